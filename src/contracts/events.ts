@@ -1,0 +1,65 @@
+import { z } from "zod";
+import { generationSchema, idSchema, nameSchema, pageQuery, timestamp } from "./primitives.ts";
+
+export const eventKinds = [
+  "service-created",
+  "service-changed",
+  "service-scaled",
+  "service-deleted",
+  "set-placed",
+  "set-rejected",
+  "set-preparing",
+  "set-starting",
+  "set-running",
+  "set-ready",
+  "set-not-ready",
+  "set-stopping",
+  "set-stopped",
+  "set-failed",
+  "set-lost",
+  "set-removed",
+  "set-moved",
+  "container-exited",
+  "container-restarted",
+  "host-enrolled",
+  "host-ready",
+  "host-unhealthy",
+  "host-lost",
+  "host-cordoned",
+  "host-uncordoned",
+  "host-draining",
+  "replacement-held",
+  "demand-raised",
+  "demand-resolved",
+  "demand-released",
+  "decision-made",
+  "token-created",
+  "token-revoked",
+] as const;
+export type EventKind = (typeof eventKinds)[number];
+
+export const eventSchema = z
+  .strictObject({
+    /** Grows with time; the `Last-Event-ID` of the stream. */
+    id: z.number().int(),
+    at: timestamp,
+    kind: z.enum(eventKinds),
+    tenant: nameSchema.nullable(),
+    service: nameSchema.nullable(),
+    setId: idSchema("set").nullable(),
+    hostId: idSchema("host").nullable(),
+    generation: generationSchema.nullable(),
+    text: z.string(),
+    data: z.record(z.string(), z.unknown()),
+  })
+  .meta({ id: "Event" });
+export type BerthEvent = z.infer<typeof eventSchema>;
+
+/** Newest first as a page; oldest first after `after` as a stream (Accept: text/event-stream). */
+export const listEventsQuery = pageQuery.extend({
+  service: nameSchema.optional(),
+  set: idSchema("set").optional(),
+  host: idSchema("host").optional(),
+  kind: z.enum(eventKinds).optional(),
+  after: z.coerce.number().int().nonnegative().optional(),
+});

@@ -1,0 +1,229 @@
+import { z } from "zod";
+import { BYTES_MAX, coresInput, sizeInput } from "./quantities.ts";
+import { nameSchema } from "./primitives.ts";
+
+export const CONTAINERS_PER_SET_MAX = 16;
+const ENV_ENTRIES_MAX = 128;
+const MEMORY_BYTES_MIN = 16 * 2 ** 20;
+
+/** An image reference: [registry/]name[:tag][@digest]. Docker's own grammar, bounded. */
+const imageReference = z
+  .string()
+  .max(255)
+  .regex(
+    /^[a-z0-9]+([._:/-][a-zA-Z0-9_]+|[._-]{2}[a-zA-Z0-9_]+)*(:[\w][\w.-]{0,127})?(@sha256:[a-f0-9]{64})?$/,
+    'expected an image such as "menu:42" or "registry:5000/team/menu:42"',
+  );
+
+const argument = z
+  .string()
+  .max(4096)
+  .refine((text) => !text.includes("\0"), "must not contain NUL");
+const argv = z.array(argument).min(1).max(64);
+const port = z.number().int().min(1).max(65_535);
+
+const probe = z.strictObject({
+  /** Runs in the container; healthy when it exits 0. */
+  exec: z.strictObject({ command: argv }).optional(),
+  /** GET to the set's address; healthy when it answers 200 to 399. */
+  http: z
+    .strictObject({
+      port,
+      path: z
+        .string()
+        .max(1024)
+        .regex(/^\/[!-~]*$/)
+        .default("/"),
+    })
+    .optional(),
+  /** Connect to the set's address; healthy when it is accepted. */
+  tcp: z.strictObject({ port }).optional(),
+  intervalSeconds: z.number().int().min(1).max(300).default(2),
+  timeoutSeconds: z.number().int().min(1).max(60).default(2),
+  failureThreshold: z.number().int().min(1).max(100).default(3),
+  /** How long a start may take before failed probes count against the container. */
+  startPeriodSeconds: z.number().int().min(0).max(3600).default(60),
+});
+
+const health = probe.refine(
+  (check) => [check.exec, check.http, check.tcp].filter((kind) => kind !== undefined).length === 1,
+  "expected exactly one of exec, http and tcp",
+);
+
+const environment = z
+  .record(
+    z.string().regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,127}$/),
+    z
+      .string()
+      .max(32_768)
+      .refine((text) => !text.includes("\0"), "must not contain NUL"),
+  )
+  .refine(
+    (env) => Object.keys(env).length <= ENV_ENTRIES_MAX,
+    `expected at most ${ENV_ENTRIES_MAX} variables`,
+  );
+
+const restartPolicy = z.strictObject({
+  /** What to do when a container exits by itself: restart it, only after a failure, or leave it. */
+  on: z.enum(["always", "failure", "never"]).default("always"),
+});
+
+const sharedOptions = {
+  env: environment.default({}),
+  /** Replaces the image's entrypoint. */
+  command: argv.optional(),
+  /** Replaces the image's command (the entrypoint's arguments). */
+  args: z.array(argument).max(64).optional(),
+  workingDir: z
+    .string()
+    .max(1024)
+    .regex(/^\/[^\0]*$/)
+    .optional(),
+  user: z
+    .string()
+    .max(64)
+    .regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$/)
+    .optional(),
+  health: health.optional(),
+  restart: restartPolicy.default({ on: "always" }),
+  stopSignal: z
+    .string()
+    .regex(/^SIG[A-Z0-9+]{2,10}$/)
+    .default("SIGTERM"),
+  stopTimeoutSeconds: z.number().int().min(0).max(600).default(10),
+};
+
+const percent = z.number().int().min(1).max(100);
+
+const sysctls = z
+  .record(
+    z
+      .string()
+      .max(128)
+      .regex(
+        /^(net|kernel\.(msg|sem|shm)|fs\.mqueue)[a-z0-9_.]*$/,
+        "expected a namespaced sysctl (net.*, kernel.msg*, kernel.sem, kernel.shm*, fs.mqueue.*)",
+      ),
+    z
+      .string()
+      .max(128)
+      .regex(/^[\w .\t-]*$/),
+  )
+  .refine((entries) => Object.keys(entries).length <= 64, "expected at most 64 sysctls");
+
+const mountPath = z
+  .string()
+  .max(255)
+  .regex(/^(\/[A-Za-z0-9._-]+)+$/, "expected an absolute path such as /data")
+  .refine((path) => !path.split("/").includes(".."), "must not contain ..");
+
+const networks = z
+  .array(z.strictObject({ network: nameSchema }))
+  .min(1)
+  .max(8);
+
+/** What both forms must hold, told with the pointer of the offending part. */
+function checkContainers(
+  containers: readonly { name: string; memoryPercent: number }[],
+  addIssue: (path: (string | number)[], message: string) => void,
+): void {
+  const seen = new Set<string>();
+  for (const [position, container] of containers.entries()) {
+    if (container.name === "infra")
+      addIssue(["containers", position, "name"], '"infra" is the name of the infra container');
+    if (seen.has(container.name))
+      addIssue(["containers", position, "name"], `the name "${container.name}" is used twice`);
+    seen.add(container.name);
+  }
+  const memoryPercent = containers.reduce((sum, container) => sum + container.memoryPercent, 0);
+  if (memoryPercent > 100) {
+    addIssue(
+      ["containers"],
+      `the containers' memory adds up to ${memoryPercent} % of the set; expected at most 100 %`,
+    );
+  }
+}
+
+/** A set template as people write it: cores, sizes with units, percentages. Comes out as SetTemplate. */
+export const setTemplateInput = z
+  .strictObject({
+    cpu: coresInput,
+    memory: sizeInput.pipe(z.number().min(MEMORY_BYTES_MIN, "expected at least 16Mi")),
+    rootfs: sizeInput.default(10 * 2 ** 30),
+    volume: z
+      .strictObject({
+        size: sizeInput.pipe(z.number().min(2 ** 20, "expected at least 1Mi")),
+        mountPath,
+      })
+      .optional(),
+    sysctls: sysctls.default({}),
+    networks: networks.default([{ network: "default" }]),
+    containers: z
+      .array(
+        z.strictObject({
+          index: z.number().int().min(0).max(99),
+          name: nameSchema,
+          image: imageReference,
+          options: z.strictObject({ cpu: percent, memory: percent, ...sharedOptions }),
+        }),
+      )
+      .min(1)
+      .max(CONTAINERS_PER_SET_MAX),
+  })
+  .superRefine((template, context) => {
+    checkContainers(
+      template.containers.map((container) => ({
+        name: container.name,
+        memoryPercent: container.options.memory,
+      })),
+      (path, message) => context.addIssue({ code: "custom", path, message }),
+    );
+  })
+  .transform((template): SetTemplate => ({
+    cpuMillis: template.cpu,
+    memoryBytes: template.memory,
+    rootfsBytes: template.rootfs,
+    volume: template.volume
+      ? { sizeBytes: template.volume.size, mountPath: template.volume.mountPath }
+      : null,
+    sysctls: template.sysctls,
+    networks: template.networks,
+    containers: template.containers
+      .map(({ options: { cpu, memory, ...options }, ...container }) => ({
+        ...container,
+        options: { cpuPercent: cpu, memoryPercent: memory, ...options },
+      }))
+      .sort((a, b) => a.index - b.index),
+  }))
+  .meta({ id: "SetTemplateInput" });
+
+/** A set template as stored, answered, and sent to agents: units in the names. */
+export const setTemplateSchema = z
+  .strictObject({
+    cpuMillis: z.number().int().positive(),
+    memoryBytes: z.number().int().positive().max(BYTES_MAX),
+    rootfsBytes: z.number().int().nonnegative().max(BYTES_MAX),
+    volume: z.strictObject({ sizeBytes: z.number().int().positive(), mountPath }).nullable(),
+    sysctls,
+    networks,
+    containers: z
+      .array(
+        z.strictObject({
+          index: z.number().int(),
+          name: nameSchema,
+          image: imageReference,
+          options: z.strictObject({
+            cpuPercent: percent,
+            memoryPercent: percent,
+            ...sharedOptions,
+          }),
+        }),
+      )
+      .min(1)
+      .max(CONTAINERS_PER_SET_MAX),
+  })
+  .meta({ id: "SetTemplate" });
+
+export type SetTemplate = z.infer<typeof setTemplateSchema>;
+export type ContainerTemplate = SetTemplate["containers"][number];
+export type HealthCheck = NonNullable<ContainerTemplate["options"]["health"]>;

@@ -1,0 +1,130 @@
+import { z } from "zod";
+import {
+  generationSchema,
+  idSchema,
+  nameSchema,
+  pageQuery,
+  reasonSchema,
+  timestamp,
+} from "./primitives.ts";
+import { waitSetTimeout } from "./services.ts";
+
+/** Forward only within one generation; see docs/nomenclature.md for what each means. */
+export const setStates = [
+  "pending",
+  "placed",
+  "preparing",
+  "starting",
+  "running",
+  "stopping",
+  "stopped",
+  "failed",
+  "lost",
+] as const;
+export type SetState = (typeof setStates)[number];
+
+/** What a set should be. deleted: stopped and removed with all it holds on its host. */
+export const setDesires = ["running", "stopped", "deleted"] as const;
+export type SetDesire = (typeof setDesires)[number];
+
+export const containerStates = [
+  "absent",
+  "created",
+  "running",
+  "restarting",
+  "exited",
+  "dead",
+] as const;
+
+/** A container as its host's agent last saw it. */
+export const containerStatusSchema = z
+  .strictObject({
+    name: z.string().max(63),
+    state: z.enum(containerStates),
+    ready: z.boolean(),
+    /** Docker's id; null while it is absent. */
+    dockerId: z.string().max(64).nullable(),
+    restarts: z.number().int().nonnegative(),
+    exitCode: z.number().int().nullable(),
+    startedAt: timestamp.nullable(),
+    reason: reasonSchema.nullable(),
+  })
+  .meta({ id: "ContainerStatus" });
+export type ContainerStatus = z.infer<typeof containerStatusSchema>;
+
+export const setSchema = z
+  .strictObject({
+    id: idSchema("set"),
+    tenant: nameSchema,
+    service: nameSchema,
+    revision: z.number().int().positive(),
+    generation: generationSchema,
+    desired: z.enum(setDesires),
+    state: z.enum(setStates),
+    ready: z.boolean(),
+    /** Why it is not where it should be; null when it is. */
+    reason: reasonSchema.nullable(),
+    host: z.strictObject({ id: idSchema("host"), name: nameSchema }).nullable(),
+    /** Where its containers listen, once it has an address. */
+    address: z.string().nullable(),
+    cpuMillis: z.number().int(),
+    memoryBytes: z.number().int(),
+    volumeBytes: z.number().int(),
+    rootfsBytes: z.number().int(),
+    containers: z.array(containerStatusSchema),
+    createdAt: timestamp,
+    placedAt: timestamp.nullable(),
+    runningAt: timestamp.nullable(),
+    /** When the state was last reported or decided. */
+    updatedAt: timestamp,
+  })
+  .meta({ id: "Set" });
+export type BerthSet = z.infer<typeof setSchema>;
+
+export const listSetsQuery = pageQuery.extend({
+  service: nameSchema.optional(),
+  host: idSchema("host").optional(),
+  state: z.enum(setStates).optional(),
+});
+
+export const waitSetQuery = z.object({
+  state: z.enum(["running", "ready", "stopped", "deleted"]).default("running"),
+  timeoutSeconds: waitSetTimeout,
+});
+export const waitSetResult = z
+  .strictObject({ reached: z.boolean(), set: setSchema.nullable() })
+  .meta({ id: "SetWait" });
+
+/** `GET /v1/sets/{id}/explain`: why it is there, or why it is nowhere. */
+export const setExplanationSchema = z
+  .strictObject({
+    setId: idSchema("set"),
+    /** The whole answer as text for people. */
+    text: z.string(),
+    placement: z
+      .strictObject({
+        id: idSchema("plc"),
+        hostId: idSchema("host"),
+        hostName: nameSchema,
+        score: z.number(),
+        because: z.record(z.string(), z.number()),
+        at: timestamp,
+      })
+      .nullable(),
+    rejection: z
+      .strictObject({
+        hostsTotal: z.number().int(),
+        reasons: z.array(z.strictObject({ reason: z.string(), hosts: z.number().int() })),
+        at: timestamp,
+      })
+      .nullable(),
+    reason: reasonSchema.nullable(),
+  })
+  .meta({ id: "SetExplanation" });
+export type SetExplanation = z.infer<typeof setExplanationSchema>;
+
+/** Query of logs: the last lines first, then what comes when `follow` is set. Text, one log line a line. */
+export const logsQuery = z.object({
+  follow: z.stringbool().default(false),
+  tail: z.coerce.number().int().min(0).max(10_000).default(100),
+});

@@ -1,0 +1,53 @@
+/**
+ * Identifiers: a prefix that says what the thing is, then 26 characters that sort by creation time
+ * (the ULID layout: 48 bits of milliseconds and 80 random bits, Crockford base 32, lower case).
+ */
+const alphabet = "0123456789abcdefghjkmnpqrstvwxyz";
+const randomBytesPerId = 10;
+
+/** A new id such as `set_01jd…`. Sorts after every id made in an earlier millisecond; unguessable in its last 80 bits. */
+export function newId<P extends string>(prefix: P): `${P}_${string}` {
+  return newIds(prefix, 1)[0] as `${P}_${string}`;
+}
+
+/** `count` new ids of the same millisecond, in one call to the random source for each 6,000 of them. */
+export function newIds<P extends string>(prefix: P, count: number): `${P}_${string}`[] {
+  const time = encodeTime(Date.now());
+  const ids: `${P}_${string}`[] = [];
+  const chunkIds = 6_000; // getRandomValues gives at most 65,536 bytes a call
+  for (let start = 0; start < count; start += chunkIds) {
+    const idsInChunk = Math.min(chunkIds, count - start);
+    const bytes = crypto.getRandomValues(new Uint8Array(idsInChunk * randomBytesPerId));
+    for (let i = 0; i < idsInChunk; i++) {
+      ids.push(`${prefix}_${time}${encodeRandom(bytes, i * randomBytesPerId)}`);
+    }
+  }
+  return ids;
+}
+
+function encodeTime(epochMs: number): string {
+  let rest = epochMs;
+  let text = "";
+  for (let i = 0; i < 10; i++) {
+    text = alphabet.charAt(rest % 32) + text;
+    rest = Math.floor(rest / 32);
+  }
+  return text;
+}
+
+/** 10 bytes as 16 characters of 5 bits. */
+function encodeRandom(bytes: Uint8Array, offset: number): string {
+  let text = "";
+  let buffer = 0;
+  let bits = 0;
+  for (let i = 0; i < randomBytesPerId; i++) {
+    buffer = (buffer << 8) | (bytes[offset + i] ?? 0);
+    bits += 8;
+    while (bits >= 5) {
+      bits -= 5;
+      text += alphabet.charAt((buffer >> bits) & 31);
+    }
+    buffer &= (1 << bits) - 1;
+  }
+  return text;
+}
