@@ -38,9 +38,11 @@ export const eventKinds = [
 ] as const;
 export type EventKind = (typeof eventKinds)[number];
 
+/** Where a stream of events stands: the `id:` of its last message, for `Last-Event-ID` and `after`. */
+export const eventCursor = z.string().regex(/^\d{1,20}\.\d{1,19}$/);
+
 export const eventSchema = z
   .strictObject({
-    /** Grows with time; the `Last-Event-ID` of the stream. */
     id: z.number().int(),
     at: timestamp,
     kind: z.enum(eventKinds),
@@ -61,5 +63,5 @@ export const listEventsQuery = pageQuery.extend({
   set: idSchema("set").optional(),
   host: idSchema("host").optional(),
   kind: z.enum(eventKinds).optional(),
-  after: z.coerce.number().int().nonnegative().optional(),
+  after: eventCursor.optional(),
 });

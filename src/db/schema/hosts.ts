@@ -1,0 +1,74 @@
+import { sql } from "drizzle-orm";
+import { boolean, check, index, jsonb, pgTable, text, uniqueIndex } from "drizzle-orm/pg-core";
+import { hostStates } from "../../contracts/hosts.ts";
+import type { Reason } from "../../contracts/primitives.ts";
+import { quoted } from "./access.ts";
+import { changedXid, int8, timestamptz } from "./columns.ts";
+
+type Percents = { cpuMillis: number; memoryBytes: number; volumeBytes: number; rootfsBytes: number };
+
+/** Knobs of placement that can be turned while everything runs. A plan cites the newest `version` of them. */
+export const hostPools = pgTable("host_pools", {
+  name: text("name").primaryKey(),
+  version: int8("version").notNull(),
+  overcommitPercent: jsonb("overcommit_percent").$type<Percents>().notNull(),
+  highWaterPercent: jsonb("high_water_percent").$type<Percents>().notNull(),
+});
+
+export const hosts = pgTable(
+  "hosts",
+  {
+    id: text("id").primaryKey(),
+    name: text("name").notNull(),
+    pool: text("pool").notNull(),
+    zone: text("zone").notNull(),
+    rack: text("rack").notNull(),
+    labels: jsonb("labels").$type<Record<string, string>>().notNull(),
+    taints: jsonb("taints").$type<{ key: string; value: string }[]>().notNull(),
+    state: text("state").notNull(),
+    reason: jsonb("reason").$type<Reason>(),
+    cordoned: boolean("cordoned").notNull().default(false),
+    draining: boolean("draining").notNull().default(false),
+    /** Bumped with every change of what the host should do; sets carry the value they last changed at. */
+    generation: int8("generation").notNull().default(0),
+    /** The generation that the agent says it has accepted. */
+    acceptedGeneration: int8("accepted_generation").notNull().default(0),
+    /** After a lost lease the next sync must be a full one before the host counts as ready: the fence of I3. */
+    resyncRequired: boolean("resync_required").notNull().default(false),
+    agentVersion: text("agent_version").notNull(),
+    credentialHash: text("credential_hash").notNull(),
+    leaseExpiresAt: timestamptz("lease_expires_at").notNull(),
+    allocatableCpuMillis: int8("allocatable_cpu_millis").notNull(),
+    allocatableMemoryBytes: int8("allocatable_memory_bytes").notNull(),
+    allocatableVolumeBytes: int8("allocatable_volume_bytes").notNull(),
+    allocatableRootfsBytes: int8("allocatable_rootfs_bytes").notNull(),
+    allocatedCpuMillis: int8("allocated_cpu_millis").notNull().default(0),
+    allocatedMemoryBytes: int8("allocated_memory_bytes").notNull().default(0),
+    allocatedVolumeBytes: int8("allocated_volume_bytes").notNull().default(0),
+    allocatedRootfsBytes: int8("allocated_rootfs_bytes").notNull().default(0),
+    /** Booked sets that were not running yet at the last report, and those booked since. */
+    unreportedCpuMillis: int8("unreported_cpu_millis").notNull().default(0),
+    unreportedMemoryBytes: int8("unreported_memory_bytes").notNull().default(0),
+    unreportedVolumeBytes: int8("unreported_volume_bytes").notNull().default(0),
+    unreportedRootfsBytes: int8("unreported_rootfs_bytes").notNull().default(0),
+    usedCpuMillis: int8("used_cpu_millis").notNull().default(0),
+    usedMemoryBytes: int8("used_memory_bytes").notNull().default(0),
+    usedVolumeBytes: int8("used_volume_bytes").notNull().default(0),
+    usedRootfsBytes: int8("used_rootfs_bytes").notNull().default(0),
+    reclaimableVolumeBytes: int8("reclaimable_volume_bytes").notNull().default(0),
+    reportedAt: timestamptz("reported_at"),
+    images: jsonb("images").$type<string[]>().notNull().default([]),
+    enrolledAt: timestamptz("enrolled_at").notNull().defaultNow(),
+    changedXid: changedXid("changed_xid").notNull().default(sql`pg_current_xact_id()`),
+  },
+  (table) => [
+    uniqueIndex("hosts_name_unique").on(table.name),
+    uniqueIndex("hosts_credential_hash_unique").on(table.credentialHash),
+    index("hosts_changed_xid").on(table.changedXid),
+    check("hosts_state_known", sql`${table.state} in (${quoted(hostStates)})`),
+    check(
+      "hosts_allocated_not_negative",
+      sql`least(${table.allocatedCpuMillis}, ${table.allocatedMemoryBytes}, ${table.allocatedVolumeBytes}, ${table.allocatedRootfsBytes}) >= 0`,
+    ),
+  ],
+);

@@ -1,0 +1,135 @@
+import { sql } from "drizzle-orm";
+import { boolean, check, index, integer, jsonb, pgTable, primaryKey, text, uniqueIndex } from "drizzle-orm/pg-core";
+import type { Reason } from "../../contracts/primitives.ts";
+import { type AutoscaleSpec, hostLostPolicies, type PlacementSpec } from "../../contracts/services.ts";
+import { type ContainerStatus, setDesires, setStates } from "../../contracts/sets.ts";
+import type { SetTemplate } from "../../contracts/set-template.ts";
+import { quoted, tenants } from "./access.ts";
+import { changedXid, int8, timestamptz } from "./columns.ts";
+import { hosts } from "./hosts.ts";
+
+export const services = pgTable(
+  "services",
+  {
+    id: text("id").primaryKey(),
+    tenantId: text("tenant_id")
+      .notNull()
+      .references(() => tenants.id),
+    name: text("name").notNull(),
+    generation: int8("generation").notNull().default(1),
+    revision: integer("revision").notNull().default(1),
+    replicas: integer("replicas").notNull(),
+    desiredReplicas: integer("desired_replicas").notNull(),
+    priority: integer("priority").notNull(),
+    placement: jsonb("placement").$type<PlacementSpec>().notNull(),
+    onHostLost: text("on_host_lost").$type<(typeof hostLostPolicies)[number]>().notNull(),
+    autoscale: jsonb("autoscale").$type<AutoscaleSpec>(),
+    deleting: boolean("deleting").notNull().default(false),
+    createdAt: timestamptz("created_at").notNull().defaultNow(),
+    updatedAt: timestamptz("updated_at").notNull().defaultNow(),
+    deletedAt: timestamptz("deleted_at"),
+  },
+  (table) => [
+    uniqueIndex("services_name_unique").on(table.tenantId, table.name).where(sql`deleted_at is null`),
+    check("services_on_host_lost_known", sql`${table.onHostLost} in (${quoted(hostLostPolicies)})`),
+    check("services_replicas_not_negative", sql`least(${table.replicas}, ${table.desiredReplicas}) >= 0`),
+  ],
+);
+
+/** Immutable versions of a service's set template. */
+export const revisions = pgTable(
+  "revisions",
+  {
+    serviceId: text("service_id")
+      .notNull()
+      .references(() => services.id),
+    number: integer("number").notNull(),
+    template: jsonb("template").$type<SetTemplate>().notNull(),
+    createdAt: timestamptz("created_at").notNull().defaultNow(),
+  },
+  (table) => [primaryKey({ name: "revisions_pkey", columns: [table.serviceId, table.number] })],
+);
+
+/**
+ * Sets. A row with a host is booked on it; the booking ends in the transaction that clears host_id, which is
+ * the one in which the agent has said that nothing of the set is left.
+ */
+export const sets = pgTable(
+  "sets",
+  {
+    id: text("id").primaryKey(),
+    tenantId: text("tenant_id").notNull(),
+    serviceId: text("service_id")
+      .notNull()
+      .references(() => services.id),
+    revision: integer("revision").notNull(),
+    generation: int8("generation").notNull().default(1),
+    desired: text("desired").$type<(typeof setDesires)[number]>().notNull().default("running"),
+    state: text("state").$type<(typeof setStates)[number]>().notNull().default("pending"),
+    ready: boolean("ready").notNull().default(false),
+    reason: jsonb("reason").$type<Reason>(),
+    priority: integer("priority").notNull(),
+    cpuMillis: int8("cpu_millis").notNull(),
+    memoryBytes: int8("memory_bytes").notNull(),
+    volumeBytes: int8("volume_bytes").notNull(),
+    rootfsBytes: int8("rootfs_bytes").notNull(),
+    hostId: text("host_id").references(() => hosts.id),
+    /** The host generation at which this set last changed for its host. */
+    hostGeneration: int8("host_generation").notNull().default(0),
+    /** Containers made before this set generation are replaced. */
+    restartGeneration: int8("restart_generation").notNull().default(0),
+    /** It leaves its host to be placed again: moved, drained, or given up there. */
+    leaving: boolean("leaving").notNull().default(false),
+    /** Hosts not to use, newest last, at most 8. */
+    avoidHostIds: jsonb("avoid_host_ids").$type<string[]>().notNull().default([]),
+    /** Failed placements and starts in a row; decides planAfter. */
+    attempts: integer("attempts").notNull().default(0),
+    /** Not planned before this: backoff of what was rejected or failed. */
+    planAfter: timestamptz("plan_after").notNull().defaultNow(),
+    address: text("address"),
+    containers: jsonb("containers").$type<ContainerStatus[]>().notNull().default([]),
+    createdAt: timestamptz("created_at").notNull().defaultNow(),
+    placedAt: timestamptz("placed_at"),
+    runningAt: timestamptz("running_at"),
+    updatedAt: timestamptz("updated_at").notNull().defaultNow(),
+    deletedAt: timestamptz("deleted_at"),
+    /** Null until it is first booked: only sets with a host concern the planner. */
+    changedXid: changedXid("changed_xid"),
+  },
+  (table) => [
+    index("sets_pending").on(table.priority, table.id).where(sql`state = 'pending'`),
+    index("sets_host").on(table.hostId, table.hostGeneration).where(sql`host_id is not null`),
+    index("sets_service").on(table.serviceId, table.id).where(sql`deleted_at is null`),
+    index("sets_tenant").on(table.tenantId, table.id).where(sql`deleted_at is null`),
+    index("sets_changed_xid").on(table.changedXid).where(sql`changed_xid is not null`),
+    check("sets_desired_known", sql`${table.desired} in (${quoted(setDesires)})`),
+    check("sets_state_known", sql`${table.state} in (${quoted(setStates)})`),
+    check("sets_pending_has_no_host", sql`(${table.state} = 'pending') <= (${table.hostId} is null)`),
+    check("sets_deleted_has_no_host", sql`${table.deletedAt} is null or ${table.hostId} is null`),
+  ],
+);
+
+/** Every placement that was ever committed, with the reasons. */
+export const placements = pgTable(
+  "placements",
+  {
+    id: text("id").primaryKey(),
+    setId: text("set_id").notNull(),
+    hostId: text("host_id").notNull(),
+    generation: int8("generation").notNull(),
+    policyVersion: int8("policy_version").notNull(),
+    score: int8("score").notNull(),
+    because: jsonb("because").$type<Record<string, number>>().notNull(),
+    createdAt: timestamptz("created_at").notNull().defaultNow(),
+  },
+  (table) => [index("placements_set").on(table.setId, table.id)],
+);
+
+/** Why a set was last rejected: one row a set while it is pending. */
+export const rejections = pgTable("rejections", {
+  setId: text("set_id").primaryKey(),
+  policyVersion: int8("policy_version").notNull(),
+  hostsTotal: integer("hosts_total").notNull(),
+  reasons: jsonb("reasons").$type<{ reason: string; hosts: number }[]>().notNull(),
+  at: timestamptz("at").notNull().defaultNow(),
+});

@@ -1,0 +1,30 @@
+import { AppError } from "../contracts/app-error.ts";
+import type { Db, Queryable } from "./client.ts";
+import { sqlStateOf, toAppError } from "./errors.ts";
+
+export interface TxOptions {
+  /** How often a serialization failure or deadlock is tried again. */
+  retriesMax?: number;
+}
+
+const retryableStates = new Set(["40001", "40P01"]);
+
+/**
+ * Runs `work` in one transaction (READ COMMITTED) and tries again, with jitter, after a deadlock or a serialization
+ * failure: so `work` must have no effect outside of the transaction. Other database errors come out as AppError.
+ *
+ * Locks are always taken in this order: services, hosts (by id), sets. No network call belongs inside.
+ */
+export async function withTx<T>(db: Db, work: (tx: Queryable) => Promise<T>, options: TxOptions = {}): Promise<T> {
+  const retriesMax = options.retriesMax ?? 5;
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await db.transaction((tx) => work(tx));
+    } catch (error) {
+      if (error instanceof AppError) throw error;
+      const state = sqlStateOf(error);
+      if (state === undefined || !retryableStates.has(state) || attempt >= retriesMax) throw toAppError(error);
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * 20 * 2 ** attempt));
+    }
+  }
+}

@@ -1,0 +1,35 @@
+import { pino } from "pino";
+
+/** One constant message, data in fields. Errors go under `err`. */
+export interface Log {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+  child(bindings: Record<string, unknown>): Log;
+}
+
+export type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
+
+/** JSON lines to stdout (or the given descriptor); credentials never get this far, but are redacted all the same. */
+export function createLog(options: { service: string; version: string; level: LogLevel; fileDescriptor?: number }): Log {
+  return pino(
+    {
+      level: options.level,
+      base: { service: options.service, version: options.version, pid: process.pid },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      redact: ["authorization", "*.authorization", "credential", "*.credential", "secret", "*.secret", "token", "*.token"],
+    },
+    pino.destination({ fd: options.fileDescriptor ?? 1, sync: false }),
+  );
+}
+
+/** For whoever does not want any: tests, one-shot commands. */
+export const silentLog: Log = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+  child: () => silentLog,
+};

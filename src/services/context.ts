@@ -1,0 +1,79 @@
+import type { JobRing } from "../contracts/jobs.ts";
+import type { LogStreamRequest } from "../contracts/agent.ts";
+import type { TokenRole } from "../contracts/access.ts";
+import type { Db } from "../db/client.ts";
+import type { Log } from "../lib/log.ts";
+
+/** What every use case is given. Built once per process by its composition root (per request on Workers). */
+export interface ServiceContext {
+  db: Db;
+  doorbell: Doorbell;
+  signals: Signals;
+  streams: StreamRelay;
+  log: Log;
+  /** Knobs with safe defaults; see config. */
+  settings: ServiceSettings;
+}
+
+export interface ServiceSettings {
+  /** How long after its lease ran out a host's sets are replaced. */
+  hostLostGraceMs: number;
+  /** More hosts of a pool lost at once than this share, and nothing is replaced (I12). One lost host always may be. */
+  lostHostsPercentMax: number;
+  /** A host whose last report is older takes nothing new. */
+  reportAgeMaxMs: number;
+}
+
+export const defaultServiceSettings: ServiceSettings = {
+  hostLostGraceMs: 30_000,
+  lostHostsPercentMax: 30,
+  reportAgeMaxMs: 120_000,
+};
+
+/**
+ * Rings jobs in BullMQ, after commit. Never throws and never blocks for long: when Redis is away, the ring
+ * is dropped, and the outbox relay and the sweep carry the intent out (I1).
+ * @param outboxIds rows to delete once the jobs are in BullMQ
+ */
+export interface Doorbell {
+  ring(jobs: readonly JobRing[], outboxIds: readonly number[]): Promise<void>;
+}
+
+/**
+ * Wakes who waits, across processes. A lost signal costs its waiter one poll interval, never more, so every waiter
+ * re-reads the database when its wait ends, however it ended.
+ */
+export interface Signals {
+  /** Never throws; dropped when Redis is away. */
+  publish(channels: readonly SignalChannel[]): Promise<void>;
+  /**
+   * Resolves at the next signal on the channel, after `timeoutMs`, or when aborted; never rejects. Subscribes first,
+   * so: call it, then read the database, then await it.
+   */
+  waitFor(channel: SignalChannel, timeoutMs: number, signal?: AbortSignal): Promise<void>;
+}
+export type SignalChannel = `host:${string}` | `service:${string}` | `set:${string}` | "events";
+
+/** Carries a container's log from its host's agent, which pushes, to whoever reads, in whatever process. Bounded buffers; nothing outlives an hour. */
+export interface StreamRelay {
+  /** Leaves a request for the host's agent; the caller wakes the host. */
+  request(hostId: string, request: LogStreamRequest): Promise<void>;
+  /** Requests left for a host since last taken. */
+  takeRequests(hostId: string): Promise<LogStreamRequest[]>;
+  /** Resolves when there is room for more. Rejects with AppError not-found when nobody reads any more. */
+  append(streamId: string, chunk: Uint8Array): Promise<void>;
+  end(streamId: string, error?: string): Promise<void>;
+  /** Chunks in order until the end; throws AppError when the agent reported an error or did not come within 10 s. */
+  read(streamId: string, signal: AbortSignal): AsyncIterable<Uint8Array>;
+}
+
+/** Who asks. `tenantId` null: not bound to a tenant. */
+export interface Caller {
+  tokenId: string;
+  role: TokenRole;
+  tenantId: string | null;
+  /** Of hook tokens. */
+  hookId: string | null;
+  /** Of enroll tokens. */
+  pool: string | null;
+}
