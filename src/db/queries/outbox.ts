@@ -1,0 +1,39 @@
+import { sql } from "drizzle-orm";
+import type { JobName, JobRing } from "../../contracts/jobs.ts";
+import type { Queryable } from "../client.ts";
+import { rowsOf } from "./rows.ts";
+
+/** Writes jobs to ring into the same transaction as the intent they are for. Gives their ids, in order. */
+export async function insertOutbox(q: Queryable, jobs: readonly JobRing[]): Promise<number[]> {
+  if (jobs.length === 0) return [];
+  const rows = jobs.map((job) => ({ name: job.name, job_id: job.jobId, payload: job.payload }));
+  const inserted = await rowsOf<{ id: string | number }>(
+    q,
+    sql`insert into outbox (name, job_id, payload)
+        select name, job_id, payload
+        from json_to_recordset(${JSON.stringify(rows)}::json) as o(name text, job_id text, payload jsonb)
+        returning id`,
+  );
+  return inserted.map((row) => Number(row.id));
+}
+
+export interface OutboxRow extends JobRing {
+  id: number;
+}
+
+/** Left-over jobs older than `ageMs`, oldest first. Not locked: ringing one twice is one job. */
+export async function listOutbox(q: Queryable, ageMs: number, limit: number): Promise<OutboxRow[]> {
+  const rows = await rowsOf<{ id: string | number; name: JobName; job_id: string; payload: Record<string, unknown> }>(
+    q,
+    sql`select id, name, job_id, payload from outbox
+        where created_at < now() - make_interval(secs => ${ageMs / 1000}::float8) order by id limit ${limit}`,
+  );
+  return rows.map((row) => ({ id: Number(row.id), name: row.name, jobId: row.job_id, payload: row.payload }));
+}
+
+export async function deleteOutbox(q: Queryable, ids: readonly number[]): Promise<void> {
+  if (ids.length === 0) return;
+  await q.execute(
+    sql`delete from outbox where id in (select value::bigint from json_array_elements_text(${JSON.stringify(ids)}::json))`,
+  );
+}

@@ -1,0 +1,17 @@
+import type { SQL } from "drizzle-orm";
+import type { Queryable } from "../client.ts";
+
+/** Runs raw SQL and gives its rows; the two drivers wrap them differently. The caller vouches for the row type. */
+export async function rowsOf<T>(q: Queryable, query: SQL): Promise<T[]> {
+  const result: unknown = await q.execute(query);
+  return (Array.isArray(result) ? result : (result as { rows: unknown[] }).rows) as T[];
+}
+
+/** A timestamp as drivers give it in raw SQL (text or Date), as ISO 8601 in UTC. */
+export function isoTime(value: string | Date): string {
+  return new Date(value).toISOString();
+}
+
+export function isoTimeOrNull(value: string | Date | null): string | null {
+  return value === null ? null : isoTime(value);
+}
