@@ -1,0 +1,63 @@
+import { defineConfig } from "vitest/config";
+
+/**
+ * Four projects, by what a test needs: nothing (unit), Postgres and Redis (integration), Docker as well
+ * (agent), the built processes as a user starts them (e2e).
+ *
+ * There is no retry anywhere: a test that fails once has found something. Tests that share the machine's
+ * Docker daemon run one file at a time; the others are isolated by a database and a queue prefix per file.
+ */
+export default defineConfig({
+  test: {
+    coverage: {
+      provider: "v8",
+      reporter: ["text-summary", "json"],
+      include: ["src/scheduler/**/*.ts", "src/agent/reconcile*.ts", "src/agent/reconcile/**/*.ts"],
+      exclude: ["**/*.test.ts"],
+      thresholds: {
+        "src/scheduler/**": { branches: 95 },
+        "src/agent/reconcile**": { branches: 95 },
+      },
+    },
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["src/**/*.test.ts", "test/unit/**/*.test.ts", "test/architecture.test.ts"],
+          testTimeout: 10_000,
+        },
+      },
+      {
+        test: {
+          name: "integration",
+          include: ["test/integration/**/*.test.ts"],
+          globalSetup: ["test/support/global-setup.ts"],
+          // Two files at once saturate two cores, and every file brings a database of its own.
+          maxWorkers: 2,
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          name: "agent",
+          include: ["test/agent/**/*.test.ts"],
+          globalSetup: ["test/support/global-setup.ts"],
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          name: "e2e",
+          include: ["test/e2e/**/*.test.ts"],
+          globalSetup: ["test/support/global-setup.ts"],
+          fileParallelism: false,
+          testTimeout: 300_000,
+          hookTimeout: 180_000,
+        },
+      },
+    ],
+  },
+});
