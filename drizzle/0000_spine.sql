@@ -1,3 +1,4 @@
+-- Why: the first schema. Locks: none that matter, everything is new. Rollback: drop the schema.
 CREATE TABLE "idempotency_keys" (
 	"scope" text NOT NULL,
 	"key" text NOT NULL,
@@ -94,6 +95,7 @@ CREATE TABLE "hosts" (
 	"generation" bigint DEFAULT 0 NOT NULL,
 	"accepted_generation" bigint DEFAULT 0 NOT NULL,
 	"resync_required" boolean DEFAULT false NOT NULL,
+	"lost_at" timestamp with time zone,
 	"agent_version" text NOT NULL,
 	"credential_hash" text NOT NULL,
 	"lease_expires_at" timestamp with time zone NOT NULL,
