@@ -1,0 +1,57 @@
+import { createHash } from "node:crypto";
+import { INFRA_CONTAINER } from "./container-names.ts";
+import type { LocalSetSpec } from "./ports/set-port.ts";
+
+/**
+ * Hash of everything that makes a container of a set another container, so that a difference means it is made anew:
+ * image, process, environment, limits and the generation of the last restart. What only the agent acts on (health
+ * check, restart policy) and what is given with each stop (timeout) is left out: changing it disturbs nothing.
+ *
+ * `container` is the name of a business container of the template, or "infra". Throws RangeError for any other name.
+ */
+export function specHash(set: LocalSetSpec, container: string): string {
+  const { template } = set;
+  const common = {
+    tenant: set.tenant,
+    service: set.service,
+    restartGeneration: set.restartGeneration,
+  };
+  if (container === INFRA_CONTAINER) {
+    return hashOf({
+      ...common,
+      sysctls: template.sysctls,
+      networks: template.networks,
+      volume: template.volume,
+    });
+  }
+  const found = template.containers.find((candidate) => candidate.name === container);
+  if (!found) throw new RangeError(`the set's template has no container "${container}"`);
+  const {
+    health: _health,
+    restart: _restart,
+    stopTimeoutSeconds: _timeout,
+    ...options
+  } = found.options;
+  return hashOf({
+    ...common,
+    image: found.image,
+    index: found.index,
+    options,
+    cpuMillis: template.cpuMillis,
+    memoryBytes: template.memoryBytes,
+    volume: template.volume,
+  });
+}
+
+/** SHA-256 of the value as JSON with sorted keys and without undefined members, shortened to 128 bits. */
+function hashOf(value: unknown): string {
+  return createHash("sha256").update(canonicalJson(value)).digest("hex").slice(0, 32);
+}
+
+function canonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_key, member: unknown) =>
+    member !== null && typeof member === "object" && !Array.isArray(member)
+      ? Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : member,
+  );
+}
