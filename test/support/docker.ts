@@ -13,7 +13,7 @@ import { waitUntil } from "./wait-until.ts";
 export const baseImage = "berth-test/busybox:1";
 
 /** Where a daemon that is started here writes its log; git ignores the folder. */
-const stateDirectory = fileURLToPath(new URL("../../.berth/test", import.meta.url));
+const stateDirectory = fileURLToPath(new URL("../../.berth", import.meta.url));
 const daemonDeadlineMs = 60_000;
 const contentLabel = "berth.test.content";
 /** Raised when the tar changes in other ways than by its BusyBox. */
