@@ -1,0 +1,186 @@
+import { sql } from "drizzle-orm";
+import type { PlacementSpec } from "../../contracts/services.ts";
+import type { Queryable } from "../client.ts";
+import { rowsOf } from "./rows.ts";
+
+/** Any constant does; all job workers use the same. */
+const placementLockKey = 7_134_203;
+
+/**
+ * Lets one job worker plan and commit at a time, until the transaction ends. Planning is a small part of a placement and
+ * commits are batched, so a second planner would add conflicts rather than speed; it stands by instead.
+ */
+export async function lockPlacement(q: Queryable): Promise<void> {
+  await q.execute(sql`select pg_advisory_xact_lock(${placementLockKey})`);
+}
+
+export interface PendingSetRow {
+  id: string;
+  serviceId: string;
+  revision: number;
+  generation: number;
+  priority: number;
+  attempts: number;
+  cpuMillis: number;
+  memoryBytes: number;
+  volumeBytes: number;
+  rootfsBytes: number;
+  avoidHostIds: string[];
+}
+
+/** Pending sets that are due, most urgent first. Uses sets_pending. */
+export async function listDuePendingSets(q: Queryable, limit: number): Promise<PendingSetRow[]> {
+  return rowsOf(
+    q,
+    sql`select id, service_id as "serviceId", revision, generation::float8 as generation, priority, attempts,
+          cpu_millis::float8 as "cpuMillis", memory_bytes::float8 as "memoryBytes",
+          volume_bytes::float8 as "volumeBytes", rootfs_bytes::float8 as "rootfsBytes", avoid_host_ids as "avoidHostIds"
+        from sets
+        where state = 'pending' and desired <> 'deleted' and plan_after <= now()
+        order by priority desc, id limit ${limit}`,
+  );
+}
+
+export interface PlacementSpecRow {
+  serviceId: string;
+  revision: number;
+  tenantId: string;
+  name: string;
+  placement: PlacementSpec;
+  images: string[];
+}
+
+/** Placement rules and images of revisions, and the ids of the services that the rules name. */
+export async function listPlacementSpecs(
+  q: Queryable,
+  revisions: readonly { serviceId: string; revision: number }[],
+): Promise<PlacementSpecRow[]> {
+  return rowsOf(
+    q,
+    sql`select s.id as "serviceId", r.number as revision, s.tenant_id as "tenantId", s.name, s.placement,
+          array(select c->>'image' from jsonb_array_elements(r.template->'containers') c) as images
+        from json_to_recordset(${JSON.stringify(revisions)}::json) as w("serviceId" text, revision int)
+        join services s on s.id = w."serviceId"
+        join revisions r on r.service_id = s.id and r.number = w.revision`,
+  );
+}
+
+/** Ids of live services by tenant and name, for the names in placement rules; unknown names are left out. */
+export async function listServiceIds(
+  q: Queryable,
+  names: readonly { tenantId: string; name: string }[],
+): Promise<{ tenantId: string; name: string; id: string }[]> {
+  if (names.length === 0) return [];
+  return rowsOf(
+    q,
+    sql`select s.tenant_id as "tenantId", s.name, s.id
+        from json_to_recordset(${JSON.stringify(names)}::json) as w("tenantId" text, name text)
+        join services s on s.tenant_id = w."tenantId" and s.name = w.name and s.deleted_at is null`,
+  );
+}
+
+export interface PlacementInput {
+  placementId: string;
+  setId: string;
+  hostId: string;
+  generation: number;
+  score: number;
+  because: Readonly<Record<string, number>>;
+}
+
+export interface CommittedPlacement {
+  setId: string;
+  hostId: string;
+  serviceId: string;
+}
+
+/**
+ * Books sets on hosts that the caller has locked and checked. A set that was deleted or placed since it was read is
+ * passed over, and nothing is booked for it. One statement, so that sets, hosts, placements and events agree.
+ */
+export async function commitPlacements(
+  q: Queryable,
+  placements: readonly PlacementInput[],
+  policyVersion: number,
+): Promise<CommittedPlacement[]> {
+  return rowsOf(
+    q,
+    sql`with planned as materialized (
+          select * from json_to_recordset(${JSON.stringify(placements)}::json) as p(
+            "placementId" text, "setId" text, "hostId" text, generation bigint, score bigint, because jsonb)
+        ), moved as (
+          update sets s set state = 'placed', host_id = p."hostId", host_generation = h.generation + 1,
+            generation = s.generation + 1, placed_at = now(), updated_at = now(), reason = null, address = null,
+            containers = '[]', running_at = null, ready = false
+          from planned p join hosts h on h.id = p."hostId"
+          where s.id = p."setId" and s.state = 'pending' and s.desired <> 'deleted' and s.generation = p.generation
+          returning s.id, s.tenant_id, s.service_id, s.host_id, s.generation, s.cpu_millis, s.memory_bytes,
+            s.volume_bytes, s.rootfs_bytes, p."placementId" as placement_id, p.score, p.because, h.name as host_name
+        ), booked as (
+          update hosts h set generation = h.generation + 1,
+            allocated_cpu_millis = allocated_cpu_millis + m.cpu, unreported_cpu_millis = unreported_cpu_millis + m.cpu,
+            allocated_memory_bytes = allocated_memory_bytes + m.memory, unreported_memory_bytes = unreported_memory_bytes + m.memory,
+            allocated_volume_bytes = allocated_volume_bytes + m.volume, unreported_volume_bytes = unreported_volume_bytes + m.volume,
+            allocated_rootfs_bytes = allocated_rootfs_bytes + m.rootfs, unreported_rootfs_bytes = unreported_rootfs_bytes + m.rootfs
+          from (select host_id, sum(cpu_millis) as cpu, sum(memory_bytes) as memory, sum(volume_bytes) as volume,
+                  sum(rootfs_bytes) as rootfs from moved group by host_id) m
+          where h.id = m.host_id
+        ), recorded as (
+          insert into placements (id, set_id, host_id, generation, policy_version, score, because)
+          select placement_id, id, host_id, generation, ${policyVersion}, score, because from moved
+        ), cleared as (
+          delete from rejections where set_id in (select id from moved)
+        ), told as (
+          insert into events (kind, tenant_id, service_id, set_id, host_id, generation, text)
+          select 'set-placed', tenant_id, service_id, id, host_id, generation, 'placed on ' || host_name from moved
+        )
+        select id as "setId", host_id as "hostId", service_id as "serviceId" from moved`,
+  );
+}
+
+export interface RejectionInput {
+  setId: string;
+  generation: number;
+  text: string;
+  reasons: readonly { reason: string; hosts: number }[];
+  hostsTotal: number;
+  /** When to plan it again. */
+  retryAfterMs: number;
+  /** Every host but the avoided ones was ruled out: let it use those again. */
+  forgetAvoided: boolean;
+}
+
+/** Stores why sets were placed nowhere (I5), and when they are tried again. An event is told when the reason changed. */
+export async function recordRejections(
+  q: Queryable,
+  rejections: readonly RejectionInput[],
+  policyVersion: number,
+): Promise<void> {
+  if (rejections.length === 0) return;
+  await q.execute(
+    sql`with rejected as materialized (
+          select * from json_to_recordset(${JSON.stringify(rejections)}::json) as r("setId" text, generation bigint,
+            text text, reasons jsonb, "hostsTotal" int, "retryAfterMs" float8, "forgetAvoided" boolean)
+        ), marked as (
+          update sets s set attempts = least(s.attempts + 1, 1000), updated_at = now(),
+            plan_after = now() + make_interval(secs => r."retryAfterMs" / 1000),
+            avoid_host_ids = case when r."forgetAvoided" then '[]' else s.avoid_host_ids end,
+            reason = jsonb_build_object('code', 'no-host-fits', 'text', r.text, 'phase', 'placement',
+              'at', to_char(now() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+          from rejected r
+          where s.id = r."setId" and s.state = 'pending' and s.generation = r.generation
+          returning s.id, s.tenant_id, s.service_id, s.generation, r.text, r.reasons, r."hostsTotal"
+        ), before as (
+          select set_id, reasons from rejections where set_id in (select id from marked)
+        ), stored as (
+          insert into rejections (set_id, policy_version, hosts_total, reasons)
+          select id, ${policyVersion}, "hostsTotal", reasons from marked
+          on conflict (set_id) do update set policy_version = excluded.policy_version,
+            hosts_total = excluded.hosts_total, reasons = excluded.reasons, at = now()
+        )
+        insert into events (kind, tenant_id, service_id, set_id, generation, text, data)
+        select 'set-rejected', tenant_id, service_id, id, generation, m.text, jsonb_build_object('reasons', m.reasons)
+        from marked m left join before b on b.set_id = m.id
+        where b.reasons is distinct from m.reasons`,
+  );
+}

@@ -1,0 +1,170 @@
+import { sql } from "drizzle-orm";
+import type { Queryable } from "../client.ts";
+import { rowsOf } from "./rows.ts";
+
+export interface NewSets {
+  ids: readonly string[];
+  tenantId: string;
+  serviceId: string;
+  revision: number;
+  priority: number;
+  cpuMillis: number;
+  memoryBytes: number;
+  volumeBytes: number;
+  rootfsBytes: number;
+}
+
+/** Inserts pending sets that differ in nothing but their id. */
+export async function insertPendingSets(q: Queryable, sets: NewSets): Promise<void> {
+  await q.execute(sql`
+    insert into sets (id, tenant_id, service_id, revision, priority, cpu_millis, memory_bytes, volume_bytes, rootfs_bytes)
+    select value, ${sets.tenantId}, ${sets.serviceId}, ${sets.revision}, ${sets.priority}, ${sets.cpuMillis},
+      ${sets.memoryBytes}, ${sets.volumeBytes}, ${sets.rootfsBytes}
+    from json_array_elements_text(${JSON.stringify(sets.ids)}::json)`);
+}
+
+/** How many sets of a service are to live: neither deleted nor on their way to it. */
+export async function countLiveSets(q: Queryable, serviceId: string): Promise<number> {
+  const rows = await rowsOf<{ live: number }>(
+    q,
+    sql`select count(*)::int as live from sets
+        where service_id = ${serviceId} and deleted_at is null and desired <> 'deleted'`,
+  );
+  return rows[0]?.live ?? 0;
+}
+
+/**
+ * Which sets to take away first: those that serve nobody (pending, failed, not ready), then those on hosts that are
+ * being emptied, then the newest.
+ */
+export async function listScaleInVictims(
+  q: Queryable,
+  serviceId: string,
+  count: number,
+): Promise<{ id: string; hostId: string | null }[]> {
+  return rowsOf(
+    q,
+    sql`select s.id, s.host_id as "hostId" from sets s left join hosts h on h.id = s.host_id
+        where s.service_id = ${serviceId} and s.deleted_at is null and s.desired <> 'deleted'
+        order by (s.state = 'pending') desc, (s.state = 'failed') desc, s.ready, coalesce(h.draining or h.cordoned, false) desc,
+          s.created_at desc, s.id desc
+        limit ${count}`,
+  );
+}
+
+/** Locks hosts in id order: before any of their sets. */
+export async function lockHosts(q: Queryable, hostIds: readonly string[]): Promise<void> {
+  if (hostIds.length === 0) return;
+  await q.execute(sql`select id from hosts
+    where id in (select value from json_array_elements_text(${JSON.stringify(hostIds)}::json)) order by id for update`);
+}
+
+export interface ChangedSet {
+  id: string;
+  hostId: string | null;
+  serviceId: string;
+}
+
+/**
+ * Orders sets deleted: pending ones are gone at once, placed ones when their agent says so. Their hosts are locked by
+ * the caller; a set that was placed since then is left out (it is not in the answer) for the caller to try again.
+ */
+export async function markSetsDeleted(
+  q: Queryable,
+  setIds: readonly string[],
+  lockedHostIds: readonly string[],
+): Promise<ChangedSet[]> {
+  return rowsOf(
+    q,
+    sql`with wanted as (
+          select s.id, s.host_id from sets s
+          where s.id in (select value from json_array_elements_text(${JSON.stringify(setIds)}::json))
+            and s.deleted_at is null and s.desired <> 'deleted'
+            and (s.host_id is null or s.host_id in (select value from json_array_elements_text(${JSON.stringify(lockedHostIds)}::json)))
+          order by s.id for update
+        ), bumped as (
+          update hosts set generation = generation + 1
+          where id in (select host_id from wanted where host_id is not null) returning id, generation
+        )
+        update sets s set desired = 'deleted', generation = s.generation + 1, updated_at = now(), leaving = false,
+          ready = false, host_generation = coalesce((select generation from bumped where id = s.host_id), s.host_generation),
+          state = case when s.host_id is null then 'stopped' when s.state = 'lost' then 'lost' else 'stopping' end,
+          deleted_at = case when s.host_id is null then now() end
+        from wanted w where w.id = s.id
+        returning s.id, s.host_id as "hostId", s.service_id as "serviceId"`,
+  );
+}
+
+/** A set as the write path needs it. */
+export interface SetRow {
+  id: string;
+  tenantId: string;
+  serviceId: string;
+  generation: number;
+  desired: "running" | "stopped" | "deleted";
+  state: string;
+  leaving: boolean;
+  hostId: string | null;
+}
+
+export async function findSet(q: Queryable, setId: string, scope: string | null): Promise<SetRow | undefined> {
+  const rows = await rowsOf<SetRow>(
+    q,
+    sql`select id, tenant_id as "tenantId", service_id as "serviceId", generation::float8 as generation, desired, state,
+          leaving, host_id as "hostId"
+        from sets where id = ${setId} and deleted_at is null and (${scope}::text is null or tenant_id = ${scope})`,
+  );
+  return rows[0];
+}
+
+/** What a change of one placed set writes; absent members stay. */
+export interface SetChange {
+  desired?: "running" | "stopped";
+  /** Containers are made anew. */
+  restart?: boolean;
+  /** It leaves its host and is placed again. */
+  leaving?: boolean;
+}
+
+/** Changes a set on the host that the caller has locked. Undefined when it has moved or gone meanwhile. */
+export async function updatePlacedSet(
+  q: Queryable,
+  setId: string,
+  hostId: string,
+  change: SetChange,
+): Promise<{ generation: number } | undefined> {
+  const rows = await rowsOf<{ generation: number }>(
+    q,
+    sql`with bumped as (update hosts set generation = generation + 1 where id = ${hostId} returning generation)
+        update sets set generation = sets.generation + 1, host_generation = bumped.generation, updated_at = now(),
+          desired = coalesce(${change.desired ?? null}, desired),
+          leaving = leaving or ${change.leaving ?? false},
+          restart_generation = case when ${change.restart ?? false} then sets.generation + 1 else restart_generation end
+        from bumped where id = ${setId} and host_id = ${hostId} and sets.desired <> 'deleted'
+        returning sets.generation::float8 as generation`,
+  );
+  return rows[0];
+}
+
+/**
+ * Lets every set that waits out a backoff be planned now, because there is more room than there was.
+ * Gives whether there was any.
+ */
+export async function retryPendingSets(q: Queryable): Promise<boolean> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`update sets set plan_after = now()
+        where id in (select id from sets where state = 'pending' and plan_after > now() order by id limit 20000 for update skip locked)
+        returning id`,
+  );
+  return rows.length > 0;
+}
+
+/** Whether any pending set is due. */
+export async function hasDuePendingSets(q: Queryable): Promise<boolean> {
+  const rows = await rowsOf<{ due: boolean }>(
+    q,
+    sql`select exists (select 1 from sets where state = 'pending' and desired <> 'deleted' and plan_after <= now()) as due`,
+  );
+  return rows[0]?.due ?? false;
+}

@@ -1,0 +1,178 @@
+import type { Queryable } from "../db/client.ts";
+import { lockFleetHosts } from "../db/queries/fleet.ts";
+import {
+  commitPlacements,
+  type CommittedPlacement,
+  listDuePendingSets,
+  lockPlacement,
+  type PendingSetRow,
+  type PlacementInput,
+  recordRejections,
+  type RejectionInput,
+} from "../db/queries/placements.ts";
+import { withTx } from "../db/tx.ts";
+import { newIds } from "../lib/ids.ts";
+import { explainRejection } from "../scheduler/explain.ts";
+import { fitsHost } from "../scheduler/fits.ts";
+import type { PlacementRequest, Plan, Rejection } from "../scheduler/model.ts";
+import { planPlacements } from "../scheduler/plan.ts";
+import type { ServiceContext, SignalChannel } from "./context.ts";
+import { FleetCache, hostSnapshotOf } from "./fleet-cache.ts";
+import { buildPlacementRequests } from "./placement-requests.ts";
+
+/** Sets per transaction: large enough that the commit is a small part, small enough that the first are placed soon. */
+const SETS_PER_BATCH_MAX = 4_000;
+const BATCHES_PER_RUN_MAX = 200;
+/** A waiter for one set is woken by name up to this many; beyond, it finds out at its next poll. */
+const SET_SIGNALS_MAX = 200;
+const RETRY_MS_MIN = 500;
+const RETRY_MS_MAX = 30_000;
+
+export interface PlaceOutcome {
+  placed: number;
+  rejected: number;
+  /** Planned, but no longer possible on the locked rows; they are planned again in the next batch. */
+  conflicts: number;
+  batches: number;
+}
+
+/** Places pending sets. One per process: it keeps the fleet in memory, and its runs wait for each other. */
+export interface Placer {
+  placeSets(): Promise<PlaceOutcome>;
+}
+
+export function createPlacer(ctx: ServiceContext): Placer {
+  const cache = new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs });
+  let tail: Promise<unknown> = Promise.resolve();
+  return {
+    placeSets() {
+      const run = tail.then(() => placeAll(ctx, cache));
+      tail = run.catch(() => undefined); // the caller of that run has its error
+      return run;
+    },
+  };
+}
+
+async function placeAll(ctx: ServiceContext, cache: FleetCache): Promise<PlaceOutcome> {
+  const total: PlaceOutcome = { placed: 0, rejected: 0, conflicts: 0, batches: 0 };
+  while (total.batches < BATCHES_PER_RUN_MAX) {
+    const batch = await placeBatch(ctx, cache);
+    if (!batch) break;
+    total.batches++;
+    total.placed += batch.placed.length;
+    total.rejected += batch.rejected;
+    total.conflicts += batch.conflicts;
+    await ctx.signals.publish(signalsOf(batch.placed));
+  }
+  return total;
+}
+
+interface BatchOutcome {
+  placed: CommittedPlacement[];
+  rejected: number;
+  conflicts: number;
+}
+
+/**
+ * One transaction: refresh the fleet, plan what is due, check the plan again on locked hosts with the same function,
+ * book it. Undefined: nothing is due. After an error the cache starts anew, as it may have seen what was rolled back.
+ */
+async function placeBatch(ctx: ServiceContext, cache: FleetCache): Promise<BatchOutcome | undefined> {
+  try {
+    return await withTx(ctx.db, async (tx) => {
+      const [, { fleet, policy, nowMs }, pending] = await Promise.all([
+        lockPlacement(tx),
+        cache.refresh(tx),
+        listDuePendingSets(tx, SETS_PER_BATCH_MAX),
+      ]);
+      if (pending.length === 0) return undefined;
+      const requests = await buildPlacementRequests(tx, pending);
+      const plan = planPlacements(fleet, requests, { seed: policy.version, nowMs });
+      const pendingById = new Map(pending.map((set) => [set.id, set]));
+      const admitted = await admitOnLockedHosts(tx, cache, plan, requests, pendingById);
+      const placed = admitted.length === 0 ? [] : await commitPlacements(tx, admitted, plan.policyVersion);
+      const rejections = rejectionsOf(plan, pendingById);
+      await recordRejections(tx, rejections, plan.policyVersion);
+      return { placed, rejected: rejections.length, conflicts: plan.placements.length - admitted.length };
+    });
+  } catch (error) {
+    cache.reset();
+    throw error;
+  }
+}
+
+/**
+ * Locks the plan's hosts in id order and keeps the placements that still fit them, each counted on top of those
+ * before it (I2).
+ */
+async function admitOnLockedHosts(
+  tx: Queryable,
+  cache: FleetCache,
+  plan: Plan,
+  requests: readonly PlacementRequest[],
+  pending: ReadonlyMap<string, PendingSetRow>,
+): Promise<PlacementInput[]> {
+  if (plan.placements.length === 0) return [];
+  const asks = new Map(requests.map((request) => [request.setId, request.ask]));
+  const hostIds = [...new Set(plan.placements.map((placement) => placement.hostId))];
+  const rows = await lockFleetHosts(tx, hostIds);
+  const hosts = new Map(rows.map((row) => [row.id, hostSnapshotOf(row)]));
+  const ids = newIds("plc", plan.placements.length);
+  const admitted: PlacementInput[] = [];
+  for (const [position, placement] of plan.placements.entries()) {
+    const host = hosts.get(placement.hostId);
+    const ask = asks.get(placement.setId);
+    const set = pending.get(placement.setId);
+    const placementId = ids[position];
+    if (!host || !ask || !set || placementId === undefined || host.readiness !== "ready") continue;
+    if (!fitsHost(host, cache.poolPolicy(host.pool), ask).ok) continue;
+    for (const dimension of ["cpuMillis", "memoryBytes", "volumeBytes", "rootfsBytes"] as const) {
+      host.allocated[dimension] += ask[dimension];
+      host.placedSinceReport[dimension] += ask[dimension];
+    }
+    admitted.push({
+      placementId,
+      setId: placement.setId,
+      hostId: placement.hostId,
+      generation: set.generation,
+      score: placement.score,
+      because: placement.because,
+    });
+  }
+  return admitted;
+}
+
+function rejectionsOf(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): RejectionInput[] {
+  const texts = new Map<Rejection["reasons"], string>(); // equal sets share one reasons object
+  return plan.rejections.flatMap((rejection) => {
+    const set = pending.get(rejection.setId);
+    if (!set) return [];
+    const text = texts.get(rejection.reasons) ?? explainRejection(rejection);
+    texts.set(rejection.reasons, text);
+    return {
+      setId: rejection.setId,
+      generation: set.generation,
+      text,
+      reasons: rejection.reasons,
+      hostsTotal: rejection.hostsTotal,
+      retryAfterMs: retryDelayMs(set.attempts),
+      forgetAvoided: set.avoidHostIds.length > 0,
+    };
+  });
+}
+
+/** 0.5 s doubling to 30 s; more room anywhere shortens it (see retryPendingSets). */
+export function retryDelayMs(attempts: number): number {
+  return Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(attempts, 10));
+}
+
+function signalsOf(placed: readonly CommittedPlacement[]): SignalChannel[] {
+  const channels = new Set<SignalChannel>();
+  if (placed.length > 0) channels.add("events");
+  for (const placement of placed) {
+    channels.add(`host:${placement.hostId}`);
+    channels.add(`service:${placement.serviceId}`);
+    if (placed.length <= SET_SIGNALS_MAX) channels.add(`set:${placement.setId}`);
+  }
+  return [...channels];
+}

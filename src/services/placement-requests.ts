@@ -1,0 +1,75 @@
+import type { Queryable } from "../db/client.ts";
+import {
+  listPlacementSpecs,
+  listServiceIds,
+  type PendingSetRow,
+  type PlacementSpecRow,
+} from "../db/queries/placements.ts";
+import type { PlacementConstraints, PlacementRequest } from "../scheduler/model.ts";
+
+/** What the planner is asked for a batch of pending sets; sets of one revision share one constraints object. */
+export async function buildPlacementRequests(
+  q: Queryable,
+  pending: readonly PendingSetRow[],
+): Promise<PlacementRequest[]> {
+  const revisions = new Map<string, { serviceId: string; revision: number }>();
+  for (const set of pending) revisions.set(revisionKey(set), { serviceId: set.serviceId, revision: set.revision });
+  const specs = await listPlacementSpecs(q, [...revisions.values()]);
+  const serviceIds = await readNamedServices(q, specs);
+  const constraints = new Map<string, { constraints: PlacementConstraints; images: readonly string[] }>();
+  for (const spec of specs) {
+    constraints.set(revisionKey(spec), { constraints: constraintsOf(spec, serviceIds), images: spec.images });
+  }
+  return pending.flatMap((set) => {
+    const known = constraints.get(revisionKey(set));
+    if (!known) return []; // its service went away since the batch was read
+    return {
+      setId: set.id,
+      serviceId: set.serviceId,
+      ask: {
+        cpuMillis: set.cpuMillis,
+        memoryBytes: set.memoryBytes,
+        volumeBytes: set.volumeBytes,
+        rootfsBytes: set.rootfsBytes,
+      },
+      priority: set.priority,
+      constraints: known.constraints,
+      images: known.images,
+      avoidHostIds: set.avoidHostIds,
+    };
+  });
+}
+
+function revisionKey(of: { serviceId: string; revision: number }): string {
+  return `${of.serviceId}/${of.revision}`;
+}
+
+/** `tenantId/name` -> service id, for every name in the rules. */
+async function readNamedServices(q: Queryable, specs: readonly PlacementSpecRow[]): Promise<Map<string, string>> {
+  const names = new Map<string, { tenantId: string; name: string }>();
+  for (const spec of specs) {
+    for (const name of [...spec.placement.antiAffinity, ...spec.placement.affinity]) {
+      names.set(`${spec.tenantId}/${name}`, { tenantId: spec.tenantId, name });
+    }
+  }
+  const found = await listServiceIds(q, [...names.values()]);
+  return new Map(found.map((service) => [`${service.tenantId}/${service.name}`, service.id]));
+}
+
+/** Names become ids; a name that no service has yet constrains nothing. */
+export function constraintsOf(
+  spec: Pick<PlacementSpecRow, "tenantId" | "placement">,
+  serviceIds: ReadonlyMap<string, string>,
+): PlacementConstraints {
+  const idsOf = (names: readonly string[]) => names.flatMap((name) => serviceIds.get(`${spec.tenantId}/${name}`) ?? []);
+  const { placement } = spec;
+  return {
+    strategy: placement.strategy,
+    spread: placement.spread,
+    antiAffinity: idsOf(placement.antiAffinity),
+    affinity: idsOf(placement.affinity),
+    hostLabels: placement.hostLabels,
+    tolerations: placement.tolerations,
+    pool: placement.pool,
+  };
+}

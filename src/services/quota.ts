@@ -1,0 +1,45 @@
+import { AppError } from "../contracts/app-error.ts";
+import type { Queryable } from "../db/client.ts";
+import { lockTenant, readTenantUse, type TenantUse } from "../db/queries/service-writes.ts";
+
+export interface QuotaAsk {
+  sets: number;
+  cpuMillis: number;
+  memoryBytes: number;
+}
+
+/**
+ * Throws quota-exceeded when the tenant's services would ask for more than its quota with `added` on top.
+ * What counts is what is asked for (desired replicas x template), not what happens to run.
+ *
+ * Additions of one tenant are serialised by its row, so that two at once cannot both take the last of a quota. That lock
+ * would also serialise a burst of small services far from any limit, so it is left out where even hundreds of transactions
+ * at once, more than there are connections, could not reach the quota.
+ */
+export async function assertWithinQuota(tx: Queryable, tenantId: string, added: QuotaAsk): Promise<void> {
+  if (added.sets <= 0 && added.cpuMillis <= 0 && added.memoryBytes <= 0) return;
+  let use = await readTenantUse(tx, tenantId);
+  if (!isFarFromQuota(use, added)) {
+    await lockTenant(tx, tenantId);
+    use = await readTenantUse(tx, tenantId);
+  }
+  const over = limits(use, added).flatMap((limit) =>
+    limit.used + limit.added > limit.max ? `${limit.used + limit.added} ${limit.what} of ${limit.max} allowed` : [],
+  );
+  if (over.length === 0) return;
+  throw new AppError("quota-exceeded", {
+    detail: `The tenant would ask for ${over.join(" and ")}. Scale something else in, or ask an admin for a larger quota.`,
+  });
+}
+
+function limits(use: TenantUse, added: QuotaAsk) {
+  return [
+    { what: "sets", used: use.sets, added: added.sets, max: use.setsMax },
+    { what: "CPU millicores", used: use.cpuMillis, added: added.cpuMillis, max: use.cpuMillisMax },
+    { what: "bytes of memory", used: use.memoryBytes, added: added.memoryBytes, max: use.memoryBytesMax },
+  ];
+}
+
+function isFarFromQuota(use: TenantUse, added: QuotaAsk): boolean {
+  return limits(use, added).every((limit) => limit.added * 1000 <= limit.max && (limit.used + limit.added) * 1.25 <= limit.max);
+}
