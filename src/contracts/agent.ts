@@ -21,7 +21,7 @@ import { setTemplateSchema } from "./set-template.ts";
 export const AGENT_PROTOCOL_VERSION = 1;
 export const SYNC_WAIT_MS_MAX = 25_000;
 export const LEASE_SECONDS = 45;
-export const SETS_PER_HOST_MAX = 1_000;
+export const SETS_PER_HOST_MAX = 5_000;
 
 /** `POST /agent/v1/enroll`, with an enroll token as the bearer. */
 export const enrollBody = z

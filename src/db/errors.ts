@@ -1,11 +1,20 @@
 import { AppError } from "../contracts/app-error.ts";
 
 /** What callers are told when a named constraint stops them. */
-const constraintProblems: Record<string, { code: "already-exists" | "invalid-request"; detail: string }> = {
-  services_name_unique: { code: "already-exists", detail: "A service of this name exists already." },
+const constraintProblems: Record<
+  string,
+  { code: "already-exists" | "invalid-request"; detail: string }
+> = {
+  services_name_unique: {
+    code: "already-exists",
+    detail: "A service of this name exists already.",
+  },
   tenants_name_unique: { code: "already-exists", detail: "A tenant of this name exists already." },
   hosts_name_unique: { code: "already-exists", detail: "A host of this name is enrolled already." },
-  hooks_name_unique: { code: "already-exists", detail: "The service has a hook of this name already." },
+  hooks_name_unique: {
+    code: "already-exists",
+    detail: "The service has a hook of this name already.",
+  },
 };
 
 interface DriverError {
@@ -18,10 +27,18 @@ interface DriverError {
  * look at the cause. postgres.js names the constraint `constraint_name`, PGlite `constraint`.
  */
 function driverErrorOf(error: unknown): DriverError | undefined {
-  for (let cause: unknown = error, depth = 0; cause instanceof Error && depth < 8; cause = cause.cause, depth++) {
+  for (
+    let cause: unknown = error, depth = 0;
+    cause instanceof Error && depth < 8;
+    cause = cause.cause, depth++
+  ) {
     if (!("code" in cause) || typeof cause.code !== "string") continue;
     const constraint =
-      "constraint_name" in cause ? cause.constraint_name : "constraint" in cause ? cause.constraint : undefined;
+      "constraint_name" in cause
+        ? cause.constraint_name
+        : "constraint" in cause
+          ? cause.constraint
+          : undefined;
     return { code: cause.code, ...(typeof constraint === "string" ? { constraint } : {}) };
   }
   return undefined;
@@ -38,7 +55,8 @@ export function toAppError(error: unknown): unknown {
   const driverError = driverErrorOf(error);
   if (!driverError) return error;
   const problem = constraintProblems[driverError.constraint ?? ""];
-  if (problem) return new AppError(problem.code, { detail: problem.detail, cause: safeCause(driverError) });
+  if (problem)
+    return new AppError(problem.code, { detail: problem.detail, cause: safeCause(driverError) });
   if (isUnavailable(driverError.code)) {
     return new AppError("dependency-unavailable", {
       detail: "The database is unavailable.",
@@ -55,10 +73,16 @@ export function toAppError(error: unknown): unknown {
 
 /** Connection trouble (class 08, 57P0x, driver codes), overload (53xxx), and timeouts (57014, 55P03). */
 function isUnavailable(code: string): boolean {
-  return /^(08|53|57P0)/.test(code) || ["57014", "55P03", "40001", "40P01", "25P03"].includes(code) || !/^[0-9A-Z]{5}$/.test(code);
+  return (
+    /^(08|53|57P0)/.test(code) ||
+    ["57014", "55P03", "40001", "40P01", "25P03"].includes(code) ||
+    !/^[0-9A-Z]{5}$/.test(code)
+  );
 }
 
 /** Only code and constraint: the driver's own error may carry values of the statement. */
 function safeCause(driverError: DriverError): Error {
-  return new Error(`SQLSTATE ${driverError.code}${driverError.constraint ? ` on ${driverError.constraint}` : ""}`);
+  return new Error(
+    `SQLSTATE ${driverError.code}${driverError.constraint ? ` on ${driverError.constraint}` : ""}`,
+  );
 }

@@ -43,9 +43,13 @@ export async function migrateEmbedded(handle: DbHandle): Promise<void> {
 
 /** Throws unless exactly the migrations of this build are applied. */
 export async function assertSchemaCurrent(db: Db): Promise<void> {
-  const journal: unknown = JSON.parse(await readFile(`${migrationsFolder}/meta/_journal.json`, "utf8"));
+  const journal: unknown = JSON.parse(
+    await readFile(`${migrationsFolder}/meta/_journal.json`, "utf8"),
+  );
   assert(isJournal(journal), "drizzle/meta/_journal.json has no entries");
-  const result = await db.execute(sql`select count(*)::int as count from drizzle.__drizzle_migrations`);
+  const result = await db.execute(
+    sql`select count(*)::int as count from drizzle.__drizzle_migrations`,
+  );
   const applied = firstCount(result);
   assert(
     applied === journal.entries.length,
@@ -54,7 +58,12 @@ export async function assertSchemaCurrent(db: Db): Promise<void> {
 }
 
 function isJournal(value: unknown): value is { entries: unknown[] } {
-  return typeof value === "object" && value !== null && "entries" in value && Array.isArray(value.entries);
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    "entries" in value &&
+    Array.isArray(value.entries)
+  );
 }
 
 function firstCount(result: unknown): number {

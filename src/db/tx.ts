@@ -15,7 +15,11 @@ const retryableStates = new Set(["40001", "40P01"]);
  *
  * Locks are always taken in this order: services, hosts (by id), sets. No network call belongs inside.
  */
-export async function withTx<T>(db: Db, work: (tx: Queryable) => Promise<T>, options: TxOptions = {}): Promise<T> {
+export async function withTx<T>(
+  db: Db,
+  work: (tx: Queryable) => Promise<T>,
+  options: TxOptions = {},
+): Promise<T> {
   const retriesMax = options.retriesMax ?? 5;
   for (let attempt = 0; ; attempt++) {
     try {
@@ -23,7 +27,8 @@ export async function withTx<T>(db: Db, work: (tx: Queryable) => Promise<T>, opt
     } catch (error) {
       if (error instanceof AppError) throw error;
       const state = sqlStateOf(error);
-      if (state === undefined || !retryableStates.has(state) || attempt >= retriesMax) throw toAppError(error);
+      if (state === undefined || !retryableStates.has(state) || attempt >= retriesMax)
+        throw toAppError(error);
       await new Promise((resolve) => setTimeout(resolve, Math.random() * 20 * 2 ** attempt));
     }
   }

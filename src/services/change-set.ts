@@ -3,11 +3,23 @@ import type { BerthSet } from "../contracts/sets.ts";
 import type { Queryable } from "../db/client.ts";
 import { type EventInput, insertEvents } from "../db/queries/events.ts";
 import { lockServiceById } from "../db/queries/service-writes.ts";
-import { findSet, lockHosts, markSetsDeleted, type SetChange, type SetRow, updatePlacedSet } from "../db/queries/set-writes.ts";
+import {
+  findSet,
+  lockHosts,
+  markSetsDeleted,
+  type SetChange,
+  type SetRow,
+  updatePlacedSet,
+} from "../db/queries/set-writes.ts";
 import { withTx } from "../db/tx.ts";
 import type { ServiceContext } from "./context.ts";
 import { getSet } from "./get-set.ts";
-import { type Aftermath, carryOut, mergeAftermath, reconcileServiceSets } from "./reconcile-service.ts";
+import {
+  type Aftermath,
+  carryOut,
+  mergeAftermath,
+  reconcileServiceSets,
+} from "./reconcile-service.ts";
 
 export type SetVerb = "stop" | "start" | "restart" | "move";
 
@@ -31,7 +43,8 @@ export async function changeSet(
   const aftermath = await withTx(ctx.db, async (tx): Promise<Aftermath> => {
     const set = await findSet(tx, setId, scope);
     if (!set) throw notFound("set");
-    if (set.desired === "deleted") throw new AppError("state-conflict", { detail: "The set is being deleted." });
+    if (set.desired === "deleted")
+      throw new AppError("state-conflict", { detail: "The set is being deleted." });
     if (set.hostId === null) {
       throw new AppError("state-conflict", {
         detail: `The set is not placed yet, so there is nothing to ${verb}. See \`berth explain ${setId}\`.`,
@@ -40,9 +53,14 @@ export async function changeSet(
     if (isDone(set, verb)) return { rings: [], outboxIds: [], signals: [] };
     await lockHosts(tx, [set.hostId]);
     const changed = await updatePlacedSet(tx, setId, set.hostId, changeOfVerb[verb]);
-    if (!changed) throw new AppError("state-conflict", { detail: "The set changed meanwhile; read it again." });
+    if (!changed)
+      throw new AppError("state-conflict", { detail: "The set changed meanwhile; read it again." });
     await insertEvents(tx, [eventOf(set, verb, changed.generation)]);
-    return { rings: [], outboxIds: [], signals: [`host:${set.hostId}`, `set:${setId}`, `service:${set.serviceId}`] };
+    return {
+      rings: [],
+      outboxIds: [],
+      signals: [`host:${set.hostId}`, `set:${setId}`, `service:${set.serviceId}`],
+    };
   });
   await carryOut(ctx, aftermath);
   return getSet(ctx, scope, setId);
@@ -57,7 +75,12 @@ function isDone(set: SetRow, verb: SetVerb): boolean {
 }
 
 function eventOf(set: SetRow, verb: SetVerb, generation: number): EventInput {
-  const kinds = { stop: "set-stopping", start: "set-starting", restart: "set-starting", move: "set-moved" } as const;
+  const kinds = {
+    stop: "set-stopping",
+    start: "set-starting",
+    restart: "set-starting",
+    move: "set-moved",
+  } as const;
   return {
     kind: kinds[verb],
     text: `${verb} was asked for`,
@@ -70,7 +93,11 @@ function eventOf(set: SetRow, verb: SetVerb, generation: number): EventInput {
 }
 
 /** Removes one set. Its service keeps its number of replicas, so that another takes its place. Throws not-found. */
-export async function deleteSet(ctx: ServiceContext, scope: string | null, setId: string): Promise<BerthSet> {
+export async function deleteSet(
+  ctx: ServiceContext,
+  scope: string | null,
+  setId: string,
+): Promise<BerthSet> {
   // Read first: a pending set is gone when the transaction ends.
   const before = await getSet(ctx, scope, setId);
   const aftermath = await withTx(ctx.db, async (tx) => {
@@ -88,7 +115,8 @@ async function removeSet(tx: Queryable, set: SetRow): Promise<Aftermath> {
   const hostIds = set.hostId === null ? [] : [set.hostId];
   await lockHosts(tx, hostIds);
   const marked = await markSetsDeleted(tx, [set.id], hostIds);
-  if (marked.length === 0) throw new AppError("state-conflict", { detail: "The set changed meanwhile; try again." });
+  if (marked.length === 0)
+    throw new AppError("state-conflict", { detail: "The set changed meanwhile; try again." });
   await insertEvents(tx, [
     {
       kind: "set-stopping",
@@ -102,7 +130,11 @@ async function removeSet(tx: Queryable, set: SetRow): Promise<Aftermath> {
   const signals: Aftermath = {
     rings: [],
     outboxIds: [],
-    signals: [...hostIds.map((id) => `host:${id}` as const), `set:${set.id}`, `service:${set.serviceId}`],
+    signals: [
+      ...hostIds.map((id) => `host:${id}` as const),
+      `set:${set.id}`,
+      `service:${set.serviceId}`,
+    ],
   };
   return service ? mergeAftermath([signals, await reconcileServiceSets(tx, service)]) : signals;
 }

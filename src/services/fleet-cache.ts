@@ -10,7 +10,13 @@ import {
 } from "../db/queries/fleet.ts";
 import { assert } from "../lib/assert.ts";
 import { createFleet, type Fleet } from "../scheduler/fleet.ts";
-import type { HostReadiness, HostSnapshot, PlanPolicy, PoolPolicy, Resources } from "../scheduler/model.ts";
+import type {
+  HostReadiness,
+  HostSnapshot,
+  PlanPolicy,
+  PoolPolicy,
+  Resources,
+} from "../scheduler/model.ts";
 
 const HOST_CENSUS_INTERVAL_MS = 60_000;
 
@@ -54,7 +60,8 @@ export class FleetCache {
       if (set.hostId === null) fleet.removeSet(set.id);
       else fleet.upsertSet({ id: set.id, serviceId: set.serviceId, hostId: set.hostId });
     }
-    if (horizon.nowMs - this.#censusAtMs > HOST_CENSUS_INTERVAL_MS) await this.#takeCensus(q, fleet, horizon.nowMs);
+    if (horizon.nowMs - this.#censusAtMs > HOST_CENSUS_INTERVAL_MS)
+      await this.#takeCensus(q, fleet, horizon.nowMs);
     this.#horizon = horizon.xmin;
     return { fleet, policy, nowMs: horizon.nowMs };
   }
@@ -118,7 +125,10 @@ export function hostSnapshotOf(row: FleetHostRow): HostSnapshot {
     readiness: readinessOf(row),
     allocatable: resourcesOf(row.allocatable),
     allocated: resourcesOf(row.allocated),
-    reported: row.reportedAtMs === null ? undefined : { used: resourcesOf(row.used), atMs: row.reportedAtMs },
+    reported:
+      row.reportedAtMs === null
+        ? undefined
+        : { used: resourcesOf(row.used), atMs: row.reportedAtMs },
     placedSinceReport: resourcesOf(row.unreported),
     reclaimableVolumeBytes: row.reclaimableVolumeBytes,
     images: row.images,
@@ -134,7 +144,10 @@ function readinessOf(row: FleetHostRow): HostReadiness {
 function resourcesOf(amounts: readonly number[]): Resources {
   const [cpuMillis, memoryBytes, volumeBytes, rootfsBytes] = amounts;
   assert(
-    cpuMillis !== undefined && memoryBytes !== undefined && volumeBytes !== undefined && rootfsBytes !== undefined,
+    cpuMillis !== undefined &&
+      memoryBytes !== undefined &&
+      volumeBytes !== undefined &&
+      rootfsBytes !== undefined,
     "a host row has four amounts",
   );
   return { cpuMillis, memoryBytes, volumeBytes, rootfsBytes };

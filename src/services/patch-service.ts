@@ -41,7 +41,8 @@ export async function patchService(
     const changed = applyPatch(service, patch);
     const decision = await decideServiceReplicas(tx, changed);
     changed.desiredReplicas = decision.desired;
-    const newTemplate = patch.template && !isSameTemplate(patch.template, template) ? patch.template : undefined;
+    const newTemplate =
+      patch.template && !isSameTemplate(patch.template, template) ? patch.template : undefined;
     if (newTemplate) {
       changed.revision = service.revision + 1;
       await insertRevision(tx, service.id, changed.revision, newTemplate);
@@ -49,8 +50,11 @@ export async function patchService(
     const after = newTemplate ?? template;
     await assertWithinQuota(tx, tenantId, {
       sets: changed.desiredReplicas - service.desiredReplicas,
-      cpuMillis: changed.desiredReplicas * after.cpuMillis - service.desiredReplicas * template.cpuMillis,
-      memoryBytes: changed.desiredReplicas * after.memoryBytes - service.desiredReplicas * template.memoryBytes,
+      cpuMillis:
+        changed.desiredReplicas * after.cpuMillis - service.desiredReplicas * template.cpuMillis,
+      memoryBytes:
+        changed.desiredReplicas * after.memoryBytes -
+        service.desiredReplicas * template.memoryBytes,
     });
     changed.generation = await updateService(tx, changed);
     const sentences = describe(service, changed, patch);
@@ -91,9 +95,14 @@ function applyPatch(service: ServiceRow, patch: PatchService): ServiceRow {
 function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): string[] {
   const effects: string[] = [];
   if (after.revision !== before.revision) {
-    effects.push(`Revision ${after.revision} is used by sets made from now on; sets that exist keep theirs.`);
+    effects.push(
+      `Revision ${after.revision} is used by sets made from now on; sets that exist keep theirs.`,
+    );
   }
-  if (patch.placement) effects.push("The placement is used for sets placed from now on; placed sets stay where they are.");
+  if (patch.placement)
+    effects.push(
+      "The placement is used for sets placed from now on; placed sets stay where they are.",
+    );
   const added = after.desiredReplicas - before.desiredReplicas;
   if (added > 0) effects.push(`${added} sets are added.`);
   if (added < 0) effects.push(`${-added} sets are removed.`);

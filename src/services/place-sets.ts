@@ -23,6 +23,8 @@ import { buildPlacementRequests } from "./placement-requests.ts";
 /** Sets per transaction: large enough that the commit is a small part, small enough that the first are placed soon. */
 const SETS_PER_BATCH_MAX = 4_000;
 const BATCHES_PER_RUN_MAX = 200;
+/** Batches in a row in which every placement was overtaken; then the sweep tries again later. */
+const FRUITLESS_BATCHES_MAX = 5;
 /** A waiter for one set is woken by name up to this many; beyond, it finds out at its next poll. */
 const SET_SIGNALS_MAX = 200;
 const RETRY_MS_MIN = 500;
@@ -55,13 +57,15 @@ export function createPlacer(ctx: ServiceContext): Placer {
 
 async function placeAll(ctx: ServiceContext, cache: FleetCache): Promise<PlaceOutcome> {
   const total: PlaceOutcome = { placed: 0, rejected: 0, conflicts: 0, batches: 0 };
-  while (total.batches < BATCHES_PER_RUN_MAX) {
+  let fruitless = 0;
+  while (total.batches < BATCHES_PER_RUN_MAX && fruitless < FRUITLESS_BATCHES_MAX) {
     const batch = await placeBatch(ctx, cache);
     if (!batch) break;
     total.batches++;
     total.placed += batch.placed.length;
     total.rejected += batch.rejected;
     total.conflicts += batch.conflicts;
+    fruitless = batch.placed.length === 0 && batch.conflicts > 0 ? fruitless + 1 : 0;
     await ctx.signals.publish(signalsOf(batch.placed));
   }
   return total;
@@ -77,7 +81,10 @@ interface BatchOutcome {
  * One transaction: refresh the fleet, plan what is due, check the plan again on locked hosts with the same function,
  * book it. Undefined: nothing is due. After an error the cache starts anew, as it may have seen what was rolled back.
  */
-async function placeBatch(ctx: ServiceContext, cache: FleetCache): Promise<BatchOutcome | undefined> {
+async function placeBatch(
+  ctx: ServiceContext,
+  cache: FleetCache,
+): Promise<BatchOutcome | undefined> {
   try {
     return await withTx(ctx.db, async (tx) => {
       const [, { fleet, policy, nowMs }, pending] = await Promise.all([
@@ -90,10 +97,15 @@ async function placeBatch(ctx: ServiceContext, cache: FleetCache): Promise<Batch
       const plan = planPlacements(fleet, requests, { seed: policy.version, nowMs });
       const pendingById = new Map(pending.map((set) => [set.id, set]));
       const admitted = await admitOnLockedHosts(tx, cache, plan, requests, pendingById);
-      const placed = admitted.length === 0 ? [] : await commitPlacements(tx, admitted, plan.policyVersion);
+      const placed =
+        admitted.length === 0 ? [] : await commitPlacements(tx, admitted, plan.policyVersion);
       const rejections = rejectionsOf(plan, pendingById);
       await recordRejections(tx, rejections, plan.policyVersion);
-      return { placed, rejected: rejections.length, conflicts: plan.placements.length - admitted.length };
+      return {
+        placed,
+        rejected: rejections.length,
+        conflicts: plan.placements.length - admitted.length,
+      };
     });
   } catch (error) {
     cache.reset();

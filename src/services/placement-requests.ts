@@ -13,12 +13,19 @@ export async function buildPlacementRequests(
   pending: readonly PendingSetRow[],
 ): Promise<PlacementRequest[]> {
   const revisions = new Map<string, { serviceId: string; revision: number }>();
-  for (const set of pending) revisions.set(revisionKey(set), { serviceId: set.serviceId, revision: set.revision });
+  for (const set of pending)
+    revisions.set(revisionKey(set), { serviceId: set.serviceId, revision: set.revision });
   const specs = await listPlacementSpecs(q, [...revisions.values()]);
   const serviceIds = await readNamedServices(q, specs);
-  const constraints = new Map<string, { constraints: PlacementConstraints; images: readonly string[] }>();
+  const constraints = new Map<
+    string,
+    { constraints: PlacementConstraints; images: readonly string[] }
+  >();
   for (const spec of specs) {
-    constraints.set(revisionKey(spec), { constraints: constraintsOf(spec, serviceIds), images: spec.images });
+    constraints.set(revisionKey(spec), {
+      constraints: constraintsOf(spec, serviceIds),
+      images: spec.images,
+    });
   }
   return pending.flatMap((set) => {
     const known = constraints.get(revisionKey(set));
@@ -45,7 +52,10 @@ function revisionKey(of: { serviceId: string; revision: number }): string {
 }
 
 /** `tenantId/name` -> service id, for every name in the rules. */
-async function readNamedServices(q: Queryable, specs: readonly PlacementSpecRow[]): Promise<Map<string, string>> {
+async function readNamedServices(
+  q: Queryable,
+  specs: readonly PlacementSpecRow[],
+): Promise<Map<string, string>> {
   const names = new Map<string, { tenantId: string; name: string }>();
   for (const spec of specs) {
     for (const name of [...spec.placement.antiAffinity, ...spec.placement.affinity]) {
@@ -61,7 +71,8 @@ export function constraintsOf(
   spec: Pick<PlacementSpecRow, "tenantId" | "placement">,
   serviceIds: ReadonlyMap<string, string>,
 ): PlacementConstraints {
-  const idsOf = (names: readonly string[]) => names.flatMap((name) => serviceIds.get(`${spec.tenantId}/${name}`) ?? []);
+  const idsOf = (names: readonly string[]) =>
+    names.flatMap((name) => serviceIds.get(`${spec.tenantId}/${name}`) ?? []);
   const { placement } = spec;
   return {
     strategy: placement.strategy,

@@ -16,7 +16,11 @@ export interface QuotaAsk {
  * would also serialise a burst of small services far from any limit, so it is left out where even hundreds of transactions
  * at once, more than there are connections, could not reach the quota.
  */
-export async function assertWithinQuota(tx: Queryable, tenantId: string, added: QuotaAsk): Promise<void> {
+export async function assertWithinQuota(
+  tx: Queryable,
+  tenantId: string,
+  added: QuotaAsk,
+): Promise<void> {
   if (added.sets <= 0 && added.cpuMillis <= 0 && added.memoryBytes <= 0) return;
   let use = await readTenantUse(tx, tenantId);
   if (!isFarFromQuota(use, added)) {
@@ -24,7 +28,9 @@ export async function assertWithinQuota(tx: Queryable, tenantId: string, added: 
     use = await readTenantUse(tx, tenantId);
   }
   const over = limits(use, added).flatMap((limit) =>
-    limit.used + limit.added > limit.max ? `${limit.used + limit.added} ${limit.what} of ${limit.max} allowed` : [],
+    limit.used + limit.added > limit.max
+      ? `${limit.used + limit.added} ${limit.what} of ${limit.max} allowed`
+      : [],
   );
   if (over.length === 0) return;
   throw new AppError("quota-exceeded", {
@@ -36,10 +42,17 @@ function limits(use: TenantUse, added: QuotaAsk) {
   return [
     { what: "sets", used: use.sets, added: added.sets, max: use.setsMax },
     { what: "CPU millicores", used: use.cpuMillis, added: added.cpuMillis, max: use.cpuMillisMax },
-    { what: "bytes of memory", used: use.memoryBytes, added: added.memoryBytes, max: use.memoryBytesMax },
+    {
+      what: "bytes of memory",
+      used: use.memoryBytes,
+      added: added.memoryBytes,
+      max: use.memoryBytesMax,
+    },
   ];
 }
 
 function isFarFromQuota(use: TenantUse, added: QuotaAsk): boolean {
-  return limits(use, added).every((limit) => limit.added * 1000 <= limit.max && (limit.used + limit.added) * 1.25 <= limit.max);
+  return limits(use, added).every(
+    (limit) => limit.added * 1000 <= limit.max && (limit.used + limit.added) * 1.25 <= limit.max,
+  );
 }

@@ -30,7 +30,9 @@ export interface ReconcileOutcome extends Aftermath {
 /** Rings and wakes what a committed transaction left to do. Never throws: whatever is lost here, sweeps find. */
 export async function carryOut(ctx: ServiceContext, aftermath: Aftermath): Promise<void> {
   await Promise.all([
-    aftermath.rings.length === 0 ? undefined : ctx.doorbell.ring(aftermath.rings, aftermath.outboxIds),
+    aftermath.rings.length === 0
+      ? undefined
+      : ctx.doorbell.ring(aftermath.rings, aftermath.outboxIds),
     aftermath.signals.length === 0 ? undefined : ctx.signals.publish(aftermath.signals),
   ]);
 }
@@ -44,7 +46,10 @@ export function mergeAftermath(parts: readonly Aftermath[]): Aftermath {
 }
 
 /** Makes the number of live sets of a service what it should be. Safe to run at any time, twice, or late. */
-export async function reconcileService(ctx: ServiceContext, serviceId: string): Promise<ReconcileOutcome | undefined> {
+export async function reconcileService(
+  ctx: ServiceContext,
+  serviceId: string,
+): Promise<ReconcileOutcome | undefined> {
   const outcome = await withTx(ctx.db, async (tx) => {
     const service = await lockServiceById(tx, serviceId);
     return service && reconcileServiceSets(tx, service);
@@ -57,7 +62,10 @@ export async function reconcileService(ctx: ServiceContext, serviceId: string): 
  * The same inside the caller's transaction, which holds the service's row lock: that lock is what keeps two of
  * these from both adding the missing sets. The caller passes the outcome to `carryOut` after commit.
  */
-export async function reconcileServiceSets(tx: Queryable, service: ServiceRow): Promise<ReconcileOutcome> {
+export async function reconcileServiceSets(
+  tx: Queryable,
+  service: ServiceRow,
+): Promise<ReconcileOutcome> {
   const desired = service.deleting ? 0 : service.desiredReplicas;
   const live = await countLiveSets(tx, service.id);
   if (live < desired) return addSets(tx, service, desired - live);
@@ -66,7 +74,11 @@ export async function reconcileServiceSets(tx: Queryable, service: ServiceRow): 
 }
 
 /** Adds pending sets of the newest revision and leaves the placement job to be rung. */
-export async function addSets(tx: Queryable, service: ServiceRow, count: number): Promise<ReconcileOutcome> {
+export async function addSets(
+  tx: Queryable,
+  service: ServiceRow,
+  count: number,
+): Promise<ReconcileOutcome> {
   const template = await findTemplate(tx, service.id, service.revision);
   assert(template, "a service's newest revision exists");
   await insertPendingSets(tx, {
@@ -86,16 +98,30 @@ export async function addSets(tx: Queryable, service: ServiceRow, count: number)
     payload: { cause: "sets-added" },
   };
   const outboxIds = await insertOutbox(tx, [ring]);
-  return { created: count, deleted: 0, rings: [ring], outboxIds, signals: [`service:${service.id}`] };
+  return {
+    created: count,
+    deleted: 0,
+    rings: [ring],
+    outboxIds,
+    signals: [`service:${service.id}`],
+  };
 }
 
-async function removeSets(tx: Queryable, service: ServiceRow, count: number): Promise<ReconcileOutcome> {
+async function removeSets(
+  tx: Queryable,
+  service: ServiceRow,
+  count: number,
+): Promise<ReconcileOutcome> {
   const victims = await listScaleInVictims(tx, service.id, count);
   const hostIds = [...new Set(victims.flatMap((victim) => victim.hostId ?? []))];
   await lockHosts(tx, hostIds);
   // A victim that was placed since it was listed is not marked, as its host is not locked: the next round, which the
   // outbox rings, finds it.
-  const marked = await markSetsDeleted(tx, victims.map((victim) => victim.id), hostIds);
+  const marked = await markSetsDeleted(
+    tx,
+    victims.map((victim) => victim.id),
+    hostIds,
+  );
   const outcome: ReconcileOutcome = {
     created: 0,
     deleted: marked.length,

@@ -2,7 +2,12 @@ import { AppError, notFound } from "../contracts/app-error.ts";
 import type { ServiceChange } from "../contracts/services.ts";
 import type { Queryable } from "../db/client.ts";
 import { insertEvents } from "../db/queries/events.ts";
-import { findTemplate, lockServiceByName, type ServiceRow, updateService } from "../db/queries/service-writes.ts";
+import {
+  findTemplate,
+  lockServiceByName,
+  type ServiceRow,
+  updateService,
+} from "../db/queries/service-writes.ts";
 import { withTx } from "../db/tx.ts";
 import { assert } from "../lib/assert.ts";
 import type { ServiceContext } from "./context.ts";
@@ -32,7 +37,8 @@ export async function scaleService(
     assertWithinBounds(service, replicas);
     const before = service.desiredReplicas;
     const { desired, because } = await decideServiceReplicas(tx, { ...service, replicas });
-    if (replicas === service.replicas && desired === before) return { before, desired, because, outcome: undefined };
+    if (replicas === service.replicas && desired === before)
+      return { before, desired, because, outcome: undefined };
     await assertMayGrow(tx, service, desired - before);
     const changed: ServiceRow = { ...service, replicas, desiredReplicas: desired };
     changed.generation = await updateService(tx, changed);
@@ -73,7 +79,12 @@ async function assertMayGrow(tx: Queryable, service: ServiceRow, addedSets: numb
   });
 }
 
-function describe(before: number, desired: number, replicas: number, because: readonly string[]): string[] {
+function describe(
+  before: number,
+  desired: number,
+  replicas: number,
+  because: readonly string[],
+): string[] {
   const effects: string[] = [];
   if (desired > before) effects.push(`${desired - before} sets are added.`);
   else if (desired < before) effects.push(`${before - desired} sets are removed.`);

@@ -12,7 +12,10 @@ export function assertSupported(parts: {
 }): void {
   const errors: FieldError[] = [];
   if (parts.template?.volume) {
-    errors.push({ pointer: "/template/volume", detail: "Volumes are not supported yet: leave the volume out." });
+    errors.push({
+      pointer: "/template/volume",
+      detail: "Volumes are not supported yet: leave the volume out.",
+    });
   }
   const networks = parts.template?.networks ?? [];
   if (networks.length > 1 || networks.some((entry) => entry.network !== "default")) {
@@ -24,9 +27,13 @@ export function assertSupported(parts: {
   if (parts.autoscale && parts.autoscale.metrics.length > 0) {
     errors.push({
       pointer: "/autoscale/metrics",
-      detail: "Scaling by metrics is not supported yet: leave metrics out and use a hook for alerts.",
+      detail:
+        "Scaling by metrics is not supported yet: leave metrics out and use a hook for alerts.",
     });
   }
   if (errors.length === 0) return;
-  throw new AppError("unsupported", { detail: errors.map((error) => error.detail).join(" "), errors });
+  throw new AppError("unsupported", {
+    detail: errors.map((error) => error.detail).join(" "),
+    errors,
+  });
 }

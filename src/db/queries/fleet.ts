@@ -69,8 +69,18 @@ export async function listHostIds(q: Queryable): Promise<string[]> {
 export interface HostPoolRow {
   name: string;
   version: number;
-  overcommitPercent: { cpuMillis: number; memoryBytes: number; volumeBytes: number; rootfsBytes: number };
-  highWaterPercent: { cpuMillis: number; memoryBytes: number; volumeBytes: number; rootfsBytes: number };
+  overcommitPercent: {
+    cpuMillis: number;
+    memoryBytes: number;
+    volumeBytes: number;
+    rootfsBytes: number;
+  };
+  highWaterPercent: {
+    cpuMillis: number;
+    memoryBytes: number;
+    volumeBytes: number;
+    rootfsBytes: number;
+  };
 }
 
 export async function listAllHostPools(q: Queryable): Promise<HostPoolRow[]> {
@@ -82,7 +92,10 @@ export async function listAllHostPools(q: Queryable): Promise<HostPoolRow[]> {
 }
 
 /** Locks hosts in id order and reads them as they are now. */
-export async function lockFleetHosts(q: Queryable, hostIds: readonly string[]): Promise<FleetHostRow[]> {
+export async function lockFleetHosts(
+  q: Queryable,
+  hostIds: readonly string[],
+): Promise<FleetHostRow[]> {
   return rowsOf(
     q,
     sql`select ${fleetHostColumns} from hosts

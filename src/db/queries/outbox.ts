@@ -23,12 +23,22 @@ export interface OutboxRow extends JobRing {
 
 /** Left-over jobs older than `ageMs`, oldest first. Not locked: ringing one twice is one job. */
 export async function listOutbox(q: Queryable, ageMs: number, limit: number): Promise<OutboxRow[]> {
-  const rows = await rowsOf<{ id: string | number; name: JobName; job_id: string; payload: Record<string, unknown> }>(
+  const rows = await rowsOf<{
+    id: string | number;
+    name: JobName;
+    job_id: string;
+    payload: Record<string, unknown>;
+  }>(
     q,
     sql`select id, name, job_id, payload from outbox
         where created_at < now() - make_interval(secs => ${ageMs / 1000}::float8) order by id limit ${limit}`,
   );
-  return rows.map((row) => ({ id: Number(row.id), name: row.name, jobId: row.job_id, payload: row.payload }));
+  return rows.map((row) => ({
+    id: Number(row.id),
+    name: row.name,
+    jobId: row.job_id,
+    payload: row.payload,
+  }));
 }
 
 export async function deleteOutbox(q: Queryable, ids: readonly number[]): Promise<void> {

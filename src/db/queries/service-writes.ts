@@ -24,7 +24,11 @@ const serviceColumns = sql`id, tenant_id as "tenantId", name, generation::float8
   desired_replicas as "desiredReplicas", priority, placement, on_host_lost as "onHostLost", autoscale, deleting`;
 
 /** The live service of this name, locked until the transaction ends: the first lock of every change of a service. */
-export async function lockServiceByName(q: Queryable, tenantId: string, name: string): Promise<ServiceRow | undefined> {
+export async function lockServiceByName(
+  q: Queryable,
+  tenantId: string,
+  name: string,
+): Promise<ServiceRow | undefined> {
   const rows = await rowsOf<ServiceRow>(
     q,
     sql`select ${serviceColumns} from services
@@ -34,7 +38,10 @@ export async function lockServiceByName(q: Queryable, tenantId: string, name: st
 }
 
 /** The same by id; undefined when it is gone. */
-export async function lockServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
+export async function lockServiceById(
+  q: Queryable,
+  serviceId: string,
+): Promise<ServiceRow | undefined> {
   const rows = await rowsOf<ServiceRow>(
     q,
     sql`select ${serviceColumns} from services where id = ${serviceId} and deleted_at is null for update`,
@@ -74,12 +81,21 @@ export async function updateService(q: Queryable, service: ServiceRow): Promise<
   return rows[0]?.generation ?? service.generation;
 }
 
-export async function insertRevision(q: Queryable, serviceId: string, number: number, template: SetTemplate): Promise<void> {
+export async function insertRevision(
+  q: Queryable,
+  serviceId: string,
+  number: number,
+  template: SetTemplate,
+): Promise<void> {
   await q.execute(sql`insert into revisions (service_id, number, template)
     values (${serviceId}, ${number}, ${JSON.stringify(template)}::jsonb)`);
 }
 
-export async function findTemplate(q: Queryable, serviceId: string, revision: number): Promise<SetTemplate | undefined> {
+export async function findTemplate(
+  q: Queryable,
+  serviceId: string,
+  revision: number,
+): Promise<SetTemplate | undefined> {
   const rows = await rowsOf<{ template: SetTemplate }>(
     q,
     sql`select template from revisions where service_id = ${serviceId} and number = ${revision}`,

@@ -107,7 +107,11 @@ export interface SetRow {
   hostId: string | null;
 }
 
-export async function findSet(q: Queryable, setId: string, scope: string | null): Promise<SetRow | undefined> {
+export async function findSet(
+  q: Queryable,
+  setId: string,
+  scope: string | null,
+): Promise<SetRow | undefined> {
   const rows = await rowsOf<SetRow>(
     q,
     sql`select id, tenant_id as "tenantId", service_id as "serviceId", generation::float8 as generation, desired, state,

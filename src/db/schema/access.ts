@@ -43,7 +43,10 @@ export const tokens = pgTable(
     uniqueIndex("tokens_secret_hash_unique").on(table.secretHash),
     index("tokens_tenant_id").on(table.tenantId),
     check("tokens_role_known", sql`${table.role} in (${quoted(tokenRoles)})`),
-    check("tokens_tenant_matches_role", sql`${table.role} <> 'tenant' or ${table.tenantId} is not null`),
+    check(
+      "tokens_tenant_matches_role",
+      sql`${table.role} <> 'tenant' or ${table.tenantId} is not null`,
+    ),
   ],
 );
 

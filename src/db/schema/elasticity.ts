@@ -1,5 +1,14 @@
 import { sql } from "drizzle-orm";
-import { boolean, check, index, integer, jsonb, pgTable, text, uniqueIndex } from "drizzle-orm/pg-core";
+import {
+  boolean,
+  check,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  text,
+  uniqueIndex,
+} from "drizzle-orm/pg-core";
 import { demandStates, type HookRule } from "../../contracts/elasticity.ts";
 import { quoted } from "./access.ts";
 import { int8, timestamptz } from "./columns.ts";
@@ -19,7 +28,11 @@ export const hooks = pgTable(
     createdAt: timestamptz("created_at").notNull().defaultNow(),
     deletedAt: timestamptz("deleted_at"),
   },
-  (table) => [uniqueIndex("hooks_name_unique").on(table.serviceId, table.name).where(sql`deleted_at is null`)],
+  (table) => [
+    uniqueIndex("hooks_name_unique")
+      .on(table.serviceId, table.name)
+      .where(sql`deleted_at is null`),
+  ],
 );
 
 /**
@@ -49,8 +62,12 @@ export const demands = pgTable(
   },
   (table) => [
     uniqueIndex("demands_alert_unique").on(table.hookId, table.key, table.startedAt),
-    index("demands_held").on(table.serviceId).where(sql`state <> 'released'`),
-    index("demands_due").on(table.releaseAt).where(sql`state = 'resolved'`),
+    index("demands_held")
+      .on(table.serviceId)
+      .where(sql`state <> 'released'`),
+    index("demands_due")
+      .on(table.releaseAt)
+      .where(sql`state = 'resolved'`),
     check("demands_state_known", sql`${table.state} in (${quoted(demandStates)})`),
   ],
 );
@@ -69,5 +86,8 @@ export const decisions = pgTable(
     because: jsonb("because").$type<string[]>().notNull(),
     generation: int8("generation").notNull(),
   },
-  (table) => [index("decisions_service").on(table.serviceId, table.id), index("decisions_tenant").on(table.tenantId, table.id)],
+  (table) => [
+    index("decisions_service").on(table.serviceId, table.id),
+    index("decisions_tenant").on(table.tenantId, table.id),
+  ],
 );

@@ -5,7 +5,12 @@ import type { Reason } from "../../contracts/primitives.ts";
 import { quoted } from "./access.ts";
 import { changedXid, int8, timestamptz } from "./columns.ts";
 
-type Percents = { cpuMillis: number; memoryBytes: number; volumeBytes: number; rootfsBytes: number };
+type Percents = {
+  cpuMillis: number;
+  memoryBytes: number;
+  volumeBytes: number;
+  rootfsBytes: number;
+};
 
 /** Knobs of placement that can be turned while everything runs. A plan cites the newest `version` of them. */
 export const hostPools = pgTable("host_pools", {
@@ -61,7 +66,9 @@ export const hosts = pgTable(
     reportedAt: timestamptz("reported_at"),
     images: jsonb("images").$type<string[]>().notNull().default([]),
     enrolledAt: timestamptz("enrolled_at").notNull().defaultNow(),
-    changedXid: changedXid("changed_xid").notNull().default(sql`pg_current_xact_id()`),
+    changedXid: changedXid("changed_xid")
+      .notNull()
+      .default(sql`pg_current_xact_id()`),
   },
   (table) => [
     uniqueIndex("hosts_name_unique").on(table.name),

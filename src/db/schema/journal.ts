@@ -18,7 +18,9 @@ export const events = pgTable(
     text: text("text").notNull(),
     data: jsonb("data").$type<Record<string, unknown>>().notNull().default({}),
     /** Streams go by (xid, id): ids alone are given out in another order than transactions commit. */
-    xid: changedXid("xid").notNull().default(sql`pg_current_xact_id()`),
+    xid: changedXid("xid")
+      .notNull()
+      .default(sql`pg_current_xact_id()`),
   },
   (table) => [
     index("events_tenant").on(table.tenantId, table.id),

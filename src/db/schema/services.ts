@@ -1,7 +1,21 @@
 import { sql } from "drizzle-orm";
-import { boolean, check, index, integer, jsonb, pgTable, primaryKey, text, uniqueIndex } from "drizzle-orm/pg-core";
+import {
+  boolean,
+  check,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  uniqueIndex,
+} from "drizzle-orm/pg-core";
 import type { Reason } from "../../contracts/primitives.ts";
-import { type AutoscaleSpec, hostLostPolicies, type PlacementSpec } from "../../contracts/services.ts";
+import {
+  type AutoscaleSpec,
+  hostLostPolicies,
+  type PlacementSpec,
+} from "../../contracts/services.ts";
 import { type ContainerStatus, setDesires, setStates } from "../../contracts/sets.ts";
 import type { SetTemplate } from "../../contracts/set-template.ts";
 import { quoted, tenants } from "./access.ts";
@@ -30,9 +44,14 @@ export const services = pgTable(
     deletedAt: timestamptz("deleted_at"),
   },
   (table) => [
-    uniqueIndex("services_name_unique").on(table.tenantId, table.name).where(sql`deleted_at is null`),
+    uniqueIndex("services_name_unique")
+      .on(table.tenantId, table.name)
+      .where(sql`deleted_at is null`),
     check("services_on_host_lost_known", sql`${table.onHostLost} in (${quoted(hostLostPolicies)})`),
-    check("services_replicas_not_negative", sql`least(${table.replicas}, ${table.desiredReplicas}) >= 0`),
+    check(
+      "services_replicas_not_negative",
+      sql`least(${table.replicas}, ${table.desiredReplicas}) >= 0`,
+    ),
   ],
 );
 
@@ -97,14 +116,27 @@ export const sets = pgTable(
     changedXid: changedXid("changed_xid"),
   },
   (table) => [
-    index("sets_pending").on(table.priority, table.id).where(sql`state = 'pending'`),
-    index("sets_host").on(table.hostId, table.hostGeneration).where(sql`host_id is not null`),
-    index("sets_service").on(table.serviceId, table.id).where(sql`deleted_at is null`),
-    index("sets_tenant").on(table.tenantId, table.id).where(sql`deleted_at is null`),
-    index("sets_changed_xid").on(table.changedXid).where(sql`changed_xid is not null`),
+    index("sets_pending")
+      .on(table.priority, table.id)
+      .where(sql`state = 'pending'`),
+    index("sets_host")
+      .on(table.hostId, table.hostGeneration)
+      .where(sql`host_id is not null`),
+    index("sets_service")
+      .on(table.serviceId, table.id)
+      .where(sql`deleted_at is null`),
+    index("sets_tenant")
+      .on(table.tenantId, table.id)
+      .where(sql`deleted_at is null`),
+    index("sets_changed_xid")
+      .on(table.changedXid)
+      .where(sql`changed_xid is not null`),
     check("sets_desired_known", sql`${table.desired} in (${quoted(setDesires)})`),
     check("sets_state_known", sql`${table.state} in (${quoted(setStates)})`),
-    check("sets_pending_has_no_host", sql`(${table.state} = 'pending') <= (${table.hostId} is null)`),
+    check(
+      "sets_pending_has_no_host",
+      sql`(${table.state} = 'pending') <= (${table.hostId} is null)`,
+    ),
     check("sets_deleted_has_no_host", sql`${table.deletedAt} is null or ${table.hostId} is null`),
   ],
 );

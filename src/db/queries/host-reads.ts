@@ -1,0 +1,54 @@
+import { type SQL, sql } from "drizzle-orm";
+import type { Host } from "../../contracts/hosts.ts";
+import type { ResourceAmounts } from "../../contracts/primitives.ts";
+import type { Queryable } from "../client.ts";
+import { isoTime, rowsOf } from "./rows.ts";
+
+type HostReadRow = Omit<Host, "reported" | "leaseExpiresAt" | "enrolledAt"> & {
+  used: ResourceAmounts;
+  reportedAt: string | Date | null;
+  leaseExpiresAt: string | Date;
+  enrolledAt: string | Date;
+};
+
+/** Amounts of one kind as JSON: numbers below 2^53 come through as numbers in both drivers. */
+function amounts(kind: "allocatable" | "allocated" | "used"): SQL {
+  return sql.raw(`json_build_object('cpuMillis', ${kind}_cpu_millis, 'memoryBytes', ${kind}_memory_bytes,
+    'volumeBytes', ${kind}_volume_bytes, 'rootfsBytes', ${kind}_rootfs_bytes)`);
+}
+
+function hostsWhere(condition: SQL): SQL {
+  return sql`
+    select id, name, pool, zone, rack, labels, taints, state, reason, cordoned, draining, generation::float8 as generation,
+      agent_version as "agentVersion", ${amounts("allocatable")} as allocatable, ${amounts("allocated")} as allocated,
+      ${amounts("used")} as used, reported_at as "reportedAt", lease_expires_at as "leaseExpiresAt",
+      enrolled_at as "enrolledAt", (select count(*)::int from sets where host_id = hosts.id) as sets
+    from hosts where ${condition}`;
+}
+
+export async function findHost(q: Queryable, hostId: string): Promise<Host | undefined> {
+  const rows = await rowsOf<HostReadRow>(q, hostsWhere(sql`id = ${hostId}`));
+  return rows.map(toHost)[0];
+}
+
+/** Oldest first, after `afterId`. */
+export async function listHosts(
+  q: Queryable,
+  afterId: string | undefined,
+  limit: number,
+): Promise<Host[]> {
+  const rows = await rowsOf<HostReadRow>(
+    q,
+    sql`${hostsWhere(sql`id > ${afterId ?? ""}`)} order by id limit ${limit}`,
+  );
+  return rows.map(toHost);
+}
+
+function toHost({ used, reportedAt, ...row }: HostReadRow): Host {
+  return {
+    ...row,
+    reported: reportedAt === null ? null : { used, at: isoTime(reportedAt) },
+    leaseExpiresAt: isoTime(row.leaseExpiresAt),
+    enrolledAt: isoTime(row.enrolledAt),
+  };
+}

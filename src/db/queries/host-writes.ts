@@ -1,0 +1,171 @@
+import { sql } from "drizzle-orm";
+import type { DesiredSet } from "../../contracts/agent.ts";
+import type { ResourceAmounts } from "../../contracts/primitives.ts";
+import type { SetTemplate } from "../../contracts/set-template.ts";
+import type { Queryable } from "../client.ts";
+import { rowsOf } from "./rows.ts";
+
+export interface NewHost {
+  id: string;
+  name: string;
+  pool: string;
+  zone: string;
+  rack: string;
+  labels: Record<string, string>;
+  agentVersion: string;
+  credentialHash: string;
+  allocatable: ResourceAmounts;
+  leaseSeconds: number;
+}
+
+/** Inserts a host whose first usage report is still to come, so that it is not planned with yet. Throws already-exists. */
+export async function insertHost(q: Queryable, host: NewHost): Promise<void> {
+  await q.execute(sql`
+    insert into hosts (id, name, pool, zone, rack, labels, taints, state, agent_version, credential_hash, lease_expires_at,
+      allocatable_cpu_millis, allocatable_memory_bytes, allocatable_volume_bytes, allocatable_rootfs_bytes)
+    values (${host.id}, ${host.name}, ${host.pool}, ${host.zone}, ${host.rack}, ${JSON.stringify(host.labels)}::jsonb, '[]',
+      'ready', ${host.agentVersion}, ${host.credentialHash}, now() + make_interval(secs => ${host.leaseSeconds}),
+      ${host.allocatable.cpuMillis}, ${host.allocatable.memoryBytes}, ${host.allocatable.volumeBytes}, ${host.allocatable.rootfsBytes})`);
+}
+
+/** Marks an enroll token used. False: somebody used it first. */
+export async function useEnrollToken(q: Queryable, tokenId: string): Promise<boolean> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`update tokens set used_at = now() where id = ${tokenId} and used_at is null and revoked_at is null returning id`,
+  );
+  return rows.length === 1;
+}
+
+export async function hostPoolExists(q: Queryable, pool: string): Promise<boolean> {
+  const rows = await rowsOf<{ found: boolean }>(
+    q,
+    sql`select exists (select 1 from host_pools where name = ${pool}) as found`,
+  );
+  return rows[0]?.found ?? false;
+}
+
+export async function findHostIdByCredential(
+  q: Queryable,
+  credentialHash: string,
+): Promise<string | undefined> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`select id from hosts where credential_hash = ${credentialHash}`,
+  );
+  return rows[0]?.id;
+}
+
+/** A host's side of a sync. */
+export interface HostLeaseRow {
+  generation: number;
+  state: "ready" | "unhealthy" | "lost";
+  resyncRequired: boolean;
+}
+
+/** What the host has to do at which generation. */
+export async function findHostLease(
+  q: Queryable,
+  hostId: string,
+): Promise<HostLeaseRow | undefined> {
+  const rows = await rowsOf<HostLeaseRow>(
+    q,
+    sql`select generation::float8 as generation, state, resync_required as "resyncRequired" from hosts where id = ${hostId}`,
+  );
+  return rows[0];
+}
+
+/**
+ * Renews a host's lease. Written at most every `renewAfterSeconds`, as syncs come much more often than leases end; no
+ * column that the planner looks at is touched.
+ */
+export async function renewLease(
+  q: Queryable,
+  hostId: string,
+  lease: {
+    leaseSeconds: number;
+    renewAfterSeconds: number;
+    acceptedGeneration: number;
+    agentVersion: string;
+  },
+): Promise<void> {
+  await q.execute(sql`
+    update hosts set lease_expires_at = now() + make_interval(secs => ${lease.leaseSeconds}),
+      accepted_generation = ${lease.acceptedGeneration}, agent_version = ${lease.agentVersion}
+    where id = ${hostId}
+      and lease_expires_at < now() + make_interval(secs => ${lease.leaseSeconds - lease.renewAfterSeconds})`);
+}
+
+export interface UsageReport {
+  used: ResourceAmounts;
+  allocatable: ResourceAmounts;
+}
+
+/**
+ * Stores what a host measured. Booked sets that do not run yet are not in the measurement, so they go on counting as unreported.
+ */
+export async function updateHostUsage(
+  q: Queryable,
+  hostId: string,
+  usage: UsageReport,
+): Promise<void> {
+  const { used, allocatable } = usage;
+  await q.execute(sql`
+    update hosts set reported_at = now(), used_cpu_millis = ${used.cpuMillis}, used_memory_bytes = ${used.memoryBytes},
+      used_volume_bytes = ${used.volumeBytes}, used_rootfs_bytes = ${used.rootfsBytes},
+      allocatable_cpu_millis = ${allocatable.cpuMillis}, allocatable_memory_bytes = ${allocatable.memoryBytes},
+      allocatable_volume_bytes = ${allocatable.volumeBytes}, allocatable_rootfs_bytes = ${allocatable.rootfsBytes},
+      unreported_cpu_millis = u.cpu, unreported_memory_bytes = u.memory, unreported_volume_bytes = u.volume,
+      unreported_rootfs_bytes = u.rootfs
+    from (select coalesce(sum(cpu_millis), 0) as cpu, coalesce(sum(memory_bytes), 0) as memory,
+            coalesce(sum(volume_bytes), 0) as volume, coalesce(sum(rootfs_bytes), 0) as rootfs
+          from sets where host_id = ${hostId} and state in ('placed', 'preparing', 'starting')) u
+    where id = ${hostId}`);
+}
+
+export async function updateHostImages(
+  q: Queryable,
+  hostId: string,
+  images: readonly string[],
+): Promise<void> {
+  await q.execute(sql`update hosts set images = ${JSON.stringify(images)}::jsonb
+    where id = ${hostId} and images <> ${JSON.stringify(images)}::jsonb`);
+}
+
+/** Sets a host's state with its reason. False: it was in it already. Leaving lost ends the count of how long it was. */
+export async function updateHostState(
+  q: Queryable,
+  hostId: string,
+  state: "ready" | "unhealthy",
+  reason: { code: string; text: string } | null,
+): Promise<boolean> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`update hosts set state = ${state}, lost_at = null, resync_required = false,
+          reason = ${reason === null ? null : JSON.stringify(reason)}::jsonb
+        where id = ${hostId} and (state <> ${state} or resync_required) returning id`,
+  );
+  return rows.length === 1;
+}
+
+/**
+ * What a host should run: all of it, or what changed after the generation that it has accepted. A set that leaves the host
+ * is to be deleted there. At most `limit`, in order of change.
+ */
+export async function listDesiredSets(
+  q: Queryable,
+  hostId: string,
+  afterGeneration: number,
+  limit: number,
+): Promise<DesiredSet[]> {
+  return rowsOf<DesiredSet & { template: SetTemplate }>(
+    q,
+    sql`select s.id as "setId", t.name as tenant, v.name as service, s.revision, s.generation::float8 as generation,
+          case when s.leaving then 'deleted' else s.desired end as desired,
+          s.restart_generation::float8 as "restartGeneration", r.template
+        from sets s join services v on v.id = s.service_id join tenants t on t.id = s.tenant_id
+        join revisions r on r.service_id = s.service_id and r.number = s.revision
+        where s.host_id = ${hostId} and s.host_generation > ${afterGeneration}
+        order by s.host_generation, s.id limit ${limit}`,
+  );
+}

@@ -1,0 +1,169 @@
+import type { ObservedSet } from "../contracts/agent.ts";
+import type { EventKind } from "../contracts/events.ts";
+import type { SetState } from "../contracts/sets.ts";
+import type { Queryable } from "../db/client.ts";
+import { type EventInput, insertEvents } from "../db/queries/events.ts";
+import {
+  type HostSetRow,
+  lockSetsOfHost,
+  markSetsLeaving,
+  type ObservedUpdate,
+  type ReleasedSet,
+  releaseSets,
+  updateObservedSets,
+} from "../db/queries/observed-sets.ts";
+import type { SignalChannel } from "./context.ts";
+import { retryDelayMs } from "./place-sets.ts";
+import type { Aftermath } from "./reconcile-service.ts";
+
+const AVOIDED_HOSTS_MAX = 8;
+
+export interface AppliedReport extends Aftermath {
+  /** Bookings that ended. */
+  removed: number;
+}
+
+/**
+ * Takes what an agent saw of its sets into the database, under the lock of the host's row. What is about a set that is not booked on
+ * this host (any more), or about an older generation of it, changes nothing: the desired sets that the agent
+ * gets next put it right.
+ */
+export async function applyObserved(
+  tx: Queryable,
+  hostId: string,
+  observed: readonly ObservedSet[],
+): Promise<AppliedReport> {
+  const nothing: AppliedReport = { removed: 0, rings: [], outboxIds: [], signals: [] };
+  if (observed.length === 0) return nothing;
+  const rows = await lockSetsOfHost(
+    tx,
+    hostId,
+    observed.map((set) => set.setId),
+  );
+  const rowById = new Map(rows.map((row) => [row.id, row]));
+  const updates: ObservedUpdate[] = [];
+  const released: ReleasedSet[] = [];
+  const leaving: string[] = [];
+  const events: EventInput[] = [];
+  for (const set of latestOfEach(observed)) {
+    const row = rowById.get(set.setId);
+    if (!row || set.generation < row.generation) continue;
+    if (set.state === "absent") {
+      const release = releaseOf(row, hostId);
+      if (!release) continue; // not begun yet
+      released.push(release);
+      events.push(
+        eventOf(
+          row,
+          hostId,
+          "set-removed",
+          release.placeAgain ? "removed to be placed again" : "removed",
+        ),
+      );
+      continue;
+    }
+    const update = updateOf(row, set, set.state);
+    updates.push(update);
+    events.push(...eventsOf(row, hostId, update));
+    if (set.gaveUp && !row.leaving && row.desired === "running") leaving.push(row.id);
+  }
+  await updateObservedSets(tx, updates);
+  await markSetsLeaving(tx, hostId, leaving);
+  await releaseSets(tx, hostId, released);
+  await insertEvents(tx, events);
+  if (updates.length + released.length === 0) return nothing;
+  return {
+    removed: released.length,
+    rings: [],
+    outboxIds: [],
+    signals: signalsOf(rows, hostId, leaving.length > 0),
+  };
+}
+
+/** The agent sends one entry a set; should there be two, the last counts. */
+function latestOfEach(observed: readonly ObservedSet[]): ObservedSet[] {
+  return [...new Map(observed.map((set) => [set.setId, set])).values()];
+}
+
+/** Nothing is left of it: that ends the booking of what is to be deleted or to leave, and is no news of anything else. */
+function releaseOf(row: HostSetRow, hostId: string): ReleasedSet | undefined {
+  if (row.desired === "deleted") return { setId: row.id, placeAgain: null };
+  if (!row.leaving) return undefined;
+  const avoidHostIds = [...row.avoidHostIds.filter((id) => id !== hostId), hostId].slice(
+    -AVOIDED_HOSTS_MAX,
+  );
+  const retryAfterMs = row.attempts === 0 ? 0 : retryDelayMs(row.attempts);
+  return { setId: row.id, placeAgain: { retryAfterMs, avoidHostIds } };
+}
+
+function updateOf(row: HostSetRow, set: ObservedSet, state: SetState): ObservedUpdate {
+  return {
+    setId: row.id,
+    state,
+    ready: set.ready && state === "running" && row.desired === "running",
+    reason: set.reason,
+    address: set.address,
+    containers: set.containers,
+  };
+}
+
+const kindOfState: Partial<Record<SetState, EventKind>> = {
+  preparing: "set-preparing",
+  starting: "set-starting",
+  running: "set-running",
+  stopping: "set-stopping",
+  stopped: "set-stopped",
+  failed: "set-failed",
+  lost: "set-lost",
+};
+
+function eventsOf(row: HostSetRow, hostId: string, update: ObservedUpdate): EventInput[] {
+  const events: EventInput[] = [];
+  const kind = update.state === row.state ? undefined : kindOfState[update.state];
+  if (kind)
+    events.push(eventOf(row, hostId, kind, update.reason?.text ?? `the set is ${update.state}`));
+  if (update.ready !== row.ready) {
+    events.push(
+      update.ready
+        ? eventOf(row, hostId, "set-ready", "the set is ready")
+        : eventOf(row, hostId, "set-not-ready", update.reason?.text ?? "the set is not ready"),
+    );
+  }
+  for (const container of update.containers) {
+    const before = row.containers.find((candidate) => candidate.name === container.name);
+    if (!before || container.restarts <= before.restarts) continue;
+    const exit = container.exitCode === null ? "" : ` after exit code ${container.exitCode}`;
+    const text = `${container.name} was restarted${exit} (${container.restarts} times in all)`;
+    events.push({
+      ...eventOf(row, hostId, "container-restarted", text),
+      data: { container: container.name },
+    });
+  }
+  return events;
+}
+
+function eventOf(row: HostSetRow, hostId: string, kind: EventKind, text: string): EventInput {
+  return {
+    kind,
+    text: text.slice(0, 2_000),
+    tenantId: row.tenantId,
+    serviceId: row.serviceId,
+    setId: row.id,
+    hostId,
+    generation: row.generation,
+  };
+}
+
+function signalsOf(
+  rows: readonly HostSetRow[],
+  hostId: string,
+  wakeHost: boolean,
+): SignalChannel[] {
+  const channels = new Set<SignalChannel>(["events"]);
+  for (const row of rows) {
+    channels.add(`set:${row.id}`);
+    channels.add(`service:${row.serviceId}`);
+  }
+  if (wakeHost) channels.add(`host:${hostId}`);
+  return [...channels];
+}

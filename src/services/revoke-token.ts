@@ -1,0 +1,17 @@
+import { notFound } from "../contracts/app-error.ts";
+import { insertEvents } from "../db/queries/events.ts";
+import { updateTokenRevoked } from "../db/queries/tokens.ts";
+import { withTx } from "../db/tx.ts";
+import type { ServiceContext } from "./context.ts";
+
+/** Refuses a token from now on. Revoking twice changes nothing more. Throws not-found. */
+export async function revokeToken(ctx: ServiceContext, tokenId: string): Promise<void> {
+  await withTx(ctx.db, async (tx) => {
+    const wasValid = await updateTokenRevoked(tx, tokenId);
+    if (wasValid === undefined) throw notFound("token");
+    if (!wasValid) return;
+    await insertEvents(tx, [
+      { kind: "token-revoked", text: "a token was revoked", data: { tokenId } },
+    ]);
+  });
+}
