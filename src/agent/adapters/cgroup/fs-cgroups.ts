@@ -1,0 +1,154 @@
+import { mkdir, readdir, readFile, rmdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { AgentError } from "../../agent-error.ts";
+import {
+  CPU_PERIOD_US,
+  cpuQuotaUs,
+  type SetCgroups,
+  type SetCgroupsOptions,
+  type SetLimits,
+} from "./set-cgroups.ts";
+
+const emptyDeadlineMs = 5_000;
+const emptyPollMs = 20;
+const folder = "berth";
+
+/**
+ * Cgroups made by hand, as Docker's "cgroupfs" driver does: /berth/<host>/<set>, in the hierarchies of the cpu and
+ * memory controllers (version 1) or in the one there is (version 2).
+ */
+export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): SetCgroups {
+  const inHierarchy = (hierarchy: string, ...names: string[]) =>
+    join(root, hierarchy, folder, hostId, ...names);
+  return {
+    parentOf: (setId) => `/${folder}/${hostId}/${setId}`,
+    async ensure(setId, limits) {
+      await asPrepareError(() =>
+        version === 1
+          ? ensureVersion1(root, [folder, hostId, setId], limits)
+          : ensureVersion2(root, [folder, hostId, setId], limits),
+      );
+    },
+    async remove(setId, signal) {
+      // Docker makes the parent in the hierarchies of all controllers, also where no limit of the set is.
+      const hierarchies = version === 1 ? await readdir(root) : ["."];
+      await Promise.all(
+        hierarchies.map((hierarchy) => removeWhenEmpty(inHierarchy(hierarchy, setId), signal)),
+      );
+    },
+    async list() {
+      const path = version === 1 ? inHierarchy("memory") : inHierarchy(".");
+      const entries = await readdir(path, { withFileTypes: true }).catch(ignoreMissing);
+      return (entries ?? []).filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+    },
+  };
+}
+
+async function ensureVersion1(root: string, names: string[], limits: SetLimits): Promise<void> {
+  const cpu = join(root, "cpu", ...names);
+  const memory = join(root, "memory", ...names);
+  await Promise.all([
+    mkdir(cpu, { recursive: true }),
+    makeHierarchical(join(root, "memory"), names),
+  ]);
+  await Promise.all([
+    writeFile(join(cpu, "cpu.cfs_period_us"), String(CPU_PERIOD_US)).then(() =>
+      writeFile(join(cpu, "cpu.cfs_quota_us"), String(cpuQuotaUs(limits.cpuMillis))),
+    ),
+    limitMemoryVersion1(memory, String(limits.memoryBytes)),
+  ]);
+}
+
+/**
+ * Makes the folders one by one, each hierarchical before it has children: without that, kernels before 5.11 count the
+ * containers' memory apart from the set's.
+ */
+async function makeHierarchical(root: string, names: string[]): Promise<void> {
+  let path = root;
+  for (const name of names) {
+    path = join(path, name);
+    const isNew = (await mkdir(path, { recursive: true })) !== undefined;
+    const file = join(path, "memory.use_hierarchy");
+    if (isNew && (await readFile(file, "utf8").catch(ignoreMissing))?.trim() === "0") {
+      await writeFile(file, "1");
+    }
+  }
+}
+
+/** Memory alone, and memory with swap where the kernel counts swap. The second may never be below the first. */
+async function limitMemoryVersion1(path: string, bytes: string): Promise<void> {
+  const memory = join(path, "memory.limit_in_bytes");
+  const withSwap = join(path, "memory.memsw.limit_in_bytes");
+  try {
+    await writeFile(memory, bytes);
+    await writeExisting(withSwap, bytes);
+  } catch (error) {
+    if (codeOf(error) !== "EINVAL") throw error; // EINVAL: the limit with swap is below the new one
+    await writeExisting(withSwap, bytes);
+    await writeFile(memory, bytes);
+  }
+}
+
+async function ensureVersion2(root: string, names: string[], limits: SetLimits): Promise<void> {
+  let path = root;
+  for (const name of names) {
+    await writeFile(join(path, "cgroup.subtree_control"), "+cpu +memory +pids");
+    path = join(path, name);
+    await mkdir(path, { recursive: true });
+  }
+  await Promise.all([
+    writeFile(join(path, "cpu.max"), `${cpuQuotaUs(limits.cpuMillis)} ${CPU_PERIOD_US}`),
+    writeFile(join(path, "memory.max"), String(limits.memoryBytes)),
+    writeExisting(join(path, "memory.swap.max"), "0"),
+  ]);
+}
+
+async function writeExisting(path: string, text: string): Promise<void> {
+  await writeFile(path, text, { flag: "r+" }).catch(ignoreMissing);
+}
+
+/** A cgroup stays busy for a moment after its last process has gone. */
+async function removeWhenEmpty(path: string, signal: AbortSignal): Promise<void> {
+  const startedAtMs = performance.now();
+  for (;;) {
+    try {
+      return await rmdir(path);
+    } catch (error) {
+      const code = codeOf(error);
+      if (code === "ENOENT" || code === "ENOTDIR") return;
+      if (code !== "EBUSY" && code !== "ENOTEMPTY") throw error;
+      if (performance.now() - startedAtMs > emptyDeadlineMs) {
+        throw new AgentError("cgroup-busy", `the cgroup ${path} still has processes or children`, {
+          phase: "remove",
+          temporary: true,
+          cause: error,
+        });
+      }
+      await delay(emptyPollMs, undefined, { signal });
+    }
+  }
+}
+
+async function asPrepareError(step: () => Promise<void>): Promise<void> {
+  try {
+    await step();
+  } catch (error) {
+    const detail = error instanceof Error ? error.message : String(error);
+    throw new AgentError("cgroup-failed", `the set's limits cannot be applied: ${detail}`, {
+      phase: "prepare",
+      temporary: true,
+      cause: error,
+    });
+  }
+}
+
+function ignoreMissing(error: unknown): undefined {
+  const code = codeOf(error);
+  if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+  throw error;
+}
+
+function codeOf(error: unknown): unknown {
+  return (error as { code?: unknown } | undefined)?.code;
+}

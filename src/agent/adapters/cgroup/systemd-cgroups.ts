@@ -1,0 +1,66 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { assert } from "../../../lib/assert.ts";
+import { AgentError } from "../../agent-error.ts";
+import { runCommand } from "../../exec.ts";
+import type { SetCgroups, SetCgroupsOptions, SetLimits } from "./set-cgroups.ts";
+
+const commandTimeoutMs = 10_000;
+const systemctl = "/usr/bin/systemctl";
+
+/**
+ * Cgroups made by systemd, as Docker's "systemd" driver wants it: a slice for each set, named after its place
+ * (berth-<host>-<set>.slice lies in berth-<host>.slice in berth.slice), because dashes are what nests slices. systemd
+ * owns the files, so limits are properties of the slice; they last until the next boot, as the slice does.
+ */
+export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOptions): SetCgroups {
+  assert(!hostId.includes("-"), "a host id with a dash would nest slices");
+  const hostSlice = `berth-${hostId}`;
+  const sliceOf = (setId: string) => `${hostSlice}-${setId}.slice`;
+  return {
+    parentOf: sliceOf,
+    async ensure(setId, limits, signal) {
+      await run(["start", "--", sliceOf(setId)], signal);
+      await run(
+        ["set-property", "--runtime", "--", sliceOf(setId), ...sliceProperties(limits)],
+        signal,
+      );
+    },
+    async remove(setId, signal) {
+      await run(["stop", "--", sliceOf(setId)], signal);
+    },
+    async list() {
+      const hierarchy = version === 1 ? "memory" : ".";
+      const path = join(root, hierarchy, "berth.slice", `${hostSlice}.slice`);
+      const names = await readdir(path).catch((error: unknown) => {
+        if ((error as { code?: unknown }).code === "ENOENT") return [];
+        throw error;
+      });
+      return names
+        .filter((name) => name.startsWith(`${hostSlice}-`) && name.endsWith(".slice"))
+        .map((name) => name.slice(hostSlice.length + 1, -".slice".length));
+    },
+  };
+}
+
+/** CPUQuota is in percent of one core; systemd knows no fraction of a percent below 0.1. */
+export function sliceProperties(limits: SetLimits): string[] {
+  return [
+    `CPUQuota=${Math.max(1, limits.cpuMillis / 10)}%`,
+    `MemoryMax=${limits.memoryBytes}`,
+    "MemorySwapMax=0",
+  ];
+}
+
+async function run(args: readonly string[], signal: AbortSignal): Promise<void> {
+  try {
+    await runCommand(systemctl, args, { timeoutMs: commandTimeoutMs, signal });
+  } catch (error) {
+    const detail = error instanceof Error ? error.message : String(error);
+    throw new AgentError("cgroup-failed", `systemd did not take the set's limits: ${detail}`, {
+      phase: "prepare",
+      temporary: true,
+      cause: error,
+    });
+  }
+}

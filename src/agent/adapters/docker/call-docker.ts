@@ -1,0 +1,115 @@
+import { AgentError, type AgentPhase } from "../../agent-error.ts";
+
+export interface DockerCall {
+  phase: AgentPhase;
+  timeoutMs: number;
+}
+
+/** Longest sentence of Docker's that is passed on to people. */
+const messageCharsMax = 500;
+
+/**
+ * One call to the daemon with a deadline. It settles when the deadline has passed or `signal` is aborted even if the
+ * client's own promise never does: docker-modem leaves it pending when the daemon dies in the middle of an answer.
+ *
+ * Rejects with AgentError (docker-unavailable when there was no answer, else by status as `fromStatus` says) or with
+ * the signal's reason.
+ */
+export function callDocker<T>(
+  { phase, timeoutMs }: DockerCall,
+  signal: AbortSignal,
+  call: (abortSignal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const controller = new AbortController();
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", onAbort);
+    };
+    const onAbort = () => {
+      end();
+      reject(reasonOf(signal));
+      controller.abort();
+    };
+    const timer = setTimeout(() => {
+      end();
+      reject(unavailable(phase, `Docker did not answer within ${timeoutMs} ms`));
+      controller.abort();
+    }, timeoutMs);
+    if (signal.aborted) return onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    call(controller.signal).then(
+      (value) => {
+        end();
+        resolve(value);
+      },
+      (error: unknown) => {
+        end();
+        reject(toAgentError(error, phase));
+      },
+    );
+    return undefined;
+  });
+}
+
+/** HTTP status of the daemon's refusal that `error` was made of; undefined when it did not answer, or for any other error. */
+export function dockerStatus(error: unknown): number | undefined {
+  return error instanceof AgentError ? statusOf(error.cause) : undefined;
+}
+
+/** What the daemon says, without the client's and the runtime's wrapping, at most 500 characters. */
+export function dockerMessage(error: unknown): string {
+  const cause = error instanceof AgentError ? error.cause : error;
+  const body = (cause as { json?: { message?: unknown } } | undefined)?.json?.message;
+  const text = typeof body === "string" ? body : cause instanceof Error ? cause.message : "";
+  const inner = text
+    .replace(/^\(HTTP code \d+\) [^-]* - /, "")
+    .replace(/^.*(?:OCI runtime create failed|runc create failed): /s, "")
+    .replace(/^unable to start container process: /, "")
+    .trim();
+  return inner.length > messageCharsMax ? `${inner.slice(0, messageCharsMax - 1)}…` : inner;
+}
+
+/** Waits until all have settled, so that nothing of a failed step is still under way, then throws the gravest error. */
+export async function settleAll(calls: readonly Promise<unknown>[]): Promise<void> {
+  const results = await Promise.allSettled(calls);
+  const errors = results.flatMap((result): unknown[] =>
+    result.status === "rejected" ? [result.reason] : [],
+  );
+  if (errors.length === 0) return;
+  throw errors.find((error) => error instanceof AgentError && !error.temporary) ?? errors[0];
+}
+
+/** The reason of an aborted signal as something that can be thrown. */
+export function reasonOf(signal: AbortSignal): Error {
+  return signal.reason instanceof Error ? signal.reason : new Error("aborted");
+}
+
+function toAgentError(error: unknown, phase: AgentPhase): unknown {
+  if (error instanceof AgentError) return error;
+  const status = statusOf(error);
+  if (status !== undefined) return fromStatus(status, error, phase);
+  const detail = error instanceof Error ? error.message : String(error);
+  return unavailable(phase, `Docker cannot be reached: ${detail}`, error);
+}
+
+/** A conflict or something gone means that somebody else was at work: looking again helps. A refusal (400) does not. */
+function fromStatus(status: number, cause: unknown, phase: AgentPhase): AgentError {
+  const message = `Docker: ${dockerMessage(cause)}`;
+  if (status === 404)
+    return new AgentError("not-there", message, { phase, temporary: true, cause });
+  if (status === 409)
+    return new AgentError("docker-conflict", message, { phase, temporary: true, cause });
+  if (status < 500)
+    return new AgentError("docker-refused", message, { phase, temporary: false, cause });
+  return new AgentError("docker-error", message, { phase, temporary: true, cause });
+}
+
+function unavailable(phase: AgentPhase, message: string, cause?: unknown): AgentError {
+  return new AgentError("docker-unavailable", message, { phase, temporary: true, cause });
+}
+
+function statusOf(error: unknown): number | undefined {
+  const status = (error as { statusCode?: unknown } | undefined)?.statusCode;
+  return typeof status === "number" ? status : undefined;
+}

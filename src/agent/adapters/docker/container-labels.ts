@@ -1,0 +1,96 @@
+import type Docker from "dockerode";
+import { INFRA_CONTAINER } from "../../container-names.ts";
+import type { LocalSetSpec } from "../../ports/set-port.ts";
+import { specHash } from "../../spec-hash.ts";
+
+/**
+ * What is Berth's, and whose: everything the agent knows of a container without its spec stands in its labels. A
+ * container without them, or with another host's id, is nobody's business here.
+ */
+export const labels = {
+  host: "berth.host",
+  set: "berth.set",
+  tenant: "berth.tenant",
+  service: "berth.service",
+  container: "berth.container",
+  generation: "berth.generation",
+  spec: "berth.spec",
+  restart: "berth.restart",
+  index: "berth.index",
+} as const;
+
+/** Set ids go into paths of cgroups and names of containers: a label that could not be one makes a container foreign. */
+const setIdPattern = /^[a-z0-9_]{1,64}$/;
+
+/** A container of this host's sets as one line of Docker's list shows it. */
+export interface ListedContainer {
+  dockerId: string;
+  setId: string;
+  name: string;
+  /** Start order; -1 for the infra container, so that it comes first. */
+  index: number;
+  generation: number;
+  specHash: string;
+  restartGeneration: number;
+  dockerState: string;
+  /** "container:<id>" of its network's owner, for a business container. */
+  networkMode: string;
+  address: string | undefined;
+}
+
+export function dockerName(setId: string, container: string): string {
+  return `berth-${setId}-${container}`;
+}
+
+export function isInfra(container: { name: string }): boolean {
+  return container.name === INFRA_CONTAINER;
+}
+
+export function labelsFor(
+  hostId: string,
+  set: LocalSetSpec,
+  container: { name: string; index: number },
+): Record<string, string> {
+  return {
+    [labels.host]: hostId,
+    [labels.set]: set.setId,
+    [labels.tenant]: set.tenant,
+    [labels.service]: set.service,
+    [labels.container]: container.name,
+    [labels.generation]: String(set.generation),
+    [labels.spec]: specHash(set, container.name),
+    [labels.restart]: String(set.restartGeneration),
+    [labels.index]: String(container.index),
+  };
+}
+
+/** Undefined for a container that is not one of this host's sets. */
+export function parseListed(
+  hostId: string,
+  info: Pick<Docker.ContainerInfo, "Id" | "Labels" | "State" | "HostConfig" | "NetworkSettings">,
+): ListedContainer | undefined {
+  const setId = info.Labels[labels.set] ?? "";
+  const name = info.Labels[labels.container] ?? "";
+  if (info.Labels[labels.host] !== hostId || !setIdPattern.test(setId) || name === "") {
+    return undefined;
+  }
+  const addresses = Object.values(info.NetworkSettings.Networks).map((net) => net.IPAddress);
+  return {
+    dockerId: info.Id,
+    setId,
+    name,
+    index: toInteger(info.Labels[labels.index]),
+    generation: toInteger(info.Labels[labels.generation]),
+    specHash: info.Labels[labels.spec] ?? "",
+    restartGeneration: toInteger(info.Labels[labels.restart]),
+    dockerState: info.State,
+    networkMode: info.HostConfig.NetworkMode,
+    address: addresses.find((address) => address !== ""),
+  };
+}
+
+/** 0 for what is no integer: a label that somebody mangled makes the container stale, not the agent fail. */
+function toInteger(text: string | undefined): number {
+  const value = Number(text);
+  return Number.isSafeInteger(value) ? value : 0;
+}

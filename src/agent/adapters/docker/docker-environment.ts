@@ -1,0 +1,96 @@
+import { readFile } from "node:fs/promises";
+import type Docker from "dockerode";
+import type { Log } from "../../../lib/log.ts";
+import { createSetCgroups } from "../cgroup/create-set-cgroups.ts";
+import { callDocker } from "./call-docker.ts";
+import type { DockerContext, DockerEnvironment } from "./docker-context.ts";
+import { ensureInfraImage } from "./infra-image.ts";
+import type { PullImage } from "./pull-image.ts";
+
+const infoTimeoutMs = 20_000;
+
+export interface DockerEnvironmentOptions {
+  docker: Docker;
+  hostId: string;
+  log: Log;
+  pullImage: PullImage;
+  infraImage: string | undefined;
+  busyboxPath: string;
+  cgroupRoot: string;
+}
+
+/**
+ * Finds out once what the adapter has to know of the daemon and the machine. A failure is not remembered: the next
+ * call asks again. Callers share the answer, so none of them can cancel the question; its calls have deadlines.
+ */
+export function createDockerEnvironment(
+  options: DockerEnvironmentOptions,
+): Pick<DockerContext, "environment" | "infraImage" | "restoreInfraImage"> {
+  const { signal } = new AbortController();
+  const image = rememberSuccess(() =>
+    ensureInfraImage(
+      options.docker,
+      {
+        configured: options.infraImage,
+        busyboxPath: options.busyboxPath,
+        pullImage: options.pullImage,
+      },
+      signal,
+    ),
+  );
+  return {
+    environment: rememberSuccess(() => findEnvironment(options, signal)).get,
+    infraImage: image.get,
+    restoreInfraImage: image.renew,
+  };
+}
+
+function rememberSuccess<T>(ask: () => Promise<T>): {
+  get: () => Promise<T>;
+  renew: () => Promise<T>;
+} {
+  let known: Promise<T> | undefined;
+  const renew = () => {
+    const asked = ask();
+    known = asked;
+    asked.catch(() => {
+      if (known === asked) known = undefined;
+    });
+    return asked;
+  };
+  return { get: () => known ?? renew(), renew };
+}
+
+async function findEnvironment(
+  { docker, hostId, log, cgroupRoot }: DockerEnvironmentOptions,
+  signal: AbortSignal,
+): Promise<DockerEnvironment> {
+  const [info, canPrivilege] = await Promise.all([
+    callDocker(
+      { phase: "observe", timeoutMs: infoTimeoutMs },
+      signal,
+      () => docker.info() as Promise<{ CgroupDriver?: string; CgroupVersion?: string }>,
+    ),
+    hasAllCapabilities(),
+  ]);
+  if (!canPrivilege) {
+    log.warn({}, "this machine restricts capabilities: infra containers run without privilege");
+  }
+  const cgroups = createSetCgroups({
+    hostId,
+    root: cgroupRoot,
+    version: info.CgroupVersion === "2" ? 2 : 1,
+    driver: info.CgroupDriver === "systemd" ? "systemd" : "cgroupfs",
+  });
+  return { canPrivilege, cgroups };
+}
+
+/** Whether the bounding set, which Docker's processes on this machine share, has every capability of the kernel. */
+async function hasAllCapabilities(): Promise<boolean> {
+  const [status, last] = await Promise.all([
+    readFile("/proc/self/status", "utf8"),
+    readFile("/proc/sys/kernel/cap_last_cap", "utf8"),
+  ]);
+  const bounding = /^CapBnd:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? "0";
+  return BigInt(`0x${bounding}`) === 2n ** (BigInt(last.trim()) + 1n) - 1n;
+}

@@ -1,0 +1,123 @@
+import type Docker from "dockerode";
+import type { Log } from "../../../lib/log.ts";
+import type { SetPort } from "../../ports/set-port.ts";
+import { callDocker, settleAll } from "./call-docker.ts";
+import { createConcurrencyLimit } from "./concurrency-limit.ts";
+import { createContainerDetailsCache } from "./container-details.ts";
+import { isInfra } from "./container-labels.ts";
+import { containerLogs } from "./container-logs.ts";
+import { createDockerEnvironment } from "./docker-environment.ts";
+import { listContainers } from "./list-containers.ts";
+import { observeSet, observeSets } from "./observe-sets.ts";
+import { prepareSet, type PrepareContext } from "./prepare-set.ts";
+import { probeContainer } from "./probe-container.ts";
+import { createPullImage } from "./pull-image.ts";
+import { startContainers } from "./start-containers.ts";
+import { removeContainers, stopContainer, stopInOrder } from "./stop-containers.ts";
+import { watchEvents } from "./watch-events.ts";
+
+export interface DockerSetPortOptions {
+  docker: Docker;
+  hostId: string;
+  log: Log;
+  /** Reference of the infra image; without it one is made of the BusyBox at `busyboxPath`. */
+  infraImage?: string | undefined;
+  /** A statically linked BusyBox. */
+  busyboxPath?: string;
+  /** Where the cgroup file systems are mounted. */
+  cgroupRoot?: string;
+  /** Container starts under way at a time on this host; the others wait their turn. */
+  startsMax?: number;
+}
+
+const imagesTimeoutMs = 20_000;
+const startsMaxDefault = 8;
+
+/**
+ * Sets on a real Docker daemon, API 1.41 and newer. It keeps nothing that cannot be asked again: what is there, and
+ * whose it is, stands in the containers' labels. The infra image is made ready in the background at once, so that no
+ * set's start has to wait for it.
+ */
+export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
+  const { docker, hostId, log } = options;
+  const pullImage = createPullImage(docker);
+  const { environment, infraImage, restoreInfraImage } = createDockerEnvironment({
+    docker,
+    hostId,
+    log,
+    pullImage,
+    infraImage: options.infraImage,
+    busyboxPath: options.busyboxPath ?? "/bin/busybox",
+    cgroupRoot: options.cgroupRoot ?? "/sys/fs/cgroup",
+  });
+  const context: PrepareContext = {
+    docker,
+    hostId,
+    log,
+    environment,
+    infraImage,
+    restoreInfraImage,
+    pullImage,
+    details: createContainerDetailsCache(docker),
+    startLimit: createConcurrencyLimit(options.startsMax ?? startsMaxDefault),
+  };
+  Promise.all([environment(), infraImage()]).catch((error: unknown) => {
+    log.warn({ err: error }, "Docker is not ready yet");
+  });
+  return {
+    observe: (signal) => observeSets(context, signal),
+    observeSet: (setId, signal) => observeSet(context, setId, signal),
+    prepare: (set, signal) => prepareSet(context, set, signal),
+    start: (set, containers, signal) => startContainers(context, set, containers, signal),
+    async stop(set, names, signal) {
+      const listed = await listContainers(context, { setId: set.setId, phase: "stop" }, signal);
+      const wanted = listed.filter(({ name }) => names.includes(name));
+      await settleAll(
+        wanted.map(({ dockerId, name }) => {
+          const template = set.template.containers.find((container) => container.name === name);
+          return stopContainer(context, dockerId, template?.options.stopTimeoutSeconds, signal);
+        }),
+      );
+    },
+    async remove(setId, signal) {
+      const { cgroups } = await environment();
+      const listed = await listContainers(context, { setId, phase: "remove" }, signal);
+      const business = listed.filter((container) => !isInfra(container));
+      await removeContainers(context, business, { phase: "remove" }, signal);
+      await removeContainers(context, listed.filter(isInfra), { phase: "remove" }, signal);
+      await cgroups.remove(setId, signal);
+    },
+    async stopAll(setId, signal) {
+      await stopInOrder(
+        context,
+        await listContainers(context, { setId, phase: "stop" }, signal),
+        signal,
+      );
+    },
+    probe: (set, container, signal) => probeContainer(context, set, container, signal),
+    logs: (setId, container, range, signal) =>
+      containerLogs(context, { setId, container }, range, signal),
+    watch: (onChange, signal) => watchEvents(context, onChange, signal),
+    ping: (timeoutMs) => pingDaemon(docker, timeoutMs),
+    images: (signal) => listImages(docker, signal),
+  };
+}
+
+/** A ping alone answers even when the daemon's container store hangs; the list of nothing goes through it. */
+async function pingDaemon(docker: Docker, timeoutMs: number): Promise<void> {
+  const { signal } = new AbortController();
+  await callDocker({ phase: "observe", timeoutMs }, signal, async (abortSignal) => {
+    await docker.ping();
+    await docker.listContainers({ limit: 1, abortSignal });
+  });
+}
+
+async function listImages(docker: Docker, signal: AbortSignal): Promise<string[]> {
+  const images = await callDocker(
+    { phase: "image", timeoutMs: imagesTimeoutMs },
+    signal,
+    (abortSignal) => docker.listImages({ abortSignal }),
+  );
+  const references = images.flatMap((image) => image.RepoTags ?? []);
+  return [...new Set(references)].filter((name) => name !== "<none>:<none>").sort();
+}

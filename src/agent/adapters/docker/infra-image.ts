@@ -1,0 +1,88 @@
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import type Docker from "dockerode";
+import { pack } from "tar-stream";
+import { AgentError } from "../../agent-error.ts";
+import { callDocker, dockerStatus } from "./call-docker.ts";
+import type { PullImage } from "./pull-image.ts";
+
+const importTimeoutMs = 60_000;
+const inspectTimeoutMs = 10_000;
+/** What the infra container's script calls. */
+const programs = ["sh", "sed", "sleep"];
+/** Raised when the image changes in other ways than by its BusyBox: the tag is a hash of its content. */
+const layoutVersion = "1";
+
+/**
+ * Makes sure that the daemon has the image of infra containers, and resolves with its reference: the configured one,
+ * or one made of this machine's own (static) BusyBox and nothing else.
+ */
+export async function ensureInfraImage(
+  docker: Docker,
+  options: { configured: string | undefined; busyboxPath: string; pullImage: PullImage },
+  signal: AbortSignal,
+): Promise<string> {
+  if (options.configured !== undefined) {
+    if (!(await hasImage(docker, options.configured, signal))) {
+      await options.pullImage(options.configured, signal);
+    }
+    return options.configured;
+  }
+  const busybox = await readBusybox(options.busyboxPath);
+  const tag = createHash("sha256").update(layoutVersion).update(busybox).digest("hex").slice(0, 16);
+  const reference = `berth-infra:${tag}`;
+  if (!(await hasImage(docker, reference, signal))) {
+    await importImage(docker, { repo: "berth-infra", tag, busybox }, signal);
+  }
+  return reference;
+}
+
+async function readBusybox(path: string): Promise<Buffer> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    throw new AgentError(
+      "infra-image-missing",
+      `no infra image is configured and there is no BusyBox at ${path} to make one of (Debian: busybox-static)`,
+      { phase: "image", temporary: true, cause: error },
+    );
+  }
+}
+
+async function hasImage(docker: Docker, reference: string, signal: AbortSignal): Promise<boolean> {
+  try {
+    await callDocker({ phase: "image", timeoutMs: inspectTimeoutMs }, signal, () =>
+      docker.getImage(reference).inspect(),
+    );
+    return true;
+  } catch (error) {
+    if (dockerStatus(error) === 404) return false;
+    throw error;
+  }
+}
+
+async function importImage(
+  docker: Docker,
+  { repo, tag, busybox }: { repo: string; tag: string; busybox: Buffer },
+  signal: AbortSignal,
+): Promise<void> {
+  const tar = pack();
+  const mtime = new Date(0);
+  tar.entry({ name: "bin", type: "directory", mode: 0o755, mtime });
+  tar.entry({ name: "bin/busybox", mode: 0o755, mtime }, busybox);
+  for (const name of programs) {
+    tar.entry({ name: `bin/${name}`, type: "symlink", linkname: "busybox", mtime });
+  }
+  tar.finalize();
+  await callDocker({ phase: "image", timeoutMs: importTimeoutMs }, signal, async (abortSignal) => {
+    const progress = await docker.importImage(tar as unknown as NodeJS.ReadableStream, {
+      repo,
+      tag,
+      changes: ["ENV PATH=/bin"],
+      abortSignal,
+    });
+    for await (const chunk of progress) {
+      if (String(chunk).includes('"error"')) throw new Error(String(chunk).slice(0, 500));
+    }
+  });
+}

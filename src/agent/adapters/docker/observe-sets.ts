@@ -1,0 +1,107 @@
+import type { ObservedContainer, ObservedLocalSet } from "../../ports/set-port.ts";
+import { isInfra, type ListedContainer } from "./container-labels.ts";
+import type { ContainerDetails } from "./container-details.ts";
+import type { DockerContext } from "./docker-context.ts";
+import { listContainers } from "./list-containers.ts";
+
+/** Every set of which a container or a cgroup is left on this host. */
+export async function observeSets(
+  context: DockerContext,
+  signal: AbortSignal,
+): Promise<ObservedLocalSet[]> {
+  const { cgroups } = await context.environment();
+  // The cgroups are read first: a set that is being removed loses its containers before its cgroup.
+  const remains = await cgroups.list();
+  const bySet = new Map<string, ListedContainer[]>(remains.map((setId) => [setId, []]));
+  for (const container of await listContainers(context, { phase: "observe" }, signal)) {
+    const ofSet = bySet.get(container.setId);
+    if (ofSet) ofSet.push(container);
+    else bySet.set(container.setId, [container]);
+  }
+  return Promise.all(
+    [...bySet].map(([setId, containers]) => toObservedSet(context, setId, containers, signal)),
+  );
+}
+
+export async function observeSet(
+  context: DockerContext,
+  setId: string,
+  signal: AbortSignal,
+): Promise<ObservedLocalSet | undefined> {
+  const { cgroups } = await context.environment();
+  const containers = await listContainers(context, { setId, phase: "observe" }, signal);
+  if (containers.length === 0 && !(await cgroups.list()).includes(setId)) return undefined;
+  return toObservedSet(context, setId, containers, signal);
+}
+
+/**
+ * A business container that has been running since before its infra container was started has lost its network: it
+ * lives on in the namespace of the infra container's former life, which nobody can reach.
+ */
+export function isCutOff(
+  details: ContainerDetails | undefined,
+  infra: ContainerDetails | undefined,
+): boolean {
+  if (details?.startedAt === undefined || infra?.startedAt === undefined) return false;
+  return Date.parse(details.startedAt) < Date.parse(infra.startedAt);
+}
+
+async function toObservedSet(
+  context: DockerContext,
+  setId: string,
+  listed: readonly ListedContainer[],
+  signal: AbortSignal,
+): Promise<ObservedLocalSet> {
+  const withDetails = await Promise.all(
+    listed.map(async (container) => ({
+      container,
+      details: await context.details.get(container, signal),
+    })),
+  );
+  const infra = withDetails.find(({ container }) => isInfra(container));
+  const observed = withDetails
+    .filter(({ container }) => !isInfra(container))
+    .map(({ container, details }) => {
+      const seen = toObserved(container, details);
+      const isLost = seen.state === "running" && isCutOff(details, infra?.details);
+      return isLost ? { ...seen, state: "dead" as const } : seen;
+    });
+  return {
+    setId,
+    generation: infra?.container.generation,
+    infra: infra ? toObserved(infra.container, infra.details) : undefined,
+    containers: observed,
+    address: infra?.container.dockerState === "running" ? infra.container.address : undefined,
+  };
+}
+
+function toObserved(
+  container: ListedContainer,
+  details: ContainerDetails | undefined,
+): ObservedContainer {
+  return {
+    name: container.name,
+    dockerId: container.dockerId,
+    state: details ? toState(container.dockerState) : "dead",
+    specHash: container.specHash,
+    restartGeneration: container.restartGeneration,
+    exitCode: details?.exitCode,
+    oomKilled: details?.oomKilled ?? false,
+    startedAt: details?.startedAt,
+    finishedAt: details?.finishedAt,
+  };
+}
+
+function toState(dockerState: string): ObservedContainer["state"] {
+  switch (dockerState) {
+    case "created":
+    case "running":
+    case "restarting":
+    case "exited":
+      return dockerState;
+    case "paused": // its processes are there, and whoever paused it will want it back
+      return "running";
+    default: // dead, removing
+      return "dead";
+  }
+}

@@ -1,0 +1,219 @@
+import type Docker from "dockerode";
+import { AgentError } from "../../agent-error.ts";
+import { INFRA_CONTAINER } from "../../container-names.ts";
+import type { LocalSetSpec } from "../../ports/set-port.ts";
+import { specHash } from "../../spec-hash.ts";
+import { callDocker, dockerMessage, dockerStatus, settleAll } from "./call-docker.ts";
+import { isInfra, labels, type ListedContainer } from "./container-labels.ts";
+import { businessContainer, containerLimits, infraContainer } from "./container-specs.ts";
+import type { DockerContext, DockerEnvironment } from "./docker-context.ts";
+import { listContainers } from "./list-containers.ts";
+import { isCutOff } from "./observe-sets.ts";
+import type { PullImage } from "./pull-image.ts";
+import { startInfra } from "./start-infra.ts";
+import { removeContainers } from "./stop-containers.ts";
+
+const createTimeoutMs = 60_000;
+const updateTimeoutMs = 30_000;
+
+export interface PrepareContext extends DockerContext {
+  pullImage: PullImage;
+}
+
+/**
+ * SetPort.prepare on Docker. Looks at what there is (one list call), removes what is stale, and makes what is missing:
+ *
+ *     cgroup  ----------\
+ *     create infra ------+--> start infra
+ *                   \--> create the business containers, all at once
+ *
+ * because a container can be created as soon as the owner of its network exists. Any step may be the last one before
+ * the agent dies: the next call finds what came of it by label.
+ */
+export async function prepareSet(
+  context: PrepareContext,
+  set: LocalSetSpec,
+  signal: AbortSignal,
+): Promise<void> {
+  refuseUnsupported(set);
+  const environment = await context.environment();
+  const existing = await listContainers(context, { setId: set.setId, phase: "prepare" }, signal);
+  const stale = await findStale(context, set, existing, signal);
+  if (stale.length > 0) await removeContainers(context, stale, { phase: "prepare" }, signal);
+  const kept = existing.filter((container) => !stale.includes(container));
+
+  const limited = environment.cgroups.ensure(set.setId, set.template, signal);
+  const keptInfra = kept.find(isInfra);
+  const created = keptInfra
+    ? Promise.resolve(keptInfra.dockerId)
+    : createInfra(context, environment, set, signal);
+  await settleAll([limited, created]);
+  const infraId = await created;
+  await settleAll([
+    startInfra(context, set, { infraId, isRunning: keptInfra?.dockerState === "running" }, signal),
+    ...set.template.containers.map((container) => {
+      const existing = kept.find(({ name }) => name === container.name);
+      return existing
+        ? applyLimits(context, set, existing, signal)
+        : createBusiness(context, environment, { set, name: container.name, infraId }, signal);
+    }),
+  ]);
+}
+
+/** What the template asks for that this adapter cannot give; services refuse it before, this is the last line. */
+function refuseUnsupported(set: LocalSetSpec): void {
+  if (set.template.volume === null) return;
+  throw new AgentError("not-supported", "volumes are not supported on this host yet", {
+    phase: "prepare",
+    temporary: false,
+  });
+}
+
+/**
+ * Containers that are not what the set should have: another spec, not in the template any more, broken, joined to an
+ * infra container that is no more, or left running without the network of an infra container that died. When the
+ * infra container is stale, everything is: it owns what the others joined.
+ */
+async function findStale(
+  context: DockerContext,
+  set: LocalSetSpec,
+  existing: readonly ListedContainer[],
+  signal: AbortSignal,
+): Promise<ListedContainer[]> {
+  const infra = existing.find(isInfra);
+  if (!infra || isOutdated(set, infra)) return [...existing];
+  const isInfraUp = infra.dockerState === "running";
+  const infraDetails = isInfraUp ? await context.details.get(infra, signal) : undefined;
+  const verdicts = await Promise.all(
+    existing.map(async (container) => {
+      if (isInfra(container)) return false;
+      if (isOutdated(set, container)) return true;
+      if (container.networkMode !== `container:${infra.dockerId}`) return true;
+      if (container.dockerState !== "running") return false;
+      return !isInfraUp || isCutOff(await context.details.get(container, signal), infraDetails);
+    }),
+  );
+  return existing.filter((_container, position) => verdicts[position]);
+}
+
+function isOutdated(set: LocalSetSpec, container: ListedContainer): boolean {
+  const isWanted =
+    isInfra(container) || set.template.containers.some(({ name }) => name === container.name);
+  return (
+    !isWanted ||
+    container.dockerState === "dead" ||
+    container.dockerState === "removing" ||
+    container.restartGeneration < set.restartGeneration ||
+    container.specHash !== specHash(set, container.name)
+  );
+}
+
+async function createInfra(
+  context: PrepareContext,
+  { cgroups, canPrivilege }: DockerEnvironment,
+  set: LocalSetSpec,
+  signal: AbortSignal,
+): Promise<string> {
+  const specFor = (image: string) =>
+    infraContainer(context.hostId, set, {
+      image,
+      cgroupParent: cgroups.parentOf(set.setId),
+      canPrivilege,
+    });
+  try {
+    return await createContainer(context, specFor(await context.infraImage()), signal);
+  } catch (error) {
+    if (!isImageMissing(error)) throw await explain(context, set, INFRA_CONTAINER, error, signal);
+    return createContainer(context, specFor(await context.restoreInfraImage()), signal);
+  }
+}
+
+async function createBusiness(
+  context: PrepareContext,
+  { cgroups }: DockerEnvironment,
+  { set, name, infraId }: { set: LocalSetSpec; name: string; infraId: string },
+  signal: AbortSignal,
+): Promise<void> {
+  const container = set.template.containers.find((candidate) => candidate.name === name);
+  if (!container) throw new RangeError(`the set's template has no container "${name}"`);
+  const spec = businessContainer(context.hostId, set, container, {
+    infraId,
+    cgroupParent: cgroups.parentOf(set.setId),
+  });
+  try {
+    await createContainer(context, spec, signal);
+  } catch (error) {
+    if (!isImageMissing(error)) throw await explain(context, set, name, error, signal);
+    await context.pullImage(container.image, signal);
+    await createContainer(context, spec, signal);
+  }
+}
+
+async function createContainer(
+  { docker }: DockerContext,
+  spec: Docker.ContainerCreateOptions,
+  signal: AbortSignal,
+): Promise<string> {
+  const container = await callDocker(
+    { phase: "prepare", timeoutMs: createTimeoutMs },
+    signal,
+    (abortSignal) => docker.createContainer({ ...spec, abortSignal }),
+  );
+  return container.id;
+}
+
+function isImageMissing(error: unknown): boolean {
+  return dockerStatus(error) === 404 && /no such image/i.test(dockerMessage(error));
+}
+
+/**
+ * A name that is taken is either our own container of which the list did not know yet (temporary: look again), or
+ * somebody else's, which is left alone: then only a person can help.
+ */
+async function explain(
+  context: DockerContext,
+  set: LocalSetSpec,
+  name: string,
+  error: unknown,
+  signal: AbortSignal,
+): Promise<unknown> {
+  const owner = /already in use by container "?([0-9a-f]{12,64})/.exec(dockerMessage(error))?.[1];
+  if (dockerStatus(error) !== 409 || owner === undefined) return error;
+  const info = await callDocker(
+    { phase: "prepare", timeoutMs: createTimeoutMs },
+    signal,
+    (abortSignal) => context.docker.getContainer(owner).inspect({ abortSignal }),
+  ).catch((inspectError: unknown) => {
+    if (dockerStatus(inspectError) === 404) return undefined;
+    throw inspectError;
+  });
+  const ownLabels = info?.Config.Labels;
+  const isOurs =
+    !info || (ownLabels?.[labels.host] === context.hostId && ownLabels[labels.set] === set.setId);
+  if (isOurs) return error;
+  return new AgentError(
+    "name-conflict",
+    `the name ${info.Name.slice(1)} is taken by a container that is not Berth's (${owner.slice(0, 12)}), which is left alone; remove or rename it to let "${name}" start`,
+    { phase: "prepare", temporary: false, cause: error },
+  );
+}
+
+/** Limits that a person or a lost update left otherwise than the template says; changed without a restart. */
+async function applyLimits(
+  context: DockerContext,
+  set: LocalSetSpec,
+  container: ListedContainer,
+  signal: AbortSignal,
+): Promise<void> {
+  const template = set.template.containers.find(({ name }) => name === container.name);
+  const details = await context.details.get(container, signal);
+  if (!template || !details) return;
+  const wanted = containerLimits(set.template, template.options);
+  const isAsWanted =
+    details.limits.CpuQuota === wanted.CpuQuota && details.limits.Memory === wanted.Memory;
+  if (isAsWanted) return;
+  await callDocker({ phase: "prepare", timeoutMs: updateTimeoutMs }, signal, (abortSignal) =>
+    context.docker.getContainer(container.dockerId).update({ ...wanted, abortSignal }),
+  );
+  context.details.forget(container.dockerId);
+}

@@ -1,0 +1,105 @@
+import type Docker from "dockerode";
+import { AgentError } from "../../agent-error.ts";
+import { callDocker, dockerMessage, dockerStatus, reasonOf } from "./call-docker.ts";
+
+const pullTimeoutMs = 10 * 60_000;
+/** A registry's ways to say that it does not have the image, or not for us. */
+const unknownImage =
+  /not found|manifest unknown|name unknown|repository does not exist|pull access denied|invalid reference|unsupported manifest|no matching manifest/i;
+
+/** Pulls images from the registries their names say. Pulls of one image at the same time are one. */
+export type PullImage = (reference: string, signal: AbortSignal) => Promise<void>;
+
+/**
+ * Rejects with AgentError in the phase "image": image-not-found (permanent) when the registry answers that it has no
+ * such image, image-unavailable (temporary) when it cannot be reached or refuses right now, docker-unavailable when the
+ * daemon itself does not answer within 10 minutes.
+ */
+export function createPullImage(docker: Docker): PullImage {
+  const underWay = new Map<string, SharedPull>();
+  return async (reference, signal) => {
+    signal.throwIfAborted();
+    const shared = underWay.get(reference) ?? startPull(docker, reference);
+    underWay.set(reference, shared);
+    shared.waiters += 1;
+    let onAbort = () => {};
+    const aborted = new Promise<never>((_resolve, reject) => {
+      onAbort = () => reject(reasonOf(signal));
+    });
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      await Promise.race([shared.done, aborted]);
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      shared.waiters -= 1;
+      if (shared.waiters === 0) {
+        if (underWay.get(reference) === shared) underWay.delete(reference);
+        shared.controller.abort();
+      }
+    }
+  };
+}
+
+interface SharedPull {
+  done: Promise<void>;
+  waiters: number;
+  /** Aborted when nobody waits any more. */
+  controller: AbortController;
+}
+
+function startPull(docker: Docker, reference: string): SharedPull {
+  const controller = new AbortController();
+  const done = pullImage(docker, reference, controller.signal);
+  done.catch(() => undefined); // whoever waits is told; nobody may be left by then
+  return { done, waiters: 0, controller };
+}
+
+async function pullImage(docker: Docker, reference: string, signal: AbortSignal): Promise<void> {
+  try {
+    await callDocker({ phase: "image", timeoutMs: pullTimeoutMs }, signal, async (abortSignal) => {
+      const progress = await docker.createImage({ ...pullQuery(reference), abortSignal });
+      const failure = await lastError(progress);
+      if (failure !== undefined) throw toPullError(reference, failure);
+    });
+  } catch (error) {
+    const isDaemonGone = dockerStatus(error) === undefined;
+    throw isDaemonGone ? error : toPullError(reference, dockerMessage(error), error);
+  }
+}
+
+/** Without a tag Docker would pull every tag of the repository. */
+function pullQuery(reference: string): { fromImage: string; tag?: string } {
+  const hasVersion = reference.includes("@") || /:[^/]+$/.test(reference);
+  return hasVersion ? { fromImage: reference } : { fromImage: reference, tag: "latest" };
+}
+
+/** Docker answers 200 before it knows, and tells failures in the stream of its progress, a line of JSON each. */
+async function lastError(progress: NodeJS.ReadableStream): Promise<string | undefined> {
+  let rest = "";
+  let error: string | undefined;
+  for await (const chunk of progress) {
+    const lines = (rest + String(chunk)).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) error = errorOf(line) ?? error;
+  }
+  return errorOf(rest) ?? error;
+}
+
+function errorOf(line: string): string | undefined {
+  if (!line.includes('"error"')) return undefined;
+  try {
+    const { error } = JSON.parse(line) as { error?: unknown };
+    return typeof error === "string" ? error : undefined;
+  } catch {
+    return line.slice(0, 500);
+  }
+}
+
+function toPullError(reference: string, detail: string, cause?: unknown): AgentError {
+  if (unknownImage.test(detail)) {
+    const message = `the image "${reference}" does not exist: ${detail}`;
+    return new AgentError("image-not-found", message, { phase: "image", temporary: false, cause });
+  }
+  const message = `the image "${reference}" cannot be pulled now: ${detail}`;
+  return new AgentError("image-unavailable", message, { phase: "image", temporary: true, cause });
+}

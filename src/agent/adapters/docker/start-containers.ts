@@ -1,0 +1,80 @@
+import { AgentError } from "../../agent-error.ts";
+import type { LocalSetSpec } from "../../ports/set-port.ts";
+import { callDocker, dockerMessage, dockerStatus, settleAll } from "./call-docker.ts";
+import { isInfra, type ListedContainer } from "./container-labels.ts";
+import type { DockerContext } from "./docker-context.ts";
+import { listContainers } from "./list-containers.ts";
+import { isCutOff } from "./observe-sets.ts";
+import { stopContainer } from "./stop-containers.ts";
+
+const startTimeoutMs = 60_000;
+/** The set's own fault: its command, working directory or user is not in the image. */
+const ownFault =
+  /executable file not found|no such file or directory|permission denied|not a directory|is a directory|exec format error|unable to find (user|group)|no matching entries in|chdir to cwd/i;
+
+/** SetPort.start on Docker. */
+export async function startContainers(
+  context: DockerContext,
+  set: LocalSetSpec,
+  names: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  const listed = await listContainers(context, { setId: set.setId, phase: "start" }, signal);
+  const infra = listed.find(isInfra);
+  await settleAll(
+    names.map(async (name) => {
+      const container = listed.find((candidate) => candidate.name === name);
+      if (!container || !infra) {
+        throw new AgentError("not-prepared", `the container "${name}" is not there to start`, {
+          phase: "start",
+          temporary: true,
+        });
+      }
+      if (container.dockerState === "running") {
+        if (!(await isWithoutNetwork(context, container, infra, signal))) return;
+        await stopContainer(context, container.dockerId, undefined, signal);
+      }
+      await context.startLimit(() => startContainer(context, container, signal));
+    }),
+  );
+}
+
+async function isWithoutNetwork(
+  { details }: DockerContext,
+  container: ListedContainer,
+  infra: ListedContainer,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (infra.dockerState !== "running") return true;
+  return isCutOff(await details.get(container, signal), await details.get(infra, signal));
+}
+
+async function startContainer(
+  { docker }: DockerContext,
+  { dockerId, name }: ListedContainer,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await callDocker({ phase: "start", timeoutMs: startTimeoutMs }, signal, (abortSignal) =>
+      docker.getContainer(dockerId).start({ abortSignal }),
+    );
+  } catch (error) {
+    const status = dockerStatus(error);
+    if (status === 304) return; // runs already
+    if (status === undefined) throw error;
+    throw toStartError(name, status, error);
+  }
+}
+
+function toStartError(name: string, status: number, error: unknown): AgentError {
+  const detail = dockerMessage(error);
+  const options = { phase: "start" as const, cause: error };
+  if (status === 409 || /non running container|No such container/i.test(detail)) {
+    const message = `"${name}" cannot start yet: ${detail}`;
+    return new AgentError("infra-not-running", message, { ...options, temporary: true });
+  }
+  return new AgentError("start-failed", `"${name}" cannot be started: ${detail}`, {
+    ...options,
+    temporary: status !== 400 && !ownFault.test(detail),
+  });
+}

@@ -1,0 +1,89 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { callDocker } from "./call-docker.ts";
+import { labels } from "./container-labels.ts";
+import type { DockerContext } from "./docker-context.ts";
+
+const openTimeoutMs = 20_000;
+const backoffMsMin = 100;
+const backoffMsMax = 5_000;
+/** An event is about 1 KB; more than this without an end of line is no event. */
+const lineCharsMax = 2 ** 20;
+const watched = ["start", "die", "oom", "destroy", "update", "pause", "unpause"];
+/** What does not change whether a container is there and runs. */
+const quiet = new Set(["oom", "update"]);
+
+/**
+ * SetPort.watch on Docker's event stream, opened again after a failure with a delay that doubles from 0.1 to 5 s. While
+ * it is open, details of containers are remembered (ContainerDetailsCache).
+ */
+export async function watchEvents(
+  context: DockerContext,
+  onChange: (setId: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  let backoffMs = backoffMsMin;
+  const isEnded = () => signal.aborted;
+  while (!isEnded()) {
+    try {
+      await readEvents(context, onChange, signal, () => {
+        backoffMs = backoffMsMin;
+      });
+    } catch (error) {
+      if (!isEnded()) context.log.warn({ err: error }, "event stream of Docker lost");
+    } finally {
+      context.details.setLive(false);
+    }
+    await delay(backoffMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(
+      () => undefined,
+    );
+    backoffMs = Math.min(backoffMs * 2, backoffMsMax);
+  }
+}
+
+async function readEvents(
+  { docker, hostId, details }: DockerContext,
+  onChange: (setId: string) => void,
+  signal: AbortSignal,
+  onOpen: () => void,
+): Promise<void> {
+  const label = [`${labels.host}=${hostId}`];
+  const filters = JSON.stringify({ type: ["container"], event: watched, label });
+  const controller = new AbortController();
+  const close = () => controller.abort();
+  signal.addEventListener("abort", close, { once: true });
+  try {
+    // The stream outlives the call that opens it, hence the signal of its own (which the client's types do not know).
+    const options = { filters, abortSignal: controller.signal };
+    const stream = await callDocker({ phase: "observe", timeoutMs: openTimeoutMs }, signal, () =>
+      docker.getEvents(options),
+    );
+    onOpen();
+    details.setLive(true);
+    let rest = "";
+    for await (const chunk of stream) {
+      const lines = (rest + String(chunk)).split("\n");
+      rest = lines.pop() ?? "";
+      if (rest.length > lineCharsMax) throw new Error("an event of Docker has no end");
+      for (const line of lines) {
+        const event = parseEvent(line);
+        if (!event) continue;
+        details.forget(event.dockerId);
+        if (!quiet.has(event.action)) onChange(event.setId);
+      }
+    }
+  } finally {
+    signal.removeEventListener("abort", close);
+    controller.abort();
+  }
+}
+
+function parseEvent(line: string): { dockerId: string; setId: string; action: string } | undefined {
+  if (line.trim() === "") return undefined;
+  const event = JSON.parse(line) as {
+    Action?: string;
+    Actor?: { ID?: string; Attributes?: Record<string, string> };
+  };
+  const setId = event.Actor?.Attributes?.[labels.set];
+  if (setId === undefined || event.Actor?.ID === undefined) return undefined;
+  return { dockerId: event.Actor.ID, setId, action: event.Action ?? "" };
+}
