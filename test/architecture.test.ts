@@ -1,0 +1,208 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, it } from "vitest";
+import { jobPayloads } from "../src/contracts/jobs.ts";
+import { problemCatalogue } from "../src/contracts/problems.ts";
+import { findHouseViolations, houseRules } from "./support/architecture/house-rules.ts";
+import { findCycles, findImportViolations } from "./support/architecture/import-rules.ts";
+import { findJournalProblems } from "./support/architecture/migration-rules.ts";
+import { parseSource } from "./support/architecture/parse-source.ts";
+import { readSourceFiles, toSourceFile } from "./support/architecture/source-file.ts";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const src = await readSourceFiles(root, "src");
+const test = await readSourceFiles(root, "test");
+const scripts = await readSourceFiles(root, "scripts");
+
+describe("the project", () => {
+  it("imports only what the table allows", () => {
+    expect(src.length).toBeGreaterThan(0);
+    expect(src.flatMap(findImportViolations)).toEqual([]);
+  });
+
+  it("has no import cycles", () => {
+    expect(findCycles(src)).toEqual([]);
+  });
+
+  it("keeps the rules of the house", () => {
+    expect([...src, ...test, ...scripts].flatMap(findHouseViolations)).toEqual([]);
+  });
+
+  it("has a migration journal that leaves nothing out", () => {
+    const sqlFiles = readdirSync(path.join(root, "drizzle")).filter((name) =>
+      name.endsWith(".sql"),
+    );
+    const journal: unknown = JSON.parse(readText("drizzle/meta/_journal.json"));
+    expect(findJournalProblems(journal, sqlFiles)).toEqual([]);
+  });
+
+  it("documents every problem code", () => {
+    const headings = new Set(readText("docs/problems.md").match(/(?<=^## ).+$/gm));
+    expect(headings).toEqual(new Set(Object.keys(problemCatalogue)));
+  });
+
+  it("documents every job", () => {
+    const headings = new Set(readText("docs/jobs.md").match(/(?<=^## ).+$/gm));
+    expect(headings).toEqual(new Set(Object.keys(jobPayloads)));
+  });
+
+  it.skipIf(!existsSync(path.join(root, "ARCHITECTURE.md")))(
+    "says of every invariant where it is enforced",
+    () => {
+      const text = readText("ARCHITECTURE.md");
+      const numbers = Array.from({ length: 12 }, (_, index) => `I${index + 1}`);
+      expect(numbers.filter((number) => !new RegExp(`\\b${number}\\b`).test(text))).toEqual([]);
+    },
+  );
+
+  it("has no dead link between its documents", () => {
+    expect(findDocuments().flatMap(findDeadLinks)).toEqual([]);
+  });
+});
+
+describe("the checker", () => {
+  it.each([
+    ["src/routes/services/list.ts", 'import { db } from "../../db/client.ts";'],
+    ["src/routes/services/list.ts", 'import type { Db } from "../../db/client.ts";'],
+    ["src/routes/app.ts", 'import { eq } from "drizzle-orm";'],
+    ["src/routes/app.ts", 'const m = await import("../scheduler/plan.ts");'],
+    ["src/routes/app.ts", 'import { readFile } from "node:fs/promises";'],
+    ["src/services/place.ts", 'import { Hono } from "hono";'],
+    ["src/services/place.ts", 'export { x } from "../jobs/queues.ts";'],
+    ["src/services/place.ts", 'import {\n  Queue,\n  type Job,\n} from "bullmq";'],
+    ["src/jobs/relay.ts", 'import { listOutbox } from "../db/queries/outbox.ts";'],
+    ["src/agent/loop.ts", 'import { plan } from "../scheduler/plan.ts";'],
+    ["src/scheduler/plan.ts", 'import { randomBytes } from "node:crypto";'],
+    ["src/scheduler/plan.ts", 'import { z } from "zod";'],
+    ["src/scheduler/plan.ts", 'import { newId } from "../lib/ids.ts";'],
+    ["src/scheduler/plan.ts", 'import { dimensions } from "../contracts/sets.ts";'],
+    ["src/contracts/sets.ts", 'import { createHash } from "node:crypto";'],
+    ["src/lib/ids.ts", 'import { idSchema } from "../contracts/primitives.ts";'],
+    ["src/db/client.ts", 'import "../main/api.ts";'],
+    ["src/cli/apply.ts", 'import { loadConfig } from "../config/api.ts";'],
+  ])("reports in %s: %s", (file, text) => {
+    const violations = findImportViolations(toSourceFile(file, text));
+    expect(violations.map(({ rule }) => rule)).toEqual(["import-table"]);
+  });
+
+  it.each([
+    ["src/routes/services/list.ts", 'import { listServices } from "../../services/list.ts";'],
+    ["src/routes/agent/sync.ts", 'import { app } from "../agent/enroll.ts";'],
+    ["src/scheduler/plan.ts", 'import type { Reason } from "../contracts/primitives.ts";'],
+    ["src/scheduler/plan.ts", 'import { assert } from "../lib/assert.ts";'],
+    ["src/scheduler/plan.test.ts", 'import fc from "fast-check";'],
+    ["src/scheduler/plan.ts", '// import { z } from "zod";\nexport const a = "x";'],
+    ["src/scheduler/plan.ts", 'export const a = `\nimport { z } from "zod";\n`;'],
+    ["src/main/api.ts", 'import { createApp } from "../routes/app.ts";'],
+  ])("lets pass in %s: %s", (file, text) => {
+    expect(findImportViolations(toSourceFile(file, text))).toEqual([]);
+  });
+
+  it("reports a folder of src that the table does not know", () => {
+    const [violation] = findImportViolations(toSourceFile("src/extras/one.ts", ""));
+    expect(violation?.rule).toBe("unknown-folder");
+  });
+
+  const badSamples: [rule: string, file: string, text: string][] = [
+    ["file-name", "src/lib/utils.ts", ""],
+    ["file-name", "src/services/index.ts", ""],
+    ["file-name", "src/services/set-manager.ts", ""],
+    ["file-length", "src/lib/long.ts", "x;\n".repeat(401)],
+    ["task-note", "test/unit/a.ts", `// ${["TO", "DO"].join("")}: later`],
+    ["task-note", "src/lib/a.ts", `// ${["FIX", "ME"].join("")}`],
+    ["barrel", "src/lib/all.ts", 'export * from "./a.ts";\n// and\nexport { b } from "./b.ts";\n'],
+    ["default-export", "src/lib/a.ts", "export default 1;"],
+    ["environment", "src/config/api.ts", 'const level = process.env["LEVEL"];'],
+    ["child-process", "src/agent/adapters/lvm.ts", 'import { spawn } from "node:child_process";'],
+    ["shell", "src/agent/exec.ts", "spawn(name, args, { shell: true });"],
+    ["pure-scheduler", "src/scheduler/plan.ts", "const at = Date.now();"],
+    ["pure-scheduler", "src/scheduler/plan.ts", "export async function plan() {}"],
+    ["pure-scheduler", "src/scheduler/plan.ts", "const r = Math.random();"],
+    ["bare-worker", "src/jobs/run.ts", "const worker = start();"],
+    ["bare-worker", "src/jobs/run.ts", "export function startWorkers() {}"],
+  ];
+  it.each(badSamples)("reports %s in %s: %j", (rule, file, text) => {
+    expect(findHouseViolations(toSourceFile(file, text)).map((found) => found.rule)).toEqual([
+      rule,
+    ]);
+  });
+
+  it("has a bad sample for every rule of the house", () => {
+    const sampled = new Set(badSamples.map(([rule]) => rule));
+    expect(sampled).toEqual(new Set(houseRules.map(({ name }) => name)));
+  });
+
+  it.each([
+    ["src/agent/a.ts", "// process.env is read in main\nexport const a = 'process.env.X';"],
+    ["src/scheduler/a.ts", "/** Takes no Date and no Promise. */\nexport const a = 1;"],
+    ["src/jobs/a.ts", "const jobWorker = new Worker<Payload>(name, run);"],
+    ["src/lib/a.ts", 'export { b } from "./b.ts";\nexport const c = 1;'],
+    ["src/lib/a.ts", `// ${["TO", "DO"].join("")}(#12): when the issue is done`],
+  ])("lets pass in %s: %s", (file, text) => {
+    expect(findHouseViolations(toSourceFile(file, text))).toEqual([]);
+  });
+
+  it("reports a cycle once, and none that exists only in types", () => {
+    const one = toSourceFile("src/lib/one.ts", 'import { two } from "./two.ts";');
+    const two = toSourceFile("src/lib/two.ts", 'import { one } from "./one.ts";');
+    const typed = toSourceFile("src/lib/two.ts", 'import type { One } from "./one.ts";');
+    expect(findCycles([one, two]).map(({ detail }) => detail)).toEqual([
+      "src/lib/one.ts -> src/lib/two.ts -> src/lib/one.ts",
+    ]);
+    expect(findCycles([one, typed])).toEqual([]);
+  });
+
+  it("reports a journal that is out of order, incomplete, or lists what is not there", () => {
+    const entries = [
+      { idx: 0, when: 10, tag: "0000_a" },
+      { idx: 2, when: 10, tag: "0001_b" },
+    ];
+    expect(findJournalProblems({ entries }, ["0000_a.sql", "0002_c.sql"])).toEqual([
+      "0001_b: idx 2 at place 1",
+      "0001_b: not newer than 0000_a, it would be skipped",
+      "0001_b: its file is missing",
+      "0002_c.sql: not listed",
+    ]);
+  });
+
+  it("is not led astray by strings, templates and regular expressions", () => {
+    const text = [
+      "const quote = /[\"'`]/g;",
+      "const half = total / 2; // it's half",
+      'const nested = `a ${`b ${c} "`} d`;',
+      'import { real } from "./real.ts";',
+    ].join("\n");
+    const { imports, code } = parseSource(text);
+    expect(imports).toEqual([{ specifier: "./real.ts", isTypeOnly: false }]);
+    expect(code.split("\n").map((line) => line.trim().length > 0)).toEqual([
+      true,
+      true,
+      true,
+      true,
+    ]);
+    expect(code).not.toContain("half\n//");
+  });
+});
+
+function readText(file: string): string {
+  return readFileSync(path.join(root, file), "utf8");
+}
+
+function findDocuments(): string[] {
+  const markdown = (name: string) => name.endsWith(".md");
+  const docs = readdirSync(path.join(root, "docs"), { recursive: true, encoding: "utf8" });
+  return [
+    ...readdirSync(root).filter(markdown),
+    ...docs.filter(markdown).map((name) => path.join("docs", name)),
+  ];
+}
+
+function findDeadLinks(document: string): string[] {
+  const targets = readText(document).matchAll(/\]\((?<target>[^)#\s]+)(?:#[^)]*)?\)/g);
+  return [...targets]
+    .map((match) => match.groups?.["target"] ?? "")
+    .filter((target) => !/^[a-z]+:/.test(target))
+    .filter((target) => !existsSync(path.join(root, path.dirname(document), target)))
+    .map((target) => `${document}: ${target}`);
+}

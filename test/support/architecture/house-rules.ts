@@ -1,0 +1,120 @@
+import type { Violation } from "./import-rules.ts";
+import { isTestFile, moduleOf, type SourceFile } from "./source-file.ts";
+
+interface HouseRule {
+  name: string;
+  /** Which files it is about. */
+  appliesTo(file: SourceFile): boolean;
+  /** What is wrong with the file, or nothing. */
+  check(file: SourceFile): string | undefined;
+}
+
+const linesMax = 400;
+const isInSrc = (file: SourceFile) => moduleOf(file.path) !== undefined;
+const isCode = (file: SourceFile) => isInSrc(file) && !isTestFile(file);
+const everywhere = () => true;
+
+/** A rule that forbids a pattern in the code, where comments and the inside of strings do not count. */
+function forbid(
+  name: string,
+  appliesTo: HouseRule["appliesTo"],
+  pattern: RegExp,
+  why: string,
+): HouseRule {
+  return {
+    name,
+    appliesTo,
+    check: (file) => {
+      const match = pattern.exec(file.code);
+      return match === null ? undefined : `"${match[0].trim()}": ${why}`;
+    },
+  };
+}
+
+const forbiddenName =
+  /^(index|utils?|helpers?|types|common|misc|shared)$|(^|-)(manager|handler|utils?|helpers?)s?$/;
+
+export const houseRules: readonly HouseRule[] = [
+  {
+    name: "file-name",
+    appliesTo: isInSrc,
+    check: (file) => {
+      const name =
+        file.path
+          .split("/")
+          .at(-1)
+          ?.replace(/(\.test)?\.ts$/, "") ?? "";
+      return forbiddenName.test(name) ? `"${name}" says nothing of what is in it` : undefined;
+    },
+  },
+  {
+    name: "file-length",
+    appliesTo: everywhere,
+    check: (file) => {
+      const lines = file.text.trimEnd().split("\n").length;
+      return lines > linesMax ? `${lines} lines, at most ${linesMax}` : undefined;
+    },
+  },
+  {
+    name: "task-note",
+    appliesTo: everywhere,
+    check: (file) => /\b(?:TO[D]O(?!\(#\d+\))|FI[X]ME|X[X]X)\b.*/.exec(file.text)?.[0],
+  },
+  {
+    name: "barrel",
+    appliesTo: isCode,
+    check: (file) => {
+      const rest = file.code.replaceAll(
+        /export\s+(?:type\s+)?(?:\*(?:\s+as\s+\w+)?|\{[^}]*\})\s*from\s*["'][^"']*["'];?/g,
+        "",
+      );
+      const isBarrel = rest !== file.code && rest.trim() === "";
+      return isBarrel ? "a file that only passes on what others export" : undefined;
+    },
+  },
+  forbid("default-export", isInSrc, /\bexport\s+default\b|\bas\s+default\b/, "exports have names"),
+  forbid(
+    "environment",
+    (file) => isCode(file) && moduleOf(file.path) !== "main",
+    /\bprocess\s*(?:\?\.|\.)\s*env\b/,
+    "only src/main reads the environment",
+  ),
+  {
+    name: "child-process",
+    appliesTo: (file) =>
+      isCode(file) && moduleOf(file.path) !== "main" && file.path !== "src/agent/exec.ts",
+    check: (file) =>
+      file.imports.find(({ specifier }) => /^(node:)?child_process$/.test(specifier))?.specifier,
+  },
+  forbid("shell", everywhere, /\bshell\s*:\s*true\b/, "programs get a list of arguments"),
+  forbid(
+    "pure-scheduler",
+    (file) => isCode(file) && moduleOf(file.path) === "scheduler",
+    /\b(?:async|await|Promise|Date|performance|process|globalThis|setTimeout|setInterval)\b|\bMath\s*\.\s*random\b/,
+    "the scheduler core has no clock, no randomness and no I/O",
+  ),
+  {
+    name: "bare-worker",
+    appliesTo: isCode,
+    check: (file) => {
+      // "Worker" and "WorkerOptions" are BullMQ's names; what Berth calls so is a job worker.
+      const names = file.code.match(/[A-Za-z_$][\w$]*/g) ?? [];
+      const isBare = (name: string) =>
+        /worker/i.test(name) &&
+        !/job_?worker|edge|cloudflare|workerd/i.test(name) &&
+        !/^Worker(?:Options)?$/.test(name) &&
+        name !== "maxWorkers";
+      const bare = names.find(isBare);
+      return bare === undefined ? undefined : `"${bare}": say which worker, for us a job worker`;
+    },
+  },
+];
+
+/** Everything that is wrong with `file` by the rules that look at one file alone. */
+export function findHouseViolations(file: SourceFile): Violation[] {
+  return houseRules.flatMap((rule) => {
+    if (!rule.appliesTo(file)) return [];
+    const detail = rule.check(file);
+    return detail === undefined ? [] : [{ path: file.path, rule: rule.name, detail }];
+  });
+}

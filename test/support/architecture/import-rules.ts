@@ -1,0 +1,80 @@
+import path from "node:path";
+import { compositionRoot, importTable } from "./import-table.ts";
+import type { ImportStatement } from "./parse-source.ts";
+import { isTestFile, moduleOf, type SourceFile } from "./source-file.ts";
+
+export interface Violation {
+  path: string;
+  rule: string;
+  detail: string;
+}
+
+const testPackages = ["vitest", "fast-check"];
+
+/** Every import of `file` that the import table does not allow. */
+export function findImportViolations(file: SourceFile): Violation[] {
+  const from = moduleOf(file.path);
+  if (from === undefined || from === compositionRoot) return [];
+  const rule = importTable[from];
+  if (rule === undefined) {
+    return [{ path: file.path, rule: "unknown-folder", detail: `src/${from} is not in the table` }];
+  }
+  return file.imports
+    .filter((statement) => !isAllowed(file, from, statement))
+    .map(({ specifier }) => ({
+      path: file.path,
+      rule: "import-table",
+      detail: `${from} must not import ${specifier}`,
+    }));
+}
+
+function isAllowed(file: SourceFile, from: string, statement: ImportStatement): boolean {
+  const rule = importTable[from];
+  if (rule === undefined) return false;
+  const { specifier, isTypeOnly } = statement;
+  if (specifier.startsWith("node:")) {
+    if (isTestFile(file)) return true;
+    return rule.node === "all" || rule.node.includes(specifier.slice("node:".length));
+  }
+  if (!specifier.startsWith(".")) {
+    const packages = isTestFile(file) ? [...rule.packages, ...testPackages] : rule.packages;
+    return packages.some((name) => specifier === name || specifier.startsWith(`${name}/`));
+  }
+  const target = resolveImport(file.path, specifier);
+  const to = moduleOf(target);
+  if (to === undefined) return isTestFile(file) && target.startsWith("test/");
+  if (to === from) return true;
+  const allowed = [...rule.src, ...(isTypeOnly ? (rule.srcTypes ?? []) : [])];
+  return allowed.some((entry) => entry === to || `src/${entry}` === target);
+}
+
+/** A path from the project's root. */
+export function resolveImport(importer: string, specifier: string): string {
+  return path.posix.normalize(path.posix.join(path.posix.dirname(importer), specifier));
+}
+
+/** One violation per cycle of imports that exist at run time. */
+export function findCycles(files: readonly SourceFile[]): Violation[] {
+  const targets = new Map(files.map((file) => [file.path, runtimeTargets(file)]));
+  const done = new Set<string>();
+  const violations: Violation[] = [];
+  const visit = (at: string, trail: string[]): void => {
+    const start = trail.indexOf(at);
+    if (start >= 0) {
+      const cycle = [...trail.slice(start), at].join(" -> ");
+      violations.push({ path: at, rule: "cycle", detail: cycle });
+      return;
+    }
+    if (done.has(at)) return;
+    for (const target of targets.get(at) ?? []) visit(target, [...trail, at]);
+    done.add(at);
+  };
+  for (const file of files) visit(file.path, []);
+  return violations;
+}
+
+function runtimeTargets(file: SourceFile): string[] {
+  return file.imports
+    .filter(({ specifier, isTypeOnly }) => specifier.startsWith(".") && !isTypeOnly)
+    .map(({ specifier }) => resolveImport(file.path, specifier));
+}

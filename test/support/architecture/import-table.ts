@@ -1,0 +1,56 @@
+/** What one folder of src may import. Test files may also import vitest, fast-check, node: and the test support. */
+interface ImportRule {
+  /** Folders of src, or single files of them. */
+  src: readonly string[];
+  /** The same, but as types only. */
+  srcTypes?: readonly string[];
+  /** Packages, each with everything under it. */
+  packages: readonly string[];
+  /** Which Node built-ins; "all" for any. */
+  node: "all" | readonly string[];
+}
+
+/** On the edge (Cloudflare Workers) these exist too. */
+const edgeBuiltins = ["crypto", "timers/promises", "buffer", "util", "async_hooks", "events"];
+
+/** The table of DESIGN, section 4. A package that is not named here is not wanted there: add it with a reason. */
+export const importTable: Readonly<Record<string, ImportRule>> = {
+  lib: { src: [], packages: ["pino", "zod", "prom-client", "@opentelemetry/api"], node: "all" },
+  contracts: { src: ["lib"], packages: ["zod"], node: [] },
+  config: { src: ["contracts", "lib"], packages: ["zod"], node: ["fs", "os", "path"] },
+  scheduler: { src: ["lib/assert.ts"], srcTypes: ["contracts"], packages: [], node: [] },
+  db: {
+    src: ["contracts", "lib"],
+    packages: ["drizzle-orm", "postgres", "@electric-sql/pglite", "zod"],
+    node: "all",
+  },
+  services: {
+    src: ["db", "scheduler", "contracts", "lib"],
+    packages: ["zod", "prom-client"],
+    node: edgeBuiltins,
+  },
+  routes: {
+    src: ["services", "contracts", "lib", "console"],
+    packages: ["hono", "@hono/zod-openapi", "zod", "prom-client"],
+    node: edgeBuiltins,
+  },
+  jobs: {
+    src: ["services", "contracts", "lib"],
+    packages: ["bullmq", "ioredis", "zod", "prom-client"],
+    node: edgeBuiltins,
+  },
+  agent: {
+    src: ["contracts", "lib"],
+    packages: ["dockerode", "tar-stream", "undici", "zod", "prom-client"],
+    node: "all",
+  },
+  console: { src: ["contracts", "lib"], packages: ["hono", "zod"], node: [] },
+  cli: {
+    src: ["contracts", "lib"],
+    packages: ["commander", "cli-table3", "eventsource-parser", "undici", "yaml", "zod"],
+    node: "all",
+  },
+};
+
+/** Composition roots: they import everything, and nobody imports them. */
+export const compositionRoot = "main";

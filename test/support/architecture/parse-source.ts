@@ -1,0 +1,83 @@
+export interface ImportStatement {
+  specifier: string;
+  /** It vanishes at run time: the whole statement says `import type` or `export type`. */
+  isTypeOnly: boolean;
+}
+
+export interface ParsedSource {
+  imports: ImportStatement[];
+  /** The source with every comment, and the inside of every string and regular expression, blanked out. */
+  code: string;
+  /** The source with comments blanked out, and strings as they are. */
+  withoutComments: string;
+}
+
+const staticImport =
+  /(?:^|[;}\n])\s*(?:import|export)\s+(?<type>type\s+(?!from\b))?(?:[\w$\s{},*]+?from\s*)?["'](?<specifier>[^"'\n]+)["']/g;
+const dynamicImport = /\bimport\s*\(\s*["'](?<specifier>[^"'\n]+)["']/g;
+
+/**
+ * What the architecture rules need of a TypeScript file, without a compiler: TypeScript 7 has no stable API, and
+ * a scan of the text is quick enough to run with the unit tests.
+ */
+export function parseSource(source: string): ParsedSource {
+  const { code, withoutComments } = blankOut(source);
+  const imports: ImportStatement[] = [];
+  for (const pattern of [staticImport, dynamicImport]) {
+    for (const match of withoutComments.matchAll(pattern)) {
+      // An import that stands in a string or a template is blank in `code`.
+      const keywordAt = match.index + match[0].search(/import|export/);
+      if (code.slice(keywordAt, keywordAt + 6).trim() === "") continue;
+      const { specifier = "", type } = match.groups ?? {};
+      imports.push({ specifier, isTypeOnly: type !== undefined });
+    }
+  }
+  return { imports, code, withoutComments };
+}
+
+/** One token at a time: comment, string, template, regular expression (only where an expression may begin). */
+const token =
+  /(?<comment>\/\/[^\n]*|\/\*[\s\S]*?\*\/)|(?<text>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(?<template>`)|(?<before>(?:[(,=:[!&|?{};+]|=>|\breturn|\bcase)\s*)(?<pattern>\/(?![*/])(?:[^/\\\n[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+\/)/g;
+
+function blankOut(source: string): { code: string; withoutComments: string } {
+  const code = source.split("");
+  const withoutComments = source.split("");
+  const blank = (characters: string[], from: number, to: number) => {
+    for (let at = from; at < to; at += 1) if (characters[at] !== "\n") characters[at] = " ";
+  };
+  token.lastIndex = 0;
+  for (let match = token.exec(source); match !== null; match = token.exec(source)) {
+    const { comment, text, template, before } = match.groups ?? {};
+    const end = match.index + match[0].length;
+    if (comment !== undefined) {
+      blank(code, match.index, end);
+      blank(withoutComments, match.index, end);
+    } else if (template !== undefined) {
+      const templateEnd = endOfTemplate(source, end);
+      blank(code, end, templateEnd - 1);
+      token.lastIndex = templateEnd;
+    } else if (text !== undefined) {
+      blank(code, match.index + 1, end - 1);
+    } else {
+      blank(code, match.index + (before?.length ?? 0) + 1, end - 1);
+    }
+  }
+  return { code: code.join(""), withoutComments: withoutComments.join("") };
+}
+
+/** Just after the backtick that closes a template whose inside begins at `from`; templates may nest in `${}`. */
+function endOfTemplate(source: string, from: number): number {
+  let depth = 0;
+  for (let at = from; at < source.length; at += 1) {
+    const character = source[at];
+    if (character === "\\") at += 1;
+    else if (character === "`" && depth === 0) return at + 1;
+    else if (character === "`") at = endOfTemplate(source, at + 1) - 1;
+    else if (character === "$" && source[at + 1] === "{") {
+      depth += 1;
+      at += 1;
+    } else if (character === "{" && depth > 0) depth += 1;
+    else if (character === "}" && depth > 0) depth -= 1;
+  }
+  return source.length;
+}
