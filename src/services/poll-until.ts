@@ -8,12 +8,12 @@ const POLL_MS_MAX = 1_000;
  * up; gives the last look. Also ends, with the last look, when `signal` aborts. Subscribes before it looks, so that no
  * change falls between.
  */
-export async function pollUntil<T extends { reached: boolean }>(
+export async function pollUntil<T>(
   ctx: ServiceContext,
   channel: SignalChannel,
   timeoutMs: number,
   signal: AbortSignal,
-  look: () => Promise<T>,
+  look: () => Promise<{ isDone: boolean; value: T }>,
 ): Promise<T> {
   const deadlineAt = Date.now() + timeoutMs;
   for (;;) {
@@ -29,7 +29,7 @@ export async function pollUntil<T extends { reached: boolean }>(
         : undefined;
     try {
       const seen = await look();
-      if (seen.reached || woken === undefined || signal.aborted) return seen;
+      if (seen.isDone || woken === undefined || signal.aborted) return seen.value;
       await woken;
     } finally {
       listening.abort();

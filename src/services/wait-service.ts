@@ -20,8 +20,8 @@ export async function waitService(
   return pollUntil(ctx, `service:${first.id}`, query.timeoutSeconds * 1000, signal, async () => {
     const found = await findService(ctx.db, tenantId, name);
     const service = found?.id === first.id ? found : null;
+    const reached = query.for === "deleted" ? service === null : (service?.settled ?? false);
     // What is gone never settles: no use in waiting on.
-    if (service === null) return { done: true, reached: query.for === "deleted", service };
-    return { done: false, reached: query.for === "settled" && service.settled, service };
-  }).then(({ reached, service }) => ({ reached, service }));
+    return { isDone: reached || service === null, value: { reached, service } };
+  });
 }

@@ -1,5 +1,4 @@
 import { type SQL, sql } from "drizzle-orm";
-import type { Reason } from "../../contracts/primitives.ts";
 import type { BerthSet, SetExplanation, SetState } from "../../contracts/sets.ts";
 import type { Queryable } from "../client.ts";
 import { isoTime, isoTimeOrNull, rowsOf } from "./rows.ts";
@@ -112,7 +111,6 @@ export async function findRejection(q: Queryable, setId: string): Promise<Reject
 function toSet({ hostId, hostName, ...row }: SetReadRow): BerthSet {
   return {
     ...row,
-    reason: row.reason as Reason | null,
     host: hostId === null || hostName === null ? null : { id: hostId, name: hostName },
     createdAt: isoTime(row.createdAt),
     placedAt: isoTimeOrNull(row.placedAt),
