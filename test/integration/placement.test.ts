@@ -1,0 +1,278 @@
+import { sql } from "drizzle-orm";
+import { afterEach, expect, test } from "vitest";
+import { rowsOf } from "../../src/db/queries/rows.ts";
+import { changeSet, deleteSet } from "../../src/services/change-set.ts";
+import { createService } from "../../src/services/create-service.ts";
+import { deleteService } from "../../src/services/delete-service.ts";
+import { createPlacer } from "../../src/services/place-sets.ts";
+import { planService } from "../../src/services/plan-service.ts";
+import { reconcileService } from "../../src/services/reconcile-service.ts";
+import { scaleService } from "../../src/services/scale-service.ts";
+import {
+  createFleetContext,
+  type FleetContext,
+  observed,
+  serviceBody,
+} from "../support/fleet-context.ts";
+
+let fleet: FleetContext | undefined;
+
+afterEach(async () => {
+  await fleet?.close();
+  fleet = undefined;
+});
+
+async function start(...settings: Parameters<typeof createFleetContext>): Promise<FleetContext> {
+  fleet = await createFleetContext(...settings);
+  return fleet;
+}
+
+interface Booked {
+  id: string;
+  allocated: number;
+  booked: number;
+  allocatable: number;
+}
+
+/** What hosts say is booked, and what the sets on them add up to. */
+async function bookings({ ctx }: FleetContext): Promise<Booked[]> {
+  return rowsOf<Booked>(
+    ctx.db,
+    sql`select h.id, h.allocated_cpu_millis::float8 as allocated, h.allocatable_cpu_millis::float8 as allocatable,
+          coalesce((select sum(cpu_millis) from sets where host_id = h.id), 0)::float8 as booked
+        from hosts h order by h.id`,
+  );
+}
+
+async function setStates({ ctx }: FleetContext): Promise<Record<string, number>> {
+  const rows = await rowsOf<{ state: string; count: number }>(
+    ctx.db,
+    sql`select state, count(*)::int as count from sets where deleted_at is null group by state`,
+  );
+  return Object.fromEntries(rows.map((row) => [row.state, row.count]));
+}
+
+test("pending sets are placed, booked, recorded and told to their host's agent", async () => {
+  const f = await start();
+  const hostId = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 3 }));
+  expect(f.rings.map((ring) => ring.name)).toContain("place-sets");
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 3, rejected: 0, conflicts: 0 });
+  expect(await bookings(f)).toEqual([
+    { id: hostId, allocated: 3_000, booked: 3_000, allocatable: 4_000 },
+  ]);
+  const answer = await f.sync(hostId);
+  expect(answer.sets.map((set) => [set.service, set.tenant, set.desired])).toEqual(
+    Array.from({ length: 3 }, () => ["web", "food", "running"]),
+  );
+  expect(f.signals).toContain(`host:${hostId}`);
+  const placements = await rowsOf<{ count: number }>(
+    f.ctx.db,
+    sql`select count(*)::int as count from placements`,
+  );
+  expect(placements).toEqual([{ count: 3 }]);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 0, batches: 0 });
+});
+
+test("I2: two job workers at once, with changes in between, never book a host beyond its allocatable", async () => {
+  const f = await start();
+  for (let i = 0; i < 4; i++) await f.enroll(`h${i}`);
+  const second = createPlacer(f.secondContext());
+  await Promise.all(
+    Array.from({ length: 8 }, (_, i) =>
+      createService(f.ctx, f.tenantId, serviceBody(`web-${i}`, { replicas: 3 })),
+    ),
+  );
+  const [a, b] = await Promise.all([f.placer.placeSets(), second.placeSets()]);
+  expect(a.placed + b.placed).toBe(16);
+  for (const host of await bookings(f)) {
+    expect(host.allocated).toBe(host.booked);
+    expect(host.allocated).toBeLessThanOrEqual(host.allocatable);
+  }
+  expect(await setStates(f)).toEqual({ placed: 16, pending: 8 });
+});
+
+test("I2: a booking that the snapshot has not seen is respected at commit, on the locked row", async () => {
+  const f = await start();
+  const hostId = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("first", { replicas: 1 }));
+  await f.placer.placeSets();
+  // Somebody books behind the back of change tracking: only the check on the locked row can notice.
+  await f.ctx.db.execute(sql`alter table hosts disable trigger hosts_stamp_changed_xid`);
+  await f.ctx.db.execute(sql`update hosts set allocated_cpu_millis = 4000 where id = ${hostId}`);
+  await createService(f.ctx, f.tenantId, serviceBody("second", { replicas: 1 }));
+  const outcome = await f.placer.placeSets();
+  expect(outcome.placed).toBe(0);
+  expect(outcome.conflicts).toBeGreaterThan(0);
+});
+
+test("I5: a set that fits nowhere carries the reason, is tried again with backoff, and at once when there is room", async () => {
+  const f = await start();
+  await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 6 }));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 4, rejected: 2 });
+  const rejected = await rowsOf<{ text: string; reasons: unknown; late: boolean }>(
+    f.ctx.db,
+    sql`select s.reason->>'text' as text, r.reasons, s.plan_after > now() as late
+        from sets s join rejections r on r.set_id = s.id where s.state = 'pending'`,
+  );
+  expect(rejected).toHaveLength(2);
+  expect(rejected[0]).toMatchObject({
+    reasons: [{ reason: "insufficient-cpu", hosts: 1 }],
+    late: true,
+  });
+  expect(rejected[0]?.text).toMatch(/cpu/i);
+  await f.enroll("h2");
+  expect(f.rings.at(-1)).toMatchObject({ name: "place-sets", payload: { cause: "room-gained" } });
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 0 });
+});
+
+test("scaling in removes pending sets at once and placed ones when their agent says that nothing is left", async () => {
+  const f = await start();
+  const hostId = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 6 }));
+  await f.placer.placeSets();
+  await scaleService(f.ctx, f.tenantId, "web", 1, undefined);
+  expect(await setStates(f)).toEqual({ placed: 1, stopping: 3 });
+  const answer = await f.sync(hostId);
+  const doomed = answer.sets.filter((set) => set.desired === "deleted");
+  expect(doomed).toHaveLength(3);
+  expect((await bookings(f))[0]?.allocated).toBe(4_000);
+  await f.sync(hostId, { observed: doomed.map((set) => observed(set, "absent")) });
+  expect((await bookings(f))[0]).toMatchObject({ allocated: 1_000, booked: 1_000 });
+  expect(await setStates(f)).toEqual({ placed: 1 });
+});
+
+test("I4: a report about an older generation, or from a host that the set is not on, changes nothing", async () => {
+  const f = await start();
+  const hostId = await f.enroll("h1");
+  const otherId = await f.enroll("h2");
+  await createService(f.ctx, f.tenantId, serviceBody("web"));
+  await f.placer.placeSets();
+  const holder = (await f.sync(hostId)).sets.length === 1 ? hostId : otherId;
+  const bystander = holder === hostId ? otherId : hostId;
+  const [set] = (await f.sync(holder)).sets;
+  if (!set) throw new Error("the set is on one of the two hosts");
+  await f.sync(bystander, { observed: [observed(set, "failed", { gaveUp: true })] });
+  await f.sync(holder, {
+    observed: [observed({ ...set, generation: set.generation - 1 }, "failed")],
+  });
+  expect(await setStates(f)).toEqual({ placed: 1 });
+  await f.sync(holder, { observed: [observed(set, "running")] });
+  expect(await setStates(f)).toEqual({ running: 1 });
+});
+
+test("a start that was given up on one host is tried on another", async () => {
+  const f = await start();
+  await f.enroll("h1");
+  await f.enroll("h2");
+  await createService(f.ctx, f.tenantId, serviceBody("web"));
+  await f.placer.placeSets();
+  const [placed] = await rowsOf<{ hostId: string }>(
+    f.ctx.db,
+    sql`select host_id as "hostId" from sets`,
+  );
+  const first = placed?.hostId ?? "";
+  const [set] = (await f.sync(first)).sets;
+  if (!set) throw new Error("the set is on its host");
+  const reason = { code: "start-failed", text: "exec: /bin/menu: not found", phase: "start" };
+  await f.sync(first, { observed: [observed(set, "failed", { gaveUp: true, reason })] });
+  const [order] = (await f.sync(first, { acceptedGeneration: 1 })).sets;
+  expect(order).toMatchObject({ setId: set.setId, desired: "deleted" });
+  if (!order) throw new Error("unreachable: just expected");
+  await f.sync(first, { observed: [observed(order, "absent")] });
+  expect(await setStates(f)).toEqual({ pending: 1 });
+  await f.ctx.db.execute(sql`update sets set plan_after = now()`);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
+  const [again] = await rowsOf<{ hostId: string }>(
+    f.ctx.db,
+    sql`select host_id as "hostId" from sets`,
+  );
+  expect(again?.hostId).not.toBe(first);
+});
+
+test("with no other host to go to, a given-up set comes back to the one that it failed on", async () => {
+  const f = await start();
+  const hostId = await f.enroll("only");
+  await createService(f.ctx, f.tenantId, serviceBody("web"));
+  await f.placer.placeSets();
+  const [set] = (await f.sync(hostId)).sets;
+  if (!set) throw new Error("the set is on its host");
+  await f.sync(hostId, { observed: [observed(set, "failed", { gaveUp: true })] });
+  const [order] = (await f.sync(hostId, { acceptedGeneration: 1 })).sets;
+  if (!order) throw new Error("the set is ordered off its host");
+  await f.sync(hostId, { observed: [observed(order, "absent")] });
+  await f.ctx.db.execute(sql`update sets set plan_after = now()`);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 1 });
+  await f.ctx.db.execute(sql`update sets set plan_after = now()`);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
+});
+
+test("reconciling twice at once adds the missing sets once", async () => {
+  const f = await start();
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 0 }));
+  const [service] = await rowsOf<{ id: string }>(
+    f.ctx.db,
+    sql`update services set desired_replicas = 5 returning id`,
+  );
+  const other = f.secondContext();
+  const id = service?.id ?? "";
+  await Promise.all([
+    reconcileService(f.ctx, id),
+    reconcileService(other, id),
+    reconcileService(f.ctx, id),
+  ]);
+  expect(await setStates(f)).toEqual({ pending: 5 });
+});
+
+test("a deleted set is replaced by another, a deleted service by nothing", async () => {
+  const f = await start();
+  const hostId = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 2 }));
+  await f.placer.placeSets();
+  const [victim] = (await f.sync(hostId)).sets;
+  await deleteSet(f.ctx, f.tenantId, victim?.setId ?? "");
+  expect(await setStates(f)).toEqual({ placed: 1, stopping: 1, pending: 1 });
+  await deleteService(f.ctx, f.tenantId, "web", undefined);
+  expect(await setStates(f)).toEqual({ stopping: 2 });
+  const answer = await f.sync(hostId);
+  await f.sync(hostId, { observed: answer.sets.map((set) => observed(set, "absent")) });
+  const open = await rowsOf<{ name: string }>(
+    f.ctx.db,
+    sql`select name from services where deleted_at is null`,
+  );
+  expect(open).toEqual([]);
+});
+
+test("stop, start and restart reach the agent as new generations; a repeated stop does not", async () => {
+  const f = await start();
+  const hostId = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web"));
+  await f.placer.placeSets();
+  const [set] = (await f.sync(hostId)).sets;
+  if (!set) throw new Error("the set is on its host");
+  await changeSet(f.ctx, f.tenantId, set.setId, "stop");
+  await changeSet(f.ctx, f.tenantId, set.setId, "stop");
+  const [stopped] = (await f.sync(hostId)).sets;
+  expect(stopped).toMatchObject({ desired: "stopped", generation: set.generation + 1 });
+  await changeSet(f.ctx, f.tenantId, set.setId, "restart");
+  const [restarted] = (await f.sync(hostId)).sets;
+  expect(restarted).toMatchObject({ desired: "running", restartGeneration: set.generation + 2 });
+});
+
+test("a dry run says where sets would go and why the rest would wait, and commits nothing", async () => {
+  const f = await start();
+  await f.enroll("h1");
+  const plan = await planService(f.ctx, f.tenantId, {
+    kind: "create",
+    service: serviceBody("web", { replicas: 6 }),
+  });
+  expect(plan).toMatchObject({
+    placed: 4,
+    rejected: 2,
+    removed: 0,
+    reasons: [{ reason: "insufficient-cpu", hosts: 1 }],
+  });
+  expect(plan.hosts).toMatchObject([{ hostName: "h1", sets: 4 }]);
+  expect(await setStates(f)).toEqual({});
+});
