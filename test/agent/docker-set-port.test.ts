@@ -1,0 +1,30 @@
+import Docker from "dockerode";
+import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
+import { newId } from "../../src/lib/ids.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { describeSetPort } from "../contract/set-port.ts";
+import { baseImage } from "../support/docker.ts";
+import { removeHost } from "../support/docker-host.ts";
+
+describeSetPort("Docker", async () => {
+  const docker = new Docker();
+  const hostIds = [newId("host"), newId("host")] as const;
+  const [port, otherHost] = hostIds.map((hostId) =>
+    createDockerSetPort({ docker, hostId, log: silentLog }),
+  );
+  if (!port || !otherHost) throw new Error("two hosts were made");
+  return {
+    port,
+    otherHost,
+    image: baseImage,
+    crash: async (dockerId) => {
+      await docker.getContainer(dockerId).kill({ signal: "SIGKILL" });
+    },
+    removeBehind: async (dockerId) => {
+      await docker.getContainer(dockerId).remove({ force: true });
+    },
+    close: async () => {
+      await Promise.all(hostIds.map((hostId) => removeHost(docker, hostId)));
+    },
+  };
+});

@@ -1,0 +1,306 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { LocalSetSpec, ObservedLocalSet, SetPort } from "../../src/agent/ports/set-port.ts";
+import { specHash } from "../../src/agent/spec-hash.ts";
+import { newId } from "../../src/lib/ids.ts";
+import { localSet, type LocalSetChanges } from "../support/local-set.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+/** What the suite needs of an adapter beside the port: a fresh host, and a way to hurt a container. */
+export interface SetPortHarness {
+  port: SetPort;
+  /** A second host on the same engine, which must neither see nor touch what is the first one's. */
+  otherHost: SetPort;
+  /** A reference that the engine has. */
+  image: string;
+  /** Ends the main process of a running container, as a crash of it would. */
+  crash(dockerId: string): Promise<void>;
+  /** Removes a container behind the port's back. */
+  removeBehind(dockerId: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** The contract of SetPort (src/agent/ports/set-port.ts), for every adapter. */
+export function describeSetPort(adapter: string, open: () => Promise<SetPortHarness>): void {
+  describe(`SetPort: ${adapter}`, () => {
+    let harness: SetPortHarness;
+    let port: SetPort;
+    const made = new Set<string>();
+    const { signal } = new AbortController();
+
+    beforeEach(async () => {
+      harness = await open();
+      port = harness.port;
+    });
+    afterEach(async () => {
+      await Promise.all([...made].map((setId) => port.remove(setId, signal)));
+      made.clear();
+      await harness.close();
+    });
+
+    const newSet = (changes: LocalSetChanges = {}): LocalSetSpec => {
+      const set = localSet({ image: harness.image, ...changes });
+      made.add(set.setId);
+      return set;
+    };
+    const names = (set: LocalSetSpec) => set.template.containers.map(({ name }) => name);
+    const run = async (set: LocalSetSpec) => {
+      await port.prepare(set, signal);
+      await port.start(set, names(set), signal);
+    };
+    const see = async (set: LocalSetSpec): Promise<ObservedLocalSet> => {
+      const observed = await port.observeSet(set.setId, signal);
+      if (!observed) throw new Error(`nothing of ${set.setId} is there`);
+      return observed;
+    };
+    const states = (observed: ObservedLocalSet) =>
+      Object.fromEntries(observed.containers.map(({ name, state }) => [name, state]));
+    const ids = (observed: ObservedLocalSet) =>
+      [observed.infra, ...observed.containers].map((container) => container?.dockerId);
+
+    it("knows nothing of a set that was never prepared", async () => {
+      expect(await port.observeSet(newId("set"), signal)).toBeUndefined();
+    });
+
+    it("prepares: infra runs, business containers exist and do not run", async () => {
+      const set = newSet({ names: ["app", "log"], generation: 7 });
+      await port.prepare(set, signal);
+      const observed = await see(set);
+      expect(observed.generation).toBe(7);
+      expect(observed.infra?.state).toBe("running");
+      expect(observed.infra?.specHash).toBe(specHash(set, "infra"));
+      expect(observed.address).toMatch(/^[0-9.]+$/);
+      expect(states(observed)).toEqual({ app: "created", log: "created" });
+      expect(observed.containers.map(({ specHash: hash }) => hash)).toEqual([
+        specHash(set, "app"),
+        specHash(set, "log"),
+      ]);
+      expect(observed.containers[0]).toMatchObject({ exitCode: undefined, startedAt: undefined });
+    });
+
+    it("starts the named containers only, and again is no error", async () => {
+      const set = newSet({ names: ["app", "log"] });
+      await port.prepare(set, signal);
+      await port.start(set, ["log"], signal);
+      expect(states(await see(set))).toEqual({ app: "created", log: "running" });
+      await port.start(set, ["app", "log"], signal);
+      const observed = await see(set);
+      expect(states(observed)).toEqual({ app: "running", log: "running" });
+      expect(Date.parse(observed.containers[0]?.startedAt ?? "")).toBeGreaterThan(0);
+    });
+
+    it("does nothing when everything is as it should be", async () => {
+      const set = newSet();
+      await run(set);
+      const before = await see(set);
+      await run(set);
+      expect(await see(set)).toEqual(before);
+    });
+
+    it("refuses to start what was not prepared, as temporary", async () => {
+      const set = newSet();
+      await expect(port.start(set, ["app"], signal)).rejects.toMatchObject({
+        name: "AgentError",
+        temporary: true,
+      });
+    });
+
+    it("makes all containers anew for a newer restart generation", async () => {
+      const set = newSet({ restartGeneration: 1 });
+      await run(set);
+      const before = await see(set);
+      const restarted = { ...set, generation: 2, restartGeneration: 2 };
+      await port.prepare(restarted, signal);
+      const after = await see(restarted);
+      for (const id of ids(after)) expect(ids(before)).not.toContain(id);
+      expect(after.infra?.restartGeneration).toBe(2);
+      expect(states(after)).toEqual({ app: "created" });
+    });
+
+    it("replaces the container whose spec changed, leaves its neighbours alone", async () => {
+      const set = newSet({ names: ["app", "log"] });
+      await run(set);
+      const before = await see(set);
+      const changed = structuredClone(set);
+      const app = changed.template.containers.find(({ name }) => name === "app");
+      if (app) app.options.env = { COLOUR: "blue" };
+      await port.prepare(changed, signal);
+      const after = await see(changed);
+      expect(states(after)).toEqual({ app: "created", log: "running" });
+      expect(after.containers[1]).toEqual(before.containers[1]);
+      expect(after.containers[0]?.specHash).toBe(specHash(changed, "app"));
+    });
+
+    it("removes a container that the template has no more", async () => {
+      const set = newSet({ names: ["app", "log"] });
+      await run(set);
+      const smaller = structuredClone(set);
+      smaller.template.containers = smaller.template.containers.filter(
+        ({ name }) => name === "app",
+      );
+      await port.prepare(smaller, signal);
+      expect(states(await see(smaller))).toEqual({ app: "running" });
+    });
+
+    it("stops and starts a container, keeping it", async () => {
+      const set = newSet({ names: ["app", "log"] });
+      await run(set);
+      await port.stop(set, ["app"], signal);
+      await port.stop(set, ["app"], signal);
+      const stopped = await see(set);
+      expect(states(stopped)).toEqual({ app: "exited", log: "running" });
+      expect(stopped.containers[0]?.exitCode).toBeTypeOf("number");
+      await port.start(set, ["app"], signal);
+      const again = await see(set);
+      expect(states(again)).toEqual({ app: "running", log: "running" });
+      expect(ids(again)).toEqual(ids(stopped));
+    });
+
+    it("stops all and keeps the containers; preparing and starting brings them back", async () => {
+      const set = newSet();
+      await run(set);
+      const before = await see(set);
+      await port.stopAll(set.setId, signal);
+      const stopped = await see(set);
+      expect(stopped.infra?.state).toBe("exited");
+      expect(stopped.address).toBeUndefined();
+      expect(states(stopped)).toEqual({ app: "exited" });
+      await run(set);
+      const after = await see(set);
+      expect(states(after)).toEqual({ app: "running" });
+      expect(ids(after)).toEqual(ids(before));
+    });
+
+    it("reports a crash with its exit code, and starts the container again", async () => {
+      const set = newSet();
+      await run(set);
+      const [app] = (await see(set)).containers;
+      await harness.crash(app?.dockerId ?? "");
+      const crashed = await waitUntil("the crash is seen", async () => {
+        const [container] = (await see(set)).containers;
+        return container?.state === "exited" ? container : undefined;
+      });
+      expect(crashed.exitCode).not.toBe(0);
+      expect(crashed.exitCode).toBeTypeOf("number");
+      expect(crashed.finishedAt).toBeTypeOf("string");
+      await port.start(set, ["app"], signal);
+      expect(states(await see(set))).toEqual({ app: "running" });
+    });
+
+    it("makes anew what lost the network of a crashed infra container", async () => {
+      const set = newSet();
+      await run(set);
+      const before = await see(set);
+      await harness.crash(before.infra?.dockerId ?? "");
+      await waitUntil("infra is gone", async () => (await see(set)).infra?.state === "exited");
+      await run(set);
+      const after = await see(set);
+      expect(after.infra?.state).toBe("running");
+      expect(states(after)).toEqual({ app: "running" });
+      expect(after.containers[0]?.dockerId).not.toBe(before.containers[0]?.dockerId);
+    });
+
+    it("replaces a container that somebody removed", async () => {
+      const set = newSet({ names: ["app", "log"] });
+      await run(set);
+      const before = await see(set);
+      await harness.removeBehind(before.containers[0]?.dockerId ?? "");
+      await run(set);
+      const after = await see(set);
+      expect(states(after)).toEqual({ app: "running", log: "running" });
+      expect(after.containers[1]).toEqual(before.containers[1]);
+    });
+
+    it("removes everything of a set, knowing its id alone, and again is no error", async () => {
+      const set = newSet({ names: ["app", "log"] });
+      await run(set);
+      await port.remove(set.setId, signal);
+      expect(await port.observeSet(set.setId, signal)).toBeUndefined();
+      await port.remove(set.setId, signal);
+      await port.stopAll(set.setId, signal);
+      expect((await port.observe(signal)).map(({ setId }) => setId)).not.toContain(set.setId);
+    });
+
+    it("observes all sets of this host and none of another's", async () => {
+      const sets = [newSet(), newSet(), newSet()];
+      await Promise.all(sets.map((set) => run(set)));
+      const observed = await port.observe(signal);
+      expect(observed.map(({ setId }) => setId).sort()).toEqual(
+        sets.map(({ setId }) => setId).sort(),
+      );
+      expect(await harness.otherHost.observe(signal)).toEqual([]);
+    });
+
+    it("never touches another host's set of the same id", async () => {
+      const set = newSet();
+      await run(set);
+      const before = await see(set);
+      await harness.otherHost.stopAll(set.setId, signal);
+      await harness.otherHost.remove(set.setId, signal);
+      expect(await see(set)).toEqual(before);
+    });
+
+    it("refuses an image that does not exist, and leaves nothing running after removal", async () => {
+      const set = newSet();
+      const broken = structuredClone(set);
+      for (const container of broken.template.containers) {
+        container.image = "berth.invalid/no-such-image:1";
+      }
+      await expect(port.prepare(broken, signal)).rejects.toMatchObject({
+        name: "AgentError",
+        phase: "image",
+      });
+      await port.remove(set.setId, signal);
+      expect(await port.observeSet(set.setId, signal)).toBeUndefined();
+    });
+
+    it("tells watchers that a set changed, until aborted", async () => {
+      const seen = new Set<string>();
+      const watching = new AbortController();
+      const watch = port.watch((setId) => seen.add(setId), watching.signal);
+      const set = newSet();
+      await waitUntil("the watcher hears of a start", async () => {
+        await run(set);
+        await port.stop(set, ["app"], signal);
+        return seen.has(set.setId);
+      });
+      seen.clear();
+      await run(set);
+      await waitUntil("the watcher hears of the second start", () => seen.has(set.setId));
+      watching.abort();
+      await watch;
+    });
+
+    it("ends logs that do not follow, and those that do when aborted", async () => {
+      const set = newSet();
+      await run(set);
+      const reading = new AbortController();
+      const read = async (follow: boolean) => {
+        let bytes = 0;
+        for await (const chunk of port.logs(
+          set.setId,
+          "app",
+          { tail: 100, follow },
+          reading.signal,
+        )) {
+          bytes += chunk.length;
+        }
+        return bytes;
+      };
+      expect(await read(false)).toBeGreaterThanOrEqual(0);
+      const following = read(true);
+      setTimeout(() => reading.abort(), 50);
+      expect(await following).toBeGreaterThanOrEqual(0);
+    });
+
+    it("answers pings, and lists the images it has", async () => {
+      await port.ping(2_000);
+      expect(await port.images(signal)).toContain(harness.image);
+    });
+
+    it("rejects with the reason when its signal is aborted already", async () => {
+      const aborted = AbortSignal.abort(new Error("stopping"));
+      const set = newSet();
+      await expect(port.prepare(set, aborted)).rejects.toThrow("stopping");
+    });
+  });
+}

@@ -1,0 +1,31 @@
+import { readdir, rmdir } from "node:fs/promises";
+import type Docker from "dockerode";
+
+const cgroupRoot = "/sys/fs/cgroup";
+
+/** Removes whatever a test left of a host in Docker and in the cgroup file systems. */
+export async function removeHost(docker: Docker, hostId: string): Promise<void> {
+  const left = await docker.listContainers({
+    all: true,
+    filters: { label: [`berth.host=${hostId}`] },
+  });
+  await Promise.all(left.map(({ Id }) => docker.getContainer(Id).remove({ force: true, v: true })));
+  for (const hierarchy of await readdir(cgroupRoot)) {
+    const path = `${cgroupRoot}/${hierarchy}/berth/${hostId}`;
+    for (const setId of await readdir(path).catch(() => [])) {
+      await rmdir(`${path}/${setId}`).catch(() => undefined); // a file of the cgroup, not a set
+    }
+    await rmdir(path).catch(() => undefined);
+  }
+}
+
+/** Names of the cgroups of sets that a host has, in all hierarchies. */
+export async function leftCgroups(hostId: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const hierarchy of await readdir(cgroupRoot)) {
+    const path = `${cgroupRoot}/${hierarchy}/berth/${hostId}`;
+    const entries = await readdir(path, { withFileTypes: true }).catch(() => []);
+    for (const entry of entries) if (entry.isDirectory()) found.push(`${hierarchy}/${entry.name}`);
+  }
+  return found;
+}
