@@ -268,6 +268,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       await waitUntil("the watcher hears of the second start", () => seen.has(set.setId));
       watching.abort();
       await watch;
+      expect([...seen]).toEqual([set.setId]);
     });
 
     it("ends logs that do not follow, and those that do when aborted", async () => {
