@@ -1,0 +1,183 @@
+import type { Command } from "commander";
+import type { Tenant, Token } from "../../contracts/access.ts";
+import { parseBytes } from "../../contracts/quantities.ts";
+import { parseSeconds } from "../amounts.ts";
+import type { ApiClient } from "../api-client.ts";
+import type { Cli } from "../cli.ts";
+import { CliError, usageError } from "../cli-error.ts";
+import { exitCodes } from "../exit-codes.ts";
+import { listPages } from "../list-pages.ts";
+import { printDocument, printItem, printItems } from "../print-items.ts";
+import { tenantColumns, tokenColumns } from "../resources.ts";
+
+const LISTED_MAX = 10_000;
+
+interface CreatedToken {
+  token: Token;
+  secret: string;
+}
+
+/** Tokens, tenants and the enrolment of hosts: what admins do. */
+export function addAccessCommands(program: Command, cli: Cli): void {
+  addTokenCommand(program, cli);
+  addTenantCommand(program, cli);
+  program
+    .command("enroll-token")
+    .summary("make a token with which one host enrols, once")
+    .description(
+      "Makes a token with which one host enrols, once, and prints it alone: BERTH_ENROLL_TOKEN=$(berth enroll-token).",
+    )
+    .argument("[name]", "what to call it", "host")
+    .option("--pool <pool>", "the pool that the host joins")
+    .option("--expires <time>", "how long it is valid", "1h")
+    .action(async (name: string, options: { pool?: string; expires: string }) => {
+      const created = await createToken(await cli.api(), {
+        name,
+        role: "enroll",
+        pool: options.pool,
+        expiresInSeconds: expirySeconds(options.expires),
+      });
+      if (cli.isForPrograms) printDocument(cli, created);
+      else cli.terminal.out(created.secret);
+    });
+}
+
+interface TokenOptions {
+  role: string;
+  ofTenant?: string;
+  pool?: string;
+  expires?: string;
+}
+
+function addTokenCommand(program: Command, cli: Cli): void {
+  const command = program.command("token").description("make, list and revoke tokens");
+  command
+    .command("create")
+    .description("make a token; its secret is shown this once")
+    .argument("<name>")
+    .requiredOption("--role <role>", "admin, operator, tenant, read or enroll")
+    .option("--of-tenant <name>", "the tenant it is bound to (role tenant; role read may)")
+    .option("--pool <pool>", "the pool that the host joins (role enroll)")
+    .option("--expires <time>", "how long it is valid, such as 30d (default: for ever)")
+    .action(async (name: string, options: TokenOptions) => {
+      const created = await createToken(await cli.api(), {
+        name,
+        role: options.role,
+        tenant: options.ofTenant,
+        pool: options.pool,
+        expiresInSeconds: expirySeconds(options.expires),
+      });
+      if (cli.isForPrograms) {
+        printDocument(cli, created);
+        return;
+      }
+      cli.terminal.note(`token ${created.token.name} (${created.token.role}); shown this once:`);
+      cli.terminal.out(created.secret);
+    });
+  command
+    .command("ls")
+    .description("list tokens; secrets are never shown again")
+    .action(async () => {
+      const { items } = await listPages<Token>(await cli.api(), "/v1/tokens", LISTED_MAX);
+      printItems(cli, "tokens", tokenColumns, items);
+    });
+  command
+    .command("revoke")
+    .description("make a token worthless, at once")
+    .argument("<token>", "name or id")
+    .action(async (nameOrId: string) => await revokeToken(cli, nameOrId));
+}
+
+interface TenantOptions {
+  setsMax?: string;
+  cpuMax?: string;
+  memoryMax?: string;
+}
+
+function addTenantCommand(program: Command, cli: Cli): void {
+  const command = program.command("tenant").description("make and list tenants");
+  command
+    .command("create")
+    .description("make a tenant with a quota")
+    .argument("<name>")
+    .option("--sets-max <count>", "how many sets it may have")
+    .option("--cpu-max <cores>", "how many cores its sets may ask for together")
+    .option("--memory-max <size>", "how much memory, such as 512Gi")
+    .action(async (name: string, options: TenantOptions) => {
+      const api = await cli.api();
+      const tenant = await api.request<Tenant>("POST", "/v1/tenants", {
+        body: { name, quota: quotaOf(options) },
+      });
+      printItem(cli, tenantColumns, tenant);
+    });
+  command
+    .command("ls")
+    .description("list tenants")
+    .action(async () => {
+      const { items } = await listPages<Tenant>(await cli.api(), "/v1/tenants", LISTED_MAX);
+      printItems(cli, "tenants", tenantColumns, items);
+    });
+}
+
+function quotaOf(options: TenantOptions): Record<string, number> {
+  const quota: Record<string, number> = {};
+  if (options.setsMax !== undefined) quota["setsMax"] = Number(options.setsMax);
+  if (options.cpuMax !== undefined)
+    quota["cpuMillisMax"] = Math.round(Number(options.cpuMax) * 1000);
+  if (options.memoryMax !== undefined) {
+    const bytes = parseBytes(options.memoryMax);
+    if (bytes === undefined)
+      throw usageError(`--memory-max ${options.memoryMax}: expected a size such as 512Gi.`);
+    quota["memoryBytesMax"] = bytes;
+  }
+  for (const [member, amount] of Object.entries(quota)) {
+    if (!Number.isSafeInteger(amount) || amount < 0)
+      throw usageError(`The quota's ${member} is not a number.`);
+  }
+  return quota;
+}
+
+export async function createToken(
+  api: ApiClient,
+  body: {
+    name: string;
+    role: string;
+    tenant?: string | undefined;
+    pool?: string | undefined;
+    expiresInSeconds?: number | undefined;
+  },
+): Promise<CreatedToken> {
+  return await api.request<CreatedToken>("POST", "/v1/tokens", { body });
+}
+
+function expirySeconds(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const seconds = parseSeconds(text);
+  if (seconds === undefined)
+    throw usageError(`--expires ${text}: expected a time such as 1h or 30d.`);
+  return seconds;
+}
+
+async function revokeToken(cli: Cli, nameOrId: string): Promise<void> {
+  const api = await cli.api();
+  const { items } = await listPages<Token>(api, "/v1/tokens", LISTED_MAX);
+  const matching = items.filter(
+    (token) => token.id === nameOrId || (token.name === nameOrId && token.revokedAt === null),
+  );
+  const [token, another] = matching;
+  if (!token) {
+    throw new CliError(`There is no valid token "${nameOrId}".`, {
+      exitCode: exitCodes.notFound,
+      hints: ["`berth token ls` lists them."],
+    });
+  }
+  if (another) {
+    throw new CliError(`${matching.length} tokens are called "${nameOrId}": name one by its id.`, {
+      exitCode: exitCodes.conflict,
+      hints: matching.map(({ id }) => id),
+    });
+  }
+  await api.request("DELETE", `/v1/tokens/${token.id}`);
+  if (cli.isForPrograms) printDocument(cli, { revoked: token.id });
+  else cli.terminal.out(`token ${token.name} revoked`);
+}

@@ -1,0 +1,69 @@
+import type { Command } from "commander";
+import { applyService, type Applied } from "../apply-service.ts";
+import type { Cli } from "../cli.ts";
+import { CliError } from "../cli-error.ts";
+import { plainText } from "../plain-text.ts";
+import { printDocument } from "../print-items.ts";
+import { readManifests } from "../read-manifests.ts";
+import { DEFAULT_WAIT, parseTimeout, waitForService } from "../wait-for.ts";
+
+interface ApplyOptions {
+  file: string;
+  wait?: boolean;
+  timeout: string;
+}
+
+export function addApplyCommand(program: Command, cli: Cli): void {
+  program
+    .command("apply")
+    .summary("create or change services to match a file")
+    .description(
+      "Creates the services of a file, or changes them to match it. Doing it again changes nothing.",
+    )
+    .requiredOption("-f, --file <file>", "YAML or JSON, one or several documents; - is stdin")
+    .option("--wait", "wait until every service has settled")
+    .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT)
+    .action(async (options: ApplyOptions) => await apply(cli, options));
+}
+
+async function apply(cli: Cli, options: ApplyOptions): Promise<void> {
+  const timeoutSeconds = parseTimeout(options.timeout);
+  const manifests = await readManifests(options.file, cli.options.stdin);
+  const api = await cli.api();
+  const results: Applied[] = [];
+  for (const manifest of manifests) {
+    const result = await applyService(api, manifest).catch((error: unknown) => {
+      throw about(error, manifest.at);
+    });
+    results.push(result);
+    if (!cli.isForPrograms) printApplied(cli, result);
+  }
+  if (options.wait === true) {
+    for (const result of results) {
+      const { name } = result.service;
+      const settled = await waitForService(cli, api, name, "settled", timeoutSeconds);
+      if (settled) result.service = settled;
+    }
+  }
+  if (cli.isForPrograms) printDocument(cli, results);
+}
+
+function printApplied(cli: Cli, { action, changed, effects, service }: Applied): void {
+  const what = changed.length === 0 ? "" : ` (${changed.join(", ")})`;
+  const tone = action === "unchanged" ? "dim" : "good";
+  cli.terminal.out(`service/${service.name} ${cli.terminal.paintOut(tone, action)}${what}`);
+  for (const effect of effects) cli.terminal.out(`  ${plainText(effect)}`);
+}
+
+/** Says which document of the file an error is about. */
+function about(error: unknown, at: string): unknown {
+  if (!(error instanceof CliError)) return error;
+  return new CliError(`${at}: ${error.message}`, {
+    exitCode: error.exitCode,
+    hints: error.hints,
+    errors: error.errors,
+    ...(error.requestId === undefined ? {} : { requestId: error.requestId }),
+    ...(error.code === undefined ? {} : { code: error.code }),
+    cause: error,
+  });
+}

@@ -1,0 +1,114 @@
+import type { Command } from "commander";
+import { z } from "zod";
+import { formatDuration } from "../amounts.ts";
+import type { Cli } from "../cli.ts";
+import { CliError, usageError } from "../cli-error.ts";
+import { exitCodes } from "../exit-codes.ts";
+
+const HOSTS_MAX = 100_000;
+const PROCESSES_MAX = 64;
+
+/** Lines that a process of simulated hosts writes. */
+const progressLine = z.union([
+  z.object({ enrolled: z.number() }),
+  z.object({ ready: z.literal(true), hosts: z.number() }),
+]);
+
+interface HostsOptions {
+  hosts: string;
+  processes: string;
+  zones: string;
+  racks: string;
+  cores: string;
+  memory: string;
+  prefix: string;
+}
+
+export function addBenchCommand(program: Command, cli: Cli): void {
+  program
+    .command("bench")
+    .description("loads for measuring; nothing for production")
+    .command("hosts")
+    .summary("run simulated hosts against the API")
+    .description(
+      "Runs simulated hosts: the real agent and protocol, without containers. They stay until Ctrl-C; delete them afterwards with `berth delete host`.",
+    )
+    .option("--hosts <count>", "how many", "1000")
+    .option("--processes <count>", "over how many processes", "2")
+    .option("--zones <count>", "spread over so many zones", "3")
+    .option("--racks <count>", "with so many racks each", "10")
+    .option("--cores <count>", "cores of each", "64")
+    .option("--memory <size>", "memory of each", "256Gi")
+    .option("--prefix <name>", "their names begin with this", "sim")
+    .action(async (options: HostsOptions) => await runHosts(cli, options));
+}
+
+async function runHosts(cli: Cli, options: HostsOptions): Promise<void> {
+  const hosts = parseCount("--hosts", options.hosts, HOSTS_MAX);
+  const processes = Math.min(hosts, parseCount("--processes", options.processes, PROCESSES_MAX));
+  const { apiUrl, token } = await cli.target();
+  if (token === undefined) throw usageError("Simulated hosts need an admin token to enrol with.");
+  const beganAt = cli.now;
+  const enrolled = Array.from({ length: processes }, () => 0);
+  let readyCount = 0;
+  const children = enrolled.map((_, index) => {
+    const first = Math.floor((hosts * index) / processes);
+    const after = Math.floor((hosts * (index + 1)) / processes);
+    return cli.options.startProcess("simulated-hosts", simulationArgs(options, first, after), {
+      env: { BERTH_API_URL: apiUrl, BERTH_TOKEN: token },
+      onLine: (line) => {
+        const progress = parseProgress(line);
+        if (!progress) {
+          cli.terminal.note(line);
+          return;
+        }
+        enrolled[index] = "ready" in progress ? progress.hosts : progress.enrolled;
+        if ("ready" in progress) readyCount++;
+        const sum = enrolled.reduce((total, count) => total + count, 0);
+        cli.terminal.live(`${sum}/${hosts} simulated hosts enrolled`);
+        if (readyCount === processes && "ready" in progress) {
+          const elapsed = formatDuration(cli.now - beganAt);
+          cli.terminal.out(`${sum} simulated hosts run, enrolled in ${elapsed}; Ctrl-C stops them`);
+        }
+      },
+    });
+  });
+  cli.options.signal.addEventListener("abort", () => children.forEach((child) => child.stop()), {
+    once: true,
+  });
+  const exitCode = await Promise.race(children.map((child) => child.ended));
+  for (const child of children) child.stop();
+  await Promise.all(children.map((child) => child.ended));
+  if (exitCode !== 0 && !cli.options.signal.aborted)
+    throw new CliError(`A process of simulated hosts ended with exit code ${exitCode}.`, {
+      exitCode: exitCodes.failed,
+    });
+}
+
+function simulationArgs(options: HostsOptions, first: number, after: number): string[] {
+  const { zones, racks, cores, memory, prefix } = options;
+  return Object.entries({
+    "--first": String(first),
+    "--hosts": String(after - first),
+    "--zones": zones,
+    "--racks": racks,
+    "--cores": cores,
+    "--memory": memory,
+    "--prefix": prefix,
+  }).flat();
+}
+
+function parseCount(option: string, text: string, max: number): number {
+  const count = Number(text);
+  if (!Number.isInteger(count) || count < 1 || count > max)
+    throw usageError(`${option} ${text}: expected a number from 1 to ${max}.`);
+  return count;
+}
+
+function parseProgress(line: string): z.infer<typeof progressLine> | undefined {
+  try {
+    return progressLine.safeParse(JSON.parse(line)).data;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,25 @@
+import type { Command } from "commander";
+import type { Cli } from "../cli.ts";
+import { usageError } from "../cli-error.ts";
+import { completeWords, completionScript, shells } from "../complete-words.ts";
+
+export function addCompletionCommands(program: Command, cli: Cli): void {
+  program
+    .command("completion")
+    .summary("print the completion script of a shell")
+    .description("Prints what a shell sources to complete commands, options and names of things.")
+    .argument("<shell>", shells.join(", "))
+    .action((name: string) => {
+      const shell = shells.find((known) => known === name);
+      if (!shell)
+        throw usageError(`"${name}" is not a shell known here: expected ${shells.join(", ")}.`);
+      cli.terminal.out(completionScript(shell).trimEnd());
+    });
+  program
+    .command("__complete", { hidden: true })
+    .argument("[words...]")
+    .action(async (words: string[]) => {
+      const candidates = await completeWords(program, cli, words);
+      if (candidates.length > 0) cli.terminal.out(candidates.join("\n"));
+    });
+}

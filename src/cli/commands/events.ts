@@ -1,0 +1,80 @@
+import type { Command } from "commander";
+import type { BerthEvent } from "../../contracts/events.ts";
+import { formatDuration } from "../amounts.ts";
+import type { Cli } from "../cli.ts";
+import { followEvents } from "../follow-events.ts";
+import { getHost } from "../find-things.ts";
+import { listPages } from "../list-pages.ts";
+import { plainText } from "../plain-text.ts";
+import { printDocument } from "../print-items.ts";
+
+const EVENTS_DEFAULT = 50;
+
+interface EventsOptions {
+  follow?: boolean;
+  service?: string;
+  set?: string;
+  host?: string;
+  kind?: string;
+}
+
+export function addEventsCommand(program: Command, cli: Cli): void {
+  program
+    .command("events")
+    .description("what happened, oldest first; with -f also what happens from now on")
+    .option("-f, --follow", "go on with what happens, until Ctrl-C")
+    .option("--service <name>", "of this service only")
+    .option("--set <id>", "about this set only")
+    .option("--host <host>", "about this host only")
+    .option("--kind <kind>", "of this kind only, such as set-running")
+    .action(async (options: EventsOptions) => await events(cli, options));
+}
+
+async function events(cli: Cli, options: EventsOptions): Promise<void> {
+  const api = await cli.api();
+  const query = {
+    service: options.service,
+    set: options.set,
+    host: options.host === undefined ? undefined : (await getHost(api, options.host)).id,
+    kind: options.kind,
+  };
+  if (options.follow === true) {
+    await followEvents(api, {
+      query,
+      signal: cli.options.signal,
+      onEvent: (event) => printEvent(cli, event),
+      onRetry: (error, delayMs) =>
+        cli.terminal.note(
+          `${error?.message ?? "The stream ended."} Trying again in ${formatDuration(delayMs)}.`,
+        ),
+    });
+    return;
+  }
+  const { items } = await listPages<BerthEvent>(api, "/v1/events", EVENTS_DEFAULT, query);
+  if (cli.isForPrograms) printDocument(cli, items);
+  else for (const event of items.reverse()) printEvent(cli, event);
+}
+
+/** One line an event; with -o json one JSON object a line, so that a pipe can take them as they come. */
+function printEvent(cli: Cli, event: BerthEvent): void {
+  const { terminal } = cli;
+  if (cli.format === "json") {
+    terminal.out(JSON.stringify(event));
+    return;
+  }
+  if (cli.format === "yaml") {
+    terminal.out("---");
+    printDocument(cli, event);
+    return;
+  }
+  const time = event.at.slice(11, 23);
+  const tone = /failed|lost|unhealthy|rejected|exited/.test(event.kind)
+    ? "bad"
+    : /running|ready|enrolled/.test(event.kind)
+      ? "good"
+      : undefined;
+  const kind = event.kind.padEnd(19);
+  terminal.out(
+    `${terminal.paintOut("dim", time)}  ${tone ? terminal.paintOut(tone, kind) : kind}  ${plainText(event.text)}`,
+  );
+}

@@ -1,0 +1,225 @@
+import { type Command, Option } from "commander";
+import type { Tenant, Token } from "../../contracts/access.ts";
+import type { Decision, Demand, Hook } from "../../contracts/elasticity.ts";
+import type { BerthEvent } from "../../contracts/events.ts";
+import type { Host, HostPool } from "../../contracts/hosts.ts";
+import type { Service } from "../../contracts/services.ts";
+import type { BerthSet } from "../../contracts/sets.ts";
+import type { ApiClient } from "../api-client.ts";
+import type { Cli } from "../cli.ts";
+import { CliError, usageError } from "../cli-error.ts";
+import { exitCodes } from "../exit-codes.ts";
+import { getHost, getService, getSet, servicePath } from "../find-things.ts";
+import { listPages } from "../list-pages.ts";
+import { printItem, printItems } from "../print-items.ts";
+import {
+  type Column,
+  decisionColumns,
+  demandColumns,
+  eventColumns,
+  hookColumns,
+  hostColumns,
+  poolColumns,
+  serviceColumns,
+  setColumns,
+  tenantColumns,
+  tokenColumns,
+} from "../resources.ts";
+
+interface GetOptions {
+  limit: string;
+  service?: string;
+  host?: string;
+  state?: string;
+  set?: string;
+  kind?: string;
+}
+
+const LIMIT_DEFAULT = 500;
+const LIMIT_MAX = 200_000;
+
+/** Kinds of things that `berth get` knows, with the words that people use for them. */
+export const getKinds = {
+  services: ["service", "svc"],
+  sets: ["set"],
+  hosts: ["host"],
+  events: ["event"],
+  decisions: ["decision"],
+  demands: ["demand"],
+  hooks: ["hook"],
+  tokens: ["token"],
+  tenants: ["tenant"],
+  pools: ["pool"],
+} as const;
+type Kind = keyof typeof getKinds;
+
+export function addGetCommand(program: Command, cli: Cli): void {
+  program
+    .command("get")
+    .summary("list things, or show one")
+    .description(
+      "Lists things, or shows one of them. Demands and hooks belong to a service: name it, or all services are asked.",
+    )
+    .argument("<kind>", Object.keys(getKinds).join(", "))
+    .argument("[name]", "one thing: its name or id; of demands and hooks, the service")
+    .option("--limit <count>", "how many at most", String(LIMIT_DEFAULT))
+    .option("--service <name>", "of this service only")
+    .option("--host <host>", "on this host only (sets, events)")
+    .option("--state <state>", "in this state only (sets)")
+    .addOption(new Option("--set <id>", "about this set only (events)"))
+    .addOption(new Option("--kind <kind>", "of this kind only (events)"))
+    .action(async (kind: string, name: string | undefined, options: GetOptions) => {
+      await get(cli, parseKind(kind), name, options);
+    });
+}
+
+function parseKind(word: string): Kind {
+  for (const [kind, aliases] of Object.entries(getKinds)) {
+    if (kind === word || (aliases as readonly string[]).includes(word)) return kind as Kind;
+  }
+  throw usageError(
+    `"${word}" is not a kind of thing: expected ${Object.keys(getKinds).join(", ")}.`,
+  );
+}
+
+async function get(
+  cli: Cli,
+  kind: Kind,
+  name: string | undefined,
+  options: GetOptions,
+): Promise<void> {
+  const api = await cli.api();
+  const limit = parseLimit(options.limit);
+  const list = async <T>(
+    columns: readonly Column<T>[],
+    path: string,
+    query: Record<string, string | undefined> = {},
+  ): Promise<void> => {
+    const { items, isCut } = await listPages<T>(api, path, limit, query);
+    printItems(cli, kind, columns, items);
+    noteCut(cli, limit, isCut);
+  };
+  switch (kind) {
+    case "services":
+      if (name !== undefined) printItem(cli, serviceColumns, await getService(api, name));
+      else await list<Service>(serviceColumns, "/v1/services");
+      return;
+    case "sets":
+      if (name !== undefined) printItem(cli, setColumns, await getSet(api, name));
+      else await list<BerthSet>(setColumns, "/v1/sets", await setQuery(api, options));
+      return;
+    case "hosts":
+      if (name !== undefined) printItem(cli, hostColumns, await getHost(api, name));
+      else await list<Host>(hostColumns, "/v1/hosts");
+      return;
+    case "events":
+      await list<BerthEvent>(eventColumns, "/v1/events", await eventQuery(api, name, options));
+      return;
+    case "decisions":
+      await list<Decision>(decisionColumns, "/v1/decisions", { service: name ?? options.service });
+      return;
+    case "demands":
+      await printPerService(cli, api, kind, demandColumns, name ?? options.service, limit);
+      return;
+    case "hooks":
+      await printPerService(cli, api, kind, hookColumns, name ?? options.service, limit);
+      return;
+    case "tokens":
+      await pickOrList(cli, api, kind, tokenColumns, "/v1/tokens", name, limit);
+      return;
+    case "tenants":
+      await pickOrList(cli, api, kind, tenantColumns, "/v1/tenants", name, limit);
+      return;
+    case "pools":
+      await pickOrList(cli, api, kind, poolColumns, "/v1/host-pools", name, limit);
+      return;
+  }
+}
+
+function parseLimit(text: string): number {
+  const limit = Number(text);
+  if (!Number.isInteger(limit) || limit < 1 || limit > LIMIT_MAX)
+    throw usageError(`--limit ${text}: expected a number from 1 to ${LIMIT_MAX}.`);
+  return limit;
+}
+
+function noteCut(cli: Cli, limit: number, isCut: boolean): void {
+  if (isCut)
+    cli.terminal.note(
+      cli.terminal.paintNote("dim", `Only the first ${limit} are shown: --limit asks for more.`),
+    );
+}
+
+async function setQuery(
+  api: ApiClient,
+  options: GetOptions,
+): Promise<Record<string, string | undefined>> {
+  return {
+    service: options.service,
+    state: options.state,
+    host: options.host === undefined ? undefined : (await getHost(api, options.host)).id,
+  };
+}
+
+async function eventQuery(
+  api: ApiClient,
+  service: string | undefined,
+  options: GetOptions,
+): Promise<Record<string, string | undefined>> {
+  return {
+    service: service ?? options.service,
+    set: options.set,
+    kind: options.kind,
+    host: options.host === undefined ? undefined : (await getHost(api, options.host)).id,
+  };
+}
+
+/** Kinds without an operation for one: they are few, and picked from the list. */
+async function pickOrList<T extends Token | Tenant | HostPool>(
+  cli: Cli,
+  api: ApiClient,
+  kind: Kind,
+  columns: readonly Column<T>[],
+  path: string,
+  name: string | undefined,
+  limit: number,
+): Promise<void> {
+  if (name === undefined) {
+    const { items, isCut } = await listPages<T>(api, path, limit);
+    printItems(cli, kind, columns, items);
+    noteCut(cli, limit, isCut);
+    return;
+  }
+  const { items } = await listPages<T>(api, path, LIMIT_MAX);
+  const found = items.find((item) => item.name === name || ("id" in item && item.id === name));
+  if (!found) {
+    throw new CliError(`There is no ${getKinds[kind][0]} "${name}".`, {
+      exitCode: exitCodes.notFound,
+      hints: [`\`berth get ${kind}\` lists them.`],
+    });
+  }
+  printItem(cli, columns, found);
+}
+
+/** Hooks or demands of one service, or of all. */
+async function printPerService<T extends Hook | (Demand & { service: string })>(
+  cli: Cli,
+  api: ApiClient,
+  kind: "hooks" | "demands",
+  columns: readonly Column<T>[],
+  service: string | undefined,
+  limit: number,
+): Promise<void> {
+  const names =
+    service === undefined
+      ? (await listPages<Service>(api, "/v1/services", LIMIT_MAX)).items.map(({ name }) => name)
+      : [service];
+  const items: T[] = [];
+  for (const name of names) {
+    if (items.length >= limit) break;
+    const path = `${servicePath(name)}/${kind}`;
+    const listing = await listPages<T>(api, path, limit - items.length);
+    items.push(...listing.items.map((item) => ({ ...item, service: name })));
+  }
+  printItems(cli, kind, columns, items);
+}

@@ -1,0 +1,62 @@
+import type { Command } from "commander";
+import type { PlanResult } from "../../contracts/plans.ts";
+import type { Service } from "../../contracts/services.ts";
+import type { Cli } from "../cli.ts";
+import { servicePath } from "../find-things.ts";
+import { plainLines } from "../plain-text.ts";
+import { printDocument } from "../print-items.ts";
+import { type Manifest, readManifests } from "../read-manifests.ts";
+import { parseReplicas } from "./scale.ts";
+
+export function addPlanCommand(program: Command, cli: Cli): void {
+  const command = program
+    .command("plan")
+    .summary("show what would go where, without doing it")
+    .description("Runs the planner without committing anything: what would go where, and why not.")
+    .option("-f, --file <file>", "services to plan: YAML or JSON; - is stdin")
+    .action(async (options: { file?: string }) => {
+      if (options.file === undefined) command.help({ error: true });
+      else await planFile(cli, options.file);
+    });
+  command
+    .command("scale")
+    .description("plan a service with another number of sets")
+    .argument("<service>")
+    .argument("<replicas>")
+    .action(async (name: string, replicas: string) => {
+      servicePath(name);
+      const api = await cli.api();
+      const plan = await api.request<PlanResult>("POST", "/v1/plan", {
+        body: { kind: "scale", service: name, replicas: parseReplicas(replicas) },
+      });
+      if (cli.isForPrograms) printDocument(cli, plan);
+      else cli.terminal.out(plainLines(plan.text).trimEnd());
+    });
+}
+
+async function planFile(cli: Cli, file: string): Promise<void> {
+  const manifests = await readManifests(file, cli.options.stdin);
+  const api = await cli.api();
+  const plans: PlanResult[] = [];
+  for (const manifest of manifests) {
+    const service = await api.find<Service>(servicePath(manifest.meant.name));
+    const plan = await api.request<PlanResult>("POST", "/v1/plan", {
+      body: service
+        ? { kind: "scale", service: service.name, replicas: replicasOf(manifest, service) }
+        : { kind: "create", service: manifest.written },
+    });
+    plans.push(plan);
+    if (cli.isForPrograms) continue;
+    if (plans.length > 1) cli.terminal.out();
+    cli.terminal.out(plainLines(plan.text).trimEnd());
+    if (service)
+      cli.terminal.note(
+        `${service.name} exists: this plans its number of sets, with the template it has.`,
+      );
+  }
+  if (cli.isForPrograms) printDocument(cli, plans);
+}
+
+function replicasOf({ written, meant }: Manifest, service: Service): number {
+  return written["replicas"] === undefined ? service.replicas : meant.replicas;
+}

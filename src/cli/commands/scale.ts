@@ -1,0 +1,51 @@
+import type { Command } from "commander";
+import { REPLICAS_MAX, type ServiceChange } from "../../contracts/services.ts";
+import type { Cli } from "../cli.ts";
+import { usageError } from "../cli-error.ts";
+import { servicePath } from "../find-things.ts";
+import { plainText } from "../plain-text.ts";
+import { printDocument } from "../print-items.ts";
+import { DEFAULT_WAIT, parseTimeout, waitForService } from "../wait-for.ts";
+
+export function addScaleCommand(program: Command, cli: Cli): void {
+  program
+    .command("scale")
+    .summary("set how many sets a service has")
+    .description(
+      "Sets how many sets a service has: absolute, so that repeating it changes nothing.",
+    )
+    .argument("<service>")
+    .argument("<replicas>", "how many sets")
+    .option("--wait", "wait until the service has settled")
+    .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT)
+    .action(
+      async (name: string, replicas: string, options: { wait?: boolean; timeout: string }) => {
+        const timeoutSeconds = parseTimeout(options.timeout);
+        const api = await cli.api();
+        const change = await api.request<ServiceChange>("POST", `${servicePath(name)}/scale`, {
+          body: { replicas: parseReplicas(replicas) },
+        });
+        if (!cli.isForPrograms) printChange(cli, "scaled", change);
+        if (options.wait === true) {
+          const settled = await waitForService(cli, api, name, "settled", timeoutSeconds);
+          if (settled) change.service = settled;
+        }
+        if (cli.isForPrograms) printDocument(cli, change);
+      },
+    );
+}
+
+export function parseReplicas(text: string): number {
+  const replicas = Number(text);
+  if (!/^\d+$/.test(text) || replicas > REPLICAS_MAX)
+    throw usageError(
+      `"${text}" is not a number of sets: expected 0 to ${REPLICAS_MAX}.`,
+      /^[+-]\d+$/.test(text) ? "Scaling is absolute: name the whole number." : "",
+    );
+  return replicas;
+}
+
+export function printChange(cli: Cli, verb: string, { service, effects }: ServiceChange): void {
+  cli.terminal.out(`service/${service.name} ${cli.terminal.paintOut("good", verb)}`);
+  for (const effect of effects) cli.terminal.out(`  ${plainText(effect)}`);
+}

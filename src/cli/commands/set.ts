@@ -1,0 +1,34 @@
+import type { Command } from "commander";
+import type { BerthSet } from "../../contracts/sets.ts";
+import type { Cli } from "../cli.ts";
+import { setPath } from "../find-things.ts";
+import { printItem } from "../print-items.ts";
+import { setColumns } from "../resources.ts";
+import { DEFAULT_WAIT, parseTimeout, type SetGoal, waitForSet } from "../wait-for.ts";
+
+const verbs: { verb: string; goal: SetGoal; description: string }[] = [
+  { verb: "stop", goal: "stopped", description: "stop its containers; it keeps its place" },
+  { verb: "start", goal: "ready", description: "start it again after a stop" },
+  { verb: "restart", goal: "ready", description: "replace its containers with new ones" },
+  { verb: "move", goal: "ready", description: "run it on another host" },
+];
+
+export function addSetCommand(program: Command, cli: Cli): void {
+  const command = program.command("set").description("stop, start, restart or move one set");
+  for (const { verb, goal, description } of verbs) {
+    command
+      .command(verb)
+      .description(description)
+      .argument("<set>")
+      .option("--wait", `wait until it is ${goal}`)
+      .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT)
+      .action(async (id: string, options: { wait?: boolean; timeout: string }) => {
+        const timeoutSeconds = parseTimeout(options.timeout);
+        const api = await cli.api();
+        const set = await api.request<BerthSet>("POST", `${setPath(id)}/${verb}`);
+        const after =
+          options.wait === true ? await waitForSet(cli, api, id, goal, timeoutSeconds) : set;
+        printItem(cli, setColumns, after ?? set);
+      });
+  }
+}

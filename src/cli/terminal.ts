@@ -1,0 +1,111 @@
+/** Where output goes: the streams of a process, or what a test collects. */
+export interface OutputStream {
+  write(text: string | Uint8Array): unknown;
+}
+
+export interface TerminalOptions {
+  stdout: OutputStream;
+  stderr: OutputStream;
+  isStdoutTty: boolean;
+  isStderrTty: boolean;
+  /** Columns of the terminal; lines that are rewritten in place are cut to it. */
+  columns: number;
+  /** False when NO_COLOR is set: see https://no-color.org. */
+  colorAllowed: boolean;
+}
+
+export type Tone = "good" | "bad" | "warn" | "dim" | "bold";
+
+const escapes: Record<Tone, [number, number]> = {
+  good: [32, 39],
+  bad: [31, 39],
+  warn: [33, 39],
+  dim: [2, 22],
+  bold: [1, 22],
+};
+
+/**
+ * Results go to stdout, everything about how it goes to stderr, so that a pipe gets results only. Colours appear on
+ * a terminal alone. One line at the bottom of stderr may be live: it is rewritten in place and wiped by the next write.
+ */
+export class Terminal {
+  readonly isStdoutTty: boolean;
+  readonly isStderrTty: boolean;
+  readonly columns: number;
+  readonly #options: TerminalOptions;
+  #liveLine = "";
+
+  constructor(options: TerminalOptions) {
+    this.#options = options;
+    this.isStdoutTty = options.isStdoutTty;
+    this.isStderrTty = options.isStderrTty;
+    this.columns = options.columns;
+  }
+
+  /** A line of the result. */
+  out(line = ""): void {
+    this.#wipeLiveLine();
+    this.#options.stdout.write(`${line}\n`);
+  }
+
+  /** Bytes of the result as they are: logs. */
+  outRaw(bytes: Uint8Array): void {
+    this.#wipeLiveLine();
+    this.#options.stdout.write(bytes);
+  }
+
+  /** A line about how it goes. */
+  note(line = ""): void {
+    this.#wipeLiveLine();
+    this.#options.stderr.write(`${line}\n`);
+  }
+
+  /** Rewrites the live line. Does nothing without a terminal: print notes at changes there. */
+  live(line: string): void {
+    if (!this.isStderrTty) return;
+    const cut = cutTo(line, this.#options.columns - 1);
+    this.#options.stderr.write(`\r\u001b[2K${cut}`);
+    this.#liveLine = cut;
+  }
+
+  endLive(): void {
+    this.#wipeLiveLine();
+  }
+
+  paintOut(tone: Tone, text: string): string {
+    return paint(tone, text, this.isStdoutTty && this.#options.colorAllowed);
+  }
+
+  paintNote(tone: Tone, text: string): string {
+    return paint(tone, text, this.isStderrTty && this.#options.colorAllowed);
+  }
+
+  #wipeLiveLine(): void {
+    if (this.#liveLine === "") return;
+    this.#options.stderr.write("\r\u001b[2K");
+    this.#liveLine = "";
+  }
+}
+
+function paint(tone: Tone, text: string, colored: boolean): string {
+  if (!colored || text === "") return text;
+  const [on, off] = escapes[tone];
+  return `\u001b[${on}m${text}\u001b[${off}m`;
+}
+
+/** Cuts by visible characters: colour codes have no width. */
+function cutTo(line: string, columns: number): string {
+  let visible = 0;
+  let cut = "";
+  // eslint-disable-next-line no-control-regex -- colour codes are control characters
+  for (const part of line.split(/(\u001b\[[0-9;]*m)/)) {
+    if (part.startsWith("\u001b")) {
+      cut += part;
+      continue;
+    }
+    const room = Math.max(0, columns - visible);
+    cut += part.slice(0, room);
+    visible += part.length;
+  }
+  return cut;
+}
