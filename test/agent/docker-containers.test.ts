@@ -1,0 +1,349 @@
+import { readFile } from "node:fs/promises";
+import Docker from "dockerode";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
+import type { LocalSetSpec, SetPort } from "../../src/agent/ports/set-port.ts";
+import { newId } from "../../src/lib/ids.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { baseImage } from "../support/docker.ts";
+import { leftCgroups, removeHost } from "../support/docker-host.ts";
+import { localSet, patientCommand, type LocalSetChanges } from "../support/local-set.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+const docker = new Docker();
+const { signal } = new AbortController();
+let hostId: string;
+let port: SetPort;
+
+beforeEach(() => {
+  hostId = newId("host");
+  port = createDockerSetPort({ docker, hostId, log: silentLog });
+});
+afterEach(() => removeHost(docker, hostId));
+
+async function run(changes: LocalSetChanges): Promise<LocalSetSpec> {
+  const set = localSet(changes);
+  await port.prepare(set, signal);
+  await port.start(
+    set,
+    set.template.containers.map(({ name }) => name),
+    signal,
+  );
+  return set;
+}
+
+function inspect(set: LocalSetSpec, name: string): Promise<Docker.ContainerInspectInfo> {
+  return docker.getContainer(`berth-${set.setId}-${name}`).inspect();
+}
+
+async function inContainer(set: LocalSetSpec, name: string, command: string): Promise<string> {
+  const container = docker.getContainer(`berth-${set.setId}-${name}`);
+  const exec = await container.exec({
+    Cmd: ["sh", "-c", command],
+    AttachStdout: true,
+    AttachStderr: true,
+    Tty: true, // without frames
+  });
+  let output = "";
+  for await (const chunk of await exec.start({ Tty: true })) output += String(chunk);
+  return output.trim();
+}
+
+async function addressOf(set: LocalSetSpec): Promise<string> {
+  return (await port.observeSet(set.setId, signal))?.address ?? "";
+}
+
+async function readLogs(set: LocalSetSpec, name: string, tail: number): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of port.logs(set.setId, name, { tail, follow: false }, signal)) {
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString();
+}
+
+/** A file of a process's cgroup (version 1 or 2), or of the cgroup above it. */
+async function cgroupFile(
+  pid: number,
+  controller: string,
+  file: string,
+  { parent }: { parent: boolean },
+): Promise<string> {
+  const lines = (await readFile(`/proc/${pid}/cgroup`, "utf8")).trim().split("\n");
+  const own = lines.map((line) => line.split(":")).find(([, names]) => names === controller);
+  const path = own
+    ? `/sys/fs/cgroup/${controller}${own[2]}`
+    : `/sys/fs/cgroup${lines.at(-1)?.split(":")[2]}`;
+  return (await readFile(`${path}${parent ? "/.." : ""}/${file}`, "utf8")).trim();
+}
+
+it("containers of a set answer HTTP on the set's own address and share its network and IPC", async () => {
+  const serve = (name: string, httpPort: number) => [
+    "sh",
+    "-c",
+    `mkdir -p /www && echo ${name} > /www/index.html && exec httpd -f -p ${httpPort} -h /www`,
+  ];
+  const set = localSet({ names: ["app", "side"] });
+  for (const [i, container] of set.template.containers.entries()) {
+    container.options.command = serve(container.name, 8080 + i);
+  }
+  await port.prepare(set, signal);
+  await port.start(set, ["app", "side"], signal);
+  const other = await run({});
+  const address = await addressOf(set);
+  expect(address).not.toBe(await addressOf(other));
+  for (const [name, httpPort] of [
+    ["app", 8080],
+    ["side", 8081],
+  ]) {
+    const answer = await waitUntil("it answers", async () =>
+      (await fetch(`http://${address}:${httpPort}/index.html`)).text(),
+    );
+    expect(answer.trim()).toBe(name);
+  }
+  expect(await inContainer(set, "side", "wget -qO- http://127.0.0.1:8080/index.html")).toBe("app");
+  expect(await inContainer(set, "app", "echo shared > /dev/shm/note; cat /dev/shm/note")).toBe(
+    "shared",
+  );
+  expect(await inContainer(set, "side", "cat /dev/shm/note")).toBe("shared");
+});
+
+it("limits the set as a whole and each container by its percentages", async () => {
+  const set = await run({
+    names: ["app", "side"],
+    template: { cpu: 1.5, memory: "256Mi" },
+    options: { cpu: 40, memory: 25 },
+  });
+  const { State: state, HostConfig: host } = await inspect(set, "app");
+  const isVersion2 = (await docker.info()).CgroupVersion === "2";
+  const cpu = (parent: boolean) =>
+    isVersion2
+      ? cgroupFile(state.Pid, "", "cpu.max", { parent })
+      : cgroupFile(state.Pid, "cpu", "cpu.cfs_quota_us", { parent });
+  const memory = (parent: boolean) =>
+    isVersion2
+      ? cgroupFile(state.Pid, "", "memory.max", { parent })
+      : cgroupFile(state.Pid, "memory", "memory.limit_in_bytes", { parent });
+  expect((await cpu(true)).split(" ")[0]).toBe("150000");
+  expect((await cpu(false)).split(" ")[0]).toBe("60000");
+  expect(await memory(true)).toBe(String(256 * 2 ** 20));
+  expect(await memory(false)).toBe(String(64 * 2 ** 20));
+  expect(host.MemorySwap).toBe(host.Memory);
+  const infra = await inspect(set, "infra");
+  expect(infra.HostConfig.CgroupParent).toBe(host.CgroupParent);
+});
+
+it("puts limits right again that somebody changed, without a restart", async () => {
+  const set = await run({ template: { cpu: 1, memory: "128Mi" } });
+  const before = await inspect(set, "app");
+  await docker.getContainer(before.Id).update({ CpuPeriod: 100_000, CpuQuota: 2_000 });
+  await port.prepare(set, signal);
+  const after = await inspect(set, "app");
+  expect(after.HostConfig.CpuQuota).toBe(before.HostConfig.CpuQuota);
+  expect(after.State.Pid).toBe(before.State.Pid);
+});
+
+it("gives no privileges to business containers, and leaves restarting to the agent", async () => {
+  const set = await run({});
+  const app = await inspect(set, "app");
+  expect(app.HostConfig).toMatchObject({
+    Privileged: false,
+    SecurityOpt: ["no-new-privileges"],
+    RestartPolicy: { Name: "no" },
+  });
+  expect(app.HostConfig.CapAdd ?? []).toEqual([]);
+  expect(
+    await inContainer(set, "app", "echo 1 > /proc/sys/net/ipv4/ip_forward || echo no"),
+  ).toMatch(/no$/);
+});
+
+it("applies sysctls before a business container starts", async () => {
+  const set = await run({
+    template: { sysctls: { "net.core.somaxconn": "1234", "kernel.shmmni": "99" } },
+    options: {
+      command: [
+        "sh",
+        "-c",
+        "cat /proc/sys/net/core/somaxconn /proc/sys/kernel/shmmni; trap 'exit 0' TERM; sleep 1000 & wait",
+      ],
+    },
+  });
+  const text = await waitUntil("it has spoken", async () => {
+    const said = await readLogs(set, "app", 10);
+    return said.split("\n").length > 2 ? said : undefined;
+  });
+  expect(text).toBe("1234\n99\n");
+  await port.stopAll(set.setId, signal);
+  await port.prepare(set, signal);
+  expect((await port.observeSet(set.setId, signal))?.infra?.state).toBe("running");
+});
+
+it("refuses a sysctl that the kernel does not have, for good and by its name", async () => {
+  const set = localSet({ template: { sysctls: { "net.core.no_such_thing": "1" } } });
+  await expect(port.prepare(set, signal)).rejects.toMatchObject({
+    code: "sysctl-refused",
+    temporary: false,
+    message: expect.stringContaining("net.core.no_such_thing"),
+  });
+});
+
+it("refuses a command that is not in the image, for good, with Docker's words", async () => {
+  const set = localSet({ options: { command: ["/bin/no-such-program"] } });
+  await port.prepare(set, signal);
+  await expect(port.start(set, ["app"], signal)).rejects.toMatchObject({
+    code: "start-failed",
+    phase: "start",
+    temporary: false,
+    message: expect.stringMatching(/^"app" cannot be started: .*no-such-program/),
+  });
+});
+
+it("says so when a container ran out of memory, and the infra container lives on", async () => {
+  const set = await run({
+    template: { memory: "64Mi" },
+    options: {
+      memory: 20,
+      command: ["tail", "-c", "90000000", "/dev/zero"],
+      restart: { on: "never" },
+    },
+  });
+  const app = await waitUntil("it has run out of memory", async () => {
+    const observed = await port.observeSet(set.setId, signal);
+    return observed?.containers.find(({ oomKilled }) => oomKilled);
+  });
+  expect(app).toMatchObject({ name: "app", state: "exited", exitCode: 137 });
+  expect((await port.observeSet(set.setId, signal))?.infra?.state).toBe("running");
+});
+
+it("leaves a foreign container alone that has a name like ours", async () => {
+  const set = localSet();
+  const foreign = await docker.createContainer({
+    name: `berth-${set.setId}-app`,
+    Image: baseImage,
+    Cmd: patientCommand,
+    Labels: { "berth.set": set.setId },
+  });
+  try {
+    await foreign.start();
+    await expect(port.prepare(set, signal)).rejects.toMatchObject({
+      code: "name-conflict",
+      temporary: false,
+      message: expect.stringContaining(`berth-${set.setId}-app`),
+    });
+    await port.stopAll(set.setId, signal);
+    await port.remove(set.setId, signal);
+    expect((await foreign.inspect()).State.Running).toBe(true);
+    expect(await port.observe(signal)).toEqual([]);
+    expect(await leftCgroups(hostId)).toEqual([]);
+  } finally {
+    await foreign.remove({ force: true });
+  }
+});
+
+it("stops the highest index first, with the container's own signal, infra last", async () => {
+  const set = await run({
+    names: ["first", "second"],
+    options: {
+      stopSignal: "SIGUSR1",
+      command: ["sh", "-c", "trap 'exit 42' USR1; while :; do sleep 0.05; done"],
+    },
+  });
+  await port.stopAll(set.setId, signal);
+  const observed = await port.observeSet(set.setId, signal);
+  const [first, second] = observed?.containers ?? [];
+  expect([first?.exitCode, second?.exitCode, observed?.infra?.exitCode]).toEqual([42, 42, 0]);
+  const end = (container: { finishedAt: string | undefined } | undefined) =>
+    Date.parse(container?.finishedAt ?? "");
+  expect(end(second)).toBeLessThanOrEqual(end(first));
+  expect(end(first)).toBeLessThanOrEqual(end(observed?.infra));
+});
+
+it("kills what ignores its stop signal once its timeout is over", async () => {
+  const set = await run({
+    options: { stopTimeoutSeconds: 1, command: ["sh", "-c", "trap '' TERM; sleep 1000 & wait"] },
+  });
+  const startedAtMs = performance.now();
+  await port.remove(set.setId, signal);
+  const tookMs = performance.now() - startedAtMs;
+  expect(tookMs).toBeGreaterThan(900);
+  expect(tookMs).toBeLessThan(6_000);
+});
+
+it("stops and removes a set of well-behaved containers at once", async () => {
+  const set = await run({ names: ["app", "side"] });
+  const startedAtMs = performance.now();
+  await port.remove(set.setId, signal);
+  expect(performance.now() - startedAtMs).toBeLessThan(5_000);
+  expect(await leftCgroups(hostId)).toEqual([]);
+});
+
+it("probes by HTTP, TCP and exec, and says what is wrong", async () => {
+  const command = [
+    "sh",
+    "-c",
+    "mkdir -p /www && echo ok > /www/fine && exec httpd -f -p 8080 -h /www",
+  ];
+  const set = await run({ options: { command } });
+  const probe = (health: object) => {
+    const asked = localSet({ options: { command, health } });
+    return port.probe({ ...asked, setId: set.setId }, "app", signal);
+  };
+  await waitUntil("it listens", async () => (await probe({ tcp: { port: 8080 } })).healthy);
+  expect(await probe({ http: { port: 8080, path: "/fine" } })).toEqual({ healthy: true });
+  expect(await probe({ http: { port: 8080, path: "/none" } })).toMatchObject({
+    healthy: false,
+    detail: expect.stringContaining("404"),
+  });
+  expect(await probe({ tcp: { port: 8081 } })).toMatchObject({
+    healthy: false,
+    detail: expect.stringContaining("ECONNREFUSED"),
+  });
+  expect(await probe({ exec: { command: ["test", "-f", "/www/fine"] } })).toEqual({
+    healthy: true,
+  });
+  expect(await probe({ exec: { command: ["sh", "-c", "echo broken >&2; exit 3"] } })).toEqual({
+    healthy: false,
+    detail: '"sh" exited with 3: broken',
+  });
+  const missing = await probe({ exec: { command: ["no-such-program"] } });
+  expect(missing.healthy).toBe(false);
+});
+
+it("ends a probe that hangs at its timeout, and leaves none of its processes behind", async () => {
+  const set = await run({
+    options: { health: { exec: { command: ["sleep", "31"] }, timeoutSeconds: 1 } },
+  });
+  const startedAtMs = performance.now();
+  expect(await port.probe(set, "app", signal)).toMatchObject({ healthy: false });
+  expect(performance.now() - startedAtMs).toBeLessThan(3_000);
+  const processes = await waitUntil("the check is gone", async () => {
+    const list = await inContainer(set, "app", "ps");
+    return list.includes("sleep 31") ? undefined : list;
+  });
+  expect(processes).toContain("sleep 100000");
+});
+
+it("takes logs apart, in order and whole, and follows them", async () => {
+  const set = await run({
+    options: {
+      command: [
+        "sh",
+        "-c",
+        "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; echo end; trap 'exit 0' TERM; sleep 1000 & wait",
+      ],
+    },
+  });
+  let followed = "";
+  const following = new AbortController();
+  for await (const chunk of port.logs(
+    set.setId,
+    "app",
+    { tail: 100_000, follow: true },
+    following.signal,
+  )) {
+    followed += Buffer.from(chunk).toString();
+    if (followed.endsWith("end\n")) following.abort();
+  }
+  const expected = Array.from({ length: 20_000 }, (_, i) => `line ${i}\n`).join("");
+  expect(followed).toBe(`${expected}end\n`);
+  expect(await readLogs(set, "app", 2)).toBe("line 19999\nend\n");
+});
