@@ -1,0 +1,68 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import Docker from "dockerode";
+import { afterEach, expect, it } from "vitest";
+import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
+import type { LocalSetSpec } from "../../src/agent/ports/set-port.ts";
+import { newId } from "../../src/lib/ids.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { leftCgroups, removeHost } from "../support/docker-host.ts";
+import { localSet } from "../support/local-set.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+const docker = new Docker();
+const { signal } = new AbortController();
+const hostId = newId("host");
+const child = fileURLToPath(new URL("../support/set-child.ts", import.meta.url));
+
+afterEach(() => removeHost(docker, hostId));
+
+/** Lets a process of its own work on the sets and kills it, hard, after so many milliseconds of work. */
+async function workAndDie(sets: LocalSetSpec[], afterMs: number): Promise<void> {
+  const dying = spawn(process.execPath, ["--import", "tsx", child, hostId, JSON.stringify(sets)], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const exited = once(dying, "exit");
+  await once(dying.stdout, "data");
+  await delay(afterMs); // the moment of death is what is varied here, nothing is waited for
+  dying.kill("SIGKILL");
+  await exited;
+}
+
+it("kill -9 between any two Docker calls: the next life arrives, each container once, nothing left", async () => {
+  const sets = [localSet({ names: ["app", "side"] }), localSet(), localSet()];
+  for (let round = 0; round < 14; round++) {
+    await workAndDie(sets, 30 + round * 83);
+    const port = createDockerSetPort({ docker, hostId, log: silentLog });
+    // What the dead process had asked for may still be under way in the daemon: temporary errors, tried again.
+    await waitUntil(
+      "the sets run",
+      async () => {
+        for (const set of sets) {
+          await port.prepare(set, signal);
+          await port.start(
+            set,
+            set.template.containers.map(({ name }) => name),
+            signal,
+          );
+        }
+        return true;
+      },
+      { deadlineMs: 30_000 },
+    );
+    const observed = await port.observe(signal);
+    expect(observed.map(({ setId }) => setId).sort()).toEqual(sets.map((set) => set.setId).sort());
+    const running = await docker.listContainers({ filters: { label: [`berth.host=${hostId}`] } });
+    const all = await docker.listContainers({
+      all: true,
+      filters: { label: [`berth.host=${hostId}`] },
+    });
+    expect([running.length, all.length]).toEqual([7, 7]);
+  }
+  const last = createDockerSetPort({ docker, hostId, log: silentLog });
+  for (const { setId } of await last.observe(signal)) await last.remove(setId, signal);
+  expect(await last.observe(signal)).toEqual([]);
+  expect(await leftCgroups(hostId)).toEqual([]);
+});

@@ -1,0 +1,103 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import Docker from "dockerode";
+import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
+import type { SetPort } from "../../src/agent/ports/set-port.ts";
+import { newId } from "../../src/lib/ids.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { type ChildServer, findFreePort, startChildServer } from "../support/child-server.ts";
+import { baseImage } from "../support/docker.ts";
+import { removeHost } from "../support/docker-host.ts";
+import { localSet } from "../support/local-set.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+const docker = new Docker();
+const { signal } = new AbortController();
+const hostId = newId("host");
+let port: SetPort;
+let directory: string;
+let registryPort: number;
+let registry: ChildServer;
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "berth-registry-"));
+  registryPort = await findFreePort();
+  const config = {
+    version: "0.1",
+    storage: { filesystem: { rootdirectory: directory } },
+    http: { addr: `127.0.0.1:${registryPort}` },
+  };
+  await writeFile(join(directory, "config.yml"), JSON.stringify(config)); // JSON is YAML
+  registry = startChildServer("docker-registry", ["serve", join(directory, "config.yml")]);
+  await waitUntil(
+    "the registry answers",
+    async () => (await fetch(`http://127.0.0.1:${registryPort}/v2/`)).ok,
+  );
+});
+afterAll(async () => {
+  await removeHost(docker, hostId);
+  await registry.kill();
+  await rm(directory, { recursive: true });
+});
+beforeEach(() => {
+  port = createDockerSetPort({ docker, hostId, log: silentLog });
+});
+
+/** Pushes the base image under a name of the registry, and takes that name from the daemon again. */
+async function publish(name: string, tag: string): Promise<string> {
+  const repo = `127.0.0.1:${registryPort}/${name}`;
+  await docker.getImage(baseImage).tag({ repo, tag });
+  const image = docker.getImage(`${repo}:${tag}`);
+  const progress = await image.push({ authconfig: { serveraddress: repo } });
+  for await (const chunk of progress) expect(String(chunk)).not.toContain('"error"');
+  await image.remove({ force: true });
+  return `${repo}:${tag}`;
+}
+
+it("pulls an image that the daemon does not have, once for all sets that wait for it", async () => {
+  const image = await publish("team/menu", "42");
+  await publish("team/menu", "43");
+  try {
+    const sets = [localSet({ image, names: ["app", "side"] }), localSet({ image })];
+    await Promise.all(sets.map((set) => port.prepare(set, signal)));
+    const [first] = sets;
+    if (!first) throw new Error("two sets were made");
+    await port.start(first, ["app", "side"], signal);
+    const observed = await port.observeSet(first.setId, signal);
+    expect(observed?.containers.map(({ state }) => state)).toEqual(["running", "running"]);
+    const held = await port.images(signal);
+    expect(held).toContain(image);
+    expect(held).not.toContain(image.replace(":42", ":43"));
+  } finally {
+    await removeHost(docker, hostId);
+    await docker.getImage(image).remove({ force: true });
+  }
+});
+
+it("an image that its registry does not know is refused for good", async () => {
+  const known = await publish("team/other", "1");
+  for (const image of [known.replace(/:1$/, ":2"), `127.0.0.1:${registryPort}/no/such:1`]) {
+    const set = localSet({ image });
+    await expect(port.prepare(set, signal)).rejects.toMatchObject({
+      code: "image-not-found",
+      phase: "image",
+      temporary: false,
+      message: expect.stringContaining(image),
+    });
+    await port.remove(set.setId, signal);
+  }
+});
+
+it("a registry that does not answer is a temporary trouble", async () => {
+  const image = `127.0.0.1:${await findFreePort()}/team/menu:42`;
+  const set = localSet({ image });
+  await expect(port.prepare(set, signal)).rejects.toMatchObject({
+    code: "image-unavailable",
+    phase: "image",
+    temporary: true,
+  });
+  await port.remove(set.setId, signal);
+  expect(await port.observe(signal)).toEqual([]);
+});
