@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { idSchema, nameSchema, timestamp } from "./primitives.ts";
+import { idSchema, nameSchema, pageQuery, timestamp } from "./primitives.ts";
 import { REPLICAS_MAX } from "./services.ts";
 
 /** How many replicas an alert asks for: absolute, or relative to the count when it began (computed once). */
@@ -100,6 +100,8 @@ export interface Alert {
   status: "firing" | "resolved";
   /** ISO 8601; undefined: see genericDelivery. */
   startsAt: string | undefined;
+  /** ISO 8601, of resolved ones where the sender says it: every run of this key that began before it is over. */
+  endsAt?: string | undefined;
   labels: Record<string, string>;
 }
 
@@ -139,3 +141,6 @@ export const decisionSchema = z
   })
   .meta({ id: "Decision" });
 export type Decision = z.infer<typeof decisionSchema>;
+
+/** `GET /v1/decisions`: newest first. */
+export const listDecisionsQuery = pageQuery.extend({ service: nameSchema.optional() });

@@ -53,12 +53,15 @@ export const hostPoolBody = z
   .strictObject({
     /** Booked amounts may reach allocatable x this / 100. */
     overcommitPercent: percents.prefault({}),
-    /** Measured use may reach allocatable x this / 100. */
+    /**
+     * Measured use, with what was placed since the measurement, may reach allocatable x this / 100. Allocatable leaves the
+     * machine its own share already, so only the root file system, which nothing limits, needs a margin by default.
+     */
     highWaterPercent: percents.prefault({
-      cpuMillis: 90,
-      memoryBytes: 90,
-      volumeBytes: 90,
-      rootfsBytes: 85,
+      cpuMillis: 100,
+      memoryBytes: 100,
+      volumeBytes: 100,
+      rootfsBytes: 90,
     }),
   })
   .meta({ id: "HostPoolInput" });

@@ -26,7 +26,7 @@ export async function scaleService(
   ctx: ServiceContext,
   tenantId: string,
   name: string,
-  replicas: number,
+  { replicas }: { replicas: number },
   generation: number | undefined,
 ): Promise<ServiceChange> {
   const result = await withTx(ctx.db, async (tx) => {

@@ -132,7 +132,7 @@ test("scaling in removes pending sets at once and placed ones when their agent s
   const hostId = await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 6 }));
   await f.placer.placeSets();
-  await scaleService(f.ctx, f.tenantId, "web", 1, undefined);
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 1 }, undefined);
   expect(await setStates(f)).toEqual({ placed: 1, stopping: 3 });
   const answer = await f.sync(hostId);
   const doomed = answer.sets.filter((set) => set.desired === "deleted");
