@@ -85,11 +85,17 @@ async function takeReport(
     if (body.images) await updateHostImages(tx, hostId, body.images);
     const parts: Aftermath[] = [observed];
     const becameReady = state !== undefined && (await changeState(tx, hostId, state, body));
-    if (becameReady || observed.removed > 0) parts.push(await nudgePending(tx, hostId, body));
+    const isUsable = becameReady || (body.usage !== null && !hasFreshReport(ctx, lease));
+    if (isUsable || observed.removed > 0) parts.push(await nudgePending(tx, hostId, body));
     return { aftermath: mergeAftermath(parts), removed: observed.removed };
   });
   await carryOut(ctx, aftermath);
   if (removed > 0) await closeServices(ctx);
+}
+
+/** Without one the host takes nothing new: its first report, or the first after a silence, is room gained. */
+function hasFreshReport(ctx: ServiceContext, lease: HostLeaseRow): boolean {
+  return lease.reportAgeMs !== null && lease.reportAgeMs <= ctx.settings.reportAgeMaxMs;
 }
 
 function leaseOf(body: Sync) {

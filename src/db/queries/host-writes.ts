@@ -61,6 +61,8 @@ export interface HostLeaseRow {
   generation: number;
   state: "ready" | "unhealthy" | "lost";
   resyncRequired: boolean;
+  /** Null: it never reported its use. */
+  reportAgeMs: number | null;
 }
 
 /** What the host has to do at which generation. */
@@ -70,7 +72,9 @@ export async function findHostLease(
 ): Promise<HostLeaseRow | undefined> {
   const rows = await rowsOf<HostLeaseRow>(
     q,
-    sql`select generation::float8 as generation, state, resync_required as "resyncRequired" from hosts where id = ${hostId}`,
+    sql`select generation::float8 as generation, state, resync_required as "resyncRequired",
+          (extract(epoch from now() - reported_at) * 1000)::float8 as "reportAgeMs"
+        from hosts where id = ${hostId}`,
   );
   return rows[0];
 }
