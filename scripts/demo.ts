@@ -1,0 +1,370 @@
+import { execFile } from "node:child_process";
+import { once } from "node:events";
+import { mkdir } from "node:fs/promises";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { parse } from "yaml";
+import type { Host } from "../src/contracts/hosts.ts";
+import { DemoBerth, request } from "./lib/demo-berth.ts";
+import { watchEvents } from "./lib/demo-events.ts";
+import {
+  demoImage,
+  importDemoImage,
+  listContainers,
+  listImageIds,
+  listSetCgroups,
+  removeContainers,
+  removeNewImages,
+} from "./lib/demo-image.ts";
+import { DemoScreen } from "./lib/demo-screen.ts";
+import { alertDelivery, describeAnswer, describeEvent } from "./lib/demo-story.ts";
+import { pause, readPage, untilAnswering, untilLeft, type WebAnswer } from "./lib/demo-watch.ts";
+
+/** See scripts/demo, which makes the machine ready and starts this. */
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const logFile = path.join(root, ".berth/demo.log");
+const SERVICE = "demo-web";
+const REPLICAS_MIN = 2;
+const REPLICAS_MAX = 6;
+/** How long the demand of an ended alert is held: five minutes by default, short here so that there is something to see. */
+const HOLD_SECONDS = 3;
+const STEP_DEADLINE_MS = 90_000;
+
+const manifest = `# A set: one small web server, checked over HTTP before it counts as ready.
+name: ${SERVICE}
+replicas: ${REPLICAS_MIN}
+template:
+  cpu: 0.1
+  memory: 64Mi
+  rootfs: 64Mi
+  containers:
+    - index: 0
+      name: web
+      image: ${demoImage}
+      options:
+        cpu: 100
+        memory: 100
+        command: [/bin/sh, -c, "echo hello from $(hostname) >/www/index.html; exec httpd -f -p 8080 -h /www"]
+        health: { http: { port: 8080, path: / }, intervalSeconds: 1 }
+        stopTimeoutSeconds: 1
+autoscale: { min: ${REPLICAS_MIN}, max: ${REPLICAS_MAX} }
+`;
+
+interface Figures {
+  firstSetRunningMs: number;
+  scaledOutTo: number;
+  firstNewSetMs: number;
+  scaleOutMs: number;
+  scaledInTo: number;
+  scaleInMs: number;
+}
+
+/** What has to be taken away, as far as it has come about. */
+interface Traces {
+  imagesBefore: Set<string>;
+  hostId: string | undefined;
+  /** Sets that answered once. */
+  known: Map<string, WebAnswer>;
+}
+
+async function showBerth(screen: DemoScreen, berth: DemoBerth, traces: Traces): Promise<Figures> {
+  screen.heading("Berth starts on this machine");
+  const startedAtMs = Date.now();
+  await berth.start();
+  screen.good(`API, job worker and host agent in one process, ready after ${since(startedAtMs)}`);
+  screen.line("with an embedded Postgres and a private Redis; nothing was configured");
+  const host = await untilHostReady(berth);
+  traces.hostId = host.id;
+  screen.good(
+    `this machine is enrolled as host ${host.name}: ${host.allocatable.cpuMillis / 1000} cores, ${Math.round(host.allocatable.memoryBytes / 2 ** 20)} Mi for sets`,
+  );
+  await fillFurther(berth);
+
+  screen.heading("An image, made here of BusyBox and put into Docker");
+  await importDemoImage();
+  screen.good(`${demoImage}: a web server`);
+
+  const { known } = traces;
+  const firstSetRunningMs = await deploy(screen, berth, known);
+  const out = await scaleOutAndIn(screen, berth, known);
+  return { firstSetRunningMs, ...out };
+}
+
+async function untilHostReady(berth: DemoBerth): Promise<Host> {
+  const deadline = Date.now() + STEP_DEADLINE_MS;
+  for (;;) {
+    const { items } = await berth.request<{ items: Host[] }>("GET", "/v1/hosts");
+    const [host] = items;
+    if (host?.state === "ready" && host.reported !== null) return host;
+    if (Date.now() > deadline)
+      throw new Error(`this machine is not ready as a host: ${host?.reason?.text ?? "unknown"}`);
+    await pause(50);
+  }
+}
+
+/** A laptop that compiles, or a full disk, is no reason not to show six tiny web servers. */
+async function fillFurther(berth: DemoBerth): Promise<void> {
+  await berth.request("PUT", "/v1/host-pools/default", {
+    overcommitPercent: { cpuMillis: 400 },
+    highWaterPercent: { cpuMillis: 1000, memoryBytes: 100, volumeBytes: 100, rootfsBytes: 100 },
+  });
+}
+
+/** Creates the service over REST, and sees every set answer from its own address. Resolves with the time to the first. */
+async function deploy(
+  screen: DemoScreen,
+  berth: DemoBerth,
+  known: Map<string, WebAnswer>,
+): Promise<number> {
+  screen.heading(`A service of ${REPLICAS_MIN} sets`);
+  for (const line of manifest.trimEnd().split("\n")) screen.line(line);
+  screen.line();
+  const zeroMs = Date.now();
+  await berth.request("POST", "/v1/services", parse(manifest));
+  screen.moment(Date.now() - zeroMs, "POST /v1/services: accepted", "key");
+  let firstMs = 0;
+  await untilAnswering(berth, {
+    service: SERVICE,
+    count: REPLICAS_MIN,
+    known,
+    deadlineMs: STEP_DEADLINE_MS,
+    onAnswer: (answer) => {
+      firstMs ||= answer.atMs - zeroMs;
+      screen.moment(answer.atMs - zeroMs, describeAnswer(answer), "good");
+    },
+  });
+  screen.line();
+  await showCommand(screen, berth, ["get", "sets"]);
+  return firstMs;
+}
+
+async function scaleOutAndIn(
+  screen: DemoScreen,
+  berth: DemoBerth,
+  known: Map<string, WebAnswer>,
+): Promise<Omit<Figures, "firstSetRunningMs">> {
+  screen.heading("A hook, and an alert that calls it");
+  const { hook, token } = await berth.request<CreatedHook>(
+    "POST",
+    `/v1/services/${SERVICE}/hooks`,
+    {
+      name: "busy",
+      rules: [{ match: { alertname: "WebBusy" }, want: { replicas: REPLICAS_MAX } }],
+      stabilisationSeconds: HOLD_SECONDS,
+    },
+  );
+  screen.line(`while WebBusy fires: ${REPLICAS_MAX} sets; kept ${HOLD_SECONDS} s after it ended`);
+  const startsAt = new Date().toISOString();
+  const deliver = async (status: "firing" | "resolved"): Promise<void> => {
+    await request(
+      berth.apiUrl + hook.paths.alertmanager,
+      "POST",
+      token,
+      alertDelivery(SERVICE, status, startsAt),
+    );
+  };
+  const timeline = { zeroMs: Date.now() };
+  const events = await watchEvents(berth, SERVICE, (event) => {
+    const text = describeEvent(event);
+    const sinceMs = Date.parse(event.at) - timeline.zeroMs;
+    if (text !== undefined && sinceMs >= 0) screen.moment(sinceMs, text);
+  });
+  try {
+    const out = await scaleOut(screen, berth, known, timeline, deliver);
+    screen.heading("The alert is over");
+    const scaleInMs = await scaleIn(screen, berth, known, timeline, deliver);
+    return { ...out, scaledInTo: REPLICAS_MIN, scaleInMs };
+  } finally {
+    await events.close();
+  }
+}
+
+interface CreatedHook {
+  hook: { paths: { alertmanager: string } };
+  token: string;
+}
+type Deliver = (status: "firing" | "resolved") => Promise<void>;
+
+async function scaleOut(
+  screen: DemoScreen,
+  berth: DemoBerth,
+  known: Map<string, WebAnswer>,
+  timeline: { zeroMs: number },
+  deliver: Deliver,
+): Promise<{ scaledOutTo: number; firstNewSetMs: number; scaleOutMs: number }> {
+  timeline.zeroMs = Date.now();
+  const { zeroMs } = timeline;
+  screen.moment(0, `Alertmanager's webhook: WebBusy fires`, "key");
+  await deliver("firing");
+  let firstNewSetMs = 0;
+  let scaleOutMs = 0;
+  await untilAnswering(berth, {
+    service: SERVICE,
+    count: REPLICAS_MAX,
+    known,
+    deadlineMs: STEP_DEADLINE_MS,
+    onAnswer: (answer) => {
+      scaleOutMs = answer.atMs - zeroMs;
+      firstNewSetMs ||= scaleOutMs;
+      screen.moment(scaleOutMs, describeAnswer(answer), "good");
+    },
+  });
+  screen.moment(scaleOutMs, `all ${known.size} sets answer`, "key");
+  await deliver("firing");
+  screen.line();
+  screen.line("The same delivery once more: nothing changes.");
+  await showCommand(screen, berth, ["get", "decisions", SERVICE]);
+  return { scaledOutTo: known.size, firstNewSetMs, scaleOutMs };
+}
+
+async function scaleIn(
+  screen: DemoScreen,
+  berth: DemoBerth,
+  known: ReadonlyMap<string, WebAnswer>,
+  timeline: { zeroMs: number },
+  deliver: Deliver,
+): Promise<number> {
+  timeline.zeroMs = Date.now();
+  const { zeroMs } = timeline;
+  screen.moment(0, "Alertmanager's webhook: WebBusy is resolved", "key");
+  await deliver("resolved");
+  const left = await untilLeft(berth, SERVICE, REPLICAS_MIN, STEP_DEADLINE_MS);
+  const scaleInMs = Date.now() - zeroMs;
+  screen.moment(
+    scaleInMs,
+    `${left.length} sets are left, ${scaleInMs - HOLD_SECONDS * 1000} ms after the hold`,
+    "key",
+  );
+  for (const { id, address } of left) {
+    if (address === null || (await readPage(address)) === undefined)
+      throw new Error(`${id} was to stay, but does not answer`);
+  }
+  const leftIds = new Set(left.map(({ id }) => id));
+  for (const { set, address } of known.values()) {
+    if (!leftIds.has(set.id) && (await readPage(address)) !== undefined)
+      throw new Error(`${set.id} was removed, but still answers at ${address}`);
+  }
+  screen.good("those that stay answer, the others are gone");
+  return scaleInMs;
+}
+
+function since(atMs: number): string {
+  return `${((Date.now() - atMs) / 1000).toFixed(1)} s`;
+}
+
+/** Runs the real command line, as somebody at this terminal would. */
+async function showCommand(
+  screen: DemoScreen,
+  berth: DemoBerth,
+  args: readonly string[],
+): Promise<void> {
+  screen.command(`berth ${args.join(" ")}`);
+  const { stdout, stderr } = await promisify(execFile)(path.join(root, "bin/berth"), [...args], {
+    cwd: root,
+    env: { PATH: process.env["PATH"], BERTH_DATA_DIR: berth.dataDir },
+    timeout: 30_000,
+  });
+  for (const line of (stdout + stderr).trimEnd().split("\n")) screen.line(line);
+}
+
+function showPlaces(screen: DemoScreen, berth: DemoBerth): void {
+  screen.heading("It is yours to play with");
+  screen.line(`API             ${berth.apiUrl}/v1/services`);
+  screen.line(`documentation   ${berth.apiUrl}/docs`);
+  screen.line(`job queues      ${berth.apiUrl}/ops/queues  (any user; password: the admin token)`);
+  screen.line(`admin token     ${berth.adminToken}`);
+  screen.line(`log             ${logFile}`);
+  screen.line();
+  screen.line("In another terminal, in this directory:");
+  screen.command(`export BERTH_DATA_DIR=${berth.dataDir} PATH=$PWD/bin:$PATH`);
+  for (const [command, what] of [
+    ["berth get services", "what there is"],
+    [`berth scale ${SERVICE} 4 --wait`, "more of it"],
+    [`berth logs ${SERVICE}`, "what a container writes"],
+    [`berth explain ${SERVICE}`, "why it is as it is"],
+    ["berth events -f", "what happens"],
+  ] as const) {
+    screen.command(`${command.padEnd(32)} # ${what}`);
+  }
+  screen.line();
+  screen.line("Ctrl-C takes everything away again.");
+}
+
+/** Takes everything away, in order, and goes on where something fails. Resolves with what could not be taken away. */
+async function tearDown(screen: DemoScreen, berth: DemoBerth, traces: Traces): Promise<string[]> {
+  screen.heading("Everything is taken away");
+  const problems: string[] = [];
+  const attempt = async (what: string, work: () => Promise<unknown>): Promise<void> => {
+    await work().catch((error: unknown) => problems.push(`${what}: ${messageOf(error)}`));
+  };
+  const { hostId } = traces;
+  if (hostId !== undefined) {
+    await attempt("deleting the service", async () => {
+      await berth.request("DELETE", `/v1/services/${SERVICE}`);
+      await untilLeft(berth, SERVICE, 0, 30_000);
+    });
+  }
+  await attempt("stopping Berth", async () => await berth.stop());
+  if (hostId !== undefined) {
+    await attempt("removing containers", async () => {
+      const names = await listContainers(hostId);
+      if (names.length > 0) problems.push(`containers were left: ${names.join(", ")}`);
+      await removeContainers(names);
+      const cgroups = await listSetCgroups([...traces.known.keys()]);
+      if (cgroups.length > 0) problems.push(`control groups were left: ${cgroups.join(", ")}`);
+    });
+  }
+  await attempt("removing images", async () => await removeNewImages(traces.imagesBefore));
+  await attempt("removing the data", async () => await berth.removeData());
+  if (problems.length === 0) screen.good("containers, control groups, images and data are gone");
+  for (const problem of problems) screen.bad(problem);
+  return problems;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+async function main(): Promise<number> {
+  await mkdir(path.dirname(logFile), { recursive: true });
+  const screen = new DemoScreen(logFile);
+  const isOnce = process.argv.includes("--once");
+  const berth = await DemoBerth.create(logFile);
+  const traces: Traces = {
+    imagesBefore: await listImageIds(),
+    hostId: undefined,
+    known: new Map(),
+  };
+  const interrupted = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+    process.on(signal, () => interrupted.abort());
+  const untilInterrupted = once(interrupted.signal, "abort");
+  let figures: Figures | undefined;
+  let failure: string | undefined;
+  try {
+    const showing = showBerth(screen, berth, traces);
+    showing.catch(() => undefined); // told below, unless somebody pressed Ctrl-C first
+    figures = await Promise.race([showing, untilInterrupted.then(() => undefined)]);
+    if (figures && !isOnce) {
+      showPlaces(screen, berth);
+      await untilInterrupted;
+    }
+    if (!figures) failure = "interrupted";
+  } catch (error) {
+    failure = messageOf(error);
+    screen.line();
+    screen.bad(failure);
+    screen.line(`Berth's log is in ${logFile}`);
+  }
+  const problems = await tearDown(screen, berth, traces);
+  failure ??= problems[0];
+  screen.result(
+    failure === undefined ? { ok: true, ...figures } : { ok: false, error: failure, log: logFile },
+  );
+  return failure === undefined ? 0 : 1;
+}
+
+// Not by exitCode: after Ctrl-C a step of the show may still be waiting for something that will not come.
+process.exit(await main());

@@ -1,0 +1,119 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { createWriteStream, type WriteStream } from "node:fs";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const READY_DEADLINE_MS = 60_000;
+const STOP_DEADLINE_MS = 20_000;
+const REQUEST_TIMEOUT_MS = 30_000;
+const mainFile = fileURLToPath(new URL("../../src/main/all-in-one.ts", import.meta.url));
+
+/** A Berth of its own for the demo: all in one process, on a free port, with everything in a temporary folder. */
+export class DemoBerth {
+  readonly dataDir: string;
+  apiUrl = "";
+  adminToken = "";
+  readonly #log: WriteStream;
+  #process: ChildProcess | undefined;
+
+  private constructor(dataDir: string, logFile: string) {
+    this.dataDir = dataDir;
+    this.#log = createWriteStream(logFile, { flags: "a" });
+  }
+
+  static async create(logFile: string): Promise<DemoBerth> {
+    // A short path: the private Redis may listen on a socket in it, and socket paths are at most 107 characters.
+    return new DemoBerth(await mkdtemp(path.join(tmpdir(), "berth-demo-")), logFile);
+  }
+
+  /** Starts it and resolves when it serves. It gets SIGTERM when this process ends, however it ends. */
+  async start(): Promise<void> {
+    const node = [process.execPath, "--enable-source-maps", "--import", "tsx", mainFile];
+    const child = spawn("setpriv", ["--pdeathsig", "TERM", "--", ...node], {
+      stdio: ["ignore", "pipe", "pipe"],
+      // Its own group: Ctrl-C is for the demo, which then stops it in order.
+      detached: true,
+      env: {
+        ...withoutBerth(process.env),
+        BERTH_DATA_DIR: this.dataDir,
+        BERTH_PORT: "0",
+        BERTH_READY_JSON: "true",
+      },
+    });
+    this.#process = child;
+    child.stderr.pipe(this.#log, { end: false });
+    const ready = await this.#readReadyLine(child);
+    this.apiUrl = ready.apiUrl;
+    this.adminToken = (await readFile(ready.adminTokenFile, "utf8")).trim();
+  }
+
+  async #readReadyLine(child: ChildProcess): Promise<{ apiUrl: string; adminTokenFile: string }> {
+    return await new Promise((resolve, reject) => {
+      const timer = setTimeout(
+        () => reject(new Error(`Berth was not ready within ${READY_DEADLINE_MS / 1000} s`)),
+        READY_DEADLINE_MS,
+      );
+      child.once("error", reject);
+      child.once("exit", (code) => reject(new Error(`Berth ended with exit code ${code}`)));
+      if (!child.stdout) throw new Error("its output is piped");
+      createInterface({ input: child.stdout }).on("line", (line) => {
+        this.#log.write(`${line}\n`);
+        if (!line.includes('"ready":true')) return;
+        clearTimeout(timer);
+        resolve(JSON.parse(line) as { apiUrl: string; adminTokenFile: string });
+      });
+    });
+  }
+
+  /** One request as the admin, of tenant "default". Throws with the problem's detail. */
+  async request<T>(method: string, pathname: string, body?: unknown): Promise<T> {
+    return await request<T>(this.apiUrl + pathname, method, this.adminToken, body);
+  }
+
+  /** Asks it to stop, and waits; its containers stay. */
+  async stop(): Promise<void> {
+    const child = this.#process;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+    child.kill("SIGTERM");
+    const timer = setTimeout(() => child.kill("SIGKILL"), STOP_DEADLINE_MS);
+    await gone;
+    clearTimeout(timer);
+  }
+
+  async removeData(): Promise<void> {
+    this.#log.end();
+    await rm(this.dataDir, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
+/** JSON in, JSON out. Throws with the problem's detail for an answer that is no success. */
+export async function request<T>(
+  url: string,
+  method: string,
+  token: string,
+  body?: unknown,
+): Promise<T> {
+  const response = await fetch(url, {
+    method,
+    headers: {
+      Authorization: `Bearer ${token}`,
+      ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+    },
+    signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${method} ${url} answered ${response.status}: ${text}`);
+  return (text === "" ? undefined : JSON.parse(text)) as T;
+}
+
+/** The demo is to be the same wherever it runs: settings meant for another Berth, or another database, are not for it. */
+function withoutBerth(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(
+    Object.entries(env).filter(([name]) => !/^(BERTH_.*|DATABASE_URL.*|REDIS_URL.*)$/.test(name)),
+  );
+}

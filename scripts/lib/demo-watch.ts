@@ -1,0 +1,98 @@
+import type { BerthSet } from "../../src/contracts/sets.ts";
+import type { DemoBerth } from "./demo-berth.ts";
+
+const POLL_MS = 25;
+const PROBE_TIMEOUT_MS = 400;
+
+export interface WebAnswer {
+  set: BerthSet;
+  address: string;
+  /** Clock of this process, in milliseconds. */
+  atMs: number;
+  text: string;
+}
+
+/** Sets of a service that are to stay. */
+export async function listLiveSets(berth: DemoBerth, service: string): Promise<BerthSet[]> {
+  const page = await berth.request<{ items: BerthSet[] }>("GET", `/v1/sets?service=${service}`);
+  return page.items.filter((set) => set.desired === "running");
+}
+
+/** GETs the page of a set from its own address; undefined while it does not answer. */
+export async function readPage(address: string): Promise<string | undefined> {
+  try {
+    const signal = AbortSignal.timeout(PROBE_TIMEOUT_MS);
+    const response = await fetch(`http://${address}:8080/`, {
+      signal,
+      headers: { Connection: "close" },
+    });
+    const text = await response.text();
+    return response.ok ? text.trim() : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Waits until `count` sets of the service have answered over HTTP, each from its own address, and tells of each the moment
+ * it first did. Sets in `known` have answered before and count. Throws when that takes longer than `deadlineMs`.
+ */
+export async function untilAnswering(
+  berth: DemoBerth,
+  options: {
+    service: string;
+    count: number;
+    known: Map<string, WebAnswer>;
+    deadlineMs: number;
+    onAnswer: (answer: WebAnswer) => void;
+  },
+): Promise<void> {
+  const beganAtMs = Date.now();
+  const { service, count, known } = options;
+  for (;;) {
+    const sets = await listLiveSets(berth, service);
+    const fresh = sets.filter((set) => set.address !== null && !known.has(set.id));
+    await Promise.all(
+      fresh.map(async (set) => {
+        const address = set.address ?? "";
+        const text = await readPage(address);
+        if (text === undefined) return;
+        const answer = { set, address, atMs: Date.now(), text };
+        known.set(set.id, answer);
+        options.onAnswer(answer);
+      }),
+    );
+    if (sets.filter((set) => known.has(set.id)).length >= count) return;
+    if (Date.now() - beganAtMs > options.deadlineMs) {
+      const reasons = sets.flatMap((set) => (set.reason ? [set.reason.text] : []));
+      throw new Error(
+        `only ${known.size} of ${count} sets answered within ${options.deadlineMs / 1000} s; ${reasons[0] ?? "no reason is known"}`,
+      );
+    }
+    await pause(POLL_MS);
+  }
+}
+
+/** Waits until exactly `count` sets of the service are left in the API's list, stopping ones included. */
+export async function untilLeft(
+  berth: DemoBerth,
+  service: string,
+  count: number,
+  deadlineMs: number,
+): Promise<BerthSet[]> {
+  const beganAtMs = Date.now();
+  for (;;) {
+    const { items } = await berth.request<{ items: BerthSet[] }>(
+      "GET",
+      `/v1/sets?service=${service}`,
+    );
+    if (items.length === count) return items;
+    if (Date.now() - beganAtMs > deadlineMs)
+      throw new Error(`${items.length} sets are left after ${deadlineMs / 1000} s, not ${count}`);
+    await pause(POLL_MS);
+  }
+}
+
+export async function pause(durationMs: number): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, durationMs));
+}
