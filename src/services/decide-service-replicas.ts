@@ -1,24 +1,44 @@
 import type { Queryable } from "../db/client.ts";
-import { type HeldDemandRow, listHeldDemands } from "../db/queries/held-demands.ts";
-import { isoTime } from "../db/queries/rows.ts";
-import type { ServiceRow } from "../db/queries/service-writes.ts";
-import { decideReplicas } from "../scheduler/autoscale.ts";
+import { listHeldDemands } from "../db/queries/demands.ts";
+import { findTemplate, type ServiceRow } from "../db/queries/service-writes.ts";
+import { assert } from "../lib/assert.ts";
+import {
+  DEMANDS_NAMED_MAX,
+  decideReplicas,
+  type ReplicasDecision,
+} from "../scheduler/autoscale.ts";
+import { countWithinQuota } from "./quota.ts";
 
-/** How many sets a locked service should have now, by its replicas, its bounds and the demands that are held. */
+/**
+ * How many sets a locked service should have now, from what is in the database: what people want (`service.replicas`), the
+ * demands that are held, and its bounds. What alerts want beyond the tenant's quota is cut to the quota; what people
+ * want is not: their request is refused instead (assertWithinQuota). Writes nothing; may lock the tenant's row.
+ */
 export async function decideServiceReplicas(
   tx: Queryable,
-  service: Pick<ServiceRow, "id" | "replicas" | "autoscale">,
-): Promise<{ desired: number; because: string[] }> {
-  const demands = service.autoscale === null ? [] : await listHeldDemands(tx, service.id);
-  return decideReplicas({
+  service: ServiceRow,
+): Promise<ReplicasDecision> {
+  const { demands, total } = await listHeldDemands(tx, service.id, DEMANDS_NAMED_MAX);
+  const input = {
     replicas: service.replicas,
     bounds: service.autoscale,
-    demands: demands.map((demand) => ({ wantedReplicas: demand.wantedReplicas, text: describe(demand) })),
-  });
-}
-
-function describe(demand: HeldDemandRow): string {
-  const name = demand.alertName === null ? demand.key.slice(0, 40) : `${demand.alertName} (${demand.key.slice(0, 16)})`;
-  const since = isoTime(demand.startedAt).replace(/\.\d+Z$/, "Z");
-  return `alert ${name} on hook ${demand.hook}, ${demand.state} since ${since},`;
+    demands,
+    demandsTotal: total,
+  };
+  const decision = decideReplicas(input);
+  const ofPeople = decideReplicas({ ...input, demands: [], demandsTotal: 0 }).desired;
+  const granted = Math.max(ofPeople, service.desiredReplicas);
+  if (decision.desired <= granted) return decision;
+  const template = await findTemplate(tx, service.id, service.revision);
+  assert(template, "a service's newest revision exists");
+  const room = await countWithinQuota(
+    tx,
+    service.tenantId,
+    { sets: 1, cpuMillis: template.cpuMillis, memoryBytes: template.memoryBytes },
+    decision.desired - service.desiredReplicas,
+  );
+  const affordable = Math.max(ofPeople, service.desiredReplicas + room);
+  if (decision.desired <= affordable) return decision;
+  const limit = `the tenant's quota has room for ${affordable} sets of this service`;
+  return { desired: affordable, because: [...decision.because, limit] };
 }

@@ -38,6 +38,31 @@ export async function assertWithinQuota(
   });
 }
 
+/**
+ * How many of at most `countMax` sets the tenant's quota has room for, `each` of them asking for so much. The tenant's row is
+ * locked like in assertWithinQuota, so the answer holds until the transaction ends.
+ */
+export async function countWithinQuota(
+  tx: Queryable,
+  tenantId: string,
+  each: QuotaAsk,
+  countMax: number,
+): Promise<number> {
+  const all = {
+    sets: each.sets * countMax,
+    cpuMillis: each.cpuMillis * countMax,
+    memoryBytes: each.memoryBytes * countMax,
+  };
+  let use = await readTenantUse(tx, tenantId);
+  if (isFarFromQuota(use, all)) return countMax;
+  await lockTenant(tx, tenantId);
+  use = await readTenantUse(tx, tenantId);
+  const rooms = limits(use, each).map((limit) =>
+    limit.added <= 0 ? countMax : Math.floor((limit.max - limit.used) / limit.added),
+  );
+  return Math.max(0, Math.min(countMax, ...rooms));
+}
+
 function limits(use: TenantUse, added: QuotaAsk) {
   return [
     { what: "sets", used: use.sets, added: added.sets, max: use.setsMax },

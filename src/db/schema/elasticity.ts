@@ -68,6 +68,10 @@ export const demands = pgTable(
     index("demands_due")
       .on(table.releaseAt)
       .where(sql`state = 'resolved'`),
+    index("demands_service").on(table.serviceId, table.id),
+    index("demands_released")
+      .on(table.releaseAt)
+      .where(sql`state = 'released'`),
     check("demands_state_known", sql`${table.state} in (${quoted(demandStates)})`),
   ],
 );
