@@ -1,0 +1,22 @@
+import { createRoute, z } from "@hono/zod-openapi";
+import { idSchema } from "../../contracts/primitives.ts";
+import { revokeToken } from "../../services/revoke-token.ts";
+import { commonProblems, type OperationHandler } from "../operation.ts";
+import { admins } from "../security.ts";
+
+export const revokeTokenRoute = createRoute({
+  method: "delete",
+  path: "/v1/tokens/{tokenId}",
+  operationId: "revokeToken",
+  tags: ["access"],
+  summary: "Revoke a token",
+  description: "It is refused from its next request on.",
+  security: admins,
+  request: { params: z.object({ tokenId: idSchema("tok") }) },
+  responses: { 204: { description: "It is revoked." }, ...commonProblems },
+});
+
+export const revokeTokenHandler: OperationHandler<typeof revokeTokenRoute> = (ctx) => async (c) => {
+  await revokeToken(ctx, c.req.valid("param").tokenId);
+  return c.body(null, 204);
+};

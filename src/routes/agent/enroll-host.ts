@@ -1,0 +1,26 @@
+import { createRoute } from "@hono/zod-openapi";
+import { enrollBody, enrolledSchema } from "../../contracts/agent.ts";
+import { enrollHost } from "../../services/enroll-host.ts";
+import { callerOf } from "../api-env.ts";
+import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../operation.ts";
+import { problems } from "../problem.ts";
+import { allow } from "../security.ts";
+
+export const enrollHostRoute = createRoute({
+  method: "post",
+  path: "/agent/v1/enroll",
+  operationId: "enrollHost",
+  tags: ["agent"],
+  summary: "Enrol a host",
+  description: "With an enroll token, which is used up by it. The credential is shown this once.",
+  security: allow("enroll"),
+  request: { body: jsonBody(enrollBody) },
+  responses: {
+    201: jsonResponse(enrolledSchema, "The host's id and credential."),
+    ...bodyProblems,
+    ...problems("already-exists"),
+  },
+});
+
+export const enrollHostHandler: OperationHandler<typeof enrollHostRoute> = (ctx) => async (c) =>
+  c.json(await enrollHost(ctx, callerOf(c), c.req.valid("json")), 201);

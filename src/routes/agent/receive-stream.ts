@@ -1,0 +1,29 @@
+import { createRoute, z } from "@hono/zod-openapi";
+import { idSchema } from "../../contracts/primitives.ts";
+import { commonProblems, type OperationHandler } from "../operation.ts";
+import { hosts } from "../security.ts";
+import { receiveStream } from "../../services/receive-stream.ts";
+
+export const receiveStreamRoute = createRoute({
+  method: "post",
+  path: "/agent/v1/streams/{streamId}",
+  operationId: "receiveStream",
+  tags: ["agent"],
+  summary: "Send a container's log to whoever reads it",
+  description:
+    "The body is the log as it comes, unbounded. With `error`, or when the body is cut off, the reader is told. Answered 404 as soon as nobody reads any more.",
+  security: hosts,
+  request: {
+    params: z.object({ streamId: idSchema("str") }),
+    query: z.object({ error: z.string().min(1).max(500).optional() }),
+    body: { content: { "application/octet-stream": { schema: z.string() } } },
+  },
+  responses: { 204: { description: "All was passed on." }, ...commonProblems },
+});
+
+export const receiveStreamHandler: OperationHandler<typeof receiveStreamRoute> =
+  (ctx) => async (c) => {
+    const { streamId } = c.req.valid("param");
+    await receiveStream(ctx, streamId, c.req.raw.body ?? [], c.req.valid("query").error);
+    return c.body(null, 204);
+  };

@@ -1,0 +1,25 @@
+import { createRoute } from "@hono/zod-openapi";
+import { syncBody, syncResultSchema } from "../../contracts/agent.ts";
+import { syncHost } from "../../services/sync-host.ts";
+import { hostIdOf } from "../api-env.ts";
+import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../operation.ts";
+import { hosts } from "../security.ts";
+
+export const syncHostRoute = createRoute({
+  method: "post",
+  path: "/agent/v1/sync",
+  operationId: "syncHost",
+  tags: ["agent"],
+  summary: "Report what is, get what should be",
+  description:
+    "Renews the lease. Answers at once when there is news or `waitMs` is 0, else after `waitMs`.",
+  security: hosts,
+  request: { body: jsonBody(syncBody) },
+  responses: {
+    200: jsonResponse(syncResultSchema, "Desired sets changed since the accepted generation."),
+    ...bodyProblems,
+  },
+});
+
+export const syncHostHandler: OperationHandler<typeof syncHostRoute> = (ctx) => async (c) =>
+  c.json(await syncHost(ctx, hostIdOf(c), c.req.valid("json"), c.req.raw.signal), 200);

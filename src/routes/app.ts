@@ -1,0 +1,53 @@
+import { OpenAPIHono } from "@hono/zod-openapi";
+import type { ServiceContext } from "../services/context.ts";
+import { translateError } from "../services/translate-error.ts";
+import { mountAccess } from "./access/routes.ts";
+import { mountAgent } from "./agent/routes.ts";
+import type { ApiEnv } from "./api-env.ts";
+import { mountEvents } from "./events/routes.ts";
+import { mountHosts } from "./hosts/routes.ts";
+import { type Api, createApi } from "./operation.ts";
+import { mountPlan } from "./plan/routes.ts";
+import { toProblemResponse } from "./problem.ts";
+import { type RequestFacts, requestContext } from "./request-context.ts";
+import { mountServices } from "./services/routes.ts";
+import { mountSets } from "./sets/routes.ts";
+import { mountDocuments, mountFallback } from "./system/documents.ts";
+import { mountSystem } from "./system/routes.ts";
+import { validationHook } from "./validation-hook.ts";
+
+export interface AppOptions {
+  /** Berth's version, for the API's description. */
+  version: string;
+  /** What /metrics answers; without it there is none. */
+  renderMetrics?: () => Promise<string>;
+  /** Called once a request, when its answer begins. */
+  observeRequest?: (facts: RequestFacts) => void;
+}
+
+/**
+ * The whole HTTP API over the given context. Runs wherever Hono does: it opens nothing and keeps nothing but
+ * tenant ids. On Workers one is made per request, as the connections in the context are.
+ */
+export function createApp(ctx: ServiceContext, options: AppOptions): OpenAPIHono<ApiEnv> {
+  return createMountedApi(ctx, options).app;
+}
+
+/** The same with the list of what is mounted, for tests that must forget no operation. */
+export function createMountedApi(ctx: ServiceContext, options: AppOptions): Api {
+  const app = new OpenAPIHono<ApiEnv>({ defaultHook: validationHook });
+  app.use("*", requestContext(ctx.log, options.observeRequest));
+  app.onError((error, c) => toProblemResponse(c, translateError(error)));
+  const api = createApi(app, ctx);
+  mountServices(api);
+  mountSets(api);
+  mountHosts(api);
+  mountPlan(api);
+  mountEvents(api);
+  mountAccess(api);
+  mountAgent(api);
+  mountSystem(api, options.renderMetrics);
+  mountDocuments(api, options.version);
+  mountFallback(api);
+  return api;
+}

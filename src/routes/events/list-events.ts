@@ -1,0 +1,45 @@
+import { createRoute, z } from "@hono/zod-openapi";
+import { eventCursor, eventSchema, listEventsQuery } from "../../contracts/events.ts";
+import { pageOf } from "../../contracts/primitives.ts";
+import { listEvents } from "../../services/list-events.ts";
+import { commonProblems, type OperationHandler } from "../operation.ts";
+import { readers } from "../security.ts";
+import { streamEvents } from "./stream-events.ts";
+
+export const listEventsRoute = createRoute({
+  method: "get",
+  path: "/v1/events",
+  operationId: "listEvents",
+  tags: ["events"],
+  summary: "List events, or stream them",
+  description:
+    "As JSON a page, newest first. With `Accept: text/event-stream` a stream, oldest first: what comes after `after` or `Last-Event-ID`, or from now on. A stream ends after ten minutes: go on with the last id. Callers bound to a tenant do not see events of hosts.",
+  security: readers,
+  request: {
+    query: listEventsQuery,
+    headers: z.object({ "last-event-id": eventCursor.optional() }),
+  },
+  responses: {
+    200: {
+      description: "One page of events, or a stream of them.",
+      content: {
+        "application/json": { schema: pageOf(eventSchema) },
+        "text/event-stream": { schema: z.string() },
+      },
+    },
+    ...commonProblems,
+  },
+});
+
+export const listEventsHandler: OperationHandler<typeof listEventsRoute> = (ctx) => async (c) => {
+  const query = c.req.valid("query");
+  if (!/\btext\/event-stream\b/i.test(c.req.header("accept") ?? "")) {
+    return c.json(await listEvents(ctx, c.get("scope"), query), 200);
+  }
+  const after = c.req.valid("header")["last-event-id"] ?? query.after;
+  const stream = await streamEvents(ctx, c.get("scope"), query, after, c.req.raw.signal);
+  return c.newResponse(stream, 200, {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "X-Accel-Buffering": "no",
+  });
+};

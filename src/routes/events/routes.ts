@@ -1,0 +1,6 @@
+import { type Api, mount } from "../operation.ts";
+import { listEventsHandler, listEventsRoute } from "./list-events.ts";
+
+export function mountEvents(api: Api): void {
+  mount(api, listEventsRoute, listEventsHandler, { timeLimitMs: null });
+}

@@ -1,0 +1,75 @@
+import type { ServiceContext } from "../../services/context.ts";
+import type { EventQuery } from "../../services/list-events.ts";
+import { readEventsAfter } from "../../services/read-events-after.ts";
+
+export interface StreamLimits {
+  /** A stream ends after this; its reader goes on with the last id. So a revoked token is shut out by then. */
+  lifetimeMs: number;
+  /** A comment is sent after this long without an event, so that nobody on the way takes the connection for dead. */
+  heartbeatMs: number;
+}
+export const defaultStreamLimits: StreamLimits = { lifetimeMs: 600_000, heartbeatMs: 15_000 };
+
+const EVENTS_PER_READ_MAX = 200;
+/** Signals may be lost: nobody waits longer than this between two looks. */
+const POLL_MS_MAX = 1_000;
+
+/**
+ * Events as server-sent events, each with the cursor to go on from as its id. Reads no faster than its reader does.
+ * The first read is done before this resolves, so that a bad cursor is still answered with a status. Ends when the
+ * reader aborts or the lifetime is over; a fault of the database breaks it off, and the reader comes again.
+ */
+export async function streamEvents(
+  ctx: ServiceContext,
+  scope: string | null,
+  filter: EventQuery,
+  after: string | undefined,
+  signal: AbortSignal,
+  limits: StreamLimits = defaultStreamLimits,
+): Promise<ReadableStream<Uint8Array>> {
+  const closing = new AbortController();
+  const ended = AbortSignal.any([signal, closing.signal, AbortSignal.timeout(limits.lifetimeMs)]);
+  const encoder = new TextEncoder();
+  const first = await readEventsAfter(ctx, scope, filter, after, EVENTS_PER_READ_MAX);
+  let cursor = first.cursor;
+  // Without an event yet the id is sent all the same: who is cut off before the first one loses none.
+  let ahead: string | undefined =
+    `retry: 1000\nid: ${after ?? cursor}\n\n` + first.events.map(toMessage).join("");
+  let lastSentAt = Date.now();
+
+  const next = async (): Promise<string | undefined> => {
+    while (!ended.aborted) {
+      const listening = new AbortController();
+      const anyEnd = AbortSignal.any([ended, listening.signal]);
+      const woken = ctx.signals.waitFor("events", POLL_MS_MAX, anyEnd);
+      try {
+        const read = await readEventsAfter(ctx, scope, filter, cursor, EVENTS_PER_READ_MAX);
+        cursor = read.cursor;
+        if (read.events.length > 0) return read.events.map(toMessage).join("");
+        if (Date.now() - lastSentAt >= limits.heartbeatMs) return `: heartbeat\nid: ${cursor}\n\n`;
+        await woken;
+      } finally {
+        listening.abort();
+      }
+    }
+    return undefined;
+  };
+
+  return new ReadableStream<Uint8Array>({
+    pull: async (controller) => {
+      const text = ahead ?? (await next());
+      ahead = undefined;
+      if (text === undefined) {
+        controller.close();
+        return;
+      }
+      lastSentAt = Date.now();
+      controller.enqueue(encoder.encode(text));
+    },
+    cancel: () => closing.abort(),
+  });
+}
+
+function toMessage(entry: { event: unknown; cursor: string }): string {
+  return `id: ${entry.cursor}\ndata: ${JSON.stringify(entry.event)}\n\n`;
+}

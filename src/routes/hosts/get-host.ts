@@ -1,0 +1,24 @@
+import { createRoute } from "@hono/zod-openapi";
+import { hostSchema } from "../../contracts/hosts.ts";
+import { getHost } from "../../services/get-host.ts";
+import { fleetReadersOnly } from "../fleet-readers-only.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
+import { hostParameters } from "../parameters.ts";
+import { fleetReaders } from "../security.ts";
+
+export const getHostRoute = createRoute({
+  method: "get",
+  path: "/v1/hosts/{hostId}",
+  operationId: "getHost",
+  tags: ["hosts"],
+  summary: "Read a host",
+  description: "With what is booked on it and what it last reported, and when.",
+  security: fleetReaders,
+  request: { params: hostParameters },
+  responses: { 200: jsonResponse(hostSchema, "The host."), ...commonProblems },
+});
+
+export const getHostHandler: OperationHandler<typeof getHostRoute> = (ctx) => async (c) => {
+  fleetReadersOnly(c);
+  return c.json(await getHost(ctx, c.req.valid("param").hostId), 200);
+};

@@ -1,0 +1,25 @@
+import { type Api, mount } from "../operation.ts";
+import {
+  admitHostHandler,
+  cordonHostRoute,
+  drainHostRoute,
+  uncordonHostRoute,
+} from "./admit-host.ts";
+import { deleteHostHandler, deleteHostRoute } from "./delete-host.ts";
+import { getHostHandler, getHostRoute } from "./get-host.ts";
+import { listHostPoolsHandler, listHostPoolsRoute } from "./list-host-pools.ts";
+import { listHostsHandler, listHostsRoute } from "./list-hosts.ts";
+import { patchHostHandler, patchHostRoute } from "./patch-host.ts";
+import { putHostPoolHandler, putHostPoolRoute } from "./put-host-pool.ts";
+
+export function mountHosts(api: Api): void {
+  mount(api, listHostsRoute, listHostsHandler);
+  mount(api, getHostRoute, getHostHandler);
+  mount(api, patchHostRoute, patchHostHandler);
+  mount(api, cordonHostRoute, admitHostHandler("cordon"));
+  mount(api, uncordonHostRoute, admitHostHandler("uncordon"));
+  mount(api, drainHostRoute, admitHostHandler("drain"));
+  mount(api, deleteHostRoute, deleteHostHandler);
+  mount(api, listHostPoolsRoute, listHostPoolsHandler);
+  mount(api, putHostPoolRoute, putHostPoolHandler);
+}

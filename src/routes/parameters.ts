@@ -1,0 +1,6 @@
+import { z } from "@hono/zod-openapi";
+import { idSchema, nameSchema } from "../contracts/primitives.ts";
+
+export const serviceParameters = z.object({ name: nameSchema });
+export const setParameters = z.object({ setId: idSchema("set") });
+export const hostParameters = z.object({ hostId: idSchema("host") });

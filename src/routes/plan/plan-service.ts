@@ -1,0 +1,26 @@
+import { createRoute } from "@hono/zod-openapi";
+import { planBody, planResultSchema } from "../../contracts/plans.ts";
+import { planService } from "../../services/plan-service.ts";
+import { tenantIdOf } from "../api-env.ts";
+import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../operation.ts";
+import { problems } from "../problem.ts";
+import { readers } from "../security.ts";
+
+export const planServiceRoute = createRoute({
+  method: "post",
+  path: "/v1/plan",
+  operationId: "planService",
+  tags: ["services"],
+  summary: "Say what a change would do, without doing it",
+  description: "Runs the planner that placements run, on the fleet as it is, and commits nothing.",
+  security: readers,
+  request: { body: jsonBody(planBody) },
+  responses: {
+    200: jsonResponse(planResultSchema, "What would go where, and why."),
+    ...bodyProblems,
+    ...problems("invalid-request", "unsupported", "quota-exceeded"),
+  },
+});
+
+export const planServiceHandler: OperationHandler<typeof planServiceRoute> = (ctx) => async (c) =>
+  c.json(await planService(ctx, tenantIdOf(c), c.req.valid("json")), 200);

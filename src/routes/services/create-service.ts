@@ -1,0 +1,47 @@
+import { createRoute } from "@hono/zod-openapi";
+import { createServiceBody, serviceChangeSchema } from "../../contracts/services.ts";
+import { createService } from "../../services/create-service.ts";
+import { tenantIdOf } from "../api-env.ts";
+import { etagOf } from "../conditions.ts";
+import {
+  bodyProblems,
+  idempotentHeaders,
+  jsonBody,
+  jsonResponse,
+  type OperationHandler,
+} from "../operation.ts";
+import { problems } from "../problem.ts";
+import { writers } from "../security.ts";
+
+export const createServiceRoute = createRoute({
+  method: "post",
+  path: "/v1/services",
+  operationId: "createService",
+  tags: ["services"],
+  summary: "Create a service",
+  description:
+    "Stores the service and its pending sets, and answers at once: placing and starting come after. Where its sets are is in `GET /v1/services/{name}`; `wait` waits for it.",
+  security: writers,
+  request: { headers: idempotentHeaders, body: jsonBody(createServiceBody) },
+  responses: {
+    201: jsonResponse(serviceChangeSchema, "The service, and what will happen."),
+    ...bodyProblems,
+    ...problems(
+      "invalid-request",
+      "unsupported",
+      "quota-exceeded",
+      "already-exists",
+      "idempotency-conflict",
+      "idempotency-in-progress",
+    ),
+  },
+});
+
+export const createServiceHandler: OperationHandler<typeof createServiceRoute> =
+  (ctx) => async (c) => {
+    const change = await createService(ctx, tenantIdOf(c), c.req.valid("json"));
+    return c.json(change, 201, {
+      ETag: etagOf(change.service),
+      Location: `/v1/services/${change.service.name}`,
+    });
+  };

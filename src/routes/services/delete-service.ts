@@ -1,0 +1,33 @@
+import { createRoute } from "@hono/zod-openapi";
+import { serviceChangeSchema } from "../../contracts/services.ts";
+import { deleteService } from "../../services/delete-service.ts";
+import { tenantIdOf } from "../api-env.ts";
+import { generationOf, ifMatchHeaders } from "../conditions.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
+import { serviceParameters } from "../parameters.ts";
+import { problems } from "../problem.ts";
+import { writers } from "../security.ts";
+
+export const deleteServiceRoute = createRoute({
+  method: "delete",
+  path: "/v1/services/{name}",
+  operationId: "deleteService",
+  tags: ["services"],
+  summary: "Delete a service",
+  description:
+    "Stops and removes all its sets; it is gone when the last of them is. `wait?for=deleted` waits for that.",
+  security: writers,
+  request: { params: serviceParameters, headers: ifMatchHeaders },
+  responses: {
+    202: jsonResponse(serviceChangeSchema, "The service as it was, and what will happen."),
+    ...commonProblems,
+    ...problems("generation-mismatch"),
+  },
+});
+
+export const deleteServiceHandler: OperationHandler<typeof deleteServiceRoute> =
+  (ctx) => async (c) => {
+    const generation = generationOf(c.req.valid("header")["if-match"]);
+    const { name } = c.req.valid("param");
+    return c.json(await deleteService(ctx, tenantIdOf(c), name, generation), 202);
+  };

@@ -1,0 +1,25 @@
+import { createRoute } from "@hono/zod-openapi";
+import { pageOf, pageQuery } from "../../contracts/primitives.ts";
+import { serviceSchema } from "../../contracts/services.ts";
+import { listServices } from "../../services/list-services.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
+import { readers } from "../security.ts";
+
+export const listServicesRoute = createRoute({
+  method: "get",
+  path: "/v1/services",
+  operationId: "listServices",
+  tags: ["services"],
+  summary: "List services",
+  description:
+    "Oldest first. Callers without a tenant see all tenants' unless they send Berth-Tenant.",
+  security: readers,
+  request: { query: pageQuery },
+  responses: {
+    200: jsonResponse(pageOf(serviceSchema), "One page of services."),
+    ...commonProblems,
+  },
+});
+
+export const listServicesHandler: OperationHandler<typeof listServicesRoute> = (ctx) => async (c) =>
+  c.json(await listServices(ctx, c.get("scope"), c.req.valid("query")), 200);

@@ -1,0 +1,45 @@
+import { createRoute } from "@hono/zod-openapi";
+import { patchServiceBody, serviceChangeSchema } from "../../contracts/services.ts";
+import { patchService } from "../../services/patch-service.ts";
+import { tenantIdOf } from "../api-env.ts";
+import { etagOf, ifMatchHeaders, requiredGenerationOf } from "../conditions.ts";
+import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../operation.ts";
+import { serviceParameters } from "../parameters.ts";
+import { problems } from "../problem.ts";
+import { writers } from "../security.ts";
+
+export const patchServiceRoute = createRoute({
+  method: "patch",
+  path: "/v1/services/{name}",
+  operationId: "patchService",
+  tags: ["services"],
+  summary: "Change a service's template or policy",
+  description:
+    "What is absent stays. Needs If-Match with the generation that was read. Answers with what will happen.",
+  security: writers,
+  request: {
+    params: serviceParameters,
+    headers: ifMatchHeaders,
+    body: jsonBody(patchServiceBody),
+  },
+  responses: {
+    200: jsonResponse(serviceChangeSchema, "The service, and what will happen."),
+    ...bodyProblems,
+    ...problems(
+      "invalid-request",
+      "unsupported",
+      "quota-exceeded",
+      "generation-mismatch",
+      "generation-required",
+      "state-conflict",
+    ),
+  },
+});
+
+export const patchServiceHandler: OperationHandler<typeof patchServiceRoute> =
+  (ctx) => async (c) => {
+    const generation = requiredGenerationOf(c.req.valid("header")["if-match"]);
+    const { name } = c.req.valid("param");
+    const change = await patchService(ctx, tenantIdOf(c), name, generation, c.req.valid("json"));
+    return c.json(change, 200, { ETag: etagOf(change.service) });
+  };

@@ -1,0 +1,18 @@
+import { type Api, mount } from "../operation.ts";
+import { createServiceHandler, createServiceRoute } from "./create-service.ts";
+import { deleteServiceHandler, deleteServiceRoute } from "./delete-service.ts";
+import { getServiceHandler, getServiceRoute } from "./get-service.ts";
+import { listServicesHandler, listServicesRoute } from "./list-services.ts";
+import { patchServiceHandler, patchServiceRoute } from "./patch-service.ts";
+import { scaleServiceHandler, scaleServiceRoute } from "./scale-service.ts";
+import { waitServiceHandler, waitServiceRoute } from "./wait-service.ts";
+
+export function mountServices(api: Api): void {
+  mount(api, createServiceRoute, createServiceHandler);
+  mount(api, listServicesRoute, listServicesHandler);
+  mount(api, getServiceRoute, getServiceHandler);
+  mount(api, patchServiceRoute, patchServiceHandler);
+  mount(api, deleteServiceRoute, deleteServiceHandler);
+  mount(api, scaleServiceRoute, scaleServiceHandler);
+  mount(api, waitServiceRoute, waitServiceHandler, { timeLimitMs: null });
+}

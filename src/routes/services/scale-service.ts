@@ -1,0 +1,50 @@
+import { createRoute } from "@hono/zod-openapi";
+import { scaleServiceBody, serviceChangeSchema } from "../../contracts/services.ts";
+import { scaleService } from "../../services/scale-service.ts";
+import { tenantIdOf } from "../api-env.ts";
+import { etagOf, generationOf } from "../conditions.ts";
+import {
+  bodyProblems,
+  idempotentChangeHeaders,
+  jsonBody,
+  jsonResponse,
+  type OperationHandler,
+} from "../operation.ts";
+import { serviceParameters } from "../parameters.ts";
+import { problems } from "../problem.ts";
+import { writers } from "../security.ts";
+
+export const scaleServiceRoute = createRoute({
+  method: "post",
+  path: "/v1/services/{name}/scale",
+  operationId: "scaleService",
+  tags: ["services"],
+  summary: "Set the number of sets of a service",
+  description: "Absolute, so that asking twice is asking once.",
+  security: writers,
+  request: {
+    params: serviceParameters,
+    headers: idempotentChangeHeaders,
+    body: jsonBody(scaleServiceBody),
+  },
+  responses: {
+    200: jsonResponse(serviceChangeSchema, "The service, and what will happen."),
+    ...bodyProblems,
+    ...problems(
+      "invalid-request",
+      "quota-exceeded",
+      "generation-mismatch",
+      "state-conflict",
+      "idempotency-conflict",
+      "idempotency-in-progress",
+    ),
+  },
+});
+
+export const scaleServiceHandler: OperationHandler<typeof scaleServiceRoute> =
+  (ctx) => async (c) => {
+    const generation = generationOf(c.req.valid("header")["if-match"]);
+    const { name } = c.req.valid("param");
+    const change = await scaleService(ctx, tenantIdOf(c), name, c.req.valid("json"), generation);
+    return c.json(change, 200, { ETag: etagOf(change.service) });
+  };

@@ -1,0 +1,29 @@
+import { createRoute } from "@hono/zod-openapi";
+import { waitServiceQuery, waitServiceResult } from "../../contracts/services.ts";
+import { waitService } from "../../services/wait-service.ts";
+import { tenantIdOf } from "../api-env.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
+import { serviceParameters } from "../parameters.ts";
+import { readers } from "../security.ts";
+
+export const waitServiceRoute = createRoute({
+  method: "get",
+  path: "/v1/services/{name}/wait",
+  operationId: "waitService",
+  tags: ["services"],
+  summary: "Wait until a service is settled, or gone",
+  description: "Answers 200 when the time is up as well: see `reached`.",
+  security: readers,
+  request: { params: serviceParameters, query: waitServiceQuery },
+  responses: {
+    200: jsonResponse(waitServiceResult, "The service as it was when the wait ended."),
+    ...commonProblems,
+  },
+});
+
+export const waitServiceHandler: OperationHandler<typeof waitServiceRoute> = (ctx) => async (c) => {
+  const { name } = c.req.valid("param");
+  const query = c.req.valid("query");
+  const result = await waitService(ctx, tenantIdOf(c), name, query, c.req.raw.signal);
+  return c.json(result, 200);
+};

@@ -1,0 +1,49 @@
+import { createRoute } from "@hono/zod-openapi";
+import { setSchema } from "../../contracts/sets.ts";
+import { changeSet, type SetVerb } from "../../services/change-set.ts";
+import {
+  commonProblems,
+  idempotentHeaders,
+  jsonResponse,
+  type OperationHandler,
+} from "../operation.ts";
+import { setParameters } from "../parameters.ts";
+import { problems } from "../problem.ts";
+import { writers } from "../security.ts";
+
+const summaryOfVerb: Record<SetVerb, string> = {
+  stop: "Stop a set's containers; it keeps its place",
+  start: "Start a stopped set",
+  restart: "Make a set's containers anew on the same host",
+  move: "Take a set off its host and place it again elsewhere",
+};
+
+/** The four verbs differ in nothing but their name. */
+function changeSetRoute<V extends SetVerb>(verb: V) {
+  return createRoute({
+    method: "post",
+    path: `/v1/sets/{setId}/${verb}`,
+    operationId: `${verb}Set`,
+    tags: ["sets"],
+    summary: summaryOfVerb[verb],
+    security: writers,
+    request: { params: setParameters, headers: idempotentHeaders },
+    responses: {
+      202: jsonResponse(setSchema, "The set, which will follow."),
+      ...commonProblems,
+      ...problems("state-conflict", "idempotency-conflict", "idempotency-in-progress"),
+    },
+  });
+}
+
+export const stopSetRoute = changeSetRoute("stop");
+export const startSetRoute = changeSetRoute("start");
+export const restartSetRoute = changeSetRoute("restart");
+export const moveSetRoute = changeSetRoute("move");
+
+export function changeSetHandler<V extends SetVerb>(
+  verb: V,
+): OperationHandler<ReturnType<typeof changeSetRoute<V>>> {
+  return (ctx) => async (c) =>
+    c.json(await changeSet(ctx, c.get("scope"), c.req.valid("param").setId, verb), 202);
+}

@@ -1,0 +1,26 @@
+import { createRoute } from "@hono/zod-openapi";
+import { setSchema } from "../../contracts/sets.ts";
+import { deleteSet } from "../../services/change-set.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
+import { setParameters } from "../parameters.ts";
+import { problems } from "../problem.ts";
+import { writers } from "../security.ts";
+
+export const deleteSetRoute = createRoute({
+  method: "delete",
+  path: "/v1/sets/{setId}",
+  operationId: "deleteSet",
+  tags: ["sets"],
+  summary: "Remove a set",
+  description: "Its service keeps its number of replicas, so that another set takes its place.",
+  security: writers,
+  request: { params: setParameters },
+  responses: {
+    202: jsonResponse(setSchema, "The set as it was."),
+    ...commonProblems,
+    ...problems("state-conflict"),
+  },
+});
+
+export const deleteSetHandler: OperationHandler<typeof deleteSetRoute> = (ctx) => async (c) =>
+  c.json(await deleteSet(ctx, c.get("scope"), c.req.valid("param").setId), 202);

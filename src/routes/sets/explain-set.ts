@@ -1,0 +1,23 @@
+import { createRoute } from "@hono/zod-openapi";
+import { setExplanationSchema } from "../../contracts/sets.ts";
+import { explainSet } from "../../services/explain-set.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
+import { setParameters } from "../parameters.ts";
+import { readers } from "../security.ts";
+
+export const explainSetRoute = createRoute({
+  method: "get",
+  path: "/v1/sets/{setId}/explain",
+  operationId: "explainSet",
+  tags: ["sets"],
+  summary: "Say why a set is where it is, or why it is nowhere",
+  security: readers,
+  request: { params: setParameters },
+  responses: {
+    200: jsonResponse(setExplanationSchema, "The stored reasons, and the same as text."),
+    ...commonProblems,
+  },
+});
+
+export const explainSetHandler: OperationHandler<typeof explainSetRoute> = (ctx) => async (c) =>
+  c.json(await explainSet(ctx, c.get("scope"), c.req.valid("param").setId), 200);

@@ -1,0 +1,44 @@
+import { createRoute, z } from "@hono/zod-openapi";
+import { idSchema, nameSchema } from "../../contracts/primitives.ts";
+import { logsQuery } from "../../contracts/sets.ts";
+import { openLogStream } from "../../services/open-log-stream.ts";
+import { commonProblems, type OperationHandler } from "../operation.ts";
+import { problems } from "../problem.ts";
+import { readers } from "../security.ts";
+import { toByteStream } from "./to-byte-stream.ts";
+
+export const readLogsRoute = createRoute({
+  method: "get",
+  path: "/v1/sets/{setId}/containers/{container}/logs",
+  operationId: "readLogs",
+  tags: ["sets"],
+  summary: "Read a container's log",
+  description:
+    "The last lines as text, then with `follow` what is written from now on. The answer is cut off when the host's agent ends it with an error.",
+  security: readers,
+  request: {
+    params: z.object({ setId: idSchema("set"), container: nameSchema }),
+    query: logsQuery,
+  },
+  responses: {
+    200: { description: "Log lines.", content: { "text/plain": { schema: z.string() } } },
+    ...commonProblems,
+    ...problems("state-conflict"),
+  },
+});
+
+/** How long a follower waits for a first line before it is answered: until then a fault still gets its status. */
+const FIRST_CHUNK_MS = 1_000;
+
+export const readLogsHandler: OperationHandler<typeof readLogsRoute> = (ctx) => async (c) => {
+  const { setId, container } = c.req.valid("param");
+  const query = c.req.valid("query");
+  const reader = new AbortController();
+  const signal = AbortSignal.any([c.req.raw.signal, reader.signal]);
+  const chunks = await openLogStream(ctx, c.get("scope"), setId, container, query, signal);
+  const body = await toByteStream(chunks, {
+    firstChunkMs: query.follow ? FIRST_CHUNK_MS : undefined,
+    onCancel: () => reader.abort(),
+  });
+  return c.body(body, 200, { "Content-Type": "text/plain; charset=utf-8" }) as never;
+};

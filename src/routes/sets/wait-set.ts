@@ -1,0 +1,27 @@
+import { createRoute } from "@hono/zod-openapi";
+import { waitSetQuery, waitSetResult } from "../../contracts/sets.ts";
+import { waitSet } from "../../services/wait-set.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
+import { setParameters } from "../parameters.ts";
+import { readers } from "../security.ts";
+
+export const waitSetRoute = createRoute({
+  method: "get",
+  path: "/v1/sets/{setId}/wait",
+  operationId: "waitSet",
+  tags: ["sets"],
+  summary: "Wait until a set is in a state",
+  description: "Answers 200 when the time is up as well: see `reached`.",
+  security: readers,
+  request: { params: setParameters, query: waitSetQuery },
+  responses: {
+    200: jsonResponse(waitSetResult, "The set as it was when the wait ended."),
+    ...commonProblems,
+  },
+});
+
+export const waitSetHandler: OperationHandler<typeof waitSetRoute> = (ctx) => async (c) => {
+  const { setId } = c.req.valid("param");
+  const query = c.req.valid("query");
+  return c.json(await waitSet(ctx, c.get("scope"), setId, query, c.req.raw.signal), 200);
+};

@@ -1,0 +1,10 @@
+import { type Api, mount } from "../operation.ts";
+import { livenessHandler, livenessRoute, readinessHandler, readinessRoute } from "./health.ts";
+import { metricsHandler, metricsRoute } from "./metrics.ts";
+
+/** @param renderMetrics without it there is no /metrics */
+export function mountSystem(api: Api, renderMetrics: (() => Promise<string>) | undefined): void {
+  mount(api, livenessRoute, livenessHandler);
+  mount(api, readinessRoute, readinessHandler);
+  if (renderMetrics) mount(api, metricsRoute, metricsHandler(renderMetrics));
+}

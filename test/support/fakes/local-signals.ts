@@ -1,0 +1,34 @@
+import type { SignalChannel, Signals } from "../../../src/services/context.ts";
+
+/** Signals within one process. With `lossy` every one is lost, as when Redis is away. */
+export function createLocalSignals({ lossy = false }: { lossy?: boolean } = {}): Signals & {
+  published: SignalChannel[];
+} {
+  const waiting = new Map<SignalChannel, Set<() => void>>();
+  const published: SignalChannel[] = [];
+  return {
+    published,
+    publish: async (channels) => {
+      published.push(...channels);
+      if (lossy) return;
+      for (const channel of channels) {
+        for (const wake of waiting.get(channel) ?? []) wake();
+      }
+    },
+    waitFor: (channel, timeoutMs, signal) =>
+      new Promise((resolve) => {
+        const wakers = waiting.get(channel) ?? new Set();
+        waiting.set(channel, wakers);
+        const wake = () => {
+          clearTimeout(timer);
+          wakers.delete(wake);
+          signal?.removeEventListener("abort", wake);
+          resolve();
+        };
+        const timer = setTimeout(wake, timeoutMs);
+        wakers.add(wake);
+        signal?.addEventListener("abort", wake);
+        if (signal?.aborted === true) wake();
+      }),
+  };
+}

@@ -1,0 +1,114 @@
+import { openPostgres } from "../../src/db/client.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { createMountedApi } from "../../src/routes/app.ts";
+import type { Api } from "../../src/routes/operation.ts";
+import type { JobRing } from "../../src/contracts/jobs.ts";
+import { defaultServiceSettings, type ServiceContext } from "../../src/services/context.ts";
+import { createTenant } from "../../src/services/create-tenant.ts";
+import { createToken } from "../../src/services/create-token.ts";
+import { ensureBootstrap } from "../../src/services/ensure-bootstrap.ts";
+import { createTenantBody, createTokenBody } from "../../src/contracts/access.ts";
+import { createLocalSignals } from "./fakes/local-signals.ts";
+import { createLocalStreams } from "./fakes/local-streams.ts";
+import { createTestDatabase } from "./services.ts";
+
+export interface TestApi {
+  api: Api;
+  ctx: ServiceContext;
+  databaseUrl: string;
+  /** Jobs that were rung, in order. */
+  rung: JobRing[];
+  adminToken: string;
+  /** A token of a role, of a tenant where there is one. */
+  tokenOf(role: string, tenant?: string): Promise<string>;
+  /** Makes a tenant unless it is there. */
+  ensureTenant(name: string): Promise<void>;
+  /** A request as a program would send it; a body that is no string goes as JSON. */
+  request(method: string, path: string, options?: TestRequest): Promise<Response>;
+  close(): Promise<void>;
+}
+
+export interface TestRequest {
+  token?: string | undefined;
+  body?: unknown;
+  headers?: Record<string, string>;
+  signal?: AbortSignal;
+}
+
+/** The whole API over a database of its own; what Redis would carry stays in this process. */
+export async function createTestApi(overrides: Partial<ServiceContext> = {}): Promise<TestApi> {
+  const database = await createTestDatabase();
+  const handle = openPostgres({
+    databaseUrl: database.url,
+    connectionsMax: 12,
+    statementTimeoutMs: 10_000,
+  });
+  const rung: JobRing[] = [];
+  const ctx: ServiceContext = {
+    db: handle.db,
+    doorbell: {
+      ring: async (jobs) => {
+        rung.push(...jobs);
+      },
+    },
+    signals: createLocalSignals(),
+    streams: createLocalStreams(),
+    log: silentLog,
+    settings: defaultServiceSettings,
+    ...overrides,
+  };
+  const { adminSecret } = await ensureBootstrap(ctx);
+  if (adminSecret === undefined) throw new Error("a new database has no admin token");
+  const api = createMountedApi(ctx, { version: "0.0.0-test", renderMetrics: async () => "up 1\n" });
+  const ensureTenant = async (name: string) => {
+    if ((await api.findTenantId(name)) === undefined) {
+      await createTenant(ctx, createTenantBody.parse({ name }));
+    }
+  };
+  return {
+    api,
+    ctx,
+    databaseUrl: database.url,
+    rung,
+    adminToken: adminSecret,
+    ensureTenant,
+    tokenOf: async (role, tenant) => {
+      if (tenant !== undefined) await ensureTenant(tenant);
+      const body = createTokenBody.parse({ name: `${role}-token`, role, tenant });
+      return (await createToken(ctx, { tokenId: "tok_test" }, body)).secret;
+    },
+    request: async (method, path, options = {}) => api.app.request(path, toInit(method, options)),
+    close: async () => {
+      await handle.close();
+      await database.drop();
+    },
+  };
+}
+
+function toInit(method: string, { token, body, headers, signal }: TestRequest): RequestInit {
+  return {
+    method,
+    headers: {
+      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      ...(body === undefined ? {} : { "content-type": "application/json" }),
+      ...headers,
+    },
+    ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+    ...(signal === undefined ? {} : { signal }),
+  };
+}
+
+/** A service that needs little; `parts` replace its members. */
+export function serviceBody(name: string, parts: Record<string, unknown> = {}) {
+  return {
+    name,
+    replicas: 2,
+    template: {
+      cpu: 0.5,
+      memory: "64Mi",
+      rootfs: "64Mi",
+      containers: [{ index: 0, name: "app", image: "app:1", options: { cpu: 100, memory: 100 } }],
+    },
+    ...parts,
+  };
+}
