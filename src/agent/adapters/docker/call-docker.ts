@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { AgentError, type AgentPhase } from "../../agent-error.ts";
 
 export interface DockerCall {
@@ -37,6 +38,8 @@ export function callDocker<T>(
       controller.abort();
     }, timeoutMs);
     if (signal.aborted) return onAbort();
+    // Node warns of a leak at eleven listeners; an agent has as many calls under way for one signal as it has sets.
+    setMaxListeners(0, signal);
     signal.addEventListener("abort", onAbort, { once: true });
     call(controller.signal).then(
       (value) => {
