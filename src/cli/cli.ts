@@ -1,6 +1,5 @@
 import type { Command } from "commander";
 import { ApiClient, type FetchFunction } from "./api-client.ts";
-import { usageError } from "./cli-error.ts";
 import { resolveTarget, type Target } from "./resolve-target.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -48,7 +47,7 @@ export type OutputFormat = (typeof outputFormats)[number];
 
 /** Options that every command takes. */
 interface GlobalOptions {
-  output: string;
+  output: OutputFormat;
   apiUrl?: string;
   tokenFile?: string;
   tenant?: string;
@@ -73,11 +72,7 @@ export class Cli {
   }
 
   get format(): OutputFormat {
-    const { output } = this.#program.opts<GlobalOptions>();
-    const format = outputFormats.find((known) => known === output);
-    if (!format)
-      throw usageError(`-o ${output} is not known: expected ${outputFormats.join(", ")}.`);
-    return format;
+    return this.#program.opts<GlobalOptions>().output;
   }
 
   /** True when stdout is for a program: then it carries documents only. */

@@ -92,13 +92,24 @@ async function readDocuments(
   return documents.flatMap((document) => {
     const [error] = document.errors;
     if (error) throw usageError(`${file} is neither YAML nor JSON: ${error.message}`);
-    const value: unknown = document.toJS({ maxAliasCount: 100 });
+    const value = valueOf(document, file);
     if (value === null || value === undefined) return [];
     const items = Array.isArray(value)
       ? value.map((item: unknown, position) => ({ value: item, path: [position] }))
       : [{ value, path: [] }];
     return [{ value, items, lineOf: (path) => lineOf(document, lines, path) }];
   });
+}
+
+/** Throws a usage error for what parses but has no value: aliases to nothing, or so many that they would explode. */
+function valueOf(document: Document, file: string): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 100 }) as unknown;
+  } catch (error) {
+    throw usageError(
+      `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}.`,
+    );
+  }
 }
 
 /** The line of the node, or of the nearest thing around it: what is missing has no line of its own. */

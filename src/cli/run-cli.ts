@@ -1,4 +1,4 @@
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, Option } from "commander";
 import { Cli, type CliOptions, outputFormats } from "./cli.ts";
 import { CliError } from "./cli-error.ts";
 import { addAccessCommands } from "./commands/access.ts";
@@ -40,7 +40,11 @@ function describeProgram(program: Command, cli: Cli): void {
   program
     .description("Runs sets of containers on a fleet of Docker hosts, and scales them in seconds.")
     .version(version, "-V, --version", "print the version")
-    .option("-o, --output <format>", outputFormats.join(", "), "table")
+    .addOption(
+      new Option("-o, --output <format>", "how results are printed")
+        .choices(outputFormats)
+        .default("table"),
+    )
     .option("--api-url <url>", "where the API is (BERTH_API_URL)")
     .option("--token-file <file>", "file with the token (BERTH_TOKEN, BERTH_TOKEN_FILE)")
     .option("--tenant <name>", "whose things, for callers without a tenant (BERTH_TENANT)")

@@ -1,0 +1,318 @@
+import { describe, expect, test } from "vitest";
+import {
+  sampleCounts,
+  sampleDecision,
+  sampleHost,
+  sampleNowMs,
+  sampleService,
+  sampleSet,
+} from "../../test/support/api-samples.ts";
+import { berth, json, page, scriptedApi } from "../../test/support/cli-harness.ts";
+import { problemCatalogue } from "../contracts/problems.ts";
+
+const now = (): number => sampleNowMs;
+const golden = (name: string): string => `../../test/golden/cli/${name}.txt`;
+
+const pendingReason = { code: "no-room", text: "No host has room: 12 hosts lack memory" };
+const services = [
+  sampleService(),
+  sampleService({
+    name: "menu-db",
+    replicas: 2,
+    desiredReplicas: 8,
+    settled: false,
+    autoscale: { min: 2, max: 8, metrics: [] },
+    counts: sampleCounts({ ready: 3, running: 4, starting: 1, pending: 2, failed: 1 }),
+    reason: pendingReason,
+  }),
+];
+
+describe("tables for people", () => {
+  test("services, with the reason only when there is one", async () => {
+    const api = scriptedApi(() => page(services));
+    const run = await berth(["get", "services"], { ...api, now });
+    expect(run.exitCode).toBe(0);
+    await expect(run.stdout).toMatchFileSnapshot(golden("services"));
+    const settled = await berth(["get", "services"], {
+      ...scriptedApi(() => page([sampleService()])),
+      now,
+    });
+    expect(settled.stdout).not.toContain("REASON");
+  });
+
+  test("sets, wide", async () => {
+    const sets = [
+      sampleSet(),
+      sampleSet({
+        state: "pending",
+        ready: false,
+        host: null,
+        address: null,
+        containers: [],
+        reason: pendingReason,
+      }),
+    ];
+    const run = await berth(["get", "sets", "-o", "wide"], {
+      ...scriptedApi(() => page(sets)),
+      now,
+    });
+    await expect(run.stdout).toMatchFileSnapshot(golden("sets-wide"));
+  });
+
+  test("hosts and decisions", async () => {
+    const hosts = await berth(["get", "hosts"], {
+      ...scriptedApi(() =>
+        page([sampleHost(), sampleHost({ name: "rack2-host1", draining: true, cordoned: true })]),
+      ),
+      now,
+    });
+    await expect(hosts.stdout).toMatchFileSnapshot(golden("hosts"));
+    const decisions = await berth(["get", "decisions"], {
+      ...scriptedApi(() => page([sampleDecision()])),
+      now,
+    });
+    await expect(decisions.stdout).toMatchFileSnapshot(golden("decisions"));
+  });
+
+  test("no line ends in spaces, and no cell is empty, so that awk finds its columns", async () => {
+    const run = await berth(["get", "services"], { ...scriptedApi(() => page(services)), now });
+    const lines = run.stdout.trimEnd().split("\n");
+    for (const line of lines) expect(line).toBe(line.trimEnd());
+    expect(new Set(lines.map((line) => line.split(/ {2,}/).length)).size).toBe(1);
+  });
+
+  test("colours appear on a terminal only, and never with NO_COLOR", async () => {
+    // eslint-disable-next-line no-control-regex -- colour codes are control characters
+    const colours = /\u001b\[\d+m/;
+    const api = scriptedApi(() => page(services));
+    expect((await berth(["get", "services"], { ...api, isTty: true })).stdout).toMatch(colours);
+    expect((await berth(["get", "services"], { ...api, isTty: false })).stdout).not.toMatch(
+      colours,
+    );
+    expect(
+      (await berth(["get", "services"], { ...api, isTty: true, colorAllowed: false })).stdout,
+    ).not.toMatch(colours);
+  });
+
+  test("text from elsewhere cannot drive the terminal or break the table", async () => {
+    const hostile = sampleService({
+      reason: { code: "x", text: "a\u001b[2Jb\nc\u0007d" },
+      settled: false,
+    });
+    const run = await berth(["get", "services"], { ...scriptedApi(() => page([hostile])), now });
+    expect(run.stdout).toContain("a [2Jb c d");
+    expect(run.stdout.trimEnd().split("\n")).toHaveLength(2);
+  });
+
+  test("an empty list says so on stderr, and gives programs an empty list", async () => {
+    const api = scriptedApi(() => page([]));
+    const people = await berth(["get", "hosts"], api);
+    expect(people).toEqual({ exitCode: 0, stdout: "", stderr: "There are no hosts.\n" });
+    const programs = await berth(["get", "hosts", "-o", "json"], api);
+    expect(JSON.parse(programs.stdout)).toEqual([]);
+  });
+
+  test("pages are followed up to the limit, and a cut list says so", async () => {
+    const api = scriptedApi((request) =>
+      page([sampleHost()], request.path.includes("cursor=") ? null : "next"),
+    );
+    const all = await berth(["get", "hosts", "-o", "json"], api);
+    expect(JSON.parse(all.stdout)).toHaveLength(2);
+    const cut = await berth(["get", "hosts", "--limit", "1"], api);
+    expect(cut.stderr).toContain("Only the first 1 are shown");
+  });
+});
+
+describe("errors", () => {
+  const problem = (code: keyof typeof problemCatalogue, more: object = {}): Response => {
+    const { status, title } = problemCatalogue[code];
+    return json(
+      {
+        type: `/problems/${code}`,
+        title,
+        status,
+        code,
+        detail: `About ${code}.`,
+        requestId: "req-1",
+        ...more,
+      },
+      status,
+    );
+  };
+
+  test("a problem is told with each pointer and the request id, without a stack", async () => {
+    const api = scriptedApi(() =>
+      problem("invalid-request", {
+        errors: [{ pointer: "/replicas", detail: "expected 0 to 20000" }],
+      }),
+    );
+    const run = await berth(["scale", "menu-web", "5"], api);
+    expect(run).toEqual({
+      exitCode: 2,
+      stdout: "",
+      stderr: "error: About invalid-request.\n  /replicas: expected 0 to 20000\n  request req-1\n",
+    });
+  });
+
+  test.each([
+    ["not-found", 3],
+    ["already-exists", 4],
+    ["state-conflict", 4],
+    ["generation-mismatch", 4],
+    ["invalid-request", 2],
+    ["unsupported", 2],
+    ["quota-exceeded", 1],
+    ["forbidden", 1],
+    ["unauthenticated", 1],
+    ["internal", 1],
+    ["capacity-insufficient", 1],
+    ["dependency-unavailable", 5],
+    ["rate-limited", 5],
+  ] as const)("%s ends with exit code %i", async (code, exitCode) => {
+    const run = await berth(
+      ["delete", "service", "menu-web"],
+      scriptedApi(() => problem(code)),
+    );
+    expect(run.exitCode).toBe(exitCode);
+    expect(run.stderr).toContain(`About ${code}.`);
+  });
+
+  test("an API that is not there is told with what to do, exit code 5", async () => {
+    const refused = Object.assign(new TypeError("fetch failed"), {
+      cause: Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" }),
+    });
+    const api = scriptedApi(() => Promise.reject(refused));
+    const run = await berth(["get", "services"], api);
+    expect(run.exitCode).toBe(5);
+    expect(run.stderr).toContain(
+      "Cannot reach the API at http://berth.test: nothing listens there.",
+    );
+    expect(run.stderr).toContain("berth up");
+    expect(api.seen).toHaveLength(1);
+  });
+
+  test("something that is not Berth is told as that", async () => {
+    const html = (): Response =>
+      new Response("<html>", { status: 200, headers: { "Content-Type": "text/html" } });
+    const run = await berth(["get", "services"], scriptedApi(html));
+    expect(run.exitCode).toBe(5);
+    expect(run.stderr).toContain("which is not Berth's API");
+  });
+
+  test("a broken connection is tried again under the same Idempotency-Key", async () => {
+    const reset = Object.assign(new TypeError("fetch failed"), {
+      cause: Object.assign(new Error("reset"), { code: "ECONNRESET" }),
+    });
+    const api = scriptedApi((_request, count) => {
+      if (count === 1) throw reset;
+      return json({ service: sampleService({ replicas: 5 }), effects: ["2 sets are added."] });
+    });
+    const run = await berth(["scale", "menu-web", "5"], api);
+    expect(run.stdout).toBe("service/menu-web scaled\n  2 sets are added.\n");
+    const keys = api.seen.map(({ headers }) => headers.get("idempotency-key"));
+    expect(keys).toHaveLength(2);
+    expect(keys[0]).toMatch(/^[0-9a-f-]{36}$/);
+    expect(keys[1]).toBe(keys[0]);
+  });
+
+  test("a bug is told as one, without a stack", async () => {
+    const api = scriptedApi(() => json({ items: 5, nextCursor: null }));
+    const run = await berth(["get", "services"], api);
+    expect(run.exitCode).toBe(1);
+    expect(run.stderr).toContain("This should not have happened");
+    expect(run.stderr).not.toContain("    at ");
+  });
+});
+
+describe("usage", () => {
+  const offline = scriptedApi(() => {
+    throw new Error("nothing may be sent");
+  });
+
+  test.each([
+    [["frobnicate"], "unknown command 'frobnicate'"],
+    [["gte"], "Did you mean get?"],
+    [["get", "unicorns"], '"unicorns" is not a kind of thing'],
+    [
+      ["get", "services", "-o", "xml"],
+      "argument 'xml' is invalid. Allowed choices are table, wide, json, yaml",
+    ],
+    [["get", "services", "--limit", "0"], "--limit 0"],
+    [["scale", "menu-web", "+2"], "Scaling is absolute"],
+    [["scale", "Menu_Web", "2"], "cannot be a service's name"],
+    [["scale", "../tenants", "2"], "cannot be a service's name"],
+    [["set", "stop", "menu-web"], "is not a set's id"],
+    [["wait", "service", "menu-web", "--for", "christmas"], "expected settled or deleted"],
+    [["wait", "service", "menu-web", "--timeout", "soon"], '"soon" is not a time'],
+    [["hook", "create", "menu-web"], "Name one of --replicas, --step and --factor"],
+    [["completion", "csh"], "not a shell known here"],
+    [["apply", "-f", "/nonexistent.yaml"], "there is no such file"],
+  ])("%j is refused with exit code 2 before anything is sent", async (argv, says) => {
+    const run = await berth(argv, offline);
+    expect(run.stderr).toContain(says);
+    expect(run).toMatchObject({ exitCode: 2, stdout: "" });
+    expect(offline.seen).toEqual([]);
+  });
+
+  test("help and version are no errors", async () => {
+    for (const argv of [["--help"], ["help"], ["get", "--help"], ["--version"], ["version"]]) {
+      const run = await berth(argv, offline);
+      expect(run.exitCode).toBe(0);
+      expect(run.stdout).not.toBe("");
+    }
+    expect((await berth(["version"], offline)).stdout).toBe("1.2.3\n");
+  });
+});
+
+describe("waiting", () => {
+  const starting = sampleService({
+    settled: false,
+    counts: sampleCounts({ ready: 1, starting: 2 }),
+  });
+
+  test("prints a line at each change where there is no terminal, and ends when it is settled", async () => {
+    const api = scriptedApi((_request, count) =>
+      count < 4
+        ? json({ reached: false, service: starting })
+        : json({ reached: true, service: sampleService() }),
+    );
+    const run = await berth(["wait", "service", "menu-web"], { ...api, now });
+    expect(run).toEqual({
+      exitCode: 0,
+      stdout: "",
+      stderr: "menu-web  1/3 ready, 2 starting\nmenu-web  settled after 0 ms\n",
+    });
+  });
+
+  test("ends with exit code 6 when the time is over, and says what it waits for", async () => {
+    let clockMs = sampleNowMs;
+    const api = scriptedApi(() => {
+      clockMs += 1000;
+      return json({ reached: false, service: starting });
+    });
+    const run = await berth(["wait", "service", "menu-web", "--timeout", "3s"], {
+      ...api,
+      now: () => clockMs,
+    });
+    expect(run.exitCode).toBe(6);
+    expect(run.stderr).toContain("menu-web was not settled within 3 s: 1/3 ready, 2 starting.");
+    expect(api.seen).toHaveLength(3);
+  });
+
+  test("rewrites one live line on a terminal, and wipes it", async () => {
+    const api = scriptedApi((_request, count) =>
+      count < 3
+        ? json({ reached: false, service: starting })
+        : json({ reached: true, service: sampleService() }),
+    );
+    const run = await berth(["wait", "service", "menu-web"], {
+      ...api,
+      now,
+      isTty: true,
+      colorAllowed: false,
+    });
+    expect(run.stderr).toBe(
+      "\r\u001b[2Kmenu-web  1/3 ready, 2 starting  0 ms\r\u001b[2Kmenu-web  1/3 ready, 2 starting  0 ms\r\u001b[2Kmenu-web  settled after 0 ms\n",
+    );
+  });
+});
