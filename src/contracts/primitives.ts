@@ -69,3 +69,11 @@ export const reasonSchema = z.strictObject({
   at: timestamp.optional(),
 });
 export type Reason = z.infer<typeof reasonSchema>;
+
+/**
+ * A named schema or null. Not `.nullable()`: the generator of the API's description lets null pass into the named schema
+ * itself, or forgets it, depending on where the name is met first.
+ */
+export function orNull<T extends z.ZodType>(schema: T) {
+  return z.union([schema, z.null()]);
+}

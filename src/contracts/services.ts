@@ -4,6 +4,7 @@ import {
   idSchema,
   labelsSchema,
   nameSchema,
+  orNull,
   reasonSchema,
   taintSchema,
   timestamp,
@@ -77,7 +78,7 @@ export const createServiceBody = z
     placement: placementSpecSchema.prefault({}),
     /** replace: new sets elsewhere when a host is lost; wait: leave them until it is back. */
     onHostLost: z.enum(hostLostPolicies).default("replace"),
-    autoscale: autoscaleSpecSchema.nullable().default(null),
+    autoscale: orNull(autoscaleSpecSchema).default(null),
   })
   .superRefine((service, context) => {
     const { autoscale } = service;
@@ -99,7 +100,7 @@ export const patchServiceBody = z
     template: setTemplateInput.optional(),
     placement: placementSpecSchema.optional(),
     onHostLost: z.enum(hostLostPolicies).optional(),
-    autoscale: autoscaleSpecSchema.nullable().optional(),
+    autoscale: orNull(autoscaleSpecSchema).optional(),
   })
   .refine((patch) => Object.keys(patch).length > 0, "expected at least one member to change")
   .meta({ id: "PatchService" });
@@ -139,7 +140,7 @@ export const serviceSchema = z
     template: setTemplateSchema,
     placement: placementSpecSchema,
     onHostLost: z.enum(hostLostPolicies),
-    autoscale: autoscaleSpecSchema.nullable(),
+    autoscale: orNull(autoscaleSpecSchema),
     counts: serviceCountsSchema,
     /** As many ready sets as desired, and nothing starting, stopping or lost. */
     settled: z.boolean(),
@@ -166,6 +167,6 @@ export const waitServiceQuery = z.object({
   timeoutSeconds,
 });
 export const waitServiceResult = z
-  .strictObject({ reached: z.boolean(), service: serviceSchema.nullable() })
+  .strictObject({ reached: z.boolean(), service: orNull(serviceSchema) })
   .meta({ id: "ServiceWait" });
 export const waitSetTimeout = timeoutSeconds;

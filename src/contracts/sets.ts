@@ -3,6 +3,7 @@ import {
   generationSchema,
   idSchema,
   nameSchema,
+  orNull,
   pageQuery,
   reasonSchema,
   timestamp,
@@ -92,7 +93,7 @@ export const waitSetQuery = z.object({
   timeoutSeconds: waitSetTimeout,
 });
 export const waitSetResult = z
-  .strictObject({ reached: z.boolean(), set: setSchema.nullable() })
+  .strictObject({ reached: z.boolean(), set: orNull(setSchema) })
   .meta({ id: "SetWait" });
 
 /** `GET /v1/sets/{id}/explain`: why it is there, or why it is nowhere. */

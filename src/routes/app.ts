@@ -4,7 +4,9 @@ import { translateError } from "../services/translate-error.ts";
 import { mountAccess } from "./access/routes.ts";
 import { mountAgent } from "./agent/routes.ts";
 import type { ApiEnv } from "./api-env.ts";
+import { mountElasticity } from "./elasticity/routes.ts";
 import { mountEvents } from "./events/routes.ts";
+import { mountHooks } from "./hooks/routes.ts";
 import { mountHosts } from "./hosts/routes.ts";
 import { type Api, createApi } from "./operation.ts";
 import { mountPlan } from "./plan/routes.ts";
@@ -43,6 +45,8 @@ export function createMountedApi(ctx: ServiceContext, options: AppOptions): Api 
   mountSets(api);
   mountHosts(api);
   mountPlan(api);
+  mountElasticity(api);
+  mountHooks(api);
   mountEvents(api);
   mountAccess(api);
   mountAgent(api);

@@ -22,6 +22,8 @@ export type OperationHandler<R extends RouteConfig> = (
 
 export interface OperationLimits {
   bodyBytesMax?: number;
+  /** Text that the database cannot store is let through: the service deals with it. */
+  takesAnyText?: boolean;
   /** After this the request is answered 503; null: it ends by its own rules (streams). */
   timeLimitMs?: number | null;
 }
@@ -40,6 +42,7 @@ export interface MountedOperation {
   method: string;
   path: string;
   security: Security;
+  route: RouteConfig;
 }
 
 export function createApi(app: OpenAPIHono<ApiEnv>, ctx: ServiceContext): Api {
@@ -60,7 +63,13 @@ export function mount<R extends RouteConfig>(
   assert(operationId, `${route.method} ${route.path} has an operationId`);
   assert(route.security, `${operationId} says who may call it`);
   const security: Security = route.security;
-  api.mounted.push({ operationId, method: route.method.toUpperCase(), path: route.path, security });
+  api.mounted.push({
+    operationId,
+    method: route.method.toUpperCase(),
+    path: route.path,
+    security,
+    route,
+  });
   const nameOperation: MiddlewareHandler<ApiEnv> = (c, next) => {
     c.set("operationId", operationId);
     return next();
@@ -68,7 +77,12 @@ export function mount<R extends RouteConfig>(
   const middleware = [nameOperation];
   if (security.length > 0) middleware.push(authorise(api.ctx, security, api.findTenantId));
   if (route.request?.body?.content["application/json"]) {
-    middleware.push(readJsonBody(limits.bodyBytesMax ?? BODY_BYTES_MAX));
+    middleware.push(
+      readJsonBody({
+        bytesMax: limits.bodyBytesMax ?? BODY_BYTES_MAX,
+        takesAnyText: limits.takesAnyText ?? false,
+      }),
+    );
   }
   // The validated input types are the route's; from here on only the shape "context in, response out" matters.
   const plain = handlerOf as unknown as (

@@ -9,20 +9,23 @@ const suspiciousEscape = /\\u(?:0000|[dD][89a-fA-F])/;
 const halfSurrogate = /\p{Surrogate}/u;
 
 /**
- * Reads a JSON body of at most `bytesMax` once, for validators and for the idempotency hash. Refuses what no operation
+ * Reads a JSON body of at most `bytesMax` bytes once, for validators and for the idempotency hash. Refuses what no operation
  * wants: other content types (415), too much (413), what is not UTF-8 or not JSON (400), and text that the
  * database could not store (422).
  */
-export function readJsonBody(bytesMax: number): MiddlewareHandler<ApiEnv> {
+export function readJsonBody(limits: {
+  bytesMax: number;
+  takesAnyText: boolean;
+}): MiddlewareHandler<ApiEnv> {
   return async (c, next) => {
     if (!jsonType.test(c.req.header("content-type") ?? "")) {
       throw new AppError("unsupported-media-type", {
         detail: "Send the body as JSON with `Content-Type: application/json`.",
       });
     }
-    const text = decode(await readBytes(c.req.raw, bytesMax));
+    const text = decode(await readBytes(c.req.raw, limits.bytesMax));
     const parsed = parseJson(text);
-    if (suspiciousEscape.test(text)) assertStorable(parsed);
+    if (!limits.takesAnyText && suspiciousEscape.test(text)) assertStorable(parsed);
     c.set("bodyText", text);
     // Where Hono keeps what it has read itself: its validators take it from here.
     c.req.bodyCache.json = Promise.resolve(parsed);

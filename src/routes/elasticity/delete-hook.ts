@@ -1,0 +1,24 @@
+import { createRoute, z } from "@hono/zod-openapi";
+import { idSchema, nameSchema } from "../../contracts/primitives.ts";
+import { deleteHook } from "../../services/delete-hook.ts";
+import { tenantIdOf } from "../api-env.ts";
+import { commonProblems, type OperationHandler } from "../operation.ts";
+import { writers } from "../security.ts";
+
+export const deleteHookRoute = createRoute({
+  method: "delete",
+  path: "/v1/services/{name}/hooks/{hookId}",
+  operationId: "deleteHook",
+  tags: ["elasticity"],
+  summary: "Delete a hook and its token",
+  description: "Its alerts count as over: what they hold is released after the stabilisation time.",
+  security: writers,
+  request: { params: z.object({ name: nameSchema, hookId: idSchema("hook") }) },
+  responses: { 204: { description: "It is gone." }, ...commonProblems },
+});
+
+export const deleteHookHandler: OperationHandler<typeof deleteHookRoute> = (ctx) => async (c) => {
+  const { name, hookId } = c.req.valid("param");
+  await deleteHook(ctx, tenantIdOf(c), name, hookId);
+  return c.body(null, 204);
+};

@@ -1,0 +1,16 @@
+import { type Api, mount } from "../operation.ts";
+import { createHookHandler, createHookRoute } from "./create-hook.ts";
+import { deleteHookHandler, deleteHookRoute } from "./delete-hook.ts";
+import { listDecisionsHandler, listDecisionsRoute } from "./list-decisions.ts";
+import { listDemandsHandler, listDemandsRoute } from "./list-demands.ts";
+import { listHooksHandler, listHooksRoute } from "./list-hooks.ts";
+import { releaseDemandHandler, releaseDemandRoute } from "./release-demand.ts";
+
+export function mountElasticity(api: Api): void {
+  mount(api, createHookRoute, createHookHandler);
+  mount(api, listHooksRoute, listHooksHandler);
+  mount(api, deleteHookRoute, deleteHookHandler);
+  mount(api, listDemandsRoute, listDemandsHandler);
+  mount(api, releaseDemandRoute, releaseDemandHandler);
+  mount(api, listDecisionsRoute, listDecisionsHandler);
+}
