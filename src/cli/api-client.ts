@@ -5,7 +5,7 @@ import { exitCodes } from "./exit-codes.ts";
 export type FetchFunction = (url: string, init: RequestInit) => Promise<Response>;
 
 export interface ApiClientOptions {
-  /** Base address, such as http://127.0.0.1:7070. */
+  /** Base address, such as http://127.0.0.1:7460. */
   apiUrl: string;
   token: string | undefined;
   /** Sent as Berth-Tenant; undefined leaves it to the API. */

@@ -14,7 +14,7 @@ export interface Target {
   source: string;
 }
 
-export const DEFAULT_API_URL = "http://127.0.0.1:7070";
+export const DEFAULT_API_URL = "http://127.0.0.1:7460";
 /** What `berth up` leaves in its data directory for the command line: where it listens. */
 export const LOCAL_API_FILE = "api.json";
 

@@ -16,17 +16,34 @@ import { type CliConfig, loadCliConfig } from "../config/cli.ts";
 /** .ts in a checkout, where tsx compiles as it loads; .js once built. */
 const extension = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
 
+/**
+ * Settings of the command line alone. Processes refuse BERTH_* variables that they do not know, as these are likely typos,
+ * so what is not for them is kept from them; the address of the API is the agent's as well.
+ */
+const ownSettings = [
+  "BERTH_TOKEN",
+  "BERTH_TOKEN_FILE",
+  "BERTH_TENANT",
+  "BERTH_CONTEXT",
+  "BERTH_CONFIG",
+];
+
 const startProcess: StartProcess = (name, args, options) => {
   const script = fileURLToPath(new URL(`./${name}${extension}`, import.meta.url));
   const loader = extension === ".ts" ? ["--import", import.meta.resolve("tsx")] : [];
+  const kept = name === "all-in-one" ? [...ownSettings, "BERTH_API_URL"] : ownSettings;
+  const inherited = Object.entries(process.env).filter(([key]) => !kept.includes(key));
+  const output = options.onLine ? "pipe" : "inherit";
   const child = spawn(process.execPath, ["--enable-source-maps", ...loader, script, ...args], {
+    stdio: ["ignore", output, output],
     // A group of its own: the terminal's Ctrl-C reaches us alone, and the child is asked to stop once.
     detached: true,
-    stdio: ["ignore", options.onLine ? "pipe" : "inherit", "inherit"],
-    env: { ...process.env, ...options.env },
+    env: { ...Object.fromEntries(inherited), ...options.env },
   });
-  if (child.stdout && options.onLine)
-    createInterface({ input: child.stdout, crlfDelay: Infinity }).on("line", options.onLine);
+  for (const stream of [child.stdout, child.stderr]) {
+    if (stream && options.onLine)
+      createInterface({ input: stream, crlfDelay: Infinity }).on("line", options.onLine);
+  }
   const ended = new Promise<number>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", (code, signal) => resolve(code ?? (signal === "SIGKILL" ? 137 : 143)));

@@ -31,14 +31,17 @@ const fastSettings = {
 /**
  * A new PostgreSQL cluster on a free port of loopback, without a password, in a temporary folder. Postgres refuses to
  * run as root: there it runs as the system's user postgres. Directories of runs that were killed are removed first.
+ * @param settings instead of the fast ones, by name: benchmarks ask for durability
  */
-export async function startPostgres(): Promise<PostgresServer> {
+export async function startPostgres(
+  settings: Readonly<Record<string, string>> = {},
+): Promise<PostgresServer> {
   await removeStaleDirectories();
   const binaries = await findBinaries();
   const directory = await createDirectory(binaries);
   for (let attempt = 1; ; attempt += 1) {
     const port = await findFreePort();
-    const server = startServer(binaries, directory, port);
+    const server = startServer(binaries, directory, port, settings);
     const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
     try {
       await waitUntil("postgres answers", () => answers(url, server), { deadlineMs: 20_000 });
@@ -56,9 +59,15 @@ export async function startPostgres(): Promise<PostgresServer> {
   }
 }
 
-function startServer(binaries: string, directory: string, port: number): ChildServer {
+function startServer(
+  binaries: string,
+  directory: string,
+  port: number,
+  overrides: Readonly<Record<string, string>>,
+): ChildServer {
   const settings = {
     ...fastSettings,
+    ...overrides,
     listen_addresses: "127.0.0.1",
     port,
     unix_socket_directories: "",
