@@ -53,7 +53,7 @@ async function startDaemon(): Promise<void> {
 }
 
 /** Imports the image unless the daemon has one of the same content, which the image's label says. */
-async function ensureBaseImage(docker: Docker): Promise<void> {
+export async function ensureBaseImage(docker: Docker): Promise<void> {
   const busybox = await readFile("/bin/busybox");
   const content = createHash("sha256").update(contentVersion).update(busybox).digest("hex");
   const existing = await docker

@@ -1,0 +1,113 @@
+import Docker from "dockerode";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
+import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
+import type { LocalSetSpec, SetPort } from "../../src/agent/ports/set-port.ts";
+import { newId } from "../../src/lib/ids.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { ensureBaseImage } from "../support/docker.ts";
+import { removeHost } from "../support/docker-host.ts";
+import { localSet } from "../support/local-set.ts";
+import { type PrivateDocker, startPrivateDocker } from "../support/private-docker.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+const { signal } = new AbortController();
+let daemon: PrivateDocker;
+let hostId: string;
+let port: SetPort;
+
+beforeAll(async () => {
+  daemon = await startPrivateDocker();
+  await ensureBaseImage(daemon.docker);
+});
+afterAll(() => daemon.close());
+beforeEach(() => {
+  hostId = newId("host");
+  port = createDockerSetPort({ docker: daemon.docker, hostId, log: silentLog });
+});
+afterEach(() => removeHost(daemon.docker, hostId));
+
+async function run(set: LocalSetSpec): Promise<void> {
+  await port.prepare(set, signal);
+  await port.start(set, ["app"], signal);
+}
+
+it("a daemon that hangs is found by a ping, and a call on it can be given up", async () => {
+  const set = localSet();
+  await run(set);
+  daemon.signal("SIGSTOP");
+  try {
+    const startedAtMs = performance.now();
+    await expect(port.ping(300)).rejects.toMatchObject({
+      code: "docker-unavailable",
+      temporary: true,
+    });
+    const giveUp = new AbortController();
+    const observing = port.observe(giveUp.signal);
+    giveUp.abort(new Error("given up"));
+    await expect(observing).rejects.toThrow("given up");
+    expect(performance.now() - startedAtMs).toBeLessThan(2_000);
+  } finally {
+    daemon.signal("SIGCONT");
+  }
+  await port.ping(5_000);
+  expect((await port.observeSet(set.setId, signal))?.containers[0]?.state).toBe("running");
+});
+
+it("a daemon that is gone is a temporary trouble; once it is back, so are its sets", async () => {
+  const set = localSet();
+  await run(set);
+  const seen = new Set<string>();
+  const watching = new AbortController();
+  const watch = port.watch((setId) => seen.add(setId), watching.signal);
+  await daemon.kill();
+  await expect(port.observe(signal)).rejects.toMatchObject({
+    code: "docker-unavailable",
+    temporary: true,
+  });
+  await expect(run(set)).rejects.toMatchObject({ code: "docker-unavailable", temporary: true });
+  await daemon.start();
+  await run(set);
+  const observed = await port.observeSet(set.setId, signal);
+  expect(observed?.infra?.state).toBe("running");
+  expect(observed?.containers.map(({ state }) => state)).toEqual(["running"]);
+  seen.clear();
+  await waitUntil("the watcher hears again", async () => {
+    await port.stop(set, ["app"], signal);
+    await port.start(set, ["app"], signal);
+    return seen.has(set.setId);
+  });
+  watching.abort();
+  await watch;
+});
+
+it("makes the infra image again when somebody has pruned it", async () => {
+  await run(localSet());
+  await removeHost(daemon.docker, hostId);
+  const [infraImage] = (await port.images(signal)).filter((name) => name.startsWith("berth-infra"));
+  await daemon.docker.getImage(infraImage ?? "").remove({ force: true });
+  const set = localSet();
+  await run(set);
+  expect((await port.observeSet(set.setId, signal))?.infra?.state).toBe("running");
+  expect(await port.images(signal)).toContain(infraImage);
+});
+
+it("works when the daemon comes up only after the agent", async () => {
+  await daemon.kill();
+  const early = createDockerSetPort({ docker: daemon.docker, hostId, log: silentLog });
+  await expect(early.ping(1_000)).rejects.toMatchObject({ code: "docker-unavailable" });
+  await expect(early.observe(signal)).rejects.toMatchObject({ temporary: true });
+  await daemon.start();
+  const set = localSet();
+  await early.prepare(set, signal);
+  expect((await early.observe(signal)).map(({ setId }) => setId)).toEqual([set.setId]);
+});
+
+it("an address where no daemon ever was is a temporary trouble too", async () => {
+  const docker = new Docker({ socketPath: "/run/berth-no-such.sock" });
+  const nobody = createDockerSetPort({ docker, hostId, log: silentLog });
+  await expect(nobody.prepare(localSet(), signal)).rejects.toMatchObject({
+    code: "docker-unavailable",
+    temporary: true,
+    message: expect.stringContaining("ENOENT"),
+  });
+});
