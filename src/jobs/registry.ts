@@ -1,83 +1,33 @@
-import type { z } from "zod";
 import { type JobName, jobPayloads, type QueueName, queueOfJob } from "../contracts/jobs.ts";
 import { assert } from "../lib/assert.ts";
-import { autoscaleService } from "../services/autoscale-service.ts";
-import type { ServiceContext } from "../services/context.ts";
-import type { Placer } from "../services/place-sets.ts";
-import { reconcileService } from "../services/reconcile-service.ts";
+import { autoscaleServiceJob } from "./autoscale-service.ts";
+import type { DefinedJob } from "./define-job.ts";
+import { placeSetsJob } from "./place-sets.ts";
+import { reconcileServiceJob } from "./reconcile-service.ts";
 
-/** What handlers are given. */
-export interface JobContext {
-  ctx: ServiceContext;
-  placer: Placer;
+export type JobRegistry = ReadonlyMap<JobName, DefinedJob>;
+
+/**
+ * Throws unless every payload of the contract has exactly one definition, on the queue that the contract names. So a process
+ * with a forgotten job does not start, instead of failing jobs one day.
+ */
+export function createRegistry(definitions: readonly DefinedJob[]): JobRegistry {
+  const registry = new Map<JobName, DefinedJob>();
+  for (const job of definitions) {
+    assert(!registry.has(job.name), `job ${job.name} is defined twice`);
+    assert(job.payload === jobPayloads[job.name], `job ${job.name} has a payload of its own`);
+    assert(job.queue === queueOfJob[job.name], `job ${job.name} is on another queue than said`);
+    registry.set(job.name, job);
+  }
+  const missing = Object.keys(jobPayloads).filter((name) => !registry.has(name as JobName));
+  assert(missing.length === 0, `jobs without a definition: ${missing.join(", ")}`);
+  return registry;
 }
 
-export interface JobDefinition<N extends JobName> {
-  name: N;
-  queue: QueueName;
-  /** Tries in all; the sweeps carry the intent on when they are used up. */
-  attempts: number;
-  /** Doubles from try to try. */
-  backoffMs: number;
-  /** Idempotent, safe to run twice at once; a stale generation is a success that does nothing. Its answer is logged. */
-  handler(context: JobContext, payload: z.infer<(typeof jobPayloads)[N]>): Promise<object>;
-}
+export const jobRegistry = createRegistry([placeSetsJob, autoscaleServiceJob, reconcileServiceJob]);
 
-function defineJob<N extends JobName>(
-  definition: Omit<JobDefinition<N>, "queue">,
-): JobDefinition<N> {
-  return { ...definition, queue: queueOfJob[definition.name] };
-}
-
-/** Exactly one definition for each payload of the contract: the type sees to it. */
-export const jobDefinitions: { [N in JobName]: JobDefinition<N> } = {
-  "place-sets": defineJob({
-    name: "place-sets",
-    attempts: 5,
-    backoffMs: 200,
-    handler: ({ placer }) => placer.placeSets(),
-  }),
-  "autoscale-service": defineJob({
-    name: "autoscale-service",
-    attempts: 5,
-    backoffMs: 200,
-    handler: async ({ ctx }, { serviceId }) => ({
-      outcome: (await autoscaleService(ctx, serviceId)) ?? "gone",
-    }),
-  }),
-  "reconcile-service": defineJob({
-    name: "reconcile-service",
-    attempts: 5,
-    backoffMs: 200,
-    handler: async ({ ctx }, { serviceId }) => {
-      const outcome = await reconcileService(ctx, serviceId);
-      return { created: outcome?.created ?? 0, deleted: outcome?.deleted ?? 0 };
-    },
-  }),
-};
-
-/** How many jobs of a queue one process runs at once. The placer runs one at a time whatever this says. */
-export const queueConcurrency: Record<QueueName, number> = {
-  placement: 1,
-  autoscale: 8,
-  lifecycle: 8,
-};
-
-/** Runs the job of this name on a payload that came from Redis, which is parsed here. */
-export async function runJob(context: JobContext, name: string, data: unknown): Promise<object> {
-  assert(isJobName(name), `no job is named ${name}`);
-  return runDefined(context, name, data);
-}
-
-async function runDefined<N extends JobName>(
-  context: JobContext,
-  name: N,
-  data: unknown,
-): Promise<object> {
-  const payload = jobPayloads[name].parse(data) as z.infer<(typeof jobPayloads)[N]>;
-  return jobDefinitions[name].handler(context, payload);
-}
-
-function isJobName(name: string): name is JobName {
-  return Object.hasOwn(jobPayloads, name);
+/** How many attempts a job worker makes at once on a queue: enough for each of its jobs to have all it may. */
+export function concurrencyOf(registry: JobRegistry, queue: QueueName): number {
+  const own = [...registry.values()].filter((job) => job.queue === queue);
+  return own.reduce((sum, job) => sum + job.concurrency, 0);
 }

@@ -45,14 +45,19 @@ export function mergeAftermath(parts: readonly Aftermath[]): Aftermath {
   };
 }
 
-/** Makes the number of live sets of a service what it should be. Safe to run at any time, twice, or late. */
+/**
+ * Makes the number of live sets of a service what it should be. Safe to run at any time, twice, or late. Undefined, and
+ * nothing done: the service is gone, or newer than `generation`, for which whoever changed it has rung already.
+ */
 export async function reconcileService(
   ctx: ServiceContext,
   serviceId: string,
+  generation = Number.POSITIVE_INFINITY,
 ): Promise<ReconcileOutcome | undefined> {
   const outcome = await withTx(ctx.db, async (tx) => {
     const service = await lockServiceById(tx, serviceId);
-    return service && reconcileServiceSets(tx, service);
+    if (!service || service.generation > generation) return undefined;
+    return reconcileServiceSets(tx, service);
   });
   if (outcome) await carryOut(ctx, outcome);
   return outcome;

@@ -1,0 +1,110 @@
+import { type JobRing, type QueueName, queueOfJob } from "../contracts/jobs.ts";
+import type { Log } from "../lib/log.ts";
+import { within } from "../lib/within.ts";
+import type { Doorbell } from "../services/context.ts";
+import type { JobQueues } from "./job-queues.ts";
+import type { JobRegistry } from "./registry.ts";
+
+const RING_TIMEOUT_MS = 250;
+const FORGET_DELAY_MS = 20;
+const FAILED_JOBS_KEPT_MAX = 1_000;
+const FAILED_JOBS_AGE_SECONDS = 7 * 86_400;
+
+export interface BullmqDoorbellOptions {
+  queues: JobQueues;
+  registry: JobRegistry;
+  deleteOutbox(ids: readonly number[]): Promise<void>;
+  log: Log;
+  /** Deletes outbox rows before `ring` resolves, for whoever ends with its request. */
+  isShortLived?: boolean;
+  ringTimeoutMs?: number;
+}
+
+/**
+ * Rings over BullMQ: one pipelined call per queue, bounded in time. Once a job is in BullMQ its outbox row is deleted, a little later
+ * and together with others, so that no request waits for it; a row that stays is rung again by the relay.
+ *
+ * The job id ends in the outbox id where there is one. So the relay's ring is the same job as the first, but two
+ * intents are never one: a ring that came while an older job with its id was ending would be lost.
+ */
+export class BullmqDoorbell implements Doorbell {
+  readonly #options: BullmqDoorbellOptions;
+  #forgetting: number[] = [];
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #deleting: Promise<void> = Promise.resolve();
+
+  constructor(options: BullmqDoorbellOptions) {
+    this.#options = options;
+  }
+
+  async ring(jobs: readonly JobRing[], outboxIds: readonly number[]): Promise<void> {
+    await this.tryRing(jobs, outboxIds);
+  }
+
+  /** The same; true when the jobs are in BullMQ for certain. */
+  async tryRing(jobs: readonly JobRing[], outboxIds: readonly number[]): Promise<boolean> {
+    const { log, isShortLived, ringTimeoutMs } = this.#options;
+    const added = this.#add(jobs, outboxIds).then(
+      () => true,
+      (error: unknown) => {
+        log.debug({ err: error, jobs: jobs.length }, "ring failed");
+        return false;
+      },
+    );
+    const isRung = await within(added, ringTimeoutMs ?? RING_TIMEOUT_MS, false);
+    if (!isRung) return false;
+    this.#forgetting.push(...outboxIds);
+    if (isShortLived) await this.#forget();
+    else this.#timer ??= setTimeout(() => void this.#forget(), FORGET_DELAY_MS);
+    return true;
+  }
+
+  /** Deletes the outbox rows that are still to be deleted. */
+  async close(): Promise<void> {
+    await this.#forget();
+  }
+
+  async #add(jobs: readonly JobRing[], outboxIds: readonly number[]): Promise<void> {
+    const { queues, registry } = this.#options;
+    const perQueue = new Map<QueueName, Parameters<ReturnType<JobQueues["get"]>["addBulk"]>[0]>();
+    const isEachOwn = jobs.length === outboxIds.length;
+    for (const [position, job] of jobs.entries()) {
+      const rules = registry.get(job.name);
+      const queue = queueOfJob[job.name];
+      const jobId = toJobId(job.jobId, isEachOwn ? outboxIds[position] : undefined);
+      const bulk = perQueue.get(queue) ?? [];
+      bulk.push({
+        name: job.name,
+        data: job.payload,
+        opts: {
+          jobId,
+          attempts: rules?.attempts ?? 1,
+          backoff: { type: "exponential", delay: rules?.backoffMs ?? 0, jitter: 0.5 },
+          removeOnComplete: true,
+          removeOnFail: { age: FAILED_JOBS_AGE_SECONDS, count: FAILED_JOBS_KEPT_MAX },
+        },
+      });
+      perQueue.set(queue, bulk);
+    }
+    await Promise.all([...perQueue].map(([queue, bulk]) => queues.get(queue).addBulk(bulk)));
+  }
+
+  #forget(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const ids = this.#forgetting;
+    this.#forgetting = [];
+    if (ids.length === 0) return this.#deleting;
+    const deleted = this.#options.deleteOutbox(ids).catch((error: unknown) => {
+      this.#options.log.debug({ err: error, rows: ids.length }, "outbox rows stay");
+    });
+    this.#deleting = Promise.all([this.#deleting, deleted]).then(() => undefined);
+    return this.#deleting;
+  }
+}
+
+/** BullMQ keeps colons in ids to itself. */
+export function toJobId(id: string, outboxId: number | undefined): string {
+  const base = id.replaceAll(":", ".");
+  return outboxId === undefined ? base : `${base}.o${outboxId}`;
+}

@@ -1,0 +1,15 @@
+/**
+ * Resolves as `work` does, or with `late` after `timeoutMs`, whichever is first. What is late goes on behind: its
+ * result is dropped, and its error too.
+ */
+export async function within<T, L>(work: Promise<T>, timeoutMs: number, late: L): Promise<T | L> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const timeout = new Promise<L>((resolve) => {
+    timer = setTimeout(() => resolve(late), timeoutMs);
+  });
+  try {
+    return await Promise.race([work, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
