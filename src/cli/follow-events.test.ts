@@ -79,6 +79,14 @@ test("a stream that breaks or ends goes on after the last event, with none misse
   expect(run.exitCode).toBe(130);
 });
 
+test("a stream that breaks before its first event goes on from where it began", async () => {
+  const { apiUrl, lastEventIds } = await serveStream((connection) =>
+    connection === 1 ? ["retry: 1000\nid: 900.0\n\n", "break"] : [message(1)],
+  );
+  expect(idsOf((await follow(apiUrl, 1)).stdout)).toEqual([1]);
+  expect(lastEventIds).toEqual(["-", "900.0"]);
+});
+
 test("an event that comes in pieces is one event", async () => {
   const whole = message(1);
   const { apiUrl } = await serveStream(() => [whole.slice(0, 30), whole.slice(30)]);

@@ -63,19 +63,25 @@ async function readStream(
   });
   let latest = lastEventId;
   const parser = createParser({
-    onEvent: (message) => {
-      if (message.id !== undefined) {
-        latest = message.id;
-        onId(message.id);
-      }
-      const event = parseEvent(message.data);
+    onEvent: ({ data }) => {
+      const event = parseEvent(data);
       if (event) onEvent(event);
     },
   });
   const decoder = new TextDecoder();
+  let rest = "";
   try {
     for await (const chunk of response.body ?? []) {
-      parser.feed(decoder.decode(chunk as Uint8Array, { stream: true }));
+      const messages = (rest + decoder.decode(chunk as Uint8Array, { stream: true })).split("\n\n");
+      rest = messages.pop() ?? "";
+      for (const message of messages) {
+        parser.feed(`${message}\n\n`);
+        // The parser tells of ids with data only; the first message and heartbeats carry an id alone.
+        const id = /^id: ?(.+)$/m.exec(message)?.[1];
+        if (id === undefined) continue;
+        latest = id;
+        onId(id);
+      }
     }
   } catch (error) {
     throw new CliError("The stream of events broke.", {

@@ -1,0 +1,82 @@
+import type { DesiredSet, ObservedSet, SyncResult } from "../../src/contracts/agent.ts";
+import { emptySync, enrollTestHost, type TestApi } from "./test-api.ts";
+
+/**
+ * Hosts that speak the agent protocol with the API under test and say of every set that it is as it should be, at once.
+ * For tests of what is above the agent; the agent itself has its own.
+ */
+export interface ProtocolHosts {
+  /** One sync of every host: it takes what it is told, and reports it done at the next. */
+  syncAll(): Promise<void>;
+}
+
+const roomy = {
+  used: { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 },
+  allocatable: {
+    cpuMillis: 8_000,
+    memoryBytes: 8 * 2 ** 30,
+    volumeBytes: 0,
+    rootfsBytes: 100 * 2 ** 30,
+  },
+};
+
+export async function enrollProtocolHosts(
+  test: TestApi,
+  names: readonly string[],
+): Promise<ProtocolHosts> {
+  const hosts = await Promise.all(
+    names.map(async (name) => {
+      const { credential } = await enrollTestHost(test, name);
+      return { credential, generation: 0, observed: [] as ObservedSet[] };
+    }),
+  );
+  const syncAll = async (): Promise<void> => {
+    for (const host of hosts) {
+      const response = await test.request("POST", "/agent/v1/sync", {
+        token: host.credential,
+        body: {
+          ...emptySync,
+          acceptedGeneration: host.generation,
+          observed: host.observed,
+          usage: roomy,
+        },
+      });
+      if (response.status !== 200) throw new Error(await response.text());
+      const told = (await response.json()) as SyncResult;
+      host.generation = told.hostGeneration;
+      host.observed = told.sets.map(asDesired);
+    }
+  };
+  await syncAll();
+  return { syncAll };
+}
+
+function asDesired(set: DesiredSet): ObservedSet {
+  const state = ({ running: "running", stopped: "stopped", deleted: "absent" } as const)[
+    set.desired
+  ];
+  const runs = state === "running";
+  return {
+    setId: set.setId,
+    generation: set.generation,
+    state,
+    ready: runs,
+    reason: null,
+    gaveUp: false,
+    address: runs ? "172.17.0.2" : null,
+    containers: runs
+      ? [
+          {
+            name: "app",
+            state: "running",
+            ready: true,
+            dockerId: "0".repeat(64),
+            restarts: 0,
+            exitCode: null,
+            startedAt: new Date().toISOString(),
+            reason: null,
+          },
+        ]
+      : [],
+  };
+}
