@@ -13,6 +13,7 @@ import { addHookCommand } from "./commands/hook.ts";
 import { addHostCommands } from "./commands/host.ts";
 import { addLogsCommand } from "./commands/logs.ts";
 import { addPlanCommand } from "./commands/plan.ts";
+import { addPoolCommand } from "./commands/pool.ts";
 import { addProcessCommands } from "./commands/processes.ts";
 import { addScaleCommand } from "./commands/scale.ts";
 import { addSetCommand } from "./commands/set.ts";
@@ -73,6 +74,7 @@ function addCommands(program: Command, cli: Cli): void {
   addHostCommands(program, cli);
   addHookCommand(program, cli);
   addAccessCommands(program, cli);
+  addPoolCommand(program, cli);
   addProcessCommands(program, cli);
   addBenchCommand(program, cli);
   addCompletionCommands(program, cli);

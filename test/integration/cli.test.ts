@@ -4,6 +4,7 @@ import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { JobRing } from "../../src/contracts/jobs.ts";
+import type { Host } from "../../src/contracts/hosts.ts";
 import type { Service } from "../../src/contracts/services.ts";
 import { autoscaleService } from "../../src/services/autoscale-service.ts";
 import { createPlacer } from "../../src/services/place-sets.ts";
@@ -204,6 +205,28 @@ describe("sets and hosts", () => {
     expect((await berth(["uncordon", "beta"])).stdout).toMatch(/beta +ready /);
     const unknown = await berth(["cordon", "gamma"]);
     expect(unknown).toMatchObject({ exitCode: 3, stdout: "" });
+  });
+
+  test("labels and taints of a host are set and removed, others stay", async () => {
+    expect((await berth(["label", "beta", "disk=nvme", "gpu=a100"])).exitCode).toBe(0);
+    await berth(["label", "beta", "gpu-"]);
+    const tainted = await berth(["taint", "beta", "maintenance=soon"]);
+    expect(tainted.stderr).toBe("");
+    const host = await berthJson<Host>("get", "host", "beta");
+    expect(host).toMatchObject({
+      labels: { disk: "nvme" },
+      taints: [{ key: "maintenance", value: "soon" }],
+    });
+    await berth(["taint", "beta", "maintenance-"]);
+    expect((await berthJson<Host>("get", "host", "beta")).taints).toEqual([]);
+  });
+
+  test("percentages of a pool are changed one by one", async () => {
+    await berth(["pool", "set", "default", "--overcommit", "cpu=200"]);
+    const run = await berth(["pool", "set", "default", "--high-water", "memory=80"]);
+    expect(run.stdout).toContain("cpu 200, memory 100, volume 100, rootfs 100");
+    expect(run.stdout).toContain("cpu 100, memory 80, volume 100, rootfs 90");
+    expect((await berth(["pool", "set", "default", "--overcommit", "luck=7"])).exitCode).toBe(2);
   });
 
   test("a service is deleted with all its sets, and is an unknown one then", async () => {
