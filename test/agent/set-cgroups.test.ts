@@ -1,0 +1,108 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFile, writeFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import Docker from "dockerode";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { createSetCgroups } from "../../src/agent/adapters/cgroup/create-set-cgroups.ts";
+import type { SetCgroups } from "../../src/agent/adapters/cgroup/set-cgroups.ts";
+import {
+  createSystemdCgroups,
+  sliceProperties,
+} from "../../src/agent/adapters/cgroup/systemd-cgroups.ts";
+import { newId } from "../../src/lib/ids.ts";
+import { leftCgroups, removeHost } from "../support/docker-host.ts";
+
+const docker = new Docker();
+const root = "/sys/fs/cgroup";
+const { signal } = new AbortController();
+const setId = newId("set");
+let hostId: string;
+let version: 1 | 2;
+let cgroups: SetCgroups;
+
+beforeEach(async () => {
+  hostId = newId("host");
+  version = (await docker.info()).CgroupVersion === "2" ? 2 : 1;
+  cgroups = createSetCgroups({ hostId, root, version, driver: "cgroupfs" });
+});
+afterEach(() => removeHost(docker, hostId));
+
+function pathIn(controller: string): string {
+  return `${root}${version === 1 ? `/${controller}` : ""}${cgroups.parentOf(setId)}`;
+}
+
+async function limits(): Promise<{ quotaUs: string; memoryBytes: string }> {
+  const read = async (path: string) => (await readFile(path, "utf8")).trim();
+  return version === 1
+    ? {
+        quotaUs: await read(`${pathIn("cpu")}/cpu.cfs_quota_us`),
+        memoryBytes: await read(`${pathIn("memory")}/memory.limit_in_bytes`),
+      }
+    : {
+        quotaUs: (await read(`${pathIn("cpu")}/cpu.max`)).split(" ")[0] ?? "",
+        memoryBytes: await read(`${pathIn("memory")}/memory.max`),
+      };
+}
+
+it("makes a set's cgroup with its limits, and raises and lowers them", async () => {
+  for (const [cpuMillis, mebibytes] of [
+    [1_500, 64],
+    [4_000, 512],
+    [250, 16],
+    [250, 16],
+  ] as const) {
+    await cgroups.ensure(setId, { cpuMillis, memoryBytes: mebibytes * 2 ** 20 }, signal);
+    expect(await limits()).toEqual({
+      quotaUs: String(cpuMillis * 100),
+      memoryBytes: String(mebibytes * 2 ** 20),
+    });
+  }
+  expect(await cgroups.list()).toEqual([setId]);
+});
+
+it("removes the cgroup from all hierarchies once its last process has gone, and again is no error", async () => {
+  await cgroups.ensure(setId, { cpuMillis: 1_000, memoryBytes: 64 * 2 ** 20 }, signal);
+  const sleeper = spawn("sleep", ["1000"]);
+  const exited = once(sleeper, "exit");
+  await writeFile(`${pathIn("memory")}/cgroup.procs`, String(sleeper.pid));
+  let isRemoved = false;
+  const removal = cgroups.remove(setId, signal).then(() => {
+    isRemoved = true;
+  });
+  await delay(100); // long enough for a removal that does not wait
+  expect(isRemoved).toBe(false);
+  sleeper.kill("SIGKILL");
+  await exited;
+  await removal;
+  expect(await leftCgroups(hostId)).toEqual([]);
+  await cgroups.remove(setId, signal);
+  expect(await cgroups.list()).toEqual([]);
+});
+
+it("gives up on a cgroup whose processes stay, as a temporary trouble", async () => {
+  await cgroups.ensure(setId, { cpuMillis: 1_000, memoryBytes: 64 * 2 ** 20 }, signal);
+  const sleeper = spawn("sleep", ["1000"]);
+  try {
+    await writeFile(`${pathIn("memory")}/cgroup.procs`, String(sleeper.pid));
+    await expect(cgroups.remove(setId, signal)).rejects.toMatchObject({
+      code: "cgroup-busy",
+      phase: "remove",
+      temporary: true,
+    });
+  } finally {
+    sleeper.kill("SIGKILL");
+  }
+  await cgroups.remove(setId, signal);
+});
+
+it("says what systemd has to make: nested slices, percentages of a core", async () => {
+  const slices = createSystemdCgroups({ hostId, root, version: 2, driver: "systemd" });
+  expect(slices.parentOf(setId)).toBe(`berth-${hostId}-${setId}.slice`);
+  expect(sliceProperties({ cpuMillis: 1_500, memoryBytes: 2 ** 30 })).toEqual([
+    "CPUQuota=150%",
+    "MemoryMax=1073741824",
+    "MemorySwapMax=0",
+  ]);
+  expect(await slices.list()).toEqual([]);
+});
