@@ -1,6 +1,6 @@
 import type Docker from "dockerode";
 import { callDocker, dockerStatus } from "./call-docker.ts";
-import { createConcurrencyLimit } from "./concurrency-limit.ts";
+import { createConcurrencyLimit } from "../../concurrency-limit.ts";
 import type { ContainerLimits } from "./container-specs.ts";
 import type { ListedContainer } from "./container-labels.ts";
 

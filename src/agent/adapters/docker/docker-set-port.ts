@@ -2,7 +2,7 @@ import type Docker from "dockerode";
 import type { Log } from "../../../lib/log.ts";
 import type { SetPort } from "../../ports/set-port.ts";
 import { callDocker, settleAll } from "./call-docker.ts";
-import { createConcurrencyLimit } from "./concurrency-limit.ts";
+import { createConcurrencyLimit } from "../../concurrency-limit.ts";
 import { createContainerDetailsCache } from "./container-details.ts";
 import { isInfra } from "./container-labels.ts";
 import { containerLogs } from "./container-logs.ts";
