@@ -1,7 +1,5 @@
-import { deleteDecisions } from "../db/queries/decisions.ts";
 import {
   type ChangedDemand,
-  deleteReleasedDemands,
   listUndecidedServices,
   releaseDueDemands as releaseDueDemandRows,
 } from "../db/queries/demands.ts";
@@ -15,18 +13,12 @@ import { ringAutoscale } from "./ring-autoscale.ts";
 
 const DEMANDS_PER_SWEEP_MAX = 1_000;
 const SERVICES_PER_SWEEP_MAX = 50;
-const ROWS_FORGOTTEN_PER_SWEEP_MAX = 500;
-/** A late duplicate of an alert is known for so long after its end. */
-const RELEASED_DEMANDS_KEPT_SECONDS = 30 * 86_400;
-const DECISIONS_KEPT_SECONDS = 90 * 86_400;
 
 export interface ReleaseOutcome {
   /** Demands whose stabilisation time was over. */
   released: number;
   /** Services that were not the size that their demands make them, and are now. */
   scaled: number;
-  /** Old rows that were deleted. */
-  forgotten: number;
 }
 
 /**
@@ -43,10 +35,7 @@ export async function releaseDueDemands(ctx: ServiceContext): Promise<ReleaseOut
     const outcome = await autoscaleService(ctx, serviceId);
     if (outcome?.acted) scaled++;
   }
-  const limit = ROWS_FORGOTTEN_PER_SWEEP_MAX;
-  const demands = await deleteReleasedDemands(ctx.db, RELEASED_DEMANDS_KEPT_SECONDS, limit);
-  const decisions = await deleteDecisions(ctx.db, DECISIONS_KEPT_SECONDS, limit);
-  return { released, scaled, forgotten: demands + decisions };
+  return { released, scaled };
 }
 
 async function releaseAndRing(ctx: ServiceContext): Promise<number> {
