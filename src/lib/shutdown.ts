@@ -32,6 +32,10 @@ export class Shutdown {
     this.#steps.push({ name, close });
   }
 
+  get hasBegun(): boolean {
+    return this.#done !== undefined;
+  }
+
   /** True when everything closed in time and without an error. Later calls get the same promise. */
   run(): Promise<boolean> {
     this.#done ??= this.#run();

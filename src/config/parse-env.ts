@@ -1,0 +1,60 @@
+import { readFileSync } from "node:fs";
+import { z } from "zod";
+
+export type Env = Readonly<Record<string, string | undefined>>;
+
+/** The environment is not what the process takes. The message names every bad variable, and no value. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+}
+
+/** Of the command line, which hands its environment on to the processes that it starts. */
+const foreignNames = new Set([
+  "BERTH_API_URL",
+  "BERTH_TOKEN",
+  "BERTH_TOKEN_FILE",
+  "BERTH_TENANT",
+  "BERTH_CONTEXT",
+  "BERTH_CONFIG",
+]);
+
+/**
+ * Checks the variables that `schema` names, all problems at once. A BERTH_* variable that nobody knows is refused, as it
+ * is likely a typo; `known` names more that are let be. `NAME_FILE` stands for `NAME` with what is in the file.
+ */
+export function parseEnv<S extends z.ZodObject>(
+  schema: S,
+  env: Env,
+  known: readonly string[] = [],
+): z.output<S> {
+  const names = Object.keys(schema.shape);
+  const problems: string[] = [];
+  const values = new Map<string, string>();
+  for (const name of names) {
+    const value = readValue(name, env, problems);
+    if (value !== undefined) values.set(name, value);
+  }
+  const allowed = new Set([...names, ...names.map((name) => `${name}_FILE`), ...known]);
+  for (const [name, value] of Object.entries(env)) {
+    if (!name.startsWith("BERTH_") || value === "" || value === undefined) continue;
+    if (!allowed.has(name) && !foreignNames.has(name)) problems.push(`✖ ${name} is not known here`);
+  }
+  const parsed = schema.safeParse(Object.fromEntries(values));
+  if (!parsed.success) problems.push(z.prettifyError(parsed.error));
+  if (!parsed.success || problems.length > 0) throw new ConfigError(problems.join("\n"));
+  return parsed.data;
+}
+
+/** A variable that is set to nothing is not set: shells and unit files leave such behind. */
+function readValue(name: string, env: Env, problems: string[]): string | undefined {
+  const direct = env[name] === "" ? undefined : env[name];
+  const file = env[`${name}_FILE`];
+  if (file === undefined || file === "") return direct;
+  if (direct !== undefined) problems.push(`✖ ${name} and ${name}_FILE are both set`);
+  try {
+    return readFileSync(file, "utf8").trim();
+  } catch {
+    problems.push(`✖ ${name}_FILE names a file that cannot be read`);
+    return undefined;
+  }
+}

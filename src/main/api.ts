@@ -1,0 +1,42 @@
+import { loadApiConfig } from "../config/api.ts";
+import { openPostgres } from "../db/client.ts";
+import { ensureBootstrap } from "../services/ensure-bootstrap.ts";
+import { hearSignals, openControlPlane, serviceSettingsOf } from "./parts/control-plane.ts";
+import { createMetrics } from "./parts/metrics.ts";
+import { runProcess } from "./parts/run-process.ts";
+import { createApiApp, serveHttp } from "./parts/serve-http.ts";
+
+/** The API: the Hono app on Node, with the queue dashboard beside it. */
+await runProcess("api", loadApiConfig, async (config, running) => {
+  const database = openPostgres({
+    databaseUrl: config.DATABASE_URL.reveal(),
+    connectionsMax: config.BERTH_DATABASE_CONNECTIONS_MAX,
+    statementTimeoutMs: config.BERTH_STATEMENT_TIMEOUT_MS,
+  });
+  const plane = await openControlPlane(
+    {
+      database,
+      redisTarget: config.REDIS_URL.reveal(),
+      redisPrefix: config.BERTH_REDIS_PREFIX,
+      settings: serviceSettingsOf(config),
+    },
+    running,
+  );
+  await hearSignals(plane, running);
+  const { adminSecret } = await ensureBootstrap(plane.ctx, {
+    adminSecret: config.BERTH_ADMIN_TOKEN?.reveal(),
+  });
+  // Not through the log, which is kept: this is the only time that it is shown.
+  if (adminSecret !== undefined) process.stderr.write(`admin token, shown once: ${adminSecret}\n`);
+  const metrics = createMetrics({
+    queues: plane.queues,
+    countWaiting: () => plane.signals.waiting,
+  });
+  const apiUrl = await serveHttp(
+    createApiApp(plane, metrics, running.version),
+    { host: config.BERTH_HOST, port: config.BERTH_PORT },
+    () => plane.signals.close(),
+    running,
+  );
+  return { apiUrl };
+});

@@ -1,0 +1,44 @@
+import { loadJobWorkerConfig } from "../config/job-worker.ts";
+import { openPostgres } from "../db/client.ts";
+import { openControlPlane, serviceSettingsOf, startJobs } from "./parts/control-plane.ts";
+import { createMetrics } from "./parts/metrics.ts";
+import { runProcess } from "./parts/run-process.ts";
+import { createHealthApp, serveHttp } from "./parts/serve-http.ts";
+
+/** Runs jobs and sweeps. Any number of these, on any machines. */
+await runProcess("job-worker", loadJobWorkerConfig, async (config, running) => {
+  const database = openPostgres({
+    databaseUrl: config.DATABASE_URL.reveal(),
+    connectionsMax: config.BERTH_DATABASE_CONNECTIONS_MAX,
+    statementTimeoutMs: config.BERTH_STATEMENT_TIMEOUT_MS,
+  });
+  const redis = {
+    redisTarget: config.REDIS_URL.reveal(),
+    redisPrefix: config.BERTH_REDIS_PREFIX,
+  };
+  const plane = await openControlPlane(
+    { database, ...redis, settings: serviceSettingsOf(config) },
+    running,
+  );
+  const metrics = createMetrics({
+    queues: plane.queues,
+    countWaiting: () => plane.signals.waiting,
+  });
+  startJobs(
+    plane,
+    {
+      ...redis,
+      shutdownTimeoutMs: config.BERTH_SHUTDOWN_TIMEOUT_MS,
+      onAttempt: (attempt) => metrics.observeAttempt(attempt),
+    },
+    running,
+  );
+  if (config.BERTH_HEALTH_PORT === undefined) return {};
+  const healthUrl = await serveHttp(
+    createHealthApp(plane.ctx, metrics, running.version),
+    { host: config.BERTH_HEALTH_HOST, port: config.BERTH_HEALTH_PORT },
+    () => undefined,
+    running,
+  );
+  return { healthUrl };
+});
