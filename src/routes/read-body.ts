@@ -76,7 +76,9 @@ function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new AppError("malformed-request", { detail: "The body is not JSON.", cause: error });
+    // A RangeError: nested deeper than the parser can follow.
+    const detail = error instanceof RangeError ? "is nested too deep" : "is not JSON";
+    throw new AppError("malformed-request", { detail: `The body ${detail}.`, cause: error });
   }
 }
 

@@ -39,8 +39,9 @@ export async function createToken(
       {
         kind: "token-created",
         text: `a token ${body.name} of role ${body.role} was created`,
-        tenantId,
-        data: { tokenId: id, by: caller.tokenId },
+        // Tokens are the admins' business: no tenant reads who made them.
+        tenantId: null,
+        data: { tokenId: id, tenant: body.tenant ?? null, by: caller.tokenId },
       },
     ]);
     return findToken(tx, id);

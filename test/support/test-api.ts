@@ -8,6 +8,7 @@ import { createTenant } from "../../src/services/create-tenant.ts";
 import { createToken } from "../../src/services/create-token.ts";
 import { ensureBootstrap } from "../../src/services/ensure-bootstrap.ts";
 import { createTenantBody, createTokenBody } from "../../src/contracts/access.ts";
+import { assertDeclared, operationOf } from "./declared-answer.ts";
 import { createLocalSignals } from "./fakes/local-signals.ts";
 import { createLocalStreams } from "./fakes/local-streams.ts";
 import { createTestDatabase } from "./services.ts";
@@ -23,7 +24,10 @@ export interface TestApi {
   tokenOf(role: string, tenant?: string): Promise<string>;
   /** Makes a tenant unless it is there. */
   ensureTenant(name: string): Promise<void>;
-  /** A request as a program would send it; a body that is no string goes as JSON. */
+  /**
+   * A request as a program would send it; a body that is no string goes as JSON. Throws when the answer is not one that
+   * the operation declares.
+   */
   request(method: string, path: string, options?: TestRequest): Promise<Response>;
   close(): Promise<void>;
 }
@@ -77,7 +81,12 @@ export async function createTestApi(overrides: Partial<ServiceContext> = {}): Pr
       const body = createTokenBody.parse({ name: `${role}-token`, role, tenant });
       return (await createToken(ctx, { tokenId: "tok_test" }, body)).secret;
     },
-    request: async (method, path, options = {}) => api.app.request(path, toInit(method, options)),
+    request: async (method, path, options = {}) => {
+      const response = await api.app.request(path, toInit(method, options));
+      const operation = operationOf(api, method, path);
+      if (operation) await assertDeclared(operation, response);
+      return response;
+    },
     close: async () => {
       await handle.close();
       await database.drop();
@@ -97,6 +106,42 @@ function toInit(method: string, { token, body, headers, signal }: TestRequest): 
     ...(signal === undefined ? {} : { signal }),
   };
 }
+
+/** A host enrolled over HTTP: its id, and the credential for /agent/v1. */
+export async function enrollTestHost(
+  test: TestApi,
+  name: string,
+): Promise<{ hostId: string; credential: string }> {
+  const response = await test.request("POST", "/agent/v1/enroll", {
+    token: await test.tokenOf("enroll"),
+    body: {
+      protocol: 1,
+      name,
+      agentVersion: "test",
+      allocatable: {
+        cpuMillis: 8_000,
+        memoryBytes: 8 * 2 ** 30,
+        volumeBytes: 0,
+        rootfsBytes: 100 * 2 ** 30,
+      },
+    },
+  });
+  if (response.status !== 201) throw new Error(await response.text());
+  return (await response.json()) as { hostId: string; credential: string };
+}
+
+/** A sync that reports nothing new and asks for everything. */
+export const emptySync = {
+  protocol: 1,
+  agentVersion: "test",
+  acceptedGeneration: 0,
+  full: true,
+  waitMs: 0,
+  observed: [],
+  docker: { state: "ok", detail: "" },
+  usage: null,
+  images: null,
+};
 
 /** A service that needs little; `parts` replace its members. */
 export function serviceBody(name: string, parts: Record<string, unknown> = {}) {

@@ -1,0 +1,202 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { newId } from "../../../src/lib/ids.ts";
+import { mountUncallableApi } from "../../../src/routes/describe-api.ts";
+import { createTestApi, enrollTestHost, type TestApi } from "../../support/test-api.ts";
+
+const callers = [
+  "nobody",
+  "unknown",
+  "admin",
+  "operator",
+  "tenant",
+  "read",
+  "readAll",
+  "hook",
+  "enroll",
+  "host",
+] as const;
+type CallerKind = (typeof callers)[number];
+
+const lookers: CallerKind[] = ["admin", "operator", "tenant", "read", "readAll"];
+const changers: CallerKind[] = ["admin", "operator", "tenant"];
+const fleetLookers: CallerKind[] = ["admin", "operator", "readAll"];
+const fleetChangers: CallerKind[] = ["admin", "operator"];
+
+/** Who may do what: written out here, apart from the routes, so that a change there has to be meant. */
+const allowed: Record<string, readonly CallerKind[]> = {
+  createService: changers,
+  listServices: lookers,
+  getService: lookers,
+  patchService: changers,
+  deleteService: changers,
+  scaleService: changers,
+  waitService: lookers,
+  planService: lookers,
+  listSets: lookers,
+  getSet: lookers,
+  explainSet: lookers,
+  waitSet: lookers,
+  stopSet: changers,
+  startSet: changers,
+  restartSet: changers,
+  moveSet: changers,
+  deleteSet: changers,
+  readLogs: lookers,
+  listHosts: fleetLookers,
+  getHost: fleetLookers,
+  patchHost: fleetChangers,
+  cordonHost: fleetChangers,
+  uncordonHost: fleetChangers,
+  drainHost: fleetChangers,
+  deleteHost: fleetChangers,
+  listHostPools: fleetLookers,
+  putHostPool: fleetChangers,
+  createHook: changers,
+  listHooks: lookers,
+  deleteHook: changers,
+  listDemands: lookers,
+  releaseDemand: changers,
+  listDecisions: lookers,
+  receiveAlertmanager: ["hook"],
+  receiveGeneric: ["hook"],
+  listEvents: lookers,
+  createToken: ["admin"],
+  listTokens: ["admin"],
+  revokeToken: ["admin"],
+  createTenant: ["admin"],
+  listTenants: fleetChangers,
+  enrollHost: ["enroll"],
+  syncHost: ["host"],
+  receiveStream: ["host"],
+  getMetrics: fleetLookers,
+  getLiveness: callers,
+  getReadiness: callers,
+};
+
+const operations = mountUncallableApi("0").mounted;
+const secrets = new Map<CallerKind, string>();
+let test: TestApi;
+
+beforeAll(async () => {
+  test = await createTestApi();
+  secrets.set("unknown", "brt_nobodyhaseverseenthissecret");
+  secrets.set("admin", test.adminToken);
+  secrets.set("operator", await test.tokenOf("operator"));
+  secrets.set("tenant", await test.tokenOf("tenant", "acme"));
+  secrets.set("read", await test.tokenOf("read", "acme"));
+  secrets.set("readAll", await test.tokenOf("read"));
+  secrets.set("enroll", await test.tokenOf("enroll"));
+  secrets.set("host", (await enrollTestHost(test, "host-1")).credential);
+  secrets.set("hook", await makeHookToken());
+});
+afterAll(() => test.close());
+
+async function makeHookToken(): Promise<string> {
+  const token = secrets.get("tenant");
+  const template = {
+    cpu: 1,
+    memory: "64Mi",
+    containers: [{ index: 0, name: "app", image: "app:1", options: { cpu: 100, memory: 100 } }],
+  };
+  const service = { name: "hooked", replicas: 1, template, autoscale: { min: 1, max: 5 } };
+  await test.request("POST", "/v1/services", { token, body: service });
+  const hook = { name: "hook", rules: [{ want: { step: 1 } }] };
+  const response = await test.request("POST", "/v1/services/hooked/hooks", { token, body: hook });
+  return ((await response.json()) as { token: string }).token;
+}
+
+/** Ids that name nothing, so that being let in shows as 404 or 422 and changes nothing. */
+function fillPath(path: string): string {
+  const values: Record<string, string> = {
+    setId: newId("set"),
+    hostId: newId("host"),
+    hookId: newId("hook"),
+    demandId: newId("dmd"),
+    tokenId: newId("tok"),
+    streamId: newId("str"),
+  };
+  return path.replace(/\{([^}]+)\}/g, (_all, name: string) => values[name] ?? "nothing");
+}
+
+describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name, operation) => {
+  it.each(callers)("as %s", async (caller) => {
+    const may = allowed[name];
+    expect(may, `${name} is in the table`).toBeDefined();
+    const token = secrets.get(caller);
+    const hasBody = ["POST", "PATCH", "PUT"].includes(operation.method);
+    const response = await test.request(operation.method, fillPath(operation.path), {
+      ...(token === undefined ? {} : { token }),
+      ...(hasBody ? { body: {} } : {}),
+    });
+    if (may?.includes(caller) === true) {
+      expect([401, 403]).not.toContain(response.status);
+    } else {
+      expect(response.status).toBe(isKnownTo(caller, name) ? 403 : 401);
+    }
+    await response.body?.cancel();
+  });
+});
+
+/** A secret of one kind is not even looked for among the others: hosts' on /agent/v1, tokens' elsewhere. */
+function isKnownTo(caller: CallerKind, operationId: string): boolean {
+  if (caller === "nobody" || caller === "unknown") return false;
+  const isForHosts = operationId === "syncHost" || operationId === "receiveStream";
+  return isForHosts ? caller === "host" : caller !== "host";
+}
+
+it("a revoked token is refused from its next request on", async () => {
+  const body = { name: "short-lived", role: "read" };
+  const made = await test.request("POST", "/v1/tokens", { token: test.adminToken, body });
+  const { token, secret } = (await made.json()) as { token: { id: string }; secret: string };
+  const before = await test.request("GET", "/v1/services", { token: secret });
+  const revoked = await test.request("DELETE", `/v1/tokens/${token.id}`, {
+    token: test.adminToken,
+  });
+  const after = await test.request("GET", "/v1/services", { token: secret });
+  expect([before.status, revoked.status, after.status]).toEqual([200, 204, 401]);
+});
+
+it("an expired token is refused", async () => {
+  const { sql } = await import("drizzle-orm");
+  const token = await test.tokenOf("read");
+  await test.ctx.db.execute(
+    sql`update tokens set expires_at = now() - interval '1 second' where name = 'read-token'`,
+  );
+  const response = await test.request("GET", "/v1/services", { token });
+  expect(response.status).toBe(401);
+});
+
+it("an enroll token enrols one host, once", async () => {
+  const token = await test.tokenOf("enroll");
+  const body = (name: string) => ({
+    protocol: 1,
+    name,
+    agentVersion: "test",
+    allocatable: { cpuMillis: 1, memoryBytes: 1, volumeBytes: 0, rootfsBytes: 1 },
+  });
+  const first = await test.request("POST", "/agent/v1/enroll", { token, body: body("one") });
+  const second = await test.request("POST", "/agent/v1/enroll", { token, body: body("two") });
+  expect([first.status, second.status]).toEqual([201, 401]);
+});
+
+it("no secret is stored: neither of tokens nor of hosts", async () => {
+  const { sql } = await import("drizzle-orm");
+  const rows = await test.ctx.db.execute(
+    sql`select row_to_json(t)::text as row from tokens t union all select row_to_json(h)::text from hosts h`,
+  );
+  const text = JSON.stringify(rows);
+  for (const secret of secrets.values()) expect(text).not.toContain(secret);
+  expect(text).toContain("bootstrap");
+});
+
+it.each([
+  ["Basic without a password", `Basic ${Buffer.from("only-a-name").toString("base64")}`],
+  ["Bearer without a secret", "Bearer "],
+  ["another scheme", "Digest abc"],
+  ["a secret of 10,000 characters", `Bearer ${"a".repeat(10_000)}`],
+  ["two secrets", "Bearer a b"],
+])("%s is 401", async (_what, authorization) => {
+  const response = await test.request("GET", "/v1/services", { headers: { authorization } });
+  expect(response.status).toBe(401);
+  expect(response.headers.get("www-authenticate")).toContain("Bearer");
+});

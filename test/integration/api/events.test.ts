@@ -1,0 +1,166 @@
+import postgres from "postgres";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { readEventsAfter } from "../../../src/services/read-events-after.ts";
+import { streamEvents } from "../../../src/routes/events/stream-events.ts";
+import { createTestApi, serviceBody, type TestApi } from "../../support/test-api.ts";
+
+let test: TestApi;
+let sql: postgres.Sql;
+beforeAll(async () => {
+  test = await createTestApi();
+  sql = postgres(test.databaseUrl, { max: 4 });
+});
+afterAll(async () => {
+  await sql.end();
+  await test.close();
+});
+
+const insertEvent = (client: postgres.Sql | postgres.ReservedSql, text: string) =>
+  client`insert into events (kind, text) values ('service-changed', ${text})`;
+const noFilter = {};
+
+it("an event whose transaction commits late is neither passed over nor given twice", async () => {
+  const start = await readEventsAfter(test.ctx, null, noFilter, undefined, 100);
+  const late = await sql.reserve();
+  await late`begin`;
+  await insertEvent(late, "begun first, committed last");
+  await insertEvent(sql, "begun last, committed first");
+  const during = await readEventsAfter(test.ctx, null, noFilter, start.cursor, 100);
+  await late`commit`;
+  late.release();
+  const after = await readEventsAfter(test.ctx, null, noFilter, during.cursor, 100);
+  const end = await readEventsAfter(test.ctx, null, noFilter, after.cursor, 100);
+  const texts = [...during.events, ...after.events].map(({ event }) => event.text);
+  expect(texts).toEqual(["begun first, committed last", "begun last, committed first"]);
+  expect(end.events).toEqual([]);
+});
+
+it("pages of any length give every event once, in order", async () => {
+  const start = await readEventsAfter(test.ctx, null, noFilter, undefined, 100);
+  const wanted = Array.from({ length: 25 }, (_unused, index) => `paged ${index}`);
+  for (const text of wanted.slice(0, 10)) await insertEvent(sql, text);
+  await sql.begin(async (tx) => {
+    for (const text of wanted.slice(10)) {
+      await tx`insert into events (kind, text) values ('service-changed', ${text})`;
+    }
+  });
+  const seen: string[] = [];
+  let { cursor } = start;
+  for (let page = 0; page < 20; page++) {
+    const read = await readEventsAfter(test.ctx, null, noFilter, cursor, 3);
+    seen.push(...read.events.map(({ event }) => event.text));
+    cursor = read.cursor;
+  }
+  expect(seen).toEqual(wanted);
+});
+
+it("a rolled back transaction leaves no event and holds nothing up", async () => {
+  const start = await readEventsAfter(test.ctx, null, noFilter, undefined, 100);
+  await sql
+    .begin(async (tx) => {
+      await tx`insert into events (kind, text) values ('service-changed', 'never')`;
+      throw new Error("rolled back");
+    })
+    .catch(() => undefined);
+  await insertEvent(sql, "after the rollback");
+  const read = await readEventsAfter(test.ctx, null, noFilter, start.cursor, 100);
+  expect(read.events.map(({ event }) => event.text)).toEqual(["after the rollback"]);
+});
+
+it.each(["18446744073709551616.1", "1.9223372036854775808", "99999999999999999999.0"])(
+  "the cursor %s is out of range: 422",
+  async (after) => {
+    const response = await test.request("GET", `/v1/events?after=${after}`, {
+      token: test.adminToken,
+      headers: { accept: "text/event-stream" },
+    });
+    expect(response.status).toBe(422);
+  },
+);
+
+it("a stream goes on from Last-Event-ID, shows only the caller's tenant, and ends when its reader goes", async () => {
+  const acme = await test.tokenOf("tenant", "acme");
+  const other = await test.tokenOf("tenant", "globex");
+  const abort = new AbortController();
+  const open = (lastEventId?: string) =>
+    test.request("GET", "/v1/events", {
+      token: acme,
+      signal: abort.signal,
+      headers: {
+        accept: "text/event-stream",
+        ...(lastEventId === undefined ? {} : { "last-event-id": lastEventId }),
+      },
+    });
+  const first = await open();
+  expect(first.headers.get("content-type")).toContain("text/event-stream");
+  await test.request("POST", "/v1/services", { token: other, body: serviceBody("theirs") });
+  await test.request("POST", "/v1/services", { token: acme, body: serviceBody("mine") });
+  const messages = await readMessages(first, 1);
+  expect(messages[0]?.data).toMatchObject({ kind: "service-created", service: "mine" });
+  abort.abort();
+
+  const again = new AbortController();
+  await test.request("POST", "/v1/services/mine/scale", { token: acme, body: { replicas: 5 } });
+  const second = await test.request("GET", "/v1/events", {
+    token: acme,
+    signal: again.signal,
+    headers: { accept: "text/event-stream", "last-event-id": messages[0]?.id ?? "" },
+  });
+  const rest = await readMessages(second, 1);
+  expect(rest[0]?.data).toMatchObject({ kind: "service-scaled", service: "mine" });
+  again.abort();
+});
+
+it("a stream beats when nothing happens, and ends after its lifetime", async () => {
+  const limits = { lifetimeMs: 2_500, heartbeatMs: 500 };
+  const never = new AbortController().signal;
+  const filter = { service: "no-such-service" };
+  const stream = await streamEvents(test.ctx, null, filter, undefined, never, limits);
+  const text = await new Response(stream).text();
+  expect(text).toContain(": heartbeat\n");
+  expect(text).not.toContain("data:");
+});
+
+it("a page goes from the newest back to the oldest", async () => {
+  const token = await test.tokenOf("tenant", "pages");
+  for (const name of ["one", "two", "three"]) {
+    await test.request("POST", "/v1/services", { token, body: serviceBody(name, { replicas: 0 }) });
+  }
+  const services: (string | null)[] = [];
+  let cursor: string | null = "";
+  while (cursor !== null) {
+    const query: string = cursor === "" ? "" : `&cursor=${cursor}`;
+    const response = await test.request("GET", `/v1/events?limit=1${query}`, { token });
+    const page = (await response.json()) as {
+      items: { service: string | null }[];
+      nextCursor: string | null;
+    };
+    services.push(...page.items.map((event) => event.service));
+    cursor = page.nextCursor;
+  }
+  expect(services).toEqual(["three", "two", "one"]);
+});
+
+interface Message {
+  id: string;
+  data: unknown;
+}
+
+/** Reads until `count` messages with data came, or the test's own time is up. */
+async function readMessages(response: Response, count: number): Promise<Message[]> {
+  const messages: Message[] = [];
+  let text = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of response.body ?? []) {
+    text += decoder.decode(chunk as Uint8Array, { stream: true });
+    const parts = text.split("\n\n");
+    text = parts.pop() ?? "";
+    for (const part of parts) {
+      const data = /^data: (.*)$/m.exec(part)?.[1];
+      const id = /^id: (.*)$/m.exec(part)?.[1] ?? "";
+      if (data !== undefined) messages.push({ id, data: JSON.parse(data) });
+    }
+    if (messages.length >= count) break;
+  }
+  return messages;
+}

@@ -1,0 +1,116 @@
+import { afterAll, beforeAll, expect, it } from "vitest";
+import type { Hook } from "../../../src/contracts/elasticity.ts";
+import { createTestApi, serviceBody, type TestApi } from "../../support/test-api.ts";
+
+let test: TestApi;
+let token: string;
+const hooks: { hook: Hook; token: string }[] = [];
+
+beforeAll(async () => {
+  test = await createTestApi();
+  token = await test.tokenOf("tenant", "acme");
+  await test.request("POST", "/v1/services", {
+    token,
+    body: serviceBody("web", { replicas: 1, autoscale: { min: 1, max: 9 } }),
+  });
+  for (const name of ["first", "second"]) {
+    const body = { name, rules: [{ want: { step: 2 } }] };
+    const response = await test.request("POST", "/v1/services/web/hooks", { token, body });
+    expect(response.status).toBe(201);
+    hooks.push((await response.json()) as { hook: Hook; token: string });
+  }
+});
+afterAll(() => test.close());
+
+const hookOf = (index: number) => {
+  const made = hooks[index];
+  if (!made) throw new Error("no such hook");
+  return made;
+};
+const delivery = (fingerprint: string, status = "firing") => ({
+  receiver: "berth",
+  version: "4",
+  groupKey: "{}",
+  status,
+  truncatedAlerts: 0,
+  alerts: [
+    {
+      status,
+      labels: { alertname: "Busy" },
+      annotations: {},
+      startsAt: "2026-01-05T12:00:00.000Z",
+      endsAt: status === "firing" ? "0001-01-01T00:00:00Z" : "2026-01-05T12:05:00Z",
+      generatorURL: "http://prometheus/graph",
+      fingerprint,
+    },
+  ],
+});
+const deliver = (index: number, body: unknown, headers: Record<string, string> = {}) =>
+  test.request("POST", hookOf(index).hook.paths.alertmanager, {
+    token: hookOf(index).token,
+    body,
+    headers,
+  });
+async function demands(): Promise<{ key: string; state: string }[]> {
+  const response = await test.request("GET", "/v1/services/web/demands", { token });
+  return ((await response.json()) as { items: { key: string; state: string }[] }).items;
+}
+
+it("a delivery is stored as a demand, and the same again changes nothing (I8)", async () => {
+  const [first, second] = [await deliver(0, delivery("f1")), await deliver(0, delivery("f1"))];
+  expect([first.status, second.status]).toEqual([200, 200]);
+  expect(await demands()).toMatchObject([{ key: "f1", state: "firing" }]);
+});
+
+it("Basic with the token as the password is taken as well", async () => {
+  const basic = Buffer.from(`alertmanager:${hookOf(0).token}`).toString("base64");
+  const response = await deliver(0, delivery("f2"), { authorization: `Basic ${basic}` });
+  expect(response.status).toBe(200);
+});
+
+it("a token is good for its own hook only: the other is 404", async () => {
+  const response = await test.request("POST", hookOf(1).hook.paths.alertmanager, {
+    token: hookOf(0).token,
+    body: delivery("f3"),
+  });
+  expect(response.status).toBe(404);
+  expect((await demands()).map((demand) => demand.key)).not.toContain("f3");
+});
+
+it("an alert whose text the database cannot hold is taken all the same", async () => {
+  const body = { key: "odd\u0000key", status: "firing", labels: { a: "\ud800" } };
+  const response = await test.request("POST", hookOf(1).hook.paths.generic, {
+    token: hookOf(1).token,
+    body,
+  });
+  expect(response.status).toBe(200);
+});
+
+it("a database that is away is 503, so that the sender tries again", async () => {
+  const { drizzle } = await import("drizzle-orm/postgres-js");
+  const { default: postgres } = await import("postgres");
+  const { createMountedApi } = await import("../../../src/routes/app.ts");
+  const client = postgres("postgres://127.0.0.1:1/none", { max: 1, connect_timeout: 1 });
+  const away = createMountedApi({ ...test.ctx, db: drizzle(client) }, { version: "0" });
+  const response = await away.app.request(hookOf(0).hook.paths.alertmanager, {
+    method: "POST",
+    headers: { authorization: `Bearer ${hookOf(0).token}`, "content-type": "application/json" },
+    body: JSON.stringify(delivery("f4")),
+  });
+  expect(response.status).toBe(503);
+  expect(response.headers.get("retry-after")).toBe("1");
+  const ready = await away.app.request("/readyz");
+  const alive = await away.app.request("/healthz");
+  expect([ready.status, alive.status]).toEqual([503, 200]);
+  await client.end({ timeout: 1 });
+});
+
+it("a deleted hook takes nothing any more, and its token is refused", async () => {
+  const { hook } = hookOf(1);
+  const deleted = await test.request("DELETE", `/v1/services/web/hooks/${hook.id}`, { token });
+  expect(deleted.status).toBe(204);
+  expect((await deliver(1, delivery("f5"))).status).toBe(401);
+  const listed = await test.request("GET", "/v1/services/web/hooks", { token });
+  const { items } = (await listed.json()) as { items: Hook[] };
+  expect(items.map((it) => it.name)).toEqual(["first"]);
+});

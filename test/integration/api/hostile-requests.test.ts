@@ -1,0 +1,319 @@
+import { sql } from "drizzle-orm";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { mountUncallableApi } from "../../../src/routes/describe-api.ts";
+import {
+  createTestApi,
+  emptySync,
+  enrollTestHost,
+  serviceBody,
+  type TestApi,
+} from "../../support/test-api.ts";
+
+/**
+ * Whatever comes in: never a 500, only answers that the operation declares (the harness checks that), and on every
+ * refusal the database is as it was.
+ */
+let test: TestApi;
+let hookId: string;
+let setId: string;
+let hostId: string;
+const tokens = { people: "", hook: "", host: "" };
+
+beforeAll(async () => {
+  test = await createTestApi();
+  tokens.people = test.adminToken;
+  const token = tokens.people;
+  const body = serviceBody("target", { replicas: 1, autoscale: { min: 0, max: 9 } });
+  await test.request("POST", "/v1/services", { token, body });
+  const hook = { name: "hook", rules: [{ want: { step: 1 } }] };
+  const made = await test.request("POST", "/v1/services/target/hooks", { token, body: hook });
+  const created = (await made.json()) as { hook: { id: string }; token: string };
+  hookId = created.hook.id;
+  tokens.hook = created.token;
+  const host = await enrollTestHost(test, "host-1");
+  hostId = host.hostId;
+  tokens.host = host.credential;
+  const sets = await test.request("GET", "/v1/sets", { token });
+  setId = ((await sets.json()) as { items: { id: string }[] }).items[0]?.id ?? "";
+});
+afterAll(() => test.close());
+
+/** Valid bodies to start from: mutations of them get further than noise does. */
+const validBodies: Record<string, unknown> = {
+  createService: serviceBody("fresh"),
+  patchService: { priority: 3, template: serviceBody("x").template },
+  scaleService: { replicas: 2 },
+  planService: { kind: "create", service: serviceBody("planned") },
+  patchHost: { labels: { disk: "ssd" }, taints: [{ key: "gpu", value: "yes" }] },
+  putHostPool: { overcommitPercent: { cpuMillis: 200 } },
+  createHook: { name: "hook-2", rules: [{ match: { severity: "page" }, want: { factor: 2 } }] },
+  createToken: { name: "token", role: "read", expiresInSeconds: 60 },
+  createTenant: { name: "tenant", quota: { setsMax: 5 } },
+  receiveAlertmanager: {
+    version: "4",
+    groupKey: "{}",
+    status: "firing",
+    alerts: [
+      {
+        status: "firing",
+        labels: { alertname: "Busy" },
+        startsAt: "2026-01-05T12:00:00Z",
+        fingerprint: "f1",
+      },
+    ],
+  },
+  receiveGeneric: { key: "busy", status: "firing", labels: { a: "b" } },
+  syncHost: emptySync,
+  enrollHost: {
+    protocol: 1,
+    name: "host-9",
+    agentVersion: "test",
+    allocatable: { cpuMillis: 1, memoryBytes: 1, volumeBytes: 1, rootfsBytes: 1 },
+  },
+};
+
+const operations = mountUncallableApi("0").mounted.filter(
+  ({ route }) => route.request?.body?.content["application/json"],
+);
+
+/** Enroll tokens are used up by what succeeds: one is made when the last one is gone. */
+let enrollToken = "";
+async function tokenFor(operationId: string): Promise<string> {
+  if (operationId === "syncHost") return tokens.host;
+  if (operationId.startsWith("receive")) return tokens.hook;
+  if (operationId !== "enrollHost") return tokens.people;
+  if (enrollToken === "") enrollToken = await test.tokenOf("enroll");
+  return enrollToken;
+}
+
+const pathOf = (path: string) =>
+  path
+    .replace("{name}", "target")
+    .replace("{setId}", setId)
+    .replace("{hostId}", hostId)
+    .replace("{hookId}", hookId)
+    .replace("{pool}", "default");
+
+/** Everything a refused request must leave alone, as one text. Leases are renewed by time, not by requests. */
+async function fingerprint(): Promise<string> {
+  const rows = await test.ctx.db.execute(sql`
+    select (select count(*) from tenants) as tenants, (select count(*) from tokens) as tokens,
+      (select count(*) from hosts) as hosts, (select count(*) from host_pools) as pools,
+      (select count(*) from revisions) as revisions, (select count(*) from sets) as sets,
+      (select count(*) from hooks) as hooks, (select count(*) from demands) as demands,
+      (select count(*) from events) as events, (select count(*) from outbox) as outbox,
+      (select count(*) from decisions) as decisions, (select sum(version) from host_pools) as versions,
+      (select json_agg(s order by s.id) from services s) as services,
+      (select json_agg(json_build_array(h.id, h.labels, h.taints, h.cordoned, h.generation) order by h.id) from hosts h) as host_rows`);
+  return JSON.stringify(rows);
+}
+
+interface Hostile {
+  body?: string | Uint8Array;
+  headers?: Record<string, string>;
+}
+
+async function send(operation: (typeof operations)[number], hostile: Hostile): Promise<Response> {
+  const token = await tokenFor(operation.operationId);
+  const response = await test.api.app.request(pathOf(operation.path), {
+    method: operation.method,
+    headers: {
+      authorization: `Bearer ${token}`,
+      "content-type": "application/json",
+      "if-match": '"1"',
+      ...hostile.headers,
+    },
+    ...(hostile.body === undefined ? {} : { body: hostile.body }),
+  });
+  if (operation.operationId === "enrollHost" && response.ok) enrollToken = "";
+  return response;
+}
+
+async function expectRefusedOrDone(
+  operation: (typeof operations)[number],
+  hostile: Hostile,
+): Promise<number> {
+  await tokenFor(operation.operationId); // a new one is no trace of the request
+  const before = await fingerprint();
+  const response = await send(operation, hostile);
+  expect(response.status, await response.clone().text()).toBeLessThan(500);
+  if (response.status >= 400) {
+    expect(response.headers.get("content-type")).toBe("application/problem+json");
+    expect(await fingerprint()).toBe(before);
+  }
+  await response.body?.cancel();
+  return response.status;
+}
+
+const nasty = fc.oneof(
+  fc.jsonValue({ maxDepth: 4 }),
+  fc.constantFrom<unknown>(
+    null,
+    "",
+    "\0",
+    "\ud800",
+    "x".repeat(70_000),
+    -1,
+    -0,
+    0.1,
+    1e308,
+    2 ** 53,
+    -(2 ** 63),
+    [],
+    {},
+    true,
+    "__proto__",
+    "constructor",
+    "../../etc/passwd",
+    "'; drop table services; --",
+    "$1",
+    "%00",
+    "9".repeat(400),
+  ),
+);
+
+/** The body with one member, at any depth, replaced, removed or added to. */
+function mutate(body: unknown, choose: (max: number) => number, value: unknown): unknown {
+  if (typeof body !== "object" || body === null || choose(4) === 0) return value;
+  const copy: Record<string, unknown> | unknown[] = Array.isArray(body) ? [...body] : { ...body };
+  const keys = Object.keys(copy);
+  const record = copy as Record<string, unknown>;
+  const key = keys[choose(keys.length)];
+  const what = key === undefined ? 0 : choose(8);
+  if (key === undefined || what === 0) {
+    Object.defineProperty(record, choose(2) === 0 ? "__proto__" : "extra", {
+      value,
+      enumerable: true,
+      configurable: true,
+    });
+  } else if (what === 1) delete record[key];
+  else record[key] = mutate(record[key], choose, value);
+  return copy;
+}
+
+describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name, operation) => {
+  it(
+    "takes any JSON without a fault, and refuses without a trace",
+    { timeout: 60_000 },
+    async () => {
+      const seen = new Set<number>();
+      await fc.assert(
+        fc.asyncProperty(nasty, fc.infiniteStream(fc.nat()), async (value, numbers) => {
+          const choose = (max: number) => (max === 0 ? 0 : (numbers.next().value ?? 0) % max);
+          const body = JSON.stringify(mutate(validBodies[name], choose, value));
+          seen.add(await expectRefusedOrDone(operation, { body }));
+        }),
+        { numRuns: 60 },
+      );
+      expect(seen.has(422)).toBe(true);
+    },
+  );
+
+  it.each<[string, Hostile, number[]]>([
+    ["no body", {}, [400]],
+    ["an empty body", { body: "" }, [400]],
+    ["half a body", { body: '{"name":' }, [400]],
+    ["invalid UTF-8", { body: new Uint8Array([0x7b, 0x22, 0xc3, 0x28, 0x22, 0x7d]) }, [400]],
+    ["UTF-16", { body: new Uint8Array([0xff, 0xfe, 0x7b, 0x00]) }, [400]],
+    ["100,000 nested arrays", { body: "[".repeat(100_000) + "]".repeat(100_000) }, [400, 422]],
+    [
+      "100,000 nested objects",
+      { body: '{"a":'.repeat(100_000) + "1" + "}".repeat(100_000) },
+      [400, 422],
+    ],
+    ["__proto__ only", { body: '{"__proto__":{"admin":true}}' }, [422]],
+    ["another content type", { body: "{}", headers: { "content-type": "text/plain" } }, [415]],
+    ["an odd content type", { body: "{}", headers: { "content-type": ";;" } }, [415]],
+    ["a form", { body: "a=b", headers: { "content-type": "multipart/form-data" } }, [415]],
+  ])("%s is refused", async (_what, hostile, statuses) => {
+    expect(statuses).toContain(await expectRefusedOrDone(operation, hostile));
+  });
+
+  it("a body over the limit is 413", async () => {
+    const body = `{"x":"${"a".repeat(9 * 2 ** 20)}"}`;
+    expect(await expectRefusedOrDone(operation, { body })).toBe(413);
+  });
+
+  it("of members given twice the last one counts", async () => {
+    const valid = JSON.stringify(validBodies[name]);
+    const twice = `{"protocol":"no","name":7,"kind":7,"replicas":"x",${valid.slice(1)}`;
+    await expectRefusedOrDone(operation, { body: twice });
+  });
+});
+
+describe("paths, queries and headers", () => {
+  const get = async (path: string, headers: Record<string, string> = {}) => {
+    const before = await fingerprint();
+    const response = await test.api.app.request(path, {
+      headers: { authorization: `Bearer ${tokens.people}`, ...headers },
+    });
+    expect(await fingerprint()).toBe(before);
+    return response.status;
+  };
+
+  it.each([
+    "/v1/services/%00",
+    "/v1/services/%ff",
+    "/v1/services/UPPER",
+    "/v1/services/..%2f..%2fetc",
+    `/v1/services/${"a".repeat(5_000)}`,
+    "/v1/sets/set_x",
+    "/v1/sets/%27%3B--/explain",
+    "/v1/hosts/host_",
+    "/nowhere",
+    "/v1/services/target/",
+    "/problems/__proto__",
+  ])("%s is 404", async (path) => {
+    expect(await get(path)).toBe(404);
+  });
+
+  it.each([
+    "/v1/services?limit=0",
+    "/v1/services?limit=501",
+    "/v1/services?limit=x",
+    "/v1/services?limit=1&limit=2",
+    "/v1/services?cursor=%00",
+    "/v1/services?cursor=AAAA",
+    `/v1/services?cursor=${"a".repeat(300)}`,
+    "/v1/events?cursor=c2V0",
+    "/v1/events?after=x",
+    "/v1/events?kind=nothing",
+    "/v1/sets?state=flying",
+    "/v1/sets?service=%00",
+    "/v1/services/target/wait?timeoutSeconds=61",
+    "/v1/services/target/wait?for=ever",
+  ])("%s is 422", async (path) => {
+    expect(await get(path)).toBe(422);
+  });
+
+  it.each(["seven", '"1", "2"', "W/x", "-1"])("If-Match: %s is 422", async (tag) => {
+    const response = await test.request("PATCH", "/v1/services/target", {
+      token: tokens.people,
+      body: { priority: 1 },
+      headers: { "if-match": tag },
+    });
+    expect(response.status).toBe(422);
+  });
+
+  it("a request id that is not sane is replaced", async () => {
+    const ask = async (id: string) =>
+      (await test.request("GET", "/healthz", { headers: { "x-request-id": id } })).headers.get(
+        "x-request-id",
+      );
+    expect(await ask("trace-1.a_B")).toBe("trace-1.a_B");
+    expect(await ask("a b")).toMatch(/^req_/);
+    expect(await ask("x".repeat(65))).toMatch(/^req_/);
+  });
+
+  it.each([
+    ["DELETE", "/v1/services", "POST, GET"],
+    ["POST", "/v1/services/target", "GET, PATCH, DELETE"],
+    ["PUT", "/healthz", "GET"],
+    ["POST", "/docs", "GET"],
+  ])("%s %s is 405 and says what is possible", async (method, path, allow) => {
+    const response = await test.request(method, path, { token: tokens.people });
+    expect(response.status).toBe(405);
+    expect(response.headers.get("allow")).toBe(allow);
+  });
+});

@@ -1,0 +1,162 @@
+import { sql } from "drizzle-orm";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createTenantBody } from "../../../src/contracts/access.ts";
+import { rowsOf } from "../../../src/db/queries/rows.ts";
+import { createTenant } from "../../../src/services/create-tenant.ts";
+import { runIdempotent } from "../../../src/services/run-idempotent.ts";
+import { sweepJournals } from "../../../src/services/sweep-journals.ts";
+import { createTestApi, serviceBody, type TestApi } from "../../support/test-api.ts";
+
+let test: TestApi;
+beforeAll(async () => {
+  test = await createTestApi();
+});
+afterAll(() => test.close());
+
+const post = (path: string, key: string, body?: unknown, token = test.adminToken) =>
+  test.request("POST", path, { token, body, headers: { "idempotency-key": key } });
+
+async function countServices(name: string): Promise<number> {
+  const rows = await rowsOf(test.ctx.db, sql`select id from services where name = ${name}`);
+  return rows.length;
+}
+
+it("20 requests at once under one key have one effect, and every answered one has the same answer", async () => {
+  const rungBefore = test.rung.length;
+  const responses = await Promise.all(
+    Array.from({ length: 20 }, () => post("/v1/services", "storm", serviceBody("storm"))),
+  );
+  const answered = responses.filter((response) => response.status === 201);
+  const busy = responses.filter((response) => response.status === 409);
+  expect(answered.length).toBeGreaterThan(0);
+  expect(answered.length + busy.length).toBe(20);
+  const codes = await Promise.all(
+    busy.map(async (response) => ((await response.json()) as { code: string }).code),
+  );
+  expect(new Set(codes)).toEqual(new Set(busy.length > 0 ? ["idempotency-in-progress"] : []));
+  const texts = await Promise.all(answered.map((response) => response.text()));
+  expect(new Set(texts).size).toBe(1);
+  const fresh = answered.filter((response) => !response.headers.has("idempotency-replayed"));
+  expect(fresh).toHaveLength(1);
+  expect(await countServices("storm")).toBe(1);
+  expect(test.rung.length - rungBefore).toBe(1);
+});
+
+it("the same request later gets the first answer again, headers included", async () => {
+  const first = await post("/v1/services", "again", serviceBody("again"));
+  const second = await post("/v1/services", "again", serviceBody("again"));
+  expect(second.status).toBe(201);
+  expect(second.headers.get("idempotency-replayed")).toBe("true");
+  expect(second.headers.get("etag")).toBe(first.headers.get("etag"));
+  expect(second.headers.get("location")).toBe("/v1/services/again");
+  expect(await second.text()).toBe(await first.text());
+});
+
+it("another request under a used key is a conflict and changes nothing", async () => {
+  await post("/v1/services", "used", serviceBody("used"));
+  const response = await post("/v1/services", "used", serviceBody("used-other"));
+  expect(response.status).toBe(409);
+  expect(await response.json()).toMatchObject({ code: "idempotency-conflict" });
+  expect(await countServices("used-other")).toBe(0);
+});
+
+it("a refusal is an answer too: it is repeated though the reason has gone", async () => {
+  const tight = serviceBody("refused", { template: { ...serviceBody("x").template, cpu: 1_000 } });
+  await test.ensureTenant("small");
+  await test.ctx.db.execute(sql`update tenants set cpu_millis_max = 1 where name = 'small'`);
+  const token = await test.tokenOf("tenant", "small");
+  const first = await post("/v1/services", "refused", tight, token);
+  await test.ctx.db.execute(sql`update tenants set cpu_millis_max = 9000000 where name = 'small'`);
+  const second = await post("/v1/services", "refused", tight, token);
+  expect([first.status, second.status]).toEqual([422, 422]);
+  expect(second.headers.get("content-type")).toBe("application/problem+json");
+  expect(await second.text()).toBe(await first.text());
+});
+
+it("keys of different callers never meet", async () => {
+  const acme = await test.tokenOf("tenant", "acme");
+  const globex = await test.tokenOf("tenant", "globex");
+  const one = await post("/v1/services", "shared", serviceBody("mine"), acme);
+  const other = await post("/v1/services", "shared", serviceBody("mine"), globex);
+  expect([one.status, other.status]).toEqual([201, 201]);
+  expect(other.headers.has("idempotency-replayed")).toBe(false);
+});
+
+it("a secret that was answered once is answered again, and is nowhere in the database", async () => {
+  const body = { name: "sealed", role: "read" };
+  const first = (await (await post("/v1/tokens", "sealed", body)).json()) as { secret: string };
+  const second = (await (await post("/v1/tokens", "sealed", body)).json()) as { secret: string };
+  expect(second.secret).toBe(first.secret);
+  const rows = await test.ctx.db.execute(sql`select body from idempotency_keys`);
+  expect(JSON.stringify(rows)).not.toContain(first.secret.slice(4));
+});
+
+it.each(["", "ä", "a".repeat(256), "two words"])("the key %j is refused", async (key) => {
+  const response = await post("/v1/services", key, serviceBody("never"));
+  expect(response.status).toBe(422);
+  expect(await countServices("never")).toBe(0);
+});
+
+describe("runIdempotent", () => {
+  const request = (key: string) => ({ scope: "tok_test", key, requestHash: "hash" });
+
+  it("undoes everything when the answer is not kept, and rings nothing", async () => {
+    const rungBefore = test.rung.length;
+    const work = (isFinal: boolean) =>
+      runIdempotent(test.ctx, request("fault"), async (ctx) => {
+        await createTenant(ctx, createTenantBody.parse({ name: "half-made" }));
+        await ctx.doorbell.ring([{ name: "place-sets", jobId: "x", payload: {} }], []);
+        return { answer: { status: isFinal ? 201 : 500, body: "answer" }, isFinal };
+      });
+    expect(await work(false)).toMatchObject({ isReplay: false, answer: { status: 500 } });
+    expect(await test.api.findTenantId("half-made")).toBeUndefined();
+    expect(test.rung.length).toBe(rungBefore);
+    expect(await work(true)).toMatchObject({ isReplay: false, answer: { status: 201 } });
+    expect(await test.api.findTenantId("half-made")).toBeDefined();
+    expect(test.rung.length).toBe(rungBefore + 1);
+    expect(await work(true)).toMatchObject({ isReplay: true, answer: { status: 201 } });
+  });
+
+  it("leaves neither key nor effect when it throws", async () => {
+    const crash = runIdempotent(test.ctx, request("crash"), async (ctx) => {
+      await createTenant(ctx, createTenantBody.parse({ name: "crashed" }));
+      throw new Error("the process dies here");
+    });
+    await expect(crash).rejects.toThrow("the process dies here");
+    expect(await test.api.findTenantId("crashed")).toBeUndefined();
+    const rows = await rowsOf(
+      test.ctx.db,
+      sql`select key from idempotency_keys where key = 'crash'`,
+    );
+    expect(rows).toHaveLength(0);
+  });
+
+  it("holds rings and signals back until the effect can be seen", async () => {
+    const seen: (string | undefined)[] = [];
+    const ctx = {
+      ...test.ctx,
+      doorbell: {
+        ring: async () => {
+          seen.push(await test.api.findTenantId("held-back"));
+        },
+      },
+    };
+    await runIdempotent(ctx, request("held-back"), async (txCtx) => {
+      await createTenant(txCtx, createTenantBody.parse({ name: "held-back" }));
+      await txCtx.doorbell.ring([{ name: "place-sets", jobId: "y", payload: {} }], []);
+      return { answer: { status: 200, body: "" }, isFinal: true };
+    });
+    expect(seen).toEqual([expect.stringMatching(/^tnt_/)]);
+  });
+});
+
+it("keys are forgotten after their time, and only then", async () => {
+  await post("/v1/services", "old", serviceBody("old"));
+  await sweepJournals(test.ctx);
+  expect((await post("/v1/services", "old", serviceBody("old"))).status).toBe(201);
+  await test.ctx.db.execute(
+    sql`update idempotency_keys set created_at = now() - interval '25 hours' where key = 'old'`,
+  );
+  await sweepJournals(test.ctx);
+  expect((await post("/v1/services", "old", serviceBody("old"))).status).toBe(409);
+});

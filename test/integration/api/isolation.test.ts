@@ -1,0 +1,146 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { newId } from "../../../src/lib/ids.ts";
+import { mountUncallableApi } from "../../../src/routes/describe-api.ts";
+import { createTestApi, serviceBody, type TestApi } from "../../support/test-api.ts";
+
+let test: TestApi;
+let mine: string;
+/** What the other tenant has. */
+const theirs = { name: "secret-service", setId: "", hookId: "", token: "" };
+
+beforeAll(async () => {
+  test = await createTestApi();
+  mine = await test.tokenOf("tenant", "acme");
+  theirs.token = await test.tokenOf("tenant", "globex");
+  const token = theirs.token;
+  const body = serviceBody(theirs.name, { replicas: 1, autoscale: { min: 1, max: 9 } });
+  await test.request("POST", "/v1/services", { token, body });
+  const sets = await test.request("GET", "/v1/sets", { token });
+  theirs.setId = ((await sets.json()) as { items: { id: string }[] }).items[0]?.id ?? "";
+  const hook = { name: "their-hook", rules: [{ want: { step: 1 } }] };
+  const made = await test.request("POST", `/v1/services/${theirs.name}/hooks`, {
+    token,
+    body: hook,
+  });
+  theirs.hookId = ((await made.json()) as { hook: { id: string } }).hook.id;
+});
+afterAll(() => test.close());
+
+/** Operations about one thing of a tenant, with a body that is valid where there is one. */
+const bodies: Record<string, unknown> = {
+  patchService: { priority: 5 },
+  scaleService: { replicas: 9 },
+  createHook: { name: "mine-now", rules: [{ want: { step: 1 } }] },
+};
+const operations = mountUncallableApi("0").mounted.filter(
+  ({ path, operationId }) =>
+    /\{(name|setId|hookId|demandId)\}/.test(path) && !operationId.startsWith("receive"),
+);
+
+describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name, operation) => {
+  it("answers alike for another tenant's thing and for none, byte for byte", async () => {
+    const path = (values: Record<string, string>) =>
+      operation.path.replace(/\{([^}]+)\}/g, (_all, key: string) => values[key] ?? "app");
+    const known = { name: theirs.name, setId: theirs.setId, hookId: theirs.hookId };
+    const unknown = { name: "no-such-service", setId: newId("set"), hookId: newId("hook") };
+    const demandId = newId("dmd");
+    const [foreign, missing] = await Promise.all(
+      [known, unknown].map(async (values) => {
+        const target = path({ ...values, demandId });
+        const response = await test.request(operation.method, target, {
+          token: mine,
+          headers: { "if-match": '"1"' },
+          ...(name in bodies ? { body: bodies[name] } : {}),
+        });
+        const headers = [...response.headers].filter(([header]) => header !== "x-request-id");
+        const text = (await response.text())
+          .replace(target, "PATH")
+          .replace(/"requestId":"[^"]+"/, "");
+        return { status: response.status, headers, text };
+      }),
+    );
+    expect(foreign?.status).toBe(404);
+    expect(foreign).toEqual(missing);
+  });
+});
+
+it("what another tenant has is untouched by all of that", async () => {
+  const response = await test.request("GET", `/v1/services/${theirs.name}`, {
+    token: theirs.token,
+  });
+  expect(await response.json()).toMatchObject({ generation: 1, replicas: 1, deleting: false });
+});
+
+it.each(["/v1/services", "/v1/sets", "/v1/events", "/v1/decisions"])(
+  "%s lists nothing of another tenant",
+  async (path) => {
+    const own = await test.request("GET", path, { token: theirs.token });
+    const foreign = await test.request("GET", path, { token: mine });
+    const all = await test.request("GET", path, { token: test.adminToken });
+    const count = async (response: Response) =>
+      ((await response.json()) as { items: unknown[] }).items.length;
+    expect(await count(foreign)).toBe(0);
+    if (path !== "/v1/decisions") expect(await count(own)).toBeGreaterThan(0);
+    if (path !== "/v1/decisions") expect(await count(all)).toBeGreaterThan(0);
+  },
+);
+
+it.each(["service=secret-service", "set=SET"])(
+  "filters show nothing either: %s",
+  async (filter) => {
+    const query = filter.replace("SET", theirs.setId);
+    const response = await test.request("GET", `/v1/events?${query}`, { token: mine });
+    expect(await response.json()).toEqual({ items: [], nextCursor: null });
+  },
+);
+
+it("two tenants may have services of one name, and each sees its own", async () => {
+  for (const [token, replicas] of [
+    [mine, 1],
+    [theirs.token, 3],
+  ] as const) {
+    await test.request("POST", "/v1/services", { token, body: serviceBody("twin", { replicas }) });
+  }
+  const replicasOf = async (token: string) =>
+    (
+      (await (await test.request("GET", "/v1/services/twin", { token })).json()) as {
+        replicas: number;
+      }
+    ).replicas;
+  expect([await replicasOf(mine), await replicasOf(theirs.token)]).toEqual([1, 3]);
+});
+
+describe("Berth-Tenant", () => {
+  const get = (token: string, tenant: string, path = "/v1/services") =>
+    test.request("GET", path, { token, headers: { "berth-tenant": tenant } });
+
+  it("lets an admin look into one tenant", async () => {
+    const response = await get(test.adminToken, "globex", `/v1/services/${theirs.name}`);
+    expect(response.status).toBe(200);
+  });
+
+  it("absent, names are looked up in the tenant default", async () => {
+    const response = await test.request("GET", `/v1/services/${theirs.name}`, {
+      token: test.adminToken,
+    });
+    expect(response.status).toBe(404);
+  });
+
+  it("of another tenant and of none is one answer to who is bound to a tenant", async () => {
+    const strip = async (response: Response) =>
+      (await response.text()).replace(/"requestId":"[^"]+"/, "");
+    const [foreign, missing, nonsense] = await Promise.all([
+      get(mine, "globex"),
+      get(mine, "no-such-tenant"),
+      get(mine, "N0 TENANT!"),
+    ]);
+    expect(foreign.status).toBe(404);
+    const text = await strip(foreign);
+    expect(await strip(missing)).toBe(text);
+    expect(await strip(nonsense)).toBe(text);
+  });
+
+  it("of the caller's own tenant changes nothing", async () => {
+    expect((await get(mine, "acme")).status).toBe(200);
+  });
+});

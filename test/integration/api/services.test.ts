@@ -1,0 +1,249 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Service } from "../../../src/contracts/services.ts";
+import { createTestApi, serviceBody, type TestApi } from "../../support/test-api.ts";
+
+let test: TestApi;
+let token: string;
+beforeAll(async () => {
+  test = await createTestApi();
+  token = await test.tokenOf("tenant", "acme");
+});
+afterAll(() => test.close());
+
+const send = (method: string, path: string, body?: unknown, headers: Record<string, string> = {}) =>
+  test.request(method, path, { token, body, headers });
+const json = async <T = Record<string, unknown>>(response: Response | Promise<Response>) =>
+  (await (await response).json()) as T;
+const create = (name: string, parts: Record<string, unknown> = {}) =>
+  send("POST", "/v1/services", serviceBody(name, parts));
+
+describe("create", () => {
+  it("stores the service with its pending sets and rings the placement job once", async () => {
+    const rungBefore = test.rung.length;
+    const response = await create("menu", { replicas: 3 });
+    expect(response.status).toBe(201);
+    expect(response.headers.get("location")).toBe("/v1/services/menu");
+    expect(response.headers.get("etag")).toBe('"1"');
+    const { service } = await json<{ service: Service }>(response);
+    expect(service).toMatchObject({
+      name: "menu",
+      tenant: "acme",
+      replicas: 3,
+      desiredReplicas: 3,
+      settled: false,
+      counts: { pending: 3, ready: 0 },
+      template: { cpuMillis: 500, memoryBytes: 64 * 2 ** 20 },
+    });
+    expect(test.rung.slice(rungBefore)).toMatchObject([{ name: "place-sets" }]);
+  });
+
+  it("a taken name is 409 and leaves the first one as it was", async () => {
+    await create("taken", { replicas: 1 });
+    const response = await create("taken", { replicas: 7 });
+    expect(response.status).toBe(409);
+    expect(await json(response)).toMatchObject({ code: "already-exists" });
+    expect(await json(send("GET", "/v1/services/taken"))).toMatchObject({ replicas: 1 });
+  });
+
+  const base = serviceBody("x").template;
+  const container = base.containers[0];
+  it.each<[string, Record<string, unknown>, string]>([
+    [
+      "memory shares over 100 %",
+      { template: { ...base, containers: [container, { ...container, name: "b" }] } },
+      "/template/containers",
+    ],
+    [
+      "two containers of one name",
+      { template: { ...base, containers: [container, container] } },
+      "/template/containers/1/name",
+    ],
+    [
+      "a container named infra",
+      { template: { ...base, containers: [{ ...container, name: "infra" }] } },
+      "/template/containers/0/name",
+    ],
+    [
+      "a size without a unit that exists",
+      { template: { ...base, memory: "8Zi" } },
+      "/template/memory",
+    ],
+    ["a size that is an object", { template: { ...base, memory: {} } }, "/template/memory"],
+    ["too little memory", { template: { ...base, memory: "1Mi" } }, "/template/memory"],
+    ["min above max", { autoscale: { min: 5, max: 1 } }, "/autoscale/min"],
+    [
+      "replicas outside of min and max",
+      { replicas: 9, autoscale: { min: 1, max: 3 } },
+      "/replicas",
+    ],
+    ["too many replicas", { replicas: 20_001 }, "/replicas"],
+    ["an unknown member", { replica: 1 }, ""],
+    [
+      "a volume, which is not supported yet",
+      { template: { ...base, volume: { size: "1Gi", mountPath: "/data" } } },
+      "/template/volume",
+    ],
+    ["a name that is no DNS label", { name: "Not A Name" }, "/name"],
+  ])("%s is refused with the place in it", async (_what, parts, pointer) => {
+    const response = await create("refused", parts);
+    expect(response.status).toBe(422);
+    const problem = await json<{ errors: { pointer: string }[] }>(response);
+    expect(problem.errors.map((error) => error.pointer)).toContain(pointer);
+    expect((await send("GET", "/v1/services/refused")).status).toBe(404);
+  });
+
+  it("what the tenant's quota does not allow is refused", async () => {
+    const response = await create("greedy", { replicas: 2_000 });
+    expect(response.status).toBe(422);
+    expect(await json(response)).toMatchObject({ code: "quota-exceeded" });
+  });
+});
+
+describe("scale", () => {
+  it("is absolute: asking twice is asking once", async () => {
+    await create("scaled", { replicas: 1 });
+    const first = await json<{ service: Service }>(
+      send("POST", "/v1/services/scaled/scale", { replicas: 4 }),
+    );
+    const second = await json<{ service: Service }>(
+      send("POST", "/v1/services/scaled/scale", { replicas: 4 }),
+    );
+    expect(first.service).toMatchObject({ replicas: 4, generation: 2, counts: { pending: 4 } });
+    expect(second.service).toMatchObject({ replicas: 4, generation: 2, counts: { pending: 4 } });
+  });
+
+  it("for an older generation is 412 and changes nothing", async () => {
+    await create("raced", { replicas: 1 });
+    await send("POST", "/v1/services/raced/scale", { replicas: 2 }, { "if-match": '"1"' });
+    const late = await send(
+      "POST",
+      "/v1/services/raced/scale",
+      { replicas: 9 },
+      { "if-match": '"1"' },
+    );
+    expect(late.status).toBe(412);
+    expect(await json(send("GET", "/v1/services/raced"))).toMatchObject({ replicas: 2 });
+  });
+
+  it("of what is not there is 404", async () => {
+    expect((await send("POST", "/v1/services/nowhere/scale", { replicas: 1 })).status).toBe(404);
+  });
+});
+
+describe("patch", () => {
+  it("needs the generation that was read", async () => {
+    await create("patched");
+    const without = await send("PATCH", "/v1/services/patched", { priority: 7 });
+    const star = await send("PATCH", "/v1/services/patched", { priority: 7 }, { "if-match": "*" });
+    const wrong = await send("PATCH", "/v1/services/patched", { priority: 7 }, { "if-match": "9" });
+    expect([without.status, star.status, wrong.status]).toEqual([428, 428, 412]);
+    expect(await json(send("GET", "/v1/services/patched"))).toMatchObject({ priority: 100 });
+  });
+
+  it("changes what it names and leaves the rest; a new template is a new revision", async () => {
+    await create("revised", { replicas: 1 });
+    const template = { ...serviceBody("x").template, cpu: 2 };
+    const response = await send(
+      "PATCH",
+      "/v1/services/revised",
+      { template },
+      { "if-match": '"1"' },
+    );
+    expect(response.status).toBe(200);
+    const { service } = await json<{ service: Service }>(response);
+    expect(service).toMatchObject({ revision: 2, replicas: 1, template: { cpuMillis: 2_000 } });
+    expect(response.headers.get("etag")).toBe(`"${service.generation}"`);
+  });
+
+  it("of two changes for one generation one wins", async () => {
+    await create("contended");
+    const patch = (priority: number) =>
+      send("PATCH", "/v1/services/contended", { priority }, { "if-match": '"1"' });
+    const statuses = (await Promise.all([patch(1), patch(2), patch(3)])).map((it) => it.status);
+    expect(statuses.toSorted((a, b) => a - b)).toEqual([200, 412, 412]);
+  });
+});
+
+describe("delete", () => {
+  it("takes pending sets at once, and then the service is gone", async () => {
+    await create("gone", { replicas: 2 });
+    const response = await send("DELETE", "/v1/services/gone");
+    expect(response.status).toBe(202);
+    expect((await send("GET", "/v1/services/gone")).status).toBe(404);
+    const sets = await json<{ items: unknown[] }>(send("GET", "/v1/sets?service=gone"));
+    expect(sets.items).toEqual([]);
+    expect((await create("gone")).status).toBe(201);
+  });
+});
+
+describe("wait", () => {
+  it("ends when the time is up, and says that it was not reached", async () => {
+    await create("slow", { replicas: 1 });
+    const response = await send("GET", "/v1/services/slow/wait?timeoutSeconds=1");
+    expect(await json(response)).toMatchObject({ reached: false, service: { name: "slow" } });
+  });
+
+  it("ends as soon as it is so", async () => {
+    await create("empty", { replicas: 1 });
+    const waiting = send("GET", "/v1/services/empty/wait?timeoutSeconds=20");
+    await send("POST", "/v1/services/empty/scale", { replicas: 0 });
+    expect(await json(waiting)).toMatchObject({ reached: true, service: { settled: true } });
+  });
+
+  it("for deleted ends when it is gone", async () => {
+    await create("leaving", { replicas: 1 });
+    const waiting = send("GET", "/v1/services/leaving/wait?for=deleted&timeoutSeconds=20");
+    await send("DELETE", "/v1/services/leaving");
+    expect(await json(waiting)).toEqual({ reached: true, service: null });
+  });
+
+  it("a lost signal costs a second at most", async () => {
+    await create("unheard", { replicas: 1 });
+    const waiting = send("GET", "/v1/services/unheard/wait?timeoutSeconds=20");
+    // Past the service, as a signal would be lost: nobody is told.
+    const { sql } = await import("drizzle-orm");
+    await test.ctx.db.execute(
+      sql`update sets set state = 'running', ready = true where service_id = (select id from services where name = 'unheard')`,
+    );
+    expect(await json(waiting)).toMatchObject({ reached: true });
+  });
+
+  it("of what is not there is 404, also for deleted", async () => {
+    const response = await send("GET", "/v1/services/nowhere/wait?for=deleted&timeoutSeconds=0");
+    expect(response.status).toBe(404);
+  });
+
+  it("ends when the caller goes away", async () => {
+    const abort = new AbortController();
+    await create("abandoned", { replicas: 1 });
+    const waiting = test.request("GET", "/v1/services/abandoned/wait?timeoutSeconds=20", {
+      token,
+      signal: abort.signal,
+    });
+    const goneAt = Date.now();
+    abort.abort();
+    await waiting.catch(() => undefined);
+    expect(Date.now() - goneAt).toBeLessThan(10_000);
+  });
+});
+
+describe("list", () => {
+  it("pages through everything once, in a stable order", async () => {
+    const own = await test.tokenOf("tenant", "lists");
+    for (const name of ["a", "b", "c", "d", "e"]) {
+      const body = serviceBody(name, { replicas: 0 });
+      await test.request("POST", "/v1/services", { token: own, body });
+    }
+    const names: string[] = [];
+    let next: string | null = "";
+    while (next !== null) {
+      const query: string = next === "" ? "" : `&cursor=${next}`;
+      const page: { items: Service[]; nextCursor: string | null } = await json(
+        test.request("GET", `/v1/services?limit=2${query}`, { token: own }),
+      );
+      names.push(...page.items.map((service) => service.name));
+      next = page.nextCursor;
+    }
+    expect(names).toEqual(["a", "b", "c", "d", "e"]);
+  });
+});

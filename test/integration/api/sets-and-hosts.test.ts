@@ -1,0 +1,275 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Host } from "../../../src/contracts/hosts.ts";
+import type { SyncResult } from "../../../src/contracts/agent.ts";
+import type { BerthSet } from "../../../src/contracts/sets.ts";
+import { createPlacer } from "../../../src/services/place-sets.ts";
+import {
+  createTestApi,
+  emptySync,
+  enrollTestHost,
+  serviceBody,
+  type TestApi,
+} from "../../support/test-api.ts";
+import { waitUntil } from "../../support/wait-until.ts";
+
+let test: TestApi;
+let token: string;
+let host: { hostId: string; credential: string };
+let setId: string;
+
+beforeAll(async () => {
+  test = await createTestApi();
+  token = test.adminToken;
+  host = await enrollTestHost(test, "host-1");
+  await sync({ usage }); // nothing is placed on a host that has not measured itself
+  await send("POST", "/v1/services", serviceBody("web", { replicas: 1 }));
+  await createPlacer(test.ctx).placeSets();
+  const { items } = await json<{ items: BerthSet[] }>(send("GET", "/v1/sets?service=web"));
+  setId = items[0]?.id ?? "";
+});
+afterAll(() => test.close());
+
+const send = (method: string, path: string, body?: unknown, signal?: AbortSignal) =>
+  test.request(method, path, {
+    token,
+    ...(body === undefined ? {} : { body }),
+    ...(signal === undefined ? {} : { signal }),
+  });
+const json = async <T>(response: Response | Promise<Response>) =>
+  (await (await response).json()) as T;
+async function sync(parts: Record<string, unknown>): Promise<SyncResult> {
+  const response = await test.request("POST", "/agent/v1/sync", {
+    token: host.credential,
+    body: { ...emptySync, ...parts },
+  });
+  expect(response.status).toBe(200);
+  return json<SyncResult>(response);
+}
+const usage = {
+  used: { cpuMillis: 100, memoryBytes: 1, volumeBytes: 0, rootfsBytes: 1 },
+  allocatable: { cpuMillis: 8_000, memoryBytes: 2 ** 33, volumeBytes: 0, rootfsBytes: 2 ** 36 },
+};
+const container = {
+  name: "app",
+  state: "running",
+  ready: true,
+  dockerId: "d1",
+  restarts: 0,
+  exitCode: null,
+  startedAt: "2026-01-05T12:00:00.000Z",
+  reason: null,
+};
+const running = (generation: number) => ({
+  setId,
+  generation,
+  state: "running",
+  ready: true,
+  reason: null,
+  gaveUp: false,
+  address: "172.17.0.2",
+  containers: [container],
+});
+
+it("a placed set is sent to its host's agent, and says why it is there", async () => {
+  const { sets } = await sync({});
+  expect(sets).toMatchObject([{ setId, service: "web", desired: "running" }]);
+  const explanation = await json<{ text: string; placement: unknown }>(
+    send("GET", `/v1/sets/${setId}/explain`),
+  );
+  expect(explanation.placement).toMatchObject({ hostId: host.hostId, hostName: "host-1" });
+  expect(explanation.text).toContain("host-1");
+});
+
+it("what no host has room for says so (I5)", async () => {
+  const body = serviceBody("huge", {
+    replicas: 1,
+    template: { ...serviceBody("x").template, cpu: 64 },
+  });
+  await send("POST", "/v1/services", body);
+  await createPlacer(test.ctx).placeSets();
+  const { items } = await json<{ items: BerthSet[] }>(send("GET", "/v1/sets?service=huge"));
+  const explanation = await json<{ rejection: unknown; text: string }>(
+    send("GET", `/v1/sets/${items[0]?.id}/explain`),
+  );
+  expect(explanation.rejection).toMatchObject({ hostsTotal: 1 });
+  expect(explanation.text).toContain("No host was found");
+  expect(await json(send("GET", "/v1/services/huge"))).toMatchObject({
+    settled: false,
+    reason: { code: expect.any(String) as string },
+  });
+});
+
+it("waiting for a set ends when its agent reports it", async () => {
+  const waiting = send("GET", `/v1/sets/${setId}/wait?state=ready&timeoutSeconds=20`);
+  const { sets } = await sync({});
+  await sync({ observed: [running(sets[0]?.generation ?? 0)] });
+  expect(await json(waiting)).toMatchObject({
+    reached: true,
+    set: { state: "running", address: "172.17.0.2", containers: [{ name: "app" }] },
+  });
+  expect(await json(send("GET", "/v1/services/web"))).toMatchObject({ settled: true });
+});
+
+describe("logs", () => {
+  const logs = (query = "", signal?: AbortSignal) =>
+    send("GET", `/v1/sets/${setId}/containers/app/logs${query}`, undefined, signal);
+  /** What the host's agent does: takes the request with its next sync. */
+  const takeRequest = async () => {
+    let streamId = "";
+    await waitUntil("the agent is asked for a log", async () => {
+      streamId = (await sync({})).streams[0]?.streamId ?? "";
+      return streamId !== "";
+    });
+    return streamId;
+  };
+  const upload = (streamId: string, body: string, query = "") =>
+    test.api.app.request(`/agent/v1/streams/${streamId}${query}`, {
+      method: "POST",
+      headers: {
+        authorization: `Bearer ${host.credential}`,
+        "content-type": "application/octet-stream",
+      },
+      body,
+    });
+
+  it("go from the agent to the reader as text", async () => {
+    const reading = logs("?tail=2");
+    const streamId = await takeRequest();
+    const uploaded = await upload(streamId, "one\ntwo\n");
+    const response = await reading;
+    expect(response.headers.get("content-type")).toBe("text/plain; charset=utf-8");
+    expect(await response.text()).toBe("one\ntwo\n");
+    expect(uploaded.status).toBe(204);
+  });
+
+  it("followed, are answered before the first line comes", async () => {
+    const abort = new AbortController();
+    const reading = logs("?follow=true", abort.signal);
+    await takeRequest();
+    const response = await reading;
+    expect(response.status).toBe(200);
+    abort.abort();
+    await response.body?.cancel().catch(() => undefined);
+  });
+
+  it("that the agent cannot give are 503 with its words", async () => {
+    const reading = logs();
+    const streamId = await takeRequest();
+    await upload(streamId, "", "?error=the%20container%20was%20never%20created");
+    const response = await reading;
+    expect(response.status).toBe(503);
+    expect(await response.text()).toContain("the container was never created");
+  });
+
+  it("uploaded for nobody are 404", async () => {
+    expect((await upload("str_01jd0000000000000000000001", "x")).status).toBe(404);
+  });
+
+  it("of a container that is not in the set are 404", async () => {
+    const response = await send("GET", `/v1/sets/${setId}/containers/nothing/logs`);
+    expect(response.status).toBe(404);
+  });
+
+  it("of a set that is nowhere are 409", async () => {
+    const { items } = await json<{ items: BerthSet[] }>(send("GET", "/v1/sets?service=huge"));
+    const response = await send("GET", `/v1/sets/${items[0]?.id}/containers/app/logs`);
+    expect(response.status).toBe(409);
+  });
+});
+
+describe("verbs of sets", () => {
+  it("stop and start change what is desired; the agent is told", async () => {
+    expect((await send("POST", `/v1/sets/${setId}/stop`)).status).toBe(202);
+    expect((await sync({})).sets[0]?.desired).toBe("stopped");
+    expect((await send("POST", `/v1/sets/${setId}/start`)).status).toBe(202);
+    expect((await sync({})).sets[0]?.desired).toBe("running");
+  });
+
+  it("restart makes containers anew", async () => {
+    const before = (await sync({})).sets[0];
+    await send("POST", `/v1/sets/${setId}/restart`);
+    const after = (await sync({})).sets[0];
+    expect(after?.restartGeneration).toBeGreaterThan(before?.restartGeneration ?? 0);
+  });
+
+  it("restart under one key restarts once", async () => {
+    const restart = () =>
+      test.request("POST", `/v1/sets/${setId}/restart`, {
+        token,
+        headers: { "idempotency-key": "restart-once" },
+      });
+    await restart();
+    const once = (await sync({})).sets[0]?.restartGeneration;
+    await restart();
+    expect((await sync({})).sets[0]?.restartGeneration).toBe(once);
+  });
+
+  it("of a set that is nowhere are 409", async () => {
+    const { items } = await json<{ items: BerthSet[] }>(send("GET", "/v1/sets?service=huge"));
+    expect((await send("POST", `/v1/sets/${items[0]?.id}/stop`)).status).toBe(409);
+  });
+});
+
+describe("hosts", () => {
+  const hostPath = () => `/v1/hosts/${host.hostId}`;
+
+  it("are shown with what is booked and reported", async () => {
+    const { items } = await json<{ items: Host[] }>(send("GET", "/v1/hosts"));
+    expect(items).toHaveLength(1);
+    expect(items[0]).toMatchObject({
+      name: "host-1",
+      allocated: { cpuMillis: 500 },
+      reported: { used: { cpuMillis: 100 } },
+      sets: 1,
+    });
+  });
+
+  it("are cordoned and uncordoned", async () => {
+    expect(await json(send("POST", `${hostPath()}/cordon`))).toMatchObject({ cordoned: true });
+    expect(await json(send("POST", `${hostPath()}/uncordon`))).toMatchObject({
+      cordoned: false,
+      draining: false,
+    });
+  });
+
+  it("take labels and taints", async () => {
+    const patched = await send("PATCH", hostPath(), { labels: { disk: "ssd" } });
+    expect(await json(patched)).toMatchObject({ labels: { disk: "ssd" }, taints: [] });
+  });
+
+  it("with sets are not forgotten: 409", async () => {
+    expect((await send("DELETE", hostPath())).status).toBe(409);
+  });
+
+  it("that are drained lose their sets", async () => {
+    expect(await json(send("POST", `${hostPath()}/drain`))).toMatchObject({ draining: true });
+    expect(await json(send("GET", `/v1/sets/${setId}`))).toMatchObject({ id: setId });
+  });
+});
+
+describe("host pools", () => {
+  it("take knobs, and each change is a newer version", async () => {
+    const put = async (name: string, cpuMillis: number) =>
+      json<{ version: number }>(
+        send("PUT", `/v1/host-pools/${name}`, { overcommitPercent: { cpuMillis } }),
+      );
+    const first = await put("batch", 200);
+    const second = await put("default", 150);
+    expect(second.version).toBeGreaterThan(first.version);
+    const { items } = await json<{ items: { name: string; overcommitPercent: unknown }[] }>(
+      send("GET", "/v1/host-pools"),
+    );
+    expect(items.map((pool) => pool.name)).toEqual(["batch", "default"]);
+    expect(items[0]?.overcommitPercent).toMatchObject({ cpuMillis: 200, memoryBytes: 100 });
+  });
+});
+
+it("a plan says what would be, and nothing is", async () => {
+  const before = await json(send("GET", "/v1/sets"));
+  const plan = await json(
+    send("POST", "/v1/plan", { kind: "create", service: serviceBody("planned", { replicas: 2 }) }),
+  );
+  expect(plan).toMatchObject({ removed: 0, text: expect.any(String) as string });
+  expect(await json(send("GET", "/v1/sets"))).toEqual(before);
+  expect((await send("GET", "/v1/services/planned")).status).toBe(404);
+});
