@@ -1,0 +1,224 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import Docker from "dockerode";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import type { Decision, Demand, Hook } from "../../src/contracts/elasticity.ts";
+import type { Service } from "../../src/contracts/services.ts";
+import type { BerthSet } from "../../src/contracts/sets.ts";
+import {
+  type Alertmanager,
+  alertmanagerConfig,
+  startAlertmanagers,
+} from "../support/alertmanager.ts";
+import { type BerthProcess, startBerth } from "../support/berth-process.ts";
+import { baseImage } from "../support/docker.ts";
+import {
+  createTestDatabase,
+  createTestRedis,
+  type TestDatabase,
+  type TestRedis,
+} from "../support/services.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+/**
+ * The whole way of an alert: the real Alertmanager with its stock webhook, Berth as a user starts it, and containers
+ * on the machine's Docker that answer HTTP.
+ */
+const docker = new Docker();
+const scaleDeadlineMs = 60_000;
+const STABILISATION_SECONDS = 2;
+
+let berth: BerthProcess;
+let database: TestDatabase;
+let redis: TestRedis;
+let dataDir: string;
+const alertmanagers: Alertmanager[] = [];
+const services: string[] = [];
+
+beforeAll(async () => {
+  [database, redis] = await Promise.all([createTestDatabase(), createTestRedis()]);
+  dataDir = await mkdtemp(path.join(tmpdir(), "berth-e2e-"));
+  berth = await startBerth("all-in-one", {
+    DATABASE_URL: database.url,
+    REDIS_URL: redis.url,
+    BERTH_REDIS_PREFIX: redis.prefix,
+    BERTH_DATA_DIR: dataDir,
+  });
+});
+
+afterAll(async () => {
+  await Promise.all(alertmanagers.map((alertmanager) => alertmanager.stop()));
+  for (const name of services) {
+    await berth.request("DELETE", `/v1/services/${name}`);
+    await waitUntil(`${name} is gone`, async () => (await listContainers(name)).length === 0, {
+      deadlineMs: scaleDeadlineMs,
+    });
+  }
+  await berth.kill("SIGTERM");
+  await rm(dataDir, { recursive: true, force: true });
+  await Promise.all([database.drop(), redis.release()]);
+});
+
+it("Alertmanager's stock webhook scales a service out on Docker, and in after the alert's end", async () => {
+  const menu = await createService("alerted-once");
+  const [alertmanager] = await pointAlertmanagers(1, menu.hook, menu.token);
+  await expectAnswers(menu.name, 1);
+
+  const startedAtMs = performance.now();
+  await alertmanager?.post([firing(menu.name)]);
+  await expectAnswers(menu.name, 3);
+  console.log(
+    `alert posted to 3 sets answering: ${Math.round(performance.now() - startedAtMs)} ms`,
+  );
+  const [decision] = await listDecisions(menu.name);
+  expect(decision).toMatchObject({ fromReplicas: 1, toReplicas: 3, acted: true });
+  expect(decision?.because[0]).toMatch(
+    /^alert CpuHigh \([0-9a-f]{8}…\) on hook web-alerts wants 3 since 20/,
+  );
+
+  await alertmanager?.post([over(menu.name)]);
+  await expectAnswers(menu.name, 1);
+  const [demand] = await listDemands(menu.name);
+  expect(demand).toMatchObject({ state: "released" });
+  const heldMs = Date.parse(demand?.releaseAt ?? "") - Date.parse(demand?.resolvedAt ?? "");
+  expect(heldMs).toBe(STABILISATION_SECONDS * 1_000);
+  expect((await listDecisions(menu.name)).filter(({ acted }) => acted)).toHaveLength(2);
+});
+
+it("two Alertmanagers that both deliver, and a Berth that is killed in between, have one effect", async () => {
+  const menu = await createService("alerted-twice");
+  const pair = await pointAlertmanagers(2, menu.hook, menu.token);
+  await expectAnswers(menu.name, 1);
+  const containers = await listContainers(menu.name);
+
+  await berth.kill("SIGKILL");
+  const alert = firing(menu.name);
+  await Promise.all(pair.map((alertmanager) => alertmanager.post([alert])));
+  await waitUntil(
+    "both have tried to deliver",
+    () => everyDelivery(pair, ({ failed }) => failed > 0),
+    {
+      deadlineMs: scaleDeadlineMs,
+    },
+  );
+  expect((await listContainers(menu.name)).map(({ Id }) => Id)).toEqual(
+    containers.map(({ Id }) => Id),
+  );
+  await berth.startAgain();
+  await waitUntil("both have delivered", () => everyDelivery(pair, ({ sent }) => sent > 0), {
+    deadlineMs: scaleDeadlineMs,
+  });
+  await expectAnswers(menu.name, 3);
+  expect(await listDemands(menu.name)).toHaveLength(1);
+  expect((await listDecisions(menu.name)).filter(({ acted }) => acted)).toHaveLength(1);
+
+  const before = await Promise.all(pair.map((alertmanager) => alertmanager.countDeliveries()));
+  const end = over(menu.name);
+  await Promise.all(pair.map((alertmanager) => alertmanager.post([end])));
+  await waitUntil(
+    "both have delivered the end",
+    () => everyDelivery(pair, ({ sent }, index) => sent > (before[index]?.sent ?? 0)),
+    { deadlineMs: scaleDeadlineMs },
+  );
+  await expectAnswers(menu.name, 1);
+  expect((await listDemands(menu.name)).map(({ state }) => state)).toEqual(["released"]);
+});
+
+/** A small web server with a health check, one set of it, and a hook that wants two more while CpuHigh fires. */
+async function createService(name: string) {
+  const command = ["/bin/sh", "-c", "hostname >/www/index.html; exec httpd -f -p 8080 -h /www"];
+  const health = { http: { port: 8080, path: "/" }, intervalSeconds: 1 };
+  await berth.request("POST", "/v1/services", {
+    name,
+    replicas: 1,
+    template: {
+      cpu: 0.1,
+      memory: "64Mi",
+      rootfs: "64Mi",
+      containers: [
+        {
+          index: 0,
+          name: "web",
+          image: baseImage,
+          options: { cpu: 100, memory: 100, command, health, stopTimeoutSeconds: 1 },
+        },
+      ],
+    },
+    autoscale: { min: 1, max: 5 },
+  });
+  services.push(name);
+  const { hook, token } = await berth.request<{ hook: Hook; token: string }>(
+    "POST",
+    `/v1/services/${name}/hooks`,
+    {
+      name: "web-alerts",
+      rules: [{ match: { alertname: "CpuHigh" }, want: { step: 2 } }],
+      stabilisationSeconds: STABILISATION_SECONDS,
+    },
+  );
+  return { name, hook, token };
+}
+
+async function pointAlertmanagers(
+  count: number,
+  hook: Hook,
+  token: string,
+): Promise<Alertmanager[]> {
+  const config = alertmanagerConfig(berth.apiUrl + hook.paths.alertmanager, token);
+  const started = await startAlertmanagers(count, config);
+  alertmanagers.push(...started);
+  return started;
+}
+
+function firing(app: string) {
+  const startsAt = new Date().toISOString();
+  const endsAt = new Date(Date.now() + 600_000).toISOString(); // Prometheus says so too, and moves it on
+  return { labels: { alertname: "CpuHigh", app }, startsAt, endsAt };
+}
+
+function over(app: string) {
+  return { labels: { alertname: "CpuHigh", app }, endsAt: new Date().toISOString() };
+}
+
+async function everyDelivery(
+  pair: readonly Alertmanager[],
+  isSo: (counts: { sent: number; failed: number }, index: number) => boolean,
+): Promise<boolean> {
+  const counts = await Promise.all(pair.map((alertmanager) => alertmanager.countDeliveries()));
+  return counts.every(isSo);
+}
+
+/** So many sets and not one more: wanted, on Docker, and each of them answering. */
+async function expectAnswers(name: string, count: number): Promise<void> {
+  await waitUntil(
+    `${name} has ${count} sets that answer`,
+    async () => {
+      const service = await berth.request<Service>("GET", `/v1/services/${name}`);
+      if (service.desiredReplicas !== count || !service.settled) return false;
+      // Business container and infra container of each set.
+      if ((await listContainers(name)).length !== 2 * count) return false;
+      const { items } = await berth.request<{ items: BerthSet[] }>(
+        "GET",
+        `/v1/sets?service=${name}`,
+      );
+      const answers = await Promise.all(items.map((set) => fetch(`http://${set.address}:8080/`)));
+      return answers.length === count && answers.every((answer) => answer.ok);
+    },
+    { deadlineMs: scaleDeadlineMs, everyMs: 50 },
+  );
+}
+
+async function listContainers(name: string): Promise<Docker.ContainerInfo[]> {
+  return docker.listContainers({ all: true, filters: { label: [`berth.service=${name}`] } });
+}
+
+async function listDemands(name: string): Promise<Demand[]> {
+  const path = `/v1/services/${name}/demands`;
+  return (await berth.request<{ items: Demand[] }>("GET", path)).items;
+}
+
+async function listDecisions(name: string): Promise<Decision[]> {
+  const path = `/v1/decisions?service=${name}`;
+  return (await berth.request<{ items: Decision[] }>("GET", path)).items;
+}
