@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { REPLICAS_MAX } from "../contracts/services.ts";
+import type { Want } from "../contracts/elasticity.ts";
 import {
   type DecisionInput,
   decideReplicas,
@@ -10,6 +10,10 @@ import {
   nameAlert,
   wantedReplicas,
 } from "./autoscale.ts";
+
+/** As in contracts/services.ts. */
+const replicasMax = 20_000;
+const wanted = (want: Want, base: number) => wantedReplicas(want, base, replicasMax);
 
 const demand = (more: Partial<HeldDemand> = {}): HeldDemand => ({
   id: "dmd_1",
@@ -87,7 +91,7 @@ describe("decideReplicas", () => {
     expect(because[DEMANDS_NAMED_MAX]).toBe("395 alerts are held besides, for no more");
   });
 
-  const replicas = fc.integer({ min: 0, max: REPLICAS_MAX });
+  const replicas = fc.integer({ min: 0, max: replicasMax });
   const anyDemand = fc.record<HeldDemand>({
     id: fc.uuid(),
     hook: fc.constantFrom("web", "cpu"),
@@ -140,30 +144,27 @@ describe("decideReplicas", () => {
 
 describe("wantedReplicas", () => {
   it("takes absolute counts as they are, and steps over the base", () => {
-    expect(wantedReplicas({ replicas: 7 }, 3)).toBe(7);
-    expect(wantedReplicas({ replicas: 0 }, 3)).toBe(0);
-    expect(wantedReplicas({ step: 2 }, 3)).toBe(5);
+    expect(wanted({ replicas: 7 }, 3)).toBe(7);
+    expect(wanted({ replicas: 0 }, 3)).toBe(0);
+    expect(wanted({ step: 2 }, 3)).toBe(5);
   });
 
   it("rounds factors up, but not for the sake of binary fractions", () => {
-    expect(wantedReplicas({ factor: 1.5 }, 3)).toBe(5);
-    expect(wantedReplicas({ factor: 1.1 }, 10)).toBe(11);
-    expect(wantedReplicas({ factor: 2 }, 0)).toBe(0);
+    expect(wanted({ factor: 1.5 }, 3)).toBe(5);
+    expect(wanted({ factor: 1.1 }, 10)).toBe(11);
+    expect(wanted({ factor: 2 }, 0)).toBe(0);
   });
 
   it("never wants less than the base, nor more than a service may have, for steps and factors", () => {
-    const base = fc.integer({ min: 0, max: REPLICAS_MAX });
+    const base = fc.integer({ min: 0, max: replicasMax });
     const factor = fc.double({ min: 1, max: 100, noNaN: true });
-    const step = fc.integer({ min: 1, max: REPLICAS_MAX });
+    const step = fc.integer({ min: 1, max: replicasMax });
     fc.assert(
       fc.property(base, factor, step, (count, by, steps) => {
-        for (const wanted of [
-          wantedReplicas({ factor: by }, count),
-          wantedReplicas({ step: steps }, count),
-        ]) {
-          expect(Number.isInteger(wanted)).toBe(true);
-          expect(wanted).toBeGreaterThanOrEqual(count);
-          expect(wanted).toBeLessThanOrEqual(REPLICAS_MAX);
+        for (const sets of [wanted({ factor: by }, count), wanted({ step: steps }, count)]) {
+          expect(Number.isInteger(sets)).toBe(true);
+          expect(sets).toBeGreaterThanOrEqual(count);
+          expect(sets).toBeLessThanOrEqual(replicasMax);
         }
       }),
     );

@@ -1,5 +1,5 @@
 import type { HookRule, Want } from "../contracts/elasticity.ts";
-import { REPLICAS_MAX, type AutoscaleSpec } from "../contracts/services.ts";
+import type { AutoscaleSpec } from "../contracts/services.ts";
 import { assert } from "../lib/assert.ts";
 
 /** So many demands are named in a decision's reasons; of the others only the number is. */
@@ -61,14 +61,17 @@ export function decideReplicas(input: DecisionInput): ReplicasDecision {
   return { desired, because };
 }
 
-/** What a rule wants of a service that had `base` replicas when the alert began. Not yet held within min and max. */
-export function wantedReplicas(want: Want, base: number): number {
+/**
+ * What a rule wants of a service that had `base` replicas when the alert began. Not yet held within the service's min and
+ * max, only below `replicasMax`, which no service may exceed.
+ */
+export function wantedReplicas(want: Want, base: number, replicasMax: number): number {
   const { replicas, step, factor } = want;
   if (replicas !== undefined) return replicas;
-  if (step !== undefined) return Math.min(base + step, REPLICAS_MAX);
+  if (step !== undefined) return Math.min(base + step, replicasMax);
   assert(factor !== undefined, "a want has one of replicas, step and factor");
   // Rounded to a millionth first: 10 x 1.1 is 11, although it is 11.000000000000002 in binary.
-  return Math.min(Math.ceil(Math.round(base * factor * 1e6) / 1e6), REPLICAS_MAX);
+  return Math.min(Math.ceil(Math.round(base * factor * 1e6) / 1e6), replicasMax);
 }
 
 /** The first rule whose labels the alert has, all of them. */

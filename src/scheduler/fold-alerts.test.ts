@@ -32,6 +32,7 @@ class Ledger {
         known: this.runs,
         baseReplicas: this.baseReplicas,
         nowMs: this.nowMs,
+        replicasMax: 20_000,
         newRunsMax: 100,
         ...more,
       },

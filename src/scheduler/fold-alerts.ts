@@ -40,6 +40,8 @@ export interface FoldInput {
   /** What the service wanted before this delivery: the base of steps and factors. */
   baseReplicas: number;
   nowMs: number;
+  /** No service may have more. */
+  replicasMax: number;
   /** So many runs more may be put on record; a sender that invents keys for ever is stopped here. */
   newRunsMax: number;
 }
@@ -150,7 +152,7 @@ function record(
   if (!rule || wanted.size >= input.newRunsMax) return false;
   const run: Run = { ...begun, id: undefined, key: alert.key, labels: alert.labels };
   runs.push(run);
-  wanted.set(run, wantedReplicas(rule.want, begun.baseReplicas));
+  wanted.set(run, wantedReplicas(rule.want, begun.baseReplicas, input.replicasMax));
   return true;
 }
 

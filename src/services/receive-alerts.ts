@@ -1,5 +1,6 @@
 import { AppError, notFound } from "../contracts/app-error.ts";
 import type { Alert } from "../contracts/elasticity.ts";
+import { REPLICAS_MAX } from "../contracts/services.ts";
 import type { Queryable } from "../db/client.ts";
 import {
   type ChangedDemand,
@@ -82,6 +83,7 @@ async function record(
       known: known.runs,
       baseReplicas: desired,
       nowMs: known.nowMs,
+      replicasMax: REPLICAS_MAX,
       newRunsMax: Math.max(0, DEMANDS_HELD_MAX - held.total),
     },
     delivered,
