@@ -1,0 +1,86 @@
+import type Docker from "dockerode";
+import {
+  businessContainer,
+  infraContainer,
+} from "../../src/agent/adapters/docker/container-specs.ts";
+import type { LocalSetSpec } from "../../src/agent/ports/set-port.ts";
+import { setTemplateInput } from "../../src/contracts/set-template.ts";
+import { newId } from "../../src/lib/ids.ts";
+
+/** The template that is measured: one business container that starts at once and stops at once. */
+export function benchTemplate(image: string): Record<string, unknown> {
+  return {
+    cpu: 0.1,
+    memory: "64Mi",
+    rootfs: 0,
+    containers: [
+      {
+        index: 0,
+        name: "app",
+        image,
+        options: {
+          cpu: 100,
+          memory: 50,
+          command: ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 100000 & wait"],
+        },
+      },
+    ],
+  };
+}
+
+/**
+ * The peer: the same two containers a set, with the same options, created and started straight through the Docker API,
+ * each call after the answer to the one before, as a script would; the sets all at once. Milliseconds to the last answer.
+ */
+export async function runStraight(
+  docker: Docker,
+  { sets, image, infraImage, canPrivilege, hostId }: StraightOptions,
+): Promise<number> {
+  const specs = Array.from({ length: sets }, () => specFor(image));
+  const startedAtMs = performance.now();
+  await Promise.all(
+    specs.map(async (set) => {
+      const infra = await docker.createContainer(
+        infraContainer(hostId, set, { image: infraImage, cgroupParent: "", canPrivilege }),
+      );
+      await infra.start();
+      for (const template of set.template.containers) {
+        const container = await docker.createContainer(
+          businessContainer(hostId, set, template, { infraId: infra.id, cgroupParent: "" }),
+        );
+        await container.start();
+      }
+    }),
+  );
+  return performance.now() - startedAtMs;
+}
+
+export interface StraightOptions {
+  sets: number;
+  image: string;
+  infraImage: string;
+  canPrivilege: boolean;
+  /** Its label marks the containers for removal; no agent has this id. */
+  hostId: string;
+}
+
+/** Removes the containers of a host by label, without a stop. */
+export async function removeByHost(docker: Docker, hostId: string): Promise<void> {
+  const containers = await docker.listContainers({
+    all: true,
+    filters: { label: [`berth.host=${hostId}`] },
+  });
+  await Promise.all(containers.map(({ Id }) => docker.getContainer(Id).remove({ force: true })));
+}
+
+function specFor(image: string): LocalSetSpec {
+  return {
+    setId: newId("set"),
+    tenant: "default",
+    service: "bench",
+    revision: 1,
+    generation: 1,
+    restartGeneration: 0,
+    template: setTemplateInput.parse(benchTemplate(image)),
+  };
+}
