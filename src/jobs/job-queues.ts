@@ -1,6 +1,6 @@
 import { Queue } from "bullmq";
 import type { Redis } from "ioredis";
-import { type QueueName, queueNames } from "../contracts/jobs.ts";
+import type { QueueName } from "../contracts/jobs.ts";
 import type { Log } from "../lib/log.ts";
 
 /** The producing side of every queue, on one connection that its owner opens and closes. */
@@ -10,7 +10,7 @@ export interface JobQueues {
 }
 
 /**
- * Opens all queues. A queue whose first talk with Redis fails is of no use any more (BullMQ keeps the failure), so it
+ * Each queue is opened at its first use. A queue whose first talk with Redis fails is of no use any more (BullMQ keeps the failure), so it
  * is opened anew at its next use.
  */
 export function openJobQueues(redis: Redis, prefix: string, log: Log): JobQueues {
@@ -25,7 +25,6 @@ export function openJobQueues(redis: Redis, prefix: string, log: Log): JobQueues
     queues.set(name, queue);
     return queue;
   };
-  for (const name of queueNames) open(name);
   return {
     get: (name) => queues.get(name) ?? open(name),
     close: async () => {

@@ -3,16 +3,12 @@ import { type DbHandle, openPostgres } from "../db/client.ts";
 import { migrate, migrateEmbedded } from "../db/migrate.ts";
 import { openPglite } from "../db/pglite.ts";
 import { ensureBootstrap } from "../services/ensure-bootstrap.ts";
-import {
-  hearSignals,
-  openControlPlane,
-  serviceSettingsOf,
-  startJobs,
-} from "./parts/control-plane.ts";
+import { hearSignals, openControlPlane, startJobs } from "./parts/control-plane.ts";
 import { type DataFolder, keepAdminSecret, openDataFolder } from "./parts/data-folder.ts";
 import { createMetrics } from "./parts/metrics.ts";
 import { startPrivateRedis } from "./parts/private-redis.ts";
 import { type Running, runProcess } from "./parts/run-process.ts";
+import { serviceSettingsOf } from "./parts/service-settings.ts";
 import { createApiApp, serveHttp } from "./parts/serve-http.ts";
 
 /**

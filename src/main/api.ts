@@ -1,9 +1,10 @@
 import { loadApiConfig } from "../config/api.ts";
 import { openPostgres } from "../db/client.ts";
 import { ensureBootstrap } from "../services/ensure-bootstrap.ts";
-import { hearSignals, openControlPlane, serviceSettingsOf } from "./parts/control-plane.ts";
+import { hearSignals, openControlPlane } from "./parts/control-plane.ts";
 import { createMetrics } from "./parts/metrics.ts";
 import { runProcess } from "./parts/run-process.ts";
+import { serviceSettingsOf } from "./parts/service-settings.ts";
 import { createApiApp, serveHttp } from "./parts/serve-http.ts";
 
 /** The API: the Hono app on Node, with the queue dashboard beside it. */

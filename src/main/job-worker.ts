@@ -1,8 +1,9 @@
 import { loadJobWorkerConfig } from "../config/job-worker.ts";
 import { openPostgres } from "../db/client.ts";
-import { openControlPlane, serviceSettingsOf, startJobs } from "./parts/control-plane.ts";
+import { openControlPlane, startJobs } from "./parts/control-plane.ts";
 import { createMetrics } from "./parts/metrics.ts";
 import { runProcess } from "./parts/run-process.ts";
+import { serviceSettingsOf } from "./parts/service-settings.ts";
 import { createHealthApp, serveHttp } from "./parts/serve-http.ts";
 
 /** Runs jobs and sweeps. Any number of these, on any machines. */

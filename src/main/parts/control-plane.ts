@@ -1,4 +1,5 @@
 import type { Redis } from "ioredis";
+import { queueNames } from "../../contracts/jobs.ts";
 import type { DbHandle } from "../../db/client.ts";
 import { assertSchemaCurrent } from "../../db/migrate.ts";
 import { BullmqDoorbell } from "../../jobs/bullmq-doorbell.ts";
@@ -50,6 +51,7 @@ export async function openControlPlane(
   const producer = openProducerRedis(redisTarget, log);
   shutdown.add("redis", () => disconnect(producer));
   const queues = openJobQueues(producer, prefix, log);
+  for (const name of queueNames) queues.get(name); // so that no request is the first
   shutdown.add("queues", () => queues.close());
   const signals = new RedisSignals({
     publisher: producer,
@@ -103,19 +105,6 @@ export function startJobs(
   shutdown.add("jobs", () => runner.close(options.shutdownTimeoutMs * JOBS_SHARE_OF_SHUTDOWN));
   const sweeps = startSweeps({ ...deps, doorbell, registry: jobRegistry });
   shutdown.add("sweeps", () => sweeps.stop());
-}
-
-/** The settings of services out of a process's configuration. */
-export function serviceSettingsOf(config: {
-  BERTH_HOST_LOST_GRACE_MS: number;
-  BERTH_LOST_HOSTS_PERCENT_MAX: number;
-  BERTH_REPORT_AGE_MAX_MS: number;
-}): ServiceSettings {
-  return {
-    hostLostGraceMs: config.BERTH_HOST_LOST_GRACE_MS,
-    lostHostsPercentMax: config.BERTH_LOST_HOSTS_PERCENT_MAX,
-    reportAgeMaxMs: config.BERTH_REPORT_AGE_MAX_MS,
-  };
 }
 
 /** Sends what is written and says goodbye, as far as Redis is there. */

@@ -72,7 +72,13 @@ export const houseRules: readonly HouseRule[] = [
       return isBarrel ? "a file that only passes on what others export" : undefined;
     },
   },
-  forbid("default-export", isInSrc, /\bexport\s+default\b|\bas\s+default\b/, "exports have names"),
+  forbid(
+    "default-export",
+    // Cloudflare calls the default export of its entry.
+    (file) => isInSrc(file) && file.path !== "src/main/edge.ts",
+    /\bexport\s+default\b|\bas\s+default\b/,
+    "exports have names",
+  ),
   forbid(
     "environment",
     (file) => isCode(file) && moduleOf(file.path) !== "main",
