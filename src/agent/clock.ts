@@ -1,0 +1,38 @@
+/** Time, as everything in the agent takes it: tests turn it themselves. */
+export interface Clock {
+  /** Milliseconds of the machine's wall clock, as Docker's times are. */
+  nowMs(): number;
+  /** Calls back once after `delayMs`; the returned function takes it back. */
+  after(delayMs: number, callback: () => void): () => void;
+}
+
+/** Timers longer than this overflow in Node and would fire at once. */
+const timerMsMax = 2 ** 31 - 1;
+
+export const systemClock: Clock = {
+  nowMs: () => Date.now(),
+  after(delayMs, callback) {
+    const timer = setTimeout(callback, Math.min(Math.max(delayMs, 0), timerMsMax));
+    return () => clearTimeout(timer);
+  },
+};
+
+/** Resolves after `delayMs`, or as soon as `signal` is aborted. */
+export function delay(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const end = () => {
+      cancel();
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const cancel = clock.after(delayMs, end);
+    return signal.addEventListener("abort", end, { once: true });
+  });
+}
+
+/** 0.5 s doubling to 30 s, of which a random part between half and all is waited; `random` is in [0, 1). */
+export function callBackoffMs(failuresInRow: number, random: number): number {
+  const backoffMs = Math.min(30_000, 500 * 2 ** Math.min(failuresInRow - 1, 10));
+  return backoffMs * (0.5 + random / 2);
+}

@@ -1,0 +1,13 @@
+import type { ResourceAmounts } from "../../contracts/primitives.ts";
+
+/** What all processes of a machine use, and what sets may use of it. */
+export interface MachineUsage {
+  used: ResourceAmounts;
+  allocatable: ResourceAmounts;
+}
+
+/** Measures the machine itself, and never by way of the Docker daemon: a hung daemon must not stop reports. */
+export interface MachinePort {
+  /** CPU is the mean since the call before; the first call measures over a moment. */
+  measure(): Promise<MachineUsage>;
+}

@@ -1,0 +1,77 @@
+import type { ObservedSet } from "../contracts/agent.ts";
+
+interface Entry {
+  report: ObservedSet;
+  text: string;
+}
+
+/** What is on its way: the entries as they were when they were sent. */
+export interface ReportBatch {
+  reports: ObservedSet[];
+  entries: ReadonlyMap<string, Entry>;
+}
+
+/**
+ * What has to be reported: of each set only the latest, and again until an answer says that it has arrived. A report
+ * that says what the last one said is none.
+ */
+export class ReportQueue {
+  readonly #latest = new Map<string, Entry>();
+  readonly #waiting = new Map<string, Entry>();
+  /** Sets with a report of which nobody knows whether, or when, it arrives. */
+  readonly #doubtful = new Set<string>();
+
+  get isEmpty(): boolean {
+    return this.#waiting.size === 0;
+  }
+
+  /** True when there is something new to say. */
+  put(report: ObservedSet): boolean {
+    const text = JSON.stringify(report);
+    if (this.#latest.get(report.setId)?.text === text) return false;
+    const entry = { report, text };
+    this.#latest.set(report.setId, entry);
+    this.#waiting.set(report.setId, entry);
+    return true;
+  }
+
+  /** The next reports to send, oldest first. They wait on until they are acknowledged. */
+  take(reportsMax: number): ReportBatch {
+    const entries = new Map<string, Entry>();
+    for (const [setId, entry] of this.#waiting) {
+      if (entries.size >= reportsMax) break;
+      entries.set(setId, entry);
+    }
+    return { reports: [...entries.values()].map(({ report }) => report), entries };
+  }
+
+  /** The batch has arrived. What has changed since goes on waiting. */
+  acknowledge(batch: ReportBatch): void {
+    for (const [setId, entry] of batch.entries) {
+      if (this.#waiting.get(setId) === entry) this.#waiting.delete(setId);
+    }
+  }
+
+  /**
+   * The batch got no answer. It waits on; but as the lost call may yet overtake the next one, the same sets are told once
+   * more when `repeatDoubtful` is called, which is to be later than any call can still be under way.
+   */
+  doubt(batch: ReportBatch): void {
+    for (const setId of batch.entries.keys()) this.#doubtful.add(setId);
+  }
+
+  repeatDoubtful(): void {
+    for (const setId of this.#doubtful) {
+      const entry = this.#latest.get(setId);
+      if (entry) this.#waiting.set(setId, entry);
+    }
+    this.#doubtful.clear();
+  }
+
+  /** The set is nobody's business any more. */
+  forget(setId: string): void {
+    this.#latest.delete(setId);
+    this.#waiting.delete(setId);
+    this.#doubtful.delete(setId);
+  }
+}

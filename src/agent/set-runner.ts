@@ -1,0 +1,369 @@
+import type { DesiredSet, ObservedSet } from "../contracts/agent.ts";
+import type { Log } from "../lib/log.ts";
+import { AgentError } from "./agent-error.ts";
+import type { Clock } from "./clock.ts";
+import type { ConcurrencyLimit } from "./concurrency-limit.ts";
+import type { ObservedLocalSet, ProbeResult, SetPort } from "./ports/set-port.ts";
+import { reconcile, type SetAction, type Verdict } from "./reconcile.ts";
+import { reportSet } from "./report-set.ts";
+import {
+  enterGeneration,
+  newSetMemory,
+  noteAnswered,
+  noteAvailable,
+  noteFailedLives,
+  noteFailure,
+  noteObserved,
+  noteProbe,
+  noteRunning,
+  noteSuccess,
+  postponeProbe,
+  type SetMemory,
+  specKeyOf,
+  type StepFailure,
+} from "./set-memory.ts";
+import { advanceState } from "./set-state.ts";
+
+type Step = Exclude<SetAction, { kind: "none" | "wait" }>;
+
+/** How long to wait after an observation that failed, doubling from the one to the other. */
+const OBSERVE_RETRY_MS_MIN = 500;
+const OBSERVE_RETRY_MS_MAX = 30_000;
+
+/** What the runners of a host share. */
+export interface SetRunnerContext {
+  port: SetPort;
+  clock: Clock;
+  /** In [0, 1). */
+  random: () => number;
+  log: Log;
+  /** How many steps, and how many probes and observations, the host does at a time. */
+  stepLimit: ConcurrencyLimit;
+  lookLimit: ConcurrencyLimit;
+  /** Whether sets that the control plane does not name may be removed (I12). */
+  canRemoveUnknown: () => boolean;
+  /** What the state file knows of specs that have run. */
+  hasRunBefore: (setId: string, specKey: string) => boolean;
+  onRan: (setId: string, specKey: string) => void;
+  onReport: (report: ObservedSet) => void;
+  /** Nothing of a set that nobody asks for is there: the runner is of no use any more. */
+  onGone: (setId: string) => void;
+  /** Aborted: no step begins any more, those under way go on. */
+  stopping: AbortSignal;
+  /** Aborted: steps under way are broken off. */
+  cancelled: AbortSignal;
+}
+
+/**
+ * Brings one set to what it should be and keeps it there: look, decide, take one step, again. Its steps never overlap;
+ * those of different sets do, up to the host's limits. Everything that may matter wakes it: news of what is desired,
+ * events of Docker, its own timers, the periodic look at everything.
+ */
+export class SetRunner {
+  readonly #setId: string;
+  readonly #context: SetRunnerContext;
+  readonly #memory: SetMemory = newSetMemory();
+  #desired: DesiredSet | undefined;
+  #observed: ObservedLocalSet | undefined;
+  /** What is known may be old: look before deciding. */
+  #isStale = true;
+  /** Raised by every look, and by everything that makes a look under way an old one. */
+  #epoch = 0;
+  #looksFailedInRow = 0;
+  #isAwake = false;
+  #loop: Promise<void> | undefined;
+  #step: { action: Step; abort: AbortController } | undefined;
+  #cancelTimer: (() => void) | undefined;
+
+  /** `isAbsent`: a look at the whole host has shown already that nothing of the set is there. */
+  constructor(setId: string, context: SetRunnerContext, { isAbsent }: { isAbsent: boolean }) {
+    this.#setId = setId;
+    this.#context = context;
+    this.#isStale = !isAbsent;
+  }
+
+  /** Nothing is under way, nor about to be: what was seen last is what is there, unless somebody else changed it. */
+  get isQuiet(): boolean {
+    return this.#loop === undefined && !this.#isStale;
+  }
+
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /** Resolves once nothing is under way. Call it after `stopping` was aborted. */
+  async settled(): Promise<void> {
+    this.#cancelTimer?.();
+    await this.#loop;
+  }
+
+  /**
+   * What the set should be from now on; undefined: the control plane does not name it. A step that has lost its sense
+   * by that (an image is pulled for a set that is to go) is broken off.
+   */
+  setDesired(desired: DesiredSet | undefined): void {
+    this.#desired = desired;
+    if (desired) {
+      enterGeneration(this.#memory, desired, (specKey) =>
+        this.#context.hasRunBefore(this.#setId, specKey),
+      );
+      noteObserved(this.#memory, desired, this.#observed, this.#context.clock.nowMs());
+    }
+    const kind = this.#step?.action.kind;
+    const isSenseless = kind === "prepare" || kind === "start";
+    if (kind === "probe" || (isSenseless && desired?.desired !== "running")) this.#breakOff();
+    this.#wake();
+  }
+
+  /** Something of the set changed, by whomever. */
+  onChange(): void {
+    this.#isStale = true;
+    this.#epoch++;
+    if (this.#step?.action.kind === "probe") this.#breakOff();
+    this.#wake();
+  }
+
+  /** The daemon answers again after it did not. */
+  onAvailable(): void {
+    noteAvailable(this.#memory);
+    this.#looksFailedInRow = 0;
+    this.#wake();
+  }
+
+  /**
+   * A look at the whole host, asked for when this runner was quiet at `epoch`. True when it shows something else than
+   * was known: an event was lost. What has happened since is newer, and the look is not for it.
+   */
+  onLook(observed: ObservedLocalSet | undefined, epoch: number): boolean {
+    if (!this.isQuiet || this.#epoch !== epoch) return false;
+    const isNews = fingerprint(observed) !== fingerprint(this.#observed);
+    this.#see(observed);
+    if (isNews) this.#wake();
+    return isNews;
+  }
+
+  /** The first look at the host after a start of the agent. */
+  adopt(observed: ObservedLocalSet | undefined): void {
+    if (this.#loop === undefined) this.#see(observed);
+    this.#wake();
+  }
+
+  #breakOff(): void {
+    this.#step?.abort.abort(new Error("there is something newer to do"));
+  }
+
+  #wake(): void {
+    this.#isAwake = true;
+    if (this.#context.stopping.aborted) return;
+    this.#loop ??= this.#run().finally(() => {
+      this.#loop = undefined;
+      if (this.#isAwake) this.#wake();
+    });
+  }
+
+  #sleepUntil(atMs: number): void {
+    const { clock } = this.#context;
+    this.#cancelTimer = clock.after(atMs - clock.nowMs(), () => this.#wake());
+  }
+
+  async #run(): Promise<void> {
+    // Whatever woke us may not be the only thing that has just happened.
+    await Promise.resolve();
+    while (this.#isAwake && !this.#context.stopping.aborted) {
+      this.#isAwake = false;
+      this.#cancelTimer?.();
+      const isKnown = this.#desired !== undefined || this.#context.canRemoveUnknown();
+      if (!isKnown) return;
+      if (this.#isStale && !(await this.#look())) return;
+      await this.#advance();
+    }
+  }
+
+  async #look(): Promise<boolean> {
+    const { port, lookLimit, cancelled, clock, log } = this.#context;
+    this.#isStale = false;
+    try {
+      this.#see(await lookLimit(() => port.observeSet(this.#setId, cancelled)));
+      this.#looksFailedInRow = 0;
+      return true;
+    } catch (error) {
+      this.#isStale = true;
+      if (cancelled.aborted) return false;
+      this.#looksFailedInRow++;
+      log.warn({ err: error, setId: this.#setId }, "set not observed");
+      const retryMs = OBSERVE_RETRY_MS_MIN * 2 ** Math.min(this.#looksFailedInRow - 1, 10);
+      this.#sleepUntil(clock.nowMs() + Math.min(retryMs, OBSERVE_RETRY_MS_MAX));
+      return false;
+    }
+  }
+
+  #see(observed: ObservedLocalSet | undefined): void {
+    this.#isStale = false;
+    this.#epoch++;
+    this.#observed = observed;
+    if (this.#desired) {
+      noteObserved(this.#memory, this.#desired, observed, this.#context.clock.nowMs());
+    }
+  }
+
+  async #advance(): Promise<void> {
+    const desired = this.#desired;
+    const nowMs = this.#context.clock.nowMs();
+    const verdict = reconcile(desired, this.#observed, this.#memory, nowMs);
+    if (desired) this.#report(desired, verdict);
+    const { action } = verdict;
+    if (action.kind === "none") {
+      if (!desired && !this.#observed) this.#context.onGone(this.#setId);
+      return;
+    }
+    if (action.kind === "wait") {
+      this.#sleepUntil(action.untilMs);
+      return;
+    }
+    await this.#take(action);
+  }
+
+  #report(desired: DesiredSet, verdict: Verdict): void {
+    const memory = this.#memory;
+    if (verdict.state === "running" && !memory.hasRun) {
+      noteRunning(memory);
+      this.#context.onRan(this.#setId, specKeyOf(desired));
+      verdict.reason = null;
+    }
+    memory.state = advanceState(memory.state, verdict.state);
+    this.#context.onReport(
+      reportSet(desired, this.#observed, memory, { state: memory.state, verdict }),
+    );
+  }
+
+  async #take(action: Step): Promise<void> {
+    const { clock, cancelled, log, stepLimit, lookLimit } = this.#context;
+    const desired = this.#desired;
+    const abort = new AbortController();
+    const onCancel = () => abort.abort(new Error("the agent stops"));
+    cancelled.addEventListener("abort", onCancel, { once: true });
+    this.#step = { action, abort };
+    const startedAtMs = clock.nowMs();
+    const limit = action.kind === "probe" ? lookLimit : stepLimit;
+    const fields = { setId: this.#setId, generation: desired?.generation, action: action.kind };
+    const durationMs = () => clock.nowMs() - startedAtMs;
+    try {
+      await limit(async () => {
+        // What was decided before the wait for a place may be overtaken.
+        if (abort.signal.aborted || this.#context.stopping.aborted) return;
+        await this.#do(action, desired, abort.signal);
+      });
+      if (action.kind === "probe") return;
+      this.#noteDone(action);
+      log.info({ ...fields, outcome: "done", durationMs: durationMs() }, "set action");
+    } catch (error) {
+      if (abort.signal.aborted) {
+        log.debug({ ...fields, outcome: "broken off", durationMs: durationMs() }, "set action");
+      } else {
+        const failure = failureOf(error, action);
+        this.#noteFailure(failure, action);
+        log.warn(
+          { ...fields, outcome: "failed", durationMs: durationMs(), code: failure.reason.code, err: error },
+          "set action",
+        );
+      }
+    } finally {
+      cancelled.removeEventListener("abort", onCancel);
+      this.#step = undefined;
+      this.#isAwake = true;
+      if (action.kind !== "probe") {
+        this.#isStale = true;
+        this.#epoch++;
+      }
+    }
+  }
+
+  async #do(action: Step, desired: DesiredSet | undefined, signal: AbortSignal): Promise<void> {
+    const { port } = this.#context;
+    if (action.kind === "remove") return port.remove(this.#setId, signal);
+    if (action.kind === "stop-all") return port.stopAll(this.#setId, signal);
+    if (!desired) return undefined;
+    switch (action.kind) {
+      case "prepare":
+        return port.prepare(desired, signal);
+      case "start":
+        return port.start(desired, action.containers, signal);
+      case "fail":
+        return port.stop(desired, action.containers, signal);
+      case "probe":
+        await Promise.all(action.containers.map((name) => this.#probe(desired, name, signal)));
+        return undefined;
+    }
+  }
+
+  async #probe(desired: DesiredSet, name: string, signal: AbortSignal): Promise<void> {
+    const { port, clock, log } = this.#context;
+    const check = desired.template.containers.find((container) => container.name === name)?.options
+      .health;
+    const seen = this.#observed?.containers.find((container) => container.name === name);
+    if (!check || !seen) return;
+    let result: ProbeResult;
+    try {
+      result = await port.probe(desired, name, signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      log.debug({ err: error, setId: this.#setId, container: name }, "probe not made");
+      postponeProbe(this.#memory, name, check, clock.nowMs());
+      return;
+    }
+    noteProbe(this.#memory, seen, check, result, clock.nowMs());
+  }
+
+  #noteDone(action: Exclude<Step, { kind: "probe" }>): void {
+    const memory = this.#memory;
+    noteAnswered(memory);
+    if (action.kind === "fail") {
+      noteFailedLives(memory, this.#observed, action.containers);
+      const { reason, temporary } = action;
+      this.#noteFailure({ reason, temporary, isUnavailable: false }, action);
+      return;
+    }
+    // Before a set has run, only running makes up for failed attempts.
+    if (memory.hasRun || action.kind === "stop-all" || action.kind === "remove") noteSuccess(memory);
+  }
+
+  #noteFailure(failure: StepFailure, action: Step): void {
+    const { clock, random } = this.#context;
+    const isStarting = action.kind !== "stop-all" && action.kind !== "remove";
+    noteFailure(this.#memory, failure, { isStarting, nowMs: clock.nowMs(), random: random() });
+  }
+}
+
+const phases = {
+  prepare: "prepare",
+  start: "start",
+  fail: "start",
+  probe: "health",
+  "stop-all": "stop",
+  remove: "remove",
+} as const;
+
+function failureOf(error: unknown, action: Step): StepFailure {
+  const message = error instanceof Error ? error.message : String(error);
+  const text = message.slice(0, 2_000);
+  if (error instanceof AgentError) {
+    return {
+      reason: { code: error.code, text, phase: error.phase },
+      temporary: error.temporary,
+      isUnavailable: error.code === "docker-unavailable",
+    };
+  }
+  return {
+    reason: { code: "agent-failure", text, phase: phases[action.kind] },
+    temporary: true,
+    isUnavailable: false,
+  };
+}
+
+/** Equal for two looks between which nothing happened. */
+function fingerprint(observed: ObservedLocalSet | undefined): string {
+  if (!observed) return "absent";
+  return [observed.infra, ...observed.containers]
+    .map((seen) => `${seen?.name} ${seen?.dockerId} ${seen?.state} ${seen?.startedAt}`)
+    .join(",");
+}
