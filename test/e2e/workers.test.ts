@@ -1,0 +1,191 @@
+import { execFile } from "node:child_process";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { Miniflare } from "miniflare";
+import postgres from "postgres";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Service } from "../../src/contracts/services.ts";
+import { HttpHost, requestJson, smallService } from "../support/http-hosts.ts";
+import { type MainProcess, startMain } from "../support/main-process.ts";
+import {
+  createTestDatabase,
+  createTestRedis,
+  type TestDatabase,
+  type TestRedis,
+} from "../support/services.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+/**
+ * The API as Cloudflare runs it: bundled by wrangler with the project's own wrangler.toml, and run in workerd, against real Postgres
+ * and Redis and a job worker on Node.
+ */
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const adminToken = "brt_an-admin-of-the-edge-tests";
+
+let database: TestDatabase;
+let redis: TestRedis;
+let folder: string;
+let edge: Miniflare;
+let edgeUrl: string;
+let jobWorker: MainProcess;
+let api: MainProcess;
+
+beforeAll(async () => {
+  [database, redis] = await Promise.all([createTestDatabase(), createTestRedis()]);
+  const backends = {
+    DATABASE_URL: database.url,
+    REDIS_URL: redis.url,
+    BERTH_REDIS_PREFIX: redis.prefix,
+  };
+  folder = await mkdtemp(path.join(tmpdir(), "berth-edge-"));
+  await bundle(folder);
+  // An api process bootstraps: that is not the edge's to do.
+  api = await startMain("api", { ...backends, BERTH_PORT: "0", BERTH_ADMIN_TOKEN: adminToken });
+  jobWorker = await startMain("job-worker", backends);
+  const config = await readWranglerConfig();
+  edge = new Miniflare({
+    modules: [
+      {
+        type: "ESModule",
+        path: "edge.js",
+        contents: await readFile(path.join(folder, "edge.js"), "utf8"),
+      },
+    ],
+    compatibilityDate: config.compatibilityDate,
+    compatibilityFlags: config.compatibilityFlags,
+    bindings: { ...backends, BERTH_LOG_LEVEL: "warn" },
+  });
+  edgeUrl = (await edge.ready).origin;
+}, 120_000);
+
+afterAll(async () => {
+  await edge.dispose();
+  await Promise.all([api.end("SIGTERM"), jobWorker.end("SIGTERM")]);
+  await rm(folder, { recursive: true, force: true });
+  await database.drop();
+  await redis.release();
+});
+
+describe("on Cloudflare Workers", () => {
+  it("answers, and says what is wrong in problem documents", async () => {
+    expect((await fetch(`${edgeUrl}/readyz`)).status).toBe(200);
+    const refused = await fetch(`${edgeUrl}/v1/services`);
+    expect(refused.status).toBe(401);
+    expect(refused.headers.get("content-type")).toContain("application/problem+json");
+  });
+
+  it("a service created through it is placed by the job worker on a host that is enrolled through it, and waits end", async () => {
+    const host = await HttpHost.enroll(edgeUrl, adminToken, "edge-host");
+    // The poll waits in workerd; what ends it is a signal that the job worker sends after its commit.
+    const polling = host.sync(20_000);
+    const startedAtMs = performance.now();
+    const { service } = await asAdmin<{ service: Service }>(
+      "POST",
+      "/v1/services",
+      smallService("menu", 3),
+    );
+    expect(service.desiredReplicas).toBe(3);
+    const told = await polling;
+    expect(performance.now() - startedAtMs).toBeLessThan(10_000);
+    expect(told.map((set) => set.service)).toEqual(["menu", "menu", "menu"]);
+
+    const waiting = asAdmin<{ reached: boolean }>(
+      "GET",
+      "/v1/services/menu/wait?for=settled&timeoutSeconds=20",
+    );
+    await host.sync();
+    expect(await waiting).toMatchObject({ reached: true });
+    const placedBy = jobWorker.logLines().filter((line) => line["job"] === "place-sets");
+    expect(placedBy.some((line) => line["placed"] === 3)).toBe(true);
+  });
+
+  it("a wait that is not reached ends by itself, with what there is", async () => {
+    const startedAtMs = performance.now();
+    const answer = await asAdmin<{ reached: boolean }>(
+      "GET",
+      "/v1/services/menu/wait?for=deleted&timeoutSeconds=2",
+    );
+    expect(answer).toMatchObject({ reached: false });
+    expect(performance.now() - startedAtMs).toBeGreaterThan(1_500);
+  });
+
+  it("streams events as they happen", async () => {
+    const reading = new AbortController();
+    const stream = await fetch(`${edgeUrl}/v1/events`, {
+      headers: { Authorization: `Bearer ${adminToken}`, Accept: "text/event-stream" },
+      signal: reading.signal,
+    });
+    expect(stream.headers.get("content-type")).toContain("text/event-stream");
+    const seen = readUntil(stream, "is being deleted");
+    await asAdmin("DELETE", "/v1/services/menu");
+    await seen.finally(() => reading.abort());
+  });
+
+  it("leaves no connection behind", async () => {
+    for (let count = 0; count < 10; count++) await asAdmin("GET", "/v1/sets");
+    const sql = postgres(database.url, { max: 1, onnotice: () => undefined });
+    try {
+      // The api process and the job worker keep pools of their own; a leak of the edge would be one more with every request.
+      const before = await countConnections(sql);
+      for (let count = 0; count < 20; count++) await asAdmin("GET", "/v1/sets");
+      await waitUntil(
+        "connections are closed",
+        async () => (await countConnections(sql)) <= before,
+      );
+    } finally {
+      await sql.end();
+    }
+  });
+});
+
+function asAdmin<T>(method: string, pathname: string, body?: unknown): Promise<T> {
+  return requestJson<T>(edgeUrl + pathname, method, adminToken, body);
+}
+
+/** What `wrangler deploy` would upload. */
+async function bundle(directory: string): Promise<void> {
+  const wrangler = createRequire(import.meta.url).resolve("wrangler/bin/wrangler.js");
+  await promisify(execFile)(
+    process.execPath,
+    [wrangler, "deploy", "--dry-run", "--outdir", directory],
+    {
+      cwd: root,
+      env: { ...process.env, WRANGLER_SEND_METRICS: "false", CI: "true" },
+      timeout: 90_000,
+    },
+  );
+}
+
+async function readWranglerConfig(): Promise<{
+  compatibilityDate: string;
+  compatibilityFlags: string[];
+}> {
+  const text = await readFile(path.join(root, "wrangler.toml"), "utf8");
+  const date = /^compatibility_date = "([\d-]+)"$/m.exec(text)?.[1];
+  const flags = /^compatibility_flags = (\[.*\])$/m.exec(text)?.[1];
+  if (date === undefined || flags === undefined)
+    throw new Error("wrangler.toml was not understood");
+  return { compatibilityDate: date, compatibilityFlags: JSON.parse(flags) as string[] };
+}
+
+async function readUntil(response: Response, wanted: string): Promise<void> {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const chunk of response.body ?? []) {
+    text += decoder.decode(chunk as Uint8Array, { stream: true });
+    if (text.includes(wanted)) return;
+  }
+  throw new Error(`the stream ended without "${wanted}": ${text}`);
+}
+
+async function countConnections(sql: postgres.Sql): Promise<number> {
+  const rows = await sql<{ count: number }[]>`
+    select count(*)::int as count from pg_stat_activity
+    where datname = current_database() and application_name = 'berth'`;
+  return rows[0]?.count ?? 0;
+}
