@@ -54,19 +54,21 @@ async function act(
   const from = service.desiredReplicas;
   const changed: ServiceRow = { ...service, desiredReplicas: decision.desired };
   changed.generation = await updateService(tx, changed);
-  await storeDecision(tx, changed, from, decision, true);
   const direction = decision.desired > from ? "out" : "in";
-  await insertEvents(tx, [
-    {
-      kind: "decision-made",
-      text: `${service.name} scales ${direction} from ${from} to ${decision.desired}: ${decision.because.join("; ")}`,
-      tenantId: service.tenantId,
-      serviceId: service.id,
-      generation: changed.generation,
-      data: { from, to: decision.desired, because: decision.because },
-    },
+  const [aftermath] = await Promise.all([
+    reconcileServiceSets(tx, changed),
+    storeDecision(tx, changed, from, decision, true),
+    insertEvents(tx, [
+      {
+        kind: "decision-made",
+        text: `${service.name} scales ${direction} from ${from} to ${decision.desired}: ${decision.because.join("; ")}`,
+        tenantId: service.tenantId,
+        serviceId: service.id,
+        generation: changed.generation,
+        data: { from, to: decision.desired, because: decision.because },
+      },
+    ]),
   ]);
-  const aftermath = await reconcileServiceSets(tx, changed);
   return { ...aftermath, signals: [...aftermath.signals, "events"] };
 }
 

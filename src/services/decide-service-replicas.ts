@@ -9,6 +9,11 @@ import {
 } from "../scheduler/autoscale.ts";
 import { countWithinQuota } from "./quota.ts";
 
+export interface ServiceDecision extends ReplicasDecision {
+  /** How many demands the service is held by. */
+  heldTotal: number;
+}
+
 /**
  * How many sets a locked service should have now, from what is in the database: what people want (`service.replicas`), the
  * demands that are held, and its bounds. What alerts want beyond the tenant's quota is cut to the quota; what people
@@ -17,7 +22,7 @@ import { countWithinQuota } from "./quota.ts";
 export async function decideServiceReplicas(
   tx: Queryable,
   service: ServiceRow,
-): Promise<ReplicasDecision> {
+): Promise<ServiceDecision> {
   const { demands, total } = await listHeldDemands(tx, service.id, DEMANDS_NAMED_MAX);
   const input = {
     replicas: service.replicas,
@@ -25,7 +30,7 @@ export async function decideServiceReplicas(
     demands,
     demandsTotal: total,
   };
-  const decision = decideReplicas(input);
+  const decision = { ...decideReplicas(input), heldTotal: total };
   const ofPeople = decideReplicas({ ...input, demands: [], demandsTotal: 0 }).desired;
   const granted = Math.max(ofPeople, service.desiredReplicas);
   if (decision.desired <= granted) return decision;
@@ -40,5 +45,5 @@ export async function decideServiceReplicas(
   const affordable = Math.max(ofPeople, service.desiredReplicas + room);
   if (decision.desired <= affordable) return decision;
   const limit = `the tenant's quota has room for ${affordable} sets of this service`;
-  return { desired: affordable, because: [...decision.because, limit] };
+  return { ...decision, desired: affordable, because: [...decision.because, limit] };
 }

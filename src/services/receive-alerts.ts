@@ -5,16 +5,20 @@ import type { Queryable } from "../db/client.ts";
 import {
   type ChangedDemand,
   insertDemands,
-  listHeldDemands,
   listKnownRuns,
   resolveDemands,
 } from "../db/queries/demands.ts";
 import { insertEvents } from "../db/queries/events.ts";
 import { findHook, type HookRow } from "../db/queries/hooks.ts";
-import { lockServiceById, type ServiceRow } from "../db/queries/service-writes.ts";
+import { lockServiceById } from "../db/queries/service-writes.ts";
 import { withTx } from "../db/tx.ts";
 import { newId } from "../lib/ids.ts";
-import { type DeliveredAlert, foldAlerts, type NewRun } from "../scheduler/fold-alerts.ts";
+import {
+  type DeliveredAlert,
+  foldAlerts,
+  type FoldOutcome,
+  type NewRun,
+} from "../scheduler/fold-alerts.ts";
 import type { ServiceContext } from "./context.ts";
 import { decideServiceReplicas } from "./decide-service-replicas.ts";
 import { demandEvents } from "./demand-events.ts";
@@ -38,7 +42,8 @@ export interface HookReceipt {
 /**
  * Takes in what a sender delivered: one transaction under the service's row lock that puts new alerts on record as demands,
  * with what they want computed once, ends those that are over, and leaves one autoscale job. A delivery that says
- * nothing new writes nothing (I8). Throws not-found for a hook that is deleted or whose service is.
+ * nothing new is answered from what is on record and writes nothing (I8). Throws not-found for a hook that is deleted or
+ * whose service is.
  */
 export async function receiveAlerts(
   ctx: ServiceContext,
@@ -46,72 +51,96 @@ export async function receiveAlerts(
   alerts: readonly Alert[],
 ): Promise<HookReceipt> {
   const delivered = alerts.map(toDelivered);
-  const { receipt, aftermath } = await withTx(ctx.db, async (tx) => {
-    const { hook, service } = await lockHookAndService(tx, hookId);
-    return record(ctx, tx, hook, service, delivered);
-  });
+  const [hook, known] = await Promise.all([
+    findHook(ctx.db, hookId),
+    listKnownRuns(ctx.db, hookId, delivered),
+  ]);
+  if (!hook) throw notFound("hook");
+  // Most deliveries are repetitions. Runs only ever go forward, so what changes nothing now never will; no lock is needed.
+  const first = fold(hook, known, delivered, { baseReplicas: 0, heldTotal: 0 });
+  if (first.newRuns.length === 0 && first.resolvedIds.length === 0) return toReceipt(first);
+  const { receipt, aftermath } = await withTx(ctx.db, (tx) =>
+    record(ctx, tx, hook.serviceId, hookId, delivered),
+  );
   if (aftermath) await carryOut(ctx, aftermath);
   return receipt;
 }
 
-/** The service is locked before the hook is read for good: deleting either takes the same lock first. */
-async function lockHookAndService(
-  tx: Queryable,
-  hookId: string,
-): Promise<{ hook: HookRow; service: ServiceRow }> {
-  const found = await findHook(tx, hookId);
-  const service = found && (await lockServiceById(tx, found.serviceId));
-  const hook = service && (await findHook(tx, hookId));
-  if (!hook || service.deleting) throw notFound("hook");
-  return { hook, service };
+function fold(
+  hook: HookRow,
+  known: Awaited<ReturnType<typeof listKnownRuns>>,
+  delivered: readonly DeliveredAlert[],
+  now: { baseReplicas: number; heldTotal: number },
+): FoldOutcome {
+  const input = {
+    rules: hook.rules,
+    known: known.runs,
+    baseReplicas: now.baseReplicas,
+    nowMs: known.nowMs,
+    replicasMax: REPLICAS_MAX,
+    newRunsMax: Math.max(0, DEMANDS_HELD_MAX - now.heldTotal),
+  };
+  return foldAlerts(input, delivered);
 }
 
 async function record(
   ctx: ServiceContext,
   tx: Queryable,
-  hook: HookRow,
-  service: ServiceRow,
+  serviceId: string,
+  hookId: string,
   delivered: readonly DeliveredAlert[],
 ): Promise<{ receipt: HookReceipt; aftermath: Aftermath | undefined }> {
-  const known = await listKnownRuns(tx, hook.id, delivered);
-  const held = await listHeldDemands(tx, service.id, 1);
-  // Not desired_replicas as it is: what earlier alerts want counts, though the job for them may not have run yet.
-  const { desired } = await decideServiceReplicas(tx, service);
-  const fold = foldAlerts(
-    {
-      rules: hook.rules,
-      known: known.runs,
-      baseReplicas: desired,
-      nowMs: known.nowMs,
-      replicasMax: REPLICAS_MAX,
-      newRunsMax: Math.max(0, DEMANDS_HELD_MAX - held.total),
-    },
-    delivered,
-  );
-  const receipt = { accepted: fold.accepted, ignored: fold.ignored };
-  if (held.total >= DEMANDS_HELD_MAX) {
-    ctx.log.warn({ hookId: hook.id, held: held.total }, "hook holds as many demands as it may");
+  const service = await lockServiceById(tx, serviceId);
+  if (!service) throw notFound("hook");
+  // Read again under the lock: deleting the hook or the service takes it first, and so does every other delivery.
+  const [hook, known, { desired, heldTotal }] = await Promise.all([
+    findHook(tx, hookId),
+    listKnownRuns(tx, hookId, delivered),
+    // Not desired_replicas as it is: what earlier alerts want counts, though the job for them may not have run yet.
+    decideServiceReplicas(tx, service),
+  ]);
+  if (!hook) throw notFound("hook");
+  const outcome = fold(hook, known, delivered, { baseReplicas: desired, heldTotal });
+  if (heldTotal >= DEMANDS_HELD_MAX) {
+    ctx.log.warn({ hookId, heldTotal }, "service is held by as many demands as it may be");
   }
-  const inserted = fold.newRuns.map((run) => ({
+  return { receipt: toReceipt(outcome), aftermath: await store(tx, hook, outcome) };
+}
+
+/** Undefined: nothing that a decision depends on has changed. */
+async function store(
+  tx: Queryable,
+  hook: HookRow,
+  outcome: FoldOutcome,
+): Promise<Aftermath | undefined> {
+  const inserted = outcome.newRuns.map((run) => ({
     ...run,
     id: newId("dmd"),
     labels: toKept(run.labels),
   }));
-  await insertDemands(tx, hook, inserted);
-  const resolved = await resolveDemands(tx, fold.resolvedIds);
+  const [resolved] = await Promise.all([
+    resolveDemands(tx, outcome.resolvedIds),
+    insertDemands(tx, hook, inserted),
+  ]);
   const raised = inserted.filter((run) => run.state !== "released");
   const changedId = raised[0]?.id ?? resolved[0]?.id;
-  if (changedId === undefined) return { receipt, aftermath: undefined };
-  await insertEvents(tx, [
-    ...demandEvents(
-      "demand-raised",
-      raised.map((run) => toChanged(run, hook)),
-    ),
-    ...demandEvents("demand-resolved", resolved),
-  ]);
+  if (changedId === undefined) return undefined;
   const to = raised.length > 0 ? "firing" : "resolved";
-  const change = { serviceId: service.id, demandId: changedId, to } as const;
-  return { receipt, aftermath: await ringAutoscale(tx, [change]) };
+  const [aftermath] = await Promise.all([
+    ringAutoscale(tx, [{ serviceId: hook.serviceId, demandId: changedId, to }]),
+    insertEvents(tx, [
+      ...demandEvents(
+        "demand-raised",
+        raised.map((run) => toChanged(run, hook)),
+      ),
+      ...demandEvents("demand-resolved", resolved),
+    ]),
+  ]);
+  return aftermath;
+}
+
+function toReceipt({ accepted, ignored }: FoldOutcome): HookReceipt {
+  return { accepted, ignored };
 }
 
 function toChanged(run: NewRun & { id: string }, hook: HookRow): ChangedDemand {

@@ -13,13 +13,14 @@ export interface HookRow {
   stabilisationSeconds: number;
 }
 
-/** A hook that is not deleted. */
+/** A hook that is not deleted, nor its service deleted or being deleted. */
 export async function findHook(q: Queryable, hookId: string): Promise<HookRow | undefined> {
   const rows = await rowsOf<HookRow>(
     q,
-    sql`select id, tenant_id as "tenantId", service_id as "serviceId", name, rules,
-          stabilisation_seconds as "stabilisationSeconds"
-        from hooks where id = ${hookId} and deleted_at is null`,
+    sql`select h.id, h.tenant_id as "tenantId", h.service_id as "serviceId", h.name, h.rules,
+          h.stabilisation_seconds as "stabilisationSeconds"
+        from hooks h join services s on s.id = h.service_id
+        where h.id = ${hookId} and h.deleted_at is null and s.deleted_at is null and not s.deleting`,
   );
   return rows[0];
 }
