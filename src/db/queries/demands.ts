@@ -16,7 +16,8 @@ export interface KnownRunRow {
 
 /**
  * Of the named keys: runs that are held, the named runs, and each key's newest run. At most 1,000 keys are asked for,
- * and a key has few runs that are held. (Index demands_alert_unique.)
+ * and a key has few runs that are held. Key by key on the index demands_alert_unique: `offset 0` keeps the planner from
+ * reading all runs of the hook instead, which it prefers while it thinks the table is small.
  */
 export async function listKnownRuns(
   q: Queryable,
@@ -33,11 +34,14 @@ export async function listKnownRuns(
             asked.map((run) => ({ key: run.key, started_ms: run.startedAtMs ?? null })),
           )}::json) as a(key text, started_ms float8)
         ), known as (
-          select d.id, d.key, d.state, d.base_replicas, d.started_at from demands d
-          where d.hook_id = ${hookId} and d.key in (select key from asked) and (
-            d.state <> 'released'
-            or exists (select 1 from asked a where a.key = d.key and a.started_at = d.started_at)
-            or d.started_at = (select max(started_at) from demands n where n.hook_id = d.hook_id and n.key = d.key))
+          select d.* from (select distinct key from asked) k cross join lateral (
+            select d.id, d.key, d.state, d.base_replicas, d.started_at from demands d
+            where d.hook_id = ${hookId} and d.key = k.key and (
+              d.state <> 'released'
+              or exists (select 1 from asked a where a.key = d.key and a.started_at = d.started_at)
+              or d.started_at = (select max(started_at) from demands n where n.hook_id = d.hook_id and n.key = d.key))
+            offset 0
+          ) d
         )
         select ${epochMs(sql`clock_timestamp()`)} as "nowMs", k.id, k.key, k.state,
           k.base_replicas as "baseReplicas", ${epochMs(sql`k.started_at`)} as "startedAtMs"
