@@ -5,6 +5,9 @@ import { CliError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { plainText } from "../plain-text.ts";
 
+/** Where `berth` looks for a local Berth unless it is told otherwise: see src/config/cli.ts. */
+const DEFAULT_DATA_DIR = ".berth";
+
 /** What the all-in-one process says once it serves. */
 const readyLine = z.object({
   ready: z.literal(true),
@@ -95,7 +98,8 @@ function printLine(cli: Cli, line: string, options: UpOptions): void {
 
 function printReady(cli: Cli, ready: z.infer<typeof readyLine>, options: UpOptions): void {
   const { terminal } = cli;
-  const elsewhere = options.dataDir === undefined ? "" : `BERTH_DATA_DIR=${options.dataDir} `;
+  const dataDir = options.dataDir ?? cli.options.settings.dataDir;
+  const elsewhere = dataDir === DEFAULT_DATA_DIR ? "" : `BERTH_DATA_DIR=${dataDir} `;
   terminal.out(`Berth is up at ${terminal.paintOut("bold", ready.apiUrl)}`);
   terminal.out(`  documentation  ${ready.apiUrl}/docs`);
   terminal.out(
