@@ -1,0 +1,107 @@
+import { type Bitmap, clearBit, hasBit, newBitmap, setBit } from "./bitmap.ts";
+import type { Fleet } from "./fleet.ts";
+import type { HostTable } from "./host-table.ts";
+import type { HostSnapshot, PlacementConstraints, RejectReason } from "./model.ts";
+import { createSpreadRule, type SpreadRule } from "./spread-rule.ts";
+
+/**
+ * Everything but room that decides whether a host may take a set of one service under its constraints. Made once a plan for
+ * each, and kept up to date by the placements of the plan.
+ */
+export interface Filters {
+  /** Hosts that nothing but room and spread rules out. */
+  readonly allowed: Bitmap;
+  readonly spread: readonly SpreadRule[];
+  /** A set of `serviceId` went to this host in this plan. */
+  notePlaced(serviceId: string, rank: number): void;
+  /** All that rules this host out but room and being avoided. Slow: for rejections. */
+  reasonsAgainst(rank: number): RejectReason[];
+}
+
+export interface FilterContext {
+  fleet: Fleet;
+  table: HostTable;
+  /** Hosts whose report is recent enough. */
+  fresh: Bitmap;
+}
+
+/** Hosts that were heard of recently: what others report may be anything by now (I12). */
+export function freshHosts(fleet: Fleet, table: HostTable, nowMs: number): Bitmap {
+  const fresh = newBitmap(table.hosts.length);
+  const oldestMs = nowMs - fleet.policy.reportAgeMaxMs;
+  for (const [rank, { reported }] of table.hosts.entries()) {
+    if (reported !== undefined && reported.atMs >= oldestMs) setBit(fresh, rank);
+  }
+  return fresh;
+}
+
+export function prepareFilters(
+  context: FilterContext,
+  serviceId: string,
+  constraints: PlacementConstraints,
+): Filters {
+  const { fleet, table, fresh } = context;
+  const allowed = eligibleHosts(table, constraints).map((word, i) => word & (fresh[i] as number));
+  const spread = constraints.spread.map((rule) => {
+    return createSpreadRule(rule, {
+      table,
+      eligible: allowed.slice(),
+      placed: fleet.hostsOfService(serviceId),
+    });
+  });
+  const hostile = newBitmap(table.hosts.length);
+  const repel = (rank: number) => {
+    setBit(hostile, rank);
+    clearBit(allowed, rank);
+  };
+  for (const other of constraints.antiAffinity) {
+    for (const hostId of fleet.hostsOfService(other).keys()) {
+      const rank = table.rankOf.get(hostId);
+      if (rank !== undefined) repel(rank);
+    }
+  }
+  return {
+    allowed,
+    spread,
+    notePlaced(placedServiceId, rank) {
+      if (constraints.antiAffinity.includes(placedServiceId)) repel(rank);
+      if (placedServiceId === serviceId) for (const rule of spread) rule.notePlaced(rank);
+    },
+    reasonsAgainst(rank) {
+      const host = table.hosts[rank] as HostSnapshot;
+      const reasons = standingReasons(host, constraints);
+      if (!hasBit(fresh, rank)) reasons.push("report-stale");
+      if (hasBit(hostile, rank)) reasons.push("anti-affinity");
+      for (const rule of spread) if (!rule.admits(rank)) reasons.push(rule.reason);
+      return reasons;
+    },
+  };
+}
+
+/** Hosts that are ready, of the pool, and have the labels and no unwelcome taint; found once for all services alike. */
+function eligibleHosts(table: HostTable, constraints: PlacementConstraints): Bitmap {
+  const { pool, hostLabels, tolerations } = constraints;
+  const key = JSON.stringify([pool, Object.entries(hostLabels).sort(), tolerations]);
+  const known = table.eligible.get(key);
+  if (known) return known;
+  const bitmap = newBitmap(table.hosts.length);
+  for (const [rank, host] of table.hosts.entries()) {
+    if (standingReasons(host, constraints).length === 0) setBit(bitmap, rank);
+  }
+  table.eligible.set(key, bitmap);
+  return bitmap;
+}
+
+/** What rules a host out whatever the time and whatever else is placed. */
+function standingReasons(host: HostSnapshot, constraints: PlacementConstraints): RejectReason[] {
+  const reasons: RejectReason[] = [];
+  if (host.readiness !== "ready") reasons.push(`host-${host.readiness}`);
+  if (host.pool !== constraints.pool) reasons.push("other-pool");
+  if (Object.entries(constraints.hostLabels).some(([key, value]) => host.labels[key] !== value)) {
+    reasons.push("label-mismatch");
+  }
+  const isTolerated = (taint: { key: string; value: string }) =>
+    constraints.tolerations.some(({ key, value }) => key === taint.key && value === taint.value);
+  if (!host.taints.every(isTolerated)) reasons.push("taint-not-tolerated");
+  return reasons;
+}

@@ -1,0 +1,162 @@
+import { assert } from "../lib/assert.ts";
+import { type Bitmap, newBitmap, setBit } from "./bitmap.ts";
+import { roomOf } from "./fits.ts";
+import { dimensions, type HostSnapshot, type PlanPolicy, type PoolPolicy } from "./model.ts";
+import { createRoomIndex, type RoomIndex } from "./room-index.ts";
+
+export const DIMENSION_COUNT = dimensions.length;
+
+/** Names as small integers, in order of name, so that the numbers do not depend on who came first. */
+export interface Numbering {
+  /** By rank of the host. */
+  readonly of: Int32Array;
+  readonly count: number;
+}
+
+/**
+ * The hosts as columns, in order of their ids: a host's rank is its position. Made anew when hosts come or go or change what they
+ * are (pool, zone, rack, labels, taints), which is rare; amounts and readiness change in place.
+ */
+export interface HostTable {
+  readonly hosts: readonly HostSnapshot[];
+  readonly rankOf: ReadonlyMap<string, number>;
+  /** DIMENSION_COUNT each, at rank x DIMENSION_COUNT. */
+  readonly rooms: Float64Array;
+  readonly capacities: Float64Array;
+  readonly zones: Numbering;
+  readonly racks: Numbering;
+  /** Room of the ready hosts of a pool, an index a dimension. */
+  indexesOf(pool: string): readonly RoomIndex[] | undefined;
+  /** Ready hosts that hold an image; undefined when none does. */
+  holdersOf(image: string): Bitmap | undefined;
+  /** Sets of hosts that answer to the same description, kept as long as the table is. */
+  readonly eligible: Map<string, Bitmap>;
+  /** Takes in changed amounts, readiness, report or images. False: it is another host now, make the table anew. */
+  update(host: HostSnapshot): boolean;
+  /** Takes `amounts` off (or, with sign 1, gives back to) a host's room. */
+  addRoom(rank: number, amounts: Float64Array, sign: 1 | -1): void;
+}
+
+export function createHostTable(unsorted: Iterable<HostSnapshot>, policy: PlanPolicy): HostTable {
+  const hosts = [...unsorted].sort((a, b) => (a.id < b.id ? -1 : 1));
+  const rankOf = new Map(hosts.map((host, rank) => [host.id, rank]));
+  const rooms = new Float64Array(hosts.length * DIMENSION_COUNT);
+  const capacities = new Float64Array(hosts.length * DIMENSION_COUNT);
+  const indexes = new Map<string, RoomIndex[]>();
+  const pools = new Map(policy.pools.map((pool) => [pool.pool, pool]));
+  const eligible = new Map<string, Bitmap>();
+  let holders: Map<string, Bitmap> | undefined;
+
+  function indexesFor(pool: string): RoomIndex[] {
+    let found = indexes.get(pool);
+    if (!found) {
+      found = dimensions.map(() => createRoomIndex(hosts.length));
+      indexes.set(pool, found);
+    }
+    return found;
+  }
+
+  /** Computes a host's row; a host that is not ready is in no index, so that no walk meets it. */
+  function fill(rank: number, host: HostSnapshot, wasReady: boolean): void {
+    const room = roomOf(host, poolPolicyOf(pools, host.pool));
+    const ofPool = indexesFor(host.pool);
+    for (const [d, dimension] of dimensions.entries()) {
+      rooms[rank * DIMENSION_COUNT + d] = room[d] as number;
+      capacities[rank * DIMENSION_COUNT + d] = host.allocatable[dimension];
+      const index = ofPool[d] as RoomIndex;
+      if (host.readiness !== "ready") index.remove(rank);
+      else if (wasReady) index.move(rank, room[d] as number);
+      else index.insert(rank, room[d] as number);
+    }
+  }
+
+  for (const [rank, host] of hosts.entries()) fill(rank, host, false);
+
+  return {
+    hosts,
+    rankOf,
+    rooms,
+    capacities,
+    zones: numberBy(hosts, (host) => host.zone),
+    // A rack is one within its zone.
+    racks: numberBy(hosts, (host) => `${host.zone}\n${host.rack}`),
+    indexesOf: (pool) => indexes.get(pool),
+    eligible,
+    holdersOf(image) {
+      holders ??= holdersByImage(hosts);
+      return holders.get(image);
+    },
+    update(host) {
+      const rank = rankOf.get(host.id);
+      const before = rank === undefined ? undefined : hosts[rank];
+      if (rank === undefined || !before || !isSameHost(before, host)) return false;
+      hosts[rank] = host;
+      fill(rank, host, before.readiness === "ready");
+      if (before.images !== host.images || before.readiness !== host.readiness) holders = undefined;
+      if (before.readiness !== host.readiness) eligible.clear();
+      return true;
+    },
+    addRoom(rank, amounts, sign) {
+      const ofPool = indexesFor((hosts[rank] as HostSnapshot).pool);
+      for (let d = 0; d < DIMENSION_COUNT; d++) {
+        const amount = amounts[d] as number;
+        if (amount === 0) continue;
+        const room = (rooms[rank * DIMENSION_COUNT + d] as number) + sign * amount;
+        rooms[rank * DIMENSION_COUNT + d] = room;
+        (ofPool[d] as RoomIndex).move(rank, room);
+      }
+    },
+  };
+}
+
+export function poolPolicyOf(pools: ReadonlyMap<string, PoolPolicy>, name: string): PoolPolicy {
+  const found = pools.get(name);
+  assert(found, `host pool ${name} has no policy`);
+  return found;
+}
+
+function numberBy(
+  hosts: readonly HostSnapshot[],
+  nameOf: (host: HostSnapshot) => string,
+): Numbering {
+  const names = [...new Set(hosts.map(nameOf))].sort();
+  const numbers = new Map(names.map((name, number) => [name, number]));
+  return {
+    of: Int32Array.from(hosts, (host) => numbers.get(nameOf(host)) ?? 0),
+    count: names.length,
+  };
+}
+
+function holdersByImage(hosts: readonly HostSnapshot[]): Map<string, Bitmap> {
+  const holders = new Map<string, Bitmap>();
+  for (const [rank, host] of hosts.entries()) {
+    if (host.readiness !== "ready") continue;
+    for (const image of host.images) {
+      let bitmap = holders.get(image);
+      if (!bitmap) holders.set(image, (bitmap = newBitmap(hosts.length)));
+      setBit(bitmap, rank);
+    }
+  }
+  return holders;
+}
+
+function isSameHost(a: HostSnapshot, b: HostSnapshot): boolean {
+  return (
+    a.pool === b.pool &&
+    a.zone === b.zone &&
+    a.rack === b.rack &&
+    isSameRecord(a.labels, b.labels) &&
+    a.taints.length === b.taints.length &&
+    a.taints.every(
+      (taint, i) => taint.key === b.taints[i]?.key && taint.value === b.taints[i].value,
+    )
+  );
+}
+
+function isSameRecord(
+  a: Readonly<Record<string, string>>,
+  b: Readonly<Record<string, string>>,
+): boolean {
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every((key) => a[key] === b[key]);
+}

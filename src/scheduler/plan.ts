@@ -1,0 +1,281 @@
+import { assert } from "../lib/assert.ts";
+import { type Bitmap, clearBit } from "./bitmap.ts";
+import { type FilterContext, type Filters, freshHosts, prepareFilters } from "./filters.ts";
+import { amountsOf, fits } from "./fits.ts";
+import type { Fleet } from "./fleet.ts";
+import { DIMENSION_COUNT, type HostTable } from "./host-table.ts";
+import type {
+  Placement,
+  PlacementConstraints,
+  PlacementRequest,
+  Plan,
+  Rejection,
+} from "./model.ts";
+import { explainAgainst } from "./rejection-reasons.ts";
+import type { RoomIndex } from "./room-index.ts";
+import { fullness, PACKING_SCORE_MAX, type Preferences, preparePreferences } from "./score.ts";
+import { walkHosts } from "./walk-hosts.ts";
+
+/** Hosts with room that are compared for one set. More finds hardly better ones (see the packing benchmark). */
+const CANDIDATES_MAX = 24;
+/** Placements after which the scarcest dimension of a shape is looked for anew. */
+const SCARCEST_DIMENSION_AGE_MAX = 256;
+
+/**
+ * Decides where sets go (DESIGN, 6): requests by priority, then by id, each to the best of the hosts with the least room that is
+ * enough (or, with strategy spread, the most). Pure and total: the same fleet, requests, seed and time make the same plan, bit for bit,
+ * in whatever order hosts, sets and requests came; every request is either placed or rejected with reasons. The fleet is as it was when it returns.
+ *
+ * Equal hosts are taken in order of their ids. The seed is only recorded: nothing is left to chance.
+ */
+export function planPlacements(
+  fleet: Fleet,
+  requests: readonly PlacementRequest[],
+  options: { seed: number; nowMs: number },
+): Plan {
+  const planning = new Planning(fleet, options.nowMs);
+  const placements: Placement[] = [];
+  const rejections: Rejection[] = [];
+  try {
+    for (const request of requests.toSorted(byPriority)) {
+      const outcome = planning.place(request);
+      if ("hostId" in outcome) placements.push(outcome);
+      else rejections.push(outcome);
+    }
+  } finally {
+    planning.rollBack();
+  }
+  assert(
+    placements.length + rejections.length === requests.length,
+    "each request is placed or rejected",
+  );
+  return {
+    policyVersion: fleet.policy.version,
+    seed: options.seed,
+    nowMs: options.nowMs,
+    placements,
+    rejections,
+  };
+}
+
+function byPriority(a: PlacementRequest, b: PlacementRequest): number {
+  if (a.priority !== b.priority) return b.priority - a.priority;
+  return a.setId < b.setId ? -1 : Number(a.setId > b.setId);
+}
+
+/** Requests that ask for the same under the same constraints: what is worked out for one holds for all. */
+interface Shape {
+  serviceId: string;
+  constraints: PlacementConstraints;
+  ask: Float64Array;
+  filters: Filters;
+  /** Ranks of the hosts to avoid. */
+  avoided: readonly number[];
+  preferences: Preferences;
+  indexes: readonly RoomIndex[] | undefined;
+  scarcest: { dimension: number; age: number };
+  /** Rejected, and nothing that could admit it has happened since: room only shrinks within a plan. */
+  rejection: Omit<Rejection, "setId"> | undefined;
+}
+
+class Planning {
+  readonly #fleet: Fleet;
+  readonly #table: HostTable;
+  readonly #context: FilterContext;
+  readonly #filters = new Map<PlacementConstraints, Map<string, Filters>>();
+  readonly #shapes = new Map<PlacementConstraints, Map<string, Shape>>();
+  /** Filters that want to hear of placements of a service. */
+  readonly #listeners = new Map<string, Set<Filters>>();
+  readonly #undo: { rank: number; ask: Float64Array }[] = [];
+  /** Amounts that this plan has put on each host. */
+  readonly #planned: Float64Array;
+  #last: { request: PlacementRequest; shape: Shape } | undefined;
+
+  constructor(fleet: Fleet, nowMs: number) {
+    this.#fleet = fleet;
+    this.#table = fleet.table();
+    this.#context = { fleet, table: this.#table, fresh: freshHosts(fleet, this.#table, nowMs) };
+    this.#planned = new Float64Array(this.#table.rooms.length);
+  }
+
+  place(request: PlacementRequest): Placement | Rejection {
+    const shape = this.#shapeOf(request);
+    if (shape.rejection) return { setId: request.setId, ...shape.rejection };
+    const best = this.#findBest(shape);
+    if (best < 0) return this.#reject(request, shape);
+    const placement = this.#describe(request, shape, best);
+    this.#book(shape, best);
+    return placement;
+  }
+
+  rollBack(): void {
+    for (const { rank, ask } of this.#undo) this.#table.addRoom(rank, ask, 1);
+  }
+
+  /** The rank of the best host, or -1. */
+  #findBest(shape: Shape): number {
+    const { ask, filters, preferences } = shape;
+    if (!shape.indexes) return -1; // no host is of this pool
+    const table = this.#table;
+    const isPack = shape.constraints.strategy === "pack";
+    const dimension = this.#scarcestDimension(shape, shape.indexes);
+    const index = shape.indexes[dimension] as RoomIndex;
+    const walk = {
+      fromBucket: index.bucketOf(ask[dimension] as number),
+      order: isPack ? ("fullest" as const) : ("emptiest" as const),
+    };
+    const mask = withoutRanks(filters.allowed, shape.avoided);
+    let best = -1;
+    let bestScore = Number.NEGATIVE_INFINITY;
+    let left = CANDIDATES_MAX;
+    const consider = (rank: number): boolean => {
+      if (!fits(table.rooms, rank * DIMENSION_COUNT, ask)) return false;
+      for (const rule of filters.spread) if (!rule.admits(rank)) return false;
+      const score =
+        this.#packing(shape, rank) + preferences.images(rank) + preferences.affinity(rank);
+      if (score > bestScore || (score === bestScore && rank < best)) {
+        best = rank;
+        bestScore = score;
+      }
+      left--;
+      return left === 0;
+    };
+    walkHosts(index, { ...walk, mask }, consider);
+    if (preferences.preferred) {
+      const preferred = preferences.preferred.map((word, i) => word & (mask[i] as number));
+      left = CANDIDATES_MAX;
+      walkHosts(index, { ...walk, mask: preferred }, consider);
+    }
+    return best;
+  }
+
+  #packing(shape: Shape, rank: number): number {
+    const full = fullness(this.#table, rank, shape.ask);
+    return shape.constraints.strategy === "pack" ? full : PACKING_SCORE_MAX - full;
+  }
+
+  /** The asked dimension in which the fewest hosts have room: the walk over its index meets the fewest that do not fit. */
+  #scarcestDimension(shape: Shape, indexes: readonly RoomIndex[]): number {
+    const { scarcest, ask } = shape;
+    if (scarcest.age > 0) {
+      scarcest.age--;
+      return scarcest.dimension;
+    }
+    let fewest = Number.POSITIVE_INFINITY;
+    for (let d = 0; d < DIMENSION_COUNT; d++) {
+      if (ask[d] === 0) continue;
+      const { counts, bucketOf } = indexes[d] as RoomIndex;
+      let hosts = 0;
+      for (let bucket = bucketOf(ask[d] as number); bucket < counts.length; bucket++)
+        hosts += counts[bucket] as number;
+      if (hosts >= fewest) continue;
+      fewest = hosts;
+      scarcest.dimension = d;
+    }
+    scarcest.age = SCARCEST_DIMENSION_AGE_MAX;
+    return scarcest.dimension;
+  }
+
+  #book(shape: Shape, rank: number): void {
+    this.#table.addRoom(rank, shape.ask, -1);
+    this.#undo.push({ rank, ask: shape.ask });
+    for (let d = 0; d < DIMENSION_COUNT; d++) {
+      const at = rank * DIMENSION_COUNT + d;
+      this.#planned[at] = (this.#planned[at] as number) + (shape.ask[d] as number);
+    }
+    const listeners = this.#listeners.get(shape.serviceId);
+    if (!listeners) return;
+    for (const filters of listeners) filters.notePlaced(shape.serviceId, rank);
+    // A domain that was too full may be no longer, now that another has got one.
+    for (const other of this.#shapes.get(shape.constraints)?.values() ?? []) {
+      if (other.filters.spread.length > 0) other.rejection = undefined;
+    }
+  }
+
+  #describe(request: PlacementRequest, shape: Shape, rank: number): Placement {
+    const packing = this.#packing(shape, rank);
+    const images = shape.preferences.images(rank);
+    const affinity = shape.preferences.affinity(rank);
+    const host = this.#table.hosts[rank];
+    assert(host, "a rank that was walked to is a host's");
+    const because: Record<string, number> = { packing };
+    if (images > 0) because["images"] = images;
+    if (affinity > 0) because["affinity"] = affinity;
+    return { setId: request.setId, hostId: host.id, score: packing + images + affinity, because };
+  }
+
+  #reject(request: PlacementRequest, shape: Shape): Rejection {
+    const reasons = explainAgainst(this.#context, this.#planned, shape);
+    shape.rejection = { reasons, hostsTotal: this.#table.hosts.length };
+    return { setId: request.setId, ...shape.rejection };
+  }
+
+  #shapeOf(request: PlacementRequest): Shape {
+    if (this.#last && isSameShape(this.#last.request, request)) return this.#last.shape;
+    const shapes = this.#shapes.get(request.constraints) ?? new Map<string, Shape>();
+    this.#shapes.set(request.constraints, shapes);
+    const key = shapeKey(request);
+    const shape = shapes.get(key) ?? this.#newShape(request);
+    shapes.set(key, shape);
+    this.#last = { request, shape };
+    return shape;
+  }
+
+  #newShape(request: PlacementRequest): Shape {
+    return {
+      serviceId: request.serviceId,
+      constraints: request.constraints,
+      ask: amountsOf(request.ask),
+      filters: this.#filtersOf(request),
+      avoided: request.avoidHostIds.flatMap((id) => this.#table.rankOf.get(id) ?? []),
+      preferences: preparePreferences(this.#fleet, this.#table, request),
+      indexes: this.#table.indexesOf(request.constraints.pool),
+      scarcest: { dimension: 0, age: 0 },
+      rejection: undefined,
+    };
+  }
+
+  #filtersOf(request: PlacementRequest): Filters {
+    const ofConstraints = this.#filters.get(request.constraints) ?? new Map<string, Filters>();
+    this.#filters.set(request.constraints, ofConstraints);
+    const known = ofConstraints.get(request.serviceId);
+    if (known) return known;
+    const filters = prepareFilters(this.#context, request.serviceId, request.constraints);
+    ofConstraints.set(request.serviceId, filters);
+    const heard = [
+      ...request.constraints.antiAffinity,
+      ...(filters.spread.length > 0 ? [request.serviceId] : []),
+    ];
+    for (const serviceId of heard) {
+      const listeners = this.#listeners.get(serviceId) ?? new Set();
+      this.#listeners.set(serviceId, listeners.add(filters));
+    }
+    return filters;
+  }
+}
+
+function withoutRanks(bitmap: Bitmap, ranks: readonly number[]): Bitmap {
+  if (ranks.length === 0) return bitmap;
+  const rest = bitmap.slice();
+  for (const rank of ranks) clearBit(rest, rank);
+  return rest;
+}
+
+function isSameShape(a: PlacementRequest, b: PlacementRequest): boolean {
+  return (
+    a.constraints === b.constraints &&
+    a.serviceId === b.serviceId &&
+    a.images === b.images &&
+    a.avoidHostIds.length === 0 &&
+    b.avoidHostIds.length === 0 &&
+    a.ask.cpuMillis === b.ask.cpuMillis &&
+    a.ask.memoryBytes === b.ask.memoryBytes &&
+    a.ask.volumeBytes === b.ask.volumeBytes &&
+    a.ask.rootfsBytes === b.ask.rootfsBytes
+  );
+}
+
+function shapeKey({ serviceId, ask, images, avoidHostIds }: PlacementRequest): string {
+  const amounts = `${ask.cpuMillis} ${ask.memoryBytes} ${ask.volumeBytes} ${ask.rootfsBytes}`;
+  return `${serviceId} ${amounts} ${images.join(" ")} | ${avoidHostIds.join(" ")}`;
+}
