@@ -22,7 +22,7 @@ export type OperationHandler<R extends RouteConfig> = (
 
 export interface OperationLimits {
   bodyBytesMax?: number;
-  /** Text that the database cannot store is let through: the service deals with it. */
+  /** Text that the database cannot store is replaced, not refused. */
   takesAnyText?: boolean;
   /** After this the request is answered 503; null: it ends by its own rules (streams). */
   timeLimitMs?: number | null;

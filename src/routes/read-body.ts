@@ -6,12 +6,12 @@ const utf8 = new TextDecoder("utf-8", { fatal: true });
 const jsonType = /^application\/([a-z.-]+\+)?json(\s*;|$)/i;
 /** An escape that makes a character which neither UTF-8 nor Postgres can hold: NUL, or half a surrogate pair. */
 const suspiciousEscape = /\\u(?:0000|[dD][89a-fA-F])/;
-const halfSurrogate = /\p{Surrogate}/u;
+const unstorable = /\0|\p{Surrogate}/gu;
 
 /**
  * Reads a JSON body of at most `bytesMax` bytes once, for validators and for the idempotency hash. Refuses what no operation
- * wants: other content types (415), too much (413), what is not UTF-8 or not JSON (400), and text that the
- * database could not store (422).
+ * wants: other content types (415), too much (413), what is not UTF-8 or not JSON (400), and text that the database
+ * could not store (422). With `takesAnyText` such text is replaced instead: what machines report must not be stuck.
  */
 export function readJsonBody(limits: {
   bytesMax: number;
@@ -24,8 +24,9 @@ export function readJsonBody(limits: {
       });
     }
     const text = decode(await readBytes(c.req.raw, limits.bytesMax));
-    const parsed = parseJson(text);
-    if (!limits.takesAnyText && suspiciousEscape.test(text)) assertStorable(parsed);
+    const isSuspicious = suspiciousEscape.test(text);
+    const parsed = parseJson(text, isSuspicious && limits.takesAnyText ? toStorable : undefined);
+    if (isSuspicious) assertStorable(parsed);
     c.set("bodyText", text);
     // Where Hono keeps what it has read itself: its validators take it from here.
     c.req.bodyCache.json = Promise.resolve(parsed);
@@ -72,14 +73,29 @@ function decode(bytes: Uint8Array): string {
   }
 }
 
-function parseJson(text: string): unknown {
+function parseJson(text: string, revive?: (key: string, value: unknown) => unknown): unknown {
   try {
-    return JSON.parse(text);
+    return JSON.parse(text, revive);
   } catch (error) {
     // A RangeError: nested deeper than the parser can follow.
     const detail = error instanceof RangeError ? "is nested too deep" : "is not JSON";
     throw new AppError("malformed-request", { detail: `The body ${detail}.`, cause: error });
   }
+}
+
+/** A reviver that puts U+FFFD for what cannot be stored, in keys too. */
+function toStorable(_key: string, value: unknown): unknown {
+  if (typeof value === "string") return value.replaceAll(unstorable, "\u{FFFD}");
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  const entries = Object.entries(value);
+  if (!entries.some(([key]) => isUnstorable(key))) return value;
+  return Object.fromEntries(
+    entries.map(([key, member]) => [key.replaceAll(unstorable, "\u{FFFD}"), member]),
+  );
+}
+
+function isUnstorable(text: string): boolean {
+  return text.search(unstorable) !== -1;
 }
 
 /** Walks without recursion, as nesting is the sender's choice. Throws invalid-request. */
@@ -99,7 +115,7 @@ function assertStorable(root: unknown): void {
 }
 
 function assertStorableText(text: string, pointer: string): void {
-  if (!text.includes("\0") && !halfSurrogate.test(text)) return;
+  if (!isUnstorable(text)) return;
   const detail = "text must not contain NUL or half a surrogate pair";
   throw new AppError("invalid-request", { detail, errors: [{ pointer, detail }] });
 }

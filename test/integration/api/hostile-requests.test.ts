@@ -242,6 +242,39 @@ describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name
   });
 });
 
+describe("text that Postgres cannot hold", () => {
+  const unstorable = ["a\0b", "\ud800", "\udfff\ud800"];
+  const operation = (operationId: string) => {
+    const found = operations.find((it) => it.operationId === operationId);
+    if (!found) throw new Error(`no ${operationId}`);
+    return found;
+  };
+
+  it.each(unstorable)("%j from people is 422, in values and in keys", async (text) => {
+    const enroll = { ...(validBodies["enrollHost"] as object), agentVersion: text };
+    const hook = { name: "odd", rules: [{ match: { [text]: "x" }, want: { step: 1 } }] };
+    for (const [name, body] of [
+      ["enrollHost", enroll],
+      ["createHook", hook],
+    ] as const) {
+      const hostile = { body: JSON.stringify(body) };
+      expect(await expectRefusedOrDone(operation(name), hostile)).toBe(422);
+    }
+  });
+
+  it.each(unstorable)("%j from machines is taken, as it must not be stuck", async (text) => {
+    const sync = { ...emptySync, agentVersion: text, docker: { state: "slow", detail: text } };
+    const alert = { key: text, status: "firing", labels: { [text]: text } };
+    for (const [name, body] of [
+      ["syncHost", sync],
+      ["receiveGeneric", alert],
+    ] as const) {
+      const hostile = { body: JSON.stringify(body) };
+      expect(await expectRefusedOrDone(operation(name), hostile)).toBe(200);
+    }
+  });
+});
+
 describe("paths, queries and headers", () => {
   const get = async (path: string, headers: Record<string, string> = {}) => {
     const before = await fingerprint();

@@ -197,17 +197,6 @@ describe("wait", () => {
     expect(await json(waiting)).toEqual({ reached: true, service: null });
   });
 
-  it("a lost signal costs a second at most", async () => {
-    await create("unheard", { replicas: 1 });
-    const waiting = send("GET", "/v1/services/unheard/wait?timeoutSeconds=20");
-    // Past the service, as a signal would be lost: nobody is told.
-    const { sql } = await import("drizzle-orm");
-    await test.ctx.db.execute(
-      sql`update sets set state = 'running', ready = true where service_id = (select id from services where name = 'unheard')`,
-    );
-    expect(await json(waiting)).toMatchObject({ reached: true });
-  });
-
   it("of what is not there is 404, also for deleted", async () => {
     const response = await send("GET", "/v1/services/nowhere/wait?for=deleted&timeoutSeconds=0");
     expect(response.status).toBe(404);

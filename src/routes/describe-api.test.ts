@@ -1,0 +1,57 @@
+import { expect, it } from "vitest";
+import { describeApi, mountUncallableApi } from "./describe-api.ts";
+
+const document = describeApi("1.2.3");
+
+interface Operation {
+  operationId?: string;
+  tags?: string[];
+  summary?: string;
+  security?: unknown[];
+  requestBody?: { required?: boolean };
+  responses?: Record<string, { description?: string; content?: Record<string, unknown> }>;
+}
+const operations = Object.entries(document.paths ?? {}).flatMap(([path, item]) =>
+  Object.entries(item as Record<string, Operation>).map(
+    ([method, operation]) => [`${method} ${path}`, operation] as const,
+  ),
+);
+
+it("every mounted operation is described, under an id of its own", () => {
+  const mounted = mountUncallableApi("0").mounted.map((it) => it.operationId);
+  const described = operations.map(([, operation]) => operation.operationId ?? "");
+  expect(new Set(mounted).size).toBe(mounted.length);
+  expect(described.toSorted()).toEqual(mounted.toSorted());
+});
+
+it.each(operations)("%s says what it is, who may call it, and how it fails", (_name, operation) => {
+  expect(operation.tags).toHaveLength(1);
+  expect(operation.summary).toBeTruthy();
+  expect(operation.security).toBeDefined();
+  if (operation.requestBody?.required !== undefined) {
+    expect(operation.requestBody.required).toBe(true);
+  }
+  const failures = Object.entries(operation.responses ?? {}).filter(([status]) => status >= "400");
+  const isPublic = operation.security?.length === 0;
+  expect(failures.some(([status]) => status >= "500")).toBe(true);
+  expect(isPublic || failures.some(([status]) => status < "500")).toBe(true);
+  for (const [, response] of failures) {
+    expect(Object.keys(response.content ?? {})).toEqual(["application/problem+json"]);
+    expect(response.description).toBeTruthy();
+  }
+});
+
+it("every tag is described, and every described tag is used", () => {
+  const used = new Set(operations.flatMap(([, operation]) => operation.tags ?? []));
+  expect([...used].toSorted()).toEqual((document.tags ?? []).map((tag) => tag.name).toSorted());
+});
+
+it("every reference leads to a schema, and no named schema is null", () => {
+  const schemas = document.components?.schemas ?? {};
+  const references = JSON.stringify(document).matchAll(/"#\/components\/schemas\/([^"]+)"/g);
+  for (const [, name] of references) expect(Object.keys(schemas)).toContain(name);
+  for (const [name, schema] of Object.entries(schemas)) {
+    const type = "type" in schema ? schema.type : undefined;
+    expect(Array.isArray(type) && type.includes("null"), name).toBe(false);
+  }
+});
