@@ -87,7 +87,7 @@ async function startAlertmanager(
   ]);
   const url = `http://127.0.0.1:${port}`;
   const stop = async () => {
-    await server.kill("SIGTERM");
+    await server.kill(); // asked to stop, one of a cluster takes its leave for more than 10 s
     await rm(directory, { recursive: true, force: true });
   };
   const isReady = async () => (await fetch(`${url}/-/ready`)).ok;
