@@ -173,7 +173,7 @@ function frameOf(kind: FrameKind, bytes: Uint8Array): Buffer {
 }
 
 function failedStream(detail: string): AppError {
-  return new AppError("state-conflict", { detail });
+  return new AppError("dependency-unavailable", { detail });
 }
 
 function silentAgent(): AppError {

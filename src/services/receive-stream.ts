@@ -15,6 +15,8 @@ export async function receiveStream(
   error: string | undefined,
 ): Promise<void> {
   try {
+    // Says that the agent has come: of a container that writes nothing there may be no chunk for long.
+    await ctx.streams.append(streamId, new Uint8Array());
     for await (const chunk of chunks) {
       for (let start = 0; start < chunk.length; start += CHUNK_BYTES_MAX) {
         await ctx.streams.append(streamId, chunk.subarray(start, start + CHUNK_BYTES_MAX));

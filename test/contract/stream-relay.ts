@@ -1,0 +1,99 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { expect, it } from "vitest";
+import type { LogStreamRequest } from "../../src/contracts/agent.ts";
+import { newId } from "../../src/lib/ids.ts";
+import type { StreamRelay } from "../../src/services/context.ts";
+
+/** Two processes' ends of the same relay. */
+export interface StreamRelaysUnderTest {
+  reader: StreamRelay;
+  writer: StreamRelay;
+}
+
+/** What every implementation of StreamRelay guarantees. */
+export function describeStreamRelay(under: () => StreamRelaysUnderTest): void {
+  const open = async (): Promise<{ hostId: string; request: LogStreamRequest }> => {
+    const hostId = newId("host");
+    const request = {
+      streamId: newId("str"),
+      setId: newId("set"),
+      container: "app",
+      follow: true,
+      tail: 10,
+    };
+    await under().reader.request(hostId, request);
+    return { hostId, request };
+  };
+  const never = new AbortController().signal;
+
+  it("a request is taken by its host, once, and by no other", async () => {
+    const { hostId, request } = await open();
+    expect(await under().writer.takeRequests(newId("host"))).toEqual([]);
+    expect(await under().writer.takeRequests(hostId)).toEqual([request]);
+    expect(await under().writer.takeRequests(hostId)).toEqual([]);
+  });
+
+  it("bytes arrive as they were sent, in order, until the end", async () => {
+    const { reader, writer } = under();
+    const { streamId } = (await open()).request;
+    const sent = Array.from({ length: 300 }, (_, index) =>
+      Uint8Array.from({ length: 1 + (index % 97) }, (_, byte) => (index * 31 + byte) % 256),
+    );
+    const reading = readAll(reader.read(streamId, never));
+    await writer.append(streamId, new Uint8Array());
+    for (const chunk of sent) await writer.append(streamId, chunk);
+    await writer.end(streamId);
+    expect(Buffer.compare(await reading, Buffer.concat(sent))).toBe(0);
+  });
+
+  it("what the agent says went wrong is thrown to the reader, after what came before", async () => {
+    const { reader, writer } = under();
+    const { streamId } = (await open()).request;
+    const seen: string[] = [];
+    const reading = (async () => {
+      for await (const chunk of reader.read(streamId, never))
+        seen.push(String.fromCharCode(...chunk));
+    })();
+    reading.catch(() => undefined); // expected below
+    await writer.append(streamId, Buffer.from("before"));
+    await writer.end(streamId, "there is no such container");
+    await expect(reading).rejects.toMatchObject({
+      name: "AppError",
+      publicDetail: expect.stringContaining("there is no such container"),
+    });
+    expect(seen.join("")).toBe("before");
+  });
+
+  it("whoever goes on writing learns that nobody reads any more", async () => {
+    const { reader, writer } = under();
+    const { streamId } = (await open()).request;
+    const stopping = new AbortController();
+    const reading = readAll(reader.read(streamId, stopping.signal));
+    await writer.append(streamId, Buffer.from("first"));
+    stopping.abort();
+    await reading;
+    await expect(
+      (async () => {
+        for (let count = 0; count < 100; count++) {
+          await writer.append(streamId, Buffer.from("more"));
+          await delay(10);
+        }
+      })(),
+    ).rejects.toMatchObject({ code: "not-found" });
+    await writer.end(streamId).catch((error: unknown) => {
+      expect(error).toMatchObject({ code: "not-found" });
+    });
+  });
+
+  it("writing to a stream that nobody asked for is refused", async () => {
+    await expect(
+      under().writer.append(newId("str"), Buffer.from("uninvited")),
+    ).rejects.toMatchObject({ code: "not-found" });
+  });
+}
+
+async function readAll(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const parts: Uint8Array[] = [];
+  for await (const chunk of chunks) parts.push(chunk);
+  return Buffer.concat(parts);
+}
