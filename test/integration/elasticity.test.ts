@@ -8,7 +8,7 @@ import { createService } from "../../src/services/create-service.ts";
 import { createTenant } from "../../src/services/create-tenant.ts";
 import { listDecisions } from "../../src/services/list-decisions.ts";
 import { listEvents } from "../../src/services/list-events.ts";
-import { receiveAlerts } from "../../src/services/receive-alerts.ts";
+import { DEMANDS_HELD_MAX, receiveAlerts } from "../../src/services/receive-alerts.ts";
 import { releaseDemand } from "../../src/services/release-demand.ts";
 import { releaseDueDemands } from "../../src/services/release-due-demands.ts";
 import { patchService } from "../../src/services/patch-service.ts";
@@ -237,6 +237,19 @@ describe("a thousand alerts at once", () => {
     const [decision] = (await menu.decisions()).items;
     expect(decision?.because).toContain("995 alerts are held besides, for no more");
   });
+});
+
+it("more demands than a service may be held by are ignored, and those that it has stay", async () => {
+  const menu = await createElasticService(fleet, newName());
+  const deliver = (delivery: number, count: number) =>
+    receiveAlerts(
+      fleet.ctx,
+      menu.hookId,
+      Array.from({ length: count }, (_, index) => cpuHigh({ key: `${delivery}-${index}` })),
+    );
+  for (let delivery = 0; delivery < 10; delivery++) await deliver(delivery, DEMANDS_HELD_MAX / 10);
+  expect(await deliver(10, 3)).toEqual({ accepted: 0, ignored: 3 });
+  expect(await deliver(0, 3)).toEqual({ accepted: 3, ignored: 0 });
 });
 
 describe("a sweep", () => {
