@@ -64,6 +64,16 @@ export function describeStreamRelay(under: () => StreamRelaysUnderTest): void {
     expect(seen.join("")).toBe("before");
   });
 
+  it("an agent that comes with nothing but an error shows no bytes first", async () => {
+    const { reader, writer } = under();
+    const { streamId } = (await open()).request;
+    const first = reader.read(streamId, never)[Symbol.asyncIterator]().next();
+    first.catch(() => undefined); // expected below
+    await writer.append(streamId, new Uint8Array());
+    await writer.end(streamId, "it was never created");
+    await expect(first).rejects.toMatchObject({ code: "dependency-unavailable" });
+  });
+
   it("whoever goes on writing learns that nobody reads any more", async () => {
     const { reader, writer } = under();
     const { streamId } = (await open()).request;

@@ -62,7 +62,7 @@ async function* readChunks(
       const chunk = stream.chunks.shift();
       if (chunk) {
         isStarted = true;
-        yield chunk;
+        if (chunk.length > 0) yield chunk; // an empty one only says that the agent has come
         continue;
       }
       if (stream.error !== undefined) {
