@@ -17,7 +17,6 @@ import {
   type TestDatabase,
   type TestRedis,
 } from "../support/services.ts";
-import { waitUntil } from "../support/wait-until.ts";
 
 /**
  * The API as Cloudflare runs it: bundled by wrangler with the project's own wrangler.toml, and run in workerd, against real Postgres
@@ -133,10 +132,9 @@ describe("on Cloudflare Workers", () => {
       // The api process and the job worker keep pools of their own; a leak of the edge would be one more with every request.
       const before = await countConnections(sql);
       for (let count = 0; count < 20; count++) await asAdmin("GET", "/v1/sets");
-      await waitUntil(
-        "connections are closed",
-        async () => (await countConnections(sql)) <= before,
-      );
+      await expect
+        .poll(() => countConnections(sql), { timeout: 5_000 })
+        .toBeLessThanOrEqual(before);
     } finally {
       await sql.end();
     }
