@@ -1,6 +1,6 @@
 import { createRoute } from "@hono/zod-openapi";
-import { decisionSchema } from "../../contracts/elasticity.ts";
-import { nameSchema, pageOf, pageQuery } from "../../contracts/primitives.ts";
+import { decisionSchema, listDecisionsQuery } from "../../contracts/elasticity.ts";
+import { pageOf } from "../../contracts/primitives.ts";
 import { listDecisions } from "../../services/list-decisions.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
 import { readers } from "../security.ts";
@@ -13,7 +13,7 @@ export const listDecisionsRoute = createRoute({
   summary: "List decisions about the size of services",
   description: "Newest first, each with its reasons, acted on or not.",
   security: readers,
-  request: { query: pageQuery.extend({ service: nameSchema.optional() }) },
+  request: { query: listDecisionsQuery },
   responses: {
     200: jsonResponse(pageOf(decisionSchema), "One page of decisions."),
     ...commonProblems,
