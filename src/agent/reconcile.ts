@@ -167,7 +167,9 @@ function keepRunning(
   const dueAtMs = ({ known, phase }: Standing) =>
     Math.max(memory.retryAtMs, phase === "ended" ? known.restartAtMs : 0);
   const due = startable.filter((standing) => dueAtMs(standing) <= nowMs);
-  const probed = standings.filter(({ phase, template }) => phase === "up" && template.options.health);
+  const probed = standings.filter(
+    ({ phase, template }) => phase === "up" && template.options.health,
+  );
   const report = {
     state: hasRun ? ("running" as const) : ("starting" as const),
     ready: isComplete && standings.every(isReady),
@@ -234,7 +236,8 @@ function findFailedStart(
     if (phase === "over" && health && !known.wasHealthy) {
       return fail(name, { ...endReason(name, seen), phase: "start" }, false);
     }
-    const isUnhealthy = health && !known.wasHealthy && known.probeFailures >= health.failureThreshold;
+    const isUnhealthy =
+      health && !known.wasHealthy && known.probeFailures >= health.failureThreshold;
     if (phase === "up" && isUnhealthy && isUncounted) {
       return fail(name, unhealthyReason(name, known), true);
     }

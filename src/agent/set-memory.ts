@@ -169,7 +169,8 @@ export function noteObserved(
   for (const seen of observed.containers) {
     noteContainer(memory, seen, seen.name, isWanted, nowMs);
     // Its network has gone: it will be made anew, through no wish of anybody's.
-    if (hasInfraEnded && seen.state === "running") changeContainer(memory, seen.name).hasEnded = true;
+    if (hasInfraEnded && seen.state === "running")
+      changeContainer(memory, seen.name).hasEnded = true;
   }
 }
 
@@ -184,7 +185,8 @@ function noteContainer(
   const known = changeContainer(memory, name);
   const life = lifeOf(seen);
   const isFirstSight = known.life === undefined;
-  if (life !== undefined && life !== known.life) beginLife(known, life, memory.hasRun && isFirstSight, nowMs);
+  if (life !== undefined && life !== known.life)
+    beginLife(known, life, memory.hasRun && isFirstSight, nowMs);
   if (seen.state === "running" || seen.state === "restarting" || life === undefined) return false;
   known.isHealthy = false;
   if (!hasEnded(seen) || known.endedLife === life) return false;

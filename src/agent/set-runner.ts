@@ -263,7 +263,13 @@ export class SetRunner {
         const failure = failureOf(error, action);
         this.#noteFailure(failure, action);
         log.warn(
-          { ...fields, outcome: "failed", durationMs: durationMs(), code: failure.reason.code, err: error },
+          {
+            ...fields,
+            outcome: "failed",
+            durationMs: durationMs(),
+            code: failure.reason.code,
+            err: error,
+          },
           "set action",
         );
       }
@@ -324,7 +330,8 @@ export class SetRunner {
       return;
     }
     // Before a set has run, only running makes up for failed attempts.
-    if (memory.hasRun || action.kind === "stop-all" || action.kind === "remove") noteSuccess(memory);
+    if (memory.hasRun || action.kind === "stop-all" || action.kind === "remove")
+      noteSuccess(memory);
   }
 
   #noteFailure(failure: StepFailure, action: Step): void {

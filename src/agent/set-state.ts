@@ -28,6 +28,9 @@ export const nextStates: ReadonlyMap<ReportedState, ReadonlySet<ReportedState>> 
 );
 
 /** `wanted` where that may follow `from`, which is undefined at the start of a generation; else `from`. */
-export function advanceState(from: ReportedState | undefined, wanted: ReportedState): ReportedState {
+export function advanceState(
+  from: ReportedState | undefined,
+  wanted: ReportedState,
+): ReportedState {
   return from === undefined || nextStates.get(from)?.has(wanted) === true ? wanted : from;
 }

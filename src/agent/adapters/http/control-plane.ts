@@ -1,0 +1,168 @@
+import { Readable } from "node:stream";
+import { type Dispatcher, request } from "undici";
+import { z } from "zod";
+import {
+  type Enroll,
+  type Enrolled,
+  enrolledSchema,
+  syncResultSchema,
+} from "../../../contracts/agent.ts";
+import {
+  type ControlPlane,
+  ControlPlaneError,
+  CredentialRefusedError,
+} from "../../ports/control-plane.ts";
+
+/** What a call may take beyond the wait that it asks for. */
+const callTimeoutMs = 15_000;
+/** An answer with all sets of a host is the longest: 5,000 sets of some KiB. */
+const answerBytesMax = 64 * 2 ** 20;
+const problemSchema = z.object({ title: z.string(), detail: z.string() }).partial();
+
+export interface ControlPlaneOptions {
+  apiUrl: string;
+  credential: string;
+  /** Calls that wait hold a connection each; it must allow as many as there are agents. */
+  dispatcher: Dispatcher;
+}
+
+/** The API over HTTP. Connections are kept by the dispatcher, which several agents may share. */
+export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
+  const target = { ...options, bearer: options.credential };
+  return {
+    async sync(body, signal) {
+      const answer = await post(target, "/agent/v1/sync", body, {
+        timeoutMs: body.waitMs + callTimeoutMs,
+        signal,
+      });
+      return parseAnswer(syncResultSchema, answer);
+    },
+    async uploadStream(streamId, { chunks, error }, signal) {
+      const query = error === undefined ? "" : `?error=${encodeURIComponent(error.slice(0, 500))}`;
+      await upload(target, `/agent/v1/streams/${streamId}${query}`, chunks, signal);
+    },
+  };
+}
+
+/** Trades an enroll token, which works once, for this host's id and credential. Errors are as those of `sync`. */
+export async function enrollHost(
+  options: { apiUrl: string; enrollToken: string; dispatcher: Dispatcher },
+  body: Enroll,
+  signal: AbortSignal,
+): Promise<Enrolled> {
+  const target = { ...options, bearer: options.enrollToken };
+  const answer = await post(target, "/agent/v1/enroll", body, { timeoutMs: callTimeoutMs, signal });
+  return parseAnswer(enrolledSchema, answer);
+}
+
+interface Target {
+  apiUrl: string;
+  bearer: string;
+  dispatcher: Dispatcher;
+}
+
+async function post(
+  { apiUrl, bearer, dispatcher }: Target,
+  path: string,
+  body: unknown,
+  { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
+): Promise<unknown> {
+  signal.throwIfAborted();
+  const controller = new AbortController();
+  const onAbort = () => controller.abort(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  const timer = setTimeout(() => {
+    controller.abort(new ControlPlaneError(`no answer within ${timeoutMs} ms`, {}));
+  }, timeoutMs);
+  try {
+    const response = await request(apiUrl + path, {
+      dispatcher,
+      method: "POST",
+      headers: { authorization: `Bearer ${bearer}`, "content-type": "application/json" },
+      body: JSON.stringify(body),
+      headersTimeout: timeoutMs,
+      bodyTimeout: callTimeoutMs,
+      signal: controller.signal,
+    });
+    const text = await readText(response.body);
+    if (response.statusCode >= 300) throw refusalOf(response.statusCode, response.headers, text);
+    return JSON.parse(text) as unknown;
+  } catch (error) {
+    if (controller.signal.aborted && controller.signal.reason instanceof Error) {
+      throw controller.signal.reason;
+    }
+    if (error instanceof ControlPlaneError || error instanceof CredentialRefusedError) throw error;
+    const detail = error instanceof Error ? error.message : String(error);
+    throw new ControlPlaneError(`the API cannot be reached: ${detail}`, { cause: error });
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+async function readText(body: AsyncIterable<unknown>): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of body) {
+    const part = chunk as Uint8Array;
+    bytes += part.length;
+    if (bytes > answerBytesMax) throw new ControlPlaneError("the API's answer has no end", {});
+    chunks.push(part);
+  }
+  return Buffer.concat(chunks).toString();
+}
+
+function parseAnswer<S extends z.ZodType>(schema: S, answer: unknown): z.output<S> {
+  const parsed = schema.safeParse(answer);
+  if (parsed.success) return parsed.data;
+  const detail = z.prettifyError(parsed.error).slice(0, 1_000);
+  throw new ControlPlaneError(`the API's answer is not as agreed:\n${detail}`, {});
+}
+
+function refusalOf(status: number, headers: Record<string, unknown>, text: string): Error {
+  const { title, detail } = problemOf(text);
+  const message = detail ?? title ?? text.slice(0, 200);
+  if (status === 401) return new CredentialRefusedError(message);
+  const seconds = Number(headers["retry-after"]);
+  return new ControlPlaneError(`the API answered ${status}: ${message}`, {
+    status,
+    retryAfterMs: Number.isFinite(seconds) && seconds >= 0 ? seconds * 1_000 : undefined,
+  });
+}
+
+function problemOf(text: string): z.output<typeof problemSchema> {
+  try {
+    return problemSchema.safeParse(JSON.parse(text)).data ?? {};
+  } catch {
+    return {};
+  }
+}
+
+/**
+ * Sends chunks as they come; the connection's own back pressure says how fast they are taken. An answer before their end
+ * means that nobody reads any more.
+ */
+async function upload(
+  { apiUrl, bearer, dispatcher }: Target,
+  path: string,
+  chunks: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): Promise<void> {
+  const body = Readable.from(chunks, { objectMode: false, highWaterMark: 64 * 1024 });
+  try {
+    const response = await request(apiUrl + path, {
+      dispatcher,
+      method: "POST",
+      headers: { authorization: `Bearer ${bearer}`, "content-type": "application/octet-stream" },
+      body,
+      headersTimeout: 0,
+      bodyTimeout: callTimeoutMs,
+      signal,
+    });
+    const text = await readText(response.body);
+    if (response.statusCode === 404) return;
+    if (response.statusCode >= 300) throw refusalOf(response.statusCode, response.headers, text);
+  } finally {
+    body.destroy();
+  }
+}

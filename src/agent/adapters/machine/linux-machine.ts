@@ -1,0 +1,105 @@
+import { readFile, statfs } from "node:fs/promises";
+import { cpus } from "node:os";
+import type { ResourceAmounts } from "../../../contracts/primitives.ts";
+import type { MachinePort } from "../../ports/machine-port.ts";
+
+export interface LinuxMachineOptions {
+  /** Where Docker keeps images and containers; what is free there is what containers may write. */
+  dockerRoot: string;
+  /** Shares that sets may not have: for the system, Docker and the agent. */
+  reservePercent: { cpu: number; memory: number; rootfs: number };
+  /** Where proc is mounted. */
+  procRoot?: string;
+}
+
+/** A first measurement has nothing to compare with, so it looks twice, so far apart. */
+const firstSampleMs = 100;
+
+interface CpuSample {
+  busyTicks: number;
+  totalTicks: number;
+}
+
+/**
+ * Reads what the kernel counts: no Docker call, some tens of microseconds. CPU is what all processors did since the
+ * measurement before. There are no volumes on a host yet, so their bytes are 0.
+ */
+export function createLinuxMachine({
+  dockerRoot,
+  reservePercent,
+  procRoot = "/proc",
+}: LinuxMachineOptions): MachinePort {
+  const cpuMillisTotal = cpus().length * 1_000;
+  let last: CpuSample | undefined;
+  return {
+    async measure() {
+      if (!last) {
+        last = await sampleCpu(procRoot);
+        await new Promise((resolve) => setTimeout(resolve, firstSampleMs));
+      }
+      const [cpu, memory, disk] = await Promise.all([
+        sampleCpu(procRoot),
+        readMemory(procRoot),
+        readDisk(dockerRoot),
+      ]);
+      const passedTicks = cpu.totalTicks - last.totalTicks;
+      const busyShare = passedTicks > 0 ? (cpu.busyTicks - last.busyTicks) / passedTicks : 0;
+      last = cpu;
+      const total: ResourceAmounts = {
+        cpuMillis: cpuMillisTotal,
+        memoryBytes: memory.totalBytes,
+        volumeBytes: 0,
+        rootfsBytes: disk.totalBytes,
+      };
+      return {
+        used: {
+          cpuMillis: Math.round(Math.min(Math.max(busyShare, 0), 1) * cpuMillisTotal),
+          memoryBytes: memory.totalBytes - memory.availableBytes,
+          volumeBytes: 0,
+          rootfsBytes: disk.totalBytes - disk.freeBytes,
+        },
+        allocatable: withoutReserve(total, reservePercent),
+      };
+    },
+  };
+}
+
+function withoutReserve(
+  total: ResourceAmounts,
+  reserve: LinuxMachineOptions["reservePercent"],
+): ResourceAmounts {
+  const left = (amount: number, percent: number) => Math.floor((amount * (100 - percent)) / 100);
+  return {
+    cpuMillis: left(total.cpuMillis, reserve.cpu),
+    memoryBytes: left(total.memoryBytes, reserve.memory),
+    volumeBytes: total.volumeBytes,
+    rootfsBytes: left(total.rootfsBytes, reserve.rootfs),
+  };
+}
+
+/** The first line of /proc/stat: user nice system idle iowait irq softirq steal (guest is within user). */
+async function sampleCpu(procRoot: string): Promise<CpuSample> {
+  const text = await readFile(`${procRoot}/stat`, "utf8");
+  const fields = /^cpu +(.*)$/m.exec(text)?.[1]?.trim().split(/ +/).slice(0, 8).map(Number) ?? [];
+  const totalTicks = fields.reduce((sum, ticks) => sum + ticks, 0);
+  const idleTicks = (fields[3] ?? 0) + (fields[4] ?? 0);
+  return { busyTicks: totalTicks - idleTicks, totalTicks };
+}
+
+async function readMemory(
+  procRoot: string,
+): Promise<{ totalBytes: number; availableBytes: number }> {
+  const text = await readFile(`${procRoot}/meminfo`, "utf8");
+  const bytesOf = (name: string) => {
+    const kilobytes = new RegExp(`^${name}: +(\\d+) kB$`, "m").exec(text)?.[1];
+    if (kilobytes === undefined) throw new Error(`${procRoot}/meminfo has no ${name}`);
+    return Number(kilobytes) * 1_024;
+  };
+  return { totalBytes: bytesOf("MemTotal"), availableBytes: bytesOf("MemAvailable") };
+}
+
+/** Free is what an ordinary process may still write: the superuser's reserve counts as used. */
+async function readDisk(folder: string): Promise<{ totalBytes: number; freeBytes: number }> {
+  const disk = await statfs(folder);
+  return { totalBytes: disk.blocks * disk.bsize, freeBytes: disk.bavail * disk.bsize };
+}

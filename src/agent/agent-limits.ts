@@ -1,0 +1,46 @@
+import { SYNC_WAIT_MS_MAX } from "../contracts/agent.ts";
+
+/** How often, how much at a time, and how long an agent does what it does. */
+export interface AgentLimits {
+  /** Steps of different sets under way at a time. */
+  stepsMax: number;
+  /** Probes and looks at single sets under way at a time. */
+  looksMax: number;
+  /** Logs that are read at a time. */
+  streamsMax: number;
+  /** How long a sync that waits for news waits. */
+  waitMs: number;
+  /** All desired sets are asked for this often, to correct what was missed. */
+  fullIntervalMs: number;
+  /** The whole host is looked at this often, to correct what events did not tell. */
+  lookIntervalMs: number;
+  /** What changes within this time is reported together. */
+  coalesceMs: number;
+  usageIntervalMs: number;
+  imagesIntervalMs: number;
+  pingIntervalMs: number;
+  /** A daemon that answers later than the one is slow, later than the other unreachable. */
+  pingSlowMs: number;
+  pingTimeoutMs: number;
+  /** Steps under way when the agent is stopped get this long to end; they are repeated by the next agent otherwise. */
+  stopDeadlineMs: number;
+  /** The last report gets this long. */
+  lastReportTimeoutMs: number;
+}
+
+export const defaultAgentLimits: AgentLimits = {
+  stepsMax: 64,
+  looksMax: 64,
+  streamsMax: 32,
+  waitMs: SYNC_WAIT_MS_MAX,
+  fullIntervalMs: 60_000,
+  lookIntervalMs: 30_000,
+  coalesceMs: 5,
+  usageIntervalMs: 15_000,
+  imagesIntervalMs: 60_000,
+  pingIntervalMs: 5_000,
+  pingSlowMs: 1_000,
+  pingTimeoutMs: 5_000,
+  stopDeadlineMs: 10_000,
+  lastReportTimeoutMs: 3_000,
+};

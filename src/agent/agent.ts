@@ -1,0 +1,391 @@
+import { setMaxListeners } from "node:events";
+import { AGENT_PROTOCOL_VERSION, type Sync, type SyncResult } from "../contracts/agent.ts";
+import type { Log } from "../lib/log.ts";
+import { type AgentLimits, defaultAgentLimits } from "./agent-limits.ts";
+import { callBackoffMs, type Clock, delay, systemClock } from "./clock.ts";
+import { createConcurrencyLimit } from "./concurrency-limit.ts";
+import { type DockerHealth, DockerMonitor } from "./docker-monitor.ts";
+import { keepLooking, keepWatching } from "./keep-looking.ts";
+import { KeptState } from "./kept-state.ts";
+import { LogStreams } from "./log-streams.ts";
+import {
+  type ControlPlane,
+  ControlPlaneError,
+  CredentialRefusedError,
+} from "./ports/control-plane.ts";
+import type { MachinePort } from "./ports/machine-port.ts";
+import type { SetPort } from "./ports/set-port.ts";
+import type { StateStore } from "./ports/state-store.ts";
+import { type ReportBatch, ReportQueue } from "./report-queue.ts";
+import { SetRunners } from "./set-runners.ts";
+import { Wakeup } from "./wakeup.ts";
+
+/** One report carries at most so many sets, so that it stays far below what the API takes. */
+const REPORTS_PER_SYNC_MAX = 1_000;
+/** After an answer that was of no use the next question waits, so that a confused API is not asked in a tight loop. */
+const USELESS_ANSWER_WAIT_MS = 5_000;
+const SHORT_ANSWER_MS = 50;
+const SHORT_ANSWER_WAIT_MS = 250;
+
+export interface AgentOptions {
+  hostId: string;
+  agentVersion: string;
+  port: SetPort;
+  api: ControlPlane;
+  state: StateStore;
+  machine: MachinePort;
+  log: Log;
+  clock?: Clock;
+  /** In [0, 1). */
+  random?: () => number;
+  limits?: Partial<AgentLimits>;
+}
+
+export interface AgentStatus {
+  sets: number;
+  acceptedGeneration: number;
+  docker: DockerHealth | undefined;
+  /** Sets for which a look at the whole host showed something that no event had told. */
+  corrections: number;
+  /** When a sync was answered last. */
+  syncedAtMs: number | undefined;
+}
+
+export interface Agent {
+  /**
+   * Runs until `signal` is aborted: then no step begins any more, those under way end within a deadline, what is left to
+   * report is reported, and it resolves. Containers are left as they are. Rejects with CredentialRefusedError when the
+   * control plane does not know this host any more; containers are left as they are then too.
+   */
+  run(signal: AbortSignal): Promise<void>;
+  status(): AgentStatus;
+}
+
+/**
+ * The agent of one host. Loops that never wait for each other: one asks for what should be (long poll), one reports what
+ * is, one looks after Docker, one looks at the whole host; and a runner for each set does the work. It only asks: nothing
+ * connects to it. All knowledge that matters is in Docker's labels and in the control plane; the state store has hints.
+ */
+export function createAgent(options: AgentOptions): Agent {
+  return new HostAgent(options);
+}
+
+class HostAgent implements Agent {
+  readonly #options: AgentOptions;
+  readonly #limits: AgentLimits;
+  readonly #clock: Clock;
+  readonly #random: () => number;
+  readonly #log: Log;
+  readonly #reports = new ReportQueue();
+  readonly #reportBell: Wakeup;
+  readonly #monitor: DockerMonitor;
+  readonly #streams: LogStreams;
+  readonly #stopping = new AbortController();
+  readonly #cancelled = new AbortController();
+  #kept: KeptState;
+  #runners: SetRunners | undefined;
+  #corrections = 0;
+  #syncedAtMs: number | undefined;
+  #sentImages: string[] | undefined;
+  #usageAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(options: AgentOptions) {
+    this.#options = options;
+    this.#limits = { ...defaultAgentLimits, ...options.limits };
+    this.#clock = options.clock ?? systemClock;
+    this.#random = options.random ?? Math.random;
+    this.#log = options.log;
+    this.#reportBell = new Wakeup(this.#clock);
+    this.#monitor = new DockerMonitor({
+      port: options.port,
+      clock: this.#clock,
+      log: this.#log,
+      limits: this.#limits,
+      onChange: () => this.#reportBell.ring(),
+      onAvailable: () => this.#runners?.onAvailable(),
+    });
+    const { port, api, log, state } = options;
+    this.#kept = new KeptState(state, undefined, log);
+    this.#streams = new LogStreams({ port, api, log, streamsMax: this.#limits.streamsMax });
+    // Every set and every call under way listens.
+    setMaxListeners(0, this.#stopping.signal, this.#cancelled.signal);
+  }
+
+  status(): AgentStatus {
+    return {
+      sets: this.#runners?.size ?? 0,
+      acceptedGeneration: this.#kept.desired.acceptedGeneration,
+      docker: this.#monitor.health,
+      corrections: this.#corrections,
+      syncedAtMs: this.#syncedAtMs,
+    };
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { state } = this.#options;
+    this.#kept = new KeptState(state, await state.load(), this.#log);
+    const runners = this.#createRunners();
+    this.#runners = runners;
+    const stop = () => this.#stopping.abort(new Error("the agent stops"));
+    if (signal.aborted) stop();
+    signal.addEventListener("abort", stop, { once: true });
+    try {
+      await this.#runLoops(runners);
+    } finally {
+      signal.removeEventListener("abort", stop);
+    }
+  }
+
+  /** Ends when stopped, or with the first error that a loop cannot live with; in order either way. */
+  async #runLoops(runners: SetRunners): Promise<void> {
+    const { signal } = this.#stopping;
+    const lookOptions = {
+      port: this.#options.port,
+      runners,
+      clock: this.#clock,
+      log: this.#log,
+      intervalMs: this.#limits.lookIntervalMs,
+      onCorrections: (corrections: number) => {
+        this.#corrections += corrections;
+      },
+    };
+    let failure: Error | undefined;
+    const loops = [
+      this.#pull(runners, signal),
+      this.#report(runners, signal),
+      keepLooking(lookOptions, signal),
+      keepWatching(lookOptions, signal),
+      this.#monitor.run(signal),
+    ].map((loop) =>
+      loop.catch((error: unknown) => {
+        failure ??= error instanceof Error ? error : new Error(String(error));
+        this.#stopping.abort(new Error("the agent stops"));
+      }),
+    );
+    await aborted(signal);
+    await this.#settle(runners);
+    const isRefused = failure instanceof CredentialRefusedError;
+    if (!isRefused) await this.#reportLast();
+    this.#cancelled.abort(new Error("the agent stops"));
+    await Promise.all(loops);
+    if (failure !== undefined) throw failure;
+  }
+
+  #createRunners(): SetRunners {
+    const { port } = this.#options;
+    const context = {
+      port,
+      clock: this.#clock,
+      random: this.#random,
+      log: this.#log,
+      stepLimit: createConcurrencyLimit(this.#limits.stepsMax),
+      lookLimit: createConcurrencyLimit(this.#limits.looksMax),
+      canRemoveUnknown: () => this.#kept.desired.hasFullAnswer,
+      hasRunBefore: (setId: string, specKey: string) => this.#kept.hasRun(setId, specKey),
+      onRan: (setId: string, specKey: string) => this.#kept.noteRan(setId, specKey),
+      onReport: (report: Sync["observed"][number]) => {
+        if (this.#reports.put(report)) this.#reportBell.ring();
+      },
+      stopping: this.#stopping.signal,
+      cancelled: this.#cancelled.signal,
+    };
+    return new SetRunners(context, this.#kept.desired);
+  }
+
+  /** Asks for what should be, and waits for it to change. */
+  async #pull(runners: SetRunners, signal: AbortSignal): Promise<void> {
+    let failuresInRow = 0;
+    let fullAtMs = Number.NEGATIVE_INFINITY;
+    while (!signal.aborted) {
+      const full = this.#clock.nowMs() >= fullAtMs;
+      const startedAtMs = this.#clock.nowMs();
+      try {
+        const waitMs = full ? 0 : this.#limits.waitMs;
+        const result = await this.#sync({ full, waitMs }, signal);
+        const use = await this.#accept(runners, result);
+        failuresInRow = 0;
+        const endedAtMs = this.#clock.nowMs();
+        if (use === "stale") await delay(this.#clock, USELESS_ANSWER_WAIT_MS, signal);
+        else if (full) {
+          fullAtMs = endedAtMs + this.#limits.fullIntervalMs;
+          this.#reports.repeatDoubtful();
+          if (!this.#reports.isEmpty) this.#reportBell.ring();
+        } else if (use === "nothing" && endedAtMs - startedAtMs < SHORT_ANSWER_MS) {
+          await delay(this.#clock, SHORT_ANSWER_WAIT_MS, signal);
+        }
+      } catch (error) {
+        if (isAborted(signal)) return;
+        failuresInRow++;
+        await this.#standFailure("pull", error, failuresInRow, signal);
+      }
+    }
+  }
+
+  /** Says what is: at once when it changes, and from time to time what the machine uses. */
+  async #report(runners: SetRunners, signal: AbortSignal): Promise<void> {
+    let failuresInRow = 0;
+    for (;;) {
+      const usageInMs = this.#usageAtMs - this.#clock.nowMs();
+      await this.#reportBell.wait(usageInMs, signal);
+      if (!signal.aborted) await delay(this.#clock, this.#limits.coalesceMs, signal);
+      if (signal.aborted) return;
+      try {
+        const result = await this.#sendReport(signal);
+        failuresInRow = 0;
+        await this.#accept(runners, result);
+      } catch (error) {
+        if (isAborted(signal)) return;
+        failuresInRow++;
+        this.#reportBell.ring();
+        await this.#standFailure("report", error, failuresInRow, signal);
+      }
+    }
+  }
+
+  async #sendReport(signal: AbortSignal): Promise<SyncResult> {
+    const batch = this.#reports.take(REPORTS_PER_SYNC_MAX);
+    const nowMs = this.#clock.nowMs();
+    const isUsageDue = nowMs >= this.#usageAtMs;
+    const usage = isUsageDue ? await this.#measure() : null;
+    const { images } = this.#monitor;
+    const hasNewImages = images !== undefined && images !== this.#sentImages;
+    let result: SyncResult;
+    try {
+      result = await this.#sync(
+        {
+          observed: batch.reports,
+          docker: this.#monitor.health ?? null,
+          usage,
+          images: hasNewImages ? images.slice(0, 2_000) : null,
+        },
+        signal,
+      );
+    } catch (error) {
+      this.#reports.doubt(batch);
+      throw error;
+    }
+    if (isUsageDue) this.#usageAtMs = nowMs + this.#limits.usageIntervalMs;
+    if (hasNewImages) this.#sentImages = images;
+    this.#noteArrived(batch);
+    return result;
+  }
+
+  /** What is known to be gone on both sides is forgotten. */
+  #noteArrived(batch: ReportBatch): void {
+    this.#reports.acknowledge(batch);
+    if (!this.#reports.isEmpty) this.#reportBell.ring();
+    for (const { setId, generation, state } of batch.reports) {
+      if (state !== "absent" || !this.#kept.desired.forgetDeleted(setId, generation)) continue;
+      this.#reports.forget(setId);
+      this.#kept.forgetRan(setId);
+      this.#runners?.apply({ changed: [], dropped: [setId] });
+      this.#kept.saveSoon();
+    }
+  }
+
+  async #measure(): Promise<Sync["usage"]> {
+    try {
+      return await this.#options.machine.measure();
+    } catch (error) {
+      this.#log.error({ err: error }, "machine not measured");
+      return null;
+    }
+  }
+
+  async #sync(parts: Partial<Sync>, signal: AbortSignal): Promise<SyncResult> {
+    const result = await this.#options.api.sync(
+      {
+        protocol: AGENT_PROTOCOL_VERSION,
+        agentVersion: this.#options.agentVersion,
+        acceptedGeneration: this.#kept.persistedGeneration,
+        full: false,
+        waitMs: 0,
+        observed: [],
+        docker: null,
+        usage: null,
+        images: null,
+        ...parts,
+      },
+      signal,
+    );
+    this.#syncedAtMs = this.#clock.nowMs();
+    return result;
+  }
+
+  /** Acts on an answer at once; the generation is told as accepted only after it was written down. */
+  async #accept(runners: SetRunners, result: SyncResult): Promise<"news" | "nothing" | "stale"> {
+    this.#streams.serve(result.streams, this.#stopping.signal);
+    const knewAll = this.#kept.desired.hasFullAnswer;
+    const acceptance = this.#kept.desired.accept(result);
+    if (acceptance.kind === "stale") {
+      const { hostGeneration } = result;
+      const { acceptedGeneration } = this.#kept.desired;
+      this.#log.warn({ hostGeneration, acceptedGeneration }, "older answer refused");
+      return "stale";
+    }
+    const { changed, dropped } = acceptance;
+    for (const setId of dropped) this.#forget(setId);
+    runners.apply(acceptance);
+    if (!knewAll && this.#kept.desired.hasFullAnswer) runners.removeUnknown();
+    const hasNews = changed.length + dropped.length > 0;
+    if (hasNews || this.#kept.desired.acceptedGeneration > this.#kept.persistedGeneration)
+      await this.#kept.save();
+    return hasNews || result.streams.length > 0 ? "news" : "nothing";
+  }
+
+  #forget(setId: string): void {
+    this.#reports.forget(setId);
+    this.#kept.forgetRan(setId);
+  }
+
+  /** Waits as long as the API asks for, or longer with every failure; throws what no waiting can help. */
+  async #standFailure(
+    loop: string,
+    error: unknown,
+    failuresInRow: number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (error instanceof CredentialRefusedError) throw error;
+    const askedMs = error instanceof ControlPlaneError ? (error.retryAfterMs ?? 0) : 0;
+    const waitMs = Math.max(askedMs, callBackoffMs(failuresInRow, this.#random()));
+    this.#log.warn({ err: error, loop, failuresInRow, waitMs: Math.round(waitMs) }, "sync failed");
+    await delay(this.#clock, Math.min(waitMs, 60_000), signal);
+  }
+
+  /** Steps under way end, or are broken off at the deadline. */
+  async #settle(runners: SetRunners): Promise<void> {
+    const isLate = new AbortController();
+    const deadline = delay(this.#clock, this.#limits.stopDeadlineMs, isLate.signal);
+    await Promise.race([runners.settled(), deadline]);
+    isLate.abort();
+    this.#cancelled.abort(new Error("the agent stops"));
+    await Promise.all([runners.settled(), this.#streams.settled()]);
+  }
+
+  async #reportLast(): Promise<void> {
+    if (this.#reports.isEmpty) return;
+    const controller = new AbortController();
+    const cancel = this.#clock.after(this.#limits.lastReportTimeoutMs, () =>
+      controller.abort(new Error("the agent stops")),
+    );
+    try {
+      await this.#sendReport(controller.signal);
+    } catch (error) {
+      this.#log.warn({ err: error }, "last report not sent");
+    } finally {
+      cancel();
+    }
+  }
+}
+
+/** May have changed during a wait, whatever was known of it before. */
+function isAborted(signal: AbortSignal): boolean {
+  return signal.aborted;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    return signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,108 @@
+import type { Sync } from "../contracts/agent.ts";
+import type { Log } from "../lib/log.ts";
+import type { AgentLimits } from "./agent-limits.ts";
+import { type Clock, delay } from "./clock.ts";
+import type { SetPort } from "./ports/set-port.ts";
+
+export type DockerHealth = NonNullable<Sync["docker"]>;
+
+/** A failed ping is tried again so soon: one of them alone makes the daemon slow, two unreachable. */
+const RETRY_MS = 1_000;
+const DETAIL_CHARS_MAX = 500;
+
+export interface DockerMonitorOptions {
+  port: SetPort;
+  clock: Clock;
+  log: Log;
+  limits: AgentLimits;
+  /** There is another health, or another list of images, to report. */
+  onChange: () => void;
+  /** It answers again after it was unreachable. */
+  onAvailable: () => void;
+}
+
+/** Asks the daemon from time to time whether it is there, and which images it holds; apart from all that sets do. */
+export class DockerMonitor {
+  readonly #options: DockerMonitorOptions;
+  #health: DockerHealth | undefined;
+  #images: string[] | undefined;
+  #failedSinceMs: number | undefined;
+  #failuresInRow = 0;
+
+  constructor(options: DockerMonitorOptions) {
+    this.#options = options;
+  }
+
+  /** Undefined until the first answer, or the first failure, has come. */
+  get health(): DockerHealth | undefined {
+    return this.#health;
+  }
+
+  get images(): string[] | undefined {
+    return this.#images;
+  }
+
+  /** Until aborted. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, limits } = this.#options;
+    let imagesAtMs = Number.NEGATIVE_INFINITY;
+    while (!signal.aborted) {
+      const isThere = await this.#ping();
+      if (isThere && clock.nowMs() >= imagesAtMs) {
+        imagesAtMs = clock.nowMs() + limits.imagesIntervalMs;
+        await this.#listImages(signal);
+      }
+      const waitMs = this.#failuresInRow === 1 ? RETRY_MS : limits.pingIntervalMs;
+      await delay(clock, waitMs, signal);
+    }
+  }
+
+  async #ping(): Promise<boolean> {
+    const { port, clock, limits } = this.#options;
+    const startedAtMs = clock.nowMs();
+    try {
+      await port.ping(limits.pingTimeoutMs);
+    } catch (error) {
+      this.#failuresInRow++;
+      this.#failedSinceMs ??= startedAtMs;
+      const since = new Date(this.#failedSinceMs).toISOString();
+      const message = error instanceof Error ? error.message : String(error);
+      const detail = `no answer since ${since}: ${message}`.slice(0, DETAIL_CHARS_MAX);
+      this.#become({ state: this.#failuresInRow === 1 ? "slow" : "unreachable", detail });
+      return false;
+    }
+    this.#failuresInRow = 0;
+    this.#failedSinceMs = undefined;
+    const tookMs = clock.nowMs() - startedAtMs;
+    const wasUnreachable = this.#health?.state === "unreachable";
+    this.#become(
+      tookMs > limits.pingSlowMs
+        ? { state: "slow", detail: `answered after ${Math.round(tookMs)} ms` }
+        : { state: "ok", detail: "" },
+    );
+    if (wasUnreachable) this.#options.onAvailable();
+    return true;
+  }
+
+  #become(health: DockerHealth): void {
+    const isNews = this.#health?.state !== health.state;
+    this.#health = health;
+    if (!isNews) return;
+    const { log, onChange } = this.#options;
+    if (health.state === "ok") log.info({ state: health.state }, "docker health");
+    else log.warn({ ...health }, "docker health");
+    onChange();
+  }
+
+  async #listImages(signal: AbortSignal): Promise<void> {
+    const { port, log, onChange } = this.#options;
+    try {
+      const images = await port.images(signal);
+      if (JSON.stringify(images) === JSON.stringify(this.#images)) return;
+      this.#images = images;
+      onChange();
+    } catch (error) {
+      if (!signal.aborted) log.warn({ err: error }, "images not listed");
+    }
+  }
+}

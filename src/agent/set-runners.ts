@@ -1,0 +1,97 @@
+import type { DesiredSet } from "../contracts/agent.ts";
+import type { DesiredSets } from "./desired-sets.ts";
+import { SetRunner, type SetRunnerContext } from "./set-runner.ts";
+
+/** The sets of a host, each with its runner: those that are desired, and those that were found. */
+export class SetRunners {
+  readonly #context: SetRunnerContext;
+  readonly #desired: DesiredSets;
+  readonly #runners = new Map<string, SetRunner>();
+  #hasLooked = false;
+
+  constructor(context: Omit<SetRunnerContext, "onGone">, desired: DesiredSets) {
+    this.#desired = desired;
+    this.#context = { ...context, onGone: (setId) => this.#runners.delete(setId) };
+  }
+
+  get size(): number {
+    return this.#runners.size;
+  }
+
+  /** Sets are new, changed, or not this host's any more. */
+  apply({
+    changed,
+    dropped,
+  }: {
+    changed: readonly DesiredSet[];
+    dropped: readonly string[];
+  }): void {
+    for (const set of changed) {
+      // What no look has shown and what nobody made since is not there: a new set need not be looked for.
+      const isAbsent = this.#hasLooked && set.desired === "running";
+      this.#runnerOf(set.setId, isAbsent).setDesired(set);
+    }
+    for (const setId of dropped) this.#runners.get(setId)?.setDesired(undefined);
+  }
+
+  /** The control plane has named all that there should be: what was found besides may go. */
+  removeUnknown(): void {
+    for (const [setId, runner] of this.#runners) {
+      if (!this.#desired.get(setId)) runner.setDesired(undefined);
+    }
+  }
+
+  onChange(setId: string): void {
+    this.#runnerOf(setId, false).onChange();
+  }
+
+  onAvailable(): void {
+    for (const runner of this.#runners.values()) runner.onAvailable();
+  }
+
+  /**
+   * Looks at the whole host. The first time, everything that is found is adopted; later, what has changed without an event
+   * is put right. Gives the number of sets for which that was so.
+   */
+  async lookAtAll(): Promise<number> {
+    const { port, cancelled } = this.#context;
+    const epochs = new Map([...this.#runners].map(([setId, runner]) => [setId, runner.epoch]));
+    const observed = new Map((await port.observe(cancelled)).map((set) => [set.setId, set]));
+    let corrections = 0;
+    for (const [setId, runner] of this.#runners) {
+      const epoch = epochs.get(setId);
+      if (epoch !== undefined && runner.onLook(observed.get(setId), epoch)) corrections++;
+    }
+    for (const [setId, set] of observed) {
+      if (this.#runners.has(setId)) continue;
+      if (this.#hasLooked && !epochs.has(setId)) corrections++;
+      const runner = this.#runnerOf(setId, false);
+      runner.adopt(set);
+      const desired = this.#desired.get(setId);
+      if (desired) runner.setDesired(desired);
+    }
+    this.#hasLooked = true;
+    return corrections;
+  }
+
+  /** Begins with what was desired when the agent stopped; what was found of it is adopted already. */
+  startKept(): void {
+    for (const set of this.#desired.list()) {
+      if (!this.#runners.has(set.setId)) this.#runnerOf(set.setId, false).setDesired(set);
+    }
+  }
+
+  /** Resolves when no step is under way. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#runners.values()].map((runner) => runner.settled()));
+  }
+
+  #runnerOf(setId: string, isAbsent: boolean): SetRunner {
+    let runner = this.#runners.get(setId);
+    if (!runner) {
+      runner = new SetRunner(setId, this.#context, { isAbsent });
+      this.#runners.set(setId, runner);
+    }
+    return runner;
+  }
+}
