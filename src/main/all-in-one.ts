@@ -1,10 +1,15 @@
+import path from "node:path";
 import { type AllInOneConfig, loadAllInOneConfig } from "../config/all-in-one.ts";
+import { agentSettingNames, type AgentSettings, loadAgentSettings } from "../config/host-agent.ts";
+import type { Env } from "../config/parse-env.ts";
 import { type DbHandle, openPostgres } from "../db/client.ts";
 import { migrate, migrateEmbedded } from "../db/migrate.ts";
 import { openPglite } from "../db/pglite.ts";
+import { createToken } from "../services/create-token.ts";
 import { ensureBootstrap } from "../services/ensure-bootstrap.ts";
 import { hearSignals, openControlPlane, startJobs } from "./parts/control-plane.ts";
 import { type DataFolder, keepAdminSecret, openDataFolder } from "./parts/data-folder.ts";
+import { startHostAgent } from "./parts/host-agent.ts";
 import { createMetrics } from "./parts/metrics.ts";
 import { startPrivateRedis } from "./parts/private-redis.ts";
 import { type Running, runProcess } from "./parts/run-process.ts";
@@ -15,7 +20,7 @@ import { createApiApp, serveHttp } from "./parts/serve-http.ts";
  * API, job worker and host agent in one process, for one machine and for trying Berth out. What is not given it brings:
  * PGlite in the data folder, and a redis-server of its own. It migrates and bootstraps by itself.
  */
-await runProcess("all-in-one", loadAllInOneConfig, async (config, running) => {
+await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, running) => {
   const { shutdown } = running;
   const folder = await openDataFolder(config.BERTH_DATA_DIR);
   shutdown.add("data folder", () => folder.release());
@@ -51,8 +56,32 @@ await runProcess("all-in-one", loadAllInOneConfig, async (config, running) => {
     running,
   );
   await folder.announce(apiUrl);
-  return { apiUrl, adminTokenFile: folder.adminTokenFile };
+  const ready = { apiUrl, adminTokenFile: folder.adminTokenFile };
+  if (!config.BERTH_AGENT_ENABLED) return ready;
+  const { hostId } = await startHostAgent(
+    {
+      settings: agent,
+      apiUrl,
+      enrollToken: async () => {
+        const body = { name: "this-machine", role: "enroll" as const, expiresInSeconds: 3_600 };
+        return (await createToken(plane.ctx, { tokenId: "tok_all-in-one" }, body)).secret;
+      },
+      shutdownTimeoutMs: config.BERTH_SHUTDOWN_TIMEOUT_MS,
+    },
+    running,
+  );
+  return { ...ready, hostId };
 });
+
+/** The agent keeps its state in the data folder, unless it is told otherwise. */
+function loadConfig(env: Env): AllInOneConfig & { agent: AgentSettings } {
+  const config = loadAllInOneConfig(env, [
+    ...agentSettingNames,
+    ...agentSettingNames.map((name) => `${name}_FILE`),
+  ]);
+  const dataDir = env["BERTH_AGENT_DATA_DIR"] || path.join(config.BERTH_DATA_DIR, "agent");
+  return { ...config, agent: loadAgentSettings({ ...env, BERTH_AGENT_DATA_DIR: dataDir }) };
+}
 
 async function openRedisTarget(
   config: AllInOneConfig,
