@@ -9,7 +9,7 @@ import type { BerthSet } from "../../src/contracts/sets.ts";
 import {
   type Alertmanager,
   alertmanagerConfig,
-  startAlertmanagers,
+  startAlertmanager,
 } from "../support/alertmanager.ts";
 import { type BerthProcess, startBerth } from "../support/berth-process.ts";
 import { baseImage } from "../support/docker.ts";
@@ -39,7 +39,7 @@ const services: string[] = [];
 beforeAll(async () => {
   [database, redis] = await Promise.all([createTestDatabase(), createTestRedis()]);
   dataDir = await mkdtemp(path.join(tmpdir(), "berth-e2e-"));
-  berth = await startBerth("all-in-one", {
+  berth = await startBerth({
     DATABASE_URL: database.url,
     REDIS_URL: redis.url,
     BERTH_REDIS_PREFIX: redis.prefix,
@@ -55,7 +55,7 @@ afterAll(async () => {
       deadlineMs: scaleDeadlineMs,
     });
   }
-  await berth.kill("SIGTERM");
+  await berth.end("SIGTERM");
   await rm(dataDir, { recursive: true, force: true });
   await Promise.all([database.drop(), redis.release()]);
 });
@@ -92,7 +92,7 @@ it("two Alertmanagers that both deliver, and a Berth that is killed in between, 
   await expectAnswers(menu.name, 1);
   const containers = await listContainers(menu.name);
 
-  await berth.kill("SIGKILL");
+  await berth.end("SIGKILL");
   const alert = firing(menu.name);
   await Promise.all(pair.map((alertmanager) => alertmanager.post([alert])));
   await waitUntil(
@@ -166,7 +166,7 @@ async function pointAlertmanagers(
   token: string,
 ): Promise<Alertmanager[]> {
   const config = alertmanagerConfig(berth.apiUrl + hook.paths.alertmanager, token);
-  const started = await startAlertmanagers(count, config);
+  const started = await Promise.all(Array.from({ length: count }, () => startAlertmanager(config)));
   alertmanagers.push(...started);
   return started;
 }
