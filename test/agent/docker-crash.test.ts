@@ -36,8 +36,9 @@ it("kill -9 between any two Docker calls: the next life arrives, each container 
   for (let round = 0; round < 14; round++) {
     await workAndDie(sets, 30 + round * 83);
     const port = createDockerSetPort({ docker, hostId, log: silentLog });
-    // What the dead process had asked for may still be under way in the daemon: temporary errors, tried again.
-    await waitUntil(
+    // What the dead process had asked for may still be under way in the daemon, stops included: looked at, and put
+    // right, until it is as it should be, as the agent's loop does.
+    const all = await waitUntil(
       "the sets run",
       async () => {
         for (const set of sets) {
@@ -48,18 +49,25 @@ it("kill -9 between any two Docker calls: the next life arrives, each container 
             signal,
           );
         }
-        return true;
+        const found = await docker.listContainers({
+          all: true,
+          filters: { label: [`berth.host=${hostId}`] },
+        });
+        return found.every(({ State }) => State === "running") ? found : undefined;
       },
       { deadlineMs: 30_000 },
     );
+    expect(all.flatMap(({ Names }) => Names).sort()).toEqual(
+      sets
+        .flatMap(({ setId, template }) =>
+          ["infra", ...template.containers.map(({ name }) => name)].map(
+            (name) => `/berth-${setId}-${name}`,
+          ),
+        )
+        .sort(),
+    );
     const observed = await port.observe(signal);
     expect(observed.map(({ setId }) => setId).sort()).toEqual(sets.map((set) => set.setId).sort());
-    const running = await docker.listContainers({ filters: { label: [`berth.host=${hostId}`] } });
-    const all = await docker.listContainers({
-      all: true,
-      filters: { label: [`berth.host=${hostId}`] },
-    });
-    expect([running.length, all.length]).toEqual([7, 7]);
   }
   const last = createDockerSetPort({ docker, hostId, log: silentLog });
   for (const { setId } of await last.observe(signal)) await last.remove(setId, signal);
