@@ -2,7 +2,13 @@ import { type Bitmap, clearBit, hasBit, newBitmap, setBit } from "./bitmap.ts";
 import type { Fleet } from "./fleet.ts";
 import type { HostTable } from "./host-table.ts";
 import type { HostSnapshot, PlacementConstraints, RejectReason } from "./model.ts";
-import { createSpreadRule, type SpreadRule } from "./spread-rule.ts";
+import {
+  createSpreadRule,
+  domainsBy,
+  findOpenDomains,
+  type OpenDomains,
+  type SpreadRule,
+} from "./spread-rule.ts";
 
 /**
  * Everything but room that decides whether a host may take a set of one service under its constraints. Made once a plan for
@@ -23,6 +29,13 @@ export interface FilterContext {
   table: HostTable;
   /** Hosts whose report is recent enough. */
   fresh: Bitmap;
+  /** Eligible and fresh hosts by what makes them eligible, with the domains that they span: shared by services alike. */
+  bases: Map<Bitmap, Base>;
+}
+
+interface Base {
+  allowed: Bitmap;
+  openDomains: Map<string, OpenDomains>;
 }
 
 /** Hosts that were heard of recently: what others report may be anything by now (I12). */
@@ -41,11 +54,16 @@ export function prepareFilters(
   constraints: PlacementConstraints,
 ): Filters {
   const { fleet, table, fresh } = context;
-  const allowed = eligibleHosts(table, constraints).map((word, i) => word & (fresh[i] as number));
+  const base = baseOf(context, constraints);
+  const allowed = constraints.antiAffinity.length === 0 ? base.allowed : base.allowed.slice();
   const spread = constraints.spread.map((rule) => {
+    const domains = domainsBy(rule.by, table);
+    const open = base.openDomains.get(rule.by) ?? findOpenDomains(domains, base.allowed);
+    base.openDomains.set(rule.by, open);
     return createSpreadRule(rule, {
       table,
-      eligible: allowed.slice(),
+      domains,
+      open,
       placed: fleet.hostsOfService(serviceId),
     });
   });
@@ -76,6 +94,17 @@ export function prepareFilters(
       return reasons;
     },
   };
+}
+
+function baseOf(context: FilterContext, constraints: PlacementConstraints): Base {
+  const eligible = eligibleHosts(context.table, constraints);
+  let base = context.bases.get(eligible);
+  if (!base) {
+    const allowed = eligible.map((word, i) => word & (context.fresh[i] as number));
+    base = { allowed, openDomains: new Map() };
+    context.bases.set(eligible, base);
+  }
+  return base;
 }
 
 /** Hosts that are ready, of the pool, and have the labels and no unwelcome taint; found once for all services alike. */

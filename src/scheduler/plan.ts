@@ -1,5 +1,5 @@
 import { assert } from "../lib/assert.ts";
-import { type Bitmap, clearBit } from "./bitmap.ts";
+import { type Bitmap, clearBit, newBitmap } from "./bitmap.ts";
 import { type FilterContext, type Filters, freshHosts, prepareFilters } from "./filters.ts";
 import { amountsOf, fits } from "./fits.ts";
 import type { Fleet } from "./fleet.ts";
@@ -73,6 +73,8 @@ interface Shape {
   avoided: readonly number[];
   preferences: Preferences;
   indexes: readonly RoomIndex[] | undefined;
+  /** Hosts not yet seen to be too full for this ask; shared by all who ask for the same. */
+  roomy: Bitmap;
   scarcest: { dimension: number; age: number };
   /** Rejected, and nothing that could admit it has happened since: room only shrinks within a plan. */
   rejection: Omit<Rejection, "setId"> | undefined;
@@ -86,6 +88,7 @@ class Planning {
   readonly #shapes = new Map<PlacementConstraints, Map<string, Shape>>();
   /** Filters that want to hear of placements of a service. */
   readonly #listeners = new Map<string, Set<Filters>>();
+  readonly #roomy = new Map<string, Bitmap>();
   readonly #undo: { rank: number; ask: Float64Array }[] = [];
   /** Amounts that this plan has put on each host. */
   readonly #planned: Float64Array;
@@ -94,7 +97,12 @@ class Planning {
   constructor(fleet: Fleet, nowMs: number) {
     this.#fleet = fleet;
     this.#table = fleet.table();
-    this.#context = { fleet, table: this.#table, fresh: freshHosts(fleet, this.#table, nowMs) };
+    this.#context = {
+      fleet,
+      table: this.#table,
+      fresh: freshHosts(fleet, this.#table, nowMs),
+      bases: new Map(),
+    };
     this.#planned = new Float64Array(this.#table.rooms.length);
   }
 
@@ -114,7 +122,7 @@ class Planning {
 
   /** The rank of the best host, or -1. */
   #findBest(shape: Shape): number {
-    const { ask, filters, preferences } = shape;
+    const { ask, filters, preferences, roomy } = shape;
     if (!shape.indexes) return -1; // no host is of this pool
     const table = this.#table;
     const isPack = shape.constraints.strategy === "pack";
@@ -129,7 +137,10 @@ class Planning {
     let bestScore = Number.NEGATIVE_INFINITY;
     let left = CANDIDATES_MAX;
     const consider = (rank: number): boolean => {
-      if (!fits(table.rooms, rank * DIMENSION_COUNT, ask)) return false;
+      if (!fits(table.rooms, rank * DIMENSION_COUNT, ask)) {
+        clearBit(roomy, rank); // room only shrinks within a plan, so nobody needs to look again
+        return false;
+      }
       for (const rule of filters.spread) if (!rule.admits(rank)) return false;
       const score =
         this.#packing(shape, rank) + preferences.images(rank) + preferences.affinity(rank);
@@ -140,11 +151,11 @@ class Planning {
       left--;
       return left === 0;
     };
-    walkHosts(index, { ...walk, mask }, consider);
+    walkHosts(index, { ...walk, mask, mask2: roomy }, consider);
     if (preferences.preferred) {
       const preferred = preferences.preferred.map((word, i) => word & (mask[i] as number));
       left = CANDIDATES_MAX;
-      walkHosts(index, { ...walk, mask: preferred }, consider);
+      walkHosts(index, { ...walk, mask: preferred, mask2: roomy }, consider);
     }
     return best;
   }
@@ -230,9 +241,17 @@ class Planning {
       avoided: request.avoidHostIds.flatMap((id) => this.#table.rankOf.get(id) ?? []),
       preferences: preparePreferences(this.#fleet, this.#table, request),
       indexes: this.#table.indexesOf(request.constraints.pool),
+      roomy: this.#roomyFor(request),
       scarcest: { dimension: 0, age: 0 },
       rejection: undefined,
     };
+  }
+
+  #roomyFor({ ask }: PlacementRequest): Bitmap {
+    const key = amountsKey(ask);
+    const roomy = this.#roomy.get(key) ?? newBitmap(this.#table.hosts.length).fill(0xffff_ffff);
+    this.#roomy.set(key, roomy);
+    return roomy;
   }
 
   #filtersOf(request: PlacementRequest): Filters {
@@ -276,6 +295,9 @@ function isSameShape(a: PlacementRequest, b: PlacementRequest): boolean {
 }
 
 function shapeKey({ serviceId, ask, images, avoidHostIds }: PlacementRequest): string {
-  const amounts = `${ask.cpuMillis} ${ask.memoryBytes} ${ask.volumeBytes} ${ask.rootfsBytes}`;
-  return `${serviceId} ${amounts} ${images.join(" ")} | ${avoidHostIds.join(" ")}`;
+  return `${serviceId} ${amountsKey(ask)} ${images.join(" ")} | ${avoidHostIds.join(" ")}`;
+}
+
+function amountsKey(ask: PlacementRequest["ask"]): string {
+  return `${ask.cpuMillis} ${ask.memoryBytes} ${ask.volumeBytes} ${ask.rootfsBytes}`;
 }

@@ -1,4 +1,4 @@
-import { type Bitmap, hasBit } from "./bitmap.ts";
+import { type Bitmap, lowestBit } from "./bitmap.ts";
 import type { HostTable } from "./host-table.ts";
 import type { RejectReason } from "./model.ts";
 
@@ -10,10 +10,34 @@ export interface SpreadRule {
   notePlaced(rank: number): void;
 }
 
+/** Where hosts of a rank are, by number. */
+export interface Domains {
+  count: number;
+  of: (rank: number) => number;
+}
+
+export function domainsBy(by: "zone" | "rack" | "host", table: HostTable): Domains {
+  if (by === "host") return { count: table.hosts.length, of: (rank) => rank };
+  const numbering = by === "zone" ? table.zones : table.racks;
+  return { count: numbering.count, of: (rank) => numbering.of[rank] as number };
+}
+
+/** Domains with a host that may take sets of the service at all, full or not: those to spread over. */
+export type OpenDomains = readonly number[];
+
+export function findOpenDomains(domains: Domains, allowed: Bitmap): OpenDomains {
+  const open = new Set<number>();
+  for (const [word, allowedBits] of allowed.entries()) {
+    for (let bits = allowedBits; bits !== 0; bits &= bits - 1)
+      open.add(domains.of(word * 32 + lowestBit(bits)));
+  }
+  return [...open];
+}
+
 export interface SpreadFacts {
   table: HostTable;
-  /** Hosts that may take sets of the service at all, full or not: their domains are those to spread over. */
-  eligible: Bitmap;
+  domains: Domains;
+  open: OpenDomains;
   /** Sets of the service by host id. */
   placed: ReadonlyMap<string, number>;
 }
@@ -24,20 +48,15 @@ export interface SpreadFacts {
  */
 export function createSpreadRule(
   rule: { by: "zone" | "rack" | "host"; maxSkew: number },
-  facts: SpreadFacts,
+  { table, domains, open, placed }: SpreadFacts,
 ): SpreadRule {
-  const { table, eligible } = facts;
-  const domains = domainsBy(rule.by, table);
-  const counts = new Int32Array(domains.count);
-  const isOpen = new Uint8Array(domains.count);
-  for (let rank = 0; rank < table.hosts.length; rank++) {
-    if (hasBit(eligible, rank)) isOpen[domains.of(rank)] = 1;
-  }
-  for (const [hostId, sets] of facts.placed) {
+  // Only domains that have any: a service stands on few of a large fleet's hosts.
+  const counts = new Map<number, number>();
+  for (const [hostId, sets] of placed) {
     const rank = table.rankOf.get(hostId);
     if (rank === undefined) continue;
     const domain = domains.of(rank);
-    counts[domain] = (counts[domain] as number) + sets;
+    counts.set(domain, (counts.get(domain) ?? 0) + sets);
   }
   let lowest = 0;
   let atLowest = 0;
@@ -45,36 +64,28 @@ export function createSpreadRule(
   function findLowest(): void {
     lowest = Number.POSITIVE_INFINITY;
     atLowest = 0;
-    for (let domain = 0; domain < counts.length; domain++) {
-      if (isOpen[domain] === 0) continue;
-      const count = counts[domain] as number;
+    for (const domain of open) {
+      const count = counts.get(domain) ?? 0;
       if (count < lowest) {
         lowest = count;
         atLowest = 1;
       } else if (count === lowest) atLowest++;
     }
   }
+
   findLowest();
 
   return {
     reason: `spread-${rule.by}`,
-    admits: (rank) => (counts[domains.of(rank)] as number) + 1 - lowest <= rule.maxSkew,
+    admits: (rank) => (counts.get(domains.of(rank)) ?? 0) + 1 - lowest <= rule.maxSkew,
     notePlaced(rank) {
+      // A host that a set was just put on is allowed, so its domain is open.
       const domain = domains.of(rank);
-      const before = counts[domain] as number;
-      counts[domain] = before + 1;
-      if (before !== lowest || isOpen[domain] === 0) return;
+      const before = counts.get(domain) ?? 0;
+      counts.set(domain, before + 1);
+      if (before !== lowest) return;
       atLowest--;
       if (atLowest === 0) findLowest();
     },
   };
-}
-
-function domainsBy(
-  by: "zone" | "rack" | "host",
-  table: HostTable,
-): { count: number; of: (rank: number) => number } {
-  if (by === "host") return { count: table.hosts.length, of: (rank) => rank };
-  const numbering = by === "zone" ? table.zones : table.racks;
-  return { count: numbering.count, of: (rank) => numbering.of[rank] as number };
 }

@@ -3,20 +3,21 @@ import type { RoomIndex } from "./room-index.ts";
 
 /**
  * Walks hosts by their room in one dimension, bucket by bucket and within a bucket by rank, until `visit` says that it has seen enough.
- * Only hosts whose bit is in `mask` are visited. `fromBucket` is the lowest bucket that may hold enough room.
+ * Only hosts whose bit is in both `mask` and `mask2` are visited. `fromBucket` is the lowest bucket that may hold enough room.
  */
 export function walkHosts(
   index: RoomIndex,
-  options: { fromBucket: number; order: "fullest" | "emptiest"; mask: Bitmap },
+  options: { fromBucket: number; order: "fullest" | "emptiest"; mask: Bitmap; mask2: Bitmap },
   visit: (rank: number) => boolean,
 ): void {
-  const { fromBucket, mask } = options;
+  const { fromBucket, mask, mask2 } = options;
   if (options.order === "fullest") {
     for (let word = fromBucket >>> 5; word < index.occupied.length; word++) {
       let bits = index.occupied[word] as number;
       if (word === fromBucket >>> 5) bits &= -1 << (fromBucket & 31);
       for (; bits !== 0; bits &= bits - 1) {
-        if (walkBucket(index, word * 32 + 31 - Math.clz32(bits & -bits), mask, visit)) return;
+        if (walkBucket(index, word * 32 + 31 - Math.clz32(bits & -bits), mask, mask2, visit))
+          return;
       }
     }
     return;
@@ -26,7 +27,7 @@ export function walkHosts(
     if (word === fromBucket >>> 5) bits &= -1 << (fromBucket & 31);
     while (bits !== 0) {
       const highest = 31 - Math.clz32(bits);
-      if (walkBucket(index, word * 32 + highest, mask, visit)) return;
+      if (walkBucket(index, word * 32 + highest, mask, mask2, visit)) return;
       bits &= ~(1 << highest);
     }
   }
@@ -37,6 +38,7 @@ function walkBucket(
   index: RoomIndex,
   bucket: number,
   mask: Bitmap,
+  mask2: Bitmap,
   visit: (rank: number) => boolean,
 ): boolean {
   const { words, summary } = index.bucket(bucket);
@@ -44,7 +46,7 @@ function walkBucket(
     for (let wordBits = summary[s] as number; wordBits !== 0; wordBits &= wordBits - 1) {
       const word = s * 32 + 31 - Math.clz32(wordBits & -wordBits);
       for (
-        let bits = (words[word] as number) & (mask[word] as number);
+        let bits = (words[word] as number) & (mask[word] as number) & (mask2[word] as number);
         bits !== 0;
         bits &= bits - 1
       ) {

@@ -1,65 +1,57 @@
-import type { Ask, Capacity } from "./traces.ts";
-
 /**
- * What other schedulers do, beside which Berth is measured: each takes the open host with the highest score on which a set
- * fits, ties by the order in which hosts were opened. Written from their sources; integers where theirs are integers.
+ * The policies that packing is measured beside, as their projects publish them, over hosts as plain arrays. Each scores a host for an
+ * ask; the highest score wins, ties go to the lowest host. All see every host.
  */
-export interface OpenHost {
-  capacity: Capacity;
-  free: [number, number, number];
+
+export interface BenchHost {
+  capacity: readonly number[];
+  free: number[];
 }
 
-type Score = (host: OpenHost, ask: Ask["amounts"]) => number;
+export type Policy = (host: BenchHost, ask: readonly number[]) => number;
 
-/** Free share of each dimension that the host has, once `ask` is on it. */
-function sharesAfter(host: OpenHost, ask: Ask["amounts"], dimensionsMax = 3): number[] {
-  const shares: number[] = [];
-  for (let d = 0; d < dimensionsMax; d++) {
-    const capacity = host.capacity[d] ?? 0;
-    if (capacity > 0) shares.push(((host.free[d] ?? 0) - (ask[d] ?? 0)) / capacity);
-  }
-  return shares;
-}
+const shareFree = (host: BenchHost, ask: readonly number[], d: number): number =>
+  ((host.free[d] ?? 0) - (ask[d] ?? 0)) / (host.capacity[d] ?? 1);
 
-/** Kubernetes' NodeResourcesFit: the mean over resources of a whole percentage. */
-function meanPercent(shares: readonly number[]): number {
-  return Math.floor(
-    shares.reduce((sum, share) => sum + Math.floor(share * 100), 0) / shares.length,
-  );
-}
+const meanFree: Policy = (host, ask) =>
+  ask.reduce((sum, _asked, d) => sum + shareFree(host, ask, d), 0) / ask.length;
 
-export const referencePolicies: Readonly<Record<string, Score>> = {
+export const referencePolicies: Record<string, Policy> = {
+  /** The first host that fits. */
   "first fit": () => 0,
-  "least allocated": (host, ask) => meanPercent(sharesAfter(host, ask)),
-  "most allocated": (host, ask) => meanPercent(sharesAfter(host, ask).map((share) => 1 - share)),
-  // ScoreFitBinPack looks at CPU and memory only.
-  "nomad best fit": (host, ask) =>
-    20 - sharesAfter(host, ask, 2).reduce((sum, share) => sum + 10 ** share, 0),
-  "dot product": (host, ask) => {
-    let sum = 0;
-    for (const [d, capacity] of host.capacity.entries()) {
-      if (capacity > 0) sum += ((ask[d] ?? 0) / capacity) * ((host.free[d] ?? 0) / capacity);
-    }
-    return sum;
-  },
+  /** Kubernetes NodeResourcesFit, LeastAllocated: the mean free share. */
+  "Kubernetes least allocated": meanFree,
+  /** Kubernetes NodeResourcesFit, MostAllocated: the mean used share. */
+  "Kubernetes most allocated": (host, ask) => -meanFree(host, ask),
+  /** Nomad's binpack (Google's BestFit v3): 20 minus the sum of 10^free share over CPU and memory. */
+  "Nomad best fit v3": (host, ask) =>
+    20 - 10 ** shareFree(host, ask, 0) - 10 ** shareFree(host, ask, 1),
+  /** Tetris (Grandl et al., 2014): the dot product of what is asked for and what is free. */
+  "dot product": (host, ask) =>
+    ask.reduce(
+      (sum, asked, d) =>
+        sum + (asked / (host.capacity[d] ?? 1)) * ((host.free[d] ?? 0) / (host.capacity[d] ?? 1)),
+      0,
+    ),
 };
 
-/** The position of the host that `score` prefers among those that fit and that `admits` lets through, or -1. */
-export function chooseByScore(
-  hosts: readonly OpenHost[],
-  ask: Ask["amounts"],
-  score: Score,
-  admits: (position: number) => boolean,
+/** The host that a policy takes, or -1. First fit stops at the first, as it would. */
+export function choose(
+  hosts: readonly BenchHost[],
+  ask: readonly number[],
+  name: string,
+  policy: Policy,
 ): number {
   let best = -1;
   let bestScore = Number.NEGATIVE_INFINITY;
   for (const [position, host] of hosts.entries()) {
-    const { free } = host;
-    if (ask[0] > free[0] || ask[1] > free[1] || ask[2] > free[2] || !admits(position)) continue;
-    const value = score(host, ask);
-    if (value <= bestScore) continue;
-    best = position;
-    bestScore = value;
+    if (!ask.every((asked, d) => asked <= (host.free[d] ?? 0))) continue;
+    if (name === "first fit") return position;
+    const score = policy(host, ask);
+    if (score > bestScore) {
+      best = position;
+      bestScore = score;
+    }
   }
   return best;
 }

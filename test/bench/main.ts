@@ -1,0 +1,24 @@
+/** `npm run bench -- NAME [options] [--json]`: figures for people, then one line of JSON. */
+
+type Benchmark = (options: { args: readonly string[] }) => Promise<Record<string, unknown>>;
+
+const benchmarks: Record<string, () => Promise<{ run: Benchmark }>> = {
+  "placement-core": () => import("./placement-core.ts"),
+  "placement-durable": () => import("./placement-durable.ts"),
+  packing: () => import("./packing.ts"),
+  "set-start": () => import("./set-start.ts"),
+};
+
+const [name = "", ...args] = process.argv.slice(2);
+const load = benchmarks[name];
+if (load) {
+  const { run } = await load();
+  const isJson = args.includes("--json");
+  const result = await run({ args: args.filter((argument) => argument !== "--json") });
+  process.stdout.write(`${JSON.stringify(result, undefined, isJson ? undefined : 2)}\n`);
+} else {
+  process.stderr.write(
+    `usage: npm run bench -- NAME [--json]\nbenchmarks: ${Object.keys(benchmarks).join(", ")}\n`,
+  );
+  process.exitCode = 2;
+}
