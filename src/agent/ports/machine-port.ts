@@ -8,6 +8,6 @@ export interface MachineUsage {
 
 /** Measures the machine itself, and never by way of the Docker daemon: a hung daemon must not stop reports. */
 export interface MachinePort {
-  /** CPU is the mean since the call before; the first call measures over a moment. */
+  /** CPU is what has lasted for some time, not a peak. Calls come some seconds apart. */
   measure(): Promise<MachineUsage>;
 }

@@ -12,17 +12,21 @@ export interface LinuxMachineOptions {
   procRoot?: string;
 }
 
-/** A first measurement has nothing to compare with, so it looks twice, so far apart. */
-const firstSampleMs = 100;
+/**
+ * CPU use is smoothed over about this long: what counts for placement is what lasts, and a start of a few seconds (of the
+ * agent, of a set) would otherwise close the host for the next sets.
+ */
+const cpuSmoothingMs = 30_000;
 
 interface CpuSample {
+  atMs: number;
   busyTicks: number;
   totalTicks: number;
 }
 
 /**
- * Reads what the kernel counts: no Docker call, some tens of microseconds. CPU is what all processors did since the
- * measurement before. There are no volumes on a host yet, so their bytes are 0.
+ * Reads what the kernel counts: no Docker call, some tens of microseconds. CPU is what all processors did, as a mean that
+ * forgets (see above), begun from the load of the last minute. There are no volumes on a host yet, so their bytes are 0.
  */
 export function createLinuxMachine({
   dockerRoot,
@@ -31,20 +35,26 @@ export function createLinuxMachine({
 }: LinuxMachineOptions): MachinePort {
   const cpuMillisTotal = cpus().length * 1_000;
   let last: CpuSample | undefined;
+  let busyShare = 0;
+  const updateBusyShare = async () => {
+    const sample = await sampleCpu(procRoot);
+    if (!last) {
+      busyShare = Math.min(1, ((await readLoad(procRoot)) * 1_000) / cpuMillisTotal);
+    } else if (sample.totalTicks > last.totalTicks) {
+      const passedTicks = sample.totalTicks - last.totalTicks;
+      const share = (sample.busyTicks - last.busyTicks) / passedTicks;
+      const weight = 1 - Math.exp((last.atMs - sample.atMs) / cpuSmoothingMs);
+      busyShare += weight * (Math.min(Math.max(share, 0), 1) - busyShare);
+    }
+    last = sample;
+  };
   return {
     async measure() {
-      if (!last) {
-        last = await sampleCpu(procRoot);
-        await new Promise((resolve) => setTimeout(resolve, firstSampleMs));
-      }
-      const [cpu, memory, disk] = await Promise.all([
-        sampleCpu(procRoot),
+      const [memory, disk] = await Promise.all([
         readMemory(procRoot),
         readDisk(dockerRoot),
+        updateBusyShare(),
       ]);
-      const passedTicks = cpu.totalTicks - last.totalTicks;
-      const busyShare = passedTicks > 0 ? (cpu.busyTicks - last.busyTicks) / passedTicks : 0;
-      last = cpu;
       const total: ResourceAmounts = {
         cpuMillis: cpuMillisTotal,
         memoryBytes: memory.totalBytes,
@@ -53,7 +63,7 @@ export function createLinuxMachine({
       };
       return {
         used: {
-          cpuMillis: Math.round(Math.min(Math.max(busyShare, 0), 1) * cpuMillisTotal),
+          cpuMillis: Math.round(busyShare * cpuMillisTotal),
           memoryBytes: memory.totalBytes - memory.availableBytes,
           volumeBytes: 0,
           rootfsBytes: disk.totalBytes - disk.freeBytes,
@@ -83,7 +93,13 @@ async function sampleCpu(procRoot: string): Promise<CpuSample> {
   const fields = /^cpu +(.*)$/m.exec(text)?.[1]?.trim().split(/ +/).slice(0, 8).map(Number) ?? [];
   const totalTicks = fields.reduce((sum, ticks) => sum + ticks, 0);
   const idleTicks = (fields[3] ?? 0) + (fields[4] ?? 0);
-  return { busyTicks: totalTicks - idleTicks, totalTicks };
+  return { atMs: performance.now(), busyTicks: totalTicks - idleTicks, totalTicks };
+}
+
+/** Processes that ran or waited to run, as a mean of the last minute. */
+async function readLoad(procRoot: string): Promise<number> {
+  const load = Number((await readFile(`${procRoot}/loadavg`, "utf8")).split(" ")[0]);
+  return Number.isFinite(load) ? load : 0;
 }
 
 async function readMemory(
