@@ -65,6 +65,7 @@ interface Figures {
 interface Traces {
   imagesBefore: Set<string>;
   hostId: string | undefined;
+  isDeployed: boolean;
   /** Sets that answered once. */
   known: Map<string, WebAnswer>;
 }
@@ -87,6 +88,7 @@ async function showBerth(screen: DemoScreen, berth: DemoBerth, traces: Traces): 
   screen.good(`${demoImage}: a web server`);
 
   const { known } = traces;
+  traces.isDeployed = true;
   const firstSetRunningMs = await deploy(screen, berth, known);
   const out = await scaleOutAndIn(screen, berth, known);
   return { firstSetRunningMs, ...out };
@@ -300,8 +302,10 @@ async function tearDown(screen: DemoScreen, berth: DemoBerth, traces: Traces): P
     await work().catch((error: unknown) => problems.push(`${what}: ${messageOf(error)}`));
   };
   const { hostId } = traces;
-  if (hostId !== undefined) {
+  if (traces.isDeployed) {
     await attempt("deleting the service", async () => {
+      const { items } = await berth.request<{ items: unknown[] }>("GET", "/v1/services");
+      if (items.length === 0) return; // it failed before there was one
       await berth.request("DELETE", `/v1/services/${SERVICE}`);
       await untilLeft(berth, SERVICE, 0, 30_000);
     });
@@ -335,6 +339,7 @@ async function main(): Promise<number> {
   const traces: Traces = {
     imagesBefore: await listImageIds(),
     hostId: undefined,
+    isDeployed: false,
     known: new Map(),
   };
   const interrupted = new AbortController();

@@ -107,8 +107,18 @@ export async function request<T>(
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
   const text = await response.text();
-  if (!response.ok) throw new Error(`${method} ${url} answered ${response.status}: ${text}`);
+  if (!response.ok)
+    throw new Error(`${method} ${url} answered ${response.status}: ${describeProblem(text)}`);
   return (text === "" ? undefined : JSON.parse(text)) as T;
+}
+
+function describeProblem(text: string): string {
+  try {
+    const { detail, requestId } = JSON.parse(text) as { detail?: string; requestId?: string };
+    return `${detail ?? text} (request ${requestId ?? "unknown"})`;
+  } catch {
+    return text;
+  }
 }
 
 /** The demo is to be the same wherever it runs: settings meant for another Berth, or another database, are not for it. */
