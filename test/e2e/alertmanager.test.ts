@@ -45,6 +45,10 @@ beforeAll(async () => {
     BERTH_REDIS_PREFIX: redis.prefix,
     BERTH_DATA_DIR: dataDir,
   });
+  // What else runs on the machine of the tests is no reason not to place anything.
+  await berth.request("PUT", "/v1/host-pools/default", {
+    highWaterPercent: { cpuMillis: 1000, memoryBytes: 1000, rootfsBytes: 100 },
+  });
 });
 
 afterAll(async () => {
@@ -195,15 +199,18 @@ async function expectAnswers(name: string, count: number): Promise<void> {
     `${name} has ${count} sets that answer`,
     async () => {
       const service = await berth.request<Service>("GET", `/v1/services/${name}`);
-      if (service.desiredReplicas !== count || !service.settled) return false;
-      // Business container and infra container of each set.
-      if ((await listContainers(name)).length !== 2 * count) return false;
       const { items } = await berth.request<{ items: BerthSet[] }>(
         "GET",
         `/v1/sets?service=${name}`,
       );
+      const containers = await listContainers(name);
+      if (service.desiredReplicas !== count || !service.settled || items.length !== count) {
+        const seen = { desired: service.desiredReplicas, containers: containers.length, items };
+        throw new Error(JSON.stringify(seen)); // the cause of the failure, if it stays like this
+      }
       const answers = await Promise.all(items.map((set) => fetch(`http://${set.address}:8080/`)));
-      return answers.length === count && answers.every((answer) => answer.ok);
+      // A business container and an infra container of each set.
+      return containers.length === 2 * count && answers.every((answer) => answer.ok);
     },
     { deadlineMs: scaleDeadlineMs, everyMs: 50 },
   );
