@@ -91,6 +91,19 @@ describe("decideReplicas", () => {
     expect(because[DEMANDS_NAMED_MAX]).toBe("395 alerts are held besides, for no more");
   });
 
+  it("names the older of alerts that want the same first, and of those as old by their ids", () => {
+    const later = demand({ id: "dmd_0", key: "later", startedAt: "2026-01-05T12:00:04.000Z" });
+    const [a, b] = [demand({ id: "dmd_a", key: "a" }), demand({ id: "dmd_b", key: "b" })];
+    for (const demands of [
+      [later, b, a],
+      [a, b, later],
+      [b, later, a],
+    ]) {
+      const keys = decide({ demands }).because.map((text) => /\((\w+)\)/.exec(text)?.[1]);
+      expect(keys.slice(0, 3)).toEqual(["a", "b", "later"]);
+    }
+  });
+
   const replicas = fc.integer({ min: 0, max: replicasMax });
   const anyDemand = fc.record<HeldDemand>({
     id: fc.uuid(),
