@@ -35,19 +35,15 @@ export async function startMain(
 ): Promise<MainProcess> {
   const started = spawnMain(program, { BERTH_READY_JSON: "true", ...env });
   const { child, lines } = started;
-  const ready = await waitUntil(
-    `${program} is ready`,
-    () => {
-      const line = lines.find((candidate) => candidate["ready"] === true);
-      if (line) return line;
-      if (hasEnded(child)) throw new Error(`it ended: ${started.errorOutput()}`);
-      return undefined;
-    },
-    { deadlineMs: readyDeadlineMs },
-  ).catch((error: unknown) => {
+  const readyLine = () => lines.find((line) => line["ready"] === true);
+  await waitUntil(`${program} is ready`, () => readyLine() !== undefined || hasEnded(child), {
+    deadlineMs: readyDeadlineMs,
+  }).catch((error: unknown) => {
     child.kill("SIGKILL");
     throw error;
   });
+  const ready = readyLine();
+  if (!ready) throw new Error(`${program} ended: ${started.errorOutput()}`);
   return {
     pid: child.pid ?? -1,
     ready,
