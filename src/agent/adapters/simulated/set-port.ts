@@ -1,0 +1,131 @@
+import { AgentError } from "../../agent-error.ts";
+import { delay } from "../../clock.ts";
+import type { LocalSetSpec, ObservedLocalSet, SetPort } from "../../ports/set-port.ts";
+import type { SimulatedCall, SimulatedEngine } from "./simulated-engine.ts";
+
+/** A host's sets in a simulated engine: the same port as on Docker, at the cost of a few objects a container. */
+export function createSimulatedSetPort(engine: SimulatedEngine, hostId: string): SetPort {
+  const { clock } = engine.options;
+  const call = createCall(engine);
+  const each = (set: LocalSetSpec, names: readonly string[], act: (name: string) => void) =>
+    set.template.containers.forEach(({ name }) => names.includes(name) && act(name));
+  return {
+    observe: (signal) => call("observe", undefined, signal, () => engine.observe(hostId)),
+    observeSet: (setId, signal) =>
+      call("observe", setId, signal, () => engine.observeSet(hostId, setId)),
+    prepare: (set, signal) =>
+      call(
+        "prepare",
+        set.setId,
+        signal,
+        () => engine.prepareInfra(hostId, set),
+        () => engine.prepareBusiness(hostId, set),
+      ),
+    start: (set, names, signal) =>
+      call("start", set.setId, signal, () =>
+        each(set, names, (name) => engine.start(hostId, set.setId, name)),
+      ),
+    stop: (set, names, signal) =>
+      call("stop", set.setId, signal, () =>
+        each(set, names, (name) => engine.stop(hostId, set.setId, name)),
+      ),
+    remove: (setId, signal) =>
+      call(
+        "remove",
+        setId,
+        signal,
+        () => engine.removeBusiness(hostId, setId),
+        () => engine.removeInfra(hostId, setId),
+      ),
+    stopAll: (setId, signal) => call("stopAll", setId, signal, () => engine.stopAll(hostId, setId)),
+    probe: (set, container, signal) =>
+      call("probe", set.setId, signal, () => {
+        const seen = engine
+          .observeSet(hostId, set.setId)
+          ?.containers.find(({ name }) => name === container);
+        if (seen?.state !== "running") return { healthy: false, detail: "it does not run" };
+        return engine.options.probe?.(set.setId, container) ?? { healthy: true };
+      }),
+    logs: (setId, container, { follow }, signal) =>
+      simulatedLogs(engine.observeSet(hostId, setId), container, follow, signal),
+    async watch(onChange, signal) {
+      const end = engine.watch(hostId, onChange);
+      await untilAborted(signal);
+      end();
+    },
+    ping: async (timeoutMs) => {
+      const late = new AbortController();
+      const cancel = clock.after(timeoutMs, () => late.abort());
+      const answered = call("ping", undefined, late.signal, () => undefined);
+      try {
+        await Promise.race([answered, untilAborted(late.signal).then(() => failLate(timeoutMs))]);
+      } finally {
+        cancel();
+      }
+    },
+    images: async (signal) => {
+      signal.throwIfAborted();
+      return [...(engine.options.images ?? [])];
+    },
+  };
+}
+
+type Call = <T>(
+  verb: SimulatedCall["verb"],
+  setId: string | undefined,
+  signal: AbortSignal,
+  ...steps: [...(() => void)[], () => T]
+) => Promise<T>;
+
+/** Runs the steps of one call, with its delay, and with the interceptor at its beginning, its middle and its end. */
+function createCall({ options: { clock, delaysMs = {}, intercept } }: SimulatedEngine): Call {
+  return async <T>(
+    verb: SimulatedCall["verb"],
+    setId: string | undefined,
+    signal: AbortSignal,
+    ...steps: [...(() => void)[], () => T]
+  ) => {
+    signal.throwIfAborted();
+    await intercept?.({ verb, setId, at: "begin" }, signal);
+    const delayMs = delaysMs[verb] ?? 0;
+    if (delayMs > 0) await delay(clock, delayMs, signal);
+    let result: T | undefined;
+    for (const [position, step] of steps.entries()) {
+      if (position > 0) await intercept?.({ verb, setId, at: "middle" }, signal);
+      signal.throwIfAborted();
+      result = step() as T;
+    }
+    await intercept?.({ verb, setId, at: "end" }, signal);
+    return result as T;
+  };
+}
+
+async function* simulatedLogs(
+  observed: ObservedLocalSet | undefined,
+  container: string,
+  follow: boolean,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  if (!observed?.containers.some(({ name }) => name === container)) {
+    throw new AgentError("not-there", `the set has no container "${container}" here`, {
+      phase: "observe",
+      temporary: true,
+    });
+  }
+  yield Buffer.from(`${container} is simulated and has nothing to say\n`);
+  if (follow) await untilAborted(signal);
+}
+
+function failLate(timeoutMs: number): never {
+  throw new AgentError("docker-unavailable", `no answer within ${timeoutMs} ms`, {
+    phase: "observe",
+    temporary: true,
+  });
+}
+
+function untilAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    return signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

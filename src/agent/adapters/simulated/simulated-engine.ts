@@ -1,0 +1,291 @@
+import { AgentError, type AgentPhase } from "../../agent-error.ts";
+import type { Clock } from "../../clock.ts";
+import { INFRA_CONTAINER } from "../../container-names.ts";
+import type {
+  LocalSetSpec,
+  ObservedContainer,
+  ObservedLocalSet,
+  ProbeResult,
+} from "../../ports/set-port.ts";
+import { specHash } from "../../spec-hash.ts";
+
+/** A call of the port, as it is shown to an interceptor. */
+export interface SimulatedCall {
+  verb: "observe" | "prepare" | "start" | "stop" | "remove" | "stopAll" | "probe" | "ping";
+  /** The middle is where a call has done half of what it does. */
+  at: "begin" | "middle" | "end";
+  setId: string | undefined;
+}
+
+export interface SimulatedEngineOptions {
+  clock: Clock;
+  /** How long each verb takes; 0 where nothing is said. */
+  delaysMs?: Partial<Record<SimulatedCall["verb"], number>>;
+  /** Called at the beginning, in the middle and at the end of calls: it may throw, wait, or never return. */
+  intercept?: (call: SimulatedCall, signal: AbortSignal) => Promise<void>;
+  hasImage?: (image: string) => boolean;
+  images?: readonly string[];
+  probe?: (setId: string, container: string) => ProbeResult;
+}
+
+interface SimulatedContainer {
+  dockerId: string;
+  hostId: string;
+  setId: string;
+  name: string;
+  index: number;
+  generation: number;
+  specHash: string;
+  restartGeneration: number;
+  state: "created" | "running" | "exited";
+  /** The infra container whose network it has joined. */
+  infraId: string | undefined;
+  exitCode: number | undefined;
+  startedAt: string | undefined;
+  finishedAt: string | undefined;
+}
+
+const exitedByStop = 143;
+const exitedByCrash = 137;
+
+/** Containers that are nothing but a row in a table, with the manners of real ones. Several hosts may share one engine. */
+export class SimulatedEngine {
+  readonly options: SimulatedEngineOptions;
+  readonly #containers = new Map<string, SimulatedContainer>();
+  readonly #watchers = new Set<{ hostId: string; onChange: (setId: string) => void }>();
+  #lastNumber = 0;
+
+  constructor(options: SimulatedEngineOptions) {
+    this.options = options;
+  }
+
+  observe(hostId: string): ObservedLocalSet[] {
+    const bySet = new Map<string, SimulatedContainer[]>();
+    for (const container of this.#containers.values()) {
+      if (container.hostId !== hostId) continue;
+      const ofSet = bySet.get(container.setId);
+      if (ofSet) ofSet.push(container);
+      else bySet.set(container.setId, [container]);
+    }
+    return [...bySet].map(([setId, containers]) => toObservedSet(setId, containers));
+  }
+
+  observeSet(hostId: string, setId: string): ObservedLocalSet | undefined {
+    const containers = this.#ofSet(hostId, setId);
+    return containers.length === 0 ? undefined : toObservedSet(setId, containers);
+  }
+
+  /** The first half of a preparation: what is stale goes, and infra is there. */
+  prepareInfra(hostId: string, set: LocalSetSpec): void {
+    for (const container of this.#stale(hostId, set)) this.#delete(container);
+    const infra =
+      this.#infraOf(hostId, set.setId) ?? this.#create(hostId, set, INFRA_CONTAINER, -1, undefined);
+    if (infra.state !== "running") this.#start(infra);
+  }
+
+  /** The second half: the business containers are there. */
+  prepareBusiness(hostId: string, set: LocalSetSpec): void {
+    const infra = this.#infraOf(hostId, set.setId);
+    if (!infra) throw notPrepared(set.setId);
+    for (const { name, index, image } of set.template.containers) {
+      if (this.#find(hostId, set.setId, name)) continue;
+      if (!(this.options.hasImage?.(image) ?? true)) {
+        throw new AgentError("image-not-found", `there is no image "${image}"`, {
+          phase: "image",
+          temporary: false,
+        });
+      }
+      this.#create(hostId, set, name, index, infra.dockerId);
+    }
+  }
+
+  start(hostId: string, setId: string, name: string): void {
+    const container = this.#find(hostId, setId, name);
+    const infra = this.#infraOf(hostId, setId);
+    if (!container || !infra) throw notPrepared(setId);
+    if (infra.state !== "running") {
+      throw new AgentError("infra-not-running", `"${name}" cannot start yet`, {
+        phase: "start",
+        temporary: true,
+      });
+    }
+    if (container.state === "running") {
+      if (!isCutOff(container, infra)) return;
+      this.#end(container, exitedByStop);
+    }
+    this.#start(container);
+  }
+
+  stop(hostId: string, setId: string, name: string): void {
+    const container = this.#find(hostId, setId, name);
+    if (container?.state === "running") this.#end(container, exitedByStop);
+  }
+
+  stopAll(hostId: string, setId: string): void {
+    for (const container of this.#ofSet(hostId, setId)) {
+      if (container.state === "running") this.#end(container, exitedByStop);
+    }
+  }
+
+  removeBusiness(hostId: string, setId: string): void {
+    for (const container of this.#ofSet(hostId, setId)) {
+      if (container.name !== INFRA_CONTAINER) this.#delete(container);
+    }
+  }
+
+  removeInfra(hostId: string, setId: string): void {
+    const infra = this.#infraOf(hostId, setId);
+    if (infra) this.#delete(infra);
+  }
+
+  watch(hostId: string, onChange: (setId: string) => void): () => void {
+    const watcher = { hostId, onChange };
+    this.#watchers.add(watcher);
+    return () => this.#watchers.delete(watcher);
+  }
+
+  /** What its main process does when it ends by itself. */
+  exit(dockerId: string, exitCode = exitedByCrash): void {
+    const container = this.#containers.get(dockerId);
+    if (container?.state === "running") this.#end(container, exitCode);
+  }
+
+  /** As a person at the machine may do. */
+  removeBehind(dockerId: string): void {
+    const container = this.#containers.get(dockerId);
+    if (container) this.#delete(container);
+  }
+
+  #ofSet(hostId: string, setId: string): SimulatedContainer[] {
+    return [...this.#containers.values()].filter(
+      (container) => container.hostId === hostId && container.setId === setId,
+    );
+  }
+
+  #find(hostId: string, setId: string, name: string): SimulatedContainer | undefined {
+    return this.#ofSet(hostId, setId).find((container) => container.name === name);
+  }
+
+  #infraOf(hostId: string, setId: string): SimulatedContainer | undefined {
+    return this.#find(hostId, setId, INFRA_CONTAINER);
+  }
+
+  #stale(hostId: string, set: LocalSetSpec): SimulatedContainer[] {
+    const existing = this.#ofSet(hostId, set.setId);
+    const infra = this.#infraOf(hostId, set.setId);
+    if (!infra || isOutdated(set, infra)) return existing;
+    return existing.filter((container) => {
+      if (container === infra) return false;
+      if (isOutdated(set, container) || container.infraId !== infra.dockerId) return true;
+      if (container.state !== "running") return false;
+      return infra.state !== "running" || isCutOff(container, infra);
+    });
+  }
+
+  #create(
+    hostId: string,
+    set: LocalSetSpec,
+    name: string,
+    index: number,
+    infraId: string | undefined,
+  ): SimulatedContainer {
+    this.#lastNumber++;
+    const container: SimulatedContainer = {
+      dockerId: this.#lastNumber.toString(16).padStart(64, "0"),
+      hostId,
+      setId: set.setId,
+      name,
+      index,
+      generation: set.generation,
+      specHash: specHash(set, name),
+      restartGeneration: set.restartGeneration,
+      state: "created",
+      infraId,
+      exitCode: undefined,
+      startedAt: undefined,
+      finishedAt: undefined,
+    };
+    this.#containers.set(container.dockerId, container);
+    return container;
+  }
+
+  #start(container: SimulatedContainer): void {
+    container.state = "running";
+    container.startedAt = this.#now();
+    container.exitCode = undefined;
+    this.#tell(container);
+  }
+
+  #end(container: SimulatedContainer, exitCode: number): void {
+    container.state = "exited";
+    container.exitCode = exitCode;
+    container.finishedAt = this.#now();
+    this.#tell(container);
+  }
+
+  #delete(container: SimulatedContainer): void {
+    this.#containers.delete(container.dockerId);
+    this.#tell(container);
+  }
+
+  #tell({ hostId, setId }: SimulatedContainer): void {
+    for (const watcher of this.#watchers) if (watcher.hostId === hostId) watcher.onChange(setId);
+  }
+
+  #now(): string {
+    return new Date(this.options.clock.nowMs()).toISOString();
+  }
+}
+
+function isOutdated(set: LocalSetSpec, container: SimulatedContainer): boolean {
+  const { name } = container;
+  const isWanted =
+    name === INFRA_CONTAINER || set.template.containers.some((wanted) => wanted.name === name);
+  return (
+    !isWanted ||
+    container.restartGeneration < set.restartGeneration ||
+    container.specHash !== specHash(set, name)
+  );
+}
+
+/** It has run since before its infra container began anew. */
+function isCutOff(container: SimulatedContainer, infra: SimulatedContainer): boolean {
+  return Date.parse(container.startedAt ?? "") < Date.parse(infra.startedAt ?? "");
+}
+
+function notPrepared(setId: string): AgentError {
+  const phase: AgentPhase = "start";
+  return new AgentError("not-prepared", `${setId} is not prepared`, { phase, temporary: true });
+}
+
+function toObservedSet(setId: string, containers: SimulatedContainer[]): ObservedLocalSet {
+  const infra = containers.find(({ name }) => name === INFRA_CONTAINER);
+  const business = containers
+    .filter((container) => container !== infra)
+    .sort((a, b) => a.index - b.index || (a.name < b.name ? -1 : 1));
+  return {
+    setId,
+    generation: infra?.generation,
+    infra: infra && toObserved(infra, infra),
+    containers: business.map((container) => toObserved(container, infra)),
+    address: infra?.state === "running" ? "10.0.0.1" : undefined,
+  };
+}
+
+function toObserved(
+  container: SimulatedContainer,
+  infra: SimulatedContainer | undefined,
+): ObservedContainer {
+  const isLost = container.state === "running" && infra !== undefined && isCutOff(container, infra);
+  return {
+    name: container.name,
+    dockerId: container.dockerId,
+    state: isLost ? "dead" : container.state,
+    specHash: container.specHash,
+    restartGeneration: container.restartGeneration,
+    exitCode: container.exitCode,
+    oomKilled: false,
+    startedAt: container.startedAt,
+    finishedAt: container.finishedAt,
+  };
+}
