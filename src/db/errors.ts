@@ -52,6 +52,7 @@ export function sqlStateOf(error: unknown): string | undefined {
 
 /** Turns what a driver threw into an AppError; anything that is none of the database's comes back unchanged. */
 export function toAppError(error: unknown): unknown {
+  if (error instanceof AppError) return error;
   const driverError = driverErrorOf(error);
   if (!driverError) return error;
   const problem = constraintProblems[driverError.constraint ?? ""];

@@ -19,9 +19,16 @@ import { assertSupported } from "./supported-features.ts";
 const HOSTS_LISTED_MAX = 500;
 
 /** What would be placed where, if it were asked for now: the same planner on the same snapshot, and nothing committed. */
-export async function planService(ctx: ServiceContext, tenantId: string, body: PlanRequest): Promise<PlanResult> {
+export async function planService(
+  ctx: ServiceContext,
+  tenantId: string,
+  body: PlanRequest,
+): Promise<PlanResult> {
   return withTx(ctx.db, async (tx) => {
-    const intent = body.kind === "create" ? await intentOfCreate(tx, tenantId, body.service) : await intentOfScale(tx, tenantId, body);
+    const intent =
+      body.kind === "create"
+        ? await intentOfCreate(tx, tenantId, body.service)
+        : await intentOfScale(tx, tenantId, body);
     const cache = new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs });
     const { fleet, policy, nowMs } = await cache.refresh(tx);
     const plan = planPlacements(fleet, intent.requests, { seed: policy.version, nowMs });
@@ -35,10 +42,20 @@ interface Intent {
   removed: { id: string; hostId: string | null }[];
 }
 
-async function intentOfCreate(tx: Queryable, tenantId: string, body: CreateService): Promise<Intent> {
+async function intentOfCreate(
+  tx: Queryable,
+  tenantId: string,
+  body: CreateService,
+): Promise<Intent> {
   assertSupported(body);
   // No id that newId gives out: the service does not exist.
-  const requests = await requestsFor(tx, tenantId, { ...body, id: "svc_plan" }, body.template, body.replicas);
+  const requests = await requestsFor(
+    tx,
+    tenantId,
+    { ...body, id: "svc_plan" },
+    body.template,
+    body.replicas,
+  );
   return { name: body.name, requests, removed: [] };
 }
 
@@ -52,8 +69,15 @@ async function intentOfScale(
   const template = await findTemplate(tx, service.id, service.revision);
   assert(template, "a service's newest revision exists");
   const live = await countLiveSets(tx, service.id);
-  const requests = await requestsFor(tx, tenantId, service, template, Math.max(0, body.replicas - live));
-  const removed = body.replicas < live ? await listScaleInVictims(tx, service.id, live - body.replicas) : [];
+  const requests = await requestsFor(
+    tx,
+    tenantId,
+    service,
+    template,
+    Math.max(0, body.replicas - live),
+  );
+  const removed =
+    body.replicas < live ? await listScaleInVictims(tx, service.id, live - body.replicas) : [];
   return { name: service.name, requests, removed };
 }
 
@@ -64,7 +88,10 @@ async function requestsFor(
   template: SetTemplate,
   count: number,
 ): Promise<PlacementRequest[]> {
-  const names = [...service.placement.antiAffinity, ...service.placement.affinity].map((name) => ({ tenantId, name }));
+  const names = [...service.placement.antiAffinity, ...service.placement.affinity].map((name) => ({
+    tenantId,
+    name,
+  }));
   const found = await listServiceIds(tx, names);
   const ids = new Map(found.map((other) => [`${tenantId}/${other.name}`, other.id]));
   ids.set(`${tenantId}/${service.name}`, service.id); // it may name itself before it exists

@@ -33,7 +33,9 @@ export async function carryOut(ctx: ServiceContext, aftermath: Aftermath): Promi
     aftermath.rings.length === 0
       ? undefined
       : ctx.doorbell.ring(aftermath.rings, aftermath.outboxIds),
-    aftermath.signals.length === 0 ? undefined : ctx.signals.publish(aftermath.signals),
+    aftermath.signals.length === 0
+      ? undefined
+      : ctx.signals.publish([...aftermath.signals, "events"]),
   ]);
 }
 

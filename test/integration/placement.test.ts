@@ -99,7 +99,9 @@ test("I2: a booking that the snapshot has not seen is respected at commit, on th
   await f.placer.placeSets();
   // Somebody books behind the back of change tracking: only the check on the locked row can notice.
   await f.ctx.db.execute(sql`alter table hosts disable trigger hosts_stamp_changed_xid`);
-  await f.ctx.db.execute(sql`update hosts set allocated_cpu_millis = 4000 where id = ${hostId}`);
+  await f.ctx.db.execute(
+    sql`update hosts set allocated_cpu_millis = 4000, changed_xid = '3' where id = ${hostId}`,
+  );
   await createService(f.ctx, f.tenantId, serviceBody("second", { replicas: 1 }));
   const outcome = await f.placer.placeSets();
   expect(outcome.placed).toBe(0);

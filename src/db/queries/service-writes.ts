@@ -57,10 +57,12 @@ export interface NewService extends Omit<ServiceRow, "generation" | "revision" |
 export async function insertService(q: Queryable, service: NewService): Promise<void> {
   await q.execute(sql`
     with service as (
-      insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost, autoscale)
+      insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost,
+        autoscale, set_cpu_millis, set_memory_bytes)
       values (${service.id}, ${service.tenantId}, ${service.name}, ${service.replicas}, ${service.desiredReplicas},
         ${service.priority}, ${JSON.stringify(service.placement)}::jsonb, ${service.onHostLost},
-        ${service.autoscale === null ? null : JSON.stringify(service.autoscale)}::jsonb)
+        ${service.autoscale === null ? null : JSON.stringify(service.autoscale)}::jsonb,
+        ${service.template.cpuMillis}, ${service.template.memoryBytes})
       returning id
     )
     insert into revisions (service_id, number, template)
@@ -81,13 +83,19 @@ export async function updateService(q: Queryable, service: ServiceRow): Promise<
   return rows[0]?.generation ?? service.generation;
 }
 
+/** Adds a revision; what a set of it asks for is kept with the service, whose row the caller has locked. */
 export async function insertRevision(
   q: Queryable,
   serviceId: string,
   number: number,
   template: SetTemplate,
 ): Promise<void> {
-  await q.execute(sql`insert into revisions (service_id, number, template)
+  await q.execute(sql`
+    with asked as (
+      update services set set_cpu_millis = ${template.cpuMillis}, set_memory_bytes = ${template.memoryBytes}
+      where id = ${serviceId}
+    )
+    insert into revisions (service_id, number, template)
     values (${serviceId}, ${number}, ${JSON.stringify(template)}::jsonb)`);
 }
 
@@ -153,10 +161,9 @@ export async function readTenantUse(q: Queryable, tenantId: string): Promise<Ten
           t.memory_bytes_max::float8 as "memoryBytesMax", coalesce(u.sets, 0)::float8 as sets,
           coalesce(u.cpu, 0)::float8 as "cpuMillis", coalesce(u.memory, 0)::float8 as "memoryBytes"
         from tenants t left join lateral (
-          select sum(s.desired_replicas) as sets,
-            sum(s.desired_replicas * (r.template->>'cpuMillis')::bigint) as cpu,
-            sum(s.desired_replicas * (r.template->>'memoryBytes')::bigint) as memory
-          from services s join revisions r on r.service_id = s.id and r.number = s.revision
+          select sum(s.desired_replicas) as sets, sum(s.desired_replicas * s.set_cpu_millis) as cpu,
+            sum(s.desired_replicas * s.set_memory_bytes) as memory
+          from services s
           where s.tenant_id = t.id and s.deleted_at is null and not s.deleting
         ) u on true
         where t.id = ${tenantId}`,

@@ -35,6 +35,9 @@ export const services = pgTable(
     replicas: integer("replicas").notNull(),
     desiredReplicas: integer("desired_replicas").notNull(),
     priority: integer("priority").notNull(),
+    /** What one set of the newest revision asks for: quotas are sums over services, and templates are long. */
+    setCpuMillis: int8("set_cpu_millis").notNull().default(0),
+    setMemoryBytes: int8("set_memory_bytes").notNull().default(0),
     placement: jsonb("placement").$type<PlacementSpec>().notNull(),
     onHostLost: text("on_host_lost").$type<(typeof hostLostPolicies)[number]>().notNull(),
     autoscale: jsonb("autoscale").$type<AutoscaleSpec>(),
