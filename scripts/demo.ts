@@ -46,7 +46,7 @@ template:
       options:
         cpu: 100
         memory: 100
-        command: [/bin/sh, -c, "echo hello from $(hostname) >/www/index.html; exec httpd -f -p 8080 -h /www"]
+        command: [/bin/sh, -c, "echo hello from $(hostname) >/www/index.html; exec httpd -f -vv -p 8080 -h /www"]
         health: { http: { port: 8080, path: / }, intervalSeconds: 1 }
         stopTimeoutSeconds: 1
 autoscale: { min: ${REPLICAS_MIN}, max: ${REPLICAS_MAX} }

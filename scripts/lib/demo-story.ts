@@ -38,8 +38,10 @@ export function describeAnswer({ set, address, text }: WebAnswer): string {
 
 /** What of the events belongs into a timeline for people. */
 export function describeEvent(event: BerthEvent): string | undefined {
-  const kinds = ["demand-raised", "demand-resolved", "demand-released", "decision-made"];
-  if (kinds.includes(event.kind)) return event.text;
+  if (["demand-raised", "demand-resolved", "demand-released"].includes(event.kind))
+    return event.text;
+  // Its reasons, after the colon, are what `berth get decisions` shows next.
+  if (event.kind === "decision-made") return event.text.split(": ")[0];
   if (event.setId === null) return undefined;
   if (["set-placed", "set-starting", "set-stopping", "set-removed"].includes(event.kind))
     return `${shortId(event.setId)} ${event.kind.slice("set-".length)}`;
