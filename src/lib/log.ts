@@ -12,14 +12,28 @@ export interface Log {
 export type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
 
 /** JSON lines to stdout (or the given descriptor); credentials never get this far, but are redacted all the same. */
-export function createLog(options: { service: string; version: string; level: LogLevel; fileDescriptor?: number }): Log {
+export function createLog(options: {
+  service: string;
+  version: string;
+  level: LogLevel;
+  fileDescriptor?: number;
+}): Log {
   return pino(
     {
       level: options.level,
       base: { service: options.service, version: options.version, pid: process.pid },
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
-      redact: ["authorization", "*.authorization", "credential", "*.credential", "secret", "*.secret", "token", "*.token"],
+      redact: [
+        "authorization",
+        "*.authorization",
+        "credential",
+        "*.credential",
+        "secret",
+        "*.secret",
+        "token",
+        "*.token",
+      ],
     },
     pino.destination({ fd: options.fileDescriptor ?? 1, sync: false }),
   );
