@@ -1,0 +1,150 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { inspect } from "node:util";
+import { afterAll, describe, expect, it } from "vitest";
+import { loadAllInOneConfig } from "./all-in-one.ts";
+import { loadApiConfig } from "./api.ts";
+import { loadEdgeConfig } from "./edge.ts";
+import { loadJobWorkerConfig } from "./job-worker.ts";
+import { loadMigrateConfig } from "./migrate.ts";
+import { ConfigError, type Env } from "./parse-env.ts";
+
+const backends = {
+  DATABASE_URL: "postgres://berth:swordfish@db.example/berth",
+  REDIS_URL: "redis://:swordfish@redis.example:6379/2",
+};
+const folder = mkdtempSync(path.join(tmpdir(), "berth-config-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function problemsOf(load: (env: Env) => unknown, env: Env): string {
+  try {
+    load(env);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.message;
+    throw error;
+  }
+  return "";
+}
+
+describe("a configuration", () => {
+  it("has safe defaults, and cannot be changed", () => {
+    const config = loadApiConfig(backends);
+    expect(config).toMatchObject({ BERTH_HOST: "127.0.0.1", BERTH_PORT: 7460 });
+    expect(config.DATABASE_URL.reveal()).toBe(backends.DATABASE_URL);
+    expect(Object.isFrozen(config)).toBe(true);
+  });
+
+  it("never shows a secret, whoever prints it", () => {
+    const config = loadApiConfig({ ...backends, BERTH_ADMIN_TOKEN: "swordfish-and-more-of-it" });
+    for (const text of [JSON.stringify(config), inspect(config), String(config.DATABASE_URL)]) {
+      expect(text).not.toContain("swordfish");
+      expect(text).toContain("[redacted]");
+    }
+  });
+
+  it("names all that is wrong at once, and no value", () => {
+    const problems = problemsOf(loadApiConfig, {
+      DATABASE_URL: "mysql://swordfish",
+      BERTH_PORT: "swordfish",
+      BERTH_HOST_LOST_GRACE_MS: "-1",
+      BERTH_REDIS_PREFIX: "sword fish",
+      BERTH_ADMIN_TOKEN: "swordfish",
+      BERTH_PROT: "80",
+    });
+    for (const name of [
+      "DATABASE_URL",
+      "REDIS_URL",
+      "BERTH_PORT",
+      "BERTH_HOST_LOST_GRACE_MS",
+      "BERTH_REDIS_PREFIX",
+      "BERTH_ADMIN_TOKEN",
+      "BERTH_PROT ",
+    ]) {
+      expect(problems).toContain(name);
+    }
+    expect(problems).not.toContain("swordfish");
+  });
+
+  it.each([
+    ["api", loadApiConfig],
+    ["job-worker", loadJobWorkerConfig],
+    ["all-in-one", loadAllInOneConfig],
+  ] as const)("of %s refuses variables that it does not know", (_name, load) => {
+    expect(problemsOf(load, { ...backends, BERTH_PORTT: "1" })).toContain("BERTH_PORTT");
+  });
+
+  it("lets the command line's variables and those of other programs be", () => {
+    const env = {
+      ...backends,
+      BERTH_TOKEN: "x",
+      BERTH_API_URL: "http://x",
+      PGHOST: "x",
+      HOME: "/",
+    };
+    expect(problemsOf(loadApiConfig, env)).toBe("");
+  });
+
+  it("takes a variable that is set to nothing for not set", () => {
+    expect(loadApiConfig({ ...backends, BERTH_PORT: "", BERTH_UNKNOWN: "" }).BERTH_PORT).toBe(7460);
+  });
+
+  it.each([
+    ["BERTH_PORT", "65536"],
+    ["BERTH_PORT", "-1"],
+    ["BERTH_PORT", "80.5"],
+    ["BERTH_DATABASE_CONNECTIONS_MAX", "1"],
+    ["BERTH_DATABASE_CONNECTIONS_MAX", "201"],
+    ["BERTH_SHUTDOWN_TIMEOUT_MS", "99"],
+    ["BERTH_LOST_HOSTS_PERCENT_MAX", "101"],
+    ["BERTH_REPORT_AGE_MAX_MS", "4999"],
+    ["BERTH_READY_JSON", "perhaps"],
+    ["BERTH_LOG_LEVEL", "loud"],
+    ["REDIS_URL", "http://redis.example"],
+  ])("holds %s to its bounds: not %s", (name, value) => {
+    expect(problemsOf(loadApiConfig, { ...backends, [name]: value })).toContain(name);
+  });
+
+  it.each(["false", "0", "no", "off"])("takes %j for false", (value) => {
+    expect(loadAllInOneConfig({ BERTH_AGENT_ENABLED: value }).BERTH_AGENT_ENABLED).toBe(false);
+  });
+});
+
+describe("a value in a file", () => {
+  const file = path.join(folder, "database-url");
+  writeFileSync(file, `${backends.DATABASE_URL}\n`);
+
+  it("stands for the value", () => {
+    const { REDIS_URL } = backends;
+    const config = loadApiConfig({ REDIS_URL, DATABASE_URL_FILE: file });
+    expect(config.DATABASE_URL.reveal()).toBe(backends.DATABASE_URL);
+  });
+
+  it("and beside it the value itself are refused, as nobody knows which is meant", () => {
+    const env = { ...backends, DATABASE_URL_FILE: file };
+    expect(problemsOf(loadApiConfig, env)).toContain("DATABASE_URL_FILE");
+  });
+
+  it("that cannot be read is named", () => {
+    const env = { REDIS_URL: backends.REDIS_URL, DATABASE_URL_FILE: path.join(folder, "none") };
+    expect(problemsOf(loadApiConfig, env)).toContain("DATABASE_URL_FILE");
+  });
+});
+
+it("a Unix socket of Redis is given to its client as a path", () => {
+  const config = loadApiConfig({ ...backends, REDIS_URL: "unix:///run/redis/redis.sock" });
+  expect(config.REDIS_URL.reveal()).toBe("/run/redis/redis.sock");
+});
+
+it("a migration runs in the environment of the process that follows it", () => {
+  expect(problemsOf(loadMigrateConfig, { ...backends, BERTH_PORT: "1", BERTH_ODD: "1" })).toBe("");
+});
+
+it("all-in-one needs nothing", () => {
+  expect(problemsOf(loadAllInOneConfig, {})).toBe("");
+});
+
+it("on the edge, bindings that are no text are passed over", () => {
+  const config = loadEdgeConfig({ ...backends, ASSETS: { fetch: () => undefined } });
+  expect(config.REDIS_URL.reveal()).toBe(backends.REDIS_URL);
+});

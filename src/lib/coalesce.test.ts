@@ -1,0 +1,57 @@
+import { expect, it } from "vitest";
+import { coalesce } from "./coalesce.ts";
+
+/** Work whose runs end when they are told to. */
+function controlled() {
+  const runs: { end: (value: number) => void; fail: (error: Error) => void }[] = [];
+  const call = coalesce(
+    () =>
+      new Promise<number>((resolve, reject) => {
+        runs.push({ end: resolve, fail: reject });
+      }),
+  );
+  const settle = () => new Promise((resolve) => setImmediate(resolve));
+  return { runs, call, settle };
+}
+
+it("calls that come during a run share the next one, which begins after it", async () => {
+  const { runs, call, settle } = controlled();
+  const first = call();
+  const later = Array.from({ length: 1_000 }, () => call());
+  await settle();
+  expect(runs).toHaveLength(1);
+  runs[0]?.end(1);
+  expect(await first).toBe(1);
+  await settle();
+  expect(runs).toHaveLength(2);
+  // It has begun: who calls now cannot be served by it.
+  const latest = call();
+  runs[1]?.end(2);
+  expect(new Set(await Promise.all(later))).toEqual(new Set([2]));
+  await settle();
+  expect(runs).toHaveLength(3);
+  runs[2]?.end(3);
+  expect(await latest).toBe(3);
+});
+
+it("a run that fails fails for its callers only", async () => {
+  const { runs, call, settle } = controlled();
+  const first = call();
+  const second = call();
+  runs[0]?.fail(new Error("no database"));
+  await expect(first).rejects.toThrow("no database");
+  await settle();
+  runs[1]?.end(2);
+  expect(await second).toBe(2);
+});
+
+it("after everything has ended a call begins at once", async () => {
+  const { runs, call, settle } = controlled();
+  const first = call();
+  runs[0]?.end(1);
+  await first;
+  await settle();
+  void call();
+  expect(runs).toHaveLength(2);
+  runs[1]?.end(2);
+});

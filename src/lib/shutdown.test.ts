@@ -1,0 +1,58 @@
+import { expect, it } from "vitest";
+import { silentLog } from "./log.ts";
+import { Shutdown } from "./shutdown.ts";
+
+it("closes in reverse order, each when the one before it has closed", async () => {
+  const order: string[] = [];
+  const shutdown = new Shutdown({ log: silentLog, deadlineMs: 5_000 });
+  for (const name of ["database", "redis", "http"]) {
+    shutdown.add(name, async () => {
+      order.push(`${name} begins`);
+      await new Promise((resolve) => setImmediate(resolve));
+      order.push(`${name} ends`);
+    });
+  }
+  expect(shutdown.hasBegun).toBe(false);
+  expect(await shutdown.run()).toBe(true);
+  expect(shutdown.hasBegun).toBe(true);
+  expect(order).toEqual([
+    "http begins",
+    "http ends",
+    "redis begins",
+    "redis ends",
+    "database begins",
+    "database ends",
+  ]);
+});
+
+it("goes on after a step that throws or rejects, and says that it was not clean", async () => {
+  const closed: string[] = [];
+  const shutdown = new Shutdown({ log: silentLog, deadlineMs: 5_000 });
+  shutdown.add("first", async () => closed.push("first"));
+  shutdown.add("throws", () => {
+    throw new Error("at once");
+  });
+  shutdown.add("rejects", () => Promise.reject(new Error("later")));
+  expect(await shutdown.run()).toBe(false);
+  expect(closed).toEqual(["first"]);
+});
+
+it("does not wait for a step that hangs, and still begins the others", async () => {
+  const closed: string[] = [];
+  const shutdown = new Shutdown({ log: silentLog, deadlineMs: 60 });
+  shutdown.add("first", async () => closed.push("first"));
+  shutdown.add("hangs", () => new Promise(() => undefined));
+  const startedAtMs = performance.now();
+  expect(await shutdown.run()).toBe(false);
+  expect(performance.now() - startedAtMs).toBeLessThan(1_000);
+  expect(closed).toEqual(["first"]);
+});
+
+it("runs once, however often it is asked", async () => {
+  let count = 0;
+  const shutdown = new Shutdown({ log: silentLog, deadlineMs: 5_000 });
+  shutdown.add("counts", async () => count++);
+  await Promise.all([shutdown.run(), shutdown.run()]);
+  await shutdown.run();
+  expect(count).toBe(1);
+});
