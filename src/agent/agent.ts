@@ -312,25 +312,15 @@ class HostAgent implements Agent {
     return result;
   }
 
-  /** Acts on an answer at once; the generation is told as accepted only after it was written down. */
   async #accept(runners: SetRunners, result: SyncResult): Promise<"news" | "nothing" | "stale"> {
     this.#streams.serve(result.streams, this.#stopping.signal);
     const knewAll = this.#kept.desired.hasFullAnswer;
-    const acceptance = this.#kept.desired.accept(result);
-    if (acceptance.kind === "stale") {
-      const { hostGeneration } = result;
-      const { acceptedGeneration } = this.#kept.desired;
-      this.#log.warn({ hostGeneration, acceptedGeneration }, "older answer refused");
-      return "stale";
-    }
-    const { changed, dropped } = acceptance;
-    for (const setId of dropped) this.#forget(setId);
-    runners.apply(acceptance);
+    const use = await this.#kept.accept(result, (accepted) => {
+      for (const setId of accepted.dropped) this.#forget(setId);
+      runners.apply(accepted);
+    });
     if (!knewAll && this.#kept.desired.hasFullAnswer) runners.removeUnknown();
-    const hasNews = changed.length + dropped.length > 0;
-    if (hasNews || this.#kept.desired.acceptedGeneration > this.#kept.persistedGeneration)
-      await this.#kept.save();
-    return hasNews || result.streams.length > 0 ? "news" : "nothing";
+    return use === "nothing" && result.streams.length > 0 ? "news" : use;
   }
 
   #forget(setId: string): void {

@@ -1,17 +1,19 @@
+import type { SyncResult } from "../contracts/agent.ts";
 import type { Log } from "../lib/log.ts";
-import { DesiredSets } from "./desired-sets.ts";
+import { type Acceptance, DesiredSets } from "./desired-sets.ts";
 import type { AgentState, StateStore } from "./ports/state-store.ts";
 
-/**
- * What an agent knows across its restarts, and what of that is on the disk. What was accepted may be acted on at once, but
- * is told as accepted only once it is written down.
- */
+type Accepted = Extract<Acceptance, { kind: "accepted" }>;
+
+/** What an agent knows across its restarts, and what of that is on the disk. */
 export class KeptState {
   readonly desired: DesiredSets;
   readonly #store: StateStore;
   readonly #log: Log;
   /** Specs that have run, by set id. */
   readonly #hasRun: Map<string, string>;
+  /** Answers that are being written down, or could not be yet, oldest first. */
+  readonly #unapplied: Accepted[] = [];
   #persistedGeneration: number;
 
   constructor(store: StateStore, kept: AgentState | undefined, log: Log) {
@@ -24,6 +26,31 @@ export class KeptState {
 
   get persistedGeneration(): number {
     return this.#persistedGeneration;
+  }
+
+  /**
+   * Writes down what an answer says, and only then has it applied: an agent that is killed in between knows no less when it
+   * starts again than it had acted on (I4). What cannot be written down waits for the next answer, and rejects.
+   */
+  async accept(
+    result: SyncResult,
+    apply: (accepted: Accepted) => void,
+  ): Promise<"news" | "nothing" | "stale"> {
+    const acceptance = this.desired.accept(result);
+    if (acceptance.kind === "stale") {
+      const { hostGeneration } = result;
+      const { acceptedGeneration } = this.desired;
+      this.#log.warn({ hostGeneration, acceptedGeneration }, "older answer refused");
+      return "stale";
+    }
+    const hasNews = acceptance.changed.length + acceptance.dropped.length > 0;
+    const isBehind = this.desired.acceptedGeneration > this.#persistedGeneration;
+    if (!hasNews && !isBehind && this.#unapplied.length === 0) return "nothing";
+    this.#unapplied.push(acceptance);
+    await this.save();
+    for (const due of this.#unapplied.splice(0, this.#unapplied.indexOf(acceptance) + 1))
+      apply(due);
+    return hasNews ? "news" : "nothing";
   }
 
   hasRun(setId: string, specKey: string): boolean {

@@ -102,6 +102,7 @@ export class SetRunner {
    * by that (an image is pulled for a set that is to go) is broken off.
    */
   setDesired(desired: DesiredSet | undefined): void {
+    if (desired && this.#desired && desired.generation < this.#desired.generation) return;
     this.#desired = desired;
     if (desired) {
       enterGeneration(this.#memory, desired, (specKey) =>

@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { parseArgs } from "node:util";
 import { Agent as HttpAgent, request } from "undici";
 import { z } from "zod";
@@ -39,6 +40,7 @@ const log = createLog({
   fileDescriptor: 2,
 });
 const stopping = new AbortController();
+setMaxListeners(0, stopping.signal); // every enrolment listens
 for (const name of ["SIGTERM", "SIGINT"] as const) {
   process.on(name, () => {
     if (stopping.signal.aborted) process.exit(130);

@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { Agent as HttpAgent, type Dispatcher } from "undici";
 import { AGENT_PROTOCOL_VERSION } from "../../contracts/agent.ts";
 import type { ResourceAmounts } from "../../contracts/primitives.ts";
@@ -66,6 +67,7 @@ export async function runSimulatedHosts(options: SimulatedHostsOptions): Promise
   const waiting = new HttpAgent({ connections: null, keepAliveTimeout: 60_000 });
   const reporting = new HttpAgent({ connections: reportConnectionsMax, keepAliveTimeout: 60_000 });
   const stopping = new AbortController();
+  setMaxListeners(0, stopping.signal); // every host listens
   const stop = () => stopping.abort(new Error("the simulation ends"));
   signal.addEventListener("abort", stop, { once: true });
   const enrolling = createConcurrencyLimit(enrolmentsMax);
