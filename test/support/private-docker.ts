@@ -72,7 +72,10 @@ export async function startPrivateDocker(): Promise<PrivateDocker> {
       );
       await daemon?.kill("SIGTERM").catch(() => daemon?.kill("SIGKILL"));
       await run("ip", ["link", "delete", bridge]);
-      await run("umount", ["--recursive", "--lazy", join(directory, "data")]); // a mount on itself
+      // A daemon mounts its data on itself, and unmounts it unless it was killed.
+      await run("umount", ["--recursive", "--lazy", join(directory, "data")]).catch(
+        () => undefined,
+      );
       await rm(directory, { recursive: true, force: true });
     },
   };
