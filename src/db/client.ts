@@ -50,8 +50,8 @@ function preparing<T extends postgres.Sql>(client: T): T {
       if (property === "begin") {
         return (...args: unknown[]) => {
           const work = args.at(-1) as (scoped: postgres.Sql) => unknown;
-          const begin = target.begin as (...all: unknown[]) => unknown;
-          return begin(...args.slice(0, -1), (scoped: postgres.Sql) => work(preparing(scoped)));
+          const scopedWork = (scoped: postgres.Sql): unknown => work(preparing(scoped));
+          return Reflect.apply(target.begin, target, [...args.slice(0, -1), scopedWork]);
         };
       }
       return member;

@@ -110,7 +110,11 @@ function baseOf(context: FilterContext, constraints: PlacementConstraints): Base
 /** Hosts that are ready, of the pool, and have the labels and no unwelcome taint; found once for all services alike. */
 function eligibleHosts(table: HostTable, constraints: PlacementConstraints): Bitmap {
   const { pool, hostLabels, tolerations } = constraints;
-  const key = JSON.stringify([pool, Object.entries(hostLabels).sort(), tolerations]);
+  const key = JSON.stringify([
+    pool,
+    Object.entries(hostLabels).sort(([a], [b]) => (a < b ? -1 : 1)),
+    tolerations,
+  ]);
   const known = table.eligible.get(key);
   if (known) return known;
   const bitmap = newBitmap(table.hosts.length);

@@ -25,7 +25,7 @@ import { planPlacements } from "./plan.ts";
 const nowMs = 100_000;
 const options = { seed: 7, nowMs };
 const services = ["svc_a", "svc_b", "svc_c"];
-const RUNS = 400;
+const RUNS = 250;
 
 const resources = (max: number): fc.Arbitrary<Resources> =>
   fc.record({
@@ -214,17 +214,17 @@ describe("a plan", () => {
     );
   });
 
-  it("places a single set that asks for nothing but room also when an empty host is added", () => {
+  it("places a single set without spread also when one more host is there", () => {
     fc.assert(
       fc.property(worldArbitrary, hostArbitrary, (world, added) => {
-        const request = world.requests.find(({ constraints }) => constraints.spread.length === 0);
-        fc.pre(request !== undefined);
-        const { placements } = planPlacements(fleetOf(world), [request], options);
-        fc.pre(placements.length === 1);
         const hosts = [...world.hosts, { ...added, id: "host_new" }];
-        expect(
-          planPlacements(fleetOf({ ...world, hosts }), [request], options).placements,
-        ).toHaveLength(1);
+        for (const request of world.requests) {
+          if (request.constraints.spread.length > 0) continue;
+          const before = planPlacements(fleetOf(world), [request], options);
+          const after = planPlacements(fleetOf({ ...world, hosts }), [request], options);
+          const atLeast = before.placements.length;
+          expect(after.placements.length).toBeGreaterThanOrEqual(atLeast);
+        }
       }),
       { numRuns: RUNS },
     );

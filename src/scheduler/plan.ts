@@ -88,8 +88,12 @@ class Planning {
   readonly #shapes = new Map<PlacementConstraints, Map<string, Shape>>();
   /** Filters that want to hear of placements of a service. */
   readonly #listeners = new Map<string, Set<Filters>>();
+  /** Shapes of a service whose rejection another of its placements may undo. */
+  readonly #spreadShapes = new Map<string, Shape[]>();
   readonly #roomy = new Map<string, Bitmap>();
   readonly #undo: { rank: number; ask: Float64Array }[] = [];
+  /** Where this plan has put sets of a service, for filters that are made later. */
+  readonly #placedHere = new Map<string, number[]>();
   /** Amounts that this plan has put on each host. */
   readonly #planned: Float64Array;
   #last: { request: PlacementRequest; shape: Shape } | undefined;
@@ -175,10 +179,11 @@ class Planning {
     let fewest = Number.POSITIVE_INFINITY;
     for (let d = 0; d < DIMENSION_COUNT; d++) {
       if (ask[d] === 0) continue;
-      const { counts, bucketOf } = indexes[d] as RoomIndex;
+      const index = indexes[d] as RoomIndex;
       let hosts = 0;
-      for (let bucket = bucketOf(ask[d] as number); bucket < counts.length; bucket++)
-        hosts += counts[bucket] as number;
+      for (let bucket = index.bucketOf(ask[d] as number); bucket < index.bucketCount; bucket++) {
+        hosts += index.counts[bucket] as number;
+      }
       if (hosts >= fewest) continue;
       fewest = hosts;
       scarcest.dimension = d;
@@ -194,13 +199,15 @@ class Planning {
       const at = rank * DIMENSION_COUNT + d;
       this.#planned[at] = (this.#planned[at] as number) + (shape.ask[d] as number);
     }
+    const ranks = this.#placedHere.get(shape.serviceId) ?? [];
+    ranks.push(rank);
+    this.#placedHere.set(shape.serviceId, ranks);
     const listeners = this.#listeners.get(shape.serviceId);
     if (!listeners) return;
     for (const filters of listeners) filters.notePlaced(shape.serviceId, rank);
     // A domain that was too full may be no longer, now that another has got one.
-    for (const other of this.#shapes.get(shape.constraints)?.values() ?? []) {
-      if (other.filters.spread.length > 0) other.rejection = undefined;
-    }
+    for (const spread of this.#spreadShapes.get(shape.serviceId) ?? [])
+      spread.rejection = undefined;
   }
 
   #describe(request: PlacementRequest, shape: Shape, rank: number): Placement {
@@ -226,8 +233,15 @@ class Planning {
     const shapes = this.#shapes.get(request.constraints) ?? new Map<string, Shape>();
     this.#shapes.set(request.constraints, shapes);
     const key = shapeKey(request);
-    const shape = shapes.get(key) ?? this.#newShape(request);
-    shapes.set(key, shape);
+    let shape = shapes.get(key);
+    if (!shape) {
+      shape = this.#newShape(request);
+      shapes.set(key, shape);
+      if (shape.filters.spread.length > 0) {
+        const others = this.#spreadShapes.get(request.serviceId) ?? [];
+        this.#spreadShapes.set(request.serviceId, [...others, shape]);
+      }
+    }
     this.#last = { request, shape };
     return shape;
   }
@@ -265,7 +279,8 @@ class Planning {
       ...request.constraints.antiAffinity,
       ...(filters.spread.length > 0 ? [request.serviceId] : []),
     ];
-    for (const serviceId of heard) {
+    for (const serviceId of new Set(heard)) {
+      for (const rank of this.#placedHere.get(serviceId) ?? []) filters.notePlaced(serviceId, rank);
       const listeners = this.#listeners.get(serviceId) ?? new Set();
       this.#listeners.set(serviceId, listeners.add(filters));
     }

@@ -1,0 +1,105 @@
+import { describe, expect, it } from "vitest";
+import { createFleet } from "./fleet.ts";
+import type { HostSnapshot, PlacementConstraints, PlacementRequest, Resources } from "./model.ts";
+import { planPlacements } from "./plan.ts";
+
+/** What earlier placements of a plan mean for later ones of the same plan, whichever services and constraints share it. */
+
+const byZone: PlacementConstraints["spread"] = [{ by: "zone", maxSkew: 1 }];
+
+describe("a set that is placed", () => {
+  it("keeps away a service of the same plan that must not be near it", () => {
+    const requests = [request("1", "db", 10), request("2", "web", 10, { antiAffinity: ["db"] })];
+    expect(planOn([host("h1", "z1", 100)], requests)).toEqual(["1 h1", "2 rejected"]);
+  });
+
+  it("keeps it away from hosts of a request with hosts to avoid as well", () => {
+    const away = { antiAffinity: ["db"] };
+    const hosts = [host("h1", "z1", 100), host("h2", "z1", 100)];
+    const last = { ...request("2", "web", 10, away), avoidHostIds: ["h2"] };
+    expect(planOn(hosts, [request("1", "db", 10), last])).toEqual(["1 h1", "2 rejected"]);
+  });
+
+  it("counts for the spread of another revision of its service", () => {
+    const hosts = [host("h1", "z1", 100), host("h2", "z2", 50)];
+    const requests = ["1", "2"].map((id) => request(id, "web", 10, { spread: byZone }));
+    expect(planOn(hosts, requests)).toEqual(["1 h2", "2 h1"]);
+  });
+
+  it.each([true, false])("reopens a zone that was ahead (one constraints object: %s)", (isOne) => {
+    const hosts = [host("h1", "z1", 100), host("h2", "z2", 10)];
+    const shared = { ...constraintsOf({ spread: byZone }) };
+    const requests = [
+      request("1", "web", 20),
+      request("2", "web", 20),
+      request("3", "web", 10),
+      request("4", "web", 20),
+    ].map((one) => ({ ...one, constraints: isOne || one.setId !== "3" ? shared : { ...shared } }));
+    expect(planOn(hosts, requests)).toEqual(["1 h1", "2 rejected", "3 h2", "4 h1"]);
+  });
+});
+
+function planOn(hosts: readonly HostSnapshot[], requests: readonly PlacementRequest[]): string[] {
+  const full = amounts(100);
+  const fleet = createFleet({
+    version: 1,
+    reportAgeMaxMs: 1_000,
+    pools: [{ pool: "default", overcommitPercent: full, highWaterPercent: full }],
+  });
+  for (const one of hosts) fleet.upsertHost(one);
+  const plan = planPlacements(fleet, requests, { seed: 1, nowMs: 0 });
+  const placed = plan.placements.map(({ setId, hostId }) => `${setId} ${hostId}`);
+  return [...placed, ...plan.rejections.map(({ setId }) => `${setId} rejected`)].sort();
+}
+
+function request(
+  setId: string,
+  serviceId: string,
+  asked: number,
+  constraints: Partial<PlacementConstraints> = {},
+): PlacementRequest {
+  return {
+    setId,
+    serviceId,
+    ask: amounts(asked),
+    priority: 0,
+    constraints: constraintsOf(constraints),
+    images: [],
+    avoidHostIds: [],
+  };
+}
+
+function constraintsOf(some: Partial<PlacementConstraints>): PlacementConstraints {
+  return {
+    strategy: "pack",
+    spread: [],
+    antiAffinity: [],
+    affinity: [],
+    hostLabels: {},
+    tolerations: [],
+    pool: "default",
+    ...some,
+  };
+}
+
+function host(id: string, zone: string, room: number): HostSnapshot {
+  return {
+    id,
+    pool: "default",
+    zone,
+    rack: "r1",
+    labels: {},
+    taints: [],
+    readiness: "ready",
+    allocatable: amounts(room),
+    allocated: amounts(0),
+    reported: { used: amounts(0), atMs: 0 },
+    placedSinceReport: amounts(0),
+    reclaimableVolumeBytes: 0,
+    images: [],
+  };
+}
+
+function amounts(each: number): Resources {
+  return { cpuMillis: each, memoryBytes: each, volumeBytes: each, rootfsBytes: each };
+}
