@@ -51,7 +51,8 @@ function preparing<T extends postgres.Sql>(client: T): T {
         return (...args: unknown[]) => {
           const work = args.at(-1) as (scoped: postgres.Sql) => unknown;
           const scopedWork = (scoped: postgres.Sql): unknown => work(preparing(scoped));
-          return Reflect.apply(target.begin, target, [...args.slice(0, -1), scopedWork]);
+          const begin = member as (...all: unknown[]) => unknown;
+          return Reflect.apply(begin, target, [...args.slice(0, -1), scopedWork]);
         };
       }
       return member;

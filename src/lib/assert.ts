@@ -7,8 +7,3 @@ export class InvariantError extends Error {
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new InvariantError(message);
 }
-
-/** For the default branch of a switch over a union: a compile error when a member was forgotten. */
-export function assertNever(value: never, what: string): never {
-  throw new InvariantError(`unexpected ${what}: ${String(value)}`);
-}
