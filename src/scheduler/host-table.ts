@@ -22,7 +22,8 @@ export interface HostTable {
   readonly rankOf: ReadonlyMap<string, number>;
   /** DIMENSION_COUNT each, at rank x DIMENSION_COUNT. */
   readonly rooms: Float64Array;
-  readonly capacities: Float64Array;
+  /** One over what is allocatable, 0 where nothing is: multiplying is what scores are made of. */
+  readonly sharesPerUnit: Float64Array;
   readonly zones: Numbering;
   readonly racks: Numbering;
   /** Room of the ready hosts of a pool, an index a dimension. */
@@ -41,7 +42,7 @@ export function createHostTable(unsorted: Iterable<HostSnapshot>, policy: PlanPo
   const hosts = [...unsorted].sort((a, b) => (a.id < b.id ? -1 : 1));
   const rankOf = new Map(hosts.map((host, rank) => [host.id, rank]));
   const rooms = new Float64Array(hosts.length * DIMENSION_COUNT);
-  const capacities = new Float64Array(hosts.length * DIMENSION_COUNT);
+  const sharesPerUnit = new Float64Array(hosts.length * DIMENSION_COUNT);
   const indexes = new Map<string, RoomIndex[]>();
   const pools = new Map(policy.pools.map((pool) => [pool.pool, pool]));
   const eligible = new Map<string, Bitmap>();
@@ -62,7 +63,8 @@ export function createHostTable(unsorted: Iterable<HostSnapshot>, policy: PlanPo
     const ofPool = indexesFor(host.pool);
     for (const [d, dimension] of dimensions.entries()) {
       rooms[rank * DIMENSION_COUNT + d] = room[d] as number;
-      capacities[rank * DIMENSION_COUNT + d] = host.allocatable[dimension];
+      const allocatable = host.allocatable[dimension];
+      sharesPerUnit[rank * DIMENSION_COUNT + d] = allocatable === 0 ? 0 : 1 / allocatable;
       const index = ofPool[d] as RoomIndex;
       if (host.readiness !== "ready") index.remove(rank);
       else if (wasReady) index.move(rank, room[d] as number);
@@ -76,7 +78,7 @@ export function createHostTable(unsorted: Iterable<HostSnapshot>, policy: PlanPo
     hosts,
     rankOf,
     rooms,
-    capacities,
+    sharesPerUnit,
     zones: numberBy(hosts, (host) => host.zone),
     // A rack is one within its zone.
     racks: numberBy(hosts, (host) => `${host.zone}\n${host.rack}`),

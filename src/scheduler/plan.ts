@@ -16,8 +16,8 @@ import type { RoomIndex } from "./room-index.ts";
 import { fullness, PACKING_SCORE_MAX, type Preferences, preparePreferences } from "./score.ts";
 import { walkHosts } from "./walk-hosts.ts";
 
-/** Hosts with room that are compared for one set. More finds hardly better ones (see the packing benchmark). */
-const CANDIDATES_MAX = 24;
+/** Hosts with room that are compared for one set. With 24 the packing benchmark's figures differ by less than its seeds do. */
+const CANDIDATES_MAX = 8;
 /** Placements after which the scarcest dimension of a shape is looked for anew. */
 const SCARCEST_DIMENSION_AGE_MAX = 256;
 
@@ -73,11 +73,17 @@ interface Shape {
   avoided: readonly number[];
   preferences: Preferences;
   indexes: readonly RoomIndex[] | undefined;
-  /** Hosts not yet seen to be too full for this ask; shared by all who ask for the same. */
-  roomy: Bitmap;
-  scarcest: { dimension: number; age: number };
+  room: RoomFacts;
   /** Rejected, and nothing that could admit it has happened since: room only shrinks within a plan. */
   rejection: Omit<Rejection, "setId"> | undefined;
+}
+
+/** What is known of room for one ask in one pool; shared by all who ask for the same. */
+interface RoomFacts {
+  /** Hosts not yet seen to be too full: room only shrinks within a plan, so nobody needs to look at those again. */
+  roomy: Bitmap;
+  /** The asked dimension in which the fewest hosts had room when that was last looked for. */
+  scarcest: { dimension: number; age: number };
 }
 
 class Planning {
@@ -90,7 +96,7 @@ class Planning {
   readonly #listeners = new Map<string, Set<Filters>>();
   /** Shapes of a service whose rejection another of its placements may undo. */
   readonly #spreadShapes = new Map<string, Shape[]>();
-  readonly #roomy = new Map<string, Bitmap>();
+  readonly #roomFacts = new Map<string, RoomFacts>();
   readonly #undo: { rank: number; ask: Float64Array }[] = [];
   /** Where this plan has put sets of a service, for filters that are made later. */
   readonly #placedHere = new Map<string, number[]>();
@@ -126,7 +132,8 @@ class Planning {
 
   /** The rank of the best host, or -1. */
   #findBest(shape: Shape): number {
-    const { ask, filters, preferences, roomy } = shape;
+    const { ask, filters, preferences } = shape;
+    const { roomy } = shape.room;
     if (!shape.indexes) return -1; // no host is of this pool
     const table = this.#table;
     const isPack = shape.constraints.strategy === "pack";
@@ -142,7 +149,7 @@ class Planning {
     let left = CANDIDATES_MAX;
     const consider = (rank: number): boolean => {
       if (!fits(table.rooms, rank * DIMENSION_COUNT, ask)) {
-        clearBit(roomy, rank); // room only shrinks within a plan, so nobody needs to look again
+        clearBit(roomy, rank);
         return false;
       }
       for (const rule of filters.spread) if (!rule.admits(rank)) return false;
@@ -171,7 +178,8 @@ class Planning {
 
   /** The asked dimension in which the fewest hosts have room: the walk over its index meets the fewest that do not fit. */
   #scarcestDimension(shape: Shape, indexes: readonly RoomIndex[]): number {
-    const { scarcest, ask } = shape;
+    const { ask } = shape;
+    const { scarcest } = shape.room;
     if (scarcest.age > 0) {
       scarcest.age--;
       return scarcest.dimension;
@@ -255,17 +263,20 @@ class Planning {
       avoided: request.avoidHostIds.flatMap((id) => this.#table.rankOf.get(id) ?? []),
       preferences: preparePreferences(this.#fleet, this.#table, request),
       indexes: this.#table.indexesOf(request.constraints.pool),
-      roomy: this.#roomyFor(request),
-      scarcest: { dimension: 0, age: 0 },
+      room: this.#roomFactsOf(request),
       rejection: undefined,
     };
   }
 
-  #roomyFor({ ask }: PlacementRequest): Bitmap {
-    const key = amountsKey(ask);
-    const roomy = this.#roomy.get(key) ?? newBitmap(this.#table.hosts.length).fill(0xffff_ffff);
-    this.#roomy.set(key, roomy);
-    return roomy;
+  #roomFactsOf({ ask, constraints }: PlacementRequest): RoomFacts {
+    const key = `${constraints.pool} ${amountsKey(ask)}`;
+    let facts = this.#roomFacts.get(key);
+    if (!facts) {
+      const roomy = newBitmap(this.#table.hosts.length).fill(0xffff_ffff);
+      facts = { roomy, scarcest: { dimension: 0, age: 0 } };
+      this.#roomFacts.set(key, facts);
+    }
+    return facts;
   }
 
   #filtersOf(request: PlacementRequest): Filters {

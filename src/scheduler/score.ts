@@ -15,17 +15,17 @@ const SAME_ZONE_SCORE = 60_000;
  * the host has. The product is the volume of what is left, in units of the host: the smallest leftover wins,
  * and a host that would be used up in one dimension counts as full, as nobody can use the rest of it.
  *
- * On the traces of the benchmark it needs no more hosts than any of first fit, least and most allocated, Nomad's best fit and dot
- * product; a plain sum of shares cannot see that a leftover of one dimension alone is worth nothing.
+ * The packing benchmark measures it beside first fit, least and most allocated, Nomad's best fit and dot product. A plain sum of
+ * shares cannot see that a leftover of one dimension alone is worth nothing.
  */
 export function fullness(table: HostTable, rank: number, ask: Float64Array): number {
   const base = rank * DIMENSION_COUNT;
   let left = 1;
   for (let d = 0; d < DIMENSION_COUNT; d++) {
-    const capacity = table.capacities[base + d] as number;
-    if (capacity === 0) continue;
+    const perUnit = table.sharesPerUnit[base + d] as number;
+    if (perUnit === 0) continue;
     const free = (table.rooms[base + d] as number) - (ask[d] as number);
-    left *= free <= 0 ? 0 : free / capacity;
+    left *= free <= 0 ? 0 : free * perUnit;
   }
   // Overcommit makes the free share larger than 1, which counts as empty.
   return Math.max(0, Math.floor(PACKING_SCORE_MAX * (1 - left)));
