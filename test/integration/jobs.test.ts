@@ -10,13 +10,14 @@ import { scaleService } from "../../src/services/scale-service.ts";
 import { serviceBody } from "../support/fleet-context.ts";
 import { type JobPlane, openJobPlane } from "../support/job-plane.ts";
 import { takeCensus } from "../support/placements.ts";
+import { type RedisServer, startRedis } from "../support/redis-server.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 let plane: JobPlane;
 let sql: postgres.Sql;
 
-async function open(): Promise<void> {
-  plane = await openJobPlane();
+async function open(redisUrl?: string): Promise<void> {
+  plane = await openJobPlane(redisUrl === undefined ? {} : { redisUrl });
   sql = postgres(plane.database.url, { max: 2, onnotice: () => undefined });
 }
 async function close(): Promise<void> {
@@ -31,7 +32,7 @@ const placeRing = (jobId: string): JobRing => ({
 });
 
 describe("ringing", () => {
-  beforeEach(open);
+  beforeEach(() => open());
   afterEach(close);
 
   it("the same outbox row rung many times is one job", async () => {
@@ -65,8 +66,33 @@ describe("ringing", () => {
   });
 });
 
+describe("ringing a Redis that hangs", () => {
+  let redis: RedisServer;
+  beforeAll(async () => {
+    redis = await startRedis();
+    await open(redis.url);
+  });
+  afterAll(async () => {
+    await close();
+    await redis.stop();
+  });
+
+  it("takes a quarter of a second at most, and leaves the outbox as it is", async () => {
+    process.kill(redis.process.pid, "SIGSTOP");
+    try {
+      await sql`insert into outbox (id, name, job_id, payload) values (7, 'place-sets', 'x', '{}')`;
+      const startedAtMs = performance.now();
+      await plane.doorbell.ring([placeRing("place:svc_a:gen1")], [7]);
+      expect(performance.now() - startedAtMs).toBeLessThan(700); // 250, and a busy machine
+      expect((await takeCensus(sql)).outbox).toBe(1);
+    } finally {
+      process.kill(redis.process.pid, "SIGCONT");
+    }
+  });
+});
+
 describe("job workers", () => {
-  beforeEach(open);
+  beforeEach(() => open());
   afterEach(close);
 
   it("a service is placed within moments of its creation, and a finished job leaves nothing in Redis", async () => {
