@@ -189,7 +189,7 @@ class HostAgent implements Agent {
       stopping: this.#stopping.signal,
       cancelled: this.#cancelled.signal,
     };
-    return new SetRunners(context, this.#kept.desired);
+    return new SetRunners(context, this.#kept.desired.list());
   }
 
   /** Asks for what should be, and waits for it to change. */

@@ -143,9 +143,9 @@ export class SetRunner {
     return isNews;
   }
 
-  /** The first look at the host after a start of the agent. */
-  adopt(observed: ObservedLocalSet | undefined): void {
-    if (this.#loop === undefined) this.#see(observed);
+  /** What a look at the whole host has found, for a runner that was made for it just now. */
+  adopt(observed: ObservedLocalSet): void {
+    this.#see(observed);
     this.#wake();
   }
 

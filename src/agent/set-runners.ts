@@ -1,16 +1,17 @@
 import type { DesiredSet } from "../contracts/agent.ts";
-import type { DesiredSets } from "./desired-sets.ts";
 import { SetRunner, type SetRunnerContext } from "./set-runner.ts";
 
 /** The sets of a host, each with its runner: those that are desired, and those that were found. */
 export class SetRunners {
   readonly #context: SetRunnerContext;
-  readonly #desired: DesiredSets;
+  /** What may be acted on by now. */
+  readonly #desired: Map<string, DesiredSet>;
   readonly #runners = new Map<string, SetRunner>();
   #hasLooked = false;
 
-  constructor(context: Omit<SetRunnerContext, "onGone">, desired: DesiredSets) {
-    this.#desired = desired;
+  /** `kept` is what was desired when the agent last ran. */
+  constructor(context: Omit<SetRunnerContext, "onGone">, kept: readonly DesiredSet[]) {
+    this.#desired = new Map(kept.map((set) => [set.setId, set]));
     this.#context = { ...context, onGone: (setId) => this.#runners.delete(setId) };
   }
 
@@ -29,15 +30,19 @@ export class SetRunners {
     for (const set of changed) {
       // What no look has shown and what nobody made since is not there: a new set need not be looked for.
       const isAbsent = this.#hasLooked && set.desired === "running";
+      this.#desired.set(set.setId, set);
       this.#runnerOf(set.setId, isAbsent).setDesired(set);
     }
-    for (const setId of dropped) this.#runners.get(setId)?.setDesired(undefined);
+    for (const setId of dropped) {
+      this.#desired.delete(setId);
+      this.#runners.get(setId)?.setDesired(undefined);
+    }
   }
 
   /** The control plane has named all that there should be: what was found besides may go. */
   removeUnknown(): void {
     for (const [setId, runner] of this.#runners) {
-      if (!this.#desired.get(setId)) runner.setDesired(undefined);
+      if (!this.#desired.has(setId)) runner.setDesired(undefined);
     }
   }
 
@@ -65,10 +70,7 @@ export class SetRunners {
     for (const [setId, set] of observed) {
       if (this.#runners.has(setId)) continue;
       if (this.#hasLooked && !epochs.has(setId)) corrections++;
-      const runner = this.#runnerOf(setId, false);
-      runner.adopt(set);
-      const desired = this.#desired.get(setId);
-      if (desired) runner.setDesired(desired);
+      this.#runnerOf(setId, false).adopt(set);
     }
     this.#hasLooked = true;
     return corrections;
@@ -76,9 +78,7 @@ export class SetRunners {
 
   /** Begins with what was desired when the agent stopped; what was found of it is adopted already. */
   startKept(): void {
-    for (const set of this.#desired.list()) {
-      if (!this.#runners.has(set.setId)) this.#runnerOf(set.setId, false).setDesired(set);
-    }
+    for (const setId of this.#desired.keys()) this.#runnerOf(setId, false);
   }
 
   /** Resolves when no step is under way. */
@@ -91,6 +91,8 @@ export class SetRunners {
     if (!runner) {
       runner = new SetRunner(setId, this.#context, { isAbsent });
       this.#runners.set(setId, runner);
+      const desired = this.#desired.get(setId);
+      if (desired) runner.setDesired(desired);
     }
     return runner;
   }

@@ -1,45 +1,53 @@
 import { AgentError } from "../../agent-error.ts";
 import { delay } from "../../clock.ts";
 import type { LocalSetSpec, ObservedLocalSet, SetPort } from "../../ports/set-port.ts";
-import type { SimulatedCall, SimulatedEngine } from "./simulated-engine.ts";
+import type { SimulatedCall, SimulatedEngine, SimulatedIntercept } from "./simulated-engine.ts";
 
-/** A host's sets in a simulated engine: the same port as on Docker, at the cost of a few objects a container. */
-export function createSimulatedSetPort(engine: SimulatedEngine, hostId: string): SetPort {
+/**
+ * A host's sets in a simulated engine: the same port as on Docker, at the cost of a few objects a container. `intercept` is
+ * for this port alone.
+ */
+export function createSimulatedSetPort(
+  engine: SimulatedEngine,
+  hostId: string,
+  intercept?: SimulatedIntercept,
+): SetPort {
   const { clock } = engine.options;
-  const call = createCall(engine);
+  const call = createCall(engine, intercept);
   const each = (set: LocalSetSpec, names: readonly string[], act: (name: string) => void) =>
     set.template.containers.forEach(({ name }) => names.includes(name) && act(name));
   return {
-    observe: (signal) => call("observe", undefined, signal, () => engine.observe(hostId)),
+    observe: (signal) => call("observe", {}, signal, () => engine.observe(hostId)),
     observeSet: (setId, signal) =>
-      call("observe", setId, signal, () => engine.observeSet(hostId, setId)),
+      call("observe", { setId }, signal, () => engine.observeSet(hostId, setId)),
     prepare: (set, signal) =>
       call(
         "prepare",
-        set.setId,
+        set,
         signal,
         () => engine.prepareInfra(hostId, set),
         () => engine.prepareBusiness(hostId, set),
       ),
     start: (set, names, signal) =>
-      call("start", set.setId, signal, () =>
+      call("start", set, signal, () =>
         each(set, names, (name) => engine.start(hostId, set.setId, name)),
       ),
     stop: (set, names, signal) =>
-      call("stop", set.setId, signal, () =>
+      call("stop", set, signal, () =>
         each(set, names, (name) => engine.stop(hostId, set.setId, name)),
       ),
     remove: (setId, signal) =>
       call(
         "remove",
-        setId,
+        { setId },
         signal,
         () => engine.removeBusiness(hostId, setId),
         () => engine.removeInfra(hostId, setId),
       ),
-    stopAll: (setId, signal) => call("stopAll", setId, signal, () => engine.stopAll(hostId, setId)),
+    stopAll: (setId, signal) =>
+      call("stopAll", { setId }, signal, () => engine.stopAll(hostId, setId)),
     probe: (set, container, signal) =>
-      call("probe", set.setId, signal, () => {
+      call("probe", set, signal, () => {
         const seen = engine
           .observeSet(hostId, set.setId)
           ?.containers.find(({ name }) => name === container);
@@ -56,7 +64,7 @@ export function createSimulatedSetPort(engine: SimulatedEngine, hostId: string):
     ping: async (timeoutMs) => {
       const late = new AbortController();
       const cancel = clock.after(timeoutMs, () => late.abort());
-      const answered = call("ping", undefined, late.signal, () => undefined);
+      const answered = call("ping", {}, late.signal, () => undefined);
       try {
         await Promise.race([answered, untilAborted(late.signal).then(() => failLate(timeoutMs))]);
       } finally {
@@ -72,30 +80,35 @@ export function createSimulatedSetPort(engine: SimulatedEngine, hostId: string):
 
 type Call = <T>(
   verb: SimulatedCall["verb"],
-  setId: string | undefined,
+  about: { setId?: string; generation?: number },
   signal: AbortSignal,
   ...steps: [...(() => void)[], () => T]
 ) => Promise<T>;
 
 /** Runs the steps of one call, with its delay, and with the interceptor at its beginning, its middle and its end. */
-function createCall({ options: { clock, delaysMs = {}, intercept } }: SimulatedEngine): Call {
+function createCall(
+  { options: { clock, delaysMs = {} } }: SimulatedEngine,
+  intercept: SimulatedIntercept | undefined,
+): Call {
   return async <T>(
     verb: SimulatedCall["verb"],
-    setId: string | undefined,
+    about: { setId?: string; generation?: number },
     signal: AbortSignal,
     ...steps: [...(() => void)[], () => T]
   ) => {
+    const { setId, generation } = about;
+    const tell = (at: SimulatedCall["at"]) => intercept?.({ verb, at, setId, generation }, signal);
     signal.throwIfAborted();
-    await intercept?.({ verb, setId, at: "begin" }, signal);
+    await tell("begin");
     const delayMs = delaysMs[verb] ?? 0;
     if (delayMs > 0) await delay(clock, delayMs, signal);
     let result: T | undefined;
     for (const [position, step] of steps.entries()) {
-      if (position > 0) await intercept?.({ verb, setId, at: "middle" }, signal);
+      if (position > 0) await tell("middle");
       signal.throwIfAborted();
       result = step() as T;
     }
-    await intercept?.({ verb, setId, at: "end" }, signal);
+    await tell("end");
     return result as T;
   };
 }

@@ -15,14 +15,17 @@ export interface SimulatedCall {
   /** The middle is where a call has done half of what it does. */
   at: "begin" | "middle" | "end";
   setId: string | undefined;
+  /** Of the spec that the call is about. */
+  generation: number | undefined;
 }
+
+/** Called at the beginning, in the middle and at the end of calls: it may throw, wait, or never return. */
+export type SimulatedIntercept = (call: SimulatedCall, signal: AbortSignal) => Promise<void>;
 
 export interface SimulatedEngineOptions {
   clock: Clock;
   /** How long each verb takes; 0 where nothing is said. */
   delaysMs?: Partial<Record<SimulatedCall["verb"], number>>;
-  /** Called at the beginning, in the middle and at the end of calls: it may throw, wait, or never return. */
-  intercept?: (call: SimulatedCall, signal: AbortSignal) => Promise<void>;
   hasImage?: (image: string) => boolean;
   images?: readonly string[];
   probe?: (setId: string, container: string) => ProbeResult;
