@@ -13,7 +13,10 @@ import { waitUntil } from "../support/wait-until.ts";
 const ADMIN_TOKEN = "bench-admin-token-0123456789";
 const READY_DEADLINE_MS = 60_000;
 const mainFolder = fileURLToPath(new URL("../../src/main/", import.meta.url));
-/** Thirty sets of 0.6 cores fit into two cores: they do nothing but start, and no other peer asks what fits. */
+/**
+ * Thirty sets of half a core fit beside what two busy cores report: they do nothing but start, and no peer asks what
+ * fits.
+ */
 const roomy = {
   overcommitPercent: { cpuMillis: 1_000, memoryBytes: 400 },
   highWaterPercent: { cpuMillis: 1_000, memoryBytes: 400, rootfsBytes: 100 },

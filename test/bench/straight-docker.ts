@@ -10,7 +10,7 @@ import { newId } from "../../src/lib/ids.ts";
 /** The template that is measured: one business container that starts at once and stops at once. */
 export function benchTemplate(image: string): Record<string, unknown> {
   return {
-    cpu: 0.6,
+    cpu: 0.5,
     memory: "64Mi",
     rootfs: 0,
     containers: [
