@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { inspect } from "node:util";
@@ -147,4 +147,21 @@ it("all-in-one needs nothing", () => {
 it("on the edge, bindings that are no text are passed over", () => {
   const config = loadEdgeConfig({ ...backends, ASSETS: { fetch: () => undefined } });
   expect(config.REDIS_URL.reveal()).toBe(backends.REDIS_URL);
+});
+
+it("every setting of a process is documented", () => {
+  const documented = readFileSync(new URL("../../docs/configuration.md", import.meta.url), "utf8");
+  const own = new URL("./", import.meta.url);
+  const files = readdirSync(own).filter((file) => /^(?!cli)[a-z-]+\.ts$/.test(file));
+  const names = files.flatMap((file) =>
+    [...readFileSync(new URL(file, own), "utf8").matchAll(/^ {2}([A-Z][A-Z_]+):/gm)].map(
+      ([, name]) => name ?? "",
+    ),
+  );
+  expect(names.length).toBeGreaterThan(30);
+  // Of the bench's simulated hosts, which are nothing to operate.
+  const missing = names.filter(
+    (name) => name !== "BERTH_TOKEN" && !documented.includes(`\`${name}\``),
+  );
+  expect(missing).toEqual([]);
 });
