@@ -50,7 +50,7 @@ const events: Record<string, Event> = {
   missingImage: (s) => changeOne(s, (set) => ({ template: s.withMissingImage(set) })),
   drop: (s) => {
     const set = pick(s, s.plane.list());
-    if (set) s.drop(set.setId);
+    if (set) s.plane.drop(set.setId);
   },
   crash: (s) => hurtOne(s, (dockerId) => s.engine.exit(dockerId)),
   removeBehind: (s) => hurtOne(s, (dockerId) => s.engine.removeBehind(dockerId)),

@@ -76,7 +76,7 @@ class HostAgent implements Agent {
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #log: Log;
-  readonly #reports = new ReportQueue();
+  readonly #reports: ReportQueue;
   readonly #reportBell: Wakeup;
   readonly #monitor: DockerMonitor;
   readonly #streams: LogStreams;
@@ -95,6 +95,7 @@ class HostAgent implements Agent {
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? Math.random;
     this.#log = options.log;
+    this.#reports = new ReportQueue(this.#clock);
     this.#reportBell = new Wakeup(this.#clock);
     this.#monitor = new DockerMonitor({
       port: options.port,

@@ -1,4 +1,8 @@
 import type { ObservedSet } from "../contracts/agent.ts";
+import type { Clock } from "./clock.ts";
+
+/** No call is under way for longer: neither the client nor the API waits that long for the other. */
+const DOUBT_MS = 40_000;
 
 interface Entry {
   report: ObservedSet;
@@ -18,8 +22,15 @@ export interface ReportBatch {
 export class ReportQueue {
   readonly #latest = new Map<string, Entry>();
   readonly #waiting = new Map<string, Entry>();
-  /** Sets with a report of which nobody knows whether, or when, it arrives. */
-  readonly #doubtful = new Set<string>();
+  /** Sets with a report of which nobody knows whether, or when, it arrives; and since when that is so. */
+  readonly #doubtful = new Map<string, number>();
+  readonly #clock: Clock;
+  readonly #beganAtMs: number;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.#beganAtMs = clock.nowMs();
+  }
 
   get isEmpty(): boolean {
     return this.#waiting.size === 0;
@@ -32,6 +43,9 @@ export class ReportQueue {
     const entry = { report, text };
     this.#latest.set(report.setId, entry);
     this.#waiting.set(report.setId, entry);
+    // The last reports of the agent before this one may still be on their way.
+    const nowMs = this.#clock.nowMs();
+    if (nowMs - this.#beganAtMs < DOUBT_MS) this.#doubtful.set(report.setId, nowMs);
     return true;
   }
 
@@ -53,19 +67,22 @@ export class ReportQueue {
   }
 
   /**
-   * The batch got no answer. It waits on; but as the lost call may yet overtake the next one, the same sets are told once
-   * more when `repeatDoubtful` is called, which is to be later than any call can still be under way.
+   * The batch got no answer. It waits on; but as the lost call may yet arrive, after later ones, the same sets are told once
+   * more when it no longer can.
    */
   doubt(batch: ReportBatch): void {
-    for (const setId of batch.entries.keys()) this.#doubtful.add(setId);
+    for (const setId of batch.entries.keys()) this.#doubtful.set(setId, this.#clock.nowMs());
   }
 
+  /** To be called from time to time: what was in doubt long enough waits to be sent once more. */
   repeatDoubtful(): void {
-    for (const setId of this.#doubtful) {
+    const untilMs = this.#clock.nowMs() - DOUBT_MS;
+    for (const [setId, sinceMs] of this.#doubtful) {
+      if (sinceMs > untilMs) continue;
+      this.#doubtful.delete(setId);
       const entry = this.#latest.get(setId);
       if (entry) this.#waiting.set(setId, entry);
     }
-    this.#doubtful.clear();
   }
 
   /** The set is nobody's business any more. */

@@ -55,7 +55,6 @@ export class AgentSimulation {
   #life: Life | undefined;
   #disk: AgentState | undefined;
   readonly #highestGeneration = new Map<string, number>();
-  readonly #everEnded = new Set<string>();
   #foreign: ObservedLocalSet[] = [];
 
   constructor(seed: number) {
@@ -74,7 +73,7 @@ export class AgentSimulation {
       hasImage: (image) => image !== missingImage,
       images: [simulatedImage],
     });
-    this.plane = new ModelControlPlane(this.clock, this.random, (report) => this.#onReport(report));
+    this.plane = new ModelControlPlane(this.clock, this.random);
   }
 
   get agent(): Agent {
@@ -98,7 +97,11 @@ export class AgentSimulation {
         (error: unknown) => (life.isDead ? never : Promise.reject(error as Error)),
       );
     const api: ControlPlane = {
-      sync: (body, signal) => (life.isDead ? never : gate(this.plane.sync(body, signal))),
+      sync: (body, signal) => {
+        if (life.isDead) return never;
+        for (const report of body.observed) this.#checkReport(life, report);
+        return gate(this.plane.sync(body, signal));
+      },
       uploadStream: () => this.plane.uploadStream(),
     };
     life.agent = createAgent({
@@ -174,14 +177,7 @@ export class AgentSimulation {
   }
 
   change(set: DesiredSet, changes: Partial<DesiredSet>): DesiredSet {
-    const changed = this.plane.want({ ...set, ...changes });
-    if (changed.desired === "deleted") this.#everEnded.add(set.setId);
-    return changed;
-  }
-
-  drop(setId: string): void {
-    this.#everEnded.add(setId);
-    this.plane.drop(setId);
+    return this.plane.want({ ...set, ...changes });
   }
 
   withMissingImage(set: DesiredSet): DesiredSet["template"] {
@@ -313,20 +309,17 @@ export class AgentSimulation {
       this.#violate(`${verb} of generation ${generation} after ${highest} of ${setId}`);
     }
     this.#highestGeneration.set(setId, Math.max(highest, generation ?? 0));
-    if (verb === "remove" && !this.#everEnded.has(setId) && !this.plane.reportOf(setId)?.gaveUp) {
-      if (this.plane.desiredOf(setId)?.desired !== "deleted") {
-        this.#violate(`${setId} is removed, and nobody ever asked for that`);
-      }
+    if (verb === "remove" && !this.plane.ended.has(setId)) {
+      this.#violate(`${setId} is removed, and nobody ever asked for that`);
     }
   }
 
   /** Within one life of the agent and one generation, states go forward only, and generations never back. */
-  #onReport(report: ObservedSet): void {
-    const life = this.#life;
-    if (!life) return;
+  #checkReport(life: Life, report: ObservedSet): void {
     const last = life.reported.get(report.setId);
     life.reported.set(report.setId, report);
     if (!last || last.generation < report.generation) return;
+    if (last.generation > report.generation) this.#violate(`${report.setId} went back`);
     const isRepeated = last.state === report.state;
     const isOnward = nextStates.get(last.state as ReportedState)?.has(report.state) ?? false;
     if (!isRepeated && !isOnward) {

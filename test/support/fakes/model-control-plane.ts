@@ -36,19 +36,15 @@ export class ModelControlPlane implements ControlPlane {
   readonly #reported = new Map<string, ObservedSet>();
   readonly #waiting = new Set<() => void>();
   #hostGeneration = 0;
+  /** Sets that were at some time to be deleted, or were forgotten. */
+  readonly ended = new Set<string>();
   syncs = 0;
   fullSyncs = 0;
   acceptedGeneration = 0;
-  readonly #onReport: (report: ObservedSet) => void;
 
-  constructor(
-    clock: Clock,
-    random: () => number,
-    onReport: (report: ObservedSet) => void = () => undefined,
-  ) {
+  constructor(clock: Clock, random: () => number) {
     this.#clock = clock;
     this.#random = random;
-    this.#onReport = onReport;
   }
 
   get hostGeneration(): number {
@@ -74,6 +70,7 @@ export class ModelControlPlane implements ControlPlane {
     const generation = (this.#generations.get(set.setId) ?? 0) + 1;
     this.#generations.set(set.setId, generation);
     const desired = { ...set, generation };
+    if (desired.desired === "deleted") this.ended.add(set.setId);
     this.#bookings.set(set.setId, { desired, hostGeneration: this.#hostGeneration });
     for (const wake of this.#waiting) wake();
     return desired;
@@ -81,6 +78,7 @@ export class ModelControlPlane implements ControlPlane {
 
   /** Forgets a booking without having heard that its set is gone: a full answer does not name it any more. */
   drop(setId: string): void {
+    this.ended.add(setId);
     this.#bookings.delete(setId);
     this.#reported.delete(setId);
   }
@@ -134,7 +132,6 @@ export class ModelControlPlane implements ControlPlane {
     if (body.full) this.fullSyncs++;
     this.acceptedGeneration = body.acceptedGeneration;
     for (const report of body.observed) {
-      this.#onReport(report);
       const booking = this.#bookings.get(report.setId);
       if (!booking || report.generation < booking.desired.generation) continue;
       if (report.state === "absent") {
