@@ -102,7 +102,7 @@ describe("an agent through faults", () => {
         expect(simulation.violations).toEqual([]);
         expect(simulation.differences()).toEqual([]);
       }),
-      { numRuns: 25 },
+      { numRuns: 20 },
     );
   }, 60_000);
 

@@ -169,6 +169,7 @@ class HostAgent implements Agent {
     if (!isRefused) await this.#reportLast();
     this.#cancelled.abort(new Error("the agent stops"));
     await Promise.all(loops);
+    await this.#kept.settled();
     if (failure !== undefined) throw failure;
   }
 
@@ -181,7 +182,6 @@ class HostAgent implements Agent {
       log: this.#log,
       stepLimit: createConcurrencyLimit(this.#limits.stepsMax),
       lookLimit: createConcurrencyLimit(this.#limits.looksMax),
-      canRemoveUnknown: () => this.#kept.desired.hasFullAnswer,
       hasRunBefore: (setId: string, specKey: string) => this.#kept.hasRun(setId, specKey),
       onRan: (setId: string, specKey: string) => this.#kept.noteRan(setId, specKey),
       onReport: (report: Sync["observed"][number]) => {
@@ -279,7 +279,7 @@ class HostAgent implements Agent {
       if (state !== "absent" || !this.#kept.desired.forgetDeleted(setId, generation)) continue;
       this.#reports.forget(setId);
       this.#kept.forgetRan(setId);
-      this.#runners?.apply({ changed: [], dropped: [setId] });
+      this.#runners?.apply({ changed: [], dropped: [setId], isComplete: false });
       this.#kept.saveSoon();
     }
   }
@@ -315,12 +315,10 @@ class HostAgent implements Agent {
 
   async #accept(runners: SetRunners, result: SyncResult): Promise<"news" | "nothing" | "stale"> {
     this.#streams.serve(result.streams, this.#stopping.signal);
-    const knewAll = this.#kept.desired.hasFullAnswer;
     const use = await this.#kept.accept(result, (accepted) => {
       for (const setId of accepted.dropped) this.#forget(setId);
       runners.apply(accepted);
     });
-    if (!knewAll && this.#kept.desired.hasFullAnswer) runners.removeUnknown();
     return use === "nothing" && result.streams.length > 0 ? "news" : use;
   }
 

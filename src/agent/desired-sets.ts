@@ -1,9 +1,15 @@
 import { type DesiredSet, SETS_PER_HOST_MAX, type SyncResult } from "../contracts/agent.ts";
 
-export type Acceptance =
-  | { kind: "stale" }
+export type Acceptance = { kind: "stale" } | AcceptedAnswer;
+
+export interface AcceptedAnswer {
+  kind: "accepted";
   /** Sets that are new or changed, and sets that the host should not have any more. */
-  | { kind: "accepted"; changed: DesiredSet[]; dropped: string[] };
+  changed: DesiredSet[];
+  dropped: string[];
+  /** It named all sets of the host: what else is found there is nobody's. */
+  isComplete: boolean;
+}
 
 /**
  * What this host was told to run, and up to which generation. It never goes back: an answer older than what was
@@ -12,7 +18,6 @@ export type Acceptance =
 export class DesiredSets {
   readonly #sets = new Map<string, DesiredSet>();
   #acceptedGeneration: number;
-  #hasFullAnswer = false;
 
   constructor(kept: { acceptedGeneration: number; desired: readonly DesiredSet[] } | undefined) {
     this.#acceptedGeneration = kept?.acceptedGeneration ?? 0;
@@ -21,14 +26,6 @@ export class DesiredSets {
 
   get acceptedGeneration(): number {
     return this.#acceptedGeneration;
-  }
-
-  /**
-   * Whether the control plane has said everything since this agent started. Until then nothing is known of sets that are
-   * not in here, and they are let be (I12).
-   */
-  get hasFullAnswer(): boolean {
-    return this.#hasFullAnswer;
   }
 
   get(setId: string): DesiredSet | undefined {
@@ -52,12 +49,11 @@ export class DesiredSets {
     }
     // An answer as long as an answer may be is perhaps not all there is.
     const isComplete = result.full && result.sets.length < SETS_PER_HOST_MAX;
-    if (!isComplete) return { kind: "accepted", changed, dropped: [] };
-    this.#hasFullAnswer = true;
+    if (!isComplete) return { kind: "accepted", changed, dropped: [], isComplete };
     const named = new Set(result.sets.map(({ setId }) => setId));
     const dropped = [...this.#sets.keys()].filter((setId) => !named.has(setId));
     for (const setId of dropped) this.#sets.delete(setId);
-    return { kind: "accepted", changed, dropped };
+    return { kind: "accepted", changed, dropped, isComplete };
   }
 
   /** Forgets a set that was to be deleted, once it is known to be gone. */

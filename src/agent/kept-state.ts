@@ -1,9 +1,7 @@
 import type { SyncResult } from "../contracts/agent.ts";
 import type { Log } from "../lib/log.ts";
-import { type Acceptance, DesiredSets } from "./desired-sets.ts";
+import { type AcceptedAnswer, DesiredSets } from "./desired-sets.ts";
 import type { AgentState, StateStore } from "./ports/state-store.ts";
-
-type Accepted = Extract<Acceptance, { kind: "accepted" }>;
 
 /** What an agent knows across its restarts, and what of that is on the disk. */
 export class KeptState {
@@ -13,8 +11,9 @@ export class KeptState {
   /** Specs that have run, by set id. */
   readonly #hasRun: Map<string, string>;
   /** Answers that are being written down, or could not be yet, oldest first. */
-  readonly #unapplied: Accepted[] = [];
+  readonly #unapplied: AcceptedAnswer[] = [];
   #persistedGeneration: number;
+  #lastWrite: Promise<void> = Promise.resolve();
 
   constructor(store: StateStore, kept: AgentState | undefined, log: Log) {
     this.#store = store;
@@ -34,7 +33,7 @@ export class KeptState {
    */
   async accept(
     result: SyncResult,
-    apply: (accepted: Accepted) => void,
+    apply: (accepted: AcceptedAnswer) => void,
   ): Promise<"news" | "nothing" | "stale"> {
     const acceptance = this.desired.accept(result);
     if (acceptance.kind === "stale") {
@@ -45,7 +44,10 @@ export class KeptState {
     }
     const hasNews = acceptance.changed.length + acceptance.dropped.length > 0;
     const isBehind = this.desired.acceptedGeneration > this.#persistedGeneration;
-    if (!hasNews && !isBehind && this.#unapplied.length === 0) return "nothing";
+    if (!hasNews && !isBehind && this.#unapplied.length === 0) {
+      apply(acceptance);
+      return "nothing";
+    }
     this.#unapplied.push(acceptance);
     await this.save();
     for (const due of this.#unapplied.splice(0, this.#unapplied.indexOf(acceptance) + 1))
@@ -70,12 +72,19 @@ export class KeptState {
   /** Everything accepted so far is on the disk when it resolves. */
   async save(): Promise<void> {
     const { acceptedGeneration } = this.desired;
-    await this.#store.save({
+    const written = this.#store.save({
       acceptedGeneration,
       desired: this.desired.list(),
       hasRun: Object.fromEntries(this.#hasRun),
     });
+    this.#lastWrite = written.catch(() => undefined); // its caller has the error
+    await written;
     this.#persistedGeneration = Math.max(this.#persistedGeneration, acceptedGeneration);
+  }
+
+  /** Resolves when nothing is being written any more, if nothing begins to be meanwhile. */
+  async settled(): Promise<void> {
+    await this.#lastWrite;
   }
 
   /** For hints: nobody waits for them, and the next save carries them if this one fails. */

@@ -1,4 +1,5 @@
 import type { DesiredSet } from "../contracts/agent.ts";
+import type { AcceptedAnswer } from "./desired-sets.ts";
 import { SetRunner, type SetRunnerContext } from "./set-runner.ts";
 
 /** The sets of a host, each with its runner: those that are desired, and those that were found. */
@@ -8,25 +9,30 @@ export class SetRunners {
   readonly #desired: Map<string, DesiredSet>;
   readonly #runners = new Map<string, SetRunner>();
   #hasLooked = false;
+  #knowsAll = false;
 
   /** `kept` is what was desired when the agent last ran. */
-  constructor(context: Omit<SetRunnerContext, "onGone">, kept: readonly DesiredSet[]) {
+  constructor(
+    context: Omit<SetRunnerContext, "onGone" | "canRemoveUnknown">,
+    kept: readonly DesiredSet[],
+  ) {
     this.#desired = new Map(kept.map((set) => [set.setId, set]));
-    this.#context = { ...context, onGone: (setId) => this.#runners.delete(setId) };
+    this.#context = {
+      ...context,
+      canRemoveUnknown: () => this.#knowsAll,
+      onGone: (setId) => this.#runners.delete(setId),
+    };
   }
 
   get size(): number {
     return this.#runners.size;
   }
 
-  /** Sets are new, changed, or not this host's any more. */
-  apply({
-    changed,
-    dropped,
-  }: {
-    changed: readonly DesiredSet[];
-    dropped: readonly string[];
-  }): void {
+  /**
+   * Sets are new, changed, or not this host's any more. Until a complete answer was applied nothing is known of sets that
+   * are found and not named, and they are let be (I12).
+   */
+  apply({ changed, dropped, isComplete }: Omit<AcceptedAnswer, "kind">): void {
     for (const set of changed) {
       // What no look has shown and what nobody made since is not there: a new set need not be looked for.
       const isAbsent = this.#hasLooked && set.desired === "running";
@@ -37,12 +43,11 @@ export class SetRunners {
       this.#desired.delete(setId);
       this.#runners.get(setId)?.setDesired(undefined);
     }
-  }
-
-  /** The control plane has named all that there should be: what was found besides may go. */
-  removeUnknown(): void {
-    for (const [setId, runner] of this.#runners) {
-      if (!this.#desired.has(setId)) runner.setDesired(undefined);
+    if (isComplete && !this.#knowsAll) {
+      this.#knowsAll = true;
+      for (const [setId, runner] of this.#runners) {
+        if (!this.#desired.has(setId)) runner.setDesired(undefined);
+      }
     }
   }
 

@@ -9,7 +9,7 @@ import { delay } from "../../src/agent/clock.ts";
 import type { ControlPlane } from "../../src/agent/ports/control-plane.ts";
 import type { ObservedLocalSet, SetPort } from "../../src/agent/ports/set-port.ts";
 import type { AgentState } from "../../src/agent/ports/state-store.ts";
-import { nextStates, type ReportedState } from "../../src/agent/set-state.ts";
+import { nextStates } from "../../src/agent/set-state.ts";
 import { specHash } from "../../src/agent/spec-hash.ts";
 import type { DesiredSet, ObservedSet } from "../../src/contracts/agent.ts";
 import { type Log, silentLog } from "../../src/lib/log.ts";
@@ -29,7 +29,9 @@ interface Life {
   agent: Agent;
   stop: AbortController;
   ran: Promise<void>;
-  isDead: boolean;
+  /** A function, as it may become so during any wait. */
+  isDead: () => boolean;
+  die: () => void;
   /** What was reported last of each set. */
   reported: Map<string, ObservedSet>;
 }
@@ -54,6 +56,7 @@ export class AgentSimulation {
   readonly callCounts = new Map<string, number>();
   #life: Life | undefined;
   #disk: AgentState | undefined;
+  #writing = Promise.resolve();
   readonly #highestGeneration = new Map<string, number>();
   #foreign: ObservedLocalSet[] = [];
 
@@ -86,19 +89,21 @@ export class AgentSimulation {
   }
 
   start(): void {
-    const life: Life = {
+    const death = new AbortController();
+    const life = {
       stop: new AbortController(),
-      isDead: false,
+      isDead: () => death.signal.aborted,
+      die: () => death.abort(),
       reported: new Map(),
     } as Life;
     const gate = <T>(work: Promise<T>): Promise<T> =>
       work.then(
-        (value) => (life.isDead ? never : value),
-        (error: unknown) => (life.isDead ? never : Promise.reject(error as Error)),
+        (value) => (life.isDead() ? never : value),
+        (error: unknown) => (life.isDead() ? never : Promise.reject(error as Error)),
       );
     const api: ControlPlane = {
       sync: (body, signal) => {
-        if (life.isDead) return never;
+        if (life.isDead()) return never;
         for (const report of body.observed) this.#checkReport(life, report);
         return gate(this.plane.sync(body, signal));
       },
@@ -112,12 +117,15 @@ export class AgentSimulation {
       state: {
         load: async () => structuredClone(this.#disk),
         save: async (state) => {
-          if (life.isDead) return never;
+          if (life.isDead()) return never;
           const written = structuredClone(state);
-          await delay(this.clock, this.random() * writeMsMax, new AbortController().signal);
-          if (life.isDead) return never;
-          this.#disk = written;
-          return undefined;
+          const turn = this.#writing.then(async () => {
+            await delay(this.clock, this.random() * writeMsMax, new AbortController().signal);
+            if (!life.isDead()) this.#disk = written;
+          });
+          this.#writing = turn;
+          await turn;
+          return life.isDead() ? never : undefined;
         },
       },
       machine: { measure: async () => ({ used: nothing, allocatable: nothing }) },
@@ -132,7 +140,7 @@ export class AgentSimulation {
 
   /** As kill -9: whatever it was about to do, it does not. */
   kill(): void {
-    if (this.#life) this.#life.isDead = true;
+    this.#life?.die();
     this.#life = undefined;
   }
 
@@ -141,12 +149,11 @@ export class AgentSimulation {
     const life = this.#life;
     if (!life) return;
     life.stop.abort(new Error("SIGTERM"));
-    let hasEnded = false;
-    void life.ran.finally(() => {
-      hasEnded = true;
-    });
-    for (let waitedMs = 0; !hasEnded && waitedMs < 20_000; waitedMs += 100) await this.pass(100);
-    if (!hasEnded) this.#violate("it did not stop within 20 s");
+    const ended = new AbortController();
+    void life.ran.finally(() => ended.abort());
+    const hasEnded = () => ended.signal.aborted;
+    for (let waitedMs = 0; !hasEnded() && waitedMs < 20_000; waitedMs += 100) await this.pass(100);
+    if (!hasEnded()) this.#violate("it did not stop within 20 s");
     this.#life = undefined;
   }
 
@@ -273,12 +280,12 @@ export class AgentSimulation {
   }
 
   async #intercept(life: Life, call: SimulatedCall, signal: AbortSignal): Promise<void> {
-    if (life.isDead) return never;
+    if (life.isDead()) return never;
     const { verb, at, setId, generation } = call;
     if (at === "begin") this.callCounts.set(verb, (this.callCounts.get(verb) ?? 0) + 1);
     if (setId !== undefined && verb !== "observe") this.#checkCall(call, setId, generation);
     await this.#disturb(verb, at, signal);
-    return life.isDead ? never : undefined;
+    return life.isDead() ? never : undefined;
   }
 
   /** A daemon that hangs, and calls that fail or take long: each of them ends when the caller gives up. */
@@ -321,7 +328,7 @@ export class AgentSimulation {
     if (!last || last.generation < report.generation) return;
     if (last.generation > report.generation) this.#violate(`${report.setId} went back`);
     const isRepeated = last.state === report.state;
-    const isOnward = nextStates.get(last.state as ReportedState)?.has(report.state) ?? false;
+    const isOnward = nextStates.get(last.state)?.has(report.state) ?? false;
     if (!isRepeated && !isOnward) {
       this.#violate(`${report.setId} went from ${last.state} to ${report.state}`);
     }
