@@ -19,30 +19,54 @@ export interface DbOptions {
   statementTimeoutMs: number;
 }
 
-/** Opens a pool. Connections are made on first use and closed after a minute of idling. */
+/**
+ * Opens a pool. Connections are made on first use and closed after a minute of idling.
+ *
+ * Transactions and single statements have connections of their own, half of them each. The driver sends prepared statements
+ * behind others on a busy connection, and when a `begin` is the hundredth there it does not keep the connection for its
+ * transaction, which then stays open and swallows what others write on it. Where there are only transactions, none is ever
+ * sent behind anything. With one connection (the edge) nothing is prepared, so nothing is sent behind anything either.
+ */
 export function openPostgres(options: DbOptions): DbHandle {
-  const client = postgres(options.databaseUrl, {
-    max: options.connectionsMax,
-    idle_timeout: 60,
-    connect_timeout: 10,
-    onnotice: () => undefined,
-    connection: {
-      application_name: "berth",
-      statement_timeout: options.statementTimeoutMs,
-      idle_in_transaction_session_timeout: options.statementTimeoutMs,
+  const open = (connectionsMax: number): postgres.Sql =>
+    postgres(options.databaseUrl, {
+      max: connectionsMax,
+      idle_timeout: 60,
+      connect_timeout: 10,
+      onnotice: () => undefined,
+      connection: {
+        application_name: "berth",
+        statement_timeout: options.statementTimeoutMs,
+        idle_in_transaction_session_timeout: options.statementTimeoutMs,
+      },
+    });
+  if (options.connectionsMax < 2) {
+    const only = open(1);
+    return { db: drizzlePostgres(only), close: () => only.end({ timeout: 5 }) };
+  }
+  const forTransactions = open(Math.ceil(options.connectionsMax / 2));
+  const forStatements = open(Math.floor(options.connectionsMax / 2));
+  const db = drizzlePostgres(preparing(forStatements, forTransactions));
+  // drizzle sets how values are read and written (dates and JSON as text) on the client that it is given.
+  Object.assign(forTransactions.options.parsers, forStatements.options.parsers);
+  Object.assign(forTransactions.options.serializers, forStatements.options.serializers);
+  return {
+    db,
+    close: async () => {
+      await Promise.all([forTransactions.end({ timeout: 5 }), forStatements.end({ timeout: 5 })]);
     },
-  });
-  return { db: drizzlePostgres(preparing(client)), close: () => client.end({ timeout: 5 }) };
+  };
 }
 
 /**
- * Has Postgres parse and plan each statement once a connection, instead of every time. drizzle runs everything through `unsafe`, which
- * prepares nothing unless it is told to; there is no setting for it. Planning cost more than half of a small statement's time.
+ * Has Postgres parse and plan each statement once a connection, instead of every time. drizzle runs everything through
+ * `unsafe`, which prepares nothing unless it is told to; there is no setting for it. Planning cost more than half of a
+ * small statement's time.
+ * @param beginsOn where transactions are begun
  */
-function preparing<T extends postgres.Sql>(client: T): T {
+function preparing<T extends postgres.Sql>(client: T, beginsOn: postgres.Sql = client): T {
   return new Proxy(client, {
     get(target, property, receiver) {
-      const member: unknown = Reflect.get(target, property, receiver);
       if (property === "unsafe") {
         return (query: string, parameters?: never[]) =>
           target.unsafe(query, parameters, { prepare: true });
@@ -51,11 +75,14 @@ function preparing<T extends postgres.Sql>(client: T): T {
         return (...args: unknown[]) => {
           const work = args.at(-1) as (scoped: postgres.Sql) => unknown;
           const scopedWork = (scoped: postgres.Sql): unknown => work(preparing(scoped));
-          const begin = member as (...all: unknown[]) => unknown;
-          return Reflect.apply(begin, target, [...args.slice(0, -1), scopedWork]);
+          const begin: unknown = Reflect.get(beginsOn, property);
+          return Reflect.apply(begin as () => unknown, beginsOn, [
+            ...args.slice(0, -1),
+            scopedWork,
+          ]);
         };
       }
-      return member;
+      return Reflect.get(target, property, receiver) as unknown;
     },
   });
 }

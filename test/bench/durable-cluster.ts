@@ -135,6 +135,10 @@ async function readyLine(
     if (!child.stdout) throw new Error("its output is piped");
     createInterface({ input: child.stdout }).on("line", (text) => {
       if (!text.startsWith("{")) return;
+      if (text.includes('"level":')) {
+        process.stderr.write(`${text}\n`); // warnings of the process's log
+        return;
+      }
       const line = JSON.parse(text) as ReadyLine;
       onLine(line);
       if (line.ready !== true) return;
