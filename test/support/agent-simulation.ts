@@ -4,6 +4,7 @@ import {
   SimulatedEngine,
 } from "../../src/agent/adapters/simulated/simulated-engine.ts";
 import { type Agent, createAgent } from "../../src/agent/agent.ts";
+import type { AgentLimits } from "../../src/agent/agent-limits.ts";
 import { AgentError } from "../../src/agent/agent-error.ts";
 import { delay } from "../../src/agent/clock.ts";
 import type { ControlPlane } from "../../src/agent/ports/control-plane.ts";
@@ -21,7 +22,6 @@ export const simulatedImage = "menu:1";
 const missingImage = "missing:1";
 const ownHost = "host_own";
 const otherHost = "host_other";
-const writeMsMax = 40;
 const hangMsMax = 40_000;
 
 /** A life of the agent: from its start to its stop or its death. */
@@ -50,10 +50,20 @@ export class AgentSimulation {
   readonly plane: ModelControlPlane;
   readonly violations: string[] = [];
   log: Log = silentLog;
+  /** The error that ended the agent last. */
+  endedBy: unknown;
   /** Shares of the calls to the engine that fail or hang for some time. */
   portFaults = { fail: 0, hang: 0 };
   isEngineHung = false;
+  losesEvents = false;
+  /** Calls that always fail. */
+  readonly failing = new Set<SimulatedCall["verb"]>();
   readonly callCounts = new Map<string, number>();
+  /** Calls that change something, in order: "prepare set_…". */
+  readonly changes: string[] = [];
+  /** How long the disk takes at most. */
+  writeMsMax = 40;
+  limits: Partial<AgentLimits> = {};
   #life: Life | undefined;
   #disk: AgentState | undefined;
   #writing = Promise.resolve();
@@ -120,7 +130,7 @@ export class AgentSimulation {
           if (life.isDead()) return never;
           const written = structuredClone(state);
           const turn = this.#writing.then(async () => {
-            await delay(this.clock, this.random() * writeMsMax, new AbortController().signal);
+            await delay(this.clock, this.random() * this.writeMsMax, new AbortController().signal);
             if (!life.isDead()) this.#disk = written;
           });
           this.#writing = turn;
@@ -132,10 +142,14 @@ export class AgentSimulation {
       log: this.log,
       clock: this.clock,
       random: this.random,
+      limits: this.limits,
     });
     this.#life = life;
     life.ran = life.agent.run(life.stop.signal);
-    life.ran.catch((error: unknown) => this.#violate(`the agent ended: ${String(error)}`));
+    life.ran.catch((error: unknown) => {
+      this.endedBy = error;
+      if (!this.plane.refuses) this.#violate(`the agent ended: ${String(error)}`);
+    });
   }
 
   /** As kill -9: whatever it was about to do, it does not. */
@@ -208,6 +222,11 @@ export class AgentSimulation {
     return found;
   }
 
+  /** All that is on the disk is lost. */
+  loseDisk(): void {
+    this.#disk = undefined;
+  }
+
   heal(): void {
     this.plane.faults = noFaults;
     this.portFaults = { fail: 0, hang: 0 };
@@ -261,6 +280,10 @@ export class AgentSimulation {
     };
     return {
       ...port,
+      watch: (onChange, signal) =>
+        port.watch((setId) => {
+          if (!this.losesEvents) onChange(setId);
+        }, signal),
       prepare: (set, signal) => alone("prepare", set.setId, () => port.prepare(set, signal)),
       start: (set, names, signal) =>
         alone("start", set.setId, () => port.start(set, names, signal)),
@@ -303,6 +326,9 @@ export class AgentSimulation {
       await delay(this.clock, this.random() * hangMsMax, signal);
       signal.throwIfAborted();
     }
+    if (this.failing.has(verb)) {
+      throw new AgentError("docker-error", "refused", { phase: "run", temporary: true });
+    }
     if (fail > 0 && this.random() < fail) {
       const code = this.random() < 0.5 ? "docker-unavailable" : "docker-error";
       throw new AgentError(code, `${verb} failed at its ${at}`, { phase: "run", temporary: true });
@@ -311,6 +337,7 @@ export class AgentSimulation {
 
   #checkCall({ verb, at }: SimulatedCall, setId: string, generation: number | undefined): void {
     if (at !== "begin") return;
+    if (verb !== "probe") this.changes.push(`${verb} ${setId}`);
     const highest = this.#highestGeneration.get(setId) ?? 0;
     if (generation !== undefined && generation < highest) {
       this.#violate(`${verb} of generation ${generation} after ${highest} of ${setId}`);

@@ -2,7 +2,11 @@ import type { DesiredSet, ObservedSet, Sync, SyncResult } from "../../../src/con
 import { syncBody, syncResultSchema } from "../../../src/contracts/agent.ts";
 import type { Clock } from "../../../src/agent/clock.ts";
 import { delay } from "../../../src/agent/clock.ts";
-import { type ControlPlane, ControlPlaneError } from "../../../src/agent/ports/control-plane.ts";
+import {
+  type ControlPlane,
+  ControlPlaneError,
+  CredentialRefusedError,
+} from "../../../src/agent/ports/control-plane.ts";
 
 interface Booking {
   desired: DesiredSet;
@@ -28,6 +32,8 @@ export const noFaults: ControlPlaneFaults = { down: 0, ghost: 0, twice: 0, lost:
  */
 export class ModelControlPlane implements ControlPlane {
   faults: ControlPlaneFaults = noFaults;
+  /** The host is not enrolled any more. */
+  refuses = false;
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #bookings = new Map<string, Booking>();
@@ -41,6 +47,8 @@ export class ModelControlPlane implements ControlPlane {
   syncs = 0;
   fullSyncs = 0;
   acceptedGeneration = 0;
+  /** All that was received, oldest first. */
+  readonly received: Sync[] = [];
 
   constructor(clock: Clock, random: () => number) {
     this.#clock = clock;
@@ -76,6 +84,12 @@ export class ModelControlPlane implements ControlPlane {
     return desired;
   }
 
+  /** As after a restore of an old backup. */
+  goBackTo(hostGeneration: number): void {
+    this.#hostGeneration = hostGeneration;
+    this.#bookings.clear();
+  }
+
   /** Forgets a booking without having heard that its set is gone: a full answer does not name it any more. */
   drop(setId: string): void {
     this.ended.add(setId);
@@ -86,6 +100,7 @@ export class ModelControlPlane implements ControlPlane {
   async sync(body: Sync, signal: AbortSignal): Promise<SyncResult> {
     signal.throwIfAborted();
     syncBody.parse(body);
+    if (this.refuses) throw new CredentialRefusedError("unknown credential");
     if (this.#happens("down")) throw new ControlPlaneError("down", {});
     if (this.#happens("ghost")) {
       this.#clock.after(this.#random() * lateMsMax, () => this.#receive(body));
@@ -129,6 +144,7 @@ export class ModelControlPlane implements ControlPlane {
 
   #receive(body: Sync): void {
     this.syncs++;
+    this.received.push(body);
     if (body.full) this.fullSyncs++;
     this.acceptedGeneration = body.acceptedGeneration;
     for (const report of body.observed) {
