@@ -11,6 +11,7 @@ import { describeStreamRelay } from "../contract/stream-relay.ts";
 import { createLocalSignals } from "../support/fakes/local-signals.ts";
 import { createLocalStreams } from "../support/fakes/local-streams.ts";
 import { type RedisServer, startRedis } from "../support/redis-server.ts";
+import { waitUntil } from "../support/wait-until.ts";
 import { createTestRedis, type TestRedis } from "../support/services.ts";
 
 /** One process's ends of signals and streams. */
@@ -48,6 +49,8 @@ function openAdapters(url: string, prefix: string): Adapters {
 async function openHearing(url: string, prefix: string): Promise<Adapters> {
   const adapters = openAdapters(url, prefix);
   if (!(await adapters.signals.listen(5_000))) throw new Error("redis does not answer");
+  // Until it is connected, a producer drops what it is given.
+  await waitUntil("the producer is connected", () => producer.status === "ready");
   return adapters;
 }
 
