@@ -50,7 +50,7 @@ async function openHearing(url: string, prefix: string): Promise<Adapters> {
   const adapters = openAdapters(url, prefix);
   if (!(await adapters.signals.listen(5_000))) throw new Error("redis does not answer");
   // Until it is connected, a producer drops what it is given.
-  await waitUntil("the producer is connected", () => producer.status === "ready");
+  await waitUntil("the producer is connected", () => adapters.producer.status === "ready");
   return adapters;
 }
 
