@@ -99,6 +99,20 @@ describe("what the control plane says", () => {
     expect(simulation.agent.status().acceptedGeneration).toBe(3);
   });
 
+  it("is acted on only once it is written down", async () => {
+    const { simulation } = await runningHost(0);
+    simulation.writeMsMax = 10_000;
+    for (let i = 0; i < 4; i++) {
+      const { setId } = simulation.want();
+      const { hostGeneration } = simulation.plane;
+      const isBegun = () => simulation.changes.includes(`prepare ${setId}`);
+      while (!isBegun() && simulation.writtenGeneration < hostGeneration) await simulation.pass(1);
+      expect(simulation.writtenGeneration).toBe(hostGeneration);
+      await simulation.pass(20_000);
+      expect(isBegun()).toBe(true);
+    }
+  });
+
   it("breaks off a start that is not wanted any more", async () => {
     const { simulation } = await runningHost(0);
     simulation.isEngineHung = true;
@@ -173,7 +187,35 @@ describe("a set whose start fails", () => {
   });
 });
 
+describe("a daemon that comes back", () => {
+  it("is used at once for what only waited for it", async () => {
+    const { simulation } = await runningHost(0);
+    simulation.isEngineAway = true;
+    const set = simulation.want();
+    await simulation.pass(50_000);
+    expect(lastReport(simulation, set)).toMatchObject({
+      state: "preparing",
+      reason: { code: "docker-unavailable" },
+    });
+    simulation.isEngineAway = false;
+    await simulation.pass(7_000);
+    expect(lastReport(simulation, set)).toMatchObject({ state: "running", ready: true });
+  });
+});
+
 describe("a set that has run", () => {
+  it("is restarted although a probe hangs", async () => {
+    const check = { tcp: { port: 80 }, timeoutSeconds: 60 };
+    const { simulation, sets } = await runningHost(1, { health: check });
+    const [set] = sets;
+    if (!set) throw new Error("there is one");
+    simulation.hanging.add("probe");
+    await simulation.pass(5_000);
+    simulation.engine.exit(containerOf(simulation, set, "log").dockerId);
+    await simulation.pass(2_000);
+    expect(containerOf(simulation, set, "log").state).toBe("running");
+  });
+
   it("is restarted for ever, each time later, and is never given up", async () => {
     const { simulation, sets } = await runningHost(1);
     const [set] = sets;

@@ -112,6 +112,7 @@ describe("a set that should run", () => {
     expect(judge(set, standings, { memory }).action).toEqual({
       kind: "probe",
       containers: ["app"],
+      untilMs: Number.POSITIVE_INFINITY,
     });
     const [seen] = observedSet(set, standings).containers;
     const check = set.template.containers[0]?.options.health;

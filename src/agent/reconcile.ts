@@ -20,7 +20,8 @@ export type SetAction =
   | { kind: "wait"; untilMs: number }
   | { kind: "prepare" }
   | { kind: "start"; containers: string[] }
-  | { kind: "probe"; containers: string[] }
+  /** To be broken off at `untilMs`, when something else is due; Infinity when nothing is. */
+  | { kind: "probe"; containers: string[]; untilMs: number }
   /** A start has failed without an error of a step: these are stopped, and it counts as a failed attempt. */
   | { kind: "fail"; containers: string[]; reason: Reason; temporary: boolean }
   | { kind: "stop-all" }
@@ -176,14 +177,13 @@ function keepRunning(
     reason: reasonOf(standings, memory),
   };
   if (due.length > 0) return { action: { kind: "start", containers: namesOf(due) }, ...report };
+  const startAtMs = Math.min(...startable.map(dueAtMs));
   const dueProbes = probed.filter(({ known }) => known.nextProbeAtMs <= nowMs);
   if (dueProbes.length > 0) {
-    return { action: { kind: "probe", containers: namesOf(dueProbes) }, ...report };
+    const action = { kind: "probe" as const, containers: namesOf(dueProbes), untilMs: startAtMs };
+    return { action, ...report };
   }
-  const untilMs = Math.min(
-    ...startable.map(dueAtMs),
-    ...probed.map(({ known }) => known.nextProbeAtMs),
-  );
+  const untilMs = Math.min(startAtMs, ...probed.map(({ known }) => known.nextProbeAtMs));
   const action: SetAction = Number.isFinite(untilMs) ? { kind: "wait", untilMs } : { kind: "none" };
   return { action, ...report };
 }

@@ -192,10 +192,20 @@ export class SetRunner {
       if (cancelled.aborted) return false;
       this.#looksFailedInRow++;
       log.warn({ err: error, setId: this.#setId }, "set not observed");
+      this.#noteUnseen(error);
       const retryMs = OBSERVE_RETRY_MS_MIN * 2 ** Math.min(this.#looksFailedInRow - 1, 10);
       this.#sleepUntil(clock.nowMs() + Math.min(retryMs, OBSERVE_RETRY_MS_MAX));
       return false;
     }
+  }
+
+  /** A set that has not run yet and cannot even be looked at fails to start; of what has run, nothing new is known. */
+  #noteUnseen(error: unknown): void {
+    const desired = this.#desired;
+    if (desired?.desired !== "running" || this.#memory.hasRun || this.#memory.gaveUp) return;
+    this.#noteFailure(failureOf(error, "observe"), "observe");
+    const nowMs = this.#context.clock.nowMs();
+    this.#report(desired, reconcile(desired, this.#observed, this.#memory, nowMs));
   }
 
   #see(observed: ObservedLocalSet | undefined): void {
@@ -248,6 +258,10 @@ export class SetRunner {
     const limit = action.kind === "probe" ? lookLimit : stepLimit;
     const fields = { setId: this.#setId, generation: desired?.generation, action: action.kind };
     const durationMs = () => clock.nowMs() - startedAtMs;
+    if (action.kind === "probe" && Number.isFinite(action.untilMs)) {
+      const leftMs = action.untilMs - startedAtMs;
+      this.#cancelTimer = clock.after(leftMs, () => this.#breakOff());
+    }
     try {
       await limit(async () => {
         // What was decided before the wait for a place may be overtaken.
@@ -261,8 +275,8 @@ export class SetRunner {
       if (abort.signal.aborted) {
         log.debug({ ...fields, outcome: "broken off", durationMs: durationMs() }, "set action");
       } else {
-        const failure = failureOf(error, action);
-        this.#noteFailure(failure, action);
+        const failure = failureOf(error, action.kind);
+        this.#noteFailure(failure, action.kind);
         log.warn(
           {
             ...fields,
@@ -327,7 +341,7 @@ export class SetRunner {
     if (action.kind === "fail") {
       noteFailedLives(memory, this.#observed, action.containers);
       const { reason, temporary } = action;
-      this.#noteFailure({ reason, temporary, isUnavailable: false }, action);
+      this.#noteFailure({ reason, temporary, isUnavailable: false }, action.kind);
       return;
     }
     // Before a set has run, only running makes up for failed attempts.
@@ -335,9 +349,9 @@ export class SetRunner {
       noteSuccess(memory);
   }
 
-  #noteFailure(failure: StepFailure, action: Step): void {
+  #noteFailure(failure: StepFailure, during: keyof typeof phases): void {
     const { clock, random } = this.#context;
-    const isStarting = action.kind !== "stop-all" && action.kind !== "remove";
+    const isStarting = during !== "stop-all" && during !== "remove";
     noteFailure(this.#memory, failure, { isStarting, nowMs: clock.nowMs(), random: random() });
   }
 }
@@ -349,9 +363,10 @@ const phases = {
   probe: "health",
   "stop-all": "stop",
   remove: "remove",
+  observe: "observe",
 } as const;
 
-function failureOf(error: unknown, action: Step): StepFailure {
+function failureOf(error: unknown, during: keyof typeof phases): StepFailure {
   const message = error instanceof Error ? error.message : String(error);
   const text = message.slice(0, 2_000);
   if (error instanceof AgentError) {
@@ -362,7 +377,7 @@ function failureOf(error: unknown, action: Step): StepFailure {
     };
   }
   return {
-    reason: { code: "agent-failure", text, phase: phases[action.kind] },
+    reason: { code: "agent-failure", text, phase: phases[during] },
     temporary: true,
     isUnavailable: false,
   };

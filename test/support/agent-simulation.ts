@@ -55,9 +55,12 @@ export class AgentSimulation {
   /** Shares of the calls to the engine that fail or hang for some time. */
   portFaults = { fail: 0, hang: 0 };
   isEngineHung = false;
+  /** Nobody listens at its socket. */
+  isEngineAway = false;
   losesEvents = false;
-  /** Calls that always fail. */
+  /** Calls that always fail, and that never answer. */
   readonly failing = new Set<SimulatedCall["verb"]>();
+  readonly hanging = new Set<SimulatedCall["verb"]>();
   readonly callCounts = new Map<string, number>();
   /** Calls that change something, in order: "prepare set_…". */
   readonly changes: string[] = [];
@@ -222,6 +225,11 @@ export class AgentSimulation {
     return found;
   }
 
+  /** Up to which generation the disk has it. */
+  get writtenGeneration(): number {
+    return this.#disk?.acceptedGeneration ?? 0;
+  }
+
   /** All that is on the disk is lost. */
   loseDisk(): void {
     this.#disk = undefined;
@@ -317,7 +325,11 @@ export class AgentSimulation {
     at: SimulatedCall["at"],
     signal: AbortSignal,
   ): Promise<void> {
-    while (this.isEngineHung) {
+    if (this.isEngineAway) {
+      const options = { phase: "observe" as const, temporary: true };
+      throw new AgentError("docker-unavailable", "connection refused", options);
+    }
+    while (this.isEngineHung || this.hanging.has(verb)) {
       await delay(this.clock, 500, signal);
       signal.throwIfAborted();
     }

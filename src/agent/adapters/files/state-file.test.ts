@@ -1,0 +1,79 @@
+import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { localSet } from "../../../../test/support/local-set.ts";
+import { newId } from "../../../lib/ids.ts";
+import { openStateFile } from "./state-file.ts";
+
+describe("the state file", () => {
+  let folder: string;
+  let file: string;
+  const identity = { hostId: newId("host"), credential: "brt_secret" };
+  const set = { ...localSet(), desired: "running" as const };
+  const state = { acceptedGeneration: 7, desired: [set], hasRun: { [set.setId]: "key" } };
+
+  beforeEach(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), "berth-state-"));
+    file = path.join(folder, "deep", "host-agent.json");
+  });
+  afterEach(() => rm(folder, { recursive: true }));
+
+  it("is nothing at first, and then what was saved, for its owner only", async () => {
+    const before = openStateFile(file);
+    expect(await before.loadIdentity()).toBeUndefined();
+    await before.saveIdentity(identity);
+    await before.save(state);
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+    const after = openStateFile(file);
+    expect(await after.loadIdentity()).toEqual(identity);
+    expect(await after.load()).toMatchObject(state);
+  });
+
+  it("holds the last of many saves at once when all have ended", async () => {
+    const store = openStateFile(file);
+    await store.saveIdentity(identity);
+    const saves = Array.from({ length: 50 }, (_, i) =>
+      store.save({ ...state, acceptedGeneration: i }),
+    );
+    await Promise.all(saves);
+    expect((await openStateFile(file).load())?.acceptedGeneration).toBe(49);
+  });
+
+  it("is on the disk when its save has ended, whatever is saved meanwhile", async () => {
+    const store = openStateFile(file);
+    await store.saveIdentity(identity);
+    const seen: number[] = [];
+    await Promise.all(
+      [1, 2, 3].map(async (acceptedGeneration) => {
+        await store.save({ ...state, acceptedGeneration });
+        const text = await readFile(file, "utf8");
+        const found = (JSON.parse(text) as { acceptedGeneration: number }).acceptedGeneration;
+        expect(found).toBeGreaterThanOrEqual(acceptedGeneration);
+        seen.push(acceptedGeneration);
+      }),
+    );
+    expect(seen).toHaveLength(3);
+  });
+
+  it("does without hints that it does not understand, and keeps who the host is", async () => {
+    await openStateFile(file).saveIdentity(identity);
+    const content = { version: 1, ...identity, acceptedGeneration: 7, desired: [{ other: 1 }] };
+    await writeFile(file, JSON.stringify(content));
+    const store = openStateFile(file);
+    expect(await store.load()).toMatchObject({ acceptedGeneration: 7, desired: [], hasRun: {} });
+    expect(await store.loadIdentity()).toEqual(identity);
+  });
+
+  it.each(["", "{", '{"version":2}', '{"version":1,"hostId":"x"}'])(
+    "is no new beginning when it holds %j",
+    async (text) => {
+      await openStateFile(file).saveIdentity(identity);
+      await writeFile(file, text);
+      const store = openStateFile(file);
+      await expect(store.loadIdentity()).rejects.toThrow("is not a state of a host agent");
+      await expect(store.save(state)).rejects.toThrow();
+      expect(await readFile(file, "utf8")).toBe(text);
+    },
+  );
+});

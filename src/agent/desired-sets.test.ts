@@ -1,0 +1,118 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { localSet } from "../../test/support/local-set.ts";
+import { type DesiredSet, SETS_PER_HOST_MAX } from "../contracts/agent.ts";
+import { DesiredSets } from "./desired-sets.ts";
+
+const made = localSet();
+
+function setOf(name: string, generation: number, desired: DesiredSet["desired"] = "running") {
+  return { ...made, setId: name, generation, desired };
+}
+
+function answer(hostGeneration: number, sets: DesiredSet[], full = false) {
+  return { hostGeneration, sets, full };
+}
+
+describe("what a host was told to run", () => {
+  it("never takes an older generation of a set, also from an answer that is not older", () => {
+    const desired = new DesiredSets(undefined);
+    desired.accept(answer(5, [setOf("a", 3)]));
+    expect(desired.accept(answer(5, [setOf("a", 2, "deleted")]))).toMatchObject({ changed: [] });
+    expect(desired.get("a")).toMatchObject({ generation: 3, desired: "running" });
+  });
+
+  it("refuses an older answer whole, complete ones too", () => {
+    const desired = new DesiredSets({ acceptedGeneration: 7, desired: [setOf("a", 3)] });
+    expect(desired.accept(answer(6, [setOf("b", 9)], true))).toEqual({ kind: "stale" });
+    expect(desired.list().map(({ setId }) => setId)).toEqual(["a"]);
+    expect(desired.acceptedGeneration).toBe(7);
+  });
+
+  it("drops what a complete answer does not name, and nothing for any other", () => {
+    const desired = new DesiredSets({ acceptedGeneration: 1, desired: [setOf("a", 1)] });
+    expect(desired.accept(answer(2, [setOf("b", 1)]))).toMatchObject({ dropped: [] });
+    expect(desired.accept(answer(2, [setOf("b", 1)], true))).toEqual({
+      kind: "accepted",
+      changed: [],
+      dropped: ["a"],
+      isComplete: true,
+    });
+  });
+
+  it("does not take an answer for complete that is as long as an answer may be", () => {
+    const desired = new DesiredSets({ acceptedGeneration: 1, desired: [setOf("a", 1)] });
+    const many = Array.from({ length: SETS_PER_HOST_MAX }, (_, i) => setOf(`s${i}`, 1));
+    expect(desired.accept(answer(2, many, true))).toMatchObject({ dropped: [], isComplete: false });
+    expect(desired.get("a")).toBeDefined();
+  });
+
+  it("forgets only what is to be deleted, in the generation that is known to be gone", () => {
+    const desired = new DesiredSets(undefined);
+    desired.accept(answer(1, [setOf("a", 1), setOf("b", 4, "deleted")]));
+    expect(desired.forgetDeleted("a", 1)).toBe(false);
+    expect(desired.forgetDeleted("b", 3)).toBe(false);
+    expect(desired.forgetDeleted("b", 4)).toBe(true);
+    expect(desired.list().map(({ setId }) => setId)).toEqual(["a"]);
+  });
+
+  it("ends with what was said last, in whatever order and however often answers come", () => {
+    /** A control plane changes sets one after another; `asked` is what the agent knew when it asked. */
+    const history = fc.array(
+      fc.record({
+        set: fc.nat(3),
+        isDeleted: fc.boolean(),
+        asked: fc.nat(100),
+        full: fc.boolean(),
+      }),
+      { minLength: 1, maxLength: 25 },
+    );
+    fc.assert(
+      fc.property(history, fc.infiniteStream(fc.nat(1_000)), (changes, order) => {
+        const last = new Map<string, { set: DesiredSet; hostGeneration: number }>();
+        const answers = changes.map(({ set, isDeleted, asked, full }, position) => {
+          const hostGeneration = position + 1;
+          const name = `s${set}`;
+          const generation = (last.get(name)?.set.generation ?? 0) + 1;
+          const desired = setOf(name, generation, isDeleted ? "deleted" : "running");
+          last.set(name, { set: desired, hostGeneration });
+          const after = full ? -1 : asked % hostGeneration;
+          const sets = [...last.values()].filter((known) => known.hostGeneration > after);
+          return {
+            after,
+            ...answer(
+              hostGeneration,
+              sets.map((known) => known.set),
+              full,
+            ),
+          };
+        });
+        const host = new DesiredSets(undefined);
+        let highest = 0;
+        const take = (position: number) => {
+          const chosen = answers[position % answers.length];
+          // No agent asks for what comes after more than it has accepted.
+          if (!chosen || chosen.after > host.acceptedGeneration) return;
+          const generations = new Map(host.list().map((set) => [set.setId, set.generation]));
+          host.accept(chosen);
+          highest = Math.max(highest, chosen.hostGeneration);
+          expect(host.acceptedGeneration).toBe(highest);
+          for (const [setId, generation] of generations) {
+            expect(host.get(setId)?.generation ?? generation).toBeGreaterThanOrEqual(generation);
+          }
+        };
+        for (let i = 0; i < 40; i++) take(order.next().value ?? 0);
+        host.accept(
+          answer(
+            changes.length,
+            [...last.values()].map(({ set }) => set),
+            true,
+          ),
+        );
+        highest = changes.length;
+        take(order.next().value ?? 0);
+        for (const { set } of last.values()) expect(host.get(set.setId)).toEqual(set);
+      }),
+    );
+  });
+});
