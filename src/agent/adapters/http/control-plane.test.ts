@@ -1,0 +1,208 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { setTimeout as pause } from "node:timers/promises";
+import { Agent as HttpAgent } from "undici";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { Sync, SyncResult } from "../../../contracts/agent.ts";
+import { newId } from "../../../lib/ids.ts";
+import { ControlPlaneError, CredentialRefusedError } from "../../ports/control-plane.ts";
+import { createControlPlane, enrollHost } from "./control-plane.ts";
+
+const body: Sync = {
+  protocol: 1,
+  agentVersion: "test",
+  acceptedGeneration: 3,
+  full: false,
+  waitMs: 0,
+  observed: [],
+  docker: null,
+  usage: null,
+  images: null,
+};
+const answer: SyncResult = {
+  hostGeneration: 4,
+  full: false,
+  sets: [],
+  streams: [],
+  leaseSeconds: 45,
+  serverTime: "2026-01-01T00:00:00Z",
+};
+
+describe("the control plane over HTTP", () => {
+  let server: Server;
+  let dispatcher: HttpAgent;
+  let apiUrl: string;
+  let respond: (request: IncomingMessage, response: ServerResponse) => void;
+  const { signal } = new AbortController();
+
+  beforeEach(async () => {
+    server = createServer((request, response) => respond(request, response));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    apiUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    dispatcher = new HttpAgent();
+  });
+  afterEach(async () => {
+    await dispatcher.destroy();
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  });
+
+  const plane = () => createControlPlane({ apiUrl, credential: "brt_own", dispatcher });
+  const sendJson = (response: ServerResponse, status: number, value: unknown, headers = {}) => {
+    response.writeHead(status, { "content-type": "application/json", ...headers });
+    response.end(JSON.stringify(value));
+  };
+  const readAll = async (request: IncomingMessage) => {
+    let text = "";
+    for await (const chunk of request) text += String(chunk);
+    return text;
+  };
+
+  it("sends a sync with the credential, and gives the answer", async () => {
+    const seen: unknown[] = [];
+    respond = (request, response) => {
+      seen.push(request.method, request.url, request.headers.authorization);
+      void readAll(request).then((text) => {
+        seen.push(JSON.parse(text));
+        sendJson(response, 200, answer);
+      });
+    };
+    expect(await plane().sync(body, signal)).toEqual(answer);
+    expect(seen).toEqual(["POST", "/agent/v1/sync", "Bearer brt_own", body]);
+  });
+
+  it("tells a refused credential from everything else", async () => {
+    respond = (_request, response) => sendJson(response, 401, { detail: "Unknown." });
+    await expect(plane().sync(body, signal)).rejects.toBeInstanceOf(CredentialRefusedError);
+    for (const status of [403, 404, 429, 500, 503]) {
+      respond = (_request, response) =>
+        sendJson(response, status, { detail: "No." }, { "retry-after": "7" });
+      const error = await plane()
+        .sync(body, signal)
+        .catch((caught: unknown) => caught);
+      expect(error).toBeInstanceOf(ControlPlaneError);
+      expect(error).toMatchObject({ status, retryAfterMs: 7_000 });
+    }
+  });
+
+  it.each([
+    ["no JSON", "<html>"],
+    ["another shape", JSON.stringify({ ...answer, sets: [{ setId: "x" }] })],
+    ["nothing", ""],
+  ])("takes no answer of %s", async (_what, text) => {
+    respond = (_request, response) => response.end(text);
+    await expect(plane().sync(body, signal)).rejects.toBeInstanceOf(ControlPlaneError);
+  });
+
+  it("rejects when nobody is there, or the connection breaks", async () => {
+    respond = (request) => request.socket.destroy();
+    await expect(plane().sync(body, signal)).rejects.toBeInstanceOf(ControlPlaneError);
+    const nobody = createControlPlane({
+      apiUrl: "http://127.0.0.1:1",
+      credential: "brt_own",
+      dispatcher,
+    });
+    await expect(nobody.sync(body, signal)).rejects.toThrow("cannot be reached");
+  });
+
+  it("ends a sync that waits when it is aborted, with the reason", async () => {
+    respond = () => undefined;
+    const abort = new AbortController();
+    const sync = plane().sync({ ...body, waitMs: 20_000 }, abort.signal);
+    await pause(20);
+    abort.abort(new Error("the agent stops"));
+    await expect(sync).rejects.toThrow("the agent stops");
+  });
+
+  it("enrols with the token", async () => {
+    const enrolled = { hostId: newId("host"), credential: "brt_new" };
+    let token: string | undefined;
+    respond = (request, response) => {
+      token = request.headers.authorization;
+      sendJson(response, 201, enrolled);
+    };
+    const none = { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
+    const enroll = {
+      protocol: 1 as const,
+      name: "one",
+      zone: "z",
+      rack: "r",
+      labels: {},
+      allocatable: none,
+      agentVersion: "test",
+    };
+    const target = { apiUrl, enrollToken: "brt_once", dispatcher };
+    expect(await enrollHost(target, enroll, signal)).toEqual(enrolled);
+    expect(token).toBe("Bearer brt_once");
+  });
+
+  it("uploads a log as it comes, and why there is none", async () => {
+    const received: string[] = [];
+    respond = (request, response) => {
+      void readAll(request).then((text) => {
+        received.push(`${request.url} ${text}`);
+        response.writeHead(204).end();
+      });
+    };
+    async function* chunks() {
+      yield Buffer.from("one ");
+      await pause(10);
+      yield Buffer.from("two");
+    }
+    await plane().uploadStream("str_1", { chunks: chunks() }, signal);
+    async function* nothing(): AsyncGenerator<Uint8Array> {
+      // there is no log
+    }
+    await plane().uploadStream("str_2", { chunks: nothing(), error: "not there" }, signal);
+    expect(received).toEqual([
+      "/agent/v1/streams/str_1 one two",
+      "/agent/v1/streams/str_2?error=not%20there ",
+    ]);
+  });
+
+  it("stops reading a log when its reader has gone", async () => {
+    let hasEnded = false;
+    let chunkCount = 0;
+    async function* endless() {
+      try {
+        for (;;) {
+          chunkCount++;
+          yield Buffer.alloc(1_000, "x");
+          await pause(1);
+        }
+      } finally {
+        hasEnded = true;
+      }
+    }
+    respond = (request, response) => {
+      request.once("data", () => sendJson(response, 404, { title: "Nobody reads." }));
+      request.resume();
+    };
+    await plane().uploadStream("str_3", { chunks: endless() }, signal);
+    const countAtEnd = chunkCount;
+    await pause(50);
+    expect(hasEnded).toBe(true);
+    expect(chunkCount).toBeLessThan(countAtEnd + 5);
+  });
+
+  it("reads a log no faster than its reader takes it", async () => {
+    let sentBytes = 0;
+    async function* endless() {
+      for (;;) {
+        sentBytes += 64 * 1_024;
+        yield Buffer.alloc(64 * 1_024, "x");
+      }
+    }
+    respond = () => undefined; // takes nothing out of the socket
+    const abort = new AbortController();
+    const upload = plane().uploadStream("str_4", { chunks: endless() }, abort.signal);
+    const failed = expect(upload).rejects.toThrow();
+    await pause(300);
+    const buffered = sentBytes;
+    await pause(200);
+    expect(sentBytes).toBe(buffered);
+    expect(buffered).toBeLessThan(16 * 2 ** 20);
+    abort.abort(new Error("enough"));
+    await failed;
+  });
+});

@@ -1,0 +1,75 @@
+import { describe, expect, it } from "vitest";
+import { waitUntil } from "../../test/support/wait-until.ts";
+import { silentLog } from "../lib/log.ts";
+import { createSimulatedSetPort } from "./adapters/simulated/set-port.ts";
+import { SimulatedEngine } from "./adapters/simulated/simulated-engine.ts";
+import { localSet } from "../../test/support/local-set.ts";
+import { systemClock } from "./clock.ts";
+import { LogStreams } from "./log-streams.ts";
+import type { ControlPlane } from "./ports/control-plane.ts";
+
+function host({ streamsMax = 2 } = {}) {
+  const engine = new SimulatedEngine({ clock: systemClock });
+  const set = localSet();
+  engine.prepareInfra("host_one", set);
+  engine.prepareBusiness("host_one", set);
+  const uploads = new Map<string, { text: string; error: string | undefined; isOver: boolean }>();
+  const api: ControlPlane = {
+    sync: () => Promise.reject(new Error("not asked for")),
+    async uploadStream(streamId, { chunks, error }) {
+      const upload = { text: "", error, isOver: false };
+      uploads.set(streamId, upload);
+      for await (const chunk of chunks) upload.text += Buffer.from(chunk).toString();
+      upload.isOver = true;
+    },
+  };
+  const port = createSimulatedSetPort(engine, "host_one");
+  const streams = new LogStreams({ port, api, log: silentLog, streamsMax });
+  const stopping = new AbortController();
+  const ask = (streamId: string, container = "app", follow = false) =>
+    streams.serve([{ streamId, setId: set.setId, container, follow, tail: 10 }], stopping.signal);
+  return { streams, uploads, ask, stop: () => stopping.abort(new Error("stop")) };
+}
+
+const text = "app is simulated and has nothing to say\n";
+
+describe("logs for readers", () => {
+  it("are sent to their end", async () => {
+    const { streams, uploads, ask } = host();
+    ask("one");
+    await streams.settled();
+    expect(uploads.get("one")).toEqual({ text, error: undefined, isOver: true });
+  });
+
+  it("say why there is none", async () => {
+    const { streams, uploads, ask } = host();
+    ask("one", "nope");
+    await streams.settled();
+    expect(uploads.get("one")).toMatchObject({
+      text: "",
+      error: 'the set has no container "nope" here',
+    });
+  });
+
+  it("follow until the agent stops", async () => {
+    const { streams, uploads, ask, stop } = host();
+    ask("one", "app", true);
+    await waitUntil("its first line is sent", () => uploads.get("one")?.text === text);
+    expect(uploads.get("one")?.isOver).toBe(false);
+    stop();
+    await streams.settled();
+    expect(uploads.get("one")?.isOver).toBe(true);
+  });
+
+  it("are at most so many at a time, and each is sent once", async () => {
+    const { streams, uploads, ask, stop } = host({ streamsMax: 1 });
+    ask("one", "app", true);
+    ask("one", "app", true);
+    ask("two", "app", true);
+    await waitUntil("both have begun", () => uploads.size === 2);
+    expect(uploads.get("two")?.error).toMatch("1 logs already");
+    stop();
+    await streams.settled();
+    expect(uploads.get("one")).toMatchObject({ text, error: undefined });
+  });
+});

@@ -1,0 +1,49 @@
+import { describe, expect, it } from "vitest";
+import { loadAgentSettings, loadHostAgentConfig } from "./host-agent.ts";
+
+const required = { BERTH_API_URL: "https://berth.example.org" };
+
+describe("the configuration of a host agent", () => {
+  it("needs the address of the API, and has defaults for the rest", () => {
+    expect(loadHostAgentConfig(required)).toMatchObject({
+      BERTH_API_URL: "https://berth.example.org",
+      BERTH_AGENT_DATA_DIR: "/var/lib/berth-agent",
+      BERTH_AGENT_LABELS: {},
+      BERTH_AGENT_RESERVE_MEMORY_PERCENT: 5,
+      BERTH_DOCKER_SOCKET: "/var/run/docker.sock",
+    });
+  });
+
+  it("says all problems at once, and no values", () => {
+    const load = () =>
+      loadHostAgentConfig({
+        BERTH_API_URL: "ftp://secret-place",
+        BERTH_AGENT_ZONE: "Not A Name",
+        BERTH_AGENT_STEPS_MAX: "0",
+        BERTH_AGENT_LABELS: "=nothing",
+        BERTH_AGENT_ZOEN: "typo",
+      });
+    for (const name of ["API_URL", "AGENT_ZONE", "AGENT_STEPS_MAX", "AGENT_LABELS", "AGENT_ZOEN"]) {
+      expect(load).toThrow(`BERTH_${name}`);
+    }
+    expect(load).not.toThrow("secret-place");
+  });
+
+  it("reads labels as people write them", () => {
+    const config = loadHostAgentConfig({ ...required, BERTH_AGENT_LABELS: "disk=ssd, row=7,gpu=" });
+    expect(config.BERTH_AGENT_LABELS).toEqual({ disk: "ssd", row: "7", gpu: "" });
+  });
+
+  it("shows no enroll token", () => {
+    const token = "brt_0123456789abcdef";
+    const config = loadHostAgentConfig({ ...required, BERTH_ENROLL_TOKEN: token });
+    expect(config.BERTH_ENROLL_TOKEN?.reveal()).toBe(token);
+    expect(JSON.stringify(config)).not.toContain(token);
+  });
+
+  it("picks its own out of the settings of a larger process", () => {
+    const settings = loadAgentSettings({ BERTH_PORT: "1", BERTH_AGENT_RACK: "r7", PATH: "/bin" });
+    expect(settings.BERTH_AGENT_RACK).toBe("r7");
+    expect(() => loadAgentSettings({ BERTH_AGENT_RACK: "R 7" })).toThrow("BERTH_AGENT_RACK");
+  });
+});
