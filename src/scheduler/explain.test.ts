@@ -43,3 +43,13 @@ test("a placement names the parts of its score, largest first", () => {
     "score 1087345: packing 812345, affinity 200000, images 75000",
   );
 });
+
+test("equal parts of a score go by name, and a reason of another version is shown as it is", () => {
+  expect(explainPlacement({ score: 2, because: { packing: 1, images: 1 } })).toBe(
+    "score 2: images 1, packing 1",
+  );
+  const unknown = [{ reason: "too-loud", hosts: 2 }] as unknown as Rejection["reasons"];
+  expect(explainRejection({ hostsTotal: 2, reasons: unknown })).toBe(
+    "0 of 2 hosts fit: all are too-loud (too-loud).",
+  );
+});

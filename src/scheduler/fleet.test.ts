@@ -184,4 +184,25 @@ describe("preferences", () => {
     expect(placeWith("pack")).toBe("host_b");
     expect(placeWith("spread")).toBe("host_a");
   });
+
+  test("requests that differ in one dimension only are told apart", () => {
+    const shared = constraintsOf();
+    const images: string[] = [];
+    const asks = [
+      amounts(50),
+      ...(["cpuMillis", "memoryBytes", "volumeBytes", "rootfsBytes"] as const).map((d) =>
+        amounts(50, { [d]: 60 }),
+      ),
+    ];
+    const requests = asks.map((ask, i) =>
+      requestOf(`set_${i}`, { ask, constraints: shared, images }),
+    );
+    const { placements, rejections } = planPlacements(
+      fleetOf([hostOf("host_a"), hostOf("host_b")]),
+      requests,
+      options,
+    );
+    expect(placements.map(({ setId }) => setId)).toEqual(["set_0", "set_1"]);
+    expect(rejections.map(({ setId }) => setId)).toEqual(["set_2", "set_3", "set_4"]);
+  });
 });
