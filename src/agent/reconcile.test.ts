@@ -356,3 +356,18 @@ describe("a container in the report", () => {
     expect(judgeContainer(template, absent, memoryOf(set))).toEqual({ ready: false, reason: null });
   });
 });
+
+it("says that a container ran out of memory, also when Docker does not know its exit code", () => {
+  const set = setOf({ names: ["app"] });
+  const memory = afterRunning(set);
+  const observed = observedSet(set, { app: "exited 137" });
+  for (const seen of observed.containers) {
+    seen.oomKilled = true;
+    seen.exitCode = undefined;
+  }
+  noteObserved(memory, set, observed, nowMs);
+  expect(reconcile(set, observed, memory, nowMs).reason).toMatchObject({
+    code: "out-of-memory",
+    text: '"app" ended with exit code unknown (out of memory)',
+  });
+});
