@@ -20,6 +20,26 @@ const insertEvent = (client: postgres.Sql | postgres.ReservedSql, text: string) 
   client`insert into events (kind, text) values ('service-changed', ${text})`;
 const noFilter = {};
 
+/**
+ * The texts of the events after `cursor`, in pages of `pageLength`, once there are `count`; and no more come then.
+ * Transactions of other databases on the server hold events back for as long as they run: hence the waiting.
+ */
+async function readUntil(cursor: string, count: number, pageLength = 100): Promise<string[]> {
+  const texts: string[] = [];
+  let next = cursor;
+  const readPage = async () => {
+    const read = await readEventsAfter(test.ctx, null, noFilter, next, pageLength);
+    texts.push(...read.events.map(({ event }) => event.text));
+    next = read.cursor;
+  };
+  await waitUntil(`${count} events have come`, async () => {
+    await readPage();
+    return texts.length >= count;
+  });
+  await readPage();
+  return texts;
+}
+
 it("an event whose transaction commits late is neither passed over nor given twice", async () => {
   const start = await readEventsAfter(test.ctx, null, noFilter, undefined, 100);
   const late = await sql.reserve();
@@ -30,17 +50,8 @@ it("an event whose transaction commits late is neither passed over nor given twi
   await late`commit`;
   late.release();
   const texts = during.events.map(({ event }) => event.text);
-  let { cursor } = during;
-  // Transactions of other databases on the server hold events back for as long as they run.
-  await waitUntil("both have come", async () => {
-    const after = await readEventsAfter(test.ctx, null, noFilter, cursor, 100);
-    texts.push(...after.events.map(({ event }) => event.text));
-    cursor = after.cursor;
-    return texts.length >= 2;
-  });
-  const end = await readEventsAfter(test.ctx, null, noFilter, cursor, 100);
+  texts.push(...(await readUntil(during.cursor, 2 - texts.length)));
   expect(texts).toEqual(["begun first, committed last", "begun last, committed first"]);
-  expect(end.events).toEqual([]);
 });
 
 it("pages of any length give every event once, in order", async () => {
@@ -52,14 +63,7 @@ it("pages of any length give every event once, in order", async () => {
       await tx`insert into events (kind, text) values ('service-changed', ${text})`;
     }
   });
-  const seen: string[] = [];
-  let { cursor } = start;
-  await waitUntil("all have come", async () => {
-    const read = await readEventsAfter(test.ctx, null, noFilter, cursor, 3);
-    seen.push(...read.events.map(({ event }) => event.text));
-    cursor = read.cursor;
-    return seen.length >= wanted.length;
-  });
+  const seen = await readUntil(start.cursor, wanted.length, 3);
   expect(seen).toEqual(wanted);
 });
 
@@ -72,8 +76,8 @@ it("a rolled back transaction leaves no event and holds nothing up", async () =>
     })
     .catch(() => undefined);
   await insertEvent(sql, "after the rollback");
-  const read = await readEventsAfter(test.ctx, null, noFilter, start.cursor, 100);
-  expect(read.events.map(({ event }) => event.text)).toEqual(["after the rollback"]);
+  const texts = await readUntil(start.cursor, 1);
+  expect(texts).toEqual(["after the rollback"]);
 });
 
 it.each(["18446744073709551616.1", "1.9223372036854775808", "99999999999999999999.0"])(
