@@ -10,6 +10,17 @@ import type { LocalSetSpec } from "./ports/set-port.ts";
  * `container` is the name of a business container of the template, or "infra". Throws RangeError for any other name.
  */
 export function specHash(set: LocalSetSpec, container: string): string {
+  const known = hashes.get(set) ?? new Map<string, string>();
+  hashes.set(set, known);
+  const hash = known.get(container) ?? computeHash(set, container);
+  known.set(container, hash);
+  return hash;
+}
+
+/** Specs are never changed, only replaced, and every look at a set asks for the hashes of all its containers. */
+const hashes = new WeakMap<LocalSetSpec, Map<string, string>>();
+
+function computeHash(set: LocalSetSpec, container: string): string {
   const { template } = set;
   const common = {
     tenant: set.tenant,

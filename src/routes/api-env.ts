@@ -3,6 +3,7 @@ import { notFound } from "../contracts/app-error.ts";
 import type { ProblemCode } from "../contracts/problems.ts";
 import { assert } from "../lib/assert.ts";
 import type { Caller } from "../services/context.ts";
+import type { HostCaller } from "../services/enroll-host.ts";
 
 /** What middleware leaves for handlers. */
 export interface ApiVariables {
@@ -18,7 +19,7 @@ export interface ApiVariables {
   scope: string | null;
   /** Of by-name operations: as scope, but "default" where the caller named none. Undefined: there is none. */
   tenantId: string | undefined;
-  hostId: string | undefined;
+  host: HostCaller | undefined;
   bodyText: string | undefined;
 }
 
@@ -35,10 +36,10 @@ export function callerOf(c: ApiContext): Caller {
 }
 
 /** The host of an operation that only hosts may call. */
-export function hostIdOf(c: ApiContext): string {
-  const hostId = c.get("hostId");
-  assert(hostId, "an operation for hosts runs after authorisation");
-  return hostId;
+export function hostOf(c: ApiContext): HostCaller {
+  const host = c.get("host");
+  assert(host, "an operation for hosts runs after authorisation");
+  return host;
 }
 
 /** The tenant in which names are looked up. Throws not-found on an installation without the tenant "default". */

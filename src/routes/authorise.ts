@@ -50,7 +50,7 @@ export function authorise(
     if (isForHosts) {
       const host = await authenticateHost(ctx, bearerSecretOf(header) ?? "");
       if (!host) throw unauthenticated("The host's credential is missing or not valid.");
-      c.set("hostId", host.hostId);
+      c.set("host", host);
       return next();
     }
     const basic = basicRoles.length > 0 ? basicSecretOf(header) : undefined;

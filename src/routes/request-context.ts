@@ -57,7 +57,7 @@ function logRequest(log: Log, c: ApiContext, status: number, durationMs: number)
     tokenId: caller?.tokenId,
     role: caller?.role,
     tenantId: c.get("scope") ?? undefined,
-    hostId: c.get("hostId"),
+    hostId: c.get("host")?.hostId,
     ...(fault === undefined ? {} : { err: fault }),
   };
   if (status === 500) log.error(fields, "request");

@@ -23,8 +23,19 @@ export interface AppliedReport extends Aftermath {
   removed: number;
 }
 
+/** Locks what an agent saw of its sets, as far as they are booked on its host. The host's row is locked by the caller. */
+export async function lockObservedSets(
+  tx: Queryable,
+  hostId: string,
+  observed: readonly ObservedSet[],
+): Promise<HostSetRow[]> {
+  if (observed.length === 0) return [];
+  const setIds = observed.map((set) => set.setId);
+  return lockSetsOfHost(tx, hostId, setIds);
+}
+
 /**
- * Takes what an agent saw of its sets into the database, under the lock of the host's row. What is about a set that is not booked on
+ * Takes what an agent saw of its sets into the database, given their locked rows. What is about a set that is not booked on
  * this host (any more), or about an older generation of it, changes nothing: the desired sets that the agent
  * gets next put it right.
  */
@@ -32,14 +43,8 @@ export async function applyObserved(
   tx: Queryable,
   hostId: string,
   observed: readonly ObservedSet[],
+  rows: readonly HostSetRow[],
 ): Promise<AppliedReport> {
-  const nothing: AppliedReport = { removed: 0, rings: [], outboxIds: [], signals: [] };
-  if (observed.length === 0) return nothing;
-  const rows = await lockSetsOfHost(
-    tx,
-    hostId,
-    observed.map((set) => set.setId),
-  );
   const rowById = new Map(rows.map((row) => [row.id, row]));
   const updates: ObservedUpdate[] = [];
   const released: ReleasedSet[] = [];
@@ -67,11 +72,14 @@ export async function applyObserved(
     events.push(...eventsOf(row, hostId, update));
     if (set.gaveUp && !row.leaving && row.desired === "running") leaving.push(row.id);
   }
-  await updateObservedSets(tx, updates);
-  await markSetsLeaving(tx, hostId, leaving);
-  await releaseSets(tx, hostId, released);
-  await insertEvents(tx, events);
-  if (updates.length + released.length === 0) return nothing;
+  await Promise.all([
+    updateObservedSets(tx, hostId, updates),
+    markSetsLeaving(tx, hostId, leaving),
+    releaseSets(tx, hostId, released),
+    insertEvents(tx, events),
+  ]);
+  if (updates.length + released.length === 0)
+    return { removed: 0, rings: [], outboxIds: [], signals: [] };
   return {
     removed: released.length,
     rings: [],

@@ -2,8 +2,9 @@ import { AppError } from "../contracts/app-error.ts";
 import { type Enroll, type Enrolled, LEASE_SECONDS } from "../contracts/agent.ts";
 import { insertEvents } from "../db/queries/events.ts";
 import {
-  findHostIdByCredential,
+  findHostLease,
   hostPoolExists,
+  type HostLeaseRow,
   insertHost,
   useEnrollToken,
 } from "../db/queries/host-writes.ts";
@@ -54,11 +55,13 @@ export async function enrollHost(
   return { hostId, credential };
 }
 
-/** The host that this credential belongs to. */
+/** A host that has shown its credential, as its row was then. */
+export type HostCaller = HostLeaseRow;
+
+/** The host that this credential belongs to, with what its sync needs to know of it: one query for both. */
 export async function authenticateHost(
   ctx: ServiceContext,
   credential: string,
-): Promise<{ hostId: string } | undefined> {
-  const hostId = await findHostIdByCredential(ctx.db, hashSecret(credential));
-  return hostId === undefined ? undefined : { hostId };
+): Promise<HostCaller | undefined> {
+  return findHostLease(ctx.db, { credentialHash: hashSecret(credential) });
 }

@@ -1,4 +1,5 @@
 import type { JobRing } from "../contracts/jobs.ts";
+import type { SetTemplate } from "../contracts/set-template.ts";
 import type { Queryable } from "../db/client.ts";
 import { insertEvents } from "../db/queries/events.ts";
 import { insertOutbox } from "../db/queries/outbox.ts";
@@ -75,36 +76,41 @@ export async function reconcileServiceSets(
 ): Promise<ReconcileOutcome> {
   const desired = service.deleting ? 0 : service.desiredReplicas;
   const live = await countLiveSets(tx, service.id);
-  if (live < desired) return addSets(tx, service, desired - live);
+  if (live < desired) {
+    const template = await findTemplate(tx, service.id, service.revision);
+    assert(template, "a service's newest revision exists");
+    return addSets(tx, service, template, desired - live);
+  }
   if (live > desired) return removeSets(tx, service, live - desired);
   return { created: 0, deleted: 0, rings: [], outboxIds: [], signals: [] };
 }
 
-/** Adds pending sets of the newest revision and leaves the placement job to be rung. */
+/** Adds pending sets of the newest revision, whose template it is, and leaves the placement job to be rung. */
 export async function addSets(
   tx: Queryable,
   service: ServiceRow,
+  template: SetTemplate,
   count: number,
 ): Promise<ReconcileOutcome> {
-  const template = await findTemplate(tx, service.id, service.revision);
-  assert(template, "a service's newest revision exists");
-  await insertPendingSets(tx, {
-    ids: newIds("set", count),
-    tenantId: service.tenantId,
-    serviceId: service.id,
-    revision: service.revision,
-    priority: service.priority,
-    cpuMillis: template.cpuMillis,
-    memoryBytes: template.memoryBytes,
-    volumeBytes: template.volume?.sizeBytes ?? 0,
-    rootfsBytes: template.rootfsBytes,
-  });
   const ring: JobRing = {
     name: "place-sets",
     jobId: `place:${service.id}:gen${service.generation}`,
     payload: { cause: "sets-added" },
   };
-  const outboxIds = await insertOutbox(tx, [ring]);
+  const [, outboxIds] = await Promise.all([
+    insertPendingSets(tx, {
+      ids: newIds("set", count),
+      tenantId: service.tenantId,
+      serviceId: service.id,
+      revision: service.revision,
+      priority: service.priority,
+      cpuMillis: template.cpuMillis,
+      memoryBytes: template.memoryBytes,
+      volumeBytes: template.volume?.sizeBytes ?? 0,
+      rootfsBytes: template.rootfsBytes,
+    }),
+    insertOutbox(tx, [ring]),
+  ]);
   return {
     created: count,
     deleted: 0,

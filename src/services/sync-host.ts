@@ -10,7 +10,6 @@ import type { Queryable } from "../db/client.ts";
 import { insertEvents } from "../db/queries/events.ts";
 import {
   findHostLease,
-  type HostLeaseRow,
   listDesiredSets,
   renewLease,
   updateHostImages,
@@ -20,12 +19,13 @@ import {
 import { insertOutbox } from "../db/queries/outbox.ts";
 import { lockHosts, retryPendingSets } from "../db/queries/set-writes.ts";
 import { withTx } from "../db/tx.ts";
-import { applyObserved } from "./apply-observed.ts";
+import { applyObserved, lockObservedSets } from "./apply-observed.ts";
 import { closeServices } from "./close-services.ts";
 import type { ServiceContext } from "./context.ts";
+import type { HostCaller } from "./enroll-host.ts";
 import { type Aftermath, carryOut, mergeAftermath } from "./reconcile-service.ts";
 
-/** Leases are renewed by writes this far apart at most; syncs in between only read. */
+/** Leases are renewed by writes this far apart; syncs in between only read. */
 const RENEW_AFTER_SECONDS = 10;
 
 /**
@@ -34,16 +34,14 @@ const RENEW_AFTER_SECONDS = 10;
  */
 export async function syncHost(
   ctx: ServiceContext,
-  hostId: string,
+  host: HostCaller,
   body: Sync,
   signal: AbortSignal,
 ): Promise<SyncResult> {
-  const lease = await findHostLease(ctx.db, hostId);
-  if (!lease)
-    throw new AppError("unauthenticated", { detail: "The host is not enrolled any more." });
-  await takeReport(ctx, hostId, body, lease);
+  const { hostId } = host;
+  await takeReport(ctx, body, host);
 
-  const full = body.full || lease.resyncRequired;
+  const full = body.full || host.resyncRequired;
   const news = body.waitMs > 0 ? startWait(ctx, hostId, body.waitMs, signal) : undefined;
   try {
     const answer = await readAnswer(ctx, hostId, body, full);
@@ -66,26 +64,29 @@ function startWait(ctx: ServiceContext, hostId: string, waitMs: number, signal: 
 }
 
 /** Everything that the agent sent, in one transaction; most syncs send nothing and cost a lease renewal at most. */
-async function takeReport(
-  ctx: ServiceContext,
-  hostId: string,
-  body: Sync,
-  lease: HostLeaseRow,
-): Promise<void> {
-  const state = stateOf(body, lease);
+async function takeReport(ctx: ServiceContext, body: Sync, host: HostCaller): Promise<void> {
+  const { hostId } = host;
+  const state = stateOf(body, host);
+  const isRenewalDue = host.leaseSecondsLeft < LEASE_SECONDS - RENEW_AFTER_SECONDS;
   if (body.observed.length === 0 && !body.usage && !body.images && !state) {
-    await renewLease(ctx.db, hostId, leaseOf(body));
+    if (isRenewalDue) await renewLease(ctx.db, hostId, leaseOf(body));
     return;
   }
   const { aftermath, removed } = await withTx(ctx.db, async (tx) => {
-    await lockHosts(tx, [hostId]);
-    await renewLease(tx, hostId, leaseOf(body));
-    const observed = await applyObserved(tx, hostId, body.observed);
-    if (body.usage) await updateHostUsage(tx, hostId, body.usage);
-    if (body.images) await updateHostImages(tx, hostId, body.images);
+    // What does not need another's answer shares a round trip; Postgres carries it out in this order.
+    const [, , rows] = await Promise.all([
+      lockHosts(tx, [hostId]),
+      isRenewalDue ? renewLease(tx, hostId, leaseOf(body)) : undefined,
+      lockObservedSets(tx, hostId, body.observed),
+    ]);
+    const [observed, , , becameReady] = await Promise.all([
+      applyObserved(tx, hostId, body.observed, rows),
+      body.usage ? updateHostUsage(tx, hostId, body.usage) : undefined,
+      body.images ? updateHostImages(tx, hostId, body.images) : undefined,
+      state !== undefined && changeState(tx, hostId, state, body),
+    ]);
     const parts: Aftermath[] = [observed];
-    const becameReady = state !== undefined && (await changeState(tx, hostId, state, body));
-    const isUsable = becameReady || (body.usage !== null && !hasFreshReport(ctx, lease));
+    const isUsable = becameReady || (body.usage !== null && !hasFreshReport(ctx, host));
     if (isUsable || observed.removed > 0) parts.push(await nudgePending(tx, hostId, body));
     return { aftermath: mergeAftermath(parts), removed: observed.removed };
   });
@@ -94,21 +95,20 @@ async function takeReport(
 }
 
 /** Without one the host takes nothing new: its first report, or the first after a silence, is room gained. */
-function hasFreshReport(ctx: ServiceContext, lease: HostLeaseRow): boolean {
+function hasFreshReport(ctx: ServiceContext, lease: HostCaller): boolean {
   return lease.reportAgeMs !== null && lease.reportAgeMs <= ctx.settings.reportAgeMaxMs;
 }
 
 function leaseOf(body: Sync) {
   return {
     leaseSeconds: LEASE_SECONDS,
-    renewAfterSeconds: RENEW_AFTER_SECONDS,
     acceptedGeneration: body.acceptedGeneration,
     agentVersion: body.agentVersion,
   };
 }
 
 /** The state that this sync puts the host in, or undefined when it says nothing new. */
-function stateOf(body: Sync, lease: HostLeaseRow): "ready" | "unhealthy" | undefined {
+function stateOf(body: Sync, lease: HostCaller): "ready" | "unhealthy" | undefined {
   if (body.docker?.state === "unreachable")
     return lease.state === "unhealthy" ? undefined : "unhealthy";
   const isBack = lease.state === "lost" || lease.resyncRequired;
@@ -159,7 +159,7 @@ async function readAnswer(
   full: boolean,
 ): Promise<SyncResult> {
   const [lease, streams] = await Promise.all([
-    findHostLease(ctx.db, hostId),
+    findHostLease(ctx.db, { hostId }),
     ctx.streams.takeRequests(hostId),
   ]);
   if (!lease)

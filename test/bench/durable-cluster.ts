@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { Agent, fetch } from "undici";
+import { Agent, request as httpRequest } from "undici";
 import postgres from "postgres";
 import { migrate } from "../../src/db/migrate.ts";
 import { startPostgres } from "../support/postgres-server.ts";
@@ -43,6 +43,8 @@ export interface DurableCluster {
 export interface ClusterOptions {
   hosts: number;
   simulationProcesses: number;
+  /** Has Postgres keep account of statements, which costs a little. */
+  statements?: boolean;
   onProgress: (text: string) => void;
 }
 
@@ -54,12 +56,19 @@ export async function startDurableCluster(options: ClusterOptions): Promise<Dura
     for (const stopOne of stops.toReversed()) await stopOne();
   };
   try {
-    const database = await startPostgres(postgresSettings);
+    const database = await startPostgres({
+      ...postgresSettings,
+      ...(options.statements ? { shared_preload_libraries: "pg_stat_statements" } : {}),
+    });
     stops.push(() => database.stop());
     const redis = await startRedis();
     stops.push(() => redis.stop());
     await migrate(database.url);
-    const sql = postgres(database.url, { max: 4, onnotice: () => undefined });
+    const sql = postgres(database.url, {
+      max: 4,
+      onnotice: () => undefined,
+      connection: { enable_seqscan: "off" }, // what is looked at while it is measured should cost little
+    });
     stops.push(() => sql.end({ timeout: 5 }));
     const backends = {
       DATABASE_URL: database.url,
@@ -184,14 +193,15 @@ async function request<T>(
   path: string,
   body: unknown,
 ): Promise<T> {
-  const response = await fetch(apiUrl + path, {
+  const response = await httpRequest(apiUrl + path, {
     dispatcher,
-    method,
+    method: method as "GET" | "POST",
     headers: { Authorization: `Bearer ${ADMIN_TOKEN}`, "Content-Type": "application/json" },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
-  const text = await response.text();
-  if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${text}`);
+  const text = await response.body.text();
+  if (response.statusCode >= 300)
+    throw new Error(`${method} ${path} answered ${response.statusCode}: ${text}`);
   return JSON.parse(text) as T;
 }
 

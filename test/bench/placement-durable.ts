@@ -39,7 +39,12 @@ export async function run(
   const { values } = parseArgs({
     args: [...(options.args ?? [])],
     strict: false,
-    options: { hosts: { type: "string" }, sets: { type: "string" }, fill: { type: "string" } },
+    options: {
+      hosts: { type: "string" },
+      sets: { type: "string" },
+      fill: { type: "string" },
+      statements: { type: "boolean" },
+    },
   });
   const hosts = numberOf(values["hosts"], HOSTS);
   const sets = numberOf(values["sets"], ONE_SERVICE_SETS);
@@ -55,19 +60,25 @@ export async function run(
   const cluster = await startDurableCluster({
     hosts,
     simulationProcesses: 2,
+    statements: values["statements"] === true,
     onProgress: (text) => {
       lastTold = text;
     },
   });
+  const tell = async (text: string): Promise<void> => {
+    say(text);
+    if (values["statements"] === true) say(await describeStatements(cluster));
+  };
   try {
+    if (values["statements"] === true) await cluster.sql`create extension pg_stat_statements`;
     say(`${lastTold} in ${seconds(performance.now() - startedAtMs)}`);
     await untilHostsReady(cluster, hosts);
     const unloaded = await measureUnloaded(cluster);
-    say(describeUnloaded(unloaded));
+    await tell(describeUnloaded(unloaded));
     const one = await measureOneService(cluster, sets);
-    say(describePhase(one));
+    await tell(describePhase(one));
     const many = await measureManyServices(cluster);
-    say(describePhase(many));
+    await tell(describePhase(many));
     await fillUp(cluster, fill);
     await delay(5_000);
     const memory = cluster.jobWorkerMemory();
@@ -163,9 +174,13 @@ async function measureUnloaded(cluster: DurableCluster): Promise<UnloadedSample[
   for (let sample = 0; sample < UNLOADED_SAMPLES; sample++) {
     const name = `solo-${sample}`;
     const sentAtMs = now();
-    await cluster.request("POST", "/v1/services", serviceBody(name, 1));
+    const { service } = await cluster.request<{ service: { id: string } }>(
+      "POST",
+      "/v1/services",
+      serviceBody(name, 1),
+    );
     sent.set(name, { sentAtMs, respondedMs: now() - sentAtMs });
-    await until(`${name} runs`, () => isRunning(cluster, name), 2);
+    await until(`${name} runs`, () => isRunning(cluster, service.id), 5);
     await delay(QUIET_MS);
   }
   const rows = await cluster.sql<{ name: string; accepted: number; placed: number }[]>`
@@ -185,10 +200,9 @@ async function measureUnloaded(cluster: DurableCluster): Promise<UnloadedSample[
   });
 }
 
-async function isRunning(cluster: DurableCluster, service: string): Promise<boolean> {
+async function isRunning(cluster: DurableCluster, serviceId: string): Promise<boolean> {
   const rows = await cluster.sql`
-    select 1 from sets join services on services.id = sets.service_id
-    where services.name = ${service} and sets.state = 'running'`;
+    select 1 from sets where service_id = ${serviceId} and deleted_at is null and state = 'running'`;
   return rows.length > 0;
 }
 
@@ -319,6 +333,22 @@ function describePhase(phase: Phase): string {
     `    from there   -> last placement committed    ${(phase.totalMs - phase.acceptedMs).toFixed(0)} ms, ${phase.commits} commits in all`,
     `  CPU seconds until the last was seen: ${cpu}`,
   ].join("\n");
+}
+
+const STATEMENTS_MAX = 16;
+const STATEMENT_LENGTH_MAX = 150;
+
+/** What Postgres spent the most time on since the last call. */
+async function describeStatements({ sql }: DurableCluster): Promise<string> {
+  const rows = await sql<{ calls: number; ms: number; read: number; query: string }[]>`
+    select calls::int as calls, (total_exec_time + total_plan_time)::float8 as ms, rows::int as read, query
+    from pg_stat_statements order by 2 desc limit ${STATEMENTS_MAX}`;
+  await sql`select pg_stat_statements_reset()`;
+  const lines = rows.map(({ calls, ms, read, query }) => {
+    const text = query.replaceAll(/\s+/g, " ").slice(0, STATEMENT_LENGTH_MAX);
+    return `  ${ms.toFixed(0).padStart(7)} ms ${String(calls).padStart(7)} calls ${String(read).padStart(8)} rows  ${text}`;
+  });
+  return ["  Postgres's statements by time:", ...lines].join("\n");
 }
 
 function describeUnloaded(samples: readonly UnloadedSample[]): string {

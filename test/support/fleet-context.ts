@@ -1,9 +1,11 @@
-import type { DesiredSet, ObservedSet, Sync } from "../../src/contracts/agent.ts";
+import type { DesiredSet, ObservedSet, Sync, SyncResult } from "../../src/contracts/agent.ts";
 import type { JobRing } from "../../src/contracts/jobs.ts";
 import type { ResourceAmounts } from "../../src/contracts/primitives.ts";
 import { createServiceBody } from "../../src/contracts/services.ts";
 import type { z } from "zod";
 import { openPostgres } from "../../src/db/client.ts";
+import { findHostLease } from "../../src/db/queries/host-writes.ts";
+import { assert } from "../../src/lib/assert.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import {
   type Caller,
@@ -111,16 +113,10 @@ export async function createFleetContext(
         allocatable,
         agentVersion: "test",
       });
-      await syncHost(
-        ctx,
-        hostId,
-        emptySync({ usage: { used: noUse, allocatable } }),
-        AbortSignal.timeout(10_000),
-      );
+      await syncAs(ctx, hostId, { usage: { used: noUse, allocatable } });
       return hostId;
     },
-    sync: (hostId, report = {}) =>
-      syncHost(ctx, hostId, emptySync(report), AbortSignal.timeout(10_000)),
+    sync: (hostId, report = {}) => syncAs(ctx, hostId, report),
     close: async () => {
       await Promise.all(handles.map((handle) => handle.close()));
       await database.drop();
@@ -138,7 +134,18 @@ const adminCaller: Caller = {
   pool: null,
 };
 
-export function emptySync(report: Partial<Sync>): Sync {
+/** A sync as the host's agent makes it. */
+export async function syncAs(
+  ctx: ServiceContext,
+  hostId: string,
+  report: Partial<Sync>,
+): Promise<SyncResult> {
+  const host = await findHostLease(ctx.db, { hostId });
+  assert(host, "the host is enrolled");
+  return syncHost(ctx, host, emptySync(report), AbortSignal.timeout(10_000));
+}
+
+function emptySync(report: Partial<Sync>): Sync {
   return {
     protocol: 1,
     agentVersion: "test",

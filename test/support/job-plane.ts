@@ -14,8 +14,7 @@ import { createToken } from "../../src/services/create-token.ts";
 import { ensureBootstrap } from "../../src/services/ensure-bootstrap.ts";
 import { enrollHost } from "../../src/services/enroll-host.ts";
 import { getTenantByName } from "../../src/services/get-tenant-by-name.ts";
-import { syncHost } from "../../src/services/sync-host.ts";
-import { emptySync } from "./fleet-context.ts";
+import { syncAs } from "./fleet-context.ts";
 import { createTestDatabase, createTestRedis, type TestDatabase } from "./services.ts";
 
 /** What an api process and a job worker have, in this process, on a database and in a Redis of its own. */
@@ -123,11 +122,6 @@ async function enroll({ ctx }: ControlPlane, name: string, cores: number): Promi
     },
   );
   const used = { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
-  await syncHost(
-    ctx,
-    hostId,
-    emptySync({ usage: { used, allocatable } }),
-    AbortSignal.timeout(10_000),
-  );
+  await syncAs(ctx, hostId, { usage: { used, allocatable } });
   return hostId;
 }

@@ -45,50 +45,38 @@ export async function hostPoolExists(q: Queryable, pool: string): Promise<boolea
   return rows[0]?.found ?? false;
 }
 
-export async function findHostIdByCredential(
-  q: Queryable,
-  credentialHash: string,
-): Promise<string | undefined> {
-  const rows = await rowsOf<{ id: string }>(
-    q,
-    sql`select id from hosts where credential_hash = ${credentialHash}`,
-  );
-  return rows[0]?.id;
-}
-
 /** A host's side of a sync. */
 export interface HostLeaseRow {
+  hostId: string;
   generation: number;
   state: "ready" | "unhealthy" | "lost";
   resyncRequired: boolean;
   /** Null: it never reported its use. */
   reportAgeMs: number | null;
+  leaseSecondsLeft: number;
 }
 
-/** What the host has to do at which generation. */
+/** What the host has to do at which generation; by its id or the hash of its credential. */
 export async function findHostLease(
   q: Queryable,
-  hostId: string,
+  by: { hostId: string } | { credentialHash: string },
 ): Promise<HostLeaseRow | undefined> {
   const rows = await rowsOf<HostLeaseRow>(
     q,
-    sql`select generation::float8 as generation, state, resync_required as "resyncRequired",
-          (extract(epoch from now() - reported_at) * 1000)::float8 as "reportAgeMs"
-        from hosts where id = ${hostId}`,
+    sql`select id as "hostId", generation::float8 as generation, state, resync_required as "resyncRequired",
+          (extract(epoch from now() - reported_at) * 1000)::float8 as "reportAgeMs",
+          (extract(epoch from lease_expires_at - now()))::float8 as "leaseSecondsLeft"
+        from hosts where ${"hostId" in by ? sql`id = ${by.hostId}` : sql`credential_hash = ${by.credentialHash}`}`,
   );
   return rows[0];
 }
 
-/**
- * Renews a host's lease. Written at most every `renewAfterSeconds`, as syncs come much more often than leases end; no
- * column that the planner looks at is touched.
- */
+/** Renews a host's lease. No column that the planner looks at is touched. */
 export async function renewLease(
   q: Queryable,
   hostId: string,
   lease: {
     leaseSeconds: number;
-    renewAfterSeconds: number;
     acceptedGeneration: number;
     agentVersion: string;
   },
@@ -96,8 +84,7 @@ export async function renewLease(
   await q.execute(sql`
     update hosts set lease_expires_at = now() + make_interval(secs => ${lease.leaseSeconds}),
       accepted_generation = ${lease.acceptedGeneration}, agent_version = ${lease.agentVersion}
-    where id = ${hostId}
-      and lease_expires_at < now() + make_interval(secs => ${lease.leaseSeconds - lease.renewAfterSeconds})`);
+    where id = ${hostId}`);
 }
 
 export interface UsageReport {

@@ -46,6 +46,7 @@ export interface ObservedUpdate {
 /** Writes what an agent saw. A set that runs has no failed attempts behind it any more. */
 export async function updateObservedSets(
   q: Queryable,
+  hostId: string,
   updates: readonly ObservedUpdate[],
 ): Promise<void> {
   if (updates.length === 0) return;
@@ -57,7 +58,7 @@ export async function updateObservedSets(
       updated_at = now()
     from json_to_recordset(${JSON.stringify(updates)}::json) as o("setId" text, state text, ready boolean, reason jsonb,
       address text, containers jsonb)
-    where s.id = o."setId"`);
+    where s.id = o."setId" and s.host_id = ${hostId}`);
 }
 
 /** Orders sets off their host to be placed elsewhere, after their start was given up there. */

@@ -2,6 +2,7 @@ import { sql } from "drizzle-orm";
 import type { PlacementSpec } from "../../contracts/services.ts";
 import type { Queryable } from "../client.ts";
 import { rowsOf } from "./rows.ts";
+import { isPending } from "./set-writes.ts";
 
 /** Any constant does; all job workers use the same. */
 const placementLockKey = 7_134_203;
@@ -36,7 +37,7 @@ export async function listDuePendingSets(q: Queryable, limit: number): Promise<P
           cpu_millis::float8 as "cpuMillis", memory_bytes::float8 as "memoryBytes",
           volume_bytes::float8 as "volumeBytes", rootfs_bytes::float8 as "rootfsBytes", avoid_host_ids as "avoidHostIds"
         from sets
-        where state = 'pending' and desired <> 'deleted' and plan_after <= now()
+        where ${isPending} and desired <> 'deleted' and plan_after <= now()
         order by priority desc, id limit ${limit}`,
   );
 }

@@ -2,6 +2,9 @@ import { sql } from "drizzle-orm";
 import type { Queryable } from "../client.ts";
 import { rowsOf } from "./rows.ts";
 
+/** In the words of the index sets_pending. */
+export const isPending = sql`state = 'pending' and host_id is null and deleted_at is null`;
+
 export interface NewSets {
   ids: readonly string[];
   tenantId: string;
@@ -158,7 +161,7 @@ export async function retryPendingSets(q: Queryable): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(
     q,
     sql`update sets set plan_after = now()
-        where id in (select id from sets where state = 'pending' and plan_after > now() order by id limit 20000 for update skip locked)
+        where id in (select id from sets where ${isPending} and plan_after > now() order by id limit 20000 for update skip locked)
         returning id`,
   );
   return rows.length > 0;
@@ -168,7 +171,7 @@ export async function retryPendingSets(q: Queryable): Promise<boolean> {
 export async function hasDuePendingSets(q: Queryable): Promise<boolean> {
   const rows = await rowsOf<{ due: boolean }>(
     q,
-    sql`select exists (select 1 from sets where state = 'pending' and desired <> 'deleted' and plan_after <= now()) as due`,
+    sql`select exists (select 1 from sets where ${isPending} and desired <> 'deleted' and plan_after <= now()) as due`,
   );
   return rows[0]?.due ?? false;
 }

@@ -119,9 +119,11 @@ export const sets = pgTable(
     changedXid: changedXid("changed_xid"),
   },
   (table) => [
+    // A pending set has no host. Said so and not by `state`, as an update of a column that an index speaks of rewrites all
+    // of the row's index entries, and a set's state changes most.
     index("sets_pending")
-      .on(table.priority, table.id)
-      .where(sql`state = 'pending'`),
+      .on(table.priority.desc().nullsFirst(), table.id)
+      .where(sql`host_id is null and deleted_at is null`),
     index("sets_host")
       .on(table.hostId, table.hostGeneration)
       .where(sql`host_id is not null`),

@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { syncBody, syncResultSchema } from "../../contracts/agent.ts";
 import { syncHost } from "../../services/sync-host.ts";
-import { hostIdOf } from "../api-env.ts";
+import { hostOf } from "../api-env.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../operation.ts";
 import { hosts } from "../security.ts";
 
@@ -22,4 +22,4 @@ export const syncHostRoute = createRoute({
 });
 
 export const syncHostHandler: OperationHandler<typeof syncHostRoute> = (ctx) => async (c) =>
-  c.json(await syncHost(ctx, hostIdOf(c), c.req.valid("json"), c.req.raw.signal), 200);
+  c.json(await syncHost(ctx, hostOf(c), c.req.valid("json"), c.req.raw.signal), 200);
