@@ -12,9 +12,9 @@ import type {
   Rejection,
 } from "./model.ts";
 import { explainAgainst } from "./rejection-reasons.ts";
-import type { RoomIndex } from "./room-index.ts";
+import { ROOM_BUCKETS, type RoomIndex } from "./room-index.ts";
 import { fullness, PACKING_SCORE_MAX, type Preferences, preparePreferences } from "./score.ts";
-import { walkHosts } from "./walk-hosts.ts";
+import { type Walk, walkHosts } from "./walk-hosts.ts";
 
 /** Hosts with room that are compared for one set. With 24 the packing benchmark's figures differ by less than its seeds do. */
 const CANDIDATES_MAX = 8;
@@ -82,6 +82,8 @@ interface Shape {
 interface RoomFacts {
   /** Hosts not yet seen to be too full: room only shrinks within a plan, so nobody needs to look at those again. */
   roomy: Bitmap;
+  /** See Walk; of the index of the scarcest dimension. */
+  emptySince: Float64Array;
   /** The asked dimension in which the fewest hosts had room when that was last looked for. */
   scarcest: { dimension: number; age: number };
 }
@@ -103,6 +105,8 @@ class Planning {
   /** Amounts that this plan has put on each host. */
   readonly #planned: Float64Array;
   #last: { request: PlacementRequest; shape: Shape } | undefined;
+  /** The best host for a shape so far. Fields, as a closure made for each request would cost as much as its walk. */
+  #search: { shape: Shape; best: number; bestScore: number; left: number } | undefined;
 
   constructor(fleet: Fleet, nowMs: number) {
     this.#fleet = fleet;
@@ -132,44 +136,49 @@ class Planning {
 
   /** The rank of the best host, or -1. */
   #findBest(shape: Shape): number {
-    const { ask, filters, preferences } = shape;
-    const { roomy } = shape.room;
+    const { ask, filters, preferences, room } = shape;
     if (!shape.indexes) return -1; // no host is of this pool
-    const table = this.#table;
-    const isPack = shape.constraints.strategy === "pack";
     const dimension = this.#scarcestDimension(shape, shape.indexes);
     const index = shape.indexes[dimension] as RoomIndex;
-    const walk = {
-      fromBucket: index.bucketOf(ask[dimension] as number),
-      order: isPack ? ("fullest" as const) : ("emptiest" as const),
-    };
     const mask = withoutRanks(filters.allowed, shape.avoided);
-    let best = -1;
-    let bestScore = Number.NEGATIVE_INFINITY;
-    let left = CANDIDATES_MAX;
-    const consider = (rank: number): boolean => {
-      if (!fits(table.rooms, rank * DIMENSION_COUNT, ask)) {
-        clearBit(roomy, rank);
-        return false;
-      }
-      for (const rule of filters.spread) if (!rule.admits(rank)) return false;
-      const score =
-        this.#packing(shape, rank) + preferences.images(rank) + preferences.affinity(rank);
-      if (score > bestScore || (score === bestScore && rank < best)) {
-        best = rank;
-        bestScore = score;
-      }
-      left--;
-      return left === 0;
+    const walk: Walk = {
+      fromBucket: index.bucketOf(ask[dimension] as number),
+      order: shape.constraints.strategy === "pack" ? "fullest" : "emptiest",
+      mask,
+      roomy: room.roomy,
+      emptySince: room.emptySince,
     };
-    walkHosts(index, { ...walk, mask, mask2: roomy }, consider);
+    const search = { shape, best: -1, bestScore: Number.NEGATIVE_INFINITY, left: CANDIDATES_MAX };
+    this.#search = search;
+    walkHosts(index, walk, this.#consider);
     if (preferences.preferred) {
-      const preferred = preferences.preferred.map((word, i) => word & (mask[i] as number));
-      left = CANDIDATES_MAX;
-      walkHosts(index, { ...walk, mask: preferred, mask2: roomy }, consider);
+      walk.mask = preferences.preferred.map((word, i) => word & (mask[i] as number));
+      search.left = CANDIDATES_MAX;
+      walkHosts(index, walk, this.#consider);
     }
-    return best;
+    return search.best;
   }
+
+  /** Compares a host with the best so far. True: enough were compared. */
+  readonly #consider = (rank: number): boolean => {
+    const search = this.#search;
+    assert(search, "hosts are considered for a shape");
+    const { shape } = search;
+    if (!fits(this.#table.rooms, rank * DIMENSION_COUNT, shape.ask)) {
+      clearBit(shape.room.roomy, rank);
+      return false;
+    }
+    for (const rule of shape.filters.spread) if (!rule.admits(rank)) return false;
+    const { preferences } = shape;
+    const score =
+      this.#packing(shape, rank) + preferences.images(rank) + preferences.affinity(rank);
+    if (score > search.bestScore || (score === search.bestScore && rank < search.best)) {
+      search.best = rank;
+      search.bestScore = score;
+    }
+    search.left--;
+    return search.left === 0;
+  };
 
   #packing(shape: Shape, rank: number): number {
     const full = fullness(this.#table, rank, shape.ask);
@@ -184,6 +193,7 @@ class Planning {
       scarcest.age--;
       return scarcest.dimension;
     }
+    const before = scarcest.dimension;
     let fewest = Number.POSITIVE_INFINITY;
     for (let d = 0; d < DIMENSION_COUNT; d++) {
       if (ask[d] === 0) continue;
@@ -196,6 +206,7 @@ class Planning {
       fewest = hosts;
       scarcest.dimension = d;
     }
+    if (scarcest.dimension !== before) shape.room.emptySince.fill(-1); // that was about another index
     scarcest.age = SCARCEST_DIMENSION_AGE_MAX;
     return scarcest.dimension;
   }
@@ -273,7 +284,11 @@ class Planning {
     let facts = this.#roomFacts.get(key);
     if (!facts) {
       const roomy = newBitmap(this.#table.hosts.length).fill(0xffff_ffff);
-      facts = { roomy, scarcest: { dimension: 0, age: 0 } };
+      facts = {
+        roomy,
+        emptySince: new Float64Array(ROOM_BUCKETS).fill(-1),
+        scarcest: { dimension: 0, age: 0 },
+      };
       this.#roomFacts.set(key, facts);
     }
     return facts;

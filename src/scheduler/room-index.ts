@@ -15,6 +15,9 @@ export interface RoomIndex {
   readonly occupied: Bitmap;
   /** Hosts in each bucket. */
   readonly counts: Int32Array;
+  /** Insertions so far, of all buckets; a bucket whose last one is not after a walk of it holds nothing new since. */
+  readonly insertions: number;
+  readonly lastInsertion: Float64Array;
   bucket(index: number): { words: Bitmap; summary: Bitmap };
   insert(rank: number, room: number): void;
   remove(rank: number): void;
@@ -26,6 +29,8 @@ const BUCKETS_PER_OCTAVE = 8;
 /** Rooms are below 2^53. */
 const OCTAVES = 53;
 const ABSENT = -1;
+/** Buckets of every index. */
+export const ROOM_BUCKETS = 1 + OCTAVES * BUCKETS_PER_OCTAVE;
 
 /** Its two halves are read as integers, the high one second: all machines that run Node are little-endian. */
 const float = new Float64Array(1);
@@ -44,10 +49,12 @@ export function bucketOfRoom(room: number): number {
 }
 
 export function createRoomIndex(hostCount: number): RoomIndex {
-  const bucketCount = 1 + OCTAVES * BUCKETS_PER_OCTAVE;
+  const bucketCount = ROOM_BUCKETS;
   const buckets: ({ words: Bitmap; summary: Bitmap } | undefined)[] = [];
   const occupied = newBitmap(bucketCount);
   const counts = new Int32Array(bucketCount);
+  const lastInsertion = new Float64Array(bucketCount);
+  let insertions = 0;
   const bucketOfRank = new Int16Array(hostCount).fill(ABSENT);
   const wordCount = Math.ceil(hostCount / 32);
 
@@ -61,6 +68,7 @@ export function createRoomIndex(hostCount: number): RoomIndex {
     setBit(summary, rank >>> 5);
     if (counts[index] === 0) setBit(occupied, index);
     counts[index] = (counts[index] as number) + 1;
+    lastInsertion[index] = ++insertions;
     bucketOfRank[rank] = index;
   }
 
@@ -78,6 +86,10 @@ export function createRoomIndex(hostCount: number): RoomIndex {
     bucketCount,
     occupied,
     counts,
+    get insertions() {
+      return insertions;
+    },
+    lastInsertion,
     bucket,
     insert: (rank, room) => add(rank, bucketOfRoom(room)),
     remove(rank) {
