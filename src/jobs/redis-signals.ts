@@ -79,23 +79,25 @@ export class RedisSignals implements Signals {
     await within(this.#next, PUBLISH_TIMEOUT_MS, undefined);
   }
 
-  waitFor(channel: SignalChannel, timeoutMs: number, signal?: AbortSignal): Promise<void> {
-    if (signal?.aborted || this.#isClosed) return Promise.resolve();
+  waitFor(channel: SignalChannel, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
+    if (signal?.aborted || this.#isClosed) return Promise.resolve(false);
     this.#subscribe();
     const waitMs = this.#isHearing ? timeoutMs : Math.min(timeoutMs, spreadMs());
     return new Promise((resolve) => {
       const own = this.#waiters.get(channel) ?? new Set<() => void>();
       this.#waiters.set(channel, own);
-      const finish = (): void => {
+      const end = (isSignalled: boolean): void => {
         clearTimeout(timer);
-        signal?.removeEventListener("abort", finish);
-        own.delete(finish);
+        signal?.removeEventListener("abort", giveUp);
+        own.delete(wake);
         if (own.size === 0 && this.#waiters.get(channel) === own) this.#waiters.delete(channel);
-        resolve();
+        resolve(isSignalled);
       };
-      const timer = setTimeout(finish, waitMs);
-      own.add(finish);
-      signal?.addEventListener("abort", finish, { once: true });
+      const wake = (): void => end(true);
+      const giveUp = (): void => end(false);
+      const timer = setTimeout(giveUp, waitMs);
+      own.add(wake);
+      signal?.addEventListener("abort", giveUp, { once: true });
     });
   }
 

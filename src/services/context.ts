@@ -47,10 +47,10 @@ export interface Signals {
   /** Never throws; dropped when Redis is away. */
   publish(channels: readonly SignalChannel[]): Promise<void>;
   /**
-   * Resolves at the next signal on the channel, after `timeoutMs`, or when aborted; never rejects. Subscribes first,
-   * so: call it, then read the database, then await it.
+   * Resolves with true at the next signal on the channel, with false after `timeoutMs` or when aborted; never rejects.
+   * Subscribes first, so: call it, then read the database, then await it.
    */
-  waitFor(channel: SignalChannel, timeoutMs: number, signal?: AbortSignal): Promise<void>;
+  waitFor(channel: SignalChannel, timeoutMs: number, signal?: AbortSignal): Promise<boolean>;
 }
 export type SignalChannel = `host:${string}` | `service:${string}` | `set:${string}` | "events";
 

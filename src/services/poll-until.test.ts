@@ -15,7 +15,10 @@ function contextWith(waitFor: Signals["waitFor"]): ServiceContext {
 it("looks again after every wait, and no wait is longer than a second: signals may be lost", async () => {
   const waits: number[] = [];
   let looks = 0;
-  const ctx = contextWith(async (_channel, timeoutMs) => void waits.push(timeoutMs));
+  const ctx = contextWith(async (_channel, timeoutMs) => {
+    waits.push(timeoutMs);
+    return false;
+  });
   const value = await pollUntil(ctx, channel, 60_000, never, async () => {
     looks += 1;
     return { isDone: looks === 5, value: looks };
@@ -27,7 +30,10 @@ it("looks again after every wait, and no wait is longer than a second: signals m
 
 it("subscribes before it looks, so that no change falls between", async () => {
   const order: string[] = [];
-  const ctx = contextWith(async () => void order.push("subscribe"));
+  const ctx = contextWith(async () => {
+    order.push("subscribe");
+    return true;
+  });
   await pollUntil(ctx, channel, 60_000, never, async () => {
     order.push("look");
     return { isDone: order.length > 2, value: undefined };
@@ -43,7 +49,10 @@ it("with no time left it looks once and waits for nothing", async () => {
 
 it("ends with the last look when it is aborted", async () => {
   const abort = new AbortController();
-  const ctx = contextWith(async () => abort.abort());
+  const ctx = contextWith(async () => {
+    abort.abort();
+    return false;
+  });
   let looks = 0;
   await pollUntil(ctx, channel, 60_000, abort.signal, async () => {
     looks += 1;
@@ -56,6 +65,7 @@ it("leaves no waiter behind, also when a look throws", async () => {
   const signals: AbortSignal[] = [];
   const ctx = contextWith(async (_channel, _timeoutMs, signal) => {
     if (signal) signals.push(signal);
+    return false;
   });
   const failing = pollUntil(ctx, channel, 60_000, never, () => Promise.reject(new Error("away")));
   await expect(failing).rejects.toThrow("away");

@@ -25,12 +25,13 @@ import type { ServiceContext } from "./context.ts";
 import type { HostCaller } from "./enroll-host.ts";
 import { type Aftermath, carryOut, mergeAftermath } from "./reconcile-service.ts";
 
-/** Leases are renewed by writes this far apart; syncs in between only read. */
+/** Syncs that write nothing else renew a lease only when it is older; one that then waits 25 s ends well before it. */
 const RENEW_AFTER_SECONDS = 10;
 
 /**
  * One sync of a host's agent: takes in what it reports, then answers with what it should do, waiting for news up to `waitMs`.
- * The wait subscribes before it reads, so that nothing falls in between; a lost signal costs one wait.
+ * The wait subscribes before it reads, so that nothing falls in between. When no signal comes nothing is read again: a lost
+ * one costs one wait, as the next sync reads first.
  */
 export async function syncHost(
   ctx: ServiceContext,
@@ -46,7 +47,7 @@ export async function syncHost(
   try {
     const answer = await readAnswer(ctx, hostId, body, full);
     if (!news || full || answer.sets.length > 0 || answer.streams.length > 0) return answer;
-    await news.arrived;
+    if (!(await news.arrived)) return { ...answer, serverTime: new Date().toISOString() };
     return await readAnswer(ctx, hostId, body, false);
   } finally {
     news?.stop();
@@ -76,12 +77,12 @@ async function takeReport(ctx: ServiceContext, body: Sync, host: HostCaller): Pr
     // What does not need another's answer shares a round trip; Postgres carries it out in this order.
     const [, , rows] = await Promise.all([
       lockHosts(tx, [hostId]),
-      isRenewalDue ? renewLease(tx, hostId, leaseOf(body)) : undefined,
+      isRenewalDue && !body.usage ? renewLease(tx, hostId, leaseOf(body)) : undefined,
       lockObservedSets(tx, hostId, body.observed),
     ]);
     const [observed, , , becameReady] = await Promise.all([
       applyObserved(tx, hostId, body.observed, rows),
-      body.usage ? updateHostUsage(tx, hostId, body.usage) : undefined,
+      body.usage ? updateHostUsage(tx, hostId, body.usage, leaseOf(body)) : undefined,
       body.images ? updateHostImages(tx, hostId, body.images) : undefined,
       state !== undefined && changeState(tx, hostId, state, body),
     ]);

@@ -11,7 +11,7 @@ const longMs = 20_000;
 
 /** What every implementation of Signals guarantees. */
 export function describeSignals(under: () => SignalsUnderTest): void {
-  const waitMs = async (work: Promise<void>): Promise<number> => {
+  const waitMs = async (work: Promise<unknown>): Promise<number> => {
     const startedAtMs = performance.now();
     await work;
     return performance.now() - startedAtMs;
@@ -22,6 +22,15 @@ export function describeSignals(under: () => SignalsUnderTest): void {
     const waits = [here, there].map((signals) => waitMs(signals.waitFor("service:svc_a", longMs)));
     await here.publish(["set:set_x", "service:svc_a"]);
     for (const ms of await Promise.all(waits)) expect(ms).toBeLessThan(2_000);
+  });
+
+  it("a wait says whether it was a signal that ended it", async () => {
+    const { here, there } = under();
+    const signalled = there.waitFor("host:host_d", longMs);
+    await here.publish(["host:host_d"]);
+    expect(await signalled).toBe(true);
+    expect(await here.waitFor("host:host_d", 50)).toBe(false);
+    expect(await here.waitFor("host:host_d", longMs, AbortSignal.timeout(50))).toBe(false);
   });
 
   it("everybody who waits for one channel is woken", async () => {

@@ -65,7 +65,7 @@ export async function createFleetContext(
     doorbell: { ring: async (jobs) => void rings.push(...jobs) },
     signals: {
       publish: async (channels) => void signals.push(...channels),
-      waitFor: async () => undefined,
+      waitFor: async () => false,
     },
     streams: {
       request: async () => undefined,

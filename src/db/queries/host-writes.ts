@@ -1,4 +1,4 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import type { DesiredSet } from "../../contracts/agent.ts";
 import type { ResourceAmounts } from "../../contracts/primitives.ts";
 import type { SetTemplate } from "../../contracts/set-template.ts";
@@ -71,20 +71,20 @@ export async function findHostLease(
   return rows[0];
 }
 
+export interface LeaseRenewal {
+  leaseSeconds: number;
+  acceptedGeneration: number;
+  agentVersion: string;
+}
+
 /** Renews a host's lease. No column that the planner looks at is touched. */
-export async function renewLease(
-  q: Queryable,
-  hostId: string,
-  lease: {
-    leaseSeconds: number;
-    acceptedGeneration: number;
-    agentVersion: string;
-  },
-): Promise<void> {
-  await q.execute(sql`
-    update hosts set lease_expires_at = now() + make_interval(secs => ${lease.leaseSeconds}),
-      accepted_generation = ${lease.acceptedGeneration}, agent_version = ${lease.agentVersion}
-    where id = ${hostId}`);
+export async function renewLease(q: Queryable, hostId: string, lease: LeaseRenewal): Promise<void> {
+  await q.execute(sql`update hosts set ${renewed(lease)} where id = ${hostId}`);
+}
+
+function renewed(lease: LeaseRenewal): SQL {
+  return sql`lease_expires_at = now() + make_interval(secs => ${lease.leaseSeconds}),
+      accepted_generation = ${lease.acceptedGeneration}, agent_version = ${lease.agentVersion}`;
 }
 
 export interface UsageReport {
@@ -93,16 +93,17 @@ export interface UsageReport {
 }
 
 /**
- * Stores what a host measured. Booked sets that do not run yet are not in the measurement, so they go on counting as unreported.
+ * Stores what a host measured, and renews its lease. Booked sets that do not run yet are not in the measurement, so they go on counting as unreported.
  */
 export async function updateHostUsage(
   q: Queryable,
   hostId: string,
   usage: UsageReport,
+  lease: LeaseRenewal,
 ): Promise<void> {
   const { used, allocatable } = usage;
   await q.execute(sql`
-    update hosts set reported_at = now(), used_cpu_millis = ${used.cpuMillis}, used_memory_bytes = ${used.memoryBytes},
+    update hosts set ${renewed(lease)}, reported_at = now(), used_cpu_millis = ${used.cpuMillis}, used_memory_bytes = ${used.memoryBytes},
       used_volume_bytes = ${used.volumeBytes}, used_rootfs_bytes = ${used.rootfsBytes},
       allocatable_cpu_millis = ${allocatable.cpuMillis}, allocatable_memory_bytes = ${allocatable.memoryBytes},
       allocatable_volume_bytes = ${allocatable.volumeBytes}, allocatable_rootfs_bytes = ${allocatable.rootfsBytes},

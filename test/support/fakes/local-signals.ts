@@ -19,16 +19,18 @@ export function createLocalSignals({ lossy = false }: { lossy?: boolean } = {}):
       new Promise((resolve) => {
         const wakers = waiting.get(channel) ?? new Set();
         waiting.set(channel, wakers);
-        const wake = () => {
+        const end = (isSignalled: boolean) => {
           clearTimeout(timer);
           wakers.delete(wake);
-          signal?.removeEventListener("abort", wake);
-          resolve();
+          signal?.removeEventListener("abort", giveUp);
+          resolve(isSignalled);
         };
-        const timer = setTimeout(wake, timeoutMs);
+        const wake = () => end(true);
+        const giveUp = () => end(false);
+        const timer = setTimeout(giveUp, timeoutMs);
         wakers.add(wake);
-        signal?.addEventListener("abort", wake);
-        if (signal?.aborted === true) wake();
+        signal?.addEventListener("abort", giveUp);
+        if (signal?.aborted === true) giveUp();
       }),
   };
 }
