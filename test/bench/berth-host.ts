@@ -1,18 +1,24 @@
-import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
-import { Agent, fetch } from "undici";
+import { Agent } from "undici";
 import { migrate } from "../../src/db/migrate.ts";
 import { startPostgres } from "../support/postgres-server.ts";
 import { startRedis } from "../support/redis-server.ts";
 import { waitUntil } from "../support/wait-until.ts";
+import {
+  ADMIN_TOKEN,
+  buildMain,
+  CLOCK_TICKS_PER_SECOND,
+  endChild,
+  memoryOf,
+  pidOf,
+  readyLine,
+  requestAsAdmin,
+  startMain,
+  statOf,
+} from "./main-processes.ts";
 
-const ADMIN_TOKEN = "bench-admin-token-0123456789";
-const READY_DEADLINE_MS = 60_000;
-const mainFolder = fileURLToPath(new URL("../../src/main/", import.meta.url));
 /**
  * Thirty sets of half a core fit beside what two busy cores report: they do nothing but start, and no peer asks what
  * fits.
@@ -28,6 +34,8 @@ export interface BerthHost {
   hostId: string;
   /** One API request as the admin. Throws for an answer that is no success. */
   request<T>(method: string, path: string, body?: unknown): Promise<T>;
+  /** What the agent has used so far. */
+  agentUse(): { cpuSeconds: number; rssMb: number };
   stop(): Promise<void>;
 }
 
@@ -37,6 +45,7 @@ export async function startBerthHost(): Promise<BerthHost> {
     for (const stopOne of stops.toReversed()) await stopOne();
   };
   try {
+    await buildMain();
     const database = await startPostgres(durable);
     stops.push(() => database.stop());
     const redis = await startRedis();
@@ -49,7 +58,7 @@ export async function startBerthHost(): Promise<BerthHost> {
     const start = async (name: string, env: Record<string, string>) => {
       const child = startMain(name, env);
       stops.push(() => endChild(child));
-      return readyLine(name, child);
+      return { child, ...(await readyLine(child)) };
     };
     const { apiUrl = "" } = await start("api", {
       ...backends,
@@ -60,13 +69,13 @@ export async function startBerthHost(): Promise<BerthHost> {
     const dispatcher = new Agent({ connections: 8 });
     stops.push(() => dispatcher.destroy());
     const request = <T>(method: string, path: string, body?: unknown) =>
-      send<T>(dispatcher, { method, url: apiUrl + path, body });
+      requestAsAdmin<T>(dispatcher, { method, url: apiUrl + path, body });
     await request("PUT", "/v1/host-pools/default", roomy);
     const enroll = await request<{ secret: string }>("POST", "/v1/tokens", {
       name: "bench-host",
       role: "enroll",
     });
-    await start("host-agent", {
+    const { child: agent } = await start("host-agent", {
       ...settings,
       BERTH_API_URL: apiUrl,
       BERTH_ENROLL_TOKEN: enroll.secret,
@@ -79,61 +88,13 @@ export async function startBerthHost(): Promise<BerthHost> {
       );
       return items.find(({ state }) => state === "ready")?.id;
     });
-    return { hostId, request, stop };
+    const agentUse = () => ({
+      cpuSeconds: (statOf(pidOf(agent))?.ticks ?? 0) / CLOCK_TICKS_PER_SECOND,
+      rssMb: memoryOf(pidOf(agent)).rssMb,
+    });
+    return { hostId, request, agentUse, stop };
   } catch (error) {
     await stop();
     throw error;
   }
-}
-
-function startMain(name: string, env: Record<string, string>): ChildProcess {
-  const node = [process.execPath, "--import", "tsx", `${mainFolder}${name}.ts`];
-  // The kernel ends it when this process ends, however that happens.
-  return spawn("setpriv", ["--pdeathsig", "KILL", "--", ...node], {
-    stdio: ["ignore", "pipe", "inherit"],
-    env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...env },
-  });
-}
-
-async function readyLine(name: string, child: ChildProcess): Promise<{ apiUrl?: string }> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
-      reject(new Error(`${name} was not ready within ${READY_DEADLINE_MS} ms`));
-    }, READY_DEADLINE_MS);
-    child.once("exit", (code) => {
-      clearTimeout(timer);
-      reject(new Error(`${name} ended with exit code ${code}`));
-    });
-    if (!child.stdout) throw new Error("its output is piped");
-    createInterface({ input: child.stdout }).on("line", (text) => {
-      if (!text.startsWith("{")) return;
-      const line = JSON.parse(text) as { ready?: boolean; apiUrl?: string };
-      if (line.ready !== true) return;
-      clearTimeout(timer);
-      resolve(line);
-    });
-  });
-}
-
-async function send<T>(
-  dispatcher: Agent,
-  { method, url, body }: { method: string; url: string; body: unknown },
-): Promise<T> {
-  const response = await fetch(url, {
-    dispatcher,
-    method,
-    headers: { Authorization: `Bearer ${ADMIN_TOKEN}`, "Content-Type": "application/json" },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-  });
-  const text = await response.text();
-  if (!response.ok) throw new Error(`${method} ${url} answered ${response.status}: ${text}`);
-  return (text === "" ? undefined : JSON.parse(text)) as T;
-}
-
-/** The agent leaves its containers running, as it should: they were removed by then. */
-async function endChild(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const gone = new Promise((resolve) => child.once("exit", resolve));
-  child.kill("SIGKILL");
-  await gone;
 }

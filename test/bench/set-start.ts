@@ -19,6 +19,10 @@ const ONE_ROUNDS = 11;
 const MANY_ROUNDS = 3;
 const SWARM_ROUNDS = 2;
 const WAIT_SECONDS = 60;
+const IDLE_SETS = 10;
+const IDLE_SETTLE_MS = 5_000;
+/** Two of the longest of the agent's intervals. */
+const IDLE_MS = 120_000;
 const GONE_DEADLINE_MS = 180_000;
 
 interface Comparison {
@@ -54,11 +58,13 @@ export async function run(
     const one = await compare(docker, berth, { peer, sets: 1, rounds: oneRounds });
     const ten = await compare(docker, berth, { peer, sets: 10, rounds: manyRounds });
     const thirty = await compare(docker, berth, { peer, sets: 30, rounds: manyRounds });
+    const agent = await measureIdleAgent(docker, berth);
     const [tenSwarmMs, thirtySwarmMs] = await measureSwarm(docker);
     return {
       one: { berthP50Ms: one.berthMs, dockerP50Ms: one.dockerMs, ...one },
       ten: { ...ten, swarmMs: tenSwarmMs },
       thirty: { ...thirty, swarmMs: thirtySwarmMs },
+      agent,
     };
   } finally {
     await berth.stop();
@@ -74,6 +80,24 @@ async function warmUp(docker: Docker, berth: BerthHost): Promise<Peer> {
   const { HostConfig: host } = await docker.getContainer(infra.Id).inspect();
   await deleteService(docker, berth, service.name);
   return { infraImage: infra.Image, canPrivilege: host.Privileged === true };
+}
+
+/** What the agent uses while its sets run and nothing changes. */
+async function measureIdleAgent(
+  docker: Docker,
+  berth: BerthHost,
+): Promise<{ sets: number; cpuPercent: number; rssMb: number }> {
+  const service = await createService(berth, IDLE_SETS);
+  await delay(IDLE_SETTLE_MS);
+  const before = berth.agentUse();
+  await delay(IDLE_MS);
+  const { cpuSeconds, rssMb } = berth.agentUse();
+  await deleteService(docker, berth, service.name);
+  const cpuPercent = Math.round(((cpuSeconds - before.cpuSeconds) / IDLE_MS) * 1e7) / 100;
+  process.stdout.write(
+    `agent with ${IDLE_SETS} idle sets: ${cpuPercent} % of a core, ${rssMb} MB\n`,
+  );
+  return { sets: IDLE_SETS, cpuPercent, rssMb };
 }
 
 async function compare(
