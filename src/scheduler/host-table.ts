@@ -94,8 +94,10 @@ export function createHostTable(unsorted: Iterable<HostSnapshot>, policy: PlanPo
       if (rank === undefined || !before || !isSameHost(before, host)) return false;
       hosts[rank] = host;
       fill(rank, host, before.readiness === "ready");
-      if (before.images !== host.images || before.readiness !== host.readiness) holders = undefined;
-      if (before.readiness !== host.readiness) eligible.clear();
+      if (before.readiness !== host.readiness) {
+        holders = undefined;
+        eligible.clear();
+      } else if (!isSameList(before.images, host.images)) holders = undefined;
       return true;
     },
     addRoom(rank, amounts, sign) {
@@ -153,6 +155,11 @@ function isSameHost(a: HostSnapshot, b: HostSnapshot): boolean {
       (taint, i) => taint.key === b.taints[i]?.key && taint.value === b.taints[i].value,
     )
   );
+}
+
+/** By content: a host that is read again has a new list, and who holds what takes long to find out. */
+function isSameList(a: readonly string[], b: readonly string[]): boolean {
+  return a === b || (a.length === b.length && a.every((value, i) => value === b[i]));
 }
 
 function isSameRecord(

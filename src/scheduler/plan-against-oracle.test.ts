@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { constraintsOf } from "../../test/support/scheduler-world.ts";
 import { createFleet, type Fleet } from "./fleet.ts";
 import {
   type Dimension,
@@ -234,15 +235,7 @@ describe("a plan", () => {
     const ask = resources(12).filter((amounts) => dimensions.some((d) => amounts[d] > 0));
     fc.assert(
       fc.property(worldArbitrary, ask, (world, ask) => {
-        const constraints: PlacementConstraints = {
-          strategy: "pack",
-          spread: [],
-          antiAffinity: [],
-          affinity: [],
-          hostLabels: {},
-          tolerations: [],
-          pool: "default",
-        };
+        const constraints = constraintsOf();
         const requests = Array.from({ length: 40 }, (_, n): PlacementRequest => {
           const setId = `set_equal${n}`;
           const shared = { serviceId: "svc_a", ask, priority: 0, constraints, images: [] };

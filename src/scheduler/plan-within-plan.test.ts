@@ -1,6 +1,14 @@
 import { describe, expect, it } from "vitest";
+import {
+  amounts,
+  constraintsOf,
+  hostOf,
+  nowMs,
+  policyOf,
+  requestOf,
+} from "../../test/support/scheduler-world.ts";
 import { createFleet } from "./fleet.ts";
-import type { HostSnapshot, PlacementConstraints, PlacementRequest, Resources } from "./model.ts";
+import type { HostSnapshot, PlacementConstraints, PlacementRequest } from "./model.ts";
 import { planPlacements } from "./plan.ts";
 
 /** What earlier placements of a plan mean for later ones of the same plan, whichever services and constraints share it. */
@@ -40,14 +48,9 @@ describe("a set that is placed", () => {
 });
 
 function planOn(hosts: readonly HostSnapshot[], requests: readonly PlacementRequest[]): string[] {
-  const full = amounts(100);
-  const fleet = createFleet({
-    version: 1,
-    reportAgeMaxMs: 1_000,
-    pools: [{ pool: "default", overcommitPercent: full, highWaterPercent: full }],
-  });
+  const fleet = createFleet(policyOf());
   for (const one of hosts) fleet.upsertHost(one);
-  const plan = planPlacements(fleet, requests, { seed: 1, nowMs: 0 });
+  const plan = planPlacements(fleet, requests, { seed: 1, nowMs });
   const placed = plan.placements.map(({ setId, hostId }) => `${setId} ${hostId}`);
   return [...placed, ...plan.rejections.map(({ setId }) => `${setId} rejected`)].sort();
 }
@@ -58,48 +61,13 @@ function request(
   asked: number,
   constraints: Partial<PlacementConstraints> = {},
 ): PlacementRequest {
-  return {
-    setId,
+  return requestOf(setId, {
     serviceId,
     ask: amounts(asked),
-    priority: 0,
     constraints: constraintsOf(constraints),
-    images: [],
-    avoidHostIds: [],
-  };
-}
-
-function constraintsOf(some: Partial<PlacementConstraints>): PlacementConstraints {
-  return {
-    strategy: "pack",
-    spread: [],
-    antiAffinity: [],
-    affinity: [],
-    hostLabels: {},
-    tolerations: [],
-    pool: "default",
-    ...some,
-  };
+  });
 }
 
 function host(id: string, zone: string, room: number): HostSnapshot {
-  return {
-    id,
-    pool: "default",
-    zone,
-    rack: "r1",
-    labels: {},
-    taints: [],
-    readiness: "ready",
-    allocatable: amounts(room),
-    allocated: amounts(0),
-    reported: { used: amounts(0), atMs: 0 },
-    placedSinceReport: amounts(0),
-    reclaimableVolumeBytes: 0,
-    images: [],
-  };
-}
-
-function amounts(each: number): Resources {
-  return { cpuMillis: each, memoryBytes: each, volumeBytes: each, rootfsBytes: each };
+  return hostOf(id, { zone, allocatable: amounts(room) });
 }

@@ -7,6 +7,7 @@ import type {
   Resources,
 } from "../../src/scheduler/model.ts";
 import { planPlacements } from "../../src/scheduler/plan.ts";
+import { constraintsOf } from "../support/scheduler-world.ts";
 import { seededRandom } from "../support/seeded-random.ts";
 import { type ArrivalTrace, type FleetTrace, readDlrm, readOpenb } from "./packing-traces.ts";
 import { type BenchHost, choose, referencePolicies } from "./reference-policies.ts";
@@ -141,15 +142,7 @@ function allocatedAtRejection(
   return cpu;
 }
 
-const free: PlacementConstraints = {
-  strategy: "pack",
-  spread: [],
-  antiAffinity: [],
-  affinity: [],
-  hostLabels: {},
-  tolerations: [],
-  pool: "default",
-};
+const free = constraintsOf();
 const spreadOverZones: PlacementConstraints = { ...free, spread: [{ by: "zone", maxSkew: 1 }] };
 
 /** Plans one set and books it, as commit would. Gives the host, or undefined when it was rejected. */

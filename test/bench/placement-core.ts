@@ -6,6 +6,7 @@ import type {
   PlanPolicy,
 } from "../../src/scheduler/model.ts";
 import { planPlacements } from "../../src/scheduler/plan.ts";
+import { constraintsOf } from "../support/scheduler-world.ts";
 import { seededRandom } from "../support/seeded-random.ts";
 
 /**
@@ -53,15 +54,7 @@ export async function run(): Promise<Record<string, unknown>> {
   return { perSecond, constrainedPerSecond, costRatio50000To5000: costRatio };
 }
 
-const free: PlacementConstraints = {
-  strategy: "pack",
-  spread: [],
-  antiAffinity: [],
-  affinity: [],
-  hostLabels: {},
-  tolerations: [],
-  pool: "default",
-};
+const free = constraintsOf();
 
 /** Services of 20 sets that spread over zones and never share a host with themselves or with the next service. */
 function constrainedRequests(sets: number): PlacementRequest[] {

@@ -93,7 +93,8 @@ export interface UsageReport {
 }
 
 /**
- * Stores what a host measured, and renews its lease. Booked sets that do not run yet are not in the measurement, so they go on counting as unreported.
+ * Stores what a host measured, and renews its lease. Booked sets that do not run yet are not in the measurement, so they go on
+ * counting as unreported.
  */
 export async function updateHostUsage(
   q: Queryable,
