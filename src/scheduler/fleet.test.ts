@@ -124,6 +124,22 @@ describe("preferences", () => {
   const empty = { allocated: amounts(20) };
   const fuller = { allocated: amounts(22) };
 
+  test("who holds an image is as each host last said", () => {
+    const fleet = createFleet(policyOf());
+    const requests = [requestOf("set_1", { images: ["app:1"] })];
+    const holderAfter = (images: string[]) => {
+      fleet.upsertHost(hostOf("host_a"));
+      fleet.upsertHost(hostOf("host_b", { images }));
+      const [placement] = planPlacements(fleet, requests, { seed: 1, nowMs }).placements;
+      return { hostId: placement?.hostId, images: placement?.because["images"] };
+    };
+    const nobody = { hostId: "host_a", images: undefined };
+    expect(holderAfter([])).toEqual(nobody);
+    expect(holderAfter(["app:1"])).toEqual({ hostId: "host_b", images: 150_000 });
+    expect(holderAfter(["app:1"])).toEqual({ hostId: "host_b", images: 150_000 });
+    expect(holderAfter(["app:2"])).toEqual(nobody);
+  });
+
   test("a host that holds the images wins over one that is a little fuller", () => {
     const fleet = fleetOf([
       hostOf("host_a", fuller),

@@ -16,6 +16,17 @@ import { planPlacements } from "./plan.ts";
 const byZone: PlacementConstraints["spread"] = [{ by: "zone", maxSkew: 1 }];
 
 describe("a set that is placed", () => {
+  it("leaves its host to be found again where there was none with room", () => {
+    const hosts = [
+      host("h1", "z1", 100),
+      hostOf("h2", { allocatable: amounts(20, { memoryBytes: 0 }) }),
+      hostOf("h3", { allocatable: amounts(100, { cpuMillis: 0 }) }),
+    ];
+    // By its third placement h1 has come to where only h2 was, which two walks have found to be too full.
+    const requests = [10, 10, 60, 10].map((asked, i) => request(`${i}`, "web", asked));
+    expect(planOn(hosts, requests)).toEqual(["0 h1", "1 h1", "2 h1", "3 h1"]);
+  });
+
   it("keeps away a service of the same plan that must not be near it", () => {
     const requests = [request("1", "db", 10), request("2", "web", 10, { antiAffinity: ["db"] })];
     expect(planOn([host("h1", "z1", 100)], requests)).toEqual(["1 h1", "2 rejected"]);
