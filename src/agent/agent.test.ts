@@ -283,7 +283,8 @@ describe("an agent at work", () => {
     const before = received.length;
     await simulation.pass(60_000);
     const usages = received.slice(before).filter(({ usage }) => usage !== null);
-    expect(usages).toHaveLength(4);
+    expect(usages.length).toBeGreaterThanOrEqual(4);
+    expect(received.length - before).toBeLessThanOrEqual(usages.length + 2); // those that wait take it along
     simulation.isEngineHung = false;
     await simulation.pass(10_000);
     expect(received.findLast(({ docker }) => docker !== null)?.docker?.state).toBe("ok");

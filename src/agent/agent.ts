@@ -201,8 +201,8 @@ class HostAgent implements Agent {
       const full = this.#clock.nowMs() >= fullAtMs;
       const startedAtMs = this.#clock.nowMs();
       try {
-        const waitMs = full ? 0 : this.#limits.waitMs;
-        const result = await this.#sync({ full, waitMs }, signal);
+        const waitMs = full ? 0 : this.#waitMs();
+        const result = await this.#ask({ full, waitMs }, signal);
         const use = await this.#accept(runners, result);
         failuresInRow = 0;
         const endedAtMs = this.#clock.nowMs();
@@ -222,12 +222,29 @@ class HostAgent implements Agent {
     }
   }
 
+  /** Ends before the next usage report is due, so that the next question takes it along. */
+  #waitMs(): number {
+    return Math.min(this.#limits.waitMs, Math.ceil(this.#limits.usageIntervalMs * 0.9));
+  }
+
+  /** Takes along what the machine uses, if it is soon to be said again: then most such reports need no sync of their own. */
+  async #ask(parts: Pick<Sync, "full" | "waitMs">, signal: AbortSignal): Promise<SyncResult> {
+    const usage = await this.#measureIfDue(this.#limits.usageIntervalMs / 2);
+    try {
+      return await this.#sync({ ...parts, usage }, signal);
+    } catch (error) {
+      if (usage !== null) this.#repeatUsage();
+      throw error;
+    }
+  }
+
   /** Says what is: at once when it changes, and from time to time what the machine uses. */
   async #report(runners: SetRunners, signal: AbortSignal): Promise<void> {
     let failuresInRow = 0;
     for (;;) {
-      const usageInMs = this.#usageAtMs - this.#clock.nowMs();
-      await this.#reportBell.wait(usageInMs, signal);
+      const isRung = await this.#reportBell.wait(this.#usageAtMs - this.#clock.nowMs(), signal);
+      // The other loop's sync took the usage along meanwhile.
+      if (!isRung && !signal.aborted && this.#clock.nowMs() < this.#usageAtMs) continue;
       if (!signal.aborted) await delay(this.#clock, this.#limits.coalesceMs, signal);
       if (signal.aborted) return;
       try {
@@ -245,9 +262,7 @@ class HostAgent implements Agent {
 
   async #sendReport(signal: AbortSignal): Promise<SyncResult> {
     const batch = this.#reports.take(REPORTS_PER_SYNC_MAX);
-    const nowMs = this.#clock.nowMs();
-    const isUsageDue = nowMs >= this.#usageAtMs;
-    const usage = isUsageDue ? await this.#measure() : null;
+    const usage = await this.#measureIfDue();
     const { images } = this.#monitor;
     const hasNewImages = images !== undefined && images !== this.#sentImages;
     let result: SyncResult;
@@ -263,9 +278,9 @@ class HostAgent implements Agent {
       );
     } catch (error) {
       this.#reports.doubt(batch);
+      if (usage !== null) this.#repeatUsage();
       throw error;
     }
-    if (isUsageDue) this.#usageAtMs = nowMs + this.#limits.usageIntervalMs;
     if (hasNewImages) this.#sentImages = images;
     this.#noteArrived(batch);
     return result;
@@ -284,13 +299,23 @@ class HostAgent implements Agent {
     }
   }
 
-  async #measure(): Promise<Sync["usage"]> {
+  /** What the machine uses, when that is to be said within `soonMs`; null otherwise, or when it cannot be measured. */
+  async #measureIfDue(soonMs = 0): Promise<Sync["usage"]> {
+    const nowMs = this.#clock.nowMs();
+    if (nowMs < this.#usageAtMs - soonMs) return null;
+    this.#usageAtMs = nowMs + this.#limits.usageIntervalMs;
     try {
       return await this.#options.machine.measure();
     } catch (error) {
       this.#log.error({ err: error }, "machine not measured");
       return null;
     }
+  }
+
+  /** What was measured did not arrive. */
+  #repeatUsage(): void {
+    this.#usageAtMs = Number.NEGATIVE_INFINITY;
+    this.#reportBell.ring();
   }
 
   async #sync(parts: Partial<Sync>, signal: AbortSignal): Promise<SyncResult> {

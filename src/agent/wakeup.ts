@@ -15,8 +15,8 @@ export class Wakeup {
     this.#wake?.();
   }
 
-  /** Resolves at the next ring, after `timeoutMs`, or when aborted. */
-  async wait(timeoutMs: number, signal: AbortSignal): Promise<void> {
+  /** Resolves at the next ring with true, or with false after `timeoutMs` or when aborted. */
+  async wait(timeoutMs: number, signal: AbortSignal): Promise<boolean> {
     if (!this.#isRung && !signal.aborted && timeoutMs > 0) {
       await new Promise<void>((resolve) => {
         const end = () => {
@@ -30,6 +30,8 @@ export class Wakeup {
         this.#wake = end;
       });
     }
+    const wasRung = this.#isRung;
     this.#isRung = false;
+    return wasRung;
   }
 }

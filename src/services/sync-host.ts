@@ -10,8 +10,10 @@ import type { Queryable } from "../db/client.ts";
 import { insertEvents } from "../db/queries/events.ts";
 import {
   findHostLease,
+  type HostLeaseRow,
   listDesiredSets,
   renewLease,
+  tryUpdateHostUsage,
   updateHostImages,
   updateHostState,
   updateHostUsage,
@@ -31,7 +33,8 @@ const RENEW_AFTER_SECONDS = 10;
 /**
  * One sync of a host's agent: takes in what it reports, then answers with what it should do, waiting for news up to `waitMs`.
  * The wait subscribes before it reads, so that nothing falls in between. When no signal comes nothing is read again: a lost
- * one costs one wait, as the next sync reads first.
+ * one costs one wait, as the next sync reads first. A sync that only reports is told what was known when it came: the
+ * host's other sync waits for the rest.
  */
 export async function syncHost(
   ctx: ServiceContext,
@@ -40,17 +43,21 @@ export async function syncHost(
   signal: AbortSignal,
 ): Promise<SyncResult> {
   const { hostId } = host;
-  await takeReport(ctx, body, host);
-
   const full = body.full || host.resyncRequired;
-  const news = body.waitMs > 0 ? startWait(ctx, hostId, body.waitMs, signal) : undefined;
+  if (body.waitMs === 0 && !full) {
+    await takeReport(ctx, body, host);
+    return answerOf(ctx, host, body, false, []);
+  }
+  const news = startWait(ctx, hostId, body.waitMs, signal);
   try {
-    const answer = await readAnswer(ctx, hostId, body, full);
-    if (!news || full || answer.sets.length > 0 || answer.streams.length > 0) return answer;
+    const after = await takeReport(ctx, body, host);
+    const answer = await readAnswer(ctx, hostId, body, full, after);
+    if (body.waitMs === 0 || full || answer.sets.length > 0 || answer.streams.length > 0)
+      return answer;
     if (!(await news.arrived)) return { ...answer, serverTime: new Date().toISOString() };
     return await readAnswer(ctx, hostId, body, false);
   } finally {
-    news?.stop();
+    news.stop();
   }
 }
 
@@ -64,14 +71,27 @@ function startWait(ctx: ServiceContext, hostId: string, waitMs: number, signal: 
   return { arrived, stop: () => controller.abort() };
 }
 
-/** Everything that the agent sent, in one transaction; most syncs send nothing and cost a lease renewal at most. */
-async function takeReport(ctx: ServiceContext, body: Sync, host: HostCaller): Promise<void> {
+/**
+ * Everything that the agent sent, in one transaction; most syncs send what is used at most, and cost one statement. Gives the
+ * host's row when it was read again in passing.
+ */
+async function takeReport(
+  ctx: ServiceContext,
+  body: Sync,
+  host: HostCaller,
+): Promise<HostLeaseRow | undefined> {
   const { hostId } = host;
   const state = stateOf(body, host);
   const isRenewalDue = host.leaseSecondsLeft < LEASE_SECONDS - RENEW_AFTER_SECONDS;
-  if (body.observed.length === 0 && !body.usage && !body.images && !state) {
-    if (isRenewalDue) await renewLease(ctx.db, hostId, leaseOf(body));
-    return;
+  if (body.observed.length === 0 && !body.images && !state) {
+    if (!body.usage) {
+      if (isRenewalDue) await renewLease(ctx.db, hostId, leaseOf(body));
+      return undefined;
+    }
+    if (hasFreshReport(ctx, host)) {
+      const after = await tryUpdateHostUsage(ctx.db, hostId, body.usage, leaseOf(body));
+      if (after) return after;
+    }
   }
   const { aftermath, removed } = await withTx(ctx.db, async (tx) => {
     // What does not need another's answer shares a round trip; Postgres carries it out in this order.
@@ -93,6 +113,7 @@ async function takeReport(ctx: ServiceContext, body: Sync, host: HostCaller): Pr
   });
   await carryOut(ctx, aftermath);
   if (removed > 0) await closeServices(ctx);
+  return undefined;
 }
 
 /** Without one the host takes nothing new: its first report, or the first after a silence, is room gained. */
@@ -153,25 +174,36 @@ async function nudgePending(tx: Queryable, hostId: string, body: Sync): Promise<
   return { rings: [ring], outboxIds: await insertOutbox(tx, [ring]), signals: [] };
 }
 
+/** @param lease the host's row, if it was read since the wait began */
 async function readAnswer(
   ctx: ServiceContext,
   hostId: string,
   body: Sync,
   full: boolean,
+  lease?: HostLeaseRow,
 ): Promise<SyncResult> {
-  const [lease, streams] = await Promise.all([
-    findHostLease(ctx.db, { hostId }),
+  const [row, streams] = await Promise.all([
+    lease ?? findHostLease(ctx.db, { hostId }),
     ctx.streams.takeRequests(hostId),
   ]);
-  if (!lease)
-    throw new AppError("unauthenticated", { detail: "The host is not enrolled any more." });
-  const hasNews = full || lease.generation > body.acceptedGeneration;
+  if (!row) throw new AppError("unauthenticated", { detail: "The host is not enrolled any more." });
+  return answerOf(ctx, row, body, full, streams);
+}
+
+async function answerOf(
+  ctx: ServiceContext,
+  { hostId, generation }: HostLeaseRow,
+  body: Sync,
+  full: boolean,
+  streams: SyncResult["streams"],
+): Promise<SyncResult> {
+  const hasNews = full || generation > body.acceptedGeneration;
   const sets = hasNews
     ? await listDesiredSets(ctx.db, hostId, full ? -1 : body.acceptedGeneration, SETS_PER_HOST_MAX)
     : [];
   return {
     // Read before the sets: what changes in between comes again with the next sync, and is never missed.
-    hostGeneration: lease.generation,
+    hostGeneration: generation,
     full,
     sets: sets satisfies DesiredSet[],
     streams,

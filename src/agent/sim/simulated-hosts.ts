@@ -168,8 +168,7 @@ function createSharedControlPlane(
   let hasReported = false;
   return {
     async sync(body, signal) {
-      if (body.waitMs > 0) return waiting.sync(body, signal);
-      const result = await reporting.sync(body, signal);
+      const result = await (body.waitMs > 0 ? waiting : reporting).sync(body, signal);
       if (body.usage && !hasReported) {
         hasReported = true;
         onFirstReport();

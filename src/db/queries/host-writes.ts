@@ -56,6 +56,10 @@ export interface HostLeaseRow {
   leaseSecondsLeft: number;
 }
 
+const leaseColumns = sql`hosts.id as "hostId", hosts.generation::float8 as generation, state, resync_required as "resyncRequired",
+  (extract(epoch from now() - reported_at) * 1000)::float8 as "reportAgeMs",
+  (extract(epoch from lease_expires_at - now()))::float8 as "leaseSecondsLeft"`;
+
 /** What the host has to do at which generation; by its id or the hash of its credential. */
 export async function findHostLease(
   q: Queryable,
@@ -63,10 +67,7 @@ export async function findHostLease(
 ): Promise<HostLeaseRow | undefined> {
   const rows = await rowsOf<HostLeaseRow>(
     q,
-    sql`select id as "hostId", generation::float8 as generation, state, resync_required as "resyncRequired",
-          (extract(epoch from now() - reported_at) * 1000)::float8 as "reportAgeMs",
-          (extract(epoch from lease_expires_at - now()))::float8 as "leaseSecondsLeft"
-        from hosts where ${"hostId" in by ? sql`id = ${by.hostId}` : sql`credential_hash = ${by.credentialHash}`}`,
+    sql`select ${leaseColumns} from hosts where ${"hostId" in by ? sql`id = ${by.hostId}` : sql`credential_hash = ${by.credentialHash}`}`,
   );
   return rows[0];
 }
@@ -94,7 +95,7 @@ export interface UsageReport {
 
 /**
  * Stores what a host measured, and renews its lease. Booked sets that do not run yet are not in the measurement, so they go on
- * counting as unreported.
+ * counting as unreported. The host is locked by the caller.
  */
 export async function updateHostUsage(
   q: Queryable,
@@ -102,18 +103,43 @@ export async function updateHostUsage(
   usage: UsageReport,
   lease: LeaseRenewal,
 ): Promise<void> {
-  const { used, allocatable } = usage;
-  await q.execute(sql`
-    update hosts set ${renewed(lease)}, reported_at = now(), used_cpu_millis = ${used.cpuMillis}, used_memory_bytes = ${used.memoryBytes},
+  await q.execute(sql`update hosts set ${renewed(lease)}, ${measured(usage)}
+    from ${unreported(hostId)} where hosts.id = ${hostId}`);
+}
+
+/**
+ * The same in one statement, without a lock before it. The sum is of the statement's beginning, so nothing is written, and
+ * the answer is undefined, when a set was placed on the host since then: its generation tells. (What left it since then is
+ * counted until the next report: the host then looks fuller than it is, never emptier.)
+ */
+export async function tryUpdateHostUsage(
+  q: Queryable,
+  hostId: string,
+  usage: UsageReport,
+  lease: LeaseRenewal,
+): Promise<HostLeaseRow | undefined> {
+  const rows = await rowsOf<HostLeaseRow>(
+    q,
+    sql`update hosts set ${renewed(lease)}, ${measured(usage)}
+        from ${unreported(hostId)}, (select generation from hosts where id = ${hostId}) seen
+        where hosts.id = ${hostId} and hosts.generation = seen.generation returning ${leaseColumns}`,
+  );
+  return rows[0];
+}
+
+function measured({ used, allocatable }: UsageReport): SQL {
+  return sql`reported_at = now(), used_cpu_millis = ${used.cpuMillis}, used_memory_bytes = ${used.memoryBytes},
       used_volume_bytes = ${used.volumeBytes}, used_rootfs_bytes = ${used.rootfsBytes},
       allocatable_cpu_millis = ${allocatable.cpuMillis}, allocatable_memory_bytes = ${allocatable.memoryBytes},
       allocatable_volume_bytes = ${allocatable.volumeBytes}, allocatable_rootfs_bytes = ${allocatable.rootfsBytes},
       unreported_cpu_millis = u.cpu, unreported_memory_bytes = u.memory, unreported_volume_bytes = u.volume,
-      unreported_rootfs_bytes = u.rootfs
-    from (select coalesce(sum(cpu_millis), 0) as cpu, coalesce(sum(memory_bytes), 0) as memory,
+      unreported_rootfs_bytes = u.rootfs`;
+}
+
+function unreported(hostId: string): SQL {
+  return sql`(select coalesce(sum(cpu_millis), 0) as cpu, coalesce(sum(memory_bytes), 0) as memory,
             coalesce(sum(volume_bytes), 0) as volume, coalesce(sum(rootfs_bytes), 0) as rootfs
-          from sets where host_id = ${hostId} and state in ('placed', 'preparing', 'starting')) u
-    where id = ${hostId}`);
+          from sets where host_id = ${hostId} and state in ('placed', 'preparing', 'starting')) u`;
 }
 
 export async function updateHostImages(
