@@ -1,17 +1,21 @@
-import type { CreateService, ServiceChange } from "../contracts/services.ts";
-import { insertEvents } from "../db/queries/events.ts";
-import { findService } from "../db/queries/service-reads.ts";
-import { insertService, type ServiceRow } from "../db/queries/service-writes.ts";
+import type { JobRing } from "../contracts/jobs.ts";
+import type { CreateService, Service, ServiceChange } from "../contracts/services.ts";
+import type { SetTemplate } from "../contracts/set-template.ts";
+import {
+  insertService,
+  type ServiceRow,
+  type StoredService,
+} from "../db/queries/service-writes.ts";
 import { withTx } from "../db/tx.ts";
 import { assert } from "../lib/assert.ts";
-import { newId } from "../lib/ids.ts";
+import { newId, newIds } from "../lib/ids.ts";
 import type { ServiceContext } from "./context.ts";
 import { assertWithinQuota } from "./quota.ts";
-import { addSets, carryOut } from "./reconcile-service.ts";
+import { carryOut, placeSetsRing } from "./reconcile-service.ts";
 import { assertSupported } from "./supported-features.ts";
 
 /**
- * Stores a service with its first revision and its pending sets in one transaction, then rings the placement job.
+ * Stores a service with its first revision and its pending sets, all or nothing, then rings the placement job.
  * Throws unsupported, quota-exceeded, already-exists.
  */
 export async function createService(
@@ -34,31 +38,64 @@ export async function createService(
     autoscale: body.autoscale,
     deleting: false,
   };
-  const { created, outcome } = await withTx(ctx.db, async (tx) => {
-    await assertWithinQuota(tx, tenantId, {
-      sets: body.replicas,
-      cpuMillis: body.replicas * body.template.cpuMillis,
-      memoryBytes: body.replicas * body.template.memoryBytes,
+  const ring: JobRing | null = body.replicas === 0 ? null : placeSetsRing(service);
+  const added = {
+    ...service,
+    template: body.template,
+    setIds: newIds("set", body.replicas),
+    event: {
+      text: `${body.name} was created with ${body.replicas} sets`,
+      data: { replicas: body.replicas },
+    },
+    ring,
+  };
+  const ask = {
+    sets: body.replicas,
+    cpuMillis: body.replicas * body.template.cpuMillis,
+    memoryBytes: body.replicas * body.template.memoryBytes,
+  };
+  const stored =
+    (await insertService(ctx.db, added, { farFromQuota: ask })) ??
+    (await withTx(ctx.db, async (tx) => {
+      await assertWithinQuota(tx, tenantId, ask);
+      return insertService(tx, added, {});
+    }));
+  assert(stored, "a service that was inserted without a condition is there");
+  if (ring) {
+    await carryOut(ctx, {
+      rings: [ring],
+      outboxIds: stored.outboxId === null ? [] : [stored.outboxId],
+      signals: [`service:${service.id}`],
     });
-    // None needs another's answer, so they share one round trip; Postgres carries them out in this order.
-    const [, , added, stored] = await Promise.all([
-      insertService(tx, { ...service, template: body.template }),
-      insertEvents(tx, [
-        {
-          kind: "service-created",
-          text: `${body.name} was created with ${body.replicas} sets`,
-          tenantId,
-          serviceId: service.id,
-          generation: 1,
-          data: { replicas: body.replicas },
-        },
-      ]),
-      body.replicas > 0 ? addSets(tx, service, body.template, body.replicas) : undefined,
-      findService(tx, tenantId, body.name),
-    ]);
-    assert(stored, "a service that was inserted is there");
-    return { created: stored, outcome: added };
-  });
-  if (outcome) await carryOut(ctx, outcome);
-  return { service: created, effects: [`${body.replicas} sets are placed and started.`] };
+  }
+  return {
+    service: asCreated(service, body.template, stored),
+    effects: [`${body.replicas} sets are placed and started.`],
+  };
+}
+
+/** As a reader sees it at the moment of its creation. */
+function asCreated(row: ServiceRow, template: SetTemplate, stored: StoredService): Service {
+  const { tenantId: _, ...service } = row;
+  return {
+    ...service,
+    tenant: stored.tenant,
+    template,
+    counts: {
+      pending: row.replicas,
+      placed: 0,
+      preparing: 0,
+      starting: 0,
+      running: 0,
+      ready: 0,
+      stopping: 0,
+      stopped: 0,
+      failed: 0,
+      lost: 0,
+    },
+    settled: row.replicas === 0,
+    reason: null,
+    createdAt: stored.createdAt,
+    updatedAt: stored.createdAt,
+  };
 }

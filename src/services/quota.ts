@@ -1,12 +1,11 @@
 import { AppError } from "../contracts/app-error.ts";
 import type { Queryable } from "../db/client.ts";
-import { lockTenant, readTenantUse, type TenantUse } from "../db/queries/service-writes.ts";
-
-export interface QuotaAsk {
-  sets: number;
-  cpuMillis: number;
-  memoryBytes: number;
-}
+import {
+  lockTenant,
+  type QuotaAsk,
+  readTenantUse,
+  type TenantUse,
+} from "../db/queries/service-writes.ts";
 
 /**
  * Throws quota-exceeded when the tenant's services would ask for more than its quota with `added` on top.
@@ -22,10 +21,10 @@ export async function assertWithinQuota(
   added: QuotaAsk,
 ): Promise<void> {
   if (added.sets <= 0 && added.cpuMillis <= 0 && added.memoryBytes <= 0) return;
-  let use = await readTenantUse(tx, tenantId);
-  if (!isFarFromQuota(use, added)) {
+  let use = await readTenantUse(tx, tenantId, added);
+  if (!use.isFar) {
     await lockTenant(tx, tenantId);
-    use = await readTenantUse(tx, tenantId);
+    use = await readTenantUse(tx, tenantId, added);
   }
   const over = limits(use, added).flatMap((limit) =>
     limit.used + limit.added > limit.max
@@ -53,10 +52,10 @@ export async function countWithinQuota(
     cpuMillis: each.cpuMillis * countMax,
     memoryBytes: each.memoryBytes * countMax,
   };
-  let use = await readTenantUse(tx, tenantId);
-  if (isFarFromQuota(use, all)) return countMax;
+  let use = await readTenantUse(tx, tenantId, all);
+  if (use.isFar) return countMax;
   await lockTenant(tx, tenantId);
-  use = await readTenantUse(tx, tenantId);
+  use = await readTenantUse(tx, tenantId, all);
   const rooms = limits(use, each).map((limit) =>
     limit.added <= 0 ? countMax : Math.floor((limit.max - limit.used) / limit.added),
   );
@@ -74,10 +73,4 @@ function limits(use: TenantUse, added: QuotaAsk) {
       max: use.memoryBytesMax,
     },
   ];
-}
-
-function isFarFromQuota(use: TenantUse, added: QuotaAsk): boolean {
-  return limits(use, added).every(
-    (limit) => limit.added * 1000 <= limit.max && (limit.used + limit.added) * 1.25 <= limit.max,
-  );
 }

@@ -85,18 +85,23 @@ export async function reconcileServiceSets(
   return { created: 0, deleted: 0, rings: [], outboxIds: [], signals: [] };
 }
 
+/** The job that places a service's new sets. */
+export function placeSetsRing(service: Pick<ServiceRow, "id" | "generation">): JobRing {
+  return {
+    name: "place-sets",
+    jobId: `place:${service.id}:gen${service.generation}`,
+    payload: { cause: "sets-added" },
+  };
+}
+
 /** Adds pending sets of the newest revision, whose template it is, and leaves the placement job to be rung. */
-export async function addSets(
+async function addSets(
   tx: Queryable,
   service: ServiceRow,
   template: SetTemplate,
   count: number,
 ): Promise<ReconcileOutcome> {
-  const ring: JobRing = {
-    name: "place-sets",
-    jobId: `place:${service.id}:gen${service.generation}`,
-    payload: { cause: "sets-added" },
-  };
+  const ring = placeSetsRing(service);
   const [, outboxIds] = await Promise.all([
     insertPendingSets(tx, {
       ids: newIds("set", count),

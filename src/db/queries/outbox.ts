@@ -6,7 +6,7 @@ import { rowsOf } from "./rows.ts";
 /** Writes jobs to ring into the same transaction as the intent they are for. Gives their ids, in order. */
 export async function insertOutbox(q: Queryable, jobs: readonly JobRing[]): Promise<number[]> {
   if (jobs.length === 0) return [];
-  const rows = jobs.map((job) => ({ name: job.name, job_id: job.jobId, payload: job.payload }));
+  const rows = outboxRows(jobs);
   const inserted = await rowsOf<{ id: string | number }>(
     q,
     sql`insert into outbox (name, job_id, payload)
@@ -15,6 +15,11 @@ export async function insertOutbox(q: Queryable, jobs: readonly JobRing[]): Prom
         returning id`,
   );
   return inserted.map((row) => Number(row.id));
+}
+
+/** In the words of the table's columns. */
+export function outboxRows(jobs: readonly JobRing[]) {
+  return jobs.map((job) => ({ name: job.name, job_id: job.jobId, payload: job.payload }));
 }
 
 export interface OutboxRow extends JobRing {

@@ -1,8 +1,10 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
+import type { JobRing } from "../../contracts/jobs.ts";
 import type { AutoscaleSpec, PlacementSpec } from "../../contracts/services.ts";
 import type { SetTemplate } from "../../contracts/set-template.ts";
 import type { Queryable } from "../client.ts";
-import { rowsOf } from "./rows.ts";
+import { outboxRows } from "./outbox.ts";
+import { isoTime, rowsOf } from "./rows.ts";
 
 /** A service as the write path needs it. */
 export interface ServiceRow {
@@ -51,22 +53,80 @@ export async function lockServiceById(
 
 export interface NewService extends Omit<ServiceRow, "generation" | "revision" | "deleting"> {
   template: SetTemplate;
+  /** Of its sets, which are pending. */
+  setIds: readonly string[];
+  event: { text: string; data: Record<string, unknown> };
+  /** Rung for its sets. */
+  ring: JobRing | null;
 }
 
-/** Inserts a service and its first revision. Throws already-exists (services_name_unique). */
-export async function insertService(q: Queryable, service: NewService): Promise<void> {
-  await q.execute(sql`
-    with service as (
-      insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost,
-        autoscale, set_cpu_millis, set_memory_bytes)
-      values (${service.id}, ${service.tenantId}, ${service.name}, ${service.replicas}, ${service.desiredReplicas},
-        ${service.priority}, ${JSON.stringify(service.placement)}::jsonb, ${service.onHostLost},
-        ${service.autoscale === null ? null : JSON.stringify(service.autoscale)}::jsonb,
-        ${service.template.cpuMillis}, ${service.template.memoryBytes})
-      returning id
-    )
-    insert into revisions (service_id, number, template)
-    select id, 1, ${JSON.stringify(service.template)}::jsonb from service`);
+export interface StoredService {
+  tenant: string;
+  createdAt: string;
+  outboxId: number | null;
+}
+
+/**
+ * Inserts a service with its first revision, its pending sets, its event and the job that places them, in one statement: a
+ * burst of small services costs one round trip each. Throws already-exists (services_name_unique).
+ *
+ * With `farFromQuota` nothing is inserted, and the answer is undefined, when the tenant is not far from its quota or the
+ * name is taken. Nothing is thrown then, so that a transaction around it goes on.
+ */
+export async function insertService(
+  q: Queryable,
+  service: NewService,
+  options: { farFromQuota?: QuotaAsk },
+): Promise<StoredService | undefined> {
+  const { tenantId, template, ring } = service;
+  const { farFromQuota } = options;
+  const json = (value: unknown) => (value === null ? null : JSON.stringify(value));
+  const admitted = farFromQuota
+    ? sql`from (${tenantUse(tenantId, farFromQuota)}) u where u."isFar"
+          on conflict (tenant_id, name) where deleted_at is null do nothing`
+    : sql``;
+  const rows = await rowsOf<
+    Omit<StoredService, "createdAt" | "outboxId"> & {
+      createdAt: string | Date;
+      outboxId: string | number | null;
+    }
+  >(
+    q,
+    sql`with service as (
+          insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost,
+            autoscale, set_cpu_millis, set_memory_bytes)
+          select ${service.id}, ${tenantId}, ${service.name}, ${service.replicas}::int, ${service.desiredReplicas}::int,
+            ${service.priority}::int, ${json(service.placement)}::jsonb, ${service.onHostLost},
+            ${json(service.autoscale)}::jsonb, ${template.cpuMillis}::bigint, ${template.memoryBytes}::bigint
+          ${admitted}
+          returning id, priority, created_at
+        ), first as (
+          insert into revisions (service_id, number, template)
+          select id, 1, ${json(template)}::jsonb from service
+        ), added as (
+          insert into sets (id, tenant_id, service_id, revision, priority, cpu_millis, memory_bytes, volume_bytes, rootfs_bytes)
+          select value, ${tenantId}, service.id, 1, priority, ${template.cpuMillis}::bigint, ${template.memoryBytes}::bigint,
+            ${template.volume?.sizeBytes ?? 0}::bigint, ${template.rootfsBytes}::bigint
+          from service, json_array_elements_text(${json(service.setIds)}::json)
+        ), told as (
+          insert into events (kind, text, tenant_id, service_id, generation, data)
+          select 'service-created', ${service.event.text}, ${tenantId}, id, 1, ${json(service.event.data)}::jsonb from service
+        ), rung as (
+          insert into outbox (name, job_id, payload)
+          select o.name, o.job_id, o.payload
+          from service, json_to_recordset(${json(outboxRows(ring === null ? [] : [ring]))}::json) as o(name text, job_id text, payload jsonb)
+          returning id
+        )
+        select tenants.name as tenant, service.created_at as "createdAt", (select id from rung) as "outboxId"
+        from service, tenants where tenants.id = ${tenantId}`,
+  );
+  const row = rows[0];
+  if (!row) return undefined;
+  return {
+    tenant: row.tenant,
+    createdAt: isoTime(row.createdAt),
+    outboxId: row.outboxId === null ? null : Number(row.outboxId),
+  };
 }
 
 /** Writes what changed of a locked service and bumps its generation. Gives the new one. */
@@ -139,6 +199,13 @@ export async function listUnbalancedServices(q: Queryable, limit: number): Promi
   return rows.map((row) => row.id);
 }
 
+/** What is asked for on top of what a tenant has. */
+export interface QuotaAsk {
+  sets: number;
+  cpuMillis: number;
+  memoryBytes: number;
+}
+
 /** What a tenant's services ask for together, and what they may. */
 export interface TenantUse {
   sets: number;
@@ -147,6 +214,8 @@ export interface TenantUse {
   setsMax: number;
   cpuMillisMax: number;
   memoryBytesMax: number;
+  /** Even a thousand additions like this one at once, more than there are connections, could not reach the quota. */
+  isFar: boolean;
 }
 
 /** Makes additions of one tenant wait for each other until their transactions end. */
@@ -154,21 +223,30 @@ export async function lockTenant(q: Queryable, tenantId: string): Promise<void> 
   await q.execute(sql`select id from tenants where id = ${tenantId} for no key update`);
 }
 
-export async function readTenantUse(q: Queryable, tenantId: string): Promise<TenantUse> {
-  const rows = await rowsOf<TenantUse>(
-    q,
-    sql`select t.sets_max::float8 as "setsMax", t.cpu_millis_max::float8 as "cpuMillisMax",
-          t.memory_bytes_max::float8 as "memoryBytesMax", coalesce(u.sets, 0)::float8 as sets,
-          coalesce(u.cpu, 0)::float8 as "cpuMillis", coalesce(u.memory, 0)::float8 as "memoryBytes"
-        from tenants t left join lateral (
-          select sum(s.desired_replicas) as sets, sum(s.desired_replicas * s.set_cpu_millis) as cpu,
-            sum(s.desired_replicas * s.set_memory_bytes) as memory
-          from services s
-          where s.tenant_id = t.id and s.deleted_at is null and not s.deleting
-        ) u on true
-        where t.id = ${tenantId}`,
-  );
-  const row = rows[0];
+export async function readTenantUse(
+  q: Queryable,
+  tenantId: string,
+  ask: QuotaAsk,
+): Promise<TenantUse> {
+  const row = (await rowsOf<TenantUse>(q, tenantUse(tenantId, ask)))[0];
   if (!row) throw new Error("the tenant of an authenticated caller does not exist");
   return row;
+}
+
+function tenantUse(tenantId: string, ask: QuotaAsk): SQL {
+  const isFar = (max: SQL, used: SQL, added: number): SQL =>
+    sql`(${added}::float8 * 1000 <= ${max} and (coalesce(${used}, 0) + ${added}::float8) * 1.25 <= ${max})`;
+  return sql`
+    select t.sets_max::float8 as "setsMax", t.cpu_millis_max::float8 as "cpuMillisMax",
+      t.memory_bytes_max::float8 as "memoryBytesMax", coalesce(u.sets, 0)::float8 as sets,
+      coalesce(u.cpu, 0)::float8 as "cpuMillis", coalesce(u.memory, 0)::float8 as "memoryBytes",
+      ${isFar(sql`t.sets_max`, sql`u.sets`, ask.sets)} and ${isFar(sql`t.cpu_millis_max`, sql`u.cpu`, ask.cpuMillis)}
+        and ${isFar(sql`t.memory_bytes_max`, sql`u.memory`, ask.memoryBytes)} as "isFar"
+    from tenants t left join lateral (
+      select sum(s.desired_replicas) as sets, sum(s.desired_replicas * s.set_cpu_millis) as cpu,
+        sum(s.desired_replicas * s.set_memory_bytes) as memory
+      from services s
+      where s.tenant_id = t.id and s.deleted_at is null and not s.deleting
+    ) u on true
+    where t.id = ${tenantId}`;
 }
