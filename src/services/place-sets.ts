@@ -4,6 +4,7 @@ import {
   commitPlacements,
   type CommittedPlacement,
   listDuePendingSets,
+  listDuePlacementSpecs,
   lockPlacement,
   type PendingSetRow,
   type PlacementInput,
@@ -67,6 +68,7 @@ async function placeAll(ctx: ServiceContext, cache: FleetCache): Promise<PlaceOu
     total.conflicts += batch.conflicts;
     fruitless = batch.placed.length === 0 && batch.conflicts > 0 ? fruitless + 1 : 0;
     await ctx.signals.publish(signalsOf(batch.placed));
+    if (batch.isLast) break;
   }
   return total;
 }
@@ -75,6 +77,8 @@ interface BatchOutcome {
   placed: CommittedPlacement[];
   rejected: number;
   conflicts: number;
+  /** Nothing else was due. What came to be since then rings for itself. */
+  isLast: boolean;
 }
 
 /**
@@ -87,13 +91,14 @@ async function placeBatch(
 ): Promise<BatchOutcome | undefined> {
   try {
     return await withTx(ctx.db, async (tx) => {
-      const [, { fleet, policy, nowMs }, pending] = await Promise.all([
+      const [, { fleet, policy, nowMs }, pending, specs] = await Promise.all([
         lockPlacement(tx),
         cache.refresh(tx),
         listDuePendingSets(tx, SETS_PER_BATCH_MAX),
+        listDuePlacementSpecs(tx, SETS_PER_BATCH_MAX),
       ]);
       if (pending.length === 0) return undefined;
-      const requests = await buildPlacementRequests(tx, pending);
+      const requests = await buildPlacementRequests(tx, pending, specs);
       const plan = planPlacements(fleet, requests, { seed: policy.version, nowMs });
       const pendingById = new Map(pending.map((set) => [set.id, set]));
       const admitted = await admitOnLockedHosts(tx, cache, plan, requests, pendingById);
@@ -105,6 +110,7 @@ async function placeBatch(
         placed,
         rejected: rejections.length,
         conflicts: plan.placements.length - admitted.length,
+        isLast: pending.length < SETS_PER_BATCH_MAX && admitted.length === plan.placements.length,
       };
     });
   } catch (error) {

@@ -7,15 +7,22 @@ import {
 } from "../db/queries/placements.ts";
 import type { PlacementConstraints, PlacementRequest } from "../scheduler/model.ts";
 
-/** What the planner is asked for a batch of pending sets; sets of one revision share one constraints object. */
+/**
+ * What the planner is asked for a batch of pending sets; sets of one revision share one constraints object.
+ * @param known specs read already, of most or all of the sets
+ */
 export async function buildPlacementRequests(
   q: Queryable,
   pending: readonly PendingSetRow[],
+  known: readonly PlacementSpecRow[],
 ): Promise<PlacementRequest[]> {
-  const revisions = new Map<string, { serviceId: string; revision: number }>();
-  for (const set of pending)
-    revisions.set(revisionKey(set), { serviceId: set.serviceId, revision: set.revision });
-  const specs = await listPlacementSpecs(q, [...revisions.values()]);
+  const knownKeys = new Set(known.map(revisionKey));
+  const missing = new Map<string, { serviceId: string; revision: number }>();
+  for (const set of pending) {
+    const key = revisionKey(set);
+    if (!knownKeys.has(key)) missing.set(key, { serviceId: set.serviceId, revision: set.revision });
+  }
+  const specs = [...known, ...(await listPlacementSpecs(q, [...missing.values()]))];
   const serviceIds = await readNamedServices(q, specs);
   const constraints = new Map<
     string,
@@ -28,8 +35,8 @@ export async function buildPlacementRequests(
     });
   }
   return pending.flatMap((set) => {
-    const known = constraints.get(revisionKey(set));
-    if (!known) return []; // its service went away since the batch was read
+    const spec = constraints.get(revisionKey(set));
+    if (!spec) return []; // its service went away since the batch was read
     return {
       setId: set.id,
       serviceId: set.serviceId,
@@ -40,8 +47,8 @@ export async function buildPlacementRequests(
         rootfsBytes: set.rootfsBytes,
       },
       priority: set.priority,
-      constraints: known.constraints,
-      images: known.images,
+      constraints: spec.constraints,
+      images: spec.images,
       avoidHostIds: set.avoidHostIds,
     };
   });

@@ -1,6 +1,10 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
+import { commitPlacements, listDuePendingSets } from "../../src/db/queries/placements.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
+import { lockHosts } from "../../src/db/queries/set-writes.ts";
+import { withTx } from "../../src/db/tx.ts";
+import { assert } from "../../src/lib/assert.ts";
 import { changeSet, deleteSet } from "../../src/services/change-set.ts";
 import { createService } from "../../src/services/create-service.ts";
 import { deleteService } from "../../src/services/delete-service.ts";
@@ -13,6 +17,7 @@ import {
   type FleetContext,
   observed,
   serviceBody,
+  smallHost,
 } from "../support/fleet-context.ts";
 
 let fleet: FleetContext | undefined;
@@ -106,6 +111,31 @@ test("I2: a booking that the snapshot has not seen is respected at commit, on th
   const outcome = await f.placer.placeSets();
   expect(outcome.placed).toBe(0);
   expect(outcome.conflicts).toBeGreaterThan(0);
+});
+
+test("I2: a usage report that meets a booking goes on counting what was booked as unreported", async () => {
+  const f = await start();
+  const hostId = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web"));
+  const [set] = await listDuePendingSets(f.ctx.db, 1);
+  assert(set, "the set is pending");
+  const usage = { used: smallHost, allocatable: smallHost };
+  let report: Promise<unknown> | undefined;
+  await withTx(f.ctx.db, async (tx) => {
+    await lockHosts(tx, [hostId]);
+    report = f.sync(hostId, { usage });
+    await expect
+      .poll(() => rowsOf(f.ctx.db, sql`select 1 from pg_locks where not granted`), { interval: 5 })
+      .not.toEqual([]);
+    const placement = { placementId: "plc_1", setId: set.id, hostId, score: 0, because: {} };
+    await commitPlacements(tx, [{ ...placement, generation: set.generation }], 1);
+  });
+  await report;
+  const [host] = await rowsOf(
+    f.ctx.db,
+    sql`select unreported_cpu_millis::int as unreported, used_cpu_millis::int as used from hosts`,
+  );
+  expect(host).toEqual({ unreported: set.cpuMillis, used: smallHost.cpuMillis });
 });
 
 test("I5: a set that fits nowhere carries the reason, is tried again with backoff, and at once when there is room", async () => {

@@ -36,11 +36,12 @@ export async function listDuePendingSets(q: Queryable, limit: number): Promise<P
     sql`select id, service_id as "serviceId", revision, generation::float8 as generation, priority, attempts,
           cpu_millis::float8 as "cpuMillis", memory_bytes::float8 as "memoryBytes",
           volume_bytes::float8 as "volumeBytes", rootfs_bytes::float8 as "rootfsBytes", avoid_host_ids as "avoidHostIds"
-        from sets
-        where ${isPending} and desired <> 'deleted' and plan_after <= now()
-        order by priority desc, id limit ${limit}`,
+        from sets where ${isDue} order by ${mostUrgent} limit ${limit}`,
   );
 }
+
+const isDue = sql`${isPending} and desired <> 'deleted' and plan_after <= now()`;
+const mostUrgent = sql`priority desc, id`;
 
 export interface PlacementSpecRow {
   serviceId: string;
@@ -56,15 +57,36 @@ export async function listPlacementSpecs(
   q: Queryable,
   revisions: readonly { serviceId: string; revision: number }[],
 ): Promise<PlacementSpecRow[]> {
+  if (revisions.length === 0) return [];
   return rowsOf(
     q,
-    sql`select s.id as "serviceId", r.number as revision, s.tenant_id as "tenantId", s.name, s.placement,
-          array(select c->>'image' from jsonb_array_elements(r.template->'containers') c) as images
+    sql`select ${specColumns}
         from json_to_recordset(${JSON.stringify(revisions)}::json) as w("serviceId" text, revision int)
         join services s on s.id = w."serviceId"
         join revisions r on r.service_id = s.id and r.number = w.revision`,
   );
 }
+
+/**
+ * The same of what `listDuePendingSets` gives, so that both can share a round trip. A set that came to be due between the two
+ * statements may push another out of either.
+ */
+export async function listDuePlacementSpecs(
+  q: Queryable,
+  limit: number,
+): Promise<PlacementSpecRow[]> {
+  return rowsOf(
+    q,
+    sql`select ${specColumns}
+        from (select distinct service_id, revision from
+               (select service_id, revision from sets where ${isDue} order by ${mostUrgent} limit ${limit}) due) w
+        join services s on s.id = w.service_id
+        join revisions r on r.service_id = s.id and r.number = w.revision`,
+  );
+}
+
+const specColumns = sql`s.id as "serviceId", r.number as revision, s.tenant_id as "tenantId", s.name, s.placement,
+  array(select c->>'image' from jsonb_array_elements(r.template->'containers') c) as images`;
 
 /** Ids of live services by tenant and name, for the names in placement rules; unknown names are left out. */
 export async function listServiceIds(
