@@ -18,6 +18,7 @@ import type { SetPort } from "./ports/set-port.ts";
 import type { StateStore } from "./ports/state-store.ts";
 import { type ReportBatch, ReportQueue } from "./report-queue.ts";
 import { SetRunners } from "./set-runners.ts";
+import { UsageReports } from "./usage-reports.ts";
 import { Wakeup } from "./wakeup.ts";
 
 /** One report carries at most so many sets, so that it stays far below what the API takes. */
@@ -78,6 +79,7 @@ class HostAgent implements Agent {
   readonly #log: Log;
   readonly #reports: ReportQueue;
   readonly #reportBell: Wakeup;
+  readonly #usage: UsageReports;
   readonly #monitor: DockerMonitor;
   readonly #streams: LogStreams;
   readonly #stopping = new AbortController();
@@ -87,7 +89,6 @@ class HostAgent implements Agent {
   #corrections = 0;
   #syncedAtMs: number | undefined;
   #sentImages: string[] | undefined;
-  #usageAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -105,7 +106,9 @@ class HostAgent implements Agent {
       onChange: () => this.#reportBell.ring(),
       onAvailable: () => this.#runners?.onAvailable(),
     });
-    const { port, api, log, state } = options;
+    const { port, api, log, state, machine } = options;
+    const intervalMs = this.#limits.usageIntervalMs;
+    this.#usage = new UsageReports({ machine, clock: this.#clock, log, intervalMs });
     this.#kept = new KeptState(state, undefined, log);
     this.#streams = new LogStreams({ port, api, log, streamsMax: this.#limits.streamsMax });
     // Every set and every call under way listens.
@@ -229,7 +232,7 @@ class HostAgent implements Agent {
 
   /** Takes along what the machine uses, if it is soon to be said again: then most such reports need no sync of their own. */
   async #ask(parts: Pick<Sync, "full" | "waitMs">, signal: AbortSignal): Promise<SyncResult> {
-    const usage = await this.#measureIfDue(this.#limits.usageIntervalMs / 2);
+    const usage = await this.#usage.takeIfDue(this.#limits.usageIntervalMs / 2);
     try {
       return await this.#sync({ ...parts, usage }, signal);
     } catch (error) {
@@ -242,9 +245,9 @@ class HostAgent implements Agent {
   async #report(runners: SetRunners, signal: AbortSignal): Promise<void> {
     let failuresInRow = 0;
     for (;;) {
-      const isRung = await this.#reportBell.wait(this.#usageAtMs - this.#clock.nowMs(), signal);
+      const isRung = await this.#reportBell.wait(this.#usage.dueInMs, signal);
       // The other loop's sync took the usage along meanwhile.
-      if (!isRung && !signal.aborted && this.#clock.nowMs() < this.#usageAtMs) continue;
+      if (!isRung && !signal.aborted && this.#usage.dueInMs > 0) continue;
       if (!signal.aborted) await delay(this.#clock, this.#limits.coalesceMs, signal);
       if (signal.aborted) return;
       try {
@@ -262,7 +265,7 @@ class HostAgent implements Agent {
 
   async #sendReport(signal: AbortSignal): Promise<SyncResult> {
     const batch = this.#reports.take(REPORTS_PER_SYNC_MAX);
-    const usage = await this.#measureIfDue();
+    const usage = await this.#usage.takeIfDue();
     const { images } = this.#monitor;
     const hasNewImages = images !== undefined && images !== this.#sentImages;
     let result: SyncResult;
@@ -299,22 +302,9 @@ class HostAgent implements Agent {
     }
   }
 
-  /** What the machine uses, when that is to be said within `soonMs`; null otherwise, or when it cannot be measured. */
-  async #measureIfDue(soonMs = 0): Promise<Sync["usage"]> {
-    const nowMs = this.#clock.nowMs();
-    if (nowMs < this.#usageAtMs - soonMs) return null;
-    this.#usageAtMs = nowMs + this.#limits.usageIntervalMs;
-    try {
-      return await this.#options.machine.measure();
-    } catch (error) {
-      this.#log.error({ err: error }, "machine not measured");
-      return null;
-    }
-  }
-
   /** What was measured did not arrive. */
   #repeatUsage(): void {
-    this.#usageAtMs = Number.NEGATIVE_INFINITY;
+    this.#usage.repeat();
     this.#reportBell.ring();
   }
 
