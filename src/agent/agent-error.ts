@@ -1,6 +1,7 @@
 /** Which step of a set's life failed; told to people with the reason. */
 export type AgentPhase =
   | "image"
+  | "volume"
   | "prepare"
   | "start"
   | "health"

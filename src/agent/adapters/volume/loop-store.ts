@@ -1,0 +1,252 @@
+import { mkdir, open, readdir, readFile, rename, rm, stat, statfs } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { CommandError, runCommand } from "../../exec.ts";
+import {
+  type BlockStore,
+  type BlockVolume,
+  checkSize,
+  checkTags,
+  checkVolumeId,
+  type VolumeTags,
+  volumeError,
+} from "./block-store.ts";
+
+const losetup = "/usr/sbin/losetup";
+const fallocate = "/usr/bin/fallocate";
+const losetupTimeoutMs = 20_000;
+const fallocateTimeoutMs = 120_000;
+
+const storedTags = z.object({
+  hostId: z.string(),
+  setId: z.string(),
+  tenant: z.string(),
+  service: z.string(),
+  generation: z.number().int(),
+  state: z.enum(["new", "live", "trashed"]),
+  trashedAtMs: z.number().optional(),
+  expiresAtMs: z.number().optional(),
+});
+
+export interface LoopStoreOptions {
+  hostId: string;
+  /** Where the images lie; a folder of this agent's own. */
+  folder: string;
+  /** How much of the file system volumes may take together. */
+  totalBytes: number;
+}
+
+/**
+ * Volumes as image files behind loop devices, for hosts without device mapper. An image's blocks are allocated when it is
+ * made, so the limit is as hard, and the room as certain, as a logical volume's. Tags lie in a file beside the image;
+ * an image without one was never finished.
+ */
+export function createLoopStore(options: LoopStoreOptions): BlockStore {
+  return new LoopStore(options);
+}
+
+class LoopStore implements BlockStore {
+  readonly #options: LoopStoreOptions;
+  #isSwept = false;
+
+  constructor(options: LoopStoreOptions) {
+    this.#options = options;
+  }
+
+  async list(): Promise<BlockVolume[]> {
+    const { folder } = this.#options;
+    const names = await readdir(folder).catch(emptyWhenMissing);
+    const ids = names.flatMap((name) => /^(vol_[0-9a-z]+)\.json$/.exec(name)?.[1] ?? []).sort();
+    const volumes = await Promise.all(ids.map((volumeId) => this.#read(volumeId)));
+    return volumes.filter((volume) => volume !== undefined);
+  }
+
+  async create(volume: BlockVolume, signal: AbortSignal): Promise<void> {
+    const volumeId = checkVolumeId(volume.volumeId);
+    checkTags(volume.tags);
+    await this.#prepareFolder();
+    if (await exists(this.#imageOf(volumeId))) {
+      if (await this.#read(volumeId)) return;
+      throw volumeError("volume-foreign", `${this.#imageOf(volumeId)} is not this host's volume`, {
+        temporary: false,
+      });
+    }
+    await this.#assertRoom(volume.sizeBytes, signal);
+    const unfinished = `${this.#imageOf(volumeId)}.new`;
+    await rm(unfinished, { force: true });
+    try {
+      await this.#allocate(unfinished, checkSize(volume.sizeBytes), signal);
+    } catch (error) {
+      await rm(unfinished, { force: true });
+      throw error;
+    }
+    // With its tags in place first, an image that is there is a volume.
+    await this.retag(volumeId, volume.tags);
+    await rename(unfinished, this.#imageOf(volumeId));
+    await syncFolder(this.#options.folder);
+  }
+
+  async retag(volumeId: string, tags: VolumeTags): Promise<void> {
+    const { folder, hostId } = this.#options;
+    const path = this.#tagsOf(checkVolumeId(volumeId));
+    const unfinished = `${path}.new`;
+    const file = await open(unfinished, "w", 0o600);
+    try {
+      await file.writeFile(`${JSON.stringify({ hostId, ...checkTags(tags) })}\n`);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(unfinished, path);
+    await syncFolder(folder);
+  }
+
+  async grow(volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+    const image = this.#imageOf(checkVolumeId(volumeId));
+    const { size } = await stat(image);
+    if (size < checkSize(sizeBytes)) {
+      await this.#assertRoom(sizeBytes - size, signal);
+      await this.#allocate(image, sizeBytes, signal);
+    }
+    const device = await this.#deviceOf(image, signal);
+    if (device !== undefined) await this.#losetup(["--set-capacity", device], signal);
+  }
+
+  async attach(volumeId: string, signal: AbortSignal): Promise<string> {
+    const image = this.#imageOf(checkVolumeId(volumeId));
+    const device = await this.#deviceOf(image, signal);
+    if (device === undefined)
+      return (await this.#losetup(["--find", "--show", "--", image], signal)).trim();
+    await this.#losetup(["--set-capacity", device], signal); // a crash may have come before it
+    return device;
+  }
+
+  async detach(volumeId: string, signal: AbortSignal): Promise<void> {
+    const device = await this.#deviceOf(this.#imageOf(checkVolumeId(volumeId)), signal);
+    if (device !== undefined) await this.#losetup(["--detach", device], signal);
+  }
+
+  async remove(volumeId: string, signal: AbortSignal): Promise<void> {
+    await this.detach(volumeId, signal);
+    await rm(this.#imageOf(volumeId), { force: true });
+    await rm(this.#tagsOf(volumeId), { force: true });
+    await syncFolder(this.#options.folder);
+  }
+
+  /** Free is what is left of the share, or of the file system, whichever is less. */
+  async room(): Promise<{ totalBytes: number; freeBytes: number }> {
+    const { folder, totalBytes } = this.#options;
+    await this.#prepareFolder();
+    const [volumes, { bavail, bsize }] = await Promise.all([this.list(), statfs(folder)]);
+    const usedBytes = volumes.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    return { totalBytes, freeBytes: Math.max(0, Math.min(totalBytes - usedBytes, bavail * bsize)) };
+  }
+
+  /** What an earlier life of the agent left unfinished takes room and is of no use. Nothing is under way at the first call. */
+  async #prepareFolder(): Promise<void> {
+    const { folder } = this.#options;
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    if (this.#isSwept) return;
+    this.#isSwept = true;
+    const left = (await readdir(folder)).filter((name) => /^vol_[0-9a-z]+\.img\.new$/.test(name));
+    await Promise.all(left.map((name) => rm(join(folder, name), { force: true })));
+  }
+
+  #imageOf(volumeId: string): string {
+    return join(this.#options.folder, `${volumeId}.img`);
+  }
+
+  #tagsOf(volumeId: string): string {
+    return join(this.#options.folder, `${volumeId}.json`);
+  }
+
+  /** Undefined: there is no image, or it is not this host's. */
+  async #read(volumeId: string): Promise<BlockVolume | undefined> {
+    try {
+      const text = await readFile(this.#tagsOf(volumeId), "utf8");
+      const { hostId, ...tags } = storedTags.parse(JSON.parse(text));
+      if (hostId !== this.#options.hostId) return undefined;
+      const { size } = await stat(this.#imageOf(volumeId));
+      return { volumeId, sizeBytes: size, tags };
+    } catch (error) {
+      if (codeOf(error) === "ENOENT") return undefined;
+      throw volumeError("volume-failed", `the tags of volume ${volumeId} cannot be read`, {
+        temporary: true,
+        cause: error,
+      });
+    }
+  }
+
+  async #assertRoom(sizeBytes: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const { freeBytes } = await this.room();
+    if (freeBytes < sizeBytes) throw noRoom(sizeBytes, freeBytes);
+  }
+
+  /** Blocks are taken now, not when they are written. */
+  async #allocate(path: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+    const args = ["--length", String(sizeBytes), "--", path];
+    try {
+      await runCommand(fallocate, args, { timeoutMs: fallocateTimeoutMs, signal });
+    } catch (error) {
+      const isFull = error instanceof CommandError && /no space/i.test(error.stderrTail);
+      throw isFull ? noRoom(sizeBytes, 0, error) : failed(error);
+    }
+  }
+
+  /** The loop device of an image, if it has one. */
+  async #deviceOf(image: string, signal: AbortSignal): Promise<string | undefined> {
+    const output = await this.#losetup(
+      ["--associated", image, "--noheadings", "--output", "NAME"],
+      signal,
+    );
+    return output.split("\n")[0]?.trim() || undefined;
+  }
+
+  async #losetup(args: readonly string[], signal: AbortSignal): Promise<string> {
+    return runCommand(losetup, args, { timeoutMs: losetupTimeoutMs, signal }).catch(
+      (error: unknown) => {
+        throw failed(error);
+      },
+    );
+  }
+}
+
+function noRoom(wantedBytes: number, freeBytes: number, cause?: unknown): Error {
+  return volumeError(
+    "volume-no-room",
+    `there is no room for ${wantedBytes} bytes more of volumes on this host, ${freeBytes} are free`,
+    { temporary: true, cause },
+  );
+}
+
+function failed(error: unknown): unknown {
+  if (!(error instanceof CommandError)) return error;
+  return volumeError("volume-failed", error.message, { temporary: true, cause: error });
+}
+
+/** A rename is on the disk when its folder is. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+function emptyWhenMissing(error: unknown): string[] {
+  if (codeOf(error) === "ENOENT") return [];
+  throw error;
+}
+
+function codeOf(error: unknown): unknown {
+  return (error as { code?: unknown } | undefined)?.code;
+}

@@ -1,0 +1,60 @@
+/**
+ * What the agent can do to the volumes of its host. Two backends keep the blocks (adapters/volume: LVM, or image files behind
+ * loop devices); both pass the same contract suite (test/contract/volume-port.ts).
+ *
+ * Every call is idempotent, and whatever a crash left half done is finished by the next call for the same set. Calls for one
+ * set never overlap. A call rejects with AgentError. What is not tagged as this host's is never touched, whatever its
+ * name. Bytes are destroyed by `purge` alone, and only those of a trashed volume whose retention is over (I7).
+ */
+export interface VolumePort {
+  /** Everything of this host's, mounted or not, trashed or not; by id. */
+  list(signal: AbortSignal): Promise<LocalVolume[]>;
+  /**
+   * The set's volume, mounted: made if there is none, brought back from the trash if `restoreFrom` says so, and grown with its
+   * file system, in use or not, when it is smaller than asked for. It never shrinks.
+   */
+  ensure(spec: VolumeSpec, signal: AbortSignal): Promise<{ volumeId: string; dataPath: string }>;
+  /**
+   * Where a set's data will be once `ensure` has resolved. A container may be created with it before, not started.
+   */
+  dataPathOf(spec: Pick<VolumeSpec, "setId" | "restoreFrom">): string;
+  /** Unmounts a set's volume and keeps it for the retention time. Nothing to do when the set has none. */
+  trash(setId: string, signal: AbortSignal): Promise<void>;
+  /** Ends the retention of a trashed volume now, on the word of a person. */
+  expire(volumeId: string, signal: AbortSignal): Promise<void>;
+  /** Destroys a trashed volume whose retention is over. Anything else is refused; what is gone is no error. */
+  purge(volumeId: string, signal: AbortSignal): Promise<void>;
+  room(signal: AbortSignal): Promise<VolumeRoom>;
+}
+
+export interface VolumeSpec {
+  setId: string;
+  tenant: string;
+  service: string;
+  generation: number;
+  sizeBytes: number;
+  /** A trashed volume of the same service, to be the set's from now on. */
+  restoreFrom?: string | undefined;
+}
+
+export interface LocalVolume {
+  volumeId: string;
+  /** Whom it serves, or served last. */
+  setId: string;
+  tenant: string;
+  service: string;
+  state: "live" | "trashed";
+  sizeBytes: number;
+  /** What its file system holds; undefined while it is not mounted. */
+  usedBytes: number | undefined;
+  /** Of trashed ones. */
+  trashedAtMs: number | undefined;
+  expiresAtMs: number | undefined;
+}
+
+export interface VolumeRoom {
+  totalBytes: number;
+  freeBytes: number;
+  /** Of trashed volumes that may be purged as soon as their room is needed. */
+  reclaimableBytes: number;
+}
