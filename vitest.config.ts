@@ -1,12 +1,13 @@
 import { defineConfig } from "vitest/config";
 
 /**
- * Four projects, by what a test needs: nothing (unit), Postgres and Redis (integration), Docker as well
- * (agent), the built processes as a user starts them (e2e).
+ * Five projects, by what a test needs: nothing (unit), Postgres and Redis (integration), Docker as well
+ * (agent), a test host with LVM (lvm), the built processes as a user starts them (e2e).
  *
  * There is no retry anywhere: a test that fails once has found something. Tests that share the machine's
  * Docker daemon run one file at a time; the others are isolated by a database and a queue prefix per file.
  */
+const isTestHost = process.env["BERTH_UML"] === "1";
 const skipsDocker = process.env["BERTH_TEST_DOCKER"] === "skip";
 if (skipsDocker) {
   console.warn("BERTH_TEST_DOCKER=skip: leaving out the agent and e2e tests, which need Docker");
@@ -52,6 +53,16 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 120_000,
           hookTimeout: 120_000,
+        },
+      },
+      {
+        // Inside of the test host that scripts/uml boots: npm run test:lvm.
+        test: {
+          name: "lvm",
+          include: isTestHost ? ["test/lvm/**/*.test.ts"] : [],
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 60_000,
         },
       },
       {

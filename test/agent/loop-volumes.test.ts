@@ -1,72 +1,9 @@
-import { execFile } from "node:child_process";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { promisify } from "node:util";
-import type { FileSystemType } from "../../src/agent/adapters/volume/file-systems.ts";
-import { createLoopStore } from "../../src/agent/adapters/volume/loop-store.ts";
-import { newId } from "../../src/lib/ids.ts";
-import { describeVolumePort, type VolumeHarness } from "../contract/volume-port.ts";
+import { describeVolumePort } from "../contract/volume-port.ts";
+import { mayGrowExt4, openLoopHarness } from "../support/loop-harness.ts";
 
-const run = promisify(execFile);
-
-/** The kernel lets nobody else grow a mounted ext4 (fs/ext4/ioctl.c); a container's bounding set may lack it. */
-const CAP_SYS_RESOURCE = 24n;
-
-async function mayGrowExt4(): Promise<boolean> {
-  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(
-    await readFile("/proc/self/status", "utf8"),
-  )?.[1];
-  return ((BigInt(`0x${effective ?? "0"}`) >> CAP_SYS_RESOURCE) & 1n) === 1n;
-}
+const MiB = 2 ** 20;
 
 describeVolumePort("loop with ext4", { growsOnline: await mayGrowExt4() }, () =>
-  openHarness("ext4", 32 * 2 ** 20),
+  openLoopHarness("ext4", 32 * MiB),
 );
-describeVolumePort("loop with xfs", { growsOnline: true }, () => openHarness("xfs", 320 * 2 ** 20));
-
-async function openHarness(fileSystem: FileSystemType, sizeBytes: number): Promise<VolumeHarness> {
-  const base = await mkdtemp(join(tmpdir(), "berth-volumes-"));
-  const folder = join(base, "images");
-  const root = join(base, "mounts");
-  const hostId = newId("host");
-  const totalBytes = 6 * sizeBytes;
-  const reboot = async () => {
-    for (const name of await readdir(root).catch(() => [])) {
-      await run("umount", ["--lazy", join(root, name)]).catch(() => undefined); // not mounted
-    }
-    const { stdout } = await run("losetup", [
-      "--list",
-      "--noheadings",
-      "--output",
-      "NAME,BACK-FILE",
-    ]);
-    for (const line of stdout.split("\n")) {
-      const [device, image] = line.trim().split(/\s+/);
-      if (device && image?.startsWith(folder)) await run("losetup", ["--detach", device]);
-    }
-  };
-  return {
-    openStore: () => createLoopStore({ hostId, folder, totalBytes }),
-    root,
-    fileSystem,
-    sizeBytes,
-    totalBytes,
-    occupy: async (volumeId) => {
-      const other = createLoopStore({ hostId: newId("host"), folder, totalBytes });
-      const tags = { tenant: "default", service: "db", generation: 1, state: "live" as const };
-      const { signal } = new AbortController();
-      const volume = { volumeId, sizeBytes: 2 ** 20, tags: { ...tags, setId: newId("set") } };
-      await other.create(volume, signal);
-      const image = join(folder, `${volumeId}.img`);
-      await writeFile(image, "theirs");
-      return async () => (await readFile(image, "utf8")) === "theirs";
-    },
-    reboot,
-    close: async () => {
-      await reboot();
-      await run("chattr", ["-R", "-i", base]).catch(() => undefined);
-      await rm(base, { recursive: true, force: true });
-    },
-  };
-}
+describeVolumePort("loop with xfs", { growsOnline: true }, () => openLoopHarness("xfs", 320 * MiB));

@@ -1,4 +1,3 @@
-import { createHash, randomBytes } from "node:crypto";
 import { open, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -9,6 +8,7 @@ import type { FileSystemType } from "../../src/agent/adapters/volume/file-system
 import type { LocalVolume, VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
+import { appendUntil, checked, fill, isSorted } from "../support/volume-files.ts";
 
 /** What the suite needs of a backend: a fresh place for volumes, and ways to hurt it. */
 export interface VolumeHarness {
@@ -276,7 +276,7 @@ export function describeVolumePort(
 
     it("goes on after a crash between any two steps of its life, and loses no byte", async () => {
       const grownBytes = growsOnline ? sizeBytes * 1.5 : sizeBytes;
-      for (let step = 1, hasCrashed = true; hasCrashed; step++) {
+      for (let step = 1, killed = true; killed; step++) {
         const spec = newSpec();
         const heir = newSpec();
         let check: (() => Promise<boolean>) | undefined;
@@ -288,27 +288,23 @@ export function describeVolumePort(
           (of) => of.ensure({ ...spec, sizeBytes: grownBytes }, signal),
           (of) => of.trash(spec.setId, signal),
           async (of) => {
-            heir.restoreFrom = (await only(of)).volumeId;
+            heir.restoreFrom ??= (await only(of)).volumeId;
             await of.ensure(heir, signal);
           },
           (of) => of.trash(heir.setId, signal),
         ];
         let callsLeft = step;
-        hasCrashed = false;
-        const crashing = openPort({
-          store: crashingStore(harness.openStore(), () => {
-            callsLeft--;
-            if (callsLeft !== 0) return false;
-            hasCrashed = true;
-            return true;
-          }),
+        let current = openPort({
+          store: mortalStore(harness.openStore(), () => --callsLeft === 0),
         });
+        killed = false;
         for (const act of life) {
-          await act(hasCrashed ? port : crashing).catch(async (error: unknown) => {
-            if (!(error instanceof Crash)) throw error;
+          await act(current).catch(async (error: unknown) => {
+            if (!(error instanceof Killed)) throw error;
+            killed = true;
             if (step % 2 === 0) await harness.reboot();
-            port = openPort();
-            await act(port);
+            current = openPort();
+            await act(current);
           });
         }
         const back = newSpec({ restoreFrom: (await only()).volumeId });
@@ -317,9 +313,11 @@ export function describeVolumePort(
         expect(await check?.()).toBe(true);
         await port.trash(back.setId, signal);
         nowMs += retentionMs;
-        const purging = crashingStore(harness.openStore(), () => step % 3 === 0);
+        const dying = mortalStore(harness.openStore(), () => step % 3 === 0);
         const { volumeId } = await only();
-        await openPort({ store: purging }).purge(volumeId, signal).catch(ignoreCrash);
+        await openPort({ store: dying })
+          .purge(volumeId, signal)
+          .catch((error: unknown) => expect(error).toBeInstanceOf(Killed));
         await openPort().purge(volumeId, signal);
         expect(await openPort().list(signal)).toEqual([]);
         expect(await openPort().room(signal)).toMatchObject({ freeBytes: harness.totalBytes });
@@ -328,76 +326,25 @@ export function describeVolumePort(
   });
 }
 
-class Crash extends Error {}
+class Killed extends Error {}
 
-function ignoreCrash(error: unknown): void {
-  if (!(error instanceof Crash)) throw error;
-}
-
-/** A store of a process that dies right before or right after a call that changes something. */
-function crashingStore(store: BlockStore, isLast: () => boolean): BlockStore {
+/** A store of a process that is killed right before or right after a call that changes something. */
+function mortalStore(store: BlockStore, isLast: () => boolean): BlockStore {
   const changes = new Set<PropertyKey>(["create", "retag", "grow", "attach", "detach", "remove"]);
   let isDead = false;
+  const die = (property: PropertyKey): void => {
+    isDead ||= changes.has(property) && isLast();
+    if (isDead) throw new Killed();
+  };
   return new Proxy(store, {
     get(target, property) {
       const call = Reflect.get(target, property) as (...args: unknown[]) => Promise<unknown>;
       return async (...args: unknown[]) => {
-        isDead ||= changes.has(property) && isLast();
-        if (isDead) throw new Crash("killed");
+        die(property);
         const result = await call.apply(target, args);
-        isDead ||= changes.has(property) && isLast();
-        if (isDead) throw new Crash("killed");
+        die(property);
         return result;
       };
     },
   });
-}
-
-/** Writes random bytes and flushes them. The answer tells whether they are still there. */
-async function checked(folder: string, bytes: number): Promise<() => Promise<boolean>> {
-  const path = join(folder, "checked");
-  const content = randomBytes(bytes);
-  await writeFile(path, content, { flush: true });
-  const hash = createHash("sha256").update(content).digest("hex");
-  return async () =>
-    createHash("sha256")
-      .update(await readFile(path))
-      .digest("hex") === hash;
-}
-
-/** Writes until there is no room; how many bytes there were. */
-async function fill(folder: string): Promise<number> {
-  const file = await open(join(folder, "filler"), "w");
-  const block = randomBytes(MiB / 4);
-  let written = 0;
-  try {
-    for (;;) {
-      const { bytesWritten } = await file.write(block);
-      written += bytesWritten;
-      await file.datasync();
-    }
-  } catch (error) {
-    expect(error).toMatchObject({ code: "ENOSPC" });
-    return written;
-  } finally {
-    await file.close();
-  }
-}
-
-/** Appends numbers, each flushed, until aborted; how many. */
-async function appendUntil(path: string, signal: AbortSignal): Promise<number> {
-  const file = await open(path, "a");
-  let count = 0;
-  while (!signal.aborted) {
-    await file.write(`${count}\n`);
-    await file.datasync();
-    count++;
-  }
-  await file.close();
-  return count;
-}
-
-async function isSorted(path: string, count: number): Promise<boolean> {
-  const lines = (await readFile(path, "utf8")).trimEnd().split("\n");
-  return lines.length === count && lines.every((line, position) => line === String(position));
 }

@@ -43,9 +43,13 @@ const idPattern = /^vol_[0-9a-z]{1,40}$/;
 const namePattern = /^[a-z0-9][a-z0-9-]{0,62}$/;
 const setPattern = /^set_[0-9a-z]{1,40}$/;
 
+export function isVolumeId(text: string): boolean {
+  return idPattern.test(text);
+}
+
 /** Nothing from outside becomes a path, an argument or a tag before it was looked at here. */
 export function checkVolumeId(volumeId: string): string {
-  if (idPattern.test(volumeId)) return volumeId;
+  if (isVolumeId(volumeId)) return volumeId;
   throw invalid(`"${volumeId}" is not the id of a volume`);
 }
 

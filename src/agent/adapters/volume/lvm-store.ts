@@ -1,0 +1,226 @@
+import { z } from "zod";
+import { CommandError, runCommand } from "../../exec.ts";
+import {
+  type BlockStore,
+  type BlockVolume,
+  checkSize,
+  checkTags,
+  checkVolumeId,
+  isVolumeId,
+  type VolumeTags,
+  volumeError,
+} from "./block-store.ts";
+
+const lvmTimeoutMs = 60_000;
+
+export interface LvmStoreOptions {
+  hostId: string;
+  /** Made by the operator; Berth makes and removes logical volumes in it, and nothing else. */
+  volumeGroup: string;
+}
+
+const listed = z.object({
+  report: z.array(
+    z.object({
+      lv: z.array(z.object({ lv_name: z.string(), lv_size: z.string(), lv_tags: z.string() })),
+    }),
+  ),
+});
+const groups = z.object({
+  report: z.array(
+    z.object({ vg: z.array(z.object({ vg_size: z.string(), vg_free: z.string() })) }),
+  ),
+});
+
+/**
+ * Volumes as logical volumes of one volume group. Tags are LVM's own, `berth.set=set_…` and so on, and change in one
+ * commit of the group's metadata; what does not carry this host's tag is not Berth's. Sizes are rounded up to the
+ * group's extents.
+ */
+export function createLvmStore({ hostId, volumeGroup }: LvmStoreOptions): BlockStore {
+  return new LvmStore(hostId, volumeGroup);
+}
+
+class LvmStore implements BlockStore {
+  readonly #hostId: string;
+  readonly #volumeGroup: string;
+
+  constructor(hostId: string, volumeGroup: string) {
+    this.#hostId = hostId;
+    this.#volumeGroup = volumeGroup;
+  }
+
+  async list(signal: AbortSignal): Promise<BlockVolume[]> {
+    const all = await this.#listAll(signal);
+    return all.flatMap(({ name, sizeBytes, tags }) => {
+      const own = readTags(tags);
+      return own && own.hostId === this.#hostId && isVolumeId(name)
+        ? { volumeId: name, sizeBytes, tags: own.tags }
+        : [];
+    });
+  }
+
+  async create(volume: BlockVolume, signal: AbortSignal): Promise<void> {
+    const volumeId = checkVolumeId(volume.volumeId);
+    const tags = this.#tagArguments("--addtag", volume.tags);
+    // -Wy -y: what an earlier volume left in these blocks is no file system of this one's.
+    const size = `${checkSize(volume.sizeBytes)}b`;
+    const args = ["-Wy", "-y", ...tags, "-n", volumeId, "-L", size, this.#volumeGroup];
+    try {
+      await this.#lvm("lvcreate", args, signal);
+    } catch (error) {
+      const text = messageOf(error);
+      if (/insufficient free space|not enough free/i.test(text)) {
+        throw volumeError("volume-no-room", `volume group ${this.#volumeGroup}: ${text}`, {
+          temporary: true,
+          cause: error,
+        });
+      }
+      if (!/already exists/i.test(text)) throw error;
+      const isOurs = (await this.list(signal)).some((known) => known.volumeId === volumeId);
+      if (isOurs) return;
+      const place = `${this.#volumeGroup}/${volumeId}`;
+      throw volumeError("volume-foreign", `${place} is not this host's volume`, {
+        temporary: false,
+        cause: error,
+      });
+    }
+  }
+
+  async retag(volumeId: string, tags: VolumeTags, signal: AbortSignal): Promise<void> {
+    const found = (await this.#listAll(signal)).find(({ name }) => name === volumeId);
+    const wanted = new Set(tagsOf(this.#hostId, checkTags(tags)));
+    const present = found?.tags.filter((tag) => tag.startsWith("berth.")) ?? [];
+    const args = [
+      ...present.filter((tag) => !wanted.has(tag)).flatMap((tag) => ["--deltag", tag]),
+      ...[...wanted].filter((tag) => !present.includes(tag)).flatMap((tag) => ["--addtag", tag]),
+    ];
+    if (args.length > 0) await this.#lvm("lvchange", [...args, this.#pathOf(volumeId)], signal);
+  }
+
+  async grow(volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+    const found = (await this.#listAll(signal)).find(({ name }) => name === volumeId);
+    if (found && found.sizeBytes >= checkSize(sizeBytes)) return;
+    try {
+      await this.#lvm("lvextend", ["-L", `${sizeBytes}b`, this.#pathOf(volumeId)], signal);
+    } catch (error) {
+      if (!/insufficient free space/i.test(messageOf(error))) throw error;
+      throw volumeError("volume-no-room", messageOf(error), { temporary: true, cause: error });
+    }
+  }
+
+  async attach(volumeId: string, signal: AbortSignal): Promise<string> {
+    await this.#lvm("lvchange", ["-ay", this.#pathOf(volumeId)], signal);
+    // How device mapper joins the two names: dashes within them are doubled (dmsetup(8)).
+    const [group, name] = [this.#volumeGroup, volumeId].map((part) => part.replaceAll("-", "--"));
+    return `/dev/mapper/${group}-${name}`;
+  }
+
+  async detach(volumeId: string, signal: AbortSignal): Promise<void> {
+    await this.#lvm("lvchange", ["-an", this.#pathOf(volumeId)], signal);
+  }
+
+  async remove(volumeId: string, signal: AbortSignal): Promise<void> {
+    await this.#lvm("lvremove", ["-y", this.#pathOf(volumeId)], signal);
+  }
+
+  async room(signal: AbortSignal): Promise<{ totalBytes: number; freeBytes: number }> {
+    const options = ["-o", "vg_size,vg_free", ...reportOptions];
+    const output = await this.#lvm("vgs", [...options, this.#volumeGroup], signal);
+    const group = groups.parse(JSON.parse(output)).report[0]?.vg[0];
+    if (!group) throw missing(this.#volumeGroup);
+    return { totalBytes: Number(group.vg_size), freeBytes: Number(group.vg_free) };
+  }
+
+  async #listAll(
+    signal: AbortSignal,
+  ): Promise<{ name: string; sizeBytes: number; tags: string[] }[]> {
+    const options = ["-o", "lv_name,lv_size,lv_tags", ...reportOptions];
+    const output = await this.#lvm("lvs", [...options, this.#volumeGroup], signal);
+    const rows = listed.parse(JSON.parse(output)).report.flatMap(({ lv }) => lv);
+    return rows
+      .map(({ lv_name, lv_size, lv_tags }) => ({
+        name: lv_name,
+        sizeBytes: Number(lv_size),
+        tags: lv_tags.split(",").filter((tag) => tag !== ""),
+      }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  #pathOf(volumeId: string): string {
+    return `${this.#volumeGroup}/${checkVolumeId(volumeId)}`;
+  }
+
+  #tagArguments(option: string, tags: VolumeTags): string[] {
+    return tagsOf(this.#hostId, checkTags(tags)).flatMap((tag) => [option, tag]);
+  }
+
+  async #lvm(command: string, args: readonly string[], signal: AbortSignal): Promise<string> {
+    try {
+      return await runCommand(`/usr/sbin/${command}`, args, { timeoutMs: lvmTimeoutMs, signal });
+    } catch (error) {
+      if (!(error instanceof CommandError)) throw error;
+      if (/volume group .* not found|cannot process volume group/i.test(error.stderrTail))
+        throw missing(this.#volumeGroup, error);
+      throw volumeError("volume-failed", error.message, { temporary: true, cause: error });
+    }
+  }
+}
+
+const reportOptions = ["--reportformat", "json", "--units", "b", "--nosuffix"];
+
+function missing(volumeGroup: string, cause?: unknown): Error {
+  return volumeError(
+    "volume-missing",
+    `there is no volume group ${volumeGroup} on this host: make it with vgcreate, or bring its disk back`,
+    { temporary: true, cause },
+  );
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** LVM takes letters, digits and _+.-/=!:&# in a tag, 1,024 at most (lvm(8)). */
+function tagsOf(hostId: string, tags: VolumeTags): string[] {
+  const { setId, tenant, service, generation, state, trashedAtMs, expiresAtMs } = tags;
+  const members = {
+    host: hostId,
+    set: setId,
+    tenant,
+    service,
+    generation,
+    state,
+    trashed: trashedAtMs,
+    expires: expiresAtMs,
+  };
+  return Object.entries(members).flatMap(([name, value]) =>
+    value === undefined ? [] : `berth.${name}=${value}`,
+  );
+}
+
+/** Undefined when they are not all there: then it is nobody's that Berth knows. */
+function readTags(tags: readonly string[]): { hostId: string; tags: VolumeTags } | undefined {
+  const members = new Map(
+    tags.flatMap((tag) => {
+      const [, name, value] = /^berth\.([a-z]+)=(.*)$/.exec(tag) ?? [];
+      return name === undefined || value === undefined ? [] : [[name, value] as const];
+    }),
+  );
+  const number = (name: string) => (members.has(name) ? Number(members.get(name)) : undefined);
+  const [hostId, setId, tenant, service, state] = ["host", "set", "tenant", "service", "state"].map(
+    (name) => members.get(name),
+  );
+  const generation = number("generation");
+  if (
+    hostId === undefined ||
+    setId === undefined ||
+    tenant === undefined ||
+    service === undefined ||
+    generation === undefined ||
+    (state !== "new" && state !== "live" && state !== "trashed")
+  )
+    return undefined;
+  const times = { trashedAtMs: number("trashed"), expiresAtMs: number("expires") };
+  return { hostId, tags: { setId, tenant, service, generation, state, ...times } };
+}

@@ -1,0 +1,72 @@
+import { execFile } from "node:child_process";
+import { mkdtemp, open, readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { expect, test } from "vitest";
+import type { FileSystemType } from "../../src/agent/adapters/volume/file-systems.ts";
+import { createLvmStore } from "../../src/agent/adapters/volume/lvm-store.ts";
+import { newId } from "../../src/lib/ids.ts";
+import { describeVolumePort, type VolumeHarness } from "../contract/volume-port.ts";
+
+const run = promisify(execFile);
+const MiB = 2 ** 20;
+const extentBytes = 4 * MiB;
+const disk = "/dev/ubdb";
+const { signal } = new AbortController();
+
+describeVolumePort("LVM with ext4", { growsOnline: true }, () => openHarness("ext4", 32 * MiB));
+
+/** A volume group of six times `sizeBytes` on the test host's disk. */
+async function openHarness(fileSystem: FileSystemType, sizeBytes: number): Promise<VolumeHarness> {
+  const hostId = newId("host");
+  const volumeGroup = "berth";
+  const root = await mkdtemp("/tmp/berth-mounts-");
+  const totalBytes = 6 * sizeBytes;
+  await makeVolumeGroup(volumeGroup, totalBytes);
+  const reboot = async () => {
+    for (const name of await readdir(root)) {
+      await run("umount", [join(root, name)]).catch(() => undefined); // not mounted
+    }
+    await run("vgchange", ["-an", volumeGroup]);
+  };
+  return {
+    openStore: () => createLvmStore({ hostId, volumeGroup }),
+    root,
+    fileSystem,
+    sizeBytes,
+    totalBytes,
+    occupy: async (volumeId) => {
+      await run("lvcreate", ["-y", "-n", volumeId, "-L", `${extentBytes}b`, volumeGroup]);
+      const device = `/dev/mapper/${volumeGroup}-${volumeId}`;
+      const file = await open(device, "r+");
+      await file.write("theirs");
+      await file.close();
+      return async () => {
+        await run("lvs", [`${volumeGroup}/${volumeId}`]);
+        return (await readFile(device)).toString("latin1", 0, 6) === "theirs";
+      };
+    },
+    reboot,
+    close: async () => {
+      await reboot();
+      await run("chattr", ["-R", "-i", root]).catch(() => undefined);
+      await rm(root, { recursive: true, force: true });
+    },
+  };
+}
+
+async function makeVolumeGroup(name: string, totalBytes: number): Promise<void> {
+  await run("vgremove", ["-f", "-y", name]).catch(() => undefined); // none yet
+  await run("pvremove", ["-ff", "-y", disk]).catch(() => undefined);
+  // LVM keeps the first mebibyte for itself.
+  const size = `${totalBytes + extentBytes}b`;
+  await run("pvcreate", ["-ff", "-y", "--setphysicalvolumesize", size, disk]);
+  await run("vgcreate", ["-s", `${extentBytes}b`, name, disk]);
+}
+
+test("a volume group that is not there is said to be missing, and looked for again", async () => {
+  const store = createLvmStore({ hostId: newId("host"), volumeGroup: "nowhere" });
+  const missing = { code: "volume-missing", temporary: true };
+  await expect(store.list(signal)).rejects.toMatchObject(missing);
+  await expect(store.room(signal)).rejects.toMatchObject(missing);
+});
