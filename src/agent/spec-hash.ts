@@ -27,12 +27,17 @@ function computeHash(set: LocalSetSpec, container: string): string {
     service: set.service,
     restartGeneration: set.restartGeneration,
   };
+  // Its size is no part of it: a volume grows while it is used.
+  const volume = template.volume && {
+    mountPath: template.volume.mountPath,
+    restoreVolumeId: set.restoreVolumeId,
+  };
   if (container === INFRA_CONTAINER) {
     return hashOf({
       ...common,
       sysctls: template.sysctls,
       networks: template.networks,
-      volume: template.volume,
+      volume,
     });
   }
   const found = template.containers.find((candidate) => candidate.name === container);
@@ -50,7 +55,7 @@ function computeHash(set: LocalSetSpec, container: string): string {
     options,
     cpuMillis: template.cpuMillis,
     memoryBytes: template.memoryBytes,
-    volume: template.volume,
+    volume,
   });
 }
 

@@ -4,6 +4,7 @@ import {
   idSchema,
   labelsSchema,
   nameSchema,
+  orNull,
   reasonSchema,
   resourcesSchema,
   timestamp,
@@ -95,6 +96,8 @@ export const desiredSetSchema = z
     desired: z.enum(setDesires),
     /** Containers made before this generation are replaced: how `restart` works. */
     restartGeneration: generationSchema,
+    /** A trashed volume of this host that is to be the set's, instead of a new one. */
+    restoreVolumeId: orNull(idSchema("vol")).default(null),
     template: setTemplateSchema,
   })
   .meta({ id: "DesiredSet" });

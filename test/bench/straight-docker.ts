@@ -41,12 +41,21 @@ export async function runStraight(
   await Promise.all(
     specs.map(async (set) => {
       const infra = await docker.createContainer(
-        infraContainer(hostId, set, { image: infraImage, cgroupParent: "", canPrivilege }),
+        infraContainer(hostId, set, {
+          image: infraImage,
+          cgroupParent: "",
+          canPrivilege,
+          binds: [],
+        }),
       );
       await infra.start();
       for (const template of set.template.containers) {
         const container = await docker.createContainer(
-          businessContainer(hostId, set, template, { infraId: infra.id, cgroupParent: "" }),
+          businessContainer(hostId, set, template, {
+            infraId: infra.id,
+            cgroupParent: "",
+            binds: [],
+          }),
         );
         await container.start();
       }
@@ -81,6 +90,7 @@ function specFor(image: string): LocalSetSpec {
     revision: 1,
     generation: 1,
     restartGeneration: 0,
+    restoreVolumeId: null,
     template: setTemplateInput.parse(benchTemplate(image)),
   };
 }

@@ -33,6 +33,7 @@ export function localSet({
     revision: 1,
     generation,
     restartGeneration,
+    restoreVolumeId: null,
     template: setTemplateInput.parse({
       cpu: 1,
       memory: "128Mi",

@@ -10,12 +10,12 @@ import type { SetTemplate } from "../../contracts/set-template.ts";
  * whether it can get better by itself. Nothing that does not carry Berth's labels and this host's id is ever touched.
  */
 export interface SetPort {
-  /** Everything of Berth's on this host: one entry per set of which at least one container or cgroup exists. */
+  /** Everything of Berth's on this host: one entry per set of which at least one container, cgroup or volume in use exists. */
   observe(signal: AbortSignal): Promise<ObservedLocalSet[]>;
   /** One set, or undefined when nothing of it exists. */
   observeSet(setId: string, signal: AbortSignal): Promise<ObservedLocalSet | undefined>;
   /**
-   * Makes the set's cgroup, creates and starts its infra container and creates (not starts) every business container
+   * Makes the set's cgroup and volume, creates and starts its infra container and creates (not starts) every business container
    * that is missing. Containers of another spec hash, or made before `restartGeneration`, are stopped and made anew.
    * These steps overlap where they do not depend on each other.
    */
@@ -25,7 +25,8 @@ export interface SetPort {
   /** Stops the named business containers with their stop signal and timeout, in parallel. */
   stop(set: LocalSetSpec, containers: readonly string[], signal: AbortSignal): Promise<void>;
   /**
-   * Stops what still runs (business containers by index, highest first, then infra) and removes every container and the cgroup.
+   * Stops what still runs (business containers by index, highest first, then infra), removes every container and the cgroup,
+   * and trashes the volume.
    * Works from labels alone, for sets of which no spec is known any more.
    */
   remove(setId: string, signal: AbortSignal): Promise<void>;
@@ -59,6 +60,8 @@ export interface LocalSetSpec {
   revision: number;
   generation: number;
   restartGeneration: number;
+  /** A trashed volume that is to be the set's, instead of a new one. */
+  restoreVolumeId: string | null;
   template: SetTemplate;
 }
 

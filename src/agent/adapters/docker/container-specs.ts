@@ -70,7 +70,7 @@ export function containerLimits(
 export function infraContainer(
   hostId: string,
   set: LocalSetSpec,
-  options: { image: string; cgroupParent: string; canPrivilege: boolean },
+  options: { image: string; cgroupParent: string; canPrivilege: boolean; binds: string[] },
 ): Docker.ContainerCreateOptions {
   const sysctls = Object.entries(set.template.sysctls).map(([key, value]) => `${key}=${value}`);
   return {
@@ -89,6 +89,7 @@ export function infraContainer(
       IpcMode: "shareable",
       CgroupParent: options.cgroupParent,
       OomScoreAdj: options.canPrivilege ? infraOomScore : 0,
+      Binds: options.binds,
       PidsLimit: infraPidsMax,
       RestartPolicy: restartPolicy,
       LogConfig: logConfig,
@@ -104,7 +105,7 @@ export function businessContainer(
   hostId: string,
   set: LocalSetSpec,
   container: ContainerTemplate,
-  options: { infraId: string; cgroupParent: string },
+  options: { infraId: string; cgroupParent: string; binds: string[] },
 ): Docker.ContainerCreateOptions {
   const { name, image, index, options: wanted } = container;
   return {
@@ -126,6 +127,7 @@ export function businessContainer(
       NetworkMode: `container:${options.infraId}`,
       IpcMode: `container:${options.infraId}`,
       CgroupParent: options.cgroupParent,
+      Binds: options.binds,
       PidsLimit: businessPidsMax,
       RestartPolicy: restartPolicy,
       LogConfig: logConfig,

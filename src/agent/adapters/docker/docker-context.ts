@@ -2,6 +2,7 @@ import type Docker from "dockerode";
 import type { Log } from "../../../lib/log.ts";
 import type { SetCgroups } from "../cgroup/set-cgroups.ts";
 import type { ConcurrencyLimit } from "../../concurrency-limit.ts";
+import type { SetVolumes } from "../volume/set-volumes.ts";
 import type { ContainerDetailsCache } from "./container-details.ts";
 
 /** What the steps of the Docker adapter share. */
@@ -14,6 +15,8 @@ export interface DockerContext {
   /** Reference of the infra image, which was in the daemon when it was asked for first. */
   infraImage(): Promise<string>;
   details: ContainerDetailsCache;
+  /** Undefined on a host without room for any. */
+  volumes: SetVolumes | undefined;
   startLimit: ConcurrencyLimit;
   /** Makes the infra image again when the daemon has lost it; the reference. */
   restoreInfraImage(): Promise<string>;

@@ -1,6 +1,8 @@
 import type Docker from "dockerode";
 import type { Log } from "../../../lib/log.ts";
 import type { SetPort } from "../../ports/set-port.ts";
+import type { VolumePort } from "../../ports/volume-port.ts";
+import { createSetVolumes } from "../volume/set-volumes.ts";
 import { callDocker, settleAll } from "./call-docker.ts";
 import { createConcurrencyLimit } from "../../concurrency-limit.ts";
 import { createContainerDetailsCache } from "./container-details.ts";
@@ -28,6 +30,8 @@ export interface DockerSetPortOptions {
   cgroupRoot?: string;
   /** Container starts under way at a time on this host; the others wait their turn. */
   startsMax?: number;
+  /** Without it, sets with a volume are refused. */
+  volumes?: VolumePort | undefined;
 }
 
 const imagesTimeoutMs = 20_000;
@@ -59,6 +63,7 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
     restoreInfraImage,
     pullImage,
     details: createContainerDetailsCache(docker),
+    volumes: options.volumes && createSetVolumes(options.volumes),
     startLimit: createConcurrencyLimit(options.startsMax ?? startsMaxDefault),
   };
   Promise.all([environment(), infraImage()]).catch((error: unknown) => {
@@ -85,7 +90,7 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
       const business = listed.filter((container) => !isInfra(container));
       await removeContainers(context, business, { phase: "remove" }, signal);
       await removeContainers(context, listed.filter(isInfra), { phase: "remove" }, signal);
-      await cgroups.remove(setId, signal);
+      await Promise.all([cgroups.remove(setId, signal), context.volumes?.trash(setId, signal)]);
     },
     async stopAll(setId, signal) {
       await stopInOrder(

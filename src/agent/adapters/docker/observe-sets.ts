@@ -11,7 +11,8 @@ export async function observeSets(
 ): Promise<ObservedLocalSet[]> {
   const { cgroups } = await context.environment();
   // The cgroups are read first: a set that is being removed loses its containers before its cgroup.
-  const remains = await cgroups.list();
+  // So it does before its volume is trashed.
+  const remains = [...(await cgroups.list()), ...((await context.volumes?.reload(signal)) ?? [])];
   const bySet = new Map<string, ListedContainer[]>(remains.map((setId) => [setId, []]));
   for (const container of await listContainers(context, { phase: "observe" }, signal)) {
     const ofSet = bySet.get(container.setId);
@@ -30,7 +31,10 @@ export async function observeSet(
 ): Promise<ObservedLocalSet | undefined> {
   const { cgroups } = await context.environment();
   const containers = await listContainers(context, { setId, phase: "observe" }, signal);
-  if (containers.length === 0 && !(await cgroups.list()).includes(setId)) return undefined;
+  if (containers.length === 0) {
+    const hasVolume = (await context.volumes?.has(setId, signal)) ?? false;
+    if (!hasVolume && !(await cgroups.list()).includes(setId)) return undefined;
+  }
   return toObservedSet(context, setId, containers, signal);
 }
 

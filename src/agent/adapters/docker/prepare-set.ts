@@ -23,11 +23,13 @@ export interface PrepareContext extends DockerContext {
 /**
  * SetPort.prepare on Docker. Looks at what there is (one list call), removes what is stale, and makes what is missing:
  *
- *     cgroup  ----------\
+ *     volume  ----------\
+ *     cgroup  -----------+
  *     create infra ------+--> start infra
  *                   \--> create the business containers, all at once
  *
- * because a container can be created as soon as the owner of its network exists. Any step may be the last one before
+ * because a container can be created as soon as the owner of its network exists, and its volume need not be mounted
+ * before it starts. Any step may be the last one before
  * the agent dies: the next call finds what came of it by label.
  */
 export async function prepareSet(
@@ -35,35 +37,49 @@ export async function prepareSet(
   set: LocalSetSpec,
   signal: AbortSignal,
 ): Promise<void> {
-  refuseUnsupported(set);
+  const binds = bindsOf(context, set);
   const environment = await context.environment();
   const existing = await listContainers(context, { setId: set.setId, phase: "prepare" }, signal);
   const stale = await findStale(context, set, existing, signal);
   if (stale.length > 0) await removeContainers(context, stale, { phase: "prepare" }, signal);
   const kept = existing.filter((container) => !stale.includes(container));
 
+  const mounted = binds.length === 0 ? undefined : context.volumes?.ensure(set, signal);
   const limited = environment.cgroups.ensure(set.setId, set.template, signal);
   const keptInfra = kept.find(isInfra);
   const created = keptInfra
     ? Promise.resolve(keptInfra.dockerId)
-    : createInfra(context, environment, set, signal);
+    : createInfra(context, environment, { set, binds }, signal);
+  mounted?.catch(() => undefined); // awaited below, after the others
   await settleAll([limited, created]);
   const infraId = await created;
+  const startWhenMounted = async () => {
+    await mounted;
+    const isRunning = keptInfra?.dockerState === "running";
+    await startInfra(context, set, { infraId, isRunning }, signal);
+  };
   await settleAll([
-    startInfra(context, set, { infraId, isRunning: keptInfra?.dockerState === "running" }, signal),
+    startWhenMounted(),
     ...set.template.containers.map((container) => {
       const existing = kept.find(({ name }) => name === container.name);
       return existing
         ? applyLimits(context, set, existing, signal)
-        : createBusiness(context, environment, { set, name: container.name, infraId }, signal);
+        : createBusiness(
+            context,
+            environment,
+            { set, name: container.name, infraId, binds },
+            signal,
+          );
     }),
   ]);
 }
 
-/** What the template asks for that this adapter cannot give; services refuse it before, this is the last line. */
-function refuseUnsupported(set: LocalSetSpec): void {
-  if (set.template.volume === null) return;
-  throw new AgentError("not-supported", "volumes are not supported on this host yet", {
+/** The set's volume at its place in every container of the set. */
+function bindsOf({ volumes }: DockerContext, set: LocalSetSpec): string[] {
+  const { volume } = set.template;
+  if (volume === null) return [];
+  if (volumes) return [`${volumes.dataPathOf(set)}:${volume.mountPath}`];
+  throw new AgentError("not-supported", "this host has no room for volumes", {
     phase: "prepare",
     temporary: false,
   });
@@ -111,7 +127,7 @@ function isOutdated(set: LocalSetSpec, container: ListedContainer): boolean {
 async function createInfra(
   context: PrepareContext,
   { cgroups, canPrivilege }: DockerEnvironment,
-  set: LocalSetSpec,
+  { set, binds }: { set: LocalSetSpec; binds: string[] },
   signal: AbortSignal,
 ): Promise<string> {
   const specFor = (image: string) =>
@@ -119,6 +135,7 @@ async function createInfra(
       image,
       cgroupParent: cgroups.parentOf(set.setId),
       canPrivilege,
+      binds,
     });
   try {
     return await createContainer(context, specFor(await context.infraImage()), signal);
@@ -131,7 +148,12 @@ async function createInfra(
 async function createBusiness(
   context: PrepareContext,
   { cgroups }: DockerEnvironment,
-  { set, name, infraId }: { set: LocalSetSpec; name: string; infraId: string },
+  {
+    set,
+    name,
+    infraId,
+    binds,
+  }: { set: LocalSetSpec; name: string; infraId: string; binds: string[] },
   signal: AbortSignal,
 ): Promise<void> {
   const container = set.template.containers.find((candidate) => candidate.name === name);
@@ -139,6 +161,7 @@ async function createBusiness(
   const spec = businessContainer(context.hostId, set, container, {
     infraId,
     cgroupParent: cgroups.parentOf(set.setId),
+    binds,
   });
   try {
     await createContainer(context, spec, signal);
