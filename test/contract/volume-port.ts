@@ -25,6 +25,8 @@ export interface VolumeHarness {
   occupy(volumeId: string): Promise<() => Promise<boolean>>;
   /** Unmounts and detaches everything, as a boot of the host does. */
   reboot(): Promise<void>;
+  /** Of the steps that a crash may come after, each so many-th is tried; 1 where there is time for all. */
+  crashStride: number;
   close(): Promise<void>;
 }
 
@@ -168,6 +170,16 @@ export function describeVolumePort(
       await expect(port.ensure(late, signal)).rejects.toMatchObject({ code: "volume-refused" });
     });
 
+    it("I7: gives a set that comes back to its host what it had there", async () => {
+      const spec = newSpec();
+      const { volumeId, dataPath } = await port.ensure(spec, signal);
+      const check = await checked(dataPath, MiB);
+      await port.trash(spec.setId, signal);
+      expect(await port.ensure({ ...spec, generation: 9 }, signal)).toEqual({ volumeId, dataPath });
+      expect(await check()).toBe(true);
+      expect(await only()).toMatchObject({ state: "live", expiresAtMs: undefined });
+    });
+
     it("I7: purges what is trashed and expired, and nothing else", async () => {
       const spec = newSpec();
       const { volumeId } = await port.ensure(spec, signal);
@@ -276,7 +288,7 @@ export function describeVolumePort(
 
     it("goes on after a crash between any two steps of its life, and loses no byte", async () => {
       const grownBytes = growsOnline ? sizeBytes * 1.5 : sizeBytes;
-      for (let step = 1, killed = true; killed; step++) {
+      for (let step = 1, killed = true; killed; step += harness.crashStride) {
         const spec = newSpec();
         const heir = newSpec();
         let check: (() => Promise<boolean>) | undefined;

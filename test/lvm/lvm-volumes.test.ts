@@ -47,6 +47,7 @@ async function openHarness(fileSystem: FileSystemType, sizeBytes: number): Promi
       };
     },
     reboot,
+    crashStride: 5,
     close: async () => {
       await reboot();
       await run("chattr", ["-R", "-i", root]).catch(() => undefined);

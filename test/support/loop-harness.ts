@@ -62,6 +62,7 @@ export async function openLoopHarness(
       return async () => (await readFile(image, "utf8")) === "theirs";
     },
     reboot,
+    crashStride: process.env["BERTH_UML"] === "1" ? 5 : 1,
     close: async () => {
       await reboot();
       await run("chattr", ["-R", "-i", base]).catch(() => undefined);

@@ -7,7 +7,7 @@ import { AgentError } from "../../agent-error.ts";
 export interface BlockStore {
   /** This host's, by id. */
   list(signal: AbortSignal): Promise<BlockVolume[]>;
-  /** Rejects with `volume-no-room`, or `volume-foreign` when the name is taken by somebody else's. */
+  /** Rejects with `volume-no-room`, or `volume-foreign` when the name is taken: by whomever, what they have is left alone. */
   create(volume: BlockVolume, signal: AbortSignal): Promise<void>;
   retag(volumeId: string, tags: VolumeTags, signal: AbortSignal): Promise<void>;
   /** Makes it at least so large, attached or not. */

@@ -66,8 +66,7 @@ class LoopStore implements BlockStore {
     checkTags(volume.tags);
     await this.#prepareFolder();
     if (await exists(this.#imageOf(volumeId))) {
-      if (await this.#read(volumeId)) return;
-      throw volumeError("volume-foreign", `${this.#imageOf(volumeId)} is not this host's volume`, {
+      throw volumeError("volume-foreign", `${this.#imageOf(volumeId)} is there already`, {
         temporary: false,
       });
     }

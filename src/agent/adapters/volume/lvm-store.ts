@@ -77,10 +77,8 @@ class LvmStore implements BlockStore {
         });
       }
       if (!/already exists/i.test(text)) throw error;
-      const isOurs = (await this.list(signal)).some((known) => known.volumeId === volumeId);
-      if (isOurs) return;
       const place = `${this.#volumeGroup}/${volumeId}`;
-      throw volumeError("volume-foreign", `${place} is not this host's volume`, {
+      throw volumeError("volume-foreign", `${place} is there already`, {
         temporary: false,
         cause: error,
       });

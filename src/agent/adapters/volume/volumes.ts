@@ -178,9 +178,12 @@ class Volumes implements VolumePort {
     const { store } = this.#options;
     const { setId, tenant, service, generation } = spec;
     const tags = checkTags({ setId, tenant, service, generation, state: "new" });
-    if (spec.restoreFrom !== undefined)
-      return this.#restore(spec.restoreFrom, spec, stored, signal);
-    const volume = { volumeId: ownVolumeId(setId), sizeBytes: spec.sizeBytes, tags };
+    const volumeId = ownVolumeId(setId);
+    // A set that comes back to a host that it left finds what it had there.
+    const own = stored.find((candidate) => candidate.volumeId === volumeId);
+    const source = spec.restoreFrom ?? own?.volumeId;
+    if (source !== undefined) return this.#restore(source, spec, stored, signal);
+    const volume = { volumeId, sizeBytes: spec.sizeBytes, tags };
     await this.#makeRoom(spec.sizeBytes, stored, signal);
     await store.create(volume, signal);
     return volume;
