@@ -18,6 +18,8 @@ export interface AgentLimits {
   coalesceMs: number;
   usageIntervalMs: number;
   imagesIntervalMs: number;
+  /** Volumes are looked at this often, and what is expired is purged. */
+  volumesIntervalMs: number;
   pingIntervalMs: number;
   /** A daemon that answers later than the one is slow, later than the other unreachable. */
   pingSlowMs: number;
@@ -38,6 +40,7 @@ export const defaultAgentLimits: AgentLimits = {
   coalesceMs: 5,
   usageIntervalMs: 15_000,
   imagesIntervalMs: 60_000,
+  volumesIntervalMs: 30_000,
   pingIntervalMs: 5_000,
   pingSlowMs: 1_000,
   pingTimeoutMs: 5_000,

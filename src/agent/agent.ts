@@ -1,23 +1,23 @@
 import { setMaxListeners } from "node:events";
 import { AGENT_PROTOCOL_VERSION, type Sync, type SyncResult } from "../contracts/agent.ts";
 import type { Log } from "../lib/log.ts";
+import { aborted, isAborted } from "./aborted.ts";
 import { type AgentLimits, defaultAgentLimits } from "./agent-limits.ts";
-import { callBackoffMs, type Clock, delay, systemClock } from "./clock.ts";
+import { type Clock, delay, systemClock } from "./clock.ts";
 import { createConcurrencyLimit } from "./concurrency-limit.ts";
 import { type DockerHealth, DockerMonitor } from "./docker-monitor.ts";
+import { failureWaitMs } from "./failure-wait.ts";
 import { keepLooking, keepWatching } from "./keep-looking.ts";
 import { KeptState } from "./kept-state.ts";
 import { LogStreams } from "./log-streams.ts";
-import {
-  type ControlPlane,
-  ControlPlaneError,
-  CredentialRefusedError,
-} from "./ports/control-plane.ts";
+import { type ControlPlane, CredentialRefusedError } from "./ports/control-plane.ts";
 import type { MachinePort } from "./ports/machine-port.ts";
 import type { SetPort } from "./ports/set-port.ts";
 import type { StateStore } from "./ports/state-store.ts";
+import type { VolumePort } from "./ports/volume-port.ts";
 import { type ReportBatch, ReportQueue } from "./report-queue.ts";
 import { SetRunners } from "./set-runners.ts";
+import { VolumeKeeper } from "./volume-keeper.ts";
 import { UsageReports } from "./usage-reports.ts";
 import { Wakeup } from "./wakeup.ts";
 
@@ -35,6 +35,8 @@ export interface AgentOptions {
   api: ControlPlane;
   state: StateStore;
   machine: MachinePort;
+  /** Without it the host has no volumes to look after. */
+  volumes?: VolumePort | undefined;
   log: Log;
   clock?: Clock;
   /** In [0, 1). */
@@ -80,6 +82,7 @@ class HostAgent implements Agent {
   readonly #reports: ReportQueue;
   readonly #reportBell: Wakeup;
   readonly #usage: UsageReports;
+  readonly #volumes?: VolumeKeeper;
   readonly #monitor: DockerMonitor;
   readonly #streams: LogStreams;
   readonly #stopping = new AbortController();
@@ -98,6 +101,15 @@ class HostAgent implements Agent {
     this.#log = options.log;
     this.#reports = new ReportQueue(this.#clock);
     this.#reportBell = new Wakeup(this.#clock);
+    if (options.volumes) {
+      this.#volumes = new VolumeKeeper({
+        port: options.volumes,
+        clock: this.#clock,
+        log: this.#log,
+        intervalMs: this.#limits.volumesIntervalMs,
+        onNews: () => this.#reportBell.ring(),
+      });
+    }
     this.#monitor = new DockerMonitor({
       port: options.port,
       clock: this.#clock,
@@ -160,6 +172,7 @@ class HostAgent implements Agent {
       keepLooking(lookOptions, signal),
       keepWatching(lookOptions, signal),
       this.#monitor.run(signal),
+      this.#volumes?.run(signal) ?? Promise.resolve(),
     ].map((loop) =>
       loop.catch((error: unknown) => {
         failure ??= error instanceof Error ? error : new Error(String(error));
@@ -188,7 +201,9 @@ class HostAgent implements Agent {
       hasRunBefore: (setId: string, specKey: string) => this.#kept.hasRun(setId, specKey),
       onRan: (setId: string, specKey: string) => this.#kept.noteRan(setId, specKey),
       onReport: (report: Sync["observed"][number]) => {
-        if (this.#reports.put(report)) this.#reportBell.ring();
+        if (!this.#reports.put(report)) return;
+        this.#reportBell.ring();
+        this.#volumes?.lookSoon();
       },
       stopping: this.#stopping.signal,
       cancelled: this.#cancelled.signal,
@@ -268,6 +283,7 @@ class HostAgent implements Agent {
     const usage = await this.#usage.takeIfDue();
     const { images } = this.#monitor;
     const hasNewImages = images !== undefined && images !== this.#sentImages;
+    const volumes = this.#volumes?.takeNews();
     let result: SyncResult;
     try {
       result = await this.#sync(
@@ -276,6 +292,7 @@ class HostAgent implements Agent {
           docker: this.#monitor.health ?? null,
           usage,
           images: hasNewImages ? images.slice(0, 2_000) : null,
+          volumes: volumes?.volumes ?? null,
         },
         signal,
       );
@@ -285,6 +302,7 @@ class HostAgent implements Agent {
       throw error;
     }
     if (hasNewImages) this.#sentImages = images;
+    volumes?.onArrived();
     this.#noteArrived(batch);
     return result;
   }
@@ -320,6 +338,7 @@ class HostAgent implements Agent {
         docker: null,
         usage: null,
         images: null,
+        volumes: null,
         ...parts,
       },
       signal,
@@ -330,6 +349,7 @@ class HostAgent implements Agent {
 
   async #accept(runners: SetRunners, result: SyncResult): Promise<"news" | "nothing" | "stale"> {
     this.#streams.serve(result.streams, this.#stopping.signal);
+    this.#volumes?.askForPurges(result.purgeVolumes);
     const use = await this.#kept.accept(result, (accepted) => {
       for (const setId of accepted.dropped) this.#forget(setId);
       runners.apply(accepted);
@@ -342,18 +362,15 @@ class HostAgent implements Agent {
     this.#kept.forgetRan(setId);
   }
 
-  /** Waits as long as the API asks for, or longer with every failure; throws what no waiting can help. */
   async #standFailure(
     loop: string,
     error: unknown,
     failuresInRow: number,
     signal: AbortSignal,
   ): Promise<void> {
-    if (error instanceof CredentialRefusedError) throw error;
-    const askedMs = error instanceof ControlPlaneError ? (error.retryAfterMs ?? 0) : 0;
-    const waitMs = Math.max(askedMs, callBackoffMs(failuresInRow, this.#random()));
+    const waitMs = failureWaitMs(error, failuresInRow, this.#random());
     this.#log.warn({ err: error, loop, failuresInRow, waitMs: Math.round(waitMs) }, "sync failed");
-    await delay(this.#clock, Math.min(waitMs, 60_000), signal);
+    await delay(this.#clock, waitMs, signal);
   }
 
   /** Steps under way end, or are broken off at the deadline. */
@@ -380,16 +397,4 @@ class HostAgent implements Agent {
       cancel();
     }
   }
-}
-
-/** May have changed during a wait, whatever was known of it before. */
-function isAborted(signal: AbortSignal): boolean {
-  return signal.aborted;
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    return signal.addEventListener("abort", () => resolve(), { once: true });
-  });
 }

@@ -4,6 +4,7 @@ import type { BerthEvent } from "../contracts/events.ts";
 import type { Host, HostPool } from "../contracts/hosts.ts";
 import type { Service, ServiceCounts } from "../contracts/services.ts";
 import type { BerthSet } from "../contracts/sets.ts";
+import type { Volume } from "../contracts/volumes.ts";
 import { formatAge, formatBytes, formatCores } from "./amounts.ts";
 import { plainText } from "./plain-text.ts";
 import type { Tone } from "./terminal.ts";
@@ -223,6 +224,25 @@ function tokenStatus(token: Token, nowMs: number): string {
   if (token.usedAt !== null && token.role === "enroll") return "used";
   return token.expiresAt !== null && Date.parse(token.expiresAt) <= nowMs ? "expired" : "valid";
 }
+
+export const volumeColumns: readonly Column<Volume>[] = [
+  { head: "ID", cell: (volume) => volume.id },
+  { head: "SERVICE", cell: (volume) => volume.service },
+  { head: "TENANT", wide: true, cell: (volume) => volume.tenant },
+  {
+    head: "STATE",
+    cell: (volume) => (volume.purging ? "purging" : volume.state),
+    tone: (volume) => (volume.state === "live" ? "good" : "dim"),
+  },
+  { head: "SIZE", cell: (volume) => formatBytes(volume.sizeBytes) },
+  {
+    head: "USED",
+    cell: ({ usedBytes }) => (usedBytes === null ? "" : formatBytes(usedBytes)),
+  },
+  { head: "HOST", cell: (volume) => volume.host.name },
+  { head: "SET", wide: true, cell: (volume) => volume.setId },
+  { head: "KEPT UNTIL", cell: (volume) => volume.expiresAt ?? "" },
+];
 
 export const tenantColumns: readonly Column<Tenant>[] = [
   { head: "NAME", cell: (tenant) => tenant.name },

@@ -17,6 +17,7 @@ import { addPoolCommand } from "./commands/pool.ts";
 import { addProcessCommands } from "./commands/processes.ts";
 import { addScaleCommand } from "./commands/scale.ts";
 import { addSetCommand } from "./commands/set.ts";
+import { addVolumeCommand } from "./commands/volume.ts";
 import { addWaitCommand } from "./commands/wait.ts";
 import { exitCodes } from "./exit-codes.ts";
 import { renderError } from "./render-error.ts";
@@ -66,6 +67,7 @@ function addCommands(program: Command, cli: Cli): void {
   addScaleCommand(program, cli);
   addDeleteCommand(program, cli);
   addSetCommand(program, cli);
+  addVolumeCommand(program, cli);
   addPlanCommand(program, cli);
   addExplainCommand(program, cli);
   addWaitCommand(program, cli);

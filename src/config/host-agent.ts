@@ -41,6 +41,23 @@ const agentSettings = {
   /** Steps of different sets at a time, and container starts within them: Docker does no more at once. */
   BERTH_AGENT_STEPS_MAX: wholeNumber(1, 1_000).default(64),
   BERTH_AGENT_STARTS_MAX: wholeNumber(1, 100).default(8),
+  /**
+   * Where volumes of sets come from: `lvm`, a volume group; `loop`, image files with loop devices in the data directory;
+   * `none`, and sets that want one are refused.
+   */
+  BERTH_VOLUME_BACKEND: z.enum(["lvm", "loop", "none"]).default("loop"),
+  /** Of `lvm`: the group, which the operator has made. */
+  BERTH_VOLUME_GROUP: z
+    .string()
+    .regex(/^[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,126}$/, "expected the name of a volume group")
+    .default("berth"),
+  /** Of `loop`: the share of the disk that volumes may take together. */
+  BERTH_VOLUME_LOOP_PERCENT: wholeNumber(1, 90).default(20),
+  BERTH_VOLUME_FILE_SYSTEM: z.enum(["ext4", "xfs"]).default("ext4"),
+  /** How long the volume of a deleted set is kept. */
+  BERTH_VOLUME_RETENTION_HOURS: wholeNumber(0, 24 * 365).default(168),
+  /** Whether the trash is purged before that, oldest first, when a set needs the room. */
+  BERTH_VOLUME_PURGE_EARLY: z.stringbool().default(false),
   BERTH_DOCKER_SOCKET: path.default("/var/run/docker.sock"),
   /** Without it, an image is made of the BusyBox of this machine. */
   BERTH_INFRA_IMAGE: z.string().min(1).max(255).optional(),

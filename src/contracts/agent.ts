@@ -10,6 +10,7 @@ import {
   timestamp,
 } from "./primitives.ts";
 import { containerStatusSchema, setDesires, setStates } from "./sets.ts";
+import { reportedVolumeSchema } from "./volumes.ts";
 import { setTemplateSchema } from "./set-template.ts";
 
 /**
@@ -23,6 +24,9 @@ export const AGENT_PROTOCOL_VERSION = 1;
 export const SYNC_WAIT_MS_MAX = 25_000;
 export const LEASE_SECONDS = 45;
 export const SETS_PER_HOST_MAX = 5_000;
+export const PURGES_PER_SYNC_MAX = 1_000;
+/** Trashed ones included. */
+export const VOLUMES_PER_HOST_MAX = 10_000;
 
 /** `POST /agent/v1/enroll`, with an enroll token as the bearer. */
 export const enrollBody = z
@@ -78,7 +82,16 @@ export const syncBody = z
     observed: z.array(observedSetSchema).max(SETS_PER_HOST_MAX),
     docker: z.strictObject({ state: z.enum(dockerStates), detail: z.string().max(500) }).nullable(),
     /** What all processes of the machine use, and what sets may use of it. Null: not measured this time. */
-    usage: z.strictObject({ used: resourcesSchema, allocatable: resourcesSchema }).nullable(),
+    usage: z
+      .strictObject({
+        used: resourcesSchema,
+        allocatable: resourcesSchema,
+        /** Of used volume bytes: of trashed volumes that are purged as soon as their room is needed. */
+        reclaimableVolumeBytes: z.number().int().nonnegative().default(0),
+      })
+      .nullable(),
+    /** All volumes of the host. Null: unchanged since last sent. */
+    volumes: z.array(reportedVolumeSchema).max(VOLUMES_PER_HOST_MAX).nullable().default(null),
     /** References of the images in the daemon. Null: unchanged since last sent. */
     images: z.array(z.string().max(255)).max(2_000).nullable(),
   })
@@ -120,6 +133,8 @@ export const syncResultSchema = z
     full: z.boolean(),
     sets: z.array(desiredSetSchema),
     streams: z.array(logStreamRequestSchema),
+    /** Trashed volumes to be destroyed now, on the word of a person; repeated until they are gone. */
+    purgeVolumes: z.array(idSchema("vol")).max(PURGES_PER_SYNC_MAX).default([]),
     leaseSeconds: z.number().int(),
     serverTime: timestamp,
   })

@@ -4,6 +4,8 @@ import { nameSchema } from "./primitives.ts";
 
 export const CONTAINERS_PER_SET_MAX = 16;
 const ENV_ENTRIES_MAX = 128;
+/** Less is hardly more than what a file system keeps for itself. */
+const VOLUME_BYTES_MIN = 16 * 2 ** 20;
 const MEMORY_BYTES_MIN = 16 * 2 ** 20;
 
 /** An image reference: [registry/]name[:tag][@digest]. Docker's own grammar, bounded. */
@@ -152,7 +154,7 @@ export const setTemplateInput = z
     rootfs: sizeInput.default(10 * 2 ** 30),
     volume: z
       .strictObject({
-        size: sizeInput.pipe(z.number().min(2 ** 20, "expected at least 1Mi")),
+        size: sizeInput.pipe(z.number().min(VOLUME_BYTES_MIN, "expected at least 16Mi")),
         mountPath,
       })
       .optional(),

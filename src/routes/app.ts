@@ -16,6 +16,7 @@ import { mountServices } from "./services/routes.ts";
 import { mountSets } from "./sets/routes.ts";
 import { mountDocuments, mountFallback } from "./system/documents.ts";
 import { mountSystem } from "./system/routes.ts";
+import { mountVolumes } from "./volumes/routes.ts";
 import { validationHook } from "./validation-hook.ts";
 
 export interface AppOptions {
@@ -43,6 +44,7 @@ export function createMountedApi(ctx: ServiceContext, options: AppOptions): Api 
   const api = createApi(app, ctx);
   mountServices(api);
   mountSets(api);
+  mountVolumes(api);
   mountHosts(api);
   mountPlan(api);
   mountElasticity(api);

@@ -4,3 +4,4 @@ import { idSchema, nameSchema } from "../contracts/primitives.ts";
 export const serviceParameters = z.object({ name: nameSchema });
 export const setParameters = z.object({ setId: idSchema("set") });
 export const hostParameters = z.object({ hostId: idSchema("host") });
+export const volumeParameters = z.object({ volumeId: idSchema("vol") });

@@ -76,7 +76,7 @@ export async function createService(
 
 /** As a reader sees it at the moment of its creation. */
 function asCreated(row: ServiceRow, template: SetTemplate, stored: StoredService): Service {
-  const { tenantId: _, ...service } = row;
+  const { tenantId: _tenantId, ...service } = row;
   return {
     ...service,
     tenant: stored.tenant,

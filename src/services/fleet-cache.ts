@@ -101,7 +101,7 @@ function findPoolPolicy(policy: PlanPolicy | undefined, pool: string): PoolPolic
 }
 
 /** The newest version of any pool is the version of the whole: versions come from one counter. */
-function planPolicyOf(pools: readonly HostPoolRow[], reportAgeMaxMs: number): PlanPolicy {
+export function planPolicyOf(pools: readonly HostPoolRow[], reportAgeMaxMs: number): PlanPolicy {
   return {
     version: pools.reduce((newest, pool) => Math.max(newest, pool.version), 0),
     reportAgeMaxMs,

@@ -11,12 +11,6 @@ export function assertSupported(parts: {
   autoscale?: AutoscaleSpec | null | undefined;
 }): void {
   const errors: FieldError[] = [];
-  if (parts.template?.volume) {
-    errors.push({
-      pointer: "/template/volume",
-      detail: "Volumes are not supported yet: leave the volume out.",
-    });
-  }
   const networks = parts.template?.networks ?? [];
   if (networks.length > 1 || networks.some((entry) => entry.network !== "default")) {
     errors.push({

@@ -2,6 +2,7 @@ import { AppError } from "../contracts/app-error.ts";
 import {
   type DesiredSet,
   LEASE_SECONDS,
+  PURGES_PER_SYNC_MAX,
   SETS_PER_HOST_MAX,
   type Sync,
   type SyncResult,
@@ -20,6 +21,7 @@ import {
 } from "../db/queries/host-writes.ts";
 import { insertOutbox } from "../db/queries/outbox.ts";
 import { lockHosts, retryPendingSets } from "../db/queries/set-writes.ts";
+import { listPurges, storeHostVolumes } from "../db/queries/volumes.ts";
 import { withTx } from "../db/tx.ts";
 import { applyObserved, lockObservedSets } from "./apply-observed.ts";
 import { closeServices } from "./close-services.ts";
@@ -52,13 +54,16 @@ export async function syncHost(
   try {
     const after = await takeReport(ctx, body, host);
     const answer = await readAnswer(ctx, hostId, body, full, after);
-    if (body.waitMs === 0 || full || answer.sets.length > 0 || answer.streams.length > 0)
-      return answer;
+    if (body.waitMs === 0 || full || hasNewsIn(answer)) return answer;
     if (!(await news.arrived)) return { ...answer, serverTime: new Date().toISOString() };
     return await readAnswer(ctx, hostId, body, false);
   } finally {
     news.stop();
   }
+}
+
+function hasNewsIn({ sets, streams, purgeVolumes }: SyncResult): boolean {
+  return sets.length + streams.length + purgeVolumes.length > 0;
 }
 
 function startWait(ctx: ServiceContext, hostId: string, waitMs: number, signal: AbortSignal) {
@@ -83,7 +88,7 @@ async function takeReport(
   const { hostId } = host;
   const state = stateOf(body, host);
   const isRenewalDue = host.leaseSecondsLeft < LEASE_SECONDS - RENEW_AFTER_SECONDS;
-  if (body.observed.length === 0 && !body.images && !state) {
+  if (body.observed.length === 0 && !body.images && !body.volumes && !state) {
     if (!body.usage) {
       if (isRenewalDue) await renewLease(ctx.db, hostId, leaseOf(body));
       return undefined;
@@ -100,10 +105,11 @@ async function takeReport(
       isRenewalDue && !body.usage ? renewLease(tx, hostId, leaseOf(body)) : undefined,
       lockObservedSets(tx, hostId, body.observed),
     ]);
-    const [observed, , , becameReady] = await Promise.all([
+    const [observed, , , , becameReady] = await Promise.all([
       applyObserved(tx, hostId, body.observed, rows),
       body.usage ? updateHostUsage(tx, hostId, body.usage, leaseOf(body)) : undefined,
       body.images ? updateHostImages(tx, hostId, body.images) : undefined,
+      body.volumes ? storeHostVolumes(tx, hostId, body.volumes) : undefined,
       state !== undefined && changeState(tx, hostId, state, body),
     ]);
     const parts: Aftermath[] = [observed];
@@ -198,15 +204,20 @@ async function answerOf(
   streams: SyncResult["streams"],
 ): Promise<SyncResult> {
   const hasNews = full || generation > body.acceptedGeneration;
-  const sets = hasNews
-    ? await listDesiredSets(ctx.db, hostId, full ? -1 : body.acceptedGeneration, SETS_PER_HOST_MAX)
-    : [];
+  const after = full ? -1 : body.acceptedGeneration;
+  const [sets, purgeVolumes] = hasNews
+    ? await Promise.all([
+        listDesiredSets(ctx.db, hostId, after, SETS_PER_HOST_MAX),
+        listPurges(ctx.db, hostId, PURGES_PER_SYNC_MAX),
+      ])
+    : [[], []];
   return {
     // Read before the sets: what changes in between comes again with the next sync, and is never missed.
     hostGeneration: generation,
     full,
     sets: sets satisfies DesiredSet[],
     streams,
+    purgeVolumes,
     leaseSeconds: LEASE_SECONDS,
     serverTime: new Date().toISOString(),
   };

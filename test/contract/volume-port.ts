@@ -106,6 +106,7 @@ export function describeVolumePort(
       const room = await port.room(signal);
       expect(room).toEqual({
         totalBytes: harness.totalBytes,
+        usedBytes: sizeBytes,
         freeBytes: harness.totalBytes - sizeBytes,
         reclaimableBytes: 0,
       });

@@ -141,7 +141,9 @@ export class AgentSimulation {
           return life.isDead() ? never : undefined;
         },
       },
-      machine: { measure: async () => ({ used: nothing, allocatable: nothing }) },
+      machine: {
+        measure: async () => ({ used: nothing, allocatable: nothing, reclaimableVolumeBytes: 0 }),
+      },
       log: this.log,
       clock: this.clock,
       random: this.random,

@@ -113,7 +113,9 @@ export async function createFleetContext(
         allocatable,
         agentVersion: "test",
       });
-      await syncAs(ctx, hostId, { usage: { used: noUse, allocatable } });
+      await syncAs(ctx, hostId, {
+        usage: { used: noUse, allocatable, reclaimableVolumeBytes: 0 },
+      });
       return hostId;
     },
     sync: (hostId, report = {}) => syncAs(ctx, hostId, report),
@@ -156,6 +158,7 @@ function emptySync(report: Partial<Sync>): Sync {
     docker: { state: "ok", detail: "" },
     usage: null,
     images: null,
+    volumes: null,
     ...report,
   };
 }

@@ -4,6 +4,8 @@ import type { ResourceAmounts } from "../../contracts/primitives.ts";
 export interface MachineUsage {
   used: ResourceAmounts;
   allocatable: ResourceAmounts;
+  /** Of the used volume bytes: of trashed volumes that are purged as soon as their room is needed. */
+  reclaimableVolumeBytes: number;
 }
 
 /** Measures the machine itself, and never by way of the Docker daemon: a hung daemon must not stop reports. */

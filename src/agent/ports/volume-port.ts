@@ -54,6 +54,9 @@ export interface LocalVolume {
 
 export interface VolumeRoom {
   totalBytes: number;
+  /** What volumes take, trashed ones included. */
+  usedBytes: number;
+  /** What a new one may take; less than the rest where others write to the same disk. */
   freeBytes: number;
   /** Of trashed volumes that may be purged as soon as their room is needed. */
   reclaimableBytes: number;

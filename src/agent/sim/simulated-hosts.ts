@@ -209,7 +209,7 @@ function createSimulatedMachine(
         used.volumeBytes += template.volume?.sizeBytes ?? 0;
         used.rootfsBytes += template.rootfsBytes;
       }
-      return { used, allocatable };
+      return { used, allocatable, reclaimableVolumeBytes: 0 };
     },
   };
 }

@@ -5,6 +5,7 @@ import type { BerthEvent } from "../../contracts/events.ts";
 import type { Host, HostPool } from "../../contracts/hosts.ts";
 import type { Service } from "../../contracts/services.ts";
 import type { BerthSet } from "../../contracts/sets.ts";
+import type { Volume } from "../../contracts/volumes.ts";
 import type { ApiClient } from "../api-client.ts";
 import type { Cli } from "../cli.ts";
 import { CliError, usageError } from "../cli-error.ts";
@@ -24,6 +25,7 @@ import {
   setColumns,
   tenantColumns,
   tokenColumns,
+  volumeColumns,
 } from "../resources.ts";
 
 interface GetOptions {
@@ -50,6 +52,7 @@ export const getKinds = {
   tokens: ["token"],
   tenants: ["tenant"],
   pools: ["pool"],
+  volumes: ["volume"],
 } as const;
 type Kind = keyof typeof getKinds;
 
@@ -64,8 +67,8 @@ export function addGetCommand(program: Command, cli: Cli): void {
     .argument("[name]", "one thing: its name or id; of demands and hooks, the service")
     .option("--limit <count>", "how many at most", String(LIMIT_DEFAULT))
     .option("--service <name>", "of this service only")
-    .option("--host <host>", "on this host only (sets, events)")
-    .option("--state <state>", "in this state only (sets)")
+    .option("--host <host>", "on this host only (sets, volumes, events)")
+    .option("--state <state>", "in this state only (sets, volumes)")
     .addOption(new Option("--set <id>", "about this set only (events)"))
     .addOption(new Option("--kind <kind>", "of this kind only (events)"))
     .action(async (kind: string, name: string | undefined, options: GetOptions) => {
@@ -107,6 +110,9 @@ async function get(
     case "sets":
       if (name !== undefined) printItem(cli, setColumns, await getSet(api, name));
       else await list<BerthSet>(setColumns, "/v1/sets", await setQuery(api, options));
+      return;
+    case "volumes":
+      await list<Volume>(volumeColumns, "/v1/volumes", await setQuery(api, options));
       return;
     case "hosts":
       if (name !== undefined) printItem(cli, hostColumns, await getHost(api, name));

@@ -91,6 +91,7 @@ function renewed(lease: LeaseRenewal): SQL {
 export interface UsageReport {
   used: ResourceAmounts;
   allocatable: ResourceAmounts;
+  reclaimableVolumeBytes: number;
 }
 
 /**
@@ -127,8 +128,8 @@ export async function tryUpdateHostUsage(
   return rows[0];
 }
 
-function measured({ used, allocatable }: UsageReport): SQL {
-  return sql`reported_at = now(), used_cpu_millis = ${used.cpuMillis}, used_memory_bytes = ${used.memoryBytes},
+function measured({ used, allocatable, reclaimableVolumeBytes }: UsageReport): SQL {
+  return sql`reported_at = now(), reclaimable_volume_bytes = ${reclaimableVolumeBytes}, used_cpu_millis = ${used.cpuMillis}, used_memory_bytes = ${used.memoryBytes},
       used_volume_bytes = ${used.volumeBytes}, used_rootfs_bytes = ${used.rootfsBytes},
       allocatable_cpu_millis = ${allocatable.cpuMillis}, allocatable_memory_bytes = ${allocatable.memoryBytes},
       allocatable_volume_bytes = ${allocatable.volumeBytes}, allocatable_rootfs_bytes = ${allocatable.rootfsBytes},
@@ -181,7 +182,7 @@ export async function listDesiredSets(
     q,
     sql`select s.id as "setId", t.name as tenant, v.name as service, s.revision, s.generation::float8 as generation,
           case when s.leaving then 'deleted' else s.desired end as desired,
-          s.restart_generation::float8 as "restartGeneration", r.template
+          s.restart_generation::float8 as "restartGeneration", s.restore_volume_id as "restoreVolumeId", r.template
         from sets s join services v on v.id = s.service_id join tenants t on t.id = s.tenant_id
         join revisions r on r.service_id = s.service_id and r.number = s.revision
         where s.host_id = ${hostId} and s.host_generation > ${afterGeneration}

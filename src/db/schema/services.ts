@@ -108,6 +108,8 @@ export const sets = pgTable(
     attempts: integer("attempts").notNull().default(0),
     /** Not planned before this: backoff of what was rejected or failed. */
     planAfter: timestamptz("plan_after").notNull().defaultNow(),
+    /** A trashed volume of its host that is to be its own, instead of a new one. */
+    restoreVolumeId: text("restore_volume_id"),
     address: text("address"),
     containers: jsonb("containers").$type<ContainerStatus[]>().notNull().default([]),
     createdAt: timestamptz("created_at").notNull().defaultNow(),

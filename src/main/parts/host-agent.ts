@@ -16,6 +16,7 @@ import type { MachinePort } from "../../agent/ports/machine-port.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
 import { AGENT_PROTOCOL_VERSION, type Enroll } from "../../contracts/agent.ts";
 import { within } from "../../lib/within.ts";
+import { openHostVolumes } from "./host-volumes.ts";
 import type { Running } from "./run-process.ts";
 
 export interface HostAgentOptions {
@@ -55,8 +56,12 @@ export async function startHostAgent(
     return ran;
   });
   const docker = new Docker({ socketPath: settings.BERTH_DOCKER_SOCKET });
+  const dockerRoot = await findDockerRoot(docker);
+  // They carry the host's id, which it has once it is enrolled.
+  const late: { volumes?: Awaited<ReturnType<typeof openHostVolumes>> } = {};
   const machine = createLinuxMachine({
-    dockerRoot: await findDockerRoot(docker),
+    dockerRoot,
+    volumes: () => late.volumes,
     reservePercent: {
       cpu: settings.BERTH_AGENT_RESERVE_CPU_PERCENT,
       memory: settings.BERTH_AGENT_RESERVE_MEMORY_PERCENT,
@@ -74,6 +79,8 @@ export async function startHostAgent(
   }
   const { hostId, credential } = identity;
   const agentLog = log.child({ hostId });
+  const volumes = await openHostVolumes(settings, { hostId, dockerRoot, log: agentLog });
+  late.volumes = volumes;
   const agent = createAgent({
     hostId,
     agentVersion: version,
@@ -85,10 +92,12 @@ export async function startHostAgent(
       busyboxPath: settings.BERTH_BUSYBOX_PATH,
       cgroupRoot: settings.BERTH_CGROUP_ROOT,
       startsMax: settings.BERTH_AGENT_STARTS_MAX,
+      volumes,
     }),
     api: createControlPlane({ apiUrl, credential, dispatcher }),
     state,
     machine,
+    volumes,
     log: agentLog,
     limits: {
       ...defaultAgentLimits,

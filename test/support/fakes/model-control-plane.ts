@@ -171,6 +171,7 @@ export class ModelControlPlane implements ControlPlane {
         .filter((booking) => booking.hostGeneration > after)
         .map(({ desired }) => desired),
       streams: [],
+      purgeVolumes: [],
       leaseSeconds: 45,
       serverTime: new Date(this.#clock.nowMs()).toISOString(),
     };

@@ -18,12 +18,14 @@ const body: Sync = {
   docker: null,
   usage: null,
   images: null,
+  volumes: null,
 };
 const answer: SyncResult = {
   hostGeneration: 4,
   full: false,
   sets: [],
   streams: [],
+  purgeVolumes: [],
   leaseSeconds: 45,
   serverTime: "2026-01-01T00:00:00Z",
 };

@@ -2,15 +2,26 @@ import { readFile, statfs } from "node:fs/promises";
 import { cpus } from "node:os";
 import type { ResourceAmounts } from "../../../contracts/primitives.ts";
 import type { MachinePort } from "../../ports/machine-port.ts";
+import type { VolumeRoom } from "../../ports/volume-port.ts";
 
 export interface LinuxMachineOptions {
   /** Where Docker keeps images and containers; what is free there is what containers may write. */
   dockerRoot: string;
   /** Shares that sets may not have: for the system, Docker and the agent. */
   reservePercent: { cpu: number; memory: number; rootfs: number };
+  /** What volumes take and may take; undefined while there are none. */
+  volumes?: () => VolumesOfMachine | undefined;
   /** Where proc is mounted. */
   procRoot?: string;
 }
+
+export interface VolumesOfMachine {
+  room(signal: AbortSignal): Promise<VolumeRoom>;
+  /** Their blocks are on Docker's disk: what is theirs is not the containers'. */
+  areOnDockerRoot: boolean;
+}
+
+const roomTimeoutMs = 10_000;
 
 /**
  * CPU use is smoothed over about this long: what counts for placement is what lasts, and a start of a few seconds (of the
@@ -26,11 +37,12 @@ interface CpuSample {
 
 /**
  * Reads what the kernel counts: no Docker call, some tens of microseconds. CPU is what all processors did, as a mean that
- * forgets (see above), begun from the load of the last minute. There are no volumes on a host yet, so their bytes are 0.
+ * forgets (see above), begun from the load of the last minute.
  */
 export function createLinuxMachine({
   dockerRoot,
   reservePercent,
+  volumes,
   procRoot = "/proc",
 }: LinuxMachineOptions): MachinePort {
   const cpuMillisTotal = cpus().length * 1_000;
@@ -50,29 +62,35 @@ export function createLinuxMachine({
   };
   return {
     async measure() {
-      const [memory, disk] = await Promise.all([
+      const volumesNow = volumes?.();
+      const [memory, disk, room] = await Promise.all([
         readMemory(procRoot),
         readDisk(dockerRoot),
+        volumesNow?.room(AbortSignal.timeout(roomTimeoutMs)) ?? noRoom,
         updateBusyShare(),
       ]);
+      const shared = volumesNow?.areOnDockerRoot === true ? room : noRoom;
       const total: ResourceAmounts = {
         cpuMillis: cpuMillisTotal,
         memoryBytes: memory.totalBytes,
-        volumeBytes: 0,
-        rootfsBytes: disk.totalBytes,
+        volumeBytes: room.totalBytes,
+        rootfsBytes: Math.max(0, disk.totalBytes - shared.totalBytes),
       };
       return {
         used: {
           cpuMillis: Math.round(busyShare * cpuMillisTotal),
           memoryBytes: memory.totalBytes - memory.availableBytes,
-          volumeBytes: 0,
-          rootfsBytes: disk.totalBytes - disk.freeBytes,
+          volumeBytes: room.totalBytes - room.freeBytes,
+          rootfsBytes: Math.max(0, disk.totalBytes - disk.freeBytes - shared.usedBytes),
         },
         allocatable: withoutReserve(total, reservePercent),
+        reclaimableVolumeBytes: room.reclaimableBytes,
       };
     },
   };
 }
+
+const noRoom: VolumeRoom = { totalBytes: 0, usedBytes: 0, freeBytes: 0, reclaimableBytes: 0 };
 
 function withoutReserve(
   total: ResourceAmounts,

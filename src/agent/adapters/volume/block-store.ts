@@ -1,4 +1,5 @@
 import { AgentError } from "../../agent-error.ts";
+import type { VolumeRoom } from "../../ports/volume-port.ts";
 
 /**
  * Block devices with tags, as the volume port needs them. A backend changes blocks and tags only; file systems, mounts and the
@@ -18,8 +19,10 @@ export interface BlockStore {
   detach(volumeId: string, signal: AbortSignal): Promise<void>;
   /** Destroys it. */
   remove(volumeId: string, signal: AbortSignal): Promise<void>;
-  room(signal: AbortSignal): Promise<{ totalBytes: number; freeBytes: number }>;
+  room(signal: AbortSignal): Promise<BlockRoom>;
 }
+
+export type BlockRoom = Pick<VolumeRoom, "totalBytes" | "usedBytes" | "freeBytes">;
 
 export interface BlockVolume {
   volumeId: string;

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { CommandError, runCommand } from "../../exec.ts";
 import {
+  type BlockRoom,
   type BlockStore,
   type BlockVolume,
   checkSize,
@@ -133,12 +134,13 @@ class LoopStore implements BlockStore {
   }
 
   /** Free is what is left of the share, or of the file system, whichever is less. */
-  async room(): Promise<{ totalBytes: number; freeBytes: number }> {
+  async room(): Promise<BlockRoom> {
     const { folder, totalBytes } = this.#options;
     await this.#prepareFolder();
     const [volumes, { bavail, bsize }] = await Promise.all([this.list(), statfs(folder)]);
     const usedBytes = volumes.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-    return { totalBytes, freeBytes: Math.max(0, Math.min(totalBytes - usedBytes, bavail * bsize)) };
+    const freeBytes = Math.max(0, Math.min(totalBytes - usedBytes, bavail * bsize));
+    return { totalBytes, usedBytes, freeBytes };
   }
 
   /** What an earlier life of the agent left unfinished takes room and is of no use. Nothing is under way at the first call. */

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { CommandError, runCommand } from "../../exec.ts";
 import {
+  type BlockRoom,
   type BlockStore,
   type BlockVolume,
   checkSize,
@@ -122,12 +123,13 @@ class LvmStore implements BlockStore {
     await this.#lvm("lvremove", ["-y", this.#pathOf(volumeId)], signal);
   }
 
-  async room(signal: AbortSignal): Promise<{ totalBytes: number; freeBytes: number }> {
+  async room(signal: AbortSignal): Promise<BlockRoom> {
     const options = ["-o", "vg_size,vg_free", ...reportOptions];
     const output = await this.#lvm("vgs", [...options, this.#volumeGroup], signal);
     const group = groups.parse(JSON.parse(output)).report[0]?.vg[0];
     if (!group) throw missing(this.#volumeGroup);
-    return { totalBytes: Number(group.vg_size), freeBytes: Number(group.vg_free) };
+    const [totalBytes, freeBytes] = [Number(group.vg_size), Number(group.vg_free)];
+    return { totalBytes, usedBytes: totalBytes - freeBytes, freeBytes };
   }
 
   async #listAll(

@@ -1,0 +1,91 @@
+import type { Command } from "commander";
+import type { BerthSet } from "../../contracts/sets.ts";
+import type { Volume } from "../../contracts/volumes.ts";
+import { formatBytes } from "../amounts.ts";
+import type { ApiClient } from "../api-client.ts";
+import type { Cli } from "../cli.ts";
+import { CliError, usageError } from "../cli-error.ts";
+import { exitCodes } from "../exit-codes.ts";
+import { listPages } from "../list-pages.ts";
+import { printItem, printItems } from "../print-items.ts";
+import { setColumns, volumeColumns } from "../resources.ts";
+import { DEFAULT_WAIT, parseTimeout, waitForSet } from "../wait-for.ts";
+
+const LIMIT_MAX = 10_000;
+
+export function addVolumeCommand(program: Command, cli: Cli): void {
+  const command = program
+    .command("volume")
+    .summary("see, restore or purge volumes in the trash")
+    .description(
+      "When a set is deleted its volume goes to the trash of its host, and is kept for some days. `berth get volumes` lists those in use, too.",
+    );
+  command
+    .command("trash")
+    .description("list what is in the trash, and until when")
+    .option("--service <name>", "of this service only")
+    .action(async (options: { service?: string }) => {
+      const api = await cli.api();
+      const query = { state: "trashed", service: options.service };
+      const { items } = await listPages<Volume>(api, "/v1/volumes", LIMIT_MAX, query);
+      printItems(cli, "volumes in the trash", volumeColumns, items);
+    });
+  command
+    .command("restore")
+    .description("start one more set of its service, on its host, with what is in it")
+    .argument("<volume>")
+    .option("--wait", "wait until the set is ready")
+    .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT)
+    .action(async (id: string, options: { wait?: boolean; timeout: string }) => {
+      const timeoutSeconds = parseTimeout(options.timeout);
+      const api = await cli.api();
+      const set = await api.request<BerthSet>("POST", `${volumePath(id)}/restore`);
+      const after =
+        options.wait === true
+          ? await waitForSet(cli, api, set.id, "ready", timeoutSeconds)
+          : undefined;
+      printItem(cli, setColumns, after ?? set);
+    });
+  command
+    .command("purge")
+    .description("destroy a volume of the trash now, with all that is in it")
+    .argument("<volume>")
+    .option("--yes", "do not ask")
+    .action(async (id: string, options: { yes?: boolean }) => {
+      const path = volumePath(id);
+      const api = await cli.api();
+      if (options.yes !== true) await confirmPurge(cli, api, id);
+      const volume = await api.request<Volume>("POST", `${path}/purge`, { body: { confirm: id } });
+      printItem(cli, volumeColumns, volume);
+    });
+}
+
+function volumePath(id: string): string {
+  if (/^vol_[0-9a-z]+$/.test(id)) return `/v1/volumes/${id}`;
+  throw usageError(
+    `"${id}" is not a volume's id, such as vol_01jd…`,
+    "`berth volume trash` lists those in the trash.",
+  );
+}
+
+/** Throws unless somebody says yes. */
+async function confirmPurge(cli: Cli, api: ApiClient, id: string): Promise<void> {
+  const { items } = await listPages<Volume>(api, "/v1/volumes", LIMIT_MAX, { state: "trashed" });
+  const volume = items.find((candidate) => candidate.id === id);
+  const what = volume
+    ? `${formatBytes(volume.sizeBytes)} of service ${volume.service}, kept until ${volume.expiresAt}`
+    : "which is not in the trash";
+  cli.terminal.note(`Purge ${id} (${what})? What is in it cannot be brought back.`);
+  cli.terminal.note("Type yes to go on:");
+  if ((await firstLine(cli.options.stdin)).trim().toLowerCase() === "yes") return;
+  throw new CliError("Nothing was purged.", { exitCode: exitCodes.usage });
+}
+
+async function firstLine(stdin: AsyncIterable<Uint8Array | string>): Promise<string> {
+  let text = "";
+  for await (const chunk of stdin) {
+    text += typeof chunk === "string" ? chunk : Buffer.from(chunk).toString("utf8");
+    if (text.includes("\n") || text.length > 1_000) break;
+  }
+  return text.split("\n")[0] ?? "";
+}

@@ -1,0 +1,56 @@
+import { mkdir, stat, statfs } from "node:fs/promises";
+import path from "node:path";
+import type { VolumesOfMachine } from "../../agent/adapters/machine/linux-machine.ts";
+import { createLoopStore } from "../../agent/adapters/volume/loop-store.ts";
+import { createLvmStore } from "../../agent/adapters/volume/lvm-store.ts";
+import { createVolumes } from "../../agent/adapters/volume/volumes.ts";
+import type { VolumePort } from "../../agent/ports/volume-port.ts";
+import type { AgentSettings } from "../../config/host-agent.ts";
+import type { Log } from "../../lib/log.ts";
+
+const hourMs = 3_600_000;
+
+/** The volumes of this host as it is configured; undefined when it has none. */
+export async function openHostVolumes(
+  settings: AgentSettings,
+  { hostId, dockerRoot, log }: { hostId: string; dockerRoot: string; log: Log },
+): Promise<(VolumePort & VolumesOfMachine) | undefined> {
+  const backend = settings.BERTH_VOLUME_BACKEND;
+  if (backend === "none") return undefined;
+  const dataFolder = path.resolve(settings.BERTH_AGENT_DATA_DIR);
+  if (dataFolder.includes(":")) {
+    throw new Error(
+      `volumes cannot be given to containers from ${dataFolder}: choose a BERTH_AGENT_DATA_DIR without a colon, or BERTH_VOLUME_BACKEND=none`,
+    );
+  }
+  const folder = path.join(dataFolder, "volume-images");
+  const store =
+    backend === "lvm"
+      ? createLvmStore({ hostId, volumeGroup: settings.BERTH_VOLUME_GROUP })
+      : createLoopStore({
+          hostId,
+          folder,
+          totalBytes: await shareOfDisk(folder, settings.BERTH_VOLUME_LOOP_PERCENT),
+        });
+  const port = createVolumes({
+    store,
+    root: path.join(dataFolder, "volumes"),
+    fileSystem: settings.BERTH_VOLUME_FILE_SYSTEM,
+    retentionMs: settings.BERTH_VOLUME_RETENTION_HOURS * hourMs,
+    purgesEarly: settings.BERTH_VOLUME_PURGE_EARLY,
+    log,
+  });
+  const areOnDockerRoot = backend === "loop" && (await isSameDisk(folder, dockerRoot));
+  return Object.assign(port, { areOnDockerRoot });
+}
+
+async function shareOfDisk(folder: string, percent: number): Promise<number> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const { blocks, bsize } = await statfs(folder);
+  return Math.floor((blocks * bsize * percent) / 100);
+}
+
+async function isSameDisk(one: string, other: string): Promise<boolean> {
+  const [a, b] = await Promise.all([stat(one), stat(other)]);
+  return a.dev === b.dev;
+}

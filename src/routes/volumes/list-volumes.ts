@@ -1,0 +1,21 @@
+import { createRoute } from "@hono/zod-openapi";
+import { pageOf } from "../../contracts/primitives.ts";
+import { listVolumesQuery, volumeSchema } from "../../contracts/volumes.ts";
+import { listVolumes } from "../../services/volumes.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
+import { readers } from "../security.ts";
+
+export const listVolumesRoute = createRoute({
+  method: "get",
+  path: "/v1/volumes",
+  operationId: "listVolumes",
+  tags: ["volumes"],
+  summary: "List volumes",
+  description: "Those of sets, and with `state=trashed` the recycle bin.",
+  security: readers,
+  request: { query: listVolumesQuery },
+  responses: { 200: jsonResponse(pageOf(volumeSchema), "One page of volumes."), ...commonProblems },
+});
+
+export const listVolumesHandler: OperationHandler<typeof listVolumesRoute> = (ctx) => async (c) =>
+  c.json(await listVolumes(ctx, c.get("scope"), c.req.valid("query")), 200);

@@ -1,0 +1,39 @@
+import { createRoute } from "@hono/zod-openapi";
+import { purgeVolumeBody, volumeSchema } from "../../contracts/volumes.ts";
+import { purgeVolume } from "../../services/volumes.ts";
+import {
+  bodyProblems,
+  idempotentHeaders,
+  jsonBody,
+  jsonResponse,
+  type OperationHandler,
+} from "../operation.ts";
+import { volumeParameters } from "../parameters.ts";
+import { problems } from "../problem.ts";
+import { writers } from "../security.ts";
+
+export const purgeVolumeRoute = createRoute({
+  method: "post",
+  path: "/v1/volumes/{volumeId}/purge",
+  operationId: "purgeVolume",
+  tags: ["volumes"],
+  summary: "Destroy a volume of the trash now",
+  description:
+    "Ends its retention; its host destroys it as soon as it hears of it. This cannot be undone, so the body repeats the id.",
+  security: writers,
+  request: {
+    params: volumeParameters,
+    headers: idempotentHeaders,
+    body: jsonBody(purgeVolumeBody),
+  },
+  responses: {
+    202: jsonResponse(volumeSchema, "The volume, which will be gone."),
+    ...bodyProblems,
+    ...problems("state-conflict", "idempotency-conflict", "idempotency-in-progress"),
+  },
+});
+
+export const purgeVolumeHandler: OperationHandler<typeof purgeVolumeRoute> = (ctx) => async (c) => {
+  const { volumeId } = c.req.valid("param");
+  return c.json(await purgeVolume(ctx, c.get("scope"), volumeId, c.req.valid("json")), 202);
+};

@@ -1,0 +1,38 @@
+import { createRoute } from "@hono/zod-openapi";
+import { setSchema } from "../../contracts/sets.ts";
+import { restoreVolume } from "../../services/volumes.ts";
+import {
+  commonProblems,
+  idempotentHeaders,
+  jsonResponse,
+  type OperationHandler,
+} from "../operation.ts";
+import { volumeParameters } from "../parameters.ts";
+import { problems } from "../problem.ts";
+import { writers } from "../security.ts";
+
+export const restoreVolumeRoute = createRoute({
+  method: "post",
+  path: "/v1/volumes/{volumeId}/restore",
+  operationId: "restoreVolume",
+  tags: ["volumes"],
+  summary: "Start a set with a volume from the trash",
+  description:
+    "One more set of the volume's service, on the host where the volume is. The service's replicas go up by one.",
+  security: writers,
+  request: { params: volumeParameters, headers: idempotentHeaders },
+  responses: {
+    202: jsonResponse(setSchema, "The new set, which will start."),
+    ...commonProblems,
+    ...problems(
+      "state-conflict",
+      "quota-exceeded",
+      "idempotency-conflict",
+      "idempotency-in-progress",
+    ),
+  },
+});
+
+export const restoreVolumeHandler: OperationHandler<typeof restoreVolumeRoute> =
+  (ctx) => async (c) =>
+    c.json(await restoreVolume(ctx, c.get("scope"), c.req.valid("param").volumeId), 202);
