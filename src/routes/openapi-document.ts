@@ -7,6 +7,7 @@ export type OpenApiDocument = ReturnType<OpenAPIHono<ApiEnv>["getOpenAPI31Docume
 const tags = [
   { name: "services", description: "Services: templates of sets, how many, and where." },
   { name: "sets", description: "Sets: the running instances of services." },
+  { name: "volumes", description: "Volumes of sets, and those in the trash." },
   { name: "hosts", description: "Hosts and the pools they form." },
   { name: "elasticity", description: "Hooks, the demands that alerts make, and decisions." },
   { name: "events", description: "What happened." },

@@ -133,11 +133,11 @@ describe("apply", () => {
   });
 
   test("a file that the API refuses is told with its place, and other documents stay applied", async () => {
-    const volume = manifest("with-volume").replace(
+    const network = manifest("with-network").replace(
       "  containers:",
-      "  volume: { size: 1Gi, mountPath: /data }\n  containers:",
+      "  networks: [{ network: backend }]\n  containers:",
     );
-    const run = await apply(`${manifest("third")}---\n${volume}`);
+    const run = await apply(`${manifest("third")}---\n${network}`);
     expect(run.exitCode).toBe(2);
     expect(run.stdout).toContain("service/third created");
     expect(run.stderr).toMatch(/manifest\.yaml:\d+: /);

@@ -58,15 +58,15 @@ export async function listPurges(q: Queryable, hostId: string, limit: number): P
 }
 
 /**
- * Has a host's next answer carry the purge of one of its trashed volumes. False: it is not in the trash (any more). The host is
- * locked by the caller.
+ * Has a host's next answer carry the purge of one of its trashed volumes. False: it is not in the trash (any more), or is being
+ * restored. The host is locked by the caller.
  */
 export async function askForPurge(q: Queryable, volumeId: string): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(
     q,
     sql`with asked as (
-          update volumes set purge_asked_at = coalesce(purge_asked_at, now())
-          where id = ${volumeId} and state = 'trashed' returning id, host_id
+          update volumes v set purge_asked_at = coalesce(purge_asked_at, now())
+          where id = ${volumeId} and state = 'trashed' and not ${isBeingRestored} returning id, host_id
         ), told as (
           update hosts set generation = generation + 1 where id in (select host_id from asked)
         )
@@ -80,10 +80,14 @@ export async function isRestorable(q: Queryable, volumeId: string): Promise<bool
   const rows = await rowsOf<{ id: string }>(
     q,
     sql`select id from volumes v where id = ${volumeId} and state = 'trashed' and purge_asked_at is null
-          and not exists (select 1 from sets where restore_volume_id = v.id and deleted_at is null and desired <> 'deleted')`,
+          and not ${isBeingRestored}`,
   );
   return rows.length === 1;
 }
+
+/** Of `volumes v`. */
+const isBeingRestored = sql`exists (
+  select 1 from sets where restore_volume_id = v.id and deleted_at is null and desired <> 'deleted')`;
 
 /** Sets which volume a pending set is to have. */
 export async function setRestoreVolume(

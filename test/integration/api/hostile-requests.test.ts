@@ -1,6 +1,7 @@
 import { sql } from "drizzle-orm";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { newId } from "../../../src/lib/ids.ts";
 import { mountUncallableApi } from "../../../src/routes/describe-api.ts";
 import {
   createTestApi,
@@ -18,6 +19,7 @@ let test: TestApi;
 let hookId: string;
 let setId: string;
 let hostId: string;
+const volumeId = newId("vol");
 const tokens = { people: "", hook: "", host: "" };
 
 beforeAll(async () => {
@@ -34,6 +36,17 @@ beforeAll(async () => {
   const host = await enrollTestHost(test, "host-1");
   hostId = host.hostId;
   tokens.host = host.credential;
+  const volume = {
+    volumeId,
+    setId: newId("set"),
+    tenant: "default",
+    service: "target",
+    usedBytes: null,
+  };
+  const times = { trashedAt: "2026-01-01T00:00:00Z", expiresAt: "2099-01-01T00:00:00Z" };
+  const report = [{ ...volume, ...times, state: "trashed", sizeBytes: 2 ** 25 }];
+  const sync = { ...emptySync, volumes: report };
+  await test.request("POST", "/agent/v1/sync", { token: tokens.host, body: sync });
   const sets = await test.request("GET", "/v1/sets", { token });
   setId = ((await sets.json()) as { items: { id: string }[] }).items[0]?.id ?? "";
 });
@@ -44,6 +57,7 @@ const validBodies: Record<string, unknown> = {
   createService: serviceBody("fresh"),
   patchService: { priority: 3, template: serviceBody("x").template },
   scaleService: { replicas: 2 },
+  purgeVolume: { confirm: volumeId },
   planService: { kind: "create", service: serviceBody("planned") },
   patchHost: { labels: { disk: "ssd" }, taints: [{ key: "gpu", value: "yes" }] },
   putHostPool: { overcommitPercent: { cpuMillis: 200 } },
@@ -91,6 +105,7 @@ const pathOf = (path: string) =>
   path
     .replace("{name}", "target")
     .replace("{setId}", setId)
+    .replace("{volumeId}", volumeId)
     .replace("{hostId}", hostId)
     .replace("{hookId}", hookId)
     .replace("{pool}", "default");
@@ -101,7 +116,7 @@ async function fingerprint(): Promise<string> {
     select (select count(*) from tenants) as tenants, (select count(*) from tokens) as tokens,
       (select count(*) from hosts) as hosts, (select count(*) from host_pools) as pools,
       (select count(*) from revisions) as revisions, (select count(*) from sets) as sets,
-      (select count(*) from hooks) as hooks, (select count(*) from demands) as demands,
+      (select json_agg(v order by v.id) from volumes v) as volumes, (select count(*) from hooks) as hooks, (select count(*) from demands) as demands,
       (select count(*) from events) as events, (select count(*) from outbox) as outbox,
       (select count(*) from decisions) as decisions, (select sum(version) from host_pools) as versions,
       (select json_agg(s order by s.id) from services s) as services,

@@ -1,12 +1,18 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { newId } from "../../../src/lib/ids.ts";
 import { mountUncallableApi } from "../../../src/routes/describe-api.ts";
-import { createTestApi, serviceBody, type TestApi } from "../../support/test-api.ts";
+import {
+  createTestApi,
+  emptySync,
+  enrollTestHost,
+  serviceBody,
+  type TestApi,
+} from "../../support/test-api.ts";
 
 let test: TestApi;
 let mine: string;
 /** What the other tenant has. */
-const theirs = { name: "secret-service", setId: "", hookId: "", token: "" };
+const theirs = { name: "secret-service", setId: "", hookId: "", token: "", volumeId: newId("vol") };
 
 beforeAll(async () => {
   test = await createTestApi();
@@ -22,6 +28,23 @@ beforeAll(async () => {
     token,
     body: hook,
   });
+  const host = await enrollTestHost(test, "host-1");
+  const volume = {
+    volumeId: theirs.volumeId,
+    setId: newId("set"),
+    tenant: "globex",
+    usedBytes: null,
+  };
+  const times = { trashedAt: "2026-01-01T00:00:00Z", expiresAt: "2099-01-01T00:00:00Z" };
+  const report = {
+    ...volume,
+    ...times,
+    service: theirs.name,
+    state: "trashed",
+    sizeBytes: 2 ** 25,
+  };
+  const sync = { ...emptySync, volumes: [report] };
+  await test.request("POST", "/agent/v1/sync", { token: host.credential, body: sync });
   theirs.hookId = ((await made.json()) as { hook: { id: string } }).hook.id;
 });
 afterAll(() => test.close());
@@ -31,18 +54,29 @@ const bodies: Record<string, unknown> = {
   patchService: { priority: 5 },
   scaleService: { replicas: 9 },
   createHook: { name: "mine-now", rules: [{ want: { step: 1 } }] },
+  purgeVolume: { confirm: theirs.volumeId },
 };
 const operations = mountUncallableApi("0").mounted.filter(
   ({ path, operationId }) =>
-    /\{(name|setId|hookId|demandId)\}/.test(path) && !operationId.startsWith("receive"),
+    /\{(name|setId|hookId|demandId|volumeId)\}/.test(path) && !operationId.startsWith("receive"),
 );
 
 describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name, operation) => {
   it("answers alike for another tenant's thing and for none, byte for byte", async () => {
     const path = (values: Record<string, string>) =>
       operation.path.replace(/\{([^}]+)\}/g, (_all, key: string) => values[key] ?? "app");
-    const known = { name: theirs.name, setId: theirs.setId, hookId: theirs.hookId };
-    const unknown = { name: "no-such-service", setId: newId("set"), hookId: newId("hook") };
+    const known = {
+      name: theirs.name,
+      setId: theirs.setId,
+      hookId: theirs.hookId,
+      volumeId: theirs.volumeId,
+    };
+    const unknown = {
+      name: "no-such-service",
+      setId: newId("set"),
+      hookId: newId("hook"),
+      volumeId: newId("vol"),
+    };
     const demandId = newId("dmd");
     const [foreign, missing] = await Promise.all(
       [known, unknown].map(async (values) => {

@@ -79,9 +79,9 @@ describe("create", () => {
     ["too many replicas", { replicas: 20_001 }, "/replicas"],
     ["an unknown member", { replica: 1 }, ""],
     [
-      "a volume, which is not supported yet",
-      { template: { ...base, volume: { size: "1Gi", mountPath: "/data" } } },
-      "/template/volume",
+      "a volume too small for a file system",
+      { template: { ...base, volume: { size: "1Mi", mountPath: "/data" } } },
+      "/template/volume/size",
     ],
     ["a name that is no DNS label", { name: "Not A Name" }, "/name"],
   ])("%s is refused with the place in it", async (_what, parts, pointer) => {
