@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { parse } from "yaml";
 import type { Host } from "../src/contracts/hosts.ts";
+import type { Volume } from "../src/contracts/volumes.ts";
 import { DemoBerth, request } from "./lib/demo-berth.ts";
 import { watchEvents } from "./lib/demo-events.ts";
 import {
@@ -31,14 +32,16 @@ const REPLICAS_MAX = 6;
 /** How long the demand of an ended alert is held: five minutes by default, short here so that there is something to see. */
 const HOLD_SECONDS = 3;
 const STEP_DEADLINE_MS = 90_000;
+const PURGE_DEADLINE_MS = 30_000;
 
-const manifest = `# A set: one small web server, checked over HTTP before it counts as ready.
+const manifest = `# A set: one small web server on a volume of its own, checked over HTTP before it counts as ready.
 name: ${SERVICE}
 replicas: ${REPLICAS_MIN}
 template:
   cpu: 0.1
   memory: 64Mi
   rootfs: 64Mi
+  volume: { size: 32Mi, mountPath: /data }
   containers:
     - index: 0
       name: web
@@ -46,7 +49,7 @@ template:
       options:
         cpu: 100
         memory: 100
-        command: [/bin/sh, -c, "echo hello from $(hostname) >/www/index.html; exec httpd -f -vv -p 8080 -h /www"]
+        command: [/bin/sh, -c, "echo hello from $(hostname) >/data/index.html; exec httpd -f -vv -p 8080 -h /data"]
         health: { http: { port: 8080, path: / }, intervalSeconds: 1 }
         stopTimeoutSeconds: 1
 autoscale: { min: ${REPLICAS_MIN}, max: ${REPLICAS_MAX} }
@@ -248,7 +251,8 @@ async function scaleIn(
     if (!leftIds.has(set.id) && (await readPage(address)) !== undefined)
       throw new Error(`${set.id} was removed, but still answers at ${address}`);
   }
-  screen.good("those that stay answer, the others are gone");
+  screen.good("those that stay answer, the others are gone; their volumes are kept for a week");
+  await showCommand(screen, berth, ["volume", "trash"]);
   return scaleInMs;
 }
 
@@ -286,6 +290,7 @@ function showPlaces(screen: DemoScreen, berth: DemoBerth): void {
     [`berth scale ${SERVICE} 4 --wait`, "more of it"],
     [`berth logs ${SERVICE}`, "what a container writes"],
     [`berth explain ${SERVICE}`, "why it is as it is"],
+    ["berth volume trash", "volumes of sets that are gone, to restore or purge"],
     ["berth events -f", "what happens"],
   ] as const) {
     screen.command(`${command.padEnd(32)} # ${what}`);
@@ -309,6 +314,7 @@ async function tearDown(screen: DemoScreen, berth: DemoBerth, traces: Traces): P
       await berth.request("DELETE", `/v1/services/${SERVICE}`);
       await untilLeft(berth, SERVICE, 0, 30_000);
     });
+    await attempt("purging volumes", async () => await purgeVolumes(berth));
   }
   await attempt("stopping Berth", async () => await berth.stop());
   if (hostId !== undefined) {
@@ -322,9 +328,25 @@ async function tearDown(screen: DemoScreen, berth: DemoBerth, traces: Traces): P
   }
   await attempt("removing images", async () => await removeNewImages(traces.imagesBefore));
   await attempt("removing the data", async () => await berth.removeData());
-  if (problems.length === 0) screen.good("containers, control groups, images and data are gone");
+  if (problems.length === 0)
+    screen.good("containers, control groups, volumes, images and data are gone");
   for (const problem of problems) screen.bad(problem);
   return problems;
+}
+
+/** Demo data: nobody wants it back. */
+async function purgeVolumes(berth: DemoBerth): Promise<void> {
+  const deadline = Date.now() + PURGE_DEADLINE_MS;
+  for (;;) {
+    const { items } = await berth.request<{ items: Volume[] }>("GET", "/v1/volumes");
+    if (items.length === 0) return;
+    if (Date.now() > deadline) throw new Error(`${items.length} volumes are still there`);
+    for (const { id, state, purging } of items) {
+      if (state === "trashed" && !purging)
+        await berth.request("POST", `/v1/volumes/${id}/purge`, { confirm: id });
+    }
+    await pause(100);
+  }
 }
 
 function messageOf(error: unknown): string {
