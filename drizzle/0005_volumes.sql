@@ -14,6 +14,7 @@ CREATE TABLE "volumes" (
 	CONSTRAINT "volumes_state_known" CHECK ("volumes"."state" in ('live', 'trashed'))
 );
 --> statement-breakpoint
+ALTER TABLE "hosts" ADD COLUMN "set_memory" jsonb DEFAULT '{}'::jsonb NOT NULL;--> statement-breakpoint
 ALTER TABLE "sets" ADD COLUMN "restore_volume_id" text;--> statement-breakpoint
 ALTER TABLE "volumes" ADD CONSTRAINT "volumes_host_id_hosts_id_fk" FOREIGN KEY ("host_id") REFERENCES "public"."hosts"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 CREATE INDEX "volumes_tenant" ON "volumes" USING btree ("tenant_id","id");--> statement-breakpoint

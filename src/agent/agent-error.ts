@@ -3,6 +3,7 @@ export type AgentPhase =
   | "image"
   | "volume"
   | "prepare"
+  | "resize"
   | "start"
   | "health"
   | "run"

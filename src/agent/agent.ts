@@ -120,7 +120,7 @@ class HostAgent implements Agent {
     });
     const { port, api, log, state, machine } = options;
     const intervalMs = this.#limits.usageIntervalMs;
-    this.#usage = new UsageReports({ machine, clock: this.#clock, log, intervalMs });
+    this.#usage = new UsageReports({ machine, port, clock: this.#clock, log, intervalMs });
     this.#kept = new KeptState(state, undefined, log);
     this.#streams = new LogStreams({ port, api, log, streamsMax: this.#limits.streamsMax });
     // Every set and every call under way listens.

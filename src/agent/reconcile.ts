@@ -11,6 +11,7 @@ import {
   type SetMemory,
 } from "./set-memory.ts";
 import type { ReportedState } from "./set-state.ts";
+import { isSized } from "./set-limits.ts";
 import { specHash } from "./spec-hash.ts";
 
 /** The one next step for a set. What a step does is the port's; every step may be repeated. */
@@ -19,6 +20,8 @@ export type SetAction =
   /** Nothing before this time, or before something changes. */
   | { kind: "wait"; untilMs: number }
   | { kind: "prepare" }
+  /** Limits or the volume are not of the size that they should be. Nothing else waits for it. */
+  | { kind: "resize" }
   | { kind: "start"; containers: string[] }
   /** To be broken off at `untilMs`, when something else is due; Infinity when nothing is. */
   | { kind: "probe"; containers: string[]; untilMs: number }
@@ -177,7 +180,9 @@ function keepRunning(
     reason: reasonOf(standings, memory),
   };
   if (due.length > 0) return { action: { kind: "start", containers: namesOf(due) }, ...report };
-  const startAtMs = Math.min(...startable.map(dueAtMs));
+  const resizeAtMs = isSized(set.template, observed) ? Infinity : memory.resize.retryAtMs;
+  if (resizeAtMs <= nowMs) return { action: { kind: "resize" }, ...report };
+  const startAtMs = Math.min(resizeAtMs, ...startable.map(dueAtMs));
   const dueProbes = probed.filter(({ known }) => known.nextProbeAtMs <= nowMs);
   if (dueProbes.length > 0) {
     const action = { kind: "probe" as const, containers: namesOf(dueProbes), untilMs: startAtMs };
@@ -256,7 +261,7 @@ function reasonOf(standings: readonly Standing[], memory: SetMemory): Reason | n
     const reason = containerReason(standing);
     if (reason) return reason;
   }
-  return null;
+  return memory.resize.failure ?? null;
 }
 
 function containerReason(standing: Standing): Reason | undefined {

@@ -69,6 +69,8 @@ export interface SetMemory {
   retryAtMs: number;
   gaveUp: boolean;
   failure: Reason | undefined;
+  /** Of changing its size, which keeps nothing else from happening. */
+  resize: { failedInRow: number; retryAtMs: number; failure: Reason | undefined };
   containers: Map<string, ContainerMemory>;
 }
 
@@ -84,8 +86,13 @@ export function newSetMemory(): SetMemory {
     retryAtMs: 0,
     gaveUp: false,
     failure: undefined,
+    resize: newResizeMemory(),
     containers: new Map(),
   };
+}
+
+function newResizeMemory(): SetMemory["resize"] {
+  return { failedInRow: 0, retryAtMs: 0, failure: undefined };
 }
 
 function newContainerMemory(): ContainerMemory {
@@ -141,6 +148,7 @@ export function enterGeneration(
   memory.generation = desired.generation;
   memory.state = undefined;
   memory.gaveUp = false;
+  memory.resize = newResizeMemory();
   noteSuccess(memory);
   const specKey = specKeyOf(desired);
   if (desired.desired !== "running") memory.hasRun = false;
@@ -258,6 +266,24 @@ export function noteFailure(
   memory.gaveUp = failure.isUnavailable
     ? nowMs - (memory.unavailableSinceMs ?? nowMs) >= UNAVAILABLE_MS_MAX
     : !failure.temporary || memory.failedAttempts >= START_ATTEMPTS_MAX;
+}
+
+/** A set that cannot be resized goes on as it is; it is tried again with the backoff of everything else. */
+export function noteResized(
+  memory: SetMemory,
+  failure: StepFailure | undefined,
+  { nowMs, random }: { nowMs: number; random: number },
+): void {
+  if (!failure) {
+    memory.resize = newResizeMemory();
+    return;
+  }
+  const failedInRow = memory.resize.failedInRow + 1;
+  memory.resize = {
+    failedInRow,
+    retryAtMs: nowMs + Math.round(backoffMs(failedInRow) * (1 + random / 4)),
+    failure: { ...failure.reason, at: new Date(nowMs).toISOString() },
+  };
 }
 
 /** The daemon did answer, whatever it said. */

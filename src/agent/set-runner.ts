@@ -4,6 +4,7 @@ import { AgentError } from "./agent-error.ts";
 import type { Clock } from "./clock.ts";
 import type { ConcurrencyLimit } from "./concurrency-limit.ts";
 import type { ObservedLocalSet, ProbeResult, SetPort } from "./ports/set-port.ts";
+import { fingerprint } from "./fingerprint.ts";
 import { reconcile, type SetAction, type Verdict } from "./reconcile.ts";
 import { reportSet } from "./report-set.ts";
 import {
@@ -15,6 +16,7 @@ import {
   noteFailure,
   noteObserved,
   noteProbe,
+  noteResized,
   noteRunning,
   noteSuccess,
   postponeProbe,
@@ -307,6 +309,8 @@ export class SetRunner {
     switch (action.kind) {
       case "prepare":
         return port.prepare(desired, signal);
+      case "resize":
+        return port.resize(desired, signal);
       case "start":
         return port.start(desired, action.containers, signal);
       case "fail":
@@ -338,6 +342,7 @@ export class SetRunner {
   #noteDone(action: Exclude<Step, { kind: "probe" }>): void {
     const memory = this.#memory;
     noteAnswered(memory);
+    if (action.kind === "resize") return this.#noteResized(undefined);
     if (action.kind === "fail") {
       noteFailedLives(memory, this.#observed, action.containers);
       const { reason, temporary } = action;
@@ -349,7 +354,13 @@ export class SetRunner {
       noteSuccess(memory);
   }
 
+  #noteResized(failure: StepFailure | undefined): void {
+    const { clock, random } = this.#context;
+    noteResized(this.#memory, failure, { nowMs: clock.nowMs(), random: random() });
+  }
+
   #noteFailure(failure: StepFailure, during: keyof typeof phases): void {
+    if (during === "resize") return this.#noteResized(failure);
     const { clock, random } = this.#context;
     const isStarting = during !== "stop-all" && during !== "remove";
     noteFailure(this.#memory, failure, { isStarting, nowMs: clock.nowMs(), random: random() });
@@ -358,6 +369,7 @@ export class SetRunner {
 
 const phases = {
   prepare: "prepare",
+  resize: "resize",
   start: "start",
   fail: "start",
   probe: "health",
@@ -381,12 +393,4 @@ function failureOf(error: unknown, during: keyof typeof phases): StepFailure {
     temporary: true,
     isUnavailable: false,
   };
-}
-
-/** Equal for two looks between which nothing happened. */
-function fingerprint(observed: ObservedLocalSet | undefined): string {
-  if (!observed) return "absent";
-  return [observed.infra, ...observed.containers]
-    .map((seen) => `${seen?.name} ${seen?.dockerId} ${seen?.state} ${seen?.startedAt}`)
-    .join(",");
 }

@@ -4,8 +4,9 @@ import type { LocalSetSpec } from "./ports/set-port.ts";
 
 /**
  * Hash of everything that makes a container of a set another container, so that a difference means it is made anew:
- * image, process, environment, limits and the generation of the last restart. What only the agent acts on (health
- * check, restart policy) and what is given with each stop (timeout) is left out: changing it disturbs nothing.
+ * image, process, environment and the generation of the last restart. What only the agent acts on (health check, restart
+ * policy), what is given with each stop (timeout) and what can be changed in place (limits) is left out: changing it
+ * disturbs nothing.
  *
  * `container` is the name of a business container of the template, or "infra". Throws RangeError for any other name.
  */
@@ -46,6 +47,8 @@ function computeHash(set: LocalSetSpec, container: string): string {
     health: _health,
     restart: _restart,
     stopTimeoutSeconds: _timeout,
+    cpuPercent: _cpu,
+    memoryPercent: _memory,
     ...options
   } = found.options;
   return hashOf({
@@ -53,8 +56,6 @@ function computeHash(set: LocalSetSpec, container: string): string {
     image: found.image,
     index: found.index,
     options,
-    cpuMillis: template.cpuMillis,
-    memoryBytes: template.memoryBytes,
     volume,
   });
 }

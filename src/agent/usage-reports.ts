@@ -2,13 +2,22 @@ import type { Sync } from "../contracts/agent.ts";
 import type { Log } from "../lib/log.ts";
 import type { Clock } from "./clock.ts";
 import type { MachinePort } from "./ports/machine-port.ts";
+import type { SetPort } from "./ports/set-port.ts";
+
+export interface UsageReportsOptions {
+  machine: MachinePort;
+  port: Pick<SetPort, "memoryUse">;
+  clock: Clock;
+  log: Log;
+  intervalMs: number;
+}
 
 /** When to say what the machine uses, and what it is. */
 export class UsageReports {
-  readonly #options: { machine: MachinePort; clock: Clock; log: Log; intervalMs: number };
+  readonly #options: UsageReportsOptions;
   #dueAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(options: { machine: MachinePort; clock: Clock; log: Log; intervalMs: number }) {
+  constructor(options: UsageReportsOptions) {
     this.#options = options;
   }
 
@@ -19,11 +28,12 @@ export class UsageReports {
 
   /** What the machine uses, when that is to be said within `soonMs`; null otherwise, or when it cannot be measured. */
   async takeIfDue(soonMs = 0): Promise<Sync["usage"]> {
-    const { machine, clock, log, intervalMs } = this.#options;
+    const { machine, port, clock, log, intervalMs } = this.#options;
     if (this.dueInMs > soonMs) return null;
     this.#dueAtMs = clock.nowMs() + intervalMs;
     try {
-      return await machine.measure();
+      const [usage, setMemoryBytes] = await Promise.all([machine.measure(), port.memoryUse()]);
+      return { ...usage, setMemoryBytes };
     } catch (error) {
       log.error({ err: error }, "machine not measured");
       return null;

@@ -15,6 +15,7 @@ import { addLogsCommand } from "./commands/logs.ts";
 import { addPlanCommand } from "./commands/plan.ts";
 import { addPoolCommand } from "./commands/pool.ts";
 import { addProcessCommands } from "./commands/processes.ts";
+import { addResizeCommand } from "./commands/resize.ts";
 import { addScaleCommand } from "./commands/scale.ts";
 import { addSetCommand } from "./commands/set.ts";
 import { addVolumeCommand } from "./commands/volume.ts";
@@ -65,6 +66,7 @@ function addCommands(program: Command, cli: Cli): void {
   addApplyCommand(program, cli);
   addGetCommand(program, cli);
   addScaleCommand(program, cli);
+  addResizeCommand(program, cli);
   addDeleteCommand(program, cli);
   addSetCommand(program, cli);
   addVolumeCommand(program, cli);

@@ -88,6 +88,11 @@ export const syncBody = z
         allocatable: resourcesSchema,
         /** Of used volume bytes: of trashed volumes that are purged as soon as their room is needed. */
         reclaimableVolumeBytes: z.number().int().nonnegative().default(0),
+        /** What each set's processes hold of its memory, page cache that can be dropped left out. */
+        setMemoryBytes: z
+          .record(idSchema("set"), z.number().int().nonnegative())
+          .refine((sets) => Object.keys(sets).length <= SETS_PER_HOST_MAX, "too many sets")
+          .default({}),
       })
       .nullable(),
     /** All volumes of the host. Null: unchanged since last sent. */

@@ -5,6 +5,7 @@ export const eventKinds = [
   "service-created",
   "service-changed",
   "service-scaled",
+  "service-resized",
   "service-deleted",
   "set-placed",
   "set-rejected",

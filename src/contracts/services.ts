@@ -9,7 +9,13 @@ import {
   taintSchema,
   timestamp,
 } from "./primitives.ts";
-import { setTemplateInput, setTemplateSchema } from "./set-template.ts";
+import { coresInput } from "./quantities.ts";
+import {
+  memoryInput,
+  setTemplateInput,
+  setTemplateSchema,
+  volumeSizeInput,
+} from "./set-template.ts";
 
 /** One service may have at most this many sets; it bounds every per-service list and transaction. */
 export const REPLICAS_MAX = 20_000;
@@ -108,6 +114,23 @@ export type PatchService = z.infer<typeof patchServiceBody>;
 
 /** `POST /v1/services/{name}/scale`: absolute, so that a repeated request changes nothing. */
 export const scaleServiceBody = z.strictObject({ replicas }).meta({ id: "ScaleService" });
+
+/** `POST /v1/services/{name}/resize`: amounts of each set, absolute; what is left out stays. */
+export const resizeServiceBody = z
+  .strictObject({
+    cpu: coresInput.optional(),
+    memory: memoryInput.optional(),
+    /** Volumes grow only. */
+    volume: volumeSizeInput.optional(),
+    /** What becomes of sets whose host has no room for the larger size: all is refused, or they are replaced elsewhere. */
+    ifNoRoom: z.enum(["refuse", "move"]).default("refuse"),
+  })
+  .refine(
+    ({ cpu, memory, volume }) => [cpu, memory, volume].some((amount) => amount !== undefined),
+    "expected at least one of cpu, memory and volume",
+  )
+  .meta({ id: "ResizeService" });
+export type ResizeService = z.infer<typeof resizeServiceBody>;
 
 /** How many live sets of a service are in each state. */
 export const serviceCountsSchema = z.strictObject({

@@ -146,15 +146,22 @@ function checkContainers(
   }
 }
 
+export const memoryInput = sizeInput.pipe(
+  z.number().min(MEMORY_BYTES_MIN, "expected at least 16Mi"),
+);
+export const volumeSizeInput = sizeInput.pipe(
+  z.number().min(VOLUME_BYTES_MIN, "expected at least 16Mi"),
+);
+
 /** A set template as people write it: cores, sizes with units, percentages. Comes out as SetTemplate. */
 export const setTemplateInput = z
   .strictObject({
     cpu: coresInput,
-    memory: sizeInput.pipe(z.number().min(MEMORY_BYTES_MIN, "expected at least 16Mi")),
+    memory: memoryInput,
     rootfs: sizeInput.default(10 * 2 ** 30),
     volume: z
       .strictObject({
-        size: sizeInput.pipe(z.number().min(VOLUME_BYTES_MIN, "expected at least 16Mi")),
+        size: volumeSizeInput,
         mountPath,
       })
       .optional(),

@@ -10,6 +10,7 @@ import {
   createSystemdCgroups,
   sliceProperties,
 } from "../../src/agent/adapters/cgroup/systemd-cgroups.ts";
+import { setLimits } from "../../src/agent/set-limits.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { leftCgroups, removeHost } from "../support/docker-host.ts";
 
@@ -52,7 +53,7 @@ it("makes a set's cgroup with its limits, and raises and lowers them", async () 
     [250, 16],
     [250, 16],
   ] as const) {
-    await cgroups.ensure(setId, { cpuMillis, memoryBytes: mebibytes * 2 ** 20 }, signal);
+    await cgroups.ensure(setId, setLimits({ cpuMillis, memoryBytes: mebibytes * 2 ** 20 }), signal);
     expect(await limits()).toEqual({
       quotaUs: String(cpuMillis * 100),
       memoryBytes: String(mebibytes * 2 ** 20),
@@ -62,7 +63,7 @@ it("makes a set's cgroup with its limits, and raises and lowers them", async () 
 });
 
 it("removes the cgroup from all hierarchies once its last process has gone, and again is no error", async () => {
-  await cgroups.ensure(setId, { cpuMillis: 1_000, memoryBytes: 64 * 2 ** 20 }, signal);
+  await cgroups.ensure(setId, setLimits({ cpuMillis: 1_000, memoryBytes: 64 * 2 ** 20 }), signal);
   const sleeper = spawn("sleep", ["1000"]);
   const exited = once(sleeper, "exit");
   await writeFile(`${pathIn("memory")}/cgroup.procs`, String(sleeper.pid));
@@ -81,7 +82,7 @@ it("removes the cgroup from all hierarchies once its last process has gone, and 
 });
 
 it("gives up on a cgroup whose processes stay, as a temporary trouble", async () => {
-  await cgroups.ensure(setId, { cpuMillis: 1_000, memoryBytes: 64 * 2 ** 20 }, signal);
+  await cgroups.ensure(setId, setLimits({ cpuMillis: 1_000, memoryBytes: 64 * 2 ** 20 }), signal);
   const sleeper = spawn("sleep", ["1000"]);
   try {
     await writeFile(`${pathIn("memory")}/cgroup.procs`, String(sleeper.pid));
@@ -99,7 +100,7 @@ it("gives up on a cgroup whose processes stay, as a temporary trouble", async ()
 it("says what systemd has to make: nested slices, percentages of a core", async () => {
   const slices = createSystemdCgroups({ hostId, root, version: 2, driver: "systemd" });
   expect(slices.parentOf(setId)).toBe(`berth-${hostId}-${setId}.slice`);
-  expect(sliceProperties({ cpuMillis: 1_500, memoryBytes: 2 ** 30 })).toEqual([
+  expect(sliceProperties(setLimits({ cpuMillis: 1_500, memoryBytes: 2 ** 30 }))).toEqual([
     "CPUQuota=150%",
     "MemoryMax=1073741824",
     "MemorySwapMax=0",

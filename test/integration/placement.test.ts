@@ -119,7 +119,12 @@ test("I2: a usage report that meets a booking goes on counting what was booked a
   await createService(f.ctx, f.tenantId, serviceBody("web"));
   const [set] = await listDuePendingSets(f.ctx.db, 1);
   assert(set, "the set is pending");
-  const usage = { used: smallHost, allocatable: smallHost, reclaimableVolumeBytes: 0 };
+  const usage = {
+    used: smallHost,
+    allocatable: smallHost,
+    reclaimableVolumeBytes: 0,
+    setMemoryBytes: {},
+  };
   let report: Promise<unknown> | undefined;
   await withTx(f.ctx.db, async (tx) => {
     await lockHosts(tx, [hostId]);

@@ -66,7 +66,14 @@ const trashed = {
 async function trashTheVolume(f: FleetContext, hostId: string): Promise<ReportedVolume> {
   const [set] = (await f.sync(hostId, { full: true })).sets;
   assert(set, "the host has a set to run");
-  const report = { usage: { used: smallHost, allocatable: smallHost, reclaimableVolumeBytes: 0 } };
+  const report = {
+    usage: {
+      used: smallHost,
+      allocatable: smallHost,
+      reclaimableVolumeBytes: 0,
+      setMemoryBytes: {},
+    },
+  };
   const used = { ...smallHost, cpuMillis: 0, memoryBytes: 0, rootfsBytes: 0, volumeBytes: GiB };
   const allocatable = { ...smallHost, volumeBytes: 2 * GiB };
   const usage = { ...report.usage, used, allocatable };

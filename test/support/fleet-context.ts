@@ -114,7 +114,7 @@ export async function createFleetContext(
         agentVersion: "test",
       });
       await syncAs(ctx, hostId, {
-        usage: { used: noUse, allocatable, reclaimableVolumeBytes: 0 },
+        usage: { used: noUse, allocatable, reclaimableVolumeBytes: 0, setMemoryBytes: {} },
       });
       return hostId;
     },

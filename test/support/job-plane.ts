@@ -122,6 +122,8 @@ async function enroll({ ctx }: ControlPlane, name: string, cores: number): Promi
     },
   );
   const used = { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
-  await syncAs(ctx, hostId, { usage: { used, allocatable, reclaimableVolumeBytes: 0 } });
+  await syncAs(ctx, hostId, {
+    usage: { used, allocatable, reclaimableVolumeBytes: 0, setMemoryBytes: {} },
+  });
   return hostId;
 }

@@ -1,4 +1,5 @@
 import type { SetTemplate } from "../../contracts/set-template.ts";
+import type { Limits } from "../set-limits.ts";
 
 /**
  * What the agent can do to the containers of sets on its host, in the order of a set's life. One adapter talks to Docker
@@ -20,6 +21,8 @@ export interface SetPort {
    * These steps overlap where they do not depend on each other.
    */
   prepare(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
+  /** Gives the set, its containers and its volume the size of its template while they run. They must be prepared. */
+  resize(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
   /** Starts the named business containers, in parallel. They must be prepared. */
   start(set: LocalSetSpec, containers: readonly string[], signal: AbortSignal): Promise<void>;
   /** Stops the named business containers with their stop signal and timeout, in parallel. */
@@ -46,6 +49,8 @@ export interface SetPort {
    * the daemon restarts, and the periodic observe corrects that. Ends when aborted.
    */
   watch(onChange: (setId: string) => void, signal: AbortSignal): Promise<void>;
+  /** Bytes of memory that each set's processes hold, by its id; page cache that can be dropped is left out. No Docker call. */
+  memoryUse(): Promise<Record<string, number>>;
   /** Answers within `timeoutMs` or rejects: how a hung daemon is found. */
   ping(timeoutMs: number): Promise<void>;
   /** References of all images that the daemon holds. */
@@ -72,6 +77,10 @@ export interface ObservedLocalSet {
   infra: ObservedContainer | undefined;
   /** Business containers by name order of the template's index, then name. */
   containers: ObservedContainer[];
+  /** Of the set as a whole, as the kernel has them; undefined while they are not known. */
+  limits?: Limits | undefined;
+  /** Of its volume. */
+  volumeBytes?: number | undefined;
   /** The set's address on its network while infra runs. */
   address: string | undefined;
 }
@@ -88,6 +97,7 @@ export interface ObservedContainer {
   oomKilled: boolean;
   startedAt: string | undefined;
   finishedAt: string | undefined;
+  limits?: Limits | undefined;
 }
 
 export type ProbeResult = { healthy: true } | { healthy: false; detail: string };

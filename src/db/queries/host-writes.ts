@@ -92,6 +92,7 @@ export interface UsageReport {
   used: ResourceAmounts;
   allocatable: ResourceAmounts;
   reclaimableVolumeBytes: number;
+  setMemoryBytes: Readonly<Record<string, number>>;
 }
 
 /**
@@ -128,8 +129,10 @@ export async function tryUpdateHostUsage(
   return rows[0];
 }
 
-function measured({ used, allocatable, reclaimableVolumeBytes }: UsageReport): SQL {
-  return sql`reported_at = now(), reclaimable_volume_bytes = ${reclaimableVolumeBytes}, used_cpu_millis = ${used.cpuMillis}, used_memory_bytes = ${used.memoryBytes},
+function measured(report: UsageReport): SQL {
+  const { used, allocatable, reclaimableVolumeBytes, setMemoryBytes } = report;
+  return sql`reported_at = now(), reclaimable_volume_bytes = ${reclaimableVolumeBytes},
+      set_memory = ${JSON.stringify(setMemoryBytes)}::jsonb, used_cpu_millis = ${used.cpuMillis}, used_memory_bytes = ${used.memoryBytes},
       used_volume_bytes = ${used.volumeBytes}, used_rootfs_bytes = ${used.rootfsBytes},
       allocatable_cpu_millis = ${allocatable.cpuMillis}, allocatable_memory_bytes = ${allocatable.memoryBytes},
       allocatable_volume_bytes = ${allocatable.volumeBytes}, allocatable_rootfs_bytes = ${allocatable.rootfsBytes},

@@ -63,6 +63,8 @@ export const hosts = pgTable(
     usedVolumeBytes: int8("used_volume_bytes").notNull().default(0),
     usedRootfsBytes: int8("used_rootfs_bytes").notNull().default(0),
     reclaimableVolumeBytes: int8("reclaimable_volume_bytes").notNull().default(0),
+    /** Bytes of memory that each set uses, by its id, as of the report. */
+    setMemory: jsonb("set_memory").$type<Record<string, number>>().notNull().default({}),
     reportedAt: timestamptz("reported_at"),
     images: jsonb("images").$type<string[]>().notNull().default([]),
     enrolledAt: timestamptz("enrolled_at").notNull().defaultNow(),

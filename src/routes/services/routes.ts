@@ -4,6 +4,7 @@ import { deleteServiceHandler, deleteServiceRoute } from "./delete-service.ts";
 import { getServiceHandler, getServiceRoute } from "./get-service.ts";
 import { listServicesHandler, listServicesRoute } from "./list-services.ts";
 import { patchServiceHandler, patchServiceRoute } from "./patch-service.ts";
+import { resizeServiceHandler, resizeServiceRoute } from "./resize-service.ts";
 import { scaleServiceHandler, scaleServiceRoute } from "./scale-service.ts";
 import { waitServiceHandler, waitServiceRoute } from "./wait-service.ts";
 
@@ -14,5 +15,6 @@ export function mountServices(api: Api): void {
   mount(api, patchServiceRoute, patchServiceHandler);
   mount(api, deleteServiceRoute, deleteServiceHandler);
   mount(api, scaleServiceRoute, scaleServiceHandler);
+  mount(api, resizeServiceRoute, resizeServiceHandler);
   mount(api, waitServiceRoute, waitServiceHandler, { timeLimitMs: null });
 }

@@ -30,6 +30,7 @@ const allowed: Record<string, readonly CallerKind[]> = {
   patchService: changers,
   deleteService: changers,
   scaleService: changers,
+  resizeService: changers,
   waitService: lookers,
   planService: lookers,
   listSets: lookers,

@@ -57,6 +57,7 @@ const validBodies: Record<string, unknown> = {
   createService: serviceBody("fresh"),
   patchService: { priority: 3, template: serviceBody("x").template },
   scaleService: { replicas: 2 },
+  resizeService: { cpu: 2, memory: "64Mi" },
   purgeVolume: { confirm: volumeId },
   planService: { kind: "create", service: serviceBody("planned") },
   patchHost: { labels: { disk: "ssd" }, taints: [{ key: "gpu", value: "yes" }] },

@@ -53,6 +53,7 @@ afterAll(() => test.close());
 const bodies: Record<string, unknown> = {
   patchService: { priority: 5 },
   scaleService: { replicas: 9 },
+  resizeService: { cpu: 2 },
   createHook: { name: "mine-now", rules: [{ want: { step: 1 } }] },
   purgeVolume: { confirm: theirs.volumeId },
 };

@@ -2,13 +2,9 @@ import { mkdir, readdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { AgentError } from "../../agent-error.ts";
-import {
-  CPU_PERIOD_US,
-  cpuQuotaUs,
-  type SetCgroups,
-  type SetCgroupsOptions,
-  type SetLimits,
-} from "./set-cgroups.ts";
+import { CPU_PERIOD_US, type Limits } from "../../set-limits.ts";
+import { readLimits, readMemoryUse } from "./read-cgroup.ts";
+import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
 
 const emptyDeadlineMs = 5_000;
 const emptyPollMs = 20;
@@ -30,6 +26,8 @@ export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): S
           : ensureVersion2(root, [folder, hostId, setId], limits),
       );
     },
+    read: (setId) => readLimits({ root, version, path: join(folder, hostId, setId) }),
+    memoryUse: (setId) => readMemoryUse({ root, version, path: join(folder, hostId, setId) }),
     async remove(setId, signal) {
       // Docker makes the parent in the hierarchies of all controllers, also where no limit of the set is.
       const hierarchies = version === 1 ? await readdir(root) : ["."];
@@ -45,7 +43,7 @@ export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): S
   };
 }
 
-async function ensureVersion1(root: string, names: string[], limits: SetLimits): Promise<void> {
+async function ensureVersion1(root: string, names: string[], limits: Limits): Promise<void> {
   const cpu = join(root, "cpu", ...names);
   const memory = join(root, "memory", ...names);
   await Promise.all([
@@ -54,7 +52,7 @@ async function ensureVersion1(root: string, names: string[], limits: SetLimits):
   ]);
   await Promise.all([
     writeFile(join(cpu, "cpu.cfs_period_us"), String(CPU_PERIOD_US)).then(() =>
-      writeFile(join(cpu, "cpu.cfs_quota_us"), String(cpuQuotaUs(limits.cpuMillis))),
+      writeFile(join(cpu, "cpu.cfs_quota_us"), String(limits.cpuQuotaUs)),
     ),
     limitMemoryVersion1(memory, String(limits.memoryBytes)),
   ]);
@@ -90,7 +88,7 @@ async function limitMemoryVersion1(path: string, bytes: string): Promise<void> {
   }
 }
 
-async function ensureVersion2(root: string, names: string[], limits: SetLimits): Promise<void> {
+async function ensureVersion2(root: string, names: string[], limits: Limits): Promise<void> {
   let path = root;
   for (const name of names) {
     await writeFile(join(path, "cgroup.subtree_control"), "+cpu +memory +pids");
@@ -98,7 +96,7 @@ async function ensureVersion2(root: string, names: string[], limits: SetLimits):
     await mkdir(path, { recursive: true });
   }
   await Promise.all([
-    writeFile(join(path, "cpu.max"), `${cpuQuotaUs(limits.cpuMillis)} ${CPU_PERIOD_US}`),
+    writeFile(join(path, "cpu.max"), `${limits.cpuQuotaUs} ${CPU_PERIOD_US}`),
     writeFile(join(path, "memory.max"), String(limits.memoryBytes)),
     writeExisting(join(path, "memory.swap.max"), "0"),
   ]);

@@ -1,3 +1,5 @@
+import type { Limits } from "../../set-limits.ts";
+
 /**
  * The cgroup of a set as a whole: the parent of the cgroups of all its containers, with the set's CPU quota and memory
  * limit. Docker is told to put the containers below it; it neither makes it with limits nor takes it away again.
@@ -9,16 +11,15 @@ export interface SetCgroups {
   /** What Docker takes as a container's CgroupParent. */
   parentOf(setId: string): string;
   /** Makes the cgroup if it is not there, and applies the limits, also to one whose containers run. */
-  ensure(setId: string, limits: SetLimits, signal: AbortSignal): Promise<void>;
+  ensure(setId: string, limits: Limits, signal: AbortSignal): Promise<void>;
+  /** The limits as the kernel has them; undefined when there is no cgroup. */
+  read(setId: string): Promise<Limits | undefined>;
+  /** Bytes of memory that its processes hold, without page cache that can be dropped; undefined when there is no cgroup. */
+  memoryUse(setId: string): Promise<number | undefined>;
   /** Removes the cgroup, which must have no containers left: waits up to 5 s for the kernel to notice that they are gone. */
   remove(setId: string, signal: AbortSignal): Promise<void>;
   /** Ids of the sets that have a cgroup. */
   list(): Promise<string[]>;
-}
-
-export interface SetLimits {
-  cpuMillis: number;
-  memoryBytes: number;
 }
 
 export interface SetCgroupsOptions {
@@ -28,13 +29,4 @@ export interface SetCgroupsOptions {
   version: 1 | 2;
   /** Who makes cgroups on this machine; Docker says it. */
   driver: "cgroupfs" | "systemd";
-}
-
-export const CPU_PERIOD_US = 100_000;
-/** The kernel's smallest quota. */
-const quotaUsMin = 1_000;
-
-/** Microseconds of CPU time in each period of 100 ms. */
-export function cpuQuotaUs(cpuMillis: number): number {
-  return Math.max(quotaUsMin, Math.floor((cpuMillis * CPU_PERIOD_US) / 1_000));
 }

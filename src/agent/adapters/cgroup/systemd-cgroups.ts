@@ -3,7 +3,9 @@ import { join } from "node:path";
 import { assert } from "../../../lib/assert.ts";
 import { AgentError } from "../../agent-error.ts";
 import { runCommand } from "../../exec.ts";
-import type { SetCgroups, SetCgroupsOptions, SetLimits } from "./set-cgroups.ts";
+import { CPU_PERIOD_US, type Limits } from "../../set-limits.ts";
+import { readLimits, readMemoryUse } from "./read-cgroup.ts";
+import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
 
 const commandTimeoutMs = 10_000;
 const systemctl = "/usr/bin/systemctl";
@@ -17,6 +19,11 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
   assert(!hostId.includes("-"), "a host id with a dash would nest slices");
   const hostSlice = `berth-${hostId}`;
   const sliceOf = (setId: string) => `${hostSlice}-${setId}.slice`;
+  const placeOf = (setId: string) => ({
+    root,
+    version,
+    path: join("berth.slice", `${hostSlice}.slice`, sliceOf(setId)),
+  });
   return {
     parentOf: sliceOf,
     async ensure(setId, limits, signal) {
@@ -26,6 +33,8 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
         signal,
       );
     },
+    read: (setId) => readLimits(placeOf(setId)),
+    memoryUse: (setId) => readMemoryUse(placeOf(setId)),
     async remove(setId, signal) {
       await run(["stop", "--", sliceOf(setId)], signal);
     },
@@ -44,9 +53,9 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
 }
 
 /** CPUQuota is in percent of one core; systemd knows no fraction of a percent below 0.1. */
-export function sliceProperties(limits: SetLimits): string[] {
+export function sliceProperties(limits: Limits): string[] {
   return [
-    `CPUQuota=${Math.max(1, limits.cpuMillis / 10)}%`,
+    `CPUQuota=${Math.max(1, (limits.cpuQuotaUs * 100) / CPU_PERIOD_US)}%`,
     `MemoryMax=${limits.memoryBytes}`,
     "MemorySwapMax=0",
   ];

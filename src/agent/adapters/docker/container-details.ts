@@ -1,7 +1,7 @@
 import type Docker from "dockerode";
 import { callDocker, dockerStatus } from "./call-docker.ts";
 import { createConcurrencyLimit } from "../../concurrency-limit.ts";
-import type { ContainerLimits } from "./container-specs.ts";
+import type { Limits } from "../../set-limits.ts";
 import type { ListedContainer } from "./container-labels.ts";
 
 /** What Docker's list does not say of a container. */
@@ -10,7 +10,7 @@ export interface ContainerDetails {
   oomKilled: boolean;
   startedAt: string | undefined;
   finishedAt: string | undefined;
-  limits: ContainerLimits;
+  limits: Limits;
 }
 
 export interface ContainerDetailsCache {
@@ -89,12 +89,7 @@ function toDetails({
     oomKilled: state.OOMKilled,
     startedAt: isTime(state.StartedAt) ? state.StartedAt : undefined,
     finishedAt: hasEnded ? state.FinishedAt : undefined,
-    limits: {
-      CpuPeriod: host.CpuPeriod ?? 0,
-      CpuQuota: host.CpuQuota ?? 0,
-      Memory: host.Memory ?? 0,
-      MemorySwap: host.MemorySwap ?? 0,
-    },
+    limits: { cpuQuotaUs: host.CpuQuota ?? 0, memoryBytes: host.Memory ?? 0 },
   };
 }
 

@@ -1,8 +1,8 @@
 import type Docker from "dockerode";
-import type { ContainerTemplate, SetTemplate } from "../../../contracts/set-template.ts";
+import type { ContainerTemplate } from "../../../contracts/set-template.ts";
 import { INFRA_CONTAINER } from "../../container-names.ts";
 import type { LocalSetSpec } from "../../ports/set-port.ts";
-import { CPU_PERIOD_US, cpuQuotaUs } from "../cgroup/set-cgroups.ts";
+import { containerLimits, CPU_PERIOD_US, type Limits } from "../../set-limits.ts";
 import { dockerName, labelsFor } from "./container-labels.ts";
 
 /**
@@ -20,8 +20,6 @@ const logConfig = { Type: "json-file", Config: { "max-size": "10m", "max-file": 
 const noHealthcheck = { Test: ["NONE"] };
 const businessPidsMax = 4_096;
 const infraPidsMax = 64;
-/** Docker refuses less. The set's own cgroup still holds containers together below their sum. */
-const memoryBytesMin = 6 * 2 ** 20;
 /** The kernel takes anything else of the set first when the set runs out of memory. */
 const infraOomScore = -999;
 
@@ -42,27 +40,13 @@ wait
 /** The line of the infra container's output that follows its last sysctl. */
 export const infraReadyLine = "up";
 
-export interface ContainerLimits {
-  CpuPeriod: number;
-  CpuQuota: number;
-  Memory: number;
-  /** Memory and swap together: no swap. */
-  MemorySwap: number;
-}
-
-/** The limits of one business container: its percentages of the set, in whole microseconds and bytes. */
-export function containerLimits(
-  template: Pick<SetTemplate, "cpuMillis" | "memoryBytes">,
-  { cpuPercent, memoryPercent }: { cpuPercent: number; memoryPercent: number },
-): ContainerLimits {
-  const memoryBytes = Math.max(
-    memoryBytesMin,
-    Math.floor((template.memoryBytes * memoryPercent) / 100),
-  );
+/** Limits in Docker's terms. */
+export function dockerLimits({ cpuQuotaUs, memoryBytes }: Limits) {
   return {
     CpuPeriod: CPU_PERIOD_US,
-    CpuQuota: cpuQuotaUs((template.cpuMillis * cpuPercent) / 100),
+    CpuQuota: cpuQuotaUs,
     Memory: memoryBytes,
+    /** Memory and swap together: no swap. */
     MemorySwap: memoryBytes,
   };
 }
@@ -121,7 +105,7 @@ export function businessContainer(
     StopSignal: wanted.stopSignal,
     StopTimeout: wanted.stopTimeoutSeconds,
     HostConfig: {
-      ...containerLimits(set.template, wanted),
+      ...dockerLimits(containerLimits(set.template, wanted)),
       Privileged: false,
       SecurityOpt: ["no-new-privileges"],
       NetworkMode: `container:${options.infraId}`,

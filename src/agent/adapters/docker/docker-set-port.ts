@@ -14,6 +14,7 @@ import { observeSet, observeSets } from "./observe-sets.ts";
 import { prepareSet, type PrepareContext } from "./prepare-set.ts";
 import { probeContainer } from "./probe-container.ts";
 import { createPullImage } from "./pull-image.ts";
+import { resizeSet } from "./resize-set.ts";
 import { startContainers } from "./start-containers.ts";
 import { removeContainers, stopContainer, stopInOrder } from "./stop-containers.ts";
 import { watchEvents } from "./watch-events.ts";
@@ -73,6 +74,7 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
     observe: (signal) => observeSets(context, signal),
     observeSet: (setId, signal) => observeSet(context, setId, signal),
     prepare: (set, signal) => prepareSet(context, set, signal),
+    resize: (set, signal) => resizeSet(context, set, signal),
     start: (set, containers, signal) => startContainers(context, set, containers, signal),
     async stop(set, names, signal) {
       const listed = await listContainers(context, { setId: set.setId, phase: "stop" }, signal);
@@ -103,6 +105,12 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
     logs: (setId, container, range, signal) =>
       containerLogs(context, { setId, container }, range, signal),
     watch: (onChange, signal) => watchEvents(context, onChange, signal),
+    async memoryUse() {
+      const { cgroups } = await environment();
+      const setIds = await cgroups.list();
+      const used = await Promise.all(setIds.map((setId) => cgroups.memoryUse(setId)));
+      return Object.fromEntries(setIds.map((setId, position) => [setId, used[position] ?? 0]));
+    },
     ping: (timeoutMs) => pingDaemon(docker, timeoutMs),
     images: (signal) => listImages(docker, signal),
   };

@@ -70,8 +70,11 @@ async function toObservedSet(
       const isLost = seen.state === "running" && isCutOff(details, infra?.details);
       return isLost ? { ...seen, state: "dead" as const } : seen;
     });
+  const { cgroups } = await context.environment();
   return {
     setId,
+    limits: await cgroups.read(setId),
+    volumeBytes: await context.volumes?.sizeOf(setId, signal),
     generation: infra?.container.generation,
     infra: infra ? toObserved(infra.container, infra.details) : undefined,
     containers: observed,
@@ -93,6 +96,7 @@ function toObserved(
     oomKilled: details?.oomKilled ?? false,
     startedAt: details?.startedAt,
     finishedAt: details?.finishedAt,
+    limits: details?.limits,
   };
 }
 

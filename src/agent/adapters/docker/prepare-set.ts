@@ -5,16 +5,17 @@ import type { LocalSetSpec } from "../../ports/set-port.ts";
 import { specHash } from "../../spec-hash.ts";
 import { callDocker, dockerMessage, dockerStatus, settleAll } from "./call-docker.ts";
 import { isInfra, labels, type ListedContainer } from "./container-labels.ts";
-import { businessContainer, containerLimits, infraContainer } from "./container-specs.ts";
+import { businessContainer, infraContainer } from "./container-specs.ts";
 import type { DockerContext, DockerEnvironment } from "./docker-context.ts";
+import { setLimits } from "../../set-limits.ts";
 import { listContainers } from "./list-containers.ts";
 import { isCutOff } from "./observe-sets.ts";
 import type { PullImage } from "./pull-image.ts";
+import { applyLimits } from "./resize-set.ts";
 import { startInfra } from "./start-infra.ts";
 import { removeContainers } from "./stop-containers.ts";
 
 const createTimeoutMs = 60_000;
-const updateTimeoutMs = 30_000;
 
 export interface PrepareContext extends DockerContext {
   pullImage: PullImage;
@@ -45,7 +46,7 @@ export async function prepareSet(
   const kept = existing.filter((container) => !stale.includes(container));
 
   const mounted = binds.length === 0 ? undefined : context.volumes?.ensure(set, signal);
-  const limited = environment.cgroups.ensure(set.setId, set.template, signal);
+  const limited = environment.cgroups.ensure(set.setId, setLimits(set.template), signal);
   const keptInfra = kept.find(isInfra);
   const created = keptInfra
     ? Promise.resolve(keptInfra.dockerId)
@@ -219,24 +220,4 @@ async function explain(
     `the name ${info.Name.slice(1)} is taken by a container that is not Berth's (${owner.slice(0, 12)}), which is left alone; remove or rename it to let "${name}" start`,
     { phase: "prepare", temporary: false, cause: error },
   );
-}
-
-/** Limits that a person or a lost update left otherwise than the template says; changed without a restart. */
-async function applyLimits(
-  context: DockerContext,
-  set: LocalSetSpec,
-  container: ListedContainer,
-  signal: AbortSignal,
-): Promise<void> {
-  const template = set.template.containers.find(({ name }) => name === container.name);
-  const details = await context.details.get(container, signal);
-  if (!template || !details) return;
-  const wanted = containerLimits(set.template, template.options);
-  const isAsWanted =
-    details.limits.CpuQuota === wanted.CpuQuota && details.limits.Memory === wanted.Memory;
-  if (isAsWanted) return;
-  await callDocker({ phase: "prepare", timeoutMs: updateTimeoutMs }, signal, (abortSignal) =>
-    context.docker.getContainer(container.dockerId).update({ ...wanted, abortSignal }),
-  );
-  context.details.forget(container.dockerId);
 }

@@ -10,7 +10,7 @@ const backoffMsMax = 5_000;
 const lineCharsMax = 2 ** 20;
 const watched = ["start", "die", "oom", "destroy", "update", "pause", "unpause"];
 /** What does not change whether a container is there and runs. */
-const quiet = new Set(["oom", "update"]);
+const quiet = new Set(["oom"]);
 
 /**
  * SetPort.watch on Docker's event stream, opened again after a failure with a delay that doubles from 0.1 to 5 s. While

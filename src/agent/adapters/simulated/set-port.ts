@@ -28,6 +28,7 @@ export function createSimulatedSetPort(
         () => engine.prepareInfra(hostId, set),
         () => engine.prepareBusiness(hostId, set),
       ),
+    resize: (set, signal) => call("resize", set, signal, () => engine.resize(hostId, set)),
     start: (set, names, signal) =>
       call("start", set, signal, () =>
         each(set, names, (name) => engine.start(hostId, set.setId, name)),
@@ -61,6 +62,7 @@ export function createSimulatedSetPort(
       await untilAborted(signal);
       end();
     },
+    memoryUse: async () => ({}),
     ping: async (timeoutMs) => {
       const late = new AbortController();
       const cancel = clock.after(timeoutMs, () => late.abort());

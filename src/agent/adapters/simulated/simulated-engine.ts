@@ -7,11 +7,21 @@ import type {
   ObservedLocalSet,
   ProbeResult,
 } from "../../ports/set-port.ts";
+import { containerLimits, type Limits, setLimits } from "../../set-limits.ts";
 import { specHash } from "../../spec-hash.ts";
 
 /** A call of the port, as it is shown to an interceptor. */
 export interface SimulatedCall {
-  verb: "observe" | "prepare" | "start" | "stop" | "remove" | "stopAll" | "probe" | "ping";
+  verb:
+    | "observe"
+    | "prepare"
+    | "resize"
+    | "start"
+    | "stop"
+    | "remove"
+    | "stopAll"
+    | "probe"
+    | "ping";
   /** The middle is where a call has done half of what it does. */
   at: "begin" | "middle" | "end";
   setId: string | undefined;
@@ -40,6 +50,8 @@ interface SimulatedContainer {
   generation: number;
   specHash: string;
   restartGeneration: number;
+  /** Of infra: those of the set. */
+  limits: Limits;
   state: "created" | "running" | "exited";
   /** The infra container whose network it has joined. */
   infraId: string | undefined;
@@ -99,6 +111,13 @@ export class SimulatedEngine {
         });
       }
       this.#create(hostId, set, name, index, infra.dockerId);
+    }
+  }
+
+  resize(hostId: string, set: LocalSetSpec): void {
+    for (const container of this.#ofSet(hostId, set.setId)) {
+      container.limits = limitsOf(set, container.name);
+      this.#tell(container);
     }
   }
 
@@ -202,6 +221,7 @@ export class SimulatedEngine {
       generation: set.generation,
       specHash: specHash(set, name),
       restartGeneration: set.restartGeneration,
+      limits: limitsOf(set, name),
       state: "created",
       infraId,
       exitCode: undefined,
@@ -251,6 +271,11 @@ function isOutdated(set: LocalSetSpec, container: SimulatedContainer): boolean {
   );
 }
 
+function limitsOf({ template }: LocalSetSpec, name: string): Limits {
+  const found = template.containers.find((container) => container.name === name);
+  return found ? containerLimits(template, found.options) : setLimits(template);
+}
+
 /** It has run since before its infra container began anew. */
 function isCutOff(container: SimulatedContainer, infra: SimulatedContainer): boolean {
   return Date.parse(container.startedAt ?? "") < Date.parse(infra.startedAt ?? "");
@@ -268,6 +293,7 @@ function toObservedSet(setId: string, containers: SimulatedContainer[]): Observe
     .sort((a, b) => a.index - b.index || (a.name < b.name ? -1 : 1));
   return {
     setId,
+    limits: infra?.limits,
     generation: infra?.generation,
     infra: infra && toObserved(infra, infra),
     containers: business.map((container) => toObserved(container, infra)),
@@ -290,5 +316,6 @@ function toObserved(
     oomKilled: false,
     startedAt: container.startedAt,
     finishedAt: container.finishedAt,
+    limits: container.limits,
   };
 }

@@ -9,6 +9,8 @@ export interface SetVolumes {
   trash(setId: string, signal: AbortSignal): Promise<void>;
   /** Whether a set has a volume that is not trashed. */
   has(setId: string, signal: AbortSignal): Promise<boolean>;
+  /** Bytes of a set's volume; 0 while it is being made. */
+  sizeOf(setId: string, signal: AbortSignal): Promise<number | undefined>;
   /** Looks at all volumes anew. Ids of the sets that have one which is not trashed. */
   reload(signal: AbortSignal): Promise<string[]>;
 }
@@ -18,10 +20,11 @@ export interface SetVolumes {
  * or takes a set's volume. The look at the whole host corrects it all the same.
  */
 export function createSetVolumes(port: VolumePort): SetVolumes {
-  let known: Promise<Set<string>> | undefined;
+  let known: Promise<Map<string, number>> | undefined;
   const load = async (signal: AbortSignal) => {
     const volumes = await port.list(signal);
-    return new Set(volumes.flatMap(({ state, setId }) => (state === "live" ? setId : [])));
+    const live = volumes.filter(({ state }) => state === "live");
+    return new Map(live.map(({ setId, sizeBytes }) => [setId, sizeBytes]));
   };
   const reload = (signal: AbortSignal) => {
     known = load(signal);
@@ -33,16 +36,19 @@ export function createSetVolumes(port: VolumePort): SetVolumes {
   return {
     dataPathOf: (set) => port.dataPathOf(specOf(set)),
     async ensure(set, signal) {
-      const having = await (known ?? reload(signal));
-      having.add(set.setId);
-      await port.ensure(specOf(set), signal);
+      const spec = specOf(set);
+      const sizes = await (known ?? reload(signal));
+      sizes.set(set.setId, sizes.get(set.setId) ?? 0);
+      await port.ensure(spec, signal);
+      sizes.set(set.setId, Math.max(sizes.get(set.setId) ?? 0, spec.sizeBytes));
     },
     async trash(setId, signal) {
       await port.trash(setId, signal);
       (await known)?.delete(setId);
     },
     has: async (setId, signal) => (await (known ?? reload(signal))).has(setId),
-    reload: async (signal) => [...(await reload(signal))],
+    sizeOf: async (setId, signal) => (await (known ?? reload(signal))).get(setId),
+    reload: async (signal) => [...(await reload(signal)).keys()],
   };
 }
 

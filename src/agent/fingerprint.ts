@@ -1,0 +1,15 @@
+import type { ObservedLocalSet } from "./ports/set-port.ts";
+import type { Limits } from "./set-limits.ts";
+
+/** Equal for two looks between which nothing happened. */
+export function fingerprint(observed: ObservedLocalSet | undefined): string {
+  if (!observed) return "absent";
+  const containers = [observed.infra, ...observed.containers].map((seen) =>
+    [seen?.name, seen?.dockerId, seen?.state, seen?.startedAt, ...limitsIn(seen)].join(" "),
+  );
+  return [...containers, ...limitsIn(observed), observed.volumeBytes].join(",");
+}
+
+function limitsIn(seen: { limits?: Limits | undefined } | undefined): (number | undefined)[] {
+  return [seen?.limits?.cpuQuotaUs, seen?.limits?.memoryBytes];
+}

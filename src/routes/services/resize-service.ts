@@ -1,0 +1,52 @@
+import { createRoute } from "@hono/zod-openapi";
+import { resizeServiceBody, serviceChangeSchema } from "../../contracts/services.ts";
+import { resizeService } from "../../services/resize-service.ts";
+import { tenantIdOf } from "../api-env.ts";
+import { etagOf, generationOf } from "../conditions.ts";
+import {
+  bodyProblems,
+  idempotentChangeHeaders,
+  jsonBody,
+  jsonResponse,
+  type OperationHandler,
+} from "../operation.ts";
+import { serviceParameters } from "../parameters.ts";
+import { problems } from "../problem.ts";
+import { writers } from "../security.ts";
+
+export const resizeServiceRoute = createRoute({
+  method: "post",
+  path: "/v1/services/{name}/resize",
+  operationId: "resizeService",
+  tags: ["services"],
+  summary: "Give the sets of a service more or less, without a restart",
+  description:
+    "CPU and memory of running sets, and larger volumes. Booked first, all or nothing; then each host's agent changes what runs.",
+  security: writers,
+  request: {
+    params: serviceParameters,
+    headers: idempotentChangeHeaders,
+    body: jsonBody(resizeServiceBody),
+  },
+  responses: {
+    200: jsonResponse(serviceChangeSchema, "The service, and what will happen."),
+    ...bodyProblems,
+    ...problems(
+      "invalid-request",
+      "quota-exceeded",
+      "generation-mismatch",
+      "state-conflict",
+      "capacity-insufficient",
+      "idempotency-conflict",
+      "idempotency-in-progress",
+    ),
+  },
+});
+
+export const resizeServiceHandler: OperationHandler<typeof resizeServiceRoute> =
+  (ctx) => async (c) => {
+    const generation = generationOf(c.req.valid("header")["if-match"]);
+    const { name } = c.req.valid("param");
+    const change = await resizeService(ctx, tenantIdOf(c), name, c.req.valid("json"), generation);
+    return c.json(change, 200, { ETag: etagOf(change.service) });
+  };
