@@ -142,6 +142,24 @@ it("puts limits right again that somebody changed, without a restart", async () 
   expect(after.State.Pid).toBe(before.State.Pid);
 });
 
+it("refuses to take memory that is in use, says so, and the container lives on", async () => {
+  const script = "x=$(head -c 40000000 /dev/zero | tr '\\0' x); echo held; sleep 1000; echo $x";
+  const hold = ["/bin/sh", "-c", script];
+  const set = await run({ template: { memory: "256Mi" }, options: { command: hold, memory: 100 } });
+  await waitUntil("it holds the memory", async () =>
+    (await readLogs(set, "app", 5)).includes("held") ? true : undefined,
+  );
+  const { State: before } = await inspect(set, "app");
+  const smaller = { ...set, template: { ...set.template, memoryBytes: 20 * 2 ** 20 } };
+  await expect(port.resize(smaller, signal)).rejects.toMatchObject({
+    code: "memory-in-use",
+    temporary: true,
+    message: expect.stringMatching(/uses 4\d{7} bytes of memory, and is to have 20971520/),
+  });
+  const { State: after } = await inspect(set, "app");
+  expect(after).toMatchObject({ Running: true, StartedAt: before.StartedAt, OOMKilled: false });
+});
+
 it("gives no privileges to business containers, and leaves restarting to the agent", async () => {
   const set = await run({});
   const app = await inspect(set, "app");

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { LocalSetSpec, ObservedLocalSet, SetPort } from "../../src/agent/ports/set-port.ts";
+import { isSized } from "../../src/agent/set-limits.ts";
 import { specHash } from "../../src/agent/spec-hash.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { localSet, type LocalSetChanges } from "../support/local-set.ts";
@@ -114,6 +115,32 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       for (const id of ids(after)) expect(ids(before)).not.toContain(id);
       expect(after.infra?.restartGeneration).toBe(2);
       expect(states(after)).toEqual({ app: "created" });
+    });
+
+    it("changes limits in place: the same containers run on, held by the new ones", async () => {
+      const set = newSet({ names: ["app", "log"] });
+      await run(set);
+      const before = await see(set);
+      expect(isSized(set.template, before)).toBe(true);
+      for (const [cpuMillis, mebibytes] of [
+        [2_000, 256],
+        [500, 64],
+        [1_500, 32],
+      ] as const) {
+        const template = { ...set.template, cpuMillis, memoryBytes: mebibytes * 2 ** 20 };
+        const resized = { ...set, generation: set.generation + 1, template };
+        expect(isSized(template, await see(set))).toBe(false);
+        await port.resize(resized, signal);
+        const after = await see(resized);
+        expect(isSized(template, after)).toBe(true);
+        expect(ids(after)).toEqual(ids(before));
+        expect(after.containers.map(({ startedAt }) => startedAt)).toEqual(
+          before.containers.map(({ startedAt }) => startedAt),
+        );
+        expect(states(after)).toEqual({ app: "running", log: "running" });
+        await run(resized);
+        expect(ids(await see(resized))).toEqual(ids(before));
+      }
     });
 
     it("replaces the container whose spec changed, leaves its neighbours alone", async () => {

@@ -9,6 +9,9 @@ import { listContainers } from "./list-containers.ts";
 
 const updateTimeoutMs = 30_000;
 
+/** The kernel's EBUSY in the words of runc, old and new. */
+const inUsePattern = /unable to set memory limit|device or resource busy/i;
+
 /**
  * Gives a set's cgroup, its containers and its volume the size of its template while they run. The set's cgroup is widened
  * first and narrowed last: in version 1 the kernel refuses a quota of a child above its parent's, either way round.
@@ -60,10 +63,12 @@ export async function applyLimits(
         .update({ ...dockerLimits(wanted), abortSignal }),
     );
   } catch (error) {
-    if (!/device or resource busy/i.test(dockerMessage(error))) throw error;
+    const said = dockerMessage(error);
+    if (!inUsePattern.test(said)) throw error;
+    const used = /current usage: (\d+)/i.exec(said)?.[1] ?? "more";
     throw new AgentError(
       "memory-in-use",
-      `"${container.name}" uses more memory than the ${wanted.memoryBytes} bytes that it is to have; it keeps ${limits.memoryBytes} until it uses less`,
+      `"${container.name}" uses ${used} bytes of memory, and is to have ${wanted.memoryBytes}: it keeps ${limits.memoryBytes} until it uses less`,
       { phase: "resize", temporary: true, cause: error },
     );
   } finally {
