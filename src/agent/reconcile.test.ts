@@ -8,7 +8,6 @@ import {
 } from "../../test/support/observed-set.ts";
 import type { SetDesire } from "../contracts/sets.ts";
 import { judgeContainer, reconcile } from "./reconcile.ts";
-import { containerLimits, setLimits } from "./set-limits.ts";
 import {
   type DesiredLocalSet,
   enterGeneration,
@@ -17,7 +16,6 @@ import {
   noteFailure,
   noteObserved,
   noteProbe,
-  noteResized,
   noteRunning,
   type SetMemory,
 } from "./set-memory.ts";
@@ -53,71 +51,6 @@ function afterRunning(set: DesiredLocalSet, { hasRun = true } = {}): SetMemory {
   noteObserved(memory, set, observedSet(set, Object.fromEntries(names)), nowMs - 10_000);
   return memory;
 }
-
-describe("a set of another size than it should have", () => {
-  const other = { cpuQuotaUs: 1, memoryBytes: 2 ** 30 };
-  const running = { app: "running", log: "running" } as const;
-  const http = { health: { http: { port: 80 } } };
-
-  /** As it is seen running, with one limit of another size. */
-  function seen(set: DesiredLocalSet, part: "set" | "container" | "volume" | "nothing") {
-    const observed = observedSet(set, running);
-    observed.limits = part === "set" ? other : setLimits(set.template);
-    observed.volumeBytes = part === "volume" ? 2 ** 20 : 2 ** 30;
-    for (const container of observed.containers) {
-      const options = set.template.containers.find(({ name }) => name === container.name)?.options;
-      container.limits = options && containerLimits(set.template, options);
-    }
-    const last = observed.containers.at(-1);
-    if (last && part === "container") last.limits = other;
-    return observed;
-  }
-  const withVolume = { template: { volume: { size: "64Mi", mountPath: "/data" } } };
-
-  it.each(["set", "container", "volume"] as const)("is resized when its %s differs", (part) => {
-    const set = setOf(withVolume);
-    const memory = afterRunning(set);
-    const verdict = reconcile(set, seen(set, part), memory, nowMs);
-    expect(verdict).toMatchObject({ action: { kind: "resize" }, state: "running", ready: true });
-  });
-
-  it("is left alone when nothing differs, or nothing is known", () => {
-    const set = setOf(withVolume);
-    const memory = afterRunning(set);
-    expect(reconcile(set, seen(set, "nothing"), memory, nowMs).action.kind).toBe("none");
-    expect(reconcile(set, observedSet(set, running), memory, nowMs).action.kind).toBe("none");
-  });
-
-  it("is resized only once it runs, and not when it is to stop", () => {
-    const set = setOf();
-    const created = {
-      ...seen(set, "set"),
-      containers: observedSet(set, { app: "created", log: "created" }).containers,
-    };
-    expect(reconcile(set, created, memoryOf(set), nowMs).action.kind).toBe("start");
-    const stopping: DesiredLocalSet = { ...set, desired: "stopped" };
-    expect(reconcile(stopping, seen(set, "set"), afterRunning(set), nowMs).action.kind).toBe(
-      "stop-all",
-    );
-  });
-
-  it("goes on as it is when it cannot be resized, says why, and is tried again", () => {
-    const set = setOf({ options: http });
-    const memory = afterRunning(set);
-    const reason = { code: "memory-in-use", text: "it uses more", phase: "resize" };
-    const failure = { reason, temporary: true, isUnavailable: false };
-    noteResized(memory, failure, { nowMs, random: 0 });
-    const verdict = reconcile(set, seen(set, "set"), memory, nowMs);
-    expect(verdict).toMatchObject({ state: "running", reason: { code: "memory-in-use" } });
-    expect(verdict.action.kind).toBe("probe");
-    const later = memory.resize.retryAtMs;
-    expect(reconcile(set, seen(set, "set"), memory, later).action.kind).toBe("resize");
-    noteResized(memory, failure, { nowMs: later, random: 0 });
-    expect(memory.resize.retryAtMs - later).toBeGreaterThan(later - nowMs);
-    noteResized(memory, undefined, { nowMs, random: 0 });
-    expect(reconcile(set, seen(set, "nothing"), memory, nowMs).reason).toBeNull();
-  });
-});
 
 describe("a set that should run", () => {
   it("is prepared when nothing of it is there", () => {

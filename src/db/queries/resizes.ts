@@ -40,7 +40,7 @@ export interface SetAmounts {
 
 /**
  * Moves live sets of a revision to another that differs in amounts only, and books the difference on their hosts, which the
- * caller has locked and checked. Growth counts as unreported until the next usage report. One statement, so that sets and
+ * caller has locked and checked. Growth counts as unreported until the next usage report, or until it is taken back. One statement, so that sets and
  * hosts agree.
  */
 export async function resizeSets(
@@ -67,9 +67,9 @@ export async function resizeSets(
         ), booked as (
           update hosts h set generation = h.generation + 1, allocated_cpu_millis = allocated_cpu_millis + d.cpu,
             allocated_memory_bytes = allocated_memory_bytes + d.memory, allocated_volume_bytes = allocated_volume_bytes + d.volume,
-            unreported_cpu_millis = unreported_cpu_millis + greatest(0, d.cpu),
-            unreported_memory_bytes = unreported_memory_bytes + greatest(0, d.memory),
-            unreported_volume_bytes = unreported_volume_bytes + greatest(0, d.volume)
+            unreported_cpu_millis = greatest(0, unreported_cpu_millis + d.cpu),
+            unreported_memory_bytes = greatest(0, unreported_memory_bytes + d.memory),
+            unreported_volume_bytes = greatest(0, unreported_volume_bytes + d.volume)
           from (select host_id, sum(cpu) as cpu, sum(memory) as memory, sum(volume) as volume from target
                 where host_id is not null group by host_id) d
           where h.id = d.host_id returning h.id, h.generation

@@ -1,0 +1,227 @@
+import { existsSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import Docker from "dockerode";
+import { type CgroupPlace, readLimits } from "../../src/agent/adapters/cgroup/read-cgroup.ts";
+import { containerLimits, type Limits, setLimits } from "../../src/agent/set-limits.ts";
+import type { BerthSet } from "../../src/contracts/sets.ts";
+import { baseImage, ensureDocker } from "../support/docker.ts";
+import { type BerthHost, startBerthHost } from "./berth-host.ts";
+
+/**
+ * From the API call that resizes a service until the kernel's files of all its sets, and of all their containers, show the
+ * new limits, while every set answers HTTP requests without a pause. API, job worker and agent are processes of their own.
+ */
+
+const SETS = 4;
+const ROUNDS = 40;
+const POLL_MS = 1;
+const APPLY_DEADLINE_MS = 10_000;
+const REQUEST_TIMEOUT_MS = 5_000;
+const SERVICE = "bench-resize";
+const cgroupRoot = "/sys/fs/cgroup";
+const version = existsSync(`${cgroupRoot}/cgroup.controllers`) ? 2 : 1;
+const port = 8_080;
+
+/** The sizes that the rounds go through. */
+const sizes = [
+  { cpu: 1, mebibytes: 128 },
+  { cpu: 0.5, mebibytes: 64 },
+  { cpu: 2, mebibytes: 64 },
+  { cpu: 0.25, mebibytes: 256 },
+] as const;
+
+export async function run(
+  options: { args?: readonly string[] } = {},
+): Promise<Record<string, unknown>> {
+  const { values } = parseArgs({
+    args: [...(options.args ?? [])],
+    strict: false,
+    options: { sets: { type: "string" }, rounds: { type: "string" } },
+  });
+  const sets = Number(values["sets"] ?? SETS);
+  const rounds = Number(values["rounds"] ?? ROUNDS);
+  await ensureDocker();
+  const docker = new Docker();
+  const berth = await startBerthHost();
+  try {
+    const running = await startSets(berth, sets);
+    const places = await findCgroups(docker, berth, running);
+    const load = startLoad(running.map(({ address }) => address ?? ""));
+    const startedBefore = await startTimes(docker, berth);
+    const appliedMs: number[] = [];
+    const answeredMs: number[] = [];
+    for (let round = 0; round < rounds; round++) {
+      const took = await resizeOnce(berth, places, sizes[(round + 1) % sizes.length] ?? sizes[0]);
+      appliedMs.push(took.appliedMs);
+      answeredMs.push(took.answeredMs);
+      await delay(100);
+    }
+    const { requests, failed } = await load.stop();
+    const startedAfter = await startTimes(docker, berth);
+    const isUndisturbed = JSON.stringify(startedBefore) === JSON.stringify(startedAfter);
+    const result = {
+      sets,
+      rounds,
+      applyP50Ms: percentile(appliedMs, 50),
+      applyP99Ms: percentile(appliedMs, 99),
+      answerP50Ms: percentile(answeredMs, 50),
+      requests,
+      failedRequests: failed,
+      restarts: isUndisturbed ? 0 : 1,
+    };
+    process.stdout.write(
+      `${sets} sets, ${rounds} times: new limits in the kernel after ${result.applyP50Ms} ms (p99 ${result.applyP99Ms}); ${requests} requests meanwhile, ${failed} failed\n`,
+    );
+    await removeSets(docker, berth);
+    return result;
+  } finally {
+    await berth.stop();
+  }
+}
+
+async function startSets(berth: BerthHost, replicas: number): Promise<BerthSet[]> {
+  const serve = `mkdir -p /www && echo ok > /www/index.html && exec httpd -f -p ${port} -h /www`;
+  const { cpu, mebibytes } = sizes[0];
+  await berth.request("POST", "/v1/services", {
+    name: SERVICE,
+    replicas,
+    template: {
+      cpu,
+      memory: `${mebibytes}Mi`,
+      rootfs: "64Mi",
+      containers: [
+        {
+          index: 0,
+          name: "web",
+          image: baseImage,
+          options: {
+            cpu: 80,
+            memory: 80,
+            command: ["/bin/sh", "-c", serve],
+            health: { http: { port } },
+          },
+        },
+      ],
+    },
+  });
+  await berth.request("GET", `/v1/services/${SERVICE}/wait?for=settled&timeoutSeconds=60`);
+  const { items } = await berth.request<{ items: BerthSet[] }>(
+    "GET",
+    `/v1/sets?service=${SERVICE}`,
+  );
+  return items;
+}
+
+interface SetCgroups {
+  set: CgroupPlace;
+  container: CgroupPlace;
+}
+
+async function findCgroups(
+  docker: Docker,
+  berth: BerthHost,
+  sets: readonly BerthSet[],
+): Promise<SetCgroups[]> {
+  return Promise.all(
+    sets.map(async ({ id }) => {
+      const { Id } = await docker.getContainer(`berth-${id}-web`).inspect();
+      const path = `berth/${berth.hostId}/${id}`;
+      const place = { root: cgroupRoot, version } as const;
+      return { set: { ...place, path }, container: { ...place, path: `${path}/${Id}` } };
+    }),
+  );
+}
+
+async function resizeOnce(
+  berth: BerthHost,
+  places: readonly SetCgroups[],
+  { cpu, mebibytes }: (typeof sizes)[number],
+): Promise<{ appliedMs: number; answeredMs: number }> {
+  const template = { cpuMillis: cpu * 1_000, memoryBytes: mebibytes * 2 ** 20 };
+  const wanted = {
+    set: setLimits(template),
+    container: containerLimits(template, { cpuPercent: 80, memoryPercent: 80 }),
+  };
+  const startedAtMs = performance.now();
+  let answeredMs = 0;
+  const body = { cpu, memory: `${mebibytes}Mi` };
+  const answered = berth.request("POST", `/v1/services/${SERVICE}/resize`, body).then(() => {
+    answeredMs = performance.now() - startedAtMs;
+  });
+  for (;;) {
+    const areSet = await Promise.all(
+      places.map(
+        async ({ set, container }) =>
+          (await has(set, wanted.set)) && (await has(container, wanted.container)),
+      ),
+    );
+    if (areSet.every(Boolean)) break;
+    if (performance.now() - startedAtMs > APPLY_DEADLINE_MS)
+      throw new Error(`the limits were not applied within ${APPLY_DEADLINE_MS} ms`);
+    await delay(POLL_MS);
+  }
+  const appliedMs = performance.now() - startedAtMs;
+  await answered;
+  return { appliedMs, answeredMs };
+}
+
+async function has(place: CgroupPlace, wanted: Limits): Promise<boolean> {
+  const seen = await readLimits(place);
+  const page = 4_096;
+  return (
+    seen?.cpuQuotaUs === wanted.cpuQuotaUs && Math.abs(seen.memoryBytes - wanted.memoryBytes) < page
+  );
+}
+
+/** One client for each set, which asks as soon as it was answered. */
+function startLoad(addresses: readonly string[]) {
+  const stopping = new AbortController();
+  let requests = 0;
+  let failed = 0;
+  const clients = addresses.map(async (address) => {
+    while (!stopping.signal.aborted) {
+      requests++;
+      const isAnswered = await fetch(`http://${address}:${port}/`, {
+        signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+      }).then(
+        async (response) => (await response.text()).trim() === "ok",
+        () => false,
+      );
+      if (!isAnswered) failed++;
+      await delay(2);
+    }
+  });
+  return {
+    stop: async () => {
+      stopping.abort();
+      await Promise.all(clients);
+      return { requests, failed };
+    },
+  };
+}
+
+async function startTimes(docker: Docker, { hostId }: BerthHost): Promise<string[]> {
+  const filters = { label: [`berth.host=${hostId}`] };
+  const containers = await docker.listContainers({ all: true, filters });
+  const states = await Promise.all(
+    containers.map(async ({ Id }) => (await docker.getContainer(Id).inspect()).State.StartedAt),
+  );
+  return states.sort();
+}
+
+async function removeSets(docker: Docker, { hostId, request }: BerthHost): Promise<void> {
+  await request("DELETE", `/v1/services/${SERVICE}`);
+  const filters = { label: [`berth.host=${hostId}`] };
+  const deadline = performance.now() + 60_000;
+  while ((await docker.listContainers({ all: true, filters })).length > 0) {
+    if (performance.now() > deadline) throw new Error("containers are left");
+    await delay(50);
+  }
+}
+
+function percentile(values: readonly number[], percent: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const value = sorted[Math.min(sorted.length - 1, Math.floor((sorted.length * percent) / 100))];
+  return Math.round((value ?? 0) * 10) / 10;
+}
