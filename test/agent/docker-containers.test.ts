@@ -6,6 +6,7 @@ import type { LocalSetSpec, SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { baseImage } from "../support/docker.ts";
+import { execIn } from "../support/docker-exec.ts";
 import { leftCgroups, removeHost } from "../support/docker-host.ts";
 import { localSet, patientCommand, type LocalSetChanges } from "../support/local-set.ts";
 import { waitUntil } from "../support/wait-until.ts";
@@ -36,18 +37,8 @@ function inspect(set: LocalSetSpec, name: string): Promise<Docker.ContainerInspe
   return docker.getContainer(`berth-${set.setId}-${name}`).inspect();
 }
 
-async function inContainer(set: LocalSetSpec, name: string, command: string): Promise<string> {
-  const container = docker.getContainer(`berth-${set.setId}-${name}`);
-  const exec = await container.exec({
-    Cmd: ["sh", "-c", command],
-    AttachStdout: true,
-    AttachStderr: true,
-    Tty: true, // without frames
-  });
-  let output = "";
-  for await (const chunk of await exec.start({ Tty: true })) output += String(chunk);
-  return output.trim();
-}
+const inContainer = ({ setId }: LocalSetSpec, container: string, command: string) =>
+  execIn(docker, { setId, container }, command);
 
 async function addressOf(set: LocalSetSpec): Promise<string> {
   return (await port.observeSet(set.setId, signal))?.address ?? "";

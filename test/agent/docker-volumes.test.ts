@@ -2,7 +2,6 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import Docker from "dockerode";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { dockerName } from "../../src/agent/adapters/docker/container-labels.ts";
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
 import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import type { LocalSetSpec, SetPort } from "../../src/agent/ports/set-port.ts";
@@ -11,6 +10,7 @@ import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import type { VolumeHarness } from "../contract/volume-port.ts";
 import { baseImage } from "../support/docker.ts";
+import { execIn } from "../support/docker-exec.ts";
 import { removeHost } from "../support/docker-host.ts";
 import { localSet, type LocalSetChanges } from "../support/local-set.ts";
 import { openLoopHarness } from "../support/loop-harness.ts";
@@ -57,16 +57,8 @@ describe("sets with a volume on Docker", () => {
     await port.start(set, ["app", "side"], signal);
   }
 
-  /** What a command in a container of the set prints. */
-  async function inside(set: LocalSetSpec, container: string, command: string): Promise<string> {
-    const exec = await docker
-      .getContainer(dockerName(set.setId, container))
-      .exec({ Cmd: ["/bin/sh", "-c", command], AttachStdout: true, AttachStderr: true });
-    const stream = await exec.start({});
-    const chunks: Buffer[] = [];
-    for await (const chunk of stream) chunks.push(chunk as Buffer);
-    return Buffer.concat(chunks).toString("latin1");
-  }
+  const inside = ({ setId }: LocalSetSpec, container: string, command: string) =>
+    execIn(docker, { setId, container }, command);
 
   it("every container has it at its place, it is theirs together, and it is full when it is full", async () => {
     const set = withVolume();

@@ -210,9 +210,9 @@ async function startTimes(docker: Docker, { hostId }: BerthHost): Promise<string
   return states.sort();
 }
 
-async function removeSets(docker: Docker, { hostId, request }: BerthHost): Promise<void> {
-  await request("DELETE", `/v1/services/${SERVICE}`);
-  const filters = { label: [`berth.host=${hostId}`] };
+async function removeSets(docker: Docker, berth: BerthHost): Promise<void> {
+  await berth.request("DELETE", `/v1/services/${SERVICE}`);
+  const filters = { label: [`berth.host=${berth.hostId}`] };
   const deadline = performance.now() + 60_000;
   while ((await docker.listContainers({ all: true, filters })).length > 0) {
     if (performance.now() > deadline) throw new Error("containers are left");

@@ -7,11 +7,10 @@ import type { FileSystemType } from "../../src/agent/adapters/volume/file-system
 import { createLvmStore } from "../../src/agent/adapters/volume/lvm-store.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { describeVolumePort, type VolumeHarness } from "../contract/volume-port.ts";
+import { extentBytes, makeVolumeGroup } from "./volume-group.ts";
 
 const run = promisify(execFile);
 const MiB = 2 ** 20;
-const extentBytes = 4 * MiB;
-const disk = "/dev/ubdb";
 const { signal } = new AbortController();
 
 describeVolumePort("LVM with ext4", { growsOnline: true }, () => openHarness("ext4", 32 * MiB));
@@ -54,15 +53,6 @@ async function openHarness(fileSystem: FileSystemType, sizeBytes: number): Promi
       await rm(root, { recursive: true, force: true });
     },
   };
-}
-
-async function makeVolumeGroup(name: string, totalBytes: number): Promise<void> {
-  await run("vgremove", ["-f", "-y", name]).catch(() => undefined); // none yet
-  await run("pvremove", ["-ff", "-y", disk]).catch(() => undefined);
-  // LVM keeps the first mebibyte for itself.
-  const size = `${totalBytes + extentBytes}b`;
-  await run("pvcreate", ["-ff", "-y", "--setphysicalvolumesize", size, disk]);
-  await run("vgcreate", ["-s", `${extentBytes}b`, name, disk]);
 }
 
 test("a volume group that is not there is said to be missing, and looked for again", async () => {
