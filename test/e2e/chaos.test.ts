@@ -1,11 +1,13 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import Docker from "dockerode";
 import { Redis } from "ioredis";
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import type { Host } from "../../src/contracts/hosts.ts";
 import type { Service } from "../../src/contracts/services.ts";
 import type { BerthSet } from "../../src/contracts/sets.ts";
 import { findFreePort } from "../support/child-server.ts";
@@ -75,7 +77,7 @@ it.each([
     await delay(afterMs); // the moment of the fault, not a wait for something
     await strike(victim);
     await waitSettled(LARGE);
-    const failures = await serving.stop();
+    const { failures } = await serving.stop();
 
     const sets = await listSets();
     expect(sets.map((set) => [set.state, set.ready])).toEqual(sets.map(() => ["running", true]));
@@ -98,6 +100,43 @@ it.each([
     );
   },
 );
+
+it("I6: an agent that is stopped, replaced by another version and started again disturbs nobody", async () => {
+  const before = await listContainers();
+  const serving = startProbes(await listSets());
+  expect(await running["host-agent"]?.end("SIGTERM")).toBe(0);
+  const checkout = await copyCheckout("9.9.9");
+  try {
+    await start("host-agent", checkout);
+    await waitUntil("the new version reports", async () => {
+      const { items } = await request<{ items: Host[] }>("GET", "/v1/hosts");
+      return items.some(({ agentVersion, state }) => agentVersion === "9.9.9" && state === "ready");
+    });
+    await request("POST", "/v1/services/chaos/scale", { replicas: SMALL + 1 });
+    await waitSettled(SMALL + 1);
+    await request("POST", "/v1/services/chaos/scale", { replicas: SMALL });
+    await waitSettled(SMALL);
+  } finally {
+    await running["host-agent"]?.end("SIGTERM");
+    await start("host-agent");
+    await rm(checkout, { recursive: true, force: true });
+  }
+  const { requests, failures } = await serving.stop();
+  expect(failures).toEqual([]);
+  expect(requests).toBeGreaterThan(50);
+  expect(await listContainers()).toEqual(before);
+});
+
+/** This checkout, with another version written on it. */
+async function copyCheckout(version: string): Promise<string> {
+  const root = fileURLToPath(new URL("../..", import.meta.url));
+  const copy = await mkdtemp(path.join(tmpdir(), "berth-upgrade-"));
+  await cp(path.join(root, "src"), path.join(copy, "src"), { recursive: true });
+  await symlink(path.join(root, "node_modules"), path.join(copy, "node_modules"));
+  const manifest = JSON.parse(await readFile(path.join(root, "package.json"), "utf8")) as object;
+  await writeFile(path.join(copy, "package.json"), JSON.stringify({ ...manifest, version }));
+  return copy;
+}
 
 function service(image: string) {
   return {
@@ -142,7 +181,7 @@ async function strike(victim: Program | "redis" | "flush"): Promise<void> {
   await start(victim);
 }
 
-async function start(program: Program): Promise<void> {
+async function start(program: Program, checkout?: string): Promise<void> {
   const backends = { DATABASE_URL: database.url, REDIS_URL: redis.url };
   const env: Record<Program, Record<string, string>> = {
     api: { ...backends, BERTH_ADMIN_TOKEN: adminToken, BERTH_PORT: new URL(apiUrl).port },
@@ -161,7 +200,7 @@ async function start(program: Program): Promise<void> {
     });
     env["host-agent"]["BERTH_ENROLL_TOKEN"] = secret;
   }
-  running[program] = await startMain(program, env[program]);
+  running[program] = await startMain(program, env[program], checkout);
 }
 
 /** As the admin. A request that finds nobody is tried again: callers of a service that is being restarted do the same. */
@@ -215,11 +254,15 @@ async function listContainers(): Promise<{ name: string; id: string; startedAt: 
 }
 
 /** Asks every set over HTTP again and again; gives what went wrong. */
-function startProbes(sets: readonly BerthSet[]): { stop(): Promise<string[]> } {
+function startProbes(sets: readonly BerthSet[]): {
+  stop(): Promise<{ requests: number; failures: string[] }>;
+} {
+  let requests = 0;
   const failures: string[] = [];
   const stopping = new AbortController();
   const probes = sets.map(async (set) => {
     while (!stopping.signal.aborted) {
+      requests++;
       await fetch(`http://${set.address}:8080/`, { signal: AbortSignal.timeout(5_000) })
         .then((response) => response.arrayBuffer())
         .catch((error: unknown) => failures.push(`${set.id}: ${String(error)}`));
@@ -230,7 +273,7 @@ function startProbes(sets: readonly BerthSet[]): { stop(): Promise<string[]> } {
     stop: async () => {
       stopping.abort();
       await Promise.all(probes);
-      return failures;
+      return { requests, failures };
     },
   };
 }

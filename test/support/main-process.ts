@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createRequire } from "node:module";
+import path from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { waitUntil } from "./wait-until.ts";
@@ -28,12 +29,16 @@ interface Started {
   errorOutput(): string;
 }
 
-/** Starts src/main/`program`.ts with nothing but `env` and resolves once it says that it is ready. */
+/**
+ * Starts src/main/`program`.ts with nothing but `env` and resolves once it says that it is ready.
+ * @param root of another checkout than this one
+ */
 export async function startMain(
   program: string,
   env: Readonly<Record<string, string>>,
+  root?: string,
 ): Promise<MainProcess> {
-  const started = spawnMain(program, { BERTH_READY_JSON: "true", ...env });
+  const started = spawnMain(program, { BERTH_READY_JSON: "true", ...env }, root);
   const { child, lines } = started;
   const readyLine = () => lines.find((line) => line["ready"] === true);
   await waitUntil(`${program} is ready`, () => readyLine() !== undefined || hasEnded(child), {
@@ -68,8 +73,12 @@ export async function runMain(
   return { exitCode: child.exitCode, errorOutput: started.errorOutput() };
 }
 
-function spawnMain(program: string, env: Readonly<Record<string, string>>): Started {
-  const file = fileURLToPath(new URL(`../../src/main/${program}.ts`, import.meta.url));
+function spawnMain(
+  program: string,
+  env: Readonly<Record<string, string>>,
+  root = fileURLToPath(new URL("../..", import.meta.url)),
+): Started {
+  const file = path.join(root, `src/main/${program}.ts`);
   // The kernel ends it when this process ends, however that happens.
   const args = ["--pdeathsig", "KILL", "--", process.execPath, "--import", tsx, file];
   const child = spawn("setpriv", args, {
