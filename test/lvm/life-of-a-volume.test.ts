@@ -1,4 +1,5 @@
-import { execFile } from "node:child_process";
+import { type ChildProcess, execFile } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp } from "node:fs/promises";
 import { promisify } from "node:util";
 import Docker from "dockerode";
@@ -7,10 +8,10 @@ import { dockerName } from "../../src/agent/adapters/docker/container-labels.ts"
 import type { Host } from "../../src/contracts/hosts.ts";
 import type { BerthSet } from "../../src/contracts/sets.ts";
 import type { Volume } from "../../src/contracts/volumes.ts";
-import { type BerthProcess, startBerth } from "../support/berth-process.ts";
+import { ADMIN_TOKEN, endChild, readyLine, startMain } from "../bench/main-processes.ts";
 import { baseImage, ensureBaseImage } from "../support/docker.ts";
 import { execIn } from "../support/docker-exec.ts";
-import { patientCommand } from "../support/local-set.ts";
+import { type PostgresServer, startPostgres } from "../support/postgres-server.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { makeVolumeGroup } from "./volume-group.ts";
 
@@ -20,40 +21,72 @@ const run = promisify(execFile);
 const docker = new Docker();
 const MiB = 2 ** 20;
 const slow = { deadlineMs: 120_000 };
-let berth: BerthProcess;
+const port = 7_460;
+/** Appends for ever, also while there is no room. */
+const writer = "trap 'exit 0' TERM; while :; do echo line >> /data/log; sleep 0.1; done";
+let postgres: PostgresServer;
+let dataDir: string;
+let berth: ChildProcess;
+
+/** The build, all in one process. PGlite, which is WebAssembly, does not run on this kernel: a real Postgres does. */
+async function startBerth(): Promise<void> {
+  berth = startMain("all-in-one", {
+    DATABASE_URL: postgres.url,
+    BERTH_DATA_DIR: dataDir,
+    BERTH_VOLUME_BACKEND: "lvm",
+    BERTH_PORT: String(port),
+    BERTH_ADMIN_TOKEN: ADMIN_TOKEN,
+    BERTH_LOG_LEVEL: "warn",
+    BERTH_READY_JSON: "true",
+  });
+  await readyLine(berth, undefined, slow.deadlineMs);
+}
+
+async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const response = await fetch(`http://127.0.0.1:${port}${path}`, {
+    method,
+    headers: { Authorization: `Bearer ${ADMIN_TOKEN}`, "Content-Type": "application/json" },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    signal: AbortSignal.timeout(30_000),
+  });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${text}`);
+  return (text === "" ? undefined : JSON.parse(text)) as T;
+}
 
 beforeAll(async () => {
   await makeVolumeGroup("berth", 512 * MiB);
   await ensureBaseImage(docker);
-  berth = await startBerth({
-    BERTH_DATA_DIR: await mkdtemp("/tmp/berth-"),
-    BERTH_VOLUME_BACKEND: "lvm",
-  });
-  await berth.request("PUT", "/v1/host-pools/default", {
+  postgres = await startPostgres();
+  dataDir = await mkdtemp("/tmp/berth-");
+  await startBerth();
+  await request("PUT", "/v1/host-pools/default", {
     overcommitPercent: { cpuMillis: 1_000, memoryBytes: 400 },
     highWaterPercent: { cpuMillis: 1_000, memoryBytes: 400, rootfsBytes: 100 },
   });
   await waitUntil(
     "the host has room for volumes",
     async () => {
-      const [host] = (await berth.request<{ items: Host[] }>("GET", "/v1/hosts")).items;
+      const [host] = (await request<{ items: Host[] }>("GET", "/v1/hosts")).items;
       return host?.state === "ready" && host.allocatable.volumeBytes > 0 ? host : undefined;
     },
     slow,
   );
-}, 180_000);
-afterAll(() => berth.end("SIGTERM"));
+}, 240_000);
+afterAll(async () => {
+  await endChild(berth);
+  await postgres.stop();
+});
 
-const sets = async () =>
-  (await berth.request<{ items: BerthSet[] }>("GET", "/v1/sets?service=db")).items;
-const volumes = async () => (await berth.request<{ items: Volume[] }>("GET", "/v1/volumes")).items;
+const sets = async () => (await request<{ items: BerthSet[] }>("GET", "/v1/sets?service=db")).items;
+const volumes = async () => (await request<{ items: Volume[] }>("GET", "/v1/volumes")).items;
 const inside = (set: BerthSet, command: string) =>
   execIn(docker, { setId: set.id, container: "app" }, command);
 const startedAt = async (set: BerthSet) =>
   (await docker.getContainer(dockerName(set.id, "app")).inspect()).State.StartedAt;
 
 async function createDb(replicas: number): Promise<void> {
-  await berth.request("POST", "/v1/services", {
+  await request("POST", "/v1/services", {
     name: "db",
     replicas,
     template: {
@@ -66,7 +99,7 @@ async function createDb(replicas: number): Promise<void> {
           index: 0,
           name: "app",
           image: baseImage,
-          options: { cpu: 100, memory: 100, command: patientCommand },
+          options: { cpu: 100, memory: 100, command: ["/bin/sh", "-c", writer] },
         },
       ],
     },
@@ -96,14 +129,15 @@ test("a volume's whole life: full, grown under writes, agent killed, trashed, re
     await inside(second, "dd if=/dev/zero of=/data/some bs=1M count=8 && echo fine"),
   ).toContain("fine");
 
-  await inside(first, "(while echo line >> /data/log; do sleep 0.05; done) > /dev/null 2>&1 &");
   await inside(first, "head -c 5000000 /dev/urandom > /data/precious; sync");
   const hash = await inside(first, "sha256sum /data/precious");
-  await berth.request("POST", "/v1/services/db/resize", { volume: "128Mi" });
+  await request("POST", "/v1/services/db/resize", { volume: "128Mi" });
   await waitUntil(
     "the volume has grown in its container",
     async () => {
-      const kilobytes = Number(await inside(first, "df -k /data | tail -n 1 | awk '{ print $2 }'"));
+      const kilobytes = Number(
+        await inside(first, "df -Pk /data | tail -n 1 | awk '{ print $2 }'"),
+      );
       return kilobytes > 100 * 1_024 ? true : undefined;
     },
     slow,
@@ -112,13 +146,14 @@ test("a volume's whole life: full, grown under writes, agent killed, trashed, re
   const lines = await linesAt();
   await waitUntil("writes go on", async () => ((await linesAt()) > lines ? true : undefined), slow);
 
-  await berth.end("SIGKILL");
-  await berth.startAgain();
+  berth.kill("SIGKILL");
+  await once(berth, "exit");
+  await startBerth();
   await untilReady(2);
   expect(await startedAt(first)).toBe(before);
   expect(await inside(first, "sha256sum /data/precious")).toBe(hash);
 
-  await berth.request("DELETE", "/v1/services/db");
+  await request("DELETE", "/v1/services/db");
   const trash = await waitUntil(
     "both volumes are in the trash",
     async () => {
@@ -132,19 +167,19 @@ test("a volume's whole life: full, grown under writes, agent killed, trashed, re
   const precious = trash.find(({ setId }) => setId === first.id);
   if (!precious) throw new Error("the volume of the first set is in the trash");
   await createDb(0);
-  await berth.request("POST", `/v1/volumes/${precious.id}/restore`);
+  await request("POST", `/v1/volumes/${precious.id}/restore`);
   const [heir] = await untilReady(1);
   if (!heir) throw new Error("the heir is ready");
   expect(await inside(heir, "sha256sum /data/precious")).toBe(hash);
 
-  await berth.request("DELETE", "/v1/services/db");
+  await request("DELETE", "/v1/services/db");
   await waitUntil(
     "everything is purged",
     async () => {
       const found = await volumes();
       for (const { id, state, purging } of found) {
         if (state !== "trashed" || purging) continue;
-        await berth.request("POST", `/v1/volumes/${id}/purge`, { confirm: id });
+        await request("POST", `/v1/volumes/${id}/purge`, { confirm: id });
       }
       return found.length === 0 ? true : undefined;
     },
