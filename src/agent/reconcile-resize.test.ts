@@ -33,7 +33,7 @@ function afterRunning(set: DesiredLocalSet): SetMemory {
 }
 
 describe("a set of another size than it should have", () => {
-  const other = { cpuQuotaUs: 1, memoryBytes: 2 ** 30 };
+  const other = { cpuQuotaUs: 1, cpuShares: 2, memoryBytes: 2 ** 30 };
   const http = { health: { http: { port: 80 } } };
 
   /** As it is seen running, with one limit of another size. */
