@@ -108,13 +108,14 @@ describe("an agent and the size of a set", () => {
 
   it("does not hurry when a resize has no effect", async () => {
     const { simulation, set } = await runningSet();
-    const { resize } = simulation.engine;
-    simulation.engine.resize = () => undefined;
+    const { engine } = simulation;
+    const resize = engine.resize.bind(engine);
+    engine.resize = () => undefined;
     simulation.change(set, withAmounts(set, 2_000, 128));
     await simulation.pass(600_000);
     expect(simulation.changes.length).toBeGreaterThan(5);
     expect(simulation.changes.length).toBeLessThan(20);
-    simulation.engine.resize = resize;
+    engine.resize = resize;
     await simulation.pass(lookMs);
     expect(simulation.differences()).toEqual([]);
   });

@@ -72,6 +72,8 @@ describe("a set of another size than it should have", () => {
       containers: observedSet(set, { app: "created", log: "created" }).containers,
     };
     expect(reconcile(set, created, memoryOf(set), nowMs).action.kind).toBe("start");
+    const unprepared = { ...seen(set, "set"), infra: undefined };
+    expect(reconcile(set, unprepared, afterRunning(set), nowMs).action.kind).toBe("prepare");
     const stopping: DesiredLocalSet = { ...set, desired: "stopped" };
     expect(reconcile(stopping, seen(set, "set"), afterRunning(set), nowMs).action.kind).toBe(
       "stop-all",
