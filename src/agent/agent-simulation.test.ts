@@ -32,6 +32,8 @@ function hurtOne(simulation: AgentSimulation, hurt: (dockerId: string) => void):
 
 const health = { health: { tcp: { port: 80 }, intervalSeconds: 2 } };
 
+const foreignLimits = { cpuQuotaUs: 7_000, cpuShares: 7, memoryBytes: 2 ** 26 };
+
 const events: Record<string, Event> = {
   add: (s) => void s.want({ names: ["app", "log"] }),
   addHealthy: (s) => void s.want({ names: ["db", "web"], options: health }),
@@ -47,6 +49,12 @@ const events: Record<string, Event> = {
       for (const { options } of template.containers) options.env["AT"] = String(s.random());
       return { template };
     }),
+  resize: (s) =>
+    changeOne(s, (set) => {
+      const cpuMillis = 500 + Math.floor(s.random() * 2_000);
+      return { template: { ...set.template, cpuMillis } };
+    }),
+  limitBehind: (s) => hurtOne(s, (dockerId) => s.engine.limitBehind(dockerId, foreignLimits)),
   missingImage: (s) => changeOne(s, (set) => ({ template: s.withMissingImage(set) })),
   drop: (s) => {
     const set = pick(s, s.plane.list());
@@ -109,7 +117,7 @@ describe("an agent through faults", () => {
   it("does nothing more once it has arrived", async () => {
     const simulation = await play(7, 10);
     const steps = () =>
-      ["prepare", "start", "stop", "stopAll", "remove"].map((verb) =>
+      ["prepare", "resize", "start", "stop", "stopAll", "remove"].map((verb) =>
         simulation.callCounts.get(verb),
       );
     const before = steps();

@@ -11,5 +11,6 @@ export function fingerprint(observed: ObservedLocalSet | undefined): string {
 }
 
 function limitsIn(seen: { limits?: Limits | undefined } | undefined): (number | undefined)[] {
-  return [seen?.limits?.cpuQuotaUs, seen?.limits?.memoryBytes];
+  const { cpuQuotaUs, cpuShares, memoryBytes } = seen?.limits ?? {};
+  return [cpuQuotaUs, cpuShares, memoryBytes];
 }

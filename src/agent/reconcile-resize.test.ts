@@ -33,7 +33,7 @@ function afterRunning(set: DesiredLocalSet): SetMemory {
 }
 
 describe("a set of another size than it should have", () => {
-  const other = { cpuQuotaUs: 1, memoryBytes: 2 ** 30 };
+  const other = { cpuQuotaUs: 1, cpuShares: 2, memoryBytes: 2 ** 30 };
   const http = { health: { http: { port: 80 } } };
 
   /** As it is seen running, with one limit of another size. */
@@ -72,6 +72,8 @@ describe("a set of another size than it should have", () => {
       containers: observedSet(set, { app: "created", log: "created" }).containers,
     };
     expect(reconcile(set, created, memoryOf(set), nowMs).action.kind).toBe("start");
+    const unprepared = { ...seen(set, "set"), infra: undefined };
+    expect(reconcile(set, unprepared, afterRunning(set), nowMs).action.kind).toBe("prepare");
     const stopping: DesiredLocalSet = { ...set, desired: "stopped" };
     expect(reconcile(stopping, seen(set, "set"), afterRunning(set), nowMs).action.kind).toBe(
       "stop-all",

@@ -3,6 +3,7 @@ import type { HealthCheck } from "../contracts/set-template.ts";
 import type { SetDesire } from "../contracts/sets.ts";
 import { INFRA_CONTAINER } from "./container-names.ts";
 import type { LocalSetSpec, ObservedContainer, ObservedLocalSet } from "./ports/set-port.ts";
+import { isSized } from "./set-limits.ts";
 import type { ReportedState } from "./set-state.ts";
 import { specHash } from "./spec-hash.ts";
 
@@ -69,8 +70,8 @@ export interface SetMemory {
   retryAtMs: number;
   gaveUp: boolean;
   failure: Reason | undefined;
-  /** Of changing its size, which keeps nothing else from happening. */
-  resize: { failedInRow: number; retryAtMs: number; failure: Reason | undefined };
+  /** Of changing its size, which keeps nothing else from happening. Forgotten once it is seen to have its size. */
+  resize: { triesInRow: number; retryAtMs: number; failure: Reason | undefined };
   containers: Map<string, ContainerMemory>;
 }
 
@@ -92,7 +93,7 @@ export function newSetMemory(): SetMemory {
 }
 
 function newResizeMemory(): SetMemory["resize"] {
-  return { failedInRow: 0, retryAtMs: 0, failure: undefined };
+  return { triesInRow: 0, retryAtMs: 0, failure: undefined };
 }
 
 function newContainerMemory(): ContainerMemory {
@@ -162,7 +163,7 @@ export function specKeyOf(set: LocalSetSpec): string {
   return names.map((name) => specHash(set, name)).join(".");
 }
 
-/** Takes note of what is there: containers that ended, and those that live anew. */
+/** Takes note of what is there: its size, containers that ended, and those that live anew. */
 export function noteObserved(
   memory: SetMemory,
   desired: DesiredLocalSet,
@@ -170,6 +171,7 @@ export function noteObserved(
   nowMs: number,
 ): void {
   if (!observed) return;
+  if (isSized(desired.template, observed)) memory.resize = newResizeMemory();
   const isWanted = desired.desired === "running";
   const infra = observed.infra;
   const hasInfraEnded =
@@ -268,21 +270,20 @@ export function noteFailure(
     : !failure.temporary || memory.failedAttempts >= START_ATTEMPTS_MAX;
 }
 
-/** A set that cannot be resized goes on as it is; it is tried again with the backoff of everything else. */
+/**
+ * A set that cannot be resized goes on as it is; it is tried again with the backoff of everything else. So is what went well
+ * and had no effect: systemd, say, applies limits some time later, and must not be asked without end meanwhile.
+ */
 export function noteResized(
   memory: SetMemory,
   failure: StepFailure | undefined,
   { nowMs, random }: { nowMs: number; random: number },
 ): void {
-  if (!failure) {
-    memory.resize = newResizeMemory();
-    return;
-  }
-  const failedInRow = memory.resize.failedInRow + 1;
+  const triesInRow = memory.resize.triesInRow + 1;
   memory.resize = {
-    failedInRow,
-    retryAtMs: nowMs + Math.round(backoffMs(failedInRow) * (1 + random / 4)),
-    failure: { ...failure.reason, at: new Date(nowMs).toISOString() },
+    triesInRow,
+    retryAtMs: nowMs + Math.round(backoffMs(triesInRow) * (1 + random / 4)),
+    failure: failure && { ...failure.reason, at: new Date(nowMs).toISOString() },
   };
 }
 

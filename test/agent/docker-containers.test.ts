@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
@@ -52,21 +51,6 @@ async function readLogs(set: LocalSetSpec, name: string, tail: number): Promise<
   return Buffer.concat(chunks).toString();
 }
 
-/** A file of a process's cgroup (version 1 or 2), or of the cgroup above it. */
-async function cgroupFile(
-  pid: number,
-  controller: string,
-  file: string,
-  { parent }: { parent: boolean },
-): Promise<string> {
-  const lines = (await readFile(`/proc/${pid}/cgroup`, "utf8")).trim().split("\n");
-  const own = lines.map((line) => line.split(":")).find(([, names]) => names === controller);
-  const path = own
-    ? `/sys/fs/cgroup/${controller}${own[2]}`
-    : `/sys/fs/cgroup${lines.at(-1)?.split(":")[2]}`;
-  return (await readFile(`${path}${parent ? "/.." : ""}/${file}`, "utf8")).trim();
-}
-
 it("containers of a set answer HTTP on the set's own address and share its network and IPC", async () => {
   const serve = (name: string, httpPort: number) => [
     "sh",
@@ -96,59 +80,6 @@ it("containers of a set answer HTTP on the set's own address and share its netwo
     "shared",
   );
   expect(await inContainer(set, "side", "cat /dev/shm/note")).toBe("shared");
-});
-
-it("limits the set as a whole and each container by its percentages", async () => {
-  const set = await run({
-    names: ["app", "side"],
-    template: { cpu: 1.5, memory: "256Mi" },
-    options: { cpu: 40, memory: 25 },
-  });
-  const { State: state, HostConfig: host } = await inspect(set, "app");
-  const isVersion2 = (await docker.info()).CgroupVersion === "2";
-  const cpu = (parent: boolean) =>
-    isVersion2
-      ? cgroupFile(state.Pid, "", "cpu.max", { parent })
-      : cgroupFile(state.Pid, "cpu", "cpu.cfs_quota_us", { parent });
-  const memory = (parent: boolean) =>
-    isVersion2
-      ? cgroupFile(state.Pid, "", "memory.max", { parent })
-      : cgroupFile(state.Pid, "memory", "memory.limit_in_bytes", { parent });
-  expect((await cpu(true)).split(" ")[0]).toBe("150000");
-  expect((await cpu(false)).split(" ")[0]).toBe("60000");
-  expect(await memory(true)).toBe(String(256 * 2 ** 20));
-  expect(await memory(false)).toBe(String(64 * 2 ** 20));
-  expect(host.MemorySwap).toBe(host.Memory);
-  const infra = await inspect(set, "infra");
-  expect(infra.HostConfig.CgroupParent).toBe(host.CgroupParent);
-});
-
-it("puts limits right again that somebody changed, without a restart", async () => {
-  const set = await run({ template: { cpu: 1, memory: "128Mi" } });
-  const before = await inspect(set, "app");
-  await docker.getContainer(before.Id).update({ CpuPeriod: 100_000, CpuQuota: 2_000 });
-  await port.prepare(set, signal);
-  const after = await inspect(set, "app");
-  expect(after.HostConfig.CpuQuota).toBe(before.HostConfig.CpuQuota);
-  expect(after.State.Pid).toBe(before.State.Pid);
-});
-
-it("refuses to take memory that is in use, says so, and the container lives on", async () => {
-  const script = "x=$(head -c 40000000 /dev/zero | tr '\\0' x); echo held; sleep 1000; echo $x";
-  const hold = ["/bin/sh", "-c", script];
-  const set = await run({ template: { memory: "256Mi" }, options: { command: hold, memory: 100 } });
-  await waitUntil("it holds the memory", async () =>
-    (await readLogs(set, "app", 5)).includes("held") ? true : undefined,
-  );
-  const { State: before } = await inspect(set, "app");
-  const smaller = { ...set, template: { ...set.template, memoryBytes: 20 * 2 ** 20 } };
-  await expect(port.resize(smaller, signal)).rejects.toMatchObject({
-    code: "memory-in-use",
-    temporary: true,
-    message: expect.stringMatching(/uses 4\d{7} bytes of memory, and is to have 20971520/),
-  });
-  const { State: after } = await inspect(set, "app");
-  expect(after).toMatchObject({ Running: true, StartedAt: before.StartedAt, OOMKilled: false });
 });
 
 it("gives no privileges to business containers, and leaves restarting to the agent", async () => {

@@ -1,4 +1,5 @@
 import Docker from "dockerode";
+import { dockerLimits } from "../../src/agent/adapters/docker/container-specs.ts";
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
@@ -22,6 +23,9 @@ describeSetPort("Docker", async () => {
     },
     removeBehind: async (dockerId) => {
       await docker.getContainer(dockerId).remove({ force: true });
+    },
+    limitBehind: async (dockerId, limits) => {
+      await docker.getContainer(dockerId).update(dockerLimits(limits));
     },
     close: async () => {
       await Promise.all(hostIds.map((hostId) => removeHost(docker, hostId)));

@@ -100,9 +100,18 @@ it("gives up on a cgroup whose processes stay, as a temporary trouble", async ()
 it("says what systemd has to make: nested slices, percentages of a core", async () => {
   const slices = createSystemdCgroups({ hostId, root, version: 2, driver: "systemd" });
   expect(slices.parentOf(setId)).toBe(`berth-${hostId}-${setId}.slice`);
-  expect(sliceProperties(setLimits({ cpuMillis: 1_500, memoryBytes: 2 ** 30 }))).toEqual([
+  const limits = setLimits({ cpuMillis: 1_500, memoryBytes: 2 ** 30 });
+  expect(sliceProperties(limits, 2)).toEqual([
     "CPUQuota=150%",
+    "CPUWeight=59",
     "MemoryMax=1073741824",
+    "MemorySwapMax=0",
+  ]);
+  expect(sliceProperties(limits, 1)).toContain("CPUShares=1536");
+  expect(sliceProperties({ ...limits, cpuQuotaUs: Infinity, memoryBytes: Infinity }, 2)).toEqual([
+    "CPUQuota=",
+    "CPUWeight=59",
+    "MemoryMax=infinity",
     "MemorySwapMax=0",
   ]);
   expect(await slices.list()).toEqual([]);

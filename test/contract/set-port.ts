@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { LocalSetSpec, ObservedLocalSet, SetPort } from "../../src/agent/ports/set-port.ts";
-import { isSized } from "../../src/agent/set-limits.ts";
+import { isSized, type Limits } from "../../src/agent/set-limits.ts";
 import { specHash } from "../../src/agent/spec-hash.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { localSet, type LocalSetChanges } from "../support/local-set.ts";
@@ -17,6 +17,8 @@ export interface SetPortHarness {
   crash(dockerId: string): Promise<void>;
   /** Removes a container behind the port's back. */
   removeBehind(dockerId: string): Promise<void>;
+  /** Gives a container other limits behind the port's back. */
+  limitBehind(dockerId: string, limits: Limits): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -141,6 +143,21 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
         await run(resized);
         expect(ids(await see(resized))).toEqual(ids(before));
       }
+    });
+
+    it("sees limits that somebody changed, leaves them while it prepares, and puts them right", async () => {
+      const set = newSet({ names: ["app", "log"] });
+      await run(set);
+      const before = await see(set);
+      const limits = { cpuQuotaUs: 7_000, cpuShares: 70, memoryBytes: 32 * 2 ** 20 };
+      await harness.limitBehind(before.containers[1]?.dockerId ?? "", limits);
+      await run(set);
+      const changed = await see(set);
+      expect(changed.containers[1]?.limits).toEqual(limits);
+      expect(isSized(set.template, changed)).toBe(false);
+      await port.resize(set, signal);
+      await port.resize(set, signal);
+      expect(await see(set)).toEqual(before);
     });
 
     it("replaces the container whose spec changed, leaves its neighbours alone", async () => {

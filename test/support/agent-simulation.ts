@@ -11,6 +11,7 @@ import type { ControlPlane } from "../../src/agent/ports/control-plane.ts";
 import type { ObservedLocalSet, SetPort } from "../../src/agent/ports/set-port.ts";
 import type { AgentState } from "../../src/agent/ports/state-store.ts";
 import { nextStates } from "../../src/agent/set-state.ts";
+import { isSized } from "../../src/agent/set-limits.ts";
 import { specHash } from "../../src/agent/spec-hash.ts";
 import type { DesiredSet, ObservedSet } from "../../src/contracts/agent.ts";
 import { type Log, silentLog } from "../../src/lib/log.ts";
@@ -79,6 +80,7 @@ export class AgentSimulation {
       clock: this.clock,
       delaysMs: {
         prepare: 300,
+        resize: 50,
         start: 200,
         stop: 100,
         stopAll: 150,
@@ -261,6 +263,7 @@ export class AgentSimulation {
         else if (container.specHash !== specHash(desired, name))
           found.push(`${setId}: ${name} is old`);
       }
+      if (seen && !isSized(desired.template, seen)) found.push(`${setId} has another size`);
       if (all.length !== names.length) found.push(`${setId} has ${all.length} containers`);
     }
     if (report?.generation !== desired.generation || report.state !== desired.desired) {
@@ -295,6 +298,7 @@ export class AgentSimulation {
           if (!this.losesEvents) onChange(setId);
         }, signal),
       prepare: (set, signal) => alone("prepare", set.setId, () => port.prepare(set, signal)),
+      resize: (set, signal) => alone("resize", set.setId, () => port.resize(set, signal)),
       start: (set, names, signal) =>
         alone("start", set.setId, () => port.start(set, names, signal)),
       stop: (set, names, signal) => alone("stop", set.setId, () => port.stop(set, names, signal)),

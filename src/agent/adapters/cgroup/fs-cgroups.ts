@@ -2,8 +2,9 @@ import { mkdir, readdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { AgentError } from "../../agent-error.ts";
-import { CPU_PERIOD_US, type Limits } from "../../set-limits.ts";
-import { readLimits, readMemoryUse } from "./read-cgroup.ts";
+import { CPU_PERIOD_US, type Limits, toCpuWeight } from "../../set-limits.ts";
+import { checkMemory, memoryInUse } from "./memory-in-use.ts";
+import { readLimits, readMemoryCharge, readMemoryUse } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
 
 const emptyDeadlineMs = 5_000;
@@ -17,17 +18,28 @@ const folder = "berth";
 export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): SetCgroups {
   const inHierarchy = (hierarchy: string, ...names: string[]) =>
     join(root, hierarchy, folder, hostId, ...names);
+  const placeOf = (...names: string[]) => ({ root, version, path: join(folder, hostId, ...names) });
   return {
     parentOf: (setId) => `/${folder}/${hostId}/${setId}`,
     async ensure(setId, limits) {
-      await asPrepareError(() =>
-        version === 1
-          ? ensureVersion1(root, [folder, hostId, setId], limits)
-          : ensureVersion2(root, [folder, hostId, setId], limits),
-      );
+      const names = [folder, hostId, setId];
+      const place = placeOf(setId);
+      if (version === 2) await checkMemory(place, "the set", limits.memoryBytes);
+      try {
+        await (version === 1
+          ? ensureVersion1(root, names, limits)
+          : ensureVersion2(root, names, limits));
+      } catch (error) {
+        if (codeOf(error) !== "EBUSY") throw toAgentError(error);
+        const usedBytes = await readMemoryCharge(place);
+        throw memoryInUse("the set", { usedBytes, wantedBytes: limits.memoryBytes }, error);
+      }
     },
-    read: (setId) => readLimits({ root, version, path: join(folder, hostId, setId) }),
-    memoryUse: (setId) => readMemoryUse({ root, version, path: join(folder, hostId, setId) }),
+    async checkContainerMemory(setId, { dockerId, name }, memoryBytes) {
+      if (version === 2) await checkMemory(placeOf(setId, dockerId), `"${name}"`, memoryBytes);
+    },
+    read: (setId) => readLimits(placeOf(setId)),
+    memoryUse: (setId) => readMemoryUse(placeOf(setId)),
     async remove(setId, signal) {
       // Docker makes the parent in the hierarchies of all controllers, also where no limit of the set is.
       const hierarchies = version === 1 ? await readdir(root) : ["."];
@@ -51,11 +63,25 @@ async function ensureVersion1(root: string, names: string[], limits: Limits): Pr
     makeHierarchical(join(root, "memory"), names),
   ]);
   await Promise.all([
-    writeFile(join(cpu, "cpu.cfs_period_us"), String(CPU_PERIOD_US)).then(() =>
-      writeFile(join(cpu, "cpu.cfs_quota_us"), String(limits.cpuQuotaUs)),
-    ),
-    limitMemoryVersion1(memory, String(limits.memoryBytes)),
+    limitCpuVersion1(cpu, limits.cpuQuotaUs),
+    writeFile(join(cpu, "cpu.shares"), String(limits.cpuShares)),
+    limitMemoryVersion1(memory, finiteOr("-1", limits.memoryBytes)),
   ]);
+}
+
+/** A quota in another period is lifted first: with the new period alone it might be less than a container's. */
+async function limitCpuVersion1(path: string, quotaUs: number): Promise<void> {
+  const quota = join(path, "cpu.cfs_quota_us");
+  const period = join(path, "cpu.cfs_period_us");
+  if (Number(await readFile(period, "utf8")) !== CPU_PERIOD_US) {
+    await writeFile(quota, "-1");
+    await writeFile(period, String(CPU_PERIOD_US));
+  }
+  await writeFile(quota, finiteOr("-1", quotaUs));
+}
+
+function finiteOr(unlimited: string, limit: number): string {
+  return Number.isFinite(limit) ? String(limit) : unlimited;
 }
 
 /**
@@ -96,8 +122,9 @@ async function ensureVersion2(root: string, names: string[], limits: Limits): Pr
     await mkdir(path, { recursive: true });
   }
   await Promise.all([
-    writeFile(join(path, "cpu.max"), `${limits.cpuQuotaUs} ${CPU_PERIOD_US}`),
-    writeFile(join(path, "memory.max"), String(limits.memoryBytes)),
+    writeFile(join(path, "cpu.max"), `${finiteOr("max", limits.cpuQuotaUs)} ${CPU_PERIOD_US}`),
+    writeFile(join(path, "cpu.weight"), String(toCpuWeight(limits.cpuShares))),
+    writeFile(join(path, "memory.max"), finiteOr("max", limits.memoryBytes)),
     writeExisting(join(path, "memory.swap.max"), "0"),
   ]);
 }
@@ -128,17 +155,13 @@ async function removeWhenEmpty(path: string, signal: AbortSignal): Promise<void>
   }
 }
 
-async function asPrepareError(step: () => Promise<void>): Promise<void> {
-  try {
-    await step();
-  } catch (error) {
-    const detail = error instanceof Error ? error.message : String(error);
-    throw new AgentError("cgroup-failed", `the set's limits cannot be applied: ${detail}`, {
-      phase: "prepare",
-      temporary: true,
-      cause: error,
-    });
-  }
+function toAgentError(cause: unknown): AgentError {
+  const detail = cause instanceof Error ? cause.message : String(cause);
+  return new AgentError("cgroup-failed", `the set's limits cannot be applied: ${detail}`, {
+    phase: "prepare",
+    temporary: true,
+    cause,
+  });
 }
 
 function ignoreMissing(error: unknown): undefined {

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { CPU_PERIOD_US, type Limits } from "../../set-limits.ts";
+import { CPU_PERIOD_US, type Limits, toCpuShares } from "../../set-limits.ts";
 
 /** Where a cgroup is: below the hierarchies of its controllers (version 1), or in the one there is. */
 export interface CgroupPlace {
@@ -9,24 +9,52 @@ export interface CgroupPlace {
   path: string;
 }
 
-/** Two or three small files; undefined when they are not there. A limit that is not set is infinite. */
+/** Three or four small files; undefined when they are not there. A limit that is not set is infinite. */
 export async function readLimits(place: CgroupPlace): Promise<Limits | undefined> {
-  const [cpu, period, memory] =
+  const [cpu, share, memory, period] = await Promise.all(
     place.version === 1
-      ? await Promise.all([
+      ? [
           read(place, "cpu", "cpu.cfs_quota_us"),
-          read(place, "cpu", "cpu.cfs_period_us"),
+          read(place, "cpu", "cpu.shares"),
           read(place, "memory", "memory.limit_in_bytes"),
-        ])
-      : [await read(place, "", "cpu.max"), undefined, await read(place, "", "memory.max")];
-  if (cpu === undefined || memory === undefined) return undefined;
+          read(place, "cpu", "cpu.cfs_period_us"),
+        ]
+      : [
+          read(place, "cpu", "cpu.max"),
+          read(place, "cpu", "cpu.weight"),
+          read(place, "memory", "memory.max"),
+        ],
+  );
+  if (cpu === undefined || share === undefined || memory === undefined) return undefined;
   const [quota = "", ownPeriod] = cpu.split(" ");
   const periodUs = Number(period ?? ownPeriod ?? CPU_PERIOD_US);
   const isUnlimited = quota === "max" || quota === "-1";
   return {
     cpuQuotaUs: isUnlimited ? Infinity : (Number(quota) * CPU_PERIOD_US) / periodUs,
+    cpuShares: place.version === 1 ? Number(share) : toCpuShares(Number(share)),
     memoryBytes: memory === "max" ? Infinity : Number(memory),
   };
+}
+
+/** All that the kernel charges, page cache included. */
+export async function readMemoryCharge(place: CgroupPlace): Promise<number | undefined> {
+  const file = place.version === 1 ? "memory.usage_in_bytes" : "memory.current";
+  const charged = await read(place, "memory", file);
+  return charged === undefined ? undefined : Number(charged);
+}
+
+/** What the kernel cannot take back by dropping page cache. */
+export async function readHeldMemory(place: CgroupPlace): Promise<number | undefined> {
+  const [charged, stat] = await Promise.all([
+    readMemoryCharge(place),
+    read(place, "memory", "memory.stat"),
+  ]);
+  if (charged === undefined || stat === undefined) return undefined;
+  // In version 1 the numbers without "total" leave the containers out.
+  const pattern =
+    place.version === 1 ? /^total_(?:in)?active_file (\d+)$/gm : /^(?:in)?active_file (\d+)$/gm;
+  const cache = [...stat.matchAll(pattern)];
+  return cache.reduce((left, [, bytes]) => left - Number(bytes), charged);
 }
 
 /** What the kernel charges, without the page cache that it would drop first. */

@@ -10,10 +10,19 @@ import type { Limits } from "../../set-limits.ts";
 export interface SetCgroups {
   /** What Docker takes as a container's CgroupParent. */
   parentOf(setId: string): string;
-  /** Makes the cgroup if it is not there, and applies the limits, also to one whose containers run. */
+  /**
+   * Makes the cgroup if it is not there, and applies the limits, also to one whose containers run. Throws AgentError, with the
+   * code memory-in-use when the set's processes hold more memory than that.
+   */
   ensure(setId: string, limits: Limits, signal: AbortSignal): Promise<void>;
   /** The limits as the kernel has them; undefined when there is no cgroup. */
   read(setId: string): Promise<Limits | undefined>;
+  /** Throws memory-in-use when narrowing a container of the set to so many bytes would kill it instead of being refused. */
+  checkContainerMemory(
+    setId: string,
+    container: { dockerId: string; name: string },
+    memoryBytes: number,
+  ): Promise<void>;
   /** Bytes of memory that its processes hold, without page cache that can be dropped; undefined when there is no cgroup. */
   memoryUse(setId: string): Promise<number | undefined>;
   /** Removes the cgroup, which must have no containers left: waits up to 5 s for the kernel to notice that they are gone. */

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { assert } from "../../../lib/assert.ts";
 import { AgentError } from "../../agent-error.ts";
 import { runCommand } from "../../exec.ts";
-import { CPU_PERIOD_US, type Limits } from "../../set-limits.ts";
+import { CPU_PERIOD_US, type Limits, toCpuWeight } from "../../set-limits.ts";
+import { checkMemory } from "./memory-in-use.ts";
 import { readLimits, readMemoryUse } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
 
@@ -19,19 +20,22 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
   assert(!hostId.includes("-"), "a host id with a dash would nest slices");
   const hostSlice = `berth-${hostId}`;
   const sliceOf = (setId: string) => `${hostSlice}-${setId}.slice`;
-  const placeOf = (setId: string) => ({
+  const placeOf = (setId: string, ...names: string[]) => ({
     root,
     version,
-    path: join("berth.slice", `${hostSlice}.slice`, sliceOf(setId)),
+    path: join("berth.slice", `${hostSlice}.slice`, sliceOf(setId), ...names),
   });
   return {
     parentOf: sliceOf,
     async ensure(setId, limits, signal) {
+      await checkMemory(placeOf(setId), "the set", limits.memoryBytes);
       await run(["start", "--", sliceOf(setId)], signal);
-      await run(
-        ["set-property", "--runtime", "--", sliceOf(setId), ...sliceProperties(limits)],
-        signal,
-      );
+      const properties = sliceProperties(limits, version);
+      await run(["set-property", "--runtime", "--", sliceOf(setId), ...properties], signal);
+    },
+    async checkContainerMemory(setId, { dockerId, name }, memoryBytes) {
+      const place = placeOf(setId, `docker-${dockerId}.scope`);
+      if (version === 2) await checkMemory(place, `"${name}"`, memoryBytes);
     },
     read: (setId) => readLimits(placeOf(setId)),
     memoryUse: (setId) => readMemoryUse(placeOf(setId)),
@@ -52,11 +56,14 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
   };
 }
 
-/** CPUQuota is in percent of one core; systemd knows no fraction of a percent below 0.1. */
-export function sliceProperties(limits: Limits): string[] {
+/** CPUQuota is in percent of one core; systemd knows no fraction of a percent below 0.1. Empty, it is none. */
+export function sliceProperties(limits: Limits, version: 1 | 2): string[] {
+  const { cpuQuotaUs, cpuShares, memoryBytes } = limits;
+  const percent = Math.max(1, (cpuQuotaUs * 100) / CPU_PERIOD_US);
   return [
-    `CPUQuota=${Math.max(1, (limits.cpuQuotaUs * 100) / CPU_PERIOD_US)}%`,
-    `MemoryMax=${limits.memoryBytes}`,
+    Number.isFinite(percent) ? `CPUQuota=${percent}%` : "CPUQuota=",
+    version === 1 ? `CPUShares=${cpuShares}` : `CPUWeight=${toCpuWeight(cpuShares)}`,
+    `MemoryMax=${Number.isFinite(memoryBytes) ? memoryBytes : "infinity"}`,
     "MemorySwapMax=0",
   ];
 }

@@ -1,7 +1,7 @@
 import type Docker from "dockerode";
 import { callDocker, dockerStatus } from "./call-docker.ts";
 import { createConcurrencyLimit } from "../../concurrency-limit.ts";
-import type { Limits } from "../../set-limits.ts";
+import { CPU_PERIOD_US, CPU_SHARES_PER_CORE, type Limits } from "../../set-limits.ts";
 import type { ListedContainer } from "./container-labels.ts";
 
 /** What Docker's list does not say of a container. */
@@ -89,7 +89,17 @@ function toDetails({
     oomKilled: state.OOMKilled,
     startedAt: isTime(state.StartedAt) ? state.StartedAt : undefined,
     finishedAt: hasEnded ? state.FinishedAt : undefined,
-    limits: { cpuQuotaUs: host.CpuQuota ?? 0, memoryBytes: host.Memory ?? 0 },
+    limits: toLimits(host),
+  };
+}
+
+/** Docker's 0 is its default: no limit, a period of 100 ms, and the shares of one core. */
+function toLimits({ CpuQuota, CpuPeriod, CpuShares, Memory }: Docker.HostConfig): Limits {
+  const isQuotaSet = CpuQuota !== undefined && CpuQuota > 0;
+  return {
+    cpuQuotaUs: isQuotaSet ? (CpuQuota * CPU_PERIOD_US) / (CpuPeriod || CPU_PERIOD_US) : Infinity,
+    cpuShares: CpuShares || CPU_SHARES_PER_CORE,
+    memoryBytes: Memory || Infinity,
   };
 }
 

@@ -41,10 +41,11 @@ wait
 export const infraReadyLine = "up";
 
 /** Limits in Docker's terms. */
-export function dockerLimits({ cpuQuotaUs, memoryBytes }: Limits) {
+export function dockerLimits({ cpuQuotaUs, cpuShares, memoryBytes }: Limits) {
   return {
     CpuPeriod: CPU_PERIOD_US,
     CpuQuota: cpuQuotaUs,
+    CpuShares: cpuShares,
     Memory: memoryBytes,
     /** Memory and swap together: no swap. */
     MemorySwap: memoryBytes,

@@ -7,7 +7,7 @@ import { callDocker, dockerMessage, dockerStatus, settleAll } from "./call-docke
 import { isInfra, labels, type ListedContainer } from "./container-labels.ts";
 import { businessContainer, infraContainer } from "./container-specs.ts";
 import type { DockerContext, DockerEnvironment } from "./docker-context.ts";
-import { setLimits } from "../../set-limits.ts";
+import { setLimits, widenedLimits } from "../../set-limits.ts";
 import { listContainers } from "./list-containers.ts";
 import { isCutOff } from "./observe-sets.ts";
 import type { PullImage } from "./pull-image.ts";
@@ -32,6 +32,9 @@ export interface PrepareContext extends DockerContext {
  * because a container can be created as soon as the owner of its network exists, and its volume need not be mounted
  * before it starts. Any step may be the last one before
  * the agent dies: the next call finds what came of it by label.
+ *
+ * What runs keeps its limits, and the set's cgroup is at most widened. Narrowing it is refused while containers have their
+ * former limits or use more: that must not keep a set from being prepared, and is left to resizeSet.
  */
 export async function prepareSet(
   context: PrepareContext,
@@ -46,7 +49,7 @@ export async function prepareSet(
   const kept = existing.filter((container) => !stale.includes(container));
 
   const mounted = binds.length === 0 ? undefined : context.volumes?.ensure(set, signal);
-  const limited = environment.cgroups.ensure(set.setId, setLimits(set.template), signal);
+  const limited = widenCgroup(environment, set, signal);
   const keptInfra = kept.find(isInfra);
   const created = keptInfra
     ? Promise.resolve(keptInfra.dockerId)
@@ -61,18 +64,29 @@ export async function prepareSet(
   };
   await settleAll([
     startWhenMounted(),
-    ...set.template.containers.map((container) => {
-      const existing = kept.find(({ name }) => name === container.name);
-      return existing
-        ? applyLimits(context, set, existing, signal)
-        : createBusiness(
-            context,
-            environment,
-            { set, name: container.name, infraId, binds },
-            signal,
-          );
+    ...set.template.containers.map(async ({ name }) => {
+      const existing = kept.find((candidate) => candidate.name === name);
+      if (!existing) {
+        await createBusiness(context, environment, { set, name, infraId, binds }, signal);
+      } else if (isDown(existing)) {
+        await applyLimits(context, set, existing, signal);
+      }
     }),
   ]);
+}
+
+async function widenCgroup(
+  { cgroups }: DockerEnvironment,
+  set: LocalSetSpec,
+  signal: AbortSignal,
+): Promise<void> {
+  const seen = await cgroups.read(set.setId);
+  await cgroups.ensure(set.setId, widenedLimits(seen, setLimits(set.template)), signal);
+}
+
+/** With its former limits it may not even start in a cgroup that was made anew. */
+function isDown({ dockerState }: ListedContainer): boolean {
+  return dockerState === "created" || dockerState === "exited";
 }
 
 /** The set's volume at its place in every container of the set. */

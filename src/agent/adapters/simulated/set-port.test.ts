@@ -19,6 +19,7 @@ describeSetPort("simulated", async () => {
     image,
     crash: async (dockerId) => engine.exit(dockerId),
     removeBehind: async (dockerId) => engine.removeBehind(dockerId),
+    limitBehind: async (dockerId, limits) => engine.limitBehind(dockerId, limits),
     close: async () => undefined,
   };
 });

@@ -52,6 +52,8 @@ interface SimulatedContainer {
   restartGeneration: number;
   /** Of infra: those of the set. */
   limits: Limits;
+  /** Memory that its processes do not give back. */
+  heldBytes: number;
   state: "created" | "running" | "exited";
   /** The infra container whose network it has joined. */
   infraId: string | undefined;
@@ -114,11 +116,21 @@ export class SimulatedEngine {
     }
   }
 
+  /** What holds more than it is to have keeps its limits, the others do not. */
   resize(hostId: string, set: LocalSetSpec): void {
+    let refusal: AgentError | undefined;
     for (const container of this.#ofSet(hostId, set.setId)) {
-      container.limits = limitsOf(set, container.name);
+      const { name, heldBytes } = container;
+      const wanted = limitsOf(set, name);
+      if (heldBytes > wanted.memoryBytes) {
+        const options = { phase: "resize" as const, temporary: true };
+        refusal = new AgentError("memory-in-use", `"${name}" uses ${heldBytes} bytes`, options);
+        continue;
+      }
+      container.limits = wanted;
       this.#tell(container);
     }
+    if (refusal) throw refusal;
   }
 
   start(hostId: string, setId: string, name: string): void {
@@ -178,6 +190,18 @@ export class SimulatedEngine {
     if (container) this.#delete(container);
   }
 
+  /** As a person at the machine may do; of infra, to the whole set. Nobody hears of what is done to a cgroup. */
+  limitBehind(dockerId: string, limits: Limits): void {
+    const container = this.#containers.get(dockerId);
+    if (container) container.limits = limits;
+  }
+
+  /** Its processes take so much memory and keep it. */
+  hold(dockerId: string, bytes: number): void {
+    const container = this.#containers.get(dockerId);
+    if (container) container.heldBytes = bytes;
+  }
+
   #ofSet(hostId: string, setId: string): SimulatedContainer[] {
     return [...this.#containers.values()].filter(
       (container) => container.hostId === hostId && container.setId === setId,
@@ -222,6 +246,7 @@ export class SimulatedEngine {
       specHash: specHash(set, name),
       restartGeneration: set.restartGeneration,
       limits: limitsOf(set, name),
+      heldBytes: 0,
       state: "created",
       infraId,
       exitCode: undefined,

@@ -1,0 +1,75 @@
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { setLimits } from "../../set-limits.ts";
+import { createFsCgroups } from "./fs-cgroups.ts";
+import type { SetCgroups } from "./set-cgroups.ts";
+
+const { signal } = new AbortController();
+const MiB = 2 ** 20;
+const setId = "set_one";
+const limits = setLimits({ cpuMillis: 1_500, memoryBytes: 256 * MiB });
+
+/** A folder in place of the kernel's: what is written there and what it decides from what it reads. */
+describe("cgroups of version 2", () => {
+  let root: string;
+  let folder: string;
+  let cgroups: SetCgroups;
+
+  beforeEach(async () => {
+    root = await mkdtemp(join(tmpdir(), "berth-cgroups-"));
+    folder = join(root, "berth", "host_one", setId);
+    cgroups = createFsCgroups({ hostId: "host_one", root, version: 2, driver: "cgroupfs" });
+    await cgroups.ensure(setId, limits, signal);
+  });
+  afterEach(() => rm(root, { recursive: true, force: true }));
+
+  const file = (name: string) => readFile(join(folder, name), "utf8");
+
+  async function use(path: string, { anonymous, cache }: { anonymous: number; cache: number }) {
+    await mkdir(path, { recursive: true });
+    await writeFile(join(path, "memory.current"), `${anonymous + cache}\n`);
+    const stat = [`anon ${anonymous}`, `inactive_file ${cache - 4_096}`, "active_file 4096"];
+    await writeFile(join(path, "memory.stat"), `${stat.join("\n")}\n`);
+  }
+
+  it("have a quota, a weight and a limit of memory, which are read again", async () => {
+    expect(await file("cpu.max")).toBe("150000 100000");
+    expect(await file("cpu.weight")).toBe("59");
+    expect(await file("memory.max")).toBe(String(256 * MiB));
+    const seen = await cgroups.read(setId);
+    expect(seen).toMatchObject({ cpuQuotaUs: 150_000, memoryBytes: 256 * MiB });
+    await cgroups.ensure(setId, { ...limits, cpuQuotaUs: Infinity, memoryBytes: Infinity }, signal);
+    expect(await file("cpu.max")).toBe("max 100000");
+    expect(await file("memory.max")).toBe("max");
+    const lifted = { cpuQuotaUs: Infinity, memoryBytes: Infinity };
+    expect(await cgroups.read(setId)).toMatchObject(lifted);
+  });
+
+  it("are not made smaller than what is held, which the kernel would kill for; page cache is not held", async () => {
+    await use(folder, { anonymous: 100 * MiB, cache: 100 * MiB });
+    await expect(
+      cgroups.ensure(setId, { ...limits, memoryBytes: 99 * MiB }, signal),
+    ).rejects.toMatchObject({
+      code: "memory-in-use",
+      phase: "resize",
+      temporary: true,
+      message: expect.stringContaining("uses 104857600 bytes of memory, and is to have 103809024"),
+    });
+    expect(await file("memory.max")).toBe(String(256 * MiB));
+    await cgroups.ensure(setId, { ...limits, memoryBytes: 101 * MiB }, signal);
+    expect(await file("memory.max")).toBe(String(101 * MiB));
+  });
+
+  it("of containers are looked at before Docker makes them smaller", async () => {
+    const container = { dockerId: "abc", name: "app" };
+    await cgroups.checkContainerMemory(setId, container, MiB);
+    await use(join(folder, "abc"), { anonymous: 10 * MiB, cache: MiB });
+    await cgroups.checkContainerMemory(setId, container, 10 * MiB);
+    await expect(cgroups.checkContainerMemory(setId, container, 9 * MiB)).rejects.toMatchObject({
+      code: "memory-in-use",
+      message: expect.stringContaining('"app" uses 10485760 bytes'),
+    });
+  });
+});

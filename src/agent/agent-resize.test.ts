@@ -1,0 +1,122 @@
+import { describe, expect, it } from "vitest";
+import { AgentSimulation } from "../../test/support/agent-simulation.ts";
+import type { DesiredSet } from "../contracts/agent.ts";
+
+/** Longer than until the next look at the whole host. */
+const lookMs = 120_000;
+const foreignLimits = { cpuQuotaUs: 7_000, cpuShares: 7, memoryBytes: 2 ** 26 };
+
+/** A host on which one set runs, with the changes that took forgotten. */
+async function runningSet() {
+  const simulation = new AgentSimulation(42);
+  const set = simulation.want({ names: ["app", "log"] });
+  simulation.start();
+  await simulation.pass(5_000);
+  expect(simulation.differences()).toEqual([]);
+  simulation.changes.length = 0;
+  return { simulation, set };
+}
+
+function seen(simulation: AgentSimulation, { setId }: DesiredSet) {
+  const observed = simulation.observed(setId);
+  if (!observed?.infra) throw new Error(`${setId} is not there`);
+  return { infra: observed.infra, containers: observed.containers };
+}
+
+/** Which containers run, and since when: equal as long as none was restarted or made anew. */
+function lives(simulation: AgentSimulation, set: DesiredSet) {
+  const { infra, containers } = seen(simulation, set);
+  return [infra, ...containers].map(({ dockerId, state, startedAt }) => [
+    dockerId,
+    state,
+    startedAt,
+  ]);
+}
+
+function withAmounts(set: DesiredSet, cpuMillis: number, mebibytes: number) {
+  return { template: { ...set.template, cpuMillis, memoryBytes: mebibytes * 2 ** 20 } };
+}
+
+describe("an agent and the size of a set", () => {
+  it("gives it the size that is asked for, with one step and no restart", async () => {
+    const { simulation, set } = await runningSet();
+    const before = lives(simulation, set);
+    for (const [cpuMillis, mebibytes] of [
+      [4_000, 512],
+      [250, 32],
+    ] as const) {
+      simulation.change(set, withAmounts(set, cpuMillis, mebibytes));
+      await simulation.pass(5_000);
+      expect(simulation.differences()).toEqual([]);
+      expect(simulation.changes.splice(0)).toEqual([`resize ${set.setId}`]);
+      expect(lives(simulation, set)).toEqual(before);
+    }
+  });
+
+  it.each(["set", "container"])(
+    "puts the limits of a %s right that somebody changed, though nobody says so",
+    async (part) => {
+      const { simulation, set } = await runningSet();
+      const before = lives(simulation, set);
+      const { infra, containers } = seen(simulation, set);
+      const { dockerId = "" } = (part === "set" ? infra : containers[0]) ?? {};
+      simulation.engine.limitBehind(dockerId, foreignLimits);
+      expect(simulation.differences()).not.toEqual([]);
+      await simulation.pass(lookMs);
+      expect(simulation.differences()).toEqual([]);
+      expect(simulation.changes).toEqual([`resize ${set.setId}`]);
+      expect(lives(simulation, set)).toEqual(before);
+    },
+  );
+
+  it("goes on with what it did before it was killed half-way", async () => {
+    const { simulation, set } = await runningSet();
+    const before = lives(simulation, set);
+    simulation.hanging.add("resize");
+    simulation.change(set, withAmounts(set, 3_000, 256));
+    await simulation.pass(5_000);
+    simulation.kill();
+    simulation.hanging.clear();
+    simulation.start();
+    await simulation.pass(10_000);
+    expect(simulation.differences()).toEqual([]);
+    expect(lives(simulation, set)).toEqual(before);
+  });
+
+  it("says that memory is in use, tries again with a backoff, and lets the set run", async () => {
+    const { simulation, set } = await runningSet();
+    const before = lives(simulation, set);
+    const holder = seen(simulation, set).containers[0]?.dockerId ?? "";
+    simulation.engine.hold(holder, 48 * 2 ** 20);
+    simulation.change(set, withAmounts(set, 1_000, 64));
+    await simulation.pass(600_000);
+    expect(simulation.plane.reportOf(set.setId)).toMatchObject({
+      state: "running",
+      ready: true,
+      reason: { code: "memory-in-use", phase: "resize" },
+    });
+    expect(new Set(simulation.changes)).toEqual(new Set([`resize ${set.setId}`]));
+    expect(simulation.changes.length).toBeGreaterThan(5);
+    expect(simulation.changes.length).toBeLessThan(20);
+    expect(lives(simulation, set)).toEqual(before);
+    simulation.engine.hold(holder, 0);
+    await simulation.pass(lookMs);
+    expect(simulation.differences()).toEqual([]);
+    expect(simulation.plane.reportOf(set.setId)?.reason).toBeNull();
+    expect(lives(simulation, set)).toEqual(before);
+  });
+
+  it("does not hurry when a resize has no effect", async () => {
+    const { simulation, set } = await runningSet();
+    const { engine } = simulation;
+    const resize = engine.resize.bind(engine);
+    engine.resize = () => undefined;
+    simulation.change(set, withAmounts(set, 2_000, 128));
+    await simulation.pass(600_000);
+    expect(simulation.changes.length).toBeGreaterThan(5);
+    expect(simulation.changes.length).toBeLessThan(20);
+    engine.resize = resize;
+    await simulation.pass(lookMs);
+    expect(simulation.differences()).toEqual([]);
+  });
+});

@@ -1,0 +1,56 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import {
+  containerLimits,
+  isLimited,
+  setLimits,
+  toCpuShares,
+  toCpuWeight,
+  widenedLimits,
+} from "./set-limits.ts";
+
+const set = { cpuMillis: 1_500, memoryBytes: 256 * 2 ** 20 };
+
+describe("limits of sets and containers", () => {
+  it("follow the amounts, within the bounds of the kernel and Docker", () => {
+    expect(setLimits(set)).toEqual({
+      cpuQuotaUs: 150_000,
+      cpuShares: 1_536,
+      memoryBytes: 256 * 2 ** 20,
+    });
+    const tiny = containerLimits({ cpuMillis: 1, memoryBytes: 2 ** 20 }, onePercent);
+    expect(tiny).toEqual({ cpuQuotaUs: 1_000, cpuShares: 2, memoryBytes: 6 * 2 ** 20 });
+    expect(setLimits({ ...set, cpuMillis: 1_000_000 }).cpuShares).toBe(262_144);
+  });
+
+  it("translate shares to weights between both ends, and each weight there and back", () => {
+    expect([2, 1_024, 262_144].map(toCpuWeight)).toEqual([1, 39, 10_000]);
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 10_000 }), (weight) => {
+        expect(toCpuWeight(toCpuShares(weight))).toBe(weight);
+      }),
+    );
+  });
+
+  it("are the same when the kernel has rounded them, and when they are not known", () => {
+    const wanted = setLimits(set);
+    expect(isLimited(undefined, wanted)).toBe(true);
+    const rounded = {
+      cpuShares: toCpuShares(toCpuWeight(1_536)),
+      memoryBytes: 256 * 2 ** 20 - 4_096,
+    };
+    expect(isLimited({ ...wanted, ...rounded }, wanted)).toBe(true);
+    for (const other of [{ cpuQuotaUs: Infinity }, { cpuShares: 1_024 }, { memoryBytes: Infinity }])
+      expect(isLimited({ ...wanted, ...other }, wanted)).toBe(false);
+  });
+
+  it("widen, and keep what was lifted", () => {
+    const wanted = setLimits(set);
+    expect(widenedLimits(undefined, wanted)).toEqual(wanted);
+    const seen = { cpuQuotaUs: Infinity, cpuShares: 7, memoryBytes: 2 ** 20 };
+    expect(widenedLimits(seen, wanted)).toEqual({ ...wanted, cpuQuotaUs: Infinity });
+    expect(isLimited(seen, widenedLimits(seen, seen))).toBe(true);
+  });
+});
+
+const onePercent = { cpuPercent: 1, memoryPercent: 1 };
