@@ -1,4 +1,4 @@
-import type { Sync } from "../contracts/agent.ts";
+import { type Sync, VOLUMES_PER_HOST_MAX } from "../contracts/agent.ts";
 import type { Log } from "../lib/log.ts";
 import { isAborted } from "./aborted.ts";
 import { type Clock, delay } from "./clock.ts";
@@ -93,11 +93,12 @@ export class VolumeKeeper {
       }
     }
     if (due.length > 0) volumes = await port.list(signal);
-    for (const volumeId of this.#purges) {
-      const stays = volumes.some((volume) => volume.volumeId === volumeId);
-      if (!stays) this.#purges.delete(volumeId);
-    }
-    this.#volumes = volumes;
+    // What is a set's again is not to be purged when that set goes: it was asked for another trash.
+    const trashed = new Set(
+      volumes.flatMap(({ volumeId, state }) => (state === "trashed" ? volumeId : [])),
+    );
+    for (const volumeId of this.#purges) if (!trashed.has(volumeId)) this.#purges.delete(volumeId);
+    this.#volumes = volumes.slice(0, VOLUMES_PER_HOST_MAX);
   }
 }
 

@@ -96,12 +96,12 @@ export async function patchHost(
   return getHost(ctx, hostId);
 }
 
-/** Forgets a host that is lost or cordoned and has no sets; its credential stops working. Throws not-found, state-conflict. */
+/** Forgets a host that is lost, or cordoned and without volumes, and has no sets; its credential stops working. Throws not-found, state-conflict. */
 export async function deleteHost(ctx: ServiceContext, hostId: string): Promise<void> {
   await getHost(ctx, hostId);
   if (await deleteEmptyHost(ctx.db, hostId)) return;
   throw new AppError("state-conflict", {
     detail:
-      "Only a host that is cordoned, draining or lost and has no sets can be deleted: drain it first.",
+      "Only a host without sets that is lost, or that is cordoned or draining and has no volumes either, can be deleted: drain it, and restore or purge its volumes first.",
   });
 }

@@ -4,6 +4,7 @@ import type { ReportedVolume } from "../../src/contracts/volumes.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
 import { assert } from "../../src/lib/assert.ts";
 import { newId } from "../../src/lib/ids.ts";
+import { cordonHost, deleteHost } from "../../src/services/admit-host.ts";
 import { deleteService } from "../../src/services/delete-service.ts";
 import { createService } from "../../src/services/create-service.ts";
 import { getService } from "../../src/services/get-service.ts";
@@ -165,6 +166,17 @@ test("I7: a purge needs the id twice, reaches the host until the volume is gone,
   await f.sync(hostId, { volumes: [] });
   expect((await f.sync(hostId, { full: true })).purgeVolumes).toEqual([]);
   expect(await eventKinds(f)).toEqual(["volume-trashed", "volume-purging", "volume-purged"]);
+});
+
+test("a host with volumes is deleted only when it is lost, and they are told to be lost with it", async () => {
+  const { f, hostId } = await start();
+  await trashTheVolume(f, hostId);
+  await cordonHost(f.ctx, hostId);
+  await expect(deleteHost(f.ctx, hostId)).rejects.toThrow("restore or purge its volumes first");
+  await f.ctx.db.execute(sql`update hosts set state = 'lost' where id = ${hostId}`);
+  await deleteHost(f.ctx, hostId);
+  expect(await listVolumes(f.ctx, null, { limit: 10 })).toMatchObject({ items: [] });
+  expect(await eventKinds(f)).toEqual(["volume-trashed", "volume-lost"]);
 });
 
 test("I9, I4: one host cannot speak of another's volumes", async () => {
