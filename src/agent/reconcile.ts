@@ -287,7 +287,8 @@ export function judgeContainer(
 }
 
 function endReason(name: string, seen: ObservedContainer): Reason {
-  const why = seen.oomKilled ? " (out of memory)" : "";
+  const limit = seen.limits ? `, its limit is ${seen.limits.memoryBytes} bytes` : "";
+  const why = seen.oomKilled ? ` (out of memory${limit})` : "";
   return {
     code: seen.oomKilled ? "out-of-memory" : "container-exited",
     text: `"${name}" ended with exit code ${seen.exitCode ?? "unknown"}${why}`,

@@ -1,6 +1,6 @@
 import type { ObservedSet } from "../contracts/agent.ts";
 import type { EventKind } from "../contracts/events.ts";
-import type { SetState } from "../contracts/sets.ts";
+import type { ContainerStatus, SetState } from "../contracts/sets.ts";
 import type { Queryable } from "../db/client.ts";
 import { type EventInput, insertEvents } from "../db/queries/events.ts";
 import {
@@ -139,6 +139,12 @@ function eventsOf(row: HostSetRow, hostId: string, update: ObservedUpdate): Even
   }
   for (const container of update.containers) {
     const before = row.containers.find((candidate) => candidate.name === container.name);
+    if (isNewEnd(container, before)) {
+      events.push({
+        ...eventOf(row, hostId, "container-exited", container.reason?.text ?? "it ended"),
+        data: { container: container.name, code: container.reason?.code },
+      });
+    }
     if (!before || container.restarts <= before.restarts) continue;
     const exit = container.exitCode === null ? "" : ` after exit code ${container.exitCode}`;
     const text = `${container.name} was restarted${exit} (${container.restarts} times in all)`;
@@ -148,6 +154,13 @@ function eventsOf(row: HostSetRow, hostId: string, update: ObservedUpdate): Even
     });
   }
   return events;
+}
+
+/** It ended by itself, and this was not told before: how a container that runs out of memory is seen, though it is restarted. */
+function isNewEnd(container: ContainerStatus, before: ContainerStatus | undefined): boolean {
+  const { reason } = container;
+  const hasEnded = reason?.code === "container-exited" || reason?.code === "out-of-memory";
+  return hasEnded && reason.at !== before?.reason?.at;
 }
 
 function eventOf(row: HostSetRow, hostId: string, kind: EventKind, text: string): EventInput {

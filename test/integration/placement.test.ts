@@ -199,6 +199,30 @@ test("I4: a report about an older generation, or from a host that the set is not
   expect(await setStates(f)).toEqual({ running: 1 });
 });
 
+test("a container that ran out of memory is told once, with the reason that its agent gave", async () => {
+  const f = await start();
+  const hostId = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web"));
+  await f.placer.placeSets();
+  const [set] = (await f.sync(hostId, { full: true })).sets;
+  assert(set, "the host has a set to run");
+  const reason = {
+    code: "out-of-memory",
+    text: '"app" ended with exit code 137 (out of memory, its limit is 1048576 bytes)',
+    at: "2026-01-05T12:00:00.000Z",
+  };
+  const container = { name: "app", dockerId: null, restarts: 0, startedAt: null };
+  const exited = { ...container, state: "exited" as const, ready: false, exitCode: 137, reason };
+  const report = observed(set, "running", { ready: false, containers: [exited] });
+  await f.sync(hostId, { observed: [report] });
+  await f.sync(hostId, { observed: [report] });
+  const events = await rowsOf(
+    f.ctx.db,
+    sql`select text, data from events where kind = 'container-exited'`,
+  );
+  expect(events).toEqual([{ text: reason.text, data: { container: "app", code: reason.code } }]);
+});
+
 test("a start that was given up on one host is tried on another", async () => {
   const f = await start();
   await f.enroll("h1");
