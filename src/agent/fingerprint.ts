@@ -1,5 +1,4 @@
-import type { ObservedLocalSet } from "./ports/set-port.ts";
-import type { Limits } from "./set-limits.ts";
+import type { Limits, ObservedLocalSet } from "./ports/set-port.ts";
 
 /** Equal for two looks between which nothing happened. */
 export function fingerprint(observed: ObservedLocalSet | undefined): string {

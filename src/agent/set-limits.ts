@@ -1,5 +1,5 @@
 import type { SetTemplate } from "../contracts/set-template.ts";
-import type { ObservedLocalSet } from "./ports/set-port.ts";
+import type { Limits, ObservedLocalSet } from "./ports/set-port.ts";
 
 export const CPU_PERIOD_US = 100_000;
 /** What the kernel gives to whoever asks for nothing, and Docker means by 0. */
@@ -8,15 +8,6 @@ export const CPU_SHARES_PER_CORE = 1_024;
 const quotaUsMin = 1_000;
 /** Docker refuses less. The set's own cgroup still holds containers together below their sum. */
 const containerMemoryBytesMin = 6 * 2 ** 20;
-
-/** What holds a set, or one container of it. A limit that somebody has lifted is infinite. */
-export interface Limits {
-  /** Microseconds of CPU time in each period of 100 ms. */
-  cpuQuotaUs: number;
-  /** What it gets of a CPU that others want too, in the terms of cgroups version 1: 1024 for each core. */
-  cpuShares: number;
-  memoryBytes: number;
-}
 
 type Amounts = Pick<SetTemplate, "cpuMillis" | "memoryBytes">;
 

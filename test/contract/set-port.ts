@@ -1,6 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { LocalSetSpec, ObservedLocalSet, SetPort } from "../../src/agent/ports/set-port.ts";
-import { isSized, type Limits } from "../../src/agent/set-limits.ts";
+import type {
+  Limits,
+  LocalSetSpec,
+  ObservedLocalSet,
+  SetPort,
+} from "../../src/agent/ports/set-port.ts";
+import { isSized } from "../../src/agent/set-limits.ts";
 import { specHash } from "../../src/agent/spec-hash.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { localSet, type LocalSetChanges } from "../support/local-set.ts";

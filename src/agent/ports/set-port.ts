@@ -1,5 +1,4 @@
 import type { SetTemplate } from "../../contracts/set-template.ts";
-import type { Limits } from "../set-limits.ts";
 
 /**
  * What the agent can do to the containers of sets on its host, in the order of a set's life. One adapter talks to Docker
@@ -68,6 +67,15 @@ export interface LocalSetSpec {
   /** A trashed volume that is to be the set's, instead of a new one. */
   restoreVolumeId: string | null;
   template: SetTemplate;
+}
+
+/** What holds a set, or one container of it. A limit that somebody has lifted is infinite. */
+export interface Limits {
+  /** Microseconds of CPU time in each period of 100 ms. */
+  cpuQuotaUs: number;
+  /** What it gets of a CPU that others want too, in the terms of cgroups version 1: 1024 for each core. */
+  cpuShares: number;
+  memoryBytes: number;
 }
 
 export interface ObservedLocalSet {

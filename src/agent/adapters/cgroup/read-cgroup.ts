@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { CPU_PERIOD_US, type Limits, toCpuShares } from "../../set-limits.ts";
+import type { Limits } from "../../ports/set-port.ts";
+import { CPU_PERIOD_US, toCpuShares } from "../../set-limits.ts";
 
 /** Where a cgroup is: below the hierarchies of its controllers (version 1), or in the one there is. */
 export interface CgroupPlace {

@@ -1,4 +1,4 @@
-import type { Limits } from "../../set-limits.ts";
+import type { Limits } from "../../ports/set-port.ts";
 
 /**
  * The cgroup of a set as a whole: the parent of the cgroups of all its containers, with the set's CPU quota and memory

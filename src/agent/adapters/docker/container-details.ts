@@ -1,7 +1,8 @@
 import type Docker from "dockerode";
 import { callDocker, dockerStatus } from "./call-docker.ts";
 import { createConcurrencyLimit } from "../../concurrency-limit.ts";
-import { CPU_PERIOD_US, CPU_SHARES_PER_CORE, type Limits } from "../../set-limits.ts";
+import type { Limits } from "../../ports/set-port.ts";
+import { CPU_PERIOD_US, CPU_SHARES_PER_CORE } from "../../set-limits.ts";
 import type { ListedContainer } from "./container-labels.ts";
 
 /** What Docker's list does not say of a container. */

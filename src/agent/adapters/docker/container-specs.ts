@@ -1,8 +1,8 @@
 import type Docker from "dockerode";
 import type { ContainerTemplate } from "../../../contracts/set-template.ts";
 import { INFRA_CONTAINER } from "../../container-names.ts";
-import type { LocalSetSpec } from "../../ports/set-port.ts";
-import { containerLimits, CPU_PERIOD_US, type Limits } from "../../set-limits.ts";
+import type { Limits, LocalSetSpec } from "../../ports/set-port.ts";
+import { containerLimits, CPU_PERIOD_US } from "../../set-limits.ts";
 import { dockerName, labelsFor } from "./container-labels.ts";
 
 /**

@@ -1,12 +1,6 @@
 import { AgentError } from "../../agent-error.ts";
-import type { LocalSetSpec } from "../../ports/set-port.ts";
-import {
-  containerLimits,
-  isLimited,
-  type Limits,
-  setLimits,
-  widenedLimits,
-} from "../../set-limits.ts";
+import type { Limits, LocalSetSpec } from "../../ports/set-port.ts";
+import { containerLimits, isLimited, setLimits, widenedLimits } from "../../set-limits.ts";
 import { memoryInUse } from "../cgroup/memory-in-use.ts";
 import { callDocker, dockerMessage, settleAll } from "./call-docker.ts";
 import { isInfra, type ListedContainer } from "./container-labels.ts";

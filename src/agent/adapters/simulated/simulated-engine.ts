@@ -2,12 +2,13 @@ import { AgentError, type AgentPhase } from "../../agent-error.ts";
 import type { Clock } from "../../clock.ts";
 import { INFRA_CONTAINER } from "../../container-names.ts";
 import type {
+  Limits,
   LocalSetSpec,
   ObservedContainer,
   ObservedLocalSet,
   ProbeResult,
 } from "../../ports/set-port.ts";
-import { containerLimits, type Limits, setLimits } from "../../set-limits.ts";
+import { containerLimits, setLimits } from "../../set-limits.ts";
 import { specHash } from "../../spec-hash.ts";
 
 /** A call of the port, as it is shown to an interceptor. */
