@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import { mkdtemp, open, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import type { FileSystemType } from "../../src/agent/adapters/volume/file-systems.ts";
 import { createLvmStore } from "../../src/agent/adapters/volume/lvm-store.ts";
 import { newId } from "../../src/lib/ids.ts";
@@ -13,20 +13,21 @@ const run = promisify(execFile);
 const MiB = 2 ** 20;
 const { signal } = new AbortController();
 
-describeVolumePort("LVM with ext4", { growsOnline: true }, () => openHarness("ext4", 32 * MiB));
+const volumeGroup = "berth";
+const sizeBytes = 32 * MiB;
+const totalBytes = 6 * sizeBytes;
 
-/** A volume group of six times `sizeBytes` on the test host's disk. */
-async function openHarness(fileSystem: FileSystemType, sizeBytes: number): Promise<VolumeHarness> {
+beforeAll(() => makeVolumeGroup(volumeGroup, totalBytes));
+describeVolumePort("LVM with ext4", { growsOnline: true }, () => openHarness("ext4"));
+
+/** The volume group, empty. */
+async function openHarness(fileSystem: FileSystemType): Promise<VolumeHarness> {
   const hostId = newId("host");
-  const volumeGroup = "berth";
   const root = await mkdtemp("/tmp/berth-mounts-");
-  const totalBytes = 6 * sizeBytes;
-  await makeVolumeGroup(volumeGroup, totalBytes);
-  const reboot = async () => {
+  const unmountAll = async () => {
     for (const name of await readdir(root)) {
       await run("umount", [join(root, name)]).catch(() => undefined); // not mounted
     }
-    await run("vgchange", ["-an", volumeGroup]);
   };
   return {
     openStore: () => createLvmStore({ hostId, volumeGroup }),
@@ -45,10 +46,14 @@ async function openHarness(fileSystem: FileSystemType, sizeBytes: number): Promi
         return (await readFile(device)).toString("latin1", 0, 6) === "theirs";
       };
     },
-    reboot,
+    reboot: async () => {
+      await unmountAll();
+      await run("vgchange", ["-an", volumeGroup]);
+    },
     crashStride: 5,
     close: async () => {
-      await reboot();
+      await unmountAll();
+      await run("lvremove", ["-f", "-y", volumeGroup]);
       await run("chattr", ["-R", "-i", root]).catch(() => undefined);
       await rm(root, { recursive: true, force: true });
     },

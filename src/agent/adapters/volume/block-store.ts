@@ -10,7 +10,8 @@ export interface BlockStore {
   list(signal: AbortSignal): Promise<BlockVolume[]>;
   /** Rejects with `volume-no-room`, or `volume-foreign` when the name is taken: by whomever, what they have is left alone. */
   create(volume: BlockVolume, signal: AbortSignal): Promise<void>;
-  retag(volumeId: string, tags: VolumeTags, signal: AbortSignal): Promise<void>;
+  /** Gives a volume other tags than it was listed with. */
+  retag(listed: BlockVolume, tags: VolumeTags, signal: AbortSignal): Promise<void>;
   /** Makes it at least so large, attached or not. */
   grow(volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
   /** The path of its device, which is there when it resolves. */

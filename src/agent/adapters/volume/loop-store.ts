@@ -81,24 +81,13 @@ class LoopStore implements BlockStore {
       throw error;
     }
     // With its tags in place first, an image that is there is a volume.
-    await this.retag(volumeId, volume.tags);
+    await this.#writeTags(volumeId, volume.tags);
     await rename(unfinished, this.#imageOf(volumeId));
     await syncFolder(this.#options.folder);
   }
 
-  async retag(volumeId: string, tags: VolumeTags): Promise<void> {
-    const { folder, hostId } = this.#options;
-    const path = this.#tagsOf(checkVolumeId(volumeId));
-    const unfinished = `${path}.new`;
-    const file = await open(unfinished, "w", 0o600);
-    try {
-      await file.writeFile(`${JSON.stringify({ hostId, ...checkTags(tags) })}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(unfinished, path);
-    await syncFolder(folder);
+  async retag({ volumeId }: BlockVolume, tags: VolumeTags): Promise<void> {
+    await this.#writeTags(checkVolumeId(volumeId), tags);
   }
 
   async grow(volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
@@ -159,6 +148,21 @@ class LoopStore implements BlockStore {
 
   #tagsOf(volumeId: string): string {
     return join(this.#options.folder, `${volumeId}.json`);
+  }
+
+  async #writeTags(volumeId: string, tags: VolumeTags): Promise<void> {
+    const { folder, hostId } = this.#options;
+    const path = this.#tagsOf(volumeId);
+    const unfinished = `${path}.new`;
+    const file = await open(unfinished, "w", 0o600);
+    try {
+      await file.writeFile(`${JSON.stringify({ hostId, ...checkTags(tags) })}\n`);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(unfinished, path);
+    await syncFolder(folder);
   }
 
   /** Undefined: there is no image, or it is not this host's. */

@@ -1,3 +1,4 @@
+import { access } from "node:fs/promises";
 import { z } from "zod";
 import { CommandError, runCommand } from "../../exec.ts";
 import {
@@ -52,13 +53,17 @@ class LvmStore implements BlockStore {
   }
 
   async list(signal: AbortSignal): Promise<BlockVolume[]> {
-    const all = await this.#listAll(signal);
-    return all.flatMap(({ name, sizeBytes, tags }) => {
-      const own = readTags(tags);
-      return own && own.hostId === this.#hostId && isVolumeId(name)
-        ? { volumeId: name, sizeBytes, tags: own.tags }
-        : [];
-    });
+    const options = ["-o", "lv_name,lv_size,lv_tags", ...reportOptions];
+    const output = await this.#lvm("lvs", [...options, this.#volumeGroup], signal);
+    const rows = listed.parse(JSON.parse(output)).report.flatMap(({ lv }) => lv);
+    return rows
+      .flatMap(({ lv_name, lv_size, lv_tags }) => {
+        const own = readTags(lv_tags.split(","));
+        return own && own.hostId === this.#hostId && isVolumeId(lv_name)
+          ? { volumeId: lv_name, sizeBytes: Number(lv_size), tags: own.tags }
+          : [];
+      })
+      .sort((a, b) => (a.volumeId < b.volumeId ? -1 : 1));
   }
 
   async create(volume: BlockVolume, signal: AbortSignal): Promise<void> {
@@ -86,36 +91,39 @@ class LvmStore implements BlockStore {
     }
   }
 
-  async retag(volumeId: string, tags: VolumeTags, signal: AbortSignal): Promise<void> {
-    const found = (await this.#listAll(signal)).find(({ name }) => name === volumeId);
-    const wanted = new Set(tagsOf(this.#hostId, checkTags(tags)));
-    const present = found?.tags.filter((tag) => tag.startsWith("berth.")) ?? [];
+  async retag(listed: BlockVolume, tags: VolumeTags, signal: AbortSignal): Promise<void> {
+    const wanted = tagsOf(this.#hostId, checkTags(tags));
+    const present = tagsOf(this.#hostId, listed.tags);
     const args = [
-      ...present.filter((tag) => !wanted.has(tag)).flatMap((tag) => ["--deltag", tag]),
-      ...[...wanted].filter((tag) => !present.includes(tag)).flatMap((tag) => ["--addtag", tag]),
+      ...present.filter((tag) => !wanted.includes(tag)).flatMap((tag) => ["--deltag", tag]),
+      ...wanted.filter((tag) => !present.includes(tag)).flatMap((tag) => ["--addtag", tag]),
     ];
-    if (args.length > 0) await this.#lvm("lvchange", [...args, this.#pathOf(volumeId)], signal);
+    if (args.length === 0) return;
+    await this.#lvm("lvchange", [...args, this.#pathOf(listed.volumeId)], signal);
   }
 
   async grow(volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
-    const found = (await this.#listAll(signal)).find(({ name }) => name === volumeId);
-    if (found && found.sizeBytes >= checkSize(sizeBytes)) return;
     try {
-      await this.#lvm("lvextend", ["-L", `${sizeBytes}b`, this.#pathOf(volumeId)], signal);
+      const size = `${checkSize(sizeBytes)}b`;
+      await this.#lvm("lvextend", ["-L", size, this.#pathOf(volumeId)], signal);
     } catch (error) {
+      // It is as large already, or larger.
+      if (/matches existing size|not larger than existing/i.test(messageOf(error))) return;
       if (!/insufficient free space/i.test(messageOf(error))) throw error;
       throw volumeError("volume-no-room", messageOf(error), { temporary: true, cause: error });
     }
   }
 
   async attach(volumeId: string, signal: AbortSignal): Promise<string> {
-    await this.#lvm("lvchange", ["-ay", this.#pathOf(volumeId)], signal);
-    // How device mapper joins the two names: dashes within them are doubled (dmsetup(8)).
-    const [group, name] = [this.#volumeGroup, volumeId].map((part) => part.replaceAll("-", "--"));
-    return `/dev/mapper/${group}-${name}`;
+    const device = this.#deviceOf(volumeId);
+    // A new one is active from the start. No command is run that is not needed: each costs a scan of the host's devices.
+    if (!(await exists(device)))
+      await this.#lvm("lvchange", ["-ay", this.#pathOf(volumeId)], signal);
+    return device;
   }
 
   async detach(volumeId: string, signal: AbortSignal): Promise<void> {
+    if (!(await exists(this.#deviceOf(volumeId)))) return;
     await this.#lvm("lvchange", ["-an", this.#pathOf(volumeId)], signal);
   }
 
@@ -132,23 +140,14 @@ class LvmStore implements BlockStore {
     return { totalBytes, usedBytes: totalBytes - freeBytes, freeBytes };
   }
 
-  async #listAll(
-    signal: AbortSignal,
-  ): Promise<{ name: string; sizeBytes: number; tags: string[] }[]> {
-    const options = ["-o", "lv_name,lv_size,lv_tags", ...reportOptions];
-    const output = await this.#lvm("lvs", [...options, this.#volumeGroup], signal);
-    const rows = listed.parse(JSON.parse(output)).report.flatMap(({ lv }) => lv);
-    return rows
-      .map(({ lv_name, lv_size, lv_tags }) => ({
-        name: lv_name,
-        sizeBytes: Number(lv_size),
-        tags: lv_tags.split(",").filter((tag) => tag !== ""),
-      }))
-      .sort((a, b) => (a.name < b.name ? -1 : 1));
-  }
-
   #pathOf(volumeId: string): string {
     return `${this.#volumeGroup}/${checkVolumeId(volumeId)}`;
+  }
+
+  /** Its node is there while it is active. Device mapper joins the two names, doubling the dashes within them (dmsetup(8)). */
+  #deviceOf(volumeId: string): string {
+    const parts = [this.#volumeGroup, checkVolumeId(volumeId)];
+    return `/dev/mapper/${parts.map((part) => part.replaceAll("-", "--")).join("-")}`;
   }
 
   #tagArguments(option: string, tags: VolumeTags): string[] {
@@ -174,6 +173,13 @@ function missing(volumeGroup: string, cause?: unknown): Error {
     "volume-missing",
     `there is no volume group ${volumeGroup} on this host: make it with vgcreate, or bring its disk back`,
     { temporary: true, cause },
+  );
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
   );
 }
 

@@ -75,7 +75,7 @@ class Volumes implements VolumePort {
     const device = await store.attach(volumeId, signal);
     if (volume.tags.state === "new") {
       await makeFileSystem(fileSystem, { device, sizeBytes: volume.sizeBytes }, signal);
-      await store.retag(volumeId, { ...volume.tags, state: "live" }, signal);
+      await store.retag(volume, { ...volume.tags, state: "live" }, signal);
     }
     const mountPoint = this.#mountPointOf(volumeId);
     if (!(await readMounts()).has(mountPoint)) await mountDevice(device, mountPoint, signal);
@@ -92,7 +92,8 @@ class Volumes implements VolumePort {
 
   async trash(setId: string, signal: AbortSignal): Promise<void> {
     const { store, retentionMs, log } = this.#options;
-    for (const { volumeId, tags } of await store.list(signal)) {
+    for (const volume of await store.list(signal)) {
+      const { volumeId, tags } = volume;
       if (tags.setId !== setId || tags.state === "trashed") continue;
       await this.#release(volumeId, signal);
       if (tags.state === "new") {
@@ -101,7 +102,7 @@ class Volumes implements VolumePort {
       }
       const trashedAtMs = this.#nowMs();
       const expiresAtMs = trashedAtMs + retentionMs;
-      await store.retag(volumeId, { ...tags, state: "trashed", trashedAtMs, expiresAtMs }, signal);
+      await store.retag(volume, { ...tags, state: "trashed", trashedAtMs, expiresAtMs }, signal);
       log.info(
         { volumeId, setId, expiresAt: new Date(expiresAtMs).toISOString() },
         "volume trashed",
@@ -115,7 +116,7 @@ class Volumes implements VolumePort {
     if (!volume) return;
     this.#assertTrashed(volume);
     if ((volume.tags.expiresAtMs ?? 0) <= this.#nowMs()) return;
-    await store.retag(volumeId, { ...volume.tags, expiresAtMs: this.#nowMs() }, signal);
+    await store.retag(volume, { ...volume.tags, expiresAtMs: this.#nowMs() }, signal);
   }
 
   async purge(volumeId: string, signal: AbortSignal): Promise<void> {
@@ -207,7 +208,7 @@ class Volumes implements VolumePort {
     if (volume.tags.tenant !== tenant || volume.tags.service !== service)
       throw refused(`volume ${volumeId} is of another service`);
     const tags = { setId, tenant, service, generation, state: "live" } as const;
-    await store.retag(volumeId, tags, signal);
+    await store.retag(volume, tags, signal);
     log.info({ volumeId, setId }, "volume restored");
     return { ...volume, tags };
   }
