@@ -4,7 +4,14 @@ import type { Limits, ObservedLocalSet } from "./ports/set-port.ts";
 export function fingerprint(observed: ObservedLocalSet | undefined): string {
   if (!observed) return "absent";
   const containers = [observed.infra, ...observed.containers].map((seen) =>
-    [seen?.name, seen?.dockerId, seen?.state, seen?.startedAt, ...limitsIn(seen)].join(" "),
+    [
+      seen?.name,
+      seen?.dockerId,
+      seen?.state,
+      seen?.startedAt,
+      seen?.oomKills,
+      ...limitsIn(seen),
+    ].join(" "),
   );
   return [...containers, ...limitsIn(observed), observed.volumeBytes].join(",");
 }

@@ -357,6 +357,31 @@ describe("a container in the report", () => {
   });
 });
 
+it("says that a process of a container was killed for want of memory, and how often, while it runs on", () => {
+  const set = setOf({ names: ["app"] });
+  const memory = afterRunning(set);
+  const [template] = set.template.containers;
+  if (!template) throw new Error("the set has a container");
+  const kill = (oomKills: number) => {
+    const observed = observedSet(set, { app: "running" });
+    for (const seen of observed.containers) {
+      seen.oomKills = oomKills;
+      seen.memoryPeakBytes = 900;
+      seen.limits = { cpuQuotaUs: 1_000, cpuShares: 2, memoryBytes: 1_000 };
+    }
+    noteObserved(memory, set, observed, nowMs);
+    return judgeContainer(template, observed, memory);
+  };
+  const use = "it had 900 bytes at most, its limit is 1000 bytes";
+  const text = '"app" ran out of memory and the kernel killed a process of it';
+  const reason = { code: "out-of-memory", text: `${text}; ${use}` };
+  expect(kill(1)).toMatchObject({ ready: true, reason });
+  expect(kill(1)).toMatchObject({ ready: true, reason });
+  const twice = { ...reason, text: `${text}, 3 times by now; ${use}` };
+  expect(kill(3)).toMatchObject({ ready: true, reason: twice });
+  expect(memory.containers.get("app")?.oomKills).toBe(3);
+});
+
 it("says that a container ran out of memory, also when Docker does not know its exit code", () => {
   const set = setOf({ names: ["app"] });
   const memory = afterRunning(set);

@@ -8,6 +8,7 @@ import {
   type DesiredLocalSet,
   hasEnded,
   lifeOf,
+  memoryOf,
   type SetMemory,
 } from "./set-memory.ts";
 import type { ReportedState } from "./set-state.ts";
@@ -283,12 +284,12 @@ export function judgeContainer(
   if (!seen) return { ready: false, reason: null };
   const standing = standingOf(template, seen, observed.infra?.startedAt, memory);
   const isInfraUp = observed.infra?.state === "running";
-  return { ready: isInfraUp && isReady(standing), reason: containerReason(standing) ?? null };
+  const reason = containerReason(standing) ?? standing.known.outOfMemory ?? null;
+  return { ready: isInfraUp && isReady(standing), reason };
 }
 
 function endReason(name: string, seen: ObservedContainer): Reason {
-  const limit = seen.limits ? `, its limit is ${seen.limits.memoryBytes} bytes` : "";
-  const why = seen.oomKilled ? ` (out of memory${limit})` : "";
+  const why = seen.oomKilled ? ` (out of memory${memoryOf(seen)})` : "";
   return {
     code: seen.oomKilled ? "out-of-memory" : "container-exited",
     text: `"${name}" ended with exit code ${seen.exitCode ?? "unknown"}${why}`,

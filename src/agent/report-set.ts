@@ -34,6 +34,7 @@ export function reportSet(
               ready: judged?.ready ?? false,
               dockerId: seen?.dockerId ?? null,
               restarts: known.restarts,
+              oomKills: known.oomKills,
               exitCode: (seen?.state === "running" ? known.exitCode : seen?.exitCode) ?? null,
               startedAt: seen?.startedAt === undefined ? null : toIso(seen.startedAt),
               reason: judged?.reason ?? null,

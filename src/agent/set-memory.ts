@@ -42,6 +42,10 @@ export interface ContainerMemory {
   /** It ended by itself, so its next life counts as a restart. */
   hasEnded: boolean;
   exitCode: number | undefined;
+  /** Processes of it that were killed for want of memory, in all its lives and in this one, and what was said of the last. */
+  oomKills: number;
+  oomKillsOfLife: number;
+  outOfMemory: Reason | undefined;
   /** The life that counts as a failed start already. */
   failedLife: string | undefined;
   isHealthy: boolean;
@@ -105,6 +109,9 @@ function newContainerMemory(): ContainerMemory {
     endedLife: undefined,
     hasEnded: false,
     exitCode: undefined,
+    oomKills: 0,
+    oomKillsOfLife: 0,
+    outOfMemory: undefined,
     failedLife: undefined,
     isHealthy: false,
     wasHealthy: false,
@@ -197,6 +204,7 @@ function noteContainer(
   const isFirstSight = known.life === undefined;
   if (life !== undefined && life !== known.life)
     beginLife(known, life, memory.hasRun && isFirstSight, nowMs);
+  noteOomKills(known, seen, nowMs);
   if (seen.state === "running" || seen.state === "restarting" || life === undefined) return false;
   known.isHealthy = false;
   if (!hasEnded(seen) || known.endedLife === life) return false;
@@ -210,6 +218,27 @@ function noteContainer(
   known.exitsInRow = ranMs >= STABLE_AFTER_MS ? 1 : known.exitsInRow + 1;
   known.restartAtMs = nowMs + backoffMs(known.exitsInRow);
   return true;
+}
+
+function noteOomKills(known: ContainerMemory, seen: ObservedContainer, nowMs: number): void {
+  const more = seen.oomKills - known.oomKillsOfLife;
+  if (more <= 0) return;
+  known.oomKills += more;
+  known.oomKillsOfLife = seen.oomKills;
+  const times = known.oomKills === 1 ? "" : `, ${known.oomKills} times by now`;
+  known.outOfMemory = {
+    code: "out-of-memory",
+    text: `"${seen.name}" ran out of memory and the kernel killed a process of it${times}${memoryOf(seen)}`,
+    phase: "run",
+    at: new Date(nowMs).toISOString(),
+  };
+}
+
+/** What a container had of its memory and what it may have, as part of a sentence. */
+export function memoryOf({ limits, memoryPeakBytes }: ObservedContainer): string {
+  if (!limits || !Number.isFinite(limits.memoryBytes)) return "";
+  const use = memoryPeakBytes === undefined ? "" : `it had ${memoryPeakBytes} bytes at most, `;
+  return `; ${use}its limit is ${limits.memoryBytes} bytes`;
 }
 
 /** It ran and has ended, other than one that was never started or that lost its network while it runs. */
@@ -230,6 +259,8 @@ function beginLife(known: ContainerMemory, life: string, isAdopted: boolean, now
   known.probeDetail = undefined;
   known.probes = 0;
   known.nextProbeAtMs = nowMs;
+  known.oomKillsOfLife = 0;
+  known.outOfMemory = undefined;
 }
 
 /** 1 s doubling to 60 s. */

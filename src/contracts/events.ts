@@ -21,6 +21,7 @@ export const eventKinds = [
   "set-removed",
   "set-moved",
   "container-exited",
+  "container-out-of-memory",
   "container-restarted",
   "volume-trashed",
   "volume-restored",

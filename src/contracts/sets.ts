@@ -46,6 +46,8 @@ export const containerStatusSchema = z
     /** Docker's id; null while it is absent. */
     dockerId: z.string().max(64).nullable(),
     restarts: z.number().int().nonnegative(),
+    /** Processes of it that the kernel killed for want of memory. */
+    oomKills: z.number().int().nonnegative().default(0),
     exitCode: z.number().int().nullable(),
     startedAt: timestamp.nullable(),
     reason: reasonSchema.nullable(),

@@ -139,10 +139,11 @@ function eventsOf(row: HostSetRow, hostId: string, update: ObservedUpdate): Even
   }
   for (const container of update.containers) {
     const before = row.containers.find((candidate) => candidate.name === container.name);
-    if (isNewEnd(container, before)) {
+    const trouble = newTrouble(container, before);
+    if (trouble) {
       events.push({
-        ...eventOf(row, hostId, "container-exited", container.reason?.text ?? "it ended"),
-        data: { container: container.name, code: container.reason?.code },
+        ...eventOf(row, hostId, trouble, container.reason?.text ?? "it ended"),
+        data: { container: container.name },
       });
     }
     if (!before || container.restarts <= before.restarts) continue;
@@ -156,11 +157,17 @@ function eventsOf(row: HostSetRow, hostId: string, update: ObservedUpdate): Even
   return events;
 }
 
-/** It ended by itself, and this was not told before: how a container that runs out of memory is seen, though it is restarted. */
-function isNewEnd(container: ContainerStatus, before: ContainerStatus | undefined): boolean {
-  const { reason } = container;
-  const hasEnded = reason?.code === "container-exited" || reason?.code === "out-of-memory";
-  return hasEnded && reason.at !== before?.reason?.at;
+/** What has befallen a container and was not told before: it is seen this way, though the container is restarted or runs on. */
+function newTrouble(
+  { reason, oomKills }: ContainerStatus,
+  before: ContainerStatus | undefined,
+): EventKind | undefined {
+  if (!reason || reason.at === before?.reason?.at) return undefined;
+  if (reason.code === "container-exited") return "container-exited";
+  if (reason.code !== "out-of-memory") return undefined;
+  // The kill of a main process may be told twice: when it was killed, and when the container had ended of it.
+  const isTold = before?.reason?.code === "out-of-memory" && oomKills <= before.oomKills;
+  return isTold ? undefined : "container-out-of-memory";
 }
 
 function eventOf(row: HostSetRow, hostId: string, kind: EventKind, text: string): EventInput {

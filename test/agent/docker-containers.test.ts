@@ -151,8 +151,33 @@ it("says so when a container ran out of memory, and the infra container lives on
     // Docker hears of the exhausted memory a moment before it sees the process end.
     return observed?.containers.find(({ oomKilled, state }) => oomKilled && state === "exited");
   });
-  expect(app).toMatchObject({ name: "app", exitCode: 137 });
+  expect(app).toMatchObject({ name: "app", exitCode: 137, oomKills: 1 });
   expect((await port.observeSet(set.setId, signal))?.infra?.state).toBe("running");
+});
+
+it("counts the processes that the kernel kills for want of memory while the container runs on", async () => {
+  const watching = new AbortController();
+  const watched = port.watch(() => undefined, watching.signal);
+  const hungry = "tail -c 90000000 /dev/zero >/dev/null";
+  const set = await run({
+    template: { memory: "64Mi" },
+    options: {
+      memory: 20,
+      command: ["sh", "-c", `${hungry}; ${hungry}; while :; do sleep 1; done`],
+    },
+  });
+  const app = await waitUntil("two were killed", async () => {
+    const [seen] = (await port.observeSet(set.setId, signal))?.containers ?? [];
+    return seen?.oomKills === 2 ? seen : undefined;
+  });
+  expect(app).toMatchObject({ state: "running", oomKilled: false });
+  // In whole pages.
+  expect(app.memoryPeakBytes).toBeGreaterThan((app.limits?.memoryBytes ?? NaN) - 4_096);
+  const again = createDockerSetPort({ docker, hostId, log: silentLog });
+  const [adopted] = (await again.observeSet(set.setId, signal))?.containers ?? [];
+  expect(adopted).toMatchObject({ oomKills: 2 });
+  watching.abort();
+  await watched;
 });
 
 it("leaves a foreign container alone that has a name like ours", async () => {

@@ -211,16 +211,23 @@ test("a container that ran out of memory is told once, with the reason that its 
     text: '"app" ended with exit code 137 (out of memory, its limit is 1048576 bytes)',
     at: "2026-01-05T12:00:00.000Z",
   };
-  const container = { name: "app", dockerId: null, restarts: 0, startedAt: null };
+  const container = { name: "app", dockerId: null, restarts: 0, oomKills: 1, startedAt: null };
   const exited = { ...container, state: "exited" as const, ready: false, exitCode: 137, reason };
   const report = observed(set, "running", { ready: false, containers: [exited] });
   await f.sync(hostId, { observed: [report] });
   await f.sync(hostId, { observed: [report] });
-  const events = await rowsOf(
-    f.ctx.db,
-    sql`select text, data from events where kind = 'container-exited'`,
-  );
-  expect(events).toEqual([{ text: reason.text, data: { container: "app", code: reason.code } }]);
+  const told = () =>
+    rowsOf(
+      f.ctx.db,
+      sql`select text, data from events where kind = 'container-out-of-memory' order by id`,
+    );
+  const first = { text: reason.text, data: { container: "app" } };
+  expect(await told()).toEqual([first]);
+  const again = { ...reason, text: "once more", at: "2026-01-05T12:00:05.000Z" };
+  const worse = { ...exited, oomKills: 2, reason: again };
+  const second = observed(set, "running", { ready: false, containers: [worse] });
+  await f.sync(hostId, { observed: [second] });
+  expect(await told()).toEqual([first, { ...first, text: "once more" }]);
 });
 
 test("a start that was given up on one host is tried on another", async () => {

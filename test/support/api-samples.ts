@@ -102,6 +102,7 @@ export function sampleSet(changes: Partial<BerthSet> = {}): BerthSet {
         ready: true,
         dockerId: "a".repeat(64),
         restarts: 2,
+        oomKills: 0,
         exitCode: null,
         startedAt: "2026-01-05T11:59:00.000Z",
         reason: null,

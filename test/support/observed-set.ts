@@ -43,6 +43,7 @@ export function observedSet(
         restartGeneration: set.restartGeneration,
         exitCode: exitCode === undefined ? undefined : Number(exitCode),
         oomKilled: false,
+        oomKills: 0,
         startedAt: hasStarted ? new Date(atMs).toISOString() : undefined,
         finishedAt: state === "exited" ? new Date(atMs + ranMs).toISOString() : undefined,
       },

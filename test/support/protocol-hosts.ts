@@ -72,6 +72,7 @@ function asDesired(set: DesiredSet): ObservedSet {
             ready: true,
             dockerId: "0".repeat(64),
             restarts: 0,
+            oomKills: 0,
             exitCode: null,
             startedAt: new Date().toISOString(),
             reason: null,

@@ -102,7 +102,12 @@ export interface ObservedContainer {
   /** The restartGeneration it was made for. */
   restartGeneration: number;
   exitCode: number | undefined;
+  /** It ended because its main process was killed for want of memory. */
   oomKilled: boolean;
+  /** Processes that were killed for want of memory since it was started last. */
+  oomKills: number;
+  /** The most memory it had since then; undefined when that is not known. */
+  memoryPeakBytes?: number | undefined;
   startedAt: string | undefined;
   finishedAt: string | undefined;
   limits?: Limits | undefined;

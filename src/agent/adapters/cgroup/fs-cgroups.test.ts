@@ -62,6 +62,17 @@ describe("cgroups of version 2", () => {
     expect(await file("memory.max")).toBe(String(101 * MiB));
   });
 
+  it("tell how often a container ran out of memory, and how much it had", async () => {
+    expect(await cgroups.containerMemoryEvents(setId, "abc")).toBeUndefined();
+    await mkdir(join(folder, "abc"));
+    const events = ["low 0", "high 0", "max 9", "oom 3", "oom_kill 2", "oom_group_kill 0"];
+    await writeFile(join(folder, "abc", "memory.events"), `${events.join("\n")}\n`);
+    const unknown = { oomKills: 2, peakBytes: undefined };
+    expect(await cgroups.containerMemoryEvents(setId, "abc")).toEqual(unknown);
+    await writeFile(join(folder, "abc", "memory.peak"), "4096\n");
+    expect(await cgroups.containerMemoryEvents(setId, "abc")).toMatchObject({ peakBytes: 4_096 });
+  });
+
   it("of containers are looked at before Docker makes them smaller", async () => {
     const container = { dockerId: "abc", name: "app" };
     await cgroups.checkContainerMemory(setId, container, MiB);

@@ -5,7 +5,7 @@ import { AgentError } from "../../agent-error.ts";
 import type { Limits } from "../../ports/set-port.ts";
 import { CPU_PERIOD_US, toCpuWeight } from "../../set-limits.ts";
 import { checkMemory, memoryInUse } from "./memory-in-use.ts";
-import { readLimits, readMemoryCharge, readMemoryUse } from "./read-cgroup.ts";
+import { readLimits, readMemoryCharge, readMemoryEvents, readMemoryUse } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
 
 const emptyDeadlineMs = 5_000;
@@ -40,6 +40,7 @@ export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): S
       if (version === 2) await checkMemory(placeOf(setId, dockerId), `"${name}"`, memoryBytes);
     },
     read: (setId) => readLimits(placeOf(setId)),
+    containerMemoryEvents: (setId, dockerId) => readMemoryEvents(placeOf(setId, dockerId)),
     memoryUse: (setId) => readMemoryUse(placeOf(setId)),
     async remove(setId, signal) {
       // Docker makes the parent in the hierarchies of all controllers, also where no limit of the set is.

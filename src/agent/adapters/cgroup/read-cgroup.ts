@@ -37,6 +37,31 @@ export async function readLimits(place: CgroupPlace): Promise<Limits | undefined
   };
 }
 
+/** What a cgroup's memory has been through since it was made. */
+export interface MemoryEvents {
+  /** Processes that were killed because it had no memory left. */
+  oomKills: number;
+  /** The most that was charged, page cache included; undefined where the kernel does not say. */
+  peakBytes: number | undefined;
+}
+
+/** Undefined when the cgroup is not there. */
+export async function readMemoryEvents(place: CgroupPlace): Promise<MemoryEvents | undefined> {
+  const [file, peakFile] =
+    place.version === 1
+      ? (["memory.oom_control", "memory.max_usage_in_bytes"] as const)
+      : (["memory.events", "memory.peak"] as const);
+  const [events, peak] = await Promise.all([
+    read(place, "memory", file),
+    read(place, "memory", peakFile),
+  ]);
+  if (events === undefined) return undefined;
+  return {
+    oomKills: Number(/^oom_kill (\d+)$/m.exec(events)?.[1] ?? 0),
+    peakBytes: peak === undefined ? undefined : Number(peak),
+  };
+}
+
 /** All that the kernel charges, page cache included. */
 export async function readMemoryCharge(place: CgroupPlace): Promise<number | undefined> {
   const file = place.version === 1 ? "memory.usage_in_bytes" : "memory.current";

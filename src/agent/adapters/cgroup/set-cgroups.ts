@@ -1,4 +1,5 @@
 import type { Limits } from "../../ports/set-port.ts";
+import type { MemoryEvents } from "./read-cgroup.ts";
 
 /**
  * The cgroup of a set as a whole: the parent of the cgroups of all its containers, with the set's CPU quota and memory
@@ -23,6 +24,8 @@ export interface SetCgroups {
     container: { dockerId: string; name: string },
     memoryBytes: number,
   ): Promise<void>;
+  /** Of a container of the set; undefined when it does not run. */
+  containerMemoryEvents(setId: string, dockerId: string): Promise<MemoryEvents | undefined>;
   /** Bytes of memory that its processes hold, without page cache that can be dropped; undefined when there is no cgroup. */
   memoryUse(setId: string): Promise<number | undefined>;
   /** Removes the cgroup, which must have no containers left: waits up to 5 s for the kernel to notice that they are gone. */

@@ -6,7 +6,7 @@ import { runCommand } from "../../exec.ts";
 import type { Limits } from "../../ports/set-port.ts";
 import { CPU_PERIOD_US, toCpuWeight } from "../../set-limits.ts";
 import { checkMemory } from "./memory-in-use.ts";
-import { readLimits, readMemoryUse } from "./read-cgroup.ts";
+import { readLimits, readMemoryEvents, readMemoryUse } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
 
 const commandTimeoutMs = 10_000;
@@ -26,6 +26,7 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
     version,
     path: join("berth.slice", `${hostSlice}.slice`, sliceOf(setId), ...names),
   });
+  const scopeOf = (dockerId: string) => `docker-${dockerId}.scope`;
   return {
     parentOf: sliceOf,
     async ensure(setId, limits, signal) {
@@ -35,10 +36,11 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
       await run(["set-property", "--runtime", "--", sliceOf(setId), ...properties], signal);
     },
     async checkContainerMemory(setId, { dockerId, name }, memoryBytes) {
-      const place = placeOf(setId, `docker-${dockerId}.scope`);
+      const place = placeOf(setId, scopeOf(dockerId));
       if (version === 2) await checkMemory(place, `"${name}"`, memoryBytes);
     },
     read: (setId) => readLimits(placeOf(setId)),
+    containerMemoryEvents: (setId, dockerId) => readMemoryEvents(placeOf(setId, scopeOf(dockerId))),
     memoryUse: (setId) => readMemoryUse(placeOf(setId)),
     async remove(setId, signal) {
       await run(["stop", "--", sliceOf(setId)], signal);

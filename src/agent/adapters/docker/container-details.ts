@@ -4,11 +4,12 @@ import { createConcurrencyLimit } from "../../concurrency-limit.ts";
 import type { Limits } from "../../ports/set-port.ts";
 import { CPU_PERIOD_US, CPU_SHARES_PER_CORE } from "../../set-limits.ts";
 import type { ListedContainer } from "./container-labels.ts";
+import type { MemoryEvents } from "../cgroup/read-cgroup.ts";
+import { OomKills, type OutOfMemory } from "./oom-kills.ts";
 
 /** What Docker's list does not say of a container. */
-export interface ContainerDetails {
+export interface ContainerDetails extends OutOfMemory {
   exitCode: number | undefined;
-  oomKilled: boolean;
   startedAt: string | undefined;
   finishedAt: string | undefined;
   limits: Limits;
@@ -19,6 +20,10 @@ export interface ContainerDetailsCache {
   get(container: ListedContainer, signal: AbortSignal): Promise<ContainerDetails | undefined>;
   /** Something happened to the container: what is known of it is old. */
   forget(dockerId: string): void;
+  /** It has begun another run, or is no more. */
+  forgetRun(dockerId: string): void;
+  /** One of its processes was killed for want of memory. */
+  noteOomKill(dockerId: string, atMs: number): void;
   /** Whether events arrive. Without them nothing is remembered, because nothing would be forgotten. */
   setLive(isLive: boolean): void;
 }
@@ -31,21 +36,37 @@ const zeroTimePrefix = "0001-01-01";
 /**
  * Details by inspect, remembered as long as Docker's events say that nothing changed: observing 100 quiet sets costs
  * one list call and no inspect.
+ * @param readMemoryEvents the kernel's, of a container that runs
  */
-export function createContainerDetailsCache(docker: Docker): ContainerDetailsCache {
+export function createContainerDetailsCache(
+  docker: Docker,
+  readMemoryEvents: (container: ListedContainer) => Promise<MemoryEvents | undefined>,
+): ContainerDetailsCache {
+  const oomKills = new OomKills();
   const known = new Map<string, { dockerState: string; details: ContainerDetails }>();
   /** Raised by every change, so that an answer older than the change is not remembered. */
   let epoch = 0;
   let isLive = false;
   const limit = createConcurrencyLimit(inspectsMax);
   return {
-    async get({ dockerId, dockerState }, signal) {
+    async get(container, signal) {
+      const { dockerId, dockerState } = container;
       const hit = known.get(dockerId);
       if (hit?.dockerState === dockerState) return hit.details;
       const askedAtEpoch = epoch;
-      const info = await limit(() => inspect(docker, dockerId, signal));
+      const [info, events] = await Promise.all([
+        limit(() => inspect(docker, dockerId, signal)),
+        dockerState === "running" ? readMemoryEvents(container) : undefined,
+      ]);
       if (!info) return undefined;
-      const details = toDetails(info);
+      const run = toRun(info.State);
+      const details = {
+        exitCode: run.exitCode,
+        startedAt: run.startedAt,
+        finishedAt: run.finishedAt,
+        limits: toLimits(info.HostConfig),
+        ...oomKills.assess(dockerId, run, events),
+      };
       if (isLive && epoch === askedAtEpoch) {
         known.set(dockerId, { dockerState: info.State.Status, details });
       }
@@ -54,6 +75,12 @@ export function createContainerDetailsCache(docker: Docker): ContainerDetailsCac
     forget(dockerId) {
       epoch += 1;
       known.delete(dockerId);
+    },
+    forgetRun(dockerId) {
+      oomKills.forget(dockerId);
+    },
+    noteOomKill(dockerId, atMs) {
+      oomKills.note(dockerId, atMs);
     },
     setLive(live) {
       epoch += 1;
@@ -80,17 +107,13 @@ async function inspect(
   }
 }
 
-function toDetails({
-  State: state,
-  HostConfig: host,
-}: Docker.ContainerInspectInfo): ContainerDetails {
+function toRun(state: Docker.ContainerInspectInfo["State"]) {
   const hasEnded = !state.Running && isTime(state.FinishedAt);
   return {
     exitCode: hasEnded ? state.ExitCode : undefined,
-    oomKilled: state.OOMKilled,
     startedAt: isTime(state.StartedAt) ? state.StartedAt : undefined,
     finishedAt: hasEnded ? state.FinishedAt : undefined,
-    limits: toLimits(host),
+    isFlagged: state.OOMKilled,
   };
 }
 

@@ -63,7 +63,10 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
     infraImage,
     restoreInfraImage,
     pullImage,
-    details: createContainerDetailsCache(docker),
+    details: createContainerDetailsCache(docker, async ({ setId, dockerId }) => {
+      const { cgroups } = await environment();
+      return cgroups.containerMemoryEvents(setId, dockerId);
+    }),
     volumes: options.volumes && createSetVolumes(options.volumes),
     startLimit: createConcurrencyLimit(options.startsMax ?? startsMaxDefault),
   };

@@ -94,6 +94,8 @@ function toObserved(
     restartGeneration: container.restartGeneration,
     exitCode: details?.exitCode,
     oomKilled: details?.oomKilled ?? false,
+    oomKills: details?.oomKills ?? 0,
+    memoryPeakBytes: details?.memoryPeakBytes,
     startedAt: details?.startedAt,
     finishedAt: details?.finishedAt,
     limits: details?.limits,

@@ -9,8 +9,6 @@ const backoffMsMax = 5_000;
 /** An event is about 1 KB; more than this without an end of line is no event. */
 const lineCharsMax = 2 ** 20;
 const watched = ["start", "die", "oom", "destroy", "update", "pause", "unpause"];
-/** What does not change whether a container is there and runs. */
-const quiet = new Set(["oom"]);
 
 /**
  * SetPort.watch on Docker's event stream, opened again after a failure with a delay that doubles from 0.1 to 5 s. While
@@ -68,7 +66,10 @@ async function readEvents(
         const event = parseEvent(line);
         if (!event) continue;
         details.forget(event.dockerId);
-        if (!quiet.has(event.action)) onChange(event.setId);
+        if (event.action === "start" || event.action === "destroy")
+          details.forgetRun(event.dockerId);
+        if (event.action === "oom") details.noteOomKill(event.dockerId, event.atMs);
+        onChange(event.setId);
       }
     }
   } finally {
@@ -77,13 +78,22 @@ async function readEvents(
   }
 }
 
-function parseEvent(line: string): { dockerId: string; setId: string; action: string } | undefined {
+interface ContainerEvent {
+  dockerId: string;
+  setId: string;
+  action: string;
+  atMs: number;
+}
+
+function parseEvent(line: string): ContainerEvent | undefined {
   if (line.trim() === "") return undefined;
   const event = JSON.parse(line) as {
     Action?: string;
+    timeNano?: number;
     Actor?: { ID?: string; Attributes?: Record<string, string> };
   };
   const setId = event.Actor?.Attributes?.[labels.set];
   if (setId === undefined || event.Actor?.ID === undefined) return undefined;
-  return { dockerId: event.Actor.ID, setId, action: event.Action ?? "" };
+  const atMs = (event.timeNano ?? 0) / 1e6;
+  return { dockerId: event.Actor.ID, setId, action: event.Action ?? "", atMs };
 }

@@ -340,6 +340,7 @@ function toObserved(
     restartGeneration: container.restartGeneration,
     exitCode: container.exitCode,
     oomKilled: false,
+    oomKills: 0,
     startedAt: container.startedAt,
     finishedAt: container.finishedAt,
     limits: container.limits,
