@@ -20,6 +20,10 @@ export interface AgentLimits {
   imagesIntervalMs: number;
   /** Volumes are looked at this often, and what is expired is purged. */
   volumesIntervalMs: number;
+  /** What images and containers take of the disk is looked at this often. */
+  diskIntervalMs: number;
+  /** An image is collected only when it was of no use for so long. */
+  imageUnusedMsMin: number;
   pingIntervalMs: number;
   /** A daemon that answers later than the one is slow, later than the other unreachable. */
   pingSlowMs: number;
@@ -41,6 +45,8 @@ export const defaultAgentLimits: AgentLimits = {
   usageIntervalMs: 15_000,
   imagesIntervalMs: 60_000,
   volumesIntervalMs: 30_000,
+  diskIntervalMs: 60_000,
+  imageUnusedMsMin: 120_000,
   pingIntervalMs: 5_000,
   pingSlowMs: 1_000,
   pingTimeoutMs: 5_000,

@@ -5,8 +5,9 @@ import { aborted, isAborted } from "./aborted.ts";
 import { type AgentLimits, defaultAgentLimits } from "./agent-limits.ts";
 import { type Clock, delay, systemClock } from "./clock.ts";
 import { createConcurrencyLimit } from "./concurrency-limit.ts";
-import { type DockerHealth, DockerMonitor } from "./docker-monitor.ts";
+import type { DockerHealth } from "./docker-monitor.ts";
 import { failureWaitMs } from "./failure-wait.ts";
+import { HostKeepers, type HostKeepersOptions } from "./host-keepers.ts";
 import { keepLooking, keepWatching } from "./keep-looking.ts";
 import { KeptState } from "./kept-state.ts";
 import { LogStreams } from "./log-streams.ts";
@@ -17,7 +18,6 @@ import type { StateStore } from "./ports/state-store.ts";
 import type { VolumePort } from "./ports/volume-port.ts";
 import { type ReportBatch, ReportQueue } from "./report-queue.ts";
 import { SetRunners } from "./set-runners.ts";
-import { VolumeKeeper } from "./volume-keeper.ts";
 import { UsageReports } from "./usage-reports.ts";
 import { Wakeup } from "./wakeup.ts";
 
@@ -37,6 +37,10 @@ export interface AgentOptions {
   machine: MachinePort;
   /** Without it the host has no volumes to look after. */
   volumes?: VolumePort | undefined;
+  /** Without it nobody looks after Docker's disk. */
+  disk?: HostKeepersOptions["disk"];
+  /** Whether sets are stopped that write more to their root file systems than they are given; otherwise it is only said. */
+  stopsAtRootfs?: boolean;
   log: Log;
   clock?: Clock;
   /** In [0, 1). */
@@ -82,8 +86,7 @@ class HostAgent implements Agent {
   readonly #reports: ReportQueue;
   readonly #reportBell: Wakeup;
   readonly #usage: UsageReports;
-  readonly #volumes?: VolumeKeeper;
-  readonly #monitor: DockerMonitor;
+  readonly #keepers: HostKeepers;
   readonly #streams: LogStreams;
   readonly #stopping = new AbortController();
   readonly #cancelled = new AbortController();
@@ -101,26 +104,28 @@ class HostAgent implements Agent {
     this.#log = options.log;
     this.#reports = new ReportQueue(this.#clock);
     this.#reportBell = new Wakeup(this.#clock);
-    if (options.volumes) {
-      this.#volumes = new VolumeKeeper({
-        port: options.volumes,
-        clock: this.#clock,
-        log: this.#log,
-        intervalMs: this.#limits.volumesIntervalMs,
-        onNews: () => this.#reportBell.ring(),
-      });
-    }
-    this.#monitor = new DockerMonitor({
-      port: options.port,
+    const { port, api, log, state, machine, volumes, disk } = options;
+    this.#keepers = new HostKeepers({
+      port,
+      volumes,
+      disk,
       clock: this.#clock,
-      log: this.#log,
+      log,
       limits: this.#limits,
-      onChange: () => this.#reportBell.ring(),
+      onNews: () => this.#reportBell.ring(),
       onAvailable: () => this.#runners?.onAvailable(),
+      onRootfsMeasured: (usedBytes) => this.#runners?.onRootfsMeasured(usedBytes),
+      neededImages: () => this.#kept.desired.images(),
     });
-    const { port, api, log, state, machine } = options;
-    const intervalMs = this.#limits.usageIntervalMs;
-    this.#usage = new UsageReports({ machine, port, clock: this.#clock, log, intervalMs });
+    this.#usage = new UsageReports({
+      machine,
+      port,
+      disk: () => this.#keepers.disk?.use,
+      clock: this.#clock,
+      log,
+      intervalMs: this.#limits.usageIntervalMs,
+      onRepeat: () => this.#reportBell.ring(),
+    });
     this.#kept = new KeptState(state, undefined, log);
     this.#streams = new LogStreams({ port, api, log, streamsMax: this.#limits.streamsMax });
     // Every set and every call under way listens.
@@ -131,7 +136,7 @@ class HostAgent implements Agent {
     return {
       sets: this.#runners?.size ?? 0,
       acceptedGeneration: this.#kept.desired.acceptedGeneration,
-      docker: this.#monitor.health,
+      docker: this.#keepers.monitor.health,
       corrections: this.#corrections,
       syncedAtMs: this.#syncedAtMs,
     };
@@ -171,8 +176,7 @@ class HostAgent implements Agent {
       this.#report(runners, signal),
       keepLooking(lookOptions, signal),
       keepWatching(lookOptions, signal),
-      this.#monitor.run(signal),
-      this.#volumes?.run(signal) ?? Promise.resolve(),
+      this.#keepers.run(signal),
     ].map((loop) =>
       loop.catch((error: unknown) => {
         failure ??= error instanceof Error ? error : new Error(String(error));
@@ -190,9 +194,10 @@ class HostAgent implements Agent {
   }
 
   #createRunners(): SetRunners {
-    const { port } = this.#options;
+    const { port, stopsAtRootfs = false } = this.#options;
     const context = {
       port,
+      stopsAtRootfs,
       clock: this.#clock,
       random: this.#random,
       log: this.#log,
@@ -203,7 +208,7 @@ class HostAgent implements Agent {
       onReport: (report: Sync["observed"][number]) => {
         if (!this.#reports.put(report)) return;
         this.#reportBell.ring();
-        this.#volumes?.lookSoon();
+        this.#keepers.volumes?.lookSoon();
       },
       stopping: this.#stopping.signal,
       cancelled: this.#cancelled.signal,
@@ -251,7 +256,7 @@ class HostAgent implements Agent {
     try {
       return await this.#sync({ ...parts, usage }, signal);
     } catch (error) {
-      if (usage !== null) this.#repeatUsage();
+      if (usage !== null) this.#usage.repeat();
       throw error;
     }
   }
@@ -281,15 +286,15 @@ class HostAgent implements Agent {
   async #sendReport(signal: AbortSignal): Promise<SyncResult> {
     const batch = this.#reports.take(REPORTS_PER_SYNC_MAX);
     const usage = await this.#usage.takeIfDue();
-    const { images } = this.#monitor;
+    const { images, health } = this.#keepers.monitor;
     const hasNewImages = images !== undefined && images !== this.#sentImages;
-    const volumes = this.#volumes?.takeNews();
+    const volumes = this.#keepers.volumes?.takeNews();
     let result: SyncResult;
     try {
       result = await this.#sync(
         {
           observed: batch.reports,
-          docker: this.#monitor.health ?? null,
+          docker: health ?? null,
           usage,
           images: hasNewImages ? images.slice(0, 2_000) : null,
           volumes: volumes?.volumes ?? null,
@@ -298,7 +303,7 @@ class HostAgent implements Agent {
       );
     } catch (error) {
       this.#reports.doubt(batch);
-      if (usage !== null) this.#repeatUsage();
+      if (usage !== null) this.#usage.repeat();
       throw error;
     }
     if (hasNewImages) this.#sentImages = images;
@@ -318,12 +323,6 @@ class HostAgent implements Agent {
       this.#runners?.apply({ changed: [], dropped: [setId], isComplete: false });
       this.#kept.saveSoon();
     }
-  }
-
-  /** What was measured did not arrive. */
-  #repeatUsage(): void {
-    this.#usage.repeat();
-    this.#reportBell.ring();
   }
 
   async #sync(parts: Partial<Sync>, signal: AbortSignal): Promise<SyncResult> {
@@ -349,7 +348,7 @@ class HostAgent implements Agent {
 
   async #accept(runners: SetRunners, result: SyncResult): Promise<"news" | "nothing" | "stale"> {
     this.#streams.serve(result.streams, this.#stopping.signal);
-    this.#volumes?.askForPurges(result.purgeVolumes);
+    this.#keepers.volumes?.askForPurges(result.purgeVolumes);
     const use = await this.#kept.accept(result, (accepted) => {
       for (const setId of accepted.dropped) this.#forget(setId);
       runners.apply(accepted);

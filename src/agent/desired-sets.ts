@@ -1,3 +1,4 @@
+import { familiarName } from "./image-name.ts";
 import { type DesiredSet, SETS_PER_HOST_MAX, type SyncResult } from "../contracts/agent.ts";
 
 export type Acceptance = { kind: "stale" } | AcceptedAnswer;
@@ -30,6 +31,12 @@ export class DesiredSets {
 
   get(setId: string): DesiredSet | undefined {
     return this.#sets.get(setId);
+  }
+
+  /** Images that these sets are made of, as the daemon lists them. */
+  images(): Set<string> {
+    const containers = this.list().flatMap(({ template }) => template.containers);
+    return new Set(containers.map(({ image }) => familiarName(image)));
   }
 
   list(): DesiredSet[] {

@@ -63,6 +63,13 @@ export function reconcile(
       : done("stopped");
   }
   if (memory.gaveUp) return { ...done("failed"), reason: memory.failure ?? null };
+  if (memory.overRootfs?.isStopped) {
+    const { reason } = memory.overRootfs;
+    const verdict = isAnyUp(observed)
+      ? step({ kind: "stop-all" }, "failed", memory, nowMs)
+      : done("failed");
+    return { ...verdict, reason };
+  }
   if (needsPreparation(desired, observed)) {
     const restartAtMs = containerMemory(memory, INFRA_CONTAINER).restartAtMs;
     const state = memory.hasRun ? "running" : "preparing";
@@ -262,7 +269,7 @@ function reasonOf(standings: readonly Standing[], memory: SetMemory): Reason | n
     const reason = containerReason(standing);
     if (reason) return reason;
   }
-  return memory.resize.failure ?? null;
+  return memory.resize.failure ?? memory.overRootfs?.reason ?? null;
 }
 
 function containerReason(standing: Standing): Reason | undefined {

@@ -35,6 +35,10 @@ export function reportSet(
               dockerId: seen?.dockerId ?? null,
               restarts: known.restarts,
               oomKills: known.oomKills,
+              rootfsUsedBytes:
+                known.rootfs && known.rootfs.dockerId === seen?.dockerId
+                  ? known.rootfs.usedBytes
+                  : null,
               exitCode: (seen?.state === "running" ? known.exitCode : seen?.exitCode) ?? null,
               startedAt: seen?.startedAt === undefined ? null : toIso(seen.startedAt),
               reason: judged?.reason ?? null,

@@ -46,6 +46,8 @@ export interface ContainerMemory {
   oomKills: number;
   oomKillsOfLife: number;
   outOfMemory: Reason | undefined;
+  /** What it has written to its root file system, and which container that was. */
+  rootfs: { dockerId: string; usedBytes: number } | undefined;
   /** The life that counts as a failed start already. */
   failedLife: string | undefined;
   isHealthy: boolean;
@@ -76,6 +78,8 @@ export interface SetMemory {
   failure: Reason | undefined;
   /** Of changing its size, which keeps nothing else from happening. Forgotten once it is seen to have its size. */
   resize: { triesInRow: number; retryAtMs: number; failure: Reason | undefined };
+  /** Its containers have written more to their root file systems than its template gives it, and whether it was stopped for that. */
+  overRootfs: { reason: Reason; isStopped: boolean } | undefined;
   containers: Map<string, ContainerMemory>;
 }
 
@@ -92,6 +96,7 @@ export function newSetMemory(): SetMemory {
     gaveUp: false,
     failure: undefined,
     resize: newResizeMemory(),
+    overRootfs: undefined,
     containers: new Map(),
   };
 }
@@ -112,6 +117,7 @@ function newContainerMemory(): ContainerMemory {
     oomKills: 0,
     oomKillsOfLife: 0,
     outOfMemory: undefined,
+    rootfs: undefined,
     failedLife: undefined,
     isHealthy: false,
     wasHealthy: false,
@@ -129,7 +135,7 @@ export function containerMemory(memory: SetMemory, name: string): Readonly<Conta
   return memory.containers.get(name) ?? unknownContainer;
 }
 
-function changeContainer(memory: SetMemory, name: string): ContainerMemory {
+export function changeContainer(memory: SetMemory, name: string): ContainerMemory {
   let found = memory.containers.get(name);
   if (!found) {
     found = newContainerMemory();
@@ -157,6 +163,7 @@ export function enterGeneration(
   memory.state = undefined;
   memory.gaveUp = false;
   memory.resize = newResizeMemory();
+  memory.overRootfs = undefined;
   noteSuccess(memory);
   const specKey = specKeyOf(desired);
   if (desired.desired !== "running") memory.hasRun = false;

@@ -1,6 +1,5 @@
 import type { DesiredSet, ObservedSet } from "../contracts/agent.ts";
 import type { Log } from "../lib/log.ts";
-import { AgentError } from "./agent-error.ts";
 import type { Clock } from "./clock.ts";
 import type { ConcurrencyLimit } from "./concurrency-limit.ts";
 import type { ObservedLocalSet, ProbeResult, SetPort } from "./ports/set-port.ts";
@@ -24,7 +23,9 @@ import {
   specKeyOf,
   type StepFailure,
 } from "./set-memory.ts";
+import { noteRootfs } from "./set-rootfs.ts";
 import { advanceState } from "./set-state.ts";
+import { failureOf, type StepKind } from "./step-failure.ts";
 
 type Step = Exclude<SetAction, { kind: "none" | "wait" }>;
 
@@ -44,6 +45,8 @@ export interface SetRunnerContext {
   lookLimit: ConcurrencyLimit;
   /** Whether sets that the control plane does not name may be removed (I12). */
   canRemoveUnknown: () => boolean;
+  /** Whether sets are stopped that write more to their root file systems than they are given. */
+  stopsAtRootfs: boolean;
   /** What the state file knows of specs that have run. */
   hasRunBefore: (setId: string, specKey: string) => boolean;
   onRan: (setId: string, specKey: string) => void;
@@ -149,6 +152,19 @@ export class SetRunner {
   adopt(observed: ObservedLocalSet): void {
     this.#see(observed);
     this.#wake();
+  }
+
+  /** What containers of this host have written to their root file systems, by Docker id. */
+  onRootfsMeasured(usedBytes: ReadonlyMap<string, number>): void {
+    if (!this.#desired) return;
+    const { stopsAtRootfs, clock } = this.#context;
+    const about = { desired: this.#desired, observed: this.#observed };
+    const isNews = noteRootfs(this.#memory, about, {
+      usedBytes,
+      stops: stopsAtRootfs,
+      nowMs: clock.nowMs(),
+    });
+    if (isNews) this.#wake();
   }
 
   #breakOff(): void {
@@ -359,38 +375,10 @@ export class SetRunner {
     noteResized(this.#memory, failure, { nowMs: clock.nowMs(), random: random() });
   }
 
-  #noteFailure(failure: StepFailure, during: keyof typeof phases): void {
+  #noteFailure(failure: StepFailure, during: StepKind): void {
     if (during === "resize") return this.#noteResized(failure);
     const { clock, random } = this.#context;
     const isStarting = during !== "stop-all" && during !== "remove";
     noteFailure(this.#memory, failure, { isStarting, nowMs: clock.nowMs(), random: random() });
   }
-}
-
-const phases = {
-  prepare: "prepare",
-  resize: "resize",
-  start: "start",
-  fail: "start",
-  probe: "health",
-  "stop-all": "stop",
-  remove: "remove",
-  observe: "observe",
-} as const;
-
-function failureOf(error: unknown, during: keyof typeof phases): StepFailure {
-  const message = error instanceof Error ? error.message : String(error);
-  const text = message.slice(0, 2_000);
-  if (error instanceof AgentError) {
-    return {
-      reason: { code: error.code, text, phase: error.phase },
-      temporary: error.temporary,
-      isUnavailable: error.code === "docker-unavailable",
-    };
-  }
-  return {
-    reason: { code: "agent-failure", text, phase: phases[during] },
-    temporary: true,
-    isUnavailable: false,
-  };
 }

@@ -55,6 +55,10 @@ export class SetRunners {
     this.#runnerOf(setId, false).onChange();
   }
 
+  onRootfsMeasured(usedBytes: ReadonlyMap<string, number>): void {
+    for (const runner of this.#runners.values()) runner.onRootfsMeasured(usedBytes);
+  }
+
   onAvailable(): void {
     for (const runner of this.#runners.values()) runner.onAvailable();
   }

@@ -1,15 +1,20 @@
 import type { Sync } from "../contracts/agent.ts";
 import type { Log } from "../lib/log.ts";
 import type { Clock } from "./clock.ts";
+import type { DiskUse } from "./ports/disk-port.ts";
 import type { MachinePort } from "./ports/machine-port.ts";
 import type { SetPort } from "./ports/set-port.ts";
 
 export interface UsageReportsOptions {
   machine: MachinePort;
   port: Pick<SetPort, "memoryUse">;
+  /** As it was looked at last. */
+  disk: () => DiskUse | undefined;
   clock: Clock;
   log: Log;
   intervalMs: number;
+  /** What was taken is to be said again. */
+  onRepeat: () => void;
 }
 
 /** When to say what the machine uses, and what it is. */
@@ -28,12 +33,14 @@ export class UsageReports {
 
   /** What the machine uses, when that is to be said within `soonMs`; null otherwise, or when it cannot be measured. */
   async takeIfDue(soonMs = 0): Promise<Sync["usage"]> {
-    const { machine, port, clock, log, intervalMs } = this.#options;
+    const { machine, port, disk, clock, log, intervalMs } = this.#options;
     if (this.dueInMs > soonMs) return null;
     this.#dueAtMs = clock.nowMs() + intervalMs;
     try {
       const [usage, setMemoryBytes] = await Promise.all([machine.measure(), port.memoryUse()]);
-      return { ...usage, setMemoryBytes };
+      const use = disk();
+      const ofDisk = use && { imageBytes: use.imageBytes, containerBytes: use.containerBytes };
+      return { ...usage, setMemoryBytes, disk: ofDisk ?? null };
     } catch (error) {
       log.error({ err: error }, "machine not measured");
       return null;
@@ -43,5 +50,6 @@ export class UsageReports {
   /** What was taken did not arrive. */
   repeat(): void {
     this.#dueAtMs = Number.NEGATIVE_INFINITY;
+    this.#options.onRepeat();
   }
 }

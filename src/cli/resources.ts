@@ -68,6 +68,7 @@ export const setColumns: readonly Column<BerthSet>[] = [
   { head: "ADDRESS", cell: (set) => set.address ?? "" },
   { head: "RESTARTS", cell: (set) => String(restartsOf(set)) },
   { head: "REVISION", wide: true, cell: (set) => String(set.revision) },
+  { head: "ROOTFS", wide: true, cell: rootfsText },
   { head: "CONTAINERS", wide: true, cell: (set) => set.containers.map(containerText).join(" ") },
   { head: "AGE", cell: (set, nowMs) => formatAge(set.createdAt, nowMs) },
   { head: "REASON", cell: (set) => plainText(set.reason?.text ?? "") },
@@ -86,6 +87,13 @@ function setTone(set: BerthSet): Tone | undefined {
 
 function restartsOf(set: BerthSet): number {
   return set.containers.reduce((sum, container) => sum + container.restarts, 0);
+}
+
+/** What the containers have written of what they may. */
+function rootfsText({ containers, rootfsBytes }: BerthSet): string {
+  const used = containers.flatMap(({ rootfsUsedBytes }) => rootfsUsedBytes ?? []);
+  if (used.length === 0) return `?/${formatBytes(rootfsBytes)}`;
+  return `${formatBytes(used.reduce((sum, bytes) => sum + bytes, 0))}/${formatBytes(rootfsBytes)}`;
 }
 
 function containerText(container: BerthSet["containers"][number]): string {
@@ -121,6 +129,35 @@ export const hostColumns: readonly Column<Host>[] = [
     cell: ({ reported }) => (reported ? formatBytes(reported.used.memoryBytes) : ""),
   },
   {
+    head: "DISK",
+    cell: ({ allocatable, reported }) =>
+      reported
+        ? `${formatBytes(reported.used.rootfsBytes)}/${formatBytes(allocatable.rootfsBytes)}`
+        : "",
+  },
+  {
+    head: "VOLUMES",
+    cell: ({ allocatable, reported }) =>
+      reported && allocatable.volumeBytes > 0
+        ? `${formatBytes(reported.used.volumeBytes)}/${formatBytes(allocatable.volumeBytes)}`
+        : "",
+  },
+  {
+    head: "TRASH",
+    wide: true,
+    cell: ({ reported }) => (reported ? formatBytes(reported.reclaimableVolumeBytes) : ""),
+  },
+  {
+    head: "IMAGES",
+    wide: true,
+    cell: ({ reported }) => bytesOrUnknown(reported?.imageBytes),
+  },
+  {
+    head: "WRITTEN",
+    wide: true,
+    cell: ({ reported }) => bytesOrUnknown(reported?.containerBytes),
+  },
+  {
     head: "REPORTED",
     wide: true,
     cell: ({ reported }, nowMs) => (reported ? `${formatAge(reported.at, nowMs)} ago` : "never"),
@@ -130,6 +167,10 @@ export const hostColumns: readonly Column<Host>[] = [
   { head: "AGENT", wide: true, cell: (host) => plainText(host.agentVersion) },
   { head: "REASON", cell: (host) => plainText(host.reason?.text ?? "") },
 ];
+
+function bytesOrUnknown(bytes: number | null | undefined): string {
+  return bytes === null || bytes === undefined ? "?" : formatBytes(bytes);
+}
 
 function hostStatus(host: Host): string {
   const marks = [host.state];

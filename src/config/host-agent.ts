@@ -58,6 +58,11 @@ const agentSettings = {
   BERTH_VOLUME_RETENTION_HOURS: wholeNumber(0, 24 * 365).default(168),
   /** Whether the trash is purged before that, oldest first, when a set needs the room. */
   BERTH_VOLUME_PURGE_EARLY: z.stringbool().default(false),
+  /** Images that this agent pulled and no set needs are removed from so full a disk on, until it is that full. 100: never. */
+  BERTH_IMAGE_COLLECT_HIGH_PERCENT: wholeNumber(1, 100).default(80),
+  BERTH_IMAGE_COLLECT_LOW_PERCENT: wholeNumber(1, 100).default(70),
+  /** What happens to a set that writes more to its root file systems than its template gives it. */
+  BERTH_ROOTFS_EXCEEDED: z.enum(["warn", "stop"]).default("warn"),
   BERTH_DOCKER_SOCKET: path.default("/var/run/docker.sock"),
   /** Without it, an image is made of the BusyBox of this machine. */
   BERTH_INFRA_IMAGE: z.string().min(1).max(255).optional(),

@@ -88,6 +88,14 @@ export const syncBody = z
         allocatable: resourcesSchema,
         /** Of used volume bytes: of trashed volumes that are purged as soon as their room is needed. */
         reclaimableVolumeBytes: z.number().int().nonnegative().default(0),
+        /** What the layers of all images, and all containers' own, take of Docker's disk. Null: not known. */
+        disk: z
+          .strictObject({
+            imageBytes: z.number().int().nonnegative(),
+            containerBytes: z.number().int().nonnegative(),
+          })
+          .nullable()
+          .default(null),
         /** What each set's processes hold of its memory, page cache that can be dropped left out. */
         setMemoryBytes: z
           .record(idSchema("set"), z.number().int().nonnegative())

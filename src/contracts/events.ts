@@ -14,6 +14,7 @@ export const eventKinds = [
   "set-running",
   "set-ready",
   "set-not-ready",
+  "set-warning",
   "set-stopping",
   "set-stopped",
   "set-failed",

@@ -32,7 +32,17 @@ export const hostSchema = z
     allocatable: resourcesSchema,
     allocated: resourcesSchema,
     /** What the host last measured, and when; null before its first report. */
-    reported: z.strictObject({ used: resourcesSchema, at: timestamp }).nullable(),
+    reported: z
+      .strictObject({
+        used: resourcesSchema,
+        /** Of the used volume bytes: of trashed volumes that are purged as soon as their room is needed. */
+        reclaimableVolumeBytes: z.number().int(),
+        /** Layers of all images in Docker, and what all containers have written to their root file systems; null: not known. */
+        imageBytes: z.number().int().nullable(),
+        containerBytes: z.number().int().nullable(),
+        at: timestamp,
+      })
+      .nullable(),
     sets: z.number().int(),
     leaseExpiresAt: timestamp,
     enrolledAt: timestamp,

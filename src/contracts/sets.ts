@@ -48,6 +48,8 @@ export const containerStatusSchema = z
     restarts: z.number().int().nonnegative(),
     /** Processes of it that the kernel killed for want of memory. */
     oomKills: z.number().int().nonnegative().default(0),
+    /** What it has written to its root file system; null while that is not known. All of a set's together may be its rootfsBytes. */
+    rootfsUsedBytes: z.number().int().nonnegative().nullable().default(null),
     exitCode: z.number().int().nullable(),
     startedAt: timestamp.nullable(),
     reason: reasonSchema.nullable(),

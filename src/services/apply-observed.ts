@@ -137,6 +137,9 @@ function eventsOf(row: HostSetRow, hostId: string, update: ObservedUpdate): Even
         : eventOf(row, hostId, "set-not-ready", update.reason?.text ?? "the set is not ready"),
     );
   }
+  if (events.length === 0 && isNewWarning(row, update)) {
+    events.push(eventOf(row, hostId, "set-warning", update.reason?.text ?? ""));
+  }
   for (const container of update.containers) {
     const before = row.containers.find((candidate) => candidate.name === container.name);
     const trouble = newTrouble(container, before);
@@ -155,6 +158,12 @@ function eventsOf(row: HostSetRow, hostId: string, update: ObservedUpdate): Even
     });
   }
   return events;
+}
+
+/** The set is as before, and now there is something to say of it that is not of one container: it cannot be resized, say. */
+function isNewWarning(row: HostSetRow, { reason, containers }: ObservedUpdate): boolean {
+  if (!reason || reason.code === row.reason?.code) return false;
+  return !containers.some((container) => container.reason?.text === reason.text);
 }
 
 /** What has befallen a container and was not told before: it is seen this way, though the container is restarted or runs on. */

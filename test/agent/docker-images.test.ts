@@ -1,58 +1,37 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import Docker from "dockerode";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
 import type { SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { type ChildServer, findFreePort, startChildServer } from "../support/child-server.ts";
+import { findFreePort } from "../support/child-server.ts";
 import { baseImage } from "../support/docker.ts";
 import { removeHost } from "../support/docker-host.ts";
+import { type ImageRegistry, startImageRegistry } from "../support/image-registry.ts";
 import { localSet } from "../support/local-set.ts";
-import { waitUntil } from "../support/wait-until.ts";
 
 const docker = new Docker();
 const { signal } = new AbortController();
 const hostId = newId("host");
 let port: SetPort;
-let directory: string;
-let registryPort: number;
-let registry: ChildServer;
+let registry: ImageRegistry;
 
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), "berth-registry-"));
-  registryPort = await findFreePort();
-  const config = {
-    version: "0.1",
-    storage: { filesystem: { rootdirectory: directory } },
-    http: { addr: `127.0.0.1:${registryPort}` },
-  };
-  await writeFile(join(directory, "config.yml"), JSON.stringify(config)); // JSON is YAML
-  registry = startChildServer("docker-registry", ["serve", join(directory, "config.yml")]);
-  await waitUntil(
-    "the registry answers",
-    async () => (await fetch(`http://127.0.0.1:${registryPort}/v2/`)).ok,
-  );
+  registry = await startImageRegistry();
 });
 afterAll(async () => {
   await removeHost(docker, hostId);
-  await registry.kill();
-  await rm(directory, { recursive: true });
+  await registry.close();
 });
 beforeEach(() => {
   port = createDockerSetPort({ docker, hostId, log: silentLog });
 });
 
-/** Pushes the base image under a name of the registry, and takes that name from the daemon again. */
+/** The base image under a name of the registry. */
 async function publish(name: string, tag: string): Promise<string> {
-  const repo = `127.0.0.1:${registryPort}/${name}`;
+  const repo = `${registry.address}/${name}`;
   await docker.getImage(baseImage).tag({ repo, tag });
-  const image = docker.getImage(`${repo}:${tag}`);
-  const progress = await image.push({ authconfig: { serveraddress: repo } });
-  for await (const chunk of progress) expect(String(chunk)).not.toContain('"error"');
-  await image.remove({ force: true });
+  await registry.take(docker, `${repo}:${tag}`);
   return `${repo}:${tag}`;
 }
 
@@ -78,7 +57,7 @@ it("pulls an image that the daemon does not have, once for all sets that wait fo
 
 it("an image that its registry does not know is refused for good", async () => {
   const known = await publish("team/other", "1");
-  for (const image of [known.replace(/:1$/, ":2"), `127.0.0.1:${registryPort}/no/such:1`]) {
+  for (const image of [known.replace(/:1$/, ":2"), `${registry.address}/no/such:1`]) {
     const set = localSet({ image });
     await expect(port.prepare(set, signal)).rejects.toMatchObject({
       code: "image-not-found",

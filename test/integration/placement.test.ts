@@ -9,6 +9,7 @@ import { changeSet, deleteSet } from "../../src/services/change-set.ts";
 import { createService } from "../../src/services/create-service.ts";
 import { deleteService } from "../../src/services/delete-service.ts";
 import { createPlacer } from "../../src/services/place-sets.ts";
+import { getHost } from "../../src/services/get-host.ts";
 import { planService } from "../../src/services/plan-service.ts";
 import { reconcileService } from "../../src/services/reconcile-service.ts";
 import { scaleService } from "../../src/services/scale-service.ts";
@@ -123,6 +124,7 @@ test("I2: a usage report that meets a booking goes on counting what was booked a
     used: smallHost,
     allocatable: smallHost,
     reclaimableVolumeBytes: 0,
+    disk: null,
     setMemoryBytes: {},
   };
   let report: Promise<unknown> | undefined;
@@ -211,7 +213,14 @@ test("a container that ran out of memory is told once, with the reason that its 
     text: '"app" ended with exit code 137 (out of memory, its limit is 1048576 bytes)',
     at: "2026-01-05T12:00:00.000Z",
   };
-  const container = { name: "app", dockerId: null, restarts: 0, oomKills: 1, startedAt: null };
+  const container = {
+    name: "app",
+    dockerId: null,
+    restarts: 0,
+    oomKills: 1,
+    rootfsUsedBytes: null,
+    startedAt: null,
+  };
   const exited = { ...container, state: "exited" as const, ready: false, exitCode: 137, reason };
   const report = observed(set, "running", { ready: false, containers: [exited] });
   await f.sync(hostId, { observed: [report] });
@@ -228,6 +237,31 @@ test("a container that ran out of memory is told once, with the reason that its 
   const second = observed(set, "running", { ready: false, containers: [worse] });
   await f.sync(hostId, { observed: [second] });
   expect(await told()).toEqual([first, { ...first, text: "once more" }]);
+});
+
+test("what there is to say of a set that runs on is told once, and what its host's disk holds is shown", async () => {
+  const f = await start();
+  const hostId = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web"));
+  await f.placer.placeSets();
+  const [set] = (await f.sync(hostId, { full: true })).sets;
+  assert(set, "the host has a set to run");
+  await f.sync(hostId, { observed: [observed(set, "running", { ready: true })] });
+  const over = { code: "rootfs-exceeded", text: "too much is written", phase: "run" };
+  for (const text of ["too much is written", "even more"]) {
+    const reason = { ...over, text };
+    await f.sync(hostId, { observed: [observed(set, "running", { ready: true, reason })] });
+  }
+  const told = await rowsOf(f.ctx.db, sql`select text from events where kind = 'set-warning'`);
+  expect(told).toEqual([{ text: over.text }]);
+  const amounts = { cpuMillis: 1, memoryBytes: 1, volumeBytes: 0, rootfsBytes: 1 };
+  const usage = { used: amounts, allocatable: smallHost, reclaimableVolumeBytes: 7 };
+  const disk = { imageBytes: 2 ** 40, containerBytes: 5 };
+  await f.sync(hostId, { usage: { ...usage, disk, setMemoryBytes: {} } });
+  const { reported } = await getHost(f.ctx, hostId);
+  expect(reported).toMatchObject({ reclaimableVolumeBytes: 7, ...disk });
+  await f.sync(hostId, { usage: { ...usage, disk: null, setMemoryBytes: {} } });
+  expect((await getHost(f.ctx, hostId)).reported).toMatchObject({ imageBytes: null });
 });
 
 test("a start that was given up on one host is tried on another", async () => {

@@ -111,7 +111,9 @@ test("less memory than a set uses is refused with the figure", async () => {
   const { hostId = "", setId = "" } = used ?? {};
   const use = { ...smallHost, cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
   const report = { used: use, allocatable: smallHost, reclaimableVolumeBytes: 0 };
-  await f.sync(hostId, { usage: { ...report, setMemoryBytes: { [setId]: 300 * 2 ** 20 } } });
+  await f.sync(hostId, {
+    usage: { ...report, disk: null, setMemoryBytes: { [setId]: 300 * 2 ** 20 } },
+  });
   await expect(resize(f, { memory: "256Mi" })).rejects.toThrow(
     `Set ${setId} uses 314572800 bytes of memory, more than 268435456`,
   );

@@ -72,6 +72,7 @@ async function trashTheVolume(f: FleetContext, hostId: string): Promise<Reported
       used: smallHost,
       allocatable: smallHost,
       reclaimableVolumeBytes: 0,
+      disk: null,
       setMemoryBytes: {},
     },
   };

@@ -103,6 +103,7 @@ export function sampleSet(changes: Partial<BerthSet> = {}): BerthSet {
         dockerId: "a".repeat(64),
         restarts: 2,
         oomKills: 0,
+        rootfsUsedBytes: null,
         exitCode: null,
         startedAt: "2026-01-05T11:59:00.000Z",
         reason: null,
@@ -145,6 +146,9 @@ export function sampleHost(changes: Partial<Host> = {}): Host {
     },
     reported: {
       used: { cpuMillis: 700, memoryBytes: 2 ** 30, volumeBytes: 0, rootfsBytes: 2 ** 30 },
+      reclaimableVolumeBytes: 0,
+      imageBytes: 2 ** 29,
+      containerBytes: null,
       at: "2026-01-05T11:59:50.000Z",
     },
     sets: 3,

@@ -114,7 +114,13 @@ export async function createFleetContext(
         agentVersion: "test",
       });
       await syncAs(ctx, hostId, {
-        usage: { used: noUse, allocatable, reclaimableVolumeBytes: 0, setMemoryBytes: {} },
+        usage: {
+          used: noUse,
+          allocatable,
+          reclaimableVolumeBytes: 0,
+          disk: null,
+          setMemoryBytes: {},
+        },
       });
       return hostId;
     },

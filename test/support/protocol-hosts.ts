@@ -73,6 +73,7 @@ function asDesired(set: DesiredSet): ObservedSet {
             dockerId: "0".repeat(64),
             restarts: 0,
             oomKills: 0,
+            rootfsUsedBytes: null,
             exitCode: null,
             startedAt: new Date().toISOString(),
             reason: null,

@@ -6,6 +6,9 @@ import { isoTime, rowsOf } from "./rows.ts";
 
 type HostReadRow = Omit<Host, "reported" | "leaseExpiresAt" | "enrolledAt"> & {
   used: ResourceAmounts;
+  reclaimableVolumeBytes: number;
+  imageBytes: number | null;
+  containerBytes: number | null;
   reportedAt: string | Date | null;
   leaseExpiresAt: string | Date;
   enrolledAt: string | Date;
@@ -21,7 +24,8 @@ function hostsWhere(condition: SQL): SQL {
   return sql`
     select id, name, pool, zone, rack, labels, taints, state, reason, cordoned, draining, generation::float8 as generation,
       agent_version as "agentVersion", ${amounts("allocatable")} as allocatable, ${amounts("allocated")} as allocated,
-      ${amounts("used")} as used, reported_at as "reportedAt", lease_expires_at as "leaseExpiresAt",
+      ${amounts("used")} as used, reclaimable_volume_bytes::float8 as "reclaimableVolumeBytes",
+      image_bytes::float8 as "imageBytes", container_bytes::float8 as "containerBytes", reported_at as "reportedAt", lease_expires_at as "leaseExpiresAt",
       enrolled_at as "enrolledAt", (select count(*)::int from sets where host_id = hosts.id) as sets
     from hosts where ${condition}`;
 }
@@ -44,10 +48,12 @@ export async function listHosts(
   return rows.map(toHost);
 }
 
-function toHost({ used, reportedAt, ...row }: HostReadRow): Host {
+function toHost(hostRow: HostReadRow): Host {
+  const { used, reclaimableVolumeBytes, imageBytes, containerBytes, reportedAt, ...row } = hostRow;
+  const measured = { used, reclaimableVolumeBytes, imageBytes, containerBytes };
   return {
     ...row,
-    reported: reportedAt === null ? null : { used, at: isoTime(reportedAt) },
+    reported: reportedAt === null ? null : { ...measured, at: isoTime(reportedAt) },
     leaseExpiresAt: isoTime(row.leaseExpiresAt),
     enrolledAt: isoTime(row.enrolledAt),
   };

@@ -92,6 +92,7 @@ export interface UsageReport {
   used: ResourceAmounts;
   allocatable: ResourceAmounts;
   reclaimableVolumeBytes: number;
+  disk: { imageBytes: number; containerBytes: number } | null;
   setMemoryBytes: Readonly<Record<string, number>>;
 }
 
@@ -130,8 +131,9 @@ export async function tryUpdateHostUsage(
 }
 
 function measured(report: UsageReport): SQL {
-  const { used, allocatable, reclaimableVolumeBytes, setMemoryBytes } = report;
+  const { used, allocatable, reclaimableVolumeBytes, disk, setMemoryBytes } = report;
   return sql`reported_at = now(), reclaimable_volume_bytes = ${reclaimableVolumeBytes},
+      image_bytes = ${disk?.imageBytes ?? null}::bigint, container_bytes = ${disk?.containerBytes ?? null}::bigint,
       set_memory = ${JSON.stringify(setMemoryBytes)}::jsonb, used_cpu_millis = ${used.cpuMillis}, used_memory_bytes = ${used.memoryBytes},
       used_volume_bytes = ${used.volumeBytes}, used_rootfs_bytes = ${used.rootfsBytes},
       allocatable_cpu_millis = ${allocatable.cpuMillis}, allocatable_memory_bytes = ${allocatable.memoryBytes},

@@ -12,6 +12,7 @@ export interface HostSetRow {
   desired: "running" | "stopped" | "deleted";
   state: SetState;
   ready: boolean;
+  reason: Reason | null;
   leaving: boolean;
   attempts: number;
   avoidHostIds: string[];
@@ -27,7 +28,7 @@ export async function lockSetsOfHost(
   return rowsOf(
     q,
     sql`select id, tenant_id as "tenantId", service_id as "serviceId", generation::float8 as generation, desired, state, ready,
-          leaving, attempts, avoid_host_ids as "avoidHostIds", containers
+          reason, leaving, attempts, avoid_host_ids as "avoidHostIds", containers
         from sets where host_id = ${hostId}
           and id in (select value from json_array_elements_text(${JSON.stringify(setIds)}::json))
         order by id for update`,

@@ -63,6 +63,9 @@ export const hosts = pgTable(
     usedVolumeBytes: int8("used_volume_bytes").notNull().default(0),
     usedRootfsBytes: int8("used_rootfs_bytes").notNull().default(0),
     reclaimableVolumeBytes: int8("reclaimable_volume_bytes").notNull().default(0),
+    /** What images and containers take of Docker's disk; null while it is not known. */
+    imageBytes: int8("image_bytes"),
+    containerBytes: int8("container_bytes"),
     /** Bytes of memory that each set uses, by its id, as of the report. */
     setMemory: jsonb("set_memory").$type<Record<string, number>>().notNull().default({}),
     reportedAt: timestamptz("reported_at"),

@@ -4,6 +4,7 @@ import path from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import Docker from "dockerode";
 import { Agent as HttpAgent } from "undici";
+import { createDockerDisk } from "../../agent/adapters/docker/docker-disk.ts";
 import { createDockerSetPort } from "../../agent/adapters/docker/docker-set-port.ts";
 import { type HostIdentity, openStateFile } from "../../agent/adapters/files/state-file.ts";
 import { createControlPlane, enrollHost } from "../../agent/adapters/http/control-plane.ts";
@@ -11,6 +12,7 @@ import { createLinuxMachine } from "../../agent/adapters/machine/linux-machine.t
 import { createAgent } from "../../agent/agent.ts";
 import { defaultAgentLimits } from "../../agent/agent-limits.ts";
 import { callBackoffMs } from "../../agent/clock.ts";
+import type { ImageCollection } from "../../agent/disk-keeper.ts";
 import { ControlPlaneError, CredentialRefusedError } from "../../agent/ports/control-plane.ts";
 import type { MachinePort } from "../../agent/ports/machine-port.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
@@ -59,15 +61,8 @@ export async function startHostAgent(
   const dockerRoot = await findDockerRoot(docker);
   // They carry the host's id, which it has once it is enrolled.
   const late: { volumes?: Awaited<ReturnType<typeof openHostVolumes>> } = {};
-  const machine = createLinuxMachine({
-    dockerRoot,
-    volumes: () => late.volumes,
-    reservePercent: {
-      cpu: settings.BERTH_AGENT_RESERVE_CPU_PERCENT,
-      memory: settings.BERTH_AGENT_RESERVE_MEMORY_PERCENT,
-      rootfs: settings.BERTH_AGENT_RESERVE_ROOTFS_PERCENT,
-    },
-  });
+  const reservePercent = reserveOf(settings);
+  const machine = createLinuxMachine({ dockerRoot, volumes: () => late.volumes, reservePercent });
   const state = openStateFile(path.join(settings.BERTH_AGENT_DATA_DIR, "host-agent.json"));
   let identity = await state.loadIdentity();
   if (!identity) {
@@ -98,6 +93,11 @@ export async function startHostAgent(
     state,
     machine,
     volumes,
+    disk: {
+      port: createDockerDisk({ docker, hostId, dockerRoot }),
+      collection: imageCollection(settings),
+    },
+    stopsAtRootfs: settings.BERTH_ROOTFS_EXCEEDED === "stop",
     log: agentLog,
     limits: {
       ...defaultAgentLimits,
@@ -108,6 +108,21 @@ export async function startHostAgent(
   });
   ran = agent.run(stopping.signal).catch((error: unknown) => onEnd(error, options, running));
   return { hostId };
+}
+
+function reserveOf(settings: AgentSettings) {
+  return {
+    cpu: settings.BERTH_AGENT_RESERVE_CPU_PERCENT,
+    memory: settings.BERTH_AGENT_RESERVE_MEMORY_PERCENT,
+    rootfs: settings.BERTH_AGENT_RESERVE_ROOTFS_PERCENT,
+  };
+}
+
+function imageCollection(settings: AgentSettings): ImageCollection {
+  return {
+    highShare: settings.BERTH_IMAGE_COLLECT_HIGH_PERCENT / 100,
+    lowShare: settings.BERTH_IMAGE_COLLECT_LOW_PERCENT / 100,
+  };
 }
 
 /** The agent cannot go on; its containers can. */

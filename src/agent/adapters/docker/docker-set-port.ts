@@ -14,6 +14,7 @@ import { observeSet, observeSets } from "./observe-sets.ts";
 import { prepareSet, type PrepareContext } from "./prepare-set.ts";
 import { probeContainer } from "./probe-container.ts";
 import { createPullImage } from "./pull-image.ts";
+import { createMarkingPull, isMark } from "./pulled-images.ts";
 import { resizeSet } from "./resize-set.ts";
 import { startContainers } from "./start-containers.ts";
 import { removeContainers, stopContainer, stopInOrder } from "./stop-containers.ts";
@@ -62,7 +63,7 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
     environment,
     infraImage,
     restoreInfraImage,
-    pullImage,
+    pullImage: createMarkingPull(docker, pullImage, log),
     details: createContainerDetailsCache(docker, async ({ setId, dockerId }) => {
       const { cgroups } = await environment();
       return cgroups.containerMemoryEvents(setId, dockerId);
@@ -135,5 +136,7 @@ async function listImages(docker: Docker, signal: AbortSignal): Promise<string[]
     (abortSignal) => docker.listImages({ abortSignal }),
   );
   const references = images.flatMap((image) => image.RepoTags ?? []);
-  return [...new Set(references)].filter((name) => name !== "<none>:<none>").sort();
+  return [...new Set(references)]
+    .filter((name) => name !== "<none>:<none>" && !isMark(name))
+    .sort();
 }

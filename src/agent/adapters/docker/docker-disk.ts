@@ -1,0 +1,93 @@
+import { statfs } from "node:fs/promises";
+import type Docker from "dockerode";
+import type { DiskPort, DiskUse } from "../../ports/disk-port.ts";
+import { callDocker, dockerStatus } from "./call-docker.ts";
+import { labels } from "./container-labels.ts";
+import { markOf, markPulled, pulledReferences } from "./pulled-images.ts";
+
+const useTimeoutMs = 120_000;
+const removeTimeoutMs = 60_000;
+
+export interface DockerDiskOptions {
+  docker: Docker;
+  hostId: string;
+  /** Where Docker keeps images and containers. */
+  dockerRoot: string;
+}
+
+/** As `docker system df` answers, without what is said of volumes and build caches. */
+interface SystemDf {
+  LayersSize: number;
+  Images: Pick<Docker.ImageInfo, "Id" | "RepoTags" | "RepoDigests">[] | null;
+  Containers:
+    | { Id: string; ImageID: string; SizeRw?: number; Labels: Record<string, string> | null }[]
+    | null;
+}
+
+interface DfClient {
+  df(options: { abortSignal: AbortSignal }): Promise<SystemDf>;
+}
+
+/** DiskPort on Docker, API 1.41 and newer. */
+export function createDockerDisk({ docker, hostId, dockerRoot }: DockerDiskOptions): DiskPort {
+  return {
+    async use(signal) {
+      const answer = await callDocker(
+        { phase: "observe", timeoutMs: useTimeoutMs },
+        signal,
+        // With an option that the client's types do not know.
+        (abortSignal) => (docker as unknown as DfClient).df({ abortSignal }),
+      );
+      return toDiskUse(answer, hostId);
+    },
+    async usedShare() {
+      // What an ordinary process may still write counts: the superuser's reserve is no room.
+      const { blocks, bavail } = await statfs(dockerRoot);
+      return 1 - bavail / blocks;
+    },
+    removeImage: (reference, signal) => removeImage(docker, reference, signal),
+  };
+}
+
+function toDiskUse(answer: SystemDf, hostId: string): DiskUse {
+  const containers = answer.Containers ?? [];
+  const inUse = new Set(containers.map(({ ImageID }) => ImageID));
+  const own = containers.filter(({ Labels }) => Labels?.[labels.host] === hostId);
+  return {
+    imageBytes: answer.LayersSize,
+    containerBytes: containers.reduce((sum, { SizeRw = 0 }) => sum + SizeRw, 0),
+    rootfsBytes: new Map(own.map(({ Id, SizeRw = 0 }) => [Id, SizeRw])),
+    pulledImages: (answer.Images ?? []).flatMap((image) =>
+      pulledReferences(image).map((reference) => ({ reference, isUsed: inUse.has(image.Id) })),
+    ),
+  };
+}
+
+/**
+ * The mark goes first: Docker itself refuses the last reference to an image that a container uses, and only the last. An agent
+ * that is killed in between leaves an image that nobody may collect, not one that nobody has.
+ */
+async function removeImage(
+  docker: Docker,
+  reference: string,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const remove = async (name: string): Promise<boolean> => {
+    try {
+      await callDocker({ phase: "image", timeoutMs: removeTimeoutMs }, signal, (abortSignal) =>
+        docker.getImage(name).remove({ force: false, abortSignal }),
+      );
+      return true;
+    } catch (error) {
+      const status = dockerStatus(error);
+      if (status === 404 || status === 409) return false;
+      throw error;
+    }
+  };
+  if (!(await remove(markOf(reference)))) return false;
+  if (await remove(reference)) return true;
+  await markPulled(docker, reference, signal).catch((error: unknown) => {
+    if (dockerStatus(error) !== 404) throw error;
+  });
+  return false;
+}

@@ -1,0 +1,32 @@
+import { AgentError } from "./agent-error.ts";
+import type { StepFailure } from "./set-memory.ts";
+
+const phases = {
+  prepare: "prepare",
+  resize: "resize",
+  start: "start",
+  fail: "start",
+  probe: "health",
+  "stop-all": "stop",
+  remove: "remove",
+  observe: "observe",
+} as const;
+export type StepKind = keyof typeof phases;
+
+/** What to remember and report of a step that failed. */
+export function failureOf(error: unknown, during: StepKind): StepFailure {
+  const message = error instanceof Error ? error.message : String(error);
+  const text = message.slice(0, 2_000);
+  if (error instanceof AgentError) {
+    return {
+      reason: { code: error.code, text, phase: error.phase },
+      temporary: error.temporary,
+      isUnavailable: error.code === "docker-unavailable",
+    };
+  }
+  return {
+    reason: { code: "agent-failure", text, phase: phases[during] },
+    temporary: true,
+    isUnavailable: false,
+  };
+}

@@ -1,0 +1,87 @@
+import { randomBytes } from "node:crypto";
+import Docker from "dockerode";
+import { pack } from "tar-stream";
+import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { createDockerDisk } from "../../src/agent/adapters/docker/docker-disk.ts";
+import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
+import { newId } from "../../src/lib/ids.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { baseImage } from "../support/docker.ts";
+import { execIn } from "../support/docker-exec.ts";
+import { removeHost } from "../support/docker-host.ts";
+import { type ImageRegistry, startImageRegistry } from "../support/image-registry.ts";
+import { localSet } from "../support/local-set.ts";
+
+const docker = new Docker();
+const { signal } = new AbortController();
+const hostId = newId("host");
+const port = createDockerSetPort({ docker, hostId, log: silentLog });
+const disk = createDockerDisk({ docker, hostId, dockerRoot: "/" });
+let registry: ImageRegistry;
+
+beforeAll(async () => {
+  registry = await startImageRegistry();
+});
+afterEach(() => removeHost(docker, hostId));
+afterAll(() => registry.close());
+
+/** An image of its own, in the registry and not in the daemon. */
+async function publish(name: string): Promise<string> {
+  const repo = `${registry.address}/${name}`;
+  const container = await docker.createContainer({ Image: baseImage, Cmd: ["true"] });
+  const tar = pack();
+  tar.entry({ name: "unique" }, randomBytes(16).toString("hex"));
+  tar.finalize();
+  await container.putArchive(tar as unknown as NodeJS.ReadableStream, { path: "/" });
+  await container.commit({ repo, tag: "1" });
+  await container.remove();
+  await registry.take(docker, `${repo}:1`);
+  return `${repo}:1`;
+}
+
+const pulled = async () => (await disk.use(signal)).pulledImages;
+const isThere = async (reference: string) => (await port.images(signal)).includes(reference);
+
+it("says what a container has written, and of Docker's disk what images and containers take", async () => {
+  const set = localSet();
+  await port.prepare(set, signal);
+  await port.start(set, ["app"], signal);
+  const about = { setId: set.setId, container: "app" };
+  await execIn(docker, about, "dd if=/dev/zero of=/written bs=1M count=5; sync");
+  const { imageBytes, containerBytes, rootfsBytes } = await disk.use(signal);
+  const dockerId = (await port.observeSet(set.setId, signal))?.containers[0]?.dockerId ?? "";
+  expect(rootfsBytes.get(dockerId)).toBe(5 * 2 ** 20);
+  expect(rootfsBytes.size).toBe(2); // with infra
+  expect(containerBytes).toBeGreaterThanOrEqual(5 * 2 ** 20);
+  expect(imageBytes).toBeGreaterThan(0);
+  const share = await disk.usedShare();
+  expect(share).toBeGreaterThan(0);
+  expect(share).toBeLessThanOrEqual(1);
+});
+
+it("I4: collects what it pulled itself and no container uses, and nothing else", async () => {
+  const reference = await publish("pulled");
+  const byHand = await publish("by-hand");
+  for await (const _ of await docker.pull(byHand));
+  const set = localSet({ image: reference });
+  await port.prepare(set, signal);
+  expect(await pulled()).toEqual([{ reference, isUsed: true }]);
+  expect(await disk.removeImage(reference, signal)).toBe(false);
+  expect(await isThere(reference)).toBe(true);
+  expect(await pulled()).toEqual([{ reference, isUsed: true }]);
+  expect(await disk.removeImage(byHand, signal)).toBe(false);
+  expect(await isThere(byHand)).toBe(true);
+
+  await port.remove(set.setId, signal);
+  expect(await pulled()).toEqual([{ reference, isUsed: false }]);
+  expect(await disk.removeImage(reference, signal)).toBe(true);
+  expect(await isThere(reference)).toBe(false);
+  expect(await pulled()).toEqual([]);
+  expect(await disk.removeImage(reference, signal)).toBe(false);
+
+  await port.prepare(localSet({ image: reference }), signal);
+  expect(await pulled()).toEqual([{ reference, isUsed: true }]);
+  await removeHost(docker, hostId);
+  await disk.removeImage(reference, signal);
+  await docker.getImage(byHand).remove({ force: true });
+});
