@@ -9,6 +9,9 @@ const quotaUsMin = 1_000;
 /** Docker refuses less. The set's own cgroup still holds containers together below their sum. */
 const containerMemoryBytesMin = 6 * 2 ** 20;
 
+/** Processes and threads of a set together: a set that makes them without end leaves the machine enough of its own. */
+export const SET_PIDS_MAX = 8_192;
+
 type Amounts = Pick<SetTemplate, "cpuMillis" | "memoryBytes">;
 
 export function cpuQuotaUs(cpuMillis: number): number {

@@ -136,9 +136,15 @@ async function held() {
   };
   const quota = isVersion2 ? "cpu.max" : "cpu.cfs_quota_us";
   const share = isVersion2 ? "cpu.weight" : "cpu.shares";
+  const reservation = isVersion2 ? "memory.low" : "memory.soft_limit_in_bytes";
   const memory = isVersion2 ? "memory.max" : "memory.limit_in_bytes";
   return {
-    set: [await read("cpu", `../${quota}`), await read("memory", `../${memory}`)],
+    set: [
+      await read("cpu", `../${quota}`),
+      await read("memory", `../${memory}`),
+      await read("memory", `../${reservation}`),
+      await read("pids", "../pids.max"),
+    ],
     setShare: await read("cpu", `../${share}`),
     app: [await read("cpu", quota), await read("memory", memory), await read("pids", "pids.max")],
     sysctl: await somaxconn(),
@@ -157,7 +163,7 @@ async function somaxconn(): Promise<string> {
 }
 
 const wanted = {
-  set: ["150000", String(256 * MiB)],
+  set: ["150000", String(256 * MiB), String(256 * MiB), "8192"],
   app: ["60000", String(64 * MiB), "4096"],
   sysctl: "777",
   hasVolume: true,

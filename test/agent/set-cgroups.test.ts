@@ -105,6 +105,7 @@ it("says what systemd has to make: nested slices, percentages of a core", async 
     "CPUQuota=150%",
     "CPUWeight=59",
     "MemoryMax=1073741824",
+    "TasksMax=8192",
     "MemorySwapMax=0",
   ]);
   expect(sliceProperties(limits, 1)).toContain("CPUShares=1536");
@@ -112,6 +113,7 @@ it("says what systemd has to make: nested slices, percentages of a core", async 
     "CPUQuota=",
     "CPUWeight=59",
     "MemoryMax=infinity",
+    "TasksMax=8192",
     "MemorySwapMax=0",
   ]);
   expect(await slices.list()).toEqual([]);

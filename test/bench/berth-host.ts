@@ -80,6 +80,8 @@ export async function startBerthHost(): Promise<BerthHost> {
       BERTH_API_URL: apiUrl,
       BERTH_ENROLL_TOKEN: enroll.secret,
       BERTH_AGENT_DATA_DIR: directory,
+      // What a benchmark leaves in the trash goes at once.
+      BERTH_VOLUME_RETENTION_HOURS: "0",
     });
     const hostId = await waitUntil("the host is ready", async () => {
       const { items } = await request<{ items: { id: string; state: string }[] }>(

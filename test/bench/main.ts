@@ -8,6 +8,7 @@ const benchmarks: Record<string, () => Promise<{ run: Benchmark }>> = {
   packing: () => import("./packing.ts"),
   "set-start": () => import("./set-start.ts"),
   resize: () => import("./resize.ts"),
+  "agent-overhead": () => import("./agent-overhead.ts"),
 };
 
 const [name = "", ...args] = process.argv.slice(2);

@@ -151,13 +151,10 @@ async function resizeOnce(
     answeredMs = performance.now() - startedAtMs;
   });
   for (;;) {
-    const areSet = await Promise.all(
-      places.map(
-        async ({ set, container }) =>
-          (await has(set, wanted.set)) && (await has(container, wanted.container)),
-      ),
+    const areSet = places.every(
+      ({ set, container }) => has(set, wanted.set) && has(container, wanted.container),
     );
-    if (areSet.every(Boolean)) break;
+    if (areSet) break;
     if (performance.now() - startedAtMs > APPLY_DEADLINE_MS)
       throw new Error(`the limits were not applied within ${APPLY_DEADLINE_MS} ms`);
     await delay(POLL_MS);
@@ -167,8 +164,8 @@ async function resizeOnce(
   return { appliedMs, answeredMs };
 }
 
-async function has(place: CgroupPlace, wanted: Limits): Promise<boolean> {
-  const seen = await readLimits(place);
+function has(place: CgroupPlace, wanted: Limits): boolean {
+  const seen = readLimits(place);
   const page = 4_096;
   return (
     seen?.cpuQuotaUs === wanted.cpuQuotaUs && Math.abs(seen.memoryBytes - wanted.memoryBytes) < page

@@ -1,11 +1,12 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import Docker from "dockerode";
 import { newId } from "../../src/lib/ids.ts";
 import { baseImage, ensureDocker } from "../support/docker.ts";
 import { patientCommand } from "../support/local-set.ts";
+import { waitUntil } from "../support/wait-until.ts";
 import { type BerthHost, startBerthHost } from "./berth-host.ts";
-import { benchTemplate, removeByHost, runStraight } from "./straight-docker.ts";
+import { createService, deleteService, measureIdleAgent, median } from "./bench-services.ts";
+import { removeByHost, runStraight } from "./straight-docker.ts";
 import { runSwarmService, withSwarm } from "./swarm-service.ts";
 
 /**
@@ -18,12 +19,7 @@ import { runSwarmService, withSwarm } from "./swarm-service.ts";
 const ONE_ROUNDS = 11;
 const MANY_ROUNDS = 3;
 const SWARM_ROUNDS = 2;
-const WAIT_SECONDS = 60;
 const IDLE_SETS = 10;
-const IDLE_SETTLE_MS = 5_000;
-/** Two of the longest of the agent's intervals. */
-const IDLE_MS = 120_000;
-const GONE_DEADLINE_MS = 180_000;
 
 interface Comparison {
   berthMs: number;
@@ -58,12 +54,14 @@ export async function run(
     const one = await compare(docker, berth, { peer, sets: 1, rounds: oneRounds });
     const ten = await compare(docker, berth, { peer, sets: 10, rounds: manyRounds });
     const thirty = await compare(docker, berth, { peer, sets: 30, rounds: manyRounds });
-    const agent = await measureIdleAgent(docker, berth);
+    const volume = await compareVolume(docker, berth, oneRounds);
+    const agent = await measureIdleAgent(docker, berth, IDLE_SETS);
     const [tenSwarmMs, thirtySwarmMs] = await measureSwarm(docker);
     return {
       one: { berthP50Ms: one.berthMs, dockerP50Ms: one.dockerMs, ...one },
       ten: { ...ten, swarmMs: tenSwarmMs },
       thirty: { ...thirty, swarmMs: thirtySwarmMs },
+      volume,
       agent,
     };
   } finally {
@@ -80,24 +78,6 @@ async function warmUp(docker: Docker, berth: BerthHost): Promise<Peer> {
   const { HostConfig: host } = await docker.getContainer(infra.Id).inspect();
   await deleteService(docker, berth, service.name);
   return { infraImage: infra.Image, canPrivilege: host.Privileged === true };
-}
-
-/** What the agent uses while its sets run and nothing changes. */
-async function measureIdleAgent(
-  docker: Docker,
-  berth: BerthHost,
-): Promise<{ sets: number; cpuPercent: number; rssMb: number }> {
-  const service = await createService(berth, IDLE_SETS);
-  await delay(IDLE_SETTLE_MS);
-  const before = berth.agentUse();
-  await delay(IDLE_MS);
-  const { cpuSeconds, rssMb } = berth.agentUse();
-  await deleteService(docker, berth, service.name);
-  const cpuPercent = Math.round(((cpuSeconds - before.cpuSeconds) / IDLE_MS) * 1e7) / 100;
-  process.stdout.write(
-    `agent with ${IDLE_SETS} idle sets: ${cpuPercent} % of a core, ${rssMb} MB\n`,
-  );
-  return { sets: IDLE_SETS, cpuPercent, rssMb };
 }
 
 async function compare(
@@ -137,37 +117,31 @@ async function compare(
   };
 }
 
-/** Milliseconds from sending the request until the wait for "settled" (all sets run and are ready) is answered. */
-async function createService(
+/** What a volume of its own adds to the start of a set, in turns with sets without one. */
+async function compareVolume(
+  docker: Docker,
   berth: BerthHost,
-  replicas: number,
-): Promise<{ name: string; tookMs: number }> {
-  const name = `bench-${newId("b").slice(-12)}`;
-  const startedAtMs = performance.now();
-  await berth.request("POST", "/v1/services", {
-    name,
-    replicas,
-    template: benchTemplate(baseImage),
-  });
-  const { reached } = await berth.request<{ reached: boolean }>(
-    "GET",
-    `/v1/services/${name}/wait?for=settled&timeoutSeconds=${WAIT_SECONDS}`,
-  );
-  const tookMs = performance.now() - startedAtMs;
-  if (!reached) throw new Error(`${name} has not settled within ${WAIT_SECONDS} s`);
-  return { name, tookMs };
-}
-
-async function deleteService(docker: Docker, berth: BerthHost, name: string): Promise<void> {
-  await berth.request("DELETE", `/v1/services/${name}`);
-  const filters = { label: [`berth.host=${berth.hostId}`] };
-  const startedAtMs = performance.now();
-  while ((await docker.listContainers({ all: true, filters })).length > 0) {
-    if (performance.now() - startedAtMs > GONE_DEADLINE_MS) {
-      throw new Error(`containers of ${name} are left`);
-    }
-    await delay(50);
+  rounds: number,
+): Promise<{ withMs: number; withoutMs: number; addsMs: number }> {
+  const withMs: number[] = [];
+  const withoutMs: number[] = [];
+  const measure = async (into: number[], changes: Record<string, unknown>) => {
+    const service = await createService(berth, 1, changes);
+    into.push(service.tookMs);
+    await deleteService(docker, berth, service.name);
+  };
+  const volume = { volume: { size: "64Mi", mountPath: "/data" } };
+  for (let round = 0; round < rounds; round++) {
+    await measure(withMs, volume);
+    await measure(withoutMs, {});
   }
+  await waitUntil("the volumes are gone", async () => {
+    const { items } = await berth.request<{ items: unknown[] }>("GET", "/v1/volumes");
+    return items.length === 0;
+  });
+  const addsMs = median(withMs) - median(withoutMs);
+  process.stdout.write(`a volume (loop, ext4) adds ${addsMs} ms to ${median(withoutMs)} ms\n`);
+  return { withMs: median(withMs), withoutMs: median(withoutMs), addsMs };
 }
 
 /** Medians for 10 and 30 sets: Swarm services of 20 and 60 containers. */
@@ -186,11 +160,6 @@ async function measureSwarm(docker: Docker): Promise<[number, number]> {
     await runSwarmService(docker, { replicas: 1, image: baseImage, command: patientCommand });
     return [await medianOf(20), await medianOf(60)];
   });
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return Math.round(sorted[Math.floor(sorted.length / 2)] ?? 0);
 }
 
 function numberOf(text: unknown, otherwise: number): number {

@@ -4,7 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import type { FileSystemType } from "../../src/agent/adapters/volume/file-systems.ts";
-import { createLoopStore } from "../../src/agent/adapters/volume/loop-store.ts";
+import {
+  createLoopStore,
+  type LoopStoreOptions,
+} from "../../src/agent/adapters/volume/loop-store.ts";
 import { newId } from "../../src/lib/ids.ts";
 import type { VolumeHarness } from "../contract/volume-port.ts";
 
@@ -20,16 +23,22 @@ export async function mayGrowExt4(): Promise<boolean> {
   return ((BigInt(`0x${effective ?? "0"}`) >> CAP_SYS_RESOURCE) & 1n) === 1n;
 }
 
+export interface LoopHarness extends VolumeHarness {
+  /** For a process of its own. */
+  storeOptions: LoopStoreOptions;
+}
+
 /** Volumes as image files in a folder of their own, each large enough for six of `sizeBytes`. */
 export async function openLoopHarness(
   fileSystem: FileSystemType,
   sizeBytes: number,
-): Promise<VolumeHarness> {
+): Promise<LoopHarness> {
   const base = await mkdtemp(join(tmpdir(), "berth-volumes-"));
   const folder = join(base, "images");
   const root = join(base, "mounts");
   const hostId = newId("host");
   const totalBytes = 6 * sizeBytes;
+  const storeOptions = { hostId, folder, totalBytes };
   const reboot = async () => {
     for (const name of await readdir(root).catch(() => [])) {
       await run("umount", ["--lazy", join(root, name)]).catch(() => undefined); // not mounted
@@ -46,7 +55,8 @@ export async function openLoopHarness(
     }
   };
   return {
-    openStore: () => createLoopStore({ hostId, folder, totalBytes }),
+    storeOptions,
+    openStore: () => createLoopStore(storeOptions),
     root,
     fileSystem,
     sizeBytes,

@@ -38,6 +38,9 @@ describe("cgroups of version 2", () => {
     expect(await file("cpu.max")).toBe("150000 100000");
     expect(await file("cpu.weight")).toBe("59");
     expect(await file("memory.max")).toBe(String(256 * MiB));
+    expect(await file("memory.low")).toBe(String(256 * MiB));
+    expect(await readFile(join(folder, "..", "memory.low"), "utf8")).toBe("max");
+    expect(await file("pids.max")).toBe("8192");
     const seen = await cgroups.read(setId);
     expect(seen).toMatchObject({ cpuQuotaUs: 150_000, memoryBytes: 256 * MiB });
     await cgroups.ensure(setId, { ...limits, cpuQuotaUs: Infinity, memoryBytes: Infinity }, signal);

@@ -1,9 +1,9 @@
-import { mkdir, readdir, readFile, rmdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rmdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { AgentError } from "../../agent-error.ts";
 import type { Limits } from "../../ports/set-port.ts";
-import { CPU_PERIOD_US, toCpuWeight } from "../../set-limits.ts";
+import { CPU_PERIOD_US, SET_PIDS_MAX, toCpuWeight } from "../../set-limits.ts";
 import { checkMemory, memoryInUse } from "./memory-in-use.ts";
 import { readLimits, readMemoryCharge, readMemoryEvents, readMemoryUse } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
@@ -25,23 +25,23 @@ export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): S
     async ensure(setId, limits) {
       const names = [folder, hostId, setId];
       const place = placeOf(setId);
-      if (version === 2) await checkMemory(place, "the set", limits.memoryBytes);
+      if (version === 2) checkMemory(place, "the set", limits.memoryBytes);
       try {
         await (version === 1
           ? ensureVersion1(root, names, limits)
           : ensureVersion2(root, names, limits));
       } catch (error) {
         if (codeOf(error) !== "EBUSY") throw toAgentError(error);
-        const usedBytes = await readMemoryCharge(place);
+        const usedBytes = readMemoryCharge(place);
         throw memoryInUse("the set", { usedBytes, wantedBytes: limits.memoryBytes }, error);
       }
     },
     async checkContainerMemory(setId, { dockerId, name }, memoryBytes) {
-      if (version === 2) await checkMemory(placeOf(setId, dockerId), `"${name}"`, memoryBytes);
+      if (version === 2) checkMemory(placeOf(setId, dockerId), `"${name}"`, memoryBytes);
     },
-    read: (setId) => readLimits(placeOf(setId)),
-    containerMemoryEvents: (setId, dockerId) => readMemoryEvents(placeOf(setId, dockerId)),
-    memoryUse: (setId) => readMemoryUse(placeOf(setId)),
+    read: async (setId) => readLimits(placeOf(setId)),
+    containerMemoryEvents: async (setId, dockerId) => readMemoryEvents(placeOf(setId, dockerId)),
+    memoryUse: async (setId) => readMemoryUse(placeOf(setId)),
     async remove(setId, signal) {
       // Docker makes the parent in the hierarchies of all controllers, also where no limit of the set is.
       const hierarchies = version === 1 ? await readdir(root) : ["."];
@@ -68,7 +68,18 @@ async function ensureVersion1(root: string, names: string[], limits: Limits): Pr
     limitCpuVersion1(cpu, limits.cpuQuotaUs),
     writeFile(join(cpu, "cpu.shares"), String(limits.cpuShares)),
     limitMemoryVersion1(memory, finiteOr("-1", limits.memoryBytes)),
+    // Under pressure the kernel takes from those first that have more than they reserved.
+    writeFile(join(memory, "memory.soft_limit_in_bytes"), finiteOr("-1", limits.memoryBytes)),
+    limitPidsVersion1(root, names),
   ]);
+}
+
+async function limitPidsVersion1(root: string, names: string[]): Promise<void> {
+  const isThere = (await stat(join(root, "pids")).catch(ignoreMissing)) !== undefined;
+  if (!isThere) return; // a kernel without that controller
+  const path = join(root, "pids", ...names);
+  await mkdir(path, { recursive: true });
+  await writeFile(join(path, "pids.max"), String(SET_PIDS_MAX));
 }
 
 /** A quota in another period is lifted first: with the new period alone it might be less than a container's. */
@@ -122,11 +133,15 @@ async function ensureVersion2(root: string, names: string[], limits: Limits): Pr
     await writeFile(join(path, "cgroup.subtree_control"), "+cpu +memory +pids");
     path = join(path, name);
     await mkdir(path, { recursive: true });
+    // A set's reservation counts as far as those above it have one.
+    if (name !== names.at(-1)) await writeFile(join(path, "memory.low"), "max");
   }
   await Promise.all([
     writeFile(join(path, "cpu.max"), `${finiteOr("max", limits.cpuQuotaUs)} ${CPU_PERIOD_US}`),
     writeFile(join(path, "cpu.weight"), String(toCpuWeight(limits.cpuShares))),
     writeFile(join(path, "memory.max"), finiteOr("max", limits.memoryBytes)),
+    writeFile(join(path, "memory.low"), finiteOr("max", limits.memoryBytes)),
+    writeFile(join(path, "pids.max"), String(SET_PIDS_MAX)),
     writeExisting(join(path, "memory.swap.max"), "0"),
   ]);
 }

@@ -18,12 +18,8 @@ export function memoryInUse(
  * Throws memory-in-use for where nobody else refuses a limit below what is used: the kernel's version 2 takes any, and kills
  * until it is kept; systemd keeps a refusal of version 1 to itself.
  */
-export async function checkMemory(
-  place: CgroupPlace,
-  what: string,
-  wantedBytes: number,
-): Promise<void> {
-  const usedBytes = await readHeldMemory(place);
+export function checkMemory(place: CgroupPlace, what: string, wantedBytes: number): void {
+  const usedBytes = readHeldMemory(place);
   if (usedBytes !== undefined && usedBytes > wantedBytes)
     throw memoryInUse(what, { usedBytes, wantedBytes });
 }

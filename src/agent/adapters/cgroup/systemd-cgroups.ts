@@ -4,7 +4,7 @@ import { assert } from "../../../lib/assert.ts";
 import { AgentError } from "../../agent-error.ts";
 import { runCommand } from "../../exec.ts";
 import type { Limits } from "../../ports/set-port.ts";
-import { CPU_PERIOD_US, toCpuWeight } from "../../set-limits.ts";
+import { CPU_PERIOD_US, SET_PIDS_MAX, toCpuWeight } from "../../set-limits.ts";
 import { checkMemory } from "./memory-in-use.ts";
 import { readLimits, readMemoryEvents, readMemoryUse } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
@@ -30,18 +30,19 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
   return {
     parentOf: sliceOf,
     async ensure(setId, limits, signal) {
-      await checkMemory(placeOf(setId), "the set", limits.memoryBytes);
+      checkMemory(placeOf(setId), "the set", limits.memoryBytes);
       await run(["start", "--", sliceOf(setId)], signal);
       const properties = sliceProperties(limits, version);
       await run(["set-property", "--runtime", "--", sliceOf(setId), ...properties], signal);
     },
     async checkContainerMemory(setId, { dockerId, name }, memoryBytes) {
       const place = placeOf(setId, scopeOf(dockerId));
-      if (version === 2) await checkMemory(place, `"${name}"`, memoryBytes);
+      if (version === 2) checkMemory(place, `"${name}"`, memoryBytes);
     },
-    read: (setId) => readLimits(placeOf(setId)),
-    containerMemoryEvents: (setId, dockerId) => readMemoryEvents(placeOf(setId, scopeOf(dockerId))),
-    memoryUse: (setId) => readMemoryUse(placeOf(setId)),
+    read: async (setId) => readLimits(placeOf(setId)),
+    containerMemoryEvents: async (setId, dockerId) =>
+      readMemoryEvents(placeOf(setId, scopeOf(dockerId))),
+    memoryUse: async (setId) => readMemoryUse(placeOf(setId)),
     async remove(setId, signal) {
       await run(["stop", "--", sliceOf(setId)], signal);
     },
@@ -67,6 +68,7 @@ export function sliceProperties(limits: Limits, version: 1 | 2): string[] {
     Number.isFinite(percent) ? `CPUQuota=${percent}%` : "CPUQuota=",
     version === 1 ? `CPUShares=${cpuShares}` : `CPUWeight=${toCpuWeight(cpuShares)}`,
     `MemoryMax=${Number.isFinite(memoryBytes) ? memoryBytes : "infinity"}`,
+    `TasksMax=${SET_PIDS_MAX}`,
     "MemorySwapMax=0",
   ];
 }

@@ -270,8 +270,9 @@ class Volumes implements VolumePort {
     const { store, log } = this.#options;
     const { volumeId, sizeBytes, tags } = volume;
     await this.#release(volumeId, signal);
-    await store.remove(volumeId, signal);
+    // Before the volume, by which it is found again should this be the agent's last step.
     await removeMountPoint(this.#mountPointOf(volumeId), signal);
+    await store.remove(volumeId, signal);
     log.info(
       { volumeId, sizeBytes, setId: tags.setId, service: tags.service, why },
       "volume purged",

@@ -1,0 +1,66 @@
+import { parseArgs } from "node:util";
+import Docker from "dockerode";
+import { ensureDocker } from "../support/docker.ts";
+import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
+import { createLinuxMachine } from "../../src/agent/adapters/machine/linux-machine.ts";
+import { systemClock } from "../../src/agent/clock.ts";
+import { UsageReports } from "../../src/agent/usage-reports.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { measureIdleAgent } from "./bench-services.ts";
+import { startBerthHost } from "./berth-host.ts";
+
+/**
+ * What an agent costs its host while 100 sets run and nothing changes: usage reports, looks at everything, probes of the daemon and of
+ * its disk. `reportCpuMs` is what one usage report costs by itself, from the kernel's files to the body of the request.
+ */
+
+const SETS = 100;
+/** So that they are placed on a small machine. */
+const small = { cpu: 0.1, memory: "32Mi" };
+const REPORTS = 20;
+
+export async function run(
+  options: { args?: readonly string[] } = {},
+): Promise<Record<string, unknown>> {
+  const { values } = parseArgs({
+    args: [...(options.args ?? [])],
+    strict: false,
+    options: { sets: { type: "string" } },
+  });
+  await ensureDocker();
+  const berth = await startBerthHost();
+  try {
+    const docker = new Docker();
+    let reportCpuMs = 0;
+    const idle = await measureIdleAgent(docker, berth, Number(values["sets"] ?? SETS), {
+      changes: small,
+      meanwhile: async () => {
+        reportCpuMs = await measureReport(docker, berth.hostId);
+      },
+    });
+    process.stdout.write(`one usage report: ${reportCpuMs} ms of CPU\n`);
+    return { ...idle, reportCpuMs };
+  } finally {
+    await berth.stop();
+  }
+}
+
+/** CPU time of this process, with all its threads, for one report. */
+async function measureReport(docker: Docker, hostId: string): Promise<number> {
+  const reservePercent = { cpu: 5, memory: 5, rootfs: 5 };
+  const reports = new UsageReports({
+    machine: createLinuxMachine({ dockerRoot: "/", reservePercent }),
+    port: createDockerSetPort({ docker, hostId, log: silentLog }),
+    disk: () => undefined,
+    clock: systemClock,
+    log: silentLog,
+    intervalMs: 0,
+    onRepeat: () => undefined,
+  });
+  const report = async () => JSON.stringify(await reports.takeIfDue());
+  await report(); // what is found out once
+  const before = process.cpuUsage();
+  for (let count = 0; count < REPORTS; count++) await report();
+  const { user, system } = process.cpuUsage(before);
+  return Math.round((user + system) / 100 / REPORTS) / 10;
+}

@@ -1,0 +1,73 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type Docker from "dockerode";
+import { newId } from "../../src/lib/ids.ts";
+import { baseImage } from "../support/docker.ts";
+import type { BerthHost } from "./berth-host.ts";
+import { benchTemplate } from "./straight-docker.ts";
+
+const WAIT_SECONDS = 60;
+const IDLE_SETTLE_MS = 5_000;
+/** Two of the longest of the agent's intervals. */
+const IDLE_MS = 120_000;
+const GONE_DEADLINE_MS = 180_000;
+
+/** One service of the template that is measured: milliseconds from sending the request until the wait for "settled" (all sets run and are ready) is answered. */
+export async function createService(
+  berth: BerthHost,
+  replicas: number,
+  changes: Record<string, unknown> = {},
+): Promise<{ name: string; tookMs: number }> {
+  const name = `bench-${newId("b").slice(-12)}`;
+  const startedAtMs = performance.now();
+  await berth.request("POST", "/v1/services", {
+    name,
+    replicas,
+    template: { ...benchTemplate(baseImage), ...changes },
+  });
+  const { reached } = await berth.request<{ reached: boolean }>(
+    "GET",
+    `/v1/services/${name}/wait?for=settled&timeoutSeconds=${WAIT_SECONDS}`,
+  );
+  const tookMs = performance.now() - startedAtMs;
+  if (!reached) throw new Error(`${name} has not settled within ${WAIT_SECONDS} s`);
+  return { name, tookMs };
+}
+
+export async function deleteService(docker: Docker, berth: BerthHost, name: string): Promise<void> {
+  await berth.request("DELETE", `/v1/services/${name}`);
+  const filters = { label: [`berth.host=${berth.hostId}`] };
+  const startedAtMs = performance.now();
+  while ((await docker.listContainers({ all: true, filters })).length > 0) {
+    if (performance.now() - startedAtMs > GONE_DEADLINE_MS) {
+      throw new Error(`containers of ${name} are left`);
+    }
+    await delay(50);
+  }
+}
+
+/** What the agent uses while its sets run and nothing changes. */
+export async function measureIdleAgent(
+  docker: Docker,
+  berth: BerthHost,
+  sets: number,
+  {
+    changes,
+    meanwhile,
+  }: { changes?: Record<string, unknown>; meanwhile?: () => Promise<void> } = {},
+): Promise<{ sets: number; cpuPercent: number; rssMb: number }> {
+  const service = await createService(berth, sets, changes);
+  await delay(IDLE_SETTLE_MS);
+  const before = berth.agentUse();
+  await delay(IDLE_MS);
+  const { cpuSeconds, rssMb } = berth.agentUse();
+  await meanwhile?.();
+  await deleteService(docker, berth, service.name);
+  const cpuPercent = Math.round(((cpuSeconds - before.cpuSeconds) / IDLE_MS) * 1e7) / 100;
+  process.stdout.write(`agent with ${sets} idle sets: ${cpuPercent} % of a core, ${rssMb} MB\n`);
+  return { sets, cpuPercent, rssMb };
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return Math.round(sorted[Math.floor(sorted.length / 2)] ?? 0);
+}
