@@ -12,6 +12,7 @@ function reportOf(setId: string, state: ObservedSet["state"]): ObservedSet {
     reason: null,
     gaveUp: false,
     address: null,
+    sized: true,
     containers: [],
   };
 }

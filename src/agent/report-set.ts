@@ -2,6 +2,7 @@ import type { DesiredSet, ObservedSet } from "../contracts/agent.ts";
 import type { ContainerStatus } from "../contracts/sets.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { judgeContainer, type Verdict } from "./reconcile.ts";
+import { isSized } from "./set-limits.ts";
 import { containerMemory, type SetMemory } from "./set-memory.ts";
 import type { ReportedState } from "./set-state.ts";
 
@@ -20,6 +21,7 @@ export function reportSet(
     reason: verdict.reason,
     gaveUp: state === "failed" && memory.gaveUp,
     address: observed?.address ?? null,
+    sized: observed === undefined || isSized(desired.template, observed),
     containers:
       state === "absent"
         ? []

@@ -62,6 +62,8 @@ export const observedSetSchema = z
      */
     gaveUp: z.boolean(),
     address: z.string().max(64).nullable(),
+    /** The kernel holds it to the amounts of this generation, as far as is known. */
+    sized: z.boolean().default(true),
     containers: z.array(containerStatusSchema).max(17),
   })
   .meta({ id: "ObservedSet" });

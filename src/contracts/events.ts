@@ -15,6 +15,7 @@ export const eventKinds = [
   "set-ready",
   "set-not-ready",
   "set-warning",
+  "set-resized",
   "set-stopping",
   "set-stopped",
   "set-failed",

@@ -76,6 +76,8 @@ export const setSchema = z
     memoryBytes: z.number().int(),
     volumeBytes: z.number().int(),
     rootfsBytes: z.number().int(),
+    /** False while a resize is booked, and its host has yet to apply it. */
+    sized: z.boolean(),
     containers: z.array(containerStatusSchema),
     createdAt: timestamp,
     placedAt: timestamp.nullable(),

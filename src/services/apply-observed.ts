@@ -111,6 +111,7 @@ function updateOf(row: HostSetRow, set: ObservedSet, state: SetState): ObservedU
     ready: set.ready && state === "running" && row.desired === "running",
     reason: set.reason,
     address: set.address,
+    sized: set.sized,
     containers: set.containers,
   };
 }
@@ -136,6 +137,9 @@ function eventsOf(row: HostSetRow, hostId: string, update: ObservedUpdate): Even
         ? eventOf(row, hostId, "set-ready", "the set is ready")
         : eventOf(row, hostId, "set-not-ready", update.reason?.text ?? "the set is not ready"),
     );
+  }
+  if (update.sized && !row.sized) {
+    events.push(eventOf(row, hostId, "set-resized", "the set has its new size"));
   }
   if (events.length === 0 && isNewWarning(row, update)) {
     events.push(eventOf(row, hostId, "set-warning", update.reason?.text ?? ""));

@@ -2,9 +2,11 @@ import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
 import { type ResizeService, resizeServiceBody } from "../../src/contracts/services.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
+import { assert } from "../../src/lib/assert.ts";
 import { createService } from "../../src/services/create-service.ts";
 import { deleteService } from "../../src/services/delete-service.ts";
 import { getService } from "../../src/services/get-service.ts";
+import { getSet } from "../../src/services/get-set.ts";
 import { patchService } from "../../src/services/patch-service.ts";
 import { resizeService } from "../../src/services/resize-service.ts";
 import {
@@ -118,6 +120,30 @@ test("less memory than a set uses is refused with the figure", async () => {
     `Set ${setId} uses 314572800 bytes of memory, more than 268435456`,
   );
   await resize(f, { memory: "512Mi" });
+});
+
+test("a resize is told once more when the kernel holds the set to it, and what hinders it meanwhile", async () => {
+  const f = await start(1);
+  const [hostId = ""] = await hostIds(f);
+  const report = async (changes: Parameters<typeof observed>[2]) => {
+    const [set] = (await f.sync(hostId, { full: true })).sets;
+    assert(set, "the host has the set");
+    await f.sync(hostId, { observed: [observed(set, "running", changes)] });
+    return getSet(f.ctx, f.tenantId, set.setId);
+  };
+  const told = async () => {
+    const kinds = sql`('service-resized', 'set-warning', 'set-resized')`;
+    const events = sql`select kind from events where kind in ${kinds} order by id`;
+    return (await rowsOf<{ kind: string }>(f.ctx.db, events)).map(({ kind }) => kind);
+  };
+  expect(await report({ sized: false })).toMatchObject({ sized: true }); // somebody changed limits by hand
+  await resize(f, { memory: "512Mi" });
+  const reason = { code: "memory-in-use", text: "it uses more", phase: "resize" };
+  expect(await report({ sized: false, reason })).toMatchObject({ sized: false, reason });
+  expect(await told()).toEqual(["service-resized", "set-warning"]);
+  expect(await report({ sized: true })).toMatchObject({ sized: true });
+  await report({ sized: true });
+  expect(await told()).toEqual(["service-resized", "set-warning", "set-resized"]);
 });
 
 test("volumes grow only, and only where there is one", async () => {

@@ -183,6 +183,7 @@ export function observed(
     reason: null,
     gaveUp: false,
     address: state === "running" ? "172.17.0.2" : null,
+    sized: true,
     containers: [],
     ...more,
   };

@@ -117,6 +117,7 @@ function asDesired(set: DesiredSet): ObservedSet {
     reason: null,
     gaveUp: false,
     address: state === "running" ? "172.17.0.2" : null,
+    sized: true,
     containers: [],
   };
 }

@@ -64,6 +64,7 @@ function asDesired(set: DesiredSet): ObservedSet {
     reason: null,
     gaveUp: false,
     address: runs ? "172.17.0.2" : null,
+    sized: true,
     containers: runs
       ? [
           {

@@ -13,6 +13,7 @@ export interface HostSetRow {
   state: SetState;
   ready: boolean;
   reason: Reason | null;
+  sized: boolean;
   leaving: boolean;
   attempts: number;
   avoidHostIds: string[];
@@ -28,7 +29,7 @@ export async function lockSetsOfHost(
   return rowsOf(
     q,
     sql`select id, tenant_id as "tenantId", service_id as "serviceId", generation::float8 as generation, desired, state, ready,
-          reason, leaving, attempts, avoid_host_ids as "avoidHostIds", containers
+          reason, sized, leaving, attempts, avoid_host_ids as "avoidHostIds", containers
         from sets where host_id = ${hostId}
           and id in (select value from json_array_elements_text(${JSON.stringify(setIds)}::json))
         order by id for update`,
@@ -41,6 +42,7 @@ export interface ObservedUpdate {
   ready: boolean;
   reason: Reason | null;
   address: string | null;
+  sized: boolean;
   containers: ContainerStatus[];
 }
 
@@ -53,12 +55,13 @@ export async function updateObservedSets(
   if (updates.length === 0) return;
   await q.execute(sql`
     update sets s set state = o.state, ready = o.ready, reason = o.reason, address = o.address, containers = o.containers,
+      sized = s.sized or o.sized,
       running_at = case when o.state = 'running' then coalesce(s.running_at, now()) else s.running_at end,
       attempts = case when o.state = 'running' then 0 else s.attempts end,
       avoid_host_ids = case when o.state = 'running' then '[]' else s.avoid_host_ids end,
       updated_at = now()
     from json_to_recordset(${JSON.stringify(updates)}::json) as o("setId" text, state text, ready boolean, reason jsonb,
-      address text, containers jsonb)
+      address text, sized boolean, containers jsonb)
     where s.id = o."setId" and s.host_id = ${hostId}`);
 }
 

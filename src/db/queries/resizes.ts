@@ -75,7 +75,7 @@ export async function resizeSets(
           where h.id = d.host_id returning h.id, h.generation
         )
         update sets s set revision = ${change.toRevision}, generation = s.generation + 1, cpu_millis = ${cpuMillis},
-          memory_bytes = ${memoryBytes}, volume_bytes = ${volumeBytes}, updated_at = now(),
+          memory_bytes = ${memoryBytes}, volume_bytes = ${volumeBytes}, updated_at = now(), sized = s.host_id is null,
           host_generation = coalesce((select generation from booked where id = t.host_id), s.host_generation)
         from target t where s.id = t.id returning s.id, s.host_id as "hostId"`,
   );

@@ -110,6 +110,8 @@ export const sets = pgTable(
     planAfter: timestamptz("plan_after").notNull().defaultNow(),
     /** A trashed volume of its host that is to be its own, instead of a new one. */
     restoreVolumeId: text("restore_volume_id"),
+    /** False from a resize until its host's agent has said that the kernel holds it to the new amounts. */
+    sized: boolean("sized").notNull().default(true),
     address: text("address"),
     containers: jsonb("containers").$type<ContainerStatus[]>().notNull().default([]),
     createdAt: timestamptz("created_at").notNull().defaultNow(),

@@ -1,0 +1,1 @@
+ALTER TABLE "sets" ADD COLUMN "sized" boolean DEFAULT true NOT NULL;
