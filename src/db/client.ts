@@ -14,6 +14,8 @@ export interface DbHandle {
 
 export interface DbOptions {
   databaseUrl: string;
+  /** Which process it is, as Postgres shows it in pg_stat_activity: berth-api, for example. */
+  applicationName?: string;
   connectionsMax: number;
   /** Kills a statement that runs longer, so that none holds locks for ever. */
   statementTimeoutMs: number;
@@ -42,7 +44,7 @@ export function openPostgres(options: DbOptions): DbHandle {
       connect_timeout: 10,
       onnotice: () => undefined,
       connection: {
-        application_name: "berth",
+        application_name: options.applicationName ?? "berth",
         ...steadyPlans,
         statement_timeout: options.statementTimeoutMs,
         idle_in_transaction_session_timeout: options.statementTimeoutMs,

@@ -101,6 +101,7 @@ async function openDatabase(config: AllInOneConfig, folder: DataFolder): Promise
     await migrate(databaseUrl);
     return openPostgres({
       databaseUrl,
+      applicationName: "berth-all-in-one",
       connectionsMax: config.BERTH_DATABASE_CONNECTIONS_MAX,
       statementTimeoutMs: config.BERTH_STATEMENT_TIMEOUT_MS,
     });

@@ -11,6 +11,7 @@ import { createApiApp, serveHttp } from "./parts/serve-http.ts";
 await runProcess("api", loadApiConfig, async (config, running) => {
   const database = openPostgres({
     databaseUrl: config.DATABASE_URL.reveal(),
+    applicationName: "berth-api",
     connectionsMax: config.BERTH_DATABASE_CONNECTIONS_MAX,
     statementTimeoutMs: config.BERTH_STATEMENT_TIMEOUT_MS,
   });

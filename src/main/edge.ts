@@ -62,6 +62,7 @@ function openRequest(
 ): { ctx: ServiceContext; close: () => Promise<void> } {
   const database = openPostgres({
     databaseUrl: config.DATABASE_URL.reveal(),
+    applicationName: "berth-edge",
     connectionsMax: 1,
     statementTimeoutMs: config.BERTH_STATEMENT_TIMEOUT_MS,
   });

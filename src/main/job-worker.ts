@@ -10,6 +10,7 @@ import { createHealthApp, serveHttp } from "./parts/serve-http.ts";
 await runProcess("job-worker", loadJobWorkerConfig, async (config, running) => {
   const database = openPostgres({
     databaseUrl: config.DATABASE_URL.reveal(),
+    applicationName: "berth-job-worker",
     connectionsMax: config.BERTH_DATABASE_CONNECTIONS_MAX,
     statementTimeoutMs: config.BERTH_STATEMENT_TIMEOUT_MS,
   });
