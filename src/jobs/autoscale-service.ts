@@ -11,6 +11,7 @@ export const autoscaleServiceJob = defineJob({
   backoffMs: 200,
   timeoutMs: 30_000,
   concurrency: 8,
+  isShared: false,
   handler: async ({ ctx }, { serviceId }) => {
     const decided = await autoscaleService(ctx, serviceId);
     return { outcome: decided?.acted ? "done" : "noop", serviceId, ...decided };

@@ -7,6 +7,8 @@ import type { JobRegistry } from "./registry.ts";
 
 const RING_TIMEOUT_MS = 250;
 const FORGET_DELAY_MS = 20;
+/** Rings that wait while Redis is slow. Further ones are dropped: their outbox rows stay, and are rung by the relay. */
+const RINGS_WAITING_MAX = 20_000;
 const FAILED_JOBS_KEPT_MAX = 1_000;
 const FAILED_JOBS_AGE_SECONDS = 7 * 86_400;
 
@@ -21,7 +23,9 @@ export interface BullmqDoorbellOptions {
 }
 
 /**
- * Rings over BullMQ: one pipelined call per queue, bounded in time. Once a job is in BullMQ its outbox row is deleted, a little later
+ * Rings over BullMQ: one pipelined call per queue, bounded in time. What is rung while a call is on its way goes together in the
+ * next one, and of jobs that are shared (see JobRules) one goes for all: it comes after every intent that it is for. So a
+ * burst of a thousand small services is not a thousand jobs. Once a job is in BullMQ its outbox row is deleted, a little later
  * and together with others, so that no request waits for it; a row that stays is rung again by the relay.
  *
  * The job id ends in the outbox id where there is one. So the relay's ring is the same job as the first, but two
@@ -29,6 +33,9 @@ export interface BullmqDoorbellOptions {
  */
 export class BullmqDoorbell implements Doorbell {
   readonly #options: BullmqDoorbellOptions;
+  #waiting: Ring[] = [];
+  #sending: Promise<unknown> = Promise.resolve();
+  #next: Promise<void> | undefined;
   #forgetting: number[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
   #deleting: Promise<void> = Promise.resolve();
@@ -44,7 +51,12 @@ export class BullmqDoorbell implements Doorbell {
   /** The same; true when the jobs are in BullMQ for certain. */
   async tryRing(jobs: readonly JobRing[], outboxIds: readonly number[]): Promise<boolean> {
     const { log, isShortLived, ringTimeoutMs } = this.#options;
-    const added = this.#add(jobs, outboxIds).then(
+    if (this.#waiting.length + jobs.length > RINGS_WAITING_MAX) return false;
+    const isEachOwn = jobs.length === outboxIds.length;
+    for (const [position, job] of jobs.entries()) {
+      this.#waiting.push({ job, outboxId: isEachOwn ? outboxIds[position] : undefined });
+    }
+    const added = this.#sendNext().then(
       () => true,
       (error: unknown) => {
         log.debug({ err: error, jobs: jobs.length }, "ring failed");
@@ -64,20 +76,31 @@ export class BullmqDoorbell implements Doorbell {
     await this.#forget();
   }
 
-  async #add(jobs: readonly JobRing[], outboxIds: readonly number[]): Promise<void> {
+  /** Sends all that waits once the call before it is over. */
+  #sendNext(): Promise<void> {
+    this.#next ??= this.#sending.then(() => {
+      this.#next = undefined;
+      const rings = this.#waiting;
+      this.#waiting = [];
+      const added = this.#add(rings);
+      this.#sending = added.catch(() => undefined); // those who rang have its error
+      return added;
+    });
+    return this.#next;
+  }
+
+  async #add(rings: readonly Ring[]): Promise<void> {
     const { queues, registry } = this.#options;
     const perQueue = new Map<QueueName, Parameters<ReturnType<JobQueues["get"]>["addBulk"]>[0]>();
-    const isEachOwn = jobs.length === outboxIds.length;
-    for (const [position, job] of jobs.entries()) {
+    for (const { job, outboxId } of withoutShared(rings, registry)) {
       const rules = registry.get(job.name);
       const queue = queueOfJob[job.name];
-      const jobId = toJobId(job.jobId, isEachOwn ? outboxIds[position] : undefined);
       const bulk = perQueue.get(queue) ?? [];
       bulk.push({
         name: job.name,
         data: job.payload,
         opts: {
-          jobId,
+          jobId: toJobId(job.jobId, outboxId),
           attempts: rules?.attempts ?? 1,
           backoff: { type: "exponential", delay: rules?.backoffMs ?? 0, jitter: 0.5 },
           removeOnComplete: true,
@@ -101,6 +124,19 @@ export class BullmqDoorbell implements Doorbell {
     this.#deleting = Promise.all([this.#deleting, deleted]).then(() => undefined);
     return this.#deleting;
   }
+}
+
+interface Ring {
+  job: JobRing;
+  outboxId: number | undefined;
+}
+
+/** Of each shared job only the last ring. */
+function withoutShared(rings: readonly Ring[], registry: JobRegistry): Ring[] {
+  const last = new Map(rings.map((ring) => [ring.job.name, ring]));
+  return rings.filter(
+    (ring) => registry.get(ring.job.name)?.isShared !== true || last.get(ring.job.name) === ring,
+  );
 }
 
 /** BullMQ keeps colons in ids to itself. */

@@ -25,6 +25,8 @@ export interface JobRules {
   timeoutMs: number;
   /** Attempts of it at once in one job worker process. */
   concurrency: number;
+  /** Does all that there is to do, whoever rang: one job does for all that ring in one moment. */
+  isShared: boolean;
 }
 
 export interface JobDefinition<N extends JobName> extends JobRules {

@@ -13,6 +13,7 @@ export const placeSetsJob = defineJob({
   backoffMs: 200,
   timeoutMs: 120_000,
   concurrency: 100,
+  isShared: true,
   handler: async ({ placeSets }, { cause }) => {
     const outcome = await placeSets();
     const isIdle = outcome.placed === 0 && outcome.rejected === 0;

@@ -11,6 +11,7 @@ export const reconcileServiceJob = defineJob({
   backoffMs: 200,
   timeoutMs: 60_000,
   concurrency: 8,
+  isShared: false,
   handler: async ({ ctx }, { serviceId, generation }) => {
     const done = await reconcileService(ctx, serviceId, generation);
     if (!done) return { outcome: "noop", serviceId, generation };

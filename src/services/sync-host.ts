@@ -68,13 +68,16 @@ function hasNewsIn({ sets, streams, purgeVolumes }: SyncResult): boolean {
 
 function startWait(ctx: ServiceContext, hostId: string, waitMs: number, signal: AbortSignal) {
   const controller = new AbortController();
-  const arrived = ctx.signals.waitFor(
-    `host:${hostId}`,
-    waitMs,
-    AbortSignal.any([signal, controller.signal]),
-  );
-  return { arrived, stop: () => controller.abort() };
+  const stop = (): void => {
+    signal.removeEventListener("abort", stop);
+    controller.abort(waitIsOver);
+  };
+  signal.addEventListener("abort", stop);
+  return { arrived: ctx.signals.waitFor(`host:${hostId}`, waitMs, controller.signal), stop };
 }
+
+/** Every sync ends its wait: without a reason of its own each would make an exception, with its stack. */
+const waitIsOver = "the wait is over";
 
 /**
  * Everything that the agent sent, in one transaction; most syncs send what is used at most, and cost one statement. Gives the

@@ -48,15 +48,26 @@ describe("ringing", () => {
   });
 
   it("jobs go to the queues of the contract, in one call for many", async () => {
-    const rings = Array.from({ length: 500 }, (_, index) => placeRing(`place:svc_a:gen${index}`));
-    const scale: JobRing = {
+    const rings = Array.from({ length: 500 }, (_, index): JobRing => ({
       name: "autoscale-service",
-      jobId: "autoscale:svc_a:x",
-      payload: { serviceId: "svc_a" },
-    };
-    await plane.doorbell.ring([...rings, scale], []);
-    expect(await plane.queues.get("placement").getJobCounts("wait")).toEqual({ wait: 500 });
-    expect(await plane.queues.get("autoscale").getJobCounts("wait")).toEqual({ wait: 1 });
+      jobId: `autoscale:svc_${index}:x`,
+      payload: { serviceId: `svc_${index}` },
+    }));
+    await plane.doorbell.ring([...rings, placeRing("place:svc_a:gen1")], []);
+    expect(await plane.queues.get("autoscale").getJobCounts("wait")).toEqual({ wait: 500 });
+    expect(await plane.queues.get("placement").getJobCounts("wait")).toEqual({ wait: 1 });
+  });
+
+  it("what rings for a placement while a call is on its way is one job for all, whose outbox rows are gone with it", async () => {
+    await Promise.all(
+      Array.from({ length: 200 }, (_, index) =>
+        createService(plane.ctx, plane.tenantId, serviceBody(`web-${index}`, { replicas: 1 })),
+      ),
+    );
+    const { wait = 0 } = await plane.queues.get("placement").getJobCounts("wait");
+    expect(wait).toBeGreaterThan(0);
+    expect(wait).toBeLessThan(100);
+    await waitUntil("the outbox is empty", async () => (await takeCensus(sql)).outbox === 0);
   });
 
   it("an intent's outbox row is gone once its job is in BullMQ", async () => {
@@ -145,7 +156,7 @@ describe("job workers", () => {
         payload: { serviceId: service.id },
       },
     ]).flat();
-    await plane.doorbell.ring(rings, []);
+    for (const ring of rings) await plane.doorbell.ring([ring], []);
     await waitUntil("all were attempted", () => plane.attempts.length >= rings.length);
     expect(plane.attempts.filter(({ outcome }) => outcome === "failed")).toEqual([]);
     expect(await takeCensus(sql)).toMatchObject({
@@ -160,7 +171,7 @@ describe("job workers", () => {
     plane.startJobs();
     const rings = Array.from({ length: 1_000 }, (_, index) => placeRing(`many:place:${index}`));
     const before = await countCommits();
-    await plane.doorbell.ring(rings, []);
+    for (const ring of rings) await plane.doorbell.ring([ring], []);
     await waitUntil("all were attempted", () => plane.attempts.length >= 1_000, {
       deadlineMs: 20_000,
     });

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../client.ts";
-import { rowsOf } from "./rows.ts";
+import { anyOf, rowsOf } from "./rows.ts";
 
 /** A host as the planner needs it, flat as it comes. Amounts are float8: exact below 2^53, and numbers in both drivers. */
 export interface FleetHostRow {
@@ -99,7 +99,7 @@ export async function lockFleetHosts(
   return rowsOf(
     q,
     sql`select ${fleetHostColumns} from hosts
-        where id in (select value from json_array_elements_text(${JSON.stringify(hostIds)}::json))
+        where id = ${anyOf(hostIds)}
         order by id for update`,
   );
 }

@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { Reason } from "../../contracts/primitives.ts";
 import type { ContainerStatus, SetState } from "../../contracts/sets.ts";
 import type { Queryable } from "../client.ts";
-import { rowsOf } from "./rows.ts";
+import { anyOf, rowsOf } from "./rows.ts";
 
 export interface HostSetRow {
   id: string;
@@ -31,7 +31,7 @@ export async function lockSetsOfHost(
     sql`select id, tenant_id as "tenantId", service_id as "serviceId", generation::float8 as generation, desired, state, ready,
           reason, sized, leaving, attempts, avoid_host_ids as "avoidHostIds", containers
         from sets where host_id = ${hostId}
-          and id in (select value from json_array_elements_text(${JSON.stringify(setIds)}::json))
+          and id = ${anyOf(setIds)}
         order by id for update`,
   );
 }
@@ -76,7 +76,7 @@ export async function markSetsLeaving(
     with bumped as (update hosts set generation = generation + 1 where id = ${hostId} returning generation)
     update sets set leaving = true, generation = sets.generation + 1, host_generation = bumped.generation,
       attempts = least(attempts + 1, 1000), updated_at = now()
-    from bumped where id in (select value from json_array_elements_text(${JSON.stringify(setIds)}::json))`);
+    from bumped where id = ${anyOf(setIds)}`);
 }
 
 export interface ReleasedSet {

@@ -1,4 +1,4 @@
-import type { SQL } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import type { Queryable } from "../client.ts";
 
 /** Runs raw SQL and gives its rows; the two drivers wrap them differently. The caller vouches for the row type. */
@@ -14,4 +14,12 @@ export function isoTime(value: string | Date): string {
 
 export function isoTimeOrNull(value: string | Date | null): string | null {
   return value === null ? null : isoTime(value);
+}
+
+/**
+ * `id = ${anyOf(ids)}`. As an array it is looked up in the index whatever the statistics say; a list that is joined (`in (select …)`)
+ * was compared with every row of a table that had just been filled.
+ */
+export function anyOf(ids: readonly string[]): SQL {
+  return sql`any (array(select value from json_array_elements_text(${JSON.stringify(ids)}::json)))`;
 }

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../client.ts";
-import { rowsOf } from "./rows.ts";
+import { anyOf, rowsOf } from "./rows.ts";
 
 /** In the words of the index sets_pending. */
 export const isPending = sql`state = 'pending' and host_id is null and deleted_at is null`;
@@ -59,7 +59,7 @@ export async function listScaleInVictims(
 export async function lockHosts(q: Queryable, hostIds: readonly string[]): Promise<void> {
   if (hostIds.length === 0) return;
   await q.execute(sql`select id from hosts
-    where id in (select value from json_array_elements_text(${JSON.stringify(hostIds)}::json)) order by id for update`);
+    where id = ${anyOf(hostIds)} order by id for update`);
 }
 
 export interface ChangedSet {
@@ -81,9 +81,9 @@ export async function markSetsDeleted(
     q,
     sql`with wanted as (
           select s.id, s.host_id from sets s
-          where s.id in (select value from json_array_elements_text(${JSON.stringify(setIds)}::json))
+          where s.id = ${anyOf(setIds)}
             and s.deleted_at is null and s.desired <> 'deleted'
-            and (s.host_id is null or s.host_id in (select value from json_array_elements_text(${JSON.stringify(lockedHostIds)}::json)))
+            and (s.host_id is null or s.host_id = ${anyOf(lockedHostIds)})
           order by s.id for update
         ), bumped as (
           update hosts set generation = generation + 1
