@@ -30,6 +30,11 @@ export const postgresSettings = {
   track_commit_timestamp: "on",
 };
 
+/** Planning included, which is a good part of statements as short as these. */
+const accountOfStatements = {
+  shared_preload_libraries: "pg_stat_statements",
+  "pg_stat_statements.track_planning": "on",
+};
 const ENROL_DEADLINE_MS = 600_000;
 
 export type ProcessRole = "api" | "jobWorker" | "postgres" | "redis" | "simulatedHosts" | "client";
@@ -65,7 +70,7 @@ export async function startDurableCluster(options: ClusterOptions): Promise<Dura
     await buildMain();
     const database = await startPostgres({
       ...postgresSettings,
-      ...(options.statements ? { shared_preload_libraries: "pg_stat_statements" } : {}),
+      ...(options.statements ? accountOfStatements : {}),
     });
     stops.push(() => database.stop());
     const redis = await startRedis();

@@ -340,13 +340,16 @@ const STATEMENT_LENGTH_MAX = 150;
 
 /** What Postgres spent the most time on since the last call. */
 async function describeStatements({ sql }: DurableCluster): Promise<string> {
-  const rows = await sql<{ calls: number; ms: number; read: number; query: string }[]>`
-    select calls::int as calls, (total_exec_time + total_plan_time)::float8 as ms, rows::int as read, query
+  const rows = await sql<
+    { calls: number; ms: number; planMs: number; read: number; query: string }[]
+  >`
+    select calls::int as calls, (total_exec_time + total_plan_time)::float8 as ms, total_plan_time::float8 as "planMs",
+      rows::int as read, query
     from pg_stat_statements order by 2 desc limit ${STATEMENTS_MAX}`;
   await sql`select pg_stat_statements_reset()`;
-  const lines = rows.map(({ calls, ms, read, query }) => {
+  const lines = rows.map(({ calls, ms, planMs, read, query }) => {
     const text = query.replaceAll(/\s+/g, " ").slice(0, STATEMENT_LENGTH_MAX);
-    return `  ${ms.toFixed(0).padStart(7)} ms ${String(calls).padStart(7)} calls ${String(read).padStart(8)} rows  ${text}`;
+    return `  ${ms.toFixed(0).padStart(7)} ms (${planMs.toFixed(0)} planning) ${String(calls).padStart(7)} calls ${String(read).padStart(8)} rows  ${text}`;
   });
   return ["  Postgres's statements by time:", ...lines].join("\n");
 }
