@@ -4,7 +4,7 @@ import type { Log } from "../lib/log.ts";
 import { aborted, isAborted } from "./aborted.ts";
 import { type AgentLimits, defaultAgentLimits } from "./agent-limits.ts";
 import { type Clock, delay, systemClock } from "./clock.ts";
-import { createConcurrencyLimit } from "./concurrency-limit.ts";
+import { createConcurrencyLimit } from "../lib/concurrency-limit.ts";
 import type { DockerHealth } from "./docker-monitor.ts";
 import { failureWaitMs } from "./failure-wait.ts";
 import { HostKeepers, type HostKeepersOptions } from "./host-keepers.ts";

@@ -1,7 +1,7 @@
 import type { DesiredSet, ObservedSet } from "../contracts/agent.ts";
 import type { Log } from "../lib/log.ts";
 import type { Clock } from "./clock.ts";
-import type { ConcurrencyLimit } from "./concurrency-limit.ts";
+import type { ConcurrencyLimit } from "../lib/concurrency-limit.ts";
 import type { ObservedLocalSet, ProbeResult, SetPort } from "./ports/set-port.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { reconcile, type SetAction, type Verdict } from "./reconcile.ts";

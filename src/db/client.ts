@@ -9,6 +9,7 @@ export type Queryable = Pick<Db, "select" | "insert" | "update" | "delete" | "ex
 
 export interface DbHandle {
   db: Db;
+  connectionsMax: number;
   close(): Promise<void>;
 }
 
@@ -52,7 +53,7 @@ export function openPostgres(options: DbOptions): DbHandle {
     });
   if (options.connectionsMax < 2) {
     const only = open(1);
-    return { db: drizzlePostgres(only), close: () => only.end({ timeout: 5 }) };
+    return { db: drizzlePostgres(only), connectionsMax: 1, close: () => only.end({ timeout: 5 }) };
   }
   const forTransactions = open(Math.ceil(options.connectionsMax / 2));
   const forStatements = open(Math.floor(options.connectionsMax / 2));
@@ -62,6 +63,7 @@ export function openPostgres(options: DbOptions): DbHandle {
   Object.assign(forTransactions.options.serializers, forStatements.options.serializers);
   return {
     db,
+    connectionsMax: options.connectionsMax,
     close: async () => {
       await Promise.all([forTransactions.end({ timeout: 5 }), forStatements.end({ timeout: 5 })]);
     },

@@ -8,5 +8,5 @@ import type { DbHandle } from "./client.ts";
  */
 export async function openPglite(directory: string): Promise<DbHandle> {
   const client = await PGlite.create(directory);
-  return { db: drizzle(client), close: () => client.close() };
+  return { db: drizzle(client), connectionsMax: 1, close: () => client.close() };
 }

@@ -6,6 +6,7 @@ import { openRequestRedis, openSubscriberRedis } from "../jobs/redis-connection.
 import { RedisSignals } from "../jobs/redis-signals.ts";
 import { RedisStreamRelay } from "../jobs/redis-stream-relay.ts";
 import { jobRegistry } from "../jobs/registry.ts";
+import { createConcurrencyLimit } from "../lib/concurrency-limit.ts";
 import type { Log } from "../lib/log.ts";
 import { createApp } from "../routes/app.ts";
 import type { ServiceContext } from "../services/context.ts";
@@ -94,6 +95,7 @@ function openRequest(
     doorbell,
     signals,
     streams: new RedisStreamRelay(redis, prefix),
+    reportTurns: createConcurrencyLimit(1),
     log,
     settings: serviceSettingsOf(config),
   };

@@ -2,6 +2,7 @@ import type { JobRing } from "../contracts/jobs.ts";
 import type { LogStreamRequest } from "../contracts/agent.ts";
 import type { TokenRole } from "../contracts/access.ts";
 import type { Db } from "../db/client.ts";
+import type { ConcurrencyLimit } from "../lib/concurrency-limit.ts";
 import type { Log } from "../lib/log.ts";
 
 /** What every use case is given. Built once per process by its composition root (per request on Workers). */
@@ -10,6 +11,11 @@ export interface ServiceContext {
   doorbell: Doorbell;
   signals: Signals;
   streams: StreamRelay;
+  /**
+   * Reports of sets are stored a few at a time: what a burst makes hosts tell waits for the burst's placements, not the other
+   * way round, and an agent tells together what it has to say when its turn comes.
+   */
+  reportTurns: ConcurrencyLimit;
   log: Log;
   /** Knobs with safe defaults; see config. */
   settings: ServiceSettings;

@@ -101,25 +101,29 @@ async function takeReport(
       if (after) return after;
     }
   }
-  const { aftermath, removed } = await withTx(ctx.db, async (tx) => {
-    // What does not need another's answer shares a round trip; Postgres carries it out in this order.
-    const [, , rows] = await Promise.all([
-      lockHosts(tx, [hostId]),
-      isRenewalDue && !body.usage ? renewLease(tx, hostId, leaseOf(body)) : undefined,
-      lockObservedSets(tx, hostId, body.observed),
-    ]);
-    const [observed, , , , becameReady] = await Promise.all([
-      applyObserved(tx, hostId, body.observed, rows),
-      body.usage ? updateHostUsage(tx, hostId, body.usage, leaseOf(body)) : undefined,
-      body.images ? updateHostImages(tx, hostId, body.images) : undefined,
-      body.volumes ? storeHostVolumes(tx, hostId, body.volumes) : undefined,
-      state !== undefined && changeState(tx, hostId, state, body),
-    ]);
-    const parts: Aftermath[] = [observed];
-    const isUsable = becameReady || (body.usage !== null && !hasFreshReport(ctx, host));
-    if (isUsable || observed.removed > 0) parts.push(await nudgePending(tx, hostId, body));
-    return { aftermath: mergeAftermath(parts), removed: observed.removed };
-  });
+  const store = (): Promise<{ aftermath: Aftermath; removed: number }> =>
+    withTx(ctx.db, async (tx) => {
+      // What does not need another's answer shares a round trip; Postgres carries it out in this order.
+      const [, , rows] = await Promise.all([
+        lockHosts(tx, [hostId]),
+        isRenewalDue && !body.usage ? renewLease(tx, hostId, leaseOf(body)) : undefined,
+        lockObservedSets(tx, hostId, body.observed),
+      ]);
+      const [observed, , , , becameReady] = await Promise.all([
+        applyObserved(tx, hostId, body.observed, rows),
+        body.usage ? updateHostUsage(tx, hostId, body.usage, leaseOf(body)) : undefined,
+        body.images ? updateHostImages(tx, hostId, body.images) : undefined,
+        body.volumes ? storeHostVolumes(tx, hostId, body.volumes) : undefined,
+        state !== undefined && changeState(tx, hostId, state, body),
+      ]);
+      const parts: Aftermath[] = [observed];
+      const isUsable = becameReady || (body.usage !== null && !hasFreshReport(ctx, host));
+      if (isUsable || observed.removed > 0) parts.push(await nudgePending(tx, hostId, body));
+      return { aftermath: mergeAftermath(parts), removed: observed.removed };
+    });
+  const { aftermath, removed } = await (body.observed.length > 0
+    ? ctx.reportTurns(store)
+    : store());
   await carryOut(ctx, aftermath);
   if (removed > 0) await closeServices(ctx);
   return undefined;

@@ -1,6 +1,7 @@
 import type { DesiredSet, ObservedSet, Sync, SyncResult } from "../../src/contracts/agent.ts";
 import type { JobRing } from "../../src/contracts/jobs.ts";
 import type { ResourceAmounts } from "../../src/contracts/primitives.ts";
+import { createConcurrencyLimit } from "../../src/lib/concurrency-limit.ts";
 import { createServiceBody } from "../../src/contracts/services.ts";
 import type { z } from "zod";
 import { openPostgres } from "../../src/db/client.ts";
@@ -60,6 +61,7 @@ export async function createFleetContext(
   const signals: string[] = [];
   const contextOn = (handle: (typeof handles)[number]): ServiceContext => ({
     db: handle.db,
+    reportTurns: createConcurrencyLimit(2),
     log: silentLog,
     settings: { ...defaultServiceSettings, ...settings },
     doorbell: { ring: async (jobs) => void rings.push(...jobs) },

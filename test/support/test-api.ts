@@ -1,3 +1,4 @@
+import { createConcurrencyLimit } from "../../src/lib/concurrency-limit.ts";
 import { openPostgres } from "../../src/db/client.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { createMountedApi } from "../../src/routes/app.ts";
@@ -57,6 +58,7 @@ export async function createTestApi(overrides: Partial<ServiceContext> = {}): Pr
     },
     signals: createLocalSignals(),
     streams: createLocalStreams(),
+    reportTurns: createConcurrencyLimit(2),
     log: silentLog,
     settings: defaultServiceSettings,
     ...overrides,

@@ -12,7 +12,7 @@ import {
 import { createAgent } from "../agent.ts";
 import type { AgentLimits } from "../agent-limits.ts";
 import { systemClock } from "../clock.ts";
-import { createConcurrencyLimit } from "../concurrency-limit.ts";
+import { createConcurrencyLimit } from "../../lib/concurrency-limit.ts";
 import type { ControlPlane } from "../ports/control-plane.ts";
 import type { MachinePort } from "../ports/machine-port.ts";
 import type { AgentState, StateStore } from "../ports/state-store.ts";

@@ -15,6 +15,7 @@ import { RedisSignals } from "../../jobs/redis-signals.ts";
 import { RedisStreamRelay } from "../../jobs/redis-stream-relay.ts";
 import { jobRegistry } from "../../jobs/registry.ts";
 import { startSweeps } from "../../jobs/sweeps.ts";
+import { createConcurrencyLimit } from "../../lib/concurrency-limit.ts";
 import { coalesce } from "../../lib/coalesce.ts";
 import type { ServiceContext, ServiceSettings } from "../../services/context.ts";
 import { removeFromOutbox } from "../../services/outbox.ts";
@@ -23,6 +24,8 @@ import type { Running } from "./run-process.ts";
 
 const REDIS_START_WAIT_MS = 2_000;
 /** Of the time that a stop has, what jobs under way may take. */
+/** Of the connections to the database, what reports of sets may take at once. */
+const REPORTS_SHARE_OF_CONNECTIONS = 0.1;
 const JOBS_SHARE_OF_SHUTDOWN = 0.6;
 
 export interface BackendOptions {
@@ -71,7 +74,18 @@ export async function openControlPlane(
   });
   shutdown.add("doorbell", () => doorbell.close());
   const streams = new RedisStreamRelay(producer, prefix);
-  const ctx: ServiceContext = { db: database.db, doorbell, signals, streams, log, settings };
+  const reportTurns = createConcurrencyLimit(
+    Math.max(1, Math.floor(database.connectionsMax * REPORTS_SHARE_OF_CONNECTIONS)),
+  );
+  const ctx: ServiceContext = {
+    db: database.db,
+    doorbell,
+    signals,
+    streams,
+    reportTurns,
+    log,
+    settings,
+  };
   return { ctx, doorbell, signals, queues };
 }
 
