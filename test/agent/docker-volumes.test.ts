@@ -8,7 +8,7 @@ import type { LocalSetSpec, SetPort } from "../../src/agent/ports/set-port.ts";
 import type { VolumePort } from "../../src/agent/ports/volume-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import type { VolumeHarness } from "../contract/volume-port.ts";
+import type { VolumeHarness } from "../contract/volume-contract.ts";
 import { baseImage } from "../support/docker.ts";
 import { execIn } from "../support/docker-exec.ts";
 import { removeHost } from "../support/docker-host.ts";

@@ -5,7 +5,7 @@ import type { VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.t
 import { VolumeKeeper } from "../../src/agent/volume-keeper.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import type { VolumeHarness } from "../contract/volume-port.ts";
+import type { VolumeHarness } from "../contract/volume-contract.ts";
 import { openLoopHarness } from "../support/loop-harness.ts";
 import { waitUntil } from "../support/wait-until.ts";
 

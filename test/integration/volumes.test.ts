@@ -52,6 +52,7 @@ function volumeOf(setId: string, changes: Partial<ReportedVolume> = {}): Reporte
     usedBytes: 4_096,
     trashedAt: null,
     expiresAt: null,
+    reason: null,
     ...changes,
   };
 }
@@ -60,7 +61,7 @@ const trashed = {
   state: "trashed",
   usedBytes: null,
   trashedAt: "2026-01-01T00:00:00.000Z",
-  expiresAt: "2026-01-08T00:00:00.000Z",
+  expiresAt: "2999-01-08T00:00:00.000Z",
 } as const;
 
 /** The one set of the service runs, its service is deleted, and its volume is in the trash. */
@@ -72,6 +73,8 @@ async function trashTheVolume(f: FleetContext, hostId: string): Promise<Reported
       used: smallHost,
       allocatable: smallHost,
       reclaimableVolumeBytes: 0,
+      trashedVolumeBytes: 0,
+      volumeReason: null,
       disk: null,
       setMemoryBytes: {},
     },
