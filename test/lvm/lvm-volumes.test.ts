@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, open, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -19,6 +19,8 @@ const MiB = 2 ** 20;
 const { signal } = new AbortController();
 
 const volumeGroup = "berth";
+/** The test host's own. */
+const lvmConfig = "/etc/lvm/lvm.conf";
 
 describeOn("ext4", 32 * MiB);
 describeOn("xfs", 320 * MiB);
@@ -82,7 +84,11 @@ test("a volume group that is not there is said to be missing, and looked for aga
 describe("a volume group in trouble", () => {
   let harness: VolumeHarness;
   let volumes: VolumePort;
-  beforeAll(() => makeVolumeGroup(volumeGroup, 6 * 32 * MiB));
+  let config: string;
+  beforeAll(async () => {
+    config = await readFile(lvmConfig, "utf8");
+    await makeVolumeGroup(volumeGroup, 6 * 32 * MiB);
+  });
   beforeEach(async () => {
     harness = await openHarness("ext4", 32 * MiB);
     const { root, fileSystem } = harness;
@@ -90,7 +96,7 @@ describe("a volume group in trouble", () => {
     volumes = createVolumes({ ...options, store: harness.openStore() });
   });
   afterEach(async () => {
-    await run("vgchange", ["-p", "rw", volumeGroup]).catch(() => undefined); // it was never otherwise
+    await writeFile(lvmConfig, config);
     await harness.close();
   });
 
@@ -120,7 +126,7 @@ describe("a volume group in trouble", () => {
   test("that is read-only says so, and what is in it is still served", async () => {
     const spec = newSpec();
     const check = await checked((await volumes.ensure(spec, signal)).dataPath, MiB);
-    await run("vgchange", ["-p", "r", volumeGroup]);
+    await writeFile(lvmConfig, `${config}global { metadata_read_only=1 }\n`);
     const failed = { code: "volume-failed", temporary: true };
     await expect(volumes.ensure(newSpec(), signal)).rejects.toMatchObject(failed);
     await expect(volumes.ensure({ ...spec, sizeBytes: 64 * MiB }, signal)).rejects.toMatchObject(
@@ -128,7 +134,7 @@ describe("a volume group in trouble", () => {
     );
     await volumes.ensure(spec, signal);
     expect(await check()).toBe(true);
-    await run("vgchange", ["-p", "rw", volumeGroup]);
+    await writeFile(lvmConfig, config);
     await volumes.ensure({ ...spec, sizeBytes: 64 * MiB }, signal);
     expect(await volumes.list(signal)).toMatchObject([{ sizeBytes: 64 * MiB }]);
     expect(await check()).toBe(true);
