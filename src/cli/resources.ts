@@ -287,6 +287,7 @@ export const volumeColumns: readonly Column<Volume>[] = [
   { head: "HOST", cell: (volume) => volume.host.name },
   { head: "SET", wide: true, cell: (volume) => volume.setId },
   { head: "KEPT UNTIL", cell: (volume) => volume.expiresAt ?? "" },
+  { head: "REASON", cell: (volume) => plainText(volume.reason?.text ?? "") },
 ];
 
 export const tenantColumns: readonly Column<Tenant>[] = [

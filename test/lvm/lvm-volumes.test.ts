@@ -169,10 +169,9 @@ describe("a volume group in trouble", () => {
     const check = await checked(dataPath, MiB);
     await run("dmsetup", ["suspend", "--noflush", `${volumeGroup}-${volumeId}`]);
     await volumes.ensure({ ...spec, sizeBytes: 64 * MiB }, signal);
-    const { stdout } = await run("dmsetup", [
-      ...["info", "-c", "--noheadings", "-o", "suspended"],
-      `${volumeGroup}-${volumeId}`,
-    ]);
+    const device = `${volumeGroup}-${volumeId}`;
+    const columns = ["--noheadings", "-o", "suspended"];
+    const { stdout } = await run("dmsetup", ["info", "-c", ...columns, device]);
     expect(stdout.trim()).toBe("Active");
     expect(await check()).toBe(true);
   });
