@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { AgentSimulation } from "../../test/support/agent-simulation.ts";
+import { localSet } from "../../test/support/local-set.ts";
 import type { DesiredSet } from "../contracts/agent.ts";
+import { newId } from "../lib/ids.ts";
 import { CredentialRefusedError } from "./ports/control-plane.ts";
 
 const hourMs = 3_600_000;
@@ -157,6 +159,33 @@ describe("a set whose start fails", () => {
     const reports = simulation.plane.received.flatMap(({ observed }) => observed);
     const states = reports.filter((report) => report.setId === setId).map(({ state }) => state);
     expect(states.slice(-4)).toEqual(["starting", "failed", "stopping", "absent"]);
+  });
+
+  it("is never given up while it has a volume here, or is to have one: elsewhere it would begin empty", async () => {
+    const { simulation } = await runningHost(0);
+    const { template } = localSet({ template: { volume: { size: "32Mi", mountPath: "/data" } } });
+    const fresh = simulation.want({ template });
+    const restored = simulation.want({ template, restoreVolumeId: newId("vol") });
+    const old = simulation.want({ template });
+    const image = simulation.withMissingImage(fresh);
+    simulation.change(fresh, { template: image });
+    simulation.change(restored, { template: image });
+    await simulation.pass(10_000);
+    const oldAgain = simulation.change(old, { desired: "stopped" });
+    await simulation.pass(10_000);
+    simulation.kill();
+    simulation.start();
+    simulation.change(oldAgain, { desired: "running", template: image });
+    await simulation.pass(200_000);
+    expect(lastReport(simulation, restored)).toMatchObject({
+      gaveUp: false,
+      reason: { code: "image-not-found" },
+    });
+    expect(lastReport(simulation, old)).toMatchObject({ gaveUp: false });
+    expect(simulation.plane.desiredOf(fresh.setId)).toBeUndefined(); // it went elsewhere
+    simulation.change(oldAgain, { desired: "running", template });
+    await simulation.pass(10_000);
+    expect(lastReport(simulation, old)).toMatchObject({ state: "running", ready: true });
   });
 
   it("is given up at once when only a change of it can help, with the reason", async () => {

@@ -203,7 +203,7 @@ class HostAgent implements Agent {
       log: this.#log,
       stepLimit: createConcurrencyLimit(this.#limits.stepsMax),
       lookLimit: createConcurrencyLimit(this.#limits.looksMax),
-      hasRunBefore: (setId: string, specKey: string) => this.#kept.hasRun(setId, specKey),
+      hasRunBefore: (setId: string, specKey?: string) => this.#kept.hasRun(setId, specKey),
       onRan: (setId: string, specKey: string) => this.#kept.noteRan(setId, specKey),
       onReport: (report: Sync["observed"][number]) => {
         if (!this.#reports.put(report)) return;
@@ -348,11 +348,11 @@ class HostAgent implements Agent {
 
   async #accept(runners: SetRunners, result: SyncResult): Promise<"news" | "nothing" | "stale"> {
     this.#streams.serve(result.streams, this.#stopping.signal);
-    this.#keepers.volumes?.askForPurges(result.purgeVolumes);
     const use = await this.#kept.accept(result, (accepted) => {
       for (const setId of accepted.dropped) this.#forget(setId);
       runners.apply(accepted);
     });
+    if (use !== "stale") this.#keepers.volumes?.heed(result, this.#kept.desired.list());
     return use === "nothing" && result.streams.length > 0 ? "news" : use;
   }
 

@@ -21,30 +21,62 @@ export class CommandError extends Error {
 
 const outputBytesMax = 16 * 2 ** 20;
 const stderrTailChars = 2_000;
+/** A program that is killed is gone by then, or hangs in the kernel and cannot be waited for. */
+const killedWithinMs = 2_000;
+
+export interface CommandOptions {
+  timeoutMs: number;
+  /** Kills the program when aborted. Without it, what has begun ends. */
+  signal?: AbortSignal;
+  killSignal?: "SIGKILL" | "SIGTERM";
+}
 
 /**
  * Runs a program without a shell and resolves with its standard output: at most 16 MiB, in the C locale, with no
- * other environment. `path` is absolute. Rejects with CommandError. The one place of the agent that starts programs.
+ * other environment. `path` is absolute. Rejects with CommandError; shortly after the deadline, or after it was aborted, also when
+ * the program cannot be killed. The one place of the agent that starts programs.
  */
 export async function runCommand(
   path: string,
   args: readonly string[],
-  { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
+  { timeoutMs, signal, killSignal = "SIGKILL" }: CommandOptions,
 ): Promise<string> {
   return new Promise((resolve, reject) => {
+    const fail = (cause: Error & { code?: unknown }, stderr: string) => {
+      const exitCode = typeof cause.code === "number" ? cause.code : undefined;
+      const stderrTail = stderr.trim().slice(-stderrTailChars);
+      reject(new CommandError(path, { exitCode, stderrTail, cause }));
+    };
+    if (signal?.aborted) return fail(new Error("was broken off"), "");
+    let killedFor: Error | undefined;
+    let lastTimer: NodeJS.Timeout | undefined;
     const options = {
-      timeout: timeoutMs,
-      killSignal: "SIGKILL" as const,
       maxBuffer: outputBytesMax,
       env: { LC_ALL: "C", PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
-      signal,
     };
-    execFile(path, args, options, (error, stdout, stderr) => {
-      if (!error) return resolve(stdout);
-      const exitCode = typeof error.code === "number" ? error.code : undefined;
-      const stderrTail = stderr.trim().slice(-stderrTailChars);
-      return reject(new CommandError(path, { exitCode, stderrTail, cause: error }));
+    const child = execFile(path, args, options, (error, stdout, stderr) => {
+      clearTimeout(deadline);
+      clearTimeout(lastTimer);
+      signal?.removeEventListener("abort", onAbort);
+      if (killedFor) fail(killedFor, stderr);
+      else if (error) fail(error, stderr);
+      else resolve(stdout);
     });
+    const kill = (cause: Error) => {
+      killedFor ??= cause;
+      child.kill(killSignal);
+      lastTimer ??= setTimeout(() => {
+        child.unref();
+        fail(cause, "");
+      }, killedWithinMs);
+    };
+    const deadline = setTimeout(
+      () => kill(new Error(`did not end within ${timeoutMs} ms`)),
+      timeoutMs,
+    );
+    const onAbort = () => kill(new Error("was broken off"));
+    signal?.addEventListener("abort", onAbort, { once: true });
+    return undefined;
   });
 }
 

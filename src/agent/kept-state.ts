@@ -55,8 +55,10 @@ export class KeptState {
     return hasNews ? "news" : "nothing";
   }
 
-  hasRun(setId: string, specKey: string): boolean {
-    return this.#hasRun.get(setId) === specKey;
+  /** Whether a set has run here, as it is or, without a key, in any form. */
+  hasRun(setId: string, specKey?: string): boolean {
+    const ran = this.#hasRun.get(setId);
+    return specKey === undefined ? ran !== undefined : ran === specKey;
   }
 
   noteRan(setId: string, specKey: string): void {

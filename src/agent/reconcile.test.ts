@@ -310,7 +310,7 @@ describe("after a failure", () => {
   it("waits until the next attempt is due, with the failure as the reason", () => {
     const set = setOf();
     const memory = memoryOf(set);
-    noteFailure(memory, failure, { isStarting: true, nowMs, random: 0 });
+    noteFailure(memory, failure, { mayGiveUp: true, nowMs, random: 0 });
     const verdict = reconcile(set, undefined, memory, nowMs);
     expect(verdict).toMatchObject({
       action: { kind: "wait", untilMs: nowMs + 1_000 },
@@ -323,7 +323,7 @@ describe("after a failure", () => {
   it("does nothing more once the set is given up, and removes nothing of it", () => {
     const set = setOf();
     const memory = memoryOf(set);
-    noteFailure(memory, { ...failure, temporary: false }, { isStarting: true, nowMs, random: 0 });
+    noteFailure(memory, { ...failure, temporary: false }, { mayGiveUp: true, nowMs, random: 0 });
     expect(judge(set, { app: "created", log: "created" }, { memory })).toMatchObject({
       action: { kind: "none" },
       state: "failed",
@@ -336,7 +336,7 @@ describe("after a failure", () => {
     const memory = memoryOf(set);
     noteRunning(memory);
     for (let i = 0; i < 50; i++) {
-      noteFailure(memory, { ...failure, temporary: false }, { isStarting: true, nowMs, random: 1 });
+      noteFailure(memory, { ...failure, temporary: false }, { mayGiveUp: true, nowMs, random: 1 });
     }
     const verdict = reconcile(set, undefined, memory, nowMs + 75_000);
     expect(verdict).toMatchObject({ action: { kind: "prepare" }, state: "running", ready: false });

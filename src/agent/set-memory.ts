@@ -290,7 +290,7 @@ export interface StepFailure {
 export function noteFailure(
   memory: SetMemory,
   failure: StepFailure,
-  { isStarting, nowMs, random }: { isStarting: boolean; nowMs: number; random: number },
+  { mayGiveUp, nowMs, random }: { mayGiveUp: boolean; nowMs: number; random: number },
 ): void {
   memory.failure = { ...failure.reason, at: new Date(nowMs).toISOString() };
   if (failure.isUnavailable) {
@@ -302,7 +302,7 @@ export function noteFailure(
   }
   const inRow = failure.isUnavailable ? memory.unavailableInRow : memory.failedAttempts;
   memory.retryAtMs = nowMs + Math.round(backoffMs(inRow) * (1 + random / 4));
-  if (!isStarting || memory.hasRun) return;
+  if (!mayGiveUp || memory.hasRun) return;
   memory.gaveUp = failure.isUnavailable
     ? nowMs - (memory.unavailableSinceMs ?? nowMs) >= UNAVAILABLE_MS_MAX
     : !failure.temporary || memory.failedAttempts >= START_ATTEMPTS_MAX;

@@ -47,8 +47,8 @@ export interface SetRunnerContext {
   canRemoveUnknown: () => boolean;
   /** Whether sets are stopped that write more to their root file systems than they are given. */
   stopsAtRootfs: boolean;
-  /** What the state file knows of specs that have run. */
-  hasRunBefore: (setId: string, specKey: string) => boolean;
+  /** What the state file knows of specs that have run; without a key, of any of the set. */
+  hasRunBefore: (setId: string, specKey?: string) => boolean;
   onRan: (setId: string, specKey: string) => void;
   onReport: (report: ObservedSet) => void;
   /** Nothing of a set that nobody asks for is there: the runner is of no use any more. */
@@ -379,6 +379,17 @@ export class SetRunner {
     if (during === "resize") return this.#noteResized(failure);
     const { clock, random } = this.#context;
     const isStarting = during !== "stop-all" && during !== "remove";
-    noteFailure(this.#memory, failure, { isStarting, nowMs: clock.nowMs(), random: random() });
+    const mayGiveUp = isStarting && !this.#isBound();
+    noteFailure(this.#memory, failure, { mayGiveUp, nowMs: clock.nowMs(), random: random() });
+  }
+
+  /** It has a volume here, and elsewhere would begin with an empty one: it is tried here until somebody moves it. */
+  #isBound(): boolean {
+    if (!this.#desired?.template.volume) return false;
+    return (
+      this.#desired.restoreVolumeId !== null ||
+      (this.#observed?.volumeBytes ?? 0) > 0 ||
+      this.#context.hasRunBefore(this.#setId)
+    );
   }
 }

@@ -1,8 +1,16 @@
-import { type Sync, VOLUMES_PER_HOST_MAX } from "../contracts/agent.ts";
+import {
+  type DesiredSet,
+  SYNC_WAIT_MS_MAX,
+  type Sync,
+  type SyncResult,
+  VOLUMES_PER_HOST_MAX,
+} from "../contracts/agent.ts";
 import type { Log } from "../lib/log.ts";
 import { isAborted } from "./aborted.ts";
 import { type Clock, delay } from "./clock.ts";
+import type { Reason } from "../contracts/primitives.ts";
 import type { LocalVolume, VolumePort } from "./ports/volume-port.ts";
+import { failureOf } from "./step-failure.ts";
 import { Wakeup } from "./wakeup.ts";
 
 /** Looks that were asked for one by one are one look, this much later. */
@@ -22,14 +30,21 @@ export interface VolumeKeeperOptions {
 
 type Report = NonNullable<Sync["volumes"]>;
 
+interface KeptVolume extends LocalVolume {
+  state: "live" | "trashed";
+  /** Why it was not purged when it was to be. */
+  reason: Reason | null;
+}
+
 /** Looks after the volumes of a host that are no set's business any more, and knows what to report of all of them. */
 export class VolumeKeeper {
   readonly #options: VolumeKeeperOptions;
   readonly #bell: Wakeup;
-  #volumes: LocalVolume[] | undefined;
-  #sent: LocalVolume[] | undefined;
+  #volumes: KeptVolume[] | undefined;
+  #sent: KeptVolume[] | undefined;
   /** Trashed volumes whose purge a person asked for. */
   readonly #purges = new Set<string>();
+  readonly #reasons = new Map<string, Reason>();
 
   constructor(options: VolumeKeeperOptions) {
     this.#options = options;
@@ -39,6 +54,19 @@ export class VolumeKeeper {
   /** Something of a set changed: its volume may have, too. */
   lookSoon(): void {
     this.#bell.ring();
+  }
+
+  /** The control plane was heard, and `desired` is what it wants since: only then may anything be purged. */
+  heed({ serverTime, purgeVolumes }: SyncResult, desired: readonly DesiredSet[]): void {
+    const wanted = desired.flatMap((set) =>
+      set.desired === "deleted" ? [] : (set.restoreVolumeId ?? []),
+    );
+    this.#options.port.heed({
+      // An answer that was waited for may say what was so when the wait began.
+      atMs: Date.parse(serverTime) - SYNC_WAIT_MS_MAX,
+      wantedVolumeIds: new Set(wanted),
+    });
+    this.askForPurges(purgeVolumes);
   }
 
   /** Destroys trashed volumes before their time. Repeated until they are gone. */
@@ -83,12 +111,16 @@ export class VolumeKeeper {
         state === "trashed" &&
         (this.#purges.has(volumeId) || (expiresAtMs ?? Infinity) <= clock.nowMs()),
     );
+    this.#reasons.clear();
     for (const { volumeId } of due) {
       try {
         if (this.#purges.has(volumeId)) await port.expire(volumeId, signal);
         await port.purge(volumeId, signal);
       } catch (error) {
         if (isAborted(signal)) return;
+        const { reason } = failureOf(error, "remove");
+        if (reason.code === "volume-refused") continue; // it is kept, for now or as somebody's
+        this.#reasons.set(volumeId, reason);
         log.warn({ err: error, volumeId }, "volume not purged");
       }
     }
@@ -98,14 +130,17 @@ export class VolumeKeeper {
       volumes.flatMap(({ volumeId, state }) => (state === "trashed" ? volumeId : [])),
     );
     for (const volumeId of this.#purges) if (!trashed.has(volumeId)) this.#purges.delete(volumeId);
-    this.#volumes = volumes.slice(0, VOLUMES_PER_HOST_MAX);
+    this.#volumes = volumes.flatMap((volume) => this.#keep(volume)).slice(0, VOLUMES_PER_HOST_MAX);
+  }
+
+  /** What was never finished is nobody's yet. */
+  #keep({ state, ...volume }: LocalVolume): KeptVolume[] {
+    const reason = this.#reasons.get(volume.volumeId) ?? null;
+    return state === "new" ? [] : [{ ...volume, state, reason }];
   }
 }
 
-function isNews(
-  volumes: readonly LocalVolume[],
-  sent: readonly LocalVolume[] | undefined,
-): boolean {
+function isNews(volumes: readonly KeptVolume[], sent: readonly KeptVolume[] | undefined): boolean {
   if (sent?.length !== volumes.length) return true;
   return volumes.some((volume, position) => {
     const before = sent[position];
@@ -121,7 +156,7 @@ function isNews(
   });
 }
 
-function toReport({ trashedAtMs, expiresAtMs, ...volume }: LocalVolume): Report[number] {
+function toReport({ trashedAtMs, expiresAtMs, ...volume }: KeptVolume): Report[number] {
   return {
     ...volume,
     usedBytes: volume.usedBytes ?? null,

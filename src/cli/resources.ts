@@ -145,7 +145,7 @@ export const hostColumns: readonly Column<Host>[] = [
   {
     head: "TRASH",
     wide: true,
-    cell: ({ reported }) => (reported ? formatBytes(reported.reclaimableVolumeBytes) : ""),
+    cell: ({ reported }) => (reported ? formatBytes(reported.trashedVolumeBytes) : ""),
   },
   {
     head: "IMAGES",
@@ -165,8 +165,12 @@ export const hostColumns: readonly Column<Host>[] = [
   { head: "LABELS", wide: true, cell: (host) => pairs(host.labels) },
   { head: "TAINTS", wide: true, cell: (host) => host.taints.map(taintText).join(",") },
   { head: "AGENT", wide: true, cell: (host) => plainText(host.agentVersion) },
-  { head: "REASON", cell: (host) => plainText(host.reason?.text ?? "") },
+  { head: "REASON", cell: (host) => plainText(hostReason(host)) },
 ];
+
+function hostReason({ reason, reported }: Host): string {
+  return reason?.text ?? reported?.volumeReason?.text ?? "";
+}
 
 function bytesOrUnknown(bytes: number | null | undefined): string {
   return bytes === null || bytes === undefined ? "?" : formatBytes(bytes);
@@ -283,6 +287,7 @@ export const volumeColumns: readonly Column<Volume>[] = [
   { head: "HOST", cell: (volume) => volume.host.name },
   { head: "SET", wide: true, cell: (volume) => volume.setId },
   { head: "KEPT UNTIL", cell: (volume) => volume.expiresAt ?? "" },
+  { head: "REASON", cell: (volume) => plainText(volume.reason?.text ?? "") },
 ];
 
 export const tenantColumns: readonly Column<Tenant>[] = [

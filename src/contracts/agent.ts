@@ -90,6 +90,9 @@ export const syncBody = z
         allocatable: resourcesSchema,
         /** Of used volume bytes: of trashed volumes that are purged as soon as their room is needed. */
         reclaimableVolumeBytes: z.number().int().nonnegative().default(0),
+        trashedVolumeBytes: z.number().int().nonnegative().default(0),
+        /** What is wrong with the host's volumes; it reports everything else all the same. */
+        volumeReason: reasonSchema.nullable().default(null),
         /** What the layers of all images, and all containers' own, take of Docker's disk. Null: not known. */
         disk: z
           .strictObject({

@@ -28,6 +28,7 @@ export const eventKinds = [
   "volume-trashed",
   "volume-restored",
   "volume-purging",
+  "volume-not-purged",
   "volume-purged",
   "volume-lost",
   "host-enrolled",

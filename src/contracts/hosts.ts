@@ -37,6 +37,10 @@ export const hostSchema = z
         used: resourcesSchema,
         /** Of the used volume bytes: of trashed volumes that are purged as soon as their room is needed. */
         reclaimableVolumeBytes: z.number().int(),
+        /** Of all volumes in the trash. */
+        trashedVolumeBytes: z.number().int(),
+        /** What is wrong with the host's volumes: a volume group that is missing, tags that cannot be read. */
+        volumeReason: reasonSchema.nullable(),
         /** Layers of all images in Docker, and what all containers have written to their root file systems; null: not known. */
         imageBytes: z.number().int().nullable(),
         containerBytes: z.number().int().nullable(),

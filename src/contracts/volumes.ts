@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { idSchema, nameSchema, orNull, pageQuery, timestamp } from "./primitives.ts";
+import { idSchema, nameSchema, orNull, pageQuery, reasonSchema, timestamp } from "./primitives.ts";
 
 /** live: a set's. trashed: nobody's, kept until it expires. */
 export const volumeStates = ["live", "trashed"] as const;
@@ -22,6 +22,8 @@ export const reportedVolumeSchema = z
     trashedAt: orNull(timestamp),
     /** A trashed volume is kept until then. */
     expiresAt: orNull(timestamp),
+    /** Why it was not purged when it was to be. */
+    reason: reasonSchema.nullable().default(null),
   })
   .meta({ id: "ReportedVolume" });
 export type ReportedVolume = z.infer<typeof reportedVolumeSchema>;
@@ -40,6 +42,8 @@ export const volumeSchema = z
     expiresAt: orNull(timestamp),
     /** Its purge was asked for; its host does it as soon as it hears of it. */
     purging: z.boolean(),
+    /** Why it was not purged when it was to be; tried again until it is. */
+    reason: reasonSchema.nullable(),
     /** When its host spoke of it last. */
     reportedAt: timestamp,
   })

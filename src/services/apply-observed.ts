@@ -12,6 +12,7 @@ import {
   releaseSets,
   updateObservedSets,
 } from "../db/queries/observed-sets.ts";
+import { listSetsWithVolume } from "../db/queries/volumes.ts";
 import type { SignalChannel } from "./context.ts";
 import { retryDelayMs } from "./place-sets.ts";
 import type { Aftermath } from "./reconcile-service.ts";
@@ -48,7 +49,7 @@ export async function applyObserved(
   const rowById = new Map(rows.map((row) => [row.id, row]));
   const updates: ObservedUpdate[] = [];
   const released: ReleasedSet[] = [];
-  const leaving: string[] = [];
+  const givenUp: string[] = [];
   const events: EventInput[] = [];
   for (const set of latestOfEach(observed)) {
     const row = rowById.get(set.setId);
@@ -70,8 +71,11 @@ export async function applyObserved(
     const update = updateOf(row, set, set.state);
     updates.push(update);
     events.push(...eventsOf(row, hostId, update));
-    if (set.gaveUp && !row.leaving && row.desired === "running") leaving.push(row.id);
+    if (set.gaveUp && !row.leaving && row.desired === "running") givenUp.push(row.id);
   }
+  // It goes elsewhere without what is in its volume only when somebody says so.
+  const bound = await listSetsWithVolume(tx, hostId, givenUp);
+  const leaving = givenUp.filter((setId) => !bound.includes(setId));
   await Promise.all([
     updateObservedSets(tx, hostId, updates),
     markSetsLeaving(tx, hostId, leaving),

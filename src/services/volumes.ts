@@ -18,6 +18,7 @@ import {
   isRestorable,
   listVolumes as listVolumeRows,
   setRestoreVolume,
+  sumTrash,
   type VolumeRow,
 } from "../db/queries/volumes.ts";
 import { withTx } from "../db/tx.ts";
@@ -105,7 +106,7 @@ export async function restoreVolume(
     const ask: Resources = {
       cpuMillis: template.cpuMillis,
       memoryBytes: template.memoryBytes,
-      volumeBytes: template.volume.sizeBytes,
+      volumeBytes: Math.max(template.volume.sizeBytes, volume.sizeBytes),
       rootfsBytes: template.rootfsBytes,
     };
     await assertWithinQuota(tx, volume.tenantId, { sets: 1, ...ask });
@@ -163,16 +164,17 @@ function assertMayRestore(
 
 /** Locks the volume's host, and checks it with the planner's own function (I2). Gives the version of the policy it was checked by. */
 async function assertRoom(tx: Queryable, volume: Volume, ask: Resources): Promise<number> {
-  const [pools, rows] = await Promise.all([
+  const [pools, rows, trashedBytes] = await Promise.all([
     listAllHostPools(tx),
     lockFleetHosts(tx, [volume.host.id]),
+    sumTrash(tx, volume.host.id),
   ]);
   const row = rows[0];
   if (!row) throw conflict(`Host ${volume.host.name} is gone.`);
   const policy = planPolicyOf(pools, 0);
   const pool = policy.pools.find((candidate) => candidate.pool === row.pool);
   assert(pool, `host pool ${row.pool} has a policy`);
-  const host = withVolumeFree(hostSnapshotOf(row), volume);
+  const host = withVolumeFree(hostSnapshotOf(row), volume, trashedBytes);
   if (host.readiness !== "ready") {
     throw conflict(`Host ${volume.host.name} takes no sets now: it is ${host.readiness}.`);
   }
@@ -185,17 +187,20 @@ async function assertRoom(tx: Queryable, volume: Volume, ask: Resources): Promis
   return policy.version;
 }
 
-/** The volume's bytes are used already, and will not be used twice. */
-function withVolumeFree(host: HostSnapshot, volume: Volume): HostSnapshot {
+/**
+ * The volume's bytes are used already, and will not be used twice. Where the host purges early they count as reclaimable already:
+ * no more than the whole trash does.
+ */
+function withVolumeFree(host: HostSnapshot, volume: Volume, trashedBytes: number): HostSnapshot {
   const reclaimable = host.reclaimableVolumeBytes + volume.sizeBytes;
   const used = host.reported?.used.volumeBytes ?? 0;
-  return { ...host, reclaimableVolumeBytes: Math.min(used, reclaimable) };
+  return { ...host, reclaimableVolumeBytes: Math.min(used, trashedBytes, reclaimable) };
 }
 
 function notTrashed(volume: Volume): AppError {
   return conflict(
     volume.state === "trashed"
-      ? `Volume ${volume.id} is being purged or restored.`
+      ? `Volume ${volume.id} is being purged or restored, or its retention is over.`
       : `Volume ${volume.id} is in use by set ${volume.setId}: delete the set first.`,
   );
 }

@@ -12,7 +12,7 @@ import type { AgentState, StateStore } from "../../src/agent/ports/state-store.t
 import type { DesiredSet, ObservedSet, SyncResult } from "../../src/contracts/agent.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import type { VolumeHarness } from "../contract/volume-port.ts";
+import type { VolumeHarness } from "../contract/volume-contract.ts";
 import { ensureBaseImage } from "../support/docker.ts";
 import { removeHost } from "../support/docker-host.ts";
 import { localSet } from "../support/local-set.ts";

@@ -1,14 +1,17 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { dockerName } from "../../src/agent/adapters/docker/container-labels.ts";
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
 import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
+import { AgentError } from "../../src/agent/agent-error.ts";
 import type { LocalSetSpec, SetPort } from "../../src/agent/ports/set-port.ts";
 import type { VolumePort } from "../../src/agent/ports/volume-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import type { VolumeHarness } from "../contract/volume-port.ts";
+import type { VolumeHarness } from "../contract/volume-contract.ts";
 import { baseImage } from "../support/docker.ts";
 import { execIn } from "../support/docker-exec.ts";
 import { removeHost } from "../support/docker-host.ts";
@@ -37,9 +40,8 @@ describe("sets with a volume on Docker", () => {
   });
 
   /** As a new life of the agent does. */
-  function openPorts(): void {
+  function openPorts(store = harness.openStore()): void {
     const options = { root: harness.root, fileSystem: harness.fileSystem, retentionMs: 3_600_000 };
-    const store = harness.openStore();
     volumes = createVolumes({ store, ...options, purgesEarly: false, log: silentLog });
     port = createDockerSetPort({ docker, hostId, log: silentLog, volumes });
   }
@@ -106,6 +108,62 @@ describe("sets with a volume on Docker", () => {
     const heir = { ...withVolume(), restoreVolumeId: trashed?.volumeId ?? null };
     await run(heir);
     expect(await inside(heir, "side", "cat /data/file")).toContain("precious");
+  });
+
+  it("sets without a volume start, are seen and go while the volumes cannot be looked at", async () => {
+    const set = withVolume();
+    await run(set);
+    const store = harness.openStore();
+    const missing = () =>
+      Promise.reject(
+        new AgentError("volume-missing", "no group", { phase: "volume", temporary: true }),
+      );
+    let isThere = false;
+    const list = store.list.bind(store);
+    store.list = (...args) => (isThere ? list(...args) : missing());
+    openPorts(store);
+    const other = withVolume({ template: {} });
+    await run(other);
+    expect(await port.observe(signal)).toHaveLength(2);
+    const seen = await port.observeSet(set.setId, signal);
+    expect(seen?.containers.map(({ state }) => state)).toEqual(["running", "running"]);
+    expect(seen?.volumeBytes).toBeUndefined();
+    await port.remove(other.setId, signal);
+    expect(await port.observeSet(other.setId, signal)).toBeUndefined();
+    // Of one that had a volume when it was seen last, the volume is waited for.
+    isThere = true;
+    await port.observe(signal);
+    isThere = false;
+    expect(await port.observeSet(set.setId, signal)).toMatchObject({ volumeBytes: sizeBytes });
+    await expect(port.remove(set.setId, signal)).rejects.toMatchObject({ code: "volume-missing" });
+    expect(await port.observeSet(set.setId, signal)).toBeDefined();
+    isThere = true;
+    await port.remove(set.setId, signal);
+    expect(await port.observeSet(set.setId, signal)).toBeUndefined();
+    expect(await volumes.list(signal)).toMatchObject([{ state: "trashed" }]);
+  });
+
+  it("no work on the volume is left behind by a preparation that fails", async () => {
+    const set = withVolume();
+    const store = harness.openStore();
+    const create = store.create.bind(store);
+    let underWay = 0;
+    store.create = async (...args) => {
+      underWay++;
+      await delay(500);
+      await create(...args);
+      underWay--;
+    };
+    openPorts(store);
+    const name = dockerName(set.setId, "infra");
+    const foreign = await docker.createContainer({ name, Image: baseImage });
+    try {
+      await expect(port.prepare(set, signal)).rejects.toMatchObject({ code: "name-conflict" });
+      expect(underWay).toBe(0);
+      expect(await volumes.list(signal)).toMatchObject([{ setId: set.setId, state: "live" }]);
+    } finally {
+      await foreign.remove({ force: true });
+    }
   });
 
   it("a set of which only the volume is left is still there, and is removed to the end", async () => {

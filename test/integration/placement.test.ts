@@ -124,6 +124,8 @@ test("I2: a usage report that meets a booking goes on counting what was booked a
     used: smallHost,
     allocatable: smallHost,
     reclaimableVolumeBytes: 0,
+    trashedVolumeBytes: 0,
+    volumeReason: null,
     disk: null,
     setMemoryBytes: {},
   };
@@ -255,11 +257,22 @@ test("what there is to say of a set that runs on is told once, and what its host
   const told = await rowsOf(f.ctx.db, sql`select text from events where kind = 'set-warning'`);
   expect(told).toEqual([{ text: over.text }]);
   const amounts = { cpuMillis: 1, memoryBytes: 1, volumeBytes: 0, rootfsBytes: 1 };
-  const usage = { used: amounts, allocatable: smallHost, reclaimableVolumeBytes: 7 };
+  const usage = {
+    used: amounts,
+    allocatable: smallHost,
+    reclaimableVolumeBytes: 7,
+    trashedVolumeBytes: 0,
+    volumeReason: null,
+  };
   const disk = { imageBytes: 2 ** 40, containerBytes: 5 };
   await f.sync(hostId, { usage: { ...usage, disk, setMemoryBytes: {} } });
   const { reported } = await getHost(f.ctx, hostId);
-  expect(reported).toMatchObject({ reclaimableVolumeBytes: 7, ...disk });
+  expect(reported).toMatchObject({
+    reclaimableVolumeBytes: 7,
+    trashedVolumeBytes: 0,
+    volumeReason: null,
+    ...disk,
+  });
   await f.sync(hostId, { usage: { ...usage, disk: null, setMemoryBytes: {} } });
   expect((await getHost(f.ctx, hostId)).reported).toMatchObject({ imageBytes: null });
 });

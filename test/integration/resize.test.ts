@@ -112,7 +112,13 @@ test("less memory than a set uses is refused with the figure", async () => {
   );
   const { hostId = "", setId = "" } = used ?? {};
   const use = { ...smallHost, cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
-  const report = { used: use, allocatable: smallHost, reclaimableVolumeBytes: 0 };
+  const report = {
+    used: use,
+    allocatable: smallHost,
+    reclaimableVolumeBytes: 0,
+    trashedVolumeBytes: 0,
+    volumeReason: null,
+  };
   await f.sync(hostId, {
     usage: { ...report, disk: null, setMemoryBytes: { [setId]: 300 * 2 ** 20 } },
   });

@@ -5,9 +5,12 @@ import { rowsOf } from "../../src/db/queries/rows.ts";
 import { assert } from "../../src/lib/assert.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { cordonHost, deleteHost } from "../../src/services/admit-host.ts";
+import { changeSet } from "../../src/services/change-set.ts";
 import { deleteService } from "../../src/services/delete-service.ts";
 import { createService } from "../../src/services/create-service.ts";
+import { getHost } from "../../src/services/get-host.ts";
 import { getService } from "../../src/services/get-service.ts";
+import { getSet } from "../../src/services/get-set.ts";
 import { listVolumes, purgeVolume, restoreVolume } from "../../src/services/volumes.ts";
 import {
   createFleetContext,
@@ -52,6 +55,7 @@ function volumeOf(setId: string, changes: Partial<ReportedVolume> = {}): Reporte
     usedBytes: 4_096,
     trashedAt: null,
     expiresAt: null,
+    reason: null,
     ...changes,
   };
 }
@@ -60,7 +64,7 @@ const trashed = {
   state: "trashed",
   usedBytes: null,
   trashedAt: "2026-01-01T00:00:00.000Z",
-  expiresAt: "2026-01-08T00:00:00.000Z",
+  expiresAt: "2999-01-08T00:00:00.000Z",
 } as const;
 
 /** The one set of the service runs, its service is deleted, and its volume is in the trash. */
@@ -72,6 +76,8 @@ async function trashTheVolume(f: FleetContext, hostId: string): Promise<Reported
       used: smallHost,
       allocatable: smallHost,
       reclaimableVolumeBytes: 0,
+      trashedVolumeBytes: 0,
+      volumeReason: null,
       disk: null,
       setMemoryBytes: {},
     },
@@ -87,6 +93,13 @@ async function trashTheVolume(f: FleetContext, hostId: string): Promise<Reported
   const trash = volumeOf(set.setId, trashed);
   await f.sync(hostId, { observed: [observed(last, "absent")], volumes: [trash], usage });
   return trash;
+}
+
+/** For sets that are made from now on. */
+async function resizeTemplate(f: FleetContext, sizeBytes: number): Promise<void> {
+  await f.ctx.db.execute(sql`
+    update revisions r set template = jsonb_set(template, '{volume,sizeBytes}', to_jsonb(${sizeBytes}::bigint))
+    from services s where s.id = r.service_id and s.deleted_at is null and s.name = 'db'`);
 }
 
 async function eventKinds(f: FleetContext): Promise<string[]> {
@@ -147,6 +160,128 @@ test("I2: a volume is restored only where its set fits", async () => {
   await f.placer.placeSets();
   await expect(restoreVolume(f.ctx, null, volumeId)).rejects.toThrow("insufficient-cpu");
   expect(await getService(f.ctx, f.tenantId, "db")).toMatchObject({ replicas: 0 });
+});
+
+test("a set that has a volume is not moved off its host because it does not start there", async () => {
+  const { f, hostId } = await start();
+  const [set] = (await f.sync(hostId, { full: true })).sets;
+  assert(set, "the host has a set to run");
+  await f.sync(hostId, { volumes: [volumeOf(set.setId)] });
+  const failed = {
+    ...observed(set, "failed"),
+    ready: false,
+    gaveUp: true,
+    reason: { code: "not-healthy", text: "its database recovers slowly" },
+  };
+  await f.sync(hostId, { observed: [failed] });
+  const [still] = (await f.sync(hostId, { full: true })).sets;
+  expect(still).toMatchObject({ setId: set.setId, desired: "running", generation: set.generation });
+  const shown = await getSet(f.ctx, null, set.setId);
+  expect(shown).toMatchObject({
+    state: "failed",
+    reason: { text: "its database recovers slowly" },
+  });
+  // One whose volume was never made has nothing to lose.
+  await f.sync(hostId, { volumes: [] });
+  await f.sync(hostId, { observed: [failed] });
+  expect((await f.sync(hostId, { full: true })).sets).toMatchObject([{ desired: "deleted" }]);
+});
+
+test("a restored set keeps its volume: not moved by itself, found again where it is, left behind elsewhere", async () => {
+  const { f, hostId } = await start();
+  const trash = await trashTheVolume(f, hostId);
+  const { volumeId } = trash;
+  await createDb(f, 0);
+  const { id: setId } = await restoreVolume(f.ctx, null, volumeId);
+  const wanted = async (host: string) => (await f.sync(host, { full: true })).sets[0];
+  const set = await wanted(hostId);
+  assert(set, "the host has the set to run");
+  const failed = { ...observed(set, "failed"), ready: false, gaveUp: true };
+  await f.sync(hostId, { observed: [failed] });
+  expect(await wanted(hostId)).toMatchObject({ desired: "running", restoreVolumeId: volumeId });
+
+  const moveAway = async (from: string) => {
+    await changeSet(f.ctx, null, setId, "move");
+    const leaving = await wanted(from);
+    assert(leaving?.desired === "deleted", "the set is to go");
+    await f.sync(from, { observed: [observed(leaving, "absent")] });
+    await f.placer.placeSets(); // where else there is room, if there is
+    await f.ctx.db.execute(sql`update sets set plan_after = now() where id = ${setId}`);
+    await f.placer.placeSets();
+  };
+  await moveAway(hostId);
+  expect(await wanted(hostId)).toMatchObject({ setId, restoreVolumeId: volumeId });
+  const other = await f.enroll("h2", { allocatable: { ...smallHost, volumeBytes: 2 * GiB } });
+  await moveAway(hostId);
+  expect(await wanted(other)).toMatchObject({ setId, restoreVolumeId: null });
+});
+
+test("I7: what is kept no longer is not promised to be restored", async () => {
+  const { f, hostId } = await start();
+  const trash = await trashTheVolume(f, hostId);
+  await createDb(f, 0);
+  await f.sync(hostId, { volumes: [{ ...trash, expiresAt: "2026-01-08T00:00:00.000Z" }] });
+  await f.ctx.db.execute(sql`update volumes set expires_at = now() - interval '1 second'`);
+  await expect(restoreVolume(f.ctx, null, trash.volumeId)).rejects.toThrow("retention is over");
+});
+
+test("I2: a volume that counts as reclaimable already makes room for its set once", async () => {
+  const { f, hostId } = await start();
+  const { volumeId } = await trashTheVolume(f, hostId);
+  await createDb(f, 0);
+  // It and a GiB of somebody else's take all; of what may go, it is all there is.
+  const usage = {
+    used: { cpuMillis: 0, memoryBytes: 0, rootfsBytes: 0, volumeBytes: 2 * GiB },
+    allocatable: { ...smallHost, volumeBytes: 2 * GiB },
+    reclaimableVolumeBytes: GiB,
+    trashedVolumeBytes: GiB,
+    volumeReason: null,
+    disk: null,
+    setMemoryBytes: {},
+  };
+  await f.sync(hostId, { usage });
+  await resizeTemplate(f, 2 * GiB);
+  await expect(restoreVolume(f.ctx, null, volumeId)).rejects.toThrow("has no room for the set");
+  await resizeTemplate(f, GiB);
+  expect(await restoreVolume(f.ctx, null, volumeId)).toMatchObject({ state: "placed" });
+});
+
+test("I2: a volume that is larger than its set's template is booked as large as it is", async () => {
+  const { f, hostId } = await start();
+  const { volumeId } = await trashTheVolume(f, hostId);
+  await createDb(f, 0);
+  await resizeTemplate(f, GiB / 2);
+  await restoreVolume(f.ctx, null, volumeId);
+  const [row] = await rowsOf(
+    f.ctx.db,
+    sql`select allocated_volume_bytes::float8 as booked from hosts where id = ${hostId}`,
+  );
+  expect(row).toEqual({ booked: GiB });
+});
+
+test("why a volume is not purged is shown, and told once; why a host has no room for volumes, too", async () => {
+  const { f, hostId } = await start();
+  const trash = await trashTheVolume(f, hostId);
+  const reason = { code: "volume-busy", text: "it is in use and stays mounted" };
+  for (let look = 0; look < 2; look++)
+    await f.sync(hostId, { volumes: [{ ...trash, sizeBytes: GiB + look, reason }] });
+  const { items } = await listVolumes(f.ctx, null, { limit: 10 });
+  expect(items).toMatchObject([{ id: trash.volumeId, reason }]);
+  expect(await eventKinds(f)).toEqual(["volume-trashed", "volume-not-purged"]);
+  const none = { cpuMillis: 0, memoryBytes: 0, rootfsBytes: 0, volumeBytes: 0 };
+  const volumeReason = { code: "volume-missing", text: "there is no volume group berth" };
+  const unmeasured = { used: none, allocatable: { ...smallHost, volumeBytes: 0 } };
+  const empty = {
+    reclaimableVolumeBytes: 0,
+    trashedVolumeBytes: 0,
+    disk: null,
+    setMemoryBytes: {},
+  };
+  await f.sync(hostId, { usage: { ...unmeasured, ...empty, volumeReason } });
+  expect(await getHost(f.ctx, hostId)).toMatchObject({
+    state: "ready",
+    reported: { volumeReason },
+  });
 });
 
 test("I7: a purge needs the id twice, reaches the host until the volume is gone, and only from the trash", async () => {

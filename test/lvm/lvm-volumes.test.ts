@@ -1,12 +1,17 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, open, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { beforeAll, expect, test } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { FileSystemType } from "../../src/agent/adapters/volume/file-systems.ts";
 import { createLvmStore } from "../../src/agent/adapters/volume/lvm-store.ts";
+import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
+import type { VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.ts";
 import { newId } from "../../src/lib/ids.ts";
-import { describeVolumePort, type VolumeHarness } from "../contract/volume-port.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import type { VolumeHarness } from "../contract/volume-contract.ts";
+import { describeVolumePort } from "../contract/volume-port.ts";
+import { checked } from "../support/volume-files.ts";
 import { extentBytes, makeVolumeGroup } from "./volume-group.ts";
 
 const run = promisify(execFile);
@@ -14,14 +19,23 @@ const MiB = 2 ** 20;
 const { signal } = new AbortController();
 
 const volumeGroup = "berth";
-const sizeBytes = 32 * MiB;
-const totalBytes = 6 * sizeBytes;
+/** The test host's own. */
+const lvmConfig = "/etc/lvm/lvm.conf";
 
-beforeAll(() => makeVolumeGroup(volumeGroup, totalBytes));
-describeVolumePort("LVM with ext4", { growsOnline: true }, () => openHarness("ext4"));
+describeOn("ext4", 32 * MiB);
+describeOn("xfs", 320 * MiB);
+
+function describeOn(fileSystem: FileSystemType, sizeBytes: number): void {
+  describe(`a volume group with ${fileSystem}`, () => {
+    beforeAll(() => makeVolumeGroup(volumeGroup, 6 * sizeBytes));
+    describeVolumePort(`LVM with ${fileSystem}`, { growsOnline: true }, () =>
+      openHarness(fileSystem, sizeBytes),
+    );
+  });
+}
 
 /** The volume group, empty. */
-async function openHarness(fileSystem: FileSystemType): Promise<VolumeHarness> {
+async function openHarness(fileSystem: FileSystemType, sizeBytes: number): Promise<VolumeHarness> {
   const hostId = newId("host");
   const root = await mkdtemp("/tmp/berth-mounts-");
   const unmountAll = async () => {
@@ -34,7 +48,7 @@ async function openHarness(fileSystem: FileSystemType): Promise<VolumeHarness> {
     root,
     fileSystem,
     sizeBytes,
-    totalBytes,
+    totalBytes: 6 * sizeBytes,
     occupy: async (volumeId) => {
       await run("lvcreate", ["-y", "-n", volumeId, "-L", `${extentBytes}b`, volumeGroup]);
       const device = `/dev/mapper/${volumeGroup}-${volumeId}`;
@@ -65,4 +79,100 @@ test("a volume group that is not there is said to be missing, and looked for aga
   const missing = { code: "volume-missing", temporary: true };
   await expect(store.list(signal)).rejects.toMatchObject(missing);
   await expect(store.room(signal)).rejects.toMatchObject(missing);
+});
+
+describe("a volume group in trouble", () => {
+  let harness: VolumeHarness;
+  let volumes: VolumePort;
+  let config: string;
+  beforeAll(async () => {
+    config = await readFile(lvmConfig, "utf8");
+    await makeVolumeGroup(volumeGroup, 6 * 32 * MiB);
+  });
+  beforeEach(async () => {
+    harness = await openHarness("ext4", 32 * MiB);
+    const { root, fileSystem } = harness;
+    const options = { root, fileSystem, retentionMs: 60_000, purgesEarly: false, log: silentLog };
+    volumes = createVolumes({ ...options, store: harness.openStore() });
+  });
+  afterEach(async () => {
+    await writeFile(lvmConfig, config);
+    await harness.close();
+  });
+
+  const newSpec = (changes: Partial<VolumeSpec> = {}): VolumeSpec => ({
+    setId: newId("set"),
+    tenant: "default",
+    service: "db",
+    generation: 1,
+    sizeBytes: harness.sizeBytes,
+    ...changes,
+  });
+
+  test("that is full says so, destroys nothing, and takes what fits later", async () => {
+    const [large, next] = [newSpec({ sizeBytes: 5.5 * harness.sizeBytes }), newSpec()];
+    const check = await checked((await volumes.ensure(large, signal)).dataPath, MiB);
+    const full = { code: "volume-no-room", temporary: true };
+    await expect(volumes.ensure(next, signal)).rejects.toMatchObject(full);
+    const larger = { ...large, sizeBytes: 7 * harness.sizeBytes };
+    await expect(volumes.ensure(larger, signal)).rejects.toMatchObject(full);
+    expect(await check()).toBe(true);
+    expect(await volumes.list(signal)).toMatchObject([{ sizeBytes: large.sizeBytes }]);
+    await volumes.trash(large.setId, signal);
+    await run("lvremove", ["-y", `${volumeGroup}/${large.setId.replace("set_", "vol_")}`]);
+    await volumes.ensure(next, signal);
+  });
+
+  test("that is read-only says so, and what is in it is still served", async () => {
+    const spec = newSpec();
+    const check = await checked((await volumes.ensure(spec, signal)).dataPath, MiB);
+    await writeFile(lvmConfig, `${config}global { metadata_read_only=1 }\n`);
+    const failed = { code: "volume-failed", temporary: true };
+    await expect(volumes.ensure(newSpec(), signal)).rejects.toMatchObject(failed);
+    await expect(volumes.ensure({ ...spec, sizeBytes: 64 * MiB }, signal)).rejects.toMatchObject(
+      failed,
+    );
+    await volumes.ensure(spec, signal);
+    expect(await check()).toBe(true);
+    await writeFile(lvmConfig, config);
+    await volumes.ensure({ ...spec, sizeBytes: 64 * MiB }, signal);
+    expect(await volumes.list(signal)).toMatchObject([{ sizeBytes: 64 * MiB }]);
+    expect(await check()).toBe(true);
+  });
+
+  test("two volumes of one set are neither mixed up nor chosen between", async () => {
+    const spec = newSpec();
+    const other = newSpec();
+    await volumes.ensure(spec, signal);
+    const { volumeId } = await volumes.ensure(other, signal);
+    const tags = ["--deltag", `berth.set=${other.setId}`, "--addtag", `berth.set=${spec.setId}`];
+    await run("lvchange", [...tags, `${volumeGroup}/${volumeId}`]);
+    await expect(volumes.ensure(spec, signal)).rejects.toThrow(`and has ${volumeId}`);
+    expect(await volumes.list(signal)).toHaveLength(2);
+  });
+
+  test("a volume whose tags somebody broke is told and left alone, and the others go on", async () => {
+    const [broken, fine] = [newSpec(), newSpec()];
+    const { volumeId } = await volumes.ensure(broken, signal);
+    await run("lvchange", ["--deltag", "berth.state=live", `${volumeGroup}/${volumeId}`]);
+    await volumes.ensure(fine, signal);
+    expect(await volumes.room(signal)).toMatchObject({ unreadable: [volumeId] });
+    const unreadable = { code: "volume-unreadable" };
+    await expect(volumes.ensure(broken, signal)).rejects.toMatchObject(unreadable);
+    await expect(volumes.trash(broken.setId, signal)).rejects.toMatchObject(unreadable);
+    await volumes.trash(fine.setId, signal);
+  });
+
+  test("a device that was left suspended is waked up", async () => {
+    const spec = newSpec();
+    const { volumeId, dataPath } = await volumes.ensure(spec, signal);
+    const check = await checked(dataPath, MiB);
+    await run("dmsetup", ["suspend", "--noflush", `${volumeGroup}-${volumeId}`]);
+    await volumes.ensure({ ...spec, sizeBytes: 64 * MiB }, signal);
+    const device = `${volumeGroup}-${volumeId}`;
+    const columns = ["--noheadings", "-o", "suspended"];
+    const { stdout } = await run("dmsetup", ["info", "-c", ...columns, device]);
+    expect(stdout.trim()).toBe("Active");
+    expect(await check()).toBe(true);
+  });
 });

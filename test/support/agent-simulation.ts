@@ -144,7 +144,13 @@ export class AgentSimulation {
         },
       },
       machine: {
-        measure: async () => ({ used: nothing, allocatable: nothing, reclaimableVolumeBytes: 0 }),
+        measure: async () => ({
+          used: nothing,
+          allocatable: nothing,
+          reclaimableVolumeBytes: 0,
+          trashedVolumeBytes: 0,
+          volumeReason: null,
+        }),
       },
       log: this.log,
       clock: this.clock,

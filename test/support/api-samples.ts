@@ -148,6 +148,8 @@ export function sampleHost(changes: Partial<Host> = {}): Host {
     reported: {
       used: { cpuMillis: 700, memoryBytes: 2 ** 30, volumeBytes: 0, rootfsBytes: 2 ** 30 },
       reclaimableVolumeBytes: 0,
+      trashedVolumeBytes: 0,
+      volumeReason: null,
       imageBytes: 2 ** 29,
       containerBytes: null,
       at: "2026-01-05T11:59:50.000Z",

@@ -120,6 +120,8 @@ export async function createFleetContext(
           used: noUse,
           allocatable,
           reclaimableVolumeBytes: 0,
+          trashedVolumeBytes: 0,
+          volumeReason: null,
           disk: null,
           setMemoryBytes: {},
         },

@@ -123,7 +123,15 @@ async function enroll({ ctx }: ControlPlane, name: string, cores: number): Promi
   );
   const used = { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
   await syncAs(ctx, hostId, {
-    usage: { used, allocatable, reclaimableVolumeBytes: 0, disk: null, setMemoryBytes: {} },
+    usage: {
+      used,
+      allocatable,
+      reclaimableVolumeBytes: 0,
+      trashedVolumeBytes: 0,
+      volumeReason: null,
+      disk: null,
+      setMemoryBytes: {},
+    },
   });
   return hostId;
 }

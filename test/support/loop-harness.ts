@@ -9,7 +9,7 @@ import {
   type LoopStoreOptions,
 } from "../../src/agent/adapters/volume/loop-store.ts";
 import { newId } from "../../src/lib/ids.ts";
-import type { VolumeHarness } from "../contract/volume-port.ts";
+import type { VolumeHarness } from "../contract/volume-contract.ts";
 
 const run = promisify(execFile);
 

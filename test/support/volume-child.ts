@@ -29,6 +29,7 @@ const volumes = createVolumes({
   purgesEarly: false,
   log: silentLog,
 });
+volumes.heed({ atMs: Infinity, wantedVolumeIds: new Set() });
 let current = holder;
 process.stdout.write("begun\n");
 for (let round = 0; round < 1_000; round++) {

@@ -209,7 +209,13 @@ function createSimulatedMachine(
         used.volumeBytes += template.volume?.sizeBytes ?? 0;
         used.rootfsBytes += template.rootfsBytes;
       }
-      return { used, allocatable, reclaimableVolumeBytes: 0 };
+      return {
+        used,
+        allocatable,
+        reclaimableVolumeBytes: 0,
+        trashedVolumeBytes: 0,
+        volumeReason: null,
+      };
     },
   };
 }

@@ -1,12 +1,14 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { Host } from "../../contracts/hosts.ts";
-import type { ResourceAmounts } from "../../contracts/primitives.ts";
+import type { Reason, ResourceAmounts } from "../../contracts/primitives.ts";
 import type { Queryable } from "../client.ts";
 import { isoTime, rowsOf } from "./rows.ts";
 
 type HostReadRow = Omit<Host, "reported" | "leaseExpiresAt" | "enrolledAt"> & {
   used: ResourceAmounts;
   reclaimableVolumeBytes: number;
+  trashedVolumeBytes: number;
+  volumeReason: Reason | null;
   imageBytes: number | null;
   containerBytes: number | null;
   reportedAt: string | Date | null;
@@ -25,6 +27,7 @@ function hostsWhere(condition: SQL): SQL {
     select id, name, pool, zone, rack, labels, taints, state, reason, cordoned, draining, generation::float8 as generation,
       agent_version as "agentVersion", ${amounts("allocatable")} as allocatable, ${amounts("allocated")} as allocated,
       ${amounts("used")} as used, reclaimable_volume_bytes::float8 as "reclaimableVolumeBytes",
+      trashed_volume_bytes::float8 as "trashedVolumeBytes", volume_reason as "volumeReason",
       image_bytes::float8 as "imageBytes", container_bytes::float8 as "containerBytes", reported_at as "reportedAt", lease_expires_at as "leaseExpiresAt",
       enrolled_at as "enrolledAt", (select count(*)::int from sets where host_id = hosts.id) as sets
     from hosts where ${condition}`;
@@ -49,8 +52,24 @@ export async function listHosts(
 }
 
 function toHost(hostRow: HostReadRow): Host {
-  const { used, reclaimableVolumeBytes, imageBytes, containerBytes, reportedAt, ...row } = hostRow;
-  const measured = { used, reclaimableVolumeBytes, imageBytes, containerBytes };
+  const {
+    used,
+    reclaimableVolumeBytes,
+    trashedVolumeBytes,
+    volumeReason,
+    imageBytes,
+    containerBytes,
+    reportedAt,
+    ...row
+  } = hostRow;
+  const measured = {
+    used,
+    reclaimableVolumeBytes,
+    trashedVolumeBytes,
+    volumeReason,
+    imageBytes,
+    containerBytes,
+  };
   return {
     ...row,
     reported: reportedAt === null ? null : { ...measured, at: isoTime(reportedAt) },

@@ -1,6 +1,6 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { DesiredSet } from "../../contracts/agent.ts";
-import type { ResourceAmounts } from "../../contracts/primitives.ts";
+import type { Reason, ResourceAmounts } from "../../contracts/primitives.ts";
 import type { SetTemplate } from "../../contracts/set-template.ts";
 import type { Queryable } from "../client.ts";
 import { rowsOf } from "./rows.ts";
@@ -92,6 +92,8 @@ export interface UsageReport {
   used: ResourceAmounts;
   allocatable: ResourceAmounts;
   reclaimableVolumeBytes: number;
+  trashedVolumeBytes: number;
+  volumeReason: Reason | null;
   disk: { imageBytes: number; containerBytes: number } | null;
   setMemoryBytes: Readonly<Record<string, number>>;
 }
@@ -131,8 +133,10 @@ export async function tryUpdateHostUsage(
 }
 
 function measured(report: UsageReport): SQL {
-  const { used, allocatable, reclaimableVolumeBytes, disk, setMemoryBytes } = report;
-  return sql`reported_at = now(), reclaimable_volume_bytes = ${reclaimableVolumeBytes},
+  const { used, allocatable, disk, setMemoryBytes, volumeReason } = report;
+  return sql`reported_at = now(), reclaimable_volume_bytes = ${report.reclaimableVolumeBytes},
+      trashed_volume_bytes = ${report.trashedVolumeBytes},
+      volume_reason = ${volumeReason === null ? null : JSON.stringify(volumeReason)}::jsonb,
       image_bytes = ${disk?.imageBytes ?? null}::bigint, container_bytes = ${disk?.containerBytes ?? null}::bigint,
       set_memory = ${JSON.stringify(setMemoryBytes)}::jsonb, used_cpu_millis = ${used.cpuMillis}, used_memory_bytes = ${used.memoryBytes},
       used_volume_bytes = ${used.volumeBytes}, used_rootfs_bytes = ${used.rootfsBytes},

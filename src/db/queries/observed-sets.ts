@@ -103,7 +103,7 @@ export async function releaseSets(
   }));
   await q.execute(sql`
     with gone as (
-      update sets s set host_id = null, restore_volume_id = null, address = null, ready = false, leaving = false, updated_at = now(),
+      update sets s set host_id = null, address = null, ready = false, leaving = false, updated_at = now(),
         generation = s.generation + 1, containers = '[]',
         state = case when r.again then 'pending' else 'stopped' end,
         deleted_at = case when r.again then null else now() end,

@@ -16,18 +16,19 @@ export async function storeHostVolumes(
   await q.execute(sql`
     with reported as materialized (
       select r.*, t.id as tenant_id from json_to_recordset(${JSON.stringify(volumes)}::json) as r("volumeId" text, "setId" text,
-        tenant text, service text, state text, "sizeBytes" bigint, "usedBytes" bigint, "trashedAt" timestamptz, "expiresAt" timestamptz)
+        tenant text, service text, state text, "sizeBytes" bigint, "usedBytes" bigint, "trashedAt" timestamptz, "expiresAt" timestamptz,
+        reason jsonb)
       join tenants t on t.name = r.tenant
     ), before as (
-      select id, state, set_id, tenant_id, service from volumes where host_id = ${hostId}
+      select id, state, set_id, tenant_id, service, reason from volumes where host_id = ${hostId}
     ), stored as (
-      insert into volumes as v (id, host_id, tenant_id, service, set_id, state, size_bytes, used_bytes, trashed_at, expires_at)
-      select "volumeId", ${hostId}, tenant_id, service, "setId", state, "sizeBytes", "usedBytes", "trashedAt", "expiresAt"
+      insert into volumes as v (id, host_id, tenant_id, service, set_id, state, size_bytes, used_bytes, trashed_at, expires_at, reason)
+      select "volumeId", ${hostId}, tenant_id, service, "setId", state, "sizeBytes", "usedBytes", "trashedAt", "expiresAt", reason
       from reported
       on conflict (id) do update set tenant_id = excluded.tenant_id, service = excluded.service, set_id = excluded.set_id,
         state = excluded.state, size_bytes = excluded.size_bytes, used_bytes = excluded.used_bytes,
         trashed_at = excluded.trashed_at, expires_at = excluded.expires_at, reported_at = now(),
-        purge_asked_at = case when excluded.state = 'trashed' then v.purge_asked_at end
+        reason = excluded.reason, purge_asked_at = case when excluded.state = 'trashed' then v.purge_asked_at end
       where v.host_id = excluded.host_id
     ), gone as (
       delete from volumes where host_id = ${hostId} and id not in (select "volumeId" from reported)
@@ -38,6 +39,10 @@ export async function storeHostVolumes(
         case r.state when 'trashed' then 'the volume is kept until ' || to_char(r."expiresAt" at time zone 'utc', 'YYYY-MM-DD HH24:MI "UTC"')
           else 'the volume was restored' end as text
       from reported r join before b on b.id = r."volumeId" where b.state <> r.state
+      union all
+      select r."volumeId", r.tenant_id, r.service, r."setId", 'volume-not-purged', 'the volume was not purged: ' || (r.reason->>'text')
+      from reported r join before b on b.id = r."volumeId" where r.reason->>'text' is distinct from b.reason->>'text'
+        and r.reason->>'text' is not null
       union all
       select id, tenant_id, service, set_id, case state when 'trashed' then 'volume-purged' else 'volume-lost' end,
         case state when 'trashed' then 'the volume was purged' else 'the volume is not on its host any more' end
@@ -75,12 +80,12 @@ export async function askForPurge(q: Queryable, volumeId: string): Promise<boole
   return rows.length === 1;
 }
 
-/** Whether a trashed volume may become a set's: nobody is purging or restoring it. The host is locked by the caller. */
+/** Whether a trashed volume may become a set's: it is kept, and nobody is purging or restoring it. The host is locked by the caller. */
 export async function isRestorable(q: Queryable, volumeId: string): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(
     q,
     sql`select id from volumes v where id = ${volumeId} and state = 'trashed' and purge_asked_at is null
-          and not ${isBeingRestored}`,
+          and expires_at > now() and not ${isBeingRestored}`,
   );
   return rows.length === 1;
 }
@@ -88,6 +93,32 @@ export async function isRestorable(q: Queryable, volumeId: string): Promise<bool
 /** Of `volumes v`. */
 const isBeingRestored = sql`exists (
   select 1 from sets where restore_volume_id = v.id and deleted_at is null and desired <> 'deleted')`;
+
+/** Of a host's sets those that have a volume there, or are to have one: elsewhere they would begin with an empty one. */
+export async function listSetsWithVolume(
+  q: Queryable,
+  hostId: string,
+  setIds: readonly string[],
+): Promise<string[]> {
+  if (setIds.length === 0) return [];
+  const named = sql`select value from json_array_elements_text(${JSON.stringify(setIds)}::json)`;
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`select id from sets where id in (${named}) and restore_volume_id is not null
+        union
+        select set_id from volumes where host_id = ${hostId} and state = 'live' and set_id in (${named})`,
+  );
+  return rows.map(({ id }) => id);
+}
+
+/** Bytes of everything in a host's trash. */
+export async function sumTrash(q: Queryable, hostId: string): Promise<number> {
+  const rows = await rowsOf<{ bytes: number }>(
+    q,
+    sql`select coalesce(sum(size_bytes), 0)::float8 as bytes from volumes where host_id = ${hostId} and state = 'trashed'`,
+  );
+  return rows[0]?.bytes ?? 0;
+}
 
 /** Sets which volume a pending set is to have. */
 export async function setRestoreVolume(
@@ -148,7 +179,7 @@ async function readVolumes(q: Queryable, condition: SQL): Promise<VolumeRow[]> {
     q,
     sql`select v.id, v.tenant_id as "tenantId", t.name as tenant, v.service, v.set_id as "setId", v.host_id as "hostId",
           h.name as "hostName", v.state, v.size_bytes::float8 as "sizeBytes", v.used_bytes::float8 as "usedBytes",
-          v.trashed_at as "trashedAt", v.expires_at as "expiresAt", v.purge_asked_at is not null as purging,
+          v.trashed_at as "trashedAt", v.expires_at as "expiresAt", v.purge_asked_at is not null as purging, v.reason,
           v.reported_at as "reportedAt"
         from volumes v join tenants t on t.id = v.tenant_id join hosts h on h.id = v.host_id where ${condition}`,
   );

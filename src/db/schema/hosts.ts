@@ -63,6 +63,8 @@ export const hosts = pgTable(
     usedVolumeBytes: int8("used_volume_bytes").notNull().default(0),
     usedRootfsBytes: int8("used_rootfs_bytes").notNull().default(0),
     reclaimableVolumeBytes: int8("reclaimable_volume_bytes").notNull().default(0),
+    trashedVolumeBytes: int8("trashed_volume_bytes").notNull().default(0),
+    volumeReason: jsonb("volume_reason").$type<Reason>(),
     /** What images and containers take of Docker's disk; null while it is not known. */
     imageBytes: int8("image_bytes"),
     containerBytes: int8("container_bytes"),

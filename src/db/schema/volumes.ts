@@ -1,6 +1,7 @@
-import { check, index, pgTable, text } from "drizzle-orm/pg-core";
+import { check, index, jsonb, pgTable, text } from "drizzle-orm/pg-core";
 import { sql } from "drizzle-orm";
 import { type VolumeState, volumeStates } from "../../contracts/volumes.ts";
+import type { Reason } from "../../contracts/primitives.ts";
 import { quoted } from "./access.ts";
 import { int8, timestamptz } from "./columns.ts";
 import { hosts } from "./hosts.ts";
@@ -23,6 +24,8 @@ export const volumes = pgTable(
     trashedAt: timestamptz("trashed_at"),
     expiresAt: timestamptz("expires_at"),
     purgeAskedAt: timestamptz("purge_asked_at"),
+    /** Why its host did not purge it when it was to. */
+    reason: jsonb("reason").$type<Reason>(),
     reportedAt: timestamptz("reported_at").notNull().defaultNow(),
   },
   (table) => [

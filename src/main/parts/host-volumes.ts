@@ -1,4 +1,4 @@
-import { mkdir, stat, statfs } from "node:fs/promises";
+import { mkdir, realpath, stat, statfs } from "node:fs/promises";
 import path from "node:path";
 import type { VolumesOfMachine } from "../../agent/adapters/machine/linux-machine.ts";
 import { createLoopStore } from "../../agent/adapters/volume/loop-store.ts";
@@ -17,7 +17,9 @@ export async function openHostVolumes(
 ): Promise<(VolumePort & VolumesOfMachine) | undefined> {
   const backend = settings.BERTH_VOLUME_BACKEND;
   if (backend === "none") return undefined;
-  const dataFolder = path.resolve(settings.BERTH_AGENT_DATA_DIR);
+  // The kernel tells mount points by their real paths.
+  await mkdir(settings.BERTH_AGENT_DATA_DIR, { recursive: true, mode: 0o700 });
+  const dataFolder = await realpath(path.resolve(settings.BERTH_AGENT_DATA_DIR));
   if (dataFolder.includes(":")) {
     throw new Error(
       `volumes cannot be given to containers from ${dataFolder}: choose a BERTH_AGENT_DATA_DIR without a colon, or BERTH_VOLUME_BACKEND=none`,

@@ -68,7 +68,7 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
       const { cgroups } = await environment();
       return cgroups.containerMemoryEvents(setId, dockerId);
     }),
-    volumes: options.volumes && createSetVolumes(options.volumes),
+    volumes: options.volumes && createSetVolumes(options.volumes, log),
     startLimit: createConcurrencyLimit(options.startsMax ?? startsMaxDefault),
   };
   Promise.all([environment(), infraImage()]).catch((error: unknown) => {
@@ -90,14 +90,7 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
         }),
       );
     },
-    async remove(setId, signal) {
-      const { cgroups } = await environment();
-      const listed = await listContainers(context, { setId, phase: "remove" }, signal);
-      const business = listed.filter((container) => !isInfra(container));
-      await removeContainers(context, business, { phase: "remove" }, signal);
-      await removeContainers(context, listed.filter(isInfra), { phase: "remove" }, signal);
-      await Promise.all([cgroups.remove(setId, signal), context.volumes?.trash(setId, signal)]);
-    },
+    remove: (setId, signal) => removeSet(context, setId, signal),
     async stopAll(setId, signal) {
       await stopInOrder(
         context,
@@ -118,6 +111,20 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
     ping: (timeoutMs) => pingDaemon(docker, timeoutMs),
     images: (signal) => listImages(docker, signal),
   };
+}
+
+async function removeSet(
+  context: PrepareContext,
+  setId: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { cgroups } = await context.environment();
+  const listed = await listContainers(context, { setId, phase: "remove" }, signal);
+  const business = listed.filter((container) => !isInfra(container));
+  await removeContainers(context, business, { phase: "remove" }, signal);
+  await removeContainers(context, listed.filter(isInfra), { phase: "remove" }, signal);
+  const trashed = context.volumes?.trash(setId, signal);
+  await settleAll([cgroups.remove(setId, signal), Promise.resolve(trashed)]);
 }
 
 /** A ping alone answers even when the daemon's container store hangs; the list of nothing goes through it. */

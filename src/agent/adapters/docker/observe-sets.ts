@@ -4,7 +4,7 @@ import type { ContainerDetails } from "./container-details.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { listContainers } from "./list-containers.ts";
 
-/** Every set of which a container or a cgroup is left on this host. */
+/** Every set of which a container, a cgroup or a volume in use is left on this host. */
 export async function observeSets(
   context: DockerContext,
   signal: AbortSignal,
@@ -32,8 +32,8 @@ export async function observeSet(
   const { cgroups } = await context.environment();
   const containers = await listContainers(context, { setId, phase: "observe" }, signal);
   if (containers.length === 0) {
-    const hasVolume = (await context.volumes?.has(setId, signal)) ?? false;
-    if (!hasVolume && !(await cgroups.list()).includes(setId)) return undefined;
+    const volumeBytes = await context.volumes?.sizeOf(setId, signal);
+    if (volumeBytes === undefined && !(await cgroups.list()).includes(setId)) return undefined;
   }
   return toObservedSet(context, setId, containers, signal);
 }

@@ -48,13 +48,35 @@ export async function prepareSet(
   if (stale.length > 0) await removeContainers(context, stale, { phase: "prepare" }, signal);
   const kept = existing.filter((container) => !stale.includes(container));
 
-  const mounted = binds.length === 0 ? undefined : context.volumes?.ensure(set, signal);
+  const mounted = (binds.length > 0 && context.volumes?.ensure(set, signal)) || undefined;
+  // Whatever else fails, the volume is not left to be worked on while the next call comes.
+  await settleAll([
+    Promise.resolve(mounted),
+    prepareContainers(context, set, { environment, binds, kept, mounted }, signal),
+  ]);
+}
+
+async function prepareContainers(
+  context: PrepareContext,
+  set: LocalSetSpec,
+  {
+    environment,
+    binds,
+    kept,
+    mounted,
+  }: {
+    environment: DockerEnvironment;
+    binds: string[];
+    kept: readonly ListedContainer[];
+    mounted: Promise<void> | undefined;
+  },
+  signal: AbortSignal,
+): Promise<void> {
   const limited = widenCgroup(environment, set, signal);
   const keptInfra = kept.find(isInfra);
   const created = keptInfra
     ? Promise.resolve(keptInfra.dockerId)
     : createInfra(context, environment, { set, binds }, signal);
-  mounted?.catch(() => undefined); // awaited below, after the others
   await settleAll([limited, created]);
   const infraId = await created;
   const startWhenMounted = async () => {

@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { cpus, tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { AgentError } from "../../agent-error.ts";
 import { createLinuxMachine } from "./linux-machine.ts";
 
 const cpuMillis = cpus().length * 1_000;
@@ -61,6 +62,20 @@ describe("the machine", () => {
     await writeFile(`${procRoot}/meminfo`, "MemTotal: 1 kB\n");
     const machine = createLinuxMachine({ dockerRoot: "/", reservePercent: noReserve, procRoot });
     await expect(machine.measure()).rejects.toThrow("meminfo has no MemAvailable");
+  });
+
+  it("has no room for volumes that cannot be measured, and says why beside everything else", async () => {
+    const missing = new AgentError("volume-missing", "there is no volume group berth", {
+      phase: "volume",
+      temporary: true,
+    });
+    const volumes = { room: () => Promise.reject(missing), areOnDockerRoot: false };
+    const options = { dockerRoot: "/", reservePercent: noReserve, procRoot };
+    const machine = createLinuxMachine({ ...options, volumes: () => volumes });
+    const { used, allocatable, volumeReason } = await machine.measure();
+    expect(volumeReason).toMatchObject({ code: "volume-missing", text: missing.message });
+    expect([used.volumeBytes, allocatable.volumeBytes]).toEqual([0, 0]);
+    expect(used.memoryBytes).toBe(400_000 * 1_024);
   });
 
   it("measures this machine", async () => {

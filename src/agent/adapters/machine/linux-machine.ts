@@ -1,8 +1,10 @@
 import { readFile, statfs } from "node:fs/promises";
 import { cpus } from "node:os";
-import type { ResourceAmounts } from "../../../contracts/primitives.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Reason, ResourceAmounts } from "../../../contracts/primitives.ts";
 import type { MachinePort } from "../../ports/machine-port.ts";
 import type { VolumeRoom } from "../../ports/volume-port.ts";
+import { failureOf } from "../../step-failure.ts";
 
 export interface LinuxMachineOptions {
   /** Where Docker keeps images and containers; what is free there is what containers may write. */
@@ -66,7 +68,7 @@ export function createLinuxMachine({
       const [memory, disk, room] = await Promise.all([
         readMemory(procRoot),
         readDisk(dockerRoot),
-        volumesNow?.room(AbortSignal.timeout(roomTimeoutMs)) ?? noRoom,
+        volumesNow ? measureVolumes(volumesNow) : { ...noRoom, reason: null },
         updateBusyShare(),
       ]);
       const shared = volumesNow?.areOnDockerRoot === true ? room : noRoom;
@@ -85,12 +87,48 @@ export function createLinuxMachine({
         },
         allocatable: withoutReserve(total, reservePercent),
         reclaimableVolumeBytes: room.reclaimableBytes,
+        trashedVolumeBytes: room.trashedBytes,
+        volumeReason: room.reason,
       };
     },
   };
 }
 
-const noRoom: VolumeRoom = { totalBytes: 0, usedBytes: 0, freeBytes: 0, reclaimableBytes: 0 };
+const noRoom: VolumeRoom = {
+  totalBytes: 0,
+  usedBytes: 0,
+  freeBytes: 0,
+  reclaimableBytes: 0,
+  trashedBytes: 0,
+  unreadable: [],
+};
+
+/** A host whose volumes cannot be measured has no room for more, says why, and goes on with everything else. */
+async function measureVolumes(
+  volumes: VolumesOfMachine,
+): Promise<VolumeRoom & { reason: Reason | null }> {
+  const late = new AbortController();
+  try {
+    const room = await Promise.race([
+      volumes.room(AbortSignal.timeout(roomTimeoutMs)),
+      delay(roomTimeoutMs, undefined, { signal: late.signal, ref: false }).then(() => {
+        throw new Error(`the room for volumes was not measured within ${roomTimeoutMs} ms`);
+      }),
+    ]);
+    return { ...room, reason: unreadableReason(room.unreadable) };
+  } catch (error) {
+    return { ...noRoom, reason: failureOf(error, "observe").reason };
+  } finally {
+    late.abort();
+  }
+}
+
+function unreadableReason([first, ...others]: readonly string[]): Reason | null {
+  if (first === undefined) return null;
+  const more = others.length === 0 ? "" : `, nor those of ${others.length} more`;
+  const text = `the tags of volume ${first} cannot be read${more}`;
+  return { code: "volume-unreadable", text: `${text}: what is theirs is left alone` };
+}
 
 function withoutReserve(
   total: ResourceAmounts,

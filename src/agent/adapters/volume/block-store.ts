@@ -6,8 +6,10 @@ import type { VolumeRoom } from "../../ports/volume-port.ts";
  * life of a volume are the same for all (volumes.ts). Each call is atomic: after a crash it has happened or it has not.
  */
 export interface BlockStore {
-  /** This host's, by id. */
-  list(signal: AbortSignal): Promise<BlockVolume[]>;
+  /** An image file: its blocks are allocated, and mkfs must leave them so. */
+  readonly hasImages: boolean;
+  /** This host's. */
+  list(signal: AbortSignal): Promise<BlockListing>;
   /** Rejects with `volume-no-room`, or `volume-foreign` when the name is taken: by whomever, what they have is left alone. */
   create(volume: BlockVolume, signal: AbortSignal): Promise<void>;
   /** Gives a volume other tags than it was listed with. */
@@ -21,6 +23,13 @@ export interface BlockStore {
   /** Destroys it. */
   remove(volumeId: string, signal: AbortSignal): Promise<void>;
   room(signal: AbortSignal): Promise<BlockRoom>;
+}
+
+export interface BlockListing {
+  /** By id. */
+  volumes: BlockVolume[];
+  /** Ids of those whose tags cannot be read: they are left alone, and others do not suffer for them. */
+  unreadable: string[];
 }
 
 export type BlockRoom = Pick<VolumeRoom, "totalBytes" | "usedBytes" | "freeBytes">;
@@ -39,6 +48,8 @@ export interface VolumeTags {
   generation: number;
   /** new: it was never mounted, so its file system may be made (again). */
   state: "new" | "live" | "trashed";
+  /** It is being grown: its file system fills so much of it, until it was told to fill the rest. */
+  growingFromBytes?: number | undefined;
   trashedAtMs?: number | undefined;
   expiresAtMs?: number | undefined;
 }
@@ -62,9 +73,10 @@ export function checkTags(tags: VolumeTags): VolumeTags {
   for (const name of [tags.tenant, tags.service]) {
     if (!namePattern.test(name)) throw invalid(`"${name}" is not a name`);
   }
-  const numbers = [tags.generation, tags.trashedAtMs ?? 0, tags.expiresAtMs ?? 0];
+  const { generation, growingFromBytes = 0, trashedAtMs = 0, expiresAtMs = 0 } = tags;
+  const numbers = [generation, growingFromBytes, trashedAtMs, expiresAtMs];
   if (!numbers.every((number) => Number.isSafeInteger(number) && number >= 0))
-    throw invalid("a volume's generation and times are whole numbers");
+    throw invalid("a volume's generation, size and times are whole numbers");
   return tags;
 }
 
@@ -79,7 +91,13 @@ function invalid(message: string): AgentError {
 
 /** What a person can put right, or time. */
 export function volumeError(
-  code: "volume-no-room" | "volume-foreign" | "volume-failed" | "volume-busy" | "volume-missing",
+  code:
+    | "volume-no-room"
+    | "volume-foreign"
+    | "volume-failed"
+    | "volume-busy"
+    | "volume-missing"
+    | "volume-unreadable",
   message: string,
   options: { temporary: boolean; cause?: unknown },
 ): AgentError {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { CommandError, runCommand } from "../../exec.ts";
 import {
+  type BlockListing,
   type BlockRoom,
   type BlockStore,
   type BlockVolume,
@@ -25,6 +26,7 @@ const storedTags = z.object({
   service: z.string(),
   generation: z.number().int(),
   state: z.enum(["new", "live", "trashed"]),
+  growingFromBytes: z.number().optional(),
   trashedAtMs: z.number().optional(),
   expiresAtMs: z.number().optional(),
 });
@@ -47,19 +49,21 @@ export function createLoopStore(options: LoopStoreOptions): BlockStore {
 }
 
 class LoopStore implements BlockStore {
+  readonly hasImages = true;
   readonly #options: LoopStoreOptions;
-  #isSwept = false;
+  #swept: Promise<void> | undefined;
 
   constructor(options: LoopStoreOptions) {
     this.#options = options;
   }
 
-  async list(): Promise<BlockVolume[]> {
-    const { folder } = this.#options;
-    const names = await readdir(folder).catch(emptyWhenMissing);
-    const ids = names.flatMap((name) => /^(vol_[0-9a-z]+)\.json$/.exec(name)?.[1] ?? []).sort();
-    const volumes = await Promise.all(ids.map((volumeId) => this.#read(volumeId)));
-    return volumes.filter((volume) => volume !== undefined);
+  async list(): Promise<BlockListing> {
+    const ids = await this.#idsOf(/^(vol_[0-9a-z]+)\.json$/);
+    const read = await Promise.all(ids.map((volumeId) => this.#read(volumeId)));
+    return {
+      volumes: read.filter((volume) => typeof volume === "object"),
+      unreadable: ids.filter((_id, position) => read[position] === "unreadable"),
+    };
   }
 
   async create(volume: BlockVolume, signal: AbortSignal): Promise<void> {
@@ -122,24 +126,34 @@ class LoopStore implements BlockStore {
     await syncFolder(this.#options.folder);
   }
 
-  /** Free is what is left of the share, or of the file system, whichever is less. */
+  /** Free is what is left of the share, or of the file system, whichever is less. What cannot be read takes room all the same. */
   async room(): Promise<BlockRoom> {
     const { folder, totalBytes } = this.#options;
     await this.#prepareFolder();
-    const [volumes, { bavail, bsize }] = await Promise.all([this.list(), statfs(folder)]);
-    const usedBytes = volumes.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    const ids = await this.#idsOf(/^(vol_[0-9a-z]+)\.img$/);
+    const sizes = await Promise.all(ids.map((id) => stat(this.#imageOf(id)).catch(noneWhenGone)));
+    const { bavail, bsize } = await statfs(folder);
+    const usedBytes = sizes.reduce((sum, file) => sum + (file?.size ?? 0), 0);
     const freeBytes = Math.max(0, Math.min(totalBytes - usedBytes, bavail * bsize));
     return { totalBytes, usedBytes, freeBytes };
   }
 
-  /** What an earlier life of the agent left unfinished takes room and is of no use. Nothing is under way at the first call. */
+  /** Nothing is made before it resolves, so the first call finds nothing that is under way. */
   async #prepareFolder(): Promise<void> {
+    await mkdir(this.#options.folder, { recursive: true, mode: 0o700 });
+    await (this.#swept ??= this.#sweep());
+  }
+
+  /** What an earlier life of the agent left unfinished takes room and is of no use. */
+  async #sweep(): Promise<void> {
     const { folder } = this.#options;
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    if (this.#isSwept) return;
-    this.#isSwept = true;
     const left = (await readdir(folder)).filter((name) => /^vol_[0-9a-z]+\.img\.new$/.test(name));
     await Promise.all(left.map((name) => rm(join(folder, name), { force: true })));
+  }
+
+  async #idsOf(pattern: RegExp): Promise<string[]> {
+    const names = await readdir(this.#options.folder).catch(emptyWhenMissing);
+    return names.flatMap((name) => pattern.exec(name)?.[1] ?? []).sort();
   }
 
   #imageOf(volumeId: string): string {
@@ -165,20 +179,16 @@ class LoopStore implements BlockStore {
     await syncFolder(folder);
   }
 
-  /** Undefined: there is no image, or it is not this host's. */
-  async #read(volumeId: string): Promise<BlockVolume | undefined> {
+  /** Undefined: there is no image, or it is not this host's. Whose it is when its tags cannot be read, nobody knows. */
+  async #read(volumeId: string): Promise<BlockVolume | "unreadable" | undefined> {
     try {
+      const { size } = await stat(this.#imageOf(volumeId));
       const text = await readFile(this.#tagsOf(volumeId), "utf8");
       const { hostId, ...tags } = storedTags.parse(JSON.parse(text));
       if (hostId !== this.#options.hostId) return undefined;
-      const { size } = await stat(this.#imageOf(volumeId));
-      return { volumeId, sizeBytes: size, tags };
+      return { volumeId, sizeBytes: size, tags: checkTags(tags) };
     } catch (error) {
-      if (codeOf(error) === "ENOENT") return undefined;
-      throw volumeError("volume-failed", `the tags of volume ${volumeId} cannot be read`, {
-        temporary: true,
-        cause: error,
-      });
+      return codeOf(error) === "ENOENT" ? undefined : "unreadable";
     }
   }
 
@@ -250,6 +260,10 @@ async function exists(path: string): Promise<boolean> {
 function emptyWhenMissing(error: unknown): string[] {
   if (codeOf(error) === "ENOENT") return [];
   throw error;
+}
+
+function noneWhenGone(error: unknown): undefined {
+  if (codeOf(error) !== "ENOENT") throw error;
 }
 
 function codeOf(error: unknown): unknown {

@@ -1,7 +1,8 @@
-import { access } from "node:fs/promises";
+import { access, readFile, stat } from "node:fs/promises";
 import { z } from "zod";
 import { CommandError, runCommand } from "../../exec.ts";
 import {
+  type BlockListing,
   type BlockRoom,
   type BlockStore,
   type BlockVolume,
@@ -44,6 +45,7 @@ export function createLvmStore({ hostId, volumeGroup }: LvmStoreOptions): BlockS
 }
 
 class LvmStore implements BlockStore {
+  readonly hasImages = false;
   readonly #hostId: string;
   readonly #volumeGroup: string;
 
@@ -52,18 +54,21 @@ class LvmStore implements BlockStore {
     this.#volumeGroup = volumeGroup;
   }
 
-  async list(signal: AbortSignal): Promise<BlockVolume[]> {
+  async list(signal: AbortSignal): Promise<BlockListing> {
     const options = ["-o", "lv_name,lv_size,lv_tags", ...reportOptions];
     const output = await this.#lvm("lvs", [...options, this.#volumeGroup], signal);
     const rows = listed.parse(JSON.parse(output)).report.flatMap(({ lv }) => lv);
-    return rows
-      .flatMap(({ lv_name, lv_size, lv_tags }) => {
-        const own = readTags(lv_tags.split(","));
-        return own && own.hostId === this.#hostId && isVolumeId(lv_name)
-          ? { volumeId: lv_name, sizeBytes: Number(lv_size), tags: own.tags }
-          : [];
-      })
-      .sort((a, b) => (a.volumeId < b.volumeId ? -1 : 1));
+    const volumes: BlockVolume[] = [];
+    const unreadable: string[] = [];
+    for (const { lv_name: volumeId, lv_size, lv_tags } of rows) {
+      const members = readMembers(lv_tags.split(","));
+      if (members.get("host") !== this.#hostId || !isVolumeId(volumeId)) continue;
+      const tags = toTags(members);
+      if (tags) volumes.push({ volumeId, sizeBytes: Number(lv_size), tags });
+      else unreadable.push(volumeId);
+    }
+    volumes.sort((a, b) => (a.volumeId < b.volumeId ? -1 : 1));
+    return { volumes, unreadable: unreadable.sort() };
   }
 
   async create(volume: BlockVolume, signal: AbortSignal): Promise<void> {
@@ -119,6 +124,8 @@ class LvmStore implements BlockStore {
     // A new one is active from the start. No command is run that is not needed: each costs a scan of the host's devices.
     if (!(await exists(device)))
       await this.#lvm("lvchange", ["-ay", this.#pathOf(volumeId)], signal);
+    else if (await isSuspended(device))
+      await this.#lvm("lvchange", ["--refresh", this.#pathOf(volumeId)], signal);
     return device;
   }
 
@@ -154,9 +161,17 @@ class LvmStore implements BlockStore {
     return tagsOf(this.#hostId, checkTags(tags)).flatMap((tag) => [option, tag]);
   }
 
+  /**
+   * A command that is broken off in the middle may leave a device suspended, with all that waits for it. So one that has begun
+   * ends, and at its deadline it is asked to, not killed.
+   */
   async #lvm(command: string, args: readonly string[], signal: AbortSignal): Promise<string> {
+    signal.throwIfAborted();
     try {
-      return await runCommand(`/usr/sbin/${command}`, args, { timeoutMs: lvmTimeoutMs, signal });
+      return await runCommand(`/usr/sbin/${command}`, args, {
+        timeoutMs: lvmTimeoutMs,
+        killSignal: "SIGTERM",
+      });
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
       if (/volume group .* not found|cannot process volume group/i.test(error.stderrTail))
@@ -176,6 +191,15 @@ function missing(volumeGroup: string, cause?: unknown): Error {
   );
 }
 
+/** Whoever reads or writes it waits for ever, after somebody was killed who was changing it. Read without touching the device. */
+async function isSuspended(device: string): Promise<boolean> {
+  const { rdev } = await stat(device);
+  const [major, minor] = [(rdev >> 8) & 0xfff, (rdev & 0xff) | ((rdev >> 12) & 0xfff00)];
+  const path = `/sys/dev/block/${major}:${minor}/dm/suspended`;
+  const text = await readFile(path, "utf8").catch(() => "0"); // sysfs may be hidden from a container
+  return text.trim() === "1";
+}
+
 async function exists(path: string): Promise<boolean> {
   return access(path).then(
     () => true,
@@ -189,7 +213,7 @@ function messageOf(error: unknown): string {
 
 /** LVM takes letters, digits and _+.-/=!:&# in a tag, 1,024 at most (lvm(8)). */
 function tagsOf(hostId: string, tags: VolumeTags): string[] {
-  const { setId, tenant, service, generation, state, trashedAtMs, expiresAtMs } = tags;
+  const { setId, tenant, service, generation, state, ...others } = tags;
   const members = {
     host: hostId,
     set: setId,
@@ -197,36 +221,47 @@ function tagsOf(hostId: string, tags: VolumeTags): string[] {
     service,
     generation,
     state,
-    trashed: trashedAtMs,
-    expires: expiresAtMs,
+    growing: others.growingFromBytes,
+    trashed: others.trashedAtMs,
+    expires: others.expiresAtMs,
   };
   return Object.entries(members).flatMap(([name, value]) =>
     value === undefined ? [] : `berth.${name}=${value}`,
   );
 }
 
-/** Undefined when they are not all there: then it is nobody's that Berth knows. */
-function readTags(tags: readonly string[]): { hostId: string; tags: VolumeTags } | undefined {
-  const members = new Map(
+function readMembers(tags: readonly string[]): Map<string, string> {
+  return new Map(
     tags.flatMap((tag) => {
       const [, name, value] = /^berth\.([a-z]+)=(.*)$/.exec(tag) ?? [];
       return name === undefined || value === undefined ? [] : [[name, value] as const];
     }),
   );
+}
+
+/** Undefined when they are not all there, or not as Berth writes them. */
+function toTags(members: ReadonlyMap<string, string>): VolumeTags | undefined {
   const number = (name: string) => (members.has(name) ? Number(members.get(name)) : undefined);
-  const [hostId, setId, tenant, service, state] = ["host", "set", "tenant", "service", "state"].map(
-    (name) => members.get(name),
+  const state = members.get("state");
+  if (state !== "new" && state !== "live" && state !== "trashed") return undefined;
+  const [setId = "", tenant = "", service = ""] = ["set", "tenant", "service"].map((name) =>
+    members.get(name),
   );
-  const generation = number("generation");
-  if (
-    hostId === undefined ||
-    setId === undefined ||
-    tenant === undefined ||
-    service === undefined ||
-    generation === undefined ||
-    (state !== "new" && state !== "live" && state !== "trashed")
-  )
+  const tags: VolumeTags = {
+    setId,
+    tenant,
+    service,
+    generation: number("generation") ?? -1,
+    state,
+  };
+  const later = {
+    growingFromBytes: number("growing"),
+    trashedAtMs: number("trashed"),
+    expiresAtMs: number("expires"),
+  };
+  try {
+    return checkTags({ ...tags, ...later });
+  } catch {
     return undefined;
-  const times = { trashedAtMs: number("trashed"), expiresAtMs: number("expires") };
-  return { hostId, tags: { setId, tenant, service, generation, state, ...times } };
+  }
 }

@@ -1,7 +1,6 @@
 import { mkdir, readFile, rmdir, statfs } from "node:fs/promises";
 import { CommandError, runCommand } from "../../exec.ts";
 import { volumeError } from "./block-store.ts";
-import { readFileSystem } from "./file-systems.ts";
 
 const mountTimeoutMs = 60_000;
 const flagTimeoutMs = 5_000;
@@ -9,13 +8,15 @@ const flagTimeoutMs = 5_000;
 /** How `umount` ends when somebody still uses it (mount(8), and EBUSY in its message). */
 const busyPattern = /busy/i;
 
-/** Where what is mounted, as /proc/self/mountinfo says: mount point to device number ("7:0"). */
+/** Where what is mounted, as /proc/self/mountinfo says: mount point to type of file system. */
 export async function readMounts(): Promise<Map<string, string>> {
   const mounts = new Map<string, string>();
   for (const line of (await readFile("/proc/self/mountinfo", "utf8")).split("\n")) {
-    const [, , device, , mountPoint] = line.split(" ");
-    if (device === undefined || mountPoint === undefined) continue;
-    mounts.set(unescape(mountPoint), device); // the last one over a mount point is what is seen
+    const [left = "", right] = line.split(" - "); // proc(5): of optional fields there are any number before it
+    const mountPoint = left.split(" ")[4];
+    const type = right?.split(" ")[0];
+    if (mountPoint === undefined || type === undefined) continue;
+    mounts.set(unescape(mountPoint), type); // the last one over a mount point is what is seen
   }
   return mounts;
 }
@@ -33,8 +34,8 @@ export async function mountDevice(
   signal: AbortSignal,
 ): Promise<void> {
   await makeMountPoint(mountPoint, signal);
-  const { type } = await readFileSystem(device);
-  const args = ["-t", type, "-o", "nodev,noatime", "--", device, mountPoint];
+  // What is on it is found out by the program: a device that hangs must not hold up this process.
+  const args = ["-o", "nodev,noatime", "--", device, mountPoint];
   await runCommand("/usr/bin/mount", args, { timeoutMs: mountTimeoutMs, signal }).catch(
     (error: unknown) => {
       throw failed(error);
@@ -67,8 +68,8 @@ export async function fileSystemUse(mountPoint: string): Promise<number> {
  * instead of writing to the host's own disk. Not every file system knows the flag; those go without.
  */
 async function makeMountPoint(mountPoint: string, signal: AbortSignal): Promise<void> {
-  const isNew = (await mkdir(mountPoint, { recursive: true, mode: 0o700 })) !== undefined;
-  if (isNew) await setImmutable(mountPoint, true, signal);
+  await mkdir(mountPoint, { recursive: true, mode: 0o700 });
+  await setImmutable(mountPoint, true, signal);
 }
 
 export async function removeMountPoint(mountPoint: string, signal: AbortSignal): Promise<void> {

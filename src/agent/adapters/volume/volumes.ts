@@ -1,18 +1,21 @@
 import { chmod, mkdir, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { KeyedLock } from "../../../lib/keyed-lock.ts";
 import type { Log } from "../../../lib/log.ts";
-import { AgentError } from "../../agent-error.ts";
 import type { LocalVolume, VolumePort, VolumeSpec } from "../../ports/volume-port.ts";
 import {
+  type BlockListing,
   type BlockStore,
   type BlockVolume,
   checkSize,
   checkTags,
   checkVolumeId,
+  type VolumeTags,
   volumeError,
 } from "./block-store.ts";
-import { type FileSystemType, fillDevice, makeFileSystem } from "./file-systems.ts";
+import { type FileSystemType, growFileSystem, makeFileSystem } from "./file-systems.ts";
 import { fileSystemUse, mountDevice, readMounts, removeMountPoint, unmount } from "./mounts.ts";
+import { assertTrashed, makeRoom, refused, Trash } from "./trash.ts";
 
 export interface VolumesOptions {
   store: BlockStore;
@@ -28,15 +31,21 @@ export interface VolumesOptions {
   nowMs?: () => number;
 }
 
+/** Not the id of a volume: held by whoever takes room, so that nobody else takes what was made for it. */
+const roomKey = "room";
+
 /**
  * Volumes with file systems on a block store. The life of one:
  *
- *     create (new) -> mkfs -> tag live -> mount -> ... grow ... -> unmount -> tag trashed -> remove
- *                                           ^--- restore: tag live, of another set ---'
+ *     create (new) -> mkfs -> tag live -> mount -> tag growing -> grow -> fill -> ... unmount -> tag trashed -> remove
+ *                                           ^--- restore: tag live, of another set ---------------'
  *
  * What a step has done stands in the tags, the device and the kernel's mounts, so a call after a crash goes on where the
  * tags say. "new" is left before the first mount: only what was never mounted is formatted. "trashed" is the one state
- * that is removed from, and it is read again right before.
+ * that is removed from. Tags are read and changed, and what they allow is done, under the volume's lock.
+ *
+ * A mount point is made with the first mount and removed before its volume: where it is and the volume is not, the volume
+ * has vanished, and must not be replaced by an empty one.
  */
 export function createVolumes(options: VolumesOptions): VolumePort {
   return new Volumes(options);
@@ -45,102 +54,91 @@ export function createVolumes(options: VolumesOptions): VolumePort {
 class Volumes implements VolumePort {
   readonly #options: VolumesOptions;
   readonly #nowMs: () => number;
+  readonly #locks = new KeyedLock();
+  readonly #trash: Trash;
 
   constructor(options: VolumesOptions) {
     this.#options = options;
     this.#nowMs = options.nowMs ?? Date.now;
+    this.#trash = new Trash({ purgesEarly: options.purgesEarly, nowMs: this.#nowMs });
   }
 
   async list(signal: AbortSignal): Promise<LocalVolume[]> {
-    const { store } = this.#options;
-    const [stored, mounts] = await Promise.all([store.list(signal), readMounts()]);
-    return Promise.all(
-      stored.flatMap((volume) =>
-        volume.tags.state === "new" ? [] : this.#describe(volume, volume.tags.state, mounts),
-      ),
-    );
+    const [{ volumes }, mounts] = await Promise.all([
+      this.#options.store.list(signal),
+      readMounts(),
+    ]);
+    return Promise.all(volumes.map((volume) => this.#describe(volume, mounts)));
   }
 
   async ensure(
     spec: VolumeSpec,
     signal: AbortSignal,
   ): Promise<{ volumeId: string; dataPath: string }> {
-    const { store, fileSystem } = this.#options;
     checkSize(spec.sizeBytes);
-    const stored = await store.list(signal);
-    const volume =
-      stored.find(({ tags }) => tags.setId === spec.setId && tags.state !== "trashed") ??
-      (await this.#obtain(spec, stored, signal));
-    const { volumeId } = volume;
-    const device = await store.attach(volumeId, signal);
-    if (volume.tags.state === "new") {
-      await makeFileSystem(fileSystem, { device, sizeBytes: volume.sizeBytes }, signal);
-      await store.retag(volume, { ...volume.tags, state: "live" }, signal);
-    }
-    const mountPoint = this.#mountPointOf(volumeId);
-    if (!(await readMounts()).has(mountPoint)) await mountDevice(device, mountPoint, signal);
-    await this.#fill(volume, { device, mountPoint, sizeBytes: spec.sizeBytes }, signal);
-    const dataPath = join(mountPoint, "data");
-    await makeDataFolder(dataPath);
-    return { volumeId, dataPath };
+    const volumeId = volumeIdOf(spec);
+    return this.#locks.run(volumeId, async () => {
+      const listing = await this.#options.store.list(signal);
+      const volume = await this.#obtain(spec, listing, signal);
+      await this.#finish(volume, spec, listing, signal);
+      const dataPath = this.dataPathOf(spec);
+      await makeDataFolder(dataPath);
+      return { volumeId, dataPath };
+    });
   }
 
   dataPathOf(spec: Pick<VolumeSpec, "setId" | "restoreFrom">): string {
-    const volumeId = spec.restoreFrom ?? ownVolumeId(spec.setId);
-    return join(this.#mountPointOf(checkVolumeId(volumeId)), "data");
+    return join(this.#mountPointOf(volumeIdOf(spec)), "data");
+  }
+
+  heed(known: Parameters<VolumePort["heed"]>[0]): void {
+    this.#trash.heed(known);
   }
 
   async trash(setId: string, signal: AbortSignal): Promise<void> {
-    const { store, retentionMs, log } = this.#options;
-    for (const volume of await store.list(signal)) {
-      const { volumeId, tags } = volume;
+    const ownId = volumeIdOf({ setId });
+    const { volumes, unreadable } = await this.#options.store.list(signal);
+    if (unreadable.includes(ownId)) throw unreadableTags(ownId);
+    for (const { volumeId, tags } of volumes) {
       if (tags.setId !== setId || tags.state === "trashed") continue;
-      await this.#release(volumeId, signal);
-      if (tags.state === "new") {
-        await store.remove(volumeId, signal); // never mounted: there is nothing to keep
-        continue;
-      }
-      const trashedAtMs = this.#nowMs();
-      const expiresAtMs = trashedAtMs + retentionMs;
-      await store.retag(volume, { ...tags, state: "trashed", trashedAtMs, expiresAtMs }, signal);
-      log.info(
-        { volumeId, setId, expiresAt: new Date(expiresAtMs).toISOString() },
-        "volume trashed",
-      );
+      await this.#locks.run(volumeId, () => this.#putAway(volumeId, setId, signal));
     }
+    if (!volumes.some(({ volumeId }) => volumeId === ownId))
+      await this.#forgetVanished(ownId, signal);
   }
 
   async expire(volumeId: string, signal: AbortSignal): Promise<void> {
-    const { store } = this.#options;
-    const volume = await this.#find(volumeId, signal);
-    if (!volume) return;
-    this.#assertTrashed(volume);
-    if ((volume.tags.expiresAtMs ?? 0) <= this.#nowMs()) return;
-    await store.retag(volume, { ...volume.tags, expiresAtMs: this.#nowMs() }, signal);
+    await this.#locks.run(checkVolumeId(volumeId), async () => {
+      const volume = await this.#find(volumeId, signal);
+      if (!volume) return;
+      assertTrashed(volume);
+      const { expiredAtMs: expiresAtMs } = this.#trash;
+      if ((volume.tags.expiresAtMs ?? 0) <= expiresAtMs) return;
+      await this.#retag(volume, { ...volume.tags, expiresAtMs }, signal);
+    });
   }
 
   async purge(volumeId: string, signal: AbortSignal): Promise<void> {
-    const volume = await this.#find(volumeId, signal);
-    if (!volume) return;
-    this.#assertTrashed(volume);
-    const { expiresAtMs = Number.POSITIVE_INFINITY } = volume.tags;
-    if (expiresAtMs > this.#nowMs()) {
-      const until = Number.isFinite(expiresAtMs) ? new Date(expiresAtMs).toISOString() : "for ever";
-      throw refused(`volume ${volumeId} is kept until ${until}`);
-    }
-    await this.#destroy(volume, "its retention is over", signal);
+    await this.#locks.run(checkVolumeId(volumeId), async () => {
+      const volume = await this.#find(volumeId, signal);
+      if (!volume) return;
+      this.#trash.assertExpired(volume);
+      await this.#destroy(volume, "its retention is over", signal);
+    });
   }
 
   async room(signal: AbortSignal) {
-    const { store, purgesEarly } = this.#options;
-    const [room, stored] = await Promise.all([store.room(signal), store.list(signal)]);
-    const nowMs = this.#nowMs();
-    const reclaimable = stored.filter(
-      ({ tags }) =>
-        tags.state === "trashed" && (purgesEarly || (tags.expiresAtMs ?? Infinity) <= nowMs),
-    );
-    const reclaimableBytes = reclaimable.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-    return { ...room, reclaimableBytes };
+    const { store } = this.#options;
+    const [room, { volumes, unreadable }] = await Promise.all([
+      store.room(signal),
+      store.list(signal),
+    ]);
+    return {
+      ...room,
+      reclaimableBytes: sizeOfAll(this.#trash.reclaimable(volumes)),
+      trashedBytes: sizeOfAll(volumes.filter(({ tags }) => tags.state === "trashed")),
+      unreadable,
+    };
   }
 
   #mountPointOf(volumeId: string): string {
@@ -149,10 +147,9 @@ class Volumes implements VolumePort {
 
   async #describe(
     { volumeId, sizeBytes, tags }: BlockVolume,
-    state: LocalVolume["state"],
     mounts: ReadonlyMap<string, string>,
   ): Promise<LocalVolume> {
-    const { setId, tenant, service, trashedAtMs, expiresAtMs } = tags;
+    const { setId, tenant, service, state, growingFromBytes, trashedAtMs, expiresAtMs } = tags;
     const mountPoint = this.#mountPointOf(volumeId);
     const usedBytes = mounts.has(mountPoint)
       ? await fileSystemUse(mountPoint).catch(() => undefined) // unmounted meanwhile
@@ -163,90 +160,164 @@ class Volumes implements VolumePort {
       tenant,
       service,
       state,
-      sizeBytes,
+      sizeBytes: growingFromBytes ?? sizeBytes,
       usedBytes,
       trashedAtMs,
       expiresAtMs,
     };
   }
 
-  /** A volume for a set that has none: out of the trash, or a new one. */
+  /** The set's volume: the one it has, out of the trash, or a new one. */
   async #obtain(
     spec: VolumeSpec,
-    stored: readonly BlockVolume[],
+    listing: BlockListing,
     signal: AbortSignal,
   ): Promise<BlockVolume> {
-    const { store } = this.#options;
-    const { setId, tenant, service, generation } = spec;
+    const { setId, tenant, service, generation, sizeBytes } = spec;
+    const volumeId = volumeIdOf(spec);
+    const other = listing.volumes.find(
+      ({ volumeId: id, tags }) =>
+        tags.setId === setId && tags.state !== "trashed" && id !== volumeId,
+    );
+    if (other)
+      throw refused(`set ${setId} is to have volume ${volumeId}, and has ${other.volumeId}`);
+    if (listing.unreadable.includes(volumeId)) throw unreadableTags(volumeId);
+    const found = listing.volumes.find((candidate) => candidate.volumeId === volumeId);
+    if (found) return this.#adopt(found, spec, signal);
+    if (spec.restoreFrom !== undefined || (await exists(this.#mountPointOf(volumeId)))) {
+      throw volumeError(
+        "volume-missing",
+        `volume ${volumeId} is not on this host any more, and the set does not begin anew without it: bring it back, or delete the set`,
+        { temporary: false },
+      );
+    }
     const tags = checkTags({ setId, tenant, service, generation, state: "new" });
-    const volumeId = ownVolumeId(setId);
-    // A set that comes back to a host that it left finds what it had there.
-    const own = stored.find((candidate) => candidate.volumeId === volumeId);
-    const source = spec.restoreFrom ?? own?.volumeId;
-    if (source !== undefined) return this.#restore(source, spec, stored, signal);
-    const volume = { volumeId, sizeBytes: spec.sizeBytes, tags };
-    await this.#makeRoom(spec.sizeBytes, stored, signal);
-    await store.create(volume, signal);
+    const volume = { volumeId, sizeBytes, tags };
+    await this.#takeRoom(sizeBytes, listing, signal, () =>
+      this.#options.store.create(volume, signal),
+    );
     return volume;
   }
 
-  async #restore(
-    volumeId: string,
+  /** It is the set's, or becomes it again: a set that comes back to a host that it left finds what it had there. */
+  async #adopt(volume: BlockVolume, spec: VolumeSpec, signal: AbortSignal): Promise<BlockVolume> {
+    const { volumeId, tags } = volume;
+    const { setId, tenant, service, generation } = spec;
+    if (tags.state !== "trashed" && tags.setId === setId) return volume;
+    assertTrashed(volume);
+    if (tags.tenant !== tenant || tags.service !== service)
+      throw refused(`volume ${volumeId} is of another service`);
+    const { trashedAtMs: _trashed, expiresAtMs: _expires, ...kept } = tags;
+    const restored = await this.#retag(
+      volume,
+      { ...kept, setId, generation, state: "live" },
+      signal,
+    );
+    this.#options.log.info({ volumeId, setId }, "volume restored");
+    return restored;
+  }
+
+  /** Whatever of it is not there yet: file system, mount, size. */
+  async #finish(
+    obtained: BlockVolume,
     spec: VolumeSpec,
-    stored: readonly BlockVolume[],
+    listing: BlockListing,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { store, fileSystem } = this.#options;
+    const { volumeId, sizeBytes } = obtained;
+    const device = await store.attach(volumeId, signal);
+    let volume = obtained;
+    if (volume.tags.state === "new") {
+      const isImage = store.hasImages;
+      await makeFileSystem(fileSystem, { device, sizeBytes, isImage }, signal);
+      volume = await this.#retag(volume, { ...volume.tags, state: "live" }, signal);
+    }
+    const mountPoint = this.#mountPointOf(volumeId);
+    if (!(await readMounts()).has(mountPoint)) await mountDevice(device, mountPoint, signal);
+    if (volume.sizeBytes < spec.sizeBytes)
+      volume = await this.#grow(volume, spec.sizeBytes, listing, signal);
+    const { growingFromBytes, ...tags } = volume.tags;
+    if (growingFromBytes !== undefined) {
+      const type = (await readMounts()).get(mountPoint);
+      await growFileSystem({ device, mountPoint, type }, signal);
+    }
+    const generation = Math.max(tags.generation, spec.generation);
+    await this.#retag(volume, { ...tags, generation }, signal);
+  }
+
+  /** Its blocks alone, and noted before, so that the file system is not forgotten. */
+  async #grow(
+    volume: BlockVolume,
+    sizeBytes: number,
+    listing: BlockListing,
     signal: AbortSignal,
   ): Promise<BlockVolume> {
-    const { store, log } = this.#options;
-    const volume = stored.find((candidate) => candidate.volumeId === volumeId);
-    if (!volume) {
-      throw volumeError("volume-missing", `volume ${volumeId} is not on this host (any more)`, {
-        temporary: false,
-      });
-    }
-    this.#assertTrashed(volume);
-    const { setId, tenant, service, generation } = spec;
-    if (volume.tags.tenant !== tenant || volume.tags.service !== service)
-      throw refused(`volume ${volumeId} is of another service`);
-    const tags = { setId, tenant, service, generation, state: "live" } as const;
-    await store.retag(volume, tags, signal);
-    log.info({ volumeId, setId }, "volume restored");
-    return { ...volume, tags };
+    const { volumeId, tags } = volume;
+    const growingFromBytes = tags.growingFromBytes ?? volume.sizeBytes;
+    const noted = await this.#retag(volume, { ...tags, growingFromBytes }, signal);
+    await this.#takeRoom(sizeBytes - volume.sizeBytes, listing, signal, () =>
+      this.#options.store.grow(volumeId, sizeBytes, signal),
+    );
+    return { ...noted, sizeBytes };
   }
 
-  /** Purges what may be purged until there is room, oldest first: what is expired, then, if allowed, the rest of the trash. */
-  async #makeRoom(
+  /** Purges what may be purged, if that makes room, and takes it. What somebody is at work on is passed over. */
+  async #takeRoom(
     sizeBytes: number,
-    stored: readonly BlockVolume[],
+    { volumes }: BlockListing,
     signal: AbortSignal,
+    take: () => Promise<void>,
   ): Promise<void> {
-    const { store, purgesEarly } = this.#options;
-    const nowMs = this.#nowMs();
-    const oldestFirst = stored
-      .filter(({ tags }) => tags.state === "trashed")
-      .toSorted((a, b) => (a.tags.trashedAtMs ?? 0) - (b.tags.trashedAtMs ?? 0));
-    const isExpired = ({ tags }: BlockVolume) => (tags.expiresAtMs ?? Infinity) <= nowMs;
-    const candidates = [
-      ...oldestFirst.filter(isExpired),
-      ...(purgesEarly ? oldestFirst.filter((volume) => !isExpired(volume)) : []),
-    ];
-    for (const volume of candidates) {
-      const { freeBytes } = await store.room(signal);
-      if (freeBytes >= sizeBytes) return;
-      const again = await this.#find(volume.volumeId, signal);
-      if (again?.tags.state === "trashed") await this.#destroy(again, "its room is needed", signal);
-    }
+    const { store, log } = this.#options;
+    await this.#locks.run(roomKey, async () => {
+      await makeRoom(sizeBytes, {
+        candidates: this.#trash
+          .reclaimable(volumes)
+          .filter(({ volumeId }) => !this.#locks.isHeld(volumeId)),
+        freeBytes: async () => (await store.room(signal)).freeBytes,
+        destroy: ({ volumeId }) => this.#destroyIfTrashed(volumeId, signal),
+        log,
+      });
+      await take();
+    });
   }
 
-  /** Grows what is smaller than asked for, and a file system that a crash left smaller than its device. */
-  async #fill(
-    volume: BlockVolume,
-    to: { device: string; mountPoint: string; sizeBytes: number },
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { store } = this.#options;
-    if (volume.sizeBytes < to.sizeBytes) await store.grow(volume.volumeId, to.sizeBytes, signal);
-    const sizeBytes = Math.max(volume.sizeBytes, to.sizeBytes);
-    await fillDevice({ ...to, sizeBytes }, signal);
+  async #destroyIfTrashed(volumeId: string, signal: AbortSignal): Promise<void> {
+    // Never waited for: who holds it may wait for the room that is being made.
+    if (this.#locks.isHeld(volumeId)) return;
+    await this.#locks.run(volumeId, async () => {
+      const volume = await this.#find(volumeId, signal);
+      if (volume && this.#trash.reclaimable([volume]).length > 0)
+        await this.#destroy(volume, "its room is needed", signal);
+    });
+  }
+
+  /** From a set to the trash. */
+  async #putAway(volumeId: string, setId: string, signal: AbortSignal): Promise<void> {
+    const { store, retentionMs, log } = this.#options;
+    const volume = await this.#find(volumeId, signal);
+    if (volume?.tags.setId !== setId || volume.tags.state === "trashed") return;
+    await this.#release(volumeId, signal);
+    if (volume.tags.state === "new") {
+      await store.remove(volumeId, signal); // never mounted: there is nothing to keep
+      return;
+    }
+    const trashedAtMs = this.#nowMs();
+    const expiresAtMs = trashedAtMs + retentionMs;
+    await this.#retag(
+      volume,
+      { ...volume.tags, state: "trashed", trashedAtMs, expiresAtMs },
+      signal,
+    );
+    log.info({ volumeId, setId, expiresAt: new Date(expiresAtMs).toISOString() }, "volume trashed");
+  }
+
+  /** Its set is removed, and may begin anew should it come back. */
+  async #forgetVanished(volumeId: string, signal: AbortSignal): Promise<void> {
+    const mountPoint = this.#mountPointOf(volumeId);
+    if (!(await exists(mountPoint)) || (await readMounts()).has(mountPoint)) return;
+    await removeMountPoint(mountPoint, signal);
   }
 
   async #release(volumeId: string, signal: AbortSignal): Promise<void> {
@@ -256,14 +327,13 @@ class Volumes implements VolumePort {
   }
 
   async #find(volumeId: string, signal: AbortSignal): Promise<BlockVolume | undefined> {
-    checkVolumeId(volumeId);
-    const stored = await this.#options.store.list(signal);
-    return stored.find((candidate) => candidate.volumeId === volumeId);
+    const { volumes } = await this.#options.store.list(signal);
+    return volumes.find((candidate) => candidate.volumeId === volumeId);
   }
 
-  #assertTrashed({ volumeId, tags }: BlockVolume): void {
-    if (tags.state === "trashed") return;
-    throw refused(`volume ${volumeId} is in use by set ${tags.setId}`);
+  async #retag(volume: BlockVolume, tags: VolumeTags, signal: AbortSignal): Promise<BlockVolume> {
+    if (!isSame(volume.tags, tags)) await this.#options.store.retag(volume, tags, signal);
+    return { ...volume, tags };
   }
 
   async #destroy(volume: BlockVolume, why: string, signal: AbortSignal): Promise<void> {
@@ -281,8 +351,24 @@ class Volumes implements VolumePort {
 }
 
 /** A set's own volume is named after it, so that making it twice is noticed. */
-function ownVolumeId(setId: string): string {
-  return checkVolumeId(setId.replace(/^set_/, "vol_"));
+function volumeIdOf({ setId, restoreFrom }: Pick<VolumeSpec, "setId" | "restoreFrom">): string {
+  return checkVolumeId(restoreFrom ?? setId.replace(/^set_/, "vol_"));
+}
+
+function sizeOfAll(volumes: readonly BlockVolume[]): number {
+  return volumes.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+}
+
+function isSame(one: VolumeTags, other: VolumeTags): boolean {
+  const names = Object.keys({ ...one, ...other }) as (keyof VolumeTags)[];
+  return names.every((name) => one[name] === other[name]);
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 /**
@@ -290,17 +376,17 @@ function ownVolumeId(setId: string): string {
  * it is not there while the volume is not mounted. Any user of the containers may write to it.
  */
 async function makeDataFolder(dataPath: string): Promise<void> {
-  const isThere = await stat(dataPath).then(
-    () => true,
-    () => false,
-  );
-  if (isThere) return;
+  if (await exists(dataPath)) return;
   const unfinished = `${dataPath}.new`;
   await mkdir(unfinished, { recursive: true });
   await chmod(unfinished, 0o1777);
   await rename(unfinished, dataPath);
 }
 
-function refused(message: string): AgentError {
-  return new AgentError("volume-refused", message, { phase: "volume", temporary: false });
+function unreadableTags(volumeId: string): Error {
+  return volumeError(
+    "volume-unreadable",
+    `the tags of volume ${volumeId} cannot be read: nothing is done to it until they are put right`,
+    { temporary: true },
+  );
 }

@@ -1,0 +1,30 @@
+import { expect, it } from "vitest";
+import { runCommand } from "./exec.ts";
+
+const sh = (script: string, options: Parameters<typeof runCommand>[2]) =>
+  runCommand("/bin/sh", ["-c", script], options);
+
+it("gives the output, or what the program said before it failed", async () => {
+  expect(await sh("echo said", { timeoutMs: 5_000 })).toBe("said\n");
+  await expect(sh("echo why >&2; exit 3", { timeoutMs: 5_000 })).rejects.toMatchObject({
+    exitCode: 3,
+    stderrTail: "why",
+  });
+  await expect(runCommand("/nowhere", [], { timeoutMs: 5_000 })).rejects.toThrow("ENOENT");
+});
+
+it("kills at the deadline, and when it is broken off", async () => {
+  await expect(sh("exec sleep 60", { timeoutMs: 50 })).rejects.toThrow("did not end within 50 ms");
+  const signal = AbortSignal.timeout(50);
+  await expect(sh("exec sleep 60", { timeoutMs: 60_000, signal })).rejects.toThrow("broken off");
+});
+
+it("settles soon after the deadline when the program does not die of it", async () => {
+  const startedAtMs = performance.now();
+  const stubborn = sh("trap '' TERM; i=0; while [ $i -lt 50 ]; do sleep 0.1; i=$((i+1)); done", {
+    timeoutMs: 100,
+    killSignal: "SIGTERM",
+  });
+  await expect(stubborn).rejects.toThrow("did not end within 100 ms");
+  expect(performance.now() - startedAtMs).toBeLessThan(4_000);
+});

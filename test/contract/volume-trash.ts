@@ -1,0 +1,155 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { expect, it } from "vitest";
+import type { LocalVolume } from "../../src/agent/ports/volume-port.ts";
+import { checked } from "../support/volume-files.ts";
+import { MiB, nothingWanted, retentionMs, signal, type VolumeContract } from "./volume-contract.ts";
+
+/** The part of the contract that is about what may be destroyed, and when. */
+export function describeTrash(c: VolumeContract): void {
+  it("I7: purges what is trashed and expired, and nothing else", async () => {
+    const spec = c.newSpec();
+    const { volumeId } = await c.port.ensure(spec, signal);
+    await expect(c.port.purge(volumeId, signal)).rejects.toThrow("is in use by set");
+    await expect(c.port.expire(volumeId, signal)).rejects.toThrow("is in use by set");
+    await c.port.trash(spec.setId, signal);
+    await expect(c.port.purge(volumeId, signal)).rejects.toThrow("is kept until 2026-01-01T01:00");
+    c.nowMs += retentionMs;
+    expect(await c.port.room(signal)).toMatchObject({ reclaimableBytes: c.sizeBytes });
+    await c.port.purge(volumeId, signal);
+    expect(await c.port.list(signal)).toEqual([]);
+    expect(await c.port.room(signal)).toMatchObject({ freeBytes: c.harness.totalBytes });
+    await c.port.purge(volumeId, signal); // it is gone
+  });
+
+  it("purges on the word of a person before its time", async () => {
+    const spec = c.newSpec();
+    const { volumeId } = await c.port.ensure(spec, signal);
+    await c.port.trash(spec.setId, signal);
+    await c.port.expire(volumeId, signal);
+    await c.port.purge(volumeId, signal);
+    expect(await c.port.list(signal)).toEqual([]);
+  });
+
+  it("I7: makes room of what is expired; of the rest of the trash, oldest first, only if it may", async () => {
+    const large = Math.floor(c.harness.totalBytes / 2 / (4 * MiB)) * 4 * MiB - 4 * MiB;
+    const [first, second] = [c.newSpec({ sizeBytes: large }), c.newSpec({ sizeBytes: large })];
+    for (const spec of [first, second]) {
+      await c.port.ensure(spec, signal);
+      await c.port.trash(spec.setId, signal);
+      c.nowMs += 1_000;
+    }
+    const third = c.newSpec({ sizeBytes: large });
+    await expect(c.port.ensure(third, signal)).rejects.toMatchObject({
+      code: "volume-no-room",
+      temporary: true,
+    });
+    expect(await c.port.list(signal)).toHaveLength(2);
+    expect(await c.port.room(signal)).toMatchObject({ reclaimableBytes: 0 });
+    const eager = c.openPort({ purgesEarly: true });
+    expect(await eager.room(signal)).toMatchObject({ reclaimableBytes: 2 * large });
+    await eager.ensure(third, signal);
+    const left = await c.port.list(signal);
+    expect(left.map(({ setId }) => setId).sort()).toEqual([second.setId, third.setId].sort());
+    c.nowMs += retentionMs;
+    await c.port.ensure(c.newSpec({ sizeBytes: large }), signal);
+    expect((await c.port.list(signal)).map(({ state }) => state)).toEqual(["live", "live"]);
+  });
+
+  it("I7: makes room for what grows and for what is restored smaller than asked for, too", async () => {
+    const eager = c.openPort({ purgesEarly: true });
+    const growing = c.newSpec();
+    await eager.ensure(growing, signal);
+    const [first, second] = [c.newSpec({ sizeBytes: 2 * c.sizeBytes }), c.newSpec()];
+    for (const spec of [first, second]) {
+      await eager.ensure(spec, signal);
+      await eager.trash(spec.setId, signal);
+      c.nowMs += 1_000;
+    }
+    await eager.ensure(c.newSpec({ sizeBytes: 2 * c.sizeBytes }), signal); // six of six are taken
+    if (c.growsOnline) {
+      await eager.ensure({ ...growing, sizeBytes: 2 * c.sizeBytes }, signal);
+      const left = (await eager.list(signal)).filter(({ state }) => state === "trashed");
+      expect(left.map(({ setId }) => setId)).toEqual([second.setId]);
+      const [{ volumeId }] = left as [LocalVolume];
+      const heir = c.newSpec({ restoreFrom: volumeId, sizeBytes: 2 * c.sizeBytes });
+      expect(await eager.ensure(heir, signal)).toMatchObject({ volumeId });
+    }
+  });
+
+  it("I7: destroys nothing when all that may go would not make room enough", async () => {
+    const eager = c.openPort({ purgesEarly: true });
+    const trashed = c.newSpec({ sizeBytes: 2 * c.sizeBytes });
+    await eager.ensure(trashed, signal);
+    await eager.trash(trashed.setId, signal);
+    await expect(
+      eager.ensure(c.newSpec({ sizeBytes: 7 * c.sizeBytes }), signal),
+    ).rejects.toMatchObject({ code: "volume-no-room" });
+    expect(await c.only(eager)).toMatchObject({ setId: trashed.setId, state: "trashed" });
+  });
+
+  it("I7, I12: purges nothing before it heard of the control plane, nor what a set is to have", async () => {
+    const spec = c.newSpec();
+    const { volumeId } = await c.port.ensure(spec, signal);
+    const check = await checked(c.port.dataPathOf(spec), MiB);
+    await c.port.trash(spec.setId, signal);
+    c.nowMs += 2 * retentionMs;
+    const deaf = c.openDeafPort({ purgesEarly: true });
+    const kept = { code: "volume-refused" };
+    await expect(deaf.purge(volumeId, signal)).rejects.toMatchObject(kept);
+    // Of two clocks one has jumped.
+    deaf.heed({ ...nothingWanted, atMs: c.nowMs - 2 * retentionMs });
+    await expect(deaf.purge(volumeId, signal)).rejects.toMatchObject(kept);
+    deaf.heed({ atMs: Infinity, wantedVolumeIds: new Set([volumeId]) });
+    await expect(deaf.purge(volumeId, signal)).rejects.toThrow("is to be restored");
+    expect(await deaf.room(signal)).toMatchObject({
+      reclaimableBytes: 0,
+      trashedBytes: c.sizeBytes,
+    });
+    const greedy = c.newSpec({ sizeBytes: 6 * c.sizeBytes });
+    await expect(deaf.ensure(greedy, signal)).rejects.toMatchObject({ code: "volume-no-room" });
+    const heir = c.newSpec({ restoreFrom: volumeId });
+    await deaf.ensure(heir, signal);
+    expect(await check()).toBe(true);
+  });
+
+  it("I7: what a set takes out of the trash while it is purged is either its own or gone", async () => {
+    const spec = c.newSpec();
+    const { volumeId } = await c.port.ensure(spec, signal);
+    await c.port.trash(spec.setId, signal);
+    c.nowMs += retentionMs;
+    const store = c.harness.openStore();
+    const detach = store.detach.bind(store);
+    store.detach = async (...args) => {
+      await delay(150); // as long as a restore that does not wait takes
+      await detach(...args);
+    };
+    const racing = c.openPort({ store });
+    const purged = racing.purge(volumeId, signal);
+    const heir = c.newSpec({ restoreFrom: volumeId });
+    await expect(racing.ensure(heir, signal)).rejects.toMatchObject({ code: "volume-missing" });
+    await purged;
+    expect(await c.port.list(signal)).toEqual([]);
+  });
+
+  it("a set that had a volume does not take it from the next one, however late it is removed", async () => {
+    const spec = c.newSpec();
+    const { volumeId } = await c.port.ensure(spec, signal);
+    await c.port.trash(spec.setId, signal);
+    const first = c.newSpec({ restoreFrom: volumeId });
+    const second = c.newSpec({ restoreFrom: volumeId });
+    await c.port.ensure(first, signal);
+    const store = c.harness.openStore();
+    const detach = store.detach.bind(store);
+    const racing = c.openPort({ store });
+    const later: Promise<unknown>[] = [];
+    store.detach = async (...args) => {
+      // Meanwhile somebody else asks for it, and the removal is repeated.
+      later.push(racing.ensure(second, signal), racing.trash(first.setId, signal));
+      await delay(150);
+      await detach(...args);
+    };
+    await racing.trash(first.setId, signal);
+    await Promise.all(later);
+    expect(await c.only()).toMatchObject({ setId: second.setId, state: "live" });
+  });
+}
