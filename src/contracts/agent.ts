@@ -148,6 +148,8 @@ export const syncResultSchema = z
     full: z.boolean(),
     sets: z.array(desiredSetSchema),
     streams: z.array(logStreamRequestSchema),
+    /** Sets whose state is not known here any more: look at them, and report what is seen whatever was reported before. */
+    reportAgain: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).default([]),
     /** Trashed volumes to be destroyed now, on the word of a person; repeated until they are gone. */
     purgeVolumes: z.array(idSchema("vol")).max(PURGES_PER_SYNC_MAX).default([]),
     leaseSeconds: z.number().int(),

@@ -142,7 +142,8 @@ function stateOf(body: Sync, lease: HostCaller): "ready" | "unhealthy" | undefin
   const isBack = lease.state === "lost" || lease.resyncRequired;
   // A host that was lost is ready again only once it has accepted everything that was decided without it.
   if (isBack && body.acceptedGeneration < lease.generation) return undefined;
-  if (lease.state === "unhealthy" && body.docker === null) return undefined;
+  // Nor does it leave its state without a word about its Docker.
+  if ((isBack || lease.state === "unhealthy") && body.docker === null) return undefined;
   return lease.state === "ready" && !lease.resyncRequired ? undefined : "ready";
 }
 
@@ -205,18 +206,26 @@ async function answerOf(
 ): Promise<SyncResult> {
   const hasNews = full || generation > body.acceptedGeneration;
   const after = full ? -1 : body.acceptedGeneration;
-  const [sets, purgeVolumes] = hasNews
+  const [rows, purgeVolumes] = hasNews
     ? await Promise.all([
         listDesiredSets(ctx.db, hostId, after, SETS_PER_HOST_MAX),
         listPurges(ctx.db, hostId, PURGES_PER_SYNC_MAX),
       ])
     : [[], []];
+  const sets: DesiredSet[] = [];
+  const reportAgain: string[] = [];
+  for (const { isUnknown, ...set } of rows) {
+    sets.push(set);
+    if (full && isUnknown) reportAgain.push(set.setId);
+  }
   return {
     // Read before the sets: what changes in between comes again with the next sync, and is never missed.
     hostGeneration: generation,
     full,
-    sets: sets satisfies DesiredSet[],
+    sets,
     streams,
+    // Again with every full answer, until the agent has looked and its report has arrived.
+    reportAgain,
     purgeVolumes,
     leaseSeconds: LEASE_SECONDS,
     serverTime: new Date().toISOString(),

@@ -115,6 +115,7 @@ function answer(full: boolean): SyncResult {
     sets: full ? [set] : [],
     streams: [],
     purgeVolumes: [],
+    reportAgain: [],
     leaseSeconds: 45,
     serverTime: new Date().toISOString(),
   };

@@ -173,6 +173,12 @@ export async function updateHostState(
   return rows.length === 1;
 }
 
+export interface DesiredSetRow extends DesiredSet {
+  template: SetTemplate;
+  /** Its state here is none that its host has told: the host was silent, or could not know. */
+  isUnknown: boolean;
+}
+
 /**
  * What a host should run: all of it, or what changed after the generation that it has accepted. A set that leaves the host
  * is to be deleted there. At most `limit`, in order of change.
@@ -182,10 +188,11 @@ export async function listDesiredSets(
   hostId: string,
   afterGeneration: number,
   limit: number,
-): Promise<DesiredSet[]> {
-  return rowsOf<DesiredSet & { template: SetTemplate }>(
+): Promise<DesiredSetRow[]> {
+  return rowsOf(
     q,
-    sql`select s.id as "setId", t.name as tenant, v.name as service, s.revision, s.generation::float8 as generation,
+    sql`select s.desired = 'running' and not s.leaving and s.state = 'lost' as "isUnknown",
+          s.id as "setId", t.name as tenant, v.name as service, s.revision, s.generation::float8 as generation,
           case when s.leaving then 'deleted' else s.desired end as desired,
           s.restart_generation::float8 as "restartGeneration", s.restore_volume_id as "restoreVolumeId", r.template
         from sets s join services v on v.id = s.service_id join tenants t on t.id = s.tenant_id
