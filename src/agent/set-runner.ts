@@ -129,11 +129,11 @@ export class SetRunner {
     this.#wake();
   }
 
-  /** The daemon answers again after it did not. */
+  /** The daemon answers again after it did not: whatever happened meanwhile, no event told it. */
   onAvailable(): void {
     noteAvailable(this.#memory);
     this.#looksFailedInRow = 0;
-    this.#wake();
+    this.onChange();
   }
 
   /**

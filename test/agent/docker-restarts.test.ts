@@ -95,7 +95,7 @@ function startAgent(): { stop(): Promise<void> } {
     port: createDockerSetPort({ docker: daemon.docker, hostId, log: silentLog, volumes }),
     api,
     state,
-    machine: createLinuxMachine({ dockerRoot: "/", reservePercent }),
+    machine: createLinuxMachine({ dockerRoot: () => "/", reservePercent }),
     volumes,
     log: silentLog,
     limits: { pingIntervalMs: 200, lookIntervalMs: 500 },
