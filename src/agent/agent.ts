@@ -263,7 +263,7 @@ class HostAgent implements Agent {
         full: false,
         waitMs: 0,
         observed: [],
-        docker: null,
+        docker: this.#keepers.monitor.health ?? null,
         usage: null,
         images: null,
         volumes: null,

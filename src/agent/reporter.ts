@@ -125,7 +125,7 @@ export class Reporter {
     const { keepers, sync } = this.#options;
     const batch = this.#queue.take(REPORTS_PER_SYNC_MAX);
     const usage = await this.usage.takeIfDue();
-    const { images, health } = keepers.monitor;
+    const { images } = keepers.monitor;
     const hasNewImages = images !== undefined && images !== this.#sentImages;
     const volumes = keepers.volumes?.takeNews();
     let answer: SyncResult;
@@ -133,7 +133,6 @@ export class Reporter {
       answer = await sync(
         {
           observed: batch.reports,
-          docker: health ?? null,
           usage,
           images: hasNewImages ? images.slice(0, 2_000) : null,
           volumes: volumes?.volumes ?? null,

@@ -10,6 +10,7 @@ import {
 import type { Queryable } from "../db/client.ts";
 import { insertEvents } from "../db/queries/events.ts";
 import {
+  DOCKER_UNREACHABLE,
   findHostLease,
   type HostLeaseRow,
   listDesiredSets,
@@ -45,7 +46,8 @@ export async function syncHost(
   signal: AbortSignal,
 ): Promise<SyncResult> {
   const { hostId } = host;
-  const full = body.full || host.resyncRequired;
+  const isBack = host.state !== "ready" && stateOf(body, host) === "ready";
+  const full = body.full || isBack || host.state === "lost";
   if (body.waitMs === 0 && !full) {
     await takeReport(ctx, body, host);
     return answerOf(ctx, host, body, false, []);
@@ -158,7 +160,7 @@ async function changeState(
     state === "ready"
       ? null
       : {
-          code: "docker-unreachable",
+          code: DOCKER_UNREACHABLE,
           text: body.docker?.detail ?? "The Docker daemon does not answer.",
         };
   if (!(await updateHostState(tx, hostId, state, reason))) return false;
@@ -199,7 +201,7 @@ async function readAnswer(
 
 async function answerOf(
   ctx: ServiceContext,
-  { hostId, generation }: HostLeaseRow,
+  { hostId, generation, state }: HostLeaseRow,
   body: Sync,
   full: boolean,
   streams: SyncResult["streams"],
@@ -216,7 +218,7 @@ async function answerOf(
   const reportAgain: string[] = [];
   for (const { isUnknown, ...set } of rows) {
     sets.push(set);
-    if (full && isUnknown) reportAgain.push(set.setId);
+    if (full && isUnknown && state !== "unhealthy") reportAgain.push(set.setId);
   }
   return {
     // Read before the sets: what changes in between comes again with the next sync, and is never missed.

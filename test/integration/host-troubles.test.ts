@@ -1,5 +1,6 @@
 import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import type { AgentLimits } from "../../src/agent/agent-limits.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
 import { createService } from "../../src/services/create-service.ts";
 import { getTenantByName } from "../../src/services/get-tenant-by-name.ts";
@@ -24,9 +25,12 @@ afterEach(async () => {
   await api.close();
 });
 
-async function startHosts(count: number): Promise<SimulatedAgent[]> {
+async function startHosts(
+  count: number,
+  limits: Partial<AgentLimits> = {},
+): Promise<SimulatedAgent[]> {
   for (let number = 1; number <= count; number++) {
-    agents.push(await startSimulatedAgent(api, `h${number}`));
+    agents.push(await startSimulatedAgent(api, `h${number}`, limits));
   }
   await waitUntil("all hosts have reported", async () => {
     const rows = await rowsOf(api.ctx.db, sql`select 1 from hosts where reported_at is not null`);
@@ -83,4 +87,116 @@ test("sets that were given for lost while Berth was away are ready again, though
   ]);
   for (const agent of agents) agent.isCut = false;
   await allReady(2);
+});
+
+async function hostState(hostId: string): Promise<string | undefined> {
+  const rows = await rowsOf<{ state: string }>(
+    api.ctx.db,
+    sql`select state from hosts where id = ${hostId}`,
+  );
+  return rows[0]?.state;
+}
+
+async function becomes(agent: SimulatedAgent, state: string): Promise<void> {
+  await waitUntil(`the host is ${state}`, async () => (await hostState(agent.hostId)) === state);
+}
+
+/** As if the host had been in its state for this long. */
+async function age(agent: SimulatedAgent, ms: number): Promise<void> {
+  await api.ctx.db.execute(
+    sql`update hosts set lost_at = lost_at - make_interval(secs => ${ms / 1000}::float8) where id = ${agent.hostId}`,
+  );
+}
+
+const quick: Partial<AgentLimits> = { pingIntervalMs: 200, pingTimeoutMs: 200 };
+const minuteMs = 60_000;
+
+test("sets on a host whose Docker is gone are not ready, with the reason, and ready again when it answers", async () => {
+  const [first] = await startHosts(2, quick);
+  await runService(2);
+  if (!first) throw new Error("there are two");
+  first.isDockerAway = true;
+  await becomes(first, "unhealthy");
+  const now = await setsNow();
+  expect(now.find(({ hostId }) => hostId === first.hostId)).toMatchObject({
+    state: "running",
+    ready: false,
+    reason: { code: "docker-unreachable" },
+  });
+  expect(now.filter(({ ready }) => ready)).toHaveLength(1);
+  first.isDockerAway = false;
+  await becomes(first, "ready");
+  await allReady(2);
+});
+
+test("a host whose Docker is gone takes nothing new, and what waits for it is told why", async () => {
+  const [only] = await startHosts(1, quick);
+  if (!only) throw new Error("there is one");
+  only.isDockerAway = true;
+  await becomes(only, "unhealthy");
+  await api.ensureTenant("food");
+  const tenant = await getTenantByName(api.ctx, "food");
+  await createService(api.ctx, tenant.id, serviceBody("web"));
+  expect(await createPlacer(api.ctx).placeSets()).toMatchObject({ placed: 0, rejected: 1 });
+  expect((await setsNow())[0]).toMatchObject({ state: "pending", hostId: null });
+  only.isDockerAway = false;
+  await becomes(only, "ready");
+  await waitUntil("it is placed", async () => {
+    await createPlacer(api.ctx).placeSets();
+    return (await setsNow())[0]?.ready;
+  });
+});
+
+test("I3: sets on a host whose Docker stays away are replaced, and the old ones go when it answers", async () => {
+  const [first, second, third] = await startHosts(3, quick);
+  await runService(2);
+  const before = await setsNow();
+  const gone = [first, second, third].find((host) => host?.hostId === before[0]?.hostId);
+  if (!gone) throw new Error("it is on one of them");
+  gone.isDockerAway = true;
+  await becomes(gone, "unhealthy");
+  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
+  await age(gone, minuteMs);
+  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
+  await age(gone, minuteMs);
+  expect(await replaceLostHosts(api.ctx)).toMatchObject({ lost: 0, replacedSets: 1, held: 0 });
+  expect(await createPlacer(api.ctx).placeSets()).toMatchObject({ placed: 1 });
+  await waitUntil("two are ready elsewhere", async () => {
+    const ready = (await setsNow()).filter((set) => set.ready);
+    return ready.length === 2 && ready.every(({ hostId }) => hostId !== gone.hostId);
+  });
+  expect(gone.engine.observe(gone.hostId)).toHaveLength(1);
+  gone.isDockerAway = false;
+  await waitUntil("the old one is gone", async () => (await setsNow()).length === 2);
+  expect(gone.engine.observe(gone.hostId)).toHaveLength(0);
+});
+
+test("I12: nothing is replaced when the Docker of a large part of a pool is gone, or of all of it", async () => {
+  await startHosts(4, quick);
+  await runService(4);
+  for (const agent of agents.slice(0, 2)) agent.isDockerAway = true;
+  for (const agent of agents.slice(0, 2)) await becomes(agent, "unhealthy");
+  for (const agent of agents.slice(0, 2)) await age(agent, 2 * minuteMs);
+  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0, held: 2 });
+  for (const agent of agents) agent.isDockerAway = true;
+  for (const agent of agents) await becomes(agent, "unhealthy");
+  for (const agent of agents) await age(agent, 2 * minuteMs);
+  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
+  expect(await setsNow()).toHaveLength(4);
+});
+
+test("a service that would rather wait keeps its sets there, but not one whose start was given up", async () => {
+  const [first] = await startHosts(2, quick);
+  await runService(2, { onHostLost: "wait" });
+  if (!first) throw new Error("there are two");
+  first.isDockerAway = true;
+  await becomes(first, "unhealthy");
+  await age(first, 2 * minuteMs);
+  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
+  // As after a minute of attempts to start it: it is to leave, and nobody can see that nothing of it is there.
+  await api.ctx.db.execute(
+    sql`update sets set leaving = true, attempts = 1, state = 'failed' where host_id = ${first.hostId}`,
+  );
+  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 1 });
+  expect((await setsNow()).filter(({ state }) => state === "pending")).toHaveLength(1);
 });
