@@ -42,6 +42,24 @@ describe("an agent that starts", () => {
     expect(simulation.differences()).toEqual([]);
   });
 
+  it("goes on counting restarts where the agent before it left off", async () => {
+    const { simulation, sets } = await runningHost(1);
+    const [set] = sets;
+    if (!set) throw new Error("there is one");
+    const restartsOf = () =>
+      lastReport(simulation, set)?.containers.map(({ name, restarts }) => `${name} ${restarts}`);
+    simulation.engine.exit(containerOf(simulation, set, "app").dockerId);
+    await simulation.pass(5_000);
+    expect(restartsOf()).toEqual(["app 1", "log 0"]);
+    simulation.kill();
+    simulation.start();
+    await simulation.pass(5_000);
+    expect(restartsOf()).toEqual(["app 1", "log 0"]);
+    simulation.engine.exit(containerOf(simulation, set, "app").dockerId);
+    await simulation.pass(5_000);
+    expect(restartsOf()).toEqual(["app 2", "log 0"]);
+  });
+
   it("removes nothing that it finds while the control plane is silent, for hours", async () => {
     const { simulation } = await runningHost(3);
     simulation.kill();

@@ -9,6 +9,7 @@ import type { DockerHealth } from "./docker-monitor.ts";
 import { standFailure } from "./failure-wait.ts";
 import { HostKeepers, type HostKeepersOptions } from "./host-keepers.ts";
 import { keepLooking, keepWatching } from "./keep-looking.ts";
+import type { KeptSet } from "./kept-set.ts";
 import { KeptState } from "./kept-state.ts";
 import { LogStreams } from "./log-streams.ts";
 import { type ControlPlane, CredentialRefusedError } from "./ports/control-plane.ts";
@@ -199,6 +200,8 @@ class HostAgent implements Agent {
       lookLimit: createConcurrencyLimit(this.#limits.looksMax),
       hasRunBefore: (setId: string, specKey: string) => this.#kept.hasRun(setId, specKey),
       onRan: (setId: string, specKey: string) => this.#kept.noteRan(setId, specKey),
+      keptSet: (setId: string) => this.#kept.keptSet(setId),
+      onKept: (setId: string, kept: KeptSet | undefined) => this.#kept.noteKept(setId, kept),
       onReport: (report: Sync["observed"][number]) => {
         if (this.#reporter.put(report)) this.#keepers.volumes?.lookSoon();
       },
@@ -290,7 +293,7 @@ class HostAgent implements Agent {
   /** What is known to be gone on both sides is forgotten. */
   #noteAbsent(setId: string, generation: number): boolean {
     if (!this.#kept.desired.forgetDeleted(setId, generation)) return false;
-    this.#kept.forgetRan(setId);
+    this.#kept.forget(setId);
     this.#runners?.apply({ changed: [], dropped: [setId], isComplete: false });
     this.#kept.saveSoon();
     return true;
@@ -298,7 +301,7 @@ class HostAgent implements Agent {
 
   #forget(setId: string): void {
     this.#reporter.forget(setId);
-    this.#kept.forgetRan(setId);
+    this.#kept.forget(setId);
   }
 
   /** Steps under way end, or are broken off at the deadline. */

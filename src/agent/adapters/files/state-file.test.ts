@@ -11,7 +11,10 @@ describe("the state file", () => {
   let file: string;
   const identity = { hostId: newId("host"), credential: "brt_secret" };
   const set = { ...localSet(), desired: "running" as const };
-  const state = { acceptedGeneration: 7, desired: [set], hasRun: { [set.setId]: "key" } };
+  const counts = { app: { restarts: 2, oomKills: 1, oomKillsOfLife: 1, countedLife: "app@1" } };
+  const reason = { code: "rootfs-exceeded", text: "too much" };
+  const kept = { [set.setId]: { stopped: { specKey: "key", usedBytes: 9, reason }, counts } };
+  const state = { acceptedGeneration: 7, desired: [set], hasRun: { [set.setId]: "key" }, kept };
 
   beforeEach(async () => {
     folder = await mkdtemp(path.join(tmpdir(), "berth-state-"));

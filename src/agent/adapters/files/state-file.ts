@@ -2,7 +2,7 @@ import { mkdir, open, readFile, rename } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
 import { desiredSetSchema } from "../../../contracts/agent.ts";
-import { generationSchema, idSchema } from "../../../contracts/primitives.ts";
+import { generationSchema, idSchema, reasonSchema } from "../../../contracts/primitives.ts";
 import { coalesce } from "../../../lib/coalesce.ts";
 import type { AgentState, StateStore } from "../../ports/state-store.ts";
 
@@ -25,10 +25,26 @@ const identitySchema = z.object({
   credential: z.string().min(1),
   acceptedGeneration: generationSchema,
 });
+const count = z.number().int().nonnegative();
+const keptSetSchema = z.object({
+  stopped: z.object({ specKey: z.string(), usedBytes: count, reason: reasonSchema }).optional(),
+  counts: z
+    .record(
+      z.string(),
+      z.object({
+        restarts: count,
+        oomKills: count,
+        oomKillsOfLife: count,
+        countedLife: z.string().optional(),
+      }),
+    )
+    .optional(),
+});
 /** Hints: a newer or older agent may have written them otherwise, and then does without. */
 const hintsSchema = z.object({
   desired: z.array(desiredSetSchema),
   hasRun: z.record(z.string(), z.string()),
+  kept: z.record(z.string(), keptSetSchema).default({}),
 });
 
 interface Content extends AgentState, HostIdentity {}
@@ -54,7 +70,7 @@ export function openStateFile(file: string): StateFile {
       return found && { hostId: found.hostId, credential: found.credential };
     },
     async saveIdentity(identity) {
-      content = { ...identity, acceptedGeneration: 0, desired: [], hasRun: {} };
+      content = { ...identity, acceptedGeneration: 0, desired: [], hasRun: {}, kept: {} };
       isLoaded = true;
       await write();
     },
@@ -62,13 +78,14 @@ export function openStateFile(file: string): StateFile {
     async save(state) {
       const identity = await load();
       if (!identity) throw new Error(`${file}: a state without an identity is not saved`);
-      const { acceptedGeneration, desired, hasRun } = state;
+      const { acceptedGeneration, desired, hasRun, kept } = state;
       content = {
         hostId: identity.hostId,
         credential: identity.credential,
         acceptedGeneration,
         desired,
         hasRun,
+        kept,
       };
       await write();
     },
@@ -87,7 +104,7 @@ async function readContent(file: string): Promise<Content | undefined> {
     const value: unknown = JSON.parse(text);
     const { version: _version, ...identity } = identitySchema.parse(value);
     const hints = hintsSchema.safeParse(value);
-    return { ...identity, ...(hints.data ?? { desired: [], hasRun: {} }) };
+    return { ...identity, ...(hints.data ?? { desired: [], hasRun: {}, kept: {} }) };
   } catch (error) {
     const advice = "move it away to enrol this host anew";
     throw new Error(`${file} is not a state of a host agent; ${advice}`, { cause: error });
