@@ -8,6 +8,7 @@ import type { HostKeepers } from "./host-keepers.ts";
 import type { MachinePort } from "./ports/machine-port.ts";
 import type { SetPort } from "./ports/set-port.ts";
 import { type ReportBatch, ReportQueue } from "./report-queue.ts";
+import { reportableImages, reportableVolumes } from "./reportable.ts";
 import { UsageReports } from "./usage-reports.ts";
 import { Wakeup } from "./wakeup.ts";
 
@@ -134,8 +135,8 @@ export class Reporter {
         {
           observed: batch.reports,
           usage,
-          images: hasNewImages ? images.slice(0, 2_000) : null,
-          volumes: volumes?.volumes ?? null,
+          images: hasNewImages ? reportableImages(images) : null,
+          volumes: volumes?.volumes ? reportableVolumes(volumes.volumes) : null,
         },
         signal,
       );

@@ -69,6 +69,36 @@ export const observedSetSchema = z
   .meta({ id: "ObservedSet" });
 export type ObservedSet = z.infer<typeof observedSetSchema>;
 
+/** What other things on a host are called: one odd name is no reason to refuse all that a host has to say. */
+export const imageReferenceSchema = z.string().max(255);
+export const IMAGES_PER_HOST_MAX = 2_000;
+
+/** A list of what a host has found, of which only what is as it should be is taken. */
+function foundList<S extends z.ZodType>(item: S, itemsMax: number) {
+  return z.preprocess(
+    (list) => (Array.isArray(list) ? list.filter((one) => item.safeParse(one).success) : list),
+    z.array(item).max(itemsMax),
+  );
+}
+
+/** The same of amounts by name. */
+function foundAmounts<S extends z.ZodType<string, string>>(name: S, entriesMax: number) {
+  const amount = z.number().int().nonnegative();
+  return z.preprocess(
+    (amounts) =>
+      amounts !== null && typeof amounts === "object" && !Array.isArray(amounts)
+        ? Object.fromEntries(
+            Object.entries(amounts).filter(
+              ([key, value]) => name.safeParse(key).success && amount.safeParse(value).success,
+            ),
+          )
+        : amounts,
+    z
+      .record(name, amount)
+      .refine((taken) => Object.keys(taken).length <= entriesMax, "too many entries"),
+  );
+}
+
 export const dockerStates = ["ok", "slow", "unreachable"] as const;
 
 export const syncBody = z
@@ -99,16 +129,13 @@ export const syncBody = z
           .nullable()
           .default(null),
         /** What each set's processes hold of its memory, page cache that can be dropped left out. */
-        setMemoryBytes: z
-          .record(idSchema("set"), z.number().int().nonnegative())
-          .refine((sets) => Object.keys(sets).length <= SETS_PER_HOST_MAX, "too many sets")
-          .default({}),
+        setMemoryBytes: foundAmounts(idSchema("set"), SETS_PER_HOST_MAX).default({}),
       })
       .nullable(),
     /** All volumes of the host. Null: unchanged since last sent. */
-    volumes: z.array(reportedVolumeSchema).max(VOLUMES_PER_HOST_MAX).nullable().default(null),
+    volumes: foundList(reportedVolumeSchema, VOLUMES_PER_HOST_MAX).nullable().default(null),
     /** References of the images in the daemon. Null: unchanged since last sent. */
-    images: z.array(z.string().max(255)).max(2_000).nullable(),
+    images: foundList(imageReferenceSchema, IMAGES_PER_HOST_MAX).nullable(),
   })
   .meta({ id: "Sync" });
 export type Sync = z.infer<typeof syncBody>;

@@ -6,9 +6,10 @@ import { createService } from "../../src/services/create-service.ts";
 import { getTenantByName } from "../../src/services/get-tenant-by-name.ts";
 import { createPlacer } from "../../src/services/place-sets.ts";
 import { replaceLostHosts } from "../../src/services/replace-lost-hosts.ts";
+import { newId } from "../../src/lib/ids.ts";
 import { serviceBody } from "../support/fleet-context.ts";
 import { type SimulatedAgent, startSimulatedAgent } from "../support/simulated-agent.ts";
-import { createTestApi, type TestApi } from "../support/test-api.ts";
+import { createTestApi, emptySync, enrollTestHost, type TestApi } from "../support/test-api.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 /** What is told of sets when a host, its Docker or Berth itself is away for a while: the real agent, the real API. */
@@ -199,4 +200,43 @@ test("a service that would rather wait keeps its sets there, but not one whose s
   );
   expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 1 });
   expect((await setsNow()).filter(({ state }) => state === "pending")).toHaveLength(1);
+});
+
+test("what else a host reports is taken though one image, cgroup or volume of it has an odd name", async () => {
+  const { hostId, credential } = await enrollTestHost(api, "odd");
+  const amounts = { cpuMillis: 1, memoryBytes: 2, volumeBytes: 3, rootfsBytes: 4 };
+  const setId = newId("set");
+  const response = await api.request("POST", "/agent/v1/sync", {
+    token: credential,
+    body: {
+      ...emptySync,
+      usage: {
+        used: amounts,
+        allocatable: amounts,
+        setMemoryBytes: { [setId]: 5, "somebody's": 6, [newId("set")]: -1 },
+      },
+      images: ["menu:42", "x".repeat(256), 7],
+      volumes: [{ volumeId: "odd" }],
+    },
+  });
+  expect(response.status).toBe(200);
+  const rows = await rowsOf(
+    api.ctx.db,
+    sql`select images, set_memory as memory from hosts where id = ${hostId}`,
+  );
+  expect(rows).toEqual([{ images: ["menu:42"], memory: { [setId]: 5 } }]);
+});
+
+test("an agent whose Docker holds an image with an endless name, and a foreign cgroup, reports all the same", async () => {
+  const images = ["menu:42", `registry.example/${"x".repeat(250)}:1`];
+  const memory = { [newId("set")]: 5, "somebody's": 6 };
+  const agent = await startSimulatedAgent(api, "odd", {}, { images, memory });
+  agents.push(agent);
+  await waitUntil("it has reported both", async () => {
+    const [row] = await rowsOf<{ images: string[]; memory: object }>(
+      api.ctx.db,
+      sql`select images, set_memory as memory from hosts where id = ${agent.hostId}`,
+    );
+    return row?.images.length === 1 && Object.keys(row.memory).length === 1;
+  });
 });

@@ -33,9 +33,10 @@ export async function startSimulatedAgent(
   test: TestApi,
   name: string,
   limits: Partial<AgentLimits> = {},
+  found: { images?: string[]; memory?: Record<string, number> } = {},
 ): Promise<SimulatedAgent> {
   const { hostId, credential } = await enrollTestHost(test, name);
-  const engine = new SimulatedEngine({ clock: systemClock });
+  const engine = new SimulatedEngine({ clock: systemClock, images: found.images ?? [] });
   const stopping = new AbortController();
   const api: ControlPlane = {
     async sync(body, signal) {
@@ -51,15 +52,16 @@ export async function startSimulatedAgent(
     },
     uploadStream: async () => undefined,
   };
+  const port = createSimulatedSetPort(engine, hostId, async () => {
+    if (!simulated.isDockerAway) return;
+    const options = { phase: "observe" as const, temporary: true };
+    throw new AgentError("docker-unavailable", "connection refused", options);
+  });
   let kept: AgentState | undefined;
   const agent = createAgent({
     hostId,
     agentVersion: "test",
-    port: createSimulatedSetPort(engine, hostId, async () => {
-      if (!simulated.isDockerAway) return;
-      const options = { phase: "observe" as const, temporary: true };
-      throw new AgentError("docker-unavailable", "connection refused", options);
-    }),
+    port: { ...port, memoryUse: async () => found.memory ?? {} },
     api,
     state: {
       load: async () => kept,
