@@ -239,4 +239,5 @@ test("an agent whose Docker holds an image with an endless name, and a foreign c
     );
     return row?.images.length === 1 && Object.keys(row.memory).length === 1;
   });
+  expect(await hostState(agent.hostId)).toBe("ready");
 });
