@@ -38,11 +38,19 @@ export const enrollBody = z
     labels: labelsSchema.default({}),
     allocatable: resourcesSchema,
     agentVersion: z.string().max(64),
+    /**
+     * The credential that the host will have, of its own making: at least 256 random bits. With it a request whose answer was lost can be
+     * made again, and gets the same answer. Without it the API makes one.
+     */
+    credential: z
+      .string()
+      .regex(/^brt_[A-Za-z0-9_-]{43,128}$/, "expected brt_ and 256 random bits")
+      .optional(),
   })
   .meta({ id: "Enroll" });
 export type Enroll = z.infer<typeof enrollBody>;
 
-/** The credential is shown this once; the agent keeps it in its state file. */
+/** The agent keeps its credential in its state file. */
 export const enrolledSchema = z
   .strictObject({ hostId: idSchema("host"), credential: z.string() })
   .meta({ id: "Enrolled" });

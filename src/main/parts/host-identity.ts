@@ -20,7 +20,10 @@ export interface IdentityOptions {
   enrollToken: () => Promise<string>;
 }
 
-/** Who this host is for the control plane, of its state file; it is enrolled first when that does not say it yet. */
+/**
+ * Who this host is for the control plane, of its state file; it is enrolled first when that does not say it yet. An answer that is
+ * lost, or an agent that is killed before it has come, costs no token: the same is asked for again.
+ */
 export async function obtainIdentity(
   options: IdentityOptions,
   running: Running,
@@ -29,7 +32,8 @@ export async function obtainIdentity(
   const { settings, apiUrl, dispatcher, machine, state, enrollToken } = options;
   const known = await state.loadIdentity();
   if (known) return known;
-  const enroll = await describeHost(settings, machine, running.version);
+  const credential = await state.beginEnrolment();
+  const enroll = { ...(await describeHost(settings, machine, running.version)), credential };
   const target = { apiUrl, dispatcher, enrollToken: await enrollToken() };
   const identity = await enrollUntilAnswered(target, enroll, running, signal);
   await state.saveIdentity(identity);
