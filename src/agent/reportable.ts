@@ -1,11 +1,11 @@
 import {
   IMAGES_PER_HOST_MAX,
   imageReferenceSchema,
-  SETS_PER_HOST_MAX,
+  MEMORY_HOLDERS_MAX,
+  memoryHolderSchema,
   type Sync,
   VOLUMES_PER_HOST_MAX,
 } from "../contracts/agent.ts";
-import { idSchema } from "../contracts/primitives.ts";
 import { reportedVolumeSchema } from "../contracts/volumes.ts";
 
 /**
@@ -19,13 +19,13 @@ export function reportableImages(images: readonly string[]): string[] {
     .slice(0, IMAGES_PER_HOST_MAX);
 }
 
-const setId = idSchema("set");
-
 export function reportableMemory(
-  bytesBySet: Readonly<Record<string, number>>,
+  bytesByHolder: Readonly<Record<string, number>>,
 ): Record<string, number> {
-  const named = Object.entries(bytesBySet).filter(([name]) => setId.safeParse(name).success);
-  return Object.fromEntries(named.slice(0, SETS_PER_HOST_MAX));
+  const named = Object.entries(bytesByHolder).filter(
+    ([name]) => memoryHolderSchema.safeParse(name).success,
+  );
+  return Object.fromEntries(named.slice(0, MEMORY_HOLDERS_MAX));
 }
 
 type Volumes = NonNullable<Sync["volumes"]>;
