@@ -24,8 +24,11 @@ export interface AgentLimits {
   diskIntervalMs: number;
   /** An image is collected only when it was of no use for so long. */
   imageUnusedMsMin: number;
+  /**
+   * The daemon is asked this often whether it answers: later than the one it is slow, later than the other, twice in a row, it is
+   * unreachable. So a daemon that hangs is reported within interval + 2 x timeout.
+   */
   pingIntervalMs: number;
-  /** A daemon that answers later than the one is slow, later than the other unreachable. */
   pingSlowMs: number;
   pingTimeoutMs: number;
   /** Steps under way when the agent is stopped get this long to end; they are repeated by the next agent otherwise. */
@@ -47,9 +50,9 @@ export const defaultAgentLimits: AgentLimits = {
   volumesIntervalMs: 30_000,
   diskIntervalMs: 60_000,
   imageUnusedMsMin: 120_000,
-  pingIntervalMs: 5_000,
+  pingIntervalMs: 2_000,
   pingSlowMs: 1_000,
-  pingTimeoutMs: 5_000,
+  pingTimeoutMs: 2_000,
   stopDeadlineMs: 10_000,
   lastReportTimeoutMs: 3_000,
 };

@@ -44,6 +44,24 @@ describe("an agent that starts", () => {
     expect(simulation.differences()).toEqual([]);
   });
 
+  it("goes on counting restarts where the agent before it left off", async () => {
+    const { simulation, sets } = await runningHost(1);
+    const [set] = sets;
+    if (!set) throw new Error("there is one");
+    const restartsOf = () =>
+      lastReport(simulation, set)?.containers.map(({ name, restarts }) => `${name} ${restarts}`);
+    simulation.engine.exit(containerOf(simulation, set, "app").dockerId);
+    await simulation.pass(5_000);
+    expect(restartsOf()).toEqual(["app 1", "log 0"]);
+    simulation.kill();
+    simulation.start();
+    await simulation.pass(5_000);
+    expect(restartsOf()).toEqual(["app 1", "log 0"]);
+    simulation.engine.exit(containerOf(simulation, set, "app").dockerId);
+    await simulation.pass(5_000);
+    expect(restartsOf()).toEqual(["app 2", "log 0"]);
+  });
+
   it("removes nothing that it finds while the control plane is silent, for hours", async () => {
     const { simulation } = await runningHost(3);
     simulation.kill();
@@ -217,6 +235,19 @@ describe("a set whose start fails", () => {
 });
 
 describe("a daemon that comes back", () => {
+  it("is looked at at once: what happened while it was away has no event", async () => {
+    const { simulation, sets } = await runningHost(1);
+    const [set] = sets;
+    if (!set) throw new Error("there is one");
+    simulation.isEngineAway = true;
+    await simulation.pass(8_000);
+    simulation.losesEvents = true;
+    simulation.engine.exit(containerOf(simulation, set, "app").dockerId);
+    simulation.isEngineAway = false;
+    await simulation.pass(4_000);
+    expect(containerOf(simulation, set, "app").state).toBe("running");
+  });
+
   it("is used at once for what only waited for it", async () => {
     const { simulation } = await runningHost(0);
     simulation.isEngineAway = true;
@@ -300,10 +331,10 @@ describe("a set that has run", () => {
 });
 
 describe("an agent at work", () => {
-  it("reports a daemon that hangs, in time, and goes on reporting", async () => {
+  it("reports a daemon that hangs within 6 s, and goes on reporting", async () => {
     const { simulation } = await runningHost(2);
     simulation.isEngineHung = true;
-    await simulation.pass(20_000);
+    await simulation.pass(6_100);
     const { received } = simulation.plane;
     expect(received.findLast(({ docker }) => docker !== null)?.docker).toMatchObject({
       state: "unreachable",
@@ -345,7 +376,7 @@ describe("an agent at work", () => {
     simulation.callCounts.clear();
     const before = simulation.plane.syncs;
     await simulation.pass(600_000);
-    expect(Object.fromEntries(simulation.callCounts)).toEqual({ observe: 20, ping: 120 });
+    expect(Object.fromEntries(simulation.callCounts)).toEqual({ observe: 20, ping: 300 });
     // Usage every 15 s, everything every minute, and long polls of 25 s between.
     expect(simulation.plane.syncs - before).toBeLessThanOrEqual(40 + 10 + 24 + 10);
   });

@@ -6,9 +6,10 @@ import { type AgentLimits, defaultAgentLimits } from "./agent-limits.ts";
 import { type Clock, delay, systemClock } from "./clock.ts";
 import { createConcurrencyLimit } from "../lib/concurrency-limit.ts";
 import type { DockerHealth } from "./docker-monitor.ts";
-import { failureWaitMs } from "./failure-wait.ts";
+import { standFailure } from "./failure-wait.ts";
 import { HostKeepers, type HostKeepersOptions } from "./host-keepers.ts";
 import { keepLooking, keepWatching } from "./keep-looking.ts";
+import type { KeptSet } from "./kept-set.ts";
 import { KeptState } from "./kept-state.ts";
 import { LogStreams } from "./log-streams.ts";
 import { type ControlPlane, CredentialRefusedError } from "./ports/control-plane.ts";
@@ -16,13 +17,9 @@ import type { MachinePort } from "./ports/machine-port.ts";
 import type { SetPort } from "./ports/set-port.ts";
 import type { StateStore } from "./ports/state-store.ts";
 import type { VolumePort } from "./ports/volume-port.ts";
-import { type ReportBatch, ReportQueue } from "./report-queue.ts";
+import { Reporter } from "./reporter.ts";
 import { SetRunners } from "./set-runners.ts";
-import { UsageReports } from "./usage-reports.ts";
-import { Wakeup } from "./wakeup.ts";
 
-/** One report carries at most so many sets, so that it stays far below what the API takes. */
-const REPORTS_PER_SYNC_MAX = 1_000;
 /** After an answer that was of no use the next question waits, so that a confused API is not asked in a tight loop. */
 const USELESS_ANSWER_WAIT_MS = 5_000;
 const SHORT_ANSWER_MS = 50;
@@ -83,9 +80,7 @@ class HostAgent implements Agent {
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #log: Log;
-  readonly #reports: ReportQueue;
-  readonly #reportBell: Wakeup;
-  readonly #usage: UsageReports;
+  readonly #reporter: Reporter;
   readonly #keepers: HostKeepers;
   readonly #streams: LogStreams;
   readonly #stopping = new AbortController();
@@ -94,7 +89,6 @@ class HostAgent implements Agent {
   #runners: SetRunners | undefined;
   #corrections = 0;
   #syncedAtMs: number | undefined;
-  #sentImages: string[] | undefined;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -102,8 +96,6 @@ class HostAgent implements Agent {
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? Math.random;
     this.#log = options.log;
-    this.#reports = new ReportQueue(this.#clock);
-    this.#reportBell = new Wakeup(this.#clock);
     const { port, api, log, state, machine, volumes, disk } = options;
     this.#keepers = new HostKeepers({
       port,
@@ -112,19 +104,22 @@ class HostAgent implements Agent {
       clock: this.#clock,
       log,
       limits: this.#limits,
-      onNews: () => this.#reportBell.ring(),
+      onNews: () => this.#reporter.ring(),
       onAvailable: () => this.#runners?.onAvailable(),
       onRootfsMeasured: (usedBytes) => this.#runners?.onRootfsMeasured(usedBytes),
       neededImages: () => this.#kept.desired.images(),
     });
-    this.#usage = new UsageReports({
+    this.#reporter = new Reporter({
       machine,
       port,
-      disk: () => this.#keepers.disk?.use,
+      keepers: this.#keepers,
       clock: this.#clock,
       log,
-      intervalMs: this.#limits.usageIntervalMs,
-      onRepeat: () => this.#reportBell.ring(),
+      random: this.#random,
+      limits: this.#limits,
+      sync: (parts, signal) => this.#sync(parts, signal),
+      onAnswer: (answer) => this.#accept(answer),
+      onAbsent: (setId, generation) => this.#noteAbsent(setId, generation),
     });
     this.#kept = new KeptState(state, undefined, log);
     this.#streams = new LogStreams({ port, api, log, streamsMax: this.#limits.streamsMax });
@@ -172,8 +167,8 @@ class HostAgent implements Agent {
     };
     let failure: Error | undefined;
     const loops = [
-      this.#pull(runners, signal),
-      this.#report(runners, signal),
+      this.#pull(signal),
+      this.#reporter.run(signal),
       keepLooking(lookOptions, signal),
       keepWatching(lookOptions, signal),
       this.#keepers.run(signal),
@@ -186,7 +181,7 @@ class HostAgent implements Agent {
     await aborted(signal);
     await this.#settle(runners);
     const isRefused = failure instanceof CredentialRefusedError;
-    if (!isRefused) await this.#reportLast();
+    if (!isRefused) await this.#reporter.sendLast();
     this.#cancelled.abort(new Error("the agent stops"));
     await Promise.all(loops);
     await this.#kept.settled();
@@ -205,10 +200,10 @@ class HostAgent implements Agent {
       lookLimit: createConcurrencyLimit(this.#limits.looksMax),
       hasRunBefore: (setId: string, specKey?: string) => this.#kept.hasRun(setId, specKey),
       onRan: (setId: string, specKey: string) => this.#kept.noteRan(setId, specKey),
+      keptSet: (setId: string) => this.#kept.keptSet(setId),
+      onKept: (setId: string, kept: KeptSet | undefined) => this.#kept.noteKept(setId, kept),
       onReport: (report: Sync["observed"][number]) => {
-        if (!this.#reports.put(report)) return;
-        this.#reportBell.ring();
-        this.#keepers.volumes?.lookSoon();
+        if (this.#reporter.put(report)) this.#keepers.volumes?.lookSoon();
       },
       stopping: this.#stopping.signal,
       cancelled: this.#cancelled.signal,
@@ -217,7 +212,7 @@ class HostAgent implements Agent {
   }
 
   /** Asks for what should be, and waits for it to change. */
-  async #pull(runners: SetRunners, signal: AbortSignal): Promise<void> {
+  async #pull(signal: AbortSignal): Promise<void> {
     let failuresInRow = 0;
     let fullAtMs = Number.NEGATIVE_INFINITY;
     while (!signal.aborted) {
@@ -226,21 +221,21 @@ class HostAgent implements Agent {
       try {
         const waitMs = full ? 0 : this.#waitMs();
         const result = await this.#ask({ full, waitMs }, signal);
-        const use = await this.#accept(runners, result);
+        const use = await this.#accept(result);
         failuresInRow = 0;
         const endedAtMs = this.#clock.nowMs();
         if (use === "stale") await delay(this.#clock, USELESS_ANSWER_WAIT_MS, signal);
         else if (full) {
           fullAtMs = endedAtMs + this.#limits.fullIntervalMs;
-          this.#reports.repeatDoubtful();
-          if (!this.#reports.isEmpty) this.#reportBell.ring();
+          this.#reporter.repeatDoubtful();
         } else if (use === "nothing" && endedAtMs - startedAtMs < SHORT_ANSWER_MS) {
           await delay(this.#clock, SHORT_ANSWER_WAIT_MS, signal);
         }
       } catch (error) {
         if (isAborted(signal)) return;
         failuresInRow++;
-        await this.#standFailure("pull", error, failuresInRow, signal);
+        const about = { clock: this.#clock, log: this.#log, random: this.#random, loop: "pull" };
+        await standFailure(about, error, failuresInRow, signal);
       }
     }
   }
@@ -252,76 +247,13 @@ class HostAgent implements Agent {
 
   /** Takes along what the machine uses, if it is soon to be said again: then most such reports need no sync of their own. */
   async #ask(parts: Pick<Sync, "full" | "waitMs">, signal: AbortSignal): Promise<SyncResult> {
-    const usage = await this.#usage.takeIfDue(this.#limits.usageIntervalMs / 2);
+    const { usage: usageReports } = this.#reporter;
+    const usage = await usageReports.takeIfDue(this.#limits.usageIntervalMs / 2);
     try {
       return await this.#sync({ ...parts, usage }, signal);
     } catch (error) {
-      if (usage !== null) this.#usage.repeat();
+      if (usage !== null) usageReports.repeat();
       throw error;
-    }
-  }
-
-  /** Says what is: at once when it changes, and from time to time what the machine uses. */
-  async #report(runners: SetRunners, signal: AbortSignal): Promise<void> {
-    let failuresInRow = 0;
-    for (;;) {
-      const isRung = await this.#reportBell.wait(this.#usage.dueInMs, signal);
-      // The other loop's sync took the usage along meanwhile.
-      if (!isRung && !signal.aborted && this.#usage.dueInMs > 0) continue;
-      if (!signal.aborted) await delay(this.#clock, this.#limits.coalesceMs, signal);
-      if (signal.aborted) return;
-      try {
-        const result = await this.#sendReport(signal);
-        failuresInRow = 0;
-        await this.#accept(runners, result);
-      } catch (error) {
-        if (isAborted(signal)) return;
-        failuresInRow++;
-        this.#reportBell.ring();
-        await this.#standFailure("report", error, failuresInRow, signal);
-      }
-    }
-  }
-
-  async #sendReport(signal: AbortSignal): Promise<SyncResult> {
-    const batch = this.#reports.take(REPORTS_PER_SYNC_MAX);
-    const usage = await this.#usage.takeIfDue();
-    const { images, health } = this.#keepers.monitor;
-    const hasNewImages = images !== undefined && images !== this.#sentImages;
-    const volumes = this.#keepers.volumes?.takeNews();
-    let result: SyncResult;
-    try {
-      result = await this.#sync(
-        {
-          observed: batch.reports,
-          docker: health ?? null,
-          usage,
-          images: hasNewImages ? images.slice(0, 2_000) : null,
-          volumes: volumes?.volumes ?? null,
-        },
-        signal,
-      );
-    } catch (error) {
-      this.#reports.doubt(batch);
-      if (usage !== null) this.#usage.repeat();
-      throw error;
-    }
-    if (hasNewImages) this.#sentImages = images;
-    volumes?.onArrived();
-    this.#noteArrived(batch);
-    return result;
-  }
-
-  /** What is known to be gone on both sides is forgotten. */
-  #noteArrived(batch: ReportBatch): void {
-    this.#reports.acknowledge(batch);
-    if (!this.#reports.isEmpty) this.#reportBell.ring();
-    for (const { setId, generation, state } of batch.reports) {
-      if (state !== "absent" || !this.#kept.desired.forgetDeleted(setId, generation)) continue;
-      this.#reports.forget(setId);
-      this.#kept.forgetRan(setId);
-      this.#runners?.apply({ changed: [], dropped: [setId], isComplete: false });
-      this.#kept.saveSoon();
     }
   }
 
@@ -334,7 +266,7 @@ class HostAgent implements Agent {
         full: false,
         waitMs: 0,
         observed: [],
-        docker: null,
+        docker: this.#keepers.monitor.health ?? null,
         usage: null,
         images: null,
         volumes: null,
@@ -346,30 +278,30 @@ class HostAgent implements Agent {
     return result;
   }
 
-  async #accept(runners: SetRunners, result: SyncResult): Promise<"news" | "nothing" | "stale"> {
+  async #accept(result: SyncResult): Promise<"news" | "nothing" | "stale"> {
     this.#streams.serve(result.streams, this.#stopping.signal);
     const use = await this.#kept.accept(result, (accepted) => {
       for (const setId of accepted.dropped) this.#forget(setId);
-      runners.apply(accepted);
+      this.#runners?.apply(accepted);
     });
     if (use !== "stale") this.#keepers.volumes?.heed(result, this.#kept.desired.list());
+    this.#reporter.expectAgain(result.reportAgain);
+    this.#runners?.lookAgain(result.reportAgain);
     return use === "nothing" && result.streams.length > 0 ? "news" : use;
   }
 
-  #forget(setId: string): void {
-    this.#reports.forget(setId);
-    this.#kept.forgetRan(setId);
+  /** What is known to be gone on both sides is forgotten. */
+  #noteAbsent(setId: string, generation: number): boolean {
+    if (!this.#kept.desired.forgetDeleted(setId, generation)) return false;
+    this.#kept.forget(setId);
+    this.#runners?.apply({ changed: [], dropped: [setId], isComplete: false });
+    this.#kept.saveSoon();
+    return true;
   }
 
-  async #standFailure(
-    loop: string,
-    error: unknown,
-    failuresInRow: number,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const waitMs = failureWaitMs(error, failuresInRow, this.#random());
-    this.#log.warn({ err: error, loop, failuresInRow, waitMs: Math.round(waitMs) }, "sync failed");
-    await delay(this.#clock, waitMs, signal);
+  #forget(setId: string): void {
+    this.#reporter.forget(setId);
+    this.#kept.forget(setId);
   }
 
   /** Steps under way end, or are broken off at the deadline. */
@@ -380,20 +312,5 @@ class HostAgent implements Agent {
     isLate.abort();
     this.#cancelled.abort(new Error("the agent stops"));
     await Promise.all([runners.settled(), this.#streams.settled()]);
-  }
-
-  async #reportLast(): Promise<void> {
-    if (this.#reports.isEmpty) return;
-    const controller = new AbortController();
-    const cancel = this.#clock.after(this.#limits.lastReportTimeoutMs, () =>
-      controller.abort(new Error("the agent stops")),
-    );
-    try {
-      await this.#sendReport(controller.signal);
-    } catch (error) {
-      this.#log.warn({ err: error }, "last report not sent");
-    } finally {
-      cancel();
-    }
   }
 }

@@ -3,10 +3,11 @@ import type { Log } from "../lib/log.ts";
 import type { AgentLimits } from "./agent-limits.ts";
 import { type Clock, delay } from "./clock.ts";
 import type { SetPort } from "./ports/set-port.ts";
+import { Wakeup } from "./wakeup.ts";
 
 export type DockerHealth = NonNullable<Sync["docker"]>;
 
-/** A failed ping is tried again so soon: one of them alone makes the daemon slow, two unreachable. */
+/** A ping that fails at once is tried again this long after it began: one alone makes the daemon slow, two unreachable. */
 const RETRY_MS = 1_000;
 const DETAIL_CHARS_MAX = 500;
 
@@ -24,6 +25,7 @@ export interface DockerMonitorOptions {
 /** Asks the daemon from time to time whether it is there, and which images it holds; apart from all that sets do. */
 export class DockerMonitor {
   readonly #options: DockerMonitorOptions;
+  readonly #listBell: Wakeup;
   #health: DockerHealth | undefined;
   #images: string[] | undefined;
   #failedSinceMs: number | undefined;
@@ -31,6 +33,7 @@ export class DockerMonitor {
 
   constructor(options: DockerMonitorOptions) {
     this.#options = options;
+    this.#listBell = new Wakeup(options.clock);
   }
 
   /** Undefined until the first answer, or the first failure, has come. */
@@ -44,20 +47,29 @@ export class DockerMonitor {
 
   /** Until aborted. */
   async run(signal: AbortSignal): Promise<void> {
+    await Promise.all([this.#keepPinging(signal), this.#keepListing(signal)]);
+  }
+
+  async #keepPinging(signal: AbortSignal): Promise<void> {
     const { clock, limits } = this.#options;
-    let imagesAtMs = Number.NEGATIVE_INFINITY;
     while (!signal.aborted) {
-      const isThere = await this.#ping();
-      if (isThere && clock.nowMs() >= imagesAtMs) {
-        imagesAtMs = clock.nowMs() + limits.imagesIntervalMs;
-        await this.#listImages(signal);
-      }
-      const waitMs = this.#failuresInRow === 1 ? RETRY_MS : limits.pingIntervalMs;
-      await delay(clock, waitMs, signal);
+      const startedAtMs = clock.nowMs();
+      await this.#ping();
+      const everyMs = this.#failuresInRow === 1 ? RETRY_MS : limits.pingIntervalMs;
+      const passedMs = Math.max(0, clock.nowMs() - startedAtMs);
+      await delay(clock, Math.max(0, everyMs - passedMs), signal);
     }
   }
 
-  async #ping(): Promise<boolean> {
+  /** Apart from the pings: a list may take long, and must not keep anybody from noticing that it takes for ever. */
+  async #keepListing(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.#listImages(signal);
+      await this.#listBell.wait(this.#options.limits.imagesIntervalMs, signal);
+    }
+  }
+
+  async #ping(): Promise<void> {
     const { port, clock, limits } = this.#options;
     const startedAtMs = clock.nowMs();
     try {
@@ -69,7 +81,7 @@ export class DockerMonitor {
       const message = error instanceof Error ? error.message : String(error);
       const detail = `no answer since ${since}: ${message}`.slice(0, DETAIL_CHARS_MAX);
       this.#become({ state: this.#failuresInRow === 1 ? "slow" : "unreachable", detail });
-      return false;
+      return;
     }
     this.#failuresInRow = 0;
     this.#failedSinceMs = undefined;
@@ -80,8 +92,9 @@ export class DockerMonitor {
         ? { state: "slow", detail: `answered after ${Math.round(tookMs)} ms` }
         : { state: "ok", detail: "" },
     );
-    if (wasUnreachable) this.#options.onAvailable();
-    return true;
+    if (!wasUnreachable) return;
+    this.#listBell.ring();
+    this.#options.onAvailable();
   }
 
   #become(health: DockerHealth): void {

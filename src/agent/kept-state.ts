@@ -1,6 +1,7 @@
 import type { SyncResult } from "../contracts/agent.ts";
 import type { Log } from "../lib/log.ts";
 import { type AcceptedAnswer, DesiredSets } from "./desired-sets.ts";
+import type { KeptSet } from "./kept-set.ts";
 import type { AgentState, StateStore } from "./ports/state-store.ts";
 
 /** What an agent knows across its restarts, and what of that is on the disk. */
@@ -10,6 +11,7 @@ export class KeptState {
   readonly #log: Log;
   /** Specs that have run, by set id. */
   readonly #hasRun: Map<string, string>;
+  readonly #keptSets: Map<string, KeptSet>;
   /** Answers that are being written down, or could not be yet, oldest first. */
   readonly #unapplied: AcceptedAnswer[] = [];
   #persistedGeneration: number;
@@ -20,6 +22,7 @@ export class KeptState {
     this.#log = log;
     this.desired = new DesiredSets(kept);
     this.#hasRun = new Map(Object.entries(kept?.hasRun ?? {}));
+    this.#keptSets = new Map(Object.entries(kept?.kept ?? {}));
     this.#persistedGeneration = kept?.acceptedGeneration ?? 0;
   }
 
@@ -67,8 +70,19 @@ export class KeptState {
     this.saveSoon();
   }
 
-  forgetRan(setId: string): void {
+  keptSet(setId: string): KeptSet | undefined {
+    return this.#keptSets.get(setId);
+  }
+
+  noteKept(setId: string, kept: KeptSet | undefined): void {
+    if (kept) this.#keptSets.set(setId, kept);
+    else this.#keptSets.delete(setId);
+    this.saveSoon();
+  }
+
+  forget(setId: string): void {
     this.#hasRun.delete(setId);
+    this.#keptSets.delete(setId);
   }
 
   /** Everything accepted so far is on the disk when it resolves. */
@@ -78,6 +92,7 @@ export class KeptState {
       acceptedGeneration,
       desired: this.desired.list(),
       hasRun: Object.fromEntries(this.#hasRun),
+      kept: Object.fromEntries(this.#keptSets),
     });
     this.#lastWrite = written.catch(() => undefined); // its caller has the error
     await written;

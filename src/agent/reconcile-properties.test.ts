@@ -5,14 +5,13 @@ import { VirtualClock } from "../../test/support/virtual-clock.ts";
 import { setDesires } from "../contracts/sets.ts";
 import { SimulatedEngine } from "./adapters/simulated/simulated-engine.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
+import { noteFailedLives, noteProbe } from "./container-memory.ts";
 import { reconcile, type SetAction } from "./reconcile.ts";
 import {
   type DesiredLocalSet,
   enterGeneration,
   newSetMemory,
-  noteFailedLives,
   noteObserved,
-  noteProbe,
   noteRunning,
 } from "./set-memory.ts";
 

@@ -12,13 +12,12 @@ import {
   type DesiredLocalSet,
   enterGeneration,
   newSetMemory,
-  noteFailedLives,
   noteFailure,
   noteObserved,
-  noteProbe,
   noteRunning,
   type SetMemory,
 } from "./set-memory.ts";
+import { noteFailedLives, noteProbe } from "./container-memory.ts";
 
 const nowMs = infraStartedAtMs + 20_000;
 const http = { health: { http: { port: 80 } } };

@@ -5,12 +5,11 @@ import type { LocalSetSpec, ObservedContainer, ObservedLocalSet } from "./ports/
 import {
   type ContainerMemory,
   containerMemory,
-  type DesiredLocalSet,
   hasEnded,
   lifeOf,
   memoryOf,
-  type SetMemory,
-} from "./set-memory.ts";
+} from "./container-memory.ts";
+import type { DesiredLocalSet, SetMemory } from "./set-memory.ts";
 import type { ReportedState } from "./set-state.ts";
 import { isSized } from "./set-limits.ts";
 import { specHash } from "./spec-hash.ts";

@@ -52,6 +52,16 @@ describe("the queue of reports", () => {
     expect(states(queue)).toEqual(["a running"]);
   });
 
+  it("takes what was said last once more when it is asked for again", async () => {
+    const { queue } = await oldQueue();
+    queue.put(reportOf("a", "running"));
+    queue.acknowledge(queue.take(100));
+    queue.expectAgain("a");
+    expect(queue.isEmpty).toBe(true);
+    expect(queue.put(reportOf("a", "running"))).toBe(true);
+    expect(states(queue)).toEqual(["a running"]);
+  });
+
   it("takes nothing that says what was said last, also when it has arrived", async () => {
     const { queue } = await oldQueue();
     expect(queue.put(reportOf("a", "running"))).toBe(true);

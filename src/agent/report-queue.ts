@@ -78,11 +78,16 @@ export class ReportQueue {
   repeatDoubtful(): void {
     const untilMs = this.#clock.nowMs() - DOUBT_MS;
     for (const [setId, sinceMs] of this.#doubtful) {
-      if (sinceMs > untilMs) continue;
-      this.#doubtful.delete(setId);
       const entry = this.#latest.get(setId);
-      if (entry) this.#waiting.set(setId, entry);
+      if (sinceMs > untilMs || !entry) continue;
+      this.#doubtful.delete(setId);
+      this.#waiting.set(setId, entry);
     }
+  }
+
+  /** The next report of the set is one, whatever the last one said. */
+  expectAgain(setId: string): void {
+    this.#latest.delete(setId);
   }
 
   /** The set is nobody's business any more. */

@@ -3,7 +3,8 @@ import type { ContainerStatus } from "../contracts/sets.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { judgeContainer, type Verdict } from "./reconcile.ts";
 import { isSized } from "./set-limits.ts";
-import { containerMemory, type SetMemory } from "./set-memory.ts";
+import { containerMemory } from "./container-memory.ts";
+import type { SetMemory } from "./set-memory.ts";
 import type { ReportedState } from "./set-state.ts";
 
 /** What the control plane is told of a set. `state` is the verdict's, as far as the transition table lets it be. */

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { localSet } from "../../test/support/local-set.ts";
 import { infraStartedAtMs, observedSet } from "../../test/support/observed-set.ts";
+import { keptOf, restoreKept } from "./kept-set.ts";
 import { reconcile } from "./reconcile.ts";
 import { type DesiredLocalSet, enterGeneration, newSetMemory, noteObserved } from "./set-memory.ts";
 import { noteRootfs } from "./set-rootfs.ts";
@@ -57,7 +58,7 @@ describe("a set whose containers write to their root file systems", () => {
     expect(verdict().reason).toBeNull();
   });
 
-  it("is stopped where that is the policy, and stays so until it is wanted anew", () => {
+  it("is stopped where that is the policy, and stays so until its containers are made anew", () => {
     write({ app: limitBytes, log: 1 }, { stops: true });
     const reason = { code: "rootfs-exceeded", text: expect.stringContaining("it was stopped") };
     expect(verdict()).toMatchObject({ action: { kind: "stop-all" }, state: "failed", reason });
@@ -71,9 +72,46 @@ describe("a set whose containers write to their root file systems", () => {
     });
     write({ app: 0, log: 1 }, { stops: true });
     expect(reconcile(set, down, memory, nowMs)).toMatchObject({ state: "failed" });
+    const next = (changes: Partial<DesiredLocalSet>) => {
+      set = { ...set, generation: set.generation + 1, ...changes };
+      enterGeneration(memory, set, () => true);
+      return reconcile(set, down, memory, nowMs);
+    };
+    expect(next({})).toMatchObject({ action: { kind: "none" }, state: "failed", reason });
+    expect(next({ desired: "stopped" })).toMatchObject({ state: "stopped" });
+    expect(next({ desired: "running" })).toMatchObject({ state: "failed", reason });
+    expect(next({ restartGeneration: set.generation })).toMatchObject({
+      action: { kind: "prepare" },
+    });
+  });
+
+  it("is started again when it may have that much by now", () => {
+    write({ app: limitBytes, log: 1 }, { stops: true });
     set = { ...set, generation: set.generation + 1 };
+    set.template = { ...set.template, rootfsBytes: limitBytes + 1 };
     enterGeneration(memory, set, () => true);
-    expect(reconcile(set, down, memory, nowMs)).toMatchObject({ action: { kind: "prepare" } });
+    expect(verdict()).toMatchObject({ state: "running", reason: null });
+  });
+
+  it("stays stopped when the agent starts anew, unless that is the policy no longer", () => {
+    write({ app: limitBytes, log: 1 }, { stops: true });
+    const kept = structuredClone(keptOf(memory));
+    for (const stops of [true, false]) {
+      memory = newSetMemory();
+      restoreKept(memory, kept, stops);
+      enterGeneration(memory, set, () => true);
+      expect(verdict().state).toBe(stops ? "failed" : "running");
+    }
+  });
+
+  it("is not stopped for what its containers wrote before a restart that is under way", () => {
+    const before = observedSet(set, running);
+    set = { ...set, generation: set.generation + 1, restartGeneration: set.generation + 1 };
+    enterGeneration(memory, set, () => true);
+    const usedBytes = new Map([[idOf("app"), 10 * limitBytes]]);
+    const about = { desired: set, observed: before };
+    expect(noteRootfs(memory, about, { usedBytes, stops: true, nowMs })).toBe(false);
+    expect(reconcile(set, before, memory, nowMs)).toMatchObject({ action: { kind: "prepare" } });
   });
 
   it("is not blamed for what containers wrote that are gone", () => {

@@ -1,13 +1,15 @@
 import type { ObservedLocalSet } from "./ports/set-port.ts";
-import { changeContainer, type DesiredLocalSet, type SetMemory } from "./set-memory.ts";
+import { changeContainer } from "./container-memory.ts";
+import { type DesiredLocalSet, type SetMemory, specKeyOf } from "./set-memory.ts";
+import { specHash } from "./spec-hash.ts";
 
 /** A use is news when it moved by more than this share of what the set may have. */
 const NEWS_SHARE = 0.01;
 
 /**
  * Takes note of what a set's containers have written to their root file systems, by Docker id: nothing limits that on most
- * file systems, so it is measured. `stops`: a set over its `rootfs` is stopped, and stays so in this generation. True: there is
- * something to report.
+ * file systems, so it is measured. `stops`: a set over its `rootfs` is stopped, and stays so until its containers are made anew (which
+ * a restart does). True: there is something to report.
  */
 export function noteRootfs(
   memory: SetMemory,
@@ -18,9 +20,11 @@ export function noteRootfs(
   let isNews = false;
   let totalBytes = 0;
   const parts: string[] = [];
-  for (const { name, dockerId } of observed?.containers ?? []) {
+  const names = new Set(desired.template.containers.map(({ name }) => name));
+  for (const { name, dockerId, specHash: hash } of observed?.containers ?? []) {
     const usedBytes = measured.usedBytes.get(dockerId);
     if (usedBytes === undefined) continue; // made since then
+    if (!names.has(name) || hash !== specHash(desired, name)) continue; // about to be made anew
     totalBytes += usedBytes;
     parts.push(`"${name}" ${usedBytes}`);
     const known = changeContainer(memory, name);
@@ -37,7 +41,7 @@ export function noteRootfs(
   }
   if (wasOver) return isNews;
   const advice = measured.stops
-    ? "; it was stopped: restart it to begin with empty ones, or give its template more"
+    ? "; it was stopped: `berth set restart` begins with empty ones. What the service's template gives counts for sets that are made from then on"
     : "";
   memory.overRootfs = {
     reason: {
@@ -46,7 +50,9 @@ export function noteRootfs(
       phase: "run",
       at: new Date(measured.nowMs).toISOString(),
     },
+    usedBytes: totalBytes,
     isStopped: measured.stops,
+    specKey: specKeyOf(desired),
   };
   return true;
 }

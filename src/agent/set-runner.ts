@@ -3,22 +3,22 @@ import type { Log } from "../lib/log.ts";
 import type { Clock } from "./clock.ts";
 import type { ConcurrencyLimit } from "../lib/concurrency-limit.ts";
 import type { ObservedLocalSet, ProbeResult, SetPort } from "./ports/set-port.ts";
+import { doStep, type Step } from "./do-step.ts";
 import { fingerprint } from "./fingerprint.ts";
-import { reconcile, type SetAction, type Verdict } from "./reconcile.ts";
+import { noteFailedLives, noteProbe, postponeProbe } from "./container-memory.ts";
+import { type KeptSet, keptOf, restoreKept } from "./kept-set.ts";
+import { reconcile, type Verdict } from "./reconcile.ts";
 import { reportSet } from "./report-set.ts";
 import {
   enterGeneration,
   newSetMemory,
   noteAnswered,
   noteAvailable,
-  noteFailedLives,
   noteFailure,
   noteObserved,
-  noteProbe,
   noteResized,
   noteRunning,
   noteSuccess,
-  postponeProbe,
   type SetMemory,
   specKeyOf,
   type StepFailure,
@@ -26,8 +26,6 @@ import {
 import { noteRootfs } from "./set-rootfs.ts";
 import { advanceState } from "./set-state.ts";
 import { failureOf, type StepKind } from "./step-failure.ts";
-
-type Step = Exclude<SetAction, { kind: "none" | "wait" }>;
 
 /** How long to wait after an observation that failed, doubling from the one to the other. */
 const OBSERVE_RETRY_MS_MIN = 500;
@@ -50,6 +48,9 @@ export interface SetRunnerContext {
   /** What the state file knows of specs that have run; without a key, of any of the set. */
   hasRunBefore: (setId: string, specKey?: string) => boolean;
   onRan: (setId: string, specKey: string) => void;
+  /** What else the state file knows of a set, and what it should know of it from now on. */
+  keptSet: (setId: string) => KeptSet | undefined;
+  onKept: (setId: string, kept: KeptSet | undefined) => void;
   onReport: (report: ObservedSet) => void;
   /** Nothing of a set that nobody asks for is there: the runner is of no use any more. */
   onGone: (setId: string) => void;
@@ -68,6 +69,8 @@ export class SetRunner {
   readonly #setId: string;
   readonly #context: SetRunnerContext;
   readonly #memory: SetMemory = newSetMemory();
+  /** As JSON: what the state file knows. */
+  #keptText: string | undefined;
   #desired: DesiredSet | undefined;
   #observed: ObservedLocalSet | undefined;
   /** What is known may be old: look before deciding. */
@@ -85,6 +88,9 @@ export class SetRunner {
     this.#setId = setId;
     this.#context = context;
     this.#isStale = !isAbsent;
+    const kept = context.keptSet(setId);
+    restoreKept(this.#memory, kept, context.stopsAtRootfs);
+    this.#keptText = kept && JSON.stringify(kept);
   }
 
   /** Nothing is under way, nor about to be: what was seen last is what is there, unless somebody else changed it. */
@@ -114,6 +120,7 @@ export class SetRunner {
         this.#context.hasRunBefore(this.#setId, specKey),
       );
       noteObserved(this.#memory, desired, this.#observed, this.#context.clock.nowMs());
+      this.#keep();
     }
     const kind = this.#step?.action.kind;
     const isSenseless = kind === "prepare" || kind === "start";
@@ -129,11 +136,11 @@ export class SetRunner {
     this.#wake();
   }
 
-  /** The daemon answers again after it did not. */
+  /** The daemon answers again after it did not: whatever happened meanwhile, no event told it. */
   onAvailable(): void {
     noteAvailable(this.#memory);
     this.#looksFailedInRow = 0;
-    this.#wake();
+    this.onChange();
   }
 
   /**
@@ -156,7 +163,8 @@ export class SetRunner {
 
   /** What containers of this host have written to their root file systems, by Docker id. */
   onRootfsMeasured(usedBytes: ReadonlyMap<string, number>): void {
-    if (!this.#desired) return;
+    // What was seen last may be on its way out.
+    if (!this.#desired || (this.#step && this.#step.action.kind !== "probe")) return;
     const { stopsAtRootfs, clock } = this.#context;
     const about = { desired: this.#desired, observed: this.#observed };
     const isNews = noteRootfs(this.#memory, about, {
@@ -164,7 +172,17 @@ export class SetRunner {
       stops: stopsAtRootfs,
       nowMs: clock.nowMs(),
     });
-    if (isNews) this.#wake();
+    if (!isNews) return;
+    this.#keep();
+    this.#wake();
+  }
+
+  #keep(): void {
+    const kept = keptOf(this.#memory);
+    const text = kept && JSON.stringify(kept);
+    if (text === this.#keptText) return;
+    this.#keptText = text;
+    this.#context.onKept(this.#setId, kept);
   }
 
   #breakOff(): void {
@@ -232,6 +250,7 @@ export class SetRunner {
     this.#observed = observed;
     if (this.#desired) {
       noteObserved(this.#memory, this.#desired, observed, this.#context.clock.nowMs());
+      this.#keep();
     }
   }
 
@@ -266,7 +285,7 @@ export class SetRunner {
   }
 
   async #take(action: Step): Promise<void> {
-    const { clock, cancelled, log, stepLimit, lookLimit } = this.#context;
+    const { port, clock, cancelled, log, stepLimit, lookLimit } = this.#context;
     const desired = this.#desired;
     const abort = new AbortController();
     const onCancel = () => abort.abort(new Error("the agent stops"));
@@ -284,7 +303,8 @@ export class SetRunner {
       await limit(async () => {
         // What was decided before the wait for a place may be overtaken.
         if (abort.signal.aborted || this.#context.stopping.aborted) return;
-        await this.#do(action, desired, abort.signal);
+        if (action.kind !== "probe") await doStep(port, this.#setId, action, desired, abort.signal);
+        else if (desired) await this.#probeAll(desired, action.containers, abort.signal);
       });
       if (action.kind === "probe") return;
       this.#noteDone(action);
@@ -317,24 +337,12 @@ export class SetRunner {
     }
   }
 
-  async #do(action: Step, desired: DesiredSet | undefined, signal: AbortSignal): Promise<void> {
-    const { port } = this.#context;
-    if (action.kind === "remove") return port.remove(this.#setId, signal);
-    if (action.kind === "stop-all") return port.stopAll(this.#setId, signal);
-    if (!desired) return undefined;
-    switch (action.kind) {
-      case "prepare":
-        return port.prepare(desired, signal);
-      case "resize":
-        return port.resize(desired, signal);
-      case "start":
-        return port.start(desired, action.containers, signal);
-      case "fail":
-        return port.stop(desired, action.containers, signal);
-      case "probe":
-        await Promise.all(action.containers.map((name) => this.#probe(desired, name, signal)));
-        return undefined;
-    }
+  async #probeAll(
+    desired: DesiredSet,
+    names: readonly string[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    await Promise.all(names.map((name) => this.#probe(desired, name, signal)));
   }
 
   async #probe(desired: DesiredSet, name: string, signal: AbortSignal): Promise<void> {

@@ -55,6 +55,11 @@ export class SetRunners {
     this.#runnerOf(setId, false).onChange();
   }
 
+  /** The control plane does not know the states of these sets any more: what is seen of them now is reported. */
+  lookAgain(setIds: readonly string[]): void {
+    for (const setId of setIds) this.#runners.get(setId)?.onChange();
+  }
+
   onRootfsMeasured(usedBytes: ReadonlyMap<string, number>): void {
     for (const runner of this.#runners.values()) runner.onRootfsMeasured(usedBytes);
   }

@@ -4,6 +4,7 @@ import type { Clock } from "./clock.ts";
 import type { DiskUse } from "./ports/disk-port.ts";
 import type { MachinePort } from "./ports/machine-port.ts";
 import type { SetPort } from "./ports/set-port.ts";
+import { reportableMemory } from "./reportable.ts";
 
 export interface UsageReportsOptions {
   machine: MachinePort;
@@ -37,10 +38,10 @@ export class UsageReports {
     if (this.dueInMs > soonMs) return null;
     this.#dueAtMs = clock.nowMs() + intervalMs;
     try {
-      const [usage, setMemoryBytes] = await Promise.all([machine.measure(), port.memoryUse()]);
+      const [usage, memory] = await Promise.all([machine.measure(), port.memoryUse()]);
       const use = disk();
       const ofDisk = use && { imageBytes: use.imageBytes, containerBytes: use.containerBytes };
-      return { ...usage, setMemoryBytes, disk: ofDisk ?? null };
+      return { ...usage, setMemoryBytes: reportableMemory(memory), disk: ofDisk ?? null };
     } catch (error) {
       log.error({ err: error }, "machine not measured");
       return null;

@@ -38,11 +38,19 @@ export const enrollBody = z
     labels: labelsSchema.default({}),
     allocatable: resourcesSchema,
     agentVersion: z.string().max(64),
+    /**
+     * The credential that the host will have, of its own making: at least 256 random bits. With it a request whose answer was lost can be
+     * made again, and gets the same answer. Without it the API makes one.
+     */
+    credential: z
+      .string()
+      .regex(/^brt_[A-Za-z0-9_-]{43,128}$/, "expected brt_ and 256 random bits")
+      .optional(),
   })
   .meta({ id: "Enroll" });
 export type Enroll = z.infer<typeof enrollBody>;
 
-/** The credential is shown this once; the agent keeps it in its state file. */
+/** The agent keeps its credential in its state file. */
 export const enrolledSchema = z
   .strictObject({ hostId: idSchema("host"), credential: z.string() })
   .meta({ id: "Enrolled" });
@@ -68,6 +76,40 @@ export const observedSetSchema = z
   })
   .meta({ id: "ObservedSet" });
 export type ObservedSet = z.infer<typeof observedSetSchema>;
+
+/** What other things on a host are called: one odd name is no reason to refuse all that a host has to say. */
+export const imageReferenceSchema = z.string().max(255);
+export const IMAGES_PER_HOST_MAX = 2_000;
+
+/** What is said to hold memory on a host. */
+export const memoryHolderSchema = idSchema("set");
+export const MEMORY_HOLDERS_MAX = SETS_PER_HOST_MAX;
+
+/** A list of what a host has found, of which only what is as it should be is taken. */
+function foundList<S extends z.ZodType>(item: S, itemsMax: number) {
+  return z.preprocess(
+    (list) => (Array.isArray(list) ? list.filter((one) => item.safeParse(one).success) : list),
+    z.array(item).max(itemsMax),
+  );
+}
+
+/** The same of amounts by name. */
+function foundAmounts<S extends z.ZodType<string, string>>(name: S, entriesMax: number) {
+  const amount = z.number().int().nonnegative();
+  return z.preprocess(
+    (amounts) =>
+      amounts !== null && typeof amounts === "object" && !Array.isArray(amounts)
+        ? Object.fromEntries(
+            Object.entries(amounts).filter(
+              ([key, value]) => name.safeParse(key).success && amount.safeParse(value).success,
+            ),
+          )
+        : amounts,
+    z
+      .record(name, amount)
+      .refine((taken) => Object.keys(taken).length <= entriesMax, "too many entries"),
+  );
+}
 
 export const dockerStates = ["ok", "slow", "unreachable"] as const;
 
@@ -102,16 +144,13 @@ export const syncBody = z
           .nullable()
           .default(null),
         /** What each set's processes hold of its memory, page cache that can be dropped left out. */
-        setMemoryBytes: z
-          .record(idSchema("set"), z.number().int().nonnegative())
-          .refine((sets) => Object.keys(sets).length <= SETS_PER_HOST_MAX, "too many sets")
-          .default({}),
+        setMemoryBytes: foundAmounts(memoryHolderSchema, MEMORY_HOLDERS_MAX).default({}),
       })
       .nullable(),
     /** All volumes of the host. Null: unchanged since last sent. */
-    volumes: z.array(reportedVolumeSchema).max(VOLUMES_PER_HOST_MAX).nullable().default(null),
+    volumes: foundList(reportedVolumeSchema, VOLUMES_PER_HOST_MAX).nullable().default(null),
     /** References of the images in the daemon. Null: unchanged since last sent. */
-    images: z.array(z.string().max(255)).max(2_000).nullable(),
+    images: foundList(imageReferenceSchema, IMAGES_PER_HOST_MAX).nullable(),
   })
   .meta({ id: "Sync" });
 export type Sync = z.infer<typeof syncBody>;
@@ -151,6 +190,8 @@ export const syncResultSchema = z
     full: z.boolean(),
     sets: z.array(desiredSetSchema),
     streams: z.array(logStreamRequestSchema),
+    /** Sets whose state is not known here any more: look at them, and report what is seen whatever was reported before. */
+    reportAgain: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).default([]),
     /** Trashed volumes to be destroyed now, on the word of a person; repeated until they are gone. */
     purgeVolumes: z.array(idSchema("vol")).max(PURGES_PER_SYNC_MAX).default([]),
     leaseSeconds: z.number().int(),

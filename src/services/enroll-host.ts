@@ -1,5 +1,6 @@
 import { AppError } from "../contracts/app-error.ts";
 import { type Enroll, type Enrolled, LEASE_SECONDS } from "../contracts/agent.ts";
+import type { Queryable } from "../db/client.ts";
 import { insertEvents } from "../db/queries/events.ts";
 import {
   findHostLease,
@@ -14,45 +15,59 @@ import { hashSecret, newSecret } from "../lib/secrets.ts";
 import type { Caller, ServiceContext } from "./context.ts";
 
 /**
- * Trades an enroll token, which works once, for a host id and a credential of its own. Throws unauthenticated when the token
- * was used meanwhile, already-exists when a host of this name is enrolled.
+ * Trades an enroll token, which works once, for a host id and a credential of its own. A host that made its credential itself and
+ * asks again, as it never got an answer, is given the same one. Throws unauthenticated when the token was used otherwise,
+ * already-exists when a host of this name is enrolled.
  */
 export async function enrollHost(
   ctx: ServiceContext,
   caller: Caller,
-  body: Enroll,
+  { credential = newSecret(), ...body }: Enroll,
 ): Promise<Enrolled> {
-  const hostId = newId("host");
-  const credential = newSecret();
-  const pool = caller.pool ?? "default";
-  await withTx(ctx.db, async (tx) => {
-    if (!(await useEnrollToken(tx, caller.tokenId))) {
+  const credentialHash = hashSecret(credential);
+  const hostId = await withTx(ctx.db, async (tx) => {
+    // Whoever uses the same token at the same time waits here, so that one of two equal requests finds the other's host.
+    const isFirstUse = await useEnrollToken(tx, caller.tokenId);
+    const before = await findHostLease(tx, { credentialHash });
+    if (before) return before.hostId;
+    if (!isFirstUse) {
       throw new AppError("unauthenticated", {
         detail: "The enroll token was used already: make a new one for each host.",
       });
     }
-    if (!(await hostPoolExists(tx, pool))) {
-      throw new AppError("invalid-request", {
-        detail: `The token is for host pool ${pool}, which does not exist.`,
-      });
-    }
-    await insertHost(tx, {
-      id: hostId,
-      name: body.name,
-      pool,
-      zone: body.zone,
-      rack: body.rack,
-      labels: body.labels,
-      agentVersion: body.agentVersion,
-      credentialHash: hashSecret(credential),
-      allocatable: body.allocatable,
-      leaseSeconds: LEASE_SECONDS,
-    });
-    await insertEvents(tx, [
-      { kind: "host-enrolled", text: `${body.name} was enrolled into pool ${pool}`, hostId },
-    ]);
+    return insertEnrolled(tx, caller.pool ?? "default", { ...body, credentialHash });
   });
   return { hostId, credential };
+}
+
+async function insertEnrolled(
+  tx: Queryable,
+  pool: string,
+  host: Omit<Enroll, "credential"> & { credentialHash: string },
+): Promise<string> {
+  if (!(await hostPoolExists(tx, pool))) {
+    throw new AppError("invalid-request", {
+      detail: `The token is for host pool ${pool}, which does not exist.`,
+    });
+  }
+  const hostId = newId("host");
+  const { name, zone, rack, labels, agentVersion, allocatable, credentialHash } = host;
+  await insertHost(tx, {
+    id: hostId,
+    name,
+    pool,
+    zone,
+    rack,
+    labels,
+    agentVersion,
+    credentialHash,
+    allocatable,
+    leaseSeconds: LEASE_SECONDS,
+  });
+  await insertEvents(tx, [
+    { kind: "host-enrolled", text: `${name} was enrolled into pool ${pool}`, hostId },
+  ]);
+  return hostId;
 }
 
 /** A host that has shown its credential, as its row was then. */

@@ -1,12 +1,14 @@
+import { LEASE_SECONDS } from "../contracts/agent.ts";
 import { insertEvents } from "../db/queries/events.ts";
 import {
-  abandonLostSets,
+  abandonSets,
   countPoolHosts,
   listHostsToReplace,
   listServicesToReplace,
-  type LostHostRow,
   markExpiredHostsLost,
-  restartLostClockWithoutWitness,
+  type OutGrace,
+  type OutHostRow,
+  restartOutClockWithoutWitness,
 } from "../db/queries/host-lifecycle.ts";
 import { lockServiceById } from "../db/queries/service-writes.ts";
 import { lockHosts } from "../db/queries/set-writes.ts";
@@ -20,26 +22,24 @@ const SERVICES_PER_HOST_MAX = 5_000;
 export interface LostHostsOutcome {
   lost: number;
   replacedSets: number;
-  /** Hosts whose sets were left alone because too many are lost at once. */
+  /** Hosts whose sets were left alone because too many are out at once. */
   held: number;
 }
 
 /**
- * Finds hosts whose lease ran out and, after a grace time, has the sets of services that want it replaced elsewhere.
+ * Finds hosts whose lease ran out and, after a grace time, has the sets of services that want it replaced elsewhere. A host
+ * whose agent is heard but whose Docker does not answer is as bad: nobody knows what runs there. It has as long as one whose agent
+ * went at the same moment.
  *
- * What holds it back (I12): no other host was heard of during the grace time, so that Berth itself may have been away; or more than a share of the
- * pool is lost at once, which is a network that is cut rather than so many machines that broke.
+ * What holds it back (I12): no other host was ready during the grace time, so that Berth itself may have been away; or more than a share of the
+ * pool is out at once, which is a network that is cut, or a daemon that was upgraded badly, rather than so many machines that broke.
  */
 export async function replaceLostHosts(ctx: ServiceContext): Promise<LostHostsOutcome> {
   const lost = await markLost(ctx);
-  if (await restartLostClockWithoutWitness(ctx.db)) return { lost, replacedSets: 0, held: 0 };
+  if (await restartOutClockWithoutWitness(ctx.db)) return { lost, replacedSets: 0, held: 0 };
   const outcome: LostHostsOutcome = { lost, replacedSets: 0, held: 0 };
-  for (const host of await listHostsToReplace(
-    ctx.db,
-    ctx.settings.hostLostGraceMs,
-    HOSTS_PER_ROUND_MAX,
-  )) {
-    if (await isTooManyLost(ctx, host)) {
+  for (const host of await listHostsToReplace(ctx.db, graceOf(ctx), HOSTS_PER_ROUND_MAX)) {
+    if (await isTooManyOut(ctx, host)) {
       outcome.held++;
       continue;
     }
@@ -48,7 +48,7 @@ export async function replaceLostHosts(ctx: ServiceContext): Promise<LostHostsOu
     }
   }
   if (outcome.held > 0)
-    ctx.log.warn({ heldHosts: outcome.held }, "replacement held: too many hosts lost at once");
+    ctx.log.warn({ heldHosts: outcome.held }, "replacement held: too many hosts out at once");
   return outcome;
 }
 
@@ -69,26 +69,31 @@ async function markLost(ctx: ServiceContext): Promise<number> {
   return lost.length;
 }
 
-async function isTooManyLost(ctx: ServiceContext, host: LostHostRow): Promise<boolean> {
-  const { total, lost } = await countPoolHosts(ctx.db, host.pool);
-  return lost > 1 && lost * 100 > total * ctx.settings.lostHostsPercentMax;
+function graceOf({ settings }: ServiceContext): OutGrace {
+  const lostMs = settings.hostLostGraceMs;
+  return { lostMs, unhealthyMs: lostMs + LEASE_SECONDS * 1_000 };
+}
+
+async function isTooManyOut(ctx: ServiceContext, host: OutHostRow): Promise<boolean> {
+  const { total, out } = await countPoolHosts(ctx.db, host.pool);
+  return out > 1 && out * 100 > total * ctx.settings.lostHostsPercentMax;
 }
 
 async function replaceSets(
   ctx: ServiceContext,
   serviceId: string,
-  host: LostHostRow,
+  host: OutHostRow,
 ): Promise<number> {
   const { abandoned, outcome } = await withTx(ctx.db, async (tx) => {
     const service = await lockServiceById(tx, serviceId);
     if (!service) return { abandoned: [], outcome: undefined };
     await lockHosts(tx, [host.id]);
-    const setIds = await abandonLostSets(tx, serviceId, host.id);
+    const setIds = await abandonSets(tx, serviceId, host.id, graceOf(ctx));
     await insertEvents(
       tx,
       setIds.map((setId) => ({
         kind: "set-lost" as const,
-        text: `lost with ${host.name}; another set takes its place`,
+        text: `${howLost(host)}; another set takes its place`,
         tenantId: service.tenantId,
         serviceId,
         setId,
@@ -98,5 +103,11 @@ async function replaceSets(
     return { abandoned: setIds, outcome: await reconcileServiceSets(tx, service) };
   });
   if (outcome) await carryOut(ctx, outcome);
+  // An agent that is heard takes the order to remove them, and carries it out once it can.
+  if (abandoned.length > 0) await ctx.signals.publish([`host:${host.id}`]);
   return abandoned.length;
+}
+
+function howLost({ state, name }: OutHostRow): string {
+  return state === "lost" ? `lost with ${name}` : `lost, as the Docker daemon of ${name} is away`;
 }

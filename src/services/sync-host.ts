@@ -10,6 +10,7 @@ import {
 import type { Queryable } from "../db/client.ts";
 import { insertEvents } from "../db/queries/events.ts";
 import {
+  DOCKER_UNREACHABLE,
   findHostLease,
   type HostLeaseRow,
   listDesiredSets,
@@ -45,7 +46,8 @@ export async function syncHost(
   signal: AbortSignal,
 ): Promise<SyncResult> {
   const { hostId } = host;
-  const full = body.full || host.resyncRequired;
+  const isBack = host.state !== "ready" && stateOf(body, host) === "ready";
+  const full = body.full || isBack || host.state === "lost";
   if (body.waitMs === 0 && !full) {
     await takeReport(ctx, body, host);
     return answerOf(ctx, host, body, false, []);
@@ -149,7 +151,8 @@ function stateOf(body: Sync, lease: HostCaller): "ready" | "unhealthy" | undefin
   const isBack = lease.state === "lost" || lease.resyncRequired;
   // A host that was lost is ready again only once it has accepted everything that was decided without it.
   if (isBack && body.acceptedGeneration < lease.generation) return undefined;
-  if (lease.state === "unhealthy" && body.docker === null) return undefined;
+  // Nor does it leave its state without a word about its Docker.
+  if ((isBack || lease.state === "unhealthy") && body.docker === null) return undefined;
   return lease.state === "ready" && !lease.resyncRequired ? undefined : "ready";
 }
 
@@ -164,7 +167,7 @@ async function changeState(
     state === "ready"
       ? null
       : {
-          code: "docker-unreachable",
+          code: DOCKER_UNREACHABLE,
           text: body.docker?.detail ?? "The Docker daemon does not answer.",
         };
   if (!(await updateHostState(tx, hostId, state, reason))) return false;
@@ -205,25 +208,33 @@ async function readAnswer(
 
 async function answerOf(
   ctx: ServiceContext,
-  { hostId, generation }: HostLeaseRow,
+  { hostId, generation, state }: HostLeaseRow,
   body: Sync,
   full: boolean,
   streams: SyncResult["streams"],
 ): Promise<SyncResult> {
   const hasNews = full || generation > body.acceptedGeneration;
   const after = full ? -1 : body.acceptedGeneration;
-  const [sets, purgeVolumes] = hasNews
+  const [rows, purgeVolumes] = hasNews
     ? await Promise.all([
         listDesiredSets(ctx.db, hostId, after, SETS_PER_HOST_MAX),
         listPurges(ctx.db, hostId, PURGES_PER_SYNC_MAX),
       ])
     : [[], []];
+  const sets: DesiredSet[] = [];
+  const reportAgain: string[] = [];
+  for (const { isUnknown, ...set } of rows) {
+    sets.push(set);
+    if (full && isUnknown && state !== "unhealthy") reportAgain.push(set.setId);
+  }
   return {
     // Read before the sets: what changes in between comes again with the next sync, and is never missed.
     hostGeneration: generation,
     full,
-    sets: sets satisfies DesiredSet[],
+    sets,
     streams,
+    // Again with every full answer, until the agent has looked and its report has arrived.
+    reportAgain,
     purgeVolumes,
     leaseSeconds: LEASE_SECONDS,
     serverTime: new Date().toISOString(),

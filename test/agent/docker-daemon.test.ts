@@ -1,5 +1,7 @@
+import { readdir, readlink, stat } from "node:fs/promises";
 import Docker from "dockerode";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
+import { createDockerRoot } from "../../src/agent/adapters/docker/docker-root.ts";
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
 import type { LocalSetSpec, SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
@@ -51,6 +53,55 @@ it("a daemon that hangs is found by a ping, and a call on it can be given up", a
   }
   await port.ping(5_000);
   expect((await port.observeSet(set.setId, signal))?.containers[0]?.state).toBe("running");
+});
+
+it("nothing that a report needs waits for a daemon that hangs, also when it hung before the agent began", async () => {
+  const set = localSet();
+  await run(set);
+  daemon.signal("SIGSTOP");
+  try {
+    const late = createDockerSetPort({ docker: daemon.docker, hostId, log: silentLog });
+    const startedAtMs = performance.now();
+    expect(await late.memoryUse()).toEqual({});
+    expect(Object.keys(await port.memoryUse())).toEqual([set.setId]);
+    expect(performance.now() - startedAtMs).toBeLessThan(200);
+    daemon.signal("SIGCONT");
+    await waitUntil("what sets use is known", async () => set.setId in (await late.memoryUse()));
+  } finally {
+    daemon.signal("SIGCONT");
+  }
+});
+
+it("pings of a daemon that hangs leave no connection behind", async () => {
+  const sockets = async () => {
+    const files = await readdir("/proc/self/fd");
+    const links = files.map((file) => readlink(`/proc/self/fd/${file}`).catch(() => ""));
+    return (await Promise.all(links)).filter((link) => link.startsWith("socket:")).length;
+  };
+  await port.ping(5_000);
+  daemon.signal("SIGSTOP");
+  try {
+    const before = await sockets();
+    for (let i = 0; i < 5; i++) await expect(port.ping(50)).rejects.toThrow("did not answer");
+    await waitUntil("they are closed", async () => (await sockets()) <= before);
+  } finally {
+    daemon.signal("SIGCONT");
+  }
+});
+
+it("where the daemon keeps things is asked until it has answered", async () => {
+  daemon.signal("SIGSTOP");
+  const root = await createDockerRoot(daemon.docker);
+  const giveUp = new AbortController();
+  const asking = root.find(giveUp.signal);
+  giveUp.abort(new Error("given up"));
+  await expect(asking).rejects.toThrow("given up");
+  expect(["/", "/var/lib/docker"]).toContain(root.folder());
+  daemon.signal("SIGCONT");
+  await root.find(signal);
+  const { DockerRootDir } = (await daemon.docker.info()) as { DockerRootDir: string };
+  expect(root.folder()).toBe(DockerRootDir);
+  expect(root.device()).toBe((await stat(DockerRootDir)).dev);
 });
 
 it("a daemon that is gone is a temporary trouble; once it is back, so are its sets", async () => {

@@ -3,6 +3,7 @@ import Docker from "dockerode";
 import { pack } from "tar-stream";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { createDockerDisk } from "../../src/agent/adapters/docker/docker-disk.ts";
+import { createDockerRoot } from "../../src/agent/adapters/docker/docker-root.ts";
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
@@ -16,7 +17,7 @@ const docker = new Docker();
 const { signal } = new AbortController();
 const hostId = newId("host");
 const port = createDockerSetPort({ docker, hostId, log: silentLog });
-const disk = createDockerDisk({ docker, hostId, dockerRoot: "/" });
+const disk = createDockerDisk({ docker, hostId, root: await createDockerRoot(docker) });
 let registry: ImageRegistry;
 
 beforeAll(async () => {

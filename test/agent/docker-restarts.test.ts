@@ -95,7 +95,7 @@ function startAgent(): { stop(): Promise<void> } {
     port: createDockerSetPort({ docker: daemon.docker, hostId, log: silentLog, volumes }),
     api,
     state,
-    machine: createLinuxMachine({ dockerRoot: "/", reservePercent }),
+    machine: createLinuxMachine({ dockerRoot: () => "/", reservePercent }),
     volumes,
     log: silentLog,
     limits: { pingIntervalMs: 200, lookIntervalMs: 500 },
@@ -115,6 +115,7 @@ function answer(full: boolean): SyncResult {
     sets: full ? [set] : [],
     streams: [],
     purgeVolumes: [],
+    reportAgain: [],
     leaseSeconds: 45,
     serverTime: new Date().toISOString(),
   };

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rmdir, stat, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
@@ -79,6 +80,27 @@ it("removes the cgroup from all hierarchies once its last process has gone, and 
   expect(await leftCgroups(hostId)).toEqual([]);
   await cgroups.remove(setId, signal);
   expect(await cgroups.list()).toEqual([]);
+});
+
+it("knows a set of which a folder is left in any hierarchy, and nothing that somebody else has put beside it", async () => {
+  await cgroups.ensure(setId, setLimits({ cpuMillis: 1_000, memoryBytes: 64 * 2 ** 20 }), signal);
+  const hostFolder = dirname(pathIn("memory"));
+  const foreign = join(hostFolder, "somebody-else");
+  await mkdir(foreign);
+  if (version === 1) {
+    // As a crash in the middle of a removal leaves it: Docker has made the parent for this controller, too.
+    await rmdir(pathIn("memory"));
+    await mkdir(pathIn("freezer"), { recursive: true });
+  }
+  expect(await cgroups.list()).toEqual([setId]);
+  await cgroups.remove(setId, signal);
+  expect(await cgroups.list()).toEqual([]);
+  expect((await leftCgroups(hostId)).map((path) => path.split("/").at(-1))).toEqual([
+    "somebody-else",
+  ]);
+  await rmdir(foreign);
+  await cgroups.remove(setId, signal);
+  await expect(stat(hostFolder)).rejects.toThrow("ENOENT");
 });
 
 it("gives up on a cgroup whose processes stay, as a temporary trouble", async () => {

@@ -60,6 +60,7 @@ const hear = (purgeVolumes: string[] = [], desired: DesiredSet[] = []) =>
       full: false,
       sets: [],
       streams: [],
+      reportAgain: [],
       purgeVolumes,
       leaseSeconds: 45,
       serverTime: new Date(nowMs + 1_000).toISOString(),

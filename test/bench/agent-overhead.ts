@@ -49,7 +49,7 @@ export async function run(
 async function measureReport(docker: Docker, hostId: string): Promise<number> {
   const reservePercent = { cpu: 5, memory: 5, rootfs: 5 };
   const reports = new UsageReports({
-    machine: createLinuxMachine({ dockerRoot: "/", reservePercent }),
+    machine: createLinuxMachine({ dockerRoot: () => "/", reservePercent }),
     port: createDockerSetPort({ docker, hostId, log: silentLog }),
     disk: () => undefined,
     clock: systemClock,

@@ -13,6 +13,7 @@ const startDeadlineMs = 60_000;
 /** A Docker daemon of a test's own, that it may stop, hang and kill without disturbing anybody. */
 export interface PrivateDocker {
   docker: Docker;
+  socketPath: string;
   /** Sends a signal to the daemon: SIGSTOP hangs it, SIGCONT wakes it. */
   signal(signal: NodeJS.Signals): void;
   /** Ends the daemon hard; its containers' processes live on until it is started again. */
@@ -60,6 +61,7 @@ export async function startPrivateDocker(): Promise<PrivateDocker> {
   await start();
   return {
     docker,
+    socketPath,
     start,
     signal: (signal) => {
       if (daemon) process.kill(daemon.pid, signal);

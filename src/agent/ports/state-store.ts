@@ -1,4 +1,5 @@
 import type { DesiredSet } from "../../contracts/agent.ts";
+import type { KeptSet } from "../kept-set.ts";
 
 /**
  * What an agent keeps over its restarts. All but the accepted generation is a hint: with it containers go on being
@@ -10,6 +11,8 @@ export interface AgentState {
   desired: DesiredSet[];
   /** Specs (SetMemory.specKey) that have run, by set id: a set that has run is never given up here. */
   hasRun: Record<string, string>;
+  /** What else is known of a set, by its id. */
+  kept: Record<string, KeptSet>;
 }
 
 export interface StateStore {

@@ -1,4 +1,4 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import type { Queryable } from "../client.ts";
 import { rowsOf } from "./rows.ts";
 
@@ -25,37 +25,56 @@ export async function markExpiredHostsLost(
 }
 
 /**
- * Starts the time of all lost hosts anew unless some host has a valid lease. Without such a witness it is as likely that Berth itself
- * was away as that the hosts were, and nothing may be replaced on that knowledge (I12).
+ * Starts the time of all hosts that are out anew unless some host is ready with a valid lease. Without such a witness it is as likely that Berth
+ * itself was away as that the hosts were, and nothing may be replaced on that knowledge (I12). Nor is there anywhere to go.
  */
-export async function restartLostClockWithoutWitness(q: Queryable): Promise<boolean> {
+export async function restartOutClockWithoutWitness(q: Queryable): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(
     q,
     sql`update hosts set lost_at = now()
-        where state = 'lost' and not exists (select 1 from hosts where state <> 'lost' and lease_expires_at >= now())
+        where state <> 'ready' and not exists (select 1 from hosts where state = 'ready' and lease_expires_at >= now())
         returning id`,
   );
   return rows.length > 0;
 }
 
-export interface LostHostRow {
+export interface OutHostRow {
   id: string;
   name: string;
   pool: string;
+  /** lost: nobody hears of it. unhealthy: its agent is heard, and can neither see nor change anything there. */
+  state: "lost" | "unhealthy";
 }
 
-/** Hosts lost for longer than the grace time that still have sets to replace. */
+/** How long a host may be out, by its state, before its sets are replaced. */
+export interface OutGrace {
+  lostMs: number;
+  unhealthyMs: number;
+}
+
+function isOutForLong({ lostMs, unhealthyMs }: OutGrace): SQL {
+  return sql`h.state <> 'ready' and h.lost_at < now() - make_interval(
+    secs => case h.state when 'lost' then ${lostMs / 1000}::float8 else ${unhealthyMs / 1000}::float8 end)`;
+}
+
+/**
+ * Sets that are to be replaced off such a host, as their services say. One whose start was given up there has nothing to wait for: it
+ * was to leave already, and that nothing of it is there, which would end its booking, cannot be seen.
+ */
+const isToReplace = sql`s.desired = 'running' and (v.on_host_lost = 'replace' or (s.leaving and s.attempts > 0))`;
+
+/** Hosts that are out for longer than the grace time and still have sets to replace. */
 export async function listHostsToReplace(
   q: Queryable,
-  graceMs: number,
+  grace: OutGrace,
   limit: number,
-): Promise<LostHostRow[]> {
+): Promise<OutHostRow[]> {
   return rowsOf(
     q,
-    sql`select h.id, h.name, h.pool from hosts h
-        where h.state = 'lost' and h.lost_at < now() - make_interval(secs => ${graceMs / 1000}::float8)
+    sql`select h.id, h.name, h.pool, h.state from hosts h
+        where ${isOutForLong(grace)}
           and exists (select 1 from sets s join services v on v.id = s.service_id
-            where s.host_id = h.id and s.desired = 'running' and v.on_host_lost = 'replace')
+            where s.host_id = h.id and ${isToReplace})
         order by h.id limit ${limit}`,
   );
 }
@@ -63,15 +82,15 @@ export async function listHostsToReplace(
 export async function countPoolHosts(
   q: Queryable,
   pool: string,
-): Promise<{ total: number; lost: number }> {
-  const rows = await rowsOf<{ total: number; lost: number }>(
+): Promise<{ total: number; out: number }> {
+  const rows = await rowsOf<{ total: number; out: number }>(
     q,
-    sql`select count(*)::int as total, (count(*) filter (where state = 'lost'))::int as lost from hosts where pool = ${pool}`,
+    sql`select count(*)::int as total, (count(*) filter (where state <> 'ready'))::int as out from hosts where pool = ${pool}`,
   );
-  return rows[0] ?? { total: 0, lost: 0 };
+  return rows[0] ?? { total: 0, out: 0 };
 }
 
-/** Services that are to be replaced off a lost host. */
+/** Services that have sets to replace off a host. */
 export async function listServicesToReplace(
   q: Queryable,
   hostId: string,
@@ -80,29 +99,31 @@ export async function listServicesToReplace(
   const rows = await rowsOf<{ id: string }>(
     q,
     sql`select distinct v.id from sets s join services v on v.id = s.service_id
-        where s.host_id = ${hostId} and s.desired = 'running' and v.on_host_lost = 'replace' order by v.id limit ${limit}`,
+        where s.host_id = ${hostId} and ${isToReplace} order by v.id limit ${limit}`,
   );
   return rows.map((row) => row.id);
 }
 
 /**
- * Gives up a service's sets on a host that is still lost: new sets take their place, and the old ones are to be deleted the moment that
+ * Gives up a service's sets on a host that is still out: new sets take their place, and the old ones are to be deleted the moment that
  * the host is back (the fence of I3). The service's and the host's rows are locked by the caller.
  */
-export async function abandonLostSets(
+export async function abandonSets(
   q: Queryable,
   serviceId: string,
   hostId: string,
+  grace: OutGrace,
 ): Promise<string[]> {
   const rows = await rowsOf<{ id: string }>(
     q,
     sql`with bumped as (
-          update hosts set generation = generation + 1 where id = ${hostId} and state = 'lost' returning generation
+          update hosts h set generation = generation + 1 where id = ${hostId} and ${isOutForLong(grace)} returning generation
         )
-        update sets set desired = 'deleted', state = 'lost', ready = false, generation = sets.generation + 1,
+        update sets s set desired = 'deleted', state = 'lost', ready = false, generation = s.generation + 1,
           host_generation = bumped.generation, updated_at = now()
-        from bumped where host_id = ${hostId} and service_id = ${serviceId} and sets.desired = 'running'
-        returning id`,
+        from bumped, services v
+        where s.host_id = ${hostId} and s.service_id = ${serviceId} and v.id = s.service_id and ${isToReplace}
+        returning s.id`,
   );
   return rows.map((row) => row.id);
 }

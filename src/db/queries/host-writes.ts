@@ -161,7 +161,10 @@ export async function updateHostImages(
     where id = ${hostId} and images <> ${JSON.stringify(images)}::jsonb`);
 }
 
-/** Sets a host's state with its reason. False: it was in it already. Leaving lost ends the count of how long it was. */
+/**
+ * Sets a host's state with its reason. False: it was in it already. A host that gets unhealthy begins to be out, and its sets are
+ * ready no longer; only one that gets ready has done with its resync.
+ */
 export async function updateHostState(
   q: Queryable,
   hostId: string,
@@ -170,11 +173,26 @@ export async function updateHostState(
 ): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(
     q,
-    sql`update hosts set state = ${state}, lost_at = null, resync_required = false,
-          reason = ${reason === null ? null : JSON.stringify(reason)}::jsonb
-        where id = ${hostId} and (state <> ${state} or resync_required) returning id`,
+    sql`with changed as (
+          update hosts set state = ${state}, reason = ${reason === null ? null : JSON.stringify(reason)}::jsonb,
+            lost_at = ${state === "ready" ? sql`null` : sql`now()`}, resync_required = resync_required and ${state !== "ready"}
+          where id = ${hostId} and (state <> ${state} or (resync_required and ${state === "ready"})) returning id
+        ), silent as (
+          update sets set ready = false, reason = ${JSON.stringify({ ...reason, phase: "run" })}::jsonb, updated_at = now()
+          where host_id in (select id from changed) and ${state === "unhealthy"} and desired = 'running' and ready
+        )
+        select id from changed`,
   );
   return rows.length === 1;
+}
+
+/** The reason of an unhealthy host, and of sets that are not ready because theirs is. */
+export const DOCKER_UNREACHABLE = "docker-unreachable";
+
+export interface DesiredSetRow extends DesiredSet {
+  template: SetTemplate;
+  /** Its state here is none that its host has told: the host was silent, or could not know. */
+  isUnknown: boolean;
 }
 
 /**
@@ -186,10 +204,12 @@ export async function listDesiredSets(
   hostId: string,
   afterGeneration: number,
   limit: number,
-): Promise<DesiredSet[]> {
-  return rowsOf<DesiredSet & { template: SetTemplate }>(
+): Promise<DesiredSetRow[]> {
+  return rowsOf(
     q,
-    sql`select s.id as "setId", t.name as tenant, v.name as service, s.revision, s.generation::float8 as generation,
+    sql`select s.desired = 'running' and not s.leaving
+            and (s.state = 'lost' or coalesce(s.reason->>'code' = ${DOCKER_UNREACHABLE}, false)) as "isUnknown",
+          s.id as "setId", t.name as tenant, v.name as service, s.revision, s.generation::float8 as generation,
           case when s.leaving then 'deleted' else s.desired end as desired,
           s.restart_generation::float8 as "restartGeneration", s.restore_volume_id as "restoreVolumeId", r.template
         from sets s join services v on v.id = s.service_id join tenants t on t.id = s.tenant_id

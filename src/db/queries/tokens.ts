@@ -33,7 +33,7 @@ export interface CallerRow {
   pool: string | null;
 }
 
-/** Whose secret this is; undefined when it was never given out, was revoked, has expired, or is of a host already enrolled. */
+/** Whose secret this is; undefined when it was never given out, was revoked, or has expired. */
 export async function findCallerBySecretHash(
   q: Queryable,
   secretHash: string,
@@ -41,8 +41,7 @@ export async function findCallerBySecretHash(
   const rows = await rowsOf<CallerRow>(
     q,
     sql`select id as "tokenId", role, tenant_id as "tenantId", hook_id as "hookId", pool from tokens
-        where secret_hash = ${secretHash} and revoked_at is null and (expires_at is null or expires_at > now())
-          and (role <> 'enroll' or used_at is null)`,
+        where secret_hash = ${secretHash} and revoked_at is null and (expires_at is null or expires_at > now())`,
   );
   return rows[0];
 }

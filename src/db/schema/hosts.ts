@@ -40,7 +40,7 @@ export const hosts = pgTable(
     acceptedGeneration: int8("accepted_generation").notNull().default(0),
     /** After a lost lease the next sync must be a full one before the host counts as ready: the fence of I3. */
     resyncRequired: boolean("resync_required").notNull().default(false),
-    /** Since when it has been lost with a witness: another host whose lease was renewed meanwhile (I12). */
+    /** Since when it has been lost or unhealthy with a witness: another host that was ready meanwhile (I12). */
     lostAt: timestamptz("lost_at"),
     agentVersion: text("agent_version").notNull(),
     credentialHash: text("credential_hash").notNull(),

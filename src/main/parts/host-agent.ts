@@ -1,24 +1,23 @@
-import { stat } from "node:fs/promises";
-import { hostname } from "node:os";
 import path from "node:path";
-import { setTimeout as pause } from "node:timers/promises";
 import Docker from "dockerode";
 import { Agent as HttpAgent } from "undici";
 import { createDockerDisk } from "../../agent/adapters/docker/docker-disk.ts";
+import { createDockerRoot, type DockerRoot } from "../../agent/adapters/docker/docker-root.ts";
 import { createDockerSetPort } from "../../agent/adapters/docker/docker-set-port.ts";
-import { type HostIdentity, openStateFile } from "../../agent/adapters/files/state-file.ts";
-import { createControlPlane, enrollHost } from "../../agent/adapters/http/control-plane.ts";
-import { createLinuxMachine } from "../../agent/adapters/machine/linux-machine.ts";
+import { openStateFile } from "../../agent/adapters/files/state-file.ts";
+import { createControlPlane } from "../../agent/adapters/http/control-plane.ts";
+import {
+  createLinuxMachine,
+  type VolumesOfMachine,
+} from "../../agent/adapters/machine/linux-machine.ts";
 import { createAgent } from "../../agent/agent.ts";
 import { defaultAgentLimits } from "../../agent/agent-limits.ts";
-import { callBackoffMs } from "../../agent/clock.ts";
 import type { ImageCollection } from "../../agent/disk-keeper.ts";
-import { ControlPlaneError, CredentialRefusedError } from "../../agent/ports/control-plane.ts";
-import type { MachinePort } from "../../agent/ports/machine-port.ts";
+import { CredentialRefusedError } from "../../agent/ports/control-plane.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
-import { AGENT_PROTOCOL_VERSION, type Enroll } from "../../contracts/agent.ts";
 import { within } from "../../lib/within.ts";
-import { openHostVolumes } from "./host-volumes.ts";
+import { type HostVolumes, openHostVolumes } from "./host-volumes.ts";
+import { obtainIdentity } from "./host-identity.ts";
 import type { Running } from "./run-process.ts";
 
 export interface HostAgentOptions {
@@ -33,8 +32,8 @@ export interface HostAgentOptions {
 }
 
 const EXIT_REFUSED = 77; // EX_NOPERM of sysexits.h
-const dockerInfoTimeoutMs = 3_000;
-const dockerRootDefault = "/var/lib/docker";
+/** A daemon that does not say meanwhile where it keeps things is asked again while the agent runs. */
+const dockerRootTimeoutMs = 3_000;
 /** One waits for news, one reports, the others carry logs. */
 const connectionsMax = 64;
 
@@ -58,24 +57,27 @@ export async function startHostAgent(
     return ran;
   });
   const docker = new Docker({ socketPath: settings.BERTH_DOCKER_SOCKET });
-  const dockerRoot = await findDockerRoot(docker);
+  const root = await createDockerRoot(docker);
+  const isRootKnown = root.find(stopping.signal).catch((error: unknown) => {
+    log.warn({ err: error }, "Docker does not say where it keeps images and containers");
+  });
+  await within(isRootKnown, dockerRootTimeoutMs, undefined);
   // They carry the host's id, which it has once it is enrolled.
-  const late: { volumes?: Awaited<ReturnType<typeof openHostVolumes>> } = {};
-  const reservePercent = reserveOf(settings);
-  const machine = createLinuxMachine({ dockerRoot, volumes: () => late.volumes, reservePercent });
+  const late: { volumes?: HostVolumes | undefined } = {};
+  const machine = createLinuxMachine({
+    dockerRoot: () => root.folder(),
+    volumes: () => late.volumes && volumesOnMachine(late.volumes, root),
+    reservePercent: reserveOf(settings),
+  });
   const state = openStateFile(path.join(settings.BERTH_AGENT_DATA_DIR, "host-agent.json"));
-  let identity = await state.loadIdentity();
-  if (!identity) {
-    const enroll = await describeHost(settings, machine, version);
-    const target = { apiUrl, dispatcher, enrollToken: await options.enrollToken() };
-    identity = await enrollUntilAnswered(target, enroll, running, stopping.signal);
-    await state.saveIdentity(identity);
-    log.info({ hostId: identity.hostId, name: enroll.name }, "enrolled");
-  }
-  const { hostId, credential } = identity;
+  const { hostId, credential } = await obtainIdentity(
+    { ...options, apiUrl, dispatcher, machine, state },
+    running,
+    stopping.signal,
+  );
   const agentLog = log.child({ hostId });
-  const volumes = await openHostVolumes(settings, { hostId, dockerRoot, log: agentLog });
-  late.volumes = volumes;
+  late.volumes = await openHostVolumes(settings, { hostId, log: agentLog });
+  const volumes = late.volumes?.port;
   const agent = createAgent({
     hostId,
     agentVersion: version,
@@ -94,7 +96,7 @@ export async function startHostAgent(
     machine,
     volumes,
     disk: {
-      port: createDockerDisk({ docker, hostId, dockerRoot }),
+      port: createDockerDisk({ docker, hostId, root }),
       collection: imageCollection(settings),
     },
     stopsAtRootfs: settings.BERTH_ROOTFS_EXCEEDED === "stop",
@@ -108,6 +110,10 @@ export async function startHostAgent(
   });
   ran = agent.run(stopping.signal).catch((error: unknown) => onEnd(error, options, running));
   return { hostId };
+}
+
+function volumesOnMachine({ port, device }: HostVolumes, root: DockerRoot): VolumesOfMachine {
+  return { room: (signal) => port.room(signal), areOnDockerRoot: device === root.device() };
 }
 
 function reserveOf(settings: AgentSettings) {
@@ -137,62 +143,4 @@ function onEnd(error: unknown, { settings }: HostAgentOptions, running: Running)
     `The API does not know this host any more. Its containers are left as they are. To enrol it anew, move the state in ${settings.BERTH_AGENT_DATA_DIR} away and give an enroll token.\n`,
   );
   running.stop(EXIT_REFUSED);
-}
-
-/** Goes on while the API is away; what it answers in earnest is final. */
-async function enrollUntilAnswered(
-  target: Parameters<typeof enrollHost>[0],
-  enroll: Enroll,
-  { log }: Running,
-  signal: AbortSignal,
-): Promise<HostIdentity> {
-  for (let failuresInRow = 1; ; failuresInRow++) {
-    try {
-      return await enrollHost(target, enroll, signal);
-    } catch (error) {
-      const isAway =
-        error instanceof ControlPlaneError && (error.status === undefined || error.status >= 500);
-      if (!isAway || signal.aborted) throw error;
-      log.warn({ err: error, failuresInRow }, "not enrolled yet");
-      await pause(callBackoffMs(failuresInRow, Math.random()), undefined, { signal });
-    }
-  }
-}
-
-async function describeHost(
-  settings: AgentSettings,
-  machine: MachinePort,
-  version: string,
-): Promise<Enroll> {
-  const { allocatable } = await machine.measure();
-  return {
-    protocol: AGENT_PROTOCOL_VERSION,
-    name: settings.BERTH_AGENT_NAME ?? machineName(),
-    zone: settings.BERTH_AGENT_ZONE,
-    rack: settings.BERTH_AGENT_RACK,
-    labels: settings.BERTH_AGENT_LABELS,
-    allocatable,
-    agentVersion: version,
-  };
-}
-
-/** The first part of the machine's host name, as far as it is one that a host may have. */
-function machineName(): string {
-  const [first = ""] = hostname().toLowerCase().split(".");
-  const name = first.replace(/[^a-z0-9-]+/g, "-").slice(0, 63);
-  return name.replace(/^-+|-+$/g, "") || "host";
-}
-
-/** Where Docker keeps images and containers; while it cannot be asked, where it does so by default. */
-async function findDockerRoot(docker: Docker): Promise<string> {
-  const asked = docker.info().then(
-    (info: { DockerRootDir?: string }) => info.DockerRootDir,
-    () => undefined,
-  );
-  const found = (await within(asked, dockerInfoTimeoutMs, undefined)) ?? dockerRootDefault;
-  const isThere = await stat(found).then(
-    () => true,
-    () => false,
-  );
-  return isThere ? found : "/";
 }

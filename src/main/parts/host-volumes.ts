@@ -1,6 +1,5 @@
 import { mkdir, realpath, stat, statfs } from "node:fs/promises";
 import path from "node:path";
-import type { VolumesOfMachine } from "../../agent/adapters/machine/linux-machine.ts";
 import { createLoopStore } from "../../agent/adapters/volume/loop-store.ts";
 import { createLvmStore } from "../../agent/adapters/volume/lvm-store.ts";
 import { createVolumes } from "../../agent/adapters/volume/volumes.ts";
@@ -10,11 +9,17 @@ import type { Log } from "../../lib/log.ts";
 
 const hourMs = 3_600_000;
 
+export interface HostVolumes {
+  port: VolumePort;
+  /** The device that their blocks are files on, if they are. */
+  device: number | undefined;
+}
+
 /** The volumes of this host as it is configured; undefined when it has none. */
 export async function openHostVolumes(
   settings: AgentSettings,
-  { hostId, dockerRoot, log }: { hostId: string; dockerRoot: string; log: Log },
-): Promise<(VolumePort & VolumesOfMachine) | undefined> {
+  { hostId, log }: { hostId: string; log: Log },
+): Promise<HostVolumes | undefined> {
   const backend = settings.BERTH_VOLUME_BACKEND;
   if (backend === "none") return undefined;
   // The kernel tells mount points by their real paths.
@@ -42,17 +47,11 @@ export async function openHostVolumes(
     purgesEarly: settings.BERTH_VOLUME_PURGE_EARLY,
     log,
   });
-  const areOnDockerRoot = backend === "loop" && (await isSameDisk(folder, dockerRoot));
-  return Object.assign(port, { areOnDockerRoot });
+  return { port, device: backend === "loop" ? (await stat(folder)).dev : undefined };
 }
 
 async function shareOfDisk(folder: string, percent: number): Promise<number> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const { blocks, bsize } = await statfs(folder);
   return Math.floor((blocks * bsize * percent) / 100);
-}
-
-async function isSameDisk(one: string, other: string): Promise<boolean> {
-  const [a, b] = await Promise.all([stat(one), stat(other)]);
-  return a.dev === b.dev;
 }

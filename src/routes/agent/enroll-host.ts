@@ -12,7 +12,8 @@ export const enrollHostRoute = createRoute({
   operationId: "enrollHost",
   tags: ["agent"],
   summary: "Enrol a host",
-  description: "With an enroll token, which is used up by it. The credential is shown this once.",
+  description:
+    "With an enroll token, which is used up by it. Asked again with the same `credential`, it answers as before.",
   security: allow("enroll"),
   request: { body: jsonBody(enrollBody) },
   responses: {

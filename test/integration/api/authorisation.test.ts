@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { newId } from "../../../src/lib/ids.ts";
 import { mountUncallableApi } from "../../../src/routes/describe-api.ts";
-import { createTestApi, enrollTestHost, type TestApi } from "../../support/test-api.ts";
+import { newSecret } from "../../../src/lib/secrets.ts";
+import { createTestApi, emptySync, enrollTestHost, type TestApi } from "../../support/test-api.ts";
 
 const callers = [
   "nobody",
@@ -181,6 +182,31 @@ it("an enroll token enrols one host, once", async () => {
   const first = await test.request("POST", "/agent/v1/enroll", { token, body: body("one") });
   const second = await test.request("POST", "/agent/v1/enroll", { token, body: body("two") });
   expect([first.status, second.status]).toEqual([201, 401]);
+});
+
+it("an enrolment whose answer was lost is asked for again, and nobody else gets anything for it", async () => {
+  const token = await test.tokenOf("enroll");
+  const ask = (credential: string) =>
+    test.request("POST", "/agent/v1/enroll", {
+      token,
+      body: {
+        protocol: 1,
+        name: "forgetful",
+        agentVersion: "test",
+        allocatable: { cpuMillis: 1, memoryBytes: 1, volumeBytes: 0, rootfsBytes: 1 },
+        credential,
+      },
+    });
+  const own = newSecret();
+  const answers = await Promise.all([ask(own), ask(own)]);
+  answers.push(await ask(own));
+  expect(answers.map(({ status }) => status)).toEqual([201, 201, 201]);
+  const hosts = await Promise.all(answers.map((answer) => answer.json()));
+  expect(hosts).toEqual([hosts[0], hosts[0], hosts[0]]);
+  expect(hosts[0]).toMatchObject({ credential: own });
+  const sync = await test.request("POST", "/agent/v1/sync", { token: own, body: emptySync });
+  expect(sync.status).toBe(200);
+  expect((await ask(newSecret())).status).toBe(401);
 });
 
 it("no secret is stored: neither of tokens nor of hosts", async () => {

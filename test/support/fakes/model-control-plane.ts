@@ -172,6 +172,7 @@ export class ModelControlPlane implements ControlPlane {
         .map(({ desired }) => desired),
       streams: [],
       purgeVolumes: [],
+      reportAgain: [],
       leaseSeconds: 45,
       serverTime: new Date(this.#clock.nowMs()).toISOString(),
     };

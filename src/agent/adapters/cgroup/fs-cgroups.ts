@@ -1,15 +1,13 @@
-import { mkdir, readdir, readFile, rmdir, stat, writeFile } from "node:fs/promises";
+import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { AgentError } from "../../agent-error.ts";
 import type { Limits } from "../../ports/set-port.ts";
 import { CPU_PERIOD_US, SET_PIDS_MAX, toCpuWeight } from "../../set-limits.ts";
 import { checkMemory, memoryInUse } from "./memory-in-use.ts";
 import { readLimits, readMemoryCharge, readMemoryEvents, readMemoryUse } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
+import { createSetFolders } from "./set-folders.ts";
 
-const emptyDeadlineMs = 5_000;
-const emptyPollMs = 20;
 const folder = "berth";
 
 /**
@@ -17,8 +15,7 @@ const folder = "berth";
  * memory controllers (version 1) or in the one there is (version 2).
  */
 export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): SetCgroups {
-  const inHierarchy = (hierarchy: string, ...names: string[]) =>
-    join(root, hierarchy, folder, hostId, ...names);
+  const folders = createSetFolders(root, join(folder, hostId), version);
   const placeOf = (...names: string[]) => ({ root, version, path: join(folder, hostId, ...names) });
   return {
     parentOf: (setId) => `/${folder}/${hostId}/${setId}`,
@@ -42,18 +39,8 @@ export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): S
     read: async (setId) => readLimits(placeOf(setId)),
     containerMemoryEvents: async (setId, dockerId) => readMemoryEvents(placeOf(setId, dockerId)),
     memoryUse: async (setId) => readMemoryUse(placeOf(setId)),
-    async remove(setId, signal) {
-      // Docker makes the parent in the hierarchies of all controllers, also where no limit of the set is.
-      const hierarchies = version === 1 ? await readdir(root) : ["."];
-      await Promise.all(
-        hierarchies.map((hierarchy) => removeWhenEmpty(inHierarchy(hierarchy, setId), signal)),
-      );
-    },
-    async list() {
-      const path = version === 1 ? inHierarchy("memory") : inHierarchy(".");
-      const entries = await readdir(path, { withFileTypes: true }).catch(ignoreMissing);
-      return (entries ?? []).filter((entry) => entry.isDirectory()).map((entry) => entry.name);
-    },
+    remove: (setId, signal) => folders.remove(setId, signal),
+    list: () => folders.list(),
   };
 }
 
@@ -148,28 +135,6 @@ async function ensureVersion2(root: string, names: string[], limits: Limits): Pr
 
 async function writeExisting(path: string, text: string): Promise<void> {
   await writeFile(path, text, { flag: "r+" }).catch(ignoreMissing);
-}
-
-/** A cgroup stays busy for a moment after its last process has gone. */
-async function removeWhenEmpty(path: string, signal: AbortSignal): Promise<void> {
-  const startedAtMs = performance.now();
-  for (;;) {
-    try {
-      return await rmdir(path);
-    } catch (error) {
-      const code = codeOf(error);
-      if (code === "ENOENT" || code === "ENOTDIR") return;
-      if (code !== "EBUSY" && code !== "ENOTEMPTY") throw error;
-      if (performance.now() - startedAtMs > emptyDeadlineMs) {
-        throw new AgentError("cgroup-busy", `the cgroup ${path} still has processes or children`, {
-          phase: "remove",
-          temporary: true,
-          cause: error,
-        });
-      }
-      await delay(emptyPollMs, undefined, { signal });
-    }
-  }
 }
 
 function toAgentError(cause: unknown): AgentError {

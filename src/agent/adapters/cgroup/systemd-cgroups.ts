@@ -8,6 +8,7 @@ import { CPU_PERIOD_US, SET_PIDS_MAX, toCpuWeight } from "../../set-limits.ts";
 import { checkMemory } from "./memory-in-use.ts";
 import { readLimits, readMemoryEvents, readMemoryUse } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
+import { isSetId } from "./set-folders.ts";
 
 const commandTimeoutMs = 10_000;
 const systemctl = "/usr/bin/systemctl";
@@ -55,7 +56,8 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
       });
       return names
         .filter((name) => name.startsWith(`${hostSlice}-`) && name.endsWith(".slice"))
-        .map((name) => name.slice(hostSlice.length + 1, -".slice".length));
+        .map((name) => name.slice(hostSlice.length + 1, -".slice".length))
+        .filter(isSetId);
     },
   };
 }

@@ -3,6 +3,7 @@ import type Docker from "dockerode";
 import type { DiskPort, DiskUse } from "../../ports/disk-port.ts";
 import { callDocker, dockerStatus } from "./call-docker.ts";
 import { labels } from "./container-labels.ts";
+import type { DockerRoot } from "./docker-root.ts";
 import { markOf, markPulled, pulledReferences } from "./pulled-images.ts";
 
 const useTimeoutMs = 120_000;
@@ -11,8 +12,7 @@ const removeTimeoutMs = 60_000;
 export interface DockerDiskOptions {
   docker: Docker;
   hostId: string;
-  /** Where Docker keeps images and containers. */
-  dockerRoot: string;
+  root: DockerRoot;
 }
 
 /** As `docker system df` answers, without what is said of volumes and build caches. */
@@ -29,9 +29,10 @@ interface DfClient {
 }
 
 /** DiskPort on Docker, API 1.41 and newer. */
-export function createDockerDisk({ docker, hostId, dockerRoot }: DockerDiskOptions): DiskPort {
+export function createDockerDisk({ docker, hostId, root }: DockerDiskOptions): DiskPort {
   return {
     async use(signal) {
+      await root.find(signal);
       const answer = await callDocker(
         { phase: "observe", timeoutMs: useTimeoutMs },
         signal,
@@ -42,7 +43,7 @@ export function createDockerDisk({ docker, hostId, dockerRoot }: DockerDiskOptio
     },
     async usedShare() {
       // What an ordinary process may still write counts: the superuser's reserve is no room.
-      const { blocks, bavail } = await statfs(dockerRoot);
+      const { blocks, bavail } = await statfs(root.folder());
       return 1 - bavail / blocks;
     },
     removeImage: (reference, signal) => removeImage(docker, reference, signal),

@@ -2,8 +2,8 @@ import { readFile } from "node:fs/promises";
 import type Docker from "dockerode";
 import type { Log } from "../../../lib/log.ts";
 import { createSetCgroups } from "../cgroup/create-set-cgroups.ts";
-import { callDocker } from "./call-docker.ts";
 import type { DockerContext, DockerEnvironment } from "./docker-context.ts";
+import { readDockerInfo } from "./docker-info.ts";
 import { ensureInfraImage } from "./infra-image.ts";
 import type { PullImage } from "./pull-image.ts";
 
@@ -23,9 +23,13 @@ export interface DockerEnvironmentOptions {
  * Finds out once what the adapter has to know of the daemon and the machine. A failure is not remembered: the next
  * call asks again. Callers share the answer, so none of them can cancel the question; its calls have deadlines.
  */
-export function createDockerEnvironment(
-  options: DockerEnvironmentOptions,
-): Pick<DockerContext, "environment" | "infraImage" | "restoreInfraImage"> {
+export function createDockerEnvironment(options: DockerEnvironmentOptions): Pick<
+  DockerContext,
+  "environment" | "infraImage" | "restoreInfraImage"
+> & {
+  /** What has been found out by now, without a question. */
+  knownEnvironment: () => DockerEnvironment | undefined;
+} {
   const { signal } = new AbortController();
   const image = rememberSuccess(() =>
     ensureInfraImage(
@@ -38,8 +42,14 @@ export function createDockerEnvironment(
       signal,
     ),
   );
+  let found: DockerEnvironment | undefined;
+  const environment = rememberSuccess(async () => {
+    found = await findEnvironment(options, signal);
+    return found;
+  });
   return {
-    environment: rememberSuccess(() => findEnvironment(options, signal)).get,
+    environment: environment.get,
+    knownEnvironment: () => found,
     infraImage: image.get,
     restoreInfraImage: image.renew,
   };
@@ -66,11 +76,7 @@ async function findEnvironment(
   signal: AbortSignal,
 ): Promise<DockerEnvironment> {
   const [info, canPrivilege] = await Promise.all([
-    callDocker(
-      { phase: "observe", timeoutMs: infoTimeoutMs },
-      signal,
-      () => docker.info() as Promise<{ CgroupDriver?: string; CgroupVersion?: string }>,
-    ),
+    readDockerInfo(docker, infoTimeoutMs, signal),
     hasAllCapabilities(),
   ]);
   if (!canPrivilege) {

@@ -8,6 +8,7 @@ import { createConcurrencyLimit } from "../../../lib/concurrency-limit.ts";
 import { createContainerDetailsCache } from "./container-details.ts";
 import { isInfra } from "./container-labels.ts";
 import { containerLogs } from "./container-logs.ts";
+import type { DockerEnvironment } from "./docker-context.ts";
 import { createDockerEnvironment } from "./docker-environment.ts";
 import { listContainers } from "./list-containers.ts";
 import { observeSet, observeSets } from "./observe-sets.ts";
@@ -47,7 +48,7 @@ const startsMaxDefault = 8;
 export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
   const { docker, hostId, log } = options;
   const pullImage = createPullImage(docker);
-  const { environment, infraImage, restoreInfraImage } = createDockerEnvironment({
+  const { environment, knownEnvironment, infraImage, restoreInfraImage } = createDockerEnvironment({
     docker,
     hostId,
     log,
@@ -102,12 +103,7 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
     logs: (setId, container, range, signal) =>
       containerLogs(context, { setId, container }, range, signal),
     watch: (onChange, signal) => watchEvents(context, onChange, signal),
-    async memoryUse() {
-      const { cgroups } = await environment();
-      const setIds = await cgroups.list();
-      const used = await Promise.all(setIds.map((setId) => cgroups.memoryUse(setId)));
-      return Object.fromEntries(setIds.map((setId, position) => [setId, used[position] ?? 0]));
-    },
+    memoryUse: () => readMemoryUse(knownEnvironment()),
     ping: (timeoutMs) => pingDaemon(docker, timeoutMs),
     images: (signal) => listImages(docker, signal),
   };
@@ -127,11 +123,27 @@ async function removeSet(
   await settleAll([cgroups.remove(setId, signal), Promise.resolve(trashed)]);
 }
 
+/** Nothing is known until Docker has said once who makes cgroups here, and nobody waits for that. */
+async function readMemoryUse(
+  environment: DockerEnvironment | undefined,
+): Promise<Record<string, number>> {
+  if (!environment) return {};
+  const { cgroups } = environment;
+  const setIds = await cgroups.list();
+  const used = await Promise.all(setIds.map((setId) => cgroups.memoryUse(setId)));
+  return Object.fromEntries(setIds.map((setId, position) => [setId, used[position] ?? 0]));
+}
+
+interface PingClient {
+  ping(options: { abortSignal: AbortSignal }): Promise<unknown>;
+}
+
 /** A ping alone answers even when the daemon's container store hangs; the list of nothing goes through it. */
 async function pingDaemon(docker: Docker, timeoutMs: number): Promise<void> {
   const { signal } = new AbortController();
   await callDocker({ phase: "observe", timeoutMs }, signal, async (abortSignal) => {
-    await docker.ping();
+    // Its option is one that the client's types do not know.
+    await (docker as unknown as PingClient).ping({ abortSignal });
     await docker.listContainers({ limit: 1, abortSignal });
   });
 }

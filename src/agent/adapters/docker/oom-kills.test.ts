@@ -42,6 +42,15 @@ test("one that was killed long after, or that ended otherwise, did not", () => {
   expect(kills.assess("e", killed, undefined)).toMatchObject({ oomKilled: false, oomKills: 0 });
 });
 
+test("the flag of a process that was killed earlier says nothing of how the main process ended", () => {
+  const kills = new OomKills();
+  const flagged = { ...killed, isFlagged: true };
+  const exited = { ...flagged, exitCode: 3 };
+  expect(kills.assess("c", exited, undefined)).toMatchObject({ oomKilled: false, oomKills: 1 });
+  kills.note("d", Date.parse(endedAt) - 60_000);
+  expect(kills.assess("d", flagged, undefined)).toMatchObject({ oomKilled: false, oomKills: 1 });
+});
+
 test("another run of the container counts anew", () => {
   const kills = new OomKills();
   kills.assess("c", run, { oomKills: 2, peakBytes: 7 });

@@ -15,7 +15,7 @@ export interface ContainerRun {
   startedAt: string | undefined;
   finishedAt: string | undefined;
   exitCode: number | undefined;
-  /** Docker's word for having run out of memory. */
+  /** Docker's word for having run out of memory, by any process at any time of the run. */
   isFlagged: boolean;
 }
 
@@ -36,8 +36,8 @@ interface Known {
 
 /**
  * Counts kills for want of memory over one run of a container. No source has them all: the kernel's counter goes with the
- * container's cgroup when it ends, Docker's event is lost when nobody listens, and Docker's flag is about the main process
- * alone, and is missing when the container ends before its event has come. The highest count is true.
+ * container's cgroup when it ends, Docker's event is lost when nobody listens, and Docker's flag counts no further than
+ * one, and is missing when the container ends before its event has come. The highest count is true.
  */
 export class OomKills {
   readonly #known = new Map<string, Known>();
@@ -64,8 +64,11 @@ export class OomKills {
     known.startedAt = run.startedAt;
     const finishedAtMs = Date.parse(run.finishedAt ?? "");
     const isTold = Math.abs(finishedAtMs - known.toldAtMs) <= togetherMs;
-    const oomKilled = run.isFlagged || (run.exitCode === killedExitCode && isTold);
-    known.kills = Math.max(known.kills, events?.oomKills ?? 0, oomKilled ? 1 : 0);
+    // The flag is raised for any process, however long before the end; when that was is known only of what was told.
+    const hasListened = Number.isFinite(known.toldAtMs);
+    const oomKilled = run.exitCode === killedExitCode && (hasListened ? isTold : run.isFlagged);
+    const isAnyKilled = run.isFlagged || oomKilled;
+    known.kills = Math.max(known.kills, events?.oomKills ?? 0, isAnyKilled ? 1 : 0);
     known.peakBytes = events?.peakBytes ?? known.peakBytes;
     // What never ran out of memory need not be remembered.
     if (known.kills > 0) this.#known.set(dockerId, known);

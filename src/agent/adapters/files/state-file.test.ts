@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { localSet } from "../../../../test/support/local-set.ts";
+import { enrollBody } from "../../../contracts/agent.ts";
 import { newId } from "../../../lib/ids.ts";
 import { openStateFile } from "./state-file.ts";
 
@@ -11,7 +12,10 @@ describe("the state file", () => {
   let file: string;
   const identity = { hostId: newId("host"), credential: "brt_secret" };
   const set = { ...localSet(), desired: "running" as const };
-  const state = { acceptedGeneration: 7, desired: [set], hasRun: { [set.setId]: "key" } };
+  const counts = { app: { restarts: 2, oomKills: 1, oomKillsOfLife: 1, countedLife: "app@1" } };
+  const reason = { code: "rootfs-exceeded", text: "too much" };
+  const kept = { [set.setId]: { stopped: { specKey: "key", usedBytes: 9, reason }, counts } };
+  const state = { acceptedGeneration: 7, desired: [set], hasRun: { [set.setId]: "key" }, kept };
 
   beforeEach(async () => {
     folder = await mkdtemp(path.join(tmpdir(), "berth-state-"));
@@ -28,6 +32,19 @@ describe("the state file", () => {
     const after = openStateFile(file);
     expect(await after.loadIdentity()).toEqual(identity);
     expect(await after.load()).toMatchObject(state);
+  });
+
+  it("keeps the credential that the host is enrolled with before it is enrolled", async () => {
+    const store = openStateFile(file);
+    const credential = await store.beginEnrolment();
+    expect(enrollBody.shape.credential.safeParse(credential).success).toBe(true);
+    expect(await store.loadIdentity()).toBeUndefined();
+    await expect(store.save(state)).rejects.toThrow("without an identity");
+    const next = openStateFile(file); // of an agent after one that was killed
+    expect(await next.loadIdentity()).toBeUndefined();
+    expect(await next.beginEnrolment()).toBe(credential);
+    await next.saveIdentity({ ...identity, credential });
+    expect(await openStateFile(file).loadIdentity()).toEqual({ ...identity, credential });
   });
 
   it("holds the last of many saves at once when all have ended", async () => {

@@ -2,8 +2,9 @@ import { mkdir, open, readFile, rename } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
 import { desiredSetSchema } from "../../../contracts/agent.ts";
-import { generationSchema, idSchema } from "../../../contracts/primitives.ts";
+import { generationSchema, idSchema, reasonSchema } from "../../../contracts/primitives.ts";
 import { coalesce } from "../../../lib/coalesce.ts";
+import { newSecret } from "../../../lib/secrets.ts";
 import type { AgentState, StateStore } from "../../ports/state-store.ts";
 
 /** Who this host is for the control plane. */
@@ -15,23 +16,50 @@ export interface HostIdentity {
 export interface StateFile extends StateStore {
   /** Undefined when this host was not enrolled yet. */
   loadIdentity(): Promise<HostIdentity | undefined>;
+  /**
+   * The credential to enrol this host with. It is made, and on the disk, before anybody else knows it: an agent that is killed before it has
+   * the answer asks for the same again.
+   */
+  beginEnrolment(): Promise<string>;
   /** Begins a new state with nothing accepted. */
   saveIdentity(identity: HostIdentity): Promise<void>;
 }
 
 const identitySchema = z.object({
   version: z.literal(1),
-  hostId: idSchema("host"),
+  /** Not there while it is being enrolled. */
+  hostId: idSchema("host").optional(),
   credential: z.string().min(1),
   acceptedGeneration: generationSchema,
+});
+const count = z.number().int().nonnegative();
+const keptSetSchema = z.object({
+  stopped: z.object({ specKey: z.string(), usedBytes: count, reason: reasonSchema }).optional(),
+  counts: z
+    .record(
+      z.string(),
+      z.object({
+        restarts: count,
+        oomKills: count,
+        oomKillsOfLife: count,
+        countedLife: z.string().optional(),
+      }),
+    )
+    .optional(),
 });
 /** Hints: a newer or older agent may have written them otherwise, and then does without. */
 const hintsSchema = z.object({
   desired: z.array(desiredSetSchema),
   hasRun: z.record(z.string(), z.string()),
+  kept: z.record(z.string(), keptSetSchema).default({}),
 });
 
-interface Content extends AgentState, HostIdentity {}
+interface Content extends AgentState {
+  hostId: string | undefined;
+  credential: string;
+}
+
+const nothingAccepted: AgentState = { acceptedGeneration: 0, desired: [], hasRun: {}, kept: {} };
 
 /**
  * What an agent keeps, as one JSON file that only its owner reads. It is written to a temporary file, synced, renamed, and
@@ -50,25 +78,37 @@ export function openStateFile(file: string): StateFile {
   };
   return {
     async loadIdentity() {
-      const found = await load();
-      return found && { hostId: found.hostId, credential: found.credential };
+      const { hostId, credential } = (await load()) ?? {};
+      if (hostId === undefined || credential === undefined) return undefined;
+      return { hostId, credential };
+    },
+    async beginEnrolment() {
+      content = (await load()) ?? {
+        ...nothingAccepted,
+        hostId: undefined,
+        credential: newSecret(),
+      };
+      await write();
+      return content.credential;
     },
     async saveIdentity(identity) {
-      content = { ...identity, acceptedGeneration: 0, desired: [], hasRun: {} };
+      content = { ...nothingAccepted, ...identity };
       isLoaded = true;
       await write();
     },
     load,
     async save(state) {
       const identity = await load();
-      if (!identity) throw new Error(`${file}: a state without an identity is not saved`);
-      const { acceptedGeneration, desired, hasRun } = state;
+      if (identity?.hostId === undefined)
+        throw new Error(`${file}: a state without an identity is not saved`);
+      const { acceptedGeneration, desired, hasRun, kept } = state;
       content = {
         hostId: identity.hostId,
         credential: identity.credential,
         acceptedGeneration,
         desired,
         hasRun,
+        kept,
       };
       await write();
     },
@@ -87,7 +127,11 @@ async function readContent(file: string): Promise<Content | undefined> {
     const value: unknown = JSON.parse(text);
     const { version: _version, ...identity } = identitySchema.parse(value);
     const hints = hintsSchema.safeParse(value);
-    return { ...identity, ...(hints.data ?? { desired: [], hasRun: {} }) };
+    return {
+      ...identity,
+      hostId: identity.hostId,
+      ...(hints.data ?? { desired: [], hasRun: {}, kept: {} }),
+    };
   } catch (error) {
     const advice = "move it away to enrol this host anew";
     throw new Error(`${file} is not a state of a host agent; ${advice}`, { cause: error });

@@ -26,6 +26,7 @@ const answer: SyncResult = {
   sets: [],
   streams: [],
   purgeVolumes: [],
+  reportAgain: [],
   leaseSeconds: 45,
   serverTime: "2026-01-01T00:00:00Z",
 };

@@ -44,7 +44,7 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
   };
 }
 
-/** Trades an enroll token, which works once, for this host's id and credential. Errors are as those of `sync`. */
+/** Trades an enroll token, which works once, for this host's id; again with the same credential. Errors are as those of `sync`. */
 export async function enrollHost(
   options: { apiUrl: string; enrollToken: string; dispatcher: Dispatcher },
   body: Enroll,

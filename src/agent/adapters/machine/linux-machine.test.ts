@@ -27,7 +27,7 @@ describe("the machine", () => {
 
   it("uses what is not available, and leaves the reserve out of what sets may have", async () => {
     const reservePercent = { cpu: 10, memory: 20, rootfs: 50 };
-    const machine = createLinuxMachine({ dockerRoot: "/", reservePercent, procRoot });
+    const machine = createLinuxMachine({ dockerRoot: () => "/", reservePercent, procRoot });
     const { used, allocatable } = await machine.measure();
     expect(used.memoryBytes).toBe(400_000 * 1_024);
     expect(allocatable.memoryBytes).toBe(800_000 * 1_024);
@@ -40,15 +40,19 @@ describe("the machine", () => {
 
   it("begins with the load of the last minute, at most all of the machine", async () => {
     await writeProc({ busy: 1, idle: 1, load: cpus().length / 2 });
-    const half = createLinuxMachine({ dockerRoot: "/", reservePercent: noReserve, procRoot });
+    const half = createLinuxMachine({ dockerRoot: () => "/", reservePercent: noReserve, procRoot });
     expect((await half.measure()).used.cpuMillis).toBe(cpuMillis / 2);
     await writeProc({ busy: 1, idle: 1, load: 999 });
-    const full = createLinuxMachine({ dockerRoot: "/", reservePercent: noReserve, procRoot });
+    const full = createLinuxMachine({ dockerRoot: () => "/", reservePercent: noReserve, procRoot });
     expect((await full.measure()).used.cpuMillis).toBe(cpuMillis);
   });
 
   it("goes towards what processes do, and never over what there is", async () => {
-    const machine = createLinuxMachine({ dockerRoot: "/", reservePercent: noReserve, procRoot });
+    const machine = createLinuxMachine({
+      dockerRoot: () => "/",
+      reservePercent: noReserve,
+      procRoot,
+    });
     const before = (await machine.measure()).used.cpuMillis;
     await writeProc({ busy: 1_000_000, idle: 900, load: 0 });
     await new Promise((resolve) => setTimeout(resolve, 60));
@@ -60,7 +64,11 @@ describe("the machine", () => {
 
   it("says which file is not as it should be", async () => {
     await writeFile(`${procRoot}/meminfo`, "MemTotal: 1 kB\n");
-    const machine = createLinuxMachine({ dockerRoot: "/", reservePercent: noReserve, procRoot });
+    const machine = createLinuxMachine({
+      dockerRoot: () => "/",
+      reservePercent: noReserve,
+      procRoot,
+    });
     await expect(machine.measure()).rejects.toThrow("meminfo has no MemAvailable");
   });
 
@@ -70,7 +78,7 @@ describe("the machine", () => {
       temporary: true,
     });
     const volumes = { room: () => Promise.reject(missing), areOnDockerRoot: false };
-    const options = { dockerRoot: "/", reservePercent: noReserve, procRoot };
+    const options = { dockerRoot: () => "/", reservePercent: noReserve, procRoot };
     const machine = createLinuxMachine({ ...options, volumes: () => volumes });
     const { used, allocatable, volumeReason } = await machine.measure();
     expect(volumeReason).toMatchObject({ code: "volume-missing", text: missing.message });
@@ -79,7 +87,7 @@ describe("the machine", () => {
   });
 
   it("measures this machine", async () => {
-    const machine = createLinuxMachine({ dockerRoot: "/", reservePercent: noReserve });
+    const machine = createLinuxMachine({ dockerRoot: () => "/", reservePercent: noReserve });
     const { used, allocatable } = await machine.measure();
     expect(used.memoryBytes).toBeGreaterThan(2 ** 20);
     expect(used.memoryBytes).toBeLessThan(allocatable.memoryBytes);

@@ -7,8 +7,8 @@ import type { VolumeRoom } from "../../ports/volume-port.ts";
 import { failureOf } from "../../step-failure.ts";
 
 export interface LinuxMachineOptions {
-  /** Where Docker keeps images and containers; what is free there is what containers may write. */
-  dockerRoot: string;
+  /** Where Docker keeps images and containers, as far as is known; what is free there is what containers may write. */
+  dockerRoot: () => string;
   /** Shares that sets may not have: for the system, Docker and the agent. */
   reservePercent: { cpu: number; memory: number; rootfs: number };
   /** What volumes take and may take; undefined while there are none. */
@@ -67,7 +67,7 @@ export function createLinuxMachine({
       const volumesNow = volumes?.();
       const [memory, disk, room] = await Promise.all([
         readMemory(procRoot),
-        readDisk(dockerRoot),
+        readDisk(dockerRoot()),
         volumesNow ? measureVolumes(volumesNow) : { ...noRoom, reason: null },
         updateBusyShare(),
       ]);

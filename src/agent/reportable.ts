@@ -1,0 +1,37 @@
+import {
+  IMAGES_PER_HOST_MAX,
+  imageReferenceSchema,
+  MEMORY_HOLDERS_MAX,
+  memoryHolderSchema,
+  type Sync,
+  VOLUMES_PER_HOST_MAX,
+} from "../contracts/agent.ts";
+import { reportedVolumeSchema } from "../contracts/volumes.ts";
+
+/**
+ * What others have made on a host may be called anything: images, cgroups, volumes. What the protocol has no room for is left
+ * out here, since a report with it would be refused whole, and the next one too.
+ */
+
+export function reportableImages(images: readonly string[]): string[] {
+  return images
+    .filter((reference) => imageReferenceSchema.safeParse(reference).success)
+    .slice(0, IMAGES_PER_HOST_MAX);
+}
+
+export function reportableMemory(
+  bytesByHolder: Readonly<Record<string, number>>,
+): Record<string, number> {
+  const named = Object.entries(bytesByHolder).filter(
+    ([name]) => memoryHolderSchema.safeParse(name).success,
+  );
+  return Object.fromEntries(named.slice(0, MEMORY_HOLDERS_MAX));
+}
+
+type Volumes = NonNullable<Sync["volumes"]>;
+
+export function reportableVolumes(volumes: Volumes): Volumes {
+  return volumes
+    .filter((volume) => reportedVolumeSchema.safeParse(volume).success)
+    .slice(0, VOLUMES_PER_HOST_MAX);
+}
