@@ -83,7 +83,6 @@ export const IMAGES_PER_HOST_MAX = 2_000;
 
 /** What is said to hold memory on a host. */
 export const memoryHolderSchema = idSchema("set");
-export const MEMORY_HOLDERS_MAX = SETS_PER_HOST_MAX;
 
 /** A list of what a host has found, of which only what is as it should be is taken. */
 function foundList<S extends z.ZodType>(item: S, itemsMax: number) {
@@ -144,7 +143,7 @@ export const syncBody = z
           .nullable()
           .default(null),
         /** What each set's processes hold of its memory, page cache that can be dropped left out. */
-        setMemoryBytes: foundAmounts(memoryHolderSchema, MEMORY_HOLDERS_MAX).default({}),
+        setMemoryBytes: foundAmounts(memoryHolderSchema, SETS_PER_HOST_MAX).default({}),
       })
       .nullable(),
     /** All volumes of the host. Null: unchanged since last sent. */
