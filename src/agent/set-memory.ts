@@ -1,8 +1,10 @@
 import type { Reason } from "../contracts/primitives.ts";
 import type { HealthCheck } from "../contracts/set-template.ts";
 import type { SetDesire } from "../contracts/sets.ts";
+import { backoffMs } from "./backoff.ts";
 import { INFRA_CONTAINER } from "./container-names.ts";
 import type { LocalSetSpec, ObservedContainer, ObservedLocalSet } from "./ports/set-port.ts";
+import { newResizeMemory, type ResizeMemory } from "./resize-memory.ts";
 import { isSized } from "./set-limits.ts";
 import type { ReportedState } from "./set-state.ts";
 import { specHash } from "./spec-hash.ts";
@@ -16,8 +18,6 @@ import { specHash } from "./spec-hash.ts";
 export const START_ATTEMPTS_MAX = 3;
 /** A daemon that does not answer is no fault of the set; after this long the set is better off elsewhere all the same. */
 export const UNAVAILABLE_MS_MAX = 60_000;
-const BACKOFF_MS_MIN = 1_000;
-const BACKOFF_MS_MAX = 60_000;
 /** A container that ran this long has made up for its earlier exits. */
 const STABLE_AFTER_MS = 60_000;
 /** While a set starts, probes come quicker than their interval, so that no start waits long for one. */
@@ -76,8 +76,7 @@ export interface SetMemory {
   retryAtMs: number;
   gaveUp: boolean;
   failure: Reason | undefined;
-  /** Of changing its size, which keeps nothing else from happening. Forgotten once it is seen to have its size. */
-  resize: { triesInRow: number; retryAtMs: number; failure: Reason | undefined };
+  resize: ResizeMemory;
   /** Its containers have written more to their root file systems than its template gives it, and whether it was stopped for that. */
   overRootfs: { reason: Reason; isStopped: boolean } | undefined;
   containers: Map<string, ContainerMemory>;
@@ -99,10 +98,6 @@ export function newSetMemory(): SetMemory {
     overRootfs: undefined,
     containers: new Map(),
   };
-}
-
-function newResizeMemory(): SetMemory["resize"] {
-  return { triesInRow: 0, retryAtMs: 0, failure: undefined };
 }
 
 function newContainerMemory(): ContainerMemory {
@@ -270,11 +265,6 @@ function beginLife(known: ContainerMemory, life: string, isAdopted: boolean, now
   known.outOfMemory = undefined;
 }
 
-/** 1 s doubling to 60 s. */
-function backoffMs(inRow: number): number {
-  return Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** Math.min(Math.max(inRow - 1, 0), 10));
-}
-
 export interface StepFailure {
   reason: Reason;
   temporary: boolean;
@@ -306,23 +296,6 @@ export function noteFailure(
   memory.gaveUp = failure.isUnavailable
     ? nowMs - (memory.unavailableSinceMs ?? nowMs) >= UNAVAILABLE_MS_MAX
     : !failure.temporary || memory.failedAttempts >= START_ATTEMPTS_MAX;
-}
-
-/**
- * A set that cannot be resized goes on as it is; it is tried again with the backoff of everything else. So is what went well
- * and had no effect: systemd, say, applies limits some time later, and must not be asked without end meanwhile.
- */
-export function noteResized(
-  memory: SetMemory,
-  failure: StepFailure | undefined,
-  { nowMs, random }: { nowMs: number; random: number },
-): void {
-  const triesInRow = memory.resize.triesInRow + 1;
-  memory.resize = {
-    triesInRow,
-    retryAtMs: nowMs + Math.round(backoffMs(triesInRow) * (1 + random / 4)),
-    failure: failure && { ...failure.reason, at: new Date(nowMs).toISOString() },
-  };
 }
 
 /** The daemon did answer, whatever it said. */

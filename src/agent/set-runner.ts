@@ -15,7 +15,6 @@ import {
   noteFailure,
   noteObserved,
   noteProbe,
-  noteResized,
   noteRunning,
   noteSuccess,
   postponeProbe,
@@ -23,6 +22,7 @@ import {
   specKeyOf,
   type StepFailure,
 } from "./set-memory.ts";
+import { noteResized } from "./resize-memory.ts";
 import { noteRootfs } from "./set-rootfs.ts";
 import { advanceState } from "./set-state.ts";
 import { failureOf, type StepKind } from "./step-failure.ts";
@@ -261,7 +261,11 @@ export class SetRunner {
     }
     memory.state = advanceState(memory.state, verdict.state);
     this.#context.onReport(
-      reportSet(desired, this.#observed, memory, { state: memory.state, verdict }),
+      reportSet(desired, this.#observed, memory, {
+        state: memory.state,
+        verdict,
+        isSeen: !this.#isStale,
+      }),
     );
   }
 

@@ -11,7 +11,7 @@ import {
 } from "./primitives.ts";
 import { containerStatusSchema, setDesires, setStates } from "./sets.ts";
 import { reportedVolumeSchema } from "./volumes.ts";
-import { setTemplateSchema } from "./set-template.ts";
+import { CONTAINERS_PER_SET_MAX, setTemplateSchema } from "./set-template.ts";
 
 /**
  * The agent protocol, version 1: everything is asked for by the agent, nothing ever connects to it.
@@ -24,6 +24,9 @@ export const AGENT_PROTOCOL_VERSION = 1;
 export const SYNC_WAIT_MS_MAX = 25_000;
 export const LEASE_SECONDS = 45;
 export const SETS_PER_HOST_MAX = 5_000;
+/** Sets and containers. */
+const HOLDERS_PER_HOST_MAX = SETS_PER_HOST_MAX * (CONTAINERS_PER_SET_MAX + 2);
+const shortDockerId = z.string().regex(/^[0-9a-f]{12}$/);
 export const PURGES_PER_SYNC_MAX = 1_000;
 /** Trashed ones included. */
 export const VOLUMES_PER_HOST_MAX = 10_000;
@@ -64,6 +67,8 @@ export const observedSetSchema = z
     address: z.string().max(64).nullable(),
     /** The kernel holds it to the amounts of this generation, as far as is known. */
     sized: z.boolean().default(true),
+    /** It is not, and was refused as often as an agent tries: Berth is to take the size back. Tries go on until then. */
+    sizeRefused: z.boolean().default(false),
     containers: z.array(containerStatusSchema).max(17),
   })
   .meta({ id: "ObservedSet" });
@@ -98,10 +103,13 @@ export const syncBody = z
           })
           .nullable()
           .default(null),
-        /** What each set's processes hold of its memory, page cache that can be dropped left out. */
+        /**
+         * What each set's processes hold of its memory, page cache that can be dropped left out; and each container's of
+         * it, by the first 12 characters of Docker's id.
+         */
         setMemoryBytes: z
-          .record(idSchema("set"), z.number().int().nonnegative())
-          .refine((sets) => Object.keys(sets).length <= SETS_PER_HOST_MAX, "too many sets")
+          .record(z.union([idSchema("set"), shortDockerId]), z.number().int().nonnegative())
+          .refine((held) => Object.keys(held).length <= HOLDERS_PER_HOST_MAX, "too many of them")
           .default({}),
       })
       .nullable(),

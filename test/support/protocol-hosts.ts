@@ -65,6 +65,7 @@ function asDesired(set: DesiredSet): ObservedSet {
     gaveUp: false,
     address: runs ? "172.17.0.2" : null,
     sized: true,
+    sizeRefused: false,
     containers: runs
       ? [
           {

@@ -113,7 +113,7 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
       const { cgroups } = await environment();
       const setIds = await cgroups.list();
       const used = await Promise.all(setIds.map((setId) => cgroups.memoryUse(setId)));
-      return Object.fromEntries(setIds.map((setId, position) => [setId, used[position] ?? 0]));
+      return Object.assign({}, ...used);
     },
     ping: (timeoutMs) => pingDaemon(docker, timeoutMs),
     images: (signal) => listImages(docker, signal),
