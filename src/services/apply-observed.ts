@@ -1,5 +1,6 @@
 import type { ObservedSet } from "../contracts/agent.ts";
 import type { EventKind } from "../contracts/events.ts";
+import type { Reason } from "../contracts/primitives.ts";
 import type { ContainerStatus, SetState } from "../contracts/sets.ts";
 import type { Queryable } from "../db/client.ts";
 import { type EventInput, insertEvents } from "../db/queries/events.ts";
@@ -12,6 +13,7 @@ import {
   releaseSets,
   updateObservedSets,
 } from "../db/queries/observed-sets.ts";
+import { returnSizes, settleSizes } from "../db/queries/resizes.ts";
 import type { SignalChannel } from "./context.ts";
 import { retryDelayMs } from "./place-sets.ts";
 import type { Aftermath } from "./reconcile-service.ts";
@@ -21,6 +23,8 @@ const AVOIDED_HOSTS_MAX = 8;
 export interface AppliedReport extends Aftermath {
   /** Bookings that ended. */
   removed: number;
+  /** Those, or some that became smaller: there is more room than there was. */
+  hasFreedRoom: boolean;
 }
 
 /** Locks what an agent saw of its sets, as far as they are booked on its host. The host's row is locked by the caller. */
@@ -49,6 +53,8 @@ export async function applyObserved(
   const updates: ObservedUpdate[] = [];
   const released: ReleasedSet[] = [];
   const leaving: string[] = [];
+  const sized: string[] = [];
+  const refused: { setId: string; reason: Reason }[] = [];
   const events: EventInput[] = [];
   for (const set of latestOfEach(observed)) {
     const row = rowById.get(set.setId);
@@ -71,20 +77,30 @@ export async function applyObserved(
     updates.push(update);
     events.push(...eventsOf(row, hostId, update));
     if (set.gaveUp && !row.leaving && row.desired === "running") leaving.push(row.id);
+    if (set.sized && !row.sized) sized.push(row.id);
+    if (set.sizeRefused && row.formerRevision !== null) refused.push(refusalOf(set));
   }
-  await Promise.all([
+  const [, , , hasSettled, returned] = await Promise.all([
     updateObservedSets(tx, hostId, updates),
     markSetsLeaving(tx, hostId, leaving),
     releaseSets(tx, hostId, released),
-    insertEvents(tx, events),
+    settleSizes(tx, hostId, sized),
+    returnSizes(tx, hostId, refused),
   ]);
+  for (const { setId, reason } of refused) {
+    const row = rowById.get(setId);
+    if (row && returned.includes(setId))
+      events.push(eventOf(row, hostId, "set-resize-refused", reason.text));
+  }
+  await insertEvents(tx, events);
   if (updates.length + released.length === 0)
-    return { removed: 0, rings: [], outboxIds: [], signals: [] };
+    return { removed: 0, hasFreedRoom: false, rings: [], outboxIds: [], signals: [] };
   return {
     removed: released.length,
+    hasFreedRoom: released.length > 0 || hasSettled,
     rings: [],
     outboxIds: [],
-    signals: signalsOf(rows, hostId, leaving.length > 0),
+    signals: signalsOf(rows, hostId, leaving.length + returned.length > 0),
   };
 }
 
@@ -102,6 +118,20 @@ function releaseOf(row: HostSetRow, hostId: string): ReleasedSet | undefined {
   );
   const retryAfterMs = row.attempts === 0 ? 0 : retryDelayMs(row.attempts);
   return { setId: row.id, placeAgain: { retryAfterMs, avoidHostIds } };
+}
+
+/** The kernel has refused the size of this generation again and again: the set goes back to the one that it had. */
+function refusalOf({ setId, reason }: ObservedSet): { setId: string; reason: Reason } {
+  const text = `the new size was refused, and the set goes back to the one that it had: ${reason?.text ?? "its agent did not say why"}`;
+  return {
+    setId,
+    reason: {
+      code: "resize-refused",
+      text: text.slice(0, 2_000),
+      phase: "resize",
+      at: new Date().toISOString(),
+    },
+  };
 }
 
 function updateOf(row: HostSetRow, set: ObservedSet, state: SetState): ObservedUpdate {

@@ -114,7 +114,7 @@ async function takeReport(
     ]);
     const parts: Aftermath[] = [observed];
     const isUsable = becameReady || (body.usage !== null && !hasFreshReport(ctx, host));
-    if (isUsable || observed.removed > 0) parts.push(await nudgePending(tx, hostId, body));
+    if (isUsable || observed.hasFreedRoom) parts.push(await nudgePending(tx, hostId, body));
     return { aftermath: mergeAftermath(parts), removed: observed.removed };
   });
   await carryOut(ctx, aftermath);
