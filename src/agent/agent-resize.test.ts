@@ -94,6 +94,8 @@ describe("an agent and the size of a set", () => {
       state: "running",
       ready: true,
       reason: { code: "memory-in-use", phase: "resize" },
+      sized: false,
+      sizeRefused: true,
     });
     expect(new Set(simulation.changes)).toEqual(new Set([`resize ${set.setId}`]));
     expect(simulation.changes.length).toBeGreaterThan(5);
@@ -102,8 +104,34 @@ describe("an agent and the size of a set", () => {
     simulation.engine.hold(holder, 0);
     await simulation.pass(lookMs);
     expect(simulation.differences()).toEqual([]);
-    expect(simulation.plane.reportOf(set.setId)?.reason).toBeNull();
+    const report = { reason: null, sized: true, sizeRefused: false };
+    expect(simulation.plane.reportOf(set.setId)).toMatchObject(report);
     expect(lives(simulation, set)).toEqual(before);
+  });
+
+  it("is told that the size is refused only after some tries, and begins anew with another size", async () => {
+    const { simulation, set } = await runningSet();
+    simulation.engine.hold(seen(simulation, set).containers[0]?.dockerId ?? "", 48 * 2 ** 20);
+    simulation.change(set, withAmounts(set, 1_000, 64));
+    await simulation.pass(5_000);
+    const report = () => simulation.plane.reportOf(set.setId);
+    expect(report()).toMatchObject({ sized: false, sizeRefused: false });
+    await simulation.pass(25_000);
+    expect(report()).toMatchObject({ sized: false, sizeRefused: true });
+    simulation.change(set, withAmounts(set, 1_000, 256));
+    await simulation.pass(5_000);
+    expect(report()).toMatchObject({ sized: true, sizeRefused: false });
+  });
+
+  it("gives it to a set that is stopped, too", async () => {
+    const { simulation, set } = await runningSet();
+    simulation.change(set, { desired: "stopped" });
+    await simulation.pass(5_000);
+    simulation.change(set, { desired: "stopped", ...withAmounts(set, 4_000, 512) });
+    await simulation.pass(5_000);
+    expect(simulation.changes).toEqual([`stopAll ${set.setId}`, `resize ${set.setId}`]);
+    const report = { state: "stopped", reason: null, sized: true };
+    expect(simulation.plane.reportOf(set.setId)).toMatchObject(report);
   });
 
   it("does not hurry when a resize has no effect", async () => {

@@ -1,36 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { AgentSimulation } from "../../test/support/agent-simulation.ts";
-import { localSet } from "../../test/support/local-set.ts";
-import type { DesiredSet } from "../contracts/agent.ts";
-import { newId } from "../lib/ids.ts";
+import { containerOf, lastReport, runningHost } from "../../test/support/running-host.ts";
 import { CredentialRefusedError } from "./ports/control-plane.ts";
 
 const hourMs = 3_600_000;
-
-/** A host that has started these sets, with the changes that took forgotten. */
-async function runningHost(setCount = 2, options: object = {}) {
-  const simulation = new AgentSimulation(42);
-  simulation.addForeign(1);
-  const sets = Array.from({ length: setCount }, () =>
-    simulation.want({ names: ["app", "log"], options }),
-  );
-  simulation.start();
-  await simulation.pass(5_000);
-  expect(simulation.differences()).toEqual([]);
-  simulation.changes.length = 0;
-  return { simulation, sets };
-}
-
-function containerOf(simulation: AgentSimulation, { setId }: DesiredSet, name: string) {
-  const seen = simulation.observed(setId);
-  const found = [seen?.infra, ...(seen?.containers ?? [])].find((one) => one?.name === name);
-  if (!found) throw new Error(`${setId} has no ${name}`);
-  return found;
-}
-
-function lastReport({ plane }: AgentSimulation, { setId }: DesiredSet) {
-  return plane.reportOf(setId);
-}
 
 describe("an agent that starts", () => {
   it("adopts what runs and changes nothing", async () => {
@@ -153,113 +126,6 @@ describe("what the control plane says", () => {
     await simulation.pass(60_000);
     expect(simulation.endedBy).toBeInstanceOf(CredentialRefusedError);
     expect(sets.map(({ setId }) => simulation.observed(setId))).toEqual(before);
-  });
-});
-
-describe("a set whose start fails", () => {
-  it("is given up after three attempts that wait for each other, and removed only when told", async () => {
-    const { simulation } = await runningHost(0);
-    simulation.failing.add("start");
-    const set = simulation.want();
-    await simulation.pass(1_000);
-    expect(lastReport(simulation, set)).toMatchObject({
-      state: "starting",
-      gaveUp: false,
-      reason: { code: "docker-error" },
-    });
-    await simulation.pass(30_000);
-    const { setId } = set;
-    expect(simulation.changes).toEqual([
-      `prepare ${setId}`,
-      ...Array.from({ length: 3 }, () => `start ${setId}`),
-      `remove ${setId}`,
-    ]);
-    const reports = simulation.plane.received.flatMap(({ observed }) => observed);
-    const states = reports.filter((report) => report.setId === setId).map(({ state }) => state);
-    expect(states.slice(-4)).toEqual(["starting", "failed", "stopping", "absent"]);
-  });
-
-  it("is never given up while it has a volume here, or is to have one: elsewhere it would begin empty", async () => {
-    const { simulation } = await runningHost(0);
-    const { template } = localSet({ template: { volume: { size: "32Mi", mountPath: "/data" } } });
-    const fresh = simulation.want({ template });
-    const restored = simulation.want({ template, restoreVolumeId: newId("vol") });
-    const old = simulation.want({ template });
-    const image = simulation.withMissingImage(fresh);
-    simulation.change(fresh, { template: image });
-    simulation.change(restored, { template: image });
-    await simulation.pass(10_000);
-    const oldAgain = simulation.change(old, { desired: "stopped" });
-    await simulation.pass(10_000);
-    simulation.kill();
-    simulation.start();
-    simulation.change(oldAgain, { desired: "running", template: image });
-    await simulation.pass(200_000);
-    expect(lastReport(simulation, restored)).toMatchObject({
-      gaveUp: false,
-      reason: { code: "image-not-found" },
-    });
-    expect(lastReport(simulation, old)).toMatchObject({ gaveUp: false });
-    expect(simulation.plane.desiredOf(fresh.setId)).toBeUndefined(); // it went elsewhere
-    simulation.change(oldAgain, { desired: "running", template });
-    await simulation.pass(10_000);
-    expect(lastReport(simulation, old)).toMatchObject({ state: "running", ready: true });
-  });
-
-  it("is given up at once when only a change of it can help, with the reason", async () => {
-    const { simulation } = await runningHost(0);
-    const wanted = simulation.want();
-    const set = simulation.change(wanted, { template: simulation.withMissingImage(wanted) });
-    const reports = () =>
-      simulation.plane.received.flatMap(({ observed }) =>
-        observed.filter(({ state }) => state === "failed"),
-      );
-    await simulation.pass(3_000);
-    expect(simulation.changes.filter((change) => change.startsWith("prepare"))).toHaveLength(1);
-    expect(reports()[0]).toMatchObject({
-      setId: set.setId,
-      gaveUp: true,
-      reason: { code: "image-not-found", phase: "image" },
-    });
-  });
-
-  it("waits for a daemon that is away, up to a minute", async () => {
-    const { simulation } = await runningHost(0);
-    simulation.isEngineHung = true;
-    const set = simulation.want();
-    await simulation.pass(30_000);
-    simulation.isEngineHung = false;
-    await simulation.pass(15_000);
-    expect(lastReport(simulation, set)).toMatchObject({ state: "running", ready: true });
-  });
-});
-
-describe("a daemon that comes back", () => {
-  it("is looked at at once: what happened while it was away has no event", async () => {
-    const { simulation, sets } = await runningHost(1);
-    const [set] = sets;
-    if (!set) throw new Error("there is one");
-    simulation.isEngineAway = true;
-    await simulation.pass(8_000);
-    simulation.losesEvents = true;
-    simulation.engine.exit(containerOf(simulation, set, "app").dockerId);
-    simulation.isEngineAway = false;
-    await simulation.pass(4_000);
-    expect(containerOf(simulation, set, "app").state).toBe("running");
-  });
-
-  it("is used at once for what only waited for it", async () => {
-    const { simulation } = await runningHost(0);
-    simulation.isEngineAway = true;
-    const set = simulation.want();
-    await simulation.pass(50_000);
-    expect(lastReport(simulation, set)).toMatchObject({
-      state: "preparing",
-      reason: { code: "docker-unavailable" },
-    });
-    simulation.isEngineAway = false;
-    await simulation.pass(7_000);
-    expect(lastReport(simulation, set)).toMatchObject({ state: "running", ready: true });
   });
 });
 

@@ -17,6 +17,6 @@ export function fingerprint(observed: ObservedLocalSet | undefined): string {
 }
 
 function limitsIn(seen: { limits?: Limits | undefined } | undefined): (number | undefined)[] {
-  const { cpuQuotaUs, cpuShares, memoryBytes } = seen?.limits ?? {};
-  return [cpuQuotaUs, cpuShares, memoryBytes];
+  const { cpuQuotaUs, cpuShares, memoryBytes, reservationBytes, pidsMax } = seen?.limits ?? {};
+  return [cpuQuotaUs, cpuShares, memoryBytes, reservationBytes, pidsMax];
 }

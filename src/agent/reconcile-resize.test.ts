@@ -2,13 +2,13 @@ import { describe, expect, it } from "vitest";
 import { localSet, type LocalSetChanges } from "../../test/support/local-set.ts";
 import { infraStartedAtMs, observedSet } from "../../test/support/observed-set.ts";
 import { reconcile } from "./reconcile.ts";
+import { noteResized } from "./resize-memory.ts";
 import { containerLimits, setLimits } from "./set-limits.ts";
 import {
   type DesiredLocalSet,
   enterGeneration,
   newSetMemory,
   noteObserved,
-  noteResized,
   type SetMemory,
 } from "./set-memory.ts";
 

@@ -59,14 +59,14 @@ export function reconcile(
   if (desired.desired === "stopped") {
     return isAnyUp(observed)
       ? step({ kind: "stop-all" }, "stopping", memory, nowMs)
-      : done("stopped");
+      : atRest(desired, observed, "stopped", memory, nowMs);
   }
   if (memory.gaveUp) return { ...done("failed"), reason: memory.failure ?? null };
   if (memory.overRootfs?.isStopped) {
     const { reason } = memory.overRootfs;
     const verdict = isAnyUp(observed)
       ? step({ kind: "stop-all" }, "failed", memory, nowMs)
-      : done("failed");
+      : atRest(desired, observed, "failed", memory, nowMs);
     return { ...verdict, reason };
   }
   if (needsPreparation(desired, observed)) {
@@ -79,6 +79,21 @@ export function reconcile(
 
 function done(state: ReportedState): Verdict {
   return { action: { kind: "none" }, state, ready: false, reason: null };
+}
+
+/** Of a set that does not run, and is to be of its size all the same: its host is booked for what it may take when it starts. */
+function atRest(
+  set: LocalSetSpec,
+  observed: ObservedLocalSet | undefined,
+  state: ReportedState,
+  memory: SetMemory,
+  nowMs: number,
+): Verdict {
+  if (!observed || isSized(set.template, observed)) return done(state);
+  const { retryAtMs, failure } = memory.resize;
+  const action: SetAction =
+    retryAtMs > nowMs ? { kind: "wait", untilMs: retryAtMs } : { kind: "resize" };
+  return { action, state, ready: false, reason: failure ?? null };
 }
 
 /** The step, or waiting for its time. */

@@ -13,6 +13,7 @@ function reportOf(setId: string, state: ObservedSet["state"]): ObservedSet {
     gaveUp: false,
     address: null,
     sized: true,
+    sizeRefused: false,
     containers: [],
   };
 }

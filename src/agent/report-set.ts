@@ -2,17 +2,21 @@ import type { DesiredSet, ObservedSet } from "../contracts/agent.ts";
 import type { ContainerStatus } from "../contracts/sets.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { judgeContainer, type Verdict } from "./reconcile.ts";
+import { isSizeRefused } from "./resize-memory.ts";
 import { isSized } from "./set-limits.ts";
 import { containerMemory } from "./container-memory.ts";
 import type { SetMemory } from "./set-memory.ts";
 import type { ReportedState } from "./set-state.ts";
 
-/** What the control plane is told of a set. `state` is the verdict's, as far as the transition table lets it be. */
+/**
+ * What the control plane is told of a set. `state` is the verdict's, as far as the transition table lets it be; `isSeen`:
+ * `observed` is what is there, and not only what was known of it.
+ */
 export function reportSet(
   desired: DesiredSet,
   observed: ObservedLocalSet | undefined,
   memory: SetMemory,
-  { state, verdict }: { state: ReportedState; verdict: Verdict },
+  { state, verdict, isSeen }: { state: ReportedState; verdict: Verdict; isSeen: boolean },
 ): ObservedSet {
   return {
     setId: desired.setId,
@@ -22,7 +26,9 @@ export function reportSet(
     reason: verdict.reason,
     gaveUp: state === "failed" && memory.gaveUp,
     address: observed?.address ?? null,
-    sized: observed === undefined || isSized(desired.template, observed),
+    // Berth gives room away on that word: what could not be looked at is not of its size.
+    sized: isSeen && (observed === undefined || isSized(desired.template, observed)),
+    sizeRefused: isSizeRefused(memory),
     containers:
       state === "absent"
         ? []

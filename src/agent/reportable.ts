@@ -1,8 +1,8 @@
 import {
   IMAGES_PER_HOST_MAX,
   imageReferenceSchema,
+  MEMORY_HOLDERS_PER_HOST_MAX,
   memoryHolderSchema,
-  SETS_PER_HOST_MAX,
   type Sync,
   VOLUMES_PER_HOST_MAX,
 } from "../contracts/agent.ts";
@@ -25,7 +25,7 @@ export function reportableMemory(
   const named = Object.entries(bytesByHolder).filter(
     ([name]) => memoryHolderSchema.safeParse(name).success,
   );
-  return Object.fromEntries(named.slice(0, SETS_PER_HOST_MAX));
+  return Object.fromEntries(named.slice(0, MEMORY_HOLDERS_PER_HOST_MAX));
 }
 
 type Volumes = NonNullable<Sync["volumes"]>;

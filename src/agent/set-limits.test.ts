@@ -17,9 +17,17 @@ describe("limits of sets and containers", () => {
       cpuQuotaUs: 150_000,
       cpuShares: 1_536,
       memoryBytes: 256 * 2 ** 20,
+      reservationBytes: 256 * 2 ** 20,
+      pidsMax: 8_192,
     });
     const tiny = containerLimits({ cpuMillis: 1, memoryBytes: 2 ** 20 }, onePercent);
-    expect(tiny).toEqual({ cpuQuotaUs: 1_000, cpuShares: 2, memoryBytes: 6 * 2 ** 20 });
+    expect(tiny).toEqual({
+      cpuQuotaUs: 1_000,
+      cpuShares: 2,
+      memoryBytes: 6 * 2 ** 20,
+      reservationBytes: 6 * 2 ** 20,
+      pidsMax: 4_096,
+    });
     expect(setLimits({ ...set, cpuMillis: 1_000_000 }).cpuShares).toBe(262_144);
   });
 
@@ -40,7 +48,15 @@ describe("limits of sets and containers", () => {
       memoryBytes: 256 * 2 ** 20 - 4_096,
     };
     expect(isLimited({ ...wanted, ...rounded }, wanted)).toBe(true);
-    for (const other of [{ cpuQuotaUs: Infinity }, { cpuShares: 1_024 }, { memoryBytes: Infinity }])
+    const unknown = { reservationBytes: undefined, pidsMax: undefined };
+    expect(isLimited({ ...wanted, ...unknown }, wanted)).toBe(true);
+    for (const other of [
+      { cpuQuotaUs: Infinity },
+      { cpuShares: 1_024 },
+      { memoryBytes: Infinity },
+      { reservationBytes: 0 },
+      { pidsMax: Infinity },
+    ])
       expect(isLimited({ ...wanted, ...other }, wanted)).toBe(false);
   });
 

@@ -1,4 +1,4 @@
-import type { SetTemplate } from "../contracts/set-template.ts";
+import { containerMemoryBytes, type SetTemplate } from "../contracts/set-template.ts";
 import type { Limits, ObservedLocalSet } from "./ports/set-port.ts";
 
 export const CPU_PERIOD_US = 100_000;
@@ -6,11 +6,9 @@ export const CPU_PERIOD_US = 100_000;
 export const CPU_SHARES_PER_CORE = 1_024;
 /** The kernel's smallest quota. */
 const quotaUsMin = 1_000;
-/** Docker refuses less. The set's own cgroup still holds containers together below their sum. */
-const containerMemoryBytesMin = 6 * 2 ** 20;
-
 /** Processes and threads of a set together: a set that makes them without end leaves the machine enough of its own. */
-export const SET_PIDS_MAX = 8_192;
+const SET_PIDS_MAX = 8_192;
+const containerPidsMax = 4_096;
 
 type Amounts = Pick<SetTemplate, "cpuMillis" | "memoryBytes">;
 
@@ -38,7 +36,18 @@ export function toCpuShares(weight: number): number {
 }
 
 export function setLimits({ cpuMillis, memoryBytes }: Amounts): Limits {
-  return { cpuQuotaUs: cpuQuotaUs(cpuMillis), cpuShares: cpuShares(cpuMillis), memoryBytes };
+  return limitsOf({ cpuMillis, memoryBytes, pidsMax: SET_PIDS_MAX });
+}
+
+/** All memory that is booked for it is reserved, too. */
+function limitsOf({ cpuMillis, memoryBytes, pidsMax }: Amounts & { pidsMax: number }): Limits {
+  return {
+    cpuQuotaUs: cpuQuotaUs(cpuMillis),
+    cpuShares: cpuShares(cpuMillis),
+    memoryBytes,
+    reservationBytes: memoryBytes,
+    pidsMax,
+  };
 }
 
 /** `wanted`, but nothing less than `seen`: what a set needs while some of its containers still have their former limits. */
@@ -51,20 +60,22 @@ export function widenedLimits(seen: Limits | undefined, wanted: Limits): Limits 
   };
 }
 
+/** `limits` with the memory that `other` has. */
+export function withMemoryOf(other: Limits, limits: Limits): Limits {
+  const { memoryBytes, reservationBytes } = other;
+  return { ...limits, memoryBytes, reservationBytes };
+}
+
 /** Of a business container: its percentages of the set, in whole microseconds and bytes. */
 export function containerLimits(
   template: Amounts,
   { cpuPercent, memoryPercent }: { cpuPercent: number; memoryPercent: number },
 ): Limits {
-  const cpuMillis = (template.cpuMillis * cpuPercent) / 100;
-  return {
-    cpuQuotaUs: cpuQuotaUs(cpuMillis),
-    cpuShares: cpuShares(cpuMillis),
-    memoryBytes: Math.max(
-      containerMemoryBytesMin,
-      Math.floor((template.memoryBytes * memoryPercent) / 100),
-    ),
-  };
+  return limitsOf({
+    cpuMillis: (template.cpuMillis * cpuPercent) / 100,
+    memoryBytes: containerMemoryBytes(template, { memoryPercent }),
+    pidsMax: containerPidsMax,
+  });
 }
 
 /** Whether a set is held by what its template says, and its volume is as large. What is not known is taken to be so. */
@@ -86,11 +97,14 @@ export function isLimited(seen: Limits | undefined, wanted: Limits): boolean {
     seen.cpuQuotaUs === wanted.cpuQuotaUs &&
     // A kernel with weights knows no finer differences.
     toCpuWeight(seen.cpuShares) === toCpuWeight(wanted.cpuShares) &&
-    isSameMemory(seen.memoryBytes, wanted.memoryBytes)
+    isSameMemory(seen.memoryBytes, wanted.memoryBytes) &&
+    (seen.reservationBytes === undefined ||
+      isSameMemory(seen.reservationBytes, wanted.reservationBytes ?? Infinity)) &&
+    (seen.pidsMax === undefined || seen.pidsMax === wanted.pidsMax)
   );
 }
 
-/** The kernel rounds limits of memory down to pages. */
+/** The kernel rounds limits of memory down to pages, and has its own number for none. */
 function isSameMemory(seenBytes: number, wantedBytes: number): boolean {
   return seenBytes === wantedBytes || Math.abs(seenBytes - wantedBytes) < pageBytesMax;
 }

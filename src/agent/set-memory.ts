@@ -4,6 +4,7 @@ import { backoffMs } from "./backoff.ts";
 import { changeContainer, type ContainerMemory, noteContainer } from "./container-memory.ts";
 import { INFRA_CONTAINER } from "./container-names.ts";
 import type { LocalSetSpec, ObservedLocalSet } from "./ports/set-port.ts";
+import { newResizeMemory, type ResizeMemory } from "./resize-memory.ts";
 import { isSized } from "./set-limits.ts";
 import type { ReportedState } from "./set-state.ts";
 import { specHash } from "./spec-hash.ts";
@@ -50,8 +51,7 @@ export interface SetMemory {
   retryAtMs: number;
   gaveUp: boolean;
   failure: Reason | undefined;
-  /** Of changing its size, which keeps nothing else from happening. Forgotten once it is seen to have its size. */
-  resize: { triesInRow: number; retryAtMs: number; failure: Reason | undefined };
+  resize: ResizeMemory;
   overRootfs: OverRootfs | undefined;
   containers: Map<string, ContainerMemory>;
 }
@@ -72,10 +72,6 @@ export function newSetMemory(): SetMemory {
     overRootfs: undefined,
     containers: new Map(),
   };
-}
-
-function newResizeMemory(): SetMemory["resize"] {
-  return { triesInRow: 0, retryAtMs: 0, failure: undefined };
 }
 
 /**
@@ -169,23 +165,6 @@ export function noteFailure(
   memory.gaveUp = failure.isUnavailable
     ? nowMs - (memory.unavailableSinceMs ?? nowMs) >= UNAVAILABLE_MS_MAX
     : !failure.temporary || memory.failedAttempts >= START_ATTEMPTS_MAX;
-}
-
-/**
- * A set that cannot be resized goes on as it is; it is tried again with the backoff of everything else. So is what went well
- * and had no effect: systemd, say, applies limits some time later, and must not be asked without end meanwhile.
- */
-export function noteResized(
-  memory: SetMemory,
-  failure: StepFailure | undefined,
-  { nowMs, random }: { nowMs: number; random: number },
-): void {
-  const triesInRow = memory.resize.triesInRow + 1;
-  memory.resize = {
-    triesInRow,
-    retryAtMs: nowMs + Math.round(backoffMs(triesInRow) * (1 + random / 4)),
-    failure: failure && { ...failure.reason, at: new Date(nowMs).toISOString() },
-  };
 }
 
 /** The daemon did answer, whatever it said. */

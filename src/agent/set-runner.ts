@@ -2,10 +2,11 @@ import type { DesiredSet, ObservedSet } from "../contracts/agent.ts";
 import type { Log } from "../lib/log.ts";
 import type { Clock } from "./clock.ts";
 import type { ConcurrencyLimit } from "../lib/concurrency-limit.ts";
-import type { ObservedLocalSet, ProbeResult, SetPort } from "./ports/set-port.ts";
+import type { ObservedLocalSet, SetPort } from "./ports/set-port.ts";
+import { probeContainers } from "./probe-containers.ts";
 import { doStep, type Step } from "./do-step.ts";
 import { fingerprint } from "./fingerprint.ts";
-import { noteFailedLives, noteProbe, postponeProbe } from "./container-memory.ts";
+import { noteFailedLives } from "./container-memory.ts";
 import { type KeptSet, keptOf, restoreKept } from "./kept-set.ts";
 import { reconcile, type Verdict } from "./reconcile.ts";
 import { reportSet } from "./report-set.ts";
@@ -16,13 +17,13 @@ import {
   noteAvailable,
   noteFailure,
   noteObserved,
-  noteResized,
   noteRunning,
   noteSuccess,
   type SetMemory,
   specKeyOf,
   type StepFailure,
 } from "./set-memory.ts";
+import { noteResized } from "./resize-memory.ts";
 import { noteRootfs } from "./set-rootfs.ts";
 import { advanceState } from "./set-state.ts";
 import { failureOf, type StepKind } from "./step-failure.ts";
@@ -280,7 +281,11 @@ export class SetRunner {
     }
     memory.state = advanceState(memory.state, verdict.state);
     this.#context.onReport(
-      reportSet(desired, this.#observed, memory, { state: memory.state, verdict }),
+      reportSet(desired, this.#observed, memory, {
+        state: memory.state,
+        verdict,
+        isSeen: !this.#isStale,
+      }),
     );
   }
 
@@ -304,7 +309,10 @@ export class SetRunner {
         // What was decided before the wait for a place may be overtaken.
         if (abort.signal.aborted || this.#context.stopping.aborted) return;
         if (action.kind !== "probe") await doStep(port, this.#setId, action, desired, abort.signal);
-        else if (desired) await this.#probeAll(desired, action.containers, abort.signal);
+        else if (desired) {
+          const about = { desired, observed: this.#observed, memory: this.#memory };
+          await probeContainers(this.#context, about, action.containers, abort.signal);
+        }
       });
       if (action.kind === "probe") return;
       this.#noteDone(action);
@@ -335,32 +343,6 @@ export class SetRunner {
         this.#epoch++;
       }
     }
-  }
-
-  async #probeAll(
-    desired: DesiredSet,
-    names: readonly string[],
-    signal: AbortSignal,
-  ): Promise<void> {
-    await Promise.all(names.map((name) => this.#probe(desired, name, signal)));
-  }
-
-  async #probe(desired: DesiredSet, name: string, signal: AbortSignal): Promise<void> {
-    const { port, clock, log } = this.#context;
-    const check = desired.template.containers.find((container) => container.name === name)?.options
-      .health;
-    const seen = this.#observed?.containers.find((container) => container.name === name);
-    if (!check || !seen) return;
-    let result: ProbeResult;
-    try {
-      result = await port.probe(desired, name, signal);
-    } catch (error) {
-      if (signal.aborted) return;
-      log.debug({ err: error, setId: this.#setId, container: name }, "probe not made");
-      postponeProbe(this.#memory, name, check, clock.nowMs());
-      return;
-    }
-    noteProbe(this.#memory, seen, check, result, clock.nowMs());
   }
 
   #noteDone(action: Exclude<Step, { kind: "probe" }>): void {

@@ -69,23 +69,48 @@ export async function waitForSet(
   goal: SetGoal,
   timeoutSeconds: number,
 ): Promise<BerthSet | null> {
-  return await poll(cli, id, goal, timeoutSeconds, async (waitSeconds) => {
-    const answer = await api.request<{ reached: boolean; set: BerthSet | null }>(
-      "GET",
-      `${setPath(id)}/wait`,
-      {
-        query: { state: goal, timeoutSeconds: waitSeconds },
-        timeoutMs: (WAIT_SECONDS_MAX + 10) * 1000,
-      },
-    );
-    const { set } = answer;
-    const reason = set?.reason ? `: ${plainText(set.reason.text)}` : "";
+  return await poll(cli, id, goal, timeoutSeconds, (waitSeconds) =>
+    askForSet(api, id, goal, waitSeconds),
+  );
+}
+
+/** Until the set is where it should be elsewhere, or gone because another is there in its place. */
+export async function waitForMove(
+  cli: Cli,
+  api: ApiClient,
+  id: string,
+  timeoutSeconds: number,
+): Promise<BerthSet | null> {
+  return await poll(cli, id, "moved", timeoutSeconds, async (waitSeconds) => {
+    const answer = await askForSet(api, id, "deleted", waitSeconds);
     return {
-      reached: answer.reached,
-      thing: set,
-      line: set ? `${set.state}${set.ready ? ", ready" : ""}${reason}` : "gone",
+      ...answer,
+      reached: answer.reached || (answer.thing !== null && hasMoved(answer.thing)),
     };
   });
+}
+
+function hasMoved({ moving, desired, ready, state }: BerthSet): boolean {
+  return !moving && (desired === "stopped" ? state === "stopped" : ready);
+}
+
+async function askForSet(
+  api: ApiClient,
+  id: string,
+  goal: SetGoal,
+  waitSeconds: number,
+): Promise<PollResult<BerthSet>> {
+  const { reached, set } = await api.request<{ reached: boolean; set: BerthSet | null }>(
+    "GET",
+    `${setPath(id)}/wait`,
+    {
+      query: { state: goal, timeoutSeconds: waitSeconds },
+      timeoutMs: (WAIT_SECONDS_MAX + 10) * 1000,
+    },
+  );
+  const reason = set?.reason ? `: ${plainText(set.reason.text)}` : "";
+  const line = set ? `${set.state}${set.ready ? ", ready" : ""}${reason}` : "gone";
+  return { reached, thing: set, line };
 }
 
 interface PollResult<T> {

@@ -11,7 +11,7 @@ import {
 } from "./primitives.ts";
 import { containerStatusSchema, setDesires, setStates } from "./sets.ts";
 import { reportedVolumeSchema } from "./volumes.ts";
-import { setTemplateSchema } from "./set-template.ts";
+import { CONTAINERS_PER_SET_MAX, setTemplateSchema } from "./set-template.ts";
 
 /**
  * The agent protocol, version 1: everything is asked for by the agent, nothing ever connects to it.
@@ -24,6 +24,8 @@ export const AGENT_PROTOCOL_VERSION = 1;
 export const SYNC_WAIT_MS_MAX = 25_000;
 export const LEASE_SECONDS = 45;
 export const SETS_PER_HOST_MAX = 5_000;
+/** Sets and containers. */
+export const MEMORY_HOLDERS_PER_HOST_MAX = SETS_PER_HOST_MAX * (CONTAINERS_PER_SET_MAX + 2);
 export const PURGES_PER_SYNC_MAX = 1_000;
 /** Trashed ones included. */
 export const VOLUMES_PER_HOST_MAX = 10_000;
@@ -72,6 +74,8 @@ export const observedSetSchema = z
     address: z.string().max(64).nullable(),
     /** The kernel holds it to the amounts of this generation, as far as is known. */
     sized: z.boolean().default(true),
+    /** It is not, and was refused as often as an agent tries: Berth is to take the size back. Tries go on until then. */
+    sizeRefused: z.boolean().default(false),
     containers: z.array(containerStatusSchema).max(17),
   })
   .meta({ id: "ObservedSet" });
@@ -81,8 +85,8 @@ export type ObservedSet = z.infer<typeof observedSetSchema>;
 export const imageReferenceSchema = z.string().max(255);
 export const IMAGES_PER_HOST_MAX = 2_000;
 
-/** What is said to hold memory on a host. */
-export const memoryHolderSchema = idSchema("set");
+/** What is said to hold memory on a host: sets, and containers by the first 12 characters of Docker's id. */
+export const memoryHolderSchema = z.union([idSchema("set"), z.string().regex(/^[0-9a-f]{12}$/)]);
 
 /** A list of what a host has found, of which only what is as it should be is taken. */
 function foundList<S extends z.ZodType>(item: S, itemsMax: number) {
@@ -142,8 +146,11 @@ export const syncBody = z
           })
           .nullable()
           .default(null),
-        /** What each set's processes hold of its memory, page cache that can be dropped left out. */
-        setMemoryBytes: foundAmounts(memoryHolderSchema, SETS_PER_HOST_MAX).default({}),
+        /**
+         * What each set's processes hold of its memory, page cache that can be dropped left out; and each container's of
+         * it, by the first 12 characters of Docker's id.
+         */
+        setMemoryBytes: foundAmounts(memoryHolderSchema, MEMORY_HOLDERS_PER_HOST_MAX).default({}),
       })
       .nullable(),
     /** All volumes of the host. Null: unchanged since last sent. */

@@ -16,6 +16,7 @@ export const eventKinds = [
   "set-not-ready",
   "set-warning",
   "set-resized",
+  "set-resize-refused",
   "set-stopping",
   "set-stopped",
   "set-failed",

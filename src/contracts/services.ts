@@ -165,7 +165,7 @@ export const serviceSchema = z
     onHostLost: z.enum(hostLostPolicies),
     autoscale: orNull(autoscaleSpecSchema),
     counts: serviceCountsSchema,
-    /** As many ready sets as desired, and nothing starting, stopping or lost. */
+    /** As many ready sets as desired, of their size, and nothing starting, stopping, moving or lost. */
     settled: z.boolean(),
     /** The most frequent reason why sets are not where they should be. */
     reason: reasonSchema.nullable(),

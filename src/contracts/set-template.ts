@@ -233,6 +233,17 @@ export const setTemplateSchema = z
   })
   .meta({ id: "SetTemplate" });
 
+/** Docker refuses less. The set's own cgroup still holds containers together below their sum. */
+const CONTAINER_MEMORY_BYTES_MIN = 6 * 2 ** 20;
+
+/** What a container of the set may have of its memory, in whole bytes. */
+export function containerMemoryBytes(
+  { memoryBytes }: Pick<SetTemplate, "memoryBytes">,
+  { memoryPercent }: { memoryPercent: number },
+): number {
+  return Math.max(CONTAINER_MEMORY_BYTES_MIN, Math.floor((memoryBytes * memoryPercent) / 100));
+}
+
 export type SetTemplate = z.infer<typeof setTemplateSchema>;
 export type ContainerTemplate = SetTemplate["containers"][number];
 export type HealthCheck = NonNullable<ContainerTemplate["options"]["health"]>;

@@ -67,17 +67,20 @@ export const setSchema = z
     desired: z.enum(setDesires),
     state: z.enum(setStates),
     ready: z.boolean(),
-    /** Why it is not where it should be; null when it is. */
+    /** Why it is not where or of the size that it should be; null when it is. */
     reason: reasonSchema.nullable(),
     host: z.strictObject({ id: idSchema("host"), name: nameSchema }).nullable(),
     /** Where its containers listen, once it has an address. */
     address: z.string().nullable(),
+    /** What is booked for it: until it is `sized`, the larger of its former and its new size. */
     cpuMillis: z.number().int(),
     memoryBytes: z.number().int(),
     volumeBytes: z.number().int(),
     rootfsBytes: z.number().int(),
     /** False while a resize is booked, and its host has yet to apply it. */
     sized: z.boolean(),
+    /** It is to leave its host: it was moved, or has no room there for its new size, or could not start there. */
+    moving: z.boolean(),
     containers: z.array(containerStatusSchema),
     createdAt: timestamp,
     placedAt: timestamp.nullable(),

@@ -10,7 +10,7 @@ const sentences: Record<RejectReason, string> = {
   "other-pool": "in another pool",
   "label-mismatch": "without a label that is asked for",
   "taint-not-tolerated": "with a taint that is not tolerated",
-  avoided: "avoided after a failed start",
+  avoided: "to be left, or avoided after a failed start",
   "insufficient-cpu": "with too little CPU left to book",
   "insufficient-memory": "with too little memory left to book",
   "insufficient-volume": "with too little volume space left to book",

@@ -7,13 +7,13 @@ import {
   updateHostAdmission,
   updateHostLabels,
 } from "../db/queries/host-lifecycle.ts";
+import { forgetHeldDrains } from "../db/queries/moves.ts";
 import { insertOutbox } from "../db/queries/outbox.ts";
 import { retryPendingSets } from "../db/queries/set-writes.ts";
 import { withTx } from "../db/tx.ts";
 import type { ServiceContext } from "./context.ts";
 import { getHost } from "./get-host.ts";
 import { type Aftermath, carryOut } from "./reconcile-service.ts";
-import { drainHosts } from "./drain-hosts.ts";
 
 /** The host takes no new sets; those that it has stay. Repeating it changes nothing. Throws not-found. */
 export function cordonHost(ctx: ServiceContext, hostId: string): Promise<Host> {
@@ -37,17 +37,15 @@ export function uncordonHost(ctx: ServiceContext, hostId: string): Promise<Host>
   );
 }
 
-/** The host takes no new sets and its sets are moved away, of each service one at a time. Throws not-found. */
-export async function drainHost(ctx: ServiceContext, hostId: string): Promise<Host> {
-  await changeAdmission(
+/** The host takes no new sets and its sets are moved away by job workers, of each service one at a time. Throws not-found. */
+export function drainHost(ctx: ServiceContext, hostId: string): Promise<Host> {
+  return changeAdmission(
     ctx,
     hostId,
     { cordoned: true, draining: true },
     "host-draining",
     "is being emptied",
   );
-  await drainHosts(ctx);
-  return getHost(ctx, hostId);
 }
 
 async function changeAdmission(
@@ -61,6 +59,7 @@ async function changeAdmission(
     const host = await updateHostAdmission(tx, hostId, admission);
     if (!host) throw notFound("host");
     if (host.changed) await insertEvents(tx, [{ kind, text: `${host.name} ${text}`, hostId }]);
+    if (!admission.draining) await forgetHeldDrains(tx, hostId);
     if (admission.cordoned || !(await retryPendingSets(tx)))
       return { rings: [], outboxIds: [], signals: [] };
     const ring = {

@@ -1,5 +1,6 @@
 import type { ObservedSet } from "../contracts/agent.ts";
 import type { EventKind } from "../contracts/events.ts";
+import type { Reason } from "../contracts/primitives.ts";
 import type { ContainerStatus, SetState } from "../contracts/sets.ts";
 import type { Queryable } from "../db/client.ts";
 import { type EventInput, insertEvents } from "../db/queries/events.ts";
@@ -13,6 +14,7 @@ import {
   updateObservedSets,
 } from "../db/queries/observed-sets.ts";
 import { listSetsWithVolume } from "../db/queries/volumes.ts";
+import { returnSizes, settleSizes } from "../db/queries/resizes.ts";
 import type { SignalChannel } from "./context.ts";
 import { retryDelayMs } from "./place-sets.ts";
 import type { Aftermath } from "./reconcile-service.ts";
@@ -22,6 +24,8 @@ const AVOIDED_HOSTS_MAX = 8;
 export interface AppliedReport extends Aftermath {
   /** Bookings that ended. */
   removed: number;
+  /** Those, or some that became smaller: there is more room than there was. */
+  hasFreedRoom: boolean;
 }
 
 /** Locks what an agent saw of its sets, as far as they are booked on its host. The host's row is locked by the caller. */
@@ -50,6 +54,8 @@ export async function applyObserved(
   const updates: ObservedUpdate[] = [];
   const released: ReleasedSet[] = [];
   const givenUp: string[] = [];
+  const sized: string[] = [];
+  const refused: { setId: string; reason: Reason }[] = [];
   const events: EventInput[] = [];
   for (const set of latestOfEach(observed)) {
     const row = rowById.get(set.setId);
@@ -72,23 +78,33 @@ export async function applyObserved(
     updates.push(update);
     events.push(...eventsOf(row, hostId, update));
     if (set.gaveUp && !row.leaving && row.desired === "running") givenUp.push(row.id);
+    if (set.sized && !row.sized) sized.push(row.id);
+    if (set.sizeRefused && row.formerRevision !== null) refused.push(refusalOf(set));
   }
   // It goes elsewhere without what is in its volume only when somebody says so.
   const bound = await listSetsWithVolume(tx, hostId, givenUp);
   const leaving = givenUp.filter((setId) => !bound.includes(setId));
-  await Promise.all([
+  const [, , , hasSettled, returned] = await Promise.all([
     updateObservedSets(tx, hostId, updates),
     markSetsLeaving(tx, hostId, leaving),
     releaseSets(tx, hostId, released),
-    insertEvents(tx, events),
+    settleSizes(tx, hostId, sized),
+    returnSizes(tx, hostId, refused),
   ]);
+  for (const { setId, reason } of refused) {
+    const row = rowById.get(setId);
+    if (row && returned.includes(setId))
+      events.push(eventOf(row, hostId, "set-resize-refused", reason.text));
+  }
+  await insertEvents(tx, events);
   if (updates.length + released.length === 0)
-    return { removed: 0, rings: [], outboxIds: [], signals: [] };
+    return { removed: 0, hasFreedRoom: false, rings: [], outboxIds: [], signals: [] };
   return {
     removed: released.length,
+    hasFreedRoom: released.length > 0 || hasSettled,
     rings: [],
     outboxIds: [],
-    signals: signalsOf(rows, hostId, leaving.length > 0),
+    signals: signalsOf(rows, hostId, leaving.length + returned.length > 0),
   };
 }
 
@@ -106,6 +122,20 @@ function releaseOf(row: HostSetRow, hostId: string): ReleasedSet | undefined {
   );
   const retryAfterMs = row.attempts === 0 ? 0 : retryDelayMs(row.attempts);
   return { setId: row.id, placeAgain: { retryAfterMs, avoidHostIds } };
+}
+
+/** The kernel has refused the size of this generation again and again: the set goes back to the one that it had. */
+function refusalOf({ setId, reason }: ObservedSet): { setId: string; reason: Reason } {
+  const text = `the new size was refused, and the set goes back to the one that it had: ${reason?.text ?? "its agent did not say why"}`;
+  return {
+    setId,
+    reason: {
+      code: "resize-refused",
+      text: text.slice(0, 2_000),
+      phase: "resize",
+      at: new Date().toISOString(),
+    },
+  };
 }
 
 function updateOf(row: HostSetRow, set: ObservedSet, state: SetState): ObservedUpdate {

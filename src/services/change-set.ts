@@ -21,19 +21,15 @@ import {
   reconcileServiceSets,
 } from "./reconcile-service.ts";
 
-export type SetVerb = "stop" | "start" | "restart" | "move";
+export type SetVerb = "stop" | "start" | "restart";
 
 const changeOfVerb: Record<SetVerb, SetChange> = {
   stop: { desired: "stopped" },
   start: { desired: "running" },
   restart: { desired: "running", restart: true },
-  move: { leaving: true },
 };
 
-/**
- * Stops, starts, restarts or moves one placed set. Repeating stop or start changes nothing more. A moved set is removed
- * from its host and placed again elsewhere. Throws not-found, state-conflict.
- */
+/** Stops, starts or restarts one placed set. Repeating stop or start changes nothing more. Throws not-found, state-conflict. */
 export async function changeSet(
   ctx: ServiceContext,
   scope: string | null,
@@ -41,15 +37,7 @@ export async function changeSet(
   verb: SetVerb,
 ): Promise<BerthSet> {
   const aftermath = await withTx(ctx.db, async (tx): Promise<Aftermath> => {
-    const set = await findSet(tx, setId, scope);
-    if (!set) throw notFound("set");
-    if (set.desired === "deleted")
-      throw new AppError("state-conflict", { detail: "The set is being deleted." });
-    if (set.hostId === null) {
-      throw new AppError("state-conflict", {
-        detail: `The set is not placed yet, so there is nothing to ${verb}. See \`berth explain ${setId}\`.`,
-      });
-    }
+    const set = await findPlacedSet(tx, setId, scope, verb);
     if (isDone(set, verb)) return { rings: [], outboxIds: [], signals: [] };
     await lockHosts(tx, [set.hostId]);
     const changed = await updatePlacedSet(tx, setId, set.hostId, changeOfVerb[verb]);
@@ -66,11 +54,28 @@ export async function changeSet(
   return getSet(ctx, scope, setId);
 }
 
+/** A set that is on a host and is to stay. Throws not-found, state-conflict. */
+export async function findPlacedSet(
+  tx: Queryable,
+  setId: string,
+  scope: string | null,
+  verb: SetVerb | "move",
+): Promise<SetRow & { hostId: string }> {
+  const set = await findSet(tx, setId, scope);
+  if (!set) throw notFound("set");
+  const { hostId } = set;
+  if (set.desired === "deleted")
+    throw new AppError("state-conflict", { detail: "The set is being deleted." });
+  if (hostId !== null) return { ...set, hostId };
+  throw new AppError("state-conflict", {
+    detail: `The set is not placed yet, so there is nothing to ${verb}. See \`berth explain ${setId}\`.`,
+  });
+}
+
 function isDone(set: SetRow, verb: SetVerb): boolean {
   return (
     (verb === "stop" && set.desired === "stopped") ||
-    (verb === "start" && set.desired === "running") ||
-    (verb === "move" && set.leaving)
+    (verb === "start" && set.desired === "running")
   );
 }
 
@@ -79,7 +84,6 @@ function eventOf(set: SetRow, verb: SetVerb, generation: number): EventInput {
     stop: "set-stopping",
     start: "set-starting",
     restart: "set-starting",
-    move: "set-moved",
   } as const;
   return {
     kind: kinds[verb],

@@ -7,6 +7,7 @@ import { findTemplate, lockServiceById, type ServiceRow } from "../db/queries/se
 import {
   countLiveSets,
   insertPendingSets,
+  listReplacements,
   listScaleInVictims,
   lockHosts,
   markSetsDeleted,
@@ -131,15 +132,21 @@ async function removeSets(
   count: number,
 ): Promise<ReconcileOutcome> {
   const victims = await listScaleInVictims(tx, service.id, count);
-  const hostIds = [...new Set(victims.flatMap((victim) => victim.hostId ?? []))];
+  const replacements = await listReplacements(
+    tx,
+    victims.map(({ id }) => id),
+  );
+  const all = [...victims, ...replacements];
+  const hostIds = [...new Set(all.flatMap(({ hostId }) => hostId ?? []))];
   await lockHosts(tx, hostIds);
   // A victim that was placed since it was listed is not marked, as its host is not locked: the next round, which the
   // outbox rings, finds it.
   const marked = await markSetsDeleted(
     tx,
-    victims.map((victim) => victim.id),
+    all.map(({ id }) => id),
     hostIds,
   );
+  const left = victims.filter(({ id }) => !marked.some((set) => set.id === id)).length;
   const outcome: ReconcileOutcome = {
     created: 0,
     deleted: marked.length,
@@ -147,11 +154,11 @@ async function removeSets(
     outboxIds: [],
     signals: [...hostIds.map((id): SignalChannel => `host:${id}`), `service:${service.id}`],
   };
-  if (marked.length < count) {
+  if (left > 0) {
     // The number left tells rounds apart, so that a retained job id does not swallow the next one.
     const again: JobRing = {
       name: "reconcile-service",
-      jobId: `reconcile:${service.id}:gen${service.generation}-left${count - marked.length}`,
+      jobId: `reconcile:${service.id}:gen${service.generation}-left${left}`,
       payload: { serviceId: service.id, generation: service.generation },
     };
     outcome.rings.push(again);

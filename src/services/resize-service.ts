@@ -1,46 +1,66 @@
 import { AppError, notFound } from "../contracts/app-error.ts";
+import type { JobRing } from "../contracts/jobs.ts";
 import type { ResizeService, ServiceChange } from "../contracts/services.ts";
-import type { SetTemplate } from "../contracts/set-template.ts";
+import { containerMemoryBytes } from "../contracts/set-template.ts";
 import type { Queryable } from "../db/client.ts";
 import { insertEvents } from "../db/queries/events.ts";
 import { listAllHostPools, lockFleetHosts } from "../db/queries/fleet.ts";
+import { holdSetsBack, markSetsMoving, retargetSets } from "../db/queries/moves.ts";
+import { insertOutbox } from "../db/queries/outbox.ts";
 import {
-  listSetsByRevision,
-  readSetMemory,
+  listHostsOfService,
+  lockSizedSets,
+  readMemoryUse,
   resizeSets,
-  type RevisionSets,
+  type SizedSet,
 } from "../db/queries/resizes.ts";
 import {
-  findTemplate,
   insertRevision,
   lockServiceByName,
   type ServiceRow,
   updateService,
 } from "../db/queries/service-writes.ts";
-import { markSetsDeleted } from "../db/queries/set-writes.ts";
 import { withTx } from "../db/tx.ts";
 import { assert } from "../lib/assert.ts";
-import { fitsHost } from "../scheduler/fits.ts";
-import type { Resources } from "../scheduler/model.ts";
 import type { ServiceContext, SignalChannel } from "./context.ts";
-import { hostSnapshotOf, planPolicyOf } from "./fleet-cache.ts";
+import { planPolicyOf } from "./fleet-cache.ts";
 import { assertGeneration, assertNotDeleting } from "./generation.ts";
 import { getService } from "./get-service.ts";
+import { planMoves } from "./plan-moves.ts";
 import { assertWithinQuota } from "./quota.ts";
 import {
   type Aftermath,
   carryOut,
   mergeAftermath,
+  placeSetsRing,
   reconcileServiceSets,
 } from "./reconcile-service.ts";
+import {
+  amountsOfTemplate,
+  findShortHosts,
+  invalid,
+  isSameSize,
+  planResizeSteps,
+  type ResizeStep,
+  type ShortHost,
+  stepOf,
+} from "./resize-steps.ts";
 
 const HOSTS_NAMED_MAX = 5;
+/** How often sets may have come to another host while their hosts were waited for. */
+const ATTEMPTS_MAX = 5;
 
 /**
  * Gives all sets of a service other amounts of CPU, memory or volume, in place: their agents change the limits of what runs.
- * The new size is checked and booked first, on locked hosts (I2), all or nothing. Each revision that has sets gets a copy with the new
- * amounts; the newest copy is the service's. Throws not-found, generation-mismatch, state-conflict, quota-exceeded,
- * invalid-request (a smaller volume, or less memory than is used), capacity-insufficient.
+ * What a set needs more is checked and booked first, on locked hosts (I2), all or nothing; what it needs less is given back
+ * when its agent says that the kernel holds it to that, and a size that the kernel refuses is taken back (see db/queries/resizes.ts).
+ * Each revision that has sets gets a copy with the new amounts; the newest copy is the service's.
+ *
+ * Where a host has no room, all is refused. If the caller asks for the move, those sets are marked to be moved instead (see
+ * move-sets.ts), as few as there can be, and only if the planner finds room for all of them.
+ *
+ * Throws not-found, generation-mismatch, state-conflict, quota-exceeded, invalid-request (a smaller volume, or less memory
+ * than is used), capacity-insufficient.
  */
 export async function resizeService(
   ctx: ServiceContext,
@@ -49,89 +69,68 @@ export async function resizeService(
   body: ResizeService,
   generation: number | undefined,
 ): Promise<ServiceChange> {
-  const { effects, aftermath } = await withTx(ctx.db, async (tx) => {
-    const service = await lockServiceByName(tx, tenantId, name);
-    if (!service) throw notFound("service");
-    assertGeneration(service, generation);
-    assertNotDeleting(service);
-    const sets = await listSetsByRevision(tx, service.id);
-    const steps = await planSteps(tx, service, sets, body);
-    if (steps.every(({ from, to }) => isSameSize(from, to)))
-      return { effects: ["No set is touched: that is their size already."], aftermath: undefined };
-    await assertQuota(tx, service, steps);
-    await assertMemoryUse(tx, sets, steps);
-    const short = await findShortHosts(tx, sets, steps);
-    if (short.length > 0) assertMayMove(body, short, steps);
-    return carryOutSteps(tx, service, { sets, steps, short });
+  for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+    const outcome = await withTx(ctx.db, (tx) =>
+      tryResize(ctx, tx, { tenantId, name, body, generation }),
+    );
+    if (!outcome) continue;
+    if (outcome.aftermath) await carryOut(ctx, outcome.aftermath);
+    return { service: await getService(ctx, tenantId, name), effects: outcome.effects };
+  }
+  throw new AppError("state-conflict", {
+    detail: "The service's sets are being placed right now; try again.",
   });
-  if (aftermath) await carryOut(ctx, aftermath);
-  return { service: await getService(ctx, tenantId, name), effects };
 }
 
-/** A revision and the copy of it with the new amounts. */
-interface Step {
-  revision: number;
-  newRevision: number;
-  from: SetTemplate;
-  to: SetTemplate;
+interface ResizeRequest {
+  tenantId: string;
+  name: string;
+  body: ResizeService;
+  generation: number | undefined;
 }
 
-/** Oldest first, so that the copy of the service's own revision is its newest. */
-async function planSteps(
+interface ResizeOutcome {
+  effects: string[];
+  aftermath?: Aftermath;
+}
+
+/** Undefined, and nothing done: a set came to a host that is not locked. Which hosts to lock can only be guessed before. */
+async function tryResize(
+  ctx: ServiceContext,
   tx: Queryable,
-  service: ServiceRow,
-  sets: readonly RevisionSets[],
-  body: ResizeService,
-): Promise<Step[]> {
-  const inUse = sets.map(({ revision }) => revision);
-  const revisions = [...new Set([...inUse, service.revision])].sort((a, b) => a - b);
-  const steps: Step[] = [];
-  for (const [position, revision] of revisions.entries()) {
-    const from = await findTemplate(tx, service.id, revision);
-    assert(from, "a revision that sets are of exists");
-    steps.push({
-      revision,
-      newRevision: service.revision + 1 + position,
-      from,
-      to: resized(from, body),
-    });
-  }
-  return steps;
-}
-
-function resized(template: SetTemplate, body: ResizeService): SetTemplate {
-  const { volume } = template;
-  if (body.volume !== undefined && !volume) {
-    throw invalid("/volume", "The service has no volume in its template; sets cannot get one now.");
-  }
-  if (body.volume !== undefined && volume && body.volume < volume.sizeBytes) {
-    throw invalid("/volume", `Volumes grow only: this one has ${volume.sizeBytes} bytes.`);
-  }
-  return {
-    ...template,
-    cpuMillis: body.cpu ?? template.cpuMillis,
-    memoryBytes: body.memory ?? template.memoryBytes,
-    volume: volume && { ...volume, sizeBytes: body.volume ?? volume.sizeBytes },
-  };
-}
-
-function isSameSize(a: SetTemplate, b: SetTemplate): boolean {
-  return (
-    a.cpuMillis === b.cpuMillis &&
-    a.memoryBytes === b.memoryBytes &&
-    a.volume?.sizeBytes === b.volume?.sizeBytes
-  );
+  { tenantId, name, body, generation }: ResizeRequest,
+): Promise<ResizeOutcome | undefined> {
+  const service = await lockServiceByName(tx, tenantId, name);
+  if (!service) throw notFound("service");
+  assertGeneration(service, generation);
+  assertNotDeleting(service);
+  const [pools, hostIds] = await Promise.all([
+    listAllHostPools(tx),
+    listHostsOfService(tx, service.id),
+  ]);
+  const [hosts, sets] = await Promise.all([
+    lockFleetHosts(tx, hostIds),
+    lockSizedSets(tx, service.id),
+  ]);
+  if (sets.some(({ hostId }) => hostId !== null && !hostIds.includes(hostId))) return undefined;
+  const steps = await planResizeSteps(tx, service, sets, body);
+  if (steps.every(isSameSize))
+    return { effects: ["No set is touched: that is their size already."] };
+  await assertQuota(tx, service, steps);
+  await assertMemoryUse(ctx, tx, service, steps);
+  const policy = planPolicyOf(pools, ctx.settings.reportAgeMaxMs);
+  const short = findShortHosts(hosts, policy, sets, steps);
+  if (short.length > 0) assertMayMove(body, short, steps);
+  return carryOutSteps(ctx, tx, service, { sets, steps, short });
 }
 
 /** What counts for the quota is the newest revision times the replicas. */
 async function assertQuota(
   tx: Queryable,
   service: ServiceRow,
-  steps: readonly Step[],
+  steps: readonly ResizeStep[],
 ): Promise<void> {
-  const newest = steps.at(-1);
-  assert(newest, "the service's own revision is among the steps");
-  const { from, to } = newest;
+  const { from, to } = newestOf(steps);
   await assertWithinQuota(tx, service.tenantId, {
     sets: 0,
     cpuMillis: service.desiredReplicas * (to.cpuMillis - from.cpuMillis),
@@ -139,167 +138,184 @@ async function assertQuota(
   });
 }
 
-/** The kernel would refuse it, or kill: less memory than is used is refused here, with the figure. */
+function newestOf(steps: readonly ResizeStep[]): ResizeStep {
+  const newest = steps.at(-1);
+  assert(newest, "the service's own revision is among the steps");
+  return newest;
+}
+
+/**
+ * Less memory than a set or one of its containers uses is refused with the figure: the kernel would refuse it, too. Where the last
+ * report is too old to go by, the set's agent finds out, and the set goes back to its size if the kernel does refuse.
+ */
 async function assertMemoryUse(
+  ctx: ServiceContext,
   tx: Queryable,
-  sets: readonly RevisionSets[],
-  steps: readonly Step[],
+  service: ServiceRow,
+  steps: readonly ResizeStep[],
 ): Promise<void> {
-  const shrinking = new Map(
-    steps
-      .filter(({ from, to }) => to.memoryBytes < from.memoryBytes)
-      .map(({ revision, to }) => [revision, to.memoryBytes]),
-  );
-  const concerned = sets.filter(({ revision }) => shrinking.has(revision));
-  if (concerned.length === 0) return;
-  const use = await readSetMemory(tx, hostIdsOf(concerned));
-  for (const { revision, setIds } of concerned) {
-    const limitBytes = shrinking.get(revision) ?? 0;
-    const over = setIds.find((setId) => (use.get(setId) ?? 0) > limitBytes);
-    if (over === undefined) continue;
-    const usedBytes = use.get(over) ?? 0;
+  if (steps.every(({ from, to }) => to.memoryBytes >= from.memoryBytes)) return;
+  for (const use of await readMemoryUse(tx, service.id, ctx.settings.reportAgeMaxMs)) {
+    const { from, to } = stepOf(steps, use.revision);
+    if (to.memoryBytes >= from.memoryBytes) continue;
+    const parts = [
+      { what: `Set ${use.setId}`, usedBytes: use.usedBytes, limitBytes: to.memoryBytes },
+      ...to.containers.map(({ name, options }) => ({
+        what: `Container "${name}" of set ${use.setId}`,
+        usedBytes: use.containers[name] ?? 0,
+        limitBytes: containerMemoryBytes(to, options),
+      })),
+    ];
+    const over = parts.find(({ usedBytes, limitBytes }) => usedBytes > limitBytes);
+    if (!over) continue;
+    const { what, usedBytes, limitBytes } = over;
     throw invalid(
       "/memory",
-      `Set ${over} uses ${usedBytes} bytes of memory, more than ${limitBytes}.`,
+      `${what} uses ${usedBytes} bytes of memory, more than the ${limitBytes} that it would have.`,
     );
   }
-}
-
-interface ShortHost {
-  hostId: string;
-  name: string;
-  why: string;
-  setIds: string[];
-}
-
-/** Locks all hosts of the sets, and gives those that have no room for the growth. */
-async function findShortHosts(
-  tx: Queryable,
-  sets: readonly RevisionSets[],
-  steps: readonly Step[],
-): Promise<ShortHost[]> {
-  const [pools, rows] = await Promise.all([
-    listAllHostPools(tx),
-    lockFleetHosts(tx, hostIdsOf(sets)),
-  ]);
-  const policy = planPolicyOf(pools, 0);
-  return rows.flatMap((row) => {
-    const here = sets.filter(({ hostId }) => hostId === row.id);
-    const pool = policy.pools.find((candidate) => candidate.pool === row.pool);
-    assert(pool, `host pool ${row.pool} has a policy`);
-    const fit = fitsHost(hostSnapshotOf(row), pool, growthOf(here, steps));
-    if (fit.ok) return [];
-    const why = `${fit.reason} by ${fit.shortBy}`;
-    const setIds = here.flatMap((group) => group.setIds);
-    return [{ hostId: row.id, name: row.name, why, setIds }];
-  });
-}
-
-function growthOf(sets: readonly RevisionSets[], steps: readonly Step[]): Resources {
-  const growth = { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
-  for (const { revision, setIds } of sets) {
-    const step = steps.find((candidate) => candidate.revision === revision);
-    assert(step, "each revision that sets are of has a step");
-    const { from, to } = step;
-    growth.cpuMillis += setIds.length * (to.cpuMillis - from.cpuMillis);
-    growth.memoryBytes += setIds.length * (to.memoryBytes - from.memoryBytes);
-    growth.volumeBytes +=
-      setIds.length * ((to.volume?.sizeBytes ?? 0) - (from.volume?.sizeBytes ?? 0));
-  }
-  return {
-    cpuMillis: Math.max(0, growth.cpuMillis),
-    memoryBytes: Math.max(0, growth.memoryBytes),
-    volumeBytes: Math.max(0, growth.volumeBytes),
-    rootfsBytes: 0,
-  };
 }
 
 function assertMayMove(
   { ifNoRoom }: ResizeService,
   short: readonly ShortHost[],
-  steps: readonly Step[],
+  steps: readonly ResizeStep[],
 ): void {
   const hosts = short
     .slice(0, HOSTS_NAMED_MAX)
-    .map(({ name, why, setIds }) => `${name} (${setIds.length} sets, ${why})`)
+    .map(({ name, why, sets }) => `${name} (${sets.length} sets, ${why})`)
     .join(", ");
   const more = short.length > HOSTS_NAMED_MAX ? ` and ${short.length - HOSTS_NAMED_MAX} more` : "";
   const noRoom = `There is no room for the new size on ${hosts}${more}.`;
   if (steps.some(({ to }) => to.volume !== null)) {
     throw new AppError("capacity-insufficient", {
-      detail: `${noRoom} Sets with a volume stay where it is: make room there.`,
+      detail: `${noRoom} Sets with a volume are not moved for their size: what is in it would stay behind, in the trash of that host. Make room there.`,
     });
   }
   if (ifNoRoom === "move") return;
   throw new AppError("capacity-insufficient", {
-    detail: `${noRoom} Make room there, or ask with "ifNoRoom": "move" to have these sets replaced by new ones elsewhere.`,
+    detail: `${noRoom} Make room there, or ask with "ifNoRoom": "move" to have these sets replaced by others elsewhere.`,
   });
 }
 
 async function carryOutSteps(
+  ctx: ServiceContext,
   tx: Queryable,
   service: ServiceRow,
-  plan: { sets: readonly RevisionSets[]; steps: readonly Step[]; short: readonly ShortHost[] },
-): Promise<{ effects: string[]; aftermath: Aftermath }> {
+  plan: { sets: readonly SizedSet[]; steps: readonly ResizeStep[]; short: readonly ShortHost[] },
+): Promise<ResizeOutcome> {
   const { sets, steps, short } = plan;
-  const movedIds = short.flatMap(({ setIds }) => setIds);
-  const signals = new Set<SignalChannel>([`service:${service.id}`]);
-  let resizedCount = 0;
+  const shortIds = new Set(short.flatMap((host) => host.sets.map(({ id }) => id)));
+  const inPlace = sets.filter(({ id, isGoing }) => !isGoing && !shortIds.has(id));
   for (const { revision, newRevision, to } of steps) {
     await insertRevision(tx, service.id, newRevision, to);
-    const changed = await resizeSets(tx, {
-      serviceId: service.id,
-      fromRevision: revision,
-      toRevision: newRevision,
-      amounts: {
-        cpuMillis: to.cpuMillis,
-        memoryBytes: to.memoryBytes,
-        volumeBytes: to.volume?.sizeBytes ?? 0,
-      },
-      exceptSetIds: movedIds,
-    });
-    resizedCount += changed.length;
-    for (const { hostId } of changed) if (hostId !== null) signals.add(`host:${hostId}`);
+    const setIds = idsOf(inPlace.filter((set) => set.revision === revision));
+    const amounts = amountsOfTemplate(to);
+    if (setIds.length > 0) await resizeSets(tx, { setIds, toRevision: newRevision, amounts });
+    const going = sets.filter((set) => set.isGoing && set.revision === revision);
+    await retargetSets(tx, idsOf(going), newRevision);
   }
-  const revision = steps.at(-1)?.newRevision ?? service.revision;
-  const changed: ServiceRow = { ...service, revision };
+  const changed: ServiceRow = { ...service, revision: newestOf(steps).newRevision };
   changed.generation = await updateService(tx, changed);
-  const moved = await markSetsDeleted(tx, movedIds, hostIdsOf(sets));
-  for (const { hostId } of moved) if (hostId !== null) signals.add(`host:${hostId}`);
-  const size = describeSize(steps);
+  const moving = short.filter(({ isLost }) => !isLost).flatMap((host) => host.sets);
+  await moveSets(ctx, tx, changed, { moving, steps });
+  const left = short.filter(({ isLost }) => isLost);
+  await leaveOnLostHosts(tx, left);
+  const [size, leftCount] = [describeSize(steps), left.flatMap((host) => host.sets).length];
+  const data = { revision: changed.revision, inPlace: inPlace.length, replaced: moving.length };
   await insertEvents(tx, [
     {
       kind: "service-resized",
-      text: `${service.name} was resized to ${size}: ${resizedCount} sets in place, ${moved.length} replaced`,
+      text: `${service.name} was resized to ${size}: ${inPlace.length} sets in place, ${moving.length} to be replaced`,
       tenantId: service.tenantId,
       serviceId: service.id,
       generation: changed.generation,
-      data: { revision, inPlace: resizedCount, replaced: moved.length },
+      data,
     },
   ]);
-  const own: Aftermath = { rings: [], outboxIds: [], signals: [...signals] };
   return {
     effects: [
-      `${resizedCount} sets get ${size} in place, without a restart.`,
-      ...(moved.length > 0 ? [`${moved.length} sets are replaced by new ones elsewhere.`] : []),
+      `${inPlace.length} sets get ${size} in place, without a restart.`,
+      ...(moving.length > 0
+        ? [
+            `${moving.length} sets have no room for it where they are. One after the other is replaced by a new one elsewhere, and removed once that is ready.`,
+          ]
+        : []),
+      ...(leftCount > 0
+        ? [`${leftCount} sets on lost hosts keep their size: those hosts have no room for more.`]
+        : []),
     ],
-    aftermath: mergeAftermath([own, await reconcileServiceSets(tx, changed)]),
+    aftermath: mergeAftermath([
+      await wakeFor(tx, changed, inPlace),
+      await reconcileServiceSets(tx, changed),
+    ]),
   };
 }
 
-function describeSize(steps: readonly Step[]): string {
-  const to = steps.at(-1)?.to;
-  assert(to, "the service's own revision is among the steps");
+function idsOf(sets: readonly SizedSet[]): string[] {
+  return sets.map(({ id }) => id);
+}
+
+/** The hosts of what was changed, and the placer if some of it is not placed yet. */
+async function wakeFor(
+  tx: Queryable,
+  service: ServiceRow,
+  inPlace: readonly SizedSet[],
+): Promise<Aftermath> {
+  const channels = new Set<SignalChannel>([`service:${service.id}`]);
+  for (const { hostId } of inPlace) if (hostId !== null) channels.add(`host:${hostId}`);
+  const rings: JobRing[] = inPlace.some(({ hostId }) => hostId === null)
+    ? [placeSetsRing(service)]
+    : [];
+  const outboxIds = rings.length === 0 ? [] : await insertOutbox(tx, rings);
+  return { rings, outboxIds, signals: [...channels] };
+}
+
+/** Marks sets to be moved, after the planner has found a host for each with the new size. Throws capacity-insufficient. */
+async function moveSets(
+  ctx: ServiceContext,
+  tx: Queryable,
+  service: ServiceRow,
+  { moving, steps }: { moving: readonly SizedSet[]; steps: readonly ResizeStep[] },
+): Promise<void> {
+  if (moving.length === 0) return;
+  const wanted = moving.map((set) => ({ set, step: stepOf(steps, set.revision) }));
+  const rejection = await planMoves(
+    ctx,
+    tx,
+    service,
+    wanted.map(({ set, step }) => ({ setId: set.id, hostId: set.hostId, template: step.to })),
+  );
+  if (rejection !== undefined) {
+    throw new AppError("capacity-insufficient", {
+      detail: `${moving.length} sets would have to be replaced elsewhere, and no host has room for one of them: ${rejection}`,
+    });
+  }
+  await markSetsMoving(
+    tx,
+    wanted.map(({ set, step }) => ({ setId: set.id, revision: step.newRevision })),
+  );
+}
+
+/** What becomes of sets on lost hosts is their service's policy for lost hosts. Until then they are what they were. */
+async function leaveOnLostHosts(tx: Queryable, hosts: readonly ShortHost[]): Promise<void> {
+  const held = hosts.flatMap(({ name, why, sets }) =>
+    sets.map(({ id }) => ({
+      setId: id,
+      reason: {
+        code: "resize-refused",
+        text: `${name} is lost and has no room for the new size (${why})`,
+        phase: "resize",
+      },
+    })),
+  );
+  if (held.length > 0) await holdSetsBack(tx, held);
+}
+
+function describeSize(steps: readonly ResizeStep[]): string {
+  const { to } = newestOf(steps);
   const volume = to.volume ? [`${to.volume.sizeBytes} bytes of volume`] : [];
   return [`${to.cpuMillis / 1000} cores`, `${to.memoryBytes} bytes of memory`, ...volume].join(
     ", ",
   );
-}
-
-function hostIdsOf(sets: readonly RevisionSets[]): string[] {
-  return [...new Set(sets.flatMap(({ hostId }) => hostId ?? []))].sort();
-}
-
-function invalid(pointer: string, detail: string): AppError {
-  return new AppError("invalid-request", { detail, errors: [{ pointer, detail }] });
 }

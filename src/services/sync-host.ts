@@ -120,7 +120,7 @@ async function takeReport(
       ]);
       const parts: Aftermath[] = [observed];
       const isUsable = becameReady || (body.usage !== null && !hasFreshReport(ctx, host));
-      if (isUsable || observed.removed > 0) parts.push(await nudgePending(tx, hostId, body));
+      if (isUsable || observed.hasFreedRoom) parts.push(await nudgePending(tx, hostId, body));
       return { aftermath: mergeAftermath(parts), removed: observed.removed };
     });
   const { aftermath, removed } = await (body.observed.length > 0

@@ -65,20 +65,24 @@ async function cgroupOf(pid: number, controller: string): Promise<string> {
   return `/sys/fs/cgroup/${controller}${parts.find(([, names]) => names === controller)?.[2]}`;
 }
 
-/** Quota, shares (version 1) or weight (version 2), and memory of a container, or of its set, as the kernel says. */
+const softLimit = "memory.soft_limit_in_bytes";
+
+/** Quota, shares (version 1) or weight (version 2), memory and processes of a container, or of its set, as the kernel says. */
 async function kernelLimits(set: LocalSetSpec, name: string, { ofSet = false } = {}) {
   const { State: state } = await inspect(set, name);
   const read = async (controller: string, file: string) => {
     const folder = await cgroupOf(state.Pid, controller);
     return (await readFile(`${folder}${ofSet ? "/.." : ""}/${file}`, "utf8")).trim();
   };
-  const [quota, share, memory] = isVersion2
-    ? (["cpu.max", "cpu.weight", "memory.max"] as const)
-    : (["cpu.cfs_quota_us", "cpu.shares", "memory.limit_in_bytes"] as const);
+  const [quota, share, memory, reserved] = isVersion2
+    ? (["cpu.max", "cpu.weight", "memory.max", "memory.low"] as const)
+    : (["cpu.cfs_quota_us", "cpu.shares", "memory.limit_in_bytes", softLimit] as const);
   return {
     quotaUs: Number((await read("cpu", quota)).split(" ")[0]),
     share: Number(await read("cpu", share)),
     mebibytes: Number(await read("memory", memory)) / MiB,
+    reservedMebibytes: Number(await read("memory", reserved)) / MiB,
+    pids: Number(await read("pids", "pids.max")),
   };
 }
 
@@ -120,11 +124,15 @@ it("limits the set as a whole and each container by its percentages", async () =
     quotaUs: 150_000,
     share: isVersion2 ? 59 : 1_536,
     mebibytes: 256,
+    reservedMebibytes: 256,
+    pids: 8_192,
   });
   expect(await kernelLimits(set, "app")).toEqual({
     quotaUs: 60_000,
     share: isVersion2 ? 24 : 614,
     mebibytes: 64,
+    reservedMebibytes: 64,
+    pids: 4_096,
   });
   const { HostConfig: host } = await inspect(set, "app");
   expect(host.MemorySwap).toBe(host.Memory);
@@ -192,6 +200,11 @@ it.each([
         ? writeSetFile(set, "cpu", "cpu.weight", "7")
         : writeSetFile(set, "cpu", "cpu.shares", "77"),
   ],
+  ["gave it no processes", (set: LocalSetSpec) => writeSetFile(set, "pids", "pids.max", "max")],
+  [
+    "reserved nothing for it",
+    (set: LocalSetSpec) => writeSetFile(set, "memory", isVersion2 ? "memory.low" : softLimit, "0"),
+  ],
 ] as const)("puts the set's own limits right after somebody %s", async (_what, change) => {
   const set = await run({ template: { cpu: 2, memory: "128Mi" }, options: { cpu: 100 } });
   const before = await lives(set);
@@ -239,6 +252,40 @@ it.each([
   }
 });
 
+it.each([
+  ["cpu", "cpu.cfs_quota_us", "cpu.max", "7000"],
+  ["memory", softLimit, "memory.low", "0"],
+  ["pids", "pids.max", "pids.max", "11"],
+])(
+  "puts right what somebody wrote into a container's file of the controller %s",
+  async (controller, first, second, text) => {
+    const set = await run({ template: { cpu: 1, memory: "128Mi" } });
+    const before = await lives(set);
+    const limits = await kernelLimits(set, "app");
+    const { State: state } = await inspect(set, "app");
+    await writeFile(
+      `${await cgroupOf(state.Pid, controller)}/${isVersion2 ? second : first}`,
+      text,
+    );
+    expect(isSized(set.template, await see(set))).toBe(false); // though Docker knows nothing of it
+    await port.resize(set, signal);
+    expect(await kernelLimits(set, "app")).toEqual(limits);
+    expect(isSized(set.template, await see(set))).toBe(true);
+    expect(await lives(set)).toEqual(before);
+  },
+);
+
+it("tells what sets and containers hold", async () => {
+  const set = await run({ options: { command: hoard } });
+  await untilHeld(set, "app");
+  const use = await port.memoryUse();
+  const { Id: dockerId } = await inspect(set, "app");
+  const [ofSet = 0, ofContainer = 0] = [use[set.setId], use[dockerId.slice(0, 12)]];
+  expect(ofContainer).toBeGreaterThan(40_000_000);
+  expect(ofContainer).toBeLessThan(60_000_000);
+  expect(ofSet).toBeGreaterThanOrEqual(ofContainer);
+});
+
 it("a set that becomes smaller while a container is replaced keeps its other containers", async () => {
   const set = await run({ names: ["app", "side"], template: { cpu: 4, memory: "256Mi" } });
   const before = await inspect(set, "side");
@@ -279,7 +326,12 @@ it("refuses to take memory that a container uses, and resizes everything else", 
   expect(await lives(set)).toEqual(before);
   expect(await kernelLimits(set, "app")).toMatchObject({ quotaUs: 150_000, mebibytes: 128 });
   expect(await kernelLimits(set, "side")).toMatchObject({ quotaUs: 150_000, mebibytes: 20 });
+  // The set's CPU is narrowed as well as widened; its memory stays as long as a container has its own.
   expect(await kernelLimits(set, "app", { ofSet: true })).toMatchObject({ quotaUs: 300_000 });
+  await expect(port.resize(resized(set, 1_000, 40), signal)).rejects.toThrow("uses");
+  const ofSet = { quotaUs: 100_000, mebibytes: 256 };
+  expect(await kernelLimits(set, "app", { ofSet: true })).toMatchObject(ofSet);
+  expect(await kernelLimits(set, "app")).toMatchObject({ quotaUs: 50_000, mebibytes: 128 });
   expect((await inspect(set, "app")).State.OOMKilled).toBe(false);
 });
 
@@ -301,5 +353,6 @@ it("refuses to take memory that the containers use together", async () => {
     message: expect.stringMatching(/the set uses \d{8,9} bytes of memory, and is to have 67108864/),
   });
   expect(await lives(set)).toEqual(before);
-  expect(await kernelLimits(set, "app", { ofSet: true })).toMatchObject({ mebibytes: 256 });
+  const ofSet = { quotaUs: 100_000, mebibytes: 256 };
+  expect(await kernelLimits(set, "app", { ofSet: true })).toMatchObject(ofSet);
 });

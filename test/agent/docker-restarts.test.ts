@@ -147,7 +147,12 @@ async function held() {
       await read("pids", "../pids.max"),
     ],
     setShare: await read("cpu", `../${share}`),
-    app: [await read("cpu", quota), await read("memory", memory), await read("pids", "pids.max")],
+    app: [
+      await read("cpu", quota),
+      await read("memory", memory),
+      await read("memory", reservation),
+      await read("pids", "pids.max"),
+    ],
     sysctl: await somaxconn(),
     hasVolume: (await readFile(`/proc/${state.Pid}/mounts`, "utf8")).includes(" /data ext4 "),
   };
@@ -165,7 +170,7 @@ async function somaxconn(): Promise<string> {
 
 const wanted = {
   set: ["150000", String(256 * MiB), String(256 * MiB), "8192"],
-  app: ["60000", String(64 * MiB), "4096"],
+  app: ["60000", String(64 * MiB), String(64 * MiB), "4096"],
   sysctl: "777",
   hasVolume: true,
 };

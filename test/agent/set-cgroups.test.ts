@@ -123,20 +123,20 @@ it("says what systemd has to make: nested slices, percentages of a core", async 
   const slices = createSystemdCgroups({ hostId, root, version: 2, driver: "systemd" });
   expect(slices.parentOf(setId)).toBe(`berth-${hostId}-${setId}.slice`);
   const limits = setLimits({ cpuMillis: 1_500, memoryBytes: 2 ** 30 });
-  expect(sliceProperties(limits, 2)).toEqual([
-    "CPUQuota=150%",
-    "CPUWeight=59",
-    "MemoryMax=1073741824",
-    "TasksMax=8192",
-    "MemorySwapMax=0",
-  ]);
-  expect(sliceProperties(limits, 1)).toContain("CPUShares=1536");
-  expect(sliceProperties({ ...limits, cpuQuotaUs: Infinity, memoryBytes: Infinity }, 2)).toEqual([
-    "CPUQuota=",
-    "CPUWeight=59",
-    "MemoryMax=infinity",
-    "TasksMax=8192",
-    "MemorySwapMax=0",
-  ]);
+  expect(sliceProperties(limits, 2)).toEqual({
+    memory: ["MemoryMax=1073741824"],
+    others: [
+      "CPUQuota=150%",
+      "CPUWeight=59",
+      "MemoryLow=1073741824",
+      "TasksMax=8192",
+      "MemorySwapMax=0",
+    ],
+  });
+  expect(sliceProperties(limits, 1).others).toContain("CPUShares=1536");
+  expect(sliceProperties({ ...limits, cpuQuotaUs: Infinity, memoryBytes: Infinity }, 2)).toEqual({
+    memory: ["MemoryMax=infinity"],
+    others: expect.arrayContaining(["CPUQuota=", "CPUWeight=59"]),
+  });
   expect(await slices.list()).toEqual([]);
 });

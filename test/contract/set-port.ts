@@ -158,7 +158,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       await harness.limitBehind(before.containers[1]?.dockerId ?? "", limits);
       await run(set);
       const changed = await see(set);
-      expect(changed.containers[1]?.limits).toEqual(limits);
+      expect(changed.containers[1]?.limits).toMatchObject(limits);
       expect(isSized(set.template, changed)).toBe(false);
       await port.resize(set, signal);
       await port.resize(set, signal);

@@ -6,7 +6,9 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { JobRing } from "../../src/contracts/jobs.ts";
 import type { Host } from "../../src/contracts/hosts.ts";
 import type { Service } from "../../src/contracts/services.ts";
+import type { BerthSet } from "../../src/contracts/sets.ts";
 import { autoscaleService } from "../../src/services/autoscale-service.ts";
+import { createMover } from "../../src/services/move-sets.ts";
 import { createPlacer } from "../../src/services/place-sets.ts";
 import { reconcileService } from "../../src/services/reconcile-service.ts";
 import { berth as runBerth, type CliRunOptions } from "../support/cli-harness.ts";
@@ -37,9 +39,11 @@ afterAll(async () => {
 /** What a job worker and the agents would do: rung jobs, placement, syncs, over and over. */
 async function runFleet(): Promise<void> {
   const placer = createPlacer(api.ctx);
+  const mover = createMover(api.ctx);
   while (!keepGoing.signal.aborted) {
     for (const job of api.rung.splice(0)) await runJob(job);
     await placer.placeSets();
+    await mover.moveSets();
     await hosts.syncAll();
     await delay(5);
   }
@@ -198,6 +202,46 @@ describe("sets and hosts", () => {
     );
     const gone = await berth(["delete", "set", id, "--wait", "--timeout", "20s"]);
     expect(gone).toMatchObject({ exitCode: 0, stdout: `${id} is being deleted\n` });
+  });
+
+  test("a service is resized and waited for; a set that is moved makes way for another", async () => {
+    await apply(manifest("resized", "replicas: 1"), "--wait", "--timeout", "20s");
+    const change = await berth(["resize", "resized", "--cpu", "0.2", "--wait", "--timeout", "20s"]);
+    expect(change).toMatchObject({ exitCode: 0 });
+    expect(change.stdout).toContain("1 sets get 0.2 cores");
+    const sets = () => berthJson<BerthSet[]>("get", "sets", "--service", "resized");
+    const [set] = await sets();
+    expect(set).toMatchObject({ cpuMillis: 200, sized: true });
+    const moved = await berth(["set", "move", set?.id ?? "", "--wait", "--timeout", "20s"]);
+    expect(moved).toMatchObject({ exitCode: 0 });
+    const [other, ...more] = await sets();
+    expect(more).toEqual([]);
+    expect(other).toMatchObject({ ready: true, moving: false, cpuMillis: 200 });
+    expect(other?.host?.name).not.toBe(set?.host?.name);
+  });
+
+  test("a resize that is refused on a host ends the wait with the reason and exit code 1", async () => {
+    await apply(manifest("refused", "replicas: 1"), "--wait", "--timeout", "20s");
+    hosts.refusedMemoryBytes = 32 * 2 ** 20;
+    try {
+      const run = await berth([
+        "resize",
+        "refused",
+        "--memory",
+        "32Mi",
+        "--wait",
+        "--timeout",
+        "20s",
+      ]);
+      expect(run).toMatchObject({ exitCode: 1 });
+      expect(run.stderr).toContain("Not all sets of refused have the new size");
+      expect(run.stderr).toContain("it uses more");
+    } finally {
+      hosts.refusedMemoryBytes = undefined;
+    }
+    const [set] = await berthJson<BerthSet[]>("get", "sets", "--service", "refused");
+    const reason = { code: "resize-refused" };
+    expect(set).toMatchObject({ memoryBytes: 64 * 2 ** 20, sized: true, revision: 1, reason });
   });
 
   test("a host is named by its name: cordoned, uncordoned, unknown", async () => {

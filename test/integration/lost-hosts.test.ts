@@ -1,9 +1,7 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
 import { rowsOf } from "../../src/db/queries/rows.ts";
-import { drainHost } from "../../src/services/admit-host.ts";
 import { createService } from "../../src/services/create-service.ts";
-import { drainHosts } from "../../src/services/drain-hosts.ts";
 import { replaceLostHosts } from "../../src/services/replace-lost-hosts.ts";
 import {
   createFleetContext,
@@ -127,26 +125,4 @@ test("a service that would rather wait keeps its set on the lost host", async ()
   await expireLease(f, [hostId]);
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0 });
   expect(await setsBy(f, hostId)).toEqual([{ state: "lost", desired: "running" }]);
-});
-
-test("a drain moves one set of a service at a time, and the next only when the one before runs elsewhere", async () => {
-  const f = await createFleetContext();
-  fleet = f;
-  const hostId = await f.enroll("h1");
-  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 2 }));
-  await f.placer.placeSets();
-  await runAll(f, hostId);
-  const otherId = await f.enroll("h2");
-  await drainHost(f.ctx, hostId);
-  expect(await drainHosts(f.ctx)).toBe(0);
-  for (let moved = 1; moved <= 2; moved++) {
-    const orders = (await f.sync(hostId)).sets.filter((set) => set.desired === "deleted");
-    expect(orders).toHaveLength(1);
-    await f.sync(hostId, { observed: orders.map((set) => observed(set, "absent")) });
-    expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
-    await runAll(f, otherId);
-    expect(await drainHosts(f.ctx)).toBe(moved === 1 ? 1 : 0);
-  }
-  expect(await setsBy(f, hostId)).toEqual([]);
-  expect(await setsBy(f, otherId)).toHaveLength(2);
 });

@@ -3,9 +3,11 @@ import { afterEach, expect, test } from "vitest";
 import { type ResizeService, resizeServiceBody } from "../../src/contracts/services.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
 import { assert } from "../../src/lib/assert.ts";
+import { cordonHost } from "../../src/services/admit-host.ts";
 import { createService } from "../../src/services/create-service.ts";
 import { deleteService } from "../../src/services/delete-service.ts";
 import { getService } from "../../src/services/get-service.ts";
+import { createMover } from "../../src/services/move-sets.ts";
 import { getSet } from "../../src/services/get-set.ts";
 import { patchService } from "../../src/services/patch-service.ts";
 import { resizeService } from "../../src/services/resize-service.ts";
@@ -59,7 +61,7 @@ test("running sets get their new size in place: booked, and told to their hosts 
   expect(change.effects[0]).toContain("4 sets get 2 cores");
   expect(change.service).toMatchObject({ revision: 2, template: { cpuMillis: 2_000 } });
   for (const { cpu, booked, memory } of await bookings(f))
-    expect({ cpu, booked, memory }).toEqual({ cpu: 4_000, booked: 4_000, memory: GiB });
+    expect({ cpu, booked, memory }).toEqual({ cpu: 4_000, booked: 4_000, memory: 2 * GiB });
   const after = await f.sync(hostId, { acceptedGeneration: before.hostGeneration });
   expect(after.sets.map(({ setId }) => setId)).toEqual(before.sets.map(({ setId }) => setId));
   expect(after.sets[0]).toMatchObject({
@@ -85,47 +87,244 @@ test("sets of an older revision keep all of it but the size", async () => {
   expect(template).toMatchObject({ memoryBytes: 2 * GiB, containers: [{ image: "menu:43" }] });
 });
 
-test("I2: what a host has no room for is refused whole, or its sets are replaced elsewhere", async () => {
+test("I2: what a host has no room for is refused whole, and what fits nowhere also when it may move", async () => {
   const f = await start(3);
-  await expect(resize(f, { cpu: 3 })).rejects.toThrow(
-    /no room for the new size on .*insufficient-cpu/,
-  );
-  expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({ revision: 1, generation: 1 });
-  for (const { cpu, booked } of await bookings(f)) expect(cpu).toBe(booked);
-  const { effects } = await resize(f, { cpu: 3, ifNoRoom: "move" });
-  expect(effects).toEqual([
-    expect.stringContaining("1 sets get 3 cores"),
-    "2 sets are replaced by new ones elsewhere.",
-  ]);
-  expect((await getService(f.ctx, f.tenantId, "web")).counts).toMatchObject({ pending: 2 });
-  for (const { cpu, booked } of await bookings(f)) {
-    expect(cpu).toBe(booked);
-    expect(cpu).toBeLessThanOrEqual(smallHost.cpuMillis);
+  for (const ifNoRoom of ["refuse", "move"] as const) {
+    for (const cpu of [3, 64])
+      await expect(resize(f, { cpu, ifNoRoom })).rejects.toThrow(/no room|no host has room/);
+    expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({
+      revision: 1,
+      generation: 1,
+      counts: { placed: 3 },
+    });
+    for (const { cpu, booked } of await bookings(f)) expect(cpu).toBe(booked);
   }
 });
 
-test("less memory than a set uses is refused with the figure", async () => {
+test("as few sets as can be are replaced elsewhere, one after the other, each once its replacement is ready", async () => {
+  fleet = await createFleetContext();
+  const f = fleet;
+  const mover = createMover(f.ctx);
+  const h1 = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 3 }));
+  await f.placer.placeSets();
+  const h2 = await f.enroll("h2");
+  await obey(f, h1);
+  await expect(resize(f, { cpu: 2 })).rejects.toThrow(/no room for the new size on h1 \(2 sets/);
+  const { effects, service } = await resize(f, { cpu: 2, ifNoRoom: "move" });
+  expect(effects).toEqual([
+    expect.stringContaining("1 sets get 2 cores"),
+    expect.stringContaining("2 sets have no room for it where they are"),
+  ]);
+  expect(service).toMatchObject({ settled: false, counts: { ready: 3 } });
+  await obey(f, h1);
+  expect(await mover.moveSets()).toBe(1);
+  await f.placer.placeSets();
+  expect(await mover.moveSets()).toBe(0);
+  expect((await getService(f.ctx, f.tenantId, "web")).counts).toMatchObject({
+    ready: 3,
+    placed: 1,
+  });
+  await obey(f, h2);
+  expect(await mover.moveSets()).toBe(1);
+  await obey(f, h1);
+  // The first has left: by now there is room for the other where it is.
+  expect(await mover.moveSets()).toBe(1);
+  await obey(f, h1);
+  expect(await mover.moveSets()).toBe(0);
+  expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({
+    settled: true,
+    counts: { ready: 3 },
+  });
+  for (const { name, cpu, booked } of await bookings(f))
+    expect([name, cpu, booked]).toEqual(
+      name === "h1" ? ["h1", 4_000, 4_000] : ["h2", 2_000, 2_000],
+    );
+});
+
+test("sets with a volume are not moved for their size, and the answer says why", async () => {
+  fleet = await createFleetContext();
+  const f = fleet;
+  for (const name of ["h1", "h2"])
+    await f.enroll(name, { allocatable: { ...smallHost, volumeBytes: 10 * GiB } });
+  const { containers } = containersOf("menu:42");
+  const volume = { size: "1Gi", mountPath: "/data" };
+  const template = { cpu: 3, memory: "1Gi", volume, containers };
+  await createService(f.ctx, f.tenantId, serviceBody("web", { template }));
+  await f.placer.placeSets();
+  await expect(resize(f, { cpu: 5, ifNoRoom: "move" })).rejects.toThrow(
+    /what is in it would stay behind, in the trash of that host/,
+  );
+});
+
+test("what a set of a lost host is to be is left to its service's policy; it does not hinder the others", async () => {
+  const f = await start(4);
+  const [h1 = "", h2 = ""] = await hostIds(f);
+  for (const hostId of [h1, h2]) await obey(f, hostId);
+  await f.ctx.db.execute(
+    sql`update hosts set state = 'lost', allocatable_cpu_millis = 2000 where id = ${h1}`,
+  );
+  await expect(resize(f, { cpu: 2 })).rejects.toThrow("no room for the new size on h1");
+  const { effects } = await resize(f, { cpu: 2, ifNoRoom: "move" });
+  expect(effects[0]).toContain("2 sets get 2 cores");
+  expect(effects[1]).toContain("2 sets on lost hosts keep their size");
+  expect(await createMover(f.ctx).moveSets()).toBe(0);
+  const left = await rowsOf<{ revision: number; code: string; desired: string }>(
+    f.ctx.db,
+    sql`select revision, held_back->>'code' as code, desired from sets where host_id = ${h1}`,
+  );
+  const held = { revision: 1, code: "resize-refused", desired: "running" };
+  expect(left).toEqual([held, held]);
+});
+
+test("I2: what a set gives up is booked until the kernel has taken it, and then what waits for room is planned", async () => {
+  const f = await start(1);
+  const [hostId = "", otherId = ""] = await hostIds(f);
+  await cordonHost(f.ctx, otherId);
+  await resize(f, { cpu: 4 });
+  await obey(f, hostId);
+  const none = { ...smallHost, cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
+  const report = {
+    used: none,
+    allocatable: smallHost,
+    reclaimableVolumeBytes: 0,
+    trashedVolumeBytes: 0,
+    volumeReason: null,
+    disk: null,
+  };
+  await f.sync(hostId, { usage: { ...report, setMemoryBytes: {} } });
+  await createService(f.ctx, f.tenantId, serviceBody("other", { replicas: 1 }));
+  await resize(f, { cpu: 1 });
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 1 });
+  expect((await bookings(f))[0]).toMatchObject({ cpu: 4_000, booked: 4_000 });
+  f.rings.length = 0;
+  await obey(f, hostId);
+  expect((await bookings(f))[0]).toMatchObject({ cpu: 1_000, booked: 1_000 });
+  expect(f.rings).toMatchObject([{ name: "place-sets", payload: { cause: "room-gained" } }]);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
+});
+
+test("a size that is refused again and again is taken back: one size everywhere, with the reason", async () => {
+  const f = await start(1);
+  const [hostId = ""] = (
+    await rowsOf<{ hostId: string }>(f.ctx.db, sql`select host_id as "hostId" from sets`)
+  ).map((row) => row.hostId);
+  await obey(f, hostId);
+  await resize(f, { cpu: 2, memory: "512Mi" });
+  const [set] = (await f.sync(hostId, { full: true })).sets;
+  assert(set, "the host has the set");
+  const reason = { code: "memory-in-use", text: "the set uses 600 MiB", phase: "resize" };
+  await f.sync(hostId, { observed: [observed(set, "running", { sized: false, reason })] });
+  expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({ settled: false });
+  const report = observed(set, "running", { sized: false, sizeRefused: true, reason });
+  await f.sync(hostId, { observed: [report, report] });
+  await f.sync(hostId, { observed: [report] });
+  const [back] = (await f.sync(hostId, { full: true })).sets;
+  expect(back).toMatchObject({ revision: 1, template: { cpuMillis: 1_000, memoryBytes: GiB } });
+  expect(back?.generation).toBe(set.generation + 1);
+  // Until the agent says that it has its former size, both are booked.
+  const booked = (await bookings(f)).find(({ cpu }) => cpu > 0);
+  expect(booked).toMatchObject({ cpu: 2_000, memory: GiB });
+  await obey(f, hostId);
+  expect((await bookings(f)).find(({ cpu }) => cpu > 0)).toMatchObject({ cpu: 1_000, memory: GiB });
+  const after = await getSet(f.ctx, f.tenantId, set.setId);
+  expect(after).toMatchObject({
+    sized: true,
+    cpuMillis: 1_000,
+    reason: { code: "resize-refused", text: expect.stringContaining("the set uses 600 MiB") },
+  });
+  const kinds = await rowsOf<{ text: string }>(
+    f.ctx.db,
+    sql`select text from events where kind = 'set-resize-refused'`,
+  );
+  expect(kinds).toHaveLength(1);
+  expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({
+    settled: true,
+    reason: { code: "resize-refused" },
+  });
+  await resize(f, { memory: "512Mi", cpu: 2 }); // once more
+  await obey(f, hostId);
+  expect(await getSet(f.ctx, f.tenantId, set.setId)).toMatchObject({
+    reason: null,
+    cpuMillis: 2_000,
+    memoryBytes: GiB / 2,
+  });
+});
+
+test("pending sets that become smaller are planned at once; those that leave do not hinder it", async () => {
+  fleet = await createFleetContext();
+  const f = fleet;
+  const h1 = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 6 }));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 4, rejected: 2 });
+  await obey(f, h1);
+  const [leaving] = (await f.sync(h1, { full: true })).sets;
+  assert(leaving, "the host has sets");
+  await f.ctx.db.execute(sql`update sets set leaving = true where id = ${leaving.setId}`);
+  await f.ctx.db.execute(sql`update hosts set allocatable_cpu_millis = 5500`);
+  f.rings.length = 0;
+  await resize(f, { cpu: 1.5 }); // three sets grow by half a core each: with the one that leaves it would be too much
+  await resize(f, { cpu: 0.5 });
+  expect(f.rings.map(({ name }) => name)).toContain("place-sets");
+  expect(await f.placer.placeSets()).toMatchObject({ rejected: 2 }); // due at once, though all is still booked
+  await f.sync(h1, { observed: [observed(leaving, "absent", { generation: 1_000 })] });
+  const released = await getSet(f.ctx, f.tenantId, leaving.setId);
+  expect(released).toMatchObject({ state: "pending", cpuMillis: 500, revision: 3 });
+  await obey(f, h1);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 1 }); // that one avoids the host that it left
+  for (const { cpu, booked } of await bookings(f)) expect([cpu, booked]).toEqual([2_500, 2_500]);
+});
+
+test("less memory than a set or a container of it uses is refused with the figure, unless the report is old", async () => {
   const f = await start(1);
   const [used] = await rowsOf<{ hostId: string; setId: string }>(
     f.ctx.db,
     sql`select host_id as "hostId", id as "setId" from sets`,
   );
   const { hostId = "", setId = "" } = used ?? {};
-  const use = { ...smallHost, cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
-  const report = {
-    used: use,
+  const none = { ...smallHost, cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
+  const usage = {
+    used: none,
     allocatable: smallHost,
     reclaimableVolumeBytes: 0,
     trashedVolumeBytes: 0,
     volumeReason: null,
+    disk: null,
   };
-  await f.sync(hostId, {
-    usage: { ...report, disk: null, setMemoryBytes: { [setId]: 300 * 2 ** 20 } },
-  });
+  const report = (mebibytes: number, containers: Record<string, number> = {}) =>
+    f.sync(hostId, {
+      usage: { ...usage, setMemoryBytes: { [setId]: mebibytes * 2 ** 20, ...containers } },
+    });
+  await report(300);
   await expect(resize(f, { memory: "256Mi" })).rejects.toThrow(
-    `Set ${setId} uses 314572800 bytes of memory, more than 268435456`,
+    `Set ${setId} uses 314572800 bytes of memory, more than the 268435456 that it would have`,
+  );
+  const dockerId = "0123456789ab".padEnd(64, "c");
+  const [set] = (await f.sync(hostId, { full: true })).sets;
+  assert(set, "the host has the set");
+  const app = {
+    name: "app",
+    state: "running" as const,
+    ready: true,
+    dockerId,
+    restarts: 0,
+    oomKills: 0,
+    rootfsUsedBytes: null,
+    exitCode: null,
+    startedAt: null,
+    reason: null,
+  };
+  await f.sync(hostId, { observed: [observed(set, "running", { containers: [app] })] });
+  await f.ctx.db.execute(
+    sql`update revisions set template = jsonb_set(template, '{containers,0,options,memoryPercent}', '50')`,
+  );
+  await report(100, { "0123456789ab": 100 * 2 ** 20 });
+  await expect(resize(f, { memory: "160Mi" })).rejects.toThrow(
+    `Container "app" of set ${setId} uses 104857600 bytes of memory, more than the 83886080 that`,
   );
   await resize(f, { memory: "512Mi" });
+  await f.ctx.db.execute(sql`update hosts set reported_at = now() - interval '1 hour'`);
+  await resize(f, { memory: "160Mi" }); // its agent and the kernel have the last word
 });
 
 test("a resize is told once more when the kernel holds the set to it, and what hinders it meanwhile", async () => {
@@ -173,6 +372,18 @@ test("a resized set that goes away gives back what it had booked", async () => {
   for (const { cpu, memory } of await bookings(f))
     expect({ cpu, memory }).toEqual({ cpu: 0, memory: 0 });
 });
+
+/** What the host's agent does with all that it is told. */
+async function obey(f: FleetContext, hostId: string): Promise<void> {
+  const { sets } = await f.sync(hostId, { full: true });
+  await f.sync(hostId, {
+    observed: sets.map((set) => observed(set, set.desired === "deleted" ? "absent" : "running")),
+  });
+}
+
+function containersOf(image: string) {
+  return { containers: [{ index: 0, name: "app", image, options: { cpu: 100, memory: 100 } }] };
+}
 
 async function hostIds({ ctx }: FleetContext): Promise<string[]> {
   const rows = await rowsOf<{ id: string }>(ctx.db, sql`select id from hosts order by name`);

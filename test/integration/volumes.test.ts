@@ -4,13 +4,14 @@ import type { ReportedVolume } from "../../src/contracts/volumes.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
 import { assert } from "../../src/lib/assert.ts";
 import { newId } from "../../src/lib/ids.ts";
-import { cordonHost, deleteHost } from "../../src/services/admit-host.ts";
-import { changeSet } from "../../src/services/change-set.ts";
+import { cordonHost, deleteHost, uncordonHost } from "../../src/services/admit-host.ts";
 import { deleteService } from "../../src/services/delete-service.ts";
 import { createService } from "../../src/services/create-service.ts";
 import { getHost } from "../../src/services/get-host.ts";
 import { getService } from "../../src/services/get-service.ts";
 import { getSet } from "../../src/services/get-set.ts";
+import { moveSet } from "../../src/services/move-set.ts";
+import { createMover } from "../../src/services/move-sets.ts";
 import { listVolumes, purgeVolume, restoreVolume } from "../../src/services/volumes.ts";
 import {
   createFleetContext,
@@ -200,19 +201,31 @@ test("a restored set keeps its volume: not moved by itself, found again where it
   await f.sync(hostId, { observed: [failed] });
   expect(await wanted(hostId)).toMatchObject({ desired: "running", restoreVolumeId: volumeId });
 
-  const moveAway = async (from: string) => {
-    await changeSet(f.ctx, null, setId, "move");
-    const leaving = await wanted(from);
-    assert(leaving?.desired === "deleted", "the set is to go");
-    await f.sync(from, { observed: [observed(leaving, "absent")] });
-    await f.placer.placeSets(); // where else there is room, if there is
-    await f.ctx.db.execute(sql`update sets set plan_after = now() where id = ${setId}`);
-    await f.placer.placeSets();
-  };
-  await moveAway(hostId);
-  expect(await wanted(hostId)).toMatchObject({ setId, restoreVolumeId: volumeId });
+  const mover = createMover(f.ctx);
+  await expect(moveSet(f.ctx, null, setId)).rejects.toThrow("There is no other host for it");
+  expect(await wanted(hostId)).toMatchObject({ desired: "running", restoreVolumeId: volumeId });
   const other = await f.enroll("h2", { allocatable: { ...smallHost, volumeBytes: 2 * GiB } });
-  await moveAway(hostId);
+  await moveSet(f.ctx, null, setId);
+  expect(await mover.moveSets()).toBe(1);
+  const leaving = await wanted(hostId);
+  assert(leaving?.desired === "deleted", "the set is to go");
+  await cordonHost(f.ctx, other); // as if its room had gone meanwhile
+  await f.sync(hostId, { observed: [observed(leaving, "absent")] });
+  const placeAgain = async (): Promise<void> => {
+    for (let round = 0; round < 2; round++) {
+      await f.ctx.db.execute(sql`update sets set plan_after = now() where id = ${setId}`);
+      await f.placer.placeSets(); // in the first round it avoids the host that it has left
+    }
+  };
+  await placeAgain();
+  expect(await wanted(hostId)).toMatchObject({ setId, restoreVolumeId: volumeId });
+  await uncordonHost(f.ctx, other);
+  await moveSet(f.ctx, null, setId);
+  expect(await mover.moveSets()).toBe(1);
+  const again = await wanted(hostId);
+  assert(again?.desired === "deleted", "the set is to go");
+  await f.sync(hostId, { observed: [observed(again, "absent")] });
+  await placeAgain();
   expect(await wanted(other)).toMatchObject({ setId, restoreVolumeId: null });
 });
 

@@ -92,6 +92,7 @@ export function sampleSet(changes: Partial<BerthSet> = {}): BerthSet {
     host: { id: "host_01jd000000000000000000001", name: "rack1-host7" },
     address: "172.17.0.4",
     sized: true,
+    moving: false,
     cpuMillis: 500,
     memoryBytes: 512 * 2 ** 20,
     volumeBytes: 0,

@@ -188,6 +188,7 @@ export function observed(
     gaveUp: false,
     address: state === "running" ? "172.17.0.2" : null,
     sized: true,
+    sizeRefused: false,
     containers: [],
     ...more,
   };

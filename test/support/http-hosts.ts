@@ -118,6 +118,7 @@ function asDesired(set: DesiredSet): ObservedSet {
     gaveUp: false,
     address: state === "running" ? "172.17.0.2" : null,
     sized: true,
+    sizeRefused: false,
     containers: [],
   };
 }

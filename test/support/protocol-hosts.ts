@@ -8,6 +8,8 @@ import { emptySync, enrollTestHost, type TestApi } from "./test-api.ts";
 export interface ProtocolHosts {
   /** One sync of every host: it takes what it is told, and reports it done at the next. */
   syncAll(): Promise<void>;
+  /** Sets that are to have so much memory are refused it, as often as it takes. */
+  refusedMemoryBytes: number | undefined;
 }
 
 const roomy = {
@@ -44,11 +46,19 @@ export async function enrollProtocolHosts(
       if (response.status !== 200) throw new Error(await response.text());
       const told = (await response.json()) as SyncResult;
       host.generation = told.hostGeneration;
-      host.observed = told.sets.map(asDesired);
+      host.observed = told.sets.map((set) =>
+        set.template.memoryBytes === all.refusedMemoryBytes ? asRefused(set) : asDesired(set),
+      );
     }
   };
+  const all: ProtocolHosts = { syncAll, refusedMemoryBytes: undefined };
   await syncAll();
-  return { syncAll };
+  return all;
+}
+
+function asRefused(set: DesiredSet): ObservedSet {
+  const reason = { code: "memory-in-use", text: "it uses more", phase: "resize" };
+  return { ...asDesired(set), reason, sized: false, sizeRefused: true };
 }
 
 function asDesired(set: DesiredSet): ObservedSet {
@@ -65,6 +75,7 @@ function asDesired(set: DesiredSet): ObservedSet {
     gaveUp: false,
     address: runs ? "172.17.0.2" : null,
     sized: true,
+    sizeRefused: false,
     containers: runs
       ? [
           {

@@ -48,7 +48,10 @@ export interface SetPort {
    * the daemon restarts, and the periodic observe corrects that. Ends when aborted.
    */
   watch(onChange: (setId: string) => void, signal: AbortSignal): Promise<void>;
-  /** Bytes of memory that each set's processes hold, by its id; page cache that can be dropped is left out. No Docker call. */
+  /**
+   * Bytes of memory that each set's processes hold, by its id, and each container's, by the first 12 characters of its own; page cache
+   * that can be dropped is left out. No Docker call.
+   */
   memoryUse(): Promise<Record<string, number>>;
   /** Answers within `timeoutMs` or rejects: how a hung daemon is found. */
   ping(timeoutMs: number): Promise<void>;
@@ -76,6 +79,10 @@ export interface Limits {
   /** What it gets of a CPU that others want too, in the terms of cgroups version 1: 1024 for each core. */
   cpuShares: number;
   memoryBytes: number;
+  /** What is left to it as long as others have more than theirs; undefined where that is not known. */
+  reservationBytes?: number | undefined;
+  /** Processes and threads; undefined where the kernel does not count them. */
+  pidsMax?: number | undefined;
 }
 
 export interface ObservedLocalSet {

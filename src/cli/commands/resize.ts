@@ -1,9 +1,12 @@
 import type { Command } from "commander";
-import type { ServiceChange } from "../../contracts/services.ts";
+import type { Service, ServiceChange } from "../../contracts/services.ts";
 import type { Cli } from "../cli.ts";
-import { usageError } from "../cli-error.ts";
+import { CliError, usageError } from "../cli-error.ts";
+import { exitCodes } from "../exit-codes.ts";
 import { servicePath } from "../find-things.ts";
+import { plainText } from "../plain-text.ts";
 import { printDocument } from "../print-items.ts";
+import { DEFAULT_WAIT, parseTimeout, waitForService } from "../wait-for.ts";
 import { printChange } from "./scale.ts";
 
 interface ResizeOptions {
@@ -11,6 +14,8 @@ interface ResizeOptions {
   memory?: string;
   volume?: string;
   move?: boolean;
+  wait?: boolean;
+  timeout: string;
 }
 
 export function addResizeCommand(program: Command, cli: Cli): void {
@@ -25,6 +30,8 @@ export function addResizeCommand(program: Command, cli: Cli): void {
     .option("--memory <size>", "such as 512Mi or 8Gi")
     .option("--volume <size>", "such as 20Gi")
     .option("--move", "replace sets elsewhere whose host has no room for the new size")
+    .option("--wait", "wait until all sets have it, or have gone back to their former size")
+    .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT)
     .action(async (name: string, options: ResizeOptions) => {
       const { cpu, memory, volume } = options;
       if (cpu === undefined && memory === undefined && volume === undefined)
@@ -35,12 +42,27 @@ export function addResizeCommand(program: Command, cli: Cli): void {
         ...(volume === undefined ? {} : { volume }),
         ifNoRoom: options.move === true ? "move" : "refuse",
       };
+      const timeoutSeconds = parseTimeout(options.timeout);
       const api = await cli.api();
       const path = `${servicePath(name)}/resize`;
       const change = await api.request<ServiceChange>("POST", path, { body });
+      if (!cli.isForPrograms) printChange(cli, "resized", change);
+      if (options.wait === true) {
+        const settled = await waitForService(cli, api, name, "settled", timeoutSeconds);
+        if (settled) change.service = settled;
+      }
       if (cli.isForPrograms) printDocument(cli, change);
-      else printChange(cli, "resized", change);
+      if (options.wait === true) assertNotRefused(change.service);
     });
+}
+
+/** A service has settled, too, when sets of it went back to the size that they had. */
+function assertNotRefused({ name, reason }: Service): void {
+  if (reason?.code !== "resize-refused") return;
+  throw new CliError(`Not all sets of ${name} have the new size: ${plainText(reason.text)}.`, {
+    exitCode: exitCodes.failed,
+    hints: [`\`berth get sets --service ${name}\` says which.`],
+  });
 }
 
 function parseCores(text: string): number {

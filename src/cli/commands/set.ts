@@ -4,13 +4,13 @@ import type { Cli } from "../cli.ts";
 import { setPath } from "../find-things.ts";
 import { printItem } from "../print-items.ts";
 import { setColumns } from "../resources.ts";
-import { DEFAULT_WAIT, parseTimeout, type SetGoal, waitForSet } from "../wait-for.ts";
+import { DEFAULT_WAIT, parseTimeout, type SetGoal, waitForMove, waitForSet } from "../wait-for.ts";
 
-const verbs: { verb: string; goal: SetGoal; description: string }[] = [
+const verbs: { verb: string; goal: SetGoal | "moved"; description: string }[] = [
   { verb: "stop", goal: "stopped", description: "stop its containers; it keeps its place" },
   { verb: "start", goal: "ready", description: "start it again after a stop" },
   { verb: "restart", goal: "ready", description: "replace its containers with new ones" },
-  { verb: "move", goal: "ready", description: "run it on another host" },
+  { verb: "move", goal: "moved", description: "run it, or another in its place, on another host" },
 ];
 
 export function addSetCommand(program: Command, cli: Cli): void {
@@ -26,8 +26,11 @@ export function addSetCommand(program: Command, cli: Cli): void {
         const timeoutSeconds = parseTimeout(options.timeout);
         const api = await cli.api();
         const set = await api.request<BerthSet>("POST", `${setPath(id)}/${verb}`);
-        const after =
-          options.wait === true ? await waitForSet(cli, api, id, goal, timeoutSeconds) : set;
+        const wait = () =>
+          goal === "moved"
+            ? waitForMove(cli, api, id, timeoutSeconds)
+            : waitForSet(cli, api, id, goal, timeoutSeconds);
+        const after = options.wait === true ? await wait() : set;
         printItem(cli, setColumns, after ?? set);
       });
   }

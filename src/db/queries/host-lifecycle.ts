@@ -162,26 +162,6 @@ export async function updateHostLabels(
   return rows.length === 1;
 }
 
-/**
- * Sets to move off draining hosts next: one of each service at a time, and only while all its other sets are settled, so that a
- * drain never takes a service below what it has.
- */
-export async function listSetsToDrain(
-  q: Queryable,
-  limit: number,
-): Promise<{ id: string; hostId: string }[]> {
-  return rowsOf(
-    q,
-    sql`select distinct on (s.service_id) s.id, s.host_id as "hostId"
-        from hosts h join sets s on s.host_id = h.id
-        where h.draining and s.desired <> 'deleted' and not s.leaving
-          and not exists (
-            select 1 from sets o where o.service_id = s.service_id and o.deleted_at is null and o.id <> s.id
-              and o.desired = 'running' and (o.leaving or o.state in ('pending', 'placed', 'preparing', 'starting')))
-        order by s.service_id, s.id limit ${limit}`,
-  );
-}
-
 /** Removes a host that has nothing booked and is lost or cordoned. False: it is not (any more) in that state. */
 export async function deleteEmptyHost(q: Queryable, hostId: string): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(

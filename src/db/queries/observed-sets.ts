@@ -2,6 +2,7 @@ import { sql } from "drizzle-orm";
 import type { Reason } from "../../contracts/primitives.ts";
 import type { ContainerStatus, SetState } from "../../contracts/sets.ts";
 import type { Queryable } from "../client.ts";
+import { revisionAmounts } from "./resizes.ts";
 import { anyOf, rowsOf } from "./rows.ts";
 
 export interface HostSetRow {
@@ -14,6 +15,8 @@ export interface HostSetRow {
   ready: boolean;
   reason: Reason | null;
   sized: boolean;
+  /** To which it goes back when its new size is refused; null when none is under way. */
+  formerRevision: number | null;
   leaving: boolean;
   attempts: number;
   avoidHostIds: string[];
@@ -29,7 +32,7 @@ export async function lockSetsOfHost(
   return rowsOf(
     q,
     sql`select id, tenant_id as "tenantId", service_id as "serviceId", generation::float8 as generation, desired, state, ready,
-          reason, sized, leaving, attempts, avoid_host_ids as "avoidHostIds", containers
+          reason, sized, former_revision as "formerRevision", leaving, attempts, avoid_host_ids as "avoidHostIds", containers
         from sets where host_id = ${hostId}
           and id = ${anyOf(setIds)}
         order by id for update`,
@@ -86,7 +89,7 @@ export interface ReleasedSet {
 }
 
 /**
- * Ends the bookings of sets of which nothing is left on their host: they are gone, or pending again.
+ * Ends the bookings of sets of which nothing is left on their host: they are gone, or pending again with the size of their revision.
  * The one place where host_id is cleared.
  */
 export async function releaseSets(
@@ -102,16 +105,21 @@ export async function releaseSets(
     avoidHostIds: set.placeAgain?.avoidHostIds ?? [],
   }));
   await q.execute(sql`
-    with gone as (
+    with going as materialized (
+      select s.id, s.cpu_millis, s.memory_bytes, s.volume_bytes, s.rootfs_bytes, o.again, o."retryAfterMs", o."avoidHostIds",
+        ${revisionAmounts.cpuMillis} as cpu, ${revisionAmounts.memoryBytes} as memory, ${revisionAmounts.volumeBytes} as volume
+      from json_to_recordset(${JSON.stringify(rows)}::json) as o("setId" text, again boolean, "retryAfterMs" float8, "avoidHostIds" jsonb)
+      join sets s on s.id = o."setId" join revisions r on r.service_id = s.service_id and r.number = s.revision
+      where s.host_id = ${hostId}
+    ), gone as (
       update sets s set host_id = null, address = null, ready = false, leaving = false, updated_at = now(),
         generation = s.generation + 1, containers = '[]',
-        state = case when r.again then 'pending' else 'stopped' end,
-        deleted_at = case when r.again then null else now() end,
-        avoid_host_ids = r."avoidHostIds", plan_after = now() + make_interval(secs => r."retryAfterMs" / 1000)
-      from json_to_recordset(${JSON.stringify(rows)}::json) as r("setId" text, again boolean, "retryAfterMs" float8,
-        "avoidHostIds" jsonb)
-      where s.id = r."setId" and s.host_id = ${hostId}
-      returning s.cpu_millis, s.memory_bytes, s.volume_bytes, s.rootfs_bytes
+        state = case when g.again then 'pending' else 'stopped' end,
+        deleted_at = case when g.again then null else now() end,
+        cpu_millis = g.cpu, memory_bytes = g.memory, volume_bytes = g.volume,
+        sized = true, former_revision = null, held_back = null, move_revision = null,
+        avoid_host_ids = g."avoidHostIds", plan_after = now() + make_interval(secs => g."retryAfterMs" / 1000)
+      from going g where s.id = g.id
     )
     update hosts set allocated_cpu_millis = allocated_cpu_millis - g.cpu, allocated_memory_bytes = allocated_memory_bytes - g.memory,
       allocated_volume_bytes = allocated_volume_bytes - g.volume, allocated_rootfs_bytes = allocated_rootfs_bytes - g.rootfs,
@@ -120,6 +128,6 @@ export async function releaseSets(
       unreported_volume_bytes = greatest(0, unreported_volume_bytes - g.volume),
       unreported_rootfs_bytes = greatest(0, unreported_rootfs_bytes - g.rootfs)
     from (select coalesce(sum(cpu_millis), 0) as cpu, coalesce(sum(memory_bytes), 0) as memory,
-            coalesce(sum(volume_bytes), 0) as volume, coalesce(sum(rootfs_bytes), 0) as rootfs from gone) g
+            coalesce(sum(volume_bytes), 0) as volume, coalesce(sum(rootfs_bytes), 0) as rootfs from going) g
     where id = ${hostId}`);
 }

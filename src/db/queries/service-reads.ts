@@ -13,7 +13,7 @@ type ServiceReadRow = Omit<Service, "counts" | "createdAt" | "updatedAt"> & {
 
 /**
  * Services with their counts in one statement: one scan of each service's live sets (index sets_service).
- * A set that somebody stopped counts as being where it should be.
+ * A set that somebody stopped counts as being where it should be, one that is to move or to get another size does not.
  */
 function servicesWhere(condition: SQL): SQL {
   return sql`
@@ -26,9 +26,9 @@ function servicesWhere(condition: SQL): SQL {
     join revisions r on r.service_id = s.id and r.number = s.revision
     cross join lateral (
       select count(*)::int as live,
-        (count(*) filter (where not leaving and ((state = 'running' and ready and desired = 'running')
+        (count(*) filter (where not leaving and move_revision is null and sized and ((state = 'running' and ready and desired = 'running')
           or (state = 'stopped' and desired = 'stopped'))))::int as in_place,
-        mode() within group (order by reason - 'at') filter (where reason is not null) as reason,
+        mode() within group (order by coalesce(reason, held_back) - 'at') filter (where coalesce(reason, held_back) is not null) as reason,
         json_build_object(
           'pending', count(*) filter (where state = 'pending'),
           'placed', count(*) filter (where state = 'placed'),

@@ -5,6 +5,7 @@ import type { SetTemplate } from "../../contracts/set-template.ts";
 import type { Queryable } from "../client.ts";
 import { outboxRows } from "./outbox.ts";
 import { isoTime, rowsOf } from "./rows.ts";
+import { isReplica } from "./set-writes.ts";
 
 /** A service as the write path needs it. */
 export interface ServiceRow {
@@ -191,8 +192,7 @@ export async function listUnbalancedServices(q: Queryable, limit: number): Promi
   const rows = await rowsOf<{ id: string }>(
     q,
     sql`select s.id from services s
-        left join (select service_id, count(*)::int as live from sets
-                   where deleted_at is null and desired <> 'deleted' group by service_id) c on c.service_id = s.id
+        left join (select s.service_id, count(*)::int as live from sets s where ${isReplica} group by s.service_id) c on c.service_id = s.id
         where s.deleted_at is null and coalesce(c.live, 0) <> case when s.deleting then 0 else s.desired_replicas end
         order by s.id limit ${limit}`,
   );

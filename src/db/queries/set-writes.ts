@@ -15,30 +15,41 @@ export interface NewSets {
   memoryBytes: number;
   volumeBytes: number;
   rootfsBytes: number;
+  /** The set whose place it is to take: see move-sets.ts. */
+  replaces?: string;
+  avoidHostIds?: readonly string[];
 }
 
 /** Inserts pending sets that differ in nothing but their id. */
 export async function insertPendingSets(q: Queryable, sets: NewSets): Promise<void> {
   await q.execute(sql`
-    insert into sets (id, tenant_id, service_id, revision, priority, cpu_millis, memory_bytes, volume_bytes, rootfs_bytes)
+    insert into sets (id, tenant_id, service_id, revision, priority, cpu_millis, memory_bytes, volume_bytes, rootfs_bytes,
+      replaces, avoid_host_ids)
     select value, ${sets.tenantId}, ${sets.serviceId}, ${sets.revision}, ${sets.priority}, ${sets.cpuMillis},
-      ${sets.memoryBytes}, ${sets.volumeBytes}, ${sets.rootfsBytes}
+      ${sets.memoryBytes}, ${sets.volumeBytes}, ${sets.rootfsBytes}, ${sets.replaces ?? null},
+      ${JSON.stringify(sets.avoidHostIds ?? [])}::jsonb
     from json_array_elements_text(${JSON.stringify(sets.ids)}::json)`);
 }
 
-/** How many sets of a service are to live: neither deleted nor on their way to it. */
+/**
+ * Set `s` is one of its service's replicas: neither deleted nor on its way to it, and not there to take the place of another
+ * that still is one.
+ */
+export const isReplica = sql`s.deleted_at is null and s.desired <> 'deleted' and (s.replaces is null or not exists (
+  select 1 from sets o where o.id = s.replaces and o.deleted_at is null and o.desired <> 'deleted'))`;
+
+/** How many replicas a service has. */
 export async function countLiveSets(q: Queryable, serviceId: string): Promise<number> {
   const rows = await rowsOf<{ live: number }>(
     q,
-    sql`select count(*)::int as live from sets
-        where service_id = ${serviceId} and deleted_at is null and desired <> 'deleted'`,
+    sql`select count(*)::int as live from sets s where s.service_id = ${serviceId} and ${isReplica}`,
   );
   return rows[0]?.live ?? 0;
 }
 
 /**
- * Which sets to take away first: those that serve nobody (pending, failed, not ready), then those on hosts that are
- * being emptied, then the newest.
+ * Which replicas to take away first: those that serve nobody (pending, failed, not ready), then those that are to leave their
+ * hosts, then the newest.
  */
 export async function listScaleInVictims(
   q: Queryable,
@@ -48,10 +59,24 @@ export async function listScaleInVictims(
   return rowsOf(
     q,
     sql`select s.id, s.host_id as "hostId" from sets s left join hosts h on h.id = s.host_id
-        where s.service_id = ${serviceId} and s.deleted_at is null and s.desired <> 'deleted'
-        order by (s.state = 'pending') desc, (s.state = 'failed') desc, s.ready, coalesce(h.draining or h.cordoned, false) desc,
+        where s.service_id = ${serviceId} and ${isReplica}
+        order by (s.state = 'pending') desc, (s.state = 'failed') desc, s.ready,
+          (s.move_revision is not null or coalesce(h.draining or h.cordoned, false)) desc,
           s.created_at desc, s.id desc
         limit ${count}`,
+  );
+}
+
+/** What is there to take the place of these sets, and has no sense without them. */
+export async function listReplacements(
+  q: Queryable,
+  setIds: readonly string[],
+): Promise<{ id: string; hostId: string | null }[]> {
+  return rowsOf(
+    q,
+    sql`select id, host_id as "hostId" from sets
+        where replaces in (select value from json_array_elements_text(${JSON.stringify(setIds)}::json))
+          and deleted_at is null and desired <> 'deleted' order by id`,
   );
 }
 
@@ -107,6 +132,8 @@ export interface SetRow {
   desired: "running" | "stopped" | "deleted";
   state: string;
   leaving: boolean;
+  revision: number;
+  moveRevision: number | null;
   hostId: string | null;
 }
 
@@ -118,7 +145,7 @@ export async function findSet(
   const rows = await rowsOf<SetRow>(
     q,
     sql`select id, tenant_id as "tenantId", service_id as "serviceId", generation::float8 as generation, desired, state,
-          leaving, host_id as "hostId"
+          leaving, revision, move_revision as "moveRevision", host_id as "hostId"
         from sets where id = ${setId} and deleted_at is null and (${scope}::text is null or tenant_id = ${scope})`,
   );
   return rows[0];
@@ -129,8 +156,9 @@ export interface SetChange {
   desired?: "running" | "stopped";
   /** Containers are made anew. */
   restart?: boolean;
-  /** It leaves its host and is placed again. */
+  /** It leaves its host and is placed again, as a set of `revision`. */
   leaving?: boolean;
+  revision?: number;
 }
 
 /** Changes a set on the host that the caller has locked. Undefined when it has moved or gone meanwhile. */
@@ -145,7 +173,7 @@ export async function updatePlacedSet(
     sql`with bumped as (update hosts set generation = generation + 1 where id = ${hostId} returning generation)
         update sets set generation = sets.generation + 1, host_generation = bumped.generation, updated_at = now(),
           desired = coalesce(${change.desired ?? null}, desired),
-          leaving = leaving or ${change.leaving ?? false},
+          leaving = leaving or ${change.leaving ?? false}, revision = coalesce(${change.revision ?? null}::int, sets.revision),
           restart_generation = case when ${change.restart ?? false} then sets.generation + 1 else restart_generation end
         from bumped where id = ${setId} and host_id = ${hostId} and sets.desired <> 'deleted'
         returning sets.generation::float8 as generation`,

@@ -68,7 +68,7 @@ export const hosts = pgTable(
     /** What images and containers take of Docker's disk; null while it is not known. */
     imageBytes: int8("image_bytes"),
     containerBytes: int8("container_bytes"),
-    /** Bytes of memory that each set uses, by its id, as of the report. */
+    /** Bytes of memory that each set uses, by its id, and each container, by the first 12 characters of its own; as of the report. */
     setMemory: jsonb("set_memory").$type<Record<string, number>>().notNull().default({}),
     reportedAt: timestamptz("reported_at"),
     images: jsonb("images").$type<string[]>().notNull().default([]),

@@ -91,6 +91,7 @@ export const sets = pgTable(
     ready: boolean("ready").notNull().default(false),
     reason: jsonb("reason").$type<Reason>(),
     priority: integer("priority").notNull(),
+    /** What is booked for it: its revision's amounts, and until it is `sized` the larger of those and the former ones. */
     cpuMillis: int8("cpu_millis").notNull(),
     memoryBytes: int8("memory_bytes").notNull(),
     volumeBytes: int8("volume_bytes").notNull(),
@@ -112,6 +113,14 @@ export const sets = pgTable(
     restoreVolumeId: text("restore_volume_id"),
     /** False from a resize until its host's agent has said that the kernel holds it to the new amounts. */
     sized: boolean("sized").notNull().default(true),
+    /** While it is not: the revision that the kernel held it to before, to which it goes back when the new size is refused. */
+    formerRevision: integer("former_revision"),
+    /** Why something that was asked for it is not done though it runs: a resize that was refused, a move without room elsewhere. */
+    heldBack: jsonb("held_back").$type<Reason>(),
+    /** The set that it takes the place of. It counts among its service's replicas once that one is ordered deleted. */
+    replaces: text("replaces"),
+    /** It is to leave its host for another: the revision that it, or what replaces it, then has. */
+    moveRevision: integer("move_revision"),
     address: text("address"),
     containers: jsonb("containers").$type<ContainerStatus[]>().notNull().default([]),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
@@ -137,6 +146,12 @@ export const sets = pgTable(
     index("sets_tenant")
       .on(table.tenantId, table.id)
       .where(sql`deleted_at is null`),
+    index("sets_replaces")
+      .on(table.replaces)
+      .where(sql`replaces is not null`),
+    index("sets_moving")
+      .on(table.serviceId)
+      .where(sql`move_revision is not null`),
     index("sets_changed_xid")
       .on(table.changedXid)
       .where(sql`changed_xid is not null`),

@@ -15,10 +15,9 @@ const summaryOfVerb: Record<SetVerb, string> = {
   stop: "Stop a set's containers; it keeps its place",
   start: "Start a stopped set",
   restart: "Make a set's containers anew on the same host",
-  move: "Take a set off its host and place it again elsewhere",
 };
 
-/** The four verbs differ in nothing but their name. */
+/** The three verbs differ in nothing but their name. */
 function changeSetRoute<V extends SetVerb>(verb: V) {
   return createRoute({
     method: "post",
@@ -39,7 +38,6 @@ function changeSetRoute<V extends SetVerb>(verb: V) {
 export const stopSetRoute = changeSetRoute("stop");
 export const startSetRoute = changeSetRoute("start");
 export const restartSetRoute = changeSetRoute("restart");
-export const moveSetRoute = changeSetRoute("move");
 
 export function changeSetHandler<V extends SetVerb>(
   verb: V,

@@ -1,15 +1,10 @@
 import { type Api, mount } from "../operation.ts";
-import {
-  changeSetHandler,
-  moveSetRoute,
-  restartSetRoute,
-  startSetRoute,
-  stopSetRoute,
-} from "./change-set.ts";
+import { changeSetHandler, restartSetRoute, startSetRoute, stopSetRoute } from "./change-set.ts";
 import { deleteSetHandler, deleteSetRoute } from "./delete-set.ts";
 import { explainSetHandler, explainSetRoute } from "./explain-set.ts";
 import { getSetHandler, getSetRoute } from "./get-set.ts";
 import { listSetsHandler, listSetsRoute } from "./list-sets.ts";
+import { moveSetHandler, moveSetRoute } from "./move-set.ts";
 import { readLogsHandler, readLogsRoute } from "./read-logs.ts";
 import { waitSetHandler, waitSetRoute } from "./wait-set.ts";
 
@@ -21,7 +16,7 @@ export function mountSets(api: Api): void {
   mount(api, stopSetRoute, changeSetHandler("stop"));
   mount(api, startSetRoute, changeSetHandler("start"));
   mount(api, restartSetRoute, changeSetHandler("restart"));
-  mount(api, moveSetRoute, changeSetHandler("move"));
+  mount(api, moveSetRoute, moveSetHandler);
   mount(api, deleteSetRoute, deleteSetHandler);
   mount(api, readLogsRoute, readLogsHandler, { timeLimitMs: null });
 }

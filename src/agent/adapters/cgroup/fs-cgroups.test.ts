@@ -61,6 +61,11 @@ describe("cgroups of version 2", () => {
       message: expect.stringContaining("uses 104857600 bytes of memory, and is to have 103809024"),
     });
     expect(await file("memory.max")).toBe(String(256 * MiB));
+    expect(await file("cpu.max")).toBe("150000 100000");
+    const narrow = { ...limits, cpuQuotaUs: 50_000, pidsMax: 7, memoryBytes: 99 * MiB };
+    await expect(cgroups.ensure(setId, narrow, signal)).rejects.toThrow("uses");
+    expect(await file("cpu.max")).toBe("50000 100000"); // memory that is in use holds up nothing else
+    expect(await cgroups.read(setId)).toMatchObject({ pidsMax: 7, memoryBytes: 256 * MiB });
     await cgroups.ensure(setId, { ...limits, memoryBytes: 101 * MiB }, signal);
     expect(await file("memory.max")).toBe(String(101 * MiB));
   });
@@ -74,6 +79,16 @@ describe("cgroups of version 2", () => {
     expect(await cgroups.containerMemoryEvents(setId, "abc")).toEqual(unknown);
     await writeFile(join(folder, "abc", "memory.peak"), "4096\n");
     expect(await cgroups.containerMemoryEvents(setId, "abc")).toMatchObject({ peakBytes: 4_096 });
+  });
+
+  it("tell what is held in them, and in each container's", async () => {
+    const dockerId = "0123456789ab".padEnd(64, "c");
+    await use(folder, { anonymous: 12 * MiB, cache: MiB });
+    await use(join(folder, dockerId), { anonymous: 9 * MiB, cache: MiB });
+    await mkdir(join(folder, "foreign"));
+    const held = { [setId]: 12 * MiB, "0123456789ab": 9 * MiB };
+    expect(await cgroups.memoryUse(setId)).toEqual(held);
+    expect(await cgroups.memoryUse("set_other")).toEqual({});
   });
 
   it("of containers are looked at before Docker makes them smaller", async () => {

@@ -2,13 +2,15 @@ import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { AgentError } from "../../agent-error.ts";
 import type { Limits } from "../../ports/set-port.ts";
-import { CPU_PERIOD_US, SET_PIDS_MAX, toCpuWeight } from "../../set-limits.ts";
+import { CPU_PERIOD_US, toCpuWeight } from "../../set-limits.ts";
+import { finiteOr } from "./finite-or.ts";
 import { checkMemory, memoryInUse } from "./memory-in-use.ts";
 import { readLimits, readMemoryCharge, readMemoryEvents, readMemoryUse } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
 import { createSetFolders } from "./set-folders.ts";
 
 const folder = "berth";
+const dockerId = /^[0-9a-f]{64}$/;
 
 /**
  * Cgroups made by hand, as Docker's "cgroupfs" driver does: /berth/<host>/<set>, in the hierarchies of the cpu and
@@ -22,29 +24,38 @@ export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): S
     async ensure(setId, limits) {
       const names = [folder, hostId, setId];
       const place = placeOf(setId);
-      if (version === 2) checkMemory(place, "the set", limits.memoryBytes);
       try {
-        await (version === 1
-          ? ensureVersion1(root, names, limits)
-          : ensureVersion2(root, names, limits));
+        const applied =
+          version === 1 ? ensureVersion1(root, names, limits) : ensureVersion2(root, names, limits);
+        const limitMemory = await applied;
+        if (version === 2) checkMemory(place, "the set", limits.memoryBytes);
+        await limitMemory();
       } catch (error) {
+        if (error instanceof AgentError) throw error;
         if (codeOf(error) !== "EBUSY") throw toAgentError(error);
         const usedBytes = readMemoryCharge(place);
         throw memoryInUse("the set", { usedBytes, wantedBytes: limits.memoryBytes }, error);
       }
     },
+    readContainer: async (setId, dockerId) => readLimits(placeOf(setId, dockerId)),
     async checkContainerMemory(setId, { dockerId, name }, memoryBytes) {
       if (version === 2) checkMemory(placeOf(setId, dockerId), `"${name}"`, memoryBytes);
     },
     read: async (setId) => readLimits(placeOf(setId)),
     containerMemoryEvents: async (setId, dockerId) => readMemoryEvents(placeOf(setId, dockerId)),
-    memoryUse: async (setId) => readMemoryUse(placeOf(setId)),
+    memoryUse: async (setId) =>
+      readMemoryUse(placeOf(setId), setId, (name) => (dockerId.test(name) ? name : undefined)),
     remove: (setId, signal) => folders.remove(setId, signal),
     list: () => folders.list(),
   };
 }
 
-async function ensureVersion1(root: string, names: string[], limits: Limits): Promise<void> {
+/** Applies all but the limit of memory, which may be refused, and gives what applies that. */
+async function ensureVersion1(
+  root: string,
+  names: string[],
+  limits: Limits,
+): Promise<() => Promise<void>> {
   const cpu = join(root, "cpu", ...names);
   const memory = join(root, "memory", ...names);
   await Promise.all([
@@ -54,19 +65,23 @@ async function ensureVersion1(root: string, names: string[], limits: Limits): Pr
   await Promise.all([
     limitCpuVersion1(cpu, limits.cpuQuotaUs),
     writeFile(join(cpu, "cpu.shares"), String(limits.cpuShares)),
-    limitMemoryVersion1(memory, finiteOr("-1", limits.memoryBytes)),
     // Under pressure the kernel takes from those first that have more than they reserved.
-    writeFile(join(memory, "memory.soft_limit_in_bytes"), finiteOr("-1", limits.memoryBytes)),
-    limitPidsVersion1(root, names),
+    writeFile(join(memory, "memory.soft_limit_in_bytes"), finiteOr("-1", limits.reservationBytes)),
+    limitPidsVersion1(root, names, limits),
   ]);
+  return () => limitMemoryVersion1(memory, finiteOr("-1", limits.memoryBytes));
 }
 
-async function limitPidsVersion1(root: string, names: string[]): Promise<void> {
+async function limitPidsVersion1(
+  root: string,
+  names: string[],
+  { pidsMax }: Limits,
+): Promise<void> {
   const isThere = (await stat(join(root, "pids")).catch(ignoreMissing)) !== undefined;
   if (!isThere) return; // a kernel without that controller
   const path = join(root, "pids", ...names);
   await mkdir(path, { recursive: true });
-  await writeFile(join(path, "pids.max"), String(SET_PIDS_MAX));
+  await writeFile(join(path, "pids.max"), finiteOr("max", pidsMax));
 }
 
 /** A quota in another period is lifted first: with the new period alone it might be less than a container's. */
@@ -78,10 +93,6 @@ async function limitCpuVersion1(path: string, quotaUs: number): Promise<void> {
     await writeFile(period, String(CPU_PERIOD_US));
   }
   await writeFile(quota, finiteOr("-1", quotaUs));
-}
-
-function finiteOr(unlimited: string, limit: number): string {
-  return Number.isFinite(limit) ? String(limit) : unlimited;
 }
 
 /**
@@ -114,7 +125,12 @@ async function limitMemoryVersion1(path: string, bytes: string): Promise<void> {
   }
 }
 
-async function ensureVersion2(root: string, names: string[], limits: Limits): Promise<void> {
+/** As ensureVersion1. */
+async function ensureVersion2(
+  root: string,
+  names: string[],
+  limits: Limits,
+): Promise<() => Promise<void>> {
   let path = root;
   for (const name of names) {
     await writeFile(join(path, "cgroup.subtree_control"), "+cpu +memory +pids");
@@ -126,11 +142,11 @@ async function ensureVersion2(root: string, names: string[], limits: Limits): Pr
   await Promise.all([
     writeFile(join(path, "cpu.max"), `${finiteOr("max", limits.cpuQuotaUs)} ${CPU_PERIOD_US}`),
     writeFile(join(path, "cpu.weight"), String(toCpuWeight(limits.cpuShares))),
-    writeFile(join(path, "memory.max"), finiteOr("max", limits.memoryBytes)),
-    writeFile(join(path, "memory.low"), finiteOr("max", limits.memoryBytes)),
-    writeFile(join(path, "pids.max"), String(SET_PIDS_MAX)),
+    writeFile(join(path, "memory.low"), finiteOr("max", limits.reservationBytes)),
+    writeFile(join(path, "pids.max"), finiteOr("max", limits.pidsMax)),
     writeExisting(join(path, "memory.swap.max"), "0"),
   ]);
+  return () => writeFile(join(path, "memory.max"), finiteOr("max", limits.memoryBytes));
 }
 
 async function writeExisting(path: string, text: string): Promise<void> {

@@ -19,7 +19,10 @@ export function memoryInUse(
  * until it is kept; systemd keeps a refusal of version 1 to itself.
  */
 export function checkMemory(place: CgroupPlace, what: string, wantedBytes: number): void {
-  const usedBytes = readHeldMemory(place);
-  if (usedBytes !== undefined && usedBytes > wantedBytes)
-    throw memoryInUse(what, { usedBytes, wantedBytes });
+  if (isMemoryHeld(place, wantedBytes))
+    throw memoryInUse(what, { usedBytes: readHeldMemory(place), wantedBytes });
+}
+
+export function isMemoryHeld(place: CgroupPlace, bytes: number): boolean {
+  return (readHeldMemory(place) ?? 0) > bytes;
 }

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Limits } from "../../ports/set-port.ts";
 import { CPU_PERIOD_US, toCpuShares } from "../../set-limits.ts";
@@ -8,6 +8,9 @@ import { CPU_PERIOD_US, toCpuShares } from "../../set-limits.ts";
  * of libuv's threads, which costs ten times as much and would be most of what an idle agent does: some 15 us a file.
  */
 
+/** As Docker shows them to people. */
+const shortIdLength = 12;
+
 /** Where a cgroup is: below the hierarchies of its controllers (version 1), or in the one there is. */
 export interface CgroupPlace {
   root: string;
@@ -15,30 +18,31 @@ export interface CgroupPlace {
   path: string;
 }
 
-/** Three or four small files; undefined when they are not there. A limit that is not set is infinite. */
+/** Some small files; undefined when they are not there. A limit that is not set is infinite. */
 export function readLimits(place: CgroupPlace): Limits | undefined {
-  const [cpu, share, memory, period] =
-    place.version === 1
-      ? [
-          read(place, "cpu", "cpu.cfs_quota_us"),
-          read(place, "cpu", "cpu.shares"),
-          read(place, "memory", "memory.limit_in_bytes"),
-          read(place, "cpu", "cpu.cfs_period_us"),
-        ]
-      : [
-          read(place, "cpu", "cpu.max"),
-          read(place, "cpu", "cpu.weight"),
-          read(place, "memory", "memory.max"),
-        ];
+  const isFirst = place.version === 1;
+  const cpu = read(place, "cpu", isFirst ? "cpu.cfs_quota_us" : "cpu.max");
+  const share = read(place, "cpu", isFirst ? "cpu.shares" : "cpu.weight");
+  const memory = read(place, "memory", isFirst ? "memory.limit_in_bytes" : "memory.max");
   if (cpu === undefined || share === undefined || memory === undefined) return undefined;
+  const reserved = read(place, "memory", isFirst ? "memory.soft_limit_in_bytes" : "memory.low");
   const [quota = "", ownPeriod] = cpu.split(" ");
-  const periodUs = Number(period ?? ownPeriod ?? CPU_PERIOD_US);
+  const period = isFirst ? read(place, "cpu", "cpu.cfs_period_us") : ownPeriod;
   const isUnlimited = quota === "max" || quota === "-1";
   return {
-    cpuQuotaUs: isUnlimited ? Infinity : (Number(quota) * CPU_PERIOD_US) / periodUs,
-    cpuShares: place.version === 1 ? Number(share) : toCpuShares(Number(share)),
-    memoryBytes: memory === "max" ? Infinity : Number(memory),
+    cpuQuotaUs: isUnlimited
+      ? Infinity
+      : (Number(quota) * CPU_PERIOD_US) / Number(period ?? CPU_PERIOD_US),
+    cpuShares: isFirst ? Number(share) : toCpuShares(Number(share)),
+    memoryBytes: toLimit(memory) ?? Infinity,
+    reservationBytes: toLimit(reserved),
+    pidsMax: toLimit(read(place, "pids", "pids.max")),
   };
+}
+
+function toLimit(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  return text === "max" ? Infinity : Number(text);
 }
 
 /** What a cgroup's memory has been through since it was made. */
@@ -83,17 +87,38 @@ export function readHeldMemory(place: CgroupPlace): number | undefined {
   return cache.reduce((left, [, bytes]) => left - Number(bytes), charged);
 }
 
-/** What the kernel charges, without the page cache that it would drop first. */
-export function readMemoryUse(place: CgroupPlace): number | undefined {
-  const [file, inactive] =
-    place.version === 1
-      ? (["memory.usage_in_bytes", "total_inactive_file"] as const)
-      : (["memory.current", "inactive_file"] as const);
-  const used = read(place, "memory", file);
-  const stat = read(place, "memory", "memory.stat");
-  if (used === undefined || stat === undefined) return undefined;
-  const cache = new RegExp(`^${inactive} (\\d+)$`, "m").exec(stat)?.[1] ?? "0";
-  return Math.max(0, Number(used) - Number(cache));
+/** Of a cgroup, and of those of the containers in it: `idOf` gives the Docker id that is in a folder's name. */
+export function readMemoryUse(
+  place: CgroupPlace,
+  setId: string,
+  idOf: (name: string) => string | undefined,
+): Record<string, number> {
+  const use: Record<string, number> = {};
+  const note = (key: string, of: CgroupPlace) => {
+    const heldBytes = readHeldMemory(of);
+    if (heldBytes !== undefined) use[key] = Math.max(0, heldBytes);
+  };
+  note(setId, place);
+  for (const name of list(place)) {
+    const dockerId = idOf(name);
+    if (dockerId !== undefined)
+      note(dockerId.slice(0, shortIdLength), { ...place, path: join(place.path, name) });
+  }
+  return use;
+}
+
+function list({ root, version, path }: CgroupPlace): string[] {
+  try {
+    return readdirSync(join(root, version === 1 ? "memory" : "", path));
+  } catch (error) {
+    if (isGone(error)) return [];
+    throw error;
+  }
+}
+
+function isGone(error: unknown): boolean {
+  const { code } = error as { code?: unknown };
+  return code === "ENOENT" || code === "ENODEV"; // removed, or being removed
 }
 
 function read(
@@ -105,8 +130,7 @@ function read(
   try {
     return readFileSync(join(root, hierarchy, path, file), "utf8").trim();
   } catch (error) {
-    const code = (error as { code?: unknown }).code;
-    if (code === "ENOENT" || code === "ENODEV") return undefined; // removed, or being removed
+    if (isGone(error)) return undefined;
     throw error;
   }
 }

@@ -18,6 +18,11 @@ export interface SetCgroups {
   ensure(setId: string, limits: Limits, signal: AbortSignal): Promise<void>;
   /** The limits as the kernel has them; undefined when there is no cgroup. */
   read(setId: string): Promise<Limits | undefined>;
+  /**
+   * Of a container of the set that runs, as the kernel has them. Undefined when it does not run, or where Docker's word has to do:
+   * systemd rounds limits and applies them again when it likes.
+   */
+  readContainer(setId: string, dockerId: string): Promise<Limits | undefined>;
   /** Throws memory-in-use when narrowing a container of the set to so many bytes would kill it instead of being refused. */
   checkContainerMemory(
     setId: string,
@@ -26,8 +31,11 @@ export interface SetCgroups {
   ): Promise<void>;
   /** Of a container of the set; undefined when it does not run. */
   containerMemoryEvents(setId: string, dockerId: string): Promise<MemoryEvents | undefined>;
-  /** Bytes of memory that its processes hold, without page cache that can be dropped; undefined when there is no cgroup. */
-  memoryUse(setId: string): Promise<number | undefined>;
+  /**
+   * Bytes of memory that its processes hold, without page cache that can be dropped, by its id; and each container's, by the first
+   * 12 characters of its own.
+   */
+  memoryUse(setId: string): Promise<Record<string, number>>;
   /** Removes the cgroup, which must have no containers left: waits up to 5 s for the kernel to notice that they are gone. */
   remove(setId: string, signal: AbortSignal): Promise<void>;
   /** Ids of the sets that have a cgroup. */

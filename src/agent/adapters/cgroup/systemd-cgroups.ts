@@ -1,12 +1,13 @@
-import { readdir } from "node:fs/promises";
+import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { assert } from "../../../lib/assert.ts";
 import { AgentError } from "../../agent-error.ts";
 import { runCommand } from "../../exec.ts";
 import type { Limits } from "../../ports/set-port.ts";
-import { CPU_PERIOD_US, SET_PIDS_MAX, toCpuWeight } from "../../set-limits.ts";
-import { checkMemory } from "./memory-in-use.ts";
-import { readLimits, readMemoryEvents, readMemoryUse } from "./read-cgroup.ts";
+import { CPU_PERIOD_US, toCpuWeight } from "../../set-limits.ts";
+import { finiteOr } from "./finite-or.ts";
+import { checkMemory, isMemoryHeld } from "./memory-in-use.ts";
+import { type CgroupPlace, readLimits, readMemoryEvents, readMemoryUse } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
 import { isSetId } from "./set-folders.ts";
 
@@ -27,15 +28,28 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
     version,
     path: join("berth.slice", `${hostSlice}.slice`, sliceOf(setId), ...names),
   });
+  let isReservedAbove = version === 1;
+  /** A set's reservation counts as far as the slices above it have one. */
+  const reserveAbove = async (signal: AbortSignal) => {
+    if (isReservedAbove) return;
+    for (const slice of ["berth.slice", `${hostSlice}.slice`])
+      await run(["set-property", "--runtime", "--", slice, "MemoryLow=infinity"], signal);
+    isReservedAbove = true;
+  };
   const scopeOf = (dockerId: string) => `docker-${dockerId}.scope`;
   return {
     parentOf: sliceOf,
     async ensure(setId, limits, signal) {
-      checkMemory(placeOf(setId), "the set", limits.memoryBytes);
       await run(["start", "--", sliceOf(setId)], signal);
-      const properties = sliceProperties(limits, version);
+      await reserveAbove(signal);
+      const { memory, others } = sliceProperties(limits, version);
+      const isRefused = isMemoryHeld(placeOf(setId), limits.memoryBytes);
+      const properties = isRefused ? others : [...others, ...memory];
       await run(["set-property", "--runtime", "--", sliceOf(setId), ...properties], signal);
+      if (version === 1) await reserveVersion1(placeOf(setId), limits);
+      checkMemory(placeOf(setId), "the set", limits.memoryBytes);
     },
+    readContainer: async () => undefined,
     async checkContainerMemory(setId, { dockerId, name }, memoryBytes) {
       const place = placeOf(setId, scopeOf(dockerId));
       if (version === 2) checkMemory(place, `"${name}"`, memoryBytes);
@@ -43,17 +57,19 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
     read: async (setId) => readLimits(placeOf(setId)),
     containerMemoryEvents: async (setId, dockerId) =>
       readMemoryEvents(placeOf(setId, scopeOf(dockerId))),
-    memoryUse: async (setId) => readMemoryUse(placeOf(setId)),
+    memoryUse: async (setId) =>
+      readMemoryUse(
+        placeOf(setId),
+        setId,
+        (name) => /^docker-([0-9a-f]{64})\.scope$/.exec(name)?.[1],
+      ),
     async remove(setId, signal) {
       await run(["stop", "--", sliceOf(setId)], signal);
     },
     async list() {
       const hierarchy = version === 1 ? "memory" : ".";
       const path = join(root, hierarchy, "berth.slice", `${hostSlice}.slice`);
-      const names = await readdir(path).catch((error: unknown) => {
-        if ((error as { code?: unknown }).code === "ENOENT") return [];
-        throw error;
-      });
+      const names = (await readdir(path).catch(ignoreMissing)) ?? [];
       return names
         .filter((name) => name.startsWith(`${hostSlice}-`) && name.endsWith(".slice"))
         .map((name) => name.slice(hostSlice.length + 1, -".slice".length))
@@ -62,17 +78,37 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
   };
 }
 
-/** CPUQuota is in percent of one core; systemd knows no fraction of a percent below 0.1. Empty, it is none. */
-export function sliceProperties(limits: Limits, version: 1 | 2): string[] {
-  const { cpuQuotaUs, cpuShares, memoryBytes } = limits;
+/**
+ * The limit of memory, which may be refused, and all others. CPUQuota is in percent of one core; systemd knows no fraction of a
+ * percent below 0.1. Empty, it is none.
+ */
+export function sliceProperties(
+  { cpuQuotaUs, cpuShares, memoryBytes, reservationBytes, pidsMax }: Limits,
+  version: 1 | 2,
+): { memory: string[]; others: string[] } {
   const percent = Math.max(1, (cpuQuotaUs * 100) / CPU_PERIOD_US);
-  return [
-    Number.isFinite(percent) ? `CPUQuota=${percent}%` : "CPUQuota=",
-    version === 1 ? `CPUShares=${cpuShares}` : `CPUWeight=${toCpuWeight(cpuShares)}`,
-    `MemoryMax=${Number.isFinite(memoryBytes) ? memoryBytes : "infinity"}`,
-    `TasksMax=${SET_PIDS_MAX}`,
-    "MemorySwapMax=0",
-  ];
+  return {
+    memory: [`MemoryMax=${finiteOr("infinity", memoryBytes)}`],
+    others: [
+      Number.isFinite(percent) ? `CPUQuota=${percent}%` : "CPUQuota=",
+      version === 1 ? `CPUShares=${cpuShares}` : `CPUWeight=${toCpuWeight(cpuShares)}`,
+      ...(version === 1 ? [] : [`MemoryLow=${finiteOr("infinity", reservationBytes)}`]),
+      `TasksMax=${finiteOr("infinity", pidsMax)}`,
+      "MemorySwapMax=0",
+    ],
+  };
+}
+
+/** systemd knows no soft limit of version 1, and leaves that file alone. */
+async function reserveVersion1({ root, path }: CgroupPlace, limits: Limits): Promise<void> {
+  const file = join(root, "memory", path, "memory.soft_limit_in_bytes");
+  await writeFile(file, finiteOr("-1", limits.reservationBytes), { flag: "r+" }).catch(
+    ignoreMissing,
+  );
+}
+
+function ignoreMissing(error: unknown): undefined {
+  if ((error as { code?: unknown }).code !== "ENOENT") throw error;
 }
 
 async function run(args: readonly string[], signal: AbortSignal): Promise<void> {

@@ -12,6 +12,7 @@ export interface ContainerDetails extends OutOfMemory {
   exitCode: number | undefined;
   startedAt: string | undefined;
   finishedAt: string | undefined;
+  /** As Docker has them. The kernel may hold it to others: see readContainer of SetCgroups. */
   limits: Limits;
 }
 
@@ -118,12 +119,15 @@ function toRun(state: Docker.ContainerInspectInfo["State"]) {
 }
 
 /** Docker's 0 is its default: no limit, a period of 100 ms, and the shares of one core. */
-function toLimits({ CpuQuota, CpuPeriod, CpuShares, Memory }: Docker.HostConfig): Limits {
+function toLimits(config: Docker.HostConfig): Limits {
+  const { CpuQuota, CpuPeriod, CpuShares, Memory, MemoryReservation, PidsLimit } = config;
   const isQuotaSet = CpuQuota !== undefined && CpuQuota > 0;
   return {
     cpuQuotaUs: isQuotaSet ? (CpuQuota * CPU_PERIOD_US) / (CpuPeriod || CPU_PERIOD_US) : Infinity,
     cpuShares: CpuShares || CPU_SHARES_PER_CORE,
     memoryBytes: Memory || Infinity,
+    reservationBytes: MemoryReservation || 0,
+    pidsMax: PidsLimit && PidsLimit > 0 ? PidsLimit : Infinity,
   };
 }
 

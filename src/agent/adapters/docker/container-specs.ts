@@ -18,7 +18,6 @@ const restartPolicy = { Name: "no" };
 /** 20 MiB of output a container are kept; the rest is whoever ships logs. */
 const logConfig = { Type: "json-file", Config: { "max-size": "10m", "max-file": "2" } };
 const noHealthcheck = { Test: ["NONE"] };
-const businessPidsMax = 4_096;
 const infraPidsMax = 64;
 /** The kernel takes anything else of the set first when the set runs out of memory. */
 const infraOomScore = -999;
@@ -41,14 +40,23 @@ wait
 export const infraReadyLine = "up";
 
 /** Limits in Docker's terms. */
-export function dockerLimits({ cpuQuotaUs, cpuShares, memoryBytes }: Limits) {
+export function dockerLimits(limits: Limits) {
+  const { memoryBytes, reservationBytes } = limits;
+  return {
+    ...dockerLimitsButMemory(limits),
+    Memory: memoryBytes,
+    /** Memory and swap together: no swap. */
+    MemorySwap: memoryBytes,
+    MemoryReservation: reservationBytes,
+  };
+}
+
+export function dockerLimitsButMemory({ cpuQuotaUs, cpuShares, pidsMax }: Limits) {
   return {
     CpuPeriod: CPU_PERIOD_US,
     CpuQuota: cpuQuotaUs,
     CpuShares: cpuShares,
-    Memory: memoryBytes,
-    /** Memory and swap together: no swap. */
-    MemorySwap: memoryBytes,
+    PidsLimit: pidsMax,
   };
 }
 
@@ -113,7 +121,6 @@ export function businessContainer(
       IpcMode: `container:${options.infraId}`,
       CgroupParent: options.cgroupParent,
       Binds: options.binds,
-      PidsLimit: businessPidsMax,
       RestartPolicy: restartPolicy,
       LogConfig: logConfig,
     },

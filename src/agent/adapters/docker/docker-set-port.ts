@@ -131,7 +131,7 @@ async function readMemoryUse(
   const { cgroups } = environment;
   const setIds = await cgroups.list();
   const used = await Promise.all(setIds.map((setId) => cgroups.memoryUse(setId)));
-  return Object.fromEntries(setIds.map((setId, position) => [setId, used[position] ?? 0]));
+  return Object.assign({}, ...used);
 }
 
 interface PingClient {

@@ -1,4 +1,4 @@
-import type { ObservedContainer, ObservedLocalSet } from "../../ports/set-port.ts";
+import type { Limits, ObservedContainer, ObservedLocalSet } from "../../ports/set-port.ts";
 import { isInfra, type ListedContainer } from "./container-labels.ts";
 import type { ContainerDetails } from "./container-details.ts";
 import type { DockerContext } from "./docker-context.ts";
@@ -56,11 +56,16 @@ async function toObservedSet(
   listed: readonly ListedContainer[],
   signal: AbortSignal,
 ): Promise<ObservedLocalSet> {
+  const { cgroups } = await context.environment();
   const withDetails = await Promise.all(
-    listed.map(async (container) => ({
-      container,
-      details: await context.details.get(container, signal),
-    })),
+    listed.map(async (container) => {
+      const details = await context.details.get(container, signal);
+      if (!details) return { container, details };
+      return {
+        container,
+        details: { ...details, limits: await limitsOf(context, container, details) },
+      };
+    }),
   );
   const infra = withDetails.find(({ container }) => isInfra(container));
   const observed = withDetails
@@ -70,7 +75,6 @@ async function toObservedSet(
       const isLost = seen.state === "running" && isCutOff(details, infra?.details);
       return isLost ? { ...seen, state: "dead" as const } : seen;
     });
-  const { cgroups } = await context.environment();
   return {
     setId,
     limits: await cgroups.read(setId),
@@ -80,6 +84,17 @@ async function toObservedSet(
     containers: observed,
     address: infra?.container.dockerState === "running" ? infra.container.address : undefined,
   };
+}
+
+/** As the kernel has them while the container runs, and else as Docker will apply them. */
+export async function limitsOf(
+  context: DockerContext,
+  { setId, dockerId, dockerState }: ListedContainer,
+  details: ContainerDetails,
+): Promise<Limits> {
+  if (dockerState !== "running") return details.limits;
+  const { cgroups } = await context.environment();
+  return (await cgroups.readContainer(setId, dockerId)) ?? details.limits;
 }
 
 function toObserved(

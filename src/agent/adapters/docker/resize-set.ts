@@ -1,12 +1,19 @@
 import { AgentError } from "../../agent-error.ts";
 import type { Limits, LocalSetSpec } from "../../ports/set-port.ts";
-import { containerLimits, isLimited, setLimits, widenedLimits } from "../../set-limits.ts";
+import {
+  containerLimits,
+  isLimited,
+  setLimits,
+  widenedLimits,
+  withMemoryOf,
+} from "../../set-limits.ts";
 import { memoryInUse } from "../cgroup/memory-in-use.ts";
-import { callDocker, dockerMessage, settleAll } from "./call-docker.ts";
+import { callDocker, dockerMessage } from "./call-docker.ts";
 import { isInfra, type ListedContainer } from "./container-labels.ts";
-import { dockerLimits } from "./container-specs.ts";
+import { dockerLimits, dockerLimitsButMemory } from "./container-specs.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { listContainers } from "./list-containers.ts";
+import { limitsOf } from "./observe-sets.ts";
 
 const updateTimeoutMs = 30_000;
 
@@ -14,21 +21,22 @@ const updateTimeoutMs = 30_000;
 const inUsePattern = /unable to set memory limit|device or resource busy/i;
 
 /**
- * Gives a set's cgroup, its containers and its volume the size of its template while they run. What can be changed is
- * changed, also when something else cannot.
+ * Gives a set's cgroup, its containers and its volume the size of its template while they run. What can be changed of the limits
+ * is changed, also when something else cannot. The volume comes last, when all else has its size: it cannot be
+ * made smaller again, should the set go back to the size that it had.
  */
 export async function resizeSet(
   context: DockerContext,
   set: LocalSetSpec,
   signal: AbortSignal,
 ): Promise<void> {
-  const grown = set.template.volume ? context.volumes?.ensure(set, signal) : undefined;
-  await settleAll([changeLimits(context, set, signal), Promise.resolve(grown)]);
+  await changeLimits(context, set, signal);
+  if (set.template.volume) await context.volumes?.ensure(set, signal);
 }
 
 /**
  * The set's cgroup is widened first and narrowed last: in version 1 the kernel refuses a quota of a child above its
- * parent's, either way round. So it is not narrowed while a container could not be.
+ * parent's, either way round. So it is not narrowed while a container could not be: CPU and memory each for itself.
  */
 async function changeLimits(
   context: DockerContext,
@@ -44,8 +52,20 @@ async function changeLimits(
   const widened = widenedLimits(seen, wanted);
   if (!seen || !isLimited(seen, widened)) await cgroups.ensure(set.setId, widened, signal);
   const business = containers.filter((container) => !isInfra(container));
-  await settleAll(business.map((container) => applyLimits(context, set, container, signal)));
-  if (!isLimited(widened, wanted)) await cgroups.ensure(set.setId, wanted, signal);
+  const outcomes = await Promise.allSettled(
+    business.map((container) => applyLimits(context, set, container, signal)),
+  );
+  const failed = outcomes.filter((outcome) => outcome.status === "rejected");
+  const areSizedButForMemory = failed.every(({ reason }) => isMemoryInUse(reason));
+  const narrowed = failed.length > 0 ? withMemoryOf(widened, wanted) : wanted;
+  if (areSizedButForMemory && !isLimited(widened, narrowed))
+    await cgroups.ensure(set.setId, narrowed, signal);
+  const [first] = failed;
+  if (first) throw first.reason;
+}
+
+function isMemoryInUse(error: unknown): error is AgentError {
+  return error instanceof AgentError && error.code === "memory-in-use";
 }
 
 /** Limits that are not as the template says; changed without a restart. */
@@ -59,7 +79,7 @@ export async function applyLimits(
   const details = await context.details.get(container, signal);
   if (!template || !details) return;
   const wanted = containerLimits(set.template, template.options);
-  const { limits: seen } = details;
+  const seen = await limitsOf(context, container, details);
   if (isLimited(seen, wanted)) return;
   try {
     await narrowOrWiden(context, set, { container, seen, wanted }, signal);
@@ -79,12 +99,11 @@ async function narrowOrWiden(
   const { memoryBytes: wantedBytes } = wanted;
   try {
     await cgroups.checkContainerMemory(setId, container, wantedBytes);
-    await updateContainer(context, container, wanted, signal);
+    await updateContainer(context, container, dockerLimits(wanted), signal);
   } catch (error) {
     const refusal = toRefusal(container, wantedBytes, error);
-    const cpuAlone = { ...wanted, memoryBytes: seen.memoryBytes };
-    const isCpuLeft = refusal && Number.isFinite(seen.memoryBytes) && !isLimited(seen, cpuAlone);
-    if (isCpuLeft) await updateContainer(context, container, cpuAlone, signal);
+    if (refusal && !isLimited(withMemoryOf(wanted, seen), wanted))
+      await updateContainer(context, container, dockerLimitsButMemory(wanted), signal);
     throw refusal ?? error;
   }
 }
@@ -92,11 +111,11 @@ async function narrowOrWiden(
 function updateContainer(
   { docker }: DockerContext,
   { dockerId }: ListedContainer,
-  limits: Limits,
+  update: Partial<ReturnType<typeof dockerLimits>>,
   signal: AbortSignal,
 ): Promise<unknown> {
   return callDocker({ phase: "resize", timeoutMs: updateTimeoutMs }, signal, (abortSignal) =>
-    docker.getContainer(dockerId).update({ ...dockerLimits(limits), abortSignal }),
+    docker.getContainer(dockerId).update({ ...update, abortSignal }),
   );
 }
 
@@ -106,7 +125,7 @@ function toRefusal(
   wantedBytes: number,
   error: unknown,
 ): AgentError | undefined {
-  if (error instanceof AgentError && error.code === "memory-in-use") return error;
+  if (isMemoryInUse(error)) return error;
   const said = dockerMessage(error);
   if (!inUsePattern.test(said)) return undefined;
   const used = /current usage: (\d+)/i.exec(said)?.[1];

@@ -1,0 +1,137 @@
+import { sql } from "drizzle-orm";
+import type { Reason } from "../../contracts/primitives.ts";
+import type { Queryable } from "../client.ts";
+import { isBeingReplaced } from "./resizes.ts";
+import { rowsOf } from "./rows.ts";
+
+/** Marks sets to be moved off their hosts; afterwards they are, or what replaces them is, of that revision. */
+export async function markSetsMoving(
+  q: Queryable,
+  moves: readonly { setId: string; revision: number }[],
+): Promise<void> {
+  await q.execute(sql`
+    update sets s set move_revision = m.revision, held_back = null, updated_at = now()
+    from json_to_recordset(${JSON.stringify(moves)}::json) as m("setId" text, revision int)
+    where s.id = m."setId" and s.deleted_at is null and s.desired <> 'deleted'`);
+}
+
+/**
+ * Sets that go are to be of another revision where they come to. Nothing changes where they still are: what replaces them, or
+ * they themselves once they are released there, are of it.
+ */
+export async function retargetSets(
+  q: Queryable,
+  setIds: readonly string[],
+  revision: number,
+): Promise<void> {
+  if (setIds.length === 0) return;
+  await q.execute(sql`
+    update sets set revision = case when leaving then ${revision}::int else revision end,
+      move_revision = case when leaving then null else ${revision}::int end, former_revision = case when leaving then null else former_revision end
+    where id in (select value from json_array_elements_text(${JSON.stringify(setIds)}::json)) and deleted_at is null`);
+}
+
+/** Stores why what was asked for these sets is not done; null: it is. Gives those of which it is news. */
+export async function holdSetsBack(
+  q: Queryable,
+  held: readonly { setId: string; reason: Reason | null }[],
+): Promise<string[]> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`update sets s set held_back = o.reason, updated_at = now()
+        from json_to_recordset(${JSON.stringify(held)}::json) as o("setId" text, reason jsonb)
+        where s.id = o."setId" and s.held_back - 'at' is distinct from o.reason - 'at' returning s.id`,
+  );
+  return rows.map(({ id }) => id);
+}
+
+/** The host is not being drained (any more): nothing waits for room elsewhere because of that. */
+export async function forgetHeldDrains(q: Queryable, hostId: string): Promise<void> {
+  await q.execute(sql`update sets set held_back = null
+    where host_id = ${hostId} and move_revision is null and held_back->>'code' = 'move-held'`);
+}
+
+/** A set to be moved off its host, as it is now and as it is to be. */
+export interface MovingSet {
+  id: string;
+  serviceId: string;
+  hostId: string;
+  hostName: string;
+  desired: "running" | "stopped";
+  revision: number;
+  /** Of what it, or what replaces it, is to be. */
+  toRevision: number;
+  cpuMillis: number;
+  memoryBytes: number;
+  volumeBytes: number;
+}
+
+/**
+ * Sets to move next: marked ones, and those on hosts that are being drained. One of each service at a time, and only while all its
+ * others are settled and what went before has left its host: its room may be of use. Not those on lost hosts: nothing is known of them, and their service's policy for lost hosts says what
+ * becomes of them. Uses sets_moving and sets_host.
+ */
+export async function listSetsToMove(
+  q: Queryable,
+  { serviceId, limit }: { serviceId?: string; limit: number },
+): Promise<MovingSet[]> {
+  return rowsOf(
+    q,
+    sql`select distinct on (s.service_id) s.id, s.service_id as "serviceId", s.host_id as "hostId", h.name as "hostName", s.desired,
+          s.revision, coalesce(s.move_revision, s.revision) as "toRevision", s.cpu_millis::float8 as "cpuMillis",
+          s.memory_bytes::float8 as "memoryBytes", s.volume_bytes::float8 as "volumeBytes"
+        from (select id from sets where move_revision is not null
+              union select m.id from hosts d join sets m on m.host_id = d.id where d.draining) wanted
+          join sets s on s.id = wanted.id join hosts h on h.id = s.host_id
+        where s.desired <> 'deleted' and not s.leaving and h.state <> 'lost' ${serviceId === undefined ? sql`` : sql`and s.service_id = ${serviceId}`}
+          and not exists (
+            select 1 from sets o where o.service_id = s.service_id and o.deleted_at is null and o.id <> s.id and o.state <> 'lost'
+              and (o.leaving or o.replaces is not null or o.desired = 'deleted'
+                or (o.desired = 'running' and o.state in ('pending', 'placed', 'preparing', 'starting'))))
+        order by s.service_id, s.id limit ${limit}`,
+  );
+}
+
+/** Ends the move of a set that needs none any more. */
+export async function endMove(q: Queryable, setId: string): Promise<void> {
+  await q.execute(sql`update sets set move_revision = null, held_back = null where id = ${setId}`);
+}
+
+/** A set whose replacement is ready, so that it can go. */
+export interface ReplacedSet {
+  id: string;
+  serviceId: string;
+  hostId: string | null;
+  replacementId: string;
+}
+
+/** Uses sets_replaces, as does what follows. */
+export async function listReplacedSets(
+  q: Queryable,
+  { serviceId, limit }: { serviceId?: string; limit: number },
+): Promise<ReplacedSet[]> {
+  return rowsOf(
+    q,
+    sql`select s.id, s.service_id as "serviceId", s.host_id as "hostId", n.id as "replacementId"
+        from sets n join sets s on s.id = n.replaces
+        where n.replaces is not null and n.deleted_at is null and n.desired = 'running' and n.state = 'running' and n.ready
+          and s.deleted_at is null and s.desired <> 'deleted' ${serviceId === undefined ? sql`` : sql`and s.service_id = ${serviceId}`}
+        order by s.id limit ${limit}`,
+  );
+}
+
+/** What a set was to replace has gone, or is about to: it is one of its service's like any other. */
+export async function endReplacements(q: Queryable): Promise<void> {
+  await q.execute(sql`
+    update sets n set replaces = null where n.replaces is not null
+      and not exists (select 1 from sets s where s.id = n.replaces and s.deleted_at is null and s.desired <> 'deleted')`);
+}
+
+/** True as long as a set is to be replaced by one that lives. */
+export async function isReplaced(q: Queryable, setId: string): Promise<boolean> {
+  const rows = await rowsOf<{ isReplaced: boolean }>(
+    q,
+    sql`select ${isBeingReplaced} as "isReplaced" from sets s where s.id = ${setId}`,
+  );
+  return rows[0]?.isReplaced ?? false;
+}

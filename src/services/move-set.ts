@@ -1,0 +1,51 @@
+import { AppError, notFound } from "../contracts/app-error.ts";
+import type { BerthSet } from "../contracts/sets.ts";
+import { insertEvents } from "../db/queries/events.ts";
+import { isReplaced, markSetsMoving } from "../db/queries/moves.ts";
+import { findTemplate, lockServiceById } from "../db/queries/service-writes.ts";
+import { withTx } from "../db/tx.ts";
+import { assert } from "../lib/assert.ts";
+import { findPlacedSet } from "./change-set.ts";
+import type { ServiceContext } from "./context.ts";
+import { getSet } from "./get-set.ts";
+import { planMoves } from "./plan-moves.ts";
+import { carryOut } from "./reconcile-service.ts";
+
+/**
+ * Has a set moved off its host (see move-sets.ts), if the planner finds another for it. Repeating it changes nothing more. Throws
+ * not-found, state-conflict, capacity-insufficient.
+ */
+export async function moveSet(
+  ctx: ServiceContext,
+  scope: string | null,
+  setId: string,
+): Promise<BerthSet> {
+  await withTx(ctx.db, async (tx) => {
+    const { serviceId } = await findPlacedSet(tx, setId, scope, "move");
+    const service = await lockServiceById(tx, serviceId);
+    if (!service) throw notFound("set");
+    const set = await findPlacedSet(tx, setId, scope, "move");
+    if (set.leaving || set.moveRevision !== null || (await isReplaced(tx, setId))) return;
+    if (set.state === "lost") {
+      throw new AppError("state-conflict", {
+        detail: "Its host is lost. What becomes of it is its service's policy for lost hosts.",
+      });
+    }
+    const template = await findTemplate(tx, serviceId, set.revision);
+    assert(template, "the revision of a set exists");
+    const { hostId, revision } = set;
+    const rejection = await planMoves(ctx, tx, service, [{ setId, hostId, template }]);
+    if (rejection !== undefined) {
+      throw new AppError("capacity-insufficient", {
+        detail: `There is no other host for it: ${rejection}`,
+      });
+    }
+    await markSetsMoving(tx, [{ setId, revision }]);
+    const { tenantId } = service;
+    const text = "move was asked for";
+    await insertEvents(tx, [{ kind: "set-moved", text, tenantId, serviceId, setId, hostId }]);
+  });
+  const set = await getSet(ctx, scope, setId);
+  await carryOut(ctx, { rings: [], outboxIds: [], signals: [`set:${setId}`] });
+  return set;
+}
