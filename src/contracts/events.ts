@@ -37,6 +37,7 @@ export const eventKinds = [
   "host-cordoned",
   "host-uncordoned",
   "host-draining",
+  "host-deleted",
   "replacement-held",
   "demand-raised",
   "demand-resolved",

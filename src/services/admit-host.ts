@@ -1,12 +1,8 @@
-import { AppError, notFound } from "../contracts/app-error.ts";
+import { notFound } from "../contracts/app-error.ts";
 import type { EventKind } from "../contracts/events.ts";
 import type { Host } from "../contracts/hosts.ts";
 import { insertEvents } from "../db/queries/events.ts";
-import {
-  deleteEmptyHost,
-  updateHostAdmission,
-  updateHostLabels,
-} from "../db/queries/host-lifecycle.ts";
+import { updateHostAdmission, updateHostLabels } from "../db/queries/host-lifecycle.ts";
 import { insertOutbox } from "../db/queries/outbox.ts";
 import { retryPendingSets } from "../db/queries/set-writes.ts";
 import { withTx } from "../db/tx.ts";
@@ -94,14 +90,4 @@ export async function patchHost(
     await ctx.doorbell.ring([ring], []);
   }
   return getHost(ctx, hostId);
-}
-
-/** Forgets a host that is lost, or cordoned and without volumes, and has no sets; its credential stops working. Throws not-found, state-conflict. */
-export async function deleteHost(ctx: ServiceContext, hostId: string): Promise<void> {
-  await getHost(ctx, hostId);
-  if (await deleteEmptyHost(ctx.db, hostId)) return;
-  throw new AppError("state-conflict", {
-    detail:
-      "Only a host without sets that is lost, or that is cordoned or draining and has no volumes either, can be deleted: drain it, and restore or purge its volumes first.",
-  });
 }

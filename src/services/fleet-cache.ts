@@ -23,7 +23,7 @@ const HOST_CENSUS_INTERVAL_MS = 60_000;
 /**
  * The fleet in memory, refreshed by change instead of reloaded: each refresh asks for the rows of transactions that
  * were not over at the one before. What was seen already may come again; nothing is missed, however late it commits.
- * Hosts are deleted rarely, and only empty ones: a census of ids once a minute finds that.
+ * Hosts are deleted rarely: a census of ids once a minute finds that, or a placement that meets no row.
  *
  * Not safe for two refreshes at once; the placer and the dry run each keep their own and run one at a time.
  */
@@ -61,7 +61,7 @@ export class FleetCache {
       else fleet.upsertSet({ id: set.id, serviceId: set.serviceId, hostId: set.hostId });
     }
     if (horizon.nowMs - this.#censusAtMs > HOST_CENSUS_INTERVAL_MS)
-      await this.#takeCensus(q, fleet, horizon.nowMs);
+      await this.#takeCensus(q, horizon.nowMs);
     this.#horizon = horizon.xmin;
     return { fleet, policy, nowMs: horizon.nowMs };
   }
@@ -75,6 +75,14 @@ export class FleetCache {
     return this.#hostNames.get(hostId) ?? hostId;
   }
 
+  /** Takes hosts out of the snapshot that were found to be deleted, before the next census does. */
+  forgetHosts(ids: Iterable<string>): void {
+    for (const id of ids) {
+      this.#fleet?.removeHost(id);
+      this.#hostNames.delete(id);
+    }
+  }
+
   /** Forgets everything: after an error of which it is not known what was applied. */
   reset(): void {
     this.#fleet = undefined;
@@ -83,13 +91,9 @@ export class FleetCache {
     this.#hostNames.clear();
   }
 
-  async #takeCensus(q: Queryable, fleet: Fleet, nowMs: number): Promise<void> {
+  async #takeCensus(q: Queryable, nowMs: number): Promise<void> {
     const present = new Set(await listHostIds(q));
-    for (const id of this.#hostNames.keys()) {
-      if (present.has(id)) continue;
-      fleet.removeHost(id);
-      this.#hostNames.delete(id);
-    }
+    this.forgetHosts([...this.#hostNames.keys()].filter((id) => !present.has(id)));
     this.#censusAtMs = nowMs;
   }
 }

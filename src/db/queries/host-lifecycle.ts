@@ -160,24 +160,3 @@ export async function listSetsToDrain(
         order by s.service_id, s.id limit ${limit}`,
   );
 }
-
-/** Removes a host that has nothing booked and is lost or cordoned. False: it is not (any more) in that state. */
-export async function deleteEmptyHost(q: Queryable, hostId: string): Promise<boolean> {
-  const rows = await rowsOf<{ id: string }>(
-    q,
-    sql`with empty as (
-          select id from hosts where id = ${hostId} and (state = 'lost' or cordoned or draining)
-            and not exists (select 1 from sets where host_id = ${hostId})
-            and (state = 'lost' or not exists (select 1 from volumes where host_id = ${hostId}))
-          for update
-        ), forgotten as (
-          delete from volumes where host_id in (select id from empty) returning id, tenant_id, set_id
-        ), told as (
-          insert into events (kind, tenant_id, set_id, host_id, text, data)
-          select 'volume-lost', tenant_id, set_id, ${hostId}, 'the host of the volume was deleted', jsonb_build_object('volume', id)
-          from forgotten
-        )
-        delete from hosts where id in (select id from empty) returning id`,
-  );
-  return rows.length === 1;
-}

@@ -51,6 +51,20 @@ export async function lockServiceById(
   return rows[0];
 }
 
+/** The same of several, locked in the order of their ids. */
+export async function lockServicesById(
+  q: Queryable,
+  serviceIds: readonly string[],
+): Promise<ServiceRow[]> {
+  if (serviceIds.length === 0) return [];
+  return rowsOf(
+    q,
+    sql`select ${serviceColumns} from services
+        where id in (select value from json_array_elements_text(${JSON.stringify(serviceIds)}::json)) and deleted_at is null
+        order by id for update`,
+  );
+}
+
 export interface NewService extends Omit<ServiceRow, "generation" | "revision" | "deleting"> {
   template: SetTemplate;
   /** Of its sets, which are pending. */
