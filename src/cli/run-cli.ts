@@ -5,6 +5,7 @@ import { addAccessCommands } from "./commands/access.ts";
 import { addApplyCommand } from "./commands/apply.ts";
 import { addBenchCommand } from "./commands/bench.ts";
 import { addCompletionCommands } from "./commands/completion.ts";
+import { addDemandCommand } from "./commands/demand.ts";
 import { addDeleteCommand } from "./commands/delete.ts";
 import { addEventsCommand } from "./commands/events.ts";
 import { addExplainCommand } from "./commands/explain.ts";
@@ -77,6 +78,7 @@ function addCommands(program: Command, cli: Cli): void {
   addLogsCommand(program, cli);
   addHostCommands(program, cli);
   addHookCommand(program, cli);
+  addDemandCommand(program, cli);
   addAccessCommands(program, cli);
   addPoolCommand(program, cli);
   addProcessCommands(program, cli);

@@ -43,6 +43,7 @@ export const eventKinds = [
   "demand-resolved",
   "demand-released",
   "decision-made",
+  "hook-changed",
   "token-created",
   "token-revoked",
 ] as const;

@@ -56,6 +56,7 @@ const allowed: Record<string, readonly CallerKind[]> = {
   listHostPools: fleetLookers,
   putHostPool: fleetChangers,
   createHook: changers,
+  patchHook: changers,
   listHooks: lookers,
   deleteHook: changers,
   listDemands: lookers,
