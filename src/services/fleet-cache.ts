@@ -1,3 +1,4 @@
+import { SETS_PER_HOST_MAX } from "../contracts/agent.ts";
 import type { Queryable } from "../db/client.ts";
 import {
   type FleetHostRow,
@@ -19,6 +20,8 @@ import type {
 } from "../scheduler/model.ts";
 
 const HOST_CENSUS_INTERVAL_MS = 60_000;
+/** What was not refreshed for longer is read anew: rows of sets deleted meanwhile may be gone, which are kept for a day at least. */
+const UNREFRESHED_MS_MAX = 12 * 3_600_000;
 
 /**
  * The fleet in memory, refreshed by change instead of reloaded: each refresh asks for the rows of transactions that
@@ -33,6 +36,7 @@ export class FleetCache {
   #policy: PlanPolicy | undefined;
   #horizon = "0";
   #censusAtMs = 0;
+  #refreshedAtMs = 0;
   readonly #hostNames = new Map<string, string>();
 
   constructor(options: { reportAgeMaxMs: number }) {
@@ -41,6 +45,7 @@ export class FleetCache {
 
   /** The fleet as of now, and the database's clock to judge reports by. Statements are pipelined into one round trip. */
   async refresh(q: Queryable): Promise<{ fleet: Fleet; policy: PlanPolicy; nowMs: number }> {
+    if (Date.now() - this.#refreshedAtMs > UNREFRESHED_MS_MAX) this.reset();
     const since = this.#horizon;
     const [horizon, pools, hosts, sets] = await Promise.all([
       readHorizon(q),
@@ -63,6 +68,7 @@ export class FleetCache {
     if (horizon.nowMs - this.#censusAtMs > HOST_CENSUS_INTERVAL_MS)
       await this.#takeCensus(q, horizon.nowMs);
     this.#horizon = horizon.xmin;
+    this.#refreshedAtMs = Date.now();
     return { fleet, policy, nowMs: horizon.nowMs };
   }
 
@@ -109,6 +115,7 @@ export function planPolicyOf(pools: readonly HostPoolRow[], reportAgeMaxMs: numb
   return {
     version: pools.reduce((newest, pool) => Math.max(newest, pool.version), 0),
     reportAgeMaxMs,
+    setsPerHostMax: SETS_PER_HOST_MAX,
     pools: pools.map((pool) => ({
       pool: pool.name,
       overcommitPercent: pool.overcommitPercent,

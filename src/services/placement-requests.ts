@@ -73,9 +73,12 @@ async function readNamedServices(
   return new Map(found.map((service) => [`${service.tenantId}/${service.name}`, service.id]));
 }
 
-/** Names become ids; a name that no service has yet constrains nothing. */
+/**
+ * Names become ids; a name that no service has yet constrains nothing. What others forbid this service is forbidden to it,
+ * as anti-affinity holds both ways.
+ */
 export function constraintsOf(
-  spec: Pick<PlacementSpecRow, "tenantId" | "placement">,
+  spec: Pick<PlacementSpecRow, "tenantId" | "placement" | "repelledBy">,
   serviceIds: ReadonlyMap<string, string>,
 ): PlacementConstraints {
   const idsOf = (names: readonly string[]) =>
@@ -84,7 +87,7 @@ export function constraintsOf(
   return {
     strategy: placement.strategy,
     spread: placement.spread,
-    antiAffinity: idsOf(placement.antiAffinity),
+    antiAffinity: [...new Set([...idsOf(placement.antiAffinity), ...spec.repelledBy])],
     affinity: idsOf(placement.affinity),
     hostLabels: placement.hostLabels,
     tolerations: placement.tolerations,

@@ -39,7 +39,21 @@ export async function lockServiceByName(
   return rows[0];
 }
 
-/** The same by id; undefined when it is gone. */
+/** The same, as it stands and not locked: for who changes nothing. */
+export async function findServiceByName(
+  q: Queryable,
+  tenantId: string,
+  name: string,
+): Promise<ServiceRow | undefined> {
+  const rows = await rowsOf<ServiceRow>(
+    q,
+    sql`select ${serviceColumns} from services
+        where tenant_id = ${tenantId} and name = ${name} and deleted_at is null`,
+  );
+  return rows[0];
+}
+
+/** As lockServiceByName, by id; undefined when it is gone. */
 export async function lockServiceById(
   q: Queryable,
   serviceId: string,

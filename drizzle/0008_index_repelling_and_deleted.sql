@@ -1,0 +1,6 @@
+-- Why: placements ask who of a tenant keeps a service off its hosts, and deleted rows are forgotten by age; both would read all
+-- rows. Locks: SHARE on services and sets while the indexes are built, so writes wait: seconds for a million sets.
+-- Rollback: drop the three indexes.
+CREATE INDEX "services_repelling" ON "services" USING btree ("tenant_id") WHERE deleted_at is null and placement->'antiAffinity' <> '[]'::jsonb;--> statement-breakpoint
+CREATE INDEX "services_deleted" ON "services" USING btree ("deleted_at") WHERE deleted_at is not null;--> statement-breakpoint
+CREATE INDEX "sets_deleted" ON "sets" USING btree ("deleted_at") WHERE deleted_at is not null;
