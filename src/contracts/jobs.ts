@@ -12,6 +12,8 @@ export const jobPayloads = {
   "autoscale-service": z.object({ serviceId: idSchema("svc") }),
   /** The number of live sets of a service may differ from what is desired. */
   "reconcile-service": z.object({ serviceId: idSchema("svc"), generation: generationSchema }),
+  /** A host is to be emptied: take the next sets off all that are. */
+  "drain-hosts": z.object({ cause: z.string().max(100) }),
 } as const;
 export type JobName = keyof typeof jobPayloads;
 
@@ -19,6 +21,7 @@ export const queueOfJob = {
   "place-sets": "placement",
   "autoscale-service": "autoscale",
   "reconcile-service": "lifecycle",
+  "drain-hosts": "lifecycle",
 } as const satisfies Record<JobName, string>;
 export type QueueName = (typeof queueOfJob)[JobName];
 export const queueNames = ["placement", "autoscale", "lifecycle"] as const;

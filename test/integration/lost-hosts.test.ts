@@ -138,6 +138,8 @@ test("a drain moves one set of a service at a time, and the next only when the o
   await runAll(f, hostId);
   const otherId = await f.enroll("h2");
   await drainHost(f.ctx, hostId);
+  expect(f.rings.map((ring) => ring.name)).toContain("drain-hosts");
+  expect(await drainHosts(f.ctx)).toBe(1);
   expect(await drainHosts(f.ctx)).toBe(0);
   for (let moved = 1; moved <= 2; moved++) {
     const orders = (await f.sync(hostId)).sets.filter((set) => set.desired === "deleted");

@@ -123,9 +123,11 @@ export async function updateHostAdmission(
   return rows[0];
 }
 
+/** Another generation each time, so that of two who read the same only one changes it. False: there is no such host. */
 export async function updateHostLabels(
   q: Queryable,
   hostId: string,
+  generation: number | undefined,
   change: {
     labels?: Record<string, string> | undefined;
     taints?: { key: string; value: string }[] | undefined;
@@ -135,8 +137,9 @@ export async function updateHostLabels(
     q,
     sql`update hosts set
           labels = coalesce(${change.labels === undefined ? null : JSON.stringify(change.labels)}::jsonb, labels),
-          taints = coalesce(${change.taints === undefined ? null : JSON.stringify(change.taints)}::jsonb, taints)
-        where id = ${hostId} returning id`,
+          taints = coalesce(${change.taints === undefined ? null : JSON.stringify(change.taints)}::jsonb, taints),
+          generation = generation + 1
+        where id = ${hostId} and generation = coalesce(${generation ?? null}::bigint, generation) returning id`,
   );
   return rows.length === 1;
 }
