@@ -90,7 +90,7 @@ function restartsOf(set: BerthSet): number {
 }
 
 /** What the containers have written of what they may. */
-function rootfsText({ containers, rootfsBytes }: BerthSet): string {
+export function rootfsText({ containers, rootfsBytes }: BerthSet): string {
   const used = containers.flatMap(({ rootfsUsedBytes }) => rootfsUsedBytes ?? []);
   if (used.length === 0) return `?/${formatBytes(rootfsBytes)}`;
   return `${formatBytes(used.reduce((sum, bytes) => sum + bytes, 0))}/${formatBytes(rootfsBytes)}`;

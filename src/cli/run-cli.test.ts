@@ -261,6 +261,9 @@ describe("usage", () => {
       expect(run.stdout).not.toBe("");
     }
     expect((await berth(["version"], offline)).stdout).toBe("1.2.3\n");
+    expect(JSON.parse((await berth(["version", "-o", "json"], offline)).stdout)).toEqual({
+      version: "1.2.3",
+    });
   });
 });
 

@@ -5,6 +5,7 @@ import { addAccessCommands } from "./commands/access.ts";
 import { addApplyCommand } from "./commands/apply.ts";
 import { addBenchCommand } from "./commands/bench.ts";
 import { addCompletionCommands } from "./commands/completion.ts";
+import { addDemandCommand } from "./commands/demand.ts";
 import { addDeleteCommand } from "./commands/delete.ts";
 import { addEventsCommand } from "./commands/events.ts";
 import { addExplainCommand } from "./commands/explain.ts";
@@ -18,9 +19,11 @@ import { addProcessCommands } from "./commands/processes.ts";
 import { addResizeCommand } from "./commands/resize.ts";
 import { addScaleCommand } from "./commands/scale.ts";
 import { addSetCommand } from "./commands/set.ts";
+import { addTopCommand } from "./commands/top.ts";
 import { addVolumeCommand } from "./commands/volume.ts";
 import { addWaitCommand } from "./commands/wait.ts";
 import { exitCodes } from "./exit-codes.ts";
+import { printDocument } from "./print-items.ts";
 import { renderError } from "./render-error.ts";
 
 /** Runs one command line. Resolves with the exit code (docs/cli.md lists them); never rejects. */
@@ -65,6 +68,7 @@ function describeProgram(program: Command, cli: Cli): void {
 function addCommands(program: Command, cli: Cli): void {
   addApplyCommand(program, cli);
   addGetCommand(program, cli);
+  addTopCommand(program, cli);
   addScaleCommand(program, cli);
   addResizeCommand(program, cli);
   addDeleteCommand(program, cli);
@@ -77,6 +81,7 @@ function addCommands(program: Command, cli: Cli): void {
   addLogsCommand(program, cli);
   addHostCommands(program, cli);
   addHookCommand(program, cli);
+  addDemandCommand(program, cli);
   addAccessCommands(program, cli);
   addPoolCommand(program, cli);
   addProcessCommands(program, cli);
@@ -85,7 +90,10 @@ function addCommands(program: Command, cli: Cli): void {
   program
     .command("version")
     .description("print the version")
-    .action(() => cli.terminal.out(cli.options.version));
+    .action(() => {
+      if (cli.isForPrograms) printDocument(cli, { version: cli.options.version });
+      else cli.terminal.out(cli.options.version);
+    });
 }
 
 function exitCodeOf(error: unknown, cli: Cli): number {

@@ -49,7 +49,7 @@ export const backendSettings = {
   BERTH_STATEMENT_TIMEOUT_MS: wholeNumber(1_000, 600_000).default(30_000),
 };
 
-/** How careful Berth is with hosts that are silent: see ServiceSettings. */
+/** How careful Berth is with hosts that are silent, and how long it remembers: see ServiceSettings. */
 export const fleetSettings = {
   /** After its lease ran out a host may come back for so long before its sets are replaced. */
   BERTH_HOST_LOST_GRACE_MS: wholeNumber(0, 86_400_000).default(30_000),
@@ -57,6 +57,8 @@ export const fleetSettings = {
   BERTH_LOST_HOSTS_PERCENT_MAX: wholeNumber(0, 100).default(30),
   /** A host whose last report is older takes nothing new. */
   BERTH_REPORT_AGE_MAX_MS: wholeNumber(5_000, 3_600_000).default(120_000),
+  /** Deleted sets, services, hooks and tokens are forgotten after so many days, with what hangs on them. */
+  BERTH_DELETED_RETENTION_DAYS: wholeNumber(1, 3_650).default(30),
 };
 
 /** Of processes that serve the API. */

@@ -25,15 +25,28 @@ export const hookRuleSchema = z
   .meta({ id: "HookRule" });
 export type HookRule = z.infer<typeof hookRuleSchema>;
 
+const hookRules = z.array(hookRuleSchema).min(1).max(32);
+/** After an alert resolves its demand is held this long, so that a flapping alert does not flap the service. */
+const stabilisationSeconds = z.number().int().min(0).max(86_400);
+
 export const createHookBody = z
   .strictObject({
     name: nameSchema,
-    rules: z.array(hookRuleSchema).min(1).max(32),
-    /** After an alert resolves its demand is held this long, so that a flapping alert does not flap the service. */
-    stabilisationSeconds: z.number().int().min(0).max(86_400).default(300),
+    rules: hookRules,
+    stabilisationSeconds: stabilisationSeconds.default(300),
   })
   .meta({ id: "CreateHook" });
 export type CreateHook = z.infer<typeof createHookBody>;
+
+/** `PATCH /v1/services/{name}/hooks/{hookId}`: what is absent stays; its address and its token do. */
+export const patchHookBody = z
+  .strictObject({
+    rules: hookRules.optional(),
+    stabilisationSeconds: stabilisationSeconds.optional(),
+  })
+  .refine((patch) => Object.keys(patch).length > 0, "expected at least one member to change")
+  .meta({ id: "PatchHook" });
+export type PatchHook = z.infer<typeof patchHookBody>;
 
 export const hookKinds = ["alertmanager", "generic"] as const;
 export type HookKind = (typeof hookKinds)[number];
@@ -57,27 +70,26 @@ export const createdHookSchema = z
   .strictObject({ hook: hookSchema, token: z.string() })
   .meta({ id: "CreatedHook" });
 
-const ALERTS_PER_DELIVERY_MAX = 1_000;
-const alertLabels = z.record(z.string().max(1024), z.string().max(8192));
+/** Of any length and number: rules see them whole, and what is stored of them is cut. */
+const alertLabels = z.record(z.string(), z.string());
 
-/** Alertmanager's webhook, version "4" (notify/webhook): unknown members are ignored, as newer versions add some. */
+/**
+ * Alertmanager's webhook, version "4" (notify/webhook). It takes every 4xx for the last word on its alerts, so only what is
+ * used is looked at, and nothing but the size of the whole delivery is bounded: all alerts of a group come at once, with
+ * labels and annotations as long as their authors made them.
+ */
 export const alertmanagerDelivery = z
   .object({
     version: z.literal("4"),
-    groupKey: z.string().max(65_536),
-    status: z.enum(["firing", "resolved"]),
-    alerts: z
-      .array(
-        z.object({
-          status: z.enum(["firing", "resolved"]),
-          labels: alertLabels,
-          annotations: alertLabels.default({}),
-          startsAt: z.iso.datetime({ offset: true }),
-          endsAt: z.iso.datetime({ offset: true }).optional(),
-          fingerprint: z.string().min(1).max(128),
-        }),
-      )
-      .max(ALERTS_PER_DELIVERY_MAX),
+    alerts: z.array(
+      z.object({
+        status: z.enum(["firing", "resolved"]),
+        labels: alertLabels,
+        startsAt: z.iso.datetime({ offset: true }),
+        endsAt: z.iso.datetime({ offset: true }).optional(),
+        fingerprint: z.string().min(1).max(128),
+      }),
+    ),
   })
   .meta({ id: "AlertmanagerDelivery" });
 export type AlertmanagerDelivery = z.infer<typeof alertmanagerDelivery>;

@@ -39,11 +39,13 @@ export const eventKinds = [
   "host-cordoned",
   "host-uncordoned",
   "host-draining",
+  "host-deleted",
   "replacement-held",
   "demand-raised",
   "demand-resolved",
   "demand-released",
   "decision-made",
+  "hook-changed",
   "token-created",
   "token-revoked",
 ] as const;

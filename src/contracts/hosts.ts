@@ -95,3 +95,6 @@ export const patchHostBody = z
     taints: z.array(taintSchema).max(16).optional(),
   })
   .meta({ id: "PatchHost" });
+
+/** A dead host takes along what it has, for good, so that its id is said twice. */
+export const deleteHostQuery = z.object({ confirm: idSchema("host").optional() });

@@ -12,6 +12,8 @@ export const jobPayloads = {
   "autoscale-service": z.object({ serviceId: idSchema("svc") }),
   /** The number of live sets of a service may differ from what is desired. */
   "reconcile-service": z.object({ serviceId: idSchema("svc"), generation: generationSchema }),
+  /** Sets are to leave their hosts, as a host is drained or by hand: take the next step of each such move. */
+  "move-sets": z.object({ cause: z.string().max(100) }),
 } as const;
 export type JobName = keyof typeof jobPayloads;
 
@@ -19,6 +21,7 @@ export const queueOfJob = {
   "place-sets": "placement",
   "autoscale-service": "autoscale",
   "reconcile-service": "lifecycle",
+  "move-sets": "lifecycle",
 } as const satisfies Record<JobName, string>;
 export type QueueName = (typeof queueOfJob)[JobName];
 export const queueNames = ["placement", "autoscale", "lifecycle"] as const;

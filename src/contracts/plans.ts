@@ -2,10 +2,14 @@ import { z } from "zod";
 import { idSchema, nameSchema } from "./primitives.ts";
 import { createServiceBody, REPLICAS_MAX } from "./services.ts";
 
-/** A dry run: of a service that does not exist yet, or of a new scale of one that does. Nothing is committed. */
+/**
+ * A dry run: of a service that does not exist yet, of a new scale of one that does, or of whatever `berth apply` would make of
+ * a document: the sets that it adds, with its template and its placement. Nothing is committed.
+ */
 export const planBody = z
   .discriminatedUnion("kind", [
     z.strictObject({ kind: z.literal("create"), service: createServiceBody }),
+    z.strictObject({ kind: z.literal("apply"), service: createServiceBody }),
     z.strictObject({
       kind: z.literal("scale"),
       service: nameSchema,

@@ -77,6 +77,8 @@ export const setSchema = z
     memoryBytes: z.number().int(),
     volumeBytes: z.number().int(),
     rootfsBytes: z.number().int(),
+    /** What its processes hold of its memory, as of its host's last report; null: not known. */
+    memoryUsedBytes: z.number().int().nullable(),
     /** False while a resize is booked, and its host has yet to apply it. */
     sized: z.boolean(),
     /** It is to leave its host: it was moved, or has no room there for its new size, or could not start there. */

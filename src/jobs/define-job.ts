@@ -9,6 +9,8 @@ export interface JobDeps {
   ctx: ServiceContext;
   /** Places what is due. Calls made meanwhile share the next run. */
   placeSets: () => Promise<PlaceOutcome>;
+  /** Takes the next step of every move that is under way; gives how many. Calls made meanwhile share the next run. */
+  moveSets: () => Promise<number>;
 }
 
 /** What came of one attempt, for its log line. noop: there was nothing to do any more. */

@@ -2,6 +2,7 @@ import { type JobName, jobPayloads, type QueueName, queueOfJob } from "../contra
 import { assert } from "../lib/assert.ts";
 import { autoscaleServiceJob } from "./autoscale-service.ts";
 import type { DefinedJob } from "./define-job.ts";
+import { moveSetsJob } from "./move-sets.ts";
 import { placeSetsJob } from "./place-sets.ts";
 import { reconcileServiceJob } from "./reconcile-service.ts";
 
@@ -24,7 +25,12 @@ export function createRegistry(definitions: readonly DefinedJob[]): JobRegistry 
   return registry;
 }
 
-export const jobRegistry = createRegistry([placeSetsJob, autoscaleServiceJob, reconcileServiceJob]);
+export const jobRegistry = createRegistry([
+  placeSetsJob,
+  autoscaleServiceJob,
+  reconcileServiceJob,
+  moveSetsJob,
+]);
 
 /** How many attempts a job worker makes at once on a queue: enough for each of its jobs to have all it may. */
 export function concurrencyOf(registry: JobRegistry, queue: QueueName): number {

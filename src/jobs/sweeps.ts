@@ -1,6 +1,5 @@
 import type { JobRing } from "../contracts/jobs.ts";
 import { closeServices } from "../services/close-services.ts";
-import { createMover, type Mover } from "../services/move-sets.ts";
 import { type OutboxEntry, readOutbox, removeFromOutbox } from "../services/outbox.ts";
 import { findDuePlacements, findUnbalancedServices } from "../services/pending-work.ts";
 import { reconcileService } from "../services/reconcile-service.ts";
@@ -29,14 +28,13 @@ export interface SweepDeps extends JobDeps {
  */
 export function startSweeps(deps: SweepDeps): { stop(): Promise<void> } {
   const { log } = deps.ctx;
-  const mover = createMover(deps.ctx);
   const start = (name: string, everyMs: number, run: () => Promise<unknown>) =>
     startSweep({ name, everyMs, run, log });
   const stops = [
     start("outbox", 500, () => relayOutbox(deps)),
     start("pending", PENDING_SWEEP_MS, () => ringDuePlacements(deps)),
     start("demands", 500, () => releaseDueDemands(deps.ctx)),
-    start("hosts", 2_000, () => careForHosts(deps, mover)),
+    start("hosts", 2_000, () => careForHosts(deps)),
     start("services", 5_000, () => balanceServices(deps)),
     start("journals", 60_000, () => sweepOldJournals(deps)),
   ];
@@ -91,9 +89,9 @@ async function ringDuePlacements(deps: SweepDeps): Promise<void> {
   if (!(await deps.doorbell.tryRing([ring], []))) await deps.placeSets();
 }
 
-async function careForHosts({ ctx }: SweepDeps, mover: Mover): Promise<void> {
+async function careForHosts({ ctx, moveSets }: SweepDeps): Promise<void> {
   await replaceLostHosts(ctx);
-  await mover.moveSets();
+  await moveSets();
 }
 
 /** Services whose size is not what is wanted, or whose sets are not as many as their size says; then empty ones are closed. */

@@ -22,6 +22,8 @@ export type OperationHandler<R extends RouteConfig> = (
 
 export interface OperationLimits {
   bodyBytesMax?: number;
+  /** What a longer body is answered with; by default body-too-large. */
+  tooLarge?: (bytesMax: number) => AppError;
   /** Text that the database cannot store is replaced, not refused. */
   takesAnyText?: boolean;
   /** After this the request is answered 503; null: it ends by its own rules (streams). */
@@ -81,6 +83,7 @@ export function mount<R extends RouteConfig>(
       readJsonBody({
         bytesMax: limits.bodyBytesMax ?? BODY_BYTES_MAX,
         takesAnyText: limits.takesAnyText ?? false,
+        tooLarge: limits.tooLarge,
       }),
     );
   }

@@ -16,14 +16,18 @@ const unstorable = /\0|\p{Surrogate}/gu;
 export function readJsonBody(limits: {
   bytesMax: number;
   takesAnyText: boolean;
+  /** What a longer body is answered with. */
+  tooLarge?: ((bytesMax: number) => AppError) | undefined;
 }): MiddlewareHandler<ApiEnv> {
+  const tooLarge = limits.tooLarge ?? bodyTooLarge;
   return async (c, next) => {
     if (!jsonType.test(c.req.header("content-type") ?? "")) {
       throw new AppError("unsupported-media-type", {
         detail: "Send the body as JSON with `Content-Type: application/json`.",
       });
     }
-    const text = decode(await readBytes(c.req.raw, limits.bytesMax));
+    const bytes = await readBytes(c.req.raw, limits.bytesMax, () => tooLarge(limits.bytesMax));
+    const text = decode(bytes);
     const isSuspicious = suspiciousEscape.test(text);
     const parsed = parseJson(text, isSuspicious && limits.takesAnyText ? toStorable : undefined);
     if (isSuspicious) assertStorable(parsed);
@@ -34,13 +38,17 @@ export function readJsonBody(limits: {
   };
 }
 
-/** At most `bytesMax` bytes of the body; what is longer is not read to its end. Throws body-too-large. */
-async function readBytes(request: Request, bytesMax: number): Promise<Uint8Array> {
+/** At most `bytesMax` bytes of the body; what is longer is not read to its end. Throws what `tooLarge` makes. */
+async function readBytes(
+  request: Request,
+  bytesMax: number,
+  tooLarge: () => AppError,
+): Promise<Uint8Array> {
   const declared = request.headers.get("content-length");
   if (declared !== null && /^\d{1,15}$/.test(declared)) {
-    if (Number(declared) > bytesMax) throw tooLarge(bytesMax);
+    if (Number(declared) > bytesMax) throw tooLarge();
     const bytes = new Uint8Array(await readAll(request));
-    if (bytes.length > bytesMax) throw tooLarge(bytesMax);
+    if (bytes.length > bytesMax) throw tooLarge();
     return bytes;
   }
   const chunks: Uint8Array[] = [];
@@ -48,7 +56,7 @@ async function readBytes(request: Request, bytesMax: number): Promise<Uint8Array
   try {
     for await (const chunk of request.body ?? []) {
       length += chunk.length;
-      if (length > bytesMax) throw tooLarge(bytesMax);
+      if (length > bytesMax) throw tooLarge();
       chunks.push(chunk);
     }
   } catch (error) {
@@ -124,7 +132,7 @@ export function escapePointer(key: string): string {
   return key.replaceAll("~", "~0").replaceAll("/", "~1");
 }
 
-function tooLarge(bytesMax: number): AppError {
+function bodyTooLarge(bytesMax: number): AppError {
   return new AppError("body-too-large", {
     detail: `The body may have at most ${bytesMax} bytes.`,
   });

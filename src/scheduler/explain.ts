@@ -11,6 +11,7 @@ const sentences: Record<RejectReason, string> = {
   "label-mismatch": "without a label that is asked for",
   "taint-not-tolerated": "with a taint that is not tolerated",
   avoided: "to be left, or avoided after a failed start",
+  "too-many-sets": "with as many sets as a host may have",
   "insufficient-cpu": "with too little CPU left to book",
   "insufficient-memory": "with too little memory left to book",
   "insufficient-volume": "with too little volume space left to book",

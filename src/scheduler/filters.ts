@@ -1,6 +1,6 @@
-import { type Bitmap, clearBit, hasBit, newBitmap, setBit } from "./bitmap.ts";
+import { type Bitmap, clearBit, countBits, newBitmap, setBit } from "./bitmap.ts";
 import type { Fleet } from "./fleet.ts";
-import type { HostTable } from "./host-table.ts";
+import type { Eligible, HostTable } from "./host-table.ts";
 import type { HostSnapshot, PlacementConstraints, RejectReason } from "./model.ts";
 import {
   createSpreadRule,
@@ -18,10 +18,12 @@ export interface Filters {
   /** Hosts that nothing but room and spread rules out. */
   readonly allowed: Bitmap;
   readonly spread: readonly SpreadRule[];
+  /** Services of which another placement changes what is allowed. */
+  readonly heardServices: ReadonlySet<string>;
   /** A set of `serviceId` went to this host in this plan. */
   notePlaced(serviceId: string, rank: number): void;
-  /** All that rules this host out but room and being avoided. Slow: for rejections. */
-  reasonsAgainst(rank: number): RejectReason[];
+  /** On how many hosts each reason holds, but for room and being avoided. Costs nothing that grows with the fleet. */
+  countAgainst(): Map<RejectReason, number>;
 }
 
 export interface FilterContext {
@@ -31,10 +33,13 @@ export interface FilterContext {
   fresh: Bitmap;
   /** Eligible and fresh hosts by what makes them eligible, with the domains that they span: shared by services alike. */
   bases: Map<Bitmap, Base>;
+  /** By service, those that ask in this plan not to share a host with it. */
+  repelledBy: ReadonlyMap<string, ReadonlySet<string>>;
 }
 
 interface Base {
   allowed: Bitmap;
+  against: ReadonlyMap<RejectReason, number>;
   openDomains: Map<string, OpenDomains>;
 }
 
@@ -53,9 +58,11 @@ export function prepareFilters(
   serviceId: string,
   constraints: PlacementConstraints,
 ): Filters {
-  const { fleet, table, fresh } = context;
+  const { fleet, table } = context;
   const base = baseOf(context, constraints);
-  const allowed = constraints.antiAffinity.length === 0 ? base.allowed : base.allowed.slice();
+  const hostileServices = new Set(constraints.antiAffinity);
+  for (const other of context.repelledBy.get(serviceId) ?? []) hostileServices.add(other);
+  const allowed = hostileServices.size === 0 ? base.allowed : base.allowed.slice();
   const spread = constraints.spread.map((rule) => {
     const domains = domainsBy(rule.by, table);
     const open = base.openDomains.get(rule.by) ?? findOpenDomains(domains, base.allowed);
@@ -72,7 +79,7 @@ export function prepareFilters(
     setBit(hostile, rank);
     clearBit(allowed, rank);
   };
-  for (const other of constraints.antiAffinity) {
+  for (const other of hostileServices) {
     for (const hostId of fleet.hostsOfService(other).keys()) {
       const rank = table.rankOf.get(hostId);
       if (rank !== undefined) repel(rank);
@@ -81,34 +88,35 @@ export function prepareFilters(
   return {
     allowed,
     spread,
+    heardServices: spread.length === 0 ? hostileServices : new Set([...hostileServices, serviceId]),
     notePlaced(placedServiceId, rank) {
-      if (constraints.antiAffinity.includes(placedServiceId)) repel(rank);
+      if (hostileServices.has(placedServiceId)) repel(rank);
       if (placedServiceId === serviceId) for (const rule of spread) rule.notePlaced(rank);
     },
-    reasonsAgainst(rank) {
-      const host = table.hosts[rank] as HostSnapshot;
-      const reasons = standingReasons(host, constraints);
-      if (!hasBit(fresh, rank)) reasons.push("report-stale");
-      if (hasBit(hostile, rank)) reasons.push("anti-affinity");
-      for (const rule of spread) if (!rule.admits(rank)) reasons.push(rule.reason);
-      return reasons;
+    countAgainst() {
+      const counts = new Map(base.against);
+      counts.set("anti-affinity", countBits(hostile));
+      for (const rule of spread) counts.set(rule.reason, rule.countAgainst());
+      return counts;
     },
   };
 }
 
 function baseOf(context: FilterContext, constraints: PlacementConstraints): Base {
   const eligible = eligibleHosts(context.table, constraints);
-  let base = context.bases.get(eligible);
+  let base = context.bases.get(eligible.hosts);
   if (!base) {
-    const allowed = eligible.map((word, i) => word & (context.fresh[i] as number));
-    base = { allowed, openDomains: new Map() };
-    context.bases.set(eligible, base);
+    const allowed = eligible.hosts.map((word, i) => word & (context.fresh[i] as number));
+    const staleHosts = context.table.hosts.length - countBits(context.fresh);
+    const against = new Map(eligible.against).set("report-stale", staleHosts);
+    base = { allowed, against, openDomains: new Map() };
+    context.bases.set(eligible.hosts, base);
   }
   return base;
 }
 
 /** Hosts that are ready, of the pool, and have the labels and no unwelcome taint; found once for all services alike. */
-function eligibleHosts(table: HostTable, constraints: PlacementConstraints): Bitmap {
+function eligibleHosts(table: HostTable, constraints: PlacementConstraints): Eligible {
   const { pool, hostLabels, tolerations } = constraints;
   const key = JSON.stringify([
     pool,
@@ -117,12 +125,16 @@ function eligibleHosts(table: HostTable, constraints: PlacementConstraints): Bit
   ]);
   const known = table.eligible.get(key);
   if (known) return known;
-  const bitmap = newBitmap(table.hosts.length);
+  const hosts = newBitmap(table.hosts.length);
+  const against = new Map<RejectReason, number>();
   for (const [rank, host] of table.hosts.entries()) {
-    if (standingReasons(host, constraints).length === 0) setBit(bitmap, rank);
+    const reasons = standingReasons(host, constraints);
+    if (reasons.length === 0) setBit(hosts, rank);
+    for (const reason of reasons) against.set(reason, (against.get(reason) ?? 0) + 1);
   }
-  table.eligible.set(key, bitmap);
-  return bitmap;
+  const eligible = { hosts, against };
+  table.eligible.set(key, eligible);
+  return eligible;
 }
 
 /** What rules a host out whatever the time and whatever else is placed. */

@@ -53,26 +53,35 @@ export function fitsHost(host: HostSnapshot, pool: PoolPolicy, ask: Resources): 
   assert(false, "what does not fit is short of something");
 }
 
-/**
- * Why `asked` of a dimension does not fit on top of `planned`, which the plan has put there already; undefined when it
- * does. Names the bookings when both limits are too low.
- */
+/** Why `asked` of a dimension does not fit; undefined when it does. Names the bookings when both limits are too low. */
 export function shortageOf(
   host: HostSnapshot,
   pool: PoolPolicy,
   dimension: Dimension,
   asked: number,
-  planned = 0,
 ): { reason: RejectReason; shortBy: number } | undefined {
   if (asked === 0) return undefined;
-  const booked = bookableRoom(host, pool, dimension) - planned;
-  if (asked > booked)
-    return { reason: `insufficient-${shortName[dimension]}`, shortBy: asked - booked };
-  const measured = measuredRoom(host, pool, dimension) - planned;
-  if (asked > measured) {
-    return { reason: `above-high-water-${shortName[dimension]}`, shortBy: asked - measured };
-  }
+  const reasons = shortageReasons(dimension);
+  const booked = bookableRoom(host, pool, dimension);
+  if (asked > booked) return { reason: reasons.insufficient, shortBy: asked - booked };
+  const measured = measuredRoom(host, pool, dimension);
+  if (asked > measured) return { reason: reasons.aboveHighWater, shortBy: asked - measured };
   return undefined;
+}
+
+/** What a host may be short of in a dimension: of room to book, or of measured room. */
+export function shortageReasons(dimension: Dimension): {
+  insufficient: RejectReason;
+  aboveHighWater: RejectReason;
+} {
+  const name = shortName[dimension];
+  return { insufficient: `insufficient-${name}`, aboveHighWater: `above-high-water-${name}` };
+}
+
+/** What a plan has put on a host so far, one of these for each set. */
+export interface Booking {
+  rank: number;
+  ask: Amounts;
 }
 
 /** Per dimension, the smaller of what bookings leave and what measured use leaves (DESIGN, 6). May be negative. */
@@ -84,7 +93,7 @@ export function roomOf(host: HostSnapshot, pool: PoolPolicy): Amounts {
   return room;
 }
 
-function bookableRoom(host: HostSnapshot, pool: PoolPolicy, dimension: Dimension): number {
+export function bookableRoom(host: HostSnapshot, pool: PoolPolicy, dimension: Dimension): number {
   return (
     Math.floor((host.allocatable[dimension] * pool.overcommitPercent[dimension]) / 100) -
     host.allocated[dimension]
@@ -95,7 +104,7 @@ function bookableRoom(host: HostSnapshot, pool: PoolPolicy, dimension: Dimension
  * Trashed volumes are in the measured use and can be purged when room is needed, so they are taken off it. They are not
  * in the bookings: those ended when the volume was trashed.
  */
-function measuredRoom(host: HostSnapshot, pool: PoolPolicy, dimension: Dimension): number {
+export function measuredRoom(host: HostSnapshot, pool: PoolPolicy, dimension: Dimension): number {
   const used = host.reported?.used[dimension] ?? 0;
   const reclaimable = dimension === "volumeBytes" ? host.reclaimableVolumeBytes : 0;
   return (

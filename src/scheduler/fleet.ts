@@ -29,8 +29,13 @@ export function createFleet(initialPolicy: PlanPolicy): Fleet {
   const hosts = new Map<string, HostSnapshot>();
   const sets = new Map<string, PlacedSet>();
   const byService = new Map<string, Map<string, number>>();
+  const byHost = new Map<string, number>();
 
   function count(set: PlacedSet, change: 1 | -1): void {
+    const onHost = (byHost.get(set.hostId) ?? 0) + change;
+    if (onHost === 0) byHost.delete(set.hostId);
+    else byHost.set(set.hostId, onHost);
+    table?.addSets(set.hostId, change);
     const onHosts = byService.get(set.serviceId) ?? new Map<string, number>();
     const after = (onHosts.get(set.hostId) ?? 0) + change;
     if (after === 0) onHosts.delete(set.hostId);
@@ -75,6 +80,6 @@ export function createFleet(initialPolicy: PlanPolicy): Fleet {
       table = undefined; // every host's room may be another
     },
     hostsOfService: (serviceId) => byService.get(serviceId) ?? noHosts,
-    table: () => (table ??= createHostTable(hosts.values(), policy)),
+    table: () => (table ??= createHostTable(hosts.values(), policy, byHost)),
   };
 }

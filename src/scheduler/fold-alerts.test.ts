@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import {
   type DeliveredAlert,
   foldAlerts,
+  REFIRED_AFTER_MS,
   type FoldInput,
   type FoldOutcome,
   type KnownRun,
@@ -38,8 +39,20 @@ class Ledger {
       },
       alerts,
     );
-    for (const run of this.runs) if (outcome.resolvedIds.includes(run.id)) run.state = "resolved";
-    for (const run of outcome.newRuns) this.runs.push({ ...run, id: `r${this.runs.length}` });
+    for (const run of this.runs) {
+      if (outcome.resolvedIds.includes(run.id)) {
+        run.state = "resolved";
+        run.resolvedAtMs = this.nowMs;
+      }
+      if (outcome.reopenedIds.includes(run.id)) {
+        run.state = "firing";
+        run.resolvedAtMs = undefined;
+      }
+    }
+    for (const run of outcome.newRuns) {
+      const resolvedAtMs = run.state === "firing" ? undefined : this.nowMs;
+      this.runs.push({ ...run, resolvedAtMs, id: `r${this.runs.length}` });
+    }
     return outcome;
   }
 
@@ -60,6 +73,7 @@ describe("foldAlerts", () => {
     expect(ledger.deliver([alert()])).toEqual({
       newRuns: [],
       resolvedIds: [],
+      reopenedIds: [],
       accepted: 1,
       ignored: 0,
     });
@@ -68,7 +82,53 @@ describe("foldAlerts", () => {
   it("ignores what no rule is for", () => {
     const ledger = new Ledger();
     const outcome = ledger.deliver([alert({ labels: { alertname: "Other" } })]);
-    expect(outcome).toEqual({ newRuns: [], resolvedIds: [], accepted: 0, ignored: 1 });
+    expect(outcome).toEqual({
+      newRuns: [],
+      resolvedIds: [],
+      reopenedIds: [],
+      accepted: 0,
+      ignored: 1,
+    });
+  });
+
+  it("begins a run again that fires well after its end, with what it wanted, and at once after it never", () => {
+    for (const state of ["resolved", "released"] as const) {
+      const ledger = new Ledger();
+      ledger.deliver([alert()]);
+      ledger.deliver([alert({ status: "resolved" })]);
+      for (const run of ledger.runs) run.state = state;
+      ledger.nowMs += REFIRED_AFTER_MS - 1;
+      ledger.baseReplicas = 9;
+      expect(ledger.deliver([alert()])).toMatchObject({ newRuns: [], reopenedIds: [] });
+      ledger.nowMs += 1;
+      expect(ledger.deliver([alert()])).toMatchObject({
+        newRuns: [],
+        reopenedIds: ["r0"],
+        accepted: 1,
+      });
+      expect(ledger.runs).toMatchObject([{ state: "firing", baseReplicas: 3, wantedReplicas: 5 }]);
+      expect(ledger.deliver([alert()])).toMatchObject({ newRuns: [], reopenedIds: [] });
+      ledger.deliver([alert({ status: "resolved" })]);
+      expect(ledger.states()).toEqual(["k@1000 resolved"]);
+    }
+  });
+
+  it("never begins a run again that somebody released by hand", () => {
+    const ledger = new Ledger();
+    ledger.deliver([alert()]);
+    for (const run of ledger.runs) run.state = "released";
+    ledger.nowMs += 10 * REFIRED_AFTER_MS;
+    expect(ledger.deliver([alert()])).toMatchObject({ reopenedIds: [], ignored: 1 });
+  });
+
+  it("revives no more released runs than there is room for", () => {
+    const ledger = new Ledger();
+    const many = [1, 2, 3].map((index) => alert({ key: `k${index}` }));
+    ledger.deliver(many);
+    ledger.deliver(many.map((one) => ({ ...one, status: "resolved" as const })));
+    for (const run of ledger.runs) run.state = "released";
+    ledger.nowMs += REFIRED_AFTER_MS;
+    expect(ledger.deliver(many, { newRunsMax: 2 })).toMatchObject({ accepted: 2, ignored: 1 });
   });
 
   it("does not begin a run again that is over", () => {
@@ -166,6 +226,47 @@ describe("foldAlerts", () => {
           expect(ledger.states().filter((state) => state.endsWith("firing"))).toEqual(
             firing.toSorted(),
           );
+        },
+      ),
+    );
+  });
+
+  it("leaves each run as the last delivery before it says, where deliveries are far apart, copies of them or not", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(anyAlert, fc.nat(3)), { maxLength: 12 }),
+        fc.integer({ min: 0, max: REFIRED_AFTER_MS - 1 }),
+        (deliveries, lateMs) => {
+          const ledger = new Ledger();
+          const last = new Map<string, string>();
+          for (const [one, copies] of deliveries) {
+            ledger.nowMs += REFIRED_AFTER_MS;
+            ledger.deliver([one]);
+            ledger.nowMs += lateMs;
+            for (let copy = 0; copy < copies; copy++) ledger.deliver([one]);
+            last.set(`${one.key}@${one.startedAtMs}`, one.status);
+          }
+          const isFiring = (state: string) => state.endsWith("firing");
+          const expected = [...last].map(([name, status]) => `${name} ${status}`);
+          expect(ledger.states().filter(isFiring)).toEqual(expected.filter(isFiring).toSorted());
+        },
+      ),
+    );
+  });
+
+  it("takes no late copy of a beginning for another, however late within the time that copies take", () => {
+    fc.assert(
+      fc.property(
+        fc.array(anyAlert, { maxLength: 8 }),
+        fc.integer({ min: 0, max: REFIRED_AFTER_MS - 1 }),
+        (alerts, lateMs) => {
+          const ledger = new Ledger();
+          ledger.deliver(alerts);
+          ledger.deliver(alerts.map((one) => ({ ...one, status: "resolved" as const })));
+          const states = ledger.states();
+          ledger.nowMs += lateMs;
+          ledger.deliver(alerts.map((one) => ({ ...one, status: "firing" as const })));
+          expect(ledger.states()).toEqual(states);
         },
       ),
     );

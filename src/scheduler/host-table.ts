@@ -1,7 +1,13 @@
 import { assert } from "../lib/assert.ts";
 import { type Bitmap, newBitmap, setBit } from "./bitmap.ts";
 import { roomOf } from "./fits.ts";
-import { dimensions, type HostSnapshot, type PlanPolicy, type PoolPolicy } from "./model.ts";
+import {
+  dimensions,
+  type HostSnapshot,
+  type PlanPolicy,
+  type PoolPolicy,
+  type RejectReason,
+} from "./model.ts";
 import { createRoomIndex, type RoomIndex } from "./room-index.ts";
 
 export const DIMENSION_COUNT = dimensions.length;
@@ -11,6 +17,17 @@ export interface Numbering {
   /** By rank of the host. */
   readonly of: Int32Array;
   readonly count: number;
+  /** How many hosts have each number. */
+  readonly sizes: Int32Array;
+  /** The hosts with a number; made when it is first asked for. */
+  hostsOf(number: number): Bitmap;
+}
+
+/** Hosts that answer to one description: a pool, labels, and tolerated taints. */
+export interface Eligible {
+  readonly hosts: Bitmap;
+  /** On how many hosts each reason holds that rules out the others, whatever else is placed. */
+  readonly against: ReadonlyMap<RejectReason, number>;
 }
 
 /**
@@ -22,6 +39,10 @@ export interface HostTable {
   readonly rankOf: ReadonlyMap<string, number>;
   /** DIMENSION_COUNT each, at rank x DIMENSION_COUNT. */
   readonly rooms: Float64Array;
+  /** Sets on each host, by rank. */
+  readonly setCounts: Int32Array;
+  /** Hosts that have as many sets as they may. */
+  countCrowded(): number;
   /** One over what is allocatable, 0 where nothing is: multiplying is what scores are made of. */
   readonly sharesPerUnit: Float64Array;
   readonly zones: Numbering;
@@ -30,32 +51,33 @@ export interface HostTable {
   indexesOf(pool: string): readonly RoomIndex[] | undefined;
   /** Ready hosts that hold an image; undefined when none does. */
   holdersOf(image: string): Bitmap | undefined;
-  /** Sets of hosts that answer to the same description, kept as long as the table is. */
-  readonly eligible: Map<string, Bitmap>;
+  /** By description, kept as long as the table is. */
+  readonly eligible: Map<string, Eligible>;
   /** Takes in changed amounts, readiness, report or images. False: it is another host now, make the table anew. */
   update(host: HostSnapshot): boolean;
-  /** Takes `amounts` off (or, with sign 1, gives back to) a host's room. */
+  /** Takes a set's `amounts` off a host's room, and its place; with sign 1 it gives both back. */
   addRoom(rank: number, amounts: Float64Array, sign: 1 | -1): void;
+  /** Counts sets that came to a host, or left it. */
+  addSets(hostId: string, change: 1 | -1): void;
 }
 
-export function createHostTable(unsorted: Iterable<HostSnapshot>, policy: PlanPolicy): HostTable {
+export function createHostTable(
+  unsorted: Iterable<HostSnapshot>,
+  policy: PlanPolicy,
+  setsOnHost: ReadonlyMap<string, number>,
+): HostTable {
   const hosts = [...unsorted].sort((a, b) => (a.id < b.id ? -1 : 1));
   const rankOf = new Map(hosts.map((host, rank) => [host.id, rank]));
   const rooms = new Float64Array(hosts.length * DIMENSION_COUNT);
   const sharesPerUnit = new Float64Array(hosts.length * DIMENSION_COUNT);
-  const indexes = new Map<string, RoomIndex[]>();
+  const { indexes, indexesFor } = createPoolIndexes(hosts.length);
   const pools = new Map(policy.pools.map((pool) => [pool.pool, pool]));
-  const eligible = new Map<string, Bitmap>();
+  const eligible = new Map<string, Eligible>();
+  const sets = new SetCounter(
+    hosts.map((host) => setsOnHost.get(host.id) ?? 0),
+    policy.setsPerHostMax,
+  );
   let holders: Map<string, Bitmap> | undefined;
-
-  function indexesFor(pool: string): RoomIndex[] {
-    let found = indexes.get(pool);
-    if (!found) {
-      found = dimensions.map(() => createRoomIndex(hosts.length));
-      indexes.set(pool, found);
-    }
-    return found;
-  }
 
   /** Computes a host's row; a host that is not ready is in no index, so that no walk meets it. */
   function fill(rank: number, host: HostSnapshot, wasReady: boolean): void {
@@ -79,6 +101,8 @@ export function createHostTable(unsorted: Iterable<HostSnapshot>, policy: PlanPo
     rankOf,
     rooms,
     sharesPerUnit,
+    setCounts: sets.counts,
+    countCrowded: () => sets.crowded,
     zones: numberBy(hosts, (host) => host.zone),
     // A rack is one within its zone.
     racks: numberBy(hosts, (host) => `${host.zone}\n${host.rack}`),
@@ -100,7 +124,12 @@ export function createHostTable(unsorted: Iterable<HostSnapshot>, policy: PlanPo
       } else if (!isSameList(before.images, host.images)) holders = undefined;
       return true;
     },
+    addSets(hostId, change) {
+      const rank = rankOf.get(hostId);
+      if (rank !== undefined) sets.add(rank, change);
+    },
     addRoom(rank, amounts, sign) {
+      sets.add(rank, -sign);
       const ofPool = indexesFor((hosts[rank] as HostSnapshot).pool);
       for (let d = 0; d < DIMENSION_COUNT; d++) {
         const amount = amounts[d] as number;
@@ -111,6 +140,42 @@ export function createHostTable(unsorted: Iterable<HostSnapshot>, policy: PlanPo
       }
     },
   };
+}
+
+/** Of each pool an index a dimension, made when its first host comes. */
+function createPoolIndexes(hostCount: number) {
+  const indexes = new Map<string, RoomIndex[]>();
+  return {
+    indexes,
+    indexesFor(this: void, pool: string): RoomIndex[] {
+      let found = indexes.get(pool);
+      if (!found) {
+        found = dimensions.map(() => createRoomIndex(hostCount));
+        indexes.set(pool, found);
+      }
+      return found;
+    },
+  };
+}
+
+/** Sets by rank of their host, and how many hosts have as many as they may. */
+class SetCounter {
+  readonly counts: Int32Array;
+  readonly #perHostMax: number;
+  crowded: number;
+
+  constructor(counts: readonly number[], perHostMax: number) {
+    this.counts = Int32Array.from(counts);
+    this.#perHostMax = perHostMax;
+    this.crowded = counts.filter((count) => count >= perHostMax).length;
+  }
+
+  add(rank: number, change: number): void {
+    const before = this.counts[rank] as number;
+    const after = before + change;
+    this.counts[rank] = after;
+    this.crowded += Number(after >= this.#perHostMax) - Number(before >= this.#perHostMax);
+  }
 }
 
 export function poolPolicyOf(pools: ReadonlyMap<string, PoolPolicy>, name: string): PoolPolicy {
@@ -125,9 +190,23 @@ function numberBy(
 ): Numbering {
   const names = [...new Set(hosts.map(nameOf))].sort();
   const numbers = new Map(names.map((name, number) => [name, number]));
+  const of = Int32Array.from(hosts, (host) => numbers.get(nameOf(host)) ?? 0);
+  const sizes = new Int32Array(names.length);
+  for (const number of of) sizes[number] = (sizes[number] as number) + 1;
+  const bitmaps = new Map<number, Bitmap>();
   return {
-    of: Int32Array.from(hosts, (host) => numbers.get(nameOf(host)) ?? 0),
+    of,
     count: names.length,
+    sizes,
+    hostsOf(number) {
+      let bitmap = bitmaps.get(number);
+      if (!bitmap) {
+        bitmap = newBitmap(hosts.length);
+        for (let rank = 0; rank < of.length; rank++) if (of[rank] === number) setBit(bitmap, rank);
+        bitmaps.set(number, bitmap);
+      }
+      return bitmap;
+    },
   };
 }
 

@@ -66,7 +66,11 @@ export interface PlacementConstraints {
   strategy: "pack" | "spread";
   /** For each: sets of the service per domain may differ by at most maxSkew over eligible domains. */
   spread: readonly { by: "zone" | "rack" | "host"; maxSkew: number }[];
-  /** Service ids whose sets must not share a host with this one (its own id is allowed: one per host). */
+  /**
+   * Service ids whose sets must not share a host with this one (its own id is allowed: one per host). It holds both ways,
+   * whichever of the two asks for it: between requests of one plan the planner sees to that, and of services that have sets
+   * already the caller names those here that forbid this one.
+   */
   antiAffinity: readonly string[];
   /** Service ids to be near: same host, else rack, else zone is preferred, never required. */
   affinity: readonly string[];
@@ -96,6 +100,8 @@ export interface PlanPolicy {
   pools: readonly PoolPolicy[];
   /** A host whose last report is older than this takes nothing new. */
   reportAgeMaxMs: number;
+  /** A host with so many sets takes no more, however small they are: what a host can be told and can report is bounded. */
+  setsPerHostMax: number;
 }
 
 /** Stable codes: they are stored, shown and counted. */
@@ -109,6 +115,7 @@ export const rejectReasons = [
   "label-mismatch",
   "taint-not-tolerated",
   "avoided",
+  "too-many-sets",
   "insufficient-cpu",
   "insufficient-memory",
   "insufficient-volume",

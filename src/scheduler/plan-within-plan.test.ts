@@ -32,6 +32,40 @@ describe("a set that is placed", () => {
     expect(planOn([host("h1", "z1", 100)], requests)).toEqual(["1 h1", "2 rejected"]);
   });
 
+  it("keeps away a service that it must not be near, though that one does not mind", () => {
+    const requests = [request("1", "web", 10, { antiAffinity: ["db"] }), request("2", "db", 10)];
+    expect(planOn([host("h1", "z1", 100)], requests)).toEqual(["1 h1", "2 rejected"]);
+    const later = [request("1", "db", 10), request("2", "web", 10, { antiAffinity: ["db"] })];
+    expect(planOn([host("h1", "z1", 100)], later)).toEqual(["1 h1", "2 rejected"]);
+  });
+
+  it("draws a service that wants to be near it, into its zone at least", () => {
+    // Packing alone looks at the first eight of the others, which are as full or a little fuller.
+    const sized = (id: string, zone: string, rack: string, used: number) =>
+      hostOf(id, { zone, rack, allocatable: amounts(1_000), allocated: amounts(used) });
+    const others = Array.from({ length: 40 }, (_, i) => sized(`a${10 + i}`, "z1", "r1", 210));
+    const own = { ...sized("b1", "z2", "r1", 980), labels: { db: "yes" } };
+    const db = request("1", "db", 20, { hostLabels: { db: "yes" } });
+    const web = request("2", "web", 10, { affinity: ["db"] });
+    const hosts = [...others, sized("b2", "z2", "r2", 200)];
+    expect(planOn([...hosts, own], [db, web])).toEqual(["1 b1", "2 b2"]);
+    expect(planOn(hosts, [web])).toEqual(["2 a10"]);
+  });
+
+  it("takes one of the places that its host has for sets", () => {
+    const fleet = createFleet({ ...policyOf(), setsPerHostMax: 2 });
+    fleet.upsertHost(host("h1", "z1", 100));
+    fleet.upsertSet({ id: "set_old", serviceId: "svc_other", hostId: "h1" });
+    const requests = ["1", "2"].map((id) => request(id, "web", 1));
+    const plan = () => planPlacements(fleet, requests, { seed: 1, nowMs });
+    expect(plan().placements.map(({ setId }) => setId)).toEqual(["1"]);
+    expect(plan().rejections).toMatchObject([
+      { setId: "2", reasons: [{ reason: "too-many-sets", hosts: 1 }] },
+    ]);
+    fleet.removeSet("set_old");
+    expect(plan().placements).toHaveLength(2);
+  });
+
   it("keeps it away from hosts of a request with hosts to avoid as well", () => {
     const away = { antiAffinity: ["db"] };
     const hosts = [host("h1", "z1", 100), host("h2", "z1", 100)];

@@ -1,7 +1,7 @@
 import { assert } from "../lib/assert.ts";
 import { type Bitmap, clearBit, newBitmap } from "./bitmap.ts";
 import { type FilterContext, type Filters, freshHosts, prepareFilters } from "./filters.ts";
-import { amountsOf, fits } from "./fits.ts";
+import { amountsOf, type Booking, fits } from "./fits.ts";
 import type { Fleet } from "./fleet.ts";
 import { DIMENSION_COUNT, type HostTable } from "./host-table.ts";
 import type {
@@ -11,7 +11,7 @@ import type {
   Plan,
   Rejection,
 } from "./model.ts";
-import { explainAgainst } from "./rejection-reasons.ts";
+import { RejectionCounter } from "./rejection-reasons.ts";
 import { ROOM_BUCKETS, type RoomIndex } from "./room-index.ts";
 import { fullness, PACKING_SCORE_MAX, type Preferences, preparePreferences } from "./score.ts";
 import { type Walk, walkHosts } from "./walk-hosts.ts";
@@ -33,7 +33,7 @@ export function planPlacements(
   requests: readonly PlacementRequest[],
   options: { seed: number; nowMs: number },
 ): Plan {
-  const planning = new Planning(fleet, options.nowMs);
+  const planning = new Planning(fleet, requests, options.nowMs);
   const placements: Placement[] = [];
   const rejections: Rejection[] = [];
   try {
@@ -63,6 +63,20 @@ function byPriority(a: PlacementRequest, b: PlacementRequest): number {
   return a.setId < b.setId ? -1 : Number(a.setId > b.setId);
 }
 
+/** By service, the others that ask not to share a host with it: what one of two wants holds for both. */
+function findRepellers(requests: readonly PlacementRequest[]): Map<string, Set<string>> {
+  const repelledBy = new Map<string, Set<string>>();
+  let seen: PlacementRequest | undefined; // equal sets follow each other
+  for (const request of requests) {
+    const { constraints, serviceId } = request;
+    if (constraints === seen?.constraints && serviceId === seen.serviceId) continue;
+    seen = request;
+    for (const other of constraints.antiAffinity)
+      repelledBy.set(other, (repelledBy.get(other) ?? new Set()).add(serviceId));
+  }
+  return repelledBy;
+}
+
 /** Requests that ask for the same under the same constraints: what is worked out for one holds for all. */
 interface Shape {
   serviceId: string;
@@ -88,27 +102,34 @@ interface RoomFacts {
   scarcest: { dimension: number; age: number };
 }
 
+interface Listener {
+  notePlaced(serviceId: string, rank: number): void;
+}
+
 class Planning {
   readonly #fleet: Fleet;
   readonly #table: HostTable;
   readonly #context: FilterContext;
   readonly #filters = new Map<PlacementConstraints, Map<string, Filters>>();
   readonly #shapes = new Map<PlacementConstraints, Map<string, Shape>>();
-  /** Filters that want to hear of placements of a service. */
-  readonly #listeners = new Map<string, Set<Filters>>();
+  /** Filters and preferences that want to hear of placements of a service. */
+  readonly #listeners = new Map<string, Set<Listener>>();
   /** Shapes of a service whose rejection another of its placements may undo. */
   readonly #spreadShapes = new Map<string, Shape[]>();
   readonly #roomFacts = new Map<string, RoomFacts>();
-  readonly #undo: { rank: number; ask: Float64Array }[] = [];
-  /** Where this plan has put sets of a service, for filters that are made later. */
+  /** In order; what is to be taken back at the end. */
+  readonly #bookings: Booking[] = [];
+  readonly #rejections: RejectionCounter;
+  /** Where this plan has put sets of a service, for listeners that are made later. */
   readonly #placedHere = new Map<string, number[]>();
-  /** Amounts that this plan has put on each host. */
-  readonly #planned: Float64Array;
+  /** For the walks over preferred hosts: which of them the filters allow. */
+  readonly #preferredMask: Bitmap;
+  readonly #setsPerHostMax: number;
   #last: { request: PlacementRequest; shape: Shape } | undefined;
   /** The best host for a shape so far. Fields, as a closure made for each request would cost as much as its walk. */
   #search: { shape: Shape; best: number; bestScore: number; left: number } | undefined;
 
-  constructor(fleet: Fleet, nowMs: number) {
+  constructor(fleet: Fleet, requests: readonly PlacementRequest[], nowMs: number) {
     this.#fleet = fleet;
     this.#table = fleet.table();
     this.#context = {
@@ -116,8 +137,11 @@ class Planning {
       table: this.#table,
       fresh: freshHosts(fleet, this.#table, nowMs),
       bases: new Map(),
+      repelledBy: findRepellers(requests),
     };
-    this.#planned = new Float64Array(this.#table.rooms.length);
+    this.#setsPerHostMax = fleet.policy.setsPerHostMax;
+    this.#preferredMask = newBitmap(this.#table.hosts.length);
+    this.#rejections = new RejectionCounter(this.#table, fleet.policy);
   }
 
   place(request: PlacementRequest): Placement | Rejection {
@@ -131,7 +155,7 @@ class Planning {
   }
 
   rollBack(): void {
-    for (const { rank, ask } of this.#undo) this.#table.addRoom(rank, ask, 1);
+    for (const { rank, ask } of this.#bookings) this.#table.addRoom(rank, ask, 1);
   }
 
   /** The rank of the best host, or -1. */
@@ -151,8 +175,10 @@ class Planning {
     const search = { shape, best: -1, bestScore: Number.NEGATIVE_INFINITY, left: CANDIDATES_MAX };
     this.#search = search;
     walkHosts(index, walk, this.#consider);
-    if (preferences.preferred) {
-      walk.mask = preferences.preferred.map((word, i) => word & (mask[i] as number));
+    for (const preferred of preferences.preferred) {
+      walk.mask = this.#preferredMask;
+      for (let word = 0; word < mask.length; word++)
+        walk.mask[word] = (preferred[word] as number) & (mask[word] as number);
       search.left = CANDIDATES_MAX;
       walkHosts(index, walk, this.#consider);
     }
@@ -164,7 +190,11 @@ class Planning {
     const search = this.#search;
     assert(search, "hosts are considered for a shape");
     const { shape } = search;
-    if (!fits(this.#table.rooms, rank * DIMENSION_COUNT, shape.ask)) {
+    const table = this.#table;
+    if (
+      (table.setCounts[rank] as number) >= this.#setsPerHostMax ||
+      !fits(table.rooms, rank * DIMENSION_COUNT, shape.ask)
+    ) {
       clearBit(shape.room.roomy, rank);
       return false;
     }
@@ -213,17 +243,13 @@ class Planning {
 
   #book(shape: Shape, rank: number): void {
     this.#table.addRoom(rank, shape.ask, -1);
-    this.#undo.push({ rank, ask: shape.ask });
-    for (let d = 0; d < DIMENSION_COUNT; d++) {
-      const at = rank * DIMENSION_COUNT + d;
-      this.#planned[at] = (this.#planned[at] as number) + (shape.ask[d] as number);
-    }
+    this.#bookings.push({ rank, ask: shape.ask });
     const ranks = this.#placedHere.get(shape.serviceId) ?? [];
     ranks.push(rank);
     this.#placedHere.set(shape.serviceId, ranks);
     const listeners = this.#listeners.get(shape.serviceId);
     if (!listeners) return;
-    for (const filters of listeners) filters.notePlaced(shape.serviceId, rank);
+    for (const listener of listeners) listener.notePlaced(shape.serviceId, rank);
     // A domain that was too full may be no longer, now that another has got one.
     for (const spread of this.#spreadShapes.get(shape.serviceId) ?? [])
       spread.rejection = undefined;
@@ -242,7 +268,7 @@ class Planning {
   }
 
   #reject(request: PlacementRequest, shape: Shape): Rejection {
-    const reasons = explainAgainst(this.#context, this.#planned, shape);
+    const reasons = this.#rejections.explain(shape, this.#bookings);
     shape.rejection = { reasons, hostsTotal: this.#table.hosts.length };
     return { setId: request.setId, ...shape.rejection };
   }
@@ -266,13 +292,15 @@ class Planning {
   }
 
   #newShape(request: PlacementRequest): Shape {
+    const preferences = preparePreferences(this.#fleet, this.#table, request);
+    this.#listen(preferences, request.constraints.affinity);
     return {
       serviceId: request.serviceId,
       constraints: request.constraints,
       ask: amountsOf(request.ask),
       filters: this.#filtersOf(request),
-      avoided: request.avoidHostIds.flatMap((id) => this.#table.rankOf.get(id) ?? []),
-      preferences: preparePreferences(this.#fleet, this.#table, request),
+      avoided: [...new Set(request.avoidHostIds)].flatMap((id) => this.#table.rankOf.get(id) ?? []),
+      preferences,
       indexes: this.#table.indexesOf(request.constraints.pool),
       room: this.#roomFactsOf(request),
       rejection: undefined,
@@ -301,16 +329,18 @@ class Planning {
     if (known) return known;
     const filters = prepareFilters(this.#context, request.serviceId, request.constraints);
     ofConstraints.set(request.serviceId, filters);
-    const heard = [
-      ...request.constraints.antiAffinity,
-      ...(filters.spread.length > 0 ? [request.serviceId] : []),
-    ];
-    for (const serviceId of new Set(heard)) {
-      for (const rank of this.#placedHere.get(serviceId) ?? []) filters.notePlaced(serviceId, rank);
-      const listeners = this.#listeners.get(serviceId) ?? new Set();
-      this.#listeners.set(serviceId, listeners.add(filters));
-    }
+    this.#listen(filters, filters.heardServices);
     return filters;
+  }
+
+  /** Tells a listener of what was placed so far, and from now on, of these services. */
+  #listen(listener: Listener, serviceIds: Iterable<string>): void {
+    for (const serviceId of new Set(serviceIds)) {
+      for (const rank of this.#placedHere.get(serviceId) ?? [])
+        listener.notePlaced(serviceId, rank);
+      const listeners = this.#listeners.get(serviceId) ?? new Set();
+      this.#listeners.set(serviceId, listeners.add(listener));
+    }
   }
 }
 

@@ -1,6 +1,6 @@
-import { type Bitmap, hasBit } from "./bitmap.ts";
+import { addBits, type Bitmap, hasBit, newBitmap, setBit } from "./bitmap.ts";
 import type { Fleet } from "./fleet.ts";
-import { DIMENSION_COUNT, type HostTable } from "./host-table.ts";
+import { DIMENSION_COUNT, type HostTable, type Numbering } from "./host-table.ts";
 import type { PlacementRequest } from "./model.ts";
 
 /** Full marks of each part; integers, so that totals are exact. Packing outweighs the rest together. */
@@ -33,10 +33,15 @@ export function fullness(table: HostTable, rank: number, ask: Float64Array): num
 
 /** What images and neighbours add to a host's score, for one request shape. */
 export interface Preferences {
-  /** Hosts that one of the preferences speaks for: they are looked at whatever their fullness. Undefined: there is none. */
-  readonly preferred: Bitmap | undefined;
+  /**
+   * Hosts that a preference speaks for, the strongest first: of each kind some are looked at whatever their fullness, as
+   * none need be among those that packing looks at.
+   */
+  readonly preferred: readonly Bitmap[];
   images(rank: number): number;
   affinity(rank: number): number;
+  /** A set of a service that is to be near went to this host in this plan. */
+  notePlaced(serviceId: string, rank: number): void;
 }
 
 export function preparePreferences(
@@ -44,62 +49,70 @@ export function preparePreferences(
   table: HostTable,
   request: Pick<PlacementRequest, "images" | "constraints">,
 ): Preferences {
-  const holders = request.images.map((image) => table.holdersOf(image));
-  const neighbours = neighboursOf(fleet, table, request.constraints.affinity);
-  const known = holders.filter((bitmap) => bitmap !== undefined);
-  const preferred = neighbours?.close ?? (known.length > 0 ? union(known) : undefined);
+  const holders = request.images.flatMap((image) => table.holdersOf(image) ?? []);
+  const { affinity } = request.constraints;
+  const neighbours = affinity.length === 0 ? undefined : new Neighbours(fleet, table, affinity);
+  const preferred = neighbours ? [...neighbours.places] : [];
+  if (holders.length > 0) preferred.push(union(holders));
   return {
     preferred,
     images(rank) {
-      if (known.length === 0) return 0;
-      const held = known.filter((bitmap) => hasBit(bitmap, rank)).length;
+      if (holders.length === 0) return 0;
+      const held = holders.filter((bitmap) => hasBit(bitmap, rank)).length;
       return Math.floor((IMAGES_SCORE_MAX * held) / request.images.length);
     },
-    affinity(rank) {
-      if (!neighbours) return 0;
-      if (neighbours.hosts.has(rank)) return SAME_HOST_SCORE;
-      if (neighbours.racks.has(table.racks.of[rank] as number)) return SAME_RACK_SCORE;
-      return neighbours.zones.has(table.zones.of[rank] as number) ? SAME_ZONE_SCORE : 0;
+    affinity: (rank) => neighbours?.scoreOf(rank) ?? 0,
+    notePlaced(serviceId, rank) {
+      if (affinity.includes(serviceId)) neighbours?.add(rank);
     },
   };
 }
 
-interface Neighbours {
-  hosts: Set<number>;
-  racks: Set<number>;
-  zones: Set<number>;
-  /** The hosts themselves and those of their racks. */
-  close: Bitmap;
-}
+/** Where the sets of the named services stand, and what is near them; grows with the placements of the plan. */
+class Neighbours {
+  readonly #table: HostTable;
+  readonly #hosts: Bitmap;
+  readonly #inRacks: Bitmap;
+  readonly #inZones: Bitmap;
 
-/** Where the sets of the named services stand; undefined when there are none. */
-function neighboursOf(
-  fleet: Fleet,
-  table: HostTable,
-  serviceIds: readonly string[],
-): Neighbours | undefined {
-  const hosts = new Set<number>();
-  for (const serviceId of serviceIds) {
-    for (const hostId of fleet.hostsOfService(serviceId).keys()) {
-      const rank = table.rankOf.get(hostId);
-      if (rank !== undefined) hosts.add(rank);
+  constructor(fleet: Fleet, table: HostTable, serviceIds: readonly string[]) {
+    this.#table = table;
+    this.#hosts = newBitmap(table.hosts.length);
+    this.#inRacks = newBitmap(table.hosts.length);
+    this.#inZones = newBitmap(table.hosts.length);
+    for (const serviceId of serviceIds) {
+      for (const hostId of fleet.hostsOfService(serviceId).keys()) {
+        const rank = table.rankOf.get(hostId);
+        if (rank !== undefined) this.add(rank);
+      }
     }
   }
-  if (hosts.size === 0) return undefined;
-  const racks = new Set([...hosts].map((rank) => table.racks.of[rank] as number));
-  const zones = new Set([...hosts].map((rank) => table.zones.of[rank] as number));
-  const close = new Uint32Array(Math.ceil(table.hosts.length / 32));
-  for (let rank = 0; rank < table.hosts.length; rank++) {
-    if (!racks.has(table.racks.of[rank] as number)) continue;
-    close[rank >>> 5] = (close[rank >>> 5] as number) | (1 << (rank & 31));
+
+  /** The nearest first. */
+  get places(): readonly Bitmap[] {
+    return [this.#hosts, this.#inRacks, this.#inZones];
   }
-  return { hosts, racks, zones, close };
+
+  add(rank: number): void {
+    setBit(this.#hosts, rank);
+    this.#addAround(this.#inRacks, this.#table.racks, rank);
+    this.#addAround(this.#inZones, this.#table.zones, rank);
+  }
+
+  scoreOf(rank: number): number {
+    if (hasBit(this.#hosts, rank)) return SAME_HOST_SCORE;
+    if (hasBit(this.#inRacks, rank)) return SAME_RACK_SCORE;
+    return hasBit(this.#inZones, rank) ? SAME_ZONE_SCORE : 0;
+  }
+
+  #addAround(near: Bitmap, places: Numbering, rank: number): void {
+    if (!hasBit(near, rank)) addBits(near, places.hostsOf(places.of[rank] as number));
+  }
 }
 
 function union(bitmaps: readonly Bitmap[]): Bitmap {
   const [first, ...others] = bitmaps;
   const all = (first as Bitmap).slice();
-  for (const other of others)
-    for (let i = 0; i < all.length; i++) all[i] = (all[i] as number) | (other[i] as number);
+  for (const other of others) addBits(all, other);
   return all;
 }

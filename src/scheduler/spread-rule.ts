@@ -7,6 +7,8 @@ export interface SpreadRule {
   readonly reason: RejectReason;
   /** Whether one more set on this host keeps the skew. */
   admits(rank: number): boolean;
+  /** On how many hosts one more set would break it. */
+  countAgainst(): number;
   notePlaced(rank: number): void;
 }
 
@@ -14,12 +16,18 @@ export interface SpreadRule {
 export interface Domains {
   count: number;
   of: (rank: number) => number;
+  /** Hosts in a domain. */
+  sizeOf: (domain: number) => number;
 }
 
 export function domainsBy(by: "zone" | "rack" | "host", table: HostTable): Domains {
-  if (by === "host") return { count: table.hosts.length, of: (rank) => rank };
+  if (by === "host") return { count: table.hosts.length, of: (rank) => rank, sizeOf: () => 1 };
   const numbering = by === "zone" ? table.zones : table.racks;
-  return { count: numbering.count, of: (rank) => numbering.of[rank] as number };
+  return {
+    count: numbering.count,
+    of: (rank) => numbering.of[rank] as number,
+    sizeOf: (domain) => numbering.sizes[domain] as number,
+  };
 }
 
 /** Domains with a host that may take sets of the service at all, full or not: those to spread over. */
@@ -78,6 +86,13 @@ export function createSpreadRule(
   return {
     reason: `spread-${rule.by}`,
     admits: (rank) => (counts.get(domains.of(rank)) ?? 0) + 1 - lowest <= rule.maxSkew,
+    countAgainst() {
+      // A domain without any of the service is at or below the lowest: it always has room for one.
+      let hosts = 0;
+      for (const [domain, count] of counts)
+        if (count + 1 - lowest > rule.maxSkew) hosts += domains.sizeOf(domain);
+      return hosts;
+    },
     notePlaced(rank) {
       // A host that a set was just put on is allowed, so its domain is open.
       const domain = domains.of(rank);

@@ -1,12 +1,10 @@
-import { AppError, notFound } from "../contracts/app-error.ts";
+import { notFound } from "../contracts/app-error.ts";
 import type { EventKind } from "../contracts/events.ts";
+import type { JobRing } from "../contracts/jobs.ts";
 import type { Host } from "../contracts/hosts.ts";
+import type { Queryable } from "../db/client.ts";
 import { insertEvents } from "../db/queries/events.ts";
-import {
-  deleteEmptyHost,
-  updateHostAdmission,
-  updateHostLabels,
-} from "../db/queries/host-lifecycle.ts";
+import { updateHostAdmission, updateHostLabels } from "../db/queries/host-lifecycle.ts";
 import { forgetHeldDrains } from "../db/queries/moves.ts";
 import { insertOutbox } from "../db/queries/outbox.ts";
 import { retryPendingSets } from "../db/queries/set-writes.ts";
@@ -14,6 +12,7 @@ import { withTx } from "../db/tx.ts";
 import type { ServiceContext } from "./context.ts";
 import { getHost } from "./get-host.ts";
 import { type Aftermath, carryOut } from "./reconcile-service.ts";
+import { assertGeneration } from "./generation.ts";
 
 /** The host takes no new sets; those that it has stay. Repeating it changes nothing. Throws not-found. */
 export function cordonHost(ctx: ServiceContext, hostId: string): Promise<Host> {
@@ -37,7 +36,10 @@ export function uncordonHost(ctx: ServiceContext, hostId: string): Promise<Host>
   );
 }
 
-/** The host takes no new sets and its sets are moved away by job workers, of each service one at a time. Throws not-found. */
+/**
+ * The host takes no new sets and its sets are moved away (see move-sets.ts) by a job that is rung here: its many locks are no part of
+ * this transaction, nor of the one that an Idempotency-Key puts around it. Throws not-found.
+ */
 export function drainHost(ctx: ServiceContext, hostId: string): Promise<Host> {
   return changeAdmission(
     ctx,
@@ -60,30 +62,44 @@ async function changeAdmission(
     if (!host) throw notFound("host");
     if (host.changed) await insertEvents(tx, [{ kind, text: `${host.name} ${text}`, hostId }]);
     if (!admission.draining) await forgetHeldDrains(tx, hostId);
-    if (admission.cordoned || !(await retryPendingSets(tx)))
-      return { rings: [], outboxIds: [], signals: [] };
-    const ring = {
-      name: "place-sets" as const,
-      jobId: `place:${hostId}:at${Date.now()}`,
-      payload: { cause: kind },
-    };
+    const ring = await ringFor(tx, hostId, admission, kind);
+    if (!ring) return { rings: [], outboxIds: [], signals: [] };
     return { rings: [ring], outboxIds: await insertOutbox(tx, [ring]), signals: [] };
   });
   await carryOut(ctx, aftermath);
   return getHost(ctx, hostId);
 }
 
-/** Replaces a host's labels or taints. They count for sets placed from now on. Throws not-found. */
+/** What a change of admission leaves to do: there is a host to empty, or room for what waits. */
+async function ringFor(
+  tx: Queryable,
+  hostId: string,
+  { cordoned, draining }: { cordoned: boolean; draining: boolean },
+  cause: string,
+): Promise<JobRing | undefined> {
+  const at = Date.now();
+  if (draining) return { name: "move-sets", jobId: `drain:${hostId}:at${at}`, payload: { cause } };
+  if (cordoned || !(await retryPendingSets(tx))) return undefined;
+  return { name: "place-sets", jobId: `place:${hostId}:at${at}`, payload: { cause } };
+}
+
+/**
+ * Replaces a host's labels or taints. They count for sets placed from now on. Throws not-found, and generation-mismatch when
+ * the host has changed since the caller read `generation` (undefined: it does not care).
+ */
 export async function patchHost(
   ctx: ServiceContext,
   hostId: string,
+  generation: number | undefined,
   change: {
     labels?: Record<string, string> | undefined;
     taints?: { key: string; value: string }[] | undefined;
   },
 ): Promise<Host> {
-  const found = await updateHostLabels(ctx.db, hostId, change);
-  if (!found) throw notFound("host");
+  if (!(await updateHostLabels(ctx.db, hostId, generation, change))) {
+    assertGeneration(await getHost(ctx, hostId), generation, "host");
+    throw notFound("host");
+  }
   if (await retryPendingSets(ctx.db)) {
     const ring = {
       name: "place-sets" as const,
@@ -93,14 +109,4 @@ export async function patchHost(
     await ctx.doorbell.ring([ring], []);
   }
   return getHost(ctx, hostId);
-}
-
-/** Forgets a host that is lost, or cordoned and without volumes, and has no sets; its credential stops working. Throws not-found, state-conflict. */
-export async function deleteHost(ctx: ServiceContext, hostId: string): Promise<void> {
-  await getHost(ctx, hostId);
-  if (await deleteEmptyHost(ctx.db, hostId)) return;
-  throw new AppError("state-conflict", {
-    detail:
-      "Only a host without sets that is lost, or that is cordoned or draining and has no volumes either, can be deleted: drain it, and restore or purge its volumes first.",
-  });
 }

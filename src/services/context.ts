@@ -28,12 +28,15 @@ export interface ServiceSettings {
   lostHostsPercentMax: number;
   /** A host whose last report is older takes nothing new. */
   reportAgeMaxMs: number;
+  /** What is gone (sets, services, hooks, tokens and what hangs on them) is kept for so long, to be looked into. */
+  deletedKeptMs: number;
 }
 
 export const defaultServiceSettings: ServiceSettings = {
   hostLostGraceMs: 30_000,
   lostHostsPercentMax: 30,
   reportAgeMaxMs: 120_000,
+  deletedKeptMs: 30 * 86_400_000,
 };
 
 /**

@@ -23,7 +23,7 @@ export async function createHook(
   serviceName: string,
   body: CreateHook,
 ): Promise<{ hook: Hook; token: string }> {
-  assertStorable(body);
+  assertStorableRules(body.rules);
   const id = newId("hook");
   const token = newSecret();
   const hook = await withTx(ctx.db, async (tx) => {
@@ -79,8 +79,9 @@ function assertHasBounds(service: ServiceRow): void {
   });
 }
 
-function assertStorable(body: CreateHook): void {
-  const index = body.rules.findIndex((rule) =>
+/** Throws invalid-request for labels that the database could not keep. */
+export function assertStorableRules(rules: CreateHook["rules"]): void {
+  const index = rules.findIndex((rule) =>
     Object.entries(rule.match).some((entry) => /[\0\p{Surrogate}]/u.test(entry.join(""))),
   );
   if (index < 0) return;

@@ -1,3 +1,4 @@
+import { SETS_PER_HOST_MAX } from "../contracts/agent.ts";
 import type { Queryable } from "../db/client.ts";
 import {
   type FleetHostRow,
@@ -19,11 +20,13 @@ import type {
 } from "../scheduler/model.ts";
 
 const HOST_CENSUS_INTERVAL_MS = 60_000;
+/** What was not refreshed for longer is read anew: rows of sets deleted meanwhile may be gone, which are kept for a day at least. */
+const UNREFRESHED_MS_MAX = 12 * 3_600_000;
 
 /**
  * The fleet in memory, refreshed by change instead of reloaded: each refresh asks for the rows of transactions that
  * were not over at the one before. What was seen already may come again; nothing is missed, however late it commits.
- * Hosts are deleted rarely, and only empty ones: a census of ids once a minute finds that.
+ * Hosts are deleted rarely: a census of ids once a minute finds that, or a placement that meets no row.
  *
  * Not safe for two refreshes at once; the placer and the dry run each keep their own and run one at a time.
  */
@@ -33,6 +36,7 @@ export class FleetCache {
   #policy: PlanPolicy | undefined;
   #horizon = "0";
   #censusAtMs = 0;
+  #refreshedAtMs = 0;
   readonly #hostNames = new Map<string, string>();
 
   constructor(options: { reportAgeMaxMs: number }) {
@@ -41,6 +45,7 @@ export class FleetCache {
 
   /** The fleet as of now, and the database's clock to judge reports by. Statements are pipelined into one round trip. */
   async refresh(q: Queryable): Promise<{ fleet: Fleet; policy: PlanPolicy; nowMs: number }> {
+    if (Date.now() - this.#refreshedAtMs > UNREFRESHED_MS_MAX) this.reset();
     const since = this.#horizon;
     const [horizon, pools, hosts, sets] = await Promise.all([
       readHorizon(q),
@@ -61,8 +66,9 @@ export class FleetCache {
       else fleet.upsertSet({ id: set.id, serviceId: set.serviceId, hostId: set.hostId });
     }
     if (horizon.nowMs - this.#censusAtMs > HOST_CENSUS_INTERVAL_MS)
-      await this.#takeCensus(q, fleet, horizon.nowMs);
+      await this.#takeCensus(q, horizon.nowMs);
     this.#horizon = horizon.xmin;
+    this.#refreshedAtMs = Date.now();
     return { fleet, policy, nowMs: horizon.nowMs };
   }
 
@@ -75,6 +81,14 @@ export class FleetCache {
     return this.#hostNames.get(hostId) ?? hostId;
   }
 
+  /** Takes hosts out of the snapshot that were found to be deleted, before the next census does. */
+  forgetHosts(ids: Iterable<string>): void {
+    for (const id of ids) {
+      this.#fleet?.removeHost(id);
+      this.#hostNames.delete(id);
+    }
+  }
+
   /** Forgets everything: after an error of which it is not known what was applied. */
   reset(): void {
     this.#fleet = undefined;
@@ -83,13 +97,9 @@ export class FleetCache {
     this.#hostNames.clear();
   }
 
-  async #takeCensus(q: Queryable, fleet: Fleet, nowMs: number): Promise<void> {
+  async #takeCensus(q: Queryable, nowMs: number): Promise<void> {
     const present = new Set(await listHostIds(q));
-    for (const id of this.#hostNames.keys()) {
-      if (present.has(id)) continue;
-      fleet.removeHost(id);
-      this.#hostNames.delete(id);
-    }
+    this.forgetHosts([...this.#hostNames.keys()].filter((id) => !present.has(id)));
     this.#censusAtMs = nowMs;
   }
 }
@@ -105,6 +115,7 @@ export function planPolicyOf(pools: readonly HostPoolRow[], reportAgeMaxMs: numb
   return {
     version: pools.reduce((newest, pool) => Math.max(newest, pool.version), 0),
     reportAgeMaxMs,
+    setsPerHostMax: SETS_PER_HOST_MAX,
     pools: pools.map((pool) => ({
       pool: pool.name,
       overcommitPercent: pool.overcommitPercent,

@@ -2,10 +2,14 @@ import { AppError } from "../contracts/app-error.ts";
 import type { ServiceRow } from "../db/queries/service-writes.ts";
 
 /** Throws generation-mismatch when the caller has read an older (or a later) generation; undefined: does not care. */
-export function assertGeneration(service: ServiceRow, generation: number | undefined): void {
-  if (generation === undefined || generation === service.generation) return;
+export function assertGeneration(
+  thing: { generation: number },
+  generation: number | undefined,
+  what = "service",
+): void {
+  if (generation === undefined || generation === thing.generation) return;
   throw new AppError("generation-mismatch", {
-    detail: `The service is at generation ${service.generation}, the request was made for ${generation}. Read it again and repeat the change.`,
+    detail: `The ${what} is at generation ${thing.generation}, the request was made for ${generation}. Read it again and repeat the change.`,
   });
 }
 

@@ -2,6 +2,7 @@ import { AppError, notFound } from "../contracts/app-error.ts";
 import type { BerthSet } from "../contracts/sets.ts";
 import { insertEvents } from "../db/queries/events.ts";
 import { isReplaced, markSetsMoving } from "../db/queries/moves.ts";
+import { insertOutbox } from "../db/queries/outbox.ts";
 import { findTemplate, lockServiceById } from "../db/queries/service-writes.ts";
 import { withTx } from "../db/tx.ts";
 import { assert } from "../lib/assert.ts";
@@ -9,7 +10,7 @@ import { findPlacedSet } from "./change-set.ts";
 import type { ServiceContext } from "./context.ts";
 import { getSet } from "./get-set.ts";
 import { planMoves } from "./plan-moves.ts";
-import { carryOut } from "./reconcile-service.ts";
+import { type Aftermath, carryOut } from "./reconcile-service.ts";
 
 /**
  * Has a set moved off its host (see move-sets.ts), if the planner finds another for it. Repeating it changes nothing more. Throws
@@ -20,12 +21,13 @@ export async function moveSet(
   scope: string | null,
   setId: string,
 ): Promise<BerthSet> {
-  await withTx(ctx.db, async (tx) => {
+  const aftermath = await withTx(ctx.db, async (tx): Promise<Aftermath> => {
     const { serviceId } = await findPlacedSet(tx, setId, scope, "move");
     const service = await lockServiceById(tx, serviceId);
     if (!service) throw notFound("set");
     const set = await findPlacedSet(tx, setId, scope, "move");
-    if (set.leaving || set.moveRevision !== null || (await isReplaced(tx, setId))) return;
+    if (set.leaving || set.moveRevision !== null || (await isReplaced(tx, setId)))
+      return { rings: [], outboxIds: [], signals: [] };
     if (set.state === "lost") {
       throw new AppError("state-conflict", {
         detail: "Its host is lost. What becomes of it is its service's policy for lost hosts.",
@@ -44,8 +46,18 @@ export async function moveSet(
     const { tenantId } = service;
     const text = "move was asked for";
     await insertEvents(tx, [{ kind: "set-moved", text, tenantId, serviceId, setId, hostId }]);
+    const ring = {
+      name: "move-sets" as const,
+      jobId: `move:${setId}:gen${set.generation}`,
+      payload: { cause: "set-moved" },
+    };
+    return {
+      rings: [ring],
+      outboxIds: await insertOutbox(tx, [ring]),
+      signals: [`set:${setId}`],
+    };
   });
   const set = await getSet(ctx, scope, setId);
-  await carryOut(ctx, { rings: [], outboxIds: [], signals: [`set:${setId}`] });
+  await carryOut(ctx, aftermath);
   return set;
 }

@@ -9,6 +9,7 @@ import {
   type ServiceRow,
   updateService,
 } from "../db/queries/service-writes.ts";
+import { updatePendingPriority } from "../db/queries/set-writes.ts";
 import { withTx } from "../db/tx.ts";
 import { assert } from "../lib/assert.ts";
 import type { ServiceContext } from "./context.ts";
@@ -68,7 +69,11 @@ export async function patchService(
         data: { changed: Object.keys(patch), revision: changed.revision },
       },
     ]);
-    return { effects: sentences, outcome: await reconcileServiceSets(tx, changed) };
+    const reconciled = await reconcileServiceSets(tx, changed);
+    // Last, as hosts are locked before sets. Sets that are placed have no more use for a priority.
+    if (changed.priority !== service.priority)
+      await updatePendingPriority(tx, service.id, changed.priority);
+    return { effects: sentences, outcome: reconciled };
   });
   await carryOut(ctx, outcome);
   return { service: await getService(ctx, tenantId, name), effects };
@@ -103,6 +108,8 @@ function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): s
     effects.push(
       "The placement is used for sets placed from now on; placed sets stay where they are.",
     );
+  if (after.priority !== before.priority)
+    effects.push("Sets that wait for a place, and those made from now on, have the new priority.");
   const added = after.desiredReplicas - before.desiredReplicas;
   if (added > 0) effects.push(`${added} sets are added.`);
   if (added < 0) effects.push(`${-added} sets are removed.`);

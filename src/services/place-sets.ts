@@ -135,6 +135,7 @@ async function admitOnLockedHosts(
   const hostIds = [...new Set(plan.placements.map((placement) => placement.hostId))];
   const rows = await lockFleetHosts(tx, hostIds);
   const hosts = new Map(rows.map((row) => [row.id, hostSnapshotOf(row)]));
+  cache.forgetHosts(hostIds.filter((id) => !hosts.has(id)));
   const ids = newIds("plc", plan.placements.length);
   const admitted: PlacementInput[] = [];
   for (const [position, placement] of plan.placements.entries()) {

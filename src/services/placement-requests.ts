@@ -1,10 +1,13 @@
+import type { SetTemplate } from "../contracts/set-template.ts";
 import type { Queryable } from "../db/client.ts";
 import {
   listPlacementSpecs,
+  listRepellingServices,
   listServiceIds,
   type PendingSetRow,
   type PlacementSpecRow,
 } from "../db/queries/placements.ts";
+import type { ServiceRow } from "../db/queries/service-writes.ts";
 import type { PlacementConstraints, PlacementRequest } from "../scheduler/model.ts";
 
 /**
@@ -54,6 +57,40 @@ export async function buildPlacementRequests(
   });
 }
 
+/** What the planner is asked for sets of one service that are no rows, or are to be elsewhere than they are. */
+export async function requestsOfService(
+  q: Queryable,
+  service: Pick<ServiceRow, "id" | "tenantId" | "name" | "placement" | "priority">,
+  sets: readonly { setId: string; template: SetTemplate; avoidHostIds: readonly string[] }[],
+): Promise<PlacementRequest[]> {
+  const { id: serviceId, tenantId, name: ownName, placement, priority } = service;
+  const names = [...placement.antiAffinity, ...placement.affinity];
+  const [found, repelledBy] = [
+    await listServiceIds(
+      q,
+      names.map((name) => ({ tenantId, name })),
+    ),
+    await listRepellingServices(q, tenantId, ownName),
+  ];
+  const ids = new Map(found.map(({ name, id }) => [`${tenantId}/${name}`, id]));
+  ids.set(`${tenantId}/${ownName}`, serviceId); // it may name itself before it exists
+  const constraints = constraintsOf({ tenantId, placement, repelledBy }, ids);
+  return sets.map(({ setId, template, avoidHostIds }) => ({
+    setId,
+    serviceId,
+    ask: {
+      cpuMillis: template.cpuMillis,
+      memoryBytes: template.memoryBytes,
+      volumeBytes: template.volume?.sizeBytes ?? 0,
+      rootfsBytes: template.rootfsBytes,
+    },
+    priority,
+    constraints,
+    images: template.containers.map(({ image }) => image),
+    avoidHostIds,
+  }));
+}
+
 function revisionKey(of: { serviceId: string; revision: number }): string {
   return `${of.serviceId}/${of.revision}`;
 }
@@ -73,9 +110,12 @@ async function readNamedServices(
   return new Map(found.map((service) => [`${service.tenantId}/${service.name}`, service.id]));
 }
 
-/** Names become ids; a name that no service has yet constrains nothing. */
+/**
+ * Names become ids; a name that no service has yet constrains nothing. What others forbid this service is forbidden to it,
+ * as anti-affinity holds both ways.
+ */
 export function constraintsOf(
-  spec: Pick<PlacementSpecRow, "tenantId" | "placement">,
+  spec: Pick<PlacementSpecRow, "tenantId" | "placement" | "repelledBy">,
   serviceIds: ReadonlyMap<string, string>,
 ): PlacementConstraints {
   const idsOf = (names: readonly string[]) =>
@@ -84,7 +124,7 @@ export function constraintsOf(
   return {
     strategy: placement.strategy,
     spread: placement.spread,
-    antiAffinity: idsOf(placement.antiAffinity),
+    antiAffinity: [...new Set([...idsOf(placement.antiAffinity), ...spec.repelledBy])],
     affinity: idsOf(placement.affinity),
     hostLabels: placement.hostLabels,
     tolerations: placement.tolerations,

@@ -1,13 +1,11 @@
 import type { SetTemplate } from "../contracts/set-template.ts";
 import type { Queryable } from "../db/client.ts";
-import { listServiceIds } from "../db/queries/placements.ts";
 import type { ServiceRow } from "../db/queries/service-writes.ts";
 import { explainRejection } from "../scheduler/explain.ts";
-import type { PlacementRequest } from "../scheduler/model.ts";
 import { planPlacements } from "../scheduler/plan.ts";
 import type { ServiceContext } from "./context.ts";
 import { FleetCache } from "./fleet-cache.ts";
-import { constraintsOf } from "./placement-requests.ts";
+import { requestsOfService } from "./placement-requests.ts";
 
 /** A set that is to leave a host, as it is to be elsewhere. */
 export interface WantedMove {
@@ -30,38 +28,17 @@ export async function planMoves(
 ): Promise<string | undefined> {
   const [{ fleet, policy, nowMs }, requests] = [
     await cache.refresh(tx),
-    await requestsOf(tx, service, moves),
+    await requestsOfService(
+      tx,
+      service,
+      moves.map(({ setId, hostId, template }) => ({
+        // No id of a set that is placed: to the planner it is one more.
+        setId: `${setId}-moved`,
+        template,
+        avoidHostIds: hostId === null ? [] : [hostId],
+      })),
+    ),
   ];
   const { rejections } = planPlacements(fleet, requests, { seed: policy.version, nowMs });
   return rejections[0] && explainRejection(rejections[0]);
-}
-
-async function requestsOf(
-  tx: Queryable,
-  service: ServiceRow,
-  moves: readonly WantedMove[],
-): Promise<PlacementRequest[]> {
-  const { tenantId, placement } = service;
-  const names = [...placement.antiAffinity, ...placement.affinity];
-  const found = await listServiceIds(
-    tx,
-    names.map((name) => ({ tenantId, name })),
-  );
-  const ids = new Map(found.map(({ name, id }) => [`${tenantId}/${name}`, id]));
-  const constraints = constraintsOf({ tenantId, placement }, ids);
-  return moves.map(({ setId, hostId, template }) => ({
-    // No id of a set that is placed: to the planner it is one more.
-    setId: `${setId}-moved`,
-    serviceId: service.id,
-    ask: {
-      cpuMillis: template.cpuMillis,
-      memoryBytes: template.memoryBytes,
-      volumeBytes: template.volume?.sizeBytes ?? 0,
-      rootfsBytes: template.rootfsBytes,
-    },
-    priority: service.priority,
-    constraints,
-    images: template.containers.map(({ image }) => image),
-    avoidHostIds: hostId === null ? [] : [hostId],
-  }));
 }

@@ -1,10 +1,9 @@
-import { notFound } from "../contracts/app-error.ts";
+import { AppError, notFound } from "../contracts/app-error.ts";
 import type { PlanRequest, PlanResult } from "../contracts/plans.ts";
 import type { CreateService } from "../contracts/services.ts";
 import type { SetTemplate } from "../contracts/set-template.ts";
 import type { Queryable } from "../db/client.ts";
-import { listServiceIds } from "../db/queries/placements.ts";
-import { findTemplate, lockServiceByName, type ServiceRow } from "../db/queries/service-writes.ts";
+import { findServiceByName, findTemplate, type ServiceRow } from "../db/queries/service-writes.ts";
 import { countLiveSets, listScaleInVictims } from "../db/queries/set-writes.ts";
 import { withTx } from "../db/tx.ts";
 import { assert } from "../lib/assert.ts";
@@ -13,27 +12,73 @@ import type { Placement, PlacementRequest, Plan } from "../scheduler/model.ts";
 import { planPlacements } from "../scheduler/plan.ts";
 import type { ServiceContext } from "./context.ts";
 import { FleetCache } from "./fleet-cache.ts";
-import { constraintsOf } from "./placement-requests.ts";
+import { requestsOfService } from "./placement-requests.ts";
 import { assertSupported } from "./supported-features.ts";
 
 const HOSTS_LISTED_MAX = 500;
 
-/** What would be placed where, if it were asked for now: the same planner on the same snapshot, and nothing committed. */
-export async function planService(
-  ctx: ServiceContext,
-  tenantId: string,
-  body: PlanRequest,
-): Promise<PlanResult> {
-  return withTx(ctx.db, async (tx) => {
-    const intent =
-      body.kind === "create"
-        ? await intentOfCreate(tx, tenantId, body.service)
-        : await intentOfScale(tx, tenantId, body);
-    const cache = new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs });
-    const { fleet, policy, nowMs } = await cache.refresh(tx);
-    const plan = planPlacements(fleet, intent.requests, { seed: policy.version, nowMs });
-    return describePlan(cache, plan, intent);
+/** Dry runs that may wait for their turn; more are told to come again. */
+const WAITING_MAX = 16;
+
+export interface ServicePlanner {
+  /** What would be placed where, if it were asked for now: the same planner on the same snapshot, and nothing committed. */
+  plan(tenantId: string, body: PlanRequest): Promise<PlanResult>;
+}
+
+/**
+ * Dry runs of a process: one fleet in memory for all of them, made when the first is asked for and then refreshed by what
+ * changed, one run at a time. They take no row locks, so nobody who changes a service or places sets waits for them.
+ * `plan` throws not-found, unsupported, and dependency-unavailable while as many wait as may.
+ */
+export function createServicePlanner(ctx: ServiceContext): ServicePlanner {
+  let kept: FleetCache | undefined;
+  let tail: Promise<unknown> = Promise.resolve();
+  let waiting = 0;
+
+  async function planNext(intent: Intent): Promise<PlanResult> {
+    const cache = (kept ??= new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs }));
+    try {
+      const { fleet, policy, nowMs } = await withTx(ctx.db, (tx) => cache.refresh(tx));
+      const plan = planPlacements(fleet, intent.requests, { seed: policy.version, nowMs });
+      return describePlan(cache, plan, intent);
+    } catch (error) {
+      cache.reset();
+      throw error;
+    }
+  }
+
+  return {
+    async plan(tenantId, body) {
+      if (waiting >= WAITING_MAX) throw tooManyWaiting();
+      waiting++;
+      try {
+        const intent = await intentOf(ctx.db, tenantId, body);
+        const run = tail.then(() => planNext(intent));
+        tail = run.catch(() => undefined); // the caller of that run has its error
+        return await run;
+      } finally {
+        waiting--;
+      }
+    },
+  };
+}
+
+function tooManyWaiting(): AppError {
+  return new AppError("dependency-unavailable", {
+    detail: "Too many dry runs wait for their turn already.",
+    retryAfterMs: 1_000,
   });
+}
+
+function intentOf(q: Queryable, tenantId: string, body: PlanRequest): Promise<Intent> {
+  switch (body.kind) {
+    case "create":
+      return intentOfCreate(q, tenantId, body.service);
+    case "apply":
+      return intentOfApply(q, tenantId, body.service);
+    case "scale":
+      return intentOfScale(q, tenantId, body);
+  }
 }
 
 interface Intent {
@@ -59,25 +104,41 @@ async function intentOfCreate(
   return { name: body.name, requests, removed: [] };
 }
 
+/** Sets that exist keep their template and their place; those that are added get the new ones. */
+async function intentOfApply(
+  tx: Queryable,
+  tenantId: string,
+  body: CreateService,
+): Promise<Intent> {
+  assertSupported(body);
+  const service = await findServiceByName(tx, tenantId, body.name);
+  if (!service) return intentOfCreate(tx, tenantId, body);
+  const { placement, priority } = body;
+  return intentOfChange(tx, { ...service, placement, priority }, body.template, body.replicas);
+}
+
 async function intentOfScale(
   tx: Queryable,
   tenantId: string,
   body: Extract<PlanRequest, { kind: "scale" }>,
 ): Promise<Intent> {
-  const service = await lockServiceByName(tx, tenantId, body.service);
+  const service = await findServiceByName(tx, tenantId, body.service);
   if (!service) throw notFound("service");
   const template = await findTemplate(tx, service.id, service.revision);
   assert(template, "a service's newest revision exists");
+  return intentOfChange(tx, service, template, body.replicas);
+}
+
+async function intentOfChange(
+  tx: Queryable,
+  service: ServiceRow,
+  template: SetTemplate,
+  replicas: number,
+): Promise<Intent> {
   const live = await countLiveSets(tx, service.id);
-  const requests = await requestsFor(
-    tx,
-    tenantId,
-    service,
-    template,
-    Math.max(0, body.replicas - live),
-  );
-  const removed =
-    body.replicas < live ? await listScaleInVictims(tx, service.id, live - body.replicas) : [];
+  const added = Math.max(0, replicas - live);
+  const requests = await requestsFor(tx, service.tenantId, service, template, added);
+  const removed = replicas < live ? await listScaleInVictims(tx, service.id, live - replicas) : [];
   return { name: service.name, requests, removed };
 }
 
@@ -88,29 +149,12 @@ async function requestsFor(
   template: SetTemplate,
   count: number,
 ): Promise<PlacementRequest[]> {
-  const names = [...service.placement.antiAffinity, ...service.placement.affinity].map((name) => ({
-    tenantId,
-    name,
-  }));
-  const found = await listServiceIds(tx, names);
-  const ids = new Map(found.map((other) => [`${tenantId}/${other.name}`, other.id]));
-  ids.set(`${tenantId}/${service.name}`, service.id); // it may name itself before it exists
-  const constraints = constraintsOf({ tenantId, placement: service.placement }, ids);
-  const images = template.containers.map((container) => container.image);
-  return Array.from({ length: count }, (_, position) => ({
+  const sets = Array.from({ length: count }, (_, position) => ({
     setId: `set_plan${String(position).padStart(6, "0")}`,
-    serviceId: service.id,
-    ask: {
-      cpuMillis: template.cpuMillis,
-      memoryBytes: template.memoryBytes,
-      volumeBytes: template.volume?.sizeBytes ?? 0,
-      rootfsBytes: template.rootfsBytes,
-    },
-    priority: service.priority,
-    constraints,
-    images,
+    template,
     avoidHostIds: [],
   }));
+  return requestsOfService(tx, { ...service, tenantId }, sets);
 }
 
 function describePlan(cache: FleetCache, plan: Plan, intent: Intent): PlanResult {

@@ -5,13 +5,16 @@ import type { Queryable } from "../db/client.ts";
 import {
   type ChangedDemand,
   insertDemands,
+  type KnownRunRow,
   listKnownRuns,
+  reopenDemands,
   resolveDemands,
 } from "../db/queries/demands.ts";
 import { insertEvents } from "../db/queries/events.ts";
 import { findHook, type HookRow } from "../db/queries/hooks.ts";
 import { lockServiceById } from "../db/queries/service-writes.ts";
 import { withTx } from "../db/tx.ts";
+import { chunksOf } from "../lib/chunks-of.ts";
 import { newId } from "../lib/ids.ts";
 import {
   type DeliveredAlert,
@@ -27,6 +30,8 @@ import { ringAutoscale } from "./ring-autoscale.ts";
 
 /** A service is held by at most so many demands at once; a sender that invents alerts beyond it is ignored. */
 export const DEMANDS_HELD_MAX = 10_000;
+/** Alerts that one statement is about; a delivery may have any number of them. */
+const ALERTS_PER_STATEMENT_MAX = 1_000;
 /** What is kept of an alert's labels, for people; rules have seen them whole. */
 const LABELS_KEPT_MAX = 64;
 const LABEL_CHARS_KEPT_MAX = 256;
@@ -41,8 +46,9 @@ export interface HookReceipt {
 
 /**
  * Takes in what a sender delivered: one transaction under the service's row lock that puts new alerts on record as demands,
- * with what they want computed once, ends those that are over, and leaves one autoscale job. A delivery that says
- * nothing new is answered from what is on record and writes nothing (I8). Throws not-found for a hook that is deleted or
+ * with what they want computed once, ends those that are over, and leaves one autoscale job. A storm of thousands
+ * is one transaction all the same, so that its steps are taken over one base; its statements are bounded. A delivery that
+ * says nothing new is answered from what is on record and writes nothing (I8). Throws not-found for a hook that is deleted or
  * whose service is.
  */
 export async function receiveAlerts(
@@ -53,12 +59,13 @@ export async function receiveAlerts(
   const delivered = alerts.map(toDelivered);
   const [hook, known] = await Promise.all([
     findHook(ctx.db, hookId),
-    listKnownRuns(ctx.db, hookId, delivered),
+    readKnownRuns(ctx.db, hookId, delivered),
   ]);
   if (!hook) throw notFound("hook");
-  // Most deliveries are repetitions. Runs only ever go forward, so what changes nothing now never will; no lock is needed.
+  // Most deliveries are repetitions. What changes nothing by what is on record now is answered without a lock.
   const first = fold(hook, known, delivered, { baseReplicas: 0, heldTotal: 0 });
-  if (first.newRuns.length === 0 && first.resolvedIds.length === 0) return toReceipt(first);
+  const isNews = first.newRuns.length + first.resolvedIds.length + first.reopenedIds.length > 0;
+  if (!isNews) return toReceipt(first);
   const { receipt, aftermath } = await withTx(ctx.db, (tx) =>
     record(ctx, tx, hook.serviceId, hookId, delivered),
   );
@@ -66,9 +73,30 @@ export async function receiveAlerts(
   return receipt;
 }
 
+interface KnownRuns {
+  nowMs: number;
+  runs: KnownRunRow[];
+}
+
+/** A key may be named by several chunks: its runs count once. */
+async function readKnownRuns(
+  q: Queryable,
+  hookId: string,
+  delivered: readonly DeliveredAlert[],
+): Promise<KnownRuns> {
+  let nowMs = 0;
+  const runs = new Map<string, KnownRunRow>();
+  for (const chunk of chunksOf(delivered, ALERTS_PER_STATEMENT_MAX)) {
+    const known = await listKnownRuns(q, hookId, chunk);
+    nowMs = known.nowMs;
+    for (const run of known.runs) runs.set(run.id, run);
+  }
+  return { nowMs, runs: [...runs.values()] };
+}
+
 function fold(
   hook: HookRow,
-  known: Awaited<ReturnType<typeof listKnownRuns>>,
+  known: KnownRuns,
   delivered: readonly DeliveredAlert[],
   now: { baseReplicas: number; heldTotal: number },
 ): FoldOutcome {
@@ -95,7 +123,7 @@ async function record(
   // Read again under the lock: deleting the hook or the service takes it first, and so does every other delivery.
   const [hook, known, { desired, heldTotal }] = await Promise.all([
     findHook(tx, hookId),
-    listKnownRuns(tx, hookId, delivered),
+    readKnownRuns(tx, hookId, delivered),
     // Not desired_replicas as it is: what earlier alerts want counts, though the job for them may not have run yet.
     decideServiceReplicas(tx, service),
   ]);
@@ -118,23 +146,24 @@ async function store(
     id: newId("dmd"),
     labels: toKept(run.labels),
   }));
-  const [resolved] = await Promise.all([
+  const chunks = chunksOf(inserted, ALERTS_PER_STATEMENT_MAX);
+  const [resolved, reopened] = await Promise.all([
     resolveDemands(tx, outcome.resolvedIds),
-    insertDemands(tx, hook, inserted),
+    reopenDemands(tx, outcome.reopenedIds),
+    ...chunks.map((chunk) => insertDemands(tx, hook, chunk)),
   ]);
-  const raised = inserted.filter((run) => run.state !== "released");
+  const begun = inserted.filter((run) => run.state !== "released");
+  const raised = [...begun.map((run) => toChanged(run, hook)), ...reopened];
   const changedId = raised[0]?.id ?? resolved[0]?.id;
   if (changedId === undefined) return undefined;
   const to = raised.length > 0 ? "firing" : "resolved";
+  const events = [
+    ...demandEvents("demand-raised", raised),
+    ...demandEvents("demand-resolved", resolved),
+  ];
   const [aftermath] = await Promise.all([
     ringAutoscale(tx, [{ serviceId: hook.serviceId, demandId: changedId, to }]),
-    insertEvents(tx, [
-      ...demandEvents(
-        "demand-raised",
-        raised.map((run) => toChanged(run, hook)),
-      ),
-      ...demandEvents("demand-resolved", resolved),
-    ]),
+    ...chunksOf(events, ALERTS_PER_STATEMENT_MAX).map((chunk) => insertEvents(tx, chunk)),
   ]);
   return aftermath;
 }

@@ -24,11 +24,15 @@ import { insertOutbox } from "../db/queries/outbox.ts";
 import { lockHosts, retryPendingSets } from "../db/queries/set-writes.ts";
 import { listPurges, storeHostVolumes } from "../db/queries/volumes.ts";
 import { withTx } from "../db/tx.ts";
+import { assert } from "../lib/assert.ts";
 import { applyObserved, lockObservedSets } from "./apply-observed.ts";
 import { closeServices } from "./close-services.ts";
 import type { ServiceContext } from "./context.ts";
 import type { HostCaller } from "./enroll-host.ts";
 import { type Aftermath, carryOut, mergeAftermath } from "./reconcile-service.ts";
+
+/** The planner puts fewer on a host; should there be more, they are still all told, as what is not told would be removed. */
+const DESIRED_SETS_MAX = 2 * SETS_PER_HOST_MAX;
 
 /** Syncs that write nothing else renew a lease only when it is older; one that then waits 25 s ends well before it. */
 const RENEW_AFTER_SECONDS = 10;
@@ -217,10 +221,11 @@ async function answerOf(
   const after = full ? -1 : body.acceptedGeneration;
   const [rows, purgeVolumes] = hasNews
     ? await Promise.all([
-        listDesiredSets(ctx.db, hostId, after, SETS_PER_HOST_MAX),
+        listDesiredSets(ctx.db, hostId, after, DESIRED_SETS_MAX),
         listPurges(ctx.db, hostId, PURGES_PER_SYNC_MAX),
       ])
     : [[], []];
+  assert(rows.length < DESIRED_SETS_MAX, "a host has no more sets than an answer holds");
   const sets: DesiredSet[] = [];
   const reportAgain: string[] = [];
   for (const { isUnknown, ...set } of rows) {

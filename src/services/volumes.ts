@@ -1,4 +1,5 @@
 import { AppError, notFound } from "../contracts/app-error.ts";
+import { SETS_PER_HOST_MAX } from "../contracts/agent.ts";
 import type { BerthSet } from "../contracts/sets.ts";
 import type { Volume, VolumeState } from "../contracts/volumes.ts";
 import type { Queryable } from "../db/client.ts";
@@ -11,7 +12,7 @@ import {
   type ServiceRow,
   updateService,
 } from "../db/queries/service-writes.ts";
-import { insertPendingSets, lockHosts } from "../db/queries/set-writes.ts";
+import { countHostSets, insertPendingSets, lockHosts } from "../db/queries/set-writes.ts";
 import {
   askForPurge,
   findVolume,
@@ -177,6 +178,11 @@ async function assertRoom(tx: Queryable, volume: Volume, ask: Resources): Promis
   const host = withVolumeFree(hostSnapshotOf(row), volume, trashedBytes);
   if (host.readiness !== "ready") {
     throw conflict(`Host ${volume.host.name} takes no sets now: it is ${host.readiness}.`);
+  }
+  if ((await countHostSets(tx, host.id)) >= SETS_PER_HOST_MAX) {
+    throw conflict(
+      `Host ${volume.host.name}, where the volume is, has ${SETS_PER_HOST_MAX} sets, as many as it may.`,
+    );
   }
   const fit = fitsHost(host, pool, ask);
   if (!fit.ok) {

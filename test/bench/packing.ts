@@ -30,6 +30,7 @@ const full = { cpuMillis: 100, memoryBytes: 100, volumeBytes: 100, rootfsBytes: 
 const policy: PlanPolicy = {
   version: 1,
   reportAgeMaxMs: 60_000,
+  setsPerHostMax: 100_000,
   pools: [{ pool: "default", overcommitPercent: full, highWaterPercent: full }],
 };
 const nothing: Resources = { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };

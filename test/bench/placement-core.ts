@@ -26,6 +26,7 @@ const full = { cpuMillis: 100, memoryBytes: 100, volumeBytes: 100, rootfsBytes: 
 const policy: PlanPolicy = {
   version: 1,
   reportAgeMaxMs: 60_000,
+  setsPerHostMax: 5_000,
   pools: [{ pool: "default", overcommitPercent: full, highWaterPercent: full }],
 };
 

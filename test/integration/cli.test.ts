@@ -308,6 +308,24 @@ describe("hooks, tokens, tenants", () => {
     expect(demands.stdout).toMatch(/seventh +alerts +firing +3 +1/);
     expect((await berth(["get", "decisions", "seventh"])).stdout).toMatch(/seventh +1 +3 +yes/);
     expect((await berth(["explain", "seventh"])).stdout).toContain("Alerts that it answers");
+    const changed = await berthJson<{ rules: unknown }>(
+      "hook",
+      "set",
+      "seventh",
+      "alerts",
+      "--step",
+      "7",
+    );
+    expect(changed.rules).toEqual([{ match: {}, want: { step: 7 } }]);
+    const held = await berthJson<{ id: string }[]>("get", "demands", "seventh");
+    const released = await berthJson<{ state: string }>(
+      "demand",
+      "release",
+      "seventh",
+      held[0]?.id ?? "",
+    );
+    expect(released.state).toBe("released");
+    expect((await berth(["demand", "release", "seventh", "none"])).exitCode).toBe(2);
     expect((await berth(["hook", "rm", "seventh", "alerts"])).exitCode).toBe(0);
     expect((await berth(["hook", "ls", "seventh"])).stderr).toBe("There are no hooks.\n");
   });

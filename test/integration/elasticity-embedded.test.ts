@@ -67,6 +67,7 @@ it("hooks are deleted and journals swept on the embedded database", async () => 
     eventsSeconds: 0,
     demandsSeconds: 0,
     decisionsSeconds: 0,
+    goneSeconds: 0,
   };
   await sweepJournals(fleet.ctx, ages);
   expect((await menu.demands()).items.map((demand) => demand.key)).toEqual(["third"]);

@@ -91,6 +91,44 @@ describe("an alert", () => {
     expect(first?.state).toBe("resolved");
   });
 
+  it("that fires again with the start that it had, well after its end, counts again until its next end", async () => {
+    const menu = await createElasticService(fleet, newName(), { stabilisationSeconds: 0 });
+    const passMinutes = (minutes: number) =>
+      fleet.ctx.db
+        .execute(sql`update demands set resolved_at = resolved_at - make_interval(mins => ${minutes}::int)
+        where service_id = ${menu.serviceId}`);
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await receiveAlerts(fleet.ctx, menu.hookId, [resolved()]);
+    await releaseDueDemands(fleet.ctx);
+    await menu.runJobs();
+    expect(await menu.desired()).toBe(3);
+    await passMinutes(1);
+    expect(await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toMatchObject({ ignored: 1 });
+    await passMinutes(5);
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await menu.runJobs();
+    expect(await menu.desired()).toBe(5);
+    expect((await menu.demands()).items).toMatchObject([
+      { state: "firing", resolvedAt: null, releaseAt: null, wantedReplicas: 5 },
+    ]);
+    await receiveAlerts(fleet.ctx, menu.hookId, [resolved()]);
+    await releaseDueDemands(fleet.ctx);
+    await menu.runJobs();
+    expect(await menu.desired()).toBe(3);
+  });
+
+  it("that somebody released by hand stays released, however long it fires on", async () => {
+    const menu = await createElasticService(fleet, newName());
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    const [demand] = (await menu.demands()).items;
+    await releaseDemand(fleet.ctx, fleet.tenantId, menu.name, demand?.id ?? "");
+    await fleet.ctx.db.execute(sql`update demands set release_at = release_at - interval '1 hour'
+      where service_id = ${menu.serviceId}`);
+    expect(await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toMatchObject({ ignored: 1 });
+    expect((await menu.demands()).items).toMatchObject([{ state: "released" }]);
+  });
+
   it("whose end overtook its beginning raises nothing", async () => {
     const menu = await createElasticService(fleet, newName());
     expect(await receiveAlerts(fleet.ctx, menu.hookId, [resolved()])).toEqual({
@@ -247,7 +285,10 @@ it("more demands than a service may be held by are ignored, and those that it ha
       menu.hookId,
       Array.from({ length: count }, (_, index) => cpuHigh({ key: `${delivery}-${index}` })),
     );
-  for (let delivery = 0; delivery < 10; delivery++) await deliver(delivery, DEMANDS_HELD_MAX / 10);
+  expect(await deliver(0, DEMANDS_HELD_MAX + 1)).toEqual({
+    accepted: DEMANDS_HELD_MAX,
+    ignored: 1,
+  });
   expect(await deliver(10, 3)).toEqual({ accepted: 0, ignored: 3 });
   expect(await deliver(0, 3)).toEqual({ accepted: 3, ignored: 0 });
 });

@@ -11,6 +11,8 @@ import { deleteService } from "../../src/services/delete-service.ts";
 import { listDecisions } from "../../src/services/list-decisions.ts";
 import { listDemands } from "../../src/services/list-demands.ts";
 import { listHooks } from "../../src/services/list-hooks.ts";
+import { newId } from "../../src/lib/ids.ts";
+import { patchHook } from "../../src/services/patch-hook.ts";
 import { receiveAlerts } from "../../src/services/receive-alerts.ts";
 import { releaseDemand } from "../../src/services/release-demand.ts";
 import { releaseDueDemands } from "../../src/services/release-due-demands.ts";
@@ -71,6 +73,27 @@ describe("a hook", () => {
     expect(await codeOf(createHook(fleet.ctx, fleet.tenantId, menu.name, unstorable))).toBe(
       "invalid-request",
     );
+  });
+
+  it("that is changed keeps its token and what it holds; alerts that begin later go by the new rules", async () => {
+    const menu = await createElasticService(fleet, newName());
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    const rules = [{ match: {}, want: { replicas: 9 } }];
+    const change = { rules, stabilisationSeconds: 7 };
+    const hook = await patchHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId, change);
+    expect(hookSchema.parse(hook)).toMatchObject({ ...change, name: "web-alerts" });
+    expect(await authenticate(fleet.ctx, menu.token)).toMatchObject({ hookId: menu.hookId });
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh(), cpuHigh({ key: "other" })]);
+    const { items } = await menu.demands();
+    expect(items.map((demand) => `${demand.state} ${demand.wantedReplicas}`).toSorted()).toEqual([
+      "firing 5",
+      "firing 9",
+    ]);
+    const nobody = patchHook(fleet.ctx, fleet.tenantId, menu.name, newId("hook"), change);
+    expect(await codeOf(nobody)).toBe("not-found");
+    const unstorable = { rules: [{ match: { a: "\0" }, want: { step: 1 } }] };
+    const refused = patchHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId, unstorable);
+    expect(await codeOf(refused)).toBe("invalid-request");
   });
 
   it("that is deleted takes no alert, its token opens nothing, and what it held is let go after its time", async () => {

@@ -187,7 +187,11 @@ describe("job workers", () => {
     );
     await scaleService(plane.ctx, plane.tenantId, "web", { replicas: 5 }, undefined);
     await sql`delete from sets where service_id = ${service.id}`; // so that there would be something to do
-    const deps = { ctx: plane.ctx, placeSets: () => createPlacer(plane.ctx).placeSets() };
+    const deps = {
+      ctx: plane.ctx,
+      placeSets: () => createPlacer(plane.ctx).placeSets(),
+      moveSets: async () => 0,
+    };
     const reconcile = jobRegistry.get("reconcile-service");
     const stale = { serviceId: service.id, generation: service.generation };
     expect(await reconcile?.run(deps, stale)).toMatchObject({ outcome: "noop" });

@@ -10,7 +10,6 @@ import { createService } from "../../src/services/create-service.ts";
 import { deleteService } from "../../src/services/delete-service.ts";
 import { createPlacer } from "../../src/services/place-sets.ts";
 import { getHost } from "../../src/services/get-host.ts";
-import { planService } from "../../src/services/plan-service.ts";
 import { reconcileService } from "../../src/services/reconcile-service.ts";
 import { scaleService } from "../../src/services/scale-service.ts";
 import {
@@ -373,21 +372,4 @@ test("stop, start and restart reach the agent as new generations; a repeated sto
   await changeSet(f.ctx, f.tenantId, set.setId, "restart");
   const [restarted] = (await f.sync(hostId)).sets;
   expect(restarted).toMatchObject({ desired: "running", restartGeneration: set.generation + 2 });
-});
-
-test("a dry run says where sets would go and why the rest would wait, and commits nothing", async () => {
-  const f = await start();
-  await f.enroll("h1");
-  const plan = await planService(f.ctx, f.tenantId, {
-    kind: "create",
-    service: serviceBody("web", { replicas: 6 }),
-  });
-  expect(plan).toMatchObject({
-    placed: 4,
-    rejected: 2,
-    removed: 0,
-    reasons: [{ reason: "insufficient-cpu", hosts: 1 }],
-  });
-  expect(plan.hosts).toMatchObject([{ hostName: "h1", sets: 4 }]);
-  expect(await setStates(f)).toEqual({});
 });

@@ -17,6 +17,7 @@ export function policyOf(some: Partial<PlanPolicy["pools"][number]> = {}): PlanP
   return {
     version: 1,
     reportAgeMaxMs: 500,
+    setsPerHostMax: 1_000,
     pools: [
       { pool: "default", overcommitPercent: amounts(100), highWaterPercent: amounts(100), ...some },
     ],

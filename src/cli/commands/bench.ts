@@ -4,6 +4,7 @@ import { formatDuration } from "../amounts.ts";
 import type { Cli } from "../cli.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
+import { printDocument } from "../print-items.ts";
 
 const HOSTS_MAX = 100_000;
 const PROCESSES_MAX = 64;
@@ -67,8 +68,12 @@ async function runHosts(cli: Cli, options: HostsOptions): Promise<void> {
         const sum = enrolled.reduce((total, count) => total + count, 0);
         cli.terminal.live(`${sum}/${hosts} simulated hosts enrolled`);
         if (readyCount === processes && "ready" in progress) {
-          const elapsed = formatDuration(cli.now - beganAt);
-          cli.terminal.out(`${sum} simulated hosts run, enrolled in ${elapsed}; Ctrl-C stops them`);
+          const enrolledInMs = cli.now - beganAt;
+          if (cli.isForPrograms) printDocument(cli, { hosts: sum, processes, enrolledInMs });
+          else
+            cli.terminal.out(
+              `${sum} simulated hosts run, enrolled in ${formatDuration(enrolledInMs)}; Ctrl-C stops them`,
+            );
         }
       },
     });

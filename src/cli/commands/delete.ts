@@ -1,8 +1,13 @@
 import type { Command } from "commander";
+import type { Host } from "../../contracts/hosts.ts";
 import type { ServiceChange } from "../../contracts/services.ts";
 import type { BerthSet } from "../../contracts/sets.ts";
+import type { Volume } from "../../contracts/volumes.ts";
+import type { ApiClient } from "../api-client.ts";
 import type { Cli } from "../cli.ts";
+import { confirm } from "../confirm.ts";
 import { getHost, servicePath, setPath } from "../find-things.ts";
+import { listPages } from "../list-pages.ts";
 import { printDocument } from "../print-items.ts";
 import { DEFAULT_WAIT, parseTimeout, waitForService, waitForSet } from "../wait-for.ts";
 import { printChange } from "./scale.ts";
@@ -44,15 +49,29 @@ export function addDeleteCommand(program: Command, cli: Cli): void {
     });
   command
     .command("host")
-    .description("forget a host that is lost or has no sets")
+    .description("forget a host that has no sets, or one that is lost, with all it has")
     .argument("<host>", "name or id")
-    .action(async (nameOrId: string) => {
+    .option("--yes", "do not ask before sets and volumes of a lost host are given up")
+    .action(async (nameOrId: string, options: { yes?: boolean }) => {
       const api = await cli.api();
       const host = await getHost(api, nameOrId);
-      await api.request("DELETE", `/v1/hosts/${host.id}`);
+      const query = (await hasSomething(api, host)) ? { confirm: host.id } : undefined;
+      if (query && options.yes !== true) {
+        const question = `Delete ${host.name} for good? Its ${host.sets} sets are replaced elsewhere and its volumes forgotten. Only do so when the machine never runs again: nothing stops what still runs there.`;
+        await confirm(cli, question, "Nothing was deleted.");
+      }
+      await api.request("DELETE", `/v1/hosts/${host.id}`, { query });
       if (cli.isForPrograms) printDocument(cli, { deleted: host.id });
       else cli.terminal.out(`host/${host.name} deleted`);
     });
+}
+
+/** Whether a lost host takes anything along. Of one that is alive the API says itself what must go first. */
+async function hasSomething(api: ApiClient, host: Host): Promise<boolean> {
+  if (host.state !== "lost") return false;
+  if (host.sets > 0) return true;
+  const { items } = await listPages<Volume>(api, "/v1/volumes", 1, { host: host.id });
+  return items.length > 0;
 }
 
 function withWait(command: Command): Command {

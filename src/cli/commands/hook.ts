@@ -1,18 +1,20 @@
 import type { Command } from "commander";
-import { createHookBody, type CreateHook, type Hook } from "../../contracts/elasticity.ts";
+import type { z } from "zod";
+import { createHookBody, type Hook, patchHookBody } from "../../contracts/elasticity.ts";
 import { parseSeconds } from "../amounts.ts";
+import type { ApiClient } from "../api-client.ts";
 import type { Cli } from "../cli.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { servicePath } from "../find-things.ts";
 import { listPages } from "../list-pages.ts";
-import { printDocument, printItems } from "../print-items.ts";
+import { printDocument, printItem, printItems } from "../print-items.ts";
 import { readDocument } from "../read-manifests.ts";
 import { hookColumns } from "../resources.ts";
 
 const HOOKS_MAX = 500;
 
-interface CreateOptions {
+interface RuleOptions {
   name?: string;
   match: string[];
   replicas?: string;
@@ -26,23 +28,28 @@ export function addHookCommand(program: Command, cli: Cli): void {
   const command = program
     .command("hook")
     .description("let the alerts of a monitoring system scale a service");
-  command
+  const create = command
     .command("create")
     .summary("make a hook; its token is shown this once")
     .description(
       "Makes a hook with one rule from the options, or with all that a file says. Its token is shown this once.",
     )
     .argument("<service>")
-    .option("--name <name>", "name of the hook", "alerts")
-    .option("--match <label=value>", "only alerts with this label (repeatable)", collect, [])
-    .option("--replicas <count>", "while an alert fires: at least so many sets")
-    .option("--step <count>", "while an alert fires: so many more than when it began")
-    .option("--factor <number>", "while an alert fires: so many times as many as when it began")
-    .option("--hold <time>", "keep the sets so long after the alert ended (default 5m)")
-    .option("-f, --file <file>", "the hook as YAML or JSON, for several rules; - is stdin")
-    .action(async (service: string, options: CreateOptions) => {
-      await createHook(cli, service, options);
-    });
+    .option("--name <name>", "name of the hook", "alerts");
+  withRules(create).action(async (service: string, options: RuleOptions) => {
+    await createHook(cli, service, options);
+  });
+  const set = command
+    .command("set")
+    .summary("change what a hook makes of alerts; its token stays")
+    .description(
+      "Replaces a hook's rules by one from the options, or by those of a file, or changes how long it holds. Its address and token stay.",
+    )
+    .argument("<service>")
+    .argument("<hook>", "name or id");
+  withRules(set).action(async (service: string, hook: string, options: RuleOptions) => {
+    await changeHook(cli, service, hook, options);
+  });
   command
     .command("ls")
     .description("list the hooks of a service")
@@ -59,6 +66,16 @@ export function addHookCommand(program: Command, cli: Cli): void {
     .action(async (service: string, hook: string) => await removeHook(cli, service, hook));
 }
 
+function withRules(command: Command): Command {
+  return command
+    .option("--match <label=value>", "only alerts with this label (repeatable)", collect, [])
+    .option("--replicas <count>", "while an alert fires: at least so many sets")
+    .option("--step <count>", "while an alert fires: so many more than when it began")
+    .option("--factor <number>", "while an alert fires: so many times as many as when it began")
+    .option("--hold <time>", "keep the sets so long after the alert ended (5m by default)")
+    .option("-f, --file <file>", "the hook as YAML or JSON, for several rules; - is stdin");
+}
+
 function collect(value: string, before: string[]): string[] {
   return [...before, value];
 }
@@ -67,8 +84,8 @@ function hooksPath(service: string): string {
   return `${servicePath(service)}/hooks`;
 }
 
-async function createHook(cli: Cli, service: string, options: CreateOptions): Promise<void> {
-  const body = await readHook(cli, options);
+async function createHook(cli: Cli, service: string, options: RuleOptions): Promise<void> {
+  const body = await readHook(cli, createHookBody, options);
   const api = await cli.api();
   const created = await api.request<{ hook: Hook; token: string }>("POST", hooksPath(service), {
     body,
@@ -95,12 +112,29 @@ async function createHook(cli: Cli, service: string, options: CreateOptions): Pr
   terminal.out(`            authorization: { credentials: ${token} }`);
 }
 
-async function readHook(cli: Cli, options: CreateOptions): Promise<CreateHook> {
+async function changeHook(
+  cli: Cli,
+  service: string,
+  nameOrId: string,
+  options: RuleOptions,
+): Promise<void> {
+  const body = await readHook(cli, patchHookBody, options);
+  const api = await cli.api();
+  const { id } = await findHook(api, service, nameOrId);
+  const hook = await api.request<Hook>("PATCH", `${hooksPath(service)}/${id}`, { body });
+  printItem(cli, hookColumns, hook);
+}
+
+async function readHook<T extends z.ZodType>(
+  cli: Cli,
+  schema: T,
+  options: RuleOptions,
+): Promise<z.output<T>> {
   const written: unknown =
     options.file === undefined
       ? hookOfOptions(options)
       : await readDocument(options.file, cli.options.stdin);
-  const parsed = createHookBody.safeParse(written);
+  const parsed = schema.safeParse(written);
   if (parsed.success) return parsed.data;
   throw new CliError("This is not a hook.", {
     exitCode: exitCodes.usage,
@@ -112,7 +146,8 @@ async function readHook(cli: Cli, options: CreateOptions): Promise<CreateHook> {
   });
 }
 
-function hookOfOptions(options: CreateOptions): unknown {
+/** Without a word about alerts there is no rule: then only the rest is said. */
+function hookOfOptions(options: RuleOptions): unknown {
   const numberOf = (text: string | undefined): number | undefined =>
     text === undefined ? undefined : Number(text);
   const want = {
@@ -130,23 +165,28 @@ function hookOfOptions(options: CreateOptions): unknown {
       return [pair.slice(0, at), pair.slice(at + 1)];
     }),
   );
+  const saysRule =
+    options.match.length > 0 || Object.values(want).some((part) => part !== undefined);
   return {
-    name: options.name,
-    rules: [{ match, want }],
+    ...(options.name === undefined ? {} : { name: options.name }),
+    ...(saysRule || options.name !== undefined ? { rules: [{ match, want }] } : {}),
     ...(holdSeconds === undefined ? {} : { stabilisationSeconds: holdSeconds }),
   };
 }
 
-async function removeHook(cli: Cli, service: string, nameOrId: string): Promise<void> {
-  const api = await cli.api();
+async function findHook(api: ApiClient, service: string, nameOrId: string): Promise<Hook> {
   const { items } = await listPages<Hook>(api, hooksPath(service), HOOKS_MAX);
   const hook = items.find((item) => item.name === nameOrId || item.id === nameOrId);
-  if (!hook) {
-    throw new CliError(`${service} has no hook "${nameOrId}".`, {
-      exitCode: exitCodes.notFound,
-      hints: [`\`berth hook ls ${service}\` lists them.`],
-    });
-  }
+  if (hook) return hook;
+  throw new CliError(`${service} has no hook "${nameOrId}".`, {
+    exitCode: exitCodes.notFound,
+    hints: [`\`berth hook ls ${service}\` lists them.`],
+  });
+}
+
+async function removeHook(cli: Cli, service: string, nameOrId: string): Promise<void> {
+  const api = await cli.api();
+  const hook = await findHook(api, service, nameOrId);
   await api.request("DELETE", `${hooksPath(service)}/${hook.id}`);
   if (cli.isForPrograms) printDocument(cli, { deleted: hook.id });
   else cli.terminal.out(`hook ${hook.name} of ${service} removed`);

@@ -10,6 +10,7 @@ import { hostColumns } from "../resources.ts";
 import { DEFAULT_WAIT, parseTimeout } from "../wait-for.ts";
 
 const POLL_MS = 1_000;
+const CHANGES_RACED_MAX = 5;
 
 export function addHostCommands(program: Command, cli: Cli): void {
   for (const [verb, summary] of [
@@ -31,14 +32,16 @@ export function addHostCommands(program: Command, cli: Cli): void {
     .argument("<host>", "name or id")
     .argument("<labels...>", "key=value to set, key- to remove")
     .action(async (nameOrId: string, changes: string[]) => {
-      const api = await cli.api();
-      const host = await getHost(api, nameOrId);
-      const labels = { ...host.labels };
-      for (const { key, value } of changes.map(parseChange)) {
-        if (value === undefined) delete labels[key];
-        else labels[key] = value;
-      }
-      printItem(cli, hostColumns, await patchHost(api, host, { labels }));
+      const parsed = changes.map(parseChange);
+      const host = await patchHost(await cli.api(), nameOrId, (before) => {
+        const labels = { ...before.labels };
+        for (const { key, value } of parsed) {
+          if (value === undefined) delete labels[key];
+          else labels[key] = value;
+        }
+        return { labels };
+      });
+      printItem(cli, hostColumns, host);
     });
   program
     .command("taint")
@@ -46,15 +49,16 @@ export function addHostCommands(program: Command, cli: Cli): void {
     .argument("<host>", "name or id")
     .argument("<taints...>", "key=value or key= to set, key- to remove")
     .action(async (nameOrId: string, changes: string[]) => {
-      const api = await cli.api();
-      const host = await getHost(api, nameOrId);
-      const taints = new Map(host.taints.map(({ key, value }) => [key, value]));
-      for (const { key, value } of changes.map(parseChange)) {
-        if (value === undefined) taints.delete(key);
-        else taints.set(key, value);
-      }
-      const body = { taints: [...taints].map(([key, value]) => ({ key, value })) };
-      printItem(cli, hostColumns, await patchHost(api, host, body));
+      const parsed = changes.map(parseChange);
+      const host = await patchHost(await cli.api(), nameOrId, (before) => {
+        const taints = new Map(before.taints.map(({ key, value }) => [key, value]));
+        for (const { key, value } of parsed) {
+          if (value === undefined) taints.delete(key);
+          else taints.set(key, value);
+        }
+        return { taints: [...taints].map(([key, value]) => ({ key, value })) };
+      });
+      printItem(cli, hostColumns, host);
     });
   program
     .command("drain")
@@ -72,11 +76,24 @@ export function addHostCommands(program: Command, cli: Cli): void {
     });
 }
 
-async function patchHost(api: ApiClient, host: Host, body: unknown): Promise<Host> {
-  return await api.request<Host>("PATCH", `/v1/hosts/${host.id}`, {
-    body,
-    generation: host.generation,
-  });
+/** Changes what was read, and reads again when the host has changed meanwhile, which each placement on it does. */
+async function patchHost(
+  api: ApiClient,
+  nameOrId: string,
+  bodyFor: (host: Host) => unknown,
+): Promise<Host> {
+  for (let attempt = 1; ; attempt++) {
+    const host = await getHost(api, nameOrId);
+    try {
+      return await api.request<Host>("PATCH", `/v1/hosts/${host.id}`, {
+        body: bodyFor(host),
+        generation: host.generation,
+      });
+    } catch (error) {
+      const isRaced = error instanceof CliError && error.code === "generation-mismatch";
+      if (!isRaced || attempt === CHANGES_RACED_MAX) throw error;
+    }
+  }
 }
 
 /** "disk=nvme" sets, "disk-" removes. */

@@ -41,9 +41,10 @@ async function planFile(cli: Cli, file: string): Promise<void> {
   for (const manifest of manifests) {
     const service = await api.find<Service>(servicePath(manifest.meant.name));
     const plan = await api.request<PlanResult>("POST", "/v1/plan", {
-      body: service
-        ? { kind: "scale", service: service.name, replicas: replicasOf(manifest, service) }
-        : { kind: "create", service: manifest.written },
+      body: {
+        kind: "apply",
+        service: { ...manifest.written, replicas: replicasOf(manifest, service) },
+      },
     });
     plans.push(plan);
     if (cli.isForPrograms) continue;
@@ -51,12 +52,13 @@ async function planFile(cli: Cli, file: string): Promise<void> {
     cli.terminal.out(plainLines(plan.text).trimEnd());
     if (service)
       cli.terminal.note(
-        `${service.name} exists: this plans its number of sets, with the template it has.`,
+        `${service.name} exists: sets that it has stay where they are; those that are added are planned as the file says.`,
       );
   }
   if (cli.isForPrograms) printDocument(cli, plans);
 }
 
-function replicasOf({ written, meant }: Manifest, service: Service): number {
-  return written["replicas"] === undefined ? service.replicas : meant.replicas;
+/** Left out, they stay as they are. */
+function replicasOf({ written, meant }: Manifest, service: Service | undefined): number {
+  return service && written["replicas"] === undefined ? service.replicas : meant.replicas;
 }

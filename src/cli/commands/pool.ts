@@ -46,6 +46,7 @@ export function addPoolCommand(program: Command, cli: Cli): void {
       const { items } = await listPages<HostPool>(api, "/v1/host-pools", POOLS_MAX);
       const present = items.find((pool) => pool.name === name);
       const pool = await api.request<HostPool>("PUT", `/v1/host-pools/${name}`, {
+        ...(present ? { generation: present.version } : {}),
         body: {
           overcommitPercent: { ...present?.overcommitPercent, ...overcommit },
           highWaterPercent: { ...present?.highWaterPercent, ...highWater },

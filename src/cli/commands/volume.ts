@@ -4,8 +4,8 @@ import type { Volume } from "../../contracts/volumes.ts";
 import { formatBytes } from "../amounts.ts";
 import type { ApiClient } from "../api-client.ts";
 import type { Cli } from "../cli.ts";
-import { CliError, usageError } from "../cli-error.ts";
-import { exitCodes } from "../exit-codes.ts";
+import { usageError } from "../cli-error.ts";
+import { confirm } from "../confirm.ts";
 import { listPages } from "../list-pages.ts";
 import { printItem, printItems } from "../print-items.ts";
 import { setColumns, volumeColumns } from "../resources.ts";
@@ -75,17 +75,6 @@ async function confirmPurge(cli: Cli, api: ApiClient, id: string): Promise<void>
   const what = volume
     ? `${formatBytes(volume.sizeBytes)} of service ${volume.service}, kept until ${volume.expiresAt}`
     : "which is not in the trash";
-  cli.terminal.note(`Purge ${id} (${what})? What is in it cannot be brought back.`);
-  cli.terminal.note("Type yes to go on:");
-  if ((await firstLine(cli.options.stdin)).trim().toLowerCase() === "yes") return;
-  throw new CliError("Nothing was purged.", { exitCode: exitCodes.usage });
-}
-
-async function firstLine(stdin: AsyncIterable<Uint8Array | string>): Promise<string> {
-  let text = "";
-  for await (const chunk of stdin) {
-    text += typeof chunk === "string" ? chunk : Buffer.from(chunk).toString("utf8");
-    if (text.includes("\n") || text.length > 1_000) break;
-  }
-  return text.split("\n")[0] ?? "";
+  const question = `Purge ${id} (${what})? What is in it cannot be brought back.`;
+  await confirm(cli, question, "Nothing was purged.");
 }

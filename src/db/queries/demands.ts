@@ -11,12 +11,13 @@ export interface KnownRunRow {
   key: string;
   startedAtMs: number;
   state: "firing" | "resolved" | "released";
+  resolvedAtMs: number | undefined;
   baseReplicas: number;
 }
 
 /**
- * Of the named keys: runs that are held, the named runs, and each key's newest run. At most 1,000 keys are asked for,
- * and a key has few runs that are held. Key by key on the index demands_alert_unique: `offset 0` keeps the planner from
+ * Of the named keys: runs that are held, the named runs, and each key's newest run. The caller asks for at most 1,000 at
+ * once, and a key has few runs that are held. Key by key on the index demands_alert_unique: `offset 0` keeps the planner from
  * reading all runs of the hook instead, which it prefers while it thinks the table is small.
  */
 export async function listKnownRuns(
@@ -25,7 +26,9 @@ export async function listKnownRuns(
   asked: readonly { key: string; startedAtMs: number | undefined }[],
 ): Promise<{ nowMs: number; runs: KnownRunRow[] }> {
   const rows = await rowsOf<
-    { nowMs: number } & { [K in keyof KnownRunRow]: KnownRunRow[K] | null }
+    { nowMs: number; resolvedAtMs: number | null } & {
+      [K in keyof Omit<KnownRunRow, "resolvedAtMs">]: KnownRunRow[K] | null;
+    }
   >(
     q,
     sql`with asked as (
@@ -35,7 +38,7 @@ export async function listKnownRuns(
           )}::json) as a(key text, started_ms float8)
         ), known as (
           select d.* from (select distinct key from asked) k cross join lateral (
-            select d.id, d.key, d.state, d.base_replicas, d.started_at from demands d
+            select d.id, d.key, d.state, d.base_replicas, d.started_at, d.resolved_at from demands d
             where d.hook_id = ${hookId} and d.key = k.key and (
               d.state <> 'released'
               or exists (select 1 from asked a where a.key = d.key and a.started_at = d.started_at)
@@ -44,15 +47,16 @@ export async function listKnownRuns(
           ) d
         )
         select ${epochMs(sql`clock_timestamp()`)} as "nowMs", k.id, k.key, k.state,
-          k.base_replicas as "baseReplicas", ${epochMs(sql`k.started_at`)} as "startedAtMs"
+          k.base_replicas as "baseReplicas", ${epochMs(sql`k.started_at`)} as "startedAtMs",
+          ${epochMs(sql`k.resolved_at`)} as "resolvedAtMs"
         from (select 1) one left join known k on true`,
   );
   return {
     nowMs: rows[0]?.nowMs ?? 0,
-    runs: rows.flatMap(({ id, key, state, baseReplicas, startedAtMs }) =>
+    runs: rows.flatMap(({ id, key, state, baseReplicas, startedAtMs, resolvedAtMs }) =>
       id === null || key === null || state === null || baseReplicas === null || startedAtMs === null
         ? []
-        : { id, key, state, baseReplicas, startedAtMs },
+        : { id, key, state, baseReplicas, startedAtMs, resolvedAtMs: resolvedAtMs ?? undefined },
     ),
   };
 }
@@ -126,6 +130,21 @@ async function resolveWhere(q: Queryable, condition: SQL): Promise<ChangedDemand
   );
 }
 
+/** Demands whose alert fires again are held again, with what they wanted. */
+export async function reopenDemands(
+  q: Queryable,
+  ids: readonly string[],
+): Promise<ChangedDemand[]> {
+  if (ids.length === 0) return [];
+  return rowsOf(
+    q,
+    sql`update demands d set state = 'firing', resolved_at = null, release_at = null
+        from hooks h where h.id = d.hook_id and d.state <> 'firing'
+          and d.id in (select value from json_array_elements_text(${JSON.stringify(ids)}::json))
+        returning ${changedColumns}`,
+  );
+}
+
 /** Releases resolved demands of a locked service whose time is over. */
 export async function releaseDueDemandsOfService(
   q: Queryable,
@@ -154,7 +173,7 @@ export async function releaseDueDemands(q: Queryable, limit: number): Promise<Ch
   );
 }
 
-/** Releases one demand of a service by hand. Undefined: it has none of this id that is held. */
+/** Releases one demand of a service by hand; its end is not noted, as nobody delivered one. Undefined: it has none of this id that is held. */
 export async function releaseDemand(
   q: Queryable,
   serviceId: string,
@@ -162,7 +181,7 @@ export async function releaseDemand(
 ): Promise<ChangedDemand | undefined> {
   const rows = await rowsOf<ChangedDemand>(
     q,
-    sql`update demands d set state = 'released', resolved_at = coalesce(d.resolved_at, now()), release_at = now()
+    sql`update demands d set state = 'released', release_at = now()
         from hooks h
         where h.id = d.hook_id and d.id = ${demandId} and d.service_id = ${serviceId} and d.state <> 'released'
         returning ${changedColumns}`,

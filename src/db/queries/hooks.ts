@@ -45,6 +45,8 @@ export async function countHooks(q: Queryable, serviceId: string): Promise<numbe
   return rows[0]?.count ?? 0;
 }
 
+const hookColumns = sql`id, name, rules, stabilisation_seconds as "stabilisationSeconds", created_at as "createdAt"`;
+
 export type HookReadRow = Omit<Hook, "paths" | "service">;
 
 /** Oldest first, after `afterId`. */
@@ -56,11 +58,29 @@ export async function listHooks(
 ): Promise<HookReadRow[]> {
   const rows = await rowsOf<HookReadRow & { createdAt: string | Date }>(
     q,
-    sql`select id, name, rules, stabilisation_seconds as "stabilisationSeconds", created_at as "createdAt"
+    sql`select ${hookColumns}
         from hooks where service_id = ${serviceId} and deleted_at is null and id > ${afterId ?? ""}
         order by id limit ${limit}`,
   );
   return rows.map((row) => ({ ...row, createdAt: isoTime(row.createdAt) }));
+}
+
+/** Changes a hook of the service; absent members stay. Undefined: there is no such hook. */
+export async function updateHook(
+  q: Queryable,
+  serviceId: string,
+  hookId: string,
+  change: { rules?: HookRule[] | undefined; stabilisationSeconds?: number | undefined },
+): Promise<HookReadRow | undefined> {
+  const rows = await rowsOf<HookReadRow & { createdAt: string | Date }>(
+    q,
+    sql`update hooks set
+          rules = coalesce(${change.rules === undefined ? null : JSON.stringify(change.rules)}::jsonb, rules),
+          stabilisation_seconds = coalesce(${change.stabilisationSeconds ?? null}::int, stabilisation_seconds)
+        where id = ${hookId} and service_id = ${serviceId} and deleted_at is null
+        returning ${hookColumns}`,
+  );
+  return rows.map((row) => ({ ...row, createdAt: isoTime(row.createdAt) }))[0];
 }
 
 /** Marks a hook of the service deleted and refuses its tokens from now on. False: there is no such hook. */

@@ -144,9 +144,11 @@ export async function updateHostAdmission(
   return rows[0];
 }
 
+/** Another generation each time, so that of two who read the same only one changes it. False: there is no such host. */
 export async function updateHostLabels(
   q: Queryable,
   hostId: string,
+  generation: number | undefined,
   change: {
     labels?: Record<string, string> | undefined;
     taints?: { key: string; value: string }[] | undefined;
@@ -156,29 +158,9 @@ export async function updateHostLabels(
     q,
     sql`update hosts set
           labels = coalesce(${change.labels === undefined ? null : JSON.stringify(change.labels)}::jsonb, labels),
-          taints = coalesce(${change.taints === undefined ? null : JSON.stringify(change.taints)}::jsonb, taints)
-        where id = ${hostId} returning id`,
-  );
-  return rows.length === 1;
-}
-
-/** Removes a host that has nothing booked and is lost or cordoned. False: it is not (any more) in that state. */
-export async function deleteEmptyHost(q: Queryable, hostId: string): Promise<boolean> {
-  const rows = await rowsOf<{ id: string }>(
-    q,
-    sql`with empty as (
-          select id from hosts where id = ${hostId} and (state = 'lost' or cordoned or draining)
-            and not exists (select 1 from sets where host_id = ${hostId})
-            and (state = 'lost' or not exists (select 1 from volumes where host_id = ${hostId}))
-          for update
-        ), forgotten as (
-          delete from volumes where host_id in (select id from empty) returning id, tenant_id, set_id
-        ), told as (
-          insert into events (kind, tenant_id, set_id, host_id, text, data)
-          select 'volume-lost', tenant_id, set_id, ${hostId}, 'the host of the volume was deleted', jsonb_build_object('volume', id)
-          from forgotten
-        )
-        delete from hosts where id in (select id from empty) returning id`,
+          taints = coalesce(${change.taints === undefined ? null : JSON.stringify(change.taints)}::jsonb, taints),
+          generation = generation + 1
+        where id = ${hostId} and generation = coalesce(${generation ?? null}::bigint, generation) returning id`,
   );
   return rows.length === 1;
 }

@@ -28,16 +28,28 @@ export async function hasHostPool(q: Queryable, name: string): Promise<boolean> 
   return rows.length > 0;
 }
 
+export async function findHostPool(q: Queryable, name: string): Promise<HostPool | undefined> {
+  const rows = await rowsOf<HostPool>(
+    q,
+    sql`select ${poolColumns} from host_pools where name = ${name}`,
+  );
+  return rows[0];
+}
+
+/** Makes who writes pools wait for each other until their transactions end; reading is not held up. */
+export async function lockHostPools(q: Queryable): Promise<void> {
+  await q.execute(sql`lock table host_pools in share row exclusive mode`);
+}
+
 /**
- * Writes a pool with a version above that of every pool, so that the newest version names the knobs of all of them.
- * Takes a lock against two writers taking the same version; reading is not held up.
+ * Writes a pool with a version above that of every pool, so that the newest version names the knobs of all of them. The
+ * caller has locked the pools, so that no two take the same version.
  */
 export async function putHostPool(
   q: Queryable,
   name: string,
   knobs: HostPoolKnobs,
 ): Promise<HostPool | undefined> {
-  await q.execute(sql`lock table host_pools in share row exclusive mode`);
   const rows = await rowsOf<HostPool>(
     q,
     sql`insert into host_pools (name, version, overcommit_percent, high_water_percent)

@@ -1,4 +1,4 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import type { PlacementSpec } from "../../contracts/services.ts";
 import type { Queryable } from "../client.ts";
 import { rowsOf } from "./rows.ts";
@@ -50,9 +50,11 @@ export interface PlacementSpecRow {
   name: string;
   placement: PlacementSpec;
   images: string[];
+  /** Ids of the tenant's services whose rules forbid this one on their hosts. */
+  repelledBy: string[];
 }
 
-/** Placement rules and images of revisions, and the ids of the services that the rules name. */
+/** Placement rules and images of revisions, and who forbids them. */
 export async function listPlacementSpecs(
   q: Queryable,
   revisions: readonly { serviceId: string; revision: number }[],
@@ -60,10 +62,8 @@ export async function listPlacementSpecs(
   if (revisions.length === 0) return [];
   return rowsOf(
     q,
-    sql`select ${specColumns}
-        from json_to_recordset(${JSON.stringify(revisions)}::json) as w("serviceId" text, revision int)
-        join services s on s.id = w."serviceId"
-        join revisions r on r.service_id = s.id and r.number = w.revision`,
+    specsOf(sql`select "serviceId" as service_id, revision
+      from json_to_recordset(${JSON.stringify(revisions)}::json) as w("serviceId" text, revision int)`),
   );
 }
 
@@ -77,16 +77,50 @@ export async function listDuePlacementSpecs(
 ): Promise<PlacementSpecRow[]> {
   return rowsOf(
     q,
-    sql`select ${specColumns}
-        from (select distinct service_id, revision from
-               (select service_id, revision from sets where ${isDue} order by ${mostUrgent} limit ${limit}) due) w
-        join services s on s.id = w.service_id
-        join revisions r on r.service_id = s.id and r.number = w.revision`,
+    specsOf(sql`select distinct service_id, revision from
+      (select service_id, revision from sets where ${isDue} order by ${mostUrgent} limit ${limit}) due`),
   );
 }
 
-const specColumns = sql`s.id as "serviceId", r.number as revision, s.tenant_id as "tenantId", s.name, s.placement,
-  array(select c->>'image' from jsonb_array_elements(r.template->'containers') c) as images`;
+/** Who repels whom is read once a tenant, on services_repelling, so that a tenant without such rules costs a look. */
+function specsOf(wanted: SQL): SQL {
+  return sql`with spec as materialized (
+      select s.id as "serviceId", r.number as revision, s.tenant_id as "tenantId", s.name, s.placement,
+        array(select c->>'image' from jsonb_array_elements(r.template->'containers') c) as images
+      from (${wanted}) w
+      join services s on s.id = w.service_id
+      join revisions r on r.service_id = s.id and r.number = w.revision
+    ), repulsion as (
+      select o.tenant_id, other.name, array_agg(o.id) as ids
+      from (select distinct "tenantId" from spec) t
+      join services o on o.tenant_id = t."tenantId" and ${isRepelling("o")}
+      cross join lateral jsonb_array_elements_text(o.placement->'antiAffinity') as other(name)
+      group by o.tenant_id, other.name
+    )
+    select spec.*, coalesce(p.ids, '{}') as "repelledBy"
+    from spec left join repulsion p on p.tenant_id = spec."tenantId" and p.name = spec.name`;
+}
+
+/** In the words of the index services_repelling. */
+function isRepelling(alias: string): SQL {
+  return sql.raw(
+    `${alias}.deleted_at is null and ${alias}.placement->'antiAffinity' <> '[]'::jsonb`,
+  );
+}
+
+/** Ids of a tenant's live services whose rules forbid a service of this name on their hosts. */
+export async function listRepellingServices(
+  q: Queryable,
+  tenantId: string,
+  name: string,
+): Promise<string[]> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`select s.id from services s
+        where s.tenant_id = ${tenantId} and ${isRepelling("s")} and s.placement->'antiAffinity' ? ${name}`,
+  );
+  return rows.map((row) => row.id);
+}
 
 /** Ids of live services by tenant and name, for the names in placement rules; unknown names are left out. */
 export async function listServiceIds(

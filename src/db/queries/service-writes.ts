@@ -40,7 +40,21 @@ export async function lockServiceByName(
   return rows[0];
 }
 
-/** The same by id; undefined when it is gone. */
+/** The same, as it stands and not locked: for who changes nothing. */
+export async function findServiceByName(
+  q: Queryable,
+  tenantId: string,
+  name: string,
+): Promise<ServiceRow | undefined> {
+  const rows = await rowsOf<ServiceRow>(
+    q,
+    sql`select ${serviceColumns} from services
+        where tenant_id = ${tenantId} and name = ${name} and deleted_at is null`,
+  );
+  return rows[0];
+}
+
+/** As lockServiceByName, by id; undefined when it is gone. */
 export async function lockServiceById(
   q: Queryable,
   serviceId: string,
@@ -50,6 +64,20 @@ export async function lockServiceById(
     sql`select ${serviceColumns} from services where id = ${serviceId} and deleted_at is null for update`,
   );
   return rows[0];
+}
+
+/** The same of several, locked in the order of their ids. */
+export async function lockServicesById(
+  q: Queryable,
+  serviceIds: readonly string[],
+): Promise<ServiceRow[]> {
+  if (serviceIds.length === 0) return [];
+  return rowsOf(
+    q,
+    sql`select ${serviceColumns} from services
+        where id in (select value from json_array_elements_text(${JSON.stringify(serviceIds)}::json)) and deleted_at is null
+        order by id for update`,
+  );
 }
 
 export interface NewService extends Omit<ServiceRow, "generation" | "revision" | "deleting"> {

@@ -18,7 +18,8 @@ function setsWhere(condition: SQL): SQL {
     select s.id, t.name as tenant, v.name as service, s.revision, s.generation::float8 as generation, s.desired, s.state,
       s.ready, coalesce(s.reason, s.held_back) as reason, h.id as "hostId", h.name as "hostName", s.address, s.cpu_millis::float8 as "cpuMillis",
       s.memory_bytes::float8 as "memoryBytes", s.volume_bytes::float8 as "volumeBytes",
-      s.rootfs_bytes::float8 as "rootfsBytes", s.sized, s.leaving or s.move_revision is not null as moving, s.containers, s.created_at as "createdAt", s.placed_at as "placedAt",
+      s.rootfs_bytes::float8 as "rootfsBytes", (h.set_memory->>s.id)::float8 as "memoryUsedBytes", s.sized,
+      s.leaving or s.move_revision is not null as moving, s.containers, s.created_at as "createdAt", s.placed_at as "placedAt",
       s.running_at as "runningAt", s.updated_at as "updatedAt"
     from sets s join services v on v.id = s.service_id join tenants t on t.id = s.tenant_id
       left join hosts h on h.id = s.host_id

@@ -87,6 +87,25 @@ export async function lockHosts(q: Queryable, hostIds: readonly string[]): Promi
     where id = ${anyOf(hostIds)} order by id for update`);
 }
 
+/** Gives sets of a service that wait for a place its priority. Their hosts, of which they have none, are nobody's to lock. */
+export async function updatePendingPriority(
+  q: Queryable,
+  serviceId: string,
+  priority: number,
+): Promise<void> {
+  await q.execute(sql`update sets set priority = ${priority}
+    where service_id = ${serviceId} and ${isPending} and priority <> ${priority}`);
+}
+
+/** How many sets are booked on a host. (Index sets_host.) */
+export async function countHostSets(q: Queryable, hostId: string): Promise<number> {
+  const rows = await rowsOf<{ count: number }>(
+    q,
+    sql`select count(*)::int as count from sets where host_id = ${hostId}`,
+  );
+  return rows[0]?.count ?? 0;
+}
+
 export interface ChangedSet {
   id: string;
   hostId: string | null;

@@ -50,6 +50,13 @@ export const services = pgTable(
     uniqueIndex("services_name_unique")
       .on(table.tenantId, table.name)
       .where(sql`deleted_at is null`),
+    // Of those that keep others off their hosts: see listPlacementSpecs.
+    index("services_repelling")
+      .on(table.tenantId)
+      .where(sql`deleted_at is null and placement->'antiAffinity' <> '[]'::jsonb`),
+    index("services_deleted")
+      .on(table.deletedAt)
+      .where(sql`deleted_at is not null`),
     check("services_on_host_lost_known", sql`${table.onHostLost} in (${quoted(hostLostPolicies)})`),
     check(
       "services_replicas_not_negative",
@@ -152,6 +159,9 @@ export const sets = pgTable(
     index("sets_moving")
       .on(table.serviceId)
       .where(sql`move_revision is not null`),
+    index("sets_deleted")
+      .on(table.deletedAt)
+      .where(sql`deleted_at is not null`),
     index("sets_changed_xid")
       .on(table.changedXid)
       .where(sql`changed_xid is not null`),

@@ -18,6 +18,7 @@ import { startSweeps } from "../../jobs/sweeps.ts";
 import { createConcurrencyLimit } from "../../lib/concurrency-limit.ts";
 import { coalesce } from "../../lib/coalesce.ts";
 import type { ServiceContext, ServiceSettings } from "../../services/context.ts";
+import { createMover } from "../../services/move-sets.ts";
 import { removeFromOutbox } from "../../services/outbox.ts";
 import { createPlacer } from "../../services/place-sets.ts";
 import type { Running } from "./run-process.ts";
@@ -106,7 +107,12 @@ export function startJobs(
   { log, shutdown }: Running,
 ): void {
   const placer = createPlacer(ctx);
-  const deps = { ctx, placeSets: coalesce(() => placer.placeSets()) };
+  const mover = createMover(ctx);
+  const deps = {
+    ctx,
+    placeSets: coalesce(() => placer.placeSets()),
+    moveSets: coalesce(() => mover.moveSets()),
+  };
   const redis = openJobWorkerRedis(options.redisTarget, log);
   shutdown.add("job worker's redis", () => disconnect(redis));
   const runner = startJobRunner({

@@ -1,8 +1,8 @@
-import { createRoute, z } from "@hono/zod-openapi";
-import { idSchema, nameSchema } from "../../contracts/primitives.ts";
+import { createRoute } from "@hono/zod-openapi";
 import { deleteHook } from "../../services/delete-hook.ts";
 import { tenantIdOf } from "../api-env.ts";
 import { commonProblems, type OperationHandler } from "../operation.ts";
+import { hookParameters } from "../parameters.ts";
 import { writers } from "../security.ts";
 
 export const deleteHookRoute = createRoute({
@@ -13,7 +13,7 @@ export const deleteHookRoute = createRoute({
   summary: "Delete a hook and its token",
   description: "Its alerts count as over: what they hold is released after the stabilisation time.",
   security: writers,
-  request: { params: z.object({ name: nameSchema, hookId: idSchema("hook") }) },
+  request: { params: hookParameters },
   responses: { 204: { description: "It is gone." }, ...commonProblems },
 });
 

@@ -1,3 +1,4 @@
+import { AppError } from "../../contracts/app-error.ts";
 import { type Api, mount } from "../operation.ts";
 import {
   receiveAlertmanagerHandler,
@@ -6,8 +7,19 @@ import {
   receiveGenericRoute,
 } from "./receive-delivery.ts";
 
-/** A thousand alerts with their labels and annotations; what they carry beyond the rules is not stored as it is. */
-const limits = { bodyBytesMax: 4 * 2 ** 20, takesAnyText: true };
+/**
+ * Some 16,000 alerts with 2 KiB of labels and annotations each; what they carry beyond the rules is not stored as it is. What
+ * is larger still is answered 503: after a 413 Alertmanager would drop it, where later, with fewer alerts firing, it fits.
+ */
+const limits = {
+  bodyBytesMax: 32 * 2 ** 20,
+  takesAnyText: true,
+  tooLarge: (bytesMax: number) =>
+    new AppError("dependency-unavailable", {
+      detail: `A delivery may have at most ${bytesMax} bytes: group alerts finer, or set max_alerts.`,
+      retryAfterMs: 10_000,
+    }),
+};
 
 export function mountHooks(api: Api): void {
   mount(api, receiveAlertmanagerRoute, receiveAlertmanagerHandler, limits);

@@ -1,5 +1,6 @@
 import { createRoute } from "@hono/zod-openapi";
-import { deleteHost } from "../../services/admit-host.ts";
+import { deleteHostQuery } from "../../contracts/hosts.ts";
+import { deleteHost } from "../../services/delete-host.ts";
 import { commonProblems, type OperationHandler } from "../operation.ts";
 import { hostParameters } from "../parameters.ts";
 import { problems } from "../problem.ts";
@@ -12,9 +13,9 @@ export const deleteHostRoute = createRoute({
   tags: ["hosts"],
   summary: "Forget a host",
   description:
-    "Only one that takes no sets any more and has none. Its credential is refused from then on.",
+    "One that takes no sets any more and has none, nor volumes; or one that is lost, with all it has, when `confirm` repeats its id. Its credential is refused from then on.",
   security: operators,
-  request: { params: hostParameters },
+  request: { params: hostParameters, query: deleteHostQuery },
   responses: {
     204: { description: "It is forgotten." },
     ...commonProblems,
@@ -23,6 +24,6 @@ export const deleteHostRoute = createRoute({
 });
 
 export const deleteHostHandler: OperationHandler<typeof deleteHostRoute> = (ctx) => async (c) => {
-  await deleteHost(ctx, c.req.valid("param").hostId);
+  await deleteHost(ctx, c.req.valid("param").hostId, c.req.valid("query"));
   return c.body(null, 204);
 };

@@ -1,6 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { hostSchema } from "../../contracts/hosts.ts";
 import { getHost } from "../../services/get-host.ts";
+import { etagOf } from "../conditions.ts";
 import { fleetReadersOnly } from "../fleet-readers-only.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
 import { hostParameters } from "../parameters.ts";
@@ -20,5 +21,6 @@ export const getHostRoute = createRoute({
 
 export const getHostHandler: OperationHandler<typeof getHostRoute> = (ctx) => async (c) => {
   fleetReadersOnly(c);
-  return c.json(await getHost(ctx, c.req.valid("param").hostId), 200);
+  const host = await getHost(ctx, c.req.valid("param").hostId);
+  return c.json(host, 200, { ETag: etagOf(host) });
 };

@@ -1,8 +1,10 @@
 import { createRoute } from "@hono/zod-openapi";
 import { hostSchema, patchHostBody } from "../../contracts/hosts.ts";
 import { patchHost } from "../../services/admit-host.ts";
+import { etagOf, generationOf, ifMatchHeaders } from "../conditions.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../operation.ts";
 import { hostParameters } from "../parameters.ts";
+import { problems } from "../problem.ts";
 import { operators } from "../security.ts";
 
 export const patchHostRoute = createRoute({
@@ -11,11 +13,19 @@ export const patchHostRoute = createRoute({
   operationId: "patchHost",
   tags: ["hosts"],
   summary: "Replace a host's labels or taints",
-  description: "What is absent stays. Sets that run there stay.",
+  description:
+    "What is absent stays. Sets that run there stay. With If-Match only what the caller has read is replaced.",
   security: operators,
-  request: { params: hostParameters, body: jsonBody(patchHostBody) },
-  responses: { 200: jsonResponse(hostSchema, "The host."), ...bodyProblems },
+  request: { params: hostParameters, headers: ifMatchHeaders, body: jsonBody(patchHostBody) },
+  responses: {
+    200: jsonResponse(hostSchema, "The host."),
+    ...bodyProblems,
+    ...problems("generation-mismatch"),
+  },
 });
 
-export const patchHostHandler: OperationHandler<typeof patchHostRoute> = (ctx) => async (c) =>
-  c.json(await patchHost(ctx, c.req.valid("param").hostId, c.req.valid("json")), 200);
+export const patchHostHandler: OperationHandler<typeof patchHostRoute> = (ctx) => async (c) => {
+  const generation = generationOf(c.req.valid("header")["if-match"]);
+  const host = await patchHost(ctx, c.req.valid("param").hostId, generation, c.req.valid("json"));
+  return c.json(host, 200, { ETag: etagOf(host) });
+};

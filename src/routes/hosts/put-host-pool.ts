@@ -2,7 +2,9 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { hostPoolBody, hostPoolSchema } from "../../contracts/hosts.ts";
 import { nameSchema } from "../../contracts/primitives.ts";
 import { putHostPool } from "../../services/put-host-pool.ts";
+import { etagOf, generationOf, ifMatchHeaders } from "../conditions.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../operation.ts";
+import { problems } from "../problem.ts";
 import { operators } from "../security.ts";
 
 export const putHostPoolRoute = createRoute({
@@ -11,11 +13,23 @@ export const putHostPoolRoute = createRoute({
   operationId: "putHostPool",
   tags: ["hosts"],
   summary: "Make a host pool, or replace how far its hosts are filled",
-  description: "What is absent takes its default. Nothing that is placed is moved.",
+  description:
+    "What is absent takes its default. Nothing that is placed is moved. With If-Match (the version) only what the caller has read is replaced.",
   security: operators,
-  request: { params: z.object({ pool: nameSchema }), body: jsonBody(hostPoolBody) },
-  responses: { 200: jsonResponse(hostPoolSchema, "The pool."), ...bodyProblems },
+  request: {
+    params: z.object({ pool: nameSchema }),
+    headers: ifMatchHeaders,
+    body: jsonBody(hostPoolBody),
+  },
+  responses: {
+    200: jsonResponse(hostPoolSchema, "The pool."),
+    ...bodyProblems,
+    ...problems("generation-mismatch"),
+  },
 });
 
-export const putHostPoolHandler: OperationHandler<typeof putHostPoolRoute> = (ctx) => async (c) =>
-  c.json(await putHostPool(ctx, c.req.valid("param").pool, c.req.valid("json")), 200);
+export const putHostPoolHandler: OperationHandler<typeof putHostPoolRoute> = (ctx) => async (c) => {
+  const version = generationOf(c.req.valid("header")["if-match"]);
+  const pool = await putHostPool(ctx, c.req.valid("param").pool, c.req.valid("json"), version);
+  return c.json(pool, 200, { ETag: etagOf({ generation: pool.version }) });
+};

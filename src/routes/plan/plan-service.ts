@@ -1,6 +1,6 @@
 import { createRoute } from "@hono/zod-openapi";
 import { planBody, planResultSchema } from "../../contracts/plans.ts";
-import { planService } from "../../services/plan-service.ts";
+import { createServicePlanner } from "../../services/plan-service.ts";
 import { tenantIdOf } from "../api-env.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../operation.ts";
 import { problems } from "../problem.ts";
@@ -22,5 +22,8 @@ export const planServiceRoute = createRoute({
   },
 });
 
-export const planServiceHandler: OperationHandler<typeof planServiceRoute> = (ctx) => async (c) =>
-  c.json(await planService(ctx, tenantIdOf(c), c.req.valid("json")), 200);
+/** One planner for all requests of the app that the handler is made for. */
+export const planServiceHandler: OperationHandler<typeof planServiceRoute> = (ctx) => {
+  const planner = createServicePlanner(ctx);
+  return async (c) => c.json(await planner.plan(tenantIdOf(c), c.req.valid("json")), 200);
+};

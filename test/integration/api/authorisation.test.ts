@@ -57,6 +57,7 @@ const allowed: Record<string, readonly CallerKind[]> = {
   listHostPools: fleetLookers,
   putHostPool: fleetChangers,
   createHook: changers,
+  patchHook: changers,
   listHooks: lookers,
   deleteHook: changers,
   listDemands: lookers,

@@ -114,3 +114,34 @@ it("a deleted hook takes nothing any more, and its token is refused", async () =
   const { items } = (await listed.json()) as { items: Hook[] };
   expect(items.map((it) => it.name)).toEqual(["first"]);
 });
+
+const manyAlerts = (count: number, more: object = {}) => ({
+  ...delivery("none"),
+  groupKey: "{}:{" + "x".repeat(100_000) + "}",
+  alerts: Array.from({ length: count }, (_, index) => ({
+    ...delivery("none").alerts[0],
+    fingerprint: `storm-${index}`,
+    ...more,
+  })),
+});
+
+it("a storm of thousands of alerts with long labels and annotations is taken in, none of it 4xx", async () => {
+  const long = { description: "y".repeat(20_000) };
+  const labels = { alertname: "Busy", stack: "z".repeat(9_000) };
+  const few = await deliver(0, manyAlerts(20, { annotations: long, labels }));
+  expect([few.status, await few.json()]).toEqual([200, { accepted: 20, ignored: 0 }]);
+  const many = await deliver(
+    0,
+    manyAlerts(5_000, { annotations: { description: "y".repeat(1_500) } }),
+  );
+  expect([many.status, await many.json()]).toEqual([200, { accepted: 5_000, ignored: 0 }]);
+  const again = await deliver(0, manyAlerts(5_000));
+  expect([again.status, await again.json()]).toEqual([200, { accepted: 5_000, ignored: 0 }]);
+  const over = await deliver(0, manyAlerts(5_000, { status: "resolved" }));
+  expect([over.status, await over.json()]).toEqual([200, { accepted: 5_000, ignored: 0 }]);
+});
+
+it("a delivery that is larger than any may be is 503, so that the sender tries again", async () => {
+  const huge = await deliver(0, manyAlerts(600, { annotations: { text: "y".repeat(60_000) } }));
+  expect(huge.status).toBe(503);
+});

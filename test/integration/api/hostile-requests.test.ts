@@ -63,12 +63,11 @@ const validBodies: Record<string, unknown> = {
   patchHost: { labels: { disk: "ssd" }, taints: [{ key: "gpu", value: "yes" }] },
   putHostPool: { overcommitPercent: { cpuMillis: 200 } },
   createHook: { name: "hook-2", rules: [{ match: { severity: "page" }, want: { factor: 2 } }] },
+  patchHook: { rules: [{ match: {}, want: { step: 1 } }], stabilisationSeconds: 5 },
   createToken: { name: "token", role: "read", expiresInSeconds: 60 },
   createTenant: { name: "tenant", quota: { setsMax: 5 } },
   receiveAlertmanager: {
     version: "4",
-    groupKey: "{}",
-    status: "firing",
     alerts: [
       {
         status: "firing",
@@ -246,10 +245,14 @@ describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name
     expect(statuses).toContain(await expectRefusedOrDone(operation, hostile));
   });
 
-  it("a body over the limit is 413", async () => {
-    const body = `{"x":"${"a".repeat(9 * 2 ** 20)}"}`;
-    expect(await expectRefusedOrDone(operation, { body })).toBe(413);
-  });
+  // What alerts are too large is tried again later: test/integration/api/hooks.test.ts.
+  it.skipIf(/^receive(Alertmanager|Generic)$/.test(name))(
+    "a body over the limit is 413",
+    async () => {
+      const body = `{"x":"${"a".repeat(9 * 2 ** 20)}"}`;
+      expect(await expectRefusedOrDone(operation, { body })).toBe(413);
+    },
+  );
 
   it("of members given twice the last one counts", async () => {
     const valid = JSON.stringify(validBodies[name]);

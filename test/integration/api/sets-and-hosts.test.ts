@@ -237,6 +237,21 @@ describe("hosts", () => {
     expect(await json(patched)).toMatchObject({ labels: { disk: "ssd" }, taints: [] });
   });
 
+  it("are changed only as they were read, where If-Match says so", async () => {
+    const read = await send("GET", hostPath());
+    const etag = read.headers.get("etag") ?? "";
+    const patch = (disk: string) =>
+      test.request("PATCH", hostPath(), {
+        token: test.adminToken,
+        body: { labels: { disk } },
+        headers: { "if-match": etag },
+      });
+    expect(etag).toMatch(/^"\d+"$/);
+    expect((await patch("nvme")).status).toBe(200);
+    expect((await patch("hdd")).status).toBe(412);
+    expect(await json(send("GET", hostPath()))).toMatchObject({ labels: { disk: "nvme" } });
+  });
+
   it("with sets are not forgotten: 409", async () => {
     expect((await send("DELETE", hostPath())).status).toBe(409);
   });
@@ -248,6 +263,21 @@ describe("hosts", () => {
 });
 
 describe("host pools", () => {
+  it("are replaced only as they were read, where If-Match says so", async () => {
+    const put = (cpuMillis: number, version?: number) =>
+      test.request("PUT", "/v1/host-pools/bound", {
+        token: test.adminToken,
+        body: { overcommitPercent: { cpuMillis } },
+        ...(version === undefined ? {} : { headers: { "if-match": `"${version}"` } }),
+      });
+    expect((await put(120, 7)).status).toBe(412);
+    const first = await put(120);
+    const { version } = (await first.json()) as { version: number };
+    expect(first.headers.get("etag")).toBe(`"${version}"`);
+    expect((await put(130, version)).status).toBe(200);
+    expect((await put(140, version)).status).toBe(412);
+  });
+
   it("take knobs, and each change is a newer version", async () => {
     const put = async (name: string, cpuMillis: number) =>
       json<{ version: number }>(
@@ -259,7 +289,7 @@ describe("host pools", () => {
     const { items } = await json<{ items: { name: string; overcommitPercent: unknown }[] }>(
       send("GET", "/v1/host-pools"),
     );
-    expect(items.map((pool) => pool.name)).toEqual(["batch", "default"]);
+    expect(items.map((pool) => pool.name)).toEqual(["batch", "bound", "default"]);
     expect(items[0]?.overcommitPercent).toMatchObject({ cpuMillis: 200, memoryBytes: 100 });
   });
 });

@@ -1,0 +1,138 @@
+import { type Command, Option } from "commander";
+import type { Host } from "../../contracts/hosts.ts";
+import type { BerthSet } from "../../contracts/sets.ts";
+import { formatAge, formatBytes, formatCores } from "../amounts.ts";
+import type { Cli } from "../cli.ts";
+import { usageError } from "../cli-error.ts";
+import { getHost } from "../find-things.ts";
+import { listPages } from "../list-pages.ts";
+import { printItems } from "../print-items.ts";
+import { type Column, rootfsText } from "../resources.ts";
+import type { Tone } from "../terminal.ts";
+
+/** Use is of things that are read whole to be sorted; beyond these many, what is at the end is not seen. */
+const READ_MAX = 20_000;
+const SHOWN_DEFAULT = 20;
+
+interface TopOptions {
+  limit: string;
+  service?: string;
+  host?: string;
+}
+
+export function addTopCommand(program: Command, cli: Cli): void {
+  const command = program
+    .command("top")
+    .summary("show hosts or sets by what they use")
+    .description(
+      "Shows hosts or sets by what they use, as hosts last reported it: those that are nearest to their limits come first.",
+    );
+  withLimit(command.command("hosts").description("by the fullest of their dimensions")).action(
+    async (options: TopOptions) => {
+      const { items } = await listPages<Host>(await cli.api(), "/v1/hosts", READ_MAX);
+      printTop(cli, "hosts", hostTopColumns, items, fullestShare, options);
+    },
+  );
+  withLimit(command.command("sets").description("by what they hold of their memory"))
+    .option("--service <name>", "of this service only")
+    .addOption(new Option("--host <host>", "on this host only"))
+    .action(async (options: TopOptions) => {
+      const api = await cli.api();
+      const host = options.host === undefined ? undefined : (await getHost(api, options.host)).id;
+      const query = { service: options.service, host };
+      const { items } = await listPages<BerthSet>(api, "/v1/sets", READ_MAX, query);
+      printTop(cli, "sets", setTopColumns, items, memoryShare, options);
+    });
+}
+
+function withLimit(command: Command): Command {
+  return command.option("--limit <count>", "how many at most", String(SHOWN_DEFAULT));
+}
+
+/** Those of which nothing is known come last, and equals by id. */
+function printTop<T extends { id: string }>(
+  cli: Cli,
+  what: string,
+  columns: readonly Column<T>[],
+  items: readonly T[],
+  shareOf: (item: T) => number | undefined,
+  options: TopOptions,
+): void {
+  const limit = Number(options.limit);
+  if (!Number.isInteger(limit) || limit < 1 || limit > READ_MAX)
+    throw usageError(`--limit ${options.limit}: expected a number from 1 to ${READ_MAX}.`);
+  const sorted = items.toSorted(
+    (a, b) => (shareOf(b) ?? -1) - (shareOf(a) ?? -1) || (a.id < b.id ? -1 : 1),
+  );
+  printItems(cli, what, columns, sorted.slice(0, limit));
+}
+
+type Amount = keyof Host["allocatable"];
+
+function hostShare({ reported, allocatable }: Host, amount: Amount): number | undefined {
+  if (!reported || allocatable[amount] === 0) return undefined;
+  return reported.used[amount] / allocatable[amount];
+}
+
+function fullestShare(host: Host): number | undefined {
+  const amounts = ["cpuMillis", "memoryBytes", "volumeBytes", "rootfsBytes"] as const;
+  const shares = amounts.flatMap((amount) => hostShare(host, amount) ?? []);
+  return shares.length === 0 ? undefined : Math.max(...shares);
+}
+
+function memoryShare({ memoryUsedBytes, memoryBytes }: BerthSet): number | undefined {
+  return memoryUsedBytes === null ? undefined : memoryUsedBytes / memoryBytes;
+}
+
+function percent(share: number | undefined): string {
+  return share === undefined ? "?" : `${Math.round(share * 100)}%`;
+}
+
+function shareTone(share: number | undefined): Tone | undefined {
+  if (share === undefined || share < 0.8) return undefined;
+  return share < 0.95 ? "warn" : "bad";
+}
+
+function useColumn(head: string, amount: Amount, format: (value: number) => string): Column<Host> {
+  return {
+    head,
+    cell: (host) => {
+      const share = hostShare(host, amount);
+      if (share === undefined) return "";
+      const used = host.reported?.used[amount] ?? 0;
+      return `${format(used)}/${format(host.allocatable[amount])} ${percent(share)}`;
+    },
+    tone: (host) => shareTone(hostShare(host, amount)),
+  };
+}
+
+const hostTopColumns: readonly Column<Host>[] = [
+  { head: "NAME", cell: (host) => host.name },
+  { head: "STATE", cell: (host) => host.state },
+  useColumn("CPU", "cpuMillis", formatCores),
+  useColumn("MEMORY", "memoryBytes", formatBytes),
+  useColumn("DISK", "rootfsBytes", formatBytes),
+  useColumn("VOLUMES", "volumeBytes", formatBytes),
+  { head: "SETS", cell: (host) => String(host.sets) },
+  {
+    head: "REPORTED",
+    cell: ({ reported }, nowMs) => (reported ? `${formatAge(reported.at, nowMs)} ago` : "never"),
+  },
+];
+
+const setTopColumns: readonly Column<BerthSet>[] = [
+  { head: "ID", cell: (set) => set.id },
+  { head: "SERVICE", cell: (set) => set.service },
+  { head: "HOST", cell: (set) => set.host?.name ?? "" },
+  { head: "STATE", cell: (set) => (set.ready ? "ready" : set.state) },
+  {
+    head: "MEMORY",
+    cell: (set) => {
+      const used = set.memoryUsedBytes === null ? "?" : formatBytes(set.memoryUsedBytes);
+      return `${used}/${formatBytes(set.memoryBytes)} ${percent(memoryShare(set))}`;
+    },
+    tone: (set) => shareTone(memoryShare(set)),
+  },
+  { head: "CPU LIMIT", cell: (set) => formatCores(set.cpuMillis) },
+  { head: "ROOTFS", cell: rootfsText },
+];

@@ -1,0 +1,93 @@
+import { describe, expect, test } from "vitest";
+import { sampleHost, sampleNowMs, sampleSet } from "../../test/support/api-samples.ts";
+import { berth, page, scriptedApi } from "../../test/support/cli-harness.ts";
+
+const now = (): number => sampleNowMs;
+
+describe("top", () => {
+  const used = { cpuMillis: 1_000, memoryBytes: 2 ** 30, volumeBytes: 0, rootfsBytes: 2 ** 30 };
+  const hostUsing = (name: string, memoryBytes: number) => {
+    const host = sampleHost({ name, id: `host_${name}` });
+    const { reported } = host;
+    return reported ? { ...host, reported: { ...reported, used: { ...used, memoryBytes } } } : host;
+  };
+
+  test("hosts that are nearest to a limit come first, those that never reported last", async () => {
+    const { memoryBytes } = sampleHost().allocatable;
+    const hosts = [
+      { ...hostUsing("never", 0), reported: null },
+      hostUsing("idle", 0),
+      hostUsing("busy", memoryBytes * 0.97),
+    ];
+    const run = await berth(["top", "hosts"], { ...scriptedApi(() => page(hosts)), now });
+    expect(
+      run.stdout
+        .split("\n")
+        .slice(1, 4)
+        .map((line) => line.split(" ")[0]),
+    ).toEqual(["busy", "idle", "never"]);
+    expect(run.stdout).toContain("97%");
+    const one = await berth(["top", "hosts", "--limit", "1", "-o", "json"], {
+      ...scriptedApi(() => page(hosts)),
+      now,
+    });
+    expect(JSON.parse(one.stdout)).toMatchObject([{ name: "busy" }]);
+  });
+
+  test("sets go by what they hold of their memory", async () => {
+    const { memoryBytes } = sampleSet();
+    const sets = [null, 0.1, 0.9].map((share, i) =>
+      sampleSet({ id: `set_${i}`, memoryUsedBytes: share === null ? null : memoryBytes * share }),
+    );
+    const run = await berth(["top", "sets"], { ...scriptedApi(() => page(sets)), now });
+    expect(
+      run.stdout
+        .split("\n")
+        .slice(1, 4)
+        .map((line) => line.split(" ")[0]),
+    ).toEqual(["set_2", "set_1", "set_0"]);
+    expect(
+      (
+        await berth(
+          ["top", "sets", "--limit", "no"],
+          scriptedApi(() => page([])),
+        )
+      ).exitCode,
+    ).toBe(2);
+  });
+});
+
+describe("deleting a host", () => {
+  const lost = sampleHost({ state: "lost", sets: 3 });
+  const api = () =>
+    scriptedApi(({ method }) =>
+      method === "DELETE" ? new Response(null, { status: 204 }) : page([lost]),
+    );
+
+  test("that is lost with sets asks first, and repeats its id when somebody says yes", async () => {
+    const refused = api();
+    const no = await berth(["delete", "host", lost.name], { ...refused, stdin: "no\n" });
+    expect([no.exitCode, refused.seen.some(({ method }) => method === "DELETE")]).toEqual([
+      2,
+      false,
+    ]);
+    expect(no.stderr).toContain("3 sets");
+    for (const [argv, stdin] of [
+      [["delete", "host", lost.name], "yes\n"],
+      [["delete", "host", lost.name, "--yes"], ""],
+    ] as const) {
+      const asked = api();
+      expect((await berth(argv, { ...asked, stdin })).exitCode).toBe(0);
+      expect(asked.seen.at(-1)?.path).toBe(`/v1/hosts/${lost.id}?confirm=${lost.id}`);
+    }
+  });
+
+  test("that is alive asks nothing: the API says what must go first", async () => {
+    const alive = sampleHost();
+    const asked = scriptedApi(({ method }) =>
+      method === "DELETE" ? new Response(null, { status: 204 }) : page([alive]),
+    );
+    expect((await berth(["delete", "host", alive.name], asked)).exitCode).toBe(0);
+    expect(asked.seen.at(-1)?.path).toBe(`/v1/hosts/${alive.id}`);
+  });
+});

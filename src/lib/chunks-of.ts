@@ -1,0 +1,7 @@
+/** The items in their order, in arrays of at most `chunkItemsMax`. */
+export function chunksOf<T>(items: readonly T[], chunkItemsMax: number): T[][] {
+  const chunks: T[][] = [];
+  for (let start = 0; start < items.length; start += chunkItemsMax)
+    chunks.push(items.slice(start, start + chunkItemsMax));
+  return chunks;
+}
