@@ -74,6 +74,11 @@ describe("the control plane over HTTP", () => {
     expect(seen).toEqual(["POST", "/agent/v1/sync", "Bearer brt_own", body]);
   });
 
+  it("takes the answer of an API that says more than this agent knows", async () => {
+    respond = (_request, response) => sendJson(response, 200, { ...answer, weather: "fair" });
+    expect(await plane().sync(body, signal)).toEqual(answer);
+  });
+
   it("tells a refused credential from everything else", async () => {
     respond = (_request, response) => sendJson(response, 401, { detail: "Unknown." });
     await expect(plane().sync(body, signal)).rejects.toBeInstanceOf(CredentialRefusedError);

@@ -17,6 +17,12 @@ import {
 const callTimeoutMs = 15_000;
 /** An answer with all sets of a host is the longest: 5,000 sets of some KiB. */
 const answerBytesMax = 64 * 2 ** 20;
+/**
+ * A newer API may say more, and the agents of a fleet are upgraded after it: what an agent does not know of an answer it leaves. Not so
+ * of a set: one that is to have what this agent cannot give it must not start without.
+ */
+const syncAnswerSchema = syncResultSchema.strip();
+const enrolAnswerSchema = enrolledSchema.strip();
 const problemSchema = z.object({ title: z.string(), detail: z.string() }).partial();
 
 export interface ControlPlaneOptions {
@@ -35,7 +41,7 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
         timeoutMs: body.waitMs + callTimeoutMs,
         signal,
       });
-      return parseAnswer(syncResultSchema, answer);
+      return parseAnswer(syncAnswerSchema, answer);
     },
     async uploadStream(streamId, { chunks, error }, signal) {
       const query = error === undefined ? "" : `?error=${encodeURIComponent(error.slice(0, 500))}`;
@@ -52,7 +58,7 @@ export async function enrollHost(
 ): Promise<Enrolled> {
   const target = { ...options, bearer: options.enrollToken };
   const answer = await post(target, "/agent/v1/enroll", body, { timeoutMs: callTimeoutMs, signal });
-  return parseAnswer(enrolledSchema, answer);
+  return parseAnswer(enrolAnswerSchema, answer);
 }
 
 interface Target {
