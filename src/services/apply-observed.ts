@@ -28,15 +28,27 @@ export interface AppliedReport extends Aftermath {
   hasFreedRoom: boolean;
 }
 
+/** What is known of the sets that an agent reports. */
+export interface ReportedRows {
+  rows: HostSetRow[];
+  /** Those given up that have a volume on the host: they go elsewhere, without what is in it, only when somebody says so. */
+  bound: string[];
+}
+
 /** Locks what an agent saw of its sets, as far as they are booked on its host. The host's row is locked by the caller. */
 export async function lockObservedSets(
   tx: Queryable,
   hostId: string,
   observed: readonly ObservedSet[],
-): Promise<HostSetRow[]> {
-  if (observed.length === 0) return [];
+): Promise<ReportedRows> {
+  if (observed.length === 0) return { rows: [], bound: [] };
   const setIds = observed.map((set) => set.setId);
-  return lockSetsOfHost(tx, hostId, setIds);
+  const givenUp = observed.flatMap((set) => (set.gaveUp ? set.setId : []));
+  const [rows, bound] = await Promise.all([
+    lockSetsOfHost(tx, hostId, setIds),
+    listSetsWithVolume(tx, hostId, givenUp),
+  ]);
+  return { rows, bound };
 }
 
 /**
@@ -48,12 +60,12 @@ export async function applyObserved(
   tx: Queryable,
   hostId: string,
   observed: readonly ObservedSet[],
-  rows: readonly HostSetRow[],
+  { rows, bound }: ReportedRows,
 ): Promise<AppliedReport> {
   const rowById = new Map(rows.map((row) => [row.id, row]));
   const updates: ObservedUpdate[] = [];
   const released: ReleasedSet[] = [];
-  const givenUp: string[] = [];
+  const leaving: string[] = [];
   const sized: string[] = [];
   const refused: { setId: string; reason: Reason }[] = [];
   const events: EventInput[] = [];
@@ -77,13 +89,11 @@ export async function applyObserved(
     const update = updateOf(row, set, set.state);
     updates.push(update);
     events.push(...eventsOf(row, hostId, update));
-    if (set.gaveUp && !row.leaving && row.desired === "running") givenUp.push(row.id);
+    const mayLeave = !row.leaving && row.desired === "running" && !bound.includes(row.id);
+    if (set.gaveUp && mayLeave) leaving.push(row.id);
     if (set.sized && !row.sized) sized.push(row.id);
     if (set.sizeRefused && row.formerRevision !== null) refused.push(refusalOf(set));
   }
-  // It goes elsewhere without what is in its volume only when somebody says so.
-  const bound = await listSetsWithVolume(tx, hostId, givenUp);
-  const leaving = givenUp.filter((setId) => !bound.includes(setId));
   const [, , , hasSettled, returned] = await Promise.all([
     updateObservedSets(tx, hostId, updates),
     markSetsLeaving(tx, hostId, leaving),

@@ -28,7 +28,7 @@ const UNREFRESHED_MS_MAX = 12 * 3_600_000;
  * were not over at the one before. What was seen already may come again; nothing is missed, however late it commits.
  * Hosts are deleted rarely: a census of ids once a minute finds that, or a placement that meets no row.
  *
- * Not safe for two refreshes at once; the placer and the dry run each keep their own and run one at a time.
+ * Not safe for two refreshes at once; the placer, the mover and the dry run each keep their own and run one at a time.
  */
 export class FleetCache {
   readonly #reportAgeMaxMs: number;

@@ -1,9 +1,10 @@
 import { AppError, notFound } from "../contracts/app-error.ts";
 import type { BerthSet } from "../contracts/sets.ts";
+import type { Queryable } from "../db/client.ts";
 import { insertEvents } from "../db/queries/events.ts";
 import { isReplaced, markSetsMoving } from "../db/queries/moves.ts";
 import { insertOutbox } from "../db/queries/outbox.ts";
-import { findTemplate, lockServiceById } from "../db/queries/service-writes.ts";
+import { findServiceById, findTemplate, lockServiceById } from "../db/queries/service-writes.ts";
 import { withTx } from "../db/tx.ts";
 import { assert } from "../lib/assert.ts";
 import { findPlacedSet } from "./change-set.ts";
@@ -21,27 +22,14 @@ export async function moveSet(
   scope: string | null,
   setId: string,
 ): Promise<BerthSet> {
+  await assertMovable(ctx, scope, setId);
   const aftermath = await withTx(ctx.db, async (tx): Promise<Aftermath> => {
     const { serviceId } = await findPlacedSet(tx, setId, scope, "move");
     const service = await lockServiceById(tx, serviceId);
     if (!service) throw notFound("set");
-    const set = await findPlacedSet(tx, setId, scope, "move");
-    if (set.leaving || set.moveRevision !== null || (await isReplaced(tx, setId)))
-      return { rings: [], outboxIds: [], signals: [] };
-    if (set.state === "lost") {
-      throw new AppError("state-conflict", {
-        detail: "Its host is lost. What becomes of it is its service's policy for lost hosts.",
-      });
-    }
-    const template = await findTemplate(tx, serviceId, set.revision);
-    assert(template, "the revision of a set exists");
+    const set = await findMovableSet(tx, scope, setId);
+    if (!set) return { rings: [], outboxIds: [], signals: [] };
     const { hostId, revision } = set;
-    const rejection = await planMoves(ctx, tx, service, [{ setId, hostId, template }]);
-    if (rejection !== undefined) {
-      throw new AppError("capacity-insufficient", {
-        detail: `There is no other host for it: ${rejection}`,
-      });
-    }
     await markSetsMoving(tx, [{ setId, revision }]);
     const { tenantId } = service;
     const text = "move was asked for";
@@ -59,5 +47,38 @@ export async function moveSet(
   });
   const set = await getSet(ctx, scope, setId);
   await carryOut(ctx, aftermath);
+  return set;
+}
+
+/** Before anything is locked, as the whole fleet is looked at; whoever moves the set asks again. */
+async function assertMovable(
+  ctx: ServiceContext,
+  scope: string | null,
+  setId: string,
+): Promise<void> {
+  const rejection = await withTx(ctx.db, async (tx) => {
+    const set = await findMovableSet(tx, scope, setId);
+    if (!set) return undefined;
+    const service = await findServiceById(tx, set.serviceId);
+    if (!service) throw notFound("set");
+    const template = await findTemplate(tx, set.serviceId, set.revision);
+    assert(template, "the revision of a set exists");
+    return planMoves(ctx, tx, service, [{ setId, hostId: set.hostId, template }]);
+  });
+  if (rejection === undefined) return;
+  throw new AppError("capacity-insufficient", {
+    detail: `There is no other host for it: ${rejection}`,
+  });
+}
+
+/** Undefined: it is on its way already. Throws not-found, state-conflict. */
+async function findMovableSet(tx: Queryable, scope: string | null, setId: string) {
+  const set = await findPlacedSet(tx, setId, scope, "move");
+  if (set.leaving || set.moveRevision !== null || (await isReplaced(tx, setId))) return undefined;
+  if (set.state === "lost") {
+    throw new AppError("state-conflict", {
+      detail: "Its host is lost. What becomes of it is its service's policy for lost hosts.",
+    });
+  }
   return set;
 }

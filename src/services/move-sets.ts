@@ -7,9 +7,11 @@ import {
   endMove,
   endReplacements,
   holdSetsBack,
+  listNeedlessReplacements,
   listReplacedSets,
   listSetsToMove,
   type MovingSet,
+  noteWaitingMoves,
   type ReplacedSet,
 } from "../db/queries/moves.ts";
 import { insertOutbox } from "../db/queries/outbox.ts";
@@ -30,7 +32,8 @@ import { planMoves } from "./plan-moves.ts";
 import { type Aftermath, carryOut } from "./reconcile-service.ts";
 import { amountsOfTemplate, fitsGrowth, growthOf } from "./resize-steps.ts";
 
-const SETS_PER_ROUND_MAX = 200;
+const SERVICES_PER_ROUND_MAX = 200;
+const WAITING_PER_ROUND_MAX = 1_000;
 
 /** Moves sets off their hosts. One per process: it keeps the fleet in memory, and its rounds wait for each other. */
 export interface Mover {
@@ -46,29 +49,45 @@ export interface Mover {
  * taken away before there is something in its place, however long that takes. A set with a volume, of which there
  * cannot be two, and one that is stopped leave their host first and are placed again, as the same set.
  */
-export function createMover(ctx: ServiceContext): Mover {
+export function createMover(
+  ctx: ServiceContext,
+  { servicesPerRoundMax = SERVICES_PER_ROUND_MAX }: { servicesPerRoundMax?: number } = {},
+): Mover {
   const cache = new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs });
+  /** The service whose turn came last: whoever is held back must not keep the others from theirs. */
+  let last = "";
   let tail: Promise<unknown> = Promise.resolve();
   return {
     moveSets() {
-      const run = tail.then(() => moveNext(ctx, cache));
+      const run = tail.then(async () => {
+        const round = await moveNext(ctx, cache, { after: last, limit: servicesPerRoundMax });
+        last = round.last;
+        return round.steps;
+      });
       tail = run.catch(() => undefined); // the caller of that run has its error
       return run;
     },
   };
 }
 
-async function moveNext(ctx: ServiceContext, cache: FleetCache): Promise<number> {
+async function moveNext(
+  ctx: ServiceContext,
+  cache: FleetCache,
+  { after, limit }: { after: string; limit: number },
+): Promise<{ steps: number; last: string }> {
   let steps = 0;
-  const limit = SETS_PER_ROUND_MAX;
+  for (const { serviceId } of await listNeedlessReplacements(ctx.db, { limit }))
+    if (await take(ctx, serviceId, removeNeedless)) steps++;
   for (const { serviceId } of await listReplacedSets(ctx.db, { limit }))
     if (await take(ctx, serviceId, removeReplaced)) steps++;
   await endReplacements(ctx.db);
-  for (const { serviceId } of await listSetsToMove(ctx.db, { limit })) {
+  const due = await listSetsToMove(ctx.db, { limit, after });
+  for (const { serviceId } of due) {
     const begin = (tx: Queryable, service: ServiceRow) => beginMove(ctx, tx, service, cache);
     if (await take(ctx, serviceId, begin, () => cache.reset())) steps++;
   }
-  return steps;
+  await noteWaitingMoves(ctx.db, WAITING_PER_ROUND_MAX);
+  return { steps, last: due.length < limit ? "" : (due.at(-1)?.serviceId ?? "") };
 }
 
 /**
@@ -93,6 +112,15 @@ async function take(
     ctx.log.warn({ err: error, serviceId }, "sets not moved");
     return false;
   }
+}
+
+async function removeNeedless(tx: Queryable, service: ServiceRow): Promise<Aftermath | undefined> {
+  const [needless] = await listNeedlessReplacements(tx, { serviceId: service.id, limit: 1 });
+  if (!needless) return undefined;
+  const hostIds = needless.hostId === null ? [] : [needless.hostId];
+  await lockHosts(tx, hostIds);
+  const [removed] = await markSetsDeleted(tx, [needless.id], hostIds);
+  return removed && { rings: [], outboxIds: [], signals: signalsOf(removed) };
 }
 
 /** The replacement counts from now on in its place. */

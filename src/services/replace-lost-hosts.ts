@@ -3,6 +3,7 @@ import { insertEvents } from "../db/queries/events.ts";
 import {
   abandonSets,
   countPoolHosts,
+  insertReplacementHeld,
   listHostsToReplace,
   listServicesToReplace,
   markExpiredHostsLost,
@@ -39,8 +40,11 @@ export async function replaceLostHosts(ctx: ServiceContext): Promise<LostHostsOu
   if (await restartOutClockWithoutWitness(ctx.db)) return { lost, replacedSets: 0, held: 0 };
   const outcome: LostHostsOutcome = { lost, replacedSets: 0, held: 0 };
   for (const host of await listHostsToReplace(ctx.db, graceOf(ctx), HOSTS_PER_ROUND_MAX)) {
-    if (await isTooManyOut(ctx, host)) {
+    const { total, out } = await countPoolHosts(ctx.db, host.pool);
+    if (out > 1 && out * 100 > total * ctx.settings.lostHostsPercentMax) {
       outcome.held++;
+      const text = `the sets of ${host.name} are not replaced: ${out} of the ${total} hosts of pool ${host.pool} are out at once`;
+      if (await insertReplacementHeld(ctx.db, host.id, text)) await ctx.signals.publish(["events"]);
       continue;
     }
     for (const serviceId of await listServicesToReplace(ctx.db, host.id, SERVICES_PER_HOST_MAX)) {
@@ -72,11 +76,6 @@ async function markLost(ctx: ServiceContext): Promise<number> {
 function graceOf({ settings }: ServiceContext): OutGrace {
   const lostMs = settings.hostLostGraceMs;
   return { lostMs, unhealthyMs: lostMs + LEASE_SECONDS * 1_000 };
-}
-
-async function isTooManyOut(ctx: ServiceContext, host: OutHostRow): Promise<boolean> {
-  const { total, out } = await countPoolHosts(ctx.db, host.pool);
-  return out > 1 && out * 100 > total * ctx.settings.lostHostsPercentMax;
 }
 
 async function replaceSets(

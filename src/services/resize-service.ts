@@ -246,7 +246,7 @@ async function carryOutSteps(
         : []),
     ],
     aftermath: mergeAftermath([
-      await wakeFor(tx, changed, inPlace),
+      await wakeFor(tx, changed, inPlace, moving.length > 0),
       await reconcileServiceSets(tx, changed),
     ]),
   };
@@ -256,17 +256,22 @@ function idsOf(sets: readonly SizedSet[]): string[] {
   return sets.map(({ id }) => id);
 }
 
-/** The hosts of what was changed, and the placer if some of it is not placed yet. */
+/** The hosts of what was changed, the placer if some of it is not placed yet, and the mover if there is something for it. */
 async function wakeFor(
   tx: Queryable,
   service: ServiceRow,
   inPlace: readonly SizedSet[],
+  hasMoves: boolean,
 ): Promise<Aftermath> {
   const channels = new Set<SignalChannel>([`service:${service.id}`]);
   for (const { hostId } of inPlace) if (hostId !== null) channels.add(`host:${hostId}`);
   const rings: JobRing[] = inPlace.some(({ hostId }) => hostId === null)
     ? [placeSetsRing(service)]
     : [];
+  if (hasMoves) {
+    const jobId = `move:${service.id}:gen${service.generation}`;
+    rings.push({ name: "move-sets", jobId, payload: { cause: "service-resized" } });
+  }
   const outboxIds = rings.length === 0 ? [] : await insertOutbox(tx, rings);
   return { rings, outboxIds, signals: [...channels] };
 }

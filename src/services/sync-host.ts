@@ -53,12 +53,12 @@ export async function syncHost(
   const isBack = host.state !== "ready" && stateOf(body, host) === "ready";
   const full = body.full || isBack || host.state === "lost";
   if (body.waitMs === 0 && !full) {
-    await takeReport(ctx, body, host);
+    await takeReport(ctx, body, host, signal);
     return answerOf(ctx, host, body, false, []);
   }
   const news = startWait(ctx, hostId, body.waitMs, signal);
   try {
-    const after = await takeReport(ctx, body, host);
+    const after = await takeReport(ctx, body, host, signal);
     const answer = await readAnswer(ctx, hostId, body, full, after);
     if (body.waitMs === 0 || full || hasNewsIn(answer)) return answer;
     if (!(await news.arrived)) return { ...answer, serverTime: new Date().toISOString() };
@@ -93,6 +93,7 @@ async function takeReport(
   ctx: ServiceContext,
   body: Sync,
   host: HostCaller,
+  signal: AbortSignal,
 ): Promise<HostLeaseRow | undefined> {
   const { hostId } = host;
   const state = stateOf(body, host);
@@ -107,8 +108,9 @@ async function takeReport(
       if (after) return after;
     }
   }
-  const store = (): Promise<{ aftermath: Aftermath; removed: number }> =>
-    withTx(ctx.db, async (tx) => {
+  const store = (): Promise<{ aftermath: Aftermath; removed: number }> => {
+    signal.throwIfAborted(); // it waited for its turn, and its agent has gone to say it again
+    return withTx(ctx.db, async (tx) => {
       // What does not need another's answer shares a round trip; Postgres carries it out in this order.
       const [, , rows] = await Promise.all([
         lockHosts(tx, [hostId]),
@@ -127,6 +129,7 @@ async function takeReport(
       if (isUsable || observed.hasFreedRoom) parts.push(await nudgePending(tx, hostId, body));
       return { aftermath: mergeAftermath(parts), removed: observed.removed };
     });
+  };
   const { aftermath, removed } = await (body.observed.length > 0
     ? ctx.reportTurns(store)
     : store());

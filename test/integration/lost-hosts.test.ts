@@ -101,6 +101,11 @@ test("I12: when a large share of a pool is lost at once, nothing is replaced", a
   const { f, hostIds } = await fleetOf(5);
   await expireLease(f, hostIds.slice(0, 3));
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 3, replacedSets: 0, held: 3 });
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0, held: 3 });
+  const told = sql`select text from events where kind = 'replacement-held'`;
+  const texts = (await rowsOf<{ text: string }>(f.ctx.db, told)).map(({ text }) => text);
+  expect(texts).toHaveLength(3); // once each, however often it is looked at
+  expect(texts[0]).toContain("hosts of pool default are out at once");
   expect(await setsBy(f, null)).toEqual([]);
 });
 

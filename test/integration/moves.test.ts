@@ -190,3 +190,57 @@ test("a set is moved by hand only where there is room, and scaling in takes it a
   expect(await hosts()).toEqual(["h1 running"]);
   expect((await sets())[0]?.id).not.toBe(first?.id);
 });
+
+test("a set that is stopped while another is to take its place stays, stopped, and the other goes", async () => {
+  const h1 = await f.enroll("h1");
+  await run();
+  await obey(h1);
+  const h2 = await f.enroll("h2");
+  const [before] = await sets();
+  await moveSet(f.ctx, f.tenantId, before?.id ?? "");
+  expect(await mover.moveSets()).toBe(1);
+  await f.placer.placeSets();
+  await changeSet(f.ctx, f.tenantId, before?.id ?? "", "stop");
+  for (const host of [h1, h2]) await obey(host);
+  expect(await mover.moveSets()).toBeGreaterThan(0);
+  for (const host of [h1, h2]) await obey(host);
+  expect(await sets()).toMatchObject([{ id: before?.id, desired: "stopped" }]);
+});
+
+test("what a silent host has not confirmed holds up no move elsewhere; what waits its turn says so", async () => {
+  const h1 = await f.enroll("h1");
+  await run({ replicas: 3, placement: { spread: [{ by: "host", maxSkew: 1 }] } });
+  await obey(h1);
+  const h2 = await f.enroll("h2");
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 4 }, undefined);
+  await f.placer.placeSets();
+  await obey(h2);
+  const gone = (await sets()).find(({ host }) => host === "h2");
+  await f.ctx.db.execute(
+    sql`update sets set desired = 'deleted', state = 'stopping' where id = ${gone?.id}`,
+  );
+  await drainHost(f.ctx, h1);
+  expect(await mover.moveSets()).toBe(0); // its room is soon free
+  const waiting = (await sets()).find(({ host }) => host === "h1");
+  expect(await getSet(f.ctx, f.tenantId, waiting?.id ?? "")).toMatchObject({
+    reason: { code: "move-waits" },
+  });
+  await f.ctx.db.execute(sql`update hosts set state = 'lost' where id = ${h2}`);
+  await f.enroll("h3");
+  expect(await mover.moveSets()).toBe(1);
+});
+
+test("services that fit nowhere do not keep others from their turn", async () => {
+  const h1 = await f.enroll("h1");
+  const { template } = serviceBody("large");
+  const large = { template: { ...template, cpuMillis: 2_000 } };
+  await createService(f.ctx, f.tenantId, { ...serviceBody("large"), ...large });
+  await createService(f.ctx, f.tenantId, serviceBody("small"));
+  await f.placer.placeSets();
+  await obey(h1);
+  await f.enroll("h2", { allocatable: { ...smallHost, cpuMillis: 1_000 } });
+  await drainHost(f.ctx, h1);
+  const oneByOne = createMover(f.ctx, { servicesPerRoundMax: 1 });
+  expect(await oneByOne.moveSets()).toBe(0);
+  expect(await oneByOne.moveSets()).toBe(1);
+});

@@ -1,16 +1,14 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
-import { type ResizeService, resizeServiceBody } from "../../src/contracts/services.ts";
+import { resizeServiceBody } from "../../src/contracts/services.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
 import { assert } from "../../src/lib/assert.ts";
 import { cordonHost } from "../../src/services/admit-host.ts";
 import { createService } from "../../src/services/create-service.ts";
 import { deleteService } from "../../src/services/delete-service.ts";
 import { getService } from "../../src/services/get-service.ts";
-import { createMover } from "../../src/services/move-sets.ts";
 import { getSet } from "../../src/services/get-set.ts";
 import { patchService } from "../../src/services/patch-service.ts";
-import { resizeService } from "../../src/services/resize-service.ts";
 import {
   createFleetContext,
   type FleetContext,
@@ -18,6 +16,7 @@ import {
   serviceBody,
   smallHost,
 } from "../support/fleet-context.ts";
+import { bookings, hostIds, obey, resize } from "../support/resizing.ts";
 
 const GiB = 2 ** 30;
 let fleet: FleetContext | undefined;
@@ -37,20 +36,6 @@ async function start(replicas: number): Promise<FleetContext> {
   await createService(fleet.ctx, fleet.tenantId, body);
   await fleet.placer.placeSets();
   return fleet;
-}
-
-function resize(f: FleetContext, body: Parameters<typeof resizeServiceBody.parse>[0]) {
-  const parsed: ResizeService = resizeServiceBody.parse(body);
-  return resizeService(f.ctx, f.tenantId, "web", parsed, undefined);
-}
-
-async function bookings({ ctx }: FleetContext) {
-  return rowsOf<{ name: string; cpu: number; memory: number; booked: number }>(
-    ctx.db,
-    sql`select h.name, h.allocated_cpu_millis::float8 as cpu, h.allocated_memory_bytes::float8 as memory,
-          (select coalesce(sum(cpu_millis), 0) from sets where host_id = h.id)::float8 as booked
-        from hosts h order by h.name`,
-  );
 }
 
 test("running sets get their new size in place: booked, and told to their hosts at once", async () => {
@@ -99,82 +84,6 @@ test("I2: what a host has no room for is refused whole, and what fits nowhere al
     });
     for (const { cpu, booked } of await bookings(f)) expect(cpu).toBe(booked);
   }
-});
-
-test("as few sets as can be are replaced elsewhere, one after the other, each once its replacement is ready", async () => {
-  fleet = await createFleetContext();
-  const f = fleet;
-  const mover = createMover(f.ctx);
-  const h1 = await f.enroll("h1");
-  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 3 }));
-  await f.placer.placeSets();
-  const h2 = await f.enroll("h2");
-  await obey(f, h1);
-  await expect(resize(f, { cpu: 2 })).rejects.toThrow(/no room for the new size on h1 \(2 sets/);
-  const { effects, service } = await resize(f, { cpu: 2, ifNoRoom: "move" });
-  expect(effects).toEqual([
-    expect.stringContaining("1 sets get 2 cores"),
-    expect.stringContaining("2 sets have no room for it where they are"),
-  ]);
-  expect(service).toMatchObject({ settled: false, counts: { ready: 3 } });
-  await obey(f, h1);
-  expect(await mover.moveSets()).toBe(1);
-  await f.placer.placeSets();
-  expect(await mover.moveSets()).toBe(0);
-  expect((await getService(f.ctx, f.tenantId, "web")).counts).toMatchObject({
-    ready: 3,
-    placed: 1,
-  });
-  await obey(f, h2);
-  expect(await mover.moveSets()).toBe(1);
-  await obey(f, h1);
-  // The first has left: by now there is room for the other where it is.
-  expect(await mover.moveSets()).toBe(1);
-  await obey(f, h1);
-  expect(await mover.moveSets()).toBe(0);
-  expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({
-    settled: true,
-    counts: { ready: 3 },
-  });
-  for (const { name, cpu, booked } of await bookings(f))
-    expect([name, cpu, booked]).toEqual(
-      name === "h1" ? ["h1", 4_000, 4_000] : ["h2", 2_000, 2_000],
-    );
-});
-
-test("sets with a volume are not moved for their size, and the answer says why", async () => {
-  fleet = await createFleetContext();
-  const f = fleet;
-  for (const name of ["h1", "h2"])
-    await f.enroll(name, { allocatable: { ...smallHost, volumeBytes: 10 * GiB } });
-  const { containers } = containersOf("menu:42");
-  const volume = { size: "1Gi", mountPath: "/data" };
-  const template = { cpu: 3, memory: "1Gi", volume, containers };
-  await createService(f.ctx, f.tenantId, serviceBody("web", { template }));
-  await f.placer.placeSets();
-  await expect(resize(f, { cpu: 5, ifNoRoom: "move" })).rejects.toThrow(
-    /what is in it would stay behind, in the trash of that host/,
-  );
-});
-
-test("what a set of a lost host is to be is left to its service's policy; it does not hinder the others", async () => {
-  const f = await start(4);
-  const [h1 = "", h2 = ""] = await hostIds(f);
-  for (const hostId of [h1, h2]) await obey(f, hostId);
-  await f.ctx.db.execute(
-    sql`update hosts set state = 'lost', allocatable_cpu_millis = 2000 where id = ${h1}`,
-  );
-  await expect(resize(f, { cpu: 2 })).rejects.toThrow("no room for the new size on h1");
-  const { effects } = await resize(f, { cpu: 2, ifNoRoom: "move" });
-  expect(effects[0]).toContain("2 sets get 2 cores");
-  expect(effects[1]).toContain("2 sets on lost hosts keep their size");
-  expect(await createMover(f.ctx).moveSets()).toBe(0);
-  const left = await rowsOf<{ revision: number; code: string; desired: string }>(
-    f.ctx.db,
-    sql`select revision, held_back->>'code' as code, desired from sets where host_id = ${h1}`,
-  );
-  const held = { revision: 1, code: "resize-refused", desired: "running" };
-  expect(left).toEqual([held, held]);
 });
 
 test("I2: what a set gives up is booked until the kernel has taken it, and then what waits for room is planned", async () => {
@@ -372,20 +281,3 @@ test("a resized set that goes away gives back what it had booked", async () => {
   for (const { cpu, memory } of await bookings(f))
     expect({ cpu, memory }).toEqual({ cpu: 0, memory: 0 });
 });
-
-/** What the host's agent does with all that it is told. */
-async function obey(f: FleetContext, hostId: string): Promise<void> {
-  const { sets } = await f.sync(hostId, { full: true });
-  await f.sync(hostId, {
-    observed: sets.map((set) => observed(set, set.desired === "deleted" ? "absent" : "running")),
-  });
-}
-
-function containersOf(image: string) {
-  return { containers: [{ index: 0, name: "app", image, options: { cpu: 100, memory: 100 } }] };
-}
-
-async function hostIds({ ctx }: FleetContext): Promise<string[]> {
-  const rows = await rowsOf<{ id: string }>(ctx.db, sql`select id from hosts order by name`);
-  return rows.map(({ id }) => id);
-}

@@ -122,13 +122,20 @@ test("of a service that lives, old revisions that no set is of and placements th
   await f.ctx.db.execute(sql`
     insert into placements (id, set_id, host_id, generation, policy_version, score, because)
     select 'plc_0' || n || id, id, host_id, 0, 1, 0, '{}' from sets, generate_series(1, 3) n where host_id is not null and revision = 1`);
+  const numbers = async (): Promise<number[]> => {
+    await sweepAll();
+    const rows = await rowsOf<{ number: number }>(
+      f.ctx.db,
+      sql`select number from revisions order by number`,
+    );
+    return rows.map(({ number }) => number);
+  };
   await passDays(31);
-  await sweepAll();
-  const numbers = await rowsOf<{ number: number }>(
-    f.ctx.db,
-    sql`select number from revisions order by number`,
-  );
-  expect(numbers.map(({ number }) => number)).toEqual([1, 3]); // 1 has a set, 3 is the newest
+  // A set goes back to it when its new size is refused.
+  await f.ctx.db.execute(sql`update sets set former_revision = 2 where revision = 1`);
+  expect(await numbers()).toEqual([1, 2, 3]);
+  await f.ctx.db.execute(sql`update sets set former_revision = null`);
+  expect(await numbers()).toEqual([1, 3]); // 1 has a set, 3 is the newest
   expect((await countRows())["placements"]).toBe(2);
 });
 

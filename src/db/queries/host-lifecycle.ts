@@ -90,6 +90,23 @@ export async function countPoolHosts(
   return rows[0] ?? { total: 0, out: 0 };
 }
 
+/** Tells, once an outage, that a host's sets are not replaced. Gives whether it was news. (Index events_host.) */
+export async function insertReplacementHeld(
+  q: Queryable,
+  hostId: string,
+  text: string,
+): Promise<boolean> {
+  const rows = await rowsOf<{ id: number }>(
+    q,
+    sql`insert into events (kind, text, host_id)
+        select 'replacement-held', ${text}::text, h.id from hosts h
+        where h.id = ${hostId} and not exists (
+          select 1 from events e where e.host_id = h.id and e.kind = 'replacement-held' and e.at >= h.lost_at)
+        returning id`,
+  );
+  return rows.length > 0;
+}
+
 /** Services that have sets to replace off a host. */
 export async function listServicesToReplace(
   q: Queryable,

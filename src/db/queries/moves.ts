@@ -48,7 +48,7 @@ export async function holdSetsBack(
 /** The host is not being drained (any more): nothing waits for room elsewhere because of that. */
 export async function forgetHeldDrains(q: Queryable, hostId: string): Promise<void> {
   await q.execute(sql`update sets set held_back = null
-    where host_id = ${hostId} and move_revision is null and held_back->>'code' = 'move-held'`);
+    where host_id = ${hostId} and move_revision is null and held_back->>'code' in ('move-held', 'move-waits')`);
 }
 
 /** A set to be moved off its host, as it is now and as it is to be. */
@@ -66,30 +66,48 @@ export interface MovingSet {
   volumeBytes: number;
 }
 
+/** Sets that are to leave their hosts: marked ones, and those on hosts that are being drained. Uses sets_moving and sets_host. */
+const wanted = sql`(select id from sets where move_revision is not null
+    union select m.id from hosts d join sets m on m.host_id = d.id where d.draining)`;
+
+/** Not on lost hosts: nothing is known of such sets, and their service's policy for lost hosts says what becomes of them. */
+const mayMove = sql`s.desired <> 'deleted' and not s.leaving and h.state <> 'lost'`;
+
 /**
- * Sets to move next: marked ones, and those on hosts that are being drained. One of each service at a time, and only while all its
- * others are settled and what went before has left its host: its room may be of use. Not those on lost hosts: nothing is known of them, and their service's policy for lost hosts says what
- * becomes of them. Uses sets_moving and sets_host.
+ * Set `s` waits for another of its service that is not settled yet, or has not left its host: its room may be of use. Nobody waits for
+ * what a host does that says nothing.
  */
+const hasToWait = sql`exists (
+    select 1 from sets o left join hosts oh on oh.id = o.host_id
+    where o.service_id = s.service_id and o.deleted_at is null and o.id <> s.id and (oh.id is null or oh.state = 'ready')
+      and (o.leaving or o.replaces is not null or o.desired = 'deleted'
+        or (o.desired = 'running' and o.state in ('pending', 'placed', 'preparing', 'starting'))))`;
+
+/** Sets to move next: one of each service at a time, those first that nothing has held back; services in the order of their ids, after one. */
 export async function listSetsToMove(
   q: Queryable,
-  { serviceId, limit }: { serviceId?: string; limit: number },
+  { serviceId, after = "", limit }: { serviceId?: string; after?: string; limit: number },
 ): Promise<MovingSet[]> {
   return rowsOf(
     q,
     sql`select distinct on (s.service_id) s.id, s.service_id as "serviceId", s.host_id as "hostId", h.name as "hostName", s.desired,
           s.revision, coalesce(s.move_revision, s.revision) as "toRevision", s.cpu_millis::float8 as "cpuMillis",
           s.memory_bytes::float8 as "memoryBytes", s.volume_bytes::float8 as "volumeBytes"
-        from (select id from sets where move_revision is not null
-              union select m.id from hosts d join sets m on m.host_id = d.id where d.draining) wanted
-          join sets s on s.id = wanted.id join hosts h on h.id = s.host_id
-        where s.desired <> 'deleted' and not s.leaving and h.state <> 'lost' ${serviceId === undefined ? sql`` : sql`and s.service_id = ${serviceId}`}
-          and not exists (
-            select 1 from sets o where o.service_id = s.service_id and o.deleted_at is null and o.id <> s.id and o.state <> 'lost'
-              and (o.leaving or o.replaces is not null or o.desired = 'deleted'
-                or (o.desired = 'running' and o.state in ('pending', 'placed', 'preparing', 'starting'))))
-        order by s.service_id, s.id limit ${limit}`,
+        from ${wanted} w join sets s on s.id = w.id join hosts h on h.id = s.host_id
+        where ${mayMove} and not ${hasToWait} and s.service_id > ${after}
+          ${serviceId === undefined ? sql`` : sql`and s.service_id = ${serviceId}`}
+        order by s.service_id, s.held_back is not null, s.id limit ${limit}`,
   );
+}
+
+/** Stores with those that are to leave, wait for others, and say nothing yet, that they do (I5). */
+export async function noteWaitingMoves(q: Queryable, limit: number): Promise<void> {
+  await q.execute(sql`
+    update sets set held_back = jsonb_build_object('code', 'move-waits', 'phase', 'placement',
+      'text', 'it is to leave its host once the other sets of its service are settled: one moves at a time')
+    where id in (
+      select s.id from ${wanted} w join sets s on s.id = w.id join hosts h on h.id = s.host_id
+      where ${mayMove} and s.held_back is null and ${hasToWait} limit ${limit})`);
 }
 
 /** Ends the move of a set that needs none any more. */
@@ -115,8 +133,23 @@ export async function listReplacedSets(
     sql`select s.id, s.service_id as "serviceId", s.host_id as "hostId", n.id as "replacementId"
         from sets n join sets s on s.id = n.replaces
         where n.replaces is not null and n.deleted_at is null and n.desired = 'running' and n.state = 'running' and n.ready
-          and s.deleted_at is null and s.desired <> 'deleted' ${serviceId === undefined ? sql`` : sql`and s.service_id = ${serviceId}`}
+          and s.deleted_at is null and s.desired = 'running' ${serviceId === undefined ? sql`` : sql`and s.service_id = ${serviceId}`}
         order by s.id limit ${limit}`,
+  );
+}
+
+/** Replacements of sets that somebody has stopped meanwhile: those stay as they are, and nothing takes their place. */
+export async function listNeedlessReplacements(
+  q: Queryable,
+  { serviceId, limit }: { serviceId?: string; limit: number },
+): Promise<Pick<ReplacedSet, "id" | "serviceId" | "hostId">[]> {
+  return rowsOf(
+    q,
+    sql`select n.id, n.service_id as "serviceId", n.host_id as "hostId"
+        from sets n join sets s on s.id = n.replaces
+        where n.replaces is not null and n.deleted_at is null and n.desired <> 'deleted' and s.deleted_at is null and s.desired = 'stopped'
+          ${serviceId === undefined ? sql`` : sql`and n.service_id = ${serviceId}`}
+        order by n.id limit ${limit}`,
   );
 }
 

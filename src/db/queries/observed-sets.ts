@@ -89,7 +89,8 @@ export interface ReleasedSet {
 }
 
 /**
- * Ends the bookings of sets of which nothing is left on their host: they are gone, or pending again with the size of their revision.
+ * Ends the bookings of sets of which nothing is left on their host: they are gone, or pending again, of the revision that they are to be
+ * of, with its size.
  * The one place where host_id is cleared.
  */
 export async function releaseSets(
@@ -106,17 +107,18 @@ export async function releaseSets(
   }));
   await q.execute(sql`
     with going as materialized (
-      select s.id, s.cpu_millis, s.memory_bytes, s.volume_bytes, s.rootfs_bytes, o.again, o."retryAfterMs", o."avoidHostIds",
-        ${revisionAmounts.cpuMillis} as cpu, ${revisionAmounts.memoryBytes} as memory, ${revisionAmounts.volumeBytes} as volume
+      select s.id, s.cpu_millis, s.memory_bytes, s.volume_bytes, s.rootfs_bytes, o.again, o."retryAfterMs", o."avoidHostIds", r.number as revision,
+        ${revisionAmounts.cpuMillis} as cpu, ${revisionAmounts.memoryBytes} as memory,
+        case when s.restore_volume_id is null then ${revisionAmounts.volumeBytes} else s.volume_bytes end as volume
       from json_to_recordset(${JSON.stringify(rows)}::json) as o("setId" text, again boolean, "retryAfterMs" float8, "avoidHostIds" jsonb)
-      join sets s on s.id = o."setId" join revisions r on r.service_id = s.service_id and r.number = s.revision
+      join sets s on s.id = o."setId" join revisions r on r.service_id = s.service_id and r.number = coalesce(s.move_revision, s.revision)
       where s.host_id = ${hostId}
     ), gone as (
       update sets s set host_id = null, address = null, ready = false, leaving = false, updated_at = now(),
         generation = s.generation + 1, containers = '[]',
         state = case when g.again then 'pending' else 'stopped' end,
         deleted_at = case when g.again then null else now() end,
-        cpu_millis = g.cpu, memory_bytes = g.memory, volume_bytes = g.volume,
+        revision = g.revision, cpu_millis = g.cpu, memory_bytes = g.memory, volume_bytes = g.volume,
         sized = true, former_revision = null, held_back = null, move_revision = null,
         avoid_host_ids = g."avoidHostIds", plan_after = now() + make_interval(secs => g."retryAfterMs" / 1000)
       from going g where s.id = g.id

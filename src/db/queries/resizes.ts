@@ -12,6 +12,7 @@ import { rowsOf } from "./rows.ts";
 /** A live set as a resize needs it, with what is booked for it. */
 export interface SizedSet {
   id: string;
+  /** Of which it is, or is to be where it is about to be moved to. */
   revision: number;
   hostId: string | null;
   /** It goes: it leaves its host, or another that takes its place is under way. It keeps its booking and its size. */
@@ -43,7 +44,7 @@ export async function listHostsOfService(q: Queryable, serviceId: string): Promi
 export async function lockSizedSets(q: Queryable, serviceId: string): Promise<SizedSet[]> {
   return rowsOf(
     q,
-    sql`select s.id, s.revision, s.host_id as "hostId", s.leaving or ${isBeingReplaced} as "isGoing",
+    sql`select s.id, coalesce(s.move_revision, s.revision) as revision, s.host_id as "hostId", s.leaving or ${isBeingReplaced} as "isGoing",
           s.cpu_millis::float8 as "cpuMillis", s.memory_bytes::float8 as "memoryBytes", s.volume_bytes::float8 as "volumeBytes"
         from sets s where s.service_id = ${serviceId} and ${isLive} order by s.id for update of s`,
   );
@@ -65,7 +66,7 @@ export async function readMemoryUse(
 ): Promise<SetMemoryUse[]> {
   return rowsOf(
     q,
-    sql`select s.id as "setId", s.revision, coalesce((h.set_memory->>s.id)::float8, 0) as "usedBytes",
+    sql`select s.id as "setId", coalesce(s.move_revision, s.revision) as revision, coalesce((h.set_memory->>s.id)::float8, 0) as "usedBytes",
           (select coalesce(json_object_agg(c->>'name', (h.set_memory->>left(c->>'dockerId', 12))::float8), '{}')
            from jsonb_array_elements(s.containers) c where h.set_memory ? left(c->>'dockerId', 12)) as containers
         from sets s join hosts h on h.id = s.host_id
@@ -83,7 +84,8 @@ export interface SetAmounts {
 /**
  * Moves live sets to another revision that differs in amounts only, and books what they need on top on their hosts, which the caller has
  * locked and checked: what becomes less is given back by `settleSizes`. Growth counts as unreported until the next usage
- * report. A pending set is due at once. One statement, so that sets and hosts agree.
+ * report. A pending set is due at once. A move for another size has become needless, one that somebody wants for its own sake goes on.
+ * One statement, so that sets and hosts agree.
  */
 export async function resizeSets(
   q: Queryable,
@@ -107,7 +109,8 @@ export async function resizeSets(
                 from target t join sets s on s.id = t.id where t.host_id is not null group by t.host_id) d
           where h.id = d.host_id returning h.id, h.generation
         )
-        update sets s set generation = s.generation + 1, updated_at = now(), held_back = null, move_revision = null,
+        update sets s set generation = s.generation + 1, updated_at = now(), held_back = null,
+          move_revision = case when s.move_revision = s.revision then ${change.toRevision}::int end,
           former_revision = case when t.host_id is not null then coalesce(s.former_revision, s.revision) end,
           revision = ${change.toRevision}, sized = t.host_id is null,
           cpu_millis = t.cpu, memory_bytes = t.memory, volume_bytes = t.volume,
@@ -136,7 +139,7 @@ export async function settleSizes(
     q,
     sql`with target as materialized (
           select s.id, s.cpu_millis - ${revisionAmounts.cpuMillis} as cpu, s.memory_bytes - ${revisionAmounts.memoryBytes} as memory,
-            s.volume_bytes - ${revisionAmounts.volumeBytes} as volume
+            ${volumeBeyond} as volume
           from sets s join revisions r on r.service_id = s.service_id and r.number = s.revision
           where s.host_id = ${hostId} and ${isLive} and not s.leaving
             and s.id in (select value from json_array_elements_text(${JSON.stringify(setIds)}::json))
@@ -154,6 +157,10 @@ export async function settleSizes(
   );
   return rows[0]?.hasFreed ?? false;
 }
+
+/** What of a booked volume is beyond revision `r`; a restored one may be larger than that, and is as large as it is. */
+const volumeBeyond = sql`case when s.restore_volume_id is null
+  then s.volume_bytes - coalesce((r.template->'volume'->>'sizeBytes')::bigint, 0) else 0 end`;
 
 /** The amounts that revision `r` asks for. */
 export const revisionAmounts = {

@@ -48,7 +48,7 @@ export async function deleteOldPlacements(
   );
 }
 
-/** Revisions that no set is of, other than a service's newest. */
+/** Revisions that no set is of, was of before a resize that is not settled, or is to be of; other than a service's newest. */
 export async function deleteOldRevisions(
   q: Queryable,
   ageSeconds: number,
@@ -60,7 +60,8 @@ export async function deleteOldRevisions(
           select o.service_id, o.number from revisions o join services s on s.id = o.service_id
           where o.created_at < ${before(ageSeconds)} and o.number <> s.revision
             and not exists (select 1 from sets x
-              where x.service_id = o.service_id and x.revision = o.number and x.deleted_at is null)
+              where x.service_id = o.service_id and x.deleted_at is null
+                and o.number in (x.revision, x.former_revision, x.move_revision))
           limit ${limit}) old
         where r.service_id = old.service_id and r.number = old.number returning r.number`,
   );

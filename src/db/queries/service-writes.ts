@@ -54,6 +54,18 @@ export async function findServiceByName(
   return rows[0];
 }
 
+/** As findServiceByName, by id. */
+export async function findServiceById(
+  q: Queryable,
+  serviceId: string,
+): Promise<ServiceRow | undefined> {
+  const rows = await rowsOf<ServiceRow>(
+    q,
+    sql`select ${serviceColumns} from services where id = ${serviceId} and deleted_at is null`,
+  );
+  return rows[0];
+}
+
 /** As lockServiceByName, by id; undefined when it is gone. */
 export async function lockServiceById(
   q: Queryable,

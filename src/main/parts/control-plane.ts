@@ -24,9 +24,9 @@ import { createPlacer } from "../../services/place-sets.ts";
 import type { Running } from "./run-process.ts";
 
 const REDIS_START_WAIT_MS = 2_000;
-/** Of the time that a stop has, what jobs under way may take. */
 /** Of the connections to the database, what reports of sets may take at once. */
 const REPORTS_SHARE_OF_CONNECTIONS = 0.1;
+/** Of the time that a stop has, what jobs under way may take. */
 const JOBS_SHARE_OF_SHUTDOWN = 0.6;
 
 export interface BackendOptions {
