@@ -11,6 +11,7 @@ export function fingerprint(observed: ObservedLocalSet | undefined): string {
       seen?.startedAt,
       seen?.oomKills,
       ...limitsIn(seen),
+      JSON.stringify(seen?.io),
     ].join(" "),
   );
   return [...containers, ...limitsIn(observed), observed.volumeBytes].join(",");

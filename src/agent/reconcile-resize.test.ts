@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { localSet, type LocalSetChanges } from "../../test/support/local-set.ts";
 import { infraStartedAtMs, observedSet } from "../../test/support/observed-set.ts";
+import type { ObservedIo } from "./ports/set-port.ts";
 import { reconcile } from "./reconcile.ts";
 import { noteResized } from "./resize-memory.ts";
 import { containerLimits, setLimits } from "./set-limits.ts";
@@ -95,5 +96,26 @@ describe("a set of another size than it should have", () => {
     expect(memory.resize.retryAtMs - later).toBeGreaterThan(later - nowMs);
     noteResized(memory, undefined, { nowMs, random: 0 });
     expect(reconcile(set, seen(set, "nothing"), memory, nowMs).reason).toBeNull();
+  });
+
+  it("is resized when block I/O is not limited, and runs on and says so where it cannot be", () => {
+    const set = setOf({ template: { io: { writeBytesPerSecond: "1Mi" } } });
+    const memory = afterRunning(set);
+    const hindrance = "no such controller";
+    const seenWith = (io: ObservedIo) => {
+      const observed = seen(set, "nothing");
+      return { ...observed, containers: observed.containers.map((one) => ({ ...one, io })) };
+    };
+    const free = reconcile(set, seenWith({ limits: [{}] }), memory, nowMs);
+    expect(free).toMatchObject({ action: { kind: "resize" }, ready: true, reason: null });
+    const hindered = reconcile(set, seenWith({ limits: [], hindrance }), memory, nowMs);
+    expect(hindered).toMatchObject({
+      action: { kind: "none" },
+      state: "running",
+      ready: true,
+      reason: { code: "io-not-limited", text: expect.stringContaining(hindrance) },
+    });
+    const other = { ...set, template: { ...set.template, io: undefined } };
+    expect(reconcile(other, seenWith({ limits: [], hindrance }), memory, nowMs).reason).toBeNull();
   });
 });

@@ -11,7 +11,7 @@ import {
 } from "./container-memory.ts";
 import type { DesiredLocalSet, SetMemory } from "./set-memory.ts";
 import type { ReportedState } from "./set-state.ts";
-import { isSized } from "./set-limits.ts";
+import { ioHindrance, isSized } from "./set-limits.ts";
 import { specHash } from "./spec-hash.ts";
 
 /** The one next step for a set. What a step does is the port's; every step may be repeated. */
@@ -199,7 +199,7 @@ function keepRunning(
   const report = {
     state: hasRun ? ("running" as const) : ("starting" as const),
     ready: isComplete && standings.every(isReady),
-    reason: reasonOf(standings, memory),
+    reason: reasonOf(standings, memory) ?? ioHindrance(set.template, observed) ?? null,
   };
   if (due.length > 0) return { action: { kind: "start", containers: namesOf(due) }, ...report };
   const resizeAtMs = isSized(set.template, observed) ? Infinity : memory.resize.retryAtMs;

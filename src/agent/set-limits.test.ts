@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
   containerLimits,
+  isIoLimited,
   isLimited,
   setLimits,
   toCpuShares,
@@ -58,6 +59,18 @@ describe("limits of sets and containers", () => {
       { pidsMax: Infinity },
     ])
       expect(isLimited({ ...wanted, ...other }, wanted)).toBe(false);
+  });
+
+  it("of block I/O hold when each device that can be limited is, at rest or where that is not known, too", () => {
+    const wanted = { writeBytesPerSecond: 2 ** 20 };
+    const seen = { readBytesPerSecond: Infinity, ...wanted };
+    expect(isIoLimited(undefined, wanted)).toBe(true);
+    expect(isIoLimited({ limits: [seen, seen] }, wanted)).toBe(true);
+    expect(isIoLimited({ limits: [], hindrance: "no such controller" }, wanted)).toBe(true);
+    expect(isIoLimited({ limits: [seen, {}] }, wanted)).toBe(false);
+    expect(isIoLimited({ limits: [{ ...seen, readOpsPerSecond: 10 }] }, wanted)).toBe(false);
+    expect(isIoLimited({ limits: [seen] }, undefined)).toBe(false);
+    expect(isIoLimited({ limits: [{}] }, undefined)).toBe(true);
   });
 
   it("widen, and keep what was lifted", () => {

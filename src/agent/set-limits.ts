@@ -1,5 +1,10 @@
-import { containerMemoryBytes, type SetTemplate } from "../contracts/set-template.ts";
-import type { Limits, ObservedLocalSet } from "./ports/set-port.ts";
+import type { Reason } from "../contracts/primitives.ts";
+import {
+  containerMemoryBytes,
+  type IoLimits,
+  type SetTemplate,
+} from "../contracts/set-template.ts";
+import type { Limits, ObservedIo, ObservedLocalSet } from "./ports/set-port.ts";
 
 export const CPU_PERIOD_US = 100_000;
 /** What the kernel gives to whoever asks for nothing, and Docker means by 0. */
@@ -9,6 +14,13 @@ const quotaUsMin = 1_000;
 /** Processes and threads of a set together: a set that makes them without end leaves the machine enough of its own. */
 const SET_PIDS_MAX = 8_192;
 const containerPidsMax = 4_096;
+
+export const ioLimitNames = [
+  "readBytesPerSecond",
+  "writeBytesPerSecond",
+  "readOpsPerSecond",
+  "writeOpsPerSecond",
+] as const satisfies readonly (keyof IoLimits)[];
 
 type Amounts = Pick<SetTemplate, "cpuMillis" | "memoryBytes">;
 
@@ -86,8 +98,29 @@ export function isSized(template: SetTemplate, observed: ObservedLocalSet): bool
     return false;
   return template.containers.every(({ name, options }) => {
     const seen = observed.containers.find((candidate) => candidate.name === name);
-    return isLimited(seen?.limits, containerLimits(template, options));
+    return (
+      isLimited(seen?.limits, containerLimits(template, options)) &&
+      isIoLimited(seen?.io, template.io)
+    );
   });
+}
+
+/** Whether every device that can be limited is. */
+export function isIoLimited(seen: ObservedIo | undefined, wanted: IoLimits = {}): boolean {
+  return (seen?.limits ?? []).every((limits) =>
+    ioLimitNames.every((name) => (limits[name] ?? Infinity) === (wanted[name] ?? Infinity)),
+  );
+}
+
+/** Why a set is not held to all the block I/O that its template says; undefined when it is, or that is not known. */
+export function ioHindrance(
+  { io }: SetTemplate,
+  { containers }: ObservedLocalSet,
+): Reason | undefined {
+  const hindered = containers.find((seen) => seen.io?.hindrance !== undefined);
+  if (!io || hindered?.io?.hindrance === undefined) return undefined;
+  const text = `block I/O is not limited as the template says: ${hindered.io.hindrance}`;
+  return { code: "io-not-limited", text, phase: "run" };
 }
 
 /** Whether something is held as it should be, as far as is known. */

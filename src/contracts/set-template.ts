@@ -7,6 +7,10 @@ const ENV_ENTRIES_MAX = 128;
 /** Less is hardly more than what a file system keeps for itself. */
 const VOLUME_BYTES_MIN = 16 * 2 ** 20;
 const MEMORY_BYTES_MIN = 16 * 2 ** 20;
+/** With less, a container takes minutes to read its own program. */
+const IO_BYTES_PER_SECOND_MIN = 2 ** 20;
+const IO_OPS_PER_SECOND_MIN = 10;
+const IO_OPS_PER_SECOND_MAX = 1_000_000_000;
 
 /** An image reference: [registry/]name[:tag][@digest]. Docker's own grammar, bounded. */
 const imageReference = z
@@ -153,12 +157,30 @@ export const volumeSizeInput = sizeInput.pipe(
   z.number().min(VOLUME_BYTES_MIN, "expected at least 16Mi"),
 );
 
+const bytesPerSecondInput = sizeInput.pipe(
+  z.number().min(IO_BYTES_PER_SECOND_MIN, "expected at least 1Mi"),
+);
+const bytesPerSecond = z.number().int().min(IO_BYTES_PER_SECOND_MIN).max(BYTES_MAX);
+const opsPerSecond = z.number().int().min(IO_OPS_PER_SECOND_MIN).max(IO_OPS_PER_SECOND_MAX);
+
+/** What is left out is not limited. */
+const ioInput = z
+  .strictObject({
+    readBytesPerSecond: bytesPerSecondInput.optional(),
+    writeBytesPerSecond: bytesPerSecondInput.optional(),
+    readOpsPerSecond: opsPerSecond.optional(),
+    writeOpsPerSecond: opsPerSecond.optional(),
+  })
+  .refine((io) => Object.keys(io).length > 0, "expected at least one limit");
+
 /** A set template as people write it: cores, sizes with units, percentages. Comes out as SetTemplate. */
 export const setTemplateInput = z
   .strictObject({
     cpu: coresInput,
     memory: memoryInput,
     rootfs: sizeInput.default(10 * 2 ** 30),
+    /** Of each block device that the set writes to. */
+    io: ioInput.optional(),
     volume: z
       .strictObject({
         size: volumeSizeInput,
@@ -192,6 +214,7 @@ export const setTemplateInput = z
     cpuMillis: template.cpu,
     memoryBytes: template.memory,
     rootfsBytes: template.rootfs,
+    ...(template.io ? { io: template.io } : {}),
     volume: template.volume
       ? { sizeBytes: template.volume.size, mountPath: template.volume.mountPath }
       : null,
@@ -212,6 +235,15 @@ export const setTemplateSchema = z
     cpuMillis: z.number().int().positive(),
     memoryBytes: z.number().int().positive().max(BYTES_MAX),
     rootfsBytes: z.number().int().nonnegative().max(BYTES_MAX),
+    /** Not there in a template without such limits: agents that do not know of them take those, too. */
+    io: z
+      .strictObject({
+        readBytesPerSecond: bytesPerSecond.optional(),
+        writeBytesPerSecond: bytesPerSecond.optional(),
+        readOpsPerSecond: opsPerSecond.optional(),
+        writeOpsPerSecond: opsPerSecond.optional(),
+      })
+      .optional(),
     volume: z.strictObject({ sizeBytes: z.number().int().positive(), mountPath }).nullable(),
     sysctls,
     networks,
@@ -245,5 +277,6 @@ export function containerMemoryBytes(
 }
 
 export type SetTemplate = z.infer<typeof setTemplateSchema>;
+export type IoLimits = NonNullable<SetTemplate["io"]>;
 export type ContainerTemplate = SetTemplate["containers"][number];
 export type HealthCheck = NonNullable<ContainerTemplate["options"]["health"]>;

@@ -15,6 +15,7 @@ import { silentLog } from "../../src/lib/log.ts";
 import type { VolumeHarness } from "../contract/volume-contract.ts";
 import { ensureBaseImage } from "../support/docker.ts";
 import { removeHost } from "../support/docker-host.ts";
+import { heldIo } from "../support/held-io.ts";
 import { localSet } from "../support/local-set.ts";
 import { openLoopHarness } from "../support/loop-harness.ts";
 import { type PrivateDocker, startPrivateDocker } from "../support/private-docker.ts";
@@ -48,6 +49,7 @@ beforeEach(async () => {
         cpu: 1.5,
         memory: "256Mi",
         sysctls: { "net.core.somaxconn": "777" },
+        io: { writeBytesPerSecond: "64Mi" },
         volume: { size: "32Mi", mountPath: "/data" },
       },
       options: { cpu: 40, memory: 25 },
@@ -153,6 +155,7 @@ async function held() {
       await read("memory", reservation),
       await read("pids", "pids.max"),
     ],
+    io: Object.values(await heldIo(state.Pid)),
     sysctl: await somaxconn(),
     hasVolume: (await readFile(`/proc/${state.Pid}/mounts`, "utf8")).includes(" /data ext4 "),
   };
@@ -172,6 +175,8 @@ const wanted = {
   set: ["150000", String(256 * MiB), String(256 * MiB), "8192"],
   app: ["60000", String(64 * MiB), String(64 * MiB), "4096"],
   sysctl: "777",
+  /** On the volume, and on the disk below Docker's folder. */
+  io: [{ writeBytesPerSecond: 64 * MiB }, { writeBytesPerSecond: 64 * MiB }],
   hasVolume: true,
 };
 

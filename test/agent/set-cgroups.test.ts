@@ -6,6 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createSetCgroups } from "../../src/agent/adapters/cgroup/create-set-cgroups.ts";
+import { ioProperties } from "../../src/agent/adapters/cgroup/io-limits.ts";
 import type { SetCgroups } from "../../src/agent/adapters/cgroup/set-cgroups.ts";
 import {
   createSystemdCgroups,
@@ -138,5 +139,12 @@ it("says what systemd has to make: nested slices, percentages of a core", async 
     memory: ["MemoryMax=infinity"],
     others: expect.arrayContaining(["CPUQuota=", "CPUWeight=59"]),
   });
+  const io = { devices: ["8:16"], limits: { writeBytesPerSecond: 2 ** 20 } };
+  expect(ioProperties(io)).toEqual([
+    "IOReadBandwidthMax=/dev/block/8:16 infinity",
+    "IOWriteBandwidthMax=/dev/block/8:16 1048576",
+    "IOReadIOPSMax=/dev/block/8:16 infinity",
+    "IOWriteIOPSMax=/dev/block/8:16 infinity",
+  ]);
   expect(await slices.list()).toEqual([]);
 });

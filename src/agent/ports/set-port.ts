@@ -1,4 +1,4 @@
-import type { SetTemplate } from "../../contracts/set-template.ts";
+import type { IoLimits, SetTemplate } from "../../contracts/set-template.ts";
 
 /**
  * What the agent can do to the containers of sets on its host, in the order of a set's life. One adapter talks to Docker
@@ -85,6 +85,14 @@ export interface Limits {
   pidsMax?: number | undefined;
 }
 
+/** What holds the block I/O of a container that runs, or of its set as a whole. */
+export interface ObservedIo {
+  /** One for each device that it writes to and that can be limited, as the kernel has them. */
+  limits: IoLimits[];
+  /** Why there is a device, or all of them, that cannot be limited here. */
+  hindrance?: string | undefined;
+}
+
 export interface ObservedLocalSet {
   setId: string;
   /** From the labels of the infra container; undefined when only remains are left. */
@@ -118,6 +126,8 @@ export interface ObservedContainer {
   startedAt: string | undefined;
   finishedAt: string | undefined;
   limits?: Limits | undefined;
+  /** Undefined while it does not run. */
+  io?: ObservedIo | undefined;
 }
 
 export type ProbeResult = { healthy: true } | { healthy: false; detail: string };

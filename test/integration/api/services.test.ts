@@ -70,6 +70,11 @@ describe("create", () => {
     ],
     ["a size that is an object", { template: { ...base, memory: {} } }, "/template/memory"],
     ["too little memory", { template: { ...base, memory: "1Mi" } }, "/template/memory"],
+    [
+      "a rate that is no size",
+      { template: { ...base, io: { readBytesPerSecond: "fast" } } },
+      "/template/io/readBytesPerSecond",
+    ],
     ["min above max", { autoscale: { min: 5, max: 1 } }, "/autoscale/min"],
     [
       "replicas outside of min and max",
@@ -153,6 +158,20 @@ describe("patch", () => {
     const { service } = await json<{ service: Service }>(response);
     expect(service).toMatchObject({ revision: 2, replicas: 1, template: { cpuMillis: 2_000 } });
     expect(response.headers.get("etag")).toBe(`"${service.generation}"`);
+  });
+
+  it("takes limits of block I/O, and a template without them again", async () => {
+    const { template } = serviceBody("x");
+    const io = { readBytesPerSecond: "50Mi", writeOpsPerSecond: 200 };
+    const created = await create("limited", { template: { ...template, io } });
+    const { service } = await json<{ service: Service }>(created);
+    expect(service.template.io).toEqual({ ...io, readBytesPerSecond: 50 * 2 ** 20 });
+    const body = { template };
+    const headers = { "if-match": '"1"' };
+    const lifted = await send("PATCH", "/v1/services/limited", body, headers);
+    const after = await json<{ service: Service }>(lifted);
+    expect(after.service.revision).toBe(2);
+    expect(Object.keys(after.service.template)).not.toContain("io");
   });
 
   it("of two changes for one generation one wins", async () => {

@@ -50,6 +50,37 @@ describe("cgroups of version 2", () => {
     expect(await cgroups.read(setId)).toMatchObject(lifted);
   });
 
+  it("have limits of I/O for a device, once the controller is handed down, which are read again", async () => {
+    const devices = ["8:16"];
+    const readIo = () => cgroups.readIo(setId, "abc", devices);
+    const io = { writeBytesPerSecond: MiB, readOpsPerSecond: 100 };
+    expect(await readIo()).toBeUndefined(); // the kernel has no such controller
+    await cgroups.limitIo(setId, "abc", { devices, limits: io }, signal);
+    const none = [Infinity, Infinity, Infinity, Infinity];
+    await writeFile(join(root, "cgroup.controllers"), "cpuset cpu io memory pids\n");
+    expect((await readIo())?.flatMap(Object.values)).toEqual(none);
+    await writeFile(join(folder, "io.max"), "");
+    await cgroups.limitIo(setId, "abc", { devices, limits: io }, signal);
+    for (const above of ["", "berth", "berth/host_one"])
+      expect(await readFile(join(root, above, "cgroup.subtree_control"), "utf8")).toBe("+io");
+    expect(await file("io.max")).toBe("8:16 rbps=max wbps=1048576 riops=100 wiops=max");
+    expect(await readIo()).toEqual([
+      { ...io, readBytesPerSecond: Infinity, writeOpsPerSecond: Infinity },
+    ]);
+    expect(await cgroups.readIo(setId, "abc", ["8:1"])).not.toEqual(await readIo());
+    await writeFile(join(folder, "io.max"), "");
+    await cgroups.limitIo(setId, "abc", { devices, limits: {} }, signal);
+    expect(await file("io.max")).toBe("8:16 rbps=max wbps=max riops=max wiops=max");
+    expect((await readIo())?.flatMap(Object.values)).toEqual(none);
+  });
+
+  it("have none where the controller was built without limits", async () => {
+    await writeFile(join(root, "cgroup.controllers"), "cpuset cpu io memory pids\n");
+    await writeFile(join(folder, "io.stat"), "");
+    await cgroups.limitIo(setId, "abc", { devices: ["8:16"], limits: {} }, signal);
+    expect(await cgroups.readIo(setId, "abc", ["8:16"])).toBeUndefined();
+  });
+
   it("are not made smaller than what is held, which the kernel would kill for; page cache is not held", async () => {
     await use(folder, { anonymous: 100 * MiB, cache: 100 * MiB });
     await expect(
@@ -100,5 +131,19 @@ describe("cgroups of version 2", () => {
       code: "memory-in-use",
       message: expect.stringContaining('"app" uses 10485760 bytes'),
     });
+  });
+});
+
+describe("cgroups of version 1", () => {
+  it("have no limits of I/O where the kernel has no such hierarchy, and say so", async () => {
+    const root = await mkdtemp(join(tmpdir(), "berth-cgroups-"));
+    try {
+      const cgroups = createFsCgroups({ hostId: "host_one", root, version: 1, driver: "cgroupfs" });
+      const io = { devices: ["8:16"], limits: { writeBytesPerSecond: MiB } };
+      await cgroups.limitIo(setId, "abc", io, signal);
+      expect(await cgroups.readIo(setId, "abc", io.devices)).toBeUndefined();
+    } finally {
+      await rm(root, { recursive: true, force: true });
+    }
   });
 });

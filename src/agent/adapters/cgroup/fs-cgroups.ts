@@ -3,11 +3,14 @@ import { join } from "node:path";
 import { AgentError } from "../../agent-error.ts";
 import type { Limits } from "../../ports/set-port.ts";
 import { CPU_PERIOD_US, toCpuWeight } from "../../set-limits.ts";
+import { cgroupFailed } from "./cgroup-failed.ts";
 import { finiteOr } from "./finite-or.ts";
+import { readIo, writeIo } from "./io-limits.ts";
 import { checkMemory, memoryInUse } from "./memory-in-use.ts";
 import { readLimits, readMemoryCharge, readMemoryEvents, readMemoryUse } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
 import { createSetFolders } from "./set-folders.ts";
+import { ignoreMissing, writeExisting } from "./write-existing.ts";
 
 const folder = "berth";
 const dockerId = /^[0-9a-f]{64}$/;
@@ -19,6 +22,9 @@ const dockerId = /^[0-9a-f]{64}$/;
 export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): SetCgroups {
   const folders = createSetFolders(root, join(folder, hostId), version);
   const placeOf = (...names: string[]) => ({ root, version, path: join(folder, hostId, ...names) });
+  /** Version 1 holds no cgroup to what is written for the one above it. */
+  const ioPlaceOf = (setId: string, dockerId: string) =>
+    version === 1 ? placeOf(setId, dockerId) : placeOf(setId);
   return {
     parentOf: (setId) => `/${folder}/${hostId}/${setId}`,
     async ensure(setId, limits) {
@@ -32,7 +38,7 @@ export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): S
         await limitMemory();
       } catch (error) {
         if (error instanceof AgentError) throw error;
-        if (codeOf(error) !== "EBUSY") throw toAgentError(error);
+        if (codeOf(error) !== "EBUSY") throw cgroupFailed(error);
         const usedBytes = readMemoryCharge(place);
         throw memoryInUse("the set", { usedBytes, wantedBytes: limits.memoryBytes }, error);
       }
@@ -42,6 +48,15 @@ export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): S
       if (version === 2) checkMemory(placeOf(setId, dockerId), `"${name}"`, memoryBytes);
     },
     read: async (setId) => readLimits(placeOf(setId)),
+    async limitIo(setId, dockerId, io) {
+      try {
+        if (version === 2) await handDownIo(root, [folder, hostId, setId]);
+        await writeIo(ioPlaceOf(setId, dockerId), io);
+      } catch (error) {
+        throw cgroupFailed(error);
+      }
+    },
+    readIo: async (setId, dockerId, devices) => readIo(ioPlaceOf(setId, dockerId), devices),
     containerMemoryEvents: async (setId, dockerId) => readMemoryEvents(placeOf(setId, dockerId)),
     memoryUse: async (setId) =>
       readMemoryUse(placeOf(setId), setId, (name) => (dockerId.test(name) ? name : undefined)),
@@ -149,23 +164,12 @@ async function ensureVersion2(
   return () => writeFile(join(path, "memory.max"), finiteOr("max", limits.memoryBytes));
 }
 
-async function writeExisting(path: string, text: string): Promise<void> {
-  await writeFile(path, text, { flag: "r+" }).catch(ignoreMissing);
-}
-
-function toAgentError(cause: unknown): AgentError {
-  const detail = cause instanceof Error ? cause.message : String(cause);
-  return new AgentError("cgroup-failed", `the set's limits cannot be applied: ${detail}`, {
-    phase: "prepare",
-    temporary: true,
-    cause,
-  });
-}
-
-function ignoreMissing(error: unknown): undefined {
-  const code = codeOf(error);
-  if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-  throw error;
+/** Apart from the others, which every kernel has. */
+async function handDownIo(root: string, names: readonly string[]): Promise<void> {
+  const controllers = await readFile(join(root, "cgroup.controllers"), "utf8").catch(ignoreMissing);
+  if (!controllers?.trim().split(" ").includes("io")) return;
+  for (const position of names.keys())
+    await writeFile(join(root, ...names.slice(0, position), "cgroup.subtree_control"), "+io");
 }
 
 function codeOf(error: unknown): unknown {

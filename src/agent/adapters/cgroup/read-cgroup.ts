@@ -21,13 +21,17 @@ export interface CgroupPlace {
 /** Some small files; undefined when they are not there. A limit that is not set is infinite. */
 export function readLimits(place: CgroupPlace): Limits | undefined {
   const isFirst = place.version === 1;
-  const cpu = read(place, "cpu", isFirst ? "cpu.cfs_quota_us" : "cpu.max");
-  const share = read(place, "cpu", isFirst ? "cpu.shares" : "cpu.weight");
-  const memory = read(place, "memory", isFirst ? "memory.limit_in_bytes" : "memory.max");
+  const cpu = readFileOf(place, "cpu", isFirst ? "cpu.cfs_quota_us" : "cpu.max");
+  const share = readFileOf(place, "cpu", isFirst ? "cpu.shares" : "cpu.weight");
+  const memory = readFileOf(place, "memory", isFirst ? "memory.limit_in_bytes" : "memory.max");
   if (cpu === undefined || share === undefined || memory === undefined) return undefined;
-  const reserved = read(place, "memory", isFirst ? "memory.soft_limit_in_bytes" : "memory.low");
+  const reserved = readFileOf(
+    place,
+    "memory",
+    isFirst ? "memory.soft_limit_in_bytes" : "memory.low",
+  );
   const [quota = "", ownPeriod] = cpu.split(" ");
-  const period = isFirst ? read(place, "cpu", "cpu.cfs_period_us") : ownPeriod;
+  const period = isFirst ? readFileOf(place, "cpu", "cpu.cfs_period_us") : ownPeriod;
   const isUnlimited = quota === "max" || quota === "-1";
   return {
     cpuQuotaUs: isUnlimited
@@ -36,7 +40,7 @@ export function readLimits(place: CgroupPlace): Limits | undefined {
     cpuShares: isFirst ? Number(share) : toCpuShares(Number(share)),
     memoryBytes: toLimit(memory) ?? Infinity,
     reservationBytes: toLimit(reserved),
-    pidsMax: toLimit(read(place, "pids", "pids.max")),
+    pidsMax: toLimit(readFileOf(place, "pids", "pids.max")),
   };
 }
 
@@ -59,8 +63,8 @@ export function readMemoryEvents(place: CgroupPlace): MemoryEvents | undefined {
     place.version === 1
       ? (["memory.oom_control", "memory.max_usage_in_bytes"] as const)
       : (["memory.events", "memory.peak"] as const);
-  const events = read(place, "memory", file);
-  const peak = read(place, "memory", peakFile);
+  const events = readFileOf(place, "memory", file);
+  const peak = readFileOf(place, "memory", peakFile);
   if (events === undefined) return undefined;
   return {
     oomKills: Number(/^oom_kill (\d+)$/m.exec(events)?.[1] ?? 0),
@@ -71,14 +75,14 @@ export function readMemoryEvents(place: CgroupPlace): MemoryEvents | undefined {
 /** All that the kernel charges, page cache included. */
 export function readMemoryCharge(place: CgroupPlace): number | undefined {
   const file = place.version === 1 ? "memory.usage_in_bytes" : "memory.current";
-  const charged = read(place, "memory", file);
+  const charged = readFileOf(place, "memory", file);
   return charged === undefined ? undefined : Number(charged);
 }
 
 /** What the kernel cannot take back by dropping page cache. */
 export function readHeldMemory(place: CgroupPlace): number | undefined {
   const charged = readMemoryCharge(place);
-  const stat = read(place, "memory", "memory.stat");
+  const stat = readFileOf(place, "memory", "memory.stat");
   if (charged === undefined || stat === undefined) return undefined;
   // In version 1 the numbers without "total" leave the containers out.
   const pattern =
@@ -121,7 +125,8 @@ function isGone(error: unknown): boolean {
   return code === "ENOENT" || code === "ENODEV"; // removed, or being removed
 }
 
-function read(
+/** Undefined when it is not there. */
+export function readFileOf(
   { root, version, path }: CgroupPlace,
   controller: string,
   file: string,

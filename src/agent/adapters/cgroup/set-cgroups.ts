@@ -1,4 +1,6 @@
+import type { IoLimits } from "../../../contracts/set-template.ts";
 import type { Limits } from "../../ports/set-port.ts";
+import type { DeviceIo } from "./io-limits.ts";
 import type { MemoryEvents } from "./read-cgroup.ts";
 
 /**
@@ -23,6 +25,17 @@ export interface SetCgroups {
    * systemd rounds limits and applies them again when it likes.
    */
   readContainer(setId: string, dockerId: string): Promise<Limits | undefined>;
+  /**
+   * Limits what a container of the set that runs reads from and writes to devices; its whole set where the kernel holds cgroups to
+   * what is above them (version 2). Nothing is done where the kernel has no such limits.
+   */
+  limitIo(setId: string, dockerId: string, io: DeviceIo, signal: AbortSignal): Promise<void>;
+  /** What holds it on each of the devices, as the kernel has it. Undefined where the kernel has no such limits. */
+  readIo(
+    setId: string,
+    dockerId: string,
+    devices: readonly string[],
+  ): Promise<IoLimits[] | undefined>;
   /** Throws memory-in-use when narrowing a container of the set to so many bytes would kill it instead of being refused. */
   checkContainerMemory(
     setId: string,

@@ -1,15 +1,18 @@
-import { readdir, writeFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { assert } from "../../../lib/assert.ts";
 import { AgentError } from "../../agent-error.ts";
 import { runCommand } from "../../exec.ts";
 import type { Limits } from "../../ports/set-port.ts";
 import { CPU_PERIOD_US, toCpuWeight } from "../../set-limits.ts";
+import { cgroupFailed } from "./cgroup-failed.ts";
 import { finiteOr } from "./finite-or.ts";
+import { ioProperties, readIo, writeIo } from "./io-limits.ts";
 import { checkMemory, isMemoryHeld } from "./memory-in-use.ts";
 import { type CgroupPlace, readLimits, readMemoryEvents, readMemoryUse } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
 import { isSetId } from "./set-folders.ts";
+import { ignoreMissing, writeExisting } from "./write-existing.ts";
 
 const commandTimeoutMs = 10_000;
 const systemctl = "/usr/bin/systemctl";
@@ -55,6 +58,20 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
       if (version === 2) checkMemory(place, `"${name}"`, memoryBytes);
     },
     read: async (setId) => readLimits(placeOf(setId)),
+    async limitIo(setId, dockerId, io, signal) {
+      // Of version 1 it holds units alone that it was told limits of, and Docker writes the files of containers itself.
+      if (version === 1) {
+        await writeIo(placeOf(setId, scopeOf(dockerId)), io).catch((error: unknown) => {
+          throw cgroupFailed(error);
+        });
+        return;
+      }
+      const properties = ioProperties(io);
+      if (properties.length > 0)
+        await run(["set-property", "--runtime", "--", sliceOf(setId), ...properties], signal);
+    },
+    readIo: async (setId, dockerId, devices) =>
+      readIo(version === 1 ? placeOf(setId, scopeOf(dockerId)) : placeOf(setId), devices),
     containerMemoryEvents: async (setId, dockerId) =>
       readMemoryEvents(placeOf(setId, scopeOf(dockerId))),
     memoryUse: async (setId) =>
@@ -102,13 +119,7 @@ export function sliceProperties(
 /** systemd knows no soft limit of version 1, and leaves that file alone. */
 async function reserveVersion1({ root, path }: CgroupPlace, limits: Limits): Promise<void> {
   const file = join(root, "memory", path, "memory.soft_limit_in_bytes");
-  await writeFile(file, finiteOr("-1", limits.reservationBytes), { flag: "r+" }).catch(
-    ignoreMissing,
-  );
-}
-
-function ignoreMissing(error: unknown): undefined {
-  if ((error as { code?: unknown }).code !== "ENOENT") throw error;
+  await writeExisting(file, finiteOr("-1", limits.reservationBytes));
 }
 
 async function run(args: readonly string[], signal: AbortSignal): Promise<void> {

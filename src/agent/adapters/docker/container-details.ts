@@ -3,6 +3,7 @@ import { callDocker, dockerStatus } from "./call-docker.ts";
 import { createConcurrencyLimit } from "../../../lib/concurrency-limit.ts";
 import type { Limits } from "../../ports/set-port.ts";
 import { CPU_PERIOD_US, CPU_SHARES_PER_CORE } from "../../set-limits.ts";
+import { blockDeviceOf } from "../machine/block-device.ts";
 import type { ListedContainer } from "./container-labels.ts";
 import type { MemoryEvents } from "../cgroup/read-cgroup.ts";
 import { OomKills, type OutOfMemory } from "./oom-kills.ts";
@@ -14,6 +15,8 @@ export interface ContainerDetails extends OutOfMemory {
   finishedAt: string | undefined;
   /** As Docker has them. The kernel may hold it to others: see readContainer of SetCgroups. */
   limits: Limits;
+  /** Numbers of the device of its set's volume; undefined when it has none, or that is not mounted yet. */
+  volumeDevice: string | undefined;
 }
 
 export interface ContainerDetailsCache {
@@ -66,6 +69,7 @@ export function createContainerDetailsCache(
         startedAt: run.startedAt,
         finishedAt: run.finishedAt,
         limits: toLimits(info.HostConfig),
+        volumeDevice: await volumeDeviceOf(info.HostConfig),
         ...oomKills.assess(dockerId, run, events),
       };
       if (isLive && epoch === askedAtEpoch) {
@@ -129,6 +133,12 @@ function toLimits(config: Docker.HostConfig): Limits {
     reservationBytes: MemoryReservation || 0,
     pidsMax: PidsLimit && PidsLimit > 0 ? PidsLimit : Infinity,
   };
+}
+
+/** Of the one bind that Berth's containers have, if any. */
+async function volumeDeviceOf({ Binds }: Docker.HostConfig): Promise<string | undefined> {
+  const dataPath = Binds?.[0]?.split(":")[0];
+  return dataPath === undefined ? undefined : blockDeviceOf(dataPath);
 }
 
 function isTime(text: string): boolean {

@@ -26,4 +26,6 @@ export interface DockerEnvironment {
   /** Whether this machine may give a container all capabilities. */
   canPrivilege: boolean;
   cgroups: SetCgroups;
+  /** Numbers of the disk that the daemon keeps containers on; undefined when that is no block device, or hidden from the agent. */
+  dockerDisk: string | undefined;
 }

@@ -2,8 +2,10 @@ import { readFile } from "node:fs/promises";
 import type Docker from "dockerode";
 import type { Log } from "../../../lib/log.ts";
 import { createSetCgroups } from "../cgroup/create-set-cgroups.ts";
+import { blockDeviceOf } from "../machine/block-device.ts";
 import type { DockerContext, DockerEnvironment } from "./docker-context.ts";
 import { readDockerInfo } from "./docker-info.ts";
+import { dockerRootDefault } from "./docker-root.ts";
 import { ensureInfraImage } from "./infra-image.ts";
 import type { PullImage } from "./pull-image.ts";
 
@@ -88,7 +90,8 @@ async function findEnvironment(
     version: info.CgroupVersion === "2" ? 2 : 1,
     driver: info.CgroupDriver === "systemd" ? "systemd" : "cgroupfs",
   });
-  return { canPrivilege, cgroups };
+  const dockerDisk = await blockDeviceOf(info.DockerRootDir ?? dockerRootDefault);
+  return { canPrivilege, cgroups, dockerDisk };
 }
 
 /** Whether the bounding set, which Docker's processes on this machine share, has every capability of the kernel. */

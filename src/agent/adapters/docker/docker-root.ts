@@ -3,7 +3,7 @@ import type Docker from "dockerode";
 import { readDockerInfo } from "./docker-info.ts";
 
 const infoTimeoutMs = 10_000;
-const rootDefault = "/var/lib/docker";
+export const dockerRootDefault = "/var/lib/docker";
 
 /** The folder where a daemon keeps images and containers. */
 export interface DockerRoot {
@@ -16,7 +16,7 @@ export interface DockerRoot {
 }
 
 export async function createDockerRoot(docker: Docker): Promise<DockerRoot> {
-  let found = await locate(rootDefault);
+  let found = await locate(dockerRootDefault);
   let isKnown = false;
   return {
     folder: () => found.folder,
@@ -24,7 +24,7 @@ export async function createDockerRoot(docker: Docker): Promise<DockerRoot> {
     async find(signal) {
       if (isKnown) return;
       const { DockerRootDir } = await readDockerInfo(docker, infoTimeoutMs, signal);
-      found = await locate(DockerRootDir ?? rootDefault);
+      found = await locate(DockerRootDir ?? dockerRootDefault);
       isKnown = true;
     },
   };

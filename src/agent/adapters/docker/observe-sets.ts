@@ -1,6 +1,12 @@
-import type { Limits, ObservedContainer, ObservedLocalSet } from "../../ports/set-port.ts";
+import type {
+  Limits,
+  ObservedContainer,
+  ObservedIo,
+  ObservedLocalSet,
+} from "../../ports/set-port.ts";
 import { isInfra, type ListedContainer } from "./container-labels.ts";
 import type { ContainerDetails } from "./container-details.ts";
+import { observeIo } from "./container-io.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { listContainers } from "./list-containers.ts";
 
@@ -61,10 +67,11 @@ async function toObservedSet(
     listed.map(async (container) => {
       const details = await context.details.get(container, signal);
       if (!details) return { container, details };
-      return {
-        container,
-        details: { ...details, limits: await limitsOf(context, container, details) },
-      };
+      const [limits, io] = await Promise.all([
+        limitsOf(context, container, details),
+        observeIo(context, container, details),
+      ]);
+      return { container, details: { ...details, limits, io } };
     }),
   );
   const infra = withDetails.find(({ container }) => isInfra(container));
@@ -99,7 +106,7 @@ export async function limitsOf(
 
 function toObserved(
   container: ListedContainer,
-  details: ContainerDetails | undefined,
+  details: (ContainerDetails & { io: ObservedIo | undefined }) | undefined,
 ): ObservedContainer {
   return {
     name: container.name,
@@ -114,6 +121,7 @@ function toObserved(
     startedAt: details?.startedAt,
     finishedAt: details?.finishedAt,
     limits: details?.limits,
+    io: details?.io,
   };
 }
 

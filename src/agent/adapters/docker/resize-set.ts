@@ -8,7 +8,8 @@ import {
   withMemoryOf,
 } from "../../set-limits.ts";
 import { memoryInUse } from "../cgroup/memory-in-use.ts";
-import { callDocker, dockerMessage } from "./call-docker.ts";
+import { callDocker, dockerMessage, settleAll } from "./call-docker.ts";
+import { limitIo } from "./container-io.ts";
 import { isInfra, type ListedContainer } from "./container-labels.ts";
 import { dockerLimits, dockerLimitsButMemory } from "./container-specs.ts";
 import type { DockerContext } from "./docker-context.ts";
@@ -30,7 +31,7 @@ export async function resizeSet(
   set: LocalSetSpec,
   signal: AbortSignal,
 ): Promise<void> {
-  await changeLimits(context, set, signal);
+  await settleAll([changeLimits(context, set, signal), changeIo(context, set, signal)]);
   if (set.template.volume) await context.volumes?.ensure(set, signal);
 }
 
@@ -62,6 +63,16 @@ async function changeLimits(
     await cgroups.ensure(set.setId, narrowed, signal);
   const [first] = failed;
   if (first) throw first.reason;
+}
+
+/** Apart from the others: neither is held up by the other. */
+async function changeIo(
+  context: DockerContext,
+  set: LocalSetSpec,
+  signal: AbortSignal,
+): Promise<void> {
+  const containers = await listContainers(context, { setId: set.setId, phase: "resize" }, signal);
+  await settleAll(containers.map((container) => limitIo(context, set, container, signal)));
 }
 
 function isMemoryInUse(error: unknown): error is AgentError {

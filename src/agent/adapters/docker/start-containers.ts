@@ -1,6 +1,7 @@
 import { AgentError } from "../../agent-error.ts";
 import type { LocalSetSpec } from "../../ports/set-port.ts";
 import { callDocker, dockerMessage, dockerStatus, settleAll } from "./call-docker.ts";
+import { limitIo } from "./container-io.ts";
 import { isInfra, type ListedContainer } from "./container-labels.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { listContainers } from "./list-containers.ts";
@@ -35,8 +36,23 @@ export async function startContainers(
         await stopContainer(context, container.dockerId, undefined, signal);
       }
       await context.startLimit(() => startContainer(context, container, signal));
+      await limitIoFromStart(context, set, { ...container, dockerState: "running" }, signal);
     }),
   );
+}
+
+/** A container begins without, so there is nothing to lift. It runs whether this fails or not: the next look finds what is missing. */
+async function limitIoFromStart(
+  context: DockerContext,
+  set: LocalSetSpec,
+  container: ListedContainer,
+  signal: AbortSignal,
+): Promise<void> {
+  if (!set.template.io) return;
+  await limitIo(context, set, container, signal).catch((error: unknown) => {
+    signal.throwIfAborted();
+    context.log.warn({ err: error, setId: set.setId }, "block I/O not limited at the start");
+  });
 }
 
 async function isWithoutNetwork(

@@ -1,6 +1,7 @@
 import { access, readFile, stat } from "node:fs/promises";
 import { z } from "zod";
 import { CommandError, runCommand } from "../../exec.ts";
+import { deviceNumbers } from "../machine/block-device.ts";
 import {
   type BlockListing,
   type BlockRoom,
@@ -194,8 +195,7 @@ function missing(volumeGroup: string, cause?: unknown): Error {
 /** Whoever reads or writes it waits for ever, after somebody was killed who was changing it. Read without touching the device. */
 async function isSuspended(device: string): Promise<boolean> {
   const { rdev } = await stat(device);
-  const [major, minor] = [(rdev >> 8) & 0xfff, (rdev & 0xff) | ((rdev >> 12) & 0xfff00)];
-  const path = `/sys/dev/block/${major}:${minor}/dm/suspended`;
+  const path = `/sys/dev/block/${deviceNumbers(rdev)}/dm/suspended`;
   const text = await readFile(path, "utf8").catch(() => "0"); // sysfs may be hidden from a container
   return text.trim() === "1";
 }

@@ -1,0 +1,11 @@
+import { AgentError } from "../../agent-error.ts";
+
+/** The kernel did not take what was written. */
+export function cgroupFailed(cause: unknown): AgentError {
+  const detail = cause instanceof Error ? cause.message : String(cause);
+  return new AgentError("cgroup-failed", `the set's limits cannot be applied: ${detail}`, {
+    phase: "prepare",
+    temporary: true,
+    cause,
+  });
+}

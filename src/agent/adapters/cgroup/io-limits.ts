@@ -1,0 +1,90 @@
+import { join } from "node:path";
+import type { IoLimits } from "../../../contracts/set-template.ts";
+import { ioLimitNames } from "../../set-limits.ts";
+import { finiteOr } from "./finite-or.ts";
+import { type CgroupPlace, readFileOf } from "./read-cgroup.ts";
+import { writeExisting } from "./write-existing.ts";
+
+/** What limits are called in version 1 (a file each), in version 2 (all in one file), and by systemd. */
+const names = {
+  readBytesPerSecond: ["blkio.throttle.read_bps_device", "rbps", "IOReadBandwidthMax"],
+  writeBytesPerSecond: ["blkio.throttle.write_bps_device", "wbps", "IOWriteBandwidthMax"],
+  readOpsPerSecond: ["blkio.throttle.read_iops_device", "riops", "IOReadIOPSMax"],
+  writeOpsPerSecond: ["blkio.throttle.write_iops_device", "wiops", "IOWriteIOPSMax"],
+} as const satisfies Record<keyof IoLimits, readonly [string, string, string]>;
+
+/** Limits, and the numbers of the devices that each of them is for. */
+export interface DeviceIo {
+  devices: readonly string[];
+  limits: IoLimits;
+}
+
+/**
+ * What a cgroup's processes are held to on each of the devices, one for each; none of a cgroup that is gone. Undefined where the kernel
+ * has no such limits. A controller that was not handed down yet (version 2) limits nothing.
+ */
+export function readIo(place: CgroupPlace, devices: readonly string[]): IoLimits[] | undefined {
+  return place.version === 1 ? readVersion1(place, devices) : readVersion2(place, devices);
+}
+
+function readVersion1(place: CgroupPlace, devices: readonly string[]): IoLimits[] | undefined {
+  const read = (of: CgroupPlace, name: keyof IoLimits) => readFileOf(of, "blkio", names[name][0]);
+  if (read(place, "readBytesPerSecond") === undefined) {
+    const isOffered = read({ ...place, path: "" }, "readBytesPerSecond") !== undefined;
+    return isOffered ? [] : undefined;
+  }
+  const texts = ioLimitNames.map((name) => [name, read(place, name) ?? ""] as const);
+  return devices.map((device) =>
+    Object.fromEntries(texts.map(([name, text]) => [name, valueIn(text, `${device} `)])),
+  );
+}
+
+function readVersion2(place: CgroupPlace, devices: readonly string[]): IoLimits[] | undefined {
+  const text = readFileOf(place, "io", "io.max");
+  if (text === undefined) {
+    const isHandedDown = readFileOf(place, "io", "io.stat") !== undefined;
+    const controllers = readFileOf({ ...place, path: "" }, "io", "cgroup.controllers")?.split(" ");
+    if (isHandedDown || !controllers?.includes("io")) return undefined;
+  }
+  return devices.map((device) =>
+    Object.fromEntries(
+      ioLimitNames.map((name) => [
+        name,
+        valueIn(text ?? "", `${device} (?:.* )?${names[name][1]}=`),
+      ]),
+    ),
+  );
+}
+
+/** A device that has no line, or "max" in it, is not limited. */
+function valueIn(text: string, before: string): number {
+  const value = new RegExp(`^${before}(\\d+)`, "m").exec(text)?.[1];
+  return value === undefined ? Infinity : Number(value);
+}
+
+/** Writes the files of the cgroup itself. Those that are not there are passed over, as readIo tells. */
+export async function writeIo(place: CgroupPlace, { devices, limits }: DeviceIo): Promise<void> {
+  const { root, version, path } = place;
+  const write = (hierarchy: string, file: string, text: string) =>
+    writeExisting(join(root, hierarchy, path, file), text);
+  for (const device of devices) {
+    if (version === 2) {
+      const values = ioLimitNames.map(
+        (name) => `${names[name][1]}=${finiteOr("max", limits[name])}`,
+      );
+      await write("", "io.max", `${device} ${values.join(" ")}`);
+      continue;
+    }
+    for (const name of ioLimitNames)
+      await write("blkio", names[name][0], `${device} ${finiteOr("0", limits[name])}`);
+  }
+}
+
+/** The same as properties of a unit of systemd's, which finds a device by a path. */
+export function ioProperties({ devices, limits }: DeviceIo): string[] {
+  return devices.flatMap((device) =>
+    ioLimitNames.map(
+      (name) => `${names[name][2]}=/dev/block/${device} ${finiteOr("infinity", limits[name])}`,
+    ),
+  );
+}
