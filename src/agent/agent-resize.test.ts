@@ -53,6 +53,15 @@ describe("an agent and the size of a set", () => {
     }
   });
 
+  it("measures the machine at once afterwards: until then Berth counts what the set may have more as used", async () => {
+    const { simulation, set } = await runningSet();
+    const { received } = simulation.plane;
+    const before = received.length;
+    simulation.change(set, withAmounts(set, 4_000, 512));
+    await simulation.pass(500);
+    expect(received.slice(before).filter(({ usage }) => usage !== null)).toHaveLength(1);
+  });
+
   it.each(["set", "container"])(
     "puts the limits of a %s right that somebody changed, though nobody says so",
     async (part) => {

@@ -205,6 +205,8 @@ class HostAgent implements Agent {
       onReport: (report: Sync["observed"][number]) => {
         if (this.#reporter.put(report)) this.#keepers.volumes?.lookSoon();
       },
+      // Berth counts what a set may have more as used until it hears what is.
+      onResized: () => this.#reporter.usage.repeat(),
       stopping: this.#stopping.signal,
       cancelled: this.#cancelled.signal,
     };

@@ -53,6 +53,8 @@ export interface SetRunnerContext {
   keptSet: (setId: string) => KeptSet | undefined;
   onKept: (setId: string, kept: KeptSet | undefined) => void;
   onReport: (report: ObservedSet) => void;
+  /** The set has other limits from now on. */
+  onResized: () => void;
   /** Nothing of a set that nobody asks for is there: the runner is of no use any more. */
   onGone: (setId: string) => void;
   /** Aborted: no step begins any more, those under way go on. */
@@ -348,7 +350,10 @@ export class SetRunner {
   #noteDone(action: Exclude<Step, { kind: "probe" }>): void {
     const memory = this.#memory;
     noteAnswered(memory);
-    if (action.kind === "resize") return this.#noteResized(undefined);
+    if (action.kind === "resize") {
+      this.#context.onResized();
+      return this.#noteResized(undefined);
+    }
     if (action.kind === "fail") {
       noteFailedLives(memory, this.#observed, action.containers);
       const { reason, temporary } = action;

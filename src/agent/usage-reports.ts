@@ -48,7 +48,7 @@ export class UsageReports {
     }
   }
 
-  /** What was taken did not arrive. */
+  /** To be said anew, at once: what was taken did not arrive, or what sets may use has changed. */
   repeat(): void {
     this.#dueAtMs = Number.NEGATIVE_INFINITY;
     this.#options.onRepeat();

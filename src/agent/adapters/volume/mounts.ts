@@ -72,6 +72,11 @@ async function makeMountPoint(mountPoint: string, signal: AbortSignal): Promise<
   await setImmutable(mountPoint, true, signal);
 }
 
+/** Nothing is started on it any more, and whoever clears the agent's folder away must be able to. */
+export function freeMountPoint(mountPoint: string, signal: AbortSignal): Promise<void> {
+  return setImmutable(mountPoint, false, signal);
+}
+
 export async function removeMountPoint(mountPoint: string, signal: AbortSignal): Promise<void> {
   await setImmutable(mountPoint, false, signal);
   await rmdir(mountPoint).catch((error: unknown) => {

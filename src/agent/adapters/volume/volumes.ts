@@ -14,7 +14,14 @@ import {
   volumeError,
 } from "./block-store.ts";
 import { type FileSystemType, growFileSystem, makeFileSystem } from "./file-systems.ts";
-import { fileSystemUse, mountDevice, readMounts, removeMountPoint, unmount } from "./mounts.ts";
+import {
+  fileSystemUse,
+  freeMountPoint,
+  mountDevice,
+  readMounts,
+  removeMountPoint,
+  unmount,
+} from "./mounts.ts";
 import { assertTrashed, makeRoom, refused, Trash } from "./trash.ts";
 
 export interface VolumesOptions {
@@ -303,6 +310,7 @@ class Volumes implements VolumePort {
       await store.remove(volumeId, signal); // never mounted: there is nothing to keep
       return;
     }
+    await freeMountPoint(this.#mountPointOf(volumeId), signal);
     const trashedAtMs = this.#nowMs();
     const expiresAtMs = trashedAtMs + retentionMs;
     await this.#retag(
