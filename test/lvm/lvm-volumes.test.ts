@@ -1,6 +1,4 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, open, readdir, readFile, rm } from "node:fs/promises";
-import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { FileSystemType } from "../../src/agent/adapters/volume/file-systems.ts";
@@ -12,13 +10,12 @@ import { silentLog } from "../../src/lib/log.ts";
 import type { VolumeHarness } from "../contract/volume-contract.ts";
 import { describeVolumePort } from "../contract/volume-port.ts";
 import { checked } from "../support/volume-files.ts";
-import { extentBytes, makeVolumeGroup } from "./volume-group.ts";
+import { openLvmHarness, volumeGroup } from "./lvm-harness.ts";
+import { makeVolumeGroup } from "./volume-group.ts";
 
 const run = promisify(execFile);
 const MiB = 2 ** 20;
 const { signal } = new AbortController();
-
-const volumeGroup = "berth";
 
 describeOn("ext4", 32 * MiB);
 describeOn("xfs", 320 * MiB);
@@ -27,49 +24,9 @@ function describeOn(fileSystem: FileSystemType, sizeBytes: number): void {
   describe(`a volume group with ${fileSystem}`, () => {
     beforeAll(() => makeVolumeGroup(volumeGroup, 6 * sizeBytes));
     describeVolumePort(`LVM with ${fileSystem}`, { growsOnline: true }, () =>
-      openHarness(fileSystem, sizeBytes),
+      openLvmHarness(fileSystem, sizeBytes),
     );
   });
-}
-
-/** The volume group, empty. */
-async function openHarness(fileSystem: FileSystemType, sizeBytes: number): Promise<VolumeHarness> {
-  const hostId = newId("host");
-  const root = await mkdtemp("/tmp/berth-mounts-");
-  const unmountAll = async () => {
-    for (const name of await readdir(root)) {
-      await run("umount", [join(root, name)]).catch(() => undefined); // not mounted
-    }
-  };
-  return {
-    openStore: () => createLvmStore({ hostId, volumeGroup }),
-    root,
-    fileSystem,
-    sizeBytes,
-    totalBytes: 6 * sizeBytes,
-    occupy: async (volumeId) => {
-      await run("lvcreate", ["-y", "-n", volumeId, "-L", `${extentBytes}b`, volumeGroup]);
-      const device = `/dev/mapper/${volumeGroup}-${volumeId}`;
-      const file = await open(device, "r+");
-      await file.write("theirs");
-      await file.close();
-      return async () => {
-        await run("lvs", [`${volumeGroup}/${volumeId}`]);
-        return (await readFile(device)).toString("latin1", 0, 6) === "theirs";
-      };
-    },
-    reboot: async () => {
-      await unmountAll();
-      await run("vgchange", ["-an", volumeGroup]);
-    },
-    crashStride: 5,
-    close: async () => {
-      await unmountAll();
-      await run("lvremove", ["-f", "-y", volumeGroup]);
-      await run("chattr", ["-R", "-i", root]).catch(() => undefined);
-      await rm(root, { recursive: true, force: true });
-    },
-  };
 }
 
 test("a volume group that is not there is said to be missing, and looked for again", async () => {
@@ -84,7 +41,7 @@ describe("a volume group in trouble", () => {
   let volumes: VolumePort;
   beforeAll(() => makeVolumeGroup(volumeGroup, 6 * 32 * MiB));
   beforeEach(async () => {
-    harness = await openHarness("ext4", 32 * MiB);
+    harness = await openLvmHarness("ext4", 32 * MiB);
     const { root, fileSystem } = harness;
     const options = { root, fileSystem, retentionMs: 60_000, purgesEarly: false, log: silentLog };
     volumes = createVolumes({ ...options, store: harness.openStore() });
