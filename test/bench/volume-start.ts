@@ -53,7 +53,7 @@ export async function run(
 
 async function runOnTestHost(args: readonly string[]): Promise<Record<string, unknown>> {
   const command = [process.execPath, "--import", "tsx", "test/bench/main.ts", "volume-start"];
-  const host = spawn("scripts/uml", [...command, "--json", ...args], {
+  const host = spawn(`${root}scripts/uml`, [...command, "--json", ...args], {
     cwd: root,
     env: { ...process.env, BERTH_UML_DOCKER: "1" },
     stdio: ["ignore", "pipe", "inherit"],
