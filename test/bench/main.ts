@@ -7,6 +7,7 @@ const benchmarks: Record<string, () => Promise<{ run: Benchmark }>> = {
   "placement-durable": () => import("./placement-durable.ts"),
   packing: () => import("./packing.ts"),
   "set-start": () => import("./set-start.ts"),
+  "volume-start": () => import("./volume-start.ts"),
   resize: () => import("./resize.ts"),
   "agent-overhead": () => import("./agent-overhead.ts"),
 };

@@ -5,9 +5,12 @@ import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import type { LocalVolume, VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
+import type { StoreOptions } from "../support/volume-stores.ts";
 
 /** What the suite needs of a backend: a fresh place for volumes, and ways to hurt it. */
 export interface VolumeHarness {
+  /** Its store, for a process of its own. */
+  storeOptions: StoreOptions;
   /** A store as a new life of the agent opens it. */
   openStore(): BlockStore;
   /** Where volumes are mounted. */
@@ -21,8 +24,15 @@ export interface VolumeHarness {
   occupy(volumeId: string): Promise<() => Promise<boolean>>;
   /** Unmounts and detaches everything, as a boot of the host does. */
   reboot(): Promise<void>;
+  /** What is left of volumes, whether Berth would list it or not. */
+  left(): Promise<string[]>;
   /** Of the steps that a crash may come after, each so many-th is tried; 1 where there is time for all. */
   crashStride: number;
+  /**
+   * The same of the moments at which a process is killed, right before and right after each change of the store. With 2 it is
+   * right before only: after what was done in between, to the file system or its mount.
+   */
+  killStride: number;
   close(): Promise<void>;
 }
 

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, open, readdir, readFile, rm } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -9,16 +9,15 @@ import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import type { VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import type { VolumeHarness } from "../contract/volume-contract.ts";
+import { nothingWanted, type VolumeHarness } from "../contract/volume-contract.ts";
 import { describeVolumePort } from "../contract/volume-port.ts";
 import { checked } from "../support/volume-files.ts";
-import { extentBytes, makeVolumeGroup } from "./volume-group.ts";
+import { openLvmHarness, volumeGroup } from "./lvm-harness.ts";
+import { disk, makeVolumeGroup } from "./volume-group.ts";
 
 const run = promisify(execFile);
 const MiB = 2 ** 20;
 const { signal } = new AbortController();
-
-const volumeGroup = "berth";
 
 describeOn("ext4", 32 * MiB);
 describeOn("xfs", 320 * MiB);
@@ -27,49 +26,9 @@ function describeOn(fileSystem: FileSystemType, sizeBytes: number): void {
   describe(`a volume group with ${fileSystem}`, () => {
     beforeAll(() => makeVolumeGroup(volumeGroup, 6 * sizeBytes));
     describeVolumePort(`LVM with ${fileSystem}`, { growsOnline: true }, () =>
-      openHarness(fileSystem, sizeBytes),
+      openLvmHarness(fileSystem, sizeBytes),
     );
   });
-}
-
-/** The volume group, empty. */
-async function openHarness(fileSystem: FileSystemType, sizeBytes: number): Promise<VolumeHarness> {
-  const hostId = newId("host");
-  const root = await mkdtemp("/tmp/berth-mounts-");
-  const unmountAll = async () => {
-    for (const name of await readdir(root)) {
-      await run("umount", [join(root, name)]).catch(() => undefined); // not mounted
-    }
-  };
-  return {
-    openStore: () => createLvmStore({ hostId, volumeGroup }),
-    root,
-    fileSystem,
-    sizeBytes,
-    totalBytes: 6 * sizeBytes,
-    occupy: async (volumeId) => {
-      await run("lvcreate", ["-y", "-n", volumeId, "-L", `${extentBytes}b`, volumeGroup]);
-      const device = `/dev/mapper/${volumeGroup}-${volumeId}`;
-      const file = await open(device, "r+");
-      await file.write("theirs");
-      await file.close();
-      return async () => {
-        await run("lvs", [`${volumeGroup}/${volumeId}`]);
-        return (await readFile(device)).toString("latin1", 0, 6) === "theirs";
-      };
-    },
-    reboot: async () => {
-      await unmountAll();
-      await run("vgchange", ["-an", volumeGroup]);
-    },
-    crashStride: 5,
-    close: async () => {
-      await unmountAll();
-      await run("lvremove", ["-f", "-y", volumeGroup]);
-      await run("chattr", ["-R", "-i", root]).catch(() => undefined);
-      await rm(root, { recursive: true, force: true });
-    },
-  };
 }
 
 test("a volume group that is not there is said to be missing, and looked for again", async () => {
@@ -79,15 +38,16 @@ test("a volume group that is not there is said to be missing, and looked for aga
   await expect(store.room(signal)).rejects.toMatchObject(missing);
 });
 
-describe("a volume group in trouble", () => {
+describe("a volume group", () => {
   let harness: VolumeHarness;
   let volumes: VolumePort;
   beforeAll(() => makeVolumeGroup(volumeGroup, 6 * 32 * MiB));
   beforeEach(async () => {
-    harness = await openHarness("ext4", 32 * MiB);
+    harness = await openLvmHarness("ext4", 32 * MiB);
     const { root, fileSystem } = harness;
     const options = { root, fileSystem, retentionMs: 60_000, purgesEarly: false, log: silentLog };
     volumes = createVolumes({ ...options, store: harness.openStore() });
+    volumes.heed(nothingWanted);
   });
   afterEach(() => harness.close());
 
@@ -112,6 +72,63 @@ describe("a volume group in trouble", () => {
     await volumes.trash(large.setId, signal);
     await run("lvremove", ["-y", `${volumeGroup}/${large.setId.replace("set_", "vol_")}`]);
     await volumes.ensure(next, signal);
+  });
+
+  test("without a free byte takes nothing new, and what is there lives on, up to its purge", async () => {
+    const [spec, next] = [newSpec(), newSpec()];
+    const { volumeId, dataPath } = await volumes.ensure(spec, signal);
+    const check = await checked(dataPath, MiB);
+    await run("lvcreate", ["-y", "-n", "theirs", "-l", "100%FREE", volumeGroup]);
+    expect(await volumes.room(signal)).toMatchObject({ freeBytes: 0 });
+    const full = { code: "volume-no-room", temporary: true };
+    await expect(volumes.ensure(next, signal)).rejects.toMatchObject(full);
+    const larger = { ...spec, sizeBytes: 2 * spec.sizeBytes };
+    await expect(volumes.ensure(larger, signal)).rejects.toMatchObject(full);
+    const growing = { state: "live", sizeBytes: spec.sizeBytes };
+    expect(await volumes.list(signal)).toMatchObject([growing]);
+    await volumes.trash(spec.setId, signal);
+    await volumes.ensure({ ...next, restoreFrom: volumeId }, signal);
+    expect(await check()).toBe(true);
+    await volumes.trash(next.setId, signal);
+    await volumes.expire(volumeId, signal);
+    await volumes.purge(volumeId, signal);
+    await volumes.ensure(newSpec(), signal);
+    expect(await harness.left()).toHaveLength(2);
+  });
+
+  test("on a disk that is read-only changes nothing and says so, until it can be written to", async () => {
+    const [spec, next] = [newSpec(), newSpec()];
+    const { dataPath } = await volumes.ensure(spec, signal);
+    const check = await checked(dataPath, MiB);
+    const failed = { code: "volume-failed", temporary: true };
+    await run("blockdev", ["--setro", disk]);
+    try {
+      await expect(volumes.ensure(next, signal)).rejects.toMatchObject(failed);
+      const larger = { ...spec, sizeBytes: 2 * spec.sizeBytes };
+      await expect(volumes.ensure(larger, signal)).rejects.toMatchObject(failed);
+      await expect(volumes.trash(spec.setId, signal)).rejects.toMatchObject(failed);
+      expect(await volumes.list(signal)).toMatchObject([{ setId: spec.setId, state: "live" }]);
+    } finally {
+      await run("blockdev", ["--setrw", disk]);
+    }
+    await volumes.ensure({ ...spec, sizeBytes: 2 * spec.sizeBytes }, signal);
+    expect(await check()).toBe(true);
+    await volumes.ensure(next, signal);
+  });
+
+  test("a file system is made without a word to the disk, and takes no earlier journal for its own", async () => {
+    const former = newSpec();
+    const { volumeId, dataPath } = await volumes.ensure(former, signal);
+    await writeFile(join(dataPath, "file"), Buffer.alloc(16 * MiB, "former"), { flush: true });
+    await volumes.trash(former.setId, signal);
+    await volumes.expire(volumeId, signal);
+    await volumes.purge(volumeId, signal);
+    const made = await volumes.ensure(newSpec(), signal);
+    const device = `/dev/mapper/${volumeGroup}-${made.volumeId}`;
+    expect((await readFile(device)).includes("formerformer")).toBe(true);
+    const { stdout } = await run("dumpe2fs", ["-h", device]);
+    expect(stdout).toMatch(/^Filesystem features:.* metadata_csum/m);
+    expect(stdout).toMatch(/^Journal features:.* journal_checksum_v3/m);
   });
 
   test("two volumes of one set are neither mixed up nor chosen between", async () => {

@@ -4,7 +4,7 @@ import { promisify } from "node:util";
 const run = promisify(execFile);
 export const extentBytes = 4 * 2 ** 20;
 /** The disk that scripts/uml gives the test host. */
-const disk = "/dev/ubdb";
+export const disk = "/dev/ubdb";
 
 /** A volume group of exactly so many bytes, a multiple of its extents; whatever was on the disk is gone. */
 export async function makeVolumeGroup(name: string, totalBytes: number): Promise<void> {

@@ -4,12 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import type { FileSystemType } from "../../src/agent/adapters/volume/file-systems.ts";
-import {
-  createLoopStore,
-  type LoopStoreOptions,
-} from "../../src/agent/adapters/volume/loop-store.ts";
+import { createLoopStore } from "../../src/agent/adapters/volume/loop-store.ts";
 import { newId } from "../../src/lib/ids.ts";
 import type { VolumeHarness } from "../contract/volume-contract.ts";
+import { openStore, type StoreOptions } from "./volume-stores.ts";
 
 const run = promisify(execFile);
 
@@ -24,8 +22,7 @@ export async function mayGrowExt4(): Promise<boolean> {
 }
 
 export interface LoopHarness extends VolumeHarness {
-  /** For a process of its own. */
-  storeOptions: LoopStoreOptions;
+  storeOptions: Extract<StoreOptions, { backend: "loop" }>;
 }
 
 /** Volumes as image files in a folder of their own, each large enough for six of `sizeBytes`. */
@@ -38,7 +35,7 @@ export async function openLoopHarness(
   const root = join(base, "mounts");
   const hostId = newId("host");
   const totalBytes = 6 * sizeBytes;
-  const storeOptions = { hostId, folder, totalBytes };
+  const storeOptions = { backend: "loop" as const, hostId, folder, totalBytes };
   const reboot = async () => {
     for (const name of await readdir(root).catch(() => [])) {
       await run("umount", ["--lazy", join(root, name)]).catch(() => undefined); // not mounted
@@ -56,7 +53,7 @@ export async function openLoopHarness(
   };
   return {
     storeOptions,
-    openStore: () => createLoopStore(storeOptions),
+    openStore: () => openStore(storeOptions),
     root,
     fileSystem,
     sizeBytes,
@@ -72,7 +69,9 @@ export async function openLoopHarness(
       return async () => (await readFile(image, "utf8")) === "theirs";
     },
     reboot,
+    left: async () => (await readdir(folder)).filter((name) => name.endsWith(".img")),
     crashStride: process.env["BERTH_UML"] === "1" ? 5 : 1,
+    killStride: 1,
     close: async () => {
       await reboot();
       await run("chattr", ["-R", "-i", base]).catch(() => undefined);

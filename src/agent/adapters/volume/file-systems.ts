@@ -12,28 +12,33 @@ export type FileSystemType = (typeof fileSystemTypes)[number];
 export interface NewFileSystem {
   device: string;
   sizeBytes: number;
-  /** Its blocks are a file's, which stay allocated: they are not discarded, and zeroed now, by this program, which keeps them. */
+  /** Its blocks are a file's, which stay allocated: what is to be zeroed is so now, by this program, which keeps them. */
   isImage: boolean;
 }
 
-/** Makes a file system of this type, or ext4 where the device is too small for it. */
+/**
+ * Makes a file system of this type, or ext4 where the device is too small for it. Nothing is discarded, which takes the longer
+ * the larger a device is (a third of a second for each GiB on the test host) while a set waits to start; and of an image
+ * it would give the blocks away.
+ */
 export async function makeFileSystem(
   wanted: FileSystemType,
   { device, sizeBytes, isImage }: NewFileSystem,
   signal: AbortSignal,
 ): Promise<void> {
   if (wanted === "xfs" && sizeBytes >= xfsBytesMin) {
-    const args = ["-q", "-f", ...(isImage ? ["-K"] : []), device];
+    const args = ["-q", "-f", "-K", device];
     await run("mkfs.xfs", args, makeTimeoutMs, signal);
     return;
   }
   // On a disk, tables are filled in later, in the background, so that it takes tens of milliseconds: by the kernel, which punches
   // holes into an image for it, where it takes no time anyway. No blocks are kept for the superuser: the size is what the set gets.
-  const tables = isImage ? "nodiscard,lazy_itable_init=0" : "lazy_itable_init=1";
-  const extended = `${tables},lazy_journal_init=1`;
+  // Checksums, with the file system's own id in them, tell its journal from that of an earlier one in these blocks.
+  const features = "64bit,metadata_csum";
+  const extended = `nodiscard,lazy_itable_init=${isImage ? 0 : 1},lazy_journal_init=1`;
   await run(
     "mkfs.ext4",
-    ["-q", "-F", "-m", "0", "-E", extended, "--", device],
+    ["-q", "-F", "-m", "0", "-O", features, "-E", extended, "--", device],
     makeTimeoutMs,
     signal,
   );

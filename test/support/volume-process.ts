@@ -1,0 +1,57 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import type { VolumeWork } from "./volume-child.ts";
+
+const source = fileURLToPath(new URL("./volume-child.ts", import.meta.url));
+
+/** Processes that work on volumes as an agent does, and are killed. */
+export interface VolumeProcesses {
+  /** Lets one work and kill itself where `diesAt` says. False: it did all of it before. */
+  dieWithin(work: VolumeWork): Promise<boolean>;
+  /** Lets one work for so long and kills it. */
+  dieAfter(work: VolumeWork, workMs: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** The program is put into one file before: on a slow host a process starts in a third of the time. */
+export async function openVolumeProcesses(): Promise<VolumeProcesses> {
+  const folder = await mkdtemp(join(tmpdir(), "berth-child-"));
+  const program = join(folder, "volume-child.mjs");
+  await build({
+    entryPoints: [source],
+    outfile: program,
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    // For what was written for CommonJS and is bundled.
+    banner: {
+      js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
+    },
+  });
+  const start = (work: VolumeWork): ChildProcess =>
+    spawn(process.execPath, [program, JSON.stringify(work)], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+  return {
+    async dieWithin(work) {
+      const [code, signal] = (await once(start(work), "exit")) as [number | null, string | null];
+      if (signal !== "SIGKILL" && code !== 0) throw new Error(`it ended with ${code ?? signal}`);
+      return signal === "SIGKILL";
+    },
+    async dieAfter(work, workMs) {
+      const dying = start(work);
+      const exited = once(dying, "exit");
+      if (dying.stdout) await once(dying.stdout, "data");
+      await delay(workMs); // the moment of death is what is varied here, nothing is waited for
+      dying.kill("SIGKILL");
+      await exited;
+    },
+    close: () => rm(folder, { recursive: true, force: true }),
+  };
+}
