@@ -10,7 +10,7 @@ import {
   serviceBody,
   smallHost,
 } from "../support/fleet-context.ts";
-import { bookings, hostIds, obey, resize } from "../support/resizing.ts";
+import { bookings, hostIds, obey, resize, startWeb } from "../support/resizing.ts";
 
 const GiB = 2 ** 30;
 let fleet: FleetContext | undefined;
@@ -20,15 +20,8 @@ afterEach(async () => {
   fleet = undefined;
 });
 
-/** Two hosts of 4 cores, and a service of `replicas` sets of a core and a GiB each, spread over them. */
 async function start(replicas: number): Promise<FleetContext> {
-  fleet = await createFleetContext();
-  await fleet.enroll("h1");
-  await fleet.enroll("h2");
-  const spread = [{ by: "host" as const, maxSkew: 1 }];
-  const body = serviceBody("web", { replicas, placement: { spread } });
-  await createService(fleet.ctx, fleet.tenantId, body);
-  await fleet.placer.placeSets();
+  fleet = await startWeb(replicas);
   return fleet;
 }
 

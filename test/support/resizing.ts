@@ -1,8 +1,21 @@
 import { sql } from "drizzle-orm";
 import { type ResizeService, resizeServiceBody } from "../../src/contracts/services.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
+import { createService } from "../../src/services/create-service.ts";
 import { resizeService } from "../../src/services/resize-service.ts";
-import { type FleetContext, observed } from "./fleet-context.ts";
+import { createFleetContext, type FleetContext, observed, serviceBody } from "./fleet-context.ts";
+
+/** Two hosts of 4 cores, and a service "web" of `replicas` sets of a core and a GiB each, spread over them. */
+export async function startWeb(replicas: number): Promise<FleetContext> {
+  const fleet = await createFleetContext();
+  await fleet.enroll("h1");
+  await fleet.enroll("h2");
+  const spread = [{ by: "host" as const, maxSkew: 1 }];
+  const body = serviceBody("web", { replicas, placement: { spread } });
+  await createService(fleet.ctx, fleet.tenantId, body);
+  await fleet.placer.placeSets();
+  return fleet;
+}
 
 /** Resizes the service "web". */
 export function resize(f: FleetContext, body: Parameters<typeof resizeServiceBody.parse>[0]) {

@@ -27,53 +27,45 @@ const serviceColumns = sql`id, tenant_id as "tenantId", name, generation::float8
   desired_replicas as "desiredReplicas", priority, placement, on_host_lost as "onHostLost", autoscale, deleting`;
 
 /** The live service of this name, locked until the transaction ends: the first lock of every change of a service. */
-export async function lockServiceByName(
+export function lockServiceByName(
   q: Queryable,
   tenantId: string,
   name: string,
 ): Promise<ServiceRow | undefined> {
-  const rows = await rowsOf<ServiceRow>(
-    q,
-    sql`select ${serviceColumns} from services
-        where tenant_id = ${tenantId} and name = ${name} and deleted_at is null for update`,
-  );
-  return rows[0];
+  return selectService(q, isNamed(tenantId, name), sql`for update`);
 }
 
 /** The same, as it stands and not locked: for who changes nothing. */
-export async function findServiceByName(
+export function findServiceByName(
   q: Queryable,
   tenantId: string,
   name: string,
 ): Promise<ServiceRow | undefined> {
-  const rows = await rowsOf<ServiceRow>(
-    q,
-    sql`select ${serviceColumns} from services
-        where tenant_id = ${tenantId} and name = ${name} and deleted_at is null`,
-  );
-  return rows[0];
-}
-
-/** As findServiceByName, by id. */
-export async function findServiceById(
-  q: Queryable,
-  serviceId: string,
-): Promise<ServiceRow | undefined> {
-  const rows = await rowsOf<ServiceRow>(
-    q,
-    sql`select ${serviceColumns} from services where id = ${serviceId} and deleted_at is null`,
-  );
-  return rows[0];
+  return selectService(q, isNamed(tenantId, name));
 }
 
 /** As lockServiceByName, by id; undefined when it is gone. */
-export async function lockServiceById(
+export function lockServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
+  return selectService(q, sql`id = ${serviceId}`, sql`for update`);
+}
+
+/** As findServiceByName, by id. */
+export function findServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
+  return selectService(q, sql`id = ${serviceId}`);
+}
+
+function isNamed(tenantId: string, name: string): SQL {
+  return sql`tenant_id = ${tenantId} and name = ${name}`;
+}
+
+async function selectService(
   q: Queryable,
-  serviceId: string,
+  condition: SQL,
+  lock: SQL = sql``,
 ): Promise<ServiceRow | undefined> {
   const rows = await rowsOf<ServiceRow>(
     q,
-    sql`select ${serviceColumns} from services where id = ${serviceId} and deleted_at is null for update`,
+    sql`select ${serviceColumns} from services where ${condition} and deleted_at is null ${lock}`,
   );
   return rows[0];
 }
