@@ -109,7 +109,8 @@ async function takeReport(
     }
   }
   const store = (): Promise<{ aftermath: Aftermath; removed: number }> => {
-    signal.throwIfAborted(); // it waited for its turn, and its agent has gone to say it again
+    // It waited for its turn, and its agent has gone to say it again.
+    if (signal.aborted) throw new AppError("request-timeout", { detail: "Nobody waits for it." });
     return withTx(ctx.db, async (tx) => {
       // What does not need another's answer shares a round trip; Postgres carries it out in this order.
       const [, , rows] = await Promise.all([

@@ -1,7 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { Demand } from "../../contracts/elasticity.ts";
 import type { Queryable } from "../client.ts";
-import { rowsOf } from "./rows.ts";
+import { anyOf, rowsOf } from "./rows.ts";
 
 /** A time as milliseconds since 1970, so that years of more or fewer than four digits survive the way there and back. */
 const epochMs = (column: SQL) => sql`round(extract(epoch from ${column}) * 1000)::float8`;
@@ -109,10 +109,7 @@ export async function resolveDemands(
   ids: readonly string[],
 ): Promise<ChangedDemand[]> {
   if (ids.length === 0) return [];
-  return resolveWhere(
-    q,
-    sql`d.id in (select value from json_array_elements_text(${JSON.stringify(ids)}::json))`,
-  );
+  return resolveWhere(q, sql`d.id = ${anyOf(ids)}`);
 }
 
 /** The same for all of a hook. */
@@ -140,7 +137,7 @@ export async function reopenDemands(
     q,
     sql`update demands d set state = 'firing', resolved_at = null, release_at = null
         from hooks h where h.id = d.hook_id and d.state <> 'firing'
-          and d.id in (select value from json_array_elements_text(${JSON.stringify(ids)}::json))
+          and d.id = ${anyOf(ids)}
         returning ${changedColumns}`,
   );
 }

@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { Reason } from "../../contracts/primitives.ts";
 import type { Queryable } from "../client.ts";
 import { isBeingReplaced } from "./resizes.ts";
-import { rowsOf } from "./rows.ts";
+import { anyOf, rowsOf } from "./rows.ts";
 
 /** Marks sets to be moved off their hosts; afterwards they are, or what replaces them is, of that revision. */
 export async function markSetsMoving(
@@ -28,7 +28,7 @@ export async function retargetSets(
   await q.execute(sql`
     update sets set revision = case when leaving then ${revision}::int else revision end,
       move_revision = case when leaving then null else ${revision}::int end, former_revision = case when leaving then null else former_revision end
-    where id in (select value from json_array_elements_text(${JSON.stringify(setIds)}::json)) and deleted_at is null`);
+    where id = ${anyOf(setIds)} and deleted_at is null`);
 }
 
 /** Stores why what was asked for these sets is not done; null: it is. Gives those of which it is news. */

@@ -1,7 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { Reason } from "../../contracts/primitives.ts";
 import type { Queryable } from "../client.ts";
-import { rowsOf } from "./rows.ts";
+import { anyOf, rowsOf } from "./rows.ts";
 
 /**
  * The sizes of sets. A set's amounts are what is booked for it: those of its revision, and from a resize until its agent has said
@@ -97,7 +97,7 @@ export async function resizeSets(
     sql`with target as materialized (
           select s.id, s.host_id, ${larger(sql`cpu_millis`, cpuMillis)} as cpu,
             ${larger(sql`memory_bytes`, memoryBytes)} as memory, ${larger(sql`volume_bytes`, volumeBytes)} as volume
-          from sets s where s.id in (select value from json_array_elements_text(${JSON.stringify(change.setIds)}::json)) and ${isLive}
+          from sets s where s.id = ${anyOf(change.setIds)} and ${isLive}
           order by s.id for update
         ), booked as (
           update hosts h set generation = h.generation + 1, allocated_cpu_millis = allocated_cpu_millis + d.cpu,
@@ -142,7 +142,7 @@ export async function settleSizes(
             ${volumeBeyond} as volume
           from sets s join revisions r on r.service_id = s.service_id and r.number = s.revision
           where s.host_id = ${hostId} and ${isLive} and not s.leaving
-            and s.id in (select value from json_array_elements_text(${JSON.stringify(setIds)}::json))
+            and s.id = ${anyOf(setIds)}
         ), freed as (
           update hosts set allocated_cpu_millis = allocated_cpu_millis - f.cpu, allocated_memory_bytes = allocated_memory_bytes - f.memory,
             allocated_volume_bytes = allocated_volume_bytes - f.volume

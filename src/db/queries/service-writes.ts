@@ -4,7 +4,7 @@ import type { AutoscaleSpec, PlacementSpec } from "../../contracts/services.ts";
 import type { SetTemplate } from "../../contracts/set-template.ts";
 import type { Queryable } from "../client.ts";
 import { outboxRows } from "./outbox.ts";
-import { isoTime, rowsOf } from "./rows.ts";
+import { anyOf, isoTime, rowsOf } from "./rows.ts";
 import { isReplica } from "./set-writes.ts";
 
 /** A service as the write path needs it. */
@@ -79,7 +79,7 @@ export async function lockServicesById(
   return rowsOf(
     q,
     sql`select ${serviceColumns} from services
-        where id in (select value from json_array_elements_text(${JSON.stringify(serviceIds)}::json)) and deleted_at is null
+        where id = ${anyOf(serviceIds)} and deleted_at is null
         order by id for update`,
   );
 }

@@ -75,7 +75,7 @@ export async function listReplacements(
   return rowsOf(
     q,
     sql`select id, host_id as "hostId" from sets
-        where replaces in (select value from json_array_elements_text(${JSON.stringify(setIds)}::json))
+        where replaces = ${anyOf(setIds)}
           and deleted_at is null and desired <> 'deleted' order by id`,
   );
 }
