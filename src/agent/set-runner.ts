@@ -317,7 +317,7 @@ export class SetRunner {
         }
       });
       if (action.kind === "probe") return;
-      this.#noteDone(action);
+      this.#noteDone(action, desired);
       log.info({ ...fields, outcome: "done", durationMs: durationMs() }, "set action");
     } catch (error) {
       if (abort.signal.aborted) {
@@ -347,12 +347,15 @@ export class SetRunner {
     }
   }
 
-  #noteDone(action: Exclude<Step, { kind: "probe" }>): void {
+  /** @param desired what the set was to be when the step began */
+  #noteDone(action: Exclude<Step, { kind: "probe" }>, desired: DesiredSet | undefined): void {
     const memory = this.#memory;
     noteAnswered(memory);
     if (action.kind === "resize") {
       this.#context.onResized();
-      return this.#noteResized(undefined);
+      // The size of a newer generation is not tried yet, and must not wait for the backoff of this one.
+      if (desired?.generation === this.#desired?.generation) this.#noteResized(undefined);
+      return;
     }
     if (action.kind === "fail") {
       noteFailedLives(memory, this.#observed, action.containers);
