@@ -1,4 +1,4 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import type { Reason } from "../../contracts/primitives.ts";
 import type { Queryable } from "../client.ts";
 import { isBeingReplaced } from "./resizes.ts";
@@ -66,22 +66,33 @@ export interface MovingSet {
   volumeBytes: number;
 }
 
-/** Sets that are to leave their hosts: marked ones, and those on hosts that are being drained. Uses sets_moving and sets_host. */
-const wanted = sql`(select id from sets where move_revision is not null
-    union select m.id from hosts d join sets m on m.host_id = d.id where d.draining)`;
-
-/** Not on lost hosts: nothing is known of such sets, and their service's policy for lost hosts says what becomes of them. */
-const mayMove = sql`s.desired <> 'deleted' and not s.leaving and h.state <> 'lost'`;
-
 /**
- * Set `s` waits for another of its service that is not settled yet, or has not left its host: its room may be of use. Nobody waits for
- * what a host does that says nothing.
+ * `departing`: sets that are to leave their hosts, being marked or on hosts that are being drained, each with the unsettled sets of its
+ * service: the first and the last of those that are not settled yet or have not left their host, whose room may be of use. Nobody waits
+ * for what a host does that says nothing, and nothing is known of sets on lost hosts: their service's policy says what becomes of them.
+ *
+ * One step after the other, each with what the one before found: as one join Postgres compared all sets of a service with each other as
+ * long as it had no statistics, and that nothing is to move is true nearly always. Uses sets_moving, sets_host and sets_service.
  */
-const hasToWait = sql`exists (
-    select 1 from sets o left join hosts oh on oh.id = o.host_id
-    where o.service_id = s.service_id and o.deleted_at is null and o.id <> s.id and (oh.id is null or oh.state = 'ready')
-      and (o.leaving or o.replaces is not null or o.desired = 'deleted'
-        or (o.desired = 'running' and o.state in ('pending', 'placed', 'preparing', 'starting'))))`;
+const departingSets = (serviceId?: string): SQL => sql`
+    candidate as materialized (
+      select s.*, h.name as host_name from sets s join hosts h on h.id = s.host_id
+      where s.id = any (array(select id from sets where move_revision is not null
+          union select id from sets where host_id = any (array(select id from hosts where draining))))
+        and s.desired <> 'deleted' and not s.leaving and h.state <> 'lost'
+        ${serviceId === undefined ? sql`` : sql`and s.service_id = ${serviceId}`}
+    ), unsettled as materialized (
+      select o.service_id, min(o.id) as first_id, max(o.id) as last_id
+      from sets o left join hosts oh on oh.id = o.host_id
+      where o.service_id = any (array(select distinct service_id from candidate))
+        and o.deleted_at is null and (oh.id is null or oh.state = 'ready')
+        and (o.leaving or o.replaces is not null or o.desired = 'deleted'
+          or (o.desired = 'running' and o.state in ('pending', 'placed', 'preparing', 'starting')))
+      group by o.service_id
+    ), departing as materialized (
+      select s.*, u.service_id is not null and (u.first_id <> s.id or u.last_id <> s.id) as has_to_wait
+      from candidate s left join unsettled u on u.service_id = s.service_id
+    )`;
 
 /** Sets to move next: one of each service at a time, those first that nothing has held back; services in the order of their ids, after one. */
 export async function listSetsToMove(
@@ -90,12 +101,11 @@ export async function listSetsToMove(
 ): Promise<MovingSet[]> {
   return rowsOf(
     q,
-    sql`select distinct on (s.service_id) s.id, s.service_id as "serviceId", s.host_id as "hostId", h.name as "hostName", s.desired,
+    sql`with ${departingSets(serviceId)}
+        select distinct on (s.service_id) s.id, s.service_id as "serviceId", s.host_id as "hostId", s.host_name as "hostName", s.desired,
           s.revision, coalesce(s.move_revision, s.revision) as "toRevision", s.cpu_millis::float8 as "cpuMillis",
           s.memory_bytes::float8 as "memoryBytes", s.volume_bytes::float8 as "volumeBytes"
-        from ${wanted} w join sets s on s.id = w.id join hosts h on h.id = s.host_id
-        where ${mayMove} and not ${hasToWait} and s.service_id > ${after}
-          ${serviceId === undefined ? sql`` : sql`and s.service_id = ${serviceId}`}
+        from departing s where not s.has_to_wait and s.service_id > ${after}
         order by s.service_id, s.held_back is not null, s.id limit ${limit}`,
   );
 }
@@ -103,11 +113,10 @@ export async function listSetsToMove(
 /** Stores with those that are to leave, wait for others, and say nothing yet, that they do (I5). */
 export async function noteWaitingMoves(q: Queryable, limit: number): Promise<void> {
   await q.execute(sql`
+    with ${departingSets()}
     update sets set held_back = jsonb_build_object('code', 'move-waits', 'phase', 'placement',
       'text', 'it is to leave its host once the other sets of its service are settled: one moves at a time')
-    where id in (
-      select s.id from ${wanted} w join sets s on s.id = w.id join hosts h on h.id = s.host_id
-      where ${mayMove} and s.held_back is null and ${hasToWait} limit ${limit})`);
+    where id = any (array(select id from departing where held_back is null and has_to_wait limit ${limit}))`);
 }
 
 /** Ends the move of a set that needs none any more. */
