@@ -44,7 +44,7 @@ export const backendSettings = {
     .regex(/^[A-Za-z0-9_-]{1,64}$/, "expected letters, digits, _ and -")
     .default("berth"),
   /** Of this process. All processes together stay below what Postgres allows. */
-  BERTH_DATABASE_CONNECTIONS_MAX: wholeNumber(2, 200).default(20),
+  BERTH_DATABASE_CONNECTIONS_MAX: wholeNumber(5, 200).default(20),
   /** A statement that runs longer is ended, so that none holds locks for ever. */
   BERTH_STATEMENT_TIMEOUT_MS: wholeNumber(1_000, 600_000).default(30_000),
 };

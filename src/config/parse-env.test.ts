@@ -93,7 +93,7 @@ describe("a configuration", () => {
     ["BERTH_PORT", "65536"],
     ["BERTH_PORT", "-1"],
     ["BERTH_PORT", "80.5"],
-    ["BERTH_DATABASE_CONNECTIONS_MAX", "1"],
+    ["BERTH_DATABASE_CONNECTIONS_MAX", "4"],
     ["BERTH_DATABASE_CONNECTIONS_MAX", "201"],
     ["BERTH_SHUTDOWN_TIMEOUT_MS", "99"],
     ["BERTH_LOST_HOSTS_PERCENT_MAX", "101"],

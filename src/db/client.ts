@@ -1,6 +1,8 @@
 import type { PgDatabase, PgQueryResultHKT } from "drizzle-orm/pg-core";
 import { drizzle as drizzlePostgres } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
+import { assert } from "../lib/assert.ts";
+import { ConnectionPool } from "./connection-pool.ts";
 
 /** Either driver behind one type: postgres.js, or PGlite for one machine. */
 export type Db = PgDatabase<PgQueryResultHKT>;
@@ -25,73 +27,113 @@ export interface DbOptions {
 /**
  * A plan is made for each execution. Left to itself Postgres keeps the plan that it made when a table was empty, and goes on
  * with it while a burst makes the table ten thousand times larger, until its statistics are renewed: statements of 0.2 ms
- * took 15 ms in that minute. Compiling plans never pays for statements this short.
+ * took 15 ms in that minute. Compiling plans never pays for statements this short. Nor is a table read whole where an index serves,
+ * whatever those statistics say: what is looked up often has one.
  */
-const steadyPlans = { plan_cache_mode: "force_custom_plan", jit: "off" };
+const freshPlans = { plan_cache_mode: "force_custom_plan", jit: "off", enable_seqscan: "off" };
 
 /**
- * Opens a pool. Connections are made on first use and closed after a minute of idling.
+ * Plans are made once a connection, which saves a short statement up to two thirds of its time, and the checks of foreign keys theirs.
+ * Without scans and joins of whole tables the plan can only be to look everything up, however empty the tables were when it was made.
+ */
+const keptPlans = {
+  plan_cache_mode: "force_generic_plan",
+  jit: "off",
+  enable_seqscan: "off",
+  enable_hashjoin: "off",
+  enable_mergejoin: "off",
+};
+
+const keyedDbs = new WeakMap<Queryable, Queryable>();
+
+/**
+ * Where to run a statement that finds all of its rows by key, a few at most, whatever the tables hold: on connections that keep their
+ * plans, or as part of the transaction that `q` is.
+ */
+export function keyedOf(q: Queryable): Queryable {
+  return keyedDbs.get(q) ?? q;
+}
+
+const KEYED_SHARE = 0.4;
+const STATEMENTS_SHARE = 0.2;
+/** With fewer they cannot be shared out. */
+const SHARED_OUT_MIN = 5;
+
+/**
+ * Opens connections on first use, which close after a minute of idling. Transactions, keyed statements (see `keyedOf`) and other
+ * single statements have connections of their own.
  *
- * Transactions and single statements have connections of their own, half of them each. The driver sends prepared statements
- * behind others on a busy connection, and when a `begin` is the hundredth there it does not keep the connection for its
- * transaction, which then stays open and swallows what others write on it. Where there are only transactions, none is ever
- * sent behind anything. With one connection (the edge) nothing is prepared, so nothing is sent behind anything either.
+ * With too few for that there is one (as the edge wants it), on which nothing is prepared, and so nothing is sent behind anything else.
  */
 export function openPostgres(options: DbOptions): DbHandle {
-  const open = (connectionsMax: number): postgres.Sql =>
+  const { connectionsMax } = options;
+  const open = (max: number, plans: Record<string, string>): postgres.Sql =>
     postgres(options.databaseUrl, {
-      max: connectionsMax,
+      max,
       idle_timeout: 60,
       connect_timeout: 10,
       onnotice: () => undefined,
       connection: {
         application_name: options.applicationName ?? "berth",
-        ...steadyPlans,
+        ...plans,
         statement_timeout: options.statementTimeoutMs,
         idle_in_transaction_session_timeout: options.statementTimeoutMs,
       },
     });
-  if (options.connectionsMax < 2) {
-    const only = open(1);
+  if (connectionsMax < SHARED_OUT_MIN) {
+    const only = open(1, freshPlans);
     return { db: drizzlePostgres(only), connectionsMax: 1, close: () => only.end({ timeout: 5 }) };
   }
-  const forTransactions = open(Math.ceil(options.connectionsMax / 2));
-  const forStatements = open(Math.floor(options.connectionsMax / 2));
-  const db = drizzlePostgres(preparing(forStatements, forTransactions));
-  // drizzle sets how values are read and written (dates and JSON as text) on the client that it is given.
-  Object.assign(forTransactions.options.parsers, forStatements.options.parsers);
-  Object.assign(forTransactions.options.serializers, forStatements.options.serializers);
+  const keyedMax = Math.floor(connectionsMax * KEYED_SHARE);
+  const statementsMax = Math.floor(connectionsMax * STATEMENTS_SHARE);
+  const transactionsMax = connectionsMax - keyedMax - statementsMax;
+  const keyed = new ConnectionPool(keyedMax, () => open(1, keptPlans));
+  const statements = new ConnectionPool(statementsMax, () => open(1, freshPlans));
+  const transactions = new ConnectionPool(transactionsMax, () => open(1, freshPlans));
+  const db = openDrizzle(statements, transactions);
+  keyedDbs.set(db, openDrizzle(keyed, transactions));
+  const pools = [keyed, statements, transactions];
   return {
     db,
-    connectionsMax: options.connectionsMax,
-    close: async () => {
-      await Promise.all([forTransactions.end({ timeout: 5 }), forStatements.end({ timeout: 5 })]);
-    },
+    connectionsMax,
+    close: async () => void (await Promise.all(pools.map((pool) => pool.end(5)))),
   };
 }
 
+/** drizzle over pools. It knows the driver only: so it is given a client whose statements and transactions are theirs. */
+function openDrizzle(statements: ConnectionPool, transactions: ConnectionPool): Db {
+  const [first, ...others] = [...statements.clients, ...transactions.clients];
+  assert(first, "a pool has a connection");
+  const client = new Proxy(first, {
+    get(target, property, receiver) {
+      if (property === "unsafe")
+        return (query: string, parameters?: never[]) => statements.run(query, parameters);
+      if (property === "begin") {
+        return (work: (tx: postgres.TransactionSql) => Promise<unknown>) =>
+          transactions.begin((tx) => work(preparing(tx)));
+      }
+      return Reflect.get(target, property, receiver) as unknown;
+    },
+  });
+  const db = drizzlePostgres(client);
+  // drizzle sets how values are read and written (dates and JSON as text) on the client that it is given.
+  for (const { options } of others) {
+    Object.assign(options.parsers, first.options.parsers);
+    Object.assign(options.serializers, first.options.serializers);
+  }
+  return db;
+}
+
 /**
- * Has Postgres parse and analyse each statement once a connection, instead of every time. drizzle runs everything through
- * `unsafe`, which prepares nothing unless it is told to; there is no setting for it.
- * @param beginsOn where transactions are begun
+ * Has Postgres parse and analyse each statement of a transaction once a connection, instead of every time. drizzle runs everything
+ * through `unsafe`, which prepares nothing unless it is told to; there is no setting for it.
  */
-function preparing<T extends postgres.Sql>(client: T, beginsOn: postgres.Sql = client): T {
-  return new Proxy(client, {
+function preparing(tx: postgres.TransactionSql): postgres.TransactionSql {
+  return new Proxy(tx, {
     get(target, property, receiver) {
       if (property === "unsafe") {
         return (query: string, parameters?: never[]) =>
           target.unsafe(query, parameters, { prepare: true });
-      }
-      if (property === "begin") {
-        return (...args: unknown[]) => {
-          const work = args.at(-1) as (scoped: postgres.Sql) => unknown;
-          const scopedWork = (scoped: postgres.Sql): unknown => work(preparing(scoped));
-          const begin: unknown = Reflect.get(beginsOn, property);
-          return Reflect.apply(begin as () => unknown, beginsOn, [
-            ...args.slice(0, -1),
-            scopedWork,
-          ]);
-        };
       }
       return Reflect.get(target, property, receiver) as unknown;
     },

@@ -1,11 +1,14 @@
 import { sql } from "drizzle-orm";
+import postgres from "postgres";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type DbHandle, openPostgres, type Queryable } from "../../src/db/client.ts";
+import { ConnectionPool } from "../../src/db/connection-pool.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
 import { withTx } from "../../src/db/tx.ts";
 import { createTestDatabase, type TestDatabase } from "../support/services.ts";
 
-const connectionsMax = 4;
+/** Shared out: of ten, four run transactions. */
+const connectionsMax = 10;
 let database: TestDatabase;
 let handle: DbHandle;
 beforeAll(async () => {
@@ -54,6 +57,50 @@ test("transactions begun behind hundreds of statements keep their connection, an
     sql`select state from pg_stat_activity where datname = current_database() and state like 'idle in%'`,
   );
   expect(open).toEqual([]);
+});
+
+test("more transactions than connections take turns, and each has its connection for itself", async () => {
+  const { db } = handle;
+  const seen = await Promise.all(
+    Array.from({ length: 40 }, () =>
+      withTx(db, async (tx) => {
+        const ids: number[] = [];
+        for (let look = 0; look < 3; look++) {
+          const [row] = await rowsOf<{ pid: number; xid: string }>(
+            tx,
+            sql`select pg_backend_pid() as pid, pg_current_xact_id()::text as xid`,
+          );
+          ids.push(row?.pid ?? 0, Number(row?.xid));
+        }
+        return ids;
+      }),
+    ),
+  );
+  for (const [pid, xid, ...rest] of seen) expect(rest).toEqual([pid, xid, pid, xid]);
+  expect(new Set(seen.map(([pid]) => pid)).size).toBeLessThanOrEqual(4);
+  expect(new Set(seen.map(([, xid]) => xid)).size).toBe(40);
+});
+
+/** What the driver keeps a connection by may not grow with what was ever run on it. */
+test("the thousandth statement of a pool that has connections to spare costs no more than the first", async () => {
+  const driverArrays: unknown[][] = [];
+  const { indexOf } = Array.prototype;
+  const pool = new ConnectionPool(4, () =>
+    postgres(database.url, { max: 1, idle_timeout: 5, onnotice: () => undefined }),
+  );
+  try {
+    Array.prototype.indexOf = function (this: unknown[], ...args: [unknown, number?]) {
+      driverArrays.push(this);
+      return indexOf.apply(this, args);
+    };
+    await Promise.all([1, 2, 3, 4].map((seconds) => pool.run(`select pg_sleep(${seconds / 100})`)));
+    for (let count = 0; count < 1_000; count++) await pool.run("select 1");
+  } finally {
+    Array.prototype.indexOf = indexOf;
+    await pool.end(5);
+  }
+  expect(driverArrays.length).toBeGreaterThan(1_000);
+  expect(Math.max(...driverArrays.map((array) => array.length))).toBeLessThan(100);
 });
 
 test("a transaction that throws leaves nothing behind, and its connection is good for the next", async () => {

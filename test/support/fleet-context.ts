@@ -96,7 +96,7 @@ export async function createFleetContext(
     secondContext: () => {
       const handle = openPostgres({
         databaseUrl: database.url,
-        connectionsMax: 4,
+        connectionsMax: 5,
         statementTimeoutMs: 20_000,
       });
       handles.push(handle);

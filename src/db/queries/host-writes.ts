@@ -3,7 +3,7 @@ import type { DesiredSet } from "../../contracts/agent.ts";
 import type { Reason, ResourceAmounts } from "../../contracts/primitives.ts";
 import type { SetTemplate } from "../../contracts/set-template.ts";
 import type { Queryable } from "../client.ts";
-import { rowsOf } from "./rows.ts";
+import { rowsByKey, rowsOf } from "./rows.ts";
 
 export interface NewHost {
   id: string;
@@ -65,7 +65,7 @@ export async function findHostLease(
   q: Queryable,
   by: { hostId: string } | { credentialHash: string },
 ): Promise<HostLeaseRow | undefined> {
-  const rows = await rowsOf<HostLeaseRow>(
+  const rows = await rowsByKey<HostLeaseRow>(
     q,
     sql`select ${leaseColumns} from hosts where ${"hostId" in by ? sql`id = ${by.hostId}` : sql`credential_hash = ${by.credentialHash}`}`,
   );
@@ -80,7 +80,7 @@ export interface LeaseRenewal {
 
 /** Renews a host's lease. No column that the planner looks at is touched. */
 export async function renewLease(q: Queryable, hostId: string, lease: LeaseRenewal): Promise<void> {
-  await q.execute(sql`update hosts set ${renewed(lease)} where id = ${hostId}`);
+  await rowsByKey(q, sql`update hosts set ${renewed(lease)} where id = ${hostId}`);
 }
 
 function renewed(lease: LeaseRenewal): SQL {
@@ -123,7 +123,7 @@ export async function tryUpdateHostUsage(
   usage: UsageReport,
   lease: LeaseRenewal,
 ): Promise<HostLeaseRow | undefined> {
-  const rows = await rowsOf<HostLeaseRow>(
+  const rows = await rowsByKey<HostLeaseRow>(
     q,
     sql`update hosts set ${renewed(lease)}, ${measured(usage)}
         from ${unreported(hostId)}, (select generation from hosts where id = ${hostId}) seen
@@ -205,7 +205,7 @@ export async function listDesiredSets(
   afterGeneration: number,
   limit: number,
 ): Promise<DesiredSetRow[]> {
-  return rowsOf(
+  return rowsByKey(
     q,
     sql`select s.desired = 'running' and not s.leaving
             and (s.state = 'lost' or coalesce(s.reason->>'code' = ${DOCKER_UNREACHABLE}, false)) as "isUnknown",

@@ -1,10 +1,15 @@
 import { type SQL, sql } from "drizzle-orm";
-import type { Queryable } from "../client.ts";
+import { keyedOf, type Queryable } from "../client.ts";
 
 /** Runs raw SQL and gives its rows; the two drivers wrap them differently. The caller vouches for the row type. */
 export async function rowsOf<T>(q: Queryable, query: SQL): Promise<T[]> {
   const result: unknown = await q.execute(query);
   return (Array.isArray(result) ? result : (result as { rows: unknown[] }).rows) as T[];
+}
+
+/** The same for a statement that finds all of its rows by key, a few at most: its plan is kept, see `keyedOf`. */
+export function rowsByKey<T>(q: Queryable, query: SQL): Promise<T[]> {
+  return rowsOf(keyedOf(q), query);
 }
 
 /** A timestamp as drivers give it in raw SQL (text or Date), as ISO 8601 in UTC. */

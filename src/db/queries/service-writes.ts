@@ -4,7 +4,7 @@ import type { AutoscaleSpec, PlacementSpec } from "../../contracts/services.ts";
 import type { SetTemplate } from "../../contracts/set-template.ts";
 import type { Queryable } from "../client.ts";
 import { outboxRows } from "./outbox.ts";
-import { anyOf, isoTime, rowsOf } from "./rows.ts";
+import { anyOf, isoTime, rowsByKey, rowsOf } from "./rows.ts";
 import { isReplica } from "./set-writes.ts";
 
 /** A service as the write path needs it. */
@@ -118,7 +118,7 @@ export async function insertService(
     ? sql`from (${tenantUse(tenantId, farFromQuota)}) u where u."isFar"
           on conflict (tenant_id, name) where deleted_at is null do nothing`
     : sql``;
-  const rows = await rowsOf<
+  const rows = await rowsByKey<
     Omit<StoredService, "createdAt" | "outboxId"> & {
       createdAt: string | Date;
       outboxId: string | number | null;

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { Token, TokenRole } from "../../contracts/access.ts";
 import type { Queryable } from "../client.ts";
-import { isoTime, isoTimeOrNull, rowsOf } from "./rows.ts";
+import { isoTime, isoTimeOrNull, rowsByKey, rowsOf } from "./rows.ts";
 
 export interface NewToken {
   id: string;
@@ -38,7 +38,7 @@ export async function findCallerBySecretHash(
   q: Queryable,
   secretHash: string,
 ): Promise<CallerRow | undefined> {
-  const rows = await rowsOf<CallerRow>(
+  const rows = await rowsByKey<CallerRow>(
     q,
     sql`select id as "tokenId", role, tenant_id as "tenantId", hook_id as "hookId", pool from tokens
         where secret_hash = ${secretHash} and revoked_at is null and (expires_at is null or expires_at > now())`,

@@ -1,7 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { ReportedVolume, Volume, VolumeState } from "../../contracts/volumes.ts";
 import type { Queryable } from "../client.ts";
-import { isoTime, isoTimeOrNull, rowsOf } from "./rows.ts";
+import { isoTime, isoTimeOrNull, rowsByKey, rowsOf } from "./rows.ts";
 import { inScope } from "./service-reads.ts";
 
 /**
@@ -55,7 +55,7 @@ export async function storeHostVolumes(
 
 /** Volumes of a host whose purge was asked for. */
 export async function listPurges(q: Queryable, hostId: string, limit: number): Promise<string[]> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await rowsByKey<{ id: string }>(
     q,
     sql`select id from volumes where host_id = ${hostId} and purge_asked_at is not null order by id limit ${limit}`,
   );
