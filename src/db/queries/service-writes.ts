@@ -275,10 +275,8 @@ function tenantUse(tenantId: string, ask: QuotaAsk): SQL {
       ${isFar(sql`t.sets_max`, sql`u.sets`, ask.sets)} and ${isFar(sql`t.cpu_millis_max`, sql`u.cpu`, ask.cpuMillis)}
         and ${isFar(sql`t.memory_bytes_max`, sql`u.memory`, ask.memoryBytes)} as "isFar"
     from tenants t left join lateral (
-      select sum(s.desired_replicas) as sets, sum(s.desired_replicas * s.set_cpu_millis) as cpu,
-        sum(s.desired_replicas * s.set_memory_bytes) as memory
-      from services s
-      where s.tenant_id = t.id and s.deleted_at is null and not s.deleting
+      select sum(p.sets) as sets, sum(p.cpu_millis) as cpu, sum(p.memory_bytes) as memory
+      from tenant_uses p where p.tenant_id = t.id
     ) u on true
     where t.id = ${tenantId}`;
 }

@@ -1,5 +1,13 @@
 import { sql } from "drizzle-orm";
-import { check, index, pgTable, text, uniqueIndex } from "drizzle-orm/pg-core";
+import {
+  check,
+  index,
+  pgTable,
+  primaryKey,
+  smallint,
+  text,
+  uniqueIndex,
+} from "drizzle-orm/pg-core";
 import { tokenRoles } from "../../contracts/access.ts";
 import { int8, timestamptz } from "./columns.ts";
 
@@ -19,6 +27,26 @@ export const tenants = pgTable(
     createdAt: timestamptz("created_at").notNull().defaultNow(),
   },
   (table) => [uniqueIndex("tenants_name_unique").on(table.name)],
+);
+
+/**
+ * What a tenant's services ask for together, in parts that are summed up: a trigger on services adds what changes to the part of its
+ * connection, at commit, so that who asks reads a few rows instead of all services, and additions hardly wait for each other.
+ */
+export const tenantUses = pgTable(
+  "tenant_uses",
+  {
+    tenantId: text("tenant_id")
+      .notNull()
+      .references(() => tenants.id, { onDelete: "cascade" }),
+    /** The connection's process id modulo 16. */
+    part: smallint("part").notNull(),
+    /** Of one part each may be negative. */
+    sets: int8("sets").notNull(),
+    cpuMillis: int8("cpu_millis").notNull(),
+    memoryBytes: int8("memory_bytes").notNull(),
+  },
+  (table) => [primaryKey({ name: "tenant_uses_pkey", columns: [table.tenantId, table.part] })],
 );
 
 /** Bearer tokens: only the SHA-256 of the secret is kept (the secret has 256 random bits, so no salt or stretching). */
