@@ -2,7 +2,7 @@ import type { PgDatabase, PgQueryResultHKT } from "drizzle-orm/pg-core";
 import { drizzle as drizzlePostgres } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
 import { assert } from "../lib/assert.ts";
-import { ConnectionPool } from "./connection-pool.ts";
+import { ConnectionPool, prepared } from "./connection-pool.ts";
 
 /** Either driver behind one type: postgres.js, or PGlite for one machine. */
 export type Db = PgDatabase<PgQueryResultHKT>;
@@ -124,16 +124,12 @@ function openDrizzle(statements: ConnectionPool, transactions: ConnectionPool): 
   return db;
 }
 
-/**
- * Has Postgres parse and analyse each statement of a transaction once a connection, instead of every time. drizzle runs everything
- * through `unsafe`, which prepares nothing unless it is told to; there is no setting for it.
- */
+/** A transaction whose statements are prepared. drizzle runs everything through `unsafe`, and has no setting for that. */
 function preparing(tx: postgres.TransactionSql): postgres.TransactionSql {
   return new Proxy(tx, {
     get(target, property, receiver) {
       if (property === "unsafe") {
-        return (query: string, parameters?: never[]) =>
-          target.unsafe(query, parameters, { prepare: true });
+        return (query: string, parameters?: never[]) => target.unsafe(query, parameters, prepared);
       }
       return Reflect.get(target, property, receiver) as unknown;
     },

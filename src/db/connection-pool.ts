@@ -1,5 +1,8 @@
 import type postgres from "postgres";
 
+/** Has Postgres parse and analyse a statement once a connection: with the driver's `unsafe` it does so every time, unless it is told. */
+export const prepared = { prepare: true, simple: false };
+
 /** One connection. The driver opens it at its first use, closes it after idling, and opens it anew after a failure. */
 interface Lane {
   client: postgres.Sql;
@@ -31,11 +34,11 @@ export class ConnectionPool {
     return this.#lanes.map(({ client }) => client);
   }
 
-  /** Runs a statement, which Postgres parses once a connection, behind the fewest others. */
+  /** Runs a statement on the connection that has the fewest under way, behind those. */
   run(query: string, parameters?: never[]): ReturnType<postgres.Sql["unsafe"]> {
     const lane = this.#leastBusy();
     lane.underWay++;
-    const answer = lane.client.unsafe(query, parameters, { prepare: true });
+    const answer = lane.client.unsafe(query, parameters, prepared);
     const end = (): void => void lane.underWay--;
     answer.then(end, end);
     return answer;

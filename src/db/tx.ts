@@ -1,3 +1,4 @@
+import { sql } from "drizzle-orm";
 import { AppError } from "../contracts/app-error.ts";
 import type { Db, Queryable } from "./client.ts";
 import { sqlStateOf, toAppError } from "./errors.ts";
@@ -5,6 +6,19 @@ import { sqlStateOf, toAppError } from "./errors.ts";
 export interface TxOptions {
   /** How often a serialization failure or deadlock is tried again. */
   retriesMax?: number;
+}
+
+/**
+ * From here on the transaction's statements keep their plans, those of `keyedOf` and others whose plan could be no other: a table at a
+ * time, by an index. What joins tables is to be planned anew (`makePlans`).
+ */
+export async function keepPlans(tx: Queryable): Promise<void> {
+  await tx.execute(sql`set local plan_cache_mode = force_generic_plan`);
+}
+
+/** From here on each of the transaction's statements is planned for itself again. */
+export async function makePlans(tx: Queryable): Promise<void> {
+  await tx.execute(sql`set local plan_cache_mode = force_custom_plan`);
 }
 
 const retryableStates = new Set(["40001", "40P01"]);

@@ -5,13 +5,14 @@ import {
   type CommittedPlacement,
   listDuePendingSets,
   listDuePlacementSpecs,
+  listDueRepulsions,
   lockPlacement,
   type PendingSetRow,
   type PlacementInput,
   recordRejections,
   type RejectionInput,
 } from "../db/queries/placements.ts";
-import { withTx } from "../db/tx.ts";
+import { keepPlans, makePlans, withTx } from "../db/tx.ts";
 import { newIds } from "../lib/ids.ts";
 import { explainRejection } from "../scheduler/explain.ts";
 import { fitsHost } from "../scheduler/fits.ts";
@@ -19,10 +20,14 @@ import type { PlacementRequest, Plan, Rejection } from "../scheduler/model.ts";
 import { planPlacements } from "../scheduler/plan.ts";
 import type { ServiceContext, SignalChannel } from "./context.ts";
 import { FleetCache, hostSnapshotOf } from "./fleet-cache.ts";
-import { buildPlacementRequests } from "./placement-requests.ts";
+import { buildPlacementRequests, type PendingSets } from "./placement-requests.ts";
 
 /** Sets per transaction: large enough that the commit is a small part, small enough that the first are placed soon. */
 const SETS_PER_BATCH_MAX = 4_000;
+/** So few sets are read with plans that are kept: most of the time it is one, and planning its statements would take longer than it. */
+const FEW_SETS_MAX = 32;
+/** So few are booked by a statement each, for the same reason. */
+const ONE_BY_ONE_MAX = 4;
 const BATCHES_PER_RUN_MAX = 200;
 /** Batches in a row in which every placement was overtaken; then the sweep tries again later. */
 const FRUITLESS_BATCHES_MAX = 5;
@@ -91,21 +96,26 @@ async function placeBatch(
 ): Promise<BatchOutcome | undefined> {
   try {
     return await withTx(ctx.db, async (tx) => {
-      const [, { fleet, policy, nowMs }, pending, specs] = await Promise.all([
+      const [, , { fleet, policy, nowMs }, few] = await Promise.all([
+        keepPlans(tx),
         lockPlacement(tx),
         cache.refresh(tx),
-        listDuePendingSets(tx, SETS_PER_BATCH_MAX),
-        listDuePlacementSpecs(tx, SETS_PER_BATCH_MAX),
+        readDue(tx, FEW_SETS_MAX + 1),
       ]);
+      const due = few.pending.length > FEW_SETS_MAX ? await readMany(tx) : few;
+      const { pending } = due;
       if (pending.length === 0) return undefined;
-      const requests = await buildPlacementRequests(tx, pending, specs);
+      const requests = await buildPlacementRequests(tx, due);
       const plan = planPlacements(fleet, requests, { seed: policy.version, nowMs });
       const pendingById = new Map(pending.map((set) => [set.id, set]));
       const admitted = await admitOnLockedHosts(tx, cache, plan, requests, pendingById);
-      const placed =
-        admitted.length === 0 ? [] : await commitPlacements(tx, admitted, plan.policyVersion);
       const rejections = rejectionsOf(plan, pendingById);
-      await recordRejections(tx, rejections, plan.policyVersion);
+      const isMuch = rejections.length > 0 || admitted.length > ONE_BY_ONE_MAX;
+      const [, , placed] = await Promise.all([
+        isMuch && makePlans(tx),
+        recordRejections(tx, rejections, plan.policyVersion),
+        commitAll(tx, admitted, plan.policyVersion),
+      ]);
       return {
         placed,
         rejected: rejections.length,
@@ -117,6 +127,30 @@ async function placeBatch(
     cache.reset();
     throw error;
   }
+}
+
+async function readDue(tx: Queryable, limit: number): Promise<PendingSets> {
+  const [pending, specs, repulsions] = await Promise.all([
+    listDuePendingSets(tx, limit),
+    listDuePlacementSpecs(tx, limit),
+    listDueRepulsions(tx, limit),
+  ]);
+  return { pending, specs, repulsions };
+}
+
+async function readMany(tx: Queryable): Promise<PendingSets> {
+  const [, due] = await Promise.all([makePlans(tx), readDue(tx, SETS_PER_BATCH_MAX)]);
+  return due;
+}
+
+async function commitAll(
+  tx: Queryable,
+  admitted: readonly PlacementInput[],
+  policyVersion: number,
+): Promise<CommittedPlacement[]> {
+  if (admitted.length > ONE_BY_ONE_MAX) return commitPlacements(tx, admitted, policyVersion);
+  const each = admitted.map((placement) => commitPlacements(tx, [placement], policyVersion));
+  return (await Promise.all(each)).flat();
 }
 
 /**

@@ -1,23 +1,28 @@
+import type { PlacementSpec } from "../contracts/services.ts";
 import type { SetTemplate } from "../contracts/set-template.ts";
 import type { Queryable } from "../db/client.ts";
 import {
   listPlacementSpecs,
-  listRepellingServices,
+  listRepulsions,
   listServiceIds,
   type PendingSetRow,
   type PlacementSpecRow,
+  type RepulsionRow,
 } from "../db/queries/placements.ts";
 import type { ServiceRow } from "../db/queries/service-writes.ts";
 import type { PlacementConstraints, PlacementRequest } from "../scheduler/model.ts";
 
-/**
- * What the planner is asked for a batch of pending sets; sets of one revision share one constraints object.
- * @param known specs read already, of most or all of the sets
- */
+/** Pending sets, and what is known of their revisions and tenants: of most of them, at least, as each is read by itself. */
+export interface PendingSets {
+  pending: readonly PendingSetRow[];
+  specs: readonly PlacementSpecRow[];
+  repulsions: readonly RepulsionRow[];
+}
+
+/** What the planner is asked for a batch of pending sets; sets of one revision share one constraints object. */
 export async function buildPlacementRequests(
   q: Queryable,
-  pending: readonly PendingSetRow[],
-  known: readonly PlacementSpecRow[],
+  { pending, specs: known, repulsions }: PendingSets,
 ): Promise<PlacementRequest[]> {
   const knownKeys = new Set(known.map(revisionKey));
   const missing = new Map<string, { serviceId: string; revision: number }>();
@@ -26,14 +31,23 @@ export async function buildPlacementRequests(
     if (!knownKeys.has(key)) missing.set(key, { serviceId: set.serviceId, revision: set.revision });
   }
   const specs = [...known, ...(await listPlacementSpecs(q, [...missing.values()]))];
-  const serviceIds = await readNamedServices(q, specs);
+  const knownRules = specs.flatMap(({ serviceId, service }) =>
+    service ? { serviceId, ...service } : [],
+  );
+  const serviceIds = await readNamedServices(q, knownRules);
+  const repelledBy = new Map(
+    repulsions.map((row) => [`${row.tenantId}/${row.name}`, row.byServiceIds]),
+  );
   const constraints = new Map<
     string,
     { constraints: PlacementConstraints; images: readonly string[] }
   >();
   for (const spec of specs) {
+    if (!spec.service) continue;
+    const { tenantId, name } = spec.service;
+    const rules = { ...spec.service, repelledBy: repelledBy.get(`${tenantId}/${name}`) ?? [] };
     constraints.set(revisionKey(spec), {
-      constraints: constraintsOf(spec, serviceIds),
+      constraints: constraintsOf(rules, serviceIds),
       images: spec.images,
     });
   }
@@ -65,13 +79,12 @@ export async function requestsOfService(
 ): Promise<PlacementRequest[]> {
   const { id: serviceId, tenantId, name: ownName, placement, priority } = service;
   const names = [...placement.antiAffinity, ...placement.affinity];
-  const [found, repelledBy] = [
-    await listServiceIds(
-      q,
-      names.map((name) => ({ tenantId, name })),
-    ),
-    await listRepellingServices(q, tenantId, ownName),
-  ];
+  const found = await listServiceIds(
+    q,
+    names.map((name) => ({ tenantId, name })),
+  );
+  const repulsions = await listRepulsions(q, [tenantId]);
+  const repelledBy = repulsions.find(({ name }) => name === ownName)?.byServiceIds ?? [];
   const ids = new Map(found.map(({ name, id }) => [`${tenantId}/${name}`, id]));
   ids.set(`${tenantId}/${ownName}`, serviceId); // it may name itself before it exists
   const constraints = constraintsOf({ tenantId, placement, repelledBy }, ids);
@@ -95,10 +108,16 @@ function revisionKey(of: { serviceId: string; revision: number }): string {
   return `${of.serviceId}/${of.revision}`;
 }
 
+/** Whose rules name services of the same tenant. */
+interface PlacementRules {
+  tenantId: string;
+  placement: PlacementSpec;
+}
+
 /** `tenantId/name` -> service id, for every name in the rules. */
 async function readNamedServices(
   q: Queryable,
-  specs: readonly PlacementSpecRow[],
+  specs: readonly PlacementRules[],
 ): Promise<Map<string, string>> {
   const names = new Map<string, { tenantId: string; name: string }>();
   for (const spec of specs) {
@@ -115,7 +134,7 @@ async function readNamedServices(
  * as anti-affinity holds both ways.
  */
 export function constraintsOf(
-  spec: Pick<PlacementSpecRow, "tenantId" | "placement" | "repelledBy">,
+  spec: PlacementRules & { repelledBy: readonly string[] },
   serviceIds: ReadonlyMap<string, string>,
 ): PlacementConstraints {
   const idsOf = (names: readonly string[]) =>

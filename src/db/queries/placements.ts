@@ -1,7 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { PlacementSpec } from "../../contracts/services.ts";
 import type { Queryable } from "../client.ts";
-import { rowsOf } from "./rows.ts";
+import { anyOf, rowsOf } from "./rows.ts";
 import { isPending } from "./set-writes.ts";
 
 /** Any constant does; all job workers use the same. */
@@ -36,25 +36,24 @@ export async function listDuePendingSets(q: Queryable, limit: number): Promise<P
     sql`select id, service_id as "serviceId", revision, generation::float8 as generation, priority, attempts,
           cpu_millis::float8 as "cpuMillis", memory_bytes::float8 as "memoryBytes",
           volume_bytes::float8 as "volumeBytes", rootfs_bytes::float8 as "rootfsBytes", avoid_host_ids as "avoidHostIds"
-        from sets where ${isDue} order by ${mostUrgent} limit ${limit}`,
+        from sets ${areDue(limit)}`,
   );
 }
 
-const isDue = sql`${isPending} and desired <> 'deleted' and plan_after <= now()`;
-const mostUrgent = sql`priority desc, id`;
+/** The limit is part of the text: a plan that is kept is to know of it. */
+function areDue(limit: number): SQL {
+  return sql`where ${isPending} and desired <> 'deleted' and plan_after <= now() order by priority desc, id limit ${sql.raw(String(limit))}`;
+}
 
 export interface PlacementSpecRow {
   serviceId: string;
   revision: number;
-  tenantId: string;
-  name: string;
-  placement: PlacementSpec;
+  /** Null: it went away. */
+  service: { tenantId: string; name: string; placement: PlacementSpec } | null;
   images: string[];
-  /** Ids of the tenant's services whose rules forbid this one on their hosts. */
-  repelledBy: string[];
 }
 
-/** Placement rules and images of revisions, and who forbids them. */
+/** Placement rules and images of revisions. */
 export async function listPlacementSpecs(
   q: Queryable,
   revisions: readonly { serviceId: string; revision: number }[],
@@ -77,28 +76,55 @@ export async function listDuePlacementSpecs(
 ): Promise<PlacementSpecRow[]> {
   return rowsOf(
     q,
-    specsOf(sql`select distinct service_id, revision from
-      (select service_id, revision from sets where ${isDue} order by ${mostUrgent} limit ${limit}) due`),
+    specsOf(
+      sql`select distinct service_id, revision from (select service_id, revision from sets ${areDue(limit)}) due`,
+    ),
   );
 }
 
-/** Who repels whom is read once a tenant, on services_repelling, so that a tenant without such rules costs a look. */
+/** Each is looked up by key, so that the plan may be kept (see keepPlans). */
 function specsOf(wanted: SQL): SQL {
-  return sql`with spec as materialized (
-      select s.id as "serviceId", r.number as revision, s.tenant_id as "tenantId", s.name, s.placement,
-        array(select c->>'image' from jsonb_array_elements(r.template->'containers') c) as images
-      from (${wanted}) w
-      join services s on s.id = w.service_id
-      join revisions r on r.service_id = s.id and r.number = w.revision
-    ), repulsion as (
-      select o.tenant_id, other.name, array_agg(o.id) as ids
-      from (select distinct "tenantId" from spec) t
-      join services o on o.tenant_id = t."tenantId" and ${isRepelling("o")}
-      cross join lateral jsonb_array_elements_text(o.placement->'antiAffinity') as other(name)
-      group by o.tenant_id, other.name
-    )
-    select spec.*, coalesce(p.ids, '{}') as "repelledBy"
-    from spec left join repulsion p on p.tenant_id = spec."tenantId" and p.name = spec.name`;
+  return sql`select w.service_id as "serviceId", w.revision,
+      (select json_build_object('tenantId', s.tenant_id, 'name', s.name, 'placement', s.placement)
+        from services s where s.id = w.service_id) as service,
+      array(select c->>'image' from revisions r, jsonb_array_elements(r.template->'containers') c
+        where r.service_id = w.service_id and r.number = w.revision) as images
+    from (${wanted}) w`;
+}
+
+export interface RepulsionRow {
+  tenantId: string;
+  /** Of the service, there or not, that is forbidden on the others' hosts. */
+  name: string;
+  byServiceIds: string[];
+}
+
+/**
+ * Whom the services of these tenants forbid beside them. Read once a tenant, on services_repelling, so that a tenant without such rules
+ * costs a look.
+ */
+export async function listRepulsions(
+  q: Queryable,
+  tenantIds: readonly string[],
+): Promise<RepulsionRow[]> {
+  return rowsOf(q, repulsionsOf(anyOf(tenantIds)));
+}
+
+/** The same of the tenants of what `listDuePendingSets` gives. */
+export async function listDueRepulsions(q: Queryable, limit: number): Promise<RepulsionRow[]> {
+  return rowsOf(
+    q,
+    repulsionsOf(
+      sql`any (array(select distinct tenant_id from (select tenant_id from sets ${areDue(limit)}) due))`,
+    ),
+  );
+}
+
+function repulsionsOf(tenants: SQL): SQL {
+  return sql`select o.tenant_id as "tenantId", other.name, array_agg(o.id) as "byServiceIds"
+    from services o cross join lateral jsonb_array_elements_text(o.placement->'antiAffinity') as other(name)
+    where o.tenant_id = ${tenants} and ${isRepelling("o")}
+    group by o.tenant_id, other.name`;
 }
 
 /** In the words of the index services_repelling. */
@@ -108,32 +134,19 @@ function isRepelling(alias: string): SQL {
   );
 }
 
-/** Ids of a tenant's live services whose rules forbid a service of this name on their hosts. */
-export async function listRepellingServices(
-  q: Queryable,
-  tenantId: string,
-  name: string,
-): Promise<string[]> {
-  const rows = await rowsOf<{ id: string }>(
-    q,
-    sql`select s.id from services s
-        where s.tenant_id = ${tenantId} and ${isRepelling("s")} and s.placement->'antiAffinity' ? ${name}`,
-  );
-  return rows.map((row) => row.id);
-}
-
 /** Ids of live services by tenant and name, for the names in placement rules; unknown names are left out. */
 export async function listServiceIds(
   q: Queryable,
   names: readonly { tenantId: string; name: string }[],
 ): Promise<{ tenantId: string; name: string; id: string }[]> {
   if (names.length === 0) return [];
-  return rowsOf(
+  const rows = await rowsOf<{ tenantId: string; name: string; id: string | null }>(
     q,
-    sql`select s.tenant_id as "tenantId", s.name, s.id
-        from json_to_recordset(${JSON.stringify(names)}::json) as w("tenantId" text, name text)
-        join services s on s.tenant_id = w."tenantId" and s.name = w.name and s.deleted_at is null`,
+    sql`select w."tenantId", w.name,
+          (select s.id from services s where s.tenant_id = w."tenantId" and s.name = w.name and s.deleted_at is null) as id
+        from json_to_recordset(${JSON.stringify(names)}::json) as w("tenantId" text, name text)`,
   );
+  return rows.flatMap(({ id, ...named }) => (id === null ? [] : { ...named, id }));
 }
 
 export interface PlacementInput {
@@ -153,18 +166,26 @@ export interface CommittedPlacement {
 
 /**
  * Books sets on hosts that the caller has locked and checked. A set that was deleted or placed since it was read is
- * passed over, and nothing is booked for it. One statement, so that sets, hosts, placements and events agree.
+ * passed over, and nothing is booked for it. One statement, so that sets, hosts, placements and events agree; for one set its plan may
+ * be kept (see keepPlans).
  */
 export async function commitPlacements(
   q: Queryable,
   placements: readonly PlacementInput[],
   policyVersion: number,
 ): Promise<CommittedPlacement[]> {
+  const [only, ...others] = placements;
+  // With its keys for constants there is one way to find a set and its host. Of many the plan has been made when this is read, and the
+  // checks of foreign keys, one a set, are to keep theirs.
+  const isOnly =
+    only && others.length === 0 ? sql`and s.id = ${only.setId} and h.id = ${only.hostId}` : sql``;
+  const fromHereOn = sql`(select set_config('plan_cache_mode', 'force_generic_plan', true)) is not null`;
   return rowsOf(
     q,
     sql`with planned as materialized (
           select * from json_to_recordset(${JSON.stringify(placements)}::json) as p(
             "placementId" text, "setId" text, "hostId" text, generation bigint, score bigint, because jsonb)
+          where ${fromHereOn}
         ), moved as (
           update sets s set state = 'placed', host_id = p."hostId", host_generation = h.generation + 1,
             generation = s.generation + 1, placed_at = now(), updated_at = now(), reason = null, address = null,
@@ -173,7 +194,7 @@ export async function commitPlacements(
               when s.restore_volume_id is null then null
               when exists (select 1 from volumes where id = s.restore_volume_id and volumes.host_id = p."hostId") then s.restore_volume_id end
           from planned p join hosts h on h.id = p."hostId"
-          where s.id = p."setId" and s.state = 'pending' and s.desired <> 'deleted' and s.generation = p.generation
+          where s.id = p."setId" and s.state = 'pending' and s.desired <> 'deleted' and s.generation = p.generation ${isOnly}
           returning s.id, s.tenant_id, s.service_id, s.host_id, s.generation, s.cpu_millis, s.memory_bytes,
             s.volume_bytes, s.rootfs_bytes, p."placementId" as placement_id, p.score, p.because, h.name as host_name
         ), booked as (

@@ -23,8 +23,10 @@ export function isoTimeOrNull(value: string | Date | null): string | null {
 
 /**
  * `id = ${anyOf(ids)}`. As an array it is looked up in the index whatever the statistics say; a list that is joined (`in (select …)`)
- * was compared with every row of a table that had just been filled.
+ * was compared with every row of a table that had just been filled. Most lists are of one, for which there is but one plan.
  */
 export function anyOf(ids: readonly string[]): SQL {
+  const [only, ...others] = ids;
+  if (only !== undefined && others.length === 0) return sql`${only}`;
   return sql`any (array(select value from json_array_elements_text(${JSON.stringify(ids)}::json)))`;
 }
