@@ -5,7 +5,6 @@ import {
   type CommittedPlacement,
   listDuePendingSets,
   listDuePlacementSpecs,
-  listDueRepulsions,
   lockPlacement,
   type PendingSetRow,
   type PlacementInput,
@@ -130,12 +129,11 @@ async function placeBatch(
 }
 
 async function readDue(tx: Queryable, limit: number): Promise<PendingSets> {
-  const [pending, specs, repulsions] = await Promise.all([
+  const [pending, specs] = await Promise.all([
     listDuePendingSets(tx, limit),
     listDuePlacementSpecs(tx, limit),
-    listDueRepulsions(tx, limit),
   ]);
-  return { pending, specs, repulsions };
+  return { pending, specs };
 }
 
 async function readMany(tx: Queryable): Promise<PendingSets> {

@@ -7,22 +7,20 @@ import {
   listServiceIds,
   type PendingSetRow,
   type PlacementSpecRow,
-  type RepulsionRow,
 } from "../db/queries/placements.ts";
 import type { ServiceRow } from "../db/queries/service-writes.ts";
 import type { PlacementConstraints, PlacementRequest } from "../scheduler/model.ts";
 
-/** Pending sets, and what is known of their revisions and tenants: of most of them, at least, as each is read by itself. */
+/** Pending sets, and what is known of their revisions: of most of them, at least, as each is read by itself. */
 export interface PendingSets {
   pending: readonly PendingSetRow[];
   specs: readonly PlacementSpecRow[];
-  repulsions: readonly RepulsionRow[];
 }
 
 /** What the planner is asked for a batch of pending sets; sets of one revision share one constraints object. */
 export async function buildPlacementRequests(
   q: Queryable,
-  { pending, specs: known, repulsions }: PendingSets,
+  { pending, specs: known }: PendingSets,
 ): Promise<PlacementRequest[]> {
   const knownKeys = new Set(known.map(revisionKey));
   const missing = new Map<string, { serviceId: string; revision: number }>();
@@ -35,6 +33,10 @@ export async function buildPlacementRequests(
     service ? { serviceId, ...service } : [],
   );
   const serviceIds = await readNamedServices(q, knownRules);
+  const tenantIds = knownRules.flatMap(({ tenantId, mayBeRepelled }) =>
+    mayBeRepelled ? tenantId : [],
+  );
+  const repulsions = await listRepulsions(q, [...new Set(tenantIds)]);
   const repelledBy = new Map(
     repulsions.map((row) => [`${row.tenantId}/${row.name}`, row.byServiceIds]),
   );

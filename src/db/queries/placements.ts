@@ -49,7 +49,13 @@ export interface PlacementSpecRow {
   serviceId: string;
   revision: number;
   /** Null: it went away. */
-  service: { tenantId: string; name: string; placement: PlacementSpec } | null;
+  service: {
+    tenantId: string;
+    name: string;
+    placement: PlacementSpec;
+    /** Its tenant has services that forbid others beside them. */
+    mayBeRepelled: boolean;
+  } | null;
   images: string[];
 }
 
@@ -85,46 +91,34 @@ export async function listDuePlacementSpecs(
 /** Each is looked up by key, so that the plan may be kept (see keepPlans). */
 function specsOf(wanted: SQL): SQL {
   return sql`select w.service_id as "serviceId", w.revision,
-      (select json_build_object('tenantId', s.tenant_id, 'name', s.name, 'placement', s.placement)
+      (select json_build_object('tenantId', s.tenant_id, 'name', s.name, 'placement', s.placement,
+          'mayBeRepelled', exists (select 1 from services o where o.tenant_id = s.tenant_id and ${isRepelling("o")}))
         from services s where s.id = w.service_id) as service,
       array(select c->>'image' from revisions r, jsonb_array_elements(r.template->'containers') c
         where r.service_id = w.service_id and r.number = w.revision) as images
     from (${wanted}) w`;
 }
 
-export interface RepulsionRow {
+interface RepulsionRow {
   tenantId: string;
   /** Of the service, there or not, that is forbidden on the others' hosts. */
   name: string;
   byServiceIds: string[];
 }
 
-/**
- * Whom the services of these tenants forbid beside them. Read once a tenant, on services_repelling, so that a tenant without such rules
- * costs a look.
- */
+/** Whom the services of these tenants forbid beside them. Uses services_repelling. */
 export async function listRepulsions(
   q: Queryable,
   tenantIds: readonly string[],
 ): Promise<RepulsionRow[]> {
-  return rowsOf(q, repulsionsOf(anyOf(tenantIds)));
-}
-
-/** The same of the tenants of what `listDuePendingSets` gives. */
-export async function listDueRepulsions(q: Queryable, limit: number): Promise<RepulsionRow[]> {
+  if (tenantIds.length === 0) return [];
   return rowsOf(
     q,
-    repulsionsOf(
-      sql`any (array(select distinct tenant_id from (select tenant_id from sets ${areDue(limit)}) due))`,
-    ),
+    sql`select o.tenant_id as "tenantId", other.name, array_agg(o.id) as "byServiceIds"
+        from services o cross join lateral jsonb_array_elements_text(o.placement->'antiAffinity') as other(name)
+        where o.tenant_id = ${anyOf(tenantIds)} and ${isRepelling("o")}
+        group by o.tenant_id, other.name`,
   );
-}
-
-function repulsionsOf(tenants: SQL): SQL {
-  return sql`select o.tenant_id as "tenantId", other.name, array_agg(o.id) as "byServiceIds"
-    from services o cross join lateral jsonb_array_elements_text(o.placement->'antiAffinity') as other(name)
-    where o.tenant_id = ${tenants} and ${isRepelling("o")}
-    group by o.tenant_id, other.name`;
 }
 
 /** In the words of the index services_repelling. */
