@@ -91,7 +91,7 @@ export class BullmqDoorbell implements Doorbell {
 
   async #add(rings: readonly Ring[]): Promise<void> {
     const { queues, registry } = this.#options;
-    const perQueue = new Map<QueueName, Parameters<ReturnType<JobQueues["get"]>["addBulk"]>[0]>();
+    const perQueue = new Map<QueueName, Bulk>();
     for (const { job, outboxId } of withoutShared(rings, registry)) {
       const rules = registry.get(job.name);
       const queue = queueOfJob[job.name];
@@ -109,7 +109,7 @@ export class BullmqDoorbell implements Doorbell {
       });
       perQueue.set(queue, bulk);
     }
-    await Promise.all([...perQueue].map(([queue, bulk]) => queues.get(queue).addBulk(bulk)));
+    await Promise.all([...perQueue].map(([queue, bulk]) => addTo(queues.get(queue), bulk)));
   }
 
   #forget(): Promise<void> {
@@ -124,6 +124,15 @@ export class BullmqDoorbell implements Doorbell {
     this.#deleting = Promise.all([this.#deleting, deleted]).then(() => undefined);
     return this.#deleting;
   }
+}
+
+type Bulk = Parameters<ReturnType<JobQueues["get"]>["addBulk"]>[0];
+
+/** One job alone, as it mostly is, needs no transaction of Redis. */
+async function addTo(queue: ReturnType<JobQueues["get"]>, bulk: Bulk): Promise<void> {
+  const [only, ...others] = bulk;
+  if (only && others.length === 0) await queue.add(only.name, only.data, only.opts);
+  else await queue.addBulk(bulk);
 }
 
 interface Ring {

@@ -16,6 +16,9 @@ export async function buildMain(): Promise<void> {
   await promisify(execFile)("npm", ["run", "build"], { cwd: root });
 }
 
+/** Hosts are machines of their own: their work is done here with what Berth itself leaves of the processors. */
+const niceness: Readonly<Record<string, string>> = { "simulated-hosts": "10" };
+
 /** As in systemd/berth-api.service. The simulation has as many short-lived objects, and is no part of what is measured. */
 const nodeFlags: Readonly<Record<string, readonly string[]>> = {
   api: ["--max-semi-space-size=32"],
@@ -35,7 +38,8 @@ export function startMain(
     ...args,
   ];
   // The kernel ends it when this process ends, however that happens.
-  return spawn("setpriv", ["--pdeathsig", "KILL", "--", ...node], {
+  const command = ["nice", "-n", niceness[name] ?? "0", ...node];
+  return spawn("setpriv", ["--pdeathsig", "KILL", "--", ...command], {
     stdio: ["ignore", "pipe", "inherit"],
     env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...env },
   });

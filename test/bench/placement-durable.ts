@@ -7,7 +7,8 @@ import { type DurableCluster, postgresSettings, startDurableCluster } from "./du
  *
  * A placement counts when its transaction is committed, as Postgres itself recorded it (pg_xact_commit_timestamp of the row's
  * xmin), against the clock of this process on the same machine; nothing is inferred from polling. The simulated hosts run the
- * real agent protocol on the same cores all the while, so what it costs to tell hosts of their sets is in the figures.
+ * real agent protocol on the same cores all the while, so what it costs to tell hosts of their sets is in the figures; what the hosts do
+ * by themselves is done with what is left of the cores (see main-processes.ts), and how long it takes until all sets run is told.
  */
 
 const HOSTS = 5_000;
@@ -28,6 +29,8 @@ interface Phase {
   totalMs: number;
   /** Request sent to the (last) intent committed. */
   acceptedMs: number;
+  /** Request sent to all sets running, as their hosts' agents have said; to a tenth of a second. */
+  runningMs: number;
   /** Transactions that booked placements. */
   commits: number;
   cpuSeconds: Record<string, number>;
@@ -270,12 +273,15 @@ async function measurePhase(
       (select count(distinct at)::int from booked) as commits,
       extract(epoch from (select max(at) from accepted))::float8 * 1000 as accepted`;
   if (!row) throw new Error("an aggregate has a row");
+  await untilAllRun(cluster);
+  const runningMs = now() - sentAtMs;
   const roles = Object.keys(cpuBefore) as (keyof typeof cpuBefore)[];
   return {
     name,
     placements,
     totalMs: row.last - sentAtMs,
     acceptedMs: row.accepted - sentAtMs,
+    runningMs,
     commits: row.commits,
     cpuSeconds: Object.fromEntries(
       roles.map((role) => [role, Math.round((cpuAfter[role] - cpuBefore[role]) * 100) / 100]),
@@ -285,12 +291,16 @@ async function measurePhase(
 
 /** All placed sets are running and reported: the next phase starts with idle processes. */
 async function untilQuiet(cluster: DurableCluster): Promise<void> {
+  await untilAllRun(cluster);
+  await delay(1_000);
+}
+
+async function untilAllRun(cluster: DurableCluster): Promise<void> {
   await until("all sets run", async () => {
     const rows =
       await cluster.sql`select 1 from sets where state <> 'running' and deleted_at is null limit 1`;
     return rows.length === 0;
   });
-  await delay(1_000);
 }
 
 async function fillUp(cluster: DurableCluster, sets: number): Promise<void> {
@@ -331,6 +341,7 @@ function describePhase(phase: Phase): string {
     `  request sent -> ${phase.placements} placements committed   ${phase.totalMs.toFixed(0)} ms`,
     `    request sent -> last intent committed       ${phase.acceptedMs.toFixed(0)} ms`,
     `    from there   -> last placement committed    ${(phase.totalMs - phase.acceptedMs).toFixed(0)} ms, ${phase.commits} commits in all`,
+    `    request sent -> all sets running            ${phase.runningMs.toFixed(0)} ms`,
     `  CPU seconds until the last was seen: ${cpu}`,
   ].join("\n");
 }
