@@ -47,8 +47,9 @@ interface Base {
 export function freshHosts(fleet: Fleet, table: HostTable, nowMs: number): Bitmap {
   const fresh = newBitmap(table.hosts.length);
   const oldestMs = nowMs - fleet.policy.reportAgeMaxMs;
-  for (const [rank, { reported }] of table.hosts.entries()) {
-    if (reported !== undefined && reported.atMs >= oldestMs) setBit(fresh, rank);
+  const { reportedAtMs } = table;
+  for (let rank = 0; rank < reportedAtMs.length; rank++) {
+    if ((reportedAtMs[rank] as number) >= oldestMs) setBit(fresh, rank);
   }
   return fresh;
 }

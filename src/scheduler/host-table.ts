@@ -39,6 +39,8 @@ export interface HostTable {
   readonly rankOf: ReadonlyMap<string, number>;
   /** DIMENSION_COUNT each, at rank x DIMENSION_COUNT. */
   readonly rooms: Float64Array;
+  /** When each host last reported, by rank; -Infinity: it never did. */
+  readonly reportedAtMs: Float64Array;
   /** Sets on each host, by rank. */
   readonly setCounts: Int32Array;
   /** Hosts that have as many sets as they may. */
@@ -70,6 +72,7 @@ export function createHostTable(
   const rankOf = new Map(hosts.map((host, rank) => [host.id, rank]));
   const rooms = new Float64Array(hosts.length * DIMENSION_COUNT);
   const sharesPerUnit = new Float64Array(hosts.length * DIMENSION_COUNT);
+  const reportedAtMs = new Float64Array(hosts.length);
   const { indexes, indexesFor } = createPoolIndexes(hosts.length);
   const pools = new Map(policy.pools.map((pool) => [pool.pool, pool]));
   const eligible = new Map<string, Eligible>();
@@ -83,6 +86,7 @@ export function createHostTable(
   function fill(rank: number, host: HostSnapshot, wasReady: boolean): void {
     const room = roomOf(host, poolPolicyOf(pools, host.pool));
     const ofPool = indexesFor(host.pool);
+    reportedAtMs[rank] = host.reported?.atMs ?? Number.NEGATIVE_INFINITY;
     for (const [d, dimension] of dimensions.entries()) {
       rooms[rank * DIMENSION_COUNT + d] = room[d] as number;
       const allocatable = host.allocatable[dimension];
@@ -101,6 +105,7 @@ export function createHostTable(
     rankOf,
     rooms,
     sharesPerUnit,
+    reportedAtMs,
     setCounts: sets.counts,
     countCrowded: () => sets.crowded,
     zones: numberBy(hosts, (host) => host.zone),
