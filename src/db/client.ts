@@ -2,7 +2,8 @@ import type { PgDatabase, PgQueryResultHKT } from "drizzle-orm/pg-core";
 import { drizzle as drizzlePostgres } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
 import { assert } from "../lib/assert.ts";
-import { ConnectionPool, prepared } from "./connection-pool.ts";
+import { ConnectionPool } from "./connection-pool.ts";
+import type { TransactionClient } from "./lane-transaction.ts";
 
 /** Either driver behind one type: postgres.js, or PGlite for one machine. */
 export type Db = PgDatabase<PgQueryResultHKT>;
@@ -67,12 +68,16 @@ const SHARED_OUT_MIN = 5;
  */
 export function openPostgres(options: DbOptions): DbHandle {
   const { connectionsMax } = options;
-  const open = (max: number, plans: Record<string, string>): postgres.Sql =>
+  const open = (
+    plans: Record<string, string>,
+    more: { onclose?: () => void; max_lifetime?: null } = {},
+  ): postgres.Sql =>
     postgres(options.databaseUrl, {
-      max,
+      max: 1,
       idle_timeout: 60,
       connect_timeout: 10,
       onnotice: () => undefined,
+      ...more,
       connection: {
         application_name: options.applicationName ?? "berth",
         ...plans,
@@ -81,15 +86,18 @@ export function openPostgres(options: DbOptions): DbHandle {
       },
     });
   if (connectionsMax < SHARED_OUT_MIN) {
-    const only = open(1, freshPlans);
+    const only = open(freshPlans);
     return { db: drizzlePostgres(only), connectionsMax: 1, close: () => only.end({ timeout: 5 }) };
   }
   const keyedMax = Math.floor(connectionsMax * KEYED_SHARE);
   const statementsMax = Math.floor(connectionsMax * STATEMENTS_SHARE);
   const transactionsMax = connectionsMax - keyedMax - statementsMax;
-  const keyed = new ConnectionPool(keyedMax, () => open(1, keptPlans));
-  const statements = new ConnectionPool(statementsMax, () => open(1, freshPlans));
-  const transactions = new ConnectionPool(transactionsMax, () => open(1, freshPlans));
+  const keyed = new ConnectionPool(keyedMax, (onclose) => open(keptPlans, { onclose }));
+  const statements = new ConnectionPool(statementsMax, (onclose) => open(freshPlans, { onclose }));
+  // The driver, which knows nothing of transactions that it has not begun, may not end a connection for its age in the midst of one.
+  const transactions = new ConnectionPool(transactionsMax, (onclose) =>
+    open(freshPlans, { onclose, max_lifetime: null }),
+  );
   const db = openDrizzle(statements, transactions);
   keyedDbs.set(db, openDrizzle(keyed, transactions));
   const pools = [keyed, statements, transactions];
@@ -109,8 +117,7 @@ function openDrizzle(statements: ConnectionPool, transactions: ConnectionPool): 
       if (property === "unsafe")
         return (query: string, parameters?: never[]) => statements.run(query, parameters);
       if (property === "begin") {
-        return (work: (tx: postgres.TransactionSql) => Promise<unknown>) =>
-          transactions.begin((tx) => work(preparing(tx)));
+        return (work: (tx: TransactionClient) => Promise<unknown>) => transactions.begin(work);
       }
       return Reflect.get(target, property, receiver) as unknown;
     },
@@ -122,16 +129,4 @@ function openDrizzle(statements: ConnectionPool, transactions: ConnectionPool): 
     Object.assign(options.serializers, first.options.serializers);
   }
   return db;
-}
-
-/** A transaction whose statements are prepared. drizzle runs everything through `unsafe`, and has no setting for that. */
-function preparing(tx: postgres.TransactionSql): postgres.TransactionSql {
-  return new Proxy(tx, {
-    get(target, property, receiver) {
-      if (property === "unsafe") {
-        return (query: string, parameters?: never[]) => target.unsafe(query, parameters, prepared);
-      }
-      return Reflect.get(target, property, receiver) as unknown;
-    },
-  });
 }

@@ -1,13 +1,18 @@
 import type postgres from "postgres";
+import {
+  connectionLost,
+  prepared,
+  runTransaction,
+  type TransactionClient,
+} from "./lane-transaction.ts";
 
-/** Has Postgres parse and analyse a statement once a connection: with the driver's `unsafe` it does so every time, unless it is told. */
-export const prepared = { prepare: true, simple: false };
-
-/** One connection. The driver opens it at its first use, closes it after idling, and opens it anew after a failure. */
 interface Lane {
+  /** Of one connection at most: opened at its first use, closed after idling. */
   client: postgres.Sql;
   /** Statements or transactions that have no answer yet. */
   underWay: number;
+  /** To be told when the connection is closed. */
+  onClose: (() => void) | undefined;
 }
 
 /**
@@ -17,17 +22,24 @@ interface Lane {
  * once. Until then the array grows by an entry a statement, and each statement looks through all of it: a process that has connections
  * to spare gets slower with every hour. With one connection all are busy whenever one is.
  *
- * A pool is either for statements or for transactions. The driver sends prepared statements behind others on a busy connection, and
- * when a `begin` is the hundredth there it does not keep the connection for its transaction, which then stays open and swallows what
- * others write on it. Where there are only transactions, none is ever sent behind anything.
+ * A client whose connection was closed is replaced. What it is given between its notice of an error and that of the end it never
+ * answers, and then nothing else either.
+ *
+ * A pool is either for statements or for transactions, so that no transaction waits behind what is sent to its connection.
  */
 export class ConnectionPool {
+  readonly #open: (onClose: () => void) => postgres.Sql;
   readonly #lanes: readonly Lane[];
   readonly #waiting: ((lane: Lane) => void)[] = [];
+  #isEnding = false;
 
-  /** @param open makes a client of at most one connection */
-  constructor(size: number, open: () => postgres.Sql) {
-    this.#lanes = Array.from({ length: size }, () => ({ client: open(), underWay: 0 }));
+  /** @param open makes a client of at most one connection, which says when that is closed */
+  constructor(size: number, open: (onClose: () => void) => postgres.Sql) {
+    this.#open = open;
+    this.#lanes = Array.from({ length: size }, () => {
+      const lane: Lane = { client: this.#openFor(() => lane), underWay: 0, onClose: undefined };
+      return lane;
+    });
   }
 
   get clients(): postgres.Sql[] {
@@ -45,11 +57,14 @@ export class ConnectionPool {
   }
 
   /** Runs a transaction on a connection that has no other; first come, first served. */
-  async begin<T>(work: (tx: postgres.TransactionSql) => Promise<T>): Promise<T> {
+  async begin<T>(work: (client: TransactionClient) => Promise<T>): Promise<T> {
     const lane = await this.#take();
+    const lost = new AbortController();
+    lane.onClose = () => lost.abort(connectionLost());
     try {
-      return (await lane.client.begin(work)) as T;
+      return await runTransaction(lane.client, lost.signal, work);
     } finally {
+      lane.onClose = undefined;
       const next = this.#waiting.shift();
       if (next) next(lane);
       else lane.underWay--;
@@ -57,7 +72,26 @@ export class ConnectionPool {
   }
 
   async end(timeoutSeconds: number): Promise<void> {
+    this.#isEnding = true;
     await Promise.all(this.clients.map((client) => client.end({ timeout: timeoutSeconds })));
+  }
+
+  #openFor(laneOf: () => Lane): postgres.Sql {
+    const client = this.#open(() => {
+      if (this.#isEnding || laneOf().client !== client) return;
+      this.#replaceClient(laneOf());
+    });
+    return client;
+  }
+
+  #replaceClient(lane: Lane): void {
+    const { client: before } = lane;
+    lane.client = this.#openFor(() => lane);
+    for (const kind of ["parsers", "serializers"] as const)
+      Object.assign(lane.client.options[kind], before.options[kind]);
+    // Fails what is still without an answer.
+    before.end({ timeout: 0 }).catch(() => undefined);
+    lane.onClose?.();
   }
 
   async #take(): Promise<Lane> {

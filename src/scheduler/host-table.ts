@@ -76,10 +76,7 @@ export function createHostTable(
   const { indexes, indexesFor } = createPoolIndexes(hosts.length);
   const pools = new Map(policy.pools.map((pool) => [pool.pool, pool]));
   const eligible = new Map<string, Eligible>();
-  const sets = new SetCounter(
-    hosts.map((host) => setsOnHost.get(host.id) ?? 0),
-    policy.setsPerHostMax,
-  );
+  const sets = new SetCounter(hosts, setsOnHost, policy.setsPerHostMax);
   let holders: Map<string, Bitmap> | undefined;
 
   /** Computes a host's row; a host that is not ready is in no index, so that no walk meets it. */
@@ -169,10 +166,14 @@ class SetCounter {
   readonly #perHostMax: number;
   crowded: number;
 
-  constructor(counts: readonly number[], perHostMax: number) {
-    this.counts = Int32Array.from(counts);
+  constructor(
+    hosts: readonly HostSnapshot[],
+    setsOnHost: ReadonlyMap<string, number>,
+    perHostMax: number,
+  ) {
+    this.counts = Int32Array.from(hosts, ({ id }) => setsOnHost.get(id) ?? 0);
     this.#perHostMax = perHostMax;
-    this.crowded = counts.filter((count) => count >= perHostMax).length;
+    this.crowded = this.counts.filter((count) => count >= perHostMax).length;
   }
 
   add(rank: number, change: number): void {

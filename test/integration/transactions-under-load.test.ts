@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { type DbHandle, openPostgres, type Queryable } from "../../src/db/client.ts";
+import { type Db, type DbHandle, openPostgres, type Queryable } from "../../src/db/client.ts";
 import { ConnectionPool } from "../../src/db/connection-pool.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
 import { withTx } from "../../src/db/tx.ts";
@@ -96,6 +96,68 @@ test("the thousandth statement of a pool that has connections to spare costs no 
   expect(Math.max(...lengths)).toBeLessThan(100);
 });
 
+const endBackend = (q: Queryable, pid: number) =>
+  q.execute(sql`select pg_terminate_backend(${pid}::int)`);
+
+async function backendOf(q: Queryable): Promise<number> {
+  const [row] = await rowsOf<{ pid: number }>(q, sql`select pg_backend_pid() as pid`);
+  return row?.pid ?? 0;
+}
+
+async function marksFrom(q: Queryable, id: number): Promise<number[]> {
+  const rows = await rowsOf<{ id: number }>(
+    q,
+    sql`select id from marks where id >= ${id} order by id`,
+  );
+  return rows.map((row) => row.id);
+}
+
+test("nothing of a transaction whose connection is lost is carried out, before or after the loss", async () => {
+  const { db } = handle;
+  const first = 3_000_000;
+  for (let round = 0; round < 12; round++) {
+    const id = first + 10 * round;
+    const lost = withTx(db, async (tx) => {
+      const pid = await backendOf(tx);
+      await tx.execute(sql`insert into marks values (${id})`);
+      const sleep = round % 2 === 0 ? undefined : tx.execute(sql`select pg_sleep(10)`);
+      sleep?.catch(() => undefined);
+      await endBackend(db, pid);
+      await (sleep ?? new Promise((resolve) => setTimeout(resolve, 10))).catch(() => undefined);
+      await tx.execute(sql`insert into marks values (${id + 1})`);
+    });
+    await expect(lost).rejects.toMatchObject({ code: "dependency-unavailable" });
+    await withTx(db, (tx) => tx.execute(sql`insert into marks values (${id + 2})`));
+  }
+  expect(await marksFrom(db, first)).toEqual(
+    Array.from({ length: 12 }, (_, i) => first + 10 * i + 2),
+  );
+});
+
+test("an error that somebody caught fails the transaction all the same, but for one inside of a savepoint", async () => {
+  const { db } = handle;
+  const first = 4_000_000;
+  await withTx(db, (tx) => tx.execute(sql`insert into marks values (${first})`));
+  const again = (tx: Queryable) => tx.execute(sql`insert into marks values (${first})`);
+  const caught = withTx(db, async (tx) => {
+    await tx.execute(sql`insert into marks values (${first + 1})`);
+    await again(tx).catch(() => undefined);
+  });
+  await expect(caught).rejects.toMatchObject({ code: "internal" });
+  await withTx(db, async (tx) => {
+    await tx.execute(sql`insert into marks values (${first + 2})`);
+    const inner = withTx(tx as Db, async (nested) => {
+      await nested.execute(sql`insert into marks values (${first + 3})`);
+      await again(nested);
+    });
+    await expect(inner).rejects.toMatchObject({ code: "internal" });
+    await withTx(tx as Db, (nested) =>
+      nested.execute(sql`insert into marks values (${first + 4})`),
+    );
+  });
+  expect(await marksFrom(db, first)).toEqual([first, first + 2, first + 4]);
+});
+
 test("a transaction that throws leaves nothing behind, and its connection is good for the next", async () => {
   const { db } = handle;
   for (let round = 0; round < 5; round++) {
@@ -109,5 +171,5 @@ test("a transaction that throws leaves nothing behind, and its connection is goo
   await expect(refused).rejects.toMatchObject({ code: "internal" });
   await withTx(db, (tx) => tx.execute(sql`insert into marks values (2000000)`));
   const rows = await rowsOf<{ id: number }>(db, sql`select id from marks where id >= 1000000`);
-  expect(rows).toEqual([{ id: 2_000_000 }]);
+  expect(rows.filter(({ id }) => id < 3_000_000)).toEqual([{ id: 2_000_000 }]);
 });

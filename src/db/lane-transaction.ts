@@ -1,0 +1,88 @@
+import type postgres from "postgres";
+
+/** Has Postgres parse and analyse a statement once a connection: with the driver's `unsafe` it does so every time, unless it is told. */
+export const prepared = { prepare: true, simple: false };
+
+/** What drizzle wants of a client inside of a transaction. */
+export interface TransactionClient {
+  unsafe(query: string, parameters?: never[]): ReturnType<postgres.Sql["unsafe"]>;
+  savepoint<T>(work: (client: TransactionClient) => Promise<T>): Promise<T>;
+}
+
+/**
+ * Runs a transaction on a client of one connection, to which nobody else sends anything meanwhile. Its `begin` goes with the first
+ * statements instead of before them, which saves a round trip of the driver's own `begin`.
+ *
+ * A statement that fails fails all, whoever caught its error, unless a savepoint is gone back to. Once the connection is lost all has
+ * failed, and nothing is sent any more: on a new one it would be carried out by itself. (Nor would there be an answer to what is sent
+ * between the driver's notice of an error and that of the end.)
+ * @param lost is aborted, with the error to throw, when the connection is closed
+ */
+export async function runTransaction<T>(
+  sql: postgres.Sql,
+  lost: AbortSignal,
+  work: (client: TransactionClient) => Promise<T>,
+): Promise<T> {
+  const send = (query: string, parameters?: never[]): ReturnType<postgres.Sql["unsafe"]> => {
+    lost.throwIfAborted();
+    return sql.unsafe(query, parameters, prepared);
+  };
+  const carryOut = async (): Promise<T> => {
+    const begun = send("begin");
+    begun.catch(() => undefined); // it is waited for below
+    try {
+      const result = await runScope(send, work);
+      await begun;
+      const { command } = await send("commit");
+      if (command !== "COMMIT") throw new Error(`the transaction ended with ${command}`);
+      return result;
+    } catch (error) {
+      if (!lost.aborted) await send("rollback").catch(() => undefined);
+      throw error;
+    }
+  };
+  return await new Promise((resolve, reject) => {
+    const fail = (): void => reject(lost.reason as Error);
+    lost.addEventListener("abort", fail, { once: true });
+    carryOut()
+      .then(resolve, reject)
+      .finally(() => lost.removeEventListener("abort", fail));
+  });
+}
+
+/** Runs `work`, and fails when a statement of it has failed. */
+async function runScope<T>(
+  send: TransactionClient["unsafe"],
+  work: (client: TransactionClient) => Promise<T>,
+  depth = 0,
+): Promise<T> {
+  let failure: { error: unknown } | undefined;
+  const sendNoting: typeof send = (query, parameters) => {
+    const answer = send(query, parameters);
+    answer.catch((error: unknown) => void (failure ??= { error }));
+    return answer;
+  };
+  const result = await work({
+    unsafe: sendNoting,
+    async savepoint(nested) {
+      // Of equal names Postgres takes the newest.
+      const name = `nested_${depth}`;
+      void sendNoting(`savepoint ${name}`);
+      try {
+        return await runScope(send, nested, depth + 1);
+      } catch (error) {
+        await send(`rollback to ${name}`);
+        throw error;
+      }
+    },
+  });
+  if (failure) throw failure.error;
+  return result;
+}
+
+/** In the words of the driver. */
+export function connectionLost(): Error {
+  return Object.assign(new Error("the connection was lost in a transaction"), {
+    code: "CONNECTION_CLOSED",
+  });
+}
