@@ -1,10 +1,15 @@
 import type postgres from "postgres";
 import {
-  connectionLost,
+  ConnectionLost,
   prepared,
   runTransaction,
   type TransactionClient,
 } from "./lane-transaction.ts";
+
+/** What a client was given while its connection was being closed has so long to be answered by the next. */
+const UNANSWERED_SECONDS_MAX = 5;
+/** How often a transaction meets a connection that is being closed, before it fails. */
+const UNBEGUN_MAX = 2;
 
 interface Lane {
   /** Of one connection at most: opened at its first use, closed after idling. */
@@ -56,13 +61,23 @@ export class ConnectionPool {
     return answer;
   }
 
-  /** Runs a transaction on a connection that has no other; first come, first served. */
+  /**
+   * Runs a transaction on a connection that has no other; first come, first served. `work` is run again when the connection was closed
+   * before the transaction had begun, for idling say.
+   */
   async begin<T>(work: (client: TransactionClient) => Promise<T>): Promise<T> {
     const lane = await this.#take();
-    const lost = new AbortController();
-    lane.onClose = () => lost.abort(connectionLost());
     try {
-      return await runTransaction(lane.client, lost.signal, work);
+      for (let unbegun = 0; ; unbegun++) {
+        const lost = new AbortController();
+        lane.onClose = () => lost.abort();
+        try {
+          return await runTransaction(lane.client, lost.signal, work);
+        } catch (error) {
+          const hasBegun = !(error instanceof ConnectionLost) || error.hasBegun;
+          if (hasBegun || unbegun === UNBEGUN_MAX) throw error;
+        }
+      }
     } finally {
       lane.onClose = undefined;
       const next = this.#waiting.shift();
@@ -89,8 +104,10 @@ export class ConnectionPool {
     lane.client = this.#openFor(() => lane);
     for (const kind of ["parsers", "serializers"] as const)
       Object.assign(lane.client.options[kind], before.options[kind]);
-    // Fails what is still without an answer.
-    before.end({ timeout: 0 }).catch(() => undefined);
+    // Of a transaction nothing more may be carried out, as its parts would be by themselves. Statements that came while the connection
+    // ended for idling still are, on another; what never gets an answer fails.
+    const timeout = lane.onClose ? 0 : UNANSWERED_SECONDS_MAX;
+    before.end({ timeout }).catch(() => undefined);
     lane.onClose?.();
   }
 

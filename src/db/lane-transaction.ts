@@ -16,20 +16,25 @@ export interface TransactionClient {
  * A statement that fails fails all, whoever caught its error, unless a savepoint is gone back to. Once the connection is lost all has
  * failed, and nothing is sent any more: on a new one it would be carried out by itself. (Nor would there be an answer to what is sent
  * between the driver's notice of an error and that of the end.)
- * @param lost is aborted, with the error to throw, when the connection is closed
+ * Throws ConnectionLost.
+ * @param lost is aborted when the connection is closed
  */
 export async function runTransaction<T>(
   sql: postgres.Sql,
   lost: AbortSignal,
   work: (client: TransactionClient) => Promise<T>,
 ): Promise<T> {
+  let hasBegun = false;
   const send = (query: string, parameters?: never[]): ReturnType<postgres.Sql["unsafe"]> => {
-    lost.throwIfAborted();
+    if (lost.aborted) throw new ConnectionLost(hasBegun);
     return sql.unsafe(query, parameters, prepared);
   };
   const carryOut = async (): Promise<T> => {
     const begun = send("begin");
-    begun.catch(() => undefined); // it is waited for below
+    begun.then(
+      () => (hasBegun = true),
+      () => undefined, // it is waited for below
+    );
     try {
       const result = await runScope(send, work);
       await begun;
@@ -42,7 +47,7 @@ export async function runTransaction<T>(
     }
   };
   return await new Promise((resolve, reject) => {
-    const fail = (): void => reject(lost.reason as Error);
+    const fail = (): void => reject(new ConnectionLost(hasBegun));
     lost.addEventListener("abort", fail, { once: true });
     carryOut()
       .then(resolve, reject)
@@ -80,9 +85,16 @@ async function runScope<T>(
   return result;
 }
 
-/** In the words of the driver. */
-export function connectionLost(): Error {
-  return Object.assign(new Error("the connection was lost in a transaction"), {
-    code: "CONNECTION_CLOSED",
-  });
+/** The connection was closed before the transaction had ended. */
+export class ConnectionLost extends Error {
+  override readonly name = "ConnectionLost";
+  /** In the words of the driver. */
+  readonly code = "CONNECTION_CLOSED";
+  /** False: nothing of it was begun, and it may be tried again. */
+  readonly hasBegun: boolean;
+
+  constructor(hasBegun: boolean) {
+    super("the connection was lost in a transaction");
+    this.hasBegun = hasBegun;
+  }
 }

@@ -107,7 +107,7 @@ async function backendOf(q: Queryable): Promise<number> {
 async function marksFrom(q: Queryable, id: number): Promise<number[]> {
   const rows = await rowsOf<{ id: number }>(
     q,
-    sql`select id from marks where id >= ${id} order by id`,
+    sql`select id from marks where id >= ${id} and id < ${id} + 1000000 order by id`,
   );
   return rows.map((row) => row.id);
 }
@@ -132,6 +132,30 @@ test("nothing of a transaction whose connection is lost is carried out, before o
   expect(await marksFrom(db, first)).toEqual(
     Array.from({ length: 12 }, (_, i) => first + 10 * i + 2),
   );
+});
+
+test("what meets a connection that is being closed for idling is carried out, once", async () => {
+  const pool = new ConnectionPool(1, (onclose) =>
+    postgres(database.url, { max: 1, idle_timeout: 0.02, onclose, onnotice: () => undefined }),
+  );
+  const first = 5_000_000;
+  for (let round = 0; round < 200; round++) {
+    // Around the moment of the end: before it, in its midst, after it.
+    await new Promise((resolve) => setTimeout(resolve, 15 + (round % 12)));
+    const id = first + 2 * round;
+    const insert = (number: number) => `insert into marks values (${number})`;
+    if (round % 3 === 0) await pool.run(insert(id));
+    else {
+      await pool.begin(async (client) => {
+        await Promise.all([client.unsafe(insert(id)), client.unsafe(insert(id + 1))]);
+      });
+    }
+  }
+  await pool.end(5);
+  const expected = Array.from({ length: 200 }, (_, round) =>
+    round % 3 === 0 ? [first + 2 * round] : [first + 2 * round, first + 2 * round + 1],
+  );
+  expect(await marksFrom(handle.db, first)).toEqual(expected.flat());
 });
 
 test("an error that somebody caught fails the transaction all the same, but for one inside of a savepoint", async () => {
