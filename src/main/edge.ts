@@ -10,6 +10,7 @@ import { createConcurrencyLimit } from "../lib/concurrency-limit.ts";
 import type { Log } from "../lib/log.ts";
 import { createApp } from "../routes/app.ts";
 import type { ServiceContext } from "../services/context.ts";
+import { KnownCallers } from "../services/known-callers.ts";
 import { removeFromOutbox } from "../services/outbox.ts";
 import { createEdgeLog } from "./parts/edge-log.ts";
 import { serviceSettingsOf } from "./parts/service-settings.ts";
@@ -95,6 +96,7 @@ function openRequest(
     doorbell,
     signals,
     streams: new RedisStreamRelay(redis, prefix),
+    knownCallers: new KnownCallers(),
     reportTurns: createConcurrencyLimit(1),
     log,
     settings: serviceSettingsOf(config),

@@ -4,6 +4,7 @@ import type { TokenRole } from "../contracts/access.ts";
 import type { Db } from "../db/client.ts";
 import type { ConcurrencyLimit } from "../lib/concurrency-limit.ts";
 import type { Log } from "../lib/log.ts";
+import type { KnownCallers } from "./known-callers.ts";
 
 /** What every use case is given. Built once per process by its composition root (per request on Workers). */
 export interface ServiceContext {
@@ -11,6 +12,7 @@ export interface ServiceContext {
   doorbell: Doorbell;
   signals: Signals;
   streams: StreamRelay;
+  knownCallers: KnownCallers;
   /**
    * Reports of sets are stored a few at a time: what a burst makes hosts tell waits for the burst's placements, not the other
    * way round, and an agent tells together what it has to say when its turn comes.

@@ -4,7 +4,10 @@ import { updateTokenRevoked } from "../db/queries/tokens.ts";
 import { withTx } from "../db/tx.ts";
 import type { ServiceContext } from "./context.ts";
 
-/** Refuses a token from now on. Revoking twice changes nothing more. Throws not-found. */
+/**
+ * Refuses a token from now on; other processes may know its holder for two seconds more (KnownCallers). Revoking twice changes nothing
+ * more. Throws not-found.
+ */
 export async function revokeToken(ctx: ServiceContext, tokenId: string): Promise<void> {
   await withTx(ctx.db, async (tx) => {
     const wasValid = await updateTokenRevoked(tx, tokenId);
@@ -14,4 +17,5 @@ export async function revokeToken(ctx: ServiceContext, tokenId: string): Promise
       { kind: "token-revoked", text: "a token was revoked", data: { tokenId } },
     ]);
   });
+  ctx.knownCallers.forgetAll();
 }

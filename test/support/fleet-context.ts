@@ -14,6 +14,7 @@ import {
   type ServiceContext,
   type ServiceSettings,
 } from "../../src/services/context.ts";
+import { KnownCallers } from "../../src/services/known-callers.ts";
 import { createTenant } from "../../src/services/create-tenant.ts";
 import { createToken } from "../../src/services/create-token.ts";
 import { ensureBootstrap } from "../../src/services/ensure-bootstrap.ts";
@@ -61,6 +62,7 @@ export async function createFleetContext(
   const signals: string[] = [];
   const contextOn = (handle: (typeof handles)[number]): ServiceContext => ({
     db: handle.db,
+    knownCallers: new KnownCallers(),
     reportTurns: createConcurrencyLimit(2),
     log: silentLog,
     settings: { ...defaultServiceSettings, ...settings },

@@ -5,6 +5,7 @@ import { createMountedApi } from "../../src/routes/app.ts";
 import type { Api } from "../../src/routes/operation.ts";
 import type { JobRing } from "../../src/contracts/jobs.ts";
 import { defaultServiceSettings, type ServiceContext } from "../../src/services/context.ts";
+import { KnownCallers } from "../../src/services/known-callers.ts";
 import { createTenant } from "../../src/services/create-tenant.ts";
 import { createToken } from "../../src/services/create-token.ts";
 import { ensureBootstrap } from "../../src/services/ensure-bootstrap.ts";
@@ -58,6 +59,7 @@ export async function createTestApi(overrides: Partial<ServiceContext> = {}): Pr
     },
     signals: createLocalSignals(),
     streams: createLocalStreams(),
+    knownCallers: new KnownCallers(),
     reportTurns: createConcurrencyLimit(2),
     log: silentLog,
     settings: defaultServiceSettings,

@@ -18,6 +18,7 @@ import { startSweeps } from "../../jobs/sweeps.ts";
 import { createConcurrencyLimit } from "../../lib/concurrency-limit.ts";
 import { coalesce } from "../../lib/coalesce.ts";
 import type { ServiceContext, ServiceSettings } from "../../services/context.ts";
+import { KnownCallers } from "../../services/known-callers.ts";
 import { createMover } from "../../services/move-sets.ts";
 import { removeFromOutbox } from "../../services/outbox.ts";
 import { createPlacer } from "../../services/place-sets.ts";
@@ -83,6 +84,7 @@ export async function openControlPlane(
     doorbell,
     signals,
     streams,
+    knownCallers: new KnownCallers(),
     reportTurns,
     log,
     settings,
