@@ -11,7 +11,8 @@ export interface TransactionClient {
 
 /**
  * Runs a transaction on a client of one connection, to which nobody else sends anything meanwhile. Its `begin` goes with the first
- * statements instead of before them, which saves a round trip of the driver's own `begin`.
+ * statements instead of before them, and its `commit` with the last ones when `work` does not wait for their answers: each saves a round
+ * trip. What is sent after that is refused.
  *
  * A statement that fails fails all, whoever caught its error, unless a savepoint is gone back to. Once the connection is lost all has
  * failed, and nothing is sent any more: on a new one it would be carried out by itself. (Nor would there be an answer to what is sent
@@ -25,6 +26,7 @@ export async function runTransaction<T>(
   work: (client: TransactionClient) => Promise<T>,
 ): Promise<T> {
   let hasBegun = false;
+  const scope: Scope = { failure: undefined, isOver: false };
   const send = (query: string, parameters?: never[]): ReturnType<postgres.Sql["unsafe"]> => {
     if (lost.aborted) throw new ConnectionLost(hasBegun);
     return sql.unsafe(query, parameters, prepared);
@@ -36,12 +38,15 @@ export async function runTransaction<T>(
       () => undefined, // it is waited for below
     );
     try {
-      const result = await runScope(send, work);
-      await begun;
-      const { command } = await send("commit");
+      const result = await runScope(send, work, scope);
+      scope.isOver = true;
+      hasBegun = true; // maybe: if the connection is lost from here on, it may be carried out
+      const [, { command }] = await Promise.all([begun, send("commit")]);
+      if (scope.failure) throw scope.failure.error;
       if (command !== "COMMIT") throw new Error(`the transaction ended with ${command}`);
       return result;
     } catch (error) {
+      scope.isOver = true;
       if (!lost.aborted) await send("rollback").catch(() => undefined);
       throw error;
     }
@@ -55,16 +60,23 @@ export async function runTransaction<T>(
   });
 }
 
+interface Scope {
+  /** Of its first statement that failed. */
+  failure: { error: unknown } | undefined;
+  isOver: boolean;
+}
+
 /** Runs `work`, and fails when a statement of it has failed. */
 async function runScope<T>(
   send: TransactionClient["unsafe"],
   work: (client: TransactionClient) => Promise<T>,
+  scope: Scope,
   depth = 0,
 ): Promise<T> {
-  let failure: { error: unknown } | undefined;
   const sendNoting: typeof send = (query, parameters) => {
+    if (scope.isOver) throw new Error("the transaction is over: a statement came too late for it");
     const answer = send(query, parameters);
-    answer.catch((error: unknown) => void (failure ??= { error }));
+    answer.catch((error: unknown) => void (scope.failure ??= { error }));
     return answer;
   };
   const result = await work({
@@ -73,15 +85,17 @@ async function runScope<T>(
       // Of equal names Postgres takes the newest.
       const name = `nested_${depth}`;
       void sendNoting(`savepoint ${name}`);
+      const inner: Scope = { failure: undefined, isOver: false };
       try {
-        return await runScope(send, nested, depth + 1);
+        return await runScope(send, nested, inner, depth + 1);
       } catch (error) {
+        inner.isOver = true;
         await send(`rollback to ${name}`);
         throw error;
       }
     },
   });
-  if (failure) throw failure.error;
+  if (scope.failure) throw scope.failure.error;
   return result;
 }
 

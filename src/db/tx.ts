@@ -21,6 +21,17 @@ export async function makePlans(tx: Queryable): Promise<void> {
   await tx.execute(sql`set local plan_cache_mode = force_custom_plan`);
 }
 
+/** What a transaction ends with: its commit is sent behind these statements, without waiting for their answers. */
+export class Lastly<T> {
+  readonly answers: Promise<T>;
+
+  /** @param answers of statements that wait for nothing, so that none of them comes after the commit: it would be refused */
+  constructor(answers: Promise<T>) {
+    this.answers = answers;
+    answers.catch(() => undefined); // the transaction fails with it
+  }
+}
+
 const retryableStates = new Set(["40001", "40P01"]);
 
 /**
@@ -31,13 +42,19 @@ const retryableStates = new Set(["40001", "40P01"]);
  */
 export async function withTx<T>(
   db: Db,
-  work: (tx: Queryable) => Promise<T>,
+  work: (tx: Queryable) => Promise<T | Lastly<T>>,
   options: TxOptions = {},
 ): Promise<T> {
   const retriesMax = options.retriesMax ?? 5;
   for (let attempt = 0; ; attempt++) {
     try {
-      return await db.transaction((tx) => work(tx));
+      const result = await db.transaction(async (tx) => {
+        const last = await work(tx);
+        // Its statements are on their way to the driver, through promises alone: let them be there before the commit.
+        if (last instanceof Lastly) await new Promise((resolve) => setImmediate(resolve));
+        return last;
+      });
+      return result instanceof Lastly ? await result.answers : result;
     } catch (error) {
       if (error instanceof AppError) throw error;
       const state = sqlStateOf(error);

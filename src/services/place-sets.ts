@@ -11,7 +11,7 @@ import {
   recordRejections,
   type RejectionInput,
 } from "../db/queries/placements.ts";
-import { keepPlans, makePlans, withTx } from "../db/tx.ts";
+import { keepPlans, Lastly, makePlans, withTx } from "../db/tx.ts";
 import { newIds } from "../lib/ids.ts";
 import { explainRejection } from "../scheduler/explain.ts";
 import { fitsHost } from "../scheduler/fits.ts";
@@ -110,17 +110,17 @@ async function placeBatch(
       const admitted = await admitOnLockedHosts(tx, cache, plan, requests, pendingById);
       const rejections = rejectionsOf(plan, pendingById);
       const isMuch = rejections.length > 0 || admitted.length > ONE_BY_ONE_MAX;
-      const [, , placed] = await Promise.all([
+      const stored = Promise.all([
         isMuch && makePlans(tx),
         recordRejections(tx, rejections, plan.policyVersion),
         commitAll(tx, admitted, plan.policyVersion),
       ]);
-      return {
-        placed,
+      const outcome = {
         rejected: rejections.length,
         conflicts: plan.placements.length - admitted.length,
         isLast: pending.length < SETS_PER_BATCH_MAX && admitted.length === plan.placements.length,
       };
+      return new Lastly(stored.then(([, , placed]) => ({ placed, ...outcome })));
     });
   } catch (error) {
     cache.reset();

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { type Db, type DbHandle, openPostgres, type Queryable } from "../../src/db/client.ts";
 import { ConnectionPool } from "../../src/db/connection-pool.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
-import { withTx } from "../../src/db/tx.ts";
+import { Lastly, withTx } from "../../src/db/tx.ts";
 import { createTestDatabase, type TestDatabase } from "../support/services.ts";
 
 /** Shared out: of ten, four run transactions. */
@@ -180,6 +180,52 @@ test("an error that somebody caught fails the transaction all the same, but for 
     );
   });
   expect(await marksFrom(db, first)).toEqual([first, first + 2, first + 4]);
+});
+
+const insertMark = (q: Queryable, id: number) =>
+  rowsOf<{ id: number }>(q, sql`insert into marks values (${id}) returning id`);
+
+test.each(["shared out", "one"])(
+  "what a transaction ends with is stored with all of it, or fails all of it (connections: %s)",
+  async (connections) => {
+    const isOne = connections === "one";
+    const of = isOne ? openOne() : handle;
+    const first = isOne ? 7_000_000 : 8_000_000;
+    const endWith = (...ids: number[]) =>
+      withTx(of.db, async (tx) => {
+        await insertMark(tx, first + 10 * (ids[0] ?? 0));
+        const each = ids.map(async (id) => {
+          for (let turn = 0; turn < 50; turn++) await Promise.resolve(); // as queries do that are made of others
+          return insertMark(tx, first + id);
+        });
+        return new Lastly(Promise.all(each).then((rows) => rows.flat()));
+      });
+    expect(await endWith(1, 2)).toEqual([{ id: first + 1 }, { id: first + 2 }]);
+    await expect(endWith(3, 4, 1)).rejects.toMatchObject({ code: "internal" });
+    await expect(endWith(2, 5)).rejects.toMatchObject({ code: "internal" });
+    expect(await endWith(6)).toEqual([{ id: first + 6 }]);
+    expect(await marksFrom(handle.db, first)).toEqual([1, 2, 6, 10, 60].map((id) => first + id));
+    if (isOne) await of.close();
+  },
+);
+
+const openOne = () =>
+  openPostgres({ databaseUrl: database.url, connectionsMax: 1, statementTimeoutMs: 10_000 });
+
+test("a statement that comes after the commit was sent is refused", async () => {
+  const { db } = handle;
+  const first = 9_000_000;
+  const late = withTx(db, async (tx) => {
+    const then = async () => {
+      await insertMark(tx, first);
+      await insertMark(tx, first + 1);
+    };
+    return new Lastly(then());
+  });
+  await expect(late).rejects.toMatchObject({
+    cause: { message: "the transaction is over: a statement came too late for it" },
+  });
+  expect(await marksFrom(db, first)).toEqual([first]);
 });
 
 test("a transaction that throws leaves nothing behind, and its connection is good for the next", async () => {
