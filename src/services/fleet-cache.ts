@@ -37,7 +37,7 @@ export class FleetCache {
   #horizon = "0";
   #censusAtMs = 0;
   #refreshedAtMs = 0;
-  readonly #hostNames = new Map<string, string>();
+  readonly #hosts = new Map<string, { name: string; version: string }>();
 
   constructor(options: { reportAgeMaxMs: number }) {
     this.#reportAgeMaxMs = options.reportAgeMaxMs;
@@ -59,7 +59,7 @@ export class FleetCache {
     this.#policy = policy;
     for (const host of hosts) {
       fleet.upsertHost(hostSnapshotOf(host));
-      this.#hostNames.set(host.id, host.name);
+      this.#hosts.set(host.id, { name: host.name, version: host.version });
     }
     for (const set of sets) {
       if (set.hostId === null) fleet.removeSet(set.id);
@@ -78,14 +78,19 @@ export class FleetCache {
   }
 
   hostName(hostId: string): string {
-    return this.#hostNames.get(hostId) ?? hostId;
+    return this.#hosts.get(hostId)?.name ?? hostId;
+  }
+
+  /** The version of the host's row (see FleetHostRow) that the fleet has. */
+  hostVersion(hostId: string): string | undefined {
+    return this.#hosts.get(hostId)?.version;
   }
 
   /** Takes hosts out of the snapshot that were found to be deleted, before the next census does. */
   forgetHosts(ids: Iterable<string>): void {
     for (const id of ids) {
       this.#fleet?.removeHost(id);
-      this.#hostNames.delete(id);
+      this.#hosts.delete(id);
     }
   }
 
@@ -94,12 +99,12 @@ export class FleetCache {
     this.#fleet = undefined;
     this.#horizon = "0";
     this.#censusAtMs = 0;
-    this.#hostNames.clear();
+    this.#hosts.clear();
   }
 
   async #takeCensus(q: Queryable, nowMs: number): Promise<void> {
     const present = new Set(await listHostIds(q));
-    this.forgetHosts([...this.#hostNames.keys()].filter((id) => !present.has(id)));
+    this.forgetHosts([...this.#hosts.keys()].filter((id) => !present.has(id)));
     this.#censusAtMs = nowMs;
   }
 }

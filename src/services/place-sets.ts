@@ -12,6 +12,7 @@ import {
   type RejectionInput,
 } from "../db/queries/placements.ts";
 import { keepPlans, Lastly, makePlans, withTx } from "../db/tx.ts";
+import { assert } from "../lib/assert.ts";
 import { newIds } from "../lib/ids.ts";
 import { explainRejection } from "../scheduler/explain.ts";
 import { fitsHost } from "../scheduler/fits.ts";
@@ -64,7 +65,7 @@ async function placeAll(ctx: ServiceContext, cache: FleetCache): Promise<PlaceOu
   const total: PlaceOutcome = { placed: 0, rejected: 0, conflicts: 0, batches: 0 };
   let fruitless = 0;
   while (total.batches < BATCHES_PER_RUN_MAX && fruitless < FRUITLESS_BATCHES_MAX) {
-    const batch = await placeBatch(ctx, cache);
+    const batch = await placeBatch(ctx, cache, fruitless === 0);
     if (!batch) break;
     total.batches++;
     total.placed += batch.placed.length;
@@ -87,11 +88,14 @@ interface BatchOutcome {
 
 /**
  * One transaction: refresh the fleet, plan what is due, check the plan again on locked hosts with the same function,
- * book it. Undefined: nothing is due. After an error the cache starts anew, as it may have seen what was rolled back.
+ * book it. For one set that check is that its host is still what it was planned with, which is locked with the booking: a round trip
+ * less. Undefined: nothing is due. After an error the cache starts anew, as it may have seen what was rolled back.
+ * @param isFirstTry otherwise hosts are locked before, so that one that keeps changing takes sets all the same
  */
 async function placeBatch(
   ctx: ServiceContext,
   cache: FleetCache,
+  isFirstTry: boolean,
 ): Promise<BatchOutcome | undefined> {
   try {
     return await withTx(ctx.db, async (tx) => {
@@ -107,20 +111,26 @@ async function placeBatch(
       const requests = await buildPlacementRequests(tx, due);
       const plan = planPlacements(fleet, requests, { seed: policy.version, nowMs });
       const pendingById = new Map(pending.map((set) => [set.id, set]));
-      const admitted = await admitOnLockedHosts(tx, cache, plan, requests, pendingById);
+      const hostVersion = isFirstTry ? versionOfOnlyHost(plan, cache) : undefined;
+      const planned = plannedOf(plan, pendingById);
+      const admitted =
+        hostVersion === undefined
+          ? await admitOnLockedHosts(tx, cache, planned, requests)
+          : planned;
       const rejections = rejectionsOf(plan, pendingById);
       const isMuch = rejections.length > 0 || admitted.length > ONE_BY_ONE_MAX;
       const stored = Promise.all([
         isMuch && makePlans(tx),
         recordRejections(tx, rejections, plan.policyVersion),
-        commitAll(tx, admitted, plan.policyVersion),
+        commitAll(tx, admitted, plan.policyVersion, hostVersion),
       ]);
-      const outcome = {
-        rejected: rejections.length,
-        conflicts: plan.placements.length - admitted.length,
-        isLast: pending.length < SETS_PER_BATCH_MAX && admitted.length === plan.placements.length,
-      };
-      return new Lastly(stored.then(([, , placed]) => ({ placed, ...outcome })));
+      return new Lastly(
+        stored.then(([, , placed]) => {
+          const conflicts = planned.length - placed.length;
+          const isLast = pending.length < SETS_PER_BATCH_MAX && conflicts === 0;
+          return { placed, rejected: rejections.length, conflicts, isLast };
+        }),
+      );
     });
   } catch (error) {
     cache.reset();
@@ -145,52 +155,57 @@ async function commitAll(
   tx: Queryable,
   admitted: readonly PlacementInput[],
   policyVersion: number,
+  hostVersion: string | undefined,
 ): Promise<CommittedPlacement[]> {
   if (admitted.length > ONE_BY_ONE_MAX) return commitPlacements(tx, admitted, policyVersion);
-  const each = admitted.map((placement) => commitPlacements(tx, [placement], policyVersion));
+  const each = admitted.map((placement) =>
+    commitPlacements(tx, [placement], policyVersion, hostVersion),
+  );
   return (await Promise.all(each)).flat();
 }
 
+/** Of a plan for one set, as most are: what its host was when it was planned. */
+function versionOfOnlyHost({ placements }: Plan, cache: FleetCache): string | undefined {
+  const [only, ...others] = placements;
+  return only && others.length === 0 ? cache.hostVersion(only.hostId) : undefined;
+}
+
+function plannedOf(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): PlacementInput[] {
+  const ids = newIds("plc", plan.placements.length);
+  return plan.placements.map(({ setId, hostId, score, because }, position) => {
+    const placementId = ids[position];
+    const set = pending.get(setId);
+    assert(set && placementId !== undefined, "what is planned is pending");
+    return { placementId, setId, hostId, generation: set.generation, score, because };
+  });
+}
+
 /**
- * Locks the plan's hosts in id order and keeps the placements that still fit them, each counted on top of those
- * before it (I2).
+ * Locks the hosts in id order and keeps the placements that still fit them, each counted on top of those before it (I2).
  */
 async function admitOnLockedHosts(
   tx: Queryable,
   cache: FleetCache,
-  plan: Plan,
+  planned: readonly PlacementInput[],
   requests: readonly PlacementRequest[],
-  pending: ReadonlyMap<string, PendingSetRow>,
 ): Promise<PlacementInput[]> {
-  if (plan.placements.length === 0) return [];
+  if (planned.length === 0) return [];
   const asks = new Map(requests.map((request) => [request.setId, request.ask]));
-  const hostIds = [...new Set(plan.placements.map((placement) => placement.hostId))];
+  const hostIds = [...new Set(planned.map((placement) => placement.hostId))];
   const rows = await lockFleetHosts(tx, hostIds);
   const hosts = new Map(rows.map((row) => [row.id, hostSnapshotOf(row)]));
   cache.forgetHosts(hostIds.filter((id) => !hosts.has(id)));
-  const ids = newIds("plc", plan.placements.length);
-  const admitted: PlacementInput[] = [];
-  for (const [position, placement] of plan.placements.entries()) {
-    const host = hosts.get(placement.hostId);
-    const ask = asks.get(placement.setId);
-    const set = pending.get(placement.setId);
-    const placementId = ids[position];
-    if (!host || !ask || !set || placementId === undefined || host.readiness !== "ready") continue;
-    if (!fitsHost(host, cache.poolPolicy(host.pool), ask).ok) continue;
+  return planned.filter(({ setId, hostId }) => {
+    const host = hosts.get(hostId);
+    const ask = asks.get(setId);
+    if (!host || !ask || host.readiness !== "ready") return false;
+    if (!fitsHost(host, cache.poolPolicy(host.pool), ask).ok) return false;
     for (const dimension of ["cpuMillis", "memoryBytes", "volumeBytes", "rootfsBytes"] as const) {
       host.allocated[dimension] += ask[dimension];
       host.placedSinceReport[dimension] += ask[dimension];
     }
-    admitted.push({
-      placementId,
-      setId: placement.setId,
-      hostId: placement.hostId,
-      generation: set.generation,
-      score: placement.score,
-      because: placement.because,
-    });
-  }
-  return admitted;
+    return true;
+  });
 }
 
 function rejectionsOf(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): RejectionInput[] {

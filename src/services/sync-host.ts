@@ -15,6 +15,7 @@ import {
   type HostLeaseRow,
   listDesiredSets,
   renewLease,
+  renewOnlyLease,
   tryUpdateHostUsage,
   updateHostImages,
   updateHostState,
@@ -100,7 +101,7 @@ async function takeReport(
   const isRenewalDue = host.leaseSecondsLeft < LEASE_SECONDS - RENEW_AFTER_SECONDS;
   if (body.observed.length === 0 && !body.images && !body.volumes && !state) {
     if (!body.usage) {
-      if (isRenewalDue) await renewLease(ctx.db, hostId, leaseOf(body));
+      if (isRenewalDue) await renewOnlyLease(ctx.db, hostId, leaseOf(body));
       return undefined;
     }
     if (hasFreshReport(ctx, host)) {

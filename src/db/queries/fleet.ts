@@ -22,15 +22,19 @@ export interface FleetHostRow {
   allocated: number[];
   unreported: number[];
   used: number[];
+  /** The transaction that last changed anything of these: where it is the same, so is all of it. */
+  version: string;
 }
 
+/** A change of any of them, but for the name, changes the version: the trigger hosts_stamp_changed_xid names them. */
 const fleetHostColumns = sql`id, name, pool, zone, rack, labels, taints, state, cordoned, draining, images,
   (extract(epoch from reported_at) * 1000)::float8 as "reportedAtMs",
   reclaimable_volume_bytes::float8 as "reclaimableVolumeBytes",
   json_build_array(allocatable_cpu_millis, allocatable_memory_bytes, allocatable_volume_bytes, allocatable_rootfs_bytes) as allocatable,
   json_build_array(allocated_cpu_millis, allocated_memory_bytes, allocated_volume_bytes, allocated_rootfs_bytes) as allocated,
   json_build_array(unreported_cpu_millis, unreported_memory_bytes, unreported_volume_bytes, unreported_rootfs_bytes) as unreported,
-  json_build_array(used_cpu_millis, used_memory_bytes, used_volume_bytes, used_rootfs_bytes) as used`;
+  json_build_array(used_cpu_millis, used_memory_bytes, used_volume_bytes, used_rootfs_bytes) as used,
+  changed_xid::text as version`;
 
 /** The oldest transaction that may still be running, and the database's clock: read before what it is to vouch for. */
 export async function readHorizon(q: Queryable): Promise<{ xmin: string; nowMs: number }> {

@@ -2,8 +2,8 @@ import { type SQL, sql } from "drizzle-orm";
 import type { DesiredSet } from "../../contracts/agent.ts";
 import type { Reason, ResourceAmounts } from "../../contracts/primitives.ts";
 import type { SetTemplate } from "../../contracts/set-template.ts";
-import type { Queryable } from "../client.ts";
-import { rowsByKey, rowsOf } from "./rows.ts";
+import type { Db, Queryable } from "../client.ts";
+import { mayBeLost, rowsByKey, rowsOf } from "./rows.ts";
 
 export interface NewHost {
   id: string;
@@ -78,9 +78,21 @@ export interface LeaseRenewal {
   agentVersion: string;
 }
 
-/** Renews a host's lease. No column that the planner looks at is touched. */
-export async function renewLease(q: Queryable, hostId: string, lease: LeaseRenewal): Promise<void> {
-  await rowsByKey(q, sql`update hosts set ${renewed(lease)} where id = ${hostId}`);
+/** Renews a host's lease, within a transaction. No column that the planner looks at is touched. */
+export async function renewLease(
+  tx: Queryable,
+  hostId: string,
+  lease: LeaseRenewal,
+): Promise<void> {
+  await tx.execute(sql`update hosts set ${renewed(lease)} where id = ${hostId}`);
+}
+
+/** The same by itself. What a crash loses is not missed: the host says it again. */
+export async function renewOnlyLease(db: Db, hostId: string, lease: LeaseRenewal): Promise<void> {
+  await rowsByKey(
+    db,
+    sql`update hosts set ${renewed(lease)} where id = ${hostId} and ${mayBeLost}`,
+  );
 }
 
 function renewed(lease: LeaseRenewal): SQL {
@@ -113,21 +125,21 @@ export async function updateHostUsage(
 }
 
 /**
- * The same in one statement, without a lock before it. The sum is of the statement's beginning, so nothing is written, and
+ * The same in one statement by itself, without a lock before it; what a crash loses is measured again. The sum is of the statement's beginning, so nothing is written, and
  * the answer is undefined, when a set was placed on the host since then: its generation tells. (What left it since then is
  * counted until the next report: the host then looks fuller than it is, never emptier.)
  */
 export async function tryUpdateHostUsage(
-  q: Queryable,
+  db: Db,
   hostId: string,
   usage: UsageReport,
   lease: LeaseRenewal,
 ): Promise<HostLeaseRow | undefined> {
   const rows = await rowsByKey<HostLeaseRow>(
-    q,
+    db,
     sql`update hosts set ${renewed(lease)}, ${measured(usage)}
         from ${unreported(hostId)}, (select generation from hosts where id = ${hostId}) seen
-        where hosts.id = ${hostId} and hosts.generation = seen.generation returning ${leaseColumns}`,
+        where hosts.id = ${hostId} and hosts.generation = seen.generation and ${mayBeLost} returning ${leaseColumns}`,
   );
   return rows[0];
 }

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { JobName, JobRing } from "../../contracts/jobs.ts";
 import type { Queryable } from "../client.ts";
-import { rowsByKey, rowsOf } from "./rows.ts";
+import { mayBeLost, rowsByKey, rowsOf } from "./rows.ts";
 
 /** Writes jobs to ring into the same transaction as the intent they are for. Gives their ids, in order. */
 export async function insertOutbox(q: Queryable, jobs: readonly JobRing[]): Promise<number[]> {
@@ -46,8 +46,10 @@ export async function listOutbox(q: Queryable, ageMs: number, limit: number): Pr
   }));
 }
 
+/** By itself. A row that a crash brings back is rung once more. */
 export async function deleteOutbox(q: Queryable, ids: readonly number[]): Promise<void> {
   if (ids.length === 0) return;
   // An array, so that the primary key is used: a subselect of JSON makes the planner read the whole table.
-  await rowsByKey(q, sql`delete from outbox where id = any(${`{${ids.join(",")}}`}::bigint[])`);
+  const rows = sql`id = any(${`{${ids.join(",")}}`}::bigint[])`;
+  await rowsByKey(q, sql`delete from outbox where ${rows} and ${mayBeLost}`);
 }

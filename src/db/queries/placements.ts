@@ -159,20 +159,26 @@ export interface CommittedPlacement {
 }
 
 /**
- * Books sets on hosts that the caller has locked and checked. A set that was deleted or placed since it was read is
- * passed over, and nothing is booked for it. One statement, so that sets, hosts, placements and events agree; for one set its plan may
+ * Books sets on hosts that the caller has locked and checked, or one set on a host that is still of `hostVersion`, which is locked with
+ * it: so it fits as it did when it was planned. A set that was deleted or placed since it was read is passed over, as is one whose host
+ * has changed, and nothing is booked for it. One statement, so that sets, hosts, placements and events agree; for one set its plan may
  * be kept (see keepPlans).
  */
 export async function commitPlacements(
   q: Queryable,
   placements: readonly PlacementInput[],
   policyVersion: number,
+  hostVersion?: string,
 ): Promise<CommittedPlacement[]> {
   const [only, ...others] = placements;
   // With its keys for constants there is one way to find a set and its host. Of many the plan has been made when this is read, and the
   // checks of foreign keys, one a set, are to keep theirs.
   const isOnly =
     only && others.length === 0 ? sql`and s.id = ${only.setId} and h.id = ${only.hostId}` : sql``;
+  const hosts =
+    hostVersion === undefined
+      ? sql`hosts`
+      : sql`(select id, name, generation from hosts where changed_xid = ${hostVersion}::xid8 and id = ${only?.hostId} for update)`;
   const fromHereOn = sql`(select set_config('plan_cache_mode', 'force_generic_plan', true)) is not null`;
   return rowsOf(
     q,
@@ -187,7 +193,7 @@ export async function commitPlacements(
               -- Away from its volume it begins anew: only somebody's word brought it there.
               when s.restore_volume_id is null then null
               when exists (select 1 from volumes where id = s.restore_volume_id and volumes.host_id = p."hostId") then s.restore_volume_id end
-          from planned p join hosts h on h.id = p."hostId"
+          from planned p join ${hosts} h on h.id = p."hostId"
           where s.id = p."setId" and s.state = 'pending' and s.desired <> 'deleted' and s.generation = p.generation ${isOnly}
           returning s.id, s.tenant_id, s.service_id, s.host_id, s.generation, s.cpu_millis, s.memory_bytes,
             s.volume_bytes, s.rootfs_bytes, p."placementId" as placement_id, p.score, p.because, h.name as host_name

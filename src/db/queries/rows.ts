@@ -12,6 +12,12 @@ export function rowsByKey<T>(q: Queryable, query: SQL): Promise<T[]> {
   return rowsOf(keyedOf(q), query);
 }
 
+/**
+ * A condition that is always true, for a statement that is a transaction by itself: its commit is not waited for on disk. When Postgres
+ * crashes it may be lost with the last second, so it is for what is said again by itself.
+ */
+export const mayBeLost = sql`set_config('synchronous_commit', 'off', true) is not null`;
+
 /** A timestamp as drivers give it in raw SQL (text or Date), as ISO 8601 in UTC. */
 export function isoTime(value: string | Date): string {
   return new Date(value).toISOString();
