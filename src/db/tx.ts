@@ -8,15 +8,7 @@ export interface TxOptions {
   retriesMax?: number;
 }
 
-/**
- * From here on the transaction's statements keep their plans, those of `keyedOf` and others whose plan could be no other: a table at a
- * time, by an index. What joins tables is to be planned anew (`makePlans`).
- */
-export async function keepPlans(tx: Queryable): Promise<void> {
-  await tx.execute(sql`set local plan_cache_mode = force_generic_plan`);
-}
-
-/** From here on each of the transaction's statements is planned for itself again. */
+/** From here on each of the transaction's statements is planned for itself. */
 export async function makePlans(tx: Queryable): Promise<void> {
   await tx.execute(sql`set local plan_cache_mode = force_custom_plan`);
 }

@@ -7,13 +7,15 @@ import { assert } from "../lib/assert.ts";
 import { within } from "../lib/within.ts";
 import { translateError } from "../services/translate-error.ts";
 import type { JobDeps, JobOutcome } from "./define-job.ts";
-import { concurrencyOf, type JobRegistry } from "./registry.ts";
+import { concurrencyOf, isShared, type JobRegistry } from "./registry.ts";
 
 /** A job worker that was killed holds its jobs so long, plus up to one look for stalled ones. */
 const LOCK_MS = 15_000;
 const STALLED_LOOK_MS = 5_000;
 const STALLED_TIMES_MAX = 5;
 const RESTART_DELAY_MS = 1_000;
+/** Attempts that follow each other so soon are of a burst. */
+const BURST_GAP_MS = 10;
 
 export interface JobAttempt {
   queue: QueueName;
@@ -84,13 +86,28 @@ function startQueue(
   };
 }
 
+/**
+ * Jobs that do for each other are attempted one at a time until they come in a burst. BullMQ (6.7) looks for a second job before it
+ * starts the first, and once more when it is under way: that is a good part of the time in which a set by itself is placed.
+ */
 function openJobWorker(options: JobRunnerOptions, queue: QueueName): Worker {
   const { redis, prefix, registry, deps } = options;
-  const jobWorker = new Worker(queue, (job) => runAttempt(options, queue, job), {
+  const concurrency = concurrencyOf(registry, queue);
+  let endedAtMs = -Infinity;
+  const attempt = async (job: Job): Promise<JobOutcome> => {
+    const isBurst = performance.now() - endedAtMs < BURST_GAP_MS;
+    if (isShared(registry, queue)) jobWorker.concurrency = isBurst ? concurrency : 1;
+    try {
+      return await runAttempt(options, queue, job);
+    } finally {
+      endedAtMs = performance.now();
+    }
+  };
+  const jobWorker = new Worker(queue, attempt, {
     connection: redis,
     prefix,
     autorun: false,
-    concurrency: concurrencyOf(registry, queue),
+    concurrency: isShared(registry, queue) ? 1 : concurrency,
     lockDuration: LOCK_MS,
     stalledInterval: STALLED_LOOK_MS,
     maxStalledCount: STALLED_TIMES_MAX,

@@ -37,3 +37,8 @@ export function concurrencyOf(registry: JobRegistry, queue: QueueName): number {
   const own = [...registry.values()].filter((job) => job.queue === queue);
   return own.reduce((sum, job) => sum + job.concurrency, 0);
 }
+
+/** Every job of the queue does for all others of it. */
+export function isShared(registry: JobRegistry, queue: QueueName): boolean {
+  return [...registry.values()].every((job) => job.queue !== queue || job.isShared);
+}

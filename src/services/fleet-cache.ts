@@ -3,7 +3,6 @@ import type { Queryable } from "../db/client.ts";
 import {
   type FleetHostRow,
   type HostPoolRow,
-  listAllHostPools,
   listChangedHosts,
   listChangedSets,
   listHostIds,
@@ -47,13 +46,12 @@ export class FleetCache {
   async refresh(q: Queryable): Promise<{ fleet: Fleet; policy: PlanPolicy; nowMs: number }> {
     if (Date.now() - this.#refreshedAtMs > UNREFRESHED_MS_MAX) this.reset();
     const since = this.#horizon;
-    const [horizon, pools, hosts, sets] = await Promise.all([
+    const [horizon, hosts, sets] = await Promise.all([
       readHorizon(q),
-      listAllHostPools(q),
       listChangedHosts(q, since),
       listChangedSets(q, since),
     ]);
-    const policy = planPolicyOf(pools, this.#reportAgeMaxMs);
+    const policy = planPolicyOf(horizon.pools, this.#reportAgeMaxMs);
     const fleet = (this.#fleet ??= createFleet(policy));
     if (this.#policy && this.#policy.version !== policy.version) fleet.setPolicy(policy);
     this.#policy = policy;

@@ -11,7 +11,7 @@ import {
   recordRejections,
   type RejectionInput,
 } from "../db/queries/placements.ts";
-import { keepPlans, Lastly, makePlans, withTx } from "../db/tx.ts";
+import { Lastly, makePlans, withTx } from "../db/tx.ts";
 import { assert } from "../lib/assert.ts";
 import { newIds } from "../lib/ids.ts";
 import { explainRejection } from "../scheduler/explain.ts";
@@ -99,8 +99,7 @@ async function placeBatch(
 ): Promise<BatchOutcome | undefined> {
   try {
     return await withTx(ctx.db, async (tx) => {
-      const [, , { fleet, policy, nowMs }, few] = await Promise.all([
-        keepPlans(tx),
+      const [, { fleet, policy, nowMs }, few] = await Promise.all([
         lockPlacement(tx),
         cache.refresh(tx),
         readDue(tx, FEW_SETS_MAX + 1),

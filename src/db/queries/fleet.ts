@@ -1,4 +1,5 @@
 import { sql } from "drizzle-orm";
+import { assert } from "../../lib/assert.ts";
 import type { Queryable } from "../client.ts";
 import { anyOf, rowsOf } from "./rows.ts";
 
@@ -36,14 +37,25 @@ const fleetHostColumns = sql`id, name, pool, zone, rack, labels, taints, state, 
   json_build_array(used_cpu_millis, used_memory_bytes, used_volume_bytes, used_rootfs_bytes) as used,
   changed_xid::text as version`;
 
-/** The oldest transaction that may still be running, and the database's clock: read before what it is to vouch for. */
-export async function readHorizon(q: Queryable): Promise<{ xmin: string; nowMs: number }> {
-  const rows = await rowsOf<{ xmin: string; nowMs: number }>(
+/** What the fleet in memory is refreshed by. */
+export interface FleetHorizon {
+  /** The oldest transaction that may still be running. */
+  xmin: string;
+  /** The database's clock. */
+  nowMs: number;
+  pools: HostPoolRow[];
+}
+
+/** Read before what it is to vouch for. */
+export async function readHorizon(q: Queryable): Promise<FleetHorizon> {
+  const [horizon] = await rowsOf<FleetHorizon>(
     q,
     sql`select pg_snapshot_xmin(pg_current_snapshot())::text as xmin,
-          (extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs"`,
+          (extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs",
+          (select coalesce(json_agg(p), '[]') from (${hostPools}) p) as pools`,
   );
-  return rows[0] ?? { xmin: "0", nowMs: 0 };
+  assert(horizon, "a select without a table gives a row");
+  return horizon;
 }
 
 /** Hosts changed by a transaction that was not over at the horizon `xmin` ("0": all). Uses hosts_changed_xid. */
@@ -87,12 +99,11 @@ export interface HostPoolRow {
   };
 }
 
+const hostPools = sql`select name, version::float8 as version, overcommit_percent as "overcommitPercent",
+  high_water_percent as "highWaterPercent" from host_pools order by name limit 10000`;
+
 export async function listAllHostPools(q: Queryable): Promise<HostPoolRow[]> {
-  return rowsOf(
-    q,
-    sql`select name, version::float8 as version, overcommit_percent as "overcommitPercent",
-          high_water_percent as "highWaterPercent" from host_pools order by name limit 10000`,
-  );
+  return rowsOf(q, hostPools);
 }
 
 /** Locks hosts in id order and reads them as they are now. */

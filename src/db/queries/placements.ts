@@ -10,9 +10,14 @@ const placementLockKey = 7_134_203;
 /**
  * Lets one job worker plan and commit at a time, until the transaction ends. Planning is a small part of a placement and
  * commits are batched, so a second planner would add conflicts rather than speed; it stands by instead.
+ *
+ * From here on the transaction's statements keep their plans: those whose plan could be no other, a table at a time, by an index. What
+ * joins tables is to be planned anew (see makePlans).
  */
-export async function lockPlacement(q: Queryable): Promise<void> {
-  await q.execute(sql`select pg_advisory_xact_lock(${placementLockKey})`);
+export async function lockPlacement(tx: Queryable): Promise<void> {
+  await tx.execute(
+    sql`select set_config('plan_cache_mode', 'force_generic_plan', true), pg_advisory_xact_lock(${placementLockKey})`,
+  );
 }
 
 export interface PendingSetRow {
@@ -88,7 +93,7 @@ export async function listDuePlacementSpecs(
   );
 }
 
-/** Each is looked up by key, so that the plan may be kept (see keepPlans). */
+/** Each is looked up by key, so that the plan may be kept (see lockPlacement). */
 function specsOf(wanted: SQL): SQL {
   return sql`select w.service_id as "serviceId", w.revision,
       (select json_build_object('tenantId', s.tenant_id, 'name', s.name, 'placement', s.placement,
@@ -162,7 +167,7 @@ export interface CommittedPlacement {
  * Books sets on hosts that the caller has locked and checked, or one set on a host that is still of `hostVersion`, which is locked with
  * it: so it fits as it did when it was planned. A set that was deleted or placed since it was read is passed over, as is one whose host
  * has changed, and nothing is booked for it. One statement, so that sets, hosts, placements and events agree; for one set its plan may
- * be kept (see keepPlans).
+ * be kept (see lockPlacement).
  */
 export async function commitPlacements(
   q: Queryable,

@@ -10,7 +10,8 @@ export const revokeTokenRoute = createRoute({
   operationId: "revokeToken",
   tags: ["access"],
   summary: "Revoke a token",
-  description: "It is refused from its next request on.",
+  description:
+    "It is refused from its next request on by the API process that answers this, and by others within 2 s.",
   security: admins,
   request: { params: z.object({ tokenId: idSchema("tok") }) },
   responses: { 204: { description: "It is revoked." }, ...commonProblems },
