@@ -45,7 +45,9 @@ export function requestContext(
 
 function logRequest(log: Log, c: ApiContext, status: number, durationMs: number): void {
   const caller = c.get("caller");
-  const fault = c.get("fault");
+  // A fault that nobody is told of any more, as whoever asked has gone and asks again, is none to look into.
+  const isAbandoned = status > 500 && c.req.raw.signal.aborted;
+  const fault = isAbandoned ? undefined : c.get("fault");
   const fields = {
     requestId: c.get("requestId"),
     operationId: c.get("operationId"),
@@ -61,6 +63,6 @@ function logRequest(log: Log, c: ApiContext, status: number, durationMs: number)
     ...(fault === undefined ? {} : { err: fault }),
   };
   if (status === 500) log.error(fields, "request");
-  else if (status > 500) log.warn(fields, "request");
+  else if (status > 500 && !isAbandoned) log.warn(fields, "request");
   else log.info(fields, "request");
 }
