@@ -39,14 +39,12 @@ export async function runTransaction<T>(
     );
     try {
       const result = await runScope(send, work, scope);
-      scope.isOver = true;
       hasBegun = true; // maybe: if the connection is lost from here on, it may be carried out
       const [, { command }] = await Promise.all([begun, send("commit")]);
       if (scope.failure) throw scope.failure.error;
       if (command !== "COMMIT") throw new Error(`the transaction ended with ${command}`);
       return result;
     } catch (error) {
-      scope.isOver = true;
       if (!lost.aborted) await send("rollback").catch(() => undefined);
       throw error;
     }
@@ -89,12 +87,11 @@ async function runScope<T>(
       try {
         return await runScope(send, nested, inner, depth + 1);
       } catch (error) {
-        inner.isOver = true;
         await send(`rollback to ${name}`);
         throw error;
       }
     },
-  });
+  }).finally(() => (scope.isOver = true));
   if (scope.failure) throw scope.failure.error;
   return result;
 }
