@@ -1,4 +1,3 @@
-import type { JobRing } from "../contracts/jobs.ts";
 import type { CreateService, Service, ServiceChange } from "../contracts/services.ts";
 import type { SetTemplate } from "../contracts/set-template.ts";
 import {
@@ -11,11 +10,11 @@ import { assert } from "../lib/assert.ts";
 import { newId, newIds } from "../lib/ids.ts";
 import type { ServiceContext } from "./context.ts";
 import { assertWithinQuota } from "./quota.ts";
-import { carryOut, placeSetsRing } from "./reconcile-service.ts";
+import { carryOut, ringsOfAdded, SETS_ADDED_MAX } from "./reconcile-service.ts";
 import { assertSupported } from "./supported-features.ts";
 
 /**
- * Stores a service with its first revision and its pending sets, all or nothing, then rings the placement job.
+ * Stores a service with its first revision and its pending sets, of thousands the first SETS_ADDED_MAX, all or nothing; then rings for them.
  * Throws unsupported, quota-exceeded, already-exists.
  */
 export async function createService(
@@ -38,16 +37,17 @@ export async function createService(
     autoscale: body.autoscale,
     deleting: false,
   };
-  const ring: JobRing | null = body.replicas === 0 ? null : placeSetsRing(service);
+  const setIds = newIds("set", Math.min(body.replicas, SETS_ADDED_MAX));
+  const rings = body.replicas === 0 ? [] : ringsOfAdded(service, body.replicas - setIds.length);
   const added = {
     ...service,
     template: body.template,
-    setIds: newIds("set", body.replicas),
+    setIds,
     event: {
       text: `${body.name} was created with ${body.replicas} sets`,
       data: { replicas: body.replicas },
     },
-    ring,
+    rings,
   };
   const ask = {
     sets: body.replicas,
@@ -61,28 +61,30 @@ export async function createService(
       return insertService(tx, added, {});
     }));
   assert(stored, "a service that was inserted without a condition is there");
-  if (ring) {
-    await carryOut(ctx, {
-      rings: [ring],
-      outboxIds: stored.outboxId === null ? [] : [stored.outboxId],
-      signals: [`service:${service.id}`],
-    });
+  if (rings.length > 0) {
+    const { outboxIds } = stored;
+    await carryOut(ctx, { rings, outboxIds, signals: [`service:${service.id}`] });
   }
   return {
-    service: asCreated(service, body.template, stored),
+    service: asCreated(service, body.template, stored, setIds.length),
     effects: [`${body.replicas} sets are placed and started.`],
   };
 }
 
 /** As a reader sees it at the moment of its creation. */
-function asCreated(row: ServiceRow, template: SetTemplate, stored: StoredService): Service {
+function asCreated(
+  row: ServiceRow,
+  template: SetTemplate,
+  stored: StoredService,
+  pending: number,
+): Service {
   const { tenantId: _tenantId, ...service } = row;
   return {
     ...service,
     tenant: stored.tenant,
     template,
     counts: {
-      pending: row.replicas,
+      pending,
       placed: 0,
       preparing: 0,
       starting: 0,

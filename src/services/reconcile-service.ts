@@ -17,6 +17,12 @@ import { newIds } from "../lib/ids.ts";
 import { assert } from "../lib/assert.ts";
 import type { ServiceContext, SignalChannel } from "./context.ts";
 
+/**
+ * Sets that one transaction adds. More are added by transactions of their own, so that whoever asks for thousands is answered soon, and
+ * the first are placed while the others are added.
+ */
+export const SETS_ADDED_MAX = 4_000;
+
 /** What a transaction wants done after its commit: see `carryOut`. */
 export interface Aftermath {
   rings: JobRing[];
@@ -50,8 +56,9 @@ export function mergeAftermath(parts: readonly Aftermath[]): Aftermath {
 }
 
 /**
- * Makes the number of live sets of a service what it should be. Safe to run at any time, twice, or late. Undefined, and
- * nothing done: the service is gone, or newer than `generation`, for which whoever changed it has rung already.
+ * Brings the number of live sets of a service to what it should be, or nearer to it and rings for the rest. Safe to run at any
+ * time, twice, or late. Undefined, and nothing done: the service is gone, or newer than `generation`, for which whoever changed it
+ * has rung already.
  */
 export async function reconcileService(
   ctx: ServiceContext,
@@ -95,17 +102,33 @@ export function placeSetsRing(service: Pick<ServiceRow, "id" | "generation">): J
   };
 }
 
-/** Adds pending sets of the newest revision, whose template it is, and leaves the placement job to be rung. */
+/** What to ring once sets were added: the job that places them, and the one that adds those that are `left`. */
+export function ringsOfAdded(service: ServiceRow, left: number): JobRing[] {
+  const place = placeSetsRing(service);
+  return left > 0 ? [place, reconcileAgainRing(service, left)] : [place];
+}
+
+/** For what this round left. Their number tells rounds apart, so that a retained job id does not swallow the next one. */
+function reconcileAgainRing({ id, generation }: ServiceRow, left: number): JobRing {
+  return {
+    name: "reconcile-service",
+    jobId: `reconcile:${id}:gen${generation}-left${left}`,
+    payload: { serviceId: id, generation },
+  };
+}
+
+/** Adds pending sets of the newest revision, whose template it is, and leaves jobs to be rung: see ringsOfAdded. */
 async function addSets(
   tx: Queryable,
   service: ServiceRow,
   template: SetTemplate,
-  count: number,
+  lacking: number,
 ): Promise<ReconcileOutcome> {
-  const ring = placeSetsRing(service);
+  const added = Math.min(lacking, SETS_ADDED_MAX);
+  const rings = ringsOfAdded(service, lacking - added);
   const [, outboxIds] = await Promise.all([
     insertPendingSets(tx, {
-      ids: newIds("set", count),
+      ids: newIds("set", added),
       tenantId: service.tenantId,
       serviceId: service.id,
       revision: service.revision,
@@ -115,12 +138,12 @@ async function addSets(
       volumeBytes: template.volume?.sizeBytes ?? 0,
       rootfsBytes: template.rootfsBytes,
     }),
-    insertOutbox(tx, [ring]),
+    insertOutbox(tx, rings),
   ]);
   return {
-    created: count,
+    created: added,
     deleted: 0,
-    rings: [ring],
+    rings,
     outboxIds,
     signals: [`service:${service.id}`],
   };
@@ -155,12 +178,7 @@ async function removeSets(
     signals: [...hostIds.map((id): SignalChannel => `host:${id}`), `service:${service.id}`],
   };
   if (left > 0) {
-    // The number left tells rounds apart, so that a retained job id does not swallow the next one.
-    const again: JobRing = {
-      name: "reconcile-service",
-      jobId: `reconcile:${service.id}:gen${service.generation}-left${left}`,
-      payload: { serviceId: service.id, generation: service.generation },
-    };
+    const again = reconcileAgainRing(service, left);
     outcome.rings.push(again);
     outcome.outboxIds.push(...(await insertOutbox(tx, [again])));
   }

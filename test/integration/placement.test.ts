@@ -1,5 +1,6 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
+import { jobPayloads } from "../../src/contracts/jobs.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
 import { assert } from "../../src/lib/assert.ts";
 import { changeSet, deleteSet } from "../../src/services/change-set.ts";
@@ -286,6 +287,35 @@ test("reconciling twice at once adds the missing sets once", async () => {
   ]);
   expect(await setStates(f)).toEqual({ pending: 5 });
 });
+
+test.each([
+  ["created", 10_000],
+  ["scaled out", 0],
+])(
+  "thousands of sets are added a few thousand a transaction, each of which rings for the next (service %s)",
+  async (_how, replicas) => {
+    const f = await start();
+    await createService(f.ctx, f.tenantId, serviceBody("web", { replicas }));
+    if (replicas === 0)
+      await scaleService(f.ctx, f.tenantId, "web", { replicas: 10_000 }, undefined);
+    expect(await setStates(f)).toEqual({ pending: 4_000 });
+    for (const [left, pending] of [
+      [6_000, 8_000],
+      [2_000, 10_000],
+    ]) {
+      const ring = f.rings.find(({ jobId }) => jobId.endsWith(`-left${left}`));
+      const { serviceId, generation } = jobPayloads["reconcile-service"].parse(ring?.payload);
+      await reconcileService(f.ctx, serviceId, generation);
+      expect(await setStates(f)).toEqual({ pending });
+    }
+    const rung = f.rings.map((ring) => ring.name);
+    expect(rung).toEqual(
+      Array.from({ length: 3 }, (_, i) =>
+        i < 2 ? ["place-sets", "reconcile-service"] : ["place-sets"],
+      ).flat(),
+    );
+  },
+);
 
 test("a deleted set is replaced by another, a deleted service by nothing", async () => {
   const f = await start();

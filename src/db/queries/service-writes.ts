@@ -89,18 +89,19 @@ export interface NewService extends Omit<ServiceRow, "generation" | "revision" |
   /** Of its sets, which are pending. */
   setIds: readonly string[];
   event: { text: string; data: Record<string, unknown> };
-  /** Rung for its sets. */
-  ring: JobRing | null;
+  /** For its sets. */
+  rings: readonly JobRing[];
 }
 
 export interface StoredService {
   tenant: string;
   createdAt: string;
-  outboxId: number | null;
+  /** Of its rings, in their order. */
+  outboxIds: number[];
 }
 
 /**
- * Inserts a service with its first revision, its pending sets, its event and the job that places them, in one statement: a
+ * Inserts a service with its first revision, its pending sets, its event and the jobs for them, in one statement: a
  * burst of small services costs one round trip each. Throws already-exists (services_name_unique).
  *
  * With `farFromQuota` nothing is inserted, and the answer is undefined, when the tenant is not far from its quota or the
@@ -111,19 +112,14 @@ export async function insertService(
   service: NewService,
   options: { farFromQuota?: QuotaAsk },
 ): Promise<StoredService | undefined> {
-  const { tenantId, template, ring } = service;
+  const { tenantId, template } = service;
   const { farFromQuota } = options;
   const json = (value: unknown) => (value === null ? null : JSON.stringify(value));
   const admitted = farFromQuota
     ? sql`from (${tenantUse(tenantId, farFromQuota)}) u where u."isFar"
           on conflict (tenant_id, name) where deleted_at is null do nothing`
     : sql``;
-  const rows = await rowsByKey<
-    Omit<StoredService, "createdAt" | "outboxId"> & {
-      createdAt: string | Date;
-      outboxId: string | number | null;
-    }
-  >(
+  const rows = await rowsByKey<Omit<StoredService, "createdAt"> & { createdAt: string | Date }>(
     q,
     sql`with service as (
           insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost,
@@ -147,19 +143,15 @@ export async function insertService(
         ), rung as (
           insert into outbox (name, job_id, payload)
           select o.name, o.job_id, o.payload
-          from service, json_to_recordset(${json(outboxRows(ring === null ? [] : [ring]))}::json) as o(name text, job_id text, payload jsonb)
+          from service, json_to_recordset(${json(outboxRows(service.rings))}::json) as o(name text, job_id text, payload jsonb)
           returning id
         )
-        select tenants.name as tenant, service.created_at as "createdAt", (select id from rung) as "outboxId"
+        select tenants.name as tenant, service.created_at as "createdAt", (select coalesce(json_agg(id order by id), '[]') from rung) as "outboxIds"
         from service, tenants where tenants.id = ${tenantId}`,
   );
   const row = rows[0];
   if (!row) return undefined;
-  return {
-    tenant: row.tenant,
-    createdAt: isoTime(row.createdAt),
-    outboxId: row.outboxId === null ? null : Number(row.outboxId),
-  };
+  return { ...row, createdAt: isoTime(row.createdAt) };
 }
 
 /** Writes what changed of a locked service and bumps its generation. Gives the new one. */
