@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type postgres from "postgres";
 import {
   ConnectionLost,
@@ -10,6 +11,7 @@ import {
 const UNANSWERED_SECONDS_MAX = 5;
 /** How often a transaction meets a connection that is being closed, before it fails. */
 const UNBEGUN_MAX = 2;
+const END_LOOK_MS = 10;
 
 interface Lane {
   /** Of one connection at most: opened at its first use, closed after idling. */
@@ -86,9 +88,15 @@ export class ConnectionPool {
     }
   }
 
+  /** Closes all once what is under way has come to its end. What has not after `timeoutSeconds` is broken off. */
   async end(timeoutSeconds: number): Promise<void> {
     this.#isEnding = true;
-    await Promise.all(this.clients.map((client) => client.end({ timeout: timeoutSeconds })));
+    const deadlineMs = performance.now() + timeoutSeconds * 1_000;
+    // The driver, which knows of no transaction, would close its connection between two of its statements.
+    while (this.#lanes.some(({ underWay }) => underWay > 0) && performance.now() < deadlineMs)
+      await delay(END_LOOK_MS);
+    for (const lane of this.#lanes) lane.onClose?.();
+    await Promise.all(this.clients.map((client) => client.end({ timeout: 1 })));
   }
 
   #openFor(laneOf: () => Lane): postgres.Sql {

@@ -228,6 +228,21 @@ test("a statement that comes after the commit was sent is refused", async () => 
   expect(await marksFrom(db, first)).toEqual([first]);
 });
 
+test("a transaction that is under way when its pool is ended is carried out, and whole", async () => {
+  const pool = new ConnectionPool(2, (onclose) =>
+    postgres(database.url, { max: 1, onclose, onnotice: () => undefined }),
+  );
+  const first = 10_000_000;
+  const slow = pool.begin(async (client) => {
+    for (let id = first; id < first + 4; id++) {
+      await client.unsafe(`insert into marks select ${id} from pg_sleep(0.05)`);
+    }
+  });
+  await pool.run("select 1");
+  await Promise.all([slow, pool.end(5)]);
+  expect(await marksFrom(handle.db, first)).toHaveLength(4);
+});
+
 test("a transaction that throws leaves nothing behind, and its connection is good for the next", async () => {
   const { db } = handle;
   for (let round = 0; round < 5; round++) {
