@@ -13,6 +13,16 @@ const UNANSWERED_SECONDS_MAX = 5;
 const UNBEGUN_MAX = 2;
 const END_LOOK_MS = 10;
 
+/** In the words of the driver, of the kernel, and of Postgres, when it is told to close one. */
+const closings = new Set([
+  "CONNECTION_CLOSED",
+  "CONNECTION_DESTROYED",
+  "CONNECTION_ENDED",
+  "ECONNRESET",
+  "EPIPE",
+  "57P01",
+]);
+
 interface Lane {
   /** Of one connection at most: opened at its first use, closed after idling. */
   client: postgres.Sql;
@@ -76,8 +86,10 @@ export class ConnectionPool {
         try {
           return await runTransaction(lane.client, lost.signal, work);
         } catch (error) {
-          const hasBegun = !(error instanceof ConnectionLost) || error.hasBegun;
-          if (hasBegun || unbegun === UNBEGUN_MAX) throw error;
+          if (!(error instanceof ConnectionLost) || error.hasBegun) throw error;
+          // One that was closed may be opened again. One that could not be opened is said to be so, at once.
+          if (!isOfClosing(error.cause)) throw error.cause;
+          if (unbegun === UNBEGUN_MAX) throw error;
         }
       }
     } finally {
@@ -130,4 +142,10 @@ export class ConnectionPool {
   #leastBusy(): Lane {
     return this.#lanes.reduce((best, lane) => (lane.underWay < best.underWay ? lane : best));
   }
+}
+
+/** Whether a connection was there and went away; nothing is said of one that idled for too long. */
+function isOfClosing(error: unknown): boolean {
+  if (!(error instanceof Error)) return true;
+  return "code" in error && closings.has(String(error.code));
 }

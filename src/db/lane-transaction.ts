@@ -26,16 +26,17 @@ export async function runTransaction<T>(
   work: (client: TransactionClient) => Promise<T>,
 ): Promise<T> {
   let hasBegun = false;
+  let refusal: unknown;
   const scope: Scope = { failure: undefined, isOver: false };
   const send = (query: string, parameters?: never[]): ReturnType<postgres.Sql["unsafe"]> => {
-    if (lost.aborted) throw new ConnectionLost(hasBegun);
+    if (lost.aborted) throw new ConnectionLost(hasBegun, refusal);
     return sql.unsafe(query, parameters, prepared);
   };
   const carryOut = async (): Promise<T> => {
     const begun = send("begin");
     begun.then(
       () => (hasBegun = true),
-      () => undefined, // it is waited for below
+      (error: unknown) => (refusal = error), // it is waited for below
     );
     try {
       const result = await runScope(send, work, scope);
@@ -50,7 +51,7 @@ export async function runTransaction<T>(
     }
   };
   return await new Promise((resolve, reject) => {
-    const fail = (): void => reject(new ConnectionLost(hasBegun));
+    const fail = (): void => reject(new ConnectionLost(hasBegun, refusal));
     lost.addEventListener("abort", fail, { once: true });
     carryOut()
       .then(resolve, reject)
@@ -104,8 +105,9 @@ export class ConnectionLost extends Error {
   /** False: nothing of it was begun, and it may be tried again. */
   readonly hasBegun: boolean;
 
-  constructor(hasBegun: boolean) {
-    super("the connection was lost in a transaction");
+  /** @param cause why the transaction was not begun, if that was said: that there is nobody to connect to, for example */
+  constructor(hasBegun: boolean, cause: unknown) {
+    super("the connection was lost in a transaction", { cause });
     this.hasBegun = hasBegun;
   }
 }

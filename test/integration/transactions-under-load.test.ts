@@ -158,6 +158,26 @@ test("what meets a connection that is being closed for idling is carried out, on
   expect(await marksFrom(handle.db, first)).toEqual(expected.flat());
 });
 
+test.each([
+  ["a server that nobody runs", (url: URL) => (url.port = "1"), "ECONNREFUSED"],
+  ["a database that does not exist", (url: URL) => (url.pathname = "/nowhere"), "3D000"],
+])("a transaction on %s is tried once, and says why it failed", async (_, change, code) => {
+  const url = new URL(database.url);
+  change(url);
+  let opened = 0;
+  const pool = new ConnectionPool(1, (onclose) => {
+    opened++;
+    return postgres(url.href, { max: 1, onclose, onnotice: () => undefined });
+  });
+  for (let round = 1; round <= 3; round++) {
+    const insert = pool.begin((client) => client.unsafe("insert into marks values (0)"));
+    await expect(insert).rejects.toMatchObject({ code });
+    // The first, and one in place of each that was closed.
+    await vi.waitFor(() => expect(opened).toBe(1 + round));
+  }
+  await pool.end(1);
+});
+
 test("an error that somebody caught fails the transaction all the same, but for one inside of a savepoint", async () => {
   const { db } = handle;
   const first = 4_000_000;
