@@ -19,9 +19,10 @@ export async function buildMain(): Promise<void> {
 /** Hosts are machines of their own: their work is done here with what Berth itself leaves of the processors. */
 const niceness: Readonly<Record<string, string>> = { "simulated-hosts": "10" };
 
-/** As in systemd/berth-api.service. The simulation has as many short-lived objects, and is no part of what is measured. */
+/** As in systemd/. The simulation has as many short-lived objects, and is no part of what is measured. */
 const nodeFlags: Readonly<Record<string, readonly string[]>> = {
   api: ["--max-semi-space-size=32"],
+  "host-agent": ["--max-semi-space-size=1"],
   "simulated-hosts": ["--max-semi-space-size=32"],
 };
 
