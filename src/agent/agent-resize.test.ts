@@ -92,6 +92,20 @@ describe("an agent and the size of a set", () => {
     expect(lives(simulation, set)).toEqual(before);
   });
 
+  it("gives it at once the size that comes while the one before is being applied", async () => {
+    const { simulation, set } = await runningSet();
+    simulation.hanging.add("resize");
+    simulation.change(set, withAmounts(set, 3_000, 256));
+    await simulation.pass(2_000);
+    simulation.change(set, withAmounts(set, 4_000, 512));
+    await simulation.pass(2_000);
+    simulation.hanging.clear();
+    // Until the first is done, and the second; the shortest backoff is longer than what is left.
+    await simulation.pass(900);
+    expect(simulation.differences()).toEqual([]);
+    expect(simulation.changes).toEqual([`resize ${set.setId}`, `resize ${set.setId}`]);
+  });
+
   it("says that memory is in use, tries again with a backoff, and lets the set run", async () => {
     const { simulation, set } = await runningSet();
     const before = lives(simulation, set);
