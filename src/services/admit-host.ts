@@ -1,17 +1,16 @@
 import { notFound } from "../contracts/app-error.ts";
 import type { EventKind } from "../contracts/events.ts";
-import type { JobRing } from "../contracts/jobs.ts";
 import type { Host } from "../contracts/hosts.ts";
 import type { Queryable } from "../db/client.ts";
 import { insertEvents } from "../db/queries/events.ts";
 import { updateHostAdmission, updateHostLabels } from "../db/queries/host-lifecycle.ts";
 import { forgetHeldDrains } from "../db/queries/moves.ts";
 import { insertOutbox } from "../db/queries/outbox.ts";
-import { retryPendingSets } from "../db/queries/set-writes.ts";
 import { withTx } from "../db/tx.ts";
 import type { ServiceContext } from "./context.ts";
 import { getHost } from "./get-host.ts";
-import { type Aftermath, carryOut } from "./reconcile-service.ts";
+import { planWaiting } from "./pending-work.ts";
+import { type Aftermath, carryOut, nothingLeft } from "./reconcile-service.ts";
 import { assertGeneration } from "./generation.ts";
 
 /** The host takes no new sets; those that it has stay. Repeating it changes nothing. Throws not-found. */
@@ -62,25 +61,20 @@ async function changeAdmission(
     if (!host) throw notFound("host");
     if (host.changed) await insertEvents(tx, [{ kind, text: `${host.name} ${text}`, hostId }]);
     if (!admission.draining) await forgetHeldDrains(tx, hostId);
-    const ring = await ringFor(tx, hostId, admission, kind);
-    if (!ring) return { rings: [], outboxIds: [], signals: [] };
-    return { rings: [ring], outboxIds: await insertOutbox(tx, [ring]), signals: [] };
+    if (admission.draining) return drainBy(tx, hostId, kind);
+    return admission.cordoned ? nothingLeft : planWaiting(tx, hostId, kind);
   });
   await carryOut(ctx, aftermath);
   return getHost(ctx, hostId);
 }
 
-/** What a change of admission leaves to do: there is a host to empty, or room for what waits. */
-async function ringFor(
-  tx: Queryable,
-  hostId: string,
-  { cordoned, draining }: { cordoned: boolean; draining: boolean },
-  cause: string,
-): Promise<JobRing | undefined> {
-  const at = Date.now();
-  if (draining) return { name: "move-sets", jobId: `drain:${hostId}:at${at}`, payload: { cause } };
-  if (cordoned || !(await retryPendingSets(tx))) return undefined;
-  return { name: "place-sets", jobId: `place:${hostId}:at${at}`, payload: { cause } };
+async function drainBy(tx: Queryable, hostId: string, cause: string): Promise<Aftermath> {
+  const ring = {
+    name: "move-sets" as const,
+    jobId: `drain:${hostId}:at${Date.now()}`,
+    payload: { cause },
+  };
+  return { rings: [ring], outboxIds: await insertOutbox(tx, [ring]), signals: [] };
 }
 
 /**
@@ -96,17 +90,16 @@ export async function patchHost(
     taints?: { key: string; value: string }[] | undefined;
   },
 ): Promise<Host> {
-  if (!(await updateHostLabels(ctx.db, hostId, generation, change))) {
-    assertGeneration(await getHost(ctx, hostId), generation, "host");
+  const aftermath = await withTx(ctx.db, async (tx) =>
+    (await updateHostLabels(tx, hostId, generation, change))
+      ? planWaiting(tx, hostId, "host-changed")
+      : undefined,
+  );
+  const host = await getHost(ctx, hostId);
+  if (!aftermath) {
+    assertGeneration(host, generation, "host");
     throw notFound("host");
   }
-  if (await retryPendingSets(ctx.db)) {
-    const ring = {
-      name: "place-sets" as const,
-      jobId: `place:${hostId}:at${Date.now()}`,
-      payload: { cause: "host-changed" },
-    };
-    await ctx.doorbell.ring([ring], []);
-  }
-  return getHost(ctx, hostId);
+  await carryOut(ctx, aftermath);
+  return host;
 }

@@ -17,7 +17,7 @@ import { listSetsWithVolume } from "../db/queries/volumes.ts";
 import { returnSizes, settleSizes } from "../db/queries/resizes.ts";
 import type { SignalChannel } from "./context.ts";
 import { retryDelayMs } from "./place-sets.ts";
-import type { Aftermath } from "./reconcile-service.ts";
+import { type Aftermath, nothingLeft } from "./reconcile-service.ts";
 
 const AVOIDED_HOSTS_MAX = 8;
 
@@ -108,7 +108,7 @@ export async function applyObserved(
   }
   await insertEvents(tx, events);
   if (updates.length + released.length === 0)
-    return { removed: 0, hasFreedRoom: false, rings: [], outboxIds: [], signals: [] };
+    return { removed: 0, hasFreedRoom: false, ...nothingLeft };
   return {
     removed: released.length,
     hasFreedRoom: released.length > 0 || hasSettled,

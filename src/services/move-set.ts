@@ -11,7 +11,7 @@ import { findPlacedSet } from "./change-set.ts";
 import type { ServiceContext } from "./context.ts";
 import { getSet } from "./get-set.ts";
 import { planMoves } from "./plan-moves.ts";
-import { type Aftermath, carryOut } from "./reconcile-service.ts";
+import { type Aftermath, carryOut, nothingLeft } from "./reconcile-service.ts";
 
 /**
  * Has a set moved off its host (see move-sets.ts), if the planner finds another for it. Repeating it changes nothing more. Throws
@@ -28,7 +28,7 @@ export async function moveSet(
     const service = await lockServiceById(tx, serviceId);
     if (!service) throw notFound("set");
     const set = await findMovableSet(tx, scope, setId);
-    if (!set) return { rings: [], outboxIds: [], signals: [] };
+    if (!set) return nothingLeft;
     const { hostId, revision } = set;
     await markSetsMoving(tx, [{ setId, revision }]);
     const { tenantId } = service;

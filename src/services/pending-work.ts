@@ -1,6 +1,9 @@
+import type { Queryable } from "../db/client.ts";
+import { insertOutbox } from "../db/queries/outbox.ts";
 import { listUnbalancedServices } from "../db/queries/service-writes.ts";
-import { hasDuePendingSets } from "../db/queries/set-writes.ts";
+import { hasDuePendingSets, retryPendingSets } from "../db/queries/set-writes.ts";
 import type { ServiceContext } from "./context.ts";
+import { type Aftermath, nothingLeft } from "./reconcile-service.ts";
 
 const SERVICES_PER_ROUND_MAX = 200;
 
@@ -12,4 +15,22 @@ export function findDuePlacements(ctx: ServiceContext): Promise<boolean> {
 /** Services with more or fewer live sets than they should have; a bounded batch. */
 export function findUnbalancedServices(ctx: ServiceContext): Promise<string[]> {
   return listUnbalancedServices(ctx.db, SERVICES_PER_ROUND_MAX);
+}
+
+/**
+ * There is more room than there was, or there may be: what waits out a backoff is planned now.
+ * @param subject what has changed: the id of a host, or a pool
+ */
+export async function planWaiting(
+  tx: Queryable,
+  subject: string,
+  cause: string,
+): Promise<Aftermath> {
+  if (!(await retryPendingSets(tx))) return nothingLeft;
+  const ring = {
+    name: "place-sets" as const,
+    jobId: `place:${subject}:at${Date.now()}`,
+    payload: { cause },
+  };
+  return { rings: [ring], outboxIds: await insertOutbox(tx, [ring]), signals: [] };
 }

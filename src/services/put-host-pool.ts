@@ -9,10 +9,12 @@ import { withTx } from "../db/tx.ts";
 import { assert } from "../lib/assert.ts";
 import type { ServiceContext } from "./context.ts";
 import { assertGeneration } from "./generation.ts";
+import { planWaiting } from "./pending-work.ts";
+import { carryOut } from "./reconcile-service.ts";
 
 /**
- * Makes a pool, or replaces its knobs. Placements from the next plan on go by them; nothing placed is moved. Throws
- * generation-mismatch when the pool is not at the version that the caller has read (undefined: it does not care).
+ * Makes a pool, or replaces its knobs. Placements from now on go by them, and what waits is planned at once; nothing placed is moved.
+ * Throws generation-mismatch when the pool is not at the version that the caller has read (undefined: it does not care).
  */
 export async function putHostPool(
   ctx: ServiceContext,
@@ -20,12 +22,14 @@ export async function putHostPool(
   knobs: HostPoolKnobs,
   version: number | undefined,
 ): Promise<HostPool> {
-  const pool = await withTx(ctx.db, async (tx) => {
+  const { pool, aftermath } = await withTx(ctx.db, async (tx) => {
     await lockHostPools(tx);
     const before = await findHostPool(tx, name);
     assertGeneration({ generation: before?.version ?? 0 }, version, "host pool");
-    return putPoolRow(tx, name, knobs);
+    const put = await putPoolRow(tx, name, knobs);
+    return { pool: put, aftermath: await planWaiting(tx, `pool-${name}`, "pool-changed") };
   });
   assert(pool, "a pool that was put is returned");
+  await carryOut(ctx, aftermath);
   return pool;
 }

@@ -21,8 +21,7 @@ import {
   updateHostState,
   updateHostUsage,
 } from "../db/queries/host-writes.ts";
-import { insertOutbox } from "../db/queries/outbox.ts";
-import { lockHosts, retryPendingSets } from "../db/queries/set-writes.ts";
+import { lockHosts } from "../db/queries/set-writes.ts";
 import { listPurges, storeHostVolumes } from "../db/queries/volumes.ts";
 import { withTx } from "../db/tx.ts";
 import { assert } from "../lib/assert.ts";
@@ -30,6 +29,7 @@ import { applyObserved, lockObservedSets } from "./apply-observed.ts";
 import { closeServices } from "./close-services.ts";
 import type { ServiceContext } from "./context.ts";
 import type { HostCaller } from "./enroll-host.ts";
+import { planWaiting } from "./pending-work.ts";
 import { type Aftermath, carryOut, mergeAftermath } from "./reconcile-service.ts";
 
 /** The planner puts fewer on a host; should there be more, they are still all told, as what is not told would be removed. */
@@ -128,7 +128,8 @@ async function takeReport(
       ]);
       const parts: Aftermath[] = [observed];
       const isUsable = becameReady || (body.usage !== null && !hasFreshReport(ctx, host));
-      if (isUsable || observed.hasFreedRoom) parts.push(await nudgePending(tx, hostId, body));
+      if (isUsable || observed.hasFreedRoom)
+        parts.push(await planWaiting(tx, hostId, "room-gained"));
       return { aftermath: mergeAftermath(parts), removed: observed.removed };
     });
   };
@@ -186,17 +187,6 @@ async function changeState(
       : { kind: "host-unhealthy", text: reason?.text ?? "the host is unhealthy", hostId },
   ]);
   return state === "ready";
-}
-
-/** There is more room than there was: what waits out a backoff is planned now. */
-async function nudgePending(tx: Queryable, hostId: string, body: Sync): Promise<Aftermath> {
-  if (!(await retryPendingSets(tx))) return { rings: [], outboxIds: [], signals: [] };
-  const ring = {
-    name: "place-sets" as const,
-    jobId: `place:${hostId}:gen${body.acceptedGeneration}-${Date.now()}`,
-    payload: { cause: "room-gained" },
-  };
-  return { rings: [ring], outboxIds: await insertOutbox(tx, [ring]), signals: [] };
 }
 
 /** @param lease the host's row, if it was read since the wait began */

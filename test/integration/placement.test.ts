@@ -3,11 +3,14 @@ import { afterEach, expect, test } from "vitest";
 import { jobPayloads } from "../../src/contracts/jobs.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
 import { assert } from "../../src/lib/assert.ts";
+import { cordonHost, patchHost, uncordonHost } from "../../src/services/admit-host.ts";
 import { changeSet, deleteSet } from "../../src/services/change-set.ts";
+import type { ServiceContext } from "../../src/services/context.ts";
 import { createService } from "../../src/services/create-service.ts";
 import { deleteService } from "../../src/services/delete-service.ts";
 import { createPlacer } from "../../src/services/place-sets.ts";
 import { getHost } from "../../src/services/get-host.ts";
+import { putHostPool } from "../../src/services/put-host-pool.ts";
 import { reconcileService } from "../../src/services/reconcile-service.ts";
 import { scaleService } from "../../src/services/scale-service.ts";
 import {
@@ -113,6 +116,48 @@ test("I5: a set that fits nowhere carries the reason, is tried again with backof
   expect(rejected[0]?.text).toMatch(/cpu/i);
   await f.enroll("h2");
   expect(f.rings.at(-1)).toMatchObject({ name: "place-sets", payload: { cause: "room-gained" } });
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 0 });
+});
+
+const percents = { cpuMillis: 100, memoryBytes: 100, rootfsBytes: 100, volumeBytes: 100 };
+const poolWith = (changes: object) => ({
+  overcommitPercent: { ...percents, ...changes },
+  highWaterPercent: percents,
+});
+
+test.each([
+  {
+    what: "a pool that may be filled further",
+    cause: "pool-changed",
+    close: (ctx: ServiceContext) =>
+      putHostPool(ctx, "default", poolWith({ cpuMillis: 10 }), undefined),
+    open: (ctx: ServiceContext) => putHostPool(ctx, "default", poolWith({}), undefined),
+  },
+  {
+    what: "a host that takes sets again",
+    cause: "host-uncordoned",
+    close: cordonHost,
+    open: uncordonHost,
+  },
+  {
+    what: "a taint that is gone",
+    cause: "host-changed",
+    close: (ctx: ServiceContext, hostId: string) =>
+      patchHost(ctx, hostId, undefined, { taints: [{ key: "spare", value: "yes" }] }),
+    open: (ctx: ServiceContext, hostId: string) =>
+      patchHost(ctx, hostId, undefined, { taints: [] }),
+  },
+])("sets that wait are planned at once for $what", async ({ cause, close, open }) => {
+  const f = await start();
+  const hostId = await f.enroll("h1");
+  await close(f.ctx, hostId);
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 2 }));
+  for (let tries = 0; tries < 3; tries++) {
+    await f.ctx.db.execute(sql`update sets set plan_after = now()`);
+    expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 2 });
+  }
+  await open(f.ctx, hostId);
+  expect(f.rings.at(-1)).toMatchObject({ name: "place-sets", payload: { cause } });
   expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 0 });
 });
 
