@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { explainPlacement, explainRejection } from "./explain.ts";
+import { explainPlacement, explainRejection, remediesOf } from "./explain.ts";
 import type { Rejection } from "./model.ts";
 
 const rejections: Record<string, Pick<Rejection, "reasons" | "hostsTotal">> = {
@@ -30,9 +30,14 @@ const rejections: Record<string, Pick<Rejection, "reasons" | "hostsTotal">> = {
   },
 };
 
-test("a rejection names a cause only when it holds on every host", async () => {
+test("a rejection names a cause only when it holds on every host, and what would help", async () => {
   const texts = Object.entries(rejections).map(
-    ([name, rejection]) => `${name}\n  ${explainRejection(rejection)}\n`,
+    ([name, rejection]) =>
+      [
+        name,
+        explainRejection(rejection),
+        ...remediesOf(rejection).map((remedy) => `needs ${remedy}`),
+      ].join("\n  ") + "\n",
   );
   await expect(texts.join("\n")).toMatchFileSnapshot("../../test/golden/scheduler/rejections.txt");
 });

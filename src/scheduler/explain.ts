@@ -27,6 +27,39 @@ const sentences: Record<RejectReason, string> = {
   "spread-host": "that have their share already",
 };
 
+const moreOvercommit = (part: string) =>
+  `more hosts, a smaller set, or a higher overcommit of the pool (berth pool set POOL --overcommit ${part}=PERCENT)`;
+const higherMark = (part: string) =>
+  `less use of the hosts (berth top), or a higher mark of the pool (berth pool set POOL --high-water ${part}=PERCENT)`;
+
+/** What would have a host take the set that did not for this reason. */
+const remedies: Record<RejectReason, string> = {
+  "host-cordoned": "a host that takes sets again (berth uncordon HOST)",
+  "host-draining": "a host that takes sets again (berth uncordon HOST)",
+  "host-lost": "the machine, its network or its agent brought back, or another host enrolled",
+  "host-unhealthy": "a Docker daemon that answers: restart it on the host",
+  "report-stale": "an agent that runs and reaches the API: see its log on the host",
+  "other-pool": "a host in the pool that the service asks for, or another pool in its placement",
+  "label-mismatch":
+    "a host with that label (berth label HOST KEY=VALUE), or a placement that does not ask for it",
+  "taint-not-tolerated":
+    "a toleration in the service's placement, or the taint taken off (berth taint HOST KEY-)",
+  avoided: "another host; where a start failed is tried again after the others",
+  "too-many-sets": "more hosts",
+  "insufficient-cpu": moreOvercommit("cpu"),
+  "insufficient-memory": moreOvercommit("memory"),
+  "insufficient-volume": moreOvercommit("volume"),
+  "insufficient-rootfs": moreOvercommit("rootfs"),
+  "above-high-water-cpu": higherMark("cpu"),
+  "above-high-water-memory": higherMark("memory"),
+  "above-high-water-volume": higherMark("volume"),
+  "above-high-water-rootfs": higherMark("rootfs"),
+  "anti-affinity": "more hosts, or another anti-affinity in the service's placement",
+  "spread-zone": "hosts in other zones, or another spread in the service's placement",
+  "spread-rack": "hosts in other racks, or another spread in the service's placement",
+  "spread-host": "more hosts, or another spread in the service's placement",
+};
+
 /** Why a set is where it is: the parts of its score, largest first. */
 export function explainPlacement(placement: Pick<Placement, "score" | "because">): string {
   const parts = Object.entries(placement.because)
@@ -50,6 +83,24 @@ export function explainRejection(rejection: Pick<Rejection, "reasons" | "hostsTo
   if (causes.length === 0) return `${head}: ${partly.join(", ")}.`;
   const cause = `${head}: all are ${whole.join(", and ")} (${causes.map(({ reason }) => reason).join(", ")})`;
   return partly.length === 0 ? `${cause}.` : `${cause}; besides, ${partly.join(", ")}.`;
+}
+
+/**
+ * What would help, most effective first: for each reason that holds on every host, as all of them must go, or else for the one that
+ * holds on most.
+ */
+export function remediesOf({
+  reasons,
+  hostsTotal,
+}: {
+  /** As they were stored. */
+  reasons: readonly { reason: string; hosts: number }[];
+  hostsTotal: number;
+}): string[] {
+  const causes = reasons.filter((reason) => reason.hosts === hostsTotal);
+  const [most] = reasons.toSorted((a, b) => b.hosts - a.hosts);
+  const toMend = causes.length > 0 || !most ? causes : [most];
+  return toMend.flatMap(({ reason }) => (isKnown(reason) ? remedies[reason] : []));
 }
 
 /** Reasons that were stored may be of another version of Berth: they are shown as they are. */

@@ -1,6 +1,7 @@
 import { notFound } from "../contracts/app-error.ts";
 import type { BerthSet, SetExplanation } from "../contracts/sets.ts";
 import { findPlacement, findRejection, findSetById } from "../db/queries/set-reads.ts";
+import { remediesOf } from "../scheduler/explain.ts";
 import type { ServiceContext } from "./context.ts";
 
 /** Why a set is where it is, or why it is nowhere (I5): the stored reasons, and the same as text. Throws not-found. */
@@ -30,6 +31,7 @@ function toText(set: BerthSet, parts: Omit<SetExplanation, "text">): string {
     const { hostsTotal, reasons, at } = parts.rejection;
     lines.push(`No host was found at ${at}. Of ${hostsTotal} hosts:`);
     for (const { reason, hosts } of reasons) lines.push(`  ${hosts} ${reason}`);
+    for (const remedy of remediesOf(parts.rejection)) lines.push(`It needs ${remedy}.`);
   } else if (!set.host && set.state === "pending") {
     lines.push("It waits for the next round of the placement job.");
   }
