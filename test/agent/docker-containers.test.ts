@@ -180,6 +180,31 @@ it("counts the processes that the kernel kills for want of memory while the cont
   await watched;
 });
 
+it("sees what Docker's events tell of at once, though Docker's list shows it later", async () => {
+  const looks: Promise<string | undefined>[] = [];
+  const stateOf = async (setId: string) =>
+    (await port.observeSet(setId, signal))?.containers[0]?.state;
+  const watching = new AbortController();
+  const watched = port.watch((setId) => looks.push(stateOf(setId)), watching.signal);
+  const set = await run({});
+  const app = docker.getContainer((await inspect(set, "app")).Id);
+  const afterEvent = async (change: () => Promise<unknown>) => {
+    looks.length = 0;
+    await change();
+    return waitUntil("the watcher has heard of it and looked", () => looks[0]);
+  };
+  await waitUntil("the watcher hears", async () => {
+    await app.restart({ t: 0 });
+    return looks.length > 0 ? true : undefined;
+  });
+  for (let round = 0; round < 5; round++) {
+    expect(await afterEvent(() => app.kill())).toBe("exited");
+    expect(await afterEvent(() => app.start())).toBe("running");
+  }
+  watching.abort();
+  await watched;
+});
+
 it("leaves a foreign container alone that has a name like ours", async () => {
   const set = localSet();
   const foreign = await docker.createContainer({

@@ -4,12 +4,14 @@ import { createConcurrencyLimit } from "../../../lib/concurrency-limit.ts";
 import type { Limits } from "../../ports/set-port.ts";
 import { CPU_PERIOD_US, CPU_SHARES_PER_CORE } from "../../set-limits.ts";
 import { blockDeviceOf } from "../machine/block-device.ts";
-import type { ListedContainer } from "./container-labels.ts";
+import { addressIn, type ListedContainer } from "./container-labels.ts";
 import type { MemoryEvents } from "../cgroup/read-cgroup.ts";
 import { OomKills, type OutOfMemory } from "./oom-kills.ts";
 
-/** What Docker's list does not say of a container. */
+/** What Docker's list does not say of a container, or says later than its events: that it ended, for one (Docker 20.10). */
 export interface ContainerDetails extends OutOfMemory {
+  dockerState: string;
+  address: string | undefined;
   exitCode: number | undefined;
   startedAt: string | undefined;
   finishedAt: string | undefined;
@@ -47,7 +49,7 @@ export function createContainerDetailsCache(
   readMemoryEvents: (container: ListedContainer) => Promise<MemoryEvents | undefined>,
 ): ContainerDetailsCache {
   const oomKills = new OomKills();
-  const known = new Map<string, { dockerState: string; details: ContainerDetails }>();
+  const known = new Map<string, ContainerDetails>();
   /** Raised by every change, so that an answer older than the change is not remembered. */
   let epoch = 0;
   let isLive = false;
@@ -56,15 +58,15 @@ export function createContainerDetailsCache(
     async get(container, signal) {
       const { dockerId, dockerState } = container;
       const hit = known.get(dockerId);
-      if (hit?.dockerState === dockerState) return hit.details;
+      if (hit?.dockerState === dockerState) return hit;
       const askedAtEpoch = epoch;
-      const [info, events] = await Promise.all([
-        limit(() => inspect(docker, dockerId, signal)),
-        dockerState === "running" ? readMemoryEvents(container) : undefined,
-      ]);
+      const info = await limit(() => inspect(docker, dockerId, signal));
       if (!info) return undefined;
       const run = toRun(info.State);
+      const events = info.State.Running ? await readMemoryEvents(container) : undefined;
       const details = {
+        dockerState: info.State.Status,
+        address: addressIn(info.NetworkSettings),
         exitCode: run.exitCode,
         startedAt: run.startedAt,
         finishedAt: run.finishedAt,
@@ -72,9 +74,7 @@ export function createContainerDetailsCache(
         volumeDevice: await volumeDeviceOf(info.HostConfig),
         ...oomKills.assess(dockerId, run, events),
       };
-      if (isLive && epoch === askedAtEpoch) {
-        known.set(dockerId, { dockerState: info.State.Status, details });
-      }
+      if (isLive && epoch === askedAtEpoch) known.set(dockerId, details);
       return details;
     },
     forget(dockerId) {

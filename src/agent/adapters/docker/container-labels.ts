@@ -74,7 +74,6 @@ export function parseListed(
   if (info.Labels[labels.host] !== hostId || !setIdPattern.test(setId) || name === "") {
     return undefined;
   }
-  const addresses = Object.values(info.NetworkSettings.Networks).map((net) => net.IPAddress);
   return {
     dockerId: info.Id,
     setId,
@@ -85,8 +84,17 @@ export function parseListed(
     restartGeneration: toInteger(info.Labels[labels.restart]),
     dockerState: info.State,
     networkMode: info.HostConfig.NetworkMode,
-    address: addresses.find((address) => address !== ""),
+    address: addressIn(info.NetworkSettings),
   };
+}
+
+/** Undefined while it has none: it does not run, or has another's network. */
+export function addressIn({
+  Networks,
+}: {
+  Networks: Record<string, { IPAddress: string }>;
+}): string | undefined {
+  return Object.values(Networks).find(({ IPAddress }) => IPAddress !== "")?.IPAddress;
 }
 
 /** 0 for what is no integer: a label that somebody mangled makes the container stale, not the agent fail. */

@@ -64,9 +64,11 @@ async function toObservedSet(
 ): Promise<ObservedLocalSet> {
   const { cgroups } = await context.environment();
   const withDetails = await Promise.all(
-    listed.map(async (container) => {
-      const details = await context.details.get(container, signal);
-      if (!details) return { container, details };
+    listed.map(async (line) => {
+      const details = await context.details.get(line, signal);
+      if (!details) return { container: line, details };
+      const { dockerState, address } = details;
+      const container = { ...line, dockerState, address };
       const [limits, io] = await Promise.all([
         limitsOf(context, container, details),
         observeIo(context, container, details),
