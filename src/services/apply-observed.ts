@@ -153,7 +153,8 @@ function updateOf(row: HostSetRow, set: ObservedSet, state: SetState): ObservedU
     setId: row.id,
     state,
     ready: set.ready && state === "running" && row.desired === "running",
-    reason: set.reason,
+    // Why it leaves is not to be forgotten while it does: it is what its next placement is about.
+    reason: set.reason ?? (row.leaving ? row.reason : null),
     address: set.address,
     sized: set.sized,
     containers: set.containers,

@@ -236,7 +236,10 @@ export interface RejectionInput {
   forgetAvoided: boolean;
 }
 
-/** Stores why sets were placed nowhere (I5), and when they are tried again. An event is told when the reason changed. */
+/**
+ * Stores why sets were placed nowhere (I5), and when they are tried again. Of one that has failed to start the reason tells that, too:
+ * it is what somebody can mend. An event is told when the reason changed.
+ */
 export async function recordRejections(
   q: Queryable,
   rejections: readonly RejectionInput[],
@@ -251,7 +254,9 @@ export async function recordRejections(
           update sets s set attempts = least(s.attempts + 1, 1000), updated_at = now(),
             plan_after = now() + make_interval(secs => r."retryAfterMs" / 1000),
             avoid_host_ids = case when r."forgetAvoided" then '[]' else s.avoid_host_ids end,
-            reason = jsonb_build_object('code', 'no-host-fits', 'text', r.text, 'phase', 'placement',
+            reason = jsonb_build_object('code', 'no-host-fits', 'phase', 'placement',
+              'text', left(r.text || coalesce(case when s.avoid_host_ids <> '[]' and s.reason->>'phase' is distinct from 'placement'
+                then ' The last start failed: ' || (s.reason->>'text') end, ''), 2000),
               'at', to_char(now() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
           from rejected r
           where s.id = r."setId" and s.state = 'pending' and s.generation = r.generation
