@@ -71,14 +71,21 @@ export async function serveHttp(
     },
   }) as Server;
   await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
+    const fail = (error: Error): void => reject(toListenError(error, options));
+    server.once("error", fail);
     server.listen({ host: options.host, port: options.port, backlog: BACKLOG }, () => {
-      server.off("error", reject);
+      server.off("error", fail);
       resolve();
     });
   });
   shutdown.add("http", () => closeServer(server, endWaits));
   return addressOf(server);
+}
+
+function toListenError(error: Error, { host, port }: ServeOptions): Error {
+  if (!("code" in error) || error.code !== "EADDRINUSE") return error;
+  const text = `port ${port} of ${host} is taken: stop what listens there, or set another BERTH_PORT`;
+  return new Error(text, { cause: error });
 }
 
 async function closeServer(server: Server, endWaits: () => void): Promise<void> {
