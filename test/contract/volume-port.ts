@@ -117,6 +117,24 @@ function describeLife(c: VolumeContract): void {
     },
   );
 
+  it("is used as it was when it stopped half-way and so much is not asked for any more", async () => {
+    const spec = c.newSpec();
+    const check = await checked((await c.port.ensure(spec, signal)).dataPath, MiB);
+    const store = c.harness.openStore();
+    const [volume] = (await store.list(signal)).volumes;
+    if (!volume) throw new Error("it is listed");
+    const growing = { ...volume.tags, growingFromBytes: volume.sizeBytes };
+    await store.retag(volume, growing, signal);
+    await store.grow(volume.volumeId, 1.5 * c.sizeBytes, signal);
+    const { dataPath } = await c.openPort().ensure({ ...spec, generation: 2 }, signal);
+    expect(await c.only(c.openPort())).toMatchObject({ sizeBytes: volume.sizeBytes });
+    const { blocks, bsize } = await statfs(dataPath);
+    expect(blocks * bsize).toBeLessThanOrEqual(volume.sizeBytes);
+    expect(await check()).toBe(true);
+    const { tags } = (await store.list(signal)).volumes[0] ?? {};
+    expect(tags).toEqual({ ...growing, generation: 2 });
+  });
+
   it.runIf(c.growsOnline)("fills what little it grows by", async () => {
     const spec = c.newSpec();
     const { dataPath } = await c.port.ensure(spec, signal);

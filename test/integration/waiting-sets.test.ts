@@ -111,3 +111,24 @@ test("with no other host to go to, a given-up set comes back to the one that it 
   await f.ctx.db.execute(sql`update sets set plan_after = now()`);
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
 });
+
+test("a set that failed to start waits out its backoff: the room that it gives back is for those that wait for room", async () => {
+  const f = await start();
+  const hostId = await f.enroll("only");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 5 }));
+  await f.placer.placeSets(); // one more than there is room for
+  const { hostGeneration, sets } = await f.sync(hostId);
+  const [set] = sets;
+  if (!set) throw new Error("a set is on the host");
+  await f.sync(hostId, { observed: [observed(set, "failed", { gaveUp: true })] });
+  const [order] = (await f.sync(hostId, { acceptedGeneration: hostGeneration })).sets;
+  if (!order) throw new Error("the set is ordered off its host");
+  await f.sync(hostId, { observed: [observed(order, "absent")] });
+  expect(f.rings.at(-1)).toMatchObject({ payload: { cause: "room-gained" } });
+  const due = await rowsOf<{ isDue: boolean; hasFailed: boolean }>(
+    f.ctx.db,
+    sql`select plan_after <= now() as "isDue", id = ${set.setId} as "hasFailed" from sets where state = 'pending'`,
+  );
+  expect(due).toHaveLength(2);
+  for (const { isDue, hasFailed } of due) expect(isDue).toBe(!hasFailed);
+});

@@ -61,6 +61,7 @@ export async function updateObservedSets(
       sized = s.sized or o.sized,
       running_at = case when o.state = 'running' then coalesce(s.running_at, now()) else s.running_at end,
       attempts = case when o.state = 'running' then 0 else s.attempts end,
+      failed_starts = case when o.state = 'running' then 0 else s.failed_starts end,
       avoid_host_ids = case when o.state = 'running' then '[]' else s.avoid_host_ids end,
       updated_at = now()
     from json_to_recordset(${JSON.stringify(updates)}::json) as o("setId" text, state text, ready boolean, reason jsonb,
@@ -78,7 +79,7 @@ export async function markSetsLeaving(
   await q.execute(sql`
     with bumped as (update hosts set generation = generation + 1 where id = ${hostId} returning generation)
     update sets set leaving = true, generation = sets.generation + 1, host_generation = bumped.generation,
-      attempts = least(attempts + 1, 1000), updated_at = now()
+      attempts = least(attempts + 1, 1000), failed_starts = least(failed_starts + 1, 1000), updated_at = now()
     from bumped where id = ${anyOf(setIds)}`);
 }
 

@@ -201,14 +201,14 @@ export async function updatePlacedSet(
 }
 
 /**
- * Lets every set that waits out a backoff be planned now, because there is more room than there was.
- * Gives whether there was any.
+ * Lets every set that waits for room be planned now, because there is more than there was. Not those that failed to start: each of
+ * them gives back room, and they would wake each other without end. Gives whether there was any.
  */
 export async function retryPendingSets(q: Queryable): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(
     q,
     sql`update sets set plan_after = now()
-        where id in (select id from sets where ${isPending} and plan_after > now() order by id limit 20000 for update skip locked)
+        where id in (select id from sets where ${isPending} and plan_after > now() and failed_starts = 0 order by id limit 20000 for update skip locked)
         returning id`,
   );
   return rows.length > 0;

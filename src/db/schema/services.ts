@@ -114,6 +114,8 @@ export const sets = pgTable(
     avoidHostIds: jsonb("avoid_host_ids").$type<string[]>().notNull().default([]),
     /** Failed placements and starts in a row; decides planAfter. */
     attempts: integer("attempts").notNull().default(0),
+    /** Starts that were given up since it last ran. More room anywhere is no reason to try another one earlier. */
+    failedStarts: integer("failed_starts").notNull().default(0),
     /** Not planned before this: backoff of what was rejected or failed. */
     planAfter: timestamptz("plan_after").notNull().defaultNow(),
     /** A trashed volume of its host that is to be its own, instead of a new one. */

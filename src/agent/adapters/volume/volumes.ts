@@ -244,11 +244,14 @@ class Volumes implements VolumePort {
     if (!(await readMounts()).has(mountPoint)) await mountDevice(device, mountPoint, signal);
     if (volume.sizeBytes < spec.sizeBytes)
       volume = await this.#grow(volume, spec.sizeBytes, listing, signal);
-    const { growingFromBytes, ...tags } = volume.tags;
-    if (growingFromBytes !== undefined) {
+    const { growingFromBytes, ...filled } = volume.tags;
+    // A size that was taken back, because the file system could not be made larger, must not keep the set from what it has.
+    const isToFill = growingFromBytes !== undefined && growingFromBytes < spec.sizeBytes;
+    if (isToFill) {
       const type = (await readMounts()).get(mountPoint);
       await growFileSystem({ device, mountPoint, type }, signal);
     }
+    const tags = isToFill ? filled : volume.tags;
     const generation = Math.max(tags.generation, spec.generation);
     await this.#retag(volume, { ...tags, generation }, signal);
   }
