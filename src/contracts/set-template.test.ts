@@ -30,3 +30,44 @@ describe("limits of block I/O in a template", () => {
     expect(error?.issues[0]?.path[0]).toBe("io");
   });
 });
+
+describe("the image of a container", () => {
+  const isImage = (image: string) =>
+    setTemplateInput.safeParse({
+      cpu: 1,
+      memory: "64Mi",
+      containers: [{ index: 0, name: "app", image, options }],
+    }).success;
+
+  it.each([
+    "menu",
+    "menu:42",
+    "team/menu:42",
+    "docker.io/library/menu",
+    "localhost/menu",
+    "registry:5000/team/menu:42",
+    "Registry.Example-1.com:443/a/b/c_d/e__f/g---h.i:V1.0_rc-2",
+    `menu@sha256:${"0a".repeat(32)}`,
+    `menu:42@sha256:${"0a".repeat(32)}`,
+  ])("may be %s", (image) => expect(isImage(image)).toBe(true));
+
+  it.each([
+    "",
+    "Menu",
+    "team/Menu",
+    "menu:",
+    "menu:-1",
+    "menu.:1",
+    "a___b",
+    "a._b",
+    "/menu",
+    "menu/",
+    "team//menu",
+    "-registry/menu",
+    "registry:500000/menu",
+    "menu@sha256:abc",
+    "menu 42",
+    "menu;42",
+    "a".repeat(256),
+  ])("is not %s", (image) => expect(isImage(image)).toBe(false));
+});

@@ -12,14 +12,23 @@ const IO_BYTES_PER_SECOND_MIN = 2 ** 20;
 const IO_OPS_PER_SECOND_MIN = 10;
 const IO_OPS_PER_SECOND_MAX = 1_000_000_000;
 
-/** An image reference: [registry/]name[:tag][@digest]. Docker's own grammar, bounded. */
-const imageReference = z
-  .string()
-  .max(255)
-  .regex(
-    /^[a-z0-9]+([._:/-][a-zA-Z0-9_]+|[._-]{2}[a-zA-Z0-9_]+)*(:[\w][\w.-]{0,127})?(@sha256:[a-f0-9]{64})?$/,
-    'expected an image such as "menu:42" or "registry:5000/team/menu:42"',
-  );
+/**
+ * An image reference: [registry/]name[:tag][@digest], Docker's own grammar (distribution/reference), bounded. No text can be read in
+ * two ways by a part that repeats: that would take time without end to find that none of them fits.
+ */
+const imageReference = (() => {
+  const host = "[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*";
+  const registry = `${host}(?:\\.${host})*(?::[0-9]{1,5})?`;
+  const part = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*";
+  const tag = ":\\w[\\w.-]{0,127}";
+  return z
+    .string()
+    .max(255)
+    .regex(
+      new RegExp(`^(?:${registry}/)?${part}(?:/${part})*(?:${tag})?(?:@sha256:[a-f0-9]{64})?$`),
+      'expected an image such as "menu:42" or "registry:5000/team/menu:42"',
+    );
+})();
 
 const argument = z
   .string()

@@ -245,13 +245,13 @@ class Volumes implements VolumePort {
     if (volume.sizeBytes < spec.sizeBytes)
       volume = await this.#grow(volume, spec.sizeBytes, listing, signal);
     const { growingFromBytes, ...filled } = volume.tags;
-    // A size that was taken back, because the file system could not be made larger, must not keep the set from what it has.
-    const isToFill = growingFromBytes !== undefined && growingFromBytes < spec.sizeBytes;
-    if (isToFill) {
+    let { tags } = volume;
+    // A size that was taken back, as the file system could not be made larger, must not keep the set from what it has.
+    if (growingFromBytes !== undefined && growingFromBytes < spec.sizeBytes) {
       const type = (await readMounts()).get(mountPoint);
       await growFileSystem({ device, mountPoint, type }, signal);
+      tags = filled;
     }
-    const tags = isToFill ? filled : volume.tags;
     const generation = Math.max(tags.generation, spec.generation);
     await this.#retag(volume, { ...tags, generation }, signal);
   }
@@ -395,9 +395,6 @@ async function makeDataFolder(dataPath: string): Promise<void> {
 }
 
 function unreadableTags(volumeId: string): Error {
-  return volumeError(
-    "volume-unreadable",
-    `the tags of volume ${volumeId} cannot be read: nothing is done to it until they are put right`,
-    { temporary: true },
-  );
+  const text = `the tags of volume ${volumeId} cannot be read: nothing is done to it until they are put right`;
+  return volumeError("volume-unreadable", text, { temporary: true });
 }

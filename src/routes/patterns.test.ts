@@ -1,0 +1,32 @@
+import { readFileSync } from "node:fs";
+import { expect, it } from "vitest";
+
+/** The longest text that any of them is tried on. */
+const CHARS_MAX = 4_096;
+
+/**
+ * A pattern of which a repeated part can be read in two ways takes exponential time to find that a text does not match, and nothing
+ * else is answered meanwhile. Each is tried on long texts of one and two repeated characters that fail at their end.
+ */
+it("no text of a request keeps the API busy with a pattern", () => {
+  const file = new URL("../../openapi.json", import.meta.url);
+  const patterns = new Set<string>();
+  JSON.parse(readFileSync(file, "utf8"), (key, value: unknown) => {
+    if (key === "pattern" && typeof value === "string") patterns.add(value);
+    return value;
+  });
+  expect(patterns.size).toBeGreaterThan(10);
+  const characters = ["a", "A", "0", "_", "-", ".", "/", ":", " ", "@"];
+  const starts = ["", "a", "/", "net", "a/", "a:1/"];
+  for (const pattern of patterns) {
+    const expression = new RegExp(pattern);
+    for (const first of characters) {
+      for (const second of ["", ...characters]) {
+        for (const start of starts) {
+          const text = `${start}${(first + second).repeat(CHARS_MAX / 2)}`.slice(0, CHARS_MAX);
+          expect(expression.test(`${text}\u0000`)).toBe(false);
+        }
+      }
+    }
+  }
+});
