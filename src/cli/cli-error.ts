@@ -83,7 +83,9 @@ function hintsOf(code: ProblemCode, problem: ProblemDocument): string[] {
         "Use a token of another role: an admin makes one with `berth token create NAME --role ROLE`.",
       ];
     case "not-found":
-      return ["`berth get` lists what there is; --tenant names another tenant."];
+      return [
+        "`berth get services`, `get sets` and so on list what there is; --tenant names another tenant.",
+      ];
     case "generation-mismatch":
       return ["Somebody else changed it meanwhile. Look at it with `berth get`, then try again."];
     case "quota-exceeded":

@@ -18,6 +18,17 @@ export interface Manifest {
   at: string;
 }
 
+/** The services of all files, as readManifests gives them; none of them twice. */
+export async function readAllManifests(
+  files: readonly string[],
+  stdin: AsyncIterable<Uint8Array | string>,
+): Promise<Manifest[]> {
+  const manifests: Manifest[] = [];
+  for (const file of files) manifests.push(...(await readManifests(file, stdin)));
+  assertNamedOnce(manifests);
+  return manifests;
+}
+
 /**
  * The services of a file (or of standard input, for "-"): YAML or JSON, one or several documents, or a list of services.
  * Throws a usage error that names the line of everything that is wrong, before anything is sent.

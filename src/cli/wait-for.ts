@@ -45,13 +45,17 @@ export async function waitForService(
   timeoutSeconds: number,
 ): Promise<Service | null> {
   return await poll(cli, name, goal, timeoutSeconds, async (waitSeconds) => {
-    const answer = await api.request<{ reached: boolean; service: Service | null }>(
-      "GET",
-      `${servicePath(name)}/wait`,
-      {
-        query: { for: goal, timeoutSeconds: waitSeconds },
-        timeoutMs: (WAIT_SECONDS_MAX + 10) * 1000,
-      },
+    const answer = await orGone(
+      goal,
+      { reached: true, service: null },
+      api.request<{ reached: boolean; service: Service | null }>(
+        "GET",
+        `${servicePath(name)}/wait`,
+        {
+          query: { for: goal, timeoutSeconds: waitSeconds },
+          timeoutMs: (WAIT_SECONDS_MAX + 10) * 1000,
+        },
+      ),
     );
     return {
       reached: answer.reached,
@@ -100,17 +104,25 @@ async function askForSet(
   goal: SetGoal,
   waitSeconds: number,
 ): Promise<PollResult<BerthSet>> {
-  const { reached, set } = await api.request<{ reached: boolean; set: BerthSet | null }>(
-    "GET",
-    `${setPath(id)}/wait`,
-    {
+  const { reached, set } = await orGone(
+    goal,
+    { reached: true, set: null },
+    api.request<{ reached: boolean; set: BerthSet | null }>("GET", `${setPath(id)}/wait`, {
       query: { state: goal, timeoutSeconds: waitSeconds },
       timeoutMs: (WAIT_SECONDS_MAX + 10) * 1000,
-    },
+    }),
   );
   const reason = set?.reason ? `: ${plainText(set.reason.text)}` : "";
   const line = set ? `${set.state}${set.ready ? ", ready" : ""}${reason}` : "gone";
   return { reached, thing: set, line };
+}
+
+/** What is to be gone may be so before anybody waits for it. */
+async function orGone<T>(goal: string, gone: T, answer: Promise<T>): Promise<T> {
+  return answer.catch((error: unknown) => {
+    if (goal === "deleted" && error instanceof CliError && error.code === "not-found") return gone;
+    throw error;
+  });
 }
 
 interface PollResult<T> {

@@ -47,14 +47,16 @@ export async function assertSchemaCurrent(db: Db): Promise<void> {
     await readFile(`${migrationsFolder}/meta/_journal.json`, "utf8"),
   );
   assert(isJournal(journal), "drizzle/meta/_journal.json has no entries");
-  const result = await db.execute(
-    sql`select count(*)::int as count from drizzle.__drizzle_migrations`,
-  );
-  const applied = firstCount(result);
-  assert(
-    applied === journal.entries.length,
-    `the database has ${applied} migrations, this build has ${journal.entries.length}: run the migrations of the newest build first`,
-  );
+  const applied = await countApplied(db);
+  const built = journal.entries.length;
+  if (applied < built)
+    throw new Error(
+      `the database has ${applied} of the ${built} migrations of this build: run them first (node dist/main/migrate.js)`,
+    );
+  if (applied > built)
+    throw new Error(
+      `the database has ${applied} migrations, this build only ${built}: run a build as new as the database`,
+    );
 }
 
 function isJournal(value: unknown): value is { entries: unknown[] } {
@@ -64,6 +66,13 @@ function isJournal(value: unknown): value is { entries: unknown[] } {
     "entries" in value &&
     Array.isArray(value.entries)
   );
+}
+
+async function countApplied(db: Db): Promise<number> {
+  const table = "drizzle.__drizzle_migrations";
+  const found = await db.execute(sql`select count(to_regclass(${table}))::int as count`);
+  if (firstCount(found) === 0) return 0;
+  return firstCount(await db.execute(sql`select count(*)::int as count from ${sql.raw(table)}`));
 }
 
 function firstCount(result: unknown): number {

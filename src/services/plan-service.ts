@@ -13,6 +13,7 @@ import { planPlacements } from "../scheduler/plan.ts";
 import type { ServiceContext } from "./context.ts";
 import { FleetCache } from "./fleet-cache.ts";
 import { requestsOfService } from "./placement-requests.ts";
+import { assertWithinBounds } from "./scale-service.ts";
 import { assertSupported } from "./supported-features.ts";
 
 const HOSTS_LISTED_MAX = 500;
@@ -124,6 +125,7 @@ async function intentOfScale(
 ): Promise<Intent> {
   const service = await findServiceByName(tx, tenantId, body.service);
   if (!service) throw notFound("service");
+  assertWithinBounds(service, body.replicas);
   const template = await findTemplate(tx, service.id, service.revision);
   assert(template, "a service's newest revision exists");
   return intentOfChange(tx, service, template, body.replicas);

@@ -59,8 +59,11 @@ export async function scaleService(
   return { service, effects: describe(result.before, result.desired, replicas, result.because) };
 }
 
-function assertWithinBounds(service: ServiceRow, replicas: number): void {
-  const { autoscale } = service;
+/** Throws invalid-request. */
+export function assertWithinBounds(
+  { autoscale }: Pick<ServiceRow, "autoscale">,
+  replicas: number,
+): void {
   if (!autoscale || (replicas >= autoscale.min && replicas <= autoscale.max)) return;
   throw new AppError("invalid-request", {
     detail: `replicas must lie between autoscale.min (${autoscale.min}) and autoscale.max (${autoscale.max}); change the bounds first.`,

@@ -4,11 +4,12 @@ import type { Cli } from "../cli.ts";
 import { CliError } from "../cli-error.ts";
 import { plainText } from "../plain-text.ts";
 import { printDocument } from "../print-items.ts";
-import { readManifests } from "../read-manifests.ts";
+import { readAllManifests } from "../read-manifests.ts";
+import { addTo } from "../repeatable.ts";
 import { DEFAULT_WAIT, parseTimeout, waitForService } from "../wait-for.ts";
 
 interface ApplyOptions {
-  file: string;
+  file: string[];
   wait?: boolean;
   timeout: string;
 }
@@ -20,7 +21,11 @@ export function addApplyCommand(program: Command, cli: Cli): void {
     .description(
       "Creates the services of a file, or changes them to match it. Doing it again changes nothing.",
     )
-    .requiredOption("-f, --file <file>", "YAML or JSON, one or several documents; - is stdin")
+    .requiredOption(
+      "-f, --file <file>",
+      "YAML or JSON, one or several documents; - is stdin (repeatable)",
+      addTo,
+    )
     .option("--wait", "wait until every service has settled")
     .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT)
     .action(async (options: ApplyOptions) => await apply(cli, options));
@@ -28,7 +33,7 @@ export function addApplyCommand(program: Command, cli: Cli): void {
 
 async function apply(cli: Cli, options: ApplyOptions): Promise<void> {
   const timeoutSeconds = parseTimeout(options.timeout);
-  const manifests = await readManifests(options.file, cli.options.stdin);
+  const manifests = await readAllManifests(options.file, cli.options.stdin);
   const api = await cli.api();
   const results: Applied[] = [];
   for (const manifest of manifests) {

@@ -56,6 +56,15 @@ export const getKinds = {
 } as const;
 type Kind = keyof typeof getKinds;
 
+/** What narrows which lists. An option that narrows nothing would be believed to. */
+const filters = {
+  service: ["sets", "volumes", "events", "decisions", "demands", "hooks"],
+  host: ["sets", "volumes", "events"],
+  state: ["sets", "volumes"],
+  set: ["events"],
+  kind: ["events"],
+} as const satisfies Partial<Record<keyof GetOptions, readonly Kind[]>>;
+
 export function addGetCommand(program: Command, cli: Cli): void {
   program
     .command("get")
@@ -91,8 +100,9 @@ async function get(
   name: string | undefined,
   options: GetOptions,
 ): Promise<void> {
-  const api = await cli.api();
+  assertNarrows(kind, options);
   const limit = parseLimit(options.limit);
+  const api = await cli.api();
   const list = async <T>(
     columns: readonly Column<T>[],
     path: string,
@@ -112,7 +122,9 @@ async function get(
       else await list<BerthSet>(setColumns, "/v1/sets", await setQuery(api, options));
       return;
     case "volumes":
-      await list<Volume>(volumeColumns, "/v1/volumes", await setQuery(api, options));
+      if (name !== undefined)
+        await pickOrList(cli, api, kind, volumeColumns, "/v1/volumes", name, limit);
+      else await list<Volume>(volumeColumns, "/v1/volumes", await setQuery(api, options));
       return;
     case "hosts":
       if (name !== undefined) printItem(cli, hostColumns, await getHost(api, name));
@@ -122,6 +134,7 @@ async function get(
       await list<BerthEvent>(eventColumns, "/v1/events", await eventQuery(api, name, options));
       return;
     case "decisions":
+      if (name !== undefined) await getService(api, name);
       await list<Decision>(decisionColumns, "/v1/decisions", { service: name ?? options.service });
       return;
     case "demands":
@@ -139,6 +152,14 @@ async function get(
     case "pools":
       await pickOrList(cli, api, kind, poolColumns, "/v1/host-pools", name, limit);
       return;
+  }
+}
+
+function assertNarrows(kind: Kind, options: GetOptions): void {
+  for (const [option, kinds] of Object.entries(filters)) {
+    const isGiven = options[option as keyof typeof filters] !== undefined;
+    if (isGiven && !(kinds as readonly Kind[]).includes(kind))
+      throw usageError(`--${option} does not narrow ${kind}: it is for ${kinds.join(", ")}.`);
   }
 }
 
@@ -181,7 +202,7 @@ async function eventQuery(
 }
 
 /** Kinds without an operation for one: they are few, and picked from the list. */
-async function pickOrList<T extends Token | Tenant | HostPool>(
+async function pickOrList<T extends Token | Tenant | HostPool | Volume>(
   cli: Cli,
   api: ApiClient,
   kind: Kind,
@@ -197,7 +218,9 @@ async function pickOrList<T extends Token | Tenant | HostPool>(
     return;
   }
   const { items } = await listPages<T>(api, path, LIMIT_MAX);
-  const found = items.find((item) => item.name === name || ("id" in item && item.id === name));
+  const found = items.find(
+    (item) => ("name" in item && item.name === name) || ("id" in item && item.id === name),
+  );
   if (!found) {
     throw new CliError(`There is no ${getKinds[kind][0]} "${name}".`, {
       exitCode: exitCodes.notFound,

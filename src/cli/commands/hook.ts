@@ -11,6 +11,7 @@ import { listPages } from "../list-pages.ts";
 import { printDocument, printItem, printItems } from "../print-items.ts";
 import { readDocument } from "../read-manifests.ts";
 import { hookColumns } from "../resources.ts";
+import { addTo } from "../repeatable.ts";
 
 const HOOKS_MAX = 500;
 
@@ -68,16 +69,12 @@ export function addHookCommand(program: Command, cli: Cli): void {
 
 function withRules(command: Command): Command {
   return command
-    .option("--match <label=value>", "only alerts with this label (repeatable)", collect, [])
+    .option("--match <label=value>", "only alerts with this label (repeatable)", addTo, [])
     .option("--replicas <count>", "while an alert fires: at least so many sets")
     .option("--step <count>", "while an alert fires: so many more than when it began")
     .option("--factor <number>", "while an alert fires: so many times as many as when it began")
     .option("--hold <time>", "keep the sets so long after the alert ended (5m by default)")
     .option("-f, --file <file>", "the hook as YAML or JSON, for several rules; - is stdin");
-}
-
-function collect(value: string, before: string[]): string[] {
-  return [...before, value];
 }
 
 function hooksPath(service: string): string {

@@ -5,7 +5,8 @@ import type { Cli } from "../cli.ts";
 import { servicePath } from "../find-things.ts";
 import { plainLines } from "../plain-text.ts";
 import { printDocument } from "../print-items.ts";
-import { type Manifest, readManifests } from "../read-manifests.ts";
+import { type Manifest, readAllManifests } from "../read-manifests.ts";
+import { addTo } from "../repeatable.ts";
 import { parseReplicas } from "./scale.ts";
 
 export function addPlanCommand(program: Command, cli: Cli): void {
@@ -13,10 +14,10 @@ export function addPlanCommand(program: Command, cli: Cli): void {
     .command("plan")
     .summary("show what would go where, without doing it")
     .description("Runs the planner without committing anything: what would go where, and why not.")
-    .option("-f, --file <file>", "services to plan: YAML or JSON; - is stdin")
-    .action(async (options: { file?: string }) => {
+    .option("-f, --file <file>", "services to plan: YAML or JSON; - is stdin (repeatable)", addTo)
+    .action(async (options: { file?: string[] }) => {
       if (options.file === undefined) command.help({ error: true });
-      else await planFile(cli, options.file);
+      else await planFiles(cli, options.file);
     });
   command
     .command("scale")
@@ -34,8 +35,8 @@ export function addPlanCommand(program: Command, cli: Cli): void {
     });
 }
 
-async function planFile(cli: Cli, file: string): Promise<void> {
-  const manifests = await readManifests(file, cli.options.stdin);
+async function planFiles(cli: Cli, files: readonly string[]): Promise<void> {
+  const manifests = await readAllManifests(files, cli.options.stdin);
   const api = await cli.api();
   const plans: PlanResult[] = [];
   for (const manifest of manifests) {

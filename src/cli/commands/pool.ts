@@ -6,6 +6,7 @@ import { usageError } from "../cli-error.ts";
 import { listPages } from "../list-pages.ts";
 import { printItem } from "../print-items.ts";
 import { poolColumns } from "../resources.ts";
+import { addTo } from "../repeatable.ts";
 
 const POOLS_MAX = 1_000;
 
@@ -28,13 +29,13 @@ export function addPoolCommand(program: Command, cli: Cli): void {
     .option(
       "--overcommit <part=percent>",
       "booked amounts may reach this share of a host (repeatable), such as cpu=200",
-      collect,
+      addTo,
       [],
     )
     .option(
       "--high-water <part=percent>",
       "measured use may reach this share of a host (repeatable), such as memory=90",
-      collect,
+      addTo,
       [],
     )
     .action(async (name: string, options: { overcommit: string[]; highWater: string[] }) => {
@@ -54,10 +55,6 @@ export function addPoolCommand(program: Command, cli: Cli): void {
       });
       printItem(cli, poolColumns, pool);
     });
-}
-
-function collect(value: string, before: string[]): string[] {
-  return [...before, value];
 }
 
 function parsePercents(pairs: readonly string[]): Partial<Percents> {
