@@ -23,7 +23,8 @@ import { CONTAINERS_PER_SET_MAX, setTemplateSchema } from "./set-template.ts";
 export const AGENT_PROTOCOL_VERSION = 1;
 export const SYNC_WAIT_MS_MAX = 25_000;
 export const LEASE_SECONDS = 45;
-export const SETS_PER_HOST_MAX = 5_000;
+/** Twice as many, with their templates, fit into one answer: see TEMPLATE_BYTES_MAX in set-template.ts. */
+export const SETS_PER_HOST_MAX = 1_000;
 /** Sets and containers. */
 export const MEMORY_HOLDERS_PER_HOST_MAX = SETS_PER_HOST_MAX * (CONTAINERS_PER_SET_MAX + 2);
 export const PURGES_PER_SYNC_MAX = 1_000;

@@ -71,3 +71,21 @@ describe("the image of a container", () => {
     "a".repeat(256),
   ])("is not %s", (image) => expect(isImage(image)).toBe(false));
 });
+
+it("a template is no longer than an answer with those of a whole host allows", () => {
+  const withEnv = (chars: number) =>
+    setTemplateInput.safeParse({
+      cpu: 1,
+      memory: "64Mi",
+      containers: [
+        {
+          index: 0,
+          name: "app",
+          image: "menu:42",
+          options: { ...options, env: { LONG: "é".repeat(chars / 2) } },
+        },
+      ],
+    });
+  expect(withEnv(28_000).success).toBe(true);
+  expect(withEnv(31_000).error?.issues[0]?.message).toMatch(/^takes 3\d{4} bytes as JSON/);
+});

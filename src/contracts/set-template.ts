@@ -4,6 +4,11 @@ import { nameSchema } from "./primitives.ts";
 
 export const CONTAINERS_PER_SET_MAX = 16;
 const ENV_ENTRIES_MAX = 128;
+/**
+ * Each set of a host carries its template in the answer to the host's agent, other tenants' sets beside it: of twice as many sets as a
+ * host may have (SETS_PER_HOST_MAX) it stays below what an agent takes (64 MiB).
+ */
+const TEMPLATE_BYTES_MAX = 30 * 2 ** 10;
 /** Less is hardly more than what a file system keeps for itself. */
 const VOLUME_BYTES_MIN = 16 * 2 ** 20;
 const MEMORY_BYTES_MIN = 16 * 2 ** 20;
@@ -130,7 +135,11 @@ const mountPath = z
   .string()
   .max(255)
   .regex(/^(\/[A-Za-z0-9._-]+)+$/, "expected an absolute path such as /data")
-  .refine((path) => !path.split("/").includes(".."), "must not contain ..");
+  .refine(
+    (path) => !path.split("/").some((part) => part === "." || part === ".."),
+    "must not contain . or ..",
+  )
+  .refine((path) => !/^\/(proc|sys|dev)(\/|$)/.test(path), "must not lie in /proc, /sys or /dev");
 
 const networks = z
   .array(z.strictObject({ network: nameSchema }))
@@ -211,13 +220,21 @@ export const setTemplateInput = z
       .max(CONTAINERS_PER_SET_MAX),
   })
   .superRefine((template, context) => {
+    const addIssue = (path: (string | number)[], message: string) =>
+      context.addIssue({ code: "custom", path, message });
     checkContainers(
       template.containers.map((container) => ({
         name: container.name,
         memoryPercent: container.options.memory,
       })),
-      (path, message) => context.addIssue({ code: "custom", path, message }),
+      addIssue,
     );
+    const bytes = new TextEncoder().encode(JSON.stringify(template)).length;
+    if (bytes > TEMPLATE_BYTES_MAX)
+      addIssue(
+        [],
+        `takes ${bytes} bytes as JSON, expected at most ${TEMPLATE_BYTES_MAX}: keep what is long in a file of the image or a volume`,
+      );
   })
   .transform((template): SetTemplate => ({
     cpuMillis: template.cpu,

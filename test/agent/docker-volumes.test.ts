@@ -7,6 +7,7 @@ import { dockerName } from "../../src/agent/adapters/docker/container-labels.ts"
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
 import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import { AgentError } from "../../src/agent/agent-error.ts";
+import { INFRA_CONTAINER } from "../../src/agent/container-names.ts";
 import type { LocalSetSpec, SetPort } from "../../src/agent/ports/set-port.ts";
 import type { VolumePort } from "../../src/agent/ports/volume-port.ts";
 import { newId } from "../../src/lib/ids.ts";
@@ -71,6 +72,29 @@ describe("sets with a volume on Docker", () => {
     const said = await inside(set, "app", "dd if=/dev/zero of=/data/filler bs=1M; echo ended");
     expect(said).toContain("No space left on device");
     expect(await inside(set, "side", "cat /data/file")).toContain("shared");
+  });
+
+  it("I10: what a tenant wrote lies nowhere that the privileged infra container looks for a program", async () => {
+    const set = withVolume();
+    await run(set);
+    await inside(set, "app", "printf '#!/data/sh' > /data/sh; chmod +x /data/sh");
+    await port.remove(set.setId, signal);
+    const [trashed] = await volumes.list(signal);
+    const { template } = withVolume({ template: { volume: { size: "32Mi", mountPath: "/bin" } } });
+    const heir = { ...withVolume(), template, restoreVolumeId: trashed?.volumeId ?? null };
+    await port.prepare(heir, signal);
+    const mountsOf = async (name: string) => {
+      const { State, Mounts } = await docker.getContainer(dockerName(heir.setId, name)).inspect();
+      return {
+        state: State.Status,
+        mounts: Mounts.map(({ Destination, RW }) => [Destination, RW]),
+      };
+    };
+    expect(await mountsOf(INFRA_CONTAINER)).toEqual({
+      state: "running",
+      mounts: [["/berth-volume", false]],
+    });
+    expect(await mountsOf("app")).toMatchObject({ mounts: [["/bin", true]] });
   });
 
   it("what is in it outlives the containers, and a boot of the host", async () => {

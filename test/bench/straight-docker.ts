@@ -45,7 +45,7 @@ export async function runStraight(
           image: infraImage,
           cgroupParent: "",
           canPrivilege,
-          binds: [],
+          dataPath: undefined,
         }),
       );
       await infra.start();
@@ -54,7 +54,7 @@ export async function runStraight(
           businessContainer(hostId, set, template, {
             infraId: infra.id,
             cgroupParent: "",
-            binds: [],
+            dataPath: undefined,
           }),
         );
         await container.start();

@@ -19,6 +19,11 @@ const restartPolicy = { Name: "no" };
 const logConfig = { Type: "json-file", Config: { "max-size": "10m", "max-file": "2" } };
 const noHealthcheck = { Test: ["NONE"] };
 const infraPidsMax = 64;
+/**
+ * The infra container may do anything on its host, so nothing that a tenant wrote may lie where it looks for a program or a library:
+ * the volume is at a place of Berth's own, wherever the other containers have it.
+ */
+const infraVolumePath = "/berth-volume";
 /** The kernel takes anything else of the set first when the set runs out of memory. */
 const infraOomScore = -999;
 
@@ -63,7 +68,13 @@ export function dockerLimitsButMemory({ cpuQuotaUs, cpuShares, pidsMax }: Limits
 export function infraContainer(
   hostId: string,
   set: LocalSetSpec,
-  options: { image: string; cgroupParent: string; canPrivilege: boolean; binds: string[] },
+  options: {
+    image: string;
+    cgroupParent: string;
+    canPrivilege: boolean;
+    /** Where the volume's data is on the host; undefined: there is none. */
+    dataPath: string | undefined;
+  },
 ): Docker.ContainerCreateOptions {
   const sysctls = Object.entries(set.template.sysctls).map(([key, value]) => `${key}=${value}`);
   return {
@@ -82,7 +93,7 @@ export function infraContainer(
       IpcMode: "shareable",
       CgroupParent: options.cgroupParent,
       OomScoreAdj: options.canPrivilege ? infraOomScore : 0,
-      Binds: options.binds,
+      Binds: options.dataPath === undefined ? [] : [`${options.dataPath}:${infraVolumePath}:ro`],
       PidsLimit: infraPidsMax,
       RestartPolicy: restartPolicy,
       LogConfig: logConfig,
@@ -98,8 +109,10 @@ export function businessContainer(
   hostId: string,
   set: LocalSetSpec,
   container: ContainerTemplate,
-  options: { infraId: string; cgroupParent: string; binds: string[] },
+  options: { infraId: string; cgroupParent: string; dataPath: string | undefined },
 ): Docker.ContainerCreateOptions {
+  const { volume } = set.template;
+  const hasVolume = volume !== null && options.dataPath !== undefined;
   const { name, image, index, options: wanted } = container;
   return {
     name: dockerName(set.setId, name),
@@ -120,7 +133,7 @@ export function businessContainer(
       NetworkMode: `container:${options.infraId}`,
       IpcMode: `container:${options.infraId}`,
       CgroupParent: options.cgroupParent,
-      Binds: options.binds,
+      Binds: hasVolume ? [`${options.dataPath}:${volume.mountPath}`] : [],
       RestartPolicy: restartPolicy,
       LogConfig: logConfig,
     },

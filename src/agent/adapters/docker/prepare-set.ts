@@ -41,18 +41,18 @@ export async function prepareSet(
   set: LocalSetSpec,
   signal: AbortSignal,
 ): Promise<void> {
-  const binds = bindsOf(context, set);
+  const dataPath = dataPathOf(context, set);
   const environment = await context.environment();
   const existing = await listContainers(context, { setId: set.setId, phase: "prepare" }, signal);
   const stale = await findStale(context, set, existing, signal);
   if (stale.length > 0) await removeContainers(context, stale, { phase: "prepare" }, signal);
   const kept = existing.filter((container) => !stale.includes(container));
 
-  const mounted = (binds.length > 0 && context.volumes?.ensure(set, signal)) || undefined;
+  const mounted = dataPath === undefined ? undefined : context.volumes?.ensure(set, signal);
   // Whatever else fails, the volume is not left to be worked on while the next call comes.
   await settleAll([
     Promise.resolve(mounted),
-    prepareContainers(context, set, { environment, binds, kept, mounted }, signal),
+    prepareContainers(context, set, { environment, dataPath, kept, mounted }, signal),
   ]);
 }
 
@@ -61,12 +61,12 @@ async function prepareContainers(
   set: LocalSetSpec,
   {
     environment,
-    binds,
+    dataPath,
     kept,
     mounted,
   }: {
     environment: DockerEnvironment;
-    binds: string[];
+    dataPath: string | undefined;
     kept: readonly ListedContainer[];
     mounted: Promise<void> | undefined;
   },
@@ -76,7 +76,7 @@ async function prepareContainers(
   const keptInfra = kept.find(isInfra);
   const created = keptInfra
     ? Promise.resolve(keptInfra.dockerId)
-    : createInfra(context, environment, { set, binds }, signal);
+    : createInfra(context, environment, { set, dataPath }, signal);
   await settleAll([limited, created]);
   const infraId = await created;
   const startWhenMounted = async () => {
@@ -89,7 +89,7 @@ async function prepareContainers(
     ...set.template.containers.map(async ({ name }) => {
       const existing = kept.find((candidate) => candidate.name === name);
       if (!existing) {
-        await createBusiness(context, environment, { set, name, infraId, binds }, signal);
+        await createBusiness(context, environment, { set, name, infraId, dataPath }, signal);
       } else if (isDown(existing)) {
         await applyLimits(context, set, existing, signal);
       }
@@ -111,11 +111,10 @@ function isDown({ dockerState }: ListedContainer): boolean {
   return dockerState === "created" || dockerState === "exited";
 }
 
-/** The set's volume at its place in every container of the set. */
-function bindsOf({ volumes }: DockerContext, set: LocalSetSpec): string[] {
-  const { volume } = set.template;
-  if (volume === null) return [];
-  if (volumes) return [`${volumes.dataPathOf(set)}:${volume.mountPath}`];
+/** Where the data of the set's volume is on this host, once it is mounted. Undefined: it has none. */
+function dataPathOf({ volumes }: DockerContext, set: LocalSetSpec): string | undefined {
+  if (set.template.volume === null) return undefined;
+  if (volumes) return volumes.dataPathOf(set);
   throw new AgentError("not-supported", "this host has no room for volumes", {
     phase: "prepare",
     temporary: false,
@@ -164,7 +163,7 @@ function isOutdated(set: LocalSetSpec, container: ListedContainer): boolean {
 async function createInfra(
   context: PrepareContext,
   { cgroups, canPrivilege }: DockerEnvironment,
-  { set, binds }: { set: LocalSetSpec; binds: string[] },
+  { set, dataPath }: { set: LocalSetSpec; dataPath: string | undefined },
   signal: AbortSignal,
 ): Promise<string> {
   const specFor = (image: string) =>
@@ -172,7 +171,7 @@ async function createInfra(
       image,
       cgroupParent: cgroups.parentOf(set.setId),
       canPrivilege,
-      binds,
+      dataPath,
     });
   try {
     return await createContainer(context, specFor(await context.infraImage()), signal);
@@ -189,8 +188,8 @@ async function createBusiness(
     set,
     name,
     infraId,
-    binds,
-  }: { set: LocalSetSpec; name: string; infraId: string; binds: string[] },
+    dataPath,
+  }: { set: LocalSetSpec; name: string; infraId: string; dataPath: string | undefined },
   signal: AbortSignal,
 ): Promise<void> {
   const container = set.template.containers.find((candidate) => candidate.name === name);
@@ -198,7 +197,7 @@ async function createBusiness(
   const spec = businessContainer(context.hostId, set, container, {
     infraId,
     cgroupParent: cgroups.parentOf(set.setId),
-    binds,
+    dataPath,
   });
   try {
     await createContainer(context, spec, signal);

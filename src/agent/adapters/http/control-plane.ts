@@ -15,7 +15,7 @@ import {
 
 /** What a call may take beyond the wait that it asks for. */
 const callTimeoutMs = 15_000;
-/** An answer with all sets of a host is the longest: 5,000 sets of some KiB. */
+/** An answer with all sets of a host is the longest: 1,000 and as many on their way out, of 30 KiB each. */
 const answerBytesMax = 64 * 2 ** 20;
 /**
  * A newer API may say more, and the agents of a fleet are upgraded after it: what an agent does not know of an answer it leaves. Not so
