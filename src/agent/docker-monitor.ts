@@ -4,6 +4,7 @@ import type { AgentLimits } from "./agent-limits.ts";
 import { type Clock, delay } from "./clock.ts";
 import type { SetPort } from "./ports/set-port.ts";
 import { Wakeup } from "./wakeup.ts";
+import { cutText } from "../lib/cut-text.ts";
 
 export type DockerHealth = NonNullable<Sync["docker"]>;
 
@@ -79,7 +80,7 @@ export class DockerMonitor {
       this.#failedSinceMs ??= startedAtMs;
       const since = new Date(this.#failedSinceMs).toISOString();
       const message = error instanceof Error ? error.message : String(error);
-      const detail = `no answer since ${since}: ${message}`.slice(0, DETAIL_CHARS_MAX);
+      const detail = cutText(`no answer since ${since}: ${message}`, DETAIL_CHARS_MAX);
       this.#become({ state: this.#failuresInRow === 1 ? "slow" : "unreachable", detail });
       return;
     }

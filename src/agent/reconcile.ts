@@ -13,6 +13,7 @@ import type { DesiredLocalSet, SetMemory } from "./set-memory.ts";
 import type { ReportedState } from "./set-state.ts";
 import { ioHindrance, isSized } from "./set-limits.ts";
 import { specHash } from "./spec-hash.ts";
+import { cutText } from "../lib/cut-text.ts";
 
 /** The one next step for a set. What a step does is the port's; every step may be repeated. */
 export type SetAction =
@@ -323,7 +324,7 @@ function unhealthyReason(name: string, known: Readonly<ContainerMemory>): Reason
   const detail = known.probeDetail ?? "no probe has succeeded yet";
   return {
     code: "not-healthy",
-    text: `"${name}" is not healthy: ${detail}`.slice(0, 2_000),
+    text: cutText(`"${name}" is not healthy: ${detail}`, 2_000),
     phase: "health",
   };
 }

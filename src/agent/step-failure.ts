@@ -1,5 +1,6 @@
 import { AgentError } from "./agent-error.ts";
 import type { StepFailure } from "./set-memory.ts";
+import { cutText } from "../lib/cut-text.ts";
 
 const phases = {
   prepare: "prepare",
@@ -16,7 +17,7 @@ export type StepKind = keyof typeof phases;
 /** What to remember and report of a step that failed. */
 export function failureOf(error: unknown, during: StepKind): StepFailure {
   const message = error instanceof Error ? error.message : String(error);
-  const text = message.slice(0, 2_000);
+  const text = cutText(message, 2_000);
   if (error instanceof AgentError) {
     return {
       reason: { code: error.code, text, phase: error.phase },

@@ -76,7 +76,9 @@ export function mount<R extends RouteConfig>(
     c.set("operationId", operationId);
     return next();
   };
-  const middleware = [nameOperation];
+  const timeLimitMs = limits.timeLimitMs === undefined ? TIME_LIMIT_MS : limits.timeLimitMs;
+  // Who calls is asked of the database, too, and a body comes as slowly as its sender likes.
+  const middleware = [nameOperation, limitTime(timeLimitMs ?? TIME_LIMIT_MS)];
   if (security.length > 0) middleware.push(authorise(api.ctx, security, api.findTenantId));
   if (route.request?.body?.content["application/json"]) {
     middleware.push(
@@ -92,16 +94,12 @@ export function mount<R extends RouteConfig>(
     ctx: ServiceContext,
   ) => (c: ApiContext) => Promise<Response>;
   const run = isIdempotent(route) ? idempotently(api.ctx, plain) : plain(api.ctx);
-  const timeLimitMs = limits.timeLimitMs === undefined ? TIME_LIMIT_MS : limits.timeLimitMs;
-  const handler = timeLimitMs === null ? run : withTimeLimit(run, timeLimitMs);
+  const handler = timeLimitMs === null ? withoutTimeLimit(run) : run;
   api.app.openapi({ ...route, middleware }, handler as Handler);
 }
 
-function withTimeLimit(
-  run: (c: ApiContext) => Promise<Response>,
-  timeLimitMs: number,
-): (c: ApiContext) => Promise<Response> {
-  return async (c) => {
+function limitTime(timeLimitMs: number): MiddlewareHandler<ApiEnv> {
+  return async (c, next) => {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<never>((_resolve, reject) => {
       timer = setTimeout(() => {
@@ -113,11 +111,22 @@ function withTimeLimit(
         );
       }, timeLimitMs);
     });
+    c.set("endTimeLimit", () => clearTimeout(timer));
     try {
-      return await Promise.race([run(c), late]);
+      await Promise.race([next(), late]);
     } finally {
       clearTimeout(timer);
     }
+  };
+}
+
+/** For what ends by its own rules: the limit held until here. */
+function withoutTimeLimit(
+  run: (c: ApiContext) => Promise<Response>,
+): (c: ApiContext) => Promise<Response> {
+  return (c) => {
+    c.get("endTimeLimit")?.();
+    return run(c);
   };
 }
 

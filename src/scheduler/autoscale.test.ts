@@ -204,4 +204,10 @@ describe("findRule", () => {
     expect(findRule([{ match: { constructor: "x" }, want: { step: 1 } }], {})).toBeUndefined();
     expect(nameAlert({ key: "k", labels: {} })).toBe("alert k");
   });
+
+  it("cuts no character of an alert's name in half, which no database would store", () => {
+    expect(nameAlert({ key: "cpu-of-😀-menu-web", labels: {} })).toBe("alert cpu-of-…");
+    const alertname = `${"x".repeat(79)}😀`;
+    expect(nameAlert({ key: "k", labels: { alertname } })).toBe(`alert ${"x".repeat(79)} (k)`);
+  });
 });

@@ -86,11 +86,15 @@ export function findRule(
   );
 }
 
+/** Of a character of two UTF-16 units the first alone, at the end of a text: no database stores it. */
+const halfCharacter = /[\uD800-\uDBFF]$/;
+
 /** An alert's name as people know it: `alert CpuHigh (9f2a61c7…)`, or by its key alone. */
 export function nameAlert(alert: Pick<HeldDemand, "key" | "labels">): string {
-  const key = alert.key.length > 12 ? `${alert.key.slice(0, 8)}…` : alert.key;
+  const cut = (text: string, chars: number) => text.slice(0, chars).replace(halfCharacter, "");
+  const key = alert.key.length > 12 ? `${cut(alert.key, 8)}…` : alert.key;
   const name = Object.hasOwn(alert.labels, "alertname") ? alert.labels["alertname"] : undefined;
-  return name === undefined || name === "" ? `alert ${key}` : `alert ${name.slice(0, 80)} (${key})`;
+  return name === undefined || name === "" ? `alert ${key}` : `alert ${cut(name, 80)} (${key})`;
 }
 
 function describeDemand(demand: HeldDemand): string {

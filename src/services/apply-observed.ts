@@ -18,6 +18,7 @@ import { returnSizes, settleSizes } from "../db/queries/resizes.ts";
 import type { SignalChannel } from "./context.ts";
 import { retryDelayMs } from "./place-sets.ts";
 import { type Aftermath, nothingLeft } from "./reconcile-service.ts";
+import { cutText } from "../lib/cut-text.ts";
 
 const AVOIDED_HOSTS_MAX = 8;
 
@@ -141,7 +142,7 @@ function refusalOf({ setId, reason }: ObservedSet): { setId: string; reason: Rea
     setId,
     reason: {
       code: "resize-refused",
-      text: text.slice(0, 2_000),
+      text: cutText(text, 2_000),
       phase: "resize",
       at: new Date().toISOString(),
     },
@@ -231,7 +232,7 @@ function newTrouble(
 function eventOf(row: HostSetRow, hostId: string, kind: EventKind, text: string): EventInput {
   return {
     kind,
-    text: text.slice(0, 2_000),
+    text: cutText(text, 2_000),
     tenantId: row.tenantId,
     serviceId: row.serviceId,
     setId: row.id,

@@ -31,6 +31,7 @@ import { FleetCache, hostSnapshotOf, planPolicyOf } from "./fleet-cache.ts";
 import { planMoves } from "./plan-moves.ts";
 import { type Aftermath, carryOut } from "./reconcile-service.ts";
 import { amountsOfTemplate, fitsGrowth, growthOf } from "./resize-steps.ts";
+import { cutText } from "../lib/cut-text.ts";
 
 const SERVICES_PER_ROUND_MAX = 200;
 const WAITING_PER_ROUND_MAX = 1_000;
@@ -200,7 +201,7 @@ async function holdBack(
   rejection: string,
 ): Promise<undefined> {
   const text = `it is to leave ${set.hostName}, and stays until it fits elsewhere: ${rejection}`;
-  const reason = { code: "move-held", text: text.slice(0, 2_000), phase: "placement" };
+  const reason = { code: "move-held", text: cutText(text, 2_000), phase: "placement" };
   const news = await holdSetsBack(tx, [{ setId: set.id, reason }]);
   if (news.length > 0) await tell(tx, service, set, text, "set-warning");
 }
@@ -271,5 +272,5 @@ async function tell(
 ): Promise<void> {
   const { id: setId, hostId } = set;
   const about = { tenantId: service.tenantId, serviceId: service.id, setId, hostId };
-  await insertEvents(tx, [{ kind, text: text.slice(0, 2_000), ...about }]);
+  await insertEvents(tx, [{ kind, text: cutText(text, 2_000), ...about }]);
 }

@@ -180,7 +180,7 @@ async function changeState(
           code: DOCKER_UNREACHABLE,
           text: body.docker?.detail ?? "The Docker daemon does not answer.",
         };
-  if (!(await updateHostState(tx, hostId, state, reason))) return false;
+  if (!(await updateHostState(tx, hostId, state, reason, body.acceptedGeneration))) return false;
   await insertEvents(tx, [
     state === "ready"
       ? { kind: "host-ready", text: "the host is ready", hostId }

@@ -1,10 +1,14 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
+import { findHostLease } from "../../src/db/queries/host-writes.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
+import { assert } from "../../src/lib/assert.ts";
 import { createService } from "../../src/services/create-service.ts";
 import { replaceLostHosts } from "../../src/services/replace-lost-hosts.ts";
+import { syncHost } from "../../src/services/sync-host.ts";
 import {
   createFleetContext,
+  emptySync,
   type FleetContext,
   observed,
   serviceBody,
@@ -130,4 +134,26 @@ test("a service that would rather wait keeps its set on the lost host", async ()
   await expireLease(f, [hostId]);
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0 });
   expect(await setsBy(f, hostId)).toEqual([{ state: "lost", desired: "running" }]);
+});
+
+test("I3: a host is not ready again before it has accepted what was decided after its agent was recognised", async () => {
+  const { f, hostIds } = await fleetOf(5);
+  const [lostId = ""] = hostIds;
+  const before = await findHostLease(f.ctx.db, { hostId: lostId });
+  assert(before, "the host is enrolled");
+  await expireLease(f, [lostId]);
+  await f.ctx.db.execute(
+    sql`update hosts set state = 'lost', lost_at = now(), resync_required = true where id = ${lostId}`,
+  );
+  const recognised = await findHostLease(f.ctx.db, { hostId: lostId });
+  assert(recognised, "the host is enrolled");
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 1 });
+  const docker = { state: "ok" as const, detail: "" };
+  const report = { ...emptySync({ docker }), acceptedGeneration: recognised.generation };
+  await syncHost(f.ctx, recognised, report, AbortSignal.timeout(10_000));
+  const stateOf = async () => (await findHostLease(f.ctx.db, { hostId: lostId }))?.state;
+  expect(await stateOf()).toBe("lost");
+  const { hostGeneration } = await f.sync(lostId);
+  await f.sync(lostId, { docker, acceptedGeneration: hostGeneration });
+  expect(await stateOf()).toBe("ready");
 });

@@ -159,7 +159,7 @@ export async function syncAs(
   return syncHost(ctx, host, emptySync(report), AbortSignal.timeout(10_000));
 }
 
-function emptySync(report: Partial<Sync>): Sync {
+export function emptySync(report: Partial<Sync>): Sync {
   return {
     protocol: 1,
     agentVersion: "test",

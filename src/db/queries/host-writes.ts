@@ -175,20 +175,24 @@ export async function updateHostImages(
 
 /**
  * Sets a host's state with its reason. False: it was in it already. A host that gets unhealthy begins to be out, and its sets are
- * ready no longer; only one that gets ready has done with its resync.
+ * ready no longer; only one that gets ready has done with its resync: not one that is behind, of which more was decided.
+ * @param acceptedGeneration that its agent has told
  */
 export async function updateHostState(
   q: Queryable,
   hostId: string,
   state: "ready" | "unhealthy",
   reason: { code: string; text: string } | null,
+  acceptedGeneration: number,
 ): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(
     q,
     sql`with changed as (
           update hosts set state = ${state}, reason = ${reason === null ? null : JSON.stringify(reason)}::jsonb,
             lost_at = ${state === "ready" ? sql`null` : sql`now()`}, resync_required = resync_required and ${state !== "ready"}
-          where id = ${hostId} and (state <> ${state} or (resync_required and ${state === "ready"})) returning id
+          where id = ${hostId} and (state <> ${state} or (resync_required and ${state === "ready"}))
+            and (${state !== "ready"} or generation <= ${acceptedGeneration} or not (resync_required or state = 'lost'))
+          returning id
         ), silent as (
           update sets set ready = false, reason = ${JSON.stringify({ ...reason, phase: "run" })}::jsonb, updated_at = now()
           where host_id in (select id from changed) and ${state === "unhealthy"} and desired = 'running' and ready

@@ -1,5 +1,6 @@
 import { setMaxListeners } from "node:events";
 import { AgentError, type AgentPhase } from "../../agent-error.ts";
+import { cutText } from "../../../lib/cut-text.ts";
 
 export interface DockerCall {
   phase: AgentPhase;
@@ -70,7 +71,7 @@ export function dockerMessage(error: unknown): string {
     .replace(/^.*(?:OCI runtime create failed|runc create failed): /s, "")
     .replace(/^unable to start container process: /, "")
     .trim();
-  return inner.length > messageCharsMax ? `${inner.slice(0, messageCharsMax - 1)}…` : inner;
+  return inner.length > messageCharsMax ? `${cutText(inner, messageCharsMax - 1)}…` : inner;
 }
 
 /** Waits until all have settled, so that nothing of a failed step is still under way, then throws the gravest error. */

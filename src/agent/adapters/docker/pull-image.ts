@@ -1,6 +1,7 @@
 import type Docker from "dockerode";
 import { AgentError } from "../../agent-error.ts";
 import { callDocker, dockerMessage, dockerStatus, reasonOf } from "./call-docker.ts";
+import { cutText } from "../../../lib/cut-text.ts";
 
 const pullTimeoutMs = 10 * 60_000;
 /** A registry's ways to say that it does not have the image, or not for us. */
@@ -91,7 +92,7 @@ function errorOf(line: string): string | undefined {
     const { error } = JSON.parse(line) as { error?: unknown };
     return typeof error === "string" ? error : undefined;
   } catch {
-    return line.slice(0, 500);
+    return cutText(line, 500);
   }
 }
 

@@ -12,6 +12,7 @@ import {
   ControlPlaneError,
   CredentialRefusedError,
 } from "../../ports/control-plane.ts";
+import { cutText } from "../../../lib/cut-text.ts";
 
 /** What a call may take beyond the wait that it asks for. */
 const callTimeoutMs = 15_000;
@@ -44,7 +45,7 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
       return parseAnswer(syncAnswerSchema, answer);
     },
     async uploadStream(streamId, { chunks, error }, signal) {
-      const query = error === undefined ? "" : `?error=${encodeURIComponent(error.slice(0, 500))}`;
+      const query = error === undefined ? "" : `?error=${encodeURIComponent(cutText(error, 500))}`;
       await upload(target, `/agent/v1/streams/${streamId}${query}`, chunks, signal);
     },
   };
