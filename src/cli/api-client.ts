@@ -26,6 +26,8 @@ export interface RequestOptions {
 }
 
 interface OpenOptions extends RequestOptions {
+  /** What is answered 503 is not tried again: the API has waited for long already. */
+  isTriedOnce?: boolean;
   accept?: string;
   headers?: Record<string, string>;
 }
@@ -68,7 +70,7 @@ export class ApiClient {
 
   /** A successful response whose body is still to be read: streams. Pass `timeoutMs: 0` for no time limit on the headers. */
   async open(method: string, path: string, options: OpenOptions = {}): Promise<Response> {
-    const isRepeatable = method === "GET" || method === "POST";
+    const isRepeatable = (method === "GET" || method === "POST") && options.isTriedOnce !== true;
     const idempotencyKey = method === "POST" ? randomUUID() : undefined;
     for (let attempt = 1; ; attempt++) {
       try {

@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { newId } from "../../src/lib/ids.ts";
 import { berth as runBerth } from "../support/cli-harness.ts";
 import { createTestApi, type TestApi } from "../support/test-api.ts";
 
@@ -79,3 +80,26 @@ test.each(["volumes", "decisions", "demands", "pools", "tenants"])(
     expect(exitCode).toBe(3);
   },
 );
+
+test("a log that no agent comes with is asked for once, and the API's answer is shown", async () => {
+  const setId = newId("set");
+  const asked: string[] = [];
+  const run = await runBerth(["logs", setId], {
+    fetch: async (url) => {
+      asked.push(new URL(url).pathname.replace(setId, "SET"));
+      if (!url.includes("/logs"))
+        return Response.json({ id: setId, containers: [{ name: "app" }], host: { name: "h1" } });
+      const detail = "The host's agent did not answer in time.";
+      const problem = {
+        title: "Unavailable",
+        code: "dependency-unavailable",
+        detail,
+        retryAfterMs: 1,
+      };
+      return Response.json(problem, { status: 503 });
+    },
+  });
+  expect(asked).toEqual(["/v1/sets/SET", "/v1/sets/SET/containers/app/logs"]);
+  expect(run).toMatchObject({ exitCode: 5, stdout: "" });
+  expect(run.stderr).toContain("did not answer in time");
+});

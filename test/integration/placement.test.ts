@@ -7,6 +7,7 @@ import { changeSet, deleteSet } from "../../src/services/change-set.ts";
 import { createService } from "../../src/services/create-service.ts";
 import { deleteService } from "../../src/services/delete-service.ts";
 import { createPlacer } from "../../src/services/place-sets.ts";
+import { getSet } from "../../src/services/get-set.ts";
 import { getHost } from "../../src/services/get-host.ts";
 import { reconcileService } from "../../src/services/reconcile-service.ts";
 import { scaleService } from "../../src/services/scale-service.ts";
@@ -312,4 +313,11 @@ test("stop, start and restart reach the agent as new generations; a repeated sto
   await changeSet(f.ctx, f.tenantId, set.setId, "restart");
   const [restarted] = (await f.sync(hostId)).sets;
   expect(restarted).toMatchObject({ desired: "running", restartGeneration: set.generation + 2 });
+  if (!restarted) throw new Error("unreachable: just expected");
+  await f.sync(hostId, { observed: [observed(restarted, "running")] });
+  expect(await getSet(f.ctx, null, set.setId)).toMatchObject({ ready: true });
+  // Whoever waits until it is ready waits for its new containers.
+  expect(await changeSet(f.ctx, f.tenantId, set.setId, "restart")).toMatchObject({ ready: false });
+  await f.sync(hostId, { observed: [observed(restarted, "running")] });
+  expect(await getSet(f.ctx, null, set.setId)).toMatchObject({ ready: false });
 });

@@ -45,6 +45,7 @@ async function logs(cli: Cli, target: string, follow: boolean, tail: number): Pr
     .open("GET", `${setPath(set.id)}/containers/${container}/logs`, {
       query: { follow, tail },
       accept: "text/plain",
+      isTriedOnce: true,
       timeoutMs: 0,
       signal: headersDeadline.signal,
     })

@@ -173,7 +173,7 @@ export async function findSet(
 /** What a change of one placed set writes; absent members stay. */
 export interface SetChange {
   desired?: "running" | "stopped";
-  /** Containers are made anew. */
+  /** Containers are made anew: it is ready again once its agent says so of those. */
   restart?: boolean;
   /** It leaves its host and is placed again, as a set of `revision`. */
   leaving?: boolean;
@@ -193,7 +193,8 @@ export async function updatePlacedSet(
         update sets set generation = sets.generation + 1, host_generation = bumped.generation, updated_at = now(),
           desired = coalesce(${change.desired ?? null}, desired),
           leaving = leaving or ${change.leaving ?? false}, revision = coalesce(${change.revision ?? null}::int, sets.revision),
-          restart_generation = case when ${change.restart ?? false} then sets.generation + 1 else restart_generation end
+          restart_generation = case when ${change.restart ?? false} then sets.generation + 1 else restart_generation end,
+          ready = ready and not ${change.restart ?? false}
         from bumped where id = ${setId} and host_id = ${hostId} and sets.desired <> 'deleted'
         returning sets.generation::float8 as generation`,
   );
