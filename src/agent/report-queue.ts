@@ -49,11 +49,13 @@ export class ReportQueue {
     return true;
   }
 
-  /** The next reports to send, oldest first. They wait on until they are acknowledged. */
-  take(reportsMax: number): ReportBatch {
+  /** The next reports to send, oldest first: so many, of so many characters together, but one at least. They wait on until they are acknowledged. */
+  take(reportsMax: number, charsMax: number): ReportBatch {
     const entries = new Map<string, Entry>();
+    let chars = 0;
     for (const [setId, entry] of this.#waiting) {
-      if (entries.size >= reportsMax) break;
+      chars += entry.text.length;
+      if (entries.size >= reportsMax || (entries.size > 0 && chars > charsMax)) break;
       entries.set(setId, entry);
     }
     return { reports: [...entries.values()].map(({ report }) => report), entries };

@@ -12,8 +12,9 @@ import { reportableImages, reportableVolumes } from "./reportable.ts";
 import { UsageReports } from "./usage-reports.ts";
 import { Wakeup } from "./wakeup.ts";
 
-/** One report carries at most so many sets, so that it stays far below what the API takes. */
+/** One report carries at most so many sets, and what is told of them has at most so many characters: the API takes 8 MiB. */
 const REPORTS_PER_SYNC_MAX = 1_000;
+const REPORT_CHARS_PER_SYNC_MAX = 2 ** 20;
 
 export interface ReporterOptions {
   machine: MachinePort;
@@ -124,7 +125,7 @@ export class Reporter {
 
   async #send(signal: AbortSignal): Promise<SyncResult> {
     const { keepers, sync } = this.#options;
-    const batch = this.#queue.take(REPORTS_PER_SYNC_MAX);
+    const batch = this.#queue.take(REPORTS_PER_SYNC_MAX, REPORT_CHARS_PER_SYNC_MAX);
     const usage = await this.usage.takeIfDue();
     const { images } = keepers.monitor;
     const hasNewImages = images !== undefined && images !== this.#sentImages;
