@@ -156,6 +156,12 @@ function assertMayRestore(
       `Service ${volume.service} is gone. Create it again, with 0 replicas if nothing but this volume is to come back, then repeat this.`,
     );
   }
+  if (service.desiredReplicas > service.replicas) {
+    // It would be wanted as large as before, and the newest set would go again at once, with the volume.
+    throw conflict(
+      `Service ${service.name} is held at ${service.desiredReplicas} sets by its alerts or bounds, above its ${service.replicas} replicas: scale it to ${service.desiredReplicas} first, or repeat this when they are over.`,
+    );
+  }
   if (service.autoscale && service.replicas >= service.autoscale.max) {
     throw conflict(
       `Service ${service.name} has autoscale.max (${service.autoscale.max}) replicas already: raise it first.`,

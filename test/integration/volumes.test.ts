@@ -140,6 +140,9 @@ test("a restored volume comes back in one more set of its service, on its host",
   const restore = () => restoreVolume(f.ctx, null, volumeId);
   await expect(restore()).rejects.toThrow("Create it again");
   await createDb(f, 0);
+  await f.ctx.db.execute(sql`update services set desired_replicas = 2 where name = 'db'`);
+  await expect(restore()).rejects.toThrow("scale it to 2 first");
+  await f.ctx.db.execute(sql`update services set desired_replicas = 0 where name = 'db'`);
   const set = await restore();
   expect(set).toMatchObject({ service: "db", state: "placed", host: { id: hostId } });
   const [wanted] = (await f.sync(hostId, { full: true })).sets;
