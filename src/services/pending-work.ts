@@ -6,6 +6,7 @@ import type { ServiceContext } from "./context.ts";
 import { type Aftermath, nothingLeft } from "./reconcile-service.ts";
 
 const SERVICES_PER_ROUND_MAX = 200;
+const WAITING_SETS_MAX = 20_000;
 
 /** Whether any set should be planned by now: what the sweep asks before it runs the placer. */
 export function findDuePlacements(ctx: ServiceContext): Promise<boolean> {
@@ -20,13 +21,15 @@ export function findUnbalancedServices(ctx: ServiceContext): Promise<string[]> {
 /**
  * There is more room than there was, or there may be: what waits out a backoff is planned now.
  * @param subject what has changed: the id of a host, or a pool
+ * @param setsMax of how many it may be the room: planning thousands that fit nowhere each time a set goes would hold up everybody
  */
 export async function planWaiting(
   tx: Queryable,
   subject: string,
   cause: string,
+  setsMax = WAITING_SETS_MAX,
 ): Promise<Aftermath> {
-  if (!(await retryPendingSets(tx))) return nothingLeft;
+  if (!(await retryPendingSets(tx, setsMax))) return nothingLeft;
   const ring = {
     name: "place-sets" as const,
     jobId: `place:${subject}:at${Date.now()}`,

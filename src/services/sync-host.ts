@@ -35,6 +35,9 @@ import { type Aftermath, carryOut, mergeAftermath } from "./reconcile-service.ts
 /** The planner puts fewer on a host; should there be more, they are still all told, as what is not told would be removed. */
 const DESIRED_SETS_MAX = 2 * SETS_PER_HOST_MAX;
 
+/** Where one set was, so many that wait are tried. The others are when their backoff is over, in half a minute at most. */
+const WAITING_PER_FREED_MAX = 100;
+
 /** Syncs that write nothing else renew a lease only when it is older; one that then waits 25 s ends well before it. */
 const RENEW_AFTER_SECONDS = 10;
 
@@ -128,8 +131,9 @@ async function takeReport(
       ]);
       const parts: Aftermath[] = [observed];
       const isUsable = becameReady || (body.usage !== null && !hasFreshReport(ctx, host));
+      const setsMax = isUsable ? undefined : WAITING_PER_FREED_MAX * Math.max(1, observed.removed);
       if (isUsable || observed.hasFreedRoom)
-        parts.push(await planWaiting(tx, hostId, "room-gained"));
+        parts.push(await planWaiting(tx, hostId, "room-gained", setsMax));
       return { aftermath: mergeAftermath(parts), removed: observed.removed };
     });
   };

@@ -5,6 +5,7 @@ import { cordonHost, patchHost, uncordonHost } from "../../src/services/admit-ho
 import type { ServiceContext } from "../../src/services/context.ts";
 import { createService } from "../../src/services/create-service.ts";
 import { getSet } from "../../src/services/get-set.ts";
+import { scaleService } from "../../src/services/scale-service.ts";
 import { putHostPool } from "../../src/services/put-host-pool.ts";
 import {
   createFleetContext,
@@ -131,4 +132,25 @@ test("a set that failed to start waits out its backoff: the room that it gives b
   );
   expect(due).toHaveLength(2);
   for (const { isDue, hasFailed } of due) expect(isDue).toBe(!hasFailed);
+});
+
+test("the room of one set that goes is tried for some of those that wait, not for all", async () => {
+  const f = await start();
+  const hostId = await f.enroll("only");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 4 }));
+  await f.placer.placeSets();
+  await createService(f.ctx, f.tenantId, serviceBody("crowd", { replicas: 300 }));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 300 });
+  await f.ctx.db.execute(
+    sql`update sets set plan_after = now() + interval '30 seconds' where state = 'pending'`,
+  );
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 3 }, undefined);
+  const gone = (await f.sync(hostId)).sets.filter(({ desired }) => desired === "deleted");
+  await f.sync(hostId, { observed: gone.map((set) => observed(set, "absent")) });
+  const [due] = await rowsOf<{ count: number }>(
+    f.ctx.db,
+    sql`select count(*)::int as count from sets where state = 'pending' and plan_after <= now()`,
+  );
+  expect(due).toEqual({ count: 100 });
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1, rejected: 99 });
 });

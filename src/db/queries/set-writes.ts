@@ -204,12 +204,13 @@ export async function updatePlacedSet(
 /**
  * Lets every set that waits for room be planned now, because there is more than there was. Not those that failed to start: each of
  * them gives back room, and they would wake each other without end. Gives whether there was any.
+ * @param setsMax at most so many, those first that would be planned next anyway
  */
-export async function retryPendingSets(q: Queryable): Promise<boolean> {
+export async function retryPendingSets(q: Queryable, setsMax: number): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(
     q,
     sql`update sets set plan_after = now()
-        where id in (select id from sets where ${isPending} and plan_after > now() and failed_starts = 0 order by id limit 20000 for update skip locked)
+        where id in (select id from sets where ${isPending} and plan_after > now() and failed_starts = 0 order by plan_after limit ${setsMax} for update skip locked)
         returning id`,
   );
   return rows.length > 0;
