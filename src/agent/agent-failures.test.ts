@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { noFaults } from "../../test/support/fakes/model-control-plane.ts";
 import { containerOf, lastReport, runningHost } from "../../test/support/running-host.ts";
 import { localSet } from "../../test/support/local-set.ts";
 import { newId } from "../lib/ids.ts";
@@ -107,5 +108,37 @@ describe("a daemon that comes back", () => {
     simulation.isEngineAway = false;
     await simulation.pass(7_000);
     expect(lastReport(simulation, set)).toMatchObject({ state: "running", ready: true });
+  });
+});
+
+describe("a machine that was down", () => {
+  /** Its agent is back, and cannot reach the control plane. */
+  async function rebooted() {
+    const { simulation, sets } = await runningHost(1);
+    const [set] = sets;
+    if (!set) throw new Error("there is one");
+    simulation.kill();
+    for (const name of ["infra", "app", "log"])
+      simulation.engine.exit(containerOf(simulation, set, name).dockerId);
+    simulation.plane.faults = { ...noFaults, down: 1 };
+    simulation.start();
+    return { simulation, set };
+  }
+
+  it("I3: starts nothing that was started elsewhere meanwhile", async () => {
+    const { simulation, set } = await rebooted();
+    await simulation.pass(8_000);
+    simulation.change(set, { desired: "deleted" });
+    simulation.plane.faults = noFaults;
+    await simulation.pass(20_000);
+    expect(simulation.changes).toEqual([`remove ${set.setId}`]);
+  });
+
+  it("starts what it had when nobody can be asked for longer", async () => {
+    const { simulation, set } = await rebooted();
+    await simulation.pass(29_000);
+    expect(simulation.changes).toEqual([]);
+    await simulation.pass(10_000);
+    expect(containerOf(simulation, set, "app").state).toBe("running");
   });
 });

@@ -31,6 +31,8 @@ export interface AgentLimits {
   pingIntervalMs: number;
   pingSlowMs: number;
   pingTimeoutMs: number;
+  /** So long what does not run waits for a word of the control plane, when the agent begins; then it is started without. */
+  reviveWithinMs: number;
   /** Steps under way when the agent is stopped get this long to end; they are repeated by the next agent otherwise. */
   stopDeadlineMs: number;
   /** The last report gets this long. */
@@ -53,6 +55,7 @@ export const defaultAgentLimits: AgentLimits = {
   pingIntervalMs: 2_000,
   pingSlowMs: 1_000,
   pingTimeoutMs: 2_000,
+  reviveWithinMs: 30_000,
   stopDeadlineMs: 10_000,
   lastReportTimeoutMs: 3_000,
 };

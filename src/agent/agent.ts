@@ -166,6 +166,8 @@ class HostAgent implements Agent {
       },
     };
     let failure: Error | undefined;
+    const { reviveWithinMs } = this.#limits;
+    const cancelRevival = this.#clock.after(reviveWithinMs, () => runners.allowRevival());
     const loops = [
       this.#pull(signal),
       this.#reporter.run(signal),
@@ -179,6 +181,7 @@ class HostAgent implements Agent {
       }),
     );
     await aborted(signal);
+    cancelRevival();
     await this.#settle(runners);
     const isRefused = failure instanceof CredentialRefusedError;
     if (!isRefused) await this.#reporter.sendLast();
@@ -286,6 +289,7 @@ class HostAgent implements Agent {
       for (const setId of accepted.dropped) this.#forget(setId);
       this.#runners?.apply(accepted);
     });
+    if (use !== "stale") this.#runners?.allowRevival();
     if (use !== "stale") this.#keepers.volumes?.heed(result, this.#kept.desired.list());
     this.#reporter.expectAgain(result.reportAgain);
     this.#runners?.lookAgain(result.reportAgain);

@@ -42,6 +42,11 @@ export interface SetRunnerContext {
   /** How many steps, and how many probes and observations, the host does at a time. */
   stepLimit: ConcurrencyLimit;
   lookLimit: ConcurrencyLimit;
+  /**
+   * Whether sets that do not run may be started. Not before the control plane was heard: while this machine was down, others may have
+   * been started in their place (I3).
+   */
+  mayRevive: () => boolean;
   /** Whether sets that the control plane does not name may be removed (I12). */
   canRemoveUnknown: () => boolean;
   /** Whether sets are stopped that write more to their root file systems than they are given. */
@@ -128,7 +133,7 @@ export class SetRunner {
     const kind = this.#step?.action.kind;
     const isSenseless = kind === "prepare" || kind === "start";
     if (kind === "probe" || (isSenseless && desired?.desired !== "running")) this.#breakOff();
-    this.#wake();
+    this.wake();
   }
 
   /** Something of the set changed, by whomever. */
@@ -136,7 +141,7 @@ export class SetRunner {
     this.#isStale = true;
     this.#epoch++;
     if (this.#step?.action.kind === "probe") this.#breakOff();
-    this.#wake();
+    this.wake();
   }
 
   /** The daemon answers again after it did not: whatever happened meanwhile, no event told it. */
@@ -154,14 +159,14 @@ export class SetRunner {
     if (!this.isQuiet || this.#epoch !== epoch) return false;
     const isNews = fingerprint(observed) !== fingerprint(this.#observed);
     this.#see(observed);
-    if (isNews) this.#wake();
+    if (isNews) this.wake();
     return isNews;
   }
 
   /** What a look at the whole host has found, for a runner that was made for it just now. */
   adopt(observed: ObservedLocalSet): void {
     this.#see(observed);
-    this.#wake();
+    this.wake();
   }
 
   /** What containers of this host have written to their root file systems, by Docker id. */
@@ -177,7 +182,7 @@ export class SetRunner {
     });
     if (!isNews) return;
     this.#keep();
-    this.#wake();
+    this.wake();
   }
 
   #keep(): void {
@@ -192,18 +197,19 @@ export class SetRunner {
     this.#step?.abort.abort(new Error("there is something newer to do"));
   }
 
-  #wake(): void {
+  /** There may be something to do. */
+  wake(): void {
     this.#isAwake = true;
     if (this.#context.stopping.aborted) return;
     this.#loop ??= this.#run().finally(() => {
       this.#loop = undefined;
-      if (this.#isAwake) this.#wake();
+      if (this.#isAwake) this.wake();
     });
   }
 
   #sleepUntil(atMs: number): void {
     const { clock } = this.#context;
-    this.#cancelTimer = clock.after(atMs - clock.nowMs(), () => this.#wake());
+    this.#cancelTimer = clock.after(atMs - clock.nowMs(), () => this.wake());
   }
 
   async #run(): Promise<void> {
@@ -259,6 +265,7 @@ export class SetRunner {
 
   async #advance(): Promise<void> {
     const desired = this.#desired;
+    if (this.#observed?.infra?.state !== "running" && !this.#context.mayRevive()) return;
     const nowMs = this.#context.clock.nowMs();
     const verdict = reconcile(desired, this.#observed, this.#memory, nowMs);
     if (desired) this.#report(desired, verdict);

@@ -9,16 +9,18 @@ export class SetRunners {
   readonly #desired: Map<string, DesiredSet>;
   readonly #runners = new Map<string, SetRunner>();
   #hasLooked = false;
+  #mayRevive = false;
   #knowsAll = false;
 
   /** `kept` is what was desired when the agent last ran. */
   constructor(
-    context: Omit<SetRunnerContext, "onGone" | "canRemoveUnknown">,
+    context: Omit<SetRunnerContext, "onGone" | "canRemoveUnknown" | "mayRevive">,
     kept: readonly DesiredSet[],
   ) {
     this.#desired = new Map(kept.map((set) => [set.setId, set]));
     this.#context = {
       ...context,
+      mayRevive: () => this.#mayRevive,
       canRemoveUnknown: () => this.#knowsAll,
       onGone: (setId) => this.#runners.delete(setId),
     };
@@ -49,6 +51,13 @@ export class SetRunners {
         if (!this.#desired.has(setId)) runner.setDesired(undefined);
       }
     }
+  }
+
+  /** The control plane was heard, or nobody knows when it will be. */
+  allowRevival(): void {
+    if (this.#mayRevive) return;
+    this.#mayRevive = true;
+    for (const runner of this.#runners.values()) runner.wake();
   }
 
   onChange(setId: string): void {
