@@ -2,6 +2,7 @@ import type { Command, Option } from "commander";
 import { ApiClient } from "./api-client.ts";
 import { type Cli, outputFormats } from "./cli.ts";
 import { listPages } from "./list-pages.ts";
+import { serviceGoals, setGoals } from "./wait-for.ts";
 
 const COMPLETION_TIMEOUT_MS = 1_500;
 const CANDIDATES_MAX = 500;
@@ -18,6 +19,7 @@ const listOfWord: Record<string, readonly string[]> = {
   host: ["hosts"],
   token: ["tokens"],
   pool: ["host-pools"],
+  volume: ["volumes"],
   "--service": ["services"],
   "--set": ["sets"],
   "--host": ["hosts"],
@@ -42,15 +44,17 @@ const listOfKind: Record<string, string> = {
   tokens: "tokens",
   tenants: "tenants",
   pools: "host-pools",
+  volumes: "volumes",
 };
 
-/** Fixed values, by argument or option. */
+/** Fixed values, by argument or option; where it depends, by the command's name before it. */
 const valuesOfWord: Record<string, readonly string[]> = {
   kind: Object.keys(listOfKind).filter((kind) => kind.endsWith("s")),
   shell: shells,
   "--output": outputFormats,
   "--role": ["admin", "operator", "tenant", "read", "enroll"],
-  "--for": ["settled", "deleted", "running", "ready", "stopped"],
+  "service --for": serviceGoals,
+  "set --for": setGoals,
 };
 
 /**
@@ -109,7 +113,10 @@ async function candidatesFor(
   pending: Option | undefined,
   current: string,
 ): Promise<readonly string[]> {
-  if (pending) return await valuesFor(cli, pending.long ?? "");
+  if (pending) {
+    const option = pending.long ?? "";
+    return valuesOfWord[`${command.name()} ${option}`] ?? (await valuesFor(cli, option));
+  }
   if (current.startsWith("-"))
     return optionsOf(program, command).flatMap(({ long }) => (long === undefined ? [] : [long]));
   const children = positionals.length === 0 ? visibleChildren(command) : [];

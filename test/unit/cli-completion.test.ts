@@ -28,6 +28,15 @@ describe("completion", () => {
       ["get", "ho"],
       ["hosts", "hooks"],
     ],
+    [["get", "vol"], ["volumes"]],
+    [
+      ["wait", "service", "menu-web", "--for", ""],
+      ["settled", "deleted"],
+    ],
+    [
+      ["wait", "set", "set_1", "--for", ""],
+      ["running", "ready", "stopped", "deleted"],
+    ],
     [["get", "hosts", ""], ["rack1-host7"]],
     [
       ["get", "-o", ""],
