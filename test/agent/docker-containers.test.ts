@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
@@ -197,6 +198,8 @@ it("sees what Docker's events tell of at once, though Docker's list shows it lat
     await app.restart({ t: 0 });
     return looks.length > 0 ? true : undefined;
   });
+  // What the restarts above have told is not to be taken for what comes.
+  for (let heard = -1; heard < looks.length; await delay(500)) heard = looks.length;
   for (let round = 0; round < 5; round++) {
     expect(await afterEvent(() => app.kill())).toBe("exited");
     expect(await afterEvent(() => app.start())).toBe("running");

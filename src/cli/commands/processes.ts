@@ -89,6 +89,7 @@ function printLine(cli: Cli, line: string, options: UpOptions): void {
     return;
   }
   if (!["warn", "error", "fatal"].includes(log.data.level)) return;
+  if (log.data.msg === "did not start") return; // it says so on standard error, too
   const tone = log.data.level === "warn" ? "warn" : "bad";
   const cause = log.data.err?.message === undefined ? "" : `: ${log.data.err.message}`;
   terminal.note(

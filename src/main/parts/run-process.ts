@@ -58,6 +58,8 @@ export async function runProcess<C extends ProcessConfig>(
   } catch (error) {
     if (shutdown.hasBegun) return; // a signal came during the start
     log.error({ err: error }, "did not start");
+    const reason = error instanceof Error ? error.message : String(error);
+    process.stderr.write(`${service} did not start: ${reason}\n`);
     stop(1);
   }
 }
