@@ -35,7 +35,7 @@ export async function mountDevice(
 ): Promise<void> {
   await makeMountPoint(mountPoint, signal);
   // What is on it is found out by the program: a device that hangs must not hold up this process.
-  const args = ["-o", "nodev,noatime", "--", device, mountPoint];
+  const args = ["-o", "nodev,nosuid,noatime", "--", device, mountPoint];
   await runCommand("/usr/bin/mount", args, { timeoutMs: mountTimeoutMs, signal }).catch(
     (error: unknown) => {
       throw failed(error);
