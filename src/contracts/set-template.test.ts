@@ -73,7 +73,7 @@ describe("the image of a container", () => {
 });
 
 it("a template is no longer than an answer with those of a whole host allows", () => {
-  const withEnv = (chars: number) =>
+  const withEnv = (text: string) =>
     setTemplateInput.safeParse({
       cpu: 1,
       memory: "64Mi",
@@ -82,10 +82,14 @@ it("a template is no longer than an answer with those of a whole host allows", (
           index: 0,
           name: "app",
           image: "menu:42",
-          options: { ...options, env: { LONG: "é".repeat(chars / 2) } },
+          options: { ...options, env: { LONG: text } },
         },
       ],
     });
-  expect(withEnv(28_000).success).toBe(true);
-  expect(withEnv(31_000).error?.issues[0]?.message).toMatch(/^takes 3\d{4} bytes as JSON/);
+  for (const character of ["a", "é", "€", "😀"]) {
+    const bytes = Buffer.byteLength(character);
+    expect(withEnv(character.repeat(28_000 / bytes)).success).toBe(true);
+    const { error } = withEnv(character.repeat(31_000 / bytes));
+    expect(error?.issues[0]?.message).toMatch(/^takes 3\d{4} bytes as JSON/);
+  }
 });

@@ -168,6 +168,17 @@ function checkContainers(
   }
 }
 
+function utf8Bytes(text: string): number {
+  // Of two halves of a pair each is half of four bytes.
+  const half = /[\uD800-\uDFFF]/;
+  let bytes = 0;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    bytes += code < 0x80 ? 1 : code < 0x800 || half.test(text.charAt(at)) ? 2 : 3;
+  }
+  return bytes;
+}
+
 export const memoryInput = sizeInput.pipe(
   z.number().min(MEMORY_BYTES_MIN, "expected at least 16Mi"),
 );
@@ -229,7 +240,7 @@ export const setTemplateInput = z
       })),
       addIssue,
     );
-    const bytes = new TextEncoder().encode(JSON.stringify(template)).length;
+    const bytes = utf8Bytes(JSON.stringify(template));
     if (bytes > TEMPLATE_BYTES_MAX)
       addIssue(
         [],
