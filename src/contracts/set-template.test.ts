@@ -93,3 +93,19 @@ it("a template is no longer than an answer with those of a whole host allows", (
     expect(error?.issues[0]?.message).toMatch(/^takes 3\d{4} bytes as JSON/);
   }
 });
+
+it("what an earlier version took is still read, and sent to agents, though it is not taken any more", () => {
+  const { data } = setTemplateInput.safeParse({
+    cpu: 1,
+    memory: "64Mi",
+    volume: { size: "64Mi", mountPath: "/data" },
+    containers: [{ index: 0, name: "app", image: "menu:42", options }],
+  });
+  if (!data) throw new Error("it is valid");
+  const stored = {
+    ...data,
+    volume: { ...data.volume, mountPath: "/proc" },
+    containers: data.containers.map((container) => ({ ...container, image: "Team/Menu:1" })),
+  };
+  expect(setTemplateSchema.safeParse(stored).success).toBe(true);
+});

@@ -4,6 +4,7 @@ import { nameSchema } from "./primitives.ts";
 
 export const CONTAINERS_PER_SET_MAX = 16;
 const ENV_ENTRIES_MAX = 128;
+const IMAGE_CHARS_MAX = 255;
 /**
  * Each set of a host carries its template in the answer to the host's agent, other tenants' sets beside it: of twice as many sets as a
  * host may have (SETS_PER_HOST_MAX) it stays below what an agent takes (64 MiB).
@@ -28,7 +29,7 @@ const imageReference = (() => {
   const tag = ":\\w[\\w.-]{0,127}";
   return z
     .string()
-    .max(255)
+    .max(IMAGE_CHARS_MAX)
     .regex(
       new RegExp(`^(?:${registry}/)?${part}(?:/${part})*(?:${tag})?(?:@sha256:[a-f0-9]{64})?$`),
       'expected an image such as "menu:42" or "registry:5000/team/menu:42"',
@@ -131,10 +132,11 @@ const sysctls = z
   )
   .refine((entries) => Object.keys(entries).length <= 64, "expected at most 64 sysctls");
 
-const mountPath = z
+const absolutePath = z
   .string()
   .max(255)
-  .regex(/^(\/[A-Za-z0-9._-]+)+$/, "expected an absolute path such as /data")
+  .regex(/^(\/[A-Za-z0-9._-]+)+$/, "expected an absolute path such as /data");
+const mountPath = absolutePath
   .refine(
     (path) => !path.split("/").some((part) => part === "." || part === ".."),
     "must not contain . or ..",
@@ -169,12 +171,12 @@ function checkContainers(
 }
 
 function utf8Bytes(text: string): number {
-  // Of two halves of a pair each is half of four bytes.
-  const half = /[\uD800-\uDFFF]/;
   let bytes = 0;
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at);
-    bytes += code < 0x80 ? 1 : code < 0x800 || half.test(text.charAt(at)) ? 2 : 3;
+    // Of two halves of a pair each is half of four bytes.
+    const isHalf = code >= 0xd800 && code <= 0xdfff;
+    bytes += code < 0x80 ? 1 : code < 0x800 || isHalf ? 2 : 3;
   }
   return bytes;
 }
@@ -266,7 +268,10 @@ export const setTemplateInput = z
   }))
   .meta({ id: "SetTemplateInput" });
 
-/** A set template as stored, answered, and sent to agents: units in the names. */
+/**
+ * A set template as stored, answered, and sent to agents: units in the names. What an image or a place of a volume may be is for the
+ * input alone: one that an earlier version took must not keep an agent from the answer with all sets of its host.
+ */
 export const setTemplateSchema = z
   .strictObject({
     cpuMillis: z.number().int().positive(),
@@ -281,7 +286,9 @@ export const setTemplateSchema = z
         writeOpsPerSecond: opsPerSecond.optional(),
       })
       .optional(),
-    volume: z.strictObject({ sizeBytes: z.number().int().positive(), mountPath }).nullable(),
+    volume: z
+      .strictObject({ sizeBytes: z.number().int().positive(), mountPath: absolutePath })
+      .nullable(),
     sysctls,
     networks,
     containers: z
@@ -289,7 +296,7 @@ export const setTemplateSchema = z
         z.strictObject({
           index: z.number().int(),
           name: nameSchema,
-          image: imageReference,
+          image: z.string().max(IMAGE_CHARS_MAX),
           options: z.strictObject({
             cpuPercent: percent,
             memoryPercent: percent,
