@@ -62,7 +62,7 @@ async function changeAdmission(
     if (host.changed) await insertEvents(tx, [{ kind, text: `${host.name} ${text}`, hostId }]);
     if (!admission.draining) await forgetHeldDrains(tx, hostId);
     if (admission.draining) return drainBy(tx, hostId, kind);
-    return admission.cordoned ? nothingLeft : planWaiting(tx, hostId, kind);
+    return admission.cordoned ? nothingLeft() : planWaiting(tx, hostId, kind);
   });
   await carryOut(ctx, aftermath);
   return getHost(ctx, hostId);

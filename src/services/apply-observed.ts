@@ -109,7 +109,7 @@ export async function applyObserved(
   }
   await insertEvents(tx, events);
   if (updates.length + released.length === 0)
-    return { removed: 0, hasFreedRoom: false, ...nothingLeft };
+    return { removed: 0, hasFreedRoom: false, ...nothingLeft() };
   return {
     removed: released.length,
     hasFreedRoom: released.length > 0 || hasSettled,

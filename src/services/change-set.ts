@@ -39,7 +39,7 @@ export async function changeSet(
 ): Promise<BerthSet> {
   const aftermath = await withTx(ctx.db, async (tx): Promise<Aftermath> => {
     const set = await findPlacedSet(tx, setId, scope, verb);
-    if (isDone(set, verb)) return nothingLeft;
+    if (isDone(set, verb)) return nothingLeft();
     await lockHosts(tx, [set.hostId]);
     const changed = await updatePlacedSet(tx, setId, set.hostId, changeOfVerb[verb]);
     if (!changed)

@@ -28,7 +28,7 @@ export async function moveSet(
     const service = await lockServiceById(tx, serviceId);
     if (!service) throw notFound("set");
     const set = await findMovableSet(tx, scope, setId);
-    if (!set) return nothingLeft;
+    if (!set) return nothingLeft();
     const { hostId, revision } = set;
     await markSetsMoving(tx, [{ setId, revision }]);
     const { tenantId } = service;

@@ -29,7 +29,7 @@ export async function planWaiting(
   cause: string,
   setsMax = WAITING_SETS_MAX,
 ): Promise<Aftermath> {
-  if (!(await retryPendingSets(tx, setsMax))) return nothingLeft;
+  if (!(await retryPendingSets(tx, setsMax))) return nothingLeft();
   const ring = {
     name: "place-sets" as const,
     jobId: `place:${subject}:at${Date.now()}`,

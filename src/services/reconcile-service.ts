@@ -30,7 +30,7 @@ export interface Aftermath {
   signals: SignalChannel[];
 }
 
-export const nothingLeft: Aftermath = { rings: [], outboxIds: [], signals: [] };
+export const nothingLeft = (): Aftermath => ({ rings: [], outboxIds: [], signals: [] });
 
 export interface ReconcileOutcome extends Aftermath {
   created: number;
@@ -92,7 +92,7 @@ export async function reconcileServiceSets(
     return addSets(tx, service, template, desired - live);
   }
   if (live > desired) return removeSets(tx, service, live - desired);
-  return { created: 0, deleted: 0, ...nothingLeft };
+  return { created: 0, deleted: 0, ...nothingLeft() };
 }
 
 /** The job that places a service's new sets. */

@@ -1,5 +1,5 @@
 import { type SQL, sql } from "drizzle-orm";
-import { afterEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { listChangedHosts } from "../../src/db/queries/fleet.ts";
 import { commitPlacements, listDuePendingSets } from "../../src/db/queries/placements.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
@@ -8,24 +8,10 @@ import { withTx } from "../../src/db/tx.ts";
 import { assert } from "../../src/lib/assert.ts";
 import { createService } from "../../src/services/create-service.ts";
 import type { PlaceOutcome } from "../../src/services/place-sets.ts";
-import {
-  createFleetContext,
-  type FleetContext,
-  serviceBody,
-  smallHost,
-} from "../support/fleet-context.ts";
+import { type FleetContext, serviceBody, smallHost } from "../support/fleet-context.ts";
+import { fleetPerTest } from "../support/fleet-per-test.ts";
 
-let fleet: FleetContext | undefined;
-
-afterEach(async () => {
-  await fleet?.close();
-  fleet = undefined;
-});
-
-async function start(): Promise<FleetContext> {
-  fleet = await createFleetContext();
-  return fleet;
-}
+const start = fleetPerTest();
 
 test("I2: a booking that the snapshot has not seen is respected at commit, on the locked row", async () => {
   const f = await start();

@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { afterEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { jobPayloads } from "../../src/contracts/jobs.ts";
 import { rowsOf } from "../../src/db/queries/rows.ts";
 import { assert } from "../../src/lib/assert.ts";
@@ -11,25 +11,10 @@ import { getSet } from "../../src/services/get-set.ts";
 import { getHost } from "../../src/services/get-host.ts";
 import { reconcileService } from "../../src/services/reconcile-service.ts";
 import { scaleService } from "../../src/services/scale-service.ts";
-import {
-  createFleetContext,
-  type FleetContext,
-  observed,
-  serviceBody,
-  smallHost,
-} from "../support/fleet-context.ts";
+import { type FleetContext, observed, serviceBody, smallHost } from "../support/fleet-context.ts";
+import { fleetPerTest } from "../support/fleet-per-test.ts";
 
-let fleet: FleetContext | undefined;
-
-afterEach(async () => {
-  await fleet?.close();
-  fleet = undefined;
-});
-
-async function start(...settings: Parameters<typeof createFleetContext>): Promise<FleetContext> {
-  fleet = await createFleetContext(...settings);
-  return fleet;
-}
+const start = fleetPerTest();
 
 interface Booked {
   id: string;

@@ -1,22 +1,13 @@
 import { sql } from "drizzle-orm";
-import { afterEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { rowsOf } from "../../src/db/queries/rows.ts";
 import { createService } from "../../src/services/create-service.ts";
 import { patchService } from "../../src/services/patch-service.ts";
 import { createServicePlanner } from "../../src/services/plan-service.ts";
-import { createFleetContext, type FleetContext, serviceBody } from "../support/fleet-context.ts";
+import { serviceBody } from "../support/fleet-context.ts";
+import { fleetPerTest } from "../support/fleet-per-test.ts";
 
-let fleet: FleetContext | undefined;
-
-afterEach(async () => {
-  await fleet?.close();
-  fleet = undefined;
-});
-
-async function start(): Promise<FleetContext> {
-  fleet = await createFleetContext();
-  return fleet;
-}
+const start = fleetPerTest();
 
 test("a dry run says where sets would go and why the rest would wait, and commits nothing", async () => {
   const f = await start();

@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { afterEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { rowsOf } from "../../src/db/queries/rows.ts";
 import { cordonHost, patchHost, uncordonHost } from "../../src/services/admit-host.ts";
 import type { ServiceContext } from "../../src/services/context.ts";
@@ -7,26 +7,12 @@ import { createService } from "../../src/services/create-service.ts";
 import { getSet } from "../../src/services/get-set.ts";
 import { scaleService } from "../../src/services/scale-service.ts";
 import { putHostPool } from "../../src/services/put-host-pool.ts";
-import {
-  createFleetContext,
-  type FleetContext,
-  observed,
-  serviceBody,
-} from "../support/fleet-context.ts";
+import { observed, serviceBody } from "../support/fleet-context.ts";
+import { fleetPerTest } from "../support/fleet-per-test.ts";
 
 /** Sets that no host takes: what they say of it, and when they are planned again. */
 
-let fleet: FleetContext | undefined;
-
-afterEach(async () => {
-  await fleet?.close();
-  fleet = undefined;
-});
-
-async function start(): Promise<FleetContext> {
-  fleet = await createFleetContext();
-  return fleet;
-}
+const start = fleetPerTest();
 
 test("I5: a set that fits nowhere carries the reason, is tried again with backoff, and at once when there is room", async () => {
   const f = await start();
