@@ -10,6 +10,7 @@ import { createService } from "../../src/services/create-service.ts";
 import type { PlaceOutcome } from "../../src/services/place-sets.ts";
 import { type FleetContext, serviceBody, smallHost } from "../support/fleet-context.ts";
 import { fleetPerTest } from "../support/fleet-per-test.ts";
+import { untilSomebodyWaits } from "../support/lock-waits.ts";
 
 const start = fleetPerTest();
 
@@ -35,9 +36,7 @@ async function placeAmidst(f: FleetContext, change: SQL) {
   await withTx(f.ctx.db, async (tx) => {
     await tx.execute(sql`update hosts set ${change}`);
     run = f.placer.placeSets();
-    await expect
-      .poll(() => rowsOf(f.ctx.db, sql`select 1 from pg_locks where not granted`), { interval: 5 })
-      .not.toEqual([]);
+    await untilSomebodyWaits(f.ctx.db, "the host's row is waited for");
   });
   return run;
 }
@@ -127,9 +126,7 @@ test("I2: a usage report that meets a booking goes on counting what was booked a
   await withTx(f.ctx.db, async (tx) => {
     await lockHosts(tx, [hostId]);
     report = f.sync(hostId, { usage });
-    await expect
-      .poll(() => rowsOf(f.ctx.db, sql`select 1 from pg_locks where not granted`), { interval: 5 })
-      .not.toEqual([]);
+    await untilSomebodyWaits(f.ctx.db, "the host's row is waited for");
     const placement = { placementId: "plc_1", setId: set.id, hostId, score: 0, because: {} };
     await commitPlacements(tx, [{ ...placement, generation: set.generation }], 1);
   });

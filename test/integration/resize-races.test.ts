@@ -15,7 +15,7 @@ import {
   serviceBody,
   smallHost,
 } from "../support/fleet-context.ts";
-import { waitUntil } from "../support/wait-until.ts";
+import { untilSomebodyWaits } from "../support/lock-waits.ts";
 
 let fleet: FleetContext | undefined;
 
@@ -23,11 +23,6 @@ afterEach(async () => {
   await fleet?.close();
   fleet = undefined;
 });
-
-async function isSomebodyWaiting({ ctx }: FleetContext): Promise<true | undefined> {
-  const waiting = sql`select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
-  return (await rowsOf(ctx.db, waiting)).length > 0 ? true : undefined;
-}
 
 async function bookings({ ctx }: FleetContext) {
   return rowsOf<{ name: string; allocated: number; booked: number; allocatable: number }>(
@@ -75,7 +70,7 @@ test.each(["h1", "h2"])(
       () => "resized",
       (error: unknown) => String(error),
     );
-    await waitUntil("the resize waits for the host", () => isSomebodyWaiting(f));
+    await untilSomebodyWaits(f.ctx.db, "the resize waits for the host");
     commit();
     await placement;
     expect(await resized).toContain(`no room for the new size on ${target}`);
