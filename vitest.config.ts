@@ -38,7 +38,7 @@ export default defineConfig({
         test: {
           name: "integration",
           include: ["test/integration/**/*.test.ts"],
-          globalSetup: ["test/support/global-setup.ts"],
+          globalSetup: ["test/support/servers/global-setup.ts"],
           // Two files at once saturate two cores, and every file brings a database of its own.
           maxWorkers: 2,
           testTimeout: 30_000,
@@ -49,7 +49,7 @@ export default defineConfig({
         test: {
           name: "agent",
           include: skipsDocker ? [] : ["test/agent/**/*.test.ts"],
-          globalSetup: ["test/support/global-setup.ts"],
+          globalSetup: ["test/support/servers/global-setup.ts"],
           fileParallelism: false,
           testTimeout: 120_000,
           hookTimeout: 120_000,
@@ -69,7 +69,7 @@ export default defineConfig({
         test: {
           name: "e2e",
           include: skipsDocker ? [] : ["test/e2e/**/*.test.ts"],
-          globalSetup: ["test/support/global-setup.ts"],
+          globalSetup: ["test/support/servers/global-setup.ts"],
           fileParallelism: false,
           testTimeout: 300_000,
           hookTimeout: 180_000,

@@ -5,8 +5,8 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { parse } from "yaml";
-import type { Host } from "../src/contracts/hosts.ts";
-import type { Volume } from "../src/contracts/volumes.ts";
+import type { Host } from "../src/contracts/api/hosts.ts";
+import type { Volume } from "../src/contracts/api/volumes.ts";
 import { DemoBerth, request } from "./lib/demo-berth.ts";
 import { watchEvents } from "./lib/demo-events.ts";
 import {

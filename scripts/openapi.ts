@@ -1,7 +1,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { describeApi } from "../src/routes/describe-api.ts";
-import { problemsMarkdown } from "../src/routes/problem-docs.ts";
+import { describeApi } from "../src/routes/http/describe-api.ts";
+import { problemsMarkdown } from "../src/routes/http/problem-docs.ts";
 
 /**
  * Writes what is generated from the routes: openapi.json and docs/problems.md. With --check writes nothing, and fails

@@ -3,9 +3,13 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { jobPayloads } from "../src/contracts/jobs.ts";
-import { problemCatalogue } from "../src/contracts/problems.ts";
+import { problemCatalogue } from "../src/contracts/common/problems.ts";
 import { findHouseViolations, houseRules } from "./support/architecture/house-rules.ts";
-import { findCycles, findImportViolations } from "./support/architecture/import-rules.ts";
+import {
+  findCycles,
+  findFolderCycles,
+  findImportViolations,
+} from "./support/architecture/import-rules.ts";
 import { findJournalProblems } from "./support/architecture/migration-rules.ts";
 import { parseSource } from "./support/architecture/parse-source.ts";
 import { readSourceFiles, toSourceFile } from "./support/architecture/source-file.ts";
@@ -21,8 +25,12 @@ describe("the project", () => {
     expect(src.flatMap(findImportViolations)).toEqual([]);
   });
 
-  it("has no import cycles", () => {
+  it("has no import cycles, type imports included", () => {
     expect(findCycles(src)).toEqual([]);
+  });
+
+  it("has no import cycles between the folders of a layer", () => {
+    expect(findFolderCycles(src)).toEqual([]);
   });
 
   it("keeps the rules of the house", () => {
@@ -63,18 +71,21 @@ describe("the checker", () => {
     ["src/routes/services/list.ts", 'import { db } from "../../db/client.ts";'],
     ["src/routes/services/list.ts", 'import type { Db } from "../../db/client.ts";'],
     ["src/routes/app.ts", 'import { eq } from "drizzle-orm";'],
-    ["src/routes/app.ts", 'const m = await import("../scheduler/plan.ts");'],
+    ["src/routes/app.ts", 'const m = await import("../scheduler/placement/plan.ts");'],
     ["src/routes/app.ts", 'import { readFile } from "node:fs/promises";'],
-    ["src/services/place.ts", 'import { Hono } from "hono";'],
-    ["src/services/place.ts", 'export { x } from "../jobs/queues.ts";'],
-    ["src/services/place.ts", 'import {\n  Queue,\n  type Job,\n} from "bullmq";'],
-    ["src/jobs/relay.ts", 'import { listOutbox } from "../db/queries/outbox.ts";'],
+    ["src/control/place.ts", 'import { Hono } from "hono";'],
+    ["src/control/place.ts", 'export { x } from "../jobs/queues.ts";'],
+    ["src/control/place.ts", 'import {\n  Queue,\n  type Job,\n} from "bullmq";'],
+    [
+      "src/jobs/sweeps/relay.ts",
+      'import { listOutbox } from "../../db/queries/runtime/outbox.ts";',
+    ],
     ["src/agent/loop.ts", 'import { plan } from "../scheduler/plan.ts";'],
-    ["src/scheduler/plan.ts", 'import { randomBytes } from "node:crypto";'],
-    ["src/scheduler/plan.ts", 'import { z } from "zod";'],
+    ["src/scheduler/placement/plan.ts", 'import { randomBytes } from "node:crypto";'],
+    ["src/scheduler/placement/plan.ts", 'import { z } from "zod";'],
     ["src/scheduler/plan.ts", 'import { newId } from "../lib/ids.ts";'],
     ["src/scheduler/plan.ts", 'import { dimensions } from "../contracts/sets.ts";'],
-    ["src/contracts/sets.ts", 'import { createHash } from "node:crypto";'],
+    ["src/contracts/api/sets.ts", 'import { createHash } from "node:crypto";'],
     ["src/lib/ids.ts", 'import { idSchema } from "../contracts/primitives.ts";'],
     ["src/db/client.ts", 'import "../main/api.ts";'],
     ["src/cli/apply.ts", 'import { loadConfig } from "../config/api.ts";'],
@@ -84,13 +95,16 @@ describe("the checker", () => {
   });
 
   it.each([
-    ["src/routes/services/list.ts", 'import { listServices } from "../../services/list.ts";'],
+    [
+      "src/routes/services/list.ts",
+      'import { listServices } from "../../control/services/list.ts";',
+    ],
     ["src/routes/agent/sync.ts", 'import { app } from "../agent/enroll.ts";'],
     ["src/scheduler/plan.ts", 'import type { Reason } from "../contracts/primitives.ts";'],
     ["src/scheduler/plan.ts", 'import { assert } from "../lib/assert.ts";'],
     ["src/scheduler/plan.test.ts", 'import fc from "fast-check";'],
-    ["src/scheduler/plan.ts", '// import { z } from "zod";\nexport const a = "x";'],
-    ["src/scheduler/plan.ts", 'export const a = `\nimport { z } from "zod";\n`;'],
+    ["src/scheduler/placement/plan.ts", '// import { z } from "zod";\nexport const a = "x";'],
+    ["src/scheduler/placement/plan.ts", 'export const a = `\nimport { z } from "zod";\n`;'],
     ["src/main/api.ts", 'import { createApp } from "../routes/app.ts";'],
   ])("lets pass in %s: %s", (file, text) => {
     expect(findImportViolations(toSourceFile(file, text))).toEqual([]);
@@ -103,8 +117,8 @@ describe("the checker", () => {
 
   const badSamples: [rule: string, file: string, text: string][] = [
     ["file-name", "src/lib/utils.ts", ""],
-    ["file-name", "src/services/index.ts", ""],
-    ["file-name", "src/services/set-manager.ts", ""],
+    ["file-name", "src/control/index.ts", ""],
+    ["file-name", "src/control/set-manager.ts", ""],
     ["file-length", "src/lib/long.ts", "x;\n".repeat(401)],
     ["task-note", "test/unit/a.ts", `// ${["TO", "DO"].join("")}: later`],
     ["task-note", "src/lib/a.ts", `// ${["FIX", "ME"].join("")}`],
@@ -113,9 +127,9 @@ describe("the checker", () => {
     ["environment", "src/config/api.ts", 'const level = process.env["LEVEL"];'],
     ["child-process", "src/agent/adapters/lvm.ts", 'import { spawn } from "node:child_process";'],
     ["shell", "src/agent/exec.ts", "spawn(name, args, { shell: true });"],
-    ["pure-scheduler", "src/scheduler/plan.ts", "const at = Date.now();"],
-    ["pure-scheduler", "src/scheduler/plan.ts", "export async function plan() {}"],
-    ["pure-scheduler", "src/scheduler/plan.ts", "const r = Math.random();"],
+    ["pure-scheduler", "src/scheduler/placement/plan.ts", "const at = Date.now();"],
+    ["pure-scheduler", "src/scheduler/placement/plan.ts", "export async function plan() {}"],
+    ["pure-scheduler", "src/scheduler/placement/plan.ts", "const r = Math.random();"],
     ["bare-worker", "src/jobs/run.ts", "const worker = start();"],
     ["bare-worker", "src/jobs/run.ts", "export function startWorkers() {}"],
   ];
@@ -140,14 +154,25 @@ describe("the checker", () => {
     expect(findHouseViolations(toSourceFile(file, text))).toEqual([]);
   });
 
-  it("reports a cycle once, and none that exists only in types", () => {
+  it("reports a cycle once, also one of type imports", () => {
     const one = toSourceFile("src/lib/one.ts", 'import { two } from "./two.ts";');
-    const two = toSourceFile("src/lib/two.ts", 'import { one } from "./one.ts";');
     const typed = toSourceFile("src/lib/two.ts", 'import type { One } from "./one.ts";');
-    expect(findCycles([one, two]).map(({ detail }) => detail)).toEqual([
+    expect(findCycles([one, typed]).map(({ detail }) => detail)).toEqual([
       "src/lib/one.ts -> src/lib/two.ts -> src/lib/one.ts",
     ]);
-    expect(findCycles([one, typed])).toEqual([]);
+  });
+
+  it("reports a cycle between two folders whose files have none", () => {
+    const files = [
+      toSourceFile("src/control/sets/one.ts", 'import { two } from "../hosts/two.ts";'),
+      toSourceFile("src/control/hosts/two.ts", ""),
+      toSourceFile("src/control/hosts/three.ts", 'import type { Four } from "../sets/four.ts";'),
+      toSourceFile("src/control/sets/four.ts", ""),
+    ];
+    expect(findCycles(files)).toEqual([]);
+    expect(findFolderCycles(files).map(({ rule, detail }) => [rule, detail])).toEqual([
+      ["folder-cycle", "src/control/sets -> src/control/hosts -> src/control/sets"],
+    ]);
   });
 
   it("reports a journal that is out of order, incomplete, or lists what is not there", () => {

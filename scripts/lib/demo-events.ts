@@ -1,5 +1,5 @@
 import { createParser } from "eventsource-parser";
-import type { BerthEvent } from "../../src/contracts/events.ts";
+import type { BerthEvent } from "../../src/contracts/api/events.ts";
 import type { DemoBerth } from "./demo-berth.ts";
 
 /** The service's own events as they happen, over the API's event stream, until `close` is called. */

@@ -1,4 +1,4 @@
-import type { BerthEvent } from "../../src/contracts/events.ts";
+import type { BerthEvent } from "../../src/contracts/api/events.ts";
 import type { WebAnswer } from "./demo-watch.ts";
 
 /** What Alertmanager posts, as its version 0.25 does. */

@@ -1,4 +1,4 @@
-import type { BerthSet } from "../../src/contracts/sets.ts";
+import type { BerthSet } from "../../src/contracts/api/sets.ts";
 import type { DemoBerth } from "./demo-berth.ts";
 
 const POLL_MS = 25;

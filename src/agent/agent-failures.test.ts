@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { noFaults } from "../../test/support/fakes/model-control-plane.ts";
-import { containerOf, lastReport, runningHost } from "../../test/support/running-host.ts";
-import { localSet } from "../../test/support/local-set.ts";
+import { containerOf, lastReport, runningHost } from "../../test/support/fleet/running-host.ts";
+import { localSet } from "../../test/support/agent/local-set.ts";
 import { newId } from "../lib/ids.ts";
 
 describe("a set whose start fails", () => {

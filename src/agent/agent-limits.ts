@@ -1,4 +1,4 @@
-import { SYNC_WAIT_MS_MAX } from "../contracts/agent.ts";
+import { SYNC_WAIT_MS_MAX } from "../contracts/agent-protocol/protocol.ts";
 
 /** How often, how much at a time, and how long an agent does what it does. */
 export interface AgentLimits {

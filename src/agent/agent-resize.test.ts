@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { AgentSimulation } from "../../test/support/agent-simulation.ts";
-import type { DesiredSet } from "../contracts/agent.ts";
+import { AgentSimulation } from "../../test/support/agent/agent-simulation.ts";
+import type { DesiredSet } from "../contracts/agent-protocol/protocol.ts";
 
 /** Longer than until the next look at the whole host. */
 const lookMs = 120_000;

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { AgentSimulation } from "../../test/support/agent-simulation.ts";
-import type { DesiredSet } from "../contracts/agent.ts";
+import { AgentSimulation } from "../../test/support/agent/agent-simulation.ts";
+import type { DesiredSet } from "../contracts/agent-protocol/protocol.ts";
 
 /** How long a host that is left in peace may need: longest backoff, a hung call, a full sync, and some. */
 const convergeMs = 240_000;

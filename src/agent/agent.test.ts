@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { AgentSimulation } from "../../test/support/agent-simulation.ts";
-import { containerOf, lastReport, runningHost } from "../../test/support/running-host.ts";
+import { AgentSimulation } from "../../test/support/agent/agent-simulation.ts";
+import { containerOf, lastReport, runningHost } from "../../test/support/fleet/running-host.ts";
 import { CredentialRefusedError } from "./ports/control-plane.ts";
 
 const hourMs = 3_600_000;

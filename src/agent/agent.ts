@@ -1,10 +1,14 @@
 import { setMaxListeners } from "node:events";
-import { AGENT_PROTOCOL_VERSION, type Sync, type SyncResult } from "../contracts/agent.ts";
+import {
+  AGENT_PROTOCOL_VERSION,
+  type Sync,
+  type SyncResult,
+} from "../contracts/agent-protocol/protocol.ts";
 import type { Log } from "../lib/log.ts";
 import { aborted, isAborted } from "./aborted.ts";
 import { type AgentLimits, defaultAgentLimits } from "./agent-limits.ts";
 import { type Clock, delay, systemClock } from "./clock.ts";
-import { createConcurrencyLimit } from "../lib/concurrency-limit.ts";
+import { createConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
 import type { DockerHealth } from "./docker-monitor.ts";
 import { standFailure } from "./failure-wait.ts";
 import { HostKeepers, type HostKeepersOptions } from "./host-keepers.ts";

@@ -1,5 +1,5 @@
-import type { Reason } from "../contracts/primitives.ts";
-import type { HealthCheck } from "../contracts/set-template.ts";
+import type { Reason } from "../contracts/common/primitives.ts";
+import type { HealthCheck } from "../contracts/api/set-template.ts";
 import { backoffMs } from "./backoff.ts";
 import type { ObservedContainer, ObservedLocalSet } from "./ports/set-port.ts";
 

@@ -1,5 +1,9 @@
 import { familiarName } from "./image-name.ts";
-import { type DesiredSet, SETS_PER_HOST_MAX, type SyncResult } from "../contracts/agent.ts";
+import {
+  type DesiredSet,
+  SETS_PER_HOST_MAX,
+  type SyncResult,
+} from "../contracts/agent-protocol/protocol.ts";
 
 export type Acceptance = { kind: "stale" } | AcceptedAnswer;
 

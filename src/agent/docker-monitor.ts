@@ -1,10 +1,10 @@
-import type { Sync } from "../contracts/agent.ts";
+import type { Sync } from "../contracts/agent-protocol/protocol.ts";
 import type { Log } from "../lib/log.ts";
 import type { AgentLimits } from "./agent-limits.ts";
 import { type Clock, delay } from "./clock.ts";
 import type { SetPort } from "./ports/set-port.ts";
 import { Wakeup } from "./wakeup.ts";
-import { cutText } from "../lib/cut-text.ts";
+import { cutText } from "../lib/text/truncate.ts";
 
 export type DockerHealth = NonNullable<Sync["docker"]>;
 

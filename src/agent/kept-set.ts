@@ -1,4 +1,4 @@
-import type { Reason } from "../contracts/primitives.ts";
+import type { Reason } from "../contracts/common/primitives.ts";
 import { changeContainer } from "./container-memory.ts";
 import type { SetMemory } from "./set-memory.ts";
 

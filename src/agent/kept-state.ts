@@ -1,4 +1,4 @@
-import type { SyncResult } from "../contracts/agent.ts";
+import type { SyncResult } from "../contracts/agent-protocol/protocol.ts";
 import type { Log } from "../lib/log.ts";
 import { type AcceptedAnswer, DesiredSets } from "./desired-sets.ts";
 import type { KeptSet } from "./kept-set.ts";

@@ -3,7 +3,7 @@ import { waitUntil } from "../../test/support/wait-until.ts";
 import { silentLog } from "../lib/log.ts";
 import { createSimulatedSetPort } from "./adapters/simulated/set-port.ts";
 import { SimulatedEngine } from "./adapters/simulated/simulated-engine.ts";
-import { localSet } from "../../test/support/local-set.ts";
+import { localSet } from "../../test/support/agent/local-set.ts";
 import { systemClock } from "./clock.ts";
 import { LogStreams } from "./log-streams.ts";
 import type { ControlPlane } from "./ports/control-plane.ts";

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { localSet } from "../../test/support/local-set.ts";
-import { VirtualClock } from "../../test/support/virtual-clock.ts";
-import { setDesires } from "../contracts/sets.ts";
+import { localSet } from "../../test/support/agent/local-set.ts";
+import { VirtualClock } from "../../test/support/agent/virtual-clock.ts";
+import { setDesires } from "../contracts/api/sets.ts";
 import { SimulatedEngine } from "./adapters/simulated/simulated-engine.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { noteFailedLives, noteProbe } from "./container-memory.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { localSet, type LocalSetChanges } from "../../test/support/local-set.ts";
-import { infraStartedAtMs, observedSet } from "../../test/support/observed-set.ts";
+import { localSet, type LocalSetChanges } from "../../test/support/agent/local-set.ts";
+import { infraStartedAtMs, observedSet } from "../../test/support/fleet/observed-set.ts";
 import type { ObservedIo } from "./ports/set-port.ts";
 import { reconcile } from "./reconcile.ts";
 import { noteResized } from "./resize-memory.ts";

@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { localSet, type LocalSetChanges } from "../../test/support/local-set.ts";
+import { localSet, type LocalSetChanges } from "../../test/support/agent/local-set.ts";
 import {
   infraStartedAtMs,
   observedSet,
   type ObservedSetChanges,
   type Standing,
-} from "../../test/support/observed-set.ts";
-import type { SetDesire } from "../contracts/sets.ts";
+} from "../../test/support/fleet/observed-set.ts";
+import type { SetDesire } from "../contracts/api/sets.ts";
 import { judgeContainer, reconcile } from "./reconcile.ts";
 import {
   type DesiredLocalSet,

@@ -1,5 +1,5 @@
-import type { Reason } from "../contracts/primitives.ts";
-import type { ContainerTemplate } from "../contracts/set-template.ts";
+import type { Reason } from "../contracts/common/primitives.ts";
+import type { ContainerTemplate } from "../contracts/api/set-template.ts";
 import { INFRA_CONTAINER } from "./container-names.ts";
 import type { LocalSetSpec, ObservedContainer, ObservedLocalSet } from "./ports/set-port.ts";
 import {
@@ -13,7 +13,7 @@ import type { DesiredLocalSet, SetMemory } from "./set-memory.ts";
 import type { ReportedState } from "./set-state.ts";
 import { ioHindrance, isSized } from "./set-limits.ts";
 import { specHash } from "./spec-hash.ts";
-import { cutText } from "../lib/cut-text.ts";
+import { cutText } from "../lib/text/truncate.ts";
 
 /** The one next step for a set. What a step does is the port's; every step may be repeated. */
 export type SetAction =

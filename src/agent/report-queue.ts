@@ -1,4 +1,4 @@
-import type { ObservedSet } from "../contracts/agent.ts";
+import type { ObservedSet } from "../contracts/agent-protocol/protocol.ts";
 import type { Clock } from "./clock.ts";
 
 /** No call is under way for longer: neither the client nor the API waits that long for the other. */

@@ -1,5 +1,5 @@
-import type { DesiredSet, ObservedSet } from "../contracts/agent.ts";
-import type { ContainerStatus } from "../contracts/sets.ts";
+import type { DesiredSet, ObservedSet } from "../contracts/agent-protocol/protocol.ts";
+import type { ContainerStatus } from "../contracts/api/sets.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { judgeContainer, type Verdict } from "./reconcile.ts";
 import { isSizeRefused } from "./resize-memory.ts";

@@ -5,8 +5,8 @@ import {
   memoryHolderSchema,
   type Sync,
   VOLUMES_PER_HOST_MAX,
-} from "../contracts/agent.ts";
-import { reportedVolumeSchema } from "../contracts/volumes.ts";
+} from "../contracts/agent-protocol/protocol.ts";
+import { reportedVolumeSchema } from "../contracts/api/volumes.ts";
 
 /**
  * What others have made on a host may be called anything: images, cgroups, volumes. What the protocol has no room for is left

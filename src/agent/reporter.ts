@@ -1,4 +1,4 @@
-import type { ObservedSet, Sync, SyncResult } from "../contracts/agent.ts";
+import type { ObservedSet, Sync, SyncResult } from "../contracts/agent-protocol/protocol.ts";
 import type { Log } from "../lib/log.ts";
 import { isAborted } from "./aborted.ts";
 import type { AgentLimits } from "./agent-limits.ts";

@@ -1,6 +1,6 @@
-import type { Reason } from "../contracts/primitives.ts";
+import type { Reason } from "../contracts/common/primitives.ts";
 import { backoffMs } from "./backoff.ts";
-import type { StepFailure } from "./set-memory.ts";
+import type { StepFailure } from "./step-failure.ts";
 
 /**
  * So many refusals, some 15 s, and Berth is told to take the size back: what a set holds now it will hold for longer, and

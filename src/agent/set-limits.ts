@@ -1,9 +1,9 @@
-import type { Reason } from "../contracts/primitives.ts";
+import type { Reason } from "../contracts/common/primitives.ts";
 import {
   containerMemoryBytes,
   type IoLimits,
   type SetTemplate,
-} from "../contracts/set-template.ts";
+} from "../contracts/api/set-template.ts";
 import type { Limits, ObservedIo, ObservedLocalSet } from "./ports/set-port.ts";
 
 export const CPU_PERIOD_US = 100_000;

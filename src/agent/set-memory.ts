@@ -1,5 +1,5 @@
-import type { Reason } from "../contracts/primitives.ts";
-import type { SetDesire } from "../contracts/sets.ts";
+import type { Reason } from "../contracts/common/primitives.ts";
+import type { SetDesire } from "../contracts/api/sets.ts";
 import { backoffMs } from "./backoff.ts";
 import { changeContainer, type ContainerMemory, noteContainer } from "./container-memory.ts";
 import { INFRA_CONTAINER } from "./container-names.ts";
@@ -8,6 +8,7 @@ import { newResizeMemory, type ResizeMemory } from "./resize-memory.ts";
 import { isSized } from "./set-limits.ts";
 import type { ReportedState } from "./set-state.ts";
 import { specHash } from "./spec-hash.ts";
+import type { StepFailure } from "./step-failure.ts";
 
 /**
  * What the agent remembers of a set between two looks at it: attempts, backoffs, health and restarts. Most of it is lost with
@@ -132,13 +133,6 @@ export function noteObserved(
     if (hasInfraEnded && seen.state === "running")
       changeContainer(memory, seen.name).hasEnded = true;
   }
-}
-
-export interface StepFailure {
-  reason: Reason;
-  temporary: boolean;
-  /** The daemon did not answer: not the set's fault. */
-  isUnavailable: boolean;
 }
 
 /**

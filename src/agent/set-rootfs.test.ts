@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { localSet } from "../../test/support/local-set.ts";
-import { infraStartedAtMs, observedSet } from "../../test/support/observed-set.ts";
+import { localSet } from "../../test/support/agent/local-set.ts";
+import { infraStartedAtMs, observedSet } from "../../test/support/fleet/observed-set.ts";
 import { keptOf, restoreKept } from "./kept-set.ts";
 import { reconcile } from "./reconcile.ts";
 import { type DesiredLocalSet, enterGeneration, newSetMemory, noteObserved } from "./set-memory.ts";

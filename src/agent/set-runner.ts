@@ -1,7 +1,7 @@
-import type { DesiredSet, ObservedSet } from "../contracts/agent.ts";
+import type { DesiredSet, ObservedSet } from "../contracts/agent-protocol/protocol.ts";
 import type { Log } from "../lib/log.ts";
 import type { Clock } from "./clock.ts";
-import type { ConcurrencyLimit } from "../lib/concurrency-limit.ts";
+import type { ConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
 import type { ObservedLocalSet, SetPort } from "./ports/set-port.ts";
 import { probeContainers } from "./probe-containers.ts";
 import { doStep, type Step } from "./do-step.ts";
@@ -21,12 +21,11 @@ import {
   noteSuccess,
   type SetMemory,
   specKeyOf,
-  type StepFailure,
 } from "./set-memory.ts";
 import { noteResized } from "./resize-memory.ts";
 import { noteRootfs } from "./set-rootfs.ts";
 import { advanceState } from "./set-state.ts";
-import { failureOf, type StepKind } from "./step-failure.ts";
+import { failureOf, type StepKind, type StepFailure } from "./step-failure.ts";
 
 /** How long to wait after an observation that failed, doubling from the one to the other. */
 const OBSERVE_RETRY_MS_MIN = 500;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { setStates } from "../contracts/sets.ts";
+import { setStates } from "../contracts/api/sets.ts";
 import { advanceState, nextStates, type ReportedState } from "./set-state.ts";
 
 const states: ReportedState[] = [...setStates, "absent"];

@@ -1,4 +1,4 @@
-import { type SetState, setStates } from "../contracts/sets.ts";
+import { type SetState, setStates } from "../contracts/api/sets.ts";
 
 /** What the agent may report of a set. */
 export type ReportedState = SetState | "absent";

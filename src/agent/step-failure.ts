@@ -1,6 +1,6 @@
+import type { Reason } from "../contracts/common/primitives.ts";
 import { AgentError } from "./agent-error.ts";
-import type { StepFailure } from "./set-memory.ts";
-import { cutText } from "../lib/cut-text.ts";
+import { cutText } from "../lib/text/truncate.ts";
 
 const phases = {
   prepare: "prepare",
@@ -13,6 +13,14 @@ const phases = {
   observe: "observe",
 } as const;
 export type StepKind = keyof typeof phases;
+
+/** Why a step of a set failed, and what may cure it. */
+export interface StepFailure {
+  reason: Reason;
+  temporary: boolean;
+  /** The daemon did not answer: not the set's fault. */
+  isUnavailable: boolean;
+}
 
 /** What to remember and report of a step that failed. */
 export function failureOf(error: unknown, during: StepKind): StepFailure {

@@ -4,11 +4,11 @@ import {
   type Sync,
   type SyncResult,
   VOLUMES_PER_HOST_MAX,
-} from "../contracts/agent.ts";
+} from "../contracts/agent-protocol/protocol.ts";
 import type { Log } from "../lib/log.ts";
 import { isAborted } from "./aborted.ts";
 import { type Clock, delay } from "./clock.ts";
-import type { Reason } from "../contracts/primitives.ts";
+import type { Reason } from "../contracts/common/primitives.ts";
 import type { LocalVolume, VolumePort } from "./ports/volume-port.ts";
 import { failureOf } from "./step-failure.ts";
 import { Wakeup } from "./wakeup.ts";

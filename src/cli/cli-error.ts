@@ -1,5 +1,5 @@
-import type { FieldError } from "../contracts/app-error.ts";
-import { problemCatalogue, type ProblemCode } from "../contracts/problems.ts";
+import type { FieldError } from "../contracts/common/app-error.ts";
+import { problemCatalogue, type ProblemCode } from "../contracts/common/problems.ts";
 import { type ExitCode, exitCodes } from "./exit-codes.ts";
 
 export interface CliErrorOptions {

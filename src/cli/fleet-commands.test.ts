@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { sampleHost, sampleNowMs, sampleSet } from "../../test/support/api-samples.ts";
-import { berth, page, scriptedApi } from "../../test/support/cli-harness.ts";
+import { sampleHost, sampleNowMs, sampleSet } from "../../test/support/api/api-samples.ts";
+import { berth, page, scriptedApi } from "../../test/support/cli/cli-harness.ts";
 
 const now = (): number => sampleNowMs;
 

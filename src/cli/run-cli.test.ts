@@ -6,9 +6,9 @@ import {
   sampleNowMs,
   sampleService,
   sampleSet,
-} from "../../test/support/api-samples.ts";
-import { berth, json, page, scriptedApi } from "../../test/support/cli-harness.ts";
-import { problemCatalogue } from "../contracts/problems.ts";
+} from "../../test/support/api/api-samples.ts";
+import { berth, json, page, scriptedApi } from "../../test/support/cli/cli-harness.ts";
+import { problemCatalogue } from "../contracts/common/problems.ts";
 
 const now = (): number => sampleNowMs;
 const golden = (name: string): string => `../../test/golden/cli/${name}.txt`;

@@ -1,5 +1,5 @@
 import { Command, CommanderError, Option } from "commander";
-import { Cli, type CliOptions, outputFormats } from "./cli.ts";
+import { Cli, type CliOptions, outputFormats } from "./cli-context.ts";
 import { CliError } from "./cli-error.ts";
 import { addAccessCommands } from "./commands/access.ts";
 import { addApplyCommand } from "./commands/apply.ts";
@@ -23,8 +23,8 @@ import { addTopCommand } from "./commands/top.ts";
 import { addVolumeCommand } from "./commands/volume.ts";
 import { addWaitCommand } from "./commands/wait.ts";
 import { exitCodes } from "./exit-codes.ts";
-import { printDocument } from "./print-items.ts";
-import { renderError } from "./render-error.ts";
+import { printDocument } from "./output/print-items.ts";
+import { renderError } from "./output/render-error.ts";
 
 /** Runs one command line. Resolves with the exit code (docs/cli.md lists them); never rejects. */
 export async function runCli(options: CliOptions): Promise<number> {

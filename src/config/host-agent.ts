@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { labelsSchema, nameSchema } from "../contracts/primitives.ts";
+import { labelsSchema, nameSchema } from "../contracts/common/primitives.ts";
 import { processSettings, secretText, wholeNumber } from "./common-settings.ts";
 import { type Env, parseEnv } from "./parse-env.ts";
 

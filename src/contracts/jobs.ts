@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { generationSchema, idSchema } from "./primitives.ts";
+import { generationSchema, idSchema } from "./common/primitives.ts";
 
 /**
  * Payloads of BullMQ jobs: ids and generations, never state. Jobs are doorbells; what there is to do is in Postgres.

@@ -1,4 +1,4 @@
-import { AppError } from "../contracts/app-error.ts";
+import { AppError } from "../contracts/common/app-error.ts";
 
 /** What callers are told when a named constraint stops them. */
 const constraintProblems: Record<

@@ -7,7 +7,7 @@ import { drizzle } from "drizzle-orm/postgres-js";
 import { migrate as migratePostgres } from "drizzle-orm/postgres-js/migrator";
 import postgres from "postgres";
 import { assert } from "../lib/assert.ts";
-import type { Db, DbHandle } from "./client.ts";
+import type { Db, DbHandle } from "./postgres/open-postgres.ts";
 
 const migrationsFolder = fileURLToPath(new URL("../../drizzle", import.meta.url));
 /** Any constant does; it only has to be the same in every process that migrates. */

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { jobPayloads, queueNames } from "../contracts/jobs.ts";
-import { toJobId } from "./bullmq-doorbell.ts";
-import type { JobDeps } from "./define-job.ts";
+import { toJobId } from "./queue/bullmq-job-queue.ts";
+import type { JobDeps } from "./queue/define-job.ts";
 import { concurrencyOf, createRegistry, jobRegistry } from "./registry.ts";
 
 const all = [...jobRegistry.values()];

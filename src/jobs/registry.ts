@@ -1,10 +1,10 @@
 import { type JobName, jobPayloads, type QueueName, queueOfJob } from "../contracts/jobs.ts";
 import { assert } from "../lib/assert.ts";
-import { autoscaleServiceJob } from "./autoscale-service.ts";
-import type { DefinedJob } from "./define-job.ts";
-import { moveSetsJob } from "./move-sets.ts";
-import { placeSetsJob } from "./place-sets.ts";
-import { reconcileServiceJob } from "./reconcile-service.ts";
+import { autoscaleServiceJob } from "./definitions/autoscale-service.ts";
+import type { DefinedJob } from "./queue/define-job.ts";
+import { moveSetsJob } from "./definitions/move-sets.ts";
+import { placeSetsJob } from "./definitions/place-sets.ts";
+import { reconcileServiceJob } from "./definitions/reconcile-service.ts";
 
 export type JobRegistry = ReadonlyMap<JobName, DefinedJob>;
 

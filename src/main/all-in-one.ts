@@ -2,19 +2,19 @@ import path from "node:path";
 import { type AllInOneConfig, loadAllInOneConfig } from "../config/all-in-one.ts";
 import { agentSettingNames, type AgentSettings, loadAgentSettings } from "../config/host-agent.ts";
 import type { Env } from "../config/parse-env.ts";
-import { type DbHandle, openPostgres } from "../db/client.ts";
+import { type DbHandle, openPostgres } from "../db/postgres/open-postgres.ts";
 import { migrate, migrateEmbedded } from "../db/migrate.ts";
-import { openPglite } from "../db/pglite.ts";
-import { createToken } from "../services/create-token.ts";
-import { ensureBootstrap } from "../services/ensure-bootstrap.ts";
-import { hearSignals, openControlPlane, startJobs } from "./parts/control-plane.ts";
-import { type DataFolder, keepAdminSecret, openDataFolder } from "./parts/data-folder.ts";
-import { startHostAgent } from "./parts/host-agent.ts";
-import { createMetrics } from "./parts/metrics.ts";
-import { startPrivateRedis } from "./parts/private-redis.ts";
-import { type Running, runProcess } from "./parts/run-process.ts";
-import { serviceSettingsOf } from "./parts/service-settings.ts";
-import { createApiApp, serveHttp } from "./parts/serve-http.ts";
+import { openPglite } from "../db/pglite/open-pglite.ts";
+import { createToken } from "../control/tenancy/create-token.ts";
+import { ensureBootstrap } from "../control/tenancy/bootstrap.ts";
+import { hearSignals, openControlPlane, startJobs } from "./compose/control-plane.ts";
+import { type DataFolder, keepAdminSecret, openDataFolder } from "./compose/data-dir.ts";
+import { startHostAgent } from "./compose/host-agent.ts";
+import { createMetrics } from "./compose/metrics.ts";
+import { startPrivateRedis } from "./compose/embedded-redis.ts";
+import { type Running, runProcess } from "./compose/run-process.ts";
+import { serviceSettingsOf } from "./compose/control-settings.ts";
+import { createApiApp, serveHttp } from "./compose/serve-http.ts";
 
 /**
  * API, job worker and host agent in one process, for one machine and for trying Berth out. What is not given it brings:

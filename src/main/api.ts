@@ -1,11 +1,11 @@
 import { loadApiConfig } from "../config/api.ts";
-import { openPostgres } from "../db/client.ts";
-import { ensureBootstrap } from "../services/ensure-bootstrap.ts";
-import { hearSignals, openControlPlane } from "./parts/control-plane.ts";
-import { createMetrics } from "./parts/metrics.ts";
-import { runProcess } from "./parts/run-process.ts";
-import { serviceSettingsOf } from "./parts/service-settings.ts";
-import { createApiApp, serveHttp } from "./parts/serve-http.ts";
+import { openPostgres } from "../db/postgres/open-postgres.ts";
+import { ensureBootstrap } from "../control/tenancy/bootstrap.ts";
+import { hearSignals, openControlPlane } from "./compose/control-plane.ts";
+import { createMetrics } from "./compose/metrics.ts";
+import { runProcess } from "./compose/run-process.ts";
+import { serviceSettingsOf } from "./compose/control-settings.ts";
+import { createApiApp, serveHttp } from "./compose/serve-http.ts";
 
 /** The API: the Hono app on Node, with the queue dashboard beside it. */
 await runProcess("api", loadApiConfig, async (config, running) => {

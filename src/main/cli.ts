@@ -4,11 +4,11 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { Agent, fetch as undiciFetch, type RequestInit as UndiciRequestInit } from "undici";
 import { z } from "zod";
-import type { FetchFunction } from "../cli/api-client.ts";
-import type { StartProcess } from "../cli/cli.ts";
+import type { FetchFunction } from "../cli/api/api-client.ts";
+import type { StartProcess } from "../cli/cli-context.ts";
 import { exitCodes } from "../cli/exit-codes.ts";
 import { runCli } from "../cli/run-cli.ts";
-import { Terminal } from "../cli/terminal.ts";
+import { Terminal } from "../cli/output/terminal.ts";
 import { type CliConfig, loadCliConfig } from "../config/cli.ts";
 
 /** The composition root of `berth`: gives the command line its streams, its environment and its processes. */

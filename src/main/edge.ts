@@ -1,19 +1,19 @@
 import { type EdgeConfig, loadEdgeConfig } from "../config/edge.ts";
-import { openPostgres } from "../db/client.ts";
-import { BullmqDoorbell } from "../jobs/bullmq-doorbell.ts";
-import { openJobQueues } from "../jobs/job-queues.ts";
-import { openRequestRedis, openSubscriberRedis } from "../jobs/redis-connection.ts";
-import { RedisSignals } from "../jobs/redis-signals.ts";
-import { RedisStreamRelay } from "../jobs/redis-stream-relay.ts";
+import { openPostgres } from "../db/postgres/open-postgres.ts";
+import { BullmqDoorbell } from "../jobs/queue/bullmq-job-queue.ts";
+import { openJobQueues } from "../jobs/queue/job-queues.ts";
+import { openRequestRedis, openSubscriberRedis } from "../redis/redis-connection.ts";
+import { RedisSignals } from "../redis/signals.ts";
+import { RedisStreamRelay } from "../redis/log-stream-relay.ts";
 import { jobRegistry } from "../jobs/registry.ts";
-import { createConcurrencyLimit } from "../lib/concurrency-limit.ts";
+import { createConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
 import type { Log } from "../lib/log.ts";
 import { createApp } from "../routes/app.ts";
-import type { ServiceContext } from "../services/context.ts";
-import { KnownCallers } from "../services/known-callers.ts";
-import { removeFromOutbox } from "../services/outbox.ts";
-import { createEdgeLog } from "./parts/edge-log.ts";
-import { serviceSettingsOf } from "./parts/service-settings.ts";
+import type { ServiceContext } from "../control/runtime/context.ts";
+import { CallerTokenCache } from "../control/tenancy/token-cache.ts";
+import { removeFromOutbox } from "../control/runtime/outbox.ts";
+import { createEdgeLog } from "./compose/edge-log.ts";
+import { serviceSettingsOf } from "./compose/control-settings.ts";
 
 /** What Cloudflare gives besides the request; `waitUntil` keeps things going after the answer. */
 interface EdgeExecution {
@@ -96,7 +96,7 @@ function openRequest(
     doorbell,
     signals,
     streams: new RedisStreamRelay(redis, prefix),
-    knownCallers: new KnownCallers(),
+    tokenCache: new CallerTokenCache(),
     reportTurns: createConcurrencyLimit(1),
     log,
     settings: serviceSettingsOf(config),

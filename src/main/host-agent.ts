@@ -1,6 +1,6 @@
 import { loadHostAgentConfig } from "../config/host-agent.ts";
-import { startHostAgent } from "./parts/host-agent.ts";
-import { runProcess } from "./parts/run-process.ts";
+import { startHostAgent } from "./compose/host-agent.ts";
+import { runProcess } from "./compose/run-process.ts";
 
 /** The agent of this machine. It only asks; nothing connects to it. Stopping it leaves every container as it is. */
 await runProcess("host-agent", loadHostAgentConfig, async (config, running) =>

@@ -1,10 +1,10 @@
 import { loadJobWorkerConfig } from "../config/job-worker.ts";
-import { openPostgres } from "../db/client.ts";
-import { openControlPlane, startJobs } from "./parts/control-plane.ts";
-import { createMetrics } from "./parts/metrics.ts";
-import { runProcess } from "./parts/run-process.ts";
-import { serviceSettingsOf } from "./parts/service-settings.ts";
-import { createHealthApp, serveHttp } from "./parts/serve-http.ts";
+import { openPostgres } from "../db/postgres/open-postgres.ts";
+import { openControlPlane, startJobs } from "./compose/control-plane.ts";
+import { createMetrics } from "./compose/metrics.ts";
+import { runProcess } from "./compose/run-process.ts";
+import { serviceSettingsOf } from "./compose/control-settings.ts";
+import { createHealthApp, serveHttp } from "./compose/serve-http.ts";
 
 /** Runs jobs and sweeps. Any number of these, on any machines. */
 await runProcess("job-worker", loadJobWorkerConfig, async (config, running) => {

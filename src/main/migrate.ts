@@ -1,6 +1,6 @@
 import { loadMigrateConfig } from "../config/migrate.ts";
 import { migrate } from "../db/migrate.ts";
-import { loadConfigOrExit } from "./parts/run-process.ts";
+import { loadConfigOrExit } from "./compose/run-process.ts";
 
 /** Brings the database to the schema of this build. Run it before the processes of a new release are started. */
 const config = loadConfigOrExit(loadMigrateConfig);

@@ -4,10 +4,10 @@ import { Agent as HttpAgent, request } from "undici";
 import { z } from "zod";
 import { runSimulatedHosts } from "../agent/sim/simulated-hosts.ts";
 import { loadSimulatedHostsConfig } from "../config/simulated-hosts.ts";
-import { nameSchema } from "../contracts/primitives.ts";
-import { CPU_MILLIS_MAX, sizeInput } from "../contracts/quantities.ts";
+import { nameSchema } from "../contracts/common/primitives.ts";
+import { CPU_MILLIS_MAX, sizeInput } from "../contracts/common/quantities.ts";
 import { createLog } from "../lib/log.ts";
-import { loadConfigOrExit, readVersion } from "./parts/run-process.ts";
+import { loadConfigOrExit, readVersion } from "./compose/run-process.ts";
 
 /**
  * Simulated hosts against a real API, for benchmarks: see docs/cli.md, `berth bench hosts`. Says what it does in JSON lines:

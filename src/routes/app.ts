@@ -1,23 +1,23 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
-import type { ServiceContext } from "../services/context.ts";
-import { translateError } from "../services/translate-error.ts";
-import { mountAccess } from "./access/routes.ts";
+import type { ServiceContext } from "../control/runtime/context.ts";
+import { translateError } from "../control/runtime/errors.ts";
+import { mountAccess } from "./tenancy/routes.ts";
 import { mountAgent } from "./agent/routes.ts";
-import type { ApiEnv } from "./api-env.ts";
-import { mountElasticity } from "./elasticity/routes.ts";
+import type { ApiEnv } from "./http/api-env.ts";
+import { mountElasticity } from "./autoscaling/routes.ts";
 import { mountEvents } from "./events/routes.ts";
-import { mountHooks } from "./hooks/routes.ts";
+import { mountHooks } from "./autoscaling/hook-routes.ts";
 import { mountHosts } from "./hosts/routes.ts";
-import { type Api, createApi } from "./operation.ts";
-import { mountPlan } from "./plan/routes.ts";
-import { toProblemResponse } from "./problem.ts";
-import { type RequestFacts, requestContext } from "./request-context.ts";
+import { type Api, createApi } from "./http/operation.ts";
+import { mountPlan } from "./dry-run/routes.ts";
+import { toProblemResponse } from "./http/problem.ts";
+import { type RequestFacts, requestContext } from "./http/request-context.ts";
 import { mountServices } from "./services/routes.ts";
 import { mountSets } from "./sets/routes.ts";
 import { mountDocuments, mountFallback } from "./system/documents.ts";
 import { mountSystem } from "./system/routes.ts";
 import { mountVolumes } from "./volumes/routes.ts";
-import { validationHook } from "./validation-hook.ts";
+import { validationHook } from "./http/validation-hook.ts";
 
 export interface AppOptions {
   /** Berth's version, for the API's description. */

@@ -1,6 +1,6 @@
 import Docker from "dockerode";
 import { expect, it } from "vitest";
-import { baseImage, ensureDocker } from "../support/docker.ts";
+import { baseImage, ensureDocker } from "../support/docker/docker.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 it("a container of the base image answers HTTP on its bridge address", async () => {

@@ -5,10 +5,10 @@ import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-
 import type { LocalSetSpec, SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { baseImage } from "../support/docker.ts";
-import { execIn } from "../support/docker-exec.ts";
-import { leftCgroups, removeHost } from "../support/docker-host.ts";
-import { localSet, patientCommand, type LocalSetChanges } from "../support/local-set.ts";
+import { baseImage } from "../support/docker/docker.ts";
+import { execIn } from "../support/docker/docker-exec.ts";
+import { leftCgroups, removeHost } from "../support/docker/docker-host.ts";
+import { localSet, patientCommand, type LocalSetChanges } from "../support/agent/local-set.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 const docker = new Docker();

@@ -8,14 +8,14 @@ import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-
 import type { LocalSetSpec } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { leftCgroups, removeHost } from "../support/docker-host.ts";
-import { localSet } from "../support/local-set.ts";
+import { leftCgroups, removeHost } from "../support/docker/docker-host.ts";
+import { localSet } from "../support/agent/local-set.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 const docker = new Docker();
 const { signal } = new AbortController();
 const hostId = newId("host");
-const child = fileURLToPath(new URL("../support/set-child.ts", import.meta.url));
+const child = fileURLToPath(new URL("../support/agent/set-child.ts", import.meta.url));
 
 afterEach(() => removeHost(docker, hostId));
 

@@ -6,10 +6,10 @@ import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-
 import type { LocalSetSpec, SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { ensureBaseImage } from "../support/docker.ts";
-import { removeHost } from "../support/docker-host.ts";
-import { localSet } from "../support/local-set.ts";
-import { type PrivateDocker, startPrivateDocker } from "../support/private-docker.ts";
+import { ensureBaseImage } from "../support/docker/docker.ts";
+import { removeHost } from "../support/docker/docker-host.ts";
+import { localSet } from "../support/agent/local-set.ts";
+import { type PrivateDocker, startPrivateDocker } from "../support/docker/private-docker.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 const { signal } = new AbortController();

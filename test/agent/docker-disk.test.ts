@@ -7,11 +7,11 @@ import { createDockerRoot } from "../../src/agent/adapters/docker/docker-root.ts
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { baseImage } from "../support/docker.ts";
-import { execIn } from "../support/docker-exec.ts";
-import { removeHost } from "../support/docker-host.ts";
-import { type ImageRegistry, startImageRegistry } from "../support/image-registry.ts";
-import { localSet } from "../support/local-set.ts";
+import { baseImage } from "../support/docker/docker.ts";
+import { execIn } from "../support/docker/docker-exec.ts";
+import { removeHost } from "../support/docker/docker-host.ts";
+import { type ImageRegistry, startImageRegistry } from "../support/servers/image-registry.ts";
+import { localSet } from "../support/agent/local-set.ts";
 
 const docker = new Docker();
 const { signal } = new AbortController();

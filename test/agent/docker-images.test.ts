@@ -4,11 +4,11 @@ import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-
 import type { SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { findFreePort } from "../support/child-server.ts";
-import { baseImage } from "../support/docker.ts";
-import { removeHost } from "../support/docker-host.ts";
-import { type ImageRegistry, startImageRegistry } from "../support/image-registry.ts";
-import { localSet } from "../support/local-set.ts";
+import { findFreePort } from "../support/servers/child-server.ts";
+import { baseImage } from "../support/docker/docker.ts";
+import { removeHost } from "../support/docker/docker-host.ts";
+import { type ImageRegistry, startImageRegistry } from "../support/servers/image-registry.ts";
+import { localSet } from "../support/agent/local-set.ts";
 
 const docker = new Docker();
 const { signal } = new AbortController();

@@ -6,14 +6,14 @@ import { blockDeviceOf } from "../../src/agent/adapters/machine/block-device.ts"
 import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import type { LocalSetSpec, ObservedLocalSet, SetPort } from "../../src/agent/ports/set-port.ts";
 import { ioHindrance, isSized } from "../../src/agent/set-limits.ts";
-import type { IoLimits } from "../../src/contracts/set-template.ts";
+import type { IoLimits } from "../../src/contracts/api/set-template.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { execIn } from "../support/docker-exec.ts";
-import { removeHost } from "../support/docker-host.ts";
-import { heldIo } from "../support/held-io.ts";
-import { localSet } from "../support/local-set.ts";
-import { type LoopHarness, openLoopHarness } from "../support/loop-harness.ts";
+import { execIn } from "../support/docker/docker-exec.ts";
+import { removeHost } from "../support/docker/docker-host.ts";
+import { heldIo } from "../support/agent/held-io.ts";
+import { localSet } from "../support/agent/local-set.ts";
+import { type LoopHarness, openLoopHarness } from "../support/volumes/loop-harness.ts";
 
 const docker = new Docker();
 const { signal } = new AbortController();

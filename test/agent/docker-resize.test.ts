@@ -6,8 +6,8 @@ import type { LocalSetSpec, ObservedLocalSet, SetPort } from "../../src/agent/po
 import { isSized } from "../../src/agent/set-limits.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { removeHost } from "../support/docker-host.ts";
-import { localSet, type LocalSetChanges } from "../support/local-set.ts";
+import { removeHost } from "../support/docker/docker-host.ts";
+import { localSet, type LocalSetChanges } from "../support/agent/local-set.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 const docker = new Docker();

@@ -9,16 +9,20 @@ import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import { createAgent } from "../../src/agent/agent.ts";
 import type { ControlPlane } from "../../src/agent/ports/control-plane.ts";
 import type { AgentState, StateStore } from "../../src/agent/ports/state-store.ts";
-import type { DesiredSet, ObservedSet, SyncResult } from "../../src/contracts/agent.ts";
+import type {
+  DesiredSet,
+  ObservedSet,
+  SyncResult,
+} from "../../src/contracts/agent-protocol/protocol.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import type { VolumeHarness } from "../contract/volume-contract.ts";
-import { ensureBaseImage } from "../support/docker.ts";
-import { removeHost } from "../support/docker-host.ts";
-import { heldIo } from "../support/held-io.ts";
-import { localSet } from "../support/local-set.ts";
-import { openLoopHarness } from "../support/loop-harness.ts";
-import { type PrivateDocker, startPrivateDocker } from "../support/private-docker.ts";
+import { ensureBaseImage } from "../support/docker/docker.ts";
+import { removeHost } from "../support/docker/docker-host.ts";
+import { heldIo } from "../support/agent/held-io.ts";
+import { localSet } from "../support/agent/local-set.ts";
+import { openLoopHarness } from "../support/volumes/loop-harness.ts";
+import { type PrivateDocker, startPrivateDocker } from "../support/docker/private-docker.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 const MiB = 2 ** 20;

@@ -4,8 +4,8 @@ import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { describeSetPort } from "../contract/set-port.ts";
-import { baseImage } from "../support/docker.ts";
-import { removeHost } from "../support/docker-host.ts";
+import { baseImage } from "../support/docker/docker.ts";
+import { removeHost } from "../support/docker/docker-host.ts";
 
 describeSetPort("Docker", async () => {
   const docker = new Docker();

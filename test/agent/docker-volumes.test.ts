@@ -13,11 +13,11 @@ import type { VolumePort } from "../../src/agent/ports/volume-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import type { VolumeHarness } from "../contract/volume-contract.ts";
-import { baseImage } from "../support/docker.ts";
-import { execIn } from "../support/docker-exec.ts";
-import { removeHost } from "../support/docker-host.ts";
-import { localSet, type LocalSetChanges } from "../support/local-set.ts";
-import { openLoopHarness } from "../support/loop-harness.ts";
+import { baseImage } from "../support/docker/docker.ts";
+import { execIn } from "../support/docker/docker-exec.ts";
+import { removeHost } from "../support/docker/docker-host.ts";
+import { localSet, type LocalSetChanges } from "../support/agent/local-set.ts";
+import { openLoopHarness } from "../support/volumes/loop-harness.ts";
 
 const docker = new Docker();
 const { signal } = new AbortController();

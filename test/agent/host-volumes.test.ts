@@ -7,7 +7,7 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import { loadAgentSettings } from "../../src/config/host-agent.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { openHostVolumes } from "../../src/main/parts/host-volumes.ts";
+import { openHostVolumes } from "../../src/main/compose/host-volumes.ts";
 
 const run = promisify(execFile);
 const { signal } = new AbortController();

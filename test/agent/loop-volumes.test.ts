@@ -7,7 +7,7 @@ import type { VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.t
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { describeVolumePort } from "../contract/volume-port.ts";
-import { type LoopHarness, mayGrowExt4, openLoopHarness } from "../support/loop-harness.ts";
+import { type LoopHarness, mayGrowExt4, openLoopHarness } from "../support/volumes/loop-harness.ts";
 
 const MiB = 2 ** 20;
 const { signal } = new AbortController();

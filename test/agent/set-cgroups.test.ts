@@ -14,7 +14,7 @@ import {
 } from "../../src/agent/adapters/cgroup/systemd-cgroups.ts";
 import { setLimits } from "../../src/agent/set-limits.ts";
 import { newId } from "../../src/lib/ids.ts";
-import { leftCgroups, removeHost } from "../support/docker-host.ts";
+import { leftCgroups, removeHost } from "../support/docker/docker-host.ts";
 
 const docker = new Docker();
 const root = "/sys/fs/cgroup";

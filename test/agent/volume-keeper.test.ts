@@ -8,12 +8,12 @@ import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import { systemClock } from "../../src/agent/clock.ts";
 import type { VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.ts";
 import { VolumeKeeper } from "../../src/agent/volume-keeper.ts";
-import type { DesiredSet } from "../../src/contracts/agent.ts";
+import type { DesiredSet } from "../../src/contracts/agent-protocol/protocol.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import type { VolumeHarness } from "../contract/volume-contract.ts";
-import { openLoopHarness } from "../support/loop-harness.ts";
-import { localSet } from "../support/local-set.ts";
+import { openLoopHarness } from "../support/volumes/loop-harness.ts";
+import { localSet } from "../support/agent/local-set.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 const run = promisify(execFile);

@@ -1,6 +1,6 @@
 import { parseArgs } from "node:util";
 import Docker from "dockerode";
-import { ensureDocker } from "../support/docker.ts";
+import { ensureDocker } from "../support/docker/docker.ts";
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
 import { createLinuxMachine } from "../../src/agent/adapters/machine/linux-machine.ts";
 import { systemClock } from "../../src/agent/clock.ts";

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type Docker from "dockerode";
 import { newId } from "../../src/lib/ids.ts";
-import { baseImage } from "../support/docker.ts";
+import { baseImage } from "../support/docker/docker.ts";
 import type { BerthHost } from "./berth-host.ts";
 import { benchTemplate } from "./straight-docker.ts";
 

@@ -3,8 +3,8 @@ import { readdirSync } from "node:fs";
 import { Agent } from "undici";
 import postgres from "postgres";
 import { migrate } from "../../src/db/migrate.ts";
-import { startPostgres } from "../support/postgres-server.ts";
-import { startRedis } from "../support/redis-server.ts";
+import { startPostgres } from "../support/servers/postgres-server.ts";
+import { startRedis } from "../support/servers/redis-server.ts";
 import {
   ADMIN_TOKEN,
   buildMain,

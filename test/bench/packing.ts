@@ -1,13 +1,13 @@
 import { parseArgs } from "node:util";
-import { createFleet, type Fleet } from "../../src/scheduler/fleet.ts";
+import { createFleet, type Fleet } from "../../src/scheduler/placement/fleet.ts";
 import type {
   HostSnapshot,
   PlacementConstraints,
   PlanPolicy,
   Resources,
-} from "../../src/scheduler/model.ts";
-import { planPlacements } from "../../src/scheduler/plan.ts";
-import { constraintsOf } from "../support/scheduler-world.ts";
+} from "../../src/scheduler/placement/model.ts";
+import { planPlacements } from "../../src/scheduler/placement/plan.ts";
+import { constraintsOf } from "../support/fleet/scheduler-world.ts";
 import { seededRandom } from "../support/seeded-random.ts";
 import { type ArrivalTrace, type FleetTrace, readDlrm, readOpenb } from "./packing-traces.ts";
 import { type BenchHost, choose, referencePolicies } from "./reference-policies.ts";

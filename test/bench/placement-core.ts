@@ -1,12 +1,12 @@
-import { createFleet, type Fleet } from "../../src/scheduler/fleet.ts";
+import { createFleet, type Fleet } from "../../src/scheduler/placement/fleet.ts";
 import type {
   HostSnapshot,
   PlacementConstraints,
   PlacementRequest,
   PlanPolicy,
-} from "../../src/scheduler/model.ts";
-import { planPlacements } from "../../src/scheduler/plan.ts";
-import { constraintsOf } from "../support/scheduler-world.ts";
+} from "../../src/scheduler/placement/model.ts";
+import { planPlacements } from "../../src/scheduler/placement/plan.ts";
+import { constraintsOf } from "../support/fleet/scheduler-world.ts";
 import { seededRandom } from "../support/seeded-random.ts";
 
 /**

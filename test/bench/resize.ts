@@ -5,8 +5,8 @@ import Docker from "dockerode";
 import { type CgroupPlace, readLimits } from "../../src/agent/adapters/cgroup/read-cgroup.ts";
 import type { Limits } from "../../src/agent/ports/set-port.ts";
 import { containerLimits, setLimits } from "../../src/agent/set-limits.ts";
-import type { BerthSet } from "../../src/contracts/sets.ts";
-import { baseImage, ensureDocker } from "../support/docker.ts";
+import type { BerthSet } from "../../src/contracts/api/sets.ts";
+import { baseImage, ensureDocker } from "../support/docker/docker.ts";
 import { type BerthHost, startBerthHost } from "./berth-host.ts";
 
 /**

@@ -1,8 +1,8 @@
 import { parseArgs } from "node:util";
 import Docker from "dockerode";
 import { newId } from "../../src/lib/ids.ts";
-import { baseImage, ensureDocker } from "../support/docker.ts";
-import { patientCommand } from "../support/local-set.ts";
+import { baseImage, ensureDocker } from "../support/docker/docker.ts";
+import { patientCommand } from "../support/agent/local-set.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { type BerthHost, startBerthHost } from "./berth-host.ts";
 import { createService, deleteService, measureIdleAgent, median } from "./bench-services.ts";

@@ -4,7 +4,7 @@ import {
   infraContainer,
 } from "../../src/agent/adapters/docker/container-specs.ts";
 import type { LocalSetSpec } from "../../src/agent/ports/set-port.ts";
-import { setTemplateInput } from "../../src/contracts/set-template.ts";
+import { setTemplateInput } from "../../src/contracts/api/set-template.ts";
 import { newId } from "../../src/lib/ids.ts";
 
 /** The template that is measured: one business container that starts at once and stops at once. */

@@ -14,8 +14,8 @@ import { runCommand } from "../../src/agent/exec.ts";
 import type { LocalSetSpec } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { ensureBaseImage } from "../support/docker.ts";
-import { localSet } from "../support/local-set.ts";
+import { ensureBaseImage } from "../support/docker/docker.ts";
+import { localSet } from "../support/agent/local-set.ts";
 import { median, percentile } from "./bench-services.ts";
 
 /**

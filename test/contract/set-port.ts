@@ -8,7 +8,7 @@ import type {
 import { isSized } from "../../src/agent/set-limits.ts";
 import { specHash } from "../../src/agent/spec-hash.ts";
 import { newId } from "../../src/lib/ids.ts";
-import { localSet, type LocalSetChanges } from "../support/local-set.ts";
+import { localSet, type LocalSetChanges } from "../support/agent/local-set.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 /** What the suite needs of an adapter beside the port: a fresh host, and a way to hurt a container. */

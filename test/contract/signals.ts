@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import type { Signals } from "../../src/services/context.ts";
+import type { Signals } from "../../src/control/runtime/context.ts";
 
 /** Two processes' ends of the same signals; for an adapter that lives in one process both are the same. */
 export interface SignalsUnderTest {

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, it } from "vitest";
-import type { LogStreamRequest } from "../../src/contracts/agent.ts";
+import type { LogStreamRequest } from "../../src/contracts/agent-protocol/protocol.ts";
 import { newId } from "../../src/lib/ids.ts";
-import type { StreamRelay } from "../../src/services/context.ts";
+import type { StreamRelay } from "../../src/control/runtime/context.ts";
 
 /** Two processes' ends of the same relay. */
 export interface StreamRelaysUnderTest {

@@ -5,7 +5,7 @@ import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import type { LocalVolume, VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import type { StoreOptions } from "../support/volume-stores.ts";
+import type { StoreOptions } from "../support/volumes/volume-stores.ts";
 
 /** What the suite needs of a backend: a fresh place for volumes, and ways to hurt it. */
 export interface VolumeHarness {

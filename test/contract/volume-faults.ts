@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import type { VolumePort } from "../../src/agent/ports/volume-port.ts";
-import { Killed, mortalStore } from "../support/mortal-store.ts";
-import { checked } from "../support/volume-files.ts";
+import { Killed, mortalStore } from "../support/agent/mortal-store.ts";
+import { checked } from "../support/volumes/volume-files.ts";
 import { MiB, retentionMs, signal, type VolumeContract } from "./volume-contract.ts";
 
 /** The part of the contract that is about crashes, what has vanished, what is somebody else's, and bad input. */

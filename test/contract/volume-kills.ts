@@ -4,9 +4,9 @@ import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import type { VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import type { VolumeDeed } from "../support/volume-child.ts";
-import { checked } from "../support/volume-files.ts";
-import { openVolumeProcesses, type VolumeProcesses } from "../support/volume-process.ts";
+import type { VolumeDeed } from "../support/volumes/volume-child.ts";
+import { checked } from "../support/volumes/volume-files.ts";
+import { openVolumeProcesses, type VolumeProcesses } from "../support/volumes/volume-process.ts";
 import { MiB, nothingWanted, retentionMs, signal, type VolumeHarness } from "./volume-contract.ts";
 
 /** What a volume is grown by, each time: LVM's extent. */

@@ -2,8 +2,8 @@ import { open, readFile, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { Killed } from "../support/mortal-store.ts";
-import { appendUntil, checked, fill, isSorted } from "../support/volume-files.ts";
+import { Killed } from "../support/agent/mortal-store.ts";
+import { appendUntil, checked, fill, isSorted } from "../support/volumes/volume-files.ts";
 import {
   MiB,
   overheadShareMax,

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, it } from "vitest";
 import type { LocalVolume } from "../../src/agent/ports/volume-port.ts";
-import { checked } from "../support/volume-files.ts";
+import { checked } from "../support/volumes/volume-files.ts";
 import { MiB, nothingWanted, retentionMs, signal, type VolumeContract } from "./volume-contract.ts";
 
 /** The part of the contract that is about what may be destroyed, and when. */

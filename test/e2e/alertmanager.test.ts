@@ -3,22 +3,22 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import Docker from "dockerode";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import type { Decision, Demand, Hook } from "../../src/contracts/elasticity.ts";
-import type { Service } from "../../src/contracts/services.ts";
-import type { BerthSet } from "../../src/contracts/sets.ts";
+import type { Decision, Demand, Hook } from "../../src/contracts/api/autoscaling.ts";
+import type { Service } from "../../src/contracts/api/services.ts";
+import type { BerthSet } from "../../src/contracts/api/sets.ts";
 import {
   type Alertmanager,
   alertmanagerConfig,
   startAlertmanager,
-} from "../support/alertmanager.ts";
-import { type BerthProcess, startBerth } from "../support/berth-process.ts";
-import { baseImage } from "../support/docker.ts";
+} from "../support/servers/alertmanager.ts";
+import { type BerthProcess, startBerth } from "../support/servers/berth-process.ts";
+import { baseImage } from "../support/docker/docker.ts";
 import {
   createTestDatabase,
   createTestRedis,
   type TestDatabase,
   type TestRedis,
-} from "../support/services.ts";
+} from "../support/servers/test-services.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 /**

@@ -7,14 +7,14 @@ import Docker from "dockerode";
 import { Redis } from "ioredis";
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import type { Host } from "../../src/contracts/hosts.ts";
-import type { Service } from "../../src/contracts/services.ts";
-import type { BerthSet } from "../../src/contracts/sets.ts";
-import { findFreePort } from "../support/child-server.ts";
-import { baseImage } from "../support/docker.ts";
-import { type MainProcess, startMain } from "../support/main-process.ts";
-import { type RedisServer, startRedis } from "../support/redis-server.ts";
-import { createTestDatabase, type TestDatabase } from "../support/services.ts";
+import type { Host } from "../../src/contracts/api/hosts.ts";
+import type { Service } from "../../src/contracts/api/services.ts";
+import type { BerthSet } from "../../src/contracts/api/sets.ts";
+import { findFreePort } from "../support/servers/child-server.ts";
+import { baseImage } from "../support/docker/docker.ts";
+import { type MainProcess, startMain } from "../support/servers/main-process.ts";
+import { type RedisServer, startRedis } from "../support/servers/redis-server.ts";
+import { createTestDatabase, type TestDatabase } from "../support/servers/test-services.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 /**

@@ -2,13 +2,13 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import type { Host } from "../../src/contracts/hosts.ts";
-import type { Service } from "../../src/contracts/services.ts";
-import type { BerthSet, SetExplanation } from "../../src/contracts/sets.ts";
-import { type BerthProcess, startBerth } from "../support/berth-process.ts";
-import { baseImage, ensureBaseImage } from "../support/docker.ts";
-import { type PrivateDocker, startPrivateDocker } from "../support/private-docker.ts";
-import { createTestDatabase, createTestRedis } from "../support/services.ts";
+import type { Host } from "../../src/contracts/api/hosts.ts";
+import type { Service } from "../../src/contracts/api/services.ts";
+import type { BerthSet, SetExplanation } from "../../src/contracts/api/sets.ts";
+import { type BerthProcess, startBerth } from "../support/servers/berth-process.ts";
+import { baseImage, ensureBaseImage } from "../support/docker/docker.ts";
+import { type PrivateDocker, startPrivateDocker } from "../support/docker/private-docker.ts";
+import { createTestDatabase, createTestRedis } from "../support/servers/test-services.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 /** Berth as a user starts it, on a Docker daemon of this test's own that is stopped with SIGSTOP: it hangs, its containers run on. */

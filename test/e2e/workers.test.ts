@@ -8,15 +8,15 @@ import { promisify } from "node:util";
 import { Miniflare } from "miniflare";
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Service } from "../../src/contracts/services.ts";
-import { HttpHost, requestJson, smallService } from "../support/http-hosts.ts";
-import { type MainProcess, startMain } from "../support/main-process.ts";
+import type { Service } from "../../src/contracts/api/services.ts";
+import { HttpHost, requestJson, smallService } from "../support/fleet/http-hosts.ts";
+import { type MainProcess, startMain } from "../support/servers/main-process.ts";
 import {
   createTestDatabase,
   createTestRedis,
   type TestDatabase,
   type TestRedis,
-} from "../support/services.ts";
+} from "../support/servers/test-services.ts";
 
 /**
  * The API as Cloudflare runs it: bundled by wrangler with the project's own wrangler.toml, and run in workerd, against real Postgres

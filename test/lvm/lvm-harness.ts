@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import type { FileSystemType } from "../../src/agent/adapters/volume/file-systems.ts";
 import { newId } from "../../src/lib/ids.ts";
 import type { VolumeHarness } from "../contract/volume-contract.ts";
-import { openStore } from "../support/volume-stores.ts";
+import { openStore } from "../support/volumes/volume-stores.ts";
 import { extentBytes } from "./volume-group.ts";
 
 const run = promisify(execFile);

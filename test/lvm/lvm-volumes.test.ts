@@ -11,7 +11,7 @@ import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { nothingWanted, type VolumeHarness } from "../contract/volume-contract.ts";
 import { describeVolumePort } from "../contract/volume-port.ts";
-import { checked } from "../support/volume-files.ts";
+import { checked } from "../support/volumes/volume-files.ts";
 import { openLvmHarness, volumeGroup } from "./lvm-harness.ts";
 import { disk, makeVolumeGroup } from "./volume-group.ts";
 

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
-import { sampleHost, sampleService, sampleSet } from "../support/api-samples.ts";
-import { berth, page, scriptedApi } from "../support/cli-harness.ts";
+import { sampleHost, sampleService, sampleSet } from "../support/api/api-samples.ts";
+import { berth, page, scriptedApi } from "../support/cli/cli-harness.ts";
 
 const api = scriptedApi(({ path }) => {
   if (path.startsWith("/v1/services"))

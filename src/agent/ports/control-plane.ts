@@ -1,4 +1,4 @@
-import type { Sync, SyncResult } from "../../contracts/agent.ts";
+import type { Sync, SyncResult } from "../../contracts/agent-protocol/protocol.ts";
 
 /** The control plane does not know this agent's credential: only a person can help, by enrolling the host anew. */
 export class CredentialRefusedError extends Error {

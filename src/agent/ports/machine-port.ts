@@ -1,4 +1,4 @@
-import type { Reason, ResourceAmounts } from "../../contracts/primitives.ts";
+import type { Reason, ResourceAmounts } from "../../contracts/common/primitives.ts";
 
 /** What all processes of a machine use, and what sets may use of it. */
 export interface MachineUsage {

@@ -1,7 +1,7 @@
 /**
  * What the agent can do to the virtual networks of its host: that each set's address, gateway and routes are there when its infra
  * container starts, and after every restart of it, of Docker or of the agent. No adapter implements it yet: sets are on
- * Docker's bridge, and a template that names another network is refused (src/services/supported-features.ts).
+ * Docker's bridge, and a template that names another network is refused (src/control/runtime/supported-features.ts).
  *
  * Every call is idempotent, and whatever a crash left half done is finished by the next call for the same set. Calls for one
  * set never overlap. A call rejects with AgentError. What does not carry this host's port ids is never touched (I4).

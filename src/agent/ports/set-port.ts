@@ -1,4 +1,4 @@
-import type { IoLimits, SetTemplate } from "../../contracts/set-template.ts";
+import type { IoLimits, SetTemplate } from "../../contracts/api/set-template.ts";
 
 /**
  * What the agent can do to the containers of sets on its host, in the order of a set's life. One adapter talks to Docker

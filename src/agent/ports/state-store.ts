@@ -1,4 +1,4 @@
-import type { DesiredSet } from "../../contracts/agent.ts";
+import type { DesiredSet } from "../../contracts/agent-protocol/protocol.ts";
 import type { KeptSet } from "../kept-set.ts";
 
 /**

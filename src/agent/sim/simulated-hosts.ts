@@ -1,7 +1,7 @@
 import { setMaxListeners } from "node:events";
 import { Agent as HttpAgent, type Dispatcher } from "undici";
-import { AGENT_PROTOCOL_VERSION } from "../../contracts/agent.ts";
-import type { ResourceAmounts } from "../../contracts/primitives.ts";
+import { AGENT_PROTOCOL_VERSION } from "../../contracts/agent-protocol/protocol.ts";
+import type { ResourceAmounts } from "../../contracts/common/primitives.ts";
 import { type Log, silentLog } from "../../lib/log.ts";
 import { createControlPlane, enrollHost } from "../adapters/http/control-plane.ts";
 import { createSimulatedSetPort } from "../adapters/simulated/set-port.ts";
@@ -12,7 +12,7 @@ import {
 import { createAgent } from "../agent.ts";
 import type { AgentLimits } from "../agent-limits.ts";
 import { systemClock } from "../clock.ts";
-import { createConcurrencyLimit } from "../../lib/concurrency-limit.ts";
+import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import type { ControlPlane } from "../ports/control-plane.ts";
 import type { MachinePort } from "../ports/machine-port.ts";
 import type { AgentState, StateStore } from "../ports/state-store.ts";

@@ -1,14 +1,14 @@
 import type { Command } from "commander";
-import type { Tenant, Token } from "../../contracts/access.ts";
-import { parseBytes } from "../../contracts/quantities.ts";
-import { parseSeconds } from "../amounts.ts";
-import type { ApiClient } from "../api-client.ts";
-import type { Cli } from "../cli.ts";
+import type { Tenant, Token } from "../../contracts/api/tenancy.ts";
+import { parseBytes } from "../../contracts/common/quantities.ts";
+import { parseSeconds } from "../output/format-amounts.ts";
+import type { ApiClient } from "../api/api-client.ts";
+import type { Cli } from "../cli-context.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
-import { listPages } from "../list-pages.ts";
-import { printDocument, printItem, printItems } from "../print-items.ts";
-import { tenantColumns, tokenColumns } from "../resources.ts";
+import { listPages } from "../api/list-pages.ts";
+import { printDocument, printItem, printItems } from "../output/print-items.ts";
+import { tenantColumns, tokenColumns } from "../output/columns.ts";
 
 const LISTED_MAX = 10_000;
 

@@ -1,12 +1,12 @@
 import type { Command } from "commander";
-import { applyService, type Applied } from "../apply-service.ts";
-import type { Cli } from "../cli.ts";
+import { applyService, type Applied } from "../manifests/apply-service.ts";
+import type { Cli } from "../cli-context.ts";
 import { CliError } from "../cli-error.ts";
-import { plainText } from "../plain-text.ts";
-import { printDocument } from "../print-items.ts";
-import { readAllManifests } from "../read-manifests.ts";
+import { plainText } from "../output/plain-text.ts";
+import { printDocument } from "../output/print-items.ts";
+import { readAllManifests } from "../manifests/read-manifests.ts";
 import { addTo } from "../repeatable.ts";
-import { DEFAULT_WAIT, parseTimeout, waitForService } from "../wait-for.ts";
+import { DEFAULT_WAIT, parseTimeout, waitForService } from "../api/wait-for.ts";
 
 interface ApplyOptions {
   file: string[];

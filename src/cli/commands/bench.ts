@@ -1,10 +1,10 @@
 import type { Command } from "commander";
 import { z } from "zod";
-import { formatDuration } from "../amounts.ts";
-import type { Cli } from "../cli.ts";
+import { formatDuration } from "../output/format-amounts.ts";
+import type { Cli } from "../cli-context.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
-import { printDocument } from "../print-items.ts";
+import { printDocument } from "../output/print-items.ts";
 
 const HOSTS_MAX = 100_000;
 const PROCESSES_MAX = 64;

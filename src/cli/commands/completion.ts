@@ -1,7 +1,7 @@
 import type { Command } from "commander";
-import type { Cli } from "../cli.ts";
+import type { Cli } from "../cli-context.ts";
 import { usageError } from "../cli-error.ts";
-import { completeWords, completionScript, shells } from "../complete-words.ts";
+import { completeWords, completionScript, shells } from "../completion/complete-words.ts";
 
 export function addCompletionCommands(program: Command, cli: Cli): void {
   program

@@ -1,15 +1,15 @@
 import type { Command } from "commander";
-import type { Host } from "../../contracts/hosts.ts";
-import type { ServiceChange } from "../../contracts/services.ts";
-import type { BerthSet } from "../../contracts/sets.ts";
-import type { Volume } from "../../contracts/volumes.ts";
-import type { ApiClient } from "../api-client.ts";
-import type { Cli } from "../cli.ts";
-import { confirm } from "../confirm.ts";
-import { getHost, servicePath, setPath } from "../find-things.ts";
-import { listPages } from "../list-pages.ts";
-import { printDocument } from "../print-items.ts";
-import { DEFAULT_WAIT, parseTimeout, waitForService, waitForSet } from "../wait-for.ts";
+import type { Host } from "../../contracts/api/hosts.ts";
+import type { ServiceChange } from "../../contracts/api/services.ts";
+import type { BerthSet } from "../../contracts/api/sets.ts";
+import type { Volume } from "../../contracts/api/volumes.ts";
+import type { ApiClient } from "../api/api-client.ts";
+import type { Cli } from "../cli-context.ts";
+import { confirm } from "../output/confirm.ts";
+import { getHost, servicePath, setPath } from "../api/lookup.ts";
+import { listPages } from "../api/list-pages.ts";
+import { printDocument } from "../output/print-items.ts";
+import { DEFAULT_WAIT, parseTimeout, waitForService, waitForSet } from "../api/wait-for.ts";
 import { printChange } from "./scale.ts";
 
 interface DeleteOptions {

@@ -1,10 +1,10 @@
 import type { Command } from "commander";
-import type { Demand } from "../../contracts/elasticity.ts";
-import type { Cli } from "../cli.ts";
+import type { Demand } from "../../contracts/api/autoscaling.ts";
+import type { Cli } from "../cli-context.ts";
 import { usageError } from "../cli-error.ts";
-import { servicePath } from "../find-things.ts";
-import { printItem } from "../print-items.ts";
-import { demandColumns } from "../resources.ts";
+import { servicePath } from "../api/lookup.ts";
+import { printItem } from "../output/print-items.ts";
+import { demandColumns } from "../output/columns.ts";
 
 export function addDemandCommand(program: Command, cli: Cli): void {
   program

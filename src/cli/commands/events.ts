@@ -1,12 +1,12 @@
 import type { Command } from "commander";
-import type { BerthEvent } from "../../contracts/events.ts";
-import { formatDuration } from "../amounts.ts";
-import type { Cli } from "../cli.ts";
-import { followEvents } from "../follow-events.ts";
-import { getHost } from "../find-things.ts";
-import { listPages } from "../list-pages.ts";
-import { plainText } from "../plain-text.ts";
-import { printDocument } from "../print-items.ts";
+import type { BerthEvent } from "../../contracts/api/events.ts";
+import { formatDuration } from "../output/format-amounts.ts";
+import type { Cli } from "../cli-context.ts";
+import { followEvents } from "../api/follow-events.ts";
+import { getHost } from "../api/lookup.ts";
+import { listPages } from "../api/list-pages.ts";
+import { plainText } from "../output/plain-text.ts";
+import { printDocument } from "../output/print-items.ts";
 
 const EVENTS_DEFAULT = 50;
 

@@ -1,15 +1,15 @@
 import type { Command } from "commander";
-import type { Decision, Demand } from "../../contracts/elasticity.ts";
-import type { Service } from "../../contracts/services.ts";
-import type { BerthSet, SetExplanation } from "../../contracts/sets.ts";
-import { formatAge } from "../amounts.ts";
-import type { ApiClient } from "../api-client.ts";
-import type { Cli } from "../cli.ts";
-import { getService, isSetId, servicePath, setPath } from "../find-things.ts";
-import { listPages } from "../list-pages.ts";
-import { plainLines, plainText } from "../plain-text.ts";
-import { itemsTable, printDocument } from "../print-items.ts";
-import { decisionColumns, demandColumns, serviceStatus } from "../resources.ts";
+import type { Decision, Demand } from "../../contracts/api/autoscaling.ts";
+import type { Service } from "../../contracts/api/services.ts";
+import type { BerthSet, SetExplanation } from "../../contracts/api/sets.ts";
+import { formatAge } from "../output/format-amounts.ts";
+import type { ApiClient } from "../api/api-client.ts";
+import type { Cli } from "../cli-context.ts";
+import { getService, isSetId, servicePath, setPath } from "../api/lookup.ts";
+import { listPages } from "../api/list-pages.ts";
+import { plainLines, plainText } from "../output/plain-text.ts";
+import { itemsTable, printDocument } from "../output/print-items.ts";
+import { decisionColumns, demandColumns, serviceStatus } from "../output/columns.ts";
 
 const DECISIONS_SHOWN = 5;
 const DEMANDS_SHOWN = 20;

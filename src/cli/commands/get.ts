@@ -1,18 +1,18 @@
 import { type Command, Option } from "commander";
-import type { Tenant, Token } from "../../contracts/access.ts";
-import type { Decision, Demand, Hook } from "../../contracts/elasticity.ts";
-import type { BerthEvent } from "../../contracts/events.ts";
-import type { Host, HostPool } from "../../contracts/hosts.ts";
-import type { Service } from "../../contracts/services.ts";
-import type { BerthSet } from "../../contracts/sets.ts";
-import type { Volume } from "../../contracts/volumes.ts";
-import type { ApiClient } from "../api-client.ts";
-import type { Cli } from "../cli.ts";
+import type { Tenant, Token } from "../../contracts/api/tenancy.ts";
+import type { Decision, Demand, Hook } from "../../contracts/api/autoscaling.ts";
+import type { BerthEvent } from "../../contracts/api/events.ts";
+import type { Host, HostPool } from "../../contracts/api/hosts.ts";
+import type { Service } from "../../contracts/api/services.ts";
+import type { BerthSet } from "../../contracts/api/sets.ts";
+import type { Volume } from "../../contracts/api/volumes.ts";
+import type { ApiClient } from "../api/api-client.ts";
+import type { Cli } from "../cli-context.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
-import { getHost, getService, getSet, servicePath } from "../find-things.ts";
-import { listPages } from "../list-pages.ts";
-import { printItem, printItems } from "../print-items.ts";
+import { getHost, getService, getSet, servicePath } from "../api/lookup.ts";
+import { listPages } from "../api/list-pages.ts";
+import { printItem, printItems } from "../output/print-items.ts";
 import {
   type Column,
   decisionColumns,
@@ -26,7 +26,7 @@ import {
   tenantColumns,
   tokenColumns,
   volumeColumns,
-} from "../resources.ts";
+} from "../output/columns.ts";
 
 interface GetOptions {
   limit: string;

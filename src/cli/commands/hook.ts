@@ -1,16 +1,16 @@
 import type { Command } from "commander";
 import type { z } from "zod";
-import { createHookBody, type Hook, patchHookBody } from "../../contracts/elasticity.ts";
-import { parseSeconds } from "../amounts.ts";
-import type { ApiClient } from "../api-client.ts";
-import type { Cli } from "../cli.ts";
+import { createHookBody, type Hook, patchHookBody } from "../../contracts/api/autoscaling.ts";
+import { parseSeconds } from "../output/format-amounts.ts";
+import type { ApiClient } from "../api/api-client.ts";
+import type { Cli } from "../cli-context.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
-import { servicePath } from "../find-things.ts";
-import { listPages } from "../list-pages.ts";
-import { printDocument, printItem, printItems } from "../print-items.ts";
-import { readDocument } from "../read-manifests.ts";
-import { hookColumns } from "../resources.ts";
+import { servicePath } from "../api/lookup.ts";
+import { listPages } from "../api/list-pages.ts";
+import { printDocument, printItem, printItems } from "../output/print-items.ts";
+import { readDocument } from "../manifests/read-manifests.ts";
+import { hookColumns } from "../output/columns.ts";
 import { addTo } from "../repeatable.ts";
 
 const HOOKS_MAX = 500;

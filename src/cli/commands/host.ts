@@ -1,13 +1,13 @@
 import type { Command } from "commander";
-import type { Host } from "../../contracts/hosts.ts";
-import type { ApiClient } from "../api-client.ts";
-import type { Cli } from "../cli.ts";
+import type { Host } from "../../contracts/api/hosts.ts";
+import type { ApiClient } from "../api/api-client.ts";
+import type { Cli } from "../cli-context.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
-import { getHost } from "../find-things.ts";
-import { printItem } from "../print-items.ts";
-import { hostColumns } from "../resources.ts";
-import { DEFAULT_WAIT, parseTimeout } from "../wait-for.ts";
+import { getHost } from "../api/lookup.ts";
+import { printItem } from "../output/print-items.ts";
+import { hostColumns } from "../output/columns.ts";
+import { DEFAULT_WAIT, parseTimeout } from "../api/wait-for.ts";
 
 const POLL_MS = 1_000;
 const CHANGES_RACED_MAX = 5;

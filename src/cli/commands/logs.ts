@@ -1,11 +1,11 @@
 import type { Command } from "commander";
-import type { BerthSet } from "../../contracts/sets.ts";
-import type { ApiClient } from "../api-client.ts";
-import type { Cli } from "../cli.ts";
+import type { BerthSet } from "../../contracts/api/sets.ts";
+import type { ApiClient } from "../api/api-client.ts";
+import type { Cli } from "../cli-context.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
-import { getSet, isSetId, servicePath, setPath } from "../find-things.ts";
-import { listPages } from "../list-pages.ts";
+import { getSet, isSetId, servicePath, setPath } from "../api/lookup.ts";
+import { listPages } from "../api/list-pages.ts";
 
 const TAIL_MAX = 10_000;
 /** The API gives an agent 10 s to come with the log. */

@@ -1,11 +1,11 @@
 import type { Command } from "commander";
-import type { PlanResult } from "../../contracts/plans.ts";
-import type { Service } from "../../contracts/services.ts";
-import type { Cli } from "../cli.ts";
-import { servicePath } from "../find-things.ts";
-import { plainLines } from "../plain-text.ts";
-import { printDocument } from "../print-items.ts";
-import { type Manifest, readAllManifests } from "../read-manifests.ts";
+import type { PlanResult } from "../../contracts/api/dry-run.ts";
+import type { Service } from "../../contracts/api/services.ts";
+import type { Cli } from "../cli-context.ts";
+import { servicePath } from "../api/lookup.ts";
+import { plainLines } from "../output/plain-text.ts";
+import { printDocument } from "../output/print-items.ts";
+import { type Manifest, readAllManifests } from "../manifests/read-manifests.ts";
 import { addTo } from "../repeatable.ts";
 import { parseReplicas } from "./scale.ts";
 

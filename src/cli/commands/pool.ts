@@ -1,11 +1,11 @@
 import type { Command } from "commander";
-import type { HostPool } from "../../contracts/hosts.ts";
-import { nameSchema } from "../../contracts/primitives.ts";
-import type { Cli } from "../cli.ts";
+import type { HostPool } from "../../contracts/api/hosts.ts";
+import { nameSchema } from "../../contracts/common/primitives.ts";
+import type { Cli } from "../cli-context.ts";
 import { usageError } from "../cli-error.ts";
-import { listPages } from "../list-pages.ts";
-import { printItem } from "../print-items.ts";
-import { poolColumns } from "../resources.ts";
+import { listPages } from "../api/list-pages.ts";
+import { printItem } from "../output/print-items.ts";
+import { poolColumns } from "../output/columns.ts";
 import { addTo } from "../repeatable.ts";
 
 const POOLS_MAX = 1_000;

@@ -1,9 +1,9 @@
 import type { Command } from "commander";
 import { z } from "zod";
-import type { Cli } from "../cli.ts";
+import type { Cli } from "../cli-context.ts";
 import { CliError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
-import { plainText } from "../plain-text.ts";
+import { plainText } from "../output/plain-text.ts";
 
 /** Where `berth` looks for a local Berth unless it is told otherwise: see src/config/cli.ts. */
 const DEFAULT_DATA_DIR = ".berth";

@@ -1,12 +1,12 @@
 import type { Command } from "commander";
-import type { Service, ServiceChange } from "../../contracts/services.ts";
-import type { Cli } from "../cli.ts";
+import type { Service, ServiceChange } from "../../contracts/api/services.ts";
+import type { Cli } from "../cli-context.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
-import { servicePath } from "../find-things.ts";
-import { plainText } from "../plain-text.ts";
-import { printDocument } from "../print-items.ts";
-import { DEFAULT_WAIT, parseTimeout, waitForService } from "../wait-for.ts";
+import { servicePath } from "../api/lookup.ts";
+import { plainText } from "../output/plain-text.ts";
+import { printDocument } from "../output/print-items.ts";
+import { DEFAULT_WAIT, parseTimeout, waitForService } from "../api/wait-for.ts";
 import { printChange } from "./scale.ts";
 
 interface ResizeOptions {

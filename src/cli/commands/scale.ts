@@ -1,11 +1,11 @@
 import type { Command } from "commander";
-import { REPLICAS_MAX, type ServiceChange } from "../../contracts/services.ts";
-import type { Cli } from "../cli.ts";
+import { REPLICAS_MAX, type ServiceChange } from "../../contracts/api/services.ts";
+import type { Cli } from "../cli-context.ts";
 import { usageError } from "../cli-error.ts";
-import { servicePath } from "../find-things.ts";
-import { plainText } from "../plain-text.ts";
-import { printDocument } from "../print-items.ts";
-import { DEFAULT_WAIT, parseTimeout, waitForService } from "../wait-for.ts";
+import { servicePath } from "../api/lookup.ts";
+import { plainText } from "../output/plain-text.ts";
+import { printDocument } from "../output/print-items.ts";
+import { DEFAULT_WAIT, parseTimeout, waitForService } from "../api/wait-for.ts";
 
 export function addScaleCommand(program: Command, cli: Cli): void {
   program

@@ -1,10 +1,16 @@
 import type { Command } from "commander";
-import type { BerthSet } from "../../contracts/sets.ts";
-import type { Cli } from "../cli.ts";
-import { setPath } from "../find-things.ts";
-import { printItem } from "../print-items.ts";
-import { setColumns } from "../resources.ts";
-import { DEFAULT_WAIT, parseTimeout, type SetGoal, waitForMove, waitForSet } from "../wait-for.ts";
+import type { BerthSet } from "../../contracts/api/sets.ts";
+import type { Cli } from "../cli-context.ts";
+import { setPath } from "../api/lookup.ts";
+import { printItem } from "../output/print-items.ts";
+import { setColumns } from "../output/columns.ts";
+import {
+  DEFAULT_WAIT,
+  parseTimeout,
+  type SetGoal,
+  waitForMove,
+  waitForSet,
+} from "../api/wait-for.ts";
 
 const verbs: { verb: string; goal: SetGoal | "moved"; description: string }[] = [
   { verb: "stop", goal: "stopped", description: "stop its containers; it keeps its place" },

@@ -1,14 +1,14 @@
 import { type Command, Option } from "commander";
-import type { Host } from "../../contracts/hosts.ts";
-import type { BerthSet } from "../../contracts/sets.ts";
-import { formatAge, formatBytes, formatCores } from "../amounts.ts";
-import type { Cli } from "../cli.ts";
+import type { Host } from "../../contracts/api/hosts.ts";
+import type { BerthSet } from "../../contracts/api/sets.ts";
+import { formatAge, formatBytes, formatCores } from "../output/format-amounts.ts";
+import type { Cli } from "../cli-context.ts";
 import { usageError } from "../cli-error.ts";
-import { getHost } from "../find-things.ts";
-import { listPages } from "../list-pages.ts";
-import { printItems } from "../print-items.ts";
-import { type Column, rootfsText } from "../resources.ts";
-import type { Tone } from "../terminal.ts";
+import { getHost } from "../api/lookup.ts";
+import { listPages } from "../api/list-pages.ts";
+import { printItems } from "../output/print-items.ts";
+import { type Column, rootfsText } from "../output/columns.ts";
+import type { Tone } from "../output/terminal.ts";
 
 /** Use is of things that are read whole to be sorted; beyond these many, what is at the end is not seen. */
 const READ_MAX = 20_000;

@@ -1,15 +1,15 @@
 import type { Command } from "commander";
-import type { BerthSet } from "../../contracts/sets.ts";
-import type { Volume } from "../../contracts/volumes.ts";
-import { formatBytes } from "../amounts.ts";
-import type { ApiClient } from "../api-client.ts";
-import type { Cli } from "../cli.ts";
+import type { BerthSet } from "../../contracts/api/sets.ts";
+import type { Volume } from "../../contracts/api/volumes.ts";
+import { formatBytes } from "../output/format-amounts.ts";
+import type { ApiClient } from "../api/api-client.ts";
+import type { Cli } from "../cli-context.ts";
 import { usageError } from "../cli-error.ts";
-import { confirm } from "../confirm.ts";
-import { listPages } from "../list-pages.ts";
-import { printItem, printItems } from "../print-items.ts";
-import { setColumns, volumeColumns } from "../resources.ts";
-import { DEFAULT_WAIT, parseTimeout, waitForSet } from "../wait-for.ts";
+import { confirm } from "../output/confirm.ts";
+import { listPages } from "../api/list-pages.ts";
+import { printItem, printItems } from "../output/print-items.ts";
+import { setColumns, volumeColumns } from "../output/columns.ts";
+import { DEFAULT_WAIT, parseTimeout, waitForSet } from "../api/wait-for.ts";
 
 const LIMIT_MAX = 10_000;
 

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
-import type { Cli } from "../cli.ts";
-import { printDocument } from "../print-items.ts";
+import type { Cli } from "../cli-context.ts";
+import { printDocument } from "../output/print-items.ts";
 import {
   DEFAULT_WAIT,
   parseGoal,
@@ -9,7 +9,7 @@ import {
   setGoals,
   waitForService,
   waitForSet,
-} from "../wait-for.ts";
+} from "../api/wait-for.ts";
 
 export function addWaitCommand(program: Command, cli: Cli): void {
   const command = program

@@ -1,8 +1,8 @@
 import { sql } from "drizzle-orm";
 import { boolean, check, index, jsonb, pgTable, text, uniqueIndex } from "drizzle-orm/pg-core";
-import { hostStates } from "../../contracts/hosts.ts";
-import type { Reason } from "../../contracts/primitives.ts";
-import { quoted } from "./access.ts";
+import { hostStates } from "../../contracts/api/hosts.ts";
+import type { Reason } from "../../contracts/common/primitives.ts";
+import { quoted } from "./tenancy.ts";
 import { changedXid, int8, timestamptz } from "./columns.ts";
 
 type Percents = {

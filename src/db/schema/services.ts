@@ -10,15 +10,15 @@ import {
   text,
   uniqueIndex,
 } from "drizzle-orm/pg-core";
-import type { Reason } from "../../contracts/primitives.ts";
+import type { Reason } from "../../contracts/common/primitives.ts";
 import {
   type AutoscaleSpec,
   hostLostPolicies,
   type PlacementSpec,
-} from "../../contracts/services.ts";
-import { type ContainerStatus, setDesires, setStates } from "../../contracts/sets.ts";
-import type { SetTemplate } from "../../contracts/set-template.ts";
-import { quoted, tenants } from "./access.ts";
+} from "../../contracts/api/services.ts";
+import { type ContainerStatus, setDesires, setStates } from "../../contracts/api/sets.ts";
+import type { SetTemplate } from "../../contracts/api/set-template.ts";
+import { quoted, tenants } from "./tenancy.ts";
 import { changedXid, int8, timestamptz } from "./columns.ts";
 import { hosts } from "./hosts.ts";
 

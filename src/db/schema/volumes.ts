@@ -1,8 +1,8 @@
 import { check, index, jsonb, pgTable, text } from "drizzle-orm/pg-core";
 import { sql } from "drizzle-orm";
-import { type VolumeState, volumeStates } from "../../contracts/volumes.ts";
-import type { Reason } from "../../contracts/primitives.ts";
-import { quoted } from "./access.ts";
+import { type VolumeState, volumeStates } from "../../contracts/api/volumes.ts";
+import type { Reason } from "../../contracts/common/primitives.ts";
+import { quoted } from "./tenancy.ts";
 import { int8, timestamptz } from "./columns.ts";
 import { hosts } from "./hosts.ts";
 

@@ -1,10 +1,10 @@
 import { createRoute } from "@hono/zod-openapi";
-import { enrollBody, enrolledSchema } from "../../contracts/agent.ts";
-import { enrollHost } from "../../services/enroll-host.ts";
-import { callerOf } from "../api-env.ts";
-import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../operation.ts";
-import { problems } from "../problem.ts";
-import { allow } from "../security.ts";
+import { enrollBody, enrolledSchema } from "../../contracts/agent-protocol/protocol.ts";
+import { enrollHost } from "../../control/hosts/enroll-host.ts";
+import { callerOf } from "../http/api-env.ts";
+import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { problems } from "../http/problem.ts";
+import { allow } from "../http/security.ts";
 
 export const enrollHostRoute = createRoute({
   method: "post",

@@ -1,8 +1,8 @@
 import { createRoute, z } from "@hono/zod-openapi";
-import { idSchema } from "../../contracts/primitives.ts";
-import { commonProblems, type OperationHandler } from "../operation.ts";
-import { hosts } from "../security.ts";
-import { receiveStream } from "../../services/receive-stream.ts";
+import { idSchema } from "../../contracts/common/primitives.ts";
+import { commonProblems, type OperationHandler } from "../http/operation.ts";
+import { hosts } from "../http/security.ts";
+import { receiveStream } from "../../control/sets/receive-stream.ts";
 
 export const receiveStreamRoute = createRoute({
   method: "post",

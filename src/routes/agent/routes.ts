@@ -1,5 +1,5 @@
-import { SYNC_WAIT_MS_MAX } from "../../contracts/agent.ts";
-import { type Api, mount } from "../operation.ts";
+import { SYNC_WAIT_MS_MAX } from "../../contracts/agent-protocol/protocol.ts";
+import { type Api, mount } from "../http/operation.ts";
 import { enrollHostHandler, enrollHostRoute } from "./enroll-host.ts";
 import { receiveStreamHandler, receiveStreamRoute } from "./receive-stream.ts";
 import { syncHostHandler, syncHostRoute } from "./sync-host.ts";

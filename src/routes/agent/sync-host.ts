@@ -1,9 +1,9 @@
 import { createRoute } from "@hono/zod-openapi";
-import { syncBody, syncResultSchema } from "../../contracts/agent.ts";
-import { syncHost } from "../../services/sync-host.ts";
-import { hostOf } from "../api-env.ts";
-import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../operation.ts";
-import { hosts } from "../security.ts";
+import { syncBody, syncResultSchema } from "../../contracts/agent-protocol/protocol.ts";
+import { syncHost } from "../../control/hosts/sync-host.ts";
+import { hostOf } from "../http/api-env.ts";
+import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { hosts } from "../http/security.ts";
 
 export const syncHostRoute = createRoute({
   method: "post",

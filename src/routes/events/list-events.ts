@@ -1,9 +1,9 @@
 import { createRoute, z } from "@hono/zod-openapi";
-import { eventCursor, eventSchema, listEventsQuery } from "../../contracts/events.ts";
-import { pageOf } from "../../contracts/primitives.ts";
-import { listEvents } from "../../services/list-events.ts";
-import { commonProblems, type OperationHandler } from "../operation.ts";
-import { readers } from "../security.ts";
+import { eventCursor, eventSchema, listEventsQuery } from "../../contracts/api/events.ts";
+import { pageOf } from "../../contracts/common/primitives.ts";
+import { listEvents } from "../../control/events/list-events.ts";
+import { commonProblems, type OperationHandler } from "../http/operation.ts";
+import { readers } from "../http/security.ts";
 import { streamEvents } from "./stream-events.ts";
 
 export const listEventsRoute = createRoute({

@@ -1,4 +1,4 @@
-import { type Api, mount } from "../operation.ts";
+import { type Api, mount } from "../http/operation.ts";
 import { listEventsHandler, listEventsRoute } from "./list-events.ts";
 
 export function mountEvents(api: Api): void {

@@ -1,6 +1,6 @@
-import type { ServiceContext } from "../../services/context.ts";
-import type { EventQuery } from "../../services/list-events.ts";
-import { readEventsAfter } from "../../services/read-events-after.ts";
+import type { ServiceContext } from "../../control/runtime/context.ts";
+import type { EventQuery } from "../../control/events/list-events.ts";
+import { readEventsAfter } from "../../control/events/stream-events.ts";
 
 export interface StreamLimits {
   /** A stream ends after this; its reader goes on with the last id. So a revoked token is shut out by then. */

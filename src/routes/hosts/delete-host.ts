@@ -1,10 +1,10 @@
 import { createRoute } from "@hono/zod-openapi";
-import { deleteHostQuery } from "../../contracts/hosts.ts";
-import { deleteHost } from "../../services/delete-host.ts";
-import { commonProblems, type OperationHandler } from "../operation.ts";
-import { hostParameters } from "../parameters.ts";
-import { problems } from "../problem.ts";
-import { operators } from "../security.ts";
+import { deleteHostQuery } from "../../contracts/api/hosts.ts";
+import { deleteHost } from "../../control/hosts/delete-host.ts";
+import { commonProblems, type OperationHandler } from "../http/operation.ts";
+import { hostParameters } from "../http/parameters.ts";
+import { problems } from "../http/problem.ts";
+import { operators } from "../http/security.ts";
 
 export const deleteHostRoute = createRoute({
   method: "delete",

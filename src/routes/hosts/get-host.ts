@@ -1,11 +1,11 @@
 import { createRoute } from "@hono/zod-openapi";
-import { hostSchema } from "../../contracts/hosts.ts";
-import { getHost } from "../../services/get-host.ts";
-import { etagOf } from "../conditions.ts";
-import { fleetReadersOnly } from "../fleet-readers-only.ts";
-import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
-import { hostParameters } from "../parameters.ts";
-import { fleetReaders } from "../security.ts";
+import { hostSchema } from "../../contracts/api/hosts.ts";
+import { getHost } from "../../control/hosts/get-host.ts";
+import { etagOf } from "../http/if-match.ts";
+import { fleetReadersOnly } from "../http/fleet-readers-only.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { hostParameters } from "../http/parameters.ts";
+import { fleetReaders } from "../http/security.ts";
 
 export const getHostRoute = createRoute({
   method: "get",

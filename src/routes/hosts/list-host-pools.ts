@@ -1,10 +1,10 @@
 import { createRoute } from "@hono/zod-openapi";
-import { hostPoolSchema } from "../../contracts/hosts.ts";
-import { pageOf, pageQuery } from "../../contracts/primitives.ts";
-import { listHostPools } from "../../services/list-host-pools.ts";
-import { fleetReadersOnly } from "../fleet-readers-only.ts";
-import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
-import { fleetReaders } from "../security.ts";
+import { hostPoolSchema } from "../../contracts/api/hosts.ts";
+import { pageOf, pageQuery } from "../../contracts/common/primitives.ts";
+import { listHostPools } from "../../control/hosts/list-host-pools.ts";
+import { fleetReadersOnly } from "../http/fleet-readers-only.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { fleetReaders } from "../http/security.ts";
 
 export const listHostPoolsRoute = createRoute({
   method: "get",

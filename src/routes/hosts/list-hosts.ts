@@ -1,10 +1,10 @@
 import { createRoute } from "@hono/zod-openapi";
-import { hostSchema } from "../../contracts/hosts.ts";
-import { pageOf, pageQuery } from "../../contracts/primitives.ts";
-import { listHosts } from "../../services/list-hosts.ts";
-import { fleetReadersOnly } from "../fleet-readers-only.ts";
-import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
-import { fleetReaders } from "../security.ts";
+import { hostSchema } from "../../contracts/api/hosts.ts";
+import { pageOf, pageQuery } from "../../contracts/common/primitives.ts";
+import { listHosts } from "../../control/hosts/list-hosts.ts";
+import { fleetReadersOnly } from "../http/fleet-readers-only.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { fleetReaders } from "../http/security.ts";
 
 export const listHostsRoute = createRoute({
   method: "get",

@@ -1,11 +1,11 @@
 import { createRoute } from "@hono/zod-openapi";
-import { hostSchema, patchHostBody } from "../../contracts/hosts.ts";
-import { patchHost } from "../../services/admit-host.ts";
-import { etagOf, generationOf, ifMatchHeaders } from "../conditions.ts";
-import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../operation.ts";
-import { hostParameters } from "../parameters.ts";
-import { problems } from "../problem.ts";
-import { operators } from "../security.ts";
+import { hostSchema, patchHostBody } from "../../contracts/api/hosts.ts";
+import { patchHost } from "../../control/hosts/cordon-host.ts";
+import { etagOf, generationOf, ifMatchHeaders } from "../http/if-match.ts";
+import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { hostParameters } from "../http/parameters.ts";
+import { problems } from "../http/problem.ts";
+import { operators } from "../http/security.ts";
 
 export const patchHostRoute = createRoute({
   method: "patch",

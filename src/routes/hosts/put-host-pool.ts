@@ -1,11 +1,11 @@
 import { createRoute, z } from "@hono/zod-openapi";
-import { hostPoolBody, hostPoolSchema } from "../../contracts/hosts.ts";
-import { nameSchema } from "../../contracts/primitives.ts";
-import { putHostPool } from "../../services/put-host-pool.ts";
-import { etagOf, generationOf, ifMatchHeaders } from "../conditions.ts";
-import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../operation.ts";
-import { problems } from "../problem.ts";
-import { operators } from "../security.ts";
+import { hostPoolBody, hostPoolSchema } from "../../contracts/api/hosts.ts";
+import { nameSchema } from "../../contracts/common/primitives.ts";
+import { putHostPool } from "../../control/hosts/put-host-pool.ts";
+import { etagOf, generationOf, ifMatchHeaders } from "../http/if-match.ts";
+import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { problems } from "../http/problem.ts";
+import { operators } from "../http/security.ts";
 
 export const putHostPoolRoute = createRoute({
   method: "put",

@@ -1,10 +1,10 @@
-import { type Api, mount } from "../operation.ts";
+import { type Api, mount } from "../http/operation.ts";
 import {
   admitHostHandler,
   cordonHostRoute,
   drainHostRoute,
   uncordonHostRoute,
-} from "./admit-host.ts";
+} from "./cordon-host.ts";
 import { deleteHostHandler, deleteHostRoute } from "./delete-host.ts";
 import { getHostHandler, getHostRoute } from "./get-host.ts";
 import { listHostPoolsHandler, listHostPoolsRoute } from "./list-host-pools.ts";

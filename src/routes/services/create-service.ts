@@ -1,17 +1,17 @@
 import { createRoute } from "@hono/zod-openapi";
-import { createServiceBody, serviceChangeSchema } from "../../contracts/services.ts";
-import { createService } from "../../services/create-service.ts";
-import { tenantIdOf } from "../api-env.ts";
-import { etagOf } from "../conditions.ts";
+import { createServiceBody, serviceChangeSchema } from "../../contracts/api/services.ts";
+import { createService } from "../../control/services/create-service.ts";
+import { tenantIdOf } from "../http/api-env.ts";
+import { etagOf } from "../http/if-match.ts";
 import {
   bodyProblems,
   idempotentHeaders,
   jsonBody,
   jsonResponse,
   type OperationHandler,
-} from "../operation.ts";
-import { problems } from "../problem.ts";
-import { writers } from "../security.ts";
+} from "../http/operation.ts";
+import { problems } from "../http/problem.ts";
+import { writers } from "../http/security.ts";
 
 export const createServiceRoute = createRoute({
   method: "post",

@@ -1,12 +1,12 @@
 import { createRoute } from "@hono/zod-openapi";
-import { serviceChangeSchema } from "../../contracts/services.ts";
-import { deleteService } from "../../services/delete-service.ts";
-import { tenantIdOf } from "../api-env.ts";
-import { generationOf, ifMatchHeaders } from "../conditions.ts";
-import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
-import { serviceParameters } from "../parameters.ts";
-import { problems } from "../problem.ts";
-import { writers } from "../security.ts";
+import { serviceChangeSchema } from "../../contracts/api/services.ts";
+import { deleteService } from "../../control/services/delete-service.ts";
+import { tenantIdOf } from "../http/api-env.ts";
+import { generationOf, ifMatchHeaders } from "../http/if-match.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { serviceParameters } from "../http/parameters.ts";
+import { problems } from "../http/problem.ts";
+import { writers } from "../http/security.ts";
 
 export const deleteServiceRoute = createRoute({
   method: "delete",

@@ -1,11 +1,11 @@
 import { createRoute } from "@hono/zod-openapi";
-import { serviceSchema } from "../../contracts/services.ts";
-import { getService } from "../../services/get-service.ts";
-import { tenantIdOf } from "../api-env.ts";
-import { etagOf } from "../conditions.ts";
-import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
-import { serviceParameters } from "../parameters.ts";
-import { readers } from "../security.ts";
+import { serviceSchema } from "../../contracts/api/services.ts";
+import { getService } from "../../control/services/get-service.ts";
+import { tenantIdOf } from "../http/api-env.ts";
+import { etagOf } from "../http/if-match.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { serviceParameters } from "../http/parameters.ts";
+import { readers } from "../http/security.ts";
 
 export const getServiceRoute = createRoute({
   method: "get",

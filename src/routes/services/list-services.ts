@@ -1,9 +1,9 @@
 import { createRoute } from "@hono/zod-openapi";
-import { pageOf, pageQuery } from "../../contracts/primitives.ts";
-import { serviceSchema } from "../../contracts/services.ts";
-import { listServices } from "../../services/list-services.ts";
-import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
-import { readers } from "../security.ts";
+import { pageOf, pageQuery } from "../../contracts/common/primitives.ts";
+import { serviceSchema } from "../../contracts/api/services.ts";
+import { listServices } from "../../control/services/list-services.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { readers } from "../http/security.ts";
 
 export const listServicesRoute = createRoute({
   method: "get",

@@ -1,12 +1,12 @@
 import { createRoute } from "@hono/zod-openapi";
-import { patchServiceBody, serviceChangeSchema } from "../../contracts/services.ts";
-import { patchService } from "../../services/patch-service.ts";
-import { tenantIdOf } from "../api-env.ts";
-import { etagOf, ifMatchHeaders, requiredGenerationOf } from "../conditions.ts";
-import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../operation.ts";
-import { serviceParameters } from "../parameters.ts";
-import { problems } from "../problem.ts";
-import { writers } from "../security.ts";
+import { patchServiceBody, serviceChangeSchema } from "../../contracts/api/services.ts";
+import { patchService } from "../../control/services/patch-service.ts";
+import { tenantIdOf } from "../http/api-env.ts";
+import { etagOf, ifMatchHeaders, requiredGenerationOf } from "../http/if-match.ts";
+import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { serviceParameters } from "../http/parameters.ts";
+import { problems } from "../http/problem.ts";
+import { writers } from "../http/security.ts";
 
 export const patchServiceRoute = createRoute({
   method: "patch",

@@ -1,18 +1,18 @@
 import { createRoute } from "@hono/zod-openapi";
-import { resizeServiceBody, serviceChangeSchema } from "../../contracts/services.ts";
-import { resizeService } from "../../services/resize-service.ts";
-import { tenantIdOf } from "../api-env.ts";
-import { etagOf, generationOf } from "../conditions.ts";
+import { resizeServiceBody, serviceChangeSchema } from "../../contracts/api/services.ts";
+import { resizeService } from "../../control/services/resize-service.ts";
+import { tenantIdOf } from "../http/api-env.ts";
+import { etagOf, generationOf } from "../http/if-match.ts";
 import {
   bodyProblems,
   idempotentChangeHeaders,
   jsonBody,
   jsonResponse,
   type OperationHandler,
-} from "../operation.ts";
-import { serviceParameters } from "../parameters.ts";
-import { problems } from "../problem.ts";
-import { writers } from "../security.ts";
+} from "../http/operation.ts";
+import { serviceParameters } from "../http/parameters.ts";
+import { problems } from "../http/problem.ts";
+import { writers } from "../http/security.ts";
 
 export const resizeServiceRoute = createRoute({
   method: "post",

@@ -1,4 +1,4 @@
-import { type Api, mount } from "../operation.ts";
+import { type Api, mount } from "../http/operation.ts";
 import { createServiceHandler, createServiceRoute } from "./create-service.ts";
 import { deleteServiceHandler, deleteServiceRoute } from "./delete-service.ts";
 import { getServiceHandler, getServiceRoute } from "./get-service.ts";

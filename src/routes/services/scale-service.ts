@@ -1,18 +1,18 @@
 import { createRoute } from "@hono/zod-openapi";
-import { scaleServiceBody, serviceChangeSchema } from "../../contracts/services.ts";
-import { scaleService } from "../../services/scale-service.ts";
-import { tenantIdOf } from "../api-env.ts";
-import { etagOf, generationOf } from "../conditions.ts";
+import { scaleServiceBody, serviceChangeSchema } from "../../contracts/api/services.ts";
+import { scaleService } from "../../control/services/scale-service.ts";
+import { tenantIdOf } from "../http/api-env.ts";
+import { etagOf, generationOf } from "../http/if-match.ts";
 import {
   bodyProblems,
   idempotentChangeHeaders,
   jsonBody,
   jsonResponse,
   type OperationHandler,
-} from "../operation.ts";
-import { serviceParameters } from "../parameters.ts";
-import { problems } from "../problem.ts";
-import { writers } from "../security.ts";
+} from "../http/operation.ts";
+import { serviceParameters } from "../http/parameters.ts";
+import { problems } from "../http/problem.ts";
+import { writers } from "../http/security.ts";
 
 export const scaleServiceRoute = createRoute({
   method: "post",

@@ -1,10 +1,10 @@
 import { createRoute } from "@hono/zod-openapi";
-import { waitServiceQuery, waitServiceResult } from "../../contracts/services.ts";
-import { waitService } from "../../services/wait-service.ts";
-import { tenantIdOf } from "../api-env.ts";
-import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
-import { serviceParameters } from "../parameters.ts";
-import { readers } from "../security.ts";
+import { waitServiceQuery, waitServiceResult } from "../../contracts/api/services.ts";
+import { waitService } from "../../control/services/wait-service.ts";
+import { tenantIdOf } from "../http/api-env.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { serviceParameters } from "../http/parameters.ts";
+import { readers } from "../http/security.ts";
 
 export const waitServiceRoute = createRoute({
   method: "get",

@@ -1,15 +1,15 @@
 import { createRoute } from "@hono/zod-openapi";
-import { setSchema } from "../../contracts/sets.ts";
-import { changeSet, type SetVerb } from "../../services/change-set.ts";
+import { setSchema } from "../../contracts/api/sets.ts";
+import { changeSet, type SetVerb } from "../../control/sets/change-set.ts";
 import {
   commonProblems,
   idempotentHeaders,
   jsonResponse,
   type OperationHandler,
-} from "../operation.ts";
-import { setParameters } from "../parameters.ts";
-import { problems } from "../problem.ts";
-import { writers } from "../security.ts";
+} from "../http/operation.ts";
+import { setParameters } from "../http/parameters.ts";
+import { problems } from "../http/problem.ts";
+import { writers } from "../http/security.ts";
 
 const summaryOfVerb: Record<SetVerb, string> = {
   stop: "Stop a set's containers; it keeps its place",

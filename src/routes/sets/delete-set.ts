@@ -1,10 +1,10 @@
 import { createRoute } from "@hono/zod-openapi";
-import { setSchema } from "../../contracts/sets.ts";
-import { deleteSet } from "../../services/change-set.ts";
-import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
-import { setParameters } from "../parameters.ts";
-import { problems } from "../problem.ts";
-import { writers } from "../security.ts";
+import { setSchema } from "../../contracts/api/sets.ts";
+import { deleteSet } from "../../control/sets/change-set.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { setParameters } from "../http/parameters.ts";
+import { problems } from "../http/problem.ts";
+import { writers } from "../http/security.ts";
 
 export const deleteSetRoute = createRoute({
   method: "delete",

@@ -1,9 +1,9 @@
 import { createRoute } from "@hono/zod-openapi";
-import { setExplanationSchema } from "../../contracts/sets.ts";
-import { explainSet } from "../../services/explain-set.ts";
-import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
-import { setParameters } from "../parameters.ts";
-import { readers } from "../security.ts";
+import { setExplanationSchema } from "../../contracts/api/sets.ts";
+import { explainSet } from "../../control/sets/explain-set.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { setParameters } from "../http/parameters.ts";
+import { readers } from "../http/security.ts";
 
 export const explainSetRoute = createRoute({
   method: "get",

@@ -1,10 +1,10 @@
 import { createRoute } from "@hono/zod-openapi";
-import { setSchema } from "../../contracts/sets.ts";
-import { getSet } from "../../services/get-set.ts";
-import { etagOf } from "../conditions.ts";
-import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
-import { setParameters } from "../parameters.ts";
-import { readers } from "../security.ts";
+import { setSchema } from "../../contracts/api/sets.ts";
+import { getSet } from "../../control/sets/get-set.ts";
+import { etagOf } from "../http/if-match.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { setParameters } from "../http/parameters.ts";
+import { readers } from "../http/security.ts";
 
 export const getSetRoute = createRoute({
   method: "get",

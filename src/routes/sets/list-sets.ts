@@ -1,9 +1,9 @@
 import { createRoute } from "@hono/zod-openapi";
-import { pageOf } from "../../contracts/primitives.ts";
-import { listSetsQuery, setSchema } from "../../contracts/sets.ts";
-import { listSets } from "../../services/list-sets.ts";
-import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
-import { readers } from "../security.ts";
+import { pageOf } from "../../contracts/common/primitives.ts";
+import { listSetsQuery, setSchema } from "../../contracts/api/sets.ts";
+import { listSets } from "../../control/sets/list-sets.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { readers } from "../http/security.ts";
 
 export const listSetsRoute = createRoute({
   method: "get",

@@ -1,10 +1,10 @@
 import { createRoute, z } from "@hono/zod-openapi";
-import { idSchema, nameSchema } from "../../contracts/primitives.ts";
-import { logsQuery } from "../../contracts/sets.ts";
-import { openLogStream } from "../../services/open-log-stream.ts";
-import { commonProblems, type OperationHandler } from "../operation.ts";
-import { problems } from "../problem.ts";
-import { readers } from "../security.ts";
+import { idSchema, nameSchema } from "../../contracts/common/primitives.ts";
+import { logsQuery } from "../../contracts/api/sets.ts";
+import { openLogStream } from "../../control/sets/open-log-stream.ts";
+import { commonProblems, type OperationHandler } from "../http/operation.ts";
+import { problems } from "../http/problem.ts";
+import { readers } from "../http/security.ts";
 import { toByteStream } from "./to-byte-stream.ts";
 
 export const readLogsRoute = createRoute({

@@ -1,4 +1,4 @@
-import { type Api, mount } from "../operation.ts";
+import { type Api, mount } from "../http/operation.ts";
 import { changeSetHandler, restartSetRoute, startSetRoute, stopSetRoute } from "./change-set.ts";
 import { deleteSetHandler, deleteSetRoute } from "./delete-set.ts";
 import { explainSetHandler, explainSetRoute } from "./explain-set.ts";

@@ -1,9 +1,9 @@
 import { createRoute } from "@hono/zod-openapi";
-import { waitSetQuery, waitSetResult } from "../../contracts/sets.ts";
-import { waitSet } from "../../services/wait-set.ts";
-import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
-import { setParameters } from "../parameters.ts";
-import { readers } from "../security.ts";
+import { waitSetQuery, waitSetResult } from "../../contracts/api/sets.ts";
+import { waitSet } from "../../control/sets/wait-set.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { setParameters } from "../http/parameters.ts";
+import { readers } from "../http/security.ts";
 
 export const waitSetRoute = createRoute({
   method: "get",

@@ -1,7 +1,7 @@
-import { AppError, notFound } from "../../contracts/app-error.ts";
-import type { Api } from "../operation.ts";
-import { describeProblem, isProblemCode } from "../problem-docs.ts";
-import { openApiDocument } from "../openapi-document.ts";
+import { AppError, notFound } from "../../contracts/common/app-error.ts";
+import type { Api } from "../http/operation.ts";
+import { describeProblem, isProblemCode } from "../http/problem-docs.ts";
+import { openApiDocument } from "../http/openapi-document.ts";
 import { renderDocs } from "./render-docs.ts";
 
 /** Nothing is loaded from anywhere, and nothing runs. */

@@ -1,8 +1,8 @@
 import { createRoute, z } from "@hono/zod-openapi";
-import { pingDatabase } from "../../services/ping-database.ts";
-import { jsonResponse, type OperationHandler } from "../operation.ts";
-import { problems } from "../problem.ts";
-import { everybody } from "../security.ts";
+import { pingDatabase } from "../../control/runtime/health.ts";
+import { jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { problems } from "../http/problem.ts";
+import { everybody } from "../http/security.ts";
 
 const healthSchema = z.strictObject({ ok: z.literal(true) }).meta({ id: "Health" });
 

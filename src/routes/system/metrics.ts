@@ -1,7 +1,7 @@
 import { createRoute, z } from "@hono/zod-openapi";
-import { fleetReadersOnly } from "../fleet-readers-only.ts";
-import { commonProblems, type OperationHandler } from "../operation.ts";
-import { fleetReaders } from "../security.ts";
+import { fleetReadersOnly } from "../http/fleet-readers-only.ts";
+import { commonProblems, type OperationHandler } from "../http/operation.ts";
+import { fleetReaders } from "../http/security.ts";
 
 export const metricsRoute = createRoute({
   method: "get",

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { describeApi } from "../describe-api.ts";
+import { describeApi } from "../http/describe-api.ts";
 import { renderDocs } from "./render-docs.ts";
 
 const document = describeApi("0");

@@ -1,4 +1,4 @@
-import type { OpenApiDocument } from "../openapi-document.ts";
+import type { OpenApiDocument } from "../http/openapi-document.ts";
 
 type Json = Record<string, unknown>;
 

@@ -1,4 +1,4 @@
-import { type Api, mount } from "../operation.ts";
+import { type Api, mount } from "../http/operation.ts";
 import { livenessHandler, livenessRoute, readinessHandler, readinessRoute } from "./health.ts";
 import { metricsHandler, metricsRoute } from "./metrics.ts";
 

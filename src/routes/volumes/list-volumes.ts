@@ -1,9 +1,9 @@
 import { createRoute } from "@hono/zod-openapi";
-import { pageOf } from "../../contracts/primitives.ts";
-import { listVolumesQuery, volumeSchema } from "../../contracts/volumes.ts";
-import { listVolumes } from "../../services/volumes.ts";
-import { commonProblems, jsonResponse, type OperationHandler } from "../operation.ts";
-import { readers } from "../security.ts";
+import { pageOf } from "../../contracts/common/primitives.ts";
+import { listVolumesQuery, volumeSchema } from "../../contracts/api/volumes.ts";
+import { listVolumes } from "../../control/volumes/volumes.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { readers } from "../http/security.ts";
 
 export const listVolumesRoute = createRoute({
   method: "get",

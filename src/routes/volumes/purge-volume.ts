@@ -1,16 +1,16 @@
 import { createRoute } from "@hono/zod-openapi";
-import { purgeVolumeBody, volumeSchema } from "../../contracts/volumes.ts";
-import { purgeVolume } from "../../services/volumes.ts";
+import { purgeVolumeBody, volumeSchema } from "../../contracts/api/volumes.ts";
+import { purgeVolume } from "../../control/volumes/volumes.ts";
 import {
   bodyProblems,
   idempotentHeaders,
   jsonBody,
   jsonResponse,
   type OperationHandler,
-} from "../operation.ts";
-import { volumeParameters } from "../parameters.ts";
-import { problems } from "../problem.ts";
-import { writers } from "../security.ts";
+} from "../http/operation.ts";
+import { volumeParameters } from "../http/parameters.ts";
+import { problems } from "../http/problem.ts";
+import { writers } from "../http/security.ts";
 
 export const purgeVolumeRoute = createRoute({
   method: "post",

@@ -1,15 +1,15 @@
 import { createRoute } from "@hono/zod-openapi";
-import { setSchema } from "../../contracts/sets.ts";
-import { restoreVolume } from "../../services/volumes.ts";
+import { setSchema } from "../../contracts/api/sets.ts";
+import { restoreVolume } from "../../control/volumes/volumes.ts";
 import {
   commonProblems,
   idempotentHeaders,
   jsonResponse,
   type OperationHandler,
-} from "../operation.ts";
-import { volumeParameters } from "../parameters.ts";
-import { problems } from "../problem.ts";
-import { writers } from "../security.ts";
+} from "../http/operation.ts";
+import { volumeParameters } from "../http/parameters.ts";
+import { problems } from "../http/problem.ts";
+import { writers } from "../http/security.ts";
 
 export const restoreVolumeRoute = createRoute({
   method: "post",

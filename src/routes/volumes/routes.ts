@@ -1,4 +1,4 @@
-import { type Api, mount } from "../operation.ts";
+import { type Api, mount } from "../http/operation.ts";
 import { listVolumesHandler, listVolumesRoute } from "./list-volumes.ts";
 import { purgeVolumeHandler, purgeVolumeRoute } from "./purge-volume.ts";
 import { restoreVolumeHandler, restoreVolumeRoute } from "./restore-volume.ts";

@@ -1,8 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { newId } from "../../../src/lib/ids.ts";
-import { mountUncallableApi } from "../../../src/routes/describe-api.ts";
-import { newSecret } from "../../../src/lib/secrets.ts";
-import { createTestApi, emptySync, enrollTestHost, type TestApi } from "../../support/test-api.ts";
+import { mountUncallableApi } from "../../../src/routes/http/describe-api.ts";
+import { newSecret } from "../../../src/lib/token-hash.ts";
+import {
+  createTestApi,
+  emptySync,
+  enrollTestHost,
+  type TestApi,
+} from "../../support/api/test-api.ts";
 
 const callers = [
   "nobody",
@@ -168,7 +173,7 @@ it("an expired token is refused", async () => {
   await test.ctx.db.execute(
     sql`update tokens set expires_at = now() - interval '1 second' where name = 'read-token'`,
   );
-  test.ctx.knownCallers.forgetAll(); // as two seconds do
+  test.ctx.tokenCache.clear(); // as two seconds do
   const response = await test.request("GET", "/v1/services", { token });
   expect(response.status).toBe(401);
 });

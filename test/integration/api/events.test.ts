@@ -1,8 +1,8 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { readEventsAfter } from "../../../src/services/read-events-after.ts";
+import { readEventsAfter } from "../../../src/control/events/stream-events.ts";
 import { streamEvents } from "../../../src/routes/events/stream-events.ts";
-import { createTestApi, serviceBody, type TestApi } from "../../support/test-api.ts";
+import { createTestApi, serviceBody, type TestApi } from "../../support/api/test-api.ts";
 import { waitUntil } from "../../support/wait-until.ts";
 
 let test: TestApi;

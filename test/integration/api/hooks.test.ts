@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
-import type { Hook } from "../../../src/contracts/elasticity.ts";
-import { createTestApi, serviceBody, type TestApi } from "../../support/test-api.ts";
+import type { Hook } from "../../../src/contracts/api/autoscaling.ts";
+import { createTestApi, serviceBody, type TestApi } from "../../support/api/test-api.ts";
 
 let test: TestApi;
 let token: string;

@@ -2,14 +2,14 @@ import { sql } from "drizzle-orm";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { newId } from "../../../src/lib/ids.ts";
-import { mountUncallableApi } from "../../../src/routes/describe-api.ts";
+import { mountUncallableApi } from "../../../src/routes/http/describe-api.ts";
 import {
   createTestApi,
   emptySync,
   enrollTestHost,
   serviceBody,
   type TestApi,
-} from "../../support/test-api.ts";
+} from "../../support/api/test-api.ts";
 
 /**
  * Whatever comes in: never a 500, only answers that the operation declares (the harness checks that), and on every

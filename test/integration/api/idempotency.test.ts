@@ -1,11 +1,11 @@
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createTenantBody } from "../../../src/contracts/access.ts";
-import { rowsOf } from "../../../src/db/queries/rows.ts";
-import { createTenant } from "../../../src/services/create-tenant.ts";
-import { runIdempotent } from "../../../src/services/run-idempotent.ts";
-import { sweepJournals } from "../../../src/services/sweep-journals.ts";
-import { createTestApi, serviceBody, type TestApi } from "../../support/test-api.ts";
+import { createTenantBody } from "../../../src/contracts/api/tenancy.ts";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
+import { runIdempotent } from "../../../src/control/runtime/idempotency.ts";
+import { sweepJournals } from "../../../src/control/events/retention.ts";
+import { createTestApi, serviceBody, type TestApi } from "../../support/api/test-api.ts";
 
 let test: TestApi;
 beforeAll(async () => {

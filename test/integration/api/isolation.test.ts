@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { newId } from "../../../src/lib/ids.ts";
-import { mountUncallableApi } from "../../../src/routes/describe-api.ts";
+import { mountUncallableApi } from "../../../src/routes/http/describe-api.ts";
 import {
   createTestApi,
   emptySync,
   enrollTestHost,
   serviceBody,
   type TestApi,
-} from "../../support/test-api.ts";
+} from "../../support/api/test-api.ts";
 
 let test: TestApi;
 let mine: string;

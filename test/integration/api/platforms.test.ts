@@ -2,11 +2,11 @@ import { once } from "node:events";
 import { serve, type ServerType } from "@hono/node-server";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { migrateEmbedded } from "../../../src/db/migrate.ts";
-import { openPglite } from "../../../src/db/pglite.ts";
+import { openPglite } from "../../../src/db/pglite/open-pglite.ts";
 import { createMountedApi } from "../../../src/routes/app.ts";
-import { ensureBootstrap } from "../../../src/services/ensure-bootstrap.ts";
+import { ensureBootstrap } from "../../../src/control/tenancy/bootstrap.ts";
 import { createLocalSignals } from "../../support/fakes/local-signals.ts";
-import { createTestApi, serviceBody, type TestApi } from "../../support/test-api.ts";
+import { createTestApi, serviceBody, type TestApi } from "../../support/api/test-api.ts";
 import { waitUntil } from "../../support/wait-until.ts";
 
 /** The same app behind a real socket, and over the embedded database. */

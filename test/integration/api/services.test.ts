@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Service } from "../../../src/contracts/services.ts";
-import { createTestApi, serviceBody, type TestApi } from "../../support/test-api.ts";
+import type { Service } from "../../../src/contracts/api/services.ts";
+import { createTestApi, serviceBody, type TestApi } from "../../support/api/test-api.ts";
 
 let test: TestApi;
 let token: string;

@@ -1,15 +1,15 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Host } from "../../../src/contracts/hosts.ts";
-import type { SyncResult } from "../../../src/contracts/agent.ts";
-import type { BerthSet } from "../../../src/contracts/sets.ts";
-import { createPlacer } from "../../../src/services/place-sets.ts";
+import type { Host } from "../../../src/contracts/api/hosts.ts";
+import type { SyncResult } from "../../../src/contracts/agent-protocol/protocol.ts";
+import type { BerthSet } from "../../../src/contracts/api/sets.ts";
+import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
 import {
   createTestApi,
   emptySync,
   enrollTestHost,
   serviceBody,
   type TestApi,
-} from "../../support/test-api.ts";
+} from "../../support/api/test-api.ts";
 import { waitUntil } from "../../support/wait-until.ts";
 
 let test: TestApi;

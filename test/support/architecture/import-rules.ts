@@ -53,28 +53,54 @@ export function resolveImport(importer: string, specifier: string): string {
   return path.posix.normalize(path.posix.join(path.posix.dirname(importer), specifier));
 }
 
-/** One violation per cycle of imports that exist at run time. */
+/** One violation per cycle of imports. Type imports count: a cycle of types is a cycle for the reader. */
 export function findCycles(files: readonly SourceFile[]): Violation[] {
-  const targets = new Map(files.map((file) => [file.path, runtimeTargets(file)]));
+  return cyclesOf(new Map(files.map((file) => [file.path, importedPaths(file)])), "cycle");
+}
+
+/**
+ * One violation per cycle between the second-level folders of one layer (src/control/sets, src/control/hosts).
+ * Files directly in a layer's folder belong to no second-level folder.
+ */
+export function findFolderCycles(files: readonly SourceFile[]): Violation[] {
+  const graph = new Map<string, Set<string>>();
+  for (const file of files) {
+    const from = folderOf(file.path);
+    if (from === undefined || isTestFile(file)) continue;
+    const targets = graph.get(from) ?? new Set();
+    graph.set(from, targets);
+    for (const target of importedPaths(file)) {
+      const to = folderOf(target);
+      if (to !== undefined && to !== from && moduleOf(target) === moduleOf(file.path))
+        targets.add(to);
+    }
+  }
+  return cyclesOf(graph, "folder-cycle");
+}
+
+function folderOf(file: string): string | undefined {
+  return /^src\/[^/]+\/[^/]+(?=\/)/.exec(file)?.[0];
+}
+
+function cyclesOf(graph: ReadonlyMap<string, Iterable<string>>, rule: string): Violation[] {
   const done = new Set<string>();
   const violations: Violation[] = [];
   const visit = (at: string, trail: string[]): void => {
     const start = trail.indexOf(at);
     if (start >= 0) {
-      const cycle = [...trail.slice(start), at].join(" -> ");
-      violations.push({ path: at, rule: "cycle", detail: cycle });
+      violations.push({ path: at, rule, detail: [...trail.slice(start), at].join(" -> ") });
       return;
     }
     if (done.has(at)) return;
-    for (const target of targets.get(at) ?? []) visit(target, [...trail, at]);
+    for (const target of graph.get(at) ?? []) visit(target, [...trail, at]);
     done.add(at);
   };
-  for (const file of files) visit(file.path, []);
+  for (const start of graph.keys()) visit(start, []);
   return violations;
 }
 
-function runtimeTargets(file: SourceFile): string[] {
+function importedPaths(file: SourceFile): string[] {
   return file.imports
-    .filter(({ specifier, isTypeOnly }) => specifier.startsWith(".") && !isTypeOnly)
+    .filter(({ specifier }) => specifier.startsWith("."))
     .map(({ specifier }) => resolveImport(file.path, specifier));
 }

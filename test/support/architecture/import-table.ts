@@ -24,18 +24,23 @@ export const importTable: Readonly<Record<string, ImportRule>> = {
     packages: ["drizzle-orm", "postgres", "@electric-sql/pglite", "zod"],
     node: "all",
   },
-  services: {
+  control: {
     src: ["db", "scheduler", "contracts", "lib"],
     packages: ["zod", "prom-client"],
     node: edgeBuiltins,
   },
   routes: {
-    src: ["services", "contracts", "lib", "console"],
+    src: ["control", "contracts", "lib", "console"],
     packages: ["hono", "@hono/zod-openapi", "zod", "prom-client"],
     node: edgeBuiltins,
   },
+  redis: {
+    src: ["control", "contracts", "lib"],
+    packages: ["ioredis", "zod", "prom-client"],
+    node: edgeBuiltins,
+  },
   jobs: {
-    src: ["services", "contracts", "lib"],
+    src: ["control", "redis", "contracts", "lib"],
     packages: ["bullmq", "ioredis", "zod", "prom-client"],
     node: edgeBuiltins,
   },

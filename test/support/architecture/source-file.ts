@@ -4,7 +4,7 @@ import path from "node:path";
 import { type ParsedSource, parseSource } from "./parse-source.ts";
 
 export interface SourceFile extends ParsedSource {
-  /** From the project's root, with forward slashes: "src/db/client.ts". */
+  /** From the project's root, with forward slashes: "src/db/postgres/open-postgres.ts". */
   path: string;
   text: string;
 }

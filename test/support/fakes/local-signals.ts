@@ -1,4 +1,4 @@
-import type { SignalChannel, Signals } from "../../../src/services/context.ts";
+import type { SignalChannel, Signals } from "../../../src/control/runtime/context.ts";
 
 /** Signals within one process. With `lossy` every one is lost, as when Redis is away. */
 export function createLocalSignals({ lossy = false }: { lossy?: boolean } = {}): Signals & {

@@ -1,6 +1,6 @@
-import { AppError, notFound } from "../../../src/contracts/app-error.ts";
-import type { LogStreamRequest } from "../../../src/contracts/agent.ts";
-import type { StreamRelay } from "../../../src/services/context.ts";
+import { AppError, notFound } from "../../../src/contracts/common/app-error.ts";
+import type { LogStreamRequest } from "../../../src/contracts/agent-protocol/protocol.ts";
+import type { StreamRelay } from "../../../src/control/runtime/context.ts";
 
 interface Stream {
   chunks: Uint8Array[];

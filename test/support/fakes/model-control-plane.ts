@@ -1,5 +1,10 @@
-import type { DesiredSet, ObservedSet, Sync, SyncResult } from "../../../src/contracts/agent.ts";
-import { syncBody, syncResultSchema } from "../../../src/contracts/agent.ts";
+import type {
+  DesiredSet,
+  ObservedSet,
+  Sync,
+  SyncResult,
+} from "../../../src/contracts/agent-protocol/protocol.ts";
+import { syncBody, syncResultSchema } from "../../../src/contracts/agent-protocol/protocol.ts";
 import type { Clock } from "../../../src/agent/clock.ts";
 import { delay } from "../../../src/agent/clock.ts";
 import {
@@ -27,8 +32,8 @@ const lateMsMax = 20_000;
 export const noFaults: ControlPlaneFaults = { down: 0, ghost: 0, twice: 0, lost: 0, late: 0 };
 
 /**
- * One host's part of the control plane, in memory, by the same rules as the real one (services/sync-host.ts,
- * services/apply-observed.ts): generations, bookings that end when a set is reported absent, sets that are given up leave.
+ * One host's part of the control plane, in memory, by the same rules as the real one (control/hosts/sync-host.ts,
+ * control/hosts/apply-observed.ts): generations, bookings that end when a set is reported absent, sets that are given up leave.
  */
 export class ModelControlPlane implements ControlPlane {
   faults: ControlPlaneFaults = noFaults;

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { IoLimits } from "../../../contracts/set-template.ts";
+import type { IoLimits } from "../../../contracts/api/set-template.ts";
 import { ioLimitNames } from "../../set-limits.ts";
 import { finiteOr } from "./finite-or.ts";
 import { type CgroupPlace, readFileOf } from "./read-cgroup.ts";

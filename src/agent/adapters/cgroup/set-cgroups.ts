@@ -1,4 +1,4 @@
-import type { IoLimits } from "../../../contracts/set-template.ts";
+import type { IoLimits } from "../../../contracts/api/set-template.ts";
 import type { Limits } from "../../ports/set-port.ts";
 import type { DeviceIo } from "./io-limits.ts";
 import type { MemoryEvents } from "./read-cgroup.ts";

@@ -2,7 +2,7 @@ import { readdirSync, rmdirSync } from "node:fs";
 import { readdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { idSchema } from "../../../contracts/primitives.ts";
+import { idSchema } from "../../../contracts/common/primitives.ts";
 import { AgentError } from "../../agent-error.ts";
 
 const emptyDeadlineMs = 5_000;

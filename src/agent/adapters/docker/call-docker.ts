@@ -1,6 +1,6 @@
 import { setMaxListeners } from "node:events";
 import { AgentError, type AgentPhase } from "../../agent-error.ts";
-import { cutText } from "../../../lib/cut-text.ts";
+import { cutText } from "../../../lib/text/truncate.ts";
 
 export interface DockerCall {
   phase: AgentPhase;

@@ -1,6 +1,6 @@
 import type Docker from "dockerode";
 import { callDocker, dockerStatus } from "./call-docker.ts";
-import { createConcurrencyLimit } from "../../../lib/concurrency-limit.ts";
+import { createConcurrencyLimit } from "../../../lib/async/concurrency-limit.ts";
 import type { Limits } from "../../ports/set-port.ts";
 import { CPU_PERIOD_US, CPU_SHARES_PER_CORE } from "../../set-limits.ts";
 import { blockDeviceOf } from "../machine/block-device.ts";

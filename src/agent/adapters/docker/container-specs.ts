@@ -1,5 +1,5 @@
 import type Docker from "dockerode";
-import type { ContainerTemplate } from "../../../contracts/set-template.ts";
+import type { ContainerTemplate } from "../../../contracts/api/set-template.ts";
 import { INFRA_CONTAINER } from "../../container-names.ts";
 import type { Limits, LocalSetSpec } from "../../ports/set-port.ts";
 import { containerLimits, CPU_PERIOD_US } from "../../set-limits.ts";

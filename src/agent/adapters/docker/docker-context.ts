@@ -1,7 +1,7 @@
 import type Docker from "dockerode";
 import type { Log } from "../../../lib/log.ts";
 import type { SetCgroups } from "../cgroup/set-cgroups.ts";
-import type { ConcurrencyLimit } from "../../../lib/concurrency-limit.ts";
+import type { ConcurrencyLimit } from "../../../lib/async/concurrency-limit.ts";
 import type { SetVolumes } from "../volume/set-volumes.ts";
 import type { ContainerDetailsCache } from "./container-details.ts";
 

@@ -4,7 +4,7 @@ import type { SetPort } from "../../ports/set-port.ts";
 import type { VolumePort } from "../../ports/volume-port.ts";
 import { createSetVolumes } from "../volume/set-volumes.ts";
 import { callDocker, settleAll } from "./call-docker.ts";
-import { createConcurrencyLimit } from "../../../lib/concurrency-limit.ts";
+import { createConcurrencyLimit } from "../../../lib/async/concurrency-limit.ts";
 import { createContainerDetailsCache } from "./container-details.ts";
 import { isInfra } from "./container-labels.ts";
 import { containerLogs } from "./container-logs.ts";

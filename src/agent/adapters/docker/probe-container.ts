@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { request } from "node:http";
 import { connect } from "node:net";
-import type { HealthCheck } from "../../../contracts/set-template.ts";
+import type { HealthCheck } from "../../../contracts/api/set-template.ts";
 import { AgentError } from "../../agent-error.ts";
 import type { LocalSetSpec, ProbeResult } from "../../ports/set-port.ts";
 import { callDocker, dockerMessage, dockerStatus, reasonOf } from "./call-docker.ts";

@@ -1,7 +1,7 @@
 import type Docker from "dockerode";
 import { AgentError } from "../../agent-error.ts";
 import { callDocker, dockerMessage, dockerStatus, reasonOf } from "./call-docker.ts";
-import { cutText } from "../../../lib/cut-text.ts";
+import { cutText } from "../../../lib/text/truncate.ts";
 
 const pullTimeoutMs = 10 * 60_000;
 /** A registry's ways to say that it does not have the image, or not for us. */

@@ -5,7 +5,7 @@ import type { ListedContainer } from "./container-labels.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { listContainers } from "./list-containers.ts";
 
-/** The longest stop timeout a template may ask for (contracts/set-template.ts). */
+/** The longest stop timeout a template may ask for (contracts/api/set-template.ts). */
 const stopTimeoutSecondsMax = 600;
 /** What Docker may take beyond the container's own timeout. */
 const stopGraceMs = 30_000;

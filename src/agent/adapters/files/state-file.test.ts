@@ -2,8 +2,8 @@ import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { localSet } from "../../../../test/support/local-set.ts";
-import { enrollBody } from "../../../contracts/agent.ts";
+import { localSet } from "../../../../test/support/agent/local-set.ts";
+import { enrollBody } from "../../../contracts/agent-protocol/protocol.ts";
 import { newId } from "../../../lib/ids.ts";
 import { openStateFile } from "./state-file.ts";
 

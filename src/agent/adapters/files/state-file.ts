@@ -1,10 +1,10 @@
 import { mkdir, open, readFile, rename } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
-import { desiredSetSchema } from "../../../contracts/agent.ts";
-import { generationSchema, idSchema, reasonSchema } from "../../../contracts/primitives.ts";
-import { coalesce } from "../../../lib/coalesce.ts";
-import { newSecret } from "../../../lib/secrets.ts";
+import { desiredSetSchema } from "../../../contracts/agent-protocol/protocol.ts";
+import { generationSchema, idSchema, reasonSchema } from "../../../contracts/common/primitives.ts";
+import { coalesce } from "../../../lib/async/coalesce.ts";
+import { newSecret } from "../../../lib/token-hash.ts";
 import type { AgentState, StateStore } from "../../ports/state-store.ts";
 
 /** Who this host is for the control plane. */

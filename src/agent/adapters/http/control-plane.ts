@@ -6,13 +6,13 @@ import {
   type Enrolled,
   enrolledSchema,
   syncResultSchema,
-} from "../../../contracts/agent.ts";
+} from "../../../contracts/agent-protocol/protocol.ts";
 import {
   type ControlPlane,
   ControlPlaneError,
   CredentialRefusedError,
 } from "../../ports/control-plane.ts";
-import { cutText } from "../../../lib/cut-text.ts";
+import { cutText } from "../../../lib/text/truncate.ts";
 
 /** What a call may take beyond the wait that it asks for. */
 const callTimeoutMs = 15_000;

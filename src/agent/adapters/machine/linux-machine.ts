@@ -1,7 +1,7 @@
 import { readFile, statfs } from "node:fs/promises";
 import { cpus } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
-import type { Reason, ResourceAmounts } from "../../../contracts/primitives.ts";
+import type { Reason, ResourceAmounts } from "../../../contracts/common/primitives.ts";
 import type { MachinePort } from "../../ports/machine-port.ts";
 import type { VolumeRoom } from "../../ports/volume-port.ts";
 import { failureOf } from "../../step-failure.ts";

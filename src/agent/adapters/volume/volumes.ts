@@ -1,6 +1,6 @@
 import { chmod, mkdir, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { KeyedLock } from "../../../lib/keyed-lock.ts";
+import { KeyedLock } from "../../../lib/async/keyed-lock.ts";
 import type { Log } from "../../../lib/log.ts";
 import type { LocalVolume, VolumePort, VolumeSpec } from "../../ports/volume-port.ts";
 import {

@@ -1,0 +1,113 @@
+import { createParser } from "eventsource-parser";
+import type { BerthEvent } from "../../contracts/api/events.ts";
+import type { ApiClient, RequestOptions } from "./api-client.ts";
+import { CliError } from "../cli-error.ts";
+import { exitCodes } from "../exit-codes.ts";
+
+const BACKOFF_MIN_MS = 250;
+const BACKOFF_MAX_MS = 10_000;
+
+export interface FollowOptions {
+  query: RequestOptions["query"];
+  signal: AbortSignal;
+  onEvent: (event: BerthEvent) => void;
+  /** Told when the stream broke, with how long it waits before it is opened again. */
+  onRetry: (error: CliError | undefined, delayMs: number) => void;
+  /** Injected for tests. */
+  random?: () => number;
+}
+
+/**
+ * Events as they happen, until aborted. A stream that ends or breaks is opened again after the last event that came
+ * (Last-Event-ID), so none is missed or seen twice; the delay doubles from 250 ms to 10 s, with jitter, and starts over
+ * once an event came. Throws CliError only for what trying again cannot mend: credentials, bad filters, no such API.
+ */
+export async function followEvents(api: ApiClient, options: FollowOptions): Promise<void> {
+  const random = options.random ?? Math.random;
+  let lastEventId: string | undefined;
+  let failures = 0;
+  const isOver = (): boolean => options.signal.aborted;
+  while (!isOver()) {
+    let error: CliError | undefined;
+    const openedWith = lastEventId;
+    try {
+      lastEventId = await readStream(api, options, lastEventId, (id) => {
+        lastEventId = id;
+      });
+    } catch (thrown) {
+      if (isOver()) return;
+      if (!(thrown instanceof CliError) || thrown.exitCode !== exitCodes.unavailable) throw thrown;
+      error = thrown;
+    }
+    failures = lastEventId === openedWith && error !== undefined ? failures + 1 : 0;
+    const ceilingMs = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** Math.min(failures, 10));
+    const delayMs = Math.round(ceilingMs * (0.5 + random() / 2));
+    if (error) options.onRetry(error, delayMs);
+    await pause(delayMs, options.signal);
+  }
+}
+
+/** One connection, until it ends. Returns the id of the last event. */
+async function readStream(
+  api: ApiClient,
+  { query, signal, onEvent }: FollowOptions,
+  lastEventId: string | undefined,
+  onId: (id: string) => void,
+): Promise<string | undefined> {
+  const response = await api.open("GET", "/v1/events", {
+    query,
+    signal,
+    timeoutMs: 0,
+    accept: "text/event-stream",
+    ...(lastEventId === undefined ? {} : { headers: { "Last-Event-ID": lastEventId } }),
+  });
+  let latest = lastEventId;
+  const parser = createParser({
+    onEvent: ({ data }) => {
+      const event = parseEvent(data);
+      if (event) onEvent(event);
+    },
+  });
+  const decoder = new TextDecoder();
+  let rest = "";
+  try {
+    for await (const chunk of response.body ?? []) {
+      const messages = (rest + decoder.decode(chunk as Uint8Array, { stream: true })).split("\n\n");
+      rest = messages.pop() ?? "";
+      for (const message of messages) {
+        parser.feed(`${message}\n\n`);
+        // The parser tells of ids with data only; the first message and heartbeats carry an id alone.
+        const id = /^id: ?(.+)$/m.exec(message)?.[1];
+        if (id === undefined) continue;
+        latest = id;
+        onId(id);
+      }
+    }
+  } catch (error) {
+    throw new CliError("The stream of events broke.", {
+      exitCode: exitCodes.unavailable,
+      cause: error,
+    });
+  }
+  return latest;
+}
+
+function parseEvent(data: string): BerthEvent | undefined {
+  try {
+    return JSON.parse(data) as BerthEvent;
+  } catch {
+    return undefined; // a message that is no event, of a newer API: not for us
+  }
+}
+
+async function pause(durationMs: number, signal: AbortSignal): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(done, durationMs);
+    signal.addEventListener("abort", done, { once: true });
+    function done(): void {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+  });
+}

@@ -1,0 +1,33 @@
+import { PAGE_LIMIT_MAX } from "../../contracts/common/primitives.ts";
+import type { ApiClient, RequestOptions } from "./api-client.ts";
+
+interface Page<T> {
+  items: T[];
+  nextCursor: string | null;
+}
+
+export interface Listing<T> {
+  items: T[];
+  /** There are more than `limit`. */
+  isCut: boolean;
+}
+
+/** The first `limit` things of a list, however many pages that takes. */
+export async function listPages<T>(
+  api: ApiClient,
+  path: string,
+  limit: number,
+  query: RequestOptions["query"] = {},
+): Promise<Listing<T>> {
+  const items: T[] = [];
+  let cursor: string | undefined;
+  while (items.length < limit) {
+    const page: Page<T> = await api.request<Page<T>>("GET", path, {
+      query: { ...query, cursor, limit: Math.min(PAGE_LIMIT_MAX, limit - items.length) },
+    });
+    items.push(...page.items);
+    if (page.nextCursor === null) return { items, isCut: false };
+    cursor = page.nextCursor;
+  }
+  return { items, isCut: true };
+}

@@ -1,0 +1,54 @@
+import type { Host } from "../../contracts/api/hosts.ts";
+import { nameSchema } from "../../contracts/common/primitives.ts";
+import type { Service } from "../../contracts/api/services.ts";
+import type { BerthSet } from "../../contracts/api/sets.ts";
+import type { ApiClient } from "./api-client.ts";
+import { CliError, usageError } from "../cli-error.ts";
+import { exitCodes } from "../exit-codes.ts";
+import { listPages } from "./list-pages.ts";
+
+/** More hosts than this are not looked through for a name: use the id. */
+const HOSTS_SEARCHED_MAX = 20_000;
+
+export function isSetId(text: string): boolean {
+  return /^set_[0-9a-z]+$/.test(text);
+}
+
+/** Path of a service. Throws a usage error when it cannot be a name, before it gets into a URL. */
+export function servicePath(name: string): string {
+  if (!nameSchema.safeParse(name).success)
+    throw usageError(
+      `"${name}" cannot be a service's name: lower-case letters, digits and hyphens.`,
+    );
+  return `/v1/services/${name}`;
+}
+
+export function setPath(id: string): string {
+  if (!isSetId(id))
+    throw usageError(
+      `"${id}" is not a set's id, such as set_01jd…`,
+      "`berth get sets` lists them.",
+    );
+  return `/v1/sets/${id}`;
+}
+
+export async function getService(api: ApiClient, name: string): Promise<Service> {
+  return await api.request<Service>("GET", servicePath(name));
+}
+
+export async function getSet(api: ApiClient, id: string): Promise<BerthSet> {
+  return await api.request<BerthSet>("GET", setPath(id));
+}
+
+/** A host by its id or its name. */
+export async function getHost(api: ApiClient, nameOrId: string): Promise<Host> {
+  if (/^host_[0-9a-z]+$/.test(nameOrId))
+    return await api.request<Host>("GET", `/v1/hosts/${nameOrId}`);
+  const { items } = await listPages<Host>(api, "/v1/hosts", HOSTS_SEARCHED_MAX);
+  const host = items.find((candidate) => candidate.name === nameOrId);
+  if (host) return host;
+  throw new CliError(`There is no host "${nameOrId}", or you may not see it.`, {
+    exitCode: exitCodes.notFound,
+    hints: ["`berth get hosts` lists them."],
+  });
+}

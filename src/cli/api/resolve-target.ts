@@ -1,0 +1,152 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import type { CliSettings } from "../cli-settings.ts";
+import { CliError, usageError } from "../cli-error.ts";
+import { exitCodes } from "../exit-codes.ts";
+
+/** Where requests go, and as whom. */
+export interface Target {
+  apiUrl: string;
+  token: string | undefined;
+  tenant: string | undefined;
+  /** Where the address was found, for people. */
+  source: string;
+}
+
+export const DEFAULT_API_URL = "http://127.0.0.1:7460";
+/** What `berth up` leaves in its data directory for the command line: where it listens. */
+export const LOCAL_API_FILE = "api.json";
+
+const apiUrlSchema = z.url({ protocol: /^https?$/ });
+
+const contextsFileSchema = z.strictObject({
+  current: z.string().optional(),
+  contexts: z.record(
+    z.string(),
+    z.strictObject({
+      apiUrl: apiUrlSchema,
+      token: z.string().min(1).optional(),
+      tokenFile: z.string().min(1).optional(),
+      tenant: z.string().optional(),
+    }),
+  ),
+});
+const localApiSchema = z.object({ apiUrl: apiUrlSchema, adminTokenFile: z.string() });
+
+interface TargetFlags {
+  apiUrl?: string;
+  tokenFile?: string;
+  tenant?: string;
+  context?: string;
+}
+
+interface Candidate {
+  apiUrl?: string | undefined;
+  token?: string | undefined;
+  tenant?: string | undefined;
+  source: string;
+}
+
+/**
+ * Flags win over the environment, that over a context of the configuration file, that over a Berth that runs all-in-one in
+ * the data directory. A token of a context or of a local Berth is only ever sent to the address that it belongs to.
+ * Throws a usage error for files that cannot be read or are not valid.
+ */
+export async function resolveTarget(flags: TargetFlags, settings: CliSettings): Promise<Target> {
+  const givenUrl = flags.apiUrl ?? settings.apiUrl;
+  if (givenUrl !== undefined && !apiUrlSchema.safeParse(givenUrl).success)
+    throw usageError(`"${givenUrl}" is not an http or https address.`);
+  const givenToken = await readGivenToken(flags, settings);
+  const isComplete = givenUrl !== undefined && givenToken !== undefined;
+  const contextName = flags.context ?? settings.context;
+  const found =
+    isComplete && contextName === undefined
+      ? undefined
+      : ((await readContext(contextName, settings.configFile)) ??
+        (await readLocalApi(settings.dataDir)));
+  const apiUrl = givenUrl ?? found?.apiUrl ?? DEFAULT_API_URL;
+  const belongs = found?.apiUrl !== undefined && isSameOrigin(found.apiUrl, apiUrl);
+  return {
+    apiUrl,
+    token: givenToken ?? (belongs ? found.token : undefined),
+    tenant: flags.tenant ?? settings.tenant ?? (belongs ? found.tenant : undefined),
+    source: givenUrl === undefined ? (found?.source ?? "default") : "given",
+  };
+}
+
+async function readGivenToken(
+  flags: TargetFlags,
+  settings: CliSettings,
+): Promise<string | undefined> {
+  if (flags.tokenFile !== undefined) return await readToken(flags.tokenFile);
+  if (settings.token !== undefined) return settings.token;
+  return settings.tokenFile === undefined ? undefined : await readToken(settings.tokenFile);
+}
+
+async function readContext(name: string | undefined, file: string): Promise<Candidate | undefined> {
+  const text = await readIfThere(file);
+  if (text === undefined) {
+    if (name === undefined) return undefined;
+    throw usageError(`The context ${name} is not known: there is no ${file}.`);
+  }
+  const contexts = parseJsonFile(contextsFileSchema, text, file);
+  const chosen = name ?? contexts.current;
+  if (chosen === undefined) return undefined;
+  const context = contexts.contexts[chosen];
+  if (!context) {
+    const known = Object.keys(contexts.contexts).join(", ") || "none";
+    throw usageError(`The context ${chosen} is not in ${file}; it has: ${known}.`);
+  }
+  const token =
+    context.token ??
+    (context.tokenFile === undefined ? undefined : await readToken(context.tokenFile));
+  return { apiUrl: context.apiUrl, token, tenant: context.tenant, source: `context ${chosen}` };
+}
+
+/** A Berth that runs here leaves its address in its data directory, and its admin token beside it, for its owner's eyes only. */
+async function readLocalApi(dataDir: string): Promise<Candidate | undefined> {
+  const file = join(dataDir, LOCAL_API_FILE);
+  const text = await readIfThere(file);
+  if (text === undefined) return undefined;
+  const local = parseJsonFile(localApiSchema, text, file);
+  const token = await readIfThere(local.adminTokenFile);
+  return { apiUrl: local.apiUrl, token: token?.trim(), source: dataDir };
+}
+
+async function readToken(file: string): Promise<string> {
+  const token = (await readIfThere(file))?.trim();
+  if (token === undefined || token === "")
+    throw usageError(`The token file ${file} is not there, may not be read, or is empty.`);
+  return token;
+}
+
+async function readIfThere(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR" || code === "EACCES") return undefined;
+    throw new CliError(`Cannot read ${file}: ${code ?? "unknown error"}.`, {
+      exitCode: exitCodes.usage,
+      cause: error,
+    });
+  }
+}
+
+function parseJsonFile<T>(schema: z.ZodType<T>, text: string, file: string): T {
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch (error) {
+    throw new CliError(`${file} is not JSON.`, { exitCode: exitCodes.usage, cause: error });
+  }
+  const parsed = schema.safeParse(document);
+  if (!parsed.success)
+    throw usageError(`${file} is not valid:`, ...z.prettifyError(parsed.error).split("\n"));
+  return parsed.data;
+}
+
+function isSameOrigin(a: string, b: string): boolean {
+  return new URL(a).origin === new URL(b).origin;
+}

@@ -1,0 +1,88 @@
+import type { Command } from "commander";
+import { ApiClient, type FetchFunction } from "./api/api-client.ts";
+import { resolveTarget, type Target } from "./api/resolve-target.ts";
+import type { CliSettings } from "./cli-settings.ts";
+import type { Terminal } from "./output/terminal.ts";
+
+/** Processes that commands start: main knows where they are. */
+export type ProcessName = "all-in-one" | "host-agent" | "simulated-hosts";
+export interface ChildProcess {
+  /** Exit code; 128 + signal when killed. */
+  ended: Promise<number>;
+  stop: () => void;
+}
+export type StartProcess = (
+  name: ProcessName,
+  args: readonly string[],
+  options: { env?: Record<string, string>; onLine?: (line: string) => void },
+) => ChildProcess;
+
+export interface CliOptions {
+  argv: readonly string[];
+  settings: CliSettings;
+  terminal: Terminal;
+  stdin: AsyncIterable<Uint8Array | string>;
+  version: string;
+  fetch: FetchFunction;
+  startProcess: StartProcess;
+  /** Aborted by Ctrl-C. */
+  signal: AbortSignal;
+  now: () => number;
+}
+
+export const outputFormats = ["table", "wide", "json", "yaml"] as const;
+export type OutputFormat = (typeof outputFormats)[number];
+
+/** Options that every command takes. */
+interface GlobalOptions {
+  output: OutputFormat;
+  apiUrl?: string;
+  tokenFile?: string;
+  tenant?: string;
+  context?: string;
+}
+
+/** What a command is given: the surroundings, and an API client for where the options point. */
+export class Cli {
+  readonly options: CliOptions;
+  readonly terminal: Terminal;
+  readonly #program: Command;
+  #target: Promise<Target> | undefined;
+
+  constructor(options: CliOptions, program: Command) {
+    this.options = options;
+    this.terminal = options.terminal;
+    this.#program = program;
+  }
+
+  get now(): number {
+    return this.options.now();
+  }
+
+  get format(): OutputFormat {
+    return this.#program.opts<GlobalOptions>().output;
+  }
+
+  /** True when stdout is for a program: then it carries documents only. */
+  get isForPrograms(): boolean {
+    return this.format === "json" || this.format === "yaml";
+  }
+
+  /** Where the API is and who asks; resolved once. */
+  async target(): Promise<Target> {
+    this.#target ??= resolveTarget(this.#program.opts<GlobalOptions>(), this.options.settings);
+    return await this.#target;
+  }
+
+  async api(): Promise<ApiClient> {
+    const { apiUrl, token, tenant } = await this.target();
+    return new ApiClient({
+      apiUrl,
+      token,
+      tenant,
+      userAgent: `berth/${this.options.version}`,
+      fetch: this.options.fetch,
+      signal: this.options.signal,
+    });
+  }
+}

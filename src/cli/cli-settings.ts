@@ -1,0 +1,12 @@
+/** What of the environment concerns the command line; see src/config/cli.ts. */
+export interface CliSettings {
+  apiUrl: string | undefined;
+  token: string | undefined;
+  tokenFile: string | undefined;
+  tenant: string | undefined;
+  context: string | undefined;
+  /** Of contexts. */
+  configFile: string;
+  /** Where an all-in-one Berth keeps its things. */
+  dataDir: string;
+}

@@ -1,0 +1,128 @@
+import { isDeepStrictEqual } from "node:util";
+import type { CreateService, Service, ServiceChange } from "../../contracts/api/services.ts";
+import type { ApiClient } from "../api/api-client.ts";
+import { CliError } from "../cli-error.ts";
+import { exitCodes } from "../exit-codes.ts";
+import { servicePath } from "../api/lookup.ts";
+import type { Manifest } from "./read-manifests.ts";
+
+export interface Applied {
+  action: "created" | "changed" | "unchanged";
+  /** Members that were changed; "replicas" among them. Empty when created. */
+  changed: string[];
+  effects: string[];
+  service: Service;
+}
+
+const CHANGES_RACED_MAX = 5;
+/** Members of a service that PATCH changes; absent from a manifest means their default, so that a file says it all. */
+const patchable = ["priority", "template", "placement", "onHostLost", "autoscale"] as const;
+type Patchable = (typeof patchable)[number];
+
+/**
+ * Makes the service what the manifest says: creates it, or changes what differs, and does nothing when nothing does.
+ * Replicas that the manifest does not name stay as they are. When somebody else changes the service at the same time it is
+ * read and compared again, at most five times.
+ */
+export async function applyService(api: ApiClient, manifest: Manifest): Promise<Applied> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await applyOnce(api, manifest);
+    } catch (error) {
+      const raced =
+        error instanceof CliError &&
+        (error.code === "generation-mismatch" || error.code === "already-exists");
+      if (!raced || attempt === CHANGES_RACED_MAX) throw error;
+    }
+  }
+}
+
+async function applyOnce(api: ApiClient, manifest: Manifest): Promise<Applied> {
+  const path = servicePath(manifest.meant.name);
+  const service = await api.find<Service>(path);
+  if (!service) {
+    const change = await api.request<ServiceChange>("POST", "/v1/services", {
+      body: manifest.written,
+    });
+    return { action: "created", changed: [], ...change };
+  }
+  if (service.deleting) {
+    throw new CliError(`The service ${service.name} is being deleted.`, {
+      exitCode: exitCodes.conflict,
+      hints: [`\`berth wait service ${service.name} --for deleted\`, then apply again.`],
+    });
+  }
+  const steps = planSteps(service, manifest);
+  let { generation } = service;
+  let latest = service;
+  const effects: string[] = [];
+  for (const step of steps) {
+    const change = await api.request<ServiceChange>(step.method, path + step.path, {
+      body: step.body,
+      generation,
+    });
+    ({ service: latest } = change);
+    ({ generation } = latest);
+    effects.push(...change.effects);
+  }
+  const changed: string[] = differingMembers(service, manifest.meant);
+  if (wantsOtherReplicas(service, manifest)) changed.push("replicas");
+  return {
+    action: steps.length === 0 ? "unchanged" : "changed",
+    changed,
+    effects,
+    service: latest,
+  };
+}
+
+interface Step {
+  method: "PATCH" | "POST";
+  path: string;
+  body: Record<string, unknown>;
+}
+
+/** Replicas always lie within the bounds of autoscale, so which is changed first depends on both. */
+function planSteps(service: Service, manifest: Manifest): Step[] {
+  const { meant, written } = manifest;
+  const members = differingMembers(service, meant);
+  const patch: Step | undefined =
+    members.length === 0
+      ? undefined
+      : { method: "PATCH", path: "", body: pick(meant, written, members) };
+  const scale: Step | undefined = wantsOtherReplicas(service, manifest)
+    ? { method: "POST", path: "/scale", body: { replicas: meant.replicas } }
+    : undefined;
+  if (!patch) return scale ? [scale] : [];
+  if (!scale) return [patch];
+  if (isWithin(service.replicas, meant.autoscale)) return [patch, scale];
+  if (isWithin(meant.replicas, service.autoscale)) return [scale, patch];
+  return [{ method: "PATCH", path: "", body: { autoscale: null } }, scale, patch];
+}
+
+function wantsOtherReplicas(service: Service, { meant, written }: Manifest): boolean {
+  return written["replicas"] !== undefined && meant.replicas !== service.replicas;
+}
+
+function isWithin(replicas: number, autoscale: CreateService["autoscale"]): boolean {
+  return autoscale === null || (replicas >= autoscale.min && replicas <= autoscale.max);
+}
+
+function differingMembers(service: Service, meant: CreateService): Patchable[] {
+  return patchable.filter(
+    (member) => !isDeepStrictEqual(plain(service[member]), plain(meant[member])),
+  );
+}
+
+/** The members as written; their default when they were left out. */
+function pick(
+  meant: CreateService,
+  written: Record<string, unknown>,
+  members: readonly Patchable[],
+): Record<string, unknown> {
+  return Object.fromEntries(members.map((member) => [member, written[member] ?? meant[member]]));
+}
+
+/** What JSON makes of it: members that are undefined are not there. */
+function plain(value: unknown): unknown {
+  return JSON.parse(JSON.stringify(value ?? null)) as unknown;
+}

@@ -1,0 +1,56 @@
+import { stringify } from "yaml";
+import type { Cli } from "../cli-context.ts";
+import { renderTable } from "./render-table.ts";
+import type { Column } from "./columns.ts";
+
+/** One thing or many, as a document for programs. */
+export function printDocument(cli: Cli, document: unknown): void {
+  const text =
+    cli.format === "yaml" ? stringify(document).trimEnd() : JSON.stringify(document, null, 2);
+  cli.terminal.out(text);
+}
+
+/** Many things: a table for people, a list for programs. An empty table says so, on stderr. */
+export function printItems<T>(
+  cli: Cli,
+  what: string,
+  columns: readonly Column<T>[],
+  items: readonly T[],
+): void {
+  if (cli.isForPrograms) {
+    printDocument(cli, items);
+    return;
+  }
+  if (items.length === 0) {
+    cli.terminal.note(`There are no ${what}.`);
+    return;
+  }
+  cli.terminal.out(itemsTable(cli, columns, items));
+}
+
+/** One thing: a table of one row for people, the thing for programs. */
+export function printItem<T>(cli: Cli, columns: readonly Column<T>[], item: T): void {
+  if (cli.isForPrograms) printDocument(cli, item);
+  else cli.terminal.out(itemsTable(cli, columns, [item]));
+}
+
+export function itemsTable<T>(
+  cli: Cli,
+  columns: readonly Column<T>[],
+  items: readonly T[],
+): string {
+  const shown = columns.filter((column) => {
+    if (column.wide === true && cli.format !== "wide") return false;
+    return column.head !== "REASON" || items.some((item) => column.cell(item, cli.now) !== "");
+  });
+  return renderTable(
+    shown.map((column) => cli.terminal.paintOut("dim", column.head)),
+    items.map((item) =>
+      shown.map((column) => {
+        const text = column.cell(item, cli.now);
+        const tone = column.tone?.(item);
+        return tone === undefined ? text : cli.terminal.paintOut(tone, text);
+      }),
+    ),
+  );
+}

@@ -1,0 +1,43 @@
+import { z } from "zod";
+import { idSchema, nameSchema } from "../common/primitives.ts";
+import { createServiceBody, REPLICAS_MAX } from "./services.ts";
+
+/**
+ * A dry run: of a service that does not exist yet, of a new scale of one that does, or of whatever `berth apply` would make of
+ * a document: the sets that it adds, with its template and its placement. Nothing is committed.
+ */
+export const planBody = z
+  .discriminatedUnion("kind", [
+    z.strictObject({ kind: z.literal("create"), service: createServiceBody }),
+    z.strictObject({ kind: z.literal("apply"), service: createServiceBody }),
+    z.strictObject({
+      kind: z.literal("scale"),
+      service: nameSchema,
+      replicas: z.number().int().min(0).max(REPLICAS_MAX),
+    }),
+  ])
+  .meta({ id: "PlanRequest" });
+export type PlanRequest = z.infer<typeof planBody>;
+
+export const planResultSchema = z
+  .strictObject({
+    policyVersion: z.number().int(),
+    /** The whole plan as text for people. */
+    text: z.string(),
+    /** Hosts that would get sets, most first. At most 500; `placed` counts all. */
+    hosts: z.array(
+      z.strictObject({
+        hostId: idSchema("host"),
+        hostName: nameSchema,
+        sets: z.number().int(),
+        because: z.string(),
+      }),
+    ),
+    placed: z.number().int(),
+    rejected: z.number().int(),
+    removed: z.number().int(),
+    reasons: z.array(z.strictObject({ reason: z.string(), hosts: z.number().int() })),
+    hostsTotal: z.number().int(),
+  })
+  .meta({ id: "PlanResult" });
+export type PlanResult = z.infer<typeof planResultSchema>;

@@ -1,0 +1,86 @@
+import { z } from "zod";
+import {
+  generationSchema,
+  idSchema,
+  nameSchema,
+  pageQuery,
+  timestamp,
+} from "../common/primitives.ts";
+
+export const eventKinds = [
+  "service-created",
+  "service-changed",
+  "service-scaled",
+  "service-resized",
+  "service-deleted",
+  "set-placed",
+  "set-rejected",
+  "set-preparing",
+  "set-starting",
+  "set-running",
+  "set-ready",
+  "set-not-ready",
+  "set-warning",
+  "set-resized",
+  "set-resize-refused",
+  "set-stopping",
+  "set-stopped",
+  "set-failed",
+  "set-lost",
+  "set-removed",
+  "set-moved",
+  "container-exited",
+  "container-out-of-memory",
+  "container-restarted",
+  "volume-trashed",
+  "volume-restored",
+  "volume-purging",
+  "volume-not-purged",
+  "volume-purged",
+  "volume-lost",
+  "host-enrolled",
+  "host-ready",
+  "host-unhealthy",
+  "host-lost",
+  "host-cordoned",
+  "host-uncordoned",
+  "host-draining",
+  "host-deleted",
+  "replacement-held",
+  "demand-raised",
+  "demand-resolved",
+  "demand-released",
+  "decision-made",
+  "hook-changed",
+  "token-created",
+  "token-revoked",
+] as const;
+export type EventKind = (typeof eventKinds)[number];
+
+/** Where a stream of events stands: the `id:` of its last message, for `Last-Event-ID` and `after`. */
+export const eventCursor = z.string().regex(/^\d{1,20}\.\d{1,19}$/);
+
+export const eventSchema = z
+  .strictObject({
+    id: z.number().int(),
+    at: timestamp,
+    kind: z.enum(eventKinds),
+    tenant: nameSchema.nullable(),
+    service: nameSchema.nullable(),
+    setId: idSchema("set").nullable(),
+    hostId: idSchema("host").nullable(),
+    generation: generationSchema.nullable(),
+    text: z.string(),
+    data: z.record(z.string(), z.unknown()),
+  })
+  .meta({ id: "Event" });
+export type BerthEvent = z.infer<typeof eventSchema>;
+
+/** Newest first as a page; oldest first after `after` as a stream (Accept: text/event-stream). */
+export const listEventsQuery = pageQuery.extend({
+  service: nameSchema.optional(),
+  set: idSchema("set").optional(),
+  host: idSchema("host").optional(),
+  kind: z.enum(eventKinds).optional(),
+  after: eventCursor.optional(),
+});

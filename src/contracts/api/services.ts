@@ -1,0 +1,195 @@
+import { z } from "zod";
+import {
+  generationSchema,
+  idSchema,
+  labelsSchema,
+  nameSchema,
+  orNull,
+  reasonSchema,
+  taintSchema,
+  timestamp,
+} from "../common/primitives.ts";
+import { coresInput } from "../common/quantities.ts";
+import {
+  memoryInput,
+  setTemplateInput,
+  setTemplateSchema,
+  volumeSizeInput,
+} from "./set-template.ts";
+
+/** One service may have at most this many sets; it bounds every per-service list and transaction. */
+export const REPLICAS_MAX = 20_000;
+const replicas = z.number().int().min(0).max(REPLICAS_MAX);
+
+export const spreadDomains = ["zone", "rack", "host"] as const;
+
+export const placementSpecSchema = z
+  .strictObject({
+    /** pack fills hosts up one after the other (fewest hosts); spread prefers the emptiest. */
+    strategy: z.enum(["pack", "spread"]).default("pack"),
+    /** Sets of this service per domain differ by at most maxSkew. */
+    spread: z
+      .array(
+        z.strictObject({
+          by: z.enum(spreadDomains),
+          maxSkew: z.number().int().min(1).max(1000).default(1),
+        }),
+      )
+      .max(3)
+      .default([])
+      .refine(
+        (rules) => new Set(rules.map((rule) => rule.by)).size === rules.length,
+        "expected each domain once",
+      ),
+    /** Services of the tenant whose sets must not share a host with this one's. Its own name: one set per host. */
+    antiAffinity: z.array(nameSchema).max(16).default([]),
+    /** Services of the tenant to be near: preferred, never required. */
+    affinity: z.array(nameSchema).max(16).default([]),
+    hostLabels: labelsSchema.default({}),
+    tolerations: z.array(taintSchema).max(16).default([]),
+    pool: nameSchema.default("default"),
+  })
+  .meta({ id: "PlacementSpec" });
+export type PlacementSpec = z.infer<typeof placementSpecSchema>;
+
+export const autoscaleSpecSchema = z
+  .strictObject({
+    min: replicas,
+    max: replicas,
+    /** Metric targets are accepted as an empty list only, until the metrics pipeline is there. */
+    metrics: z
+      .array(
+        z.strictObject({
+          type: z.enum(["cpu", "memory"]),
+          target: z.number().int().min(1).max(100),
+        }),
+      )
+      .max(8)
+      .default([]),
+  })
+  .refine((spec) => spec.min <= spec.max, { path: ["min"], message: "min must not be above max" })
+  .meta({ id: "AutoscaleSpec" });
+export type AutoscaleSpec = z.infer<typeof autoscaleSpecSchema>;
+
+export const hostLostPolicies = ["replace", "wait"] as const;
+
+/** `POST /v1/services`. */
+export const createServiceBody = z
+  .strictObject({
+    name: nameSchema,
+    replicas: replicas.default(1),
+    /** Higher is placed first. */
+    priority: z.number().int().min(0).max(1000).default(100),
+    template: setTemplateInput,
+    placement: placementSpecSchema.prefault({}),
+    /** replace: new sets elsewhere when a host is lost; wait: leave them until it is back. */
+    onHostLost: z.enum(hostLostPolicies).default("replace"),
+    autoscale: orNull(autoscaleSpecSchema).default(null),
+  })
+  .superRefine((service, context) => {
+    const { autoscale } = service;
+    if (autoscale && (service.replicas < autoscale.min || service.replicas > autoscale.max)) {
+      context.addIssue({
+        code: "custom",
+        path: ["replicas"],
+        message: `replicas must lie between autoscale.min (${autoscale.min}) and autoscale.max (${autoscale.max})`,
+      });
+    }
+  })
+  .meta({ id: "CreateService" });
+export type CreateService = z.infer<typeof createServiceBody>;
+
+/** `PATCH /v1/services/{name}`: what is absent stays. Replicas are changed by scale. */
+export const patchServiceBody = z
+  .strictObject({
+    priority: z.number().int().min(0).max(1000).optional(),
+    template: setTemplateInput.optional(),
+    placement: placementSpecSchema.optional(),
+    onHostLost: z.enum(hostLostPolicies).optional(),
+    autoscale: orNull(autoscaleSpecSchema).optional(),
+  })
+  .refine((patch) => Object.keys(patch).length > 0, "expected at least one member to change")
+  .meta({ id: "PatchService" });
+export type PatchService = z.infer<typeof patchServiceBody>;
+
+/** `POST /v1/services/{name}/scale`: absolute, so that a repeated request changes nothing. */
+export const scaleServiceBody = z.strictObject({ replicas }).meta({ id: "ScaleService" });
+
+/** `POST /v1/services/{name}/resize`: amounts of each set, absolute; what is left out stays. */
+export const resizeServiceBody = z
+  .strictObject({
+    cpu: coresInput.optional(),
+    memory: memoryInput.optional(),
+    /** Volumes grow only. */
+    volume: volumeSizeInput.optional(),
+    /** What becomes of sets whose host has no room for the larger size: all is refused, or they are replaced elsewhere. */
+    ifNoRoom: z.enum(["refuse", "move"]).default("refuse"),
+  })
+  .refine(
+    ({ cpu, memory, volume }) => [cpu, memory, volume].some((amount) => amount !== undefined),
+    "expected at least one of cpu, memory and volume",
+  )
+  .meta({ id: "ResizeService" });
+export type ResizeService = z.infer<typeof resizeServiceBody>;
+
+/** How many live sets of a service are in each state. */
+export const serviceCountsSchema = z.strictObject({
+  pending: z.number().int(),
+  placed: z.number().int(),
+  preparing: z.number().int(),
+  starting: z.number().int(),
+  running: z.number().int(),
+  ready: z.number().int(),
+  stopping: z.number().int(),
+  stopped: z.number().int(),
+  failed: z.number().int(),
+  lost: z.number().int(),
+});
+export type ServiceCounts = z.infer<typeof serviceCountsSchema>;
+
+export const serviceSchema = z
+  .strictObject({
+    id: idSchema("svc"),
+    tenant: nameSchema,
+    name: nameSchema,
+    generation: generationSchema,
+    /** Number of the newest revision of the template: 1, 2, … */
+    revision: z.number().int().positive(),
+    /** What was asked for by people; the floor that demands of alerts add to. */
+    replicas,
+    /** What Berth works towards now: replicas raised by demands, within autoscale's bounds. */
+    desiredReplicas: replicas,
+    priority: z.number().int(),
+    template: setTemplateSchema,
+    placement: placementSpecSchema,
+    onHostLost: z.enum(hostLostPolicies),
+    autoscale: orNull(autoscaleSpecSchema),
+    counts: serviceCountsSchema,
+    /** As many ready sets as desired, of their size, and nothing starting, stopping, moving or lost. */
+    settled: z.boolean(),
+    /** The most frequent reason why sets are not where they should be. */
+    reason: reasonSchema.nullable(),
+    deleting: z.boolean(),
+    createdAt: timestamp,
+    updatedAt: timestamp,
+  })
+  .meta({ id: "Service" });
+export type Service = z.infer<typeof serviceSchema>;
+
+/** Answer to a change: the service as it is now, and in sentences what will happen. */
+export const serviceChangeSchema = z
+  .strictObject({ service: serviceSchema, effects: z.array(z.string()) })
+  .meta({ id: "ServiceChange" });
+export type ServiceChange = z.infer<typeof serviceChangeSchema>;
+
+export const WAIT_SECONDS_MAX = 60;
+const timeoutSeconds = z.coerce.number().int().min(0).max(WAIT_SECONDS_MAX).default(30);
+/** settled: see Service.settled; deleted: it is gone. A wait that ends early or late answers 200 with `reached`. */
+export const waitServiceQuery = z.object({
+  for: z.enum(["settled", "deleted"]).default("settled"),
+  timeoutSeconds,
+});
+export const waitServiceResult = z
+  .strictObject({ reached: z.boolean(), service: orNull(serviceSchema) })
+  .meta({ id: "ServiceWait" });
+export const waitSetTimeout = timeoutSeconds;

@@ -1,0 +1,326 @@
+import { z } from "zod";
+import { BYTES_MAX, coresInput, sizeInput } from "../common/quantities.ts";
+import { nameSchema } from "../common/primitives.ts";
+
+export const CONTAINERS_PER_SET_MAX = 16;
+const ENV_ENTRIES_MAX = 128;
+const IMAGE_CHARS_MAX = 255;
+/**
+ * Each set of a host carries its template in the answer to the host's agent, other tenants' sets beside it: of twice as many sets as a
+ * host may have (SETS_PER_HOST_MAX) it stays below what an agent takes (64 MiB).
+ */
+const TEMPLATE_BYTES_MAX = 30 * 2 ** 10;
+/** Less is hardly more than what a file system keeps for itself. */
+const VOLUME_BYTES_MIN = 16 * 2 ** 20;
+const MEMORY_BYTES_MIN = 16 * 2 ** 20;
+/** With less, a container takes minutes to read its own program. */
+const IO_BYTES_PER_SECOND_MIN = 2 ** 20;
+const IO_OPS_PER_SECOND_MIN = 10;
+const IO_OPS_PER_SECOND_MAX = 1_000_000_000;
+
+/**
+ * An image reference: [registry/]name[:tag][@digest], Docker's own grammar (distribution/reference), bounded. No text can be read in
+ * two ways by a part that repeats: that would take time without end to find that none of them fits.
+ */
+const imageReference = (() => {
+  const host = "[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*";
+  const registry = `${host}(?:\\.${host})*(?::[0-9]{1,5})?`;
+  const part = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*";
+  const tag = ":\\w[\\w.-]{0,127}";
+  return z
+    .string()
+    .max(IMAGE_CHARS_MAX)
+    .regex(
+      new RegExp(`^(?:${registry}/)?${part}(?:/${part})*(?:${tag})?(?:@sha256:[a-f0-9]{64})?$`),
+      'expected an image such as "menu:42" or "registry:5000/team/menu:42"',
+    );
+})();
+
+const argument = z
+  .string()
+  .max(4096)
+  .refine((text) => !text.includes("\0"), "must not contain NUL");
+const argv = z.array(argument).min(1).max(64);
+const port = z.number().int().min(1).max(65_535);
+
+const probe = z.strictObject({
+  /** Runs in the container; healthy when it exits 0. */
+  exec: z.strictObject({ command: argv }).optional(),
+  /** GET to the set's address; healthy when it answers 200 to 399. */
+  http: z
+    .strictObject({
+      port,
+      path: z
+        .string()
+        .max(1024)
+        .regex(/^\/[!-~]*$/)
+        .default("/"),
+    })
+    .optional(),
+  /** Connect to the set's address; healthy when it is accepted. */
+  tcp: z.strictObject({ port }).optional(),
+  intervalSeconds: z.number().int().min(1).max(300).default(2),
+  timeoutSeconds: z.number().int().min(1).max(60).default(2),
+  failureThreshold: z.number().int().min(1).max(100).default(3),
+  /** How long a start may take before failed probes count against the container. */
+  startPeriodSeconds: z.number().int().min(0).max(3600).default(60),
+});
+
+const health = probe.refine(
+  (check) => [check.exec, check.http, check.tcp].filter((kind) => kind !== undefined).length === 1,
+  "expected exactly one of exec, http and tcp",
+);
+
+const environment = z
+  .record(
+    z.string().regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,127}$/),
+    z
+      .string()
+      .max(32_768)
+      .refine((text) => !text.includes("\0"), "must not contain NUL"),
+  )
+  .refine(
+    (env) => Object.keys(env).length <= ENV_ENTRIES_MAX,
+    `expected at most ${ENV_ENTRIES_MAX} variables`,
+  );
+
+const restartPolicy = z.strictObject({
+  /** What to do when a container exits by itself: restart it, only after a failure, or leave it. */
+  on: z.enum(["always", "failure", "never"]).default("always"),
+});
+
+const sharedOptions = {
+  env: environment.default({}),
+  /** Replaces the image's entrypoint. */
+  command: argv.optional(),
+  /** Replaces the image's command (the entrypoint's arguments). */
+  args: z.array(argument).max(64).optional(),
+  workingDir: z
+    .string()
+    .max(1024)
+    .regex(/^\/[^\0]*$/)
+    .optional(),
+  user: z
+    .string()
+    .max(64)
+    .regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$/)
+    .optional(),
+  health: health.optional(),
+  restart: restartPolicy.default({ on: "always" }),
+  stopSignal: z
+    .string()
+    .regex(/^SIG[A-Z0-9+]{2,10}$/)
+    .default("SIGTERM"),
+  stopTimeoutSeconds: z.number().int().min(0).max(600).default(10),
+};
+
+const percent = z.number().int().min(1).max(100);
+
+const sysctls = z
+  .record(
+    z
+      .string()
+      .max(128)
+      .regex(
+        /^(net|kernel\.(msg|sem|shm)|fs\.mqueue)[a-z0-9_.]*$/,
+        "expected a namespaced sysctl (net.*, kernel.msg*, kernel.sem, kernel.shm*, fs.mqueue.*)",
+      ),
+    z
+      .string()
+      .max(128)
+      .regex(/^[\w .\t-]*$/),
+  )
+  .refine((entries) => Object.keys(entries).length <= 64, "expected at most 64 sysctls");
+
+const absolutePath = z
+  .string()
+  .max(255)
+  .regex(/^(\/[A-Za-z0-9._-]+)+$/, "expected an absolute path such as /data");
+const mountPath = absolutePath
+  .refine(
+    (path) => !path.split("/").some((part) => part === "." || part === ".."),
+    "must not contain . or ..",
+  )
+  .refine((path) => !/^\/(proc|sys|dev)(\/|$)/.test(path), "must not lie in /proc, /sys or /dev");
+
+const networks = z
+  .array(z.strictObject({ network: nameSchema }))
+  .min(1)
+  .max(8);
+
+/** What both forms must hold, told with the pointer of the offending part. */
+function checkContainers(
+  containers: readonly { name: string; memoryPercent: number }[],
+  addIssue: (path: (string | number)[], message: string) => void,
+): void {
+  const seen = new Set<string>();
+  for (const [position, container] of containers.entries()) {
+    if (container.name === "infra")
+      addIssue(["containers", position, "name"], '"infra" is the name of the infra container');
+    if (seen.has(container.name))
+      addIssue(["containers", position, "name"], `the name "${container.name}" is used twice`);
+    seen.add(container.name);
+  }
+  const memoryPercent = containers.reduce((sum, container) => sum + container.memoryPercent, 0);
+  if (memoryPercent > 100) {
+    addIssue(
+      ["containers"],
+      `the containers' memory adds up to ${memoryPercent} % of the set; expected at most 100 %`,
+    );
+  }
+}
+
+function utf8Bytes(text: string): number {
+  let bytes = 0;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    // Of two halves of a pair each is half of four bytes.
+    const isHalf = code >= 0xd800 && code <= 0xdfff;
+    bytes += code < 0x80 ? 1 : code < 0x800 || isHalf ? 2 : 3;
+  }
+  return bytes;
+}
+
+export const memoryInput = sizeInput.pipe(
+  z.number().min(MEMORY_BYTES_MIN, "expected at least 16Mi"),
+);
+export const volumeSizeInput = sizeInput.pipe(
+  z.number().min(VOLUME_BYTES_MIN, "expected at least 16Mi"),
+);
+
+const bytesPerSecondInput = sizeInput.pipe(
+  z.number().min(IO_BYTES_PER_SECOND_MIN, "expected at least 1Mi"),
+);
+const bytesPerSecond = z.number().int().min(IO_BYTES_PER_SECOND_MIN).max(BYTES_MAX);
+const opsPerSecond = z.number().int().min(IO_OPS_PER_SECOND_MIN).max(IO_OPS_PER_SECOND_MAX);
+
+/** What is left out is not limited. */
+const ioInput = z
+  .strictObject({
+    readBytesPerSecond: bytesPerSecondInput.optional(),
+    writeBytesPerSecond: bytesPerSecondInput.optional(),
+    readOpsPerSecond: opsPerSecond.optional(),
+    writeOpsPerSecond: opsPerSecond.optional(),
+  })
+  .refine((io) => Object.keys(io).length > 0, "expected at least one limit");
+
+/** A set template as people write it: cores, sizes with units, percentages. Comes out as SetTemplate. */
+export const setTemplateInput = z
+  .strictObject({
+    cpu: coresInput,
+    memory: memoryInput,
+    rootfs: sizeInput.default(10 * 2 ** 30),
+    /** Of each block device that the set writes to. */
+    io: ioInput.optional(),
+    volume: z
+      .strictObject({
+        size: volumeSizeInput,
+        mountPath,
+      })
+      .optional(),
+    sysctls: sysctls.default({}),
+    networks: networks.default([{ network: "default" }]),
+    containers: z
+      .array(
+        z.strictObject({
+          index: z.number().int().min(0).max(99),
+          name: nameSchema,
+          image: imageReference,
+          options: z.strictObject({ cpu: percent, memory: percent, ...sharedOptions }),
+        }),
+      )
+      .min(1)
+      .max(CONTAINERS_PER_SET_MAX),
+  })
+  .superRefine((template, context) => {
+    const addIssue = (path: (string | number)[], message: string) =>
+      context.addIssue({ code: "custom", path, message });
+    checkContainers(
+      template.containers.map((container) => ({
+        name: container.name,
+        memoryPercent: container.options.memory,
+      })),
+      addIssue,
+    );
+    const bytes = utf8Bytes(JSON.stringify(template));
+    if (bytes > TEMPLATE_BYTES_MAX)
+      addIssue(
+        [],
+        `takes ${bytes} bytes as JSON, expected at most ${TEMPLATE_BYTES_MAX}: keep what is long in a file of the image or a volume`,
+      );
+  })
+  .transform((template): SetTemplate => ({
+    cpuMillis: template.cpu,
+    memoryBytes: template.memory,
+    rootfsBytes: template.rootfs,
+    ...(template.io ? { io: template.io } : {}),
+    volume: template.volume
+      ? { sizeBytes: template.volume.size, mountPath: template.volume.mountPath }
+      : null,
+    sysctls: template.sysctls,
+    networks: template.networks,
+    containers: template.containers
+      .map(({ options: { cpu, memory, ...options }, ...container }) => ({
+        ...container,
+        options: { cpuPercent: cpu, memoryPercent: memory, ...options },
+      }))
+      .sort((a, b) => a.index - b.index),
+  }))
+  .meta({ id: "SetTemplateInput" });
+
+/**
+ * A set template as stored, answered, and sent to agents: units in the names. What an image or a place of a volume may be is for the
+ * input alone: one that an earlier version took must not keep an agent from the answer with all sets of its host.
+ */
+export const setTemplateSchema = z
+  .strictObject({
+    cpuMillis: z.number().int().positive(),
+    memoryBytes: z.number().int().positive().max(BYTES_MAX),
+    rootfsBytes: z.number().int().nonnegative().max(BYTES_MAX),
+    /** Not there in a template without such limits: agents that do not know of them take those, too. */
+    io: z
+      .strictObject({
+        readBytesPerSecond: bytesPerSecond.optional(),
+        writeBytesPerSecond: bytesPerSecond.optional(),
+        readOpsPerSecond: opsPerSecond.optional(),
+        writeOpsPerSecond: opsPerSecond.optional(),
+      })
+      .optional(),
+    volume: z
+      .strictObject({ sizeBytes: z.number().int().positive(), mountPath: absolutePath })
+      .nullable(),
+    sysctls,
+    networks,
+    containers: z
+      .array(
+        z.strictObject({
+          index: z.number().int(),
+          name: nameSchema,
+          image: z.string().max(IMAGE_CHARS_MAX),
+          options: z.strictObject({
+            cpuPercent: percent,
+            memoryPercent: percent,
+            ...sharedOptions,
+          }),
+        }),
+      )
+      .min(1)
+      .max(CONTAINERS_PER_SET_MAX),
+  })
+  .meta({ id: "SetTemplate" });
+
+/** Docker refuses less. The set's own cgroup still holds containers together below their sum. */
+const CONTAINER_MEMORY_BYTES_MIN = 6 * 2 ** 20;
+
+/** What a container of the set may have of its memory, in whole bytes. */
+export function containerMemoryBytes(
+  { memoryBytes }: Pick<SetTemplate, "memoryBytes">,
+  { memoryPercent }: { memoryPercent: number },
+): number {
+  return Math.max(CONTAINER_MEMORY_BYTES_MIN, Math.floor((memoryBytes * memoryPercent) / 100));
+}
+
+export type SetTemplate = z.infer<typeof setTemplateSchema>;
+export type IoLimits = NonNullable<SetTemplate["io"]>;
+export type ContainerTemplate = SetTemplate["containers"][number];
+export type HealthCheck = NonNullable<ContainerTemplate["options"]["health"]>;

@@ -1,0 +1,109 @@
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import { findLastDecision, insertDecision } from "../../db/queries/autoscaling/decisions.ts";
+import { releaseDueDemandsOfService } from "../../db/queries/autoscaling/demands.ts";
+import { insertEvents } from "../../db/queries/events/write-events.ts";
+import {
+  lockServiceById,
+  type ServiceRow,
+  updateService,
+} from "../../db/queries/services/write-services.ts";
+import { withTx } from "../../db/transaction.ts";
+import { newId } from "../../lib/ids.ts";
+import type { ReplicasDecision } from "../../scheduler/autoscaling/decide-replicas.ts";
+import type { ServiceContext } from "../runtime/context.ts";
+import { decideServiceReplicas } from "../replicas/decide-replicas.ts";
+import { demandEvents } from "./demand-events.ts";
+import { type Aftermath, carryOut, reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
+
+export interface AutoscaleOutcome {
+  from: number;
+  to: number;
+  /** Whether sets were added or removed for it. */
+  acted: boolean;
+}
+
+/**
+ * Decides how many sets a service should have, and in the same transaction stores the decision with its reasons and adds or
+ * removes the sets. Everything is read from the database under the service's row lock: safe to run at any time, twice at
+ * once, or late. A decision that changes nothing is stored only when its reasons are not those of the last one, so
+ * redeliveries and sweeps leave no trace. Undefined: the service is gone or going.
+ */
+export async function autoscaleService(
+  ctx: ServiceContext,
+  serviceId: string,
+): Promise<AutoscaleOutcome | undefined> {
+  const result = await withTx(ctx.db, async (tx) => {
+    const service = await lockServiceById(tx, serviceId);
+    if (!service || service.deleting) return undefined;
+    const released = await releaseDueDemandsOfService(tx, serviceId);
+    await insertEvents(tx, demandEvents("demand-released", released));
+    const decision = await decideServiceReplicas(tx, service);
+    const from = service.desiredReplicas;
+    if (decision.desired === from) {
+      await noteDecision(tx, service, decision);
+      return { outcome: { from, to: from, acted: false }, aftermath: undefined };
+    }
+    const aftermath = await act(tx, service, decision);
+    return { outcome: { from, to: decision.desired, acted: true }, aftermath };
+  });
+  if (result?.aftermath) await carryOut(ctx, result.aftermath);
+  return result?.outcome;
+}
+
+async function act(
+  tx: Queryable,
+  service: ServiceRow,
+  decision: ReplicasDecision,
+): Promise<Aftermath> {
+  const from = service.desiredReplicas;
+  const changed: ServiceRow = { ...service, desiredReplicas: decision.desired };
+  changed.generation = await updateService(tx, changed);
+  const direction = decision.desired > from ? "out" : "in";
+  const [aftermath] = await Promise.all([
+    reconcileServiceSets(tx, changed),
+    storeDecision(tx, changed, from, decision, true),
+    insertEvents(tx, [
+      {
+        kind: "decision-made",
+        text: `${service.name} scales ${direction} from ${from} to ${decision.desired}: ${decision.because.join("; ")}`,
+        tenantId: service.tenantId,
+        serviceId: service.id,
+        generation: changed.generation,
+        data: { from, to: decision.desired, because: decision.because },
+      },
+    ]),
+  ]);
+  return { ...aftermath, signals: [...aftermath.signals, "events"] };
+}
+
+async function noteDecision(
+  tx: Queryable,
+  service: ServiceRow,
+  decision: ReplicasDecision,
+): Promise<void> {
+  const last = await findLastDecision(tx, service.id);
+  const isNews =
+    last?.toReplicas !== decision.desired ||
+    last.because.length !== decision.because.length ||
+    last.because.some((reason, position) => reason !== decision.because[position]);
+  if (isNews) await storeDecision(tx, service, service.desiredReplicas, decision, false);
+}
+
+async function storeDecision(
+  tx: Queryable,
+  service: ServiceRow,
+  from: number,
+  decision: ReplicasDecision,
+  acted: boolean,
+): Promise<void> {
+  await insertDecision(tx, {
+    id: newId("dcn"),
+    tenantId: service.tenantId,
+    serviceId: service.id,
+    fromReplicas: from,
+    toReplicas: decision.desired,
+    acted,
+    because: decision.because,
+    generation: service.generation,
+  });
+}

@@ -1,0 +1,15 @@
+import type { Decision } from "../../contracts/api/autoscaling.ts";
+import { listDecisions as listDecisionRows } from "../../db/queries/autoscaling/decisions.ts";
+import type { ServiceContext } from "../runtime/context.ts";
+import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
+
+/** Decisions about the size of services, newest first, of one tenant or (scope null) of all; of one service when named. */
+export async function listDecisions(
+  ctx: ServiceContext,
+  scope: string | null,
+  query: PageRequest & { service?: string | undefined },
+): Promise<Page<Decision>> {
+  const start = pageStart(query);
+  const rows = await listDecisionRows(ctx.db, scope, query.service, start, query.limit + 1);
+  return toPage(rows, query.limit, (decision) => decision.id);
+}

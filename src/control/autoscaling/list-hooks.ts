@@ -1,0 +1,20 @@
+import { notFound } from "../../contracts/common/app-error.ts";
+import type { Hook } from "../../contracts/api/autoscaling.ts";
+import { findServiceId, listHooks as listHookRows } from "../../db/queries/autoscaling/hooks.ts";
+import type { ServiceContext } from "../runtime/context.ts";
+import { toHook } from "./create-hook.ts";
+import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
+
+/** The hooks of a service, oldest first; never their tokens. Throws not-found. */
+export async function listHooks(
+  ctx: ServiceContext,
+  tenantId: string,
+  serviceName: string,
+  page: PageRequest,
+): Promise<Page<Hook>> {
+  const serviceId = await findServiceId(ctx.db, tenantId, serviceName);
+  if (serviceId === undefined) throw notFound("service");
+  const rows = await listHookRows(ctx.db, serviceId, pageStart(page), page.limit + 1);
+  const hooks = rows.map((row) => toHook(row, serviceName));
+  return toPage(hooks, page.limit, (hook) => hook.id);
+}

@@ -1,0 +1,40 @@
+import { notFound } from "../../contracts/common/app-error.ts";
+import type { Hook, PatchHook } from "../../contracts/api/autoscaling.ts";
+import { insertEvents } from "../../db/queries/events/write-events.ts";
+import { updateHook } from "../../db/queries/autoscaling/hooks.ts";
+import { lockServiceByName } from "../../db/queries/services/write-services.ts";
+import { withTx } from "../../db/transaction.ts";
+import type { ServiceContext } from "../runtime/context.ts";
+import { assertStorableRules, toHook } from "./create-hook.ts";
+import { assertNotDeleting } from "../runtime/preconditions.ts";
+
+/**
+ * Changes what a hook makes of alerts; senders notice nothing, as its address and token stay. Demands that are held keep
+ * what they want, which is computed once. Throws not-found, state-conflict, invalid-request.
+ */
+export async function patchHook(
+  ctx: ServiceContext,
+  tenantId: string,
+  serviceName: string,
+  hookId: string,
+  patch: PatchHook,
+): Promise<Hook> {
+  assertStorableRules(patch.rules ?? []);
+  return withTx(ctx.db, async (tx) => {
+    const service = await lockServiceByName(tx, tenantId, serviceName);
+    if (!service) throw notFound("hook");
+    assertNotDeleting(service);
+    const hook = await updateHook(tx, service.id, hookId, patch);
+    if (!hook) throw notFound("hook");
+    await insertEvents(tx, [
+      {
+        kind: "hook-changed",
+        text: `hook ${hook.name} of ${serviceName} was changed: ${Object.keys(patch).join(", ")}`,
+        tenantId,
+        serviceId: service.id,
+        data: { hookId, changed: Object.keys(patch) },
+      },
+    ]);
+    return toHook(hook, serviceName);
+  });
+}

@@ -1,0 +1,63 @@
+import {
+  type ChangedDemand,
+  listUndecidedServices,
+  releaseDueDemands as releaseDueDemandRows,
+} from "../../db/queries/autoscaling/demands.ts";
+import { insertEvents } from "../../db/queries/events/write-events.ts";
+import { withTx } from "../../db/transaction.ts";
+import { autoscaleService } from "./autoscale-service.ts";
+import type { ServiceContext } from "../runtime/context.ts";
+import { demandEvents } from "./demand-events.ts";
+import { carryOut } from "../replicas/reconcile-replicas.ts";
+import { ringAutoscale } from "./enqueue-autoscale.ts";
+
+const DEMANDS_PER_SWEEP_MAX = 1_000;
+const SERVICES_PER_SWEEP_MAX = 50;
+
+export interface ReleaseOutcome {
+  /** Demands whose stabilisation time was over. */
+  released: number;
+  /** Services that were not the size that their demands make them, and are now. */
+  scaled: number;
+}
+
+/**
+ * The autoscale sweep, for every couple of seconds and from any number of processes: releases demands whose stabilisation
+ * time is over and rings autoscale for their services; then decides, without Redis, for services whose size is still not
+ * what it should be, which are those whose job was lost (I1) or whose tenant's quota has room again. Each call is bounded;
+ * what is left is for the next.
+ */
+export async function releaseDueDemands(ctx: ServiceContext): Promise<ReleaseOutcome> {
+  const undecided = await listUndecidedServices(ctx.db, SERVICES_PER_SWEEP_MAX);
+  const released = await releaseAndRing(ctx);
+  let scaled = 0;
+  for (const serviceId of undecided) {
+    const outcome = await autoscaleService(ctx, serviceId);
+    if (outcome?.acted) scaled++;
+  }
+  return { released, scaled };
+}
+
+async function releaseAndRing(ctx: ServiceContext): Promise<number> {
+  const { released, aftermath } = await withTx(ctx.db, async (tx) => {
+    const demands = await releaseDueDemandRows(tx, DEMANDS_PER_SWEEP_MAX);
+    if (demands.length === 0) return { released: 0, aftermath: undefined };
+    await insertEvents(tx, demandEvents("demand-released", demands));
+    return {
+      released: demands.length,
+      aftermath: await ringAutoscale(tx, changesOf(demands)),
+    };
+  });
+  if (aftermath) await carryOut(ctx, aftermath);
+  return released;
+}
+
+/** One change for each service: one job decides about all its demands. */
+function changesOf(demands: readonly ChangedDemand[]) {
+  const firstOfService = new Map(demands.toReversed().map((demand) => [demand.serviceId, demand]));
+  return [...firstOfService.values()].map((demand) => ({
+    serviceId: demand.serviceId,
+    demandId: demand.id,
+    to: "released" as const,
+  }));
+}

@@ -1,0 +1,198 @@
+import { AppError, notFound } from "../../contracts/common/app-error.ts";
+import type { PlanRequest, PlanResult } from "../../contracts/api/dry-run.ts";
+import type { CreateService } from "../../contracts/api/services.ts";
+import type { SetTemplate } from "../../contracts/api/set-template.ts";
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import {
+  findServiceByName,
+  findTemplate,
+  type ServiceRow,
+} from "../../db/queries/services/write-services.ts";
+import { countLiveSets, listScaleInVictims } from "../../db/queries/sets/write-sets.ts";
+import { withTx } from "../../db/transaction.ts";
+import { assert } from "../../lib/assert.ts";
+import { explainPlacement, explainRejection } from "../../scheduler/placement/explain.ts";
+import type { Placement, PlacementRequest, Plan } from "../../scheduler/placement/model.ts";
+import { planPlacements } from "../../scheduler/placement/plan.ts";
+import type { ServiceContext } from "../runtime/context.ts";
+import { FleetCache } from "../placement/fleet-cache.ts";
+import { requestsOfService } from "../placement/placement-requests.ts";
+import { assertWithinBounds } from "../services/scale-service.ts";
+import { assertSupported } from "../runtime/supported-features.ts";
+
+const HOSTS_LISTED_MAX = 500;
+
+/** Dry runs that may wait for their turn; more are told to come again. */
+const WAITING_MAX = 16;
+
+export interface ServicePlanner {
+  /** What would be placed where, if it were asked for now: the same planner on the same snapshot, and nothing committed. */
+  plan(tenantId: string, body: PlanRequest): Promise<PlanResult>;
+}
+
+/**
+ * Dry runs of a process: one fleet in memory for all of them, made when the first is asked for and then refreshed by what
+ * changed, one run at a time. They take no row locks, so nobody who changes a service or places sets waits for them.
+ * `plan` throws not-found, unsupported, and dependency-unavailable while as many wait as may.
+ */
+export function createServicePlanner(ctx: ServiceContext): ServicePlanner {
+  let kept: FleetCache | undefined;
+  let tail: Promise<unknown> = Promise.resolve();
+  let waiting = 0;
+
+  async function planNext(intent: Intent): Promise<PlanResult> {
+    const cache = (kept ??= new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs }));
+    try {
+      const { fleet, policy, nowMs } = await withTx(ctx.db, (tx) => cache.refresh(tx));
+      const plan = planPlacements(fleet, intent.requests, { seed: policy.version, nowMs });
+      return describePlan(cache, plan, intent);
+    } catch (error) {
+      cache.reset();
+      throw error;
+    }
+  }
+
+  return {
+    async plan(tenantId, body) {
+      if (waiting >= WAITING_MAX) throw tooManyWaiting();
+      waiting++;
+      try {
+        const intent = await intentOf(ctx.db, tenantId, body);
+        const run = tail.then(() => planNext(intent));
+        tail = run.catch(() => undefined); // the caller of that run has its error
+        return await run;
+      } finally {
+        waiting--;
+      }
+    },
+  };
+}
+
+function tooManyWaiting(): AppError {
+  return new AppError("dependency-unavailable", {
+    detail: "Too many dry runs wait for their turn already.",
+    retryAfterMs: 1_000,
+  });
+}
+
+function intentOf(q: Queryable, tenantId: string, body: PlanRequest): Promise<Intent> {
+  switch (body.kind) {
+    case "create":
+      return intentOfCreate(q, tenantId, body.service);
+    case "apply":
+      return intentOfApply(q, tenantId, body.service);
+    case "scale":
+      return intentOfScale(q, tenantId, body);
+  }
+}
+
+interface Intent {
+  name: string;
+  requests: PlacementRequest[];
+  removed: { id: string; hostId: string | null }[];
+}
+
+async function intentOfCreate(
+  tx: Queryable,
+  tenantId: string,
+  body: CreateService,
+): Promise<Intent> {
+  assertSupported(body);
+  // No id that newId gives out: the service does not exist.
+  const requests = await requestsFor(
+    tx,
+    tenantId,
+    { ...body, id: "svc_plan" },
+    body.template,
+    body.replicas,
+  );
+  return { name: body.name, requests, removed: [] };
+}
+
+/** Sets that exist keep their template and their place; those that are added get the new ones. */
+async function intentOfApply(
+  tx: Queryable,
+  tenantId: string,
+  body: CreateService,
+): Promise<Intent> {
+  assertSupported(body);
+  const service = await findServiceByName(tx, tenantId, body.name);
+  if (!service) return intentOfCreate(tx, tenantId, body);
+  const { placement, priority } = body;
+  return intentOfChange(tx, { ...service, placement, priority }, body.template, body.replicas);
+}
+
+async function intentOfScale(
+  tx: Queryable,
+  tenantId: string,
+  body: Extract<PlanRequest, { kind: "scale" }>,
+): Promise<Intent> {
+  const service = await findServiceByName(tx, tenantId, body.service);
+  if (!service) throw notFound("service");
+  assertWithinBounds(service, body.replicas);
+  const template = await findTemplate(tx, service.id, service.revision);
+  assert(template, "a service's newest revision exists");
+  return intentOfChange(tx, service, template, body.replicas);
+}
+
+async function intentOfChange(
+  tx: Queryable,
+  service: ServiceRow,
+  template: SetTemplate,
+  replicas: number,
+): Promise<Intent> {
+  const live = await countLiveSets(tx, service.id);
+  const added = Math.max(0, replicas - live);
+  const requests = await requestsFor(tx, service.tenantId, service, template, added);
+  const removed = replicas < live ? await listScaleInVictims(tx, service.id, live - replicas) : [];
+  return { name: service.name, requests, removed };
+}
+
+async function requestsFor(
+  tx: Queryable,
+  tenantId: string,
+  service: Pick<ServiceRow, "id" | "name" | "placement" | "priority">,
+  template: SetTemplate,
+  count: number,
+): Promise<PlacementRequest[]> {
+  const sets = Array.from({ length: count }, (_, position) => ({
+    setId: `set_plan${String(position).padStart(6, "0")}`,
+    template,
+    avoidHostIds: [],
+  }));
+  return requestsOfService(tx, { ...service, tenantId }, sets);
+}
+
+function describePlan(cache: FleetCache, plan: Plan, intent: Intent): PlanResult {
+  const byHost = new Map<string, { sets: number; example: Placement }>();
+  for (const placement of plan.placements) {
+    const entry = byHost.get(placement.hostId);
+    if (entry) entry.sets++;
+    else byHost.set(placement.hostId, { sets: 1, example: placement });
+  }
+  const hosts = [...byHost]
+    .sort(([idA, a], [idB, b]) => b.sets - a.sets || (idA < idB ? -1 : 1))
+    .map(([hostId, { sets, example }]) => ({
+      hostId,
+      hostName: cache.hostName(hostId),
+      sets,
+      because: explainPlacement(example),
+    }));
+  const rejection = plan.rejections[0];
+  const lines = [
+    `${intent.name}: ${plan.placements.length} sets would be placed, ${plan.rejections.length} would wait, ${intent.removed.length} would be removed.`,
+    ...hosts.slice(0, 20).map((host) => `  ${host.hostName}: ${host.sets} (${host.because})`),
+    ...(hosts.length > 20 ? [`  and ${hosts.length - 20} more hosts`] : []),
+    ...(rejection ? [`  waiting: ${explainRejection(rejection)}`] : []),
+  ];
+  return {
+    policyVersion: plan.policyVersion,
+    text: lines.join("\n"),
+    hosts: hosts.slice(0, HOSTS_LISTED_MAX),
+    placed: plan.placements.length,
+    rejected: plan.rejections.length,
+    removed: intent.removed.length,
+    reasons: rejection ? rejection.reasons.map((reason) => ({ ...reason })) : [],
+    hostsTotal: rejection?.hostsTotal ?? byHost.size,
+  };
+}

@@ -1,0 +1,29 @@
+import type { BerthEvent, EventKind } from "../../contracts/api/events.ts";
+import {
+  type EventFilter,
+  listEvents as listEventRows,
+} from "../../db/queries/events/read-events.ts";
+import type { ServiceContext } from "../runtime/context.ts";
+import { type Page, type PageRequest, pageStartNumber, toPage } from "../runtime/paging.ts";
+
+export interface EventQuery {
+  service?: string | undefined;
+  set?: string | undefined;
+  host?: string | undefined;
+  kind?: EventKind | undefined;
+}
+
+/** Newest first. A caller with a scope sees its own tenant's events only: never those of hosts. */
+export async function listEvents(
+  ctx: ServiceContext,
+  scope: string | null,
+  query: EventQuery & PageRequest,
+): Promise<Page<BerthEvent>> {
+  const filter = toEventFilter(query);
+  const rows = await listEventRows(ctx.db, scope, filter, pageStartNumber(query), query.limit + 1);
+  return toPage(rows, query.limit, (event) => String(event.id));
+}
+
+export function toEventFilter(query: EventQuery): EventFilter {
+  return { service: query.service, set: query.set, host: query.host, kind: query.kind };
+}

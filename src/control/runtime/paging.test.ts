@@ -1,0 +1,28 @@
+import fc from "fast-check";
+import { expect, it } from "vitest";
+import { AppError } from "../../contracts/common/app-error.ts";
+import { pageStart, pageStartNumber, toPage } from "./paging.ts";
+
+it("the cursor of a page leads to what comes after it, and the last page has none", () => {
+  const rows = ["set_1", "set_2", "set_3"];
+  const first = toPage(rows, 2, (row) => row);
+  expect(first.items).toEqual(["set_1", "set_2"]);
+  expect(pageStart({ cursor: first.nextCursor ?? "", limit: 2 })).toBe("set_2");
+  expect(toPage(["set_3"], 2, (row) => row).nextCursor).toBeNull();
+  expect(toPage(rows, 3, (row) => row).nextCursor).toBeNull();
+  expect(toPage<string>([], 3, (row) => row)).toEqual({ items: [], nextCursor: null });
+});
+
+it("no text that was not given out gets further than a refusal", () => {
+  fc.assert(
+    fc.property(fc.string({ unit: "binary" }), (cursor) => {
+      for (const read of [pageStart, pageStartNumber]) {
+        try {
+          expect(String(read({ cursor, limit: 1 }))).toMatch(/^[a-z0-9_-]{1,80}$/);
+        } catch (error) {
+          expect(error).toBeInstanceOf(AppError);
+        }
+      }
+    }),
+  );
+});

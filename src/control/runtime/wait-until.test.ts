@@ -1,0 +1,73 @@
+import { expect, it } from "vitest";
+import { silentLog } from "../../lib/log.ts";
+import { defaultServiceSettings, type ServiceContext, type Signals } from "./context.ts";
+import { pollUntil } from "./wait-until.ts";
+
+const channel = "service:svc_1";
+const never = new AbortController().signal;
+
+/** Only signals are used by what is tested here; everything else would throw. */
+function contextWith(waitFor: Signals["waitFor"]): ServiceContext {
+  const signals: Signals = { publish: async () => undefined, waitFor };
+  return { signals, log: silentLog, settings: defaultServiceSettings } as ServiceContext;
+}
+
+it("looks again after every wait, and no wait is longer than a second: signals may be lost", async () => {
+  const waits: number[] = [];
+  let looks = 0;
+  const ctx = contextWith(async (_channel, timeoutMs) => {
+    waits.push(timeoutMs);
+    return false;
+  });
+  const value = await pollUntil(ctx, channel, 60_000, never, async () => {
+    looks += 1;
+    return { isDone: looks === 5, value: looks };
+  });
+  expect(value).toBe(5);
+  expect(waits).toHaveLength(5);
+  expect(Math.max(...waits)).toBeLessThanOrEqual(1_000);
+});
+
+it("subscribes before it looks, so that no change falls between", async () => {
+  const order: string[] = [];
+  const ctx = contextWith(async () => {
+    order.push("subscribe");
+    return true;
+  });
+  await pollUntil(ctx, channel, 60_000, never, async () => {
+    order.push("look");
+    return { isDone: order.length > 2, value: undefined };
+  });
+  expect(order).toEqual(["subscribe", "look", "subscribe", "look"]);
+});
+
+it("with no time left it looks once and waits for nothing", async () => {
+  const ctx = contextWith(() => Promise.reject(new Error("must not wait")));
+  const look = async () => ({ isDone: false, value: "seen" });
+  expect(await pollUntil(ctx, channel, 0, never, look)).toBe("seen");
+});
+
+it("ends with the last look when it is aborted", async () => {
+  const abort = new AbortController();
+  const ctx = contextWith(async () => {
+    abort.abort();
+    return false;
+  });
+  let looks = 0;
+  await pollUntil(ctx, channel, 60_000, abort.signal, async () => {
+    looks += 1;
+    return { isDone: false, value: looks };
+  });
+  expect(looks).toBeLessThanOrEqual(2);
+});
+
+it("leaves no waiter behind, also when a look throws", async () => {
+  const signals: AbortSignal[] = [];
+  const ctx = contextWith(async (_channel, _timeoutMs, signal) => {
+    if (signal) signals.push(signal);
+    return false;
+  });
+  const failing = pollUntil(ctx, channel, 60_000, never, () => Promise.reject(new Error("away")));
+  await expect(failing).rejects.toThrow("away");
+  expect(signals.map((signal) => signal.aborted)).toEqual([true]);
+});

@@ -1,0 +1,103 @@
+import type { CreateService, Service, ServiceChange } from "../../contracts/api/services.ts";
+import type { SetTemplate } from "../../contracts/api/set-template.ts";
+import {
+  insertService,
+  type ServiceRow,
+  type StoredService,
+} from "../../db/queries/services/write-services.ts";
+import { withTx } from "../../db/transaction.ts";
+import { assert } from "../../lib/assert.ts";
+import { newId, newIds } from "../../lib/ids.ts";
+import type { ServiceContext } from "../runtime/context.ts";
+import { assertWithinQuota } from "../tenancy/quota.ts";
+import { carryOut, ringsOfAdded, SETS_ADDED_MAX } from "../replicas/reconcile-replicas.ts";
+import { assertSupported } from "../runtime/supported-features.ts";
+
+/**
+ * Stores a service with its first revision and its pending sets, of thousands the first SETS_ADDED_MAX, all or nothing; then rings for them.
+ * Throws unsupported, quota-exceeded, already-exists.
+ */
+export async function createService(
+  ctx: ServiceContext,
+  tenantId: string,
+  body: CreateService,
+): Promise<ServiceChange> {
+  assertSupported(body);
+  const service: ServiceRow = {
+    id: newId("svc"),
+    tenantId,
+    name: body.name,
+    generation: 1,
+    revision: 1,
+    replicas: body.replicas,
+    desiredReplicas: body.replicas,
+    priority: body.priority,
+    placement: body.placement,
+    onHostLost: body.onHostLost,
+    autoscale: body.autoscale,
+    deleting: false,
+  };
+  const setIds = newIds("set", Math.min(body.replicas, SETS_ADDED_MAX));
+  const rings = body.replicas === 0 ? [] : ringsOfAdded(service, body.replicas - setIds.length);
+  const added = {
+    ...service,
+    template: body.template,
+    setIds,
+    event: {
+      text: `${body.name} was created with ${body.replicas} sets`,
+      data: { replicas: body.replicas },
+    },
+    rings,
+  };
+  const ask = {
+    sets: body.replicas,
+    cpuMillis: body.replicas * body.template.cpuMillis,
+    memoryBytes: body.replicas * body.template.memoryBytes,
+  };
+  const stored =
+    (await insertService(ctx.db, added, { farFromQuota: ask })) ??
+    (await withTx(ctx.db, async (tx) => {
+      await assertWithinQuota(tx, tenantId, ask);
+      return insertService(tx, added, {});
+    }));
+  assert(stored, "a service that was inserted without a condition is there");
+  if (rings.length > 0) {
+    const { outboxIds } = stored;
+    await carryOut(ctx, { rings, outboxIds, signals: [`service:${service.id}`] });
+  }
+  return {
+    service: asCreated(service, body.template, stored, setIds.length),
+    effects: [`${body.replicas} sets are placed and started.`],
+  };
+}
+
+/** As a reader sees it at the moment of its creation. */
+function asCreated(
+  row: ServiceRow,
+  template: SetTemplate,
+  stored: StoredService,
+  pending: number,
+): Service {
+  const { tenantId: _tenantId, ...service } = row;
+  return {
+    ...service,
+    tenant: stored.tenant,
+    template,
+    counts: {
+      pending,
+      placed: 0,
+      preparing: 0,
+      starting: 0,
+      running: 0,
+      ready: 0,
+      stopping: 0,
+      stopped: 0,
+      failed: 0,
+      lost: 0,
+    },
+    settled: row.replicas === 0,
+    reason: null,
+    createdAt: stored.createdAt,
+    updatedAt: stored.createdAt,
+  };
+}

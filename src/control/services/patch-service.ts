@@ -1,0 +1,131 @@
+import { AppError, notFound } from "../../contracts/common/app-error.ts";
+import type { PatchService, ServiceChange } from "../../contracts/api/services.ts";
+import type { SetTemplate } from "../../contracts/api/set-template.ts";
+import { insertEvents } from "../../db/queries/events/write-events.ts";
+import {
+  findTemplate,
+  insertRevision,
+  lockServiceByName,
+  type ServiceRow,
+  updateService,
+} from "../../db/queries/services/write-services.ts";
+import { updatePendingPriority } from "../../db/queries/sets/write-sets.ts";
+import { withTx } from "../../db/transaction.ts";
+import { assert } from "../../lib/assert.ts";
+import type { ServiceContext } from "../runtime/context.ts";
+import { decideServiceReplicas } from "../replicas/decide-replicas.ts";
+import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
+import { getService } from "./get-service.ts";
+import { assertWithinQuota } from "../tenancy/quota.ts";
+import { carryOut, reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
+import { assertSupported } from "../runtime/supported-features.ts";
+
+/**
+ * Changes a service at the given generation. A new template becomes a new revision: sets made from now on use it,
+ * those that run stay as they are. Throws not-found, generation-mismatch, unsupported, invalid-request, quota-exceeded.
+ */
+export async function patchService(
+  ctx: ServiceContext,
+  tenantId: string,
+  name: string,
+  generation: number,
+  patch: PatchService,
+): Promise<ServiceChange> {
+  assertSupported(patch);
+  const { effects, outcome } = await withTx(ctx.db, async (tx) => {
+    const service = await lockServiceByName(tx, tenantId, name);
+    if (!service) throw notFound("service");
+    assertGeneration(service, generation);
+    assertNotDeleting(service);
+    const template = await findTemplate(tx, service.id, service.revision);
+    assert(template, "a service's newest revision exists");
+    const changed = applyPatch(service, patch);
+    const decision = await decideServiceReplicas(tx, changed);
+    changed.desiredReplicas = decision.desired;
+    const newTemplate =
+      patch.template && !isSameTemplate(patch.template, template) ? patch.template : undefined;
+    if (newTemplate) {
+      changed.revision = service.revision + 1;
+      await insertRevision(tx, service.id, changed.revision, newTemplate);
+    }
+    const after = newTemplate ?? template;
+    await assertWithinQuota(tx, tenantId, {
+      sets: changed.desiredReplicas - service.desiredReplicas,
+      cpuMillis:
+        changed.desiredReplicas * after.cpuMillis - service.desiredReplicas * template.cpuMillis,
+      memoryBytes:
+        changed.desiredReplicas * after.memoryBytes -
+        service.desiredReplicas * template.memoryBytes,
+    });
+    changed.generation = await updateService(tx, changed);
+    const sentences = describe(service, changed, patch);
+    await insertEvents(tx, [
+      {
+        kind: "service-changed",
+        text: `${name} was changed: ${Object.keys(patch).join(", ")}`,
+        tenantId,
+        serviceId: service.id,
+        generation: changed.generation,
+        data: { changed: Object.keys(patch), revision: changed.revision },
+      },
+    ]);
+    const reconciled = await reconcileServiceSets(tx, changed);
+    // Last, as hosts are locked before sets. Sets that are placed have no more use for a priority.
+    if (changed.priority !== service.priority)
+      await updatePendingPriority(tx, service.id, changed.priority);
+    return { effects: sentences, outcome: reconciled };
+  });
+  await carryOut(ctx, outcome);
+  return { service: await getService(ctx, tenantId, name), effects };
+}
+
+function applyPatch(service: ServiceRow, patch: PatchService): ServiceRow {
+  const changed: ServiceRow = {
+    ...service,
+    priority: patch.priority ?? service.priority,
+    placement: patch.placement ?? service.placement,
+    onHostLost: patch.onHostLost ?? service.onHostLost,
+    autoscale: patch.autoscale === undefined ? service.autoscale : patch.autoscale,
+  };
+  const { autoscale, replicas } = changed;
+  if (autoscale && (replicas < autoscale.min || replicas > autoscale.max)) {
+    throw new AppError("invalid-request", {
+      detail: `The service has ${replicas} replicas, outside of the new bounds ${autoscale.min} to ${autoscale.max}: scale it first.`,
+      errors: [{ pointer: "/autoscale", detail: `expected bounds that contain ${replicas}` }],
+    });
+  }
+  return changed;
+}
+
+function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): string[] {
+  const effects: string[] = [];
+  if (after.revision !== before.revision) {
+    effects.push(
+      `Revision ${after.revision} is used by sets made from now on; sets that exist keep theirs.`,
+    );
+  }
+  if (patch.placement)
+    effects.push(
+      "The placement is used for sets placed from now on; placed sets stay where they are.",
+    );
+  if (after.priority !== before.priority)
+    effects.push("Sets that wait for a place, and those made from now on, have the new priority.");
+  const added = after.desiredReplicas - before.desiredReplicas;
+  if (added > 0) effects.push(`${added} sets are added.`);
+  if (added < 0) effects.push(`${-added} sets are removed.`);
+  if (effects.length === 0) effects.push("No set is touched.");
+  return effects;
+}
+
+/** Templates come normalised out of one schema, but jsonb does not keep the order of members. */
+function isSameTemplate(a: SetTemplate, b: SetTemplate): boolean {
+  return canonical(a) === canonical(b);
+}
+
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_key, member: unknown) =>
+    typeof member === "object" && member !== null && !Array.isArray(member)
+      ? Object.fromEntries(Object.entries(member).sort(([x], [y]) => (x < y ? -1 : 1)))
+      : member,
+  );
+}

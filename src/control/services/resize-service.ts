@@ -1,0 +1,326 @@
+import { AppError, notFound } from "../../contracts/common/app-error.ts";
+import type { JobRing } from "../../contracts/jobs.ts";
+import type { ResizeService, ServiceChange } from "../../contracts/api/services.ts";
+import { containerMemoryBytes } from "../../contracts/api/set-template.ts";
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import { insertEvents } from "../../db/queries/events/write-events.ts";
+import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
+import { holdSetsBack, markSetsMoving, retargetSets } from "../../db/queries/relocation/moves.ts";
+import { insertOutbox } from "../../db/queries/runtime/outbox.ts";
+import {
+  listHostsOfService,
+  lockSizedSets,
+  readMemoryUse,
+  resizeSets,
+  type SizedSet,
+} from "../../db/queries/services/resizes.ts";
+import {
+  insertRevision,
+  lockServiceByName,
+  type ServiceRow,
+  updateService,
+} from "../../db/queries/services/write-services.ts";
+import { withTx } from "../../db/transaction.ts";
+import { assert } from "../../lib/assert.ts";
+import type { ServiceContext, SignalChannel } from "../runtime/context.ts";
+import { planPolicyOf } from "../placement/fleet-cache.ts";
+import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
+import { getService } from "./get-service.ts";
+import { planMoves } from "../placement/find-room.ts";
+import { assertWithinQuota } from "../tenancy/quota.ts";
+import {
+  type Aftermath,
+  carryOut,
+  mergeAftermath,
+  placeSetsRing,
+  reconcileServiceSets,
+} from "../replicas/reconcile-replicas.ts";
+import {
+  findShortHosts,
+  invalid,
+  isSameSize,
+  planResizeSteps,
+  type ResizeStep,
+  type ShortHost,
+  stepOf,
+} from "./resize-steps.ts";
+import { amountsOfTemplate } from "../placement/growth.ts";
+
+const HOSTS_NAMED_MAX = 5;
+/** How often sets may have come to another host while their hosts were waited for. */
+const ATTEMPTS_MAX = 5;
+
+/**
+ * Gives all sets of a service other amounts of CPU, memory or volume, in place: their agents change the limits of what runs.
+ * What a set needs more is checked and booked first, on locked hosts (I2), all or nothing; what it needs less is given back
+ * when its agent says that the kernel holds it to that, and a size that the kernel refuses is taken back (see db/queries/services/resizes.ts).
+ * Each revision that has sets gets a copy with the new amounts; the newest copy is the service's.
+ *
+ * Where a host has no room, all is refused. If the caller asks for the move, those sets are marked to be moved instead (see
+ * move-sets.ts), as few as there can be, and only if the planner finds room for all of them.
+ *
+ * Throws not-found, generation-mismatch, state-conflict, quota-exceeded, invalid-request (a smaller volume, or less memory
+ * than is used), capacity-insufficient.
+ */
+export async function resizeService(
+  ctx: ServiceContext,
+  tenantId: string,
+  name: string,
+  body: ResizeService,
+  generation: number | undefined,
+): Promise<ServiceChange> {
+  for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+    const outcome = await withTx(ctx.db, (tx) =>
+      tryResize(ctx, tx, { tenantId, name, body, generation }),
+    );
+    if (!outcome) continue;
+    if (outcome.aftermath) await carryOut(ctx, outcome.aftermath);
+    return { service: await getService(ctx, tenantId, name), effects: outcome.effects };
+  }
+  throw new AppError("state-conflict", {
+    detail: "The service's sets are being placed right now; try again.",
+  });
+}
+
+interface ResizeRequest {
+  tenantId: string;
+  name: string;
+  body: ResizeService;
+  generation: number | undefined;
+}
+
+interface ResizeOutcome {
+  effects: string[];
+  aftermath?: Aftermath;
+}
+
+/** Undefined, and nothing done: a set came to a host that is not locked. Which hosts to lock can only be guessed before. */
+async function tryResize(
+  ctx: ServiceContext,
+  tx: Queryable,
+  { tenantId, name, body, generation }: ResizeRequest,
+): Promise<ResizeOutcome | undefined> {
+  const service = await lockServiceByName(tx, tenantId, name);
+  if (!service) throw notFound("service");
+  assertGeneration(service, generation);
+  assertNotDeleting(service);
+  const [pools, hostIds] = await Promise.all([
+    listAllHostPools(tx),
+    listHostsOfService(tx, service.id),
+  ]);
+  const [hosts, sets] = await Promise.all([
+    lockFleetHosts(tx, hostIds),
+    lockSizedSets(tx, service.id),
+  ]);
+  if (sets.some(({ hostId }) => hostId !== null && !hostIds.includes(hostId))) return undefined;
+  const steps = await planResizeSteps(tx, service, sets, body);
+  if (steps.every(isSameSize))
+    return { effects: ["No set is touched: that is their size already."] };
+  await assertQuota(tx, service, steps);
+  await assertMemoryUse(ctx, tx, service, steps);
+  const policy = planPolicyOf(pools, ctx.settings.reportAgeMaxMs);
+  const short = findShortHosts(hosts, policy, sets, steps);
+  if (short.length > 0) assertMayMove(body, short, steps);
+  return carryOutSteps(ctx, tx, service, { sets, steps, short });
+}
+
+/** What counts for the quota is the newest revision times the replicas. */
+async function assertQuota(
+  tx: Queryable,
+  service: ServiceRow,
+  steps: readonly ResizeStep[],
+): Promise<void> {
+  const { from, to } = newestOf(steps);
+  await assertWithinQuota(tx, service.tenantId, {
+    sets: 0,
+    cpuMillis: service.desiredReplicas * (to.cpuMillis - from.cpuMillis),
+    memoryBytes: service.desiredReplicas * (to.memoryBytes - from.memoryBytes),
+  });
+}
+
+function newestOf(steps: readonly ResizeStep[]): ResizeStep {
+  const newest = steps.at(-1);
+  assert(newest, "the service's own revision is among the steps");
+  return newest;
+}
+
+/**
+ * Less memory than a set or one of its containers uses is refused with the figure: the kernel would refuse it, too. Where the last
+ * report is too old to go by, the set's agent finds out, and the set goes back to its size if the kernel does refuse.
+ */
+async function assertMemoryUse(
+  ctx: ServiceContext,
+  tx: Queryable,
+  service: ServiceRow,
+  steps: readonly ResizeStep[],
+): Promise<void> {
+  if (steps.every(({ from, to }) => to.memoryBytes >= from.memoryBytes)) return;
+  for (const use of await readMemoryUse(tx, service.id, ctx.settings.reportAgeMaxMs)) {
+    const { from, to } = stepOf(steps, use.revision);
+    if (to.memoryBytes >= from.memoryBytes) continue;
+    const parts = [
+      { what: `Set ${use.setId}`, usedBytes: use.usedBytes, limitBytes: to.memoryBytes },
+      ...to.containers.map(({ name, options }) => ({
+        what: `Container "${name}" of set ${use.setId}`,
+        usedBytes: use.containers[name] ?? 0,
+        limitBytes: containerMemoryBytes(to, options),
+      })),
+    ];
+    const over = parts.find(({ usedBytes, limitBytes }) => usedBytes > limitBytes);
+    if (!over) continue;
+    const { what, usedBytes, limitBytes } = over;
+    throw invalid(
+      "/memory",
+      `${what} uses ${usedBytes} bytes of memory, more than the ${limitBytes} that it would have.`,
+    );
+  }
+}
+
+function assertMayMove(
+  { ifNoRoom }: ResizeService,
+  short: readonly ShortHost[],
+  steps: readonly ResizeStep[],
+): void {
+  const hosts = short
+    .slice(0, HOSTS_NAMED_MAX)
+    .map(({ name, why, sets }) => `${name} (${sets.length} sets, ${why})`)
+    .join(", ");
+  const more = short.length > HOSTS_NAMED_MAX ? ` and ${short.length - HOSTS_NAMED_MAX} more` : "";
+  const noRoom = `There is no room for the new size on ${hosts}${more}.`;
+  if (steps.some(({ to }) => to.volume !== null)) {
+    throw new AppError("capacity-insufficient", {
+      detail: `${noRoom} Sets with a volume are not moved for their size: what is in it would stay behind, in the trash of that host. Make room there.`,
+    });
+  }
+  if (ifNoRoom === "move") return;
+  throw new AppError("capacity-insufficient", {
+    detail: `${noRoom} Make room there, or ask with "ifNoRoom": "move" to have these sets replaced by others elsewhere.`,
+  });
+}
+
+async function carryOutSteps(
+  ctx: ServiceContext,
+  tx: Queryable,
+  service: ServiceRow,
+  plan: { sets: readonly SizedSet[]; steps: readonly ResizeStep[]; short: readonly ShortHost[] },
+): Promise<ResizeOutcome> {
+  const { sets, steps, short } = plan;
+  const shortIds = new Set(short.flatMap((host) => host.sets.map(({ id }) => id)));
+  const inPlace = sets.filter(({ id, isGoing }) => !isGoing && !shortIds.has(id));
+  for (const { revision, newRevision, to } of steps) {
+    await insertRevision(tx, service.id, newRevision, to);
+    const setIds = idsOf(inPlace.filter((set) => set.revision === revision));
+    const amounts = amountsOfTemplate(to);
+    if (setIds.length > 0) await resizeSets(tx, { setIds, toRevision: newRevision, amounts });
+    const going = sets.filter((set) => set.isGoing && set.revision === revision);
+    await retargetSets(tx, idsOf(going), newRevision);
+  }
+  const changed: ServiceRow = { ...service, revision: newestOf(steps).newRevision };
+  changed.generation = await updateService(tx, changed);
+  const moving = short.filter(({ isLost }) => !isLost).flatMap((host) => host.sets);
+  await moveSets(ctx, tx, changed, { moving, steps });
+  const left = short.filter(({ isLost }) => isLost);
+  await leaveOnLostHosts(tx, left);
+  const [size, leftCount] = [describeSize(steps), left.flatMap((host) => host.sets).length];
+  const data = { revision: changed.revision, inPlace: inPlace.length, replaced: moving.length };
+  await insertEvents(tx, [
+    {
+      kind: "service-resized",
+      text: `${service.name} was resized to ${size}: ${inPlace.length} sets in place, ${moving.length} to be replaced`,
+      tenantId: service.tenantId,
+      serviceId: service.id,
+      generation: changed.generation,
+      data,
+    },
+  ]);
+  return {
+    effects: [
+      `${inPlace.length} sets get ${size} in place, without a restart.`,
+      ...(moving.length > 0
+        ? [
+            `${moving.length} sets have no room for it where they are. One after the other is replaced by a new one elsewhere, and removed once that is ready.`,
+          ]
+        : []),
+      ...(leftCount > 0
+        ? [`${leftCount} sets on lost hosts keep their size: those hosts have no room for more.`]
+        : []),
+    ],
+    aftermath: mergeAftermath([
+      await wakeFor(tx, changed, inPlace, moving.length > 0),
+      await reconcileServiceSets(tx, changed),
+    ]),
+  };
+}
+
+function idsOf(sets: readonly SizedSet[]): string[] {
+  return sets.map(({ id }) => id);
+}
+
+/** The hosts of what was changed, the placer if some of it is not placed yet, and the mover if there is something for it. */
+async function wakeFor(
+  tx: Queryable,
+  service: ServiceRow,
+  inPlace: readonly SizedSet[],
+  hasMoves: boolean,
+): Promise<Aftermath> {
+  const channels = new Set<SignalChannel>([`service:${service.id}`]);
+  for (const { hostId } of inPlace) if (hostId !== null) channels.add(`host:${hostId}`);
+  const rings: JobRing[] = inPlace.some(({ hostId }) => hostId === null)
+    ? [placeSetsRing(service)]
+    : [];
+  if (hasMoves) {
+    const jobId = `move:${service.id}:gen${service.generation}`;
+    rings.push({ name: "move-sets", jobId, payload: { cause: "service-resized" } });
+  }
+  const outboxIds = rings.length === 0 ? [] : await insertOutbox(tx, rings);
+  return { rings, outboxIds, signals: [...channels] };
+}
+
+/** Marks sets to be moved, after the planner has found a host for each with the new size. Throws capacity-insufficient. */
+async function moveSets(
+  ctx: ServiceContext,
+  tx: Queryable,
+  service: ServiceRow,
+  { moving, steps }: { moving: readonly SizedSet[]; steps: readonly ResizeStep[] },
+): Promise<void> {
+  if (moving.length === 0) return;
+  const wanted = moving.map((set) => ({ set, step: stepOf(steps, set.revision) }));
+  const rejection = await planMoves(
+    ctx,
+    tx,
+    service,
+    wanted.map(({ set, step }) => ({ setId: set.id, hostId: set.hostId, template: step.to })),
+  );
+  if (rejection !== undefined) {
+    throw new AppError("capacity-insufficient", {
+      detail: `${moving.length} sets would have to be replaced elsewhere, and no host has room for one of them: ${rejection}`,
+    });
+  }
+  await markSetsMoving(
+    tx,
+    wanted.map(({ set, step }) => ({ setId: set.id, revision: step.newRevision })),
+  );
+}
+
+/** What becomes of sets on lost hosts is their service's policy for lost hosts. Until then they are what they were. */
+async function leaveOnLostHosts(tx: Queryable, hosts: readonly ShortHost[]): Promise<void> {
+  const held = hosts.flatMap(({ name, why, sets }) =>
+    sets.map(({ id }) => ({
+      setId: id,
+      reason: {
+        code: "resize-refused",
+        text: `${name} is lost and has no room for the new size (${why})`,
+        phase: "resize",
+      },
+    })),
+  );
+  if (held.length > 0) await holdSetsBack(tx, held);
+}
+
+function describeSize(steps: readonly ResizeStep[]): string {
+  const { to } = newestOf(steps);
+  const volume = to.volume ? [`${to.volume.sizeBytes} bytes of volume`] : [];
+  return [`${to.cpuMillis / 1000} cores`, `${to.memoryBytes} bytes of memory`, ...volume].join(
+    ", ",
+  );
+}

@@ -1,0 +1,97 @@
+import { AppError, notFound } from "../../contracts/common/app-error.ts";
+import type { ServiceChange } from "../../contracts/api/services.ts";
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import { insertEvents } from "../../db/queries/events/write-events.ts";
+import {
+  findTemplate,
+  lockServiceByName,
+  type ServiceRow,
+  updateService,
+} from "../../db/queries/services/write-services.ts";
+import { withTx } from "../../db/transaction.ts";
+import { assert } from "../../lib/assert.ts";
+import type { ServiceContext } from "../runtime/context.ts";
+import { decideServiceReplicas } from "../replicas/decide-replicas.ts";
+import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
+import { getService } from "./get-service.ts";
+import { assertWithinQuota } from "../tenancy/quota.ts";
+import { carryOut, reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
+
+/**
+ * Sets the replicas that people want. Demands of alerts may hold the service above it, and autoscale's bounds apply: outside of
+ * them is refused rather than clamped. Scaling to what it is already changes nothing. Throws not-found, generation-mismatch,
+ * invalid-request, quota-exceeded.
+ */
+export async function scaleService(
+  ctx: ServiceContext,
+  tenantId: string,
+  name: string,
+  { replicas }: { replicas: number },
+  generation: number | undefined,
+): Promise<ServiceChange> {
+  const result = await withTx(ctx.db, async (tx) => {
+    const service = await lockServiceByName(tx, tenantId, name);
+    if (!service) throw notFound("service");
+    assertGeneration(service, generation);
+    assertNotDeleting(service);
+    assertWithinBounds(service, replicas);
+    const before = service.desiredReplicas;
+    const { desired, because } = await decideServiceReplicas(tx, { ...service, replicas });
+    if (replicas === service.replicas && desired === before)
+      return { before, desired, because, outcome: undefined };
+    await assertMayGrow(tx, service, desired - before);
+    const changed: ServiceRow = { ...service, replicas, desiredReplicas: desired };
+    changed.generation = await updateService(tx, changed);
+    await insertEvents(tx, [
+      {
+        kind: "service-scaled",
+        text: `${name} was scaled from ${service.replicas} to ${replicas}; ${desired} sets are wanted now`,
+        tenantId,
+        serviceId: service.id,
+        generation: changed.generation,
+        data: { from: before, to: desired },
+      },
+    ]);
+    return { before, desired, because, outcome: await reconcileServiceSets(tx, changed) };
+  });
+  if (result.outcome) await carryOut(ctx, result.outcome);
+  const service = await getService(ctx, tenantId, name);
+  return { service, effects: describe(result.before, result.desired, replicas, result.because) };
+}
+
+/** Throws invalid-request. */
+export function assertWithinBounds(
+  { autoscale }: Pick<ServiceRow, "autoscale">,
+  replicas: number,
+): void {
+  if (!autoscale || (replicas >= autoscale.min && replicas <= autoscale.max)) return;
+  throw new AppError("invalid-request", {
+    detail: `replicas must lie between autoscale.min (${autoscale.min}) and autoscale.max (${autoscale.max}); change the bounds first.`,
+    errors: [{ pointer: "/replicas", detail: `expected ${autoscale.min} to ${autoscale.max}` }],
+  });
+}
+
+async function assertMayGrow(tx: Queryable, service: ServiceRow, addedSets: number): Promise<void> {
+  if (addedSets <= 0) return;
+  const template = await findTemplate(tx, service.id, service.revision);
+  assert(template, "a service's newest revision exists");
+  await assertWithinQuota(tx, service.tenantId, {
+    sets: addedSets,
+    cpuMillis: addedSets * template.cpuMillis,
+    memoryBytes: addedSets * template.memoryBytes,
+  });
+}
+
+function describe(
+  before: number,
+  desired: number,
+  replicas: number,
+  because: readonly string[],
+): string[] {
+  const effects: string[] = [];
+  if (desired > before) effects.push(`${desired - before} sets are added.`);
+  else if (desired < before) effects.push(`${before - desired} sets are removed.`);
+  else effects.push("The number of sets stays as it is.");
+  if (desired !== replicas) effects.push(...because);
+  return effects;
+}

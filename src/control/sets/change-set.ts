@@ -1,0 +1,145 @@
+import { AppError, notFound } from "../../contracts/common/app-error.ts";
+import type { BerthSet } from "../../contracts/api/sets.ts";
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import { type EventInput, insertEvents } from "../../db/queries/events/write-events.ts";
+import { lockServiceById } from "../../db/queries/services/write-services.ts";
+import {
+  findSet,
+  lockHosts,
+  markSetsDeleted,
+  type SetChange,
+  type SetRow,
+  updatePlacedSet,
+} from "../../db/queries/sets/write-sets.ts";
+import { withTx } from "../../db/transaction.ts";
+import type { ServiceContext } from "../runtime/context.ts";
+import { getSet } from "./get-set.ts";
+import {
+  type Aftermath,
+  carryOut,
+  mergeAftermath,
+  reconcileServiceSets,
+  nothingLeft,
+} from "../replicas/reconcile-replicas.ts";
+
+export type SetVerb = "stop" | "start" | "restart";
+
+const changeOfVerb: Record<SetVerb, SetChange> = {
+  stop: { desired: "stopped" },
+  start: { desired: "running" },
+  restart: { desired: "running", restart: true },
+};
+
+/** Stops, starts or restarts one placed set. Repeating stop or start changes nothing more. Throws not-found, state-conflict. */
+export async function changeSet(
+  ctx: ServiceContext,
+  scope: string | null,
+  setId: string,
+  verb: SetVerb,
+): Promise<BerthSet> {
+  const aftermath = await withTx(ctx.db, async (tx): Promise<Aftermath> => {
+    const set = await findPlacedSet(tx, setId, scope, verb);
+    if (isDone(set, verb)) return nothingLeft();
+    await lockHosts(tx, [set.hostId]);
+    const changed = await updatePlacedSet(tx, setId, set.hostId, changeOfVerb[verb]);
+    if (!changed)
+      throw new AppError("state-conflict", { detail: "The set changed meanwhile; read it again." });
+    await insertEvents(tx, [eventOf(set, verb, changed.generation)]);
+    return {
+      rings: [],
+      outboxIds: [],
+      signals: [`host:${set.hostId}`, `set:${setId}`, `service:${set.serviceId}`],
+    };
+  });
+  await carryOut(ctx, aftermath);
+  return getSet(ctx, scope, setId);
+}
+
+/** A set that is on a host and is to stay. Throws not-found, state-conflict. */
+export async function findPlacedSet(
+  tx: Queryable,
+  setId: string,
+  scope: string | null,
+  verb: SetVerb | "move",
+): Promise<SetRow & { hostId: string }> {
+  const set = await findSet(tx, setId, scope);
+  if (!set) throw notFound("set");
+  const { hostId } = set;
+  if (set.desired === "deleted")
+    throw new AppError("state-conflict", { detail: "The set is being deleted." });
+  if (hostId !== null) return { ...set, hostId };
+  throw new AppError("state-conflict", {
+    detail: `The set is not placed yet, so there is nothing to ${verb}. See \`berth explain ${setId}\`.`,
+  });
+}
+
+function isDone(set: SetRow, verb: SetVerb): boolean {
+  return (
+    (verb === "stop" && set.desired === "stopped") ||
+    (verb === "start" && set.desired === "running")
+  );
+}
+
+function eventOf(set: SetRow, verb: SetVerb, generation: number): EventInput {
+  const kinds = {
+    stop: "set-stopping",
+    start: "set-starting",
+    restart: "set-starting",
+  } as const;
+  return {
+    kind: kinds[verb],
+    text: `${verb} was asked for`,
+    tenantId: set.tenantId,
+    serviceId: set.serviceId,
+    setId: set.id,
+    hostId: set.hostId,
+    generation,
+  };
+}
+
+/** Removes one set. Its service keeps its number of replicas, so that another takes its place. Throws not-found. */
+export async function deleteSet(
+  ctx: ServiceContext,
+  scope: string | null,
+  setId: string,
+): Promise<BerthSet> {
+  // Read first: a pending set is gone when the transaction ends.
+  const before = await getSet(ctx, scope, setId);
+  const aftermath = await withTx(ctx.db, async (tx) => {
+    const set = await findSet(tx, setId, scope);
+    if (!set) throw notFound("set");
+    return set.desired === "deleted" ? undefined : removeSet(tx, set);
+  });
+  if (aftermath) await carryOut(ctx, aftermath);
+  return { ...before, desired: "deleted" };
+}
+
+/** Marks the set deleted and fills the gap, under the lock of its service. */
+async function removeSet(tx: Queryable, set: SetRow): Promise<Aftermath> {
+  const service = await lockServiceById(tx, set.serviceId);
+  const hostIds = set.hostId === null ? [] : [set.hostId];
+  await lockHosts(tx, hostIds);
+  const marked = await markSetsDeleted(tx, [set.id], hostIds);
+  if (marked.length === 0)
+    throw new AppError("state-conflict", { detail: "The set changed meanwhile; try again." });
+  await insertEvents(tx, [
+    {
+      kind: "set-stopping",
+      text: "deletion was asked for",
+      tenantId: set.tenantId,
+      serviceId: set.serviceId,
+      setId: set.id,
+      hostId: set.hostId,
+    },
+  ]);
+  const signals: Aftermath = {
+    rings: [],
+    outboxIds: [],
+    signals: [
+      ...hostIds.map((id) => `host:${id}` as const),
+      `set:${set.id}`,
+      `service:${set.serviceId}`,
+    ],
+  };
+  return service ? mergeAftermath([signals, await reconcileServiceSets(tx, service)]) : signals;
+}

@@ -1,0 +1,88 @@
+import { AppError, notFound } from "../../contracts/common/app-error.ts";
+import type { BerthSet } from "../../contracts/api/sets.ts";
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import { insertEvents } from "../../db/queries/events/write-events.ts";
+import { isReplaced, markSetsMoving } from "../../db/queries/relocation/moves.ts";
+import { insertOutbox } from "../../db/queries/runtime/outbox.ts";
+import {
+  findServiceById,
+  findTemplate,
+  lockServiceById,
+} from "../../db/queries/services/write-services.ts";
+import { withTx } from "../../db/transaction.ts";
+import { assert } from "../../lib/assert.ts";
+import { findPlacedSet } from "./change-set.ts";
+import type { ServiceContext } from "../runtime/context.ts";
+import { getSet } from "./get-set.ts";
+import { planMoves } from "../placement/find-room.ts";
+import { type Aftermath, carryOut, nothingLeft } from "../replicas/reconcile-replicas.ts";
+
+/**
+ * Has a set moved off its host (see move-sets.ts), if the planner finds another for it. Repeating it changes nothing more. Throws
+ * not-found, state-conflict, capacity-insufficient.
+ */
+export async function moveSet(
+  ctx: ServiceContext,
+  scope: string | null,
+  setId: string,
+): Promise<BerthSet> {
+  await assertMovable(ctx, scope, setId);
+  const aftermath = await withTx(ctx.db, async (tx): Promise<Aftermath> => {
+    const { serviceId } = await findPlacedSet(tx, setId, scope, "move");
+    const service = await lockServiceById(tx, serviceId);
+    if (!service) throw notFound("set");
+    const set = await findMovableSet(tx, scope, setId);
+    if (!set) return nothingLeft();
+    const { hostId, revision } = set;
+    await markSetsMoving(tx, [{ setId, revision }]);
+    const { tenantId } = service;
+    const text = "move was asked for";
+    await insertEvents(tx, [{ kind: "set-moved", text, tenantId, serviceId, setId, hostId }]);
+    const ring = {
+      name: "move-sets" as const,
+      jobId: `move:${setId}:gen${set.generation}`,
+      payload: { cause: "set-moved" },
+    };
+    return {
+      rings: [ring],
+      outboxIds: await insertOutbox(tx, [ring]),
+      signals: [`set:${setId}`],
+    };
+  });
+  const set = await getSet(ctx, scope, setId);
+  await carryOut(ctx, aftermath);
+  return set;
+}
+
+/** Before anything is locked, as the whole fleet is looked at; whoever moves the set asks again. */
+async function assertMovable(
+  ctx: ServiceContext,
+  scope: string | null,
+  setId: string,
+): Promise<void> {
+  const rejection = await withTx(ctx.db, async (tx) => {
+    const set = await findMovableSet(tx, scope, setId);
+    if (!set) return undefined;
+    const service = await findServiceById(tx, set.serviceId);
+    if (!service) throw notFound("set");
+    const template = await findTemplate(tx, set.serviceId, set.revision);
+    assert(template, "the revision of a set exists");
+    return planMoves(ctx, tx, service, [{ setId, hostId: set.hostId, template }]);
+  });
+  if (rejection === undefined) return;
+  throw new AppError("capacity-insufficient", {
+    detail: `There is no other host for it: ${rejection}`,
+  });
+}
+
+/** Undefined: it is on its way already. Throws not-found, state-conflict. */
+async function findMovableSet(tx: Queryable, scope: string | null, setId: string) {
+  const set = await findPlacedSet(tx, setId, scope, "move");
+  if (set.leaving || set.moveRevision !== null || (await isReplaced(tx, setId))) return undefined;
+  if (set.state === "lost") {
+    throw new AppError("state-conflict", {
+      detail: "Its host is lost. What becomes of it is its service's policy for lost hosts.",
+    });
+  }
+  return set;
+}

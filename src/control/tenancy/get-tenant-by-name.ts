@@ -1,0 +1,13 @@
+import { notFound } from "../../contracts/common/app-error.ts";
+import { findTenantByName } from "../../db/queries/tenancy/tenants.ts";
+import type { ServiceContext } from "../runtime/context.ts";
+
+/** Throws not-found. */
+export async function getTenantByName(
+  ctx: ServiceContext,
+  name: string,
+): Promise<{ id: string; name: string }> {
+  const tenant = await findTenantByName(ctx.db, name);
+  if (!tenant) throw notFound("tenant");
+  return { id: tenant.id, name: tenant.name };
+}

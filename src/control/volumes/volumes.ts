@@ -1,0 +1,226 @@
+import { AppError, notFound } from "../../contracts/common/app-error.ts";
+import { SETS_PER_HOST_MAX } from "../../contracts/agent-protocol/protocol.ts";
+import type { BerthSet } from "../../contracts/api/sets.ts";
+import type { Volume, VolumeState } from "../../contracts/api/volumes.ts";
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import { insertEvents } from "../../db/queries/events/write-events.ts";
+import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
+import { commitPlacements } from "../../db/queries/placement/placements.ts";
+import {
+  findTemplate,
+  lockServiceByName,
+  type ServiceRow,
+  updateService,
+} from "../../db/queries/services/write-services.ts";
+import { countHostSets, insertPendingSets, lockHosts } from "../../db/queries/sets/write-sets.ts";
+import {
+  askForPurge,
+  findVolume,
+  isRestorable,
+  listVolumes as listVolumeRows,
+  setRestoreVolume,
+  sumTrash,
+  type VolumeRow,
+} from "../../db/queries/volumes/volumes.ts";
+import { withTx } from "../../db/transaction.ts";
+import { assert } from "../../lib/assert.ts";
+import { newId } from "../../lib/ids.ts";
+import { fitsHost } from "../../scheduler/placement/fits.ts";
+import type { HostSnapshot, Resources } from "../../scheduler/placement/model.ts";
+import type { ServiceContext } from "../runtime/context.ts";
+import { hostSnapshotOf, planPolicyOf } from "../placement/fleet-cache.ts";
+import { getSet } from "../sets/get-set.ts";
+import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
+import { assertWithinQuota } from "../tenancy/quota.ts";
+import { carryOut } from "../replicas/reconcile-replicas.ts";
+
+export interface ListVolumes extends PageRequest {
+  service?: string | undefined;
+  host?: string | undefined;
+  state?: VolumeState | undefined;
+}
+
+export async function listVolumes(
+  ctx: ServiceContext,
+  scope: string | null,
+  query: ListVolumes,
+): Promise<Page<Volume>> {
+  const filter = { service: query.service, host: query.host, state: query.state };
+  const rows = await listVolumeRows(ctx.db, scope, filter, pageStart(query), query.limit + 1);
+  return toPage(rows.map(withoutTenantId), query.limit, ({ id }) => id);
+}
+
+/**
+ * Ends the retention of a trashed volume: its host destroys it as soon as it hears of it. Throws not-found, state-conflict, and
+ * invalid-request when `confirm` is not the volume's id.
+ */
+export async function purgeVolume(
+  ctx: ServiceContext,
+  scope: string | null,
+  volumeId: string,
+  { confirm }: { confirm: string },
+): Promise<Volume> {
+  const volume = await withTx(ctx.db, async (tx) => {
+    const found = await findVolume(tx, scope, volumeId);
+    if (!found) throw notFound("volume");
+    if (confirm !== volumeId) {
+      throw new AppError("invalid-request", {
+        detail: "A purge cannot be undone: confirm must be the id of the volume.",
+        errors: [{ pointer: "/confirm", detail: `expected ${volumeId}` }],
+      });
+    }
+    await lockHosts(tx, [found.host.id]);
+    if (!(await askForPurge(tx, volumeId))) throw notTrashed(found);
+    await insertEvents(tx, [
+      {
+        kind: "volume-purging",
+        text: "its purge was asked for",
+        tenantId: found.tenantId,
+        setId: found.setId,
+        hostId: found.host.id,
+        data: { volume: volumeId },
+      },
+    ]);
+    return found;
+  });
+  await carryOut(ctx, { rings: [], outboxIds: [], signals: [`host:${volume.host.id}`] });
+  return { ...withoutTenantId(volume), purging: true };
+}
+
+/**
+ * Starts one more set of the volume's service, on the volume's host and with what is in the volume. The service wants one
+ * replica more from then on. Throws not-found, state-conflict, quota-exceeded.
+ */
+export async function restoreVolume(
+  ctx: ServiceContext,
+  scope: string | null,
+  volumeId: string,
+): Promise<BerthSet> {
+  const { setId, hostId, serviceId } = await withTx(ctx.db, async (tx) => {
+    const volume = await findVolume(tx, scope, volumeId);
+    if (!volume) throw notFound("volume");
+    const service = await lockServiceByName(tx, volume.tenantId, volume.service);
+    assertMayRestore(volume, service);
+    const template = await findTemplate(tx, service.id, service.revision);
+    assert(template, "a service's newest revision exists");
+    if (!template.volume) throw conflict(`Service ${service.name} has no volume in its template.`);
+    const ask: Resources = {
+      cpuMillis: template.cpuMillis,
+      memoryBytes: template.memoryBytes,
+      volumeBytes: Math.max(template.volume.sizeBytes, volume.sizeBytes),
+      rootfsBytes: template.rootfsBytes,
+    };
+    await assertWithinQuota(tx, volume.tenantId, { sets: 1, ...ask });
+    const policyVersion = await assertRoom(tx, volume, ask);
+    if (!(await isRestorable(tx, volumeId))) throw notTrashed(volume);
+    const generation = await updateService(tx, {
+      ...service,
+      replicas: service.replicas + 1,
+      desiredReplicas: service.desiredReplicas + 1,
+    });
+    const id = newId("set");
+    const { revision, priority, tenantId } = service;
+    const added = { ids: [id], tenantId, serviceId: service.id, revision, priority, ...ask };
+    await insertPendingSets(tx, added);
+    await setRestoreVolume(tx, id, volumeId);
+    const placement = { placementId: newId("plc"), setId: id, hostId: volume.host.id };
+    const because = { score: 0, because: { volume: 1 } };
+    await commitPlacements(tx, [{ ...placement, ...because, generation: 1 }], policyVersion);
+    await insertEvents(tx, [
+      {
+        kind: "service-scaled",
+        text: `a set was added for volume ${volumeId}`,
+        tenantId,
+        serviceId: service.id,
+        generation,
+        data: { volume: volumeId, to: service.desiredReplicas + 1 },
+      },
+    ]);
+    return { setId: id, hostId: volume.host.id, serviceId: service.id };
+  });
+  await carryOut(ctx, {
+    rings: [],
+    outboxIds: [],
+    signals: [`host:${hostId}`, `set:${setId}`, `service:${serviceId}`],
+  });
+  return getSet(ctx, scope, setId);
+}
+
+function assertMayRestore(
+  volume: Volume,
+  service: ServiceRow | undefined,
+): asserts service is ServiceRow {
+  if (volume.state !== "trashed") throw notTrashed(volume);
+  if (!service || service.deleting) {
+    throw conflict(
+      `Service ${volume.service} is gone. Create it again, with 0 replicas if nothing but this volume is to come back, then repeat this.`,
+    );
+  }
+  if (service.desiredReplicas > service.replicas) {
+    // It would be wanted as large as before, and the newest set would go again at once, with the volume.
+    throw conflict(
+      `Service ${service.name} is held at ${service.desiredReplicas} sets by its alerts or bounds, above its ${service.replicas} replicas: scale it to ${service.desiredReplicas} first, or repeat this when they are over.`,
+    );
+  }
+  if (service.autoscale && service.replicas >= service.autoscale.max) {
+    throw conflict(
+      `Service ${service.name} has autoscale.max (${service.autoscale.max}) replicas already: raise it first.`,
+    );
+  }
+}
+
+/** Locks the volume's host, and checks it with the planner's own function (I2). Gives the version of the policy it was checked by. */
+async function assertRoom(tx: Queryable, volume: Volume, ask: Resources): Promise<number> {
+  const [pools, rows, trashedBytes] = await Promise.all([
+    listAllHostPools(tx),
+    lockFleetHosts(tx, [volume.host.id]),
+    sumTrash(tx, volume.host.id),
+  ]);
+  const row = rows[0];
+  if (!row) throw conflict(`Host ${volume.host.name} is gone.`);
+  const policy = planPolicyOf(pools, 0);
+  const pool = policy.pools.find((candidate) => candidate.pool === row.pool);
+  assert(pool, `host pool ${row.pool} has a policy`);
+  const host = withVolumeFree(hostSnapshotOf(row), volume, trashedBytes);
+  if (host.readiness !== "ready") {
+    throw conflict(`Host ${volume.host.name} takes no sets now: it is ${host.readiness}.`);
+  }
+  if ((await countHostSets(tx, host.id)) >= SETS_PER_HOST_MAX) {
+    throw conflict(
+      `Host ${volume.host.name}, where the volume is, has ${SETS_PER_HOST_MAX} sets, as many as it may.`,
+    );
+  }
+  const fit = fitsHost(host, pool, ask);
+  if (!fit.ok) {
+    throw conflict(
+      `Host ${volume.host.name}, where the volume is, has no room for the set: ${fit.reason}, by ${fit.shortBy}. Move or scale in something there.`,
+    );
+  }
+  return policy.version;
+}
+
+/**
+ * The volume's bytes are used already, and will not be used twice. Where the host purges early they count as reclaimable already:
+ * no more than the whole trash does.
+ */
+function withVolumeFree(host: HostSnapshot, volume: Volume, trashedBytes: number): HostSnapshot {
+  const reclaimable = host.reclaimableVolumeBytes + volume.sizeBytes;
+  const used = host.reported?.used.volumeBytes ?? 0;
+  return { ...host, reclaimableVolumeBytes: Math.min(used, trashedBytes, reclaimable) };
+}
+
+function notTrashed(volume: Volume): AppError {
+  return conflict(
+    volume.state === "trashed"
+      ? `Volume ${volume.id} is being purged or restored, or its retention is over.`
+      : `Volume ${volume.id} is in use by set ${volume.setId}: delete the set first.`,
+  );
+}
+
+function conflict(detail: string): AppError {
+  return new AppError("state-conflict", { detail });
+}
+
+function withoutTenantId({ tenantId: _tenantId, ...volume }: VolumeRow): Volume {
+  return volume;
+}

@@ -1,0 +1,116 @@
+import { sql } from "drizzle-orm";
+import type { Hook, HookRule } from "../../../contracts/api/autoscaling.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { isoTime, rowsOf } from "../runtime/query.ts";
+
+/** A hook as deliveries need it. */
+export interface HookRow {
+  id: string;
+  tenantId: string;
+  serviceId: string;
+  name: string;
+  rules: HookRule[];
+  stabilisationSeconds: number;
+}
+
+/** A hook that is not deleted, nor its service deleted or being deleted. */
+export async function findHook(q: Queryable, hookId: string): Promise<HookRow | undefined> {
+  const rows = await rowsOf<HookRow>(
+    q,
+    sql`select h.id, h.tenant_id as "tenantId", h.service_id as "serviceId", h.name, h.rules,
+          h.stabilisation_seconds as "stabilisationSeconds"
+        from hooks h join services s on s.id = h.service_id
+        where h.id = ${hookId} and h.deleted_at is null and s.deleted_at is null and not s.deleting`,
+  );
+  return rows[0];
+}
+
+/** Throws already-exists (hooks_name_unique). */
+export async function insertHook(q: Queryable, hook: HookRow): Promise<string> {
+  const rows = await rowsOf<{ createdAt: string | Date }>(
+    q,
+    sql`insert into hooks (id, tenant_id, service_id, name, rules, stabilisation_seconds)
+        values (${hook.id}, ${hook.tenantId}, ${hook.serviceId}, ${hook.name}, ${JSON.stringify(hook.rules)}::jsonb,
+          ${hook.stabilisationSeconds})
+        returning created_at as "createdAt"`,
+  );
+  return isoTime(rows[0]?.createdAt ?? "");
+}
+
+export async function countHooks(q: Queryable, serviceId: string): Promise<number> {
+  const rows = await rowsOf<{ count: number }>(
+    q,
+    sql`select count(*)::int as count from hooks where service_id = ${serviceId} and deleted_at is null`,
+  );
+  return rows[0]?.count ?? 0;
+}
+
+const hookColumns = sql`id, name, rules, stabilisation_seconds as "stabilisationSeconds", created_at as "createdAt"`;
+
+export type HookReadRow = Omit<Hook, "paths" | "service">;
+
+/** Oldest first, after `afterId`. */
+export async function listHooks(
+  q: Queryable,
+  serviceId: string,
+  afterId: string | undefined,
+  limit: number,
+): Promise<HookReadRow[]> {
+  const rows = await rowsOf<HookReadRow & { createdAt: string | Date }>(
+    q,
+    sql`select ${hookColumns}
+        from hooks where service_id = ${serviceId} and deleted_at is null and id > ${afterId ?? ""}
+        order by id limit ${limit}`,
+  );
+  return rows.map((row) => ({ ...row, createdAt: isoTime(row.createdAt) }));
+}
+
+/** Changes a hook of the service; absent members stay. Undefined: there is no such hook. */
+export async function updateHook(
+  q: Queryable,
+  serviceId: string,
+  hookId: string,
+  change: { rules?: HookRule[] | undefined; stabilisationSeconds?: number | undefined },
+): Promise<HookReadRow | undefined> {
+  const rows = await rowsOf<HookReadRow & { createdAt: string | Date }>(
+    q,
+    sql`update hooks set
+          rules = coalesce(${change.rules === undefined ? null : JSON.stringify(change.rules)}::jsonb, rules),
+          stabilisation_seconds = coalesce(${change.stabilisationSeconds ?? null}::int, stabilisation_seconds)
+        where id = ${hookId} and service_id = ${serviceId} and deleted_at is null
+        returning ${hookColumns}`,
+  );
+  return rows.map((row) => ({ ...row, createdAt: isoTime(row.createdAt) }))[0];
+}
+
+/** Marks a hook of the service deleted and refuses its tokens from now on. False: there is no such hook. */
+export async function deleteHook(
+  q: Queryable,
+  serviceId: string,
+  hookId: string,
+): Promise<boolean> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`with gone as (
+          update hooks set deleted_at = now()
+          where id = ${hookId} and service_id = ${serviceId} and deleted_at is null returning id
+        ), refused as (
+          update tokens set revoked_at = now() where hook_id in (select id from gone) and revoked_at is null
+        )
+        select id from gone`,
+  );
+  return rows.length > 0;
+}
+
+/** The id of a tenant's live service, read without a lock. */
+export async function findServiceId(
+  q: Queryable,
+  tenantId: string,
+  name: string,
+): Promise<string | undefined> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`select id from services where tenant_id = ${tenantId} and name = ${name} and deleted_at is null`,
+  );
+  return rows[0]?.id;
+}

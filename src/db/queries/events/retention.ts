@@ -1,0 +1,134 @@
+import { type SQL, sql } from "drizzle-orm";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { rowsOf } from "../runtime/query.ts";
+
+/** What is kept of things that are gone: each function forgets what has been gone for `ageSeconds`, at most `limit` of it. */
+
+function before(ageSeconds: number): SQL {
+  return sql`now() - make_interval(secs => ${ageSeconds}::float8)`;
+}
+
+async function countRows(q: Queryable, query: SQL): Promise<number> {
+  return (await rowsOf<unknown>(q, query)).length;
+}
+
+/** Deleted sets, with their placements and rejections. (Index sets_deleted.) */
+export async function deleteOldSets(
+  q: Queryable,
+  ageSeconds: number,
+  limit: number,
+): Promise<number> {
+  return countRows(
+    q,
+    sql`with old as materialized (
+          select id from sets where deleted_at < ${before(ageSeconds)} order by deleted_at limit ${limit}
+        ), placed as (
+          delete from placements where set_id in (select id from old)
+        ), rejected as (
+          delete from rejections where set_id in (select id from old)
+        )
+        delete from sets where id in (select id from old) returning id`,
+  );
+}
+
+/** Placements that another of the same set has followed: what `explain` shows is the last one. */
+export async function deleteOldPlacements(
+  q: Queryable,
+  ageSeconds: number,
+  limit: number,
+): Promise<number> {
+  return countRows(
+    q,
+    sql`delete from placements where id in (
+          select p.id from placements p
+          where p.created_at < ${before(ageSeconds)}
+            and exists (select 1 from placements n where n.set_id = p.set_id and n.id > p.id)
+          limit ${limit})
+        returning id`,
+  );
+}
+
+/** Revisions that no set is of, was of before a resize that is not settled, or is to be of; other than a service's newest. */
+export async function deleteOldRevisions(
+  q: Queryable,
+  ageSeconds: number,
+  limit: number,
+): Promise<number> {
+  return countRows(
+    q,
+    sql`delete from revisions r using (
+          select o.service_id, o.number from revisions o join services s on s.id = o.service_id
+          where o.created_at < ${before(ageSeconds)} and o.number <> s.revision
+            and not exists (select 1 from sets x
+              where x.service_id = o.service_id and x.deleted_at is null
+                and o.number in (x.revision, x.former_revision, x.move_revision))
+          limit ${limit}) old
+        where r.service_id = old.service_id and r.number = old.number returning r.number`,
+  );
+}
+
+/** Deleted hooks of which no demand is known any more, with their tokens. */
+export async function deleteOldHooks(
+  q: Queryable,
+  ageSeconds: number,
+  limit: number,
+): Promise<number> {
+  return countRows(
+    q,
+    sql`with old as materialized (
+          select id from hooks h where deleted_at < ${before(ageSeconds)}
+            and not exists (select 1 from demands where hook_id = h.id) limit ${limit}
+        ), refused as (
+          delete from tokens where hook_id in (select id from old)
+        )
+        delete from hooks where id in (select id from old) returning id`,
+  );
+}
+
+/**
+ * Tokens that were revoked, have expired, or enrolled a host. Admins' are kept, as there are few of them: a secret that a
+ * process brings along at each start (BERTH_ADMIN_TOKEN) stays refused only while its row is there.
+ */
+export async function deleteOldTokens(
+  q: Queryable,
+  ageSeconds: number,
+  limit: number,
+): Promise<number> {
+  return countRows(
+    q,
+    sql`delete from tokens where id in (
+          select id from tokens where role <> 'admin'
+            and least(revoked_at, expires_at, case when role = 'enroll' then used_at end) < ${before(ageSeconds)}
+          limit ${limit})
+        returning id`,
+  );
+}
+
+/**
+ * Deleted services whose sets are forgotten, with all that hangs on them. Few a call, as each has its thousands of demands
+ * and decisions. (Index services_deleted.)
+ */
+export async function deleteOldServices(
+  q: Queryable,
+  ageSeconds: number,
+  limit: number,
+): Promise<number> {
+  return countRows(
+    q,
+    sql`with old as materialized (
+          select id from services s where deleted_at < ${before(ageSeconds)}
+            and not exists (select 1 from sets where service_id = s.id) order by deleted_at limit ${limit}
+        ), wanted as (
+          delete from demands where service_id in (select id from old)
+        ), decided as (
+          delete from decisions where service_id in (select id from old)
+        ), hooked as (
+          delete from hooks where service_id in (select id from old) returning id
+        ), refused as (
+          delete from tokens where hook_id in (select id from hooked)
+        ), written as (
+          delete from revisions where service_id in (select id from old)
+        )
+        delete from services where id in (select id from old) returning id`,
+  );
+}

@@ -1,0 +1,236 @@
+import { type SQL, sql } from "drizzle-orm";
+import type { DesiredSet } from "../../../contracts/agent-protocol/protocol.ts";
+import type { Reason, ResourceAmounts } from "../../../contracts/common/primitives.ts";
+import type { SetTemplate } from "../../../contracts/api/set-template.ts";
+import type { Db, Queryable } from "../../postgres/open-postgres.ts";
+import { mayBeLost, rowsByKey, rowsOf } from "../runtime/query.ts";
+
+export interface NewHost {
+  id: string;
+  name: string;
+  pool: string;
+  zone: string;
+  rack: string;
+  labels: Record<string, string>;
+  agentVersion: string;
+  credentialHash: string;
+  allocatable: ResourceAmounts;
+  leaseSeconds: number;
+}
+
+/** Inserts a host whose first usage report is still to come, so that it is not planned with yet. Throws already-exists. */
+export async function insertHost(q: Queryable, host: NewHost): Promise<void> {
+  await q.execute(sql`
+    insert into hosts (id, name, pool, zone, rack, labels, taints, state, agent_version, credential_hash, lease_expires_at,
+      allocatable_cpu_millis, allocatable_memory_bytes, allocatable_volume_bytes, allocatable_rootfs_bytes)
+    values (${host.id}, ${host.name}, ${host.pool}, ${host.zone}, ${host.rack}, ${JSON.stringify(host.labels)}::jsonb, '[]',
+      'ready', ${host.agentVersion}, ${host.credentialHash}, now() + make_interval(secs => ${host.leaseSeconds}),
+      ${host.allocatable.cpuMillis}, ${host.allocatable.memoryBytes}, ${host.allocatable.volumeBytes}, ${host.allocatable.rootfsBytes})`);
+}
+
+/** Marks an enroll token used. False: somebody used it first. */
+export async function useEnrollToken(q: Queryable, tokenId: string): Promise<boolean> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`update tokens set used_at = now() where id = ${tokenId} and used_at is null and revoked_at is null returning id`,
+  );
+  return rows.length === 1;
+}
+
+export async function hostPoolExists(q: Queryable, pool: string): Promise<boolean> {
+  const rows = await rowsOf<{ found: boolean }>(
+    q,
+    sql`select exists (select 1 from host_pools where name = ${pool}) as found`,
+  );
+  return rows[0]?.found ?? false;
+}
+
+/** A host's side of a sync. */
+export interface HostLeaseRow {
+  hostId: string;
+  generation: number;
+  state: "ready" | "unhealthy" | "lost";
+  resyncRequired: boolean;
+  /** Null: it never reported its use. */
+  reportAgeMs: number | null;
+  leaseSecondsLeft: number;
+}
+
+const leaseColumns = sql`hosts.id as "hostId", hosts.generation::float8 as generation, state, resync_required as "resyncRequired",
+  (extract(epoch from now() - reported_at) * 1000)::float8 as "reportAgeMs",
+  (extract(epoch from lease_expires_at - now()))::float8 as "leaseSecondsLeft"`;
+
+/** What the host has to do at which generation; by its id or the hash of its credential. */
+export async function findHostLease(
+  q: Queryable,
+  by: { hostId: string } | { credentialHash: string },
+): Promise<HostLeaseRow | undefined> {
+  const rows = await rowsByKey<HostLeaseRow>(
+    q,
+    sql`select ${leaseColumns} from hosts where ${"hostId" in by ? sql`id = ${by.hostId}` : sql`credential_hash = ${by.credentialHash}`}`,
+  );
+  return rows[0];
+}
+
+export interface LeaseRenewal {
+  leaseSeconds: number;
+  acceptedGeneration: number;
+  agentVersion: string;
+}
+
+/** Renews a host's lease, within a transaction. No column that the planner looks at is touched. */
+export async function renewLease(
+  tx: Queryable,
+  hostId: string,
+  lease: LeaseRenewal,
+): Promise<void> {
+  await tx.execute(sql`update hosts set ${renewed(lease)} where id = ${hostId}`);
+}
+
+/** The same by itself. What a crash loses is not missed: the host says it again. */
+export async function renewOnlyLease(db: Db, hostId: string, lease: LeaseRenewal): Promise<void> {
+  await rowsByKey(
+    db,
+    sql`update hosts set ${renewed(lease)} where id = ${hostId} and ${mayBeLost}`,
+  );
+}
+
+function renewed(lease: LeaseRenewal): SQL {
+  return sql`lease_expires_at = now() + make_interval(secs => ${lease.leaseSeconds}),
+      accepted_generation = ${lease.acceptedGeneration}, agent_version = ${lease.agentVersion}`;
+}
+
+export interface UsageReport {
+  used: ResourceAmounts;
+  allocatable: ResourceAmounts;
+  reclaimableVolumeBytes: number;
+  trashedVolumeBytes: number;
+  volumeReason: Reason | null;
+  disk: { imageBytes: number; containerBytes: number } | null;
+  setMemoryBytes: Readonly<Record<string, number>>;
+}
+
+/**
+ * Stores what a host measured, and renews its lease. Booked sets that do not run yet are not in the measurement, so they go on
+ * counting as unreported. The host is locked by the caller.
+ */
+export async function updateHostUsage(
+  q: Queryable,
+  hostId: string,
+  usage: UsageReport,
+  lease: LeaseRenewal,
+): Promise<void> {
+  await q.execute(sql`update hosts set ${renewed(lease)}, ${measured(usage)}
+    from ${unreported(hostId)} where hosts.id = ${hostId}`);
+}
+
+/**
+ * The same in one statement by itself, without a lock before it; what a crash loses is measured again. The sum is of the statement's beginning, so nothing is written, and
+ * the answer is undefined, when a set was placed on the host since then: its generation tells. (What left it since then is
+ * counted until the next report: the host then looks fuller than it is, never emptier.)
+ */
+export async function tryUpdateHostUsage(
+  db: Db,
+  hostId: string,
+  usage: UsageReport,
+  lease: LeaseRenewal,
+): Promise<HostLeaseRow | undefined> {
+  const rows = await rowsByKey<HostLeaseRow>(
+    db,
+    sql`update hosts set ${renewed(lease)}, ${measured(usage)}
+        from ${unreported(hostId)}, (select generation from hosts where id = ${hostId}) seen
+        where hosts.id = ${hostId} and hosts.generation = seen.generation and ${mayBeLost} returning ${leaseColumns}`,
+  );
+  return rows[0];
+}
+
+function measured(report: UsageReport): SQL {
+  const { used, allocatable, disk, setMemoryBytes, volumeReason } = report;
+  return sql`reported_at = now(), reclaimable_volume_bytes = ${report.reclaimableVolumeBytes},
+      trashed_volume_bytes = ${report.trashedVolumeBytes},
+      volume_reason = ${volumeReason === null ? null : JSON.stringify(volumeReason)}::jsonb,
+      image_bytes = ${disk?.imageBytes ?? null}::bigint, container_bytes = ${disk?.containerBytes ?? null}::bigint,
+      set_memory = ${JSON.stringify(setMemoryBytes)}::jsonb, used_cpu_millis = ${used.cpuMillis}, used_memory_bytes = ${used.memoryBytes},
+      used_volume_bytes = ${used.volumeBytes}, used_rootfs_bytes = ${used.rootfsBytes},
+      allocatable_cpu_millis = ${allocatable.cpuMillis}, allocatable_memory_bytes = ${allocatable.memoryBytes},
+      allocatable_volume_bytes = ${allocatable.volumeBytes}, allocatable_rootfs_bytes = ${allocatable.rootfsBytes},
+      unreported_cpu_millis = u.cpu, unreported_memory_bytes = u.memory, unreported_volume_bytes = u.volume,
+      unreported_rootfs_bytes = u.rootfs`;
+}
+
+function unreported(hostId: string): SQL {
+  return sql`(select coalesce(sum(cpu_millis), 0) as cpu, coalesce(sum(memory_bytes), 0) as memory,
+            coalesce(sum(volume_bytes), 0) as volume, coalesce(sum(rootfs_bytes), 0) as rootfs
+          from sets where host_id = ${hostId} and state in ('placed', 'preparing', 'starting')) u`;
+}
+
+export async function updateHostImages(
+  q: Queryable,
+  hostId: string,
+  images: readonly string[],
+): Promise<void> {
+  await q.execute(sql`update hosts set images = ${JSON.stringify(images)}::jsonb
+    where id = ${hostId} and images <> ${JSON.stringify(images)}::jsonb`);
+}
+
+/**
+ * Sets a host's state with its reason. False: it was in it already. A host that gets unhealthy begins to be out, and its sets are
+ * ready no longer; only one that gets ready has done with its resync: not one that is behind, of which more was decided.
+ * @param acceptedGeneration that its agent has told
+ */
+export async function updateHostState(
+  q: Queryable,
+  hostId: string,
+  state: "ready" | "unhealthy",
+  reason: { code: string; text: string } | null,
+  acceptedGeneration: number,
+): Promise<boolean> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`with changed as (
+          update hosts set state = ${state}, reason = ${reason === null ? null : JSON.stringify(reason)}::jsonb,
+            lost_at = ${state === "ready" ? sql`null` : sql`now()`}, resync_required = resync_required and ${state !== "ready"}
+          where id = ${hostId} and (state <> ${state} or (resync_required and ${state === "ready"}))
+            and (${state !== "ready"} or generation <= ${acceptedGeneration} or not (resync_required or state = 'lost'))
+          returning id
+        ), silent as (
+          update sets set ready = false, reason = ${JSON.stringify({ ...reason, phase: "run" })}::jsonb, updated_at = now()
+          where host_id in (select id from changed) and ${state === "unhealthy"} and desired = 'running' and ready
+        )
+        select id from changed`,
+  );
+  return rows.length === 1;
+}
+
+/** The reason of an unhealthy host, and of sets that are not ready because theirs is. */
+export const DOCKER_UNREACHABLE = "docker-unreachable";
+
+export interface DesiredSetRow extends DesiredSet {
+  template: SetTemplate;
+  /** Its state here is none that its host has told: the host was silent, or could not know. */
+  isUnknown: boolean;
+}
+
+/**
+ * What a host should run: all of it, or what changed after the generation that it has accepted. A set that leaves the host
+ * is to be deleted there. At most `limit`, in order of change.
+ */
+export async function listDesiredSets(
+  q: Queryable,
+  hostId: string,
+  afterGeneration: number,
+  limit: number,
+): Promise<DesiredSetRow[]> {
+  return rowsByKey(
+    q,
+    sql`select s.desired = 'running' and not s.leaving
+            and (s.state = 'lost' or coalesce(s.reason->>'code' = ${DOCKER_UNREACHABLE}, false)) as "isUnknown",
+          s.id as "setId", t.name as tenant, v.name as service, s.revision, s.generation::float8 as generation,
+          case when s.leaving then 'deleted' else s.desired end as desired,
+          s.restart_generation::float8 as "restartGeneration", s.restore_volume_id as "restoreVolumeId", r.template
+        from sets s join services v on v.id = s.service_id join tenants t on t.id = s.tenant_id
+        join revisions r on r.service_id = s.service_id and r.number = s.revision
+        where s.host_id = ${hostId} and s.host_generation > ${afterGeneration}
+        order by s.host_generation, s.id limit ${limit}`,
+  );
+}

@@ -1,0 +1,120 @@
+import { sql } from "drizzle-orm";
+import { assert } from "../../../lib/assert.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { anyOf, rowsOf } from "../runtime/query.ts";
+
+/** A host as the planner needs it, flat as it comes. Amounts are float8: exact below 2^53, and numbers in both drivers. */
+export interface FleetHostRow {
+  id: string;
+  name: string;
+  pool: string;
+  zone: string;
+  rack: string;
+  labels: Record<string, string>;
+  taints: { key: string; value: string }[];
+  state: "ready" | "unhealthy" | "lost";
+  cordoned: boolean;
+  draining: boolean;
+  images: string[];
+  reportedAtMs: number | null;
+  reclaimableVolumeBytes: number;
+  /** cpuMillis, memoryBytes, volumeBytes, rootfsBytes each. */
+  allocatable: number[];
+  allocated: number[];
+  unreported: number[];
+  used: number[];
+  /** The transaction that last changed anything of these: where it is the same, so is all of it. */
+  version: string;
+}
+
+/** A change of any of them, but for the name, changes the version: the trigger hosts_stamp_changed_xid names them. */
+const fleetHostColumns = sql`id, name, pool, zone, rack, labels, taints, state, cordoned, draining, images,
+  (extract(epoch from reported_at) * 1000)::float8 as "reportedAtMs",
+  reclaimable_volume_bytes::float8 as "reclaimableVolumeBytes",
+  json_build_array(allocatable_cpu_millis, allocatable_memory_bytes, allocatable_volume_bytes, allocatable_rootfs_bytes) as allocatable,
+  json_build_array(allocated_cpu_millis, allocated_memory_bytes, allocated_volume_bytes, allocated_rootfs_bytes) as allocated,
+  json_build_array(unreported_cpu_millis, unreported_memory_bytes, unreported_volume_bytes, unreported_rootfs_bytes) as unreported,
+  json_build_array(used_cpu_millis, used_memory_bytes, used_volume_bytes, used_rootfs_bytes) as used,
+  changed_xid::text as version`;
+
+/** What the fleet in memory is refreshed by. */
+export interface FleetHorizon {
+  /** The oldest transaction that may still be running. */
+  xmin: string;
+  /** The database's clock. */
+  nowMs: number;
+  pools: HostPoolRow[];
+}
+
+/** Read before what it is to vouch for. */
+export async function readHorizon(q: Queryable): Promise<FleetHorizon> {
+  const [horizon] = await rowsOf<FleetHorizon>(
+    q,
+    sql`select pg_snapshot_xmin(pg_current_snapshot())::text as xmin,
+          (extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs",
+          (select coalesce(json_agg(p), '[]') from (${hostPools}) p) as pools`,
+  );
+  assert(horizon, "a select without a table gives a row");
+  return horizon;
+}
+
+/** Hosts changed by a transaction that was not over at the horizon `xmin` ("0": all). Uses hosts_changed_xid. */
+export async function listChangedHosts(q: Queryable, xmin: string): Promise<FleetHostRow[]> {
+  return rowsOf(q, sql`select ${fleetHostColumns} from hosts where changed_xid >= ${xmin}::xid8`);
+}
+
+/** Sets whose host changed likewise; hostId null: it is on none any more. Uses sets_changed_xid. */
+export async function listChangedSets(
+  q: Queryable,
+  xmin: string,
+): Promise<{ id: string; serviceId: string; hostId: string | null }[]> {
+  return rowsOf(
+    q,
+    sql`select id, service_id as "serviceId", host_id as "hostId" from sets
+        where changed_xid is not null and changed_xid >= ${xmin}::xid8
+          and (host_id is not null or ${xmin} <> '0')`,
+  );
+}
+
+/** Ids of all hosts: what is in memory and not here was deleted. */
+export async function listHostIds(q: Queryable): Promise<string[]> {
+  const rows = await rowsOf<{ id: string }>(q, sql`select id from hosts`);
+  return rows.map((row) => row.id);
+}
+
+export interface HostPoolRow {
+  name: string;
+  version: number;
+  overcommitPercent: {
+    cpuMillis: number;
+    memoryBytes: number;
+    volumeBytes: number;
+    rootfsBytes: number;
+  };
+  highWaterPercent: {
+    cpuMillis: number;
+    memoryBytes: number;
+    volumeBytes: number;
+    rootfsBytes: number;
+  };
+}
+
+const hostPools = sql`select name, version::float8 as version, overcommit_percent as "overcommitPercent",
+  high_water_percent as "highWaterPercent" from host_pools order by name limit 10000`;
+
+export async function listAllHostPools(q: Queryable): Promise<HostPoolRow[]> {
+  return rowsOf(q, hostPools);
+}
+
+/** Locks hosts in id order and reads them as they are now. */
+export async function lockFleetHosts(
+  q: Queryable,
+  hostIds: readonly string[],
+): Promise<FleetHostRow[]> {
+  return rowsOf(
+    q,
+    sql`select ${fleetHostColumns} from hosts
+        where id = ${anyOf(hostIds)}
+        order by id for update`,
+  );
+}

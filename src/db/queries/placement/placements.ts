@@ -1,0 +1,277 @@
+import { type SQL, sql } from "drizzle-orm";
+import type { PlacementSpec } from "../../../contracts/api/services.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { anyOf, rowsOf } from "../runtime/query.ts";
+import { isPending } from "../sets/write-sets.ts";
+
+/** Any constant does; all job workers use the same. */
+const placementLockKey = 7_134_203;
+
+/**
+ * Lets one job worker plan and commit at a time, until the transaction ends. Planning is a small part of a placement and
+ * commits are batched, so a second planner would add conflicts rather than speed; it stands by instead.
+ *
+ * From here on the transaction's statements keep their plans: those whose plan could be no other, a table at a time, by an index. What
+ * joins tables is to be planned anew (see makePlans).
+ */
+export async function lockPlacement(tx: Queryable): Promise<void> {
+  await tx.execute(
+    sql`select set_config('plan_cache_mode', 'force_generic_plan', true), pg_advisory_xact_lock(${placementLockKey})`,
+  );
+}
+
+export interface PendingSetRow {
+  id: string;
+  serviceId: string;
+  revision: number;
+  generation: number;
+  priority: number;
+  attempts: number;
+  cpuMillis: number;
+  memoryBytes: number;
+  volumeBytes: number;
+  rootfsBytes: number;
+  avoidHostIds: string[];
+}
+
+/** Pending sets that are due, most urgent first. Uses sets_pending. */
+export async function listDuePendingSets(q: Queryable, limit: number): Promise<PendingSetRow[]> {
+  return rowsOf(
+    q,
+    sql`select id, service_id as "serviceId", revision, generation::float8 as generation, priority, attempts,
+          cpu_millis::float8 as "cpuMillis", memory_bytes::float8 as "memoryBytes",
+          volume_bytes::float8 as "volumeBytes", rootfs_bytes::float8 as "rootfsBytes", avoid_host_ids as "avoidHostIds"
+        from sets ${areDue(limit)}`,
+  );
+}
+
+/** The limit is part of the text: a plan that is kept is to know of it. */
+function areDue(limit: number): SQL {
+  return sql`where ${isPending} and desired <> 'deleted' and plan_after <= now() order by priority desc, id limit ${sql.raw(String(limit))}`;
+}
+
+export interface PlacementSpecRow {
+  serviceId: string;
+  revision: number;
+  /** Null: it went away. */
+  service: {
+    tenantId: string;
+    name: string;
+    placement: PlacementSpec;
+    /** Its tenant has services that forbid others beside them. */
+    mayBeRepelled: boolean;
+  } | null;
+  images: string[];
+}
+
+/** Placement rules and images of revisions. */
+export async function listPlacementSpecs(
+  q: Queryable,
+  revisions: readonly { serviceId: string; revision: number }[],
+): Promise<PlacementSpecRow[]> {
+  if (revisions.length === 0) return [];
+  return rowsOf(
+    q,
+    specsOf(sql`select "serviceId" as service_id, revision
+      from json_to_recordset(${JSON.stringify(revisions)}::json) as w("serviceId" text, revision int)`),
+  );
+}
+
+/**
+ * The same of what `listDuePendingSets` gives, so that both can share a round trip. A set that came to be due between the two
+ * statements may push another out of either.
+ */
+export async function listDuePlacementSpecs(
+  q: Queryable,
+  limit: number,
+): Promise<PlacementSpecRow[]> {
+  return rowsOf(
+    q,
+    specsOf(
+      sql`select distinct service_id, revision from (select service_id, revision from sets ${areDue(limit)}) due`,
+    ),
+  );
+}
+
+/** Each is looked up by key, so that the plan may be kept (see lockPlacement). */
+function specsOf(wanted: SQL): SQL {
+  return sql`select w.service_id as "serviceId", w.revision,
+      (select json_build_object('tenantId', s.tenant_id, 'name', s.name, 'placement', s.placement,
+          'mayBeRepelled', exists (select 1 from services o where o.tenant_id = s.tenant_id and ${isRepelling("o")}))
+        from services s where s.id = w.service_id) as service,
+      array(select c->>'image' from revisions r, jsonb_array_elements(r.template->'containers') c
+        where r.service_id = w.service_id and r.number = w.revision) as images
+    from (${wanted}) w`;
+}
+
+interface RepulsionRow {
+  tenantId: string;
+  /** Of the service, there or not, that is forbidden on the others' hosts. */
+  name: string;
+  byServiceIds: string[];
+}
+
+/** Whom the services of these tenants forbid beside them. Uses services_repelling. */
+export async function listRepulsions(
+  q: Queryable,
+  tenantIds: readonly string[],
+): Promise<RepulsionRow[]> {
+  if (tenantIds.length === 0) return [];
+  return rowsOf(
+    q,
+    sql`select o.tenant_id as "tenantId", other.name, array_agg(o.id) as "byServiceIds"
+        from services o cross join lateral jsonb_array_elements_text(o.placement->'antiAffinity') as other(name)
+        where o.tenant_id = ${anyOf(tenantIds)} and ${isRepelling("o")}
+        group by o.tenant_id, other.name`,
+  );
+}
+
+/** In the words of the index services_repelling. */
+function isRepelling(alias: string): SQL {
+  return sql.raw(
+    `${alias}.deleted_at is null and ${alias}.placement->'antiAffinity' <> '[]'::jsonb`,
+  );
+}
+
+/** Ids of live services by tenant and name, for the names in placement rules; unknown names are left out. */
+export async function listServiceIds(
+  q: Queryable,
+  names: readonly { tenantId: string; name: string }[],
+): Promise<{ tenantId: string; name: string; id: string }[]> {
+  if (names.length === 0) return [];
+  const rows = await rowsOf<{ tenantId: string; name: string; id: string | null }>(
+    q,
+    sql`select w."tenantId", w.name,
+          (select s.id from services s where s.tenant_id = w."tenantId" and s.name = w.name and s.deleted_at is null) as id
+        from json_to_recordset(${JSON.stringify(names)}::json) as w("tenantId" text, name text)`,
+  );
+  return rows.flatMap(({ id, ...named }) => (id === null ? [] : { ...named, id }));
+}
+
+export interface PlacementInput {
+  placementId: string;
+  setId: string;
+  hostId: string;
+  generation: number;
+  score: number;
+  because: Readonly<Record<string, number>>;
+}
+
+export interface CommittedPlacement {
+  setId: string;
+  hostId: string;
+  serviceId: string;
+}
+
+/**
+ * Books sets on hosts that the caller has locked and checked, or one set on a host that is still of `hostVersion`, which is locked with
+ * it: so it fits as it did when it was planned. A set that was deleted or placed since it was read is passed over, as is one whose host
+ * has changed, and nothing is booked for it. One statement, so that sets, hosts, placements and events agree; for one set its plan may
+ * be kept (see lockPlacement).
+ */
+export async function commitPlacements(
+  q: Queryable,
+  placements: readonly PlacementInput[],
+  policyVersion: number,
+  hostVersion?: string,
+): Promise<CommittedPlacement[]> {
+  const [only, ...others] = placements;
+  // With its keys for constants there is one way to find a set and its host. Of many the plan has been made when this is read, and the
+  // checks of foreign keys, one a set, are to keep theirs.
+  const isOnly =
+    only && others.length === 0 ? sql`and s.id = ${only.setId} and h.id = ${only.hostId}` : sql``;
+  const hosts =
+    hostVersion === undefined
+      ? sql`hosts`
+      : sql`(select id, name, generation from hosts where changed_xid = ${hostVersion}::xid8 and id = ${only?.hostId} for update)`;
+  const fromHereOn = sql`(select set_config('plan_cache_mode', 'force_generic_plan', true)) is not null`;
+  return rowsOf(
+    q,
+    sql`with planned as materialized (
+          select * from json_to_recordset(${JSON.stringify(placements)}::json) as p(
+            "placementId" text, "setId" text, "hostId" text, generation bigint, score bigint, because jsonb)
+          where ${fromHereOn}
+        ), moved as (
+          update sets s set state = 'placed', host_id = p."hostId", host_generation = h.generation + 1,
+            generation = s.generation + 1, placed_at = now(), updated_at = now(), reason = null, address = null,
+            containers = '[]', running_at = null, ready = false, restore_volume_id = case
+              -- Away from its volume it begins anew: only somebody's word brought it there.
+              when s.restore_volume_id is null then null
+              when exists (select 1 from volumes where id = s.restore_volume_id and volumes.host_id = p."hostId") then s.restore_volume_id end
+          from planned p join ${hosts} h on h.id = p."hostId"
+          where s.id = p."setId" and s.state = 'pending' and s.desired <> 'deleted' and s.generation = p.generation ${isOnly}
+          returning s.id, s.tenant_id, s.service_id, s.host_id, s.generation, s.cpu_millis, s.memory_bytes,
+            s.volume_bytes, s.rootfs_bytes, p."placementId" as placement_id, p.score, p.because, h.name as host_name
+        ), booked as (
+          update hosts h set generation = h.generation + 1,
+            allocated_cpu_millis = allocated_cpu_millis + m.cpu, unreported_cpu_millis = unreported_cpu_millis + m.cpu,
+            allocated_memory_bytes = allocated_memory_bytes + m.memory, unreported_memory_bytes = unreported_memory_bytes + m.memory,
+            allocated_volume_bytes = allocated_volume_bytes + m.volume, unreported_volume_bytes = unreported_volume_bytes + m.volume,
+            allocated_rootfs_bytes = allocated_rootfs_bytes + m.rootfs, unreported_rootfs_bytes = unreported_rootfs_bytes + m.rootfs
+          from (select host_id, sum(cpu_millis) as cpu, sum(memory_bytes) as memory, sum(volume_bytes) as volume,
+                  sum(rootfs_bytes) as rootfs from moved group by host_id) m
+          where h.id = m.host_id
+        ), recorded as (
+          insert into placements (id, set_id, host_id, generation, policy_version, score, because)
+          select placement_id, id, host_id, generation, ${policyVersion}, score, because from moved
+        ), cleared as (
+          delete from rejections where set_id in (select id from moved)
+        ), told as (
+          insert into events (kind, tenant_id, service_id, set_id, host_id, generation, text)
+          select 'set-placed', tenant_id, service_id, id, host_id, generation, 'placed on ' || host_name from moved
+        )
+        select id as "setId", host_id as "hostId", service_id as "serviceId" from moved`,
+  );
+}
+
+export interface RejectionInput {
+  setId: string;
+  generation: number;
+  text: string;
+  reasons: readonly { reason: string; hosts: number }[];
+  hostsTotal: number;
+  /** When to plan it again. */
+  retryAfterMs: number;
+  /** Every host but the avoided ones was ruled out: let it use those again. */
+  forgetAvoided: boolean;
+}
+
+/**
+ * Stores why sets were placed nowhere (I5), and when they are tried again. Of one that has failed to start the reason tells that, too:
+ * it is what somebody can mend. An event is told when the reason changed.
+ */
+export async function recordRejections(
+  q: Queryable,
+  rejections: readonly RejectionInput[],
+  policyVersion: number,
+): Promise<void> {
+  if (rejections.length === 0) return;
+  await q.execute(
+    sql`with rejected as materialized (
+          select * from json_to_recordset(${JSON.stringify(rejections)}::json) as r("setId" text, generation bigint,
+            text text, reasons jsonb, "hostsTotal" int, "retryAfterMs" float8, "forgetAvoided" boolean)
+        ), marked as (
+          update sets s set attempts = least(s.attempts + 1, 1000), updated_at = now(),
+            plan_after = now() + make_interval(secs => r."retryAfterMs" / 1000),
+            avoid_host_ids = case when r."forgetAvoided" then '[]' else s.avoid_host_ids end,
+            reason = jsonb_build_object('code', 'no-host-fits', 'phase', 'placement',
+              'text', left(r.text || coalesce(case when s.avoid_host_ids <> '[]' and s.reason->>'phase' is distinct from 'placement'
+                then ' The last start failed: ' || (s.reason->>'text') end, ''), 2000),
+              'at', to_char(now() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+          from rejected r
+          where s.id = r."setId" and s.state = 'pending' and s.generation = r.generation
+          returning s.id, s.tenant_id, s.service_id, s.generation, r.text, r.reasons, r."hostsTotal"
+        ), before as (
+          select set_id, reasons from rejections where set_id in (select id from marked)
+        ), stored as (
+          insert into rejections (set_id, policy_version, hosts_total, reasons)
+          select id, ${policyVersion}, "hostsTotal", reasons from marked
+          on conflict (set_id) do update set policy_version = excluded.policy_version,
+            hosts_total = excluded.hosts_total, reasons = excluded.reasons, at = now()
+        )
+        insert into events (kind, tenant_id, service_id, set_id, generation, text, data)
+        select 'set-rejected', tenant_id, service_id, id, generation, m.text, jsonb_build_object('reasons', m.reasons)
+        from marked m left join before b on b.set_id = m.id
+        where b.reasons is distinct from m.reasons`,
+  );
+}

@@ -1,0 +1,81 @@
+import { sql } from "drizzle-orm";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { rowsOf } from "./query.ts";
+
+export interface StoredAnswer {
+  requestHash: string;
+  status: number;
+  body: string;
+}
+
+export type KeyClaim =
+  | { state: "claimed" }
+  | { state: "busy" }
+  | { state: "answered"; answer: StoredAnswer };
+
+/**
+ * Claims a key for the rest of the transaction, without waiting: claimed (nobody used it yet), busy (another
+ * transaction holds it now), or answered. A claim that is never answered ends with its transaction.
+ */
+export async function claimIdempotencyKey(
+  q: Queryable,
+  scope: string,
+  key: string,
+): Promise<KeyClaim> {
+  const locks = await rowsOf<{ held: boolean }>(
+    q,
+    sql`select pg_try_advisory_xact_lock(hashtextextended(${`${scope} ${key}`}, 7134203)) as held`,
+  );
+  if (locks[0]?.held !== true) return { state: "busy" };
+  // A statement of its own: its snapshot is taken after the lock, so it sees what the last holder committed.
+  const rows = await rowsOf<StoredAnswer>(
+    q,
+    sql`select request_hash as "requestHash", status::int as status, body from idempotency_keys
+        where scope = ${scope} and key = ${key} and status is not null`,
+  );
+  const answer = rows[0];
+  return answer ? { state: "answered", answer } : { state: "claimed" };
+}
+
+/** Stores the answer under a claimed key. */
+export async function insertIdempotencyKey(
+  q: Queryable,
+  scope: string,
+  key: string,
+  answer: StoredAnswer,
+): Promise<void> {
+  await q.execute(sql`
+    insert into idempotency_keys (scope, key, request_hash, status, body)
+    values (${scope}, ${key}, ${answer.requestHash}, ${answer.status}, ${answer.body})`);
+}
+
+/** Forgets keys older than `ageSeconds`; at most `limit` a call. Gives how many. */
+export async function deleteIdempotencyKeys(
+  q: Queryable,
+  ageSeconds: number,
+  limit: number,
+): Promise<number> {
+  const rows = await rowsOf<{ key: string }>(
+    q,
+    sql`delete from idempotency_keys where ctid in (
+          select ctid from idempotency_keys
+          where created_at < now() - make_interval(secs => ${ageSeconds}::float8) limit ${limit})
+        returning key`,
+  );
+  return rows.length;
+}
+
+/** Forgets events older than `ageSeconds`; at most `limit` a call. Gives how many. */
+export async function deleteEvents(
+  q: Queryable,
+  ageSeconds: number,
+  limit: number,
+): Promise<number> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`delete from events where id in (
+          select id from events where at < now() - make_interval(secs => ${ageSeconds}::float8) order by id limit ${limit})
+        returning id`,
+  );
+  return rows.length;
+}

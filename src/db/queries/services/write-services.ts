@@ -1,0 +1,274 @@
+import { type SQL, sql } from "drizzle-orm";
+import type { JobRing } from "../../../contracts/jobs.ts";
+import type { AutoscaleSpec, PlacementSpec } from "../../../contracts/api/services.ts";
+import type { SetTemplate } from "../../../contracts/api/set-template.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { outboxRows } from "../runtime/outbox.ts";
+import { anyOf, isoTime, rowsByKey, rowsOf } from "../runtime/query.ts";
+import { isReplica } from "../sets/write-sets.ts";
+
+/** A service as the write path needs it. */
+export interface ServiceRow {
+  id: string;
+  tenantId: string;
+  name: string;
+  generation: number;
+  revision: number;
+  replicas: number;
+  desiredReplicas: number;
+  priority: number;
+  placement: PlacementSpec;
+  onHostLost: "replace" | "wait";
+  autoscale: AutoscaleSpec | null;
+  deleting: boolean;
+}
+
+const serviceColumns = sql`id, tenant_id as "tenantId", name, generation::float8 as generation, revision, replicas,
+  desired_replicas as "desiredReplicas", priority, placement, on_host_lost as "onHostLost", autoscale, deleting`;
+
+/** The live service of this name, locked until the transaction ends: the first lock of every change of a service. */
+export function lockServiceByName(
+  q: Queryable,
+  tenantId: string,
+  name: string,
+): Promise<ServiceRow | undefined> {
+  return selectService(q, isNamed(tenantId, name), sql`for update`);
+}
+
+/** The same, as it stands and not locked: for who changes nothing. */
+export function findServiceByName(
+  q: Queryable,
+  tenantId: string,
+  name: string,
+): Promise<ServiceRow | undefined> {
+  return selectService(q, isNamed(tenantId, name));
+}
+
+/** As lockServiceByName, by id; undefined when it is gone. */
+export function lockServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
+  return selectService(q, sql`id = ${serviceId}`, sql`for update`);
+}
+
+/** As findServiceByName, by id. */
+export function findServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
+  return selectService(q, sql`id = ${serviceId}`);
+}
+
+function isNamed(tenantId: string, name: string): SQL {
+  return sql`tenant_id = ${tenantId} and name = ${name}`;
+}
+
+async function selectService(
+  q: Queryable,
+  condition: SQL,
+  lock: SQL = sql``,
+): Promise<ServiceRow | undefined> {
+  const rows = await rowsOf<ServiceRow>(
+    q,
+    sql`select ${serviceColumns} from services where ${condition} and deleted_at is null ${lock}`,
+  );
+  return rows[0];
+}
+
+/** The same of several, locked in the order of their ids. */
+export async function lockServicesById(
+  q: Queryable,
+  serviceIds: readonly string[],
+): Promise<ServiceRow[]> {
+  if (serviceIds.length === 0) return [];
+  return rowsOf(
+    q,
+    sql`select ${serviceColumns} from services
+        where id = ${anyOf(serviceIds)} and deleted_at is null
+        order by id for update`,
+  );
+}
+
+export interface NewService extends Omit<ServiceRow, "generation" | "revision" | "deleting"> {
+  template: SetTemplate;
+  /** Of its sets, which are pending. */
+  setIds: readonly string[];
+  event: { text: string; data: Record<string, unknown> };
+  /** For its sets. */
+  rings: readonly JobRing[];
+}
+
+export interface StoredService {
+  tenant: string;
+  createdAt: string;
+  /** Of its rings, in their order. */
+  outboxIds: number[];
+}
+
+/**
+ * Inserts a service with its first revision, its pending sets, its event and the jobs for them, in one statement: a
+ * burst of small services costs one round trip each. Throws already-exists (services_name_unique).
+ *
+ * With `farFromQuota` nothing is inserted, and the answer is undefined, when the tenant is not far from its quota or the
+ * name is taken. Nothing is thrown then, so that a transaction around it goes on.
+ */
+export async function insertService(
+  q: Queryable,
+  service: NewService,
+  options: { farFromQuota?: QuotaAsk },
+): Promise<StoredService | undefined> {
+  const { tenantId, template } = service;
+  const { farFromQuota } = options;
+  const json = (value: unknown) => (value === null ? null : JSON.stringify(value));
+  const admitted = farFromQuota
+    ? sql`from (${tenantUse(tenantId, farFromQuota)}) u where u."isFar"
+          on conflict (tenant_id, name) where deleted_at is null do nothing`
+    : sql``;
+  const rows = await rowsByKey<Omit<StoredService, "createdAt"> & { createdAt: string | Date }>(
+    q,
+    sql`with service as (
+          insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost,
+            autoscale, set_cpu_millis, set_memory_bytes)
+          select ${service.id}, ${tenantId}, ${service.name}, ${service.replicas}::int, ${service.desiredReplicas}::int,
+            ${service.priority}::int, ${json(service.placement)}::jsonb, ${service.onHostLost},
+            ${json(service.autoscale)}::jsonb, ${template.cpuMillis}::bigint, ${template.memoryBytes}::bigint
+          ${admitted}
+          returning id, priority, created_at
+        ), first as (
+          insert into revisions (service_id, number, template)
+          select id, 1, ${json(template)}::jsonb from service
+        ), added as (
+          insert into sets (id, tenant_id, service_id, revision, priority, cpu_millis, memory_bytes, volume_bytes, rootfs_bytes)
+          select value, ${tenantId}, service.id, 1, priority, ${template.cpuMillis}::bigint, ${template.memoryBytes}::bigint,
+            ${template.volume?.sizeBytes ?? 0}::bigint, ${template.rootfsBytes}::bigint
+          from service, json_array_elements_text(${json(service.setIds)}::json)
+        ), told as (
+          insert into events (kind, text, tenant_id, service_id, generation, data)
+          select 'service-created', ${service.event.text}, ${tenantId}, id, 1, ${json(service.event.data)}::jsonb from service
+        ), rung as (
+          insert into outbox (name, job_id, payload)
+          select o.name, o.job_id, o.payload
+          from service, json_to_recordset(${json(outboxRows(service.rings))}::json) as o(name text, job_id text, payload jsonb)
+          returning id
+        )
+        select tenants.name as tenant, service.created_at as "createdAt", (select coalesce(json_agg(id order by id), '[]') from rung) as "outboxIds"
+        from service, tenants where tenants.id = ${tenantId}`,
+  );
+  const row = rows[0];
+  if (!row) return undefined;
+  return { ...row, createdAt: isoTime(row.createdAt) };
+}
+
+/** Writes what changed of a locked service and bumps its generation. Gives the new one. */
+export async function updateService(q: Queryable, service: ServiceRow): Promise<number> {
+  const rows = await rowsOf<{ generation: number }>(
+    q,
+    sql`update services set generation = generation + 1, revision = ${service.revision}, replicas = ${service.replicas},
+          desired_replicas = ${service.desiredReplicas}, priority = ${service.priority},
+          placement = ${JSON.stringify(service.placement)}::jsonb, on_host_lost = ${service.onHostLost},
+          autoscale = ${service.autoscale === null ? null : JSON.stringify(service.autoscale)}::jsonb,
+          deleting = ${service.deleting}, updated_at = now()
+        where id = ${service.id} returning generation::float8 as generation`,
+  );
+  return rows[0]?.generation ?? service.generation;
+}
+
+/** Adds a revision; what a set of it asks for is kept with the service, whose row the caller has locked. */
+export async function insertRevision(
+  q: Queryable,
+  serviceId: string,
+  number: number,
+  template: SetTemplate,
+): Promise<void> {
+  await q.execute(sql`
+    with asked as (
+      update services set set_cpu_millis = ${template.cpuMillis}, set_memory_bytes = ${template.memoryBytes}
+      where id = ${serviceId}
+    )
+    insert into revisions (service_id, number, template)
+    values (${serviceId}, ${number}, ${JSON.stringify(template)}::jsonb)`);
+}
+
+export async function findTemplate(
+  q: Queryable,
+  serviceId: string,
+  revision: number,
+): Promise<SetTemplate | undefined> {
+  const rows = await rowsOf<{ template: SetTemplate }>(
+    q,
+    sql`select template from revisions where service_id = ${serviceId} and number = ${revision}`,
+  );
+  return rows[0]?.template;
+}
+
+/** Deleted services of which nothing is left any more are closed. Gives those closed; at most `limit`. */
+export async function closeDeletedServices(
+  q: Queryable,
+  limit: number,
+): Promise<{ id: string; tenantId: string; name: string }[]> {
+  return rowsOf(
+    q,
+    sql`update services set deleted_at = now(), updated_at = now() where id in (
+          select id from services s where deleting and deleted_at is null
+            and not exists (select 1 from sets where service_id = s.id and deleted_at is null)
+          order by id limit ${limit} for update skip locked)
+        returning id, tenant_id as "tenantId", name`,
+  );
+}
+
+/** Services whose number of live sets is not what they want; a bounded batch for the sweep. */
+export async function listUnbalancedServices(q: Queryable, limit: number): Promise<string[]> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`select s.id from services s
+        left join (select s.service_id, count(*)::int as live from sets s where ${isReplica} group by s.service_id) c on c.service_id = s.id
+        where s.deleted_at is null and coalesce(c.live, 0) <> case when s.deleting then 0 else s.desired_replicas end
+        order by s.id limit ${limit}`,
+  );
+  return rows.map((row) => row.id);
+}
+
+/** What is asked for on top of what a tenant has. */
+export interface QuotaAsk {
+  sets: number;
+  cpuMillis: number;
+  memoryBytes: number;
+}
+
+/** What a tenant's services ask for together, and what they may. */
+export interface TenantUse {
+  sets: number;
+  cpuMillis: number;
+  memoryBytes: number;
+  setsMax: number;
+  cpuMillisMax: number;
+  memoryBytesMax: number;
+  /** Even a thousand additions like this one at once, more than there are connections, could not reach the quota. */
+  isFar: boolean;
+}
+
+/** Makes additions of one tenant wait for each other until their transactions end. */
+export async function lockTenant(q: Queryable, tenantId: string): Promise<void> {
+  await q.execute(sql`select id from tenants where id = ${tenantId} for no key update`);
+}
+
+export async function readTenantUse(
+  q: Queryable,
+  tenantId: string,
+  ask: QuotaAsk,
+): Promise<TenantUse> {
+  const row = (await rowsOf<TenantUse>(q, tenantUse(tenantId, ask)))[0];
+  if (!row) throw new Error("the tenant of an authenticated caller does not exist");
+  return row;
+}
+
+function tenantUse(tenantId: string, ask: QuotaAsk): SQL {
+  const isFar = (max: SQL, used: SQL, added: number): SQL =>
+    sql`(${added}::float8 * 1000 <= ${max} and (coalesce(${used}, 0) + ${added}::float8) * 1.25 <= ${max})`;
+  return sql`
+    select t.sets_max::float8 as "setsMax", t.cpu_millis_max::float8 as "cpuMillisMax",
+      t.memory_bytes_max::float8 as "memoryBytesMax", coalesce(u.sets, 0)::float8 as sets,
+      coalesce(u.cpu, 0)::float8 as "cpuMillis", coalesce(u.memory, 0)::float8 as "memoryBytes",
+      ${isFar(sql`t.sets_max`, sql`u.sets`, ask.sets)} and ${isFar(sql`t.cpu_millis_max`, sql`u.cpu`, ask.cpuMillis)}
+        and ${isFar(sql`t.memory_bytes_max`, sql`u.memory`, ask.memoryBytes)} as "isFar"
+    from tenants t left join lateral (
+      select sum(p.sets) as sets, sum(p.cpu_millis) as cpu, sum(p.memory_bytes) as memory
+      from tenant_uses p where p.tenant_id = t.id
+    ) u on true
+    where t.id = ${tenantId}`;
+}

@@ -1,0 +1,136 @@
+import { sql } from "drizzle-orm";
+import type { Reason } from "../../../contracts/common/primitives.ts";
+import type { ContainerStatus, SetState } from "../../../contracts/api/sets.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { revisionAmounts } from "../services/resizes.ts";
+import { anyOf, rowsOf } from "../runtime/query.ts";
+
+export interface HostSetRow {
+  id: string;
+  tenantId: string;
+  serviceId: string;
+  generation: number;
+  desired: "running" | "stopped" | "deleted";
+  state: SetState;
+  ready: boolean;
+  reason: Reason | null;
+  sized: boolean;
+  /** To which it goes back when its new size is refused; null when none is under way. */
+  formerRevision: number | null;
+  leaving: boolean;
+  attempts: number;
+  avoidHostIds: string[];
+  containers: ContainerStatus[];
+}
+
+/** The named sets as far as they are booked on this host, locked. The host's row is locked by the caller. */
+export async function lockSetsOfHost(
+  q: Queryable,
+  hostId: string,
+  setIds: readonly string[],
+): Promise<HostSetRow[]> {
+  return rowsOf(
+    q,
+    sql`select id, tenant_id as "tenantId", service_id as "serviceId", generation::float8 as generation, desired, state, ready,
+          reason, sized, former_revision as "formerRevision", leaving, attempts, avoid_host_ids as "avoidHostIds", containers
+        from sets where host_id = ${hostId}
+          and id = ${anyOf(setIds)}
+        order by id for update`,
+  );
+}
+
+export interface ObservedUpdate {
+  setId: string;
+  state: SetState;
+  ready: boolean;
+  reason: Reason | null;
+  address: string | null;
+  sized: boolean;
+  containers: ContainerStatus[];
+}
+
+/** Writes what an agent saw. A set that runs has no failed attempts behind it any more. */
+export async function updateObservedSets(
+  q: Queryable,
+  hostId: string,
+  updates: readonly ObservedUpdate[],
+): Promise<void> {
+  if (updates.length === 0) return;
+  await q.execute(sql`
+    update sets s set state = o.state, ready = o.ready, reason = o.reason, address = o.address, containers = o.containers,
+      sized = s.sized or o.sized,
+      running_at = case when o.state = 'running' then coalesce(s.running_at, now()) else s.running_at end,
+      attempts = case when o.state = 'running' then 0 else s.attempts end,
+      failed_starts = case when o.state = 'running' then 0 else s.failed_starts end,
+      avoid_host_ids = case when o.state = 'running' then '[]' else s.avoid_host_ids end,
+      updated_at = now()
+    from json_to_recordset(${JSON.stringify(updates)}::json) as o("setId" text, state text, ready boolean, reason jsonb,
+      address text, sized boolean, containers jsonb)
+    where s.id = o."setId" and s.host_id = ${hostId}`);
+}
+
+/** Orders sets off their host to be placed elsewhere, after their start was given up there. */
+export async function markSetsLeaving(
+  q: Queryable,
+  hostId: string,
+  setIds: readonly string[],
+): Promise<void> {
+  if (setIds.length === 0) return;
+  await q.execute(sql`
+    with bumped as (update hosts set generation = generation + 1 where id = ${hostId} returning generation)
+    update sets set leaving = true, generation = sets.generation + 1, host_generation = bumped.generation,
+      attempts = least(attempts + 1, 1000), failed_starts = least(failed_starts + 1, 1000), updated_at = now()
+    from bumped where id = ${anyOf(setIds)}`);
+}
+
+export interface ReleasedSet {
+  setId: string;
+  /** It is placed again: not before this long, and not on this host as long as there is another. */
+  placeAgain: { retryAfterMs: number; avoidHostIds: string[] } | null;
+}
+
+/**
+ * Ends the bookings of sets of which nothing is left on their host: they are gone, or pending again, of the revision that they are to be
+ * of, with its size.
+ * The one place where host_id is cleared.
+ */
+export async function releaseSets(
+  q: Queryable,
+  hostId: string,
+  released: readonly ReleasedSet[],
+): Promise<void> {
+  if (released.length === 0) return;
+  const rows = released.map((set) => ({
+    setId: set.setId,
+    again: set.placeAgain !== null,
+    retryAfterMs: set.placeAgain?.retryAfterMs ?? 0,
+    avoidHostIds: set.placeAgain?.avoidHostIds ?? [],
+  }));
+  await q.execute(sql`
+    with going as materialized (
+      select s.id, s.cpu_millis, s.memory_bytes, s.volume_bytes, s.rootfs_bytes, o.again, o."retryAfterMs", o."avoidHostIds", r.number as revision,
+        ${revisionAmounts.cpuMillis} as cpu, ${revisionAmounts.memoryBytes} as memory,
+        case when s.restore_volume_id is null then ${revisionAmounts.volumeBytes} else s.volume_bytes end as volume
+      from json_to_recordset(${JSON.stringify(rows)}::json) as o("setId" text, again boolean, "retryAfterMs" float8, "avoidHostIds" jsonb)
+      join sets s on s.id = o."setId" join revisions r on r.service_id = s.service_id and r.number = coalesce(s.move_revision, s.revision)
+      where s.host_id = ${hostId}
+    ), gone as (
+      update sets s set host_id = null, address = null, ready = false, leaving = false, updated_at = now(),
+        generation = s.generation + 1, containers = '[]',
+        state = case when g.again then 'pending' else 'stopped' end,
+        deleted_at = case when g.again then null else now() end,
+        revision = g.revision, cpu_millis = g.cpu, memory_bytes = g.memory, volume_bytes = g.volume,
+        sized = true, former_revision = null, held_back = null, move_revision = null,
+        avoid_host_ids = g."avoidHostIds", plan_after = now() + make_interval(secs => g."retryAfterMs" / 1000)
+      from going g where s.id = g.id
+    )
+    update hosts set allocated_cpu_millis = allocated_cpu_millis - g.cpu, allocated_memory_bytes = allocated_memory_bytes - g.memory,
+      allocated_volume_bytes = allocated_volume_bytes - g.volume, allocated_rootfs_bytes = allocated_rootfs_bytes - g.rootfs,
+      unreported_cpu_millis = greatest(0, unreported_cpu_millis - g.cpu),
+      unreported_memory_bytes = greatest(0, unreported_memory_bytes - g.memory),
+      unreported_volume_bytes = greatest(0, unreported_volume_bytes - g.volume),
+      unreported_rootfs_bytes = greatest(0, unreported_rootfs_bytes - g.rootfs)
+    from (select coalesce(sum(cpu_millis), 0) as cpu, coalesce(sum(memory_bytes), 0) as memory,
+            coalesce(sum(volume_bytes), 0) as volume, coalesce(sum(rootfs_bytes), 0) as rootfs from going) g
+    where id = ${hostId}`);
+}

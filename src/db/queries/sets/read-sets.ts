@@ -1,0 +1,121 @@
+import { type SQL, sql } from "drizzle-orm";
+import type { BerthSet, SetExplanation, SetState } from "../../../contracts/api/sets.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { isoTime, isoTimeOrNull, rowsOf } from "../runtime/query.ts";
+import { inScope } from "../services/read-services.ts";
+
+type SetReadRow = Omit<BerthSet, "host" | "createdAt" | "placedAt" | "runningAt" | "updatedAt"> & {
+  hostId: string | null;
+  hostName: string | null;
+  createdAt: string | Date;
+  placedAt: string | Date | null;
+  runningAt: string | Date | null;
+  updatedAt: string | Date;
+};
+
+function setsWhere(condition: SQL): SQL {
+  return sql`
+    select s.id, t.name as tenant, v.name as service, s.revision, s.generation::float8 as generation, s.desired, s.state,
+      s.ready, coalesce(s.reason, s.held_back) as reason, h.id as "hostId", h.name as "hostName", s.address, s.cpu_millis::float8 as "cpuMillis",
+      s.memory_bytes::float8 as "memoryBytes", s.volume_bytes::float8 as "volumeBytes",
+      s.rootfs_bytes::float8 as "rootfsBytes", (h.set_memory->>s.id)::float8 as "memoryUsedBytes", s.sized,
+      s.leaving or s.move_revision is not null as moving, s.containers, s.created_at as "createdAt", s.placed_at as "placedAt",
+      s.running_at as "runningAt", s.updated_at as "updatedAt"
+    from sets s join services v on v.id = s.service_id join tenants t on t.id = s.tenant_id
+      left join hosts h on h.id = s.host_id
+    where ${condition}`;
+}
+
+export async function findSetById(
+  q: Queryable,
+  scope: string | null,
+  setId: string,
+): Promise<BerthSet | undefined> {
+  const rows = await rowsOf<SetReadRow>(
+    q,
+    setsWhere(
+      sql`s.id = ${setId} and s.deleted_at is null and ${inScope(sql`s.tenant_id`, scope)}`,
+    ),
+  );
+  return rows.map(toSet)[0];
+}
+
+/** Whether there ever was such a set in the scope: what tells "deleted" from "no such set". */
+export async function hasDeletedSet(
+  q: Queryable,
+  scope: string | null,
+  setId: string,
+): Promise<boolean> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`select id from sets s
+        where id = ${setId} and deleted_at is not null and ${inScope(sql`s.tenant_id`, scope)}`,
+  );
+  return rows.length > 0;
+}
+
+export interface SetFilter {
+  service: string | undefined;
+  host: string | undefined;
+  state: SetState | undefined;
+}
+
+/** Oldest first, after `afterId`. */
+export async function listSets(
+  q: Queryable,
+  scope: string | null,
+  filter: SetFilter,
+  afterId: string | undefined,
+  limit: number,
+): Promise<BerthSet[]> {
+  const conditions = [
+    sql`s.deleted_at is null and s.id > ${afterId ?? ""}`,
+    inScope(sql`s.tenant_id`, scope),
+    ...(filter.service === undefined
+      ? []
+      : [
+          sql`s.service_id in (select id from services x where x.name = ${filter.service} and x.deleted_at is null
+                and ${inScope(sql`x.tenant_id`, scope)})`,
+        ]),
+    ...(filter.host === undefined ? [] : [sql`s.host_id = ${filter.host}`]),
+    ...(filter.state === undefined ? [] : [sql`s.state = ${filter.state}`]),
+  ];
+  const rows = await rowsOf<SetReadRow>(
+    q,
+    sql`${setsWhere(sql.join(conditions, sql` and `))} order by s.id limit ${limit}`,
+  );
+  return rows.map(toSet);
+}
+
+type Placement = NonNullable<SetExplanation["placement"]>;
+type Rejection = NonNullable<SetExplanation["rejection"]>;
+
+/** The newest placement of a set, with the host's name of today. */
+export async function findPlacement(q: Queryable, setId: string): Promise<Placement | undefined> {
+  const rows = await rowsOf<Omit<Placement, "at"> & { at: string | Date }>(
+    q,
+    sql`select p.id, p.host_id as "hostId", h.name as "hostName", p.score::float8 as score, p.because, p.created_at as at
+        from placements p join hosts h on h.id = p.host_id
+        where p.set_id = ${setId} order by p.id desc limit 1`,
+  );
+  return rows.map((row) => ({ ...row, at: isoTime(row.at) }))[0];
+}
+
+export async function findRejection(q: Queryable, setId: string): Promise<Rejection | undefined> {
+  const rows = await rowsOf<Omit<Rejection, "at"> & { at: string | Date }>(
+    q,
+    sql`select hosts_total as "hostsTotal", reasons, at from rejections where set_id = ${setId}`,
+  );
+  return rows.map((row) => ({ ...row, at: isoTime(row.at) }))[0];
+}
+
+function toSet({ hostId, hostName, ...row }: SetReadRow): BerthSet {
+  return {
+    ...row,
+    host: hostId === null || hostName === null ? null : { id: hostId, name: hostName },
+    createdAt: isoTime(row.createdAt),
+    placedAt: isoTimeOrNull(row.placedAt),
+    runningAt: isoTimeOrNull(row.runningAt),
+    updatedAt: isoTime(row.updatedAt),
+  };
+}

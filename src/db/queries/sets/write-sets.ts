@@ -1,0 +1,226 @@
+import { sql } from "drizzle-orm";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { anyOf, rowsOf } from "../runtime/query.ts";
+
+/** In the words of the index sets_pending. */
+export const isPending = sql`state = 'pending' and host_id is null and deleted_at is null`;
+
+export interface NewSets {
+  ids: readonly string[];
+  tenantId: string;
+  serviceId: string;
+  revision: number;
+  priority: number;
+  cpuMillis: number;
+  memoryBytes: number;
+  volumeBytes: number;
+  rootfsBytes: number;
+  /** The set whose place it is to take: see move-sets.ts. */
+  replaces?: string;
+  avoidHostIds?: readonly string[];
+}
+
+/** Inserts pending sets that differ in nothing but their id. */
+export async function insertPendingSets(q: Queryable, sets: NewSets): Promise<void> {
+  await q.execute(sql`
+    insert into sets (id, tenant_id, service_id, revision, priority, cpu_millis, memory_bytes, volume_bytes, rootfs_bytes,
+      replaces, avoid_host_ids)
+    select value, ${sets.tenantId}, ${sets.serviceId}, ${sets.revision}, ${sets.priority}, ${sets.cpuMillis},
+      ${sets.memoryBytes}, ${sets.volumeBytes}, ${sets.rootfsBytes}, ${sets.replaces ?? null},
+      ${JSON.stringify(sets.avoidHostIds ?? [])}::jsonb
+    from json_array_elements_text(${JSON.stringify(sets.ids)}::json)`);
+}
+
+/**
+ * Set `s` is one of its service's replicas: neither deleted nor on its way to it, and not there to take the place of another
+ * that still is one.
+ */
+export const isReplica = sql`s.deleted_at is null and s.desired <> 'deleted' and (s.replaces is null or not exists (
+  select 1 from sets o where o.id = s.replaces and o.deleted_at is null and o.desired <> 'deleted'))`;
+
+/** How many replicas a service has. */
+export async function countLiveSets(q: Queryable, serviceId: string): Promise<number> {
+  const rows = await rowsOf<{ live: number }>(
+    q,
+    sql`select count(*)::int as live from sets s where s.service_id = ${serviceId} and ${isReplica}`,
+  );
+  return rows[0]?.live ?? 0;
+}
+
+/**
+ * Which replicas to take away first: those that serve nobody (pending, failed, not ready), then those that are to leave their
+ * hosts, then the newest.
+ */
+export async function listScaleInVictims(
+  q: Queryable,
+  serviceId: string,
+  count: number,
+): Promise<{ id: string; hostId: string | null }[]> {
+  return rowsOf(
+    q,
+    sql`select s.id, s.host_id as "hostId" from sets s left join hosts h on h.id = s.host_id
+        where s.service_id = ${serviceId} and ${isReplica}
+        order by (s.state = 'pending') desc, (s.state = 'failed') desc, s.ready,
+          (s.move_revision is not null or coalesce(h.draining or h.cordoned, false)) desc,
+          s.created_at desc, s.id desc
+        limit ${count}`,
+  );
+}
+
+/** What is there to take the place of these sets, and has no sense without them. */
+export async function listReplacements(
+  q: Queryable,
+  setIds: readonly string[],
+): Promise<{ id: string; hostId: string | null }[]> {
+  return rowsOf(
+    q,
+    sql`select id, host_id as "hostId" from sets
+        where replaces = ${anyOf(setIds)}
+          and deleted_at is null and desired <> 'deleted' order by id`,
+  );
+}
+
+/** Locks hosts in id order: before any of their sets. */
+export async function lockHosts(q: Queryable, hostIds: readonly string[]): Promise<void> {
+  if (hostIds.length === 0) return;
+  await q.execute(sql`select id from hosts
+    where id = ${anyOf(hostIds)} order by id for update`);
+}
+
+/** Gives sets of a service that wait for a place its priority. Their hosts, of which they have none, are nobody's to lock. */
+export async function updatePendingPriority(
+  q: Queryable,
+  serviceId: string,
+  priority: number,
+): Promise<void> {
+  await q.execute(sql`update sets set priority = ${priority}
+    where service_id = ${serviceId} and ${isPending} and priority <> ${priority}`);
+}
+
+/** How many sets are booked on a host. (Index sets_host.) */
+export async function countHostSets(q: Queryable, hostId: string): Promise<number> {
+  const rows = await rowsOf<{ count: number }>(
+    q,
+    sql`select count(*)::int as count from sets where host_id = ${hostId}`,
+  );
+  return rows[0]?.count ?? 0;
+}
+
+export interface ChangedSet {
+  id: string;
+  hostId: string | null;
+  serviceId: string;
+}
+
+/**
+ * Orders sets deleted: pending ones are gone at once, placed ones when their agent says so. Their hosts are locked by
+ * the caller; a set that was placed since then is left out (it is not in the answer) for the caller to try again.
+ */
+export async function markSetsDeleted(
+  q: Queryable,
+  setIds: readonly string[],
+  lockedHostIds: readonly string[],
+): Promise<ChangedSet[]> {
+  return rowsOf(
+    q,
+    sql`with wanted as (
+          select s.id, s.host_id from sets s
+          where s.id = ${anyOf(setIds)}
+            and s.deleted_at is null and s.desired <> 'deleted'
+            and (s.host_id is null or s.host_id = ${anyOf(lockedHostIds)})
+          order by s.id for update
+        ), bumped as (
+          update hosts set generation = generation + 1
+          where id in (select host_id from wanted where host_id is not null) returning id, generation
+        )
+        update sets s set desired = 'deleted', generation = s.generation + 1, updated_at = now(), leaving = false,
+          ready = false, host_generation = coalesce((select generation from bumped where id = s.host_id), s.host_generation),
+          state = case when s.host_id is null then 'stopped' when s.state = 'lost' then 'lost' else 'stopping' end,
+          deleted_at = case when s.host_id is null then now() end
+        from wanted w where w.id = s.id
+        returning s.id, s.host_id as "hostId", s.service_id as "serviceId"`,
+  );
+}
+
+/** A set as the write path needs it. */
+export interface SetRow {
+  id: string;
+  tenantId: string;
+  serviceId: string;
+  generation: number;
+  desired: "running" | "stopped" | "deleted";
+  state: string;
+  leaving: boolean;
+  revision: number;
+  moveRevision: number | null;
+  hostId: string | null;
+}
+
+export async function findSet(
+  q: Queryable,
+  setId: string,
+  scope: string | null,
+): Promise<SetRow | undefined> {
+  const rows = await rowsOf<SetRow>(
+    q,
+    sql`select id, tenant_id as "tenantId", service_id as "serviceId", generation::float8 as generation, desired, state,
+          leaving, revision, move_revision as "moveRevision", host_id as "hostId"
+        from sets where id = ${setId} and deleted_at is null and (${scope}::text is null or tenant_id = ${scope})`,
+  );
+  return rows[0];
+}
+
+/** What a change of one placed set writes; absent members stay. */
+export interface SetChange {
+  desired?: "running" | "stopped";
+  /** Containers are made anew: it is ready again once its agent says so of those. */
+  restart?: boolean;
+  /** It leaves its host and is placed again, as a set of `revision`. */
+  leaving?: boolean;
+  revision?: number;
+}
+
+/** Changes a set on the host that the caller has locked. Undefined when it has moved or gone meanwhile. */
+export async function updatePlacedSet(
+  q: Queryable,
+  setId: string,
+  hostId: string,
+  change: SetChange,
+): Promise<{ generation: number } | undefined> {
+  const rows = await rowsOf<{ generation: number }>(
+    q,
+    sql`with bumped as (update hosts set generation = generation + 1 where id = ${hostId} returning generation)
+        update sets set generation = sets.generation + 1, host_generation = bumped.generation, updated_at = now(),
+          desired = coalesce(${change.desired ?? null}, desired),
+          leaving = leaving or ${change.leaving ?? false}, revision = coalesce(${change.revision ?? null}::int, sets.revision),
+          restart_generation = case when ${change.restart ?? false} then sets.generation + 1 else restart_generation end,
+          ready = ready and not ${change.restart ?? false}
+        from bumped where id = ${setId} and host_id = ${hostId} and sets.desired <> 'deleted'
+        returning sets.generation::float8 as generation`,
+  );
+  return rows[0];
+}
+
+/**
+ * Lets every set that waits for room be planned now, because there is more than there was. Not those that failed to start: each of
+ * them gives back room, and they would wake each other without end. Gives whether there was any.
+ * @param setsMax at most so many, those first that would be planned next anyway
+ */
+export async function retryPendingSets(q: Queryable, setsMax: number): Promise<boolean> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`update sets set plan_after = now()
+        where id in (select id from sets where ${isPending} and plan_after > now() and failed_starts = 0 order by plan_after limit ${setsMax} for update skip locked)
+        returning id`,
+  );
+  return rows.length > 0;
+}
+
+/** Whether any pending set is due. */
+export async function hasDuePendingSets(q: Queryable): Promise<boolean> {
+  const rows = await rowsOf<{ due: boolean }>(
+    q,
+    sql`select exists (select 1 from sets where ${isPending} and desired <> 'deleted' and plan_after <= now()) as due`,
+  );
+  return rows[0]?.due ?? false;
+}

@@ -1,0 +1,111 @@
+import { sql } from "drizzle-orm";
+import type { Token, TokenRole } from "../../../contracts/api/tenancy.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { isoTime, isoTimeOrNull, rowsByKey, rowsOf } from "../runtime/query.ts";
+
+export interface NewToken {
+  id: string;
+  name: string;
+  role: TokenRole;
+  tenantId: string | null;
+  /** Of hook tokens. */
+  hookId: string | null;
+  /** Of enroll tokens. */
+  pool: string | null;
+  secretHash: string;
+  expiresInSeconds: number | null;
+}
+
+/** Inserts a token; one with the same secret stays as it is. */
+export async function insertToken(q: Queryable, token: NewToken): Promise<void> {
+  await q.execute(sql`
+    insert into tokens (id, name, role, tenant_id, hook_id, pool, secret_hash, expires_at)
+    values (${token.id}, ${token.name}, ${token.role}, ${token.tenantId}, ${token.hookId}, ${token.pool}, ${token.secretHash},
+      now() + make_interval(secs => ${token.expiresInSeconds}::float8))
+    on conflict (secret_hash) do nothing`);
+}
+
+export interface CallerRow {
+  tokenId: string;
+  role: TokenRole;
+  tenantId: string | null;
+  hookId: string | null;
+  pool: string | null;
+}
+
+/** Whose secret this is; undefined when it was never given out, was revoked, or has expired. */
+export async function findCallerBySecretHash(
+  q: Queryable,
+  secretHash: string,
+): Promise<CallerRow | undefined> {
+  const rows = await rowsByKey<CallerRow>(
+    q,
+    sql`select id as "tokenId", role, tenant_id as "tenantId", hook_id as "hookId", pool from tokens
+        where secret_hash = ${secretHash} and revoked_at is null and (expires_at is null or expires_at > now())`,
+  );
+  return rows[0];
+}
+
+interface TokenTimes {
+  createdAt: string | Date;
+  expiresAt: string | Date | null;
+  revokedAt: string | Date | null;
+  usedAt: string | Date | null;
+}
+type TokenRow = Omit<Token, keyof TokenTimes> & TokenTimes;
+
+const tokenColumns = sql`t.id, t.name, t.role, n.name as tenant, t.created_at as "createdAt", t.expires_at as "expiresAt",
+  t.revoked_at as "revokedAt", t.used_at as "usedAt"`;
+
+export async function findToken(q: Queryable, id: string): Promise<Token | undefined> {
+  const rows = await rowsOf<TokenRow>(
+    q,
+    sql`select ${tokenColumns} from tokens t left join tenants n on n.id = t.tenant_id where t.id = ${id}`,
+  );
+  return rows.map(toToken)[0];
+}
+
+/** Oldest first, after `afterId`. */
+export async function listTokens(
+  q: Queryable,
+  afterId: string | undefined,
+  limit: number,
+): Promise<Token[]> {
+  const rows = await rowsOf<TokenRow>(
+    q,
+    sql`select ${tokenColumns} from tokens t left join tenants n on n.id = t.tenant_id
+        where t.id > ${afterId ?? ""} order by t.id limit ${limit}`,
+  );
+  return rows.map(toToken);
+}
+
+/** Gives whether it was valid until now; undefined when there is no such token. */
+export async function updateTokenRevoked(q: Queryable, id: string): Promise<boolean | undefined> {
+  const rows = await rowsOf<{ revoked: boolean }>(
+    q,
+    sql`with old as (select id, revoked_at from tokens where id = ${id} for update)
+        update tokens t set revoked_at = coalesce(t.revoked_at, now()) from old where t.id = old.id
+        returning old.revoked_at is null as revoked`,
+  );
+  return rows[0]?.revoked;
+}
+
+/** Whether any admin token would be let in now. */
+export async function hasAdminToken(q: Queryable): Promise<boolean> {
+  const rows = await rowsOf<{ exists: boolean }>(
+    q,
+    sql`select exists (select 1 from tokens where role = 'admin' and revoked_at is null
+          and (expires_at is null or expires_at > now())) as exists`,
+  );
+  return rows[0]?.exists ?? false;
+}
+
+function toToken(row: TokenRow): Token {
+  return {
+    ...row,
+    createdAt: isoTime(row.createdAt),
+    expiresAt: isoTimeOrNull(row.expiresAt),
+    revokedAt: isoTimeOrNull(row.revokedAt),
+    usedAt: isoTimeOrNull(row.usedAt),
+  };
+}

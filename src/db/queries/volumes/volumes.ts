@@ -1,0 +1,193 @@
+import { type SQL, sql } from "drizzle-orm";
+import type { ReportedVolume, Volume, VolumeState } from "../../../contracts/api/volumes.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { isoTime, isoTimeOrNull, rowsByKey, rowsOf } from "../runtime/query.ts";
+import { inScope } from "../services/read-services.ts";
+
+/**
+ * Takes over what a host says of all its volumes, and tells what became of them since. What it does not name any more is gone
+ * there. The host is locked by the caller. A volume of which another host spoke stays that host's.
+ */
+export async function storeHostVolumes(
+  q: Queryable,
+  hostId: string,
+  volumes: readonly ReportedVolume[],
+): Promise<void> {
+  await q.execute(sql`
+    with reported as materialized (
+      select r.*, t.id as tenant_id from json_to_recordset(${JSON.stringify(volumes)}::json) as r("volumeId" text, "setId" text,
+        tenant text, service text, state text, "sizeBytes" bigint, "usedBytes" bigint, "trashedAt" timestamptz, "expiresAt" timestamptz,
+        reason jsonb)
+      join tenants t on t.name = r.tenant
+    ), before as (
+      select id, state, set_id, tenant_id, service, reason from volumes where host_id = ${hostId}
+    ), stored as (
+      insert into volumes as v (id, host_id, tenant_id, service, set_id, state, size_bytes, used_bytes, trashed_at, expires_at, reason)
+      select "volumeId", ${hostId}, tenant_id, service, "setId", state, "sizeBytes", "usedBytes", "trashedAt", "expiresAt", reason
+      from reported
+      on conflict (id) do update set tenant_id = excluded.tenant_id, service = excluded.service, set_id = excluded.set_id,
+        state = excluded.state, size_bytes = excluded.size_bytes, used_bytes = excluded.used_bytes,
+        trashed_at = excluded.trashed_at, expires_at = excluded.expires_at, reported_at = now(),
+        reason = excluded.reason, purge_asked_at = case when excluded.state = 'trashed' then v.purge_asked_at end
+      where v.host_id = excluded.host_id
+    ), gone as (
+      delete from volumes where host_id = ${hostId} and id not in (select "volumeId" from reported)
+      returning id, state, set_id, tenant_id, service
+    ), news as (
+      select r."volumeId" as id, r.tenant_id, r.service, r."setId" as set_id,
+        case r.state when 'trashed' then 'volume-trashed' else 'volume-restored' end as kind,
+        case r.state when 'trashed' then 'the volume is kept until ' || to_char(r."expiresAt" at time zone 'utc', 'YYYY-MM-DD HH24:MI "UTC"')
+          else 'the volume was restored' end as text
+      from reported r join before b on b.id = r."volumeId" where b.state <> r.state
+      union all
+      select r."volumeId", r.tenant_id, r.service, r."setId", 'volume-not-purged', 'the volume was not purged: ' || (r.reason->>'text')
+      from reported r join before b on b.id = r."volumeId" where r.reason->>'text' is distinct from b.reason->>'text'
+        and r.reason->>'text' is not null
+      union all
+      select id, tenant_id, service, set_id, case state when 'trashed' then 'volume-purged' else 'volume-lost' end,
+        case state when 'trashed' then 'the volume was purged' else 'the volume is not on its host any more' end
+      from gone
+    )
+    insert into events (kind, tenant_id, service_id, set_id, host_id, text, data)
+    select n.kind, n.tenant_id, s.id, n.set_id, ${hostId}, n.text, jsonb_build_object('volume', n.id)
+    from news n left join services s on s.tenant_id = n.tenant_id and s.name = n.service and s.deleted_at is null`);
+}
+
+/** Volumes of a host whose purge was asked for. */
+export async function listPurges(q: Queryable, hostId: string, limit: number): Promise<string[]> {
+  const rows = await rowsByKey<{ id: string }>(
+    q,
+    sql`select id from volumes where host_id = ${hostId} and purge_asked_at is not null order by id limit ${limit}`,
+  );
+  return rows.map(({ id }) => id);
+}
+
+/**
+ * Has a host's next answer carry the purge of one of its trashed volumes. False: it is not in the trash (any more), or is being
+ * restored. The host is locked by the caller.
+ */
+export async function askForPurge(q: Queryable, volumeId: string): Promise<boolean> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`with asked as (
+          update volumes v set purge_asked_at = coalesce(purge_asked_at, now())
+          where id = ${volumeId} and state = 'trashed' and not ${isBeingRestored} returning id, host_id
+        ), told as (
+          update hosts set generation = generation + 1 where id in (select host_id from asked)
+        )
+        select id from asked`,
+  );
+  return rows.length === 1;
+}
+
+/** Whether a trashed volume may become a set's: it is kept, and nobody is purging or restoring it. The host is locked by the caller. */
+export async function isRestorable(q: Queryable, volumeId: string): Promise<boolean> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`select id from volumes v where id = ${volumeId} and state = 'trashed' and purge_asked_at is null
+          and expires_at > now() and not ${isBeingRestored}`,
+  );
+  return rows.length === 1;
+}
+
+/** Of `volumes v`. */
+const isBeingRestored = sql`exists (
+  select 1 from sets where restore_volume_id = v.id and deleted_at is null and desired <> 'deleted')`;
+
+/** Of a host's sets those that have a volume there, or are to have one: elsewhere they would begin with an empty one. */
+export async function listSetsWithVolume(
+  q: Queryable,
+  hostId: string,
+  setIds: readonly string[],
+): Promise<string[]> {
+  if (setIds.length === 0) return [];
+  const named = sql`select value from json_array_elements_text(${JSON.stringify(setIds)}::json)`;
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`select id from sets where id in (${named}) and restore_volume_id is not null
+        union
+        select set_id from volumes where host_id = ${hostId} and state = 'live' and set_id in (${named})`,
+  );
+  return rows.map(({ id }) => id);
+}
+
+/** Bytes of everything in a host's trash. */
+export async function sumTrash(q: Queryable, hostId: string): Promise<number> {
+  const rows = await rowsOf<{ bytes: number }>(
+    q,
+    sql`select coalesce(sum(size_bytes), 0)::float8 as bytes from volumes where host_id = ${hostId} and state = 'trashed'`,
+  );
+  return rows[0]?.bytes ?? 0;
+}
+
+/** Sets which volume a pending set is to have. */
+export async function setRestoreVolume(
+  q: Queryable,
+  setId: string,
+  volumeId: string,
+): Promise<void> {
+  await q.execute(sql`update sets set restore_volume_id = ${volumeId} where id = ${setId}`);
+}
+
+export interface VolumeFilter {
+  service: string | undefined;
+  host: string | undefined;
+  state: VolumeState | undefined;
+}
+
+/** As it is read: with the tenant's id, which the API does not show. */
+export type VolumeRow = Volume & { tenantId: string };
+
+/** By id, after `afterId`. */
+export async function listVolumes(
+  q: Queryable,
+  scope: string | null,
+  filter: VolumeFilter,
+  afterId: string | undefined,
+  limit: number,
+): Promise<VolumeRow[]> {
+  const conditions = [
+    sql`v.id > ${afterId ?? ""}`,
+    inScope(sql`v.tenant_id`, scope),
+    ...(filter.service === undefined ? [] : [sql`v.service = ${filter.service}`]),
+    ...(filter.host === undefined ? [] : [sql`v.host_id = ${filter.host}`]),
+    ...(filter.state === undefined ? [] : [sql`v.state = ${filter.state}`]),
+  ];
+  return readVolumes(q, sql`${sql.join(conditions, sql` and `)} order by v.id limit ${limit}`);
+}
+
+export async function findVolume(
+  q: Queryable,
+  scope: string | null,
+  volumeId: string,
+): Promise<VolumeRow | undefined> {
+  const condition = sql`v.id = ${volumeId} and ${inScope(sql`v.tenant_id`, scope)}`;
+  return (await readVolumes(q, condition))[0];
+}
+
+async function readVolumes(q: Queryable, condition: SQL): Promise<VolumeRow[]> {
+  type Times = "trashedAt" | "expiresAt" | "reportedAt";
+  type Row = Omit<Volume, "host" | Times> & {
+    tenantId: string;
+    hostId: string;
+    hostName: string;
+    trashedAt: string | Date | null;
+    expiresAt: string | Date | null;
+    reportedAt: string | Date;
+  };
+  const rows = await rowsOf<Row>(
+    q,
+    sql`select v.id, v.tenant_id as "tenantId", t.name as tenant, v.service, v.set_id as "setId", v.host_id as "hostId",
+          h.name as "hostName", v.state, v.size_bytes::float8 as "sizeBytes", v.used_bytes::float8 as "usedBytes",
+          v.trashed_at as "trashedAt", v.expires_at as "expiresAt", v.purge_asked_at is not null as purging, v.reason,
+          v.reported_at as "reportedAt"
+        from volumes v join tenants t on t.id = v.tenant_id join hosts h on h.id = v.host_id where ${condition}`,
+  );
+  return rows.map(({ hostId, hostName, ...row }) => ({
+    ...row,
+    host: { id: hostId, name: hostName },
+    trashedAt: isoTimeOrNull(row.trashedAt),
+    expiresAt: isoTimeOrNull(row.expiresAt),
+    reportedAt: isoTime(row.reportedAt),
+  }));
+}

@@ -1,0 +1,18 @@
+import { jobPayloads } from "../../contracts/jobs.ts";
+import { defineJob } from "../queue/define-job.ts";
+
+/** Begins at once with what somebody wants elsewhere; the sweep goes on with it. */
+export const moveSetsJob = defineJob({
+  name: "move-sets",
+  queue: "lifecycle",
+  payload: jobPayloads["move-sets"],
+  attempts: 5,
+  backoffMs: 200,
+  timeoutMs: 60_000,
+  concurrency: 1,
+  isShared: true,
+  handler: async ({ moveSets }, { cause }) => {
+    const moved = await moveSets();
+    return { outcome: moved === 0 ? "noop" : "done", cause, moved };
+  },
+});

@@ -1,0 +1,164 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { type Job, UnrecoverableError, Worker } from "bullmq";
+import type { Redis } from "ioredis";
+import { AppError } from "../../contracts/common/app-error.ts";
+import { type JobName, type QueueName, queueNames } from "../../contracts/jobs.ts";
+import { assert } from "../../lib/assert.ts";
+import { within } from "../../lib/async/with-timeout.ts";
+import { translateError } from "../../control/runtime/errors.ts";
+import type { JobDeps, JobOutcome } from "./define-job.ts";
+import { concurrencyOf, isShared, type JobRegistry } from "../registry.ts";
+
+/** A job worker that was killed holds its jobs so long, plus up to one look for stalled ones. */
+const LOCK_MS = 15_000;
+const STALLED_LOOK_MS = 5_000;
+const STALLED_TIMES_MAX = 5;
+const RESTART_DELAY_MS = 1_000;
+/** Attempts that follow each other so soon are of a burst. */
+const BURST_GAP_MS = 10;
+
+export interface JobAttempt {
+  queue: QueueName;
+  job: string;
+  outcome: JobOutcome["outcome"] | "retry" | "failed";
+  durationMs: number;
+}
+
+export interface JobRunnerOptions {
+  redis: Redis;
+  prefix: string;
+  registry: JobRegistry;
+  deps: JobDeps;
+  /** Told once an attempt, for metrics. */
+  onAttempt?: (attempt: JobAttempt) => void;
+}
+
+export interface JobRunner {
+  /**
+   * Takes no more jobs and waits for those under way. What is not done after `deadlineMs` is left to another job worker,
+   * which takes it over as stalled.
+   */
+  close(deadlineMs: number): Promise<void>;
+}
+
+/** Runs the jobs of all queues in this process. Any number of processes do so at once. */
+export function startJobRunner(options: JobRunnerOptions): JobRunner {
+  const queues = queueNames.map((queue) => startQueue(options, queue));
+  return {
+    close: async (deadlineMs) => void (await Promise.all(queues.map((stop) => stop(deadlineMs)))),
+  };
+}
+
+/** Runs one queue until it is stopped, anew after a failure such as a Redis that was away at the start. */
+function startQueue(
+  options: JobRunnerOptions,
+  queue: QueueName,
+): (deadlineMs: number) => Promise<void> {
+  const { log } = options.deps.ctx;
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  let jobWorker = openJobWorker(options, queue);
+  const loop = async (): Promise<void> => {
+    for (;;) {
+      await jobWorker.run().catch((error: unknown) => {
+        if (!signal.aborted) log.warn({ err: error, queue }, "job worker broke off; starting anew");
+      });
+      await delay(RESTART_DELAY_MS, undefined, { signal }).catch(() => undefined);
+      if (signal.aborted) return;
+      jobWorker.close(true).catch(() => undefined); // it is broken already
+      jobWorker = openJobWorker(options, queue);
+    }
+  };
+  void loop();
+  return async (deadlineMs) => {
+    stopping.abort();
+    const closed = jobWorker.close().then(
+      () => true,
+      () => true,
+    );
+    if (await within(closed, deadlineMs, false)) return;
+    log.warn(
+      { queue, deadlineMs },
+      "jobs were still under way; another job worker takes them over",
+    );
+    const forced = jobWorker.close(true).catch(() => undefined);
+    await within(forced, RESTART_DELAY_MS, undefined);
+  };
+}
+
+/**
+ * Jobs that do for each other are attempted one at a time until they come in a burst. BullMQ (6.7) looks for a second job before it
+ * starts the first, and once more when it is under way: that is a good part of the time in which a set by itself is placed.
+ */
+function openJobWorker(options: JobRunnerOptions, queue: QueueName): Worker {
+  const { redis, prefix, registry, deps } = options;
+  const concurrency = concurrencyOf(registry, queue);
+  let endedAtMs = -Infinity;
+  const attempt = async (job: Job): Promise<JobOutcome> => {
+    const isBurst = performance.now() - endedAtMs < BURST_GAP_MS;
+    if (isShared(registry, queue)) jobWorker.concurrency = isBurst ? concurrency : 1;
+    try {
+      return await runAttempt(options, queue, job);
+    } finally {
+      endedAtMs = performance.now();
+    }
+  };
+  const jobWorker = new Worker(queue, attempt, {
+    connection: redis,
+    prefix,
+    autorun: false,
+    concurrency: isShared(registry, queue) ? 1 : concurrency,
+    lockDuration: LOCK_MS,
+    stalledInterval: STALLED_LOOK_MS,
+    maxStalledCount: STALLED_TIMES_MAX,
+  });
+  jobWorker.on("error", (error) => deps.ctx.log.debug({ err: error, queue }, "job worker error"));
+  jobWorker.on("stalled", (jobId) =>
+    deps.ctx.log.warn({ queue, jobId }, "job was left by another"),
+  );
+  return jobWorker;
+}
+
+/** One attempt, one log line. What cannot get better by trying again is not tried again. */
+async function runAttempt(
+  options: JobRunnerOptions,
+  queue: QueueName,
+  job: Job,
+): Promise<JobOutcome> {
+  const { log } = options.deps.ctx;
+  const startedAtMs = performance.now();
+  const attempt = job.attemptsMade + 1;
+  const fields = { queue, job: job.name, jobId: job.id, attempt };
+  const note = (outcome: JobAttempt["outcome"]) => {
+    const durationMs = Math.round((performance.now() - startedAtMs) * 10) / 10;
+    options.onAttempt?.({ queue, job: job.name, outcome, durationMs });
+    return { ...fields, outcome, durationMs, waitedMs: (job.processedOn ?? 0) - job.timestamp };
+  };
+  try {
+    const result = await runWithinTime(options, job);
+    log.info({ ...result, ...note(result.outcome) }, "job");
+    return result;
+  } catch (thrown) {
+    const error = translateError(thrown);
+    const isHopeless = error instanceof AppError && !error.retryable;
+    const isLast = isHopeless || attempt >= (job.opts.attempts ?? 1);
+    if (isLast) log.error({ ...note("failed"), err: error }, "job");
+    else log.warn({ ...note("retry"), err: error }, "job");
+    if (isHopeless) throw new UnrecoverableError(error.message);
+    throw error;
+  }
+}
+
+async function runWithinTime(options: JobRunnerOptions, job: Job): Promise<JobOutcome> {
+  const definition = options.registry.get(job.name as JobName);
+  assert(definition, `no job is named ${job.name}`);
+  const result = await within(
+    definition.run(options.deps, job.data),
+    definition.timeoutMs,
+    undefined,
+  );
+  if (result) return result;
+  throw new AppError("request-timeout", {
+    detail: `The job was not done within ${definition.timeoutMs} ms. It may still be carried out.`,
+  });
+}

@@ -1,0 +1,136 @@
+import type { Redis } from "ioredis";
+import { queueNames } from "../../contracts/jobs.ts";
+import type { DbHandle } from "../../db/postgres/open-postgres.ts";
+import { assertSchemaCurrent } from "../../db/migrate.ts";
+import { BullmqDoorbell } from "../../jobs/queue/bullmq-job-queue.ts";
+import { type JobQueues, openJobQueues } from "../../jobs/queue/job-queues.ts";
+import { type JobAttempt, startJobRunner } from "../../jobs/queue/job-runner.ts";
+import {
+  openJobWorkerRedis,
+  openProducerRedis,
+  openSubscriberRedis,
+  type RedisTarget,
+} from "../../redis/redis-connection.ts";
+import { RedisSignals } from "../../redis/signals.ts";
+import { RedisStreamRelay } from "../../redis/log-stream-relay.ts";
+import { jobRegistry } from "../../jobs/registry.ts";
+import { startSweeps } from "../../jobs/sweeps/sweeps.ts";
+import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
+import { coalesce } from "../../lib/async/coalesce.ts";
+import type { ServiceContext, ServiceSettings } from "../../control/runtime/context.ts";
+import { CallerTokenCache } from "../../control/tenancy/token-cache.ts";
+import { createMover } from "../../control/relocation/move-sets.ts";
+import { removeFromOutbox } from "../../control/runtime/outbox.ts";
+import { createPlacer } from "../../control/placement/place-pending-sets.ts";
+import type { Running } from "./run-process.ts";
+
+const REDIS_START_WAIT_MS = 2_000;
+/** Of the connections to the database, what reports of sets may take at once. */
+const REPORTS_SHARE_OF_CONNECTIONS = 0.1;
+/** Of the time that a stop has, what jobs under way may take. */
+const JOBS_SHARE_OF_SHUTDOWN = 0.6;
+
+export interface BackendOptions {
+  database: DbHandle;
+  redisTarget: RedisTarget;
+  redisPrefix: string;
+  settings: ServiceSettings;
+}
+
+/** What the API and the job worker have in common. */
+export interface ControlPlane {
+  ctx: ServiceContext;
+  doorbell: BullmqDoorbell;
+  signals: RedisSignals;
+  queues: JobQueues;
+}
+
+/** Opens it, and has it closed at the end. Throws when the database is not at the schema of this build. */
+export async function openControlPlane(
+  options: BackendOptions,
+  { log, shutdown }: Running,
+): Promise<ControlPlane> {
+  const { database, redisTarget, redisPrefix: prefix, settings } = options;
+  shutdown.add("database", () => database.close());
+  await assertSchemaCurrent(database.db);
+  const producer = openProducerRedis(redisTarget, log);
+  shutdown.add("redis", () => disconnect(producer));
+  const queues = openJobQueues(producer, prefix, log);
+  for (const name of queueNames) queues.get(name); // so that no request is the first
+  shutdown.add("queues", () => queues.close());
+  const signals = new RedisSignals({
+    publisher: producer,
+    openSubscriber: () => {
+      const subscriber = openSubscriberRedis(redisTarget, log);
+      shutdown.add("subscriber", () => disconnect(subscriber));
+      return subscriber;
+    },
+    prefix,
+    log,
+  });
+  const doorbell = new BullmqDoorbell({
+    queues,
+    registry: jobRegistry,
+    deleteOutbox: (ids) => removeFromOutbox(database, ids),
+    log,
+  });
+  shutdown.add("doorbell", () => doorbell.close());
+  const streams = new RedisStreamRelay(producer, prefix);
+  const reportTurns = createConcurrencyLimit(
+    Math.max(1, Math.floor(database.connectionsMax * REPORTS_SHARE_OF_CONNECTIONS)),
+  );
+  const ctx: ServiceContext = {
+    db: database.db,
+    doorbell,
+    signals,
+    streams,
+    tokenCache: new CallerTokenCache(),
+    reportTurns,
+    log,
+    settings,
+  };
+  return { ctx, doorbell, signals, queues };
+}
+
+/** For processes in which somebody waits. A start goes on without Redis: it is only a doorbell. */
+export async function hearSignals({ signals }: ControlPlane, { log }: Running): Promise<void> {
+  if (!(await signals.listen(REDIS_START_WAIT_MS))) log.warn({}, "starting without redis");
+}
+
+export interface JobsOptions extends Pick<BackendOptions, "redisTarget" | "redisPrefix"> {
+  shutdownTimeoutMs: number;
+  onAttempt?: (attempt: JobAttempt) => void;
+}
+
+/** Runs jobs and sweeps in this process until it ends. */
+export function startJobs(
+  { ctx, doorbell }: ControlPlane,
+  options: JobsOptions,
+  { log, shutdown }: Running,
+): void {
+  const placer = createPlacer(ctx);
+  const mover = createMover(ctx);
+  const deps = {
+    ctx,
+    placeSets: coalesce(() => placer.placeSets()),
+    moveSets: coalesce(() => mover.moveSets()),
+  };
+  const redis = openJobWorkerRedis(options.redisTarget, log);
+  shutdown.add("job worker's redis", () => disconnect(redis));
+  const runner = startJobRunner({
+    redis,
+    prefix: options.redisPrefix,
+    registry: jobRegistry,
+    deps,
+    ...(options.onAttempt ? { onAttempt: options.onAttempt } : {}),
+  });
+  shutdown.add("jobs", () => runner.close(options.shutdownTimeoutMs * JOBS_SHARE_OF_SHUTDOWN));
+  const sweeps = startSweeps({ ...deps, doorbell, registry: jobRegistry });
+  shutdown.add("sweeps", () => sweeps.stop());
+}
+
+/** Sends what is written and says goodbye, as far as Redis is there. */
+async function disconnect(redis: Redis): Promise<void> {
+  if (redis.status === "ready") await redis.quit().catch(() => undefined);
+  redis.disconnect();
+}

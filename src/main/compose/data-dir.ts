@@ -1,0 +1,103 @@
+import { chmod, mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { newSecret } from "../../lib/token-hash.ts";
+
+/** Where an all-in-one Berth keeps its things. For its owner's eyes only. */
+export interface DataFolder {
+  /** Absolute. */
+  path: string;
+  databaseDir: string;
+  adminTokenFile: string;
+  /** Says to the command line where the API is. */
+  announce(apiUrl: string): Promise<void>;
+  /** Takes the announcement back and lets the next process in. */
+  release(): Promise<void>;
+}
+
+const LOCK_FILE = "lock";
+const API_FILE = "api.json";
+const LOCK_TRIES_MAX = 3;
+
+/**
+ * Makes the folder where there is none, and keeps other processes out of it until it is released: two would write to one
+ * database. The lock of a process that was killed is taken over. Throws when the folder is in use.
+ */
+export async function openDataFolder(directory: string): Promise<DataFolder> {
+  const root = path.resolve(directory);
+  await mkdir(root, { recursive: true, mode: 0o700 });
+  await chmod(root, 0o700);
+  const lockFile = path.join(root, LOCK_FILE);
+  await takeLock(lockFile);
+  const apiFile = path.join(root, API_FILE);
+  const adminTokenFile = path.join(root, "admin-token");
+  return {
+    path: root,
+    databaseDir: path.join(root, "database"),
+    adminTokenFile,
+    announce: (apiUrl) => replaceFile(apiFile, `${JSON.stringify({ apiUrl, adminTokenFile })}\n`),
+    release: async () => {
+      await rm(apiFile, { force: true });
+      await rm(lockFile, { force: true });
+    },
+  };
+}
+
+/** The admin's secret of this folder: the given one, or the one of the last start, or a new one. */
+export async function keepAdminSecret(
+  folder: DataFolder,
+  given: string | undefined,
+): Promise<string> {
+  const kept = await readIfThere(folder.adminTokenFile);
+  const secret = given ?? (kept?.trim() || newSecret());
+  if (kept?.trim() !== secret) await replaceFile(folder.adminTokenFile, `${secret}\n`);
+  return secret;
+}
+
+async function takeLock(lockFile: string): Promise<void> {
+  const own = `${process.pid} ${(await startTimeOf(process.pid)) ?? ""}`;
+  for (let attempt = 0; attempt < LOCK_TRIES_MAX; attempt++) {
+    try {
+      const file = await open(lockFile, "wx", 0o600);
+      await file.writeFile(own);
+      await file.close();
+      return;
+    } catch (error) {
+      if (!isCode(error, "EEXIST")) throw error;
+    }
+    const [pid = "", startTime] = ((await readIfThere(lockFile)) ?? "").split(" ");
+    const isRunning = startTime !== undefined && (await startTimeOf(Number(pid))) === startTime;
+    if (isRunning) {
+      throw new Error(`${path.dirname(lockFile)} is in use by process ${pid}`);
+    }
+    await rm(lockFile, { force: true });
+  }
+  throw new Error(`${lockFile} cannot be taken`);
+}
+
+/** When a process was started, in ticks since boot: with it a process is told from a later one of the same id. */
+async function startTimeOf(pid: number): Promise<string | undefined> {
+  const stat = await readIfThere(`/proc/${pid}/stat`);
+  // The name, in parentheses, may itself contain any character.
+  return stat?.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+}
+
+async function readIfThere(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (error) {
+    if (isCode(error, "ENOENT")) return undefined;
+    throw error;
+  }
+}
+
+/** Nobody sees half of it. */
+async function replaceFile(file: string, text: string): Promise<void> {
+  const temporary = `${file}.new`;
+  await rm(temporary, { force: true });
+  await writeFile(temporary, text, { mode: 0o600, flag: "wx" });
+  await rename(temporary, file);
+}
+
+function isCode(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
+}

@@ -1,0 +1,146 @@
+import path from "node:path";
+import Docker from "dockerode";
+import { Agent as HttpAgent } from "undici";
+import { createDockerDisk } from "../../agent/adapters/docker/docker-disk.ts";
+import { createDockerRoot, type DockerRoot } from "../../agent/adapters/docker/docker-root.ts";
+import { createDockerSetPort } from "../../agent/adapters/docker/docker-set-port.ts";
+import { openStateFile } from "../../agent/adapters/files/state-file.ts";
+import { createControlPlane } from "../../agent/adapters/http/control-plane.ts";
+import {
+  createLinuxMachine,
+  type VolumesOfMachine,
+} from "../../agent/adapters/machine/linux-machine.ts";
+import { createAgent } from "../../agent/agent.ts";
+import { defaultAgentLimits } from "../../agent/agent-limits.ts";
+import type { ImageCollection } from "../../agent/disk-keeper.ts";
+import { CredentialRefusedError } from "../../agent/ports/control-plane.ts";
+import type { AgentSettings } from "../../config/host-agent.ts";
+import { within } from "../../lib/async/with-timeout.ts";
+import { type HostVolumes, openHostVolumes } from "./host-volumes.ts";
+import { obtainIdentity } from "./host-identity.ts";
+import type { Running } from "./run-process.ts";
+
+export interface HostAgentOptions {
+  settings: AgentSettings;
+  apiUrl: string;
+  /** PEM of the authority of the API's certificate. */
+  apiCa?: string | undefined;
+  /** Asked for only when this host is not enrolled yet. */
+  enrollToken: () => Promise<string>;
+  /** What orderly ends get, of which the agent uses two thirds. */
+  shutdownTimeoutMs: number;
+}
+
+const EXIT_REFUSED = 77; // EX_NOPERM of sysexits.h
+/** A daemon that does not say meanwhile where it keeps things is asked again while the agent runs. */
+const dockerRootTimeoutMs = 3_000;
+/** One waits for news, one reports, the others carry logs. */
+const connectionsMax = 64;
+
+/** Enrols this machine unless it is, and runs its agent until the process is shut down. Gives the host's id. */
+export async function startHostAgent(
+  options: HostAgentOptions,
+  running: Running,
+): Promise<{ hostId: string }> {
+  const { settings } = options;
+  const { log, shutdown, version } = running;
+  const apiUrl = options.apiUrl.replace(/\/+$/, "");
+  const dispatcher = new HttpAgent({
+    connections: connectionsMax,
+    ...(options.apiCa === undefined ? {} : { connect: { ca: options.apiCa } }),
+  });
+  shutdown.add("connections of the agent", () => dispatcher.destroy());
+  const stopping = new AbortController();
+  let ran: Promise<void> = Promise.resolve();
+  shutdown.add("host agent", () => {
+    stopping.abort(new Error("the agent stops"));
+    return ran;
+  });
+  const docker = new Docker({ socketPath: settings.BERTH_DOCKER_SOCKET });
+  const root = await createDockerRoot(docker);
+  const isRootKnown = root.find(stopping.signal).catch((error: unknown) => {
+    log.warn({ err: error }, "Docker does not say where it keeps images and containers");
+  });
+  await within(isRootKnown, dockerRootTimeoutMs, undefined);
+  // They carry the host's id, which it has once it is enrolled.
+  const late: { volumes?: HostVolumes | undefined } = {};
+  const machine = createLinuxMachine({
+    dockerRoot: () => root.folder(),
+    volumes: () => late.volumes && volumesOnMachine(late.volumes, root),
+    reservePercent: reserveOf(settings),
+  });
+  const state = openStateFile(path.join(settings.BERTH_AGENT_DATA_DIR, "host-agent.json"));
+  const { hostId, credential } = await obtainIdentity(
+    { ...options, apiUrl, dispatcher, machine, state },
+    running,
+    stopping.signal,
+  );
+  const agentLog = log.child({ hostId });
+  late.volumes = await openHostVolumes(settings, { hostId, log: agentLog });
+  const volumes = late.volumes?.port;
+  const agent = createAgent({
+    hostId,
+    agentVersion: version,
+    port: createDockerSetPort({
+      docker,
+      hostId,
+      log: agentLog,
+      infraImage: settings.BERTH_INFRA_IMAGE,
+      busyboxPath: settings.BERTH_BUSYBOX_PATH,
+      cgroupRoot: settings.BERTH_CGROUP_ROOT,
+      startsMax: settings.BERTH_AGENT_STARTS_MAX,
+      volumes,
+    }),
+    api: createControlPlane({ apiUrl, credential, dispatcher }),
+    state,
+    machine,
+    volumes,
+    disk: {
+      port: createDockerDisk({ docker, hostId, root }),
+      collection: imageCollection(settings),
+    },
+    stopsAtRootfs: settings.BERTH_ROOTFS_EXCEEDED === "stop",
+    log: agentLog,
+    limits: {
+      ...defaultAgentLimits,
+      stepsMax: settings.BERTH_AGENT_STEPS_MAX,
+      usageIntervalMs: settings.BERTH_AGENT_USAGE_INTERVAL_MS,
+      stopDeadlineMs: Math.floor((options.shutdownTimeoutMs * 2) / 3),
+    },
+  });
+  ran = agent.run(stopping.signal).catch((error: unknown) => onEnd(error, options, running));
+  return { hostId };
+}
+
+function volumesOnMachine({ port, device }: HostVolumes, root: DockerRoot): VolumesOfMachine {
+  return { room: (signal) => port.room(signal), areOnDockerRoot: device === root.device() };
+}
+
+function reserveOf(settings: AgentSettings) {
+  return {
+    cpu: settings.BERTH_AGENT_RESERVE_CPU_PERCENT,
+    memory: settings.BERTH_AGENT_RESERVE_MEMORY_PERCENT,
+    rootfs: settings.BERTH_AGENT_RESERVE_ROOTFS_PERCENT,
+  };
+}
+
+function imageCollection(settings: AgentSettings): ImageCollection {
+  return {
+    highShare: settings.BERTH_IMAGE_COLLECT_HIGH_PERCENT / 100,
+    lowShare: settings.BERTH_IMAGE_COLLECT_LOW_PERCENT / 100,
+  };
+}
+
+/** The agent cannot go on; its containers can. */
+function onEnd(error: unknown, { settings }: HostAgentOptions, running: Running): void {
+  if (!(error instanceof CredentialRefusedError)) {
+    running.log.error({ err: error }, "agent failed");
+    running.stop(1);
+    return;
+  }
+  running.log.error({ err: error }, "credential refused");
+  process.stderr.write(
+    `The API does not know this host any more. Its containers are left as they are. To enrol it anew, move the state in ${settings.BERTH_AGENT_DATA_DIR} away and give an enroll token.\n`,
+  );
+  running.stop(EXIT_REFUSED);
+}

@@ -1,0 +1,110 @@
+import type { Server } from "node:http";
+import { createAdaptorServer } from "@hono/node-server";
+import type { ServiceContext } from "../../control/runtime/context.ts";
+import { Hono } from "hono";
+import { createApp } from "../../routes/app.ts";
+import type { ControlPlane } from "./control-plane.ts";
+import type { Metrics } from "./metrics.ts";
+import { createQueueDashboard, DASHBOARD_PATH } from "./queue-dashboard.ts";
+import type { Running } from "./run-process.ts";
+
+/** Connections that the kernel holds until they are accepted: a fleet may come back in one moment. */
+const BACKLOG = 4_096;
+/** Longer than an agent pauses between two polls, so that it never meets a connection that is just being closed. */
+const KEEP_ALIVE_MS = 75_000;
+const HEADERS_TIMEOUT_MS = 15_000;
+/** An agent sends a container's log in one request for as long as somebody follows it, at most an hour. */
+const REQUEST_TIMEOUT_MS = 3_660_000;
+/** After this, requests under way are cut off. Waits have ended by then, as they are ended first. */
+const DRAIN_MS = 3_000;
+
+export interface ServeOptions {
+  host: string;
+  /** 0: any free one. */
+  port: number;
+}
+
+/** The whole API with the queue dashboard. */
+export function createApiApp(
+  { ctx, queues }: ControlPlane,
+  metrics: Metrics,
+  version: string,
+): Hono {
+  const api = createApp(ctx, {
+    version,
+    renderMetrics: () => metrics.render(),
+    observeRequest: (facts) => metrics.observeRequest(facts),
+  });
+  const dashboard = createQueueDashboard(ctx, queues);
+  const app = new Hono();
+  app.all(DASHBOARD_PATH, (c) => dashboard.fetch(c.req.raw, c.env));
+  app.all(`${DASHBOARD_PATH}/*`, (c) => dashboard.fetch(c.req.raw, c.env));
+  app.all("*", (c) => api.fetch(c.req.raw, c.env));
+  return app;
+}
+
+/** What a process without the API answers to probes and to Prometheus. */
+export function createHealthApp(ctx: ServiceContext, metrics: Metrics, version: string): Hono {
+  const served = new Set(["/healthz", "/readyz", "/metrics"]);
+  const api = createApp(ctx, { version, renderMetrics: () => metrics.render() });
+  const app = new Hono();
+  app.get("*", (c) => (served.has(c.req.path) ? api.fetch(c.req.raw, c.env) : c.notFound()));
+  return app;
+}
+
+/**
+ * Serves `app` until the process ends, and gives the address. At the end it takes no new connections, has waits ended by
+ * `endWaits`, and gives what is under way a moment.
+ */
+export async function serveHttp(
+  app: Hono,
+  options: ServeOptions,
+  endWaits: () => void,
+  { shutdown }: Running,
+): Promise<string> {
+  const server = createAdaptorServer({
+    fetch: app.fetch,
+    serverOptions: {
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+    },
+  }) as Server;
+  await new Promise<void>((resolve, reject) => {
+    const fail = (error: Error): void => reject(toListenError(error, options));
+    server.once("error", fail);
+    server.listen({ host: options.host, port: options.port, backlog: BACKLOG }, () => {
+      server.off("error", fail);
+      resolve();
+    });
+  });
+  shutdown.add("http", () => closeServer(server, endWaits));
+  return addressOf(server);
+}
+
+function toListenError(error: Error, { host, port }: ServeOptions): Error {
+  if (!("code" in error) || error.code !== "EADDRINUSE") return error;
+  const text = `port ${port} of ${host} is taken: stop what listens there, or set another BERTH_PORT`;
+  return new Error(text, { cause: error });
+}
+
+async function closeServer(server: Server, endWaits: () => void): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  endWaits();
+  server.closeIdleConnections();
+  const timer = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
+  // Answers that are being written still hold their connections, which stay open afterwards for the next request.
+  const sweeping = setInterval(() => server.closeIdleConnections(), 50);
+  await closed;
+  clearTimeout(timer);
+  clearInterval(sweeping);
+}
+
+/** Where this machine reaches it. */
+function addressOf(server: Server): string {
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("not on a TCP port");
+  const isAny = address.address === "::" || address.address === "0.0.0.0";
+  const host = isAny ? "127.0.0.1" : address.address;
+  return `http://${host.includes(":") ? `[${host}]` : host}:${address.port}`;
+}

@@ -1,0 +1,212 @@
+import type { Redis } from "ioredis";
+import {
+  logStreamRequestSchema,
+  type LogStreamRequest,
+} from "../contracts/agent-protocol/protocol.ts";
+import { AppError, notFound } from "../contracts/common/app-error.ts";
+import { within } from "../lib/async/with-timeout.ts";
+import type { StreamRelay } from "../control/runtime/context.ts";
+
+/** Requests that a host has not taken yet; more are refused. */
+const REQUESTS_PER_HOST_MAX = 100;
+const REQUEST_TTL_MS = 30_000;
+const TAKE_TIMEOUT_MS = 250;
+/** Chunks that nobody has read yet, of at most 64 KiB: 4 MiB a stream. */
+const CHUNKS_BUFFERED_MAX = 64;
+const CHUNKS_PER_READ_MAX = 16;
+/** A reader renews its claim this often; when the claim has lapsed nobody reads any more. */
+const READER_RENEW_MS = 5_000;
+const READER_TTL_MS = 20_000;
+const FIRST_CHUNK_TIMEOUT_MS = 10_000;
+/** A reader that takes nothing for so long is taken for gone. */
+const FULL_TIMEOUT_MS = 300_000;
+const STREAM_TTL_MS = 3_600_000;
+const POLL_MS_MIN = 10;
+const POLL_MS_MAX = 100;
+
+/** KEYS reader, chunks; ARGV frame, most chunks, lifetime. 1: taken; 0: full; -1: nobody reads. */
+const appendScript = `
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) return -1 end
+if redis.call('LLEN', KEYS[2]) >= tonumber(ARGV[2]) then return 0 end
+redis.call('RPUSH', KEYS[2], ARGV[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return 1`;
+
+const frameKinds = ["data", "end", "error"] as const;
+type FrameKind = (typeof frameKinds)[number];
+
+/**
+ * Carries a container's log from its host's agent, which can only push, to a reader in any process, through a bounded
+ * Redis list. The claim that a reader keeps renewing is how the agent learns that nobody reads any more. All of it may
+ * vanish with Redis: then the reader's request fails, and is made again.
+ */
+export class RedisStreamRelay implements StreamRelay {
+  readonly #redis: Redis;
+  readonly #prefix: string;
+
+  constructor(redis: Redis, prefix: string) {
+    this.#redis = redis;
+    this.#prefix = `${prefix}:streams`;
+  }
+
+  /** Throws rate-limited when the host has too many untaken, dependency-unavailable when Redis is away. */
+  async request(hostId: string, request: LogStreamRequest): Promise<void> {
+    const key = this.#requestsKey(hostId);
+    await orUnavailable(async () => {
+      if ((await this.#redis.llen(key)) >= REQUESTS_PER_HOST_MAX) {
+        throw new AppError("rate-limited", {
+          detail: "The host has too many log requests that it has not taken yet.",
+          retryAfterMs: 2_000,
+        });
+      }
+      // The claim is made here, and not by the reader, as the agent may be quicker than that.
+      await this.#redis.set(this.#readerKey(request.streamId), "1", "PX", READER_TTL_MS);
+      await this.#redis.rpush(key, JSON.stringify(request));
+      await this.#redis.pexpire(key, REQUEST_TTL_MS);
+    });
+  }
+
+  /** None when Redis is away: a sync must not fail, or be late, for the sake of a log. */
+  async takeRequests(hostId: string): Promise<LogStreamRequest[]> {
+    const taken = this.#redis.lpop(this.#requestsKey(hostId), REQUESTS_PER_HOST_MAX);
+    const texts = await within(
+      taken.catch(() => null),
+      TAKE_TIMEOUT_MS,
+      null,
+    );
+    return (texts ?? []).flatMap((text) => {
+      const request = logStreamRequestSchema.safeParse(JSON.parse(text));
+      return request.success ? [request.data] : [];
+    });
+  }
+
+  async append(streamId: string, chunk: Uint8Array): Promise<void> {
+    await this.#push(streamId, frameOf("data", chunk));
+  }
+
+  /** Resolves also when nobody reads any more: then there is nobody to tell. */
+  async end(streamId: string, error?: string): Promise<void> {
+    const kind = error === undefined ? "end" : "error";
+    try {
+      await this.#push(streamId, frameOf(kind, new TextEncoder().encode(error ?? "")));
+    } catch (cause) {
+      if (cause instanceof AppError && cause.code === "not-found") return;
+      throw cause;
+    }
+  }
+
+  async *read(streamId: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    const renewing = setInterval(() => void this.#renew(streamId), READER_RENEW_MS);
+    const endsAtMs = Date.now() + STREAM_TTL_MS;
+    let firstDueAtMs = Date.now() + FIRST_CHUNK_TIMEOUT_MS;
+    let pollMs = POLL_MS_MIN;
+    try {
+      while (!signal.aborted && Date.now() < endsAtMs) {
+        const frames = await orUnavailable(() =>
+          this.#redis.lpopBuffer(this.#chunksKey(streamId), CHUNKS_PER_READ_MAX),
+        );
+        for (const frame of frames ?? []) {
+          firstDueAtMs = Number.POSITIVE_INFINITY;
+          const kind = frameKinds[frame[0] ?? 0];
+          if (kind === "end") return;
+          if (kind === "error") throw failedStream(frame.subarray(1).toString("utf8"));
+          if (frame.length > 1) yield frame.subarray(1);
+        }
+        if (frames) {
+          pollMs = POLL_MS_MIN;
+          continue;
+        }
+        if (Date.now() > firstDueAtMs) throw silentAgent();
+        await pause(pollMs, signal);
+        pollMs = Math.min(POLL_MS_MAX, pollMs * 1.5);
+      }
+    } finally {
+      clearInterval(renewing);
+      // They expire by themselves when this fails.
+      await this.#redis
+        .del(this.#readerKey(streamId), this.#chunksKey(streamId))
+        .catch(() => undefined);
+    }
+  }
+
+  async #renew(streamId: string): Promise<void> {
+    await this.#redis
+      .set(this.#readerKey(streamId), "1", "PX", READER_TTL_MS)
+      .catch(() => undefined); // the next read says it
+  }
+
+  async #push(streamId: string, frame: Buffer): Promise<void> {
+    const startedAtMs = Date.now();
+    let pollMs = POLL_MS_MIN;
+    for (;;) {
+      const taken = await orUnavailable(() =>
+        this.#redis.eval(
+          appendScript,
+          2,
+          this.#readerKey(streamId),
+          this.#chunksKey(streamId),
+          frame,
+          CHUNKS_BUFFERED_MAX,
+          STREAM_TTL_MS,
+        ),
+      );
+      if (taken === 1) return;
+      if (taken === -1 || Date.now() - startedAtMs > FULL_TIMEOUT_MS) throw notFound("stream");
+      await pause(pollMs);
+      pollMs = Math.min(POLL_MS_MAX, pollMs * 1.5);
+    }
+  }
+
+  #requestsKey(hostId: string): string {
+    return `${this.#prefix}:requests:${hostId}`;
+  }
+
+  #readerKey(streamId: string): string {
+    return `${this.#prefix}:reader:${streamId}`;
+  }
+
+  #chunksKey(streamId: string): string {
+    return `${this.#prefix}:chunks:${streamId}`;
+  }
+}
+
+/** One byte that says what follows, then the bytes. */
+function frameOf(kind: FrameKind, bytes: Uint8Array): Buffer {
+  return Buffer.concat([Buffer.of(frameKinds.indexOf(kind)), bytes]);
+}
+
+function failedStream(detail: string): AppError {
+  return new AppError("dependency-unavailable", { detail });
+}
+
+function silentAgent(): AppError {
+  return new AppError("dependency-unavailable", {
+    detail: "The host's agent did not answer in time.",
+    retryAfterMs: 2_000,
+  });
+}
+
+function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const finish = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", finish);
+      resolve();
+    };
+    const timer = setTimeout(finish, ms);
+    signal?.addEventListener("abort", finish, { once: true });
+  });
+}
+
+async function orUnavailable<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof AppError) throw error;
+    throw new AppError("dependency-unavailable", {
+      detail: "Logs cannot be carried just now: Redis is away.",
+      retryAfterMs: 2_000,
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,24 @@
+import { createRoute } from "@hono/zod-openapi";
+import { deleteHook } from "../../control/autoscaling/delete-hook.ts";
+import { tenantIdOf } from "../http/api-env.ts";
+import { commonProblems, type OperationHandler } from "../http/operation.ts";
+import { hookParameters } from "../http/parameters.ts";
+import { writers } from "../http/security.ts";
+
+export const deleteHookRoute = createRoute({
+  method: "delete",
+  path: "/v1/services/{name}/hooks/{hookId}",
+  operationId: "deleteHook",
+  tags: ["elasticity"],
+  summary: "Delete a hook and its token",
+  description: "Its alerts count as over: what they hold is released after the stabilisation time.",
+  security: writers,
+  request: { params: hookParameters },
+  responses: { 204: { description: "It is gone." }, ...commonProblems },
+});
+
+export const deleteHookHandler: OperationHandler<typeof deleteHookRoute> = (ctx) => async (c) => {
+  const { name, hookId } = c.req.valid("param");
+  await deleteHook(ctx, tenantIdOf(c), name, hookId);
+  return c.body(null, 204);
+};

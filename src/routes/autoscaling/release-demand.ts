@@ -1,0 +1,26 @@
+import { createRoute, z } from "@hono/zod-openapi";
+import { demandSchema } from "../../contracts/api/autoscaling.ts";
+import { idSchema, nameSchema } from "../../contracts/common/primitives.ts";
+import { releaseDemand } from "../../control/autoscaling/release-demand.ts";
+import { tenantIdOf } from "../http/api-env.ts";
+import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { writers } from "../http/security.ts";
+
+export const releaseDemandRoute = createRoute({
+  method: "delete",
+  path: "/v1/services/{name}/demands/{demandId}",
+  operationId: "releaseDemand",
+  tags: ["elasticity"],
+  summary: "Release a demand at once",
+  description:
+    "For alerts whose end will never be told. The same run of the alert does not raise it again.",
+  security: writers,
+  request: { params: z.object({ name: nameSchema, demandId: idSchema("dmd") }) },
+  responses: { 200: jsonResponse(demandSchema, "The demand, released."), ...commonProblems },
+});
+
+export const releaseDemandHandler: OperationHandler<typeof releaseDemandRoute> =
+  (ctx) => async (c) => {
+    const { name, demandId } = c.req.valid("param");
+    return c.json(await releaseDemand(ctx, tenantIdOf(c), name, demandId), 200);
+  };

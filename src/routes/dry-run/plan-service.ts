@@ -1,0 +1,29 @@
+import { createRoute } from "@hono/zod-openapi";
+import { planBody, planResultSchema } from "../../contracts/api/dry-run.ts";
+import { createServicePlanner } from "../../control/dry-run/plan-service.ts";
+import { tenantIdOf } from "../http/api-env.ts";
+import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { problems } from "../http/problem.ts";
+import { readers } from "../http/security.ts";
+
+export const planServiceRoute = createRoute({
+  method: "post",
+  path: "/v1/plan",
+  operationId: "planService",
+  tags: ["services"],
+  summary: "Say what a change would do, without doing it",
+  description: "Runs the planner that placements run, on the fleet as it is, and commits nothing.",
+  security: readers,
+  request: { body: jsonBody(planBody) },
+  responses: {
+    200: jsonResponse(planResultSchema, "What would go where, and why."),
+    ...bodyProblems,
+    ...problems("invalid-request", "unsupported", "quota-exceeded"),
+  },
+});
+
+/** One planner for all requests of the app that the handler is made for. */
+export const planServiceHandler: OperationHandler<typeof planServiceRoute> = (ctx) => {
+  const planner = createServicePlanner(ctx);
+  return async (c) => c.json(await planner.plan(tenantIdOf(c), c.req.valid("json")), 200);
+};

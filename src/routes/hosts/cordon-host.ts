@@ -1,0 +1,52 @@
+import { createRoute } from "@hono/zod-openapi";
+import { type Host, hostSchema } from "../../contracts/api/hosts.ts";
+import { cordonHost, drainHost, uncordonHost } from "../../control/hosts/cordon-host.ts";
+import type { ServiceContext } from "../../control/runtime/context.ts";
+import {
+  commonProblems,
+  idempotentHeaders,
+  jsonResponse,
+  type OperationHandler,
+} from "../http/operation.ts";
+import { hostParameters } from "../http/parameters.ts";
+import { problems } from "../http/problem.ts";
+import { operators } from "../http/security.ts";
+
+type Admission = "cordon" | "uncordon" | "drain";
+
+const admissions: Record<
+  Admission,
+  { summary: string; admit: (ctx: ServiceContext, hostId: string) => Promise<Host> }
+> = {
+  cordon: { summary: "Place nothing new on a host; what runs there stays", admit: cordonHost },
+  uncordon: { summary: "Let a host take sets again; ends a drain", admit: uncordonHost },
+  drain: { summary: "Move a host's sets elsewhere, and place nothing new on it", admit: drainHost },
+};
+
+function admitHostRoute<A extends Admission>(admission: A) {
+  return createRoute({
+    method: "post",
+    path: `/v1/hosts/{hostId}/${admission}`,
+    operationId: `${admission}Host`,
+    tags: ["hosts"],
+    summary: admissions[admission].summary,
+    security: operators,
+    request: { params: hostParameters, headers: idempotentHeaders },
+    responses: {
+      200: jsonResponse(hostSchema, "The host."),
+      ...commonProblems,
+      ...problems("idempotency-conflict", "idempotency-in-progress"),
+    },
+  });
+}
+
+export const cordonHostRoute = admitHostRoute("cordon");
+export const uncordonHostRoute = admitHostRoute("uncordon");
+export const drainHostRoute = admitHostRoute("drain");
+
+export function admitHostHandler<A extends Admission>(
+  admission: A,
+): OperationHandler<ReturnType<typeof admitHostRoute<A>>> {
+  const { admit } = admissions[admission];
+  return (ctx) => async (c) => c.json(await admit(ctx, c.req.valid("param").hostId), 200);
+}

@@ -1,0 +1,108 @@
+import type { MiddlewareHandler } from "hono";
+import { AppError, notFound } from "../../contracts/common/app-error.ts";
+import { nameSchema } from "../../contracts/common/primitives.ts";
+import { authenticate } from "../../control/tenancy/authenticate.ts";
+import type { Caller } from "../../contracts/api/caller.ts";
+import type { ServiceContext } from "../../control/runtime/context.ts";
+import { authenticateHost } from "../../control/hosts/enroll-host.ts";
+import { getTenantByName } from "../../control/tenancy/get-tenant-by-name.ts";
+import type { ApiContext, ApiEnv } from "./api-env.ts";
+import type { Security } from "./security.ts";
+
+const DEFAULT_TENANT = "default";
+const TENANTS_CACHED_MAX = 10_000;
+/** Of these roles a request may name a tenant; hook and enroll tokens are about one thing only. */
+const rolesOfPeople: ReadonlySet<string> = new Set(["admin", "operator", "tenant", "read"]);
+
+export type FindTenantId = (name: string) => Promise<string | undefined>;
+
+/** Tenant ids by name. Only what was found is remembered: tenants are never renamed or deleted. */
+export function createTenantLookup(ctx: ServiceContext): FindTenantId {
+  const known = new Map<string, string>();
+  return async (name) => {
+    const id = known.get(name);
+    if (id !== undefined) return id;
+    try {
+      const tenant = await getTenantByName(ctx, name);
+      if (known.size < TENANTS_CACHED_MAX) known.set(name, tenant.id);
+      return tenant.id;
+    } catch (error) {
+      if (error instanceof AppError && error.code === "not-found") return undefined;
+      throw error;
+    }
+  };
+}
+
+/**
+ * Lets a request pass when its credential is one that `security` allows, and says whose things it is about. Fails
+ * closed: no credential, an unknown, revoked or expired one is 401; another role is 403, before anything is looked
+ * up, so that a 403 tells nothing about what exists.
+ */
+export function authorise(
+  ctx: ServiceContext,
+  security: Security,
+  findTenantId: FindTenantId,
+): MiddlewareHandler<ApiEnv> {
+  const bearerRoles = security.find((entry) => entry.bearerToken)?.bearerToken ?? [];
+  const basicRoles = security.find((entry) => entry.basicToken)?.basicToken ?? [];
+  const isForHosts = security.some((entry) => entry.hostCredential);
+  return async (c, next) => {
+    const header = c.req.header("authorization") ?? "";
+    if (isForHosts) {
+      const host = await authenticateHost(ctx, bearerSecretOf(header) ?? "");
+      if (!host) throw unauthenticated("The host's credential is missing or not valid.");
+      c.set("host", host);
+      return next();
+    }
+    const basic = basicRoles.length > 0 ? basicSecretOf(header) : undefined;
+    const secret = basic ?? bearerSecretOf(header);
+    if (secret === undefined) {
+      throw unauthenticated("Send a token as `Authorization: Bearer …`.");
+    }
+    const caller = await authenticate(ctx, secret);
+    if (!caller) throw unauthenticated("The token is not known, was revoked, or has expired.");
+    if (!(basic === undefined ? bearerRoles : basicRoles).includes(caller.role)) {
+      throw new AppError("forbidden", {
+        detail: `A token of role ${caller.role} may not do this.`,
+      });
+    }
+    c.set("caller", caller);
+    c.set("bearerSecret", secret);
+    if (rolesOfPeople.has(caller.role)) await setScope(c, caller, findTenantId);
+    return next();
+  };
+}
+
+/**
+ * A caller that is bound to a tenant sees that tenant, and may name it. One that is not may name any with the header
+ * Berth-Tenant; without it lists are about all tenants, and names are looked up in the tenant "default".
+ */
+async function setScope(c: ApiContext, caller: Caller, findTenantId: FindTenantId): Promise<void> {
+  const named = c.req.header("berth-tenant");
+  let scope = caller.tenantId;
+  if (named !== undefined) {
+    const id = nameSchema.safeParse(named).success ? await findTenantId(named) : undefined;
+    // Another's tenant and no tenant are one answer (I9).
+    if (id === undefined || (scope !== null && id !== scope)) throw notFound("tenant");
+    scope = id;
+  }
+  c.set("scope", scope);
+  c.set("tenantId", scope ?? (await findTenantId(DEFAULT_TENANT)));
+}
+
+function unauthenticated(detail: string): AppError {
+  return new AppError("unauthenticated", { detail });
+}
+
+function bearerSecretOf(header: string): string | undefined {
+  return /^bearer +([\x21-\x7e]{1,256})$/i.exec(header)?.[1];
+}
+
+/** The password of Basic credentials: alert senders put the token there. */
+function basicSecretOf(header: string): string | undefined {
+  const encoded = /^basic +([A-Za-z0-9+/]{1,1024}={0,2})$/i.exec(header)?.[1];
+  if (encoded === undefined) return undefined;
+  const text = Buffer.from(encoded, "base64").toString("utf8");
+  const colon = text.indexOf(":");
+  return colon === -1 ? undefined : text.slice(colon + 1);
+}

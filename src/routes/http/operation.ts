@@ -1,0 +1,176 @@
+import type { OpenAPIHono, RouteConfig, RouteHandler } from "@hono/zod-openapi";
+import { z } from "@hono/zod-openapi";
+import type { Handler, MiddlewareHandler } from "hono";
+import { AppError } from "../../contracts/common/app-error.ts";
+import { assert } from "../../lib/assert.ts";
+import type { ServiceContext } from "../../control/runtime/context.ts";
+import type { ApiContext, ApiEnv } from "./api-env.ts";
+import { authorise, createTenantLookup, type FindTenantId } from "./authorise.ts";
+import { ifMatchHeader } from "./if-match.ts";
+import { idempotently } from "./idempotency.ts";
+import { problems } from "./problem.ts";
+import { readJsonBody } from "./read-body.ts";
+import type { Security } from "./security.ts";
+
+export const BODY_BYTES_MAX = 2 ** 20;
+const TIME_LIMIT_MS = 15_000;
+
+/** What makes a handler for one operation out of the services it may use. */
+export type OperationHandler<R extends RouteConfig> = (
+  ctx: ServiceContext,
+) => RouteHandler<R, ApiEnv>;
+
+export interface OperationLimits {
+  bodyBytesMax?: number;
+  /** What a longer body is answered with; by default body-too-large. */
+  tooLarge?: (bytesMax: number) => AppError;
+  /** Text that the database cannot store is replaced, not refused. */
+  takesAnyText?: boolean;
+  /** After this the request is answered 503; null: it ends by its own rules (streams). */
+  timeLimitMs?: number | null;
+}
+
+/** Where operations are mounted: the app, and who is known to it. */
+export interface Api {
+  app: OpenAPIHono<ApiEnv>;
+  ctx: ServiceContext;
+  findTenantId: FindTenantId;
+  /** For 405 and for the test that no operation is forgotten. */
+  mounted: MountedOperation[];
+}
+
+export interface MountedOperation {
+  operationId: string;
+  method: string;
+  path: string;
+  security: Security;
+  route: RouteConfig;
+}
+
+export function createApi(app: OpenAPIHono<ApiEnv>, ctx: ServiceContext): Api {
+  return { app, ctx, findTenantId: createTenantLookup(ctx), mounted: [] };
+}
+
+/**
+ * Mounts one operation with everything that is the same for all of them: authorisation by the route's own `security`,
+ * limits of body and time, and Idempotency-Key on those that declare the header.
+ */
+export function mount<R extends RouteConfig>(
+  api: Api,
+  route: R,
+  handlerOf: OperationHandler<R>,
+  limits: OperationLimits = {},
+): void {
+  const { operationId } = route;
+  assert(operationId, `${route.method} ${route.path} has an operationId`);
+  assert(route.security, `${operationId} says who may call it`);
+  const security: Security = route.security;
+  api.mounted.push({
+    operationId,
+    method: route.method.toUpperCase(),
+    path: route.path,
+    security,
+    route,
+  });
+  const nameOperation: MiddlewareHandler<ApiEnv> = (c, next) => {
+    c.set("operationId", operationId);
+    return next();
+  };
+  const timeLimitMs = limits.timeLimitMs === undefined ? TIME_LIMIT_MS : limits.timeLimitMs;
+  // Who calls is asked of the database, too, and a body comes as slowly as its sender likes.
+  const middleware = [nameOperation, limitTime(timeLimitMs ?? TIME_LIMIT_MS)];
+  if (security.length > 0) middleware.push(authorise(api.ctx, security, api.findTenantId));
+  if (route.request?.body?.content["application/json"]) {
+    middleware.push(
+      readJsonBody({
+        bytesMax: limits.bodyBytesMax ?? BODY_BYTES_MAX,
+        takesAnyText: limits.takesAnyText ?? false,
+        tooLarge: limits.tooLarge,
+      }),
+    );
+  }
+  // The validated input types are the route's; from here on only the shape "context in, response out" matters.
+  const plain = handlerOf as unknown as (
+    ctx: ServiceContext,
+  ) => (c: ApiContext) => Promise<Response>;
+  const run = isIdempotent(route) ? idempotently(api.ctx, plain) : plain(api.ctx);
+  const handler = timeLimitMs === null ? withoutTimeLimit(run) : run;
+  api.app.openapi({ ...route, middleware }, handler as Handler);
+}
+
+function limitTime(timeLimitMs: number): MiddlewareHandler<ApiEnv> {
+  return async (c, next) => {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => {
+        reject(
+          new AppError("request-timeout", {
+            detail: `The request was not done within ${timeLimitMs} ms. It may still be carried out.`,
+            retryAfterMs: 1_000,
+          }),
+        );
+      }, timeLimitMs);
+    });
+    c.set("endTimeLimit", () => clearTimeout(timer));
+    try {
+      await Promise.race([next(), late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+}
+
+/** For what ends by its own rules: the limit held until here. */
+function withoutTimeLimit(
+  run: (c: ApiContext) => Promise<Response>,
+): (c: ApiContext) => Promise<Response> {
+  return (c) => {
+    c.get("endTimeLimit")?.();
+    return run(c);
+  };
+}
+
+const idempotencyKey = z
+  .string()
+  .regex(/^[\x21-\x7e]{1,255}$/, "expected 1 to 255 printable ASCII characters")
+  .optional()
+  .describe("The same key with the same request has one effect; the answer is repeated for a day.");
+
+/** Declares that an operation honours Idempotency-Key: see idempotency.ts. */
+export const idempotentHeaders = z.object({ "idempotency-key": idempotencyKey });
+
+/** The same for changes that may be bound to a generation. */
+export const idempotentChangeHeaders = z.object({
+  "idempotency-key": idempotencyKey,
+  "if-match": ifMatchHeader,
+});
+
+function isIdempotent(route: RouteConfig): boolean {
+  const headers = route.request?.headers;
+  return headers === idempotentHeaders || headers === idempotentChangeHeaders;
+}
+
+export function jsonBody<S extends z.ZodType>(schema: S) {
+  return { required: true, content: { "application/json": { schema } } } as const;
+}
+
+export function jsonResponse<S extends z.ZodType>(schema: S, description: string) {
+  return { description, content: { "application/json": { schema } } } as const;
+}
+
+/** Problems of every operation that needs a credential. */
+export const commonProblems = problems(
+  "unauthenticated",
+  "forbidden",
+  "not-found",
+  "invalid-request",
+  "internal",
+  "dependency-unavailable",
+  "request-timeout",
+);
+
+/** Problems of every operation with a JSON body besides. */
+export const bodyProblems = {
+  ...commonProblems,
+  ...problems("malformed-request", "body-too-large", "unsupported-media-type"),
+};

@@ -1,0 +1,8 @@
+import { z } from "@hono/zod-openapi";
+import { idSchema, nameSchema } from "../../contracts/common/primitives.ts";
+
+export const serviceParameters = z.object({ name: nameSchema });
+export const hookParameters = z.object({ name: nameSchema, hookId: idSchema("hook") });
+export const setParameters = z.object({ setId: idSchema("set") });
+export const hostParameters = z.object({ hostId: idSchema("host") });
+export const volumeParameters = z.object({ volumeId: idSchema("vol") });

@@ -1,0 +1,76 @@
+import { Hono } from "hono";
+import { HTTPException } from "hono/http-exception";
+import { expect, it } from "vitest";
+import { AppError } from "../../contracts/common/app-error.ts";
+import { problemCatalogue, type ProblemCode } from "../../contracts/common/problems.ts";
+import type { ApiEnv } from "./api-env.ts";
+import { problemSchema, toProblemResponse } from "./problem.ts";
+import { describeProblem, isProblemCode, problemDocs } from "./problem-docs.ts";
+
+const codes = Object.keys(problemCatalogue).filter(isProblemCode);
+
+async function answer(thrown: unknown): Promise<Response> {
+  const app = new Hono<ApiEnv>();
+  app.use("*", (c, next) => {
+    c.set("requestId", "req_1");
+    return next();
+  });
+  app.onError((error, c) => toProblemResponse(c, error));
+  app.get("/thing", () => {
+    throw thrown;
+  });
+  return app.request("/thing");
+}
+
+it.each(codes)("%s has its status, its own page, and the declared shape", async (code) => {
+  const response = await answer(new AppError(code, { detail: "What to do." }));
+  expect(response.status).toBe(problemCatalogue[code].status);
+  expect(response.headers.get("content-type")).toBe("application/problem+json");
+  const problem = problemSchema.parse(await response.json());
+  expect(problem).toMatchObject({
+    type: `/problems/${code}`,
+    code,
+    instance: "/thing",
+    requestId: "req_1",
+  });
+  expect(describeProblem(code)).toContain(problemDocs[code]);
+});
+
+it.each<[string, unknown]>([
+  ["an Error", new Error("password=hunter2")],
+  ["an internal AppError", new AppError("internal", { detail: "password=hunter2" })],
+  ["an exception of the framework", new HTTPException(418, { message: "password=hunter2" })],
+])("%s is 500 and shows nothing of itself", async (_what, thrown) => {
+  const response = await answer(thrown);
+  expect(response.status).toBe(500);
+  expect(await response.text()).not.toContain("hunter2");
+});
+
+it.each<[number, ProblemCode]>([
+  [400, "malformed-request"],
+  [413, "body-too-large"],
+  [415, "unsupported-media-type"],
+])("the framework's own %s becomes %s", async (status, code) => {
+  const response = await answer(new HTTPException(status as 400, { message: "x" }));
+  expect(await response.json()).toMatchObject({ status, code });
+});
+
+it("who is to come again is told when", async () => {
+  const response = await answer(
+    new AppError("dependency-unavailable", { detail: "Away.", retryAfterMs: 1_500 }),
+  );
+  expect(response.headers.get("retry-after")).toBe("2");
+  expect(await response.json()).toMatchObject({ retryAfterMs: 1_500 });
+});
+
+it("long details and many errors are cut", async () => {
+  const errors = Array.from({ length: 200 }, () => ({
+    pointer: "/x".repeat(2_000),
+    detail: "y".repeat(5_000),
+  }));
+  const response = await answer(
+    new AppError("invalid-request", { detail: "z".repeat(1e6), errors }),
+  );
+  const text = await response.text();
+  expect(text.length).toBeLessThan(150_000);
+});

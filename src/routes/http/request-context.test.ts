@@ -1,0 +1,48 @@
+import { Hono } from "hono";
+import { expect, it, vi } from "vitest";
+import type { Log } from "../../lib/log.ts";
+import type { ApiEnv } from "./api-env.ts";
+import { requestContext } from "./request-context.ts";
+
+const fault = new Error("too late");
+
+/** The level of the line that tells of a request, and whether the line has its fault. */
+async function linesOf(status: 200 | 500 | 503, signal?: AbortSignal) {
+  const lines: { level: string; err: unknown }[] = [];
+  const at = (level: string) =>
+    vi.fn((fields: object) => {
+      lines.push({ level, err: "err" in fields ? fields.err : undefined });
+    });
+  const log: Log = {
+    debug: at("debug"),
+    info: at("info"),
+    warn: at("warn"),
+    error: at("error"),
+    child: () => log,
+  };
+  const app = new Hono<ApiEnv>();
+  app.use("*", requestContext(log, undefined));
+  app.get("/", (c) => {
+    if (status !== 200) c.set("fault", fault);
+    return c.body(null, status);
+  });
+  await app.request("/", signal === undefined ? {} : { signal });
+  return lines;
+}
+
+it.each([
+  { status: 200, level: "info", err: undefined },
+  { status: 500, level: "error", err: fault },
+  { status: 503, level: "warn", err: fault },
+] as const)(
+  "a request that ends with $status is told at level $level",
+  async ({ status, ...line }) => {
+    expect(await linesOf(status)).toEqual([line]);
+  },
+);
+
+it("an answer that nobody waits for is no warning, but a fault of the API's is one all the same", async () => {
+  const gone = AbortSignal.abort();
+  expect(await linesOf(503, gone)).toEqual([{ level: "info", err: undefined }]);
+  expect(await linesOf(500, gone)).toEqual([{ level: "error", err: fault }]);
+});

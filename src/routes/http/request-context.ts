@@ -1,0 +1,68 @@
+import type { MiddlewareHandler } from "hono";
+import { newId } from "../../lib/ids.ts";
+import type { Log } from "../../lib/log.ts";
+import type { ApiContext, ApiEnv } from "./api-env.ts";
+
+/** What is told of each request when its answer begins. */
+export interface RequestFacts {
+  operationId: string;
+  method: string;
+  status: number;
+  durationMs: number;
+}
+
+const saneRequestId = /^[A-Za-z0-9._-]{1,64}$/;
+
+/**
+ * Gives every request an id (the caller's when it is sane), headers that every answer has, and one log line when its
+ * answer begins: for streams that is when they open.
+ */
+export function requestContext(
+  log: Log,
+  observe: ((facts: RequestFacts) => void) | undefined,
+): MiddlewareHandler<ApiEnv> {
+  return async (c, next) => {
+    const startedAt = performance.now();
+    const given = c.req.header("x-request-id");
+    const requestId = given !== undefined && saneRequestId.test(given) ? given : newId("req");
+    c.set("requestId", requestId);
+    c.set("scope", null);
+    c.header("X-Request-Id", requestId);
+    c.header("X-Content-Type-Options", "nosniff");
+    c.header("Cache-Control", "no-store");
+    await next();
+    const durationMs = Math.round((performance.now() - startedAt) * 100) / 100;
+    const { status } = c.res;
+    observe?.({
+      operationId: c.get("operationId") ?? "none",
+      method: c.req.method,
+      status,
+      durationMs,
+    });
+    logRequest(log, c, status, durationMs);
+  };
+}
+
+function logRequest(log: Log, c: ApiContext, status: number, durationMs: number): void {
+  const caller = c.get("caller");
+  // A fault that nobody is told of any more, as whoever asked has gone and asks again, is none to look into.
+  const isAbandoned = status > 500 && c.req.raw.signal.aborted;
+  const fault = isAbandoned ? undefined : c.get("fault");
+  const fields = {
+    requestId: c.get("requestId"),
+    operationId: c.get("operationId"),
+    method: c.req.method,
+    path: c.req.path,
+    status,
+    durationMs,
+    code: c.get("problemCode"),
+    tokenId: caller?.tokenId,
+    role: caller?.role,
+    tenantId: c.get("scope") ?? undefined,
+    hostId: c.get("host")?.hostId,
+    ...(fault === undefined ? {} : { err: fault }),
+  };
+  if (status === 500) log.error(fields, "request");
+  else if (status > 500 && !isAbandoned) log.warn(fields, "request");
+  else log.info(fields, "request");
+}

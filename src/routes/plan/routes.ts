@@ -1,6 +1,0 @@
-import { type Api, mount } from "../operation.ts";
-import { planServiceHandler, planServiceRoute } from "./plan-service.ts";
-
-export function mountPlan(api: Api): void {
-  mount(api, planServiceRoute, planServiceHandler);
-}

@@ -1,0 +1,14 @@
+import { type Api, mount } from "../http/operation.ts";
+import { createTenantHandler, createTenantRoute } from "./create-tenant.ts";
+import { createTokenHandler, createTokenRoute } from "./create-token.ts";
+import { listTenantsHandler, listTenantsRoute } from "./list-tenants.ts";
+import { listTokensHandler, listTokensRoute } from "./list-tokens.ts";
+import { revokeTokenHandler, revokeTokenRoute } from "./revoke-token.ts";
+
+export function mountAccess(api: Api): void {
+  mount(api, createTokenRoute, createTokenHandler);
+  mount(api, listTokensRoute, listTokensHandler);
+  mount(api, revokeTokenRoute, revokeTokenHandler);
+  mount(api, createTenantRoute, createTenantHandler);
+  mount(api, listTenantsRoute, listTenantsHandler);
+}

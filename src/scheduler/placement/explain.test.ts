@@ -1,0 +1,60 @@
+import { expect, test } from "vitest";
+import { explainPlacement, explainRejection, remediesOf } from "./explain.ts";
+import type { Rejection } from "./model.ts";
+
+const rejections: Record<string, Pick<Rejection, "reasons" | "hostsTotal">> = {
+  "no hosts": { hostsTotal: 0, reasons: [] },
+  "one cause": { hostsTotal: 12, reasons: [{ reason: "insufficient-memory", hosts: 12 }] },
+  "one cause, and others besides": {
+    hostsTotal: 12,
+    reasons: [
+      { reason: "label-mismatch", hosts: 12 },
+      { reason: "insufficient-cpu", hosts: 4 },
+      { reason: "host-cordoned", hosts: 1 },
+    ],
+  },
+  "no single cause": {
+    hostsTotal: 12,
+    reasons: [
+      { reason: "above-high-water-memory", hosts: 7 },
+      { reason: "spread-zone", hosts: 4 },
+      { reason: "report-stale", hosts: 1 },
+    ],
+  },
+  "two causes at once": {
+    hostsTotal: 3,
+    reasons: [
+      { reason: "host-lost", hosts: 3 },
+      { reason: "report-stale", hosts: 3 },
+    ],
+  },
+};
+
+test("a rejection names a cause only when it holds on every host, and what would help", async () => {
+  const texts = Object.entries(rejections).map(
+    ([name, rejection]) =>
+      [
+        name,
+        explainRejection(rejection),
+        ...remediesOf(rejection).map((remedy) => `needs ${remedy}`),
+      ].join("\n  ") + "\n",
+  );
+  await expect(texts.join("\n")).toMatchFileSnapshot("../../../test/golden/scheduler/rejections.txt");
+});
+
+test("a placement names the parts of its score, largest first", () => {
+  const because = { packing: 812_345, affinity: 200_000, images: 75_000 };
+  expect(explainPlacement({ score: 1_087_345, because })).toBe(
+    "score 1087345: packing 812345, affinity 200000, images 75000",
+  );
+});
+
+test("equal parts of a score go by name, and a reason of another version is shown as it is", () => {
+  expect(explainPlacement({ score: 2, because: { packing: 1, images: 1 } })).toBe(
+    "score 2: images 1, packing 1",
+  );
+  const unknown = [{ reason: "too-loud", hosts: 2 }] as unknown as Rejection["reasons"];
+  expect(explainRejection({ hostsTotal: 2, reasons: unknown })).toBe(
+    "0 of 2 hosts fit: all are too-loud (too-loud).",
+  );
+});

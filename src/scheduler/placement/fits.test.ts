@@ -1,0 +1,74 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { amounts, hostOf, policyOf } from "../../../test/support/fleet/scheduler-world.ts";
+import { fits, fitsHost, roomOf, shortageOf } from "./fits.ts";
+import { dimensions } from "./model.ts";
+
+const [pool] = policyOf({ overcommitPercent: amounts(150), highWaterPercent: amounts(80) }).pools;
+if (!pool) throw new Error("the policy has a pool");
+
+const some = fc.record({
+  cpuMillis: fc.integer({ min: 0, max: 120 }),
+  memoryBytes: fc.integer({ min: 0, max: 120 }),
+  volumeBytes: fc.integer({ min: 0, max: 120 }),
+  rootfsBytes: fc.integer({ min: 0, max: 120 }),
+});
+
+describe("what fits", () => {
+  test("is decided alike by the planner's rooms, on a locked row, and dimension by dimension", () => {
+    fc.assert(
+      fc.property(some, some, some, some, (allocated, used, placedSinceReport, ask) => {
+        const host = hostOf("host_a", {
+          allocated,
+          reported: { used, atMs: 0 },
+          placedSinceReport,
+        });
+        const inRooms = fits(
+          roomOf(host, pool),
+          0,
+          Float64Array.from(dimensions, (dimension) => ask[dimension]),
+        );
+        const short = dimensions.filter((dimension) =>
+          shortageOf(host, pool, dimension, ask[dimension]),
+        );
+        expect(inRooms).toBe(short.length === 0);
+        expect(fitsHost(host, pool, ask)).toMatchObject(
+          short.length === 0 ? { ok: true } : { ok: false, dimension: short[0] },
+        );
+      }),
+    );
+  });
+
+  test("says whether bookings or measured use are too high, and by how much", () => {
+    const ask = amounts(0, { memoryBytes: 30 });
+    const booked = hostOf("host_a", { allocated: amounts(0, { memoryBytes: 125 }) });
+    expect(fitsHost(booked, pool, ask)).toEqual({
+      ok: false,
+      dimension: "memoryBytes",
+      reason: "insufficient-memory",
+      shortBy: 5,
+    });
+    const busy = hostOf("host_a", { reported: { used: amounts(60), atMs: 0 } });
+    expect(fitsHost(busy, pool, ask)).toMatchObject({
+      reason: "above-high-water-memory",
+      shortBy: 10,
+    });
+  });
+
+  test("asks nothing of a dimension of which nothing is asked, however full", () => {
+    const overfull = hostOf("host_a", { allocated: amounts(500) });
+    expect(fitsHost(overfull, pool, amounts(0))).toEqual({ ok: true });
+  });
+
+  test("counts trashed volumes as free, and a host that never reported by its bookings", () => {
+    const trashed = hostOf("host_a", {
+      reported: { used: amounts(80), atMs: 0 },
+      reclaimableVolumeBytes: 50,
+    });
+    expect(fitsHost(trashed, pool, amounts(0, { volumeBytes: 50 }))).toEqual({ ok: true });
+    expect(fitsHost(trashed, pool, amounts(0, { volumeBytes: 51 })).ok).toBe(false);
+    expect(fitsHost(hostOf("host_a", { reported: undefined }), pool, amounts(80))).toEqual({
+      ok: true,
+    });
+  });
+});

@@ -1,0 +1,384 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { constraintsOf } from "../../../test/support/fleet/scheduler-world.ts";
+import { createFleet, type Fleet } from "./fleet.ts";
+import {
+  type Dimension,
+  dimensions,
+  type HostSnapshot,
+  type PlacedSet,
+  type PlacementConstraints,
+  type PlacementRequest,
+  type Plan,
+  type PlanPolicy,
+  type PoolPolicy,
+  type RejectReason,
+  type Resources,
+} from "./model.ts";
+import { planPlacements } from "./plan.ts";
+
+/**
+ * The planner against a second, slow implementation of the same rules that shares no code with it: after each decision
+ * the oracle says, host by host, what was allowed. Placements must be among the allowed hosts, and a rejection is only
+ * right when there was none. Amounts are small, so that hosts fill up and limits meet often.
+ */
+
+const nowMs = 100_000;
+const options = { seed: 7, nowMs };
+const services = ["svc_a", "svc_b", "svc_c"];
+const RUNS = 250;
+
+const resources = (max: number): fc.Arbitrary<Resources> =>
+  fc.record({
+    cpuMillis: fc.integer({ min: 0, max }),
+    memoryBytes: fc.integer({ min: 0, max }),
+    volumeBytes: fc.integer({ min: 0, max }),
+    rootfsBytes: fc.integer({ min: 0, max }),
+  });
+
+const percents = (min: number, max: number): fc.Arbitrary<Resources> =>
+  resources(max - min).map((amounts) => combine(amounts, amounts, (amount) => amount + min));
+
+const policyArbitrary: fc.Arbitrary<PlanPolicy> = fc
+  .tuple(percents(80, 200), percents(60, 100), fc.constantFrom(1, 2, 3, 100))
+  .map(([overcommitPercent, highWaterPercent, setsPerHostMax]) => ({
+    version: 3,
+    reportAgeMaxMs: 30_000,
+    setsPerHostMax,
+    pools: ["default", "gpu"].map((pool) => ({ pool, overcommitPercent, highWaterPercent })),
+  }));
+
+const usually = <T>(value: T, ...others: T[]) =>
+  fc.oneof({ weight: 8, arbitrary: fc.constant(value) }, fc.constantFrom(...others));
+
+const hostArbitrary: fc.Arbitrary<Omit<HostSnapshot, "id">> = fc.record({
+  pool: usually("default", "gpu"),
+  zone: fc.constantFrom("z1", "z2", "z3"),
+  rack: fc.constantFrom("r1", "r2"),
+  labels: fc.constantFrom({}, { disk: "ssd" }, { disk: "hdd" }),
+  taints: usually<HostSnapshot["taints"]>([], [{ key: "only", value: "batch" }]),
+  readiness: usually<HostSnapshot["readiness"]>("ready", "cordoned", "draining", "lost"),
+  allocatable: resources(60),
+  allocated: resources(15),
+  reported: fc.oneof(
+    { weight: 8, arbitrary: fc.record({ used: resources(20), atMs: fc.constant(nowMs - 30_000) }) },
+    { weight: 1, arbitrary: fc.record({ used: resources(20), atMs: fc.constant(nowMs - 30_001) }) },
+    { weight: 1, arbitrary: fc.constant(undefined) },
+  ),
+  placedSinceReport: resources(5),
+  reclaimableVolumeBytes: fc.integer({ min: 0, max: 30 }),
+  images: fc.subarray(["app:1", "log:2"]),
+});
+
+const hostsArbitrary = fc
+  .array(hostArbitrary, { maxLength: 6 })
+  .map((hosts) => hosts.map((host, n): HostSnapshot => ({ ...host, id: `host_${n}` })));
+
+const constraintsArbitrary: fc.Arbitrary<PlacementConstraints> = fc.record({
+  strategy: fc.constantFrom("pack", "spread"),
+  spread: fc.uniqueArray(
+    fc.record({
+      by: fc.constantFrom("zone", "rack", "host"),
+      maxSkew: fc.integer({ min: 1, max: 2 }),
+    }),
+    { maxLength: 2, selector: ({ by }) => by },
+  ),
+  antiAffinity: fc.subarray(services, { maxLength: 2 }),
+  affinity: fc.subarray(services, { maxLength: 1 }),
+  hostLabels: usually<Record<string, string>>({}, { disk: "ssd" }),
+  tolerations: fc.constantFrom([], [{ key: "only", value: "batch" }]),
+  pool: usually("default", "gpu"),
+});
+
+const requestsArbitrary: fc.Arbitrary<PlacementRequest[]> = fc
+  .array(constraintsArbitrary, { minLength: 1, maxLength: 3 })
+  .chain((shared) =>
+    fc.array(
+      fc.record({
+        serviceId: fc.constantFrom(...services),
+        ask: resources(12),
+        priority: fc.integer({ min: 0, max: 2 }),
+        constraints: fc.constantFrom(...shared), // one object for many requests, as callers do
+        images: fc.subarray(["app:1", "log:2"]),
+        avoidHostIds: usually<string[]>([], ["host_0"], ["host_1", "host_gone"]),
+      }),
+      { maxLength: 12 },
+    ),
+  )
+  .map((requests) => requests.map((request, n) => ({ ...request, setId: `set_new${n}` })));
+
+const setsArbitrary: fc.Arbitrary<PlacedSet[]> = fc
+  .array(
+    fc.record({
+      serviceId: fc.constantFrom(...services),
+      hostId: fc.constantFrom("host_0", "host_1", "host_2", "host_3", "host_gone"),
+    }),
+    { maxLength: 6 },
+  )
+  .map((sets) => sets.map((set, n) => ({ ...set, id: `set_old${n}` })));
+
+const worldArbitrary = fc.record({
+  policy: policyArbitrary,
+  hosts: hostsArbitrary,
+  sets: setsArbitrary,
+  requests: requestsArbitrary,
+});
+interface World {
+  policy: PlanPolicy;
+  hosts: readonly HostSnapshot[];
+  sets: readonly PlacedSet[];
+  requests: readonly PlacementRequest[];
+}
+
+describe("every decision of a plan", () => {
+  it("places only where all rules allow it, and rejects only when no host is left", () => {
+    fc.assert(
+      fc.property(worldArbitrary, (world) => {
+        const plan = planPlacements(fleetOf(world), world.requests, options);
+        const placed = new Map(plan.placements.map(({ setId, hostId }) => [setId, hostId]));
+        const rejected = new Set(plan.rejections.map(({ setId }) => setId));
+        expect(placed.size + rejected.size).toBe(world.requests.length);
+        const oracle = createOracle(world);
+        for (const request of inOrder(world.requests)) {
+          const hostId = placed.get(request.setId);
+          const allowed = oracle.hosts.filter((host) => oracle.reasons(host, request).size === 0);
+          if (hostId === undefined) expect(rejected.has(request.setId)).toBe(true);
+          if (hostId === undefined) expect(allowed).toEqual([]);
+          else expect(allowed.map(({ id }) => id)).toContain(hostId);
+          if (hostId !== undefined) oracle.place(request, hostId);
+        }
+      }),
+      { numRuns: RUNS },
+    );
+  });
+
+  it("counts for each reason exactly the hosts that it held on, after whatever the plan has placed before", () => {
+    fc.assert(
+      fc.property(worldArbitrary, (world) => {
+        const plan = planPlacements(fleetOf(world), world.requests, options);
+        const placed = new Map(plan.placements.map(({ setId, hostId }) => [setId, hostId]));
+        const rejected = new Map(plan.rejections.map((rejection) => [rejection.setId, rejection]));
+        const told = new Set<unknown>(); // equal sets share what was counted for the first of them
+        const oracle = createOracle(world);
+        for (const request of inOrder(world.requests)) {
+          const rejection = rejected.get(request.setId);
+          if (rejection && !told.has(rejection.reasons)) {
+            told.add(rejection.reasons);
+            const counts = new Map<RejectReason, number>();
+            for (const host of oracle.hosts) {
+              for (const reason of oracle.reasons(host, request))
+                counts.set(reason, (counts.get(reason) ?? 0) + 1);
+            }
+            expect(rejection.hostsTotal).toBe(world.hosts.length);
+            const said = rejection.reasons.map(({ reason, hosts }) => [reason, hosts] as const);
+            expect(new Map(said)).toEqual(counts);
+          }
+          const hostId = placed.get(request.setId);
+          if (hostId !== undefined) oracle.place(request, hostId);
+        }
+      }),
+      { numRuns: RUNS },
+    );
+  });
+});
+
+describe("a plan", () => {
+  it("is the same in whatever order hosts, sets and requests came, and by whatever history", () => {
+    const seeded = fc.tuple(worldArbitrary, worldArbitrary, fc.infiniteStream(fc.nat()));
+    fc.assert(
+      fc.property(seeded, ([world, before, keys]) => {
+        const shuffled = <T>(items: readonly T[]): T[] =>
+          items
+            .map((item) => ({ item, key: keys.next().value ?? 0 }))
+            .sort((a, b) => a.key - b.key)
+            .map(({ item }) => item);
+        const expected = planPlacements(fleetOf(world), world.requests, options);
+        const fleet = fleetOf(before); // another world first, planned in, and then turned into this one
+        planPlacements(fleet, before.requests, options);
+        for (const { id } of shuffled(before.sets)) fleet.removeSet(id);
+        for (const { id } of before.hosts) {
+          if (!world.hosts.some((host) => host.id === id)) fleet.removeHost(id);
+        }
+        fleet.setPolicy(world.policy);
+        for (const set of shuffled(world.sets)) fleet.upsertSet(set);
+        for (const host of shuffled(world.hosts)) fleet.upsertHost(host);
+        expect(fleet.hostCount).toBe(world.hosts.length);
+        expect(fleet.setCount).toBe(world.sets.length);
+        expectSamePlan(planPlacements(fleet, shuffled(world.requests), options), expected);
+      }),
+      { numRuns: RUNS },
+    );
+  });
+
+  it("leaves the fleet as it was: planned again, it is the same", () => {
+    fc.assert(
+      fc.property(worldArbitrary, (world) => {
+        const fleet = fleetOf(world);
+        const first = planPlacements(fleet, world.requests, options);
+        expect(planPlacements(fleet, world.requests, options)).toEqual(first);
+        for (const host of world.hosts) expect(fleet.getHost(host.id)).toEqual(host);
+      }),
+      { numRuns: RUNS },
+    );
+  });
+
+  it("places a single set without spread also when one more host is there", () => {
+    fc.assert(
+      fc.property(worldArbitrary, hostArbitrary, (world, added) => {
+        const hosts = [...world.hosts, { ...added, id: "host_new" }];
+        for (const request of world.requests) {
+          if (request.constraints.spread.length > 0) continue;
+          const before = planPlacements(fleetOf(world), [request], options);
+          const after = planPlacements(fleetOf({ ...world, hosts }), [request], options);
+          const atLeast = before.placements.length;
+          expect(after.placements.length).toBeGreaterThanOrEqual(atLeast);
+        }
+      }),
+      { numRuns: RUNS },
+    );
+  });
+
+  it("places as many equal sets as there can be", () => {
+    const ask = resources(12).filter((amounts) => dimensions.some((d) => amounts[d] > 0));
+    fc.assert(
+      fc.property(worldArbitrary, ask, (world, ask) => {
+        const constraints = constraintsOf();
+        const requests = Array.from({ length: 40 }, (_, n): PlacementRequest => {
+          const setId = `set_equal${n}`;
+          const shared = { serviceId: "svc_a", ask, priority: 0, constraints, images: [] };
+          return { ...shared, setId, avoidHostIds: [] };
+        });
+        const oracle = createOracle({ ...world, requests });
+        let optimum = 0;
+        for (const host of oracle.hosts) {
+          for (const request of requests) {
+            if (oracle.reasons(host, request).size > 0) break;
+            oracle.place(request, host.id);
+            optimum++;
+          }
+        }
+        const plan = planPlacements(fleetOf(world), requests, options);
+        expect(plan.placements).toHaveLength(Math.min(optimum, requests.length));
+      }),
+      { numRuns: RUNS },
+    );
+  });
+});
+
+function fleetOf({ policy, hosts, sets }: Omit<World, "requests">): Fleet {
+  const fleet = createFleet(policy);
+  for (const host of hosts) fleet.upsertHost(host);
+  for (const set of sets) fleet.upsertSet(set);
+  return fleet;
+}
+
+function inOrder(requests: readonly PlacementRequest[]): PlacementRequest[] {
+  return requests.toSorted((a, b) => b.priority - a.priority || (a.setId < b.setId ? -1 : 1));
+}
+
+function expectSamePlan(plan: Plan, expected: Plan): void {
+  expect(JSON.stringify(plan)).toBe(JSON.stringify(expected));
+}
+
+/** The rules once more, in the plainest way there is: no index, no cache, all hosts each time. */
+function createOracle(world: World) {
+  const sets = [...world.sets];
+  const added = new Map(world.hosts.map(({ id }) => [id, noResources()]));
+  const hosts = world.hosts;
+
+  const count = (serviceId: string, isThere: (host: HostSnapshot) => boolean) =>
+    sets.filter((set) => {
+      const host = hosts.find(({ id }) => id === set.hostId);
+      return set.serviceId === serviceId && host !== undefined && isThere(host);
+    }).length;
+
+  function standing(host: HostSnapshot, constraints: PlacementConstraints): Set<RejectReason> {
+    const reasons = new Set<RejectReason>();
+    if (host.readiness !== "ready") reasons.add(`host-${host.readiness}`);
+    const isFresh = host.reported && nowMs - host.reported.atMs <= world.policy.reportAgeMaxMs;
+    if (!isFresh) reasons.add("report-stale");
+    if (host.pool !== constraints.pool) reasons.add("other-pool");
+    for (const [key, value] of Object.entries(constraints.hostLabels)) {
+      if (host.labels[key] !== value) reasons.add("label-mismatch");
+    }
+    for (const { key, value } of host.taints) {
+      const isTolerated = constraints.tolerations.some((t) => t.key === key && t.value === value);
+      if (!isTolerated) reasons.add("taint-not-tolerated");
+    }
+    return reasons;
+  }
+
+  return {
+    hosts,
+    place(request: PlacementRequest, hostId: string): void {
+      sets.push({ id: request.setId, serviceId: request.serviceId, hostId });
+      added.set(
+        hostId,
+        combine(added.get(hostId) ?? noResources(), request.ask, (a, b) => a + b),
+      );
+    },
+    reasons(host: HostSnapshot, request: PlacementRequest): Set<RejectReason> {
+      const { constraints, serviceId } = request;
+      const reasons = standing(host, constraints);
+      if (request.avoidHostIds.includes(host.id)) reasons.add("avoided");
+      const isHere = ({ id }: HostSnapshot) => id === host.id;
+      for (const other of services) {
+        // Either of the two may have asked for it.
+        const forbids = (a: string, b: string) =>
+          world.requests.some((r) => r.serviceId === a && r.constraints.antiAffinity.includes(b));
+        const isForbidden = constraints.antiAffinity.includes(other) || forbids(other, serviceId);
+        if (isForbidden && count(other, isHere) > 0) reasons.add("anti-affinity");
+      }
+      const setsHere = sets.filter((set) => set.hostId === host.id).length;
+      if (setsHere >= world.policy.setsPerHostMax) reasons.add("too-many-sets");
+      for (const { by, maxSkew } of constraints.spread) {
+        const domainOf = (h: HostSnapshot) =>
+          ({ zone: h.zone, rack: `${h.zone}/${h.rack}`, host: h.id })[by];
+        const inDomain = (domain: string) => count(serviceId, (h) => domainOf(h) === domain);
+        const eligible = hosts.filter((h) => standing(h, constraints).size === 0).map(domainOf);
+        const lowest = Math.min(...eligible.map(inDomain));
+        const after = inDomain(domainOf(host)) + 1;
+        if (eligible.length > 0 && after - lowest > maxSkew) reasons.add(`spread-${by}`);
+      }
+      const pool = world.policy.pools.find((candidate) => candidate.pool === host.pool);
+      for (const dimension of dimensions) {
+        const short = pool && shortage(host, pool, dimension, request.ask[dimension]);
+        if (short) reasons.add(short);
+      }
+      return reasons;
+    },
+  };
+
+  function shortage(
+    host: HostSnapshot,
+    pool: PoolPolicy,
+    dimension: Dimension,
+    asked: number,
+  ): RejectReason | undefined {
+    if (asked === 0) return undefined;
+    const name = { cpuMillis: "cpu", memoryBytes: "memory", volumeBytes: "volume" } as const;
+    const shown = dimension === "rootfsBytes" ? "rootfs" : name[dimension];
+    const planned = added.get(host.id)?.[dimension] ?? 0;
+    const most = (percent: Resources) =>
+      Math.floor((host.allocatable[dimension] * percent[dimension]) / 100);
+    const booked = host.allocated[dimension] + planned + asked;
+    if (booked > most(pool.overcommitPercent)) return `insufficient-${shown}`;
+    const reclaimable = dimension === "volumeBytes" ? host.reclaimableVolumeBytes : 0;
+    const used = Math.max(0, (host.reported?.used[dimension] ?? 0) - reclaimable);
+    const measured = used + host.placedSinceReport[dimension] + planned + asked;
+    return measured > most(pool.highWaterPercent) ? `above-high-water-${shown}` : undefined;
+  }
+}
+
+function noResources(): Resources {
+  return { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
+}
+
+function combine(a: Resources, b: Resources, of: (a: number, b: number) => number): Resources {
+  return {
+    cpuMillis: of(a.cpuMillis, b.cpuMillis),
+    memoryBytes: of(a.memoryBytes, b.memoryBytes),
+    volumeBytes: of(a.volumeBytes, b.volumeBytes),
+    rootfsBytes: of(a.rootfsBytes, b.rootfsBytes),
+  };
+}

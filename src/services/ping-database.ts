@@ -1,7 +1,0 @@
-import { pingDatabase as ping } from "../db/queries/ping.ts";
-import type { ServiceContext } from "./context.ts";
-
-/** Resolves when the database answers a statement; throws dependency-unavailable when it does not. */
-export async function pingDatabase(ctx: ServiceContext): Promise<void> {
-  await ping(ctx.db);
-}

@@ -1,0 +1,74 @@
+import { afterAll, beforeAll, expect, it } from "vitest";
+import type { DbHandle } from "../../../src/db/postgres/open-postgres.ts";
+import { migrateEmbedded } from "../../../src/db/migrate.ts";
+import { openPglite } from "../../../src/db/pglite/open-pglite.ts";
+import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
+import { deleteHook } from "../../../src/control/autoscaling/delete-hook.ts";
+import { ensureBootstrap } from "../../../src/control/tenancy/bootstrap.ts";
+import { receiveAlerts } from "../../../src/control/autoscaling/receive-alerts.ts";
+import { releaseDueDemands } from "../../../src/control/autoscaling/release-due-demands.ts";
+import { sweepJournals } from "../../../src/control/events/retention.ts";
+import {
+  cpuHigh,
+  createElasticService,
+  type ElasticService,
+  endStabilisation,
+} from "../../support/fleet/elastic-service.ts";
+import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
+
+/** Postgres in the process has one connection and another driver: the same statements must do there. */
+let postgres: FleetContext;
+let embedded: DbHandle;
+let fleet: FleetContext;
+let menu: ElasticService;
+
+beforeAll(async () => {
+  [postgres, embedded] = await Promise.all([createFleetContext(), openPglite("memory://")]);
+  await migrateEmbedded(embedded);
+  const ctx = { ...postgres.ctx, db: embedded.db };
+  await ensureBootstrap(ctx);
+  const quota = { setsMax: 100, cpuMillisMax: 1e9, memoryBytesMax: 2 ** 50 };
+  const { id } = await createTenant(ctx, { name: "small", quota });
+  fleet = { ...postgres, ctx, tenantId: id };
+  menu = await createElasticService(fleet, "menu");
+});
+afterAll(async () => {
+  await embedded.close();
+  await postgres.close();
+});
+
+it("an alert scales out and in on the embedded database, many deliveries at once", async () => {
+  const alerts = [cpuHigh(), cpuHigh({ key: "second" })];
+  const receipts = await Promise.all(
+    Array.from({ length: 8 }, () => receiveAlerts(fleet.ctx, menu.hookId, alerts)),
+  );
+  expect(receipts).toEqual(receipts.map(() => ({ accepted: 2, ignored: 0 })));
+  await menu.runJobs();
+  expect([await menu.desired(), await menu.setsCount()]).toEqual([5, 5]);
+  const ends = alerts.map((alert) => ({ ...alert, status: "resolved" as const }));
+  await receiveAlerts(fleet.ctx, menu.hookId, ends);
+  await endStabilisation(fleet.ctx, menu.serviceId);
+  expect(await releaseDueDemands(fleet.ctx)).toMatchObject({ released: 2 });
+  await menu.runJobs();
+  expect([await menu.desired(), await menu.setsCount()]).toEqual([3, 3]);
+  expect((await menu.decisions()).items.map((decision) => decision.toReplicas)).toEqual([3, 5]);
+  expect((await menu.demands()).items.map((demand) => demand.state)).toEqual([
+    "released",
+    "released",
+  ]);
+});
+
+it("hooks are deleted and journals swept on the embedded database", async () => {
+  await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh({ key: "third" })]);
+  await deleteHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId);
+  expect((await menu.demands()).items[0]).toMatchObject({ key: "third", state: "resolved" });
+  const ages = {
+    idempotencyKeysSeconds: 0,
+    eventsSeconds: 0,
+    demandsSeconds: 0,
+    decisionsSeconds: 0,
+    goneSeconds: 0,
+  };
+  await sweepJournals(fleet.ctx, ages);
+  expect((await menu.demands()).items.map((demand) => demand.key)).toEqual(["third"]);
+});

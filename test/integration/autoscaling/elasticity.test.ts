@@ -1,0 +1,407 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { decisionSchema, demandSchema } from "../../../src/contracts/api/autoscaling.ts";
+import { jobPayloads } from "../../../src/contracts/jobs.ts";
+import { sql } from "drizzle-orm";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { autoscaleService } from "../../../src/control/autoscaling/autoscale-service.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
+import { listDecisions } from "../../../src/control/autoscaling/list-decisions.ts";
+import { listEvents } from "../../../src/control/events/list-events.ts";
+import {
+  DEMANDS_HELD_MAX,
+  receiveAlerts,
+} from "../../../src/control/autoscaling/receive-alerts.ts";
+import { releaseDemand } from "../../../src/control/autoscaling/release-demand.ts";
+import { releaseDueDemands } from "../../../src/control/autoscaling/release-due-demands.ts";
+import { patchService } from "../../../src/control/services/patch-service.ts";
+import { sweepJournals } from "../../../src/control/events/retention.ts";
+import { scaleService } from "../../../src/control/services/scale-service.ts";
+import {
+  cpuHigh,
+  createElasticService,
+  endStabilisation,
+} from "../../support/fleet/elastic-service.ts";
+import {
+  createFleetContext,
+  type FleetContext,
+  serviceBody,
+} from "../../support/fleet/fleet-context.ts";
+
+let fleet: FleetContext;
+let nameCount = 0;
+const newName = () => `menu-${++nameCount}`;
+
+beforeAll(async () => {
+  fleet = await createFleetContext();
+});
+afterAll(() => fleet.close());
+beforeEach(() => {
+  fleet.rings.length = 0;
+});
+
+const resolved = () => cpuHigh({ status: "resolved", endsAt: "2026-01-05T03:10:00Z" });
+describe("an alert", () => {
+  it("scales a service out while it fires, and in again when its stabilisation time is over", async () => {
+    const menu = await createElasticService(fleet, newName());
+    expect(await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toEqual({
+      accepted: 1,
+      ignored: 0,
+    });
+    await menu.runJobs();
+    expect([await menu.desired(), await menu.setsCount()]).toEqual([5, 5]);
+
+    await receiveAlerts(fleet.ctx, menu.hookId, [resolved()]);
+    await menu.runJobs();
+    expect([await menu.desired(), await menu.setsCount()]).toEqual([5, 5]);
+    await releaseDueDemands(fleet.ctx);
+    expect(await menu.desired()).toBe(5);
+
+    await endStabilisation(fleet.ctx, menu.serviceId);
+    expect(await releaseDueDemands(fleet.ctx)).toMatchObject({ released: 1 });
+    await menu.runJobs();
+    expect([await menu.desired(), await menu.setsCount()]).toEqual([3, 3]);
+    const { items } = await menu.demands();
+    expect(items.map((demand) => demand.state)).toEqual(["released"]);
+  });
+
+  it("has its job rung with an id that names the change, and a payload by contract", async () => {
+    const menu = await createElasticService(fleet, newName());
+    fleet.rings.length = 0;
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    const { items } = await menu.demands();
+    expect(fleet.rings.map((ring) => ring.jobId)).toEqual([
+      `autoscale:${menu.serviceId}:${items[0]?.id}-firing`,
+    ]);
+    expect(jobPayloads["autoscale-service"].parse(fleet.rings[0]?.payload)).toEqual({
+      serviceId: menu.serviceId,
+    });
+  });
+
+  it("that is delivered again writes nothing: no demand, no decision, no event, no job", async () => {
+    const menu = await createElasticService(fleet, newName());
+    const receipt = await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await menu.runJobs();
+    const before = await countRows();
+    fleet.rings.length = 0;
+    for (let time = 0; time < 3; time++) {
+      expect(await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toEqual(receipt);
+    }
+    expect(fleet.rings).toEqual([]);
+    await autoscaleService(fleet.ctx, menu.serviceId);
+    expect(await countRows()).toEqual(before);
+  });
+
+  it("that is over does not begin again, and its end is not put off by a second one", async () => {
+    const menu = await createElasticService(fleet, newName());
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await receiveAlerts(fleet.ctx, menu.hookId, [resolved()]);
+    const [first] = (await menu.demands()).items;
+    await receiveAlerts(fleet.ctx, menu.hookId, [resolved(), cpuHigh()]);
+    expect((await menu.demands()).items).toEqual([first]);
+    expect(first?.state).toBe("resolved");
+  });
+
+  it("that fires again with the start that it had, well after its end, counts again until its next end", async () => {
+    const menu = await createElasticService(fleet, newName(), { stabilisationSeconds: 0 });
+    const passMinutes = (minutes: number) =>
+      fleet.ctx.db
+        .execute(sql`update demands set resolved_at = resolved_at - make_interval(mins => ${minutes}::int)
+        where service_id = ${menu.serviceId}`);
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await receiveAlerts(fleet.ctx, menu.hookId, [resolved()]);
+    await releaseDueDemands(fleet.ctx);
+    await menu.runJobs();
+    expect(await menu.desired()).toBe(3);
+    await passMinutes(1);
+    expect(await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toMatchObject({ ignored: 1 });
+    await passMinutes(5);
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await menu.runJobs();
+    expect(await menu.desired()).toBe(5);
+    expect((await menu.demands()).items).toMatchObject([
+      { state: "firing", resolvedAt: null, releaseAt: null, wantedReplicas: 5 },
+    ]);
+    await receiveAlerts(fleet.ctx, menu.hookId, [resolved()]);
+    await releaseDueDemands(fleet.ctx);
+    await menu.runJobs();
+    expect(await menu.desired()).toBe(3);
+  });
+
+  it("that somebody released by hand stays released, however long it fires on", async () => {
+    const menu = await createElasticService(fleet, newName());
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    const [demand] = (await menu.demands()).items;
+    await releaseDemand(fleet.ctx, fleet.tenantId, menu.name, demand?.id ?? "");
+    await fleet.ctx.db.execute(sql`update demands set release_at = release_at - interval '1 hour'
+      where service_id = ${menu.serviceId}`);
+    expect(await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toMatchObject({ ignored: 1 });
+    expect((await menu.demands()).items).toMatchObject([{ state: "released" }]);
+  });
+
+  it("whose end overtook its beginning raises nothing", async () => {
+    const menu = await createElasticService(fleet, newName());
+    expect(await receiveAlerts(fleet.ctx, menu.hookId, [resolved()])).toEqual({
+      accepted: 0,
+      ignored: 1,
+    });
+    expect(await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toEqual({
+      accepted: 0,
+      ignored: 1,
+    });
+    expect(fleet.rings.filter((ring) => ring.name === "autoscale-service")).toEqual([]);
+    await autoscaleService(fleet.ctx, menu.serviceId);
+    expect(await menu.desired()).toBe(3);
+  });
+
+  it("that no rule is for is counted as ignored", async () => {
+    const menu = await createElasticService(fleet, newName());
+    const other = cpuHigh({ key: "other", labels: { alertname: "DiskFull" } });
+    expect(await receiveAlerts(fleet.ctx, menu.hookId, [other, cpuHigh()])).toEqual({
+      accepted: 1,
+      ignored: 1,
+    });
+    expect((await menu.demands()).items).toHaveLength(1);
+  });
+
+  it("takes its step over what earlier alerts want, whether or not their job has run", async () => {
+    for (const runsBetween of [false, true]) {
+      const menu = await createElasticService(fleet, newName());
+      await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+      if (runsBetween) await menu.runJobs();
+      await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh({ key: "second" })]);
+      await menu.runJobs();
+      expect(await menu.desired()).toBe(7);
+    }
+  });
+
+  it("never takes a service beyond its bounds, and its wish is kept for when they change", async () => {
+    const menu = await createElasticService(fleet, newName(), {
+      max: 8,
+      rules: [{ match: {}, want: { replicas: 12 } }],
+    });
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await menu.runJobs();
+    expect(await menu.desired()).toBe(8);
+    const { items } = await menu.decisions();
+    expect(items[0]).toMatchObject({ fromReplicas: 3, toReplicas: 8, acted: true });
+    expect(items[0]?.because.at(-1)).toBe("autoscale.max is 8");
+    const generation = items[0]?.generation ?? 0;
+    const wider = { autoscale: { min: 1, max: 10, metrics: [] } };
+    await patchService(fleet.ctx, fleet.tenantId, menu.name, generation, wider);
+    expect(await menu.desired()).toBe(10);
+  });
+
+  it("that wants least changes no size, but its decision is on record, once", async () => {
+    const menu = await createElasticService(fleet, newName());
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await menu.runJobs();
+    await scaleService(fleet.ctx, fleet.tenantId, menu.name, { replicas: 9 }, undefined);
+    await receiveAlerts(fleet.ctx, menu.hookId, [resolved()]);
+    await menu.runJobs();
+    await autoscaleService(fleet.ctx, menu.serviceId);
+    const { items } = await menu.decisions();
+    expect(items.map(({ acted, toReplicas }) => [acted, toReplicas])).toEqual([
+      [false, 9],
+      [true, 5],
+    ]);
+    expect(items[0]?.because[0]).toMatch(
+      /^alert CpuHigh \(9f2a61c7…\) .* is over, its 5 are held until/,
+    );
+  });
+
+  it("holds a service above what people scale it to", async () => {
+    const menu = await createElasticService(fleet, newName());
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await menu.runJobs();
+    const { effects } = await scaleService(
+      fleet.ctx,
+      fleet.tenantId,
+      menu.name,
+      { replicas: 2 },
+      undefined,
+    );
+    expect(await menu.desired()).toBe(5);
+    expect(effects.join("\n")).toContain("alert CpuHigh");
+  });
+
+  it("keeps its hold for ever when its sender falls silent (I12), until somebody releases it", async () => {
+    const menu = await createElasticService(fleet, newName(), { stabilisationSeconds: 0 });
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await menu.runJobs();
+    await fleet.ctx.db.execute(sql`update demands set created_at = created_at - interval '1 year',
+      started_at = started_at - interval '1 year' where service_id = ${menu.serviceId}`);
+    await releaseDueDemands(fleet.ctx);
+    await autoscaleService(fleet.ctx, menu.serviceId);
+    expect(await menu.desired()).toBe(5);
+
+    const [held] = (await menu.demands()).items;
+    const released = await releaseDemand(fleet.ctx, fleet.tenantId, menu.name, held?.id ?? "");
+    expect(demandSchema.parse(released)).toMatchObject({ state: "released" });
+    await menu.runJobs();
+    expect(await menu.desired()).toBe(3);
+    expect(await releaseDemand(fleet.ctx, fleet.tenantId, menu.name, held?.id ?? "")).toEqual(
+      released,
+    );
+  });
+
+  it("with hostile text and times from the ends of the calendar is kept as far as it can be", async () => {
+    const menu = await createElasticService(fleet, newName(), {
+      rules: [{ match: {}, want: { step: 1 } }],
+    });
+    const labels = JSON.parse('{"alertname":"a\\u0000b\\ud800","__proto__":"x","constructor":"y"}');
+    const alerts = [
+      "0000-01-01T00:00:00Z",
+      "9999-12-31T23:59:59-12:00",
+      "2026-01-05T03:00:00.123456789Z",
+    ].map((startsAt, index) => cpuHigh({ key: `k${index}\0`, startsAt, labels }));
+    expect(await receiveAlerts(fleet.ctx, menu.hookId, alerts)).toEqual({
+      accepted: 3,
+      ignored: 0,
+    });
+    expect(await receiveAlerts(fleet.ctx, menu.hookId, alerts)).toEqual({
+      accepted: 3,
+      ignored: 0,
+    });
+    await menu.runJobs();
+    const { items } = await menu.demands();
+    expect(items.map((demand) => demandSchema.parse(demand))).toHaveLength(3);
+    expect(await menu.desired()).toBe(4);
+  });
+});
+
+describe("a thousand alerts at once", () => {
+  it("are one delivery, one transaction, one job", async () => {
+    const menu = await createElasticService(fleet, newName());
+    const alerts = Array.from({ length: 1_000 }, (_, index) => cpuHigh({ key: `key-${index}` }));
+    fleet.rings.length = 0;
+    expect(await receiveAlerts(fleet.ctx, menu.hookId, alerts)).toEqual({
+      accepted: 1_000,
+      ignored: 0,
+    });
+    expect(fleet.rings).toHaveLength(1);
+    await menu.runJobs();
+    expect(await menu.desired()).toBe(5);
+    const [decision] = (await menu.decisions()).items;
+    expect(decision?.because).toContain("995 alerts are held besides, for no more");
+  });
+});
+
+it("more demands than a service may be held by are ignored, and those that it has stay", async () => {
+  const menu = await createElasticService(fleet, newName());
+  const deliver = (delivery: number, count: number) =>
+    receiveAlerts(
+      fleet.ctx,
+      menu.hookId,
+      Array.from({ length: count }, (_, index) => cpuHigh({ key: `${delivery}-${index}` })),
+    );
+  expect(await deliver(0, DEMANDS_HELD_MAX + 1)).toEqual({
+    accepted: DEMANDS_HELD_MAX,
+    ignored: 1,
+  });
+  expect(await deliver(10, 3)).toEqual({ accepted: 0, ignored: 3 });
+  expect(await deliver(0, 3)).toEqual({ accepted: 3, ignored: 0 });
+});
+
+describe("a sweep", () => {
+  it("decides for services whose job was lost with Redis (I1)", async () => {
+    const menu = await createElasticService(fleet, newName());
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    fleet.rings.length = 0;
+    await fleet.ctx.db.execute(sql`delete from outbox`);
+    expect((await releaseDueDemands(fleet.ctx)).scaled).toBeGreaterThanOrEqual(1);
+    expect(await menu.desired()).toBe(5);
+  });
+
+  it("finds nothing to do where everything is decided", async () => {
+    await drainSweep();
+    const before = await countRows();
+    expect(await releaseDueDemands(fleet.ctx)).toEqual({ released: 0, scaled: 0 });
+    expect(await countRows()).toEqual(before);
+  });
+
+  it("forgets demands and decisions after their time, never those that are held", async () => {
+    const menu = await createElasticService(fleet, newName());
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh(), cpuHigh({ key: "old" })]);
+    await menu.runJobs();
+    const { items } = await menu.demands();
+    await releaseDemand(
+      fleet.ctx,
+      fleet.tenantId,
+      menu.name,
+      items.find((one) => one.key === "old")?.id ?? "",
+    );
+    await fleet.ctx.db.execute(sql`update demands set started_at = started_at - interval '1 year',
+      release_at = release_at - interval '31 days' where service_id = ${menu.serviceId}`);
+    await fleet.ctx.db.execute(
+      sql`update decisions set at = at - interval '91 days' where service_id = ${menu.serviceId}`,
+    );
+    await sweepJournals(fleet.ctx);
+    expect((await menu.demands()).items.map((demand) => demand.key)).toEqual([cpuHigh().key]);
+    expect((await menu.decisions()).items).toEqual([]);
+  });
+});
+
+describe("a tenant's quota", () => {
+  it("cuts what alerts want, says so, and lets go as soon as there is room", async () => {
+    const quota = { setsMax: 6, cpuMillisMax: 1e9, memoryBytesMax: 2 ** 50 };
+    const tenant = await createTenant(fleet.ctx, { name: "small", quota });
+    const small = { ...fleet, tenantId: tenant.id };
+    const other = newName();
+    await createService(fleet.ctx, tenant.id, serviceBody(other, { replicas: 2 }));
+    const menu = await createElasticService(small, newName(), {
+      replicas: 1,
+      rules: [{ match: {}, want: { replicas: 10 } }],
+    });
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await menu.runJobs();
+    expect([await menu.desired(), await menu.setsCount()]).toEqual([4, 4]);
+    const [decision] = (await menu.decisions()).items;
+    expect(decision?.because.at(-1)).toBe("the tenant's quota has room for 4 sets of this service");
+    await scaleService(fleet.ctx, tenant.id, other, { replicas: 0 }, undefined);
+    await releaseDueDemands(fleet.ctx);
+    expect(await menu.desired()).toBe(6);
+  });
+});
+
+describe("decisions", () => {
+  it("come in pages, newest first, in the shape of the contract", async () => {
+    const menu = await createElasticService(fleet, newName());
+    for (const key of ["a", "b", "c"]) {
+      await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh({ key })]);
+      await menu.runJobs();
+    }
+    const { items } = await menu.decisions();
+    expect(items.map((one) => decisionSchema.parse(one).toReplicas)).toEqual([9, 7, 5]);
+    const query = { service: menu.name, limit: 2 };
+    const first = await listDecisions(fleet.ctx, null, query);
+    const second = await listDecisions(fleet.ctx, null, {
+      ...query,
+      cursor: first.nextCursor ?? "",
+    });
+    expect([...first.items, ...second.items]).toEqual(items);
+    expect(second.nextCursor).toBeNull();
+    const events = await listEvents(fleet.ctx, fleet.tenantId, { service: menu.name, limit: 50 });
+    expect(events.items.filter((event) => event.kind === "decision-made")).toHaveLength(3);
+    expect(events.items.filter((event) => event.kind === "demand-raised")).toHaveLength(3);
+  });
+});
+
+async function countRows(): Promise<Record<string, number> | undefined> {
+  const rows = await rowsOf<Record<string, number>>(
+    fleet.ctx.db,
+    sql`select (select count(*)::int from demands) as demands, (select count(*)::int from decisions) as decisions,
+          (select count(*)::int from events) as events, (select count(*)::int from outbox) as outbox`,
+  );
+  return rows[0];
+}
+
+/** Other tests of this file leave work behind: the sweep runs until there is none. */
+async function drainSweep(): Promise<void> {
+  for (let round = 0; round < 50; round++) {
+    const { released, scaled } = await releaseDueDemands(fleet.ctx);
+    if (released + scaled === 0) return;
+  }
+  throw new Error("the sweep did not come to an end in 50 rounds");
+}

@@ -1,0 +1,151 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { AppError } from "../../../src/contracts/common/app-error.ts";
+import { hookSchema } from "../../../src/contracts/api/autoscaling.ts";
+import { authenticate } from "../../../src/control/tenancy/authenticate.ts";
+import { autoscaleService } from "../../../src/control/autoscaling/autoscale-service.ts";
+import { createHook } from "../../../src/control/autoscaling/create-hook.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
+import { deleteHook } from "../../../src/control/autoscaling/delete-hook.ts";
+import { deleteService } from "../../../src/control/services/delete-service.ts";
+import { listDecisions } from "../../../src/control/autoscaling/list-decisions.ts";
+import { listDemands } from "../../../src/control/autoscaling/list-demands.ts";
+import { listHooks } from "../../../src/control/autoscaling/list-hooks.ts";
+import { newId } from "../../../src/lib/ids.ts";
+import { patchHook } from "../../../src/control/autoscaling/patch-hook.ts";
+import { receiveAlerts } from "../../../src/control/autoscaling/receive-alerts.ts";
+import { releaseDemand } from "../../../src/control/autoscaling/release-demand.ts";
+import { releaseDueDemands } from "../../../src/control/autoscaling/release-due-demands.ts";
+import {
+  cpuHigh,
+  createElasticService,
+  endStabilisation,
+} from "../../support/fleet/elastic-service.ts";
+import {
+  createFleetContext,
+  type FleetContext,
+  serviceBody,
+} from "../../support/fleet/fleet-context.ts";
+
+let fleet: FleetContext;
+let nameCount = 0;
+const newName = () => `menu-${++nameCount}`;
+
+beforeAll(async () => {
+  fleet = await createFleetContext();
+});
+afterAll(() => fleet.close());
+beforeEach(() => {
+  fleet.rings.length = 0;
+});
+
+const codeOf = (work: Promise<unknown>) =>
+  work.then(
+    () => "nothing thrown",
+    (error: unknown) => (error instanceof AppError ? error.code : error),
+  );
+
+describe("a hook", () => {
+  it("is shown with its paths, and its token opens this hook only", async () => {
+    const menu = await createElasticService(fleet, newName());
+    const { items } = await listHooks(fleet.ctx, fleet.tenantId, menu.name, { limit: 10 });
+    expect(items.map((hook) => hookSchema.parse(hook).paths)).toEqual([
+      {
+        alertmanager: `/hooks/alertmanager/${menu.hookId}`,
+        generic: `/hooks/generic/${menu.hookId}`,
+      },
+    ]);
+    expect(await authenticate(fleet.ctx, menu.token)).toMatchObject({
+      role: "hook",
+      hookId: menu.hookId,
+    });
+  });
+
+  it("needs a service with bounds, a free name, and rules that can be kept", async () => {
+    const name = newName();
+    await createService(fleet.ctx, fleet.tenantId, serviceBody(name, { replicas: 1 }));
+    const body = {
+      name: "web",
+      rules: [{ match: {}, want: { step: 1 } }],
+      stabilisationSeconds: 0,
+    };
+    const unbounded = createHook(fleet.ctx, fleet.tenantId, name, body);
+    await expect(unbounded).rejects.toThrow(/set autoscale.min and autoscale.max first/);
+    expect(await codeOf(createHook(fleet.ctx, fleet.tenantId, "nobody", body))).toBe("not-found");
+    const menu = await createElasticService(fleet, newName());
+    const taken = { ...body, name: "web-alerts" };
+    expect(await codeOf(createHook(fleet.ctx, fleet.tenantId, menu.name, taken))).toBe(
+      "already-exists",
+    );
+    const unstorable = { ...body, rules: [{ match: { a: "\0" }, want: { step: 1 } }] };
+    expect(await codeOf(createHook(fleet.ctx, fleet.tenantId, menu.name, unstorable))).toBe(
+      "invalid-request",
+    );
+  });
+
+  it("that is changed keeps its token and what it holds; alerts that begin later go by the new rules", async () => {
+    const menu = await createElasticService(fleet, newName());
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    const rules = [{ match: {}, want: { replicas: 9 } }];
+    const change = { rules, stabilisationSeconds: 7 };
+    const hook = await patchHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId, change);
+    expect(hookSchema.parse(hook)).toMatchObject({ ...change, name: "web-alerts" });
+    expect(await authenticate(fleet.ctx, menu.token)).toMatchObject({ hookId: menu.hookId });
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh(), cpuHigh({ key: "other" })]);
+    const { items } = await menu.demands();
+    expect(items.map((demand) => `${demand.state} ${demand.wantedReplicas}`).toSorted()).toEqual([
+      "firing 5",
+      "firing 9",
+    ]);
+    const nobody = patchHook(fleet.ctx, fleet.tenantId, menu.name, newId("hook"), change);
+    expect(await codeOf(nobody)).toBe("not-found");
+    const unstorable = { rules: [{ match: { a: "\0" }, want: { step: 1 } }] };
+    const refused = patchHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId, unstorable);
+    expect(await codeOf(refused)).toBe("invalid-request");
+  });
+
+  it("that is deleted takes no alert, its token opens nothing, and what it held is let go after its time", async () => {
+    const menu = await createElasticService(fleet, newName());
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await menu.runJobs();
+    await deleteHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId);
+    expect(await codeOf(receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]))).toBe("not-found");
+    expect(await authenticate(fleet.ctx, menu.token)).toBeUndefined();
+    expect(await codeOf(deleteHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId))).toBe(
+      "not-found",
+    );
+    await menu.runJobs();
+    expect(await menu.desired()).toBe(5);
+    await endStabilisation(fleet.ctx, menu.serviceId);
+    await releaseDueDemands(fleet.ctx);
+    await menu.runJobs();
+    expect(await menu.desired()).toBe(3);
+  });
+
+  it("of a service that is being deleted takes no alert", async () => {
+    const menu = await createElasticService(fleet, newName());
+    await deleteService(fleet.ctx, fleet.tenantId, menu.name, undefined);
+    expect(await codeOf(receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]))).toBe("not-found");
+    expect(await autoscaleService(fleet.ctx, menu.serviceId)).toBeUndefined();
+  });
+
+  it("and what hangs on it are not there for another tenant (I9)", async () => {
+    const menu = await createElasticService(fleet, newName());
+    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await menu.runJobs();
+    const [demand] = (await menu.demands()).items;
+    const tenant = await createTenant(fleet.ctx, {
+      name: "stranger",
+      quota: { setsMax: 10, cpuMillisMax: 1e6, memoryBytesMax: 2 ** 40 },
+    });
+    await createElasticService({ ...fleet, tenantId: tenant.id }, menu.name);
+    const { ctx } = fleet;
+    expect(await codeOf(deleteHook(ctx, tenant.id, menu.name, menu.hookId))).toBe("not-found");
+    expect(await codeOf(releaseDemand(ctx, tenant.id, menu.name, demand?.id ?? ""))).toBe(
+      "not-found",
+    );
+    expect((await listDemands(ctx, tenant.id, menu.name, { limit: 10 })).items).toEqual([]);
+    expect((await listDecisions(ctx, tenant.id, { limit: 10 })).items).toEqual([]);
+    expect((await menu.demands()).items.map((one) => one.state)).toEqual(["firing"]);
+  });
+});

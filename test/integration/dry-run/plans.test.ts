@@ -1,0 +1,134 @@
+import { sql } from "drizzle-orm";
+import { expect, test } from "vitest";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { patchService } from "../../../src/control/services/patch-service.ts";
+import { createServicePlanner } from "../../../src/control/dry-run/plan-service.ts";
+import { serviceBody } from "../../support/fleet/fleet-context.ts";
+import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
+
+const start = fleetPerTest();
+
+test("a dry run says where sets would go and why the rest would wait, and commits nothing", async () => {
+  const f = await start();
+  await f.enroll("h1");
+  const plan = await createServicePlanner(f.ctx).plan(f.tenantId, {
+    kind: "create",
+    service: serviceBody("web", { replicas: 6 }),
+  });
+  expect(plan).toMatchObject({
+    placed: 4,
+    rejected: 2,
+    removed: 0,
+    reasons: [{ reason: "insufficient-cpu", hosts: 1 }],
+  });
+  expect(plan.hosts).toMatchObject([{ hostName: "h1", sets: 4 }]);
+  const sets = await rowsOf(f.ctx.db, sql`select id from sets`);
+  expect(sets).toEqual([]);
+});
+
+test("dry runs share one snapshot that keeps up with the fleet, and wait for nobody's row locks", async () => {
+  const f = await start();
+  await f.enroll("h1");
+  const planner = createServicePlanner(f.ctx);
+  const scale = (replicas: number) =>
+    planner.plan(f.tenantId, { kind: "scale", service: "web", replicas });
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 1 }));
+  await f.placer.placeSets();
+  expect(await scale(5)).toMatchObject({ placed: 3, rejected: 1 });
+  await f.enroll("h2");
+  await createService(f.ctx, f.tenantId, serviceBody("other", { replicas: 2 }));
+  await f.placer.placeSets();
+  expect(await scale(8)).toMatchObject({ placed: 5, rejected: 2 });
+  await f.ctx.db.transaction(async (tx) => {
+    await tx.execute(sql`select id from services where name = 'web' for update`);
+    await tx.execute(sql`select id from hosts order by id for update`);
+    const plans = await Promise.all([scale(2), scale(3), scale(0)]);
+    expect(plans.map(({ placed, removed }) => [placed, removed])).toEqual([
+      [1, 0],
+      [2, 0],
+      [0, 1],
+    ]);
+  });
+});
+
+test("a dry run of a document for a service that exists plans the sets it adds, with the document's template", async () => {
+  const f = await start();
+  await f.enroll("h1");
+  const planner = createServicePlanner(f.ctx);
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 1 }));
+  await f.placer.placeSets();
+  const large = serviceBody("web", { replicas: 3 });
+  const service = { ...large, template: { ...large.template, cpuMillis: 2_000 } };
+  expect(await planner.plan(f.tenantId, { kind: "apply", service })).toMatchObject({
+    placed: 1,
+    rejected: 1,
+  });
+  const fresh = { ...service, name: "fresh" };
+  expect(await planner.plan(f.tenantId, { kind: "apply", service: fresh })).toMatchObject({
+    placed: 1,
+    rejected: 2,
+  });
+});
+
+test("anti-affinity holds both ways: what a placed service forbids stays away from its hosts", async () => {
+  const f = await start();
+  await f.enroll("h1");
+  const alone = { antiAffinity: ["db"] };
+  await createService(f.ctx, f.tenantId, serviceBody("web", { placement: alone }));
+  await f.placer.placeSets();
+  await createService(f.ctx, f.tenantId, serviceBody("db"));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 1 });
+  const planner = createServicePlanner(f.ctx);
+  const dry = await planner.plan(f.tenantId, { kind: "scale", service: "db", replicas: 2 });
+  expect(dry.reasons).toEqual([{ reason: "anti-affinity", hosts: 1 }]);
+  await createService(f.ctx, f.tenantId, serviceBody("cache"));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
+  await f.enroll("h2");
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
+});
+
+test("another priority of a service is that of its sets that wait, too", async () => {
+  const f = await start();
+  await createService(f.ctx, f.tenantId, serviceBody("first", { replicas: 4 }));
+  await createService(f.ctx, f.tenantId, serviceBody("urgent", { replicas: 4 }));
+  const change = await patchService(f.ctx, f.tenantId, "urgent", 1, { priority: 900 });
+  expect(change.effects.join(" ")).toContain("new priority");
+  await f.enroll("h1");
+  await f.placer.placeSets();
+  const placed = await rowsOf<{ name: string; count: number }>(
+    f.ctx.db,
+    sql`select v.name, count(*)::int as count from sets s join services v on v.id = s.service_id
+        where s.host_id is not null group by v.name`,
+  );
+  expect(placed).toEqual([{ name: "urgent", count: 4 }]);
+});
+
+test("a thousand services that fit nowhere hold nobody up", { timeout: 60_000 }, async () => {
+  const f = await start();
+  await f.enroll("h1");
+  await f.ctx.db.execute(sql`
+    insert into hosts (id, name, pool, zone, rack, labels, taints, state, agent_version, credential_hash, lease_expires_at, reported_at,
+      allocatable_cpu_millis, allocatable_memory_bytes, allocatable_volume_bytes, allocatable_rootfs_bytes, allocated_cpu_millis)
+    select 'host_full' || n, 'full-' || n, 'default', 'z' || n % 3, 'r1', '{}', '[]', 'ready', 'test', 'none' || n, now() + interval '1 hour',
+      now(), 4000, 1e10, 0, 1e12, 4000
+    from generate_series(1, 5000) n`);
+  const { template, placement } = serviceBody("full");
+  await f.ctx.db.execute(sql`
+    with made as (
+      insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost)
+      select 'svc_full' || n, ${f.tenantId}, 'full-' || n, 4, 4, 100 + n % 7, ${JSON.stringify(placement)}::jsonb, 'replace'
+      from generate_series(1, 1000) n returning id
+    ), written as (
+      insert into revisions (service_id, number, template) select id, 1, ${JSON.stringify(template)}::jsonb from made
+    )
+    insert into sets (id, tenant_id, service_id, revision, priority, cpu_millis, memory_bytes, volume_bytes, rootfs_bytes)
+    select 'set_' || made.id || '_' || k, ${f.tenantId}, made.id, 1, 100, 5000 + length(made.id), 1000, 0, 1000
+    from made, generate_series(1, 4) k`);
+  await createService(f.ctx, f.tenantId, serviceBody("small", { priority: 1 }));
+  const before = process.cpuUsage();
+  const { placed, rejected } = await f.placer.placeSets();
+  expect([placed, rejected >= 4_000]).toEqual([1, true]);
+  const { user, system } = process.cpuUsage(before);
+  expect((user + system) / 1_000).toBeLessThan(5_000);
+});

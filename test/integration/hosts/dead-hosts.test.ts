@@ -1,0 +1,156 @@
+import { sql } from "drizzle-orm";
+import { afterEach, expect, test } from "vitest";
+import { newId } from "../../../src/lib/ids.ts";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { authenticateHost } from "../../../src/control/hosts/enroll-host.ts";
+import { deleteHost } from "../../../src/control/hosts/delete-host.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { changeSet } from "../../../src/control/sets/change-set.ts";
+import { deleteService } from "../../../src/control/services/delete-service.ts";
+import { replaceLostHosts } from "../../../src/control/hosts/replace-lost-hosts.ts";
+import {
+  createFleetContext,
+  type FleetContext,
+  observed,
+  serviceBody,
+  smallHost,
+} from "../../support/fleet/fleet-context.ts";
+
+let fleet: FleetContext | undefined;
+
+afterEach(async () => {
+  await fleet?.close();
+  fleet = undefined;
+});
+
+/** Hosts h1.. of which each runs one set of the service `web`. */
+async function fleetOf(
+  hosts: number,
+  more: Parameters<typeof serviceBody>[1] = {},
+): Promise<{ f: FleetContext; hostIds: string[] }> {
+  const f = await createFleetContext({ hostLostGraceMs: 0 });
+  fleet = f;
+  const hostIds: string[] = [];
+  for (let i = 1; i <= hosts; i++) hostIds.push(await f.enroll(`h${i}`));
+  const placement = { antiAffinity: ["web"] };
+  await createService(
+    f.ctx,
+    f.tenantId,
+    serviceBody("web", { replicas: hosts, placement, ...more }),
+  );
+  await f.placer.placeSets();
+  for (const hostId of hostIds) await runAll(f, hostId);
+  return { f, hostIds };
+}
+
+async function runAll(f: FleetContext, hostId: string): Promise<void> {
+  const { sets } = await f.sync(hostId);
+  await f.sync(hostId, { observed: sets.map((set) => observed(set, "running")) });
+}
+
+async function die(f: FleetContext, hostId: string): Promise<void> {
+  await f.ctx.db.execute(
+    sql`update hosts set lease_expires_at = now() - interval '1 second' where id = ${hostId}`,
+  );
+  await replaceLostHosts(f.ctx);
+}
+
+async function liveSets(f: FleetContext) {
+  return rowsOf<{ id: string; state: string; desired: string; hostId: string | null }>(
+    f.ctx.db,
+    sql`select id, state, desired, host_id as "hostId" from sets where deleted_at is null order by id`,
+  );
+}
+
+test("a host that died is deleted with what was on it, once its id is repeated; its name is free again", async () => {
+  const { f, hostIds } = await fleetOf(3, { onHostLost: "wait" });
+  const [deadId = ""] = hostIds;
+  await die(f, deadId);
+  await expect(deleteHost(f.ctx, deadId, {})).rejects.toMatchObject({
+    code: "state-conflict",
+    publicDetail: expect.stringContaining("1 set") as string,
+  });
+  const other = newId("host");
+  await expect(deleteHost(f.ctx, deadId, { confirm: other })).rejects.toMatchObject({
+    code: "invalid-request",
+  });
+  expect(await liveSets(f)).toHaveLength(3);
+  const before = (await liveSets(f)).find((set) => set.hostId === deadId);
+  await deleteHost(f.ctx, deadId, { confirm: deadId });
+  const after = await liveSets(f);
+  expect(after.map((set) => set.id)).not.toContain(before?.id);
+  expect(after.filter((set) => set.hostId === null)).toMatchObject([
+    { state: "pending", desired: "running" },
+  ]);
+  const again = await f.enroll("h1");
+  expect(again).not.toBe(deadId);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
+});
+
+test("a deleted host's credential is refused, and it counts no more among the lost ones of its pool", async () => {
+  const { f, hostIds } = await fleetOf(5);
+  const [first = "", second = ""] = hostIds;
+  await f.ctx.db.execute(
+    sql`update hosts set credential_hash = encode(sha256('secret'), 'hex') where id = ${first}`,
+  );
+  expect(await authenticateHost(f.ctx, "secret")).toMatchObject({ hostId: first });
+  await die(f, first);
+  await deleteHost(f.ctx, first, { confirm: first });
+  expect(await authenticateHost(f.ctx, "secret")).toBeUndefined();
+  await f.ctx.db.execute(
+    sql`update hosts set lease_expires_at = now() - interval '1 second' where id = ${second}`,
+  );
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 1, held: 0 });
+});
+
+test("a service that is being deleted is gone with the dead host that kept its last set", async () => {
+  const { f, hostIds } = await fleetOf(2, { replicas: 1 });
+  const [placed] = await liveSets(f);
+  const deadId = placed?.hostId ?? "";
+  expect(hostIds).toContain(deadId);
+  await die(f, deadId);
+  await deleteService(f.ctx, f.tenantId, "web", undefined);
+  await deleteHost(f.ctx, deadId, { confirm: deadId });
+  expect(await liveSets(f)).toEqual([]);
+  await createService(f.ctx, f.tenantId, serviceBody("web"));
+});
+
+test("a set that somebody stopped is placed again, stopped, when its host is deleted", async () => {
+  const { f } = await fleetOf(2, { replicas: 1 });
+  const [before] = await liveSets(f);
+  const deadId = before?.hostId ?? "";
+  await changeSet(f.ctx, null, before?.id ?? "", "stop");
+  await die(f, deadId);
+  await deleteHost(f.ctx, deadId, { confirm: deadId });
+  expect(await liveSets(f)).toEqual([
+    { id: before?.id, state: "pending", desired: "stopped", hostId: null },
+  ]);
+});
+
+test("a host that is alive is never deleted with its sets, confirmed or not", async () => {
+  const { f, hostIds } = await fleetOf(2);
+  const [hostId = ""] = hostIds;
+  await expect(deleteHost(f.ctx, hostId, { confirm: hostId })).rejects.toMatchObject({
+    code: "state-conflict",
+  });
+  expect(await liveSets(f)).toHaveLength(2);
+});
+
+test("a host that was deleted between two plans costs one placement two rounds, and no other any", async () => {
+  const f = await createFleetContext();
+  fleet = f;
+  const goneId = await f.enroll("a-gone");
+  await f.enroll("b-stays", { allocatable: { ...smallHost, cpuMillis: 8_000 } });
+  await createService(f.ctx, f.tenantId, serviceBody("first"));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
+  // As it is after a cordon, a delete and no census since: the planner's memory has it as it was, ready.
+  await f.ctx.db.execute(
+    sql`update sets set host_id = (select id from hosts where name = 'b-stays')`,
+  );
+  await f.ctx.db.execute(sql`delete from hosts where id = ${goneId}`);
+  await createService(f.ctx, f.tenantId, serviceBody("second"));
+  // It is not as it was planned with, and then not there any more.
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1, conflicts: 2 });
+  await createService(f.ctx, f.tenantId, serviceBody("third"));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1, conflicts: 0 });
+});

@@ -1,0 +1,255 @@
+import { sql } from "drizzle-orm";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import type { AgentLimits } from "../../../src/agent/agent-limits.ts";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { getTenantByName } from "../../../src/control/tenancy/get-tenant-by-name.ts";
+import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
+import { replaceLostHosts } from "../../../src/control/hosts/replace-lost-hosts.ts";
+import { newId } from "../../../src/lib/ids.ts";
+import { serviceBody } from "../../support/fleet/fleet-context.ts";
+import { type SimulatedAgent, startSimulatedAgent } from "../../support/agent/simulated-agent.ts";
+import {
+  createTestApi,
+  emptySync,
+  enrollTestHost,
+  type TestApi,
+} from "../../support/api/test-api.ts";
+import { waitUntil } from "../../support/wait-until.ts";
+
+/** What is told of sets when a host, its Docker or Berth itself is away for a while: the real agent, the real API. */
+let api: TestApi;
+let agents: SimulatedAgent[] = [];
+
+beforeEach(async () => {
+  api = await createTestApi();
+});
+
+afterEach(async () => {
+  await Promise.all(agents.map((agent) => agent.stop()));
+  agents = [];
+  await api.close();
+});
+
+async function startHosts(
+  count: number,
+  limits: Partial<AgentLimits> = {},
+): Promise<SimulatedAgent[]> {
+  for (let number = 1; number <= count; number++) {
+    agents.push(await startSimulatedAgent(api, `h${number}`, limits));
+  }
+  await waitUntil("all hosts have reported", async () => {
+    const rows = await rowsOf(api.ctx.db, sql`select 1 from hosts where reported_at is not null`);
+    return rows.length === count;
+  });
+  return agents;
+}
+
+interface SetNow {
+  id: string;
+  hostId: string | null;
+  state: string;
+  ready: boolean;
+  desired: string;
+  reason: { code: string } | null;
+}
+
+async function setsNow(): Promise<SetNow[]> {
+  return rowsOf(
+    api.ctx.db,
+    sql`select id, host_id as "hostId", state, ready, desired, reason from sets where deleted_at is null order by id`,
+  );
+}
+
+/** A service whose sets all run and are ready, one on each host. */
+async function runService(
+  replicas: number,
+  more: Parameters<typeof serviceBody>[1] = {},
+): Promise<void> {
+  await api.ensureTenant("food");
+  const tenant = await getTenantByName(api.ctx, "food");
+  const body = serviceBody("web", { replicas, placement: { antiAffinity: ["web"] }, ...more });
+  await createService(api.ctx, tenant.id, body);
+  await createPlacer(api.ctx).placeSets();
+  await allReady(replicas);
+}
+
+async function allReady(count: number): Promise<void> {
+  await waitUntil(`${count} sets are ready`, async () => {
+    const sets = await setsNow();
+    return sets.length === count && sets.every(({ state, ready }) => state === "running" && ready);
+  });
+}
+
+test("sets that were given for lost while Berth was away are ready again, though nothing of them has changed", async () => {
+  await startHosts(2);
+  await runService(2);
+  for (const agent of agents) agent.isCut = true;
+  let lost = 0;
+  // A report that was under way when its agent was cut off may have renewed a lease.
+  await waitUntil("both are lost", async () => {
+    await api.ctx.db.execute(sql`update hosts set lease_expires_at = now() - interval '1 second'`);
+    const outcome = await replaceLostHosts(api.ctx);
+    expect(outcome.replacedSets).toBe(0);
+    lost += outcome.lost;
+    return lost === 2;
+  });
+  expect((await setsNow()).map(({ state, ready }) => [state, ready])).toEqual([
+    ["lost", false],
+    ["lost", false],
+  ]);
+  for (const agent of agents) agent.isCut = false;
+  await allReady(2);
+});
+
+async function hostState(hostId: string): Promise<string | undefined> {
+  const rows = await rowsOf<{ state: string }>(
+    api.ctx.db,
+    sql`select state from hosts where id = ${hostId}`,
+  );
+  return rows[0]?.state;
+}
+
+async function becomes(agent: SimulatedAgent, state: string): Promise<void> {
+  await waitUntil(`the host is ${state}`, async () => (await hostState(agent.hostId)) === state);
+}
+
+/** As if the host had been in its state for this long. */
+async function age(agent: SimulatedAgent, ms: number): Promise<void> {
+  await api.ctx.db.execute(
+    sql`update hosts set lost_at = lost_at - make_interval(secs => ${ms / 1000}::float8) where id = ${agent.hostId}`,
+  );
+}
+
+const quick: Partial<AgentLimits> = { pingIntervalMs: 200, pingTimeoutMs: 200 };
+const minuteMs = 60_000;
+
+test("sets on a host whose Docker is gone are not ready, with the reason, and ready again when it answers", async () => {
+  const [first] = await startHosts(2, quick);
+  await runService(2);
+  if (!first) throw new Error("there are two");
+  first.isDockerAway = true;
+  await becomes(first, "unhealthy");
+  const now = await setsNow();
+  expect(now.find(({ hostId }) => hostId === first.hostId)).toMatchObject({
+    state: "running",
+    ready: false,
+    reason: { code: "docker-unreachable" },
+  });
+  expect(now.filter(({ ready }) => ready)).toHaveLength(1);
+  first.isDockerAway = false;
+  await becomes(first, "ready");
+  await allReady(2);
+});
+
+test("a host whose Docker is gone takes nothing new, and what waits for it is told why", async () => {
+  const [only] = await startHosts(1, quick);
+  if (!only) throw new Error("there is one");
+  only.isDockerAway = true;
+  await becomes(only, "unhealthy");
+  await api.ensureTenant("food");
+  const tenant = await getTenantByName(api.ctx, "food");
+  await createService(api.ctx, tenant.id, serviceBody("web"));
+  expect(await createPlacer(api.ctx).placeSets()).toMatchObject({ placed: 0, rejected: 1 });
+  expect((await setsNow())[0]).toMatchObject({ state: "pending", hostId: null });
+  only.isDockerAway = false;
+  await becomes(only, "ready");
+  await waitUntil("it is placed", async () => {
+    await createPlacer(api.ctx).placeSets();
+    return (await setsNow())[0]?.ready;
+  });
+});
+
+test("I3: sets on a host whose Docker stays away are replaced, and the old ones go when it answers", async () => {
+  const [first, second, third] = await startHosts(3, quick);
+  await runService(2);
+  const before = await setsNow();
+  const gone = [first, second, third].find((host) => host?.hostId === before[0]?.hostId);
+  if (!gone) throw new Error("it is on one of them");
+  gone.isDockerAway = true;
+  await becomes(gone, "unhealthy");
+  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
+  await age(gone, minuteMs);
+  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
+  await age(gone, minuteMs);
+  expect(await replaceLostHosts(api.ctx)).toMatchObject({ lost: 0, replacedSets: 1, held: 0 });
+  expect(await createPlacer(api.ctx).placeSets()).toMatchObject({ placed: 1 });
+  await waitUntil("two are ready elsewhere", async () => {
+    const ready = (await setsNow()).filter((set) => set.ready);
+    return ready.length === 2 && ready.every(({ hostId }) => hostId !== gone.hostId);
+  });
+  expect(gone.engine.observe(gone.hostId)).toHaveLength(1);
+  gone.isDockerAway = false;
+  await waitUntil("the old one is gone", async () => (await setsNow()).length === 2);
+  expect(gone.engine.observe(gone.hostId)).toHaveLength(0);
+});
+
+test("I12: nothing is replaced when the Docker of a large part of a pool is gone, or of all of it", async () => {
+  await startHosts(4, quick);
+  await runService(4);
+  for (const agent of agents.slice(0, 2)) agent.isDockerAway = true;
+  for (const agent of agents.slice(0, 2)) await becomes(agent, "unhealthy");
+  for (const agent of agents.slice(0, 2)) await age(agent, 2 * minuteMs);
+  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0, held: 2 });
+  for (const agent of agents) agent.isDockerAway = true;
+  for (const agent of agents) await becomes(agent, "unhealthy");
+  for (const agent of agents) await age(agent, 2 * minuteMs);
+  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
+  expect(await setsNow()).toHaveLength(4);
+});
+
+test("a service that would rather wait keeps its sets there, but not one whose start was given up", async () => {
+  const [first] = await startHosts(2, quick);
+  await runService(2, { onHostLost: "wait" });
+  if (!first) throw new Error("there are two");
+  first.isDockerAway = true;
+  await becomes(first, "unhealthy");
+  await age(first, 2 * minuteMs);
+  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
+  // As after a minute of attempts to start it: it is to leave, and nobody can see that nothing of it is there.
+  await api.ctx.db.execute(
+    sql`update sets set leaving = true, attempts = 1, state = 'failed' where host_id = ${first.hostId}`,
+  );
+  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 1 });
+  expect((await setsNow()).filter(({ state }) => state === "pending")).toHaveLength(1);
+});
+
+test("what else a host reports is taken though one image, cgroup or volume of it has an odd name", async () => {
+  const { hostId, credential } = await enrollTestHost(api, "odd");
+  const amounts = { cpuMillis: 1, memoryBytes: 2, volumeBytes: 3, rootfsBytes: 4 };
+  const setId = newId("set");
+  const response = await api.request("POST", "/agent/v1/sync", {
+    token: credential,
+    body: {
+      ...emptySync,
+      usage: {
+        used: amounts,
+        allocatable: amounts,
+        setMemoryBytes: { [setId]: 5, "somebody's": 6, [newId("set")]: -1 },
+      },
+      images: ["menu:42", "x".repeat(256), 7],
+      volumes: [{ volumeId: "odd" }],
+    },
+  });
+  expect(response.status).toBe(200);
+  const rows = await rowsOf(
+    api.ctx.db,
+    sql`select images, set_memory as memory from hosts where id = ${hostId}`,
+  );
+  expect(rows).toEqual([{ images: ["menu:42"], memory: { [setId]: 5 } }]);
+});
+
+test("an agent whose Docker holds an image with an endless name, and a foreign cgroup, reports all the same", async () => {
+  const images = ["menu:42", `registry.example/${"x".repeat(250)}:1`];
+  const memory = { [newId("set")]: 5, "somebody's": 6 };
+  const agent = await startSimulatedAgent(api, "odd", {}, { images, memory });
+  agents.push(agent);
+  await waitUntil("it has reported both", async () => {
+    const [row] = await rowsOf<{ images: string[]; memory: object }>(
+      api.ctx.db,
+      sql`select images, set_memory as memory from hosts where id = ${agent.hostId}`,
+    );
+    return row?.images.length === 1 && Object.keys(row.memory).length === 1;
+  });
+  expect(await hostState(agent.hostId)).toBe("ready");
+});

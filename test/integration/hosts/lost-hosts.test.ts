@@ -1,0 +1,159 @@
+import { sql } from "drizzle-orm";
+import { afterEach, expect, test } from "vitest";
+import { findHostLease } from "../../../src/db/queries/hosts/write-hosts.ts";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { assert } from "../../../src/lib/assert.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { replaceLostHosts } from "../../../src/control/hosts/replace-lost-hosts.ts";
+import { syncHost } from "../../../src/control/hosts/sync-host.ts";
+import {
+  createFleetContext,
+  emptySync,
+  type FleetContext,
+  observed,
+  serviceBody,
+} from "../../support/fleet/fleet-context.ts";
+
+let fleet: FleetContext | undefined;
+
+afterEach(async () => {
+  await fleet?.close();
+  fleet = undefined;
+});
+
+/** Hosts h1.., one running set of service "web" on each. */
+async function fleetOf(
+  hosts: number,
+  more: Parameters<typeof serviceBody>[1] = {},
+): Promise<{ f: FleetContext; hostIds: string[] }> {
+  const f = await createFleetContext({ hostLostGraceMs: 0 });
+  fleet = f;
+  const hostIds: string[] = [];
+  for (let i = 1; i <= hosts; i++) hostIds.push(await f.enroll(`h${i}`));
+  await createService(
+    f.ctx,
+    f.tenantId,
+    serviceBody("web", { replicas: hosts, placement: { antiAffinity: ["web"] }, ...more }),
+  );
+  await f.placer.placeSets();
+  for (const hostId of hostIds) await runAll(f, hostId);
+  return { f, hostIds };
+}
+
+async function runAll(f: FleetContext, hostId: string): Promise<void> {
+  const answer = await f.sync(hostId);
+  const starting = answer.sets.filter((set) => set.desired === "running");
+  await f.sync(hostId, { observed: starting.map((set) => observed(set, "running")) });
+}
+
+async function expireLease(f: FleetContext, hostIds: readonly string[]): Promise<void> {
+  for (const id of hostIds) {
+    await f.ctx.db.execute(
+      sql`update hosts set lease_expires_at = now() - interval '1 second' where id = ${id}`,
+    );
+  }
+}
+
+async function setsBy(
+  f: FleetContext,
+  hostId: string | null,
+): Promise<{ state: string; desired: string }[]> {
+  return rowsOf(
+    f.ctx.db,
+    sql`select state, desired from sets where deleted_at is null and host_id is not distinct from ${hostId} order by id`,
+  );
+}
+
+test("I3: a lost host's sets are replaced by new ones, and the old copy is fenced when the host is back", async () => {
+  const { f, hostIds } = await fleetOf(5);
+  const [lostId = ""] = hostIds;
+  await expireLease(f, [lostId]);
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 1, held: 0 });
+  expect(await setsBy(f, lostId)).toEqual([{ state: "lost", desired: "deleted" }]);
+  expect(await setsBy(f, null)).toEqual([{ state: "pending", desired: "running" }]);
+  // Back: it is given everything anew, the order to delete the old copy among it, and takes nothing before it has accepted that.
+  const back = await f.sync(lostId);
+  expect(back.full).toBe(true);
+  expect(back.sets.map((set) => set.desired)).toEqual(["deleted"]);
+  const [during] = await rowsOf<{ state: string }>(
+    f.ctx.db,
+    sql`select state from hosts where id = ${lostId}`,
+  );
+  expect(during?.state).toBe("lost");
+  await f.sync(lostId, {
+    acceptedGeneration: back.hostGeneration,
+    observed: back.sets.map((set) => observed(set, "absent")),
+  });
+  const [after] = await rowsOf<{ state: string }>(
+    f.ctx.db,
+    sql`select state from hosts where id = ${lostId}`,
+  );
+  expect(after?.state).toBe("ready");
+  expect(await setsBy(f, lostId)).toEqual([]);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
+});
+
+test("I12: when no host is heard of, Berth may have been away itself: nothing is replaced", async () => {
+  const { f, hostIds } = await fleetOf(3);
+  await expireLease(f, hostIds);
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 3, replacedSets: 0 });
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0 });
+  expect(await setsBy(f, null)).toEqual([]);
+});
+
+test("I12: when a large share of a pool is lost at once, nothing is replaced", async () => {
+  const { f, hostIds } = await fleetOf(5);
+  await expireLease(f, hostIds.slice(0, 3));
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 3, replacedSets: 0, held: 3 });
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0, held: 3 });
+  const told = sql`select text from events where kind = 'replacement-held'`;
+  const texts = (await rowsOf<{ text: string }>(f.ctx.db, told)).map(({ text }) => text);
+  expect(texts).toHaveLength(3); // once each, however often it is looked at
+  expect(texts[0]).toContain("hosts of pool default are out at once");
+  expect(await setsBy(f, null)).toEqual([]);
+});
+
+test("a host that is back within the grace time keeps its sets, which count as running again", async () => {
+  const { f, hostIds } = await fleetOf(3);
+  const [hostId = ""] = hostIds;
+  f.ctx.settings = { ...f.ctx.settings, hostLostGraceMs: 60_000 };
+  await expireLease(f, [hostId]);
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0 });
+  expect(await setsBy(f, hostId)).toEqual([{ state: "lost", desired: "running" }]);
+  const back = await f.sync(hostId);
+  await f.sync(hostId, {
+    acceptedGeneration: back.hostGeneration,
+    observed: back.sets.map((set) => observed(set, "running")),
+  });
+  expect(await setsBy(f, hostId)).toEqual([{ state: "running", desired: "running" }]);
+});
+
+test("a service that would rather wait keeps its set on the lost host", async () => {
+  const { f, hostIds } = await fleetOf(3, { onHostLost: "wait" });
+  const [hostId = ""] = hostIds;
+  await expireLease(f, [hostId]);
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0 });
+  expect(await setsBy(f, hostId)).toEqual([{ state: "lost", desired: "running" }]);
+});
+
+test("I3: a host is not ready again before it has accepted what was decided after its agent was recognised", async () => {
+  const { f, hostIds } = await fleetOf(5);
+  const [lostId = ""] = hostIds;
+  const before = await findHostLease(f.ctx.db, { hostId: lostId });
+  assert(before, "the host is enrolled");
+  await expireLease(f, [lostId]);
+  await f.ctx.db.execute(
+    sql`update hosts set state = 'lost', lost_at = now(), resync_required = true where id = ${lostId}`,
+  );
+  const recognised = await findHostLease(f.ctx.db, { hostId: lostId });
+  assert(recognised, "the host is enrolled");
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 1 });
+  const docker = { state: "ok" as const, detail: "" };
+  const report = { ...emptySync({ docker }), acceptedGeneration: recognised.generation };
+  await syncHost(f.ctx, recognised, report, AbortSignal.timeout(10_000));
+  const stateOf = async () => (await findHostLease(f.ctx.db, { hostId: lostId }))?.state;
+  expect(await stateOf()).toBe("lost");
+  const { hostGeneration } = await f.sync(lostId);
+  await f.sync(lostId, { docker, acceptedGeneration: hostGeneration });
+  expect(await stateOf()).toBe("ready");
+});

@@ -1,0 +1,142 @@
+import { sql } from "drizzle-orm";
+import { expect, test } from "vitest";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { cordonHost, patchHost, uncordonHost } from "../../../src/control/hosts/cordon-host.ts";
+import type { ServiceContext } from "../../../src/control/runtime/context.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { getSet } from "../../../src/control/sets/get-set.ts";
+import { scaleService } from "../../../src/control/services/scale-service.ts";
+import { putHostPool } from "../../../src/control/hosts/put-host-pool.ts";
+import { observed, serviceBody } from "../../support/fleet/fleet-context.ts";
+import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
+
+/** Sets that no host takes: what they say of it, and when they are planned again. */
+
+const start = fleetPerTest();
+
+test("I5: a set that fits nowhere carries the reason, is tried again with backoff, and at once when there is room", async () => {
+  const f = await start();
+  await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 6 }));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 4, rejected: 2 });
+  const rejected = await rowsOf<{ text: string; reasons: unknown; late: boolean }>(
+    f.ctx.db,
+    sql`select s.reason->>'text' as text, r.reasons, s.plan_after > now() as late
+        from sets s join rejections r on r.set_id = s.id where s.state = 'pending'`,
+  );
+  expect(rejected).toHaveLength(2);
+  expect(rejected[0]).toMatchObject({
+    reasons: [{ reason: "insufficient-cpu", hosts: 1 }],
+    late: true,
+  });
+  expect(rejected[0]?.text).toMatch(/cpu/i);
+  await f.enroll("h2");
+  expect(f.rings.at(-1)).toMatchObject({ name: "place-sets", payload: { cause: "room-gained" } });
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 0 });
+});
+
+const percents = { cpuMillis: 100, memoryBytes: 100, rootfsBytes: 100, volumeBytes: 100 };
+const poolWith = (changes: object) => ({
+  overcommitPercent: { ...percents, ...changes },
+  highWaterPercent: percents,
+});
+
+test.each([
+  {
+    what: "a pool that may be filled further",
+    cause: "pool-changed",
+    close: (ctx: ServiceContext) =>
+      putHostPool(ctx, "default", poolWith({ cpuMillis: 10 }), undefined),
+    open: (ctx: ServiceContext) => putHostPool(ctx, "default", poolWith({}), undefined),
+  },
+  {
+    what: "a host that takes sets again",
+    cause: "host-uncordoned",
+    close: cordonHost,
+    open: uncordonHost,
+  },
+  {
+    what: "a taint that is gone",
+    cause: "host-changed",
+    close: (ctx: ServiceContext, hostId: string) =>
+      patchHost(ctx, hostId, undefined, { taints: [{ key: "spare", value: "yes" }] }),
+    open: (ctx: ServiceContext, hostId: string) =>
+      patchHost(ctx, hostId, undefined, { taints: [] }),
+  },
+])("sets that wait are planned at once for $what", async ({ cause, close, open }) => {
+  const f = await start();
+  const hostId = await f.enroll("h1");
+  await close(f.ctx, hostId);
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 2 }));
+  for (let tries = 0; tries < 3; tries++) {
+    await f.ctx.db.execute(sql`update sets set plan_after = now()`);
+    expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 2 });
+  }
+  await open(f.ctx, hostId);
+  expect(f.rings.at(-1)).toMatchObject({ name: "place-sets", payload: { cause } });
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 0 });
+});
+
+test("with no other host to go to, a given-up set comes back to the one that it failed on", async () => {
+  const f = await start();
+  const hostId = await f.enroll("only");
+  await createService(f.ctx, f.tenantId, serviceBody("web"));
+  await f.placer.placeSets();
+  const [set] = (await f.sync(hostId)).sets;
+  if (!set) throw new Error("the set is on its host");
+  const reason = { code: "image-unavailable", text: "The registry is away.", phase: "image" };
+  await f.sync(hostId, { observed: [observed(set, "failed", { gaveUp: true, reason })] });
+  const [order] = (await f.sync(hostId, { acceptedGeneration: 1 })).sets;
+  if (!order) throw new Error("the set is ordered off its host");
+  await f.sync(hostId, { observed: [observed(order, "stopping")] });
+  await f.sync(hostId, { observed: [observed(order, "absent")] });
+  await f.ctx.db.execute(sql`update sets set plan_after = now()`);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 1 });
+  expect((await getSet(f.ctx, null, set.setId)).reason?.text).toMatch(
+    /^0 of 1 hosts fit: .* The last start failed: The registry is away\.$/,
+  );
+  await f.ctx.db.execute(sql`update sets set plan_after = now()`);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
+});
+
+test("a set that failed to start waits out its backoff: the room that it gives back is for those that wait for room", async () => {
+  const f = await start();
+  const hostId = await f.enroll("only");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 5 }));
+  await f.placer.placeSets(); // one more than there is room for
+  const { hostGeneration, sets } = await f.sync(hostId);
+  const [set] = sets;
+  if (!set) throw new Error("a set is on the host");
+  await f.sync(hostId, { observed: [observed(set, "failed", { gaveUp: true })] });
+  const [order] = (await f.sync(hostId, { acceptedGeneration: hostGeneration })).sets;
+  if (!order) throw new Error("the set is ordered off its host");
+  await f.sync(hostId, { observed: [observed(order, "absent")] });
+  expect(f.rings.at(-1)).toMatchObject({ payload: { cause: "room-gained" } });
+  const due = await rowsOf<{ isDue: boolean; hasFailed: boolean }>(
+    f.ctx.db,
+    sql`select plan_after <= now() as "isDue", id = ${set.setId} as "hasFailed" from sets where state = 'pending'`,
+  );
+  expect(due).toHaveLength(2);
+  for (const { isDue, hasFailed } of due) expect(isDue).toBe(!hasFailed);
+});
+
+test("the room of one set that goes is tried for some of those that wait, not for all", async () => {
+  const f = await start();
+  const hostId = await f.enroll("only");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 4 }));
+  await f.placer.placeSets();
+  await createService(f.ctx, f.tenantId, serviceBody("crowd", { replicas: 300 }));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 300 });
+  await f.ctx.db.execute(
+    sql`update sets set plan_after = now() + interval '30 seconds' where state = 'pending'`,
+  );
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 3 }, undefined);
+  const gone = (await f.sync(hostId)).sets.filter(({ desired }) => desired === "deleted");
+  await f.sync(hostId, { observed: gone.map((set) => observed(set, "absent")) });
+  const [due] = await rowsOf<{ count: number }>(
+    f.ctx.db,
+    sql`select count(*)::int as count from sets where state = 'pending' and plan_after <= now()`,
+  );
+  expect(due).toEqual({ count: 100 });
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1, rejected: 99 });
+});

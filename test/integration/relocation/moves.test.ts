@@ -1,0 +1,246 @@
+import { sql } from "drizzle-orm";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { drainHost, uncordonHost } from "../../../src/control/hosts/cordon-host.ts";
+import { changeSet } from "../../../src/control/sets/change-set.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { getService } from "../../../src/control/services/get-service.ts";
+import { getSet } from "../../../src/control/sets/get-set.ts";
+import { createMover, type Mover } from "../../../src/control/relocation/move-sets.ts";
+import { moveSet } from "../../../src/control/sets/move-set.ts";
+import { scaleService } from "../../../src/control/services/scale-service.ts";
+import {
+  createFleetContext,
+  type FleetContext,
+  observed,
+  serviceBody,
+  smallHost,
+} from "../../support/fleet/fleet-context.ts";
+
+const GiB = 2 ** 30;
+let f: FleetContext;
+let mover: Mover;
+
+beforeEach(async () => {
+  f = await createFleetContext();
+  mover = createMover(f.ctx);
+});
+afterEach(() => f.close());
+
+type Service = Parameters<typeof serviceBody>[1];
+
+async function run(more: Service = {}): Promise<void> {
+  await createService(f.ctx, f.tenantId, serviceBody("web", more));
+  await f.placer.placeSets();
+}
+
+/** What the host's agent does with all that it is told. */
+async function obey(hostId: string): Promise<void> {
+  const { sets } = await f.sync(hostId, { full: true });
+  const stateOf = { running: "running", stopped: "stopped", deleted: "absent" } as const;
+  await f.sync(hostId, {
+    observed: sets.map((set) =>
+      observed(set, stateOf[set.desired], { ready: set.desired === "running" }),
+    ),
+  });
+}
+
+interface Where {
+  id: string;
+  host: string | null;
+  desired: string;
+  ready: boolean;
+}
+
+/** Live sets, oldest first. */
+function sets(): Promise<Where[]> {
+  return rowsOf(
+    f.ctx.db,
+    sql`select s.id, h.name as host, s.desired, s.ready from sets s left join hosts h on h.id = s.host_id
+        where s.deleted_at is null order by s.id`,
+  );
+}
+
+const hosts = async () => (await sets()).map(({ host, desired }) => `${host} ${desired}`);
+
+async function events(kind: string): Promise<string[]> {
+  const rows = await rowsOf<{ text: string }>(
+    f.ctx.db,
+    sql`select text from events where kind = ${kind} order by id`,
+  );
+  return rows.map(({ text }) => text);
+}
+
+test("a drain replaces one set of a service at a time, and removes it once the other is ready", async () => {
+  const h1 = await f.enroll("h1");
+  await run({ replicas: 2 });
+  await obey(h1);
+  const h2 = await f.enroll("h2");
+  await drainHost(f.ctx, h1);
+  for (let moved = 0; moved < 2; moved++) {
+    expect(await mover.moveSets()).toBe(1);
+    await f.placer.placeSets();
+    expect(await hosts()).toContain("h2 running");
+    // However often it is asked: nothing more moves, and nothing goes, before the replacement is ready.
+    expect(await mover.moveSets()).toBe(0);
+    await obey(h2);
+    expect((await sets()).filter(({ ready }) => ready)).toHaveLength(3);
+    expect(await mover.moveSets()).toBe(1);
+    expect((await sets()).filter(({ ready }) => ready)).toHaveLength(2);
+    expect(await mover.moveSets()).toBe(0);
+    await obey(h1);
+  }
+  expect(await hosts()).toEqual(["h2 running", "h2 running"]);
+  expect(await mover.moveSets()).toBe(0);
+  expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({ settled: true, replicas: 2 });
+});
+
+test("a set that fits nowhere else stays on its draining host, and says why; once", async () => {
+  const h1 = await f.enroll("h1");
+  await run();
+  await obey(h1);
+  await f.enroll("h2", { allocatable: { ...smallHost, cpuMillis: 500 } });
+  await drainHost(f.ctx, h1);
+  for (let round = 0; round < 3; round++) expect(await mover.moveSets()).toBe(0);
+  const [set] = await sets();
+  expect(set).toMatchObject({ host: "h1", ready: true });
+  const reason = {
+    code: "move-held",
+    text: expect.stringContaining("stays until it fits elsewhere"),
+  };
+  expect(await getSet(f.ctx, f.tenantId, set?.id ?? "")).toMatchObject({ reason });
+  expect(await events("set-warning")).toHaveLength(1);
+  await uncordonHost(f.ctx, h1);
+  expect(await getSet(f.ctx, f.tenantId, set?.id ?? "")).toMatchObject({ reason: null });
+});
+
+test("a set with a volume leaves its host first, when another has room, and is told what becomes of its data", async () => {
+  const volumes = { ...smallHost, volumeBytes: 10 * GiB };
+  const h1 = await f.enroll("h1", { allocatable: volumes });
+  const { template } = serviceBody("web");
+  const volume = { size: "1Gi", mountPath: "/data" };
+  await createService(
+    f.ctx,
+    f.tenantId,
+    serviceBody("web", {
+      template: {
+        cpu: template.cpuMillis / 1000,
+        memory: "1Gi",
+        volume,
+        containers: [
+          { index: 0, name: "app", image: "menu:42", options: { cpu: 100, memory: 100 } },
+        ],
+      },
+    }),
+  );
+  await f.placer.placeSets();
+  await obey(h1);
+  const [before] = await sets();
+  await drainHost(f.ctx, h1);
+  expect(await mover.moveSets()).toBe(0); // there is no other host
+  expect(await sets()).toEqual([before]);
+  const h2 = await f.enroll("h2", { allocatable: volumes });
+  expect(await mover.moveSets()).toBe(1);
+  await obey(h1);
+  await f.placer.placeSets();
+  await obey(h2);
+  expect(await sets()).toEqual([{ ...before, host: "h2" }]);
+  expect((await events("set-moved")).join()).toContain(
+    "its volume stays in the trash of h1, and it starts with an empty one",
+  );
+});
+
+test("a stopped set is moved and stays stopped; sets of a lost host are not moved", async () => {
+  const h1 = await f.enroll("h1");
+  await run({ replicas: 2, onHostLost: "wait" });
+  await obey(h1);
+  const [stopped, other] = await sets();
+  await changeSet(f.ctx, f.tenantId, stopped?.id ?? "", "stop");
+  await obey(h1);
+  const h2 = await f.enroll("h2");
+  await moveSet(f.ctx, f.tenantId, stopped?.id ?? "");
+  expect(await mover.moveSets()).toBe(1);
+  await obey(h1);
+  await f.placer.placeSets();
+  await obey(h2);
+  expect(await hosts()).toEqual(["h2 stopped", "h1 running"]);
+  await drainHost(f.ctx, h1);
+  await f.ctx.db.execute(sql`update hosts set state = 'lost' where id = ${h1}`);
+  await f.ctx.db.execute(sql`update sets set state = 'lost', ready = false where host_id = ${h1}`);
+  expect(await mover.moveSets()).toBe(0);
+  await expect(moveSet(f.ctx, f.tenantId, other?.id ?? "")).rejects.toThrow("Its host is lost");
+});
+
+test("a set is moved by hand only where there is room, and scaling in takes it and its replacement", async () => {
+  const h1 = await f.enroll("h1");
+  await run({ replicas: 2 });
+  await obey(h1);
+  const [first] = await sets();
+  await expect(moveSet(f.ctx, f.tenantId, first?.id ?? "")).rejects.toThrow("no other host for it");
+  const h2 = await f.enroll("h2");
+  expect(await moveSet(f.ctx, f.tenantId, first?.id ?? "")).toMatchObject({ moving: true });
+  await moveSet(f.ctx, f.tenantId, first?.id ?? "");
+  await mover.moveSets();
+  await f.placer.placeSets();
+  expect(await hosts()).toEqual(["h1 running", "h1 running", "h2 running"]);
+  expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({ settled: false });
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 1 }, undefined);
+  await obey(h1);
+  await obey(h2);
+  expect(await hosts()).toEqual(["h1 running"]);
+  expect((await sets())[0]?.id).not.toBe(first?.id);
+});
+
+test("a set that is stopped while another is to take its place stays, stopped, and the other goes", async () => {
+  const h1 = await f.enroll("h1");
+  await run();
+  await obey(h1);
+  const h2 = await f.enroll("h2");
+  const [before] = await sets();
+  await moveSet(f.ctx, f.tenantId, before?.id ?? "");
+  expect(await mover.moveSets()).toBe(1);
+  await f.placer.placeSets();
+  await changeSet(f.ctx, f.tenantId, before?.id ?? "", "stop");
+  for (const host of [h1, h2]) await obey(host);
+  expect(await mover.moveSets()).toBeGreaterThan(0);
+  for (const host of [h1, h2]) await obey(host);
+  expect(await sets()).toMatchObject([{ id: before?.id, desired: "stopped" }]);
+});
+
+test("what a silent host has not confirmed holds up no move elsewhere; what waits its turn says so", async () => {
+  const h1 = await f.enroll("h1");
+  await run({ replicas: 3, placement: { spread: [{ by: "host", maxSkew: 1 }] } });
+  await obey(h1);
+  const h2 = await f.enroll("h2");
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 4 }, undefined);
+  await f.placer.placeSets();
+  await obey(h2);
+  const gone = (await sets()).find(({ host }) => host === "h2");
+  await f.ctx.db.execute(
+    sql`update sets set desired = 'deleted', state = 'stopping' where id = ${gone?.id}`,
+  );
+  await drainHost(f.ctx, h1);
+  expect(await mover.moveSets()).toBe(0); // its room is soon free
+  const waiting = (await sets()).find(({ host }) => host === "h1");
+  expect(await getSet(f.ctx, f.tenantId, waiting?.id ?? "")).toMatchObject({
+    reason: { code: "move-waits" },
+  });
+  await f.ctx.db.execute(sql`update hosts set state = 'lost' where id = ${h2}`);
+  await f.enroll("h3");
+  expect(await mover.moveSets()).toBe(1);
+});
+
+test("services that fit nowhere do not keep others from their turn", async () => {
+  const h1 = await f.enroll("h1");
+  const { template } = serviceBody("large");
+  const large = { template: { ...template, cpuMillis: 2_000 } };
+  await createService(f.ctx, f.tenantId, { ...serviceBody("large"), ...large });
+  await createService(f.ctx, f.tenantId, serviceBody("small"));
+  await f.placer.placeSets();
+  await obey(h1);
+  await f.enroll("h2", { allocatable: { ...smallHost, cpuMillis: 1_000 } });
+  await drainHost(f.ctx, h1);
+  const oneByOne = createMover(f.ctx, { servicesPerRoundMax: 1 });
+  expect(await oneByOne.moveSets()).toBe(0);
+  expect(await oneByOne.moveSets()).toBe(1);
+});

@@ -1,0 +1,132 @@
+import postgres from "postgres";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { serviceBody } from "../../support/fleet/fleet-context.ts";
+import { type JobPlane, openJobPlane } from "../../support/fleet/job-plane.ts";
+import { type MainProcess, startMain } from "../../support/servers/main-process.ts";
+import { type PlacementCensus, takeCensus } from "../../support/fleet/placements.ts";
+import { waitUntil } from "../../support/wait-until.ts";
+
+/** Job workers as processes of their own, held in the middle of a batch by a lock on a host's row, and ended there. */
+
+let plane: JobPlane;
+let sql: postgres.Sql;
+let hostId: string;
+const jobWorkers: MainProcess[] = [];
+
+beforeEach(async () => {
+  plane = await openJobPlane();
+  sql = postgres(plane.database.url, { max: 4, onnotice: () => undefined });
+  hostId = await plane.enroll("h1");
+});
+
+afterEach(async () => {
+  await Promise.all(jobWorkers.splice(0).map((jobWorker) => jobWorker.end("SIGKILL")));
+  await sql.end();
+  await plane.close();
+});
+
+async function startJobWorker(env: Record<string, string> = {}): Promise<MainProcess> {
+  const jobWorker = await startMain("job-worker", { ...plane.env, ...env });
+  jobWorkers.push(jobWorker);
+  return jobWorker;
+}
+
+/** Keeps a batch from being committed until `release` is called: it has planned, and waits for its host's row. */
+async function holdHost(): Promise<{ release(): Promise<void> }> {
+  let release = (): void => undefined;
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  let isHolding = (): void => undefined;
+  const holding = new Promise<void>((resolve) => {
+    isHolding = resolve;
+  });
+  const done = sql.begin(async (tx) => {
+    await tx`select 1 from hosts where id = ${hostId} for update`;
+    isHolding();
+    await held;
+  });
+  await holding;
+  return {
+    release: async () => {
+      release();
+      await done;
+    },
+  };
+}
+
+async function createWaitingBatch(): Promise<void> {
+  await createService(plane.ctx, plane.tenantId, serviceBody("web", { replicas: 6 }));
+  await waitUntil("the batch waits for the host's row", async () => {
+    const rows = await sql`
+      select 1 from pg_stat_activity
+      where datname = current_database() and wait_event_type = 'Lock' and query like '%hosts%'`;
+    return rows.length > 0;
+  });
+}
+
+const allPlacedOnce = { states: { placed: 6 }, placedTwice: 0, wronglyBooked: 0, outbox: 0 };
+
+async function untilPlaced(): Promise<PlacementCensus> {
+  const isDone = async (): Promise<boolean> => {
+    const { states, outbox } = await takeCensus(sql);
+    return states["placed"] === 6 && outbox === 0;
+  };
+  await waitUntil("all are placed", isDone, { deadlineMs: 20_000 });
+  return await takeCensus(sql);
+}
+
+it(
+  "a batch whose job worker was killed in it is placed by another, once",
+  { timeout: 120_000 },
+  async () => {
+    const [first, second] = await Promise.all([startJobWorker(), startJobWorker()]);
+    const hold = await holdHost();
+    await createWaitingBatch();
+    // Which of the two it is nobody knows: so the one is killed, and the other after it.
+    await first.end("SIGKILL");
+    await startJobWorker();
+    await second.end("SIGKILL");
+    await hold.release();
+    expect(await untilPlaced()).toEqual(allPlacedOnce);
+  },
+);
+
+it(
+  "a job worker that is asked to stop finishes the batch that it is in",
+  { timeout: 120_000 },
+  async () => {
+    const jobWorker = await startJobWorker();
+    const hold = await holdHost();
+    await createWaitingBatch();
+    const ending = jobWorker.end("SIGTERM");
+    await waitUntil("it is stopping", () =>
+      jobWorker.logLines().some((line) => line["msg"] === "stopping"),
+    );
+    await hold.release();
+    expect(await ending).toBe(0);
+    expect(await untilPlaced()).toEqual(allPlacedOnce);
+    expect(jobWorker.logLines().at(-1)).toMatchObject({ msg: "stopped", isClean: true });
+    const attempts = jobWorker.logLines().filter((line) => line["msg"] === "job");
+    expect(attempts).toContainEqual(
+      expect.objectContaining({ job: "place-sets", outcome: "done", placed: 6 }),
+    );
+  },
+);
+
+it(
+  "a stop does not wait for ever, and what was under way is taken over",
+  { timeout: 120_000 },
+  async () => {
+    const jobWorker = await startJobWorker({ BERTH_SHUTDOWN_TIMEOUT_MS: "1500" });
+    const hold = await holdHost();
+    await createWaitingBatch();
+    const startedAtMs = performance.now();
+    expect(await jobWorker.end("SIGTERM")).toBe(0);
+    expect(performance.now() - startedAtMs).toBeLessThan(4_000);
+    await startJobWorker();
+    await hold.release();
+    expect(await untilPlaced()).toEqual(allPlacedOnce);
+  },
+);

@@ -1,0 +1,319 @@
+import postgres from "postgres";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { JobRing } from "../../../src/contracts/jobs.ts";
+import { jobRegistry } from "../../../src/jobs/registry.ts";
+import { createQueueDashboard } from "../../../src/main/compose/queue-dashboard.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { createToken } from "../../../src/control/tenancy/create-token.ts";
+import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
+import { scaleService } from "../../../src/control/services/scale-service.ts";
+import { serviceBody } from "../../support/fleet/fleet-context.ts";
+import { type JobPlane, openJobPlane } from "../../support/fleet/job-plane.ts";
+import { takeCensus } from "../../support/fleet/placements.ts";
+import { type RedisServer, startRedis } from "../../support/servers/redis-server.ts";
+import { waitUntil } from "../../support/wait-until.ts";
+
+let plane: JobPlane;
+let sql: postgres.Sql;
+
+async function open(redisUrl?: string): Promise<void> {
+  plane = await openJobPlane(redisUrl === undefined ? {} : { redisUrl });
+  sql = postgres(plane.database.url, { max: 2, onnotice: () => undefined });
+}
+async function close(): Promise<void> {
+  await sql.end();
+  await plane.close();
+}
+
+const placeRing = (jobId: string): JobRing => ({
+  name: "place-sets",
+  jobId,
+  payload: { cause: "test" },
+});
+
+describe("ringing", () => {
+  beforeEach(() => open());
+  afterEach(close);
+
+  it("the same outbox row rung many times is one job", async () => {
+    const ring = placeRing("place:svc_a:gen1");
+    for (let count = 0; count < 5; count++) await plane.doorbell.ring([ring, ring], [7, 7]);
+    expect(await plane.queues.get("placement").getJobCounts("wait")).toEqual({ wait: 1 });
+  });
+
+  it("two intents are two jobs, though their generation is the same", async () => {
+    await plane.doorbell.ring([placeRing("place:svc_a:gen1")], [7]);
+    await plane.doorbell.ring([placeRing("place:svc_a:gen1")], [8]);
+    expect(await plane.queues.get("placement").getJobCounts("wait")).toEqual({ wait: 2 });
+  });
+
+  it("jobs go to the queues of the contract, in one call for many", async () => {
+    const rings = Array.from({ length: 500 }, (_, index): JobRing => ({
+      name: "autoscale-service",
+      jobId: `autoscale:svc_${index}:x`,
+      payload: { serviceId: `svc_${index}` },
+    }));
+    await plane.doorbell.ring([...rings, placeRing("place:svc_a:gen1")], []);
+    expect(await plane.queues.get("autoscale").getJobCounts("wait")).toEqual({ wait: 500 });
+    expect(await plane.queues.get("placement").getJobCounts("wait")).toEqual({ wait: 1 });
+  });
+
+  it("what rings for a placement while a call is on its way is one job for all, whose outbox rows are gone with it", async () => {
+    await Promise.all(
+      Array.from({ length: 200 }, (_, index) =>
+        createService(plane.ctx, plane.tenantId, serviceBody(`web-${index}`, { replicas: 1 })),
+      ),
+    );
+    const { wait = 0 } = await plane.queues.get("placement").getJobCounts("wait");
+    expect(wait).toBeGreaterThan(0);
+    expect(wait).toBeLessThan(100);
+    await waitUntil("the outbox is empty", async () => (await takeCensus(sql)).outbox === 0);
+  });
+
+  it("an intent's outbox row is gone once its job is in BullMQ", async () => {
+    await createService(plane.ctx, plane.tenantId, serviceBody("web", { replicas: 2 }));
+    await waitUntil("the outbox is empty", async () => (await takeCensus(sql)).outbox === 0);
+    expect(await plane.queues.get("placement").getJobCounts("wait")).toEqual({ wait: 1 });
+  });
+});
+
+describe("ringing a Redis that hangs", () => {
+  let redis: RedisServer;
+  beforeAll(async () => {
+    redis = await startRedis();
+    await open(redis.url);
+  });
+  afterAll(async () => {
+    await close();
+    await redis.stop();
+  });
+
+  it("takes a quarter of a second at most, and leaves the outbox as it is", async () => {
+    process.kill(redis.process.pid, "SIGSTOP");
+    try {
+      await sql`insert into outbox (id, name, job_id, payload) values (7, 'place-sets', 'x', '{}')`;
+      const startedAtMs = performance.now();
+      await plane.doorbell.ring([placeRing("place:svc_a:gen1")], [7]);
+      expect(performance.now() - startedAtMs).toBeLessThan(700); // 250, and a busy machine
+      expect((await takeCensus(sql)).outbox).toBe(1);
+    } finally {
+      process.kill(redis.process.pid, "SIGCONT");
+    }
+  });
+});
+
+describe("job workers", () => {
+  beforeEach(() => open());
+  afterEach(close);
+
+  it("a service is placed within moments of its creation, and a finished job leaves nothing in Redis", async () => {
+    await plane.enroll("h1");
+    plane.startJobs();
+    await createService(plane.ctx, plane.tenantId, serviceBody("web", { replicas: 3 }));
+    await waitUntil("all are placed", async () => (await takeCensus(sql)).states["placed"] === 3, {
+      deadlineMs: 1_500, // before any sweep: it was the ring
+    });
+    const counts = () =>
+      plane.queues.get("placement").getJobCounts("wait", "active", "completed", "failed");
+    await expect.poll(counts).toEqual({ wait: 0, active: 0, completed: 0, failed: 0 });
+  });
+
+  it("several at once place every set once, and book no host beyond what it has", async () => {
+    for (let host = 0; host < 10; host++) await plane.enroll(`h${host}`, 16);
+    plane.startJobs();
+    plane.startJobs();
+    plane.startJobs();
+    const services = Array.from({ length: 60 }, (_, index) => `web-${index}`);
+    await Promise.all(
+      services.map((name) =>
+        createService(plane.ctx, plane.tenantId, serviceBody(name, { replicas: 2 })),
+      ),
+    );
+    const isAllPlaced = async () => (await takeCensus(sql)).states["placed"] === 120;
+    await waitUntil("all are placed", isAllPlaced, { deadlineMs: 15_000 });
+    expect(await takeCensus(sql)).toMatchObject({ placedTwice: 0, wronglyBooked: 0 });
+  });
+
+  it("the same jobs twice and at once leave what once leaves", async () => {
+    await plane.enroll("h1");
+    plane.startJobs();
+    plane.startJobs();
+    const { service } = await createService(
+      plane.ctx,
+      plane.tenantId,
+      serviceBody("web", { replicas: 5 }),
+    );
+    const rings = Array.from({ length: 40 }, (_, index): JobRing[] => [
+      placeRing(`again:place:${index}`),
+      {
+        name: "reconcile-service",
+        jobId: `again:reconcile:${index}`,
+        payload: { serviceId: service.id, generation: service.generation },
+      },
+      {
+        name: "autoscale-service",
+        jobId: `again:scale:${index}`,
+        payload: { serviceId: service.id },
+      },
+    ]).flat();
+    for (const ring of rings) await plane.doorbell.ring([ring], []);
+    await waitUntil("all were attempted", () => plane.attempts.length >= rings.length);
+    expect(plane.attempts.filter(({ outcome }) => outcome === "failed")).toEqual([]);
+    expect(await takeCensus(sql)).toMatchObject({
+      states: { placed: 5 },
+      placedTwice: 0,
+      wronglyBooked: 0,
+    });
+  });
+
+  it("a thousand rings are a handful of runs of the placer", async () => {
+    await plane.enroll("h1");
+    plane.startJobs();
+    const rings = Array.from({ length: 1_000 }, (_, index) => placeRing(`many:place:${index}`));
+    const before = await countCommits();
+    for (const ring of rings) await plane.doorbell.ring([ring], []);
+    await waitUntil("all were attempted", () => plane.attempts.length >= 1_000, {
+      deadlineMs: 20_000,
+    });
+    // Each run is one transaction at least; the sweeps add a few of their own.
+    expect((await countCommits()) - before).toBeLessThan(400);
+  });
+
+  it("a job of an older generation succeeds and changes nothing", async () => {
+    const { service } = await createService(
+      plane.ctx,
+      plane.tenantId,
+      serviceBody("web", { replicas: 4 }),
+    );
+    await scaleService(plane.ctx, plane.tenantId, "web", { replicas: 5 }, undefined);
+    await sql`delete from sets where service_id = ${service.id}`; // so that there would be something to do
+    const deps = {
+      ctx: plane.ctx,
+      placeSets: () => createPlacer(plane.ctx).placeSets(),
+      moveSets: async () => 0,
+    };
+    const reconcile = jobRegistry.get("reconcile-service");
+    const stale = { serviceId: service.id, generation: service.generation };
+    expect(await reconcile?.run(deps, stale)).toMatchObject({ outcome: "noop" });
+    expect((await takeCensus(sql)).states).toEqual({});
+    const present = { ...stale, generation: service.generation + 1 };
+    expect(await reconcile?.run(deps, present)).toMatchObject({ outcome: "done", created: 5 });
+  });
+
+  it("what fails for a passing reason is tried again, with a delay that grows", async () => {
+    plane.startJobs();
+    const { service } = await createService(plane.ctx, plane.tenantId, serviceBody("web"));
+    await sql`delete from sets`; // so that there are sets to insert, for which the disk is full
+    await sql`create function refuse() returns trigger language plpgsql as
+      $$ begin raise exception 'disk full' using errcode = '53100'; end $$`;
+    await sql`create trigger refuse before insert on sets execute function refuse()`;
+    await plane.doorbell.ring(
+      [
+        {
+          name: "reconcile-service",
+          jobId: "passing:fault:1",
+          payload: { serviceId: service.id, generation: service.generation },
+        },
+      ],
+      [],
+    );
+    const outcomes = () =>
+      plane.attempts.filter(({ job }) => job === "reconcile-service").map(({ outcome }) => outcome);
+    await waitUntil("it failed twice", () => outcomes().length >= 2);
+    await sql`drop trigger refuse on sets`;
+    await waitUntil(
+      "it succeeded",
+      () => outcomes().includes("noop") || outcomes().includes("done"),
+    );
+    expect(outcomes().slice(0, 2)).toEqual(["retry", "retry"]);
+  });
+});
+
+describe("the queue dashboard", () => {
+  let dashboard: ReturnType<typeof createQueueDashboard>;
+  beforeAll(async () => {
+    await open();
+    dashboard = createQueueDashboard(plane.ctx, plane.queues);
+    plane.startJobs();
+    await plane.doorbell.ring(
+      [{ name: "place-sets", jobId: "bad:payload:1", payload: { cause: 42 } }],
+      [],
+    );
+    await waitUntil("it failed", async () => {
+      return (await plane.queues.get("placement").getFailedCount()) === 1;
+    });
+  });
+  afterAll(close);
+
+  const basic = (password: string) => `Basic ${Buffer.from(`any:${password}`).toString("base64")}`;
+  const get = (path: string, authorization?: string) =>
+    dashboard.request(`/ops/queues${path}`, {
+      headers: authorization === undefined ? {} : { Authorization: authorization },
+    });
+  const listFailed = async () =>
+    (
+      await get("/api/queues?activeQueue=placement&status=failed", `Bearer ${plane.adminToken}`)
+    ).json();
+
+  it("shows what failed, and why, after one attempt, as it cannot get better", async () => {
+    const { queues } = (await listFailed()) as { queues: { name: string; jobs: FailedJob[] }[] };
+    const [job] = queues.find((queue) => queue.name === "placement")?.jobs ?? [];
+    expect(job).toMatchObject({ id: "bad.payload.1", attempts: 1 });
+    expect(job?.failedReason).toContain("payload of a place-sets job");
+  });
+
+  it.each([
+    ["nobody", undefined],
+    ["an unknown token", "Bearer brt_nobody-knows-this-token"],
+    ["an unknown password", basic("brt_nobody-knows-this-token")],
+    ["an empty password", basic("")],
+    ["another scheme", "Digest abc"],
+  ])("is closed to %s", async (_who, authorization) => {
+    for (const path of ["", "/", "/api/queues", "/queue/placement", "/static/none.js"]) {
+      const response = await get(path, authorization);
+      expect(response.status).toBe(401);
+      expect(response.headers.get("www-authenticate")).toContain("Basic");
+      expect(await response.text()).not.toContain("bad.payload.1");
+    }
+  });
+
+  it.each(["operator", "read"] as const)("is closed to the role %s", async (role) => {
+    const { secret } = await createToken(plane.ctx, { tokenId: "tok_test" }, { name: role, role });
+    expect((await get("/api/queues", `Bearer ${secret}`)).status).toBe(401);
+  });
+
+  it("is open to an admin, as Bearer and as a browser's password", async () => {
+    for (const authorization of [`Bearer ${plane.adminToken}`, basic(plane.adminToken)]) {
+      const page = await get("", authorization);
+      expect(page.status).toBe(200);
+      expect(await page.text()).toContain("<title>Berth</title>");
+    }
+  });
+
+  it("tries a failed job again, but not because another site says so", async () => {
+    const retry = (site: string) =>
+      dashboard.request("/ops/queues/api/queues/placement/bad.payload.1/retry", {
+        method: "PUT",
+        headers: { Authorization: basic(plane.adminToken), "Sec-Fetch-Site": site },
+      });
+    const before = plane.attempts.length;
+    expect((await retry("cross-site")).status).toBe(403);
+    expect(plane.attempts.length).toBe(before);
+    expect((await retry("same-origin")).status).toBeLessThan(300);
+    await waitUntil("it was attempted again", () => plane.attempts.length > before);
+    expect(plane.attempts.at(-1)).toMatchObject({ job: "place-sets", outcome: "failed" });
+  });
+});
+
+async function countCommits(): Promise<number> {
+  await sql`select pg_stat_clear_snapshot()`;
+  const [row] = await sql<{ count: number }[]>`
+    select xact_commit::int as count from pg_stat_database where datname = current_database()`;
+  return row?.count ?? 0;
+}
+
+interface FailedJob {
+  id: string;
+  attempts: number;
+  failedReason: string;
+}

@@ -1,0 +1,220 @@
+import { chmod, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import postgres from "postgres";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { HttpHost, requestJson, smallService } from "../../support/fleet/http-hosts.ts";
+import { type MainProcess, runMain, startMain } from "../../support/servers/main-process.ts";
+import {
+  createTestDatabase,
+  createTestRedis,
+  type TestDatabase,
+  type TestRedis,
+} from "../../support/servers/test-services.ts";
+import { waitUntil } from "../../support/wait-until.ts";
+
+const adminToken = "brt_an-admin-of-the-process-tests";
+let folder: string;
+// Starting a process compiles all of it, which on a busy machine takes long.
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
+
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), "berth-main-"));
+});
+afterAll(async () => {
+  await rm(folder, { recursive: true, force: true });
+});
+
+describe("an environment that is not valid", () => {
+  it.each(["api", "job-worker", "all-in-one", "migrate"])(
+    "stops %s with exit code 78 and says all that is wrong, but no value",
+    async (program) => {
+      const { exitCode, errorOutput } = await runMain(program, {
+        DATABASE_URL: "mysql://hidden-value/db",
+        BERTH_LOG_LEVEL: "hidden-value",
+        BERTH_SHUTDOWN_TIMEOUT_MS: "-7",
+        BERTH_SHUTDOWN_TIMEUOT_MS: "5000",
+      });
+      expect(exitCode).toBe(78);
+      expect(errorOutput).toContain("DATABASE_URL");
+      if (program !== "migrate") {
+        expect(errorOutput).toContain("BERTH_LOG_LEVEL");
+        expect(errorOutput).toContain("BERTH_SHUTDOWN_TIMEOUT_MS");
+        expect(errorOutput).toContain("BERTH_SHUTDOWN_TIMEUOT_MS");
+      }
+      expect(errorOutput).not.toContain("hidden-value");
+    },
+  );
+});
+
+describe("api and job-worker", () => {
+  let database: TestDatabase;
+  let redis: TestRedis;
+  let env: Record<string, string>;
+  beforeAll(async () => {
+    [database, redis] = await Promise.all([createTestDatabase(), createTestRedis()]);
+    const secretFile = path.join(folder, "database-url");
+    await writeFile(secretFile, `${database.url}\n`);
+    await chmod(secretFile, 0o600);
+    env = {
+      DATABASE_URL_FILE: secretFile,
+      REDIS_URL: redis.url,
+      BERTH_REDIS_PREFIX: redis.prefix,
+    };
+  });
+  afterAll(async () => {
+    await database.drop();
+    await redis.release();
+  });
+
+  it.each(["api", "job-worker"])("%s refuses a database of another schema", async (program) => {
+    const sql = postgres(database.url, { max: 1, onnotice: () => undefined });
+    await sql`insert into drizzle.__drizzle_migrations (hash, created_at) values ('newer', 1)`;
+    const portless = program === "api" ? { BERTH_PORT: "0" } : {};
+    try {
+      const { exitCode, errorOutput } = await runMain(program, { ...env, ...portless });
+      expect(exitCode).toBe(1);
+      expect(errorOutput).toContain("migrations");
+    } finally {
+      await sql`delete from drizzle.__drizzle_migrations where hash = 'newer'`;
+      await sql.end();
+    }
+  });
+
+  it("migrate is safe to run again", async () => {
+    expect(await runMain("migrate", env)).toMatchObject({ exitCode: 0 });
+  });
+
+  it("api shows the first admin token once, and not in the log", async () => {
+    const first = await startMain("api", { ...env, BERTH_PORT: "0" });
+    const shown = /admin token, shown once: (brt_\S+)/.exec(first.errorOutput())?.[1] ?? "";
+    expect(JSON.stringify(first.logLines())).not.toContain(shown.slice(4));
+    await requestJson(`${String(first.ready["apiUrl"])}/v1/tokens`, "GET", shown);
+    await first.end("SIGTERM");
+    const second = await startMain("api", { ...env, BERTH_PORT: "0" });
+    expect(second.errorOutput()).not.toContain("shown once");
+    await second.end("SIGTERM");
+  });
+
+  it("api ends long polls and streams when it is asked to stop, and answers what is under way", async () => {
+    const api = await startMain("api", { ...env, BERTH_PORT: "0", BERTH_ADMIN_TOKEN: adminToken });
+    const apiUrl = String(api.ready["apiUrl"]);
+    const host = await HttpHost.enroll(apiUrl, adminToken, "stop-host");
+    const polls = Array.from({ length: 20 }, () => host.sync(25_000));
+    const events = await fetch(`${apiUrl}/v1/events`, {
+      headers: { Authorization: `Bearer ${adminToken}`, Accept: "text/event-stream" },
+    });
+    const reading = events.text().catch(() => "broken off");
+    await waitUntil("the polls wait", async () => {
+      const metrics = await fetch(`${apiUrl}/metrics`, {
+        headers: { Authorization: `Bearer ${adminToken}` },
+      });
+      return /^berth_waits (2\d)$/m.test(await metrics.text());
+    });
+    const startedAtMs = performance.now();
+    const ending = api.end("SIGTERM");
+    for (const told of await Promise.all(polls)) expect(told).toEqual([]);
+    await reading;
+    expect(await ending).toBe(0);
+    expect(performance.now() - startedAtMs).toBeLessThan(6_000);
+    expect(api.logLines().at(-1)).toMatchObject({ msg: "stopped", isClean: true });
+  });
+
+  it("job-worker answers probes where it is told to", async () => {
+    const jobWorker = await startMain("job-worker", { ...env, BERTH_HEALTH_PORT: "0" });
+    const healthUrl = String(jobWorker.ready["healthUrl"]);
+    expect((await fetch(`${healthUrl}/healthz`)).status).toBe(200);
+    expect((await fetch(`${healthUrl}/readyz`)).status).toBe(200);
+    expect((await fetch(`${healthUrl}/v1/services`)).status).toBe(404);
+    expect(await jobWorker.end("SIGTERM")).toBe(0);
+  });
+});
+
+describe("all-in-one", () => {
+  let dataDir: string;
+  let berth: MainProcess;
+  const start = () =>
+    startMain("all-in-one", {
+      BERTH_DATA_DIR: dataDir,
+      BERTH_PORT: "0",
+      BERTH_AGENT_ENABLED: "false",
+    });
+  beforeAll(async () => {
+    dataDir = path.join(folder, "data");
+    berth = await start();
+  });
+  afterAll(async () => {
+    await berth.end("SIGKILL");
+  });
+
+  const apiUrl = () => String(berth.ready["apiUrl"]);
+  const secret = async () => (await readFile(String(berth.ready["adminTokenFile"]), "utf8")).trim();
+
+  it("needs nothing but a folder, which only its owner may read", async () => {
+    expect(await requestJson(`${apiUrl()}/v1/tenants`, "GET", await secret())).toMatchObject({
+      items: [{ name: "default" }],
+    });
+    expect((await stat(dataDir)).mode & 0o777).toBe(0o700);
+    expect((await stat(String(berth.ready["adminTokenFile"]))).mode & 0o777).toBe(0o600);
+    const announced = JSON.parse(await readFile(path.join(dataDir, "api.json"), "utf8")) as object;
+    expect(announced).toEqual({
+      apiUrl: apiUrl(),
+      adminTokenFile: berth.ready["adminTokenFile"],
+    });
+  });
+
+  it("lets no second one into its folder", async () => {
+    const { exitCode, errorOutput } = await runMain("all-in-one", {
+      BERTH_DATA_DIR: dataDir,
+      BERTH_PORT: "0",
+    });
+    expect(exitCode).toBe(1);
+    expect(errorOutput).toContain("in use by process");
+  });
+
+  it("places what is asked of it, also when its Redis is killed", async () => {
+    const host = await HttpHost.enroll(apiUrl(), await secret(), "local");
+    await requestJson(`${apiUrl()}/v1/services`, "POST", await secret(), smallService("one", 2));
+    await waitUntil("sets of one", async () => (await host.sync(1_000)).length > 0);
+    process.kill(await pidOfPrivateRedis(berth.pid), "SIGKILL");
+    await requestJson(`${apiUrl()}/v1/services`, "POST", await secret(), smallService("two", 2));
+    await waitUntil(
+      "sets of two",
+      async () => (await host.sync(1_000)).some((set) => set.service === "two"),
+      { deadlineMs: 15_000 },
+    );
+    await expect.poll(() => pidOfPrivateRedis(berth.pid), { timeout: 5_000 }).toBeGreaterThan(0);
+  });
+
+  it(
+    "killed, it takes its Redis along; started again, it has everything still",
+    { timeout: 60_000 },
+    async () => {
+      const redisPid = await pidOfPrivateRedis(berth.pid);
+      const before = await secret();
+      await berth.end("SIGKILL");
+      await waitUntil("its redis is gone", async () => {
+        return (await readFile(`/proc/${redisPid}/stat`, "utf8").catch(() => "")) === "";
+      });
+      berth = await start();
+      expect(await secret()).toBe(before);
+      const { items } = await requestJson<{ items: { name: string }[] }>(
+        `${apiUrl()}/v1/services`,
+        "GET",
+        before,
+      );
+      expect(items.map(({ name }) => name).sort()).toEqual(["one", "two"]);
+      expect(await berth.end("SIGTERM")).toBe(0);
+      await expect(stat(path.join(dataDir, "api.json"))).rejects.toThrow(/ENOENT/);
+    },
+  );
+});
+
+async function pidOfPrivateRedis(parent: number): Promise<number> {
+  const children = await readFile(`/proc/${parent}/task/${parent}/children`, "utf8");
+  for (const pid of children.trim().split(" ").filter(Boolean)) {
+    const name = await readFile(`/proc/${pid}/comm`, "utf8").catch(() => "");
+    if (name.startsWith("redis-server")) return Number(pid);
+  }
+  throw new Error("no private redis-server runs");
+}

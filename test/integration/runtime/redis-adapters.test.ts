@@ -1,0 +1,243 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { Redis } from "ioredis";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { openProducerRedis, openSubscriberRedis } from "../../../src/redis/redis-connection.ts";
+import { RedisSignals } from "../../../src/redis/signals.ts";
+import { RedisStreamRelay } from "../../../src/redis/log-stream-relay.ts";
+import { newId } from "../../../src/lib/ids.ts";
+import { silentLog } from "../../../src/lib/log.ts";
+import { describeSignals } from "../../contract/signals.ts";
+import { describeStreamRelay } from "../../contract/stream-relay.ts";
+import { createLocalSignals } from "../../support/fakes/local-signals.ts";
+import { createLocalStreams } from "../../support/fakes/local-streams.ts";
+import { type RedisServer, startRedis } from "../../support/servers/redis-server.ts";
+import { waitUntil } from "../../support/wait-until.ts";
+import { createTestRedis, type TestRedis } from "../../support/servers/test-services.ts";
+
+/** One process's ends of signals and streams. */
+interface Adapters {
+  signals: RedisSignals;
+  streams: RedisStreamRelay;
+  producer: Redis;
+  close(): void;
+}
+
+function openAdapters(url: string, prefix: string): Adapters {
+  const producer = openProducerRedis(url, silentLog);
+  const open = [producer];
+  const signals = new RedisSignals({
+    publisher: producer,
+    openSubscriber: () => {
+      const subscriber = openSubscriberRedis(url, silentLog);
+      open.push(subscriber);
+      return subscriber;
+    },
+    prefix,
+    log: silentLog,
+  });
+  return {
+    signals,
+    streams: new RedisStreamRelay(producer, prefix),
+    producer,
+    close: () => {
+      signals.close();
+      for (const redis of open) redis.disconnect();
+    },
+  };
+}
+
+async function openHearing(url: string, prefix: string): Promise<Adapters> {
+  const adapters = openAdapters(url, prefix);
+  if (!(await adapters.signals.listen(5_000))) throw new Error("redis does not answer");
+  // Until it is connected, a producer drops what it is given.
+  await waitUntil("the producer is connected", () => adapters.producer.status === "ready");
+  return adapters;
+}
+
+describe("over Redis", () => {
+  let redis: TestRedis;
+  let one: Adapters;
+  let other: Adapters;
+  beforeAll(async () => {
+    redis = await createTestRedis();
+    [one, other] = await Promise.all([
+      openHearing(redis.url, redis.prefix),
+      openHearing(redis.url, redis.prefix),
+    ]);
+  });
+  afterAll(async () => {
+    one.close();
+    other.close();
+    await redis.release();
+  });
+
+  describe("signals", () => {
+    describeSignals(() => ({ here: one.signals, there: other.signals }));
+
+    it("Berths with other prefixes on the same Redis do not hear each other", async () => {
+      const stranger = await openHearing(redis.url, `${redis.prefix}-2`);
+      const startedAtMs = performance.now();
+      const wait = stranger.signals.waitFor("events", 300);
+      await one.signals.publish(["events"]);
+      await wait;
+      stranger.close();
+      expect(performance.now() - startedAtMs).toBeGreaterThanOrEqual(290);
+    });
+
+    it("5,000 waits cost no subscriptions, and leave nothing behind", async () => {
+      const waits = Array.from({ length: 5_000 }, (_, index) =>
+        one.signals.waitFor(`host:host_${index}`, 20_000),
+      );
+      expect(one.signals.waiting).toBe(5_000);
+      const names = Array.from({ length: 5_000 }, (_, index) => `host:host_${index}` as const);
+      await other.signals.publish(names);
+      await Promise.all(waits);
+      expect(one.signals.waiting).toBe(0);
+      const [, subscribers] = await one.producer.pubsub("NUMSUB", `${redis.prefix}:signals`);
+      expect(subscribers).toBe(2);
+    });
+  });
+
+  describe("log streams", () => {
+    describeStreamRelay(() => ({ reader: one.streams, writer: other.streams }));
+
+    it("a writer is held back while its reader takes nothing", async () => {
+      const request = requestOf();
+      await one.streams.request("host_slow", request);
+      let appended = 0;
+      const writing = (async () => {
+        for (let count = 0; count < 200; count++) {
+          await other.streams.append(request.streamId, new Uint8Array(1_024));
+          appended++;
+        }
+        await other.streams.end(request.streamId);
+      })();
+      const chunksKey = `${redis.prefix}:streams:chunks:${request.streamId}`;
+      await expect.poll(() => one.producer.llen(chunksKey), { timeout: 5_000 }).toBe(64);
+      await delay(200);
+      expect(appended).toBe(64);
+      let bytes = 0;
+      for await (const chunk of one.streams.read(request.streamId, AbortSignal.timeout(20_000)))
+        bytes += chunk.length;
+      await writing;
+      expect(bytes).toBe(200 * 1_024);
+    });
+
+    it("a reader is told when no agent comes", { timeout: 20_000 }, async () => {
+      const request = requestOf();
+      await one.streams.request("host_silent", request);
+      const reading = one.streams.read(request.streamId, AbortSignal.timeout(30_000));
+      await expect(reading.next()).rejects.toMatchObject({ code: "dependency-unavailable" });
+    });
+
+    it(
+      "a quiet container is not taken for an agent that does not come",
+      { timeout: 20_000 },
+      async () => {
+        const request = requestOf();
+        await one.streams.request("host_quiet", request);
+        await other.streams.append(request.streamId, new Uint8Array());
+        const stopping = new AbortController();
+        const reading = one.streams.read(request.streamId, stopping.signal).next();
+        const outcome = await Promise.race([reading, delay(11_000).then(() => "still reading")]);
+        stopping.abort();
+        await reading;
+        expect(outcome).toBe("still reading");
+      },
+    );
+
+    it("a host is given no more requests than it may hold", async () => {
+      for (let count = 0; count < 100; count++) await one.streams.request("host_full", requestOf());
+      await expect(one.streams.request("host_full", requestOf())).rejects.toMatchObject({
+        code: "rate-limited",
+      });
+    });
+
+    it("everything that a stream leaves in Redis expires", async () => {
+      const request = requestOf();
+      await one.streams.request("host_gone", request);
+      await other.streams.append(request.streamId, Buffer.from("never read"));
+      const keys = await one.producer.keys(`${redis.prefix}:streams:*`);
+      const lifetimes = await Promise.all(keys.map((key) => one.producer.pttl(key)));
+      expect(keys.length).toBeGreaterThanOrEqual(3);
+      for (const ms of lifetimes) {
+        expect(ms).toBeGreaterThan(0);
+        expect(ms).toBeLessThanOrEqual(3_600_000);
+      }
+    });
+  });
+});
+
+describe("while Redis is away", () => {
+  let server: RedisServer;
+  let adapters: Adapters;
+  beforeAll(async () => {
+    server = await startRedis();
+    adapters = await openHearing(server.url, "away");
+  });
+  afterAll(async () => {
+    adapters.close();
+    await server.stop();
+  });
+
+  it("nothing throws or hangs, waits end early, and all is well when it is back", async () => {
+    const waitEarly = timed(() => adapters.signals.waitFor("host:host_a", 25_000));
+    await server.process.kill("SIGKILL");
+    // A long poll that was under way does not sleep through what it can no longer hear.
+    expect(await waitEarly).toBeLessThan(6_000);
+    expect(await timed(() => adapters.signals.publish(["events"]))).toBeLessThan(400);
+    expect(await timed(() => adapters.signals.waitFor("events", 25_000))).toBeLessThan(6_000);
+    expect(await adapters.streams.takeRequests("host_a")).toEqual([]);
+    await expect(adapters.streams.request("host_a", requestOf())).rejects.toMatchObject({
+      code: "dependency-unavailable",
+    });
+
+    // Within the process signals go on.
+    const local = timed(() => adapters.signals.waitFor("set:set_a", 25_000));
+    await adapters.signals.publish(["set:set_a"]);
+    expect(await local).toBeLessThan(500);
+
+    server = await startRedis({ port: server.port });
+    expect(await adapters.signals.listen(10_000)).toBe(true);
+    const stranger = await openHearing(server.url, "away");
+    const heard = timed(() => adapters.signals.waitFor("events", 25_000));
+    await stranger.signals.publish(["events"]);
+    expect(await heard).toBeLessThan(2_000);
+    stranger.close();
+  });
+
+  it("a Redis that hangs delays nobody for long", async () => {
+    process.kill(server.process.pid, "SIGSTOP");
+    try {
+      expect(await timed(() => adapters.signals.publish(["events"]))).toBeLessThan(400);
+      expect(
+        await timed(async () => void (await adapters.streams.takeRequests("host_a"))),
+      ).toBeLessThan(400);
+    } finally {
+      process.kill(server.process.pid, "SIGCONT");
+    }
+  });
+});
+
+describe("the tests' own stand-ins", () => {
+  const signals = createLocalSignals();
+  describeSignals(() => ({ here: signals, there: signals }));
+  const streams = createLocalStreams();
+  describeStreamRelay(() => ({ reader: streams, writer: streams }));
+});
+
+function requestOf() {
+  return {
+    streamId: newId("str"),
+    setId: newId("set"),
+    container: "app",
+    follow: true,
+    tail: 0,
+  };
+}
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const startedAtMs = performance.now();
+  await work();
+  return performance.now() - startedAtMs;
+}

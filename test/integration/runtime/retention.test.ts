@@ -1,0 +1,150 @@
+import { sql } from "drizzle-orm";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { createToken } from "../../../src/control/tenancy/create-token.ts";
+import { deleteService } from "../../../src/control/services/delete-service.ts";
+import { closeServices } from "../../../src/control/services/close-services.ts";
+import { authenticate } from "../../../src/control/tenancy/authenticate.ts";
+import { ensureBootstrap } from "../../../src/control/tenancy/bootstrap.ts";
+import { patchService } from "../../../src/control/services/patch-service.ts";
+import { receiveAlerts } from "../../../src/control/autoscaling/receive-alerts.ts";
+import { revokeToken } from "../../../src/control/tenancy/revoke-token.ts";
+import { scaleService } from "../../../src/control/services/scale-service.ts";
+import { sweepJournals } from "../../../src/control/events/retention.ts";
+import { cpuHigh, createElasticService } from "../../support/fleet/elastic-service.ts";
+import {
+  createFleetContext,
+  type FleetContext,
+  observed,
+  serviceBody,
+} from "../../support/fleet/fleet-context.ts";
+
+const DAY_MS = 86_400_000;
+let f: FleetContext;
+let hostId: string;
+
+beforeAll(async () => {
+  f = await createFleetContext({ deletedKeptMs: 30 * DAY_MS });
+  hostId = await f.enroll("h1");
+});
+afterAll(() => f.close());
+
+const tables = [
+  "sets",
+  "placements",
+  "rejections",
+  "services",
+  "revisions",
+  "hooks",
+  "demands",
+  "decisions",
+  "tokens",
+];
+
+async function countRows(): Promise<Record<string, number>> {
+  const counts: Record<string, number> = {};
+  for (const table of tables) {
+    const rows = await rowsOf<{ count: number }>(
+      f.ctx.db,
+      sql`select count(*)::int as count from ${sql.raw(table)}`,
+    );
+    counts[table] = rows[0]?.count ?? -1;
+  }
+  return counts;
+}
+
+/** Everything happened so many days earlier. */
+async function passDays(days: number): Promise<void> {
+  const past = (columns: string[]) =>
+    sql.raw(columns.map((column) => `${column} = ${column} - interval '${days} days'`).join(", "));
+  for (const [table, columns] of [
+    ["sets", ["deleted_at"]],
+    ["placements", ["created_at"]],
+    ["services", ["deleted_at"]],
+    ["revisions", ["created_at"]],
+    ["hooks", ["deleted_at"]],
+    ["tokens", ["revoked_at", "expires_at", "used_at"]],
+  ] as const)
+    await f.ctx.db.execute(sql`update ${sql.raw(table)} set ${past([...columns])}`);
+}
+
+async function sweepAll(): Promise<void> {
+  while ((await sweepJournals(f.ctx)) > 0);
+}
+
+async function follow(): Promise<void> {
+  await f.placer.placeSets();
+  const { sets } = await f.sync(hostId, { full: true });
+  await f.sync(hostId, {
+    observed: sets.map((set) => observed(set, set.desired === "deleted" ? "absent" : "running")),
+  });
+}
+
+test("what is gone is forgotten after its time with all that hangs on it, and not before", async () => {
+  const admin = {
+    tokenId: "tok_x",
+    role: "admin" as const,
+    tenantId: null,
+    hookId: null,
+    pool: null,
+  };
+  const before = await countRows();
+  const menu = await createElasticService(f, "gone", { replicas: 2 });
+  await receiveAlerts(f.ctx, menu.hookId, [cpuHigh()]);
+  await menu.runJobs();
+  await follow();
+  const { token } = await createToken(f.ctx, admin, { name: "short", role: "read" });
+  await revokeToken(f.ctx, token.id);
+  await deleteService(f.ctx, f.tenantId, "gone", undefined);
+  await follow();
+  await closeServices(f.ctx);
+  const gone = await countRows();
+  await passDays(29);
+  await sweepAll();
+  expect(await countRows()).toEqual(gone);
+  await passDays(2);
+  await sweepAll();
+  // The host's enroll token was used as long ago.
+  expect(await countRows()).toEqual({ ...before, tokens: (before["tokens"] ?? 0) - 1 });
+});
+
+test("of a service that lives, old revisions that no set is of and placements that others followed are forgotten", async () => {
+  await createService(f.ctx, f.tenantId, serviceBody("lives"));
+  await follow();
+  const { template } = serviceBody("lives");
+  const patch = (generation: number, cpuMillis: number) =>
+    patchService(f.ctx, f.tenantId, "lives", generation, { template: { ...template, cpuMillis } });
+  await patch(1, 1_100);
+  await patch(2, 1_200);
+  await scaleService(f.ctx, f.tenantId, "lives", { replicas: 2 }, undefined);
+  await f.placer.placeSets();
+  await f.ctx.db.execute(sql`
+    insert into placements (id, set_id, host_id, generation, policy_version, score, because)
+    select 'plc_0' || n || id, id, host_id, 0, 1, 0, '{}' from sets, generate_series(1, 3) n where host_id is not null and revision = 1`);
+  const numbers = async (): Promise<number[]> => {
+    await sweepAll();
+    const rows = await rowsOf<{ number: number }>(
+      f.ctx.db,
+      sql`select number from revisions order by number`,
+    );
+    return rows.map(({ number }) => number);
+  };
+  await passDays(31);
+  // A set goes back to it when its new size is refused.
+  await f.ctx.db.execute(sql`update sets set former_revision = 2 where revision = 1`);
+  expect(await numbers()).toEqual([1, 2, 3]);
+  await f.ctx.db.execute(sql`update sets set former_revision = null`);
+  expect(await numbers()).toEqual([1, 3]); // 1 has a set, 3 is the newest
+  expect((await countRows())["placements"]).toBe(2);
+});
+
+test("an admin's revoked secret stays refused, however long ago that was", async () => {
+  const adminSecret = "brt_an-admin-secret-that-was-revoked";
+  await ensureBootstrap(f.ctx, { adminSecret });
+  await f.ctx.db.execute(sql`update tokens set revoked_at = now() where role = 'admin'`);
+  await passDays(400);
+  await sweepAll();
+  await ensureBootstrap(f.ctx, { adminSecret });
+  expect(await authenticate(f.ctx, adminSecret)).toBeUndefined();
+});

@@ -1,0 +1,131 @@
+import { sql } from "drizzle-orm";
+import { afterEach, expect, test } from "vitest";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { getService } from "../../../src/control/services/get-service.ts";
+import { createMover } from "../../../src/control/relocation/move-sets.ts";
+import {
+  createFleetContext,
+  type FleetContext,
+  serviceBody,
+  smallHost,
+} from "../../support/fleet/fleet-context.ts";
+import { bookings, hostIds, obey, resize, startWeb } from "../../support/fleet/resizing.ts";
+
+const GiB = 2 ** 30;
+let fleet: FleetContext | undefined;
+
+afterEach(async () => {
+  await fleet?.close();
+  fleet = undefined;
+});
+
+async function start(replicas: number): Promise<FleetContext> {
+  fleet = await startWeb(replicas);
+  return fleet;
+}
+
+test("as few sets as can be are replaced elsewhere, one after the other, each once its replacement is ready", async () => {
+  fleet = await createFleetContext();
+  const f = fleet;
+  const mover = createMover(f.ctx);
+  const h1 = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 3 }));
+  await f.placer.placeSets();
+  const h2 = await f.enroll("h2");
+  await obey(f, h1);
+  await expect(resize(f, { cpu: 2 })).rejects.toThrow(/no room for the new size on h1 \(2 sets/);
+  const { effects, service } = await resize(f, { cpu: 2, ifNoRoom: "move" });
+  expect(effects).toEqual([
+    expect.stringContaining("1 sets get 2 cores"),
+    expect.stringContaining("2 sets have no room for it where they are"),
+  ]);
+  expect(service).toMatchObject({ settled: false, counts: { ready: 3 } });
+  await obey(f, h1);
+  expect(await mover.moveSets()).toBe(1);
+  await f.placer.placeSets();
+  expect(await mover.moveSets()).toBe(0);
+  expect((await getService(f.ctx, f.tenantId, "web")).counts).toMatchObject({
+    ready: 3,
+    placed: 1,
+  });
+  await obey(f, h2);
+  expect(await mover.moveSets()).toBe(1);
+  await obey(f, h1);
+  // The first has left: by now there is room for the other where it is.
+  expect(await mover.moveSets()).toBe(1);
+  await obey(f, h1);
+  expect(await mover.moveSets()).toBe(0);
+  expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({
+    settled: true,
+    counts: { ready: 3 },
+  });
+  for (const { name, cpu, booked } of await bookings(f))
+    expect([name, cpu, booked]).toEqual(
+      name === "h1" ? ["h1", 4_000, 4_000] : ["h2", 2_000, 2_000],
+    );
+});
+
+test("what is about to be moved for one size is moved for the next one, too; what somebody moves is moved", async () => {
+  fleet = await createFleetContext();
+  const f = fleet;
+  const h1 = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 3 }));
+  await f.placer.placeSets();
+  await f.enroll("h2");
+  await obey(f, h1);
+  await resize(f, { cpu: 2, ifNoRoom: "move" });
+  await resize(f, { memory: "512Mi", ifNoRoom: "move" });
+  const targets = () =>
+    rowsOf<{ cpu: number; memory: number; moving: boolean }>(
+      f.ctx.db,
+      sql`select (template->>'cpuMillis')::int as cpu, (template->>'memoryBytes')::int as memory, move_revision is not null as moving
+          from sets s join revisions r on r.service_id = s.service_id and r.number = coalesce(move_revision, s.revision) order by 3`,
+    );
+  const wanted = { cpu: 2_000, memory: 512 * 2 ** 20 };
+  const [inPlace, ...others] = await targets();
+  expect(inPlace).toEqual({ ...wanted, moving: false });
+  expect(others).toEqual([
+    { ...wanted, moving: true },
+    { ...wanted, moving: true },
+  ]);
+  await f.ctx.db.execute(sql`update sets set move_revision = revision where move_revision is null`);
+  await resize(f, { memory: "256Mi", ifNoRoom: "move" });
+  expect((await targets()).map(({ moving }) => moving)).toEqual([true, true, true]);
+});
+
+test("sets with a volume are not moved for their size, and the answer says why", async () => {
+  fleet = await createFleetContext();
+  const f = fleet;
+  for (const name of ["h1", "h2"])
+    await f.enroll(name, { allocatable: { ...smallHost, volumeBytes: 10 * GiB } });
+  const options = { cpu: 100, memory: 100 };
+  const containers = [{ index: 0, name: "app", image: "menu:42", options }];
+  const volume = { size: "1Gi", mountPath: "/data" };
+  const template = { cpu: 3, memory: "1Gi", volume, containers };
+  await createService(f.ctx, f.tenantId, serviceBody("web", { template }));
+  await f.placer.placeSets();
+  await expect(resize(f, { cpu: 5, ifNoRoom: "move" })).rejects.toThrow(
+    /what is in it would stay behind, in the trash of that host/,
+  );
+});
+
+test("what a set of a lost host is to be is left to its service's policy; it does not hinder the others", async () => {
+  const f = await start(4);
+  const [h1 = "", h2 = ""] = await hostIds(f);
+  for (const hostId of [h1, h2]) await obey(f, hostId);
+  await f.ctx.db.execute(
+    sql`update hosts set state = 'lost', allocatable_cpu_millis = 2000 where id = ${h1}`,
+  );
+  await expect(resize(f, { cpu: 2 })).rejects.toThrow("no room for the new size on h1");
+  const { effects } = await resize(f, { cpu: 2, ifNoRoom: "move" });
+  expect(effects[0]).toContain("2 sets get 2 cores");
+  expect(effects[1]).toContain("2 sets on lost hosts keep their size");
+  expect(await createMover(f.ctx).moveSets()).toBe(0);
+  const left = await rowsOf<{ revision: number; code: string; desired: string }>(
+    f.ctx.db,
+    sql`select revision, held_back->>'code' as code, desired from sets where host_id = ${h1}`,
+  );
+  const held = { revision: 1, code: "resize-refused", desired: "running" };
+  expect(left).toEqual([held, held]);
+});

@@ -1,0 +1,276 @@
+import { sql } from "drizzle-orm";
+import { afterEach, expect, test } from "vitest";
+import { resizeServiceBody } from "../../../src/contracts/api/services.ts";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { assert } from "../../../src/lib/assert.ts";
+import { cordonHost } from "../../../src/control/hosts/cordon-host.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { deleteService } from "../../../src/control/services/delete-service.ts";
+import { getService } from "../../../src/control/services/get-service.ts";
+import { getSet } from "../../../src/control/sets/get-set.ts";
+import { patchService } from "../../../src/control/services/patch-service.ts";
+import {
+  createFleetContext,
+  type FleetContext,
+  observed,
+  serviceBody,
+  smallHost,
+} from "../../support/fleet/fleet-context.ts";
+import { bookings, hostIds, obey, resize, startWeb } from "../../support/fleet/resizing.ts";
+
+const GiB = 2 ** 30;
+let fleet: FleetContext | undefined;
+
+afterEach(async () => {
+  await fleet?.close();
+  fleet = undefined;
+});
+
+async function start(replicas: number): Promise<FleetContext> {
+  fleet = await startWeb(replicas);
+  return fleet;
+}
+
+test("running sets get their new size in place: booked, and told to their hosts at once", async () => {
+  const f = await start(4);
+  const hostId = (await hostIds(f))[0] ?? "";
+  const before = await f.sync(hostId, { full: true });
+  const change = await resize(f, { cpu: 2, memory: "512Mi" });
+  expect(change.effects[0]).toContain("4 sets get 2 cores");
+  expect(change.service).toMatchObject({ revision: 2, template: { cpuMillis: 2_000 } });
+  for (const { cpu, booked, memory } of await bookings(f))
+    expect({ cpu, booked, memory }).toEqual({ cpu: 4_000, booked: 4_000, memory: 2 * GiB });
+  const after = await f.sync(hostId, { acceptedGeneration: before.hostGeneration });
+  expect(after.sets.map(({ setId }) => setId)).toEqual(before.sets.map(({ setId }) => setId));
+  expect(after.sets[0]).toMatchObject({
+    revision: 2,
+    template: { cpuMillis: 2_000, memoryBytes: GiB / 2 },
+    restartGeneration: before.sets[0]?.restartGeneration,
+  });
+  const again = await resize(f, { cpu: 2 });
+  expect(again.effects).toEqual(["No set is touched: that is their size already."]);
+  expect(again.service.revision).toBe(2);
+});
+
+test("sets of an older revision keep all of it but the size", async () => {
+  const f = await start(2);
+  const patch = { template: serviceBody("web").template };
+  for (const container of patch.template.containers) container.image = "menu:43";
+  await patchService(f.ctx, f.tenantId, "web", 1, patch);
+  await resize(f, { memory: "2Gi" });
+  const [hostId = ""] = await hostIds(f);
+  const [set] = (await f.sync(hostId, { full: true })).sets;
+  expect(set?.template).toMatchObject({ memoryBytes: 2 * GiB, containers: [{ image: "menu:42" }] });
+  const { template } = await getService(f.ctx, f.tenantId, "web");
+  expect(template).toMatchObject({ memoryBytes: 2 * GiB, containers: [{ image: "menu:43" }] });
+});
+
+test("I2: what a host has no room for is refused whole, and what fits nowhere also when it may move", async () => {
+  const f = await start(3);
+  for (const ifNoRoom of ["refuse", "move"] as const) {
+    for (const cpu of [3, 64])
+      await expect(resize(f, { cpu, ifNoRoom })).rejects.toThrow(/no room|no host has room/);
+    expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({
+      revision: 1,
+      generation: 1,
+      counts: { placed: 3 },
+    });
+    for (const { cpu, booked } of await bookings(f)) expect(cpu).toBe(booked);
+  }
+});
+
+test("I2: what a set gives up is booked until the kernel has taken it, and then what waits for room is planned", async () => {
+  const f = await start(1);
+  const [hostId = "", otherId = ""] = await hostIds(f);
+  await cordonHost(f.ctx, otherId);
+  await resize(f, { cpu: 4 });
+  await obey(f, hostId);
+  const none = { ...smallHost, cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
+  const report = {
+    used: none,
+    allocatable: smallHost,
+    reclaimableVolumeBytes: 0,
+    trashedVolumeBytes: 0,
+    volumeReason: null,
+    disk: null,
+  };
+  await f.sync(hostId, { usage: { ...report, setMemoryBytes: {} } });
+  await createService(f.ctx, f.tenantId, serviceBody("other", { replicas: 1 }));
+  await resize(f, { cpu: 1 });
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 1 });
+  expect((await bookings(f))[0]).toMatchObject({ cpu: 4_000, booked: 4_000 });
+  f.rings.length = 0;
+  await obey(f, hostId);
+  expect((await bookings(f))[0]).toMatchObject({ cpu: 1_000, booked: 1_000 });
+  expect(f.rings).toMatchObject([{ name: "place-sets", payload: { cause: "room-gained" } }]);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
+});
+
+test("a size that is refused again and again is taken back: one size everywhere, with the reason", async () => {
+  const f = await start(1);
+  const [hostId = ""] = (
+    await rowsOf<{ hostId: string }>(f.ctx.db, sql`select host_id as "hostId" from sets`)
+  ).map((row) => row.hostId);
+  await obey(f, hostId);
+  await resize(f, { cpu: 2, memory: "512Mi" });
+  const [set] = (await f.sync(hostId, { full: true })).sets;
+  assert(set, "the host has the set");
+  const reason = { code: "memory-in-use", text: "the set uses 600 MiB", phase: "resize" };
+  await f.sync(hostId, { observed: [observed(set, "running", { sized: false, reason })] });
+  expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({ settled: false });
+  const report = observed(set, "running", { sized: false, sizeRefused: true, reason });
+  await f.sync(hostId, { observed: [report, report] });
+  await f.sync(hostId, { observed: [report] });
+  const [back] = (await f.sync(hostId, { full: true })).sets;
+  expect(back).toMatchObject({ revision: 1, template: { cpuMillis: 1_000, memoryBytes: GiB } });
+  expect(back?.generation).toBe(set.generation + 1);
+  // Until the agent says that it has its former size, both are booked.
+  const booked = (await bookings(f)).find(({ cpu }) => cpu > 0);
+  expect(booked).toMatchObject({ cpu: 2_000, memory: GiB });
+  await obey(f, hostId);
+  expect((await bookings(f)).find(({ cpu }) => cpu > 0)).toMatchObject({ cpu: 1_000, memory: GiB });
+  const after = await getSet(f.ctx, f.tenantId, set.setId);
+  expect(after).toMatchObject({
+    sized: true,
+    cpuMillis: 1_000,
+    reason: { code: "resize-refused", text: expect.stringContaining("the set uses 600 MiB") },
+  });
+  const kinds = await rowsOf<{ text: string }>(
+    f.ctx.db,
+    sql`select text from events where kind = 'set-resize-refused'`,
+  );
+  expect(kinds).toHaveLength(1);
+  expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({
+    settled: true,
+    reason: { code: "resize-refused" },
+  });
+  await resize(f, { memory: "512Mi", cpu: 2 }); // once more
+  await obey(f, hostId);
+  expect(await getSet(f.ctx, f.tenantId, set.setId)).toMatchObject({
+    reason: null,
+    cpuMillis: 2_000,
+    memoryBytes: GiB / 2,
+  });
+});
+
+test("pending sets that become smaller are planned at once; those that leave do not hinder it", async () => {
+  fleet = await createFleetContext();
+  const f = fleet;
+  const h1 = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 6 }));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 4, rejected: 2 });
+  await obey(f, h1);
+  const [leaving] = (await f.sync(h1, { full: true })).sets;
+  assert(leaving, "the host has sets");
+  await f.ctx.db.execute(sql`update sets set leaving = true where id = ${leaving.setId}`);
+  await f.ctx.db.execute(sql`update hosts set allocatable_cpu_millis = 5500`);
+  f.rings.length = 0;
+  await resize(f, { cpu: 1.5 }); // three sets grow by half a core each: with the one that leaves it would be too much
+  await resize(f, { cpu: 0.5 });
+  expect(f.rings.map(({ name }) => name)).toContain("place-sets");
+  expect(await f.placer.placeSets()).toMatchObject({ rejected: 2 }); // due at once, though all is still booked
+  await f.sync(h1, { observed: [observed(leaving, "absent", { generation: 1_000 })] });
+  const released = await getSet(f.ctx, f.tenantId, leaving.setId);
+  expect(released).toMatchObject({ state: "pending", cpuMillis: 500, revision: 3 });
+  await obey(f, h1);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 1 }); // that one avoids the host that it left
+  for (const { cpu, booked } of await bookings(f)) expect([cpu, booked]).toEqual([2_500, 2_500]);
+});
+
+test("less memory than a set or a container of it uses is refused with the figure, unless the report is old", async () => {
+  const f = await start(1);
+  const [used] = await rowsOf<{ hostId: string; setId: string }>(
+    f.ctx.db,
+    sql`select host_id as "hostId", id as "setId" from sets`,
+  );
+  const { hostId = "", setId = "" } = used ?? {};
+  const none = { ...smallHost, cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
+  const usage = {
+    used: none,
+    allocatable: smallHost,
+    reclaimableVolumeBytes: 0,
+    trashedVolumeBytes: 0,
+    volumeReason: null,
+    disk: null,
+  };
+  const report = (mebibytes: number, containers: Record<string, number> = {}) =>
+    f.sync(hostId, {
+      usage: { ...usage, setMemoryBytes: { [setId]: mebibytes * 2 ** 20, ...containers } },
+    });
+  await report(300);
+  await expect(resize(f, { memory: "256Mi" })).rejects.toThrow(
+    `Set ${setId} uses 314572800 bytes of memory, more than the 268435456 that it would have`,
+  );
+  const dockerId = "0123456789ab".padEnd(64, "c");
+  const [set] = (await f.sync(hostId, { full: true })).sets;
+  assert(set, "the host has the set");
+  const app = {
+    name: "app",
+    state: "running" as const,
+    ready: true,
+    dockerId,
+    restarts: 0,
+    oomKills: 0,
+    rootfsUsedBytes: null,
+    exitCode: null,
+    startedAt: null,
+    reason: null,
+  };
+  await f.sync(hostId, { observed: [observed(set, "running", { containers: [app] })] });
+  await f.ctx.db.execute(
+    sql`update revisions set template = jsonb_set(template, '{containers,0,options,memoryPercent}', '50')`,
+  );
+  await report(100, { "0123456789ab": 100 * 2 ** 20 });
+  await expect(resize(f, { memory: "160Mi" })).rejects.toThrow(
+    `Container "app" of set ${setId} uses 104857600 bytes of memory, more than the 83886080 that`,
+  );
+  await resize(f, { memory: "512Mi" });
+  await f.ctx.db.execute(sql`update hosts set reported_at = now() - interval '1 hour'`);
+  await resize(f, { memory: "160Mi" }); // its agent and the kernel have the last word
+});
+
+test("a resize is told once more when the kernel holds the set to it, and what hinders it meanwhile", async () => {
+  const f = await start(1);
+  const [hostId = ""] = await hostIds(f);
+  const report = async (changes: Parameters<typeof observed>[2]) => {
+    const [set] = (await f.sync(hostId, { full: true })).sets;
+    assert(set, "the host has the set");
+    await f.sync(hostId, { observed: [observed(set, "running", changes)] });
+    return getSet(f.ctx, f.tenantId, set.setId);
+  };
+  const told = async () => {
+    const kinds = sql`('service-resized', 'set-warning', 'set-resized')`;
+    const events = sql`select kind from events where kind in ${kinds} order by id`;
+    return (await rowsOf<{ kind: string }>(f.ctx.db, events)).map(({ kind }) => kind);
+  };
+  expect(await report({ sized: false })).toMatchObject({ sized: true }); // somebody changed limits by hand
+  await resize(f, { memory: "512Mi" });
+  const reason = { code: "memory-in-use", text: "it uses more", phase: "resize" };
+  expect(await report({ sized: false, reason })).toMatchObject({ sized: false, reason });
+  expect(await told()).toEqual(["service-resized", "set-warning"]);
+  expect(await report({ sized: true })).toMatchObject({ sized: true });
+  await report({ sized: true });
+  expect(await told()).toEqual(["service-resized", "set-warning", "set-resized"]);
+});
+
+test("volumes grow only, and only where there is one", async () => {
+  const f = await start(1);
+  await expect(resize(f, { volume: "1Gi" })).rejects.toThrow("no volume in its template");
+  expect(() => resizeServiceBody.parse({})).toThrow("at least one");
+});
+
+test("a resized set that goes away gives back what it had booked", async () => {
+  const f = await start(2);
+  await resize(f, { cpu: 2 });
+  for (const hostId of await hostIds(f)) {
+    const { sets } = await f.sync(hostId, { full: true });
+    await f.sync(hostId, { observed: sets.map((set) => observed(set, "running")) });
+  }
+  await deleteService(f.ctx, f.tenantId, "web", undefined);
+  for (const hostId of await hostIds(f)) {
+    const { sets } = await f.sync(hostId, { full: true });
+    await f.sync(hostId, { observed: sets.map((set) => observed(set, "absent")) });
+  }
+  for (const { cpu, memory } of await bookings(f))
+    expect({ cpu, memory }).toEqual({ cpu: 0, memory: 0 });
+});

@@ -1,0 +1,344 @@
+import { sql } from "drizzle-orm";
+import { afterEach, expect, test } from "vitest";
+import type { ReportedVolume } from "../../../src/contracts/api/volumes.ts";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { assert } from "../../../src/lib/assert.ts";
+import { newId } from "../../../src/lib/ids.ts";
+import { cordonHost, uncordonHost } from "../../../src/control/hosts/cordon-host.ts";
+import { deleteHost } from "../../../src/control/hosts/delete-host.ts";
+import { deleteService } from "../../../src/control/services/delete-service.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { getHost } from "../../../src/control/hosts/get-host.ts";
+import { getService } from "../../../src/control/services/get-service.ts";
+import { getSet } from "../../../src/control/sets/get-set.ts";
+import { moveSet } from "../../../src/control/sets/move-set.ts";
+import { createMover } from "../../../src/control/relocation/move-sets.ts";
+import { listVolumes, purgeVolume, restoreVolume } from "../../../src/control/volumes/volumes.ts";
+import {
+  createFleetContext,
+  type FleetContext,
+  observed,
+  serviceBody,
+  smallHost,
+} from "../../support/fleet/fleet-context.ts";
+
+const GiB = 2 ** 30;
+let fleet: FleetContext | undefined;
+
+afterEach(async () => {
+  await fleet?.close();
+  fleet = undefined;
+});
+
+/** A host with room for two volumes of a GiB, and a service `db` with one set that has one. */
+async function start(): Promise<{ f: FleetContext; hostId: string }> {
+  const f = await createFleetContext();
+  fleet = f;
+  const hostId = await f.enroll("h1", { allocatable: { ...smallHost, volumeBytes: 2 * GiB } });
+  await createDb(f, 1);
+  return { f, hostId };
+}
+
+async function createDb(f: FleetContext, replicas: number, name = "db"): Promise<void> {
+  const { template, ...body } = serviceBody(name, { replicas });
+  const volume = { sizeBytes: GiB, mountPath: "/data" };
+  await createService(f.ctx, f.tenantId, { ...body, template: { ...template, volume } });
+  await f.placer.placeSets();
+}
+
+function volumeOf(setId: string, changes: Partial<ReportedVolume> = {}): ReportedVolume {
+  return {
+    volumeId: setId.replace("set_", "vol_"),
+    setId,
+    tenant: "food",
+    service: "db",
+    state: "live",
+    sizeBytes: GiB,
+    usedBytes: 4_096,
+    trashedAt: null,
+    expiresAt: null,
+    reason: null,
+    ...changes,
+  };
+}
+
+const trashed = {
+  state: "trashed",
+  usedBytes: null,
+  trashedAt: "2026-01-01T00:00:00.000Z",
+  expiresAt: "2999-01-08T00:00:00.000Z",
+} as const;
+
+/** The one set of the service runs, its service is deleted, and its volume is in the trash. */
+async function trashTheVolume(f: FleetContext, hostId: string): Promise<ReportedVolume> {
+  const [set] = (await f.sync(hostId, { full: true })).sets;
+  assert(set, "the host has a set to run");
+  const report = {
+    usage: {
+      used: smallHost,
+      allocatable: smallHost,
+      reclaimableVolumeBytes: 0,
+      trashedVolumeBytes: 0,
+      volumeReason: null,
+      disk: null,
+      setMemoryBytes: {},
+    },
+  };
+  const used = { ...smallHost, cpuMillis: 0, memoryBytes: 0, rootfsBytes: 0, volumeBytes: GiB };
+  const allocatable = { ...smallHost, volumeBytes: 2 * GiB };
+  const usage = { ...report.usage, used, allocatable };
+  const live = volumeOf(set.setId);
+  await f.sync(hostId, { observed: [observed(set, "running")], volumes: [live], usage });
+  await deleteService(f.ctx, f.tenantId, "db", undefined);
+  const [last] = (await f.sync(hostId, { full: true })).sets;
+  assert(last?.desired === "deleted", "the set is to go");
+  const trash = volumeOf(set.setId, trashed);
+  await f.sync(hostId, { observed: [observed(last, "absent")], volumes: [trash], usage });
+  return trash;
+}
+
+/** For sets that are made from now on. */
+async function resizeTemplate(f: FleetContext, sizeBytes: number): Promise<void> {
+  await f.ctx.db.execute(sql`
+    update revisions r set template = jsonb_set(template, '{volume,sizeBytes}', to_jsonb(${sizeBytes}::bigint))
+    from services s where s.id = r.service_id and s.deleted_at is null and s.name = 'db'`);
+}
+
+async function eventKinds(f: FleetContext): Promise<string[]> {
+  const rows = await rowsOf<{ kind: string }>(
+    f.ctx.db,
+    sql`select kind from events where kind like 'volume-%' order by id`,
+  );
+  return rows.map(({ kind }) => kind);
+}
+
+test("a set with a volume goes where there is room for it, and its agent is told", async () => {
+  const { f, hostId } = await start();
+  await createDb(f, 2, "db-2");
+  expect((await f.sync(hostId, { full: true })).sets).toHaveLength(2);
+  const [row] = await rowsOf(
+    f.ctx.db,
+    sql`select allocated_volume_bytes::float8 as booked,
+          (select count(*)::int from sets where state = 'pending') as pending from hosts`,
+  );
+  expect(row).toEqual({ booked: 2 * GiB, pending: 1 });
+});
+
+test("what hosts say of volumes is listed, and what becomes of them is told", async () => {
+  const { f, hostId } = await start();
+  const trash = await trashTheVolume(f, hostId);
+  const { items } = await listVolumes(f.ctx, null, { limit: 10, state: "trashed" });
+  expect(items).toMatchObject([{ id: trash.volumeId, ...trashed, purging: false, service: "db" }]);
+  expect(await listVolumes(f.ctx, newId("ten"), { limit: 10 })).toMatchObject({ items: [] });
+  await f.sync(hostId, { volumes: [] });
+  expect(await eventKinds(f)).toEqual(["volume-trashed", "volume-purged"]);
+});
+
+test("a restored volume comes back in one more set of its service, on its host", async () => {
+  const { f, hostId } = await start();
+  const { volumeId } = await trashTheVolume(f, hostId);
+  const restore = () => restoreVolume(f.ctx, null, volumeId);
+  await expect(restore()).rejects.toThrow("Create it again");
+  await createDb(f, 0);
+  await f.ctx.db.execute(sql`update services set desired_replicas = 2 where name = 'db'`);
+  await expect(restore()).rejects.toThrow("scale it to 2 first");
+  await f.ctx.db.execute(sql`update services set desired_replicas = 0 where name = 'db'`);
+  const set = await restore();
+  expect(set).toMatchObject({ service: "db", state: "placed", host: { id: hostId } });
+  const [wanted] = (await f.sync(hostId, { full: true })).sets;
+  expect(wanted).toMatchObject({ setId: set.id, restoreVolumeId: volumeId, desired: "running" });
+  expect(await getService(f.ctx, f.tenantId, "db")).toMatchObject({ replicas: 1 });
+  await expect(restore()).rejects.toThrow("is being purged or restored");
+  await expect(purgeVolume(f.ctx, null, volumeId, { confirm: volumeId })).rejects.toThrow(
+    "is being purged or restored",
+  );
+  await f.sync(hostId, { volumes: [volumeOf(set.id, { volumeId })] });
+  expect(await eventKinds(f)).toEqual(["volume-trashed", "volume-restored"]);
+  await expect(restore()).rejects.toThrow("is in use by set");
+});
+
+test("I2: a volume is restored only where its set fits", async () => {
+  const { f, hostId } = await start();
+  const { volumeId } = await trashTheVolume(f, hostId);
+  await createDb(f, 0);
+  await createService(f.ctx, f.tenantId, serviceBody("greedy", { replicas: 4 }));
+  await f.placer.placeSets();
+  await expect(restoreVolume(f.ctx, null, volumeId)).rejects.toThrow("insufficient-cpu");
+  expect(await getService(f.ctx, f.tenantId, "db")).toMatchObject({ replicas: 0 });
+});
+
+test("a set that has a volume is not moved off its host because it does not start there", async () => {
+  const { f, hostId } = await start();
+  const [set] = (await f.sync(hostId, { full: true })).sets;
+  assert(set, "the host has a set to run");
+  await f.sync(hostId, { volumes: [volumeOf(set.setId)] });
+  const failed = {
+    ...observed(set, "failed"),
+    ready: false,
+    gaveUp: true,
+    reason: { code: "not-healthy", text: "its database recovers slowly" },
+  };
+  await f.sync(hostId, { observed: [failed] });
+  const [still] = (await f.sync(hostId, { full: true })).sets;
+  expect(still).toMatchObject({ setId: set.setId, desired: "running", generation: set.generation });
+  const shown = await getSet(f.ctx, null, set.setId);
+  expect(shown).toMatchObject({
+    state: "failed",
+    reason: { text: "its database recovers slowly" },
+  });
+  // One whose volume was never made has nothing to lose.
+  await f.sync(hostId, { volumes: [] });
+  await f.sync(hostId, { observed: [failed] });
+  expect((await f.sync(hostId, { full: true })).sets).toMatchObject([{ desired: "deleted" }]);
+});
+
+test("a restored set keeps its volume: not moved by itself, found again where it is, left behind elsewhere", async () => {
+  const { f, hostId } = await start();
+  const trash = await trashTheVolume(f, hostId);
+  const { volumeId } = trash;
+  await createDb(f, 0);
+  const { id: setId } = await restoreVolume(f.ctx, null, volumeId);
+  const wanted = async (host: string) => (await f.sync(host, { full: true })).sets[0];
+  const set = await wanted(hostId);
+  assert(set, "the host has the set to run");
+  const failed = { ...observed(set, "failed"), ready: false, gaveUp: true };
+  await f.sync(hostId, { observed: [failed] });
+  expect(await wanted(hostId)).toMatchObject({ desired: "running", restoreVolumeId: volumeId });
+
+  const mover = createMover(f.ctx);
+  await expect(moveSet(f.ctx, null, setId)).rejects.toThrow("There is no other host for it");
+  expect(await wanted(hostId)).toMatchObject({ desired: "running", restoreVolumeId: volumeId });
+  const other = await f.enroll("h2", { allocatable: { ...smallHost, volumeBytes: 2 * GiB } });
+  await moveSet(f.ctx, null, setId);
+  expect(await mover.moveSets()).toBe(1);
+  const leaving = await wanted(hostId);
+  assert(leaving?.desired === "deleted", "the set is to go");
+  await cordonHost(f.ctx, other); // as if its room had gone meanwhile
+  await f.sync(hostId, { observed: [observed(leaving, "absent")] });
+  const placeAgain = async (): Promise<void> => {
+    for (let round = 0; round < 2; round++) {
+      await f.ctx.db.execute(sql`update sets set plan_after = now() where id = ${setId}`);
+      await f.placer.placeSets(); // in the first round it avoids the host that it has left
+    }
+  };
+  await placeAgain();
+  expect(await wanted(hostId)).toMatchObject({ setId, restoreVolumeId: volumeId });
+  await uncordonHost(f.ctx, other);
+  await moveSet(f.ctx, null, setId);
+  expect(await mover.moveSets()).toBe(1);
+  const again = await wanted(hostId);
+  assert(again?.desired === "deleted", "the set is to go");
+  await f.sync(hostId, { observed: [observed(again, "absent")] });
+  await placeAgain();
+  expect(await wanted(other)).toMatchObject({ setId, restoreVolumeId: null });
+});
+
+test("I7: what is kept no longer is not promised to be restored", async () => {
+  const { f, hostId } = await start();
+  const trash = await trashTheVolume(f, hostId);
+  await createDb(f, 0);
+  await f.sync(hostId, { volumes: [{ ...trash, expiresAt: "2026-01-08T00:00:00.000Z" }] });
+  await f.ctx.db.execute(sql`update volumes set expires_at = now() - interval '1 second'`);
+  await expect(restoreVolume(f.ctx, null, trash.volumeId)).rejects.toThrow("retention is over");
+});
+
+test("I2: a volume that counts as reclaimable already makes room for its set once", async () => {
+  const { f, hostId } = await start();
+  const { volumeId } = await trashTheVolume(f, hostId);
+  await createDb(f, 0);
+  // It and a GiB of somebody else's take all; of what may go, it is all there is.
+  const usage = {
+    used: { cpuMillis: 0, memoryBytes: 0, rootfsBytes: 0, volumeBytes: 2 * GiB },
+    allocatable: { ...smallHost, volumeBytes: 2 * GiB },
+    reclaimableVolumeBytes: GiB,
+    trashedVolumeBytes: GiB,
+    volumeReason: null,
+    disk: null,
+    setMemoryBytes: {},
+  };
+  await f.sync(hostId, { usage });
+  await resizeTemplate(f, 2 * GiB);
+  await expect(restoreVolume(f.ctx, null, volumeId)).rejects.toThrow("has no room for the set");
+  await resizeTemplate(f, GiB);
+  expect(await restoreVolume(f.ctx, null, volumeId)).toMatchObject({ state: "placed" });
+});
+
+test("I2: a volume that is larger than its set's template is booked as large as it is", async () => {
+  const { f, hostId } = await start();
+  const { volumeId } = await trashTheVolume(f, hostId);
+  await createDb(f, 0);
+  await resizeTemplate(f, GiB / 2);
+  await restoreVolume(f.ctx, null, volumeId);
+  const [row] = await rowsOf(
+    f.ctx.db,
+    sql`select allocated_volume_bytes::float8 as booked from hosts where id = ${hostId}`,
+  );
+  expect(row).toEqual({ booked: GiB });
+});
+
+test("why a volume is not purged is shown, and told once; why a host has no room for volumes, too", async () => {
+  const { f, hostId } = await start();
+  const trash = await trashTheVolume(f, hostId);
+  const reason = { code: "volume-busy", text: "it is in use and stays mounted" };
+  for (let look = 0; look < 2; look++)
+    await f.sync(hostId, { volumes: [{ ...trash, sizeBytes: GiB + look, reason }] });
+  const { items } = await listVolumes(f.ctx, null, { limit: 10 });
+  expect(items).toMatchObject([{ id: trash.volumeId, reason }]);
+  expect(await eventKinds(f)).toEqual(["volume-trashed", "volume-not-purged"]);
+  const none = { cpuMillis: 0, memoryBytes: 0, rootfsBytes: 0, volumeBytes: 0 };
+  const volumeReason = { code: "volume-missing", text: "there is no volume group berth" };
+  const unmeasured = { used: none, allocatable: { ...smallHost, volumeBytes: 0 } };
+  const empty = {
+    reclaimableVolumeBytes: 0,
+    trashedVolumeBytes: 0,
+    disk: null,
+    setMemoryBytes: {},
+  };
+  await f.sync(hostId, { usage: { ...unmeasured, ...empty, volumeReason } });
+  expect(await getHost(f.ctx, hostId)).toMatchObject({
+    state: "ready",
+    reported: { volumeReason },
+  });
+});
+
+test("I7: a purge needs the id twice, reaches the host until the volume is gone, and only from the trash", async () => {
+  const { f, hostId } = await start();
+  const { volumeId } = await trashTheVolume(f, hostId);
+  await expect(purgeVolume(f.ctx, null, volumeId, { confirm: newId("vol") })).rejects.toThrow(
+    "cannot be undone",
+  );
+  const before = (await f.sync(hostId, { full: true })).hostGeneration;
+  const volume = await purgeVolume(f.ctx, null, volumeId, { confirm: volumeId });
+  expect(volume).toMatchObject({ id: volumeId, purging: true });
+  const asked = await f.sync(hostId, { acceptedGeneration: before });
+  expect(asked.purgeVolumes).toEqual([volumeId]);
+  expect((await f.sync(hostId, { full: true })).purgeVolumes).toEqual([volumeId]);
+  await expect(restoreVolume(f.ctx, null, volumeId)).rejects.toThrow("Create it again");
+  await createDb(f, 0);
+  await expect(restoreVolume(f.ctx, null, volumeId)).rejects.toThrow("being purged");
+  await f.sync(hostId, { volumes: [] });
+  expect((await f.sync(hostId, { full: true })).purgeVolumes).toEqual([]);
+  expect(await eventKinds(f)).toEqual(["volume-trashed", "volume-purging", "volume-purged"]);
+});
+
+test("a host with volumes is deleted only when it is lost, and they are told to be lost with it", async () => {
+  const { f, hostId } = await start();
+  await trashTheVolume(f, hostId);
+  await cordonHost(f.ctx, hostId);
+  await expect(deleteHost(f.ctx, hostId, {})).rejects.toThrow("restore or purge its volumes first");
+  await f.ctx.db.execute(sql`update hosts set state = 'lost' where id = ${hostId}`);
+  await expect(deleteHost(f.ctx, hostId, {})).rejects.toThrow("1 volume");
+  await deleteHost(f.ctx, hostId, { confirm: hostId });
+  expect(await listVolumes(f.ctx, null, { limit: 10 })).toMatchObject({ items: [] });
+  expect(await eventKinds(f)).toEqual(["volume-trashed", "volume-lost"]);
+});
+
+test("I9, I4: one host cannot speak of another's volumes", async () => {
+  const { f, hostId } = await start();
+  const trash = await trashTheVolume(f, hostId);
+  const other = await f.enroll("h2");
+  await f.sync(other, { volumes: [{ ...trash, sizeBytes: 1 }] });
+  await f.sync(other, { volumes: [] });
+  const { items } = await listVolumes(f.ctx, null, { limit: 10 });
+  expect(items).toMatchObject([{ id: trash.volumeId, host: { id: hostId }, sizeBytes: GiB }]);
+});

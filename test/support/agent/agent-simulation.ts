@@ -1,0 +1,396 @@
+import { createSimulatedSetPort } from "../../../src/agent/adapters/simulated/set-port.ts";
+import {
+  type SimulatedCall,
+  SimulatedEngine,
+} from "../../../src/agent/adapters/simulated/simulated-engine.ts";
+import { type Agent, createAgent } from "../../../src/agent/agent.ts";
+import type { AgentLimits } from "../../../src/agent/agent-limits.ts";
+import { AgentError } from "../../../src/agent/agent-error.ts";
+import { delay } from "../../../src/agent/clock.ts";
+import type { ControlPlane } from "../../../src/agent/ports/control-plane.ts";
+import type { ObservedLocalSet, SetPort } from "../../../src/agent/ports/set-port.ts";
+import type { AgentState } from "../../../src/agent/ports/state-store.ts";
+import { nextStates } from "../../../src/agent/set-state.ts";
+import { isSized } from "../../../src/agent/set-limits.ts";
+import { specHash } from "../../../src/agent/spec-hash.ts";
+import type { DesiredSet, ObservedSet } from "../../../src/contracts/agent-protocol/protocol.ts";
+import { type Log, silentLog } from "../../../src/lib/log.ts";
+import { ModelControlPlane, noFaults } from "../fakes/model-control-plane.ts";
+import { localSet } from "./local-set.ts";
+import { seededRandom, VirtualClock } from "./virtual-clock.ts";
+
+export const simulatedImage = "menu:1";
+const missingImage = "missing:1";
+const ownHost = "host_own";
+const otherHost = "host_other";
+const hangMsMax = 40_000;
+
+/** A life of the agent: from its start to its stop or its death. */
+interface Life {
+  agent: Agent;
+  stop: AbortController;
+  ran: Promise<void>;
+  /** A function, as it may become so during any wait. */
+  isDead: () => boolean;
+  die: () => void;
+  /** What was reported last of each set. */
+  reported: Map<string, ObservedSet>;
+}
+
+const never = new Promise<never>(() => undefined);
+
+/**
+ * One host: the real agent on a virtual clock, a simulated engine, a model of the control plane, and a disk. Everything may
+ * fail at any call, the agent may be killed between and in the middle of any two, and the same seed gives the same
+ * run. What must never happen is noted in `violations`.
+ */
+export class AgentSimulation {
+  readonly clock = new VirtualClock();
+  readonly random: () => number;
+  readonly engine: SimulatedEngine;
+  readonly plane: ModelControlPlane;
+  readonly violations: string[] = [];
+  log: Log = silentLog;
+  /** The error that ended the agent last. */
+  endedBy: unknown;
+  /** Shares of the calls to the engine that fail or hang for some time. */
+  portFaults = { fail: 0, hang: 0 };
+  isEngineHung = false;
+  /** Nobody listens at its socket. */
+  isEngineAway = false;
+  losesEvents = false;
+  /** Calls that always fail, and that never answer. */
+  readonly failing = new Set<SimulatedCall["verb"]>();
+  readonly hanging = new Set<SimulatedCall["verb"]>();
+  readonly callCounts = new Map<string, number>();
+  /** Calls that change something, in order: "prepare set_…". */
+  readonly changes: string[] = [];
+  /** How long the disk takes at most. */
+  writeMsMax = 40;
+  limits: Partial<AgentLimits> = {};
+  #life: Life | undefined;
+  #disk: AgentState | undefined;
+  #writing = Promise.resolve();
+  readonly #highestGeneration = new Map<string, number>();
+  #foreign: ObservedLocalSet[] = [];
+
+  constructor(seed: number) {
+    this.random = seededRandom(seed);
+    this.engine = new SimulatedEngine({
+      clock: this.clock,
+      delaysMs: {
+        prepare: 300,
+        resize: 50,
+        start: 200,
+        stop: 100,
+        stopAll: 150,
+        remove: 250,
+        probe: 5,
+        observe: 4,
+      },
+      hasImage: (image) => image !== missingImage,
+      images: [simulatedImage],
+    });
+    this.plane = new ModelControlPlane(this.clock, this.random);
+  }
+
+  get agent(): Agent {
+    if (!this.#life) throw new Error("no agent runs");
+    return this.#life.agent;
+  }
+
+  get isRunning(): boolean {
+    return this.#life !== undefined;
+  }
+
+  start(): void {
+    const death = new AbortController();
+    const life = {
+      stop: new AbortController(),
+      isDead: () => death.signal.aborted,
+      die: () => death.abort(),
+      reported: new Map(),
+    } as Life;
+    const gate = <T>(work: Promise<T>): Promise<T> =>
+      work.then(
+        (value) => (life.isDead() ? never : value),
+        (error: unknown) => (life.isDead() ? never : Promise.reject(error as Error)),
+      );
+    const api: ControlPlane = {
+      sync: (body, signal) => {
+        if (life.isDead()) return never;
+        for (const report of body.observed) this.#checkReport(life, report);
+        return gate(this.plane.sync(body, signal));
+      },
+      uploadStream: () => this.plane.uploadStream(),
+    };
+    life.agent = createAgent({
+      hostId: ownHost,
+      agentVersion: "test",
+      port: this.#port(life),
+      api,
+      state: {
+        load: async () => structuredClone(this.#disk),
+        save: async (state) => {
+          if (life.isDead()) return never;
+          const written = structuredClone(state);
+          const turn = this.#writing.then(async () => {
+            await delay(this.clock, this.random() * this.writeMsMax, new AbortController().signal);
+            if (!life.isDead()) this.#disk = written;
+          });
+          this.#writing = turn;
+          await turn;
+          return life.isDead() ? never : undefined;
+        },
+      },
+      machine: {
+        measure: async () => ({
+          used: nothing,
+          allocatable: nothing,
+          reclaimableVolumeBytes: 0,
+          trashedVolumeBytes: 0,
+          volumeReason: null,
+        }),
+      },
+      log: this.log,
+      clock: this.clock,
+      random: this.random,
+      limits: this.limits,
+    });
+    this.#life = life;
+    life.ran = life.agent.run(life.stop.signal);
+    life.ran.catch((error: unknown) => {
+      this.endedBy = error;
+      if (!this.plane.refuses) this.#violate(`the agent ended: ${String(error)}`);
+    });
+  }
+
+  /** As kill -9: whatever it was about to do, it does not. */
+  kill(): void {
+    this.#life?.die();
+    this.#life = undefined;
+  }
+
+  /** As SIGTERM. */
+  async stop(): Promise<void> {
+    const life = this.#life;
+    if (!life) return;
+    life.stop.abort(new Error("SIGTERM"));
+    const ended = new AbortController();
+    void life.ran.finally(() => ended.abort());
+    const hasEnded = () => ended.signal.aborted;
+    for (let waitedMs = 0; !hasEnded() && waitedMs < 20_000; waitedMs += 100) await this.pass(100);
+    if (!hasEnded()) this.#violate("it did not stop within 20 s");
+    this.#life = undefined;
+  }
+
+  async pass(durationMs: number): Promise<void> {
+    await this.clock.pass(durationMs);
+    this.#check();
+  }
+
+  /** Sets of another host, or of nobody's agent, on the same engine: never to be touched. */
+  addForeign(count: number): void {
+    for (let i = 0; i < count; i++) {
+      const set = localSet({ image: simulatedImage });
+      this.engine.prepareInfra(otherHost, set);
+      this.engine.prepareBusiness(otherHost, set);
+      this.engine.start(otherHost, set.setId, "app");
+    }
+    this.#foreign = this.engine.observe(otherHost);
+  }
+
+  want(changes: Partial<DesiredSet> & { names?: string[]; options?: object } = {}): DesiredSet {
+    const { names, options, ...given } = changes;
+    const made = localSet({
+      image: simulatedImage,
+      ...(names ? { names } : {}),
+      ...(options ? { options } : {}),
+    });
+    return this.plane.want({ ...made, desired: "running", ...given });
+  }
+
+  change(set: DesiredSet, changes: Partial<DesiredSet>): DesiredSet {
+    return this.plane.want({ ...set, ...changes });
+  }
+
+  withMissingImage(set: DesiredSet): DesiredSet["template"] {
+    const template = structuredClone(set.template);
+    for (const container of template.containers) container.image = missingImage;
+    return template;
+  }
+
+  observed(setId: string): ObservedLocalSet | undefined {
+    return this.engine.observeSet(ownHost, setId);
+  }
+
+  /** What is otherwise than desired, in words; empty when the host has arrived. */
+  differences(): string[] {
+    const found: string[] = [];
+    for (const seen of this.engine.observe(ownHost)) {
+      const desired = this.plane.desiredOf(seen.setId)?.desired;
+      if (desired === undefined) found.push(`${seen.setId} is there and nobody wants it`);
+    }
+    for (const desired of this.plane.list()) found.push(...this.#differencesOf(desired));
+    return found;
+  }
+
+  /** Up to which generation the disk has it. */
+  get writtenGeneration(): number {
+    return this.#disk?.acceptedGeneration ?? 0;
+  }
+
+  /** All that is on the disk is lost. */
+  loseDisk(): void {
+    this.#disk = undefined;
+  }
+
+  heal(): void {
+    this.plane.faults = noFaults;
+    this.portFaults = { fail: 0, hang: 0 };
+    this.isEngineHung = false;
+  }
+
+  #differencesOf(desired: DesiredSet): string[] {
+    const { setId } = desired;
+    const seen = this.observed(setId);
+    const all = seen ? [seen.infra, ...seen.containers] : [];
+    const report = this.plane.reportOf(setId);
+    const found: string[] = [];
+    if (desired.desired === "deleted") found.push(`${setId} should be gone`);
+    if (desired.desired === "stopped" && all.some((container) => container?.state === "running")) {
+      found.push(`${setId} should be stopped`);
+    }
+    if (desired.desired === "running") {
+      const names = ["infra", ...desired.template.containers.map(({ name }) => name)];
+      for (const name of names) {
+        const container = all.find((candidate) => candidate?.name === name);
+        if (container?.state !== "running") found.push(`${setId}: ${name} does not run`);
+        else if (container.specHash !== specHash(desired, name))
+          found.push(`${setId}: ${name} is old`);
+      }
+      if (seen && !isSized(desired.template, seen)) found.push(`${setId} has another size`);
+      if (all.length !== names.length) found.push(`${setId} has ${all.length} containers`);
+    }
+    if (report?.generation !== desired.generation || report.state !== desired.desired) {
+      found.push(
+        `${setId}: ${desired.desired} ${desired.generation}, told ${JSON.stringify(report)}`,
+      );
+    } else if (desired.desired === "running" && !report.ready)
+      found.push(`${setId} is not told ready`);
+    return found;
+  }
+
+  /** The port of one life, of which no two calls about one set may overlap; probes are one step together. */
+  #port(life: Life): SetPort {
+    const port = createSimulatedSetPort(this.engine, ownHost, (call, signal) =>
+      this.#intercept(life, call, signal),
+    );
+    const busy = new Map<string, string>();
+    const alone = async (verb: string, setId: string, work: () => Promise<void>) => {
+      const other = busy.get(setId);
+      if (other !== undefined) this.#violate(`${verb} during ${other} of ${setId}`);
+      busy.set(setId, verb);
+      try {
+        await work();
+      } finally {
+        busy.delete(setId);
+      }
+    };
+    return {
+      ...port,
+      watch: (onChange, signal) =>
+        port.watch((setId) => {
+          if (!this.losesEvents) onChange(setId);
+        }, signal),
+      prepare: (set, signal) => alone("prepare", set.setId, () => port.prepare(set, signal)),
+      resize: (set, signal) => alone("resize", set.setId, () => port.resize(set, signal)),
+      start: (set, names, signal) =>
+        alone("start", set.setId, () => port.start(set, names, signal)),
+      stop: (set, names, signal) => alone("stop", set.setId, () => port.stop(set, names, signal)),
+      remove: (setId, signal) => alone("remove", setId, () => port.remove(setId, signal)),
+      stopAll: (setId, signal) => alone("stopAll", setId, () => port.stopAll(setId, signal)),
+      probe: (set, name, signal) => {
+        const other = busy.get(set.setId);
+        if (other !== undefined) this.#violate(`probe during ${other} of ${set.setId}`);
+        return port.probe(set, name, signal);
+      },
+    };
+  }
+
+  #violate(text: string): void {
+    if (!this.violations.includes(text)) this.violations.push(text);
+  }
+
+  async #intercept(life: Life, call: SimulatedCall, signal: AbortSignal): Promise<void> {
+    if (life.isDead()) return never;
+    const { verb, at, setId, generation } = call;
+    if (at === "begin") this.callCounts.set(verb, (this.callCounts.get(verb) ?? 0) + 1);
+    if (setId !== undefined && verb !== "observe") this.#checkCall(call, setId, generation);
+    await this.#disturb(verb, at, signal);
+    return life.isDead() ? never : undefined;
+  }
+
+  /** A daemon that hangs, and calls that fail or take long: each of them ends when the caller gives up. */
+  async #disturb(
+    verb: SimulatedCall["verb"],
+    at: SimulatedCall["at"],
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (this.isEngineAway) {
+      const options = { phase: "observe" as const, temporary: true };
+      throw new AgentError("docker-unavailable", "connection refused", options);
+    }
+    while (this.isEngineHung || this.hanging.has(verb)) {
+      await delay(this.clock, 500, signal);
+      signal.throwIfAborted();
+    }
+    const { fail, hang } = this.portFaults;
+    if (hang > 0 && this.random() < hang) {
+      await delay(this.clock, this.random() * hangMsMax, signal);
+      signal.throwIfAborted();
+    }
+    if (this.failing.has(verb)) {
+      throw new AgentError("docker-error", "refused", { phase: "run", temporary: true });
+    }
+    if (fail > 0 && this.random() < fail) {
+      const code = this.random() < 0.5 ? "docker-unavailable" : "docker-error";
+      throw new AgentError(code, `${verb} failed at its ${at}`, { phase: "run", temporary: true });
+    }
+  }
+
+  #checkCall({ verb, at }: SimulatedCall, setId: string, generation: number | undefined): void {
+    if (at !== "begin") return;
+    if (verb !== "probe") this.changes.push(`${verb} ${setId}`);
+    const highest = this.#highestGeneration.get(setId) ?? 0;
+    if (generation !== undefined && generation < highest) {
+      this.#violate(`${verb} of generation ${generation} after ${highest} of ${setId}`);
+    }
+    this.#highestGeneration.set(setId, Math.max(highest, generation ?? 0));
+    if (verb === "remove" && !this.plane.ended.has(setId)) {
+      this.#violate(`${setId} is removed, and nobody ever asked for that`);
+    }
+  }
+
+  /** Within one life of the agent and one generation, states go forward only, and generations never back. */
+  #checkReport(life: Life, report: ObservedSet): void {
+    const last = life.reported.get(report.setId);
+    life.reported.set(report.setId, report);
+    if (!last || last.generation < report.generation) return;
+    if (last.generation > report.generation) this.#violate(`${report.setId} went back`);
+    const isRepeated = last.state === report.state;
+    const isOnward = nextStates.get(last.state)?.has(report.state) ?? false;
+    if (!isRepeated && !isOnward) {
+      this.#violate(`${report.setId} went from ${last.state} to ${report.state}`);
+    }
+  }
+
+  #check(): void {
+    if (JSON.stringify(this.engine.observe(otherHost)) !== JSON.stringify(this.#foreign)) {
+      this.#violate("what is another's was touched");
+      this.#foreign = this.engine.observe(otherHost);
+    }
+  }
+}
+
+const nothing = { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };

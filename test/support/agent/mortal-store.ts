@@ -1,0 +1,24 @@
+import type { BlockStore } from "../../../src/agent/adapters/volume/block-store.ts";
+
+export class Killed extends Error {}
+
+/** A store of a process that is killed right before or right after a call that changes something. */
+export function mortalStore(store: BlockStore, isLast: () => boolean): BlockStore {
+  const changes = new Set<PropertyKey>(["create", "retag", "grow", "attach", "detach", "remove"]);
+  let isDead = false;
+  const die = (property: PropertyKey): void => {
+    isDead ||= changes.has(property) && isLast();
+    if (isDead) throw new Killed();
+  };
+  return new Proxy(store, {
+    get(target, property) {
+      const call = Reflect.get(target, property) as (...args: unknown[]) => Promise<unknown>;
+      return async (...args: unknown[]) => {
+        die(property);
+        const result = await call.apply(target, args);
+        die(property);
+        return result;
+      };
+    },
+  });
+}

@@ -1,0 +1,30 @@
+import Docker from "dockerode";
+import { createDockerSetPort } from "../../../src/agent/adapters/docker/docker-set-port.ts";
+import type { LocalSetSpec } from "../../../src/agent/ports/set-port.ts";
+import { silentLog } from "../../../src/lib/log.ts";
+
+/**
+ * A process that brings sets up, takes every second one down and restarts the others, over and over, as an agent under
+ * load does, until it is killed: `tsx set-child.ts HOST_ID SETS_AS_JSON`. It says "ready" before its first call.
+ */
+const [hostId = "", setsJson = "[]"] = process.argv.slice(2);
+const sets = JSON.parse(setsJson) as LocalSetSpec[];
+const port = createDockerSetPort({ docker: new Docker(), hostId, log: silentLog });
+const { signal } = new AbortController();
+
+async function churn(set: LocalSetSpec, position: number): Promise<void> {
+  const names = set.template.containers.map(({ name }) => name);
+  for (let round = 0; ; round++) {
+    const wanted = { ...set, restartGeneration: set.restartGeneration + (round % 2) };
+    try {
+      await port.prepare(wanted, signal);
+      await port.start(wanted, names, signal);
+      if (position % 2 === 0) await port.remove(set.setId, signal);
+    } catch (error) {
+      process.stderr.write(`${String(error)}\n`); // a call of the life before is still at work
+    }
+  }
+}
+
+process.stdout.write("ready\n");
+await Promise.all(sets.map(churn));

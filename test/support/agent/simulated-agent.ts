@@ -1,0 +1,96 @@
+import { AgentError } from "../../../src/agent/agent-error.ts";
+import { createSimulatedSetPort } from "../../../src/agent/adapters/simulated/set-port.ts";
+import { SimulatedEngine } from "../../../src/agent/adapters/simulated/simulated-engine.ts";
+import { createAgent } from "../../../src/agent/agent.ts";
+import type { AgentLimits } from "../../../src/agent/agent-limits.ts";
+import { systemClock } from "../../../src/agent/clock.ts";
+import { type ControlPlane, ControlPlaneError } from "../../../src/agent/ports/control-plane.ts";
+import type { AgentState } from "../../../src/agent/ports/state-store.ts";
+import { syncResultSchema } from "../../../src/contracts/agent-protocol/protocol.ts";
+import { silentLog } from "../../../src/lib/log.ts";
+import { enrollTestHost, type TestApi } from "../api/test-api.ts";
+
+/** The real agent of a host whose containers are simulated, at the API under test, in real time. */
+export interface SimulatedAgent {
+  hostId: string;
+  engine: SimulatedEngine;
+  /** What is between it and the API: nothing arrives while it is cut. */
+  isCut: boolean;
+  /** Nobody listens at its Docker's socket. */
+  isDockerAway: boolean;
+  stop(): Promise<void>;
+}
+
+const allocatable = {
+  cpuMillis: 8_000,
+  memoryBytes: 8 * 2 ** 30,
+  volumeBytes: 0,
+  rootfsBytes: 100 * 2 ** 30,
+};
+const used = { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
+
+export async function startSimulatedAgent(
+  test: TestApi,
+  name: string,
+  limits: Partial<AgentLimits> = {},
+  found: { images?: string[]; memory?: Record<string, number> } = {},
+): Promise<SimulatedAgent> {
+  const { hostId, credential } = await enrollTestHost(test, name);
+  const engine = new SimulatedEngine({ clock: systemClock, images: found.images ?? [] });
+  const stopping = new AbortController();
+  const api: ControlPlane = {
+    async sync(body, signal) {
+      const failIfCut = () => {
+        if (simulated.isCut) throw new ControlPlaneError("the network is cut", {});
+      };
+      failIfCut();
+      const options = { token: credential, body, signal };
+      const response = await test.request("POST", "/agent/v1/sync", options);
+      failIfCut();
+      if (response.status !== 200) throw new ControlPlaneError(await response.text(), {});
+      return syncResultSchema.parse(await response.json());
+    },
+    uploadStream: async () => undefined,
+  };
+  const port = createSimulatedSetPort(engine, hostId, async () => {
+    if (!simulated.isDockerAway) return;
+    const options = { phase: "observe" as const, temporary: true };
+    throw new AgentError("docker-unavailable", "connection refused", options);
+  });
+  let kept: AgentState | undefined;
+  const agent = createAgent({
+    hostId,
+    agentVersion: "test",
+    port: { ...port, memoryUse: async () => found.memory ?? {} },
+    api,
+    state: {
+      load: async () => kept,
+      save: async (state) => {
+        kept = state;
+      },
+    },
+    machine: {
+      measure: async () => ({
+        used,
+        allocatable,
+        reclaimableVolumeBytes: 0,
+        trashedVolumeBytes: 0,
+        volumeReason: null,
+      }),
+    },
+    log: silentLog,
+    limits: { waitMs: 500, usageIntervalMs: 1_000, ...limits },
+  });
+  const simulated: SimulatedAgent = {
+    hostId,
+    engine,
+    isCut: false,
+    isDockerAway: false,
+    stop: async () => {
+      stopping.abort(new Error("the test ends"));
+      await ran;
+    },
+  };
+  const ran = agent.run(stopping.signal);
+  return simulated;
+}

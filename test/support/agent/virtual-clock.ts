@@ -1,0 +1,64 @@
+import type { Clock } from "../../../src/agent/clock.ts";
+
+interface Timer {
+  atMs: number;
+  order: number;
+  callback: () => void;
+}
+
+/** Time that passes only when told to, and then as fast as what happens in it. */
+export class VirtualClock implements Clock {
+  #nowMs = Date.parse("2026-01-01T00:00:00Z");
+  #lastOrder = 0;
+  readonly #timers = new Set<Timer>();
+
+  nowMs(): number {
+    return this.#nowMs;
+  }
+
+  after(delayMs: number, callback: () => void): () => void {
+    this.#lastOrder++;
+    const atMs = this.#nowMs + Math.max(0, delayMs);
+    const timer = { atMs, order: this.#lastOrder, callback };
+    this.#timers.add(timer);
+    return () => this.#timers.delete(timer);
+  }
+
+  /** Lets `durationMs` pass, with everything that is due in it, in order. */
+  async pass(durationMs: number): Promise<void> {
+    const endsAtMs = this.#nowMs + durationMs;
+    await settle();
+    for (let due = this.#next(); due && due.atMs <= endsAtMs; due = this.#next()) {
+      this.#timers.delete(due);
+      this.#nowMs = Math.max(this.#nowMs, due.atMs);
+      due.callback();
+      await settle();
+    }
+    this.#nowMs = endsAtMs;
+  }
+
+  #next(): Timer | undefined {
+    let first: Timer | undefined;
+    for (const timer of this.#timers) {
+      if (!first || timer.atMs < first.atMs) first = timer;
+      else if (timer.atMs === first.atMs && timer.order < first.order) first = timer;
+    }
+    return first;
+  }
+}
+
+/** Until every promise that can go on has gone on. */
+function settle(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Random numbers in [0, 1) that are the same for the same seed (mulberry32). */
+export function seededRandom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}

@@ -1,0 +1,138 @@
+import {
+  AGENT_PROTOCOL_VERSION,
+  type DesiredSet,
+  type Enrolled,
+  type ObservedSet,
+  type SyncResult,
+} from "../../../src/contracts/agent-protocol/protocol.ts";
+
+/** JSON in, JSON out, over the network. Throws with the whole problem for an answer that is no success. */
+export async function requestJson<T>(
+  url: string,
+  method: string,
+  token: string,
+  body?: unknown,
+): Promise<T> {
+  const response = await fetch(url, {
+    method,
+    headers: {
+      Authorization: `Bearer ${token}`,
+      ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+    },
+    signal: AbortSignal.timeout(40_000),
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${method} ${url} answered ${response.status}: ${text}`);
+  return (text === "" ? undefined : JSON.parse(text)) as T;
+}
+
+/** A host that speaks the agent protocol over the network and says of every set that it is as it should be. */
+export class HttpHost {
+  readonly hostId: string;
+  readonly #url: string;
+  readonly #credential: string;
+  readonly #observed = new Map<string, ObservedSet>();
+  #generation = 0;
+  #cores: number;
+
+  private constructor(url: string, enrolled: Enrolled, cores: number) {
+    this.#url = url;
+    this.hostId = enrolled.hostId;
+    this.#credential = enrolled.credential;
+    this.#cores = cores;
+  }
+
+  static async enroll(
+    url: string,
+    adminToken: string,
+    name: string,
+    cores = 64,
+  ): Promise<HttpHost> {
+    const { secret } = await requestJson<{ secret: string }>(
+      `${url}/v1/tokens`,
+      "POST",
+      adminToken,
+      {
+        name: `enroll-${name}`,
+        role: "enroll",
+      },
+    );
+    const enrolled = await requestJson<Enrolled>(`${url}/agent/v1/enroll`, "POST", secret, {
+      protocol: AGENT_PROTOCOL_VERSION,
+      name,
+      allocatable: resourcesOf(cores),
+      agentVersion: "test",
+    });
+    const host = new HttpHost(url, enrolled, cores);
+    await host.sync();
+    return host;
+  }
+
+  /** One sync: reports, and takes what it is told. Gives the sets that it was told about. */
+  async sync(waitMs = 0): Promise<DesiredSet[]> {
+    const told = await requestJson<SyncResult>(
+      `${this.#url}/agent/v1/sync`,
+      "POST",
+      this.#credential,
+      {
+        protocol: AGENT_PROTOCOL_VERSION,
+        agentVersion: "test",
+        acceptedGeneration: this.#generation,
+        full: false,
+        waitMs,
+        observed: [...this.#observed.values()],
+        docker: { state: "ok", detail: "" },
+        usage: {
+          used: { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 },
+          allocatable: resourcesOf(this.#cores),
+        },
+        images: null,
+      },
+    );
+    this.#generation = told.hostGeneration;
+    this.#observed.clear();
+    for (const set of told.sets) this.#observed.set(set.setId, asDesired(set));
+    return told.sets;
+  }
+}
+
+function resourcesOf(cores: number) {
+  return {
+    cpuMillis: cores * 1_000,
+    memoryBytes: cores * 2 ** 32,
+    volumeBytes: 0,
+    rootfsBytes: cores * 2 ** 33,
+  };
+}
+
+function asDesired(set: DesiredSet): ObservedSet {
+  const states = { running: "running", stopped: "stopped", deleted: "absent" } as const;
+  const state = states[set.desired];
+  return {
+    setId: set.setId,
+    generation: set.generation,
+    state,
+    ready: state === "running",
+    reason: null,
+    gaveUp: false,
+    address: state === "running" ? "172.17.0.2" : null,
+    sized: true,
+    sizeRefused: false,
+    containers: [],
+  };
+}
+
+/** A service of one small container: a tenth of a core and 64 MiB a set. */
+export function smallService(name: string, replicas: number) {
+  return {
+    name,
+    replicas,
+    template: {
+      cpu: 0.1,
+      memory: "64Mi",
+      rootfs: "64Mi",
+      containers: [{ index: 0, name: "app", image: "menu:42", options: { cpu: 100, memory: 100 } }],
+    },
+  };
+}

@@ -1,0 +1,100 @@
+import type {
+  DesiredSet,
+  ObservedSet,
+  SyncResult,
+} from "../../../src/contracts/agent-protocol/protocol.ts";
+import { emptySync, enrollTestHost, type TestApi } from "../api/test-api.ts";
+
+/**
+ * Hosts that speak the agent protocol with the API under test and say of every set that it is as it should be, at once.
+ * For tests of what is above the agent; the agent itself has its own.
+ */
+export interface ProtocolHosts {
+  /** One sync of every host: it takes what it is told, and reports it done at the next. */
+  syncAll(): Promise<void>;
+  /** Sets that are to have so much memory are refused it, as often as it takes. */
+  refusedMemoryBytes: number | undefined;
+}
+
+const roomy = {
+  used: { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 },
+  allocatable: {
+    cpuMillis: 8_000,
+    memoryBytes: 8 * 2 ** 30,
+    volumeBytes: 0,
+    rootfsBytes: 100 * 2 ** 30,
+  },
+};
+
+export async function enrollProtocolHosts(
+  test: TestApi,
+  names: readonly string[],
+): Promise<ProtocolHosts> {
+  const hosts = await Promise.all(
+    names.map(async (name) => {
+      const { credential } = await enrollTestHost(test, name);
+      return { credential, generation: 0, observed: [] as ObservedSet[] };
+    }),
+  );
+  const syncAll = async (): Promise<void> => {
+    for (const host of hosts) {
+      const response = await test.request("POST", "/agent/v1/sync", {
+        token: host.credential,
+        body: {
+          ...emptySync,
+          acceptedGeneration: host.generation,
+          observed: host.observed,
+          usage: roomy,
+        },
+      });
+      if (response.status !== 200) throw new Error(await response.text());
+      const told = (await response.json()) as SyncResult;
+      host.generation = told.hostGeneration;
+      host.observed = told.sets.map((set) =>
+        set.template.memoryBytes === all.refusedMemoryBytes ? asRefused(set) : asDesired(set),
+      );
+    }
+  };
+  const all: ProtocolHosts = { syncAll, refusedMemoryBytes: undefined };
+  await syncAll();
+  return all;
+}
+
+function asRefused(set: DesiredSet): ObservedSet {
+  const reason = { code: "memory-in-use", text: "it uses more", phase: "resize" };
+  return { ...asDesired(set), reason, sized: false, sizeRefused: true };
+}
+
+function asDesired(set: DesiredSet): ObservedSet {
+  const state = ({ running: "running", stopped: "stopped", deleted: "absent" } as const)[
+    set.desired
+  ];
+  const runs = state === "running";
+  return {
+    setId: set.setId,
+    generation: set.generation,
+    state,
+    ready: runs,
+    reason: null,
+    gaveUp: false,
+    address: runs ? "172.17.0.2" : null,
+    sized: true,
+    sizeRefused: false,
+    containers: runs
+      ? [
+          {
+            name: "app",
+            state: "running",
+            ready: true,
+            dockerId: "0".repeat(64),
+            restarts: 0,
+            oomKills: 0,
+            rootfsUsedBytes: null,
+            exitCode: null,
+            startedAt: new Date().toISOString(),
+            reason: null,
+          },
+        ]
+      : [],
+  };
+}

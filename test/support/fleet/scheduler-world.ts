@@ -1,0 +1,70 @@
+import type {
+  HostSnapshot,
+  PlacementConstraints,
+  PlacementRequest,
+  PlanPolicy,
+  Resources,
+} from "../../../src/scheduler/placement/model.ts";
+
+/** Small worlds for tests of the planner: amounts are plain numbers, the same in all dimensions unless told otherwise. */
+export const nowMs = 1_000;
+
+export function amounts(each: number, some: Partial<Resources> = {}): Resources {
+  return { cpuMillis: each, memoryBytes: each, volumeBytes: each, rootfsBytes: each, ...some };
+}
+
+export function policyOf(some: Partial<PlanPolicy["pools"][number]> = {}): PlanPolicy {
+  return {
+    version: 1,
+    reportAgeMaxMs: 500,
+    setsPerHostMax: 1_000,
+    pools: [
+      { pool: "default", overcommitPercent: amounts(100), highWaterPercent: amounts(100), ...some },
+    ],
+  };
+}
+
+export function hostOf(id: string, some: Partial<HostSnapshot> = {}): HostSnapshot {
+  return {
+    id,
+    pool: "default",
+    zone: "z1",
+    rack: "r1",
+    labels: {},
+    taints: [],
+    readiness: "ready",
+    allocatable: amounts(100),
+    allocated: amounts(0),
+    reported: { used: amounts(0), atMs: nowMs },
+    placedSinceReport: amounts(0),
+    reclaimableVolumeBytes: 0,
+    images: [],
+    ...some,
+  };
+}
+
+export function constraintsOf(some: Partial<PlacementConstraints> = {}): PlacementConstraints {
+  return {
+    strategy: "pack",
+    spread: [],
+    antiAffinity: [],
+    affinity: [],
+    hostLabels: {},
+    tolerations: [],
+    pool: "default",
+    ...some,
+  };
+}
+
+export function requestOf(setId: string, some: Partial<PlacementRequest> = {}): PlacementRequest {
+  return {
+    setId,
+    serviceId: "svc_web",
+    ask: amounts(10),
+    priority: 0,
+    constraints: constraintsOf(),
+    images: [],
+    avoidHostIds: [],
+    ...some,
+  };
+}

@@ -1,0 +1,94 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { findFreePort, startChildServer } from "./child-server.ts";
+import { waitUntil } from "../wait-until.ts";
+
+const program = "/usr/bin/prometheus-alertmanager";
+const readyDeadlineMs = 30_000;
+
+/** The real Alertmanager of Debian's package, with one receiver: a webhook with a bearer token. */
+export interface Alertmanager {
+  /** Posts to its API as Prometheus does. */
+  post(alerts: readonly PostedAlert[]): Promise<void>;
+  /** Webhook deliveries that were answered, and those that failed, as it counts them itself. */
+  countDeliveries(): Promise<{ sent: number; failed: number }>;
+  stop(): Promise<void>;
+}
+
+export interface PostedAlert {
+  labels: Record<string, string>;
+  startsAt?: string;
+  endsAt?: string;
+}
+
+/**
+ * The configuration that docs/elasticity.md shows, with waits that a test can bear: Alertmanager's own are 30 s, 5 min
+ * and 4 h.
+ */
+export function alertmanagerConfig(webhookUrl: string, token: string): string {
+  return `route:
+  receiver: berth
+  group_by: [alertname]
+  group_wait: 200ms
+  group_interval: 1s
+  repeat_interval: 1h
+receivers:
+  - name: berth
+    webhook_configs:
+      - url: ${webhookUrl}
+        http_config:
+          authorization:
+            type: Bearer
+            credentials: ${token}
+`;
+}
+
+/**
+ * Starts one, in no cluster. Two of them are a pair that cannot reach each other: in a cluster the second would be silent
+ * once it has heard that the first has delivered, which is when it needs no test.
+ */
+export async function startAlertmanager(config: string): Promise<Alertmanager> {
+  const port = await findFreePort();
+  const directory = await mkdtemp(path.join(tmpdir(), "berth-alertmanager-"));
+  const configFile = path.join(directory, "alertmanager.yml");
+  await writeFile(configFile, config, { mode: 0o600 });
+  const server = startChildServer(program, [
+    `--config.file=${configFile}`,
+    `--storage.path=${directory}/data`,
+    `--web.listen-address=127.0.0.1:${port}`,
+    "--cluster.listen-address=",
+  ]);
+  const url = `http://127.0.0.1:${port}`;
+  const stop = async () => {
+    await server.kill("SIGTERM");
+    await rm(directory, { recursive: true, force: true });
+  };
+  const isReady = async () => (await fetch(`${url}/-/ready`)).ok;
+  await waitUntil("Alertmanager is ready", isReady, { deadlineMs: readyDeadlineMs }).catch(
+    async (error: unknown) => {
+      await stop();
+      throw new Error(`${program}:\n${server.outputTail()}`, { cause: error });
+    },
+  );
+  return {
+    post: async (alerts) => {
+      const response = await fetch(`${url}/api/v2/alerts`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify(alerts),
+      });
+      if (!response.ok) throw new Error(`Alertmanager answered ${await response.text()}`);
+    },
+    countDeliveries: async () => {
+      const metrics = await (await fetch(`${url}/metrics`)).text();
+      const read = (name: string) =>
+        Number(
+          new RegExp(`^${name}\\{integration="webhook"\\} (\\S+)$`, "m").exec(metrics)?.[1] ?? 0,
+        );
+      const failed = read("alertmanager_notification_requests_failed_total");
+      return { sent: read("alertmanager_notification_requests_total") - failed, failed };
+    },
+    stop,
+  };
+}

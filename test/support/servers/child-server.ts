@@ -1,0 +1,77 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import { waitUntil } from "../wait-until.ts";
+
+/** A server that runs as a child of the tests. It never outlives them: see startChildServer. */
+export interface ChildServer {
+  pid: number;
+  /** Sends `signal` (default SIGKILL) and waits until the process is gone. Safe to call twice. */
+  kill(signal?: NodeJS.Signals): Promise<void>;
+  /** The last lines that it wrote to either output, for an error message. */
+  outputTail(): string;
+}
+
+const outputCharsMax = 4_000;
+const stopDeadlineMs = 10_000;
+
+/**
+ * Starts `program` under setpriv, which makes the kernel send `deathSignal` to it when this process ends for whatever
+ * reason, SIGKILL included: nothing is left behind by a crashed run. As root it runs as `user` when one is given.
+ * The signal is bound to the thread that spawned it, so start servers from a main thread or a child process.
+ */
+export function startChildServer(
+  program: string,
+  args: readonly string[],
+  { user, deathSignal = "KILL" }: { user?: string; deathSignal?: "KILL" | "QUIT" | "TERM" } = {},
+): ChildServer {
+  const child = spawn(
+    "setpriv",
+    [...asUser(user), "--pdeathsig", deathSignal, "--", program, ...args],
+    {
+      stdio: ["ignore", "pipe", "pipe"],
+      cwd: "/",
+    },
+  );
+  let output = "";
+  const keepTail = (chunk: Buffer) => {
+    output = (output + chunk.toString()).slice(-outputCharsMax);
+  };
+  child.stdout.on("data", keepTail);
+  child.stderr.on("data", keepTail);
+  child.on("error", (error) => {
+    output += error.message;
+  });
+  return {
+    pid: child.pid ?? -1,
+    kill: (signal = "SIGKILL") => killChild(child, signal),
+    outputTail: () => output,
+  };
+}
+
+/** The arguments of setpriv that change to `user`, or none when this process is not root and cannot. */
+export function asUser(user: string | undefined): string[] {
+  if (user === undefined || process.getuid?.() !== 0) return [];
+  return [`--reuid=${user}`, `--regid=${user}`, "--clear-groups"];
+}
+
+/** A port on loopback that was free a moment ago. Another process may take it first: callers retry their start. */
+export async function findFreePort(): Promise<number> {
+  const server = createServer();
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (address === null || typeof address === "string") throw new Error("no TCP address");
+  return address.port;
+}
+
+async function killChild(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  const isGone = () =>
+    child.exitCode !== null || child.signalCode !== null || child.pid === undefined;
+  if (isGone()) return;
+  child.kill(signal);
+  await waitUntil(`process ${child.pid} ends after ${signal}`, isGone, {
+    deadlineMs: stopDeadlineMs,
+  });
+}

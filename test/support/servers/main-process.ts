@@ -1,0 +1,111 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { waitUntil } from "../wait-until.ts";
+
+const readyDeadlineMs = 60_000;
+const endDeadlineMs = 30_000;
+const linesKeptMax = 2_000;
+const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
+
+/** A process of Berth, as an operator starts it. It never outlives the tests. */
+export interface MainProcess {
+  pid: number;
+  /** What its ready line says. */
+  ready: Record<string, unknown>;
+  /** Its log so far, line by line; lines that are no JSON are left out. */
+  logLines(): Record<string, unknown>[];
+  /** What it wrote to standard error. */
+  errorOutput(): string;
+  /** Sends `signal` and resolves with its exit code once it is gone; null when a signal ended it. */
+  end(signal: NodeJS.Signals): Promise<number | null>;
+}
+
+interface Started {
+  child: ChildProcess;
+  lines: Record<string, unknown>[];
+  errorOutput(): string;
+}
+
+/**
+ * Starts src/main/`program`.ts with nothing but `env` and resolves once it says that it is ready.
+ * @param root of another checkout than this one
+ */
+export async function startMain(
+  program: string,
+  env: Readonly<Record<string, string>>,
+  root?: string,
+): Promise<MainProcess> {
+  const started = spawnMain(program, { BERTH_READY_JSON: "true", ...env }, root);
+  const { child, lines } = started;
+  const readyLine = () => lines.find((line) => line["ready"] === true);
+  await waitUntil(`${program} is ready`, () => readyLine() !== undefined || hasEnded(child), {
+    deadlineMs: readyDeadlineMs,
+  }).catch((error: unknown) => {
+    child.kill("SIGKILL");
+    throw error;
+  });
+  const ready = readyLine();
+  if (!ready) throw new Error(`${program} ended: ${started.errorOutput()}`);
+  return {
+    pid: child.pid ?? -1,
+    ready,
+    logLines: () => lines,
+    errorOutput: () => started.errorOutput(),
+    end: async (signal) => {
+      if (!hasEnded(child)) child.kill(signal);
+      await waitUntil(`${program} ends`, () => hasEnded(child), { deadlineMs: endDeadlineMs });
+      return child.exitCode;
+    },
+  };
+}
+
+/** For processes that are to end by themselves: their exit code, and what they wrote to standard error. */
+export async function runMain(
+  program: string,
+  env: Readonly<Record<string, string>>,
+): Promise<{ exitCode: number | null; errorOutput: string }> {
+  const started = spawnMain(program, env);
+  const { child } = started;
+  await waitUntil(`${program} ends`, () => hasEnded(child), { deadlineMs: endDeadlineMs });
+  return { exitCode: child.exitCode, errorOutput: started.errorOutput() };
+}
+
+function spawnMain(
+  program: string,
+  env: Readonly<Record<string, string>>,
+  root = fileURLToPath(new URL("../../..", import.meta.url)),
+): Started {
+  const file = path.join(root, `src/main/${program}.ts`);
+  // The kernel ends it when this process ends, however that happens.
+  const args = ["--pdeathsig", "KILL", "--", process.execPath, "--import", tsx, file];
+  const child = spawn("setpriv", args, {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...env },
+  });
+  const lines: Record<string, unknown>[] = [];
+  createInterface({ input: child.stdout }).on("line", (text) => {
+    const line = parseLine(text);
+    if (line) lines.push(line);
+    if (lines.length > linesKeptMax) lines.shift();
+  });
+  let errors = "";
+  child.stderr.on("data", (chunk: Buffer) => {
+    errors = (errors + chunk.toString()).slice(-10_000);
+  });
+  return { child, lines, errorOutput: () => errors };
+}
+
+function hasEnded(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null;
+}
+
+function parseLine(text: string): Record<string, unknown> | undefined {
+  try {
+    return JSON.parse(text) as Record<string, unknown>;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,136 @@
+import { execFile } from "node:child_process";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { promisify } from "node:util";
+import postgres from "postgres";
+import { asUser, type ChildServer, findFreePort, startChildServer } from "./child-server.ts";
+import { waitUntil } from "../wait-until.ts";
+
+export interface PostgresServer {
+  /** The administrator's URL, of the database "postgres". */
+  url: string;
+  process: ChildServer;
+  /** Ends the server at once and removes its files. */
+  stop(): Promise<void>;
+}
+
+const installRoot = "/usr/lib/postgresql";
+const directoryPrefix = "berth-test-postgres-";
+const startsMax = 3;
+/** What durability costs is not under test; that a commit is visible to others is. */
+const fastSettings = {
+  fsync: "off",
+  full_page_writes: "off",
+  synchronous_commit: "off",
+  max_connections: "300",
+  shared_buffers: "64MB",
+  autovacuum: "off",
+};
+
+/**
+ * A new PostgreSQL cluster on a free port of loopback, without a password, in a temporary folder. Postgres refuses to
+ * run as root: there it runs as the system's user postgres. Directories of runs that were killed are removed first.
+ * @param settings instead of the fast ones, by name: benchmarks ask for durability
+ */
+export async function startPostgres(
+  settings: Readonly<Record<string, string>> = {},
+): Promise<PostgresServer> {
+  await removeStaleDirectories();
+  const binaries = await findBinaries();
+  const directory = await createDirectory(binaries);
+  for (let attempt = 1; ; attempt += 1) {
+    const port = await findFreePort();
+    const server = startServer(binaries, directory, port, settings);
+    const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
+    try {
+      await waitUntil("postgres answers", () => answers(url, server), { deadlineMs: 20_000 });
+      const stop = async () => {
+        await server.kill("SIGQUIT");
+        await rm(path.dirname(directory), { recursive: true, force: true });
+      };
+      return { url, process: server, stop };
+    } catch (error) {
+      await server.kill("SIGKILL");
+      if (attempt === startsMax) {
+        throw new Error(`postgres did not start:\n${server.outputTail()}`, { cause: error });
+      }
+    }
+  }
+}
+
+function startServer(
+  binaries: string,
+  directory: string,
+  port: number,
+  overrides: Readonly<Record<string, string>>,
+): ChildServer {
+  const settings = {
+    ...fastSettings,
+    ...overrides,
+    listen_addresses: "127.0.0.1",
+    port,
+    unix_socket_directories: "",
+  };
+  const args = Object.entries(settings).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
+  // QUIT is an immediate shutdown, in which the postmaster takes its children and shared memory with it.
+  return startChildServer(`${binaries}/postgres`, ["-D", directory, ...args], {
+    user: "postgres",
+    deathSignal: "QUIT",
+  });
+}
+
+/** The folder's name carries the process id, so that a later run can tell whether its owner still lives. */
+async function createDirectory(binaries: string): Promise<string> {
+  const parent = await mkdtemp(path.join(tmpdir(), `${directoryPrefix}${process.pid}-`));
+  const directory = path.join(parent, "data");
+  const run = promisify(execFile);
+  if (process.getuid?.() === 0) await run("chown", ["postgres:postgres", parent]);
+  const initdb = [`${binaries}/initdb`, "-D", directory, "-U", "postgres", "--auth=trust"];
+  const options = ["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"];
+  const asPostgres = [...asUser("postgres"), "--pdeathsig", "KILL", "--"];
+  await run("setpriv", [...asPostgres, ...initdb, ...options], { cwd: "/", timeout: 60_000 });
+  return directory;
+}
+
+async function removeStaleDirectories(): Promise<void> {
+  for (const name of await readdir(tmpdir())) {
+    if (!name.startsWith(directoryPrefix)) continue;
+    const pid = Number(name.slice(directoryPrefix.length).split("-")[0]);
+    if (isAlive(pid)) continue;
+    await rm(path.join(tmpdir(), name), { recursive: true, force: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return error instanceof Error && "code" in error && error.code === "EPERM";
+  }
+}
+
+/** The newest installed version's programs: Debian keeps them out of PATH. */
+async function findBinaries(): Promise<string> {
+  const versions = await readdir(installRoot).catch(() => []);
+  const newest = versions
+    .map(Number)
+    .filter(Number.isInteger)
+    .toSorted((a, b) => b - a)[0];
+  if (newest === undefined) {
+    throw new Error(
+      `no PostgreSQL server in ${installRoot}: run scripts/setup, or set TEST_DATABASE_URL`,
+    );
+  }
+  return `${installRoot}/${newest}/bin`;
+}
+
+async function answers(url: string, server: ChildServer): Promise<boolean> {
+  const client = postgres(url, { max: 1, connect_timeout: 2, onnotice: () => undefined });
+  try {
+    await client`select 1`;
+    return isAlive(server.pid);
+  } finally {
+    await client.end({ timeout: 1 });
+  }
+}
