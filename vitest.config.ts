@@ -30,7 +30,7 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["src/**/*.test.ts", "test/unit/**/*.test.ts", "test/architecture.test.ts"],
+          include: ["src/**/*.test.ts", "test/unit/**/*.test.ts", "test/*.test.ts"],
           testTimeout: 10_000,
         },
       },

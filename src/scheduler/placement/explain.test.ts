@@ -39,7 +39,9 @@ test("a rejection names a cause only when it holds on every host, and what would
         ...remediesOf(rejection).map((remedy) => `needs ${remedy}`),
       ].join("\n  ") + "\n",
   );
-  await expect(texts.join("\n")).toMatchFileSnapshot("../../../test/golden/scheduler/rejections.txt");
+  await expect(texts.join("\n")).toMatchFileSnapshot(
+    "../../../test/golden/scheduler/rejections.txt",
+  );
 });
 
 test("a placement names the parts of its score, largest first", () => {

@@ -39,28 +39,44 @@ export function parseSource(source: string): ParsedSource {
 const token =
   /(?<comment>\/\/[^\n]*|\/\*[\s\S]*?\*\/)|(?<text>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(?<template>`)|(?<before>(?:[(,=:[!&|?{};+]|=>|\breturn|\bcase)\s*)(?<pattern>\/(?![*/])(?:[^/\\\n[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+\/)/g;
 
+/** A comment with its marks, or the inside of a string, a template or a regular expression. */
+export interface SourceToken {
+  kind: "comment" | "text" | "template" | "pattern";
+  from: number;
+  to: number;
+}
+
+/** Every comment, string, template and regular expression of `source`, in its order. */
+export function scanTokens(source: string): SourceToken[] {
+  const tokens: SourceToken[] = [];
+  token.lastIndex = 0;
+  for (let match = token.exec(source); match !== null; match = token.exec(source)) {
+    const { comment, text, template, before } = match.groups ?? {};
+    const end = match.index + match[0].length;
+    if (comment !== undefined) {
+      tokens.push({ kind: "comment", from: match.index, to: end });
+    } else if (template !== undefined) {
+      token.lastIndex = endOfTemplate(source, end);
+      tokens.push({ kind: "template", from: end, to: token.lastIndex - 1 });
+    } else if (text !== undefined) {
+      tokens.push({ kind: "text", from: match.index + 1, to: end - 1 });
+    } else {
+      const from = match.index + (before?.length ?? 0) + 1;
+      tokens.push({ kind: "pattern", from, to: end - 1 });
+    }
+  }
+  return tokens;
+}
+
 function blankOut(source: string): { code: string; withoutComments: string } {
   const code = source.split("");
   const withoutComments = source.split("");
   const blank = (characters: string[], from: number, to: number) => {
     for (let at = from; at < to; at += 1) if (characters[at] !== "\n") characters[at] = " ";
   };
-  token.lastIndex = 0;
-  for (let match = token.exec(source); match !== null; match = token.exec(source)) {
-    const { comment, text, template, before } = match.groups ?? {};
-    const end = match.index + match[0].length;
-    if (comment !== undefined) {
-      blank(code, match.index, end);
-      blank(withoutComments, match.index, end);
-    } else if (template !== undefined) {
-      const templateEnd = endOfTemplate(source, end);
-      blank(code, end, templateEnd - 1);
-      token.lastIndex = templateEnd;
-    } else if (text !== undefined) {
-      blank(code, match.index + 1, end - 1);
-    } else {
-      blank(code, match.index + (before?.length ?? 0) + 1, end - 1);
-    }
+  for (const { kind, from, to } of scanTokens(source)) {
+    blank(code, from, to);
+    if (kind === "comment") blank(withoutComments, from, to);
   }
   return { code: code.join(""), withoutComments: withoutComments.join("") };
 }

@@ -1,0 +1,132 @@
+/** A word or construction that the project does not use, and the better one. */
+export interface DeniedWord {
+  pattern: RegExp;
+  better: string;
+  /** A sentence that the pattern must report. */
+  sample: string;
+}
+
+const word = (source: string) => new RegExp(`\\b(?:${source})\\b`, "i");
+
+/** Words of prose: comments, texts, titles and documents. STYLE.md, Language, states the principle. */
+export const deniedWords: readonly DeniedWord[] = [
+  {
+    pattern: word("aftermath"),
+    better: "effects, after commit",
+    sample: "It merges each aftermath.",
+  },
+  {
+    pattern: word("doorbells?|rings?|rung"),
+    better: "enqueue, wake",
+    sample: "It rings for a job.",
+  },
+  {
+    pattern: word("carr(?:y|ies|ied|ying)(?: \\w+)? out"),
+    better: "run, apply, dispatch",
+    sample: "It carries them out.",
+  },
+  { pattern: word("lanes?"), better: "connection, queue, operation", sample: "Each lane is one." },
+  { pattern: word("lastly"), better: "finally, or name the order", sample: "Lastly it commits." },
+  { pattern: word("heed(?:s|ed)?"), better: "respect, apply", sample: "It heeds the tags." },
+  { pattern: word("standing"), better: "status, current", sample: "The standing of a set." },
+  {
+    pattern: word("tells?|told|telling"),
+    better: "report, notify, show, state, distinguish",
+    sample: "The agent told it.",
+  },
+  { pattern: word("anew"), better: "again, or name the new thing", sample: "It starts anew." },
+  { pattern: word("rooms?"), better: "capacity, space, folder", sample: "The host has room." },
+  { pattern: word("away"), better: "unreachable, absent, off the host", sample: "Redis is away." },
+  { pattern: word("gone"), better: "deleted, exited, missing", sample: "The volume is gone." },
+  {
+    pattern: word("(?:looked|looks|looking) (?:at|after)"),
+    better: "inspect, read, check",
+    sample: "Volumes are looked at each minute.",
+  },
+  {
+    pattern: word("ask(?:ed|s|ing)? for"),
+    better: "request, require",
+    sample: "Its purge was asked for.",
+  },
+  {
+    pattern: word("heard(?: of| from)?|deaf"),
+    better: "received, last seen, subscribed",
+    sample: "Nothing was heard of it.",
+  },
+  {
+    pattern: word("nobody|somebody|anybody|whoever"),
+    better: "name the actor",
+    sample: "So that nobody waits.",
+  },
+  {
+    pattern: word("by (?:itself|themselves)"),
+    better: "automatically, alone",
+    sample: "It ends by itself.",
+  },
+  { pattern: word("under way"), better: "in progress, in flight", sample: "A call is under way." },
+  {
+    pattern: word("br(?:oke|oken|eaks?) off"),
+    better: "stop, abort, disconnect",
+    sample: "The job worker broke off.",
+  },
+  {
+    pattern: word("h[eo]lds? up|holding up"),
+    better: "block, delay",
+    sample: "It holds up the rest.",
+  },
+  { pattern: word("made"), better: "created, built", sample: "The container was made." },
+  { pattern: word("kept"), better: "retained, cached, stored", sample: "The answer is kept." },
+  {
+    pattern: word("given for lost|for ever and ever|a round trip less|is as bad"),
+    better: "plain English",
+    sample: "A host that is given for lost.",
+  },
+  {
+    pattern: word("enrols?|enrolments?"),
+    better: "enroll, enrolled, enrollment",
+    sample: "A machine enrols.",
+  },
+  {
+    pattern: word(
+      "behaviours?|neighbours?|colours?|favours?|honours?|(?:authori|initiali|normali|recogni|organi|seriali|stabili|optimi|summari|minimi|maximi|prioriti|synchroni)s(?:e|es|ed|ing|ation)",
+    ),
+    better: "the American spelling (behavior, authorize)",
+    sample: "The behaviour of a set.",
+  },
+];
+
+/** Words inside of identifiers and file names, in lower case; `TokenCache` has the words token and cache. */
+export const deniedIdentifierWords: ReadonlyMap<string, string> = new Map([
+  ["aftermath", "effects"],
+  ["doorbell", "jobQueue"],
+  ["ring", "enqueue"],
+  ["rings", "jobs"],
+  ["rung", "enqueued"],
+  ["carry out", "run"],
+  ["under way", "inFlight"],
+  ["held back", "buffered"],
+  ["heed", "apply"],
+  ["lastly", "commitWith"],
+  ["lane", "connection"],
+  ["lanes", "connections"],
+  ["standing", "status"],
+  ["tell", "report"],
+  ["tells", "reports"],
+  ["told", "reported"],
+  ["anew", "again"],
+  ["room", "capacity"],
+  ["rooms", "capacities"],
+  ["away", "unreachable"],
+  ["gone", "deleted"],
+  ["kept", "retained"],
+  ["heard", "received"],
+  ["hearing", "subscribed"],
+  ["deaf", "unsubscribed"],
+  ["nobody", "none"],
+  ["somebody", "some"],
+  ["enrol", "enroll"],
+  ["enrols", "enrolls"],
+  ["enrolment", "enrollment"],
+  ["authorise", "authorize"],
+  ["behaviour", "behavior"],
+]);
