@@ -49,7 +49,7 @@ export const backendSettings = {
   BERTH_STATEMENT_TIMEOUT_MS: wholeNumber(1_000, 600_000).default(30_000),
 };
 
-/** How careful Berth is with hosts that are silent, and how long it remembers: see ServiceSettings. */
+/** How careful Berth is with hosts that are silent, and how long it remembers: see ControlSettings. */
 export const fleetSettings = {
   /** After its lease ran out a host may come back for so long before its sets are replaced. */
   BERTH_HOST_LOST_GRACE_MS: wholeNumber(0, 86_400_000).default(30_000),

@@ -27,7 +27,7 @@ export type QueueName = (typeof queueOfJob)[JobName];
 export const queueNames = ["placement", "autoscale", "lifecycle"] as const;
 
 /** A job to ring. `jobId` is deterministic and carries a generation or an outbox id, so that ringing twice is one job. */
-export interface JobRing {
+export interface JobRequest {
   name: JobName;
   jobId: string;
   payload: Record<string, unknown>;

@@ -1,6 +1,6 @@
 import { type EdgeConfig, loadEdgeConfig } from "../config/edge.ts";
 import { openPostgres } from "../db/postgres/open-postgres.ts";
-import { BullmqDoorbell } from "../jobs/queue/bullmq-job-queue.ts";
+import { BullmqJobQueue } from "../jobs/queue/bullmq-job-queue.ts";
 import { openJobQueues } from "../jobs/queue/job-queues.ts";
 import { openRequestRedis, openSubscriberRedis } from "../redis/redis-connection.ts";
 import { RedisSignals } from "../redis/signals.ts";
@@ -9,7 +9,7 @@ import { jobRegistry } from "../jobs/registry.ts";
 import { createConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
 import type { Log } from "../lib/log.ts";
 import { createApp } from "../routes/app.ts";
-import type { ServiceContext } from "../control/runtime/context.ts";
+import type { ControlContext } from "../control/runtime/context.ts";
 import { CallerTokenCache } from "../control/tenancy/token-cache.ts";
 import { removeFromOutbox } from "../control/runtime/outbox.ts";
 import { createEdgeLog } from "./compose/edge-log.ts";
@@ -61,7 +61,7 @@ async function serveRequest(
 function openRequest(
   config: EdgeConfig,
   log: Log,
-): { ctx: ServiceContext; close: () => Promise<void> } {
+): { ctx: ControlContext; close: () => Promise<void> } {
   const database = openPostgres({
     databaseUrl: config.DATABASE_URL.reveal(),
     applicationName: "berth-edge",
@@ -83,21 +83,21 @@ function openRequest(
     log,
   });
   const queues = openJobQueues(redis, prefix, log);
-  const doorbell = new BullmqDoorbell({
+  const jobQueue = new BullmqJobQueue({
     queues,
     registry: jobRegistry,
     deleteOutbox: (ids) => removeFromOutbox(database, ids),
     log,
     isShortLived: true,
-    ringTimeoutMs: RING_TIMEOUT_MS,
+    enqueueTimeoutMs: RING_TIMEOUT_MS,
   });
-  const ctx: ServiceContext = {
+  const ctx: ControlContext = {
     db: database.db,
-    doorbell,
+    jobQueue,
     signals,
     streams: new RedisStreamRelay(redis, prefix),
     tokenCache: new CallerTokenCache(),
-    reportTurns: createConcurrencyLimit(1),
+    reportWriteLimit: createConcurrencyLimit(1),
     log,
     settings: serviceSettingsOf(config),
   };

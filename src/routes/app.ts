@@ -1,5 +1,5 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
-import type { ServiceContext } from "../control/runtime/context.ts";
+import type { ControlContext } from "../control/runtime/context.ts";
 import { translateError } from "../control/runtime/errors.ts";
 import { mountAccess } from "./tenancy/routes.ts";
 import { mountAgent } from "./agent/routes.ts";
@@ -32,12 +32,12 @@ export interface AppOptions {
  * The whole HTTP API over the given context. Runs wherever Hono does: it opens nothing and keeps nothing but
  * tenant ids. On Workers one is made per request, as the connections in the context are.
  */
-export function createApp(ctx: ServiceContext, options: AppOptions): OpenAPIHono<ApiEnv> {
+export function createApp(ctx: ControlContext, options: AppOptions): OpenAPIHono<ApiEnv> {
   return createMountedApi(ctx, options).app;
 }
 
 /** The same with the list of what is mounted, for tests that must forget no operation. */
-export function createMountedApi(ctx: ServiceContext, options: AppOptions): Api {
+export function createMountedApi(ctx: ControlContext, options: AppOptions): Api {
   const app = new OpenAPIHono<ApiEnv>({ defaultHook: validationHook });
   app.use("*", requestContext(ctx.log, options.observeRequest));
   app.onError((error, c) => toProblemResponse(c, translateError(error)));

@@ -1,19 +1,18 @@
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { findLastDecision, insertDecision } from "../../db/queries/autoscaling/decisions.ts";
 import { releaseDueDemandsOfService } from "../../db/queries/autoscaling/demands.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
 import {
   lockServiceById,
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
-import { withTx } from "../../db/transaction.ts";
 import { newId } from "../../lib/ids.ts";
 import type { ReplicasDecision } from "../../scheduler/autoscaling/decide-replicas.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideServiceReplicas } from "../replicas/decide-replicas.ts";
 import { demandEvents } from "./demand-events.ts";
-import { type Aftermath, carryOut, reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
+import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 
 export interface AutoscaleOutcome {
   from: number;
@@ -29,51 +28,42 @@ export interface AutoscaleOutcome {
  * redeliveries and sweeps leave no trace. Undefined: the service is gone or going.
  */
 export async function autoscaleService(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   serviceId: string,
 ): Promise<AutoscaleOutcome | undefined> {
-  const result = await withTx(ctx.db, async (tx) => {
+  return unitOfWork(ctx, async (tx) => {
     const service = await lockServiceById(tx, serviceId);
     if (!service || service.deleting) return undefined;
     const released = await releaseDueDemandsOfService(tx, serviceId);
-    await insertEvents(tx, demandEvents("demand-released", released));
+    tx.emit(...demandEvents("demand-released", released));
     const decision = await decideServiceReplicas(tx, service);
     const from = service.desiredReplicas;
     if (decision.desired === from) {
       await noteDecision(tx, service, decision);
-      return { outcome: { from, to: from, acted: false }, aftermath: undefined };
+      return { from, to: from, acted: false };
     }
-    const aftermath = await act(tx, service, decision);
-    return { outcome: { from, to: decision.desired, acted: true }, aftermath };
+    await act(tx, service, decision);
+    return { from, to: decision.desired, acted: true };
   });
-  if (result?.aftermath) await carryOut(ctx, result.aftermath);
-  return result?.outcome;
 }
 
-async function act(
-  tx: Queryable,
-  service: ServiceRow,
-  decision: ReplicasDecision,
-): Promise<Aftermath> {
+async function act(tx: UnitOfWork, service: ServiceRow, decision: ReplicasDecision): Promise<void> {
   const from = service.desiredReplicas;
   const changed: ServiceRow = { ...service, desiredReplicas: decision.desired };
   changed.generation = await updateService(tx, changed);
   const direction = decision.desired > from ? "out" : "in";
-  const [aftermath] = await Promise.all([
+  await Promise.all([
     reconcileServiceSets(tx, changed),
     storeDecision(tx, changed, from, decision, true),
-    insertEvents(tx, [
-      {
-        kind: "decision-made",
-        text: `${service.name} scales ${direction} from ${from} to ${decision.desired}: ${decision.because.join("; ")}`,
-        tenantId: service.tenantId,
-        serviceId: service.id,
-        generation: changed.generation,
-        data: { from, to: decision.desired, because: decision.because },
-      },
-    ]),
   ]);
-  return { ...aftermath, signals: [...aftermath.signals, "events"] };
+  tx.emit({
+    kind: "decision-made",
+    text: `${service.name} scales ${direction} from ${from} to ${decision.desired}: ${decision.because.join("; ")}`,
+    tenantId: service.tenantId,
+    serviceId: service.id,
+    generation: changed.generation,
+    data: { from, to: decision.desired, because: decision.because },
+  });
 }
 
 async function noteDecision(

@@ -1,13 +1,12 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { CreateHook, Hook } from "../../contracts/api/autoscaling.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
 import { countHooks, type HookReadRow, insertHook } from "../../db/queries/autoscaling/hooks.ts";
 import { lockServiceByName, type ServiceRow } from "../../db/queries/services/write-services.ts";
 import { insertToken } from "../../db/queries/tenancy/tokens.ts";
-import { withTx } from "../../db/transaction.ts";
 import { newId } from "../../lib/ids.ts";
 import { hashSecret, newSecret } from "../../lib/token-hash.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { assertNotDeleting } from "../runtime/preconditions.ts";
 
 export const HOOKS_PER_SERVICE_MAX = 32;
@@ -18,7 +17,7 @@ export const HOOKS_PER_SERVICE_MAX = 32;
  * no bounds yet or as many hooks as it may.
  */
 export async function createHook(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   tenantId: string,
   serviceName: string,
   body: CreateHook,
@@ -26,7 +25,7 @@ export async function createHook(
   assertStorableRules(body.rules);
   const id = newId("hook");
   const token = newSecret();
-  const hook = await withTx(ctx.db, async (tx) => {
+  const hook = await unitOfWork(ctx, async (tx) => {
     const service = await lockServiceByName(tx, tenantId, serviceName);
     if (!service) throw notFound("service");
     assertNotDeleting(service);
@@ -50,15 +49,13 @@ export async function createHook(
       secretHash: hashSecret(token),
       expiresInSeconds: null,
     });
-    await insertEvents(tx, [
-      {
-        kind: "token-created",
-        text: `a hook ${name} of ${serviceName} was created, with its token`,
-        tenantId,
-        serviceId: service.id,
-        data: { tokenId, hookId: id },
-      },
-    ]);
+    tx.emit({
+      kind: "token-created",
+      text: `a hook ${name} of ${serviceName} was created, with its token`,
+      tenantId,
+      serviceId: service.id,
+      data: { tokenId, hookId: id },
+    });
     return toHook({ id, name, rules, stabilisationSeconds, createdAt }, serviceName);
   });
   return { hook, token };

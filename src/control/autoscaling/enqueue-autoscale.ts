@@ -1,9 +1,6 @@
-import type { JobRing } from "../../contracts/jobs.ts";
-import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { insertOutbox } from "../../db/queries/runtime/outbox.ts";
-import type { Aftermath } from "../replicas/reconcile-replicas.ts";
+import type { UnitOfWork } from "../runtime/context.ts";
 
-/** What changed of a service's demands: names the job, so that ringing for the same change twice is one job. */
+/** A change of a service's demands. It names the job, so that enqueuing the same change twice is one job. */
 export interface DemandChange {
   serviceId: string;
   /** Any demand that changed; the others of the same transaction are decided with it. */
@@ -11,15 +8,16 @@ export interface DemandChange {
   to: "firing" | "resolved" | "released";
 }
 
-/** Leaves autoscale jobs to be rung after the transaction, one a change: pass at most one change of each service. */
-export async function ringAutoscale(
-  tx: Queryable,
+/** Enqueues one autoscale job per change: pass at most one change of each service. */
+export function enqueueAutoscale(
+  tx: Pick<UnitOfWork, "enqueue">,
   changes: readonly DemandChange[],
-): Promise<Aftermath> {
-  const rings = changes.map((change): JobRing => ({
-    name: "autoscale-service",
-    jobId: `autoscale:${change.serviceId}:${change.demandId}-${change.to}`,
-    payload: { serviceId: change.serviceId },
-  }));
-  return { rings, outboxIds: await insertOutbox(tx, rings), signals: ["events"] };
+): void {
+  for (const { serviceId, demandId, to } of changes) {
+    tx.enqueue({
+      name: "autoscale-service",
+      jobId: `autoscale:${serviceId}:${demandId}-${to}`,
+      payload: { serviceId },
+    });
+  }
 }

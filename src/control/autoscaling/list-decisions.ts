@@ -1,11 +1,11 @@
 import type { Decision } from "../../contracts/api/autoscaling.ts";
 import { listDecisions as listDecisionRows } from "../../db/queries/autoscaling/decisions.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
 
 /** Decisions about the size of services, newest first, of one tenant or (scope null) of all; of one service when named. */
 export async function listDecisions(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   query: PageRequest & { service?: string | undefined },
 ): Promise<Page<Decision>> {

@@ -2,12 +2,12 @@ import { notFound } from "../../contracts/common/app-error.ts";
 import type { Demand } from "../../contracts/api/autoscaling.ts";
 import { listDemands as listDemandRows } from "../../db/queries/autoscaling/demands.ts";
 import { findServiceId } from "../../db/queries/autoscaling/hooks.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
 
 /** What alerts want or wanted of a service, newest first; released ones are listed for a month. Throws not-found. */
 export async function listDemands(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   tenantId: string,
   serviceName: string,
   page: PageRequest,

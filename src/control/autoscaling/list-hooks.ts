@@ -1,13 +1,13 @@
 import { notFound } from "../../contracts/common/app-error.ts";
 import type { Hook } from "../../contracts/api/autoscaling.ts";
 import { findServiceId, listHooks as listHookRows } from "../../db/queries/autoscaling/hooks.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 import { toHook } from "./create-hook.ts";
 import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
 
 /** The hooks of a service, oldest first; never their tokens. Throws not-found. */
 export async function listHooks(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   tenantId: string,
   serviceName: string,
   page: PageRequest,

@@ -1,10 +1,9 @@
 import { notFound } from "../../contracts/common/app-error.ts";
 import type { Hook, PatchHook } from "../../contracts/api/autoscaling.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
 import { updateHook } from "../../db/queries/autoscaling/hooks.ts";
 import { lockServiceByName } from "../../db/queries/services/write-services.ts";
-import { withTx } from "../../db/transaction.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { assertStorableRules, toHook } from "./create-hook.ts";
 import { assertNotDeleting } from "../runtime/preconditions.ts";
 
@@ -13,28 +12,26 @@ import { assertNotDeleting } from "../runtime/preconditions.ts";
  * what they want, which is computed once. Throws not-found, state-conflict, invalid-request.
  */
 export async function patchHook(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   tenantId: string,
   serviceName: string,
   hookId: string,
   patch: PatchHook,
 ): Promise<Hook> {
   assertStorableRules(patch.rules ?? []);
-  return withTx(ctx.db, async (tx) => {
+  return unitOfWork(ctx, async (tx) => {
     const service = await lockServiceByName(tx, tenantId, serviceName);
     if (!service) throw notFound("hook");
     assertNotDeleting(service);
     const hook = await updateHook(tx, service.id, hookId, patch);
     if (!hook) throw notFound("hook");
-    await insertEvents(tx, [
-      {
-        kind: "hook-changed",
-        text: `hook ${hook.name} of ${serviceName} was changed: ${Object.keys(patch).join(", ")}`,
-        tenantId,
-        serviceId: service.id,
-        data: { hookId, changed: Object.keys(patch) },
-      },
-    ]);
+    tx.emit({
+      kind: "hook-changed",
+      text: `hook ${hook.name} of ${serviceName} was changed: ${Object.keys(patch).join(", ")}`,
+      tenantId,
+      serviceId: service.id,
+      data: { hookId, changed: Object.keys(patch) },
+    });
     return toHook(hook, serviceName);
   });
 }

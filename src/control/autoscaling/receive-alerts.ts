@@ -10,10 +10,8 @@ import {
   reopenDemands,
   resolveDemands,
 } from "../../db/queries/autoscaling/demands.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
 import { findHook, type HookRow } from "../../db/queries/autoscaling/hooks.ts";
 import { lockServiceById } from "../../db/queries/services/write-services.ts";
-import { withTx } from "../../db/transaction.ts";
 import { chunksOf } from "../../lib/chunk.ts";
 import { newId } from "../../lib/ids.ts";
 import {
@@ -22,11 +20,11 @@ import {
   type FoldOutcome,
   type NewRun,
 } from "../../scheduler/autoscaling/fold-alerts.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideServiceReplicas } from "../replicas/decide-replicas.ts";
 import { demandEvents } from "./demand-events.ts";
-import { type Aftermath, carryOut } from "../replicas/reconcile-replicas.ts";
-import { ringAutoscale } from "./enqueue-autoscale.ts";
+import { enqueueAutoscale } from "./enqueue-autoscale.ts";
 
 /** A service is held by at most so many demands at once; a sender that invents alerts beyond it is ignored. */
 export const DEMANDS_HELD_MAX = 10_000;
@@ -52,7 +50,7 @@ export interface HookReceipt {
  * whose service is.
  */
 export async function receiveAlerts(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   hookId: string,
   alerts: readonly Alert[],
 ): Promise<HookReceipt> {
@@ -66,11 +64,7 @@ export async function receiveAlerts(
   const first = fold(hook, known, delivered, { baseReplicas: 0, heldTotal: 0 });
   const isNews = first.newRuns.length + first.resolvedIds.length + first.reopenedIds.length > 0;
   if (!isNews) return toReceipt(first);
-  const { receipt, aftermath } = await withTx(ctx.db, (tx) =>
-    record(ctx, tx, hook.serviceId, hookId, delivered),
-  );
-  if (aftermath) await carryOut(ctx, aftermath);
-  return receipt;
+  return unitOfWork(ctx, (tx) => record(ctx, tx, hook.serviceId, hookId, delivered));
 }
 
 interface KnownRuns {
@@ -112,12 +106,12 @@ function fold(
 }
 
 async function record(
-  ctx: ServiceContext,
-  tx: Queryable,
+  ctx: ControlContext,
+  tx: UnitOfWork,
   serviceId: string,
   hookId: string,
   delivered: readonly DeliveredAlert[],
-): Promise<{ receipt: HookReceipt; aftermath: Aftermath | undefined }> {
+): Promise<HookReceipt> {
   const service = await lockServiceById(tx, serviceId);
   if (!service) throw notFound("hook");
   // Read again under the lock: deleting the hook or the service takes it first, and so does every other delivery.
@@ -132,15 +126,11 @@ async function record(
   if (heldTotal >= DEMANDS_HELD_MAX) {
     ctx.log.warn({ hookId, heldTotal }, "service is held by as many demands as it may be");
   }
-  return { receipt: toReceipt(outcome), aftermath: await store(tx, hook, outcome) };
+  await store(tx, hook, outcome);
+  return toReceipt(outcome);
 }
 
-/** Undefined: nothing that a decision depends on has changed. */
-async function store(
-  tx: Queryable,
-  hook: HookRow,
-  outcome: FoldOutcome,
-): Promise<Aftermath | undefined> {
+async function store(tx: UnitOfWork, hook: HookRow, outcome: FoldOutcome): Promise<void> {
   const inserted = outcome.newRuns.map((run) => ({
     ...run,
     id: newId("dmd"),
@@ -155,17 +145,10 @@ async function store(
   const begun = inserted.filter((run) => run.state !== "released");
   const raised = [...begun.map((run) => toChanged(run, hook)), ...reopened];
   const changedId = raised[0]?.id ?? resolved[0]?.id;
-  if (changedId === undefined) return undefined;
+  if (changedId === undefined) return; // nothing that a decision depends on has changed
   const to = raised.length > 0 ? "firing" : "resolved";
-  const events = [
-    ...demandEvents("demand-raised", raised),
-    ...demandEvents("demand-resolved", resolved),
-  ];
-  const [aftermath] = await Promise.all([
-    ringAutoscale(tx, [{ serviceId: hook.serviceId, demandId: changedId, to }]),
-    ...chunksOf(events, ALERTS_PER_STATEMENT_MAX).map((chunk) => insertEvents(tx, chunk)),
-  ]);
-  return aftermath;
+  tx.emit(...demandEvents("demand-raised", raised), ...demandEvents("demand-resolved", resolved));
+  enqueueAutoscale(tx, [{ serviceId: hook.serviceId, demandId: changedId, to }]);
 }
 
 function toReceipt({ accepted, ignored }: FoldOutcome): HookReceipt {

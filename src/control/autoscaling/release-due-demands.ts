@@ -3,13 +3,11 @@ import {
   listUndecidedServices,
   releaseDueDemands as releaseDueDemandRows,
 } from "../../db/queries/autoscaling/demands.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
-import { withTx } from "../../db/transaction.ts";
 import { autoscaleService } from "./autoscale-service.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { demandEvents } from "./demand-events.ts";
-import { carryOut } from "../replicas/reconcile-replicas.ts";
-import { ringAutoscale } from "./enqueue-autoscale.ts";
+import { enqueueAutoscale } from "./enqueue-autoscale.ts";
 
 const DEMANDS_PER_SWEEP_MAX = 1_000;
 const SERVICES_PER_SWEEP_MAX = 50;
@@ -27,9 +25,9 @@ export interface ReleaseOutcome {
  * what it should be, which are those whose job was lost (I1) or whose tenant's quota has room again. Each call is bounded;
  * what is left is for the next.
  */
-export async function releaseDueDemands(ctx: ServiceContext): Promise<ReleaseOutcome> {
+export async function releaseDueDemands(ctx: ControlContext): Promise<ReleaseOutcome> {
   const undecided = await listUndecidedServices(ctx.db, SERVICES_PER_SWEEP_MAX);
-  const released = await releaseAndRing(ctx);
+  const released = await releaseAndEnqueue(ctx);
   let scaled = 0;
   for (const serviceId of undecided) {
     const outcome = await autoscaleService(ctx, serviceId);
@@ -38,18 +36,13 @@ export async function releaseDueDemands(ctx: ServiceContext): Promise<ReleaseOut
   return { released, scaled };
 }
 
-async function releaseAndRing(ctx: ServiceContext): Promise<number> {
-  const { released, aftermath } = await withTx(ctx.db, async (tx) => {
+async function releaseAndEnqueue(ctx: ControlContext): Promise<number> {
+  return unitOfWork(ctx, async (tx) => {
     const demands = await releaseDueDemandRows(tx, DEMANDS_PER_SWEEP_MAX);
-    if (demands.length === 0) return { released: 0, aftermath: undefined };
-    await insertEvents(tx, demandEvents("demand-released", demands));
-    return {
-      released: demands.length,
-      aftermath: await ringAutoscale(tx, changesOf(demands)),
-    };
+    tx.emit(...demandEvents("demand-released", demands));
+    enqueueAutoscale(tx, changesOf(demands));
+    return demands.length;
   });
-  if (aftermath) await carryOut(ctx, aftermath);
-  return released;
 }
 
 /** One change for each service: one job decides about all its demands. */

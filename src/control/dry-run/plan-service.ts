@@ -14,7 +14,7 @@ import { assert } from "../../lib/assert.ts";
 import { explainPlacement, explainRejection } from "../../scheduler/placement/explain.ts";
 import type { Placement, PlacementRequest, Plan } from "../../scheduler/placement/model.ts";
 import { planPlacements } from "../../scheduler/placement/plan.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 import { FleetCache } from "../placement/fleet-cache.ts";
 import { requestsOfService } from "../placement/placement-requests.ts";
 import { assertWithinBounds } from "../services/scale-service.ts";
@@ -35,7 +35,7 @@ export interface ServicePlanner {
  * changed, one run at a time. They take no row locks, so nobody who changes a service or places sets waits for them.
  * `plan` throws not-found, unsupported, and dependency-unavailable while as many wait as may.
  */
-export function createServicePlanner(ctx: ServiceContext): ServicePlanner {
+export function createServicePlanner(ctx: ControlContext): ServicePlanner {
   let kept: FleetCache | undefined;
   let tail: Promise<unknown> = Promise.resolve();
   let waiting = 0;

@@ -3,7 +3,7 @@ import {
   type EventFilter,
   listEvents as listEventRows,
 } from "../../db/queries/events/read-events.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 import { type Page, type PageRequest, pageStartNumber, toPage } from "../runtime/paging.ts";
 
 export interface EventQuery {
@@ -15,7 +15,7 @@ export interface EventQuery {
 
 /** Newest first. A caller with a scope sees its own tenant's events only: never those of hosts. */
 export async function listEvents(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   query: EventQuery & PageRequest,
 ): Promise<Page<BerthEvent>> {

@@ -9,7 +9,7 @@ import {
   deleteOldSets,
   deleteOldTokens,
 } from "../../db/queries/events/retention.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 
 export interface JournalAges {
   idempotencyKeysSeconds: number;
@@ -24,7 +24,7 @@ export interface JournalAges {
 const ROWS_PER_SWEEP_MAX = 5_000;
 const SERVICES_PER_SWEEP_MAX = 20;
 
-function defaultAges({ deletedKeptMs }: ServiceContext["settings"]): JournalAges {
+function defaultAges({ deletedKeptMs }: ControlContext["settings"]): JournalAges {
   return {
     idempotencyKeysSeconds: 86_400,
     eventsSeconds: 14 * 86_400,
@@ -39,7 +39,7 @@ function defaultAges({ deletedKeptMs }: ServiceContext["settings"]): JournalAges
  * that they are of.
  */
 export async function sweepJournals(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   ages: JournalAges = defaultAges(ctx.settings),
 ): Promise<number> {
   const { db } = ctx;

@@ -3,7 +3,7 @@ import {
   readEventsAfter as readEventRows,
   type StreamPosition,
 } from "../../db/queries/events/read-events.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 import { type EventQuery, toEventFilter } from "./list-events.ts";
 import { badCursor } from "../runtime/paging.ts";
 
@@ -14,7 +14,7 @@ import { badCursor } from "../runtime/paging.ts";
  * Throws invalid-request for a cursor that is out of range.
  */
 export async function readEventsAfter(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   filter: EventQuery,
   cursor: string | undefined,

@@ -3,7 +3,7 @@ import type { EventKind } from "../../contracts/api/events.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
 import type { ContainerStatus, SetState } from "../../contracts/api/sets.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { type EventInput, insertEvents } from "../../db/queries/events/write-events.ts";
+import type { EventInput } from "../../db/queries/events/write-events.ts";
 import {
   type HostSetRow,
   lockSetsOfHost,
@@ -15,14 +15,13 @@ import {
 } from "../../db/queries/sets/observed-sets.ts";
 import { listSetsWithVolume } from "../../db/queries/volumes/volumes.ts";
 import { returnSizes, settleSizes } from "../../db/queries/services/resizes.ts";
-import type { SignalChannel } from "../runtime/context.ts";
+import type { SignalChannel, UnitOfWork } from "../runtime/context.ts";
 import { retryDelayMs } from "../placement/place-pending-sets.ts";
-import { type Aftermath, nothingLeft } from "../replicas/reconcile-replicas.ts";
 import { cutText } from "../../lib/text/truncate.ts";
 
 const AVOIDED_HOSTS_MAX = 8;
 
-export interface AppliedReport extends Aftermath {
+export interface AppliedReport {
   /** Bookings that ended. */
   removed: number;
   /** Those, or some that became smaller: there is more room than there was. */
@@ -58,7 +57,7 @@ export async function lockObservedSets(
  * gets next put it right.
  */
 export async function applyObserved(
-  tx: Queryable,
+  tx: UnitOfWork,
   hostId: string,
   observed: readonly ObservedSet[],
   { rows, bound }: ReportedRows,
@@ -107,16 +106,10 @@ export async function applyObserved(
     if (row && returned.includes(setId))
       events.push(eventOf(row, hostId, "set-resize-refused", reason.text));
   }
-  await insertEvents(tx, events);
-  if (updates.length + released.length === 0)
-    return { removed: 0, hasFreedRoom: false, ...nothingLeft() };
-  return {
-    removed: released.length,
-    hasFreedRoom: released.length > 0 || hasSettled,
-    rings: [],
-    outboxIds: [],
-    signals: signalsOf(rows, hostId, leaving.length + returned.length > 0),
-  };
+  tx.emit(...events);
+  if (updates.length + released.length === 0) return { removed: 0, hasFreedRoom: false };
+  tx.signal(...signalsOf(rows, hostId, leaving.length + returned.length > 0));
+  return { removed: released.length, hasFreedRoom: released.length > 0 || hasSettled };
 }
 
 /** The agent sends one entry a set; should there be two, the last counts. */

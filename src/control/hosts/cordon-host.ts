@@ -1,20 +1,16 @@
 import { notFound } from "../../contracts/common/app-error.ts";
 import type { EventKind } from "../../contracts/api/events.ts";
 import type { Host } from "../../contracts/api/hosts.ts";
-import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
 import { updateHostAdmission, updateHostLabels } from "../../db/queries/hosts/lost-hosts.ts";
 import { forgetHeldDrains } from "../../db/queries/relocation/moves.ts";
-import { insertOutbox } from "../../db/queries/runtime/outbox.ts";
-import { withTx } from "../../db/transaction.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { getHost } from "./get-host.ts";
-import { planWaiting } from "../placement/retry-pending.ts";
-import { type Aftermath, carryOut, nothingLeft } from "../replicas/reconcile-replicas.ts";
+import { retryPending } from "../placement/retry-pending.ts";
 import { assertGeneration } from "../runtime/preconditions.ts";
 
 /** The host takes no new sets; those that it has stay. Repeating it changes nothing. Throws not-found. */
-export function cordonHost(ctx: ServiceContext, hostId: string): Promise<Host> {
+export function cordonHost(ctx: ControlContext, hostId: string): Promise<Host> {
   return changeAdmission(
     ctx,
     hostId,
@@ -25,7 +21,7 @@ export function cordonHost(ctx: ServiceContext, hostId: string): Promise<Host> {
 }
 
 /** The host takes sets again; ends a drain. Throws not-found. */
-export function uncordonHost(ctx: ServiceContext, hostId: string): Promise<Host> {
+export function uncordonHost(ctx: ControlContext, hostId: string): Promise<Host> {
   return changeAdmission(
     ctx,
     hostId,
@@ -39,7 +35,7 @@ export function uncordonHost(ctx: ServiceContext, hostId: string): Promise<Host>
  * The host takes no new sets and its sets are moved away (see move-sets.ts) by a job that is rung here: its many locks are no part of
  * this transaction, nor of the one that an Idempotency-Key puts around it. Throws not-found.
  */
-export function drainHost(ctx: ServiceContext, hostId: string): Promise<Host> {
+export function drainHost(ctx: ControlContext, hostId: string): Promise<Host> {
   return changeAdmission(
     ctx,
     hostId,
@@ -50,31 +46,25 @@ export function drainHost(ctx: ServiceContext, hostId: string): Promise<Host> {
 }
 
 async function changeAdmission(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   hostId: string,
   admission: { cordoned: boolean; draining: boolean },
   kind: EventKind,
   text: string,
 ): Promise<Host> {
-  const aftermath = await withTx(ctx.db, async (tx): Promise<Aftermath> => {
+  await unitOfWork(ctx, async (tx) => {
     const host = await updateHostAdmission(tx, hostId, admission);
     if (!host) throw notFound("host");
-    if (host.changed) await insertEvents(tx, [{ kind, text: `${host.name} ${text}`, hostId }]);
-    if (!admission.draining) await forgetHeldDrains(tx, hostId);
-    if (admission.draining) return drainBy(tx, hostId, kind);
-    return admission.cordoned ? nothingLeft() : planWaiting(tx, hostId, kind);
+    if (host.changed) tx.emit({ kind, text: `${host.name} ${text}`, hostId });
+    if (admission.draining) return enqueueDrain(tx, hostId, kind);
+    await forgetHeldDrains(tx, hostId);
+    if (!admission.cordoned) await retryPending(tx, hostId, kind);
   });
-  await carryOut(ctx, aftermath);
   return getHost(ctx, hostId);
 }
 
-async function drainBy(tx: Queryable, hostId: string, cause: string): Promise<Aftermath> {
-  const ring = {
-    name: "move-sets" as const,
-    jobId: `drain:${hostId}:at${Date.now()}`,
-    payload: { cause },
-  };
-  return { rings: [ring], outboxIds: await insertOutbox(tx, [ring]), signals: [] };
+function enqueueDrain(tx: UnitOfWork, hostId: string, cause: string): void {
+  tx.enqueue({ name: "move-sets", jobId: `drain:${hostId}:at${Date.now()}`, payload: { cause } });
 }
 
 /**
@@ -82,7 +72,7 @@ async function drainBy(tx: Queryable, hostId: string, cause: string): Promise<Af
  * the host has changed since the caller read `generation` (undefined: it does not care).
  */
 export async function patchHost(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   hostId: string,
   generation: number | undefined,
   change: {
@@ -90,16 +80,15 @@ export async function patchHost(
     taints?: { key: string; value: string }[] | undefined;
   },
 ): Promise<Host> {
-  const aftermath = await withTx(ctx.db, async (tx) =>
-    (await updateHostLabels(tx, hostId, generation, change))
-      ? planWaiting(tx, hostId, "host-changed")
-      : undefined,
-  );
+  const hasChanged = await unitOfWork(ctx, async (tx) => {
+    if (!(await updateHostLabels(tx, hostId, generation, change))) return false;
+    await retryPending(tx, hostId, "host-changed");
+    return true;
+  });
   const host = await getHost(ctx, hostId);
-  if (!aftermath) {
+  if (!hasChanged) {
     assertGeneration(host, generation, "host");
     throw notFound("host");
   }
-  await carryOut(ctx, aftermath);
   return host;
 }

@@ -1,6 +1,5 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
-import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { type EventInput, insertEvents } from "../../db/queries/events/write-events.ts";
+import type { EventInput } from "../../db/queries/events/write-events.ts";
 import {
   deleteHostRow,
   type HostContent,
@@ -10,17 +9,11 @@ import {
   type RemovableHost,
 } from "../../db/queries/hosts/remove-hosts.ts";
 import { releaseSets } from "../../db/queries/sets/observed-sets.ts";
-import { insertOutbox } from "../../db/queries/runtime/outbox.ts";
 import { lockServicesById } from "../../db/queries/services/write-services.ts";
-import { withTx } from "../../db/transaction.ts";
 import { closeServices } from "../services/close-services.ts";
-import type { ServiceContext } from "../runtime/context.ts";
-import {
-  type Aftermath,
-  carryOut,
-  mergeAftermath,
-  reconcileServiceSets,
-} from "../replicas/reconcile-replicas.ts";
+import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
+import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 
 /**
  * Forgets a host; its credential stops working. One that takes no sets any more and has none, nor volumes, is simply gone.
@@ -33,11 +26,11 @@ import {
  * Throws not-found, state-conflict, and invalid-request when `confirm` is another id.
  */
 export async function deleteHost(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   hostId: string,
   { confirm }: { confirm?: string | undefined },
 ): Promise<void> {
-  const aftermath = await withTx(ctx.db, async (tx) => {
+  await unitOfWork(ctx, async (tx) => {
     const services = await lockServicesById(tx, await listServicesOnHost(tx, hostId));
     const host = await lockRemovableHost(tx, hostId);
     if (!host) throw notFound("host");
@@ -54,13 +47,11 @@ export async function deleteHost(
         placeAgain: desired === "stopped" ? { retryAfterMs: 0, avoidHostIds: [] } : null,
       })),
     );
-    await insertEvents(tx, eventsOf(hostId, host, content));
+    tx.emit(...eventsOf(hostId, host, content));
     await deleteHostRow(tx, hostId);
-    const parts: Aftermath[] = [await replanStopped(tx, hostId, content)];
-    for (const service of services) parts.push(await reconcileServiceSets(tx, service));
-    return mergeAftermath(parts);
+    replanStopped(tx, hostId, content);
+    for (const service of services) await reconcileServiceSets(tx, service);
   });
-  await carryOut(ctx, aftermath);
   await closeServices(ctx);
 }
 
@@ -103,21 +94,15 @@ function eventsOf(hostId: string, { name }: RemovableHost, { sets }: HostContent
   ];
 }
 
-/** Sets that keep their id are nobody's addition, so nobody else rings for them. */
-async function replanStopped(
-  tx: Queryable,
-  hostId: string,
-  { sets }: HostContent,
-): Promise<Aftermath> {
-  const channels = sets.map(({ id }) => `set:${id}` as const);
-  if (!sets.some(({ desired }) => desired === "stopped"))
-    return { rings: [], outboxIds: [], signals: channels };
-  const ring = {
-    name: "place-sets" as const,
+/** Has stopped sets placed again. They keep their id and are no addition, so no other job covers them. */
+function replanStopped(tx: UnitOfWork, hostId: string, { sets }: HostContent): void {
+  tx.signal(...sets.map(({ id }) => `set:${id}` as const));
+  if (!sets.some(({ desired }) => desired === "stopped")) return;
+  tx.enqueue({
+    name: "place-sets",
     jobId: `place:${hostId}:deleted`,
     payload: { cause: "host-deleted" },
-  };
-  return { rings: [ring], outboxIds: await insertOutbox(tx, [ring]), signals: channels };
+  });
 }
 
 function count(number: number, what: string): string {

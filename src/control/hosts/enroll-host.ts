@@ -4,8 +4,6 @@ import {
   type Enrolled,
   LEASE_SECONDS,
 } from "../../contracts/agent-protocol/protocol.ts";
-import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
 import {
   findHostLease,
   hostPoolExists,
@@ -13,11 +11,11 @@ import {
   insertHost,
   useEnrollToken,
 } from "../../db/queries/hosts/write-hosts.ts";
-import { withTx } from "../../db/transaction.ts";
 import { newId } from "../../lib/ids.ts";
 import { hashSecret, newSecret } from "../../lib/token-hash.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 
 /**
  * Trades an enroll token, which works once, for a host id and a credential of its own. A host that made its credential itself and
@@ -25,12 +23,12 @@ import type { ServiceContext } from "../runtime/context.ts";
  * already-exists when a host of this name is enrolled.
  */
 export async function enrollHost(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   caller: Caller,
   { credential = newSecret(), ...body }: Enroll,
 ): Promise<Enrolled> {
   const credentialHash = hashSecret(credential);
-  const hostId = await withTx(ctx.db, async (tx) => {
+  const hostId = await unitOfWork(ctx, async (tx) => {
     // Whoever uses the same token at the same time waits here, so that one of two equal requests finds the other's host.
     const isFirstUse = await useEnrollToken(tx, caller.tokenId);
     const before = await findHostLease(tx, { credentialHash });
@@ -46,7 +44,7 @@ export async function enrollHost(
 }
 
 async function insertEnrolled(
-  tx: Queryable,
+  tx: UnitOfWork,
   pool: string,
   host: Omit<Enroll, "credential"> & { credentialHash: string },
 ): Promise<string> {
@@ -69,9 +67,7 @@ async function insertEnrolled(
     allocatable,
     leaseSeconds: LEASE_SECONDS,
   });
-  await insertEvents(tx, [
-    { kind: "host-enrolled", text: `${name} was enrolled into pool ${pool}`, hostId },
-  ]);
+  tx.emit({ kind: "host-enrolled", text: `${name} was enrolled into pool ${pool}`, hostId });
   return hostId;
 }
 
@@ -80,7 +76,7 @@ export type HostCaller = HostLeaseRow;
 
 /** The host that this credential belongs to, with what its sync needs to know of it: one query for both. */
 export async function authenticateHost(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   credential: string,
 ): Promise<HostCaller | undefined> {
   return findHostLease(ctx.db, { credentialHash: hashSecret(credential) });

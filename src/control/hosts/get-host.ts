@@ -1,10 +1,10 @@
 import { notFound } from "../../contracts/common/app-error.ts";
 import type { Host } from "../../contracts/api/hosts.ts";
 import { findHost } from "../../db/queries/hosts/read-hosts.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 
 /** A host, with what it last reported (which may be old: see reported.at). Throws not-found. */
-export async function getHost(ctx: ServiceContext, hostId: string): Promise<Host> {
+export async function getHost(ctx: ControlContext, hostId: string): Promise<Host> {
   const host = await findHost(ctx.db, hostId);
   if (!host) throw notFound("host");
   return host;

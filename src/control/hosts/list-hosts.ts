@@ -1,9 +1,9 @@
 import type { Host } from "../../contracts/api/hosts.ts";
 import { listHosts as listHostRows } from "../../db/queries/hosts/read-hosts.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
 
-export async function listHosts(ctx: ServiceContext, page: PageRequest): Promise<Page<Host>> {
+export async function listHosts(ctx: ControlContext, page: PageRequest): Promise<Page<Host>> {
   const rows = await listHostRows(ctx.db, pageStart(page), page.limit + 1);
   return toPage(rows, page.limit, (host) => host.id);
 }

@@ -1,5 +1,4 @@
 import { LEASE_SECONDS } from "../../contracts/agent-protocol/protocol.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
 import {
   abandonSets,
   countPoolHosts,
@@ -13,9 +12,9 @@ import {
 } from "../../db/queries/hosts/lost-hosts.ts";
 import { lockServiceById } from "../../db/queries/services/write-services.ts";
 import { lockHosts } from "../../db/queries/sets/write-sets.ts";
-import { withTx } from "../../db/transaction.ts";
-import type { ServiceContext } from "../runtime/context.ts";
-import { carryOut, reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
+import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 
 const HOSTS_PER_ROUND_MAX = 1_000;
 const SERVICES_PER_HOST_MAX = 5_000;
@@ -35,7 +34,7 @@ export interface LostHostsOutcome {
  * What holds it back (I12): no other host was ready during the grace time, so that Berth itself may have been away; or more than a share of the
  * pool is out at once, which is a network that is cut, or a daemon that was upgraded badly, rather than so many machines that broke.
  */
-export async function replaceLostHosts(ctx: ServiceContext): Promise<LostHostsOutcome> {
+export async function replaceLostHosts(ctx: ControlContext): Promise<LostHostsOutcome> {
   const lost = await markLost(ctx);
   if (await restartOutClockWithoutWitness(ctx.db)) return { lost, replacedSets: 0, held: 0 };
   const outcome: LostHostsOutcome = { lost, replacedSets: 0, held: 0 };
@@ -56,41 +55,37 @@ export async function replaceLostHosts(ctx: ServiceContext): Promise<LostHostsOu
   return outcome;
 }
 
-async function markLost(ctx: ServiceContext): Promise<number> {
-  const lost = await withTx(ctx.db, async (tx) => {
+async function markLost(ctx: ControlContext): Promise<number> {
+  return unitOfWork(ctx, async (tx) => {
     const marked = await markExpiredHostsLost(tx, HOSTS_PER_ROUND_MAX);
-    await insertEvents(
-      tx,
-      marked.map((host) => ({
+    tx.emit(
+      ...marked.map((host) => ({
         kind: "host-lost" as const,
         text: `${host.name} is lost: its lease ran out`,
         hostId: host.id,
       })),
     );
-    return marked;
+    return marked.length;
   });
-  if (lost.length > 0) await ctx.signals.publish(["events"]);
-  return lost.length;
 }
 
-function graceOf({ settings }: ServiceContext): OutGrace {
+function graceOf({ settings }: ControlContext): OutGrace {
   const lostMs = settings.hostLostGraceMs;
   return { lostMs, unhealthyMs: lostMs + LEASE_SECONDS * 1_000 };
 }
 
 async function replaceSets(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   serviceId: string,
   host: OutHostRow,
 ): Promise<number> {
-  const { abandoned, outcome } = await withTx(ctx.db, async (tx) => {
+  return unitOfWork(ctx, async (tx) => {
     const service = await lockServiceById(tx, serviceId);
-    if (!service) return { abandoned: [], outcome: undefined };
+    if (!service) return 0;
     await lockHosts(tx, [host.id]);
     const setIds = await abandonSets(tx, serviceId, host.id, graceOf(ctx));
-    await insertEvents(
-      tx,
-      setIds.map((setId) => ({
+    tx.emit(
+      ...setIds.map((setId) => ({
         kind: "set-lost" as const,
         text: `${howLost(host)}; another set takes its place`,
         tenantId: service.tenantId,
@@ -99,12 +94,11 @@ async function replaceSets(
         hostId: host.id,
       })),
     );
-    return { abandoned: setIds, outcome: await reconcileServiceSets(tx, service) };
+    await reconcileServiceSets(tx, service);
+    // An agent that still syncs gets the order to remove them, and does so once Docker responds.
+    if (setIds.length > 0) tx.signal(`host:${host.id}`);
+    return setIds.length;
   });
-  if (outcome) await carryOut(ctx, outcome);
-  // An agent that is heard takes the order to remove them, and carries it out once it can.
-  if (abandoned.length > 0) await ctx.signals.publish([`host:${host.id}`]);
-  return abandoned.length;
 }
 
 function howLost({ state, name }: OutHostRow): string {

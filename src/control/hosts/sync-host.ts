@@ -7,8 +7,6 @@ import {
   type Sync,
   type SyncResult,
 } from "../../contracts/agent-protocol/protocol.ts";
-import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
 import {
   DOCKER_UNREACHABLE,
   findHostLease,
@@ -23,14 +21,13 @@ import {
 } from "../../db/queries/hosts/write-hosts.ts";
 import { lockHosts } from "../../db/queries/sets/write-sets.ts";
 import { listPurges, storeHostVolumes } from "../../db/queries/volumes/volumes.ts";
-import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { applyObserved, lockObservedSets } from "./apply-observed.ts";
 import { closeServices } from "../services/close-services.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 import type { HostCaller } from "./enroll-host.ts";
-import { planWaiting } from "../placement/retry-pending.ts";
-import { type Aftermath, carryOut, mergeAftermath } from "../replicas/reconcile-replicas.ts";
+import { retryPending } from "../placement/retry-pending.ts";
 
 /** The planner puts fewer on a host; should there be more, they are still all told, as what is not told would be removed. */
 const DESIRED_SETS_MAX = 2 * SETS_PER_HOST_MAX;
@@ -48,7 +45,7 @@ const RENEW_AFTER_SECONDS = 10;
  * host's other sync waits for the rest.
  */
 export async function syncHost(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   host: HostCaller,
   body: Sync,
   signal: AbortSignal,
@@ -76,7 +73,7 @@ function hasNewsIn({ sets, streams, purgeVolumes }: SyncResult): boolean {
   return sets.length + streams.length + purgeVolumes.length > 0;
 }
 
-function startWait(ctx: ServiceContext, hostId: string, waitMs: number, signal: AbortSignal) {
+function startWait(ctx: ControlContext, hostId: string, waitMs: number, signal: AbortSignal) {
   const controller = new AbortController();
   const stop = (): void => {
     signal.removeEventListener("abort", stop);
@@ -94,7 +91,7 @@ const waitIsOver = "the wait is over";
  * host's row when it was read again in passing.
  */
 async function takeReport(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   body: Sync,
   host: HostCaller,
   signal: AbortSignal,
@@ -112,10 +109,10 @@ async function takeReport(
       if (after) return after;
     }
   }
-  const store = (): Promise<{ aftermath: Aftermath; removed: number }> => {
+  const store = (): Promise<number> => {
     // It waited for its turn, and its agent has gone to say it again.
     if (signal.aborted) throw new AppError("request-timeout", { detail: "Nobody waits for it." });
-    return withTx(ctx.db, async (tx) => {
+    return unitOfWork(ctx, async (tx) => {
       // What does not need another's answer shares a round trip; Postgres carries it out in this order.
       const [, , rows] = await Promise.all([
         lockHosts(tx, [hostId]),
@@ -129,24 +126,20 @@ async function takeReport(
         body.volumes ? storeHostVolumes(tx, hostId, body.volumes) : undefined,
         state !== undefined && changeState(tx, hostId, state, body),
       ]);
-      const parts: Aftermath[] = [observed];
       const isUsable = becameReady || (body.usage !== null && !hasFreshReport(ctx, host));
       const setsMax = isUsable ? undefined : WAITING_PER_FREED_MAX * Math.max(1, observed.removed);
       if (isUsable || observed.hasFreedRoom)
-        parts.push(await planWaiting(tx, hostId, "room-gained", setsMax));
-      return { aftermath: mergeAftermath(parts), removed: observed.removed };
+        await retryPending(tx, hostId, "capacity-gained", setsMax);
+      return observed.removed;
     });
   };
-  const { aftermath, removed } = await (body.observed.length > 0
-    ? ctx.reportTurns(store)
-    : store());
-  await carryOut(ctx, aftermath);
+  const removed = await (body.observed.length > 0 ? ctx.reportWriteLimit(store) : store());
   if (removed > 0) await closeServices(ctx);
   return undefined;
 }
 
 /** Without one the host takes nothing new: its first report, or the first after a silence, is room gained. */
-function hasFreshReport(ctx: ServiceContext, lease: HostCaller): boolean {
+function hasFreshReport(ctx: ControlContext, lease: HostCaller): boolean {
   return lease.reportAgeMs !== null && lease.reportAgeMs <= ctx.settings.reportAgeMaxMs;
 }
 
@@ -172,7 +165,7 @@ function stateOf(body: Sync, lease: HostCaller): "ready" | "unhealthy" | undefin
 
 /** True when the host takes sets from now on and did not before. */
 async function changeState(
-  tx: Queryable,
+  tx: UnitOfWork,
   hostId: string,
   state: "ready" | "unhealthy",
   body: Sync,
@@ -185,17 +178,17 @@ async function changeState(
           text: body.docker?.detail ?? "The Docker daemon does not answer.",
         };
   if (!(await updateHostState(tx, hostId, state, reason, body.acceptedGeneration))) return false;
-  await insertEvents(tx, [
+  tx.emit(
     state === "ready"
       ? { kind: "host-ready", text: "the host is ready", hostId }
       : { kind: "host-unhealthy", text: reason?.text ?? "the host is unhealthy", hostId },
-  ]);
+  );
   return state === "ready";
 }
 
 /** @param lease the host's row, if it was read since the wait began */
 async function readAnswer(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   hostId: string,
   body: Sync,
   full: boolean,
@@ -210,7 +203,7 @@ async function readAnswer(
 }
 
 async function answerOf(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   { hostId, generation, state }: HostLeaseRow,
   body: Sync,
   full: boolean,

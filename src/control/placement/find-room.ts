@@ -3,7 +3,7 @@ import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 import { explainRejection } from "../../scheduler/placement/explain.ts";
 import { planPlacements } from "../../scheduler/placement/plan.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 import { FleetCache } from "./fleet-cache.ts";
 import { requestsOfService } from "./placement-requests.ts";
 
@@ -20,7 +20,7 @@ export interface WantedMove {
  * @param cache kept by whoever plans often, one plan at a time
  */
 export async function planMoves(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   tx: Queryable,
   service: ServiceRow,
   moves: readonly WantedMove[],

@@ -11,26 +11,27 @@ import {
   recordRejections,
   type RejectionInput,
 } from "../../db/queries/placement/placements.ts";
-import { Lastly, makePlans, withTx } from "../../db/transaction.ts";
+import { useCustomPlans } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { newIds } from "../../lib/ids.ts";
 import { explainRejection } from "../../scheduler/placement/explain.ts";
 import { fitsHost } from "../../scheduler/placement/fits.ts";
 import type { PlacementRequest, Plan, Rejection } from "../../scheduler/placement/model.ts";
 import { planPlacements } from "../../scheduler/placement/plan.ts";
-import type { ServiceContext, SignalChannel } from "../runtime/context.ts";
+import type { ControlContext, SignalChannel } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { FleetCache, hostSnapshotOf } from "./fleet-cache.ts";
 import { buildPlacementRequests, type PendingSets } from "./placement-requests.ts";
 
 /** Sets per transaction: large enough that the commit is a small part, small enough that the first are placed soon. */
 const SETS_PER_BATCH_MAX = 4_000;
 /** So few sets are read with plans that are kept: most of the time it is one, and planning its statements would take longer than it. */
-const FEW_SETS_MAX = 32;
+const SMALL_BATCH_SETS_MAX = 32;
 /** So few are booked by a statement each, for the same reason. */
-const ONE_BY_ONE_MAX = 4;
+const SINGLE_SET_COMMITS_MAX = 4;
 const BATCHES_PER_RUN_MAX = 200;
 /** Batches in a row in which every placement was overtaken; then the sweep tries again later. */
-const FRUITLESS_BATCHES_MAX = 5;
+const CONFLICTED_BATCHES_MAX = 5;
 /** A waiter for one set is woken by name up to this many; beyond, it finds out at its next poll. */
 const SET_SIGNALS_MAX = 200;
 const RETRY_MS_MIN = 500;
@@ -49,7 +50,7 @@ export interface Placer {
   placeSets(): Promise<PlaceOutcome>;
 }
 
-export function createPlacer(ctx: ServiceContext): Placer {
+export function createPlacer(ctx: ControlContext): Placer {
   const cache = new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs });
   let tail: Promise<unknown> = Promise.resolve();
   return {
@@ -61,17 +62,17 @@ export function createPlacer(ctx: ServiceContext): Placer {
   };
 }
 
-async function placeAll(ctx: ServiceContext, cache: FleetCache): Promise<PlaceOutcome> {
+async function placeAll(ctx: ControlContext, cache: FleetCache): Promise<PlaceOutcome> {
   const total: PlaceOutcome = { placed: 0, rejected: 0, conflicts: 0, batches: 0 };
-  let fruitless = 0;
-  while (total.batches < BATCHES_PER_RUN_MAX && fruitless < FRUITLESS_BATCHES_MAX) {
-    const batch = await placeBatch(ctx, cache, fruitless === 0);
+  let conflicted = 0;
+  while (total.batches < BATCHES_PER_RUN_MAX && conflicted < CONFLICTED_BATCHES_MAX) {
+    const batch = await placeBatch(ctx, cache, conflicted === 0);
     if (!batch) break;
     total.batches++;
     total.placed += batch.placed.length;
     total.rejected += batch.rejected;
     total.conflicts += batch.conflicts;
-    fruitless = batch.placed.length === 0 && batch.conflicts > 0 ? fruitless + 1 : 0;
+    conflicted = batch.placed.length === 0 && batch.conflicts > 0 ? conflicted + 1 : 0;
     await ctx.signals.publish(signalsOf(batch.placed));
     if (batch.isLast) break;
   }
@@ -93,18 +94,18 @@ interface BatchOutcome {
  * @param isFirstTry otherwise hosts are locked before, so that one that keeps changing takes sets all the same
  */
 async function placeBatch(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   cache: FleetCache,
   isFirstTry: boolean,
 ): Promise<BatchOutcome | undefined> {
   try {
-    return await withTx(ctx.db, async (tx) => {
+    const batch = await unitOfWork(ctx, async (tx) => {
       const [, { fleet, policy, nowMs }, few] = await Promise.all([
         lockPlacement(tx),
         cache.refresh(tx),
-        readDue(tx, FEW_SETS_MAX + 1),
+        readDue(tx, SMALL_BATCH_SETS_MAX + 1),
       ]);
-      const due = few.pending.length > FEW_SETS_MAX ? await readMany(tx) : few;
+      const due = few.pending.length > SMALL_BATCH_SETS_MAX ? await readFullBatch(tx) : few;
       const { pending } = due;
       if (pending.length === 0) return undefined;
       const requests = await buildPlacementRequests(tx, due);
@@ -117,20 +118,29 @@ async function placeBatch(
           ? await admitOnLockedHosts(tx, cache, planned, requests)
           : planned;
       const rejections = rejectionsOf(plan, pendingById);
-      const isMuch = rejections.length > 0 || admitted.length > ONE_BY_ONE_MAX;
-      const stored = Promise.all([
-        isMuch && makePlans(tx),
-        recordRejections(tx, rejections, plan.policyVersion),
-        commitAll(tx, admitted, plan.policyVersion, hostVersion),
-      ]);
-      return new Lastly(
-        stored.then(([, , placed]) => {
-          const conflicts = planned.length - placed.length;
-          const isLast = pending.length < SETS_PER_BATCH_MAX && conflicts === 0;
-          return { placed, rejected: rejections.length, conflicts, isLast };
-        }),
-      );
+      const isLargeBatch = rejections.length > 0 || admitted.length > SINGLE_SET_COMMITS_MAX;
+      const stored = tx.sendWithCommit(async () => {
+        // Started together, in this order: a statement that waited for another would come after the commit.
+        const [, placed] = await Promise.all([
+          isLargeBatch && useCustomPlans(tx),
+          // Hosts are locked before sets: bookings come before rejections.
+          commitAll(tx, admitted, plan.policyVersion, hostVersion),
+          recordRejections(tx, rejections, plan.policyVersion),
+        ]);
+        return placed;
+      });
+      return {
+        pending: pending.length,
+        planned: planned.length,
+        rejected: rejections.length,
+        stored,
+      };
     });
+    if (!batch) return undefined;
+    const placed = await batch.stored;
+    const conflicts = batch.planned - placed.length;
+    const isLast = batch.pending < SETS_PER_BATCH_MAX && conflicts === 0;
+    return { placed, rejected: batch.rejected, conflicts, isLast };
   } catch (error) {
     cache.reset();
     throw error;
@@ -145,8 +155,8 @@ async function readDue(tx: Queryable, limit: number): Promise<PendingSets> {
   return { pending, specs };
 }
 
-async function readMany(tx: Queryable): Promise<PendingSets> {
-  const [, due] = await Promise.all([makePlans(tx), readDue(tx, SETS_PER_BATCH_MAX)]);
+async function readFullBatch(tx: Queryable): Promise<PendingSets> {
+  const [, due] = await Promise.all([useCustomPlans(tx), readDue(tx, SETS_PER_BATCH_MAX)]);
   return due;
 }
 
@@ -156,7 +166,8 @@ async function commitAll(
   policyVersion: number,
   hostVersion: string | undefined,
 ): Promise<CommittedPlacement[]> {
-  if (admitted.length > ONE_BY_ONE_MAX) return commitPlacements(tx, admitted, policyVersion);
+  if (admitted.length > SINGLE_SET_COMMITS_MAX)
+    return commitPlacements(tx, admitted, policyVersion);
   const each = admitted.map((placement) =>
     commitPlacements(tx, [placement], policyVersion, hostVersion),
   );

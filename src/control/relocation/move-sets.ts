@@ -1,7 +1,5 @@
 import type { EventKind } from "../../contracts/api/events.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
-import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
 import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import {
   endMove,
@@ -14,7 +12,6 @@ import {
   noteWaitingMoves,
   type ReplacedSet,
 } from "../../db/queries/relocation/moves.ts";
-import { insertOutbox } from "../../db/queries/runtime/outbox.ts";
 import { resizeSets } from "../../db/queries/services/resizes.ts";
 import {
   findTemplate,
@@ -27,13 +24,12 @@ import {
   markSetsDeleted,
   updatePlacedSet,
 } from "../../db/queries/sets/write-sets.ts";
-import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { newIds } from "../../lib/ids.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { FleetCache, hostSnapshotOf, planPolicyOf } from "../placement/fleet-cache.ts";
 import { planMoves } from "../placement/find-room.ts";
-import { type Aftermath, carryOut } from "../replicas/reconcile-replicas.ts";
 import { amountsOfTemplate, fitsGrowth, growthOf } from "../placement/growth.ts";
 import { cutText } from "../../lib/text/truncate.ts";
 
@@ -55,7 +51,7 @@ export interface Mover {
  * cannot be two, and one that is stopped leave their host first and are placed again, as the same set.
  */
 export function createMover(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   { servicesPerRoundMax = SERVICES_PER_ROUND_MAX }: { servicesPerRoundMax?: number } = {},
 ): Mover {
   const cache = new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs });
@@ -76,7 +72,7 @@ export function createMover(
 }
 
 async function moveNext(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   cache: FleetCache,
   { after, limit }: { after: string; limit: number },
 ): Promise<{ steps: number; last: string }> {
@@ -88,7 +84,7 @@ async function moveNext(
   await endReplacements(ctx.db);
   const due = await listSetsToMove(ctx.db, { limit, after });
   for (const { serviceId } of due) {
-    const begin = (tx: Queryable, service: ServiceRow) => beginMove(ctx, tx, service, cache);
+    const begin = (tx: UnitOfWork, service: ServiceRow) => beginMove(ctx, tx, service, cache);
     if (await take(ctx, serviceId, begin, () => cache.reset())) steps++;
   }
   await noteWaitingMoves(ctx.db, WAITING_PER_ROUND_MAX);
@@ -100,18 +96,16 @@ async function moveNext(
  * one service holds up no other; it is tried again in the next round.
  */
 async function take(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   serviceId: string,
-  step: (tx: Queryable, service: ServiceRow) => Promise<Aftermath | undefined>,
+  step: (tx: UnitOfWork, service: ServiceRow) => Promise<boolean>,
   onError: () => void = () => undefined,
 ): Promise<boolean> {
   try {
-    const aftermath = await withTx(ctx.db, async (tx) => {
+    return await unitOfWork(ctx, async (tx) => {
       const service = await lockServiceById(tx, serviceId);
-      return service && step(tx, service);
+      return service !== undefined && (await step(tx, service));
     });
-    if (aftermath) await carryOut(ctx, aftermath);
-    return aftermath !== undefined;
   } catch (error) {
     onError(); // the cache may have seen what was rolled back
     ctx.log.warn({ err: error, serviceId }, "sets not moved");
@@ -119,35 +113,35 @@ async function take(
   }
 }
 
-async function removeNeedless(tx: Queryable, service: ServiceRow): Promise<Aftermath | undefined> {
+async function removeNeedless(tx: UnitOfWork, service: ServiceRow): Promise<boolean> {
   const [needless] = await listNeedlessReplacements(tx, { serviceId: service.id, limit: 1 });
-  if (!needless) return undefined;
+  if (!needless) return false;
   const hostIds = needless.hostId === null ? [] : [needless.hostId];
   await lockHosts(tx, hostIds);
   const [removed] = await markSetsDeleted(tx, [needless.id], hostIds);
-  return removed && { rings: [], outboxIds: [], signals: signalsOf(removed) };
+  if (removed) tx.signal(...signalsOf(removed));
+  return removed !== undefined;
 }
 
 /** The replacement counts from now on in its place. */
-async function removeReplaced(tx: Queryable, service: ServiceRow): Promise<Aftermath | undefined> {
+async function removeReplaced(tx: UnitOfWork, service: ServiceRow): Promise<boolean> {
   const [replaced] = await listReplacedSets(tx, { serviceId: service.id, limit: 1 });
-  if (!replaced) return undefined;
+  if (!replaced) return false;
   const { id, serviceId, hostId, replacementId } = replaced;
   const hostIds = hostId === null ? [] : [hostId];
   await lockHosts(tx, hostIds);
   const [removed] = await markSetsDeleted(tx, [id], hostIds);
-  if (!removed) return undefined;
-  await insertEvents(tx, [
-    {
-      kind: "set-moved",
-      text: `${replacementId} is ready in its place; it is removed`,
-      tenantId: service.tenantId,
-      serviceId,
-      setId: id,
-      hostId,
-    },
-  ]);
-  return { rings: [], outboxIds: [], signals: signalsOf(removed) };
+  if (!removed) return false;
+  tx.emit({
+    kind: "set-moved",
+    text: `${replacementId} is ready in its place; it is removed`,
+    tenantId: service.tenantId,
+    serviceId,
+    setId: id,
+    hostId,
+  });
+  tx.signal(...signalsOf(removed));
+  return true;
 }
 
 function signalsOf({ id, serviceId, hostId }: Pick<ReplacedSet, "id" | "serviceId" | "hostId">) {
@@ -156,17 +150,19 @@ function signalsOf({ id, serviceId, hostId }: Pick<ReplacedSet, "id" | "serviceI
 }
 
 async function beginMove(
-  ctx: ServiceContext,
-  tx: Queryable,
+  ctx: ControlContext,
+  tx: UnitOfWork,
   service: ServiceRow,
   cache: FleetCache,
-): Promise<Aftermath | undefined> {
+): Promise<boolean> {
   const [set] = await listSetsToMove(tx, { serviceId: service.id, limit: 1 });
-  if (!set) return undefined;
+  if (!set) return false;
   const template = await findTemplate(tx, service.id, set.toRevision);
   assert(template, "the revision that a set is to be of exists");
-  if (set.toRevision !== set.revision && (await growInPlace(tx, service, set, template)))
-    return { rings: [], outboxIds: [], signals: signalsOf(set) };
+  if (set.toRevision !== set.revision && (await growInPlace(tx, service, set, template))) {
+    tx.signal(...signalsOf(set));
+    return true;
+  }
   const move = { setId: set.id, hostId: set.hostId, template };
   const rejection = await planMoves(ctx, tx, service, [move], cache);
   if (rejection !== undefined) return holdBack(tx, service, set, rejection);
@@ -177,7 +173,7 @@ async function beginMove(
 
 /** A set that was to move for its size has room where it is by now: others have left. */
 async function growInPlace(
-  tx: Queryable,
+  tx: UnitOfWork,
   service: ServiceRow,
   set: MovingSet,
   template: SetTemplate,
@@ -194,35 +190,32 @@ async function growInPlace(
     return false;
   const amounts = amountsOfTemplate(template);
   await resizeSets(tx, { setIds: [set.id], toRevision: set.toRevision, amounts });
-  await tell(tx, service, set, "there is room for its new size where it is by now");
+  emitMove(tx, service, set, "there is room for its new size where it is by now");
   return true;
 }
 
 async function holdBack(
-  tx: Queryable,
+  tx: UnitOfWork,
   service: ServiceRow,
   set: MovingSet,
   rejection: string,
-): Promise<undefined> {
+): Promise<false> {
   const text = `it is to leave ${set.hostName}, and stays until it fits elsewhere: ${rejection}`;
   const reason = { code: "move-held", text: cutText(text, 2_000), phase: "placement" };
   const news = await holdSetsBack(tx, [{ setId: set.id, reason }]);
-  if (news.length > 0) await tell(tx, service, set, text, "set-warning");
+  if (news.length > 0) emitMove(tx, service, set, text, "set-warning");
+  return false;
 }
 
 async function replaceSet(
-  tx: Queryable,
+  tx: UnitOfWork,
   service: ServiceRow,
   set: MovingSet,
   template: SetTemplate,
-): Promise<Aftermath> {
+): Promise<boolean> {
   const ids = newIds("set", 1);
-  const ring = {
-    name: "place-sets" as const,
-    jobId: `place:${ids[0]}`,
-    payload: { cause: "set-moved" },
-  };
-  const [, outboxIds] = await Promise.all([
+  tx.enqueue({ name: "place-sets", jobId: `place:${ids[0]}`, payload: { cause: "set-moved" } });
+  await Promise.all([
     insertPendingSets(tx, {
       ids,
       tenantId: service.tenantId,
@@ -234,47 +227,48 @@ async function replaceSet(
       replaces: set.id,
       avoidHostIds: [set.hostId],
     }),
-    insertOutbox(tx, [ring]),
     holdSetsBack(tx, [{ setId: set.id, reason: null }]),
   ]);
-  await tell(
+  emitMove(
     tx,
     service,
     set,
     `${ids[0]} is to take its place elsewhere; it stays until that is ready`,
   );
-  return { rings: [ring], outboxIds, signals: signalsOf(set) };
+  tx.signal(...signalsOf(set));
+  return true;
 }
 
 /** It is removed from its host and placed again, as what it is to be. */
 async function sendAway(
-  tx: Queryable,
+  tx: UnitOfWork,
   service: ServiceRow,
   set: MovingSet,
   template: SetTemplate,
-): Promise<Aftermath | undefined> {
+): Promise<boolean> {
   await lockHosts(tx, [set.hostId]);
   const changed = await updatePlacedSet(tx, set.id, set.hostId, {
     leaving: true,
     revision: set.toRevision,
   });
-  if (!changed) return undefined;
+  if (!changed) return false;
   await endMove(tx, set.id);
   const volume = template.volume
     ? `; its volume stays in the trash of ${set.hostName}, and it starts with an empty one`
     : "";
-  await tell(tx, service, set, `it leaves ${set.hostName} to be placed again${volume}`);
-  return { rings: [], outboxIds: [], signals: signalsOf(set) };
+  emitMove(tx, service, set, `it leaves ${set.hostName} to be placed again${volume}`);
+  tx.signal(...signalsOf(set));
+  return true;
 }
 
-async function tell(
-  tx: Queryable,
+function emitMove(
+  tx: UnitOfWork,
   service: ServiceRow,
   set: MovingSet,
   text: string,
   kind: EventKind = "set-moved",
-): Promise<void> {
+): void {
   const { id: setId, hostId } = set;
   const about = { tenantId: service.tenantId, serviceId: service.id, setId, hostId };
-  await insertEvents(tx, [{ kind, text: cutText(text, 2_000), ...about }]);
+  tx.emit({ kind, text: cutText(text, 2_000), ...about });
 }

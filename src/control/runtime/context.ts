@@ -1,14 +1,15 @@
-import type { JobRing } from "../../contracts/jobs.ts";
+import type { JobRequest } from "../../contracts/jobs.ts";
 import type { LogStreamRequest } from "../../contracts/agent-protocol/protocol.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
-import type { Db } from "../../db/postgres/open-postgres.ts";
+import type { Db, Queryable } from "../../db/postgres/open-postgres.ts";
+import type { EventInput } from "../../db/queries/events/write-events.ts";
 import type { ConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import type { Log } from "../../lib/log.ts";
 
 /** What every use case is given. Built once per process by its composition root (per request on Workers). */
-export interface ServiceContext {
+export interface ControlContext {
   db: Db;
-  doorbell: Doorbell;
+  jobQueue: JobQueue;
   signals: Signals;
   streams: StreamRelay;
   tokenCache: TokenCache;
@@ -16,13 +17,15 @@ export interface ServiceContext {
    * Reports of sets are stored a few at a time: what a burst makes hosts tell waits for the burst's placements, not the other
    * way round, and an agent tells together what it has to say when its turn comes.
    */
-  reportTurns: ConcurrencyLimit;
+  reportWriteLimit: ConcurrencyLimit;
   log: Log;
+  /** The unit of work that `unitOfWork` joins: set inside a request with an Idempotency-Key. */
+  unit?: UnitOfWork;
   /** Knobs with safe defaults; see config. */
-  settings: ServiceSettings;
+  settings: ControlSettings;
 }
 
-export interface ServiceSettings {
+export interface ControlSettings {
   /** How long after its lease ran out a host's sets are replaced. */
   hostLostGraceMs: number;
   /** More hosts of a pool lost at once than this share, and nothing is replaced (I12). One lost host always may be. */
@@ -33,7 +36,7 @@ export interface ServiceSettings {
   deletedKeptMs: number;
 }
 
-export const defaultServiceSettings: ServiceSettings = {
+export const defaultControlSettings: ControlSettings = {
   hostLostGraceMs: 30_000,
   lostHostsPercentMax: 30,
   reportAgeMaxMs: 120_000,
@@ -41,12 +44,45 @@ export const defaultServiceSettings: ServiceSettings = {
 };
 
 /**
- * Rings jobs in BullMQ, after commit. Never throws and never blocks for long: when Redis is away, the ring
- * is dropped, and the outbox relay and the sweep carry the intent out (I1).
- * @param outboxIds rows to delete once the jobs are in BullMQ
+ * One transaction of a use case, and the effects that it has after its commit.
+ *
+ * Jobs and events are written in one statement that travels with the commit: either all of it happens or nothing does.
+ * After the commit the jobs are enqueued and the signals published. Both are hints: a lost one is found by the outbox
+ * relay, by a sweep, or by the waiter's next poll (I1).
  */
-export interface Doorbell {
-  ring(jobs: readonly JobRing[], outboxIds: readonly number[]): Promise<void>;
+export interface UnitOfWork extends Queryable {
+  /** The open transaction, for a context whose units of work join this one. */
+  readonly database: Db;
+  /** Enqueues jobs after the commit. The outbox holds them until BullMQ has them. */
+  enqueue(...jobs: readonly JobRequest[]): void;
+  /** Wakes the waiters of these channels after the commit. */
+  signal(...channels: readonly SignalChannel[]): void;
+  /** Appends events, in this order. */
+  emit(...events: readonly EventInput[]): void;
+  /**
+   * Registers a statement that the commit follows without waiting for its answer, which saves a round trip. Nothing of
+   * the transaction may depend on the answer: await it after `unitOfWork` has returned.
+   */
+  sendWithCommit<T>(send: () => Promise<T>): Promise<T>;
+  /** Dispatches effects after the commit whose outbox rows and events a statement of this transaction has written. */
+  adopt(effects: CommittedEffects): void;
+}
+
+/** Effects of a transaction that has committed. */
+export interface CommittedEffects {
+  jobs: readonly JobRequest[];
+  /** Ids of the outbox rows of `jobs`, in their order. */
+  outboxIds: readonly number[];
+  signals: Iterable<SignalChannel>;
+}
+
+/**
+ * Adds jobs to BullMQ, after the commit that wrote them to the outbox. Never throws, and blocks for a bounded time: when
+ * Redis is unavailable the call gives up, and the outbox relay enqueues the jobs later (I1).
+ */
+export interface JobQueue {
+  /** @param outboxIds rows to delete once the jobs are in BullMQ */
+  enqueue(jobs: readonly JobRequest[], outboxIds: readonly number[]): Promise<void>;
 }
 
 /**

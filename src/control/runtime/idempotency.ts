@@ -1,12 +1,10 @@
 import { AppError } from "../../contracts/common/app-error.ts";
-import type { JobRing } from "../../contracts/jobs.ts";
 import {
   claimIdempotencyKey,
   insertIdempotencyKey,
 } from "../../db/queries/runtime/idempotency-keys.ts";
-import type { Db } from "../../db/postgres/open-postgres.ts";
-import { withTx } from "../../db/transaction.ts";
-import type { ServiceContext, SignalChannel } from "./context.ts";
+import type { ControlContext } from "./context.ts";
+import { unitOfWork } from "./unit-of-work.ts";
 
 export interface IdempotentRequest {
   /** Whose key it is: keys of different scopes never meet. */
@@ -23,25 +21,20 @@ export interface IdempotentAnswer {
 }
 
 /**
- * Runs `work` once per key (I8). Key, effect and answer are one transaction: `work` is given a context whose database is
- * that transaction and whose doorbell and signals are held back until the commit. So there is no moment at which the
- * effect is there and the key is not, and a crash leaves neither. The same request later gets the stored answer.
+ * Runs `work` once per key (I8). Key, effect and answer are one transaction: `work` gets a context whose database is
+ * that transaction, and every unit of work inside joins it. So no moment exists at which the effect is stored and the
+ * key is not, and a crash leaves neither. The same request later gets the stored answer.
  *
- * `work` gives isFinal false when its answer must not be kept (a fault of ours): then all it did is undone.
+ * `work` gives isFinal false when its answer must not be stored (a fault of Berth): then all its effects are undone.
  * Throws idempotency-conflict for another request under the key, idempotency-in-progress while the first one runs.
  */
 export async function runIdempotent(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   request: IdempotentRequest,
-  work: (ctx: ServiceContext) => Promise<{ answer: IdempotentAnswer; isFinal: boolean }>,
+  work: (ctx: ControlContext) => Promise<{ answer: IdempotentAnswer; isFinal: boolean }>,
 ): Promise<{ answer: IdempotentAnswer; isReplay: boolean }> {
-  const held: { jobs: JobRing[]; outboxIds: number[]; channels: SignalChannel[] } = {
-    jobs: [],
-    outboxIds: [],
-    channels: [],
-  };
-  const outcome = await withTx(
-    ctx.db,
+  return unitOfWork(
+    ctx,
     async (tx) => {
       const claim = await claimIdempotencyKey(tx, request.scope, request.key);
       if (claim.state === "busy") throw inProgress();
@@ -49,59 +42,30 @@ export async function runIdempotent(
         if (claim.answer.requestHash !== request.requestHash) throw conflict();
         return { answer: claim.answer, isReplay: true };
       }
-      const { answer, isFinal } = await work(heldBack(ctx, tx as Db, held));
-      if (!isFinal) throw new NotKept(answer);
+      const { answer, isFinal } = await work({ ...ctx, db: tx.database, unit: tx });
+      if (!isFinal) throw new RollbackWithAnswer(answer);
       await insertIdempotencyKey(tx, request.scope, request.key, {
         requestHash: request.requestHash,
         ...answer,
       });
       return { answer, isReplay: false };
     },
-    // The work retries its own part; doing all of it again could ring what was undone.
+    // Units of work inside retry their own part.
     { retriesMax: 0 },
   ).catch((error: unknown) => {
-    if (!(error instanceof NotKept)) throw error;
-    held.jobs.length = 0;
-    held.channels.length = 0;
+    if (!(error instanceof RollbackWithAnswer)) throw error;
     return { answer: error.answer, isReplay: false };
   });
-  if (held.jobs.length > 0) await ctx.doorbell.ring(held.jobs, held.outboxIds);
-  if (held.channels.length > 0) await ctx.signals.publish(held.channels);
-  return outcome;
 }
 
-/** Carries an answer out of a transaction that is to be rolled back. */
-class NotKept extends Error {
-  override readonly name = "NotKept";
+/** Gives the caller an answer and rolls the transaction back. */
+class RollbackWithAnswer extends Error {
+  override readonly name = "RollbackWithAnswer";
   readonly answer: IdempotentAnswer;
   constructor(answer: IdempotentAnswer) {
-    super("the answer is not kept");
+    super("the answer is not stored");
     this.answer = answer;
   }
-}
-
-/** Everything of `ctx`, but inside the transaction: what it rings and publishes is kept for after the commit. */
-function heldBack(
-  ctx: ServiceContext,
-  tx: Db,
-  held: { jobs: JobRing[]; outboxIds: number[]; channels: SignalChannel[] },
-): ServiceContext {
-  return {
-    ...ctx,
-    db: tx,
-    doorbell: {
-      ring: async (jobs, outboxIds) => {
-        held.jobs.push(...jobs);
-        held.outboxIds.push(...outboxIds);
-      },
-    },
-    signals: {
-      publish: async (channels) => {
-        held.channels.push(...channels);
-      },
-      waitFor: (channel, timeoutMs, signal) => ctx.signals.waitFor(channel, timeoutMs, signal),
-    },
-  };
 }
 
 function inProgress(): AppError {

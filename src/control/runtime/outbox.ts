@@ -1,11 +1,11 @@
 import { deleteOutbox, listOutbox, type OutboxRow } from "../../db/queries/runtime/outbox.ts";
-import type { ServiceContext } from "./context.ts";
+import type { ControlContext } from "./context.ts";
 
 export type OutboxEntry = OutboxRow;
 
 /** Jobs that should have been rung by now, oldest first. */
 export function readOutbox(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   ageMs: number,
   limit: number,
 ): Promise<OutboxEntry[]> {
@@ -14,7 +14,7 @@ export function readOutbox(
 
 /** Forgets jobs that are rung or done. */
 export function removeFromOutbox(
-  ctx: Pick<ServiceContext, "db">,
+  ctx: Pick<ControlContext, "db">,
   ids: readonly number[],
 ): Promise<void> {
   return deleteOutbox(ctx.db, ids);

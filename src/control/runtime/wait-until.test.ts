@@ -1,15 +1,15 @@
 import { expect, it } from "vitest";
 import { silentLog } from "../../lib/log.ts";
-import { defaultServiceSettings, type ServiceContext, type Signals } from "./context.ts";
+import { defaultControlSettings, type ControlContext, type Signals } from "./context.ts";
 import { pollUntil } from "./wait-until.ts";
 
 const channel = "service:svc_1";
 const never = new AbortController().signal;
 
 /** Only signals are used by what is tested here; everything else would throw. */
-function contextWith(waitFor: Signals["waitFor"]): ServiceContext {
+function contextWith(waitFor: Signals["waitFor"]): ControlContext {
   const signals: Signals = { publish: async () => undefined, waitFor };
-  return { signals, log: silentLog, settings: defaultServiceSettings } as ServiceContext;
+  return { signals, log: silentLog, settings: defaultControlSettings } as ControlContext;
 }
 
 it("looks again after every wait, and no wait is longer than a second: signals may be lost", async () => {

@@ -1,6 +1,6 @@
-import type { ServiceContext, SignalChannel } from "./context.ts";
+import type { ControlContext, SignalChannel } from "./context.ts";
 
-/** Signals may be lost (Redis is only a doorbell), so nobody waits longer than this between two looks. */
+/** Signals may be lost (Redis is only a jobQueue), so nobody waits longer than this between two looks. */
 const POLL_MS_MAX = 1_000;
 
 /**
@@ -9,7 +9,7 @@ const POLL_MS_MAX = 1_000;
  * change falls between.
  */
 export async function pollUntil<T>(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   channel: SignalChannel,
   timeoutMs: number,
   signal: AbortSignal,

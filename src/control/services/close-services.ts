@@ -1,10 +1,10 @@
 import { closeDeletedServices } from "../../db/queries/services/write-services.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 
 const SERVICES_PER_ROUND_MAX = 500;
 
 /** Closes services that are being deleted and have no set left. Run after the last removal, and by the sweep. */
-export async function closeServices(ctx: ServiceContext): Promise<number> {
+export async function closeServices(ctx: ControlContext): Promise<number> {
   const closed = await closeDeletedServices(ctx.db, SERVICES_PER_ROUND_MAX);
   if (closed.length > 0)
     await ctx.signals.publish(closed.map((service) => `service:${service.id}` as const));

@@ -8,17 +8,18 @@ import {
 import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { newId, newIds } from "../../lib/ids.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { dispatchEffects } from "../runtime/unit-of-work.ts";
 import { assertWithinQuota } from "../tenancy/quota.ts";
-import { carryOut, ringsOfAdded, SETS_ADDED_MAX } from "../replicas/reconcile-replicas.ts";
+import { jobsForNewSets, SETS_ADDED_MAX } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
 
 /**
- * Stores a service with its first revision and its pending sets, of thousands the first SETS_ADDED_MAX, all or nothing; then rings for them.
+ * Stores a service with its first revision and its pending sets, of thousands the first SETS_ADDED_MAX, all or nothing; then enqueues their placement.
  * Throws unsupported, quota-exceeded, already-exists.
  */
 export async function createService(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   tenantId: string,
   body: CreateService,
 ): Promise<ServiceChange> {
@@ -38,7 +39,7 @@ export async function createService(
     deleting: false,
   };
   const setIds = newIds("set", Math.min(body.replicas, SETS_ADDED_MAX));
-  const rings = body.replicas === 0 ? [] : ringsOfAdded(service, body.replicas - setIds.length);
+  const jobs = body.replicas === 0 ? [] : jobsForNewSets(service, body.replicas - setIds.length);
   const added = {
     ...service,
     template: body.template,
@@ -47,7 +48,7 @@ export async function createService(
       text: `${body.name} was created with ${body.replicas} sets`,
       data: { replicas: body.replicas },
     },
-    rings,
+    jobs,
   };
   const ask = {
     sets: body.replicas,
@@ -61,10 +62,8 @@ export async function createService(
       return insertService(tx, added, {});
     }));
   assert(stored, "a service that was inserted without a condition is there");
-  if (rings.length > 0) {
-    const { outboxIds } = stored;
-    await carryOut(ctx, { rings, outboxIds, signals: [`service:${service.id}`] });
-  }
+  const { outboxIds } = stored;
+  await dispatchEffects(ctx, { jobs, outboxIds, signals: [`service:${service.id}`, "events"] });
   return {
     service: asCreated(service, body.template, stored, setIds.length),
     effects: [`${body.replicas} sets are placed and started.`],

@@ -1,11 +1,11 @@
 import { notFound } from "../../contracts/common/app-error.ts";
 import type { Service } from "../../contracts/api/services.ts";
 import { findService } from "../../db/queries/services/read-services.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 
 /** A service with its counts, in one query. Throws not-found. */
 export async function getService(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   tenantId: string,
   name: string,
 ): Promise<Service> {

@@ -1,10 +1,10 @@
 import type { Service } from "../../contracts/api/services.ts";
 import { listServices as listServiceRows } from "../../db/queries/services/read-services.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
 
 export async function listServices(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   page: PageRequest,
 ): Promise<Page<Service>> {

@@ -1,7 +1,6 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { PatchService, ServiceChange } from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
 import {
   findTemplate,
   insertRevision,
@@ -10,14 +9,14 @@ import {
   updateService,
 } from "../../db/queries/services/write-services.ts";
 import { updatePendingPriority } from "../../db/queries/sets/write-sets.ts";
-import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideServiceReplicas } from "../replicas/decide-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { getService } from "./get-service.ts";
 import { assertWithinQuota } from "../tenancy/quota.ts";
-import { carryOut, reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
+import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
 
 /**
@@ -25,14 +24,14 @@ import { assertSupported } from "../runtime/supported-features.ts";
  * those that run stay as they are. Throws not-found, generation-mismatch, unsupported, invalid-request, quota-exceeded.
  */
 export async function patchService(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   tenantId: string,
   name: string,
   generation: number,
   patch: PatchService,
 ): Promise<ServiceChange> {
   assertSupported(patch);
-  const { effects, outcome } = await withTx(ctx.db, async (tx) => {
+  const effects = await unitOfWork(ctx, async (tx) => {
     const service = await lockServiceByName(tx, tenantId, name);
     if (!service) throw notFound("service");
     assertGeneration(service, generation);
@@ -58,24 +57,20 @@ export async function patchService(
         service.desiredReplicas * template.memoryBytes,
     });
     changed.generation = await updateService(tx, changed);
-    const sentences = describe(service, changed, patch);
-    await insertEvents(tx, [
-      {
-        kind: "service-changed",
-        text: `${name} was changed: ${Object.keys(patch).join(", ")}`,
-        tenantId,
-        serviceId: service.id,
-        generation: changed.generation,
-        data: { changed: Object.keys(patch), revision: changed.revision },
-      },
-    ]);
-    const reconciled = await reconcileServiceSets(tx, changed);
+    tx.emit({
+      kind: "service-changed",
+      text: `${name} was changed: ${Object.keys(patch).join(", ")}`,
+      tenantId,
+      serviceId: service.id,
+      generation: changed.generation,
+      data: { changed: Object.keys(patch), revision: changed.revision },
+    });
+    await reconcileServiceSets(tx, changed);
     // Last, as hosts are locked before sets. Sets that are placed have no more use for a priority.
     if (changed.priority !== service.priority)
       await updatePendingPriority(tx, service.id, changed.priority);
-    return { effects: sentences, outcome: reconciled };
+    return describe(service, changed, patch);
   });
-  await carryOut(ctx, outcome);
   return { service: await getService(ctx, tenantId, name), effects };
 }
 

@@ -1,12 +1,9 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
-import type { JobRing } from "../../contracts/jobs.ts";
 import type { ResizeService, ServiceChange } from "../../contracts/api/services.ts";
 import { containerMemoryBytes } from "../../contracts/api/set-template.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
 import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { holdSetsBack, markSetsMoving, retargetSets } from "../../db/queries/relocation/moves.ts";
-import { insertOutbox } from "../../db/queries/runtime/outbox.ts";
 import {
   listHostsOfService,
   lockSizedSets,
@@ -20,21 +17,15 @@ import {
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
-import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
-import type { ServiceContext, SignalChannel } from "../runtime/context.ts";
+import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { planPolicyOf } from "../placement/fleet-cache.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { getService } from "./get-service.ts";
 import { planMoves } from "../placement/find-room.ts";
 import { assertWithinQuota } from "../tenancy/quota.ts";
-import {
-  type Aftermath,
-  carryOut,
-  mergeAftermath,
-  placeSetsRing,
-  reconcileServiceSets,
-} from "../replicas/reconcile-replicas.ts";
+import { placeSetsJob, reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import {
   findShortHosts,
   invalid,
@@ -63,19 +54,17 @@ const ATTEMPTS_MAX = 5;
  * than is used), capacity-insufficient.
  */
 export async function resizeService(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   tenantId: string,
   name: string,
   body: ResizeService,
   generation: number | undefined,
 ): Promise<ServiceChange> {
   for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
-    const outcome = await withTx(ctx.db, (tx) =>
+    const effects = await unitOfWork(ctx, (tx) =>
       tryResize(ctx, tx, { tenantId, name, body, generation }),
     );
-    if (!outcome) continue;
-    if (outcome.aftermath) await carryOut(ctx, outcome.aftermath);
-    return { service: await getService(ctx, tenantId, name), effects: outcome.effects };
+    if (effects) return { service: await getService(ctx, tenantId, name), effects };
   }
   throw new AppError("state-conflict", {
     detail: "The service's sets are being placed right now; try again.",
@@ -89,17 +78,15 @@ interface ResizeRequest {
   generation: number | undefined;
 }
 
-interface ResizeOutcome {
-  effects: string[];
-  aftermath?: Aftermath;
-}
-
-/** Undefined, and nothing done: a set came to a host that is not locked. Which hosts to lock can only be guessed before. */
+/**
+ * Gives the effects, or undefined when a set was placed on a host that is not locked: which hosts to lock is a guess
+ * until the sets are locked.
+ */
 async function tryResize(
-  ctx: ServiceContext,
-  tx: Queryable,
+  ctx: ControlContext,
+  tx: UnitOfWork,
   { tenantId, name, body, generation }: ResizeRequest,
-): Promise<ResizeOutcome | undefined> {
+): Promise<string[] | undefined> {
   const service = await lockServiceByName(tx, tenantId, name);
   if (!service) throw notFound("service");
   assertGeneration(service, generation);
@@ -114,14 +101,13 @@ async function tryResize(
   ]);
   if (sets.some(({ hostId }) => hostId !== null && !hostIds.includes(hostId))) return undefined;
   const steps = await planResizeSteps(tx, service, sets, body);
-  if (steps.every(isSameSize))
-    return { effects: ["No set is touched: that is their size already."] };
+  if (steps.every(isSameSize)) return ["No change: all sets already have this size."];
   await assertQuota(tx, service, steps);
   await assertMemoryUse(ctx, tx, service, steps);
   const policy = planPolicyOf(pools, ctx.settings.reportAgeMaxMs);
   const short = findShortHosts(hosts, policy, sets, steps);
   if (short.length > 0) assertMayMove(body, short, steps);
-  return carryOutSteps(ctx, tx, service, { sets, steps, short });
+  return applySteps(ctx, tx, service, { sets, steps, short });
 }
 
 /** What counts for the quota is the newest revision times the replicas. */
@@ -149,7 +135,7 @@ function newestOf(steps: readonly ResizeStep[]): ResizeStep {
  * report is too old to go by, the set's agent finds out, and the set goes back to its size if the kernel does refuse.
  */
 async function assertMemoryUse(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   tx: Queryable,
   service: ServiceRow,
   steps: readonly ResizeStep[],
@@ -198,12 +184,12 @@ function assertMayMove(
   });
 }
 
-async function carryOutSteps(
-  ctx: ServiceContext,
-  tx: Queryable,
+async function applySteps(
+  ctx: ControlContext,
+  tx: UnitOfWork,
   service: ServiceRow,
   plan: { sets: readonly SizedSet[]; steps: readonly ResizeStep[]; short: readonly ShortHost[] },
-): Promise<ResizeOutcome> {
+): Promise<string[]> {
   const { sets, steps, short } = plan;
   const shortIds = new Set(short.flatMap((host) => host.sets.map(({ id }) => id)));
   const inPlace = sets.filter(({ id, isGoing }) => !isGoing && !shortIds.has(id));
@@ -223,62 +209,51 @@ async function carryOutSteps(
   await leaveOnLostHosts(tx, left);
   const [size, leftCount] = [describeSize(steps), left.flatMap((host) => host.sets).length];
   const data = { revision: changed.revision, inPlace: inPlace.length, replaced: moving.length };
-  await insertEvents(tx, [
-    {
-      kind: "service-resized",
-      text: `${service.name} was resized to ${size}: ${inPlace.length} sets in place, ${moving.length} to be replaced`,
-      tenantId: service.tenantId,
-      serviceId: service.id,
-      generation: changed.generation,
-      data,
-    },
-  ]);
-  return {
-    effects: [
-      `${inPlace.length} sets get ${size} in place, without a restart.`,
-      ...(moving.length > 0
-        ? [
-            `${moving.length} sets have no room for it where they are. One after the other is replaced by a new one elsewhere, and removed once that is ready.`,
-          ]
-        : []),
-      ...(leftCount > 0
-        ? [`${leftCount} sets on lost hosts keep their size: those hosts have no room for more.`]
-        : []),
-    ],
-    aftermath: mergeAftermath([
-      await wakeFor(tx, changed, inPlace, moving.length > 0),
-      await reconcileServiceSets(tx, changed),
-    ]),
-  };
+  tx.emit({
+    kind: "service-resized",
+    text: `${service.name} was resized to ${size}: ${inPlace.length} sets in place, ${moving.length} to be replaced`,
+    tenantId: service.tenantId,
+    serviceId: service.id,
+    generation: changed.generation,
+    data,
+  });
+  wakeFor(tx, changed, inPlace, moving.length > 0);
+  await reconcileServiceSets(tx, changed);
+  return [
+    `${inPlace.length} sets get ${size} in place, without a restart.`,
+    ...(moving.length > 0
+      ? [
+          `${moving.length} sets have no room for it where they are. One after the other is replaced by a new one elsewhere, and removed once that is ready.`,
+        ]
+      : []),
+    ...(leftCount > 0
+      ? [`${leftCount} sets on lost hosts keep their size: those hosts have no room for more.`]
+      : []),
+  ];
 }
 
 function idsOf(sets: readonly SizedSet[]): string[] {
   return sets.map(({ id }) => id);
 }
 
-/** The hosts of what was changed, the placer if some of it is not placed yet, and the mover if there is something for it. */
-async function wakeFor(
-  tx: Queryable,
+/** Wakes the hosts of resized sets, the placer if some sets are pending, and the mover if some must move. */
+function wakeFor(
+  tx: UnitOfWork,
   service: ServiceRow,
   inPlace: readonly SizedSet[],
   hasMoves: boolean,
-): Promise<Aftermath> {
-  const channels = new Set<SignalChannel>([`service:${service.id}`]);
-  for (const { hostId } of inPlace) if (hostId !== null) channels.add(`host:${hostId}`);
-  const rings: JobRing[] = inPlace.some(({ hostId }) => hostId === null)
-    ? [placeSetsRing(service)]
-    : [];
-  if (hasMoves) {
-    const jobId = `move:${service.id}:gen${service.generation}`;
-    rings.push({ name: "move-sets", jobId, payload: { cause: "service-resized" } });
-  }
-  const outboxIds = rings.length === 0 ? [] : await insertOutbox(tx, rings);
-  return { rings, outboxIds, signals: [...channels] };
+): void {
+  tx.signal(`service:${service.id}`);
+  for (const { hostId } of inPlace) if (hostId !== null) tx.signal(`host:${hostId}`);
+  if (inPlace.some(({ hostId }) => hostId === null)) tx.enqueue(placeSetsJob(service));
+  if (!hasMoves) return;
+  const jobId = `move:${service.id}:gen${service.generation}`;
+  tx.enqueue({ name: "move-sets", jobId, payload: { cause: "service-resized" } });
 }
 
 /** Marks sets to be moved, after the planner has found a host for each with the new size. Throws capacity-insufficient. */
 async function moveSets(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   tx: Queryable,
   service: ServiceRow,
   { moving, steps }: { moving: readonly SizedSet[]; steps: readonly ResizeStep[] },

@@ -1,21 +1,20 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { ServiceChange } from "../../contracts/api/services.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
 import {
   findTemplate,
   lockServiceByName,
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
-import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideServiceReplicas } from "../replicas/decide-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { getService } from "./get-service.ts";
 import { assertWithinQuota } from "../tenancy/quota.ts";
-import { carryOut, reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
+import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 
 /**
  * Sets the replicas that people want. Demands of alerts may hold the service above it, and autoscale's bounds apply: outside of
@@ -23,13 +22,13 @@ import { carryOut, reconcileServiceSets } from "../replicas/reconcile-replicas.t
  * invalid-request, quota-exceeded.
  */
 export async function scaleService(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   tenantId: string,
   name: string,
   { replicas }: { replicas: number },
   generation: number | undefined,
 ): Promise<ServiceChange> {
-  const result = await withTx(ctx.db, async (tx) => {
+  const result = await unitOfWork(ctx, async (tx) => {
     const service = await lockServiceByName(tx, tenantId, name);
     if (!service) throw notFound("service");
     assertGeneration(service, generation);
@@ -37,24 +36,21 @@ export async function scaleService(
     assertWithinBounds(service, replicas);
     const before = service.desiredReplicas;
     const { desired, because } = await decideServiceReplicas(tx, { ...service, replicas });
-    if (replicas === service.replicas && desired === before)
-      return { before, desired, because, outcome: undefined };
+    if (replicas === service.replicas && desired === before) return { before, desired, because };
     await assertMayGrow(tx, service, desired - before);
     const changed: ServiceRow = { ...service, replicas, desiredReplicas: desired };
     changed.generation = await updateService(tx, changed);
-    await insertEvents(tx, [
-      {
-        kind: "service-scaled",
-        text: `${name} was scaled from ${service.replicas} to ${replicas}; ${desired} sets are wanted now`,
-        tenantId,
-        serviceId: service.id,
-        generation: changed.generation,
-        data: { from: before, to: desired },
-      },
-    ]);
-    return { before, desired, because, outcome: await reconcileServiceSets(tx, changed) };
+    tx.emit({
+      kind: "service-scaled",
+      text: `${name} was scaled from ${service.replicas} to ${replicas}; ${desired} sets are wanted now`,
+      tenantId,
+      serviceId: service.id,
+      generation: changed.generation,
+      data: { from: before, to: desired },
+    });
+    await reconcileServiceSets(tx, changed);
+    return { before, desired, because };
   });
-  if (result.outcome) await carryOut(ctx, result.outcome);
   const service = await getService(ctx, tenantId, name);
   return { service, effects: describe(result.before, result.desired, replicas, result.because) };
 }

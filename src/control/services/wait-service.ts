@@ -1,7 +1,7 @@
 import { notFound } from "../../contracts/common/app-error.ts";
 import type { Service } from "../../contracts/api/services.ts";
 import { findService } from "../../db/queries/services/read-services.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 import { pollUntil } from "../runtime/wait-until.ts";
 
 /**
@@ -9,7 +9,7 @@ import { pollUntil } from "../runtime/wait-until.ts";
  * is deleted and made again under its name meanwhile counts as gone. Throws not-found when there is none to begin with.
  */
 export async function waitService(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   tenantId: string,
   name: string,
   query: { for: "settled" | "deleted"; timeoutSeconds: number },

@@ -1,7 +1,7 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { type EventInput, insertEvents } from "../../db/queries/events/write-events.ts";
+import type { EventInput } from "../../db/queries/events/write-events.ts";
 import { lockServiceById } from "../../db/queries/services/write-services.ts";
 import {
   findSet,
@@ -11,16 +11,10 @@ import {
   type SetRow,
   updatePlacedSet,
 } from "../../db/queries/sets/write-sets.ts";
-import { withTx } from "../../db/transaction.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { getSet } from "./get-set.ts";
-import {
-  type Aftermath,
-  carryOut,
-  mergeAftermath,
-  reconcileServiceSets,
-  nothingLeft,
-} from "../replicas/reconcile-replicas.ts";
+import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 
 export type SetVerb = "stop" | "start" | "restart";
 
@@ -32,26 +26,21 @@ const changeOfVerb: Record<SetVerb, SetChange> = {
 
 /** Stops, starts or restarts one placed set. Repeating stop or start changes nothing more. Throws not-found, state-conflict. */
 export async function changeSet(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   setId: string,
   verb: SetVerb,
 ): Promise<BerthSet> {
-  const aftermath = await withTx(ctx.db, async (tx): Promise<Aftermath> => {
+  await unitOfWork(ctx, async (tx) => {
     const set = await findPlacedSet(tx, setId, scope, verb);
-    if (isDone(set, verb)) return nothingLeft();
+    if (isDone(set, verb)) return;
     await lockHosts(tx, [set.hostId]);
     const changed = await updatePlacedSet(tx, setId, set.hostId, changeOfVerb[verb]);
     if (!changed)
       throw new AppError("state-conflict", { detail: "The set changed meanwhile; read it again." });
-    await insertEvents(tx, [eventOf(set, verb, changed.generation)]);
-    return {
-      rings: [],
-      outboxIds: [],
-      signals: [`host:${set.hostId}`, `set:${setId}`, `service:${set.serviceId}`],
-    };
+    tx.emit(eventOf(set, verb, changed.generation));
+    tx.signal(`host:${set.hostId}`, `set:${setId}`, `service:${set.serviceId}`);
   });
-  await carryOut(ctx, aftermath);
   return getSet(ctx, scope, setId);
 }
 
@@ -99,47 +88,37 @@ function eventOf(set: SetRow, verb: SetVerb, generation: number): EventInput {
 
 /** Removes one set. Its service keeps its number of replicas, so that another takes its place. Throws not-found. */
 export async function deleteSet(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   setId: string,
 ): Promise<BerthSet> {
   // Read first: a pending set is gone when the transaction ends.
   const before = await getSet(ctx, scope, setId);
-  const aftermath = await withTx(ctx.db, async (tx) => {
+  await unitOfWork(ctx, async (tx) => {
     const set = await findSet(tx, setId, scope);
     if (!set) throw notFound("set");
-    return set.desired === "deleted" ? undefined : removeSet(tx, set);
+    if (set.desired !== "deleted") await removeSet(tx, set);
   });
-  if (aftermath) await carryOut(ctx, aftermath);
   return { ...before, desired: "deleted" };
 }
 
 /** Marks the set deleted and fills the gap, under the lock of its service. */
-async function removeSet(tx: Queryable, set: SetRow): Promise<Aftermath> {
+async function removeSet(tx: UnitOfWork, set: SetRow): Promise<void> {
   const service = await lockServiceById(tx, set.serviceId);
   const hostIds = set.hostId === null ? [] : [set.hostId];
   await lockHosts(tx, hostIds);
   const marked = await markSetsDeleted(tx, [set.id], hostIds);
   if (marked.length === 0)
     throw new AppError("state-conflict", { detail: "The set changed meanwhile; try again." });
-  await insertEvents(tx, [
-    {
-      kind: "set-stopping",
-      text: "deletion was asked for",
-      tenantId: set.tenantId,
-      serviceId: set.serviceId,
-      setId: set.id,
-      hostId: set.hostId,
-    },
-  ]);
-  const signals: Aftermath = {
-    rings: [],
-    outboxIds: [],
-    signals: [
-      ...hostIds.map((id) => `host:${id}` as const),
-      `set:${set.id}`,
-      `service:${set.serviceId}`,
-    ],
-  };
-  return service ? mergeAftermath([signals, await reconcileServiceSets(tx, service)]) : signals;
+  tx.emit({
+    kind: "set-stopping",
+    text: "Deletion requested",
+    tenantId: set.tenantId,
+    serviceId: set.serviceId,
+    setId: set.id,
+    hostId: set.hostId,
+  });
+  tx.signal(...hostIds.map((id) => `host:${id}` as const));
+  tx.signal(`set:${set.id}`, `service:${set.serviceId}`);
+  if (service) await reconcileServiceSets(tx, service);
 }

@@ -2,11 +2,11 @@ import { notFound } from "../../contracts/common/app-error.ts";
 import type { BerthSet, SetExplanation } from "../../contracts/api/sets.ts";
 import { findPlacement, findRejection, findSetById } from "../../db/queries/sets/read-sets.ts";
 import { remediesOf } from "../../scheduler/placement/explain.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 
 /** Why a set is where it is, or why it is nowhere (I5): the stored reasons, and the same as text. Throws not-found. */
 export async function explainSet(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   setId: string,
 ): Promise<SetExplanation> {

@@ -1,11 +1,11 @@
 import { notFound } from "../../contracts/common/app-error.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import { findSetById } from "../../db/queries/sets/read-sets.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 
 /** A live set within the scope (null: of any tenant). Throws not-found. */
 export async function getSet(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   setId: string,
 ): Promise<BerthSet> {

@@ -1,6 +1,6 @@
 import type { BerthSet, SetState } from "../../contracts/api/sets.ts";
 import { listSets as listSetRows } from "../../db/queries/sets/read-sets.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
 
 export interface ListSets extends PageRequest {
@@ -10,7 +10,7 @@ export interface ListSets extends PageRequest {
 }
 
 export async function listSets(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   query: ListSets,
 ): Promise<Page<BerthSet>> {

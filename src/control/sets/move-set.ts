@@ -1,9 +1,7 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
 import { isReplaced, markSetsMoving } from "../../db/queries/relocation/moves.ts";
-import { insertOutbox } from "../../db/queries/runtime/outbox.ts";
 import {
   findServiceById,
   findTemplate,
@@ -12,51 +10,44 @@ import {
 import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { findPlacedSet } from "./change-set.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { getSet } from "./get-set.ts";
 import { planMoves } from "../placement/find-room.ts";
-import { type Aftermath, carryOut, nothingLeft } from "../replicas/reconcile-replicas.ts";
 
 /**
  * Has a set moved off its host (see move-sets.ts), if the planner finds another for it. Repeating it changes nothing more. Throws
  * not-found, state-conflict, capacity-insufficient.
  */
 export async function moveSet(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   setId: string,
 ): Promise<BerthSet> {
   await assertMovable(ctx, scope, setId);
-  const aftermath = await withTx(ctx.db, async (tx): Promise<Aftermath> => {
+  await unitOfWork(ctx, async (tx) => {
     const { serviceId } = await findPlacedSet(tx, setId, scope, "move");
     const service = await lockServiceById(tx, serviceId);
     if (!service) throw notFound("set");
     const set = await findMovableSet(tx, scope, setId);
-    if (!set) return nothingLeft();
+    if (!set) return;
     const { hostId, revision } = set;
     await markSetsMoving(tx, [{ setId, revision }]);
     const { tenantId } = service;
-    const text = "move was asked for";
-    await insertEvents(tx, [{ kind: "set-moved", text, tenantId, serviceId, setId, hostId }]);
-    const ring = {
-      name: "move-sets" as const,
+    tx.emit({ kind: "set-moved", text: "Move requested", tenantId, serviceId, setId, hostId });
+    tx.enqueue({
+      name: "move-sets",
       jobId: `move:${setId}:gen${set.generation}`,
       payload: { cause: "set-moved" },
-    };
-    return {
-      rings: [ring],
-      outboxIds: await insertOutbox(tx, [ring]),
-      signals: [`set:${setId}`],
-    };
+    });
+    tx.signal(`set:${setId}`);
   });
-  const set = await getSet(ctx, scope, setId);
-  await carryOut(ctx, aftermath);
-  return set;
+  return getSet(ctx, scope, setId);
 }
 
 /** Before anything is locked, as the whole fleet is looked at; whoever moves the set asks again. */
 async function assertMovable(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   setId: string,
 ): Promise<void> {

@@ -1,6 +1,6 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import { newId } from "../../lib/ids.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 import { getSet } from "./get-set.ts";
 
 /**
@@ -9,7 +9,7 @@ import { getSet } from "./get-set.ts";
  * Throws not-found, state-conflict when the set is on no host.
  */
 export async function openLogStream(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   setId: string,
   container: string,

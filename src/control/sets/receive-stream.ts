@@ -1,5 +1,5 @@
 import { AppError } from "../../contracts/common/app-error.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 
 /** One piece is at most this long, so that buffers on the way are bounded in bytes. */
 const CHUNK_BYTES_MAX = 64 * 1024;
@@ -9,7 +9,7 @@ const CHUNK_BYTES_MAX = 64 * 1024;
  * agent that was asked for it, and is unguessable. Throws not-found when nobody reads any more.
  */
 export async function receiveStream(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   streamId: string,
   chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   error: string | undefined,

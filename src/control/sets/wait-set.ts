@@ -1,7 +1,7 @@
 import { notFound } from "../../contracts/common/app-error.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import { findSetById, hasDeletedSet } from "../../db/queries/sets/read-sets.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 import { pollUntil } from "../runtime/wait-until.ts";
 
 export interface SetWait {
@@ -15,7 +15,7 @@ export type SetGoal = "running" | "ready" | "stopped" | "deleted";
  * Throws not-found when there never was one.
  */
 export async function waitSet(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   setId: string,
   query: { state: SetGoal; timeoutSeconds: number },

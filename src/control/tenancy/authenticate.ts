@@ -1,7 +1,7 @@
 import { findCallerBySecretHash } from "../../db/queries/tenancy/tokens.ts";
 import { hashSecret } from "../../lib/token-hash.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 
 const SECRET_CHARS_MAX = 256;
 
@@ -10,7 +10,7 @@ const SECRET_CHARS_MAX = 256;
  * ago: see CallerTokenCache. Throws when the database does not answer, so that nobody is let in by a fault.
  */
 export async function authenticate(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   secret: string,
 ): Promise<Caller | undefined> {
   if (secret.length === 0 || secret.length > SECRET_CHARS_MAX) return undefined;

@@ -6,7 +6,7 @@ import { hasAdminToken, insertToken } from "../../db/queries/tenancy/tokens.ts";
 import { withTx } from "../../db/transaction.ts";
 import { newId } from "../../lib/ids.ts";
 import { hashSecret, newSecret } from "../../lib/token-hash.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 
 /** Not a quota in earnest: the default tenant is for who has no tenants. */
 const defaultTenant = createTenantBody.parse({
@@ -20,7 +20,7 @@ const defaultTenant = createTenantBody.parse({
  * secret is given back, this once. Safe to run at every start, and from several processes.
  */
 export async function ensureBootstrap(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   { adminSecret }: { adminSecret?: string | undefined } = {},
 ): Promise<{ adminSecret: string | undefined }> {
   return withTx(ctx.db, async (tx) => {

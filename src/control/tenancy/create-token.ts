@@ -1,26 +1,25 @@
 import type { CreateToken, Token } from "../../contracts/api/tenancy.ts";
 import { AppError } from "../../contracts/common/app-error.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
 import { hasHostPool } from "../../db/queries/hosts/host-pools.ts";
 import { findTenantByName } from "../../db/queries/tenancy/tenants.ts";
 import { findToken, insertToken } from "../../db/queries/tenancy/tokens.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { newId } from "../../lib/ids.ts";
 import { hashSecret, newSecret } from "../../lib/token-hash.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 
 /** Makes a token. Its secret is in this answer and nowhere else. Throws invalid-request for an unknown tenant or pool. */
 export async function createToken(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   caller: Pick<Caller, "tokenId">,
   body: CreateToken,
 ): Promise<{ token: Token; secret: string }> {
   const id = newId("tok");
   const secret = newSecret();
-  const token = await withTx(ctx.db, async (tx) => {
+  const token = await unitOfWork(ctx, async (tx) => {
     const tenantId = body.tenant === undefined ? null : await tenantIdOf(tx, body.tenant);
     const pool = body.role === "enroll" ? (body.pool ?? "default") : null;
     if (pool !== null && !(await hasHostPool(tx, pool))) {
@@ -36,15 +35,13 @@ export async function createToken(
       secretHash: hashSecret(secret),
       expiresInSeconds: body.expiresInSeconds ?? null,
     });
-    await insertEvents(tx, [
-      {
-        kind: "token-created",
-        text: `a token ${body.name} of role ${body.role} was created`,
-        // Tokens are the admins' business: no tenant reads who made them.
-        tenantId: null,
-        data: { tokenId: id, tenant: body.tenant ?? null, by: caller.tokenId },
-      },
-    ]);
+    tx.emit({
+      kind: "token-created",
+      text: `a token ${body.name} of role ${body.role} was created`,
+      // Tokens are the admins' business: no tenant reads who made them.
+      tenantId: null,
+      data: { tokenId: id, tenant: body.tenant ?? null, by: caller.tokenId },
+    });
     return findToken(tx, id);
   });
   assert(token, "a token that was inserted is there");

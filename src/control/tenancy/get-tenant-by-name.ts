@@ -1,10 +1,10 @@
 import { notFound } from "../../contracts/common/app-error.ts";
 import { findTenantByName } from "../../db/queries/tenancy/tenants.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
 
 /** Throws not-found. */
 export async function getTenantByName(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   name: string,
 ): Promise<{ id: string; name: string }> {
   const tenant = await findTenantByName(ctx.db, name);

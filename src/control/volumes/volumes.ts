@@ -3,7 +3,6 @@ import { SETS_PER_HOST_MAX } from "../../contracts/agent-protocol/protocol.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Volume, VolumeState } from "../../contracts/api/volumes.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { insertEvents } from "../../db/queries/events/write-events.ts";
 import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { commitPlacements } from "../../db/queries/placement/placements.ts";
 import {
@@ -22,17 +21,16 @@ import {
   sumTrash,
   type VolumeRow,
 } from "../../db/queries/volumes/volumes.ts";
-import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { newId } from "../../lib/ids.ts";
 import { fitsHost } from "../../scheduler/placement/fits.ts";
 import type { HostSnapshot, Resources } from "../../scheduler/placement/model.ts";
-import type { ServiceContext } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { hostSnapshotOf, planPolicyOf } from "../placement/fleet-cache.ts";
 import { getSet } from "../sets/get-set.ts";
 import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
 import { assertWithinQuota } from "../tenancy/quota.ts";
-import { carryOut } from "../replicas/reconcile-replicas.ts";
 
 export interface ListVolumes extends PageRequest {
   service?: string | undefined;
@@ -41,7 +39,7 @@ export interface ListVolumes extends PageRequest {
 }
 
 export async function listVolumes(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   query: ListVolumes,
 ): Promise<Page<Volume>> {
@@ -55,12 +53,12 @@ export async function listVolumes(
  * invalid-request when `confirm` is not the volume's id.
  */
 export async function purgeVolume(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   volumeId: string,
   { confirm }: { confirm: string },
 ): Promise<Volume> {
-  const volume = await withTx(ctx.db, async (tx) => {
+  const volume = await unitOfWork(ctx, async (tx) => {
     const found = await findVolume(tx, scope, volumeId);
     if (!found) throw notFound("volume");
     if (confirm !== volumeId) {
@@ -71,19 +69,17 @@ export async function purgeVolume(
     }
     await lockHosts(tx, [found.host.id]);
     if (!(await askForPurge(tx, volumeId))) throw notTrashed(found);
-    await insertEvents(tx, [
-      {
-        kind: "volume-purging",
-        text: "its purge was asked for",
-        tenantId: found.tenantId,
-        setId: found.setId,
-        hostId: found.host.id,
-        data: { volume: volumeId },
-      },
-    ]);
+    tx.emit({
+      kind: "volume-purging",
+      text: "Purge requested",
+      tenantId: found.tenantId,
+      setId: found.setId,
+      hostId: found.host.id,
+      data: { volume: volumeId },
+    });
+    tx.signal(`host:${found.host.id}`);
     return found;
   });
-  await carryOut(ctx, { rings: [], outboxIds: [], signals: [`host:${volume.host.id}`] });
   return { ...withoutTenantId(volume), purging: true };
 }
 
@@ -92,11 +88,11 @@ export async function purgeVolume(
  * replica more from then on. Throws not-found, state-conflict, quota-exceeded.
  */
 export async function restoreVolume(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   volumeId: string,
 ): Promise<BerthSet> {
-  const { setId, hostId, serviceId } = await withTx(ctx.db, async (tx) => {
+  const setId = await unitOfWork(ctx, async (tx) => {
     const volume = await findVolume(tx, scope, volumeId);
     if (!volume) throw notFound("volume");
     const service = await lockServiceByName(tx, volume.tenantId, volume.service);
@@ -126,22 +122,16 @@ export async function restoreVolume(
     const placement = { placementId: newId("plc"), setId: id, hostId: volume.host.id };
     const because = { score: 0, because: { volume: 1 } };
     await commitPlacements(tx, [{ ...placement, ...because, generation: 1 }], policyVersion);
-    await insertEvents(tx, [
-      {
-        kind: "service-scaled",
-        text: `a set was added for volume ${volumeId}`,
-        tenantId,
-        serviceId: service.id,
-        generation,
-        data: { volume: volumeId, to: service.desiredReplicas + 1 },
-      },
-    ]);
-    return { setId: id, hostId: volume.host.id, serviceId: service.id };
-  });
-  await carryOut(ctx, {
-    rings: [],
-    outboxIds: [],
-    signals: [`host:${hostId}`, `set:${setId}`, `service:${serviceId}`],
+    tx.emit({
+      kind: "service-scaled",
+      text: `a set was added for volume ${volumeId}`,
+      tenantId,
+      serviceId: service.id,
+      generation,
+      data: { volume: volumeId, to: service.desiredReplicas + 1 },
+    });
+    tx.signal(`host:${volume.host.id}`, `set:${id}`, `service:${service.id}`);
+    return id;
   });
   return getSet(ctx, scope, setId);
 }

@@ -32,7 +32,7 @@ export async function runTransaction<T>(
     if (lost.aborted) throw new ConnectionLost(hasBegun, refusal);
     return sql.unsafe(query, parameters, prepared);
   };
-  const carryOut = async (): Promise<T> => {
+  const run = async (): Promise<T> => {
     const begun = send("begin");
     begun.then(
       () => (hasBegun = true),
@@ -53,7 +53,7 @@ export async function runTransaction<T>(
   return await new Promise((resolve, reject) => {
     const fail = (): void => reject(new ConnectionLost(hasBegun, refusal));
     lost.addEventListener("abort", fail, { once: true });
-    carryOut()
+    run()
       .then(resolve, reject)
       .finally(() => lost.removeEventListener("abort", fail));
   });

@@ -1,7 +1,7 @@
-import { type JobRing, type QueueName, queueOfJob } from "../../contracts/jobs.ts";
+import { type JobRequest, type QueueName, queueOfJob } from "../../contracts/jobs.ts";
 import type { Log } from "../../lib/log.ts";
 import { within } from "../../lib/async/with-timeout.ts";
-import type { Doorbell } from "../../control/runtime/context.ts";
+import type { JobQueue } from "../../control/runtime/context.ts";
 import type { JobQueues } from "./job-queues.ts";
 import type { JobRegistry } from "../registry.ts";
 
@@ -12,14 +12,14 @@ const RINGS_WAITING_MAX = 20_000;
 const FAILED_JOBS_KEPT_MAX = 1_000;
 const FAILED_JOBS_AGE_SECONDS = 7 * 86_400;
 
-export interface BullmqDoorbellOptions {
+export interface BullmqJobQueueOptions {
   queues: JobQueues;
   registry: JobRegistry;
   deleteOutbox(ids: readonly number[]): Promise<void>;
   log: Log;
   /** Deletes outbox rows before `ring` resolves, for whoever ends with its request. */
   isShortLived?: boolean;
-  ringTimeoutMs?: number;
+  enqueueTimeoutMs?: number;
 }
 
 /**
@@ -31,8 +31,8 @@ export interface BullmqDoorbellOptions {
  * The job id ends in the outbox id where there is one. So the relay's ring is the same job as the first, but two
  * intents are never one: a ring that came while an older job with its id was ending would be lost.
  */
-export class BullmqDoorbell implements Doorbell {
-  readonly #options: BullmqDoorbellOptions;
+export class BullmqJobQueue implements JobQueue {
+  readonly #options: BullmqJobQueueOptions;
   #waiting: Ring[] = [];
   #sending: Promise<unknown> = Promise.resolve();
   #next: Promise<void> | undefined;
@@ -40,17 +40,17 @@ export class BullmqDoorbell implements Doorbell {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #deleting: Promise<void> = Promise.resolve();
 
-  constructor(options: BullmqDoorbellOptions) {
+  constructor(options: BullmqJobQueueOptions) {
     this.#options = options;
   }
 
-  async ring(jobs: readonly JobRing[], outboxIds: readonly number[]): Promise<void> {
-    await this.tryRing(jobs, outboxIds);
+  async enqueue(jobs: readonly JobRequest[], outboxIds: readonly number[]): Promise<void> {
+    await this.tryEnqueue(jobs, outboxIds);
   }
 
   /** The same; true when the jobs are in BullMQ for certain. */
-  async tryRing(jobs: readonly JobRing[], outboxIds: readonly number[]): Promise<boolean> {
-    const { log, isShortLived, ringTimeoutMs } = this.#options;
+  async tryEnqueue(jobs: readonly JobRequest[], outboxIds: readonly number[]): Promise<boolean> {
+    const { log, isShortLived, enqueueTimeoutMs } = this.#options;
     if (this.#waiting.length + jobs.length > RINGS_WAITING_MAX) return false;
     const isEachOwn = jobs.length === outboxIds.length;
     for (const [position, job] of jobs.entries()) {
@@ -63,7 +63,7 @@ export class BullmqDoorbell implements Doorbell {
         return false;
       },
     );
-    const isRung = await within(added, ringTimeoutMs ?? RING_TIMEOUT_MS, false);
+    const isRung = await within(added, enqueueTimeoutMs ?? RING_TIMEOUT_MS, false);
     if (!isRung) return false;
     this.#forgetting.push(...outboxIds);
     if (isShortLived) await this.#forget();
@@ -136,7 +136,7 @@ async function addTo(queue: ReturnType<JobQueues["get"]>, bulk: Bulk): Promise<v
 }
 
 interface Ring {
-  job: JobRing;
+  job: JobRequest;
   outboxId: number | undefined;
 }
 

@@ -1,12 +1,12 @@
 import type { z } from "zod";
 import type { JobName, jobPayloads, QueueName } from "../../contracts/jobs.ts";
 import { AppError } from "../../contracts/common/app-error.ts";
-import type { ServiceContext } from "../../control/runtime/context.ts";
+import type { ControlContext } from "../../control/runtime/context.ts";
 import type { PlaceOutcome } from "../../control/placement/place-pending-sets.ts";
 
 /** What handlers may use. One per process. */
 export interface JobDeps {
-  ctx: ServiceContext;
+  ctx: ControlContext;
   /** Places what is due. Calls made meanwhile share the next run. */
   placeSets: () => Promise<PlaceOutcome>;
   /** Takes the next step of every move that is under way; gives how many. Calls made meanwhile share the next run. */

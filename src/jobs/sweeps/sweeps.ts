@@ -1,4 +1,4 @@
-import type { JobRing } from "../../contracts/jobs.ts";
+import type { JobRequest } from "../../contracts/jobs.ts";
 import { closeServices } from "../../control/services/close-services.ts";
 import { type OutboxEntry, readOutbox, removeFromOutbox } from "../../control/runtime/outbox.ts";
 import {
@@ -9,7 +9,7 @@ import { reconcileService } from "../../control/replicas/reconcile-replicas.ts";
 import { releaseDueDemands } from "../../control/autoscaling/release-due-demands.ts";
 import { replaceLostHosts } from "../../control/hosts/replace-lost-hosts.ts";
 import { sweepJournals } from "../../control/events/retention.ts";
-import type { BullmqDoorbell } from "../queue/bullmq-job-queue.ts";
+import type { BullmqJobQueue } from "../queue/bullmq-job-queue.ts";
 import type { JobDeps } from "../queue/define-job.ts";
 import type { JobRegistry } from "../registry.ts";
 import { startSweep } from "./start-sweep.ts";
@@ -21,7 +21,7 @@ const PENDING_SWEEP_MS = 2_000;
 const JOURNAL_ROUNDS_MAX = 20;
 
 export interface SweepDeps extends JobDeps {
-  doorbell: BullmqDoorbell;
+  jobQueue: BullmqJobQueue;
   registry: JobRegistry;
 }
 
@@ -49,12 +49,15 @@ export async function relayOutbox(deps: SweepDeps): Promise<number> {
   const entries = await readOutbox(deps.ctx, OUTBOX_AGE_MS, OUTBOX_ROWS_PER_RUN_MAX);
   if (entries.length === 0) return 0;
   const ids = entries.map((entry) => entry.id);
-  if (!(await deps.doorbell.tryRing(entries, ids))) await carryOutEntries(deps, entries);
+  if (!(await deps.jobQueue.tryEnqueue(entries, ids))) await runEntriesInProcess(deps, entries);
   return entries.length;
 }
 
 /** One run for all rows that ask for the same. A row whose run failed stays, and comes again. */
-async function carryOutEntries(deps: SweepDeps, entries: readonly OutboxEntry[]): Promise<void> {
+async function runEntriesInProcess(
+  deps: SweepDeps,
+  entries: readonly OutboxEntry[],
+): Promise<void> {
   const bySubject = new Map<string, OutboxEntry[]>();
   for (const entry of entries) {
     const subject = subjectOf(entry);
@@ -84,12 +87,12 @@ function subjectOf(entry: OutboxEntry): string {
 /** One job for all job workers that find the same: the id is the time in steps of a sweep. */
 async function ringDuePlacements(deps: SweepDeps): Promise<void> {
   if (!(await findDuePlacements(deps.ctx))) return;
-  const ring: JobRing = {
+  const ring: JobRequest = {
     name: "place-sets",
     jobId: `sweep:pending:${Math.floor(Date.now() / PENDING_SWEEP_MS)}`,
     payload: { cause: "sweep" },
   };
-  if (!(await deps.doorbell.tryRing([ring], []))) await deps.placeSets();
+  if (!(await deps.jobQueue.tryEnqueue([ring], []))) await deps.placeSets();
 }
 
 async function careForHosts({ ctx, moveSets }: SweepDeps): Promise<void> {

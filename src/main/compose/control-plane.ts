@@ -2,7 +2,7 @@ import type { Redis } from "ioredis";
 import { queueNames } from "../../contracts/jobs.ts";
 import type { DbHandle } from "../../db/postgres/open-postgres.ts";
 import { assertSchemaCurrent } from "../../db/migrate.ts";
-import { BullmqDoorbell } from "../../jobs/queue/bullmq-job-queue.ts";
+import { BullmqJobQueue } from "../../jobs/queue/bullmq-job-queue.ts";
 import { type JobQueues, openJobQueues } from "../../jobs/queue/job-queues.ts";
 import { type JobAttempt, startJobRunner } from "../../jobs/queue/job-runner.ts";
 import {
@@ -17,7 +17,7 @@ import { jobRegistry } from "../../jobs/registry.ts";
 import { startSweeps } from "../../jobs/sweeps/sweeps.ts";
 import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import { coalesce } from "../../lib/async/coalesce.ts";
-import type { ServiceContext, ServiceSettings } from "../../control/runtime/context.ts";
+import type { ControlContext, ControlSettings } from "../../control/runtime/context.ts";
 import { CallerTokenCache } from "../../control/tenancy/token-cache.ts";
 import { createMover } from "../../control/relocation/move-sets.ts";
 import { removeFromOutbox } from "../../control/runtime/outbox.ts";
@@ -34,13 +34,13 @@ export interface BackendOptions {
   database: DbHandle;
   redisTarget: RedisTarget;
   redisPrefix: string;
-  settings: ServiceSettings;
+  settings: ControlSettings;
 }
 
 /** What the API and the job worker have in common. */
 export interface ControlPlane {
-  ctx: ServiceContext;
-  doorbell: BullmqDoorbell;
+  ctx: ControlContext;
+  jobQueue: BullmqJobQueue;
   signals: RedisSignals;
   queues: JobQueues;
 }
@@ -68,31 +68,31 @@ export async function openControlPlane(
     prefix,
     log,
   });
-  const doorbell = new BullmqDoorbell({
+  const jobQueue = new BullmqJobQueue({
     queues,
     registry: jobRegistry,
     deleteOutbox: (ids) => removeFromOutbox(database, ids),
     log,
   });
-  shutdown.add("doorbell", () => doorbell.close());
+  shutdown.add("doorbell", () => jobQueue.close());
   const streams = new RedisStreamRelay(producer, prefix);
-  const reportTurns = createConcurrencyLimit(
+  const reportWriteLimit = createConcurrencyLimit(
     Math.max(1, Math.floor(database.connectionsMax * REPORTS_SHARE_OF_CONNECTIONS)),
   );
-  const ctx: ServiceContext = {
+  const ctx: ControlContext = {
     db: database.db,
-    doorbell,
+    jobQueue,
     signals,
     streams,
     tokenCache: new CallerTokenCache(),
-    reportTurns,
+    reportWriteLimit,
     log,
     settings,
   };
-  return { ctx, doorbell, signals, queues };
+  return { ctx, jobQueue, signals, queues };
 }
 
-/** For processes in which somebody waits. A start goes on without Redis: it is only a doorbell. */
+/** For processes in which somebody waits. A start goes on without Redis: it is only a jobQueue. */
 export async function hearSignals({ signals }: ControlPlane, { log }: Running): Promise<void> {
   if (!(await signals.listen(REDIS_START_WAIT_MS))) log.warn({}, "starting without redis");
 }
@@ -104,7 +104,7 @@ export interface JobsOptions extends Pick<BackendOptions, "redisTarget" | "redis
 
 /** Runs jobs and sweeps in this process until it ends. */
 export function startJobs(
-  { ctx, doorbell }: ControlPlane,
+  { ctx, jobQueue }: ControlPlane,
   options: JobsOptions,
   { log, shutdown }: Running,
 ): void {
@@ -125,7 +125,7 @@ export function startJobs(
     ...(options.onAttempt ? { onAttempt: options.onAttempt } : {}),
   });
   shutdown.add("jobs", () => runner.close(options.shutdownTimeoutMs * JOBS_SHARE_OF_SHUTDOWN));
-  const sweeps = startSweeps({ ...deps, doorbell, registry: jobRegistry });
+  const sweeps = startSweeps({ ...deps, jobQueue, registry: jobRegistry });
   shutdown.add("sweeps", () => sweeps.stop());
 }
 

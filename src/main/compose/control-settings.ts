@@ -1,4 +1,4 @@
-import type { ServiceSettings } from "../../control/runtime/context.ts";
+import type { ControlSettings } from "../../control/runtime/context.ts";
 
 /** The settings of services out of a process's configuration. */
 export function serviceSettingsOf(config: {
@@ -6,7 +6,7 @@ export function serviceSettingsOf(config: {
   BERTH_LOST_HOSTS_PERCENT_MAX: number;
   BERTH_REPORT_AGE_MAX_MS: number;
   BERTH_DELETED_RETENTION_DAYS: number;
-}): ServiceSettings {
+}): ControlSettings {
   return {
     hostLostGraceMs: config.BERTH_HOST_LOST_GRACE_MS,
     lostHostsPercentMax: config.BERTH_LOST_HOSTS_PERCENT_MAX,

@@ -6,7 +6,7 @@ import { Hono, type MiddlewareHandler } from "hono";
 import { queueNames } from "../../contracts/jobs.ts";
 import type { JobQueues } from "../../jobs/queue/job-queues.ts";
 import { authenticate } from "../../control/tenancy/authenticate.ts";
-import type { ServiceContext } from "../../control/runtime/context.ts";
+import type { ControlContext } from "../../control/runtime/context.ts";
 
 export const DASHBOARD_PATH = "/ops/queues";
 
@@ -14,7 +14,7 @@ export const DASHBOARD_PATH = "/ops/queues";
  * The queues for operators' eyes: what waits, what failed and why, and a button to try it again. For admin tokens only, as
  * Bearer, or, for browsers, as the password of Basic credentials; whatever goes wrong on the way, nobody is let in.
  */
-export function createQueueDashboard(ctx: ServiceContext, queues: JobQueues): Hono {
+export function createQueueDashboard(ctx: ControlContext, queues: JobQueues): Hono {
   const adapter = new HonoAdapter(serveStatic);
   adapter.setBasePath(DASHBOARD_PATH);
   createBullBoard({
@@ -32,7 +32,7 @@ export function createQueueDashboard(ctx: ServiceContext, queues: JobQueues): Ho
   return app;
 }
 
-function requireAdmin(ctx: ServiceContext): MiddlewareHandler {
+function requireAdmin(ctx: ControlContext): MiddlewareHandler {
   return async (c, next) => {
     const secret = secretOf(c.req.header("authorization") ?? "");
     const caller = secret === undefined ? undefined : await authenticate(ctx, secret);

@@ -1,6 +1,6 @@
 import type { Server } from "node:http";
 import { createAdaptorServer } from "@hono/node-server";
-import type { ServiceContext } from "../../control/runtime/context.ts";
+import type { ControlContext } from "../../control/runtime/context.ts";
 import { Hono } from "hono";
 import { createApp } from "../../routes/app.ts";
 import type { ControlPlane } from "./control-plane.ts";
@@ -44,7 +44,7 @@ export function createApiApp(
 }
 
 /** What a process without the API answers to probes and to Prometheus. */
-export function createHealthApp(ctx: ServiceContext, metrics: Metrics, version: string): Hono {
+export function createHealthApp(ctx: ControlContext, metrics: Metrics, version: string): Hono {
   const served = new Set(["/healthz", "/readyz", "/metrics"]);
   const api = createApp(ctx, { version, renderMetrics: () => metrics.render() });
   const app = new Hono();

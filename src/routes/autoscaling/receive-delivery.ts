@@ -12,7 +12,7 @@ import {
   toAlertOfGeneric,
   toAlertsOfAlertmanager,
 } from "../../control/autoscaling/alert-formats.ts";
-import type { ServiceContext } from "../../control/runtime/context.ts";
+import type { ControlContext } from "../../control/runtime/context.ts";
 import { receiveAlerts } from "../../control/autoscaling/receive-alerts.ts";
 import { translateError } from "../../control/runtime/errors.ts";
 import { type ApiContext, callerOf } from "../http/api-env.ts";
@@ -60,7 +60,7 @@ export const receiveGenericHandler: OperationHandler<typeof receiveGenericRoute>
   };
 
 /** A hook's token is good for its own hook only; any other is as if it were not there. Faults of ours become 503. */
-async function receive(ctx: ServiceContext, c: ApiContext, hookId: string, alerts: Alert[]) {
+async function receive(ctx: ControlContext, c: ApiContext, hookId: string, alerts: Alert[]) {
   if (callerOf(c).hookId !== hookId) throw notFound("hook");
   try {
     return await receiveAlerts(ctx, hookId, alerts);

@@ -1,4 +1,4 @@
-import type { ServiceContext } from "../../control/runtime/context.ts";
+import type { ControlContext } from "../../control/runtime/context.ts";
 import type { EventQuery } from "../../control/events/list-events.ts";
 import { readEventsAfter } from "../../control/events/stream-events.ts";
 
@@ -20,7 +20,7 @@ const POLL_MS_MAX = 1_000;
  * reader aborts or the lifetime is over; a fault of the database breaks it off, and the reader comes again.
  */
 export async function streamEvents(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   scope: string | null,
   filter: EventQuery,
   after: string | undefined,

@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { type Host, hostSchema } from "../../contracts/api/hosts.ts";
 import { cordonHost, drainHost, uncordonHost } from "../../control/hosts/cordon-host.ts";
-import type { ServiceContext } from "../../control/runtime/context.ts";
+import type { ControlContext } from "../../control/runtime/context.ts";
 import {
   commonProblems,
   idempotentHeaders,
@@ -16,7 +16,7 @@ type Admission = "cordon" | "uncordon" | "drain";
 
 const admissions: Record<
   Admission,
-  { summary: string; admit: (ctx: ServiceContext, hostId: string) => Promise<Host> }
+  { summary: string; admit: (ctx: ControlContext, hostId: string) => Promise<Host> }
 > = {
   cordon: { summary: "Place nothing new on a host; what runs there stays", admit: cordonHost },
   uncordon: { summary: "Let a host take sets again; ends a drain", admit: uncordonHost },

@@ -3,7 +3,7 @@ import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import { nameSchema } from "../../contracts/common/primitives.ts";
 import { authenticate } from "../../control/tenancy/authenticate.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
-import type { ServiceContext } from "../../control/runtime/context.ts";
+import type { ControlContext } from "../../control/runtime/context.ts";
 import { authenticateHost } from "../../control/hosts/enroll-host.ts";
 import { getTenantByName } from "../../control/tenancy/get-tenant-by-name.ts";
 import type { ApiContext, ApiEnv } from "./api-env.ts";
@@ -17,7 +17,7 @@ const rolesOfPeople: ReadonlySet<string> = new Set(["admin", "operator", "tenant
 export type FindTenantId = (name: string) => Promise<string | undefined>;
 
 /** Tenant ids by name. Only what was found is remembered: tenants are never renamed or deleted. */
-export function createTenantLookup(ctx: ServiceContext): FindTenantId {
+export function createTenantLookup(ctx: ControlContext): FindTenantId {
   const known = new Map<string, string>();
   return async (name) => {
     const id = known.get(name);
@@ -39,7 +39,7 @@ export function createTenantLookup(ctx: ServiceContext): FindTenantId {
  * up, so that a 403 tells nothing about what exists.
  */
 export function authorise(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   security: Security,
   findTenantId: FindTenantId,
 ): MiddlewareHandler<ApiEnv> {

@@ -1,5 +1,5 @@
 import { silentLog } from "../../lib/log.ts";
-import type { ServiceContext } from "../../control/runtime/context.ts";
+import type { ControlContext } from "../../control/runtime/context.ts";
 import { createMountedApi } from "../app.ts";
 import { type OpenApiDocument, openApiDocument } from "./openapi-document.ts";
 import type { Api } from "./operation.ts";
@@ -9,7 +9,7 @@ import type { Api } from "./operation.ts";
  * of it is used before a request comes.
  */
 export function mountUncallableApi(version: string): Api {
-  const nothingBehind = { log: silentLog } as ServiceContext;
+  const nothingBehind = { log: silentLog } as ControlContext;
   return createMountedApi(nothingBehind, { version, renderMetrics: async () => "" });
 }
 

@@ -2,7 +2,7 @@ import type { StatusCode } from "hono/utils/http-status";
 import { AppError } from "../../contracts/common/app-error.ts";
 import { assert } from "../../lib/assert.ts";
 import { hashSecret } from "../../lib/token-hash.ts";
-import type { ServiceContext } from "../../control/runtime/context.ts";
+import type { ControlContext } from "../../control/runtime/context.ts";
 import { type IdempotentAnswer, runIdempotent } from "../../control/runtime/idempotency.ts";
 import { translateError } from "../../control/runtime/errors.ts";
 import { type ApiContext, callerOf } from "./api-env.ts";
@@ -23,8 +23,8 @@ interface KeptAnswer {
  * so that the request can be repeated. Answers are sealed with the caller's secret, as some carry new secrets.
  */
 export function idempotently(
-  ctx: ServiceContext,
-  handlerOf: (ctx: ServiceContext) => (c: ApiContext) => Promise<Response>,
+  ctx: ControlContext,
+  handlerOf: (ctx: ControlContext) => (c: ApiContext) => Promise<Response>,
 ): (c: ApiContext) => Promise<Response> {
   const unkeyed = handlerOf(ctx);
   return async (c) => {

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { silentLog } from "../../lib/log.ts";
-import { defaultServiceSettings, type ServiceContext } from "../../control/runtime/context.ts";
+import { defaultControlSettings, type ControlContext } from "../../control/runtime/context.ts";
 import { CallerTokenCache } from "../../control/tenancy/token-cache.ts";
 import { createApp } from "../app.ts";
 
@@ -9,15 +9,15 @@ afterEach(() => void vi.useRealTimers());
 
 const never = new Promise<never>(() => undefined);
 /** Of a database that takes statements and answers none: its machine hangs, or its network swallows packets. */
-const hangingDb = new Proxy({}, { get: () => () => never }) as ServiceContext["db"];
+const hangingDb = new Proxy({}, { get: () => () => never }) as ControlContext["db"];
 
 function api() {
   const ctx = {
     db: hangingDb,
     tokenCache: new CallerTokenCache(),
     log: silentLog,
-    settings: defaultServiceSettings,
-  } as unknown as ServiceContext;
+    settings: defaultControlSettings,
+  } as unknown as ControlContext;
   return createApp(ctx, { version: "0.0.0-test" });
 }
 

@@ -3,7 +3,7 @@ import { z } from "@hono/zod-openapi";
 import type { Handler, MiddlewareHandler } from "hono";
 import { AppError } from "../../contracts/common/app-error.ts";
 import { assert } from "../../lib/assert.ts";
-import type { ServiceContext } from "../../control/runtime/context.ts";
+import type { ControlContext } from "../../control/runtime/context.ts";
 import type { ApiContext, ApiEnv } from "./api-env.ts";
 import { authorise, createTenantLookup, type FindTenantId } from "./authorise.ts";
 import { ifMatchHeader } from "./if-match.ts";
@@ -17,7 +17,7 @@ const TIME_LIMIT_MS = 15_000;
 
 /** What makes a handler for one operation out of the services it may use. */
 export type OperationHandler<R extends RouteConfig> = (
-  ctx: ServiceContext,
+  ctx: ControlContext,
 ) => RouteHandler<R, ApiEnv>;
 
 export interface OperationLimits {
@@ -33,7 +33,7 @@ export interface OperationLimits {
 /** Where operations are mounted: the app, and who is known to it. */
 export interface Api {
   app: OpenAPIHono<ApiEnv>;
-  ctx: ServiceContext;
+  ctx: ControlContext;
   findTenantId: FindTenantId;
   /** For 405 and for the test that no operation is forgotten. */
   mounted: MountedOperation[];
@@ -47,7 +47,7 @@ export interface MountedOperation {
   route: RouteConfig;
 }
 
-export function createApi(app: OpenAPIHono<ApiEnv>, ctx: ServiceContext): Api {
+export function createApi(app: OpenAPIHono<ApiEnv>, ctx: ControlContext): Api {
   return { app, ctx, findTenantId: createTenantLookup(ctx), mounted: [] };
 }
 
@@ -91,7 +91,7 @@ export function mount<R extends RouteConfig>(
   }
   // The validated input types are the route's; from here on only the shape "context in, response out" matters.
   const plain = handlerOf as unknown as (
-    ctx: ServiceContext,
+    ctx: ControlContext,
   ) => (c: ApiContext) => Promise<Response>;
   const run = isIdempotent(route) ? idempotently(api.ctx, plain) : plain(api.ctx);
   const handler = timeLimitMs === null ? withoutTimeLimit(run) : run;

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTenantBody } from "../../../src/contracts/api/tenancy.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
+import { unitOfWork } from "../../../src/control/runtime/unit-of-work.ts";
 import { runIdempotent } from "../../../src/control/runtime/idempotency.ts";
 import { sweepJournals } from "../../../src/control/events/retention.ts";
 import { createTestApi, serviceBody, type TestApi } from "../../support/api/test-api.ts";
@@ -105,7 +106,7 @@ describe("runIdempotent", () => {
     const work = (isFinal: boolean) =>
       runIdempotent(test.ctx, request("fault"), async (ctx) => {
         await createTenant(ctx, createTenantBody.parse({ name: "half-made" }));
-        await ctx.doorbell.ring([{ name: "place-sets", jobId: "x", payload: {} }], []);
+        await ctx.jobQueue.enqueue([{ name: "place-sets", jobId: "x", payload: {} }], []);
         return { answer: { status: isFinal ? 201 : 500, body: "answer" }, isFinal };
       });
     expect(await work(false)).toMatchObject({ isReplay: false, answer: { status: 500 } });
@@ -131,19 +132,21 @@ describe("runIdempotent", () => {
     expect(rows).toHaveLength(0);
   });
 
-  it("holds rings and signals back until the effect can be seen", async () => {
+  it("enqueues jobs and publishes signals after the commit, when their effect is visible", async () => {
     const seen: (string | undefined)[] = [];
     const ctx = {
       ...test.ctx,
-      doorbell: {
-        ring: async () => {
+      jobQueue: {
+        enqueue: async () => {
           seen.push(await test.api.findTenantId("held-back"));
         },
       },
     };
     await runIdempotent(ctx, request("held-back"), async (txCtx) => {
       await createTenant(txCtx, createTenantBody.parse({ name: "held-back" }));
-      await txCtx.doorbell.ring([{ name: "place-sets", jobId: "y", payload: {} }], []);
+      await unitOfWork(txCtx, async (tx) => {
+        tx.enqueue({ name: "place-sets", jobId: "y", payload: { cause: "test" } });
+      });
       return { answer: { status: 200, body: "" }, isFinal: true };
     });
     expect(seen).toEqual([expect.stringMatching(/^tnt_/)]);

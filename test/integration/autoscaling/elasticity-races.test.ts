@@ -4,7 +4,7 @@ import type { Alert } from "../../../src/contracts/api/autoscaling.ts";
 import { AppError } from "../../../src/contracts/common/app-error.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { autoscaleService } from "../../../src/control/autoscaling/autoscale-service.ts";
-import type { ServiceContext } from "../../../src/control/runtime/context.ts";
+import type { ControlContext } from "../../../src/control/runtime/context.ts";
 import { deleteHook } from "../../../src/control/autoscaling/delete-hook.ts";
 import { receiveAlerts } from "../../../src/control/autoscaling/receive-alerts.ts";
 import { releaseDemand } from "../../../src/control/autoscaling/release-demand.ts";
@@ -19,7 +19,7 @@ import { createFleetContext, type FleetContext } from "../../support/fleet/fleet
 
 /** Two API processes and two job workers, as far as Postgres can tell, that do the same things at the same time. */
 let fleet: FleetContext;
-let processes: ServiceContext[];
+let processes: ControlContext[];
 
 beforeAll(async () => {
   fleet = await createFleetContext();
@@ -28,7 +28,7 @@ beforeAll(async () => {
 afterAll(() => fleet.close());
 
 /** Does `work` in every process, `times` times in each, all at once. */
-function everywhere<T>(times: number, work: (ctx: ServiceContext) => Promise<T>): Promise<T[]> {
+function everywhere<T>(times: number, work: (ctx: ControlContext) => Promise<T>): Promise<T[]> {
   const runs = Array.from({ length: times }, () => processes).flat();
   return Promise.all(runs.map(work));
 }
@@ -49,9 +49,9 @@ it("the same alert delivered forty times at once has one effect", async () => {
 
 it("a delivery whose transaction was done, but not answered, has no second effect", async () => {
   const menu = await createElasticService(fleet, "not-answered");
-  const broken: ServiceContext = {
+  const broken: ControlContext = {
     ...fleet.ctx,
-    doorbell: { ring: () => Promise.reject(new Error("the process ends here")) },
+    jobQueue: { enqueue: () => Promise.reject(new Error("the process ends here")) },
   };
   await expect(receiveAlerts(broken, menu.hookId, [cpuHigh()])).rejects.toThrow(/ends here/);
   await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
@@ -118,11 +118,11 @@ it("deliveries, decisions, sweeps, people and a deletion at once end without a d
     stabilisationSeconds: 0,
     max: 40,
   });
-  const deliver = (ctx: ServiceContext, index: number, status: Alert["status"]) =>
+  const deliver = (ctx: ControlContext, index: number, status: Alert["status"]) =>
     receiveAlerts(ctx, menu.hookId, [
       cpuHigh({ key: `k${index % 5}`, startsAt: "2026-01-05T03:00:00Z", status }),
     ]);
-  const acts = (ctx: ServiceContext, index: number) => [
+  const acts = (ctx: ControlContext, index: number) => [
     deliver(ctx, index, "firing"),
     deliver(ctx, index + 2, "resolved"),
     autoscaleService(ctx, menu.serviceId),

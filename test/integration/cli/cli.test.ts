@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { JobRing } from "../../../src/contracts/jobs.ts";
+import type { JobRequest } from "../../../src/contracts/jobs.ts";
 import type { Host } from "../../../src/contracts/api/hosts.ts";
 import type { Service } from "../../../src/contracts/api/services.ts";
 import type { BerthSet } from "../../../src/contracts/api/sets.ts";
@@ -49,7 +49,7 @@ async function runFleet(): Promise<void> {
   }
 }
 
-async function runJob({ name, payload }: JobRing): Promise<void> {
+async function runJob({ name, payload }: JobRequest): Promise<void> {
   const serviceId = String(payload["serviceId"]);
   if (name === "reconcile-service") await reconcileService(api.ctx, serviceId);
   if (name === "autoscale-service") await autoscaleService(api.ctx, serviceId);

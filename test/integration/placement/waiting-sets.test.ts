@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { cordonHost, patchHost, uncordonHost } from "../../../src/control/hosts/cordon-host.ts";
-import type { ServiceContext } from "../../../src/control/runtime/context.ts";
+import type { ControlContext } from "../../../src/control/runtime/context.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getSet } from "../../../src/control/sets/get-set.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
@@ -45,9 +45,9 @@ test.each([
   {
     what: "a pool that may be filled further",
     cause: "pool-changed",
-    close: (ctx: ServiceContext) =>
+    close: (ctx: ControlContext) =>
       putHostPool(ctx, "default", poolWith({ cpuMillis: 10 }), undefined),
-    open: (ctx: ServiceContext) => putHostPool(ctx, "default", poolWith({}), undefined),
+    open: (ctx: ControlContext) => putHostPool(ctx, "default", poolWith({}), undefined),
   },
   {
     what: "a host that takes sets again",
@@ -58,9 +58,9 @@ test.each([
   {
     what: "a taint that is gone",
     cause: "host-changed",
-    close: (ctx: ServiceContext, hostId: string) =>
+    close: (ctx: ControlContext, hostId: string) =>
       patchHost(ctx, hostId, undefined, { taints: [{ key: "spare", value: "yes" }] }),
-    open: (ctx: ServiceContext, hostId: string) =>
+    open: (ctx: ControlContext, hostId: string) =>
       patchHost(ctx, hostId, undefined, { taints: [] }),
   },
 ])("sets that wait are planned at once for $what", async ({ cause, close, open }) => {

@@ -1,6 +1,6 @@
 import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { JobRing } from "../../../src/contracts/jobs.ts";
+import type { JobRequest } from "../../../src/contracts/jobs.ts";
 import { jobRegistry } from "../../../src/jobs/registry.ts";
 import { createQueueDashboard } from "../../../src/main/compose/queue-dashboard.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -25,7 +25,7 @@ async function close(): Promise<void> {
   await plane.close();
 }
 
-const placeRing = (jobId: string): JobRing => ({
+const placeRing = (jobId: string): JobRequest => ({
   name: "place-sets",
   jobId,
   payload: { cause: "test" },
@@ -37,23 +37,23 @@ describe("ringing", () => {
 
   it("the same outbox row rung many times is one job", async () => {
     const ring = placeRing("place:svc_a:gen1");
-    for (let count = 0; count < 5; count++) await plane.doorbell.ring([ring, ring], [7, 7]);
+    for (let count = 0; count < 5; count++) await plane.jobQueue.enqueue([ring, ring], [7, 7]);
     expect(await plane.queues.get("placement").getJobCounts("wait")).toEqual({ wait: 1 });
   });
 
   it("two intents are two jobs, though their generation is the same", async () => {
-    await plane.doorbell.ring([placeRing("place:svc_a:gen1")], [7]);
-    await plane.doorbell.ring([placeRing("place:svc_a:gen1")], [8]);
+    await plane.jobQueue.enqueue([placeRing("place:svc_a:gen1")], [7]);
+    await plane.jobQueue.enqueue([placeRing("place:svc_a:gen1")], [8]);
     expect(await plane.queues.get("placement").getJobCounts("wait")).toEqual({ wait: 2 });
   });
 
   it("jobs go to the queues of the contract, in one call for many", async () => {
-    const rings = Array.from({ length: 500 }, (_, index): JobRing => ({
+    const rings = Array.from({ length: 500 }, (_, index): JobRequest => ({
       name: "autoscale-service",
       jobId: `autoscale:svc_${index}:x`,
       payload: { serviceId: `svc_${index}` },
     }));
-    await plane.doorbell.ring([...rings, placeRing("place:svc_a:gen1")], []);
+    await plane.jobQueue.enqueue([...rings, placeRing("place:svc_a:gen1")], []);
     expect(await plane.queues.get("autoscale").getJobCounts("wait")).toEqual({ wait: 500 });
     expect(await plane.queues.get("placement").getJobCounts("wait")).toEqual({ wait: 1 });
   });
@@ -93,7 +93,7 @@ describe("ringing a Redis that hangs", () => {
     try {
       await sql`insert into outbox (id, name, job_id, payload) values (7, 'place-sets', 'x', '{}')`;
       const startedAtMs = performance.now();
-      await plane.doorbell.ring([placeRing("place:svc_a:gen1")], [7]);
+      await plane.jobQueue.enqueue([placeRing("place:svc_a:gen1")], [7]);
       expect(performance.now() - startedAtMs).toBeLessThan(700); // 250, and a busy machine
       expect((await takeCensus(sql)).outbox).toBe(1);
     } finally {
@@ -143,7 +143,7 @@ describe("job workers", () => {
       plane.tenantId,
       serviceBody("web", { replicas: 5 }),
     );
-    const rings = Array.from({ length: 40 }, (_, index): JobRing[] => [
+    const rings = Array.from({ length: 40 }, (_, index): JobRequest[] => [
       placeRing(`again:place:${index}`),
       {
         name: "reconcile-service",
@@ -156,7 +156,7 @@ describe("job workers", () => {
         payload: { serviceId: service.id },
       },
     ]).flat();
-    for (const ring of rings) await plane.doorbell.ring([ring], []);
+    for (const ring of rings) await plane.jobQueue.enqueue([ring], []);
     await waitUntil("all were attempted", () => plane.attempts.length >= rings.length);
     expect(plane.attempts.filter(({ outcome }) => outcome === "failed")).toEqual([]);
     expect(await takeCensus(sql)).toMatchObject({
@@ -171,7 +171,7 @@ describe("job workers", () => {
     plane.startJobs();
     const rings = Array.from({ length: 1_000 }, (_, index) => placeRing(`many:place:${index}`));
     const before = await countCommits();
-    for (const ring of rings) await plane.doorbell.ring([ring], []);
+    for (const ring of rings) await plane.jobQueue.enqueue([ring], []);
     await waitUntil("all were attempted", () => plane.attempts.length >= 1_000, {
       deadlineMs: 20_000,
     });
@@ -207,7 +207,7 @@ describe("job workers", () => {
     await sql`create function refuse() returns trigger language plpgsql as
       $$ begin raise exception 'disk full' using errcode = '53100'; end $$`;
     await sql`create trigger refuse before insert on sets execute function refuse()`;
-    await plane.doorbell.ring(
+    await plane.jobQueue.enqueue(
       [
         {
           name: "reconcile-service",
@@ -235,7 +235,7 @@ describe("the queue dashboard", () => {
     await open();
     dashboard = createQueueDashboard(plane.ctx, plane.queues);
     plane.startJobs();
-    await plane.doorbell.ring(
+    await plane.jobQueue.enqueue(
       [{ name: "place-sets", jobId: "bad:payload:1", payload: { cause: 42 } }],
       [],
     );

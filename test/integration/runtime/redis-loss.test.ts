@@ -10,7 +10,7 @@ import { createTestDatabase, type TestDatabase } from "../../support/servers/tes
 import { waitUntil } from "../../support/wait-until.ts";
 
 /**
- * I1: Redis is a doorbell. An api process and two job workers, each as an operator starts it, and a Redis of their own that is
+ * I1: Redis is a jobQueue. An api process and two job workers, each as an operator starts it, and a Redis of their own that is
  * flushed, killed, frozen and started again while services are created and scaled.
  */
 

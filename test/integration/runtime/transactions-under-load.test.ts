@@ -9,7 +9,7 @@ import {
 } from "../../../src/db/postgres/open-postgres.ts";
 import { ConnectionPool } from "../../../src/db/postgres/connection-pool.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
-import { Lastly, withTx } from "../../../src/db/transaction.ts";
+import { withTx } from "../../../src/db/transaction.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/servers/test-services.ts";
 
 /** Shared out: of ten, four run transactions. */
@@ -217,14 +217,17 @@ test.each(["shared out", "one"])(
     const of = isOne ? openOne() : handle;
     const first = isOne ? 7_000_000 : 8_000_000;
     const endWith = (...ids: number[]) =>
-      withTx(of.db, async (tx) => {
-        await insertMark(tx, first + 10 * (ids[0] ?? 0));
-        const each = ids.map(async (id) => {
-          for (let turn = 0; turn < 50; turn++) await Promise.resolve(); // as queries do that are made of others
-          return insertMark(tx, first + id);
-        });
-        return new Lastly(Promise.all(each).then((rows) => rows.flat()));
-      });
+      withLastStatements(
+        of.db,
+        (tx) => insertMark(tx, first + 10 * (ids[0] ?? 0)),
+        async (tx) => {
+          const each = ids.map(async (id) => {
+            for (let turn = 0; turn < 50; turn++) await Promise.resolve(); // as composed queries do
+            return insertMark(tx, first + id);
+          });
+          return (await Promise.all(each)).flat();
+        },
+      );
     expect(await endWith(1, 2)).toEqual([{ id: first + 1 }, { id: first + 2 }]);
     await expect(endWith(3, 4, 1)).rejects.toMatchObject({ code: "internal" });
     await expect(endWith(2, 5)).rejects.toMatchObject({ code: "internal" });
@@ -234,19 +237,44 @@ test.each(["shared out", "one"])(
   },
 );
 
+async function withLastStatements<T>(
+  db: Db,
+  work: (tx: Queryable) => Promise<unknown>,
+  last: (tx: Queryable) => Promise<T>,
+): Promise<T> {
+  let transaction: Queryable | undefined;
+  let answer: Promise<T> | undefined;
+  const sendLast = () => {
+    if (!transaction) throw new Error("no transaction");
+    answer = last(transaction);
+    return [answer];
+  };
+  await withTx(
+    db,
+    async (tx) => {
+      transaction = tx;
+      await work(tx);
+    },
+    { sendLast },
+  );
+  if (!answer) throw new Error("the last statements were not sent");
+  return answer;
+}
+
 const openOne = () =>
   openPostgres({ databaseUrl: database.url, connectionsMax: 1, statementTimeoutMs: 10_000 });
 
 test("a statement that comes after the commit was sent is refused", async () => {
   const { db } = handle;
   const first = 9_000_000;
-  const late = withTx(db, async (tx) => {
-    const then = async () => {
+  const late = withLastStatements(
+    db,
+    async () => undefined,
+    async (tx) => {
       await insertMark(tx, first);
       await insertMark(tx, first + 1);
-    };
-    return new Lastly(then());
-  });
+    },
+  );
   await expect(late).rejects.toMatchObject({
     cause: { message: "the transaction is over: a statement came too late for it" },
   });

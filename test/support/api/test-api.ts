@@ -3,10 +3,10 @@ import { openPostgres } from "../../../src/db/postgres/open-postgres.ts";
 import { silentLog } from "../../../src/lib/log.ts";
 import { createMountedApi } from "../../../src/routes/app.ts";
 import type { Api } from "../../../src/routes/http/operation.ts";
-import type { JobRing } from "../../../src/contracts/jobs.ts";
+import type { JobRequest } from "../../../src/contracts/jobs.ts";
 import {
-  defaultServiceSettings,
-  type ServiceContext,
+  defaultControlSettings,
+  type ControlContext,
 } from "../../../src/control/runtime/context.ts";
 import { CallerTokenCache } from "../../../src/control/tenancy/token-cache.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
@@ -20,10 +20,10 @@ import { createTestDatabase } from "../servers/test-services.ts";
 
 export interface TestApi {
   api: Api;
-  ctx: ServiceContext;
+  ctx: ControlContext;
   databaseUrl: string;
   /** Jobs that were rung, in order. */
-  rung: JobRing[];
+  rung: JobRequest[];
   adminToken: string;
   /** A token of a role, of a tenant where there is one. */
   tokenOf(role: string, tenant?: string): Promise<string>;
@@ -45,27 +45,27 @@ export interface TestRequest {
 }
 
 /** The whole API over a database of its own; what Redis would carry stays in this process. */
-export async function createTestApi(overrides: Partial<ServiceContext> = {}): Promise<TestApi> {
+export async function createTestApi(overrides: Partial<ControlContext> = {}): Promise<TestApi> {
   const database = await createTestDatabase();
   const handle = openPostgres({
     databaseUrl: database.url,
     connectionsMax: 12,
     statementTimeoutMs: 10_000,
   });
-  const rung: JobRing[] = [];
-  const ctx: ServiceContext = {
+  const rung: JobRequest[] = [];
+  const ctx: ControlContext = {
     db: handle.db,
-    doorbell: {
-      ring: async (jobs) => {
+    jobQueue: {
+      enqueue: async (jobs) => {
         rung.push(...jobs);
       },
     },
     signals: createLocalSignals(),
     streams: createLocalStreams(),
     tokenCache: new CallerTokenCache(),
-    reportTurns: createConcurrencyLimit(2),
+    reportWriteLimit: createConcurrencyLimit(2),
     log: silentLog,
-    settings: defaultServiceSettings,
+    settings: defaultControlSettings,
     ...overrides,
   };
   const { adminSecret } = await ensureBootstrap(ctx);

@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { Alert, HookRule } from "../../../src/contracts/api/autoscaling.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { autoscaleService } from "../../../src/control/autoscaling/autoscale-service.ts";
-import type { ServiceContext } from "../../../src/control/runtime/context.ts";
+import type { ControlContext } from "../../../src/control/runtime/context.ts";
 import { createHook } from "../../../src/control/autoscaling/create-hook.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
@@ -74,18 +74,18 @@ export function cpuHigh(more: Partial<Alert> = {}): Alert {
 }
 
 /** Moves the end of every stabilisation time into the past: tests do not wait for minutes. */
-export async function endStabilisation(ctx: ServiceContext, serviceId: string): Promise<void> {
+export async function endStabilisation(ctx: ControlContext, serviceId: string): Promise<void> {
   await ctx.db.execute(sql`update demands set release_at = now() - interval '1 second'
     where service_id = ${serviceId} and state = 'resolved'`);
 }
 
-async function runAutoscaleJobs(fleet: FleetContext, ctx: ServiceContext): Promise<void> {
+async function runAutoscaleJobs(fleet: FleetContext, ctx: ControlContext): Promise<void> {
   const jobs = fleet.rings.filter((ring) => ring.name === "autoscale-service");
   fleet.rings.length = 0;
   for (const job of jobs) await autoscaleService(ctx, String(job.payload["serviceId"]));
 }
 
-async function countSets(ctx: ServiceContext, serviceId: string): Promise<number> {
+async function countSets(ctx: ControlContext, serviceId: string): Promise<number> {
   const rows = await rowsOf<{ count: number }>(
     ctx.db,
     sql`select count(*)::int as count from sets

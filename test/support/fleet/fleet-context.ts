@@ -4,7 +4,7 @@ import type {
   Sync,
   SyncResult,
 } from "../../../src/contracts/agent-protocol/protocol.ts";
-import type { JobRing } from "../../../src/contracts/jobs.ts";
+import type { JobRequest } from "../../../src/contracts/jobs.ts";
 import type { ResourceAmounts } from "../../../src/contracts/common/primitives.ts";
 import { createConcurrencyLimit } from "../../../src/lib/async/concurrency-limit.ts";
 import { createServiceBody } from "../../../src/contracts/api/services.ts";
@@ -14,9 +14,9 @@ import { findHostLease } from "../../../src/db/queries/hosts/write-hosts.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { silentLog } from "../../../src/lib/log.ts";
 import {
-  defaultServiceSettings,
-  type ServiceContext,
-  type ServiceSettings,
+  defaultControlSettings,
+  type ControlContext,
+  type ControlSettings,
 } from "../../../src/control/runtime/context.ts";
 import type { Caller } from "../../../src/contracts/api/caller.ts";
 import { CallerTokenCache } from "../../../src/control/tenancy/token-cache.ts";
@@ -30,13 +30,13 @@ import { createTestDatabase } from "../servers/test-services.ts";
 
 /** A fleet on a real database of its own, driven by the services directly: no HTTP, no Redis. Rings are only noted. */
 export interface FleetContext {
-  ctx: ServiceContext;
+  ctx: ControlContext;
   placer: Placer;
   tenantId: string;
-  rings: JobRing[];
+  rings: JobRequest[];
   signals: string[];
   /** A second, independent pool on the same database: another process, as far as Postgres can tell. */
-  secondContext(): ServiceContext;
+  secondContext(): ControlContext;
   enroll(name: string, options?: HostOptions): Promise<string>;
   sync(hostId: string, report?: Partial<Sync>): ReturnType<typeof syncHost>;
   close(): Promise<void>;
@@ -57,21 +57,21 @@ export const smallHost: ResourceAmounts = {
 };
 
 export async function createFleetContext(
-  settings: Partial<ServiceSettings> = {},
+  settings: Partial<ControlSettings> = {},
 ): Promise<FleetContext> {
   const database = await createTestDatabase();
   const handles = [
     openPostgres({ databaseUrl: database.url, connectionsMax: 8, statementTimeoutMs: 20_000 }),
   ];
-  const rings: JobRing[] = [];
+  const rings: JobRequest[] = [];
   const signals: string[] = [];
-  const contextOn = (handle: (typeof handles)[number]): ServiceContext => ({
+  const contextOn = (handle: (typeof handles)[number]): ControlContext => ({
     db: handle.db,
     tokenCache: new CallerTokenCache(),
-    reportTurns: createConcurrencyLimit(2),
+    reportWriteLimit: createConcurrencyLimit(2),
     log: silentLog,
-    settings: { ...defaultServiceSettings, ...settings },
-    doorbell: { ring: async (jobs) => void rings.push(...jobs) },
+    settings: { ...defaultControlSettings, ...settings },
+    jobQueue: { enqueue: async (jobs) => void rings.push(...jobs) },
     signals: {
       publish: async (channels) => void signals.push(...channels),
       waitFor: async () => false,
@@ -155,7 +155,7 @@ const adminCaller: Caller = {
 
 /** A sync as the host's agent makes it. */
 export async function syncAs(
-  ctx: ServiceContext,
+  ctx: ControlContext,
   hostId: string,
   report: Partial<Sync>,
 ): Promise<SyncResult> {

@@ -9,7 +9,7 @@ import {
   startJobs,
 } from "../../../src/main/compose/control-plane.ts";
 import type { Running } from "../../../src/main/compose/run-process.ts";
-import { defaultServiceSettings } from "../../../src/control/runtime/context.ts";
+import { defaultControlSettings } from "../../../src/control/runtime/context.ts";
 import type { Caller } from "../../../src/contracts/api/caller.ts";
 import { createToken } from "../../../src/control/tenancy/create-token.ts";
 import { ensureBootstrap } from "../../../src/control/tenancy/bootstrap.ts";
@@ -67,7 +67,7 @@ export async function openJobPlane({ redisUrl }: { redisUrl?: string } = {}): Pr
       }),
       redisTarget,
       redisPrefix: prefix,
-      settings: defaultServiceSettings,
+      settings: defaultControlSettings,
     },
     running,
   );

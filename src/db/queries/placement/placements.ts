@@ -12,7 +12,7 @@ const placementLockKey = 7_134_203;
  * commits are batched, so a second planner would add conflicts rather than speed; it stands by instead.
  *
  * From here on the transaction's statements keep their plans: those whose plan could be no other, a table at a time, by an index. What
- * joins tables is to be planned anew (see makePlans).
+ * joins tables is to be planned anew (see useCustomPlans).
  */
 export async function lockPlacement(tx: Queryable): Promise<void> {
   await tx.execute(

@@ -1,28 +1,14 @@
 import { sql } from "drizzle-orm";
-import type { JobName, JobRing } from "../../../contracts/jobs.ts";
+import type { JobName, JobRequest } from "../../../contracts/jobs.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { mayBeLost, rowsByKey, rowsOf } from "./query.ts";
 
-/** Writes jobs to ring into the same transaction as the intent they are for. Gives their ids, in order. */
-export async function insertOutbox(q: Queryable, jobs: readonly JobRing[]): Promise<number[]> {
-  if (jobs.length === 0) return [];
-  const rows = outboxRows(jobs);
-  const inserted = await rowsOf<{ id: string | number }>(
-    q,
-    sql`insert into outbox (name, job_id, payload)
-        select name, job_id, payload
-        from json_to_recordset(${JSON.stringify(rows)}::json) as o(name text, job_id text, payload jsonb)
-        returning id`,
-  );
-  return inserted.map((row) => Number(row.id));
-}
-
 /** In the words of the table's columns. */
-export function outboxRows(jobs: readonly JobRing[]) {
+export function outboxRows(jobs: readonly JobRequest[]) {
   return jobs.map((job) => ({ name: job.name, job_id: job.jobId, payload: job.payload }));
 }
 
-export interface OutboxRow extends JobRing {
+export interface OutboxRow extends JobRequest {
   id: number;
 }
 

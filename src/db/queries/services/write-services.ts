@@ -1,5 +1,5 @@
 import { type SQL, sql } from "drizzle-orm";
-import type { JobRing } from "../../../contracts/jobs.ts";
+import type { JobRequest } from "../../../contracts/jobs.ts";
 import type { AutoscaleSpec, PlacementSpec } from "../../../contracts/api/services.ts";
 import type { SetTemplate } from "../../../contracts/api/set-template.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
@@ -90,13 +90,13 @@ export interface NewService extends Omit<ServiceRow, "generation" | "revision" |
   setIds: readonly string[];
   event: { text: string; data: Record<string, unknown> };
   /** For its sets. */
-  rings: readonly JobRing[];
+  jobs: readonly JobRequest[];
 }
 
 export interface StoredService {
   tenant: string;
   createdAt: string;
-  /** Of its rings, in their order. */
+  /** Of its jobs, in their order. */
   outboxIds: number[];
 }
 
@@ -137,16 +137,16 @@ export async function insertService(
           select value, ${tenantId}, service.id, 1, priority, ${template.cpuMillis}::bigint, ${template.memoryBytes}::bigint,
             ${template.volume?.sizeBytes ?? 0}::bigint, ${template.rootfsBytes}::bigint
           from service, json_array_elements_text(${json(service.setIds)}::json)
-        ), told as (
+        ), appended as (
           insert into events (kind, text, tenant_id, service_id, generation, data)
           select 'service-created', ${service.event.text}, ${tenantId}, id, 1, ${json(service.event.data)}::jsonb from service
-        ), rung as (
+        ), enqueued as (
           insert into outbox (name, job_id, payload)
           select o.name, o.job_id, o.payload
-          from service, json_to_recordset(${json(outboxRows(service.rings))}::json) as o(name text, job_id text, payload jsonb)
+          from service, json_to_recordset(${json(outboxRows(service.jobs))}::json) as o(name text, job_id text, payload jsonb)
           returning id
         )
-        select tenants.name as tenant, service.created_at as "createdAt", (select coalesce(json_agg(id order by id), '[]') from rung) as "outboxIds"
+        select tenants.name as tenant, service.created_at as "createdAt", (select coalesce(json_agg(id order by id), '[]') from enqueued) as "outboxIds"
         from service, tenants where tenants.id = ${tenantId}`,
   );
   const row = rows[0];
