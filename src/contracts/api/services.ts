@@ -72,6 +72,26 @@ export const autoscaleSpecSchema = z
 export type AutoscaleSpec = z.infer<typeof autoscaleSpecSchema>;
 
 export const hostLostPolicies = ["replace", "wait"] as const;
+/** `replace-without-data` also replaces sets with a volume, which restart empty (I13). */
+export type HostLostPolicy = (typeof hostLostPolicies)[number] | "replace-without-data";
+
+const percentage = z
+  .string()
+  .regex(/^(?:100|[1-9]?[0-9])%$/, 'expected a percentage such as "25%"');
+const setLimit = z.union([z.number().int().min(0).max(REPLICAS_MAX), percentage]);
+
+/** How many sets of a service drains, moves, resizes, rollouts and scale-ins may disrupt at once. */
+export const disruptionBudgetSchema = z
+  .strictObject({
+    /** Ready sets that may be down, as a number or a percentage of the replicas. */
+    maxUnavailable: setLimit.default(1),
+    /** Replacements that may exist in addition to the replicas. */
+    maxSurge: setLimit.default("25%"),
+    /** A set counts as available once it has been ready for this long. */
+    minReadySeconds: z.number().int().min(0).max(3600).default(0),
+  })
+  .meta({ id: "DisruptionBudget" });
+export type DisruptionBudget = z.infer<typeof disruptionBudgetSchema>;
 
 /** `POST /v1/services`. */
 export const createServiceBody = z

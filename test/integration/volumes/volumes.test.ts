@@ -192,6 +192,16 @@ test("a set that has a volume is not moved off its host because it does not star
   expect((await f.sync(hostId, { full: true })).sets).toMatchObject([{ desired: "deleted" }]);
 });
 
+test("I13: a set that has run keeps its host although the host has not reported the volume", async () => {
+  const { f, hostId } = await start();
+  const [set] = (await f.sync(hostId, { full: true })).sets;
+  assert(set, "the host has a set to run");
+  await f.sync(hostId, { observed: [observed(set, "running")], volumes: [] });
+  const failed = { ...observed(set, "failed"), ready: false, gaveUp: true };
+  await f.sync(hostId, { observed: [failed] });
+  expect((await f.sync(hostId, { full: true })).sets).toMatchObject([{ desired: "running" }]);
+});
+
 test("a restored set keeps its volume: not moved by itself, found again where it is, left behind elsewhere", async () => {
   const { f, hostId } = await start();
   const trash = await trashTheVolume(f, hostId);

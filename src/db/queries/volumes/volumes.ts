@@ -1,7 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { ReportedVolume, Volume, VolumeState } from "../../../contracts/api/volumes.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isoTime, isoTimeOrNull, rowsByKey, rowsOf } from "../runtime/query.ts";
+import { anyOf, isoTime, isoTimeOrNull, rowsByKey, rowsOf } from "../runtime/query.ts";
 import { inScope } from "../services/read-services.ts";
 
 /**
@@ -94,19 +94,25 @@ export async function isRestorable(q: Queryable, volumeId: string): Promise<bool
 const isBeingRestored = sql`exists (
   select 1 from sets where restore_volume_id = v.id and deleted_at is null and desired <> 'deleted')`;
 
-/** Of a host's sets those that have a volume there, or are to have one: elsewhere they would begin with an empty one. */
+/**
+ * Set `s` has a volume on its host with data in it, or waits to restore one. A set that has run since its
+ * placement counts even while its host has not reported the volume (I13). See mayLeaveVolume.
+ */
+export const hasVolumeData = sql`(s.restore_volume_id is not null
+  or (s.volume_bytes > 0 and s.running_at is not null)
+  or exists (select 1 from volumes held where held.host_id = s.host_id and held.set_id = s.id and held.state = 'live'))`;
+
+/** The named sets of a host that have volume data there; elsewhere they would start empty. */
 export async function listSetsWithVolume(
   q: Queryable,
   hostId: string,
   setIds: readonly string[],
 ): Promise<string[]> {
   if (setIds.length === 0) return [];
-  const named = sql`select value from json_array_elements_text(${JSON.stringify(setIds)}::json)`;
   const rows = await rowsOf<{ id: string }>(
     q,
-    sql`select id from sets where id in (${named}) and restore_volume_id is not null
-        union
-        select set_id from volumes where host_id = ${hostId} and state = 'live' and set_id in (${named})`,
+    sql`select s.id from sets s
+        where s.host_id = ${hostId} and s.id = ${anyOf(setIds)} and ${hasVolumeData} order by s.id`,
   );
   return rows.map(({ id }) => id);
 }

@@ -1,0 +1,129 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { DisruptionBudget } from "../../contracts/api/services.ts";
+import {
+  countDisruption,
+  disruptionAllowance,
+  mayDisrupt,
+  type ReplicaCounts,
+} from "./may-disrupt.ts";
+
+const defaults: DisruptionBudget = { maxUnavailable: 1, maxSurge: "25%", minReadySeconds: 0 };
+const healthy = (desired: number): ReplicaCounts => ({
+  desired,
+  available: desired,
+  neverReady: 0,
+  surging: 0,
+});
+
+describe("the default budget", () => {
+  test("allows one stopped set and a quarter of the service as surge", () => {
+    expect(disruptionAllowance(defaults, healthy(10))).toEqual({ unavailable: 1, surge: 3 });
+  });
+
+  test("allows the only set of a service to be disrupted", () => {
+    expect(disruptionAllowance(defaults, healthy(1))).toEqual({ unavailable: 1, surge: 1 });
+  });
+
+  test("allows nothing more while one set is down", () => {
+    const verdict = mayDisrupt(
+      defaults,
+      { ...healthy(10), available: 9 },
+      { isAvailable: true, mode: "stop-first" },
+    );
+    expect(verdict).toEqual({ ok: false, reason: "max-unavailable", limit: 1, inUse: 1 });
+  });
+
+  test("is not used up by a set that was never ready", () => {
+    const counts = { desired: 11, available: 10, neverReady: 1, surging: 0 };
+    expect(disruptionAllowance(defaults, counts).unavailable).toBe(1);
+  });
+
+  test("lets a set that serves nothing stop even when the budget is used up", () => {
+    const counts = { ...healthy(10), available: 5 };
+    expect(mayDisrupt(defaults, counts, { isAvailable: false, mode: "stop-first" })).toEqual({
+      ok: true,
+    });
+  });
+
+  test("lets a scale-in remove as many ready sets as are above the new size", () => {
+    const counts = { ...healthy(10), desired: 4 };
+    expect(disruptionAllowance(defaults, counts).unavailable).toBe(7);
+  });
+});
+
+test("zero percent forbids every stop, one percent allows one", () => {
+  const budget = (maxUnavailable: string): DisruptionBudget => ({ ...defaults, maxUnavailable });
+  expect(disruptionAllowance(budget("0%"), healthy(50)).unavailable).toBe(0);
+  expect(disruptionAllowance(budget("1%"), healthy(50)).unavailable).toBe(1);
+  expect(disruptionAllowance(budget("10%"), healthy(50)).unavailable).toBe(5);
+});
+
+const limit = fc.oneof(
+  fc.integer({ min: 0, max: 50 }),
+  fc.integer({ min: 0, max: 100 }).map((percent) => `${percent}%`),
+);
+const budgets: fc.Arbitrary<DisruptionBudget> = fc.record({
+  maxUnavailable: limit,
+  maxSurge: limit,
+  minReadySeconds: fc.constant(0),
+});
+const services: fc.Arbitrary<ReplicaCounts> = fc
+  .record({
+    available: fc.nat(60),
+    neverReady: fc.nat(20),
+    down: fc.nat(20),
+    surging: fc.nat(10),
+  })
+  .map(({ available, neverReady, down, surging }) => ({
+    desired: available + neverReady + down,
+    available,
+    neverReady,
+    surging,
+  }));
+const mode = fc.constantFrom("replace-first" as const, "stop-first" as const, "remove" as const);
+
+describe("for every budget and service", () => {
+  test("disruptions that were allowed never exceed the budget", () => {
+    fc.assert(
+      fc.property(budgets, services, fc.array(mode, { maxLength: 200 }), (budget, start, modes) => {
+        const before = disruptionAllowance(budget, start);
+        let counts = start;
+        for (const next of modes) {
+          const set = { isAvailable: counts.available > 0, mode: next };
+          if (mayDisrupt(budget, counts, set).ok) counts = countDisruption(counts, set);
+        }
+        expect(start.available - counts.available).toBeLessThanOrEqual(before.unavailable);
+        expect(counts.surging - start.surging).toBeLessThanOrEqual(before.surge);
+        expect(counts.available).toBeGreaterThanOrEqual(0);
+      }),
+    );
+  });
+
+  test("one more set that was never ready takes nothing from the budget of the others", () => {
+    // A number does not depend on the size of the service, so the two services compare.
+    fc.assert(
+      fc.property(fc.nat(20), fc.nat(20), services, (maxUnavailable, maxSurge, counts) => {
+        const budget = { maxUnavailable, maxSurge, minReadySeconds: 0 };
+        const more = {
+          ...counts,
+          desired: counts.desired + 1,
+          neverReady: counts.neverReady + 1,
+        };
+        expect(disruptionAllowance(budget, more)).toEqual(disruptionAllowance(budget, counts));
+      }),
+    );
+  });
+
+  test("one set more down allows no disruption more", () => {
+    fc.assert(
+      fc.property(budgets, services, (budget, counts) => {
+        fc.pre(counts.available > 0);
+        const worse = { ...counts, available: counts.available - 1 };
+        expect(disruptionAllowance(budget, worse).unavailable).toBeLessThanOrEqual(
+          disruptionAllowance(budget, counts).unavailable,
+        );
+      }),
+    );
+  });
+});

@@ -1,0 +1,115 @@
+import type { DisruptionBudget } from "../../contracts/api/services.ts";
+import { assert } from "../../lib/assert.ts";
+
+/** One service's replicas, counted under the lock of the service. */
+export interface ReplicaCounts {
+  /** Replicas that the service wants. */
+  desired: number;
+  /** Sets that are ready for at least `minReadySeconds` and that no operation removes. */
+  available: number;
+  /** Sets that no operation disrupts and that were never ready since their placement. */
+  neverReady: number;
+  /** Sets above `desired`: each one replaces another set that still runs. */
+  surging: number;
+}
+
+/** How many more sets the budget allows. */
+export interface DisruptionAllowance {
+  /** Available sets that may become unavailable. */
+  unavailable: number;
+  /** Replacements that may be created while the replaced sets still run. */
+  surge: number;
+}
+
+/**
+ * How one set is disrupted.
+ * replace-first: a replacement becomes ready before the set is removed.
+ * stop-first: the set stops before it starts elsewhere.
+ * remove: scale-in; nothing takes the place of the set.
+ */
+export type DisruptionMode = "replace-first" | "stop-first" | "remove";
+
+export type DisruptionVerdict =
+  | { ok: true }
+  | { ok: false; reason: "max-surge" | "max-unavailable"; limit: number; inUse: number };
+
+/**
+ * Resolves the budget against the counts.
+ *
+ * A set that was never ready is neither available nor expected: a broken set never uses up the
+ * budget of the healthy ones. Percentages are of `desired`. `maxUnavailable` rounds down, to at
+ * least 1 set unless it is zero; `maxSurge` rounds up.
+ */
+export function disruptionAllowance(
+  budget: DisruptionBudget,
+  counts: ReplicaCounts,
+): DisruptionAllowance {
+  const { desired, available, neverReady, surging } = counts;
+  assert(Math.min(desired, available, neverReady, surging) >= 0, "counts are not negative");
+  const { maxUnavailable, maxSurge } = limitsOf(budget, desired);
+  return {
+    unavailable: Math.max(0, available - (expectedOf(counts) - maxUnavailable)),
+    surge: Math.max(0, maxSurge - surging),
+  };
+}
+
+/**
+ * Whether one more set may be disrupted (I14): the only path to a voluntary disruption. A set that
+ * is not available may always stop or be removed, because that makes nothing worse.
+ */
+export function mayDisrupt(
+  budget: DisruptionBudget,
+  counts: ReplicaCounts,
+  set: { isAvailable: boolean; mode: DisruptionMode },
+): DisruptionVerdict {
+  const allowed = disruptionAllowance(budget, counts);
+  const limits = limitsOf(budget, counts.desired);
+  if (set.mode === "replace-first") {
+    if (allowed.surge > 0) return { ok: true };
+    return { ok: false, reason: "max-surge", limit: limits.maxSurge, inUse: counts.surging };
+  }
+  if (!set.isAvailable || allowed.unavailable > 0) return { ok: true };
+  return {
+    ok: false,
+    reason: "max-unavailable",
+    limit: limits.maxUnavailable,
+    inUse: Math.max(0, expectedOf(counts) - counts.available),
+  };
+}
+
+/** The counts after `mayDisrupt` has allowed one more set. */
+export function countDisruption(
+  counts: ReplicaCounts,
+  { isAvailable, mode }: { isAvailable: boolean; mode: DisruptionMode },
+): ReplicaCounts {
+  if (mode === "replace-first") return { ...counts, surging: counts.surging + 1 };
+  return { ...counts, available: counts.available - (isAvailable ? 1 : 0) };
+}
+
+/** Sets that should be available: all that are wanted but those that never were. */
+function expectedOf({ desired, neverReady }: ReplicaCounts): number {
+  return Math.max(0, desired - neverReady);
+}
+
+function limitsOf(
+  { maxUnavailable, maxSurge }: DisruptionBudget,
+  desired: number,
+): { maxUnavailable: number; maxSurge: number } {
+  return {
+    maxUnavailable:
+      typeof maxUnavailable === "number"
+        ? maxUnavailable
+        : percentOf(maxUnavailable) === 0
+          ? 0
+          : Math.max(1, Math.floor((desired * percentOf(maxUnavailable)) / 100)),
+    maxSurge:
+      typeof maxSurge === "number" ? maxSurge : Math.ceil((desired * percentOf(maxSurge)) / 100),
+  };
+}
+
+/** "25%" is 25. The contract admits whole percentages only. */
+function percentOf(text: string): number {
+  const percent = Number(text.slice(0, -1));
+  assert(Number.isInteger(percent), `"${text}" is a whole percentage`);
+  return percent;
+}
