@@ -19,6 +19,21 @@ export const planBody = z
   .meta({ id: "PlanRequest" });
 export type PlanRequest = z.infer<typeof planBody>;
 
+/**
+ * Why a scale-in removes this set before others, in order of preference: it does not serve
+ * (pending, failed, not-ready), its host is cordoned or draining or it moves (leaving-host), its
+ * domain has the most sets (spread), or it is the newest.
+ */
+export const removalReasons = [
+  "pending",
+  "failed",
+  "not-ready",
+  "leaving-host",
+  "spread",
+  "newest",
+] as const;
+export type RemovalReason = (typeof removalReasons)[number];
+
 export const planResultSchema = z
   .strictObject({
     policyVersion: z.number().int(),
@@ -36,6 +51,15 @@ export const planResultSchema = z
     placed: z.number().int(),
     rejected: z.number().int(),
     removed: z.number().int(),
+    /** Sets that the change removes, first one first. At most 500; `removed` counts all. */
+    removals: z.array(
+      z.strictObject({
+        setId: idSchema("set"),
+        /** Null while the set waits for a host. */
+        hostName: nameSchema.nullable(),
+        reason: z.enum(removalReasons),
+      }),
+    ),
     reasons: z.array(z.strictObject({ reason: z.string(), hosts: z.number().int() })),
     hostsTotal: z.number().int(),
   })

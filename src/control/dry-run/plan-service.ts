@@ -8,19 +8,27 @@ import {
   findTemplate,
   type ServiceRow,
 } from "../../db/queries/services/write-services.ts";
-import { countLiveSets, listScaleInVictims } from "../../db/queries/sets/write-sets.ts";
+import { countLiveSets } from "../../db/queries/sets/write-sets.ts";
 import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
-import { explainPlacement, explainRejection } from "../../scheduler/placement/explain.ts";
+import {
+  explainPlacement,
+  explainRejection,
+  explainRemoval,
+} from "../../scheduler/placement/explain.ts";
 import type { Placement, PlacementRequest, Plan } from "../../scheduler/placement/model.ts";
 import { planPlacements } from "../../scheduler/placement/plan.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { FleetCache } from "../placement/fleet-cache.ts";
 import { requestsOfService } from "../placement/placement-requests.ts";
+import { chooseRemovals, type Removal } from "../replicas/choose-removals.ts";
 import { assertWithinBounds } from "../services/scale-service.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
 
 const HOSTS_LISTED_MAX = 500;
+const REMOVALS_LISTED_MAX = 500;
+/** Lines of each kind in the text of a plan. */
+const LINES_MAX = 20;
 
 /** Dry runs that may wait for their turn; more are told to come again. */
 const WAITING_MAX = 16;
@@ -89,7 +97,7 @@ function intentOf(q: Queryable, tenantId: string, body: PlanRequest): Promise<In
 interface Intent {
   name: string;
   requests: PlacementRequest[];
-  removed: { id: string; hostId: string | null }[];
+  removals: Removal[];
 }
 
 async function intentOfCreate(
@@ -106,7 +114,7 @@ async function intentOfCreate(
     body.template,
     body.replicas,
   );
-  return { name: body.name, requests, removed: [] };
+  return { name: body.name, requests, removals: [] };
 }
 
 /** Sets that exist keep their template and their place; those that are added get the new ones. */
@@ -144,8 +152,8 @@ async function intentOfChange(
   const live = await countLiveSets(tx, service.id);
   const added = Math.max(0, replicas - live);
   const requests = await requestsFor(tx, service.tenantId, service, template, added);
-  const removed = replicas < live ? await listScaleInVictims(tx, service.id, live - replicas) : [];
-  return { name: service.name, requests, removed };
+  const removals = replicas < live ? await chooseRemovals(tx, service, live - replicas) : [];
+  return { name: service.name, requests, removals };
 }
 
 async function requestsFor(
@@ -180,10 +188,13 @@ function describePlan(cache: FleetCache, plan: Plan, intent: Intent): PlanResult
     }));
   const rejection = plan.rejections[0];
   const lines = [
-    `${intent.name}: ${plan.placements.length} sets would be placed, ${plan.rejections.length} would wait, ${intent.removed.length} would be removed.`,
-    ...hosts.slice(0, 20).map((host) => `  ${host.hostName}: ${host.sets} (${host.because})`),
-    ...(hosts.length > 20 ? [`  and ${hosts.length - 20} more hosts`] : []),
+    `${intent.name}: ${plan.placements.length} sets would be placed, ${plan.rejections.length} would wait, ${intent.removals.length} would be removed.`,
+    ...hosts
+      .slice(0, LINES_MAX)
+      .map((host) => `  ${host.hostName}: ${host.sets} (${host.because})`),
+    ...(hosts.length > LINES_MAX ? [`  and ${hosts.length - LINES_MAX} more hosts`] : []),
     ...(rejection ? [`  waiting: ${explainRejection(rejection)}`] : []),
+    ...describeRemovals(intent.removals),
   ];
   return {
     policyVersion: plan.policyVersion,
@@ -191,8 +202,22 @@ function describePlan(cache: FleetCache, plan: Plan, intent: Intent): PlanResult
     hosts: hosts.slice(0, HOSTS_LISTED_MAX),
     placed: plan.placements.length,
     rejected: plan.rejections.length,
-    removed: intent.removed.length,
+    removed: intent.removals.length,
+    removals: intent.removals
+      .slice(0, REMOVALS_LISTED_MAX)
+      .map(({ id, hostName, reason }) => ({ setId: id, hostName, reason })),
     reasons: rejection ? rejection.reasons.map((reason) => ({ ...reason })) : [],
     hostsTotal: rejection?.hostsTotal ?? byHost.size,
   };
+}
+
+function describeRemovals(removals: readonly Removal[]): string[] {
+  const lines = removals
+    .slice(0, LINES_MAX)
+    .map(
+      ({ id, hostName, reason }) =>
+        `  remove ${id}${hostName === null ? "" : ` on ${hostName}`}: ${explainRemoval(reason)}`,
+    );
+  const left = removals.length - lines.length;
+  return left > 0 ? [...lines, `  and ${left} more sets to remove`] : lines;
 }

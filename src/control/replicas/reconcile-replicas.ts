@@ -9,7 +9,6 @@ import {
   countLiveSets,
   insertPendingSets,
   listReplacements,
-  listScaleInVictims,
   lockHosts,
   markSetsDeleted,
 } from "../../db/queries/sets/write-sets.ts";
@@ -17,6 +16,7 @@ import { newIds } from "../../lib/ids.ts";
 import { assert } from "../../lib/assert.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
+import { chooseRemovals } from "./choose-removals.ts";
 
 /**
  * Sets that one transaction adds. Later transactions add the others, so that a request for thousands is answered soon,
@@ -118,7 +118,7 @@ async function removeSets(
   service: ServiceRow,
   count: number,
 ): Promise<ReconcileOutcome> {
-  const victims = await listScaleInVictims(tx, service.id, count);
+  const victims = await chooseRemovals(tx, service, count);
   const replacements = await listReplacements(
     tx,
     victims.map(({ id }) => id),

@@ -1,3 +1,4 @@
+import type { RemovalReason } from "../../contracts/api/dry-run.ts";
 import { type Placement, type RejectReason, rejectReasons, type Rejection } from "./model.ts";
 
 /** What each reason means to people, after a number of hosts. */
@@ -59,6 +60,20 @@ const remedies: Record<RejectReason, string> = {
   "spread-rack": "hosts in other racks, or another spread in the service's placement",
   "spread-host": "more hosts, or another spread in the service's placement",
 };
+
+const removalTexts: Record<RemovalReason, string> = {
+  pending: "it waits for a host",
+  failed: "it failed",
+  "not-ready": "it is not ready",
+  "leaving-host": "it leaves its host, or its host is cordoned or draining",
+  spread: "its removal keeps the sets spread",
+  newest: "it is the newest",
+};
+
+/** Why a scale-in removes a set before others. */
+export function explainRemoval(reason: RemovalReason): string {
+  return removalTexts[reason];
+}
 
 /** Why a set is where it is: the parts of its score, largest first. */
 export function explainPlacement(placement: Pick<Placement, "score" | "because">): string {

@@ -61,11 +61,16 @@ export interface PlacedSet {
   hostId: string;
 }
 
+/** Sets of a service per domain may differ by at most maxSkew over eligible domains. */
+export interface SpreadConstraint {
+  by: "zone" | "rack" | "host";
+  maxSkew: number;
+}
+
 export interface PlacementConstraints {
   /** pack fills hosts up one after the other; spread prefers the emptiest. */
   strategy: "pack" | "spread";
-  /** For each: sets of the service per domain may differ by at most maxSkew over eligible domains. */
-  spread: readonly { by: "zone" | "rack" | "host"; maxSkew: number }[];
+  spread: readonly SpreadConstraint[];
   /**
    * Service ids whose sets must not share a host with this one (its own id is allowed: one per host). It holds both ways,
    * whichever of the two asks for it: between requests of one plan the planner sees to that, and of services that have sets

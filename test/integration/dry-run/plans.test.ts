@@ -2,10 +2,12 @@ import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
+import { scaleService } from "../../../src/control/services/scale-service.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
 import { createServicePlanner } from "../../../src/control/dry-run/plan-service.ts";
 import { serviceBody } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
+import { obey } from "../../support/fleet/resizing.ts";
 
 const start = fleetPerTest();
 
@@ -69,6 +71,33 @@ test("a dry run of a document for a service that exists plans the sets it adds, 
     placed: 1,
     rejected: 2,
   });
+});
+
+test("a scale-in keeps sets spread over zones, and a dry run names the sets that it removes", async () => {
+  const f = await start();
+  const zones = ["zone-a", "zone-b", "zone-c"];
+  const hosts = await Promise.all(zones.map((zone, i) => f.enroll(`h${i}`, { zone })));
+  const placement = { spread: [{ by: "zone" as const, maxSkew: 1 }] };
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 6, placement }));
+  await f.placer.placeSets();
+  for (const host of hosts) await obey(f, host);
+  // Both sets of zone-c are the newest.
+  await f.ctx.db.execute(sql`
+    update sets s set created_at = now() - make_interval(secs => case h.zone when 'zone-c' then 1 else 60 end)
+    from hosts h where h.id = s.host_id`);
+  const planner = createServicePlanner(f.ctx);
+  const plan = await planner.plan(f.tenantId, { kind: "scale", service: "web", replicas: 4 });
+  expect(plan).toMatchObject({ placed: 0, removed: 2 });
+  expect(plan.removals.map(({ reason }) => reason)).toEqual(["spread", "spread"]);
+  expect(plan.removals[0]?.hostName).toBe("h2");
+  expect(plan.removals[1]?.hostName).not.toBe("h2");
+  for (const { setId } of plan.removals) expect(plan.text).toContain(setId);
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 4 }, undefined);
+  const removed = await rowsOf<{ id: string }>(
+    f.ctx.db,
+    sql`select id from sets where desired = 'deleted' order by id`,
+  );
+  expect(removed.map(({ id }) => id)).toEqual(plan.removals.map(({ setId }) => setId).sort());
 });
 
 test("anti-affinity holds both ways: what a placed service forbids stays away from its hosts", async () => {

@@ -47,26 +47,6 @@ export async function countLiveSets(q: Queryable, serviceId: string): Promise<nu
   return rows[0]?.live ?? 0;
 }
 
-/**
- * Which replicas to take away first: those that serve nobody (pending, failed, not ready), then those that are to leave their
- * hosts, then the newest.
- */
-export async function listScaleInVictims(
-  q: Queryable,
-  serviceId: string,
-  count: number,
-): Promise<{ id: string; hostId: string | null }[]> {
-  return rowsOf(
-    q,
-    sql`select s.id, s.host_id as "hostId" from sets s left join hosts h on h.id = s.host_id
-        where s.service_id = ${serviceId} and ${isReplica}
-        order by (s.state = 'pending') desc, (s.state = 'failed') desc, s.ready,
-          (s.move_revision is not null or coalesce(h.draining or h.cordoned, false)) desc,
-          s.created_at desc, s.id desc
-        limit ${count}`,
-  );
-}
-
 /** What is there to take the place of these sets, and has no sense without them. */
 export async function listReplacements(
   q: Queryable,

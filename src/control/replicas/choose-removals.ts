@@ -1,0 +1,47 @@
+import type { RemovalReason } from "../../contracts/api/dry-run.ts";
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import {
+  listScaleInCandidates,
+  type ScaleInCandidateRow,
+} from "../../db/queries/sets/scale-in-candidates.ts";
+import type { ServiceRow } from "../../db/queries/services/write-services.ts";
+import {
+  chooseScaleInVictims,
+  type ScaleInHost,
+} from "../../scheduler/placement/choose-victims.ts";
+
+/** A set that a scale-in removes. */
+export interface Removal {
+  id: string;
+  hostId: string | null;
+  hostName: string | null;
+  reason: RemovalReason;
+}
+
+/**
+ * Chooses the sets that a scale-in of the service by `count` removes, first one first. It reads all
+ * replicas of the service and locks nothing.
+ */
+export async function chooseRemovals(
+  q: Queryable,
+  service: Pick<ServiceRow, "id" | "placement">,
+  count: number,
+): Promise<Removal[]> {
+  const candidates = await listScaleInCandidates(q, service.id);
+  const hosts = new Map(candidates.flatMap((row) => hostOf(row) ?? []).map((h) => [h.id, h]));
+  const names = new Map(candidates.map(({ id, hostName }) => [id, hostName]));
+  const { spread } = service.placement;
+  return chooseScaleInVictims(candidates, [...hosts.values()], spread, count).map(
+    ({ setId, hostId, reason }) => ({
+      id: setId,
+      hostId,
+      hostName: names.get(setId) ?? null,
+      reason,
+    }),
+  );
+}
+
+function hostOf({ hostId, zone, rack, hostAcceptsSets }: ScaleInCandidateRow): ScaleInHost | null {
+  if (hostId === null || zone === null || rack === null) return null;
+  return { id: hostId, zone, rack, acceptsSets: hostAcceptsSets };
+}

@@ -1,0 +1,41 @@
+import { sql } from "drizzle-orm";
+import type { SetDesire, SetState } from "../../../contracts/api/sets.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { rowsOf } from "../runtime/query.ts";
+import { isReplica } from "./write-sets.ts";
+
+/** Twice the replicas that a service may have. */
+const CANDIDATES_MAX = 40_000;
+
+/** A replica of a service, with the host that it is on. Host columns are null while it has none. */
+export interface ScaleInCandidateRow {
+  id: string;
+  hostId: string | null;
+  hostName: string | null;
+  zone: string | null;
+  rack: string | null;
+  /** False on a cordoned or draining host. */
+  hostAcceptsSets: boolean;
+  state: SetState;
+  desired: SetDesire;
+  isReady: boolean;
+  isMoving: boolean;
+  createdAtMs: number;
+}
+
+/** All replicas of a service, in no order: the sets that a scale-in may remove. Uses sets_service. */
+export async function listScaleInCandidates(
+  q: Queryable,
+  serviceId: string,
+): Promise<ScaleInCandidateRow[]> {
+  return rowsOf(
+    q,
+    sql`select s.id, s.host_id as "hostId", h.name as "hostName", h.zone, h.rack,
+          coalesce(not (h.draining or h.cordoned), true) as "hostAcceptsSets",
+          s.state, s.desired, s.ready as "isReady", s.move_revision is not null as "isMoving",
+          (extract(epoch from s.created_at) * 1000)::float8 as "createdAtMs"
+        from sets s left join hosts h on h.id = s.host_id
+        where s.service_id = ${serviceId} and ${isReplica}
+        limit ${CANDIDATES_MAX}`,
+  );
+}

@@ -1,0 +1,168 @@
+import type { RemovalReason } from "../../contracts/api/dry-run.ts";
+import type { SetDesire, SetState } from "../../contracts/api/sets.ts";
+import type { SpreadConstraint } from "./model.ts";
+import { type SpreadCounts, type TreeSet, VictimTree } from "./victim-tree.ts";
+
+/** A replica that a scale-in may remove. */
+export interface ScaleInSet {
+  id: string;
+  /** Null while the set waits for a host. */
+  hostId: string | null;
+  state: SetState;
+  desired: SetDesire;
+  isReady: boolean;
+  /** The set moves to another host already. */
+  isMoving: boolean;
+  createdAtMs: number;
+}
+
+export interface ScaleInHost {
+  id: string;
+  zone: string;
+  rack: string;
+  /** False on a cordoned or draining host. */
+  acceptsSets: boolean;
+}
+
+export interface Victim {
+  setId: string;
+  hostId: string | null;
+  reason: RemovalReason;
+}
+
+/**
+ * Chooses `count` sets of one service for a scale-in, first victim first; all sets if there are
+ * fewer. The order of the choice:
+ *
+ * 1. Sets that do not serve: pending, then failed, then not ready. A set that a person stopped
+ *    ranks like one that serves, because its volume may be the reason for the stop.
+ * 2. Sets on cordoned or draining hosts, and sets that move already, while the spread permits it.
+ * 3. Sets in the domain with the most sets.
+ * 4. The newest sets.
+ *
+ * Among the sets of step 1 the choice keeps the spread as far as it can. Among the others it
+ * guarantees, for the first of the rules zone, rack, host that the service has: if maxSkew holds
+ * before the removal, it holds after it, and no domain becomes empty while another has two sets.
+ * A finer second rule is best effort, because two rules can contradict each other.
+ *
+ * `hosts` contains at least the hosts of the sets. Pure and independent of the order of its input;
+ * O(n log n) for n sets.
+ */
+export function chooseScaleInVictims(
+  sets: readonly ScaleInSet[],
+  hosts: readonly ScaleInHost[],
+  spread: readonly SpreadConstraint[],
+  count: number,
+): Victim[] {
+  const hostById = new Map(hosts.map((host) => [host.id, host]));
+  const candidates = sets
+    .map((set) => candidateOf(set, set.hostId === null ? undefined : hostById.get(set.hostId)))
+    .sort(byPreference)
+    .map((candidate, rank) => ({ ...candidate, rank }));
+  const counts = countDomains(
+    candidates.filter(({ hostId }) => hostId !== null),
+    spread,
+  );
+  const victims: Victim[] = [];
+  for (const tier of tiers) {
+    const ofTier = candidates.filter((candidate) => candidate.tier === tier);
+    const left = count - victims.length;
+    if (left <= 0) break;
+    victims.push(...chooseOfTier(ofTier, counts, left));
+  }
+  return victims;
+}
+
+const tiers = ["pending", "failed", "not-ready", "serving"] as const;
+type Tier = (typeof tiers)[number];
+
+interface Candidate extends TreeSet {
+  id: string;
+  tier: Tier;
+  createdAtMs: number;
+  zone: string;
+  rack: string;
+}
+
+function candidateOf(set: ScaleInSet, host: ScaleInHost | undefined): Candidate {
+  const zone = host?.zone ?? "";
+  return {
+    id: set.id,
+    hostId: set.hostId,
+    tier: tierOf(set),
+    isLeaving: set.isMoving || host?.acceptsSets === false,
+    createdAtMs: set.createdAtMs,
+    zone,
+    rack: `${zone}\n${host?.rack ?? ""}`, // a rack is one within its zone
+    rank: 0,
+  };
+}
+
+function tierOf(set: ScaleInSet): Tier {
+  if (set.hostId === null) return "pending";
+  if (set.desired === "stopped") return "serving";
+  if (set.state === "failed") return "failed";
+  return set.isReady ? "serving" : "not-ready";
+}
+
+function byPreference(a: Candidate, b: Candidate): number {
+  if (a.isLeaving !== b.isLeaving) return a.isLeaving ? -1 : 1;
+  if (a.createdAtMs !== b.createdAtMs) return b.createdAtMs - a.createdAtMs;
+  return a.id > b.id ? -1 : 1;
+}
+
+/** One count for each rule, coarse rules first; sets per domain, over all sets that remain. */
+function countDomains(
+  hosted: readonly Candidate[],
+  spread: readonly SpreadConstraint[],
+): SpreadCounts<Candidate>[] {
+  const domainOf = {
+    zone: (set: Candidate) => set.zone,
+    rack: (set: Candidate) => set.rack,
+    host: (set: Candidate) => set.hostId ?? "",
+  };
+  return (["zone", "rack", "host"] as const).flatMap((by) => {
+    const rule = spread.find((candidate) => candidate.by === by);
+    if (!rule) return [];
+    const setsByDomain = countBy(hosted, domainOf[by]);
+    const domainsBySets = countBy(setsByDomain.values(), (sets) => sets);
+    const setsMax = Math.max(0, ...domainsBySets.keys());
+    const { maxSkew } = rule;
+    return [{ maxSkew, domainOf: domainOf[by], setsByDomain, domainsBySets, setsMax }];
+  });
+}
+
+function countBy<T, K>(items: Iterable<T>, keyOf: (item: T) => K): Map<K, number> {
+  const counts = new Map<K, number>();
+  for (const item of items) counts.set(keyOf(item), (counts.get(keyOf(item)) ?? 0) + 1);
+  return counts;
+}
+
+function chooseOfTier(
+  candidates: readonly Candidate[],
+  counts: readonly SpreadCounts<Candidate>[],
+  wanted: number,
+): Victim[] {
+  const [first] = candidates;
+  if (!first) return [];
+  if (first.tier === "pending") {
+    return candidates
+      .slice(0, wanted)
+      .map(({ id, hostId }) => ({ setId: id, hostId, reason: "pending" }));
+  }
+  const keepsSpread = first.tier === "serving";
+  const tree = new VictimTree(candidates, counts, keepsSpread);
+  const victims: Victim[] = [];
+  while (victims.length < wanted) {
+    const set = tree.takeNext();
+    if (!set) break;
+    victims.push({ setId: set.id, hostId: set.hostId, reason: reasonOf(set, counts.length > 0) });
+  }
+  return victims;
+}
+
+function reasonOf(set: Candidate, hasSpread: boolean): RemovalReason {
+  if (set.tier !== "serving") return set.tier;
+  if (set.isLeaving) return "leaving-host";
+  return hasSpread ? "spread" : "newest";
+}
