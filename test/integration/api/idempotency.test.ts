@@ -101,12 +101,14 @@ it.each(["", "ä", "a".repeat(256), "two words"])("the key %j is refused", async
 describe("runIdempotent", () => {
   const request = (key: string) => ({ scope: "tok_test", key, requestHash: "hash" });
 
-  it("undoes everything when the answer is not kept, and rings nothing", async () => {
+  it("undoes everything when the answer is not stored, and enqueues nothing", async () => {
     const rungBefore = test.rung.length;
     const work = (isFinal: boolean) =>
       runIdempotent(test.ctx, request("fault"), async (ctx) => {
         await createTenant(ctx, createTenantBody.parse({ name: "half-made" }));
-        await ctx.jobQueue.enqueue([{ name: "place-sets", jobId: "x", payload: {} }], []);
+        await unitOfWork(ctx, async (tx) => {
+          tx.enqueue({ name: "place-sets", jobId: "x", payload: { cause: "test" } });
+        });
         return { answer: { status: isFinal ? 201 : 500, body: "answer" }, isFinal };
       });
     expect(await work(false)).toMatchObject({ isReplay: false, answer: { status: 500 } });

@@ -31,7 +31,10 @@ test("I5: a set that fits nowhere carries the reason, is tried again with backof
   });
   expect(rejected[0]?.text).toMatch(/cpu/i);
   await f.enroll("h2");
-  expect(f.rings.at(-1)).toMatchObject({ name: "place-sets", payload: { cause: "room-gained" } });
+  expect(f.rings.at(-1)).toMatchObject({
+    name: "place-sets",
+    payload: { cause: "capacity-gained" },
+  });
   expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 0 });
 });
 
@@ -110,8 +113,12 @@ test("a set that failed to start waits out its backoff: the room that it gives b
   await f.sync(hostId, { observed: [observed(set, "failed", { gaveUp: true })] });
   const [order] = (await f.sync(hostId, { acceptedGeneration: hostGeneration })).sets;
   if (!order) throw new Error("the set is ordered off its host");
+  // However long the steps above took, the other set still waits for capacity.
+  await f.ctx.db.execute(
+    sql`update sets set plan_after = now() + interval '1 hour' where state = 'pending'`,
+  );
   await f.sync(hostId, { observed: [observed(order, "absent")] });
-  expect(f.rings.at(-1)).toMatchObject({ payload: { cause: "room-gained" } });
+  expect(f.rings.at(-1)).toMatchObject({ payload: { cause: "capacity-gained" } });
   const due = await rowsOf<{ isDue: boolean; hasFailed: boolean }>(
     f.ctx.db,
     sql`select plan_after <= now() as "isDue", id = ${set.setId} as "hasFailed" from sets where state = 'pending'`,

@@ -48,7 +48,7 @@ test("running sets get their new size in place: booked, and told to their hosts 
     restartGeneration: before.sets[0]?.restartGeneration,
   });
   const again = await resize(f, { cpu: 2 });
-  expect(again.effects).toEqual(["No set is touched: that is their size already."]);
+  expect(again.effects).toEqual(["No change: all sets already have this size."]);
   expect(again.service.revision).toBe(2);
 });
 
@@ -102,7 +102,7 @@ test("I2: what a set gives up is booked until the kernel has taken it, and then 
   f.rings.length = 0;
   await obey(f, hostId);
   expect((await bookings(f))[0]).toMatchObject({ cpu: 1_000, booked: 1_000 });
-  expect(f.rings).toMatchObject([{ name: "place-sets", payload: { cause: "room-gained" } }]);
+  expect(f.rings).toMatchObject([{ name: "place-sets", payload: { cause: "capacity-gained" } }]);
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
 });
 
