@@ -1,5 +1,10 @@
 import { isDeepStrictEqual } from "node:util";
-import type { CreateService, Service, ServiceChange } from "../../contracts/api/services.ts";
+import {
+  type CreateService,
+  defaultHostLostPolicy,
+  type Service,
+  type ServiceChange,
+} from "../../contracts/api/services.ts";
 import type { ApiClient } from "../api/api-client.ts";
 import { CliError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
@@ -109,7 +114,7 @@ function isWithin(replicas: number, autoscale: CreateService["autoscale"]): bool
 
 function differingMembers(service: Service, meant: CreateService): Patchable[] {
   return patchable.filter(
-    (member) => !isDeepStrictEqual(plain(service[member]), plain(meant[member])),
+    (member) => !isDeepStrictEqual(plain(service[member]), plain(wantedMember(meant, member))),
   );
 }
 
@@ -119,7 +124,16 @@ function pick(
   written: Record<string, unknown>,
   members: readonly Patchable[],
 ): Record<string, unknown> {
-  return Object.fromEntries(members.map((member) => [member, written[member] ?? meant[member]]));
+  return Object.fromEntries(
+    members.map((member) => [member, written[member] ?? wantedMember(meant, member)]),
+  );
+}
+
+/** The one default that depends on another member: see defaultHostLostPolicy. */
+function wantedMember(meant: CreateService, member: Patchable): unknown {
+  return member === "onHostLost"
+    ? (meant.onHostLost ?? defaultHostLostPolicy(meant.template))
+    : meant[member];
 }
 
 /** What JSON makes of it: members that are undefined are not there. */

@@ -27,6 +27,7 @@ export const eventKinds = [
   "set-stopped",
   "set-failed",
   "set-lost",
+  "set-held",
   "set-removed",
   "set-moved",
   "container-exited",

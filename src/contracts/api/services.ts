@@ -71,9 +71,17 @@ export const autoscaleSpecSchema = z
   .meta({ id: "AutoscaleSpec" });
 export type AutoscaleSpec = z.infer<typeof autoscaleSpecSchema>;
 
-export const hostLostPolicies = ["replace", "wait"] as const;
 /** `replace-without-data` also replaces sets with a volume, which restart empty (I13). */
-export type HostLostPolicy = (typeof hostLostPolicies)[number] | "replace-without-data";
+export const hostLostPolicies = ["replace", "wait", "replace-without-data"] as const;
+export type HostLostPolicy = (typeof hostLostPolicies)[number];
+
+/** Returns the policy of a service that names none: sets with a volume wait for their host. */
+export function defaultHostLostPolicy(template: { volume: unknown }): HostLostPolicy {
+  return template.volume === null ? "replace" : "wait";
+}
+
+export const REPLACE_WITH_VOLUME_TEXT =
+  "A set with a volume cannot be replaced without losing its data. Use `wait`, or `replace-without-data` to start it elsewhere with an empty volume.";
 
 const percentage = z
   .string()
@@ -102,12 +110,19 @@ export const createServiceBody = z
     priority: z.number().int().min(0).max(1000).default(100),
     template: setTemplateInput,
     placement: placementSpecSchema.prefault({}),
-    /** replace: new sets elsewhere when a host is lost; wait: leave them until it is back. */
-    onHostLost: z.enum(hostLostPolicies).default("replace"),
+    /**
+     * replace: new sets take the place of those on a lost host. wait: sets wait for their host to return.
+     * replace-without-data: as replace, and sets with a volume start elsewhere with an empty one.
+     * Default: wait for a template with a volume, replace for others.
+     */
+    onHostLost: z.enum(hostLostPolicies).optional(),
     autoscale: orNull(autoscaleSpecSchema).default(null),
   })
   .superRefine((service, context) => {
     const { autoscale } = service;
+    if (service.onHostLost === "replace" && service.template.volume !== null) {
+      context.addIssue({ code: "custom", path: ["onHostLost"], message: REPLACE_WITH_VOLUME_TEXT });
+    }
     if (autoscale && (service.replicas < autoscale.min || service.replicas > autoscale.max)) {
       context.addIssue({
         code: "custom",

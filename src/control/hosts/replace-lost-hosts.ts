@@ -2,6 +2,7 @@ import { LEASE_SECONDS } from "../../contracts/agent-protocol/protocol.ts";
 import {
   abandonSets,
   countPoolHosts,
+  holdSetsWithVolumeData,
   insertReplacementHeld,
   listHostsToReplace,
   listServicesToReplace,
@@ -18,6 +19,7 @@ import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 
 const HOSTS_PER_ROUND_MAX = 1_000;
 const SERVICES_PER_HOST_MAX = 5_000;
+const HELD_SETS_PER_ROUND_MAX = 1_000;
 
 export interface LostHostsOutcome {
   lost: number;
@@ -38,6 +40,7 @@ export async function replaceLostHosts(ctx: ControlContext): Promise<LostHostsOu
   const lost = await markLost(ctx);
   if (await restartOutClockWithoutWitness(ctx.db)) return { lost, replacedSets: 0, held: 0 };
   const outcome: LostHostsOutcome = { lost, replacedSets: 0, held: 0 };
+  await holdSets(ctx);
   for (const host of await listHostsToReplace(ctx.db, graceOf(ctx), HOSTS_PER_ROUND_MAX)) {
     const { total, out } = await countPoolHosts(ctx.db, host.pool);
     if (out > 1 && out * 100 > total * ctx.settings.lostHostsPercentMax) {
@@ -66,6 +69,15 @@ async function markLost(ctx: ControlContext): Promise<number> {
       })),
     );
     return marked.length;
+  });
+}
+
+/** Records once a set and outage that it waits for its host because of its volume. */
+async function holdSets(ctx: ControlContext): Promise<void> {
+  await unitOfWork(ctx, async (tx) => {
+    const held = await holdSetsWithVolumeData(tx, graceOf(ctx), HELD_SETS_PER_ROUND_MAX);
+    tx.emit(...held.map((set) => ({ kind: "set-held" as const, ...set })));
+    tx.signal(...held.map(({ setId }) => `set:${setId}` as const));
   });
 }
 

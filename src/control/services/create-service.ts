@@ -1,4 +1,9 @@
-import type { CreateService, Service, ServiceChange } from "../../contracts/api/services.ts";
+import {
+  type CreateService,
+  defaultHostLostPolicy,
+  type Service,
+  type ServiceChange,
+} from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import {
   insertService,
@@ -34,7 +39,7 @@ export async function createService(
     desiredReplicas: body.replicas,
     priority: body.priority,
     placement: body.placement,
-    onHostLost: body.onHostLost,
+    onHostLost: body.onHostLost ?? defaultHostLostPolicy(body.template),
     autoscale: body.autoscale,
     deleting: false,
   };

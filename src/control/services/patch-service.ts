@@ -1,5 +1,10 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
-import type { PatchService, ServiceChange } from "../../contracts/api/services.ts";
+import {
+  type HostLostPolicy,
+  type PatchService,
+  REPLACE_WITH_VOLUME_TEXT,
+  type ServiceChange,
+} from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import {
   findTemplate,
@@ -48,6 +53,10 @@ export async function patchService(
       await insertRevision(tx, service.id, changed.revision, newTemplate);
     }
     const after = newTemplate ?? template;
+    if (after.volume !== null && changed.onHostLost === "replace") {
+      if (patch.onHostLost === "replace") throw replaceWithVolume();
+      changed.onHostLost = "wait";
+    }
     await assertWithinQuota(tx, tenantId, {
       sets: changed.desiredReplicas - service.desiredReplicas,
       cpuMillis:
@@ -73,6 +82,20 @@ export async function patchService(
   });
   return { service: await getService(ctx, tenantId, name), effects };
 }
+
+function replaceWithVolume(): AppError {
+  return new AppError("invalid-request", {
+    detail: REPLACE_WITH_VOLUME_TEXT,
+    errors: [{ pointer: "/onHostLost", detail: REPLACE_WITH_VOLUME_TEXT }],
+  });
+}
+
+const hostLostEffects: Record<HostLostPolicy, string> = {
+  replace: "`onHostLost` is now `replace`: new sets take the place of those on a lost host.",
+  wait: "`onHostLost` is now `wait`: sets on a lost host wait for it to return.",
+  "replace-without-data":
+    "`onHostLost` is now `replace-without-data`: a set whose host is lost starts elsewhere with an empty volume.",
+};
 
 function applyPatch(service: ServiceRow, patch: PatchService): ServiceRow {
   const changed: ServiceRow = {
@@ -103,6 +126,7 @@ function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): s
     effects.push(
       "The placement is used for sets placed from now on; placed sets stay where they are.",
     );
+  if (after.onHostLost !== before.onHostLost) effects.push(hostLostEffects[after.onHostLost]);
   if (after.priority !== before.priority)
     effects.push("Sets that wait for a place, and those made from now on, have the new priority.");
   const added = after.desiredReplicas - before.desiredReplicas;

@@ -1,6 +1,8 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { rowsOf } from "../runtime/query.ts";
+import { hasVolumeData } from "../volumes/volumes.ts";
+import { DOCKER_UNREACHABLE, VOLUME_HOST_LOST } from "./write-hosts.ts";
 
 /** Marks hosts lost whose lease ran out. Their sets stop counting as ready, and keep running for all anybody knows. */
 export async function markExpiredHostsLost(
@@ -58,10 +60,18 @@ function isOutForLong({ lostMs, unhealthyMs }: OutGrace): SQL {
 }
 
 /**
- * Sets that are to be replaced off such a host, as their services say. One whose start was given up there has nothing to wait for: it
- * was to leave already, and that nothing of it is there, which would end its booking, cannot be seen.
+ * Set `s` on down host `h` has data that a replacement would not have. A down host cannot report a new volume, so every
+ * set with a volume counts that its agent has accepted. A set that leaves its host has given up its volume before.
  */
-const isToReplace = sql`s.desired = 'running' and (v.on_host_lost = 'replace' or (s.leaving and s.attempts > 0))`;
+const waitsForVolume = sql`(not s.leaving
+  and (${hasVolumeData} or (s.volume_bytes > 0 and s.host_generation <= h.accepted_generation)))`;
+
+/**
+ * Set `s` of service `v` on down host `h` gets a replacement, as the service's policy says. Only a policy that names the
+ * data loss replaces a set with volume data (I13). A set whose start failed there for good was leaving anyway.
+ */
+const isToReplace = sql`s.desired = 'running' and (v.on_host_lost = 'replace-without-data'
+  or (v.on_host_lost = 'replace' and not ${waitsForVolume}) or (s.leaving and s.attempts > 0))`;
 
 /** Hosts that are out for longer than the grace time and still have sets to replace. */
 export async function listHostsToReplace(
@@ -72,7 +82,7 @@ export async function listHostsToReplace(
   return rowsOf(
     q,
     // Those hosts first: there are none nearly always.
-    sql`with gone as materialized (select id, name, pool, state from hosts h where ${isOutForLong(grace)})
+    sql`with gone as materialized (select id, name, pool, state, accepted_generation from hosts h where ${isOutForLong(grace)})
         select h.id, h.name, h.pool, h.state from gone h
         where exists (select 1 from sets s join services v on v.id = s.service_id
             where s.host_id = h.id and ${isToReplace})
@@ -108,6 +118,48 @@ export async function insertReplacementHeld(
   return rows.length > 0;
 }
 
+/** A set that waits for its host, and what its event needs. */
+export interface HeldSetRow {
+  setId: string;
+  tenantId: string;
+  serviceId: string;
+  hostId: string;
+  text: string;
+}
+
+/**
+ * Stores with sets that wait for their down hosts that their volume data is there (I5, I13). Returns those that did not say
+ * so yet, at most `limit`. A set whose host has reported it meanwhile no longer matches.
+ */
+export async function holdSetsWithVolumeData(
+  q: Queryable,
+  grace: OutGrace,
+  limit: number,
+): Promise<HeldSetRow[]> {
+  return rowsOf(
+    q,
+    sql`with down as materialized (select id, name, state, accepted_generation from hosts h where ${isOutForLong(grace)}),
+        waiting as (
+          select s.id, h.name as host_name, h.state as host_state
+          from down h join sets s on s.host_id = h.id join services v on v.id = s.service_id
+          where s.desired = 'running' and ${waitsForVolume} and not (${isToReplace}) and ${isSilent}
+            and s.reason->>'code' is distinct from ${VOLUME_HOST_LOST}
+          order by s.id limit ${limit} for update of s skip locked
+        )
+        update sets s set updated_at = now(), reason = jsonb_build_object('code', ${VOLUME_HOST_LOST}::text, 'phase', 'run',
+          'text', 'The set waits for ' || w.host_name || ', which has its volume and '
+            || case w.host_state when 'lost' then 'is lost' else 'has a Docker daemon that does not answer' end
+            || '. To start it elsewhere with an empty volume, set onHostLost to replace-without-data.',
+          'at', to_char(now() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+        from waiting w where s.id = w.id
+        returning s.id as "setId", s.tenant_id as "tenantId", s.service_id as "serviceId", s.host_id as "hostId",
+          s.reason->>'text' as text`,
+  );
+}
+
+/** Nothing that its host has reported since it went down: what this module writes over. */
+const isSilent = sql`(s.state = 'lost' or s.reason->>'code' = ${DOCKER_UNREACHABLE})`;
+
 /** Services that have sets to replace off a host. */
 export async function listServicesToReplace(
   q: Queryable,
@@ -116,7 +168,7 @@ export async function listServicesToReplace(
 ): Promise<string[]> {
   const rows = await rowsOf<{ id: string }>(
     q,
-    sql`select distinct v.id from sets s join services v on v.id = s.service_id
+    sql`select distinct v.id from sets s join services v on v.id = s.service_id join hosts h on h.id = s.host_id
         where s.host_id = ${hostId} and ${isToReplace} order by v.id limit ${limit}`,
   );
   return rows.map((row) => row.id);
@@ -139,8 +191,8 @@ export async function abandonSets(
         )
         update sets s set desired = 'deleted', state = 'lost', ready = false, generation = s.generation + 1,
           host_generation = bumped.generation, updated_at = now()
-        from bumped, services v
-        where s.host_id = ${hostId} and s.service_id = ${serviceId} and v.id = s.service_id and ${isToReplace}
+        from bumped, services v, hosts h
+        where h.id = s.host_id and s.host_id = ${hostId} and s.service_id = ${serviceId} and v.id = s.service_id and ${isToReplace}
         returning s.id`,
   );
   return rows.map((row) => row.id);

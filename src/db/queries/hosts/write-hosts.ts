@@ -205,6 +205,9 @@ export async function updateHostState(
 /** The reason of an unhealthy host, and of sets that are not ready because theirs is. */
 export const DOCKER_UNREACHABLE = "docker-unreachable";
 
+/** The reason of a set that waits for a down host because its volume data is there. */
+export const VOLUME_HOST_LOST = "volume-host-lost";
+
 export interface DesiredSetRow extends DesiredSet {
   template: SetTemplate;
   /** Its state here is none that its host has told: the host was silent, or could not know. */
@@ -224,7 +227,7 @@ export async function listDesiredSets(
   return rowsByKey(
     q,
     sql`select s.desired = 'running' and not s.leaving
-            and (s.state = 'lost' or coalesce(s.reason->>'code' = ${DOCKER_UNREACHABLE}, false)) as "isUnknown",
+            and (s.state = 'lost' or coalesce(s.reason->>'code' in (${DOCKER_UNREACHABLE}, ${VOLUME_HOST_LOST}), false)) as "isUnknown",
           s.id as "setId", t.name as tenant, v.name as service, s.revision, s.generation::float8 as generation,
           case when s.leaving then 'deleted' else s.desired end as desired,
           s.restart_generation::float8 as "restartGeneration", s.restore_volume_id as "restoreVolumeId", r.template

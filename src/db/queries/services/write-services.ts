@@ -1,6 +1,10 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { JobRequest } from "../../../contracts/jobs.ts";
-import type { AutoscaleSpec, PlacementSpec } from "../../../contracts/api/services.ts";
+import type {
+  AutoscaleSpec,
+  HostLostPolicy,
+  PlacementSpec,
+} from "../../../contracts/api/services.ts";
 import type { SetTemplate } from "../../../contracts/api/set-template.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { outboxRows } from "../runtime/outbox.ts";
@@ -18,7 +22,7 @@ export interface ServiceRow {
   desiredReplicas: number;
   priority: number;
   placement: PlacementSpec;
-  onHostLost: "replace" | "wait";
+  onHostLost: HostLostPolicy;
   autoscale: AutoscaleSpec | null;
   deleting: boolean;
 }
