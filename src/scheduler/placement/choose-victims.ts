@@ -40,10 +40,10 @@ export interface Victim {
  * 3. Sets in the domain with the most sets.
  * 4. The newest sets.
  *
- * Among the sets of step 1 the choice keeps the spread as far as it can. Among the others it
- * guarantees, for the first of the rules zone, rack, host that the service has: if maxSkew holds
- * before the removal, it holds after it, and no domain becomes empty while another has two sets.
- * A finer second rule is best effort, because two rules can contradict each other.
+ * Among the sets of step 1 the choice keeps the spread as far as it can. Among the others it makes
+ * two guarantees for the coarsest spread rule of the service (zone, then rack, then host). If maxSkew
+ * holds before the removal, it holds after it. No domain becomes empty while another has two sets.
+ * A second, finer rule is best effort, because two rules can contradict each other.
  *
  * `hosts` contains at least the hosts of the sets. Pure and independent of the order of its input;
  * O(n log n) for n sets.

@@ -41,16 +41,16 @@ interface Node<T> {
  * Gives out sets one after the other, so that those that remain stay spread: the next set is of the
  * largest domain. Inner nodes are the domains of the spread rules, coarse rules first.
  *
- * One set costs O(depth x log n): a heap holds keys that may be too high, because keys only
- * decrease, and corrects the key at its top. A sorted list of all domains would change as a whole
- * with each set that is taken.
+ * One set costs O(depth x log n). A heap may hold keys that are too high, because keys only
+ * decrease; it corrects the key at its top. A sorted list of all domains would change as a whole
+ * with each set that the tree gives out.
  */
 export class VictimTree<T extends TreeSet> {
   readonly #counts: readonly SpreadCounts<T>[];
   readonly #keepsSpread: boolean;
   readonly #root: Node<T>;
 
-  /** With `keepsSpread`, a set that leaves its host is not preferred where that breaks the spread. */
+  /** With `keepsSpread`, the tree prefers no set that leaves its host where that breaks the spread. */
   constructor(sets: readonly T[], counts: readonly SpreadCounts<T>[], keepsSpread: boolean) {
     this.#counts = counts;
     this.#keepsSpread = keepsSpread;
@@ -154,7 +154,7 @@ function decrement<T>(counts: SpreadCounts<T>, domain: string): void {
   if (before === counts.setsMax && domainsBySets.get(before) === 0) counts.setsMax = before - 1;
 }
 
-/** A binary heap of nodes whose keys only decrease: a key is computed again when it comes to the top. */
+/** A binary heap of nodes whose keys only decrease. It computes a key again at the top. */
 class LazyHeap<T> {
   readonly #keyOf: (node: Node<T>) => Key | undefined;
   readonly #entries: { node: Node<T>; key: Key }[] = [];
