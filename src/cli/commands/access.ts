@@ -88,10 +88,13 @@ function addTokenCommand(program: Command, cli: Cli): void {
     .action(async (nameOrId: string) => await revokeToken(cli, nameOrId));
 }
 
-interface TenantOptions {
+interface QuotaOptions {
   setsMax?: string;
   cpuMax?: string;
   memoryMax?: string;
+  volumeMax?: string;
+  rootfsMax?: string;
+  trashMax?: string;
 }
 
 function addTenantCommand(program: Command, cli: Cli): void {
@@ -100,10 +103,13 @@ function addTenantCommand(program: Command, cli: Cli): void {
     .command("create")
     .description("make a tenant with a quota")
     .argument("<name>")
-    .option("--sets-max <count>", "how many sets it may have")
-    .option("--cpu-max <cores>", "how many cores its sets may ask for together")
-    .option("--memory-max <size>", "how much memory, such as 512Gi")
-    .action(async (name: string, options: TenantOptions) => {
+    .option("--sets-max <count>", "bound of its sets")
+    .option("--cpu-max <cores>", "bound of the CPU cores of its sets together")
+    .option("--memory-max <size>", "bound of the memory of its sets together, such as 512Gi")
+    .option("--volume-max <size>", "bound of the volumes of its sets together")
+    .option("--rootfs-max <size>", "bound of the root file systems of its sets together")
+    .option("--trash-max <size>", "bound of its trashed volumes; a larger trash blocks new volumes")
+    .action(async (name: string, options: QuotaOptions) => {
       const api = await cli.api();
       const tenant = await api.request<Tenant>("POST", "/v1/tenants", {
         body: { name, quota: quotaOf(options) },
@@ -119,20 +125,22 @@ function addTenantCommand(program: Command, cli: Cli): void {
     });
 }
 
-function quotaOf(options: TenantOptions): Record<string, number> {
+function quotaOf(options: QuotaOptions): Record<string, number> {
   const quota: Record<string, number> = {};
   if (options.setsMax !== undefined) quota["setsMax"] = Number(options.setsMax);
   if (options.cpuMax !== undefined)
     quota["cpuMillisMax"] = Math.round(Number(options.cpuMax) * 1000);
-  if (options.memoryMax !== undefined) {
-    const bytes = parseBytes(options.memoryMax);
+  for (const kind of ["memory", "volume", "rootfs", "trash"] as const) {
+    const size = options[`${kind}Max`];
+    if (size === undefined) continue;
+    const bytes = parseBytes(size);
     if (bytes === undefined)
-      throw usageError(`--memory-max ${options.memoryMax}: expected a size such as 512Gi.`);
-    quota["memoryBytesMax"] = bytes;
+      throw usageError(`--${kind}-max ${size}: expected a size such as 512Gi.`);
+    quota[`${kind}BytesMax`] = bytes;
   }
   for (const [member, amount] of Object.entries(quota)) {
     if (!Number.isSafeInteger(amount) || amount < 0)
-      throw usageError(`The quota's ${member} is not a number.`);
+      throw usageError(`The quota's ${member} must be a whole number of at least 0.`);
   }
   return quota;
 }

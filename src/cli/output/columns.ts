@@ -295,6 +295,9 @@ export const tenantColumns: readonly Column<Tenant>[] = [
   { head: "SETS", cell: (tenant) => String(tenant.quota.setsMax) },
   { head: "CPU", cell: (tenant) => formatCores(tenant.quota.cpuMillisMax) },
   { head: "MEMORY", cell: (tenant) => formatBytes(tenant.quota.memoryBytesMax) },
+  { head: "VOLUME", cell: (tenant) => formatBytes(tenant.quota.volumeBytesMax) },
+  { head: "ROOTFS", wide: true, cell: (tenant) => formatBytes(tenant.quota.rootfsBytesMax) },
+  { head: "TRASH", wide: true, cell: (tenant) => formatBytes(tenant.quota.trashBytesMax) },
   { head: "AGE", cell: (tenant, nowMs) => formatAge(tenant.createdAt, nowMs) },
   { head: "ID", wide: true, cell: (tenant) => tenant.id },
 ];

@@ -1,11 +1,11 @@
 import { z } from "zod";
-import { idSchema, nameSchema, timestamp } from "../common/primitives.ts";
+import { generationSchema, idSchema, nameSchema, timestamp } from "../common/primitives.ts";
 import { BYTES_MAX, CPU_MILLIS_MAX } from "../common/quantities.ts";
 
 /**
  * admin: everything, all tenants. operator: hosts and all tenants' things, but no tokens or tenants.
  * tenant: its own services. read: looks at its own tenant's things (or at all, when it has no tenant).
- * hook: delivers alerts to one hook. enroll: enrols one host, once.
+ * hook: delivers alerts to one hook. enroll: enrolls one host, once.
  */
 export const tokenRoles = ["admin", "operator", "tenant", "read", "hook", "enroll"] as const;
 export type TokenRole = (typeof tokenRoles)[number];
@@ -70,40 +70,62 @@ export const createdTokenSchema = z
   .strictObject({ token: tokenSchema, secret: z.string() })
   .meta({ id: "CreatedToken" });
 
+const quotaBytes = z
+  .number()
+  .int()
+  .min(0)
+  .max(BYTES_MAX * 64);
+
+/** Each member bounds what the tenant's services intend, and what its sets have until they are removed. */
+const quotaShape = {
+  setsMax: z.number().int().min(0).max(1_000_000),
+  cpuMillisMax: z
+    .number()
+    .int()
+    .min(0)
+    .max(CPU_MILLIS_MAX * 1_000),
+  memoryBytesMax: quotaBytes,
+  volumeBytesMax: quotaBytes,
+  rootfsBytesMax: quotaBytes,
+  /** Of trashed volumes until they are purged. A tenant whose trash is larger gets no new volumes. */
+  trashBytesMax: quotaBytes,
+};
+
 export const createTenantBody = z
   .strictObject({
     name: nameSchema,
-    /** What all its sets together may ask for. */
     quota: z
       .strictObject({
-        setsMax: z.number().int().min(0).max(1_000_000).default(1_000),
-        cpuMillisMax: z
-          .number()
-          .int()
-          .min(0)
-          .max(CPU_MILLIS_MAX * 1_000)
-          .default(1_000_000),
-        memoryBytesMax: z
-          .number()
-          .int()
-          .min(0)
-          .max(BYTES_MAX * 64)
-          .default(4 * 2 ** 40),
+        setsMax: quotaShape.setsMax.default(1_000),
+        cpuMillisMax: quotaShape.cpuMillisMax.default(1_000_000),
+        memoryBytesMax: quotaBytes.default(4 * 2 ** 40),
+        volumeBytesMax: quotaBytes.default(64 * 2 ** 40),
+        rootfsBytesMax: quotaBytes.default(64 * 2 ** 40),
+        trashBytesMax: quotaBytes.default(16 * 2 ** 40),
       })
       .prefault({}),
   })
   .meta({ id: "CreateTenant" });
 export type CreateTenant = z.infer<typeof createTenantBody>;
 
+const quotaSchema = z
+  .strictObject({
+    setsMax: z.number().int(),
+    cpuMillisMax: z.number().int(),
+    memoryBytesMax: z.number().int(),
+    volumeBytesMax: z.number().int(),
+    rootfsBytesMax: z.number().int(),
+    trashBytesMax: z.number().int(),
+  })
+  .meta({ id: "Quota" });
+export type Quota = z.infer<typeof quotaSchema>;
+
 export const tenantSchema = z
   .strictObject({
     id: idSchema("tnt"),
     name: nameSchema,
-    quota: z.strictObject({
-      setsMax: z.number().int(),
-      cpuMillisMax: z.number().int(),
-      memoryBytesMax: z.number().int(),
-    }),
+    generation: generationSchema,
+    quota: quotaSchema,
     createdAt: timestamp,
   })
   .meta({ id: "Tenant" });

@@ -39,7 +39,7 @@ export async function decideServiceReplicas(
   const room = await countWithinQuota(
     tx,
     service.tenantId,
-    { sets: 1, cpuMillis: template.cpuMillis, memoryBytes: template.memoryBytes },
+    template,
     decision.desired - service.desiredReplicas,
   );
   const affordable = Math.max(ofPeople, service.desiredReplicas + room);

@@ -15,7 +15,7 @@ import { assert } from "../../lib/assert.ts";
 import { newId, newIds } from "../../lib/ids.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { dispatchEffects } from "../runtime/unit-of-work.ts";
-import { assertWithinQuota } from "../tenancy/quota.ts";
+import { assertWithinQuota, growthBySets } from "../tenancy/quota.ts";
 import { jobsForNewSets, SETS_ADDED_MAX } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
 
@@ -55,15 +55,11 @@ export async function createService(
     },
     jobs,
   };
-  const ask = {
-    sets: body.replicas,
-    cpuMillis: body.replicas * body.template.cpuMillis,
-    memoryBytes: body.replicas * body.template.memoryBytes,
-  };
+  const growth = growthBySets(body.template, body.replicas);
   const stored =
-    (await insertService(ctx.db, added, { farFromQuota: ask })) ??
+    (await insertService(ctx.db, added, { farFromQuota: growth.intended })) ??
     (await withTx(ctx.db, async (tx) => {
-      await assertWithinQuota(tx, tenantId, ask);
+      await assertWithinQuota(tx, tenantId, growth);
       return insertService(tx, added, {});
     }));
   assert(stored, "a service that was inserted without a condition is there");

@@ -20,7 +20,7 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideServiceReplicas } from "../replicas/decide-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { getService } from "./get-service.ts";
-import { assertWithinQuota } from "../tenancy/quota.ts";
+import { amountsOfSets, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
 
@@ -58,12 +58,15 @@ export async function patchService(
       changed.onHostLost = "wait";
     }
     await assertWithinQuota(tx, tenantId, {
-      sets: changed.desiredReplicas - service.desiredReplicas,
-      cpuMillis:
-        changed.desiredReplicas * after.cpuMillis - service.desiredReplicas * template.cpuMillis,
-      memoryBytes:
-        changed.desiredReplicas * after.memoryBytes -
-        service.desiredReplicas * template.memoryBytes,
+      intended: subtractAmounts(
+        amountsOfSets(after, changed.desiredReplicas),
+        amountsOfSets(template, service.desiredReplicas),
+      ),
+      // Sets that exist keep their template, so only additional ones grow.
+      existing: amountsOfSets(
+        after,
+        Math.max(0, changed.desiredReplicas - service.desiredReplicas),
+      ),
     });
     changed.generation = await updateService(tx, changed);
     tx.emit({

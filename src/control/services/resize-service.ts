@@ -24,7 +24,7 @@ import { planPolicyOf } from "../placement/fleet-cache.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { getService } from "./get-service.ts";
 import { planMoves } from "../placement/find-room.ts";
-import { assertWithinQuota } from "../tenancy/quota.ts";
+import { amountsOfSets, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";
 import { placeSetsJob, reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import {
   findShortHosts,
@@ -35,7 +35,7 @@ import {
   type ShortHost,
   stepOf,
 } from "./resize-steps.ts";
-import { amountsOfTemplate } from "../placement/growth.ts";
+import { amountsOfTemplate, growthOf } from "../placement/growth.ts";
 
 const HOSTS_NAMED_MAX = 5;
 /** How often sets may have come to another host while their hosts were waited for. */
@@ -102,7 +102,7 @@ async function tryResize(
   if (sets.some(({ hostId }) => hostId !== null && !hostIds.includes(hostId))) return undefined;
   const steps = await planResizeSteps(tx, service, sets, body);
   if (steps.every(isSameSize)) return ["No change: all sets already have this size."];
-  await assertQuota(tx, service, steps);
+  await assertQuota(tx, service, sets, steps);
   await assertMemoryUse(ctx, tx, service, steps);
   const policy = planPolicyOf(pools, ctx.settings.reportAgeMaxMs);
   const short = findShortHosts(hosts, policy, sets, steps);
@@ -110,17 +110,28 @@ async function tryResize(
   return applySteps(ctx, tx, service, { sets, steps, short });
 }
 
-/** What counts for the quota is the newest revision times the replicas. */
+/** Throws quota-exceeded. Counts the replicas of the newest revision, and the growth of each set. */
 async function assertQuota(
   tx: Queryable,
   service: ServiceRow,
+  sets: readonly SizedSet[],
   steps: readonly ResizeStep[],
 ): Promise<void> {
   const { from, to } = newestOf(steps);
+  const { desiredReplicas } = service;
+  const existing = { sets: 0, cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
+  for (const set of sets) {
+    const growth = growthOf(set, stepOf(steps, set.revision).to);
+    existing.cpuMillis += growth.cpuMillis;
+    existing.memoryBytes += growth.memoryBytes;
+    existing.volumeBytes += growth.volumeBytes;
+  }
   await assertWithinQuota(tx, service.tenantId, {
-    sets: 0,
-    cpuMillis: service.desiredReplicas * (to.cpuMillis - from.cpuMillis),
-    memoryBytes: service.desiredReplicas * (to.memoryBytes - from.memoryBytes),
+    intended: subtractAmounts(
+      amountsOfSets(to, desiredReplicas),
+      amountsOfSets(from, desiredReplicas),
+    ),
+    existing,
   });
 }
 

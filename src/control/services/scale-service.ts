@@ -13,7 +13,7 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideServiceReplicas } from "../replicas/decide-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { getService } from "./get-service.ts";
-import { assertWithinQuota } from "../tenancy/quota.ts";
+import { assertWithinQuota, growthBySets } from "../tenancy/quota.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 
 /**
@@ -71,11 +71,7 @@ async function assertMayGrow(tx: Queryable, service: ServiceRow, addedSets: numb
   if (addedSets <= 0) return;
   const template = await findTemplate(tx, service.id, service.revision);
   assert(template, "a service's newest revision exists");
-  await assertWithinQuota(tx, service.tenantId, {
-    sets: addedSets,
-    cpuMillis: addedSets * template.cpuMillis,
-    memoryBytes: addedSets * template.memoryBytes,
-  });
+  await assertWithinQuota(tx, service.tenantId, growthBySets(template, addedSets));
 }
 
 function describe(

@@ -8,10 +8,17 @@ import { newId } from "../../lib/ids.ts";
 import { hashSecret, newSecret } from "../../lib/token-hash.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
-/** Not a quota in earnest: the default tenant is for who has no tenants. */
+/** The default tenant is for installations without tenants, so its quota bounds nothing in practice. */
 const defaultTenant = createTenantBody.parse({
   name: "default",
-  quota: { setsMax: 1_000_000, cpuMillisMax: 1_024_000_000, memoryBytesMax: 2 ** 51 },
+  quota: {
+    setsMax: 1_000_000,
+    cpuMillisMax: 1_024_000_000,
+    memoryBytesMax: 2 ** 51,
+    volumeBytesMax: 2 ** 51,
+    rootfsBytesMax: 2 ** 51,
+    trashBytesMax: 2 ** 51,
+  },
 });
 
 /**

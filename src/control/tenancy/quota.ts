@@ -1,76 +1,153 @@
 import { AppError } from "../../contracts/common/app-error.ts";
+import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
+  getTenantUse,
   lockTenant,
-  type QuotaAsk,
-  readTenantUse,
+  type QuotaAmounts,
   type TenantUse,
-} from "../../db/queries/services/write-services.ts";
+} from "../../db/queries/tenancy/tenant-use.ts";
 
 /**
- * Throws quota-exceeded when the tenant's services would ask for more than its quota with `added` on top.
- * What counts is what is asked for (desired replicas x template), not what happens to run.
+ * How a request changes the use of its tenant.
  *
- * Additions of one tenant are serialised by its row, so that two at once cannot both take the last of a quota. That lock
- * would also serialise a burst of small services far from any limit, so it is left out where even hundreds of transactions
- * at once, more than there are connections, could not reach the quota.
+ * Sets that exist keep their amounts when their service gets another template, and sets that are
+ * being removed keep them until their host reports them absent. So a quota bounds both sums.
+ */
+export interface QuotaGrowth {
+  /** By which the desired replicas times the newest templates grow. */
+  intended: QuotaAmounts;
+  /** By which the amounts of the sets that exist grow. */
+  existing: QuotaAmounts;
+  /** The volumes come out of the trash, so that a large trash is no reason to refuse them. */
+  restoresVolumes?: boolean;
+}
+
+/** The amounts of `count` sets of this template. */
+export function amountsOfSets(template: SetTemplate, count: number): QuotaAmounts {
+  return {
+    sets: count,
+    cpuMillis: count * template.cpuMillis,
+    memoryBytes: count * template.memoryBytes,
+    volumeBytes: count * (template.volume?.sizeBytes ?? 0),
+    rootfsBytes: count * template.rootfsBytes,
+  };
+}
+
+/** The growth by `count` new sets of this template. */
+export function growthBySets(template: SetTemplate, count: number): QuotaGrowth {
+  const amounts = amountsOfSets(template, count);
+  return { intended: amounts, existing: amounts };
+}
+
+export function subtractAmounts(a: QuotaAmounts, b: QuotaAmounts): QuotaAmounts {
+  return {
+    sets: a.sets - b.sets,
+    cpuMillis: a.cpuMillis - b.cpuMillis,
+    memoryBytes: a.memoryBytes - b.memoryBytes,
+    volumeBytes: a.volumeBytes - b.volumeBytes,
+    rootfsBytes: a.rootfsBytes - b.rootfsBytes,
+  };
+}
+
+/**
+ * Throws quota-exceeded when a dimension that grows would exceed the quota, and when new volumes
+ * are requested while the tenant's trash is larger than its bound.
+ *
+ * A lock on the tenant's row serializes additions, so that two at once cannot both take the last
+ * of a quota. A tenant far from its quota takes no lock (see TenantUse.isFar).
  */
 export async function assertWithinQuota(
   tx: Queryable,
   tenantId: string,
-  added: QuotaAsk,
+  { intended, existing, restoresVolumes = false }: QuotaGrowth,
 ): Promise<void> {
-  if (added.sets <= 0 && added.cpuMillis <= 0 && added.memoryBytes <= 0) return;
-  let use = await readTenantUse(tx, tenantId, added);
+  const growth = largerAmounts(intended, existing);
+  if (dimensions.every(({ name }) => growth[name] <= 0)) return;
+  let use = await getTenantUse(tx, tenantId, growth);
   if (!use.isFar) {
     await lockTenant(tx, tenantId);
-    use = await readTenantUse(tx, tenantId, added);
+    use = await getTenantUse(tx, tenantId, growth);
   }
-  const over = limits(use, added).flatMap((limit) =>
-    limit.used + limit.added > limit.max
-      ? `${limit.used + limit.added} ${limit.what} of ${limit.max} allowed`
-      : [],
-  );
-  if (over.length === 0) return;
+  const excesses = [
+    ...dimensions.flatMap((dimension) => findExcess(dimension, use, { intended, existing })),
+    ...(growth.volumeBytes > 0 && !restoresVolumes ? findTrashExcess(use) : []),
+  ];
+  if (excesses.length === 0) return;
   throw new AppError("quota-exceeded", {
-    detail: `The tenant would ask for ${over.join(" and ")}. Scale something else in, or ask an admin for a larger quota.`,
+    detail: excesses.join(" "),
   });
 }
 
 /**
- * How many of at most `countMax` sets the tenant's quota has room for, `each` of them asking for so much. The tenant's row is
- * locked like in assertWithinQuota, so the answer holds until the transaction ends.
+ * Counts how many of at most `countMax` new sets of this template the quota allows. The tenant's
+ * row is locked as in assertWithinQuota, so the answer holds until the transaction ends.
  */
 export async function countWithinQuota(
   tx: Queryable,
   tenantId: string,
-  each: QuotaAsk,
+  template: SetTemplate,
   countMax: number,
 ): Promise<number> {
-  const all = {
-    sets: each.sets * countMax,
-    cpuMillis: each.cpuMillis * countMax,
-    memoryBytes: each.memoryBytes * countMax,
-  };
-  let use = await readTenantUse(tx, tenantId, all);
+  const all = amountsOfSets(template, countMax);
+  let use = await getTenantUse(tx, tenantId, all);
   if (use.isFar) return countMax;
   await lockTenant(tx, tenantId);
-  use = await readTenantUse(tx, tenantId, all);
-  const rooms = limits(use, each).map((limit) =>
-    limit.added <= 0 ? countMax : Math.floor((limit.max - limit.used) / limit.added),
-  );
-  return Math.max(0, Math.min(countMax, ...rooms));
+  use = await getTenantUse(tx, tenantId, all);
+  const each = amountsOfSets(template, 1);
+  if (each.volumeBytes > 0 && findTrashExcess(use).length > 0) return 0;
+  const counts = dimensions.map(({ name }) => {
+    const free = use.max[name] - Math.max(use.intended[name], use.existing[name]);
+    return each[name] <= 0 ? countMax : Math.floor(free / each[name]);
+  });
+  return Math.max(0, Math.min(countMax, ...counts));
 }
 
-function limits(use: TenantUse, added: QuotaAsk) {
+interface Dimension {
+  name: keyof QuotaAmounts;
+  unit: string;
+}
+
+const dimensions: readonly Dimension[] = [
+  { name: "sets", unit: "sets" },
+  { name: "cpuMillis", unit: "millicores of CPU" },
+  { name: "memoryBytes", unit: "bytes of memory" },
+  { name: "volumeBytes", unit: "bytes of volumes" },
+  { name: "rootfsBytes", unit: "bytes of root file systems" },
+];
+
+function findExcess(
+  { name, unit }: Dimension,
+  use: TenantUse,
+  { intended, existing }: QuotaGrowth,
+): string[] {
+  const [max, used] = [use.max[name], Math.max(use.intended[name], use.existing[name])];
+  if (intended[name] > 0 && use.intended[name] + intended[name] > max) {
+    return [
+      `The tenant's services use ${use.intended[name]} ${unit}, the request adds ${intended[name]}, and the quota allows ${max}. Scale a service in, or ask an admin for a larger quota.`,
+    ];
+  }
+  if (existing[name] > 0 && use.existing[name] + existing[name] > max) {
+    return [
+      `The tenant's sets use ${used} ${unit}, those being removed included, the request adds ${existing[name]}, and the quota allows ${max}. Wait until the sets are removed, or ask an admin for a larger quota.`,
+    ];
+  }
+  return [];
+}
+
+function findTrashExcess({ trashBytes, max }: TenantUse): string[] {
+  if (trashBytes <= max.trashBytes) return [];
   return [
-    { what: "sets", used: use.sets, added: added.sets, max: use.setsMax },
-    { what: "CPU millicores", used: use.cpuMillis, added: added.cpuMillis, max: use.cpuMillisMax },
-    {
-      what: "bytes of memory",
-      used: use.memoryBytes,
-      added: added.memoryBytes,
-      max: use.memoryBytesMax,
-    },
+    `The tenant's trashed volumes use ${trashBytes} bytes, and the quota allows ${max.trashBytes}. New volumes need a smaller trash: purge volumes with \`berth volume purge\`, wait for their retention to end, or ask an admin for a larger quota.`,
   ];
+}
+
+function largerAmounts(a: QuotaAmounts, b: QuotaAmounts): QuotaAmounts {
+  return {
+    sets: Math.max(a.sets, b.sets),
+    cpuMillis: Math.max(a.cpuMillis, b.cpuMillis),
+    memoryBytes: Math.max(a.memoryBytes, b.memoryBytes),
+    volumeBytes: Math.max(a.volumeBytes, b.volumeBytes),
+    rootfsBytes: Math.max(a.rootfsBytes, b.rootfsBytes),
+  };
 }

@@ -106,7 +106,12 @@ export async function restoreVolume(
       volumeBytes: Math.max(template.volume.sizeBytes, volume.sizeBytes),
       rootfsBytes: template.rootfsBytes,
     };
-    await assertWithinQuota(tx, volume.tenantId, { sets: 1, ...ask });
+    const amounts = { sets: 1, ...ask };
+    await assertWithinQuota(tx, volume.tenantId, {
+      intended: amounts,
+      existing: amounts,
+      restoresVolumes: true,
+    });
     const policyVersion = await assertRoom(tx, volume, ask);
     if (!(await isRestorable(tx, volumeId))) throw notTrashed(volume);
     const generation = await updateService(tx, {

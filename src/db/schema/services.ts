@@ -35,9 +35,11 @@ export const services = pgTable(
     replicas: integer("replicas").notNull(),
     desiredReplicas: integer("desired_replicas").notNull(),
     priority: integer("priority").notNull(),
-    /** What one set of the newest revision asks for: quotas are sums over services, and templates are long. */
+    /** Amounts of one set of the newest revision, for quotas: a template is too long to be read for each. */
     setCpuMillis: int8("set_cpu_millis").notNull().default(0),
     setMemoryBytes: int8("set_memory_bytes").notNull().default(0),
+    setVolumeBytes: int8("set_volume_bytes").notNull().default(0),
+    setRootfsBytes: int8("set_rootfs_bytes").notNull().default(0),
     placement: jsonb("placement").$type<PlacementSpec>().notNull(),
     onHostLost: text("on_host_lost").$type<(typeof hostLostPolicies)[number]>().notNull(),
     autoscale: jsonb("autoscale").$type<AutoscaleSpec>(),

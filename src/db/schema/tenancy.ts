@@ -1,5 +1,6 @@
 import { sql } from "drizzle-orm";
 import {
+  boolean,
   check,
   index,
   pgTable,
@@ -9,29 +10,49 @@ import {
   uniqueIndex,
 } from "drizzle-orm/pg-core";
 import { tokenRoles } from "../../contracts/api/tenancy.ts";
-import { int8, timestamptz } from "./columns.ts";
+import { changedXid, int8, timestamptz } from "./columns.ts";
 
 /** `'a', 'b'` of a const tuple, for CHECK constraints. */
 export function quoted(values: readonly string[]) {
   return sql.raw(values.map((value) => `'${value}'`).join(", "));
 }
 
+const unboundedBytes = 2 ** 51;
+
 export const tenants = pgTable(
   "tenants",
   {
     id: text("id").primaryKey(),
     name: text("name").notNull(),
+    /** Counts the changes of the quota. */
+    generation: int8("generation").notNull().default(1),
     setsMax: int8("sets_max").notNull(),
     cpuMillisMax: int8("cpu_millis_max").notNull(),
     memoryBytesMax: int8("memory_bytes_max").notNull(),
+    volumeBytesMax: int8("volume_bytes_max").notNull().default(unboundedBytes),
+    rootfsBytesMax: int8("rootfs_bytes_max").notNull().default(unboundedBytes),
+    /** A tenant whose trash is larger gets no new volumes. */
+    trashBytesMax: int8("trash_bytes_max").notNull().default(unboundedBytes),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
   },
   (table) => [uniqueIndex("tenants_name_unique").on(table.name)],
 );
 
+/** Amounts of sets that exist: pending, or not yet reported absent by their host; and of the trash. */
+const existingAmounts = {
+  existingSets: int8("existing_sets").notNull().default(0),
+  existingCpuMillis: int8("existing_cpu_millis").notNull().default(0),
+  existingMemoryBytes: int8("existing_memory_bytes").notNull().default(0),
+  existingVolumeBytes: int8("existing_volume_bytes").notNull().default(0),
+  existingRootfsBytes: int8("existing_rootfs_bytes").notNull().default(0),
+  trashBytes: int8("trash_bytes").notNull().default(0),
+};
+
 /**
- * What a tenant's services ask for together, in parts that are summed up: a trigger on services adds what changes to the part of its
- * connection, at commit, so that who asks reads a few rows instead of all services, and additions hardly wait for each other.
+ * The use of each tenant, in up to 16 parts that a reader adds up.
+ *
+ * Triggers on services, sets and volumes keep the parts. They write at commit, to the part of their
+ * connection, so that transactions of one tenant rarely wait for each other.
  */
 export const tenantUses = pgTable(
   "tenant_uses",
@@ -39,14 +60,37 @@ export const tenantUses = pgTable(
     tenantId: text("tenant_id")
       .notNull()
       .references(() => tenants.id, { onDelete: "cascade" }),
-    /** The connection's process id modulo 16. */
+    /** The process id of the connection, modulo 16. */
     part: smallint("part").notNull(),
-    /** Of one part each may be negative. */
+    /** Intended: desired replicas times the newest template. One part alone may be negative. */
     sets: int8("sets").notNull(),
     cpuMillis: int8("cpu_millis").notNull(),
     memoryBytes: int8("memory_bytes").notNull(),
+    volumeBytes: int8("volume_bytes").notNull().default(0),
+    rootfsBytes: int8("rootfs_bytes").notNull().default(0),
+    ...existingAmounts,
   },
   (table) => [primaryKey({ name: "tenant_uses_pkey", columns: [table.tenantId, table.part] })],
+);
+
+/**
+ * What a transaction has changed of `tenant_uses`, until its commit adds it up: empty for everybody else.
+ * The table is unlogged, as no row of it survives its transaction.
+ */
+export const tenantUseChanges = pgTable(
+  "tenant_use_changes",
+  {
+    changedXid: changedXid("changed_xid")
+      .notNull()
+      .default(sql`pg_current_xact_id()`),
+    /** The row at whose commit a trigger adds up all rows of the transaction. */
+    isFirst: boolean("is_first")
+      .notNull()
+      .default(sql`is_first_tenant_use_change()`),
+    tenantId: text("tenant_id").notNull(),
+    ...existingAmounts,
+  },
+  (table) => [index("tenant_use_changes_xid").on(table.changedXid)],
 );
 
 /** Bearer tokens: only the SHA-256 of the secret is kept (the secret has 256 random bits, so no salt or stretching). */

@@ -41,7 +41,7 @@ export const problemDocs: Record<ProblemCode, string> = {
   "request-timeout":
     "The request took too long. It may still be carried out: read the state again, or repeat the request with its Idempotency-Key.",
   "quota-exceeded":
-    "The tenant's services would ask for more than its quota allows. Scale something in, or ask for a larger quota.",
+    "The request would exceed the tenant's quota. The detail names each dimension with the use, the growth and the bound. Scale a service in, wait until removed sets are absent, purge trashed volumes, or ask an admin for a larger quota.",
   "capacity-insufficient": "No host has room now. Add hosts, or ask for less.",
 };
 

@@ -15,6 +15,7 @@ import {
   endStabilisation,
 } from "../../support/fleet/elastic-service.ts";
 import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
+import { tenantBody } from "../../support/fleet/tenant-body.ts";
 
 /** Postgres in the process has one connection and another driver: the same statements must do there. */
 let postgres: FleetContext;
@@ -28,7 +29,7 @@ beforeAll(async () => {
   const ctx = { ...postgres.ctx, db: embedded.db };
   await ensureBootstrap(ctx);
   const quota = { setsMax: 100, cpuMillisMax: 1e9, memoryBytesMax: 2 ** 50 };
-  const { id } = await createTenant(ctx, { name: "small", quota });
+  const { id } = await createTenant(ctx, tenantBody("small", quota));
   fleet = { ...postgres, ctx, tenantId: id };
   menu = await createElasticService(fleet, "menu");
 });

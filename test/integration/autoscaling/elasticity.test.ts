@@ -27,6 +27,7 @@ import {
   type FleetContext,
   serviceBody,
 } from "../../support/fleet/fleet-context.ts";
+import { tenantBody } from "../../support/fleet/tenant-body.ts";
 
 let fleet: FleetContext;
 let nameCount = 0;
@@ -346,7 +347,7 @@ describe("a sweep", () => {
 describe("a tenant's quota", () => {
   it("cuts what alerts want, says so, and lets go as soon as there is room", async () => {
     const quota = { setsMax: 6, cpuMillisMax: 1e9, memoryBytesMax: 2 ** 50 };
-    const tenant = await createTenant(fleet.ctx, { name: "small", quota });
+    const tenant = await createTenant(fleet.ctx, tenantBody("small", quota));
     const small = { ...fleet, tenantId: tenant.id };
     const other = newName();
     await createService(fleet.ctx, tenant.id, serviceBody(other, { replicas: 2 }));

@@ -26,6 +26,7 @@ import {
   type FleetContext,
   serviceBody,
 } from "../../support/fleet/fleet-context.ts";
+import { tenantBody } from "../../support/fleet/tenant-body.ts";
 
 let fleet: FleetContext;
 let nameCount = 0;
@@ -134,10 +135,10 @@ describe("a hook", () => {
     await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     const [demand] = (await menu.demands()).items;
-    const tenant = await createTenant(fleet.ctx, {
-      name: "stranger",
-      quota: { setsMax: 10, cpuMillisMax: 1e6, memoryBytesMax: 2 ** 40 },
-    });
+    const tenant = await createTenant(
+      fleet.ctx,
+      tenantBody("stranger", { setsMax: 10, cpuMillisMax: 1e6, memoryBytesMax: 2 ** 40 }),
+    );
     await createElasticService({ ...fleet, tenantId: tenant.id }, menu.name);
     const { ctx } = fleet;
     expect(await codeOf(deleteHook(ctx, tenant.id, menu.name, menu.hookId))).toBe("not-found");

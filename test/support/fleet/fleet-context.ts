@@ -27,6 +27,7 @@ import { enrollHost } from "../../../src/control/hosts/enroll-host.ts";
 import { createPlacer, type Placer } from "../../../src/control/placement/place-pending-sets.ts";
 import { syncHost } from "../../../src/control/hosts/sync-host.ts";
 import { createTestDatabase } from "../servers/test-services.ts";
+import { tenantBody } from "./tenant-body.ts";
 
 /** A fleet on a real database of its own, driven by the services directly: no HTTP, no Redis. Rings are only noted. */
 export interface FleetContext {
@@ -90,10 +91,10 @@ export async function createFleetContext(
   if (!first) throw new Error("unreachable: one handle was just opened");
   const ctx = contextOn(first);
   await ensureBootstrap(ctx, { adminSecret: "brt_test-admin-secret-of-enough-length" });
-  const tenant = await createTenant(ctx, {
-    name: "food",
-    quota: { setsMax: 100_000, cpuMillisMax: 1e9, memoryBytesMax: 2 ** 50 },
-  });
+  const tenant = await createTenant(
+    ctx,
+    tenantBody("food", { setsMax: 100_000, cpuMillisMax: 1e9, memoryBytesMax: 2 ** 50 }),
+  );
   return {
     ctx,
     placer: createPlacer(ctx),

@@ -10,6 +10,7 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { outboxRows } from "../runtime/outbox.ts";
 import { anyOf, isoTime, rowsByKey, rowsOf } from "../runtime/query.ts";
 import { isReplica } from "../sets/write-sets.ts";
+import { type QuotaAmounts, tenantUse } from "../tenancy/tenant-use.ts";
 
 /** A service as the write path needs it. */
 export interface ServiceRow {
@@ -114,7 +115,7 @@ export interface StoredService {
 export async function insertService(
   q: Queryable,
   service: NewService,
-  options: { farFromQuota?: QuotaAsk },
+  options: { farFromQuota?: QuotaAmounts },
 ): Promise<StoredService | undefined> {
   const { tenantId, template } = service;
   const { farFromQuota } = options;
@@ -127,10 +128,11 @@ export async function insertService(
     q,
     sql`with service as (
           insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost,
-            autoscale, set_cpu_millis, set_memory_bytes)
+            autoscale, set_cpu_millis, set_memory_bytes, set_volume_bytes, set_rootfs_bytes)
           select ${service.id}, ${tenantId}, ${service.name}, ${service.replicas}::int, ${service.desiredReplicas}::int,
             ${service.priority}::int, ${json(service.placement)}::jsonb, ${service.onHostLost},
-            ${json(service.autoscale)}::jsonb, ${template.cpuMillis}::bigint, ${template.memoryBytes}::bigint
+            ${json(service.autoscale)}::jsonb, ${template.cpuMillis}::bigint, ${template.memoryBytes}::bigint,
+            ${template.volume?.sizeBytes ?? 0}::bigint, ${template.rootfsBytes}::bigint
           ${admitted}
           returning id, priority, created_at
         ), first as (
@@ -172,7 +174,7 @@ export async function updateService(q: Queryable, service: ServiceRow): Promise<
   return rows[0]?.generation ?? service.generation;
 }
 
-/** Adds a revision; what a set of it asks for is kept with the service, whose row the caller has locked. */
+/** Inserts a revision, and stores its amounts with the service, whose row the caller has locked. */
 export async function insertRevision(
   q: Queryable,
   serviceId: string,
@@ -180,8 +182,9 @@ export async function insertRevision(
   template: SetTemplate,
 ): Promise<void> {
   await q.execute(sql`
-    with asked as (
-      update services set set_cpu_millis = ${template.cpuMillis}, set_memory_bytes = ${template.memoryBytes}
+    with amounts as (
+      update services set set_cpu_millis = ${template.cpuMillis}, set_memory_bytes = ${template.memoryBytes},
+        set_volume_bytes = ${template.volume?.sizeBytes ?? 0}, set_rootfs_bytes = ${template.rootfsBytes}
       where id = ${serviceId}
     )
     insert into revisions (service_id, number, template)
@@ -225,54 +228,4 @@ export async function listUnbalancedServices(q: Queryable, limit: number): Promi
         order by s.id limit ${limit}`,
   );
   return rows.map((row) => row.id);
-}
-
-/** What is asked for on top of what a tenant has. */
-export interface QuotaAsk {
-  sets: number;
-  cpuMillis: number;
-  memoryBytes: number;
-}
-
-/** What a tenant's services ask for together, and what they may. */
-export interface TenantUse {
-  sets: number;
-  cpuMillis: number;
-  memoryBytes: number;
-  setsMax: number;
-  cpuMillisMax: number;
-  memoryBytesMax: number;
-  /** Even a thousand additions like this one at once, more than there are connections, could not reach the quota. */
-  isFar: boolean;
-}
-
-/** Makes additions of one tenant wait for each other until their transactions end. */
-export async function lockTenant(q: Queryable, tenantId: string): Promise<void> {
-  await q.execute(sql`select id from tenants where id = ${tenantId} for no key update`);
-}
-
-export async function readTenantUse(
-  q: Queryable,
-  tenantId: string,
-  ask: QuotaAsk,
-): Promise<TenantUse> {
-  const row = (await rowsOf<TenantUse>(q, tenantUse(tenantId, ask)))[0];
-  if (!row) throw new Error("the tenant of an authenticated caller does not exist");
-  return row;
-}
-
-function tenantUse(tenantId: string, ask: QuotaAsk): SQL {
-  const isFar = (max: SQL, used: SQL, added: number): SQL =>
-    sql`(${added}::float8 * 1000 <= ${max} and (coalesce(${used}, 0) + ${added}::float8) * 1.25 <= ${max})`;
-  return sql`
-    select t.sets_max::float8 as "setsMax", t.cpu_millis_max::float8 as "cpuMillisMax",
-      t.memory_bytes_max::float8 as "memoryBytesMax", coalesce(u.sets, 0)::float8 as sets,
-      coalesce(u.cpu, 0)::float8 as "cpuMillis", coalesce(u.memory, 0)::float8 as "memoryBytes",
-      ${isFar(sql`t.sets_max`, sql`u.sets`, ask.sets)} and ${isFar(sql`t.cpu_millis_max`, sql`u.cpu`, ask.cpuMillis)}
-        and ${isFar(sql`t.memory_bytes_max`, sql`u.memory`, ask.memoryBytes)} as "isFar"
-    from tenants t left join lateral (
-      select sum(p.sets) as sets, sum(p.cpu_millis) as cpu, sum(p.memory_bytes) as memory
-      from tenant_uses p where p.tenant_id = t.id
-    ) u on true
-    where t.id = ${tenantId}`;
 }

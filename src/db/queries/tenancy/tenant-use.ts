@@ -1,0 +1,88 @@
+import { type SQL, sql } from "drizzle-orm";
+import { notFound } from "../../../contracts/common/app-error.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { rowsOf } from "../runtime/query.ts";
+
+/** Amounts that a quota bounds. */
+export interface QuotaAmounts {
+  sets: number;
+  cpuMillis: number;
+  memoryBytes: number;
+  volumeBytes: number;
+  rootfsBytes: number;
+}
+
+export interface TenantUse {
+  /** Desired replicas times the newest template, of all services that are not being deleted. */
+  intended: QuotaAmounts;
+  /** Of all sets, pending or booked, until their host reports them absent. */
+  existing: QuotaAmounts;
+  /** Trashed volumes until they are purged. */
+  trashBytes: number;
+  max: QuotaAmounts & { trashBytes: number };
+  /** A thousand additions of this size at once, more than there are connections, stay within the quota. */
+  isFar: boolean;
+}
+
+/** Makes additions of one tenant wait for each other until their transactions end. */
+export async function lockTenant(q: Queryable, tenantId: string): Promise<void> {
+  await q.execute(sql`select id from tenants where id = ${tenantId} for no key update`);
+}
+
+/** Reads the use of a tenant, and whether it is far from its quota with `growth` on top. Throws not-found. */
+export async function getTenantUse(
+  q: Queryable,
+  tenantId: string,
+  growth: QuotaAmounts,
+): Promise<TenantUse> {
+  const [use] = await rowsOf<TenantUse>(q, tenantUse(tenantId, growth));
+  if (!use) throw notFound("tenant");
+  return use;
+}
+
+const dimensions = [
+  { name: "sets", column: "sets" },
+  { name: "cpuMillis", column: "cpu_millis" },
+  { name: "memoryBytes", column: "memory_bytes" },
+  { name: "volumeBytes", column: "volume_bytes" },
+  { name: "rootfsBytes", column: "rootfs_bytes" },
+] as const;
+
+/** One row as TenantUse. Also part of the statement that inserts a service of a tenant far from its quota. */
+export function tenantUse(tenantId: string, growth: QuotaAmounts): SQL {
+  const amounts = (prefix: "" | "existing_") =>
+    sql`jsonb_build_object(${sql.join(
+      dimensions.map(({ name, column }) => sql.raw(`'${name}', coalesce(u.${prefix}${column}, 0)`)),
+      sql`, `,
+    )})`;
+  const max = sql.raw(
+    [
+      ...dimensions.map(({ name, column }) => `'${name}', t.${column}_max`),
+      "'trashBytes', t.trash_bytes_max",
+    ].join(", "),
+  );
+  const sums = sql.raw(
+    dimensions
+      .flatMap(({ column }) => [column, `existing_${column}`])
+      .map((column) => `sum(p.${column}) as ${column}`)
+      .join(", "),
+  );
+  return sql`
+    select ${amounts("")} as intended, ${amounts("existing_")} as existing,
+      coalesce(u.trash_bytes, 0)::float8 as "trashBytes", jsonb_build_object(${max}) as max,
+      ${sql.join(
+        dimensions.map((dimension) => isFar(dimension, growth)),
+        sql` and `,
+      )}
+        and (${growth.volumeBytes}::float8 <= 0 or coalesce(u.trash_bytes, 0) <= t.trash_bytes_max) as "isFar"
+    from tenants t left join lateral (
+      select ${sums}, sum(p.trash_bytes) as trash_bytes from tenant_uses p where p.tenant_id = t.id
+    ) u on true
+    where t.id = ${tenantId}`;
+}
+
+function isFar({ name, column }: (typeof dimensions)[number], growth: QuotaAmounts): SQL {
+  const [max, added] = [sql.raw(`t.${column}_max`), sql`${growth[name]}::float8`];
+  const used = sql.raw(`greatest(u.${column}, u.existing_${column}, 0)`);
+  return sql`(${added} <= 0 or (${added} * 1000 <= ${max} and (${used} + ${added}) * 1.25 <= ${max}))`;
+}

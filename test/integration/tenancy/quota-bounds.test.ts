@@ -1,0 +1,181 @@
+import { afterEach, expect, test } from "vitest";
+import type { CreateService } from "../../../src/contracts/api/services.ts";
+import { patchServiceBody } from "../../../src/contracts/api/services.ts";
+import type { ReportedVolume } from "../../../src/contracts/api/volumes.ts";
+import { closeServices } from "../../../src/control/services/close-services.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { deleteService } from "../../../src/control/services/delete-service.ts";
+import { patchService } from "../../../src/control/services/patch-service.ts";
+import { scaleService } from "../../../src/control/services/scale-service.ts";
+import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
+import {
+  createFleetContext,
+  type FleetContext,
+  observed,
+  serviceBody,
+  smallHost,
+} from "../../support/fleet/fleet-context.ts";
+import { tenantBody } from "../../support/fleet/tenant-body.ts";
+
+const gib = 2 ** 30;
+let fleet: FleetContext;
+afterEach(() => fleet.close());
+
+type QuotaInput = Parameters<typeof tenantBody>[1];
+
+async function start(quota: QuotaInput): Promise<{ tenantId: string; hostId: string }> {
+  fleet = await createFleetContext();
+  const hostId = await fleet.enroll("h1", {
+    allocatable: { ...smallHost, cpuMillis: 64_000, memoryBytes: 64 * gib, volumeBytes: 64 * gib },
+  });
+  const tenant = await createTenant(fleet.ctx, tenantBody("small", quota));
+  return { tenantId: tenant.id, hostId };
+}
+
+function templateOf(cpu: number, more: object = {}) {
+  return {
+    cpu,
+    memory: "64Mi",
+    rootfs: "1Gi",
+    containers: [{ index: 0, name: "app", image: "menu:42", options: { cpu: 100, memory: 100 } }],
+    ...more,
+  };
+}
+
+function sized(name: string, cpu: number, replicas: number, more: object = {}): CreateService {
+  return serviceBody(name, { replicas, template: templateOf(cpu, more) });
+}
+
+const withVolume = (name: string, replicas: number) =>
+  sized(name, 0.1, replicas, { volume: { size: "1Gi", mountPath: "/data" } });
+
+/** The host's agent runs the sets that it is ordered to run. */
+async function runSets(hostId: string): Promise<void> {
+  const { sets } = await fleet.sync(hostId, { full: true });
+  await fleet.sync(hostId, {
+    observed: sets
+      .filter(({ desired }) => desired === "running")
+      .map((set) => observed(set, "running")),
+  });
+}
+
+/** The host's agent reports that the sets that it is ordered to delete are absent. */
+async function removeSets(hostId: string, volumes: ReportedVolume[] | null = null): Promise<void> {
+  const { sets } = await fleet.sync(hostId, { full: true });
+  await fleet.sync(hostId, {
+    volumes,
+    observed: sets
+      .filter(({ desired }) => desired === "deleted")
+      .map((set) => observed(set, "absent")),
+  });
+  await closeServices(fleet.ctx);
+}
+
+const exceeded = { code: "quota-exceeded" };
+const create = (tenantId: string, body: CreateService) => createService(fleet.ctx, tenantId, body);
+
+test("a smaller template frees no quota while sets of the larger one run", async () => {
+  const { tenantId, hostId } = await start({ cpuMillisMax: 10_000 });
+  await create(tenantId, sized("large", 4, 2));
+  await fleet.placer.placeSets();
+  await runSets(hostId);
+  const patch = patchServiceBody.parse({ template: templateOf(0.01) });
+  await patchService(fleet.ctx, tenantId, "large", 1, patch);
+  await expect(create(tenantId, sized("next", 4, 2))).rejects.toMatchObject(exceeded);
+  await create(tenantId, sized("next", 1, 2));
+});
+
+test("a smaller template frees no quota while sets of the larger one are pending", async () => {
+  const { tenantId } = await start({ cpuMillisMax: 10_000 });
+  await create(tenantId, sized("large", 4, 2));
+  const patch = patchServiceBody.parse({ template: templateOf(0.01) });
+  await patchService(fleet.ctx, tenantId, "large", 1, patch);
+  await expect(create(tenantId, sized("next", 4, 2))).rejects.toMatchObject(exceeded);
+});
+
+test("a deleted service counts against the quota until its host reports its sets absent", async () => {
+  const { tenantId, hostId } = await start({ setsMax: 2 });
+  await create(tenantId, sized("slow", 1, 2));
+  await fleet.placer.placeSets();
+  await runSets(hostId);
+  await deleteService(fleet.ctx, tenantId, "slow", undefined);
+  await expect(create(tenantId, sized("next", 1, 1))).rejects.toMatchObject(exceeded);
+  await removeSets(hostId);
+  await create(tenantId, sized("next", 1, 2));
+});
+
+test("sets that are scaled in count against the quota until their host reports them absent", async () => {
+  const { tenantId, hostId } = await start({ setsMax: 4 });
+  await create(tenantId, sized("slow", 1, 4));
+  await fleet.placer.placeSets();
+  await runSets(hostId);
+  await scaleService(fleet.ctx, tenantId, "slow", { replicas: 0 }, undefined);
+  const scale = (replicas: number) =>
+    scaleService(fleet.ctx, tenantId, "slow", { replicas }, undefined);
+  await expect(scale(1)).rejects.toMatchObject(exceeded);
+  await removeSets(hostId);
+  await scale(4);
+});
+
+test("a larger template is not refused because of sets that are being removed", async () => {
+  const { tenantId, hostId } = await start({ cpuMillisMax: 10_000 });
+  await create(tenantId, sized("slow", 8, 1));
+  await create(tenantId, sized("web", 1, 1));
+  await fleet.placer.placeSets();
+  await runSets(hostId);
+  await deleteService(fleet.ctx, tenantId, "slow", undefined);
+  const patch = (cpu: number) => patchServiceBody.parse({ template: templateOf(cpu) });
+  const { service } = await patchService(fleet.ctx, tenantId, "web", 1, patch(9));
+  await expect(
+    patchService(fleet.ctx, tenantId, "web", service.generation, patch(11)),
+  ).rejects.toMatchObject(exceeded);
+});
+
+test("volumes and root file systems count against the quota", async () => {
+  const { tenantId } = await start({ volumeBytesMax: 2 * gib, rootfsBytesMax: 3 * gib });
+  await expect(create(tenantId, withVolume("db", 3))).rejects.toMatchObject({
+    ...exceeded,
+    publicDetail: expect.stringContaining("bytes of volumes"),
+  });
+  await create(tenantId, withVolume("db", 2));
+  await expect(create(tenantId, sized("web", 1, 2))).rejects.toMatchObject({
+    ...exceeded,
+    publicDetail: expect.stringContaining("bytes of root file systems"),
+  });
+});
+
+function trashed(setId: string): ReportedVolume {
+  return {
+    volumeId: setId.replace("set_", "vol_"),
+    setId,
+    tenant: "small",
+    service: "db",
+    state: "trashed",
+    sizeBytes: gib,
+    usedBytes: null,
+    trashedAt: "2026-01-01T00:00:00.000Z",
+    expiresAt: "2999-01-08T00:00:00.000Z",
+    reason: null,
+  };
+}
+
+test("a tenant whose trash is larger than its quota gets no new volumes until it purges some", async () => {
+  const { tenantId, hostId } = await start({ trashBytesMax: 3 * gib });
+  const volumes: ReportedVolume[] = [];
+  for (let round = 0; round < 2; round++) {
+    await create(tenantId, withVolume("db", 2));
+    await fleet.placer.placeSets();
+    await runSets(hostId);
+    const { sets } = await fleet.sync(hostId, { full: true });
+    volumes.push(...sets.map(({ setId }) => trashed(setId)));
+    await deleteService(fleet.ctx, tenantId, "db", undefined);
+    await removeSets(hostId, volumes);
+  }
+  await expect(create(tenantId, withVolume("db", 1))).rejects.toMatchObject({
+    ...exceeded,
+    publicDetail: expect.stringMatching(/trash.*berth volume purge/),
+  });
+  await create(tenantId, sized("web", 1, 1));
+  await fleet.sync(hostId, { volumes: volumes.slice(1) });
+  await create(tenantId, withVolume("db", 1));
+});
