@@ -1,0 +1,138 @@
+import { expect, it } from "vitest";
+import { eventKinds } from "./events.ts";
+import {
+  describeEvent,
+  type EventFacts,
+  type eventTexts,
+  type ReasonCode,
+  type ReasonFacts,
+  reasonTexts,
+  renderEventText,
+  renderReasonText,
+} from "./event-texts.ts";
+
+const service = "menu-web";
+const host = "host-7";
+const demand = { alert: "HighLoad{zone=a}", hook: "load", wantedReplicas: 5 };
+const silent = { reason: null };
+const failed = { reason: "Docker has no image menu:42." };
+const nothing = {};
+
+const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
+  "service-created": [{ service, replicas: 1 }],
+  "service-changed": [{ service, changed: ["template", "placement"], revision: 4 }],
+  "service-scaled": [
+    { service, cause: "request", from: 3, to: 10, replicas: 8 },
+    { service, cause: "removal", removed: 1 },
+    { service, cause: "volume-restored", volumeId: "vol_1", to: 4 },
+  ],
+  "service-resized": [{ service, size: "cpu 8, memory 16Gi", inPlace: 1, replaced: 2 }],
+  "service-deleted": [{ service }],
+  "set-placed": [{ host }],
+  "set-rejected": [{ explanation: "0 of 12 hosts fit." }],
+  "set-preparing": [silent],
+  "set-starting": [{ cause: "request" }, { cause: "restart" }, { cause: "report", ...silent }],
+  "set-running": [silent],
+  "set-ready": [nothing],
+  "set-not-ready": [silent, failed],
+  "set-warning": [{ warning: "The kernel refuses the new limit." }],
+  "set-resized": [nothing],
+  "set-resize-refused": [silent, failed],
+  "set-stopping": [{ cause: "request" }, { cause: "deletion" }, { cause: "report", ...silent }],
+  "set-stopped": [silent],
+  "set-failed": [silent, failed],
+  "set-lost": [
+    { cause: "host-lost", host, isReplaced: true },
+    { cause: "host-deleted", host, isReplaced: false },
+    { cause: "docker-unresponsive", host, isReplaced: true },
+    { cause: "reported", host, isReplaced: false },
+  ],
+  "set-held": [{ explanation: "Host host-7 is lost and has the volume of this set." }],
+  "set-removed": [nothing],
+  "set-moved": [
+    { cause: "request" },
+    { cause: "replacement-ready", replacementSetId: "set_2" },
+    { cause: "host-deleted", host, isReplaced: true },
+    { cause: "blocked", detail: "another set of the service moves." },
+  ],
+  "container-exited": [{ container: "app", ...silent }],
+  "container-out-of-memory": [{ container: "app", ...silent }],
+  "container-restarted": [
+    { container: "app", exitCode: null, restarts: 1 },
+    { container: "app", exitCode: 137, restarts: 2 },
+  ],
+  "volume-trashed": [{ expiresAt: "2026-12-01 10:00 UTC" }],
+  "volume-restored": [nothing],
+  "volume-purging": [nothing],
+  "volume-not-purged": [{ reason: "a process uses it." }],
+  "volume-purged": [nothing],
+  "volume-lost": [{ cause: "host-deleted" }, { cause: "missing" }],
+  "host-enrolled": [{ host, pool: "default" }],
+  "host-ready": [nothing],
+  "host-unhealthy": [silent, { reason: "Docker does not respond." }],
+  "host-lost": [{ host }],
+  "host-cordoned": [{ host }],
+  "host-uncordoned": [{ host }],
+  "host-draining": [{ host }],
+  "host-deleted": [{ host }],
+  "replacement-held": [{ pool: "default", hostsDown: 4, hostsTotal: 10 }],
+  "demand-raised": [demand],
+  "demand-resolved": [demand],
+  "demand-released": [demand],
+  "decision-made": [
+    { service, from: 3, to: 5, because: ["HighLoad requests 5 sets", "maximum is 32"] },
+    { service, from: 5, to: 1, because: ["no alert fires"] },
+  ],
+  "hook-changed": [{ service, hook: "load", changed: ["rules"] }],
+  "token-created": [
+    { cause: "token", name: "ci", role: "tenant" },
+    { cause: "hook", service, name: "load" },
+  ],
+  "token-revoked": [{ cause: "token" }, { cause: "hook", service }],
+};
+
+const reasonSamples: { [C in ReasonCode]: readonly ReasonFacts<C>[] } = {
+  "lease-expired": [nothing],
+  "host-lost": [nothing],
+  "resize-refused": [{ host, missing: "memory: 2 GiB too little" }, failed, silent],
+  "move-held": [{ host, rejection: "0 of 12 hosts fit." }],
+  "move-waits": [nothing],
+  "no-host-fits": [
+    { explanation: "0 of 12 hosts fit.", lastFailure: null },
+    { explanation: "0 of 12 hosts fit.", lastFailure: "no such image." },
+  ],
+};
+
+it("renders every kind of event and every reason as its golden text", async () => {
+  const events = eventKinds.flatMap((kind) =>
+    samples[kind].map((facts) => `${kind}: ${renderEventText(kind, facts as never)}`),
+  );
+  const codes = Object.keys(reasonTexts) as ReasonCode[];
+  const reasons = codes.flatMap((code) =>
+    reasonSamples[code].map((facts) => `${code}: ${renderReasonText(code, facts as never)}`),
+  );
+  const text = `${[...events, "", ...reasons].join("\n")}\n`;
+  await expect(text).toMatchFileSnapshot("../../../test/golden/contracts/event-texts.txt");
+});
+
+it("states a sentence that begins as one and ends with a full stop", () => {
+  const sentences = eventKinds.flatMap((kind) =>
+    samples[kind].map((facts) => renderEventText(kind, facts as never)),
+  );
+  expect(sentences.filter((sentence) => !/^[A-Z0-9].*\.$/.test(sentence))).toEqual([]);
+});
+
+it("stores the facts beside the sentence, so that a reader can render it again", () => {
+  const event = describeEvent("host-enrolled", { host, pool: "default" });
+  expect(event).toEqual({
+    kind: "host-enrolled",
+    text: "Host host-7 enrolled in pool default.",
+    data: { host, pool: "default" },
+  });
+  expect(renderEventText(event.kind, event.data)).toBe(event.text);
+});
+
+it("cuts a text at 2,000 characters", () => {
+  const reason = "x".repeat(3_000);
+  expect(renderEventText("set-failed", { reason })).toHaveLength(2_000);
+});

@@ -1,0 +1,244 @@
+import { cutText } from "../../lib/text/truncate.ts";
+import type { EventKind } from "./events.ts";
+
+/** The longest text of an event or a reason. */
+const TEXT_CHARACTERS_MAX = 2_000;
+
+/** The sentence needs no facts. */
+type NoFacts = Record<string, never>;
+
+interface Named {
+  /** The name of the service. */
+  service: string;
+}
+
+type ServiceScaled =
+  | (Named & { cause: "request"; from: number; to: number; replicas: number })
+  | (Named & { cause: "removal"; removed: number })
+  | (Named & { cause: "volume-restored"; volumeId: string; to: number });
+
+type SetMoved =
+  | { cause: "request" }
+  | { cause: "replacement-ready"; replacementSetId: string }
+  | { cause: "host-deleted"; host: string; isReplaced: boolean }
+  | { cause: "blocked"; detail: string };
+
+type SetLost =
+  | { cause: "host-lost" | "docker-unresponsive" | "reported"; host: string; isReplaced: boolean }
+  | { cause: "host-deleted"; host: string; isReplaced: boolean };
+
+/**
+ * A change that a person requested, or a state that the agent reports, with its reason if it has
+ * one.
+ */
+type Requested = { cause: "request" } | { cause: "report"; reason: string | null };
+interface Reported {
+  reason: string | null;
+}
+
+interface DemandFacts {
+  /** The alert as a reader knows it: its rule and its labels. */
+  alert: string;
+  hook: string;
+  wantedReplicas: number;
+}
+
+type TokenFacts =
+  | { cause: "token"; name: string; role: string }
+  | (Named & { cause: "hook"; name: string });
+
+const isReplacedText = (isReplaced: boolean) => (isReplaced ? " Another set replaces it." : "");
+
+function setLostText(facts: SetLost): string {
+  const causes = {
+    "host-lost": `Host ${facts.host} is lost.`,
+    "host-deleted": `Host ${facts.host} was deleted.`,
+    "docker-unresponsive": `The Docker daemon of host ${facts.host} does not respond.`,
+    reported: `Host ${facts.host} reports the set as lost.`,
+  } as const;
+  return causes[facts.cause] + isReplacedText(facts.isReplaced);
+}
+
+function setMovedText(facts: SetMoved): string {
+  switch (facts.cause) {
+    case "request":
+      return "Move requested.";
+    case "replacement-ready":
+      return `Replacement ${facts.replacementSetId} is ready. This set is being removed.`;
+    case "host-deleted":
+      return `Host ${facts.host} was deleted.${isReplacedText(facts.isReplaced)}`;
+    case "blocked":
+      return `The move waits: ${facts.detail}`;
+  }
+}
+
+function serviceScaledText(facts: ServiceScaled): string {
+  switch (facts.cause) {
+    case "request":
+      return `Service ${facts.service} scaled from ${facts.from} to ${countOf(facts.to, "set")} (${countOf(facts.replicas, "replica")} requested).`;
+    case "removal":
+      return `Service ${facts.service} removes ${countOf(facts.removed, "set")}.`;
+    case "volume-restored":
+      return `Service ${facts.service} adds a set for the restored volume ${facts.volumeId}.`;
+  }
+}
+
+const demandText = ({ alert, hook }: DemandFacts) => `Alert ${alert} of hook ${hook}`;
+
+/**
+ * The sentence of each kind of event, from the facts that the event stores as its data. Readers of
+ * the data can thus render an event again. A kind with several causes states its cause in the
+ * facts.
+ *
+ * SQL that writes events takes the text as a parameter. If a part of the text is known to SQL
+ * alone, pass a format: `format(${renderEventText("set-placed", { host: "%s" })}, host_name)`.
+ */
+export const eventTexts = {
+  "service-created": (facts: Named & { replicas: number }) =>
+    `Service ${facts.service} created with ${countOf(facts.replicas, "replica")}.`,
+  "service-changed": (facts: Named & { changed: readonly string[]; revision: number }) =>
+    `Service ${facts.service} changed: ${facts.changed.join(", ")}. Its revision is ${facts.revision}.`,
+  "service-scaled": serviceScaledText,
+  "service-resized": (facts: Named & { size: string; inPlace: number; replaced: number }) =>
+    `Service ${facts.service} resizes to ${facts.size}: ${countOf(facts.inPlace, "set")} in place, ${countOf(facts.replaced, "set")} by replacement.`,
+  "service-deleted": (facts: Named) => `Service ${facts.service} is being deleted.`,
+
+  "set-placed": (facts: { host: string }) => `Placed on host ${facts.host}.`,
+  "set-rejected": (facts: { explanation: string }) => facts.explanation,
+  "set-preparing": (facts: Reported) => facts.reason ?? "The host prepares the set.",
+  "set-starting": (facts: Requested | { cause: "restart" }) => {
+    if (facts.cause === "restart") return "Restart requested.";
+    return facts.cause === "request" ? "Start requested." : (facts.reason ?? "The set starts.");
+  },
+  "set-running": (facts: Reported) => facts.reason ?? "The set runs.",
+  "set-ready": (_facts: NoFacts) => "The set is ready.",
+  "set-not-ready": (facts: Reported) => facts.reason ?? "The set is not ready.",
+  "set-warning": (facts: { warning: string }) => facts.warning,
+  "set-resized": (_facts: NoFacts) => "The set has its new size.",
+  "set-resize-refused": (facts: Reported) =>
+    `The host refused the new size; the set keeps its previous size. Reason: ${facts.reason ?? "none reported."}`,
+  "set-stopping": (facts: Requested | { cause: "deletion" }) => {
+    if (facts.cause === "deletion") return "Deletion requested.";
+    return facts.cause === "request" ? "Stop requested." : (facts.reason ?? "The set stops.");
+  },
+  "set-stopped": (facts: Reported) => facts.reason ?? "The set is stopped.",
+  "set-failed": (facts: Reported) => facts.reason ?? "The set failed.",
+  "set-lost": setLostText,
+  "set-held": (facts: { explanation: string }) => facts.explanation,
+  "set-removed": (_facts: NoFacts) => "The set is removed from its host.",
+  "set-moved": setMovedText,
+
+  "container-exited": (facts: { container: string } & Reported) =>
+    facts.reason ?? `Container ${facts.container} exited.`,
+  "container-out-of-memory": (facts: { container: string } & Reported) =>
+    facts.reason ?? `The kernel killed a process of container ${facts.container}: out of memory.`,
+  "container-restarted": (facts: {
+    container: string;
+    exitCode: number | null;
+    restarts: number;
+  }) => {
+    const exit = facts.exitCode === null ? "" : ` after exit code ${facts.exitCode}`;
+    return `Container ${facts.container} restarted${exit} (${countOf(facts.restarts, "restart")} in total).`;
+  },
+
+  "volume-trashed": (facts: { expiresAt: string }) =>
+    `The volume is in the trash. It can be restored until ${facts.expiresAt}.`,
+  "volume-restored": (_facts: NoFacts) => "The volume is restored.",
+  "volume-purging": (_facts: NoFacts) => "Purge requested.",
+  "volume-not-purged": (facts: { reason: string }) => `The volume was not purged: ${facts.reason}`,
+  "volume-purged": (_facts: NoFacts) => "The volume is purged.",
+  "volume-lost": (facts: { cause: "host-deleted" | "missing" }) =>
+    facts.cause === "host-deleted"
+      ? "The volume is lost: its host was deleted."
+      : "The volume is lost: its host does not report it any more.",
+
+  "host-enrolled": (facts: { host: string; pool: string }) =>
+    `Host ${facts.host} enrolled in pool ${facts.pool}.`,
+  "host-ready": (_facts: NoFacts) => "The host is ready.",
+  "host-unhealthy": (facts: Reported) => facts.reason ?? "The host is unhealthy.",
+  "host-lost": (facts: { host: string }) => `Host ${facts.host} is lost: its lease expired.`,
+  "host-cordoned": (facts: { host: string }) =>
+    `Host ${facts.host} is cordoned. It accepts no new sets.`,
+  "host-uncordoned": (facts: { host: string }) => `Host ${facts.host} accepts new sets again.`,
+  "host-draining": (facts: { host: string }) =>
+    `Host ${facts.host} drains. Its sets move to other hosts.`,
+  "host-deleted": (facts: { host: string }) => `Host ${facts.host} is deleted.`,
+  "replacement-held": (facts: { pool: string; hostsDown: number; hostsTotal: number }) =>
+    `Replacement is on hold: ${facts.hostsDown} of ${facts.hostsTotal} hosts of pool ${facts.pool} went down together. Bring the hosts back, or delete them.`,
+
+  "demand-raised": (facts: DemandFacts) =>
+    `${demandText(facts)} fires and requests ${countOf(facts.wantedReplicas, "set")}.`,
+  "demand-resolved": (facts: DemandFacts) =>
+    `${demandText(facts)} resolved. Its ${countOf(facts.wantedReplicas, "set")} stay for the stabilization window.`,
+  "demand-released": (facts: DemandFacts) =>
+    `${demandText(facts)} no longer holds ${countOf(facts.wantedReplicas, "set")}.`,
+  "decision-made": (facts: Named & { from: number; to: number; because: readonly string[] }) => {
+    const direction = facts.to > facts.from ? "out" : "in";
+    return `Service ${facts.service} scales ${direction} from ${facts.from} to ${countOf(facts.to, "set")}: ${facts.because.join("; ")}.`;
+  },
+
+  "hook-changed": (facts: Named & { hook: string; changed: readonly string[] }) =>
+    `Hook ${facts.hook} of service ${facts.service} changed: ${facts.changed.join(", ")}.`,
+  "token-created": (facts: TokenFacts) =>
+    facts.cause === "token"
+      ? `Token ${facts.name} with role ${facts.role} created.`
+      : `Hook ${facts.name} of service ${facts.service} created, with its token.`,
+  "token-revoked": (facts: { cause: "token" } | (Named & { cause: "hook" })) =>
+    facts.cause === "token"
+      ? "Token revoked."
+      : `Hook of service ${facts.service} deleted, with its token.`,
+} satisfies Record<EventKind, (facts: never) => string>;
+
+export type EventFacts<K extends EventKind> = Parameters<(typeof eventTexts)[K]>[0];
+
+/** The sentence of an event, at most 2,000 characters. */
+export function renderEventText<K extends EventKind>(kind: K, facts: EventFacts<K>): string {
+  // The compiler cannot relate a kind to the parameter of its own function.
+  const render = eventTexts[kind] as (facts: EventFacts<K>) => string;
+  return cutText(render(facts), TEXT_CHARACTERS_MAX);
+}
+
+/**
+ * An event whose text and data come from the same facts. Spread it into what the unit of work
+ * emits: `tx.emit({ ...describeEvent("host-lost", { host: host.name }), hostId: host.id })`.
+ */
+export function describeEvent<K extends EventKind>(
+  kind: K,
+  facts: EventFacts<K>,
+): { kind: K; text: string; data: EventFacts<K> } {
+  return { kind, text: renderEventText(kind, facts), data: facts };
+}
+
+/**
+ * The sentence of each reason that the control plane gives; agents write the reasons of their own.
+ */
+export const reasonTexts = {
+  "lease-expired": (_facts: NoFacts) =>
+    "The lease expired: the agent does not reach the control plane.",
+  "host-lost": (_facts: NoFacts) => "Host lost; state unknown.",
+  "resize-refused": (facts: { host: string; missing: string } | Reported) =>
+    "host" in facts
+      ? `Host ${facts.host} is lost and has no capacity for the new size (${facts.missing}).`
+      : `The host refused the new size; the set returns to its previous size. Reason: ${facts.reason ?? "none reported."}`,
+  "move-held": (facts: { host: string; rejection: string }) =>
+    `The set has to leave host ${facts.host} and stays until another host fits. ${facts.rejection}`,
+  "move-waits": (_facts: NoFacts) =>
+    "The set leaves its host when the other sets of its service are settled: one set moves at a time.",
+  "no-host-fits": (facts: { explanation: string; lastFailure: string | null }) =>
+    facts.lastFailure === null
+      ? facts.explanation
+      : `${facts.explanation} The last start failed: ${facts.lastFailure}`,
+} satisfies Record<string, (facts: never) => string>;
+
+export type ReasonCode = keyof typeof reasonTexts;
+export type ReasonFacts<C extends ReasonCode> = Parameters<(typeof reasonTexts)[C]>[0];
+
+/** The sentence of a reason, at most 2,000 characters. */
+export function renderReasonText<C extends ReasonCode>(code: C, facts: ReasonFacts<C>): string {
+  const render = reasonTexts[code] as (facts: ReasonFacts<C>) => string;
+  return cutText(render(facts), TEXT_CHARACTERS_MAX);
+}
+
+function countOf(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
