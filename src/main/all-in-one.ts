@@ -10,6 +10,7 @@ import { ensureBootstrap } from "../control/tenancy/bootstrap.ts";
 import { hearSignals, openControlPlane, startJobs } from "./compose/control-plane.ts";
 import { type DataFolder, keepAdminSecret, openDataFolder } from "./compose/data-dir.ts";
 import { startHostAgent } from "./compose/host-agent.ts";
+import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { startPrivateRedis } from "./compose/embedded-redis.ts";
 import { type Running, runProcess } from "./compose/run-process.ts";
@@ -39,6 +40,7 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, running)
   const metrics = createMetrics({
     queues: plane.queues,
     countWaiting: () => plane.signals.waiting,
+    countHeldHosts: () => countHostsHeldFromFailover(plane.ctx),
   });
   startJobs(
     plane,

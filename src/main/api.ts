@@ -2,6 +2,7 @@ import { loadApiConfig } from "../config/api.ts";
 import { openPostgres } from "../db/postgres/open-postgres.ts";
 import { ensureBootstrap } from "../control/tenancy/bootstrap.ts";
 import { hearSignals, openControlPlane } from "./compose/control-plane.ts";
+import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { runProcess } from "./compose/run-process.ts";
 import { serviceSettingsOf } from "./compose/control-settings.ts";
@@ -33,6 +34,7 @@ await runProcess("api", loadApiConfig, async (config, running) => {
   const metrics = createMetrics({
     queues: plane.queues,
     countWaiting: () => plane.signals.waiting,
+    countHeldHosts: () => countHostsHeldFromFailover(plane.ctx),
   });
   const apiUrl = await serveHttp(
     createApiApp(plane, metrics, running.version),

@@ -1,6 +1,7 @@
 import { loadJobWorkerConfig } from "../config/job-worker.ts";
 import { openPostgres } from "../db/postgres/open-postgres.ts";
 import { openControlPlane, startJobs } from "./compose/control-plane.ts";
+import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { runProcess } from "./compose/run-process.ts";
 import { serviceSettingsOf } from "./compose/control-settings.ts";
@@ -25,6 +26,7 @@ await runProcess("job-worker", loadJobWorkerConfig, async (config, running) => {
   const metrics = createMetrics({
     queues: plane.queues,
     countWaiting: () => plane.signals.waiting,
+    countHeldHosts: () => countHostsHeldFromFailover(plane.ctx),
   });
   startJobs(
     plane,

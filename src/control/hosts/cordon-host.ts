@@ -1,7 +1,7 @@
 import { notFound } from "../../contracts/common/app-error.ts";
 import type { EventKind } from "../../contracts/api/events.ts";
 import type { Host } from "../../contracts/api/hosts.ts";
-import { updateHostAdmission, updateHostLabels } from "../../db/queries/hosts/lost-hosts.ts";
+import { updateHostAdmission, updateHostLabels } from "../../db/queries/hosts/schedule-hosts.ts";
 import { forgetHeldDrains } from "../../db/queries/relocation/moves.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";

@@ -1,3 +1,4 @@
+import { countHeldHosts } from "../../db/queries/hosts/lost-hosts.ts";
 import type { Host } from "../../contracts/api/hosts.ts";
 import { listHosts as listHostRows } from "../../db/queries/hosts/read-hosts.ts";
 import type { ControlContext } from "../runtime/context.ts";
@@ -6,4 +7,9 @@ import { type Page, type PageRequest, pageStart, toPage } from "../runtime/pagin
 export async function listHosts(ctx: ControlContext, page: PageRequest): Promise<Page<Host>> {
   const rows = await listHostRows(ctx.db, pageStart(page), page.limit + 1);
   return toPage(rows, page.limit, (host) => host.id);
+}
+
+/** Counts down hosts whose sets are not replaced because too many hosts of their pool went down at once. */
+export function countHostsHeldFromFailover(ctx: ControlContext): Promise<number> {
+  return countHeldHosts(ctx.db);
 }

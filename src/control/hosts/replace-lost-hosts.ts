@@ -1,70 +1,79 @@
 import { LEASE_SECONDS } from "../../contracts/agent-protocol/protocol.ts";
+import { type DownGracePeriods, recordFleetWatch } from "../../db/queries/hosts/fleet-watch.ts";
 import {
+  type AbandonedSetRow,
   abandonSets,
-  countPoolHosts,
+  countReadyHostsByPool,
+  endReplacementHolds,
   holdSetsWithVolumeData,
-  insertReplacementHeld,
-  listHostsToReplace,
+  listDownHosts,
+  listHostsOfService,
   listServicesToReplace,
   markExpiredHostsLost,
-  type OutGrace,
-  type OutHostRow,
-  restartOutClockWithoutWitness,
+  markReplacementHeld,
 } from "../../db/queries/hosts/lost-hosts.ts";
-import { lockServiceById } from "../../db/queries/services/write-services.ts";
+import { claimServiceById } from "../../db/queries/services/write-services.ts";
 import { lockHosts } from "../../db/queries/sets/write-sets.ts";
+import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
+import { reconcileService } from "../replicas/reconcile-replicas.ts";
+import { decideFailover, type FailoverDecision } from "./decide-failover.ts";
 
-const HOSTS_PER_ROUND_MAX = 1_000;
-const SERVICES_PER_HOST_MAX = 5_000;
+/** More down hosts than this are handled in the next rounds. */
+const DOWN_HOSTS_PER_ROUND_MAX = 10_000;
+const SERVICES_PER_ROUND_MAX = 500;
+const SERVICES_AT_ONCE_MAX = 4;
+/** Hosts that one transaction locks. */
+const LOCKED_HOSTS_MAX = 200;
+/** Sets of one service that one transaction gives up. The next round gives up the rest. */
+const ABANDONED_SETS_MAX = 1_000;
 const HELD_SETS_PER_ROUND_MAX = 1_000;
+/** The longest backoff of an agent is 30 s, the default of the grace period. */
+const GRACE_PERIODS_AFTER_GAP = 4;
 
 export interface LostHostsOutcome {
   lost: number;
   replacedSets: number;
-  /** Hosts whose sets were left alone because too many are out at once. */
+  /** Hosts whose sets are not replaced because too many hosts of their pool are down. */
   held: number;
 }
 
 /**
- * Finds hosts whose lease ran out and, after a grace time, has the sets of services that want it replaced elsewhere. A host
- * whose agent is heard but whose Docker does not answer is as bad: nobody knows what runs there. It has as long as one whose agent
- * went at the same moment.
+ * Marks hosts lost whose lease expired, and replaces their sets after a grace period, as their services' policies say. A host
+ * whose Docker daemon does not respond is treated like a lost host, after one extra lease.
  *
- * What holds it back (I12): no other host was ready during the grace time, so that Berth itself may have been away; or more than a share of the
- * pool is out at once, which is a network that is cut, or a daemon that was upgraded badly, rather than so many machines that broke.
+ * Two things hold failover back (I12). Without a ready host that synced lately, Berth itself was probably down. And a pool
+ * that loses a large share of its hosts at once probably lost its network: see decideFailover.
+ *
+ * Each service is handled apart from the others, a few at once. One that fails or is locked is tried in the next round, 2 s
+ * later. Safe to run in all job workers at once.
  */
 export async function replaceLostHosts(ctx: ControlContext): Promise<LostHostsOutcome> {
   const lost = await markLost(ctx);
-  if (await restartOutClockWithoutWitness(ctx.db)) return { lost, replacedSets: 0, held: 0 };
-  const outcome: LostHostsOutcome = { lost, replacedSets: 0, held: 0 };
-  await holdSets(ctx);
-  for (const host of await listHostsToReplace(ctx.db, graceOf(ctx), HOSTS_PER_ROUND_MAX)) {
-    const { total, out } = await countPoolHosts(ctx.db, host.pool);
-    if (out > 1 && out * 100 > total * ctx.settings.lostHostsPercentMax) {
-      outcome.held++;
-      const text = `the sets of ${host.name} are not replaced: ${out} of the ${total} hosts of pool ${host.pool} are out at once`;
-      if (await insertReplacementHeld(ctx.db, host.id, text)) await ctx.signals.publish(["events"]);
-      continue;
-    }
-    for (const serviceId of await listServicesToReplace(ctx.db, host.id, SERVICES_PER_HOST_MAX)) {
-      outcome.replacedSets += await replaceSets(ctx, serviceId, host);
-    }
-  }
-  if (outcome.held > 0)
-    ctx.log.warn({ heldHosts: outcome.held }, "replacement held: too many hosts out at once");
-  return outcome;
+  const { isGap } = await recordFleetWatch(ctx.db);
+  if (isGap) return { lost, replacedSets: 0, held: 0 };
+  const grace = gracePeriodsOf(ctx);
+  const [downHosts, readyHosts] = await Promise.all([
+    listDownHosts(ctx.db, grace, DOWN_HOSTS_PER_ROUND_MAX),
+    countReadyHostsByPool(ctx.db),
+  ]);
+  const decision = decideFailover(downHosts, readyHosts, ctx.settings.lostHostsPercentMax);
+  await recordHeldHosts(ctx, decision.hold);
+  if (downHosts.length === 0) return { lost, replacedSets: 0, held: 0 };
+  await holdSets(ctx, grace);
+  const hostIds = decision.replace.map((host) => host.id);
+  const replacedSets = await replaceServices(ctx, hostIds, grace);
+  return { lost, replacedSets, held: decision.hold.length };
 }
 
 async function markLost(ctx: ControlContext): Promise<number> {
   return unitOfWork(ctx, async (tx) => {
-    const marked = await markExpiredHostsLost(tx, HOSTS_PER_ROUND_MAX);
+    const marked = await markExpiredHostsLost(tx, DOWN_HOSTS_PER_ROUND_MAX);
     tx.emit(
       ...marked.map((host) => ({
         kind: "host-lost" as const,
-        text: `${host.name} is lost: its lease ran out`,
+        text: `${host.name} is lost: its lease expired`,
         hostId: host.id,
       })),
     );
@@ -72,47 +81,103 @@ async function markLost(ctx: ControlContext): Promise<number> {
   });
 }
 
-/** Records once a set and outage that it waits for its host because of its volume. */
-async function holdSets(ctx: ControlContext): Promise<void> {
+/** Emits one event for each host whose replacement is held from now on: an operator decides. */
+async function recordHeldHosts(ctx: ControlContext, hold: FailoverDecision["hold"]): Promise<void> {
+  const heldIds = hold.map(({ host }) => host.id);
+  const newlyHeld = await unitOfWork(ctx, async (tx) => {
+    await endReplacementHolds(tx, heldIds);
+    const newIds = new Set(await markReplacementHeld(tx, heldIds));
+    tx.emit(
+      ...hold
+        .filter(({ host }) => newIds.has(host.id))
+        .map(({ host, down, total }) => ({
+          kind: "replacement-held" as const,
+          text: `the sets of ${host.name} are not replaced: ${down} of the ${total} hosts of pool ${host.pool} went down at once`,
+          hostId: host.id,
+        })),
+    );
+    return newIds.size;
+  });
+  if (newlyHeld > 0)
+    ctx.log.error({ heldHosts: hold.length }, "replacement held: too many hosts went down at once");
+}
+
+/** Emits one event for each set that waits for its down host because its volume data is there (I13). */
+async function holdSets(ctx: ControlContext, grace: DownGracePeriods): Promise<void> {
   await unitOfWork(ctx, async (tx) => {
-    const held = await holdSetsWithVolumeData(tx, graceOf(ctx), HELD_SETS_PER_ROUND_MAX);
+    const held = await holdSetsWithVolumeData(tx, grace, HELD_SETS_PER_ROUND_MAX);
     tx.emit(...held.map((set) => ({ kind: "set-held" as const, ...set })));
     tx.signal(...held.map(({ setId }) => `set:${setId}` as const));
   });
 }
 
-function graceOf({ settings }: ControlContext): OutGrace {
+function gracePeriodsOf({ settings }: ControlContext): DownGracePeriods {
   const lostMs = settings.hostLostGraceMs;
-  return { lostMs, unhealthyMs: lostMs + LEASE_SECONDS * 1_000 };
+  return {
+    lostMs,
+    unhealthyMs: lostMs + LEASE_SECONDS * 1_000,
+    afterGapMs: lostMs * GRACE_PERIODS_AFTER_GAP,
+  };
 }
 
+async function replaceServices(
+  ctx: ControlContext,
+  hostIds: readonly string[],
+  grace: DownGracePeriods,
+): Promise<number> {
+  const serviceIds = await listServicesToReplace(ctx.db, hostIds, SERVICES_PER_ROUND_MAX);
+  const limit = createConcurrencyLimit(SERVICES_AT_ONCE_MAX);
+  const counts = await Promise.all(
+    serviceIds.map((serviceId) =>
+      limit(async () => {
+        try {
+          return await replaceSets(ctx, serviceId, hostIds, grace);
+        } catch (error) {
+          ctx.log.warn({ err: error, serviceId }, "sets of lost hosts not replaced");
+          return 0;
+        }
+      }),
+    ),
+  );
+  return counts.reduce((sum, count) => sum + count, 0);
+}
+
+/**
+ * Gives up a service's sets on these hosts, then adds their replacements in a transaction of its own: that one may lock other
+ * hosts, and hosts are locked in the order of their ids. A crash in between leaves too few sets, which the sweep finds.
+ */
 async function replaceSets(
   ctx: ControlContext,
   serviceId: string,
-  host: OutHostRow,
+  hostIds: readonly string[],
+  grace: DownGracePeriods,
 ): Promise<number> {
-  return unitOfWork(ctx, async (tx) => {
-    const service = await lockServiceById(tx, serviceId);
+  const abandoned = await unitOfWork(ctx, async (tx) => {
+    const service = await claimServiceById(tx, serviceId);
     if (!service) return 0;
-    await lockHosts(tx, [host.id]);
-    const setIds = await abandonSets(tx, serviceId, host.id, graceOf(ctx));
+    const lockedIds = await listHostsOfService(tx, serviceId, hostIds, LOCKED_HOSTS_MAX);
+    await lockHosts(tx, lockedIds);
+    const sets = await abandonSets(tx, serviceId, lockedIds, grace, ABANDONED_SETS_MAX);
     tx.emit(
-      ...setIds.map((setId) => ({
+      ...sets.map((set) => ({
         kind: "set-lost" as const,
-        text: `${howLost(host)}; another set takes its place`,
+        text: `${howLost(set)}; another set takes its place`,
         tenantId: service.tenantId,
         serviceId,
-        setId,
-        hostId: host.id,
+        setId: set.setId,
+        hostId: set.hostId,
       })),
     );
-    await reconcileServiceSets(tx, service);
-    // An agent that still syncs gets the order to remove them, and does so once Docker responds.
-    if (setIds.length > 0) tx.signal(`host:${host.id}`);
-    return setIds.length;
+    // The agent of an unhealthy host syncs: it removes the old sets once its Docker daemon responds.
+    tx.signal(...sets.map(({ hostId }) => `host:${hostId}` as const));
+    return sets.length;
   });
+  if (abandoned > 0) await reconcileService(ctx, serviceId);
+  return abandoned;
 }
 
-function howLost({ state, name }: OutHostRow): string {
-  return state === "lost" ? `lost with ${name}` : `lost, as the Docker daemon of ${name} is away`;
+function howLost({ hostState, hostName }: AbandonedSetRow): string {
+  return hostState === "lost"
+    ? `lost with ${hostName}`
+    : `lost: the Docker daemon of ${hostName} does not respond`;
 }

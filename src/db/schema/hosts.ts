@@ -40,8 +40,12 @@ export const hosts = pgTable(
     acceptedGeneration: int8("accepted_generation").notNull().default(0),
     /** After a lost lease the next sync must be a full one before the host counts as ready: the fence of I3. */
     resyncRequired: boolean("resync_required").notNull().default(false),
-    /** Since when it has been lost or unhealthy with a witness: another host that was ready meanwhile (I12). */
+    /** When it became lost or unhealthy. Null while it is ready. */
     lostAt: timestamptz("lost_at"),
+    /** When it last became ready again after it was lost or unhealthy. */
+    returnedAt: timestamptz("returned_at"),
+    /** Since when its sets are not replaced because too many hosts went down at once (I12). */
+    heldAt: timestamptz("held_at"),
     agentVersion: text("agent_version").notNull(),
     credentialHash: text("credential_hash").notNull(),
     leaseExpiresAt: timestamptz("lease_expires_at").notNull(),
@@ -81,10 +85,24 @@ export const hosts = pgTable(
     uniqueIndex("hosts_name_unique").on(table.name),
     uniqueIndex("hosts_credential_hash_unique").on(table.credentialHash),
     index("hosts_changed_xid").on(table.changedXid),
+    index("hosts_held")
+      .on(table.heldAt)
+      .where(sql`held_at is not null`),
     check("hosts_state_known", sql`${table.state} in (${quoted(hostStates)})`),
     check(
       "hosts_allocated_not_negative",
       sql`least(${table.allocatedCpuMillis}, ${table.allocatedMemoryBytes}, ${table.allocatedVolumeBytes}, ${table.allocatedRootfsBytes}) >= 0`,
     ),
   ],
+);
+
+/** One row: when a failover sweep last watched the fleet, and the latest time at which silence proved nothing (I12). */
+export const fleetWatch = pgTable(
+  "fleet_watch",
+  {
+    id: boolean("id").primaryKey(),
+    watchedAt: timestamptz("watched_at").notNull(),
+    gapAt: timestamptz("gap_at"),
+  },
+  (table) => [check("fleet_watch_one_row", sql`${table.id}`)],
 );

@@ -19,9 +19,11 @@ export interface MetricsSources {
   queues: JobQueues;
   /** How many wait for a signal. */
   countWaiting: () => number;
+  /** Down hosts whose sets are not replaced because too many hosts went down at once. */
+  countHeldHosts: () => Promise<number>;
 }
 
-export function createMetrics({ queues, countWaiting }: MetricsSources): Metrics {
+export function createMetrics({ queues, countWaiting, countHeldHosts }: MetricsSources): Metrics {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
@@ -50,6 +52,11 @@ export function createMetrics({ queues, countWaiting }: MetricsSources): Metrics
     help: "Long polls and waits of this process under way.",
     registers,
   });
+  const heldHosts = new Gauge({
+    name: "berth_replacement_held_hosts",
+    help: "Down hosts whose sets are not replaced because too many hosts went down at once. Alert above 0.",
+    registers,
+  });
   return {
     observeRequest: ({ operationId, status, durationMs }) =>
       requests.observe(
@@ -63,6 +70,14 @@ export function createMetrics({ queues, countWaiting }: MetricsSources): Metrics
       jobs.reset();
       await within(
         countJobs(queues, jobs).catch(() => undefined),
+        QUEUES_TIMEOUT_MS,
+        undefined,
+      );
+      // A count that does not come in time stays as it was.
+      await within(
+        countHeldHosts()
+          .then((count) => heldHosts.set(count))
+          .catch(() => undefined),
         QUEUES_TIMEOUT_MS,
         undefined,
       );

@@ -3,6 +3,9 @@ import { afterEach, expect, test } from "vitest";
 import { findHostLease } from "../../../src/db/queries/hosts/write-hosts.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
+import { countHeldHosts } from "../../../src/db/queries/hosts/lost-hosts.ts";
+import { withTx } from "../../../src/db/transaction.ts";
+import { getService } from "../../../src/control/services/get-service.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { replaceLostHosts } from "../../../src/control/hosts/replace-lost-hosts.ts";
 import { syncHost } from "../../../src/control/hosts/sync-host.ts";
@@ -108,9 +111,89 @@ test("I12: when a large share of a pool is lost at once, nothing is replaced", a
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0, held: 3 });
   const told = sql`select text from events where kind = 'replacement-held'`;
   const texts = (await rowsOf<{ text: string }>(f.ctx.db, told)).map(({ text }) => text);
-  expect(texts).toHaveLength(3); // once each, however often it is looked at
-  expect(texts[0]).toContain("hosts of pool default are out at once");
+  expect(texts).toHaveLength(3); // one event a host, however often the sweep runs
+  expect(texts[0]).toContain("3 of the 5 hosts of pool default went down at once");
+  expect(await countHeldHosts(f.ctx.db)).toBe(3);
+  for (const id of hostIds.slice(0, 3)) await returnWithSets(f, id);
+  expect(await countHeldHosts(f.ctx.db)).toBe(0);
   expect(await setsBy(f, null)).toEqual([]);
+});
+
+/** The host syncs again, accepts what was decided meanwhile, and reports its sets as running. */
+async function returnWithSets(f: FleetContext, hostId: string): Promise<void> {
+  const back = await f.sync(hostId);
+  await f.sync(hostId, {
+    acceptedGeneration: back.hostGeneration,
+    observed: back.sets
+      .filter((set) => set.desired === "running")
+      .map((set) => observed(set, "running")),
+  });
+}
+
+/** Shifts everything that the failover sweep has recorded into the past. */
+async function age(f: FleetContext, seconds: number): Promise<void> {
+  const ago = sql`make_interval(secs => ${seconds})`;
+  await f.ctx.db.execute(
+    sql`update hosts set lost_at = lost_at - ${ago}, returned_at = returned_at - ${ago}`,
+  );
+  await f.ctx.db.execute(sql`update fleet_watch set gap_at = gap_at - ${ago}`);
+}
+
+test("a host that died and was replaced does not hold the next failover", async () => {
+  const { f, hostIds } = await fleetOf(6);
+  for (const hostId of hostIds.slice(0, 2)) {
+    await expireLease(f, [hostId]);
+    expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 1, held: 0 });
+  }
+});
+
+test("I12: after Berth was down, a host that has not returned yet has several backoffs of time", async () => {
+  const { f, hostIds } = await fleetOf(5);
+  f.ctx.settings = { ...f.ctx.settings, hostLostGraceMs: 30_000 };
+  await expireLease(f, hostIds);
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 5, replacedSets: 0 });
+  for (const id of hostIds.slice(0, 3)) await returnWithSets(f, id);
+  await age(f, 40);
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 0, held: 0 });
+  // Another host returns late: the others may be as late.
+  await returnWithSets(f, hostIds[3] ?? "");
+  await age(f, 100);
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 0, held: 0 });
+  await age(f, 30);
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 1, held: 0 });
+});
+
+test("I12: a valid lease is no witness; only a host that syncs is", async () => {
+  const { f, hostIds } = await fleetOf(5);
+  await expireLease(f, hostIds.slice(0, 1));
+  await f.ctx.db.execute(
+    sql`update hosts set lease_expires_at = now() + interval '10 seconds' where id <> ${hostIds[0]}`,
+  );
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0, held: 0 });
+});
+
+test("failover of one service waits for no other, whether that one is locked or fails", async () => {
+  const { f, hostIds } = await fleetOf(8);
+  const { id: webId } = await getService(f.ctx, f.tenantId, "web");
+  const other = serviceBody("other", { replicas: 8, placement: { antiAffinity: ["other"] } });
+  await createService(f.ctx, f.tenantId, other);
+  await f.placer.placeSets();
+  for (const hostId of hostIds) await runAll(f, hostId);
+  await expireLease(f, hostIds.slice(0, 1));
+  await withTx(f.secondContext().db, async (tx) => {
+    await tx.execute(sql`select id from services where id = ${webId} for update`);
+    expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 1 });
+  });
+  await f.ctx.db.execute(sql`create function fail_always() returns trigger language plpgsql
+    as $$ begin raise exception 'the row is broken'; end $$`);
+  await f.ctx.db.execute(
+    sql.raw(`create trigger break_web before update on sets for each row
+      when (old.service_id = '${webId}' and new.desired = 'deleted') execute function fail_always()`),
+  );
+  await expireLease(f, hostIds.slice(1, 2));
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 1 });
+  await f.ctx.db.execute(sql`drop trigger break_web on sets`);
+  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 2 });
 });
 
 test("a host that is back within the grace time keeps its sets, which count as running again", async () => {

@@ -1,10 +1,14 @@
-import { type SQL, sql } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { rowsOf } from "../runtime/query.ts";
+import { anyOf, rowsOf } from "../runtime/query.ts";
 import { hasVolumeData } from "../volumes/volumes.ts";
+import { type DownGracePeriods, isDownPastGrace } from "./fleet-watch.ts";
 import { DOCKER_UNREACHABLE, VOLUME_HOST_LOST } from "./write-hosts.ts";
 
-/** Marks hosts lost whose lease ran out. Their sets stop counting as ready, and keep running for all anybody knows. */
+/**
+ * Marks hosts lost whose lease expired, at most `limit`. Their sets no longer count as ready. Their containers may run on.
+ * Returns the hosts.
+ */
 export async function markExpiredHostsLost(
   q: Queryable,
   limit: number,
@@ -15,48 +19,28 @@ export async function markExpiredHostsLost(
           select id from hosts where state <> 'lost' and lease_expires_at < now() order by id limit ${limit} for update skip locked
         ), marked as (
           update hosts set state = 'lost', lost_at = now(), resync_required = true,
-            reason = jsonb_build_object('code', 'lease-expired', 'text', 'The agent has not been heard of since its lease ran out.')
+            reason = jsonb_build_object('code', 'lease-expired', 'text', 'The lease expired: the agent does not sync.')
           where id in (select id from expired) returning id, name
         ), silent as (
           update sets set state = 'lost', ready = false, updated_at = now(),
-            reason = jsonb_build_object('code', 'host-lost', 'text', 'Its host is lost: nothing is known of it.', 'phase', 'run')
+            reason = jsonb_build_object('code', 'host-lost', 'text', 'Host lost; state unknown.', 'phase', 'run')
           where host_id in (select id from marked) and desired = 'running' and state <> 'lost'
         )
         select id, name from marked`,
   );
 }
 
-/**
- * Starts the time of all hosts that are out anew unless some host is ready with a valid lease. Without such a witness it is as likely that Berth
- * itself was away as that the hosts were, and nothing may be replaced on that knowledge (I12). Nor is there anywhere to go.
- */
-export async function restartOutClockWithoutWitness(q: Queryable): Promise<boolean> {
-  const rows = await rowsOf<{ id: string }>(
-    q,
-    sql`update hosts set lost_at = now()
-        where state <> 'ready' and not exists (select 1 from hosts where state = 'ready' and lease_expires_at >= now())
-        returning id`,
-  );
-  return rows.length > 0;
-}
-
-export interface OutHostRow {
+export interface DownHostRow {
   id: string;
   name: string;
   pool: string;
-  /** lost: nobody hears of it. unhealthy: its agent is heard, and can neither see nor change anything there. */
   state: "lost" | "unhealthy";
-}
-
-/** How long a host may be out, by its state, before its sets are replaced. */
-export interface OutGrace {
-  lostMs: number;
-  unhealthyMs: number;
-}
-
-function isOutForLong({ lostMs, unhealthyMs }: OutGrace): SQL {
-  return sql`h.state <> 'ready' and h.lost_at < now() - make_interval(
-    secs => case h.state when 'lost' then ${lostMs / 1000}::float8 else ${unhealthyMs / 1000}::float8 end)`;
+  downSinceMs: number;
+  isPastGrace: boolean;
+  hasSetsToReplace: boolean;
+  hasSetsToRun: boolean;
+  /** Its replacement is held already. */
+  isHeld: boolean;
 }
 
 /**
@@ -73,49 +57,63 @@ const waitsForVolume = sql`(not s.leaving
 const isToReplace = sql`s.desired = 'running' and (v.on_host_lost = 'replace-without-data'
   or (v.on_host_lost = 'replace' and not ${waitsForVolume}) or (s.leaving and s.attempts > 0))`;
 
-/** Hosts that are out for longer than the grace time and still have sets to replace. */
-export async function listHostsToReplace(
+/** Lists hosts that are down, those first that went down first, at most `limit`. None, nearly always. */
+export async function listDownHosts(
   q: Queryable,
-  grace: OutGrace,
+  grace: DownGracePeriods,
   limit: number,
-): Promise<OutHostRow[]> {
+): Promise<DownHostRow[]> {
   return rowsOf(
     q,
-    // Those hosts first: there are none nearly always.
-    sql`with gone as materialized (select id, name, pool, state, accepted_generation from hosts h where ${isOutForLong(grace)})
-        select h.id, h.name, h.pool, h.state from gone h
-        where exists (select 1 from sets s join services v on v.id = s.service_id
-            where s.host_id = h.id and ${isToReplace})
-        order by h.id limit ${limit}`,
+    sql`with down as materialized (
+          select h.*, ${isDownPastGrace(grace)} as is_past_grace from hosts h where h.state <> 'ready' order by h.lost_at, h.id limit ${limit}
+        )
+        select h.id, h.name, h.pool, h.state, (extract(epoch from h.lost_at) * 1000)::float8 as "downSinceMs",
+          h.is_past_grace as "isPastGrace", h.held_at is not null as "isHeld",
+          exists (select 1 from sets s where s.host_id = h.id and s.desired = 'running') as "hasSetsToRun",
+          h.is_past_grace and exists (select 1 from sets s join services v on v.id = s.service_id
+            where s.host_id = h.id and ${isToReplace}) as "hasSetsToReplace"
+        from down h order by h.lost_at, h.id`,
   );
 }
 
-export async function countPoolHosts(
-  q: Queryable,
-  pool: string,
-): Promise<{ total: number; out: number }> {
-  const rows = await rowsOf<{ total: number; out: number }>(
+export async function countReadyHostsByPool(q: Queryable): Promise<Map<string, number>> {
+  const rows = await rowsOf<{ pool: string; count: number }>(
     q,
-    sql`select count(*)::int as total, (count(*) filter (where state <> 'ready'))::int as out from hosts where pool = ${pool}`,
+    sql`select pool, count(*)::int as count from hosts where state = 'ready' group by pool`,
   );
-  return rows[0] ?? { total: 0, out: 0 };
+  return new Map(rows.map(({ pool, count }) => [pool, count]));
 }
 
-/** Tells, once an outage, that a host's sets are not replaced. Gives whether it was news. (Index events_host.) */
-export async function insertReplacementHeld(
+/** Stores since when the replacement of these hosts' sets is held. Returns those for which it was not. */
+export async function markReplacementHeld(
   q: Queryable,
-  hostId: string,
-  text: string,
-): Promise<boolean> {
-  const rows = await rowsOf<{ id: number }>(
+  hostIds: readonly string[],
+): Promise<string[]> {
+  if (hostIds.length === 0) return [];
+  const rows = await rowsOf<{ id: string }>(
     q,
-    sql`insert into events (kind, text, host_id)
-        select 'replacement-held', ${text}::text, h.id from hosts h
-        where h.id = ${hostId} and not exists (
-          select 1 from events e where e.host_id = h.id and e.kind = 'replacement-held' and e.at >= h.lost_at)
-        returning id`,
+    sql`update hosts set held_at = now() where id = ${anyOf(hostIds)} and held_at is null and state <> 'ready' returning id`,
   );
-  return rows.length > 0;
+  return rows.map(({ id }) => id);
+}
+
+/** Ends the hold of hosts that are not among these. Hosts that become ready end theirs themselves. */
+export async function endReplacementHolds(
+  q: Queryable,
+  heldHostIds: readonly string[],
+): Promise<void> {
+  await q.execute(sql`update hosts set held_at = null where held_at is not null
+    and not id = any (array(select value from json_array_elements_text(${JSON.stringify(heldHostIds)}::json)))`);
+}
+
+/** Counts down hosts whose sets are not replaced because too many hosts are down. (Index hosts_held.) */
+export async function countHeldHosts(q: Queryable): Promise<number> {
+  const rows = await rowsOf<{ count: number }>(
+    q,
+    sql`select count(*)::int as count from hosts where held_at is not null`,
+  );
+  return rows[0]?.count ?? 0;
 }
 
 /** A set that waits for its host, and what its event needs. */
@@ -127,18 +125,21 @@ export interface HeldSetRow {
   text: string;
 }
 
+/** The host of set `s` has reported nothing of it since it went down. */
+const isSilent = sql`(s.state = 'lost' or s.reason->>'code' = ${DOCKER_UNREACHABLE})`;
+
 /**
  * Stores with sets that wait for their down hosts that their volume data is there (I5, I13). Returns those that did not say
  * so yet, at most `limit`. A set whose host has reported it meanwhile no longer matches.
  */
 export async function holdSetsWithVolumeData(
   q: Queryable,
-  grace: OutGrace,
+  grace: DownGracePeriods,
   limit: number,
 ): Promise<HeldSetRow[]> {
   return rowsOf(
     q,
-    sql`with down as materialized (select id, name, state, accepted_generation from hosts h where ${isOutForLong(grace)}),
+    sql`with down as materialized (select id, name, state, accepted_generation from hosts h where ${isDownPastGrace(grace)}),
         waiting as (
           select s.id, h.name as host_name, h.state as host_state
           from down h join sets s on s.host_id = h.id join services v on v.id = s.service_id
@@ -157,80 +158,75 @@ export async function holdSetsWithVolumeData(
   );
 }
 
-/** Nothing that its host has reported since it went down: what this module writes over. */
-const isSilent = sql`(s.state = 'lost' or s.reason->>'code' = ${DOCKER_UNREACHABLE})`;
-
-/** Services that have sets to replace off a host. */
+/** Lists services that have sets to replace on these hosts, in random order, so that none is last in each round. */
 export async function listServicesToReplace(
   q: Queryable,
-  hostId: string,
+  hostIds: readonly string[],
+  limit: number,
+): Promise<string[]> {
+  if (hostIds.length === 0) return [];
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`select v.id from sets s join services v on v.id = s.service_id join hosts h on h.id = s.host_id
+        where s.host_id = ${anyOf(hostIds)} and ${isToReplace}
+        group by v.id order by random() limit ${limit}`,
+  );
+  return rows.map((row) => row.id);
+}
+
+/** Lists which of these hosts have sets of a service to replace, at most `limit`. */
+export async function listHostsOfService(
+  q: Queryable,
+  serviceId: string,
+  hostIds: readonly string[],
   limit: number,
 ): Promise<string[]> {
   const rows = await rowsOf<{ id: string }>(
     q,
-    sql`select distinct v.id from sets s join services v on v.id = s.service_id join hosts h on h.id = s.host_id
-        where s.host_id = ${hostId} and ${isToReplace} order by v.id limit ${limit}`,
+    sql`select distinct h.id from sets s join services v on v.id = s.service_id join hosts h on h.id = s.host_id
+        where s.service_id = ${serviceId} and s.deleted_at is null and s.host_id = ${anyOf(hostIds)} and ${isToReplace}
+        order by id limit ${limit}`,
   );
   return rows.map((row) => row.id);
 }
 
+export interface AbandonedSetRow {
+  setId: string;
+  hostId: string;
+  hostName: string;
+  hostState: "lost" | "unhealthy";
+}
+
 /**
- * Gives up a service's sets on a host that is still out: new sets take their place, and the old ones are to be deleted the moment that
- * the host is back (the fence of I3). The service's and the host's rows are locked by the caller.
+ * Gives up a service's sets on hosts that are still down, at most `limit`. The old sets are deleted as soon as their host
+ * returns (the fence of I3). The caller has locked the service and the hosts, and creates the replacements.
  */
 export async function abandonSets(
   q: Queryable,
   serviceId: string,
-  hostId: string,
-  grace: OutGrace,
-): Promise<string[]> {
-  const rows = await rowsOf<{ id: string }>(
+  hostIds: readonly string[],
+  grace: DownGracePeriods,
+  limit: number,
+): Promise<AbandonedSetRow[]> {
+  if (hostIds.length === 0) return [];
+  return rowsOf(
     q,
-    sql`with bumped as (
-          update hosts h set generation = generation + 1 where id = ${hostId} and ${isOutForLong(grace)} returning generation
+    sql`with abandoned as materialized (
+          select s.id, h.id as host_id, h.name as host_name, h.state as host_state
+          from sets s join services v on v.id = s.service_id join hosts h on h.id = s.host_id
+          where s.service_id = ${serviceId} and s.deleted_at is null and s.host_id = ${anyOf(hostIds)}
+            and ${isToReplace} and ${isDownPastGrace(grace)}
+          order by s.id limit ${limit}
+        ), bumped as (
+          update hosts set generation = generation + 1 where id in (select host_id from abandoned) returning id, generation
         )
         update sets s set desired = 'deleted', state = 'lost', ready = false, generation = s.generation + 1,
-          host_generation = bumped.generation, updated_at = now()
-        from bumped, services v, hosts h
-        where h.id = s.host_id and s.host_id = ${hostId} and s.service_id = ${serviceId} and v.id = s.service_id and ${isToReplace}
-        returning s.id`,
+          host_generation = b.generation, updated_at = now(),
+          reason = jsonb_build_object('code', ${HOST_LOST_REPLACED}::text, 'text', 'Another set takes its place.', 'phase', 'run')
+        from abandoned a join bumped b on b.id = a.host_id where s.id = a.id
+        returning s.id as "setId", a.host_id as "hostId", a.host_name as "hostName", a.host_state as "hostState"`,
   );
-  return rows.map((row) => row.id);
 }
 
-/** Whether sets may be put on a host, and whether they are being taken off. */
-export async function updateHostAdmission(
-  q: Queryable,
-  hostId: string,
-  admission: { cordoned: boolean; draining: boolean },
-): Promise<{ name: string; changed: boolean } | undefined> {
-  const rows = await rowsOf<{ name: string; changed: boolean }>(
-    q,
-    sql`with before as (select id, name, cordoned, draining from hosts where id = ${hostId} for update)
-        update hosts h set cordoned = ${admission.cordoned}, draining = ${admission.draining} from before b
-        where h.id = b.id
-        returning b.name, (b.cordoned <> ${admission.cordoned} or b.draining <> ${admission.draining}) as changed`,
-  );
-  return rows[0];
-}
-
-/** Another generation each time, so that of two who read the same only one changes it. False: there is no such host. */
-export async function updateHostLabels(
-  q: Queryable,
-  hostId: string,
-  generation: number | undefined,
-  change: {
-    labels?: Record<string, string> | undefined;
-    taints?: { key: string; value: string }[] | undefined;
-  },
-): Promise<boolean> {
-  const rows = await rowsOf<{ id: string }>(
-    q,
-    sql`update hosts set
-          labels = coalesce(${change.labels === undefined ? null : JSON.stringify(change.labels)}::jsonb, labels),
-          taints = coalesce(${change.taints === undefined ? null : JSON.stringify(change.taints)}::jsonb, taints),
-          generation = generation + 1
-        where id = ${hostId} and generation = coalesce(${generation ?? null}::bigint, generation) returning id`,
-  );
-  return rows.length === 1;
-}
+/** The reason of a set that was given up on a down host. Nothing else gives this reason. */
+export const HOST_LOST_REPLACED = "host-lost-replaced";

@@ -54,6 +54,11 @@ export function lockServiceById(q: Queryable, serviceId: string): Promise<Servic
   return selectService(q, sql`id = ${serviceId}`, sql`for update`);
 }
 
+/** Locks a service, or skips it (undefined) while another transaction has it locked. */
+export function claimServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
+  return selectService(q, sql`id = ${serviceId}`, sql`for update skip locked`);
+}
+
 /** As findServiceByName, by id. */
 export function findServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
   return selectService(q, sql`id = ${serviceId}`);

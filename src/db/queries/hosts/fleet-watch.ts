@@ -1,0 +1,61 @@
+import { type SQL, sql } from "drizzle-orm";
+import { LEASE_SECONDS } from "../../../contracts/agent-protocol/protocol.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { rowsOf } from "../runtime/query.ts";
+
+/**
+ * A ready host that synced within this time is a witness: Berth can be reached. A working host renews its lease at least
+ * every 16 s. A lease that is merely valid proves nothing, as it outlives the failure of Berth by up to 45 s.
+ */
+const WITNESS_AGE_SECONDS_MAX = 25;
+
+/** Returning hosts restart the grace period for at most this long after a gap. */
+const RECOVERY_SECONDS_MAX = 600;
+
+const hasWitness = sql`exists (select 1 from hosts where state = 'ready'
+  and lease_expires_at >= now() + make_interval(secs => ${LEASE_SECONDS - WITNESS_AGE_SECONDS_MAX}))`;
+
+/**
+ * Records that the failover sweep watches the fleet, and the latest gap: a time at which the silence of hosts proves nothing
+ * (I12), because no host was a witness or no job worker swept. Returns whether there is a gap right now. Only the clock of
+ * the database decides (I16). Safe to run in all job workers at once.
+ */
+export async function recordFleetWatch(q: Queryable): Promise<{ isGap: boolean }> {
+  const rows = await rowsOf<{ isGap: boolean }>(
+    q,
+    sql`with witness as materialized (select ${hasWitness} as seen)
+        insert into fleet_watch as w (id, watched_at, gap_at)
+        select true, now(), case when not seen then now() end from witness
+        on conflict (id) do update set watched_at = now(), gap_at = case
+          when not (select seen from witness) then now()
+          when w.watched_at < now() - make_interval(secs => ${WITNESS_AGE_SECONDS_MAX}) then now()
+          else w.gap_at end
+        returning not (select seen from witness) as "isGap"`,
+  );
+  return rows[0] ?? { isGap: false };
+}
+
+/** How long a host may be down before its sets are replaced. */
+export interface DownGracePeriods {
+  lostMs: number;
+  unhealthyMs: number;
+  /** After a gap: several times the longest backoff of an agent, so that every agent has called again. */
+  afterGapMs: number;
+}
+
+/**
+ * Host `h` is down for longer than its grace period. A host that went down around a gap gets the longer period after a gap. That one
+ * starts at the end of the gap, and again with each host that returns.
+ */
+export function isDownPastGrace(grace: DownGracePeriods): SQL {
+  const recoveringSince = sql`(select least(w.gap_at + make_interval(secs => ${RECOVERY_SECONDS_MAX}),
+    greatest(w.gap_at, (select max(returned_at) from hosts where state = 'ready'))) from fleet_watch w)`;
+  return sql`(h.state <> 'ready'
+    and h.lost_at < now() - case h.state when 'lost' then ${milliseconds(grace.lostMs)} else ${milliseconds(grace.unhealthyMs)} end
+    and (coalesce(h.lost_at > (select gap_at + make_interval(secs => ${LEASE_SECONDS}) from fleet_watch), true)
+      or coalesce(${recoveringSince} < now() - ${milliseconds(grace.afterGapMs)}, true)))`;
+}
+
+function milliseconds(ms: number): SQL {
+  return sql`make_interval(secs => ${ms / 1_000}::float8)`;
+}

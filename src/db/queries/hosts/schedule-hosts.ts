@@ -1,0 +1,43 @@
+import { sql } from "drizzle-orm";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { rowsOf } from "../runtime/query.ts";
+
+/** Stores whether a host takes new sets, and whether it is drained. Undefined: host not found. */
+export async function updateHostAdmission(
+  q: Queryable,
+  hostId: string,
+  admission: { cordoned: boolean; draining: boolean },
+): Promise<{ name: string; changed: boolean } | undefined> {
+  const rows = await rowsOf<{ name: string; changed: boolean }>(
+    q,
+    sql`with before as (select id, name, cordoned, draining from hosts where id = ${hostId} for update)
+        update hosts h set cordoned = ${admission.cordoned}, draining = ${admission.draining} from before b
+        where h.id = b.id
+        returning b.name, (b.cordoned <> ${admission.cordoned} or b.draining <> ${admission.draining}) as changed`,
+  );
+  return rows[0];
+}
+
+/**
+ * Stores labels and taints; absent members stay. Each change increments the generation, so that of two writers who read the
+ * same generation only one succeeds. False: no host has this id and generation.
+ */
+export async function updateHostLabels(
+  q: Queryable,
+  hostId: string,
+  generation: number | undefined,
+  change: {
+    labels?: Record<string, string> | undefined;
+    taints?: { key: string; value: string }[] | undefined;
+  },
+): Promise<boolean> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`update hosts set
+          labels = coalesce(${change.labels === undefined ? null : JSON.stringify(change.labels)}::jsonb, labels),
+          taints = coalesce(${change.taints === undefined ? null : JSON.stringify(change.taints)}::jsonb, taints),
+          generation = generation + 1
+        where id = ${hostId} and generation = coalesce(${generation ?? null}::bigint, generation) returning id`,
+  );
+  return rows.length === 1;
+}
