@@ -1,6 +1,11 @@
 import { notFound } from "../../contracts/common/app-error.ts";
 import type { Service } from "../../contracts/api/services.ts";
-import { findService } from "../../db/queries/services/read-services.ts";
+import {
+  findService,
+  findServices,
+  type ServiceKey,
+} from "../../db/queries/services/read-services.ts";
+import { createBatchedRead } from "../../lib/async/batch-reads.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
 /** A service with its counts, in one query. Throws not-found. */
@@ -12,4 +17,24 @@ export async function getService(
   const service = await findService(ctx.db, tenantId, name);
   if (!service) throw notFound("service");
   return service;
+}
+
+const batchLimits = { keysMax: 100, batchesMax: 4 };
+
+/**
+ * Gives a `getService` that reads concurrent requests in batches, on connections of their own pool: under
+ * load a request costs a fraction of a statement. Not for use inside a transaction.
+ */
+export function createServiceReader(
+  ctx: ControlContext,
+): (tenantId: string, name: string) => Promise<Service> {
+  const read = createBatchedRead<ServiceKey, Service | undefined>(
+    (keys) => findServices(ctx.db, keys),
+    batchLimits,
+  );
+  return async (tenantId, name) => {
+    const service = await read({ tenantId, name });
+    if (!service) throw notFound("service");
+    return service;
+  };
 }

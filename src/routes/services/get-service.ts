@@ -1,6 +1,6 @@
 import { createRoute } from "@hono/zod-openapi";
 import { serviceSchema } from "../../contracts/api/services.ts";
-import { getService } from "../../control/services/get-service.ts";
+import { createServiceReader } from "../../control/services/get-service.ts";
 import { tenantIdOf } from "../http/api-env.ts";
 import { etagOf } from "../http/if-match.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
@@ -19,7 +19,10 @@ export const getServiceRoute = createRoute({
   responses: { 200: jsonResponse(serviceSchema, "The service."), ...commonProblems },
 });
 
-export const getServiceHandler: OperationHandler<typeof getServiceRoute> = (ctx) => async (c) => {
-  const service = await getService(ctx, tenantIdOf(c), c.req.valid("param").name);
-  return c.json(service, 200, { ETag: etagOf(service) });
+export const getServiceHandler: OperationHandler<typeof getServiceRoute> = (ctx) => {
+  const readService = createServiceReader(ctx);
+  return async (c) => {
+    const service = await readService(tenantIdOf(c), c.req.valid("param").name);
+    return c.json(service, 200, { ETag: etagOf(service) });
+  };
 };

@@ -104,6 +104,29 @@ describe("create", () => {
   });
 });
 
+describe("read", () => {
+  it("reads of one moment each get their own service, whatever its size or tenant", async () => {
+    const sizes = { "read-small": 1, "read-large": 501, "read-empty": 0 };
+    for (const [name, replicas] of Object.entries(sizes)) await create(name, { replicas });
+    const other = await test.tokenOf("tenant", "read-other");
+    const names = ["read-small", "read-large", "read-missing", "read-empty", "read-small"];
+    const responses = await Promise.all([
+      ...names.map((name) => send("GET", `/v1/services/${name}`)),
+      test.request("GET", "/v1/services/read-small", { token: other }),
+    ]);
+    expect(responses.map(({ status }) => status)).toEqual([200, 200, 404, 200, 200, 404]);
+    const services = await Promise.all(
+      responses.filter(({ ok }) => ok).map((response) => json<Service>(response)),
+    );
+    expect(services.map(({ name, counts }) => [name, counts.pending])).toEqual([
+      ["read-small", 1],
+      ["read-large", 501],
+      ["read-empty", 0],
+      ["read-small", 1],
+    ]);
+  });
+});
+
 describe("scale", () => {
   it("is absolute: asking twice is asking once", async () => {
     await create("scaled", { replicas: 1 });

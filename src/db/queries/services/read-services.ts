@@ -2,7 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import type { Service, ServiceCounts } from "../../../contracts/api/services.ts";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isoTime, rowsOf } from "../runtime/query.ts";
+import { isoTime, rowsByKey, rowsOf } from "../runtime/query.ts";
 
 type ServiceReadRow = Omit<Service, "counts" | "createdAt" | "updatedAt"> & {
   counts: ServiceCounts;
@@ -16,12 +16,21 @@ type ServiceReadRow = Omit<Service, "counts" | "createdAt" | "updatedAt"> & {
  * A set that somebody stopped counts as being where it should be, one that is to move or to get another size does not.
  */
 function servicesWhere(condition: SQL): SQL {
-  return sql`
-    select s.id, t.name as tenant, s.name, s.generation::float8 as generation, s.revision, s.replicas,
+  const liveSets = sql`sets where service_id = s.id and deleted_at is null`;
+  return sql`${serviceColumns} ${servicesOf(sql`services s`, liveSets)} and ${condition}`;
+}
+
+const serviceColumns = sql`select s.id, t.name as tenant, s.name, s.generation::float8 as generation, s.revision, s.replicas,
       s.desired_replicas as "desiredReplicas", s.priority, r.template, s.placement, s.on_host_lost as "onHostLost",
       s.autoscale, s.deleting, s.created_at as "createdAt", s.updated_at as "updatedAt", c.counts, c.reason,
-      not s.deleting and c.in_place = s.desired_replicas and c.live = c.in_place as settled
-    from services s
+      not s.deleting and c.in_place = s.desired_replicas and c.live = c.in_place as settled`;
+
+/**
+ * @param services a source of rows `s`
+ * @param liveSets a source of the live sets of `s`
+ */
+function servicesOf(services: SQL, liveSets: SQL): SQL {
+  return sql`from ${services}
     join tenants t on t.id = s.tenant_id
     join revisions r on r.service_id = s.id and r.number = s.revision
     cross join lateral (
@@ -40,9 +49,9 @@ function servicesWhere(condition: SQL): SQL {
           'stopped', count(*) filter (where state = 'stopped'),
           'failed', count(*) filter (where state = 'failed'),
           'lost', count(*) filter (where state = 'lost')) as counts
-      from sets where service_id = s.id and deleted_at is null
+      from ${liveSets}
     ) c
-    where s.deleted_at is null and ${condition}`;
+    where s.deleted_at is null`;
 }
 
 export async function findService(
@@ -55,6 +64,41 @@ export async function findService(
     servicesWhere(sql`s.tenant_id = ${tenantId} and s.name = ${name}`),
   );
   return rows.map(toService)[0];
+}
+
+export interface ServiceKey {
+  tenantId: string;
+  name: string;
+}
+
+/** A read by key counts at most so many sets of a service, so that a large service delays no other. */
+const COUNTED_BY_KEY_MAX = 500;
+
+/**
+ * Finds services by key, each at the position of its key. It keeps its plan (see `keyedOf`), as every row is
+ * found by an index. A service with more sets than `COUNTED_BY_KEY_MAX` is read by a statement of its own.
+ */
+export async function findServices(
+  q: Queryable,
+  keys: readonly ServiceKey[],
+): Promise<(Service | undefined)[]> {
+  const source = sql`json_to_recordset(${JSON.stringify(keys)}::json) as k("tenantId" text, name text)
+    join services s on s.tenant_id = k."tenantId" and s.name = k.name`;
+  const someSets = sql`(select * from sets where service_id = s.id and deleted_at is null
+    limit ${sql.raw(String(COUNTED_BY_KEY_MAX + 1))}) counted`;
+  const rows = await rowsByKey<ServiceReadRow & { tenantId: string; live: number }>(
+    q,
+    sql`${serviceColumns}, s.tenant_id as "tenantId", c.live ${servicesOf(source, someSets)}`,
+  );
+  const found = new Map(rows.map((row) => [`${row.tenantId} ${row.name}`, row]));
+  return await Promise.all(
+    keys.map(async ({ tenantId, name }) => {
+      const row = found.get(`${tenantId} ${name}`);
+      if (!row) return undefined;
+      const { tenantId: _tenantId, live, ...service } = row;
+      return live > COUNTED_BY_KEY_MAX ? findService(q, tenantId, name) : toService(service);
+    }),
+  );
 }
 
 /** Oldest first, after `afterId`; of one tenant, or of all when `scope` is null. */
