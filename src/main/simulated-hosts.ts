@@ -11,7 +11,8 @@ import { loadConfigOrExit, readVersion } from "./compose/run-process.ts";
 
 /**
  * Simulated hosts against a real API, for benchmarks: see docs/cli.md, `berth bench hosts`. Says what it does in JSON lines:
- * {"enrolled":N} from time to time, {"ready":true,"hosts":N} once all have reported. The log goes to standard error.
+ * {"enrolled":N} from time to time, {"ready":true,"hosts":N} once all have reported, {"timeouts":N} for each call that the API
+ * did not answer in time. The log goes to standard error.
  */
 const EXIT_USAGE = 64;
 const progressIntervalMs = 500;
@@ -53,6 +54,7 @@ async function main(): Promise<number> {
   const apiUrl = config.BERTH_API_URL.replace(/\/+$/, "");
   const dispatcher = new HttpAgent({ connections: 16 });
   let saidAtMs = 0;
+  let timeouts = 0;
   try {
     await runSimulatedHosts({
       apiUrl,
@@ -74,6 +76,7 @@ async function main(): Promise<number> {
         say({ enrolled });
       },
       onReady: () => say({ ready: true, hosts: options.hosts }),
+      onTimeout: () => say({ timeouts: ++timeouts }),
     });
     return 0;
   } catch (error) {

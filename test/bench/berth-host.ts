@@ -14,27 +14,27 @@ import {
   memoryOf,
   pidOf,
   readyLine,
-  requestAsAdmin,
+  requestApi,
   startMain,
   statOf,
 } from "./main-processes.ts";
 
 /**
- * Thirty sets of half a core fit beside what two busy cores report: they do nothing but start, and no peer asks what
- * fits.
+ * With this overcommit thirty sets of half a core fit on two busy cores. The sets only start, and the peers
+ * check no capacity at all.
  */
-const roomy = {
+const generousPool = {
   overcommitPercent: { cpuMillis: 1_000, memoryBytes: 400 },
   highWaterPercent: { cpuMillis: 1_000, memoryBytes: 400, rootfsBytes: 100 },
 };
 const durable = { fsync: "on", full_page_writes: "on", synchronous_commit: "on" };
 
-/** Berth on this machine as it is run in earnest: API, job worker and host agent, each a process of its own. */
+/** Berth on this machine as an operator runs it: API, job worker and host agent, each a process of its own. */
 export interface BerthHost {
   hostId: string;
-  /** One API request as the admin. Throws for an answer that is no success. */
+  /** Sends one API request as the admin. Throws for an answer that is no success. */
   request<T>(method: string, path: string, body?: unknown): Promise<T>;
-  /** What the agent has used so far. */
+  /** Gives the CPU time that the agent has used since its start, and its memory. */
   agentUse(): { cpuSeconds: number; rssMb: number };
   stop(): Promise<void>;
 }
@@ -69,8 +69,8 @@ export async function startBerthHost(): Promise<BerthHost> {
     const dispatcher = new Agent({ connections: 8 });
     stops.push(() => dispatcher.destroy());
     const request = <T>(method: string, path: string, body?: unknown) =>
-      requestAsAdmin<T>(dispatcher, { method, url: apiUrl + path, body });
-    await request("PUT", "/v1/host-pools/default", roomy);
+      requestApi<T>(dispatcher, { secret: ADMIN_TOKEN, method, url: apiUrl + path, body });
+    await request("PUT", "/v1/host-pools/default", generousPool);
     const enroll = await request<{ secret: string }>("POST", "/v1/tokens", {
       name: "bench-host",
       role: "enroll",
@@ -80,7 +80,7 @@ export async function startBerthHost(): Promise<BerthHost> {
       BERTH_API_URL: apiUrl,
       BERTH_ENROLL_TOKEN: enroll.secret,
       BERTH_AGENT_DATA_DIR: directory,
-      // What a benchmark leaves in the trash goes at once.
+      // The agent purges the trash of a benchmark at once.
       BERTH_VOLUME_RETENTION_HOURS: "0",
     });
     const hostId = await waitUntil("the host is ready", async () => {

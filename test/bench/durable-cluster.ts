@@ -1,5 +1,4 @@
 import type { ChildProcess } from "node:child_process";
-import { readdirSync } from "node:fs";
 import { Agent } from "undici";
 import postgres from "postgres";
 import { migrate } from "../../src/db/migrate.ts";
@@ -8,17 +7,16 @@ import { startRedis } from "../support/servers/redis-server.ts";
 import {
   ADMIN_TOKEN,
   buildMain,
-  CLOCK_TICKS_PER_SECOND,
+  cpuSecondsOf,
   endChild,
   memoryOf,
   pidOf,
   readyLine,
-  requestAsAdmin,
+  requestApi,
   startMain,
-  statOf,
 } from "./main-processes.ts";
 
-/** What differs from Postgres 15's defaults. Durability does not: fsync, full_page_writes and synchronous_commit are on. */
+/** The settings that differ from Postgres 15's defaults. Durability is complete: fsync and its companions are on. */
 export const postgresSettings = {
   fsync: "on",
   full_page_writes: "on",
@@ -26,27 +24,32 @@ export const postgresSettings = {
   autovacuum: "on",
   shared_buffers: "1GB",
   max_wal_size: "4GB",
-  /** Makes the moment of every commit readable, exactly: pg_xact_commit_timestamp. */
+  /** Records the exact moment of every commit: pg_xact_commit_timestamp. */
   track_commit_timestamp: "on",
 };
 
-/** Planning included, which is a good part of statements as short as these. */
-const accountOfStatements = {
+/** Includes planning, which is a good part of statements as short as these. */
+const statementStatistics = {
   shared_preload_libraries: "pg_stat_statements",
   "pg_stat_statements.track_planning": "on",
 };
-const ENROL_DEADLINE_MS = 600_000;
+const ENROLL_DEADLINE_MS = 600_000;
 
 export type ProcessRole = "api" | "jobWorker" | "postgres" | "redis" | "simulatedHosts" | "client";
 
 /** One API process, one job worker, real Postgres and Redis, simulated hosts in processes of their own. */
 export interface DurableCluster {
   sql: postgres.Sql;
-  /** One API request as the admin. Throws for an answer that is no success. */
+  databaseUrl: string;
+  /** Sends one API request as the admin. Throws for an answer that is no success. */
   request<T>(method: string, path: string, body?: unknown): Promise<T>;
-  /** Seconds of CPU that each role has used since its start. */
+  /** Sends one API request with this bearer secret. Throws for an answer that is no success. */
+  requestAs<T>(secret: string, method: string, path: string, body?: unknown): Promise<T>;
+  /** Calls of simulated hosts that the API has not answered within 15 s beyond the wait they allow. */
+  hostTimeouts(): number;
+  /** Gives the CPU seconds that each role has used since its start. */
   cpuSeconds(): Record<ProcessRole, number>;
-  /** Resident memory of the job worker: now, and at its highest. */
+  /** Gives the resident memory of the job worker: now, and at its peak. */
   jobWorkerMemory(): { rssMb: number; peakMb: number };
   stop(): Promise<void>;
 }
@@ -54,7 +57,7 @@ export interface DurableCluster {
 export interface ClusterOptions {
   hosts: number;
   simulationProcesses: number;
-  /** Has Postgres keep account of statements, which costs a little. */
+  /** Loads pg_stat_statements, which costs a little. */
   statements?: boolean;
   onProgress: (text: string) => void;
 }
@@ -70,7 +73,7 @@ export async function startDurableCluster(options: ClusterOptions): Promise<Dura
     await buildMain();
     const database = await startPostgres({
       ...postgresSettings,
-      ...(options.statements ? accountOfStatements : {}),
+      ...(options.statements ? statementStatistics : {}),
     });
     stops.push(() => database.stop());
     const redis = await startRedis();
@@ -79,7 +82,7 @@ export async function startDurableCluster(options: ClusterOptions): Promise<Dura
     const sql = postgres(database.url, {
       max: 4,
       onnotice: () => undefined,
-      connection: { enable_seqscan: "off" }, // what is looked at while it is measured should cost little
+      connection: { enable_seqscan: "off" }, // keeps the benchmark's own queries cheap
     });
     stops.push(() => sql.end({ timeout: 5 }));
     const backends = {
@@ -98,22 +101,26 @@ export async function startDurableCluster(options: ClusterOptions): Promise<Dura
     const { apiUrl = "" } = await readyLine(api);
     const jobWorker = start("job-worker", backends);
     await readyLine(jobWorker);
-    const hosts = await startSimulatedHosts(start, apiUrl, options);
+    const { children: hosts, timeouts } = await startSimulatedHosts(start, apiUrl, options);
     const dispatcher = new Agent({ connections: 64, pipelining: 1 });
     stops.push(() => dispatcher.destroy());
     const pids = {
       api: [pidOf(api)],
       jobWorker: [pidOf(jobWorker)],
-      postgres: [database.process.pid],
-      redis: [redis.process.pid],
+      postgres: [pidOf(database.process)],
+      redis: [pidOf(redis.process)],
       simulatedHosts: hosts.map(pidOf),
       client: [process.pid],
     };
     return {
       sql,
+      databaseUrl: database.url,
       request: (method, path, body) =>
-        requestAsAdmin(dispatcher, { method, url: apiUrl + path, body }),
-      cpuSeconds: () => cpuSecondsOf(pids),
+        requestApi(dispatcher, { secret: ADMIN_TOKEN, method, url: apiUrl + path, body }),
+      requestAs: (secret, method, path, body) =>
+        requestApi(dispatcher, { secret, method, url: apiUrl + path, body }),
+      hostTimeouts: () => timeouts.reduce((sum, count) => sum + count, 0),
+      cpuSeconds: () => cpuSecondsByRole(pids),
       jobWorkerMemory: () => memoryOf(pidOf(jobWorker)),
       stop,
     };
@@ -127,48 +134,41 @@ async function startSimulatedHosts(
   start: typeof startMain,
   apiUrl: string,
   { hosts, simulationProcesses, onProgress }: ClusterOptions,
-): Promise<ChildProcess[]> {
+): Promise<{ children: ChildProcess[]; timeouts: number[] }> {
+  const timeouts = Array.from({ length: simulationProcesses }, () => 0);
   const enrolled = Array.from({ length: simulationProcesses }, () => 0);
   const started = enrolled.map((_, index) => {
     const first = Math.floor((hosts * index) / simulationProcesses);
     const after = Math.floor((hosts * (index + 1)) / simulationProcesses);
     const env = { BERTH_API_URL: apiUrl, BERTH_TOKEN: ADMIN_TOKEN };
-    const child = start("simulated-hosts", env, [`--first=${first}`, `--hosts=${after - first}`]);
+    const child = start("simulated-hosts", env, {
+      args: [`--first=${first}`, `--hosts=${after - first}`],
+    });
     const ready = readyLine(
       child,
       (line) => {
+        if (line.timeouts !== undefined) timeouts[index] = line.timeouts;
+        if (line.timeouts !== undefined || line.ready === true) return;
         enrolled[index] = line.enrolled ?? after - first;
         onProgress(`${enrolled.reduce((sum, count) => sum + count, 0)} of ${hosts} hosts enrolled`);
       },
-      ENROL_DEADLINE_MS,
+      ENROLL_DEADLINE_MS,
     );
     return { child, ready };
   });
   await Promise.all(started.map(({ ready }) => ready));
-  return started.map(({ child }) => child);
+  return { children: started.map(({ child }) => child), timeouts };
 }
 
-/** Processes with their children: every connection to Postgres is a process. */
-function cpuSecondsOf(pids: Record<ProcessRole, number[]>): Record<ProcessRole, number> {
-  const ticks = new Map<number, { parent: number; ticks: number }>();
-  for (const entry of readdirSync("/proc")) {
-    if (!/^\d+$/.test(entry)) continue;
-    const stat = statOf(Number(entry));
-    if (stat) ticks.set(Number(entry), stat);
-  }
-  const sumOf = (roots: readonly number[], withChildren: boolean): number => {
-    let sum = 0;
-    for (const [pid, at] of ticks) {
-      if (roots.includes(pid) || (withChildren && roots.includes(at.parent))) sum += at.ticks;
-    }
-    return sum / CLOCK_TICKS_PER_SECOND;
-  };
+function cpuSecondsByRole(pids: Record<ProcessRole, number[]>): Record<ProcessRole, number> {
+  const secondsOf = (role: ProcessRole): number =>
+    cpuSecondsOf(pids[role], { withChildren: role === "postgres" });
   return {
-    api: sumOf(pids.api, false),
-    jobWorker: sumOf(pids.jobWorker, false),
-    postgres: sumOf(pids.postgres, true),
-    redis: sumOf(pids.redis, false),
-    simulatedHosts: sumOf(pids.simulatedHosts, false),
-    client: sumOf(pids.client, false),
+    api: secondsOf("api"),
+    jobWorker: secondsOf("jobWorker"),
+    postgres: secondsOf("postgres"),
+    redis: secondsOf("redis"),
+    simulatedHosts: secondsOf("simulatedHosts"),
+    client: secondsOf("client"),
   };
 }

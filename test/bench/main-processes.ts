@@ -1,11 +1,11 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { type Dispatcher, request as httpRequest } from "undici";
 
-/** Berth's processes as they are run in earnest: what `npm run build` makes, each started by itself. */
+/** Runs Berth's processes as an operator does: each is a process of its own, from the output of `npm run build`. */
 
 export const ADMIN_TOKEN = "bench-admin-token-0123456789";
 export const CLOCK_TICKS_PER_SECOND = 100;
@@ -16,44 +16,54 @@ export async function buildMain(): Promise<void> {
   await promisify(execFile)("npm", ["run", "build"], { cwd: root });
 }
 
-/** Hosts are machines of their own: their work is done here with what Berth itself leaves of the processors. */
+/** Real hosts are other machines. Here they only get the CPU time that Berth itself leaves. */
 const niceness: Readonly<Record<string, string>> = { "simulated-hosts": "10" };
 
-/** As in systemd/. The simulation has as many short-lived objects, and is no part of what is measured. */
+/** As in systemd/. The benchmarks do not measure the simulation, which creates as many short-lived objects. */
 const nodeFlags: Readonly<Record<string, readonly string[]>> = {
   api: ["--max-semi-space-size=32"],
   "host-agent": ["--max-semi-space-size=1"],
   "simulated-hosts": ["--max-semi-space-size=32"],
 };
 
-/** Starts `dist/main/NAME.js` with these settings and no others. */
+export interface MainOptions {
+  args?: readonly string[];
+  /** Flags of Node beyond the role's own. */
+  nodeFlags?: readonly string[];
+  /** A pipe, for `readyLine`, unless the output is ignored. */
+  output?: "pipe" | "ignore";
+}
+
+/** Starts `dist/main/NAME.js` with exactly these settings. */
 export function startMain(
   name: string,
   env: Readonly<Record<string, string>>,
-  args: readonly string[] = [],
+  options: MainOptions = {},
 ): ChildProcess {
   const node = [
     process.execPath,
     ...(nodeFlags[name] ?? []),
+    ...(options.nodeFlags ?? []),
     `${root}dist/main/${name}.js`,
-    ...args,
+    ...(options.args ?? []),
   ];
-  // The kernel ends it when this process ends, however that happens.
+  // The kernel ends the child when this process ends, even by SIGKILL.
   const command = ["nice", "-n", niceness[name] ?? "0", ...node];
   return spawn("setpriv", ["--pdeathsig", "KILL", "--", ...command], {
-    stdio: ["ignore", "pipe", "inherit"],
+    stdio: ["ignore", options.output ?? "pipe", "inherit"],
     env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...env },
   });
 }
 
-/** The lines in JSON that a process says what it does in (BERTH_READY_JSON). */
+/** A line of JSON with which a process reports its progress (BERTH_READY_JSON). */
 export interface ReadyLine {
   ready?: boolean;
   apiUrl?: string;
   enrolled?: number;
+  timeouts?: number;
 }
 
-/** The line that says that the process is ready. Rejects when it ends before, or says nothing for too long. */
+/** Waits for the line that reports readiness. Rejects when the process ends first, or after `deadlineMs`. */
 export async function readyLine(
   child: ChildProcess,
   onLine: (line: ReadyLine) => void = () => undefined,
@@ -68,7 +78,7 @@ export async function readyLine(
       clearTimeout(timer);
       reject(new Error(`${command} ended with exit code ${code}`));
     });
-    if (!child.stdout) throw new Error("its output is piped");
+    if (!child.stdout) throw new Error("the child's output is not a pipe");
     createInterface({ input: child.stdout }).on("line", (text) => {
       if (!text.startsWith("{")) return;
       if (text.includes('"level":')) {
@@ -84,28 +94,28 @@ export async function readyLine(
   });
 }
 
-/** Kills it: what an agent leaves behind is left as it is. */
+/** Kills the process. Containers that an agent leaves behind stay as they are. */
 export async function endChild(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
-  const gone = new Promise((resolve) => child.once("exit", resolve));
+  const exited = new Promise((resolve) => child.once("exit", resolve));
   child.kill("SIGKILL");
-  await gone;
+  await exited;
 }
 
-export function pidOf(child: ChildProcess): number {
-  if (child.pid === undefined) throw new Error("a process that runs has a pid");
+export function pidOf(child: { pid?: number | undefined }): number {
+  if (child.pid === undefined) throw new Error("the process has not started");
   return child.pid;
 }
 
-/** One API request as the admin. Throws for an answer that is no success. */
-export async function requestAsAdmin<T>(
+/** Sends one API request. Throws for an answer that is no success. */
+export async function requestApi<T>(
   dispatcher: Dispatcher,
-  { method, url, body }: { method: string; url: string; body: unknown },
+  { secret, method, url, body }: { secret: string; method: string; url: string; body: unknown },
 ): Promise<T> {
   const response = await httpRequest(url, {
     dispatcher,
     method,
-    headers: { authorization: `Bearer ${ADMIN_TOKEN}`, "content-type": "application/json" },
+    headers: { authorization: `Bearer ${secret}`, "content-type": "application/json" },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
   const text = await response.body.text();
@@ -115,7 +125,7 @@ export async function requestAsAdmin<T>(
   return (text === "" ? undefined : JSON.parse(text)) as T;
 }
 
-/** Resident memory of a process: now, and at its highest. */
+/** Gives the resident memory of a process: now, and at its peak. */
 export function memoryOf(pid: number): { rssMb: number; peakMb: number } {
   const status = readProcFile(`${pid}/status`);
   const mbOf = (name: string): number =>
@@ -123,13 +133,32 @@ export function memoryOf(pid: number): { rssMb: number; peakMb: number } {
   return { rssMb: mbOf("VmRSS"), peakMb: mbOf("VmHWM") };
 }
 
-/** The parent of a process, and the ticks of processor time that it has used. Undefined: it has ended. */
+/** Gives the parent of a process and its ticks of CPU time; undefined after the process has ended. */
 export function statOf(pid: number): { parent: number; ticks: number } | undefined {
   const fields = readProcFile(`${pid}/stat`).split(") ")[1]?.split(" ");
   return fields && { parent: Number(fields[1]), ticks: Number(fields[11]) + Number(fields[12]) };
 }
 
-/** Empty for a process that has ended meanwhile. */
+/**
+ * Gives the CPU seconds that these processes have used, on request with those of their children: every
+ * connection to Postgres is a child. The time of children that have ended is missing.
+ */
+export function cpuSecondsOf(
+  pids: readonly number[],
+  { withChildren }: { withChildren: boolean },
+): number {
+  let ticks = 0;
+  for (const entry of readdirSync("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    const stat = statOf(Number(entry));
+    if (!stat) continue;
+    const isIncluded = pids.includes(Number(entry)) || (withChildren && pids.includes(stat.parent));
+    if (isIncluded) ticks += stat.ticks;
+  }
+  return ticks / CLOCK_TICKS_PER_SECOND;
+}
+
+/** Gives an empty text for a process that has ended. */
 function readProcFile(name: string): string {
   try {
     return readFileSync(`/proc/${name}`, "utf8");

@@ -5,6 +5,7 @@ type Benchmark = (options: { args: readonly string[] }) => Promise<Record<string
 const benchmarks: Record<string, () => Promise<{ run: Benchmark }>> = {
   "placement-core": () => import("./placement-core.ts"),
   "placement-durable": () => import("./placement-durable.ts"),
+  api: () => import("./api.ts"),
   packing: () => import("./packing.ts"),
   "set-start": () => import("./set-start.ts"),
   "volume-start": () => import("./volume-start.ts"),

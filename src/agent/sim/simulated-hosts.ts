@@ -34,12 +34,16 @@ export interface SimulatedHostsOptions {
   onProgress?: (enrolled: number) => void;
   /** All hosts are enrolled and have reported. */
   onReady?: () => void;
+  /** The API did not answer a sync within `ANSWER_DEADLINE_MS` beyond the wait that the sync allows. */
+  onTimeout?: () => void;
   /** Below the age at which the control plane gives a host nothing new. */
   usageIntervalMs?: number;
   containers?: Partial<SimulatedEngineOptions>;
   log?: Log;
 }
 
+/** The agent gives up a call after the same time: see adapters/http/control-plane.ts. */
+const ANSWER_DEADLINE_MS = 15_000;
 const enrolmentsMax = 32;
 /** Reports of all hosts share these; what waits for news holds a connection each. */
 const reportConnectionsMax = 64;
@@ -149,7 +153,13 @@ function createSimulatedAgent(
     hostId,
     agentVersion: "simulated",
     port: createSimulatedSetPort(engine, hostId),
-    api: createSharedControlPlane({ apiUrl, credential, ...connections }, onFirstReport),
+    api: createSharedControlPlane(
+      { apiUrl, credential, ...connections },
+      {
+        onFirstReport,
+        onTimeout: options.onTimeout,
+      },
+    ),
     state,
     machine: createSimulatedMachine(allocatable, () => state.load()),
     log,
@@ -160,7 +170,7 @@ function createSimulatedAgent(
 /** Syncs that wait hold a connection of their own, the short ones share a few. */
 function createSharedControlPlane(
   target: { apiUrl: string; credential: string; waiting: Dispatcher; reporting: Dispatcher },
-  onFirstReport: () => void,
+  { onFirstReport, onTimeout }: { onFirstReport: () => void; onTimeout: (() => void) | undefined },
 ): ControlPlane {
   const { apiUrl, credential } = target;
   const waiting = createControlPlane({ apiUrl, credential, dispatcher: target.waiting });
@@ -168,7 +178,13 @@ function createSharedControlPlane(
   let hasReported = false;
   return {
     async sync(body, signal) {
-      const result = await (body.waitMs > 0 ? waiting : reporting).sync(body, signal);
+      const deadlineMs = performance.now() + body.waitMs + ANSWER_DEADLINE_MS;
+      const result = await (body.waitMs > 0 ? waiting : reporting)
+        .sync(body, signal)
+        .catch((error: unknown) => {
+          if (performance.now() >= deadlineMs) onTimeout?.();
+          throw error;
+        });
       if (body.usage && !hasReported) {
         hasReported = true;
         onFirstReport();
