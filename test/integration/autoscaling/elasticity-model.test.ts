@@ -182,7 +182,7 @@ afterAll(() => fleet.close());
 
 it(
   "alerts, people, time and decisions in any order leave what a simple model says",
-  { timeout: 120_000 },
+  { timeout: 300_000 },
   async () => {
     const key = fc.constantFrom("a", "b", "c", "d");
     const start = fc.constantFrom(1_000, 2_000, 3_000);
