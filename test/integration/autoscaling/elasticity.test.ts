@@ -15,7 +15,7 @@ import {
 import { releaseDemand } from "../../../src/control/autoscaling/release-demand.ts";
 import { releaseDueDemands } from "../../../src/control/autoscaling/release-due-demands.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
-import { sweepJournals } from "../../../src/control/events/retention.ts";
+import { createRetention } from "../../../src/control/events/retention.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import {
   cpuHigh,
@@ -338,7 +338,7 @@ describe("a sweep", () => {
     await fleet.ctx.db.execute(
       sql`update decisions set at = at - interval '91 days' where service_id = ${menu.serviceId}`,
     );
-    await sweepJournals(fleet.ctx);
+    await createRetention(fleet.ctx).run();
     expect((await menu.demands()).items.map((demand) => demand.key)).toEqual([cpuHigh().key]);
     expect((await menu.decisions()).items).toEqual([]);
   });

@@ -10,7 +10,7 @@ import { createTestDatabase, type TestDatabase } from "../../support/servers/tes
 import { waitUntil } from "../../support/wait-until.ts";
 
 /**
- * I1: Redis is a jobQueue. An api process and two job workers, each as an operator starts it, and a Redis of their own that is
+ * I1: Redis is only a trigger. An api process and two job workers, each as an operator starts it, and a Redis of their own that is
  * flushed, killed, frozen and started again while services are created and scaled.
  */
 
@@ -44,6 +44,9 @@ afterAll(async () => {
 
 beforeEach(async () => {
   await sql`update services set desired_replicas = 0, replicas = 0, deleting = true`;
+  await sql`insert into outbox (name, job_id, payload)
+    select 'reconcile-service', 'reconcile:' || id, jsonb_build_object('serviceId', id, 'generation', generation)
+    from services where deleted_at is null`;
   await waitUntil("everything is gone", async () => {
     await host.sync();
     return Object.keys((await takeCensus(sql)).states).length === 0;

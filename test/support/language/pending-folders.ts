@@ -22,7 +22,6 @@ export const pendingFolders: readonly string[] = [
   "docs/cli.md",
   "docs/configuration.md",
   "docs/elasticity.md",
-  "docs/jobs.md",
   "docs/nomenclature.md",
   "docs/problems.md",
   "docs/volumes.md",
