@@ -71,6 +71,7 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
   "host-ready": [nothing],
   "host-unhealthy": [silent, { reason: "Docker does not respond." }],
   "host-lost": [{ host }],
+  "host-ahead": [{ acceptedGeneration: 12, databaseGeneration: 9 }],
   "host-cordoned": [{ host }],
   "host-uncordoned": [{ host }],
   "host-draining": [{ host }],

@@ -163,6 +163,8 @@ export const eventTexts = {
   "host-draining": (facts: { host: string }) =>
     `Host ${facts.host} drains. Its sets move to other hosts.`,
   "host-deleted": (facts: { host: string }) => `Host ${facts.host} is deleted.`,
+  "host-ahead": (facts: { acceptedGeneration: number; databaseGeneration: number }) =>
+    `The agent has accepted generation ${facts.acceptedGeneration}, the database had ${facts.databaseGeneration}: it lost the changes in between. The host gets all its sets again.`,
   "replacement-held": (facts: { pool: string; hostsDown: number; hostsTotal: number }) =>
     `Replacement is on hold: ${facts.hostsDown} of ${facts.hostsTotal} hosts of pool ${facts.pool} went down together. Bring the hosts back, or delete them.`,
 

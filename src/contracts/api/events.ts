@@ -43,6 +43,7 @@ export const eventKinds = [
   "host-ready",
   "host-unhealthy",
   "host-lost",
+  "host-ahead",
   "host-cordoned",
   "host-uncordoned",
   "host-draining",

@@ -1,7 +1,7 @@
+import { describeEvent } from "../../contracts/api/event-texts.ts";
 import { LEASE_SECONDS } from "../../contracts/agent-protocol/protocol.ts";
 import { type DownGracePeriods, recordFleetWatch } from "../../db/queries/hosts/fleet-watch.ts";
 import {
-  type AbandonedSetRow,
   abandonSets,
   countReadyHostsByPool,
   endReplacementHolds,
@@ -72,8 +72,7 @@ async function markLost(ctx: ControlContext): Promise<number> {
     const marked = await markExpiredHostsLost(tx, DOWN_HOSTS_PER_ROUND_MAX);
     tx.emit(
       ...marked.map((host) => ({
-        kind: "host-lost" as const,
-        text: `${host.name} is lost: its lease expired`,
+        ...describeEvent("host-lost", { host: host.name }),
         hostId: host.id,
       })),
     );
@@ -91,8 +90,11 @@ async function recordHeldHosts(ctx: ControlContext, hold: FailoverDecision["hold
       ...hold
         .filter(({ host }) => newIds.has(host.id))
         .map(({ host, down, total }) => ({
-          kind: "replacement-held" as const,
-          text: `the sets of ${host.name} are not replaced: ${down} of the ${total} hosts of pool ${host.pool} went down at once`,
+          ...describeEvent("replacement-held", {
+            pool: host.pool,
+            hostsDown: down,
+            hostsTotal: total,
+          }),
           hostId: host.id,
         })),
     );
@@ -160,8 +162,11 @@ async function replaceSets(
     const sets = await abandonSets(tx, serviceId, lockedIds, grace, ABANDONED_SETS_MAX);
     tx.emit(
       ...sets.map((set) => ({
-        kind: "set-lost" as const,
-        text: `${howLost(set)}; another set takes its place`,
+        ...describeEvent("set-lost", {
+          cause: set.hostState === "lost" ? "host-lost" : "docker-unresponsive",
+          host: set.hostName,
+          isReplaced: true,
+        }),
         tenantId: service.tenantId,
         serviceId,
         setId: set.setId,
@@ -174,10 +179,4 @@ async function replaceSets(
   });
   if (abandoned > 0) await reconcileService(ctx, serviceId);
   return abandoned;
-}
-
-function howLost({ hostState, hostName }: AbandonedSetRow): string {
-  return hostState === "lost"
-    ? `lost with ${hostName}`
-    : `lost: the Docker daemon of ${hostName} does not respond`;
 }

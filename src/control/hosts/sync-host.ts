@@ -1,4 +1,5 @@
 import { AppError } from "../../contracts/common/app-error.ts";
+import { describeEvent } from "../../contracts/api/event-texts.ts";
 import {
   type DesiredSet,
   LEASE_SECONDS,
@@ -12,7 +13,9 @@ import {
   findHostLease,
   type HostLeaseRow,
   listDesiredSets,
+  raiseHostGeneration,
   renewLease,
+  renewLeaseOnly,
   renewOnlyLease,
   tryUpdateHostUsage,
   updateHostImages,
@@ -46,13 +49,15 @@ const RENEW_AFTER_SECONDS = 10;
  */
 export async function syncHost(
   ctx: ControlContext,
-  host: HostCaller,
+  caller: HostCaller,
   body: Sync,
   signal: AbortSignal,
 ): Promise<SyncResult> {
-  const { hostId } = host;
+  const { hostId } = caller;
+  const isAhead = body.acceptedGeneration > caller.generation;
+  const host = isAhead ? await continueAfterAgent(ctx, caller, body) : caller;
   const isBack = host.state !== "ready" && stateOf(body, host) === "ready";
-  const full = body.full || isBack || host.state === "lost";
+  const full = body.full || isBack || isAhead || host.state === "lost";
   if (body.waitMs === 0 && !full) {
     await takeReport(ctx, body, host, signal);
     return answerOf(ctx, host, body, false, []);
@@ -67,6 +72,40 @@ export async function syncHost(
   } finally {
     news.stop();
   }
+}
+
+/**
+ * The agent has accepted a newer generation than the database has: a failover to a replica lost the last changes. Without
+ * newer generations the agent would refuse every answer as stale, so the host continues after what its agent has accepted.
+ */
+async function continueAfterAgent(
+  ctx: ControlContext,
+  host: HostCaller,
+  { acceptedGeneration }: Sync,
+): Promise<HostCaller> {
+  const { hostId } = host;
+  const generation = await unitOfWork(ctx, async (tx) => {
+    const raised = await raiseHostGeneration(tx, hostId, acceptedGeneration);
+    if (raised !== undefined) {
+      const facts = { acceptedGeneration, databaseGeneration: host.generation };
+      tx.emit({ ...describeEvent("host-ahead", facts), hostId });
+    }
+    return raised;
+  });
+  if (generation === undefined) return (await findHostLease(ctx.db, { hostId })) ?? host;
+  ctx.log.error(
+    { hostId, acceptedGeneration, databaseGeneration: host.generation },
+    "the database lost changes that an agent had accepted",
+  );
+  return { ...host, generation };
+}
+
+/** Renews the lease of a host whose sync was rejected: a part that Berth does not take proves that the host is up. */
+export async function renewLeaseOfRejectedSync(
+  ctx: ControlContext,
+  { hostId }: HostCaller,
+): Promise<void> {
+  await renewLeaseOnly(ctx.db, hostId, LEASE_SECONDS);
 }
 
 function hasNewsIn({ sets, streams, purgeVolumes }: SyncResult): boolean {
@@ -175,14 +214,14 @@ async function changeState(
       ? null
       : {
           code: DOCKER_UNREACHABLE,
-          text: body.docker?.detail ?? "The Docker daemon does not answer.",
+          text: body.docker?.detail ?? "The Docker daemon does not respond.",
         };
   if (!(await updateHostState(tx, hostId, state, reason, body.acceptedGeneration))) return false;
-  tx.emit(
-    state === "ready"
-      ? { kind: "host-ready", text: "the host is ready", hostId }
-      : { kind: "host-unhealthy", text: reason?.text ?? "the host is unhealthy", hostId },
-  );
+  const event =
+    reason === null
+      ? describeEvent("host-ready", {})
+      : describeEvent("host-unhealthy", { reason: reason.text });
+  tx.emit({ ...event, data: { ...event.data }, hostId });
   return state === "ready";
 }
 

@@ -112,7 +112,7 @@ test("I12: when a large share of a pool is lost at once, nothing is replaced", a
   const told = sql`select text from events where kind = 'replacement-held'`;
   const texts = (await rowsOf<{ text: string }>(f.ctx.db, told)).map(({ text }) => text);
   expect(texts).toHaveLength(3); // one event a host, however often the sweep runs
-  expect(texts[0]).toContain("3 of the 5 hosts of pool default went down at once");
+  expect(texts[0]).toContain("3 of 5 hosts of pool default went down together");
   expect(await countHeldHosts(f.ctx.db)).toBe(3);
   for (const id of hostIds.slice(0, 3)) await returnWithSets(f, id);
   expect(await countHeldHosts(f.ctx.db)).toBe(0);

@@ -100,6 +100,42 @@ function renewed(lease: LeaseRenewal): SQL {
       accepted_generation = ${lease.acceptedGeneration}, agent_version = ${lease.agentVersion}`;
 }
 
+/** Renews the lease of a host whose sync was rejected. It changes nothing else: the body may be wrong in any part. */
+export async function renewLeaseOnly(db: Db, hostId: string, leaseSeconds: number): Promise<void> {
+  await rowsByKey(
+    db,
+    sql`update hosts set lease_expires_at = now() + make_interval(secs => ${leaseSeconds})
+        where id = ${hostId} and state <> 'lost' and ${mayBeLost}`,
+  );
+}
+
+/**
+ * Continues after the generation that an agent has accepted, when the database has an older one: a failover to a replica lost
+ * the last changes. The host and its sets get newer generations, by which the agent takes the database's state again.
+ * Returns the host's new generation, or undefined when its generation is not older. Locks the host, then its sets.
+ */
+export async function raiseHostGeneration(
+  tx: Queryable,
+  hostId: string,
+  acceptedGeneration: number,
+): Promise<number | undefined> {
+  const rows = await rowsOf<{ generation: number }>(
+    tx,
+    sql`with behind as materialized (
+          select id, ${acceptedGeneration}::bigint - generation as lost_changes from hosts
+          where id = ${hostId} and generation < ${acceptedGeneration}::bigint for update
+        ), raised as (
+          update hosts h set generation = ${acceptedGeneration}::bigint + 1 from behind b where h.id = b.id
+          returning h.id, h.generation, b.lost_changes
+        ), sent_again as (
+          update sets s set generation = s.generation + r.lost_changes, host_generation = r.generation, updated_at = now()
+          from raised r where s.host_id = r.id
+        )
+        select generation::float8 as generation from raised`,
+  );
+  return rows[0]?.generation;
+}
+
 export interface UsageReport {
   used: ResourceAmounts;
   allocatable: ResourceAmounts;

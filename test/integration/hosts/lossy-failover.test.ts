@@ -1,0 +1,71 @@
+import { sql } from "drizzle-orm";
+import { afterEach, expect, test } from "vitest";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import {
+  createTestApi,
+  emptySync,
+  enrollTestHost,
+  type TestApi,
+} from "../../support/api/test-api.ts";
+import {
+  createFleetContext,
+  type FleetContext,
+  observed,
+  serviceBody,
+} from "../../support/fleet/fleet-context.ts";
+
+let fleet: FleetContext | undefined;
+let api: TestApi | undefined;
+
+afterEach(async () => {
+  await fleet?.close();
+  await api?.close();
+  fleet = undefined;
+  api = undefined;
+});
+
+test("after a failover that lost changes, the host continues after what its agent has accepted", async () => {
+  const f = await createFleetContext();
+  fleet = f;
+  const hostId = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web"));
+  await f.placer.placeSets();
+  const before = await f.sync(hostId, { full: true });
+  const [known] = before.sets;
+  // The agent accepted three more changes, of which the database knows nothing any more.
+  const acceptedGeneration = before.hostGeneration + 3;
+  const after = await f.sync(hostId, { acceptedGeneration });
+  expect(after.full).toBe(true);
+  expect(after.hostGeneration).toBeGreaterThan(acceptedGeneration);
+  expect(after.sets.map(({ setId }) => setId)).toEqual([known?.setId]);
+  // Each lost change raised the set's generation by one at most.
+  expect(after.sets[0]?.generation).toBeGreaterThanOrEqual((known?.generation ?? 0) + 3);
+  await f.sync(hostId, {
+    acceptedGeneration: after.hostGeneration,
+    observed: after.sets.map((set) => observed(set, "running")),
+  });
+  const sets = await rowsOf(f.ctx.db, sql`select state, ready from sets`);
+  expect(sets).toEqual([{ state: "running", ready: true }]);
+  const events = await rowsOf(f.ctx.db, sql`select host_id from events where kind = 'host-ahead'`);
+  expect(events).toHaveLength(1);
+});
+
+test("a sync with a part that Berth rejects renews the lease all the same", async () => {
+  api = await createTestApi();
+  const { ctx } = api;
+  const { hostId, credential } = await enrollTestHost(api, "h1");
+  await ctx.db.execute(
+    sql`update hosts set lease_expires_at = now() + interval '5 seconds' where id = ${hostId}`,
+  );
+  const response = await api.request("POST", "/agent/v1/sync", {
+    token: credential,
+    body: { ...emptySync, observed: [{ setId: "odd" }] },
+  });
+  expect(response.status).toBe(422);
+  const [row] = await rowsOf<{ seconds: number }>(
+    ctx.db,
+    sql`select extract(epoch from lease_expires_at - now())::float8 as seconds from hosts where id = ${hostId}`,
+  );
+  expect(row?.seconds).toBeGreaterThan(30);
+});
