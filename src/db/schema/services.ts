@@ -142,6 +142,8 @@ export const sets = pgTable(
     containers: jsonb("containers").$type<ContainerStatus[]>().notNull().default([]),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
     placedAt: timestamptz("placed_at"),
+    /** When it first reported `starting` on its host. */
+    startingAt: timestamptz("starting_at"),
     runningAt: timestamptz("running_at"),
     updatedAt: timestamptz("updated_at").notNull().defaultNow(),
     deletedAt: timestamptz("deleted_at"),

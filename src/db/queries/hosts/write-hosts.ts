@@ -3,6 +3,7 @@ import type { DesiredSet } from "../../../contracts/agent-protocol/protocol.ts";
 import type { Reason, ResourceAmounts } from "../../../contracts/common/primitives.ts";
 import type { SetTemplate } from "../../../contracts/api/set-template.ts";
 import type { Db, Queryable } from "../../postgres/open-postgres.ts";
+import { unreportedColumns } from "../sets/observed-sets.ts";
 import { mayBeLost, rowsByKey, rowsOf } from "../runtime/query.ts";
 
 export interface NewHost {
@@ -157,7 +158,7 @@ export async function updateHostUsage(
   lease: LeaseRenewal,
 ): Promise<void> {
   await q.execute(sql`update hosts set ${renewed(lease)}, ${measured(usage)}
-    from ${unreported(hostId)} where hosts.id = ${hostId}`);
+    from ${unreported(hostId, usage)} where hosts.id = ${hostId}`);
 }
 
 /**
@@ -174,7 +175,7 @@ export async function tryUpdateHostUsage(
   const rows = await rowsByKey<HostLeaseRow>(
     db,
     sql`update hosts set ${renewed(lease)}, ${measured(usage)}
-        from ${unreported(hostId)}, (select generation from hosts where id = ${hostId}) seen
+        from ${unreported(hostId, usage)}, (select generation from hosts where id = ${hostId}) seen
         where hosts.id = ${hostId} and hosts.generation = seen.generation and ${mayBeLost} returning ${leaseColumns}`,
   );
   return rows[0];
@@ -194,10 +195,13 @@ function measured(report: UsageReport): SQL {
       unreported_rootfs_bytes = u.rootfs`;
 }
 
-function unreported(hostId: string): SQL {
-  return sql`(select coalesce(sum(cpu_millis), 0) as cpu, coalesce(sum(memory_bytes), 0) as memory,
-            coalesce(sum(volume_bytes), 0) as volume, coalesce(sum(rootfs_bytes), 0) as rootfs
-          from sets where host_id = ${hostId} and state in ('placed', 'preparing', 'starting')) u`;
+/** Sums the unreported part of the bookings of a host, per set: a set whose use the report contains counts with the rest only. */
+function unreported(hostId: string, { setMemoryBytes }: UsageReport): SQL {
+  const setMemory = sql`(${JSON.stringify(setMemoryBytes)}::jsonb)`;
+  return sql`(select coalesce(sum(unreported_cpu), 0) as cpu, coalesce(sum(unreported_memory), 0) as memory,
+            coalesce(sum(unreported_volume), 0) as volume, coalesce(sum(unreported_rootfs), 0) as rootfs
+          from (select ${unreportedColumns(setMemory)} from sets s
+            where s.host_id = ${hostId} and s.state in ('placed', 'preparing', 'starting')) parts) u`;
 }
 
 export async function updateHostImages(

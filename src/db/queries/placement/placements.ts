@@ -194,7 +194,7 @@ export async function commitPlacements(
         ), moved as (
           update sets s set state = 'placed', host_id = p."hostId", host_generation = h.generation + 1,
             generation = s.generation + 1, placed_at = now(), updated_at = now(), reason = null, address = null,
-            containers = '[]', running_at = null, ready = false, restore_volume_id = case
+            containers = '[]', starting_at = null, running_at = null, ready = false, restore_volume_id = case
               -- Away from its volume it begins anew: only somebody's word brought it there.
               when s.restore_volume_id is null then null
               when exists (select 1 from volumes where id = s.restore_volume_id and volumes.host_id = p."hostId") then s.restore_volume_id end

@@ -1,9 +1,31 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { ContainerStatus, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { revisionAmounts } from "../services/resizes.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
+
+/** As STARTUP_MS_MAX of the scheduler, which explains it. */
+export const STARTUP_SECONDS_MAX = 120;
+
+/**
+ * The part of the booking of set `s` that its host's measurement does not contain, by dimension: what unreportedAmounts of the
+ * scheduler defines. A set that runs, or has been starting for long, is in the measurement, so it adds and takes nothing.
+ * @param setMemory what the host measures of each set: a jsonb object of bytes by id
+ */
+export function unreportedColumns(setMemory: SQL): SQL {
+  const isStartingUp = sql`(s.state in ('placed', 'preparing') or (s.state = 'starting'
+    and coalesce(s.starting_at > now() - make_interval(secs => ${STARTUP_SECONDS_MAX}), true)))`;
+  const part = (booked: SQL, used: SQL): SQL =>
+    sql`case when ${isStartingUp} then greatest(0, ${booked} - ${used}) else 0 end`;
+  return sql`${part(sql`s.cpu_millis`, sql`0`)} as unreported_cpu,
+    ${part(sql`s.memory_bytes`, sql`coalesce((${setMemory}->>s.id)::bigint, 0)`)} as unreported_memory,
+    ${part(
+      sql`s.volume_bytes`,
+      sql`coalesce((select sum(size_bytes)::bigint from volumes where host_id = s.host_id and set_id = s.id and state = 'live'), 0)`,
+    )} as unreported_volume,
+    ${part(sql`s.rootfs_bytes`, sql`0`)} as unreported_rootfs`;
+}
 
 export interface HostSetRow {
   id: string;
@@ -59,6 +81,7 @@ export async function updateObservedSets(
   await q.execute(sql`
     update sets s set state = o.state, ready = o.ready, reason = o.reason, address = o.address, containers = o.containers,
       sized = s.sized or o.sized,
+      starting_at = case when o.state = 'starting' then coalesce(s.starting_at, now()) else s.starting_at end,
       running_at = case when o.state = 'running' then coalesce(s.running_at, now()) else s.running_at end,
       attempts = case when o.state = 'running' then 0 else s.attempts end,
       failed_starts = case when o.state = 'running' then 0 else s.failed_starts end,
@@ -110,7 +133,8 @@ export async function releaseSets(
     with going as materialized (
       select s.id, s.cpu_millis, s.memory_bytes, s.volume_bytes, s.rootfs_bytes, o.again, o."retryAfterMs", o."avoidHostIds", r.number as revision,
         ${revisionAmounts.cpuMillis} as cpu, ${revisionAmounts.memoryBytes} as memory,
-        case when s.restore_volume_id is null then ${revisionAmounts.volumeBytes} else s.volume_bytes end as volume
+        case when s.restore_volume_id is null then ${revisionAmounts.volumeBytes} else s.volume_bytes end as volume,
+        ${unreportedColumns(sql`(select set_memory from hosts where id = s.host_id)`)}
       from json_to_recordset(${JSON.stringify(rows)}::json) as o("setId" text, again boolean, "retryAfterMs" float8, "avoidHostIds" jsonb)
       join sets s on s.id = o."setId" join revisions r on r.service_id = s.service_id and r.number = coalesce(s.move_revision, s.revision)
       where s.host_id = ${hostId}
@@ -126,11 +150,14 @@ export async function releaseSets(
     )
     update hosts set allocated_cpu_millis = allocated_cpu_millis - g.cpu, allocated_memory_bytes = allocated_memory_bytes - g.memory,
       allocated_volume_bytes = allocated_volume_bytes - g.volume, allocated_rootfs_bytes = allocated_rootfs_bytes - g.rootfs,
-      unreported_cpu_millis = greatest(0, unreported_cpu_millis - g.cpu),
-      unreported_memory_bytes = greatest(0, unreported_memory_bytes - g.memory),
-      unreported_volume_bytes = greatest(0, unreported_volume_bytes - g.volume),
-      unreported_rootfs_bytes = greatest(0, unreported_rootfs_bytes - g.rootfs)
+      unreported_cpu_millis = greatest(0, unreported_cpu_millis - g.unreported_cpu),
+      unreported_memory_bytes = greatest(0, unreported_memory_bytes - g.unreported_memory),
+      unreported_volume_bytes = greatest(0, unreported_volume_bytes - g.unreported_volume),
+      unreported_rootfs_bytes = greatest(0, unreported_rootfs_bytes - g.unreported_rootfs)
     from (select coalesce(sum(cpu_millis), 0) as cpu, coalesce(sum(memory_bytes), 0) as memory,
-            coalesce(sum(volume_bytes), 0) as volume, coalesce(sum(rootfs_bytes), 0) as rootfs from going) g
+            coalesce(sum(volume_bytes), 0) as volume, coalesce(sum(rootfs_bytes), 0) as rootfs,
+            coalesce(sum(unreported_cpu), 0) as unreported_cpu, coalesce(sum(unreported_memory), 0) as unreported_memory,
+            coalesce(sum(unreported_volume), 0) as unreported_volume, coalesce(sum(unreported_rootfs), 0) as unreported_rootfs
+          from going) g
     where id = ${hostId}`);
 }

@@ -1,0 +1,99 @@
+import { sql } from "drizzle-orm";
+import { afterEach, expect, test } from "vitest";
+import type { ObservedSet, Sync } from "../../../src/contracts/agent-protocol/protocol.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { deleteService } from "../../../src/control/services/delete-service.ts";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { STARTUP_SECONDS_MAX } from "../../../src/db/queries/sets/observed-sets.ts";
+import { STARTUP_MS_MAX } from "../../../src/scheduler/placement/unreported-amounts.ts";
+import {
+  createFleetContext,
+  type FleetContext,
+  observed,
+  serviceBody,
+  smallHost,
+} from "../../support/fleet/fleet-context.ts";
+
+const gib = 2 ** 30;
+let fleet: FleetContext | undefined;
+
+afterEach(async () => {
+  await fleet?.close();
+  fleet = undefined;
+});
+
+/** Places a service of one set, and reports the set in this state. Returns its id. */
+async function startService(
+  f: FleetContext,
+  hostId: string,
+  name: string,
+  state: ObservedSet["state"],
+): Promise<string> {
+  await createService(f.ctx, f.tenantId, serviceBody(name));
+  await f.placer.placeSets();
+  const { sets } = await f.sync(hostId, { full: true });
+  const set = sets.find(({ service }) => service === name);
+  if (!set) throw new Error(`the host has no set of ${name}`);
+  await f.sync(hostId, { observed: [observed(set, state)] });
+  return set.setId;
+}
+
+function usage(setMemoryBytes: Record<string, number> = {}): Partial<Sync> {
+  const used = { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
+  return {
+    usage: {
+      used,
+      allocatable: smallHost,
+      reclaimableVolumeBytes: 0,
+      trashedVolumeBytes: 0,
+      volumeReason: null,
+      disk: null,
+      setMemoryBytes,
+    },
+  };
+}
+
+async function unreportedMemory(f: FleetContext): Promise<number | undefined> {
+  const rows = await rowsOf<{ bytes: number }>(
+    f.ctx.db,
+    sql`select unreported_memory_bytes::float8 as bytes from hosts`,
+  );
+  return rows[0]?.bytes;
+}
+
+test("a running set that is removed takes nothing off the unreported use of others", async () => {
+  const f = await createFleetContext();
+  fleet = f;
+  const hostId = await f.enroll("h1");
+  await startService(f, hostId, "runs", "running");
+  await f.sync(hostId, usage());
+  await startService(f, hostId, "starts", "preparing");
+  expect(await unreportedMemory(f)).toBe(gib);
+  await deleteService(f.ctx, f.tenantId, "runs", undefined);
+  const { sets } = await f.sync(hostId, { full: true });
+  const gone = sets.filter((set) => set.desired === "deleted");
+  await f.sync(hostId, { observed: gone.map((set) => observed(set, "absent")) });
+  expect(await unreportedMemory(f)).toBe(gib);
+});
+
+test("memory that the host measures for a starting set is not counted twice", async () => {
+  const f = await createFleetContext();
+  fleet = f;
+  const hostId = await f.enroll("h1");
+  const setId = await startService(f, hostId, "web", "starting");
+  await f.sync(hostId, usage({ [setId]: gib / 4 }));
+  expect(await unreportedMemory(f)).toBe(gib - gib / 4);
+});
+
+test("a set that is in `starting` for long counts with its measured use only", async () => {
+  expect(STARTUP_SECONDS_MAX * 1_000).toBe(STARTUP_MS_MAX);
+  const f = await createFleetContext();
+  fleet = f;
+  const hostId = await f.enroll("h1");
+  await startService(f, hostId, "web", "starting");
+  await f.ctx.db.execute(
+    sql`update sets set starting_at = starting_at - make_interval(secs => ${STARTUP_SECONDS_MAX})`,
+  );
+  await f.sync(hostId, usage());
+  expect(await unreportedMemory(f)).toBe(0);
+});
