@@ -52,7 +52,7 @@ template:
         command: [/bin/sh, -c, "echo hello from $(hostname) >/data/index.html; exec httpd -f -vv -p 8080 -h /data"]
         health: { http: { port: 8080, path: / }, intervalSeconds: 1 }
         stopTimeoutSeconds: 1
-autoscale: { min: ${REPLICAS_MIN}, max: ${REPLICAS_MAX} }
+autoscale: { min: ${REPLICAS_MIN}, max: ${REPLICAS_MAX}, scaleIn: { step: 2, everySeconds: 2 } }
 `;
 
 interface Figures {
@@ -157,7 +157,7 @@ async function scaleOutAndIn(
     {
       name: "busy",
       rules: [{ match: { alertname: "WebBusy" }, want: { replicas: REPLICAS_MAX } }],
-      stabilisationSeconds: HOLD_SECONDS,
+      stabilizationSeconds: HOLD_SECONDS,
     },
   );
   screen.line(`while WebBusy fires: ${REPLICAS_MAX} sets; kept ${HOLD_SECONDS} s after it ended`);

@@ -27,7 +27,7 @@ import { waitUntil } from "../support/wait-until.ts";
  */
 const docker = new Docker();
 const scaleDeadlineMs = 60_000;
-const STABILISATION_SECONDS = 2;
+const STABILIZATION_SECONDS = 2;
 
 let berth: BerthProcess;
 let database: TestDatabase;
@@ -86,7 +86,7 @@ it("Alertmanager's stock webhook scales a service out on Docker, and in after th
   const [demand] = await listDemands(menu.name);
   expect(demand).toMatchObject({ state: "released" });
   const heldMs = Date.parse(demand?.releaseAt ?? "") - Date.parse(demand?.resolvedAt ?? "");
-  expect(heldMs).toBe(STABILISATION_SECONDS * 1_000);
+  expect(heldMs).toBe(STABILIZATION_SECONDS * 1_000);
   expect((await listDecisions(menu.name)).filter(({ acted }) => acted)).toHaveLength(2);
 });
 
@@ -149,7 +149,7 @@ async function createService(name: string) {
         },
       ],
     },
-    autoscale: { min: 1, max: 5 },
+    autoscale: { min: 1, max: 5, scaleIn: { step: 2, everySeconds: 1 } },
   });
   services.push(name);
   const { hook, token } = await berth.request<{ hook: Hook; token: string }>(
@@ -158,7 +158,7 @@ async function createService(name: string) {
     {
       name: "web-alerts",
       rules: [{ match: { alertname: "CpuHigh" }, want: { step: 2 } }],
-      stabilisationSeconds: STABILISATION_SECONDS,
+      stabilizationSeconds: STABILIZATION_SECONDS,
     },
   );
   return { name, hook, token };
@@ -169,7 +169,7 @@ async function pointAlertmanagers(
   hook: Hook,
   token: string,
 ): Promise<Alertmanager[]> {
-  const config = alertmanagerConfig(berth.apiUrl + hook.paths.alertmanager, token);
+  const config = await alertmanagerConfig(berth.apiUrl + hook.paths.alertmanager, token);
   const started = await Promise.all(Array.from({ length: count }, () => startAlertmanager(config)));
   alertmanagers.push(...started);
   return started;

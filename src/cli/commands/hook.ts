@@ -167,7 +167,7 @@ function hookOfOptions(options: RuleOptions): unknown {
   return {
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(saysRule || options.name !== undefined ? { rules: [{ match, want }] } : {}),
-    ...(holdSeconds === undefined ? {} : { stabilisationSeconds: holdSeconds }),
+    ...(holdSeconds === undefined ? {} : { stabilizationSeconds: holdSeconds }),
   };
 }
 

@@ -2,54 +2,96 @@ import { z } from "zod";
 import { idSchema, nameSchema, pageQuery, timestamp } from "../common/primitives.ts";
 import { REPLICAS_MAX } from "./services.ts";
 
-/** How many replicas an alert asks for: absolute, or relative to the count when it began (computed once). */
+const stepSeconds = z.number().int().min(10).max(86_400);
+
+/**
+ * The number of replicas that a rule wants while an alert of it fires: absolute, or relative to a
+ * base.
+ */
 export const wantSchema = z
   .strictObject({
     replicas: z.number().int().min(0).max(REPLICAS_MAX).optional(),
     step: z.number().int().min(1).max(REPLICAS_MAX).optional(),
     factor: z.number().min(1).max(100).optional(),
+    /**
+     * With `step`: each alert of the rule adds its step to the base. Without it the rule adds one
+     * step in total.
+     */
+    stacks: z.boolean().optional(),
+    /** With `step`: the rule adds one more step each time it has fired for this long. */
+    everySeconds: stepSeconds.optional(),
   })
   .refine(
     (want) =>
       [want.replicas, want.step, want.factor].filter((part) => part !== undefined).length === 1,
     "expected exactly one of replicas, step and factor",
   )
+  .refine(
+    (want) =>
+      want.step !== undefined || (want.stacks === undefined && want.everySeconds === undefined),
+    "stacks and everySeconds need a step",
+  )
   .meta({ id: "Want" });
 export type Want = z.infer<typeof wantSchema>;
 
 const labelMatch = z.record(z.string().min(1).max(256), z.string().max(1024));
 
-/** Which alerts a rule is for: all named labels must be equal. The first rule that matches counts. */
+/**
+ * A rule matches an alert that has all labels of `match`. The first rule that matches an alert
+ * applies.
+ */
 export const hookRuleSchema = z
-  .strictObject({ match: labelMatch.default({}), want: wantSchema })
+  .strictObject({
+    match: labelMatch.default({}),
+    want: wantSchema,
+    /**
+     * Labels that tell the rule's alerts apart. By default all labels do, except those that carry a
+     * measured value: a label named `value`, or one whose text is a decimal fraction or a
+     * percentage.
+     */
+    identity: z.array(z.string().min(1).max(256)).max(16).optional(),
+    /**
+     * Berth releases a demand in steps when no delivery has mentioned its alert for this long.
+     * Default: never.
+     */
+    holdMaxSeconds: z
+      .number()
+      .int()
+      .min(300)
+      .max(30 * 86_400)
+      .optional(),
+  })
   .meta({ id: "HookRule" });
 export type HookRule = z.infer<typeof hookRuleSchema>;
 
 const hookRules = z.array(hookRuleSchema).min(1).max(32);
-/** After an alert resolves its demand is held this long, so that a flapping alert does not flap the service. */
-const stabilisationSeconds = z.number().int().min(0).max(86_400);
+/**
+ * After an alert resolves Berth holds its demand for this long, so that a flapping alert does not
+ * flap the service.
+ */
+const stabilizationSeconds = z.number().int().min(0).max(86_400);
 
 export const createHookBody = z
   .strictObject({
     name: nameSchema,
     rules: hookRules,
-    stabilisationSeconds: stabilisationSeconds.default(300),
+    stabilizationSeconds: stabilizationSeconds.default(300),
   })
   .meta({ id: "CreateHook" });
 export type CreateHook = z.infer<typeof createHookBody>;
 
-/** `PATCH /v1/services/{name}/hooks/{hookId}`: what is absent stays; its address and its token do. */
+/**
+ * `PATCH /v1/services/{name}/hooks/{hookId}`: absent members stay unchanged, as do the hook's
+ * address and token.
+ */
 export const patchHookBody = z
   .strictObject({
     rules: hookRules.optional(),
-    stabilisationSeconds: stabilisationSeconds.optional(),
+    stabilizationSeconds: stabilizationSeconds.optional(),
   })
   .refine((patch) => Object.keys(patch).length > 0, "expected at least one member to change")
   .meta({ id: "PatchHook" });
 export type PatchHook = z.infer<typeof patchHookBody>;
-
-export const hookKinds = ["alertmanager", "generic"] as const;
-export type HookKind = (typeof hookKinds)[number];
 
 export const hookSchema = z
   .strictObject({
@@ -57,69 +99,24 @@ export const hookSchema = z
     name: nameSchema,
     service: nameSchema,
     rules: z.array(hookRuleSchema),
-    stabilisationSeconds: z.number().int(),
-    /** Where senders post to, by format; relative to the API's own address. */
-    paths: z.strictObject({ alertmanager: z.string(), generic: z.string() }),
+    stabilizationSeconds: z.number().int(),
+    /** One path for each format that senders can post; relative to the address of the API. */
+    paths: z.strictObject({
+      alertmanager: z.string(),
+      grafana: z.string(),
+      zabbix: z.string(),
+      falcon: z.string(),
+      generic: z.string(),
+    }),
     createdAt: timestamp,
   })
   .meta({ id: "Hook" });
 export type Hook = z.infer<typeof hookSchema>;
 
-/** The token is shown this once: send it as `Authorization: Bearer …`. */
+/** Only this response contains the token. Senders present it as `Authorization: Bearer …`. */
 export const createdHookSchema = z
   .strictObject({ hook: hookSchema, token: z.string() })
   .meta({ id: "CreatedHook" });
-
-/** Of any length and number: rules see them whole, and what is stored of them is cut. */
-const alertLabels = z.record(z.string(), z.string());
-
-/**
- * Alertmanager's webhook, version "4" (notify/webhook). It takes every 4xx for the last word on its alerts, so only what is
- * used is looked at, and nothing but the size of the whole delivery is bounded: all alerts of a group come at once, with
- * labels and annotations as long as their authors made them.
- */
-export const alertmanagerDelivery = z
-  .object({
-    version: z.literal("4"),
-    alerts: z.array(
-      z.object({
-        status: z.enum(["firing", "resolved"]),
-        labels: alertLabels,
-        startsAt: z.iso.datetime({ offset: true }),
-        endsAt: z.iso.datetime({ offset: true }).optional(),
-        fingerprint: z.string().min(1).max(128),
-      }),
-    ),
-  })
-  .meta({ id: "AlertmanagerDelivery" });
-export type AlertmanagerDelivery = z.infer<typeof alertmanagerDelivery>;
-
-/** The generic format: one alert. `key` names it; the same key and `startsAt` is the same alert. */
-export const genericDelivery = z
-  .strictObject({
-    key: z.string().min(1).max(128),
-    status: z.enum(["firing", "resolved"]),
-    /** When it began. Absent: the running alert of this key, or now when there is none. */
-    startsAt: z.iso.datetime({ offset: true }).optional(),
-    labels: alertLabels.default({}),
-  })
-  .meta({ id: "GenericDelivery" });
-export type GenericDelivery = z.infer<typeof genericDelivery>;
-
-/** An alert in Berth's own words, whatever format it came in. */
-export interface Alert {
-  key: string;
-  status: "firing" | "resolved";
-  /** ISO 8601; undefined: see genericDelivery. */
-  startsAt: string | undefined;
-  /** ISO 8601, of resolved ones where the sender says it: every run of this key that began before it is over. */
-  endsAt?: string | undefined;
-  labels: Record<string, string>;
-}
-
-export const hookReceiptSchema = z
-  .strictObject({ accepted: z.number().int(), ignored: z.number().int() })
-  .meta({ id: "HookReceipt" });
 
 export const demandStates = ["firing", "resolved", "released"] as const;
 export const demandSchema = z
@@ -127,19 +124,28 @@ export const demandSchema = z
     id: idSchema("dmd"),
     hook: nameSchema,
     key: z.string(),
-    labels: alertLabels,
+    labels: z.record(z.string(), z.string()),
     state: z.enum(demandStates),
-    /** Computed once, when the alert began. */
+    /**
+     * The number of sets that this alert wants over the current base. A rule that stacks adds up
+     * its alerts.
+     */
     wantedReplicas: z.number().int(),
+    /**
+     * The size of the service without steps and factors: its replicas, or the largest absolute
+     * demand.
+     */
     baseReplicas: z.number().int(),
     startedAt: timestamp,
+    /** The last delivery that mentioned this alert, to within a minute. */
+    lastReceivedAt: timestamp,
     resolvedAt: timestamp.nullable(),
     releaseAt: timestamp.nullable(),
   })
   .meta({ id: "Demand" });
 export type Demand = z.infer<typeof demandSchema>;
 
-/** One evaluation of how many sets a service should have, with the reasons, acted on or not. */
+/** One evaluation of how many sets a service should have, with its reasons. */
 export const decisionSchema = z
   .strictObject({
     id: idSchema("dcn"),

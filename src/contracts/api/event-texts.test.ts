@@ -80,6 +80,8 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
   "demand-raised": [demand],
   "demand-resolved": [demand],
   "demand-released": [demand],
+  "demand-stale": [demand],
+  "alerts-truncated": [{ hook: "load", truncatedAlerts: 3 }],
   "decision-made": [
     { service, from: 3, to: 5, because: ["HighLoad requests 5 sets", "maximum is 32"] },
     { service, from: 5, to: 1, because: ["no alert fires"] },

@@ -174,6 +174,10 @@ export const eventTexts = {
     `${demandText(facts)} resolved. Its ${countOf(facts.wantedReplicas, "set")} stay for the stabilization window.`,
   "demand-released": (facts: DemandFacts) =>
     `${demandText(facts)} no longer holds ${countOf(facts.wantedReplicas, "set")}.`,
+  "demand-stale": (facts: DemandFacts) =>
+    `${demandText(facts)} no longer holds ${countOf(facts.wantedReplicas, "set")}: no delivery mentioned it for the rule's holdMaxSeconds.`,
+  "alerts-truncated": (facts: { hook: string; truncatedAlerts: number }) =>
+    `A delivery to hook ${facts.hook} left out ${countOf(facts.truncatedAlerts, "alert")}. Remove \`max_alerts\` from its sender.`,
   "decision-made": (facts: Named & { from: number; to: number; because: readonly string[] }) => {
     const direction = facts.to > facts.from ? "out" : "in";
     return `Service ${facts.service} scales ${direction} from ${facts.from} to ${countOf(facts.to, "set")}: ${facts.because.join("; ")}.`;

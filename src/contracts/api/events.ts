@@ -52,6 +52,8 @@ export const eventKinds = [
   "demand-raised",
   "demand-resolved",
   "demand-released",
+  "demand-stale",
+  "alerts-truncated",
   "decision-made",
   "hook-changed",
   "token-created",

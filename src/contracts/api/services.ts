@@ -52,10 +52,24 @@ export const placementSpecSchema = z
   .meta({ id: "PlacementSpec" });
 export type PlacementSpec = z.infer<typeof placementSpecSchema>;
 
+const paceSeconds = z.number().int().min(0).max(86_400);
+
 export const autoscaleSpecSchema = z
   .strictObject({
     min: replicas,
     max: replicas,
+    /**
+     * After demands end Berth removes at most `step` sets each `everySeconds`, and decides again before each step.
+     * Default: a tenth of the sets, at least one, each 60 seconds.
+     */
+    scaleIn: z
+      .strictObject({
+        step: z.number().int().min(1).max(REPLICAS_MAX).optional(),
+        everySeconds: paceSeconds.default(60),
+      })
+      .optional(),
+    /** Demands take a further step once the sets of the last one are ready, or after this time. Default: 60 seconds. */
+    scaleOut: z.strictObject({ cooldownSeconds: paceSeconds }).optional(),
     /** Metric targets are accepted as an empty list only, until the metrics pipeline is there. */
     metrics: z
       .array(

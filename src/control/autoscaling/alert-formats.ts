@@ -1,23 +1,116 @@
-import type {
-  Alert,
-  AlertmanagerDelivery,
-  GenericDelivery,
-} from "../../contracts/api/autoscaling.ts";
+import { createHash } from "node:crypto";
+import {
+  type Alert,
+  type Delivery,
+  type FalconDelivery,
+  type GenericDelivery,
+  webhookAlert,
+  type WebhookAlert,
+  type WebhookDelivery,
+  type ZabbixDelivery,
+} from "../../contracts/api/alert-deliveries.ts";
 
-/** Alerts of one delivery of Alertmanager's webhook, in its order. */
-export function toAlertsOfAlertmanager(delivery: AlertmanagerDelivery): Alert[] {
-  return delivery.alerts.map((alert) => ({
-    key: alert.fingerprint,
-    status: alert.status,
-    startsAt: alert.startsAt,
-    // Of a firing alert it is the zero time (0001-01-01), or when it would time out: neither is its end.
-    ...(alert.status === "resolved" && alert.endsAt !== undefined ? { endsAt: alert.endsAt } : {}),
-    labels: alert.labels,
-  }));
+/** Longer keys become a hash: an index holds them. */
+const KEY_CHARS_MAX = 128;
+
+/**
+ * Reads a delivery of Alertmanager's or Grafana's webhook. Each alert that is not valid becomes an
+ * error of its own, so that the others still count.
+ */
+export function toDeliveryOfWebhook(body: WebhookDelivery): Delivery {
+  const delivery: Delivery = {
+    alerts: [],
+    truncatedAlerts: body.truncatedAlerts ?? 0,
+    errors: [],
+  };
+  for (const [index, alert] of body.alerts.entries()) {
+    const parsed = webhookAlert.safeParse(alert);
+    if (parsed.success) delivery.alerts.push(toAlertOfWebhook(parsed.data));
+    else {
+      const issue = parsed.error.issues[0];
+      const pointer = ["/alerts", index, ...(issue?.path ?? [])].map(String).join("/");
+      delivery.errors.push({ pointer, detail: issue?.message.replace(/\.$/, "") ?? "not valid" });
+    }
+  }
+  return delivery;
 }
 
-/** The one alert of a generic delivery. */
-export function toAlertOfGeneric(delivery: GenericDelivery): Alert {
-  const { key, status, startsAt, labels } = delivery;
-  return { key, status, startsAt, labels };
+function toAlertOfWebhook(alert: WebhookAlert): Alert {
+  const { status, startsAt, labels } = alert;
+  const key = alert.fingerprint ?? hashOf(labelsText(labels));
+  // The `endsAt` of a firing alert is the zero time, or the time at which it would time out:
+  // neither is its end.
+  const endsAt = status === "resolved" ? (alert.endsAt ?? undefined) : undefined;
+  return { key, status, startsAt, labels, ...(endsAt === undefined ? {} : { endsAt }) };
+}
+
+/** The same labels give the same text, in whatever order the sender lists them. */
+function labelsText(labels: Readonly<Record<string, string>>): string {
+  const names = Object.keys(labels).toSorted();
+  return JSON.stringify(names.map((name) => [name, labels[name]]));
+}
+
+/** Reads the one alert of a generic delivery. Its key is the sender's name for the alert. */
+export function toDeliveryOfGeneric(body: GenericDelivery): Delivery {
+  const { key, status, startsAt, labels } = body;
+  return deliveryOf({ key, status, startsAt, labels, name: key });
+}
+
+/**
+ * Reads the one problem of a Zabbix message. The event id is the key, as each problem event is one
+ * run of an alert. The trigger on its host names the alert. Tags become labels; Zabbix's own
+ * members take precedence over tags of their names.
+ */
+export function toDeliveryOfZabbix(body: ZabbixDelivery): Delivery {
+  const tags = body.tags.map(({ tag, value }): [string, string] => [tag, value]);
+  const { name, host, severity, triggerId } = body;
+  return deliveryOf({
+    key: boundedKey(body.eventId),
+    status: body.value === "1" ? "firing" : "resolved",
+    startsAt: undefined,
+    labels: {
+      ...Object.fromEntries(tags.toReversed()),
+      alertname: name,
+      host,
+      severity,
+      trigger: triggerId,
+    },
+    name: `${triggerId} ${host}`,
+    isKeyOfOneRun: true,
+  });
+}
+
+/**
+ * Reads a callback of Open-Falcon. It carries no id of the alert: the strategy or expression, the
+ * endpoint, the metric and the tags name it. Its time has no zone, so the alert begins when its
+ * first callback arrives.
+ */
+export function toDeliveryOfFalcon(body: FalconDelivery): Delivery {
+  const pairs = body.tags.split(",").filter((pair) => pair !== "");
+  const tags = pairs.map((pair): [string, string] => {
+    const at = pair.indexOf(":");
+    return at < 0 ? [pair, ""] : [pair.slice(0, at), pair.slice(at + 1)];
+  });
+  const { endpoint, metric, priority } = body;
+  const source = [body.tpl_id, body.exp_id, body.stra_id, endpoint, metric];
+  const key = [...source, ...pairs.toSorted()].join("/");
+  return deliveryOf({
+    key: boundedKey(key),
+    status: body.status === "PROBLEM" ? "firing" : "resolved",
+    startsAt: undefined,
+    labels: { ...Object.fromEntries(tags), alertname: metric, endpoint, metric, priority },
+    name: key,
+  });
+}
+
+function deliveryOf(alert: Alert): Delivery {
+  return { alerts: [alert], truncatedAlerts: 0, errors: [] };
+}
+
+function boundedKey(key: string): string {
+  return key.length > KEY_CHARS_MAX ? hashOf(key) : key;
+}
+
+function hashOf(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
 }

@@ -1,6 +1,12 @@
+import { REPLICAS_MAX } from "../../contracts/api/services.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { findLastDecision, insertDecision } from "../../db/queries/autoscaling/decisions.ts";
-import { releaseDueDemandsOfService } from "../../db/queries/autoscaling/demands.ts";
+import {
+  releaseDueDemands,
+  releaseStaleDemands,
+  updateBaseOfDemands,
+} from "../../db/queries/autoscaling/demands.ts";
+import { deleteAutoscaleState, updateAutoscaleState } from "../../db/queries/autoscaling/states.ts";
 import {
   lockServiceById,
   type ServiceRow,
@@ -17,15 +23,16 @@ import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 export interface AutoscaleOutcome {
   from: number;
   to: number;
-  /** Whether sets were added or removed for it. */
+  /** True if it adds or removes sets. */
   acted: boolean;
 }
 
 /**
- * Decides how many sets a service should have, and in the same transaction stores the decision with its reasons and adds or
- * removes the sets. Everything is read from the database under the service's row lock: safe to run at any time, twice at
- * once, or late. A decision that changes nothing is stored only when its reasons are not those of the last one, so
- * redeliveries and sweeps leave no trace. Undefined: the service is gone or going.
+ * Decides how many sets a service should have. One transaction releases due demands, stores the
+ * decision with its reasons, adds or removes the sets, and notes when the service is due next. It
+ * reads everything under the service's row lock, so it is safe at any time, twice at once, or late.
+ * It stores a decision that changes nothing only if its reasons differ from those of the last one,
+ * so that redeliveries leave no trace. Undefined: the service is deleted or being deleted.
  */
 export async function autoscaleService(
   ctx: ControlContext,
@@ -33,17 +40,22 @@ export async function autoscaleService(
 ): Promise<AutoscaleOutcome | undefined> {
   return unitOfWork(ctx, async (tx) => {
     const service = await lockServiceById(tx, serviceId);
-    if (!service || service.deleting) return undefined;
-    const released = await releaseDueDemandsOfService(tx, serviceId);
-    tx.emit(...demandEvents("demand-released", released));
+    if (!service || service.deleting) {
+      await deleteAutoscaleState(tx, serviceId);
+      return undefined;
+    }
+    tx.emit(...demandEvents("demand-released", await releaseDueDemands(tx, serviceId)));
+    tx.emit(...demandEvents("demand-stale", await releaseStaleDemands(tx, serviceId)));
     const decision = await decideServiceReplicas(tx, service);
     const from = service.desiredReplicas;
-    if (decision.desired === from) {
-      await noteDecision(tx, service, decision);
-      return { from, to: from, acted: false };
-    }
-    await act(tx, service, decision);
-    return { from, to: decision.desired, acted: true };
+    const to = decision.desired;
+    const scaled = to === from ? undefined : to > from ? "out" : "in";
+    await updateBaseOfDemands(tx, serviceId, decision.base, REPLICAS_MAX);
+    const { stepsTaken, recheckAfterMs } = decision;
+    await updateAutoscaleState(tx, serviceId, { scaled, stepsTaken, recheckAfterMs });
+    if (scaled === undefined) await noteDecision(tx, service, decision);
+    else await act(tx, service, decision);
+    return { from, to, acted: scaled !== undefined };
   });
 }
 

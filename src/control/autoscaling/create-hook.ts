@@ -12,9 +12,9 @@ import { assertNotDeleting } from "../runtime/preconditions.ts";
 export const HOOKS_PER_SERVICE_MAX = 32;
 
 /**
- * Makes a hook that alerts of one service are sent to, with a token that is good for nothing else. The token is in this
- * answer and nowhere else. Throws not-found, already-exists, invalid-request, and state-conflict when the service has
- * no bounds yet or as many hooks as it may.
+ * Creates a hook that receives the alerts of one service, with a token that permits nothing else.
+ * Only this response contains the token. Throws not-found, already-exists, invalid-request, and
+ * state-conflict if the service has no bounds yet or has the maximum number of hooks.
  */
 export async function createHook(
   ctx: ControlContext,
@@ -32,11 +32,11 @@ export async function createHook(
     assertHasBounds(service);
     if ((await countHooks(tx, service.id)) >= HOOKS_PER_SERVICE_MAX) {
       throw new AppError("state-conflict", {
-        detail: `The service has ${HOOKS_PER_SERVICE_MAX} hooks, as many as it may: delete one first.`,
+        detail: `The service has ${HOOKS_PER_SERVICE_MAX} hooks, the maximum. Delete one first.`,
       });
     }
-    const { name, rules, stabilisationSeconds } = body;
-    const row = { id, tenantId, serviceId: service.id, name, rules, stabilisationSeconds };
+    const { name, rules, stabilizationSeconds } = body;
+    const row = { id, tenantId, serviceId: service.id, name, rules, stabilizationSeconds };
     const createdAt = await insertHook(tx, row);
     const tokenId = newId("tok");
     await insertToken(tx, {
@@ -51,39 +51,45 @@ export async function createHook(
     });
     tx.emit({
       kind: "token-created",
-      text: `a hook ${name} of ${serviceName} was created, with its token`,
+      text: `hook ${name} of ${serviceName} and its token created`,
       tenantId,
       serviceId: service.id,
       data: { tokenId, hookId: id },
     });
-    return toHook({ id, name, rules, stabilisationSeconds, createdAt }, serviceName);
+    return toHook({ id, name, rules, stabilizationSeconds, createdAt }, serviceName);
   });
   return { hook, token };
 }
 
 export function toHook(row: HookReadRow, service: string): Hook {
-  const { id, name, rules, stabilisationSeconds, createdAt } = row;
-  const paths = { alertmanager: `/hooks/alertmanager/${id}`, generic: `/hooks/generic/${id}` };
-  return { id, name, service, rules, stabilisationSeconds, paths, createdAt };
+  const { id, name, rules, stabilizationSeconds, createdAt } = row;
+  const paths = {
+    alertmanager: `/hooks/alertmanager/${id}`,
+    grafana: `/hooks/grafana/${id}`,
+    zabbix: `/hooks/zabbix/${id}`,
+    falcon: `/hooks/falcon/${id}`,
+    generic: `/hooks/generic/${id}`,
+  };
+  return { id, name, service, rules, stabilizationSeconds, paths, createdAt };
 }
 
-/** Without bounds an alert could grow the service to anything, so they come first. */
+/** Without bounds an alert could scale the service to any size. Throws state-conflict. */
 function assertHasBounds(service: ServiceRow): void {
   if (service.autoscale) return;
   throw new AppError("state-conflict", {
     detail:
-      "The service has no bounds for scaling: set autoscale.min and autoscale.max first (PATCH the service).",
+      "The service has no bounds for scaling. Set `autoscale.min` and `autoscale.max` first (PATCH the service).",
   });
 }
 
-/** Throws invalid-request for labels that the database could not keep. */
+/** Throws invalid-request for labels that the database cannot store. */
 export function assertStorableRules(rules: CreateHook["rules"]): void {
   const index = rules.findIndex((rule) =>
     Object.entries(rule.match).some((entry) => /[\0\p{Surrogate}]/u.test(entry.join(""))),
   );
   if (index < 0) return;
   throw new AppError("invalid-request", {
-    detail: "A label to match has a NUL character or half of a surrogate pair in it.",
+    detail: "A label in `match` contains a NUL character or half of a surrogate pair.",
     errors: [{ pointer: `/rules/${index}/match`, detail: "expected valid Unicode text" }],
   });
 }

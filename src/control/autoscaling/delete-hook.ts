@@ -1,6 +1,7 @@
 import { notFound } from "../../contracts/common/app-error.ts";
 import { resolveDemandsOfHook } from "../../db/queries/autoscaling/demands.ts";
 import { deleteHook as deleteHookRow } from "../../db/queries/autoscaling/hooks.ts";
+import { markAutoscaleDue } from "../../db/queries/autoscaling/states.ts";
 import { lockServiceByName } from "../../db/queries/services/write-services.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
@@ -8,8 +9,9 @@ import { demandEvents } from "./demand-events.ts";
 import { enqueueAutoscale } from "./enqueue-autoscale.ts";
 
 /**
- * Deletes a hook and its token. Its alerts count as over, as their ends cannot be delivered any more: what they hold is
- * released after the stabilisation time. Throws not-found, also for one that is deleted already.
+ * Deletes a hook and its token. Its alerts resolve, as no delivery can resolve them any more: Berth
+ * releases their demands after the stabilization time. Throws not-found, also if the hook is
+ * deleted already.
  */
 export async function deleteHook(
   ctx: ControlContext,
@@ -25,7 +27,7 @@ export async function deleteHook(
     tx.emit(
       {
         kind: "token-revoked",
-        text: `a hook of ${serviceName} was deleted, with its token`,
+        text: `a hook of ${serviceName} and its token deleted`,
         tenantId,
         serviceId: service.id,
         data: { hookId },
@@ -33,7 +35,8 @@ export async function deleteHook(
       ...demandEvents("demand-resolved", resolved),
     );
     const [first] = resolved;
-    if (first)
-      enqueueAutoscale(tx, [{ serviceId: service.id, demandId: first.id, to: "resolved" }]);
+    if (!first) return;
+    await markAutoscaleDue(tx, service.id);
+    enqueueAutoscale(tx, [{ serviceId: service.id, demandId: first.id, to: "resolved" }]);
   });
 }

@@ -1,12 +1,14 @@
 import type { EventInput } from "../../db/queries/events/write-events.ts";
 import type { ChangedDemand } from "../../db/queries/autoscaling/demands.ts";
-import { nameAlert } from "../../scheduler/autoscaling/decide-replicas.ts";
+import { nameAlert } from "../../scheduler/autoscaling/name-alert.ts";
 
 const endings = {
   "demand-raised": (wanted: number) => `wants ${wanted} sets`,
   "demand-resolved": (wanted: number) =>
-    `is over; its ${wanted} sets are held for the stabilisation time`,
-  "demand-released": (wanted: number) => `holds its ${wanted} sets no longer`,
+    `resolved; Berth holds its ${wanted} sets for the stabilization time`,
+  "demand-released": (wanted: number) => `no longer holds ${wanted} sets`,
+  "demand-stale": (wanted: number) =>
+    `no longer holds ${wanted} sets: no delivery mentioned it for the rule's holdMaxSeconds`,
 } as const;
 
 /** One event for each demand that changed. */

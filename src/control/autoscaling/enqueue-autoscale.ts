@@ -1,6 +1,9 @@
 import type { UnitOfWork } from "../runtime/context.ts";
 
-/** A change of a service's demands. It names the job, so that enqueuing the same change twice is one job. */
+/**
+ * A change of a service's demands. It names the job, so that enqueuing the same change twice is one
+ * job.
+ */
 export interface DemandChange {
   serviceId: string;
   /** Any demand that changed; the others of the same transaction are decided with it. */

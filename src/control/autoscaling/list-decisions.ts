@@ -3,7 +3,10 @@ import { listDecisions as listDecisionRows } from "../../db/queries/autoscaling/
 import type { ControlContext } from "../runtime/context.ts";
 import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
 
-/** Decisions about the size of services, newest first, of one tenant or (scope null) of all; of one service when named. */
+/**
+ * Lists decisions, newest first: of one tenant or, with scope null, of all; of one service if the
+ * query names it.
+ */
 export async function listDecisions(
   ctx: ControlContext,
   scope: string | null,

@@ -5,7 +5,7 @@ import { findServiceId } from "../../db/queries/autoscaling/hooks.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
 
-/** What alerts want or wanted of a service, newest first; released ones are listed for a month. Throws not-found. */
+/** Lists the demands of a service, newest first; released ones for 30 days. Throws not-found. */
 export async function listDemands(
   ctx: ControlContext,
   tenantId: string,

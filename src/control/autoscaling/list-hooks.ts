@@ -5,7 +5,7 @@ import type { ControlContext } from "../runtime/context.ts";
 import { toHook } from "./create-hook.ts";
 import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
 
-/** The hooks of a service, oldest first; never their tokens. Throws not-found. */
+/** Lists the hooks of a service, oldest first, without their tokens. Throws not-found. */
 export async function listHooks(
   ctx: ControlContext,
   tenantId: string,

@@ -8,8 +8,8 @@ import { assertStorableRules, toHook } from "./create-hook.ts";
 import { assertNotDeleting } from "../runtime/preconditions.ts";
 
 /**
- * Changes what a hook makes of alerts; senders notice nothing, as its address and token stay. Demands that are held keep
- * what they want, which is computed once. Throws not-found, state-conflict, invalid-request.
+ * Changes a hook's rules or its stabilization time; its address and token stay. Held demands keep
+ * the want of the rule that raised them. Throws not-found, state-conflict, invalid-request.
  */
 export async function patchHook(
   ctx: ControlContext,
@@ -27,7 +27,7 @@ export async function patchHook(
     if (!hook) throw notFound("hook");
     tx.emit({
       kind: "hook-changed",
-      text: `hook ${hook.name} of ${serviceName} was changed: ${Object.keys(patch).join(", ")}`,
+      text: `hook ${hook.name} of ${serviceName} changed: ${Object.keys(patch).join(", ")}`,
       tenantId,
       serviceId: service.id,
       data: { hookId, changed: Object.keys(patch) },

@@ -1,16 +1,25 @@
+import { createHash } from "node:crypto";
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
-import type { Alert } from "../../contracts/api/autoscaling.ts";
+import type { Alert, Delivery } from "../../contracts/api/alert-deliveries.ts";
+import { describeEvent } from "../../contracts/api/event-texts.ts";
 import { REPLICAS_MAX } from "../../contracts/api/services.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
   type ChangedDemand,
+  deleteSurplusReleased,
   insertDemands,
   type KnownRunRow,
   listKnownRuns,
   reopenDemands,
   resolveDemands,
+  updateLastReceived,
 } from "../../db/queries/autoscaling/demands.ts";
-import { findHook, type HookRow } from "../../db/queries/autoscaling/hooks.ts";
+import {
+  claimTruncationReport,
+  findHook,
+  type HookRow,
+} from "../../db/queries/autoscaling/hooks.ts";
+import { markAutoscaleDue } from "../../db/queries/autoscaling/states.ts";
 import { lockServiceById } from "../../db/queries/services/write-services.ts";
 import { chunksOf } from "../../lib/chunk.ts";
 import { newId } from "../../lib/ids.ts";
@@ -26,45 +35,83 @@ import { decideServiceReplicas } from "../replicas/decide-replicas.ts";
 import { demandEvents } from "./demand-events.ts";
 import { enqueueAutoscale } from "./enqueue-autoscale.ts";
 
-/** A service is held by at most so many demands at once; a sender that invents alerts beyond it is ignored. */
+/** Berth holds at most this many demands for a service, and ignores further alerts. */
 export const DEMANDS_HELD_MAX = 10_000;
-/** Alerts that one statement is about; a delivery may have any number of them. */
+/**
+ * Released demands that the database keeps of a hook; older ones no longer protect against late
+ * copies.
+ */
+export const RELEASED_PER_HOOK_MAX = 5_000;
+/** Ends without a beginning that one delivery may store. */
+const UNKNOWN_ENDS_MAX = 1_000;
+/** Alerts that one statement handles; a delivery may have any number of them. */
 const ALERTS_PER_STATEMENT_MAX = 1_000;
-/** What is kept of an alert's labels, for people; rules have seen them whole. */
-const LABELS_KEPT_MAX = 64;
-const LABEL_CHARS_KEPT_MAX = 256;
-/** Times that ISO 8601 writes with a year of four digits. */
+/** Labels that the database stores of an alert, for people; rules see all of them whole. */
+const LABELS_STORED_MAX = 64;
+const LABEL_CHARS_STORED_MAX = 256;
+/** Longer names of rules and identities are stored as a hash. */
+const NAME_CHARS_MAX = 200;
+const TRUNCATION_REPORT_SECONDS = 600;
+const ERRORS_RETURNED_MAX = 10;
+/** The times that ISO 8601 writes with a year of four digits. */
 const EPOCH_MS_MIN = -62_167_219_200_000;
 const EPOCH_MS_MAX = 253_402_300_799_999;
 
 export interface HookReceipt {
   accepted: number;
   ignored: number;
+  errors?: Delivery["errors"];
 }
 
 /**
- * Takes in what a sender delivered: one transaction under the service's row lock that puts new alerts on record as demands,
- * with what they want computed once, ends those that are over, and leaves one autoscale job. A storm of thousands
- * is one transaction all the same, so that its steps are taken over one base; its statements are bounded. A delivery that
- * says nothing new is answered from what is on record and writes nothing (I8). Throws not-found for a hook that is deleted or
- * whose service is.
+ * Stores a delivery in one transaction under the service's row lock. It inserts new demands,
+ * resolves those that ended, marks the service due and enqueues one autoscale job. A storm of
+ * thousands of alerts is one transaction too, in bounded statements. A delivery without news
+ * changes only the time at which Berth last received its alerts (I8). Alerts that the sender left
+ * out keep their state (I12).
+ *
+ * Throws invalid-request if Berth can read none of the alerts, and not-found if the hook or its
+ * service is deleted.
  */
 export async function receiveAlerts(
   ctx: ControlContext,
   hookId: string,
-  alerts: readonly Alert[],
+  delivery: Delivery,
 ): Promise<HookReceipt> {
+  const { alerts, errors } = delivery;
+  if (alerts.length === 0 && errors.length > 0) throw unreadable(errors);
   const delivered = alerts.map(toDelivered);
   const [hook, known] = await Promise.all([
     findHook(ctx.db, hookId),
     readKnownRuns(ctx.db, hookId, delivered),
   ]);
   if (!hook) throw notFound("hook");
-  // Most deliveries are repetitions. What changes nothing by what is on record now is answered without a lock.
+  if (delivery.truncatedAlerts > 0) await reportTruncation(ctx, hook, delivery.truncatedAlerts);
+  // Most deliveries repeat what the database holds: they need no lock.
   const first = fold(hook, known, delivered, { baseReplicas: 0, heldTotal: 0 });
+  for (const chunk of chunksOf(first.repeatedIds, ALERTS_PER_STATEMENT_MAX)) {
+    await updateLastReceived(ctx.db, chunk);
+  }
   const isNews = first.newRuns.length + first.resolvedIds.length + first.reopenedIds.length > 0;
-  if (!isNews) return toReceipt(first);
-  return unitOfWork(ctx, (tx) => record(ctx, tx, hook.serviceId, hookId, delivered));
+  if (!isNews) return toReceipt(first, errors);
+  const outcome = await unitOfWork(ctx, (tx) => store(ctx, tx, hook.serviceId, hookId, delivered));
+  return toReceipt(outcome, errors);
+}
+
+/** Reports alerts that the sender left out, at most once in ten minutes for each hook. */
+async function reportTruncation(
+  ctx: ControlContext,
+  hook: HookRow,
+  truncatedAlerts: number,
+): Promise<void> {
+  await unitOfWork(ctx, async (tx) => {
+    if (!(await claimTruncationReport(tx, hook.id, TRUNCATION_REPORT_SECONDS))) return;
+    tx.emit({
+      ...describeEvent("alerts-truncated", { hook: hook.name, truncatedAlerts }),
+      tenantId: hook.tenantId,
+      serviceId: hook.serviceId,
+    });
+  });
 }
 
 interface KnownRuns {
@@ -72,7 +119,7 @@ interface KnownRuns {
   runs: KnownRunRow[];
 }
 
-/** A key may be named by several chunks: its runs count once. */
+/** Several chunks may name the same key: its runs count once. */
 async function readKnownRuns(
   q: Queryable,
   hookId: string,
@@ -101,58 +148,84 @@ function fold(
     nowMs: known.nowMs,
     replicasMax: REPLICAS_MAX,
     newRunsMax: Math.max(0, DEMANDS_HELD_MAX - now.heldTotal),
+    unknownEndsMax: UNKNOWN_ENDS_MAX,
   };
   return foldAlerts(input, delivered);
 }
 
-async function record(
+async function store(
   ctx: ControlContext,
   tx: UnitOfWork,
   serviceId: string,
   hookId: string,
   delivered: readonly DeliveredAlert[],
-): Promise<HookReceipt> {
+): Promise<FoldOutcome> {
   const service = await lockServiceById(tx, serviceId);
   if (!service) throw notFound("hook");
-  // Read again under the lock: deleting the hook or the service takes it first, and so does every other delivery.
-  const [hook, known, { desired, heldTotal }] = await Promise.all([
+  // Read again under the lock, which each other delivery and the deletion of the hook or the
+  // service takes first.
+  const [hook, known, { base, heldTotal }] = await Promise.all([
     findHook(tx, hookId),
     readKnownRuns(tx, hookId, delivered),
-    // Not desired_replicas as it is: what earlier alerts want counts, though the job for them may not have run yet.
     decideServiceReplicas(tx, service),
   ]);
   if (!hook) throw notFound("hook");
-  const outcome = fold(hook, known, delivered, { baseReplicas: desired, heldTotal });
+  const outcome = fold(hook, known, delivered, { baseReplicas: base, heldTotal });
   if (heldTotal >= DEMANDS_HELD_MAX) {
-    ctx.log.warn({ hookId, heldTotal }, "service is held by as many demands as it may be");
+    ctx.log.warn({ hookId, heldTotal }, "service holds the maximum number of demands");
   }
-  await store(tx, hook, outcome);
-  return toReceipt(outcome);
+  await storeOutcome(tx, hook, outcome);
+  return outcome;
 }
 
-async function store(tx: UnitOfWork, hook: HookRow, outcome: FoldOutcome): Promise<void> {
-  const inserted = outcome.newRuns.map((run) => ({
-    ...run,
-    id: newId("dmd"),
-    labels: toKept(run.labels),
-  }));
+async function storeOutcome(tx: UnitOfWork, hook: HookRow, outcome: FoldOutcome): Promise<void> {
+  const inserted = outcome.newRuns.map(toStoredRun);
   const chunks = chunksOf(inserted, ALERTS_PER_STATEMENT_MAX);
   const [resolved, reopened] = await Promise.all([
     resolveDemands(tx, outcome.resolvedIds),
     reopenDemands(tx, outcome.reopenedIds),
     ...chunks.map((chunk) => insertDemands(tx, hook, chunk)),
   ]);
+  if (inserted.length > 0) {
+    await deleteSurplusReleased(tx, hook.id, RELEASED_PER_HOOK_MAX, 2 * UNKNOWN_ENDS_MAX);
+  }
   const begun = inserted.filter((run) => run.state !== "released");
   const raised = [...begun.map((run) => toChanged(run, hook)), ...reopened];
   const changedId = raised[0]?.id ?? resolved[0]?.id;
-  if (changedId === undefined) return; // nothing that a decision depends on has changed
+  if (changedId === undefined) return; // nothing changed that a decision depends on
   const to = raised.length > 0 ? "firing" : "resolved";
   tx.emit(...demandEvents("demand-raised", raised), ...demandEvents("demand-resolved", resolved));
+  await markAutoscaleDue(tx, hook.serviceId);
   enqueueAutoscale(tx, [{ serviceId: hook.serviceId, demandId: changedId, to }]);
 }
 
-function toReceipt({ accepted, ignored }: FoldOutcome): HookReceipt {
-  return { accepted, ignored };
+function toReceipt({ accepted, ignored }: FoldOutcome, errors: Delivery["errors"]): HookReceipt {
+  if (errors.length === 0) return { accepted, ignored };
+  const returned = errors.slice(0, ERRORS_RETURNED_MAX);
+  return { accepted, ignored: ignored + errors.length, errors: returned };
+}
+
+function unreadable(errors: Delivery["errors"]): AppError {
+  return new AppError("invalid-request", {
+    detail: `The delivery has no valid alert: \`${errors[0]?.pointer}\` ${errors[0]?.detail}.`,
+    errors: errors.slice(0, ERRORS_RETURNED_MAX),
+  });
+}
+
+function toStoredRun(run: NewRun) {
+  return {
+    ...run,
+    id: newId("dmd"),
+    labels: toStoredLabels(run.labels),
+    rule: toStoredName(run.rule),
+    identity: toStoredName(run.identity),
+  };
+}
+
+function toStoredName(name: string): string {
+  return name.length > NAME_CHARS_MAX
+    ? createHash("sha256").update(name).digest("hex")
+    : toStorable(name);
 }
 
 function toChanged(run: NewRun & { id: string }, hook: HookRow): ChangedDemand {
@@ -168,33 +241,42 @@ function toDelivered(alert: Alert): DeliveredAlert {
     startedAtMs: toEpochMs(alert.startsAt),
     endedAtMs: toEpochMs(alert.endsAt),
     labels: alert.labels,
+    name: alert.name,
+    isKeyOfOneRun: alert.isKeyOfOneRun ?? false,
   };
 }
 
-/** Whole milliseconds: finer parts would not survive all the formats on the way, and are no part of a start's identity. */
+/**
+ * Whole milliseconds: not all formats on the way preserve finer parts, so these are no part of a
+ * start's identity.
+ */
 function toEpochMs(isoTime: string | undefined): number | undefined {
   if (isoTime === undefined) return undefined;
   const ms = Date.parse(isoTime);
   if (Number.isNaN(ms)) {
-    throw new AppError("invalid-request", { detail: "An alert's time is not a time." });
+    const detail = "`startsAt` must be an ISO 8601 timestamp.";
+    throw new AppError("invalid-request", {
+      detail,
+      errors: [{ pointer: "/startsAt", detail: "must be an ISO 8601 timestamp" }],
+    });
   }
   return Math.min(Math.max(ms, EPOCH_MS_MIN), EPOCH_MS_MAX);
 }
 
-function toKept(labels: Readonly<Record<string, string>>): Record<string, string> {
-  const kept = Object.entries(labels).slice(0, LABELS_KEPT_MAX);
+function toStoredLabels(labels: Readonly<Record<string, string>>): Record<string, string> {
+  const stored = Object.entries(labels).slice(0, LABELS_STORED_MAX);
   return Object.fromEntries(
-    kept.map(([name, value]) => [cut(toStorable(name)), cut(toStorable(value))]),
+    stored.map(([name, value]) => [cut(toStorable(name)), cut(toStorable(value))]),
   );
 }
 
 function cut(text: string): string {
-  return text.length > LABEL_CHARS_KEPT_MAX
-    ? toStorable(text.slice(0, LABEL_CHARS_KEPT_MAX))
+  return text.length > LABEL_CHARS_STORED_MAX
+    ? toStorable(text.slice(0, LABEL_CHARS_STORED_MAX))
     : text;
 }
 
-/** Without NUL and lone surrogates, which Postgres cannot keep. */
+/** Replaces NUL and lone surrogates, which Postgres cannot store. */
 function toStorable(text: string): string {
   return text.replaceAll(/[\0\p{Surrogate}]/gu, "\u{FFFD}");
 }

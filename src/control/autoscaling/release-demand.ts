@@ -4,6 +4,7 @@ import {
   findDemand,
   releaseDemand as releaseDemandRow,
 } from "../../db/queries/autoscaling/demands.ts";
+import { markAutoscaleDue } from "../../db/queries/autoscaling/states.ts";
 import { lockServiceByName } from "../../db/queries/services/write-services.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
@@ -11,8 +12,9 @@ import { demandEvents } from "./demand-events.ts";
 import { enqueueAutoscale } from "./enqueue-autoscale.ts";
 
 /**
- * Releases a demand at once, whatever its alert does: the same run of the alert does not raise it again. For alerts whose
- * end will never be told, as silence releases nothing (I12). Releasing twice changes nothing. Throws not-found.
+ * Releases a demand immediately, even while its alert fires: the same run of the alert does not
+ * raise it again. It serves alerts whose end never arrives, as silence releases nothing (I12). A
+ * second release changes nothing. Throws not-found.
  */
 export async function releaseDemand(
   ctx: ControlContext,
@@ -28,6 +30,7 @@ export async function releaseDemand(
     if (!found) throw notFound("demand");
     if (released) {
       tx.emit(...demandEvents("demand-released", [released]));
+      await markAutoscaleDue(tx, service.id);
       enqueueAutoscale(tx, [{ serviceId: service.id, demandId, to: "released" }]);
     }
     return found;

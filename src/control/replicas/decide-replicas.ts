@@ -1,49 +1,111 @@
+import { REPLICAS_MAX } from "../../contracts/api/services.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { listHeldDemands } from "../../db/queries/autoscaling/demands.ts";
+import { listHeldRules } from "../../db/queries/autoscaling/demands.ts";
+import {
+  countReadySets,
+  markAutoscaleDue,
+  readAutoscaleState,
+} from "../../db/queries/autoscaling/states.ts";
 import { findTemplate, type ServiceRow } from "../../db/queries/services/write-services.ts";
 import { assert } from "../../lib/assert.ts";
 import {
-  DEMANDS_NAMED_MAX,
   decideReplicas,
+  type DecisionInput,
   type ReplicasDecision,
 } from "../../scheduler/autoscaling/decide-replicas.ts";
 import { countWithinQuota } from "../tenancy/quota.ts";
 
+/**
+ * 32 hooks of 32 rules each; of a service whose rules changed often Berth considers the largest
+ * wants.
+ */
+const HELD_RULES_MAX = 2_048;
+/**
+ * A decision that the quota limits is repeated this often: other services free quota without a
+ * notice to this one.
+ */
+const QUOTA_RECHECK_MS = 10_000;
+
 export interface ServiceDecision extends ReplicasDecision {
-  /** How many demands the service is held by. */
+  /** The number of demands that Berth holds for the service. */
   heldTotal: number;
 }
 
 /**
- * How many sets a locked service should have now, from what is in the database: what people want (`service.replicas`), the
- * demands that are held, and its bounds. What alerts want beyond the tenant's quota is cut to the quota; what people
- * want is not: their request is refused instead (assertWithinQuota). Writes nothing; may lock the tenant's row.
+ * Decides how many sets a locked service should have now: from the replicas that people chose, the
+ * held demands, and its policy. The tenant's quota limits the wants of alerts; a request of people
+ * beyond the quota fails elsewhere (assertWithinQuota). Writes nothing; may lock the tenant's row.
  */
 export async function decideServiceReplicas(
   tx: Queryable,
   service: ServiceRow,
 ): Promise<ServiceDecision> {
-  const { demands, total } = await listHeldDemands(tx, service.id, DEMANDS_NAMED_MAX);
-  const input = {
+  return decideWithin(tx, service, false);
+}
+
+/**
+ * Decides for a locked service that people change from `before` to `after`. A scale-in of theirs
+ * applies at once, unless a scale-in after alerts is in progress: that goes on in its steps. Marks
+ * the service due, so that its demands follow.
+ */
+export async function decideChangedService(
+  tx: Queryable,
+  before: ServiceRow,
+  after: ServiceRow,
+): Promise<ServiceDecision> {
+  const { target } = await decideServiceReplicas(tx, before);
+  if (after.autoscale) await markAutoscaleDue(tx, after.id);
+  return decideWithin(tx, after, before.desiredReplicas <= target);
+}
+
+async function decideWithin(
+  tx: Queryable,
+  service: ServiceRow,
+  isScaleInAtOnce: boolean,
+): Promise<ServiceDecision> {
+  const [{ rules, total }, history] = await Promise.all([
+    listHeldRules(tx, service.id, HELD_RULES_MAX),
+    readAutoscaleState(tx, service.id),
+  ]);
+  const input: DecisionInput = {
     replicas: service.replicas,
-    bounds: service.autoscale,
-    demands,
-    demandsTotal: total,
+    policy: service.autoscale,
+    current: service.desiredReplicas,
+    // Only growth soon after a scale-out depends on the number.
+    readySets: history.scaledOutAtMs === null ? 0 : await countReadySets(tx, service.id),
+    rules,
+    history,
+    isScaleInAtOnce,
+    replicasMax: REPLICAS_MAX,
   };
   const decision = { ...decideReplicas(input), heldTotal: total };
-  const ofPeople = decideReplicas({ ...input, demands: [], demandsTotal: 0 }).desired;
+  return limitByQuota(tx, service, input, decision);
+}
+
+async function limitByQuota(
+  tx: Queryable,
+  service: ServiceRow,
+  input: DecisionInput,
+  decision: ServiceDecision,
+): Promise<ServiceDecision> {
+  const ofPeople = decideReplicas({ ...input, rules: [], isScaleInAtOnce: true }).desired;
   const granted = Math.max(ofPeople, service.desiredReplicas);
   if (decision.desired <= granted) return decision;
   const template = await findTemplate(tx, service.id, service.revision);
   assert(template, "a service's newest revision exists");
-  const room = await countWithinQuota(
+  const addable = await countWithinQuota(
     tx,
     service.tenantId,
     template,
     decision.desired - service.desiredReplicas,
   );
-  const affordable = Math.max(ofPeople, service.desiredReplicas + room);
+  const affordable = Math.max(ofPeople, service.desiredReplicas + addable);
   if (decision.desired <= affordable) return decision;
-  const limit = `the tenant's quota has room for ${affordable} sets of this service`;
-  return { ...decision, desired: affordable, because: [...decision.because, limit] };
+  const limit = `the tenant's quota allows ${affordable} sets of this service`;
+  return {
+    ...decision,
+    desired: affordable,
+    because: [...decision.because, limit],
+    recheckAfterMs: Math.min(decision.recheckAfterMs ?? QUOTA_RECHECK_MS, QUOTA_RECHECK_MS),
+  };
 }

@@ -17,7 +17,7 @@ import { updatePendingPriority } from "../../db/queries/sets/write-sets.ts";
 import { assert } from "../../lib/assert.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { decideServiceReplicas } from "../replicas/decide-replicas.ts";
+import { decideChangedService } from "../replicas/decide-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { getService } from "./get-service.ts";
 import { amountsOfSets, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";
@@ -44,7 +44,7 @@ export async function patchService(
     const template = await findTemplate(tx, service.id, service.revision);
     assert(template, "a service's newest revision exists");
     const changed = applyPatch(service, patch);
-    const decision = await decideServiceReplicas(tx, changed);
+    const decision = await decideChangedService(tx, service, changed);
     changed.desiredReplicas = decision.desired;
     const newTemplate =
       patch.template && !isSameTemplate(patch.template, template) ? patch.template : undefined;

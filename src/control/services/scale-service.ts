@@ -10,7 +10,7 @@ import {
 import { assert } from "../../lib/assert.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { decideServiceReplicas } from "../replicas/decide-replicas.ts";
+import { decideChangedService } from "../replicas/decide-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { getService } from "./get-service.ts";
 import { assertWithinQuota, growthBySets } from "../tenancy/quota.ts";
@@ -35,7 +35,7 @@ export async function scaleService(
     assertNotDeleting(service);
     assertWithinBounds(service, replicas);
     const before = service.desiredReplicas;
-    const { desired, because } = await decideServiceReplicas(tx, { ...service, replicas });
+    const { desired, because } = await decideChangedService(tx, service, { ...service, replicas });
     if (replicas === service.replicas && desired === before) return { before, desired, because };
     await assertMayGrow(tx, service, desired - before);
     const changed: ServiceRow = { ...service, replicas, desiredReplicas: desired };

@@ -9,7 +9,7 @@ import {
   text,
   uniqueIndex,
 } from "drizzle-orm/pg-core";
-import { demandStates, type HookRule } from "../../contracts/api/autoscaling.ts";
+import { demandStates, type HookRule, type Want } from "../../contracts/api/autoscaling.ts";
 import { quoted } from "./tenancy.ts";
 import { int8, timestamptz } from "./columns.ts";
 import { services } from "./services.ts";
@@ -24,7 +24,10 @@ export const hooks = pgTable(
       .references(() => services.id),
     name: text("name").notNull(),
     rules: jsonb("rules").$type<HookRule[]>().notNull(),
-    stabilisationSeconds: integer("stabilisation_seconds").notNull(),
+    /** The column keeps its former spelling until no release reads it. */
+    stabilizationSeconds: integer("stabilisation_seconds").notNull(),
+    /** The last event about alerts that the sender left out. */
+    truncatedAt: timestamptz("truncated_at"),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
     deletedAt: timestamptz("deleted_at"),
   },
@@ -36,8 +39,8 @@ export const hooks = pgTable(
 );
 
 /**
- * What alerts ask for. An alert is its hook, key and start: the same delivery twice, or from two senders, is one row (I8).
- * firing -> resolved (holds until release_at) -> released.
+ * Demands of alerts. A hook, a key and a start identify a row, so the same delivery twice, or from
+ * two senders, is one row (I8). States: firing -> resolved (held until release_at) -> released.
  */
 export const demands = pgTable(
   "demands",
@@ -52,6 +55,16 @@ export const demands = pgTable(
       .references(() => hooks.id),
     key: text("key").notNull(),
     labels: jsonb("labels").$type<Record<string, string>>().notNull(),
+    /**
+     * The rule and the alert's identity within it; empty in rows of a release that did not know
+     * them.
+     */
+    rule: text("rule").notNull().default(""),
+    identity: text("identity").notNull().default(""),
+    /** The rule's want when the alert began. Null in such rows: they want `wantedReplicas`. */
+    want: jsonb("want").$type<Want>(),
+    holdMaxSeconds: integer("hold_max_seconds"),
+    lastReceivedAt: timestamptz("last_received_at").notNull().defaultNow(),
     state: text("state").$type<(typeof demandStates)[number]>().notNull(),
     wantedReplicas: integer("wanted_replicas").notNull(),
     baseReplicas: integer("base_replicas").notNull(),
@@ -72,7 +85,39 @@ export const demands = pgTable(
     index("demands_released")
       .on(table.releaseAt)
       .where(sql`state = 'released'`),
+    index("demands_released_of_hook")
+      .on(table.hookId, table.releaseAt)
+      .where(sql`state = 'released'`),
     check("demands_state_known", sql`${table.state} in (${quoted(demandStates)})`),
+  ],
+);
+
+/**
+ * When each service with demands is decided next, and the past that the decision needs. A
+ * transaction that changes demands sets `due_at` to now; job workers claim due rows.
+ */
+export const autoscaleStates = pgTable(
+  "autoscale_states",
+  {
+    serviceId: text("service_id")
+      .primaryKey()
+      .references(() => services.id, { onDelete: "cascade" }),
+    /** Null: only a change makes a decision necessary. */
+    dueAt: timestamptz("due_at"),
+    /** Decisions in a row that failed. */
+    attempts: integer("attempts").notNull().default(0),
+    scaledOutAt: timestamptz("scaled_out_at"),
+    scaledInAt: timestamptz("scaled_in_at"),
+    /** Steps of rules that take more while they fire. */
+    stepsTaken: jsonb("steps_taken")
+      .$type<Record<string, { steps: number; sinceMs: number | null }>>()
+      .notNull()
+      .default({}),
+  },
+  (table) => [
+    index("autoscale_states_due")
+      .on(table.dueAt)
+      .where(sql`due_at is not null`),
   ],
 );
 

@@ -18,8 +18,9 @@ export const createHookRoute = createRoute({
   path: "/v1/services/{name}/hooks",
   operationId: "createHook",
   tags: ["elasticity"],
-  summary: "Make a hook that alerts of a service are sent to",
-  description: "The token is shown this once, and is good for nothing but this hook.",
+  summary: "Create a hook that receives the alerts of a service",
+  description:
+    "Only this response contains the token. The token permits nothing but deliveries to this hook.",
   security: writers,
   request: {
     params: serviceParameters,

@@ -11,10 +11,10 @@ export const deleteHookRoute = createRoute({
   operationId: "deleteHook",
   tags: ["elasticity"],
   summary: "Delete a hook and its token",
-  description: "Its alerts count as over: what they hold is released after the stabilisation time.",
+  description: "Its alerts resolve: Berth releases their demands after the stabilization time.",
   security: writers,
   request: { params: hookParameters },
-  responses: { 204: { description: "It is gone." }, ...commonProblems },
+  responses: { 204: { description: "The hook is deleted." }, ...commonProblems },
 });
 
 export const deleteHookHandler: OperationHandler<typeof deleteHookRoute> = (ctx) => async (c) => {

@@ -3,25 +3,37 @@ import { type Api, mount } from "../http/operation.ts";
 import {
   receiveAlertmanagerHandler,
   receiveAlertmanagerRoute,
+  receiveFalconHandler,
+  receiveFalconJsonHandler,
+  receiveFalconJsonRoute,
+  receiveFalconRoute,
   receiveGenericHandler,
   receiveGenericRoute,
+  receiveGrafanaHandler,
+  receiveGrafanaRoute,
+  receiveZabbixHandler,
+  receiveZabbixRoute,
 } from "./receive-delivery.ts";
 
 /**
- * Some 16,000 alerts with 2 KiB of labels and annotations each; what they carry beyond the rules is not stored as it is. What
- * is larger still is answered 503: after a 413 Alertmanager would drop it, where later, with fewer alerts firing, it fits.
+ * Some 16,000 alerts with 2 KiB of labels and annotations each. A larger delivery answers 503:
+ * senders drop their alerts after a 413, whereas a later delivery with fewer firing alerts fits.
  */
 const limits = {
   bodyBytesMax: 32 * 2 ** 20,
   takesAnyText: true,
   tooLarge: (bytesMax: number) =>
     new AppError("dependency-unavailable", {
-      detail: `A delivery may have at most ${bytesMax} bytes: group alerts finer, or set max_alerts.`,
+      detail: `A delivery may have at most ${bytesMax} bytes. Group the alerts by more labels.`,
       retryAfterMs: 10_000,
     }),
 };
 
 export function mountHooks(api: Api): void {
   mount(api, receiveAlertmanagerRoute, receiveAlertmanagerHandler, limits);
+  mount(api, receiveGrafanaRoute, receiveGrafanaHandler, limits);
+  mount(api, receiveZabbixRoute, receiveZabbixHandler, limits);
+  mount(api, receiveFalconRoute, receiveFalconHandler, limits);
+  mount(api, receiveFalconJsonRoute, receiveFalconJsonHandler, limits);
   mount(api, receiveGenericRoute, receiveGenericHandler, limits);
 }

@@ -11,7 +11,7 @@ export const listDecisionsRoute = createRoute({
   operationId: "listDecisions",
   tags: ["elasticity"],
   summary: "List decisions about the size of services",
-  description: "Newest first, each with its reasons, acted on or not.",
+  description: "Newest first, each with its reasons; also those that changed nothing.",
   security: readers,
   request: { query: listDecisionsQuery },
   responses: {

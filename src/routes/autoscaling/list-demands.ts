@@ -12,7 +12,7 @@ export const listDemandsRoute = createRoute({
   path: "/v1/services/{name}/demands",
   operationId: "listDemands",
   tags: ["elasticity"],
-  summary: "List what alerts want, or wanted, of a service",
+  summary: "List the demands of alerts for a service",
   description: "Newest first.",
   security: readers,
   request: { params: serviceParameters, query: pageQuery },

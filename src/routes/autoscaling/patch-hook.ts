@@ -12,9 +12,9 @@ export const patchHookRoute = createRoute({
   path: "/v1/services/{name}/hooks/{hookId}",
   operationId: "patchHook",
   tags: ["elasticity"],
-  summary: "Change a hook's rules or its stabilisation time",
+  summary: "Change a hook's rules or its stabilization time",
   description:
-    "What is absent stays; the hook's address and token do. Demands that are held keep what they want.",
+    "Absent members stay unchanged, as do the hook's address and token. Held demands keep their want.",
   security: writers,
   request: { params: hookParameters, body: jsonBody(patchHookBody) },
   responses: {

@@ -11,12 +11,12 @@ export const releaseDemandRoute = createRoute({
   path: "/v1/services/{name}/demands/{demandId}",
   operationId: "releaseDemand",
   tags: ["elasticity"],
-  summary: "Release a demand at once",
+  summary: "Release a demand immediately",
   description:
-    "For alerts whose end will never be told. The same run of the alert does not raise it again.",
+    "For alerts whose end never arrives. The same run of the alert does not raise it again.",
   security: writers,
   request: { params: z.object({ name: nameSchema, demandId: idSchema("dmd") }) },
-  responses: { 200: jsonResponse(demandSchema, "The demand, released."), ...commonProblems },
+  responses: { 200: jsonResponse(demandSchema, "The released demand."), ...commonProblems },
 });
 
 export const releaseDemandHandler: OperationHandler<typeof releaseDemandRoute> =

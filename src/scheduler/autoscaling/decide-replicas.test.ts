@@ -5,42 +5,46 @@ import {
   type DecisionInput,
   decideReplicas,
   DEMANDS_NAMED_MAX,
-  findRule,
-  type HeldDemand,
-  nameAlert,
-  wantedReplicas,
+  type HeldRule,
 } from "./decide-replicas.ts";
 
-/** As in contracts/api/services.ts. */
+const nowMs: number = 1_000_000;
 const replicasMax = 20_000;
-const wanted = (want: Want, base: number) => wantedReplicas(want, base, replicasMax);
 
-const demand = (more: Partial<HeldDemand> = {}): HeldDemand => ({
-  id: "dmd_1",
+const rule = (more: Partial<HeldRule> = {}): HeldRule => ({
+  id: "r1",
   hook: "web-alerts",
-  key: "9f2a61c7d0b1e4aa",
-  labels: { alertname: "CpuHigh" },
-  state: "firing",
-  wantedReplicas: 10,
-  startedAt: "2026-01-05T12:00:03.250Z",
+  want: { replicas: 10 },
+  alerts: 1,
+  isFiring: true,
+  oldest: {
+    key: "9f2a61c7d0b1e4aa",
+    labels: { alertname: "CpuHigh" },
+    startedAt: "2026-01-05T12:00:03.250Z",
+  },
   releaseAt: null,
   ...more,
 });
 
-const decide = (more: Partial<DecisionInput>) => {
-  const demands = more.demands ?? [];
-  return decideReplicas({
+const decide = (more: Partial<DecisionInput>) =>
+  decideReplicas({
     replicas: 3,
-    bounds: { min: 2, max: 8 },
-    demands,
-    demandsTotal: demands.length,
+    policy: { min: 2, max: 8 },
+    current: 3,
+    readySets: 3,
+    rules: [],
+    history: { nowMs, scaledOutAtMs: null, scaledInAtMs: null, stepsTaken: {} },
+    isScaleInAtOnce: false,
+    replicasMax,
     ...more,
   });
-};
+const past = (more: Partial<DecisionInput["history"]>) => ({
+  history: { nowMs, scaledOutAtMs: null, scaledInAtMs: null, stepsTaken: {}, ...more },
+});
 
-describe("decideReplicas", () => {
-  it("says which alert wants what, since when, and what bounds it", () => {
-    expect(decide({ demands: [demand()] })).toEqual({
+describe("the reasons of a decision", () => {
+  it("name the alert, its want, its start, and the bound", () => {
+    expect(decide({ rules: [rule()] })).toMatchObject({
       desired: 8,
       because: [
         "alert CpuHigh (9f2a61c7…) on hook web-alerts wants 10 since 2026-01-05T12:00:03Z",
@@ -48,166 +52,251 @@ describe("decideReplicas", () => {
         "autoscale.max is 8",
       ],
     });
+    expect(decide({ replicas: 1, current: 2 }).because).toEqual([
+      "replicas is set to 1",
+      "autoscale.min is 2",
+    ]);
   });
 
-  it("says until when an alert that is over is held", () => {
-    const over = demand({ state: "resolved", releaseAt: "2026-01-05T12:10:00.000Z" });
-    expect(decide({ demands: [over], bounds: { min: 0, max: 20 } })).toEqual({
-      desired: 10,
-      because: [
-        "alert CpuHigh (9f2a61c7…) on hook web-alerts is over, its 10 are held until 2026-01-05T12:10:00Z",
-        "replicas is set to 3",
-      ],
-    });
+  it("say until when Berth holds a resolved demand, and how many alerts a rule holds", () => {
+    const held = rule({ isFiring: false, releaseAt: "2026-01-05T12:10:00.000Z", alerts: 3 });
+    expect(decide({ rules: [held], policy: { min: 0, max: 20 } }).because[0]).toBe(
+      "alert CpuHigh (9f2a61c7…) and 2 more of its rule on hook web-alerts resolved; Berth holds 10 until 2026-01-05T12:10:00Z",
+    );
   });
 
-  it("keeps what people want when no alert wants more", () => {
-    expect(decide({ demands: [demand({ wantedReplicas: 2 })] }).desired).toBe(3);
-    expect(decide({}).because).toEqual(["replicas is set to 3"]);
+  it("name a bounded number of rules and count the alerts of the others", () => {
+    const rules = Array.from({ length: 9 }, (_, index) =>
+      rule({ id: `r${index}`, want: { replicas: index }, alerts: 2 }),
+    );
+    const { because } = decide({ rules });
+    expect(because).toHaveLength(DEMANDS_NAMED_MAX + 2);
+    expect(because[DEMANDS_NAMED_MAX]).toBe("8 alerts are held besides and want no more");
   });
 
-  it("holds the lower bound", () => {
-    expect(decide({ replicas: 1 })).toEqual({
-      desired: 2,
-      because: ["replicas is set to 1", "autoscale.min is 2"],
-    });
-  });
-
-  it("does not count alerts when autoscaling is off, and says so", () => {
-    expect(decide({ bounds: null, demands: [demand()] })).toEqual({
+  it("say that autoscaling is off", () => {
+    expect(decide({ policy: null, rules: [rule()] })).toMatchObject({
       desired: 3,
       because: ["replicas is set to 3", "autoscale is off: 1 alert is not counted"],
     });
-    expect(decide({ bounds: null }).because).toEqual(["replicas is set to 3"]);
+  });
+});
+
+describe("the base", () => {
+  const policy = { min: 1, max: 50 };
+  it("is one for all rules, so that their steps and factors do not compound", () => {
+    const rules = [
+      rule({ id: "a", want: { step: 2 } }),
+      rule({ id: "b", want: { factor: 2 }, alerts: 9 }),
+      rule({ id: "c", want: { step: 1, stacks: true }, alerts: 2 }),
+    ];
+    expect(decide({ rules, policy })).toMatchObject({ base: 3, target: 6, desired: 6 });
   });
 
-  it("names a bounded number of alerts and counts the others", () => {
-    const demands = Array.from({ length: 9 }, (_, index) =>
-      demand({ id: `dmd_${index}`, wantedReplicas: index, key: `k${index}` }),
+  it("includes absolute demands, and the replicas as people change them", () => {
+    const step = rule({ id: "a", want: { step: 2 } });
+    expect(decide({ rules: [step, rule()], policy })).toMatchObject({ base: 10, target: 12 });
+    expect(decide({ rules: [step], policy, replicas: 6 })).toMatchObject({ base: 6, target: 8 });
+  });
+});
+
+describe("scale-out", () => {
+  const policy = { min: 1, max: 50, scaleOut: { cooldownSeconds: 60 } };
+  const rules = [rule({ want: { step: 2, stacks: true }, alerts: 2 })];
+  const input = { policy, rules, current: 5, readySets: 4 };
+
+  it("waits until the sets of the last step are ready or the cooldown is over", () => {
+    const waiting = decide({ ...input, ...past({ scaledOutAtMs: nowMs - 59_000 }) });
+    expect(waiting).toMatchObject({ desired: 5, target: 7, recheckAfterMs: 2_000 });
+    expect(waiting.because.at(-1)).toBe(
+      "the step to 7 waits until 5 sets are ready or the cooldown ends",
     );
-    const { because } = decide({ demands, demandsTotal: 400 });
-    expect(because).toHaveLength(DEMANDS_NAMED_MAX + 2);
-    expect(because[0]).toContain("k8");
-    expect(because[DEMANDS_NAMED_MAX]).toBe("395 alerts are held besides, for no more");
-  });
-
-  it("names the older of alerts that want the same first, and of those as old by their ids", () => {
-    const later = demand({ id: "dmd_0", key: "later", startedAt: "2026-01-05T12:00:04.000Z" });
-    const [a, b] = [demand({ id: "dmd_a", key: "a" }), demand({ id: "dmd_b", key: "b" })];
-    for (const demands of [
-      [later, b, a],
-      [a, b, later],
-      [b, later, a],
+    for (const ready of [
+      { ...input, readySets: 5, ...past({ scaledOutAtMs: nowMs - 1_000 }) },
+      { ...input, ...past({ scaledOutAtMs: nowMs - 60_000 }) },
+      { ...input, ...past({}) },
     ]) {
-      const keys = decide({ demands }).because.map((text) => /\((\w+)\)/.exec(text)?.[1]);
-      expect(keys.slice(0, 3)).toEqual(["a", "b", "later"]);
+      expect(decide(ready)).toMatchObject({ desired: 7, recheckAfterMs: null });
     }
   });
 
-  const replicas = fc.integer({ min: 0, max: replicasMax });
-  const anyDemand = fc.record<HeldDemand>({
+  it("does not wait for absolute demands and replicas", () => {
+    const absolute = [...rules, rule({ id: "abs", want: { replicas: 20 } })];
+    const history = past({ scaledOutAtMs: nowMs });
+    expect(decide({ ...input, rules: absolute, ...history })).toMatchObject({ desired: 20 });
+  });
+});
+
+describe("scale-in", () => {
+  it("takes a tenth of the sets each minute unless the policy says otherwise", () => {
+    const input = { policy: { min: 1, max: 500 }, current: 100 };
+    expect(decide(input)).toMatchObject({ desired: 90, recheckAfterMs: 60_000 });
+    expect(decide({ ...input, current: 5 })).toMatchObject({ desired: 4 });
+    const early = past({ scaledInAtMs: nowMs - 20_000 });
+    expect(decide({ ...input, ...early })).toMatchObject({ desired: 100, recheckAfterMs: 40_000 });
+  });
+
+  it("applies a lower maximum, and a person's own order, at once", () => {
+    const input = { policy: { min: 1, max: 8 }, current: 100 };
+    expect(decide({ ...input, ...past({ scaledInAtMs: nowMs }) }).desired).toBe(8);
+    expect(decide({ ...input, isScaleInAtOnce: true }).desired).toBe(3);
+  });
+});
+
+describe("a rule with everySeconds", () => {
+  const rules = [rule({ want: { step: 2, everySeconds: 100 } })];
+  const policy = { min: 1, max: 8 };
+  const taken = (steps: number, sinceMs: number | null) =>
+    past({ stepsTaken: { r1: { steps, sinceMs } } });
+
+  it("takes one step more each time it has fired for so long, up to the maximum", () => {
+    const first = decide({ policy, rules });
+    expect(first).toMatchObject({
+      target: 5,
+      recheckAfterMs: 100_000,
+      stepsTaken: { r1: { steps: 1, sinceMs: nowMs } },
+    });
+    expect(decide({ policy, rules, ...taken(1, nowMs - 99_000) })).toMatchObject({ target: 5 });
+    expect(decide({ policy, rules, ...taken(1, nowMs - 100_000) })).toMatchObject({ target: 7 });
+    expect(decide({ policy, rules, ...taken(3, nowMs - 900_000) })).toMatchObject({
+      target: 8,
+      recheckAfterMs: null,
+      stepsTaken: { r1: { steps: 3 } },
+    });
+  });
+
+  it("keeps its steps while it is held and does not fire, and waits in full when it fires again", () => {
+    const held = [rule({ want: { step: 2, everySeconds: 100 }, isFiring: false })];
+    const resolved = decide({ policy, rules: held, ...taken(2, nowMs - 900_000) });
+    expect(resolved).toMatchObject({ target: 7, stepsTaken: { r1: { steps: 2, sinceMs: null } } });
+    const again = decide({ policy, rules, ...past({ stepsTaken: resolved.stepsTaken }) });
+    expect(again).toMatchObject({ target: 7, stepsTaken: { r1: { steps: 2, sinceMs: nowMs } } });
+  });
+});
+
+describe("every decision", () => {
+  const count = fc.integer({ min: 0, max: replicasMax });
+  const want = fc.oneof(
+    count.map((replicas): Want => ({ replicas })),
+    fc.double({ min: 1, max: 100, noNaN: true }).map((factor): Want => ({ factor })),
+    fc
+      .record(
+        {
+          step: fc.integer({ min: 1, max: replicasMax }),
+          stacks: fc.boolean(),
+          everySeconds: fc.integer({ min: 10, max: 1_000 }),
+        },
+        { requiredKeys: ["step"] },
+      )
+      .map((one): Want => one),
+  );
+  const anyRule = fc.record({
     id: fc.uuid(),
-    hook: fc.constantFrom("web", "cpu"),
-    key: fc.string(),
-    labels: fc.dictionary(fc.string(), fc.string()),
-    state: fc.constantFrom("firing", "resolved"),
-    wantedReplicas: replicas,
-    startedAt: fc.constantFrom("2026-01-05T12:00:03.250Z", "2026-01-05T12:00:04.250Z"),
+    want,
+    alerts: fc.integer({ min: 1, max: 10_000 }),
+    isFiring: fc.boolean(),
     releaseAt: fc.constantFrom(null, "2026-01-05T12:10:00.000Z"),
   });
-  const anyBounds = fc
-    .tuple(replicas, replicas)
-    .map(([a, b]) => ({ min: Math.min(a, b), max: Math.max(a, b) }));
-  const demands = fc.uniqueArray(anyDemand, { selector: (one) => one.id, maxLength: 12 });
+  const ago = fc.option(fc.integer({ min: 0, max: 200_000 }).map((ms) => nowMs - ms));
+  const policy = fc.tuple(count, count).chain(([a, b]) =>
+    fc.record(
+      {
+        min: fc.constant(Math.min(a, b)),
+        max: fc.constant(Math.max(a, b)),
+        scaleIn: fc.record({ step: count.map((n) => n + 1), everySeconds: fc.nat(200) }),
+        scaleOut: fc.record({ cooldownSeconds: fc.nat(200) }),
+      },
+      { requiredKeys: ["min", "max"] },
+    ),
+  );
+  const anyInput = fc.record({
+    replicas: count,
+    policy,
+    current: count,
+    readySets: count,
+    rules: fc
+      .uniqueArray(anyRule, { selector: (one) => one.id, maxLength: 8 })
+      .map((rules) => rules.map((one) => rule(one))),
+    history: fc.record({
+      nowMs: fc.constant(nowMs),
+      scaledOutAtMs: ago,
+      scaledInAtMs: ago,
+      stepsTaken: fc.constant({}),
+    }),
+    isScaleInAtOnce: fc.boolean(),
+    replicasMax: fc.constant(replicasMax),
+  });
 
-  it("is the largest of all wants, clamped to the bounds", () => {
+  it("lies within the bounds, and says why", () => {
     fc.assert(
-      fc.property(replicas, anyBounds, demands, (people, bounds, held) => {
-        const { desired, because } = decide({ replicas: people, bounds, demands: held });
-        const largest = Math.max(people, ...held.map((one) => one.wantedReplicas));
-        expect(desired).toBe(Math.min(Math.max(largest, bounds.min), bounds.max));
+      fc.property(anyInput, (input) => {
+        const { desired, target, base, because } = decideReplicas(input);
+        for (const size of [desired, target, base]) {
+          expect(size).toBeGreaterThanOrEqual(input.policy.min);
+          expect(size).toBeLessThanOrEqual(input.policy.max);
+        }
         expect(because.length).toBeGreaterThan(0);
-        expect(because.length).toBeLessThanOrEqual(DEMANDS_NAMED_MAX + 4);
+        expect(because.length).toBeLessThanOrEqual(DEMANDS_NAMED_MAX + 5);
       }),
     );
   });
 
-  it("does not depend on the order of the demands", () => {
+  it("moves towards the target and never past it: no scale-in goes below the held demands", () => {
     fc.assert(
-      fc.property(demands, anyBounds, fc.infiniteStream(fc.nat()), (held, bounds, order) => {
-        const shuffled = held
+      fc.property(anyInput, (input) => {
+        const { desired, target } = decideReplicas(input);
+        const start = Math.min(Math.max(input.current, input.policy.min), input.policy.max);
+        expect(desired).toBeGreaterThanOrEqual(Math.min(start, target));
+        expect(desired).toBeLessThanOrEqual(Math.max(start, target));
+      }),
+    );
+  });
+
+  it("reaches the target if it is repeated after each recheck time", () => {
+    fc.assert(
+      fc.property(anyInput, (input) => {
+        const fixed = input.rules.map((one) => ({ ...one, want: { replicas: 5 } }));
+        let { current } = input;
+        let history: DecisionInput["history"] = input.history;
+        for (let round = 0; round < 100_000; round++) {
+          const { desired, target, recheckAfterMs } = decideReplicas({
+            ...input,
+            rules: fixed,
+            isScaleInAtOnce: false,
+            current,
+            history,
+          });
+          if (desired < current) history = { ...history, scaledInAtMs: history.nowMs };
+          current = desired;
+          if (current === target) return;
+          expect(recheckAfterMs).not.toBeNull();
+          history = { ...history, nowMs: history.nowMs + (recheckAfterMs ?? 0) };
+        }
+        expect.unreachable("the service never reached its target");
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it("does not depend on the order of the rules", () => {
+    fc.assert(
+      fc.property(anyInput, fc.infiniteStream(fc.nat()), (input, order) => {
+        const shuffled = input.rules
           .map((one) => ({ one, at: order.next().value }))
           .toSorted((a, b) => a.at - b.at)
           .map(({ one }) => one);
-        expect(decide({ demands: shuffled, bounds })).toEqual(decide({ demands: held, bounds }));
+        expect(decideReplicas({ ...input, rules: shuffled })).toEqual(decideReplicas(input));
       }),
     );
   });
 
-  it("never grows when a demand goes", () => {
+  it("never has a larger target without one of its rules", () => {
     fc.assert(
-      fc.property(demands, anyBounds, fc.nat(), (held, bounds, index) => {
-        const fewer = held.toSpliced(index % (held.length + 1), 1);
-        const { desired } = decide({ demands: fewer, bounds });
-        expect(desired).toBeLessThanOrEqual(decide({ demands: held, bounds }).desired);
+      fc.property(anyInput, fc.nat(), (input, index) => {
+        const rules = input.rules.toSpliced(index % (input.rules.length + 1), 1);
+        const { target } = decideReplicas({ ...input, rules });
+        expect(target).toBeLessThanOrEqual(decideReplicas(input).target);
       }),
     );
-  });
-});
-
-describe("wantedReplicas", () => {
-  it("takes absolute counts as they are, and steps over the base", () => {
-    expect(wanted({ replicas: 7 }, 3)).toBe(7);
-    expect(wanted({ replicas: 0 }, 3)).toBe(0);
-    expect(wanted({ step: 2 }, 3)).toBe(5);
-  });
-
-  it("rounds factors up, but not for the sake of binary fractions", () => {
-    expect(wanted({ factor: 1.5 }, 3)).toBe(5);
-    expect(wanted({ factor: 1.1 }, 10)).toBe(11);
-    expect(wanted({ factor: 2 }, 0)).toBe(0);
-  });
-
-  it("never wants less than the base, nor more than a service may have, for steps and factors", () => {
-    const base = fc.integer({ min: 0, max: replicasMax });
-    const factor = fc.double({ min: 1, max: 100, noNaN: true });
-    const step = fc.integer({ min: 1, max: replicasMax });
-    fc.assert(
-      fc.property(base, factor, step, (count, by, steps) => {
-        for (const sets of [wanted({ factor: by }, count), wanted({ step: steps }, count)]) {
-          expect(Number.isInteger(sets)).toBe(true);
-          expect(sets).toBeGreaterThanOrEqual(count);
-          expect(sets).toBeLessThanOrEqual(replicasMax);
-        }
-      }),
-    );
-  });
-});
-
-describe("findRule", () => {
-  const rules = [
-    { match: { alertname: "CpuHigh", severity: "page" }, want: { replicas: 9 } },
-    { match: { alertname: "CpuHigh" }, want: { step: 1 } },
-  ];
-
-  it("gives the first rule whose labels are all there", () => {
-    expect(findRule(rules, { alertname: "CpuHigh", severity: "page", x: "y" })).toBe(rules[0]);
-    expect(findRule(rules, { alertname: "CpuHigh", severity: "info" })).toBe(rules[1]);
-    expect(findRule(rules, { alertname: "DiskFull" })).toBeUndefined();
-  });
-
-  it("takes every alert when a rule names no label", () => {
-    expect(findRule([{ match: {}, want: { step: 1 } }], {})).toBeDefined();
-  });
-
-  it("does not find labels that an object has by itself", () => {
-    expect(findRule([{ match: { constructor: "x" }, want: { step: 1 } }], {})).toBeUndefined();
-    expect(nameAlert({ key: "k", labels: {} })).toBe("alert k");
-  });
-
-  it("cuts no character of an alert's name in half, which no database would store", () => {
-    expect(nameAlert({ key: "cpu-of-😀-menu-web", labels: {} })).toBe("alert cpu-of-…");
-    const alertname = `${"x".repeat(79)}😀`;
-    expect(nameAlert({ key: "k", labels: { alertname } })).toBe(`alert ${"x".repeat(79)} (k)`);
   });
 });

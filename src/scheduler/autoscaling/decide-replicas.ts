@@ -1,114 +1,241 @@
-import type { HookRule, Want } from "../../contracts/api/autoscaling.ts";
+import type { Want } from "../../contracts/api/autoscaling.ts";
 import type { AutoscaleSpec } from "../../contracts/api/services.ts";
 import { assert } from "../../lib/assert.ts";
+import { nameAlert } from "./name-alert.ts";
+import { wantedReplicas } from "./wanted-replicas.ts";
 
-/** So many demands are named in a decision's reasons; of the others only the number is. */
+/** A decision names this many demands in its reasons and counts the others. */
 export const DEMANDS_NAMED_MAX = 5;
+export const SCALE_IN_EVERY_SECONDS = 60;
+export const SCALE_OUT_COOLDOWN_SECONDS = 60;
+/** While a further step waits for ready sets Berth counts them this often. */
+const READY_POLL_MS = 2_000;
 
-/** An alert's demand that is held now, as far as a decision needs it. */
-export interface HeldDemand {
+/** The demands of one rule that Berth holds now. Alerts of one identity count once. */
+export interface HeldRule {
+  /** Identifies the hook, the rule and the want; a rule that was changed may hold two wants. */
   id: string;
   /** The hook's name. */
   hook: string;
-  key: string;
-  labels: Readonly<Record<string, string>>;
-  /** resolved: over, but its stabilisation time is not. */
-  state: "firing" | "resolved";
-  wantedReplicas: number;
-  /** ISO 8601 in UTC, as are all times here. */
-  startedAt: string;
+  want: Want;
+  /** The number of identities, at least one. */
+  alerts: number;
+  isFiring: boolean;
+  /** The oldest alert. Times are ISO 8601 in UTC. */
+  oldest: { key: string; labels: Readonly<Record<string, string>>; startedAt: string };
+  /** The last time at which Berth releases one of them, if none fires. */
   releaseAt: string | null;
 }
 
+/**
+ * The steps that a rule with `everySeconds` has taken, and when it took the last one or began to
+ * fire again.
+ */
+export type StepsTaken = Readonly<Record<string, { steps: number; sinceMs: number | null }>>;
+
+/**
+ * The past of a service, as far as its next decision needs it. All times are those of the database
+ * clock.
+ */
+export interface AutoscaleHistory {
+  nowMs: number;
+  scaledOutAtMs: number | null;
+  scaledInAtMs: number | null;
+  stepsTaken: StepsTaken;
+}
+
 export interface DecisionInput {
-  /** What people want. */
+  /** The replicas that people chose. */
   replicas: number;
   /** Null: autoscaling is off, and demands do not count. */
-  bounds: Pick<AutoscaleSpec, "min" | "max"> | null;
-  /** At least the largest ones, in any order. */
-  demands: readonly HeldDemand[];
-  /** How many there are, when `demands` is not all of them. */
-  demandsTotal: number;
+  policy: Pick<AutoscaleSpec, "min" | "max" | "scaleIn" | "scaleOut"> | null;
+  /** The replicas that Berth works towards now. */
+  current: number;
+  readySets: number;
+  rules: readonly HeldRule[];
+  history: AutoscaleHistory;
+  /** True for a person's own scale-in, which takes no steps. */
+  isScaleInAtOnce: boolean;
+  replicasMax: number;
 }
 
 export interface ReplicasDecision {
   desired: number;
+  /** The size that the demands call for. `desired` reaches it in steps. */
+  target: number;
+  /** The size without steps and factors: the base of all of them. */
+  base: number;
   /** Sentences, the weightiest first. The same input gives the same sentences. */
   because: string[];
+  stepsTaken: StepsTaken;
+  /** Decide again after this time, whatever happens until then. */
+  recheckAfterMs: number | null;
 }
 
 /**
- * How many sets a service should have: the largest of what people want and what alerts want, within the bounds.
- * Pure: depends on nothing but its input, and not on the order of the demands.
+ * Decides how many sets a service should have. Pure and total; the order of the rules does not
+ * matter.
+ *
+ * - The base is the larger of the people's replicas and the largest absolute demand, within the
+ *   bounds. Steps and factors of all rules apply to this one base, so that neither a second alert
+ *   nor a flap compounds.
+ * - The target is the largest want. The bounds and absolute demands apply at once.
+ * - Growth by steps and factors waits until the sets of the last scale-out are ready, or its
+ *   cooldown is over.
+ * - Scale-in takes one step at a time and never goes below the target.
  */
 export function decideReplicas(input: DecisionInput): ReplicasDecision {
-  const { replicas, bounds } = input;
+  const { replicas, policy, rules } = input;
   const people = `replicas is set to ${replicas}`;
-  if (!bounds) {
-    const ignored = `autoscale is off: ${countAlerts(input.demandsTotal)} not counted`;
-    return { desired: replicas, because: input.demandsTotal > 0 ? [people, ignored] : [people] };
+  if (!policy) {
+    const alerts = rules.reduce((sum, rule) => sum + rule.alerts, 0);
+    const ignored = `autoscale is off: ${countAlerts(alerts)} not counted`;
+    return {
+      desired: replicas,
+      target: replicas,
+      base: replicas,
+      because: alerts > 0 ? [people, ignored] : [people],
+      stepsTaken: {},
+      recheckAfterMs: null,
+    };
   }
-  assert(bounds.min <= bounds.max, "a service's autoscale.min is not above its max");
-  const demands = input.demands.toSorted(byWeight);
-  const wanted = Math.max(replicas, demands[0]?.wantedReplicas ?? 0);
-  const desired = Math.min(Math.max(wanted, bounds.min), bounds.max);
-  const because = demands.slice(0, DEMANDS_NAMED_MAX).map(describeDemand);
-  const unnamed = input.demandsTotal - because.length;
-  if (unnamed > 0) because.push(`${countAlerts(unnamed)} held besides, for no more`);
+  assert(policy.min <= policy.max, "a service's autoscale.min is not above its max");
+  const clamp = (count: number) => Math.min(Math.max(count, policy.min), policy.max);
+  const absolute = rules.map((rule) => rule.want.replicas ?? 0);
+  const base = clamp(Math.max(replicas, ...absolute));
+  const canGrow = isLastStepReady(input);
+  const steps = advanceSteps(input, base, canGrow);
+  const wants = rules.map((rule) => {
+    const taken = steps.taken[rule.id]?.steps ?? 1;
+    const count = (rule.want.stacks === true ? rule.alerts : 1) + taken - 1;
+    return { rule, wanted: wantedReplicas(rule.want, base, count, input.replicasMax) };
+  });
+  const wanted = Math.max(replicas, ...wants.map((one) => one.wanted));
+  const target = clamp(wanted);
+  const move = moveTowards(input, policy, { base, target, canGrow });
+  const because = describeWants(wants);
   because.push(people);
-  if (wanted > bounds.max) because.push(`autoscale.max is ${bounds.max}`);
-  if (wanted < bounds.min) because.push(`autoscale.min is ${bounds.min}`);
-  return { desired, because };
+  if (wanted > policy.max) because.push(`autoscale.max is ${policy.max}`);
+  if (wanted < policy.min) because.push(`autoscale.min is ${policy.min}`);
+  because.push(...move.because);
+  return {
+    desired: move.desired,
+    target,
+    base,
+    because,
+    stepsTaken: steps.taken,
+    recheckAfterMs: earliest([move.recheckAfterMs, steps.recheckAfterMs]),
+  };
 }
 
 /**
- * What a rule wants of a service that had `base` replicas when the alert began. Not yet held within the service's min and
- * max, only below `replicasMax`, which no service may exceed.
+ * True when a further step may follow: the sets of the last one are ready, or its cooldown is over.
  */
-export function wantedReplicas(want: Want, base: number, replicasMax: number): number {
-  const { replicas, step, factor } = want;
-  if (replicas !== undefined) return replicas;
-  if (step !== undefined) return Math.min(base + step, replicasMax);
-  assert(factor !== undefined, "a want has one of replicas, step and factor");
-  // Rounded to a millionth first: 10 x 1.1 is 11, although it is 11.000000000000002 in binary.
-  return Math.min(Math.ceil(Math.round(base * factor * 1e6) / 1e6), replicasMax);
+function isLastStepReady({ current, readySets, history, policy }: DecisionInput): boolean {
+  if (history.scaledOutAtMs === null || readySets >= current) return true;
+  return history.nowMs - history.scaledOutAtMs >= cooldownMs(policy);
 }
 
-/** The first rule whose labels the alert has, all of them. */
-export function findRule(
-  rules: readonly HookRule[],
-  labels: Readonly<Record<string, string>>,
-): HookRule | undefined {
-  return rules.find((rule) =>
-    Object.entries(rule.match).every(
-      ([name, value]) => Object.hasOwn(labels, name) && labels[name] === value,
-    ),
-  );
+function cooldownMs(policy: DecisionInput["policy"]): number {
+  return (policy?.scaleOut?.cooldownSeconds ?? SCALE_OUT_COOLDOWN_SECONDS) * 1_000;
 }
 
-/** Of a character of two UTF-16 units the first alone, at the end of a text: no database stores it. */
-const halfCharacter = /[\uD800-\uDBFF]$/;
-
-/** An alert's name as people know it: `alert CpuHigh (9f2a61c7…)`, or by its key alone. */
-export function nameAlert(alert: Pick<HeldDemand, "key" | "labels">): string {
-  const cut = (text: string, chars: number) => text.slice(0, chars).replace(halfCharacter, "");
-  const key = alert.key.length > 12 ? `${cut(alert.key, 8)}…` : alert.key;
-  const name = Object.hasOwn(alert.labels, "alertname") ? alert.labels["alertname"] : undefined;
-  return name === undefined || name === "" ? `alert ${key}` : `alert ${cut(name, 80)} (${key})`;
+interface Move {
+  desired: number;
+  because: string[];
+  recheckAfterMs: number | null;
 }
 
-function describeDemand(demand: HeldDemand): string {
-  const alert = `${nameAlert(demand)} on hook ${demand.hook}`;
-  if (demand.state === "firing" || demand.releaseAt === null) {
-    return `${alert} wants ${demand.wantedReplicas} since ${toSeconds(demand.startedAt)}`;
+function moveTowards(
+  input: DecisionInput,
+  policy: NonNullable<DecisionInput["policy"]>,
+  to: { base: number; target: number; canGrow: boolean },
+): Move {
+  const { history } = input;
+  const { base, target } = to;
+  const start = Math.min(Math.max(input.current, policy.min), policy.max);
+  if (target > start) {
+    if (to.canGrow || target <= base) return { desired: target, because: [], recheckAfterMs: null };
+    const waits = `the step to ${target} waits until ${start} sets are ready or the cooldown ends`;
+    return { desired: Math.max(start, base), because: [waits], recheckAfterMs: READY_POLL_MS };
   }
-  return `${alert} is over, its ${demand.wantedReplicas} are held until ${toSeconds(demand.releaseAt)}`;
+  if (target === start || input.isScaleInAtOnce) {
+    return { desired: target, because: [], recheckAfterMs: null };
+  }
+  const step = policy.scaleIn?.step ?? Math.max(1, Math.floor(start / 10));
+  const everyMs = (policy.scaleIn?.everySeconds ?? SCALE_IN_EVERY_SECONDS) * 1_000;
+  const waitedMs = history.scaledInAtMs === null ? everyMs : history.nowMs - history.scaledInAtMs;
+  const because = [`scale-in to ${target} removes at most ${step} each ${everyMs / 1_000} s`];
+  if (waitedMs < everyMs) return { desired: start, because, recheckAfterMs: everyMs - waitedMs };
+  const desired = Math.max(target, start - step);
+  return { desired, because, recheckAfterMs: desired > target ? everyMs : null };
 }
 
-function byWeight(a: HeldDemand, b: HeldDemand): number {
-  if (a.wantedReplicas !== b.wantedReplicas) return b.wantedReplicas - a.wantedReplicas;
-  if (a.startedAt !== b.startedAt) return a.startedAt < b.startedAt ? -1 : 1;
-  return a.id < b.id ? -1 : 1;
+/**
+ * Takes the next step of each rule that fires for longer than its `everySeconds`. The time counts
+ * from the last step or from the decision that first saw the rule fire. A rule that is held but
+ * does not fire keeps its steps and takes no more.
+ */
+function advanceSteps(
+  { rules, history, policy, replicasMax }: DecisionInput,
+  base: number,
+  canGrow: boolean,
+): { taken: StepsTaken; recheckAfterMs: number | null } {
+  const taken: Record<string, { steps: number; sinceMs: number | null }> = Object.create(null);
+  const waits: number[] = [];
+  for (const { id, want, alerts, isFiring } of rules) {
+    if (want.everySeconds === undefined) continue;
+    const before = history.stepsTaken[id] ?? { steps: 1, sinceMs: null };
+    const sinceMs = isFiring ? (before.sinceMs ?? history.nowMs) : null;
+    taken[id] = { steps: before.steps, sinceMs };
+    if (sinceMs === null) continue;
+    const count = (want.stacks === true ? alerts : 1) + before.steps - 1;
+    const isAtMax = wantedReplicas(want, base, count, replicasMax) >= (policy?.max ?? 0);
+    if (isAtMax) continue;
+    const leftMs = want.everySeconds * 1_000 - (history.nowMs - sinceMs);
+    if (leftMs > 0) waits.push(leftMs);
+    else if (canGrow) {
+      taken[id] = { steps: before.steps + 1, sinceMs: history.nowMs };
+      waits.push(want.everySeconds * 1_000);
+    } else waits.push(READY_POLL_MS);
+  }
+  return { taken, recheckAfterMs: earliest(waits) };
+}
+
+function earliest(waits: readonly (number | null)[]): number | null {
+  const known = waits.filter((wait) => wait !== null);
+  return known.length === 0 ? null : Math.min(...known);
+}
+
+interface RuleWant {
+  rule: HeldRule;
+  wanted: number;
+}
+
+function describeWants(wants: readonly RuleWant[]): string[] {
+  const sorted = wants.toSorted(byWeight);
+  const named = sorted.slice(0, DEMANDS_NAMED_MAX);
+  const because = named.map(describeWant);
+  const unnamed = sorted.slice(DEMANDS_NAMED_MAX).reduce((sum, one) => sum + one.rule.alerts, 0);
+  if (unnamed > 0) because.push(`${countAlerts(unnamed)} held besides and want no more`);
+  return because;
+}
+
+function describeWant({ rule, wanted }: RuleWant): string {
+  const others = rule.alerts > 1 ? ` and ${rule.alerts - 1} more of its rule` : "";
+  const alert = `${nameAlert(rule.oldest)}${others} on hook ${rule.hook}`;
+  if (rule.isFiring || rule.releaseAt === null) {
+    const verb = rule.alerts > 1 ? "want" : "wants";
+    return `${alert} ${verb} ${wanted} since ${toSeconds(rule.oldest.startedAt)}`;
+  }
+  return `${alert} resolved; Berth holds ${wanted} until ${toSeconds(rule.releaseAt)}`;
+}
+
+function byWeight(a: RuleWant, b: RuleWant): number {
+  if (a.wanted !== b.wanted) return b.wanted - a.wanted;
+  const [started, other] = [a.rule.oldest.startedAt, b.rule.oldest.startedAt];
+  if (started !== other) return started < other ? -1 : 1;
+  return a.rule.id < b.rule.id ? -1 : 1;
 }
 
 function countAlerts(count: number): string {

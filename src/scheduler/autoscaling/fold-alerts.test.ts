@@ -17,12 +17,14 @@ const alert = (more: Partial<DeliveredAlert> = {}): DeliveredAlert => ({
   startedAtMs: 1_000,
   endedAtMs: undefined,
   labels: { alertname: "CpuHigh" },
+  name: undefined,
+  isKeyOfOneRun: false,
   ...more,
 });
 
-/** A record of runs that deliveries are folded into, as the database keeps it. */
+/** Stores the runs that deliveries are folded into, as the database does. */
 class Ledger {
-  runs: (KnownRun & { wantedReplicas: number })[] = [];
+  runs: (KnownRun & { baseReplicas: number; wantedReplicas: number })[] = [];
   baseReplicas = 3;
   nowMs = 50_000;
 
@@ -35,6 +37,7 @@ class Ledger {
         nowMs: this.nowMs,
         replicasMax: 20_000,
         newRunsMax: 100,
+        unknownEndsMax: 100,
         ...more,
       },
       alerts,
@@ -62,7 +65,7 @@ class Ledger {
 }
 
 describe("foldAlerts", () => {
-  it("puts a new alert on record with what it wants, and again nothing", () => {
+  it("inserts a new alert with its want once", () => {
     const ledger = new Ledger();
     expect(ledger.deliver([alert()])).toMatchObject({
       newRuns: [{ state: "firing", baseReplicas: 3, wantedReplicas: 5 }],
@@ -74,24 +77,26 @@ describe("foldAlerts", () => {
       newRuns: [],
       resolvedIds: [],
       reopenedIds: [],
+      repeatedIds: ["r0"],
       accepted: 1,
       ignored: 0,
     });
   });
 
-  it("ignores what no rule is for", () => {
+  it("ignores an alert that no rule matches", () => {
     const ledger = new Ledger();
     const outcome = ledger.deliver([alert({ labels: { alertname: "Other" } })]);
     expect(outcome).toEqual({
       newRuns: [],
       resolvedIds: [],
       reopenedIds: [],
+      repeatedIds: [],
       accepted: 0,
       ignored: 1,
     });
   });
 
-  it("begins a run again that fires well after its end, with what it wanted, and at once after it never", () => {
+  it("reopens a run that fires well after its end, and never one that fires right after it", () => {
     for (const state of ["resolved", "released"] as const) {
       const ledger = new Ledger();
       ledger.deliver([alert()]);
@@ -113,7 +118,7 @@ describe("foldAlerts", () => {
     }
   });
 
-  it("never begins a run again that somebody released by hand", () => {
+  it("never reopens a run that a person released", () => {
     const ledger = new Ledger();
     ledger.deliver([alert()]);
     for (const run of ledger.runs) run.state = "released";
@@ -121,7 +126,7 @@ describe("foldAlerts", () => {
     expect(ledger.deliver([alert()])).toMatchObject({ reopenedIds: [], ignored: 1 });
   });
 
-  it("revives no more released runs than there is room for", () => {
+  it("reopens no more released runs than the service may hold", () => {
     const ledger = new Ledger();
     const many = [1, 2, 3].map((index) => alert({ key: `k${index}` }));
     ledger.deliver(many);
@@ -131,7 +136,7 @@ describe("foldAlerts", () => {
     expect(ledger.deliver(many, { newRunsMax: 2 })).toMatchObject({ accepted: 2, ignored: 1 });
   });
 
-  it("does not begin a run again that is over", () => {
+  it("does not reopen a run that ended", () => {
     const ledger = new Ledger();
     ledger.deliver([alert()]);
     ledger.deliver([alert({ status: "resolved" })]);
@@ -139,22 +144,59 @@ describe("foldAlerts", () => {
     expect(ledger.states()).toEqual(["k@1000 resolved"]);
   });
 
-  it("does not begin a run whose end came first", () => {
+  it("does not begin a run whose end arrived first", () => {
     const ledger = new Ledger();
     expect(ledger.deliver([alert({ status: "resolved" })])).toMatchObject({ ignored: 1 });
     expect(ledger.deliver([alert()])).toMatchObject({ newRuns: [], ignored: 1 });
     expect(ledger.states()).toEqual(["k@1000 released"]);
   });
 
-  it("begins a new run of an alert that was over, from what the service has by then", () => {
+  it("inserts a new run of an alert that ended, with the same rule and identity", () => {
     const ledger = new Ledger();
-    ledger.deliver([alert(), alert({ status: "resolved" })]);
-    ledger.baseReplicas = 5;
-    ledger.deliver([alert({ startedAtMs: 2_000 })]);
-    expect(ledger.runs.at(-1)).toMatchObject({ state: "firing", wantedReplicas: 7 });
+    const first = ledger.deliver([alert(), alert({ status: "resolved" })]);
+    const second = ledger.deliver([alert({ startedAtMs: 2_000 })]);
+    expect(second.newRuns).toMatchObject([{ state: "firing", wantedReplicas: 5 }]);
+    expect(second.newRuns[0]?.identity).toBe(first.newRuns[0]?.identity);
+    expect(second.newRuns[0]?.rule).toBe(first.newRuns[0]?.rule);
   });
 
-  it("does not end a later run when the end of an earlier one comes late", () => {
+  it("gives an alert whose labels change with its value one identity", () => {
+    const ledger = new Ledger();
+    const at = (value: string) => ({ key: value, labels: { alertname: "CpuHigh", value } });
+    ledger.deliver([alert(at("91.5"))]);
+    const { newRuns } = ledger.deliver([
+      alert({ ...at("91.5"), status: "resolved" }),
+      alert({ ...at("97"), startedAtMs: 2_000 }),
+    ]);
+    expect(new Set(newRuns.map((run) => run.identity))).toEqual(
+      new Set(['[["alertname","CpuHigh"]]']),
+    );
+  });
+
+  it("takes a key of one run as the same run, whatever order its begin and end arrive in", () => {
+    const event = (status: "firing" | "resolved") =>
+      alert({ status, startedAtMs: undefined, isKeyOfOneRun: true });
+    const ledger = new Ledger();
+    ledger.deliver([event("firing")]);
+    ledger.deliver([event("resolved")]);
+    ledger.deliver([event("firing")]);
+    expect(ledger.states()).toEqual(["k@50000 resolved"]);
+    const late = new Ledger();
+    late.deliver([event("resolved")]);
+    late.deliver([event("firing")]);
+    expect(late.states()).toEqual(["k@50000 released"]);
+  });
+
+  it("stores a bounded number of ends without a beginning, and they use no capacity of demands", () => {
+    const ledger = new Ledger();
+    const ends = [1, 2, 3].map((index) => alert({ key: `e${index}`, status: "resolved" }));
+    const limits = { unknownEndsMax: 2, newRunsMax: 1 };
+    const outcome = ledger.deliver([...ends, alert()], limits);
+    expect(outcome).toMatchObject({ accepted: 1, ignored: 3 });
+    expect(ledger.states()).toEqual(["e1@1000 released", "e2@1000 released", "k@1000 firing"]);
+  });
+
+  it("does not end a later run when the end of an earlier one arrives late", () => {
     const ledger = new Ledger();
     ledger.deliver([alert()]);
     ledger.deliver([alert({ startedAtMs: 9_000 })]);
@@ -162,11 +204,11 @@ describe("foldAlerts", () => {
     expect(ledger.states()).toEqual(["k@1000 resolved", "k@9000 firing"]);
   });
 
-  it("takes one step for an alert whose start is moved back, and ends it whole", () => {
-    // Two Prometheus servers see it begin at 2000 and 1000; Alertmanager hears of the later start first.
+  it("ends all runs of an alert whose start moves back", () => {
+    // Two Prometheus servers see it begin at 2000 and 1000; Alertmanager receives the later start
+    // first.
     const ledger = new Ledger();
     ledger.deliver([alert({ startedAtMs: 2_000 })]);
-    ledger.baseReplicas = 5;
     ledger.deliver([alert({ startedAtMs: 1_000 })]);
     expect(ledger.runs.map((run) => run.wantedReplicas)).toEqual([5, 5]);
     ledger.deliver([alert({ status: "resolved", startedAtMs: 1_000, endedAtMs: 7_000 })]);
@@ -185,7 +227,7 @@ describe("foldAlerts", () => {
     expect(ledger.states()).toEqual(["k@50000 resolved", "k@50001 firing"]);
   });
 
-  it("stops at the number of runs that there is room for", () => {
+  it("inserts no more runs than the service may hold", () => {
     const ledger = new Ledger();
     const many = [1, 2, 3].map((index) => alert({ key: `k${index}` }));
     expect(ledger.deliver(many, { newRunsMax: 2 })).toMatchObject({ accepted: 2, ignored: 1 });
@@ -198,9 +240,11 @@ describe("foldAlerts", () => {
     startedAtMs: fc.constantFrom(1_000, 2_000, 3_000),
     endedAtMs: fc.constant(undefined),
     labels: fc.constantFrom({ alertname: "CpuHigh" }),
+    name: fc.constant(undefined),
+    isKeyOfOneRun: fc.constant(false),
   });
 
-  it("ends up with the same alerts firing in whatever order, however often and in whatever groups they come", () => {
+  it("leaves the same alerts firing for any order, repetition and grouping of deliveries", () => {
     fc.assert(
       fc.property(
         fc.array(anyAlert, { maxLength: 12 }),
@@ -231,7 +275,7 @@ describe("foldAlerts", () => {
     );
   });
 
-  it("leaves each run as the last delivery before it says, where deliveries are far apart, copies of them or not", () => {
+  it("leaves each run in the state of its last delivery if deliveries are far apart, with or without copies", () => {
     fc.assert(
       fc.property(
         fc.array(fc.tuple(anyAlert, fc.nat(3)), { maxLength: 12 }),
@@ -254,7 +298,7 @@ describe("foldAlerts", () => {
     );
   });
 
-  it("takes no late copy of a beginning for another, however late within the time that copies take", () => {
+  it("takes no late copy of a beginning for a new one within the time that copies take", () => {
     fc.assert(
       fc.property(
         fc.array(anyAlert, { maxLength: 8 }),
@@ -272,7 +316,7 @@ describe("foldAlerts", () => {
     );
   });
 
-  it("changes nothing when a delivery comes a second time, and answers the same", () => {
+  it("changes nothing when a delivery arrives a second time, and answers the same", () => {
     fc.assert(
       fc.property(fc.array(anyAlert, { maxLength: 8 }), fc.array(anyAlert), (before, alerts) => {
         const ledger = new Ledger();

@@ -1,103 +1,122 @@
-import type { HookRule } from "../../contracts/api/autoscaling.ts";
-import { findRule, wantedReplicas } from "./decide-replicas.ts";
+import type { HookRule, Want } from "../../contracts/api/autoscaling.ts";
+import { alertIdentity, findRule, ruleKey } from "./find-rule.ts";
+import { wantedReplicas } from "./wanted-replicas.ts";
 
 /** A delivered alert, with its times as milliseconds since 1970. */
 export interface DeliveredAlert {
   key: string;
   status: "firing" | "resolved";
-  /** Undefined: the run of this key that is under way, or a new one that begins now. */
+  /** Undefined: the firing run of this key, or a new one that begins now. */
   startedAtMs: number | undefined;
   endedAtMs: number | undefined;
   labels: Record<string, string>;
+  /** The sender's own name of the alert: see alertIdentity. */
+  name: string | undefined;
+  /** The key is that of one run only: a second `firing` is a repetition. */
+  isKeyOfOneRun: boolean;
 }
 
-/** A run of an alert (its key and start) that is on record. */
+/** A run of an alert (its key and start) that the database holds. */
 export interface KnownRun {
   id: string;
   key: string;
   startedAtMs: number;
   state: "firing" | "resolved" | "released";
-  /** When its end was delivered; undefined: it was not, be it that the run fires or that somebody released it by hand. */
+  /**
+   * The time at which its end arrived; undefined while it fires, and after a person released it.
+   */
   resolvedAtMs: number | undefined;
-  baseReplicas: number;
 }
 
 /**
- * A delivery that says, so long after the end of a run was delivered, that the run fires is no late copy: the sender had lost
- * sight of the alert, ended it, and sees it again with the start that it always had. Copies on the way are seconds old.
+ * A `firing` this long after the end of the same run is no late copy. The sender lost sight of the
+ * alert, ended it, and sees it again with its original start. Copies in flight are seconds old.
  */
 export const REFIRED_AFTER_MS = 120_000;
 
-/** A run to put on record. `released`: its end came before its beginning, which will be a late duplicate. */
+/**
+ * A run to insert. `released`: its end arrived first, so that its beginning will be a late copy.
+ */
 export interface NewRun {
   key: string;
   startedAtMs: number;
   state: "firing" | "resolved" | "released";
   labels: Record<string, string>;
+  /** The rule and the alert's identity within it: see find-rule.ts. */
+  rule: string;
+  identity: string;
+  want: Want;
+  holdMaxSeconds: number | undefined;
   baseReplicas: number;
   wantedReplicas: number;
 }
 
 export interface FoldInput {
   rules: readonly HookRule[];
-  /**
-   * Of every delivered key: all runs that are held, the runs that the delivery names, and the newest run, which a start
-   * that the sender left out must lie after.
-   */
+  /** Of each delivered key: all held runs, the runs that the delivery names, and the newest run. */
   known: readonly KnownRun[];
-  /** What the service wanted before this delivery: the base of steps and factors. */
+  /** The size of the service without steps and factors. */
   baseReplicas: number;
   nowMs: number;
-  /** No service may have more. */
+  /** No service has more. */
   replicasMax: number;
-  /** So many runs more may be put on record; a sender that invents keys for ever is stopped here. */
+  /** The number of runs that the service may hold besides those that it holds now. */
   newRunsMax: number;
+  /** The number of ends without a beginning that one delivery may store. */
+  unknownEndsMax: number;
 }
 
 export interface FoldOutcome {
   newRuns: NewRun[];
-  /** Ids of known runs that are over now. */
+  /** Ids of known runs that this delivery ends. */
   resolvedIds: string[];
-  /** Ids of known runs that were over, and fire again. */
+  /** Ids of known runs that had ended and fire again. */
   reopenedIds: string[];
-  /** Alerts that are held now or were until this delivery, and those that change nothing. */
+  /** Ids of known runs that fire, and that the delivery mentions. */
+  repeatedIds: string[];
+  /** Alerts that hold a demand now or did until this delivery, and alerts that change nothing. */
   accepted: number;
   ignored: number;
 }
 
-interface Changes {
-  /** New runs, with what they want. */
-  wanted: Map<Run, number>;
-  /** Released runs that are held again. */
+type Run = { id: string | undefined } & Omit<KnownRun, "id">;
+
+interface Fold {
+  input: FoldInput;
+  newRuns: Map<Run, NewRun>;
+  /** Released runs that the delivery revives; each takes capacity again. */
   revived: number;
+  unknownEnds: number;
+  repeated: Set<string>;
 }
 
-type Run = { id: string | undefined; labels: Record<string, string> } & Omit<KnownRun, "id">;
-
 /**
- * What a delivery changes on record. Pure, and the whole of what an alert's life is:
+ * Computes the changes that a delivery makes to the held runs. Pure; it contains the whole life of
+ * an alert:
  *
- * - A run is a key and a start. Once on record it is never put there again, so a delivery has one effect however often
- *   it comes.
- * - A run that is over fires again only when a delivery says so well after its end was delivered (REFIRED_AFTER_MS), with
- *   what it wanted at its beginning: the sender was blind in between. One that was released by hand never does.
- * - A key has one run at a time. Two that fire at once are one alert seen twice (two Prometheus servers see it begin at
- *   different moments, and an Alertmanager that hears of both moves the start): the later on record takes the base of
- *   the earlier, so that a step is not taken twice. An end that comes with its time ends every run that began before it.
- * - The end of a run that is not on record is noted, for its beginning may have been overtaken.
+ * - A run is a key and a start. The database stores it once, so a repeated delivery has one effect.
+ * - An ended run fires again only when a delivery says so well after its end (REFIRED_AFTER_MS). A
+ *   run that a person released never fires again.
+ * - A key has one run at a time. An end that states its time ends every run that began before it,
+ *   as two Prometheus servers see one alert begin at different moments.
+ * - The end of an unknown run is stored, because its beginning may be on its way.
+ * - A run ends only by its own `resolved`. Alerts that a delivery leaves out keep their state
+ *   (I12).
  */
 export function foldAlerts(input: FoldInput, alerts: readonly DeliveredAlert[]): FoldOutcome {
   const runsByKey = new Map<string, Run[]>();
-  for (const run of input.known) runsOf(runsByKey, run.key).push({ ...run, labels: {} });
-  const changes: Changes = { wanted: new Map(), revived: 0 };
+  for (const run of input.known) runsOf(runsByKey, run.key).push({ ...run });
+  const fold: Fold = {
+    input,
+    newRuns: new Map(),
+    revived: 0,
+    unknownEnds: 0,
+    repeated: new Set(),
+  };
   let accepted = 0;
   for (const alert of alerts) {
     const runs = runsOf(runsByKey, alert.key);
-    const isAccepted =
-      alert.status === "firing"
-        ? begin(input, runs, alert, changes)
-        : end(input, runs, alert, changes);
-    if (isAccepted) accepted++;
+    if (alert.status === "firing" ? begin(fold, runs, alert) : end(fold, runs, alert)) accepted++;
   }
   const knownStates = new Map(input.known.map((run) => [run.id, run.state]));
   const after = [...runsByKey.values()].flat();
@@ -106,35 +125,37 @@ export function foldAlerts(input: FoldInput, alerts: readonly DeliveredAlert[]):
       id !== undefined && now === state && knownStates.get(id) !== state ? id : [],
     );
   return {
-    newRuns: [...changes.wanted].map(([run, wantedReplicas]) => ({
-      key: run.key,
-      startedAtMs: run.startedAtMs,
-      state: run.state,
-      labels: run.labels,
-      baseReplicas: run.baseReplicas,
-      wantedReplicas,
-    })),
+    newRuns: [...fold.newRuns].map(([run, stored]) => ({ ...stored, state: run.state })),
     resolvedIds: changedTo("resolved"),
     reopenedIds: changedTo("firing"),
+    repeatedIds: [...fold.repeated],
     accepted,
     ignored: alerts.length - accepted,
   };
 }
 
-function begin(input: FoldInput, runs: Run[], alert: DeliveredAlert, changes: Changes): boolean {
-  const underWay = oldest(runs.filter((run) => run.state === "firing"));
-  const same =
-    alert.startedAtMs === undefined
-      ? underWay
-      : runs.find((run) => run.startedAtMs === alert.startedAtMs);
+function begin(fold: Fold, runs: Run[], alert: DeliveredAlert): boolean {
+  const same = findSameRun(runs, alert);
   if (same) {
-    if (hasRefired(same, input)) revive(input, same, changes);
+    if (hasRefired(same, fold.input)) revive(fold, same);
+    if (same.state === "firing" && same.id !== undefined) fold.repeated.add(same.id);
     return same.state !== "released";
   }
-  const startedAtMs =
-    alert.startedAtMs ?? Math.max(input.nowMs, ...runs.map((run) => run.startedAtMs + 1));
-  const baseReplicas = underWay?.baseReplicas ?? input.baseReplicas;
-  return record(input, runs, changes, alert, { startedAtMs, baseReplicas, state: "firing" });
+  const startedAtMs = alert.startedAtMs ?? nextStartMs(fold, runs);
+  if (!hasCapacity(fold)) return false;
+  return insert(fold, runs, alert, startedAtMs, "firing");
+}
+
+function findSameRun(runs: readonly Run[], alert: DeliveredAlert): Run | undefined {
+  if (alert.startedAtMs !== undefined) {
+    return runs.find((run) => run.startedAtMs === alert.startedAtMs);
+  }
+  return alert.isKeyOfOneRun ? runs[0] : oldest(runs.filter((run) => run.state === "firing"));
+}
+
+/** A start that the sender left out lies after those of all other runs of the key. */
+function nextStartMs({ input }: Fold, runs: readonly Run[]): number {
+  return Math.max(input.nowMs, ...runs.map((run) => run.startedAtMs + 1));
 }
 
 function hasRefired({ state, resolvedAtMs }: Run, { nowMs }: FoldInput): boolean {
@@ -143,59 +164,71 @@ function hasRefired({ state, resolvedAtMs }: Run, { nowMs }: FoldInput): boolean
   );
 }
 
-/** What is still held is revived whatever room there is: it has its own. */
-function revive(input: FoldInput, run: Run, changes: Changes): void {
+/** A run that Berth still holds needs no further capacity. */
+function revive(fold: Fold, run: Run): void {
   if (run.state === "released") {
-    if (!hasRoom(input, changes)) return;
-    changes.revived++;
+    if (!hasCapacity(fold)) return;
+    fold.revived++;
   }
   run.state = "firing";
 }
 
-function hasRoom({ newRunsMax }: FoldInput, { wanted, revived }: Changes): boolean {
-  return wanted.size + revived < newRunsMax;
+function hasCapacity({ input, newRuns, revived, unknownEnds }: Fold): boolean {
+  return newRuns.size - unknownEnds + revived < input.newRunsMax;
 }
 
-function end(input: FoldInput, runs: Run[], alert: DeliveredAlert, changes: Changes): boolean {
+function end(fold: Fold, runs: Run[], alert: DeliveredAlert): boolean {
   const isOver = (run: Run) =>
     alert.startedAtMs === undefined ||
     run.startedAtMs === alert.startedAtMs ||
     (alert.endedAtMs !== undefined && run.startedAtMs <= alert.endedAtMs);
   const over = runs.filter((run) => run.state !== "released" && isOver(run));
   for (const run of over) {
-    if (run.state === "firing") run.resolvedAtMs = input.nowMs;
+    if (run.state === "firing") run.resolvedAtMs = fold.input.nowMs;
     run.state = "resolved";
   }
-  const isKnown = runs.some((run) => run.startedAtMs === alert.startedAtMs);
-  if (!isKnown && alert.startedAtMs !== undefined) {
-    record(input, runs, changes, alert, {
-      startedAtMs: alert.startedAtMs,
-      baseReplicas: input.baseReplicas,
-      state: "released",
-    });
+  const isKnown =
+    alert.startedAtMs === undefined
+      ? !alert.isKeyOfOneRun || runs.length > 0
+      : runs.some((run) => run.startedAtMs === alert.startedAtMs);
+  if (!isKnown && fold.unknownEnds < fold.input.unknownEndsMax) {
+    const startedAtMs = alert.startedAtMs ?? nextStartMs(fold, runs);
+    if (insert(fold, runs, alert, startedAtMs, "released")) fold.unknownEnds++;
   }
   return over.length > 0;
 }
 
-/** Puts a run on record when a rule is for it and there is room. */
-function record(
-  input: FoldInput,
+/** Inserts a run if a rule matches its alert. */
+function insert(
+  fold: Fold,
   runs: Run[],
-  changes: Changes,
   alert: DeliveredAlert,
-  begun: Pick<Run, "startedAtMs" | "baseReplicas" | "state">,
+  startedAtMs: number,
+  state: "firing" | "released",
 ): boolean {
+  const { input, newRuns } = fold;
   const rule = findRule(input.rules, alert.labels);
-  if (!rule || !hasRoom(input, changes)) return false;
+  if (!rule) return false;
   const run: Run = {
-    ...begun,
     id: undefined,
     key: alert.key,
-    labels: alert.labels,
-    resolvedAtMs: begun.state === "firing" ? undefined : input.nowMs,
+    startedAtMs,
+    state,
+    resolvedAtMs: state === "firing" ? undefined : input.nowMs,
   };
   runs.push(run);
-  changes.wanted.set(run, wantedReplicas(rule.want, begun.baseReplicas, input.replicasMax));
+  newRuns.set(run, {
+    key: alert.key,
+    startedAtMs,
+    state,
+    labels: alert.labels,
+    rule: ruleKey(rule),
+    identity: alertIdentity(rule, alert),
+    want: rule.want,
+    holdMaxSeconds: rule.holdMaxSeconds,
+    baseReplicas: input.baseReplicas,
+    wantedReplicas: wantedReplicas(rule.want, input.baseReplicas, 1, input.replicasMax),
+  });
   return true;
 }
 

@@ -63,7 +63,7 @@ const validBodies: Record<string, unknown> = {
   patchHost: { labels: { disk: "ssd" }, taints: [{ key: "gpu", value: "yes" }] },
   putHostPool: { overcommitPercent: { cpuMillis: 200 } },
   createHook: { name: "hook-2", rules: [{ match: { severity: "page" }, want: { factor: 2 } }] },
-  patchHook: { rules: [{ match: {}, want: { step: 1 } }], stabilisationSeconds: 5 },
+  patchHook: { rules: [{ match: {}, want: { step: 1 } }], stabilizationSeconds: 5 },
   createToken: { name: "token", role: "read", expiresInSeconds: 60 },
   createTenant: { name: "tenant", quota: { setsMax: 5 } },
   receiveAlertmanager: {
@@ -77,6 +77,9 @@ const validBodies: Record<string, unknown> = {
       },
     ],
   },
+  receiveGrafana: { version: "1", alerts: [] },
+  receiveZabbix: { eventId: "1", value: "1", triggerId: "2", tags: [{ tag: "a", value: "b" }] },
+  receiveFalconJson: { endpoint: "host-1", metric: "load", status: "PROBLEM", tags: "a:b" },
   receiveGeneric: { key: "busy", status: "firing", labels: { a: "b" } },
   syncHost: emptySync,
   enrollHost: {
@@ -210,7 +213,7 @@ function mutate(body: unknown, choose: (max: number) => number, value: unknown):
 describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name, operation) => {
   it(
     "takes any JSON without a fault, and refuses without a trace",
-    { timeout: 300_000 },
+    { timeout: 60_000 },
     async () => {
       const seen = new Set<number>();
       await fc.assert(
@@ -246,7 +249,7 @@ describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name
   });
 
   // What alerts are too large is tried again later: test/integration/api/hooks.test.ts.
-  it.skipIf(/^receive(Alertmanager|Generic)$/.test(name))(
+  it.skipIf(/^receive(Alertmanager|Grafana|Zabbix|FalconJson|Generic)$/.test(name))(
     "a body over the limit is 413",
     async () => {
       const body = `{"x":"${"a".repeat(9 * 2 ** 20)}"}`;

@@ -55,7 +55,7 @@ const bodies: Record<string, unknown> = {
   scaleService: { replicas: 9 },
   resizeService: { cpu: 2 },
   createHook: { name: "mine-now", rules: [{ want: { step: 1 } }] },
-  patchHook: { stabilisationSeconds: 5 },
+  patchHook: { stabilizationSeconds: 5 },
   purgeVolume: { confirm: theirs.volumeId },
 };
 const operations = mountUncallableApi("0").mounted.filter(

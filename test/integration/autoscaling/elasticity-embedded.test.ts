@@ -5,19 +5,21 @@ import { openPglite } from "../../../src/db/pglite/open-pglite.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
 import { deleteHook } from "../../../src/control/autoscaling/delete-hook.ts";
 import { ensureBootstrap } from "../../../src/control/tenancy/bootstrap.ts";
-import { receiveAlerts } from "../../../src/control/autoscaling/receive-alerts.ts";
-import { releaseDueDemands } from "../../../src/control/autoscaling/release-due-demands.ts";
-import { createRetention } from "../../../src/control/events/retention.ts";
+import { decideDueServices } from "../../../src/control/autoscaling/decide-due-services.ts";
+import { sweepJournals } from "../../../src/control/events/retention.ts";
 import {
   cpuHigh,
   createElasticService,
   type ElasticService,
-  endStabilisation,
+  deliverAlerts,
+  endStabilization,
 } from "../../support/fleet/elastic-service.ts";
 import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
 import { tenantBody } from "../../support/fleet/tenant-body.ts";
 
-/** Postgres in the process has one connection and another driver: the same statements must do there. */
+/**
+ * Postgres in the process has one connection and another driver: the same statements must do there.
+ */
 let postgres: FleetContext;
 let embedded: DbHandle;
 let fleet: FleetContext;
@@ -41,16 +43,15 @@ afterAll(async () => {
 it("an alert scales out and in on the embedded database, many deliveries at once", async () => {
   const alerts = [cpuHigh(), cpuHigh({ key: "second" })];
   const receipts = await Promise.all(
-    Array.from({ length: 8 }, () => receiveAlerts(fleet.ctx, menu.hookId, alerts)),
+    Array.from({ length: 8 }, () => deliverAlerts(fleet.ctx, menu.hookId, alerts)),
   );
   expect(receipts).toEqual(receipts.map(() => ({ accepted: 2, ignored: 0 })));
   await menu.runJobs();
   expect([await menu.desired(), await menu.setsCount()]).toEqual([5, 5]);
   const ends = alerts.map((alert) => ({ ...alert, status: "resolved" as const }));
-  await receiveAlerts(fleet.ctx, menu.hookId, ends);
-  await endStabilisation(fleet.ctx, menu.serviceId);
-  expect(await releaseDueDemands(fleet.ctx)).toMatchObject({ released: 2 });
-  await menu.runJobs();
+  await deliverAlerts(fleet.ctx, menu.hookId, ends);
+  await endStabilization(fleet.ctx, menu.serviceId);
+  expect(await decideDueServices(fleet.ctx)).toEqual({ decided: 1, scaled: 1, failed: 0 });
   expect([await menu.desired(), await menu.setsCount()]).toEqual([3, 3]);
   expect((await menu.decisions()).items.map((decision) => decision.toReplicas)).toEqual([3, 5]);
   expect((await menu.demands()).items.map((demand) => demand.state)).toEqual([
@@ -60,7 +61,7 @@ it("an alert scales out and in on the embedded database, many deliveries at once
 });
 
 it("hooks are deleted and journals swept on the embedded database", async () => {
-  await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh({ key: "third" })]);
+  await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh({ key: "third" })]);
   await deleteHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId);
   expect((await menu.demands()).items[0]).toMatchObject({ key: "third", state: "resolved" });
   const ages = {
@@ -68,9 +69,8 @@ it("hooks are deleted and journals swept on the embedded database", async () => 
     eventsSeconds: 0,
     demandsSeconds: 0,
     decisionsSeconds: 0,
-    parkedJobsSeconds: 0,
-    deletedSeconds: 0,
+    goneSeconds: 0,
   };
-  await createRetention(fleet.ctx, ages).run();
+  await sweepJournals(fleet.ctx, ages);
   expect((await menu.demands()).items.map((demand) => demand.key)).toEqual(["third"]);
 });

@@ -1,23 +1,26 @@
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import type { Alert } from "../../../src/contracts/api/autoscaling.ts";
+import type { Alert } from "../../../src/contracts/api/alert-deliveries.ts";
 import { AppError } from "../../../src/contracts/common/app-error.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { autoscaleService } from "../../../src/control/autoscaling/autoscale-service.ts";
 import type { ControlContext } from "../../../src/control/runtime/context.ts";
 import { deleteHook } from "../../../src/control/autoscaling/delete-hook.ts";
-import { receiveAlerts } from "../../../src/control/autoscaling/receive-alerts.ts";
 import { releaseDemand } from "../../../src/control/autoscaling/release-demand.ts";
-import { releaseDueDemands } from "../../../src/control/autoscaling/release-due-demands.ts";
+import { decideDueServices } from "../../../src/control/autoscaling/decide-due-services.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import {
   cpuHigh,
   createElasticService,
-  endStabilisation,
+  deliverAlerts,
+  endStabilization,
 } from "../../support/fleet/elastic-service.ts";
 import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
 
-/** Two API processes and two job workers, as far as Postgres can tell, that do the same things at the same time. */
+/**
+ * Two API processes and two job workers, as Postgres sees them, that do the same things at the same
+ * time.
+ */
 let fleet: FleetContext;
 let processes: ControlContext[];
 
@@ -37,7 +40,7 @@ const resolved = (more: Partial<Alert> = {}) => cpuHigh({ status: "resolved", ..
 
 it("the same alert delivered forty times at once has one effect", async () => {
   const menu = await createElasticService(fleet, "delivered-at-once");
-  const receipts = await everywhere(10, (ctx) => receiveAlerts(ctx, menu.hookId, [cpuHigh()]));
+  const receipts = await everywhere(10, (ctx) => deliverAlerts(ctx, menu.hookId, [cpuHigh()]));
   expect(new Set(receipts.map((receipt) => JSON.stringify(receipt)))).toEqual(
     new Set(['{"accepted":1,"ignored":0}']),
   );
@@ -53,8 +56,8 @@ it("a delivery whose transaction was done, but not answered, has no second effec
     ...fleet.ctx,
     jobQueue: { enqueue: () => Promise.reject(new Error("the process ends here")) },
   };
-  await expect(receiveAlerts(broken, menu.hookId, [cpuHigh()])).rejects.toThrow(/ends here/);
-  await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+  await expect(deliverAlerts(broken, menu.hookId, [cpuHigh()])).rejects.toThrow(/ends here/);
+  await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
   expect((await menu.demands()).items).toHaveLength(1);
   const left = await rowsOf<{ payload: { serviceId: string } }>(
     fleet.ctx.db,
@@ -68,8 +71,8 @@ it("an alert and its end at once, from many senders, leave nothing firing", asyn
   for (let run = 0; run < 8; run++) {
     const startsAt = new Date(Date.UTC(2026, 0, 5, 3, run)).toISOString();
     await Promise.all([
-      everywhere(2, (ctx) => receiveAlerts(ctx, menu.hookId, [cpuHigh({ startsAt })])),
-      everywhere(2, (ctx) => receiveAlerts(ctx, menu.hookId, [resolved({ startsAt })])),
+      everywhere(2, (ctx) => deliverAlerts(ctx, menu.hookId, [cpuHigh({ startsAt })])),
+      everywhere(2, (ctx) => deliverAlerts(ctx, menu.hookId, [resolved({ startsAt })])),
     ]);
   }
   const { items } = await menu.demands();
@@ -77,37 +80,39 @@ it("an alert and its end at once, from many senders, leave nothing firing", asyn
   expect(items.filter((demand) => demand.state === "firing")).toEqual([]);
 });
 
-it("steps of different alerts at once add up as if they had come one after the other", async () => {
+it("alerts of one rule that arrive at once from many senders add one step", async () => {
   const menu = await createElasticService(fleet, "steps");
   const keys = ["a", "b", "c", "d"];
   await Promise.all(
     processes.map((ctx, index) =>
-      receiveAlerts(ctx, menu.hookId, [cpuHigh({ key: keys[index] ?? "" })]),
+      deliverAlerts(ctx, menu.hookId, [cpuHigh({ key: keys[index] ?? "" })]),
     ),
   );
   const { items } = await menu.demands();
-  const wanted = items.map((demand) => demand.wantedReplicas).toSorted((a, b) => a - b);
-  expect(wanted).toEqual([5, 7, 9, 11]);
+  expect(items.map((demand) => demand.wantedReplicas)).toEqual([5, 5, 5, 5]);
+  await menu.runJobs();
+  expect(await menu.desired()).toBe(5);
 });
 
 it("one decision acts, however many job workers decide", async () => {
   const menu = await createElasticService(fleet, "decided-at-once");
-  await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+  await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
   const outcomes = await everywhere(5, (ctx) => autoscaleService(ctx, menu.serviceId));
   expect(outcomes.filter((outcome) => outcome?.acted)).toHaveLength(1);
   expect((await menu.decisions()).items.filter((decision) => decision.acted)).toHaveLength(1);
   expect(await menu.setsCount()).toBe(5);
 });
 
-it("sweeps at once release a demand once, and scale in once", async () => {
+it("sweeps at once release a demand once and scale in once", async () => {
   const menu = await createElasticService(fleet, "swept-at-once");
-  await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+  await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
   await menu.runJobs();
-  await receiveAlerts(fleet.ctx, menu.hookId, [resolved()]);
-  await endStabilisation(fleet.ctx, menu.serviceId);
+  await deliverAlerts(fleet.ctx, menu.hookId, [resolved()]);
+  await endStabilization(fleet.ctx, menu.serviceId);
   const before = await countEvents(menu.serviceId, "demand-released");
-  const outcomes = await everywhere(3, releaseDueDemands);
-  expect(outcomes.reduce((sum, outcome) => sum + outcome.released, 0)).toBe(1);
+  await everywhere(3, decideDueServices);
+  const acted = (await menu.decisions()).items.filter((decision) => decision.acted);
+  expect(acted.map((decision) => decision.toReplicas)).toEqual([3, 5]);
   expect(await countEvents(menu.serviceId, "demand-released")).toBe(before + 1);
   await everywhere(2, (ctx) => autoscaleService(ctx, menu.serviceId));
   expect([await menu.desired(), await menu.setsCount()]).toEqual([3, 3]);
@@ -115,18 +120,18 @@ it("sweeps at once release a demand once, and scale in once", async () => {
 
 it("deliveries, decisions, sweeps, people and a deletion at once end without a deadlock, in what the last of them says", async () => {
   const menu = await createElasticService(fleet, "everything", {
-    stabilisationSeconds: 0,
+    stabilizationSeconds: 0,
     max: 40,
   });
   const deliver = (ctx: ControlContext, index: number, status: Alert["status"]) =>
-    receiveAlerts(ctx, menu.hookId, [
+    deliverAlerts(ctx, menu.hookId, [
       cpuHigh({ key: `k${index % 5}`, startsAt: "2026-01-05T03:00:00Z", status }),
     ]);
   const acts = (ctx: ControlContext, index: number) => [
     deliver(ctx, index, "firing"),
     deliver(ctx, index + 2, "resolved"),
     autoscaleService(ctx, menu.serviceId),
-    releaseDueDemands(ctx),
+    decideDueServices(ctx),
     scaleService(ctx, fleet.tenantId, menu.name, { replicas: 3 + (index % 3) }, undefined),
     fleet.placer.placeSets(),
   ];
@@ -140,7 +145,7 @@ it("deliveries, decisions, sweeps, people and a deletion at once end without a d
     deleteHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId),
     ...processes.map((ctx, index) => deliver(ctx, 100 + index, "firing").catch(expectNotFound)),
   ]);
-  await releaseDueDemands(fleet.ctx);
+  await decideDueServices(fleet.ctx);
   await scaleService(fleet.ctx, fleet.tenantId, menu.name, { replicas: 4 }, undefined);
   await autoscaleService(fleet.ctx, menu.serviceId);
   expect([await menu.desired(), await menu.setsCount()]).toEqual([4, 4]);
@@ -148,12 +153,12 @@ it("deliveries, decisions, sweeps, people and a deletion at once end without a d
 
 it("a release by hand and the alert's own end at once release it once", async () => {
   const menu = await createElasticService(fleet, "released-at-once");
-  await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+  await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
   const [demand] = (await menu.demands()).items;
   await everywhere(2, async (ctx) => {
     await Promise.all([
       releaseDemand(ctx, fleet.tenantId, menu.name, demand?.id ?? ""),
-      receiveAlerts(ctx, menu.hookId, [resolved()]),
+      deliverAlerts(ctx, menu.hookId, [resolved()]),
     ]);
   });
   expect((await menu.demands()).items.map((one) => one.state)).toEqual(["released"]);

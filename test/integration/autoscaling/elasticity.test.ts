@@ -8,19 +8,18 @@ import { createService } from "../../../src/control/services/create-service.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
 import { listDecisions } from "../../../src/control/autoscaling/list-decisions.ts";
 import { listEvents } from "../../../src/control/events/list-events.ts";
-import {
-  DEMANDS_HELD_MAX,
-  receiveAlerts,
-} from "../../../src/control/autoscaling/receive-alerts.ts";
+import { DEMANDS_HELD_MAX } from "../../../src/control/autoscaling/receive-alerts.ts";
 import { releaseDemand } from "../../../src/control/autoscaling/release-demand.ts";
-import { releaseDueDemands } from "../../../src/control/autoscaling/release-due-demands.ts";
+import { decideDueServices } from "../../../src/control/autoscaling/decide-due-services.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
-import { createRetention } from "../../../src/control/events/retention.ts";
+import { sweepJournals } from "../../../src/control/events/retention.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import {
   cpuHigh,
   createElasticService,
-  endStabilisation,
+  deliverAlerts,
+  endStabilization,
+  makeDue,
 } from "../../support/fleet/elastic-service.ts";
 import {
   createFleetContext,
@@ -43,33 +42,32 @@ beforeEach(() => {
 
 const resolved = () => cpuHigh({ status: "resolved", endsAt: "2026-01-05T03:10:00Z" });
 describe("an alert", () => {
-  it("scales a service out while it fires, and in again when its stabilisation time is over", async () => {
+  it("scales a service out while it fires, and in again when its stabilization time is over", async () => {
     const menu = await createElasticService(fleet, newName());
-    expect(await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toEqual({
+    expect(await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toEqual({
       accepted: 1,
       ignored: 0,
     });
     await menu.runJobs();
     expect([await menu.desired(), await menu.setsCount()]).toEqual([5, 5]);
 
-    await receiveAlerts(fleet.ctx, menu.hookId, [resolved()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [resolved()]);
     await menu.runJobs();
     expect([await menu.desired(), await menu.setsCount()]).toEqual([5, 5]);
-    await releaseDueDemands(fleet.ctx);
+    await decideDueServices(fleet.ctx);
     expect(await menu.desired()).toBe(5);
 
-    await endStabilisation(fleet.ctx, menu.serviceId);
-    expect(await releaseDueDemands(fleet.ctx)).toMatchObject({ released: 1 });
-    await menu.runJobs();
+    await endStabilization(fleet.ctx, menu.serviceId);
+    expect(await decideDueServices(fleet.ctx)).toMatchObject({ scaled: 1, failed: 0 });
     expect([await menu.desired(), await menu.setsCount()]).toEqual([3, 3]);
     const { items } = await menu.demands();
     expect(items.map((demand) => demand.state)).toEqual(["released"]);
   });
 
-  it("has its job rung with an id that names the change, and a payload by contract", async () => {
+  it("enqueues a job whose id names the change and whose payload fits the contract", async () => {
     const menu = await createElasticService(fleet, newName());
     fleet.rings.length = 0;
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     const { items } = await menu.demands();
     expect(fleet.rings.map((ring) => ring.jobId)).toEqual([
       `autoscale:${menu.serviceId}:${items[0]?.id}-firing`,
@@ -81,12 +79,12 @@ describe("an alert", () => {
 
   it("that is delivered again writes nothing: no demand, no decision, no event, no job", async () => {
     const menu = await createElasticService(fleet, newName());
-    const receipt = await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    const receipt = await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     const before = await countRows();
     fleet.rings.length = 0;
     for (let time = 0; time < 3; time++) {
-      expect(await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toEqual(receipt);
+      expect(await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toEqual(receipt);
     }
     expect(fleet.rings).toEqual([]);
     await autoscaleService(fleet.ctx, menu.serviceId);
@@ -95,59 +93,59 @@ describe("an alert", () => {
 
   it("that is over does not begin again, and its end is not put off by a second one", async () => {
     const menu = await createElasticService(fleet, newName());
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
-    await receiveAlerts(fleet.ctx, menu.hookId, [resolved()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [resolved()]);
     const [first] = (await menu.demands()).items;
-    await receiveAlerts(fleet.ctx, menu.hookId, [resolved(), cpuHigh()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [resolved(), cpuHigh()]);
     expect((await menu.demands()).items).toEqual([first]);
     expect(first?.state).toBe("resolved");
   });
 
   it("that fires again with the start that it had, well after its end, counts again until its next end", async () => {
-    const menu = await createElasticService(fleet, newName(), { stabilisationSeconds: 0 });
+    const menu = await createElasticService(fleet, newName(), { stabilizationSeconds: 0 });
     const passMinutes = (minutes: number) =>
       fleet.ctx.db
         .execute(sql`update demands set resolved_at = resolved_at - make_interval(mins => ${minutes}::int)
         where service_id = ${menu.serviceId}`);
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
-    await receiveAlerts(fleet.ctx, menu.hookId, [resolved()]);
-    await releaseDueDemands(fleet.ctx);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [resolved()]);
+    await decideDueServices(fleet.ctx);
     await menu.runJobs();
     expect(await menu.desired()).toBe(3);
     await passMinutes(1);
-    expect(await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toMatchObject({ ignored: 1 });
+    expect(await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toMatchObject({ ignored: 1 });
     await passMinutes(5);
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     expect(await menu.desired()).toBe(5);
     expect((await menu.demands()).items).toMatchObject([
       { state: "firing", resolvedAt: null, releaseAt: null, wantedReplicas: 5 },
     ]);
-    await receiveAlerts(fleet.ctx, menu.hookId, [resolved()]);
-    await releaseDueDemands(fleet.ctx);
+    await deliverAlerts(fleet.ctx, menu.hookId, [resolved()]);
+    await decideDueServices(fleet.ctx);
     await menu.runJobs();
     expect(await menu.desired()).toBe(3);
   });
 
-  it("that somebody released by hand stays released, however long it fires on", async () => {
+  it("that a person released stays released, however long it fires", async () => {
     const menu = await createElasticService(fleet, newName());
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     const [demand] = (await menu.demands()).items;
     await releaseDemand(fleet.ctx, fleet.tenantId, menu.name, demand?.id ?? "");
     await fleet.ctx.db.execute(sql`update demands set release_at = release_at - interval '1 hour'
       where service_id = ${menu.serviceId}`);
-    expect(await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toMatchObject({ ignored: 1 });
+    expect(await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toMatchObject({ ignored: 1 });
     expect((await menu.demands()).items).toMatchObject([{ state: "released" }]);
   });
 
   it("whose end overtook its beginning raises nothing", async () => {
     const menu = await createElasticService(fleet, newName());
-    expect(await receiveAlerts(fleet.ctx, menu.hookId, [resolved()])).toEqual({
+    expect(await deliverAlerts(fleet.ctx, menu.hookId, [resolved()])).toEqual({
       accepted: 0,
       ignored: 1,
     });
-    expect(await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toEqual({
+    expect(await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toEqual({
       accepted: 0,
       ignored: 1,
     });
@@ -159,30 +157,51 @@ describe("an alert", () => {
   it("that no rule is for is counted as ignored", async () => {
     const menu = await createElasticService(fleet, newName());
     const other = cpuHigh({ key: "other", labels: { alertname: "DiskFull" } });
-    expect(await receiveAlerts(fleet.ctx, menu.hookId, [other, cpuHigh()])).toEqual({
+    expect(await deliverAlerts(fleet.ctx, menu.hookId, [other, cpuHigh()])).toEqual({
       accepted: 1,
       ignored: 1,
     });
     expect((await menu.demands()).items).toHaveLength(1);
   });
 
-  it("takes its step over what earlier alerts want, whether or not their job has run", async () => {
+  it("takes its step over the base of its rule, whether or not the job of an earlier alert has run", async () => {
     for (const runsBetween of [false, true]) {
       const menu = await createElasticService(fleet, newName());
-      await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+      await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
       if (runsBetween) await menu.runJobs();
-      await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh({ key: "second" })]);
+      await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh({ key: "second" })]);
       await menu.runJobs();
-      expect(await menu.desired()).toBe(7);
+      expect(await menu.desired()).toBe(5);
     }
   });
 
-  it("never takes a service beyond its bounds, and its wish is kept for when they change", async () => {
+  it("of another rule takes its step over the same base, and an absolute demand raises that base", async () => {
+    const menu = await createElasticService(fleet, newName(), {
+      rules: [
+        { match: { alertname: "CpuHigh" }, want: { step: 2 } },
+        { match: { alertname: "QueueLong" }, want: { factor: 2 } },
+        { match: { alertname: "SaleBegins" }, want: { replicas: 8 } },
+      ],
+    });
+    const fire = async (alertname: string) => {
+      const labels = { alertname };
+      await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh({ key: alertname, labels })]);
+      await menu.runJobs();
+      return menu.desired();
+    };
+    expect([await fire("CpuHigh"), await fire("QueueLong")]).toEqual([5, 6]);
+    expect(await fire("SaleBegins")).toBe(16);
+    const { items } = await menu.demands();
+    const sizes = items.map((one) => `${one.key} ${one.baseReplicas} ${one.wantedReplicas}`);
+    expect(sizes.toSorted()).toEqual(["CpuHigh 8 10", "QueueLong 8 16", "SaleBegins 8 8"]);
+  });
+
+  it("never takes a service beyond its bounds, and a wider bound takes effect for a held demand", async () => {
     const menu = await createElasticService(fleet, newName(), {
       max: 8,
       rules: [{ match: {}, want: { replicas: 12 } }],
     });
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     expect(await menu.desired()).toBe(8);
     const { items } = await menu.decisions();
@@ -194,27 +213,27 @@ describe("an alert", () => {
     expect(await menu.desired()).toBe(10);
   });
 
-  it("that wants least changes no size, but its decision is on record, once", async () => {
+  it("that resolves changes no size while Berth holds it, and stores its decision once", async () => {
     const menu = await createElasticService(fleet, newName());
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     await scaleService(fleet.ctx, fleet.tenantId, menu.name, { replicas: 9 }, undefined);
-    await receiveAlerts(fleet.ctx, menu.hookId, [resolved()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [resolved()]);
     await menu.runJobs();
     await autoscaleService(fleet.ctx, menu.serviceId);
     const { items } = await menu.decisions();
     expect(items.map(({ acted, toReplicas }) => [acted, toReplicas])).toEqual([
-      [false, 9],
+      [false, 11],
       [true, 5],
     ]);
     expect(items[0]?.because[0]).toMatch(
-      /^alert CpuHigh \(9f2a61c7…\) .* is over, its 5 are held until/,
+      /^alert CpuHigh \(9f2a61c7…\) .* resolved; Berth holds 11 until/,
     );
   });
 
   it("holds a service above what people scale it to", async () => {
     const menu = await createElasticService(fleet, newName());
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     const { effects } = await scaleService(
       fleet.ctx,
@@ -223,17 +242,17 @@ describe("an alert", () => {
       { replicas: 2 },
       undefined,
     );
-    expect(await menu.desired()).toBe(5);
+    expect(await menu.desired()).toBe(4);
     expect(effects.join("\n")).toContain("alert CpuHigh");
   });
 
-  it("keeps its hold for ever when its sender falls silent (I12), until somebody releases it", async () => {
-    const menu = await createElasticService(fleet, newName(), { stabilisationSeconds: 0 });
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+  it("holds its demand while its sender is silent (I12), until a person releases it", async () => {
+    const menu = await createElasticService(fleet, newName(), { stabilizationSeconds: 0 });
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     await fleet.ctx.db.execute(sql`update demands set created_at = created_at - interval '1 year',
       started_at = started_at - interval '1 year' where service_id = ${menu.serviceId}`);
-    await releaseDueDemands(fleet.ctx);
+    await decideDueServices(fleet.ctx);
     await autoscaleService(fleet.ctx, menu.serviceId);
     expect(await menu.desired()).toBe(5);
 
@@ -247,7 +266,7 @@ describe("an alert", () => {
     );
   });
 
-  it("with hostile text and times from the ends of the calendar is kept as far as it can be", async () => {
+  it("with hostile text and times from the ends of the calendar is stored as far as possible", async () => {
     const menu = await createElasticService(fleet, newName(), {
       rules: [{ match: {}, want: { step: 1 } }],
     });
@@ -257,11 +276,11 @@ describe("an alert", () => {
       "9999-12-31T23:59:59-12:00",
       "2026-01-05T03:00:00.123456789Z",
     ].map((startsAt, index) => cpuHigh({ key: `k${index}\0`, startsAt, labels }));
-    expect(await receiveAlerts(fleet.ctx, menu.hookId, alerts)).toEqual({
+    expect(await deliverAlerts(fleet.ctx, menu.hookId, alerts)).toEqual({
       accepted: 3,
       ignored: 0,
     });
-    expect(await receiveAlerts(fleet.ctx, menu.hookId, alerts)).toEqual({
+    expect(await deliverAlerts(fleet.ctx, menu.hookId, alerts)).toEqual({
       accepted: 3,
       ignored: 0,
     });
@@ -275,9 +294,11 @@ describe("an alert", () => {
 describe("a thousand alerts at once", () => {
   it("are one delivery, one transaction, one job", async () => {
     const menu = await createElasticService(fleet, newName());
-    const alerts = Array.from({ length: 1_000 }, (_, index) => cpuHigh({ key: `key-${index}` }));
+    const alerts = Array.from({ length: 1_000 }, (_, index) =>
+      cpuHigh({ key: `key-${index}`, labels: { alertname: "CpuHigh", instance: `i${index}` } }),
+    );
     fleet.rings.length = 0;
-    expect(await receiveAlerts(fleet.ctx, menu.hookId, alerts)).toEqual({
+    expect(await deliverAlerts(fleet.ctx, menu.hookId, alerts)).toEqual({
       accepted: 1_000,
       ignored: 0,
     });
@@ -285,14 +306,16 @@ describe("a thousand alerts at once", () => {
     await menu.runJobs();
     expect(await menu.desired()).toBe(5);
     const [decision] = (await menu.decisions()).items;
-    expect(decision?.because).toContain("995 alerts are held besides, for no more");
+    expect(decision?.because[0]).toMatch(
+      /^alert CpuHigh \(key-\d+\) and 999 more of its rule on hook web-alerts want 5 since 2026/,
+    );
   });
 });
 
 it("more demands than a service may be held by are ignored, and those that it has stay", async () => {
   const menu = await createElasticService(fleet, newName());
   const deliver = (delivery: number, count: number) =>
-    receiveAlerts(
+    deliverAlerts(
       fleet.ctx,
       menu.hookId,
       Array.from({ length: count }, (_, index) => cpuHigh({ key: `${delivery}-${index}` })),
@@ -308,23 +331,23 @@ it("more demands than a service may be held by are ignored, and those that it ha
 describe("a sweep", () => {
   it("decides for services whose job was lost with Redis (I1)", async () => {
     const menu = await createElasticService(fleet, newName());
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     fleet.rings.length = 0;
     await fleet.ctx.db.execute(sql`delete from outbox`);
-    expect((await releaseDueDemands(fleet.ctx)).scaled).toBeGreaterThanOrEqual(1);
+    expect((await decideDueServices(fleet.ctx)).scaled).toBeGreaterThanOrEqual(1);
     expect(await menu.desired()).toBe(5);
   });
 
   it("finds nothing to do where everything is decided", async () => {
     await drainSweep();
     const before = await countRows();
-    expect(await releaseDueDemands(fleet.ctx)).toEqual({ released: 0, scaled: 0 });
+    expect(await decideDueServices(fleet.ctx)).toEqual({ decided: 0, scaled: 0, failed: 0 });
     expect(await countRows()).toEqual(before);
   });
 
   it("forgets demands and decisions after their time, never those that are held", async () => {
     const menu = await createElasticService(fleet, newName());
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh(), cpuHigh({ key: "old" })]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh(), cpuHigh({ key: "old" })]);
     await menu.runJobs();
     const { items } = await menu.demands();
     await releaseDemand(
@@ -338,14 +361,14 @@ describe("a sweep", () => {
     await fleet.ctx.db.execute(
       sql`update decisions set at = at - interval '91 days' where service_id = ${menu.serviceId}`,
     );
-    await createRetention(fleet.ctx).run();
+    await sweepJournals(fleet.ctx);
     expect((await menu.demands()).items.map((demand) => demand.key)).toEqual([cpuHigh().key]);
     expect((await menu.decisions()).items).toEqual([]);
   });
 });
 
 describe("a tenant's quota", () => {
-  it("cuts what alerts want, says so, and lets go as soon as there is room", async () => {
+  it("limits the wants of alerts, and a later decision uses quota that became free", async () => {
     const quota = { setsMax: 6, cpuMillisMax: 1e9, memoryBytesMax: 2 ** 50 };
     const tenant = await createTenant(fleet.ctx, tenantBody("small", quota));
     const small = { ...fleet, tenantId: tenant.id };
@@ -355,22 +378,29 @@ describe("a tenant's quota", () => {
       replicas: 1,
       rules: [{ match: {}, want: { replicas: 10 } }],
     });
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     expect([await menu.desired(), await menu.setsCount()]).toEqual([4, 4]);
     const [decision] = (await menu.decisions()).items;
-    expect(decision?.because.at(-1)).toBe("the tenant's quota has room for 4 sets of this service");
+    expect(decision?.because.at(-1)).toBe("the tenant's quota allows 4 sets of this service");
     await scaleService(fleet.ctx, tenant.id, other, { replicas: 0 }, undefined);
-    await releaseDueDemands(fleet.ctx);
+    await makeDue(fleet.ctx, menu.serviceId);
+    await decideDueServices(fleet.ctx);
     expect(await menu.desired()).toBe(6);
   });
 });
 
 describe("decisions", () => {
   it("come in pages, newest first, in the shape of the contract", async () => {
-    const menu = await createElasticService(fleet, newName());
-    for (const key of ["a", "b", "c"]) {
-      await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh({ key })]);
+    const wants = { a: 5, b: 7, c: 9 };
+    const menu = await createElasticService(fleet, newName(), {
+      rules: Object.entries(wants).map(([name, replicas]) => ({
+        match: { name },
+        want: { replicas },
+      })),
+    });
+    for (const name of Object.keys(wants)) {
+      await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh({ key: name, labels: { name } })]);
       await menu.runJobs();
     }
     const { items } = await menu.decisions();
@@ -401,8 +431,7 @@ async function countRows(): Promise<Record<string, number> | undefined> {
 /** Other tests of this file leave work behind: the sweep runs until there is none. */
 async function drainSweep(): Promise<void> {
   for (let round = 0; round < 50; round++) {
-    const { released, scaled } = await releaseDueDemands(fleet.ctx);
-    if (released + scaled === 0) return;
+    if ((await decideDueServices(fleet.ctx)).decided === 0) return;
   }
   throw new Error("the sweep did not come to an end in 50 rounds");
 }

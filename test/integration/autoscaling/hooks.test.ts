@@ -13,13 +13,13 @@ import { listDemands } from "../../../src/control/autoscaling/list-demands.ts";
 import { listHooks } from "../../../src/control/autoscaling/list-hooks.ts";
 import { newId } from "../../../src/lib/ids.ts";
 import { patchHook } from "../../../src/control/autoscaling/patch-hook.ts";
-import { receiveAlerts } from "../../../src/control/autoscaling/receive-alerts.ts";
 import { releaseDemand } from "../../../src/control/autoscaling/release-demand.ts";
-import { releaseDueDemands } from "../../../src/control/autoscaling/release-due-demands.ts";
+import { decideDueServices } from "../../../src/control/autoscaling/decide-due-services.ts";
 import {
   cpuHigh,
   createElasticService,
-  endStabilisation,
+  deliverAlerts,
+  endStabilization,
 } from "../../support/fleet/elastic-service.ts";
 import {
   createFleetContext,
@@ -53,6 +53,9 @@ describe("a hook", () => {
     expect(items.map((hook) => hookSchema.parse(hook).paths)).toEqual([
       {
         alertmanager: `/hooks/alertmanager/${menu.hookId}`,
+        grafana: `/hooks/grafana/${menu.hookId}`,
+        zabbix: `/hooks/zabbix/${menu.hookId}`,
+        falcon: `/hooks/falcon/${menu.hookId}`,
         generic: `/hooks/generic/${menu.hookId}`,
       },
     ]);
@@ -62,16 +65,16 @@ describe("a hook", () => {
     });
   });
 
-  it("needs a service with bounds, a free name, and rules that can be kept", async () => {
+  it("needs a service with bounds, a free name, and rules that the database can store", async () => {
     const name = newName();
     await createService(fleet.ctx, fleet.tenantId, serviceBody(name, { replicas: 1 }));
     const body = {
       name: "web",
       rules: [{ match: {}, want: { step: 1 } }],
-      stabilisationSeconds: 0,
+      stabilizationSeconds: 0,
     };
     const unbounded = createHook(fleet.ctx, fleet.tenantId, name, body);
-    await expect(unbounded).rejects.toThrow(/set autoscale.min and autoscale.max first/);
+    await expect(unbounded).rejects.toThrow(/Set `autoscale.min` and `autoscale.max` first/);
     expect(await codeOf(createHook(fleet.ctx, fleet.tenantId, "nobody", body))).toBe("not-found");
     const menu = await createElasticService(fleet, newName());
     const taken = { ...body, name: "web-alerts" };
@@ -86,20 +89,20 @@ describe("a hook", () => {
 
   it("that is changed keeps its token and what it holds; alerts that begin later go by the new rules", async () => {
     const menu = await createElasticService(fleet, newName());
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     const rules = [{ match: {}, want: { replicas: 9 } }];
-    const change = { rules, stabilisationSeconds: 7 };
+    const change = { rules, stabilizationSeconds: 7 };
     const hook = await patchHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId, change);
     expect(hookSchema.parse(hook)).toMatchObject({ ...change, name: "web-alerts" });
     expect(await authenticate(fleet.ctx, menu.token)).toMatchObject({ hookId: menu.hookId });
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh(), cpuHigh({ key: "other" })]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh(), cpuHigh({ key: "other" })]);
     const { items } = await menu.demands();
     expect(items.map((demand) => `${demand.state} ${demand.wantedReplicas}`).toSorted()).toEqual([
       "firing 5",
       "firing 9",
     ]);
-    const nobody = patchHook(fleet.ctx, fleet.tenantId, menu.name, newId("hook"), change);
-    expect(await codeOf(nobody)).toBe("not-found");
+    const missing = patchHook(fleet.ctx, fleet.tenantId, menu.name, newId("hook"), change);
+    expect(await codeOf(missing)).toBe("not-found");
     const unstorable = { rules: [{ match: { a: "\0" }, want: { step: 1 } }] };
     const refused = patchHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId, unstorable);
     expect(await codeOf(refused)).toBe("invalid-request");
@@ -107,18 +110,18 @@ describe("a hook", () => {
 
   it("that is deleted takes no alert, its token opens nothing, and what it held is let go after its time", async () => {
     const menu = await createElasticService(fleet, newName());
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     await deleteHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId);
-    expect(await codeOf(receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]))).toBe("not-found");
+    expect(await codeOf(deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]))).toBe("not-found");
     expect(await authenticate(fleet.ctx, menu.token)).toBeUndefined();
     expect(await codeOf(deleteHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId))).toBe(
       "not-found",
     );
     await menu.runJobs();
     expect(await menu.desired()).toBe(5);
-    await endStabilisation(fleet.ctx, menu.serviceId);
-    await releaseDueDemands(fleet.ctx);
+    await endStabilization(fleet.ctx, menu.serviceId);
+    await decideDueServices(fleet.ctx);
     await menu.runJobs();
     expect(await menu.desired()).toBe(3);
   });
@@ -126,13 +129,13 @@ describe("a hook", () => {
   it("of a service that is being deleted takes no alert", async () => {
     const menu = await createElasticService(fleet, newName());
     await deleteService(fleet.ctx, fleet.tenantId, menu.name, undefined);
-    expect(await codeOf(receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]))).toBe("not-found");
+    expect(await codeOf(deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]))).toBe("not-found");
     expect(await autoscaleService(fleet.ctx, menu.serviceId)).toBeUndefined();
   });
 
   it("and what hangs on it are not there for another tenant (I9)", async () => {
     const menu = await createElasticService(fleet, newName());
-    await receiveAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+    await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     const [demand] = (await menu.demands()).items;
     const tenant = await createTenant(

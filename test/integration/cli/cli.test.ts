@@ -305,7 +305,7 @@ describe("hooks, tokens, tenants", () => {
       return service.desiredReplicas === 3 && service.settled;
     });
     const demands = await berth(["get", "demands", "seventh"]);
-    expect(demands.stdout).toMatch(/seventh +alerts +firing +3 +1/);
+    expect(demands.stdout).toMatch(/seventh +alerts +firing +3 +3/);
     expect((await berth(["get", "decisions", "seventh"])).stdout).toMatch(/seventh +1 +3 +yes/);
     expect((await berth(["explain", "seventh"])).stdout).toContain("Alerts that it answers");
     const changed = await berthJson<{ rules: unknown }>(

@@ -1,7 +1,13 @@
 import { sql } from "drizzle-orm";
-import type { Alert, HookRule } from "../../../src/contracts/api/autoscaling.ts";
+import type { Alert } from "../../../src/contracts/api/alert-deliveries.ts";
+import type { HookRule } from "../../../src/contracts/api/autoscaling.ts";
+import type { AutoscaleSpec } from "../../../src/contracts/api/services.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { autoscaleService } from "../../../src/control/autoscaling/autoscale-service.ts";
+import {
+  type HookReceipt,
+  receiveAlerts,
+} from "../../../src/control/autoscaling/receive-alerts.ts";
 import type { ControlContext } from "../../../src/control/runtime/context.ts";
 import { createHook } from "../../../src/control/autoscaling/create-hook.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -31,7 +37,13 @@ export interface ElasticOptions {
   min?: number;
   max?: number;
   rules?: HookRule[];
-  stabilisationSeconds?: number;
+  stabilizationSeconds?: number;
+  /**
+   * By default one step takes all sets and nothing waits, so that a test sees each decision by
+   * itself.
+   */
+  scaleIn?: AutoscaleSpec["scaleIn"];
+  scaleOut?: AutoscaleSpec["scaleOut"];
 }
 
 export async function createElasticService(
@@ -40,13 +52,18 @@ export async function createElasticService(
   options: ElasticOptions = {},
 ): Promise<ElasticService> {
   const { ctx, tenantId } = fleet;
-  const autoscale = { min: options.min ?? 1, max: options.max ?? 20 };
+  const autoscale = {
+    min: options.min ?? 1,
+    max: options.max ?? 20,
+    scaleIn: options.scaleIn ?? { step: 20_000, everySeconds: 0 },
+    scaleOut: options.scaleOut ?? { cooldownSeconds: 0 },
+  };
   const body = serviceBody(name, { replicas: options.replicas ?? 3, autoscale });
   const { service } = await createService(ctx, tenantId, body);
   const { hook, token } = await createHook(ctx, tenantId, name, {
     name: "web-alerts",
     rules: options.rules ?? [{ match: { alertname: "CpuHigh" }, want: { step: 2 } }],
-    stabilisationSeconds: options.stabilisationSeconds ?? 300,
+    stabilizationSeconds: options.stabilizationSeconds ?? 300,
   });
   const page = { limit: 500 };
   return {
@@ -62,7 +79,16 @@ export async function createElasticService(
   };
 }
 
-/** An alert that the default rule is for. */
+/** Delivers alerts as a sender does that leaves out none. */
+export function deliverAlerts(
+  ctx: ControlContext,
+  hookId: string,
+  alerts: readonly Alert[],
+): Promise<HookReceipt> {
+  return receiveAlerts(ctx, hookId, { alerts: [...alerts], truncatedAlerts: 0, errors: [] });
+}
+
+/** An alert that the default rule matches. */
 export function cpuHigh(more: Partial<Alert> = {}): Alert {
   return {
     key: "9f2a61c7d0b1e4aa",
@@ -73,10 +99,35 @@ export function cpuHigh(more: Partial<Alert> = {}): Alert {
   };
 }
 
-/** Moves the end of every stabilisation time into the past: tests do not wait for minutes. */
-export async function endStabilisation(ctx: ControlContext, serviceId: string): Promise<void> {
+/**
+ * Moves the end of every stabilization time into the past, so that tests do not wait for minutes.
+ */
+export async function endStabilization(ctx: ControlContext, serviceId: string): Promise<void> {
   await ctx.db.execute(sql`update demands set release_at = now() - interval '1 second'
     where service_id = ${serviceId} and state = 'resolved'`);
+  await makeDue(ctx, serviceId);
+}
+
+/** Makes a service due, as the time that its last decision computed would. */
+export async function makeDue(ctx: ControlContext, serviceId: string): Promise<void> {
+  await ctx.db.execute(
+    sql`update autoscale_states set due_at = now() where service_id = ${serviceId}`,
+  );
+}
+
+/** Moves the past of a service's decisions further back. */
+export async function passSeconds(
+  ctx: ControlContext,
+  serviceId: string,
+  seconds: number,
+): Promise<void> {
+  await ctx.db
+    .execute(sql`update autoscale_states set due_at = due_at - make_interval(secs => ${seconds}::float8),
+      scaled_out_at = scaled_out_at - make_interval(secs => ${seconds}::float8),
+      scaled_in_at = scaled_in_at - make_interval(secs => ${seconds}::float8),
+      steps_taken = coalesce((select jsonb_object_agg(key, jsonb_set(value, '{sinceMs}',
+        coalesce(to_jsonb((value->>'sinceMs')::float8 - ${seconds * 1000}::float8), 'null'))) from jsonb_each(steps_taken)), '{}')
+    where service_id = ${serviceId}`);
 }
 
 async function runAutoscaleJobs(fleet: FleetContext, ctx: ControlContext): Promise<void> {

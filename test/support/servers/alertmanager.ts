@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { findFreePort, startChildServer } from "./child-server.ts";
@@ -22,26 +22,22 @@ export interface PostedAlert {
   endsAt?: string;
 }
 
-/**
- * The configuration that docs/elasticity.md shows, with waits that a test can bear: Alertmanager's own are 30 s, 5 min
- * and 4 h.
- */
-export function alertmanagerConfig(webhookUrl: string, token: string): string {
-  return `route:
-  receiver: berth
-  group_by: [alertname]
-  group_wait: 200ms
-  group_interval: 1s
-  repeat_interval: 1h
-receivers:
-  - name: berth
-    webhook_configs:
-      - url: ${webhookUrl}
-        http_config:
-          authorization:
-            type: Bearer
-            credentials: ${token}
-`;
+const exampleFile = new URL("../../../examples/alertmanager/alertmanager.yml", import.meta.url);
+
+/** The example's configuration, with the address and the token of a hook and with shorter waits. Throws if it lacks one. */
+export async function alertmanagerConfig(webhookUrl: string, token: string): Promise<string> {
+  let config = await readFile(exampleFile, "utf8");
+  const values: [RegExp, string][] = [
+    [/url: .*/, `url: ${webhookUrl}`],
+    [/credentials: .*/, `credentials: ${token}`],
+    [/group_wait: .*/, "group_wait: 200ms"],
+    [/group_interval: .*/, "group_interval: 1s"],
+  ];
+  for (const [pattern, value] of values) {
+    if (!pattern.test(config)) throw new Error(`the example has no ${pattern.source}`);
+    config = config.replace(pattern, value);
+  }
+  return config;
 }
 
 /**

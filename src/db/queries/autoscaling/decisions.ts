@@ -54,7 +54,10 @@ export async function listDecisions(
   return rows.map((row) => ({ ...row, at: isoTime(row.at) }));
 }
 
-/** Forgets decisions older than `ageSeconds`: looks at the oldest `limit` only, so a call is bounded. */
+/**
+ * Deletes decisions older than `ageSeconds`. It reads the oldest `limit` only, so a call is
+ * bounded.
+ */
 export async function deleteDecisions(
   q: Queryable,
   ageSeconds: number,

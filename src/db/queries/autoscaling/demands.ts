@@ -1,9 +1,12 @@
 import { type SQL, sql } from "drizzle-orm";
-import type { Demand } from "../../../contracts/api/autoscaling.ts";
+import type { Demand, Want } from "../../../contracts/api/autoscaling.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
 
-/** A time as milliseconds since 1970, so that years of more or fewer than four digits survive the way there and back. */
+/**
+ * A time as milliseconds since 1970, so that years of more or fewer than four digits survive the
+ * way there and back.
+ */
 const epochMs = (column: SQL) => sql`round(extract(epoch from ${column}) * 1000)::float8`;
 
 export interface KnownRunRow {
@@ -12,13 +15,13 @@ export interface KnownRunRow {
   startedAtMs: number;
   state: "firing" | "resolved" | "released";
   resolvedAtMs: number | undefined;
-  baseReplicas: number;
 }
 
 /**
- * Of the named keys: runs that are held, the named runs, and each key's newest run. The caller asks for at most 1,000 at
- * once, and a key has few runs that are held. Key by key on the index demands_alert_unique: `offset 0` keeps the planner from
- * reading all runs of the hook instead, which it prefers while it thinks the table is small.
+ * Returns of the named keys: held runs, the named runs, and each key's newest run. The caller names
+ * at most 1,000 keys, and a key has few held runs. The statement reads key by key on the index
+ * demands_alert_unique. `offset 0` keeps the planner from reading all runs of the hook instead,
+ * which it prefers while it estimates a small table.
  */
 export async function listKnownRuns(
   q: Queryable,
@@ -38,7 +41,7 @@ export async function listKnownRuns(
           )}::json) as a(key text, started_ms float8)
         ), known as (
           select d.* from (select distinct key from asked) k cross join lateral (
-            select d.id, d.key, d.state, d.base_replicas, d.started_at, d.resolved_at from demands d
+            select d.id, d.key, d.state, d.started_at, d.resolved_at from demands d
             where d.hook_id = ${hookId} and d.key = k.key and (
               d.state <> 'released'
               or exists (select 1 from asked a where a.key = d.key and a.started_at = d.started_at)
@@ -47,16 +50,16 @@ export async function listKnownRuns(
           ) d
         )
         select ${epochMs(sql`clock_timestamp()`)} as "nowMs", k.id, k.key, k.state,
-          k.base_replicas as "baseReplicas", ${epochMs(sql`k.started_at`)} as "startedAtMs",
+          ${epochMs(sql`k.started_at`)} as "startedAtMs",
           ${epochMs(sql`k.resolved_at`)} as "resolvedAtMs"
         from (select 1) one left join known k on true`,
   );
   return {
     nowMs: rows[0]?.nowMs ?? 0,
-    runs: rows.flatMap(({ id, key, state, baseReplicas, startedAtMs, resolvedAtMs }) =>
-      id === null || key === null || state === null || baseReplicas === null || startedAtMs === null
+    runs: rows.flatMap(({ id, key, state, startedAtMs, resolvedAtMs }) =>
+      id === null || key === null || state === null || startedAtMs === null
         ? []
-        : { id, key, state, baseReplicas, startedAtMs, resolvedAtMs: resolvedAtMs ?? undefined },
+        : { id, key, state, startedAtMs, resolvedAtMs: resolvedAtMs ?? undefined },
     ),
   };
 }
@@ -67,29 +70,70 @@ export interface NewDemand {
   startedAtMs: number;
   labels: Record<string, string>;
   state: "firing" | "resolved" | "released";
+  rule: string;
+  identity: string;
+  want: Want;
+  holdMaxSeconds: number | undefined;
   wantedReplicas: number;
   baseReplicas: number;
 }
 
-/** Inserts demands of one hook in one statement; those resolved already are held for the hook's stabilisation time. */
+/**
+ * Inserts demands of one hook in one statement. Those that have resolved are due after the
+ * stabilization time.
+ */
 export async function insertDemands(
   q: Queryable,
-  hook: { id: string; tenantId: string; serviceId: string; stabilisationSeconds: number },
+  hook: { id: string; tenantId: string; serviceId: string; stabilizationSeconds: number },
   demands: readonly NewDemand[],
 ): Promise<void> {
   if (demands.length === 0) return;
   await q.execute(sql`
-    insert into demands (id, tenant_id, service_id, hook_id, key, labels, state, wanted_replicas, base_replicas,
-      started_at, resolved_at, release_at)
-    select d."id", ${hook.tenantId}, ${hook.serviceId}, ${hook.id}, d."key", d."labels", d."state", d."wantedReplicas",
-      d."baseReplicas", to_timestamp(d."startedAtMs" / 1000.0), case when d."state" <> 'firing' then now() end,
-      case d."state" when 'resolved' then now() + make_interval(secs => ${hook.stabilisationSeconds}::float8)
+    insert into demands (id, tenant_id, service_id, hook_id, key, labels, state, rule, identity, want, hold_max_seconds,
+      wanted_replicas, base_replicas, started_at, resolved_at, release_at)
+    select d."id", ${hook.tenantId}, ${hook.serviceId}, ${hook.id}, d."key", d."labels", d."state", d."rule", d."identity",
+      d."want", d."holdMaxSeconds", d."wantedReplicas", d."baseReplicas", to_timestamp(d."startedAtMs" / 1000.0),
+      case when d."state" <> 'firing' then now() end,
+      case d."state" when 'resolved' then now() + make_interval(secs => ${hook.stabilizationSeconds}::float8)
         when 'released' then now() end
     from json_to_recordset(${JSON.stringify(demands)}::json) as d("id" text, "key" text, "labels" jsonb, "state" text,
-      "wantedReplicas" int, "baseReplicas" int, "startedAtMs" float8)`);
+      "rule" text, "identity" text, "want" jsonb, "holdMaxSeconds" int, "wantedReplicas" int, "baseReplicas" int,
+      "startedAtMs" float8)`);
 }
 
-/** What is said of a demand in events. */
+/** A delivery that mentions a demand again moves its time at most this often. */
+const RECEIVED_EVERY_SECONDS = 60;
+
+/**
+ * Notes that a delivery mentioned these firing demands. It skips rows that others lock and takes no
+ * other lock, so it cannot be part of a deadlock. A crash of Postgres may lose it.
+ */
+export async function updateLastReceived(q: Queryable, ids: readonly string[]): Promise<void> {
+  if (ids.length === 0) return;
+  await q.execute(sql`
+    update demands set last_received_at = now() where id in (
+      select id from demands where id = ${anyOf(ids)} and state = 'firing'
+        and last_received_at < now() - make_interval(secs => ${RECEIVED_EVERY_SECONDS}::float8)
+      for update skip locked)`);
+}
+
+/**
+ * Deletes all but the newest `retainedMax` released demands of a hook, at most `limit` of them: a
+ * sender that invents alerts cannot fill the table. (Index demands_released_of_hook.)
+ */
+export async function deleteSurplusReleased(
+  q: Queryable,
+  hookId: string,
+  retainedMax: number,
+  limit: number,
+): Promise<void> {
+  await q.execute(sql`
+    delete from demands where id in (
+      select id from demands where hook_id = ${hookId} and state = 'released'
+      order by release_at desc offset ${retainedMax} limit ${limit} for update skip locked)`);
+}
+
+/** A demand as events describe it. */
 export interface ChangedDemand {
   id: string;
   tenantId: string;
@@ -103,7 +147,7 @@ export interface ChangedDemand {
 const changedColumns = sql`d.id, d.tenant_id as "tenantId", d.service_id as "serviceId", h.name as hook, d.key, d.labels,
   d.wanted_replicas as "wantedReplicas"`;
 
-/** Firing demands become resolved: held until their hook's stabilisation time is over. */
+/** Resolves firing demands; Berth holds them until their hook's stabilization time ends. */
 export async function resolveDemands(
   q: Queryable,
   ids: readonly string[],
@@ -112,7 +156,7 @@ export async function resolveDemands(
   return resolveWhere(q, sql`d.id = ${anyOf(ids)}`);
 }
 
-/** The same for all of a hook. */
+/** Resolves all firing demands of a hook. */
 export async function resolveDemandsOfHook(q: Queryable, hookId: string): Promise<ChangedDemand[]> {
   return resolveWhere(q, sql`d.hook_id = ${hookId}`);
 }
@@ -127,7 +171,7 @@ async function resolveWhere(q: Queryable, condition: SQL): Promise<ChangedDemand
   );
 }
 
-/** Demands whose alert fires again are held again, with what they wanted. */
+/** Holds demands again whose alerts fire again. */
 export async function reopenDemands(
   q: Queryable,
   ids: readonly string[],
@@ -135,18 +179,18 @@ export async function reopenDemands(
   if (ids.length === 0) return [];
   return rowsOf(
     q,
-    sql`update demands d set state = 'firing', resolved_at = null, release_at = null
+    sql`update demands d set state = 'firing', resolved_at = null, release_at = null, last_received_at = now()
         from hooks h where h.id = d.hook_id and d.state <> 'firing'
           and d.id = ${anyOf(ids)}
         returning ${changedColumns}`,
   );
 }
 
-/** Releases resolved demands of a locked service whose time is over. */
-export async function releaseDueDemandsOfService(
-  q: Queryable,
-  serviceId: string,
-): Promise<ChangedDemand[]> {
+/**
+ * Releases resolved demands of a locked service whose stabilization time has ended. (Index
+ * demands_held.)
+ */
+export async function releaseDueDemands(q: Queryable, serviceId: string): Promise<ChangedDemand[]> {
   return rowsOf(
     q,
     sql`update demands d set state = 'released' from hooks h
@@ -156,21 +200,27 @@ export async function releaseDueDemandsOfService(
 }
 
 /**
- * The same across services, at most `limit`, passing over what others are changing just now. Takes no service's lock,
- * and waits for nobody, so it cannot be part of a deadlock. (Index demands_due.)
+ * Releases firing demands of a locked service that no delivery has mentioned for their
+ * `holdMaxSeconds`. Their end counts from the last mention, so that the next delivery of the alert
+ * holds them again. (Index demands_held.)
  */
-export async function releaseDueDemands(q: Queryable, limit: number): Promise<ChangedDemand[]> {
+export async function releaseStaleDemands(
+  q: Queryable,
+  serviceId: string,
+): Promise<ChangedDemand[]> {
   return rowsOf(
     q,
-    sql`update demands d set state = 'released' from hooks h
-        where h.id = d.hook_id and d.id in (
-          select id from demands where state = 'resolved' and release_at <= now()
-          order by release_at limit ${limit} for update skip locked)
+    sql`update demands d set state = 'released', resolved_at = d.last_received_at, release_at = now() from hooks h
+        where h.id = d.hook_id and d.service_id = ${serviceId} and d.state = 'firing' and d.hold_max_seconds is not null
+          and d.last_received_at + make_interval(secs => d.hold_max_seconds::float8) <= now()
         returning ${changedColumns}`,
   );
 }
 
-/** Releases one demand of a service by hand; its end is not noted, as nobody delivered one. Undefined: it has none of this id that is held. */
+/**
+ * Releases one held demand on a person's order, which stores no end of its alert. Undefined: the
+ * service holds none of this id.
+ */
 export async function releaseDemand(
   q: Queryable,
   serviceId: string,
@@ -186,59 +236,92 @@ export async function releaseDemand(
   return rows[0];
 }
 
-export interface HeldDemandRow {
+export interface HeldRuleRow {
   id: string;
   hook: string;
-  key: string;
-  labels: Record<string, string>;
-  state: "firing" | "resolved";
-  wantedReplicas: number;
-  startedAt: string;
+  want: Want;
+  alerts: number;
+  isFiring: boolean;
+  oldest: { key: string; labels: Record<string, string>; startedAt: string };
   releaseAt: string | null;
 }
 
-/** The `limit` largest demands that a service is held by, and how many there are. (Index demands_held.) */
-export async function listHeldDemands(
+/**
+ * The held demands of a service by hook, rule and want, at most `limit`, the largest first, and the
+ * number of all held demands. A row of a former release has no want: its number is absolute. (Index
+ * demands_held.)
+ */
+export async function listHeldRules(
   q: Queryable,
   serviceId: string,
   limit: number,
-): Promise<{ demands: HeldDemandRow[]; total: number }> {
+): Promise<{ rules: HeldRuleRow[]; total: number }> {
   const rows = await rowsOf<
-    Omit<HeldDemandRow, "startedAt" | "releaseAt"> & {
+    Omit<HeldRuleRow, "oldest" | "releaseAt"> & {
+      key: string;
+      labels: Record<string, string>;
       startedAtMs: number;
       releaseAtMs: number | null;
       total: number;
     }
   >(
     q,
-    sql`select d.id, h.name as hook, d.key, d.labels, d.state, d.wanted_replicas as "wantedReplicas",
-          ${epochMs(sql`d.started_at`)} as "startedAtMs", ${epochMs(sql`d.release_at`)} as "releaseAtMs",
-          (count(*) over ())::int as total
-        from demands d join hooks h on h.id = d.hook_id
-        where d.service_id = ${serviceId} and d.state <> 'released'
-        order by d.wanted_replicas desc, d.started_at, d.id limit ${limit}`,
+    sql`with held as (
+          select d.*, h.name as hook, coalesce(d.want, jsonb_build_object('replicas', d.wanted_replicas)) as wants
+          from demands d join hooks h on h.id = d.hook_id
+          where d.service_id = ${serviceId} and d.state <> 'released'
+        ), grouped as (
+          select hook_id || ' ' || rule || ' ' || wants::text as id, min(hook) as hook, wants as want,
+            count(distinct coalesce(nullif(identity, ''), key))::int as alerts, bool_or(state = 'firing') as "isFiring",
+            (array_agg(id order by started_at, id))[1] as oldest, max(release_at) as release_at,
+            max(wanted_replicas) as weight, sum(count(*)) over ()::int as total
+          from held group by hook_id, rule, wants
+        )
+        select g.id, g.hook, g.want, g.alerts, g."isFiring", d.key, d.labels, ${epochMs(sql`d.started_at`)} as "startedAtMs",
+          ${epochMs(sql`g.release_at`)} as "releaseAtMs", g.total
+        from grouped g join demands d on d.id = g.oldest
+        order by g.weight desc, g.id limit ${limit}`,
   );
   return {
-    demands: rows.map(({ startedAtMs, releaseAtMs, total: _total, ...row }) => ({
+    rules: rows.map(({ startedAtMs, releaseAtMs, key, labels, total: _total, ...row }) => ({
       ...row,
-      startedAt: toIso(startedAtMs),
-      releaseAt: releaseAtMs === null ? null : toIso(releaseAtMs),
+      oldest: { key, labels, startedAt: toIso(startedAtMs) },
+      releaseAt: releaseAtMs === null || row.isFiring ? null : toIso(releaseAtMs),
     })),
     total: rows[0]?.total ?? 0,
   };
 }
 
-type DemandRow = Omit<Demand, "startedAt" | "resolvedAt" | "releaseAt"> & {
+/**
+ * Stores the current base, and the replicas that each alert wants over it, with the held demands of
+ * a locked service.
+ */
+export async function updateBaseOfDemands(
+  q: Queryable,
+  serviceId: string,
+  base: number,
+  replicasMax: number,
+): Promise<void> {
+  await q.execute(sql`
+    update demands set base_replicas = ${base}::int, wanted_replicas = least(${replicasMax}::int, case
+        when want ? 'replicas' then (want->>'replicas')::int
+        when want ? 'step' then ${base}::int + (want->>'step')::int
+        else ceil(round(${base}::numeric * (want->>'factor')::numeric, 6))::int end)
+    where service_id = ${serviceId} and state <> 'released' and want is not null and base_replicas <> ${base}::int`);
+}
+
+type DemandRow = Omit<Demand, "startedAt" | "lastReceivedAt" | "resolvedAt" | "releaseAt"> & {
   startedAtMs: number;
+  lastReceivedAtMs: number;
   resolvedAtMs: number | null;
   releaseAtMs: number | null;
 };
 
 const demandColumns = sql`d.id, h.name as hook, d.key, d.labels, d.state, d.wanted_replicas as "wantedReplicas",
   d.base_replicas as "baseReplicas", ${epochMs(sql`d.started_at`)} as "startedAtMs",
-  ${epochMs(sql`d.resolved_at`)} as "resolvedAtMs", ${epochMs(sql`d.release_at`)} as "releaseAtMs"`;
+  ${epochMs(sql`d.last_received_at`)} as "lastReceivedAtMs", ${epochMs(sql`d.resolved_at`)} as "resolvedAtMs", ${epochMs(sql`d.release_at`)} as "releaseAtMs"`;
 
-/** Newest first, before `beforeId`; released ones too, until they are forgotten. (Index demands_service.) */
+/** Newest first, before `beforeId`, released ones included. (Index demands_service.) */
 export async function listDemands(
   q: Queryable,
   serviceId: string,
@@ -267,7 +350,10 @@ export async function findDemand(
   return rows.map(toDemand)[0];
 }
 
-/** Forgets demands released longer ago than `ageSeconds`, at most `limit`. (Index demands_released.) */
+/**
+ * Deletes demands that were released more than `ageSeconds` ago, at most `limit`. (Index
+ * demands_released.)
+ */
 export async function deleteReleasedDemands(
   q: Queryable,
   ageSeconds: number,
@@ -284,28 +370,17 @@ export async function deleteReleasedDemands(
   return rows.length;
 }
 
-/**
- * Live services whose size is not what people and held demands make it, at most `limit`. Chosen at random, so that some
- * that cannot have what they want (a quota) never keep the others from their turn.
- */
-export async function listUndecidedServices(q: Queryable, limit: number): Promise<string[]> {
-  const rows = await rowsOf<{ id: string }>(
-    q,
-    sql`select s.id from services s
-        left join (select service_id, max(wanted_replicas) as wanted from demands
-                   where state <> 'released' group by service_id) d on d.service_id = s.id
-        where s.deleted_at is null and not s.deleting and s.autoscale is not null
-          and s.desired_replicas <> least(greatest(s.replicas, coalesce(d.wanted, 0), (s.autoscale->>'min')::int),
-            (s.autoscale->>'max')::int)
-        order by random() limit ${limit}`,
-  );
-  return rows.map((row) => row.id);
-}
-
-function toDemand({ startedAtMs, resolvedAtMs, releaseAtMs, ...row }: DemandRow): Demand {
+function toDemand({
+  startedAtMs,
+  lastReceivedAtMs,
+  resolvedAtMs,
+  releaseAtMs,
+  ...row
+}: DemandRow): Demand {
   return {
     ...row,
     startedAt: toIso(startedAtMs),
+    lastReceivedAt: toIso(lastReceivedAtMs),
     resolvedAt: resolvedAtMs === null ? null : toIso(resolvedAtMs),
     releaseAt: releaseAtMs === null ? null : toIso(releaseAtMs),
   };

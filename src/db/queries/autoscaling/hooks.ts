@@ -3,22 +3,22 @@ import type { Hook, HookRule } from "../../../contracts/api/autoscaling.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { isoTime, rowsOf } from "../runtime/query.ts";
 
-/** A hook as deliveries need it. */
+/** A hook as a delivery needs it. */
 export interface HookRow {
   id: string;
   tenantId: string;
   serviceId: string;
   name: string;
   rules: HookRule[];
-  stabilisationSeconds: number;
+  stabilizationSeconds: number;
 }
 
-/** A hook that is not deleted, nor its service deleted or being deleted. */
+/** Finds a hook, unless it or its service is deleted or being deleted. */
 export async function findHook(q: Queryable, hookId: string): Promise<HookRow | undefined> {
   const rows = await rowsOf<HookRow>(
     q,
     sql`select h.id, h.tenant_id as "tenantId", h.service_id as "serviceId", h.name, h.rules,
-          h.stabilisation_seconds as "stabilisationSeconds"
+          h.stabilisation_seconds as "stabilizationSeconds"
         from hooks h join services s on s.id = h.service_id
         where h.id = ${hookId} and h.deleted_at is null and s.deleted_at is null and not s.deleting`,
   );
@@ -31,7 +31,7 @@ export async function insertHook(q: Queryable, hook: HookRow): Promise<string> {
     q,
     sql`insert into hooks (id, tenant_id, service_id, name, rules, stabilisation_seconds)
         values (${hook.id}, ${hook.tenantId}, ${hook.serviceId}, ${hook.name}, ${JSON.stringify(hook.rules)}::jsonb,
-          ${hook.stabilisationSeconds})
+          ${hook.stabilizationSeconds})
         returning created_at as "createdAt"`,
   );
   return isoTime(rows[0]?.createdAt ?? "");
@@ -45,7 +45,7 @@ export async function countHooks(q: Queryable, serviceId: string): Promise<numbe
   return rows[0]?.count ?? 0;
 }
 
-const hookColumns = sql`id, name, rules, stabilisation_seconds as "stabilisationSeconds", created_at as "createdAt"`;
+const hookColumns = sql`id, name, rules, stabilisation_seconds as "stabilizationSeconds", created_at as "createdAt"`;
 
 export type HookReadRow = Omit<Hook, "paths" | "service">;
 
@@ -65,25 +65,30 @@ export async function listHooks(
   return rows.map((row) => ({ ...row, createdAt: isoTime(row.createdAt) }));
 }
 
-/** Changes a hook of the service; absent members stay. Undefined: there is no such hook. */
+/**
+ * Changes a hook of the service; absent members stay unchanged. Undefined: the service has no such
+ * hook.
+ */
 export async function updateHook(
   q: Queryable,
   serviceId: string,
   hookId: string,
-  change: { rules?: HookRule[] | undefined; stabilisationSeconds?: number | undefined },
+  change: { rules?: HookRule[] | undefined; stabilizationSeconds?: number | undefined },
 ): Promise<HookReadRow | undefined> {
   const rows = await rowsOf<HookReadRow & { createdAt: string | Date }>(
     q,
     sql`update hooks set
           rules = coalesce(${change.rules === undefined ? null : JSON.stringify(change.rules)}::jsonb, rules),
-          stabilisation_seconds = coalesce(${change.stabilisationSeconds ?? null}::int, stabilisation_seconds)
+          stabilisation_seconds = coalesce(${change.stabilizationSeconds ?? null}::int, stabilisation_seconds)
         where id = ${hookId} and service_id = ${serviceId} and deleted_at is null
         returning ${hookColumns}`,
   );
   return rows.map((row) => ({ ...row, createdAt: isoTime(row.createdAt) }))[0];
 }
 
-/** Marks a hook of the service deleted and refuses its tokens from now on. False: there is no such hook. */
+/**
+ * Marks a hook of the service deleted and revokes its tokens. False: the service has no such hook.
+ */
 export async function deleteHook(
   q: Queryable,
   serviceId: string,
@@ -91,13 +96,28 @@ export async function deleteHook(
 ): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(
     q,
-    sql`with gone as (
+    sql`with deleted as (
           update hooks set deleted_at = now()
           where id = ${hookId} and service_id = ${serviceId} and deleted_at is null returning id
         ), refused as (
-          update tokens set revoked_at = now() where hook_id in (select id from gone) and revoked_at is null
+          update tokens set revoked_at = now() where hook_id in (select id from deleted) and revoked_at is null
         )
-        select id from gone`,
+        select id from deleted`,
+  );
+  return rows.length > 0;
+}
+
+/** Claims the right to report left-out alerts of a hook: true at most once in `everySeconds`. */
+export async function claimTruncationReport(
+  q: Queryable,
+  hookId: string,
+  everySeconds: number,
+): Promise<boolean> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`update hooks set truncated_at = now() where id = ${hookId} and deleted_at is null
+          and coalesce(truncated_at < now() - make_interval(secs => ${everySeconds}::float8), true)
+        returning id`,
   );
   return rows.length > 0;
 }

@@ -196,12 +196,11 @@ export async function retryPendingSets(q: Queryable, setsMax: number): Promise<b
   return rows.length > 0;
 }
 
-/** How long ago the most overdue pending set was due; undefined when none is due. (Index sets_pending_due.) */
-export async function findOldestDueSetMs(q: Queryable): Promise<number | undefined> {
-  const rows = await rowsOf<{ dueMs: number }>(
+/** Whether any pending set is due. */
+export async function hasDuePendingSets(q: Queryable): Promise<boolean> {
+  const rows = await rowsOf<{ due: boolean }>(
     q,
-    sql`select (extract(epoch from now() - plan_after) * 1000)::float8 as "dueMs" from sets
-        where ${isPending} and desired <> 'deleted' and plan_after <= now() order by plan_after limit 1`,
+    sql`select exists (select 1 from sets where ${isPending} and desired <> 'deleted' and plan_after <= now()) as due`,
   );
-  return rows[0]?.dueMs;
+  return rows[0]?.due ?? false;
 }

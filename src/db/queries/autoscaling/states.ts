@@ -1,0 +1,111 @@
+import { sql } from "drizzle-orm";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { rowsOf } from "../runtime/query.ts";
+
+type StepsTaken = Record<string, { steps: number; sinceMs: number | null }>;
+
+export interface AutoscaleStateRow {
+  nowMs: number;
+  scaledOutAtMs: number | null;
+  scaledInAtMs: number | null;
+  stepsTaken: StepsTaken;
+}
+
+/** The past of a locked service and the database's time. A service without a row has no past. */
+export async function readAutoscaleState(
+  q: Queryable,
+  serviceId: string,
+): Promise<AutoscaleStateRow> {
+  const rows = await rowsOf<
+    Omit<AutoscaleStateRow, "stepsTaken"> & { stepsTaken: StepsTaken | null }
+  >(
+    q,
+    sql`select round(extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs",
+          round(extract(epoch from a.scaled_out_at) * 1000)::float8 as "scaledOutAtMs",
+          round(extract(epoch from a.scaled_in_at) * 1000)::float8 as "scaledInAtMs", a.steps_taken as "stepsTaken"
+        from (select 1) one left join autoscale_states a on a.service_id = ${serviceId}`,
+  );
+  const row = rows[0];
+  if (!row) throw new Error("a left join from one row returns one row");
+  return { ...row, stepsTaken: row.stepsTaken ?? {} };
+}
+
+/** Makes a locked service due now: its demands, its policy or its replicas have changed. */
+export async function markAutoscaleDue(q: Queryable, serviceId: string): Promise<void> {
+  await q.execute(sql`
+    insert into autoscale_states (service_id, due_at) values (${serviceId}, now())
+    on conflict (service_id) do update set due_at = now()`);
+}
+
+/**
+ * Stores the outcome of a decision about a locked service, and when the service is due next. That
+ * is the earliest of `recheckAfterMs`, the release of a resolved demand, and the time at which a
+ * firing demand becomes stale. It is null if there is none of them. (Index demands_held.)
+ */
+export async function updateAutoscaleState(
+  q: Queryable,
+  serviceId: string,
+  outcome: {
+    scaled: "out" | "in" | undefined;
+    stepsTaken: Readonly<StepsTaken>;
+    recheckAfterMs: number | null;
+  },
+): Promise<void> {
+  const { scaled } = outcome;
+  await q.execute(sql`
+    insert into autoscale_states as a (service_id, due_at, scaled_out_at, scaled_in_at, steps_taken)
+    select ${serviceId}, least(now() + make_interval(secs => ${outcome.recheckAfterMs}::float8 / 1000), min(case state
+          when 'resolved' then release_at
+          else last_received_at + make_interval(secs => hold_max_seconds::float8) end)),
+        case when ${scaled === "out"}::boolean then now() end, case when ${scaled === "in"}::boolean then now() end,
+        ${JSON.stringify(outcome.stepsTaken)}::jsonb
+      from demands where service_id = ${serviceId} and state <> 'released'
+    on conflict (service_id) do update set due_at = excluded.due_at, attempts = 0,
+      scaled_out_at = coalesce(excluded.scaled_out_at, a.scaled_out_at),
+      scaled_in_at = coalesce(excluded.scaled_in_at, a.scaled_in_at), steps_taken = excluded.steps_taken`);
+}
+
+/**
+ * Claims services that are due, the longest due first, for `leaseSeconds`: a claim whose holder
+ * crashes becomes due again. Waits for no lock. (Index autoscale_states_due.)
+ */
+export async function claimDueServices(
+  q: Queryable,
+  limit: number,
+  leaseSeconds: number,
+): Promise<{ serviceId: string; attempts: number }[]> {
+  return rowsOf(
+    q,
+    sql`update autoscale_states set due_at = now() + make_interval(secs => ${leaseSeconds}::float8), attempts = attempts + 1
+        where service_id in (
+          select service_id from autoscale_states where due_at <= now() order by due_at limit ${limit}
+          for update skip locked)
+        returning service_id as "serviceId", attempts`,
+  );
+}
+
+/** Makes a service due again after a failed decision. */
+export async function postponeAutoscale(
+  q: Queryable,
+  serviceId: string,
+  afterSeconds: number,
+): Promise<void> {
+  await q.execute(sql`
+    update autoscale_states set due_at = now() + make_interval(secs => ${afterSeconds}::float8)
+    where service_id = ${serviceId}`);
+}
+
+/** Deletes the state of a service that no longer exists or is being deleted: it is never due. */
+export async function deleteAutoscaleState(q: Queryable, serviceId: string): Promise<void> {
+  await q.execute(sql`delete from autoscale_states where service_id = ${serviceId}`);
+}
+
+/** The number of live sets of a service that are ready. (Index sets_service.) */
+export async function countReadySets(q: Queryable, serviceId: string): Promise<number> {
+  const rows = await rowsOf<{ count: number }>(
+    q,
+    sql`select count(*)::int as count from sets
+        where service_id = ${serviceId} and deleted_at is null and ready and desired = 'running'`,
+  );
+  return rows[0]?.count ?? 0;
+}
