@@ -21,10 +21,10 @@ it("kills at the deadline, and when it is broken off", async () => {
 
 it("settles soon after the deadline when the program does not die of it", async () => {
   const startedAtMs = performance.now();
-  const stubborn = sh("trap '' TERM; i=0; while [ $i -lt 50 ]; do sleep 0.1; i=$((i+1)); done", {
+  const stubborn = sh("trap '' TERM; i=0; while [ $i -lt 600 ]; do sleep 0.1; i=$((i+1)); done", {
     timeoutMs: 100,
     killSignal: "SIGTERM",
   });
   await expect(stubborn).rejects.toThrow("did not end within 100 ms");
-  expect(performance.now() - startedAtMs).toBeLessThan(4_000);
+  expect(performance.now() - startedAtMs).toBeLessThan(30_000);
 });

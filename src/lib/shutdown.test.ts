@@ -44,7 +44,7 @@ it("does not wait for a step that hangs, and still begins the others", async () 
   shutdown.add("hangs", () => new Promise(() => undefined));
   const startedAtMs = performance.now();
   expect(await shutdown.run()).toBe(false);
-  expect(performance.now() - startedAtMs).toBeLessThan(1_000);
+  expect(performance.now() - startedAtMs).toBeLessThan(30_000);
   expect(closed).toEqual(["first"]);
 });
 

@@ -11,6 +11,7 @@ import { hearSignals, openControlPlane, startJobs } from "./compose/control-plan
 import { type DataFolder, keepAdminSecret, openDataFolder } from "./compose/data-dir.ts";
 import { startHostAgent } from "./compose/host-agent.ts";
 import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
+import { readOutboxState } from "../control/runtime/outbox.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { startPrivateRedis } from "./compose/embedded-redis.ts";
 import { type Running, runProcess } from "./compose/run-process.ts";
@@ -41,6 +42,7 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, running)
     queues: plane.queues,
     countWaiting: () => plane.signals.waiting,
     countHeldHosts: () => countHostsHeldFromFailover(plane.ctx),
+    readOutboxState: () => readOutboxState(plane.ctx),
   });
   startJobs(
     plane,
@@ -48,6 +50,7 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, running)
       ...redis,
       shutdownTimeoutMs: config.BERTH_SHUTDOWN_TIMEOUT_MS,
       onAttempt: (attempt) => metrics.observeAttempt(attempt),
+      onSweep: (run) => metrics.observeSweep(run),
     },
     running,
   );

@@ -3,6 +3,7 @@ import { openPostgres } from "../db/postgres/open-postgres.ts";
 import { ensureBootstrap } from "../control/tenancy/bootstrap.ts";
 import { hearSignals, openControlPlane } from "./compose/control-plane.ts";
 import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
+import { readOutboxState } from "../control/runtime/outbox.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { runProcess } from "./compose/run-process.ts";
 import { serviceSettingsOf } from "./compose/control-settings.ts";
@@ -35,6 +36,7 @@ await runProcess("api", loadApiConfig, async (config, running) => {
     queues: plane.queues,
     countWaiting: () => plane.signals.waiting,
     countHeldHosts: () => countHostsHeldFromFailover(plane.ctx),
+    readOutboxState: () => readOutboxState(plane.ctx),
   });
   const apiUrl = await serveHttp(
     createApiApp(plane, metrics, running.version),

@@ -11,7 +11,6 @@ import type { Log } from "../lib/log.ts";
 import { createApp } from "../routes/app.ts";
 import type { ControlContext } from "../control/runtime/context.ts";
 import { CallerTokenCache } from "../control/tenancy/token-cache.ts";
-import { removeFromOutbox } from "../control/runtime/outbox.ts";
 import { createEdgeLog } from "./compose/edge-log.ts";
 import { serviceSettingsOf } from "./compose/control-settings.ts";
 
@@ -86,9 +85,7 @@ function openRequest(
   const jobQueue = new BullmqJobQueue({
     queues,
     registry: jobRegistry,
-    deleteOutbox: (ids) => removeFromOutbox(database, ids),
     log,
-    isShortLived: true,
     enqueueTimeoutMs: RING_TIMEOUT_MS,
   });
   const ctx: ControlContext = {

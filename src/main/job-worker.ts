@@ -2,6 +2,7 @@ import { loadJobWorkerConfig } from "../config/job-worker.ts";
 import { openPostgres } from "../db/postgres/open-postgres.ts";
 import { openControlPlane, startJobs } from "./compose/control-plane.ts";
 import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
+import { readOutboxState } from "../control/runtime/outbox.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { runProcess } from "./compose/run-process.ts";
 import { serviceSettingsOf } from "./compose/control-settings.ts";
@@ -27,6 +28,7 @@ await runProcess("job-worker", loadJobWorkerConfig, async (config, running) => {
     queues: plane.queues,
     countWaiting: () => plane.signals.waiting,
     countHeldHosts: () => countHostsHeldFromFailover(plane.ctx),
+    readOutboxState: () => readOutboxState(plane.ctx),
   });
   startJobs(
     plane,
@@ -34,6 +36,7 @@ await runProcess("job-worker", loadJobWorkerConfig, async (config, running) => {
       ...redis,
       shutdownTimeoutMs: config.BERTH_SHUTDOWN_TIMEOUT_MS,
       onAttempt: (attempt) => metrics.observeAttempt(attempt),
+      onSweep: (run) => metrics.observeSweep(run),
     },
     running,
   );

@@ -255,18 +255,24 @@ it("kills what ignores its stop signal once its timeout is over", async () => {
   const set = await run({
     options: { stopTimeoutSeconds: 1, command: ["sh", "-c", "trap '' TERM; sleep 1000 & wait"] },
   });
-  const startedAtMs = performance.now();
-  await port.remove(set.setId, signal);
-  const tookMs = performance.now() - startedAtMs;
+  const polite = await run({});
+  const removeMs = async (setId: string): Promise<number> => {
+    const startedAtMs = performance.now();
+    await port.remove(setId, signal);
+    return performance.now() - startedAtMs;
+  };
+  const politeMs = await removeMs(polite.setId);
+  const tookMs = await removeMs(set.setId);
   expect(tookMs).toBeGreaterThan(900);
-  expect(tookMs).toBeLessThan(6_000);
+  // Docker's own timeout is 10 seconds.
+  expect(tookMs).toBeLessThan(8_000 + 2 * politeMs);
 });
 
 it("stops and removes a set of well-behaved containers at once", async () => {
-  const set = await run({ names: ["app", "side"] });
+  const set = await run({ names: ["app", "side"], options: { stopTimeoutSeconds: 60 } });
   const startedAtMs = performance.now();
   await port.remove(set.setId, signal);
-  expect(performance.now() - startedAtMs).toBeLessThan(5_000);
+  expect(performance.now() - startedAtMs).toBeLessThan(50_000);
   expect(await leftCgroups(hostId)).toEqual([]);
 });
 
@@ -308,7 +314,7 @@ it("ends a probe that hangs at its timeout, and leaves none of its processes beh
   });
   const startedAtMs = performance.now();
   expect(await port.probe(set, "app", signal)).toMatchObject({ healthy: false });
-  expect(performance.now() - startedAtMs).toBeLessThan(3_000);
+  expect(performance.now() - startedAtMs).toBeLessThan(25_000);
   const processes = await waitUntil("the check is gone", async () => {
     const list = await inContainer(set, "app", "ps");
     return list.includes("sleep 31") ? undefined : list;

@@ -55,7 +55,7 @@ it("kill -9 between any two Docker calls: the next life arrives, each container 
         });
         return found.every(({ State }) => State === "running") ? found : undefined;
       },
-      { deadlineMs: 30_000 },
+      { deadlineMs: 120_000 },
     );
     expect(all.flatMap(({ Names }) => Names).sort()).toEqual(
       sets

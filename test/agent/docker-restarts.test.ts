@@ -27,7 +27,7 @@ import { waitUntil } from "../support/wait-until.ts";
 
 const MiB = 2 ** 20;
 const cgroupRoot = "/sys/fs/cgroup";
-const slow = { deadlineMs: 60_000 };
+const slow = { deadlineMs: 120_000 };
 let daemon: PrivateDocker;
 let harness: VolumeHarness;
 let hostId: string;

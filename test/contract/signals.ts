@@ -7,7 +7,9 @@ export interface SignalsUnderTest {
   there: Signals;
 }
 
-const longMs = 20_000;
+const longMs = 60_000;
+/** A wait that nothing ends takes `longMs`. One that a signal ends takes far less, even on a busy machine. */
+const wokenMs = longMs / 2;
 
 /** What every implementation of Signals guarantees. */
 export function describeSignals(under: () => SignalsUnderTest): void {
@@ -21,7 +23,7 @@ export function describeSignals(under: () => SignalsUnderTest): void {
     const { here, there } = under();
     const waits = [here, there].map((signals) => waitMs(signals.waitFor("service:svc_a", longMs)));
     await here.publish(["set:set_x", "service:svc_a"]);
-    for (const ms of await Promise.all(waits)) expect(ms).toBeLessThan(2_000);
+    for (const ms of await Promise.all(waits)) expect(ms).toBeLessThan(wokenMs);
   });
 
   it("a wait says whether it was a signal that ended it", async () => {
@@ -37,7 +39,7 @@ export function describeSignals(under: () => SignalsUnderTest): void {
     const { here, there } = under();
     const waits = Array.from({ length: 50 }, () => waitMs(there.waitFor("events", longMs)));
     await here.publish(["events"]);
-    expect(Math.max(...(await Promise.all(waits)))).toBeLessThan(2_000);
+    expect(Math.max(...(await Promise.all(waits)))).toBeLessThan(wokenMs);
   });
 
   it("another channel's signal wakes nobody, and a wait ends by itself", async () => {
@@ -58,9 +60,9 @@ export function describeSignals(under: () => SignalsUnderTest): void {
     const controller = new AbortController();
     const wait = waitMs(here.waitFor("host:host_c", longMs, controller.signal));
     controller.abort();
-    expect(await wait).toBeLessThan(1_000);
+    expect(await wait).toBeLessThan(wokenMs);
     expect(await waitMs(here.waitFor("host:host_c", longMs, controller.signal))).toBeLessThan(
-      1_000,
+      wokenMs,
     );
   });
 
@@ -70,6 +72,6 @@ export function describeSignals(under: () => SignalsUnderTest): void {
     const waits = names.map((name) => waitMs(there.waitFor(name, longMs)));
     for (const name of names.slice(0, 500)) void here.publish([name]);
     await here.publish(names.slice(500));
-    expect(Math.max(...(await Promise.all(waits)))).toBeLessThan(5_000);
+    expect(Math.max(...(await Promise.all(waits)))).toBeLessThan(wokenMs);
   });
 }

@@ -217,7 +217,7 @@ async function request<T>(method: string, target: string, body?: unknown): Promi
       if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
       return (await response.json()) as T;
     },
-    { deadlineMs: 30_000, everyMs: 200 },
+    { deadlineMs: 180_000, everyMs: 200 },
   );
 }
 

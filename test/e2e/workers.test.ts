@@ -90,7 +90,7 @@ describe("on Cloudflare Workers", () => {
     );
     expect(service.desiredReplicas).toBe(3);
     const told = await polling;
-    expect(performance.now() - startedAtMs).toBeLessThan(10_000);
+    expect(performance.now() - startedAtMs).toBeLessThan(18_000);
     expect(told.map((set) => set.service)).toEqual(["menu", "menu", "menu"]);
 
     const waiting = asAdmin<{ reached: boolean }>(
@@ -131,10 +131,10 @@ describe("on Cloudflare Workers", () => {
       await asAdmin("POST", "/v1/services", smallService("waited-for", 0));
       // A request that stays open shows that the edge's connections are counted at all.
       const waiting = asAdmin("GET", "/v1/services/waited-for/wait?for=deleted&timeoutSeconds=2");
-      await expect.poll(() => countEdgeConnections(sql), { timeout: 5_000 }).toBeGreaterThan(0);
+      await expect.poll(() => countEdgeConnections(sql)).toBeGreaterThan(0);
       await waiting;
       for (let count = 0; count < 20; count++) await asAdmin("GET", "/v1/sets");
-      await expect.poll(() => countEdgeConnections(sql), { timeout: 10_000 }).toBe(0);
+      await expect.poll(() => countEdgeConnections(sql)).toBe(0);
     } finally {
       await sql.end();
     }
@@ -154,7 +154,7 @@ async function bundle(directory: string): Promise<void> {
     {
       cwd: root,
       env: { ...process.env, WRANGLER_SEND_METRICS: "false", CI: "true" },
-      timeout: 90_000,
+      timeout: 300_000,
     },
   );
 }

@@ -1,59 +1,109 @@
 import { deleteDecisions } from "../../db/queries/autoscaling/decisions.ts";
 import { deleteReleasedDemands } from "../../db/queries/autoscaling/demands.ts";
-import { deleteEvents, deleteIdempotencyKeys } from "../../db/queries/runtime/idempotency-keys.ts";
 import {
+  deleteEvents,
   deleteOldHooks,
-  deleteOldPlacements,
   deleteOldRevisions,
   deleteOldServices,
   deleteOldSets,
   deleteOldTokens,
+  deleteSupersededPlacements,
 } from "../../db/queries/events/retention.ts";
+import { deleteIdempotencyKeys } from "../../db/queries/runtime/idempotency-keys.ts";
+import { deleteParkedOutbox } from "../../db/queries/runtime/outbox.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
-export interface JournalAges {
+/** How long rows are retained, in seconds. */
+export interface RetentionAges {
   idempotencyKeysSeconds: number;
   eventsSeconds: number;
-  /** Counted from their release: a late duplicate of an alert is known for so long after its end. */
+  /** Counted from the release: a late duplicate of an alert is recognized for so long after its end. */
   demandsSeconds: number;
   decisionsSeconds: number;
-  /** Of sets, services, hooks and tokens that are gone, revisions that no set is of, placements that others followed. */
-  goneSeconds: number;
+  /** Jobs that the relay gave up. */
+  parkedJobsSeconds: number;
+  /** Deleted sets, services, hooks and tokens, unused revisions, superseded placements. */
+  deletedSeconds: number;
 }
 
-const ROWS_PER_SWEEP_MAX = 5_000;
-const SERVICES_PER_SWEEP_MAX = 20;
+const DAY_SECONDS = 86_400;
+const ROWS_PER_ROUND_MAX = 5_000;
+const SERVICES_PER_ROUND_MAX = 20;
+const ROUNDS_PER_STEP_MAX = 20;
 
-function defaultAges({ deletedKeptMs }: ControlContext["settings"]): JournalAges {
+function defaultAges({ deletedKeptMs }: ControlContext["settings"]): RetentionAges {
   return {
-    idempotencyKeysSeconds: 86_400,
-    eventsSeconds: 14 * 86_400,
-    demandsSeconds: 30 * 86_400,
-    decisionsSeconds: 90 * 86_400,
-    goneSeconds: deletedKeptMs / 1_000,
+    idempotencyKeysSeconds: DAY_SECONDS,
+    eventsSeconds: 14 * DAY_SECONDS,
+    demandsSeconds: 30 * DAY_SECONDS,
+    decisionsSeconds: 90 * DAY_SECONDS,
+    parkedJobsSeconds: 14 * DAY_SECONDS,
+    deletedSeconds: deletedKeptMs / 1_000,
   };
 }
 
+export interface RetentionOutcome {
+  deleted: number;
+  /** Names of the steps that failed. The others ran all the same. */
+  failed: string[];
+}
+
+export interface Retention {
+  run(): Promise<RetentionOutcome>;
+}
+
 /**
- * Forgets what is too old: a bounded number of rows a call, so call it again while it gives any. Sets go before the services
- * that they are of.
+ * Deletes expired rows in independent steps. Each step is bounded, by rows and rounds, and its failure stops no other
+ * step. Sets are deleted before the services that they belong to.
  */
-export async function sweepJournals(
+export function createRetention(
   ctx: ControlContext,
-  ages: JournalAges = defaultAges(ctx.settings),
-): Promise<number> {
+  ages: RetentionAges = defaultAges(ctx.settings),
+): Retention {
   const { db } = ctx;
-  const { goneSeconds } = ages;
-  let rows = 0;
-  rows += await deleteIdempotencyKeys(db, ages.idempotencyKeysSeconds, ROWS_PER_SWEEP_MAX);
-  rows += await deleteEvents(db, ages.eventsSeconds, ROWS_PER_SWEEP_MAX);
-  rows += await deleteReleasedDemands(db, ages.demandsSeconds, ROWS_PER_SWEEP_MAX);
-  rows += await deleteDecisions(db, ages.decisionsSeconds, ROWS_PER_SWEEP_MAX);
-  rows += await deleteOldSets(db, goneSeconds, ROWS_PER_SWEEP_MAX);
-  rows += await deleteOldPlacements(db, goneSeconds, ROWS_PER_SWEEP_MAX);
-  rows += await deleteOldServices(db, goneSeconds, SERVICES_PER_SWEEP_MAX);
-  rows += await deleteOldRevisions(db, goneSeconds, ROWS_PER_SWEEP_MAX);
-  rows += await deleteOldHooks(db, goneSeconds, ROWS_PER_SWEEP_MAX);
-  rows += await deleteOldTokens(db, goneSeconds, ROWS_PER_SWEEP_MAX);
-  return rows;
+  const { deletedSeconds } = ages;
+  const rows = ROWS_PER_ROUND_MAX;
+  let afterPlacementId = "";
+  const steps: Record<string, () => Promise<number>> = {
+    "idempotency-keys": () => deleteIdempotencyKeys(db, ages.idempotencyKeysSeconds, rows),
+    events: () => deleteEvents(db, ages.eventsSeconds, rows),
+    demands: () => deleteReleasedDemands(db, ages.demandsSeconds, rows),
+    decisions: () => deleteDecisions(db, ages.decisionsSeconds, rows),
+    "parked-jobs": () => deleteParkedOutbox(db, ages.parkedJobsSeconds, rows),
+    sets: () => deleteOldSets(db, deletedSeconds, rows),
+    placements: async () => {
+      const from = { afterId: afterPlacementId, limit: rows };
+      const page = await deleteSupersededPlacements(db, deletedSeconds, from);
+      afterPlacementId = page.nextAfterId;
+      return page.deleted;
+    },
+    services: () => deleteOldServices(db, deletedSeconds, SERVICES_PER_ROUND_MAX),
+    revisions: () => deleteOldRevisions(db, deletedSeconds, rows),
+    hooks: () => deleteOldHooks(db, deletedSeconds, rows),
+    tokens: () => deleteOldTokens(db, deletedSeconds, rows),
+  };
+  return {
+    async run() {
+      const outcome: RetentionOutcome = { deleted: 0, failed: [] };
+      for (const [name, step] of Object.entries(steps)) {
+        try {
+          outcome.deleted += await runRounds(step);
+        } catch (error) {
+          ctx.log.warn({ err: error, step: name }, "retention step failed");
+          outcome.failed.push(name);
+        }
+      }
+      return outcome;
+    },
+  };
+}
+
+async function runRounds(step: () => Promise<number>): Promise<number> {
+  let total = 0;
+  for (let round = 0; round < ROUNDS_PER_STEP_MAX; round++) {
+    const deleted = await step();
+    total += deleted;
+    if (deleted === 0) break;
+  }
+  return total;
 }

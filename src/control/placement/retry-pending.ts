@@ -1,13 +1,13 @@
 import { listUnbalancedServices } from "../../db/queries/services/write-services.ts";
-import { hasDuePendingSets, retryPendingSets } from "../../db/queries/sets/write-sets.ts";
+import { findOldestDueSetMs, retryPendingSets } from "../../db/queries/sets/write-sets.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 
 const SERVICES_PER_ROUND_MAX = 200;
 const WAITING_SETS_MAX = 20_000;
 
-/** Whether any set should be planned by now: what the sweep asks before it runs the placer. */
-export function findDuePlacements(ctx: ControlContext): Promise<boolean> {
-  return hasDuePendingSets(ctx.db);
+/** How long ago the most overdue pending set was due, in milliseconds; undefined when none is due. */
+export function findOldestDueMs(ctx: ControlContext): Promise<number | undefined> {
+  return findOldestDueSetMs(ctx.db);
 }
 
 /** Services with more or fewer live sets than they should have; a bounded batch. */

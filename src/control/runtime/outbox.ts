@@ -1,21 +1,51 @@
-import { deleteOutbox, listOutbox, type OutboxRow } from "../../db/queries/runtime/outbox.ts";
+import {
+  claimOutbox,
+  deleteOutbox,
+  type OutboxRow,
+  type OutboxState,
+  readOutboxState as readState,
+  updateOutboxErrors,
+} from "../../db/queries/runtime/outbox.ts";
+import { claimSweepTurn as claimTurn } from "../../db/queries/runtime/sweep-turns.ts";
+import { cutText } from "../../lib/text/truncate.ts";
 import type { ControlContext } from "./context.ts";
 
-export type OutboxEntry = OutboxRow;
+export type DueJob = OutboxRow;
 
-/** Jobs that should have been rung by now, oldest first. */
-export function readOutbox(
-  ctx: ControlContext,
-  ageMs: number,
-  limit: number,
-): Promise<OutboxEntry[]> {
-  return listOutbox(ctx.db, ageMs, limit);
+const ERROR_CHARS_MAX = 500;
+
+/** Claims jobs whose work is overdue, oldest first and fairly across tenants. A claim lasts 10 to 60 s. */
+export function claimDueJobs(ctx: ControlContext, limit: number): Promise<DueJob[]> {
+  return claimOutbox(ctx.db, limit);
 }
 
-/** Forgets jobs that are rung or done. */
-export function removeFromOutbox(
+/** Forgets jobs whose work is done. */
+export function completeJobs(
   ctx: Pick<ControlContext, "db">,
-  ids: readonly number[],
+  outboxIds: readonly number[],
 ): Promise<void> {
-  return deleteOutbox(ctx.db, ids);
+  return deleteOutbox(ctx.db, outboxIds);
+}
+
+/** Stores why the work of these jobs failed, for the operator. The relay tries them again later. */
+export function recordJobError(
+  ctx: Pick<ControlContext, "db">,
+  outboxIds: readonly number[],
+  error: unknown,
+): Promise<void> {
+  const message = error instanceof Error ? error.message : String(error);
+  return updateOutboxErrors(ctx.db, outboxIds, cutText(message, ERROR_CHARS_MAX));
+}
+
+export function readOutboxState(ctx: Pick<ControlContext, "db">): Promise<OutboxState> {
+  return readState(ctx.db);
+}
+
+/** Claims the turn of a sweep for all job workers. */
+export function claimSweepTurn(
+  ctx: Pick<ControlContext, "db">,
+  name: string,
+  everyMs: number,
+): Promise<boolean> {
+  return claimTurn(ctx.db, name, everyMs);
 }

@@ -1,7 +1,7 @@
 import { notFound } from "../../contracts/common/app-error.ts";
 import type { BerthSet, SetExplanation } from "../../contracts/api/sets.ts";
 import { findPlacement, findRejection, findSetById } from "../../db/queries/sets/read-sets.ts";
-import { remediesOf } from "../../scheduler/placement/explain.ts";
+import { listRemedies } from "../../scheduler/placement/explain.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
 /** Why a set is where it is, or why it is nowhere (I5): the stored reasons, and the same as text. Throws not-found. */
@@ -31,7 +31,7 @@ function toText(set: BerthSet, parts: Omit<SetExplanation, "text">): string {
     const { hostsTotal, reasons, at } = parts.rejection;
     lines.push(`No host was found at ${at}. Of ${hostsTotal} hosts:`);
     for (const { reason, hosts } of reasons) lines.push(`  ${hosts} ${reason}`);
-    for (const remedy of remediesOf(parts.rejection)) lines.push(`It needs ${remedy}.`);
+    for (const remedy of listRemedies(parts.rejection)) lines.push(`To fix: ${remedy}.`);
   } else if (!set.host && set.state === "pending") {
     lines.push("It waits for the next round of the placement job.");
   }

@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { bigserial, index, jsonb, pgTable, text } from "drizzle-orm/pg-core";
+import { bigserial, index, integer, jsonb, pgTable, text } from "drizzle-orm/pg-core";
 import type { EventKind } from "../../contracts/api/events.ts";
 import { changedXid, int8, timestamptz } from "./columns.ts";
 
@@ -31,7 +31,10 @@ export const events = pgTable(
   ],
 );
 
-/** Jobs to ring, written with the intent they are for; deleted once BullMQ has them. The relay rings what is left over. */
+/**
+ * Jobs whose work is not done yet, written with the intent that they belong to. A row stays until a job worker has done
+ * the work: BullMQ is the trigger, this table is the due work.
+ */
 export const outbox = pgTable(
   "outbox",
   {
@@ -40,6 +43,23 @@ export const outbox = pgTable(
     jobId: text("job_id").notNull(),
     payload: jsonb("payload").$type<Record<string, unknown>>().notNull(),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
+    /** The relay takes the row from then on. The process that wrote it enqueues it before. */
+    dueAt: timestamptz("due_at")
+      .notNull()
+      .default(sql`now() + interval '1 second'`),
+    /** How often the relay took it. */
+    attempts: integer("attempts").notNull().default(0),
+    /** Of the relay's last attempt to do the work itself. */
+    lastError: text("last_error"),
   },
-  (table) => [index("outbox_created_at").on(table.createdAt)],
+  (table) => [index("outbox_due").on(table.dueAt)],
 );
+
+/**
+ * When each sweep is due again, for the whole fleet: the job worker that moves `next_at` forward runs the sweep. So any
+ * number of job workers scan as often as one.
+ */
+export const sweepTurns = pgTable("sweep_turns", {
+  name: text("name").primaryKey(),
+  nextAt: timestamptz("next_at").notNull(),
+});

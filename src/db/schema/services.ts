@@ -59,6 +59,9 @@ export const services = pgTable(
     index("services_deleted")
       .on(table.deletedAt)
       .where(sql`deleted_at is not null`),
+    index("services_deleting")
+      .on(table.id)
+      .where(sql`deleting and deleted_at is null`),
     check("services_on_host_lost_known", sql`${table.onHostLost} in (${quoted(hostLostPolicies)})`),
     check(
       "services_replicas_not_negative",
@@ -78,7 +81,10 @@ export const revisions = pgTable(
     template: jsonb("template").$type<SetTemplate>().notNull(),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
   },
-  (table) => [primaryKey({ name: "revisions_pkey", columns: [table.serviceId, table.number] })],
+  (table) => [
+    primaryKey({ name: "revisions_pkey", columns: [table.serviceId, table.number] }),
+    index("revisions_created_at").on(table.createdAt),
+  ],
 );
 
 /**
@@ -149,6 +155,9 @@ export const sets = pgTable(
     // of the row's index entries, and a set's state changes most.
     index("sets_pending")
       .on(table.priority.desc().nullsFirst(), table.id)
+      .where(sql`host_id is null and deleted_at is null`),
+    index("sets_pending_due")
+      .on(table.planAfter)
       .where(sql`host_id is null and deleted_at is null`),
     index("sets_host")
       .on(table.hostId, table.hostGeneration)

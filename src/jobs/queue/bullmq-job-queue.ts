@@ -1,44 +1,36 @@
 import { type JobRequest, type QueueName, queueOfJob } from "../../contracts/jobs.ts";
-import type { Log } from "../../lib/log.ts";
-import { within } from "../../lib/async/with-timeout.ts";
 import type { JobQueue } from "../../control/runtime/context.ts";
-import type { JobQueues } from "./job-queues.ts";
+import { within } from "../../lib/async/with-timeout.ts";
+import type { Log } from "../../lib/log.ts";
 import type { JobRegistry } from "../registry.ts";
+import type { JobQueues } from "./job-queues.ts";
 
-const RING_TIMEOUT_MS = 250;
-const FORGET_DELAY_MS = 20;
-/** Rings that wait while Redis is slow. Further ones are dropped: their outbox rows stay, and are rung by the relay. */
-const RINGS_WAITING_MAX = 20_000;
+const ENQUEUE_TIMEOUT_MS = 250;
+/** Jobs that wait while Redis is slow. Further ones are dropped here: the outbox relay enqueues them later. */
+const JOBS_WAITING_MAX = 20_000;
 const FAILED_JOBS_KEPT_MAX = 1_000;
 const FAILED_JOBS_AGE_SECONDS = 7 * 86_400;
 
 export interface BullmqJobQueueOptions {
   queues: JobQueues;
   registry: JobRegistry;
-  deleteOutbox(ids: readonly number[]): Promise<void>;
   log: Log;
-  /** Deletes outbox rows before `ring` resolves, for whoever ends with its request. */
-  isShortLived?: boolean;
   enqueueTimeoutMs?: number;
 }
 
 /**
- * Rings over BullMQ: one pipelined call per queue, bounded in time. What is rung while a call is on its way goes together in the
- * next one, and of jobs that are shared (see JobRules) one goes for all: it comes after every intent that it is for. So a
- * burst of a thousand small services is not a thousand jobs. Once a job is in BullMQ its outbox row is deleted, a little later
- * and together with others, so that no request waits for it; a row that stays is rung again by the relay.
+ * Adds jobs to BullMQ: one pipelined call per queue, bounded in time. Jobs that arrive while a call is in flight share
+ * the next call. Of jobs that are shared (see JobRules) one stands for all: it comes after every intent that it is for,
+ * and names all their outbox rows. So a burst of a thousand small services is not a thousand jobs.
  *
- * The job id ends in the outbox id where there is one. So the relay's ring is the same job as the first, but two
- * intents are never one: a ring that came while an older job with its id was ending would be lost.
+ * A job carries the ids of its outbox rows; the job worker deletes the rows when the work is done. The job id ends in
+ * the outbox id, so that a repetition by the relay is the same job, and two intents are never one.
  */
 export class BullmqJobQueue implements JobQueue {
   readonly #options: BullmqJobQueueOptions;
-  #waiting: Ring[] = [];
+  #waiting: Entry[] = [];
   #sending: Promise<unknown> = Promise.resolve();
   #next: Promise<void> | undefined;
-  #forgetting: number[] = [];
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #deleting: Promise<void> = Promise.resolve();
 
   constructor(options: BullmqJobQueueOptions) {
     this.#options = options;
@@ -48,59 +40,50 @@ export class BullmqJobQueue implements JobQueue {
     await this.tryEnqueue(jobs, outboxIds);
   }
 
-  /** The same; true when the jobs are in BullMQ for certain. */
+  /** Does the same, and gives true when BullMQ has the jobs for certain. */
   async tryEnqueue(jobs: readonly JobRequest[], outboxIds: readonly number[]): Promise<boolean> {
-    const { log, isShortLived, enqueueTimeoutMs } = this.#options;
-    if (this.#waiting.length + jobs.length > RINGS_WAITING_MAX) return false;
-    const isEachOwn = jobs.length === outboxIds.length;
+    const { log, enqueueTimeoutMs } = this.#options;
+    if (this.#waiting.length + jobs.length > JOBS_WAITING_MAX) return false;
+    const isOneRowEach = jobs.length === outboxIds.length;
     for (const [position, job] of jobs.entries()) {
-      this.#waiting.push({ job, outboxId: isEachOwn ? outboxIds[position] : undefined });
+      const outboxId = isOneRowEach ? outboxIds[position] : undefined;
+      this.#waiting.push({ job, outboxIds: outboxId === undefined ? [] : [outboxId] });
     }
     const added = this.#sendNext().then(
       () => true,
       (error: unknown) => {
-        log.debug({ err: error, jobs: jobs.length }, "ring failed");
+        log.debug({ err: error, jobs: jobs.length }, "jobs not enqueued");
         return false;
       },
     );
-    const isRung = await within(added, enqueueTimeoutMs ?? RING_TIMEOUT_MS, false);
-    if (!isRung) return false;
-    this.#forgetting.push(...outboxIds);
-    if (isShortLived) await this.#forget();
-    else this.#timer ??= setTimeout(() => void this.#forget(), FORGET_DELAY_MS);
-    return true;
+    return within(added, enqueueTimeoutMs ?? ENQUEUE_TIMEOUT_MS, false);
   }
 
-  /** Deletes the outbox rows that are still to be deleted. */
-  async close(): Promise<void> {
-    await this.#forget();
-  }
-
-  /** Sends all that waits once the call before it is over. */
+  /** Sends all waiting jobs once the call before it has ended. */
   #sendNext(): Promise<void> {
     this.#next ??= this.#sending.then(() => {
       this.#next = undefined;
-      const rings = this.#waiting;
+      const entries = this.#waiting;
       this.#waiting = [];
-      const added = this.#add(rings);
-      this.#sending = added.catch(() => undefined); // those who rang have its error
+      const added = this.#add(entries);
+      this.#sending = added.catch(() => undefined); // the callers of tryEnqueue have its error
       return added;
     });
     return this.#next;
   }
 
-  async #add(rings: readonly Ring[]): Promise<void> {
+  async #add(entries: readonly Entry[]): Promise<void> {
     const { queues, registry } = this.#options;
     const perQueue = new Map<QueueName, Bulk>();
-    for (const { job, outboxId } of withoutShared(rings, registry)) {
+    for (const { job, outboxIds } of mergeShared(entries, registry)) {
       const rules = registry.get(job.name);
       const queue = queueOfJob[job.name];
       const bulk = perQueue.get(queue) ?? [];
       bulk.push({
         name: job.name,
-        data: job.payload,
+        data: { ...job.payload, outboxIds },
         opts: {
-          jobId: toJobId(job.jobId, outboxId),
+          jobId: toJobId(job.jobId, outboxIds.at(-1)),
           attempts: rules?.attempts ?? 1,
           backoff: { type: "exponential", delay: rules?.backoffMs ?? 0, jitter: 0.5 },
           removeOnComplete: true,
@@ -111,44 +94,41 @@ export class BullmqJobQueue implements JobQueue {
     }
     await Promise.all([...perQueue].map(([queue, bulk]) => addTo(queues.get(queue), bulk)));
   }
-
-  #forget(): Promise<void> {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    const ids = this.#forgetting;
-    this.#forgetting = [];
-    if (ids.length === 0) return this.#deleting;
-    const deleted = this.#options.deleteOutbox(ids).catch((error: unknown) => {
-      this.#options.log.debug({ err: error, rows: ids.length }, "outbox rows stay");
-    });
-    this.#deleting = Promise.all([this.#deleting, deleted]).then(() => undefined);
-    return this.#deleting;
-  }
 }
 
 type Bulk = Parameters<ReturnType<JobQueues["get"]>["addBulk"]>[0];
 
-/** One job alone, as it mostly is, needs no transaction of Redis. */
+/** A single job, the most frequent case, needs no transaction of Redis. */
 async function addTo(queue: ReturnType<JobQueues["get"]>, bulk: Bulk): Promise<void> {
   const [only, ...others] = bulk;
   if (only && others.length === 0) await queue.add(only.name, only.data, only.opts);
   else await queue.addBulk(bulk);
 }
 
-interface Ring {
+interface Entry {
   job: JobRequest;
-  outboxId: number | undefined;
+  outboxIds: number[];
 }
 
-/** Of each shared job only the last ring. */
-function withoutShared(rings: readonly Ring[], registry: JobRegistry): Ring[] {
-  const last = new Map(rings.map((ring) => [ring.job.name, ring]));
-  return rings.filter(
-    (ring) => registry.get(ring.job.name)?.isShared !== true || last.get(ring.job.name) === ring,
-  );
+/** Merges the entries of each shared job into its last one. */
+function mergeShared(entries: readonly Entry[], registry: JobRegistry): Entry[] {
+  const merged: Entry[] = [];
+  const shared = new Map<JobRequest["name"], number[]>();
+  for (const entry of entries.toReversed()) {
+    const { name } = entry.job;
+    const outboxIds = shared.get(name);
+    if (outboxIds) {
+      outboxIds.unshift(...entry.outboxIds);
+      continue;
+    }
+    const kept = { job: entry.job, outboxIds: [...entry.outboxIds] };
+    if (registry.get(name)?.isShared === true) shared.set(name, kept.outboxIds);
+    merged.push(kept);
+  }
+  return merged.toReversed();
 }
 
-/** BullMQ keeps colons in ids to itself. */
+/** Replaces colons, which BullMQ reserves in job ids. */
 export function toJobId(id: string, outboxId: number | undefined): string {
   const base = id.replaceAll(":", ".");
   return outboxId === undefined ? base : `${base}.o${outboxId}`;

@@ -6,6 +6,7 @@ import { type JobName, type QueueName, queueNames } from "../../contracts/jobs.t
 import { assert } from "../../lib/assert.ts";
 import { within } from "../../lib/async/with-timeout.ts";
 import { translateError } from "../../control/runtime/errors.ts";
+import type { CompletedJobs } from "./completed-jobs.ts";
 import type { JobDeps, JobOutcome } from "./define-job.ts";
 import { concurrencyOf, isShared, type JobRegistry } from "../registry.ts";
 
@@ -29,7 +30,9 @@ export interface JobRunnerOptions {
   prefix: string;
   registry: JobRegistry;
   deps: JobDeps;
-  /** Told once an attempt, for metrics. */
+  /** Deletes the outbox rows of jobs whose work is done. */
+  completed: CompletedJobs;
+  /** Called after each attempt, for metrics. */
   onAttempt?: (attempt: JobAttempt) => void;
 }
 
@@ -136,6 +139,7 @@ async function runAttempt(
   };
   try {
     const result = await runWithinTime(options, job);
+    options.completed.add(outboxIdsOf(job));
     log.info({ ...result, ...note(result.outcome) }, "job");
     return result;
   } catch (thrown) {
@@ -147,6 +151,12 @@ async function runAttempt(
     if (isHopeless) throw new UnrecoverableError(error.message);
     throw error;
   }
+}
+
+/** Rows of the outbox that the job is for; [] for jobs of an older release, which deleted them when they enqueued. */
+function outboxIdsOf(job: Job): number[] {
+  const ids: unknown = (job.data as { outboxIds?: unknown } | undefined)?.outboxIds;
+  return Array.isArray(ids) ? ids.filter((id): id is number => Number.isSafeInteger(id)) : [];
 }
 
 async function runWithinTime(options: JobRunnerOptions, job: Job): Promise<JobOutcome> {

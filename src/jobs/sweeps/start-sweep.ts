@@ -3,32 +3,42 @@ import type { Log } from "../../lib/log.ts";
 
 export interface SweepOptions {
   name: string;
-  /** From the end of one run to the beginning of the next, give or take a fifth, so that processes spread. */
+  /** Interval between runs, over all job workers. Each polls for its turn this often, give or take a fifth. */
   everyMs: number;
+  /** Claims the turn for the whole fleet: gives false when another job worker has it. */
+  claimTurn: () => Promise<boolean>;
   run: () => Promise<unknown>;
   log: Log;
+  /** Called after each run, for metrics. */
+  onRun?: ((run: SweepRun) => void) | undefined;
+}
+
+export interface SweepRun {
+  sweep: string;
+  outcome: "done" | "failed";
+  durationMs: number;
 }
 
 const FAILURES_PER_LOG_LINE = 30;
 
 /**
- * Runs a sweep again and again by a timer of this process, until it is stopped; stopping waits for a run under way. A run
- * that fails is followed by the next one all the same; a fault that stays is logged at its beginning, now and then, and
- * at its end.
+ * Runs a sweep whenever this process gets its turn, until it is stopped; stopping waits for a run in progress. The timer
+ * is the process's own, so a sweep does not depend on Redis (I1). A failed run is followed by the next one. A lasting
+ * fault is logged when it begins, at intervals, and when it ends.
  */
-export function startSweep({ name, everyMs, run, log }: SweepOptions): () => Promise<void> {
+export function startSweep(options: SweepOptions): () => Promise<void> {
+  const { name, everyMs, log } = options;
   const stopping = new AbortController();
   const { signal } = stopping;
   let failures = 0;
   const loop = async (): Promise<void> => {
     for (;;) {
-      await delay(everyMs * (0.8 + Math.random() * 0.4), undefined, { signal }).catch(
-        () => undefined,
-      );
+      const pauseMs = everyMs * (0.8 + Math.random() * 0.4);
+      await delay(pauseMs, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return;
       try {
-        await run();
-        if (failures > 0) log.info({ sweep: name, failures }, "sweep works again");
+        await runInTurn(options);
+        if (failures > 0) log.info({ sweep: name, failures }, "sweep recovered");
         failures = 0;
       } catch (error) {
         if (failures++ % FAILURES_PER_LOG_LINE === 0)
@@ -41,4 +51,18 @@ export function startSweep({ name, everyMs, run, log }: SweepOptions): () => Pro
     stopping.abort();
     await done;
   };
+}
+
+async function runInTurn({ name, claimTurn, run, onRun }: SweepOptions): Promise<void> {
+  const startedAtMs = performance.now();
+  const note = (outcome: SweepRun["outcome"]) =>
+    onRun?.({ sweep: name, outcome, durationMs: performance.now() - startedAtMs });
+  try {
+    if (!(await claimTurn())) return;
+    await run();
+    note("done");
+  } catch (error) {
+    note("failed");
+    throw error;
+  }
 }

@@ -14,13 +14,15 @@ import {
 import { RedisSignals } from "../../redis/signals.ts";
 import { RedisStreamRelay } from "../../redis/log-stream-relay.ts";
 import { jobRegistry } from "../../jobs/registry.ts";
-import { startSweeps } from "../../jobs/sweeps/sweeps.ts";
+import { startSweeps } from "../../jobs/sweeps/start-sweeps.ts";
+import type { SweepRun } from "../../jobs/sweeps/start-sweep.ts";
+import { CompletedJobs } from "../../jobs/queue/completed-jobs.ts";
 import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import { coalesce } from "../../lib/async/coalesce.ts";
 import type { ControlContext, ControlSettings } from "../../control/runtime/context.ts";
 import { CallerTokenCache } from "../../control/tenancy/token-cache.ts";
 import { createMover } from "../../control/relocation/move-sets.ts";
-import { removeFromOutbox } from "../../control/runtime/outbox.ts";
+import { completeJobs } from "../../control/runtime/outbox.ts";
 import { createPlacer } from "../../control/placement/place-pending-sets.ts";
 import type { Running } from "./run-process.ts";
 
@@ -71,10 +73,8 @@ export async function openControlPlane(
   const jobQueue = new BullmqJobQueue({
     queues,
     registry: jobRegistry,
-    deleteOutbox: (ids) => removeFromOutbox(database, ids),
     log,
   });
-  shutdown.add("doorbell", () => jobQueue.close());
   const streams = new RedisStreamRelay(producer, prefix);
   const reportWriteLimit = createConcurrencyLimit(
     Math.max(1, Math.floor(database.connectionsMax * REPORTS_SHARE_OF_CONNECTIONS)),
@@ -92,7 +92,7 @@ export async function openControlPlane(
   return { ctx, jobQueue, signals, queues };
 }
 
-/** For processes in which somebody waits. A start goes on without Redis: it is only a jobQueue. */
+/** For processes in which somebody waits. A start goes on without Redis: Redis is only a trigger. */
 export async function hearSignals({ signals }: ControlPlane, { log }: Running): Promise<void> {
   if (!(await signals.listen(REDIS_START_WAIT_MS))) log.warn({}, "starting without redis");
 }
@@ -100,6 +100,7 @@ export async function hearSignals({ signals }: ControlPlane, { log }: Running): 
 export interface JobsOptions extends Pick<BackendOptions, "redisTarget" | "redisPrefix"> {
   shutdownTimeoutMs: number;
   onAttempt?: (attempt: JobAttempt) => void;
+  onSweep?: (run: SweepRun) => void;
 }
 
 /** Runs jobs and sweeps in this process until it ends. */
@@ -117,15 +118,23 @@ export function startJobs(
   };
   const redis = openJobWorkerRedis(options.redisTarget, log);
   shutdown.add("job worker's redis", () => disconnect(redis));
+  const completed = new CompletedJobs({ deleteOutbox: (ids) => completeJobs(ctx, ids), log });
+  shutdown.add("completed jobs", () => completed.flush());
   const runner = startJobRunner({
     redis,
     prefix: options.redisPrefix,
     registry: jobRegistry,
     deps,
+    completed,
     ...(options.onAttempt ? { onAttempt: options.onAttempt } : {}),
   });
   shutdown.add("jobs", () => runner.close(options.shutdownTimeoutMs * JOBS_SHARE_OF_SHUTDOWN));
-  const sweeps = startSweeps({ ...deps, jobQueue, registry: jobRegistry });
+  const sweeps = startSweeps({
+    ...deps,
+    jobQueue,
+    registry: jobRegistry,
+    ...(options.onSweep ? { onSweep: options.onSweep } : {}),
+  });
   shutdown.add("sweeps", () => sweeps.stop());
 }
 

@@ -2,15 +2,18 @@ import { collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import { queueNames } from "../../contracts/jobs.ts";
 import type { JobQueues } from "../../jobs/queue/job-queues.ts";
 import type { JobAttempt } from "../../jobs/queue/job-runner.ts";
+import type { SweepRun } from "../../jobs/sweeps/start-sweep.ts";
+import type { OutboxState } from "../../db/queries/runtime/outbox.ts";
 import { within } from "../../lib/async/with-timeout.ts";
 import type { RequestFacts } from "../../routes/http/request-context.ts";
 
-const QUEUES_TIMEOUT_MS = 500;
+const METRICS_TIMEOUT_MS = 500;
 
 /** Metrics of one process. Labels are few and known beforehand: operations, queues, jobs, outcomes; never ids or names. */
 export interface Metrics {
   observeRequest(facts: RequestFacts): void;
   observeAttempt(attempt: JobAttempt): void;
+  observeSweep(run: SweepRun): void;
   /** In Prometheus's text format. What is in the queues is asked for now, and left out when Redis does not say. */
   render(): Promise<string>;
 }
@@ -21,9 +24,15 @@ export interface MetricsSources {
   countWaiting: () => number;
   /** Down hosts whose sets are not replaced because too many hosts went down at once. */
   countHeldHosts: () => Promise<number>;
+  readOutboxState: () => Promise<OutboxState>;
 }
 
-export function createMetrics({ queues, countWaiting, countHeldHosts }: MetricsSources): Metrics {
+export function createMetrics({
+  queues,
+  countWaiting,
+  countHeldHosts,
+  readOutboxState,
+}: MetricsSources): Metrics {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
@@ -41,6 +50,7 @@ export function createMetrics({ queues, countWaiting, countHeldHosts }: MetricsS
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5, 30, 120],
     registers,
   });
+  const dueWork = createDueWorkMetrics(registers);
   const jobs = new Gauge({
     name: "berth_queue_jobs",
     help: "Jobs in a queue just now, by state.",
@@ -65,23 +75,54 @@ export function createMetrics({ queues, countWaiting, countHeldHosts }: MetricsS
       ),
     observeAttempt: ({ queue, job, outcome, durationMs }) =>
       attempts.observe({ queue, job, outcome }, durationMs / 1_000),
+    observeSweep: dueWork.observeSweep,
     async render() {
       waiting.set(countWaiting());
       jobs.reset();
-      await within(
-        countJobs(queues, jobs).catch(() => undefined),
-        QUEUES_TIMEOUT_MS,
-        undefined,
-      );
       // A count that does not come in time stays as it was.
-      await within(
-        countHeldHosts()
-          .then((count) => heldHosts.set(count))
-          .catch(() => undefined),
-        QUEUES_TIMEOUT_MS,
-        undefined,
+      const reads = [
+        countJobs(queues, jobs),
+        countHeldHosts().then((count) => heldHosts.set(count)),
+        readOutboxState().then(dueWork.setOutbox),
+      ];
+      await Promise.all(
+        reads.map((read) =>
+          within(
+            read.catch(() => undefined),
+            METRICS_TIMEOUT_MS,
+            undefined,
+          ),
+        ),
       );
       return await registry.metrics();
+    },
+  };
+}
+
+function createDueWorkMetrics(registers: Registry[]) {
+  const sweeps = new Histogram({
+    name: "berth_sweep_seconds",
+    help: "Duration of a sweep's run, by outcome.",
+    labelNames: ["sweep", "outcome"],
+    buckets: [0.005, 0.025, 0.1, 0.5, 2, 10, 60],
+    registers,
+  });
+  const outboxAge = new Gauge({
+    name: "berth_outbox_oldest_due_seconds",
+    help: "Age of the oldest job whose work is overdue; 0 when none is.",
+    registers,
+  });
+  const parked = new Gauge({
+    name: "berth_outbox_parked",
+    help: "Jobs that the outbox relay gave up; see last_error in the table outbox.",
+    registers,
+  });
+  return {
+    observeSweep: ({ sweep, outcome, durationMs }: SweepRun) =>
+      sweeps.observe({ sweep, outcome }, durationMs / 1_000),
+    setOutbox: (state: OutboxState) => {
+      outboxAge.set(state.oldestDueSeconds);
+      parked.set(state.parked);
     },
   };
 }

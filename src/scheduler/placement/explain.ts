@@ -1,64 +1,64 @@
 import type { RemovalReason } from "../../contracts/api/dry-run.ts";
 import { type Placement, type RejectReason, rejectReasons, type Rejection } from "./model.ts";
 
-/** What each reason means to people, after a number of hosts. */
-const sentences: Record<RejectReason, string> = {
-  "host-cordoned": "cordoned",
-  "host-draining": "being drained",
-  "host-lost": "lost",
-  "host-unhealthy": "unhealthy (their Docker daemon does not answer)",
-  "report-stale": "not heard of recently",
-  "other-pool": "in another pool",
-  "label-mismatch": "without a label that is asked for",
-  "taint-not-tolerated": "with a taint that is not tolerated",
-  avoided: "to be left, or avoided after a failed start",
-  "too-many-sets": "with as many sets as a host may have",
-  "insufficient-cpu": "with too little CPU left to book",
-  "insufficient-memory": "with too little memory left to book",
-  "insufficient-volume": "with too little volume space left to book",
-  "insufficient-rootfs": "with too little root file system space left to book",
-  "above-high-water-cpu": "too busy: measured CPU is near the high-water mark",
-  "above-high-water-memory": "too full: measured memory is near the high-water mark",
-  "above-high-water-volume": "too full: measured volume space is near the high-water mark",
-  "above-high-water-rootfs":
-    "too full: measured root file system space is near the high-water mark",
-  "anti-affinity": "with a set that must not be near",
-  "spread-zone": "in a zone that has its share already",
-  "spread-rack": "in a rack that has its share already",
-  "spread-host": "that have their share already",
+/** The finding behind each reason, read after "0 of 12 hosts fit:" and before "on all 12". */
+const findings: Record<RejectReason, string> = {
+  "host-cordoned": "host cordoned",
+  "host-draining": "host draining",
+  "host-lost": "host lost",
+  "host-unhealthy": "Docker daemon not responding",
+  "report-stale": "no recent usage report",
+  "other-pool": "other pool",
+  "label-mismatch": "required label missing",
+  "taint-not-tolerated": "taint not tolerated",
+  avoided: "host excluded for this set",
+  "too-many-sets": "maximum number of sets",
+  "insufficient-cpu": "insufficient CPU",
+  "insufficient-memory": "insufficient memory",
+  "insufficient-volume": "insufficient volume space",
+  "insufficient-rootfs": "insufficient root file system space",
+  "above-high-water-cpu": "measured CPU near the high-water mark",
+  "above-high-water-memory": "measured memory near the high-water mark",
+  "above-high-water-volume": "measured volume space near the high-water mark",
+  "above-high-water-rootfs": "measured root file system space near the high-water mark",
+  "anti-affinity": "anti-affinity with a set on the host",
+  "spread-zone": "too many sets in the zone",
+  "spread-rack": "too many sets in the rack",
+  "spread-host": "too many sets of the service",
 };
 
-const moreOvercommit = (part: string) =>
-  `more hosts, a smaller set, or a higher overcommit of the pool (berth pool set POOL --overcommit ${part}=PERCENT)`;
-const higherMark = (part: string) =>
-  `less use of the hosts (berth top), or a higher mark of the pool (berth pool set POOL --high-water ${part}=PERCENT)`;
+const raiseOvercommit = (part: string) =>
+  `add hosts, use smaller sets, or raise the pool's overcommit (berth pool set NAME --overcommit ${part}=PERCENT)`;
+const raiseHighWater = (part: string) =>
+  `add hosts, reduce the use of the hosts (berth top), or raise the pool's high-water mark (berth pool set NAME --high-water ${part}=PERCENT)`;
 
-/** What would have a host take the set that did not for this reason. */
+/** The action that makes a host accept a set that it rejects for this reason. */
 const remedies: Record<RejectReason, string> = {
-  "host-cordoned": "a host that takes sets again (berth uncordon HOST)",
-  "host-draining": "a host that takes sets again (berth uncordon HOST)",
-  "host-lost": "the machine, its network or its agent brought back, or another host enrolled",
-  "host-unhealthy": "a Docker daemon that answers: restart it on the host",
-  "report-stale": "an agent that runs and reaches the API: see its log on the host",
-  "other-pool": "a host in the pool that the service asks for, or another pool in its placement",
-  "label-mismatch":
-    "a host with that label (berth label HOST KEY=VALUE), or a placement that does not ask for it",
+  "host-cordoned": "uncordon a host (berth uncordon HOST)",
+  "host-draining": "uncordon a host (berth uncordon HOST)",
+  "host-lost": "restore the machine, its network or its agent, or enroll another host",
+  "host-unhealthy": "restart the Docker daemon on the host",
+  "report-stale": "check that the agent runs and reaches the API (its log is on the host)",
+  "other-pool": "add a host to the service's pool, or choose another pool in its placement",
+  "label-mismatch": "label a host (berth label HOST KEY=VALUE), or change the service's hostLabels",
   "taint-not-tolerated":
-    "a toleration in the service's placement, or the taint taken off (berth taint HOST KEY-)",
-  avoided: "another host; where a start failed is tried again after the others",
-  "too-many-sets": "more hosts",
-  "insufficient-cpu": moreOvercommit("cpu"),
-  "insufficient-memory": moreOvercommit("memory"),
-  "insufficient-volume": moreOvercommit("volume"),
-  "insufficient-rootfs": moreOvercommit("rootfs"),
-  "above-high-water-cpu": higherMark("cpu"),
-  "above-high-water-memory": higherMark("memory"),
-  "above-high-water-volume": higherMark("volume"),
-  "above-high-water-rootfs": higherMark("rootfs"),
-  "anti-affinity": "more hosts, or another anti-affinity in the service's placement",
-  "spread-zone": "hosts in other zones, or another spread in the service's placement",
-  "spread-rack": "hosts in other racks, or another spread in the service's placement",
-  "spread-host": "more hosts, or another spread in the service's placement",
+    "add a toleration to the service's placement, or remove the taint (berth taint HOST KEY-)",
+  avoided: "add hosts; a host where a start failed is used again after the others",
+  "too-many-sets": "add hosts",
+  "insufficient-cpu": raiseOvercommit("cpu"),
+  "insufficient-memory": raiseOvercommit("memory"),
+  "insufficient-volume": raiseOvercommit("volume"),
+  "insufficient-rootfs": raiseOvercommit("rootfs"),
+  "above-high-water-cpu": raiseHighWater("cpu"),
+  "above-high-water-memory": raiseHighWater("memory"),
+  "above-high-water-volume": raiseHighWater("volume"),
+  "above-high-water-rootfs": raiseHighWater("rootfs"),
+  "anti-affinity": "add hosts, or change the service's antiAffinity",
+  "spread-zone":
+    "add hosts in other zones, or raise maxSkew of the spread by zone in the service's placement",
+  "spread-rack":
+    "add hosts in other racks, or raise maxSkew of the spread by rack in the service's placement",
+  "spread-host": "add hosts, or raise maxSkew of the spread by host in the service's placement",
 };
 
 const removalTexts: Record<RemovalReason, string> = {
@@ -75,7 +75,7 @@ export function explainRemoval(reason: RemovalReason): string {
   return removalTexts[reason];
 }
 
-/** Why a set is where it is: the parts of its score, largest first. */
+/** Why a set is on its host: the parts of its score, largest first. */
 export function explainPlacement(placement: Pick<Placement, "score" | "because">): string {
   const parts = Object.entries(placement.because)
     .sort(([nameA, a], [nameB, b]) => b - a || (nameA < nameB ? -1 : 1))
@@ -84,43 +84,40 @@ export function explainPlacement(placement: Pick<Placement, "score" | "because">
 }
 
 /**
- * Why a set is nowhere. A reason that holds on every host is named as the cause, since mending anything else would not help;
- * otherwise all reasons are listed, as no single one is.
+ * Why no host takes a set, and the remedies. A reason that holds on every host is the cause, and
+ * stands first: no other remedy helps before its own. Without such a reason the text lists all of
+ * them.
  */
 export function explainRejection(rejection: Pick<Rejection, "reasons" | "hostsTotal">): string {
-  const { hostsTotal } = rejection;
-  if (hostsTotal === 0) return "There are no hosts yet: enrol one.";
-  const causes = rejection.reasons.filter((reason) => reason.hosts === hostsTotal);
-  const others = rejection.reasons.filter((reason) => reason.hosts < hostsTotal);
-  const whole = causes.map(({ reason }) => sentence(reason));
-  const partly = others.map(({ reason, hosts }) => `${hosts} ${sentence(reason)} (${reason})`);
-  const head = `0 of ${hostsTotal} hosts fit`;
-  if (causes.length === 0) return `${head}: ${partly.join(", ")}.`;
-  const cause = `${head}: all are ${whole.join(", and ")} (${causes.map(({ reason }) => reason).join(", ")})`;
-  return partly.length === 0 ? `${cause}.` : `${cause}; besides, ${partly.join(", ")}.`;
+  const { hostsTotal, reasons } = rejection;
+  if (hostsTotal === 0) return "No hosts exist. To fix: enroll a host.";
+  const parts = reasons
+    .toSorted((a, b) => b.hosts - a.hosts)
+    .map(({ reason, hosts }) => {
+      const where = hosts === hostsTotal ? `all ${hosts}` : String(hosts);
+      return `${isKnown(reason) ? findings[reason] : reason} on ${where} [${reason}]`;
+    });
+  const fixes = listRemedies(rejection).join("; ");
+  const text = `0 of ${hostsTotal} hosts fit: ${parts.join(", ")}.`;
+  return fixes === "" ? text : `${text} To fix: ${fixes}.`;
 }
 
 /**
- * What would help, most effective first: for each reason that holds on every host, as all of them must go, or else for the one that
- * holds on most.
+ * The remedies, most effective first: one for each reason that holds on every host, because all of
+ * them must end. Without such a reason it is the one for the reason that holds on most hosts.
  */
-export function remediesOf({
+export function listRemedies({
   reasons,
   hostsTotal,
 }: {
-  /** As they were stored. */
+  /** As stored; another version of Berth may have stored other reasons. */
   reasons: readonly { reason: string; hosts: number }[];
   hostsTotal: number;
 }): string[] {
   const causes = reasons.filter((reason) => reason.hosts === hostsTotal);
   const [most] = reasons.toSorted((a, b) => b.hosts - a.hosts);
   const toMend = causes.length > 0 || !most ? causes : [most];
-  return toMend.flatMap(({ reason }) => (isKnown(reason) ? remedies[reason] : []));
-}
-
-/** Reasons that were stored may be of another version of Berth: they are shown as they are. */
-function sentence(reason: string): string {
-  return isKnown(reason) ? sentences[reason] : reason;
+  return [...new Set(toMend.flatMap(({ reason }) => (isKnown(reason) ? remedies[reason] : [])))];
 }
 
 function isKnown(reason: string): reason is RejectReason {

@@ -5,7 +5,7 @@ import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
 import { unitOfWork } from "../../../src/control/runtime/unit-of-work.ts";
 import { runIdempotent } from "../../../src/control/runtime/idempotency.ts";
-import { sweepJournals } from "../../../src/control/events/retention.ts";
+import { createRetention } from "../../../src/control/events/retention.ts";
 import { createTestApi, serviceBody, type TestApi } from "../../support/api/test-api.ts";
 
 let test: TestApi;
@@ -157,11 +157,11 @@ describe("runIdempotent", () => {
 
 it("keys are forgotten after their time, and only then", async () => {
   await post("/v1/services", "old", serviceBody("old"));
-  await sweepJournals(test.ctx);
+  await createRetention(test.ctx).run();
   expect((await post("/v1/services", "old", serviceBody("old"))).status).toBe(201);
   await test.ctx.db.execute(
     sql`update idempotency_keys set created_at = now() - interval '25 hours' where key = 'old'`,
   );
-  await sweepJournals(test.ctx);
+  await createRetention(test.ctx).run();
   expect((await post("/v1/services", "old", serviceBody("old"))).status).toBe(409);
 });

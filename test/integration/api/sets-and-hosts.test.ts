@@ -93,7 +93,9 @@ it("what no host has room for says so (I5)", async () => {
   );
   expect(explanation.rejection).toMatchObject({ hostsTotal: 1 });
   expect(explanation.text).toContain("No host was found");
-  expect(explanation.text).toContain("It needs more hosts, a smaller set, or a higher overcommit");
+  expect(explanation.text).toContain(
+    "To fix: add hosts, use smaller sets, or raise the pool's overcommit",
+  );
   expect(await json(send("GET", "/v1/services/huge"))).toMatchObject({
     settled: false,
     reason: { code: expect.any(String) as string },

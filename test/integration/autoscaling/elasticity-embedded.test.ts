@@ -6,7 +6,7 @@ import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
 import { deleteHook } from "../../../src/control/autoscaling/delete-hook.ts";
 import { ensureBootstrap } from "../../../src/control/tenancy/bootstrap.ts";
 import { decideDueServices } from "../../../src/control/autoscaling/decide-due-services.ts";
-import { sweepJournals } from "../../../src/control/events/retention.ts";
+import { createRetention } from "../../../src/control/events/retention.ts";
 import {
   cpuHigh,
   createElasticService,
@@ -69,8 +69,9 @@ it("hooks are deleted and journals swept on the embedded database", async () => 
     eventsSeconds: 0,
     demandsSeconds: 0,
     decisionsSeconds: 0,
-    goneSeconds: 0,
+    parkedJobsSeconds: 0,
+    deletedSeconds: 0,
   };
-  await sweepJournals(fleet.ctx, ages);
+  await createRetention(fleet.ctx, ages).run();
   expect((await menu.demands()).items.map((demand) => demand.key)).toEqual(["third"]);
 });

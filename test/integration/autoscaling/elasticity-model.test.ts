@@ -188,7 +188,7 @@ afterAll(() => fleet.close());
 
 it(
   "alerts, people, time and decisions in any order lead to the size that a simple model computes",
-  { timeout: 120_000 },
+  { timeout: 300_000 },
   async () => {
     const key = fc.constantFrom("a", "b", "b2", "c", "c2", "e");
     const start = fc.constantFrom(1_000, 2_000, 3_000);

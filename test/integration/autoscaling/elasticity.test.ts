@@ -12,7 +12,7 @@ import { DEMANDS_HELD_MAX } from "../../../src/control/autoscaling/receive-alert
 import { releaseDemand } from "../../../src/control/autoscaling/release-demand.ts";
 import { decideDueServices } from "../../../src/control/autoscaling/decide-due-services.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
-import { sweepJournals } from "../../../src/control/events/retention.ts";
+import { createRetention } from "../../../src/control/events/retention.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import {
   cpuHigh,
@@ -361,7 +361,7 @@ describe("a sweep", () => {
     await fleet.ctx.db.execute(
       sql`update decisions set at = at - interval '91 days' where service_id = ${menu.serviceId}`,
     );
-    await sweepJournals(fleet.ctx);
+    await createRetention(fleet.ctx).run();
     expect((await menu.demands()).items.map((demand) => demand.key)).toEqual([cpuHigh().key]);
     expect((await menu.decisions()).items).toEqual([]);
   });

@@ -8,6 +8,7 @@ import { createServicePlanner } from "../../../src/control/dry-run/plan-service.
 import { serviceBody } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 import { obey } from "../../support/fleet/resizing.ts";
+import { cpuMsSince, measureReferenceCpuMs } from "../../support/cpu-speed.ts";
 
 const start = fleetPerTest();
 
@@ -133,7 +134,7 @@ test("another priority of a service is that of its sets that wait, too", async (
   expect(placed).toEqual([{ name: "urgent", count: 4 }]);
 });
 
-test("a thousand services that fit nowhere hold nobody up", { timeout: 60_000 }, async () => {
+test("a thousand services that fit nowhere hold nobody up", { timeout: 300_000 }, async () => {
   const f = await start();
   await f.enroll("h1");
   await f.ctx.db.execute(sql`
@@ -158,6 +159,6 @@ test("a thousand services that fit nowhere hold nobody up", { timeout: 60_000 },
   const before = process.cpuUsage();
   const { placed, rejected } = await f.placer.placeSets();
   expect([placed, rejected >= 4_000]).toEqual([1, true]);
-  const { user, system } = process.cpuUsage(before);
-  expect((user + system) / 1_000).toBeLessThan(5_000);
+  const cpuMs = cpuMsSince(before);
+  expect(cpuMs).toBeLessThan(20 * measureReferenceCpuMs());
 });

@@ -116,7 +116,7 @@ describe("api and job-worker", () => {
     for (const told of await Promise.all(polls)) expect(told).toEqual([]);
     await reading;
     expect(await ending).toBe(0);
-    expect(performance.now() - startedAtMs).toBeLessThan(6_000);
+    expect(performance.now() - startedAtMs).toBeLessThan(20_000); // the polls allow 25,000
     expect(api.logLines().at(-1)).toMatchObject({ msg: "stopped", isClean: true });
   });
 
@@ -178,17 +178,15 @@ describe("all-in-one", () => {
     await waitUntil("sets of one", async () => (await host.sync(1_000)).length > 0);
     process.kill(await pidOfPrivateRedis(berth.pid), "SIGKILL");
     await requestJson(`${apiUrl()}/v1/services`, "POST", await secret(), smallService("two", 2));
-    await waitUntil(
-      "sets of two",
-      async () => (await host.sync(1_000)).some((set) => set.service === "two"),
-      { deadlineMs: 15_000 },
+    await waitUntil("sets of two", async () =>
+      (await host.sync(1_000)).some((set) => set.service === "two"),
     );
-    await expect.poll(() => pidOfPrivateRedis(berth.pid), { timeout: 5_000 }).toBeGreaterThan(0);
+    await expect.poll(() => pidOfPrivateRedis(berth.pid)).toBeGreaterThan(0);
   });
 
   it(
     "killed, it takes its Redis along; started again, it has everything still",
-    { timeout: 60_000 },
+    { timeout: 300_000 },
     async () => {
       const redisPid = await pidOfPrivateRedis(berth.pid);
       const before = await secret();

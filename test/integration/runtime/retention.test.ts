@@ -10,7 +10,7 @@ import { ensureBootstrap } from "../../../src/control/tenancy/bootstrap.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
 import { revokeToken } from "../../../src/control/tenancy/revoke-token.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
-import { sweepJournals } from "../../../src/control/events/retention.ts";
+import { createRetention } from "../../../src/control/events/retention.ts";
 import {
   cpuHigh,
   createElasticService,
@@ -73,7 +73,8 @@ async function passDays(days: number): Promise<void> {
 }
 
 async function sweepAll(): Promise<void> {
-  while ((await sweepJournals(f.ctx)) > 0);
+  const retention = createRetention(f.ctx);
+  while ((await retention.run()).deleted > 0);
 }
 
 async function follow(): Promise<void> {
@@ -150,4 +151,36 @@ test("an admin's revoked secret stays refused, however long ago that was", async
   await sweepAll();
   await ensureBootstrap(f.ctx, { adminSecret });
   expect(await authenticate(f.ctx, adminSecret)).toBeUndefined();
+});
+
+test("a retention step that fails stops no other", async () => {
+  const { db } = f.ctx;
+  await db.execute(sql`
+    insert into idempotency_keys (scope, key, request_hash, status, body, created_at)
+    values ('tok_x', 'old', 'hash', 200, '', now() - interval '2 days')`);
+  await db.execute(sql`
+    insert into events (kind, text, at) values ('host-ready', 'old', now() - interval '30 days')`);
+  await db.execute(sql`alter table idempotency_keys rename to idempotency_keys_away`);
+  const outcome = await createRetention(f.ctx).run();
+  await db.execute(sql`alter table idempotency_keys_away rename to idempotency_keys`);
+  expect(outcome.failed).toEqual(["idempotency-keys"]);
+  const events = await rowsOf(db, sql`select 1 from events where text = 'old'`);
+  expect(events).toEqual([]);
+});
+
+test("retention of events reads a page of the oldest ids, however many young events there are", async () => {
+  const { db } = f.ctx;
+  await db.execute(
+    sql`insert into events (kind, text) select 'host-ready', 'young' from generate_series(1, 50000)`,
+  );
+  await db.execute(sql`analyze events`);
+  const plan = await rowsOf<{ "QUERY PLAN": { Plan: unknown }[] }>(
+    db,
+    sql`explain (analyze, format json) delete from events where id in (select id from events order by id limit 100)
+          and at < now() - interval '14 days'`,
+  );
+  const rowsRead = [...JSON.stringify(plan).matchAll(/"Actual Rows":(\d+)/g)].map((match) =>
+    Number(match[1]),
+  );
+  expect(Math.max(...rowsRead)).toBeLessThanOrEqual(100);
 });

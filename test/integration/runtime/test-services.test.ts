@@ -47,7 +47,7 @@ it("flushing one test's Redis leaves another's keys", async () => {
   await Promise.all([one.release(), other.release()]);
 });
 
-it("servers of a run that was killed do not survive it", { timeout: 60_000 }, async () => {
+it("servers of a run that was killed do not survive it", { timeout: 300_000 }, async () => {
   const support = new URL("../../support/", import.meta.url).pathname;
   const program = `
     const { startPostgres } = await import("${support}postgres-server.ts");

@@ -178,7 +178,7 @@ test.each([
     const insert = pool.begin((client) => client.unsafe("insert into marks values (0)"));
     await expect(insert).rejects.toMatchObject({ code });
     // The first, and one in place of each that was closed.
-    await vi.waitFor(() => expect(opened).toBe(1 + round));
+    await vi.waitFor(() => expect(opened).toBe(1 + round), { timeout: 30_000 });
   }
   await pool.end(1);
 });

@@ -21,7 +21,6 @@ export const pendingFolders: readonly string[] = [
   "docs/checklists/add-migration.md",
   "docs/cli.md",
   "docs/configuration.md",
-  "docs/jobs.md",
   "docs/nomenclature.md",
   "docs/problems.md",
   "docs/volumes.md",

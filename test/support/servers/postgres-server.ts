@@ -44,7 +44,7 @@ export async function startPostgres(
     const server = startServer(binaries, directory, port, settings);
     const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
     try {
-      await waitUntil("postgres answers", () => answers(url, server), { deadlineMs: 20_000 });
+      await waitUntil("postgres answers", () => answers(url, server));
       const stop = async () => {
         await server.kill("SIGQUIT");
         await rm(path.dirname(directory), { recursive: true, force: true });

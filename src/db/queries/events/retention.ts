@@ -2,7 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { rowsOf } from "../runtime/query.ts";
 
-/** What is kept of things that are gone: each function forgets what has been gone for `ageSeconds`, at most `limit` of it. */
+/** Each function deletes rows that are older than `ageSeconds`, and reads and deletes at most `limit` of them a call. */
 
 function before(ageSeconds: number): SQL {
   return sql`now() - make_interval(secs => ${ageSeconds}::float8)`;
@@ -31,21 +31,56 @@ export async function deleteOldSets(
   );
 }
 
-/** Placements that another of the same set has followed: what `explain` shows is the last one. */
-export async function deleteOldPlacements(
+/**
+ * Deletes events. It looks at the oldest ids only: ids grow with time, give or take the length of a transaction, so no
+ * index on the time is needed, and the call reads `limit` rows however large the table is.
+ */
+export async function deleteEvents(
   q: Queryable,
   ageSeconds: number,
   limit: number,
 ): Promise<number> {
   return countRows(
     q,
-    sql`delete from placements where id in (
-          select p.id from placements p
-          where p.created_at < ${before(ageSeconds)}
-            and exists (select 1 from placements n where n.set_id = p.set_id and n.id > p.id)
-          limit ${limit})
-        returning id`,
+    sql`delete from events where id in (select id from events order by id limit ${limit})
+          and at < ${before(ageSeconds)} returning id`,
   );
+}
+
+export interface PlacementsPage {
+  deleted: number;
+  /** Where the next call goes on; "" when this one reached the end or rows that are too young. */
+  nextAfterId: string;
+}
+
+/**
+ * Deletes placements that a later one of the same set has superseded (`explain` shows the last one). It reads one page
+ * of `limit` placements in the order of their ids, which is that of their time: most old placements stay, as their set
+ * runs, so a call that began at the oldest each time would never get past them.
+ */
+export async function deleteSupersededPlacements(
+  q: Queryable,
+  ageSeconds: number,
+  { afterId, limit }: { afterId: string; limit: number },
+): Promise<PlacementsPage> {
+  const rows = await rowsOf<{ deleted: number; count: number; lastId: string; isYoung: boolean }>(
+    q,
+    sql`with page as materialized (
+          select id, set_id, created_at < ${before(ageSeconds)} as is_old
+          from placements where id > ${afterId} order by id limit ${limit}
+        ), deleted as (
+          delete from placements where id in (
+            select p.id from page p where p.is_old
+              and exists (select 1 from placements n where n.set_id = p.set_id and n.id > p.id))
+          returning id
+        )
+        select (select count(*) from deleted)::int as deleted, count(*)::int as count,
+          coalesce(max(id), '') as "lastId", coalesce(bool_or(not is_old), false) as "isYoung" from page`,
+  );
+  const [page] = rows;
+  if (!page) return { deleted: 0, nextAfterId: "" };
+  const isEnd = page.count < limit || page.isYoung;
+  return { deleted: page.deleted, nextAfterId: isEnd ? "" : page.lastId };
 }
 
 /** Revisions that no set is of, was of before a resize that is not settled, or is to be of; other than a service's newest. */

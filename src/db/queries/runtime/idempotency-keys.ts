@@ -64,18 +64,3 @@ export async function deleteIdempotencyKeys(
   );
   return rows.length;
 }
-
-/** Forgets events older than `ageSeconds`; at most `limit` a call. Gives how many. */
-export async function deleteEvents(
-  q: Queryable,
-  ageSeconds: number,
-  limit: number,
-): Promise<number> {
-  const rows = await rowsOf<{ id: string }>(
-    q,
-    sql`delete from events where id in (
-          select id from events where at < now() - make_interval(secs => ${ageSeconds}::float8) order by id limit ${limit})
-        returning id`,
-  );
-  return rows.length;
-}

@@ -196,11 +196,12 @@ export async function retryPendingSets(q: Queryable, setsMax: number): Promise<b
   return rows.length > 0;
 }
 
-/** Whether any pending set is due. */
-export async function hasDuePendingSets(q: Queryable): Promise<boolean> {
-  const rows = await rowsOf<{ due: boolean }>(
+/** How long ago the most overdue pending set was due; undefined when none is due. (Index sets_pending_due.) */
+export async function findOldestDueSetMs(q: Queryable): Promise<number | undefined> {
+  const rows = await rowsOf<{ dueMs: number }>(
     q,
-    sql`select exists (select 1 from sets where ${isPending} and desired <> 'deleted' and plan_after <= now()) as due`,
+    sql`select (extract(epoch from now() - plan_after) * 1000)::float8 as "dueMs" from sets
+        where ${isPending} and desired <> 'deleted' and plan_after <= now() order by plan_after limit 1`,
   );
-  return rows[0]?.due ?? false;
+  return rows[0]?.dueMs;
 }

@@ -1,0 +1,19 @@
+import type { JobRequest } from "../../contracts/jobs.ts";
+import { findOldestDueMs } from "../../control/placement/retry-pending.ts";
+import type { SweepDeps } from "./sweep-deps.ts";
+
+export const PLACEMENT_SWEEP_MS = 2_000;
+/** A set that was due so long ago shows that jobs are accepted and not run: a paused queue, for example. */
+const OVERDUE_MS = 5_000;
+
+/** Has pending sets placed whose retry is due: by a job, or in this process when jobs seem not to run. */
+export async function sweepPlacements(deps: SweepDeps): Promise<void> {
+  const dueMs = await findOldestDueMs(deps.ctx);
+  if (dueMs === undefined) return;
+  const job: JobRequest = {
+    name: "place-sets",
+    jobId: `sweep:placement:${Math.floor(Date.now() / PLACEMENT_SWEEP_MS)}`,
+    payload: { cause: "sweep" },
+  };
+  if (dueMs > OVERDUE_MS || !(await deps.jobQueue.tryEnqueue([job], []))) await deps.placeSets();
+}

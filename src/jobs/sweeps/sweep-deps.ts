@@ -1,0 +1,12 @@
+import type { BullmqJobQueue } from "../queue/bullmq-job-queue.ts";
+import type { JobDeps } from "../queue/define-job.ts";
+import type { JobRegistry } from "../registry.ts";
+import type { SweepRun } from "./start-sweep.ts";
+
+/** What sweeps may use. One per process. */
+export interface SweepDeps extends JobDeps {
+  jobQueue: BullmqJobQueue;
+  registry: JobRegistry;
+  /** Called after each run of a sweep, for metrics. */
+  onSweep?: (run: SweepRun) => void;
+}
