@@ -88,6 +88,10 @@ function hintsOf(code: ProblemCode, problem: ProblemDocument): string[] {
       ];
     case "generation-mismatch":
       return ["Somebody else changed it meanwhile. Look at it with `berth get`, then try again."];
+    case "grant-missing":
+      return [
+        "`berth tenant get NAME` shows the grants, and an admin changes them with `berth tenant set`.",
+      ];
     case "quota-exceeded":
       return ["`berth get tenants` shows the quotas; an admin can raise them."];
     case "capacity-insufficient":

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { Tenant, Token } from "../../contracts/api/tenancy.ts";
+import type { Tenant, TenantChange, TenantDetail, Token } from "../../contracts/api/tenancy.ts";
 import { parseBytes } from "../../contracts/common/quantities.ts";
 import { parseSeconds } from "../output/format-amounts.ts";
 import type { ApiClient } from "../api/api-client.ts";
@@ -17,15 +17,15 @@ interface CreatedToken {
   secret: string;
 }
 
-/** Tokens, tenants and the enrolment of hosts: what admins do. */
+/** Commands of admins: tokens, tenants and the enrollment of hosts. */
 export function addAccessCommands(program: Command, cli: Cli): void {
   addTokenCommand(program, cli);
   addTenantCommand(program, cli);
   program
     .command("enroll-token")
-    .summary("make a token with which one host enrols, once")
+    .summary("make a token with which one host enrolls, once")
     .description(
-      "Makes a token with which one host enrols, once, and prints it alone: BERTH_ENROLL_TOKEN=$(berth enroll-token).",
+      "Makes a token with which one host enrolls, once, and prints it alone: BERTH_ENROLL_TOKEN=$(berth enroll-token).",
     )
     .argument("[name]", "what to call it", "host")
     .option("--pool <pool>", "the pool that the host joins")
@@ -88,6 +88,13 @@ function addTokenCommand(program: Command, cli: Cli): void {
     .action(async (nameOrId: string) => await revokeToken(cli, nameOrId));
 }
 
+interface TenantOptions extends QuotaOptions {
+  pool?: string[];
+  toleration?: string[];
+  hostLabel?: string[];
+  priorityMax?: string;
+}
+
 interface QuotaOptions {
   setsMax?: string;
   cpuMax?: string;
@@ -98,23 +105,35 @@ interface QuotaOptions {
 }
 
 function addTenantCommand(program: Command, cli: Cli): void {
-  const command = program.command("tenant").description("make and list tenants");
-  command
-    .command("create")
-    .description("make a tenant with a quota")
+  const command = program.command("tenant").description("create, change and list tenants");
+  withTenantOptions(command.command("create"))
+    .description("create a tenant with a quota and grants")
     .argument("<name>")
-    .option("--sets-max <count>", "bound of its sets")
-    .option("--cpu-max <cores>", "bound of the CPU cores of its sets together")
-    .option("--memory-max <size>", "bound of the memory of its sets together, such as 512Gi")
-    .option("--volume-max <size>", "bound of the volumes of its sets together")
-    .option("--rootfs-max <size>", "bound of the root file systems of its sets together")
-    .option("--trash-max <size>", "bound of its trashed volumes; a larger trash blocks new volumes")
-    .action(async (name: string, options: QuotaOptions) => {
+    .action(async (name: string, options: TenantOptions) => {
       const api = await cli.api();
       const tenant = await api.request<Tenant>("POST", "/v1/tenants", {
-        body: { name, quota: quotaOf(options) },
+        body: { name, quota: quotaOf(options), grants: grantsOf(options) },
       });
       printItem(cli, tenantColumns, tenant);
+    });
+  withTenantOptions(command.command("set"))
+    .description("change the quota or the grants of a tenant; a list replaces the former list")
+    .argument("<name>")
+    .action(async (name: string, options: TenantOptions) => {
+      const api = await cli.api();
+      const change = await api.request<TenantChange>("PATCH", `/v1/tenants/${name}`, {
+        body: { quota: quotaOf(options), grants: grantsOf(options) },
+      });
+      if (cli.isForPrograms) printDocument(cli, change);
+      else for (const effect of change.effects) cli.terminal.out(effect);
+    });
+  command
+    .command("get")
+    .description("show a tenant with its quota, grants and use, as JSON")
+    .argument("<name>")
+    .action(async (name: string) => {
+      const api = await cli.api();
+      printDocument(cli, await api.request<TenantDetail>("GET", `/v1/tenants/${name}`));
     });
   command
     .command("ls")
@@ -123,6 +142,30 @@ function addTenantCommand(program: Command, cli: Cli): void {
       const { items } = await listPages<Tenant>(await cli.api(), "/v1/tenants", LISTED_MAX);
       printItems(cli, "tenants", tenantColumns, items);
     });
+}
+
+function withTenantOptions(command: Command): Command {
+  return command
+    .option("--sets-max <count>", "bound of its sets")
+    .option("--cpu-max <cores>", "bound of the CPU cores of its sets together")
+    .option("--memory-max <size>", "bound of the memory of its sets together, such as 512Gi")
+    .option("--volume-max <size>", "bound of the volumes of its sets together")
+    .option("--rootfs-max <size>", "bound of the root file systems of its sets together")
+    .option("--trash-max <size>", "bound of its trashed volumes; a larger trash blocks new volumes")
+    .option("--pool <pool...>", "host pools that it may use, or '*' (default: default)")
+    .option("--toleration <taint...>", "taints that it may tolerate: key=value, key=* or '*'")
+    .option("--host-label <label...>", "host labels that it may select: key=value, key=* or '*'")
+    .option("--priority-max <priority>", "highest priority of its services, 0 to 1000");
+}
+
+function grantsOf(options: TenantOptions): Record<string, unknown> {
+  const { pool, toleration, hostLabel, priorityMax } = options;
+  return {
+    ...(pool ? { pools: pool } : {}),
+    ...(toleration ? { tolerations: toleration } : {}),
+    ...(hostLabel ? { hostLabels: hostLabel } : {}),
+    ...(priorityMax === undefined ? {} : { priorityMax: Number(priorityMax) }),
+  };
 }
 
 function quotaOf(options: QuotaOptions): Record<string, number> {

@@ -87,6 +87,7 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
     { service, from: 5, to: 1, because: ["no alert fires"] },
   ],
   "hook-changed": [{ service, hook: "load", changed: ["rules"] }],
+  "tenant-changed": [{ tenant: "food", changed: ["setsMax", "pools"] }],
   "token-created": [
     { cause: "token", name: "ci", role: "tenant" },
     { cause: "hook", service, name: "load" },

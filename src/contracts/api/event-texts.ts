@@ -185,6 +185,8 @@ export const eventTexts = {
 
   "hook-changed": (facts: Named & { hook: string; changed: readonly string[] }) =>
     `Hook ${facts.hook} of service ${facts.service} changed: ${facts.changed.join(", ")}.`,
+  "tenant-changed": (facts: { tenant: string; changed: readonly string[] }) =>
+    `Tenant ${facts.tenant} changed: ${facts.changed.join(", ")}.`,
   "token-created": (facts: TokenFacts) =>
     facts.cause === "token"
       ? `Token ${facts.name} with role ${facts.role} created.`

@@ -56,6 +56,7 @@ export const eventKinds = [
   "alerts-truncated",
   "decision-made",
   "hook-changed",
+  "tenant-changed",
   "token-created",
   "token-revoked",
 ] as const;

@@ -91,6 +91,43 @@ const quotaShape = {
   trashBytesMax: quotaBytes,
 };
 
+const anything = "*";
+const granted = z
+  .string()
+  .max(127)
+  .regex(
+    /^(\*|[A-Za-z0-9][A-Za-z0-9._/-]*=(\*|[A-Za-z0-9._-]*))$/,
+    'expected "key=value", "key=*" or "*"',
+  );
+const grantsMax = 64;
+export const PRIORITY_DEFAULT = 100;
+
+const grantsShape = {
+  /** Host pools that its services may name; "*" grants all. */
+  pools: z.array(z.union([z.literal(anything), nameSchema])).max(grantsMax),
+  /** Taints that its services may tolerate: "key=value", "key=*", or "*" for all. */
+  tolerations: z.array(granted).max(grantsMax),
+  /** Host labels that its services may select by: "key=value", "key=*", or "*" for all. */
+  hostLabels: z.array(granted).max(grantsMax),
+  /** The highest priority that its services may have. */
+  priorityMax: z.number().int().min(0).max(1000),
+};
+const grantsSchema = z.strictObject(grantsShape).meta({ id: "Grants" });
+export type Grants = z.infer<typeof grantsSchema>;
+
+export const defaultGrants: Grants = {
+  pools: ["default"],
+  tolerations: [],
+  hostLabels: [],
+  priorityMax: PRIORITY_DEFAULT,
+};
+export const allGrants: Grants = {
+  pools: [anything],
+  tolerations: [anything],
+  hostLabels: [anything],
+  priorityMax: 1000,
+};
+
 export const createTenantBody = z
   .strictObject({
     name: nameSchema,
@@ -102,6 +139,14 @@ export const createTenantBody = z
         volumeBytesMax: quotaBytes.default(64 * 2 ** 40),
         rootfsBytesMax: quotaBytes.default(64 * 2 ** 40),
         trashBytesMax: quotaBytes.default(16 * 2 ** 40),
+      })
+      .prefault({}),
+    grants: z
+      .strictObject({
+        pools: grantsShape.pools.default(defaultGrants.pools),
+        tolerations: grantsShape.tolerations.default(defaultGrants.tolerations),
+        hostLabels: grantsShape.hostLabels.default(defaultGrants.hostLabels),
+        priorityMax: grantsShape.priorityMax.default(defaultGrants.priorityMax),
       })
       .prefault({}),
   })
@@ -126,7 +171,52 @@ export const tenantSchema = z
     name: nameSchema,
     generation: generationSchema,
     quota: quotaSchema,
+    grants: grantsSchema,
     createdAt: timestamp,
   })
   .meta({ id: "Tenant" });
 export type Tenant = z.infer<typeof tenantSchema>;
+
+/** `PATCH /v1/tenants/{name}`: members that are absent stay. A list replaces the former list. */
+export const patchTenantBody = z
+  .strictObject({
+    quota: z.strictObject(quotaShape).partial().optional(),
+    grants: z.strictObject(grantsShape).partial().optional(),
+  })
+  .refine(
+    ({ quota = {}, grants = {} }) => Object.keys({ ...quota, ...grants }).length > 0,
+    "expected at least one member of quota or grants",
+  )
+  .meta({ id: "PatchTenant" });
+export type PatchTenant = z.infer<typeof patchTenantBody>;
+
+/** The tenant after a change, and the consequences in sentences. */
+export const tenantChangeSchema = z
+  .strictObject({ tenant: tenantSchema, effects: z.array(z.string()) })
+  .meta({ id: "TenantChange" });
+export type TenantChange = z.infer<typeof tenantChangeSchema>;
+
+const amountsSchema = z
+  .strictObject({
+    sets: z.number().int(),
+    cpuMillis: z.number().int(),
+    memoryBytes: z.number().int(),
+    volumeBytes: z.number().int(),
+    rootfsBytes: z.number().int(),
+  })
+  .meta({ id: "QuotaAmounts" });
+
+/** A tenant with its use: see docs/tenants.md. */
+export const tenantDetailSchema = z
+  .strictObject({
+    ...tenantSchema.shape,
+    use: z.strictObject({
+      /** Desired replicas times the newest template, of all services that are not being deleted. */
+      intended: amountsSchema,
+      /** Of all sets, until their host reports them absent. */
+      existing: amountsSchema,
+      trashBytes: z.number().int(),
+    }),
+  })
+  .meta({ id: "TenantDetail" });
+export type TenantDetail = z.infer<typeof tenantDetailSchema>;

@@ -8,6 +8,7 @@ export const problemCatalogue = {
   "malformed-request": { status: 400, title: "The request is not well-formed", retryable: false },
   unauthenticated: { status: 401, title: "No valid credential was given", retryable: false },
   forbidden: { status: 403, title: "The credential does not allow this", retryable: false },
+  "grant-missing": { status: 403, title: "The tenant is not granted this", retryable: false },
   "not-found": { status: 404, title: "There is no such thing", retryable: false },
   "method-not-allowed": { status: 405, title: "The method is not allowed here", retryable: false },
   "already-exists": { status: 409, title: "The name is taken", retryable: false },

@@ -15,13 +15,14 @@ import { assert } from "../../lib/assert.ts";
 import { newId, newIds } from "../../lib/ids.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { dispatchEffects } from "../runtime/unit-of-work.ts";
+import { assertGranted } from "../tenancy/grants.ts";
 import { assertWithinQuota, growthBySets } from "../tenancy/quota.ts";
 import { jobsForNewSets, SETS_ADDED_MAX } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
 
 /**
  * Stores a service with its first revision and its pending sets, of thousands the first SETS_ADDED_MAX, all or nothing; then enqueues their placement.
- * Throws unsupported, quota-exceeded, already-exists.
+ * Throws unsupported, quota-exceeded, grant-missing, already-exists.
  */
 export async function createService(
   ctx: ControlContext,
@@ -59,6 +60,7 @@ export async function createService(
   const stored =
     (await insertService(ctx.db, added, { farFromQuota: growth.intended })) ??
     (await withTx(ctx.db, async (tx) => {
+      await assertGranted(tx, tenantId, body);
       await assertWithinQuota(tx, tenantId, growth);
       return insertService(tx, added, {});
     }));

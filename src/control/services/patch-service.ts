@@ -20,13 +20,14 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideChangedService } from "../replicas/decide-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { getService } from "./get-service.ts";
+import { assertGranted } from "../tenancy/grants.ts";
 import { amountsOfSets, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
 
 /**
  * Changes a service at the given generation. A new template becomes a new revision: sets made from now on use it,
- * those that run stay as they are. Throws not-found, generation-mismatch, unsupported, invalid-request, quota-exceeded.
+ * those that run stay as they are. Throws not-found, generation-mismatch, unsupported, invalid-request, quota-exceeded, grant-missing.
  */
 export async function patchService(
   ctx: ControlContext,
@@ -44,6 +45,7 @@ export async function patchService(
     const template = await findTemplate(tx, service.id, service.revision);
     assert(template, "a service's newest revision exists");
     const changed = applyPatch(service, patch);
+    if (patch.placement || patch.priority !== undefined) await assertGranted(tx, tenantId, changed);
     const decision = await decideChangedService(tx, service, changed);
     changed.desiredReplicas = decision.desired;
     const newTemplate =

@@ -13,13 +13,14 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideChangedService } from "../replicas/decide-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { getService } from "./get-service.ts";
+import { assertGranted } from "../tenancy/grants.ts";
 import { assertWithinQuota, growthBySets } from "../tenancy/quota.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 
 /**
  * Sets the replicas that people want. Demands of alerts may hold the service above it, and autoscale's bounds apply: outside of
  * them is refused rather than clamped. Scaling to what it is already changes nothing. Throws not-found, generation-mismatch,
- * invalid-request, quota-exceeded.
+ * invalid-request, quota-exceeded, grant-missing.
  */
 export async function scaleService(
   ctx: ControlContext,
@@ -71,6 +72,7 @@ async function assertMayGrow(tx: Queryable, service: ServiceRow, addedSets: numb
   if (addedSets <= 0) return;
   const template = await findTemplate(tx, service.id, service.revision);
   assert(template, "a service's newest revision exists");
+  await assertGranted(tx, service.tenantId, service);
   await assertWithinQuota(tx, service.tenantId, growthBySets(template, addedSets));
 }
 

@@ -1,4 +1,4 @@
-import { createTenantBody } from "../../contracts/api/tenancy.ts";
+import { allGrants, createTenantBody } from "../../contracts/api/tenancy.ts";
 import { hostPoolBody } from "../../contracts/api/hosts.ts";
 import { ensureHostPool } from "../../db/queries/hosts/host-pools.ts";
 import { ensureTenant } from "../../db/queries/tenancy/tenants.ts";
@@ -8,7 +8,7 @@ import { newId } from "../../lib/ids.ts";
 import { hashSecret, newSecret } from "../../lib/token-hash.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
-/** The default tenant is for installations without tenants, so its quota bounds nothing in practice. */
+/** The default tenant is for installations without tenants, so its quota and grants limit nothing in practice. */
 const defaultTenant = createTenantBody.parse({
   name: "default",
   quota: {
@@ -19,6 +19,7 @@ const defaultTenant = createTenantBody.parse({
     rootfsBytesMax: 2 ** 51,
     trashBytesMax: 2 ** 51,
   },
+  grants: allGrants,
 });
 
 /**

@@ -3,13 +3,14 @@ import {
   boolean,
   check,
   index,
+  jsonb,
   pgTable,
   primaryKey,
   smallint,
   text,
   uniqueIndex,
 } from "drizzle-orm/pg-core";
-import { tokenRoles } from "../../contracts/api/tenancy.ts";
+import { defaultGrants, type Grants, tokenRoles } from "../../contracts/api/tenancy.ts";
 import { changedXid, int8, timestamptz } from "./columns.ts";
 
 /** `'a', 'b'` of a const tuple, for CHECK constraints. */
@@ -24,7 +25,7 @@ export const tenants = pgTable(
   {
     id: text("id").primaryKey(),
     name: text("name").notNull(),
-    /** Counts the changes of the quota. */
+    /** Counts the changes of the quota and the grants. */
     generation: int8("generation").notNull().default(1),
     setsMax: int8("sets_max").notNull(),
     cpuMillisMax: int8("cpu_millis_max").notNull(),
@@ -33,6 +34,8 @@ export const tenants = pgTable(
     rootfsBytesMax: int8("rootfs_bytes_max").notNull().default(unboundedBytes),
     /** A tenant whose trash is larger gets no new volumes. */
     trashBytesMax: int8("trash_bytes_max").notNull().default(unboundedBytes),
+    /** The pools, tolerations, host labels and priorities that an admin grants. */
+    grants: jsonb("grants").$type<Grants>().notNull().default(defaultGrants),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
   },
   (table) => [uniqueIndex("tenants_name_unique").on(table.name)],

@@ -5,4 +5,5 @@ export const serviceParameters = z.object({ name: nameSchema });
 export const hookParameters = z.object({ name: nameSchema, hookId: idSchema("hook") });
 export const setParameters = z.object({ setId: idSchema("set") });
 export const hostParameters = z.object({ hostId: idSchema("host") });
+export const tenantParameters = z.object({ name: nameSchema });
 export const volumeParameters = z.object({ volumeId: idSchema("vol") });

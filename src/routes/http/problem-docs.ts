@@ -40,6 +40,8 @@ export const problemDocs: Record<ProblemCode, string> = {
     "The database or another part that Berth needs does not answer. Nothing was changed. Try again after Retry-After.",
   "request-timeout":
     "The request took too long. It may still be carried out: read the state again, or repeat the request with its Idempotency-Key.",
+  "grant-missing":
+    "The service names a pool, a toleration, a host label or a priority that its tenant is not granted. The detail names each. Ask an admin for the grant (`PATCH /v1/tenants/{name}`), or leave it out.",
   "quota-exceeded":
     "The request would exceed the tenant's quota. The detail names each dimension with the use, the growth and the bound. Scale a service in, wait until removed sets are absent, purge trashed volumes, or ask an admin for a larger quota.",
   "capacity-insufficient": "No host has room now. Add hosts, or ask for less.",

@@ -30,6 +30,7 @@ export const createServiceRoute = createRoute({
       "invalid-request",
       "unsupported",
       "quota-exceeded",
+      "grant-missing",
       "already-exists",
       "idempotency-conflict",
       "idempotency-in-progress",

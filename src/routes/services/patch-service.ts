@@ -29,6 +29,7 @@ export const patchServiceRoute = createRoute({
       "invalid-request",
       "unsupported",
       "quota-exceeded",
+      "grant-missing",
       "generation-mismatch",
       "generation-required",
       "state-conflict",

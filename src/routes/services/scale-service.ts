@@ -33,6 +33,7 @@ export const scaleServiceRoute = createRoute({
     ...problems(
       "invalid-request",
       "quota-exceeded",
+      "grant-missing",
       "generation-mismatch",
       "state-conflict",
       "idempotency-conflict",

@@ -1,8 +1,10 @@
 import { type Api, mount } from "../http/operation.ts";
 import { createTenantHandler, createTenantRoute } from "./create-tenant.ts";
 import { createTokenHandler, createTokenRoute } from "./create-token.ts";
+import { getTenantHandler, getTenantRoute } from "./get-tenant.ts";
 import { listTenantsHandler, listTenantsRoute } from "./list-tenants.ts";
 import { listTokensHandler, listTokensRoute } from "./list-tokens.ts";
+import { patchTenantHandler, patchTenantRoute } from "./patch-tenant.ts";
 import { revokeTokenHandler, revokeTokenRoute } from "./revoke-token.ts";
 
 export function mountAccess(api: Api): void {
@@ -11,4 +13,6 @@ export function mountAccess(api: Api): void {
   mount(api, revokeTokenRoute, revokeTokenHandler);
   mount(api, createTenantRoute, createTenantHandler);
   mount(api, listTenantsRoute, listTenantsHandler);
+  mount(api, getTenantRoute, getTenantHandler);
+  mount(api, patchTenantRoute, patchTenantHandler);
 }

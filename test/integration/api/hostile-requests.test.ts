@@ -66,6 +66,7 @@ const validBodies: Record<string, unknown> = {
   patchHook: { rules: [{ match: {}, want: { step: 1 } }], stabilizationSeconds: 5 },
   createToken: { name: "token", role: "read", expiresInSeconds: 60 },
   createTenant: { name: "tenant", quota: { setsMax: 5 } },
+  patchTenant: { quota: { setsMax: 6 }, grants: { pools: ["default"] } },
   receiveAlertmanager: {
     version: "4",
     alerts: [

@@ -24,6 +24,7 @@ import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
 import { createToken } from "../../../src/control/tenancy/create-token.ts";
 import { ensureBootstrap } from "../../../src/control/tenancy/bootstrap.ts";
 import { enrollHost } from "../../../src/control/hosts/enroll-host.ts";
+import { allGrants } from "../../../src/contracts/api/tenancy.ts";
 import { createPlacer, type Placer } from "../../../src/control/placement/place-pending-sets.ts";
 import { syncHost } from "../../../src/control/hosts/sync-host.ts";
 import { createTestDatabase } from "../servers/test-services.ts";
@@ -93,7 +94,7 @@ export async function createFleetContext(
   await ensureBootstrap(ctx, { adminSecret: "brt_test-admin-secret-of-enough-length" });
   const tenant = await createTenant(
     ctx,
-    tenantBody("food", { setsMax: 100_000, cpuMillisMax: 1e9, memoryBytesMax: 2 ** 50 }),
+    tenantBody("food", { setsMax: 100_000, cpuMillisMax: 1e9, memoryBytesMax: 2 ** 50 }, allGrants),
   );
   return {
     ctx,

@@ -114,8 +114,8 @@ export interface StoredService {
  * Inserts a service with its first revision, its pending sets, its event and the jobs for them, in one statement: a
  * burst of small services costs one round trip each. Throws already-exists (services_name_unique).
  *
- * With `farFromQuota` nothing is inserted, and the answer is undefined, when the tenant is not far from its quota or the
- * name is taken. Nothing is thrown then, so that a transaction around it goes on.
+ * With `farFromQuota` nothing is inserted, and the answer is undefined, when the tenant is not far from its quota, needs
+ * a look at its grants, or the name is taken. Nothing is thrown then, so that a transaction around it goes on.
  */
 export async function insertService(
   q: Queryable,
@@ -126,7 +126,7 @@ export async function insertService(
   const { farFromQuota } = options;
   const json = (value: unknown) => (value === null ? null : JSON.stringify(value));
   const admitted = farFromQuota
-    ? sql`from (${tenantUse(tenantId, farFromQuota)}) u where u."isFar"
+    ? sql`from (${tenantUse(tenantId, farFromQuota)}) u where u."isFar" and ${isPlainlyGranted(service)}
           on conflict (tenant_id, name) where deleted_at is null do nothing`
     : sql``;
   const rows = await rowsByKey<Omit<StoredService, "createdAt"> & { createdAt: string | Date }>(
@@ -163,6 +163,18 @@ export async function insertService(
   const row = rows[0];
   if (!row) return undefined;
   return { ...row, createdAt: isoTime(row.createdAt) };
+}
+
+/**
+ * The tenant's grants include the pool and the priority of a service that has no tolerations and
+ * no host labels. Those of other services are checked by the caller.
+ */
+function isPlainlyGranted({ tenantId, placement, priority }: NewService): SQL {
+  if (placement.tolerations.length > 0 || Object.keys(placement.hostLabels).length > 0) {
+    return sql`false`;
+  }
+  return sql`exists (select 1 from tenants g where g.id = ${tenantId} and (g.grants->>'priorityMax')::int >= ${priority}::int
+    and (g.grants->'pools' @> '["*"]' or g.grants->'pools' @> jsonb_build_array(${placement.pool}::text)))`;
 }
 
 /** Writes what changed of a locked service and bumps its generation. Gives the new one. */

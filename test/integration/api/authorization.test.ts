@@ -79,6 +79,8 @@ const allowed: Record<string, readonly CallerKind[]> = {
   listTokens: ["admin"],
   revokeToken: ["admin"],
   createTenant: ["admin"],
+  getTenant: lookers,
+  patchTenant: ["admin"],
   listTenants: fleetChangers,
   enrollHost: ["enroll"],
   syncHost: ["host"],
@@ -182,7 +184,7 @@ it("an expired token is refused", async () => {
   expect(response.status).toBe(401);
 });
 
-it("an enroll token enrols one host, once", async () => {
+it("an enroll token enrolls one host, once", async () => {
   const token = await test.tokenOf("enroll");
   const body = (name: string) => ({
     protocol: 1,
@@ -195,7 +197,7 @@ it("an enroll token enrols one host, once", async () => {
   expect([first.status, second.status]).toEqual([201, 401]);
 });
 
-it("an enrolment whose answer was lost is asked for again, and nobody else gets anything for it", async () => {
+it("an enrollment repeats after a lost answer, with the same credential only", async () => {
   const token = await test.tokenOf("enroll");
   const ask = (credential: string) =>
     test.request("POST", "/agent/v1/enroll", {
