@@ -76,6 +76,21 @@ test("a running set that is removed takes nothing off the unreported use of othe
   expect(await unreportedMemory(f)).toBe(gib);
 });
 
+test("a set that is removed before it ever ran gives back its unreported use, also after a report", async () => {
+  const f = await createFleetContext();
+  fleet = f;
+  const hostId = await f.enroll("h1");
+  await startService(f, hostId, "stays", "preparing");
+  await startService(f, hostId, "goes", "preparing");
+  await deleteService(f.ctx, f.tenantId, "goes", undefined);
+  await f.sync(hostId, usage());
+  expect(await unreportedMemory(f)).toBe(2 * gib);
+  const { sets } = await f.sync(hostId, { full: true });
+  const gone = sets.filter((set) => set.desired === "deleted");
+  await f.sync(hostId, { observed: gone.map((set) => observed(set, "absent")) });
+  expect(await unreportedMemory(f)).toBe(gib);
+});
+
 test("memory that the host measures for a starting set is not counted twice", async () => {
   const f = await createFleetContext();
   fleet = f;

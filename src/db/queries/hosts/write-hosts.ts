@@ -3,7 +3,7 @@ import type { DesiredSet } from "../../../contracts/agent-protocol/protocol.ts";
 import type { Reason, ResourceAmounts } from "../../../contracts/common/primitives.ts";
 import type { SetTemplate } from "../../../contracts/api/set-template.ts";
 import type { Db, Queryable } from "../../postgres/open-postgres.ts";
-import { unreportedColumns } from "../sets/observed-sets.ts";
+import { isStartingUp, unreportedColumns } from "../sets/observed-sets.ts";
 import { mayBeLost, rowsByKey, rowsOf } from "../runtime/query.ts";
 
 export interface NewHost {
@@ -201,7 +201,7 @@ function unreported(hostId: string, { setMemoryBytes }: UsageReport): SQL {
   return sql`(select coalesce(sum(unreported_cpu), 0) as cpu, coalesce(sum(unreported_memory), 0) as memory,
             coalesce(sum(unreported_volume), 0) as volume, coalesce(sum(unreported_rootfs), 0) as rootfs
           from (select ${unreportedColumns(setMemory)} from sets s
-            where s.host_id = ${hostId} and s.state in ('placed', 'preparing', 'starting')) parts) u`;
+            where s.host_id = ${hostId} and ${isStartingUp}) parts) u`;
 }
 
 export async function updateHostImages(

@@ -9,13 +9,23 @@ import { anyOf, rowsOf } from "../runtime/query.ts";
 export const STARTUP_SECONDS_MAX = 120;
 
 /**
+ * Set `s` counts as unreported. A set that is removed before it ever ran counts until it is released, as it did before its
+ * removal: the sum then holds what the release takes off.
+ */
+export const isStartingUp = sql`(s.state in ('placed', 'preparing')
+  or (s.state = 'starting' and ${startedLately()})
+  or (s.state in ('stopping', 'failed') and s.running_at is null and (s.desired = 'deleted' or s.leaving) and ${startedLately()}))`;
+
+function startedLately(): SQL {
+  return sql`coalesce(s.starting_at > now() - make_interval(secs => ${STARTUP_SECONDS_MAX}), true)`;
+}
+
+/**
  * The part of the booking of set `s` that its host's measurement does not contain, by dimension: what unreportedAmounts of the
  * scheduler defines. A set that runs, or has been starting for long, is in the measurement, so it adds and takes nothing.
  * @param setMemory what the host measures of each set: a jsonb object of bytes by id
  */
 export function unreportedColumns(setMemory: SQL): SQL {
-  const isStartingUp = sql`(s.state in ('placed', 'preparing') or (s.state = 'starting'
-    and coalesce(s.starting_at > now() - make_interval(secs => ${STARTUP_SECONDS_MAX}), true)))`;
   const part = (booked: SQL, used: SQL): SQL =>
     sql`case when ${isStartingUp} then greatest(0, ${booked} - ${used}) else 0 end`;
   return sql`${part(sql`s.cpu_millis`, sql`0`)} as unreported_cpu,
