@@ -62,6 +62,19 @@ export const eventKinds = [
 ] as const;
 export type EventKind = (typeof eventKinds)[number];
 
+/** Kinds that every set causes during its life: nearly all events are of these. */
+export const frequentEventKinds = [
+  "set-placed",
+  "set-rejected",
+  "set-preparing",
+  "set-starting",
+  "set-running",
+  "set-ready",
+  "set-stopping",
+  "set-stopped",
+  "set-removed",
+] as const satisfies readonly EventKind[];
+
 /** Where a stream of events stands: the `id:` of its last message, for `Last-Event-ID` and `after`. */
 export const eventCursor = z.string().regex(/^\d{1,20}\.\d{1,19}$/);
 

@@ -7,11 +7,19 @@ import type { ControlContext } from "../runtime/context.ts";
 import { type EventQuery, toEventFilter } from "./list-events.ts";
 import { badCursor } from "../runtime/paging.ts";
 
+export interface EventsAfter {
+  events: { event: BerthEvent; cursor: string }[];
+  /** Where the next read goes on. */
+  cursor: string;
+  /** More events are ready: read on without waiting. */
+  isBehind: boolean;
+}
+
 /**
- * The events after `cursor`, oldest first, each with the cursor that comes after it, and the cursor to go on from.
- * Without a cursor: none, and the cursor of now. Each committed event is given exactly once to who follows the cursors,
- * also when its transaction commits late; the price is that an event waits for older transactions to finish.
- * Throws invalid-request for a cursor that is out of range.
+ * Reads events after `cursor`, oldest first, each with the cursor that follows it. Without a cursor it gives none, and
+ * the present cursor. A reader that follows the cursors gets each committed event once, also when its transaction
+ * commits late; the price is that an event waits for older transactions to finish. One call passes over a bounded number
+ * of events, so it may give none although `isBehind` is true. Throws invalid-request for a cursor out of range.
  */
 export async function readEventsAfter(
   ctx: ControlContext,
@@ -19,7 +27,7 @@ export async function readEventsAfter(
   filter: EventQuery,
   cursor: string | undefined,
   limit: number,
-): Promise<{ events: { event: BerthEvent; cursor: string }[]; cursor: string }> {
+): Promise<EventsAfter> {
   const position = cursor === undefined ? undefined : toPosition(cursor);
   const read = await readEventRows(ctx.db, scope, toEventFilter(filter), position, limit);
   return {
@@ -28,6 +36,7 @@ export async function readEventsAfter(
       cursor: toCursor(entry.position),
     })),
     cursor: toCursor(read.position),
+    isBehind: read.isBehind,
   };
 }
 

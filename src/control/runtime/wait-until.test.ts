@@ -71,3 +71,14 @@ it("leaves no waiter behind, also when a look throws", async () => {
   await expect(failing).rejects.toThrow("away");
   expect(signals.map((signal) => signal.aborted)).toEqual([true]);
 });
+
+it("reads at most ten times a second, however often it is signaled", async () => {
+  const ctx = contextWith(async () => true);
+  const readAtMs: number[] = [];
+  await pollUntil(ctx, channel, 60_000, never, async () => {
+    readAtMs.push(performance.now());
+    return { isDone: readAtMs.length === 4, value: undefined };
+  });
+  const gaps = readAtMs.slice(1).map((atMs, index) => atMs - (readAtMs[index] ?? 0));
+  expect(Math.min(...gaps)).toBeGreaterThan(95);
+});

@@ -1,12 +1,15 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { ControlContext, SignalChannel } from "./context.ts";
 
-/** Signals may be lost (Redis is only a jobQueue), so nobody waits longer than this between two looks. */
+/** Signals may be lost, so no wait between two reads is longer than this. */
 const POLL_MS_MAX = 1_000;
+/** A large service is signaled thousands of times while it scales: its waiters read no more often than this. */
+const READ_GAP_MS = 100;
 
 /**
- * Looks again at every signal on `channel`, and at least once a second, until `look` says that it is done or the time is
- * up; gives the last look. Also ends, with the last look, when `signal` aborts. Subscribes before it looks, so that no
- * change falls between.
+ * Reads at every signal on `channel`, and at least once a second, until `look` gives isDone or the time is up; gives the
+ * last value. Two reads are at least 100 ms apart. Also ends, with the last value, when `signal` aborts. It subscribes
+ * before it reads, so that no change is missed in between.
  */
 export async function pollUntil<T>(
   ctx: ControlContext,
@@ -15,9 +18,10 @@ export async function pollUntil<T>(
   signal: AbortSignal,
   look: () => Promise<{ isDone: boolean; value: T }>,
 ): Promise<T> {
-  const deadlineAt = Date.now() + timeoutMs;
+  const deadlineAt = performance.now() + timeoutMs;
   for (;;) {
-    const remainingMs = deadlineAt - Date.now();
+    const readAt = performance.now();
+    const remainingMs = deadlineAt - readAt;
     const listening = new AbortController();
     const woken =
       remainingMs > 0
@@ -34,5 +38,7 @@ export async function pollUntil<T>(
     } finally {
       listening.abort();
     }
+    const gapMs = Math.min(READ_GAP_MS, remainingMs) - (performance.now() - readAt);
+    if (gapMs > 0) await delay(gapMs, undefined, { signal }).catch(() => undefined);
   }
 }

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { ControlContext } from "../../control/runtime/context.ts";
 import type { EventQuery } from "../../control/events/list-events.ts";
 import { readEventsAfter } from "../../control/events/stream-events.ts";
@@ -11,8 +12,9 @@ export interface StreamLimits {
 export const defaultStreamLimits: StreamLimits = { lifetimeMs: 600_000, heartbeatMs: 15_000 };
 
 const EVENTS_PER_READ_MAX = 200;
-/** Signals may be lost: nobody waits longer than this between two looks. */
+/** Signals may be lost, so no wait between two reads is longer than this. */
 const POLL_MS_MAX = 1_000;
+const READ_GAP_MS = 100;
 
 /**
  * Events as server-sent events, each with the cursor to go on from as its id. Reads no faster than its reader does.
@@ -47,10 +49,13 @@ export async function streamEvents(
         cursor = read.cursor;
         if (read.events.length > 0) return read.events.map(toMessage).join("");
         if (Date.now() - lastSentAt >= limits.heartbeatMs) return `: heartbeat\nid: ${cursor}\n\n`;
+        if (read.isBehind) continue;
         await woken;
       } finally {
         listening.abort();
       }
+      // A busy fleet signals events all the time: a stream reads no more often than this.
+      await delay(READ_GAP_MS, undefined, { signal: ended }).catch(() => undefined);
     }
     return undefined;
   };

@@ -1,6 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { BerthEvent, EventKind } from "../../../contracts/api/events.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { quoted } from "../../schema/tenancy.ts";
 import { isoTime, rowsOf } from "../runtime/query.ts";
 import { inScope } from "../services/read-services.ts";
 
@@ -40,13 +41,18 @@ export interface StreamPosition {
   id: string;
 }
 
-/** After every event of a transaction. */
+/** The largest id: a position with it is after every event of its transaction. */
 const lastIdOfXid = "9223372036854775807";
+/** Events that one read of a stream passes over, whether they match its filter or not. */
+const SPAN_EVENTS_MAX = 2_000;
 
 /**
- * Events after a position, in the order (xid, id), of transactions below the oldest one that still runs: ids are given
- * out in another order than transactions commit, and a reader that went by ids alone would pass over what commits late.
- * Without a position nothing is read. Gives where the reader stands then. (Index events_xid.)
+ * Reads events after a position in the order (xid, id), of transactions older than the oldest running one: ids are given
+ * out in another order than transactions commit, and a reader that went by ids alone would miss late commits. Without a
+ * position it reads nothing and gives the present one.
+ *
+ * One call reads at most 2,000 events, of which at most `limit` that match come back. The position always advances, so
+ * a stream whose filter matches nothing catches up too. `isBehind` tells that more events are ready. (Index events_xid.)
  */
 export async function readEventsAfter(
   q: Queryable,
@@ -57,45 +63,52 @@ export async function readEventsAfter(
 ): Promise<{
   events: { event: BerthEvent; position: StreamPosition }[];
   position: StreamPosition;
+  isBehind: boolean;
 }> {
-  const read =
+  const after =
     position === undefined
-      ? sql`select null::text as xid, null::bigint as event_id, null::json as event where false`
-      : sql`select e.xid::text as xid, e.id as event_id, json_build_object('id', e.id, 'at', e.at, 'kind', e.kind,
-              'tenant', t.name, 'service', v.name, 'setId', e.set_id, 'hostId', e.host_id, 'generation', e.generation,
-              'text', e.text, 'data', e.data) as event
-            from ${eventTables}, horizon
-            where (e.xid, e.id) > (${position.xid}::xid8, ${position.id}::bigint) and e.xid < horizon.xmin
-              and ${matches(scope, filter)}
-            order by e.xid, e.id limit ${limit}`;
+      ? sql`false`
+      : sql`(e.xid, e.id) > (${position.xid}::xid8, ${position.id}::bigint) and e.xid < horizon.xmin`;
   const rows = await rowsOf<{
     horizon: string;
+    spanCount: number;
+    spanXid: string | null;
+    spanId: string | number | null;
     xid: string | null;
-    event_id: string | number | null;
+    eventId: string | number | null;
     event: BerthEvent | null;
   }>(
     q,
-    sql`with horizon as (select pg_snapshot_xmin(pg_current_snapshot()) as xmin), found as (${read})
-        select (horizon.xmin::text::numeric - 1)::text as horizon, found.*
-        from horizon left join found on true order by found.xid::xid8, found.event_id`,
+    sql`with horizon as (select pg_snapshot_xmin(pg_current_snapshot()) as xmin),
+        span as materialized (
+          select e.* from events e, horizon where ${after} order by e.xid, e.id limit ${SPAN_EVENTS_MAX}
+        ), reached as (
+          select count(*)::int as count, (array_agg(xid order by xid desc, id desc))[1]::text as xid,
+            (array_agg(id order by xid desc, id desc))[1] as id from span
+        ), found as (
+          select e.xid, e.id as event_id, json_build_object('id', e.id, 'at', e.at, 'kind', e.kind, 'tenant', t.name,
+            'service', v.name, 'setId', e.set_id, 'hostId', e.host_id, 'generation', e.generation, 'text', e.text,
+            'data', e.data) as event
+          from span e left join tenants t on t.id = e.tenant_id left join services v on v.id = e.service_id
+          where ${matches(scope, filter)} order by e.xid, e.id limit ${limit}
+        )
+        select (horizon.xmin::text::numeric - 1)::text as horizon, reached.count as "spanCount", reached.xid as "spanXid",
+          reached.id as "spanId", found.xid::text as xid, found.event_id as "eventId", found.event
+        from horizon cross join reached left join found on true order by found.xid, found.event_id`,
   );
-  const events = rows.flatMap((row) =>
-    row.event === null || row.xid === null
+  const events = rows.flatMap(({ event, xid, eventId }) =>
+    event === null || xid === null
       ? []
-      : [
-          {
-            event: { ...row.event, at: isoTime(row.event.at) },
-            position: { xid: row.xid, id: String(row.event_id) },
-          },
-        ],
+      : [{ event: { ...event, at: isoTime(event.at) }, position: { xid, id: String(eventId) } }],
   );
-  // A full page stops at its last event; any other has seen all there was below the horizon.
+  const [first] = rows;
   const last = events.at(-1);
-  const isFull = events.length >= limit && last !== undefined;
-  return {
-    events,
-    position: isFull ? last.position : { xid: rows[0]?.horizon ?? "0", id: lastIdOfXid },
-  };
+  if (events.length >= limit && last) return { events, position: last.position, isBehind: true };
+  if (first && first.spanCount >= SPAN_EVENTS_MAX && first.spanXid !== null) {
+    const reached = { xid: first.spanXid, id: String(first.spanId) };
+    return { events, position: reached, isBehind: true };
+  }
+  return { events, position: { xid: first?.horizon ?? "0", id: lastIdOfXid }, isBehind: false };
 }
 
 function matches(scope: string | null, filter: EventFilter): SQL {
@@ -108,7 +121,8 @@ function matches(scope: string | null, filter: EventFilter): SQL {
   }
   if (filter.set !== undefined) conditions.push(sql`e.set_id = ${filter.set}`);
   if (filter.host !== undefined) conditions.push(sql`e.host_id = ${filter.host}`);
-  if (filter.kind !== undefined) conditions.push(sql`e.kind = ${filter.kind}`);
+  // Written out, so that Postgres sees that the index events_rare_kind serves. The kind is one of the contract's.
+  if (filter.kind !== undefined) conditions.push(sql`e.kind = ${quoted([filter.kind])}`);
   return sql.join(conditions, sql` and `);
 }
 
