@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { coalesce } from "./coalesce.ts";
 
-/** Work whose runs end when they are told to. */
+/** Work whose runs end when the test ends them. */
 function controlled() {
   const runs: { end: (value: number) => void; fail: (error: Error) => void }[] = [];
   const call = coalesce(

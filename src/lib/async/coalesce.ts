@@ -1,6 +1,6 @@
 /**
- * One run of `work` at a time. Calls that come while it runs share one next run, which begins when this one has ended:
- * so each caller gets the result of a run that began after it called, and a thousand callers cost two runs.
+ * Runs `work` once at a time. Calls during a run share the next run, which begins after it. So each
+ * caller gets the result of a run that began after the call, and a thousand callers cost two runs.
  */
 export function coalesce<T>(work: () => Promise<T>): () => Promise<T> {
   let running: Promise<unknown> | undefined;

@@ -10,7 +10,7 @@ export function createConcurrencyLimit(callsMax: number): ConcurrencyLimit {
     try {
       return await call();
     } finally {
-      // The place is handed on rather than given back, so that nobody can slip in between.
+      // The place is handed on rather than given back, so that no later call can take it.
       const next = waiting.shift();
       if (next) next();
       else running -= 1;

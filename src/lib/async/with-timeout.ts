@@ -1,6 +1,6 @@
 /**
- * Resolves as `work` does, or with `late` after `timeoutMs`, whichever is first. What is late goes on behind: its
- * result is dropped, and its error too.
+ * Resolves as `work` does, or with `late` after `timeoutMs`, whichever is first. Late work
+ * continues: its result and its error are dropped.
  */
 export async function within<T, L>(work: Promise<T>, timeoutMs: number, late: L): Promise<T | L> {
   let timer: ReturnType<typeof setTimeout> | undefined;
