@@ -98,6 +98,8 @@ function hintsOf(code: ProblemCode, problem: ProblemDocument): string[] {
       return ["`berth get hosts` shows what room there is; `berth explain` says what it lacks."];
     case "rate-limited":
     case "dependency-unavailable":
+    case "overloaded":
+    case "outcome-unknown":
     case "request-timeout":
     case "idempotency-in-progress":
       return [

@@ -43,9 +43,9 @@ export const backendSettings = {
     .string()
     .regex(/^[A-Za-z0-9_-]{1,64}$/, "expected letters, digits, _ and -")
     .default("berth"),
-  /** Of this process. All processes together stay below what Postgres allows. */
+  /** Connections of this process. The sum over all processes must stay below `max_connections` of Postgres. */
   BERTH_DATABASE_CONNECTIONS_MAX: wholeNumber(5, 200).default(20),
-  /** A statement that runs longer is ended, so that none holds locks for ever. */
+  /** Postgres cancels a statement that runs longer. Key reads and lists of users have 5 s at most. */
   BERTH_STATEMENT_TIMEOUT_MS: wholeNumber(1_000, 600_000).default(30_000),
 };
 

@@ -1,6 +1,7 @@
 import { AppError } from "../contracts/common/app-error.ts";
+import { ConnectionLost } from "./postgres/pipelined-transaction.ts";
 
-/** What callers are told when a named constraint stops them. */
+/** The answer to a caller whom a named constraint stops. */
 const constraintProblems: Record<
   string,
   { code: "already-exists" | "invalid-request"; detail: string }
@@ -22,16 +23,33 @@ interface DriverError {
   constraint?: string;
 }
 
+/** Codes of the driver and the kernel for a connection that was closed before it answered. */
+const closingCodes = new Set([
+  "CONNECTION_CLOSED",
+  "CONNECTION_DESTROYED",
+  "CONNECTION_ENDED",
+  "ECONNRESET",
+  "EPIPE",
+  "57P02",
+]);
+
+const CAUSES_MAX = 8;
+
+/** The error and its causes, outermost first. */
+function causesOf(error: unknown): Error[] {
+  const causes: Error[] = [];
+  for (let cause = error; cause instanceof Error && causes.length < CAUSES_MAX; cause = cause.cause)
+    causes.push(cause);
+  return causes;
+}
+
 /**
- * drizzle wraps what the driver threw, and its message carries bound values: so never log or answer with the wrapper,
- * look at the cause. postgres.js names the constraint `constraint_name`, PGlite `constraint`.
+ * drizzle wraps what the driver threw, and its message carries bound values: so never log or
+ * answer with the wrapper, look at the cause. postgres.js names the constraint `constraint_name`,
+ * PGlite `constraint`.
  */
 function driverErrorOf(error: unknown): DriverError | undefined {
-  for (
-    let cause: unknown = error, depth = 0;
-    cause instanceof Error && depth < 8;
-    cause = cause.cause, depth++
-  ) {
+  for (const cause of causesOf(error)) {
     if (!("code" in cause) || typeof cause.code !== "string") continue;
     const constraint =
       "constraint_name" in cause
@@ -50,14 +68,26 @@ export function sqlStateOf(error: unknown): string | undefined {
   return code !== undefined && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
 }
 
-/** Turns what a driver threw into an AppError; anything that is none of the database's comes back unchanged. */
+/**
+ * Turns what a driver threw into an AppError; anything that is none of the database's comes back
+ * unchanged.
+ */
 export function toAppError(error: unknown): unknown {
-  if (error instanceof AppError) return error;
+  const known = causesOf(error).find((cause) => cause instanceof AppError);
+  if (known) return known;
   const driverError = driverErrorOf(error);
   if (!driverError) return error;
   const problem = constraintProblems[driverError.constraint ?? ""];
   if (problem)
     return new AppError(problem.code, { detail: problem.detail, cause: safeCause(driverError) });
+  if (isOutcomeUnknown(error, driverError)) {
+    return new AppError("outcome-unknown", {
+      detail:
+        "The database connection was lost before the answer came. The change may have been stored. Repeat the request with the same `Idempotency-Key`, or read the state first.",
+      retryAfterMs: 1_000,
+      cause: safeCause(driverError),
+    });
+  }
   if (isUnavailable(driverError.code)) {
     return new AppError("dependency-unavailable", {
       detail: "The database is unavailable.",
@@ -72,7 +102,29 @@ export function toAppError(error: unknown): unknown {
   });
 }
 
-/** Connection trouble (class 08, 57P0x, driver codes), overload (53xxx), and timeouts (57014, 55P03). */
+/**
+ * Whether Postgres may have stored a change although its answer is lost. A transaction says
+ * whether its commit was sent. A single statement is its own commit: it was sent, and it is not
+ * known to be a read.
+ */
+function isOutcomeUnknown(error: unknown, { code }: DriverError): boolean {
+  const lost = causesOf(error).find((cause) => cause instanceof ConnectionLost);
+  if (lost) return lost.isCommitSent;
+  return closingCodes.has(code) && !isRead(error);
+}
+
+function isRead(error: unknown): boolean {
+  for (const cause of causesOf(error)) {
+    if ("query" in cause && typeof cause.query === "string")
+      return /^\s*select\b/i.test(cause.query);
+  }
+  return false;
+}
+
+/**
+ * Connection trouble (class 08, 57P0x, driver codes), overload (53xxx), and timeouts (57014,
+ * 55P03).
+ */
 function isUnavailable(code: string): boolean {
   return (
     /^(08|53|57P0)/.test(code) ||

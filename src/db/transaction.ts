@@ -8,8 +8,9 @@ export interface TxOptions {
   /** How often a serialization failure or a deadlock is retried. */
   retriesMax?: number;
   /**
-   * Starts the transaction's last statements once `work` is done. The commit follows them without waiting for their
-   * answers, which saves a round trip. A failure of one of them fails the transaction.
+   * Starts the transaction's last statements once `work` is done. The commit follows them without
+   * waiting for their answers, which saves a round trip. A failure of one of them fails the
+   * transaction.
    */
   sendLast?: () => readonly Promise<unknown>[];
 }
@@ -25,11 +26,12 @@ export async function useCustomPlans(tx: Queryable): Promise<void> {
 const retryableStates = new Set(["40001", "40P01"]);
 
 /**
- * Runs `work` in one READ COMMITTED transaction. It retries after a deadlock or a serialization failure, with jitter, so
- * `work` must have no effect outside of the transaction. Other database errors come out as AppError.
+ * Runs `work` in one READ COMMITTED transaction. It retries after a deadlock or a serialization
+ * failure, with jitter, so `work` must have no effect outside of the transaction. Other database
+ * errors come out as AppError.
  *
- * Use cases that enqueue jobs, signal or emit events call `unitOfWork` instead, which is built on this.
- * ARCHITECTURE.md states the lock order. No network call belongs inside.
+ * Use cases that enqueue jobs, signal or emit events call `unitOfWork` instead, which is built on
+ * this. ARCHITECTURE.md states the lock order. No network call belongs inside.
  */
 export async function withTx<T>(
   db: Db,
@@ -42,7 +44,8 @@ export async function withTx<T>(
         const result = await work(tx);
         const answers = sendLast?.() ?? [];
         for (const answer of answers) answer.catch(() => undefined); // the transaction fails with it
-        // A statement reaches the driver after some microtasks: wait until it has, as the commit must come after it.
+        // A statement reaches the driver after some microtasks: wait until it has, as the commit
+        // must come after it.
         if (answers.length > 0) await new Promise((resolve) => setImmediate(resolve));
         return { result, answers };
       });

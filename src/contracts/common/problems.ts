@@ -61,6 +61,12 @@ export const problemCatalogue = {
     title: "Something Berth depends on is unavailable",
     retryable: true,
   },
+  overloaded: { status: 503, title: "Berth has too much work", retryable: true },
+  "outcome-unknown": {
+    status: 503,
+    title: "The change may have been stored",
+    retryable: true,
+  },
   "request-timeout": { status: 503, title: "The request took too long", retryable: true },
   "quota-exceeded": {
     status: 422,

@@ -40,6 +40,8 @@ const WAITING_PER_FREED_MAX = 100;
 
 /** Syncs that write nothing else renew a lease only when it is older; one that then waits 25 s ends well before it. */
 const RENEW_AFTER_SECONDS = 10;
+/** With less left a sync waits for the lock of its host, in a transaction. */
+const LEASE_RESERVE_SECONDS = 20;
 
 /**
  * One sync of a host's agent: takes in what it reports, then answers with what it should do, waiting for news up to `waitMs`.
@@ -139,13 +141,15 @@ async function takeReport(
   const state = stateOf(body, host);
   const isRenewalDue = host.leaseSecondsLeft < LEASE_SECONDS - RENEW_AFTER_SECONDS;
   if (body.observed.length === 0 && !body.images && !body.volumes && !state) {
+    // The next report repeats what a locked row refuses, unless the lease would be short by then.
+    const mayRepeat = host.leaseSecondsLeft > LEASE_RESERVE_SECONDS;
     if (!body.usage) {
-      if (isRenewalDue) await renewOnlyLease(ctx.db, hostId, leaseOf(body));
-      return undefined;
-    }
-    if (hasFreshReport(ctx, host)) {
+      if (!isRenewalDue) return undefined;
+      if ((await renewOnlyLease(ctx.db, hostId, leaseOf(body))) || mayRepeat) return undefined;
+    } else if (hasFreshReport(ctx, host)) {
       const after = await tryUpdateHostUsage(ctx.db, hostId, body.usage, leaseOf(body));
-      if (after) return after;
+      if (after === "locked" && mayRepeat) return undefined;
+      if (after !== undefined && after !== "locked") return after;
     }
   }
   const store = (): Promise<number> => {

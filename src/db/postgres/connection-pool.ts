@@ -1,151 +1,225 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type postgres from "postgres";
-import {
-  ConnectionLost,
-  prepared,
-  runTransaction,
-  type TransactionClient,
-} from "./pipelined-transaction.ts";
+import { assertWanted, ConnectionQueue, type QueueLimits } from "./connection-queue.ts";
+import { ConnectionLost, runTransaction, type TransactionClient } from "./pipelined-transaction.ts";
+import { type Answer, isClosing, type OpenClient, PooledConnection } from "./pooled-connection.ts";
+import type { Work, WorkKind } from "./work.ts";
 
-/** What a client was given while its connection was being closed has so long to be answered by the next. */
-const UNANSWERED_SECONDS_MAX = 5;
-/** How often a transaction meets a connection that is being closed, before it fails. */
+/** How often a transaction may meet a connection that is being closed, before it fails. */
 const UNBEGUN_MAX = 2;
-const END_LOOK_MS = 10;
+const END_POLL_MS = 10;
+const TICK_MS = 1_000;
+const IDLE_MAX_MS = 60_000;
+/** A connection is replaced at this age, so that a failover or a new DNS answer is noticed. */
+const AGE_MAX_MS = 45 * 60_000;
 
-/** In the words of the driver, of the kernel, and of Postgres, when it is told to close one. */
-const closings = new Set([
-  "CONNECTION_CLOSED",
-  "CONNECTION_DESTROYED",
-  "CONNECTION_ENDED",
-  "ECONNRESET",
-  "EPIPE",
-  "57P01",
-]);
-
-interface Lane {
-  /** Of one connection at most: opened at its first use, closed after idling. */
-  client: postgres.Sql;
-  /** Statements or transactions that have no answer yet. */
-  underWay: number;
-  /** To be told when the connection is closed. */
-  onClose: (() => void) | undefined;
+export interface PoolOptions {
+  size: number;
+  open: OpenClient;
+  /** Session settings of each connection. */
+  settings: Readonly<Record<string, string>>;
+  /** Statements in flight on one connection. 1: a statement has its connection to itself. */
+  inFlightMax: number;
+  queue: QueueLimits;
+  /** A connection that answers nothing for so long, although a statement waits, is given up. */
+  answerTimeoutMs: number;
+  /** Connections that work of this kind leaves free for others. */
+  leavesFree?: (kind: WorkKind) => number;
+  /** Connections that the work of one owner holds at most. */
+  perOwnerMax?: number;
+  idleMaxMs?: number;
+  tickMs?: number;
 }
 
 /**
- * Connections to Postgres, each a client of the driver by itself, used as one.
+ * A pool of connections to Postgres, each a driver client of one connection. README.md says why
+ * this is not the pool of the driver.
  *
- * The driver's own pool (postgres 3.4.9) keeps its idle connections in an array that it empties only when all of them are busy at
- * once. Until then the array grows by an entry a statement, and each statement looks through all of it: a process that has connections
- * to spare gets slower with every hour. With one connection all are busy whenever one is.
- *
- * A client whose connection was closed is replaced. What it is given between its notice of an error and that of the end it never
- * answers, and then nothing else either.
- *
- * A pool is either for statements or for transactions, so that no transaction waits behind what is sent to its connection.
+ * Each wait for a connection has a deadline, the queue has a bound, and a connection that stops
+ * answering is given up.
  */
 export class ConnectionPool {
-  readonly #open: (onClose: () => void) => postgres.Sql;
-  readonly #lanes: readonly Lane[];
-  readonly #waiting: ((lane: Lane) => void)[] = [];
+  readonly #options: PoolOptions;
+  readonly #connections: PooledConnection[];
+  readonly #queue: ConnectionQueue;
+  readonly #heldByOwner = new Map<string, number>();
+  readonly #tickMs: number;
+  #timer: ReturnType<typeof setInterval> | undefined;
   #isEnding = false;
 
-  /** @param open makes a client of at most one connection, which says when that is closed */
-  constructor(size: number, open: (onClose: () => void) => postgres.Sql) {
-    this.#open = open;
-    this.#lanes = Array.from({ length: size }, () => {
-      const lane: Lane = { client: this.#openFor(() => lane), underWay: 0, onClose: undefined };
-      return lane;
-    });
+  constructor(options: PoolOptions) {
+    this.#options = options;
+    this.#queue = new ConnectionQueue(options.queue);
+    this.#tickMs = options.tickMs ?? TICK_MS;
+    this.#connections = Array.from({ length: options.size }, () => this.#createConnection());
   }
 
-  get clients(): postgres.Sql[] {
-    return this.#lanes.map(({ client }) => client);
-  }
-
-  /** Runs a statement on the connection that has the fewest under way, behind those. */
-  run(query: string, parameters?: never[]): ReturnType<postgres.Sql["unsafe"]> {
-    const lane = this.#leastBusy();
-    lane.underWay++;
-    const answer = lane.client.unsafe(query, parameters, prepared);
-    const end = (): void => void lane.underWay--;
-    answer.then(end, end);
-    return answer;
+  /** How much work waits for a connection. */
+  get waiting(): number {
+    return this.#queue.length;
   }
 
   /**
-   * Runs a transaction on a connection that has no other; first come, first served. `work` is run again when the connection was closed
-   * before the transaction had begun, for idling say.
+   * Runs one statement. Rejects with `overloaded` when no connection is free in time, and with
+   * `request-timeout` when the work is late or aborted. The statement was not sent then.
    */
-  async begin<T>(work: (client: TransactionClient) => Promise<T>): Promise<T> {
-    const lane = await this.#take();
-    try {
-      for (let unbegun = 0; ; unbegun++) {
-        const lost = new AbortController();
-        lane.onClose = () => lost.abort();
-        try {
-          return await runTransaction(lane.client, lost.signal, work);
-        } catch (error) {
-          if (!(error instanceof ConnectionLost) || error.hasBegun) throw error;
-          // One that was closed may be opened again. One that could not be opened is said to be so, at once.
-          if (!isOfClosing(error.cause)) throw error.cause;
-          if (unbegun === UNBEGUN_MAX) throw error;
-        }
+  run(query: string, parameters?: never[], work?: Work): Answer {
+    const connection = this.#isEnding ? undefined : this.#take(work);
+    if (connection?.isReady) {
+      const answer = connection.send(query, parameters);
+      const release = (): void => this.#release(connection, work);
+      answer.then(release, release);
+      return answer;
+    }
+    return deferAnswer(async (isRaw) => {
+      const taken = connection ?? (await this.#wait(work));
+      try {
+        await taken.open();
+        const answer = taken.send(query, parameters);
+        return await (isRaw() ? answer.values() : answer);
+      } finally {
+        this.#release(taken, work);
       }
-    } finally {
-      lane.onClose = undefined;
-      const next = this.#waiting.shift();
-      if (next) next(lane);
-      else lane.underWay--;
+    });
+  }
+
+  /**
+   * Runs a transaction on a connection of its own. `work` runs again when the connection was
+   * closed before the transaction had begun. Throws as `run` does, and ConnectionLost.
+   */
+  async begin<T>(body: (client: TransactionClient) => Promise<T>, work?: Work): Promise<T> {
+    for (let unbegun = 0; ; unbegun++) {
+      const connection = this.#take(work) ?? (await this.#wait(work));
+      try {
+        await connection.open();
+        return await runTransaction(connection, body);
+      } catch (error) {
+        if (!(error instanceof ConnectionLost) || error.hasBegun) throw error;
+        if (!isClosing(error.cause)) throw error.cause;
+        if (unbegun === UNBEGUN_MAX) throw error;
+      } finally {
+        this.#release(connection, work);
+      }
     }
   }
 
-  /** Closes all once what is under way has come to its end. What has not after `timeoutSeconds` is broken off. */
+  /**
+   * Closes all connections once their statements are answered, or after `timeoutSeconds`. Waiting
+   * work fails.
+   */
   async end(timeoutSeconds: number): Promise<void> {
+    const deadlineAtMs = performance.now() + timeoutSeconds * 1_000;
+    const isBusy = (): boolean => this.#connections.some(({ inFlight }) => inFlight > 0);
+    while (isBusy() && performance.now() < deadlineAtMs) await delay(END_POLL_MS);
     this.#isEnding = true;
-    const deadlineMs = performance.now() + timeoutSeconds * 1_000;
-    // The driver, which knows of no transaction, would close its connection between two of its statements.
-    while (this.#lanes.some(({ underWay }) => underWay > 0) && performance.now() < deadlineMs)
-      await delay(END_LOOK_MS);
-    for (const lane of this.#lanes) lane.onClose?.();
-    await Promise.all(this.clients.map((client) => client.end({ timeout: 1 })));
+    clearInterval(this.#timer);
+    this.#queue.end();
+    const busy = this.#connections.filter(({ inFlight }) => inFlight > 0);
+    for (const connection of busy) connection.giveUp();
+    await Promise.all(this.#connections.map((connection) => connection.close(1)));
   }
 
-  #openFor(laneOf: () => Lane): postgres.Sql {
-    const client = this.#open(() => {
-      if (this.#isEnding || laneOf().client !== client) return;
-      this.#replaceClient(laneOf());
+  #createConnection(): PooledConnection {
+    const { open, settings } = this.#options;
+    return new PooledConnection(open, settings, (lost) => {
+      if (!this.#isEnding) this.#replace(lost);
     });
-    return client;
   }
 
-  #replaceClient(lane: Lane): void {
-    const { client: before } = lane;
-    lane.client = this.#openFor(() => lane);
-    for (const kind of ["parsers", "serializers"] as const)
-      Object.assign(lane.client.options[kind], before.options[kind]);
-    // Of a transaction nothing more may be carried out, as its parts would be by themselves. Statements that came while the connection
-    // ended for idling still are, on another; what never gets an answer fails.
-    const timeout = lane.onClose ? 0 : UNANSWERED_SECONDS_MAX;
-    before.end({ timeout }).catch(() => undefined);
-    lane.onClose?.();
+  #replace(connection: PooledConnection): void {
+    const position = this.#connections.indexOf(connection);
+    if (position === -1) return;
+    this.#connections[position] = this.#createConnection();
+    this.#serveQueue();
   }
 
-  async #take(): Promise<Lane> {
-    const lane = this.#leastBusy();
-    if (lane.underWay > 0) return new Promise((resolve) => this.#waiting.push(resolve));
-    lane.underWay++;
-    return lane;
+  async #wait(work: Work | undefined): Promise<PooledConnection> {
+    if (this.#isEnding) throw new Error("the pool has ended");
+    return this.#queue.wait(work);
   }
 
-  /** Of equals the first, so that what is seldom needed is seldom open. */
-  #leastBusy(): Lane {
-    return this.#lanes.reduce((best, lane) => (lane.underWay < best.underWay ? lane : best));
+  /** A connection for the work, or undefined when it has to queue. Throws when the work is late. */
+  #take(work: Work | undefined): PooledConnection | undefined {
+    assertWanted(work);
+    return this.#isAdmitted(work) ? this.#takeLeastBusy(work) : undefined;
+  }
+
+  #takeLeastBusy(work: Work | undefined): PooledConnection | undefined {
+    // The first of equals, so that a connection that is seldom needed is seldom open.
+    const [first, ...others] = this.#connections;
+    if (!first) return undefined;
+    let best = first;
+    for (const other of others) if (other.inFlight < best.inFlight) best = other;
+    if (best.inFlight >= this.#options.inFlightMax) return undefined;
+    best.inFlight += 1;
+    const owner = this.#options.perOwnerMax === undefined ? undefined : work?.owner;
+    if (owner !== undefined) this.#heldByOwner.set(owner, (this.#heldByOwner.get(owner) ?? 0) + 1);
+    this.#timer ??= this.#startTimer();
+    return best;
+  }
+
+  #isAdmitted(work: Work | undefined): boolean {
+    const { leavesFree, perOwnerMax } = this.#options;
+    if (perOwnerMax !== undefined && work?.owner !== undefined) {
+      if ((this.#heldByOwner.get(work.owner) ?? 0) >= perOwnerMax) return false;
+    }
+    const left = leavesFree?.(work?.kind ?? "job") ?? 0;
+    if (left === 0) return true;
+    const free = this.#connections.filter(({ inFlight }) => inFlight === 0).length;
+    return free > left;
+  }
+
+  #release(connection: PooledConnection, work: Work | undefined): void {
+    connection.inFlight -= 1;
+    connection.idleSinceMs = performance.now();
+    const owner = this.#options.perOwnerMax === undefined ? undefined : work?.owner;
+    if (owner !== undefined) {
+      const held = (this.#heldByOwner.get(owner) ?? 1) - 1;
+      if (held === 0) this.#heldByOwner.delete(owner);
+      else this.#heldByOwner.set(owner, held);
+    }
+    this.#serveQueue();
+  }
+
+  #serveQueue(): void {
+    if (this.#queue.length === 0) return;
+    this.#queue.serve((work) => (this.#isAdmitted(work) ? this.#takeLeastBusy(work) : undefined));
+  }
+
+  #startTimer(): ReturnType<typeof setInterval> {
+    const timer = setInterval(() => this.#tick(), this.#tickMs);
+    timer.unref();
+    return timer;
+  }
+
+  #tick(): void {
+    const ticksMax = Math.ceil(this.#options.answerTimeoutMs / this.#tickMs);
+    const idleMaxMs = this.#options.idleMaxMs ?? IDLE_MAX_MS;
+    const nowMs = performance.now();
+    for (const connection of this.#connections) {
+      connection.tick(ticksMax);
+      if (connection.inFlight > 0 || !connection.isReady) continue;
+      const isStale = nowMs - connection.openedAtMs > AGE_MAX_MS;
+      if (!isStale && nowMs - connection.idleSinceMs < idleMaxMs) continue;
+      // It leaves the pool before it is closed, so no statement meets a connection that is being
+      // closed.
+      this.#replace(connection);
+      connection.close(1).catch(() => undefined);
+    }
   }
 }
 
-/** Whether a connection was there and went away; nothing is said of one that idled for too long. */
-function isOfClosing(error: unknown): boolean {
-  if (!(error instanceof Error)) return true;
-  return "code" in error && closings.has(String(error.code));
+/**
+ * An answer whose statement is sent later. `values` must be called in the same turn, as drizzle
+ * does.
+ */
+function deferAnswer(run: (isRaw: () => boolean) => Promise<unknown>): Answer {
+  let isRaw = false;
+  const started = Promise.resolve().then(() => run(() => isRaw));
+  const answer = Object.assign(started, {
+    values: () => {
+      isRaw = true;
+      return answer;
+    },
+  });
+  return answer as unknown as Answer;
 }

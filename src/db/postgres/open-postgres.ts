@@ -1,13 +1,12 @@
-import type { PgDatabase, PgQueryResultHKT } from "drizzle-orm/pg-core";
-import { drizzle as drizzlePostgres } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
-import { assert } from "../../lib/assert.ts";
-import { ConnectionPool } from "./connection-pool.ts";
-import type { TransactionClient } from "./pipelined-transaction.ts";
+import type { QueueLimits } from "./connection-queue.ts";
+import { ConnectionPool, type PoolOptions } from "./connection-pool.ts";
+import { createDrizzle, type Db, drizzleTypes } from "./drizzle-client.ts";
+import type { OpenClient } from "./pooled-connection.ts";
+import type { Work, WorkKind } from "./work.ts";
 
-/** Either driver behind one type: postgres.js, or PGlite for one machine. */
-export type Db = PgDatabase<PgQueryResultHKT>;
-/** What queries take: the database, or a transaction of it. */
+export type { Db } from "./drizzle-client.ts";
+/** The argument of each query: the database, or a transaction of it. */
 export type Queryable = Pick<Db, "select" | "insert" | "update" | "delete" | "execute">;
 
 export interface DbHandle {
@@ -18,26 +17,31 @@ export interface DbHandle {
 
 export interface DbOptions {
   databaseUrl: string;
-  /** Which process it is, as Postgres shows it in pg_stat_activity: berth-api, for example. */
+  /** The name of the process in pg_stat_activity, for example berth-api. */
   applicationName?: string;
   connectionsMax: number;
-  /** Kills a statement that runs longer, so that none holds locks for ever. */
+  /** Postgres cancels a statement that runs longer, so that none holds locks for ever. */
   statementTimeoutMs: number;
+  /**
+   * A connection is given up when it answers nothing for this time beyond the statement timeout.
+   */
+  answerMarginMs?: number;
 }
 
 /**
- * A plan is made for each execution. Left to itself Postgres keeps the plan that it made when a table was empty, and goes on
- * with it while a burst makes the table ten thousand times larger, until its statistics are renewed: statements of 0.2 ms
- * took 15 ms in that minute. Compiling plans never pays for statements this short. Nor is a table read whole where an index serves,
- * whatever those statistics say: what is looked up often has one.
+ * Custom plans: Postgres plans each execution. With a cached plan it keeps the plan of an empty
+ * table while a burst fills the table. Statements of 0.2 ms took 15 ms in that minute. JIT never
+ * pays for statements this short. Index scans are preferred whatever the statistics say, as
+ * frequent lookups have an index.
  */
-const freshPlans = { plan_cache_mode: "force_custom_plan", jit: "off", enable_seqscan: "off" };
+const customPlans = { plan_cache_mode: "force_custom_plan", jit: "off", enable_seqscan: "off" };
 
 /**
- * Plans are made once a connection, which saves a short statement up to two thirds of its time, and the checks of foreign keys theirs.
- * Without scans and joins of whole tables the plan can only be to look everything up, however empty the tables were when it was made.
+ * Generic plans: Postgres plans a statement once a connection, which saves a short statement up
+ * to two thirds of its time. Without scans and joins of whole tables the plan can only use
+ * indexes, even if the tables were empty at that time.
  */
-const keptPlans = {
+const genericPlans = {
   plan_cache_mode: "force_generic_plan",
   jit: "off",
   enable_seqscan: "off",
@@ -45,88 +49,254 @@ const keptPlans = {
   enable_mergejoin: "off",
 };
 
-const keyedDbs = new WeakMap<Queryable, Queryable>();
+/** Shares of the connections. Transactions get the rest. */
+const shares = { keyReads: 0.25, updates: 0.1, lists: 0.2, statements: 0.1 };
+/** With fewer connections there is one pool. */
+const SEPARATE_POOLS_MIN = 5;
+
+/** A key read takes less than a millisecond: one that runs for seconds meets a fault. */
+const KEY_READ_TIMEOUT_MS = 5_000;
+/**
+ * Lists and streams of users: a page that takes longer is refused, so that it cannot stop the
+ * pages of others.
+ */
+const LIST_TIMEOUT_MS = 5_000;
+/** An update that meets a locked row gives up: the host reports again in a moment. */
+const UPDATE_LOCK_TIMEOUT_MS = 50;
+const ANSWER_MARGIN_MS = 5_000;
+const KEY_READS_IN_FLIGHT_MAX = 64;
+const UPDATES_IN_FLIGHT_MAX = 4;
+
+const queues = {
+  short: { waitersMax: 2_000, waitersPerOwnerMax: 2_000, waitMaxMs: 5_000 },
+  requests: { waitersMax: 256, waitersPerOwnerMax: 64, waitMaxMs: 10_000 },
+} satisfies Record<string, QueueLimits>;
 
 /**
- * Where to run a statement that finds all of its rows by key, a few at most, whatever the tables hold: on connections that keep their
- * plans, or as part of the transaction that `q` is.
+ * The pools of a process. A statement that may wait for a row lock, or that returns much, never
+ * shares a connection with authentication and key reads (I15).
  */
-export function keyedOf(q: Queryable): Queryable {
-  return keyedDbs.get(q) ?? q;
+interface Pools {
+  /**
+   * Reads of few rows by key, and authentication: pipelined, with generic plans. They never wait
+   * for a row lock.
+   */
+  keyReads: ConnectionPool;
+  /** Single updates of a row that others may have locked: see UPDATE_LOCK_TIMEOUT_MS. */
+  updates: ConnectionPool;
+  /** Other single statements of requests: lists, streams. */
+  lists: ConnectionPool;
+  /** Other single statements of jobs and sweeps. */
+  statements: ConnectionPool;
+  /** Transactions, and single statements that wait for row locks. */
+  transactions: ConnectionPool;
 }
 
-const KEYED_SHARE = 0.4;
-const STATEMENTS_SHARE = 0.2;
-/** With fewer they cannot be shared out. */
-const SHARED_OUT_MIN = 5;
+/** The databases that belong to one database: other connections for statements of another kind. */
+interface Siblings {
+  keyReads: Db;
+  updates: Db;
+  writes: () => Db;
+  bind: (work: Work) => Db;
+}
+
+const siblings = new WeakMap<Queryable, Siblings>();
 
 /**
- * Opens connections on first use, which close after a minute of idling. Transactions, keyed statements (see `keyedOf`) and other
- * single statements have connections of their own.
+ * Where to read few rows by key, whatever the tables hold: on other connections, or in the
+ * transaction that `q` is.
+ */
+export function keyReadsOf(q: Queryable): Queryable {
+  return siblings.get(q)?.keyReads ?? q;
+}
+
+/**
+ * Where to update one row that may be locked. On these connections Postgres refuses the statement
+ * (55P03) after 50 ms of waiting. In a transaction it waits.
+ */
+export function updatesOf(q: Queryable): Queryable {
+  return siblings.get(q)?.updates ?? q;
+}
+
+/**
+ * Where to run a single statement that may wait for a lock: on a connection of its own, as a
+ * transaction would.
+ */
+export function writesOf(q: Queryable): Queryable {
+  return siblings.get(q)?.writes() ?? q;
+}
+
+/**
+ * The same database for one piece of work: its statements and transactions wait for connections
+ * as `work` says. A transaction, and a database in this process, have no pools: they come back
+ * unchanged.
  *
- * With too few for that there is one (as the edge wants it), on which nothing is prepared, and so nothing is sent behind anything else.
+ * The binding is a parameter, not an AsyncLocalStorage: on Node 20 that makes each `await` of the
+ * process about five times as expensive.
+ */
+export function bindWork(db: Db, work: Work): Db {
+  return siblings.get(db)?.bind(work) ?? db;
+}
+
+/**
+ * Opens connections on first use and closes them after a minute without use. The process has one
+ * pool for each kind of statement. With fewer than five connections (on Workers) it has one pool,
+ * without pipelining.
  */
 export function openPostgres(options: DbOptions): DbHandle {
   const { connectionsMax } = options;
-  const open = (
-    plans: Record<string, string>,
-    more: { onclose?: () => void; max_lifetime?: null } = {},
-  ): postgres.Sql =>
-    postgres(options.databaseUrl, {
-      max: 1,
-      idle_timeout: 60,
-      connect_timeout: 10,
-      onnotice: () => undefined,
-      ...more,
-      connection: {
-        application_name: options.applicationName ?? "berth",
-        ...plans,
-        statement_timeout: options.statementTimeoutMs,
-        idle_in_transaction_session_timeout: options.statementTimeoutMs,
-      },
-    });
-  if (connectionsMax < SHARED_OUT_MIN) {
-    const only = open(freshPlans);
-    return { db: drizzlePostgres(only), connectionsMax: 1, close: () => only.end({ timeout: 5 }) };
-  }
-  const keyedMax = Math.floor(connectionsMax * KEYED_SHARE);
-  const statementsMax = Math.floor(connectionsMax * STATEMENTS_SHARE);
-  const transactionsMax = connectionsMax - keyedMax - statementsMax;
-  const keyed = new ConnectionPool(keyedMax, (onclose) => open(keptPlans, { onclose }));
-  const statements = new ConnectionPool(statementsMax, (onclose) => open(freshPlans, { onclose }));
-  // The driver, which knows nothing of transactions that it has not begun, may not end a connection for its age in the midst of one.
-  const transactions = new ConnectionPool(transactionsMax, (onclose) =>
-    open(freshPlans, { onclose, max_lifetime: null }),
-  );
-  const db = openDrizzle(statements, transactions);
-  keyedDbs.set(db, openDrizzle(keyed, transactions));
-  const pools = [keyed, statements, transactions];
+  const pools = connectionsMax < SEPARATE_POOLS_MIN ? openOnePool(options) : openPools(options);
+  const distinct = [...new Set(Object.values(pools) as ConnectionPool[])];
   return {
-    db,
-    connectionsMax,
-    close: async () => void (await Promise.all(pools.map((pool) => pool.end(5)))),
+    db: createDb(pools, createShared(pools), { kind: "job" }),
+    connectionsMax: connectionsMax < SEPARATE_POOLS_MIN ? 1 : connectionsMax,
+    close: async () => void (await Promise.all(distinct.map((pool) => pool.end(5)))),
   };
 }
 
-/** drizzle over pools. It knows the driver only: so it is given a client whose statements and transactions are theirs. */
-function openDrizzle(statements: ConnectionPool, transactions: ConnectionPool): Db {
-  const [first, ...others] = [...statements.clients, ...transactions.clients];
-  assert(first, "a pool has a connection");
-  const client = new Proxy(first, {
-    get(target, property, receiver) {
-      if (property === "unsafe")
-        return (query: string, parameters?: never[]) => statements.run(query, parameters);
-      if (property === "begin") {
-        return (work: (tx: TransactionClient) => Promise<unknown>) => transactions.begin(work);
-      }
-      return Reflect.get(target, property, receiver) as unknown;
-    },
+function openOnePool(options: DbOptions): Pools {
+  const only = openPool(options, {
+    size: 1,
+    settings: { ...customPlans, ...timeouts(options.statementTimeoutMs) },
+    inFlightMax: 1,
+    queue: queues.requests,
   });
-  const db = drizzlePostgres(client);
-  // drizzle sets how values are read and written (dates and JSON as text) on the client that it is given.
-  for (const { options } of others) {
-    Object.assign(options.parsers, first.options.parsers);
-    Object.assign(options.serializers, first.options.serializers);
-  }
+  return { keyReads: only, updates: only, lists: only, statements: only, transactions: only };
+}
+
+function openPools(options: DbOptions): Pools {
+  const { connectionsMax, statementTimeoutMs } = options;
+  const sizeOf = (share: number): number => Math.max(1, Math.floor(connectionsMax * share));
+  const sizes = {
+    keyReads: sizeOf(shares.keyReads),
+    updates: sizeOf(shares.updates),
+    lists: sizeOf(shares.lists),
+    statements: sizeOf(shares.statements),
+  };
+  const others = Object.values(sizes).reduce((sum, size) => sum + size, 0);
+  const transactions = connectionsMax - others;
+  const keyReadTimeoutMs = Math.min(statementTimeoutMs, KEY_READ_TIMEOUT_MS);
+  const listTimeoutMs = Math.min(statementTimeoutMs, LIST_TIMEOUT_MS);
+  return {
+    keyReads: openPool(options, {
+      size: sizes.keyReads,
+      settings: { ...genericPlans, ...timeouts(keyReadTimeoutMs) },
+      inFlightMax: KEY_READS_IN_FLIGHT_MAX,
+      queue: queues.short,
+    }),
+    updates: openPool(options, {
+      size: sizes.updates,
+      settings: {
+        ...genericPlans,
+        ...timeouts(keyReadTimeoutMs),
+        lock_timeout: String(UPDATE_LOCK_TIMEOUT_MS),
+      },
+      inFlightMax: UPDATES_IN_FLIGHT_MAX,
+      queue: queues.short,
+    }),
+    lists: openPool(options, {
+      size: sizes.lists,
+      settings: { ...customPlans, ...timeouts(listTimeoutMs) },
+      inFlightMax: 1,
+      queue: queues.requests,
+      perOwnerMax: halfOf(sizes.lists),
+    }),
+    statements: openPool(options, {
+      size: sizes.statements,
+      settings: { ...customPlans, ...timeouts(statementTimeoutMs) },
+      inFlightMax: 1,
+      queue: queues.requests,
+    }),
+    transactions: openPool(options, {
+      size: transactions,
+      settings: { ...customPlans, ...timeouts(statementTimeoutMs) },
+      inFlightMax: 1,
+      queue: queues.requests,
+      leavesFree: (kind) => connectionsLeftFree(kind, transactions),
+      perOwnerMax: halfOf(transactions - connectionsLeftFree("request", transactions)),
+    }),
+  };
+}
+
+/**
+ * A part of the connections is reserved: requests leave some to agents and jobs, and those leave
+ * one to the placer.
+ */
+function connectionsLeftFree(kind: WorkKind, connections: number): number {
+  if (kind === "placement" || connections === 1) return 0;
+  return kind === "request" && connections >= 4 ? 2 : 1;
+}
+
+function halfOf(connections: number): number {
+  return Math.max(1, Math.ceil(connections / 2));
+}
+
+function timeouts(statementTimeoutMs: number): Record<string, string> {
+  return {
+    statement_timeout: String(statementTimeoutMs),
+    idle_in_transaction_session_timeout: String(statementTimeoutMs),
+  };
+}
+
+function openPool(
+  options: DbOptions,
+  pool: Omit<PoolOptions, "open" | "answerTimeoutMs">,
+): ConnectionPool {
+  const timeoutMs = Number(pool.settings["statement_timeout"]);
+  return new ConnectionPool({
+    ...pool,
+    open: openClient(options.databaseUrl, options.applicationName ?? "berth"),
+    answerTimeoutMs: timeoutMs + (options.answerMarginMs ?? ANSWER_MARGIN_MS),
+  });
+}
+
+/**
+ * Makes driver clients of one connection. The pool closes idle and old connections, not the
+ * driver.
+ */
+export function openClient(databaseUrl: string, applicationName: string): OpenClient {
+  return (onclose) => {
+    const client = postgres(databaseUrl, {
+      max: 1,
+      max_lifetime: null,
+      connect_timeout: 10,
+      onnotice: () => undefined,
+      onclose,
+      // The only startup parameter beside user and database: PgBouncer refuses those that it does
+      // not know.
+      connection: { application_name: applicationName },
+    });
+    Object.assign(client.options.parsers, drizzleTypes.parsers);
+    Object.assign(client.options.serializers, drizzleTypes.serializers);
+    return client;
+  };
+}
+
+type Shared = Pick<Siblings, "keyReads" | "updates">;
+
+/** Databases of one kind of statement. They do not depend on the work, so all work shares them. */
+function createShared(pools: Pools): Shared {
+  const onlyOf = (pool: ConnectionPool): Db =>
+    createDrizzle({
+      run: (query, parameters) => pool.run(query, parameters),
+      begin: (work) => pools.transactions.begin(work),
+    });
+  return { keyReads: onlyOf(pools.keyReads), updates: onlyOf(pools.updates) };
+}
+
+function createDb(pools: Pools, shared: Shared, work: Work): Db {
+  const single = work.kind === "request" ? pools.lists : pools.statements;
+  const openOn = (pool: ConnectionPool): Db =>
+    createDrizzle({
+      run: (query, parameters) => pool.run(query, parameters, work),
+      begin: (body) => pools.transactions.begin(body, work),
+    });
+  const db = openOn(single);
+  let writes: Db | undefined;
+  siblings.set(db, {
+    ...shared,
+    writes: () => (writes ??= openOn(pools.transactions)),
+    bind: (other) => createDb(pools, shared, other),
+  });
   return db;
 }

@@ -1,57 +1,65 @@
-import type postgres from "postgres";
+import type { Answer } from "./pooled-connection.ts";
 
-/** Has Postgres parse and analyse a statement once a connection: with the driver's `unsafe` it does so every time, unless it is told. */
-export const prepared = { prepare: true, simple: false };
-
-/** What drizzle wants of a client inside of a transaction. */
+/** The client that drizzle gets inside of a transaction. */
 export interface TransactionClient {
-  unsafe(query: string, parameters?: never[]): ReturnType<postgres.Sql["unsafe"]>;
+  unsafe(query: string, parameters?: never[]): Answer;
   savepoint<T>(work: (client: TransactionClient) => Promise<T>): Promise<T>;
 }
 
+/** The part of a connection that a transaction uses. */
+interface TransactionConnection {
+  send(query: string, parameters?: never[]): Answer;
+  readonly lost: AbortSignal;
+}
+
 /**
- * Runs a transaction on a client of one connection, to which nobody else sends anything meanwhile. Its `begin` goes with the first
- * statements instead of before them, and its `commit` with the last ones when `work` does not wait for their answers: each saves a round
- * trip. What is sent after that is refused.
+ * Runs a transaction on a connection of its own. `begin` travels with the first statements, and
+ * `commit` with the last ones when `work` does not wait for their answers: each saves a round
+ * trip. Statements that are sent after the commit are refused.
  *
- * A statement that fails fails all, whoever caught its error, unless a savepoint is gone back to. Once the connection is lost all has
- * failed, and nothing is sent any more: on a new one it would be carried out by itself. (Nor would there be an answer to what is sent
- * between the driver's notice of an error and that of the end.)
- * Throws ConnectionLost.
- * @param lost is aborted when the connection is closed
+ * A failed statement fails the transaction, even if `work` catches the error, unless a savepoint
+ * contains it. Once the connection is lost nothing more is sent: on another connection a
+ * statement would run outside of the transaction.
+ *
+ * Throws ConnectionLost, which says whether the commit was sent.
  */
 export async function runTransaction<T>(
-  sql: postgres.Sql,
-  lost: AbortSignal,
+  connection: TransactionConnection,
   work: (client: TransactionClient) => Promise<T>,
 ): Promise<T> {
+  const { lost } = connection;
   let hasBegun = false;
+  let isCommitSent = false;
   let refusal: unknown;
-  const scope: Scope = { failure: undefined, isOver: false };
-  const send = (query: string, parameters?: never[]): ReturnType<postgres.Sql["unsafe"]> => {
-    if (lost.aborted) throw new ConnectionLost(hasBegun, refusal);
-    return sql.unsafe(query, parameters, prepared);
+  const lostError = (): ConnectionLost => new ConnectionLost({ hasBegun, isCommitSent }, refusal);
+  const send = (query: string, parameters?: never[]): Answer => {
+    if (lost.aborted) throw lostError();
+    return connection.send(query, parameters);
   };
   const run = async (): Promise<T> => {
     const begun = send("begin");
     begun.then(
       () => (hasBegun = true),
-      (error: unknown) => (refusal = error), // it is waited for below
+      (error: unknown) => (refusal = error), // awaited below
     );
+    const scope: Scope = { failure: undefined, isOver: false };
     try {
       const result = await runScope(send, work, scope);
-      hasBegun = true; // maybe: if the connection is lost from here on, it may be carried out
-      const [, { command }] = await Promise.all([begun, send("commit")]);
+      hasBegun = true;
+      const commit = send("commit");
+      isCommitSent = true;
+      const [, { command }] = await Promise.all([begun, commit]);
       if (scope.failure) throw scope.failure.error;
       if (command !== "COMMIT") throw new Error(`the transaction ended with ${command}`);
       return result;
     } catch (error) {
-      if (!lost.aborted) await send("rollback").catch(() => undefined);
+      if (lost.aborted) throw lostError();
+      await send("rollback").catch(() => undefined);
       throw error;
     }
   };
   return await new Promise((resolve, reject) => {
-    const fail = (): void => reject(new ConnectionLost(hasBegun, refusal));
+    const fail = (): void => reject(lostError());
     lost.addEventListener("abort", fail, { once: true });
     run()
       .then(resolve, reject)
@@ -60,12 +68,12 @@ export async function runTransaction<T>(
 }
 
 interface Scope {
-  /** Of its first statement that failed. */
+  /** The error of its first failed statement. */
   failure: { error: unknown } | undefined;
   isOver: boolean;
 }
 
-/** Runs `work`, and fails when a statement of it has failed. */
+/** Runs `work`, and fails when one of its statements has failed. */
 async function runScope<T>(
   send: TransactionClient["unsafe"],
   work: (client: TransactionClient) => Promise<T>,
@@ -97,17 +105,20 @@ async function runScope<T>(
   return result;
 }
 
-/** The connection was closed before the transaction had ended. */
+/** The connection was lost before the transaction had ended. */
 export class ConnectionLost extends Error {
   override readonly name = "ConnectionLost";
-  /** In the words of the driver. */
+  /** The code of the driver for the same event. */
   readonly code = "CONNECTION_CLOSED";
-  /** False: nothing of it was begun, and it may be tried again. */
+  /** False: nothing of the transaction ran, and it may be retried. */
   readonly hasBegun: boolean;
+  /** True: Postgres may have committed the transaction. The answer is lost. */
+  readonly isCommitSent: boolean;
 
-  /** @param cause why the transaction was not begun, if that was said: that there is nobody to connect to, for example */
-  constructor(hasBegun: boolean, cause: unknown) {
+  /** @param cause the error of `begin`, for example that the server refuses connections */
+  constructor(state: { hasBegun: boolean; isCommitSent: boolean }, cause: unknown) {
     super("the connection was lost in a transaction", { cause });
-    this.hasBegun = hasBegun;
+    this.hasBegun = state.hasBegun;
+    this.isCommitSent = state.isCommitSent;
   }
 }

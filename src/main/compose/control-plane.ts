@@ -19,6 +19,7 @@ import type { SweepRun } from "../../jobs/sweeps/start-sweep.ts";
 import { CompletedJobs } from "../../jobs/queue/completed-jobs.ts";
 import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import { coalesce } from "../../lib/async/coalesce.ts";
+import { bindWork } from "../../control/runtime/bind-work.ts";
 import type { ControlContext, ControlSettings } from "../../control/runtime/context.ts";
 import { CallerTokenCache } from "../../control/tenancy/token-cache.ts";
 import { createMover } from "../../control/relocation/move-sets.ts";
@@ -109,7 +110,7 @@ export function startJobs(
   options: JobsOptions,
   { log, shutdown }: Running,
 ): void {
-  const placer = createPlacer(ctx);
+  const placer = createPlacer(bindWork(ctx, { kind: "placement" }));
   const mover = createMover(ctx);
   const deps = {
     ctx,

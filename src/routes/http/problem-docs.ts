@@ -38,6 +38,10 @@ export const problemDocs: Record<ProblemCode, string> = {
     "A fault of Berth's. The request id finds it in the logs. Whether the request was carried out is not known.",
   "dependency-unavailable":
     "The database or another part that Berth needs does not answer. Nothing was changed. Try again after Retry-After.",
+  overloaded:
+    "All connections that this request may use were busy for too long, or too many requests wait for them. Nothing was changed. Repeat the request after Retry-After.",
+  "outcome-unknown":
+    "The connection to the database was lost after the change was sent and before its answer came. Repeat the request with the same Idempotency-Key: it takes effect once. Without a key, read the state before you repeat the request.",
   "request-timeout":
     "The request took too long. It may still be carried out: read the state again, or repeat the request with its Idempotency-Key.",
   "grant-missing":

@@ -30,7 +30,7 @@ export const readinessRoute = createRoute({
   security: everybody,
   responses: {
     200: jsonResponse(healthSchema, "They can."),
-    ...problems("internal", "dependency-unavailable", "request-timeout"),
+    ...problems("internal", "dependency-unavailable", "overloaded", "request-timeout"),
   },
 });
 

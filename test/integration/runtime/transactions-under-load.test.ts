@@ -4,10 +4,12 @@ import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import {
   type Db,
   type DbHandle,
+  keyReadsOf,
+  openClient,
   openPostgres,
   type Queryable,
 } from "../../../src/db/postgres/open-postgres.ts";
-import { ConnectionPool } from "../../../src/db/postgres/connection-pool.ts";
+import { ConnectionPool, type PoolOptions } from "../../../src/db/postgres/connection-pool.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/servers/test-services.ts";
@@ -30,6 +32,17 @@ afterAll(async () => {
   await database.drop();
 });
 
+const openPool = (size: number, options: Partial<PoolOptions> = {}) =>
+  new ConnectionPool({
+    size,
+    open: openClient(database.url, "berth-test"),
+    settings: {},
+    inFlightMax: 1,
+    queue: { waitersMax: 1_000, waitersPerOwnerMax: 1_000, waitMaxMs: 10_000 },
+    answerTimeoutMs: 10_000,
+    ...options,
+  });
+
 /**
  * The driver sends prepared statements behind others on a busy connection, up to a hundred. Its own `begin`, when it is the
  * hundredth, does not keep the connection for itself: the transaction fails, stays open, and swallows what others write on
@@ -39,12 +52,13 @@ test("transactions begun behind hundreds of statements keep their connection, an
   const { db } = handle;
   let nextId = 0;
   const insert = (q: Queryable) => q.execute(sql`insert into marks values (${nextId++})`);
+  const pipelined = keyReadsOf(db);
   // From the second time on, a connection knows the statement and sends more of it without waiting.
   for (let warmUp = 0; warmUp < 5; warmUp++)
-    await Promise.all(Array.from({ length: 40 }, () => insert(db)));
+    await Promise.all(Array.from({ length: 40 }, () => insert(pipelined)));
 
   for (let behind = 90 * connectionsMax; behind <= 110 * connectionsMax; behind += 5) {
-    const outcomes = Promise.allSettled(Array.from({ length: behind }, () => insert(db)));
+    const outcomes = Promise.allSettled(Array.from({ length: behind }, () => insert(pipelined)));
     // All of them have reached the driver, and none has an answer: that takes more than promises.
     for (let turn = 0; turn < 100; turn++) await Promise.resolve();
     const transactions = Array.from({ length: 20 }, () => withTx(db, insert));
@@ -88,9 +102,7 @@ test("more transactions than connections take turns, and each has its connection
 
 /** What the driver keeps a connection by may not grow with what was ever run on it. */
 test("the thousandth statement of a pool that has connections to spare costs no more than the first", async () => {
-  const pool = new ConnectionPool(4, () =>
-    postgres(database.url, { max: 1, idle_timeout: 5, onnotice: () => undefined }),
-  );
+  const pool = openPool(4, { inFlightMax: 64 });
   await Promise.all([1, 2, 3, 4].map((cs) => pool.run(`select pg_sleep(${cs / 100})`)));
   const looks = vi.spyOn(Array.prototype, "indexOf");
   for (let count = 0; count < 1_000; count++) await pool.run("select 1");
@@ -140,9 +152,7 @@ test("nothing of a transaction whose connection is lost is carried out, before o
 });
 
 test("what meets a connection that is being closed for idling is carried out, once", async () => {
-  const pool = new ConnectionPool(1, (onclose) =>
-    postgres(database.url, { max: 1, idle_timeout: 0.02, onclose, onnotice: () => undefined }),
-  );
+  const pool = openPool(1, { idleMaxMs: 20, tickMs: 1 });
   const first = 5_000_000;
   for (let round = 0; round < 200; round++) {
     // Around the moment of the end: before it, in its midst, after it.
@@ -170,9 +180,11 @@ test.each([
   const url = new URL(database.url);
   change(url);
   let opened = 0;
-  const pool = new ConnectionPool(1, (onclose) => {
-    opened++;
-    return postgres(url.href, { max: 1, onclose, onnotice: () => undefined });
+  const pool = openPool(1, {
+    open: (onclose) => {
+      opened++;
+      return postgres(url.href, { max: 1, onclose, onnotice: () => undefined });
+    },
   });
   for (let round = 1; round <= 3; round++) {
     const insert = pool.begin((client) => client.unsafe("insert into marks values (0)"));
@@ -282,9 +294,7 @@ test("a statement that comes after the commit was sent is refused", async () => 
 });
 
 test("a transaction that is under way when its pool is ended is carried out, and whole", async () => {
-  const pool = new ConnectionPool(2, (onclose) =>
-    postgres(database.url, { max: 1, onclose, onnotice: () => undefined }),
-  );
+  const pool = openPool(2);
   const first = 10_000_000;
   const slow = pool.begin(async (client) => {
     for (let id = first; id < first + 4; id++) {

@@ -4,7 +4,7 @@ import type { Reason, ResourceAmounts } from "../../../contracts/common/primitiv
 import type { SetTemplate } from "../../../contracts/api/set-template.ts";
 import type { Db, Queryable } from "../../postgres/open-postgres.ts";
 import { isStartingUp, unreportedColumns } from "../sets/observed-sets.ts";
-import { mayBeLost, rowsByKey, rowsOf } from "../runtime/query.ts";
+import { mayBeLost, rowsByKey, rowsOf, rowsUnlessLocked } from "../runtime/query.ts";
 
 export interface NewHost {
   id: string;
@@ -88,12 +88,20 @@ export async function renewLease(
   await tx.execute(sql`update hosts set ${renewed(lease)} where id = ${hostId}`);
 }
 
-/** The same by itself. What a crash loses is not missed: the host says it again. */
-export async function renewOnlyLease(db: Db, hostId: string, lease: LeaseRenewal): Promise<void> {
-  await rowsByKey(
+/**
+ * Renews a lease in a statement of its own. False: another transaction holds the host, and nothing was renewed. A renewal
+ * that a crash loses is not missed, as the host repeats it.
+ */
+export async function renewOnlyLease(
+  db: Db,
+  hostId: string,
+  lease: LeaseRenewal,
+): Promise<boolean> {
+  const rows = await rowsUnlessLocked(
     db,
     sql`update hosts set ${renewed(lease)} where id = ${hostId} and ${mayBeLost}`,
   );
+  return rows !== "locked";
 }
 
 function renewed(lease: LeaseRenewal): SQL {
@@ -162,23 +170,25 @@ export async function updateHostUsage(
 }
 
 /**
- * The same in one statement by itself, without a lock before it; what a crash loses is measured again. The sum is of the statement's beginning, so nothing is written, and
- * the answer is undefined, when a set was placed on the host since then: its generation tells. (What left it since then is
- * counted until the next report: the host then looks fuller than it is, never emptier.)
+ * Stores a measurement and renews the lease, in a statement of its own. A measurement that a crash loses is repeated.
+ *
+ * Gives "locked", and stores nothing, when another transaction holds the host. Gives undefined, and stores nothing, when a
+ * set was placed on the host since the statement began: its generation shows that, and the sum is too small then. A set
+ * that left the host since then is counted until the next report: the host looks fuller than it is, never emptier.
  */
 export async function tryUpdateHostUsage(
   db: Db,
   hostId: string,
   usage: UsageReport,
   lease: LeaseRenewal,
-): Promise<HostLeaseRow | undefined> {
-  const rows = await rowsByKey<HostLeaseRow>(
+): Promise<HostLeaseRow | "locked" | undefined> {
+  const rows = await rowsUnlessLocked<HostLeaseRow>(
     db,
     sql`update hosts set ${renewed(lease)}, ${measured(usage)}
         from ${unreported(hostId, usage)}, (select generation from hosts where id = ${hostId}) seen
         where hosts.id = ${hostId} and hosts.generation = seen.generation and ${mayBeLost} returning ${leaseColumns}`,
   );
-  return rows[0];
+  return rows === "locked" ? rows : rows[0];
 }
 
 function measured(report: UsageReport): SQL {

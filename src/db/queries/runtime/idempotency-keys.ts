@@ -14,7 +14,7 @@ export type KeyClaim =
   | { state: "answered"; answer: StoredAnswer };
 
 /**
- * Claims a key for the rest of the transaction, without waiting: claimed (nobody used it yet), busy (another
+ * Claims a key for the rest of the transaction, without waiting: claimed (it is new), busy (another
  * transaction holds it now), or answered. A claim that is never answered ends with its transaction.
  */
 export async function claimIdempotencyKey(
@@ -27,7 +27,8 @@ export async function claimIdempotencyKey(
     sql`select pg_try_advisory_xact_lock(hashtextextended(${`${scope} ${key}`}, 7134203)) as held`,
   );
   if (locks[0]?.held !== true) return { state: "busy" };
-  // A statement of its own: its snapshot is taken after the lock, so it sees what the last holder committed.
+  // A statement of its own: its snapshot is taken after the lock, so it sees what the last holder
+  // committed.
   const rows = await rowsOf<StoredAnswer>(
     q,
     sql`select request_hash as "requestHash", status::int as status, body from idempotency_keys

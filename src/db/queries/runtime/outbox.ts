@@ -1,7 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { JobName, JobRequest } from "../../../contracts/jobs.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { mayBeLost, rowsByKey, rowsOf } from "./query.ts";
+import { mayBeLost, rowsOf } from "./query.ts";
 
 /** A row that the relay took so often is left to an operator: see the metric berth_outbox_parked. */
 export const OUTBOX_ATTEMPTS_MAX = 20;
@@ -61,7 +61,7 @@ export async function claimOutbox(q: Queryable, limit: number): Promise<OutboxRo
 /** Deletes rows whose work is done. The commit is asynchronous: a row that a crash restores is done once more. */
 export async function deleteOutbox(q: Queryable, ids: readonly number[]): Promise<void> {
   if (ids.length === 0) return;
-  await rowsByKey(q, sql`delete from outbox where ${hasId(ids)} and ${mayBeLost}`);
+  await rowsOf(q, sql`delete from outbox where ${hasId(ids)} and ${mayBeLost}`);
 }
 
 /** Stores why the relay could not do the work of these rows; they are due again at their due time. */

@@ -8,7 +8,7 @@ import type {
 import type { SetTemplate } from "../../../contracts/api/set-template.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { outboxRows } from "../runtime/outbox.ts";
-import { anyOf, isoTime, rowsByKey, rowsOf } from "../runtime/query.ts";
+import { anyOf, isoTime, rowsOf, rowsOfWrite } from "../runtime/query.ts";
 import { isReplica } from "../sets/write-sets.ts";
 import { type QuotaAmounts, tenantUse } from "../tenancy/tenant-use.ts";
 
@@ -129,7 +129,7 @@ export async function insertService(
     ? sql`from (${tenantUse(tenantId, farFromQuota)}) u where u."isFar" and ${isPlainlyGranted(service)}
           on conflict (tenant_id, name) where deleted_at is null do nothing`
     : sql``;
-  const rows = await rowsByKey<Omit<StoredService, "createdAt"> & { createdAt: string | Date }>(
+  const rows = await rowsOfWrite<Omit<StoredService, "createdAt"> & { createdAt: string | Date }>(
     q,
     sql`with service as (
           insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost,
