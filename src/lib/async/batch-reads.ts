@@ -9,11 +9,11 @@ export interface BatchLimits {
 }
 
 /**
- * Reads single keys in batches: keys of the same turn of the event loop share one call of `read`, and so do
- * keys that come while `batchesMax` calls are in flight.
+ * Reads single keys in batches. Keys of the same turn of the event loop share one call of `read`.
+ * So do keys that arrive while `batchesMax` calls are in flight.
  *
- * A call of `read` starts after all of its callers have asked. So each caller sees everything that was
- * committed before it asked. A call that fails fails for all of its callers.
+ * A call of `read` starts after the calls of all its callers. So each caller sees everything that
+ * was committed before its call. A call that fails fails for all of its callers.
  */
 export function createBatchedRead<K, V>(
   read: ReadBatch<K, V>,

@@ -1,23 +1,24 @@
 import { expect, it } from "vitest";
 import { KeyedLock } from "./keyed-lock.ts";
 
-it("one at a time for each key, in order, also after a failure; others do not wait", async () => {
+it("runs one task at a time for each key, in order, also after a failure", async () => {
   const lock = new KeyedLock();
-  const told: string[] = [];
+  const seen: string[] = [];
   let release: () => void = () => undefined;
   const first = lock.run("a", async () => {
     await new Promise<void>((resolve) => {
       release = resolve;
     });
-    told.push("a1");
+    seen.push("a1");
     throw new Error("failed");
   });
-  const second = lock.run("a", async () => told.push("a2"));
-  await lock.run("b", async () => told.push("b"));
+  const second = lock.run("a", async () => seen.push("a2"));
+  await lock.run("b", async () => seen.push("b"));
+  expect([lock.countWaiting("a"), lock.countWaiting("b")]).toEqual([1, 0]);
   expect([lock.isHeld("a"), lock.isHeld("b"), lock.isHeld("c")]).toEqual([true, false, false]);
   release();
   await expect(first).rejects.toThrow("failed");
   await second;
-  expect(told).toEqual(["b", "a1", "a2"]);
+  expect(seen).toEqual(["b", "a1", "a2"]);
   expect(lock.isHeld("a")).toBe(false);
 });

@@ -21,6 +21,8 @@ export interface ApiVariables {
   tenantId: string | undefined;
   host: HostCaller | undefined;
   bodyText: string | undefined;
+  /** The request is answered 503 at this time of `performance.now()`. Undefined: it has no time limit. */
+  deadlineAtMs: number | undefined;
   /** The request may take as long as it wants from here on. */
   endTimeLimit: (() => void) | undefined;
 }

@@ -3,7 +3,9 @@ import { z } from "@hono/zod-openapi";
 import type { Handler, MiddlewareHandler } from "hono";
 import { AppError } from "../../contracts/common/app-error.ts";
 import { assert } from "../../lib/assert.ts";
+import { bindWork } from "../../control/runtime/bind-work.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
+import { Admission } from "./admission.ts";
 import type { ApiContext, ApiEnv } from "./api-env.ts";
 import { authorise, createTenantLookup, type FindTenantId } from "./authorise.ts";
 import { ifMatchHeader } from "./if-match.ts";
@@ -15,7 +17,10 @@ import type { Security } from "./security.ts";
 export const BODY_BYTES_MAX = 2 ** 20;
 const TIME_LIMIT_MS = 15_000;
 
-/** What makes a handler for one operation out of the services it may use. */
+/**
+ * Makes the handler of one operation. It runs for each request, unless the operation is
+ * mounted with `isShared`.
+ */
 export type OperationHandler<R extends RouteConfig> = (
   ctx: ControlContext,
 ) => RouteHandler<R, ApiEnv>;
@@ -26,6 +31,8 @@ export interface OperationLimits {
   tooLarge?: (bytesMax: number) => AppError;
   /** Text that the database cannot store is replaced, not refused. */
   takesAnyText?: boolean;
+  /** One handler with a state of its own serves all requests. It bounds its use of the database. */
+  isShared?: boolean;
   /** After this the request is answered 503; null: it ends by its own rules (streams). */
   timeLimitMs?: number | null;
 }
@@ -35,6 +42,7 @@ export interface Api {
   app: OpenAPIHono<ApiEnv>;
   ctx: ControlContext;
   findTenantId: FindTenantId;
+  admission: Admission;
   /** For 405 and for the test that no operation is forgotten. */
   mounted: MountedOperation[];
 }
@@ -48,12 +56,19 @@ export interface MountedOperation {
 }
 
 export function createApi(app: OpenAPIHono<ApiEnv>, ctx: ControlContext): Api {
-  return { app, ctx, findTenantId: createTenantLookup(ctx), mounted: [] };
+  return {
+    app,
+    ctx,
+    findTenantId: createTenantLookup(ctx),
+    admission: new Admission(),
+    mounted: [],
+  };
 }
 
 /**
- * Mounts one operation with everything that is the same for all of them: authorisation by the route's own `security`,
- * limits of body and time, and Idempotency-Key on those that declare the header.
+ * Mounts one operation with everything that is the same for all of them: authorisation by
+ * the route's own `security`, limits of body and time, and Idempotency-Key on those that
+ * declare the header.
  */
 export function mount<R extends RouteConfig>(
   api: Api,
@@ -89,11 +104,17 @@ export function mount<R extends RouteConfig>(
       }),
     );
   }
-  // The validated input types are the route's; from here on only the shape "context in, response out" matters.
+  // The validated input types are the route's; from here on only the shape "context in,
+  // response out" matters.
   const plain = handlerOf as unknown as (
     ctx: ControlContext,
   ) => (c: ApiContext) => Promise<Response>;
-  const run = isIdempotent(route) ? idempotently(api.ctx, plain) : plain(api.ctx);
+  const handlerFor = isIdempotent(route)
+    ? (ctx: ControlContext) => idempotently(ctx, plain)
+    : plain;
+  const run = limits.isShared
+    ? plain(bindWork(api.ctx, { kind: "request" }))
+    : api.admission.wrap(api.ctx, handlerFor);
   const handler = timeLimitMs === null ? withoutTimeLimit(run) : run;
   api.app.openapi({ ...route, middleware }, handler as Handler);
 }
@@ -105,13 +126,17 @@ function limitTime(timeLimitMs: number): MiddlewareHandler<ApiEnv> {
       timer = setTimeout(() => {
         reject(
           new AppError("request-timeout", {
-            detail: `The request was not done within ${timeLimitMs} ms. It may still be carried out.`,
+            detail: `The request took longer than ${timeLimitMs} ms. It may still take effect.`,
             retryAfterMs: 1_000,
           }),
         );
       }, timeLimitMs);
     });
-    c.set("endTimeLimit", () => clearTimeout(timer));
+    c.set("deadlineAtMs", performance.now() + timeLimitMs);
+    c.set("endTimeLimit", () => {
+      clearTimeout(timer);
+      c.set("deadlineAtMs", undefined);
+    });
     try {
       await Promise.race([next(), late]);
     } finally {
@@ -166,6 +191,8 @@ export const commonProblems = problems(
   "invalid-request",
   "internal",
   "dependency-unavailable",
+  "overloaded",
+  "outcome-unknown",
   "request-timeout",
 );
 

@@ -11,7 +11,7 @@ import { waitServiceHandler, waitServiceRoute } from "./wait-service.ts";
 export function mountServices(api: Api): void {
   mount(api, createServiceRoute, createServiceHandler);
   mount(api, listServicesRoute, listServicesHandler);
-  mount(api, getServiceRoute, getServiceHandler);
+  mount(api, getServiceRoute, getServiceHandler, { isShared: true });
   mount(api, patchServiceRoute, patchServiceHandler);
   mount(api, deleteServiceRoute, deleteServiceHandler);
   mount(api, scaleServiceRoute, scaleServiceHandler);

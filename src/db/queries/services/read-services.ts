@@ -75,7 +75,7 @@ export interface ServiceKey {
 const COUNTED_BY_KEY_MAX = 500;
 
 /**
- * Finds services by key, each at the position of its key. It keeps its plan (see `keyedOf`), as every row is
+ * Finds services by key, each at the position of its key. It keeps its plan (see `keyReadsOf`), as every row is
  * found by an index. A service with more sets than `COUNTED_BY_KEY_MAX` is read by a statement of its own.
  */
 export async function findServices(

@@ -1,0 +1,72 @@
+import { AppError } from "../../contracts/common/app-error.ts";
+import { bindWork, type Work } from "../../control/runtime/bind-work.ts";
+import type { ControlContext } from "../../control/runtime/context.ts";
+import { KeyedLock } from "../../lib/async/keyed-lock.ts";
+import type { ApiContext } from "./api-env.ts";
+
+/** Requests that wait for one service, set, volume or hook. More are answered 503. */
+const WAITERS_PER_RESOURCE_MAX = 32;
+const FLEET = "fleet";
+
+type HandlerOf = (ctx: ControlContext) => (c: ApiContext) => Promise<Response>;
+
+/**
+ * Admits requests to the database (I15). Each request has a context of its own, which knows
+ * its tenant and its deadline. Statements of a request that is late or aborted do not run
+ * any more.
+ *
+ * Changes of one resource run one after the other in this process. Otherwise each would
+ * hold a connection while it waits for the same row.
+ */
+export class Admission {
+  readonly #changes = new KeyedLock();
+
+  wrap(ctx: ControlContext, handlerOf: HandlerOf): (c: ApiContext) => Promise<Response> {
+    return (c) => {
+      const work = workOf(c);
+      const run = (): Promise<Response> => handlerOf(bindWork(ctx, work))(c);
+      const key = changedResource(c);
+      if (key === undefined) return run();
+      if (this.#changes.countWaiting(key) >= WAITERS_PER_RESOURCE_MAX) throw tooManyChanges();
+      return this.#changes.run(key, async () => {
+        assertWanted(c, work);
+        return run();
+      });
+    };
+  }
+}
+
+function workOf(c: ApiContext): Work {
+  const deadlineAtMs = c.get("deadlineAtMs");
+  const late = deadlineAtMs === undefined ? {} : { deadlineAtMs };
+  const signal = (): AbortSignal => c.req.raw.signal;
+  if (c.get("host")) return { kind: "agent", signal, ...late };
+  const owner = c.get("caller")?.tenantId ?? c.get("tenantId") ?? FLEET;
+  return { kind: "request", owner, signal, ...late };
+}
+
+/** The resource that a change is about. Undefined for reads, agents and new resources. */
+function changedResource(c: ApiContext): string | undefined {
+  if (c.req.method === "GET" || c.get("host")) return undefined;
+  const { name, setId, volumeId, hookId } = c.req.param() as Record<string, string | undefined>;
+  if (name !== undefined) return `service:${c.get("tenantId")}/${name}`;
+  const id = setId ?? volumeId ?? hookId;
+  return id === undefined ? undefined : `id:${id}`;
+}
+
+function assertWanted(c: ApiContext, { deadlineAtMs }: Work): void {
+  const isLate = deadlineAtMs !== undefined && performance.now() >= deadlineAtMs;
+  if (!isLate && !c.req.raw.signal.aborted) return;
+  throw new AppError("request-timeout", {
+    detail: "The request ended while others changed the same resource. Nothing was changed.",
+    retryAfterMs: 1_000,
+  });
+}
+
+function tooManyChanges(): AppError {
+  return new AppError("overloaded", {
+    detail:
+      "Too many requests change this resource now. Nothing was changed. Repeat the request later.",
+    retryAfterMs: 1_000,
+  });
+}
