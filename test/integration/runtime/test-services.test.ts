@@ -48,7 +48,7 @@ it("flushing one test's Redis leaves another's keys", async () => {
 });
 
 it("servers of a run that was killed do not survive it", { timeout: 300_000 }, async () => {
-  const support = new URL("../../support/", import.meta.url).pathname;
+  const support = new URL("../../support/servers/", import.meta.url).pathname;
   const program = `
     const { startPostgres } = await import("${support}postgres-server.ts");
     const { startRedis } = await import("${support}redis-server.ts");

@@ -24,10 +24,11 @@ function startedLately(): SQL {
  * The part of the booking of set `s` that its host's measurement does not contain, by dimension: what unreportedAmounts of the
  * scheduler defines. A set that runs, or has been starting for long, is in the measurement, so it adds and takes nothing.
  * @param setMemory what the host measures of each set: a jsonb object of bytes by id
+ * @param isCounted which sets the host's sum contains
  */
-export function unreportedColumns(setMemory: SQL): SQL {
+export function unreportedColumns(setMemory: SQL, isCounted: SQL = isStartingUp): SQL {
   const part = (booked: SQL, used: SQL): SQL =>
-    sql`case when ${isStartingUp} then greatest(0, ${booked} - ${used}) else 0 end`;
+    sql`case when ${isCounted} then greatest(0, ${booked} - ${used}) else 0 end`;
   return sql`${part(sql`s.cpu_millis`, sql`0`)} as unreported_cpu,
     ${part(sql`s.memory_bytes`, sql`coalesce((${setMemory}->>s.id)::bigint, 0)`)} as unreported_memory,
     ${part(
@@ -139,12 +140,15 @@ export async function releaseSets(
     retryAfterMs: set.placeAgain?.retryAfterMs ?? 0,
     avoidHostIds: set.placeAgain?.avoidHostIds ?? [],
   }));
+  const setMemoryOfHost = sql`(select set_memory from hosts where id = s.host_id)`;
+  // A set that began to run after the host's last report is still in the sum, which only a report computes again.
+  const isInSum = sql`(${isStartingUp} or s.running_at > (select reported_at from hosts where id = s.host_id))`;
   await q.execute(sql`
     with going as materialized (
       select s.id, s.cpu_millis, s.memory_bytes, s.volume_bytes, s.rootfs_bytes, o.again, o."retryAfterMs", o."avoidHostIds", r.number as revision,
         ${revisionAmounts.cpuMillis} as cpu, ${revisionAmounts.memoryBytes} as memory,
         case when s.restore_volume_id is null then ${revisionAmounts.volumeBytes} else s.volume_bytes end as volume,
-        ${unreportedColumns(sql`(select set_memory from hosts where id = s.host_id)`)}
+        ${unreportedColumns(setMemoryOfHost, isInSum)}
       from json_to_recordset(${JSON.stringify(rows)}::json) as o("setId" text, again boolean, "retryAfterMs" float8, "avoidHostIds" jsonb)
       join sets s on s.id = o."setId" join revisions r on r.service_id = s.service_id and r.number = coalesce(s.move_revision, s.revision)
       where s.host_id = ${hostId}
