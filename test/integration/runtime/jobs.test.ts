@@ -225,6 +225,7 @@ describe("job workers", () => {
     await waitUntil("the work is done", async () => (await takeCensus(sql)).outbox === 0, {
       deadlineMs: 25_000,
     });
+    expect(await takeCensus(sql)).toMatchObject({ placedTwice: 0, wronglyBooked: 0 });
   });
 
   it("due work that fails keeps its error and waits, and stops no other", async () => {
