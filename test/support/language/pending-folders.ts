@@ -5,7 +5,6 @@
 export const pendingFolders: readonly string[] = [
   "ARCHITECTURE.md",
   "CONTRIBUTING.md",
-  "README.md",
   "STYLE.md",
   "docs/adr/0001-node-20-pins.md",
   "docs/adr/0002-outbox.md",
