@@ -6,8 +6,8 @@
 const REFERENCE_VALUES = 300_000;
 
 /**
- * Gives the CPU milliseconds that this process needs to sort 300,000 numbers, three times: some 300 ms on a
- * machine of 2024. The garbage collector and the compiler are part of it, as they are of the work under test.
+ * Gives the CPU milliseconds that this process needs to sort 300,000 numbers, three times. The garbage
+ * collector and the compiler are part of it, as they are of the work under test.
  */
 export function measureReferenceCpuMs(): number {
   const before = process.cpuUsage();
