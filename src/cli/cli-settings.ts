@@ -1,4 +1,4 @@
-/** What of the environment concerns the command line; see src/config/cli.ts. */
+/** Settings that the command line reads from the environment; see src/config/cli.ts. */
 export interface CliSettings {
   apiUrl: string | undefined;
   token: string | undefined;

@@ -27,6 +27,8 @@ const writer = "trap 'exit 0' TERM; while :; do echo line >> /data/log; sleep 0.
 let postgres: PostgresServer;
 let dataDir: string;
 let berth: ChildProcess;
+/** Ends what the set-up has started: when it fails, its own error is the one to report. */
+const ends: (() => Promise<void>)[] = [];
 
 /** The build, all in one process. PGlite, which is WebAssembly, does not run on this kernel: a real Postgres does. */
 async function startBerth(): Promise<void> {
@@ -58,8 +60,10 @@ beforeAll(async () => {
   await makeVolumeGroup("berth", 512 * MiB);
   await ensureBaseImage(docker);
   postgres = await startPostgres();
+  ends.push(() => postgres.stop());
   dataDir = await mkdtemp("/tmp/berth-");
   await startBerth();
+  ends.push(() => endChild(berth));
   await request("PUT", "/v1/host-pools/default", {
     overcommitPercent: { cpuMillis: 1_000, memoryBytes: 400 },
     highWaterPercent: { cpuMillis: 1_000, memoryBytes: 400, rootfsBytes: 100 },
@@ -72,10 +76,9 @@ beforeAll(async () => {
     },
     slow,
   );
-}, 240_000);
+}, 480_000);
 afterAll(async () => {
-  await endChild(berth);
-  await postgres.stop();
+  for (const end of ends.toReversed()) await end();
 });
 
 const sets = async () => (await request<{ items: BerthSet[] }>("GET", "/v1/sets?service=db")).items;

@@ -33,7 +33,7 @@ test("hosts that go down together wait when they are a large share of their pool
   expect(decide(hosts, 6)).toEqual({ replace: [], hold: ["a", "b", "c"] });
 });
 
-test("hosts that go down together wait for ever, and not until a window is over", () => {
+test("hosts that went down together stay held after the outage window has passed", () => {
   const hosts = [downHost("a", -monthMs), downHost("b", -monthMs)];
   expect(decide(hosts, 2)).toEqual({ replace: [], hold: ["a", "b"] });
 });

@@ -13,7 +13,7 @@ export function amountsOfTemplate(template: SetTemplate): SetAmounts {
   };
 }
 
-/** What has to be booked on top of what is. */
+/** The amounts to book in addition to what `set` has booked; 0 where `to` asks for less. */
 export function growthOf(set: SetAmounts, to: SetTemplate): Resources {
   const wanted = amountsOfTemplate(to);
   return {

@@ -18,6 +18,8 @@ export interface PostgresServer {
 const installRoot = "/usr/lib/postgresql";
 const directoryPrefix = "berth-test-postgres-";
 const startsMax = 3;
+/** A wait for a program: on a busy User Mode Linux host initdb took longer than a minute. */
+const INITDB_DEADLINE_MS = 180_000;
 /** What durability costs is not under test; that a commit is visible to others is. */
 const fastSettings = {
   fsync: "off",
@@ -89,7 +91,10 @@ async function createDirectory(binaries: string): Promise<string> {
   const initdb = [`${binaries}/initdb`, "-D", directory, "-U", "postgres", "--auth=trust"];
   const options = ["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"];
   const asPostgres = [...asUser("postgres"), "--pdeathsig", "KILL", "--"];
-  await run("setpriv", [...asPostgres, ...initdb, ...options], { cwd: "/", timeout: 60_000 });
+  await run("setpriv", [...asPostgres, ...initdb, ...options], {
+    cwd: "/",
+    timeout: INITDB_DEADLINE_MS,
+  });
   return directory;
 }
 
