@@ -123,12 +123,12 @@ function isRead(error: unknown): boolean {
 
 /**
  * Connection trouble (class 08, 57P0x, driver codes), overload (53xxx), and timeouts (57014,
- * 55P03).
+ * 55P03), and a server that became a standby (25006).
  */
 function isUnavailable(code: string): boolean {
   return (
     /^(08|53|57P0)/.test(code) ||
-    ["57014", "55P03", "40001", "40P01", "25P03"].includes(code) ||
+    ["57014", "55P03", "40001", "40P01", "25P03", "25006"].includes(code) ||
     !/^[0-9A-Z]{5}$/.test(code)
   );
 }

@@ -64,23 +64,25 @@ export function createRetention(
   const { deletedSeconds } = ages;
   const rows = ROWS_PER_ROUND_MAX;
   let afterPlacementId = "";
-  const steps: Record<string, () => Promise<number>> = {
-    "idempotency-keys": () => deleteIdempotencyKeys(db, ages.idempotencyKeysSeconds, rows),
-    events: () => deleteEvents(db, ages.eventsSeconds, rows),
-    demands: () => deleteReleasedDemands(db, ages.demandsSeconds, rows),
-    decisions: () => deleteDecisions(db, ages.decisionsSeconds, rows),
-    "parked-jobs": () => deleteParkedOutbox(db, ages.parkedJobsSeconds, rows),
-    sets: () => deleteOldSets(db, deletedSeconds, rows),
+  const steps: Record<string, () => Promise<StepRound>> = {
+    "idempotency-keys": () =>
+      untilNoneIsLeft(deleteIdempotencyKeys(db, ages.idempotencyKeysSeconds, rows)),
+    events: () => untilNoneIsLeft(deleteEvents(db, ages.eventsSeconds, rows)),
+    demands: () => untilNoneIsLeft(deleteReleasedDemands(db, ages.demandsSeconds, rows)),
+    decisions: () => untilNoneIsLeft(deleteDecisions(db, ages.decisionsSeconds, rows)),
+    "parked-jobs": () => untilNoneIsLeft(deleteParkedOutbox(db, ages.parkedJobsSeconds, rows)),
+    sets: () => untilNoneIsLeft(deleteOldSets(db, deletedSeconds, rows)),
     placements: async () => {
       const from = { afterId: afterPlacementId, limit: rows };
       const page = await deleteSupersededPlacements(db, deletedSeconds, from);
       afterPlacementId = page.nextAfterId;
-      return page.deleted;
+      // Most pages of old placements delete nothing, as their sets still run: go on to the end.
+      return { deleted: page.deleted, isLast: page.nextAfterId === "" };
     },
-    services: () => deleteOldServices(db, deletedSeconds, SERVICES_PER_ROUND_MAX),
-    revisions: () => deleteOldRevisions(db, deletedSeconds, rows),
-    hooks: () => deleteOldHooks(db, deletedSeconds, rows),
-    tokens: () => deleteOldTokens(db, deletedSeconds, rows),
+    services: () => untilNoneIsLeft(deleteOldServices(db, deletedSeconds, SERVICES_PER_ROUND_MAX)),
+    revisions: () => untilNoneIsLeft(deleteOldRevisions(db, deletedSeconds, rows)),
+    hooks: () => untilNoneIsLeft(deleteOldHooks(db, deletedSeconds, rows)),
+    tokens: () => untilNoneIsLeft(deleteOldTokens(db, deletedSeconds, rows)),
   };
   return {
     async run() {
@@ -98,12 +100,23 @@ export function createRetention(
   };
 }
 
-async function runRounds(step: () => Promise<number>): Promise<number> {
+interface StepRound {
+  deleted: number;
+  /** A further round would find nothing more. */
+  isLast: boolean;
+}
+
+async function untilNoneIsLeft(deleting: Promise<number>): Promise<StepRound> {
+  const deleted = await deleting;
+  return { deleted, isLast: deleted === 0 };
+}
+
+async function runRounds(step: () => Promise<StepRound>): Promise<number> {
   let total = 0;
   for (let round = 0; round < ROUNDS_PER_STEP_MAX; round++) {
-    const deleted = await step();
+    const { deleted, isLast } = await step();
     total += deleted;
-    if (deleted === 0) break;
+    if (isLast) break;
   }
   return total;
 }

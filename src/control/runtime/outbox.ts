@@ -1,3 +1,4 @@
+import type { JobName } from "../../contracts/jobs.ts";
 import {
   claimOutbox,
   deleteOutbox,
@@ -15,8 +16,12 @@ export type DueJob = OutboxRow;
 const ERROR_CHARS_MAX = 500;
 
 /** Claims jobs whose work is overdue, oldest first and fairly across tenants. A claim lasts 10 to 60 s. */
-export function claimDueJobs(ctx: ControlContext, limit: number): Promise<DueJob[]> {
-  return claimOutbox(ctx.db, limit);
+export function claimDueJobs(
+  ctx: ControlContext,
+  names: readonly JobName[],
+  limit: number,
+): Promise<DueJob[]> {
+  return claimOutbox(ctx.db, names, limit);
 }
 
 /** Forgets jobs whose work is done. */

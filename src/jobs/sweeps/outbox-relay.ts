@@ -4,6 +4,7 @@ import {
   type DueJob,
   recordJobError,
 } from "../../control/runtime/outbox.ts";
+import { assert } from "../../lib/assert.ts";
 import type { SweepDeps } from "./sweep-deps.ts";
 
 /** Rows per run: each may be a transaction of its own, and the next run comes within a second. */
@@ -16,7 +17,7 @@ const ROWS_PER_RUN_MAX = 200;
  * Gives the number of rows that it claimed.
  */
 export async function relayOutbox(deps: SweepDeps): Promise<number> {
-  const due = await claimDueJobs(deps.ctx, ROWS_PER_RUN_MAX);
+  const due = await claimDueJobs(deps.ctx, [...deps.registry.keys()], ROWS_PER_RUN_MAX);
   if (due.length === 0) return 0;
   const isNew = ({ attempts }: DueJob): boolean => attempts === 1;
   const lost = due.filter(isNew);
@@ -27,8 +28,12 @@ export async function relayOutbox(deps: SweepDeps): Promise<number> {
   return due.length;
 }
 
-/** One run for all rows with the same work. The error of a failed run is stored with its rows, which are due again. */
+/**
+ * One run for all rows with the same work. The error of a failed run is stored with its rows, which are due again. A
+ * database that refuses the bookkeeping stops no other work: those rows are due again too.
+ */
 async function runInProcess(deps: SweepDeps, jobs: readonly DueJob[]): Promise<void> {
+  const { log } = deps.ctx;
   const byWork = new Map<string, DueJob[]>();
   for (const job of jobs) {
     const work = workOf(deps, job);
@@ -38,14 +43,22 @@ async function runInProcess(deps: SweepDeps, jobs: readonly DueJob[]): Promise<v
   }
   for (const [work, same] of byWork) {
     const ids = same.map(({ id }) => id);
+    const fields = { work, rows: ids.length };
     try {
       const [job] = same;
-      if (job) await deps.registry.get(job.name)?.run(deps, job.payload);
-      await completeJobs(deps.ctx, ids);
+      const definition = job && deps.registry.get(job.name);
+      assert(definition, "only jobs of the registry are claimed");
+      await definition.run(deps, job.payload);
     } catch (error) {
-      deps.ctx.log.warn({ err: error, work, rows: ids.length }, "due work failed");
-      await recordJobError(deps.ctx, ids, error);
+      log.warn({ ...fields, err: error }, "due work failed");
+      await recordJobError(deps.ctx, ids, error).catch((failure: unknown) =>
+        log.warn({ ...fields, err: failure }, "error of due work not stored"),
+      );
+      continue;
     }
+    await completeJobs(deps.ctx, ids).catch((failure: unknown) =>
+      log.warn({ ...fields, err: failure }, "outbox rows not deleted"),
+    );
   }
 }
 

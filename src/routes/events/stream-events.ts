@@ -1,7 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { ControlContext } from "../../control/runtime/context.ts";
 import type { EventQuery } from "../../control/events/list-events.ts";
-import { readEventsAfter } from "../../control/events/stream-events.ts";
+import { AppError } from "../../contracts/common/app-error.ts";
+import { type EventsAfter, readEventsAfter } from "../../control/events/stream-events.ts";
 
 export interface StreamLimits {
   /** A stream ends after this; its reader goes on with the last id. So a revoked token is shut out by then. */
@@ -39,13 +40,23 @@ export async function streamEvents(
     `retry: 1000\nid: ${after ?? cursor}\n\n` + first.events.map(toMessage).join("");
   let lastSentAt = Date.now();
 
+  /** Many streams read at the same signal: one that the connection pool refuses reads at the next. */
+  const readUnlessShed = async (from: string): Promise<EventsAfter> => {
+    try {
+      return await readEventsAfter(ctx, scope, filter, from, EVENTS_PER_READ_MAX);
+    } catch (error) {
+      if (!(error instanceof AppError) || error.code !== "overloaded") throw error;
+      return { events: [], cursor: from, isBehind: false };
+    }
+  };
+
   const next = async (): Promise<string | undefined> => {
     while (!ended.aborted) {
       const listening = new AbortController();
       const anyEnd = AbortSignal.any([ended, listening.signal]);
       const woken = ctx.signals.waitFor("events", POLL_MS_MAX, anyEnd);
       try {
-        const read = await readEventsAfter(ctx, scope, filter, cursor, EVENTS_PER_READ_MAX);
+        const read = await readUnlessShed(cursor);
         cursor = read.cursor;
         if (read.events.length > 0) return read.events.map(toMessage).join("");
         if (Date.now() - lastSentAt >= limits.heartbeatMs) return `: heartbeat\nid: ${cursor}\n\n`;
@@ -54,8 +65,10 @@ export async function streamEvents(
       } finally {
         listening.abort();
       }
-      // A busy fleet signals events all the time: a stream reads no more often than this.
-      await delay(READ_GAP_MS, undefined, { signal: ended }).catch(() => undefined);
+      // A busy fleet signals events all the time. The jitter spreads streams that one signal has woken.
+      await delay(READ_GAP_MS * (1 + Math.random()), undefined, { signal: ended }).catch(
+        () => undefined,
+      );
     }
     return undefined;
   };

@@ -248,6 +248,14 @@ describe("job workers", () => {
     ]);
   });
 
+  it("I1: due work of a newer release's job waits for a job worker that knows it", async () => {
+    await sql`insert into outbox (name, job_id, payload, due_at, attempts)
+      values ('a-job-of-the-next-release', 'x', '{}', now(), 1), ('move-sets', 'y', '{"cause": "test"}', now(), 1)`;
+    expect(await relayOutbox(relayDeps())).toBe(1);
+    const left = await sql`select name, attempts from outbox`;
+    expect(left).toEqual([{ name: "a-job-of-the-next-release", attempts: 1 }]);
+  });
+
   it("due work is claimed fairly: one tenant's thousands do not delay another's first", async () => {
     const other = await createTenant(plane.ctx, createTenantBody.parse({ name: "other" }));
     const mine = await createService(plane.ctx, plane.tenantId, serviceBody("mine"));
@@ -258,7 +266,7 @@ describe("job workers", () => {
           select 'autoscale-service', 'x' || n, ${sql.json({ serviceId })}, now() - interval '1 minute' from generate_series(1, ${count}::int) n`;
     await add(mine.service.id, 2_000);
     await add(theirs.service.id, 1);
-    const claimed = await claimDueJobs(plane.ctx, 10);
+    const claimed = await claimDueJobs(plane.ctx, ["autoscale-service"], 10);
     expect(claimed).toHaveLength(10);
     expect(claimed.map(({ payload }) => payload["serviceId"])).toContain(theirs.service.id);
   });

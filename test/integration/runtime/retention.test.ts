@@ -184,3 +184,21 @@ test("retention of events reads a page of the oldest ids, however many young eve
   );
   expect(Math.max(...rowsRead)).toBeLessThanOrEqual(100);
 });
+
+test("superseded placements are found behind pages of placements that stay", async () => {
+  const { db } = f.ctx;
+  await createService(f.ctx, f.tenantId, serviceBody("pages"));
+  await db.execute(sql`
+    insert into placements (id, set_id, host_id, generation, policy_version, score, because, created_at)
+    select 'plc_1' || lpad(n::text, 6, '0'), 'set_stays_' || n, ${hostId}, 0, 1, 0, '{}', now() - interval '60 days'
+    from generate_series(1, 6000) n`);
+  await db.execute(sql`
+    insert into placements (id, set_id, host_id, generation, policy_version, score, because, created_at)
+    select 'plc_2' || n, 'set_moved', ${hostId}, 0, 1, 0, '{}', now() - interval '60 days' from generate_series(1, 3) n`);
+  await createRetention(f.ctx).run();
+  const left = await rowsOf<{ id: string }>(
+    db,
+    sql`select id from placements where set_id = 'set_moved'`,
+  );
+  expect(left).toEqual([{ id: "plc_23" }]);
+});

@@ -1,7 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { JobName, JobRequest } from "../../../contracts/jobs.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { mayBeLost, rowsOf } from "./query.ts";
+import { anyOf, mayBeLost, rowsOf, rowsOfWrite } from "./query.ts";
 
 /** A row that the relay took so often is left to an operator: see the metric berth_outbox_parked. */
 export const OUTBOX_ATTEMPTS_MAX = 20;
@@ -24,9 +24,14 @@ export interface OutboxRow extends JobRequest {
 /**
  * Claims due rows, fairly across tenants: the oldest row of each tenant first, then the second of each. A claim is a due
  * time in the future, which doubles from 10 to 60 s, so that a relay that dies loses nothing. (Index outbox_due.)
+ * @param names jobs that this process can run: rows of a newer release's jobs wait for its job workers
  */
-export async function claimOutbox(q: Queryable, limit: number): Promise<OutboxRow[]> {
-  const rows = await rowsOf<{
+export async function claimOutbox(
+  q: Queryable,
+  names: readonly JobName[],
+  limit: number,
+): Promise<OutboxRow[]> {
+  const rows = await rowsOfWrite<{
     id: string | number;
     name: JobName;
     job_id: string;
@@ -36,7 +41,8 @@ export async function claimOutbox(q: Queryable, limit: number): Promise<OutboxRo
     q,
     sql`with due as (
           select id, name, payload, due_at from outbox
-          where due_at <= now() and attempts < ${OUTBOX_ATTEMPTS_MAX} order by due_at limit ${ROWS_RANKED_MAX}
+          where due_at <= now() and attempts < ${OUTBOX_ATTEMPTS_MAX} and name = ${anyOf(names)}
+          order by due_at limit ${ROWS_RANKED_MAX}
         ), ranked as (
           select d.id, row_number() over (partition by s.tenant_id order by d.due_at, d.id) as position
           from due d left join services s on s.id = d.payload->>'serviceId'
@@ -61,7 +67,7 @@ export async function claimOutbox(q: Queryable, limit: number): Promise<OutboxRo
 /** Deletes rows whose work is done. The commit is asynchronous: a row that a crash restores is done once more. */
 export async function deleteOutbox(q: Queryable, ids: readonly number[]): Promise<void> {
   if (ids.length === 0) return;
-  await rowsOf(q, sql`delete from outbox where ${hasId(ids)} and ${mayBeLost}`);
+  await rowsOfWrite(q, sql`delete from outbox where ${hasId(ids)} and ${mayBeLost}`);
 }
 
 /** Stores why the relay could not do the work of these rows; they are due again at their due time. */

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { rowsOf } from "./query.ts";
+import { rowsOfWrite } from "./query.ts";
 
 /**
  * Claims the turn of a sweep for the whole fleet, until `everyMs` from now. Gives false when another process has it. The
@@ -12,7 +12,7 @@ export async function claimSweepTurn(
   everyMs: number,
 ): Promise<boolean> {
   const nextAt = sql`now() + make_interval(secs => ${everyMs / 1_000}::float8)`;
-  const rows = await rowsOf<{ name: string }>(
+  const rows = await rowsOfWrite<{ name: string }>(
     q,
     sql`with claimed as (
           update sweep_turns set next_at = ${nextAt} where name = ${name} and next_at <= now() returning name
