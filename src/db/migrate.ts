@@ -1,36 +1,75 @@
 import { readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { sql } from "drizzle-orm";
 import type { PgliteDatabase } from "drizzle-orm/pglite";
+import { type MigrationMeta, readMigrationFiles } from "drizzle-orm/migrator";
 import { migrate as migratePglite } from "drizzle-orm/pglite/migrator";
 import { drizzle } from "drizzle-orm/postgres-js";
-import { migrate as migratePostgres } from "drizzle-orm/postgres-js/migrator";
 import postgres from "postgres";
 import { assert } from "../lib/assert.ts";
+import { sqlStateOf } from "./errors.ts";
 import type { Db, DbHandle } from "./postgres/open-postgres.ts";
 
 const migrationsFolder = fileURLToPath(new URL("../../drizzle", import.meta.url));
 /** Any constant does; it only has to be the same in every process that migrates. */
 const migrationLockKey = 7_134_202;
 
+/** A migration that waits longer for a lock gives way to the fleet and is tried again. */
+const LOCK_TIMEOUT_MS = 10_000;
+const ATTEMPTS_PER_MIGRATION_MAX = 20;
+const RETRY_DELAY_MS_MAX = 2_000;
+
 /**
- * Brings a database to the newest schema. Safe to run from several processes at once (the migrator itself takes no lock)
- * and more than once. Throws when a migration was skipped: drizzle's migrator passes silently over one whose journal
- * time is not newer than the last applied.
+ * Brings a database to the newest schema. Safe to run from several processes at once, and more than once. Throws when a
+ * migration was skipped: drizzle's migrator passes silently over one whose journal time is not newer than the last
+ * applied.
+ *
+ * Each migration is a transaction of its own. drizzle runs all pending ones in one, which would hold the locks of the
+ * first until the last has built its indexes, and deadlock with the reports of a live fleet. A migration that loses a
+ * deadlock or waits too long for a lock is repeated; those before it stay applied.
  */
-export async function migrate(databaseUrl: string): Promise<void> {
+export async function migrate(
+  databaseUrl: string,
+  { lockTimeoutMs = LOCK_TIMEOUT_MS }: { lockTimeoutMs?: number } = {},
+): Promise<void> {
   const client = postgres(databaseUrl, {
     max: 1,
     onnotice: () => undefined,
-    connection: { application_name: "berth-migrate", lock_timeout: 10_000 },
+    connection: { application_name: "berth-migrate", lock_timeout: lockTimeoutMs },
   });
   try {
+    // Another process may migrate for minutes: this wait is for it and has no time limit of its own.
+    await client`set lock_timeout = 0`;
     await client`select pg_advisory_lock(${migrationLockKey})`;
+    await client.unsafe(`set lock_timeout = ${lockTimeoutMs}`);
     const db = drizzle(client);
-    await migratePostgres(db, { migrationsFolder });
+    for (const migration of readMigrationFiles({ migrationsFolder })) await apply(db, migration);
     await assertSchemaCurrent(db);
   } finally {
     await client.end({ timeout: 5 });
+  }
+}
+
+/** drizzle's own step behind `migrate`, which its types leave out: it applies what is newer than the last applied. */
+interface MigratingDatabase {
+  session: unknown;
+  dialect: {
+    migrate(migrations: MigrationMeta[], session: unknown, config: object): Promise<void>;
+  };
+}
+
+async function apply(db: object, migration: MigrationMeta): Promise<void> {
+  const { dialect, session } = db as MigratingDatabase;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await dialect.migrate([migration], session, { migrationsFolder });
+      return;
+    } catch (error) {
+      const isPassing = ["55P03", "40P01"].includes(sqlStateOf(error) ?? "");
+      if (!isPassing || attempt === ATTEMPTS_PER_MIGRATION_MAX) throw error;
+      await delay(Math.random() * RETRY_DELAY_MS_MAX);
+    }
   }
 }
 

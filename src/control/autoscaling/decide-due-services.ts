@@ -1,4 +1,4 @@
-import { claimDueServices, postponeAutoscale } from "../../db/queries/autoscaling/states.ts";
+import { claimDueServices, postponeAutoscale, markOverlookedServicesDue } from "../../db/queries/autoscaling/states.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { autoscaleService } from "./autoscale-service.ts";
 
@@ -42,4 +42,9 @@ export async function decideDueServices(ctx: ControlContext): Promise<DueOutcome
     }
   }
   return outcome;
+}
+
+/** Makes services due that hold resolved demands which nothing would release. Gives how many. */
+export function auditDueServices(ctx: Pick<ControlContext, "db">): Promise<number> {
+  return markOverlookedServicesDue(ctx.db);
 }

@@ -17,6 +17,7 @@ import {
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
+import { lockTenant } from "../../db/queries/tenancy/tenant-use.ts";
 import { assert } from "../../lib/assert.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
@@ -91,7 +92,9 @@ async function tryResize(
   if (!service) throw notFound("service");
   assertGeneration(service, generation);
   assertNotDeleting(service);
-  const [pools, hostIds] = await Promise.all([
+  const [, pools, hostIds] = await Promise.all([
+    // In the lock order the tenant comes before the hosts, though only the quota check needs it.
+    lockTenant(tx, tenantId),
     listAllHostPools(tx),
     listHostsOfService(tx, service.id),
   ]);

@@ -1,4 +1,4 @@
-import { decideDueServices } from "../../control/autoscaling/decide-due-services.ts";
+import { auditDueServices, decideDueServices } from "../../control/autoscaling/decide-due-services.ts";
 import { createRetention } from "../../control/events/retention.ts";
 import { replaceLostHosts } from "../../control/hosts/replace-lost-hosts.ts";
 import { claimSweepTurn } from "../../control/runtime/outbox.ts";
@@ -33,6 +33,7 @@ export function startSweeps(deps: SweepDeps): { stop(): Promise<void> } {
     start("autoscaling", 500, () => decideDueServices(ctx)),
     start("hosts", 2_000, () => replaceLostHosts(ctx)),
     start("moves", 2_000, () => deps.moveSets()),
+    start("demands", 30_000, () => auditDueServices(ctx)),
     start("closing", 5_000, () => closeServices(ctx)),
     start("replicas", 30_000, () => auditReplicas(ctx)),
     start("retention", 60_000, () => retention.run()),

@@ -1,7 +1,10 @@
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { HookRule } from "../../../src/contracts/api/autoscaling.ts";
-import { decideDueServices } from "../../../src/control/autoscaling/decide-due-services.ts";
+import {
+  auditDueServices,
+  decideDueServices,
+} from "../../../src/control/autoscaling/decide-due-services.ts";
 import { RELEASED_PER_HOOK_MAX } from "../../../src/control/autoscaling/receive-alerts.ts";
 import { listEvents } from "../../../src/control/events/list-events.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
@@ -214,4 +217,20 @@ it("a service that fails does not stop the sweep, and the sweep retries it later
   expect(await decideDueServices(fleet.ctx)).toMatchObject({ failed: 0 });
   await bounds(1, 9);
   expect(await passAndDecide(broken, 2)).toBe(5);
+});
+
+it("a demand that a process of an older release resolved is released", async () => {
+  const menu = await createElasticService(fleet, newName());
+  await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
+  await menu.runJobs();
+  // That release resolves without a due time.
+  await fleet.ctx.db
+    .execute(sql`update demands set state = 'resolved', release_at = now() - interval '1 second'
+    where service_id = ${menu.serviceId}`);
+  await fleet.ctx.db.execute(
+    sql`update autoscale_states set due_at = null where service_id = ${menu.serviceId}`,
+  );
+  expect(await auditDueServices(fleet.ctx)).toBe(1);
+  await decideDueServices(fleet.ctx);
+  expect((await menu.demands()).items.map(({ state }) => state)).toEqual(["released"]);
 });

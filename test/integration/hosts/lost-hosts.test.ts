@@ -147,6 +147,22 @@ test("a host that died and was replaced does not hold the next failover", async 
   }
 });
 
+test("a host that changes between lost and unhealthy is down since the first change", async () => {
+  const { f, hostIds } = await fleetOf(1);
+  const [hostId = ""] = hostIds;
+  const downSince = async () =>
+    (await rowsOf<{ at: string }>(f.ctx.db, sql`select lost_at::text as at from hosts`))[0]?.at;
+  const docker = { state: "unreachable" as const, detail: "connection refused" };
+  await f.sync(hostId, { docker });
+  const first = await downSince();
+  expect(first).not.toBeNull();
+  await expireLease(f, [hostId]);
+  await replaceLostHosts(f.ctx);
+  expect(await downSince()).toBe(first);
+  await f.sync(hostId, { docker });
+  expect(await downSince()).toBe(first);
+});
+
 test("I12: after Berth was down, a host that has not returned yet has several backoffs of time", async () => {
   const { f, hostIds } = await fleetOf(5);
   f.ctx.settings = { ...f.ctx.settings, hostLostGraceMs: 30_000 };

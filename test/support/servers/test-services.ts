@@ -78,12 +78,21 @@ export async function startServices(
 }
 
 /** A migrated, empty database for one test file, cloned from the template. */
-export async function createTestDatabase(): Promise<TestDatabase> {
-  const { adminDatabaseUrl, templateDatabase } = inject("services");
+export function createTestDatabase(): Promise<TestDatabase> {
+  return createDatabase(inject("services").templateDatabase);
+}
+
+/** Creates a database without a schema, for tests of migrations. */
+export function createEmptyDatabase(): Promise<TestDatabase> {
+  return createDatabase("template0");
+}
+
+async function createDatabase(template: string): Promise<TestDatabase> {
+  const { adminDatabaseUrl } = inject("services");
   const name = uniqueName("db");
   await withAdmin(
     adminDatabaseUrl,
-    (sql) => sql`create database ${sql(name)} template ${sql(templateDatabase)}`,
+    (sql) => sql`create database ${sql(name)} template ${sql(template)}`,
   );
   return {
     url: databaseUrl(adminDatabaseUrl, name),

@@ -92,7 +92,24 @@ export async function postponeAutoscale(
 ): Promise<void> {
   await q.execute(sql`
     update autoscale_states set due_at = now() + make_interval(secs => ${afterSeconds}::float8)
-    where service_id = ${serviceId}`);
+    where service_id = ${serviceId} and due_at > now()`);
+}
+
+/**
+ * Makes services due whose resolved demands nothing would release: a process of an older release
+ * resolves a demand without a due time. Gives how many. (Index demands_due.)
+ */
+export async function markOverlookedServicesDue(q: Queryable): Promise<number> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`insert into autoscale_states as a (service_id, due_at)
+        select distinct d.service_id, now() from demands d
+        left join autoscale_states s on s.service_id = d.service_id
+        where d.state = 'resolved' and d.release_at < now() and s.due_at is null
+        on conflict (service_id) do update set due_at = now() where a.due_at is null
+        returning service_id as id`,
+  );
+  return rows.length;
 }
 
 /** Deletes the state of a service that no longer exists or is being deleted: it is never due. */

@@ -18,7 +18,7 @@ export async function markExpiredHostsLost(
     sql`with expired as (
           select id from hosts where state <> 'lost' and lease_expires_at < now() order by id limit ${limit} for update skip locked
         ), marked as (
-          update hosts set state = 'lost', lost_at = now(), resync_required = true,
+          update hosts set state = 'lost', lost_at = coalesce(lost_at, now()), resync_required = true,
             reason = jsonb_build_object('code', 'lease-expired', 'text', 'The lease expired: the agent does not sync.')
           where id in (select id from expired) returning id, name
         ), silent as (
@@ -93,7 +93,10 @@ export async function markReplacementHeld(
   if (hostIds.length === 0) return [];
   const rows = await rowsOf<{ id: string }>(
     q,
-    sql`update hosts set held_at = now() where id = ${anyOf(hostIds)} and held_at is null and state <> 'ready' returning id`,
+    sql`update hosts set held_at = now() where id in (
+          select id from hosts where id = ${anyOf(hostIds)} and held_at is null and state <> 'ready'
+          order by id for update skip locked)
+        returning id`,
   );
   return rows.map(({ id }) => id);
 }
@@ -103,8 +106,11 @@ export async function endReplacementHolds(
   q: Queryable,
   heldHostIds: readonly string[],
 ): Promise<void> {
-  await q.execute(sql`update hosts set held_at = null where held_at is not null
-    and not id = any (array(select value from json_array_elements_text(${JSON.stringify(heldHostIds)}::json)))`);
+  // A locked host is left to the next round: these updates must not wait for hosts out of their order.
+  await q.execute(sql`update hosts set held_at = null where id in (
+    select id from hosts where held_at is not null
+      and not id = any (array(select value from json_array_elements_text(${JSON.stringify(heldHostIds)}::json)))
+    order by id for update skip locked)`);
 }
 
 /** Counts down hosts whose sets are not replaced because too many hosts are down. (Index hosts_held.) */

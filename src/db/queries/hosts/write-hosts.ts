@@ -239,7 +239,8 @@ export async function updateHostState(
     q,
     sql`with changed as (
           update hosts set state = ${state}, reason = ${reason === null ? null : JSON.stringify(reason)}::jsonb,
-            lost_at = ${state === "ready" ? sql`null` : sql`now()`}, held_at = null,
+            lost_at = ${state === "ready" ? sql`null` : sql`coalesce(lost_at, now())`},
+            held_at = ${state === "ready" ? sql`null` : sql`held_at`},
             returned_at = ${state === "ready" ? sql`now()` : sql`returned_at`}, resync_required = resync_required and ${state !== "ready"}
           where id = ${hostId} and (state <> ${state} or (resync_required and ${state === "ready"}))
             and (${state !== "ready"} or generation <= ${acceptedGeneration} or not (resync_required or state = 'lost'))
