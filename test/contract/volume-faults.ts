@@ -125,5 +125,5 @@ export function describeFaults(c: VolumeContract): void {
       expect(await c.openPort().list(signal)).toEqual([]);
       expect(await c.openPort().room(signal)).toMatchObject({ freeBytes: c.harness.totalBytes });
     }
-  }, 120_000);
+  });
 }
