@@ -1,4 +1,8 @@
-import { claimDueServices, postponeAutoscale, markOverlookedServicesDue } from "../../db/queries/autoscaling/states.ts";
+import {
+  claimDueServices,
+  postponeAutoscale,
+  markOverlookedServicesDue,
+} from "../../db/queries/autoscaling/states.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { autoscaleService } from "./autoscale-service.ts";
 

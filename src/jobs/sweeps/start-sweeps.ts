@@ -1,4 +1,7 @@
-import { auditDueServices, decideDueServices } from "../../control/autoscaling/decide-due-services.ts";
+import {
+  auditDueServices,
+  decideDueServices,
+} from "../../control/autoscaling/decide-due-services.ts";
 import { createRetention } from "../../control/events/retention.ts";
 import { replaceLostHosts } from "../../control/hosts/replace-lost-hosts.ts";
 import { claimSweepTurn } from "../../control/runtime/outbox.ts";
