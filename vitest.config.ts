@@ -63,8 +63,8 @@ export default defineConfig({
           name: "lvm",
           include: isTestHost ? ["test/lvm/**/*.test.ts"] : [],
           fileParallelism: false,
-          testTimeout: 400_000,
-          hookTimeout: 400_000,
+          testTimeout: 900_000,
+          hookTimeout: 900_000,
         },
       },
       {
