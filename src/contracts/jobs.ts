@@ -2,17 +2,20 @@ import { z } from "zod";
 import { generationSchema, idSchema } from "./common/primitives.ts";
 
 /**
- * Payloads of BullMQ jobs: ids and generations, never state. Jobs are doorbells; what there is to do is in Postgres.
- * Changes are additive: an older job worker must still be able to parse what a newer API rang.
+ * Payloads of BullMQ jobs: ids and generations, never state. A job only triggers its handler, which
+ * reads the work from Postgres. Changes are additive: an older job worker must parse the jobs of a
+ * newer API.
  */
 export const jobPayloads = {
-  /** Something may be placeable. Claims every pending set it can, whoever rang. */
+  /** Places every pending set that is due, whatever the cause. */
   "place-sets": z.object({ cause: z.string().max(100) }),
-  /** Demands of a service changed: decide how many sets it should have. */
+  /** Decides how many sets a service should have, after its demands changed. */
   "autoscale-service": z.object({ serviceId: idSchema("svc") }),
-  /** The number of live sets of a service may differ from what is desired. */
+  /**
+   * Adds or removes sets of a service whose number of live sets may differ from the desired one.
+   */
   "reconcile-service": z.object({ serviceId: idSchema("svc"), generation: generationSchema }),
-  /** Sets are to leave their hosts, as a host is drained or by hand: take the next step of each such move. */
+  /** Takes the next step of each move, such as those of a drained host. */
   "move-sets": z.object({ cause: z.string().max(100) }),
 } as const;
 export type JobName = keyof typeof jobPayloads;
@@ -26,7 +29,10 @@ export const queueOfJob = {
 export type QueueName = (typeof queueOfJob)[JobName];
 export const queueNames = ["placement", "autoscale", "lifecycle"] as const;
 
-/** A job to ring. `jobId` is deterministic and carries a generation or an outbox id, so that ringing twice is one job. */
+/**
+ * A job to enqueue. `jobId` is deterministic and contains a generation or an outbox id, so that a
+ * job that is enqueued twice is one job.
+ */
 export interface JobRequest {
   name: JobName;
   jobId: string;

@@ -8,13 +8,13 @@ import { concurrencyOf, createRegistry, jobRegistry } from "./registry.ts";
 const all = [...jobRegistry.values()];
 
 describe("the registry", () => {
-  it("has exactly the jobs of the contract", () => {
+  it("has exactly one definition for each job of the contract", () => {
     expect([...jobRegistry.keys()].sort()).toEqual(Object.keys(jobPayloads).sort());
   });
 
-  it("is refused with a job missing, twice, on another queue, or with a payload of its own", () => {
+  it("rejects a missing job, a duplicate, another queue and another payload", () => {
     const [first, ...others] = all;
-    if (!first) throw new Error("there are jobs");
+    if (!first) throw new Error("The registry is empty.");
     expect(() => createRegistry(others)).toThrow(`without a definition: ${first.name}`);
     expect(() => createRegistry([...all, first])).toThrow("defined twice");
     const queue = queueNames.find((name) => name !== first.queue) ?? "lifecycle";
@@ -23,7 +23,7 @@ describe("the registry", () => {
     expect(() => createRegistry([{ ...first, payload }, ...others])).toThrow("payload of its own");
   });
 
-  it("gives every queue room for at least one attempt", () => {
+  it("has a concurrency of at least one for every queue", () => {
     for (const queue of queueNames) expect(concurrencyOf(jobRegistry, queue)).toBeGreaterThan(0);
   });
 
@@ -38,7 +38,7 @@ describe("the registry", () => {
 });
 
 describe("a payload", () => {
-  const deps = {} as JobDeps; // a payload that is refused reaches no handler
+  const deps = {} as JobDeps; // an invalid payload reaches no handler
   it.each([
     ["place-sets", {}],
     ["place-sets", { cause: 1 }],
@@ -46,13 +46,13 @@ describe("a payload", () => {
     ["reconcile-service", { generation: -1 }],
     ["autoscale-service", null],
     ["autoscale-service", "text"],
-  ] as const)("of %s that is not valid is refused for good: %j", (name, payload) => {
+  ] as const)("of %s that is invalid fails without a retry: %j", (name, payload) => {
     expect(() => jobRegistry.get(name)?.run(deps, payload)).toThrow(
       expect.objectContaining({ code: "invalid-request", retryable: false }),
     );
   });
 
-  it("of a newer API with members that nobody knows yet is understood", async () => {
+  it("of a newer API may contain unknown members", async () => {
     const job = jobRegistry.get("place-sets");
     const placed = { placed: 2, rejected: 0, conflicts: 0, batches: 1 };
     const outcome = await job?.run(
@@ -66,7 +66,7 @@ describe("a payload", () => {
   });
 });
 
-it("job ids have no colons, and tell two outbox rows apart", () => {
+it("creates job ids without colons, which differ for each outbox row", () => {
   expect(toJobId("place:svc_a:gen1", undefined)).toBe("place.svc_a.gen1");
   expect(toJobId("place:svc_a:gen1", 7)).not.toBe(toJobId("place:svc_a:gen1", 8));
 });

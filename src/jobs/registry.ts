@@ -9,15 +9,18 @@ import { reconcileServiceJob } from "./definitions/reconcile-service.ts";
 export type JobRegistry = ReadonlyMap<JobName, DefinedJob>;
 
 /**
- * Throws unless every payload of the contract has exactly one definition, on the queue that the contract names. So a process
- * with a forgotten job does not start, instead of failing jobs one day.
+ * Creates the registry. Throws unless each payload of the contract has exactly one definition, on
+ * the queue of the contract. A process with a missing definition thus fails at its start.
  */
 export function createRegistry(definitions: readonly DefinedJob[]): JobRegistry {
   const registry = new Map<JobName, DefinedJob>();
   for (const job of definitions) {
     assert(!registry.has(job.name), `job ${job.name} is defined twice`);
     assert(job.payload === jobPayloads[job.name], `job ${job.name} has a payload of its own`);
-    assert(job.queue === queueOfJob[job.name], `job ${job.name} is on another queue than said`);
+    assert(
+      job.queue === queueOfJob[job.name],
+      `job ${job.name} is on another queue than its contract`,
+    );
     registry.set(job.name, job);
   }
   const missing = Object.keys(jobPayloads).filter((name) => !registry.has(name as JobName));
@@ -32,13 +35,13 @@ export const jobRegistry = createRegistry([
   moveSetsJob,
 ]);
 
-/** How many attempts a job worker makes at once on a queue: enough for each of its jobs to have all it may. */
+/** The concurrency of a job worker on a queue: the sum over the definitions of the queue. */
 export function concurrencyOf(registry: JobRegistry, queue: QueueName): number {
   const own = [...registry.values()].filter((job) => job.queue === queue);
   return own.reduce((sum, job) => sum + job.concurrency, 0);
 }
 
-/** Every job of the queue does for all others of it. */
+/** All definitions of the queue are shared (see JobRules). */
 export function isShared(registry: JobRegistry, queue: QueueName): boolean {
   return [...registry.values()].every((job) => job.queue !== queue || job.isShared);
 }

@@ -1,7 +1,7 @@
 import { jobPayloads } from "../../contracts/jobs.ts";
 import { defineJob } from "../queue/define-job.ts";
 
-/** Begins at once with what somebody wants elsewhere; the sweep goes on with it. */
+/** Starts requested moves immediately. The sweep takes their next steps. */
 export const moveSetsJob = defineJob({
   name: "move-sets",
   queue: "lifecycle",

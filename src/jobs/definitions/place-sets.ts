@@ -2,8 +2,8 @@ import { jobPayloads } from "../../contracts/jobs.ts";
 import { defineJob } from "../queue/define-job.ts";
 
 /**
- * Places every pending set that is due. High concurrency costs nothing: attempts at once share the runs of one placer, so that
- * a thousand rings are a handful of transactions.
+ * Places every pending set that is due. High concurrency costs nothing: concurrent attempts share
+ * the runs of one placer, so a thousand jobs are a handful of transactions.
  */
 export const placeSetsJob = defineJob({
   name: "place-sets",

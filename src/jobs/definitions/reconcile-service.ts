@@ -2,7 +2,7 @@ import { jobPayloads } from "../../contracts/jobs.ts";
 import { reconcileService } from "../../control/replicas/reconcile-replicas.ts";
 import { defineJob } from "../queue/define-job.ts";
 
-/** Adds the sets that a service lacks and removes those it has too many. An older generation has nothing to say any more. */
+/** Adds missing sets of a service, and removes surplus ones. A stale generation changes nothing. */
 export const reconcileServiceJob = defineJob({
   name: "reconcile-service",
   queue: "lifecycle",

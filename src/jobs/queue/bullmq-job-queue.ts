@@ -6,9 +6,9 @@ import type { JobRegistry } from "../registry.ts";
 import type { JobQueues } from "./job-queues.ts";
 
 const ENQUEUE_TIMEOUT_MS = 250;
-/** Jobs that wait while Redis is slow. Further ones are dropped here: the outbox relay enqueues them later. */
+/** Jobs that may wait while Redis is slow. The outbox relay enqueues further ones later. */
 const JOBS_WAITING_MAX = 20_000;
-const FAILED_JOBS_KEPT_MAX = 1_000;
+const FAILED_JOBS_RETAINED_MAX = 1_000;
 const FAILED_JOBS_AGE_SECONDS = 7 * 86_400;
 
 export interface BullmqJobQueueOptions {
@@ -19,12 +19,14 @@ export interface BullmqJobQueueOptions {
 }
 
 /**
- * Adds jobs to BullMQ: one pipelined call per queue, bounded in time. Jobs that arrive while a call is in flight share
- * the next call. Of jobs that are shared (see JobRules) one stands for all: it comes after every intent that it is for,
- * and names all their outbox rows. So a burst of a thousand small services is not a thousand jobs.
+ * Adds jobs to BullMQ with one pipelined call per queue, bounded in time. Jobs that arrive while a
+ * call is in flight share the next call. Several shared jobs (see JobRules) become one job, which
+ * is enqueued after all their intents and contains the ids of all their outbox rows. So a burst of
+ * a thousand small services is not a thousand jobs.
  *
- * A job carries the ids of its outbox rows; the job worker deletes the rows when the work is done. The job id ends in
- * the outbox id, so that a repetition by the relay is the same job, and two intents are never one.
+ * A job contains the ids of its outbox rows; the job worker deletes the rows when the work is done.
+ * The job id ends in the outbox id: the relay's repetition is the same job, and two intents never
+ * are.
  */
 export class BullmqJobQueue implements JobQueue {
   readonly #options: BullmqJobQueueOptions;
@@ -40,7 +42,7 @@ export class BullmqJobQueue implements JobQueue {
     await this.tryEnqueue(jobs, outboxIds);
   }
 
-  /** Does the same, and gives true when BullMQ has the jobs for certain. */
+  /** Enqueues the jobs, and returns true if BullMQ confirmed them in time. */
   async tryEnqueue(jobs: readonly JobRequest[], outboxIds: readonly number[]): Promise<boolean> {
     const { log, enqueueTimeoutMs } = this.#options;
     if (this.#waiting.length + jobs.length > JOBS_WAITING_MAX) return false;
@@ -59,7 +61,7 @@ export class BullmqJobQueue implements JobQueue {
     return within(added, enqueueTimeoutMs ?? ENQUEUE_TIMEOUT_MS, false);
   }
 
-  /** Sends all waiting jobs once the call before it has ended. */
+  /** Sends all waiting jobs when the call in flight has ended. */
   #sendNext(): Promise<void> {
     this.#next ??= this.#sending.then(() => {
       this.#next = undefined;
@@ -87,7 +89,7 @@ export class BullmqJobQueue implements JobQueue {
           attempts: rules?.attempts ?? 1,
           backoff: { type: "exponential", delay: rules?.backoffMs ?? 0, jitter: 0.5 },
           removeOnComplete: true,
-          removeOnFail: { age: FAILED_JOBS_AGE_SECONDS, count: FAILED_JOBS_KEPT_MAX },
+          removeOnFail: { age: FAILED_JOBS_AGE_SECONDS, count: FAILED_JOBS_RETAINED_MAX },
         },
       });
       perQueue.set(queue, bulk);
@@ -98,7 +100,7 @@ export class BullmqJobQueue implements JobQueue {
 
 type Bulk = Parameters<ReturnType<JobQueues["get"]>["addBulk"]>[0];
 
-/** A single job, the most frequent case, needs no transaction of Redis. */
+/** A single job is the most frequent case and needs no Redis transaction. */
 async function addTo(queue: ReturnType<JobQueues["get"]>, bulk: Bulk): Promise<void> {
   const [only, ...others] = bulk;
   if (only && others.length === 0) await queue.add(only.name, only.data, only.opts);
@@ -121,9 +123,9 @@ function mergeShared(entries: readonly Entry[], registry: JobRegistry): Entry[] 
       outboxIds.unshift(...entry.outboxIds);
       continue;
     }
-    const kept = { job: entry.job, outboxIds: [...entry.outboxIds] };
-    if (registry.get(name)?.isShared === true) shared.set(name, kept.outboxIds);
-    merged.push(kept);
+    const copy = { job: entry.job, outboxIds: [...entry.outboxIds] };
+    if (registry.get(name)?.isShared === true) shared.set(name, copy.outboxIds);
+    merged.push(copy);
   }
   return merged.toReversed();
 }

@@ -9,8 +9,9 @@ export interface CompletedJobsOptions {
 }
 
 /**
- * Deletes the outbox rows of jobs whose work is done, many in one statement and a little later, so that no job waits for
- * it. A row whose deletion fails stays, and the relay does its work once more, which changes nothing.
+ * Deletes the outbox rows of completed jobs. It collects ids for 20 ms and deletes them in one
+ * statement, so no job waits for a deletion. If a deletion fails, the relay runs the job again,
+ * which changes nothing.
  */
 export class CompletedJobs {
   readonly #options: CompletedJobsOptions;
@@ -29,7 +30,7 @@ export class CompletedJobs {
     else this.#timer ??= setTimeout(() => void this.flush(), FLUSH_DELAY_MS);
   }
 
-  /** Deletes what is left, and resolves when all deletions have ended. Never throws. */
+  /** Deletes the remaining rows, and resolves when all deletions have ended. Never throws. */
   flush(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;

@@ -4,30 +4,35 @@ import { AppError } from "../../contracts/common/app-error.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
 import type { PlaceOutcome } from "../../control/placement/place-pending-sets.ts";
 
-/** What handlers may use. One per process. */
+/** The dependencies of job handlers. One per process. */
 export interface JobDeps {
   ctx: ControlContext;
-  /** Places what is due. Calls made meanwhile share the next run. */
+  /** Places the pending sets that are due. Calls during a run share the next run. */
   placeSets: () => Promise<PlaceOutcome>;
-  /** Takes the next step of every move that is under way; gives how many. Calls made meanwhile share the next run. */
+  /**
+   * Takes the next step of each move in progress, and returns the number of steps. Calls during a
+   * run share the next run.
+   */
   moveSets: () => Promise<number>;
 }
 
-/** What came of one attempt, for its log line. noop: there was nothing to do any more. */
+/** The result of one attempt, for its log line. `noop`: nothing was left to do. */
 export interface JobOutcome {
   outcome: "done" | "noop";
   [detail: string]: unknown;
 }
 
-/** How a job is queued and retried; all that whoever rings it needs to know. */
+/** How jobs of one name are enqueued, retried and bounded. */
 export interface JobRules {
   attempts: number;
-  /** Doubles with every attempt, with half of it as jitter. */
+  /** The delay before the first retry. It doubles with each attempt; half of it is jitter. */
   backoffMs: number;
   timeoutMs: number;
-  /** Attempts of it at once in one job worker process. */
+  /** The number of concurrent attempts in one job worker process. */
   concurrency: number;
-  /** Does all that there is to do, whoever rang: one job does for all that ring in one moment. */
+  /**
+   * The handler does all due work, whatever job triggered it, so concurrent requests share a job.
+   */
   isShared: boolean;
 }
 
@@ -35,7 +40,7 @@ export interface JobDefinition<N extends JobName> extends JobRules {
   name: N;
   queue: QueueName;
   payload: (typeof jobPayloads)[N];
-  /** Safe to run twice at once, late, and again after it was killed in the middle. */
+  /** Must be safe to run concurrently with itself, late, and again after a crash in the middle. */
   handler(deps: JobDeps, payload: z.output<(typeof jobPayloads)[N]>): Promise<JobOutcome>;
 }
 
@@ -43,7 +48,10 @@ export interface DefinedJob extends JobRules {
   name: JobName;
   queue: QueueName;
   payload: z.ZodType;
-  /** Parses the payload, then does the work. Throws invalid-request, which is not retried, for a payload it does not know. */
+  /**
+   * Parses the payload and runs the handler. Throws invalid-request, which is not retried, for an
+   * invalid payload.
+   */
   run(deps: JobDeps, data: unknown): Promise<JobOutcome>;
 }
 
@@ -58,7 +66,7 @@ export function defineJob<N extends JobName>(definition: JobDefinition<N>): Defi
           cause: parsed.error,
         });
       }
-      // The schema of N gives the payload of N, which the compiler does not follow through the table.
+      // The compiler cannot relate the schema of N to the payload of N.
       return definition.handler(deps, parsed.data as z.output<(typeof jobPayloads)[N]>);
     },
   };

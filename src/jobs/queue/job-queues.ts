@@ -3,15 +3,15 @@ import type { Redis } from "ioredis";
 import type { QueueName } from "../../contracts/jobs.ts";
 import type { Log } from "../../lib/log.ts";
 
-/** The producing side of every queue, on one connection that its owner opens and closes. */
+/** The producers of all queues, on one connection that its owner opens and closes. */
 export interface JobQueues {
   get(name: QueueName): Queue;
   close(): Promise<void>;
 }
 
 /**
- * Each queue is opened at its first use. A queue whose first talk with Redis fails is of no use any more (BullMQ keeps the failure), so it
- * is opened anew at its next use.
+ * Opens each queue at its first use. BullMQ remembers a failed first connection forever, so the
+ * next use replaces such a queue.
  */
 export function openJobQueues(redis: Redis, prefix: string, log: Log): JobQueues {
   const queues = new Map<QueueName, Queue>();
@@ -29,7 +29,7 @@ export function openJobQueues(redis: Redis, prefix: string, log: Log): JobQueues
     get: (name) => queues.get(name) ?? open(name),
     close: async () => {
       isClosed = true;
-      // Closing waits for the first talk, which never comes while Redis is away: the connection's owner ends it.
+      // A queue that never reached Redis closes when the owner of the connection closes it.
       await Promise.allSettled([...queues.values()].map((queue) => queue.close()));
     },
   };

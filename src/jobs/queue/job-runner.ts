@@ -10,12 +10,12 @@ import type { CompletedJobs } from "./completed-jobs.ts";
 import type { JobDeps, JobOutcome } from "./define-job.ts";
 import { concurrencyOf, isShared, type JobRegistry } from "../registry.ts";
 
-/** A job worker that was killed holds its jobs so long, plus up to one look for stalled ones. */
+/** A killed job worker blocks its jobs for this time and up to one check for stalled jobs. */
 const LOCK_MS = 15_000;
-const STALLED_LOOK_MS = 5_000;
+const STALLED_CHECK_MS = 5_000;
 const STALLED_TIMES_MAX = 5;
 const RESTART_DELAY_MS = 1_000;
-/** Attempts that follow each other so soon are of a burst. */
+/** Attempts with a smaller gap belong to one burst. */
 const BURST_GAP_MS = 10;
 
 export interface JobAttempt {
@@ -38,13 +38,13 @@ export interface JobRunnerOptions {
 
 export interface JobRunner {
   /**
-   * Takes no more jobs and waits for those under way. What is not done after `deadlineMs` is left to another job worker,
-   * which takes it over as stalled.
+   * Takes no more jobs, and waits for those in progress. After `deadlineMs` it abandons the
+   * remaining ones: another job worker takes them over as stalled.
    */
   close(deadlineMs: number): Promise<void>;
 }
 
-/** Runs the jobs of all queues in this process. Any number of processes do so at once. */
+/** Runs the jobs of all queues in this process. Any number of processes may run jobs. */
 export function startJobRunner(options: JobRunnerOptions): JobRunner {
   const queues = queueNames.map((queue) => startQueue(options, queue));
   return {
@@ -52,7 +52,10 @@ export function startJobRunner(options: JobRunnerOptions): JobRunner {
   };
 }
 
-/** Runs one queue until it is stopped, anew after a failure such as a Redis that was away at the start. */
+/**
+ * Runs one queue until it is stopped. It restarts the job worker after a failure, for example if
+ * Redis was unreachable at the start.
+ */
 function startQueue(
   options: JobRunnerOptions,
   queue: QueueName,
@@ -64,11 +67,11 @@ function startQueue(
   const loop = async (): Promise<void> => {
     for (;;) {
       await jobWorker.run().catch((error: unknown) => {
-        if (!signal.aborted) log.warn({ err: error, queue }, "job worker broke off; starting anew");
+        if (!signal.aborted) log.warn({ err: error, queue }, "job worker failed; restarting");
       });
       await delay(RESTART_DELAY_MS, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return;
-      jobWorker.close(true).catch(() => undefined); // it is broken already
+      jobWorker.close(true).catch(() => undefined); // it has failed already
       jobWorker = openJobWorker(options, queue);
     }
   };
@@ -82,7 +85,7 @@ function startQueue(
     if (await within(closed, deadlineMs, false)) return;
     log.warn(
       { queue, deadlineMs },
-      "jobs were still under way; another job worker takes them over",
+      "jobs did not end before the deadline; another job worker takes them over",
     );
     const forced = jobWorker.close(true).catch(() => undefined);
     await within(forced, RESTART_DELAY_MS, undefined);
@@ -90,8 +93,9 @@ function startQueue(
 }
 
 /**
- * Jobs that do for each other are attempted one at a time until they come in a burst. BullMQ (6.7) looks for a second job before it
- * starts the first, and once more when it is under way: that is a good part of the time in which a set by itself is placed.
+ * Shared jobs run one at a time outside of bursts. With a higher concurrency, BullMQ 6.7 fetches a
+ * second job before it starts the first, and again while the first runs. That would be a large part
+ * of the time in which Berth places a single set.
  */
 function openJobWorker(options: JobRunnerOptions, queue: QueueName): Worker {
   const { redis, prefix, registry, deps } = options;
@@ -112,17 +116,17 @@ function openJobWorker(options: JobRunnerOptions, queue: QueueName): Worker {
     autorun: false,
     concurrency: isShared(registry, queue) ? 1 : concurrency,
     lockDuration: LOCK_MS,
-    stalledInterval: STALLED_LOOK_MS,
+    stalledInterval: STALLED_CHECK_MS,
     maxStalledCount: STALLED_TIMES_MAX,
   });
   jobWorker.on("error", (error) => deps.ctx.log.debug({ err: error, queue }, "job worker error"));
   jobWorker.on("stalled", (jobId) =>
-    deps.ctx.log.warn({ queue, jobId }, "job was left by another"),
+    deps.ctx.log.warn({ queue, jobId }, "job stalled; taking it over"),
   );
   return jobWorker;
 }
 
-/** One attempt, one log line. What cannot get better by trying again is not tried again. */
+/** Runs one attempt and writes one log line. A permanent error ends the job without a retry. */
 async function runAttempt(
   options: JobRunnerOptions,
   queue: QueueName,
@@ -144,16 +148,19 @@ async function runAttempt(
     return result;
   } catch (thrown) {
     const error = translateError(thrown);
-    const isHopeless = error instanceof AppError && !error.retryable;
-    const isLast = isHopeless || attempt >= (job.opts.attempts ?? 1);
+    const isPermanent = error instanceof AppError && !error.retryable;
+    const isLast = isPermanent || attempt >= (job.opts.attempts ?? 1);
     if (isLast) log.error({ ...note("failed"), err: error }, "job");
     else log.warn({ ...note("retry"), err: error }, "job");
-    if (isHopeless) throw new UnrecoverableError(error.message);
+    if (isPermanent) throw new UnrecoverableError(error.message);
     throw error;
   }
 }
 
-/** Rows of the outbox that the job is for; [] for jobs of an older release, which deleted them when they enqueued. */
+/**
+ * The outbox rows of the job. Jobs of an older release have none: that release deleted the rows
+ * when it enqueued.
+ */
 function outboxIdsOf(job: Job): number[] {
   const ids: unknown = (job.data as { outboxIds?: unknown } | undefined)?.outboxIds;
   return Array.isArray(ids) ? ids.filter((id): id is number => Number.isSafeInteger(id)) : [];
@@ -169,6 +176,6 @@ async function runWithinTime(options: JobRunnerOptions, job: Job): Promise<JobOu
   );
   if (result) return result;
   throw new AppError("request-timeout", {
-    detail: `The job was not done within ${definition.timeoutMs} ms. It may still be carried out.`,
+    detail: `The job did not end within ${definition.timeoutMs} ms. Its work may still complete.`,
   });
 }

@@ -7,14 +7,18 @@ import {
 import { assert } from "../../lib/assert.ts";
 import type { SweepDeps } from "./sweep-deps.ts";
 
-/** Rows per run: each may be a transaction of its own, and the next run comes within a second. */
+/**
+ * Rows per run. Each row may be a transaction of its own, and the next run starts within a second.
+ */
 const ROWS_PER_RUN_MAX = 200;
 
 /**
- * Does the due work that no job has done. The first time a row is due its job was lost between commit and BullMQ: it is
- * enqueued again. When it is due once more, BullMQ accepted the job and nothing happened: the queue is paused, its
- * consumer hangs, or Redis lost it. Then, and while Redis is unavailable, the relay does the work in this process.
- * Gives the number of rows that it claimed.
+ * Does due work that no job has done, and returns the number of rows that it claimed.
+ *
+ * A row that is due for the first time lost its job between the commit and BullMQ: the relay
+ * enqueues the job again. The job of a row that is due a second time did not run: its
+ * queue is paused, its consumer hangs, or Redis lost it. Then, and while Redis is unavailable, the
+ * relay does the work in this process.
  */
 export async function relayOutbox(deps: SweepDeps): Promise<number> {
   const due = await claimDueJobs(deps.ctx, [...deps.registry.keys()], ROWS_PER_RUN_MAX);
@@ -29,8 +33,9 @@ export async function relayOutbox(deps: SweepDeps): Promise<number> {
 }
 
 /**
- * One run for all rows with the same work. The error of a failed run is stored with its rows, which are due again. A
- * database that refuses the bookkeeping stops no other work: those rows are due again too.
+ * Runs the work of all rows, once for rows with equal work. It stores the error of a failed run
+ * with the rows, which become due again. If the database rejects that update, the other work
+ * continues.
  */
 async function runInProcess(deps: SweepDeps, jobs: readonly DueJob[]): Promise<void> {
   const { log } = deps.ctx;

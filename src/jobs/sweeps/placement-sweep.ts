@@ -3,10 +3,10 @@ import { findOldestDueMs } from "../../control/placement/retry-pending.ts";
 import type { SweepDeps } from "./sweep-deps.ts";
 
 export const PLACEMENT_SWEEP_MS = 2_000;
-/** A set that was due so long ago shows that jobs are accepted and not run: a paused queue, for example. */
+/** A set that is overdue for this time shows that no job runs, for example in a paused queue. */
 const OVERDUE_MS = 5_000;
 
-/** Has pending sets placed whose retry is due: by a job, or in this process when jobs seem not to run. */
+/** Places pending sets whose retry is due: with a job, or in this process if jobs do not run. */
 export async function sweepPlacements(deps: SweepDeps): Promise<void> {
   const dueMs = await findOldestDueMs(deps.ctx);
   if (dueMs === undefined) return;

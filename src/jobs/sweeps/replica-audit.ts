@@ -3,8 +3,9 @@ import { reconcileService } from "../../control/replicas/reconcile-replicas.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
 
 /**
- * Reconciles services whose number of sets is not the desired one. Every change reconciles in its own transaction or
- * leaves a job in the outbox; this audit finds what a fault has missed. One service's failure stops no other.
+ * Reconciles services whose number of sets is not the desired one. This audit corrects only the
+ * results of faults: each change reconciles in its own transaction, or writes a job to the outbox.
+ * A service that fails does not stop the others.
  */
 export async function auditReplicas(ctx: ControlContext): Promise<void> {
   for (const serviceId of await findUnbalancedServices(ctx)) {

@@ -3,9 +3,9 @@ import type { Log } from "../../lib/log.ts";
 
 export interface SweepOptions {
   name: string;
-  /** Interval between runs, over all job workers. Each polls for its turn this often, give or take a fifth. */
+  /** The interval between runs, over all job workers. Each polls for its turn at it, ± 20 %. */
   everyMs: number;
-  /** Claims the turn for the whole fleet: gives false when another job worker has it. */
+  /** Claims the turn among all job workers. False: another job worker has it. */
   claimTurn: () => Promise<boolean>;
   run: () => Promise<unknown>;
   log: Log;
@@ -22,9 +22,10 @@ export interface SweepRun {
 const FAILURES_PER_LOG_LINE = 30;
 
 /**
- * Runs a sweep whenever this process gets its turn, until it is stopped; stopping waits for a run in progress. The timer
- * is the process's own, so a sweep does not depend on Redis (I1). A failed run is followed by the next one. A lasting
- * fault is logged when it begins, at intervals, and when it ends.
+ * Runs a sweep whenever this process gets its turn. The returned function stops it, and waits for a
+ * run in progress. The timer belongs to the process, so a sweep does not depend on Redis (I1). A
+ * failed run does not stop the next one. The log shows the start of a lasting fault, every 30th
+ * failure, and the recovery.
  */
 export function startSweep(options: SweepOptions): () => Promise<void> {
   const { name, everyMs, log } = options;

@@ -13,10 +13,11 @@ import { startSweep } from "./start-sweep.ts";
 import type { SweepDeps } from "./sweep-deps.ts";
 
 /**
- * Starts the sweeps of this process. They make Redis a mere trigger (I1): they find in Postgres what should be done and
- * is not. For the whole fleet each sweep runs once per interval, however many job workers there are.
+ * Starts the sweeps of this process. A sweep finds due work in Postgres, so that Redis is only a
+ * trigger (I1). Each sweep runs once per interval over all job workers.
  *
- * Each sweep is on its own: a fault of one stops no other, and inside a sweep the fault of one item stops no other item.
+ * Sweeps are independent: a fault in one does not stop the others. Inside a sweep, a fault of one
+ * item does not stop the other items.
  */
 export function startSweeps(deps: SweepDeps): { stop(): Promise<void> } {
   const { ctx, onSweep } = deps;

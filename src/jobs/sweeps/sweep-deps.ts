@@ -3,7 +3,7 @@ import type { JobDeps } from "../queue/define-job.ts";
 import type { JobRegistry } from "../registry.ts";
 import type { SweepRun } from "./start-sweep.ts";
 
-/** What sweeps may use. One per process. */
+/** The dependencies of sweeps. One per process. */
 export interface SweepDeps extends JobDeps {
   jobQueue: BullmqJobQueue;
   registry: JobRegistry;
