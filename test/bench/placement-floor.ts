@@ -152,7 +152,7 @@ async function placeSets(
       select placement_id, id, host_id, generation, 1, 1000, '{"packing": 812345, "images": 75000}' from placed
     )
     insert into events (kind, tenant_id, service_id, set_id, host_id, generation, text)
-    select 'set-placed', tenant_id, service_id, id, host_id, generation, 'placed on ' || host_name from placed`;
+    select 'set-placed', tenant_id, service_id, id, host_id, generation, 'Placed on host ' || host_name || '.' from placed`;
   if (count !== planned.setIds.length) {
     throw new Error(`the floor placed ${count} of ${planned.setIds.length} sets`);
   }

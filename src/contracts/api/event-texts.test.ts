@@ -1,12 +1,12 @@
 import { expect, it } from "vitest";
 import { eventKinds } from "./events.ts";
 import {
-  describeEvent,
   type EventFacts,
   type eventTexts,
   type ReasonCode,
   type ReasonFacts,
   reasonTexts,
+  renderEmittedEvent,
   renderEventText,
   renderReasonText,
 } from "./event-texts.ts";
@@ -45,14 +45,14 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
     { cause: "host-lost", host, isReplaced: true },
     { cause: "host-deleted", host, isReplaced: false },
     { cause: "docker-unresponsive", host, isReplaced: true },
-    { cause: "reported", host, isReplaced: false },
+    { cause: "report", ...silent },
   ],
   "set-held": [{ explanation: "Host host-7 is lost and has the volume of this set." }],
-  "set-removed": [nothing],
+  "set-removed": [{ isPlacedAgain: false }, { isPlacedAgain: true }],
   "set-moved": [
     { cause: "request" },
     { cause: "replacement-ready", replacementSetId: "set_2" },
-    { cause: "host-deleted", host, isReplaced: true },
+    { cause: "host-deleted", host },
     { cause: "blocked", detail: "another set of the service moves." },
   ],
   "container-exited": [{ container: "app", ...silent }],
@@ -96,6 +96,11 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
 };
 
 const reasonSamples: { [C in ReasonCode]: readonly ReasonFacts<C>[] } = {
+  "volume-host-lost": [
+    { host, cause: "host-lost" },
+    { host, cause: "docker-unresponsive" },
+  ],
+  "host-lost-replaced": [nothing],
   "lease-expired": [nothing],
   "host-lost": [nothing],
   "resize-refused": [{ host, missing: "memory: 2 GiB too little" }, failed, silent],
@@ -126,14 +131,11 @@ it("states a sentence that begins as one and ends with a full stop", () => {
   expect(sentences.filter((sentence) => !/^[A-Z0-9].*\.$/.test(sentence))).toEqual([]);
 });
 
-it("stores the facts beside the sentence, so that a reader can render it again", () => {
-  const event = describeEvent("host-enrolled", { host, pool: "default" });
-  expect(event).toEqual({
-    kind: "host-enrolled",
-    text: "Host host-7 enrolled in pool default.",
-    data: { host, pool: "default" },
-  });
-  expect(renderEventText(event.kind, event.data)).toBe(event.text);
+it("renders an emitted event from its data, which may hold further members", () => {
+  const data = { host, pool: "default", tokenId: "tok_1" };
+  expect(renderEmittedEvent({ kind: "host-enrolled", data })).toBe(
+    "Host host-7 enrolled in pool default.",
+  );
 });
 
 it("cuts a text at 2,000 characters", () => {

@@ -4,8 +4,8 @@ import type { EventKind } from "./events.ts";
 /** The longest text of an event or a reason. */
 const TEXT_CHARACTERS_MAX = 2_000;
 
-/** The sentence needs no facts. */
-type NoFacts = Record<string, never>;
+/** The sentence needs no facts; the data of the event may still hold ids. */
+type NoFacts = Record<string, unknown>;
 
 interface Named {
   /** The name of the service. */
@@ -20,12 +20,16 @@ type ServiceScaled =
 type SetMoved =
   | { cause: "request" }
   | { cause: "replacement-ready"; replacementSetId: string }
-  | { cause: "host-deleted"; host: string; isReplaced: boolean }
+  | { cause: "host-deleted"; host: string }
   | { cause: "blocked"; detail: string };
 
 type SetLost =
-  | { cause: "host-lost" | "docker-unresponsive" | "reported"; host: string; isReplaced: boolean }
-  | { cause: "host-deleted"; host: string; isReplaced: boolean };
+  | {
+      cause: "host-lost" | "docker-unresponsive" | "host-deleted";
+      host: string;
+      isReplaced: boolean;
+    }
+  | ({ cause: "report" } & Reported);
 
 /**
  * A change that a person requested, or a state that the agent reports, with its reason if it has
@@ -50,11 +54,11 @@ type TokenFacts =
 const isReplacedText = (isReplaced: boolean) => (isReplaced ? " Another set replaces it." : "");
 
 function setLostText(facts: SetLost): string {
+  if (facts.cause === "report") return facts.reason ?? "The host reports the set as lost.";
   const causes = {
     "host-lost": `Host ${facts.host} is lost.`,
     "host-deleted": `Host ${facts.host} was deleted.`,
     "docker-unresponsive": `The Docker daemon of host ${facts.host} does not respond.`,
-    reported: `Host ${facts.host} reports the set as lost.`,
   } as const;
   return causes[facts.cause] + isReplacedText(facts.isReplaced);
 }
@@ -66,7 +70,7 @@ function setMovedText(facts: SetMoved): string {
     case "replacement-ready":
       return `Replacement ${facts.replacementSetId} is ready. This set is being removed.`;
     case "host-deleted":
-      return `Host ${facts.host} was deleted.${isReplacedText(facts.isReplaced)}`;
+      return `Host ${facts.host} was deleted. The set will be placed on another host.`;
     case "blocked":
       return `The move waits: ${facts.detail}`;
   }
@@ -125,7 +129,10 @@ export const eventTexts = {
   "set-failed": (facts: Reported) => facts.reason ?? "The set failed.",
   "set-lost": setLostText,
   "set-held": (facts: { explanation: string }) => facts.explanation,
-  "set-removed": (_facts: NoFacts) => "The set is removed from its host.",
+  "set-removed": (facts: { isPlacedAgain: boolean }) =>
+    facts.isPlacedAgain
+      ? "The set is removed from its host and will be placed again."
+      : "The set is removed from its host.",
   "set-moved": setMovedText,
 
   "container-exited": (facts: { container: string } & Reported) =>
@@ -206,21 +213,39 @@ export function renderEventText<K extends EventKind>(kind: K, facts: EventFacts<
   return cutText(render(facts), TEXT_CHARACTERS_MAX);
 }
 
+/** The objects that an event is about. */
+export interface EventSubjects {
+  tenantId?: string | null;
+  serviceId?: string | null;
+  setId?: string | null;
+  hostId?: string | null;
+  generation?: number | null;
+}
+
 /**
- * An event whose text and data come from the same facts. Spread it into what the unit of work
- * emits: `tx.emit({ ...describeEvent("host-lost", { host: host.name }), hostId: host.id })`.
+ * An event to append. Its data are the facts of its sentence; further members may hold ids. The
+ * text is not part of it: the database layer renders the sentence and stores it beside the data, so
+ * that an old event keeps its text when a sentence changes.
  */
-export function describeEvent<K extends EventKind>(
-  kind: K,
-  facts: EventFacts<K>,
-): { kind: K; text: string; data: EventFacts<K> } {
-  return { kind, text: renderEventText(kind, facts), data: facts };
+export type EmittedEvent = {
+  [K in EventKind]: EventSubjects & { kind: K; data: EventFacts<K> & Record<string, unknown> };
+}[EventKind];
+
+/** The sentence of an event to append. */
+export function renderEmittedEvent({ kind, data }: EmittedEvent): string {
+  // The compiler cannot relate the kind to the data of the same member of the union.
+  return renderEventText(kind, data as never);
 }
 
 /**
  * The sentence of each reason that the control plane gives; agents write the reasons of their own.
  */
 export const reasonTexts = {
+  "volume-host-lost": (facts: { host: string; cause: "host-lost" | "docker-unresponsive" }) =>
+    `The set waits for host ${facts.host}, which has its volume and ${
+      facts.cause === "host-lost" ? "is lost" : "has a Docker daemon that does not respond"
+    }. To start the set elsewhere with an empty volume, set \`onHostLost\` to replace-without-data.`,
+  "host-lost-replaced": (_facts: NoFacts) => "Another set replaces this set.",
   "lease-expired": (_facts: NoFacts) =>
     "The lease expired: the agent does not reach the control plane.",
   "host-lost": (_facts: NoFacts) => "Host lost; state unknown.",

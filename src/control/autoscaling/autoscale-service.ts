@@ -63,18 +63,16 @@ async function act(tx: UnitOfWork, service: ServiceRow, decision: ReplicasDecisi
   const from = service.desiredReplicas;
   const changed: ServiceRow = { ...service, desiredReplicas: decision.desired };
   changed.generation = await updateService(tx, changed);
-  const direction = decision.desired > from ? "out" : "in";
   await Promise.all([
     reconcileServiceSets(tx, changed),
     storeDecision(tx, changed, from, decision, true),
   ]);
   tx.emit({
     kind: "decision-made",
-    text: `${service.name} scales ${direction} from ${from} to ${decision.desired}: ${decision.because.join("; ")}`,
     tenantId: service.tenantId,
     serviceId: service.id,
     generation: changed.generation,
-    data: { from, to: decision.desired, because: decision.because },
+    data: { service: service.name, from, to: decision.desired, because: decision.because },
   });
 }
 

@@ -51,10 +51,9 @@ export async function createHook(
     });
     tx.emit({
       kind: "token-created",
-      text: `hook ${name} of ${serviceName} and its token created`,
       tenantId,
       serviceId: service.id,
-      data: { tokenId, hookId: id },
+      data: { cause: "hook", service: serviceName, name, tokenId, hookId: id },
     });
     return toHook({ id, name, rules, stabilizationSeconds, createdAt }, serviceName);
   });

@@ -27,10 +27,9 @@ export async function deleteHook(
     tx.emit(
       {
         kind: "token-revoked",
-        text: `a hook of ${serviceName} and its token deleted`,
         tenantId,
         serviceId: service.id,
-        data: { hookId },
+        data: { cause: "hook", service: serviceName, hookId },
       },
       ...demandEvents("demand-resolved", resolved),
     );

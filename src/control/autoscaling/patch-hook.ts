@@ -27,10 +27,9 @@ export async function patchHook(
     if (!hook) throw notFound("hook");
     tx.emit({
       kind: "hook-changed",
-      text: `hook ${hook.name} of ${serviceName} changed: ${Object.keys(patch).join(", ")}`,
       tenantId,
       serviceId: service.id,
-      data: { hookId, changed: Object.keys(patch) },
+      data: { service: serviceName, hook: hook.name, hookId, changed: Object.keys(patch) },
     });
     return toHook(hook, serviceName);
   });

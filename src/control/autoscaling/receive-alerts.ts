@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { Alert, Delivery } from "../../contracts/api/alert-deliveries.ts";
-import { describeEvent } from "../../contracts/api/event-texts.ts";
 import { REPLICAS_MAX } from "../../contracts/api/services.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
@@ -107,7 +106,8 @@ async function reportTruncation(
   await unitOfWork(ctx, async (tx) => {
     if (!(await claimTruncationReport(tx, hook.id, TRUNCATION_REPORT_SECONDS))) return;
     tx.emit({
-      ...describeEvent("alerts-truncated", { hook: hook.name, truncatedAlerts }),
+      kind: "alerts-truncated",
+      data: { hook: hook.name, truncatedAlerts },
       tenantId: hook.tenantId,
       serviceId: hook.serviceId,
     });

@@ -1,9 +1,12 @@
 import type { ObservedSet } from "../../contracts/agent-protocol/protocol.ts";
-import type { EventKind } from "../../contracts/api/events.ts";
+import {
+  type EmittedEvent,
+  type EventSubjects,
+  renderReasonText,
+} from "../../contracts/api/event-texts.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
 import type { ContainerStatus, SetState } from "../../contracts/api/sets.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import type { EventInput } from "../../db/queries/events/write-events.ts";
 import {
   type HostSetRow,
   lockSetsOfHost,
@@ -17,7 +20,6 @@ import { listSetsWithVolume } from "../../db/queries/volumes/volumes.ts";
 import { returnSizes, settleSizes } from "../../db/queries/services/resizes.ts";
 import type { SignalChannel, UnitOfWork } from "../runtime/context.ts";
 import { retryDelayMs } from "../placement/place-pending-sets.ts";
-import { cutText } from "../../lib/text/truncate.ts";
 
 const AVOIDED_HOSTS_MAX = 8;
 
@@ -67,8 +69,8 @@ export async function applyObserved(
   const released: ReleasedSet[] = [];
   const leaving: string[] = [];
   const sized: string[] = [];
-  const refused: { setId: string; reason: Reason }[] = [];
-  const events: EventInput[] = [];
+  const refused: RefusedSize[] = [];
+  const events: EmittedEvent[] = [];
   for (const set of latestOfEach(observed)) {
     const row = rowById.get(set.setId);
     if (!row || set.generation < row.generation) continue;
@@ -76,14 +78,8 @@ export async function applyObserved(
       const release = releaseOf(row, hostId);
       if (!release) continue; // not begun yet
       released.push(release);
-      events.push(
-        eventOf(
-          row,
-          hostId,
-          "set-removed",
-          release.placeAgain ? "removed to be placed again" : "removed",
-        ),
-      );
+      const data = { isPlacedAgain: release.placeAgain !== null };
+      events.push({ kind: "set-removed", data, ...subjectsOf(row, hostId) });
       continue;
     }
     const update = updateOf(row, set, set.state);
@@ -101,10 +97,11 @@ export async function applyObserved(
     settleSizes(tx, hostId, sized),
     returnSizes(tx, hostId, refused),
   ]);
-  for (const { setId, reason } of refused) {
+  for (const { setId, cause } of refused) {
     const row = rowById.get(setId);
-    if (row && returned.includes(setId))
-      events.push(eventOf(row, hostId, "set-resize-refused", reason.text));
+    if (!row || !returned.includes(setId)) continue;
+    const data = { reason: cause };
+    events.push({ kind: "set-resize-refused", data, ...subjectsOf(row, hostId) });
   }
   tx.emit(...events);
   if (updates.length + released.length === 0) return { removed: 0, hasFreedRoom: false };
@@ -128,14 +125,22 @@ function releaseOf(row: HostSetRow, hostId: string): ReleasedSet | undefined {
   return { setId: row.id, placeAgain: { retryAfterMs, avoidHostIds } };
 }
 
-/** The kernel has refused the size of this generation again and again: the set goes back to the one that it had. */
-function refusalOf({ setId, reason }: ObservedSet): { setId: string; reason: Reason } {
-  const text = `the new size was refused, and the set goes back to the one that it had: ${reason?.text ?? "its agent did not say why"}`;
+interface RefusedSize {
+  setId: string;
+  /** The agent's reason. */
+  cause: string | null;
+  reason: Reason;
+}
+
+/** The host has refused the size of this generation repeatedly: the set returns to its previous size. */
+function refusalOf({ setId, reason }: ObservedSet): RefusedSize {
+  const cause = reason?.text ?? null;
   return {
     setId,
+    cause,
     reason: {
       code: "resize-refused",
-      text: cutText(text, 2_000),
+      text: renderReasonText("resize-refused", { reason: cause }),
       phase: "resize",
       at: new Date().toISOString(),
     },
@@ -155,83 +160,88 @@ function updateOf(row: HostSetRow, set: ObservedSet, state: SetState): ObservedU
   };
 }
 
-const kindOfState: Partial<Record<SetState, EventKind>> = {
-  preparing: "set-preparing",
-  starting: "set-starting",
-  running: "set-running",
-  stopping: "set-stopping",
-  stopped: "set-stopped",
-  failed: "set-failed",
-  lost: "set-lost",
-};
+/** The event of a set that enters a state, or undefined for a state that no event reports. */
+function stateEvent(state: SetState, reason: string | null): EmittedEvent | undefined {
+  switch (state) {
+    case "preparing":
+    case "running":
+    case "stopped":
+    case "failed":
+      return { kind: `set-${state}`, data: { reason } };
+    case "starting":
+    case "stopping":
+    case "lost":
+      return { kind: `set-${state}`, data: { cause: "report", reason } };
+    default:
+      return undefined;
+  }
+}
 
-function eventsOf(row: HostSetRow, hostId: string, update: ObservedUpdate): EventInput[] {
-  const events: EventInput[] = [];
-  const kind = update.state === row.state ? undefined : kindOfState[update.state];
-  if (kind)
-    events.push(eventOf(row, hostId, kind, update.reason?.text ?? `the set is ${update.state}`));
+function eventsOf(row: HostSetRow, hostId: string, update: ObservedUpdate): EmittedEvent[] {
+  const subjects = subjectsOf(row, hostId);
+  const reason = update.reason?.text ?? null;
+  const events: EmittedEvent[] = [];
+  const entered = update.state === row.state ? undefined : stateEvent(update.state, reason);
+  if (entered) events.push({ ...entered, ...subjects });
   if (update.ready !== row.ready) {
     events.push(
       update.ready
-        ? eventOf(row, hostId, "set-ready", "the set is ready")
-        : eventOf(row, hostId, "set-not-ready", update.reason?.text ?? "the set is not ready"),
+        ? { kind: "set-ready", data: {}, ...subjects }
+        : { kind: "set-not-ready", data: { reason }, ...subjects },
     );
   }
-  if (update.sized && !row.sized) {
-    events.push(eventOf(row, hostId, "set-resized", "the set has its new size"));
-  }
-  if (events.length === 0 && isNewWarning(row, update)) {
-    events.push(eventOf(row, hostId, "set-warning", update.reason?.text ?? ""));
+  if (update.sized && !row.sized) events.push({ kind: "set-resized", data: {}, ...subjects });
+  if (events.length === 0 && reason !== null && isNewWarning(row, update)) {
+    events.push({ kind: "set-warning", data: { warning: reason }, ...subjects });
   }
   for (const container of update.containers) {
     const before = row.containers.find((candidate) => candidate.name === container.name);
-    const trouble = newTrouble(container, before);
-    if (trouble) {
-      events.push({
-        ...eventOf(row, hostId, trouble, container.reason?.text ?? "it ended"),
-        data: { container: container.name },
-      });
-    }
-    if (!before || container.restarts <= before.restarts) continue;
-    const exit = container.exitCode === null ? "" : ` after exit code ${container.exitCode}`;
-    const text = `${container.name} was restarted${exit} (${container.restarts} times in all)`;
-    events.push({
-      ...eventOf(row, hostId, "container-restarted", text),
-      data: { container: container.name },
-    });
+    events.push(...containerEvents(container, before).map((event) => ({ ...event, ...subjects })));
   }
   return events;
 }
 
-/** The set is as before, and now there is something to say of it that is not of one container: it cannot be resized, say. */
+function containerEvents(
+  status: ContainerStatus,
+  before: ContainerStatus | undefined,
+): EmittedEvent[] {
+  const { name: container, exitCode, restarts } = status;
+  const events: EmittedEvent[] = [];
+  const failure = newFailure(status, before);
+  if (failure) {
+    events.push({ kind: failure, data: { container, reason: status.reason?.text ?? null } });
+  }
+  if (before && restarts > before.restarts) {
+    events.push({ kind: "container-restarted", data: { container, exitCode, restarts } });
+  }
+  return events;
+}
+
+/**
+ * The set has a reason with a new code, which none of its containers has. For example, the host
+ * cannot resize it.
+ */
 function isNewWarning(row: HostSetRow, { reason, containers }: ObservedUpdate): boolean {
   if (!reason || reason.code === row.reason?.code) return false;
   return !containers.some((container) => container.reason?.text === reason.text);
 }
 
-/** What has befallen a container and was not told before: it is seen this way, though the container is restarted or runs on. */
-function newTrouble(
+/** The kind of a failure that the previous report did not contain, even if the container runs again. */
+function newFailure(
   { reason, oomKills }: ContainerStatus,
   before: ContainerStatus | undefined,
-): EventKind | undefined {
+): "container-exited" | "container-out-of-memory" | undefined {
   if (!reason || reason.at === before?.reason?.at) return undefined;
   if (reason.code === "container-exited") return "container-exited";
   if (reason.code !== "out-of-memory") return undefined;
-  // The kill of a main process may be told twice: when it was killed, and when the container had ended of it.
-  const isTold = before?.reason?.code === "out-of-memory" && oomKills <= before.oomKills;
-  return isTold ? undefined : "container-out-of-memory";
+  // The agent may report the kill of a main process twice: at the kill, and at the exit.
+  const isReported = before?.reason?.code === "out-of-memory" && oomKills <= before.oomKills;
+  return isReported ? undefined : "container-out-of-memory";
 }
 
-function eventOf(row: HostSetRow, hostId: string, kind: EventKind, text: string): EventInput {
-  return {
-    kind,
-    text: cutText(text, 2_000),
-    tenantId: row.tenantId,
-    serviceId: row.serviceId,
-    setId: row.id,
-    hostId,
-    generation: row.generation,
-  };
+function subjectsOf(row: HostSetRow, hostId: string): EventSubjects {
+  const { tenantId, serviceId, id: setId, generation } = row;
+  return { tenantId, serviceId, setId, hostId, generation };
 }
 
 function signalsOf(

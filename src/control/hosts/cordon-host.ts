@@ -1,5 +1,5 @@
+import type { EmittedEvent } from "../../contracts/api/event-texts.ts";
 import { notFound } from "../../contracts/common/app-error.ts";
-import type { EventKind } from "../../contracts/api/events.ts";
 import type { Host } from "../../contracts/api/hosts.ts";
 import { updateHostAdmission, updateHostLabels } from "../../db/queries/hosts/schedule-hosts.ts";
 import { forgetHeldDrains } from "../../db/queries/relocation/moves.ts";
@@ -11,24 +11,12 @@ import { assertGeneration } from "../runtime/preconditions.ts";
 
 /** The host takes no new sets; those that it has stay. Repeating it changes nothing. Throws not-found. */
 export function cordonHost(ctx: ControlContext, hostId: string): Promise<Host> {
-  return changeAdmission(
-    ctx,
-    hostId,
-    { cordoned: true, draining: false },
-    "host-cordoned",
-    "takes no new sets",
-  );
+  return changeAdmission(ctx, hostId, { cordoned: true, draining: false }, "host-cordoned");
 }
 
 /** The host takes sets again; ends a drain. Throws not-found. */
 export function uncordonHost(ctx: ControlContext, hostId: string): Promise<Host> {
-  return changeAdmission(
-    ctx,
-    hostId,
-    { cordoned: false, draining: false },
-    "host-uncordoned",
-    "takes sets again",
-  );
+  return changeAdmission(ctx, hostId, { cordoned: false, draining: false }, "host-uncordoned");
 }
 
 /**
@@ -36,26 +24,20 @@ export function uncordonHost(ctx: ControlContext, hostId: string): Promise<Host>
  * this transaction, nor of the one that an Idempotency-Key puts around it. Throws not-found.
  */
 export function drainHost(ctx: ControlContext, hostId: string): Promise<Host> {
-  return changeAdmission(
-    ctx,
-    hostId,
-    { cordoned: true, draining: true },
-    "host-draining",
-    "is being emptied",
-  );
+  return changeAdmission(ctx, hostId, { cordoned: true, draining: true }, "host-draining");
 }
 
 async function changeAdmission(
   ctx: ControlContext,
   hostId: string,
   admission: { cordoned: boolean; draining: boolean },
-  kind: EventKind,
-  text: string,
+  kind: "host-cordoned" | "host-uncordoned" | "host-draining",
 ): Promise<Host> {
   await unitOfWork(ctx, async (tx) => {
     const host = await updateHostAdmission(tx, hostId, admission);
     if (!host) throw notFound("host");
-    if (host.changed) tx.emit({ kind, text: `${host.name} ${text}`, hostId });
+    const event: EmittedEvent = { kind, data: { host: host.name }, hostId };
+    if (host.changed) tx.emit(event);
     if (admission.draining) return enqueueDrain(tx, hostId, kind);
     await forgetHeldDrains(tx, hostId);
     if (!admission.cordoned) await retryPending(tx, hostId, kind);

@@ -1,6 +1,7 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
-import type { EventInput } from "../../db/queries/events/write-events.ts";
+import type { EmittedEvent } from "../../contracts/api/event-texts.ts";
 import {
+  type DeletedVolumeRow,
   deleteHostRow,
   type HostContent,
   listServicesOnHost,
@@ -47,8 +48,8 @@ export async function deleteHost(
         placeAgain: desired === "stopped" ? { retryAfterMs: 0, avoidHostIds: [] } : null,
       })),
     );
-    tx.emit(...eventsOf(hostId, host, content));
-    await deleteHostRow(tx, hostId);
+    const volumes = await deleteHostRow(tx, hostId);
+    tx.emit(...eventsOf(hostId, host, content, volumes));
     replanStopped(tx, hostId, content);
     for (const service of services) await reconcileServiceSets(tx, service);
   });
@@ -80,17 +81,26 @@ function assertRemovable(
   });
 }
 
-function eventsOf(hostId: string, { name }: RemovableHost, { sets }: HostContent): EventInput[] {
+function eventsOf(
+  hostId: string,
+  { name }: RemovableHost,
+  { sets }: HostContent,
+  volumes: readonly DeletedVolumeRow[],
+): EmittedEvent[] {
+  const cause = "host-deleted";
   return [
-    ...sets.map(({ id, tenantId, serviceId, desired }) => ({
-      kind: desired === "stopped" ? ("set-moved" as const) : ("set-lost" as const),
-      text: `its host ${name} was deleted${desired === "deleted" ? "" : "; its place is taken elsewhere"}`,
-      tenantId,
-      serviceId,
-      setId: id,
-      hostId,
-    })),
-    { kind: "host-deleted" as const, text: `${name} was deleted`, hostId },
+    ...sets.map(({ id, tenantId, serviceId, desired }): EmittedEvent => {
+      const subjects = { tenantId, serviceId, setId: id, hostId };
+      if (desired === "stopped") {
+        return { kind: "set-moved", data: { cause, host: name }, ...subjects };
+      }
+      const isReplaced = desired !== "deleted";
+      return { kind: "set-lost", data: { cause, host: name, isReplaced }, ...subjects };
+    }),
+    ...volumes.map(({ id, tenantId, setId }): EmittedEvent => {
+      return { kind: "volume-lost", data: { cause, volume: id }, tenantId, setId, hostId };
+    }),
+    { kind: "host-deleted", data: { host: name }, hostId },
   ];
 }
 

@@ -67,7 +67,7 @@ async function insertEnrolled(
     allocatable,
     leaseSeconds: LEASE_SECONDS,
   });
-  tx.emit({ kind: "host-enrolled", text: `${name} was enrolled into pool ${pool}`, hostId });
+  tx.emit({ kind: "host-enrolled", data: { host: name, pool }, hostId });
   return hostId;
 }
 

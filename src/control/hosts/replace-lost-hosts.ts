@@ -1,4 +1,3 @@
-import { describeEvent } from "../../contracts/api/event-texts.ts";
 import { LEASE_SECONDS } from "../../contracts/agent-protocol/protocol.ts";
 import { type DownGracePeriods, recordFleetWatch } from "../../db/queries/hosts/fleet-watch.ts";
 import {
@@ -72,7 +71,8 @@ async function markLost(ctx: ControlContext): Promise<number> {
     const marked = await markExpiredHostsLost(tx, DOWN_HOSTS_PER_ROUND_MAX);
     tx.emit(
       ...marked.map((host) => ({
-        ...describeEvent("host-lost", { host: host.name }),
+        kind: "host-lost" as const,
+        data: { host: host.name },
         hostId: host.id,
       })),
     );
@@ -90,11 +90,8 @@ async function recordHeldHosts(ctx: ControlContext, hold: FailoverDecision["hold
       ...hold
         .filter(({ host }) => newIds.has(host.id))
         .map(({ host, down, total }) => ({
-          ...describeEvent("replacement-held", {
-            pool: host.pool,
-            hostsDown: down,
-            hostsTotal: total,
-          }),
+          kind: "replacement-held" as const,
+          data: { pool: host.pool, hostsDown: down, hostsTotal: total },
           hostId: host.id,
         })),
     );
@@ -108,7 +105,13 @@ async function recordHeldHosts(ctx: ControlContext, hold: FailoverDecision["hold
 async function holdSets(ctx: ControlContext, grace: DownGracePeriods): Promise<void> {
   await unitOfWork(ctx, async (tx) => {
     const held = await holdSetsWithVolumeData(tx, grace, HELD_SETS_PER_ROUND_MAX);
-    tx.emit(...held.map((set) => ({ kind: "set-held" as const, ...set })));
+    tx.emit(
+      ...held.map(({ explanation, ...subjects }) => ({
+        kind: "set-held" as const,
+        data: { explanation },
+        ...subjects,
+      })),
+    );
     tx.signal(...held.map(({ setId }) => `set:${setId}` as const));
   });
 }
@@ -162,11 +165,13 @@ async function replaceSets(
     const sets = await abandonSets(tx, serviceId, lockedIds, grace, ABANDONED_SETS_MAX);
     tx.emit(
       ...sets.map((set) => ({
-        ...describeEvent("set-lost", {
-          cause: set.hostState === "lost" ? "host-lost" : "docker-unresponsive",
+        kind: "set-lost" as const,
+        data: {
+          cause:
+            set.hostState === "lost" ? ("host-lost" as const) : ("docker-unresponsive" as const),
           host: set.hostName,
           isReplaced: true,
-        }),
+        },
         tenantId: service.tenantId,
         serviceId,
         setId: set.setId,

@@ -1,5 +1,4 @@
 import { AppError } from "../../contracts/common/app-error.ts";
-import { describeEvent } from "../../contracts/api/event-texts.ts";
 import {
   type DesiredSet,
   LEASE_SECONDS,
@@ -8,6 +7,7 @@ import {
   type Sync,
   type SyncResult,
 } from "../../contracts/agent-protocol/protocol.ts";
+import type { ReportedVolume } from "../../contracts/api/volumes.ts";
 import {
   DOCKER_UNREACHABLE,
   findHostLease,
@@ -27,6 +27,7 @@ import { listPurges, storeHostVolumes } from "../../db/queries/volumes/volumes.t
 import { assert } from "../../lib/assert.ts";
 import { applyObserved, lockObservedSets } from "./apply-observed.ts";
 import { closeServices } from "../services/close-services.ts";
+import { volumeEvent } from "./volume-event.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import type { HostCaller } from "./enroll-host.ts";
@@ -89,8 +90,8 @@ async function continueAfterAgent(
   const generation = await unitOfWork(ctx, async (tx) => {
     const raised = await raiseHostGeneration(tx, hostId, acceptedGeneration);
     if (raised !== undefined) {
-      const facts = { acceptedGeneration, databaseGeneration: host.generation };
-      tx.emit({ ...describeEvent("host-ahead", facts), hostId });
+      const data = { acceptedGeneration, databaseGeneration: host.generation };
+      tx.emit({ kind: "host-ahead", data, hostId });
     }
     return raised;
   });
@@ -166,7 +167,7 @@ async function takeReport(
         applyObserved(tx, hostId, body.observed, rows),
         body.usage ? updateHostUsage(tx, hostId, body.usage, leaseOf(body)) : undefined,
         body.images ? updateHostImages(tx, hostId, body.images) : undefined,
-        body.volumes ? storeHostVolumes(tx, hostId, body.volumes) : undefined,
+        body.volumes ? storeVolumes(tx, hostId, body.volumes) : undefined,
         state !== undefined && changeState(tx, hostId, state, body),
       ]);
       const isUsable = becameReady || (body.usage !== null && !hasFreshReport(ctx, host));
@@ -179,6 +180,15 @@ async function takeReport(
   const removed = await (body.observed.length > 0 ? ctx.reportWriteLimit(store) : store());
   if (removed > 0) await closeServices(ctx);
   return undefined;
+}
+
+async function storeVolumes(
+  tx: UnitOfWork,
+  hostId: string,
+  volumes: readonly ReportedVolume[],
+): Promise<void> {
+  const changes = await storeHostVolumes(tx, hostId, volumes);
+  tx.emit(...changes.map((change) => volumeEvent(change, hostId)));
 }
 
 /** Without one the host takes nothing new: its first report, or the first after a silence, is room gained. */
@@ -221,11 +231,8 @@ async function changeState(
           text: body.docker?.detail ?? "The Docker daemon does not respond.",
         };
   if (!(await updateHostState(tx, hostId, state, reason, body.acceptedGeneration))) return false;
-  const event =
-    reason === null
-      ? describeEvent("host-ready", {})
-      : describeEvent("host-unhealthy", { reason: reason.text });
-  tx.emit({ ...event, data: { ...event.data }, hostId });
+  if (reason === null) tx.emit({ kind: "host-ready", data: {}, hostId });
+  else tx.emit({ kind: "host-unhealthy", data: { reason: reason.text }, hostId });
   return state === "ready";
 }
 

@@ -37,10 +37,16 @@ export async function createToken(
     });
     tx.emit({
       kind: "token-created",
-      text: `a token ${body.name} of role ${body.role} was created`,
-      // Tokens are the admins' business: no tenant reads who made them.
+      // Only admins manage tokens, so no tenant may read this event.
       tenantId: null,
-      data: { tokenId: id, tenant: body.tenant ?? null, by: caller.tokenId },
+      data: {
+        cause: "token",
+        name: body.name,
+        role: body.role,
+        tokenId: id,
+        tenant: body.tenant ?? null,
+        by: caller.tokenId,
+      },
     });
     return findToken(tx, id);
   });

@@ -1,4 +1,3 @@
-import { renderEventText } from "../../contracts/api/event-texts.ts";
 import type { PatchTenant, Quota, Tenant, TenantChange } from "../../contracts/api/tenancy.ts";
 import { notFound } from "../../contracts/common/app-error.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
@@ -43,9 +42,8 @@ export async function patchTenant(
     const changed = Object.keys({ ...patch.quota, ...patch.grants });
     tx.emit({
       kind: "tenant-changed",
-      text: renderEventText("tenant-changed", { tenant: name, changed }),
       tenantId: tenant.id,
-      data: { changed },
+      data: { tenant: name, changed },
     });
     const effects = [
       ...(await describeQuota(tx, tenant)),

@@ -12,7 +12,7 @@ export async function revokeToken(ctx: ControlContext, tokenId: string): Promise
     const wasValid = await updateTokenRevoked(tx, tokenId);
     if (wasValid === undefined) throw notFound("token");
     if (!wasValid) return;
-    tx.emit({ kind: "token-revoked", text: "a token was revoked", data: { tokenId } });
+    tx.emit({ kind: "token-revoked", data: { cause: "token", tokenId } });
   });
   ctx.tokenCache.clear();
 }

@@ -8,6 +8,7 @@ import { createService } from "../../../src/control/services/create-service.ts";
 import { changeSet } from "../../../src/control/sets/change-set.ts";
 import { deleteService } from "../../../src/control/services/delete-service.ts";
 import { replaceLostHosts } from "../../../src/control/hosts/replace-lost-hosts.ts";
+import { expectCatalogTexts } from "../../support/fleet/expect-catalog-texts.ts";
 import {
   createFleetContext,
   type FleetContext,
@@ -19,6 +20,7 @@ import {
 let fleet: FleetContext | undefined;
 
 afterEach(async () => {
+  if (fleet) await expectCatalogTexts(fleet.ctx.db);
   await fleet?.close();
   fleet = undefined;
 });

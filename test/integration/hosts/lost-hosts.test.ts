@@ -9,6 +9,7 @@ import { getService } from "../../../src/control/services/get-service.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { replaceLostHosts } from "../../../src/control/hosts/replace-lost-hosts.ts";
 import { syncHost } from "../../../src/control/hosts/sync-host.ts";
+import { expectCatalogTexts } from "../../support/fleet/expect-catalog-texts.ts";
 import {
   createFleetContext,
   emptySync,
@@ -20,6 +21,7 @@ import {
 let fleet: FleetContext | undefined;
 
 afterEach(async () => {
+  if (fleet) await expectCatalogTexts(fleet.ctx.db);
   await fleet?.close();
   fleet = undefined;
 });

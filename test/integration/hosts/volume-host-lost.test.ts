@@ -9,6 +9,7 @@ import { getService } from "../../../src/control/services/get-service.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { newId } from "../../../src/lib/ids.ts";
+import { expectCatalogTexts } from "../../support/fleet/expect-catalog-texts.ts";
 import {
   createFleetContext,
   type FleetContext,
@@ -30,6 +31,7 @@ type Service = Parameters<typeof serviceBody>[1];
 let fleet: FleetContext | undefined;
 
 afterEach(async () => {
+  if (fleet) await expectCatalogTexts(fleet.ctx.db);
   await fleet?.close();
   fleet = undefined;
 });

@@ -150,13 +150,13 @@ test("a container that ran out of memory is told once, with the reason that its 
       f.ctx.db,
       sql`select text, data from events where kind = 'container-out-of-memory' order by id`,
     );
-  const first = { text: reason.text, data: { container: "app" } };
-  expect(await told()).toEqual([first]);
+  const eventOf = (text: string) => ({ text, data: { container: "app", reason: text } });
+  expect(await told()).toEqual([eventOf(reason.text)]);
   const again = { ...reason, text: "once more", at: "2026-01-05T12:00:05.000Z" };
   const worse = { ...exited, oomKills: 2, reason: again };
   const second = observed(set, "running", { ready: false, containers: [worse] });
   await f.sync(hostId, { observed: [second] });
-  expect(await told()).toEqual([first, { ...first, text: "once more" }]);
+  expect(await told()).toEqual([eventOf(reason.text), eventOf("once more")]);
 });
 
 test("what there is to say of a set that runs on is told once, and what its host's disk holds is shown", async () => {

@@ -14,6 +14,7 @@ import { getSet } from "../../../src/control/sets/get-set.ts";
 import { moveSet } from "../../../src/control/sets/move-set.ts";
 import { createMover } from "../../../src/control/relocation/move-sets.ts";
 import { listVolumes, purgeVolume, restoreVolume } from "../../../src/control/volumes/volumes.ts";
+import { expectCatalogTexts } from "../../support/fleet/expect-catalog-texts.ts";
 import {
   createFleetContext,
   type FleetContext,
@@ -26,6 +27,7 @@ const GiB = 2 ** 30;
 let fleet: FleetContext | undefined;
 
 afterEach(async () => {
+  if (fleet) await expectCatalogTexts(fleet.ctx.db);
   await fleet?.close();
   fleet = undefined;
 });

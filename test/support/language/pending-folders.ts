@@ -40,7 +40,6 @@ export const pendingFolders: readonly string[] = [
   "src/cli/manifests",
   "src/cli/output",
   "src/config",
-  "src/contracts",
   "src/contracts/agent-protocol",
   "src/contracts/api",
   "src/contracts/common",

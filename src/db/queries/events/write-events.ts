@@ -1,30 +1,33 @@
 import { sql } from "drizzle-orm";
+import {
+  type EmittedEvent,
+  type EventSubjects,
+  renderEmittedEvent,
+} from "../../../contracts/api/event-texts.ts";
 import type { EventKind } from "../../../contracts/api/events.ts";
 import type { JobRequest } from "../../../contracts/jobs.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { outboxRows } from "../runtime/outbox.ts";
 import { rowsOf } from "../runtime/query.ts";
 
-export interface EventInput {
+/** An event whose use case has rendered its sentence. New code emits an `EmittedEvent`. */
+type RenderedEvent = EventSubjects & {
   kind: EventKind;
   text: string;
-  tenantId?: string | null;
-  serviceId?: string | null;
-  setId?: string | null;
-  hostId?: string | null;
-  generation?: number | null;
   data?: Record<string, unknown>;
-}
+};
 
-/** Appends events in one statement, however many. */
+export type EventInput = EmittedEvent | RenderedEvent;
+
+/** Appends any number of events in one statement, with their sentences. */
 export async function insertEvents(q: Queryable, events: readonly EventInput[]): Promise<void> {
   if (events.length === 0) return;
   await q.execute(insertion(events));
 }
 
 /**
- * Writes jobs to the outbox and appends events, in one statement. Gives the ids of the outbox rows in the order of the
- * jobs.
+ * Writes jobs to the outbox and appends events, in one statement. Returns the ids of the outbox rows
+ * in the order of the jobs.
  */
 export async function insertEffects(
   q: Queryable,
@@ -51,7 +54,7 @@ export async function insertEffects(
 function insertion(events: readonly EventInput[]) {
   const rows = events.map((event) => ({
     kind: event.kind,
-    text: event.text,
+    text: "text" in event ? event.text : renderEmittedEvent(event),
     tenant_id: event.tenantId ?? null,
     service_id: event.serviceId ?? null,
     set_id: event.setId ?? null,

@@ -1,4 +1,5 @@
 import { sql } from "drizzle-orm";
+import { renderReasonText } from "../../../contracts/api/event-texts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
 import { hasVolumeData } from "../volumes/volumes.ts";
@@ -19,11 +20,11 @@ export async function markExpiredHostsLost(
           select id from hosts where state <> 'lost' and lease_expires_at < now() order by id limit ${limit} for update skip locked
         ), marked as (
           update hosts set state = 'lost', lost_at = coalesce(lost_at, now()), resync_required = true,
-            reason = jsonb_build_object('code', 'lease-expired', 'text', 'The lease expired: the agent does not sync.')
+            reason = jsonb_build_object('code', 'lease-expired', 'text', ${renderReasonText("lease-expired", {})}::text)
           where id in (select id from expired) returning id, name
         ), silent as (
           update sets set state = 'lost', ready = false, updated_at = now(),
-            reason = jsonb_build_object('code', 'host-lost', 'text', 'Host lost; state unknown.', 'phase', 'run')
+            reason = jsonb_build_object('code', 'host-lost', 'text', ${renderReasonText("host-lost", {})}::text, 'phase', 'run')
           where host_id in (select id from marked) and desired = 'running' and state <> 'lost'
         )
         select id, name from marked`,
@@ -128,8 +129,12 @@ export interface HeldSetRow {
   tenantId: string;
   serviceId: string;
   hostId: string;
-  text: string;
+  explanation: string;
 }
+
+/** The text for a format of Postgres, which inserts the name of the host. */
+const waitText = (cause: "host-lost" | "docker-unresponsive") =>
+  renderReasonText(VOLUME_HOST_LOST, { host: "%s", cause });
 
 /** The host of set `s` has reported nothing of it since it went down. */
 const isSilent = sql`(s.state = 'lost' or s.reason->>'code' = ${DOCKER_UNREACHABLE})`;
@@ -154,13 +159,12 @@ export async function holdSetsWithVolumeData(
           order by s.id limit ${limit} for update of s skip locked
         )
         update sets s set updated_at = now(), reason = jsonb_build_object('code', ${VOLUME_HOST_LOST}::text, 'phase', 'run',
-          'text', 'The set waits for ' || w.host_name || ', which has its volume and '
-            || case w.host_state when 'lost' then 'is lost' else 'has a Docker daemon that does not answer' end
-            || '. To start it elsewhere with an empty volume, set onHostLost to replace-without-data.',
+          'text', format(case w.host_state when 'lost' then ${waitText("host-lost")}::text
+            else ${waitText("docker-unresponsive")}::text end, w.host_name),
           'at', to_char(now() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
         from waiting w where s.id = w.id
         returning s.id as "setId", s.tenant_id as "tenantId", s.service_id as "serviceId", s.host_id as "hostId",
-          s.reason->>'text' as text`,
+          s.reason->>'text' as explanation`,
   );
 }
 
@@ -228,7 +232,8 @@ export async function abandonSets(
         )
         update sets s set desired = 'deleted', state = 'lost', ready = false, generation = s.generation + 1,
           host_generation = b.generation, updated_at = now(),
-          reason = jsonb_build_object('code', ${HOST_LOST_REPLACED}::text, 'text', 'Another set takes its place.', 'phase', 'run')
+          reason = jsonb_build_object('code', ${HOST_LOST_REPLACED}::text, 'text',
+            ${renderReasonText(HOST_LOST_REPLACED, {})}::text, 'phase', 'run')
         from abandoned a join bumped b on b.id = a.host_id where s.id = a.id
         returning s.id as "setId", a.host_id as "hostId", a.host_name as "hostName", a.host_state as "hostState"`,
   );

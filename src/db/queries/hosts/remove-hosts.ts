@@ -56,15 +56,24 @@ export async function lockHostContent(q: Queryable, hostId: string): Promise<Hos
   return { sets, volumes: volumes[0]?.count ?? 0 };
 }
 
-/** Removes a locked host on which no set is booked any more, with what is known of its volumes; each is told to be lost. */
-export async function deleteHostRow(q: Queryable, hostId: string): Promise<void> {
-  await q.execute(sql`
-    with forgotten as (
-      delete from volumes where host_id = ${hostId} returning id, tenant_id, set_id
-    ), told as (
-      insert into events (kind, tenant_id, set_id, host_id, text, data)
-      select 'volume-lost', tenant_id, set_id, ${hostId}, 'the host of the volume was deleted', jsonb_build_object('volume', id)
-      from forgotten
-    )
-    delete from hosts where id = ${hostId}`);
+export interface DeletedVolumeRow {
+  id: string;
+  tenantId: string;
+  setId: string | null;
+}
+
+/**
+ * Deletes a locked host on which no set is booked, and the rows of its volumes. Returns those
+ * volumes, which are lost.
+ */
+export async function deleteHostRow(q: Queryable, hostId: string): Promise<DeletedVolumeRow[]> {
+  return rowsOf(
+    q,
+    sql`with lost as (
+          delete from volumes where host_id = ${hostId} returning id, tenant_id, set_id
+        ), deleted as (
+          delete from hosts where id = ${hostId}
+        )
+        select id, tenant_id as "tenantId", set_id as "setId" from lost order by id`,
+  );
 }

@@ -1,4 +1,5 @@
 import { type SQL, sql } from "drizzle-orm";
+import { renderEventText, renderReasonText } from "../../../contracts/api/event-texts.ts";
 import type { PlacementSpec } from "../../../contracts/api/services.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
@@ -217,8 +218,10 @@ export async function commitPlacements(
         ), cleared as (
           delete from rejections where set_id in (select id from moved)
         ), told as (
-          insert into events (kind, tenant_id, service_id, set_id, host_id, generation, text)
-          select 'set-placed', tenant_id, service_id, id, host_id, generation, 'placed on ' || host_name from moved
+          insert into events (kind, tenant_id, service_id, set_id, host_id, generation, text, data)
+          select 'set-placed', tenant_id, service_id, id, host_id, generation,
+            format(${renderEventText("set-placed", { host: "%s" })}::text, host_name), jsonb_build_object('host', host_name)
+          from moved
         )
         select id as "setId", host_id as "hostId", service_id as "serviceId" from moved`,
   );
@@ -235,6 +238,9 @@ export interface RejectionInput {
   /** Every host but the avoided ones was ruled out: let it use those again. */
   forgetAvoided: boolean;
 }
+
+/** The text for a format of Postgres, which inserts the explanation and the last failure. */
+const afterFailureText = renderReasonText("no-host-fits", { explanation: "%s", lastFailure: "%s" });
 
 /**
  * Stores why sets were placed nowhere (I5), and when they are tried again. Of one that has failed to start the reason tells that, too:
@@ -255,8 +261,8 @@ export async function recordRejections(
             plan_after = now() + make_interval(secs => r."retryAfterMs" / 1000),
             avoid_host_ids = case when r."forgetAvoided" then '[]' else s.avoid_host_ids end,
             reason = jsonb_build_object('code', 'no-host-fits', 'phase', 'placement',
-              'text', left(r.text || coalesce(case when s.avoid_host_ids <> '[]' and s.reason->>'phase' is distinct from 'placement'
-                then ' The last start failed: ' || (s.reason->>'text') end, ''), 2000),
+              'text', left(case when s.avoid_host_ids <> '[]' and s.reason->>'phase' is distinct from 'placement' and s.reason->>'text' is not null
+                then format(${afterFailureText}::text, r.text, s.reason->>'text') else r.text end, 2000),
               'at', to_char(now() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
           from rejected r
           where s.id = r."setId" and s.state = 'pending' and s.generation = r.generation

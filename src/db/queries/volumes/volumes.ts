@@ -4,16 +4,33 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, isoTime, isoTimeOrNull, rowsByKey, rowsOf } from "../runtime/query.ts";
 import { inScope } from "../services/read-services.ts";
 
+/** A change of a volume since the previous report of its host. */
+export interface VolumeChangeRow {
+  change: "trashed" | "restored" | "not-purged" | "purged" | "missing";
+  volumeId: string;
+  tenantId: string;
+  /** Null if the service no longer exists. */
+  serviceId: string | null;
+  setId: string | null;
+  /** The end of a trashed volume's retention, such as "2026-12-01 10:00 UTC". */
+  expiresAt: string | null;
+  /** Why the host did not purge a volume. */
+  reason: string | null;
+}
+
 /**
- * Takes over what a host says of all its volumes, and tells what became of them since. What it does not name any more is gone
- * there. The host is locked by the caller. A volume of which another host spoke stays that host's.
+ * Stores a host's report of all its volumes, and returns the changes since its previous report. A
+ * volume that the report does not name no longer exists on the host. A volume that another host has
+ * reported stays with that host. The caller has locked the host.
  */
 export async function storeHostVolumes(
   q: Queryable,
   hostId: string,
   volumes: readonly ReportedVolume[],
-): Promise<void> {
-  await q.execute(sql`
+): Promise<VolumeChangeRow[]> {
+  return rowsOf(
+    q,
+    sql`
     with reported as materialized (
       select r.*, t.id as tenant_id from json_to_recordset(${JSON.stringify(volumes)}::json) as r("volumeId" text, "setId" text,
         tenant text, service text, state text, "sizeBytes" bigint, "usedBytes" bigint, "trashedAt" timestamptz, "expiresAt" timestamptz,
@@ -30,27 +47,25 @@ export async function storeHostVolumes(
         trashed_at = excluded.trashed_at, expires_at = excluded.expires_at, reported_at = now(),
         reason = excluded.reason, purge_asked_at = case when excluded.state = 'trashed' then v.purge_asked_at end
       where v.host_id = excluded.host_id
-    ), gone as (
+    ), deleted as (
       delete from volumes where host_id = ${hostId} and id not in (select "volumeId" from reported)
       returning id, state, set_id, tenant_id, service
-    ), news as (
-      select r."volumeId" as id, r.tenant_id, r.service, r."setId" as set_id,
-        case r.state when 'trashed' then 'volume-trashed' else 'volume-restored' end as kind,
-        case r.state when 'trashed' then 'the volume is kept until ' || to_char(r."expiresAt" at time zone 'utc', 'YYYY-MM-DD HH24:MI "UTC"')
-          else 'the volume was restored' end as text
+    ), changes as (
+      select case r.state when 'trashed' then 'trashed' else 'restored' end as change, r."volumeId" as id, r.tenant_id,
+        r.service, r."setId" as set_id, r."expiresAt" as expires_at, null as reason
       from reported r join before b on b.id = r."volumeId" where b.state <> r.state
       union all
-      select r."volumeId", r.tenant_id, r.service, r."setId", 'volume-not-purged', 'the volume was not purged: ' || (r.reason->>'text')
+      select 'not-purged', r."volumeId", r.tenant_id, r.service, r."setId", null, r.reason->>'text'
       from reported r join before b on b.id = r."volumeId" where r.reason->>'text' is distinct from b.reason->>'text'
         and r.reason->>'text' is not null
       union all
-      select id, tenant_id, service, set_id, case state when 'trashed' then 'volume-purged' else 'volume-lost' end,
-        case state when 'trashed' then 'the volume was purged' else 'the volume is not on its host any more' end
-      from gone
+      select case state when 'trashed' then 'purged' else 'missing' end, id, tenant_id, service, set_id, null, null
+      from deleted
     )
-    insert into events (kind, tenant_id, service_id, set_id, host_id, text, data)
-    select n.kind, n.tenant_id, s.id, n.set_id, ${hostId}, n.text, jsonb_build_object('volume', n.id)
-    from news n left join services s on s.tenant_id = n.tenant_id and s.name = n.service and s.deleted_at is null`);
+    select c.change, c.id as "volumeId", c.tenant_id as "tenantId", s.id as "serviceId", c.set_id as "setId",
+      to_char(c.expires_at at time zone 'utc', 'YYYY-MM-DD HH24:MI "UTC"') as "expiresAt", c.reason
+    from changes c left join services s on s.tenant_id = c.tenant_id and s.name = c.service and s.deleted_at is null`,
+  );
 }
 
 /** Volumes of a host whose purge was asked for. */
