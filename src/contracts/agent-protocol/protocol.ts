@@ -14,21 +14,22 @@ import { reportedVolumeSchema } from "../api/volumes.ts";
 import { CONTAINERS_PER_SET_MAX, setTemplateSchema } from "../api/set-template.ts";
 
 /**
- * The agent protocol, version 1: everything is asked for by the agent, nothing ever connects to it.
+ * The agent protocol, version 1. The agent opens every connection; nothing connects to the agent.
  *
- * enroll once; then two independent loops over `sync`: one that waits (waitMs > 0) for desired sets newer than the
- * generation it accepted, and one that reports (waitMs = 0) what changed and what is used. Every sync renews the lease.
- * Observed sets are sent again until a sync that carried them was answered 200.
+ * The agent enrolls once. Then it runs two independent loops over `sync`. One loop (waitMs > 0)
+ * waits for desired sets that are newer than the accepted generation. The other loop (waitMs = 0)
+ * reports changed sets and usage. Each sync renews the lease. The agent repeats observed sets until
+ * a sync that contains them is answered with 200.
  */
 export const AGENT_PROTOCOL_VERSION = 1;
 export const SYNC_WAIT_MS_MAX = 25_000;
 export const LEASE_SECONDS = 45;
-/** Twice as many, with their templates, fit into one answer: see TEMPLATE_BYTES_MAX in set-template.ts. */
+/** One answer can contain twice as many sets with their templates: see TEMPLATE_BYTES_MAX. */
 export const SETS_PER_HOST_MAX = 1_000;
-/** Sets and containers. */
+/** The number of sets and containers on a host. */
 export const MEMORY_HOLDERS_PER_HOST_MAX = SETS_PER_HOST_MAX * (CONTAINERS_PER_SET_MAX + 2);
 export const PURGES_PER_SYNC_MAX = 1_000;
-/** Trashed ones included. */
+/** Trashed volumes count too. */
 export const VOLUMES_PER_HOST_MAX = 10_000;
 
 /** `POST /agent/v1/enroll`, with an enroll token as the bearer. */
@@ -42,8 +43,9 @@ export const enrollBody = z
     allocatable: resourcesSchema,
     agentVersion: z.string().max(64),
     /**
-     * The credential that the host will have, of its own making: at least 256 random bits. With it a request whose answer was lost can be
-     * made again, and gets the same answer. Without it the API makes one.
+     * The credential of the host, which the agent generates: at least 256 random bits. With it the
+     * agent can repeat a request whose answer was lost, and receives the same answer. Default: the
+     * API generates a credential.
      */
     credential: z
       .string()
@@ -53,52 +55,60 @@ export const enrollBody = z
   .meta({ id: "Enroll" });
 export type Enroll = z.infer<typeof enrollBody>;
 
-/** The agent keeps its credential in its state file. */
+/** The agent stores its credential in its state file. */
 export const enrolledSchema = z
   .strictObject({ hostId: idSchema("host"), credential: z.string() })
   .meta({ id: "Enrolled" });
 export type Enrolled = z.infer<typeof enrolledSchema>;
 
-/** A set as the agent sees it. Reports about an older generation than Berth wants by now change no state. */
+/** A set as the agent observes it. A report about a stale generation changes no state. */
 export const observedSetSchema = z
   .strictObject({
     setId: idSchema("set"),
     generation: generationSchema,
-    /** absent: nothing of it is left on this host. */
+    /** absent: the host has neither containers nor a live volume of the set. */
     state: z.enum([...setStates, "absent"]),
     ready: z.boolean(),
     reason: reasonSchema.nullable(),
     /**
-     * On failed: the agent has given up starting it here (permanent error, or retries used up). It may be placed elsewhere.
+     * With state failed: the agent does not retry, after a permanent error or the last retry. Berth
+     * may place the set on another host.
      */
     gaveUp: z.boolean(),
     address: z.string().max(64).nullable(),
-    /** The kernel holds it to the amounts of this generation, as far as is known. */
+    /** The kernel enforces the amounts of this generation, as far as the agent knows. */
     sized: z.boolean().default(true),
-    /** It is not, and was refused as often as an agent tries: Berth is to take the size back. Tries go on until then. */
+    /**
+     * The kernel refused the amounts at each of the agent's attempts. The agent continues to try
+     * until Berth restores the previous size.
+     */
     sizeRefused: z.boolean().default(false),
     containers: z.array(containerStatusSchema).max(17),
   })
   .meta({ id: "ObservedSet" });
 export type ObservedSet = z.infer<typeof observedSetSchema>;
 
-/** What other things on a host are called: one odd name is no reason to refuse all that a host has to say. */
+/** An image reference in a report, in any form that Docker returns. */
 export const imageReferenceSchema = z.string().max(255);
 export const IMAGES_PER_HOST_MAX = 2_000;
 
-/** What is said to hold memory on a host: sets, and containers by the first 12 characters of Docker's id. */
+/**
+ * A holder of memory on a host: a set, or a container by the first 12 characters of Docker's id.
+ */
 export const memoryHolderSchema = z.union([idSchema("set"), z.string().regex(/^[0-9a-f]{12}$/)]);
 
-/** A list of what a host has found, of which only what is as it should be is taken. */
-function foundList<S extends z.ZodType>(item: S, itemsMax: number) {
+/**
+ * A list in a report. Invalid items are dropped, so that one of them does not reject the report.
+ */
+function lenientArray<S extends z.ZodType>(item: S, itemsMax: number) {
   return z.preprocess(
     (list) => (Array.isArray(list) ? list.filter((one) => item.safeParse(one).success) : list),
     z.array(item).max(itemsMax),
   );
 }
 
-/** The same of amounts by name. */
-function foundAmounts<S extends z.ZodType<string, string>>(name: S, entriesMax: number) {
+/** Amounts by name in a report, without the invalid entries. */
+function lenientAmounts<S extends z.ZodType<string, string>>(name: S, entriesMax: number) {
   const amount = z.number().int().nonnegative();
   return z.preprocess(
     (amounts) =>
@@ -121,25 +131,25 @@ export const syncBody = z
   .strictObject({
     protocol: z.literal(AGENT_PROTOCOL_VERSION),
     agentVersion: z.string().max(64),
-    /** The host generation up to which desired sets were accepted and persisted. */
+    /** The newest host generation whose desired sets the agent has persisted. */
     acceptedGeneration: generationSchema,
-    /** Ask for all desired sets: after a start, and from time to time to correct what was missed. */
+    /** Requests all desired sets: after a start, and periodically as a resync. */
     full: z.boolean(),
-    /** How long to wait for news; 0 answers at once. */
+    /** How long the API may wait for changes before it answers. */
     waitMs: z.number().int().min(0).max(SYNC_WAIT_MS_MAX),
     observed: z.array(observedSetSchema).max(SETS_PER_HOST_MAX),
     docker: z.strictObject({ state: z.enum(dockerStates), detail: z.string().max(500) }).nullable(),
-    /** What all processes of the machine use, and what sets may use of it. Null: not measured this time. */
+    /** The use of all processes of the machine, and the share for sets. Null: not measured. */
     usage: z
       .strictObject({
         used: resourcesSchema,
         allocatable: resourcesSchema,
-        /** Of used volume bytes: of trashed volumes that are purged as soon as their room is needed. */
+        /** The part of the used volume bytes that the agent frees when a new volume needs it. */
         reclaimableVolumeBytes: z.number().int().nonnegative().default(0),
         trashedVolumeBytes: z.number().int().nonnegative().default(0),
-        /** What is wrong with the host's volumes; it reports everything else all the same. */
+        /** A fault of the host's volumes. The rest of the report is valid all the same. */
         volumeReason: reasonSchema.nullable().default(null),
-        /** What the layers of all images, and all containers' own, take of Docker's disk. Null: not known. */
+        /** The layers of all images and of all containers on Docker's disk. Null: unknown. */
         disk: z
           .strictObject({
             imageBytes: z.number().int().nonnegative(),
@@ -148,21 +158,21 @@ export const syncBody = z
           .nullable()
           .default(null),
         /**
-         * What each set's processes hold of its memory, page cache that can be dropped left out; and each container's of
-         * it, by the first 12 characters of Docker's id.
+         * The memory of each set and of each container, without page cache that the kernel can
+         * drop. The key of a container is the first 12 characters of Docker's id.
          */
-        setMemoryBytes: foundAmounts(memoryHolderSchema, MEMORY_HOLDERS_PER_HOST_MAX).default({}),
+        setMemoryBytes: lenientAmounts(memoryHolderSchema, MEMORY_HOLDERS_PER_HOST_MAX).default({}),
       })
       .nullable(),
-    /** All volumes of the host. Null: unchanged since last sent. */
-    volumes: foundList(reportedVolumeSchema, VOLUMES_PER_HOST_MAX).nullable().default(null),
-    /** References of the images in the daemon. Null: unchanged since last sent. */
-    images: foundList(imageReferenceSchema, IMAGES_PER_HOST_MAX).nullable(),
+    /** All volumes of the host. Null: unchanged since the last report. */
+    volumes: lenientArray(reportedVolumeSchema, VOLUMES_PER_HOST_MAX).nullable().default(null),
+    /** The references of all images in the daemon. Null: unchanged since the last report. */
+    images: lenientArray(imageReferenceSchema, IMAGES_PER_HOST_MAX).nullable(),
   })
   .meta({ id: "Sync" });
 export type Sync = z.infer<typeof syncBody>;
 
-/** What a host should do about one set. It is complete: the agent needs nothing else to run the set. */
+/** A set that the host should run, stop or delete, with everything that the agent needs for it. */
 export const desiredSetSchema = z
   .strictObject({
     setId: idSchema("set"),
@@ -171,16 +181,16 @@ export const desiredSetSchema = z
     revision: z.number().int(),
     generation: generationSchema,
     desired: z.enum(setDesires),
-    /** Containers made before this generation are replaced: how `restart` works. */
+    /** The agent replaces containers of an older generation; `restart` increases this number. */
     restartGeneration: generationSchema,
-    /** A trashed volume of this host that is to be the set's, instead of a new one. */
+    /** A trashed volume of this host that the set gets instead of a new one. */
     restoreVolumeId: orNull(idSchema("vol")).default(null),
     template: setTemplateSchema,
   })
   .meta({ id: "DesiredSet" });
 export type DesiredSet = z.infer<typeof desiredSetSchema>;
 
-/** Somebody reads a container's log: the agent posts it to /agent/v1/streams/{streamId}. */
+/** A request for a container's log, which the agent posts to /agent/v1/streams/{streamId}. */
 export const logStreamRequestSchema = z.strictObject({
   streamId: idSchema("str"),
   setId: idSchema("set"),
@@ -193,13 +203,15 @@ export type LogStreamRequest = z.infer<typeof logStreamRequestSchema>;
 export const syncResultSchema = z
   .strictObject({
     hostGeneration: generationSchema,
-    /** True: `sets` are all there are; whatever else of Berth's the host has is to be removed. */
+    /** `sets` has all sets of the host; the agent removes all other objects with Berth's labels. */
     full: z.boolean(),
     sets: z.array(desiredSetSchema),
     streams: z.array(logStreamRequestSchema),
-    /** Sets whose state is not known here any more: look at them, and report what is seen whatever was reported before. */
+    /** Sets whose state Berth does not know: the agent inspects and reports them again. */
     reportAgain: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).default([]),
-    /** Trashed volumes to be destroyed now, on the word of a person; repeated until they are gone. */
+    /**
+     * Trashed volumes to purge now, on request of a person. Repeated until the host purged them.
+     */
     purgeVolumes: z.array(idSchema("vol")).max(PURGES_PER_SYNC_MAX).default([]),
     leaseSeconds: z.number().int(),
     serverTime: timestamp,

@@ -25,7 +25,7 @@ export type WebhookAlert = z.output<typeof webhookAlert>;
 
 /**
  * The webhook of Alertmanager (version "4") and of Grafana (version "1"). The handler validates
- * each alert by itself, so that one malformed alert does not cost the others.
+ * each alert separately, so that one malformed alert does not reject the others.
  */
 export const webhookDelivery = z
   .object({

@@ -45,8 +45,8 @@ export const hookRuleSchema = z
     match: labelMatch.default({}),
     want: wantSchema,
     /**
-     * Labels that tell the rule's alerts apart. By default all labels do, except those that carry a
-     * measured value: a label named `value`, or one whose text is a decimal fraction or a
+     * Labels that distinguish the rule's alerts. By default all labels do, except measured values.
+     * A measured value is a label named `value`, or one whose text is a decimal fraction or a
      * percentage.
      */
     identity: z.array(z.string().min(1).max(256)).max(16).optional(),

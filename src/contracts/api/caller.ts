@@ -1,12 +1,15 @@
 import type { TokenRole } from "./tenancy.ts";
 
-/** The authenticated sender of a request. `tenantId` is null for callers that are not bound to a tenant. */
+/**
+ * The authenticated sender of a request. `tenantId` is null for callers that are not bound to a
+ * tenant.
+ */
 export interface Caller {
   tokenId: string;
   role: TokenRole;
   tenantId: string | null;
-  /** Of hook tokens. */
+  /** The hook of a hook token. */
   hookId: string | null;
-  /** Of enroll tokens. */
+  /** The host pool of an enroll token. */
   pool: string | null;
 }

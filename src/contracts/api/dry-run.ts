@@ -3,8 +3,8 @@ import { idSchema, nameSchema } from "../common/primitives.ts";
 import { createServiceBody, REPLICAS_MAX } from "./services.ts";
 
 /**
- * A dry run: of a service that does not exist yet, of a new scale of one that does, or of whatever `berth apply` would make of
- * a document: the sets that it adds, with its template and its placement. Nothing is committed.
+ * A dry run of one change: creating a service, applying a manifest as `berth apply` does, or
+ * scaling a service. For `apply` it plans the sets that the change adds. It commits nothing.
  */
 export const planBody = z
   .discriminatedUnion("kind", [
@@ -20,9 +20,9 @@ export const planBody = z
 export type PlanRequest = z.infer<typeof planBody>;
 
 /**
- * Why a scale-in removes this set before others, in order of preference: it does not serve
- * (pending, failed, not-ready), its host is cordoned or draining or it moves (leaving-host), its
- * domain has the most sets (spread), or it is the newest.
+ * Why a scale-in removes this set before others, in order of preference. It does not serve
+ * (pending, failed, not-ready). Its host is cordoned or draining, or the set moves (leaving-host).
+ * Its domain has the most sets (spread). It is the newest.
  */
 export const removalReasons = [
   "pending",
@@ -37,9 +37,9 @@ export type RemovalReason = (typeof removalReasons)[number];
 export const planResultSchema = z
   .strictObject({
     policyVersion: z.number().int(),
-    /** The whole plan as text for people. */
+    /** The whole plan as plain text. */
     text: z.string(),
-    /** Hosts that would get sets, most first. At most 500; `placed` counts all. */
+    /** Hosts that would get sets, by descending number. At most 500; `placed` counts all sets. */
     hosts: z.array(
       z.strictObject({
         hostId: idSchema("host"),
@@ -51,7 +51,7 @@ export const planResultSchema = z
     placed: z.number().int(),
     rejected: z.number().int(),
     removed: z.number().int(),
-    /** Sets that the change removes, first one first. At most 500; `removed` counts all. */
+    /** Sets that the change removes, in order. At most 500; `removed` counts all sets. */
     removals: z.array(
       z.strictObject({
         setId: idSchema("set"),

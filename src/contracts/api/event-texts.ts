@@ -224,8 +224,8 @@ export interface EventSubjects {
 
 /**
  * An event to append. Its data are the facts of its sentence; further members may hold ids. The
- * text is not part of it: the database layer renders the sentence and stores it beside the data, so
- * that an old event keeps its text when a sentence changes.
+ * database layer renders the sentence and stores it with the data. An old event thus keeps its text
+ * when a sentence changes.
  */
 export type EmittedEvent = {
   [K in EventKind]: EventSubjects & { kind: K; data: EventFacts<K> & Record<string, unknown> };

@@ -75,7 +75,7 @@ export const frequentEventKinds = [
   "set-removed",
 ] as const satisfies readonly EventKind[];
 
-/** Where a stream of events stands: the `id:` of its last message, for `Last-Event-ID` and `after`. */
+/** The position of an event stream: the `id:` of a message, for `Last-Event-ID` and `after`. */
 export const eventCursor = z.string().regex(/^\d{1,20}\.\d{1,19}$/);
 
 export const eventSchema = z
@@ -94,7 +94,7 @@ export const eventSchema = z
   .meta({ id: "Event" });
 export type BerthEvent = z.infer<typeof eventSchema>;
 
-/** Newest first as a page; oldest first after `after` as a stream (Accept: text/event-stream). */
+/** A page has the newest event first. A stream starts after `after` with the oldest event. */
 export const listEventsQuery = pageQuery.extend({
   service: nameSchema.optional(),
   set: idSchema("set").optional(),

@@ -10,7 +10,10 @@ import {
   timestamp,
 } from "../common/primitives.ts";
 
-/** ready: takes sets. lost: its lease ran out. unhealthy: it reports, but its Docker daemon does not answer. */
+/**
+ * ready: the host accepts sets. lost: its lease expired. unhealthy: its agent syncs, but its Docker
+ * daemon does not respond.
+ */
 export const hostStates = ["ready", "unhealthy", "lost"] as const;
 export type HostState = (typeof hostStates)[number];
 
@@ -31,18 +34,19 @@ export const hostSchema = z
     agentVersion: z.string(),
     allocatable: resourcesSchema,
     allocated: resourcesSchema,
-    /** What the host last measured, and when; null before its first report. */
+    /** The last measurement of the host. Null before its first report. */
     reported: z
       .strictObject({
         used: resourcesSchema,
-        /** Of the used volume bytes: of trashed volumes that are purged as soon as their room is needed. */
+        /** The part of the used volume bytes that the agent frees when a new volume needs it. */
         reclaimableVolumeBytes: z.number().int(),
-        /** Of all volumes in the trash. */
+        /** The size of all volumes in the trash. */
         trashedVolumeBytes: z.number().int(),
-        /** What is wrong with the host's volumes: a volume group that is missing, tags that cannot be read. */
+        /** A fault of the host's volumes, such as a missing volume group. */
         volumeReason: reasonSchema.nullable(),
-        /** Layers of all images in Docker, and what all containers have written to their root file systems; null: not known. */
+        /** The layers of all images in Docker. Null: unknown. */
         imageBytes: z.number().int().nullable(),
+        /** The data in the root file systems of all containers. Null: unknown. */
         containerBytes: z.number().int().nullable(),
         at: timestamp,
       })
@@ -62,14 +66,15 @@ const percents = z.strictObject({
   rootfsBytes: percent.default(100),
 });
 
-/** How far hosts of a pool are filled: `PUT /v1/host-pools/{name}`. */
+/** The limits to which Berth fills the hosts of a pool: `PUT /v1/host-pools/{name}`. */
 export const hostPoolBody = z
   .strictObject({
-    /** Booked amounts may reach allocatable x this / 100. */
+    /** Booked amounts may reach this percentage of the allocatable amounts. */
     overcommitPercent: percents.prefault({}),
     /**
-     * Measured use, with what was placed since the measurement, may reach allocatable x this / 100. Allocatable leaves the
-     * machine its own share already, so only the root file system, which nothing limits, needs a margin by default.
+     * The measured use and the sets placed since then may reach this percentage of the allocatable
+     * amounts. Allocatable amounts exclude the machine's own share, so only the root file system,
+     * which no quota limits, has a margin by default.
      */
     highWaterPercent: percents.prefault({
       cpuMillis: 100,
@@ -96,5 +101,5 @@ export const patchHostBody = z
   })
   .meta({ id: "PatchHost" });
 
-/** A dead host takes along what it has, for good, so that its id is said twice. */
+/** The deletion of a lost host also deletes its sets and volumes, so `confirm` repeats its id. */
 export const deleteHostQuery = z.object({ confirm: idSchema("host").optional() });

@@ -6,21 +6,22 @@ export const CONTAINERS_PER_SET_MAX = 16;
 const ENV_ENTRIES_MAX = 128;
 const IMAGE_CHARS_MAX = 255;
 /**
- * Each set of a host carries its template in the answer to the host's agent, other tenants' sets beside it: of twice as many sets as a
- * host may have (SETS_PER_HOST_MAX) it stays below what an agent takes (64 MiB).
+ * The answer to an agent contains the template of each set of its host. With this limit, an answer
+ * with 2 x SETS_PER_HOST_MAX sets stays below the 64 MiB that an agent accepts.
  */
 const TEMPLATE_BYTES_MAX = 30 * 2 ** 10;
-/** Less is hardly more than what a file system keeps for itself. */
+/** A smaller volume would consist mostly of the metadata of its file system. */
 const VOLUME_BYTES_MIN = 16 * 2 ** 20;
 const MEMORY_BYTES_MIN = 16 * 2 ** 20;
-/** With less, a container takes minutes to read its own program. */
+/** With a lower limit, a container needs minutes to read its own program. */
 const IO_BYTES_PER_SECOND_MIN = 2 ** 20;
 const IO_OPS_PER_SECOND_MIN = 10;
 const IO_OPS_PER_SECOND_MAX = 1_000_000_000;
 
 /**
- * An image reference: [registry/]name[:tag][@digest], Docker's own grammar (distribution/reference), bounded. No text can be read in
- * two ways by a part that repeats: that would take time without end to find that none of them fits.
+ * An image reference: [registry/]name[:tag][@digest], in Docker's grammar (distribution/reference)
+ * with a maximum length. The expression is unambiguous, so a text that does not match takes no
+ * exponential time.
  */
 const imageReference = (() => {
   const host = "[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*";
@@ -44,9 +45,9 @@ const argv = z.array(argument).min(1).max(64);
 const port = z.number().int().min(1).max(65_535);
 
 const probe = z.strictObject({
-  /** Runs in the container; healthy when it exits 0. */
+  /** A program that runs in the container. Exit code 0 means healthy. */
   exec: z.strictObject({ command: argv }).optional(),
-  /** GET to the set's address; healthy when it answers 200 to 399. */
+  /** A GET request to the set's address. A status from 200 to 399 means healthy. */
   http: z
     .strictObject({
       port,
@@ -57,12 +58,12 @@ const probe = z.strictObject({
         .default("/"),
     })
     .optional(),
-  /** Connect to the set's address; healthy when it is accepted. */
+  /** A connection to the set's address. An accepted connection means healthy. */
   tcp: z.strictObject({ port }).optional(),
   intervalSeconds: z.number().int().min(1).max(300).default(2),
   timeoutSeconds: z.number().int().min(1).max(60).default(2),
   failureThreshold: z.number().int().min(1).max(100).default(3),
-  /** How long a start may take before failed probes count against the container. */
+  /** The time after a start during which failed probes do not count. */
   startPeriodSeconds: z.number().int().min(0).max(3600).default(60),
 });
 
@@ -85,7 +86,7 @@ const environment = z
   );
 
 const restartPolicy = z.strictObject({
-  /** What to do when a container exits by itself: restart it, only after a failure, or leave it. */
+  /** When an exited container restarts: always, after a failure only, or never. */
   on: z.enum(["always", "failure", "never"]).default("always"),
 });
 
@@ -148,7 +149,7 @@ const networks = z
   .min(1)
   .max(8);
 
-/** What both forms must hold, told with the pointer of the offending part. */
+/** Checks the rules that involve several containers, and reports each violation with its path. */
 function checkContainers(
   containers: readonly { name: string; memoryPercent: number }[],
   addIssue: (path: (string | number)[], message: string) => void,
@@ -174,9 +175,9 @@ function utf8Bytes(text: string): number {
   let bytes = 0;
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at);
-    // Of two halves of a pair each is half of four bytes.
-    const isHalf = code >= 0xd800 && code <= 0xdfff;
-    bytes += code < 0x80 ? 1 : code < 0x800 || isHalf ? 2 : 3;
+    // A surrogate pair takes four bytes, two for each half.
+    const isSurrogate = code >= 0xd800 && code <= 0xdfff;
+    bytes += code < 0x80 ? 1 : code < 0x800 || isSurrogate ? 2 : 3;
   }
   return bytes;
 }
@@ -194,7 +195,7 @@ const bytesPerSecondInput = sizeInput.pipe(
 const bytesPerSecond = z.number().int().min(IO_BYTES_PER_SECOND_MIN).max(BYTES_MAX);
 const opsPerSecond = z.number().int().min(IO_OPS_PER_SECOND_MIN).max(IO_OPS_PER_SECOND_MAX);
 
-/** What is left out is not limited. */
+/** An absent member means no limit. */
 const ioInput = z
   .strictObject({
     readBytesPerSecond: bytesPerSecondInput.optional(),
@@ -204,13 +205,13 @@ const ioInput = z
   })
   .refine((io) => Object.keys(io).length > 0, "expected at least one limit");
 
-/** A set template as people write it: cores, sizes with units, percentages. Comes out as SetTemplate. */
+/** A set template of a request: cores, sizes with units, percentages. Parses to SetTemplate. */
 export const setTemplateInput = z
   .strictObject({
     cpu: coresInput,
     memory: memoryInput,
     rootfs: sizeInput.default(10 * 2 ** 30),
-    /** Of each block device that the set writes to. */
+    /** Limits for each block device that the set uses. */
     io: ioInput.optional(),
     volume: z
       .strictObject({
@@ -246,7 +247,7 @@ export const setTemplateInput = z
     if (bytes > TEMPLATE_BYTES_MAX)
       addIssue(
         [],
-        `takes ${bytes} bytes as JSON, expected at most ${TEMPLATE_BYTES_MAX}: keep what is long in a file of the image or a volume`,
+        `takes ${bytes} bytes as JSON, expected at most ${TEMPLATE_BYTES_MAX}: store long values in a file of the image or of a volume`,
       );
   })
   .transform((template): SetTemplate => ({
@@ -269,15 +270,16 @@ export const setTemplateInput = z
   .meta({ id: "SetTemplateInput" });
 
 /**
- * A set template as stored, answered, and sent to agents: units in the names. What an image or a place of a volume may be is for the
- * input alone: one that an earlier version took must not keep an agent from the answer with all sets of its host.
+ * A set template as the database, the API's answers and the agents have it, with units in the
+ * names. Only the input restricts images and mount paths. A value that an earlier version accepted
+ * must not make an agent reject the sets of its host.
  */
 export const setTemplateSchema = z
   .strictObject({
     cpuMillis: z.number().int().positive(),
     memoryBytes: z.number().int().positive().max(BYTES_MAX),
     rootfsBytes: z.number().int().nonnegative().max(BYTES_MAX),
-    /** Not there in a template without such limits: agents that do not know of them take those, too. */
+    /** Absent in a template without limits, so that older agents accept the template. */
     io: z
       .strictObject({
         readBytesPerSecond: bytesPerSecond.optional(),
@@ -309,10 +311,10 @@ export const setTemplateSchema = z
   })
   .meta({ id: "SetTemplate" });
 
-/** Docker refuses less. The set's own cgroup still holds containers together below their sum. */
+/** Docker's minimum. The set's own cgroup still limits the sum of its containers. */
 const CONTAINER_MEMORY_BYTES_MIN = 6 * 2 ** 20;
 
-/** What a container of the set may have of its memory, in whole bytes. */
+/** The memory limit of a container of the set. */
 export function containerMemoryBytes(
   { memoryBytes }: Pick<SetTemplate, "memoryBytes">,
   { memoryPercent }: { memoryPercent: number },

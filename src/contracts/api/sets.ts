@@ -10,7 +10,7 @@ import {
 } from "../common/primitives.ts";
 import { waitSetTimeout } from "./services.ts";
 
-/** Forward only within one generation; see docs/nomenclature.md for what each means. */
+/** States only move forward within one generation. docs/nomenclature.md defines them. */
 export const setStates = [
   "pending",
   "placed",
@@ -24,7 +24,7 @@ export const setStates = [
 ] as const;
 export type SetState = (typeof setStates)[number];
 
-/** What a set should be. deleted: stopped and removed with all it holds on its host. */
+/** The desired state. deleted: the host stops the set and removes all its objects. */
 export const setDesires = ["running", "stopped", "deleted"] as const;
 export type SetDesire = (typeof setDesires)[number];
 
@@ -37,18 +37,21 @@ export const containerStates = [
   "dead",
 ] as const;
 
-/** A container as its host's agent last saw it. */
+/** A container as the agent of its host last observed it. */
 export const containerStatusSchema = z
   .strictObject({
     name: z.string().max(63),
     state: z.enum(containerStates),
     ready: z.boolean(),
-    /** Docker's id; null while it is absent. */
+    /** Docker's id. Null while the container is absent. */
     dockerId: z.string().max(64).nullable(),
     restarts: z.number().int().nonnegative(),
-    /** Processes of it that the kernel killed for want of memory. */
+    /** The number of its processes that the kernel killed because of missing memory. */
     oomKills: z.number().int().nonnegative().default(0),
-    /** What it has written to its root file system; null while that is not known. All of a set's together may be its rootfsBytes. */
+    /**
+     * The data in its root file system. Null while unknown. The containers of a set may use its
+     * rootfsBytes together.
+     */
     rootfsUsedBytes: z.number().int().nonnegative().nullable().default(null),
     exitCode: z.number().int().nullable(),
     startedAt: timestamp.nullable(),
@@ -67,27 +70,32 @@ export const setSchema = z
     desired: z.enum(setDesires),
     state: z.enum(setStates),
     ready: z.boolean(),
-    /** Why it is not where or of the size that it should be; null when it is. */
+    /** Why the set does not have its desired state, host or size. Null: it has. */
     reason: reasonSchema.nullable(),
     host: z.strictObject({ id: idSchema("host"), name: nameSchema }).nullable(),
-    /** Where its containers listen, once it has an address. */
+    /** The address at which its containers listen. Null: it has no address yet. */
     address: z.string().nullable(),
-    /** What is booked for it: until it is `sized`, the larger of its former and its new size. */
+    /**
+     * The booked amounts. Until the set is `sized`, the larger of its previous and its new size.
+     */
     cpuMillis: z.number().int(),
     memoryBytes: z.number().int(),
     volumeBytes: z.number().int(),
     rootfsBytes: z.number().int(),
-    /** What its processes hold of its memory, as of its host's last report; null: not known. */
+    /** The memory of its processes in its host's last report. Null: unknown. */
     memoryUsedBytes: z.number().int().nullable(),
-    /** False while a resize is booked, and its host has yet to apply it. */
+    /** False while a resize is booked and its host has not applied it yet. */
     sized: z.boolean(),
-    /** It is to leave its host: it was moved, or has no room there for its new size, or could not start there. */
+    /**
+     * It is to leave its host: it was moved, or has no room there for its new size, or could not
+     * start there.
+     */
     moving: z.boolean(),
     containers: z.array(containerStatusSchema),
     createdAt: timestamp,
     placedAt: timestamp.nullable(),
     runningAt: timestamp.nullable(),
-    /** When the state was last reported or decided. */
+    /** The time of the last report or decision about its state. */
     updatedAt: timestamp,
   })
   .meta({ id: "Set" });
@@ -107,11 +115,11 @@ export const waitSetResult = z
   .strictObject({ reached: z.boolean(), set: orNull(setSchema) })
   .meta({ id: "SetWait" });
 
-/** `GET /v1/sets/{id}/explain`: why it is there, or why it is nowhere. */
+/** `GET /v1/sets/{id}/explain`: why the set is on its host, or why it has none. */
 export const setExplanationSchema = z
   .strictObject({
     setId: idSchema("set"),
-    /** The whole answer as text for people. */
+    /** The whole explanation as plain text. */
     text: z.string(),
     placement: z
       .strictObject({
@@ -135,7 +143,7 @@ export const setExplanationSchema = z
   .meta({ id: "SetExplanation" });
 export type SetExplanation = z.infer<typeof setExplanationSchema>;
 
-/** Query of logs: the last lines first, then what comes when `follow` is set. Text, one log line a line. */
+/** The query of logs: the last `tail` lines, and with `follow` also all further lines. */
 export const logsQuery = z.object({
   follow: z.stringbool().default(false),
   tail: z.coerce.number().int().min(0).max(10_000).default(100),

@@ -3,9 +3,10 @@ import { generationSchema, idSchema, nameSchema, timestamp } from "../common/pri
 import { BYTES_MAX, CPU_MILLIS_MAX } from "../common/quantities.ts";
 
 /**
- * admin: everything, all tenants. operator: hosts and all tenants' things, but no tokens or tenants.
- * tenant: its own services. read: looks at its own tenant's things (or at all, when it has no tenant).
- * hook: delivers alerts to one hook. enroll: enrolls one host, once.
+ * admin: all operations on all tenants. operator: hosts, and the resources of all tenants, without
+ * tokens and tenants. tenant: the resources of its own tenant. read: reads the resources of its own
+ * tenant, or of all tenants if the token has none. hook: delivers alerts to one hook. enroll:
+ * enrolls one host, once.
  */
 export const tokenRoles = ["admin", "operator", "tenant", "read", "hook", "enroll"] as const;
 export type TokenRole = (typeof tokenRoles)[number];
@@ -15,7 +16,7 @@ export const createTokenBody = z
     name: nameSchema,
     role: z.enum(["admin", "operator", "tenant", "read", "enroll"]),
     tenant: nameSchema.optional(),
-    /** Of enroll tokens: the pool that the host joins. */
+    /** For enroll tokens: the pool that the host joins. */
     pool: nameSchema.optional(),
     expiresInSeconds: z
       .number()
@@ -59,13 +60,13 @@ export const tokenSchema = z
     createdAt: timestamp,
     expiresAt: timestamp.nullable(),
     revokedAt: timestamp.nullable(),
-    /** Of enroll tokens: when a host used it. */
+    /** For enroll tokens: the time at which a host used the token. */
     usedAt: timestamp.nullable(),
   })
   .meta({ id: "Token" });
 export type Token = z.infer<typeof tokenSchema>;
 
-/** `secret` is shown this once; only its hash is kept. */
+/** Only this response contains the secret. Berth stores its hash. */
 export const createdTokenSchema = z
   .strictObject({ token: tokenSchema, secret: z.string() })
   .meta({ id: "CreatedToken" });
@@ -76,7 +77,7 @@ const quotaBytes = z
   .min(0)
   .max(BYTES_MAX * 64);
 
-/** Each member bounds what the tenant's services intend, and what its sets have until they are removed. */
+/** Each member bounds the intent of the tenant's services, and its sets until they are removed. */
 const quotaShape = {
   setsMax: z.number().int().min(0).max(1_000_000),
   cpuMillisMax: z
@@ -87,11 +88,11 @@ const quotaShape = {
   memoryBytesMax: quotaBytes,
   volumeBytesMax: quotaBytes,
   rootfsBytesMax: quotaBytes,
-  /** Of trashed volumes until they are purged. A tenant whose trash is larger gets no new volumes. */
+  /** The size of trashed volumes. A tenant with a larger trash gets no new volumes. */
   trashBytesMax: quotaBytes,
 };
 
-const anything = "*";
+const wildcard = "*";
 const granted = z
   .string()
   .max(127)
@@ -104,7 +105,7 @@ export const PRIORITY_DEFAULT = 100;
 
 const grantsShape = {
   /** Host pools that its services may name; "*" grants all. */
-  pools: z.array(z.union([z.literal(anything), nameSchema])).max(grantsMax),
+  pools: z.array(z.union([z.literal(wildcard), nameSchema])).max(grantsMax),
   /** Taints that its services may tolerate: "key=value", "key=*", or "*" for all. */
   tolerations: z.array(granted).max(grantsMax),
   /** Host labels that its services may select by: "key=value", "key=*", or "*" for all. */
@@ -122,9 +123,9 @@ export const defaultGrants: Grants = {
   priorityMax: PRIORITY_DEFAULT,
 };
 export const allGrants: Grants = {
-  pools: [anything],
-  tolerations: [anything],
-  hostLabels: [anything],
+  pools: [wildcard],
+  tolerations: [wildcard],
+  hostLabels: [wildcard],
   priorityMax: 1000,
 };
 
@@ -177,7 +178,7 @@ export const tenantSchema = z
   .meta({ id: "Tenant" });
 export type Tenant = z.infer<typeof tenantSchema>;
 
-/** `PATCH /v1/tenants/{name}`: members that are absent stay. A list replaces the former list. */
+/** `PATCH /v1/tenants/{name}`: absent members stay unchanged. A list replaces the previous list. */
 export const patchTenantBody = z
   .strictObject({
     quota: z.strictObject(quotaShape).partial().optional(),
@@ -206,14 +207,14 @@ const amountsSchema = z
   })
   .meta({ id: "QuotaAmounts" });
 
-/** A tenant with its use: see docs/tenants.md. */
+/** A tenant with its usage: see docs/tenants.md. */
 export const tenantDetailSchema = z
   .strictObject({
     ...tenantSchema.shape,
     use: z.strictObject({
-      /** Desired replicas times the newest template, of all services that are not being deleted. */
+      /** The sum of desired replicas times the newest template, without services in deletion. */
       intended: amountsSchema,
-      /** Of all sets, until their host reports them absent. */
+      /** The sum of all sets until their host reports them absent. */
       existing: amountsSchema,
       trashBytes: z.number().int(),
     }),

@@ -8,28 +8,30 @@ import {
   timestamp,
 } from "../common/primitives.ts";
 
-/** live: a set's. trashed: nobody's, kept until it expires. */
+/**
+ * live: a set owns the volume. trashed: no set owns it, and the host retains it until it expires.
+ */
 export const volumeStates = ["live", "trashed"] as const;
 export type VolumeState = (typeof volumeStates)[number];
 
 const bytes = z.number().int().nonnegative();
 
-/** A volume as its host's agent sees it. */
+/** A volume as the agent of its host observes it. */
 export const reportedVolumeSchema = z
   .strictObject({
     volumeId: idSchema("vol"),
-    /** Whom it serves, or served last. */
+    /** The set that owns the volume, or owned it last. */
     setId: idSchema("set"),
     tenant: nameSchema,
     service: nameSchema,
     state: z.enum(volumeStates),
     sizeBytes: bytes,
-    /** What its file system holds; null while it is not mounted. */
+    /** The data in its file system. Null while it is not mounted. */
     usedBytes: orNull(bytes),
     trashedAt: orNull(timestamp),
-    /** A trashed volume is kept until then. */
+    /** The host retains a trashed volume until this time. */
     expiresAt: orNull(timestamp),
-    /** Why it was not purged when it was to be. */
+    /** Why the last purge failed. */
     reason: reasonSchema.nullable().default(null),
   })
   .meta({ id: "ReportedVolume" });
@@ -47,11 +49,11 @@ export const volumeSchema = z
     usedBytes: orNull(bytes),
     trashedAt: orNull(timestamp),
     expiresAt: orNull(timestamp),
-    /** Its purge was asked for; its host does it as soon as it hears of it. */
+    /** A purge is requested; the host purges the volume after its next sync. */
     purging: z.boolean(),
-    /** Why it was not purged when it was to be; tried again until it is. */
+    /** Why the last purge failed. The host retries it. */
     reason: reasonSchema.nullable(),
-    /** When its host spoke of it last. */
+    /** The time of the last report of its host. */
     reportedAt: timestamp,
   })
   .meta({ id: "Volume" });
@@ -63,7 +65,7 @@ export const listVolumesQuery = pageQuery.extend({
   state: z.enum(volumeStates).optional(),
 });
 
-/** A purge cannot be undone, so that the id is said twice. */
+/** A purge cannot be undone, so `confirm` repeats the id. */
 export const purgeVolumeBody = z
   .strictObject({ confirm: idSchema("vol") })
   .meta({ id: "PurgeVolume" });

@@ -1,25 +1,27 @@
 import { problemCatalogue, type ProblemCode } from "./problems.ts";
 
-/** One thing that is wrong with a request: where (RFC 6901 pointer into the body, or a parameter's name) and what to do. */
+/**
+ * One fault of a request: an RFC 6901 pointer into the body or a parameter's name, and the remedy.
+ */
 export interface FieldError {
   pointer: string;
   detail: string;
 }
 
 export interface AppErrorOptions {
-  /** What the caller may read: says what is wrong and what to do. Never carries internals. */
+  /** The sentences for the caller: the fault and the remedy. Never contains internals. */
   detail: string;
   /** For logs only. */
   meta?: Record<string, unknown>;
   errors?: readonly FieldError[];
-  /** When to try again, for retryable codes. */
+  /** The time before a retry, for retryable codes. */
   retryAfterMs?: number;
   cause?: unknown;
 }
 
 /**
- * The one error class that crosses module borders. Thrown by I/O layers; the pure core returns values instead.
- * `code` decides everything that follows: HTTP status in routes, retry or give up in jobs.
+ * The only error class that crosses module borders. I/O layers throw it; the pure core returns
+ * values instead. `code` determines the HTTP status in routes, and whether a job retries.
  */
 export class AppError extends Error {
   override readonly name = "AppError";
@@ -46,7 +48,11 @@ export class AppError extends Error {
   }
 }
 
-/** The same 404 for what does not exist and for what the caller may not know of (I9). */
-export function notFound(what: string): AppError {
-  return new AppError("not-found", { detail: `There is no such ${what}, or it is not yours.` });
+/**
+ * The error for an object that does not exist or that the caller must not know of: both cases have
+ * the same answer (I9).
+ */
+export function notFound(noun: string): AppError {
+  const detail = `${noun.charAt(0).toUpperCase()}${noun.slice(1)} not found.`;
+  return new AppError("not-found", { detail });
 }

@@ -1,6 +1,6 @@
 import { z } from "zod";
 
-/** Names of tenants, services, containers, hosts: a DNS label, so that it can stand in a host name or a path unescaped. */
+/** A name of a tenant, service, container or host: a DNS label, valid in host names and paths. */
 export const nameSchema = z
   .string()
   .max(63)
@@ -9,7 +9,7 @@ export const nameSchema = z
     "expected lower-case letters, digits and inner hyphens, such as menu-web",
   );
 
-/** Label keys and values: short, printable, no whitespace at the ends. */
+/** Keys and values of labels are short and printable, without whitespace. */
 export const labelKey = z
   .string()
   .min(1)
@@ -33,7 +33,7 @@ export const taintSchema = z.strictObject({ key: labelKey, value: labelValue.def
 export const timestamp = z.iso.datetime();
 export const generationSchema = z.number().int().nonnegative();
 
-/** `set_` + 26 characters, and so on. */
+/** An id: the prefix, an underscore and 26 characters. */
 export function idSchema<P extends string>(prefix: P) {
   return z
     .string()
@@ -41,13 +41,13 @@ export function idSchema<P extends string>(prefix: P) {
 }
 
 export const PAGE_LIMIT_MAX = 500;
-/** Query of every list: an opaque cursor from the page before, and how many at most. */
+/** The query of every list: the opaque cursor of the previous page, and the page size. */
 export const pageQuery = z.object({
   cursor: z.string().max(200).optional(),
   limit: z.coerce.number().int().min(1).max(PAGE_LIMIT_MAX).default(100),
 });
 
-/** One page: items, and the cursor of the next page when there is one. */
+/** One page: its items, and the cursor of the next page. Null: this is the last page. */
 export function pageOf<T extends z.ZodType>(item: T) {
   return z.strictObject({ items: z.array(item), nextCursor: z.string().nullable() });
 }
@@ -60,19 +60,19 @@ export const resourcesSchema = z.strictObject({
 });
 export type ResourceAmounts = z.infer<typeof resourcesSchema>;
 
-/** Why a thing is not where it should be: a stable code, a sentence for people, and numbers where there are any. */
+/** Why an object is not in its desired state: a stable code, and a sentence for people. */
 export const reasonSchema = z.strictObject({
   code: z.string().max(64),
   text: z.string().max(2000),
-  /** The phase of a set's life that it happened in. */
+  /** The phase of the set's life in which the reason arose. */
   phase: z.string().max(32).optional(),
   at: timestamp.optional(),
 });
 export type Reason = z.infer<typeof reasonSchema>;
 
 /**
- * A named schema or null. Not `.nullable()`: the generator of the API's description lets null pass into the named schema
- * itself, or forgets it, depending on where the name is met first.
+ * A named schema or null. With `.nullable()`, the OpenAPI generator adds null to the named schema
+ * or omits it, depending on the place at which it finds the name first.
  */
 export function orNull<T extends z.ZodType>(schema: T) {
   return z.union([schema, z.null()]);

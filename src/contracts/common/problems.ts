@@ -1,20 +1,24 @@
 /**
- * Every error that Berth answers with, by its stable code. The code is API: never rename one.
+ * All errors of the API, by stable code. Never rename a code.
  *
- * `status` is what routes answer with (RFC 9457); `retryable` says whether the same request may succeed later,
- * and is what decides between retry and give-up at the jobs boundary.
+ * `status` is the HTTP status of the answer (RFC 9457). `retryable` states whether the same request
+ * may succeed later; a job retries only those.
  */
 export const problemCatalogue = {
   "malformed-request": { status: 400, title: "The request is not well-formed", retryable: false },
-  unauthenticated: { status: 401, title: "No valid credential was given", retryable: false },
-  forbidden: { status: 403, title: "The credential does not allow this", retryable: false },
-  "grant-missing": { status: 403, title: "The tenant is not granted this", retryable: false },
-  "not-found": { status: 404, title: "There is no such thing", retryable: false },
-  "method-not-allowed": { status: 405, title: "The method is not allowed here", retryable: false },
+  unauthenticated: { status: 401, title: "Missing or invalid credentials", retryable: false },
+  forbidden: { status: 403, title: "The role does not permit this operation", retryable: false },
+  "grant-missing": { status: 403, title: "The tenant lacks a grant", retryable: false },
+  "not-found": { status: 404, title: "The resource was not found", retryable: false },
+  "method-not-allowed": {
+    status: 405,
+    title: "The resource does not support this method",
+    retryable: false,
+  },
   "already-exists": { status: 409, title: "The name is taken", retryable: false },
   "state-conflict": {
     status: 409,
-    title: "The present state does not allow this",
+    title: "The state of the resource does not permit this operation",
     retryable: false,
   },
   "idempotency-conflict": {
@@ -24,12 +28,12 @@ export const problemCatalogue = {
   },
   "idempotency-in-progress": {
     status: 409,
-    title: "A request with this Idempotency-Key is under way",
+    title: "A request with this Idempotency-Key is in progress",
     retryable: true,
   },
   "generation-mismatch": {
     status: 412,
-    title: "The thing has changed since you read it",
+    title: "The resource was modified since you read it",
     retryable: false,
   },
   "body-too-large": { status: 413, title: "The request body is too large", retryable: false },
@@ -40,28 +44,32 @@ export const problemCatalogue = {
   },
   "invalid-request": {
     status: 422,
-    title: "The request is understood but not valid",
+    title: "The request is invalid",
     retryable: false,
   },
-  unsupported: { status: 422, title: "This is not supported yet", retryable: false },
+  unsupported: {
+    status: 422,
+    title: "This version does not support the request",
+    retryable: false,
+  },
   "generation-required": {
     status: 428,
-    title: "If-Match with the generation is required",
+    title: "The header If-Match is required",
     retryable: false,
   },
   "idempotency-key-required": {
     status: 428,
-    title: "An Idempotency-Key is required",
+    title: "The header Idempotency-Key is required",
     retryable: false,
   },
   "rate-limited": { status: 429, title: "Too many requests", retryable: true },
-  internal: { status: 500, title: "Something went wrong on our side", retryable: false },
+  internal: { status: 500, title: "Berth has an internal error", retryable: false },
   "dependency-unavailable": {
     status: 503,
-    title: "Something Berth depends on is unavailable",
+    title: "A dependency of Berth is unavailable",
     retryable: true,
   },
-  overloaded: { status: 503, title: "Berth has too much work", retryable: true },
+  overloaded: { status: 503, title: "Berth is overloaded", retryable: true },
   "outcome-unknown": {
     status: 503,
     title: "The change may have been stored",
@@ -70,10 +78,10 @@ export const problemCatalogue = {
   "request-timeout": { status: 503, title: "The request took too long", retryable: true },
   "quota-exceeded": {
     status: 422,
-    title: "The tenant's quota does not allow this",
+    title: "The request exceeds the quota of the tenant",
     retryable: false,
   },
-  "capacity-insufficient": { status: 507, title: "No host has room", retryable: true },
+  "capacity-insufficient": { status: 507, title: "No host has enough capacity", retryable: true },
 } as const satisfies Record<string, { status: number; title: string; retryable: boolean }>;
 
 export type ProblemCode = keyof typeof problemCatalogue;

@@ -13,11 +13,11 @@ const unitBytes: Record<string, number> = {
   T: 1e12,
 };
 
-/** No amount that Berth handles is larger: keeps sums over a fleet below 2^53. */
+/** The largest amount that Berth accepts. Sums over a fleet stay below 2^53. */
 export const BYTES_MAX = 2 ** 45;
 export const CPU_MILLIS_MAX = 1_024_000;
 
-/** Bytes of "512Mi", "8Gi", "1.5Gi" or a plain number; undefined when it is none of these or out of range. */
+/** The bytes of "512Mi", "1.5Gi" or a plain number. Undefined: not a size, or out of range. */
 export function parseBytes(text: string | number): number | undefined {
   const match = /^(\d{1,15}(?:\.\d{1,6})?)(Ki|Mi|Gi|Ti|k|M|G|T)?$/.exec(String(text));
   if (!match) return undefined;
@@ -25,7 +25,7 @@ export function parseBytes(text: string | number): number | undefined {
   return bytes <= BYTES_MAX ? bytes : undefined;
 }
 
-/** A size in a request: "512Mi", "8Gi" or bytes. Comes out as bytes. */
+/** A size in a request: "512Mi", "8Gi" or bytes. The parsed value is in bytes. */
 export const sizeInput = z
   .union([z.string().max(32), z.number().int().nonnegative()])
   .transform((value, context) => {
@@ -40,7 +40,7 @@ export const sizeInput = z
     return bytes;
   });
 
-/** CPU cores in a request, such as 4 or 0.5, in steps of a thousandth. Comes out as millicores. */
+/** CPU cores in a request, such as 4 or 0.5. The parsed value is in millicores. */
 export const coresInput = z
   .number()
   .min(0.01, "expected at least 0.01 cores")

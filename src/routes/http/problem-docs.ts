@@ -1,57 +1,59 @@
 import { problemCatalogue, type ProblemCode } from "../../contracts/common/problems.ts";
 
-/** What each problem means and what to do about it: served at /problems/{code}, and written to docs/problems.md. */
+/** The meaning and the remedy of each problem, for /problems/{code} and docs/problems.md. */
 export const problemDocs: Record<ProblemCode, string> = {
   "malformed-request":
-    "The body is not JSON, not UTF-8, or ended early. Correct it and send it again.",
+    "The body is not JSON, is not UTF-8, or is incomplete. Correct the body and repeat the request.",
   unauthenticated:
-    "No credential was sent, or it is unknown, revoked or expired. Send a valid token as `Authorization: Bearer …`.",
+    "The request has no token, or its token is unknown, revoked or expired. Send a valid token as `Authorization: Bearer …`.",
   forbidden:
-    "The token is valid, but its role may not do this. Use one of a role that the operation lists.",
+    "The token is valid, but its role does not permit the operation. Use a token with a role that the operation lists.",
   "not-found":
-    "There is no such thing, or it belongs to another tenant: the answer is the same on purpose. Check the name or id, and the header Berth-Tenant.",
+    "The resource does not exist, or it belongs to another tenant. Both cases have the same answer. Check the name or the id, and the header Berth-Tenant.",
   "method-not-allowed":
-    "The path exists, but not with this method. The header Allow lists those that do.",
+    "The path exists, but does not support the method. The header Allow lists the supported methods.",
   "already-exists":
-    "Another thing has this name. Choose another name, or change the one that is there.",
+    "Another resource has this name. Choose another name, or change the existing resource.",
   "state-conflict":
-    "The thing is in a state in which this cannot be done; the detail says which. Read it again.",
+    "The detail names the state that prevents the operation. Read the resource again before you repeat the request.",
   "idempotency-conflict":
-    "The Idempotency-Key was used before with another method, path or body. Use a new key for each new request.",
+    "An earlier request with this Idempotency-Key had another method, path or body. Use a new key for each new request.",
   "idempotency-in-progress":
-    "The first request with this key has not been answered yet. Send the same request again in a moment: it gets the first one's answer.",
+    "Berth still processes the first request with this key. Repeat the request after a moment to receive the answer of the first.",
   "generation-mismatch":
-    "Somebody changed the thing after you read it. Read it again, look whether your change still makes sense, and send it with the new ETag.",
+    "Another request changed the resource after you read it. Read it again, check your change, and send the new ETag as If-Match.",
   "body-too-large":
-    "The body is larger than the operation takes; the detail says how large it may be.",
+    "The body is larger than the limit of the operation, which the detail names. Send a smaller body.",
   "unsupported-media-type": "Send the body as JSON, with `Content-Type: application/json`.",
   "invalid-request":
-    "The request is well-formed but says something that cannot be. `errors` lists each place, as a pointer into the body or the name of a parameter.",
+    "The request is well-formed, but a value is invalid. `errors` lists each value, with a pointer into the body or the name of a parameter.",
   unsupported:
-    "The request asks for something that this version of Berth cannot do yet; the detail says what to leave out.",
+    "The request contains a part that this version of Berth does not support. The detail names the part. Omit it.",
   "generation-required":
-    "The change must name the generation it is made for: read the thing and send its ETag as If-Match.",
+    "The request must name the generation that it changes. Read the resource, and send its ETag as If-Match.",
   "idempotency-key-required":
-    "The operation needs the header Idempotency-Key: any string of your own, new for each new request.",
-  "rate-limited": "Too many requests came in a short time. Wait for as long as Retry-After says.",
+    "The operation requires the header Idempotency-Key. Send a string that is new for each new request.",
+  "rate-limited":
+    "Berth received too many requests in a short time. Repeat the request after the time in Retry-After.",
   internal:
-    "A fault of Berth's. The request id finds it in the logs. Whether the request was carried out is not known.",
+    "Berth has a fault, and the request may or may not have taken effect. Read the state. An operator finds the fault in the logs by the request id.",
   "dependency-unavailable":
-    "The database or another part that Berth needs does not answer. Nothing was changed. Try again after Retry-After.",
+    "The database or another dependency does not respond. The request changed nothing. Repeat it after the time in Retry-After.",
   overloaded:
-    "All connections that this request may use were busy for too long, or too many requests wait for them. Nothing was changed. Repeat the request after Retry-After.",
+    "All connections that this request may use were busy for too long, or too many requests wait for them. The request changed nothing. Repeat it after the time in Retry-After.",
   "outcome-unknown":
-    "The connection to the database was lost after the change was sent and before its answer came. Repeat the request with the same Idempotency-Key: it takes effect once. Without a key, read the state before you repeat the request.",
+    "Berth lost the connection to the database between the commit and its answer. Repeat the request with the same Idempotency-Key: it takes effect once. Without a key, read the state before you repeat the request.",
   "request-timeout":
-    "The request took too long. It may still be carried out: read the state again, or repeat the request with its Idempotency-Key.",
+    "The request took longer than its limit, and may still take effect. Read the state, or repeat the request with the same Idempotency-Key.",
   "grant-missing":
-    "The service names a pool, a toleration, a host label or a priority that its tenant is not granted. The detail names each. Ask an admin for the grant (`PATCH /v1/tenants/{name}`), or leave it out.",
+    "The service names a pool, a toleration, a host label or a priority that no grant of its tenant includes. The detail names each. Request the grant from an admin (`PATCH /v1/tenants/{name}`), or omit it.",
   "quota-exceeded":
-    "The request would exceed the tenant's quota. The detail names each dimension with the use, the growth and the bound. Scale a service in, wait until removed sets are absent, purge trashed volumes, or ask an admin for a larger quota.",
-  "capacity-insufficient": "No host has room now. Add hosts, or ask for less.",
+    "The request would exceed the tenant's quota. The detail names each dimension with the use, the growth and the bound. Scale a service in, wait until removed sets are absent, purge trashed volumes, or request a larger quota from an admin.",
+  "capacity-insufficient":
+    "No host has enough free capacity. Add hosts, free capacity, or request smaller sets.",
 };
 
-/** One page of text for people about one code. */
+/** The page about one code, as plain text. */
 export function describeProblem(code: ProblemCode): string {
   const { status, title, retryable } = problemCatalogue[code];
   const again = retryable
@@ -64,13 +66,13 @@ export function isProblemCode(code: string): code is ProblemCode {
   return Object.hasOwn(problemCatalogue, code);
 }
 
-/** docs/problems.md, whole. */
+/** The whole text of docs/problems.md. */
 export function problemsMarkdown(): string {
   const codes = Object.keys(problemCatalogue).filter(isProblemCode);
   const sections = codes.map((code) => {
     const { status, title, retryable } = problemCatalogue[code];
     return `## ${code}\n\n${status}. ${title}. ${retryable ? "Retryable." : "Not retryable."}\n\n${problemDocs[code]}\n`;
   });
-  const head = `# Problems\n\nEvery error is \`application/problem+json\` (RFC 9457) with one of these codes. Codes are API: they are never renamed.\nGenerated by \`npm run openapi\` from \`src/routes/http/problem-docs.ts\`; the same texts are served at \`/problems/{code}\`.\n`;
+  const head = `# Problems\n\nEvery error is \`application/problem+json\` (RFC 9457) with one of these codes. A code never changes its name.\n\`npm run openapi\` generates this page from \`src/routes/http/problem-docs.ts\`. The API serves the same texts at\n\`/problems/{code}\`.\n`;
   return [head, ...sections].join("\n");
 }
