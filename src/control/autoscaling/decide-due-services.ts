@@ -29,10 +29,16 @@ export interface DueOutcome {
  * - Berth releases one of its demands.
  * - The next step of a scale-in or a scale-out may follow.
  * - The tenant's quota limited the last decision, and may have grown.
+ *
+ * Once `signal` aborts, the sweep ends before the next service. Claims of the rest expire.
  */
-export async function decideDueServices(ctx: ControlContext): Promise<DueOutcome> {
+export async function decideDueServices(
+  ctx: ControlContext,
+  signal?: AbortSignal,
+): Promise<DueOutcome> {
   const outcome: DueOutcome = { decided: 0, scaled: 0, failed: 0 };
   for (const due of await claimDueServices(ctx.db, SERVICES_PER_SWEEP_MAX, CLAIM_SECONDS)) {
+    if (signal?.aborted) break;
     try {
       const decided = await autoscaleService(ctx, due.serviceId);
       outcome.decided++;

@@ -49,7 +49,8 @@ export interface RetentionOutcome {
 }
 
 export interface Retention {
-  run(): Promise<RetentionOutcome>;
+  /** Ends before the next round of deletions once `signal` aborts. */
+  run(signal?: AbortSignal): Promise<RetentionOutcome>;
 }
 
 /**
@@ -85,11 +86,11 @@ export function createRetention(
     tokens: () => untilNoneIsLeft(deleteOldTokens(db, deletedSeconds, rows)),
   };
   return {
-    async run() {
+    async run(signal) {
       const outcome: RetentionOutcome = { deleted: 0, failed: [] };
       for (const [name, step] of Object.entries(steps)) {
         try {
-          outcome.deleted += await runRounds(step);
+          outcome.deleted += await runRounds(step, signal);
         } catch (error) {
           ctx.log.warn({ err: error, step: name }, "retention step failed");
           outcome.failed.push(name);
@@ -111,9 +112,13 @@ async function untilNoneIsLeft(deleting: Promise<number>): Promise<StepRound> {
   return { deleted, isLast: deleted === 0 };
 }
 
-async function runRounds(step: () => Promise<StepRound>): Promise<number> {
+async function runRounds(
+  step: () => Promise<StepRound>,
+  signal: AbortSignal | undefined,
+): Promise<number> {
   let total = 0;
   for (let round = 0; round < ROUNDS_PER_STEP_MAX; round++) {
+    if (signal?.aborted) break;
     const { deleted, isLast } = await step();
     total += deleted;
     if (isLast) break;

@@ -46,9 +46,12 @@ export interface LostHostsOutcome {
  * that loses a large share of its hosts at once probably lost its network: see decideFailover.
  *
  * Each service is handled apart from the others, a few at once. One that fails or is locked is tried in the next round, 2 s
- * later. Safe to run in all job workers at once.
+ * later. Safe to run in all job workers at once. Once `signal` aborts, no further service is handled in this round.
  */
-export async function replaceLostHosts(ctx: ControlContext): Promise<LostHostsOutcome> {
+export async function replaceLostHosts(
+  ctx: ControlContext,
+  signal?: AbortSignal,
+): Promise<LostHostsOutcome> {
   const lost = await markLost(ctx);
   const { isGap } = await recordFleetWatch(ctx.db);
   if (isGap) return { lost, replacedSets: 0, held: 0 };
@@ -62,7 +65,7 @@ export async function replaceLostHosts(ctx: ControlContext): Promise<LostHostsOu
   if (downHosts.length === 0) return { lost, replacedSets: 0, held: 0 };
   await holdSets(ctx, grace);
   const hostIds = decision.replace.map((host) => host.id);
-  const replacedSets = await replaceServices(ctx, hostIds, grace);
+  const replacedSets = await replaceServices(ctx, hostIds, grace, signal);
   return { lost, replacedSets, held: decision.hold.length };
 }
 
@@ -129,12 +132,14 @@ async function replaceServices(
   ctx: ControlContext,
   hostIds: readonly string[],
   grace: DownGracePeriods,
+  signal: AbortSignal | undefined,
 ): Promise<number> {
   const serviceIds = await listServicesToReplace(ctx.db, hostIds, SERVICES_PER_ROUND_MAX);
   const limit = createConcurrencyLimit(SERVICES_AT_ONCE_MAX);
   const counts = await Promise.all(
     serviceIds.map((serviceId) =>
       limit(async () => {
+        if (signal?.aborted) return 0;
         try {
           return await replaceSets(ctx, serviceId, hostIds, grace);
         } catch (error) {

@@ -5,9 +5,9 @@ import {
   type OutboxRow,
   type OutboxState,
   readOutboxState as readState,
+  releaseOutbox,
   updateOutboxErrors,
 } from "../../db/queries/runtime/outbox.ts";
-import { claimSweepTurn as claimTurn } from "../../db/queries/runtime/sweep-turns.ts";
 import { cutText } from "../../lib/text/truncate.ts";
 import type { ControlContext } from "./context.ts";
 
@@ -22,6 +22,14 @@ export function claimDueJobs(
   limit: number,
 ): Promise<DueJob[]> {
   return claimOutbox(ctx.db, names, limit);
+}
+
+/** Gives back claims of jobs whose work was not tried. They are due at once. */
+export function releaseDueJobs(
+  ctx: Pick<ControlContext, "db">,
+  outboxIds: readonly number[],
+): Promise<void> {
+  return releaseOutbox(ctx.db, outboxIds);
 }
 
 /** Forgets jobs whose work is done. */
@@ -44,13 +52,4 @@ export function recordJobError(
 
 export function readOutboxState(ctx: Pick<ControlContext, "db">): Promise<OutboxState> {
   return readState(ctx.db);
-}
-
-/** Claims the turn of a sweep for all job workers. */
-export function claimSweepTurn(
-  ctx: Pick<ControlContext, "db">,
-  name: string,
-  everyMs: number,
-): Promise<boolean> {
-  return claimTurn(ctx.db, name, everyMs);
 }

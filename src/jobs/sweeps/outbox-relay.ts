@@ -3,6 +3,7 @@ import {
   completeJobs,
   type DueJob,
   recordJobError,
+  releaseDueJobs,
 } from "../../control/runtime/outbox.ts";
 import { assert } from "../../lib/assert.ts";
 import type { SweepDeps } from "./sweep-deps.ts";
@@ -19,8 +20,10 @@ const ROWS_PER_RUN_MAX = 200;
  * enqueues the job again. The job of a row that is due a second time did not run: its
  * queue is paused, its consumer hangs, or Redis lost it. Then, and while Redis is unavailable, the
  * relay does the work in this process.
+ *
+ * Once `signal` aborts, it ends after the current piece of work, and gives the other rows back.
  */
-export async function relayOutbox(deps: SweepDeps): Promise<number> {
+export async function relayOutbox(deps: SweepDeps, signal: AbortSignal): Promise<number> {
   const due = await claimDueJobs(deps.ctx, [...deps.registry.keys()], ROWS_PER_RUN_MAX);
   if (due.length === 0) return 0;
   const isNew = ({ attempts }: DueJob): boolean => attempts === 1;
@@ -28,7 +31,7 @@ export async function relayOutbox(deps: SweepDeps): Promise<number> {
   const overdue = due.filter((job) => !isNew(job));
   const ids = lost.map(({ id }) => id);
   const isEnqueued = lost.length === 0 || (await deps.jobQueue.tryEnqueue(lost, ids));
-  await runInProcess(deps, isEnqueued ? overdue : due);
+  await runInProcess(deps, isEnqueued ? overdue : due, signal);
   return due.length;
 }
 
@@ -37,7 +40,11 @@ export async function relayOutbox(deps: SweepDeps): Promise<number> {
  * with the rows, which become due again. If the database rejects that update, the other work
  * continues.
  */
-async function runInProcess(deps: SweepDeps, jobs: readonly DueJob[]): Promise<void> {
+async function runInProcess(
+  deps: SweepDeps,
+  jobs: readonly DueJob[],
+  signal: AbortSignal,
+): Promise<void> {
   const { log } = deps.ctx;
   const byWork = new Map<string, DueJob[]>();
   for (const job of jobs) {
@@ -47,6 +54,8 @@ async function runInProcess(deps: SweepDeps, jobs: readonly DueJob[]): Promise<v
     else byWork.set(work, [job]);
   }
   for (const [work, same] of byWork) {
+    if (signal.aborted) break;
+    byWork.delete(work);
     const ids = same.map(({ id }) => id);
     const fields = { work, rows: ids.length };
     try {
@@ -65,6 +74,11 @@ async function runInProcess(deps: SweepDeps, jobs: readonly DueJob[]): Promise<v
       log.warn({ ...fields, err: failure }, "outbox rows not deleted"),
     );
   }
+  const untried = [...byWork.values()].flat();
+  await releaseDueJobs(
+    deps.ctx,
+    untried.map(({ id }) => id),
+  );
 }
 
 function workOf({ registry }: SweepDeps, { name, payload }: DueJob): string {

@@ -6,9 +6,11 @@ import type { ControlContext } from "../../control/runtime/context.ts";
  * Reconciles services whose number of sets is not the desired one. This audit corrects only the
  * results of faults: each change reconciles in its own transaction, or writes a job to the outbox.
  * A service that fails does not stop the others.
+ * The audit ends before the next service once `signal` aborts.
  */
-export async function auditReplicas(ctx: ControlContext): Promise<void> {
+export async function auditReplicas(ctx: ControlContext, signal: AbortSignal): Promise<void> {
   for (const serviceId of await findUnbalancedServices(ctx)) {
+    if (signal.aborted) return;
     try {
       const outcome = await reconcileService(ctx, serviceId);
       ctx.log.info({ serviceId, ...outcome }, "audit reconciled a service");

@@ -4,12 +4,12 @@ import {
 } from "../../control/autoscaling/decide-due-services.ts";
 import { createRetention } from "../../control/events/retention.ts";
 import { replaceLostHosts } from "../../control/hosts/replace-lost-hosts.ts";
-import { claimSweepTurn } from "../../control/runtime/outbox.ts";
+import { claimSweepTurn } from "../../control/runtime/sweep-turns.ts";
 import { closeServices } from "../../control/services/close-services.ts";
 import { relayOutbox } from "./outbox-relay.ts";
 import { PLACEMENT_SWEEP_MS, sweepPlacements } from "./placement-sweep.ts";
 import { auditReplicas } from "./replica-audit.ts";
-import { startSweep } from "./start-sweep.ts";
+import { startSweep, type SweepOptions } from "./start-sweep.ts";
 import type { SweepDeps } from "./sweep-deps.ts";
 
 /**
@@ -20,27 +20,28 @@ import type { SweepDeps } from "./sweep-deps.ts";
  * item does not stop the other items.
  */
 export function startSweeps(deps: SweepDeps): { stop(): Promise<void> } {
-  const { ctx, onSweep } = deps;
-  const start = (name: string, everyMs: number, run: () => Promise<unknown>) =>
+  const { ctx, onSweep, onHung } = deps;
+  const start = (name: string, everyMs: number, run: SweepOptions["run"]) =>
     startSweep({
       name,
       everyMs,
       run,
       log: ctx.log,
       onRun: onSweep,
-      claimTurn: () => claimSweepTurn(ctx, name, everyMs * 0.8),
+      onHung,
+      claimTurn: (leaseMs) => claimSweepTurn(ctx, name, leaseMs),
     });
   const retention = createRetention(ctx);
   const stops = [
-    start("outbox", 500, () => relayOutbox(deps)),
+    start("outbox", 500, (signal) => relayOutbox(deps, signal)),
     start("placement", PLACEMENT_SWEEP_MS, () => sweepPlacements(deps)),
-    start("autoscaling", 500, () => decideDueServices(ctx)),
-    start("hosts", 2_000, () => replaceLostHosts(ctx)),
+    start("autoscaling", 500, (signal) => decideDueServices(ctx, signal)),
+    start("hosts", 2_000, (signal) => replaceLostHosts(ctx, signal)),
     start("moves", 2_000, () => deps.moveSets()),
     start("demands", 30_000, () => auditDueServices(ctx)),
     start("closing", 5_000, () => closeServices(ctx)),
-    start("replicas", 30_000, () => auditReplicas(ctx)),
-    start("retention", 60_000, () => retention.run()),
+    start("replicas", 30_000, (signal) => auditReplicas(ctx, signal)),
+    start("retention", 60_000, (signal) => retention.run(signal)),
   ];
   return { stop: async () => void (await Promise.all(stops.map((stop) => stop()))) };
 }

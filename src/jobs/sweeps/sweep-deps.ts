@@ -9,4 +9,6 @@ export interface SweepDeps extends JobDeps {
   registry: JobRegistry;
   /** Called after each run of a sweep, for metrics. */
   onSweep?: (run: SweepRun) => void;
+  /** Called when a run hangs. The process should end, so that another takes the work over. */
+  onHung?: () => void;
 }

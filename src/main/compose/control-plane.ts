@@ -18,6 +18,8 @@ import { startSweeps } from "../../jobs/sweeps/start-sweeps.ts";
 import type { SweepRun } from "../../jobs/sweeps/start-sweep.ts";
 import { CompletedJobs } from "../../jobs/queue/completed-jobs.ts";
 import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
+import { watchWork } from "../../lib/async/watch-work.ts";
+import { within } from "../../lib/async/with-timeout.ts";
 import { coalesce } from "../../lib/async/coalesce.ts";
 import { bindWork } from "../../control/runtime/bind-work.ts";
 import type { ControlContext, ControlSettings } from "../../control/runtime/context.ts";
@@ -32,6 +34,11 @@ const REDIS_START_WAIT_MS = 2_000;
 const REPORTS_SHARE_OF_CONNECTIONS = 0.1;
 /** Of the time that a stop has, what jobs under way may take. */
 const JOBS_SHARE_OF_SHUTDOWN = 0.6;
+/** The share of the shutdown time in which a sweep must end its current item. */
+const SWEEPS_SHARE_OF_SHUTDOWN = 0.3;
+/** A placement run that takes longer hangs: its statements have deadlines far below this time. */
+const PLACEMENT_RUN_MAX_MS = 10 * 60_000;
+const EXIT_HUNG = 70; // EX_SOFTWARE of sysexits.h
 
 export interface BackendOptions {
   database: DbHandle;
@@ -108,13 +115,20 @@ export interface JobsOptions extends Pick<BackendOptions, "redisTarget" | "redis
 export function startJobs(
   { ctx, jobQueue }: ControlPlane,
   options: JobsOptions,
-  { log, shutdown }: Running,
+  running: Running,
 ): void {
+  const { log, shutdown } = running;
+  const endHung = (): void => running.stop(EXIT_HUNG);
   const placer = createPlacer(bindWork(ctx, { kind: "placement" }));
   const mover = createMover(ctx);
   const deps = {
     ctx,
-    placeSets: coalesce(() => placer.placeSets()),
+    placeSets: coalesce(() =>
+      watchWork(placer.placeSets(), PLACEMENT_RUN_MAX_MS, () => {
+        log.error({}, "placement hangs; the process ends");
+        endHung();
+      }),
+    ),
     moveSets: coalesce(() => mover.moveSets()),
   };
   const redis = openJobWorkerRedis(options.redisTarget, log);
@@ -134,9 +148,18 @@ export function startJobs(
     ...deps,
     jobQueue,
     registry: jobRegistry,
+    onHung: endHung,
     ...(options.onSweep ? { onSweep: options.onSweep } : {}),
   });
-  shutdown.add("sweeps", () => sweeps.stop());
+  shutdown.add("sweeps", async () => {
+    const timeoutMs = options.shutdownTimeoutMs * SWEEPS_SHARE_OF_SHUTDOWN;
+    const isStopped = await within(
+      sweeps.stop().then(() => true),
+      timeoutMs,
+      false,
+    );
+    if (!isStopped) log.warn({ timeoutMs }, "a sweep did not end its item in time");
+  });
 }
 
 /** Sends what is written and says goodbye, as far as Redis is there. */

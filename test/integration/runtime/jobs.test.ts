@@ -2,7 +2,8 @@ import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type JobRequest, queueNames } from "../../../src/contracts/jobs.ts";
 import { createTenantBody } from "../../../src/contracts/api/tenancy.ts";
-import { claimDueJobs, claimSweepTurn } from "../../../src/control/runtime/outbox.ts";
+import { claimDueJobs } from "../../../src/control/runtime/outbox.ts";
+import { claimSweepTurn } from "../../../src/control/runtime/sweep-turns.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
 import { relayOutbox } from "../../../src/jobs/sweeps/outbox-relay.ts";
 import { jobRegistry } from "../../../src/jobs/registry.ts";
@@ -237,7 +238,7 @@ describe("job workers", () => {
       sql`insert into outbox (name, job_id, payload, due_at, attempts) values (${name}, ${name}, ${sql.json(payload)}, now(), 1)`;
     await job("reconcile-service", { serviceId: "not an id" });
     await job("autoscale-service", { serviceId: service.id });
-    await relayOutbox(relayDeps());
+    await relayOutbox(relayDeps(), new AbortController().signal);
     const rows = await sql`select name, last_error, attempts, due_at > now() as waits from outbox`;
     expect(rows).toEqual([
       {
@@ -252,7 +253,7 @@ describe("job workers", () => {
   it("I1: due work of a newer release's job waits for a job worker that knows it", async () => {
     await sql`insert into outbox (name, job_id, payload, due_at, attempts)
       values ('a-job-of-the-next-release', 'x', '{}', now(), 1), ('move-sets', 'y', '{"cause": "test"}', now(), 1)`;
-    expect(await relayOutbox(relayDeps())).toBe(1);
+    expect(await relayOutbox(relayDeps(), new AbortController().signal)).toBe(1);
     const left = await sql`select name, attempts from outbox`;
     expect(left).toEqual([{ name: "a-job-of-the-next-release", attempts: 1 }]);
   });
@@ -275,11 +276,11 @@ describe("job workers", () => {
   it("twelve job workers get one turn of a sweep between them, per interval", async () => {
     const claim = () => claimSweepTurn(plane.ctx, "test", 60_000);
     const turns = await Promise.all(Array.from({ length: 12 }, claim));
-    expect(turns.filter((isMine) => isMine)).toHaveLength(1);
-    expect(await claim()).toBe(false);
+    expect(turns.filter((turn) => turn !== undefined)).toHaveLength(1);
+    expect(await claim()).toBeUndefined();
     await sql`update sweep_turns set next_at = now() where name = 'test'`;
     const next = await Promise.all(Array.from({ length: 12 }, claim));
-    expect(next.filter((isMine) => isMine)).toHaveLength(1);
+    expect(next.filter((turn) => turn !== undefined)).toHaveLength(1);
   });
 
   it("what fails for a passing reason is tried again, with a delay that grows", async () => {

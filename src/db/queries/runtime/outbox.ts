@@ -64,6 +64,15 @@ export async function claimOutbox(
   }));
 }
 
+/** Gives back claims whose work was not tried: the rows are due at once, with one attempt less. */
+export async function releaseOutbox(q: Queryable, ids: readonly number[]): Promise<void> {
+  if (ids.length === 0) return;
+  await rowsOfWrite(
+    q,
+    sql`update outbox set attempts = greatest(attempts - 1, 0), due_at = now() where ${hasId(ids)}`,
+  );
+}
+
 /** Deletes rows whose work is done. The commit is asynchronous: a row that a crash restores is done once more. */
 export async function deleteOutbox(q: Queryable, ids: readonly number[]): Promise<void> {
   if (ids.length === 0) return;
