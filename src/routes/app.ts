@@ -20,23 +20,24 @@ import { mountVolumes } from "./volumes/routes.ts";
 import { validationHook } from "./http/validation-hook.ts";
 
 export interface AppOptions {
-  /** Berth's version, for the API's description. */
+  /** The version of Berth, for the OpenAPI document. */
   version: string;
-  /** What /metrics answers; without it there is none. */
+  /** Renders the answer of /metrics. Undefined: there is no such path. */
   renderMetrics?: () => Promise<string>;
-  /** Called once a request, when its answer begins. */
+  /** Called once for each request, when its answer begins. */
   observeRequest?: (facts: RequestFacts) => void;
 }
 
 /**
- * The whole HTTP API over the given context. Runs wherever Hono does: it opens nothing and keeps nothing but
- * tenant ids. On Workers one is made per request, as the connections in the context are.
+ * The HTTP API on the given context. It runs wherever Hono runs: it opens no connections, and its
+ * only state is a cache of tenant ids. On Workers each request creates its own app, as it creates
+ * its own connections.
  */
 export function createApp(ctx: ControlContext, options: AppOptions): OpenAPIHono<ApiEnv> {
   return createMountedApi(ctx, options).app;
 }
 
-/** The same with the list of what is mounted, for tests that must forget no operation. */
+/** Creates the app with the list of its operations, for tests that cover all of them. */
 export function createMountedApi(ctx: ControlContext, options: AppOptions): Api {
   const app = new OpenAPIHono<ApiEnv>({ defaultHook: validationHook });
   app.use("*", requestContext(ctx.log, options.observeRequest));

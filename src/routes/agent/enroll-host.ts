@@ -11,9 +11,9 @@ export const enrollHostRoute = createRoute({
   path: "/agent/v1/enroll",
   operationId: "enrollHost",
   tags: ["agent"],
-  summary: "Enrol a host",
+  summary: "Enroll a host",
   description:
-    "With an enroll token, which is used up by it. Asked again with the same `credential`, it answers as before.",
+    "Consumes the enroll token. A repeated request with the same `credential` has the same answer.",
   security: allow("enroll"),
   request: { body: jsonBody(enrollBody) },
   responses: {

@@ -9,16 +9,16 @@ export const receiveStreamRoute = createRoute({
   path: "/agent/v1/streams/{streamId}",
   operationId: "receiveStream",
   tags: ["agent"],
-  summary: "Send a container's log to whoever reads it",
+  summary: "Send the log of a container to its reader",
   description:
-    "The body is the log as it comes, unbounded. With `error`, or when the body is cut off, the reader is told. Answered 404 as soon as nobody reads any more.",
+    "The body is the log, without a length limit. `error` or an incomplete body ends the answer of the reader. The answer is 404 when the reader has disconnected.",
   security: hosts,
   request: {
     params: z.object({ streamId: idSchema("str") }),
     query: z.object({ error: z.string().min(1).max(500).optional() }),
     body: { content: { "application/octet-stream": { schema: z.string() } } },
   },
-  responses: { 204: { description: "All was passed on." }, ...commonProblems },
+  responses: { 204: { description: "The reader received the whole log." }, ...commonProblems },
 });
 
 export const receiveStreamHandler: OperationHandler<typeof receiveStreamRoute> =

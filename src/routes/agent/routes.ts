@@ -8,7 +8,7 @@ import { renewLeaseOfRejectedSync } from "../../control/hosts/sync-host.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
 import { syncHostHandler, syncHostRoute } from "./sync-host.ts";
 
-/** A thousand sets with all their containers, and what the host holds of images. */
+/** Enough for a report of 1,000 sets with all their containers, and of all images of the host. */
 const SYNC_BYTES_MAX = 8 * 2 ** 20;
 
 export function mountAgent(api: Api): void {
@@ -16,13 +16,13 @@ export function mountAgent(api: Api): void {
   api.app.use(syncHostRoute.path, renewLeaseOfRejected(api.ctx));
   mount(api, syncHostRoute, syncHostHandler, {
     bodyBytesMax: SYNC_BYTES_MAX,
-    takesAnyText: true, // a container may say anything as the reason of its failure
+    acceptsAnyText: true, // programs in containers write the reasons of failures
     timeLimitMs: SYNC_WAIT_MS_MAX + 10_000,
   });
   mount(api, receiveStreamRoute, receiveStreamHandler, { timeLimitMs: null });
 }
 
-/** Every sync renews the lease, even one that is rejected. Never changes the answer. */
+/** Renews the lease of a host whose sync is rejected. Never changes the answer. */
 function renewLeaseOfRejected(ctx: ControlContext): MiddlewareHandler<ApiEnv> {
   return async (c, next) => {
     await next();

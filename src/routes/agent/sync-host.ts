@@ -10,9 +10,8 @@ export const syncHostRoute = createRoute({
   path: "/agent/v1/sync",
   operationId: "syncHost",
   tags: ["agent"],
-  summary: "Report what is, get what should be",
-  description:
-    "Renews the lease. Answers at once when there is news or `waitMs` is 0, else after `waitMs`.",
+  summary: "Report observed sets, and receive desired sets",
+  description: "Renews the lease. Answers when a desired set changes, or after `waitMs`.",
   security: hosts,
   request: { body: jsonBody(syncBody) },
   responses: {

@@ -21,7 +21,7 @@ import {
  */
 const limits = {
   bodyBytesMax: 32 * 2 ** 20,
-  takesAnyText: true,
+  acceptsAnyText: true,
   tooLarge: (bytesMax: number) =>
     new AppError("dependency-unavailable", {
       detail: `A delivery may have at most ${bytesMax} bytes. Group the alerts by more labels.`,

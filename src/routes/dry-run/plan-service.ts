@@ -11,18 +11,18 @@ export const planServiceRoute = createRoute({
   path: "/v1/plan",
   operationId: "planService",
   tags: ["services"],
-  summary: "Say what a change would do, without doing it",
-  description: "Runs the planner that placements run, on the fleet as it is, and commits nothing.",
+  summary: "Show the effects of a change without making it",
+  description: "Runs the planner of the placement on the current fleet, and commits nothing.",
   security: readers,
   request: { body: jsonBody(planBody) },
   responses: {
-    200: jsonResponse(planResultSchema, "What would go where, and why."),
+    200: jsonResponse(planResultSchema, "The planned placements with their reasons."),
     ...bodyProblems,
     ...problems("invalid-request", "unsupported", "quota-exceeded"),
   },
 });
 
-/** One planner for all requests of the app that the handler is made for. */
+/** All requests of an app share one planner. */
 export const planServiceHandler: OperationHandler<typeof planServiceRoute> = (ctx) => {
   const planner = createServicePlanner(ctx);
   return async (c) => c.json(await planner.plan(tenantIdOf(c), c.req.valid("json")), 200);

@@ -5,9 +5,12 @@ import { AppError } from "../../contracts/common/app-error.ts";
 import { type EventsAfter, readEventsAfter } from "../../control/events/stream-events.ts";
 
 export interface StreamLimits {
-  /** A stream ends after this; its reader goes on with the last id. So a revoked token is shut out by then. */
+  /**
+   * A stream ends after this time, and its reader reconnects with the last id. A revoked token thus
+   * loses access.
+   */
   lifetimeMs: number;
-  /** A comment is sent after this long without an event, so that nobody on the way takes the connection for dead. */
+  /** A stream sends a comment after this time without an event, so that proxies do not close it. */
   heartbeatMs: number;
 }
 export const defaultStreamLimits: StreamLimits = { lifetimeMs: 600_000, heartbeatMs: 15_000 };
@@ -18,9 +21,10 @@ const POLL_MS_MAX = 1_000;
 const READ_GAP_MS = 100;
 
 /**
- * Events as server-sent events, each with the cursor to go on from as its id. Reads no faster than its reader does.
- * The first read is done before this resolves, so that a bad cursor is still answered with a status. Ends when the
- * reader aborts or the lifetime is over; a fault of the database breaks it off, and the reader comes again.
+ * Streams events as server-sent events with backpressure. The id of each message is the cursor from
+ * which a reader continues. The first read precedes the answer, so that a bad cursor has a status.
+ * The stream ends when the reader aborts, or after its lifetime. A fault of the database aborts it,
+ * and the reader reconnects.
  */
 export async function streamEvents(
   ctx: ControlContext,
@@ -35,12 +39,12 @@ export async function streamEvents(
   const encoder = new TextEncoder();
   const first = await readEventsAfter(ctx, scope, filter, after, EVENTS_PER_READ_MAX);
   let cursor = first.cursor;
-  // Without an event yet the id is sent all the same: who is cut off before the first one loses none.
+  // The first message has an id even without an event, so that an early disconnect loses no event.
   let ahead: string | undefined =
     `retry: 1000\nid: ${after ?? cursor}\n\n` + first.events.map(toMessage).join("");
   let lastSentAt = Date.now();
 
-  /** Many streams read at the same signal: one that the connection pool refuses reads at the next. */
+  /** One signal wakes many streams. A stream that the pool rejects reads at the next signal. */
   const readUnlessShed = async (from: string): Promise<EventsAfter> => {
     try {
       return await readEventsAfter(ctx, scope, filter, from, EVENTS_PER_READ_MAX);
@@ -65,7 +69,7 @@ export async function streamEvents(
       } finally {
         listening.abort();
       }
-      // A busy fleet signals events all the time. The jitter spreads streams that one signal has woken.
+      // A busy fleet signals events continuously. Jitter spreads the streams that one signal wakes.
       await delay(READ_GAP_MS * (1 + Math.random()), undefined, { signal: ended }).catch(
         () => undefined,
       );

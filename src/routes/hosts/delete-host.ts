@@ -11,13 +11,13 @@ export const deleteHostRoute = createRoute({
   path: "/v1/hosts/{hostId}",
   operationId: "deleteHost",
   tags: ["hosts"],
-  summary: "Forget a host",
+  summary: "Delete a host",
   description:
-    "One that takes no sets any more and has none, nor volumes; or one that is lost, with all it has, when `confirm` repeats its id. Its credential is refused from then on.",
+    "The host must be cordoned, without sets and volumes. A lost host is deleted together with its sets and volumes if `confirm` repeats its id. Berth then rejects the credential of the host.",
   security: operators,
   request: { params: hostParameters, query: deleteHostQuery },
   responses: {
-    204: { description: "It is forgotten." },
+    204: { description: "The host is deleted." },
     ...commonProblems,
     ...problems("state-conflict"),
   },

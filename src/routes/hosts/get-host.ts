@@ -13,7 +13,7 @@ export const getHostRoute = createRoute({
   operationId: "getHost",
   tags: ["hosts"],
   summary: "Read a host",
-  description: "With what is booked on it and what it last reported, and when.",
+  description: "Includes its booked amounts and its last report.",
   security: fleetReaders,
   request: { params: hostParameters },
   responses: { 200: jsonResponse(hostSchema, "The host."), ...commonProblems },

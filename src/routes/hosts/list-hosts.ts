@@ -12,7 +12,7 @@ export const listHostsRoute = createRoute({
   operationId: "listHosts",
   tags: ["hosts"],
   summary: "List hosts",
-  description: "Oldest first. Not for callers that are bound to a tenant.",
+  description: "The oldest host is first. Callers that are bound to a tenant have no access.",
   security: fleetReaders,
   request: { query: pageQuery },
   responses: { 200: jsonResponse(pageOf(hostSchema), "One page of hosts."), ...commonProblems },

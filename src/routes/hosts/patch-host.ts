@@ -14,7 +14,7 @@ export const patchHostRoute = createRoute({
   tags: ["hosts"],
   summary: "Replace a host's labels or taints",
   description:
-    "What is absent stays. Sets that run there stay. With If-Match only what the caller has read is replaced.",
+    "Absent members stay unchanged. Sets on the host stay. With If-Match, the change applies only to the generation that the caller has read.",
   security: operators,
   request: { params: hostParameters, headers: ifMatchHeaders, body: jsonBody(patchHostBody) },
   responses: {

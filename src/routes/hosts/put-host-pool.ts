@@ -12,9 +12,9 @@ export const putHostPoolRoute = createRoute({
   path: "/v1/host-pools/{pool}",
   operationId: "putHostPool",
   tags: ["hosts"],
-  summary: "Make a host pool, or replace how far its hosts are filled",
+  summary: "Create a host pool, or replace its limits",
   description:
-    "What is absent takes its default. Nothing that is placed is moved. With If-Match (the version) only what the caller has read is replaced.",
+    "Absent members get their defaults. Placed sets stay. With If-Match, the change applies only to the version that the caller has read.",
   security: operators,
   request: {
     params: z.object({ pool: nameSchema }),

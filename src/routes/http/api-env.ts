@@ -5,25 +5,32 @@ import { assert } from "../../lib/assert.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
 import type { HostCaller } from "../../control/hosts/enroll-host.ts";
 
-/** What middleware leaves for handlers. */
+/** The variables that middleware sets for handlers. */
 export interface ApiVariables {
   requestId: string;
   operationId: string | undefined;
   problemCode: ProblemCode | undefined;
-  /** What the logs say of a fault of ours. Never sent. */
+  /** The error behind a 5xx status, for the log. Never sent. */
   fault: unknown;
   caller: Caller | undefined;
-  /** The secret that the caller showed, for sealing what only it may read again. */
+  /**
+   * The secret of the caller. It encrypts stored answers, which only this caller may read again.
+   */
   bearerSecret: string | undefined;
-  /** Id of the tenant whose things the request is about; null: of all tenants. */
+  /** The id of the tenant whose resources the request is about. Null: all tenants. */
   scope: string | null;
-  /** Of by-name operations: as scope, but "default" where the caller named none. Undefined: there is none. */
+  /**
+   * The tenant in which names are looked up: `scope`, or the tenant "default" if the caller named
+   * none. Undefined: that tenant does not exist.
+   */
   tenantId: string | undefined;
   host: HostCaller | undefined;
   bodyText: string | undefined;
-  /** The request is answered 503 at this time of `performance.now()`. Undefined: it has no time limit. */
+  /**
+   * The deadline in terms of `performance.now()`, after which the answer is 503. Undefined: none.
+   */
   deadlineAtMs: number | undefined;
-  /** The request may take as long as it wants from here on. */
+  /** Removes the time limit of the request. */
   endTimeLimit: (() => void) | undefined;
 }
 
@@ -35,18 +42,18 @@ export type ApiContext = Context<ApiEnv>;
 /** The caller of an operation that only bearer tokens may call. */
 export function callerOf(c: ApiContext): Caller {
   const caller = c.get("caller");
-  assert(caller, "an operation for bearer tokens runs after authorisation");
+  assert(caller, "an operation for bearer tokens runs after authorization");
   return caller;
 }
 
 /** The host of an operation that only hosts may call. */
 export function hostOf(c: ApiContext): HostCaller {
   const host = c.get("host");
-  assert(host, "an operation for hosts runs after authorisation");
+  assert(host, "an operation for hosts runs after authorization");
   return host;
 }
 
-/** The tenant in which names are looked up. Throws not-found on an installation without the tenant "default". */
+/** The tenant in which names are looked up. Throws not-found if there is no tenant "default". */
 export function tenantIdOf(c: ApiContext): string {
   const tenantId = c.get("tenantId");
   if (tenantId === undefined) throw notFound("tenant");

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { describeApi, mountUncallableApi } from "./describe-api.ts";
+import { describeApi, mountApiForDocs } from "./describe-api.ts";
 
 const document = describeApi("1.2.3");
 
@@ -17,36 +17,41 @@ const operations = Object.entries(document.paths ?? {}).flatMap(([path, item]) =
   ),
 );
 
-it("every mounted operation is described, under an id of its own", () => {
-  const mounted = mountUncallableApi("0").mounted.map((it) => it.operationId);
+it("describes each mounted operation under a unique id", () => {
+  const mounted = mountApiForDocs("0").mounted.map((it) => it.operationId);
   const described = operations.map(([, operation]) => operation.operationId ?? "");
   expect(new Set(mounted).size).toBe(mounted.length);
   expect(described.toSorted()).toEqual(mounted.toSorted());
 });
 
-it.each(operations)("%s says what it is, who may call it, and how it fails", (_name, operation) => {
-  expect(operation.tags).toHaveLength(1);
-  expect(operation.summary).toBeTruthy();
-  expect(operation.security).toBeDefined();
-  if (operation.requestBody?.required !== undefined) {
-    expect(operation.requestBody.required).toBe(true);
-  }
-  const failures = Object.entries(operation.responses ?? {}).filter(([status]) => status >= "400");
-  const isPublic = operation.security?.length === 0;
-  expect(failures.some(([status]) => status >= "500")).toBe(true);
-  expect(isPublic || failures.some(([status]) => status < "500")).toBe(true);
-  for (const [, response] of failures) {
-    expect(Object.keys(response.content ?? {})).toEqual(["application/problem+json"]);
-    expect(response.description).toBeTruthy();
-  }
-});
+it.each(operations)(
+  "describes the purpose, the callers and the errors of %s",
+  (_name, operation) => {
+    expect(operation.tags).toHaveLength(1);
+    expect(operation.summary).toBeTruthy();
+    expect(operation.security).toBeDefined();
+    if (operation.requestBody?.required !== undefined) {
+      expect(operation.requestBody.required).toBe(true);
+    }
+    const failures = Object.entries(operation.responses ?? {}).filter(
+      ([status]) => status >= "400",
+    );
+    const isPublic = operation.security?.length === 0;
+    expect(failures.some(([status]) => status >= "500")).toBe(true);
+    expect(isPublic || failures.some(([status]) => status < "500")).toBe(true);
+    for (const [, response] of failures) {
+      expect(Object.keys(response.content ?? {})).toEqual(["application/problem+json"]);
+      expect(response.description).toBeTruthy();
+    }
+  },
+);
 
-it("every tag is described, and every described tag is used", () => {
+it("describes each tag that an operation uses, and no other", () => {
   const used = new Set(operations.flatMap(([, operation]) => operation.tags ?? []));
   expect([...used].toSorted()).toEqual((document.tags ?? []).map((tag) => tag.name).toSorted());
 });
 
-it("every reference leads to a schema, and no named schema is null", () => {
+it("defines the schema of each reference, and names no nullable schema", () => {
   const schemas = document.components?.schemas ?? {};
   const references = JSON.stringify(document).matchAll(/"#\/components\/schemas\/([^"]+)"/g);
   for (const [, name] of references) expect(Object.keys(schemas)).toContain(name);

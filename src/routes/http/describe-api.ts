@@ -4,15 +4,12 @@ import { createMountedApi } from "../app.ts";
 import { type OpenApiDocument, openApiDocument } from "./openapi-document.ts";
 import type { Api } from "./operation.ts";
 
-/**
- * The API with nothing behind it: to describe it, not to call it. Mounting only passes the context on, and nothing
- * of it is used before a request comes.
- */
-export function mountUncallableApi(version: string): Api {
-  const nothingBehind = { log: silentLog } as ControlContext;
-  return createMountedApi(nothingBehind, { version, renderMetrics: async () => "" });
+/** Mounts the API without a database, for its description. Requests to it fail. */
+export function mountApiForDocs(version: string): Api {
+  const emptyContext = { log: silentLog } as ControlContext; // mounting only passes it on
+  return createMountedApi(emptyContext, { version, renderMetrics: async () => "" });
 }
 
 export function describeApi(version: string): OpenApiDocument {
-  return openApiDocument(mountUncallableApi(version).app, version);
+  return openApiDocument(mountApiForDocs(version).app, version);
 }

@@ -9,27 +9,28 @@ import { type ApiContext, callerOf } from "./api-env.ts";
 import { toProblemResponse } from "./problem.ts";
 import { openSealed, seal } from "./seal.ts";
 
-/** Headers that belong to the answer and are repeated with it. */
-const keptHeaders = ["content-type", "etag", "location"] as const;
+/** Headers that a replay repeats. */
+const storedHeaders = ["content-type", "etag", "location"] as const;
 
-interface KeptAnswer {
+interface StoredAnswer {
   headers: Record<string, string>;
   text: string;
 }
 
 /**
- * Honours Idempotency-Key (I8): the first request under a key runs and its answer is stored in the same transaction as
- * its effect; the same request again gets that answer, with `Idempotency-Replayed: true`. Faults of ours are not stored,
- * so that the request can be repeated. Answers are sealed with the caller's secret, as some carry new secrets.
+ * Implements Idempotency-Key (I8). The first request with a key runs, and one transaction stores
+ * its effect and its answer. An equal request gets the stored answer, with `Idempotency-Replayed:
+ * true`. Answers with a 5xx status are not stored, so that the request can be repeated. As some
+ * answers contain new secrets, they are encrypted with the secret of the caller.
  */
-export function idempotently(
+export function withIdempotencyKey(
   ctx: ControlContext,
   handlerOf: (ctx: ControlContext) => (c: ApiContext) => Promise<Response>,
 ): (c: ApiContext) => Promise<Response> {
-  const unkeyed = handlerOf(ctx);
+  const withoutKey = handlerOf(ctx);
   return async (c) => {
     const key = c.req.header("idempotency-key");
-    if (key === undefined) return unkeyed(c);
+    if (key === undefined) return withoutKey(c);
     const secret = c.get("bearerSecret");
     assert(secret, "operations with an Idempotency-Key need a token");
     const request = { scope: callerOf(c).tokenId, key, requestHash: hashRequest(c) };
@@ -37,8 +38,8 @@ export function idempotently(
     const { answer, isReplay } = await runIdempotent(ctx, request, async (txCtx) => {
       fresh = await answerOf(c, handlerOf(txCtx));
       const text = await fresh.clone().text();
-      const kept: KeptAnswer = { headers: headersOf(fresh), text };
-      const body = await seal(JSON.stringify(kept), secret, key);
+      const stored: StoredAnswer = { headers: headersOf(fresh), text };
+      const body = await seal(JSON.stringify(stored), secret, key);
       return { answer: { status: fresh.status, body }, isFinal: fresh.status < 500 };
     });
     if (!isReplay && fresh) return fresh;
@@ -46,7 +47,7 @@ export function idempotently(
   };
 }
 
-/** The handler's answer, or the problem it threw: both are answers to keep. */
+/** The handler's answer, or the problem that it threw. Both are stored. */
 async function answerOf(
   c: ApiContext,
   handler: (c: ApiContext) => Promise<Response>,
@@ -66,25 +67,27 @@ async function replay(
 ): Promise<Response> {
   const text = await openSealed(answer.body, secret, key);
   if (text === undefined) {
-    throw new AppError("internal", { detail: "A stored answer cannot be opened." });
+    throw new AppError("internal", { detail: "Berth cannot decrypt a stored answer." });
   }
-  const kept = JSON.parse(text) as KeptAnswer;
-  return c.newResponse(kept.text, answer.status as StatusCode, {
-    ...kept.headers,
+  const stored = JSON.parse(text) as StoredAnswer;
+  return c.newResponse(stored.text, answer.status as StatusCode, {
+    ...stored.headers,
     "Idempotency-Replayed": "true",
   });
 }
 
 function headersOf(response: Response): Record<string, string> {
   const headers: Record<string, string> = {};
-  for (const name of keptHeaders) {
+  for (const name of storedHeaders) {
     const value = response.headers.get(name);
     if (value !== null) headers[name] = value;
   }
   return headers;
 }
 
-/** Of everything that makes two requests the same: what is asked, of whose things, under which condition. */
+/**
+ * Hashes all parts in which two equal requests agree: method, address, scope, condition and body.
+ */
 function hashRequest(c: ApiContext): string {
   const { pathname, search } = new URL(c.req.url);
   const parts = [

@@ -8,18 +8,18 @@ it.each([
   ['W/"7"', 7],
   ["*", undefined],
   [undefined, undefined],
-])("If-Match %s is generation %s", (tag, generation) => {
+])("reads If-Match %s as generation %s", (tag, generation) => {
   expect(generationOf(tag)).toBe(generation);
 });
 
 it.each(["", "seven", '"1", "2"', "-1", "1.5", '"9999999999999999999"'])(
-  "If-Match %j is refused",
+  "rejects If-Match %j",
   (tag) => {
     expect(() => generationOf(tag)).toThrow(AppError);
   },
 );
 
-it("where it is required, absent and * do not do", () => {
+it("rejects a missing header and * if the generation is required", () => {
   expect(() => requiredGenerationOf(undefined)).toThrow(/generation-required/);
   expect(() => requiredGenerationOf("*")).toThrow(/generation-required/);
   expect(requiredGenerationOf(etagOf({ generation: 3 }))).toBe(3);

@@ -5,19 +5,19 @@ import { securitySchemes } from "./security.ts";
 export type OpenApiDocument = ReturnType<OpenAPIHono<ApiEnv>["getOpenAPI31Document"]>;
 
 const tags = [
-  { name: "services", description: "Services: templates of sets, how many, and where." },
-  { name: "sets", description: "Sets: the running instances of services." },
-  { name: "volumes", description: "Volumes of sets, and those in the trash." },
-  { name: "hosts", description: "Hosts and the pools they form." },
-  { name: "elasticity", description: "Hooks, the demands that alerts make, and decisions." },
-  { name: "events", description: "What happened." },
+  { name: "services", description: "Services: the template, number and placement of sets." },
+  { name: "sets", description: "Sets: the instances of services." },
+  { name: "volumes", description: "Volumes of sets, and trashed volumes." },
+  { name: "hosts", description: "Hosts and host pools." },
+  { name: "elasticity", description: "Hooks, demands of alerts, and scaling decisions." },
+  { name: "events", description: "The log of all changes." },
   { name: "access", description: "Tokens and tenants." },
-  { name: "hooks", description: "Where alert senders deliver to." },
-  { name: "agent", description: "The protocol of host agents, version 1." },
+  { name: "hooks", description: "The addresses to which alert senders deliver." },
+  { name: "agent", description: "The agent protocol, version 1." },
   { name: "system", description: "Health and metrics of the process." },
 ];
 
-/** The OpenAPI 3.1 description, generated from the routes that are mounted. */
+/** The OpenAPI 3.1 document of the mounted routes. */
 export function openApiDocument(app: OpenAPIHono<ApiEnv>, version: string): OpenApiDocument {
   const document = app.getOpenAPI31Document({
     openapi: "3.1.0",
@@ -25,7 +25,7 @@ export function openApiDocument(app: OpenAPIHono<ApiEnv>, version: string): Open
       title: "Berth",
       version,
       description:
-        "Scaling and scheduling of container sets on a fleet of Docker hosts. Callers that are not bound to a tenant name one with the header Berth-Tenant.",
+        "Berth scales and schedules container sets on a fleet of Docker hosts. A caller that is not bound to a tenant names one with the header Berth-Tenant.",
       license: { name: "Apache-2.0" },
     },
     servers: [{ url: "/" }],

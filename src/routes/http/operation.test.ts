@@ -8,7 +8,7 @@ beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] 
 afterEach(() => void vi.useRealTimers());
 
 const never = new Promise<never>(() => undefined);
-/** Of a database that takes statements and answers none: its machine hangs, or its network swallows packets. */
+/** A database that accepts statements and never answers, like a machine that hangs. */
 const hangingDb = new Proxy({}, { get: () => () => never }) as ControlContext["db"];
 
 function api() {
@@ -23,10 +23,10 @@ function api() {
 
 it.each([
   ["an operation", "GET", "/v1/services"],
-  ["a wait, which may take longer otherwise", "GET", "/v1/services/web/wait"],
+  ["a wait, which may take longer after it", "GET", "/v1/services/web/wait"],
   ["a stream", "GET", "/v1/events"],
   ["a hook", "POST", "/hooks/generic/hook_00000000000000000000000000"],
-])("who calls is asked within the time limit, too: %s", async (_what, method, path) => {
+])("bounds the authentication of %s by the time limit", async (_name, method, path) => {
   const headers = { authorization: `Bearer brt_${"a".repeat(43)}`, accept: "text/event-stream" };
   const answer = Promise.resolve(api().request(path, { method, headers }));
   await vi.advanceTimersByTimeAsync(14_000);

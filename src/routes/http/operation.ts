@@ -7,9 +7,9 @@ import { bindWork } from "../../control/runtime/bind-work.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
 import { Admission } from "./admission.ts";
 import type { ApiContext, ApiEnv } from "./api-env.ts";
-import { authorise, createTenantLookup, type FindTenantId } from "./authorise.ts";
+import { authorize, createTenantLookup, type FindTenantId } from "./authorize.ts";
 import { ifMatchHeader } from "./if-match.ts";
-import { idempotently } from "./idempotency.ts";
+import { withIdempotencyKey } from "./idempotency.ts";
 import { problems } from "./problem.ts";
 import { readJsonBody } from "./read-body.ts";
 import type { Security } from "./security.ts";
@@ -27,23 +27,23 @@ export type OperationHandler<R extends RouteConfig> = (
 
 export interface OperationLimits {
   bodyBytesMax?: number;
-  /** What a longer body is answered with; by default body-too-large. */
+  /** Creates the error for a longer body. Default: body-too-large. */
   tooLarge?: (bytesMax: number) => AppError;
-  /** Text that the database cannot store is replaced, not refused. */
-  takesAnyText?: boolean;
+  /** Replaces text that the database cannot store. Default: rejects it. */
+  acceptsAnyText?: boolean;
   /** One handler with a state of its own serves all requests. It bounds its use of the database. */
   isShared?: boolean;
-  /** After this the request is answered 503; null: it ends by its own rules (streams). */
+  /** The time after which the answer is 503. Null: the handler bounds its own time (streams). */
   timeLimitMs?: number | null;
 }
 
-/** Where operations are mounted: the app, and who is known to it. */
+/** The app with its mounted operations. */
 export interface Api {
   app: OpenAPIHono<ApiEnv>;
   ctx: ControlContext;
   findTenantId: FindTenantId;
   admission: Admission;
-  /** For 405 and for the test that no operation is forgotten. */
+  /** All operations, for the answer 405 and for tests. */
   mounted: MountedOperation[];
 }
 
@@ -66,9 +66,9 @@ export function createApi(app: OpenAPIHono<ApiEnv>, ctx: ControlContext): Api {
 }
 
 /**
- * Mounts one operation with everything that is the same for all of them: authorisation by
- * the route's own `security`, limits of body and time, and Idempotency-Key on those that
- * declare the header.
+ * Mounts one operation with the middleware of all operations: authorization by the route's
+ * `security`, and limits of body and time. If the route declares Idempotency-Key, its answers are
+ * stored and replayed.
  */
 export function mount<R extends RouteConfig>(
   api: Api,
@@ -78,7 +78,7 @@ export function mount<R extends RouteConfig>(
 ): void {
   const { operationId } = route;
   assert(operationId, `${route.method} ${route.path} has an operationId`);
-  assert(route.security, `${operationId} says who may call it`);
+  assert(route.security, `${operationId} declares its callers`);
   const security: Security = route.security;
   api.mounted.push({
     operationId,
@@ -92,25 +92,24 @@ export function mount<R extends RouteConfig>(
     return next();
   };
   const timeLimitMs = limits.timeLimitMs === undefined ? TIME_LIMIT_MS : limits.timeLimitMs;
-  // Who calls is asked of the database, too, and a body comes as slowly as its sender likes.
+  // The limit includes authentication, which queries the database, and the reading of the body.
   const middleware = [nameOperation, limitTime(timeLimitMs ?? TIME_LIMIT_MS)];
-  if (security.length > 0) middleware.push(authorise(api.ctx, security, api.findTenantId));
+  if (security.length > 0) middleware.push(authorize(api.ctx, security, api.findTenantId));
   if (route.request?.body?.content["application/json"]) {
     middleware.push(
       readJsonBody({
         bytesMax: limits.bodyBytesMax ?? BODY_BYTES_MAX,
-        takesAnyText: limits.takesAnyText ?? false,
+        acceptsAnyText: limits.acceptsAnyText ?? false,
         tooLarge: limits.tooLarge,
       }),
     );
   }
-  // The validated input types are the route's; from here on only the shape "context in,
-  // response out" matters.
+  // Only the shape "context in, response out" matters below, not the input types of the route.
   const plain = handlerOf as unknown as (
     ctx: ControlContext,
   ) => (c: ApiContext) => Promise<Response>;
   const handlerFor = isIdempotent(route)
-    ? (ctx: ControlContext) => idempotently(ctx, plain)
+    ? (ctx: ControlContext) => withIdempotencyKey(ctx, plain)
     : plain;
   const run = limits.isShared
     ? plain(bindWork(api.ctx, { kind: "request" }))
@@ -145,7 +144,7 @@ function limitTime(timeLimitMs: number): MiddlewareHandler<ApiEnv> {
   };
 }
 
-/** For what ends by its own rules: the limit held until here. */
+/** Ends the time limit when the handler starts: authentication is bounded, the handler is not. */
 function withoutTimeLimit(
   run: (c: ApiContext) => Promise<Response>,
 ): (c: ApiContext) => Promise<Response> {
@@ -159,12 +158,12 @@ const idempotencyKey = z
   .string()
   .regex(/^[\x21-\x7e]{1,255}$/, "expected 1 to 255 printable ASCII characters")
   .optional()
-  .describe("The same key with the same request has one effect; the answer is repeated for a day.");
+  .describe("Equal requests with one key have one effect. Berth repeats the answer for a day.");
 
-/** Declares that an operation honours Idempotency-Key: see idempotency.ts. */
+/** Declares that an operation supports Idempotency-Key: see idempotency.ts. */
 export const idempotentHeaders = z.object({ "idempotency-key": idempotencyKey });
 
-/** The same for changes that may be bound to a generation. */
+/** Declares that an operation supports Idempotency-Key and If-Match. */
 export const idempotentChangeHeaders = z.object({
   "idempotency-key": idempotencyKey,
   "if-match": ifMatchHeader,
@@ -183,7 +182,7 @@ export function jsonResponse<S extends z.ZodType>(schema: S, description: string
   return { description, content: { "application/json": { schema } } } as const;
 }
 
-/** Problems of every operation that needs a credential. */
+/** Problems of each operation with a credential. */
 export const commonProblems = problems(
   "unauthenticated",
   "forbidden",
@@ -196,7 +195,7 @@ export const commonProblems = problems(
   "request-timeout",
 );
 
-/** Problems of every operation with a JSON body besides. */
+/** Problems of each operation with a JSON body. */
 export const bodyProblems = {
   ...commonProblems,
   ...problems("malformed-request", "body-too-large", "unsupported-media-type"),

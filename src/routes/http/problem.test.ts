@@ -22,7 +22,7 @@ async function answer(thrown: unknown): Promise<Response> {
   return app.request("/thing");
 }
 
-it.each(codes)("%s has its status, its own page, and the declared shape", async (code) => {
+it.each(codes)("answers %s with its status, its page and the declared schema", async (code) => {
   const response = await answer(new AppError(code, { detail: "What to do." }));
   expect(response.status).toBe(problemCatalogue[code].status);
   expect(response.headers.get("content-type")).toBe("application/problem+json");
@@ -40,7 +40,7 @@ it.each<[string, unknown]>([
   ["an Error", new Error("password=hunter2")],
   ["an internal AppError", new AppError("internal", { detail: "password=hunter2" })],
   ["an exception of the framework", new HTTPException(418, { message: "password=hunter2" })],
-])("%s is 500 and shows nothing of itself", async (_what, thrown) => {
+])("answers %s with 500 and without its message", async (_name, thrown) => {
   const response = await answer(thrown);
   expect(response.status).toBe(500);
   expect(await response.text()).not.toContain("hunter2");
@@ -50,20 +50,23 @@ it.each<[number, ProblemCode]>([
   [400, "malformed-request"],
   [413, "body-too-large"],
   [415, "unsupported-media-type"],
-])("the framework's own %s becomes %s", async (status, code) => {
+])("answers the framework's status %s with the problem %s", async (status, code) => {
   const response = await answer(new HTTPException(status as 400, { message: "x" }));
   expect(await response.json()).toMatchObject({ status, code });
 });
 
-it("who is to come again is told when", async () => {
+it("states the time before a retry in the header and in the body", async () => {
   const response = await answer(
-    new AppError("dependency-unavailable", { detail: "Away.", retryAfterMs: 1_500 }),
+    new AppError("dependency-unavailable", {
+      detail: "Redis is unreachable.",
+      retryAfterMs: 1_500,
+    }),
   );
   expect(response.headers.get("retry-after")).toBe("2");
   expect(await response.json()).toMatchObject({ retryAfterMs: 1_500 });
 });
 
-it("long details and many errors are cut", async () => {
+it("truncates long details and long lists of errors", async () => {
   const errors = Array.from({ length: 200 }, () => ({
     pointer: "/x".repeat(2_000),
     detail: "y".repeat(5_000),

@@ -24,8 +24,9 @@ export const problemSchema = z
 export type Problem = z.infer<typeof problemSchema>;
 
 /**
- * Any error as problem+json (RFC 9457). The only place that knows which status a code has. What is no AppError is a
- * fault of ours: its message stays inside (it is left for the log), the caller reads a constant sentence.
+ * Converts an error to problem+json (RFC 9457). Only this function reads the statuses of codes. An
+ * error that is not an AppError is a fault of Berth: the log has its message, and the caller reads
+ * a constant sentence.
  */
 export function toProblemResponse(c: ApiContext, thrown: unknown): Response {
   const error = toAppError(thrown);
@@ -53,9 +54,9 @@ export function toProblemResponse(c: ApiContext, thrown: unknown): Response {
   return c.newResponse(JSON.stringify(problem), entry.status, headers);
 }
 
-const internalDetail = "Berth could not do this. Give the request id to whoever runs it.";
+const internalDetail = "Berth has an internal error. Send the request id to its operator.";
 
-/** Statuses that Hono's own validators throw. */
+/** The codes of the statuses that Hono's validators throw. */
 const codeOfStatus: Record<number, ProblemCode> = {
   400: "malformed-request",
   413: "body-too-large",
@@ -85,7 +86,7 @@ interface ProblemResponse {
   content: { [PROBLEM_TYPE]: { schema: typeof problemSchema } };
 }
 
-/** The error answers of an operation in its OpenAPI description, by status, naming the codes. */
+/** The error answers of an operation in the OpenAPI document, by status, with their codes. */
 export function problems<C extends ProblemCode>(
   ...codes: readonly C[]
 ): { [S in StatusOf<C>]: ProblemResponse } {

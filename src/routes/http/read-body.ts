@@ -4,19 +4,20 @@ import type { ApiEnv } from "./api-env.ts";
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 const jsonType = /^application\/([a-z.-]+\+)?json(\s*;|$)/i;
-/** An escape that makes a character which neither UTF-8 nor Postgres can hold: NUL, or half a surrogate pair. */
+/** The escape of a character that Postgres cannot store: NUL, or half a surrogate pair. */
 const suspiciousEscape = /\\u(?:0000|[dD][89a-fA-F])/;
 const unstorable = /\0|\p{Surrogate}/gu;
 
 /**
- * Reads a JSON body of at most `bytesMax` bytes once, for validators and for the idempotency hash. Refuses what no operation
- * wants: other content types (415), too much (413), what is not UTF-8 or not JSON (400), and text that the database
- * could not store (422). With `takesAnyText` such text is replaced instead: what machines report must not be stuck.
+ * Reads a JSON body of at most `bytesMax` bytes once, for validators and for the idempotency hash.
+ * Rejects other content types (415), longer bodies (413), bodies that are not UTF-8 or not JSON
+ * (400), and text that the database cannot store (422). With `acceptsAnyText` it replaces such text
+ * instead, so that no text can block the reports of a machine.
  */
 export function readJsonBody(limits: {
   bytesMax: number;
-  takesAnyText: boolean;
-  /** What a longer body is answered with. */
+  acceptsAnyText: boolean;
+  /** Creates the error for a longer body. */
   tooLarge?: ((bytesMax: number) => AppError) | undefined;
 }): MiddlewareHandler<ApiEnv> {
   const tooLarge = limits.tooLarge ?? bodyTooLarge;
@@ -29,16 +30,16 @@ export function readJsonBody(limits: {
     const bytes = await readBytes(c.req.raw, limits.bytesMax, () => tooLarge(limits.bytesMax));
     const text = decode(bytes);
     const isSuspicious = suspiciousEscape.test(text);
-    const parsed = parseJson(text, isSuspicious && limits.takesAnyText ? toStorable : undefined);
+    const parsed = parseJson(text, isSuspicious && limits.acceptsAnyText ? toStorable : undefined);
     if (isSuspicious) assertStorable(parsed);
     c.set("bodyText", text);
-    // Where Hono keeps what it has read itself: its validators take it from here.
+    // Hono caches parsed bodies here, and its validators read this cache.
     c.req.bodyCache.json = Promise.resolve(parsed);
     await next();
   };
 }
 
-/** At most `bytesMax` bytes of the body; what is longer is not read to its end. Throws what `tooLarge` makes. */
+/** Reads at most `bytesMax` bytes, and stops at a longer body. Throws the error of `tooLarge`. */
 async function readBytes(
   request: Request,
   bytesMax: number,
@@ -60,7 +61,7 @@ async function readBytes(
       chunks.push(chunk);
     }
   } catch (error) {
-    throw error instanceof AppError ? error : cutOff(error);
+    throw error instanceof AppError ? error : incompleteBody(error);
   }
   return Buffer.concat(chunks);
 }
@@ -69,7 +70,7 @@ async function readAll(request: Request): Promise<ArrayBuffer> {
   try {
     return await request.arrayBuffer();
   } catch (error) {
-    throw cutOff(error);
+    throw incompleteBody(error);
   }
 }
 
@@ -85,13 +86,13 @@ function parseJson(text: string, revive?: (key: string, value: unknown) => unkno
   try {
     return JSON.parse(text, revive);
   } catch (error) {
-    // A RangeError: nested deeper than the parser can follow.
-    const detail = error instanceof RangeError ? "is nested too deep" : "is not JSON";
+    // The parser throws a RangeError for JSON that is nested too deeply.
+    const detail = error instanceof RangeError ? "is nested too deeply" : "is not JSON";
     throw new AppError("malformed-request", { detail: `The body ${detail}.`, cause: error });
   }
 }
 
-/** A reviver that puts U+FFFD for what cannot be stored, in keys too. */
+/** A reviver that replaces characters that the database cannot store by U+FFFD, also in keys. */
 function toStorable(_key: string, value: unknown): unknown {
   if (typeof value === "string") return value.replaceAll(unstorable, "\u{FFFD}");
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
@@ -106,7 +107,7 @@ function isUnstorable(text: string): boolean {
   return text.search(unstorable) !== -1;
 }
 
-/** Walks without recursion, as nesting is the sender's choice. Throws invalid-request. */
+/** Visits all texts without recursion, as the sender chooses the depth. Throws invalid-request. */
 function assertStorable(root: unknown): void {
   const pending: { value: unknown; pointer: string }[] = [{ value: root, pointer: "" }];
   for (let next = pending.pop(); next; next = pending.pop()) {
@@ -115,7 +116,7 @@ function assertStorable(root: unknown): void {
     if (typeof value !== "object" || value === null) continue;
     for (const [key, member] of Object.entries(value)) {
       assertStorableText(key, pointer);
-      // Deep pointers are of no use to anybody, and would cost the square of the depth.
+      // Pointers grow with the depth, so unlimited pointers would cost the square of the depth.
       const child = pointer.length > 200 ? pointer : `${pointer}/${escapePointer(key)}`;
       pending.push({ value: member, pointer: child });
     }
@@ -134,10 +135,10 @@ export function escapePointer(key: string): string {
 
 function bodyTooLarge(bytesMax: number): AppError {
   return new AppError("body-too-large", {
-    detail: `The body may have at most ${bytesMax} bytes.`,
+    detail: `The body has more than ${bytesMax} bytes, the limit of this operation.`,
   });
 }
 
-function cutOff(cause: unknown): AppError {
-  return new AppError("malformed-request", { detail: "The body ended early.", cause });
+function incompleteBody(cause: unknown): AppError {
+  return new AppError("malformed-request", { detail: "The body is incomplete.", cause });
 }

@@ -6,7 +6,7 @@ import { requestContext } from "./request-context.ts";
 
 const fault = new Error("too late");
 
-/** The level of the line that tells of a request, and whether the line has its fault. */
+/** The levels and errors of the log lines of a request. */
 async function linesOf(status: 200 | 500 | 503, signal?: AbortSignal) {
   const lines: { level: string; err: unknown }[] = [];
   const at = (level: string) =>
@@ -34,15 +34,12 @@ it.each([
   { status: 200, level: "info", err: undefined },
   { status: 500, level: "error", err: fault },
   { status: 503, level: "warn", err: fault },
-] as const)(
-  "a request that ends with $status is told at level $level",
-  async ({ status, ...line }) => {
-    expect(await linesOf(status)).toEqual([line]);
-  },
-);
+] as const)("logs a request with status $status at level $level", async ({ status, ...line }) => {
+  expect(await linesOf(status)).toEqual([line]);
+});
 
-it("an answer that nobody waits for is no warning, but a fault of the API's is one all the same", async () => {
-  const gone = AbortSignal.abort();
-  expect(await linesOf(503, gone)).toEqual([{ level: "info", err: undefined }]);
-  expect(await linesOf(500, gone)).toEqual([{ level: "error", err: fault }]);
+it("logs no warning for a 503 of an aborted request, but an error for its 500", async () => {
+  const aborted = AbortSignal.abort();
+  expect(await linesOf(503, aborted)).toEqual([{ level: "info", err: undefined }]);
+  expect(await linesOf(500, aborted)).toEqual([{ level: "error", err: fault }]);
 });

@@ -3,7 +3,7 @@ import { newId } from "../../lib/ids.ts";
 import type { Log } from "../../lib/log.ts";
 import type { ApiContext, ApiEnv } from "./api-env.ts";
 
-/** What is told of each request when its answer begins. */
+/** The facts of a request when its answer begins, for metrics. */
 export interface RequestFacts {
   operationId: string;
   method: string;
@@ -11,11 +11,11 @@ export interface RequestFacts {
   durationMs: number;
 }
 
-const saneRequestId = /^[A-Za-z0-9._-]{1,64}$/;
+const validRequestId = /^[A-Za-z0-9._-]{1,64}$/;
 
 /**
- * Gives every request an id (the caller's when it is sane), headers that every answer has, and one log line when its
- * answer begins: for streams that is when they open.
+ * Gives each request an id, which the caller may choose, and the headers of all answers. Writes one
+ * log line when the answer begins, also for streams.
  */
 export function requestContext(
   log: Log,
@@ -24,7 +24,7 @@ export function requestContext(
   return async (c, next) => {
     const startedAt = performance.now();
     const given = c.req.header("x-request-id");
-    const requestId = given !== undefined && saneRequestId.test(given) ? given : newId("req");
+    const requestId = given !== undefined && validRequestId.test(given) ? given : newId("req");
     c.set("requestId", requestId);
     c.set("scope", null);
     c.header("X-Request-Id", requestId);
@@ -45,7 +45,7 @@ export function requestContext(
 
 function logRequest(log: Log, c: ApiContext, status: number, durationMs: number): void {
   const caller = c.get("caller");
-  // A fault that nobody is told of any more, as whoever asked has gone and asks again, is none to look into.
+  // The caller of an aborted request repeats it, so its 503 needs no attention.
   const isAbandoned = status > 500 && c.req.raw.signal.aborted;
   const fault = isAbandoned ? undefined : c.get("fault");
   const fields = {

@@ -1,8 +1,9 @@
 const initialBytes = 12;
 
 /**
- * Encrypts text (AES-256-GCM) so that only who shows the same bearer secret and the same Idempotency-Key can read it
- * again: the database holds the hash of the secret only. The secret has 256 random bits, so one hash makes a key.
+ * Encrypts text with AES-256-GCM. Decryption needs the same bearer secret and the same
+ * Idempotency-Key; the database has only the hash of the secret. The secret has 256 random bits, so
+ * one hash suffices to derive the key.
  */
 export async function seal(text: string, secret: string, key: string): Promise<string> {
   const iv = crypto.getRandomValues(new Uint8Array(initialBytes));
@@ -14,7 +15,7 @@ export async function seal(text: string, secret: string, key: string): Promise<s
   return Buffer.concat([iv, new Uint8Array(sealed)]).toString("base64");
 }
 
-/** The text, or undefined when it was sealed with another secret or key, or was altered. */
+/** Decrypts text. Undefined: another secret or key, or altered ciphertext. */
 export async function openSealed(
   sealed: string,
   secret: string,

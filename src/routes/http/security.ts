@@ -1,8 +1,8 @@
 import type { TokenRole } from "../../contracts/api/tenancy.ts";
 
 /**
- * Who may call an operation, in OpenAPI's own terms: the description that people read is the rule that is enforced
- * (see authorise.ts). From version 3.1 on a bearer scheme's list names the roles of which one is needed.
+ * The callers of an operation in OpenAPI's terms, so that the documented rule is the enforced rule
+ * (see authorize.ts). In OpenAPI 3.1 the list of a bearer scheme names roles; one of them suffices.
  */
 export type Security = Partial<Record<"bearerToken" | "basicToken" | "hostCredential", string[]>>[];
 
@@ -16,31 +16,31 @@ export const securitySchemes = {
     type: "http",
     scheme: "basic",
     description:
-      "For alert senders that only know Basic: any user name, the token as the password.",
+      "For alert senders that support only Basic: any user name, with the token as the password.",
   },
   hostCredential: {
     type: "http",
     scheme: "bearer",
-    description: "The credential that a host got when it was enrolled.",
+    description: "The credential that a host received at its enrollment.",
   },
 } as const;
 
-/** Anybody, without a credential. */
-export const everybody: Security = [];
+/** Callers without a credential. */
+export const publicAccess: Security = [];
 
 export function allow(...roles: TokenRole[]): Security {
   return [{ bearerToken: roles }];
 }
 
-/** Look at things: every role of people. */
+/** Callers that may read resources of tenants: all roles of people. */
 export const readers = allow("admin", "operator", "tenant", "read");
-/** Look at hosts: not who is bound to a tenant, see fleet-readers-only.ts. */
+/** Callers that may read hosts, unless they are bound to a tenant: see fleet-readers-only.ts. */
 export const fleetReaders = allow("admin", "operator", "read");
-/** Change a tenant's things. */
+/** Callers that may change resources of tenants. */
 export const writers = allow("admin", "operator", "tenant");
-/** Change hosts. */
+/** Callers that may change hosts. */
 export const operators = allow("admin", "operator");
-/** Tokens and tenants. */
+/** Callers that may change tokens and tenants. */
 export const admins = allow("admin");
 export const hosts: Security = [{ hostCredential: [] }];
 export const hookSenders: Security = [{ bearerToken: ["hook"] }, { basicToken: ["hook"] }];

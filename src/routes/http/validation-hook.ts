@@ -6,8 +6,10 @@ import { escapePointer } from "./read-body.ts";
 
 type Issue = z.core.$ZodIssue;
 
-/** What a path parameter names: for a path that cannot name anything the answer is that of one that names nothing. */
-const thingOfParameter: Record<string, string> = {
+/**
+ * The resource that a path parameter names. An invalid parameter has the answer of a missing one.
+ */
+const resourceOfParameter: Record<string, string> = {
   name: "service",
   setId: "set",
   container: "container",
@@ -19,26 +21,26 @@ const thingOfParameter: Record<string, string> = {
   streamId: "stream",
 };
 
-/** The default hook of all operations: turns what a schema found wrong into invalid-request, or not-found for paths. */
+/** The hook of all operations: it turns issues of a schema into invalid-request or not-found. */
 export const validationHook: Hook<unknown, ApiEnv, string, undefined> = (result) => {
   if (result.success) return undefined;
   const { issues } = result.error;
   if (result.target === "param") {
-    throw notFound(thingOfParameter[String(issues[0]?.path[0])] ?? "thing");
+    throw notFound(resourceOfParameter[String(issues[0]?.path[0])] ?? "resource");
   }
   const isBody = result.target === "json";
   const errors = issues.flatMap(unpackUnion).map((issue) => toFieldError(issue, isBody));
   const first = errors[0];
   const where = first === undefined || first.pointer === "" ? "" : ` at ${first.pointer}`;
   throw new AppError("invalid-request", {
-    detail: `The request is not valid${where}: ${first?.detail ?? "see the schema"}.`,
+    detail: `The request is invalid${where}: ${first?.detail ?? "see the schema"}.`,
     errors,
   });
 };
 
 /**
- * Of a union that no branch of fits: what is wrong inside of the branch that was probably meant, which is one that got
- * further than the outside. Where none did, the union's own issue says it.
+ * Replaces the issue of a union by the issues of the branch that the caller probably means: one
+ * that matches the type of the value. Without such a branch, the issue lists the expected types.
  */
 function unpackUnion(issue: Issue): Issue[] {
   if (issue.code !== "invalid_union") return [issue];

@@ -20,11 +20,11 @@ export const createServiceRoute = createRoute({
   tags: ["services"],
   summary: "Create a service",
   description:
-    "Stores the service and its pending sets, and answers at once: placing and starting come after. Where its sets are is in `GET /v1/services/{name}`; `wait` waits for it.",
+    "Stores the service and its pending sets, and answers before they are placed. `GET /v1/services/{name}` shows their states; `wait` waits for them.",
   security: writers,
   request: { headers: idempotentHeaders, body: jsonBody(createServiceBody) },
   responses: {
-    201: jsonResponse(serviceChangeSchema, "The service, and what will happen."),
+    201: jsonResponse(serviceChangeSchema, "The service, and the effects."),
     ...bodyProblems,
     ...problems(
       "invalid-request",

@@ -15,11 +15,11 @@ export const deleteServiceRoute = createRoute({
   tags: ["services"],
   summary: "Delete a service",
   description:
-    "Stops and removes all its sets; it is gone when the last of them is. `wait?for=deleted` waits for that.",
+    "Stops and removes its sets. The service is deleted with its last set; `wait?for=deleted` waits for that.",
   security: writers,
   request: { params: serviceParameters, headers: ifMatchHeaders },
   responses: {
-    202: jsonResponse(serviceChangeSchema, "The service as it was, and what will happen."),
+    202: jsonResponse(serviceChangeSchema, "The service before the change, and the effects."),
     ...commonProblems,
     ...problems("generation-mismatch"),
   },

@@ -13,7 +13,7 @@ export const getServiceRoute = createRoute({
   operationId: "getService",
   tags: ["services"],
   summary: "Read a service",
-  description: "With how many of its sets are in which state. The ETag is its generation.",
+  description: "Includes the number of sets in each state. The ETag is the generation.",
   security: readers,
   request: { params: serviceParameters },
   responses: { 200: jsonResponse(serviceSchema, "The service."), ...commonProblems },

@@ -12,7 +12,7 @@ export const listServicesRoute = createRoute({
   tags: ["services"],
   summary: "List services",
   description:
-    "Oldest first. Callers without a tenant see all tenants' unless they send Berth-Tenant.",
+    "The oldest service is first. Callers without a tenant see all tenants unless they send Berth-Tenant.",
   security: readers,
   request: { query: pageQuery },
   responses: {

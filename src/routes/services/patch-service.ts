@@ -13,9 +13,9 @@ export const patchServiceRoute = createRoute({
   path: "/v1/services/{name}",
   operationId: "patchService",
   tags: ["services"],
-  summary: "Change a service's template or policy",
+  summary: "Change the template or a policy of a service",
   description:
-    "What is absent stays. Needs If-Match with the generation that was read. Answers with what will happen.",
+    "Absent members stay unchanged. Requires If-Match with the generation that the caller has read. The answer lists the effects.",
   security: writers,
   request: {
     params: serviceParameters,
@@ -23,7 +23,7 @@ export const patchServiceRoute = createRoute({
     body: jsonBody(patchServiceBody),
   },
   responses: {
-    200: jsonResponse(serviceChangeSchema, "The service, and what will happen."),
+    200: jsonResponse(serviceChangeSchema, "The service, and the effects."),
     ...bodyProblems,
     ...problems(
       "invalid-request",

@@ -19,9 +19,9 @@ export const resizeServiceRoute = createRoute({
   path: "/v1/services/{name}/resize",
   operationId: "resizeService",
   tags: ["services"],
-  summary: "Give the sets of a service more or less, without a restart",
+  summary: "Change the size of the sets of a service without a restart",
   description:
-    "CPU and memory of running sets, and larger volumes. Booked first, all or nothing; then each host's agent changes what runs.",
+    "Changes CPU and memory, and enlarges volumes. Berth books the new size of all sets or of none. Then the agent of each host changes the running sets.",
   security: writers,
   request: {
     params: serviceParameters,
@@ -29,7 +29,7 @@ export const resizeServiceRoute = createRoute({
     body: jsonBody(resizeServiceBody),
   },
   responses: {
-    200: jsonResponse(serviceChangeSchema, "The service, and what will happen."),
+    200: jsonResponse(serviceChangeSchema, "The service, and the effects."),
     ...bodyProblems,
     ...problems(
       "invalid-request",

@@ -20,7 +20,7 @@ export const scaleServiceRoute = createRoute({
   operationId: "scaleService",
   tags: ["services"],
   summary: "Set the number of sets of a service",
-  description: "Absolute, so that asking twice is asking once.",
+  description: "The number is absolute, so a repeated request changes nothing.",
   security: writers,
   request: {
     params: serviceParameters,
@@ -28,7 +28,7 @@ export const scaleServiceRoute = createRoute({
     body: jsonBody(scaleServiceBody),
   },
   responses: {
-    200: jsonResponse(serviceChangeSchema, "The service, and what will happen."),
+    200: jsonResponse(serviceChangeSchema, "The service, and the effects."),
     ...bodyProblems,
     ...problems(
       "invalid-request",

@@ -11,12 +11,12 @@ export const waitServiceRoute = createRoute({
   path: "/v1/services/{name}/wait",
   operationId: "waitService",
   tags: ["services"],
-  summary: "Wait until a service is settled, or gone",
-  description: "Answers 200 when the time is up as well: see `reached`.",
+  summary: "Wait until a service is settled or deleted",
+  description: "The answer is 200 also after the timeout: see `reached`.",
   security: readers,
   request: { params: serviceParameters, query: waitServiceQuery },
   responses: {
-    200: jsonResponse(waitServiceResult, "The service as it was when the wait ended."),
+    200: jsonResponse(waitServiceResult, "The service at the end of the wait."),
     ...commonProblems,
   },
 });

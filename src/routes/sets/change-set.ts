@@ -12,12 +12,11 @@ import { problems } from "../http/problem.ts";
 import { writers } from "../http/security.ts";
 
 const summaryOfVerb: Record<SetVerb, string> = {
-  stop: "Stop a set's containers; it keeps its place",
+  stop: "Stop the containers of a set, which stays booked on its host",
   start: "Start a stopped set",
-  restart: "Make a set's containers anew on the same host",
+  restart: "Recreate the containers of a set on the same host",
 };
 
-/** The three verbs differ in nothing but their name. */
 function changeSetRoute<V extends SetVerb>(verb: V) {
   return createRoute({
     method: "post",
@@ -28,7 +27,7 @@ function changeSetRoute<V extends SetVerb>(verb: V) {
     security: writers,
     request: { params: setParameters, headers: idempotentHeaders },
     responses: {
-      202: jsonResponse(setSchema, "The set, which will follow."),
+      202: jsonResponse(setSchema, "The set. Its host applies the change."),
       ...commonProblems,
       ...problems("state-conflict", "idempotency-conflict", "idempotency-in-progress"),
     },

@@ -12,11 +12,11 @@ export const deleteSetRoute = createRoute({
   operationId: "deleteSet",
   tags: ["sets"],
   summary: "Remove a set",
-  description: "Its service keeps its number of replicas, so that another set takes its place.",
+  description: "The number of replicas stays, so Berth creates another set.",
   security: writers,
   request: { params: setParameters },
   responses: {
-    202: jsonResponse(setSchema, "The set as it was."),
+    202: jsonResponse(setSchema, "The set before its removal."),
     ...commonProblems,
     ...problems("state-conflict"),
   },

@@ -10,11 +10,11 @@ export const explainSetRoute = createRoute({
   path: "/v1/sets/{setId}/explain",
   operationId: "explainSet",
   tags: ["sets"],
-  summary: "Say why a set is where it is, or why it is nowhere",
+  summary: "Explain why a set is on its host, or why it has none",
   security: readers,
   request: { params: setParameters },
   responses: {
-    200: jsonResponse(setExplanationSchema, "The stored reasons, and the same as text."),
+    200: jsonResponse(setExplanationSchema, "The stored reasons, as data and as text."),
     ...commonProblems,
   },
 });

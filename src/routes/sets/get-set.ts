@@ -12,7 +12,7 @@ export const getSetRoute = createRoute({
   operationId: "getSet",
   tags: ["sets"],
   summary: "Read a set",
-  description: "As its host's agent last reported it.",
+  description: "Shows the last report of the agent of its host.",
   security: readers,
   request: { params: setParameters },
   responses: { 200: jsonResponse(setSchema, "The set."), ...commonProblems },

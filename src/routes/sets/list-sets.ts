@@ -11,7 +11,7 @@ export const listSetsRoute = createRoute({
   operationId: "listSets",
   tags: ["sets"],
   summary: "List sets",
-  description: "Oldest first; deleted ones are not listed.",
+  description: "The oldest set is first. The list has no deleted sets.",
   security: readers,
   request: { query: listSetsQuery },
   responses: { 200: jsonResponse(pageOf(setSchema), "One page of sets."), ...commonProblems },

@@ -14,7 +14,7 @@ export const readLogsRoute = createRoute({
   tags: ["sets"],
   summary: "Read a container's log",
   description:
-    "The last lines as text, then with `follow` what is written from now on. The answer is cut off when the host's agent ends it with an error.",
+    "The answer has the last lines as text, and with `follow` also all further lines. It ends incomplete if the agent of the host reports an error.",
   security: readers,
   request: {
     params: z.object({ setId: idSchema("set"), container: nameSchema }),
@@ -27,7 +27,7 @@ export const readLogsRoute = createRoute({
   },
 });
 
-/** How long a follower waits for a first line before it is answered: until then a fault still gets its status. */
+/** A follower's answer waits for the first line this long, so that early faults have a status. */
 const FIRST_CHUNK_MS = 1_000;
 
 export const readLogsHandler: OperationHandler<typeof readLogsRoute> = (ctx) => async (c) => {

@@ -1,13 +1,13 @@
 export interface ByteStreamOptions {
-  /** Gives the stream after this time though nothing came yet. Undefined: waits for the first chunk. */
+  /** Returns the stream after this time even without a chunk. Undefined: waits for the first. */
   firstChunkMs: number | undefined;
-  /** Called when the reader has gone. */
+  /** Called when the reader disconnects. */
   onCancel: () => void;
 }
 
 /**
- * Chunks as a stream that is read at its reader's pace. What goes wrong before the first chunk is thrown, so that it can
- * still be answered with a status; what goes wrong later breaks the stream off.
+ * Converts chunks to a stream with backpressure. Throws an error that occurs before the first
+ * chunk, so that the answer can have its status. A later error aborts the stream.
  */
 export async function toByteStream(
   chunks: AsyncIterable<Uint8Array>,

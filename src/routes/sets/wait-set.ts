@@ -11,11 +11,11 @@ export const waitSetRoute = createRoute({
   operationId: "waitSet",
   tags: ["sets"],
   summary: "Wait until a set is in a state",
-  description: "Answers 200 when the time is up as well: see `reached`.",
+  description: "The answer is 200 also after the timeout: see `reached`.",
   security: readers,
   request: { params: setParameters, query: waitSetQuery },
   responses: {
-    200: jsonResponse(waitSetResult, "The set as it was when the wait ended."),
+    200: jsonResponse(waitSetResult, "The set at the end of the wait."),
     ...commonProblems,
   },
 });

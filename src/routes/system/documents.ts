@@ -4,11 +4,13 @@ import { describeProblem, isProblemCode } from "../http/problem-docs.ts";
 import { openApiDocument } from "../http/openapi-document.ts";
 import { renderDocs } from "./render-docs.ts";
 
-/** Nothing is loaded from anywhere, and nothing runs. */
+/** The page loads nothing and runs no script. */
 const pagePolicy =
   "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
-/** The API's description for programs and for people. Made when first asked for: it takes some milliseconds. */
+/**
+ * Serves the OpenAPI document, its page and the problem pages. Renders each at its first request.
+ */
 export function mountDocuments(api: Api, version: string): void {
   let json: string | undefined;
   let html: string | undefined;
@@ -27,7 +29,7 @@ export function mountDocuments(api: Api, version: string): void {
   });
 }
 
-/** 405 for a path that exists with other methods, else 404. */
+/** Answers 405 for a path that exists with other methods, else 404. */
 export function mountFallback(api: Api): void {
   const known = api.mounted.map(({ method, path }) => ({
     method,
@@ -41,7 +43,7 @@ export function mountFallback(api: Api): void {
     if (methods.length === 0) throw notFound("path");
     c.header("Allow", [...new Set(methods)].join(", "));
     throw new AppError("method-not-allowed", {
-      detail: `${c.req.method} is not possible here; ${[...new Set(methods)].join(", ")} is.`,
+      detail: `This path supports ${[...new Set(methods)].join(", ")}, not ${c.req.method}.`,
     });
   });
 }

@@ -2,7 +2,7 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { pingDatabase } from "../../control/runtime/health.ts";
 import { jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { problems } from "../http/problem.ts";
-import { everybody } from "../http/security.ts";
+import { publicAccess } from "../http/security.ts";
 
 const healthSchema = z.strictObject({ ok: z.literal(true) }).meta({ id: "Health" });
 
@@ -11,10 +11,10 @@ export const livenessRoute = createRoute({
   path: "/healthz",
   operationId: "getLiveness",
   tags: ["system"],
-  summary: "Whether the process lives",
-  description: "Asks nothing of anybody else: a restart would not cure a database that is away.",
-  security: everybody,
-  responses: { 200: jsonResponse(healthSchema, "It does."), ...problems("internal") },
+  summary: "Check that the process responds",
+  description: "Checks no dependency, as a restart does not repair an unreachable database.",
+  security: publicAccess,
+  responses: { 200: jsonResponse(healthSchema, "The process responds."), ...problems("internal") },
 });
 
 export const livenessHandler: OperationHandler<typeof livenessRoute> = () => async (c) =>
@@ -25,11 +25,11 @@ export const readinessRoute = createRoute({
   path: "/readyz",
   operationId: "getReadiness",
   tags: ["system"],
-  summary: "Whether requests can be served",
-  description: "Asks the database. Redis is not asked: without it everything works, only slower.",
-  security: everybody,
+  summary: "Check that the process can serve requests",
+  description: "Checks the database, but not Redis: without Redis, changes only take longer.",
+  security: publicAccess,
   responses: {
-    200: jsonResponse(healthSchema, "They can."),
+    200: jsonResponse(healthSchema, "The process can serve requests."),
     ...problems("internal", "dependency-unavailable", "overloaded", "request-timeout"),
   },
 });

@@ -8,15 +8,15 @@ export const metricsRoute = createRoute({
   path: "/metrics",
   operationId: "getMetrics",
   tags: ["system"],
-  summary: "Metrics of this process, in Prometheus' text format",
+  summary: "Read the metrics of this process in the Prometheus text format",
   security: fleetReaders,
   responses: {
-    200: { description: "Metrics.", content: { "text/plain": { schema: z.string() } } },
+    200: { description: "The metrics.", content: { "text/plain": { schema: z.string() } } },
     ...commonProblems,
   },
 });
 
-/** Which library keeps the metrics is the process's choice; on Workers there is none. */
+/** The process chooses the metrics library; on Workers there is none. */
 export function metricsHandler(
   renderMetrics: () => Promise<string>,
 ): OperationHandler<typeof metricsRoute> {

@@ -8,7 +8,10 @@ pre{background:#f5f5f5;padding:.75rem;overflow:auto}.method{display:inline-block
 table{border-collapse:collapse}td,th{text-align:left;vertical-align:top;padding:.15rem .75rem .15rem 0}summary{cursor:pointer}
 @media(prefers-color-scheme:dark){body{color:#e4e4e4;background:#161616}pre{background:#222}a{color:#8ab4f8}}`;
 
-/** The description as one plain page: operations by tag, then every schema. Works without scripts or downloads. */
+/**
+ * The description as one plain page: operations by tag, then every schema. Works without scripts or
+ * downloads.
+ */
 export function renderDocs(document: OpenApiDocument): string {
   const operations = Object.entries(document.paths ?? {}).flatMap(([path, item]) =>
     Object.entries(item as Json).map(([method, operation]) => ({

@@ -16,7 +16,7 @@ export const createTenantRoute = createRoute({
   path: "/v1/tenants",
   operationId: "createTenant",
   tags: ["access"],
-  summary: "Make a tenant",
+  summary: "Create a tenant",
   security: admins,
   request: { headers: idempotentHeaders, body: jsonBody(createTenantBody) },
   responses: {

@@ -17,8 +17,8 @@ export const createTokenRoute = createRoute({
   path: "/v1/tokens",
   operationId: "createToken",
   tags: ["access"],
-  summary: "Make a token",
-  description: "The secret is shown this once; only its hash is kept.",
+  summary: "Create a token",
+  description: "Only this response contains the secret. Berth stores its hash.",
   security: admins,
   request: { headers: idempotentHeaders, body: jsonBody(createTokenBody) },
   responses: {

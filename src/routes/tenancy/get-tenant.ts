@@ -11,7 +11,7 @@ export const getTenantRoute = createRoute({
   path: "/v1/tenants/{name}",
   operationId: "getTenant",
   tags: ["access"],
-  summary: "Read a tenant, its quota, grants and use",
+  summary: "Read a tenant with its quota, grants and usage",
   description: "A token that is bound to a tenant reads that tenant only.",
   security: readers,
   request: { params: tenantParameters },

@@ -10,7 +10,7 @@ export const listTokensRoute = createRoute({
   path: "/v1/tokens",
   operationId: "listTokens",
   tags: ["access"],
-  summary: "List tokens, revoked and used ones too",
+  summary: "List tokens, including revoked and used tokens",
   security: admins,
   request: { query: pageQuery },
   responses: { 200: jsonResponse(pageOf(tokenSchema), "One page of tokens."), ...commonProblems },

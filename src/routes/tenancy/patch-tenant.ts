@@ -14,7 +14,7 @@ export const patchTenantRoute = createRoute({
   tags: ["access"],
   summary: "Change the quota and the grants of a tenant",
   description:
-    "Members that are absent stay, and a list replaces the former list. With If-Match, the change applies only to the generation that the caller has read. Services that exist keep running.",
+    "Absent members stay unchanged, and a list replaces the previous list. With If-Match, the change applies only to the generation that the caller has read. Existing services keep running.",
   security: admins,
   request: { params: tenantParameters, headers: ifMatchHeaders, body: jsonBody(patchTenantBody) },
   responses: {

@@ -11,10 +11,10 @@ export const revokeTokenRoute = createRoute({
   tags: ["access"],
   summary: "Revoke a token",
   description:
-    "It is refused from its next request on by the API process that answers this, and by others within 2 s.",
+    "The API process that answers rejects the token immediately; the others reject it within 2 s.",
   security: admins,
   request: { params: z.object({ tokenId: idSchema("tok") }) },
-  responses: { 204: { description: "It is revoked." }, ...commonProblems },
+  responses: { 204: { description: "The token is revoked." }, ...commonProblems },
 });
 
 export const revokeTokenHandler: OperationHandler<typeof revokeTokenRoute> = (ctx) => async (c) => {

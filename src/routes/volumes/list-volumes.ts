@@ -11,7 +11,7 @@ export const listVolumesRoute = createRoute({
   operationId: "listVolumes",
   tags: ["volumes"],
   summary: "List volumes",
-  description: "Those of sets, and with `state=trashed` the recycle bin.",
+  description: "Lists live and trashed volumes; `state=trashed` lists the trash.",
   security: readers,
   request: { query: listVolumesQuery },
   responses: { 200: jsonResponse(pageOf(volumeSchema), "One page of volumes."), ...commonProblems },

@@ -17,9 +17,9 @@ export const purgeVolumeRoute = createRoute({
   path: "/v1/volumes/{volumeId}/purge",
   operationId: "purgeVolume",
   tags: ["volumes"],
-  summary: "Destroy a volume of the trash now",
+  summary: "Purge a trashed volume now",
   description:
-    "Ends its retention; its host destroys it as soon as it hears of it. This cannot be undone, so the body repeats the id.",
+    "The host destroys the volume and its data after its next sync. This cannot be undone, so the body repeats the id.",
   security: writers,
   request: {
     params: volumeParameters,
@@ -27,7 +27,7 @@ export const purgeVolumeRoute = createRoute({
     body: jsonBody(purgeVolumeBody),
   },
   responses: {
-    202: jsonResponse(volumeSchema, "The volume, which will be gone."),
+    202: jsonResponse(volumeSchema, "The volume, which its host purges."),
     ...bodyProblems,
     ...problems("state-conflict", "idempotency-conflict", "idempotency-in-progress"),
   },

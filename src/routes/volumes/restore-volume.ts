@@ -16,13 +16,13 @@ export const restoreVolumeRoute = createRoute({
   path: "/v1/volumes/{volumeId}/restore",
   operationId: "restoreVolume",
   tags: ["volumes"],
-  summary: "Start a set with a volume from the trash",
+  summary: "Start a set with a trashed volume",
   description:
-    "One more set of the volume's service, on the host where the volume is. The service's replicas go up by one.",
+    "Adds a set of the volume's service on the volume's host. The replicas of the service increase by one.",
   security: writers,
   request: { params: volumeParameters, headers: idempotentHeaders },
   responses: {
-    202: jsonResponse(setSchema, "The new set, which will start."),
+    202: jsonResponse(setSchema, "The new set, which starts on the volume's host."),
     ...commonProblems,
     ...problems(
       "state-conflict",

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { newId } from "../../../src/lib/ids.ts";
-import { mountUncallableApi } from "../../../src/routes/http/describe-api.ts";
+import { mountApiForDocs } from "../../../src/routes/http/describe-api.ts";
 import { newSecret } from "../../../src/lib/token-hash.ts";
 import {
   createTestApi,
@@ -90,7 +90,7 @@ const allowed: Record<string, readonly CallerKind[]> = {
   getReadiness: callers,
 };
 
-const operations = mountUncallableApi("0").mounted;
+const operations = mountApiForDocs("0").mounted;
 const secrets = new Map<CallerKind, string>();
 let test: TestApi;
 

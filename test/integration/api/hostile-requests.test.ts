@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { newId } from "../../../src/lib/ids.ts";
-import { mountUncallableApi } from "../../../src/routes/http/describe-api.ts";
+import { mountApiForDocs } from "../../../src/routes/http/describe-api.ts";
 import {
   createTestApi,
   emptySync,
@@ -91,7 +91,7 @@ const validBodies: Record<string, unknown> = {
   },
 };
 
-const operations = mountUncallableApi("0").mounted.filter(
+const operations = mountApiForDocs("0").mounted.filter(
   ({ route }) => route.request?.body?.content["application/json"],
 );
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { newId } from "../../../src/lib/ids.ts";
-import { mountUncallableApi } from "../../../src/routes/http/describe-api.ts";
+import { mountApiForDocs } from "../../../src/routes/http/describe-api.ts";
 import {
   createTestApi,
   emptySync,
@@ -58,7 +58,7 @@ const bodies: Record<string, unknown> = {
   patchHook: { stabilizationSeconds: 5 },
   purgeVolume: { confirm: theirs.volumeId },
 };
-const operations = mountUncallableApi("0").mounted.filter(
+const operations = mountApiForDocs("0").mounted.filter(
   ({ path, security }) =>
     /\{(name|setId|hookId|demandId|volumeId)\}/.test(path) &&
     security.some(({ bearerToken }) => bearerToken?.includes("tenant")),

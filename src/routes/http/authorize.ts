@@ -11,12 +11,12 @@ import type { Security } from "./security.ts";
 
 const DEFAULT_TENANT = "default";
 const TENANTS_CACHED_MAX = 10_000;
-/** Of these roles a request may name a tenant; hook and enroll tokens are about one thing only. */
+/** Roles whose requests may name a tenant. Hook and enroll tokens are for one resource only. */
 const rolesOfPeople: ReadonlySet<string> = new Set(["admin", "operator", "tenant", "read"]);
 
 export type FindTenantId = (name: string) => Promise<string | undefined>;
 
-/** Tenant ids by name. Only what was found is remembered: tenants are never renamed or deleted. */
+/** Looks up tenant ids by name. It caches ids forever, as tenants are never renamed or deleted. */
 export function createTenantLookup(ctx: ControlContext): FindTenantId {
   const known = new Map<string, string>();
   return async (name) => {
@@ -34,11 +34,11 @@ export function createTenantLookup(ctx: ControlContext): FindTenantId {
 }
 
 /**
- * Lets a request pass when its credential is one that `security` allows, and says whose things it is about. Fails
- * closed: no credential, an unknown, revoked or expired one is 401; another role is 403, before anything is looked
- * up, so that a 403 tells nothing about what exists.
+ * Admits requests whose credential `security` allows, and sets their scope. It fails closed: a
+ * missing, unknown, revoked or expired credential is 401, and another role is 403. A 403 comes
+ * before any lookup, so it reveals nothing about resources.
  */
-export function authorise(
+export function authorize(
   ctx: ControlContext,
   security: Security,
   findTenantId: FindTenantId,
@@ -50,7 +50,7 @@ export function authorise(
     const header = c.req.header("authorization") ?? "";
     if (isForHosts) {
       const host = await authenticateHost(ctx, bearerSecretOf(header) ?? "");
-      if (!host) throw unauthenticated("The host's credential is missing or not valid.");
+      if (!host) throw unauthenticated("The credential of the host is missing or invalid.");
       c.set("host", host);
       return next();
     }
@@ -60,10 +60,10 @@ export function authorise(
       throw unauthenticated("Send a token as `Authorization: Bearer …`.");
     }
     const caller = await authenticate(ctx, secret);
-    if (!caller) throw unauthenticated("The token is not known, was revoked, or has expired.");
+    if (!caller) throw unauthenticated("The token is unknown, revoked or expired.");
     if (!(basic === undefined ? bearerRoles : basicRoles).includes(caller.role)) {
       throw new AppError("forbidden", {
-        detail: `A token of role ${caller.role} may not do this.`,
+        detail: `The role ${caller.role} does not permit this operation.`,
       });
     }
     c.set("caller", caller);
@@ -74,15 +74,16 @@ export function authorise(
 }
 
 /**
- * A caller that is bound to a tenant sees that tenant, and may name it. One that is not may name any with the header
- * Berth-Tenant; without it lists are about all tenants, and names are looked up in the tenant "default".
+ * A caller that is bound to a tenant sees that tenant, and may name it. Another caller may name any
+ * tenant with the header Berth-Tenant. Without the header, lists are about all tenants, and names
+ * are looked up in the tenant "default".
  */
 async function setScope(c: ApiContext, caller: Caller, findTenantId: FindTenantId): Promise<void> {
   const named = c.req.header("berth-tenant");
   let scope = caller.tenantId;
   if (named !== undefined) {
     const id = nameSchema.safeParse(named).success ? await findTenantId(named) : undefined;
-    // Another's tenant and no tenant are one answer (I9).
+    // A foreign tenant and a missing tenant have the same answer (I9).
     if (id === undefined || (scope !== null && id !== scope)) throw notFound("tenant");
     scope = id;
   }
