@@ -72,10 +72,10 @@ export const problemCatalogue = {
   overloaded: { status: 503, title: "Berth is overloaded", retryable: true },
   "outcome-unknown": {
     status: 503,
-    title: "The change may have been stored",
+    title: "The outcome of the change is unknown",
     retryable: true,
   },
-  "request-timeout": { status: 503, title: "The request took too long", retryable: true },
+  "request-timeout": { status: 503, title: "The request timed out", retryable: true },
   "quota-exceeded": {
     status: 422,
     title: "The request exceeds the quota of the tenant",

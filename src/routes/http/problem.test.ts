@@ -33,7 +33,7 @@ it.each(codes)("answers %s with its status, its page and the declared schema", a
     instance: "/thing",
     requestId: "req_1",
   });
-  expect(describeProblem(code)).toContain(problemDocs[code]);
+  expect(describeProblem(code)).toContain(problemDocs[code].user);
 });
 
 it.each<[string, unknown]>([
