@@ -1,16 +1,20 @@
 /**
- * Identifiers: a prefix that says what the thing is, then 26 characters that sort by creation time
- * (the ULID layout: 48 bits of milliseconds and 80 random bits, Crockford base 32, lower case).
+ * Identifiers: a prefix that names the type, then 26 characters that sort by creation time. They
+ * have the layout of a ULID: 48 bits of milliseconds and 80 random bits, in lower-case Crockford
+ * base 32.
  */
 const alphabet = "0123456789abcdefghjkmnpqrstvwxyz";
 const randomBytesPerId = 10;
 
-/** A new id such as `set_01jd…`. Sorts after every id made in an earlier millisecond; unguessable in its last 80 bits. */
+/**
+ * Returns a new id such as `set_01jd…`. It sorts after every id of an earlier millisecond. Its last
+ * 80 bits cannot be guessed.
+ */
 export function newId<P extends string>(prefix: P): `${P}_${string}` {
   return newIds(prefix, 1)[0] as `${P}_${string}`;
 }
 
-/** `count` new ids of the same millisecond, in one call to the random source for each 6,000 of them. */
+/** Returns `count` ids of one millisecond, with one call to the random source for 6,000 ids. */
 export function newIds<P extends string>(prefix: P, count: number): `${P}_${string}`[] {
   const time = encodeTime(Date.now());
   const ids: `${P}_${string}`[] = [];

@@ -11,7 +11,10 @@ export interface Log {
 
 export type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
 
-/** JSON lines to stdout (or the given descriptor); credentials never get this far, but are redacted all the same. */
+/**
+ * Writes JSON lines to stdout or the given descriptor. It redacts credentials as a second defense;
+ * callers must not log them.
+ */
 export function createLog(options: {
   service: string;
   version: string;
@@ -39,7 +42,7 @@ export function createLog(options: {
   );
 }
 
-/** For whoever does not want any: tests, one-shot commands. */
+/** Drops every line. For tests and one-shot commands. */
 export const silentLog: Log = {
   debug: () => undefined,
   info: () => undefined,

@@ -1,6 +1,6 @@
 const redacted = "[redacted]";
 
-/** A credential on its way through the configuration: nothing that prints, logs or serialises it shows what it is. */
+/** A credential in the configuration. Printing, logging and serializing show `[redacted]`. */
 export class Secret {
   readonly #value: string;
 
@@ -8,7 +8,7 @@ export class Secret {
     this.#value = value;
   }
 
-  /** The credential itself. Call it where it is used, and keep the result nowhere. */
+  /** Returns the credential. Call it at the point of use and do not store the result. */
   reveal(): string {
     return this.#value;
   }
@@ -21,7 +21,7 @@ export class Secret {
     return redacted;
   }
 
-  /** What console.log and util.inspect show. */
+  /** The output of console.log and util.inspect. */
   [Symbol.for("nodejs.util.inspect.custom")](): string {
     return redacted;
   }

@@ -1,5 +1,5 @@
 import type { Log } from "./log.ts";
-import { within } from "./async/with-timeout.ts";
+import { withTimeout } from "./async/with-timeout.ts";
 
 interface ShutdownStep {
   name: string;
@@ -8,13 +8,13 @@ interface ShutdownStep {
 
 export interface ShutdownOptions {
   log: Log;
-  /** For all steps together. What has not closed by then is left to the end of the process. */
+  /** The limit of all steps together. The end of the process closes the rest. */
   deadlineMs: number;
 }
 
 /**
- * Closes what a process has opened, in reverse order, once. A step that fails or hangs does not keep the
- * others from their turn; all together never take longer than the deadline.
+ * Closes the resources of a process once, in reverse order. A step that fails or hangs does not
+ * block the others. All steps together never exceed the deadline.
  */
 export class Shutdown {
   readonly #log: Log;
@@ -27,7 +27,7 @@ export class Shutdown {
     this.#deadlineMs = options.deadlineMs;
   }
 
-  /** Adds what was just opened: it closes before everything that was added earlier. */
+  /** Adds a step that runs before all steps added earlier. */
   add(name: string, close: () => Promise<unknown>): void {
     this.#steps.push({ name, close });
   }
@@ -36,7 +36,7 @@ export class Shutdown {
     return this.#done !== undefined;
   }
 
-  /** True when everything closed in time and without an error. Later calls get the same promise. */
+  /** Resolves to true if every step closed in time without an error. Idempotent. */
   run(): Promise<boolean> {
     this.#done ??= this.#run();
     return this.#done;
@@ -56,8 +56,8 @@ export class Shutdown {
             return false;
           },
         );
-      const outcome = await within(closed, leftMs, undefined);
-      if (outcome === undefined) this.#log.warn({ step: step.name }, "shutdown step was too slow");
+      const outcome = await withTimeout(closed, leftMs, undefined);
+      if (outcome === undefined) this.#log.warn({ step: step.name }, "shutdown step timed out");
       isClean &&= outcome === true;
     }
     const durationMs = Math.round(performance.now() - startedAtMs);

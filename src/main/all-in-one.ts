@@ -7,14 +7,14 @@ import { migrate, migrateEmbedded } from "../db/migrate.ts";
 import { openPglite } from "../db/pglite/open-pglite.ts";
 import { createToken } from "../control/tenancy/create-token.ts";
 import { ensureBootstrap } from "../control/tenancy/bootstrap.ts";
-import { hearSignals, openControlPlane, startJobs } from "./compose/control-plane.ts";
+import { subscribeSignals, openControlPlane, startJobs } from "./compose/control-plane.ts";
 import { type DataFolder, keepAdminSecret, openDataFolder } from "./compose/data-dir.ts";
 import { startHostAgent } from "./compose/host-agent.ts";
 import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
 import { readOutboxState } from "../control/runtime/outbox.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { startPrivateRedis } from "./compose/embedded-redis.ts";
-import { type Running, runProcess } from "./compose/run-process.ts";
+import { type ProcessContext, runProcess } from "./compose/run-process.ts";
 import { serviceSettingsOf } from "./compose/control-settings.ts";
 import { createApiApp, serveHttp } from "./compose/serve-http.ts";
 
@@ -35,7 +35,7 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, running)
     { database, ...redis, settings: serviceSettingsOf(config) },
     running,
   );
-  await hearSignals(plane, running);
+  await subscribeSignals(plane, running);
   const adminSecret = await keepAdminSecret(folder, config.BERTH_ADMIN_TOKEN?.reveal());
   await ensureBootstrap(plane.ctx, { adminSecret });
   const metrics = createMetrics({
@@ -91,7 +91,7 @@ function loadConfig(env: Env): AllInOneConfig & { agent: AgentSettings } {
 async function openRedisTarget(
   config: AllInOneConfig,
   folder: DataFolder,
-  running: Running,
+  running: ProcessContext,
 ): Promise<string> {
   if (config.REDIS_URL) return config.REDIS_URL.reveal();
   const redis = await startPrivateRedis(folder.path, running.log);

@@ -1,7 +1,7 @@
 import { loadApiConfig } from "../config/api.ts";
 import { openPostgres } from "../db/postgres/open-postgres.ts";
 import { ensureBootstrap } from "../control/tenancy/bootstrap.ts";
-import { hearSignals, openControlPlane } from "./compose/control-plane.ts";
+import { subscribeSignals, openControlPlane } from "./compose/control-plane.ts";
 import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
 import { readOutboxState } from "../control/runtime/outbox.ts";
 import { createMetrics } from "./compose/metrics.ts";
@@ -26,7 +26,7 @@ await runProcess("api", loadApiConfig, async (config, running) => {
     },
     running,
   );
-  await hearSignals(plane, running);
+  await subscribeSignals(plane, running);
   const { adminSecret } = await ensureBootstrap(plane.ctx, {
     adminSecret: config.BERTH_ADMIN_TOKEN?.reveal(),
   });

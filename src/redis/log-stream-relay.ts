@@ -4,27 +4,27 @@ import {
   type LogStreamRequest,
 } from "../contracts/agent-protocol/protocol.ts";
 import { AppError, notFound } from "../contracts/common/app-error.ts";
-import { within } from "../lib/async/with-timeout.ts";
+import { withTimeout } from "../lib/async/with-timeout.ts";
 import type { StreamRelay } from "../control/runtime/context.ts";
 
-/** Requests that a host has not taken yet; more are refused. */
+/** Maximum requests that wait for a host; further requests are refused. */
 const REQUESTS_PER_HOST_MAX = 100;
 const REQUEST_TTL_MS = 30_000;
 const TAKE_TIMEOUT_MS = 250;
-/** Chunks that nobody has read yet, of at most 64 KiB: 4 MiB a stream. */
+/** Maximum unread chunks of at most 64 KiB: 4 MiB a stream. */
 const CHUNKS_BUFFERED_MAX = 64;
 const CHUNKS_PER_READ_MAX = 16;
-/** A reader renews its claim this often; when the claim has lapsed nobody reads any more. */
+/** A reader renews its claim this often. An expired claim means that the reader left. */
 const READER_RENEW_MS = 5_000;
 const READER_TTL_MS = 20_000;
 const FIRST_CHUNK_TIMEOUT_MS = 10_000;
-/** A reader that takes nothing for so long is taken for gone. */
+/** A reader that takes nothing for this time counts as disconnected. */
 const FULL_TIMEOUT_MS = 300_000;
 const STREAM_TTL_MS = 3_600_000;
 const POLL_MS_MIN = 10;
 const POLL_MS_MAX = 100;
 
-/** KEYS reader, chunks; ARGV frame, most chunks, lifetime. 1: taken; 0: full; -1: nobody reads. */
+/** KEYS reader, chunks; ARGV frame, most chunks, lifetime. 1: taken; 0: full; -1: no reader. */
 const appendScript = `
 if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) return -1 end
 if redis.call('LLEN', KEYS[2]) >= tonumber(ARGV[2]) then return 0 end
@@ -36,9 +36,9 @@ const frameKinds = ["data", "end", "error"] as const;
 type FrameKind = (typeof frameKinds)[number];
 
 /**
- * Carries a container's log from its host's agent, which can only push, to a reader in any process, through a bounded
- * Redis list. The claim that a reader keeps renewing is how the agent learns that nobody reads any more. All of it may
- * vanish with Redis: then the reader's request fails, and is made again.
+ * Relays a container's log from the agent, which only pushes, to a reader in any process, through a
+ * bounded Redis list. The reader renews a claim; without the claim the agent stops. If Redis loses
+ * its data, the reader's request fails and the client repeats it.
  */
 export class RedisStreamRelay implements StreamRelay {
   readonly #redis: Redis;
@@ -49,27 +49,27 @@ export class RedisStreamRelay implements StreamRelay {
     this.#prefix = `${prefix}:streams`;
   }
 
-  /** Throws rate-limited when the host has too many untaken, dependency-unavailable when Redis is away. */
+  /** Throws rate-limited if too many requests wait, and dependency-unavailable without Redis. */
   async request(hostId: string, request: LogStreamRequest): Promise<void> {
     const key = this.#requestsKey(hostId);
     await orUnavailable(async () => {
       if ((await this.#redis.llen(key)) >= REQUESTS_PER_HOST_MAX) {
         throw new AppError("rate-limited", {
-          detail: "The host has too many log requests that it has not taken yet.",
+          detail: "Too many log requests wait for this host. Try again later.",
           retryAfterMs: 2_000,
         });
       }
-      // The claim is made here, and not by the reader, as the agent may be quicker than that.
+      // The claim exists before the request: the agent may be quicker than the reader.
       await this.#redis.set(this.#readerKey(request.streamId), "1", "PX", READER_TTL_MS);
       await this.#redis.rpush(key, JSON.stringify(request));
       await this.#redis.pexpire(key, REQUEST_TTL_MS);
     });
   }
 
-  /** None when Redis is away: a sync must not fail, or be late, for the sake of a log. */
+  /** Returns none while Redis is unreachable: a log must not fail or delay a sync. */
   async takeRequests(hostId: string): Promise<LogStreamRequest[]> {
     const taken = this.#redis.lpop(this.#requestsKey(hostId), REQUESTS_PER_HOST_MAX);
-    const texts = await within(
+    const texts = await withTimeout(
       taken.catch(() => null),
       TAKE_TIMEOUT_MS,
       null,
@@ -84,7 +84,7 @@ export class RedisStreamRelay implements StreamRelay {
     await this.#push(streamId, frameOf("data", chunk));
   }
 
-  /** Resolves also when nobody reads any more: then there is nobody to tell. */
+  /** Resolves also after the reader has left. */
   async end(streamId: string, error?: string): Promise<void> {
     const kind = error === undefined ? "end" : "error";
     try {
@@ -122,7 +122,7 @@ export class RedisStreamRelay implements StreamRelay {
       }
     } finally {
       clearInterval(renewing);
-      // They expire by themselves when this fails.
+      // They expire if this fails.
       await this.#redis
         .del(this.#readerKey(streamId), this.#chunksKey(streamId))
         .catch(() => undefined);
@@ -132,7 +132,7 @@ export class RedisStreamRelay implements StreamRelay {
   async #renew(streamId: string): Promise<void> {
     await this.#redis
       .set(this.#readerKey(streamId), "1", "PX", READER_TTL_MS)
-      .catch(() => undefined); // the next read says it
+      .catch(() => undefined); // the next read fails with the same error
   }
 
   async #push(streamId: string, frame: Buffer): Promise<void> {
@@ -170,7 +170,7 @@ export class RedisStreamRelay implements StreamRelay {
   }
 }
 
-/** One byte that says what follows, then the bytes. */
+/** One byte for the kind of frame, then the payload. */
 function frameOf(kind: FrameKind, bytes: Uint8Array): Buffer {
   return Buffer.concat([Buffer.of(frameKinds.indexOf(kind)), bytes]);
 }
@@ -181,7 +181,7 @@ function failedStream(detail: string): AppError {
 
 function silentAgent(): AppError {
   return new AppError("dependency-unavailable", {
-    detail: "The host's agent did not answer in time.",
+    detail: "The host's agent did not respond in time. Try again later.",
     retryAfterMs: 2_000,
   });
 }
@@ -204,7 +204,7 @@ async function orUnavailable<T>(work: () => Promise<T>): Promise<T> {
   } catch (error) {
     if (error instanceof AppError) throw error;
     throw new AppError("dependency-unavailable", {
-      detail: "Logs cannot be carried just now: Redis is away.",
+      detail: "Logs are unavailable: Redis does not respond. Try again later.",
       retryAfterMs: 2_000,
       cause: error,
     });

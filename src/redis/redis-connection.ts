@@ -13,14 +13,14 @@ type Options = Omit<RedisOptions, "replyMapping">;
 const common: Options = {
   connectTimeout: CONNECT_TIMEOUT_MS,
   keepAlive: 10_000,
-  // Jitter, so that the processes of a large installation do not all come back in the same millisecond.
+  // Jitter spreads the reconnects of many processes.
   retryStrategy: (attempt) =>
     Math.min(RECONNECT_MS_MAX, 50 * 2 ** attempt) * (0.5 + Math.random() / 2),
 };
 
 /**
- * For ringing, publishing and streams. Fails at once when Redis is away instead of queueing commands in memory: whoever
- * calls has another way (I1), and would rather know.
+ * For enqueueing, publishing and streams. Commands fail immediately while Redis is unreachable
+ * instead of queueing in memory: every caller has a fallback (I1).
  */
 export function openProducerRedis(target: RedisTarget, log: Log): Redis {
   return open(target, log, "producer", {
@@ -31,7 +31,7 @@ export function openProducerRedis(target: RedisTarget, log: Log): Redis {
   });
 }
 
-/** The same for one request on the edge, which begins to talk before the connection stands. */
+/** For one request on the edge. It accepts commands before the connection is ready. */
 export function openRequestRedis(target: RedisTarget, log: Log): Redis {
   return open(target, log, "request", {
     lazyConnect: true,
@@ -41,27 +41,27 @@ export function openRequestRedis(target: RedisTarget, log: Log): Redis {
   });
 }
 
-/** For BullMQ's job workers, which wait for as long as it takes. */
+/** For BullMQ job workers, which wait without a limit. */
 export function openJobWorkerRedis(target: RedisTarget, log: Log): Redis {
   return open(target, log, "job-worker", { maxRetriesPerRequest: null });
 }
 
-/** For pub/sub: whoever opens it subscribes anew at every `ready`. */
+/** For pub/sub. The opener subscribes again at every `ready`. */
 export function openSubscriberRedis(target: RedisTarget, log: Log): Redis {
   return open(target, log, "subscriber", { maxRetriesPerRequest: null, autoResubscribe: false });
 }
 
-/** One line when it goes away and one when it is back, not one per attempt. */
+/** Logs the loss and the return of the connection once, not each attempt. */
 function open(target: RedisTarget, log: Log, role: string, options: Options): Redis {
   const redis = new Redis(target, { ...common, connectionName: `berth-${role}`, ...options });
-  let isAway = false;
+  let isUnreachable = false;
   redis.on("error", (error: Error) => {
-    if (!isAway) log.warn({ err: error, role }, "redis is away");
-    isAway = true;
+    if (!isUnreachable) log.warn({ err: error, role }, "Redis unreachable");
+    isUnreachable = true;
   });
   redis.on("ready", () => {
-    if (isAway) log.info({ role }, "redis is back");
-    isAway = false;
+    if (isUnreachable) log.info({ role }, "Redis reachable again");
+    isUnreachable = false;
   });
   return redis;
 }

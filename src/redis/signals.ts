@@ -1,36 +1,42 @@
 import type { Redis } from "ioredis";
 import { newId } from "../lib/ids.ts";
 import type { Log } from "../lib/log.ts";
-import { within } from "../lib/async/with-timeout.ts";
+import { withTimeout } from "../lib/async/with-timeout.ts";
 import type { SignalChannel, Signals } from "../control/runtime/context.ts";
 
 const PUBLISH_TIMEOUT_MS = 250;
 /** Names in one message. A commit that wakes 4,000 hosts is four messages of about 35 KB. */
 const NAMES_PER_MESSAGE_MAX = 1_000;
-/** Names that wait to be published while Redis is slow; more are dropped. */
+/** Maximum names that wait for a slow Redis; further names are dropped. */
 const NAMES_PENDING_MAX = 50_000;
-/** While nothing is heard from Redis no wait is longer than this, and they end spread over half of it. */
-const DEAF_WAIT_MS_MAX = 4_000;
+/** Maximum wait while the subscription is down; waits end with jitter. */
+const UNSUBSCRIBED_WAIT_MS_MAX = 4_000;
+
+/** The subscriber pings Redis this often; without an answer in time it reconnects. */
+const HEARTBEAT_INTERVAL_MS = 5_000;
+const HEARTBEAT_TIMEOUT_MS = 3_000;
 
 export interface RedisSignalsOptions {
   publisher: Redis;
-  /** In subscriber mode from then on: nothing else may use it. Called at the first need of it, once. */
+  /** Opens the subscriber connection, once, at the first wait. No other code may use it. */
   openSubscriber(): Redis;
   prefix: string;
   log: Log;
+  heartbeat?: { intervalMs: number; timeoutMs: number };
 }
 
 /**
- * Signals over one Redis channel for all of Berth, whose messages are lists of names.
+ * Signals over one Redis channel for all of Berth. Each message is a list of names.
  *
- * A channel for each name would mean a subscription for each of 5,000 long polls, made and unmade with every poll, and a
- * PUBLISH for each host that a placement commit wakes. With one channel a wait is an entry in a map and a commit is a
- * few messages; the price is that every process reads every name: 35 bytes and a map lookup, so that 10,000 signals a second cost it
- * a third of a megabyte and a few milliseconds.
+ * One channel per name would need a subscription per long poll, and a PUBLISH per host that a
+ * commit wakes. With one channel a wait is a map entry and a commit is a few messages. Every
+ * process reads every name: 10,000 signals a second cost 350 KB and a few milliseconds.
  *
- * Names published while a message is on its way go together in the next one. Waiters of this process are woken at once,
- * without Redis. While the subscription is down waits are cut short, as wakes are missed that would otherwise cost a
- * whole long poll; they end spread out, so that a fleet does not come back in one moment.
+ * Names that arrive while a message is in flight form the next message. Waiters of this process
+ * wake immediately, without Redis. While the subscription is down, a missed wake would cost a whole
+ * long poll. Waits are then short, with jitter, so that a fleet does not return in one moment.
+ *
+ * A heartbeat detects a half-open connection, which TCP reports only after minutes.
  */
 export class RedisSignals implements Signals {
   readonly #options: RedisSignalsOptions;
@@ -41,26 +47,27 @@ export class RedisSignals implements Signals {
   #sending: Promise<void> = Promise.resolve();
   #next: Promise<void> | undefined;
   #subscriber: Redis | undefined;
-  #isHearing = false;
+  #isSubscribed = false;
   #isClosed = false;
+  #heartbeat: ReturnType<typeof setInterval> | undefined;
 
   constructor(options: RedisSignalsOptions) {
     this.#options = options;
     this.#channel = `${options.prefix}:signals`;
   }
 
-  /** Resolves when signals of other processes are heard, or after `timeoutMs` all the same. */
+  /** Resolves to true once the process is subscribed, or to false after `timeoutMs`. */
   async listen(timeoutMs: number): Promise<boolean> {
     const subscriber = this.#subscribe();
-    if (this.#isHearing) return true;
-    let onHearing = (): void => undefined;
-    const hearing = new Promise<true>((resolve) => {
-      onHearing = () => resolve(true);
-      subscriber.once("berth-hearing", onHearing);
+    if (this.#isSubscribed) return true;
+    let onSubscribed = (): void => undefined;
+    const subscribed = new Promise<true>((resolve) => {
+      onSubscribed = () => resolve(true);
+      subscriber.once("berth-subscribed", onSubscribed);
     });
-    const isHearing = await within(hearing, timeoutMs, false);
-    subscriber.off("berth-hearing", onHearing);
-    return isHearing;
+    const isSubscribed = await withTimeout(subscribed, timeoutMs, false);
+    subscriber.off("berth-subscribed", onSubscribed);
+    return isSubscribed;
   }
 
   async publish(channels: readonly SignalChannel[]): Promise<void> {
@@ -76,13 +83,13 @@ export class RedisSignals implements Signals {
       this.#sending = this.#send(names);
       return this.#sending;
     });
-    await within(this.#next, PUBLISH_TIMEOUT_MS, undefined);
+    await withTimeout(this.#next, PUBLISH_TIMEOUT_MS, undefined);
   }
 
   waitFor(channel: SignalChannel, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
     if (signal?.aborted || this.#isClosed) return Promise.resolve(false);
     this.#subscribe();
-    const waitMs = this.#isHearing ? timeoutMs : Math.min(timeoutMs, spreadMs());
+    const waitMs = this.#isSubscribed ? timeoutMs : Math.min(timeoutMs, spreadMs());
     return new Promise((resolve) => {
       const own = this.#waiters.get(channel) ?? new Set<() => void>();
       this.#waiters.set(channel, own);
@@ -101,13 +108,14 @@ export class RedisSignals implements Signals {
     });
   }
 
-  /** Ends all waits. The connections are closed by who opened them. */
+  /** Ends all waits. The owner of the connections closes them. */
   close(): void {
     this.#isClosed = true;
+    clearInterval(this.#heartbeat);
     for (const name of this.#waiters.keys()) this.#wake(name);
   }
 
-  /** How many wait just now, for metrics. */
+  /** The number of current waits, for metrics. */
   get waiting(): number {
     let count = 0;
     for (const own of this.#waiters.values()) count += own.size;
@@ -144,20 +152,48 @@ export class RedisSignals implements Signals {
     const subscribe = (): void => {
       subscriber.subscribe(this.#channel).then(
         () => {
-          this.#isHearing = true;
-          subscriber.emit("berth-hearing");
+          this.#isSubscribed = true;
+          subscriber.emit("berth-subscribed");
         },
         (error: unknown) => this.#options.log.debug({ err: error }, "not subscribed to signals"),
       );
     };
     subscriber.on("ready", subscribe);
     subscriber.on("close", () => {
-      if (!this.#isHearing) return;
-      this.#isHearing = false;
+      if (!this.#isSubscribed) return;
+      this.#isSubscribed = false;
       this.#shortenWaits();
     });
     if (subscriber.status === "ready") subscribe();
+    const { intervalMs } = this.#heartbeatTimes();
+    this.#heartbeat = setInterval(() => {
+      if (this.#isSubscribed) void this.#checkSubscriber(subscriber);
+    }, intervalMs);
+    this.#heartbeat.unref();
     return subscriber;
+  }
+
+  #heartbeatTimes() {
+    return (
+      this.#options.heartbeat ?? {
+        intervalMs: HEARTBEAT_INTERVAL_MS,
+        timeoutMs: HEARTBEAT_TIMEOUT_MS,
+      }
+    );
+  }
+
+  /** Drops a connection that does not answer a ping. ioredis then reconnects. */
+  async #checkSubscriber(subscriber: Redis): Promise<void> {
+    const ping = subscriber.ping().then(
+      () => true,
+      () => false,
+    );
+    if (await withTimeout(ping, this.#heartbeatTimes().timeoutMs, false)) return;
+    if (!this.#isSubscribed || this.#isClosed) return;
+    this.#options.log.warn({}, "signal subscription does not respond, reconnecting");
+    this.#isSubscribed = false;
+    this.#shortenWaits();
+    subscriber.disconnect(true);
   }
 
   #shortenWaits(): void {
@@ -168,5 +204,5 @@ export class RedisSignals implements Signals {
 }
 
 function spreadMs(): number {
-  return DEAF_WAIT_MS_MAX * (0.5 + Math.random() / 2);
+  return UNSUBSCRIBED_WAIT_MS_MAX * (0.5 + Math.random() / 2);
 }

@@ -1,6 +1,6 @@
 import { type JobRequest, type QueueName, queueOfJob } from "../../contracts/jobs.ts";
 import type { JobQueue } from "../../control/runtime/context.ts";
-import { within } from "../../lib/async/with-timeout.ts";
+import { withTimeout } from "../../lib/async/with-timeout.ts";
 import type { Log } from "../../lib/log.ts";
 import type { JobRegistry } from "../registry.ts";
 import type { JobQueues } from "./job-queues.ts";
@@ -58,7 +58,7 @@ export class BullmqJobQueue implements JobQueue {
         return false;
       },
     );
-    return within(added, enqueueTimeoutMs ?? ENQUEUE_TIMEOUT_MS, false);
+    return withTimeout(added, enqueueTimeoutMs ?? ENQUEUE_TIMEOUT_MS, false);
   }
 
   /** Sends all waiting jobs when the call in flight has ended. */

@@ -4,7 +4,7 @@ import type { Redis } from "ioredis";
 import { AppError } from "../../contracts/common/app-error.ts";
 import { type JobName, type QueueName, queueNames } from "../../contracts/jobs.ts";
 import { assert } from "../../lib/assert.ts";
-import { within } from "../../lib/async/with-timeout.ts";
+import { withTimeout } from "../../lib/async/with-timeout.ts";
 import { translateError } from "../../control/runtime/errors.ts";
 import type { CompletedJobs } from "./completed-jobs.ts";
 import type { JobDeps, JobOutcome } from "./define-job.ts";
@@ -82,13 +82,13 @@ function startQueue(
       () => true,
       () => true,
     );
-    if (await within(closed, deadlineMs, false)) return;
+    if (await withTimeout(closed, deadlineMs, false)) return;
     log.warn(
       { queue, deadlineMs },
       "jobs did not end before the deadline; another job worker takes them over",
     );
     const forced = jobWorker.close(true).catch(() => undefined);
-    await within(forced, RESTART_DELAY_MS, undefined);
+    await withTimeout(forced, RESTART_DELAY_MS, undefined);
   };
 }
 
@@ -169,7 +169,7 @@ function outboxIdsOf(job: Job): number[] {
 async function runWithinTime(options: JobRunnerOptions, job: Job): Promise<JobOutcome> {
   const definition = options.registry.get(job.name as JobName);
   assert(definition, `no job is named ${job.name}`);
-  const result = await within(
+  const result = await withTimeout(
     definition.run(options.deps, job.data),
     definition.timeoutMs,
     undefined,

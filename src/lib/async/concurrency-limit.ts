@@ -1,4 +1,4 @@
-/** Runs what it is given, at most `callsMax` at a time, in the order of the calls. */
+/** Runs calls in their order, at most `callsMax` at a time. */
 export type ConcurrencyLimit = <T>(call: () => Promise<T>) => Promise<T>;
 
 export function createConcurrencyLimit(callsMax: number): ConcurrencyLimit {
@@ -10,7 +10,7 @@ export function createConcurrencyLimit(callsMax: number): ConcurrencyLimit {
     try {
       return await call();
     } finally {
-      // The place is handed on rather than given back, so that no later call can take it.
+      // The slot passes to the next waiter directly, so that no new call can take it first.
       const next = waiting.shift();
       if (next) next();
       else running -= 1;

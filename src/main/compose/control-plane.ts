@@ -19,7 +19,7 @@ import type { SweepRun } from "../../jobs/sweeps/start-sweep.ts";
 import { CompletedJobs } from "../../jobs/queue/completed-jobs.ts";
 import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import { watchWork } from "../../lib/async/watch-work.ts";
-import { within } from "../../lib/async/with-timeout.ts";
+import { withTimeout } from "../../lib/async/with-timeout.ts";
 import { coalesce } from "../../lib/async/coalesce.ts";
 import { bindWork } from "../../control/runtime/bind-work.ts";
 import type { ControlContext, ControlSettings } from "../../control/runtime/context.ts";
@@ -27,7 +27,7 @@ import { CallerTokenCache } from "../../control/tenancy/token-cache.ts";
 import { createMover } from "../../control/relocation/move-sets.ts";
 import { completeJobs } from "../../control/runtime/outbox.ts";
 import { createPlacer } from "../../control/placement/place-pending-sets.ts";
-import type { Running } from "./run-process.ts";
+import type { ProcessContext } from "./run-process.ts";
 
 const REDIS_START_WAIT_MS = 2_000;
 /** Of the connections to the database, what reports of sets may take at once. */
@@ -58,7 +58,7 @@ export interface ControlPlane {
 /** Opens it, and has it closed at the end. Throws when the database is not at the schema of this build. */
 export async function openControlPlane(
   options: BackendOptions,
-  { log, shutdown }: Running,
+  { log, shutdown }: ProcessContext,
 ): Promise<ControlPlane> {
   const { database, redisTarget, redisPrefix: prefix, settings } = options;
   shutdown.add("database", () => database.close());
@@ -101,7 +101,10 @@ export async function openControlPlane(
 }
 
 /** For processes in which somebody waits. A start goes on without Redis: Redis is only a trigger. */
-export async function hearSignals({ signals }: ControlPlane, { log }: Running): Promise<void> {
+export async function subscribeSignals(
+  { signals }: ControlPlane,
+  { log }: ProcessContext,
+): Promise<void> {
   if (!(await signals.listen(REDIS_START_WAIT_MS))) log.warn({}, "starting without redis");
 }
 
@@ -115,7 +118,7 @@ export interface JobsOptions extends Pick<BackendOptions, "redisTarget" | "redis
 export function startJobs(
   { ctx, jobQueue }: ControlPlane,
   options: JobsOptions,
-  running: Running,
+  running: ProcessContext,
 ): void {
   const { log, shutdown } = running;
   const endHung = (): void => running.stop(EXIT_HUNG);
@@ -153,7 +156,7 @@ export function startJobs(
   });
   shutdown.add("sweeps", async () => {
     const timeoutMs = options.shutdownTimeoutMs * SWEEPS_SHARE_OF_SHUTDOWN;
-    const isStopped = await within(
+    const isStopped = await withTimeout(
       sweeps.stop().then(() => true),
       timeoutMs,
       false,

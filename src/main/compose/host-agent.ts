@@ -15,10 +15,10 @@ import { defaultAgentLimits } from "../../agent/agent-limits.ts";
 import type { ImageCollection } from "../../agent/disk-keeper.ts";
 import { CredentialRefusedError } from "../../agent/ports/control-plane.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
-import { within } from "../../lib/async/with-timeout.ts";
+import { withTimeout } from "../../lib/async/with-timeout.ts";
 import { type HostVolumes, openHostVolumes } from "./host-volumes.ts";
 import { obtainIdentity } from "./host-identity.ts";
-import type { Running } from "./run-process.ts";
+import type { ProcessContext } from "./run-process.ts";
 
 export interface HostAgentOptions {
   settings: AgentSettings;
@@ -40,7 +40,7 @@ const connectionsMax = 64;
 /** Enrols this machine unless it is, and runs its agent until the process is shut down. Gives the host's id. */
 export async function startHostAgent(
   options: HostAgentOptions,
-  running: Running,
+  running: ProcessContext,
 ): Promise<{ hostId: string }> {
   const { settings } = options;
   const { log, shutdown, version } = running;
@@ -61,7 +61,7 @@ export async function startHostAgent(
   const isRootKnown = root.find(stopping.signal).catch((error: unknown) => {
     log.warn({ err: error }, "Docker does not say where it keeps images and containers");
   });
-  await within(isRootKnown, dockerRootTimeoutMs, undefined);
+  await withTimeout(isRootKnown, dockerRootTimeoutMs, undefined);
   // They carry the host's id, which it has once it is enrolled.
   const late: { volumes?: HostVolumes | undefined } = {};
   const machine = createLinuxMachine({
@@ -132,7 +132,7 @@ function imageCollection(settings: AgentSettings): ImageCollection {
 }
 
 /** The agent cannot go on; its containers can. */
-function onEnd(error: unknown, { settings }: HostAgentOptions, running: Running): void {
+function onEnd(error: unknown, { settings }: HostAgentOptions, running: ProcessContext): void {
   if (!(error instanceof CredentialRefusedError)) {
     running.log.error({ err: error }, "agent failed");
     running.stop(1);

@@ -8,7 +8,7 @@ import { ControlPlaneError } from "../../agent/ports/control-plane.ts";
 import type { MachinePort } from "../../agent/ports/machine-port.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
 import { AGENT_PROTOCOL_VERSION, type Enroll } from "../../contracts/agent-protocol/protocol.ts";
-import type { Running } from "./run-process.ts";
+import type { ProcessContext } from "./run-process.ts";
 
 export interface IdentityOptions {
   settings: AgentSettings;
@@ -26,7 +26,7 @@ export interface IdentityOptions {
  */
 export async function obtainIdentity(
   options: IdentityOptions,
-  running: Running,
+  running: ProcessContext,
   signal: AbortSignal,
 ): Promise<HostIdentity> {
   const { settings, apiUrl, dispatcher, machine, state, enrollToken } = options;
@@ -45,7 +45,7 @@ export async function obtainIdentity(
 async function enrollUntilAnswered(
   target: Parameters<typeof enrollHost>[0],
   enroll: Enroll,
-  { log }: Running,
+  { log }: ProcessContext,
   signal: AbortSignal,
 ): Promise<HostIdentity> {
   for (let failuresInRow = 1; ; failuresInRow++) {

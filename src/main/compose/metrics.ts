@@ -4,7 +4,7 @@ import type { JobQueues } from "../../jobs/queue/job-queues.ts";
 import type { JobAttempt } from "../../jobs/queue/job-runner.ts";
 import type { SweepRun } from "../../jobs/sweeps/start-sweep.ts";
 import type { OutboxState } from "../../db/queries/runtime/outbox.ts";
-import { within } from "../../lib/async/with-timeout.ts";
+import { withTimeout } from "../../lib/async/with-timeout.ts";
 import type { RequestFacts } from "../../routes/http/request-context.ts";
 
 const METRICS_TIMEOUT_MS = 500;
@@ -87,7 +87,7 @@ export function createMetrics({
       ];
       await Promise.all(
         reads.map((read) =>
-          within(
+          withTimeout(
             read.catch(() => undefined),
             METRICS_TIMEOUT_MS,
             undefined,

@@ -8,7 +8,7 @@ const EXIT_CONFIG = 78; // EX_CONFIG of sysexits.h
 const EXIT_INTERRUPTED = 130;
 
 /** What a process is given to run in. */
-export interface Running {
+export interface ProcessContext {
   log: Log;
   shutdown: Shutdown;
   version: string;
@@ -30,7 +30,7 @@ interface ProcessConfig {
 export async function runProcess<C extends ProcessConfig>(
   service: string,
   loadConfig: (env: Env) => C,
-  start: (config: C, running: Running) => Promise<Record<string, unknown>>,
+  start: (config: C, running: ProcessContext) => Promise<Record<string, unknown>>,
 ): Promise<void> {
   const config = loadConfigOrExit(loadConfig);
   const version = readVersion();

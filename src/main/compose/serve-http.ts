@@ -6,7 +6,7 @@ import { createApp } from "../../routes/app.ts";
 import type { ControlPlane } from "./control-plane.ts";
 import type { Metrics } from "./metrics.ts";
 import { createQueueDashboard, DASHBOARD_PATH } from "./queue-dashboard.ts";
-import type { Running } from "./run-process.ts";
+import type { ProcessContext } from "./run-process.ts";
 
 /** Connections that the kernel holds until they are accepted: a fleet may come back in one moment. */
 const BACKLOG = 4_096;
@@ -60,7 +60,7 @@ export async function serveHttp(
   app: Hono,
   options: ServeOptions,
   endWaits: () => void,
-  { shutdown }: Running,
+  { shutdown }: ProcessContext,
 ): Promise<string> {
   const server = createAdaptorServer({
     fetch: app.fetch,

@@ -4,11 +4,11 @@ import { silentLog } from "../../../src/lib/log.ts";
 import { Shutdown } from "../../../src/lib/shutdown.ts";
 import {
   type ControlPlane,
-  hearSignals,
+  subscribeSignals,
   openControlPlane,
   startJobs,
 } from "../../../src/main/compose/control-plane.ts";
-import type { Running } from "../../../src/main/compose/run-process.ts";
+import type { ProcessContext } from "../../../src/main/compose/run-process.ts";
 import { defaultControlSettings } from "../../../src/control/runtime/context.ts";
 import type { Caller } from "../../../src/contracts/api/caller.ts";
 import { createToken } from "../../../src/control/tenancy/create-token.ts";
@@ -57,7 +57,12 @@ export async function openJobPlane({ redisUrl }: { redisUrl?: string } = {}): Pr
   const redisTarget = redisUrl ?? shared?.url ?? "";
   const prefix = shared?.prefix ?? "berth";
   const shutdown = new Shutdown({ log: silentLog, deadlineMs: 20_000 });
-  const running: Running = { log: silentLog, shutdown, version: "test", stop: () => undefined };
+  const running: ProcessContext = {
+    log: silentLog,
+    shutdown,
+    version: "test",
+    stop: () => undefined,
+  };
   const plane = await openControlPlane(
     {
       database: openPostgres({
@@ -71,7 +76,7 @@ export async function openJobPlane({ redisUrl }: { redisUrl?: string } = {}): Pr
     },
     running,
   );
-  await hearSignals(plane, running);
+  await subscribeSignals(plane, running);
   const { ctx } = plane;
   await ensureBootstrap(ctx, { adminSecret: adminToken });
   const attempts: JobAttempt[] = [];

@@ -123,7 +123,11 @@ function oneLine(text: string): string {
 
 /** A string that people read: three words or more, and not a statement of SQL or a path. */
 function isReadable(text: string): boolean {
-  if (/\b(?:SELECT|INSERT INTO|UPDATE \w+ SET|DELETE FROM|WHERE|ALTER|CREATE)\b/.test(text))
+  if (
+    /\b(?:SELECT|INSERT INTO|UPDATE \w+ SET|DELETE FROM|WHERE|ALTER|CREATE|redis\.call)\b/.test(
+      text,
+    )
+  )
     return false;
   return text.split(" ").filter((word) => /[A-Za-z]{2}/.test(word)).length >= 3;
 }
