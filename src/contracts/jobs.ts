@@ -15,6 +15,8 @@ export const jobPayloads = {
    * Adds or removes sets of a service whose number of live sets may differ from the desired one.
    */
   "reconcile-service": z.object({ serviceId: idSchema("svc"), generation: generationSchema }),
+  /** Continues the stored resize of a service. */
+  "resize-service": z.object({ serviceId: idSchema("svc") }),
   /** Takes the next step of each move, such as those of a drained host. */
   "move-sets": z.object({ cause: z.string().max(100) }),
 } as const;
@@ -24,6 +26,7 @@ export const queueOfJob = {
   "place-sets": "placement",
   "autoscale-service": "autoscale",
   "reconcile-service": "lifecycle",
+  "resize-service": "lifecycle",
   "move-sets": "lifecycle",
 } as const satisfies Record<JobName, string>;
 export type QueueName = (typeof queueOfJob)[JobName];

@@ -5,6 +5,7 @@ import type { DefinedJob } from "./queue/define-job.ts";
 import { moveSetsJob } from "./definitions/move-sets.ts";
 import { placeSetsJob } from "./definitions/place-sets.ts";
 import { reconcileServiceJob } from "./definitions/reconcile-service.ts";
+import { resizeServiceJob } from "./definitions/resize-service.ts";
 
 export type JobRegistry = ReadonlyMap<JobName, DefinedJob>;
 
@@ -32,6 +33,7 @@ export const jobRegistry = createRegistry([
   placeSetsJob,
   autoscaleServiceJob,
   reconcileServiceJob,
+  resizeServiceJob,
   moveSetsJob,
 ]);
 

@@ -10,6 +10,7 @@ import { DEFAULT_WAIT, parseTimeout, waitForService } from "../api/wait-for.ts";
 
 interface ApplyOptions {
   file: string[];
+  adoptNewSets?: boolean;
   wait?: boolean;
   timeout: string;
 }
@@ -26,6 +27,7 @@ export function addApplyCommand(program: Command, cli: Cli): void {
       "YAML or JSON, one or several documents; - is stdin (repeatable)",
       addTo,
     )
+    .option("--adopt-new-sets", "give a changed template to new sets, without a rollout")
     .option("--wait", "wait until every service has settled")
     .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT)
     .action(async (options: ApplyOptions) => await apply(cli, options));
@@ -37,15 +39,24 @@ async function apply(cli: Cli, options: ApplyOptions): Promise<void> {
   const api = await cli.api();
   const results: Applied[] = [];
   for (const manifest of manifests) {
-    const result = await applyService(api, manifest).catch((error: unknown) => {
-      throw about(error, manifest.at);
-    });
+    const adoptsForNewSets = options.adoptNewSets === true;
+    const result = await applyService(api, manifest, { adoptsForNewSets }).catch(
+      (error: unknown) => {
+        throw about(error, manifest.at);
+      },
+    );
     results.push(result);
     if (!cli.isForPrograms) printApplied(cli, result);
   }
   if (options.wait === true) {
     for (const result of results) {
-      const { name } = result.service;
+      const { name, revision, targetRevision } = result.service;
+      if (targetRevision > revision) {
+        cli.terminal.note(
+          `service/${name} stays at revision ${revision}: revision ${targetRevision} waits for a rollout, or for \`berth apply --adopt-new-sets\`.`,
+        );
+        continue;
+      }
       const settled = await waitForService(cli, api, name, "settled", timeoutSeconds);
       if (settled) result.service = settled;
     }

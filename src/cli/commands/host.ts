@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { Host } from "../../contracts/api/hosts.ts";
+import type { DrainHost, Host } from "../../contracts/api/hosts.ts";
 import type { ApiClient } from "../api/api-client.ts";
 import type { Cli } from "../cli-context.ts";
 import { CliError, usageError } from "../cli-error.ts";
@@ -64,12 +64,21 @@ export function addHostCommands(program: Command, cli: Cli): void {
     .command("drain")
     .description("move all sets of a host elsewhere, and let it take no new ones")
     .argument("<host>", "name or id")
+    .option("--deadline <time>", "when the drain should have ended, such as 10m")
+    .option("--force", "after the deadline, ignore disruption budgets and capacity")
+    .option("--discard-volumes", "also move sets with a volume; they start with an empty one")
     .option("--wait", "wait until it has no sets")
     .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT)
-    .action(async (nameOrId: string, options: { wait?: boolean; timeout: string }) => {
+    .action(async (nameOrId: string, options: DrainOptions) => {
       const timeoutSeconds = parseTimeout(options.timeout);
       const api = await cli.api();
-      const host = await changeHost(api, nameOrId, "drain");
+      const host = await changeHost(api, nameOrId, "drain", {
+        ...(options.deadline === undefined
+          ? {}
+          : { deadlineSeconds: parseTimeout(options.deadline) }),
+        ...(options.force === true ? { force: true } : {}),
+        ...(options.discardVolumes === true ? { discardVolumes: true } : {}),
+      });
       const after =
         options.wait === true ? await waitDrained(cli, api, host, timeoutSeconds) : host;
       printItem(cli, hostColumns, after);
@@ -105,9 +114,23 @@ function parseChange(text: string): { key: string; value: string | undefined } {
   throw usageError(`"${text}" is neither key=value nor key-.`);
 }
 
-async function changeHost(api: ApiClient, nameOrId: string, verb: string): Promise<Host> {
+interface DrainOptions {
+  deadline?: string;
+  force?: boolean;
+  discardVolumes?: boolean;
+  wait?: boolean;
+  timeout: string;
+}
+
+async function changeHost(
+  api: ApiClient,
+  nameOrId: string,
+  verb: string,
+  body?: DrainHost,
+): Promise<Host> {
   const host = await getHost(api, nameOrId);
-  return await api.request<Host>("POST", `/v1/hosts/${host.id}/${verb}`);
+  const path = `/v1/hosts/${host.id}/${verb}`;
+  return await api.request<Host>("POST", path, body === undefined ? {} : { body });
 }
 
 async function waitDrained(

@@ -19,19 +19,26 @@ const verbs: { verb: string; goal: SetGoal | "moved"; description: string }[] = 
   { verb: "move", goal: "moved", description: "run it, or another in its place, on another host" },
 ];
 
+interface SetOptions {
+  discardVolume?: boolean;
+  wait?: boolean;
+  timeout: string;
+}
+
 export function addSetCommand(program: Command, cli: Cli): void {
   const command = program.command("set").description("stop, start, restart or move one set");
   for (const { verb, goal, description } of verbs) {
-    command
-      .command(verb)
-      .description(description)
-      .argument("<set>")
+    const subcommand = command.command(verb).description(description).argument("<set>");
+    if (verb === "move")
+      subcommand.option("--discard-volume", "move it although it starts with an empty volume");
+    subcommand
       .option("--wait", `wait until it is ${goal}`)
       .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT)
-      .action(async (id: string, options: { wait?: boolean; timeout: string }) => {
+      .action(async (id: string, options: SetOptions) => {
         const timeoutSeconds = parseTimeout(options.timeout);
         const api = await cli.api();
-        const set = await api.request<BerthSet>("POST", `${setPath(id)}/${verb}`);
+        const body = options.discardVolume === true ? { body: { discardVolume: true } } : {};
+        const set = await api.request<BerthSet>("POST", `${setPath(id)}/${verb}`, body);
         const wait = () =>
           goal === "moved"
             ? waitForMove(cli, api, id, timeoutSeconds)

@@ -21,7 +21,14 @@ export interface Applied {
 
 const CHANGES_RACED_MAX = 5;
 /** Members of a service that PATCH changes; absent from a manifest means their default, so that a file says it all. */
-const patchable = ["priority", "template", "placement", "onHostLost", "autoscale"] as const;
+const patchable = [
+  "priority",
+  "template",
+  "placement",
+  "onHostLost",
+  "autoscale",
+  "disruption",
+] as const;
 type Patchable = (typeof patchable)[number];
 
 /**
@@ -29,10 +36,14 @@ type Patchable = (typeof patchable)[number];
  * Replicas that the manifest does not name stay as they are. When somebody else changes the service at the same time it is
  * read and compared again, at most five times.
  */
-export async function applyService(api: ApiClient, manifest: Manifest): Promise<Applied> {
+export async function applyService(
+  api: ApiClient,
+  manifest: Manifest,
+  { adoptsForNewSets = false }: { adoptsForNewSets?: boolean } = {},
+): Promise<Applied> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await applyOnce(api, manifest);
+      return await applyOnce(api, manifest, adoptsForNewSets);
     } catch (error) {
       const raced =
         error instanceof CliError &&
@@ -42,7 +53,11 @@ export async function applyService(api: ApiClient, manifest: Manifest): Promise<
   }
 }
 
-async function applyOnce(api: ApiClient, manifest: Manifest): Promise<Applied> {
+async function applyOnce(
+  api: ApiClient,
+  manifest: Manifest,
+  adoptsForNewSets: boolean,
+): Promise<Applied> {
   const path = servicePath(manifest.meant.name);
   const service = await api.find<Service>(path);
   if (!service) {
@@ -58,6 +73,7 @@ async function applyOnce(api: ApiClient, manifest: Manifest): Promise<Applied> {
     });
   }
   const steps = planSteps(service, manifest);
+  if (adoptsForNewSets) adoptTarget(service, steps);
   let { generation } = service;
   let latest = service;
   const effects: string[] = [];
@@ -78,6 +94,14 @@ async function applyOnce(api: ApiClient, manifest: Manifest): Promise<Applied> {
     effects,
     service: latest,
   };
+}
+
+/** The target revision becomes the current one with the change that creates it, or on its own. */
+function adoptTarget(service: Service, steps: Step[]): void {
+  const patch = steps.findLast((step) => step.method === "PATCH");
+  if (patch) patch.body = { ...patch.body, adopt: "new-sets" };
+  else if (service.targetRevision > service.revision)
+    steps.push({ method: "PATCH", path: "", body: { adopt: "new-sets" } });
 }
 
 interface Step {

@@ -103,3 +103,19 @@ export const patchHostBody = z
 
 /** The deletion of a lost host also deletes its sets and volumes, so `confirm` repeats its id. */
 export const deleteHostQuery = z.object({ confirm: idSchema("host").optional() });
+
+/** `POST /v1/hosts/{hostId}/drain`; a repeated drain replaces the options. */
+export const drainHostBody = z
+  .strictObject({
+    /** After this the missed deadline is reported; a forced drain then ignores disruption budgets. */
+    deadlineSeconds: z.number().int().min(1).max(604_800).optional(),
+    /**
+     * After the deadline, or at once without one, sets leave without regard to disruption budgets and
+     * to capacity elsewhere: a set that fits nowhere waits as pending.
+     */
+    force: z.boolean().optional(),
+    /** Also moves sets with a volume. They start with an empty one; the old one goes to the trash. */
+    discardVolumes: z.boolean().optional(),
+  })
+  .meta({ id: "DrainHost" });
+export type DrainHost = z.infer<typeof drainHostBody>;

@@ -131,6 +131,7 @@ export const createServiceBody = z
      */
     onHostLost: z.enum(hostLostPolicies).optional(),
     autoscale: orNull(autoscaleSpecSchema).default(null),
+    disruption: disruptionBudgetSchema.prefault({}),
   })
   .superRefine((service, context) => {
     const { autoscale } = service;
@@ -156,6 +157,12 @@ export const patchServiceBody = z
     placement: placementSpecSchema.optional(),
     onHostLost: z.enum(hostLostPolicies).optional(),
     autoscale: orNull(autoscaleSpecSchema).optional(),
+    disruption: disruptionBudgetSchema.optional(),
+    /**
+     * Without it a changed template becomes the target revision, which waits for a rollout. `new-sets`
+     * makes the target revision the current one: sets created from now on have it, others keep theirs.
+     */
+    adopt: z.literal("new-sets").optional(),
   })
   .refine((patch) => Object.keys(patch).length > 0, "expected at least one member to change")
   .meta({ id: "PatchService" });
@@ -202,19 +209,34 @@ export const serviceSchema = z
     tenant: nameSchema,
     name: nameSchema,
     generation: generationSchema,
-    /** Number of the newest revision of the template: 1, 2, … */
+    /** The current revision of the template: new sets have it, whatever creates them. */
     revision: z.number().int().positive(),
+    /** The revision that people want. While it is newer than `revision`, it waits for a rollout. */
+    targetRevision: z.number().int().positive(),
+    /** Sets of the target revision. */
+    updatedSets: z.number().int().nonnegative(),
+    /** The size of new sets. A resize changes it without a new revision. */
+    size: z.strictObject({
+      cpuMillis: z.number().int(),
+      memoryBytes: z.number().int(),
+      volumeBytes: z.number().int(),
+    }),
     /** What was asked for by people; the floor that demands of alerts add to. */
     replicas,
     /** What Berth works towards now: replicas raised by demands, within autoscale's bounds. */
     desiredReplicas: replicas,
     priority: z.number().int(),
+    /** The template of the target revision, with the size of new sets. */
     template: setTemplateSchema,
     placement: placementSpecSchema,
     onHostLost: z.enum(hostLostPolicies),
     autoscale: orNull(autoscaleSpecSchema),
+    disruption: disruptionBudgetSchema,
     counts: serviceCountsSchema,
-    /** As many ready sets as desired, of their size, and nothing starting, stopping, moving or lost. */
+    /**
+     * As many ready sets as desired, of their size, and none starting, stopping, moving or lost. False
+     * while the target revision waits for a rollout.
+     */
     settled: z.boolean(),
     /** The most frequent reason why sets are not where they should be. */
     reason: reasonSchema.nullable(),

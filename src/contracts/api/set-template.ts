@@ -322,6 +322,24 @@ export function containerMemoryBytes(
   return Math.max(CONTAINER_MEMORY_BYTES_MIN, Math.floor((memoryBytes * memoryPercent) / 100));
 }
 
+/**
+ * A template with another size. A revision keeps the size that it was created with; a service and a set
+ * have sizes of their own, which a resize changes without a new revision.
+ */
+export function templateWithSize(
+  template: SetTemplate,
+  size: { cpuMillis: number; memoryBytes: number; volumeBytes: number },
+): SetTemplate {
+  const { volume } = template;
+  return {
+    ...template,
+    cpuMillis: size.cpuMillis,
+    memoryBytes: size.memoryBytes,
+    // A service that had no volume before has no size for it yet.
+    volume: volume && { ...volume, sizeBytes: size.volumeBytes || volume.sizeBytes },
+  };
+}
+
 export type SetTemplate = z.infer<typeof setTemplateSchema>;
 export type IoLimits = NonNullable<SetTemplate["io"]>;
 export type ContainerTemplate = SetTemplate["containers"][number];

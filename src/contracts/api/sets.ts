@@ -8,6 +8,7 @@ import {
   reasonSchema,
   timestamp,
 } from "../common/primitives.ts";
+import { endedOperationSchema, operationSchema } from "./operations.ts";
 import { waitSetTimeout } from "./services.ts";
 
 /** States only move forward within one generation. docs/nomenclature.md defines them. */
@@ -86,11 +87,12 @@ export const setSchema = z
     memoryUsedBytes: z.number().int().nullable(),
     /** False while a resize is booked and its host has not applied it yet. */
     sized: z.boolean(),
-    /**
-     * It is to leave its host: it was moved, or has no room there for its new size, or could not
-     * start there.
-     */
+    /** True while the set is to leave its host: by a move, a drain, or a resize without capacity there. */
     moving: z.boolean(),
+    /** The one change in progress; null: the set is as desired. */
+    operation: orNull(operationSchema),
+    /** How the last operation ended, unless it ended as wanted. */
+    lastOperation: orNull(endedOperationSchema),
     containers: z.array(containerStatusSchema),
     createdAt: timestamp,
     placedAt: timestamp.nullable(),
@@ -100,6 +102,14 @@ export const setSchema = z
   })
   .meta({ id: "Set" });
 export type BerthSet = z.infer<typeof setSchema>;
+
+/** `POST /v1/sets/{setId}/move`. */
+export const moveSetBody = z
+  .strictObject({
+    /** Also moves a set with a volume: it starts with an empty one, and the old one goes to the trash. */
+    discardVolume: z.boolean().optional(),
+  })
+  .meta({ id: "MoveSet" });
 
 export const listSetsQuery = pageQuery.extend({
   service: nameSchema.optional(),

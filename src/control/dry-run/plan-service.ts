@@ -5,12 +5,11 @@ import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
   findServiceByName,
-  findTemplate,
+  getSizedTemplate,
   type ServiceRow,
 } from "../../db/queries/services/write-services.ts";
 import { countLiveSets } from "../../db/queries/sets/write-sets.ts";
 import { withTx } from "../../db/transaction.ts";
-import { assert } from "../../lib/assert.ts";
 import {
   explainPlacement,
   explainRejection,
@@ -138,8 +137,7 @@ async function intentOfScale(
   const service = await findServiceByName(tx, tenantId, body.service);
   if (!service) throw notFound("service");
   assertWithinBounds(service, body.replicas);
-  const template = await findTemplate(tx, service.id, service.revision);
-  assert(template, "a service's newest revision exists");
+  const template = await getSizedTemplate(tx, service);
   return intentOfChange(tx, service, template, body.replicas);
 }
 

@@ -17,7 +17,7 @@ import {
   updateObservedSets,
 } from "../../db/queries/sets/observed-sets.ts";
 import { listSetsWithVolume } from "../../db/queries/volumes/volumes.ts";
-import { returnSizes, settleSizes } from "../../db/queries/services/resizes.ts";
+import { confirmResizes, revertResizes } from "../../db/queries/services/resizes.ts";
 import type { SignalChannel, UnitOfWork } from "../runtime/context.ts";
 import { retryDelayMs } from "../placement/place-pending-sets.ts";
 
@@ -88,14 +88,14 @@ export async function applyObserved(
     const mayLeave = !row.leaving && row.desired === "running" && !bound.includes(row.id);
     if (set.gaveUp && mayLeave) leaving.push(row.id);
     if (set.sized && !row.sized) sized.push(row.id);
-    if (set.sizeRefused && row.formerRevision !== null) refused.push(refusalOf(set));
+    if (set.sizeRefused && row.canRevertSize) refused.push(refusalOf(set));
   }
   const [, , , hasSettled, returned] = await Promise.all([
     updateObservedSets(tx, hostId, updates),
     markSetsLeaving(tx, hostId, leaving),
     releaseSets(tx, hostId, released),
-    settleSizes(tx, hostId, sized),
-    returnSizes(tx, hostId, refused),
+    confirmResizes(tx, hostId, sized),
+    revertResizes(tx, hostId, refused),
   ]);
   for (const { setId, cause } of refused) {
     const row = rowById.get(setId);

@@ -1,8 +1,9 @@
 import type { EmittedEvent } from "../../contracts/api/event-texts.ts";
 import { notFound } from "../../contracts/common/app-error.ts";
-import type { Host } from "../../contracts/api/hosts.ts";
+import type { DrainHost, Host } from "../../contracts/api/hosts.ts";
 import { updateHostAdmission, updateHostLabels } from "../../db/queries/hosts/schedule-hosts.ts";
-import { forgetHeldDrains } from "../../db/queries/relocation/moves.ts";
+import { deleteDrain, type DrainOptions, upsertDrain } from "../../db/queries/operations/drains.ts";
+import { cancelDrainMoves } from "../../db/queries/operations/operations.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { getHost } from "./get-host.ts";
@@ -20,11 +21,20 @@ export function uncordonHost(ctx: ControlContext, hostId: string): Promise<Host>
 }
 
 /**
- * The host takes no new sets and its sets are moved away (see move-sets.ts) by a job that is rung here: its many locks are no part of
- * this transaction, nor of the one that an Idempotency-Key puts around it. Throws not-found.
+ * The host takes no new sets, and the mover moves its sets (see docs/internals/operations.md). The job that
+ * starts it has the locks of many services, which do not belong in this transaction. A repeated drain
+ * replaces the options. Throws not-found.
  */
-export function drainHost(ctx: ControlContext, hostId: string): Promise<Host> {
-  return changeAdmission(ctx, hostId, { cordoned: true, draining: true }, "host-draining");
+export function drainHost(
+  ctx: ControlContext,
+  hostId: string,
+  { deadlineSeconds, force = false, discardVolumes = false }: DrainHost = {},
+): Promise<Host> {
+  return changeAdmission(ctx, hostId, { cordoned: true, draining: true }, "host-draining", {
+    deadlineSeconds,
+    isForced: force,
+    discardsVolumes: discardVolumes,
+  });
 }
 
 async function changeAdmission(
@@ -32,14 +42,19 @@ async function changeAdmission(
   hostId: string,
   admission: { cordoned: boolean; draining: boolean },
   kind: "host-cordoned" | "host-uncordoned" | "host-draining",
+  drain?: DrainOptions,
 ): Promise<Host> {
   await unitOfWork(ctx, async (tx) => {
     const host = await updateHostAdmission(tx, hostId, admission);
     if (!host) throw notFound("host");
     const event: EmittedEvent = { kind, data: { host: host.name }, hostId };
     if (host.changed) tx.emit(event);
-    if (admission.draining) return enqueueDrain(tx, hostId, kind);
-    await forgetHeldDrains(tx, hostId);
+    if (drain) {
+      await upsertDrain(tx, hostId, drain);
+      return enqueueDrain(tx, hostId, kind);
+    }
+    await deleteDrain(tx, hostId);
+    await cancelDrainMoves(tx, hostId);
     if (!admission.cordoned) await retryPending(tx, hostId, kind);
   });
   return getHost(ctx, hostId);

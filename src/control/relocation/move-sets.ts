@@ -1,67 +1,58 @@
-import type { EventKind } from "../../contracts/api/events.ts";
-import type { SetTemplate } from "../../contracts/api/set-template.ts";
-import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
+import { hasVolumeData } from "../../db/queries/volumes/volumes.ts";
 import {
-  endMove,
-  endReplacements,
-  holdSetsBack,
-  listNeedlessReplacements,
-  listReplacedSets,
-  listSetsToMove,
-  type MovingSet,
-  noteWaitingMoves,
+  blockOperations,
+  deleteOrphanedOperations,
+  endOperations,
+  expireOperation,
+  insertDrainMoves,
+  listDecidedReplacements,
+  listDueOperations,
+  listExpiredOperations,
+  listServicesWithDueOperations,
   type ReplacedSet,
-} from "../../db/queries/relocation/moves.ts";
-import { resizeSets } from "../../db/queries/services/resizes.ts";
-import {
-  findTemplate,
-  lockServiceById,
-  type ServiceRow,
-} from "../../db/queries/services/write-services.ts";
-import {
-  insertPendingSets,
-  lockHosts,
-  markSetsDeleted,
-  updatePlacedSet,
-} from "../../db/queries/sets/write-sets.ts";
-import { assert } from "../../lib/assert.ts";
-import { newIds } from "../../lib/ids.ts";
+  waitAgain,
+  wakeOperations,
+} from "../../db/queries/operations/operations.ts";
+import { listMissedDrains } from "../../db/queries/operations/drains.ts";
+import { lockServiceById, type ServiceRow } from "../../db/queries/services/write-services.ts";
+import { lockHosts, markSetsDeleted } from "../../db/queries/sets/write-sets.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { FleetCache, hostSnapshotOf, planPolicyOf } from "../placement/fleet-cache.ts";
-import { planMoves } from "../placement/find-room.ts";
-import { amountsOfTemplate, fitsGrowth, growthOf } from "../placement/growth.ts";
-import { cutText } from "../../lib/text/truncate.ts";
+import { FleetCache } from "../placement/fleet-cache.ts";
+import { decideOperations } from "./decide-operations.ts";
+import { startOperations } from "./start-operations.ts";
 
 const SERVICES_PER_ROUND_MAX = 200;
-const WAITING_PER_ROUND_MAX = 1_000;
+/** Bounds the locks and the time of one transaction. */
+const SETS_PER_SERVICE_MAX = 200;
+const SETS_PER_ROUND_MAX = 1_000;
+const RETRY_MS_MAX = 60_000;
 
-/** Moves sets off their hosts. One per process: it keeps the fleet in memory, and its rounds wait for each other. */
+/** Moves sets off their hosts. One per process: it keeps the fleet in memory, and its rounds run one after the other. */
 export interface Mover {
-  /** The next step of everything that is to move. Gives how many sets took one. */
+  /** Takes the next step of every operation that can go on. Gives how many sets took one. */
   moveSets(): Promise<number>;
 }
 
 /**
- * Moves sets that somebody wants elsewhere: off hosts that are being drained, by hand, or because a resize found no room. Of each service one
- * at a time, and only where the planner finds a host that would take it; otherwise the set stays and says why.
+ * Carries the operations of sets forward (see docs/internals/operations.md): moves by a drain or by a
+ * person, and resizes without capacity on their hosts. Each step passes mayDisrupt (I14).
  *
- * A running set without a volume is replaced: another is placed elsewhere, and once that is ready this one is removed. So nothing is
- * taken away before there is something in its place, however long that takes. A set with a volume, of which there
- * cannot be two, and one that is stopped leave their host first and are placed again, as the same set.
+ * A running set without a volume is replaced first: Berth removes it once its replacement is ready. A set
+ * with a volume, or one that is stopped, stops first and is placed again as the same set.
  */
 export function createMover(
   ctx: ControlContext,
   { servicesPerRoundMax = SERVICES_PER_ROUND_MAX }: { servicesPerRoundMax?: number } = {},
 ): Mover {
   const cache = new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs });
-  /** The service whose turn came last: whoever is held back must not keep the others from theirs. */
+  /** The service that was last in the previous round, so that each service gets its turn. */
   let last = "";
   let tail: Promise<unknown> = Promise.resolve();
   return {
     moveSets() {
       const run = tail.then(async () => {
-        const round = await moveNext(ctx, cache, { after: last, limit: servicesPerRoundMax });
+        const round = await runRound(ctx, cache, { after: last, limit: servicesPerRoundMax });
         last = round.last;
         return round.steps;
       });
@@ -71,204 +62,167 @@ export function createMover(
   };
 }
 
-async function moveNext(
+async function runRound(
   ctx: ControlContext,
   cache: FleetCache,
   { after, limit }: { after: string; limit: number },
 ): Promise<{ steps: number; last: string }> {
+  await deleteOrphanedOperations(ctx.db);
+  await reportMissedDrains(ctx);
+  await expireOperations(ctx);
   let steps = 0;
-  for (const { serviceId } of await listNeedlessReplacements(ctx.db, { limit }))
-    if (await take(ctx, serviceId, removeNeedless)) steps++;
-  for (const { serviceId } of await listReplacedSets(ctx.db, { limit }))
-    if (await take(ctx, serviceId, removeReplaced)) steps++;
-  await endReplacements(ctx.db);
-  const due = await listSetsToMove(ctx.db, { limit, after });
-  for (const { serviceId } of due) {
-    const begin = (tx: UnitOfWork, service: ServiceRow) => beginMove(ctx, tx, service, cache);
-    if (await take(ctx, serviceId, begin, () => cache.reset())) steps++;
+  const decided = await listDecidedReplacements(ctx.db, { limit: SETS_PER_ROUND_MAX });
+  for (const serviceId of new Set(decided.map((replaced) => replaced.serviceId)))
+    steps += await withServiceLock(ctx, serviceId, endReplacements);
+  await insertDrainMoves(ctx.db, SETS_PER_ROUND_MAX);
+  const due = await listServicesWithDueOperations(ctx.db, after, limit);
+  for (const serviceId of due) {
+    const step = (tx: UnitOfWork, service: ServiceRow) => beginOperations(tx, service, cache);
+    // The cache may have seen rows of a transaction that was rolled back.
+    steps += await withServiceLock(ctx, serviceId, step, () => cache.reset());
   }
-  await noteWaitingMoves(ctx.db, WAITING_PER_ROUND_MAX);
-  return { steps, last: due.length < limit ? "" : (due.at(-1)?.serviceId ?? "") };
+  return { steps, last: due.length < limit ? "" : (due.at(-1) ?? "") };
 }
 
 /**
- * A step under the service's lock, which looks again at what there is to do: by then it may be something else, or nothing. The trouble of
- * one service holds up no other; it is tried again in the next round.
+ * Takes a step in a transaction that locks the service. An error concerns this service only: the next round
+ * tries it again.
  */
-async function take(
+async function withServiceLock(
   ctx: ControlContext,
   serviceId: string,
-  step: (tx: UnitOfWork, service: ServiceRow) => Promise<boolean>,
+  step: (tx: UnitOfWork, service: ServiceRow) => Promise<number>,
   onError: () => void = () => undefined,
-): Promise<boolean> {
+): Promise<number> {
   try {
     return await unitOfWork(ctx, async (tx) => {
       const service = await lockServiceById(tx, serviceId);
-      return service !== undefined && (await step(tx, service));
+      return service === undefined ? 0 : step(tx, service);
     });
   } catch (error) {
-    onError(); // the cache may have seen what was rolled back
-    ctx.log.warn({ err: error, serviceId }, "sets not moved");
-    return false;
+    onError();
+    ctx.log.warn({ err: error, serviceId }, "operations of a service failed");
+    return 0;
   }
 }
 
-async function removeNeedless(tx: UnitOfWork, service: ServiceRow): Promise<boolean> {
-  const [needless] = await listNeedlessReplacements(tx, { serviceId: service.id, limit: 1 });
-  if (!needless) return false;
-  const hostIds = needless.hostId === null ? [] : [needless.hostId];
-  await lockHosts(tx, hostIds);
-  const [removed] = await markSetsDeleted(tx, [needless.id], hostIds);
-  if (removed) tx.signal(...signalsOf(removed));
-  return removed !== undefined;
-}
-
-/** The replacement counts from now on in its place. */
-async function removeReplaced(tx: UnitOfWork, service: ServiceRow): Promise<boolean> {
-  const [replaced] = await listReplacedSets(tx, { serviceId: service.id, limit: 1 });
-  if (!replaced) return false;
-  const { id, serviceId, hostId, replacementId } = replaced;
-  const hostIds = hostId === null ? [] : [hostId];
-  await lockHosts(tx, hostIds);
-  const [removed] = await markSetsDeleted(tx, [id], hostIds);
-  if (!removed) return false;
-  tx.emit({
-    kind: "set-moved",
-    text: `${replacementId} is ready in its place; it is removed`,
-    tenantId: service.tenantId,
-    serviceId,
-    setId: id,
-    hostId,
-  });
-  tx.signal(...signalsOf(removed));
-  return true;
-}
-
-function signalsOf({ id, serviceId, hostId }: Pick<ReplacedSet, "id" | "serviceId" | "hostId">) {
-  const host = hostId === null ? [] : [`host:${hostId}` as const];
-  return [...host, `set:${id}` as const, `service:${serviceId}` as const];
-}
-
-async function beginMove(
-  ctx: ControlContext,
+async function beginOperations(
   tx: UnitOfWork,
   service: ServiceRow,
   cache: FleetCache,
-): Promise<boolean> {
-  const [set] = await listSetsToMove(tx, { serviceId: service.id, limit: 1 });
-  if (!set) return false;
-  const template = await findTemplate(tx, service.id, set.toRevision);
-  assert(template, "the revision that a set is to be of exists");
-  if (set.toRevision !== set.revision && (await growInPlace(tx, service, set, template))) {
-    tx.signal(...signalsOf(set));
-    return true;
-  }
-  const move = { setId: set.id, hostId: set.hostId, template };
-  const rejection = await planMoves(ctx, tx, service, [move], cache);
-  if (rejection !== undefined) return holdBack(tx, service, set, rejection);
-  return set.desired === "running" && template.volume === null
-    ? replaceSet(tx, service, set, template)
-    : sendAway(tx, service, set, template);
-}
-
-/** A set that was to move for its size has room where it is by now: others have left. */
-async function growInPlace(
-  tx: UnitOfWork,
-  service: ServiceRow,
-  set: MovingSet,
-  template: SetTemplate,
-): Promise<boolean> {
-  const [pools, [row]] = await Promise.all([
-    listAllHostPools(tx),
-    lockFleetHosts(tx, [set.hostId]),
-  ]);
-  const isDraining = !row || row.draining;
-  if (
-    isDraining ||
-    !fitsGrowth(hostSnapshotOf(row), planPolicyOf(pools, 0), growthOf(set, template)).ok
-  )
-    return false;
-  const amounts = amountsOfTemplate(template);
-  await resizeSets(tx, { setIds: [set.id], toRevision: set.toRevision, amounts });
-  emitMove(tx, service, set, "there is room for its new size where it is by now");
-  return true;
-}
-
-async function holdBack(
-  tx: UnitOfWork,
-  service: ServiceRow,
-  set: MovingSet,
-  rejection: string,
-): Promise<false> {
-  const text = `it is to leave ${set.hostName}, and stays until it fits elsewhere: ${rejection}`;
-  const reason = { code: "move-held", text: cutText(text, 2_000), phase: "placement" };
-  const news = await holdSetsBack(tx, [{ setId: set.id, reason }]);
-  if (news.length > 0) emitMove(tx, service, set, text, "set-warning");
-  return false;
-}
-
-async function replaceSet(
-  tx: UnitOfWork,
-  service: ServiceRow,
-  set: MovingSet,
-  template: SetTemplate,
-): Promise<boolean> {
-  const ids = newIds("set", 1);
-  tx.enqueue({ name: "place-sets", jobId: `place:${ids[0]}`, payload: { cause: "set-moved" } });
-  await Promise.all([
-    insertPendingSets(tx, {
-      ids,
-      tenantId: service.tenantId,
-      serviceId: service.id,
-      revision: set.toRevision,
-      priority: service.priority,
-      ...amountsOfTemplate(template),
-      rootfsBytes: template.rootfsBytes,
-      replaces: set.id,
-      avoidHostIds: [set.hostId],
-    }),
-    holdSetsBack(tx, [{ setId: set.id, reason: null }]),
-  ]);
-  emitMove(
-    tx,
-    service,
-    set,
-    `${ids[0]} is to take its place elsewhere; it stays until that is ready`,
-  );
-  tx.signal(...signalsOf(set));
-  return true;
-}
-
-/** It is removed from its host and placed again, as what it is to be. */
-async function sendAway(
-  tx: UnitOfWork,
-  service: ServiceRow,
-  set: MovingSet,
-  template: SetTemplate,
-): Promise<boolean> {
-  await lockHosts(tx, [set.hostId]);
-  const changed = await updatePlacedSet(tx, set.id, set.hostId, {
-    leaving: true,
-    revision: set.toRevision,
+): Promise<number> {
+  const due = await listDueOperations(tx, service.id, {
+    hasVolumeData,
+    limit: SETS_PER_SERVICE_MAX,
   });
-  if (!changed) return false;
-  await endMove(tx, set.id);
-  const volume = template.volume
-    ? `; its volume stays in the trash of ${set.hostName}, and it starts with an empty one`
-    : "";
-  emitMove(tx, service, set, `it leaves ${set.hostName} to be placed again${volume}`);
-  tx.signal(...signalsOf(set));
-  return true;
+  if (due.length === 0) return 0;
+  const decisions = await decideOperations(tx, service, due, cache);
+  const started = await startOperations(tx, service, decisions);
+  const blocked = decisions.flatMap(({ operation, step, reason }) =>
+    step === "wait"
+      ? { setId: operation.setId, reason, retryAfterMs: retryDelayMs(operation.attempts) }
+      : [],
+  );
+  const news = new Set(await blockOperations(tx, blocked));
+  for (const { setId, reason } of blocked) {
+    if (!news.has(setId)) continue;
+    const { hostId } = due.find((operation) => operation.setId === setId) ?? { hostId: null };
+    const about = { tenantId: service.tenantId, serviceId: service.id, setId, hostId };
+    tx.emit({ kind: "set-warning", text: reason.text, ...about });
+  }
+  return started;
 }
 
-function emitMove(
+/** The first three tries are immediate: the state of a service often changes between two rounds. */
+function retryDelayMs(attempts: number): number {
+  return attempts < 3 ? 0 : Math.min(RETRY_MS_MAX, 1_000 * 2 ** (attempts - 2));
+}
+
+/** Removes the replaced sets or the replacements, as `listDecidedReplacements` decides. */
+async function endReplacements(tx: UnitOfWork, service: ServiceRow): Promise<number> {
+  const decided = await listDecidedReplacements(tx, {
+    serviceId: service.id,
+    limit: SETS_PER_SERVICE_MAX,
+  });
+  const victims = decided.map(victimOf);
+  const hostIds = [...new Set(victims.flatMap(({ hostId }) => hostId ?? []))];
+  await lockHosts(tx, hostIds);
+  const removed = new Set(
+    (
+      await markSetsDeleted(
+        tx,
+        victims.map(({ id }) => id),
+        hostIds,
+      )
+    ).map(({ id }) => id),
+  );
+  tx.signal(...hostIds.map((id) => `host:${id}` as const), `service:${service.id}`);
+  if (decided.length > 0) await wakeOperations(tx, service.id);
+  for (const replaced of decided) {
+    const isRemoved =
+      removed.has(victimOf(replaced).id) ||
+      (replaced.outcome !== "ready" && !replaced.isReplacementLive);
+    if (!isRemoved) continue; // it was placed meanwhile, on a host that is not locked: next round
+    await endReplacement(tx, service, replaced);
+    tx.signal(`set:${replaced.setId}`);
+  }
+  return decided.length;
+}
+
+function victimOf({ outcome, setId, hostId, replacementSetId, replacementHostId }: ReplacedSet) {
+  return outcome === "ready"
+    ? { id: setId, hostId }
+    : { id: replacementSetId, hostId: replacementHostId };
+}
+
+async function endReplacement(
   tx: UnitOfWork,
   service: ServiceRow,
-  set: MovingSet,
-  text: string,
-  kind: EventKind = "set-moved",
-): void {
-  const { id: setId, hostId } = set;
+  { setId, hostId, replacementSetId, outcome }: ReplacedSet,
+): Promise<void> {
   const about = { tenantId: service.tenantId, serviceId: service.id, setId, hostId };
-  tx.emit({ kind, text: cutText(text, 2_000), ...about });
+  switch (outcome) {
+    case "ready":
+      tx.emit({ kind: "set-moved", text: `${replacementSetId} replaced the set`, ...about });
+      return;
+    case "canceled":
+      await endOperations(tx, [setId]);
+      tx.emit({ kind: "set-moved", text: "Move canceled: the set was stopped", ...about });
+      return;
+    case "expired": {
+      const text = `Replacement ${replacementSetId} did not become ready in time; Berth will try again`;
+      const reason = { code: "replacement-not-ready", text, phase: "placement" };
+      await waitAgain(tx, setId, { reason, retryAfterMs: RETRY_MS_MAX });
+      tx.emit({ kind: "set-warning", text, ...about });
+    }
+  }
+}
+
+/** Ends operations that waited past their deadline. Their sets stay where they are. */
+async function expireOperations(ctx: ControlContext): Promise<void> {
+  const expired = await listExpiredOperations(ctx.db, SETS_PER_ROUND_MAX);
+  for (const { serviceId, setId } of expired) {
+    await withServiceLock(ctx, serviceId, async (tx, service) => {
+      const text = "Operation expired: the set could not move before the deadline";
+      const reason = { code: "operation-expired", text, phase: "placement" };
+      if (!(await expireOperation(tx, setId, { kind: "move", outcome: "expired", reason })))
+        return 0;
+      tx.emit({ kind: "set-warning", text, tenantId: service.tenantId, serviceId, setId });
+      tx.signal(`set:${setId}`, `service:${serviceId}`);
+      return 1;
+    });
+  }
+}
+
+/** Reports each drain once that missed its deadline. A forced one goes on without the budgets. */
+async function reportMissedDrains(ctx: ControlContext): Promise<void> {
+  await unitOfWork(ctx, async (tx) => {
+    for (const { hostId, hostName, isForced, sets } of await listMissedDrains(tx)) {
+      const next = isForced
+        ? "Berth now ignores disruption budgets and moves them."
+        : "Repeat the drain with force to ignore disruption budgets.";
+      const text = `The drain of ${hostName} missed its deadline with ${sets} sets left. ${next}`;
+      tx.emit({ kind: "host-draining", text, hostId });
+    }
+  });
 }

@@ -15,6 +15,7 @@ export interface Removal {
   id: string;
   hostId: string | null;
   hostName: string | null;
+  isReady: boolean;
   reason: RemovalReason;
 }
 
@@ -29,13 +30,14 @@ export async function chooseRemovals(
 ): Promise<Removal[]> {
   const candidates = await listScaleInCandidates(q, service.id);
   const hosts = new Map(candidates.flatMap((row) => hostOf(row) ?? []).map((h) => [h.id, h]));
-  const names = new Map(candidates.map(({ id, hostName }) => [id, hostName]));
+  const byId = new Map(candidates.map((row) => [row.id, row]));
   const { spread } = service.placement;
   return chooseScaleInVictims(candidates, [...hosts.values()], spread, count).map(
     ({ setId, hostId, reason }) => ({
       id: setId,
       hostId,
-      hostName: names.get(setId) ?? null,
+      hostName: byId.get(setId)?.hostName ?? null,
+      isReady: byId.get(setId)?.isReady ?? false,
       reason,
     }),
   );

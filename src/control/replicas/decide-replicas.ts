@@ -6,8 +6,7 @@ import {
   markAutoscaleDue,
   readAutoscaleState,
 } from "../../db/queries/autoscaling/states.ts";
-import { findTemplate, type ServiceRow } from "../../db/queries/services/write-services.ts";
-import { assert } from "../../lib/assert.ts";
+import { getSizedTemplate, type ServiceRow } from "../../db/queries/services/write-services.ts";
 import {
   decideReplicas,
   type DecisionInput,
@@ -91,8 +90,7 @@ async function limitByQuota(
   const ofPeople = decideReplicas({ ...input, rules: [], isScaleInAtOnce: true }).desired;
   const granted = Math.max(ofPeople, service.desiredReplicas);
   if (decision.desired <= granted) return decision;
-  const template = await findTemplate(tx, service.id, service.revision);
-  assert(template, "a service's newest revision exists");
+  const template = await getSizedTemplate(tx, service);
   const addable = await countWithinQuota(
     tx,
     service.tenantId,

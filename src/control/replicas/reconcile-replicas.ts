@@ -1,28 +1,38 @@
 import type { JobRequest } from "../../contracts/jobs.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import {
-  findTemplate,
+  getSizedTemplate,
   lockServiceById,
   type ServiceRow,
 } from "../../db/queries/services/write-services.ts";
 import {
   countLiveSets,
   insertPendingSets,
-  listReplacements,
   lockHosts,
   markSetsDeleted,
 } from "../../db/queries/sets/write-sets.ts";
+import { listReplacements, readReplicaCounts } from "../../db/queries/operations/operations.ts";
 import { newIds } from "../../lib/ids.ts";
-import { assert } from "../../lib/assert.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { chooseRemovals } from "./choose-removals.ts";
+import {
+  countDisruption,
+  mayDisrupt,
+  type ReplicaCounts,
+} from "../../scheduler/rollout/may-disrupt.ts";
+import { chooseRemovals, type Removal } from "./choose-removals.ts";
 
 /**
  * Sets that one transaction adds. Later transactions add the others, so that a request for thousands is answered soon,
  * and the first sets are placed meanwhile.
  */
 export const SETS_ADDED_MAX = 4_000;
+
+/**
+ * Sets that one transaction removes: it locks their hosts, for a fraction of a second. Each round enqueues
+ * the next one.
+ */
+export const SETS_REMOVED_MAX = 300;
 
 export interface ReconcileOutcome {
   created: number;
@@ -56,12 +66,9 @@ export async function reconcileServiceSets(
 ): Promise<ReconcileOutcome> {
   const desired = service.deleting ? 0 : service.desiredReplicas;
   const live = await countLiveSets(tx, service.id);
-  if (live < desired) {
-    const template = await findTemplate(tx, service.id, service.revision);
-    assert(template, "a service's newest revision exists");
-    return addSets(tx, service, template, desired - live);
-  }
-  if (live > desired) return removeSets(tx, service, live - desired);
+  if (live < desired)
+    return addSets(tx, service, await getSizedTemplate(tx, service), desired - live);
+  if (live > desired) return removeSets(tx, service, desired, live - desired);
   return { created: 0, deleted: 0 };
 }
 
@@ -89,7 +96,7 @@ function reconcileAgainJob({ id, generation }: ServiceRow, left: number): JobReq
   };
 }
 
-/** Adds pending sets of the newest revision, whose template is given, and enqueues the jobs that follow. */
+/** Adds pending sets of the current revision, whose template is given, and enqueues the jobs that follow. */
 async function addSets(
   tx: UnitOfWork,
   service: ServiceRow,
@@ -113,12 +120,15 @@ async function addSets(
   return { created: added, deleted: 0 };
 }
 
+/** Removes the next replicas that the service has too many, and enqueues the round that removes others. */
 async function removeSets(
   tx: UnitOfWork,
   service: ServiceRow,
-  count: number,
+  desired: number,
+  excess: number,
 ): Promise<ReconcileOutcome> {
-  const victims = await chooseRemovals(tx, service, count);
+  const chosen = await chooseRemovals(tx, service, Math.min(excess, SETS_REMOVED_MAX));
+  const victims = await keepWithinBudget(tx, service, desired, chosen);
   const replacements = await listReplacements(
     tx,
     victims.map(({ id }) => id),
@@ -126,15 +136,16 @@ async function removeSets(
   const all = [...victims, ...replacements];
   const hostIds = [...new Set(all.flatMap(({ hostId }) => hostId ?? []))];
   await lockHosts(tx, hostIds);
-  // A victim that was placed since it was listed is not marked, as its host is not locked. The next round finds it.
+  // A victim that was placed since it was listed is not marked: its host is not locked. A later round
+  // finds it.
   const marked = await markSetsDeleted(
     tx,
     all.map(({ id }) => id),
     hostIds,
   );
   const markedIds = new Set(marked.map(({ id }) => id));
-  const left = victims.filter(({ id }) => !markedIds.has(id)).length;
-  if (left > 0) tx.enqueue(reconcileAgainJob(service, left));
+  const left = excess - victims.filter(({ id }) => markedIds.has(id)).length;
+  if (left > 0 && marked.length > 0) tx.enqueue(reconcileAgainJob(service, left));
   tx.signal(...hostIds.map((id) => `host:${id}` as const), `service:${service.id}`);
   tx.emit({
     kind: "service-scaled",
@@ -145,4 +156,21 @@ async function removeSets(
     data: { removed: marked.length },
   });
   return { created: 0, deleted: marked.length };
+}
+
+/** The removals that mayDisrupt allows (I14): only ready sets count. */
+async function keepWithinBudget(
+  tx: UnitOfWork,
+  service: ServiceRow,
+  desired: number,
+  chosen: readonly Removal[],
+): Promise<Removal[]> {
+  const { minReadySeconds } = service.disruption;
+  let counts: ReplicaCounts = await readReplicaCounts(tx, service.id, { desired, minReadySeconds });
+  return chosen.filter(({ isReady }) => {
+    const set = { isAvailable: isReady, mode: "remove" as const };
+    if (!mayDisrupt(service.disruption, counts, set).ok) return false;
+    counts = countDisruption(counts, set);
+    return true;
+  });
 }

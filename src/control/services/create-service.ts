@@ -10,6 +10,7 @@ import {
   type ServiceRow,
   type StoredService,
 } from "../../db/queries/services/write-services.ts";
+import type { SetSize } from "../../db/queries/services/resizes.ts";
 import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { newId, newIds } from "../../lib/ids.ts";
@@ -36,12 +37,16 @@ export async function createService(
     name: body.name,
     generation: 1,
     revision: 1,
+    targetRevision: 1,
+    size: sizeOf(body.template),
+    rootfsBytes: body.template.rootfsBytes,
     replicas: body.replicas,
     desiredReplicas: body.replicas,
     priority: body.priority,
     placement: body.placement,
     onHostLost: body.onHostLost ?? defaultHostLostPolicy(body.template),
     autoscale: body.autoscale,
+    disruption: body.disruption,
     deleting: false,
   };
   const setIds = newIds("set", Math.min(body.replicas, SETS_ADDED_MAX));
@@ -73,6 +78,12 @@ export async function createService(
   };
 }
 
+/** The amounts of a set that a resize can change. */
+export function sizeOf(template: SetTemplate): SetSize {
+  const { cpuMillis, memoryBytes, volume } = template;
+  return { cpuMillis, memoryBytes, volumeBytes: volume?.sizeBytes ?? 0 };
+}
+
 /** As a reader sees it at the moment of its creation. */
 function asCreated(
   row: ServiceRow,
@@ -80,11 +91,12 @@ function asCreated(
   stored: StoredService,
   pending: number,
 ): Service {
-  const { tenantId: _tenantId, ...service } = row;
+  const { tenantId: _tenantId, rootfsBytes: _rootfsBytes, ...service } = row;
   return {
     ...service,
     tenant: stored.tenant,
     template,
+    updatedSets: pending,
     counts: {
       pending,
       placed: 0,

@@ -5,24 +5,30 @@ import {
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
+import { countLiveSets } from "../../db/queries/sets/write-sets.ts";
 import { closeServices } from "./close-services.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { assertGeneration } from "../runtime/preconditions.ts";
-import { getService } from "./get-service.ts";
+import { readChangedService } from "./get-service.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 
-/** Stops and removes all sets of a service; it is gone when the last of them is. Deleting twice is no error until then. */
+/**
+ * Stops and removes all sets of a service, in rounds; the service ends with the last of them. Deleting a
+ * service twice changes nothing more.
+ */
 export async function deleteService(
   ctx: ControlContext,
   tenantId: string,
   name: string,
   generation: number | undefined,
 ): Promise<ServiceChange> {
-  const outcome = await unitOfWork(ctx, async (tx) => {
+  const change = await unitOfWork(ctx, async (tx): Promise<ServiceChange> => {
     const service = await lockServiceByName(tx, tenantId, name);
     if (!service) throw notFound("service");
-    if (service.deleting) return undefined;
+    const live = await countLiveSets(tx, service.id);
+    const effects = [`${live} sets are stopped and removed.`];
+    if (service.deleting) return { service: await readChangedService(tx, tenantId, name), effects };
     assertGeneration(service, generation);
     const changed: ServiceRow = { ...service, deleting: true };
     changed.generation = await updateService(tx, changed);
@@ -33,10 +39,9 @@ export async function deleteService(
       serviceId: service.id,
       generation: changed.generation,
     });
-    return reconcileServiceSets(tx, changed);
+    await reconcileServiceSets(tx, changed);
+    return { service: await readChangedService(tx, tenantId, name), effects };
   });
-  // Read before it may be closed: the answer shows what was deleted.
-  const service = await getService(ctx, tenantId, name);
-  if (outcome) await closeServices(ctx);
-  return { service, effects: [`${outcome?.deleted ?? 0} sets are stopped and removed.`] };
+  await closeServices(ctx);
+  return change;
 }

@@ -1,10 +1,12 @@
 import { notFound } from "../../contracts/common/app-error.ts";
 import type { Service } from "../../contracts/api/services.ts";
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
   findService,
   findServices,
   type ServiceKey,
 } from "../../db/queries/services/read-services.ts";
+import { assert } from "../../lib/assert.ts";
 import { createBatchedRead } from "../../lib/async/batch-reads.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
@@ -37,4 +39,15 @@ export function createServiceReader(
     if (!service) throw notFound("service");
     return service;
   };
+}
+
+/** The service as the open transaction has changed it: the answer to a change is what it wrote. */
+export async function readChangedService(
+  tx: Queryable,
+  tenantId: string,
+  name: string,
+): Promise<Service> {
+  const service = await findService(tx, tenantId, name);
+  assert(service, "a service whose row is locked exists");
+  return service;
 }

@@ -5,29 +5,36 @@ import {
   REPLACE_WITH_VOLUME_TEXT,
   type ServiceChange,
 } from "../../contracts/api/services.ts";
-import type { SetTemplate } from "../../contracts/api/set-template.ts";
+import { type SetTemplate, templateWithSize } from "../../contracts/api/set-template.ts";
 import {
   findTemplate,
+  getSizedTemplate,
   insertRevision,
   lockServiceByName,
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import type { SetSize } from "../../db/queries/services/resizes.ts";
 import { updatePendingPriority } from "../../db/queries/sets/write-sets.ts";
 import { assert } from "../../lib/assert.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideChangedService } from "../replicas/decide-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
-import { getService } from "./get-service.ts";
+import { sizeOf } from "./create-service.ts";
+import { readChangedService } from "./get-service.ts";
 import { assertGranted } from "../tenancy/grants.ts";
 import { amountsOfSets, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
 
 /**
- * Changes a service at the given generation. A new template becomes a new revision: sets made from now on use it,
- * those that run stay as they are. Throws not-found, generation-mismatch, unsupported, invalid-request, quota-exceeded, grant-missing.
+ * Changes a service at the given generation. A changed template becomes the target revision, which waits
+ * for a rollout unless the patch adopts it: then sets created from now on have it. Sets that exist keep
+ * theirs. Amounts in the template change no revision, only the size of new sets.
+ *
+ * Throws not-found, generation-mismatch, unsupported, invalid-request, quota-exceeded, grant-missing.
  */
 export async function patchService(
   ctx: ControlContext,
@@ -37,34 +44,32 @@ export async function patchService(
   patch: PatchService,
 ): Promise<ServiceChange> {
   assertSupported(patch);
-  const effects = await unitOfWork(ctx, async (tx) => {
+  return unitOfWork(ctx, async (tx) => {
     const service = await lockServiceByName(tx, tenantId, name);
     if (!service) throw notFound("service");
     assertGeneration(service, generation);
     assertNotDeleting(service);
-    const template = await findTemplate(tx, service.id, service.revision);
-    assert(template, "a service's newest revision exists");
     const changed = applyPatch(service, patch);
     if (patch.placement || patch.priority !== undefined) await assertGranted(tx, tenantId, changed);
+    if (patch.template) await applyTemplate(tx, service, changed, patch.template);
+    if (patch.adopt) changed.revision = changed.targetRevision;
     const decision = await decideChangedService(tx, service, changed);
     changed.desiredReplicas = decision.desired;
-    const newTemplate =
-      patch.template && !isSameTemplate(patch.template, template) ? patch.template : undefined;
-    if (newTemplate) {
-      changed.revision = service.revision + 1;
-      await insertRevision(tx, service.id, changed.revision, newTemplate);
-    }
-    const after = newTemplate ?? template;
-    if (after.volume !== null && changed.onHostLost === "replace") {
+    if (changed.size.volumeBytes > 0 && changed.onHostLost === "replace") {
       if (patch.onHostLost === "replace") throw replaceWithVolume();
       changed.onHostLost = "wait";
     }
+    const [before, after] = [
+      await getSizedTemplate(tx, service),
+      await getSizedTemplate(tx, changed),
+    ];
+    changed.rootfsBytes = after.rootfsBytes;
     await assertWithinQuota(tx, tenantId, {
       intended: subtractAmounts(
         amountsOfSets(after, changed.desiredReplicas),
-        amountsOfSets(template, service.desiredReplicas),
+        amountsOfSets(before, service.desiredReplicas),
       ),
-      // Sets that exist keep their template, so only additional ones grow.
+      // Sets that exist keep their size, so only additional ones grow.
       existing: amountsOfSets(
         after,
         Math.max(0, changed.desiredReplicas - service.desiredReplicas),
@@ -77,15 +82,33 @@ export async function patchService(
       tenantId,
       serviceId: service.id,
       generation: changed.generation,
-      data: { changed: Object.keys(patch), revision: changed.revision },
+      data: { changed: Object.keys(patch), revision: changed.targetRevision },
     });
     await reconcileServiceSets(tx, changed);
-    // Last, as hosts are locked before sets. Sets that are placed have no more use for a priority.
+    // Last, as hosts are locked before sets. Only pending sets use a priority.
     if (changed.priority !== service.priority)
       await updatePendingPriority(tx, service.id, changed.priority);
-    return describe(service, changed, patch);
+    const effects = describe(service, changed, patch);
+    return { service: await readChangedService(tx, tenantId, name), effects };
   });
-  return { service: await getService(ctx, tenantId, name), effects };
+}
+
+/** Makes the template the target revision, and its amounts the size of new sets. */
+async function applyTemplate(
+  tx: Queryable,
+  service: ServiceRow,
+  changed: ServiceRow,
+  template: SetTemplate,
+): Promise<void> {
+  changed.size = sizeOf(template);
+  for (const revision of [service.targetRevision, service.revision]) {
+    const existing = await findTemplate(tx, service.id, revision);
+    assert(existing, "the current and the target revision of a service exist");
+    if (!isSameApartFromSize(existing, template)) continue;
+    changed.targetRevision = revision;
+    return;
+  }
+  changed.targetRevision = await insertRevision(tx, service.id, template);
 }
 
 function replaceWithVolume(): AppError {
@@ -109,6 +132,7 @@ function applyPatch(service: ServiceRow, patch: PatchService): ServiceRow {
     placement: patch.placement ?? service.placement,
     onHostLost: patch.onHostLost ?? service.onHostLost,
     autoscale: patch.autoscale === undefined ? service.autoscale : patch.autoscale,
+    disruption: patch.disruption ?? service.disruption,
   };
   const { autoscale, replicas } = changed;
   if (autoscale && (replicas < autoscale.min || replicas > autoscale.max)) {
@@ -124,7 +148,16 @@ function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): s
   const effects: string[] = [];
   if (after.revision !== before.revision) {
     effects.push(
-      `Revision ${after.revision} is used by sets made from now on; sets that exist keep theirs.`,
+      `Sets created from now on have revision ${after.revision}; sets that exist keep theirs.`,
+    );
+  } else if (after.targetRevision !== after.revision) {
+    effects.push(
+      `Revision ${after.targetRevision} is the target. Existing and new sets have revision ${after.revision} until a rollout, or until a patch with "adopt": "new-sets".`,
+    );
+  }
+  if (!isSameSize(before.size, after.size)) {
+    effects.push(
+      "Sets created from now on have the new size; sets that exist keep theirs until a resize.",
     );
   }
   if (patch.placement)
@@ -141,9 +174,18 @@ function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): s
   return effects;
 }
 
-/** Templates come normalised out of one schema, but jsonb does not keep the order of members. */
-function isSameTemplate(a: SetTemplate, b: SetTemplate): boolean {
-  return canonical(a) === canonical(b);
+function isSameSize(a: SetSize, b: SetSize): boolean {
+  return (
+    a.cpuMillis === b.cpuMillis &&
+    a.memoryBytes === b.memoryBytes &&
+    a.volumeBytes === b.volumeBytes
+  );
+}
+
+/** One schema normalizes templates, but jsonb does not keep the order of members. */
+function isSameApartFromSize(a: SetTemplate, b: SetTemplate): boolean {
+  const size = { cpuMillis: 1, memoryBytes: 1, volumeBytes: 1 };
+  return canonical(templateWithSize(a, size)) === canonical(templateWithSize(b, size));
 }
 
 function canonical(value: unknown): string {

@@ -1,58 +1,65 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
-import type { ResizeService, ServiceChange } from "../../contracts/api/services.ts";
-import { containerMemoryBytes } from "../../contracts/api/set-template.ts";
-import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
-import { holdSetsBack, markSetsMoving, retargetSets } from "../../db/queries/relocation/moves.ts";
 import {
-  listHostsOfService,
-  lockSizedSets,
+  REPLICAS_MAX,
+  type ResizeService,
+  type ServiceChange,
+} from "../../contracts/api/services.ts";
+import {
+  containerMemoryBytes,
+  type SetTemplate,
+  templateWithSize,
+} from "../../contracts/api/set-template.ts";
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import { listAllHostPools, listFleetHosts } from "../../db/queries/placement/fleet.ts";
+import {
+  listSetsToResize,
   readMemoryUse,
-  resizeSets,
+  type ServiceResizeRow,
+  type SetSize,
   type SizedSet,
 } from "../../db/queries/services/resizes.ts";
 import {
-  insertRevision,
+  findTemplate,
+  getSizedTemplate,
   lockServiceByName,
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
-import { lockTenant } from "../../db/queries/tenancy/tenant-use.ts";
-import { assert } from "../../lib/assert.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { planPolicyOf } from "../placement/fleet-cache.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
-import { getService } from "./get-service.ts";
-import { planMoves } from "../placement/find-room.ts";
+import { readChangedService } from "./get-service.ts";
 import { amountsOfSets, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";
-import { placeSetsJob, reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
+import { growthOf } from "../placement/growth.ts";
+import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
+import { assertMayMove, resizeNextSets, SETS_PER_ROUND_MAX } from "./resize-round.ts";
 import {
+  applyWanted,
   findShortHosts,
   invalid,
   isSameSize,
-  planResizeSteps,
-  type ResizeStep,
   type ShortHost,
-  stepOf,
 } from "./resize-steps.ts";
-import { amountsOfTemplate, growthOf } from "../placement/growth.ts";
 
-const HOSTS_NAMED_MAX = 5;
-/** How often sets may have come to another host while their hosts were waited for. */
+/** How often sets may be placed on another host while the resize waits for the locks of their hosts. */
 const ATTEMPTS_MAX = 5;
 
 /**
- * Gives all sets of a service other amounts of CPU, memory or volume, in place: their agents change the limits of what runs.
- * What a set needs more is checked and booked first, on locked hosts (I2), all or nothing; what it needs less is given back
- * when its agent says that the kernel holds it to that, and a size that the kernel refuses is taken back (see db/queries/services/resizes.ts).
- * Each revision that has sets gets a copy with the new amounts; the newest copy is the service's.
+ * Gives all sets of a service another size, in place: their agents change the limits of running containers.
+ * No revision changes. The growth of a set is booked first, on locked hosts (I2). What it needs less is
+ * given back when its agent confirms the new limits, and a size that the kernel refuses is reverted (see
+ * db/queries/services/resizes.ts).
  *
- * Where a host has no room, all is refused. If the caller asks for the move, those sets are marked to be moved instead (see
- * move-sets.ts), as few as there can be, and only if the planner finds room for all of them.
+ * A service of up to SETS_PER_ROUND_MAX sets is resized in one transaction, all or nothing. A larger one is
+ * admitted as a whole without locking hosts, and then resized in rounds. A set whose host has lost the
+ * capacity meanwhile waits for it, with the reason.
  *
- * Throws not-found, generation-mismatch, state-conflict, quota-exceeded, invalid-request (a smaller volume, or less memory
- * than is used), capacity-insufficient.
+ * Where a host has no capacity, everything is refused. With `ifNoRoom: move`, as few sets as possible are
+ * replaced elsewhere instead; they keep their size until a host fits.
+ *
+ * Throws not-found, generation-mismatch, state-conflict, quota-exceeded, invalid-request (a smaller volume,
+ * or less memory than is used), capacity-insufficient.
  */
 export async function resizeService(
   ctx: ControlContext,
@@ -62,108 +69,144 @@ export async function resizeService(
   generation: number | undefined,
 ): Promise<ServiceChange> {
   for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
-    const effects = await unitOfWork(ctx, (tx) =>
-      tryResize(ctx, tx, { tenantId, name, body, generation }),
-    );
-    if (effects) return { service: await getService(ctx, tenantId, name), effects };
+    const change = await unitOfWork(ctx, async (tx): Promise<ServiceChange> => {
+      const service = await lockServiceByName(tx, tenantId, name);
+      if (!service) throw notFound("service");
+      assertGeneration(service, generation);
+      assertNotDeleting(service);
+      const effects = await applyResize(ctx, tx, service, body);
+      return { service: await readChangedService(tx, tenantId, name), effects };
+    }).catch((error: unknown) => {
+      if (!(error instanceof HostNotLocked)) throw error;
+    });
+    if (change) return change;
   }
   throw new AppError("state-conflict", {
-    detail: "The service's sets are being placed right now; try again.",
+    detail: "Sets of the service are being placed right now. Repeat the request.",
   });
 }
 
-interface ResizeRequest {
-  tenantId: string;
-  name: string;
-  body: ResizeService;
-  generation: number | undefined;
+/** A set was placed on a host that is not locked: the transaction is rolled back and repeated. */
+class HostNotLocked extends Error {
+  override readonly name = "HostNotLocked";
 }
 
-/**
- * Gives the effects, or undefined when a set was placed on a host that is not locked: which hosts to lock is a guess
- * until the sets are locked.
- */
-async function tryResize(
+/** Gives the effects. Throws HostNotLocked. */
+async function applyResize(
   ctx: ControlContext,
   tx: UnitOfWork,
-  { tenantId, name, body, generation }: ResizeRequest,
-): Promise<string[] | undefined> {
-  const service = await lockServiceByName(tx, tenantId, name);
-  if (!service) throw notFound("service");
-  assertGeneration(service, generation);
-  assertNotDeleting(service);
-  const [, pools, hostIds] = await Promise.all([
-    // In the lock order the tenant comes before the hosts, though only the quota check needs it.
-    lockTenant(tx, tenantId),
-    listAllHostPools(tx),
-    listHostsOfService(tx, service.id),
-  ]);
-  const [hosts, sets] = await Promise.all([
-    lockFleetHosts(tx, hostIds),
-    lockSizedSets(tx, service.id),
-  ]);
-  if (sets.some(({ hostId }) => hostId !== null && !hostIds.includes(hostId))) return undefined;
-  const steps = await planResizeSteps(tx, service, sets, body);
-  if (steps.every(isSameSize)) return ["No change: all sets already have this size."];
-  await assertQuota(tx, service, sets, steps);
-  await assertMemoryUse(ctx, tx, service, steps);
-  const policy = planPolicyOf(pools, ctx.settings.reportAgeMaxMs);
-  const short = findShortHosts(hosts, policy, sets, steps);
-  if (short.length > 0) assertMayMove(body, short, steps);
-  return applySteps(ctx, tx, service, { sets, steps, short });
+  service: ServiceRow,
+  body: ResizeService,
+): Promise<string[]> {
+  const resize: ServiceResizeRow = {
+    serviceId: service.id,
+    cpuMillis: body.cpu,
+    memoryBytes: body.memory,
+    volumeBytes: body.volume,
+    mayMove: body.ifNoRoom === "move",
+  };
+  const sets = await listSetsToResize(tx, service.id, resize, REPLICAS_MAX);
+  await assertVolumesGrow(tx, service, sets, body);
+  const size = applyWanted(service.size, resize);
+  if (sets.length === 0 && isSameSize(size, service.size))
+    return ["No change: all sets already have this size."];
+  // The tenant's lock comes before the locks of hosts.
+  await assertQuota(tx, service, sets, resize);
+  await assertMemoryUse(ctx, tx, service, sets, body);
+  const isWhole = sets.length <= SETS_PER_ROUND_MAX;
+  // A small service is checked on locked hosts only.
+  const short = isWhole ? [] : await findShort(ctx, tx, sets, resize);
+  if (short.length > 0) assertMayMove(short, resize.mayMove);
+  const changed: ServiceRow = { ...service, size };
+  changed.generation = await updateService(tx, changed);
+  const round = await resizeNextSets(tx, changed, resize, { refusesShort: isWhole });
+  if (!round) throw new HostNotLocked();
+  return reportResize(tx, changed, sets.length, isWhole ? round.short : short);
 }
 
-/** Throws quota-exceeded. Counts the replicas of the newest revision, and the growth of each set. */
+/** Throws quota-exceeded. Counts the replicas with their new size, and the growth of each set. */
 async function assertQuota(
   tx: Queryable,
   service: ServiceRow,
   sets: readonly SizedSet[],
-  steps: readonly ResizeStep[],
+  resize: ServiceResizeRow,
 ): Promise<void> {
-  const { from, to } = newestOf(steps);
-  const { desiredReplicas } = service;
+  const from = await getSizedTemplate(tx, service);
+  const to = templateWithSize(from, applyWanted(service.size, resize));
   const existing = { sets: 0, cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
   for (const set of sets) {
-    const growth = growthOf(set, stepOf(steps, set.revision).to);
+    const growth = growthOf(set, applyWanted(set.size, resize));
     existing.cpuMillis += growth.cpuMillis;
     existing.memoryBytes += growth.memoryBytes;
     existing.volumeBytes += growth.volumeBytes;
   }
   await assertWithinQuota(tx, service.tenantId, {
     intended: subtractAmounts(
-      amountsOfSets(to, desiredReplicas),
-      amountsOfSets(from, desiredReplicas),
+      amountsOfSets(to, service.desiredReplicas),
+      amountsOfSets(from, service.desiredReplicas),
     ),
     existing,
   });
 }
 
-function newestOf(steps: readonly ResizeStep[]): ResizeStep {
-  const newest = steps.at(-1);
-  assert(newest, "the service's own revision is among the steps");
-  return newest;
+async function findShort(
+  ctx: ControlContext,
+  tx: Queryable,
+  sets: readonly SizedSet[],
+  resize: ServiceResizeRow,
+): Promise<ShortHost[]> {
+  const hostIds = [...new Set(sets.flatMap(({ hostId }) => hostId ?? []))];
+  const [pools, hosts] = await Promise.all([listAllHostPools(tx), listFleetHosts(tx, hostIds)]);
+  return findShortHosts(hosts, planPolicyOf(pools, ctx.settings.reportAgeMaxMs), sets, resize);
+}
+
+async function assertVolumesGrow(
+  tx: Queryable,
+  service: ServiceRow,
+  sets: readonly SizedSet[],
+  { volume }: ResizeService,
+): Promise<void> {
+  if (volume === undefined) return;
+  const template = await getSizedTemplate(tx, service);
+  if (!template.volume) {
+    throw invalid("/volume", "The service has no volume in its template; sets cannot get one now.");
+  }
+  const largest = sets.reduce(
+    (bytes, { size }) => Math.max(bytes, size.volumeBytes),
+    template.volume.sizeBytes,
+  );
+  if (volume < largest)
+    throw invalid("/volume", `Volumes grow only: this one has ${largest} bytes.`);
 }
 
 /**
- * Less memory than a set or one of its containers uses is refused with the figure: the kernel would refuse it, too. Where the last
- * report is too old to go by, the set's agent finds out, and the set goes back to its size if the kernel does refuse.
+ * Refuses less memory than a set or one of its containers uses: the kernel would refuse it as well. Where
+ * the last report is too old, the set's agent finds out, and the resize is reverted if the kernel refuses.
  */
 async function assertMemoryUse(
   ctx: ControlContext,
   tx: Queryable,
   service: ServiceRow,
-  steps: readonly ResizeStep[],
+  sets: readonly SizedSet[],
+  { memory }: ResizeService,
 ): Promise<void> {
-  if (steps.every(({ from, to }) => to.memoryBytes >= from.memoryBytes)) return;
+  if (memory === undefined) return;
+  const shrinking = new Set(
+    sets.filter(({ size }) => size.memoryBytes > memory).map(({ id }) => id),
+  );
+  if (shrinking.size === 0) return;
+  const templates = new Map<number, SetTemplate | undefined>();
   for (const use of await readMemoryUse(tx, service.id, ctx.settings.reportAgeMaxMs)) {
-    const { from, to } = stepOf(steps, use.revision);
-    if (to.memoryBytes >= from.memoryBytes) continue;
+    if (!shrinking.has(use.setId)) continue;
+    if (!templates.has(use.revision))
+      templates.set(use.revision, await findTemplate(tx, service.id, use.revision));
+    const containers = templates.get(use.revision)?.containers ?? [];
     const parts = [
-      { what: `Set ${use.setId}`, usedBytes: use.usedBytes, limitBytes: to.memoryBytes },
-      ...to.containers.map(({ name, options }) => ({
+      { what: `Set ${use.setId}`, usedBytes: use.usedBytes, limitBytes: memory },
+      ...containers.map(({ name, options }) => ({
         what: `Container "${name}" of set ${use.setId}`,
         usedBytes: use.containers[name] ?? 0,
-        limitBytes: containerMemoryBytes(to, options),
+        limitBytes: containerMemoryBytes({ memoryBytes: memory }, options),
       })),
     ];
     const over = parts.find(({ usedBytes, limitBytes }) => usedBytes > limitBytes);
@@ -176,140 +219,42 @@ async function assertMemoryUse(
   }
 }
 
-function assertMayMove(
-  { ifNoRoom }: ResizeService,
-  short: readonly ShortHost[],
-  steps: readonly ResizeStep[],
-): void {
-  const hosts = short
-    .slice(0, HOSTS_NAMED_MAX)
-    .map(({ name, why, sets }) => `${name} (${sets.length} sets, ${why})`)
-    .join(", ");
-  const more = short.length > HOSTS_NAMED_MAX ? ` and ${short.length - HOSTS_NAMED_MAX} more` : "";
-  const noRoom = `There is no room for the new size on ${hosts}${more}.`;
-  if (steps.some(({ to }) => to.volume !== null)) {
-    throw new AppError("capacity-insufficient", {
-      detail: `${noRoom} Sets with a volume are not moved for their size: what is in it would stay behind, in the trash of that host. Make room there.`,
-    });
-  }
-  if (ifNoRoom === "move") return;
-  throw new AppError("capacity-insufficient", {
-    detail: `${noRoom} Make room there, or ask with "ifNoRoom": "move" to have these sets replaced by others elsewhere.`,
-  });
-}
-
-async function applySteps(
-  ctx: ControlContext,
+async function reportResize(
   tx: UnitOfWork,
   service: ServiceRow,
-  plan: { sets: readonly SizedSet[]; steps: readonly ResizeStep[]; short: readonly ShortHost[] },
+  sets: number,
+  short: readonly ShortHost[],
 ): Promise<string[]> {
-  const { sets, steps, short } = plan;
-  const shortIds = new Set(short.flatMap((host) => host.sets.map(({ id }) => id)));
-  const inPlace = sets.filter(({ id, isGoing }) => !isGoing && !shortIds.has(id));
-  for (const { revision, newRevision, to } of steps) {
-    await insertRevision(tx, service.id, newRevision, to);
-    const setIds = idsOf(inPlace.filter((set) => set.revision === revision));
-    const amounts = amountsOfTemplate(to);
-    if (setIds.length > 0) await resizeSets(tx, { setIds, toRevision: newRevision, amounts });
-    const going = sets.filter((set) => set.isGoing && set.revision === revision);
-    await retargetSets(tx, idsOf(going), newRevision);
-  }
-  const changed: ServiceRow = { ...service, revision: newestOf(steps).newRevision };
-  changed.generation = await updateService(tx, changed);
-  const moving = short.filter(({ isLost }) => !isLost).flatMap((host) => host.sets);
-  await moveSets(ctx, tx, changed, { moving, steps });
-  const left = short.filter(({ isLost }) => isLost);
-  await leaveOnLostHosts(tx, left);
-  const [size, leftCount] = [describeSize(steps), left.flatMap((host) => host.sets).length];
-  const data = { revision: changed.revision, inPlace: inPlace.length, replaced: moving.length };
+  const count = (isLost: boolean) =>
+    short
+      .filter((host) => host.isLost === isLost)
+      .reduce((total, host) => total + host.sets.length, 0);
+  const [moving, left] = [count(false), count(true)];
+  const inPlace = sets - moving - left;
+  const size = describeSize(service.size);
   tx.emit({
     kind: "service-resized",
-    text: `${service.name} was resized to ${size}: ${inPlace.length} sets in place, ${moving.length} to be replaced`,
+    text: `${service.name} was resized to ${size}: ${inPlace} sets in place, ${moving} to be replaced`,
     tenantId: service.tenantId,
     serviceId: service.id,
-    generation: changed.generation,
-    data,
+    generation: service.generation,
+    data: { inPlace, replaced: moving },
   });
-  wakeFor(tx, changed, inPlace, moving.length > 0);
-  await reconcileServiceSets(tx, changed);
+  await reconcileServiceSets(tx, service);
   return [
-    `${inPlace.length} sets get ${size} in place, without a restart.`,
-    ...(moving.length > 0
+    `${inPlace} sets get ${size} in place, without a restart.`,
+    ...(moving > 0
       ? [
-          `${moving.length} sets have no room for it where they are. One after the other is replaced by a new one elsewhere, and removed once that is ready.`,
+          `${moving} sets have no room for it where they are. Each is replaced by a new set elsewhere when a host fits, within the disruption budget, and keeps its size until then.`,
         ]
       : []),
-    ...(leftCount > 0
-      ? [`${leftCount} sets on lost hosts keep their size: those hosts have no room for more.`]
+    ...(left > 0
+      ? [`${left} sets on lost hosts keep their size: those hosts have no room for more.`]
       : []),
   ];
 }
 
-function idsOf(sets: readonly SizedSet[]): string[] {
-  return sets.map(({ id }) => id);
-}
-
-/** Wakes the hosts of resized sets, the placer if some sets are pending, and the mover if some must move. */
-function wakeFor(
-  tx: UnitOfWork,
-  service: ServiceRow,
-  inPlace: readonly SizedSet[],
-  hasMoves: boolean,
-): void {
-  tx.signal(`service:${service.id}`);
-  for (const { hostId } of inPlace) if (hostId !== null) tx.signal(`host:${hostId}`);
-  if (inPlace.some(({ hostId }) => hostId === null)) tx.enqueue(placeSetsJob(service));
-  if (!hasMoves) return;
-  const jobId = `move:${service.id}:gen${service.generation}`;
-  tx.enqueue({ name: "move-sets", jobId, payload: { cause: "service-resized" } });
-}
-
-/** Marks sets to be moved, after the planner has found a host for each with the new size. Throws capacity-insufficient. */
-async function moveSets(
-  ctx: ControlContext,
-  tx: Queryable,
-  service: ServiceRow,
-  { moving, steps }: { moving: readonly SizedSet[]; steps: readonly ResizeStep[] },
-): Promise<void> {
-  if (moving.length === 0) return;
-  const wanted = moving.map((set) => ({ set, step: stepOf(steps, set.revision) }));
-  const rejection = await planMoves(
-    ctx,
-    tx,
-    service,
-    wanted.map(({ set, step }) => ({ setId: set.id, hostId: set.hostId, template: step.to })),
-  );
-  if (rejection !== undefined) {
-    throw new AppError("capacity-insufficient", {
-      detail: `${moving.length} sets would have to be replaced elsewhere, and no host has room for one of them: ${rejection}`,
-    });
-  }
-  await markSetsMoving(
-    tx,
-    wanted.map(({ set, step }) => ({ setId: set.id, revision: step.newRevision })),
-  );
-}
-
-/** What becomes of sets on lost hosts is their service's policy for lost hosts. Until then they are what they were. */
-async function leaveOnLostHosts(tx: Queryable, hosts: readonly ShortHost[]): Promise<void> {
-  const held = hosts.flatMap(({ name, why, sets }) =>
-    sets.map(({ id }) => ({
-      setId: id,
-      reason: {
-        code: "resize-refused",
-        text: `${name} is lost and has no room for the new size (${why})`,
-        phase: "resize",
-      },
-    })),
-  );
-  if (held.length > 0) await holdSetsBack(tx, held);
-}
-
-function describeSize(steps: readonly ResizeStep[]): string {
-  const { to } = newestOf(steps);
-  const volume = to.volume ? [`${to.volume.sizeBytes} bytes of volume`] : [];
-  return [`${to.cpuMillis / 1000} cores`, `${to.memoryBytes} bytes of memory`, ...volume].join(
-    ", ",
-  );
+function describeSize({ cpuMillis, memoryBytes, volumeBytes }: SetSize): string {
+  const volume = volumeBytes > 0 ? [`${volumeBytes} bytes of volume`] : [];
+  return [`${cpuMillis / 1000} cores`, `${memoryBytes} bytes of memory`, ...volume].join(", ");
 }

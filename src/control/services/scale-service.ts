@@ -2,17 +2,16 @@ import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { ServiceChange } from "../../contracts/api/services.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
-  findTemplate,
+  getSizedTemplate,
   lockServiceByName,
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
-import { assert } from "../../lib/assert.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideChangedService } from "../replicas/decide-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
-import { getService } from "./get-service.ts";
+import { readChangedService } from "./get-service.ts";
 import { assertGranted } from "../tenancy/grants.ts";
 import { assertWithinQuota, growthBySets } from "../tenancy/quota.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
@@ -29,7 +28,7 @@ export async function scaleService(
   { replicas }: { replicas: number },
   generation: number | undefined,
 ): Promise<ServiceChange> {
-  const result = await unitOfWork(ctx, async (tx) => {
+  return unitOfWork(ctx, async (tx) => {
     const service = await lockServiceByName(tx, tenantId, name);
     if (!service) throw notFound("service");
     assertGeneration(service, generation);
@@ -37,7 +36,9 @@ export async function scaleService(
     assertWithinBounds(service, replicas);
     const before = service.desiredReplicas;
     const { desired, because } = await decideChangedService(tx, service, { ...service, replicas });
-    if (replicas === service.replicas && desired === before) return { before, desired, because };
+    const effects = describe(before, desired, replicas, because);
+    if (replicas === service.replicas && desired === before)
+      return { service: await readChangedService(tx, tenantId, name), effects };
     await assertMayGrow(tx, service, desired - before);
     const changed: ServiceRow = { ...service, replicas, desiredReplicas: desired };
     changed.generation = await updateService(tx, changed);
@@ -50,10 +51,8 @@ export async function scaleService(
       data: { from: before, to: desired },
     });
     await reconcileServiceSets(tx, changed);
-    return { before, desired, because };
+    return { service: await readChangedService(tx, tenantId, name), effects };
   });
-  const service = await getService(ctx, tenantId, name);
-  return { service, effects: describe(result.before, result.desired, replicas, result.because) };
 }
 
 /** Throws invalid-request. */
@@ -70,8 +69,7 @@ export function assertWithinBounds(
 
 async function assertMayGrow(tx: Queryable, service: ServiceRow, addedSets: number): Promise<void> {
   if (addedSets <= 0) return;
-  const template = await findTemplate(tx, service.id, service.revision);
-  assert(template, "a service's newest revision exists");
+  const template = await getSizedTemplate(tx, service);
   await assertGranted(tx, service.tenantId, service);
   await assertWithinQuota(tx, service.tenantId, growthBySets(template, addedSets));
 }

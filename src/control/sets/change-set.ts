@@ -13,7 +13,7 @@ import {
 } from "../../db/queries/sets/write-sets.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { getSet } from "./get-set.ts";
+import { getSet, readChangedSet } from "./get-set.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 
 export type SetVerb = "stop" | "start" | "restart";
@@ -31,17 +31,17 @@ export async function changeSet(
   setId: string,
   verb: SetVerb,
 ): Promise<BerthSet> {
-  await unitOfWork(ctx, async (tx) => {
+  return unitOfWork(ctx, async (tx) => {
     const set = await findPlacedSet(tx, setId, scope, verb);
-    if (isDone(set, verb)) return;
+    if (isDone(set, verb)) return readChangedSet(tx, scope, setId);
     await lockHosts(tx, [set.hostId]);
     const changed = await updatePlacedSet(tx, setId, set.hostId, changeOfVerb[verb]);
     if (!changed)
       throw new AppError("state-conflict", { detail: "The set changed meanwhile; read it again." });
     tx.emit(eventOf(set, verb, changed.generation));
     tx.signal(`host:${set.hostId}`, `set:${setId}`, `service:${set.serviceId}`);
+    return readChangedSet(tx, scope, setId);
   });
-  return getSet(ctx, scope, setId);
 }
 
 /** A set that is on a host and is to stay. Throws not-found, state-conflict. */

@@ -1,5 +1,6 @@
 import { notFound } from "../../contracts/common/app-error.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { findSetById } from "../../db/queries/sets/read-sets.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
@@ -10,6 +11,17 @@ export async function getSet(
   setId: string,
 ): Promise<BerthSet> {
   const set = await findSetById(ctx.db, scope, setId);
+  if (!set) throw notFound("set");
+  return set;
+}
+
+/** The set as the open transaction has changed it: the answer to a change is what it wrote. */
+export async function readChangedSet(
+  tx: Queryable,
+  scope: string | null,
+  setId: string,
+): Promise<BerthSet> {
+  const set = await findSetById(tx, scope, setId);
   if (!set) throw notFound("set");
   return set;
 }

@@ -1,79 +1,68 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { isReplaced, markSetsMoving } from "../../db/queries/relocation/moves.ts";
-import {
-  findServiceById,
-  findTemplate,
-  lockServiceById,
-} from "../../db/queries/services/write-services.ts";
-import { withTx } from "../../db/transaction.ts";
-import { assert } from "../../lib/assert.ts";
-import { findPlacedSet } from "./change-set.ts";
+import { insertMove } from "../../db/queries/operations/operations.ts";
+import { lockServiceById } from "../../db/queries/services/write-services.ts";
+import { listSetsWithVolume } from "../../db/queries/volumes/volumes.ts";
+import { mayLeaveVolume } from "../../scheduler/rollout/may-leave-volume.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { getSet } from "./get-set.ts";
-import { planMoves } from "../placement/find-room.ts";
+import { findPlacedSet } from "./change-set.ts";
+import { readChangedSet } from "./get-set.ts";
+
+/** A move that finds no host within this time ends with the outcome `expired`. */
+const DEADLINE_MS = 3_600_000;
 
 /**
- * Has a set moved off its host (see move-sets.ts), if the planner finds another for it. Repeating it changes nothing more. Throws
- * not-found, state-conflict, capacity-insufficient.
+ * Creates an operation that moves a set off its host (see docs/internals/operations.md). The mover starts
+ * it when another host fits and the disruption budget allows it; until then the set says why it waits.
+ * Repeating the request changes nothing more. Throws not-found, and state-conflict when the set's host is
+ * lost, another operation is in progress, or the set would leave a volume without `discardVolume` (I13).
  */
 export async function moveSet(
   ctx: ControlContext,
   scope: string | null,
   setId: string,
+  { discardVolume = false }: { discardVolume?: boolean | undefined } = {},
 ): Promise<BerthSet> {
-  await assertMovable(ctx, scope, setId);
-  await unitOfWork(ctx, async (tx) => {
+  return unitOfWork(ctx, async (tx) => {
     const { serviceId } = await findPlacedSet(tx, setId, scope, "move");
     const service = await lockServiceById(tx, serviceId);
     if (!service) throw notFound("set");
-    const set = await findMovableSet(tx, scope, setId);
-    if (!set) return;
-    const { hostId, revision } = set;
-    await markSetsMoving(tx, [{ setId, revision }]);
-    const { tenantId } = service;
+    const set = await findPlacedSet(tx, setId, scope, "move");
+    const { hostId, tenantId } = set;
+    if (set.state === "lost") {
+      throw conflict(
+        "The set's host is lost; the service's `onHostLost` policy decides what happens to it.",
+      );
+    }
+    await assertMayLeaveVolume(tx, { setId, hostId, discardVolume });
+    const move = { setId, owner: "person" as const, discardsVolume: discardVolume };
+    const isNew = await insertMove(tx, { ...move, deadlineMs: DEADLINE_MS });
+    if (!isNew) {
+      // The set is on its way already.
+      if (set.operation === "move") return readChangedSet(tx, scope, setId);
+      throw conflict("Another operation of the set is in progress. Repeat the move when it ends.");
+    }
     tx.emit({ kind: "set-moved", text: "Move requested", tenantId, serviceId, setId, hostId });
-    tx.enqueue({
-      name: "move-sets",
-      jobId: `move:${setId}:gen${set.generation}`,
-      payload: { cause: "set-moved" },
-    });
+    const jobId = `move:${setId}:gen${set.generation}`;
+    tx.enqueue({ name: "move-sets", jobId, payload: { cause: "set-moved" } });
     tx.signal(`set:${setId}`);
+    return readChangedSet(tx, scope, setId);
   });
-  return getSet(ctx, scope, setId);
 }
 
-/** Before anything is locked, as the whole fleet is looked at; whoever moves the set asks again. */
-async function assertMovable(
-  ctx: ControlContext,
-  scope: string | null,
-  setId: string,
+async function assertMayLeaveVolume(
+  tx: Queryable,
+  { setId, hostId, discardVolume }: { setId: string; hostId: string; discardVolume: boolean },
 ): Promise<void> {
-  const rejection = await withTx(ctx.db, async (tx) => {
-    const set = await findMovableSet(tx, scope, setId);
-    if (!set) return undefined;
-    const service = await findServiceById(tx, set.serviceId);
-    if (!service) throw notFound("set");
-    const template = await findTemplate(tx, set.serviceId, set.revision);
-    assert(template, "the revision of a set exists");
-    return planMoves(ctx, tx, service, [{ setId, hostId: set.hostId, template }]);
-  });
-  if (rejection === undefined) return;
-  throw new AppError("capacity-insufficient", {
-    detail: `There is no other host for it: ${rejection}`,
-  });
+  const hasVolume = (await listSetsWithVolume(tx, hostId, [setId])).length > 0;
+  if (mayLeaveVolume(hasVolume, { kind: "move", discardsVolumes: discardVolume })) return;
+  throw conflict(
+    'The set has a volume on its host and would start with an empty one elsewhere; the old one goes to the trash. Repeat with "discardVolume": true to accept that.',
+  );
 }
 
-/** Undefined: it is on its way already. Throws not-found, state-conflict. */
-async function findMovableSet(tx: Queryable, scope: string | null, setId: string) {
-  const set = await findPlacedSet(tx, setId, scope, "move");
-  if (set.leaving || set.moveRevision !== null || (await isReplaced(tx, setId))) return undefined;
-  if (set.state === "lost") {
-    throw new AppError("state-conflict", {
-      detail: "Its host is lost. What becomes of it is its service's policy for lost hosts.",
-    });
-  }
-  return set;
+function conflict(detail: string): AppError {
+  return new AppError("state-conflict", { detail });
 }

@@ -6,7 +6,7 @@ import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { commitPlacements } from "../../db/queries/placement/placements.ts";
 import {
-  findTemplate,
+  getSizedTemplate,
   lockServiceByName,
   type ServiceRow,
   updateService,
@@ -97,8 +97,7 @@ export async function restoreVolume(
     if (!volume) throw notFound("volume");
     const service = await lockServiceByName(tx, volume.tenantId, volume.service);
     assertMayRestore(volume, service);
-    const template = await findTemplate(tx, service.id, service.revision);
-    assert(template, "a service's newest revision exists");
+    const template = await getSizedTemplate(tx, service);
     if (!template.volume) throw conflict(`Service ${service.name} has no volume in its template.`);
     const ask: Resources = {
       cpuMillis: template.cpuMillis,

@@ -13,10 +13,12 @@ import {
 import type { Reason } from "../../contracts/common/primitives.ts";
 import {
   type AutoscaleSpec,
+  type DisruptionBudget,
   hostLostPolicies,
   type PlacementSpec,
 } from "../../contracts/api/services.ts";
 import { type ContainerStatus, setDesires, setStates } from "../../contracts/api/sets.ts";
+import type { EndedOperation } from "../../contracts/api/operations.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import { quoted, tenants } from "./tenancy.ts";
 import { changedXid, int8, timestamptz } from "./columns.ts";
@@ -31,11 +33,14 @@ export const services = pgTable(
       .references(() => tenants.id),
     name: text("name").notNull(),
     generation: int8("generation").notNull().default(1),
+    /** The current revision: new sets have it. */
     revision: integer("revision").notNull().default(1),
+    /** The newest revision that people want, while it is not the current one. */
+    targetRevision: integer("target_revision"),
     replicas: integer("replicas").notNull(),
     desiredReplicas: integer("desired_replicas").notNull(),
     priority: integer("priority").notNull(),
-    /** Amounts of one set of the newest revision, for quotas: a template is too long to be read for each. */
+    /** The size of new sets; a quota is a sum over services. */
     setCpuMillis: int8("set_cpu_millis").notNull().default(0),
     setMemoryBytes: int8("set_memory_bytes").notNull().default(0),
     setVolumeBytes: int8("set_volume_bytes").notNull().default(0),
@@ -43,6 +48,8 @@ export const services = pgTable(
     placement: jsonb("placement").$type<PlacementSpec>().notNull(),
     onHostLost: text("on_host_lost").$type<(typeof hostLostPolicies)[number]>().notNull(),
     autoscale: jsonb("autoscale").$type<AutoscaleSpec>(),
+    /** Null: the defaults of the contract. */
+    disruption: jsonb("disruption").$type<DisruptionBudget>(),
     deleting: boolean("deleting").notNull().default(false),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
     updatedAt: timestamptz("updated_at").notNull().defaultNow(),
@@ -116,7 +123,7 @@ export const sets = pgTable(
     hostGeneration: int8("host_generation").notNull().default(0),
     /** Containers made before this set generation are replaced. */
     restartGeneration: int8("restart_generation").notNull().default(0),
-    /** It leaves its host to be placed again: moved, drained, or given up there. */
+    /** Superseded by `operations`; the next release drops it. */
     leaving: boolean("leaving").notNull().default(false),
     /** Hosts not to use, newest last, at most 8. */
     avoidHostIds: jsonb("avoid_host_ids").$type<string[]>().notNull().default([]),
@@ -130,14 +137,17 @@ export const sets = pgTable(
     restoreVolumeId: text("restore_volume_id"),
     /** False from a resize until its host's agent has said that the kernel holds it to the new amounts. */
     sized: boolean("sized").notNull().default(true),
-    /** While it is not: the revision that the kernel held it to before, to which it goes back when the new size is refused. */
+    /** How the last operation ended, unless it ended as wanted. */
+    lastOperation: jsonb("last_operation").$type<EndedOperation>(),
+    /** Superseded by `operations`; the next release drops these four. */
     formerRevision: integer("former_revision"),
-    /** Why something that was asked for it is not done though it runs: a resize that was refused, a move without room elsewhere. */
     heldBack: jsonb("held_back").$type<Reason>(),
-    /** The set that it takes the place of. It counts among its service's replicas once that one is ordered deleted. */
     replaces: text("replaces"),
-    /** It is to leave its host for another: the revision that it, or what replaces it, then has. */
     moveRevision: integer("move_revision"),
+    /** Since when the set is ready; null while it is not. */
+    readySince: timestamptz("ready_since"),
+    /** The set has been ready at least once; see mayDisrupt. */
+    wasReady: boolean("was_ready").notNull().default(false),
     address: text("address"),
     containers: jsonb("containers").$type<ContainerStatus[]>().notNull().default([]),
     createdAt: timestamptz("created_at").notNull().defaultNow(),

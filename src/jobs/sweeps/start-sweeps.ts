@@ -5,6 +5,7 @@ import {
 import { createRetention } from "../../control/events/retention.ts";
 import { replaceLostHosts } from "../../control/hosts/replace-lost-hosts.ts";
 import { claimSweepTurn } from "../../control/runtime/sweep-turns.ts";
+import { continueResizes } from "../../control/services/resize-round.ts";
 import { closeServices } from "../../control/services/close-services.ts";
 import { relayOutbox } from "./outbox-relay.ts";
 import { PLACEMENT_SWEEP_MS, sweepPlacements } from "./placement-sweep.ts";
@@ -39,6 +40,7 @@ export function startSweeps(deps: SweepDeps): { stop(): Promise<void> } {
     start("hosts", 2_000, (signal) => replaceLostHosts(ctx, signal)),
     start("moves", 2_000, () => deps.moveSets()),
     start("demands", 30_000, () => auditDueServices(ctx)),
+    start("resizes", 2_000, () => continueResizes(ctx)),
     start("closing", 5_000, () => closeServices(ctx)),
     start("replicas", 30_000, (signal) => auditReplicas(ctx, signal)),
     start("retention", 60_000, (signal) => retention.run(signal)),

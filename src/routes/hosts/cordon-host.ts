@@ -1,18 +1,20 @@
 import { createRoute } from "@hono/zod-openapi";
-import { type Host, hostSchema } from "../../contracts/api/hosts.ts";
+import { drainHostBody, type Host, hostSchema } from "../../contracts/api/hosts.ts";
 import { cordonHost, drainHost, uncordonHost } from "../../control/hosts/cordon-host.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
 import {
+  bodyProblems,
   commonProblems,
   idempotentHeaders,
   jsonResponse,
+  optionalJsonBody,
   type OperationHandler,
 } from "../http/operation.ts";
 import { hostParameters } from "../http/parameters.ts";
 import { problems } from "../http/problem.ts";
 import { operators } from "../http/security.ts";
 
-type Admission = "cordon" | "uncordon" | "drain";
+type Admission = "cordon" | "uncordon";
 
 const admissions: Record<
   Admission,
@@ -20,7 +22,6 @@ const admissions: Record<
 > = {
   cordon: { summary: "Place nothing new on a host; what runs there stays", admit: cordonHost },
   uncordon: { summary: "Let a host take sets again; ends a drain", admit: uncordonHost },
-  drain: { summary: "Move a host's sets elsewhere, and place nothing new on it", admit: drainHost },
 };
 
 function admitHostRoute<A extends Admission>(admission: A) {
@@ -42,7 +43,30 @@ function admitHostRoute<A extends Admission>(admission: A) {
 
 export const cordonHostRoute = admitHostRoute("cordon");
 export const uncordonHostRoute = admitHostRoute("uncordon");
-export const drainHostRoute = admitHostRoute("drain");
+
+export const drainHostRoute = createRoute({
+  method: "post",
+  path: "/v1/hosts/{hostId}/drain",
+  operationId: "drainHost",
+  tags: ["hosts"],
+  summary: "Move a host's sets elsewhere, and place nothing new on it",
+  description:
+    "Moves the sets of all services at once, each within the disruption budget of its service. A set that waits says why in `operation.blocked`.",
+  security: operators,
+  request: {
+    params: hostParameters,
+    headers: idempotentHeaders,
+    body: optionalJsonBody(drainHostBody),
+  },
+  responses: {
+    200: jsonResponse(hostSchema, "The host."),
+    ...bodyProblems,
+    ...problems("idempotency-conflict", "idempotency-in-progress"),
+  },
+});
+
+export const drainHostHandler: OperationHandler<typeof drainHostRoute> = (ctx) => async (c) =>
+  c.json(await drainHost(ctx, c.req.valid("param").hostId, c.req.valid("json")), 200);
 
 export function admitHostHandler<A extends Admission>(
   admission: A,

@@ -2,6 +2,7 @@ import { type Api, mount } from "../http/operation.ts";
 import {
   admitHostHandler,
   cordonHostRoute,
+  drainHostHandler,
   drainHostRoute,
   uncordonHostRoute,
 } from "./cordon-host.ts";
@@ -18,7 +19,7 @@ export function mountHosts(api: Api): void {
   mount(api, patchHostRoute, patchHostHandler);
   mount(api, cordonHostRoute, admitHostHandler("cordon"));
   mount(api, uncordonHostRoute, admitHostHandler("uncordon"));
-  mount(api, drainHostRoute, admitHostHandler("drain"));
+  mount(api, drainHostRoute, drainHostHandler);
   mount(api, deleteHostRoute, deleteHostHandler);
   mount(api, listHostPoolsRoute, listHostPoolsHandler);
   mount(api, putHostPoolRoute, putHostPoolHandler);

@@ -101,6 +101,7 @@ export function mount<R extends RouteConfig>(
         bytesMax: limits.bodyBytesMax ?? BODY_BYTES_MAX,
         acceptsAnyText: limits.acceptsAnyText ?? false,
         tooLarge: limits.tooLarge,
+        isOptional: route.request.body.required === false,
       }),
     );
   }
@@ -176,6 +177,11 @@ function isIdempotent(route: RouteConfig): boolean {
 
 export function jsonBody<S extends z.ZodType>(schema: S) {
   return { required: true, content: { "application/json": { schema } } } as const;
+}
+
+/** A body that may be absent: then no member of it is set, not even to its default. */
+export function optionalJsonBody<S extends z.ZodType>(schema: S) {
+  return { required: false, content: { "application/json": { schema } } } as const;
 }
 
 export function jsonResponse<S extends z.ZodType>(schema: S, description: string) {

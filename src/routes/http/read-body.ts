@@ -17,11 +17,14 @@ const unstorable = /\0|\p{Surrogate}/gu;
 export function readJsonBody(limits: {
   bytesMax: number;
   acceptsAnyText: boolean;
+  /** A request without a content type has no body. */
+  isOptional: boolean;
   /** Creates the error for a longer body. */
   tooLarge?: ((bytesMax: number) => AppError) | undefined;
 }): MiddlewareHandler<ApiEnv> {
   const tooLarge = limits.tooLarge ?? bodyTooLarge;
   return async (c, next) => {
+    if (limits.isOptional && c.req.header("content-type") === undefined) return next();
     if (!jsonType.test(c.req.header("content-type") ?? "")) {
       throw new AppError("unsupported-media-type", {
         detail: "Send the body as JSON with `Content-Type: application/json`.",

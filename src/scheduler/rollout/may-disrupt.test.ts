@@ -12,7 +12,7 @@ const defaults: DisruptionBudget = { maxUnavailable: 1, maxSurge: "25%", minRead
 const healthy = (desired: number): ReplicaCounts => ({
   desired,
   available: desired,
-  neverReady: 0,
+  notExpected: 0,
   surging: 0,
 });
 
@@ -35,7 +35,7 @@ describe("the default budget", () => {
   });
 
   test("is not used up by a set that was never ready", () => {
-    const counts = { desired: 11, available: 10, neverReady: 1, surging: 0 };
+    const counts = { desired: 11, available: 10, notExpected: 1, surging: 0 };
     expect(disruptionAllowance(defaults, counts).unavailable).toBe(1);
   });
 
@@ -71,14 +71,14 @@ const budgets: fc.Arbitrary<DisruptionBudget> = fc.record({
 const services: fc.Arbitrary<ReplicaCounts> = fc
   .record({
     available: fc.nat(60),
-    neverReady: fc.nat(20),
+    notExpected: fc.nat(20),
     down: fc.nat(20),
     surging: fc.nat(10),
   })
-  .map(({ available, neverReady, down, surging }) => ({
-    desired: available + neverReady + down,
+  .map(({ available, notExpected, down, surging }) => ({
+    desired: available + notExpected + down,
     available,
-    neverReady,
+    notExpected,
     surging,
   }));
 const mode = fc.constantFrom("replace-first" as const, "stop-first" as const, "remove" as const);
@@ -108,7 +108,7 @@ describe("for every budget and service", () => {
         const more = {
           ...counts,
           desired: counts.desired + 1,
-          neverReady: counts.neverReady + 1,
+          notExpected: counts.notExpected + 1,
         };
         expect(disruptionAllowance(budget, more)).toEqual(disruptionAllowance(budget, counts));
       }),

@@ -7,8 +7,8 @@ export interface ReplicaCounts {
   desired: number;
   /** Sets that are ready for at least `minReadySeconds` and that no operation removes. */
   available: number;
-  /** Sets that no operation disrupts and that were never ready since their placement. */
-  neverReady: number;
+  /** Replicas that the budget does not expect: never ready so far, or stopped by a person. */
+  notExpected: number;
   /** Sets above `desired`: each one replaces another set that still runs. */
   surging: number;
 }
@@ -44,8 +44,8 @@ export function disruptionAllowance(
   budget: DisruptionBudget,
   counts: ReplicaCounts,
 ): DisruptionAllowance {
-  const { desired, available, neverReady, surging } = counts;
-  assert(Math.min(desired, available, neverReady, surging) >= 0, "counts are not negative");
+  const { desired, available, notExpected, surging } = counts;
+  assert(Math.min(desired, available, notExpected, surging) >= 0, "counts are not negative");
   const { maxUnavailable, maxSurge } = limitsOf(budget, desired);
   return {
     unavailable: Math.max(0, available - (expectedOf(counts) - maxUnavailable)),
@@ -86,9 +86,9 @@ export function countDisruption(
   return { ...counts, available: counts.available - (isAvailable ? 1 : 0) };
 }
 
-/** Sets that should be available: all that are wanted but those that never were. */
-function expectedOf({ desired, neverReady }: ReplicaCounts): number {
-  return Math.max(0, desired - neverReady);
+/** Sets that should be available. */
+function expectedOf({ desired, notExpected }: ReplicaCounts): number {
+  return Math.max(0, desired - notExpected);
 }
 
 function limitsOf(

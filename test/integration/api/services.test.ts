@@ -168,9 +168,13 @@ describe("patch", () => {
     expect(await json(send("GET", "/v1/services/patched"))).toMatchObject({ priority: 100 });
   });
 
-  it("changes what it names and leaves the rest; a new template is a new revision", async () => {
+  it("changes what it names and leaves the rest; a new template is a new target revision", async () => {
     await create("revised", { replicas: 1 });
-    const template = { ...serviceBody("x").template, cpu: 2 };
+    const template = {
+      ...serviceBody("x").template,
+      cpu: 2,
+      sysctls: { "net.core.somaxconn": "9" },
+    };
     const response = await send(
       "PATCH",
       "/v1/services/revised",
@@ -179,7 +183,12 @@ describe("patch", () => {
     );
     expect(response.status).toBe(200);
     const { service } = await json<{ service: Service }>(response);
-    expect(service).toMatchObject({ revision: 2, replicas: 1, template: { cpuMillis: 2_000 } });
+    expect(service).toMatchObject({
+      revision: 1,
+      targetRevision: 2,
+      replicas: 1,
+      template: { cpuMillis: 2_000 },
+    });
     expect(response.headers.get("etag")).toBe(`"${service.generation}"`);
   });
 
@@ -193,7 +202,7 @@ describe("patch", () => {
     const headers = { "if-match": '"1"' };
     const lifted = await send("PATCH", "/v1/services/limited", body, headers);
     const after = await json<{ service: Service }>(lifted);
-    expect(after.service.revision).toBe(2);
+    expect(after.service.targetRevision).toBe(2);
     expect(Object.keys(after.service.template)).not.toContain("io");
   });
 

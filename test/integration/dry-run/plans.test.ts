@@ -146,8 +146,10 @@ test("a thousand services that fit nowhere hold nobody up", { timeout: 300_000 }
   const { template, placement } = serviceBody("full");
   await f.ctx.db.execute(sql`
     with made as (
-      insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost)
-      select 'svc_full' || n, ${f.tenantId}, 'full-' || n, 4, 4, 100 + n % 7, ${JSON.stringify(placement)}::jsonb, 'replace'
+      insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost,
+        set_cpu_millis, set_memory_bytes)
+      select 'svc_full' || n, ${f.tenantId}, 'full-' || n, 4, 4, 100 + n % 7, ${JSON.stringify(placement)}::jsonb, 'replace',
+        1000, 1000
       from generate_series(1, 1000) n returning id
     ), written as (
       insert into revisions (service_id, number, template) select id, 1, ${JSON.stringify(template)}::jsonb from made

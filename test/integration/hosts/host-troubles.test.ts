@@ -208,7 +208,11 @@ test("a service that would rather wait keeps its sets there, but not one whose s
   expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
   // As after a minute of attempts to start it: it is to leave, and nobody can see that nothing of it is there.
   await api.ctx.db.execute(
-    sql`update sets set leaving = true, attempts = 1, state = 'failed' where host_id = ${first.hostId}`,
+    sql`update sets set attempts = 1, state = 'failed' where host_id = ${first.hostId}`,
+  );
+  await api.ctx.db.execute(
+    sql`insert into operations (set_id, service_id, kind, phase, owner)
+        select id, service_id, 'move', 'leaving', 'start-failed' from sets where host_id = ${first.hostId}`,
   );
   expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 1 });
   expect((await setsNow()).filter(({ state }) => state === "pending")).toHaveLength(1);

@@ -77,17 +77,17 @@ test("a drain replaces one set of a service at a time, and removes it once the o
   await obey(h1);
   const h2 = await f.enroll("h2");
   await drainHost(f.ctx, h1);
-  for (let moved = 0; moved < 2; moved++) {
-    expect(await mover.moveSets()).toBe(1);
+  expect(await mover.moveSets()).toBe(1);
+  for (const steps of [2, 1]) {
     await f.placer.placeSets();
     expect(await hosts()).toContain("h2 running");
-    // However often it is asked: nothing more moves, and nothing goes, before the replacement is ready.
+    // Nothing more moves, and no set is removed, before the replacement is ready.
     expect(await mover.moveSets()).toBe(0);
     await obey(h2);
     expect((await sets()).filter(({ ready }) => ready)).toHaveLength(3);
-    expect(await mover.moveSets()).toBe(1);
+    // The replaced set is removed. The same round replaces the next one.
+    expect(await mover.moveSets()).toBe(steps);
     expect((await sets()).filter(({ ready }) => ready)).toHaveLength(2);
-    expect(await mover.moveSets()).toBe(0);
     await obey(h1);
   }
   expect(await hosts()).toEqual(["h2 running", "h2 running"]);
@@ -106,7 +106,7 @@ test("a set that fits nowhere else stays on its draining host, and says why; onc
   expect(set).toMatchObject({ host: "h1", ready: true });
   const reason = {
     code: "move-held",
-    text: expect.stringContaining("stays until it fits elsewhere"),
+    text: expect.stringContaining("stays on h1 until another host fits"),
   };
   expect(await getSet(f.ctx, f.tenantId, set?.id ?? "")).toMatchObject({ reason });
   expect(await events("set-warning")).toHaveLength(1);
@@ -140,13 +140,20 @@ test("a set with a volume leaves its host first, when another has room, and is t
   expect(await mover.moveSets()).toBe(0); // there is no other host
   expect(await sets()).toEqual([before]);
   const h2 = await f.enroll("h2", { allocatable: volumes });
+  // I13: a drain alone does not part a set from its volume.
+  expect(await mover.moveSets()).toBe(0);
+  expect(await sets()).toEqual([before]);
+  expect(await getSet(f.ctx, f.tenantId, before?.id ?? "")).toMatchObject({
+    operation: { kind: "move", owner: "drain", blocked: { code: "volume-bound" } },
+  });
+  await drainHost(f.ctx, h1, { discardVolumes: true });
   expect(await mover.moveSets()).toBe(1);
   await obey(h1);
   await f.placer.placeSets();
   await obey(h2);
   expect(await sets()).toEqual([{ ...before, host: "h2" }]);
   expect((await events("set-moved")).join()).toContain(
-    "its volume stays in the trash of h1, and it starts with an empty one",
+    "its volume stays in the trash there, and the set starts with an empty one",
   );
 });
 
@@ -168,7 +175,7 @@ test("a stopped set is moved and stays stopped; sets of a lost host are not move
   await f.ctx.db.execute(sql`update hosts set state = 'lost' where id = ${h1}`);
   await f.ctx.db.execute(sql`update sets set state = 'lost', ready = false where host_id = ${h1}`);
   expect(await mover.moveSets()).toBe(0);
-  await expect(moveSet(f.ctx, f.tenantId, other?.id ?? "")).rejects.toThrow("Its host is lost");
+  await expect(moveSet(f.ctx, f.tenantId, other?.id ?? "")).rejects.toThrow("host is lost");
 });
 
 test("a set is moved by hand only where there is room, and scaling in takes it and its replacement", async () => {
@@ -176,9 +183,12 @@ test("a set is moved by hand only where there is room, and scaling in takes it a
   await run({ replicas: 2 });
   await obey(h1);
   const [first] = await sets();
-  await expect(moveSet(f.ctx, f.tenantId, first?.id ?? "")).rejects.toThrow("no other host for it");
-  const h2 = await f.enroll("h2");
   expect(await moveSet(f.ctx, f.tenantId, first?.id ?? "")).toMatchObject({ moving: true });
+  expect(await mover.moveSets()).toBe(0);
+  expect(await getSet(f.ctx, f.tenantId, first?.id ?? "")).toMatchObject({
+    operation: { owner: "person", phase: "waiting", blocked: { code: "move-held" } },
+  });
+  const h2 = await f.enroll("h2");
   await moveSet(f.ctx, f.tenantId, first?.id ?? "");
   await mover.moveSets();
   await f.placer.placeSets();
@@ -207,27 +217,71 @@ test("a set that is stopped while another is to take its place stays, stopped, a
   expect(await sets()).toMatchObject([{ id: before?.id, desired: "stopped" }]);
 });
 
-test("what a silent host has not confirmed holds up no move elsewhere; what waits its turn says so", async () => {
+test("a drain replaces as many sets at once as the budget allows, and the others say why they wait", async () => {
   const h1 = await f.enroll("h1");
-  await run({ replicas: 3, placement: { spread: [{ by: "host", maxSkew: 1 }] } });
+  await run({ replicas: 4, disruption: { maxSurge: 3 } });
   await obey(h1);
   const h2 = await f.enroll("h2");
-  await scaleService(f.ctx, f.tenantId, "web", { replicas: 4 }, undefined);
+  await drainHost(f.ctx, h1);
+  expect(await mover.moveSets()).toBe(3);
+  const waiting = await rowsOf<{ id: string }>(
+    f.ctx.db,
+    sql`select set_id as id from operations where phase = 'waiting'`,
+  );
+  expect(await getSet(f.ctx, f.tenantId, waiting[0]?.id ?? "")).toMatchObject({
+    reason: { code: "move-waits", text: expect.stringContaining("3 replacements") },
+  });
   await f.placer.placeSets();
   await obey(h2);
-  const gone = (await sets()).find(({ host }) => host === "h2");
+  expect((await sets()).filter(({ ready }) => ready)).toHaveLength(7);
+  expect(await mover.moveSets()).toBe(4);
+});
+
+test("a set that was never ready does not block the drain of the healthy ones", async () => {
+  const h1 = await f.enroll("h1");
+  await run({ replicas: 3 });
+  await obey(h1);
+  // The fourth set fits nowhere, and it is older than no other set.
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 5 }, undefined);
+  await f.placer.placeSets();
   await f.ctx.db.execute(
-    sql`update sets set desired = 'deleted', state = 'stopping' where id = ${gone?.id}`,
+    sql`update sets set cpu_millis = 64000, plan_after = now() + interval '1 hour' where state = 'pending'`,
   );
+  await f.enroll("h2");
   await drainHost(f.ctx, h1);
-  expect(await mover.moveSets()).toBe(0); // its room is soon free
-  const waiting = (await sets()).find(({ host }) => host === "h1");
-  expect(await getSet(f.ctx, f.tenantId, waiting?.id ?? "")).toMatchObject({
-    reason: { code: "move-waits" },
-  });
-  await f.ctx.db.execute(sql`update hosts set state = 'lost' where id = ${h2}`);
-  await f.enroll("h3");
+  expect(await mover.moveSets()).toBeGreaterThan(0);
+});
+
+test("a forced drain ignores the budget and missing capacity once its deadline has passed", async () => {
+  const h1 = await f.enroll("h1");
+  await run({ replicas: 3 });
+  await obey(h1);
+  await drainHost(f.ctx, h1, { deadlineSeconds: 600, force: true });
+  expect(await mover.moveSets()).toBe(0); // there is no other host
+  await f.ctx.db.execute(sql`update drains set deadline_at = now() - interval '1 second'`);
+  await f.ctx.db.execute(sql`update operations set due_at = now()`);
+  expect(await mover.moveSets()).toBe(3);
+  await obey(h1);
+  expect(await hosts()).toEqual(["null running", "null running", "null running"]);
+  expect((await events("host-draining")).join()).toContain("missed its deadline with 3 sets left");
+});
+
+test("a replacement that does not become ready is removed, and the replaced set stays", async () => {
+  const h1 = await f.enroll("h1");
+  await run();
+  await obey(h1);
+  const h2 = await f.enroll("h2");
+  await drainHost(f.ctx, h1);
   expect(await mover.moveSets()).toBe(1);
+  await f.placer.placeSets();
+  await f.ctx.db.execute(sql`update operations set due_at = now()`);
+  expect(await mover.moveSets()).toBe(1);
+  await obey(h2);
+  expect(await hosts()).toEqual(["h1 running"]);
+  const [set] = await sets();
+  expect(await getSet(f.ctx, f.tenantId, set?.id ?? "")).toMatchObject({
+    reason: { code: "replacement-not-ready" },
+  });
 });
 
 test("services that fit nowhere do not keep others from their turn", async () => {

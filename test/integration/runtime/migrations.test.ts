@@ -64,6 +64,106 @@ it("rows of the previous release survive: held demands become due, volumes wait,
   await migrate(database.url); // once more changes nothing
 });
 
+it("moves and resizes of the previous release survive as operations", async () => {
+  await sql`insert into tenants (id, name, sets_max, cpu_millis_max, memory_bytes_max) values ('tnt_a', 'acme', 100, 100000, 1000000000000)`;
+  await sql`insert into hosts (id, name, pool, zone, rack, labels, taints, state, agent_version, credential_hash, lease_expires_at,
+      allocatable_cpu_millis, allocatable_memory_bytes, allocatable_volume_bytes, allocatable_rootfs_bytes)
+    values ('host_a', 'h1', 'default', 'z', 'r', '{}', '[]', 'ready', '1', 'x', now(), 100000, 100000, 100000, 100000)`;
+  await sql`insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost, revision, set_cpu_millis, set_memory_bytes)
+    values ('svc_a', 'tnt_a', 'web', 5, 5, 0, '{"antiAffinity": [], "pool": "default", "tolerations": [], "hostLabels": {}}', 'replace', 2, 2000, 2000)`;
+  for (const [number, amount] of [
+    [1, 1000],
+    [2, 2000],
+  ] as const) {
+    const template = {
+      cpuMillis: amount,
+      memoryBytes: amount,
+      rootfsBytes: 10,
+      containers: [],
+      volume: null,
+    };
+    await sql`insert into revisions (service_id, number, template) values ('svc_a', ${number}, ${JSON.stringify(template)})`;
+  }
+  const insertSet = (id: string, revision: 1 | 2, columns: Record<string, unknown>) => {
+    const row: Record<string, unknown> = {
+      id: `set_${id}`,
+      tenant_id: "tnt_a",
+      service_id: "svc_a",
+      revision,
+      priority: 0,
+      cpu_millis: revision * 1000,
+      memory_bytes: revision * 1000,
+      volume_bytes: 0,
+      rootfs_bytes: 10,
+      host_id: "host_a",
+      state: "running",
+      ready: true,
+      ...columns,
+    };
+    return sql`insert into sets ${sql(row)}`;
+  };
+  await insertSet("idle", 2, { state: "starting", ready: false });
+  await insertSet("leaving", 1, { leaving: true, attempts: 3, state: "failed", ready: false });
+  await insertSet("removed", 1, { leaving: true, desired: "deleted", ready: false });
+  await insertSet("replaced", 2, { move_revision: 2 });
+  await insertSet("replacement", 2, {
+    replaces: "set_replaced",
+    host_id: null,
+    state: "pending",
+    ready: false,
+  });
+  // Revision 2 is the copy of revision 1 with its new size: the previous release resizes like that.
+  await insertSet("resized", 2, { sized: false, former_revision: 1 });
+  await insertSet("to_grow", 1, {
+    move_revision: 2,
+    held_back: JSON.stringify({ code: "move-held", text: "No host fits." }),
+  });
+  await insertSet("to_move", 1, { move_revision: 1 });
+  await migrate(database.url);
+  const operations =
+    await sql`select set_id, kind, phase, owner, cpu_millis::int, former_cpu_millis::int as former, replacement_set_id as by, blocked->>'code' as blocked
+      from operations order by set_id`;
+  const none = { cpu_millis: null, former: null, by: null, blocked: null };
+  const person = { ...none, owner: "person" };
+  expect([...operations]).toEqual([
+    {
+      ...none,
+      set_id: "set_leaving",
+      kind: "move",
+      phase: "leaving",
+      owner: "start-failed",
+      cpu_millis: 1000,
+    },
+    { ...person, set_id: "set_replaced", kind: "move", phase: "replacing", by: "set_replacement" },
+    {
+      ...none,
+      set_id: "set_resized",
+      kind: "resize",
+      phase: "applying",
+      owner: "resize",
+      cpu_millis: 2000,
+      former: 1000,
+    },
+    {
+      ...person,
+      set_id: "set_to_grow",
+      kind: "resize",
+      phase: "waiting",
+      cpu_millis: 2000,
+      blocked: "move-held",
+    },
+    { ...person, set_id: "set_to_move", kind: "move", phase: "waiting", cpu_millis: 1000 },
+  ]);
+  const ready =
+    await sql`select id from sets where was_ready and ready_since is not null order by id`;
+  expect(ready.map(({ id }) => id as string)).toEqual([
+    "set_replaced",
+    "set_resized",
+    "set_to_grow",
+    "set_to_move",
+  ]);
+});
+
 it("a migration that waits too long for a lock is repeated, and those before it stay applied", async () => {
   const reader = await sql.reserve();
   await reader`begin`;

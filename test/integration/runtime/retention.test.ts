@@ -117,10 +117,13 @@ test("of a service that lives, old revisions that no set is of and placements th
   await createService(f.ctx, f.tenantId, serviceBody("lives"));
   await follow();
   const { template } = serviceBody("lives");
-  const patch = (generation: number, cpuMillis: number) =>
-    patchService(f.ctx, f.tenantId, "lives", generation, { template: { ...template, cpuMillis } });
-  await patch(1, 1_100);
-  await patch(2, 1_200);
+  const patch = (generation: number, somaxconn: string) =>
+    patchService(f.ctx, f.tenantId, "lives", generation, {
+      template: { ...template, sysctls: { "net.core.somaxconn": somaxconn } },
+      adopt: "new-sets",
+    });
+  await patch(1, "1100");
+  await patch(2, "1200");
   await scaleService(f.ctx, f.tenantId, "lives", { replicas: 2 }, undefined);
   await f.placer.placeSets();
   await f.ctx.db.execute(sql`
@@ -135,11 +138,13 @@ test("of a service that lives, old revisions that no set is of and placements th
     return rows.map(({ number }) => number);
   };
   await passDays(31);
-  // A set goes back to it when its new size is refused.
-  await f.ctx.db.execute(sql`update sets set former_revision = 2 where revision = 1`);
+  // An operation gives it to a set.
+  await f.ctx.db
+    .execute(sql`insert into operations (set_id, service_id, kind, phase, owner, to_revision)
+      select id, service_id, 'update', 'waiting', 'rollout', 2 from sets where revision = 1`);
   expect(await numbers()).toEqual([1, 2, 3]);
-  await f.ctx.db.execute(sql`update sets set former_revision = null`);
-  expect(await numbers()).toEqual([1, 3]); // 1 has a set, 3 is the newest
+  await f.ctx.db.execute(sql`delete from operations`);
+  expect(await numbers()).toEqual([1, 3]); // 1 has a set, 3 is the current one
   expect((await countRows())["placements"]).toBe(2);
 });
 

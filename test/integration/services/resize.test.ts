@@ -1,5 +1,6 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
+import { continueResize, SETS_PER_ROUND_MAX } from "../../../src/control/services/resize-round.ts";
 import { resizeServiceBody } from "../../../src/contracts/api/services.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
@@ -37,19 +38,24 @@ test("running sets get their new size in place: booked, and told to their hosts 
   const before = await f.sync(hostId, { full: true });
   const change = await resize(f, { cpu: 2, memory: "512Mi" });
   expect(change.effects[0]).toContain("4 sets get 2 cores");
-  expect(change.service).toMatchObject({ revision: 2, template: { cpuMillis: 2_000 } });
+  expect(change.service).toMatchObject({
+    revision: 1,
+    targetRevision: 1,
+    size: { cpuMillis: 2_000 },
+    template: { cpuMillis: 2_000 },
+  });
   for (const { cpu, booked, memory } of await bookings(f))
     expect({ cpu, booked, memory }).toEqual({ cpu: 4_000, booked: 4_000, memory: 2 * GiB });
   const after = await f.sync(hostId, { acceptedGeneration: before.hostGeneration });
   expect(after.sets.map(({ setId }) => setId)).toEqual(before.sets.map(({ setId }) => setId));
   expect(after.sets[0]).toMatchObject({
-    revision: 2,
+    revision: 1,
     template: { cpuMillis: 2_000, memoryBytes: GiB / 2 },
     restartGeneration: before.sets[0]?.restartGeneration,
   });
   const again = await resize(f, { cpu: 2 });
   expect(again.effects).toEqual(["No change: all sets already have this size."]);
-  expect(again.service.revision).toBe(2);
+  expect(again.service.revision).toBe(1);
 });
 
 test("sets of an older revision keep all of it but the size", async () => {
@@ -65,18 +71,43 @@ test("sets of an older revision keep all of it but the size", async () => {
   expect(template).toMatchObject({ memoryBytes: 2 * GiB, containers: [{ image: "menu:43" }] });
 });
 
-test("I2: what a host has no room for is refused whole, and what fits nowhere also when it may move", async () => {
+test("I2: what a host has no room for is refused whole", async () => {
   const f = await start(3);
-  for (const ifNoRoom of ["refuse", "move"] as const) {
-    for (const cpu of [3, 64])
-      await expect(resize(f, { cpu, ifNoRoom })).rejects.toThrow(/no room|no host has room/);
-    expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({
-      revision: 1,
-      generation: 1,
-      counts: { placed: 3 },
-    });
-    for (const { cpu, booked } of await bookings(f)) expect(cpu).toBe(booked);
-  }
+  for (const cpu of [3, 64]) await expect(resize(f, { cpu })).rejects.toThrow("no room");
+  expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({
+    revision: 1,
+    generation: 1,
+    counts: { placed: 3 },
+  });
+  for (const { cpu, booked } of await bookings(f)) expect(cpu).toBe(booked);
+});
+
+test("a service of more sets than a round is resized in rounds, and new sets have the size at once", async () => {
+  fleet = await createFleetContext();
+  const f = fleet;
+  const allocatable = { ...smallHost, cpuMillis: 1_000_000, memoryBytes: 2 ** 42 };
+  for (const name of ["h1", "h2"])
+    await f.enroll(name, { allocatable: { ...allocatable, rootfsBytes: 2 ** 42 } });
+  const replicas = SETS_PER_ROUND_MAX * 2 + 50;
+  const { service } = await createService(f.ctx, f.tenantId, serviceBody("web", { replicas }));
+  await f.placer.placeSets();
+  const { effects } = await resize(f, { cpu: 0.5 });
+  expect(effects[0]).toContain(`${replicas} sets get 0.5 cores`);
+  const sizes = () =>
+    rowsOf<{ cpu: number; sets: number }>(
+      f.ctx.db,
+      sql`select coalesce(o.cpu_millis, s.cpu_millis)::int as cpu, count(*)::int as sets
+          from sets s left join operations o on o.set_id = s.id group by 1 order by 1`,
+    );
+  expect(await sizes()).toEqual([
+    { cpu: 500, sets: SETS_PER_ROUND_MAX },
+    { cpu: 1_000, sets: SETS_PER_ROUND_MAX + 50 },
+  ]);
+  expect(f.rings.map(({ name }) => name)).toContain("resize-service");
+  expect(await continueResize(f.ctx, service.id)).toBe(SETS_PER_ROUND_MAX);
+  expect(await continueResize(f.ctx, service.id)).toBe(50);
+  expect(await continueResize(f.ctx, service.id)).toBe(0);
+  expect(await sizes()).toEqual([{ cpu: 500, sets: replicas }]);
 });
 
 test("I2: what a set gives up is booked until the kernel has taken it, and then what waits for room is planned", async () => {
@@ -162,7 +193,10 @@ test("pending sets that become smaller are planned at once; those that leave do 
   await obey(f, h1);
   const [leaving] = (await f.sync(h1, { full: true })).sets;
   assert(leaving, "the host has sets");
-  await f.ctx.db.execute(sql`update sets set leaving = true where id = ${leaving.setId}`);
+  await f.ctx.db.execute(
+    sql`insert into operations (set_id, service_id, kind, phase, owner)
+        select id, service_id, 'move', 'leaving', 'person' from sets where id = ${leaving.setId}`,
+  );
   await f.ctx.db.execute(sql`update hosts set allocatable_cpu_millis = 5500`);
   f.rings.length = 0;
   await resize(f, { cpu: 1.5 }); // three sets grow by half a core each: with the one that leaves it would be too much
@@ -171,7 +205,7 @@ test("pending sets that become smaller are planned at once; those that leave do 
   expect(await f.placer.placeSets()).toMatchObject({ rejected: 2 }); // due at once, though all is still booked
   await f.sync(h1, { observed: [observed(leaving, "absent", { generation: 1_000 })] });
   const released = await getSet(f.ctx, f.tenantId, leaving.setId);
-  expect(released).toMatchObject({ state: "pending", cpuMillis: 500, revision: 3 });
+  expect(released).toMatchObject({ state: "pending", cpuMillis: 500, revision: 1 });
   await obey(f, h1);
   expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 1 }); // that one avoids the host that it left
   for (const { cpu, booked } of await bookings(f)) expect([cpu, booked]).toEqual([2_500, 2_500]);

@@ -55,7 +55,6 @@ export const pendingFolders: readonly string[] = [
   "src/db/queries/events",
   "src/db/queries/hosts",
   "src/db/queries/placement",
-  "src/db/queries/relocation",
   "src/db/queries/runtime",
   "src/db/queries/services",
   "src/db/queries/sets",

@@ -83,7 +83,7 @@ export async function deleteSupersededPlacements(
   return { deleted: page.deleted, nextAfterId: isEnd ? "" : page.lastId };
 }
 
-/** Revisions that no set is of, was of before a resize that is not settled, or is to be of; other than a service's newest. */
+/** Revisions that no set has or is to have, other than a service's current and target one. */
 export async function deleteOldRevisions(
   q: Queryable,
   ageSeconds: number,
@@ -93,10 +93,10 @@ export async function deleteOldRevisions(
     q,
     sql`delete from revisions r using (
           select o.service_id, o.number from revisions o join services s on s.id = o.service_id
-          where o.created_at < ${before(ageSeconds)} and o.number <> s.revision
-            and not exists (select 1 from sets x
+          where o.created_at < ${before(ageSeconds)} and o.number not in (s.revision, coalesce(s.target_revision, s.revision))
+            and not exists (select 1 from sets x left join operations p on p.set_id = x.id
               where x.service_id = o.service_id and x.deleted_at is null
-                and o.number in (x.revision, x.former_revision, x.move_revision))
+                and o.number in (x.revision, coalesce(p.to_revision, x.revision)))
           limit ${limit}) old
         where r.service_id = old.service_id and r.number = old.number returning r.number`,
   );

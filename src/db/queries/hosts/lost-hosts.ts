@@ -1,6 +1,7 @@
 import { sql } from "drizzle-orm";
 import { renderReasonText } from "../../../contracts/api/event-texts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { isLeaving } from "../operations/operations.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
 import { hasVolumeData } from "../volumes/volumes.ts";
 import { type DownGracePeriods, isDownPastGrace } from "./fleet-watch.ts";
@@ -48,7 +49,7 @@ export interface DownHostRow {
  * Set `s` on down host `h` has data that a replacement would not have. A down host cannot report a new volume, so every
  * set with a volume counts that its agent has accepted. A set that leaves its host has given up its volume before.
  */
-const waitsForVolume = sql`(not s.leaving
+const waitsForVolume = sql`(not ${isLeaving}
   and (${hasVolumeData} or (s.volume_bytes > 0 and s.host_generation <= h.accepted_generation)))`;
 
 /**
@@ -56,7 +57,7 @@ const waitsForVolume = sql`(not s.leaving
  * data loss replaces a set with volume data (I13). A set whose start failed there for good was leaving anyway.
  */
 const isToReplace = sql`s.desired = 'running' and (v.on_host_lost = 'replace-without-data'
-  or (v.on_host_lost = 'replace' and not ${waitsForVolume}) or (s.leaving and s.attempts > 0))`;
+  or (v.on_host_lost = 'replace' and not ${waitsForVolume}) or (${isLeaving} and s.attempts > 0))`;
 
 /** Lists hosts that are down, those first that went down first, at most `limit`. None, nearly always. */
 export async function listDownHosts(

@@ -1,9 +1,10 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { DesiredSet } from "../../../contracts/agent-protocol/protocol.ts";
 import type { Reason, ResourceAmounts } from "../../../contracts/common/primitives.ts";
-import type { SetTemplate } from "../../../contracts/api/set-template.ts";
+import { type SetTemplate, templateWithSize } from "../../../contracts/api/set-template.ts";
 import type { Db, Queryable } from "../../postgres/open-postgres.ts";
 import { isStartingUp, unreportedColumns } from "../sets/observed-sets.ts";
+import type { SetSize } from "../services/resizes.ts";
 import { mayBeLost, rowsByKey, rowsOf, rowsUnlessLocked } from "../runtime/query.ts";
 
 export interface NewHost {
@@ -276,16 +277,23 @@ export async function listDesiredSets(
   afterGeneration: number,
   limit: number,
 ): Promise<DesiredSetRow[]> {
-  return rowsByKey(
+  const rows = await rowsByKey<DesiredSetRow & { size: SetSize }>(
     q,
-    sql`select s.desired = 'running' and not s.leaving
+    sql`select s.desired = 'running' and o.phase is distinct from 'leaving'
             and (s.state = 'lost' or coalesce(s.reason->>'code' in (${DOCKER_UNREACHABLE}, ${VOLUME_HOST_LOST}), false)) as "isUnknown",
           s.id as "setId", t.name as tenant, v.name as service, s.revision, s.generation::float8 as generation,
-          case when s.leaving then 'deleted' else s.desired end as desired,
+          case when o.phase = 'leaving' then 'deleted' else s.desired end as desired,
+          json_build_object('cpuMillis', coalesce(o.cpu_millis, s.cpu_millis), 'memoryBytes', coalesce(o.memory_bytes, s.memory_bytes),
+            'volumeBytes', coalesce(o.volume_bytes, s.volume_bytes)) as size,
           s.restart_generation::float8 as "restartGeneration", s.restore_volume_id as "restoreVolumeId", r.template
         from sets s join services v on v.id = s.service_id join tenants t on t.id = s.tenant_id
         join revisions r on r.service_id = s.service_id and r.number = s.revision
+        left join operations o on o.set_id = s.id and o.phase in ('leaving', 'applying', 'reverting')
         where s.host_id = ${hostId} and s.host_generation > ${afterGeneration}
         order by s.host_generation, s.id limit ${limit}`,
   );
+  return rows.map(({ size, ...row }) => ({
+    ...row,
+    template: templateWithSize(row.template, size),
+  }));
 }

@@ -106,6 +106,17 @@ export async function listAllHostPools(q: Queryable): Promise<HostPoolRow[]> {
   return rowsOf(q, hostPools);
 }
 
+/** Reads hosts without locking them: for a check that a later transaction repeats on locked rows. */
+export async function listFleetHosts(
+  q: Queryable,
+  hostIds: readonly string[],
+): Promise<FleetHostRow[]> {
+  return rowsOf(
+    q,
+    sql`select ${fleetHostColumns} from hosts where id = ${anyOf(hostIds)} order by id`,
+  );
+}
+
 /** Locks hosts in id order and reads them as they are now. */
 export async function lockFleetHosts(
   q: Queryable,

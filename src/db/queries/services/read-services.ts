@@ -1,10 +1,18 @@
 import { type SQL, sql } from "drizzle-orm";
-import type { Service, ServiceCounts } from "../../../contracts/api/services.ts";
+import {
+  type DisruptionBudget,
+  disruptionBudgetSchema,
+  type Service,
+  type ServiceCounts,
+} from "../../../contracts/api/services.ts";
+import { templateWithSize } from "../../../contracts/api/set-template.ts";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { isoTime, rowsByKey, rowsOf } from "../runtime/query.ts";
 
-type ServiceReadRow = Omit<Service, "counts" | "createdAt" | "updatedAt"> & {
+type ServiceReadRow = Omit<Service, "counts" | "disruption" | "createdAt" | "updatedAt"> & {
+  /** Null: the defaults. */
+  disruption: DisruptionBudget | null;
   counts: ServiceCounts;
   reason: Reason | null;
   createdAt: string | Date;
@@ -15,15 +23,21 @@ type ServiceReadRow = Omit<Service, "counts" | "createdAt" | "updatedAt"> & {
  * Services with their counts in one statement: one scan of each service's live sets (index sets_service).
  * A set that somebody stopped counts as being where it should be, one that is to move or to get another size does not.
  */
+const setReason = sql`coalesce(reason, blocked, last_operation->'reason')`;
+
 function servicesWhere(condition: SQL): SQL {
   const liveSets = sql`sets where service_id = s.id and deleted_at is null`;
   return sql`${serviceColumns} ${servicesOf(sql`services s`, liveSets)} and ${condition}`;
 }
 
-const serviceColumns = sql`select s.id, t.name as tenant, s.name, s.generation::float8 as generation, s.revision, s.replicas,
+const serviceColumns = sql`select s.id, t.name as tenant, s.name, s.generation::float8 as generation, s.revision,
+      greatest(s.revision, coalesce(s.target_revision, 0)) as "targetRevision", c."updatedSets", s.replicas,
+      json_build_object('cpuMillis', s.set_cpu_millis, 'memoryBytes', s.set_memory_bytes, 'volumeBytes', s.set_volume_bytes) as size,
+      s.disruption,
       s.desired_replicas as "desiredReplicas", s.priority, r.template, s.placement, s.on_host_lost as "onHostLost",
       s.autoscale, s.deleting, s.created_at as "createdAt", s.updated_at as "updatedAt", c.counts, c.reason,
-      not s.deleting and c.in_place = s.desired_replicas and c.live = c.in_place as settled`;
+      not s.deleting and s.revision >= coalesce(s.target_revision, 0)
+        and c.in_place = s.desired_replicas and c.live = c.in_place as settled`;
 
 /**
  * @param services a source of rows `s`
@@ -32,12 +46,13 @@ const serviceColumns = sql`select s.id, t.name as tenant, s.name, s.generation::
 function servicesOf(services: SQL, liveSets: SQL): SQL {
   return sql`from ${services}
     join tenants t on t.id = s.tenant_id
-    join revisions r on r.service_id = s.id and r.number = s.revision
+    join revisions r on r.service_id = s.id and r.number = greatest(s.revision, coalesce(s.target_revision, 0))
     cross join lateral (
       select count(*)::int as live,
-        (count(*) filter (where not leaving and move_revision is null and sized and ((state = 'running' and ready and desired = 'running')
+        (count(*) filter (where set_id is null and sized and ((state = 'running' and ready and desired = 'running')
           or (state = 'stopped' and desired = 'stopped'))))::int as in_place,
-        mode() within group (order by coalesce(reason, held_back) - 'at') filter (where coalesce(reason, held_back) is not null) as reason,
+        (count(*) filter (where revision = greatest(s.revision, coalesce(s.target_revision, 0))))::int as "updatedSets",
+        mode() within group (order by ${setReason} - 'at') filter (where ${setReason} is not null) as reason,
         json_build_object(
           'pending', count(*) filter (where state = 'pending'),
           'placed', count(*) filter (where state = 'placed'),
@@ -49,7 +64,7 @@ function servicesOf(services: SQL, liveSets: SQL): SQL {
           'stopped', count(*) filter (where state = 'stopped'),
           'failed', count(*) filter (where state = 'failed'),
           'lost', count(*) filter (where state = 'lost')) as counts
-      from ${liveSets}
+      from (select x.*, o.set_id, o.blocked from (select * from ${liveSets}) x left join operations o on o.set_id = x.id) x
     ) c
     where s.deleted_at is null`;
 }
@@ -84,8 +99,8 @@ export async function findServices(
 ): Promise<(Service | undefined)[]> {
   const source = sql`json_to_recordset(${JSON.stringify(keys)}::json) as k("tenantId" text, name text)
     join services s on s.tenant_id = k."tenantId" and s.name = k.name`;
-  const someSets = sql`(select * from sets where service_id = s.id and deleted_at is null
-    limit ${sql.raw(String(COUNTED_BY_KEY_MAX + 1))}) counted`;
+  const someSets = sql`sets where service_id = s.id and deleted_at is null
+    limit ${sql.raw(String(COUNTED_BY_KEY_MAX + 1))}`;
   const rows = await rowsByKey<ServiceReadRow & { tenantId: string; live: number }>(
     q,
     sql`${serviceColumns}, s.tenant_id as "tenantId", c.live ${servicesOf(source, someSets)}`,
@@ -121,6 +136,14 @@ export function inScope(column: SQL, scope: string | null): SQL {
   return scope === null ? sql`true` : sql`${column} = ${scope}`;
 }
 
+const defaultBudget = disruptionBudgetSchema.parse({});
+
 function toService(row: ServiceReadRow): Service {
-  return { ...row, createdAt: isoTime(row.createdAt), updatedAt: isoTime(row.updatedAt) };
+  return {
+    ...row,
+    template: templateWithSize(row.template, row.size),
+    disruption: row.disruption ?? defaultBudget,
+    createdAt: isoTime(row.createdAt),
+    updatedAt: isoTime(row.updatedAt),
+  };
 }

@@ -4,19 +4,28 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
 
 /**
- * The sizes of sets. A set's amounts are what is booked for it: those of its revision, and from a resize until its agent has said
- * that the kernel holds it to the new ones (`sized`), the larger of both in each dimension. So a host is never booked below what
- * its kernel has let sets have (I2), whichever way the resize ends: `settleSizes`, or back by `returnSizes`.
+ * The sizes of sets. The amounts of a set's row are booked on its host. During a resize its operation
+ * holds the size that the set is to have, and the row holds the larger of both in each dimension. So a
+ * host is never booked below the limits that its kernel still applies (I2), however the resize ends:
+ * `confirmResizes`, or `revertResizes` and then `confirmResizes`.
  */
 
-/** A live set as a resize needs it, with what is booked for it. */
+export interface SetSize {
+  cpuMillis: number;
+  memoryBytes: number;
+  volumeBytes: number;
+}
+
+/** A live set as a resize needs it. */
 export interface SizedSet {
   id: string;
-  /** Of which it is, or is to be where it is about to be moved to. */
-  revision: number;
   hostId: string | null;
-  /** It goes: it leaves its host, or another that takes its place is under way. It keeps its booking and its size. */
-  isGoing: boolean;
+  revision: number;
+  /** The size that the set has, or is about to have. */
+  size: SetSize;
+  /** It leaves its host, or another set is to replace it: it keeps its booking, and only its operation changes. */
+  isDeparting: boolean;
+  /** Booked on its host. */
   cpuMillis: number;
   memoryBytes: number;
   volumeBytes: number;
@@ -24,29 +33,48 @@ export interface SizedSet {
 
 const isLive = sql`s.deleted_at is null and s.desired <> 'deleted'`;
 
-/** Set `s` has another that is to take its place. */
-export const isBeingReplaced = sql`exists (select 1 from sets n where n.replaces = s.id and n.deleted_at is null and n.desired <> 'deleted')`;
+const sizedSets = sql`
+  select s.id, s.host_id as "hostId", coalesce(o.to_revision, s.revision) as revision,
+    json_build_object('cpuMillis', coalesce(o.cpu_millis, s.cpu_millis), 'memoryBytes', coalesce(o.memory_bytes, s.memory_bytes),
+      'volumeBytes', coalesce(o.volume_bytes, s.volume_bytes)) as size,
+    coalesce(o.kind <> 'resize' or o.phase in ('replacing', 'leaving'), false) as "isDeparting",
+    s.cpu_millis::float8 as "cpuMillis", s.memory_bytes::float8 as "memoryBytes", s.volume_bytes::float8 as "volumeBytes"
+  from sets s left join operations o on o.set_id = s.id`;
 
-/** Hosts of a service's live sets: to be locked before the sets are, and so only a guess until then. */
-export async function listHostsOfService(q: Queryable, serviceId: string): Promise<string[]> {
-  const rows = await rowsOf<{ hostId: string }>(
-    q,
-    sql`select distinct s.host_id as "hostId" from sets s
-        where s.service_id = ${serviceId} and ${isLive} and s.host_id is not null order by 1`,
-  );
-  return rows.map(({ hostId }) => hostId);
+/** The wanted size; undefined: the sets keep theirs. */
+export interface WantedSize {
+  cpuMillis: number | undefined;
+  memoryBytes: number | undefined;
+  volumeBytes: number | undefined;
 }
 
 /**
- * Locks a service's live sets and reads them as they are now. The service and hosts are locked by the caller: none is added, and
- * none comes to or leaves those hosts; but one may be on another host by now.
+ * Live sets of a service whose size differs from the wanted one: pending ones first, then host by host.
+ * The caller has locked the service, so that no set is added. (Index sets_service.)
  */
-export async function lockSizedSets(q: Queryable, serviceId: string): Promise<SizedSet[]> {
+export async function listSetsToResize(
+  q: Queryable,
+  serviceId: string,
+  { cpuMillis, memoryBytes, volumeBytes }: WantedSize,
+  limit: number,
+): Promise<SizedSet[]> {
+  const differs = (column: string, amount: number | undefined): SQL =>
+    amount === undefined
+      ? sql`false`
+      : sql`coalesce(o.${sql.raw(column)}, s.${sql.raw(column)}) <> ${amount}`;
   return rowsOf(
     q,
-    sql`select s.id, coalesce(s.move_revision, s.revision) as revision, s.host_id as "hostId", s.leaving or ${isBeingReplaced} as "isGoing",
-          s.cpu_millis::float8 as "cpuMillis", s.memory_bytes::float8 as "memoryBytes", s.volume_bytes::float8 as "volumeBytes"
-        from sets s where s.service_id = ${serviceId} and ${isLive} order by s.id for update of s`,
+    sql`${sizedSets} where s.service_id = ${serviceId} and ${isLive}
+          and (${differs("cpu_millis", cpuMillis)} or ${differs("memory_bytes", memoryBytes)} or ${differs("volume_bytes", volumeBytes)})
+        order by s.host_id nulls first, s.id limit ${limit}`,
+  );
+}
+
+/** Locks sets in the order of their ids, and reads them again. The caller has locked their hosts. */
+export async function lockSizedSets(q: Queryable, setIds: readonly string[]): Promise<SizedSet[]> {
+  return rowsOf(
+    q,
+    sql`${sizedSets} where s.id = ${anyOf(setIds)} and ${isLive} order by s.id for update of s`,
   );
 }
 
@@ -58,7 +86,7 @@ export interface SetMemoryUse {
   containers: Record<string, number>;
 }
 
-/** What a service's sets hold of their memory, as far as their hosts reported it within `ageMaxMs`. What is older says nothing. */
+/** Memory that a service's sets use, as far as their hosts reported it within `ageMaxMs`. */
 export async function readMemoryUse(
   q: Queryable,
   serviceId: string,
@@ -66,7 +94,7 @@ export async function readMemoryUse(
 ): Promise<SetMemoryUse[]> {
   return rowsOf(
     q,
-    sql`select s.id as "setId", coalesce(s.move_revision, s.revision) as revision, coalesce((h.set_memory->>s.id)::float8, 0) as "usedBytes",
+    sql`select s.id as "setId", s.revision, coalesce((h.set_memory->>s.id)::float8, 0) as "usedBytes",
           (select coalesce(json_object_agg(c->>'name', (h.set_memory->>left(c->>'dockerId', 12))::float8), '{}')
            from jsonb_array_elements(s.containers) c where h.set_memory ? left(c->>'dockerId', 12)) as containers
         from sets s join hosts h on h.id = s.host_id
@@ -75,44 +103,52 @@ export async function readMemoryUse(
   );
 }
 
-export interface SetAmounts {
-  cpuMillis: number;
-  memoryBytes: number;
-  volumeBytes: number;
+export interface SetResize {
+  setId: string;
+  size: SetSize;
 }
 
 /**
- * Moves live sets to another revision that differs in amounts only, and books what they need on top on their hosts, which the caller has
- * locked and checked: what becomes less is given back by `settleSizes`. Growth counts as unreported until the next usage
- * report. A pending set is due at once. A move for another size has become needless, one that somebody wants for its own sake goes on.
- * One statement, so that sets and hosts agree.
+ * Gives placed and pending sets another size and books the growth on their hosts, which the caller has
+ * locked and checked. `confirmResizes` gives back what becomes less. The growth counts as unreported
+ * until the next usage report. A pending set is due at once. One statement, so that sets and hosts agree.
  */
 export async function resizeSets(
   q: Queryable,
-  change: { setIds: readonly string[]; toRevision: number; amounts: SetAmounts },
+  resizes: readonly SetResize[],
 ): Promise<{ id: string; hostId: string | null }[]> {
-  const { cpuMillis, memoryBytes, volumeBytes } = change.amounts;
+  if (resizes.length === 0) return [];
   return rowsOf(
     q,
-    sql`with target as materialized (
-          select s.id, s.host_id, ${larger(sql`cpu_millis`, cpuMillis)} as cpu,
-            ${larger(sql`memory_bytes`, memoryBytes)} as memory, ${larger(sql`volume_bytes`, volumeBytes)} as volume
-          from sets s where s.id = ${anyOf(change.setIds)} and ${isLive}
-          order by s.id for update
+    sql`with wanted as materialized (
+          select r."setId" as id, (r.size->>'cpuMillis')::bigint as cpu, (r.size->>'memoryBytes')::bigint as memory,
+            (r.size->>'volumeBytes')::bigint as volume
+          from json_to_recordset(${JSON.stringify(resizes)}::json) as r("setId" text, size json)
+        ), target as materialized (
+          select s.id, s.service_id, s.host_id, w.cpu as to_cpu, w.memory as to_memory, w.volume as to_volume,
+            ${larger("cpu_millis", "cpu")} as cpu, ${larger("memory_bytes", "memory")} as memory, ${larger("volume_bytes", "volume")} as volume,
+            s.cpu_millis, s.memory_bytes, s.volume_bytes
+          from wanted w join sets s on s.id = w.id where ${isLive} order by s.id for update of s
         ), booked as (
           update hosts h set generation = h.generation + 1, allocated_cpu_millis = allocated_cpu_millis + d.cpu,
             allocated_memory_bytes = allocated_memory_bytes + d.memory, allocated_volume_bytes = allocated_volume_bytes + d.volume,
             unreported_cpu_millis = unreported_cpu_millis + d.cpu, unreported_memory_bytes = unreported_memory_bytes + d.memory,
             unreported_volume_bytes = unreported_volume_bytes + d.volume
-          from (select t.host_id, sum(t.cpu - s.cpu_millis) as cpu, sum(t.memory - s.memory_bytes) as memory,
-                  sum(t.volume - s.volume_bytes) as volume
-                from target t join sets s on s.id = t.id where t.host_id is not null group by t.host_id) d
+          from (select host_id, sum(cpu - cpu_millis) as cpu, sum(memory - memory_bytes) as memory, sum(volume - volume_bytes) as volume
+                from target where host_id is not null group by host_id) d
           where h.id = d.host_id returning h.id, h.generation
+        ), begun as (
+          insert into operations as o (set_id, service_id, kind, phase, owner, cpu_millis, memory_bytes, volume_bytes,
+            former_cpu_millis, former_memory_bytes, former_volume_bytes)
+          select id, service_id, 'resize', 'applying', 'resize', to_cpu, to_memory, to_volume, cpu_millis, memory_bytes, volume_bytes
+          from target where host_id is not null
+          on conflict (set_id) do update set phase = 'applying', blocked = null, cpu_millis = excluded.cpu_millis,
+            memory_bytes = excluded.memory_bytes, volume_bytes = excluded.volume_bytes,
+            former_cpu_millis = coalesce(o.former_cpu_millis, excluded.former_cpu_millis),
+            former_memory_bytes = coalesce(o.former_memory_bytes, excluded.former_memory_bytes),
+            former_volume_bytes = coalesce(o.former_volume_bytes, excluded.former_volume_bytes)
         )
-        update sets s set generation = s.generation + 1, updated_at = now(), held_back = null,
-          move_revision = case when s.move_revision = s.revision then ${change.toRevision}::int end,
-          former_revision = case when t.host_id is not null then coalesce(s.former_revision, s.revision) end,
-          revision = ${change.toRevision}, sized = t.host_id is null,
+        update sets s set generation = s.generation + 1, updated_at = now(), last_operation = null, sized = t.host_id is null,
           cpu_millis = t.cpu, memory_bytes = t.memory, volume_bytes = t.volume,
           plan_after = case when t.host_id is null then now() else s.plan_after end,
           host_generation = coalesce((select generation from booked where id = t.host_id), s.host_generation)
@@ -120,16 +156,51 @@ export async function resizeSets(
   );
 }
 
-/** What is booked of a column from now on: for a pending set, of which nothing is, the new amount. */
-function larger(column: SQL, amount: number): SQL {
-  return sql`case when s.host_id is null then ${amount}::bigint else greatest(s.${column}, ${amount}::bigint) end`;
+/** Booked from now on: nothing is booked for a pending set yet, so its amount may shrink at once. */
+function larger(column: string, amount: string): SQL {
+  return sql.raw(
+    `case when s.host_id is null then w.${amount} else greatest(s.${column}, w.${amount}) end`,
+  );
+}
+
+/** Departing sets have another size where they arrive. Nothing changes where they are. */
+export async function retargetOperations(
+  q: Queryable,
+  resizes: readonly SetResize[],
+): Promise<void> {
+  if (resizes.length === 0) return;
+  await q.execute(
+    sql`update operations o set cpu_millis = (r.size->>'cpuMillis')::bigint, memory_bytes = (r.size->>'memoryBytes')::bigint,
+          volume_bytes = (r.size->>'volumeBytes')::bigint
+        from json_to_recordset(${JSON.stringify(resizes)}::json) as r("setId" text, size json) where o.set_id = r."setId"`,
+  );
+}
+
+/** Resizes that have no capacity on their hosts wait, with the reason. */
+export async function insertWaitingResizes(
+  q: Queryable,
+  resizes: readonly (SetResize & { reason: Reason })[],
+  mayMove: boolean,
+): Promise<void> {
+  if (resizes.length === 0) return;
+  await q.execute(
+    sql`insert into operations as o (set_id, service_id, kind, phase, owner, may_move, cpu_millis, memory_bytes, volume_bytes, blocked)
+        select s.id, s.service_id, 'resize', 'waiting', 'resize', ${mayMove}, (r.size->>'cpuMillis')::bigint,
+          (r.size->>'memoryBytes')::bigint, (r.size->>'volumeBytes')::bigint, r.reason
+        from json_to_recordset(${JSON.stringify(resizes)}::json) as r("setId" text, size json, reason jsonb)
+        join sets s on s.id = r."setId"
+        on conflict (set_id) do update set phase = 'waiting', may_move = excluded.may_move, cpu_millis = excluded.cpu_millis,
+          memory_bytes = excluded.memory_bytes, volume_bytes = excluded.volume_bytes, blocked = excluded.blocked,
+          attempts = 0, due_at = now()
+        where o.kind = 'resize' and o.phase in ('waiting', 'applying', 'reverting')`,
+  );
 }
 
 /**
- * The kernel holds these sets to the amounts of their revision: what was booked beyond is given back. True when that was anything.
- * The host and the sets are locked by the caller.
+ * The kernel applies the size of these sets: the bookings shrink to it, and the operations end. True when
+ * a booking became smaller. The caller has locked the host and the sets.
  */
-export async function settleSizes(
+export async function confirmResizes(
   q: Queryable,
   hostId: string,
   setIds: readonly string[],
@@ -138,19 +209,21 @@ export async function settleSizes(
   const rows = await rowsOf<{ hasFreed: boolean }>(
     q,
     sql`with target as materialized (
-          select s.id, s.cpu_millis - ${revisionAmounts.cpuMillis} as cpu, s.memory_bytes - ${revisionAmounts.memoryBytes} as memory,
-            ${volumeBeyond} as volume
-          from sets s join revisions r on r.service_id = s.service_id and r.number = s.revision
-          where s.host_id = ${hostId} and ${isLive} and not s.leaving
-            and s.id = ${anyOf(setIds)}
+          select s.id, o.phase, o.blocked, s.cpu_millis - o.cpu_millis as cpu, s.memory_bytes - o.memory_bytes as memory,
+            case when s.restore_volume_id is null then s.volume_bytes - o.volume_bytes else 0 end as volume
+          from operations o join sets s on s.id = o.set_id
+          where s.host_id = ${hostId} and ${isLive} and s.id = ${anyOf(setIds)} and o.phase in ('applying', 'reverting')
         ), freed as (
           update hosts set allocated_cpu_millis = allocated_cpu_millis - f.cpu, allocated_memory_bytes = allocated_memory_bytes - f.memory,
             allocated_volume_bytes = allocated_volume_bytes - f.volume
           from (select sum(cpu) as cpu, sum(memory) as memory, sum(volume) as volume from target) f
           where id = ${hostId} and (f.cpu <> 0 or f.memory <> 0 or f.volume <> 0) returning id
+        ), ended as (
+          delete from operations where set_id in (select id from target)
         ), settled as (
-          update sets s set former_revision = null, cpu_millis = s.cpu_millis - t.cpu, memory_bytes = s.memory_bytes - t.memory,
-            volume_bytes = s.volume_bytes - t.volume
+          update sets s set cpu_millis = s.cpu_millis - t.cpu, memory_bytes = s.memory_bytes - t.memory, volume_bytes = s.volume_bytes - t.volume,
+            last_operation = case when t.phase = 'reverting' then
+              jsonb_build_object('kind', 'resize', 'outcome', 'reverted', 'reason', t.blocked) end
           from target t where s.id = t.id
         )
         select exists (select 1 from freed) as "hasFreed"`,
@@ -158,22 +231,11 @@ export async function settleSizes(
   return rows[0]?.hasFreed ?? false;
 }
 
-/** What of a booked volume is beyond revision `r`; a restored one may be larger than that, and is as large as it is. */
-const volumeBeyond = sql`case when s.restore_volume_id is null
-  then s.volume_bytes - coalesce((r.template->'volume'->>'sizeBytes')::bigint, 0) else 0 end`;
-
-/** The amounts that revision `r` asks for. */
-export const revisionAmounts = {
-  cpuMillis: sql`(r.template->>'cpuMillis')::bigint`,
-  memoryBytes: sql`(r.template->>'memoryBytes')::bigint`,
-  volumeBytes: sql`coalesce((r.template->'volume'->>'sizeBytes')::bigint, 0)`,
-};
-
 /**
- * The new size was refused: these sets go back to the revision that they had before, and keep their booking until their agent
- * says that they have its size. The host and the sets are locked by the caller. Gives the sets that had somewhere to go back to.
+ * The kernel refused the new size: these sets get their former size again. Both stay booked until the agent
+ * confirms it. Gives the reverted sets. The caller has locked the host and the sets.
  */
-export async function returnSizes(
+export async function revertResizes(
   q: Queryable,
   hostId: string,
   refused: readonly { setId: string; reason: Reason }[],
@@ -182,15 +244,67 @@ export async function returnSizes(
   const rows = await rowsOf<{ id: string }>(
     q,
     sql`with target as (
-          select s.id, o.reason from json_to_recordset(${JSON.stringify(refused)}::json) as o("setId" text, reason jsonb)
-          join sets s on s.id = o."setId"
-          where s.host_id = ${hostId} and ${isLive} and not s.leaving and not s.sized and s.former_revision is not null
+          update operations o set phase = 'reverting', blocked = r.reason, cpu_millis = o.former_cpu_millis,
+            memory_bytes = o.former_memory_bytes, volume_bytes = o.former_volume_bytes
+          from json_to_recordset(${JSON.stringify(refused)}::json) as r("setId" text, reason jsonb), sets s
+          where o.set_id = r."setId" and s.id = o.set_id and s.host_id = ${hostId} and ${isLive} and not s.sized
+            and o.phase = 'applying' and o.former_cpu_millis is not null
+          returning o.set_id
         ), bumped as (
           update hosts set generation = generation + 1 where id = ${hostId} and exists (select 1 from target) returning generation
         )
-        update sets s set revision = s.former_revision, former_revision = null, held_back = t.reason,
-          generation = s.generation + 1, host_generation = bumped.generation, updated_at = now()
-        from target t, bumped where s.id = t.id returning s.id`,
+        update sets s set generation = s.generation + 1, host_generation = bumped.generation, updated_at = now()
+        from target t, bumped where s.id = t.set_id returning s.id`,
+  );
+  return rows.map(({ id }) => id);
+}
+
+export interface ServiceResizeRow extends WantedSize {
+  serviceId: string;
+  mayMove: boolean;
+}
+
+/** Stores a resize whose rounds go on after this transaction; it replaces an earlier one. */
+export async function upsertServiceResize(q: Queryable, resize: ServiceResizeRow): Promise<void> {
+  await q.execute(
+    sql`insert into service_resizes (service_id, cpu_millis, memory_bytes, volume_bytes, may_move)
+        values (${resize.serviceId}, ${resize.cpuMillis ?? null}, ${resize.memoryBytes ?? null}, ${resize.volumeBytes ?? null}, ${resize.mayMove})
+        on conflict (service_id) do update set cpu_millis = coalesce(excluded.cpu_millis, service_resizes.cpu_millis),
+          memory_bytes = coalesce(excluded.memory_bytes, service_resizes.memory_bytes),
+          volume_bytes = coalesce(excluded.volume_bytes, service_resizes.volume_bytes), may_move = excluded.may_move, created_at = now()`,
+  );
+}
+
+export async function findServiceResize(
+  q: Queryable,
+  serviceId: string,
+): Promise<ServiceResizeRow | undefined> {
+  type Row = { cpuMillis: number | null; memoryBytes: number | null; volumeBytes: number | null };
+  const [row] = await rowsOf<Row & { mayMove: boolean }>(
+    q,
+    sql`select cpu_millis::float8 as "cpuMillis", memory_bytes::float8 as "memoryBytes", volume_bytes::float8 as "volumeBytes",
+          may_move as "mayMove" from service_resizes where service_id = ${serviceId}`,
+  );
+  return (
+    row && {
+      serviceId,
+      mayMove: row.mayMove,
+      cpuMillis: row.cpuMillis ?? undefined,
+      memoryBytes: row.memoryBytes ?? undefined,
+      volumeBytes: row.volumeBytes ?? undefined,
+    }
+  );
+}
+
+export async function deleteServiceResize(q: Queryable, serviceId: string): Promise<void> {
+  await q.execute(sql`delete from service_resizes where service_id = ${serviceId}`);
+}
+
+/** Services whose resize has rounds left; oldest first. */
+export async function listServiceResizes(q: Queryable, limit: number): Promise<string[]> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`select service_id as id from service_resizes order by created_at, service_id limit ${limit}`,
   );
   return rows.map(({ id }) => id);
 }

@@ -1,15 +1,19 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { JobRequest } from "../../../contracts/jobs.ts";
-import type {
-  AutoscaleSpec,
-  HostLostPolicy,
-  PlacementSpec,
+import {
+  type AutoscaleSpec,
+  type DisruptionBudget,
+  disruptionBudgetSchema,
+  type HostLostPolicy,
+  type PlacementSpec,
 } from "../../../contracts/api/services.ts";
-import type { SetTemplate } from "../../../contracts/api/set-template.ts";
+import { type SetTemplate, templateWithSize } from "../../../contracts/api/set-template.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { outboxRows } from "../runtime/outbox.ts";
 import { anyOf, isoTime, rowsOf, rowsOfWrite } from "../runtime/query.ts";
-import { isReplica } from "../sets/write-sets.ts";
+import { assert } from "../../../lib/assert.ts";
+import type { SetSize } from "./resizes.ts";
+import { isReplica } from "../operations/operations.ts";
 import { type QuotaAmounts, tenantUse } from "../tenancy/tenant-use.ts";
 
 /** A service as the write path needs it. */
@@ -18,17 +22,33 @@ export interface ServiceRow {
   tenantId: string;
   name: string;
   generation: number;
+  /** The current revision: new sets have it. */
   revision: number;
+  /** The revision that people want; the current one unless a rollout is due. */
+  targetRevision: number;
+  /** The size of new sets. */
+  size: SetSize;
+  /** The root file system of new sets; a resize does not change it. */
+  rootfsBytes: number;
   replicas: number;
   desiredReplicas: number;
   priority: number;
   placement: PlacementSpec;
   onHostLost: HostLostPolicy;
   autoscale: AutoscaleSpec | null;
+  disruption: DisruptionBudget;
   deleting: boolean;
 }
 
-const serviceColumns = sql`id, tenant_id as "tenantId", name, generation::float8 as generation, revision, replicas,
+/** The previous release stores a newer revision as the current one only. */
+const targetRevision = sql`greatest(revision, coalesce(target_revision, 0))`;
+
+const defaultBudget = JSON.stringify(disruptionBudgetSchema.parse({}));
+const disruptionOf = sql`coalesce(disruption, ${defaultBudget}::jsonb)`;
+
+const serviceColumns = sql`id, tenant_id as "tenantId", name, generation::float8 as generation, revision,
+  ${targetRevision} as "targetRevision", json_build_object('cpuMillis', set_cpu_millis, 'memoryBytes', set_memory_bytes,
+    'volumeBytes', set_volume_bytes) as size, set_rootfs_bytes::float8 as "rootfsBytes", ${disruptionOf} as disruption, replicas,
   desired_replicas as "desiredReplicas", priority, placement, on_host_lost as "onHostLost", autoscale, deleting`;
 
 /** The live service of this name, locked until the transaction ends: the first lock of every change of a service. */
@@ -57,11 +77,6 @@ export function lockServiceById(q: Queryable, serviceId: string): Promise<Servic
 /** Locks a service, or skips it (undefined) while another transaction has it locked. */
 export function claimServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
   return selectService(q, sql`id = ${serviceId}`, sql`for update skip locked`);
-}
-
-/** As findServiceByName, by id. */
-export function findServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
-  return selectService(q, sql`id = ${serviceId}`);
 }
 
 function isNamed(tenantId: string, name: string): SQL {
@@ -94,7 +109,10 @@ export async function lockServicesById(
   );
 }
 
-export interface NewService extends Omit<ServiceRow, "generation" | "revision" | "deleting"> {
+export interface NewService extends Omit<
+  ServiceRow,
+  "generation" | "revision" | "targetRevision" | "size" | "rootfsBytes" | "deleting"
+> {
   template: SetTemplate;
   /** Of its sets, which are pending. */
   setIds: readonly string[];
@@ -133,10 +151,10 @@ export async function insertService(
     q,
     sql`with service as (
           insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost,
-            autoscale, set_cpu_millis, set_memory_bytes, set_volume_bytes, set_rootfs_bytes)
+            autoscale, disruption, set_cpu_millis, set_memory_bytes, set_volume_bytes, set_rootfs_bytes)
           select ${service.id}, ${tenantId}, ${service.name}, ${service.replicas}::int, ${service.desiredReplicas}::int,
             ${service.priority}::int, ${json(service.placement)}::jsonb, ${service.onHostLost},
-            ${json(service.autoscale)}::jsonb, ${template.cpuMillis}::bigint, ${template.memoryBytes}::bigint,
+            ${json(service.autoscale)}::jsonb, ${json(service.disruption)}::jsonb, ${template.cpuMillis}::bigint, ${template.memoryBytes}::bigint,
             ${template.volume?.sizeBytes ?? 0}::bigint, ${template.rootfsBytes}::bigint
           ${admitted}
           returning id, priority, created_at
@@ -181,7 +199,10 @@ function isPlainlyGranted({ tenantId, placement, priority }: NewService): SQL {
 export async function updateService(q: Queryable, service: ServiceRow): Promise<number> {
   const rows = await rowsOf<{ generation: number }>(
     q,
-    sql`update services set generation = generation + 1, revision = ${service.revision}, replicas = ${service.replicas},
+    sql`update services set generation = generation + 1, revision = ${service.revision},
+          target_revision = nullif(${service.targetRevision}::int, ${service.revision}::int), replicas = ${service.replicas},
+          set_cpu_millis = ${service.size.cpuMillis}, set_memory_bytes = ${service.size.memoryBytes},
+          set_volume_bytes = ${service.size.volumeBytes}, set_rootfs_bytes = ${service.rootfsBytes}, disruption = ${JSON.stringify(service.disruption)}::jsonb,
           desired_replicas = ${service.desiredReplicas}, priority = ${service.priority},
           placement = ${JSON.stringify(service.placement)}::jsonb, on_host_lost = ${service.onHostLost},
           autoscale = ${service.autoscale === null ? null : JSON.stringify(service.autoscale)}::jsonb,
@@ -191,21 +212,35 @@ export async function updateService(q: Queryable, service: ServiceRow): Promise<
   return rows[0]?.generation ?? service.generation;
 }
 
-/** Inserts a revision, and stores its amounts with the service, whose row the caller has locked. */
+/**
+ * Inserts the next revision of a service, whose row the caller has locked. Gives its number. Numbers
+ * grow, also when a target revision was given up.
+ */
 export async function insertRevision(
   q: Queryable,
   serviceId: string,
-  number: number,
   template: SetTemplate,
-): Promise<void> {
-  await q.execute(sql`
-    with amounts as (
-      update services set set_cpu_millis = ${template.cpuMillis}, set_memory_bytes = ${template.memoryBytes},
-        set_volume_bytes = ${template.volume?.sizeBytes ?? 0}, set_rootfs_bytes = ${template.rootfsBytes}
-      where id = ${serviceId}
-    )
-    insert into revisions (service_id, number, template)
-    values (${serviceId}, ${number}, ${JSON.stringify(template)}::jsonb)`);
+): Promise<number> {
+  const rows = await rowsOf<{ number: number }>(
+    q,
+    sql`insert into revisions (service_id, number, template)
+        select ${serviceId}, (select max(number) from revisions where service_id = ${serviceId}) + 1, ${JSON.stringify(template)}::jsonb
+        returning number`,
+  );
+  const [row] = rows;
+  assert(row, "an insert of one row gives a row");
+  return row.number;
+}
+
+/** The template of one of a service's revisions, with the size of the service's new sets. */
+export async function getSizedTemplate(
+  q: Queryable,
+  service: Pick<ServiceRow, "id" | "revision" | "size">,
+  revision = service.revision,
+): Promise<SetTemplate> {
+  const template = await findTemplate(q, service.id, revision);
+  assert(template, "the current and the target revision of a service exist");
+  return templateWithSize(template, service.size);
 }
 
 export async function findTemplate(

@@ -2,7 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { ContainerStatus, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { revisionAmounts } from "../services/resizes.ts";
+import { isLeaving } from "../operations/operations.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
 
 /** As STARTUP_MS_MAX of the scheduler, which explains it. */
@@ -14,7 +14,7 @@ export const STARTUP_SECONDS_MAX = 120;
  */
 export const isStartingUp = sql`(s.state in ('placed', 'preparing')
   or (s.state = 'starting' and ${startedLately()})
-  or (s.state in ('stopping', 'failed') and s.running_at is null and (s.desired = 'deleted' or s.leaving) and ${startedLately()}))`;
+  or (s.state in ('stopping', 'failed') and s.running_at is null and (s.desired = 'deleted' or ${isLeaving}) and ${startedLately()}))`;
 
 function startedLately(): SQL {
   return sql`coalesce(s.starting_at > now() - make_interval(secs => ${STARTUP_SECONDS_MAX}), true)`;
@@ -48,8 +48,9 @@ export interface HostSetRow {
   ready: boolean;
   reason: Reason | null;
   sized: boolean;
-  /** To which it goes back when its new size is refused; null when none is under way. */
-  formerRevision: number | null;
+  /** A resize is being applied, so that a refusal reverts it. */
+  canRevertSize: boolean;
+  /** The set leaves its host to be placed again. */
   leaving: boolean;
   attempts: number;
   avoidHostIds: string[];
@@ -64,11 +65,12 @@ export async function lockSetsOfHost(
 ): Promise<HostSetRow[]> {
   return rowsOf(
     q,
-    sql`select id, tenant_id as "tenantId", service_id as "serviceId", generation::float8 as generation, desired, state, ready,
-          reason, sized, former_revision as "formerRevision", leaving, attempts, avoid_host_ids as "avoidHostIds", containers
-        from sets where host_id = ${hostId}
-          and id = ${anyOf(setIds)}
-        order by id for update`,
+    sql`select s.id, s.tenant_id as "tenantId", s.service_id as "serviceId", s.generation::float8 as generation, s.desired,
+          s.state, s.ready, s.reason, s.sized, coalesce(o.phase = 'applying', false) as "canRevertSize",
+          coalesce(o.phase = 'leaving', false) as leaving, s.attempts, s.avoid_host_ids as "avoidHostIds", s.containers
+        from sets s left join operations o on o.set_id = s.id
+        where s.host_id = ${hostId} and s.id = ${anyOf(setIds)}
+        order by s.id for update of s`,
   );
 }
 
@@ -91,7 +93,8 @@ export async function updateObservedSets(
   if (updates.length === 0) return;
   await q.execute(sql`
     update sets s set state = o.state, ready = o.ready, reason = o.reason, address = o.address, containers = o.containers,
-      sized = s.sized or o.sized,
+      sized = s.sized or o.sized, was_ready = s.was_ready or o.ready,
+      ready_since = case when o.ready then case when s.ready then coalesce(s.ready_since, now()) else now() end end,
       starting_at = case when o.state = 'starting' then coalesce(s.starting_at, now()) else s.starting_at end,
       running_at = case when o.state = 'running' then coalesce(s.running_at, now()) else s.running_at end,
       attempts = case when o.state = 'running' then 0 else s.attempts end,
@@ -111,10 +114,17 @@ export async function markSetsLeaving(
 ): Promise<void> {
   if (setIds.length === 0) return;
   await q.execute(sql`
-    with bumped as (update hosts set generation = generation + 1 where id = ${hostId} returning generation)
-    update sets set leaving = true, generation = sets.generation + 1, host_generation = bumped.generation,
+    with begun as (
+      insert into operations (set_id, service_id, kind, phase, owner)
+      select id, service_id, 'move', 'leaving', 'start-failed' from sets where id = ${anyOf(setIds)}
+      on conflict (set_id) do update set phase = 'leaving', blocked = null where operations.phase <> 'replacing'
+      returning set_id
+    ), bumped as (
+      update hosts set generation = generation + 1 where id = ${hostId} and exists (select 1 from begun) returning generation
+    )
+    update sets set generation = sets.generation + 1, host_generation = bumped.generation,
       attempts = least(attempts + 1, 1000), failed_starts = least(failed_starts + 1, 1000), updated_at = now()
-    from bumped where id = ${anyOf(setIds)}`);
+    from bumped, begun where id = begun.set_id`);
 }
 
 export interface ReleasedSet {
@@ -145,20 +155,23 @@ export async function releaseSets(
   const isInSum = sql`(${isStartingUp} or s.running_at > (select reported_at from hosts where id = s.host_id))`;
   await q.execute(sql`
     with going as materialized (
-      select s.id, s.cpu_millis, s.memory_bytes, s.volume_bytes, s.rootfs_bytes, o.again, o."retryAfterMs", o."avoidHostIds", r.number as revision,
-        ${revisionAmounts.cpuMillis} as cpu, ${revisionAmounts.memoryBytes} as memory,
-        case when s.restore_volume_id is null then ${revisionAmounts.volumeBytes} else s.volume_bytes end as volume,
+      select s.id, s.cpu_millis, s.memory_bytes, s.volume_bytes, s.rootfs_bytes, o.again, o."retryAfterMs", o."avoidHostIds",
+        coalesce(p.to_revision, s.revision) as revision, coalesce(p.cpu_millis, s.cpu_millis) as cpu,
+        coalesce(p.memory_bytes, s.memory_bytes) as memory,
+        case when s.restore_volume_id is null then coalesce(p.volume_bytes, s.volume_bytes) else s.volume_bytes end as volume,
         ${unreportedColumns(setMemoryOfHost, isInSum)}
       from json_to_recordset(${JSON.stringify(rows)}::json) as o("setId" text, again boolean, "retryAfterMs" float8, "avoidHostIds" jsonb)
-      join sets s on s.id = o."setId" join revisions r on r.service_id = s.service_id and r.number = coalesce(s.move_revision, s.revision)
+      join sets s on s.id = o."setId" left join operations p on p.set_id = s.id
       where s.host_id = ${hostId}
+    ), ended as (
+      delete from operations where set_id in (select id from going)
     ), gone as (
-      update sets s set host_id = null, address = null, ready = false, leaving = false, updated_at = now(),
+      update sets s set host_id = null, address = null, ready = false, ready_since = null, updated_at = now(),
         generation = s.generation + 1, containers = '[]',
         state = case when g.again then 'pending' else 'stopped' end,
         deleted_at = case when g.again then null else now() end,
         revision = g.revision, cpu_millis = g.cpu, memory_bytes = g.memory, volume_bytes = g.volume,
-        sized = true, former_revision = null, held_back = null, move_revision = null,
+        sized = true, last_operation = null,
         avoid_host_ids = g."avoidHostIds", plan_after = now() + make_interval(secs => g."retryAfterMs" / 1000)
       from going g where s.id = g.id
     )

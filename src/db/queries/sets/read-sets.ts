@@ -1,12 +1,18 @@
 import { type SQL, sql } from "drizzle-orm";
+import type { Operation } from "../../../contracts/api/operations.ts";
 import type { BerthSet, SetExplanation, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { isoTime, isoTimeOrNull, rowsOf } from "../runtime/query.ts";
 import { inScope } from "../services/read-services.ts";
 
-type SetReadRow = Omit<BerthSet, "host" | "createdAt" | "placedAt" | "runningAt" | "updatedAt"> & {
+type SetReadRow = Omit<
+  BerthSet,
+  "host" | "operation" | "createdAt" | "placedAt" | "runningAt" | "updatedAt"
+> & {
   hostId: string | null;
   hostName: string | null;
+  /** Times as Postgres writes them in JSON. */
+  operation: Operation | null;
   createdAt: string | Date;
   placedAt: string | Date | null;
   runningAt: string | Date | null;
@@ -16,13 +22,16 @@ type SetReadRow = Omit<BerthSet, "host" | "createdAt" | "placedAt" | "runningAt"
 function setsWhere(condition: SQL): SQL {
   return sql`
     select s.id, t.name as tenant, v.name as service, s.revision, s.generation::float8 as generation, s.desired, s.state,
-      s.ready, coalesce(s.reason, s.held_back) as reason, h.id as "hostId", h.name as "hostName", s.address, s.cpu_millis::float8 as "cpuMillis",
+      s.ready, coalesce(s.reason, o.blocked, s.last_operation->'reason') as reason, h.id as "hostId", h.name as "hostName", s.address, s.cpu_millis::float8 as "cpuMillis",
       s.memory_bytes::float8 as "memoryBytes", s.volume_bytes::float8 as "volumeBytes",
       s.rootfs_bytes::float8 as "rootfsBytes", (h.set_memory->>s.id)::float8 as "memoryUsedBytes", s.sized,
-      s.leaving or s.move_revision is not null as moving, s.containers, s.created_at as "createdAt", s.placed_at as "placedAt",
+      coalesce(o.kind = 'move' or o.phase in ('waiting', 'replacing', 'leaving'), false) as moving,
+      case when o.set_id is not null then json_build_object('kind', o.kind, 'phase', o.phase, 'owner', o.owner, 'blocked', o.blocked,
+        'createdAt', o.created_at, 'deadlineAt', o.deadline_at) end as operation,
+      s.last_operation as "lastOperation", s.containers, s.created_at as "createdAt", s.placed_at as "placedAt",
       s.running_at as "runningAt", s.updated_at as "updatedAt"
     from sets s join services v on v.id = s.service_id join tenants t on t.id = s.tenant_id
-      left join hosts h on h.id = s.host_id
+      left join hosts h on h.id = s.host_id left join operations o on o.set_id = s.id
     where ${condition}`;
 }
 
@@ -112,6 +121,7 @@ export async function findRejection(q: Queryable, setId: string): Promise<Reject
 function toSet({ hostId, hostName, ...row }: SetReadRow): BerthSet {
   return {
     ...row,
+    operation: operationOf(row),
     host: hostId === null || hostName === null ? null : { id: hostId, name: hostName },
     createdAt: isoTime(row.createdAt),
     placedAt: isoTimeOrNull(row.placedAt),
@@ -119,3 +129,30 @@ function toSet({ hostId, hostName, ...row }: SetReadRow): BerthSet {
     updatedAt: isoTime(row.updatedAt),
   };
 }
+
+/** The operation of a set. A start, a stop and a removal follow from its state; they have no row. */
+function operationOf({
+  operation,
+  desired,
+  state,
+}: Pick<SetReadRow, "operation" | "desired" | "state">): Operation | null {
+  if (desired === "deleted") return { ...inProgress, kind: "remove" };
+  if (operation !== null) {
+    return {
+      ...operation,
+      createdAt: isoTimeOrNull(operation.createdAt),
+      deadlineAt: isoTimeOrNull(operation.deadlineAt),
+    };
+  }
+  if (desired === "stopped") return state === "stopped" ? null : { ...inProgress, kind: "stop" };
+  const isStarting = ["pending", "placed", "preparing", "starting", "stopped"].includes(state);
+  return isStarting ? { ...inProgress, kind: "start" } : null;
+}
+
+const inProgress = {
+  phase: "in-progress",
+  owner: null,
+  blocked: null,
+  createdAt: null,
+  deadlineAt: null,
+} as const;

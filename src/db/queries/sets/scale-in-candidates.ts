@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { SetDesire, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { rowsOf } from "../runtime/query.ts";
-import { isReplica } from "./write-sets.ts";
+import { isReplica } from "../operations/operations.ts";
 
 /** Twice the replicas that a service may have. */
 const CANDIDATES_MAX = 40_000;
@@ -32,7 +32,7 @@ export async function listScaleInCandidates(
     q,
     sql`select s.id, s.host_id as "hostId", h.name as "hostName", h.zone, h.rack,
           coalesce(not (h.draining or h.cordoned), true) as "hostAcceptsSets",
-          s.state, s.desired, s.ready as "isReady", s.move_revision is not null as "isMoving",
+          s.state, s.desired, s.ready as "isReady", exists (select 1 from operations o where o.set_id = s.id) as "isMoving",
           (extract(epoch from s.created_at) * 1000)::float8 as "createdAtMs"
         from sets s left join hosts h on h.id = s.host_id
         where s.service_id = ${serviceId} and ${isReplica}

@@ -1,5 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { isReplica } from "../operations/operations.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
 
 /** In the words of the index sets_pending. */
@@ -15,8 +16,6 @@ export interface NewSets {
   memoryBytes: number;
   volumeBytes: number;
   rootfsBytes: number;
-  /** The set whose place it is to take: see move-sets.ts. */
-  replaces?: string;
   avoidHostIds?: readonly string[];
 }
 
@@ -24,19 +23,11 @@ export interface NewSets {
 export async function insertPendingSets(q: Queryable, sets: NewSets): Promise<void> {
   await q.execute(sql`
     insert into sets (id, tenant_id, service_id, revision, priority, cpu_millis, memory_bytes, volume_bytes, rootfs_bytes,
-      replaces, avoid_host_ids)
+      avoid_host_ids)
     select value, ${sets.tenantId}, ${sets.serviceId}, ${sets.revision}, ${sets.priority}, ${sets.cpuMillis},
-      ${sets.memoryBytes}, ${sets.volumeBytes}, ${sets.rootfsBytes}, ${sets.replaces ?? null},
-      ${JSON.stringify(sets.avoidHostIds ?? [])}::jsonb
+      ${sets.memoryBytes}, ${sets.volumeBytes}, ${sets.rootfsBytes}, ${JSON.stringify(sets.avoidHostIds ?? [])}::jsonb
     from json_array_elements_text(${JSON.stringify(sets.ids)}::json)`);
 }
-
-/**
- * Set `s` is one of its service's replicas: neither deleted nor on its way to it, and not there to take the place of another
- * that still is one.
- */
-export const isReplica = sql`s.deleted_at is null and s.desired <> 'deleted' and (s.replaces is null or not exists (
-  select 1 from sets o where o.id = s.replaces and o.deleted_at is null and o.desired <> 'deleted'))`;
 
 /** How many replicas a service has. */
 export async function countLiveSets(q: Queryable, serviceId: string): Promise<number> {
@@ -45,19 +36,6 @@ export async function countLiveSets(q: Queryable, serviceId: string): Promise<nu
     sql`select count(*)::int as live from sets s where s.service_id = ${serviceId} and ${isReplica}`,
   );
   return rows[0]?.live ?? 0;
-}
-
-/** What is there to take the place of these sets, and has no sense without them. */
-export async function listReplacements(
-  q: Queryable,
-  setIds: readonly string[],
-): Promise<{ id: string; hostId: string | null }[]> {
-  return rowsOf(
-    q,
-    sql`select id, host_id as "hostId" from sets
-        where replaces = ${anyOf(setIds)}
-          and deleted_at is null and desired <> 'deleted' order by id`,
-  );
 }
 
 /** Locks hosts in id order: before any of their sets. */
@@ -112,8 +90,10 @@ export async function markSetsDeleted(
         ), bumped as (
           update hosts set generation = generation + 1
           where id in (select host_id from wanted where host_id is not null) returning id, generation
+        ), superseded as (
+          delete from operations where set_id in (select id from wanted)
         )
-        update sets s set desired = 'deleted', generation = s.generation + 1, updated_at = now(), leaving = false,
+        update sets s set desired = 'deleted', generation = s.generation + 1, updated_at = now(),
           ready = false, host_generation = coalesce((select generation from bumped where id = s.host_id), s.host_generation),
           state = case when s.host_id is null then 'stopped' when s.state = 'lost' then 'lost' else 'stopping' end,
           deleted_at = case when s.host_id is null then now() end
@@ -130,10 +110,10 @@ export interface SetRow {
   generation: number;
   desired: "running" | "stopped" | "deleted";
   state: string;
-  leaving: boolean;
   revision: number;
-  moveRevision: number | null;
   hostId: string | null;
+  /** The operation in progress, if any. */
+  operation: string | null;
 }
 
 export async function findSet(
@@ -144,7 +124,7 @@ export async function findSet(
   const rows = await rowsOf<SetRow>(
     q,
     sql`select id, tenant_id as "tenantId", service_id as "serviceId", generation::float8 as generation, desired, state,
-          leaving, revision, move_revision as "moveRevision", host_id as "hostId"
+          revision, host_id as "hostId", (select kind from operations where set_id = sets.id) as operation
         from sets where id = ${setId} and deleted_at is null and (${scope}::text is null or tenant_id = ${scope})`,
   );
   return rows[0];
@@ -155,9 +135,6 @@ export interface SetChange {
   desired?: "running" | "stopped";
   /** Containers are made anew: it is ready again once its agent says so of those. */
   restart?: boolean;
-  /** It leaves its host and is placed again, as a set of `revision`. */
-  leaving?: boolean;
-  revision?: number;
 }
 
 /** Changes a set on the host that the caller has locked. Undefined when it has moved or gone meanwhile. */
@@ -172,7 +149,6 @@ export async function updatePlacedSet(
     sql`with bumped as (update hosts set generation = generation + 1 where id = ${hostId} returning generation)
         update sets set generation = sets.generation + 1, host_generation = bumped.generation, updated_at = now(),
           desired = coalesce(${change.desired ?? null}, desired),
-          leaving = leaving or ${change.leaving ?? false}, revision = coalesce(${change.revision ?? null}::int, sets.revision),
           restart_generation = case when ${change.restart ?? false} then sets.generation + 1 else restart_generation end,
           ready = ready and not ${change.restart ?? false}
         from bumped where id = ${setId} and host_id = ${hostId} and sets.desired <> 'deleted'

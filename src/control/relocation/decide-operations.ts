@@ -1,0 +1,169 @@
+import type { Reason } from "../../contracts/common/primitives.ts";
+import { type SetTemplate, templateWithSize } from "../../contracts/api/set-template.ts";
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import {
+  readReplicaCounts,
+  type WaitingOperation,
+} from "../../db/queries/operations/operations.ts";
+import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
+import { findTemplate, type ServiceRow } from "../../db/queries/services/write-services.ts";
+import { assert } from "../../lib/assert.ts";
+import { cutText } from "../../lib/text/truncate.ts";
+import { mayLeaveVolume } from "../../scheduler/rollout/may-leave-volume.ts";
+import {
+  countDisruption,
+  type DisruptionVerdict,
+  mayDisrupt,
+  type ReplicaCounts,
+} from "../../scheduler/rollout/may-disrupt.ts";
+import { type FleetCache, hostSnapshotOf, planPolicyOf } from "../placement/fleet-cache.ts";
+import { planMoves } from "../placement/find-room.ts";
+import { fitsGrowth, growthOf } from "../placement/growth.ts";
+
+/** What a waiting operation does next. */
+export type OperationDecision = { operation: WaitingOperation; template: SetTemplate } & (
+  | { step: "resize" | "replace-first" | "stop-first"; reason?: undefined }
+  | { step: "wait"; reason: Reason }
+);
+
+/**
+ * Decides the next step of the due operations of a service. The caller has locked the service. Locks the
+ * hosts of waiting resizes. Budgets and capacity count what this call has decided before.
+ */
+export async function decideOperations(
+  tx: Queryable,
+  service: ServiceRow,
+  due: readonly WaitingOperation[],
+  cache: FleetCache,
+): Promise<OperationDecision[]> {
+  const templates = await readTemplates(tx, service, due);
+  const fitting = await findFittingResizes(tx, due);
+  let counts: ReplicaCounts = await readReplicaCounts(tx, service.id, {
+    desired: service.desiredReplicas,
+    minReadySeconds: service.disruption.minReadySeconds,
+  });
+  const decisions: OperationDecision[] = [];
+  const movable: (OperationDecision & { step: "replace-first" | "stop-first" })[] = [];
+  for (const operation of due) {
+    const revision = templates.get(operation.toRevision);
+    assert(revision, "the revision of an operation exists");
+    const template = templateWithSize(revision, operation.to);
+    const about = { operation, template };
+    if (fitting.has(operation.setId)) {
+      decisions.push({ ...about, step: "resize" });
+      continue;
+    }
+    const reason = whyNotMovable(operation);
+    if (reason) {
+      decisions.push({ ...about, step: "wait", reason });
+      continue;
+    }
+    const step: "replace-first" | "stop-first" =
+      operation.desired === "running" && template.volume === null && !operation.isForced
+        ? "replace-first"
+        : "stop-first";
+    const set = { isAvailable: operation.isAvailable, mode: step };
+    const verdict = mayDisrupt(service.disruption, counts, set);
+    if (!verdict.ok && !operation.isForced) {
+      decisions.push({ ...about, step: "wait", reason: budgetReason(operation, verdict) });
+      continue;
+    }
+    counts = countDisruption(counts, set);
+    movable.push({ ...about, step });
+  }
+  const rejected = await planMoves(
+    tx,
+    service,
+    movable.map(({ operation: { setId, hostId }, template }) => ({ setId, hostId, template })),
+    cache,
+  );
+  for (const decision of movable) {
+    const { operation } = decision;
+    const rejection = operation.isForced ? undefined : rejected.get(operation.setId);
+    decisions.push(
+      rejection === undefined
+        ? decision
+        : { ...decision, step: "wait", reason: capacityReason(operation, rejection) },
+    );
+  }
+  return decisions;
+}
+
+async function readTemplates(
+  tx: Queryable,
+  service: ServiceRow,
+  due: readonly WaitingOperation[],
+): Promise<Map<number, SetTemplate>> {
+  const templates = new Map<number, SetTemplate>();
+  for (const revision of new Set(due.map(({ toRevision }) => toRevision))) {
+    const template = await findTemplate(tx, service.id, revision);
+    if (template) templates.set(revision, template);
+  }
+  return templates;
+}
+
+/**
+ * Waiting resizes whose hosts have the capacity by now. Hosts that are drained are left out. Locks the
+ * hosts of all operations that may change their host, in the order of their ids.
+ */
+async function findFittingResizes(
+  tx: Queryable,
+  due: readonly WaitingOperation[],
+): Promise<Set<string>> {
+  const resizes = due.filter(({ kind, isHostDraining }) => kind === "resize" && !isHostDraining);
+  const leaving = due.filter(
+    ({ desired, isForced, to }) => desired === "stopped" || isForced || to.volumeBytes > 0,
+  );
+  const hostIds = new Set([...resizes, ...leaving].map(({ hostId }) => hostId));
+  if (hostIds.size === 0) return new Set();
+  const pools = await listAllHostPools(tx);
+  const rows = await lockFleetHosts(tx, [...hostIds]);
+  const hosts = new Map(rows.map((row) => [row.id, hostSnapshotOf(row)]));
+  const policy = planPolicyOf(pools, 0);
+  const fitting = resizes.filter((operation) => {
+    const host = hosts.get(operation.hostId);
+    return host !== undefined && fitsGrowth(host, policy, growthOf(operation, operation.to)).ok;
+  });
+  return new Set(fitting.map(({ setId }) => setId));
+}
+
+function whyNotMovable(operation: WaitingOperation): Reason | undefined {
+  const { kind, mayMove, hostName, isHostDraining } = operation;
+  if (kind === "resize" && !mayMove && !isHostDraining) {
+    return reasonOf(
+      "resize-refused",
+      `${hostName} has no capacity for the new size. Free capacity there, or resize with "ifNoRoom": "move".`,
+    );
+  }
+  const cause = {
+    kind: operation.owner === "drain" ? ("drain" as const) : ("move" as const),
+    discardsVolumes: operation.discardsVolume,
+  };
+  if (mayLeaveVolume(operation.hasVolumeData, cause)) return undefined;
+  return reasonOf(
+    "volume-bound",
+    `The set stays on ${hostName} with its volume: elsewhere it would start empty. Move it with "discardVolume" to accept that.`,
+  );
+}
+
+function budgetReason(
+  { hostName }: WaitingOperation,
+  { reason, limit, inUse }: Extract<DisruptionVerdict, { ok: false }>,
+): Reason {
+  const what = reason === "max-surge" ? "replacements" : "unavailable sets";
+  return reasonOf(
+    "move-waits",
+    `The set leaves ${hostName} when the disruption budget allows it: the service has ${inUse} ${what}, and the limit is ${limit}.`,
+  );
+}
+
+function capacityReason({ hostName }: WaitingOperation, rejection: string): Reason {
+  return reasonOf(
+    "move-held",
+    `The set stays on ${hostName} until another host fits: ${rejection}`,
+  );
+}
+
+function reasonOf(code: string, text: string): Reason {
+  return { code, text: cutText(text, 2_000), phase: "placement" };
+}

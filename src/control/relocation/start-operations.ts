@@ -1,0 +1,82 @@
+import { startLeaving, startReplacing } from "../../db/queries/operations/operations.ts";
+import { resizeSets } from "../../db/queries/services/resizes.ts";
+import type { ServiceRow } from "../../db/queries/services/write-services.ts";
+import { insertPendingSets, lockHosts } from "../../db/queries/sets/write-sets.ts";
+import { newId } from "../../lib/ids.ts";
+import type { UnitOfWork } from "../runtime/context.ts";
+import type { OperationDecision } from "./decide-operations.ts";
+
+/** A replacement that is not ready by then is removed, and the operation waits again. */
+const REPLACEMENT_DEADLINE_MS = 600_000;
+
+/** Takes the decided steps. The caller has locked the service. Gives how many sets took one. */
+export async function startOperations(
+  tx: UnitOfWork,
+  service: ServiceRow,
+  decisions: readonly OperationDecision[],
+): Promise<number> {
+  const stepping = decisions.filter(({ step }) => step !== "wait");
+  if (stepping.length === 0) return 0;
+  await lockHosts(tx, [
+    ...new Set(
+      stepping.flatMap(({ operation, step }) => (step === "replace-first" ? [] : operation.hostId)),
+    ),
+  ]);
+  await resizeSets(
+    tx,
+    stepping.flatMap(({ operation: { setId, to }, step }) =>
+      step === "resize" ? { setId, size: to } : [],
+    ),
+  );
+  await startLeaving(
+    tx,
+    stepping.flatMap(({ operation, step }) => (step === "stop-first" ? operation.setId : [])),
+  );
+  await replaceSets(tx, service, stepping);
+  for (const decision of stepping) {
+    const { setId, hostId } = decision.operation;
+    const about = { tenantId: service.tenantId, serviceId: service.id, setId, hostId };
+    tx.emit({ kind: "set-moved", text: textOf(decision), ...about });
+    tx.signal(`set:${setId}`, `host:${hostId}`);
+  }
+  tx.signal(`service:${service.id}`);
+  return stepping.length;
+}
+
+async function replaceSets(
+  tx: UnitOfWork,
+  service: ServiceRow,
+  decisions: readonly OperationDecision[],
+): Promise<void> {
+  const replacements: { setId: string; replacementSetId: string }[] = [];
+  for (const { operation, template, step } of decisions) {
+    if (step !== "replace-first") continue;
+    const replacementSetId = newId("set");
+    replacements.push({ setId: operation.setId, replacementSetId });
+    await insertPendingSets(tx, {
+      ids: [replacementSetId],
+      tenantId: service.tenantId,
+      serviceId: service.id,
+      revision: operation.toRevision,
+      priority: service.priority,
+      ...operation.to,
+      rootfsBytes: template.rootfsBytes,
+      avoidHostIds: [operation.hostId],
+    });
+  }
+  const [first] = replacements;
+  if (!first) return;
+  await startReplacing(tx, replacements, REPLACEMENT_DEADLINE_MS);
+  const jobId = `place:${first.replacementSetId}`;
+  tx.enqueue({ name: "place-sets", jobId, payload: { cause: "set-moved" } });
+}
+
+function textOf({ operation, template, step }: OperationDecision): string {
+  const { hostName } = operation;
+  if (step === "resize") return `${hostName} has capacity for the new size now`;
+  if (step === "replace-first")
+    return `A replacement starts elsewhere; the set stays on ${hostName} until it is ready`;
+  return template.volume
+    ? `The set leaves ${hostName}; its volume stays in the trash there, and the set starts with an empty one`
+    : `The set leaves ${hostName} and is placed again`;
+}

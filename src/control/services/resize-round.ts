@@ -1,0 +1,169 @@
+import type { JobRequest } from "../../contracts/jobs.ts";
+import { AppError } from "../../contracts/common/app-error.ts";
+import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
+import {
+  deleteServiceResize,
+  findServiceResize,
+  insertWaitingResizes,
+  listServiceResizes,
+  listSetsToResize,
+  lockSizedSets,
+  resizeSets,
+  retargetOperations,
+  type ServiceResizeRow,
+  type SizedSet,
+  upsertServiceResize,
+} from "../../db/queries/services/resizes.ts";
+import { lockServiceById, type ServiceRow } from "../../db/queries/services/write-services.ts";
+import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
+import { planPolicyOf } from "../placement/fleet-cache.ts";
+import { placeSetsJob } from "../replicas/reconcile-replicas.ts";
+import { applyWanted, findShortHosts, type ShortHost } from "./resize-steps.ts";
+
+/** Sets that one transaction resizes: it locks few hosts, for a fraction of a second. */
+export const SETS_PER_ROUND_MAX = 300;
+const SERVICES_PER_SWEEP_MAX = 100;
+const HOSTS_NAMED_MAX = 5;
+
+export interface ResizeRound {
+  inPlace: number;
+  short: ShortHost[];
+  isLast: boolean;
+}
+
+/**
+ * Resizes the next sets of a service, whose row the caller has locked: in place where their hosts have the
+ * capacity. Other sets get an operation that waits, with the reason. Enqueues the next round.
+ *
+ * Gives undefined, and does nothing, when a set was placed on a host that is not locked: which hosts to
+ * lock is a guess until the sets are locked.
+ * @param refusesShort throws capacity-insufficient instead of letting sets wait
+ */
+export async function resizeNextSets(
+  tx: UnitOfWork,
+  service: ServiceRow,
+  resize: ServiceResizeRow,
+  { refusesShort }: { refusesShort: boolean },
+): Promise<ResizeRound | undefined> {
+  const found = await listSetsToResize(tx, service.id, resize, SETS_PER_ROUND_MAX + 1);
+  const batch = found.slice(0, SETS_PER_ROUND_MAX);
+  const hostIds = new Set(batch.flatMap(({ hostId }) => hostId ?? []));
+  const [pools, hosts, sets] = await Promise.all([
+    listAllHostPools(tx),
+    lockFleetHosts(tx, [...hostIds]),
+    lockSizedSets(
+      tx,
+      batch.map(({ id }) => id),
+    ),
+  ]);
+  if (sets.some(({ hostId }) => hostId !== null && !hostIds.has(hostId))) return undefined;
+  const short = findShortHosts(hosts, planPolicyOf(pools, 0), sets, resize);
+  if (refusesShort && short.length > 0) assertMayMove(short, resize.mayMove);
+  const shortIds = new Set(short.flatMap((host) => host.sets.map(({ id }) => id)));
+  const toResize = (set: SizedSet) => ({ setId: set.id, size: applyWanted(set.size, resize) });
+  const inPlace = sets.filter(({ id, isDeparting }) => !isDeparting && !shortIds.has(id));
+  await resizeSets(tx, inPlace.map(toResize));
+  await retargetOperations(tx, sets.filter(({ isDeparting }) => isDeparting).map(toResize));
+  await letWait(tx, short, resize);
+  wake(tx, service, inPlace, short.length > 0);
+  const isLast = found.length <= SETS_PER_ROUND_MAX;
+  if (isLast) await deleteServiceResize(tx, service.id);
+  else await storeNextRound(tx, service, resize, batch[0]?.id ?? "");
+  return { inPlace: inPlace.length, short, isLast };
+}
+
+/** Throws capacity-insufficient unless these sets may move to other hosts for their size. */
+export function assertMayMove(short: readonly ShortHost[], mayMove: boolean): void {
+  const hosts = short
+    .slice(0, HOSTS_NAMED_MAX)
+    .map(({ name, why, sets }) => `${name} (${sets.length} sets, ${why})`)
+    .join(", ");
+  const more = short.length > HOSTS_NAMED_MAX ? ` and ${short.length - HOSTS_NAMED_MAX} more` : "";
+  const noRoom = `There is no room for the new size on ${hosts}${more}.`;
+  if (short.some(({ sets }) => sets.some(({ size }) => size.volumeBytes > 0))) {
+    throw new AppError("capacity-insufficient", {
+      detail: `${noRoom} Sets with a volume do not move for their size: their data would stay behind, in the trash of that host. Free capacity there.`,
+    });
+  }
+  if (mayMove) return;
+  throw new AppError("capacity-insufficient", {
+    detail: `${noRoom} Free capacity there, or repeat with "ifNoRoom": "move" to replace these sets by others elsewhere.`,
+  });
+}
+
+async function letWait(
+  tx: UnitOfWork,
+  short: readonly ShortHost[],
+  resize: ServiceResizeRow,
+): Promise<void> {
+  const waiting = short.flatMap(({ name, why, isLost, sets }) => {
+    const lost = isLost ? " is lost and" : "";
+    const text = `${name}${lost} has no capacity for the new size (${why})`;
+    const reason = { code: "resize-refused", text, phase: "resize" };
+    return sets.map((set) => ({
+      setId: set.id,
+      size: applyWanted(set.size, resize),
+      reason,
+    }));
+  });
+  await insertWaitingResizes(tx, waiting, resize.mayMove);
+}
+
+/** Wakes the hosts of resized sets, the placer if some sets are pending, and the mover if some must move. */
+function wake(
+  tx: UnitOfWork,
+  service: ServiceRow,
+  inPlace: readonly SizedSet[],
+  hasMoves: boolean,
+): void {
+  tx.signal(`service:${service.id}`);
+  for (const { hostId } of inPlace) if (hostId !== null) tx.signal(`host:${hostId}`);
+  if (inPlace.some(({ hostId }) => hostId === null)) tx.enqueue(placeSetsJob(service));
+  if (!hasMoves) return;
+  const jobId = `move:${service.id}:gen${service.generation}`;
+  tx.enqueue({ name: "move-sets", jobId, payload: { cause: "service-resized" } });
+}
+
+async function storeNextRound(
+  tx: UnitOfWork,
+  service: ServiceRow,
+  resize: ServiceResizeRow,
+  firstSetId: string,
+): Promise<void> {
+  await upsertServiceResize(tx, resize);
+  tx.enqueue(resizeJob(service, firstSetId));
+}
+
+/** The job of the next round. The first set of this round tells rounds apart. */
+function resizeJob({ id, generation }: ServiceRow, firstSetId: string): JobRequest {
+  const jobId = `resize:${id}:gen${generation}-after-${firstSetId}`;
+  return { name: "resize-service", jobId, payload: { serviceId: id } };
+}
+
+/** Runs the next round of a service's stored resize. Gives how many sets it resized; safe to run at any time. */
+export async function continueResize(ctx: ControlContext, serviceId: string): Promise<number> {
+  return unitOfWork(ctx, async (tx) => {
+    const service = await lockServiceById(tx, serviceId);
+    const resize = await findServiceResize(tx, serviceId);
+    if (!resize) return 0;
+    if (!service || service.deleting) {
+      await deleteServiceResize(tx, serviceId);
+      return 0;
+    }
+    const round = await resizeNextSets(tx, service, resize, { refusesShort: false });
+    // A set was placed meanwhile: the sweep runs this round again.
+    return round?.inPlace ?? 0;
+  });
+}
+
+/** Runs a round of each stored resize. An error concerns one service only. */
+export async function continueResizes(ctx: ControlContext): Promise<void> {
+  for (const serviceId of await listServiceResizes(ctx.db, SERVICES_PER_SWEEP_MAX)) {
+    try {
+      await continueResize(ctx, serviceId);
+    } catch (error) {
+      ctx.log.warn({ err: error, serviceId }, "resize round failed");
+    }
+  }
+}

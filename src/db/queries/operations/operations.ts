@@ -1,0 +1,333 @@
+import { type SQL, sql } from "drizzle-orm";
+import type { EndedOperation, OperationOwner } from "../../../contracts/api/operations.ts";
+import type { Reason } from "../../../contracts/common/primitives.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { anyOf, rowsOf } from "../runtime/query.ts";
+
+/** Set `s` is live and stays. */
+const isLive = sql`s.deleted_at is null and s.desired <> 'deleted'`;
+
+/**
+ * Set `s` is one of its service's replicas. A replacement is none until the set that it replaces is
+ * ordered deleted. Uses operations_replacement_unique.
+ */
+export const isReplica = sql`${isLive} and not exists (
+  select 1 from operations r join sets replaced on replaced.id = r.set_id
+  where r.replacement_set_id = s.id and replaced.deleted_at is null and replaced.desired <> 'deleted')`;
+
+/** The operation of set `s` that removes it from its host to place it again. */
+export const isLeaving = sql`exists (select 1 from operations l where l.set_id = s.id and l.phase = 'leaving')`;
+
+export interface NewMove {
+  setId: string;
+  owner: OperationOwner;
+  discardsVolume: boolean;
+  /** Null: the operation waits without a limit. */
+  deadlineMs: number | null;
+}
+
+/**
+ * Creates a waiting move of a live, placed set. A person's move takes over a waiting move of a
+ * drain. False: another operation is in progress.
+ */
+export async function insertMove(q: Queryable, move: NewMove): Promise<boolean> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`insert into operations (set_id, service_id, kind, phase, owner, discards_volume, deadline_at)
+        select s.id, s.service_id, 'move', 'waiting', ${move.owner}, ${move.discardsVolume},
+          now() + make_interval(secs => ${move.deadlineMs === null ? null : move.deadlineMs / 1000}::float8)
+        from sets s where s.id = ${move.setId} and ${isLive} and s.host_id is not null
+        on conflict (set_id) do update set owner = excluded.owner, deadline_at = excluded.deadline_at,
+          discards_volume = operations.discards_volume or excluded.discards_volume,
+          attempts = 0, due_at = now(), blocked = null
+        where operations.kind = 'move' and operations.phase = 'waiting'
+        returning set_id as id`,
+  );
+  return rows.length === 1;
+}
+
+/** Creates a move for each set of a draining host that has no operation yet; at most `limit`. */
+export async function insertDrainMoves(q: Queryable, limit: number): Promise<number> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`insert into operations (set_id, service_id, kind, phase, owner, drain_host_id, discards_volume)
+        select s.id, s.service_id, 'move', 'waiting', 'drain', h.id, coalesce(d.discards_volumes, false)
+        from hosts h join sets s on s.host_id = h.id left join drains d on d.host_id = h.id
+        where h.draining and h.state <> 'lost' and s.desired <> 'deleted'
+          and not exists (select 1 from operations o where o.set_id = s.id)
+        order by s.id limit ${limit}
+        on conflict (set_id) do nothing returning set_id as id`,
+  );
+  return rows.length;
+}
+
+/** The drain of the host ended: its moves that still wait end with it. */
+export async function cancelDrainMoves(q: Queryable, hostId: string): Promise<void> {
+  await q.execute(
+    sql`delete from operations where drain_host_id = ${hostId} and owner = 'drain' and phase = 'waiting'`,
+  );
+}
+
+/** Services with a waiting operation that is due, in the order of their ids after `after`. */
+export async function listServicesWithDueOperations(
+  q: Queryable,
+  after: string,
+  limit: number,
+): Promise<string[]> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`select distinct o.service_id as id from operations o
+          join sets s on s.id = o.set_id join hosts h on h.id = s.host_id
+        where o.phase = 'waiting' and o.due_at <= now() and h.state <> 'lost' and ${isLive} and o.service_id > ${after}
+        order by 1 limit ${limit}`,
+  );
+  return rows.map(({ id }) => id);
+}
+
+/** A waiting operation with its set, as it is and as it is to be. */
+export interface WaitingOperation {
+  setId: string;
+  kind: "move" | "resize" | "update";
+  owner: OperationOwner;
+  mayMove: boolean;
+  discardsVolume: boolean;
+  attempts: number;
+  hostId: string;
+  hostName: string;
+  isHostDraining: boolean;
+  /** The drain is forced, and its deadline has passed: it ignores budgets and capacity. */
+  isForced: boolean;
+  desired: "running" | "stopped";
+  isAvailable: boolean;
+  hasVolumeData: boolean;
+  toRevision: number;
+  to: { cpuMillis: number; memoryBytes: number; volumeBytes: number };
+  /** Booked on its host. */
+  cpuMillis: number;
+  memoryBytes: number;
+  volumeBytes: number;
+}
+
+/**
+ * The due operations of a service whose row the caller has locked; those with the fewest attempts
+ * first. `hasVolumeData` is an expression over set `s`, see queries/volumes.
+ */
+export async function listDueOperations(
+  q: Queryable,
+  serviceId: string,
+  { hasVolumeData, limit }: { hasVolumeData: SQL; limit: number },
+): Promise<WaitingOperation[]> {
+  return rowsOf(
+    q,
+    sql`select o.set_id as "setId", o.kind, o.owner, o.may_move as "mayMove",
+          o.discards_volume as "discardsVolume", o.attempts, s.host_id as "hostId", h.name as "hostName",
+          h.draining as "isHostDraining", s.desired, s.ready as "isAvailable", ${hasVolumeData} as "hasVolumeData",
+          o.owner = 'drain' and coalesce(d.is_forced and coalesce(d.deadline_at, d.created_at) <= now(), false) as "isForced",
+          coalesce(o.to_revision, s.revision) as "toRevision",
+          json_build_object('cpuMillis', coalesce(o.cpu_millis, s.cpu_millis), 'memoryBytes', coalesce(o.memory_bytes, s.memory_bytes),
+            'volumeBytes', coalesce(o.volume_bytes, s.volume_bytes)) as to,
+          s.cpu_millis::float8 as "cpuMillis", s.memory_bytes::float8 as "memoryBytes", s.volume_bytes::float8 as "volumeBytes"
+        from operations o join sets s on s.id = o.set_id join hosts h on h.id = s.host_id
+          left join drains d on d.host_id = h.id
+        where o.service_id = ${serviceId} and o.phase = 'waiting' and o.due_at <= now() and h.state <> 'lost' and ${isLive}
+        order by o.attempts, o.set_id limit ${limit}`,
+  );
+}
+
+export interface ReplicaCountsRow {
+  desired: number;
+  available: number;
+  notExpected: number;
+  surging: number;
+}
+
+/** Counts a service's replicas for mayDisrupt, under the service's lock. Uses sets_service. */
+export async function readReplicaCounts(
+  q: Queryable,
+  serviceId: string,
+  { desired, minReadySeconds }: { desired: number; minReadySeconds: number },
+): Promise<ReplicaCountsRow> {
+  const [row] = await rowsOf<ReplicaCountsRow & { live: number }>(
+    q,
+    sql`select (count(*) filter (where is_replica))::int as live,
+          (count(*) filter (where is_replica and ready and not is_leaving
+            and coalesce(ready_since, '-infinity') <= now() - make_interval(secs => ${minReadySeconds}::float8)))::int as available,
+          (count(*) filter (where is_replica and (desired = 'stopped' or not (was_ready or ready))))::int as "notExpected",
+          (count(*) filter (where not is_replica))::int as surging
+        from (select s.*, ${isReplica} as is_replica, ${isLeaving} as is_leaving from sets s
+          where s.service_id = ${serviceId} and ${isLive}) s`,
+  );
+  const { live = 0, available = 0, notExpected = 0, surging = 0 } = row ?? {};
+  return { desired: Math.min(desired, live), available, notExpected, surging };
+}
+
+/** Stores why operations wait, and when they are due again. Gives the sets of which it is news. */
+export async function blockOperations(
+  q: Queryable,
+  blocked: readonly { setId: string; reason: Reason; retryAfterMs: number }[],
+): Promise<string[]> {
+  if (blocked.length === 0) return [];
+  const rows = await rowsOf<{ id: string; isNews: boolean }>(
+    q,
+    sql`with wanted as (
+          select w.*, o.blocked->>'code' is distinct from w.reason->>'code' as is_news
+          from json_to_recordset(${JSON.stringify(blocked)}::json) as w("setId" text, reason jsonb, "retryAfterMs" float8)
+          join operations o on o.set_id = w."setId"
+        )
+        update operations o set blocked = w.reason, attempts = least(o.attempts + 1, 1000),
+          due_at = now() + make_interval(secs => w."retryAfterMs" / 1000)
+        from wanted w where o.set_id = w."setId" returning o.set_id as id, w.is_news as "isNews"`,
+  );
+  return rows.filter(({ isNews }) => isNews).map(({ id }) => id);
+}
+
+/** These sets are to be replaced: each by another one, which the caller has inserted. */
+export async function startReplacing(
+  q: Queryable,
+  replacements: readonly { setId: string; replacementSetId: string }[],
+  deadlineMs: number,
+): Promise<void> {
+  await q.execute(
+    sql`update operations o set phase = 'replacing', replacement_set_id = r."replacementSetId", blocked = null,
+          due_at = now() + make_interval(secs => ${deadlineMs / 1000}::float8)
+        from json_to_recordset(${JSON.stringify(replacements)}::json) as r("setId" text, "replacementSetId" text)
+        where o.set_id = r."setId" and o.phase = 'waiting'`,
+  );
+}
+
+/** Orders sets off their hosts, to be placed again. The caller has locked the hosts. */
+export async function startLeaving(q: Queryable, setIds: readonly string[]): Promise<string[]> {
+  if (setIds.length === 0) return [];
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`with begun as (
+          update operations o set phase = 'leaving', blocked = null from sets s
+          where o.set_id = ${anyOf(setIds)} and o.phase = 'waiting' and s.id = o.set_id and ${isLive} and s.host_id is not null
+          returning s.id, s.host_id
+        ), bumped as (
+          update hosts set generation = generation + 1 where id in (select host_id from begun) returning id, generation
+        )
+        update sets s set generation = s.generation + 1, host_generation = b.generation, updated_at = now(),
+          revision = coalesce((select to_revision from operations where set_id = s.id), s.revision)
+        from bumped b, begun where s.id = begun.id and b.id = begun.host_id returning s.id`,
+  );
+  return rows.map(({ id }) => id);
+}
+
+/** A set that is being replaced. */
+export interface ReplacedSet {
+  setId: string;
+  hostId: string | null;
+  replacementSetId: string;
+  replacementHostId: string | null;
+  isReplacementLive: boolean;
+  outcome: "ready" | "canceled" | "expired";
+}
+
+/**
+ * Replacements that need a decision, of one service or of all. The replacement is available, a
+ * person stopped the replaced set, or the replacement missed its deadline.
+ */
+export async function listDecidedReplacements(
+  q: Queryable,
+  { serviceId, limit }: { serviceId?: string; limit: number },
+): Promise<(ReplacedSet & { serviceId: string })[]> {
+  const outcome = sql`case when s.desired = 'stopped' then 'canceled'
+    when n.state = 'running' and n.ready and n.desired = 'running' and n.deleted_at is null
+      and coalesce(n.ready_since, '-infinity') <= now() - make_interval(secs =>
+        coalesce((v.disruption->>'minReadySeconds')::float8, 0)) then 'ready'
+    when n.id is null or n.deleted_at is not null or n.desired = 'deleted' or o.due_at <= now() then 'expired' end`;
+  return rowsOf(
+    q,
+    sql`select * from (
+          select o.service_id as "serviceId", o.set_id as "setId", s.host_id as "hostId", n.host_id as "replacementHostId",
+            o.replacement_set_id as "replacementSetId",
+            coalesce(n.deleted_at is null and n.desired <> 'deleted', false) as "isReplacementLive", ${outcome} as outcome
+          from operations o join sets s on s.id = o.set_id join services v on v.id = o.service_id
+            left join sets n on n.id = o.replacement_set_id
+          where o.phase = 'replacing' and ${isLive} ${serviceId === undefined ? sql`` : sql`and o.service_id = ${serviceId}`}
+        ) d where outcome is not null order by "setId" limit ${limit}`,
+  );
+}
+
+/** The replacements of these sets that live. */
+export async function listReplacements(
+  q: Queryable,
+  setIds: readonly string[],
+): Promise<{ id: string; hostId: string | null }[]> {
+  if (setIds.length === 0) return [];
+  return rowsOf(
+    q,
+    sql`select s.id, s.host_id as "hostId" from operations o join sets s on s.id = o.replacement_set_id
+        where o.set_id = ${anyOf(setIds)} and ${isLive} order by s.id`,
+  );
+}
+
+/** A replacement missed its deadline: the operation waits again. */
+export async function waitAgain(
+  q: Queryable,
+  setId: string,
+  { reason, retryAfterMs }: { reason: Reason; retryAfterMs: number },
+): Promise<void> {
+  await q.execute(
+    sql`update operations set phase = 'waiting', replacement_set_id = null, blocked = ${JSON.stringify(reason)}::jsonb,
+          attempts = least(attempts + 1, 1000), due_at = now() + make_interval(secs => ${retryAfterMs / 1000}::float8)
+        where set_id = ${setId}`,
+  );
+}
+
+/** Ends operations. An outcome that people should see stays with the set. */
+export async function endOperations(
+  q: Queryable,
+  setIds: readonly string[],
+  ended: EndedOperation | null = null,
+): Promise<void> {
+  if (setIds.length === 0) return;
+  await q.execute(
+    sql`with done as (delete from operations where set_id = ${anyOf(setIds)} returning set_id)
+        update sets s set last_operation = ${ended === null ? null : JSON.stringify(ended)}::jsonb
+        from done where s.id = done.set_id and s.last_operation is distinct from ${ended === null ? null : JSON.stringify(ended)}::jsonb`,
+  );
+}
+
+/** The operations of a service are due at once: something that they wait for has changed. */
+export async function wakeOperations(q: Queryable, serviceId: string): Promise<void> {
+  await q.execute(
+    sql`update operations set due_at = now() where service_id = ${serviceId} and phase = 'waiting' and due_at > now()`,
+  );
+}
+
+/** Ends an operation that still waits past its deadline. False: it does not. */
+export async function expireOperation(
+  q: Queryable,
+  setId: string,
+  ended: EndedOperation,
+): Promise<boolean> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`with done as (
+          delete from operations where set_id = ${setId} and phase = 'waiting' and deadline_at <= now() returning set_id
+        )
+        update sets s set last_operation = ${JSON.stringify(ended)}::jsonb from done where s.id = done.set_id returning s.id`,
+  );
+  return rows.length === 1;
+}
+
+/** Operations that waited past their deadline; at most `limit`. */
+export async function listExpiredOperations(
+  q: Queryable,
+  limit: number,
+): Promise<{ serviceId: string; setId: string }[]> {
+  return rowsOf(
+    q,
+    sql`select service_id as "serviceId", set_id as "setId" from operations
+        where phase = 'waiting' and deadline_at <= now() order by deadline_at limit ${limit}`,
+  );
+}
+
+/** A removal superseded these operations without ending them. */
+export async function deleteOrphanedOperations(q: Queryable): Promise<void> {
+  await q.execute(
+    sql`delete from operations o using sets s where s.id = o.set_id and (s.deleted_at is not null or s.desired = 'deleted')`,
+  );
+}

@@ -1,0 +1,105 @@
+import { sql } from "drizzle-orm";
+import {
+  boolean,
+  check,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  text,
+  uniqueIndex,
+} from "drizzle-orm/pg-core";
+import type { Reason } from "../../contracts/common/primitives.ts";
+import {
+  type OperationKind,
+  operationKinds,
+  type OperationOwner,
+  operationOwners,
+  type OperationPhase,
+  operationPhases,
+} from "../../contracts/api/operations.ts";
+import { int8, timestamptz } from "./columns.ts";
+import { hosts } from "./hosts.ts";
+import { services, sets } from "./services.ts";
+import { quoted } from "./tenancy.ts";
+
+/**
+ * The one change in progress on a set; see docs/internals/operations.md. Starts, stops and removals
+ * have no row: `sets.desired` and `sets.state` imply them.
+ */
+export const operations = pgTable(
+  "operations",
+  {
+    setId: text("set_id")
+      .primaryKey()
+      .references(() => sets.id, { onDelete: "cascade" }),
+    serviceId: text("service_id").notNull(),
+    kind: text("kind").$type<OperationKind>().notNull(),
+    phase: text("phase").$type<OperationPhase>().notNull(),
+    owner: text("owner").$type<OperationOwner>().notNull(),
+    /** The host whose drain wants the move. */
+    drainHostId: text("drain_host_id"),
+    /** A resize without capacity on the host may move the set. */
+    mayMove: boolean("may_move").notNull().default(false),
+    /** The person who asked accepts that the set restarts with an empty volume (I13). */
+    discardsVolume: boolean("discards_volume").notNull().default(false),
+    /** The revision that the set has afterwards; null: it keeps its own. */
+    toRevision: integer("to_revision"),
+    /** The size that the set has afterwards; null: it keeps its own. */
+    cpuMillis: int8("cpu_millis"),
+    memoryBytes: int8("memory_bytes"),
+    volumeBytes: int8("volume_bytes"),
+    /** The size to which a refused resize reverts. */
+    formerCpuMillis: int8("former_cpu_millis"),
+    formerMemoryBytes: int8("former_memory_bytes"),
+    formerVolumeBytes: int8("former_volume_bytes"),
+    /** While replacing: the set that becomes ready before this one is removed. */
+    replacementSetId: text("replacement_set_id"),
+    /** Why the operation waits (I5). */
+    blocked: jsonb("blocked").$type<Reason>(),
+    attempts: integer("attempts").notNull().default(0),
+    dueAt: timestamptz("due_at").notNull().defaultNow(),
+    deadlineAt: timestamptz("deadline_at"),
+    createdAt: timestamptz("created_at").notNull().defaultNow(),
+  },
+  (table) => [
+    index("operations_service").on(table.serviceId),
+    uniqueIndex("operations_replacement_unique")
+      .on(table.replacementSetId)
+      .where(sql`replacement_set_id is not null`),
+    check("operations_kind_known", sql`${table.kind} in (${quoted(operationKinds)})`),
+    check("operations_phase_known", sql`${table.phase} in (${quoted(operationPhases)})`),
+    check("operations_owner_known", sql`${table.owner} in (${quoted(operationOwners)})`),
+    check(
+      "operations_size_whole",
+      sql`num_nulls(${table.cpuMillis}, ${table.memoryBytes}, ${table.volumeBytes}) in (0, 3)`,
+    ),
+  ],
+);
+
+/** A resize of a service whose sets are resized in rounds. The row ends with the last round. */
+export const serviceResizes = pgTable("service_resizes", {
+  serviceId: text("service_id")
+    .primaryKey()
+    .references(() => services.id, { onDelete: "cascade" }),
+  /** Null: the sets keep theirs. */
+  cpuMillis: int8("cpu_millis"),
+  memoryBytes: int8("memory_bytes"),
+  volumeBytes: int8("volume_bytes"),
+  mayMove: boolean("may_move").notNull(),
+  createdAt: timestamptz("created_at").notNull().defaultNow(),
+});
+
+/** How an operator wants a host drained; the row ends with the drain. */
+export const drains = pgTable("drains", {
+  hostId: text("host_id")
+    .primaryKey()
+    .references(() => hosts.id, { onDelete: "cascade" }),
+  /** After this the drain ignores the disruption budgets if it is forced; otherwise it is reported. */
+  deadlineAt: timestamptz("deadline_at"),
+  isForced: boolean("is_forced").notNull().default(false),
+  discardsVolumes: boolean("discards_volumes").notNull().default(false),
+  /** When the missed deadline was reported. */
+  reportedAt: timestamptz("reported_at"),
+  createdAt: timestamptz("created_at").notNull().defaultNow(),
+});
