@@ -1,4 +1,7 @@
-/** May have changed during a wait, whatever was known of it before. */
+/**
+ * Reads the flag through a call, because the compiler assumes that `aborted` does not change during
+ * a wait.
+ */
 export function isAborted(signal: AbortSignal): boolean {
   return signal.aborted;
 }

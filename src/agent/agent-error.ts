@@ -1,4 +1,4 @@
-/** Which step of a set's life failed; told to people with the reason. */
+/** The phase of a set's life that failed. Users see it with the reason. */
 export type AgentPhase =
   | "image"
   | "volume"
@@ -12,14 +12,15 @@ export type AgentPhase =
   | "observe";
 
 /**
- * A failed action of the agent. `temporary`: trying again may help (daemon busy or gone, registry unreachable);
- * otherwise the set itself is at fault (unknown image, command not found) and only a change of it helps.
+ * A failed action of the agent. `temporary`: a retry may help (daemon busy or stopped, registry
+ * unreachable). Otherwise the set is at fault (unknown image, command not found) and only a change
+ * of the set helps.
  */
 export class AgentError extends Error {
   override readonly name = "AgentError";
   readonly phase: AgentPhase;
   readonly temporary: boolean;
-  /** Stable code for the set's reason, such as "image-not-found". */
+  /** Stable code of the set's reason, such as "image-not-found". */
   readonly code: string;
 
   constructor(

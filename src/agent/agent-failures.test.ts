@@ -5,7 +5,7 @@ import { localSet } from "../../test/support/agent/local-set.ts";
 import { newId } from "../lib/ids.ts";
 
 describe("a set whose start fails", () => {
-  it("is given up after three attempts that wait for each other, and removed only when told", async () => {
+  it("is given up after three attempts with backoff, and removed only on request", async () => {
     const { simulation } = await runningHost(0);
     simulation.failing.add("start");
     const set = simulation.want();
@@ -27,7 +27,7 @@ describe("a set whose start fails", () => {
     expect(states.slice(-4)).toEqual(["starting", "failed", "stopping", "absent"]);
   });
 
-  it("is never given up while it has a volume here, or is to have one: elsewhere it would begin empty", async () => {
+  it("is never given up while it has or wants a volume here", async () => {
     const { simulation } = await runningHost(0);
     const { template } = localSet({ template: { volume: { size: "32Mi", mountPath: "/data" } } });
     const fresh = simulation.want({ template });
@@ -48,13 +48,14 @@ describe("a set whose start fails", () => {
       reason: { code: "image-not-found" },
     });
     expect(lastReport(simulation, old)).toMatchObject({ gaveUp: false });
-    expect(simulation.plane.desiredOf(fresh.setId)).toBeUndefined(); // it went elsewhere
+    // The control plane placed it on another host.
+    expect(simulation.plane.desiredOf(fresh.setId)).toBeUndefined();
     simulation.change(oldAgain, { desired: "running", template });
     await simulation.pass(10_000);
     expect(lastReport(simulation, old)).toMatchObject({ state: "running", ready: true });
   });
 
-  it("is given up at once when only a change of it can help, with the reason", async () => {
+  it("is given up at once, with the reason, after a permanent error", async () => {
     const { simulation } = await runningHost(0);
     const wanted = simulation.want();
     const set = simulation.change(wanted, { template: simulation.withMissingImage(wanted) });
@@ -71,7 +72,7 @@ describe("a set whose start fails", () => {
     });
   });
 
-  it("waits for a daemon that is away, up to a minute", async () => {
+  it("waits up to a minute for an unreachable daemon", async () => {
     const { simulation } = await runningHost(0);
     simulation.isEngineHung = true;
     const set = simulation.want();
@@ -82,41 +83,41 @@ describe("a set whose start fails", () => {
   });
 });
 
-describe("a daemon that comes back", () => {
-  it("is looked at at once: what happened while it was away has no event", async () => {
+describe("a daemon that answers again", () => {
+  it("is observed at once, because its absence caused no events", async () => {
     const { simulation, sets } = await runningHost(1);
     const [set] = sets;
-    if (!set) throw new Error("there is one");
-    simulation.isEngineAway = true;
+    if (!set) throw new Error("a set is created");
+    simulation.isEngineUnreachable = true;
     await simulation.pass(8_000);
     simulation.losesEvents = true;
     simulation.engine.exit(containerOf(simulation, set, "app").dockerId);
-    simulation.isEngineAway = false;
+    simulation.isEngineUnreachable = false;
     await simulation.pass(4_000);
     expect(containerOf(simulation, set, "app").state).toBe("running");
   });
 
-  it("is used at once for what only waited for it", async () => {
+  it("ends the backoff of sets that only waited for it", async () => {
     const { simulation } = await runningHost(0);
-    simulation.isEngineAway = true;
+    simulation.isEngineUnreachable = true;
     const set = simulation.want();
     await simulation.pass(50_000);
     expect(lastReport(simulation, set)).toMatchObject({
       state: "preparing",
       reason: { code: "docker-unavailable" },
     });
-    simulation.isEngineAway = false;
+    simulation.isEngineUnreachable = false;
     await simulation.pass(7_000);
     expect(lastReport(simulation, set)).toMatchObject({ state: "running", ready: true });
   });
 });
 
 describe("a machine that was down", () => {
-  /** Its agent is back, and cannot reach the control plane. */
+  /** The agent runs again and cannot reach the control plane. */
   async function rebooted() {
     const { simulation, sets } = await runningHost(1);
     const [set] = sets;
-    if (!set) throw new Error("there is one");
+    if (!set) throw new Error("a set is created");
     simulation.kill();
     for (const name of ["infra", "app", "log"])
       simulation.engine.exit(containerOf(simulation, set, name).dockerId);
@@ -125,7 +126,7 @@ describe("a machine that was down", () => {
     return { simulation, set };
   }
 
-  it("I3: starts nothing that was started elsewhere meanwhile", async () => {
+  it("I3: starts no set that was replaced meanwhile", async () => {
     const { simulation, set } = await rebooted();
     await simulation.pass(8_000);
     simulation.change(set, { desired: "deleted" });
@@ -134,7 +135,7 @@ describe("a machine that was down", () => {
     expect(simulation.changes).toEqual([`remove ${set.setId}`]);
   });
 
-  it("starts what it had when nobody can be asked for longer", async () => {
+  it("starts its sets after the startup hold, even without the control plane", async () => {
     const { simulation, set } = await rebooted();
     await simulation.pass(29_000);
     expect(simulation.changes).toEqual([]);

@@ -1,51 +1,57 @@
 import { SYNC_WAIT_MS_MAX } from "../contracts/agent-protocol/protocol.ts";
 
-/** How often, how much at a time, and how long an agent does what it does. */
+/** Intervals, concurrency limits and deadlines of an agent. */
 export interface AgentLimits {
-  /** Steps of different sets under way at a time. */
+  /** Concurrent steps, each of a different set. */
   stepsMax: number;
-  /** Probes and looks at single sets under way at a time. */
-  looksMax: number;
-  /** Logs that are read at a time. */
+  /** Concurrent probes and observations of single sets. */
+  observationsMax: number;
+  /** Concurrent log streams. */
   streamsMax: number;
-  /** How long a sync that waits for news waits. */
+  /** The longest wait of a long poll. */
   waitMs: number;
-  /** All desired sets are asked for this often, to correct what was missed. */
+  /** Interval of full syncs, which correct missed changes. */
   fullIntervalMs: number;
-  /** The whole host is looked at this often, to correct what events did not tell. */
-  lookIntervalMs: number;
-  /** What changes within this time is reported together. */
+  /** Interval of resyncs, which observe the whole host and correct lost events. */
+  resyncIntervalMs: number;
+  /** Changes within this time share one report. */
   coalesceMs: number;
   usageIntervalMs: number;
   imagesIntervalMs: number;
-  /** Volumes are looked at this often, and what is expired is purged. */
+  /** Interval at which the agent checks volumes and purges expired ones. */
   volumesIntervalMs: number;
-  /** What images and containers take of the disk is looked at this often. */
+  /** Interval at which the agent measures the disk use of images and containers. */
   diskIntervalMs: number;
-  /** An image is collected only when it was of no use for so long. */
+  /** An image is garbage only after no set has needed it for this long. */
   imageUnusedMsMin: number;
   /**
-   * The daemon is asked this often whether it answers: later than the one it is slow, later than the other, twice in a row, it is
-   * unreachable. So a daemon that hangs is reported within interval + 2 x timeout.
+   * Interval of pings. A later answer than `pingSlowMs` means slow; two answers in a row later than
+   * `pingTimeoutMs` mean unreachable. So the agent reports a hung daemon within interval + 2 x
+   * timeout.
    */
   pingIntervalMs: number;
   pingSlowMs: number;
   pingTimeoutMs: number;
-  /** So long what does not run waits for a word of the control plane, when the agent begins; then it is started without. */
-  reviveWithinMs: number;
-  /** Steps under way when the agent is stopped get this long to end; they are repeated by the next agent otherwise. */
+  /**
+   * After its start, an agent waits this long for the control plane before it starts stopped sets
+   * without it.
+   */
+  startupHoldMs: number;
+  /**
+   * Steps in progress get this long when the agent stops. The next agent repeats unfinished ones.
+   */
   stopDeadlineMs: number;
-  /** The last report gets this long. */
+  /** Deadline of the final report. */
   lastReportTimeoutMs: number;
 }
 
 export const defaultAgentLimits: AgentLimits = {
   stepsMax: 64,
-  looksMax: 64,
+  observationsMax: 64,
   streamsMax: 32,
   waitMs: SYNC_WAIT_MS_MAX,
   fullIntervalMs: 60_000,
-  lookIntervalMs: 30_000,
+  resyncIntervalMs: 30_000,
   coalesceMs: 5,
   usageIntervalMs: 15_000,
   imagesIntervalMs: 60_000,
@@ -55,7 +61,7 @@ export const defaultAgentLimits: AgentLimits = {
   pingIntervalMs: 2_000,
   pingSlowMs: 1_000,
   pingTimeoutMs: 2_000,
-  reviveWithinMs: 30_000,
+  startupHoldMs: 30_000,
   stopDeadlineMs: 10_000,
   lastReportTimeoutMs: 3_000,
 };

@@ -2,11 +2,11 @@ import { describe, expect, it } from "vitest";
 import { AgentSimulation } from "../../test/support/agent/agent-simulation.ts";
 import type { DesiredSet } from "../contracts/agent-protocol/protocol.ts";
 
-/** Longer than until the next look at the whole host. */
+/** Longer than the resync interval. */
 const lookMs = 120_000;
 const foreignLimits = { cpuQuotaUs: 7_000, cpuShares: 7, memoryBytes: 2 ** 26 };
 
-/** A host on which one set runs, with the changes that took forgotten. */
+/** A host that runs one set, with an empty list of changes. */
 async function runningSet() {
   const simulation = new AgentSimulation(42);
   const set = simulation.want({ names: ["app", "log"] });
@@ -19,12 +19,15 @@ async function runningSet() {
 
 function seen(simulation: AgentSimulation, { setId }: DesiredSet) {
   const observed = simulation.observed(setId);
-  if (!observed?.infra) throw new Error(`${setId} is not there`);
+  if (!observed?.infra) throw new Error(`${setId} does not exist`);
   return { infra: observed.infra, containers: observed.containers };
 }
 
-/** Which containers run, and since when: equal as long as none was restarted or made anew. */
-function lives(simulation: AgentSimulation, set: DesiredSet) {
+/**
+ * Container ids, states and start times. They stay equal until a container is restarted or
+ * replaced.
+ */
+function runsOf(simulation: AgentSimulation, set: DesiredSet) {
   const { infra, containers } = seen(simulation, set);
   return [infra, ...containers].map(({ dockerId, state, startedAt }) => [
     dockerId,
@@ -38,9 +41,9 @@ function withAmounts(set: DesiredSet, cpuMillis: number, mebibytes: number) {
 }
 
 describe("an agent and the size of a set", () => {
-  it("gives it the size that is asked for, with one step and no restart", async () => {
+  it("applies a new size in one step without a restart", async () => {
     const { simulation, set } = await runningSet();
-    const before = lives(simulation, set);
+    const before = runsOf(simulation, set);
     for (const [cpuMillis, mebibytes] of [
       [4_000, 512],
       [250, 32],
@@ -49,11 +52,11 @@ describe("an agent and the size of a set", () => {
       await simulation.pass(5_000);
       expect(simulation.differences()).toEqual([]);
       expect(simulation.changes.splice(0)).toEqual([`resize ${set.setId}`]);
-      expect(lives(simulation, set)).toEqual(before);
+      expect(runsOf(simulation, set)).toEqual(before);
     }
   });
 
-  it("measures the machine at once afterwards: until then Berth counts what the set may have more as used", async () => {
+  it("reports the machine's usage at once after a resize", async () => {
     const { simulation, set } = await runningSet();
     const { received } = simulation.plane;
     const before = received.length;
@@ -63,24 +66,24 @@ describe("an agent and the size of a set", () => {
   });
 
   it.each(["set", "container"])(
-    "puts the limits of a %s right that somebody changed, though nobody says so",
+    "corrects foreign changes of the limits of a %s without an event",
     async (part) => {
       const { simulation, set } = await runningSet();
-      const before = lives(simulation, set);
+      const before = runsOf(simulation, set);
       const { infra, containers } = seen(simulation, set);
       const { dockerId = "" } = (part === "set" ? infra : containers[0]) ?? {};
-      simulation.engine.limitBehind(dockerId, foreignLimits);
+      simulation.engine.limitExternally(dockerId, foreignLimits);
       expect(simulation.differences()).not.toEqual([]);
       await simulation.pass(lookMs);
       expect(simulation.differences()).toEqual([]);
       expect(simulation.changes).toEqual([`resize ${set.setId}`]);
-      expect(lives(simulation, set)).toEqual(before);
+      expect(runsOf(simulation, set)).toEqual(before);
     },
   );
 
-  it("goes on with what it did before it was killed half-way", async () => {
+  it("completes a resize during which it was killed", async () => {
     const { simulation, set } = await runningSet();
-    const before = lives(simulation, set);
+    const before = runsOf(simulation, set);
     simulation.hanging.add("resize");
     simulation.change(set, withAmounts(set, 3_000, 256));
     await simulation.pass(5_000);
@@ -89,10 +92,10 @@ describe("an agent and the size of a set", () => {
     simulation.start();
     await simulation.pass(10_000);
     expect(simulation.differences()).toEqual([]);
-    expect(lives(simulation, set)).toEqual(before);
+    expect(runsOf(simulation, set)).toEqual(before);
   });
 
-  it("gives it at once the size that comes while the one before is being applied", async () => {
+  it("applies a size that arrives during a resize without a wait", async () => {
     const { simulation, set } = await runningSet();
     simulation.hanging.add("resize");
     simulation.change(set, withAmounts(set, 3_000, 256));
@@ -100,15 +103,15 @@ describe("an agent and the size of a set", () => {
     simulation.change(set, withAmounts(set, 4_000, 512));
     await simulation.pass(2_000);
     simulation.hanging.clear();
-    // Until the first is done, and the second; the shortest backoff is longer than what is left.
+    // Enough for both resizes; the shortest backoff is longer than the remaining time.
     await simulation.pass(900);
     expect(simulation.differences()).toEqual([]);
     expect(simulation.changes).toEqual([`resize ${set.setId}`, `resize ${set.setId}`]);
   });
 
-  it("says that memory is in use, tries again with a backoff, and lets the set run", async () => {
+  it("reports memory in use, retries with backoff, and leaves the set running", async () => {
     const { simulation, set } = await runningSet();
-    const before = lives(simulation, set);
+    const before = runsOf(simulation, set);
     const holder = seen(simulation, set).containers[0]?.dockerId ?? "";
     simulation.engine.hold(holder, 48 * 2 ** 20);
     simulation.change(set, withAmounts(set, 1_000, 64));
@@ -123,16 +126,16 @@ describe("an agent and the size of a set", () => {
     expect(new Set(simulation.changes)).toEqual(new Set([`resize ${set.setId}`]));
     expect(simulation.changes.length).toBeGreaterThan(5);
     expect(simulation.changes.length).toBeLessThan(20);
-    expect(lives(simulation, set)).toEqual(before);
+    expect(runsOf(simulation, set)).toEqual(before);
     simulation.engine.hold(holder, 0);
     await simulation.pass(lookMs);
     expect(simulation.differences()).toEqual([]);
     const report = { reason: null, sized: true, sizeRefused: false };
     expect(simulation.plane.reportOf(set.setId)).toMatchObject(report);
-    expect(lives(simulation, set)).toEqual(before);
+    expect(runsOf(simulation, set)).toEqual(before);
   });
 
-  it("is told that the size is refused only after some tries, and begins anew with another size", async () => {
+  it("reports a refused size only after several attempts, and restarts the count for another size", async () => {
     const { simulation, set } = await runningSet();
     simulation.engine.hold(seen(simulation, set).containers[0]?.dockerId ?? "", 48 * 2 ** 20);
     simulation.change(set, withAmounts(set, 1_000, 64));
@@ -146,7 +149,7 @@ describe("an agent and the size of a set", () => {
     expect(report()).toMatchObject({ sized: true, sizeRefused: false });
   });
 
-  it("gives it to a set that is stopped, too", async () => {
+  it("resizes a stopped set", async () => {
     const { simulation, set } = await runningSet();
     simulation.change(set, { desired: "stopped" });
     await simulation.pass(5_000);
@@ -157,7 +160,7 @@ describe("an agent and the size of a set", () => {
     expect(simulation.plane.reportOf(set.setId)).toMatchObject(report);
   });
 
-  it("does not hurry when a resize has no effect", async () => {
+  it("backs off when a resize has no effect", async () => {
     const { simulation, set } = await runningSet();
     const { engine } = simulation;
     const resize = engine.resize.bind(engine);

@@ -3,7 +3,10 @@ import { describe, expect, it } from "vitest";
 import { AgentSimulation } from "../../test/support/agent/agent-simulation.ts";
 import type { DesiredSet } from "../contracts/agent-protocol/protocol.ts";
 
-/** How long a host that is left in peace may need: longest backoff, a hung call, a full sync, and some. */
+/**
+ * A host without faults converges in this time: longest backoff, a hung call, a full sync, and a
+ * margin.
+ */
 const convergeMs = 240_000;
 
 type Event = (simulation: AgentSimulation) => void | Promise<void>;
@@ -54,14 +57,15 @@ const events: Record<string, Event> = {
       const cpuMillis = 500 + Math.floor(s.random() * 2_000);
       return { template: { ...set.template, cpuMillis } };
     }),
-  limitBehind: (s) => hurtOne(s, (dockerId) => s.engine.limitBehind(dockerId, foreignLimits)),
+  limitExternally: (s) =>
+    hurtOne(s, (dockerId) => s.engine.limitExternally(dockerId, foreignLimits)),
   missingImage: (s) => changeOne(s, (set) => ({ template: s.withMissingImage(set) })),
   drop: (s) => {
     const set = pick(s, s.plane.list());
     if (set) s.plane.drop(set.setId);
   },
   crash: (s) => hurtOne(s, (dockerId) => s.engine.exit(dockerId)),
-  removeBehind: (s) => hurtOne(s, (dockerId) => s.engine.removeBehind(dockerId)),
+  removeExternally: (s) => hurtOne(s, (dockerId) => s.engine.removeExternally(dockerId)),
   kill: (s) => s.kill(),
   restartAgent: async (s) => {
     await s.stop();
@@ -93,7 +97,7 @@ async function play(seed: number, eventCount: number): Promise<AgentSimulation> 
   for (let i = 0; i < eventCount; i++) {
     const name = pick(simulation, Object.keys(events)) ?? "";
     await events[name]?.(simulation);
-    // Mostly soon after each other, in the middle of what the last one brought about.
+    // Most events follow soon after the previous one, while its effects are in progress.
     await simulation.pass(simulation.random() ** 3 * 20_000);
   }
   simulation.heal();
@@ -103,7 +107,7 @@ async function play(seed: number, eventCount: number): Promise<AgentSimulation> 
 }
 
 describe("an agent through faults", () => {
-  it("arrives where it should whatever happened, and never does what it must not", async () => {
+  it("converges after any faults and breaks no invariant", async () => {
     await fc.assert(
       fc.asyncProperty(fc.integer(), async (seed) => {
         const simulation = await play(seed, 25);
@@ -114,7 +118,7 @@ describe("an agent through faults", () => {
     );
   }, 60_000);
 
-  it("does nothing more once it has arrived", async () => {
+  it("takes no step after it has converged", async () => {
     const simulation = await play(7, 10);
     const steps = () =>
       ["prepare", "resize", "start", "stop", "stopAll", "remove"].map((verb) =>
@@ -126,7 +130,7 @@ describe("an agent through faults", () => {
     expect(simulation.agent.status().corrections).toBe(0);
   });
 
-  it("gives the same run for the same seed", async () => {
+  it("repeats the same run for the same seed", async () => {
     const [one, two] = [await play(11, 12), await play(11, 12)];
     expect([...one.callCounts]).toEqual([...two.callCounts]);
     expect(one.plane.syncs).toBe(two.plane.syncs);

@@ -6,7 +6,7 @@ import { CredentialRefusedError } from "./ports/control-plane.ts";
 const hourMs = 3_600_000;
 
 describe("an agent that starts", () => {
-  it("adopts what runs and changes nothing", async () => {
+  it("adopts running sets and changes nothing", async () => {
     const { simulation, sets } = await runningHost(3);
     const before = sets.map(({ setId }) => simulation.observed(setId));
     simulation.kill();
@@ -17,10 +17,10 @@ describe("an agent that starts", () => {
     expect(simulation.differences()).toEqual([]);
   });
 
-  it("goes on counting restarts where the agent before it left off", async () => {
+  it("continues the restart counts of the previous agent", async () => {
     const { simulation, sets } = await runningHost(1);
     const [set] = sets;
-    if (!set) throw new Error("there is one");
+    if (!set) throw new Error("a set is created");
     const restartsOf = () =>
       lastReport(simulation, set)?.containers.map(({ name, restarts }) => `${name} ${restarts}`);
     simulation.engine.exit(containerOf(simulation, set, "app").dockerId);
@@ -35,7 +35,7 @@ describe("an agent that starts", () => {
     expect(restartsOf()).toEqual(["app 2", "log 0"]);
   });
 
-  it("removes nothing that it finds while the control plane is silent, for hours", async () => {
+  it("removes no set while the control plane is silent, for hours", async () => {
     const { simulation } = await runningHost(3);
     simulation.kill();
     simulation.loseDisk();
@@ -45,7 +45,7 @@ describe("an agent that starts", () => {
     expect(simulation.changes).toEqual([]);
   });
 
-  it("removes nothing that a complete answer names, however slow the disk is", async () => {
+  it("removes no set that a complete answer names, however slow the disk is", async () => {
     const { simulation } = await runningHost(3);
     simulation.kill();
     simulation.loseDisk();
@@ -56,7 +56,7 @@ describe("an agent that starts", () => {
     expect(simulation.differences()).toEqual([]);
   });
 
-  it("removes what it finds and a complete answer does not name", async () => {
+  it("removes a set that a complete answer does not name", async () => {
     const { simulation, sets } = await runningHost(3);
     simulation.kill();
     simulation.plane.drop(sets[0]?.setId ?? "");
@@ -65,10 +65,10 @@ describe("an agent that starts", () => {
     expect(simulation.changes).toEqual([`remove ${sets[0]?.setId}`]);
   });
 
-  it("restarts what crashes from what it was told before, with the control plane away", async () => {
+  it("restarts crashed containers by the persisted state while the control plane is unreachable", async () => {
     const { simulation, sets } = await runningHost(1);
     const [set] = sets;
-    if (!set) throw new Error("there is one");
+    if (!set) throw new Error("a set is created");
     simulation.plane.faults = { ...simulation.plane.faults, down: 1 };
     simulation.kill();
     simulation.engine.exit(containerOf(simulation, set, "app").dockerId);
@@ -83,8 +83,8 @@ describe("an agent that starts", () => {
   });
 });
 
-describe("what the control plane says", () => {
-  it("is refused when it is older than what was accepted, and nothing is removed", async () => {
+describe("an answer of the control plane", () => {
+  it("is refused if it is older than the accepted one, and removes nothing", async () => {
     const { simulation } = await runningHost(3);
     simulation.plane.goBackTo(1);
     await simulation.pass(10 * 60_000);
@@ -92,7 +92,7 @@ describe("what the control plane says", () => {
     expect(simulation.agent.status().acceptedGeneration).toBe(3);
   });
 
-  it("is acted on only once it is written down", async () => {
+  it("is applied only after it is persisted", async () => {
     const { simulation } = await runningHost(0);
     simulation.writeMsMax = 10_000;
     for (let i = 0; i < 4; i++) {
@@ -106,7 +106,7 @@ describe("what the control plane says", () => {
     }
   });
 
-  it("breaks off a start that is not wanted any more", async () => {
+  it("aborts a start that is no longer desired", async () => {
     const { simulation } = await runningHost(0);
     simulation.isEngineHung = true;
     const set = simulation.want();
@@ -114,12 +114,12 @@ describe("what the control plane says", () => {
     simulation.isEngineHung = false;
     simulation.change(set, { desired: "deleted" });
     await simulation.pass(5_000);
-    // It was broken off before anything was made, so there is nothing to remove either.
+    // The agent aborted the step before it created anything, so nothing needs removal.
     expect(simulation.changes).toEqual([`prepare ${set.setId}`]);
     expect(simulation.plane.desiredOf(set.setId)).toBeUndefined();
   });
 
-  it("ends the agent when it does not know the host any more, and every container runs on", async () => {
+  it("ends the agent if it rejects the credential, and every container keeps running", async () => {
     const { simulation, sets } = await runningHost(2);
     const before = sets.map(({ setId }) => simulation.observed(setId));
     simulation.plane.refuses = true;
@@ -130,11 +130,11 @@ describe("what the control plane says", () => {
 });
 
 describe("a set that has run", () => {
-  it("is restarted although a probe hangs", async () => {
+  it("is restarted while a probe hangs", async () => {
     const check = { tcp: { port: 80 }, timeoutSeconds: 60 };
     const { simulation, sets } = await runningHost(1, { health: check });
     const [set] = sets;
-    if (!set) throw new Error("there is one");
+    if (!set) throw new Error("a set is created");
     simulation.hanging.add("probe");
     await simulation.pass(5_000);
     simulation.engine.exit(containerOf(simulation, set, "log").dockerId);
@@ -142,10 +142,10 @@ describe("a set that has run", () => {
     expect(containerOf(simulation, set, "log").state).toBe("running");
   });
 
-  it("is restarted for ever, each time later, and is never given up", async () => {
+  it("is restarted forever with backoff, and never given up", async () => {
     const { simulation, sets } = await runningHost(1);
     const [set] = sets;
-    if (!set) throw new Error("there is one");
+    if (!set) throw new Error("a set is created");
     const waits: number[] = [];
     for (let crash = 0; crash < 9; crash++) {
       simulation.engine.exit(containerOf(simulation, set, "app").dockerId);
@@ -162,10 +162,10 @@ describe("a set that has run", () => {
     expect(report?.containers[0]).toMatchObject({ name: "app", restarts: 10 });
   });
 
-  it("is started whole and in order when its infra container dies", async () => {
+  it("is started as a whole and in order after its infra container exits", async () => {
     const { simulation, sets } = await runningHost(1);
     const [set] = sets;
-    if (!set) throw new Error("there is one");
+    if (!set) throw new Error("a set is created");
     simulation.engine.exit(containerOf(simulation, set, "infra").dockerId);
     await simulation.pass(100);
     expect(lastReport(simulation, set)).toMatchObject({ state: "running", ready: false });
@@ -175,11 +175,11 @@ describe("a set that has run", () => {
     expect(simulation.differences()).toEqual([]);
   });
 
-  it("gives its health checks as ready, at the check's pace", async () => {
+  it("reports readiness by its health checks at their interval", async () => {
     const check = { tcp: { port: 80 }, intervalSeconds: 2, failureThreshold: 3 };
     const { simulation, sets } = await runningHost(1, { health: check });
     const [set] = sets;
-    if (!set) throw new Error("there is one");
+    if (!set) throw new Error("a set is created");
     simulation.engine.options.probe = () => ({ healthy: false, detail: "no" });
     await simulation.pass(3_000);
     expect(lastReport(simulation, set)?.ready).toBe(true);
@@ -197,7 +197,7 @@ describe("a set that has run", () => {
 });
 
 describe("an agent at work", () => {
-  it("reports a daemon that hangs within 6 s, and goes on reporting", async () => {
+  it("reports a hung daemon within 6 s, and keeps reporting", async () => {
     const { simulation } = await runningHost(2);
     simulation.isEngineHung = true;
     await simulation.pass(6_100);
@@ -210,13 +210,14 @@ describe("an agent at work", () => {
     await simulation.pass(60_000);
     const usages = received.slice(before).filter(({ usage }) => usage !== null);
     expect(usages.length).toBeGreaterThanOrEqual(4);
-    expect(received.length - before).toBeLessThanOrEqual(usages.length + 2); // those that wait take it along
+    // Long polls include usage reports.
+    expect(received.length - before).toBeLessThanOrEqual(usages.length + 2);
     simulation.isEngineHung = false;
     await simulation.pass(10_000);
     expect(received.findLast(({ docker }) => docker !== null)?.docker?.state).toBe("ok");
   });
 
-  it("takes as many steps at a time as it may, and no more", async () => {
+  it("takes at most the allowed number of concurrent steps", async () => {
     const simulation = new AgentSimulation(1);
     simulation.limits = { stepsMax: 3 };
     for (let i = 0; i < 10; i++) simulation.want();
@@ -227,7 +228,7 @@ describe("an agent at work", () => {
     expect(simulation.differences()).toEqual([]);
   });
 
-  it("reports what changes at the same time together", async () => {
+  it("reports simultaneous changes together", async () => {
     const { simulation } = await runningHost(0);
     const before = simulation.plane.syncs;
     for (let i = 0; i < 50; i++) simulation.want();
@@ -236,21 +237,21 @@ describe("an agent at work", () => {
     expect(simulation.plane.syncs - before).toBeLessThan(20);
   });
 
-  it("costs little when nothing changes", async () => {
+  it("makes few calls while nothing changes", async () => {
     const { simulation } = await runningHost(20);
     await simulation.pass(60_000);
     simulation.callCounts.clear();
     const before = simulation.plane.syncs;
     await simulation.pass(600_000);
     expect(Object.fromEntries(simulation.callCounts)).toEqual({ observe: 20, ping: 300 });
-    // Usage every 15 s, everything every minute, and long polls of 25 s between.
+    // Usage every 15 s, a full sync every minute, and long polls of 25 s between.
     expect(simulation.plane.syncs - before).toBeLessThanOrEqual(40 + 10 + 24 + 10);
   });
 
-  it("finds what no event has told, and counts it", async () => {
+  it("detects and counts changes without an event", async () => {
     const { simulation, sets } = await runningHost(1);
     const [set] = sets;
-    if (!set) throw new Error("there is one");
+    if (!set) throw new Error("a set is created");
     simulation.losesEvents = true;
     simulation.engine.exit(containerOf(simulation, set, "app").dockerId);
     await simulation.pass(32_000);
@@ -260,7 +261,7 @@ describe("an agent at work", () => {
 });
 
 describe("an agent that is stopped", () => {
-  it("finishes the step under way, reports it, and begins no other", async () => {
+  it("completes and reports the step in progress, and starts no other", async () => {
     const { simulation } = await runningHost(0);
     const set = simulation.want();
     await simulation.pass(100);
@@ -274,7 +275,7 @@ describe("an agent that is stopped", () => {
     expect(simulation.differences()).toEqual([]);
   });
 
-  it("does not wait for a daemon that hangs longer than its deadline", async () => {
+  it("waits for a hung daemon at most until its deadline", async () => {
     const { simulation } = await runningHost(1);
     simulation.isEngineHung = true;
     simulation.want();

@@ -9,12 +9,12 @@ import { aborted, isAborted } from "./aborted.ts";
 import { type AgentLimits, defaultAgentLimits } from "./agent-limits.ts";
 import { type Clock, delay, systemClock } from "./clock.ts";
 import { createConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
-import type { DockerHealth } from "./docker-monitor.ts";
-import { standFailure } from "./failure-wait.ts";
-import { HostKeepers, type HostKeepersOptions } from "./host-keepers.ts";
-import { keepLooking, keepWatching } from "./keep-looking.ts";
-import type { KeptSet } from "./kept-set.ts";
-import { KeptState } from "./kept-state.ts";
+import type { DockerHealth } from "./docker-health.ts";
+import { waitBeforeRetry } from "./retry-delay.ts";
+import { Housekeeping, type HousekeepingOptions } from "./housekeeping.ts";
+import { resyncPeriodically, forwardEvents } from "./resync.ts";
+import type { PersistedHistory } from "./persisted-history.ts";
+import { PersistedState } from "./persisted-state.ts";
 import { LogStreams } from "./log-streams.ts";
 import { type ControlPlane, CredentialRefusedError } from "./ports/control-plane.ts";
 import type { MachinePort } from "./ports/machine-port.ts";
@@ -24,8 +24,8 @@ import type { VolumePort } from "./ports/volume-port.ts";
 import { Reporter } from "./reporter.ts";
 import { SetRunners } from "./set-runners.ts";
 
-/** After an answer that was of no use the next question waits, so that a confused API is not asked in a tight loop. */
-const USELESS_ANSWER_WAIT_MS = 5_000;
+/** A wait after a stale answer, so that the agent does not call a faulty API in a tight loop. */
+const STALE_ANSWER_WAIT_MS = 5_000;
 const SHORT_ANSWER_MS = 50;
 const SHORT_ANSWER_WAIT_MS = 250;
 
@@ -36,11 +36,11 @@ export interface AgentOptions {
   api: ControlPlane;
   state: StateStore;
   machine: MachinePort;
-  /** Without it the host has no volumes to look after. */
+  /** Without it, the host has no volumes. */
   volumes?: VolumePort | undefined;
-  /** Without it nobody looks after Docker's disk. */
-  disk?: HostKeepersOptions["disk"];
-  /** Whether sets are stopped that write more to their root file systems than they are given; otherwise it is only said. */
+  /** Without it, the agent deletes no images. */
+  disk?: HousekeepingOptions["disk"];
+  /** True if the agent stops sets that exceed their `rootfs`; otherwise it only reports them. */
   stopsAtRootfs?: boolean;
   log: Log;
   clock?: Clock;
@@ -53,26 +53,27 @@ export interface AgentStatus {
   sets: number;
   acceptedGeneration: number;
   docker: DockerHealth | undefined;
-  /** Sets for which a look at the whole host showed something that no event had told. */
+  /** Sets that a resync found changed without an event. */
   corrections: number;
-  /** When a sync was answered last. */
+  /** Time of the last answered sync. */
   syncedAtMs: number | undefined;
 }
 
 export interface Agent {
   /**
-   * Runs until `signal` is aborted: then no step begins any more, those under way end within a deadline, what is left to
-   * report is reported, and it resolves. Containers are left as they are. Rejects with CredentialRefusedError when the
-   * control plane does not know this host any more; containers are left as they are then too.
+   * Runs until `signal` is aborted. Then it starts no step, gives steps in progress a deadline,
+   * sends the remaining reports, and resolves. Rejects with CredentialRefusedError if the control
+   * plane no longer knows this host. Containers keep running in both cases.
    */
   run(signal: AbortSignal): Promise<void>;
   status(): AgentStatus;
 }
 
 /**
- * The agent of one host. Loops that never wait for each other: one asks for what should be (long poll), one reports what
- * is, one looks after Docker, one looks at the whole host; and a runner for each set does the work. It only asks: nothing
- * connects to it. All knowledge that matters is in Docker's labels and in the control plane; the state store has hints.
+ * The agent of one host. Independent loops pull the desired state (long poll), report the observed
+ * state, check Docker, and resync the whole host. One runner for each set takes the steps. The
+ * agent only pulls: nothing connects to it. Docker's labels and the control plane have all
+ * essential state; the state store has hints.
  */
 export function createAgent(options: AgentOptions): Agent {
   return new HostAgent(options);
@@ -85,11 +86,11 @@ class HostAgent implements Agent {
   readonly #random: () => number;
   readonly #log: Log;
   readonly #reporter: Reporter;
-  readonly #keepers: HostKeepers;
+  readonly #housekeeping: Housekeeping;
   readonly #streams: LogStreams;
   readonly #stopping = new AbortController();
   readonly #cancelled = new AbortController();
-  #kept: KeptState;
+  #persisted: PersistedState;
   #runners: SetRunners | undefined;
   #corrections = 0;
   #syncedAtMs: number | undefined;
@@ -101,22 +102,22 @@ class HostAgent implements Agent {
     this.#random = options.random ?? Math.random;
     this.#log = options.log;
     const { port, api, log, state, machine, volumes, disk } = options;
-    this.#keepers = new HostKeepers({
+    this.#housekeeping = new Housekeeping({
       port,
       volumes,
       disk,
       clock: this.#clock,
       log,
       limits: this.#limits,
-      onNews: () => this.#reporter.ring(),
+      onNews: () => this.#reporter.wake(),
       onAvailable: () => this.#runners?.onAvailable(),
       onRootfsMeasured: (usedBytes) => this.#runners?.onRootfsMeasured(usedBytes),
-      neededImages: () => this.#kept.desired.images(),
+      neededImages: () => this.#persisted.desired.images(),
     });
     this.#reporter = new Reporter({
       machine,
       port,
-      keepers: this.#keepers,
+      housekeeping: this.#housekeeping,
       clock: this.#clock,
       log,
       random: this.#random,
@@ -125,17 +126,17 @@ class HostAgent implements Agent {
       onAnswer: (answer) => this.#accept(answer),
       onAbsent: (setId, generation) => this.#noteAbsent(setId, generation),
     });
-    this.#kept = new KeptState(state, undefined, log);
+    this.#persisted = new PersistedState(state, undefined, log);
     this.#streams = new LogStreams({ port, api, log, streamsMax: this.#limits.streamsMax });
-    // Every set and every call under way listens.
+    // Every set and every call in flight adds a listener.
     setMaxListeners(0, this.#stopping.signal, this.#cancelled.signal);
   }
 
   status(): AgentStatus {
     return {
       sets: this.#runners?.size ?? 0,
-      acceptedGeneration: this.#kept.desired.acceptedGeneration,
-      docker: this.#keepers.monitor.health,
+      acceptedGeneration: this.#persisted.desired.acceptedGeneration,
+      docker: this.#housekeeping.dockerHealth.health,
       corrections: this.#corrections,
       syncedAtMs: this.#syncedAtMs,
     };
@@ -143,7 +144,7 @@ class HostAgent implements Agent {
 
   async run(signal: AbortSignal): Promise<void> {
     const { state } = this.#options;
-    this.#kept = new KeptState(state, await state.load(), this.#log);
+    this.#persisted = new PersistedState(state, await state.load(), this.#log);
     const runners = this.#createRunners();
     this.#runners = runners;
     const stop = () => this.#stopping.abort(new Error("the agent stops"));
@@ -156,28 +157,28 @@ class HostAgent implements Agent {
     }
   }
 
-  /** Ends when stopped, or with the first error that a loop cannot live with; in order either way. */
+  /** Ends in order, either when stopped or after the first fatal error of a loop. */
   async #runLoops(runners: SetRunners): Promise<void> {
     const { signal } = this.#stopping;
-    const lookOptions = {
+    const resyncOptions = {
       port: this.#options.port,
       runners,
       clock: this.#clock,
       log: this.#log,
-      intervalMs: this.#limits.lookIntervalMs,
+      intervalMs: this.#limits.resyncIntervalMs,
       onCorrections: (corrections: number) => {
         this.#corrections += corrections;
       },
     };
     let failure: Error | undefined;
-    const { reviveWithinMs } = this.#limits;
-    const cancelRevival = this.#clock.after(reviveWithinMs, () => runners.allowRevival());
+    const { startupHoldMs } = this.#limits;
+    const cancelStartupHold = this.#clock.after(startupHoldMs, () => runners.allowStarts());
     const loops = [
       this.#pull(signal),
       this.#reporter.run(signal),
-      keepLooking(lookOptions, signal),
-      keepWatching(lookOptions, signal),
-      this.#keepers.run(signal),
+      resyncPeriodically(resyncOptions, signal),
+      forwardEvents(resyncOptions, signal),
+      this.#housekeeping.run(signal),
     ].map((loop) =>
       loop.catch((error: unknown) => {
         failure ??= error instanceof Error ? error : new Error(String(error));
@@ -185,13 +186,13 @@ class HostAgent implements Agent {
       }),
     );
     await aborted(signal);
-    cancelRevival();
+    cancelStartupHold();
     await this.#settle(runners);
     const isRefused = failure instanceof CredentialRefusedError;
     if (!isRefused) await this.#reporter.sendLast();
     this.#cancelled.abort(new Error("the agent stops"));
     await Promise.all(loops);
-    await this.#kept.settled();
+    await this.#persisted.settled();
     if (failure !== undefined) throw failure;
   }
 
@@ -204,23 +205,24 @@ class HostAgent implements Agent {
       random: this.#random,
       log: this.#log,
       stepLimit: createConcurrencyLimit(this.#limits.stepsMax),
-      lookLimit: createConcurrencyLimit(this.#limits.looksMax),
-      hasRunBefore: (setId: string, specKey?: string) => this.#kept.hasRun(setId, specKey),
-      onRan: (setId: string, specKey: string) => this.#kept.noteRan(setId, specKey),
-      keptSet: (setId: string) => this.#kept.keptSet(setId),
-      onKept: (setId: string, kept: KeptSet | undefined) => this.#kept.noteKept(setId, kept),
+      observationLimit: createConcurrencyLimit(this.#limits.observationsMax),
+      hasRunBefore: (setId: string, specKey?: string) => this.#persisted.hasRun(setId, specKey),
+      onRan: (setId: string, specKey: string) => this.#persisted.noteRan(setId, specKey),
+      persistedHistory: (setId: string) => this.#persisted.persistedHistory(setId),
+      onPersistedHistory: (setId: string, history: PersistedHistory | undefined) =>
+        this.#persisted.storeHistory(setId, history),
       onReport: (report: Sync["observed"][number]) => {
-        if (this.#reporter.put(report)) this.#keepers.volumes?.lookSoon();
+        if (this.#reporter.put(report)) this.#housekeeping.volumes?.checkSoon();
       },
-      // Berth counts what a set may have more as used until it hears what is.
+      // The control plane counts the additional capacity of the set as used until the next report.
       onResized: () => this.#reporter.usage.repeat(),
       stopping: this.#stopping.signal,
       cancelled: this.#cancelled.signal,
     };
-    return new SetRunners(context, this.#kept.desired.list());
+    return new SetRunners(context, this.#persisted.desired.list());
   }
 
-  /** Asks for what should be, and waits for it to change. */
+  /** Pulls the desired state, and waits for changes of it. */
   async #pull(signal: AbortSignal): Promise<void> {
     let failuresInRow = 0;
     let fullAtMs = Number.NEGATIVE_INFINITY;
@@ -233,10 +235,10 @@ class HostAgent implements Agent {
         const use = await this.#accept(result);
         failuresInRow = 0;
         const endedAtMs = this.#clock.nowMs();
-        if (use === "stale") await delay(this.#clock, USELESS_ANSWER_WAIT_MS, signal);
+        if (use === "stale") await delay(this.#clock, STALE_ANSWER_WAIT_MS, signal);
         else if (full) {
           fullAtMs = endedAtMs + this.#limits.fullIntervalMs;
-          this.#reporter.repeatDoubtful();
+          this.#reporter.resendUnconfirmed();
         } else if (use === "nothing" && endedAtMs - startedAtMs < SHORT_ANSWER_MS) {
           await delay(this.#clock, SHORT_ANSWER_WAIT_MS, signal);
         }
@@ -244,17 +246,17 @@ class HostAgent implements Agent {
         if (isAborted(signal)) return;
         failuresInRow++;
         const about = { clock: this.#clock, log: this.#log, random: this.#random, loop: "pull" };
-        await standFailure(about, error, failuresInRow, signal);
+        await waitBeforeRetry(about, error, failuresInRow, signal);
       }
     }
   }
 
-  /** Ends before the next usage report is due, so that the next question takes it along. */
+  /** Ends before the next usage report is due, so that the next long poll includes the report. */
   #waitMs(): number {
     return Math.min(this.#limits.waitMs, Math.ceil(this.#limits.usageIntervalMs * 0.9));
   }
 
-  /** Takes along what the machine uses, if it is soon to be said again: then most such reports need no sync of their own. */
+  /** Includes a usage report that is due soon. So most usage reports need no sync of their own. */
   async #ask(parts: Pick<Sync, "full" | "waitMs">, signal: AbortSignal): Promise<SyncResult> {
     const { usage: usageReports } = this.#reporter;
     const usage = await usageReports.takeIfDue(this.#limits.usageIntervalMs / 2);
@@ -271,11 +273,11 @@ class HostAgent implements Agent {
       {
         protocol: AGENT_PROTOCOL_VERSION,
         agentVersion: this.#options.agentVersion,
-        acceptedGeneration: this.#kept.persistedGeneration,
+        acceptedGeneration: this.#persisted.persistedGeneration,
         full: false,
         waitMs: 0,
         observed: [],
-        docker: this.#keepers.monitor.health ?? null,
+        docker: this.#housekeeping.dockerHealth.health ?? null,
         usage: null,
         images: null,
         volumes: null,
@@ -289,32 +291,33 @@ class HostAgent implements Agent {
 
   async #accept(result: SyncResult): Promise<"news" | "nothing" | "stale"> {
     this.#streams.serve(result.streams, this.#stopping.signal);
-    const use = await this.#kept.accept(result, (accepted) => {
+    const use = await this.#persisted.accept(result, (accepted) => {
       for (const setId of accepted.dropped) this.#forget(setId);
       this.#runners?.apply(accepted);
     });
-    if (use !== "stale") this.#runners?.allowRevival();
-    if (use !== "stale") this.#keepers.volumes?.heed(result, this.#kept.desired.list());
-    this.#reporter.expectAgain(result.reportAgain);
-    this.#runners?.lookAgain(result.reportAgain);
+    if (use !== "stale") this.#runners?.allowStarts();
+    if (use !== "stale")
+      this.#housekeeping.volumes?.updateRetention(result, this.#persisted.desired.list());
+    this.#reporter.forceResend(result.reportAgain);
+    this.#runners?.observeAgain(result.reportAgain);
     return use === "nothing" && result.streams.length > 0 ? "news" : use;
   }
 
-  /** What is known to be gone on both sides is forgotten. */
+  /** Forgets a set that is deleted on both sides. */
   #noteAbsent(setId: string, generation: number): boolean {
-    if (!this.#kept.desired.forgetDeleted(setId, generation)) return false;
-    this.#kept.forget(setId);
+    if (!this.#persisted.desired.forgetDeleted(setId, generation)) return false;
+    this.#persisted.forget(setId);
     this.#runners?.apply({ changed: [], dropped: [setId], isComplete: false });
-    this.#kept.saveSoon();
+    this.#persisted.saveSoon();
     return true;
   }
 
   #forget(setId: string): void {
     this.#reporter.forget(setId);
-    this.#kept.forget(setId);
+    this.#persisted.forget(setId);
   }
 
-  /** Steps under way end, or are broken off at the deadline. */
+  /** Waits for the steps in progress, and aborts them at the deadline. */
   async #settle(runners: SetRunners): Promise<void> {
     const isLate = new AbortController();
     const deadline = delay(this.#clock, this.#limits.stopDeadlineMs, isLate.signal);

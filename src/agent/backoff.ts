@@ -1,7 +1,7 @@
 const BACKOFF_MS_MIN = 1_000;
 const BACKOFF_MS_MAX = 60_000;
 
-/** 1 s doubling to 60 s. */
+/** Exponential backoff from 1 s to 60 s. `inRow` counts failures from 1. */
 export function backoffMs(inRow: number): number {
   return Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** Math.min(Math.max(inRow - 1, 0), 10));
 }

@@ -1,12 +1,12 @@
-/** Time, as everything in the agent takes it: tests turn it themselves. */
+/** The agent's only source of time. Tests replace it with a virtual clock. */
 export interface Clock {
-  /** Milliseconds of the machine's wall clock, as Docker's times are. */
+  /** Milliseconds of the machine's wall clock, which Docker's timestamps use, too. */
   nowMs(): number;
-  /** Calls back once after `delayMs`; the returned function takes it back. */
+  /** Calls back once after `delayMs`. The returned function cancels the call. */
   after(delayMs: number, callback: () => void): () => void;
 }
 
-/** Timers longer than this overflow in Node and would fire at once. */
+/** Longer timers overflow in Node and would fire at once. */
 const timerMsMax = 2 ** 31 - 1;
 
 export const systemClock: Clock = {
@@ -31,7 +31,10 @@ export function delay(clock: Clock, delayMs: number, signal: AbortSignal): Promi
   });
 }
 
-/** 0.5 s doubling to 30 s, of which a random part between half and all is waited; `random` is in [0, 1). */
+/**
+ * Exponential backoff from 0.5 s to 30 s, of which the caller waits between half and all. `random`
+ * is in [0, 1).
+ */
 export function callBackoffMs(failuresInRow: number, random: number): number {
   const backoffMs = Math.min(30_000, 500 * 2 ** Math.min(failuresInRow - 1, 10));
   return backoffMs * (0.5 + random / 2);

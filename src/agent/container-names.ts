@@ -1,2 +1,5 @@
-/** The name of every set's infra container; no business container may have it (contracts/api/set-template.ts). */
+/**
+ * The name of every set's infra container. The template schema reserves it
+ * (contracts/api/set-template.ts).
+ */
 export const INFRA_CONTAINER = "infra";

@@ -14,22 +14,22 @@ function answer(hostGeneration: number, sets: DesiredSet[], full = false) {
   return { hostGeneration, sets, full };
 }
 
-describe("what a host was told to run", () => {
-  it("never takes an older generation of a set, also from an answer that is not older", () => {
+describe("the desired sets of a host", () => {
+  it("never accept an older generation of a set, even in a newer answer", () => {
     const desired = new DesiredSets(undefined);
     desired.accept(answer(5, [setOf("a", 3)]));
     expect(desired.accept(answer(5, [setOf("a", 2, "deleted")]))).toMatchObject({ changed: [] });
     expect(desired.get("a")).toMatchObject({ generation: 3, desired: "running" });
   });
 
-  it("refuses an older answer whole, complete ones too", () => {
+  it("refuse an older answer as a whole, even a complete one", () => {
     const desired = new DesiredSets({ acceptedGeneration: 7, desired: [setOf("a", 3)] });
     expect(desired.accept(answer(6, [setOf("b", 9)], true))).toEqual({ kind: "stale" });
     expect(desired.list().map(({ setId }) => setId)).toEqual(["a"]);
     expect(desired.acceptedGeneration).toBe(7);
   });
 
-  it("drops what a complete answer does not name, and nothing for any other", () => {
+  it("drop a set only if a complete answer does not name it", () => {
     const desired = new DesiredSets({ acceptedGeneration: 1, desired: [setOf("a", 1)] });
     expect(desired.accept(answer(2, [setOf("b", 1)]))).toMatchObject({ dropped: [] });
     expect(desired.accept(answer(2, [setOf("b", 1)], true))).toEqual({
@@ -40,14 +40,14 @@ describe("what a host was told to run", () => {
     });
   });
 
-  it("does not take an answer for complete that is as long as an answer may be", () => {
+  it("treat an answer of the maximum length as incomplete", () => {
     const desired = new DesiredSets({ acceptedGeneration: 1, desired: [setOf("a", 1)] });
     const many = Array.from({ length: SETS_PER_HOST_MAX }, (_, i) => setOf(`s${i}`, 1));
     expect(desired.accept(answer(2, many, true))).toMatchObject({ dropped: [], isComplete: false });
     expect(desired.get("a")).toBeDefined();
   });
 
-  it("forgets only what is to be deleted, in the generation that is known to be gone", () => {
+  it("forget only a deleted set in its removed generation", () => {
     const desired = new DesiredSets(undefined);
     desired.accept(answer(1, [setOf("a", 1), setOf("b", 4, "deleted")]));
     expect(desired.forgetDeleted("a", 1)).toBe(false);
@@ -56,8 +56,10 @@ describe("what a host was told to run", () => {
     expect(desired.list().map(({ setId }) => setId)).toEqual(["a"]);
   });
 
-  it("ends with what was said last, in whatever order and however often answers come", () => {
-    /** A control plane changes sets one after another; `asked` is what the agent knew when it asked. */
+  it("converge to the last state for any order and repetition of answers", () => {
+    /**
+     * A control plane changes sets in sequence. `asked` is the agent's generation at the request.
+     */
     const history = fc.array(
       fc.record({
         set: fc.nat(3),
@@ -91,7 +93,7 @@ describe("what a host was told to run", () => {
         let highest = 0;
         const take = (position: number) => {
           const chosen = answers[position % answers.length];
-          // No agent asks for what comes after more than it has accepted.
+          // An agent never requests changes after a generation that it has not accepted.
           if (!chosen || chosen.after > host.acceptedGeneration) return;
           const generations = new Map(host.list().map((set) => [set.setId, set.generation]));
           host.accept(chosen);

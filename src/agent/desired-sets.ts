@@ -9,24 +9,30 @@ export type Acceptance = { kind: "stale" } | AcceptedAnswer;
 
 export interface AcceptedAnswer {
   kind: "accepted";
-  /** Sets that are new or changed, and sets that the host should not have any more. */
+  /** New or changed sets, and ids of sets that no longer belong to the host. */
   changed: DesiredSet[];
   dropped: string[];
-  /** It named all sets of the host: what else is found there is nobody's. */
+  /**
+   * The answer named all sets of the host. Any other set that the agent finds here is unknown to
+   * the control plane.
+   */
   isComplete: boolean;
 }
 
 /**
- * What this host was told to run, and up to which generation. It never goes back: an answer older than what was
- * accepted is refused whole, and a set never takes an older generation (I4). Answers may come twice and in any order.
+ * The desired sets of this host and their generation. The generation never decreases. `accept`
+ * refuses an answer that is older than the accepted one, and older generations of a set (I4).
+ * Answers may arrive twice and in any order.
  */
 export class DesiredSets {
   readonly #sets = new Map<string, DesiredSet>();
   #acceptedGeneration: number;
 
-  constructor(kept: { acceptedGeneration: number; desired: readonly DesiredSet[] } | undefined) {
-    this.#acceptedGeneration = kept?.acceptedGeneration ?? 0;
-    for (const set of kept?.desired ?? []) this.#sets.set(set.setId, set);
+  constructor(
+    persisted: { acceptedGeneration: number; desired: readonly DesiredSet[] } | undefined,
+  ) {
+    this.#acceptedGeneration = persisted?.acceptedGeneration ?? 0;
+    for (const set of persisted?.desired ?? []) this.#sets.set(set.setId, set);
   }
 
   get acceptedGeneration(): number {
@@ -37,7 +43,7 @@ export class DesiredSets {
     return this.#sets.get(setId);
   }
 
-  /** Images that these sets are made of, as the daemon lists them. */
+  /** Images of these sets, in the form that the daemon lists. */
   images(): Set<string> {
     const containers = this.list().flatMap(({ template }) => template.containers);
     return new Set(containers.map(({ image }) => familiarName(image)));
@@ -47,7 +53,7 @@ export class DesiredSets {
     return [...this.#sets.values()];
   }
 
-  /** Takes an answer that has just come. */
+  /** Applies an answer of the control plane. */
   accept(result: Pick<SyncResult, "hostGeneration" | "full" | "sets">): Acceptance {
     if (result.hostGeneration < this.#acceptedGeneration) return { kind: "stale" };
     this.#acceptedGeneration = result.hostGeneration;
@@ -58,7 +64,7 @@ export class DesiredSets {
       this.#sets.set(set.setId, set);
       changed.push(set);
     }
-    // An answer as long as an answer may be is perhaps not all there is.
+    // An answer with the maximum length may be truncated.
     const isComplete = result.full && result.sets.length < SETS_PER_HOST_MAX;
     if (!isComplete) return { kind: "accepted", changed, dropped: [], isComplete };
     const named = new Set(result.sets.map(({ setId }) => setId));
@@ -67,7 +73,7 @@ export class DesiredSets {
     return { kind: "accepted", changed, dropped, isComplete };
   }
 
-  /** Forgets a set that was to be deleted, once it is known to be gone. */
+  /** Forgets a deleted set, once the control plane knows that the host has removed it. */
   forgetDeleted(setId: string, generation: number): boolean {
     const known = this.#sets.get(setId);
     if (known?.desired !== "deleted" || known.generation !== generation) return false;

@@ -4,7 +4,7 @@ import { runCommand } from "./exec.ts";
 const sh = (script: string, options: Parameters<typeof runCommand>[2]) =>
   runCommand("/bin/sh", ["-c", script], options);
 
-it("gives the output, or what the program said before it failed", async () => {
+it("returns the output, or the error output of a failed program", async () => {
   expect(await sh("echo said", { timeoutMs: 5_000 })).toBe("said\n");
   await expect(sh("echo why >&2; exit 3", { timeoutMs: 5_000 })).rejects.toMatchObject({
     exitCode: 3,
@@ -13,13 +13,13 @@ it("gives the output, or what the program said before it failed", async () => {
   await expect(runCommand("/nowhere", [], { timeoutMs: 5_000 })).rejects.toThrow("ENOENT");
 });
 
-it("kills at the deadline, and when it is broken off", async () => {
+it("kills the program at the deadline and when aborted", async () => {
   await expect(sh("exec sleep 60", { timeoutMs: 50 })).rejects.toThrow("did not end within 50 ms");
   const signal = AbortSignal.timeout(50);
-  await expect(sh("exec sleep 60", { timeoutMs: 60_000, signal })).rejects.toThrow("broken off");
+  await expect(sh("exec sleep 60", { timeoutMs: 60_000, signal })).rejects.toThrow("was aborted");
 });
 
-it("settles soon after the deadline when the program does not die of it", async () => {
+it("settles soon after the deadline if the program survives the signal", async () => {
   const startedAtMs = performance.now();
   const stubborn = sh("trap '' TERM; i=0; while [ $i -lt 600 ]; do sleep 0.1; i=$((i+1)); done", {
     timeoutMs: 100,

@@ -1,10 +1,10 @@
 import { execFile } from "node:child_process";
 
-/** A program that could not be started, was killed at its deadline, or did not exit with 0. */
+/** A program failed to start, was killed at its deadline, or exited with a status other than 0. */
 export class CommandError extends Error {
   override readonly name = "CommandError";
   readonly argv0: string;
-  /** Undefined when it was never started or was killed. */
+  /** Undefined if the program never started or was killed. */
   readonly exitCode: number | undefined;
   readonly stderrTail: string;
 
@@ -21,20 +21,24 @@ export class CommandError extends Error {
 
 const outputBytesMax = 16 * 2 ** 20;
 const stderrTailChars = 2_000;
-/** A program that is killed is gone by then, or hangs in the kernel and cannot be waited for. */
+/** A killed program exits within this time, or hangs in the kernel and cannot be waited for. */
 const killedWithinMs = 2_000;
 
 export interface CommandOptions {
   timeoutMs: number;
-  /** Kills the program when aborted. Without it, what has begun ends. */
+  /**
+   * Kills the program when aborted. Without a signal, the program runs to its end or its deadline.
+   */
   signal?: AbortSignal;
   killSignal?: "SIGKILL" | "SIGTERM";
 }
 
 /**
- * Runs a program without a shell and resolves with its standard output: at most 16 MiB, in the C locale, with no
- * other environment. `path` is absolute. Rejects with CommandError; shortly after the deadline, or after it was aborted, also when
- * the program cannot be killed. The one place of the agent that starts programs.
+ * Runs a program without a shell and resolves with its standard output. The output is at most 16
+ * MiB, the locale is C, and the environment is otherwise empty. `path` is absolute.
+ *
+ * Rejects with CommandError. If the program cannot be killed, it still rejects shortly after the
+ * deadline or the abort. This is the agent's only way to run programs.
  */
 export async function runCommand(
   path: string,
@@ -47,7 +51,7 @@ export async function runCommand(
       const stderrTail = stderr.trim().slice(-stderrTailChars);
       reject(new CommandError(path, { exitCode, stderrTail, cause }));
     };
-    if (signal?.aborted) return fail(new Error("was broken off"), "");
+    if (signal?.aborted) return fail(new Error("was aborted"), "");
     let killedFor: Error | undefined;
     let lastTimer: NodeJS.Timeout | undefined;
     const options = {
@@ -74,7 +78,7 @@ export async function runCommand(
       () => kill(new Error(`did not end within ${timeoutMs} ms`)),
       timeoutMs,
     );
-    const onAbort = () => kill(new Error("was broken off"));
+    const onAbort = () => kill(new Error("was aborted"));
     signal?.addEventListener("abort", onAbort, { once: true });
     return undefined;
   });

@@ -1,6 +1,6 @@
 import type { Limits, ObservedLocalSet } from "./ports/set-port.ts";
 
-/** Equal for two looks between which nothing happened. */
+/** Two observations have equal fingerprints if nothing changed between them. */
 export function fingerprint(observed: ObservedLocalSet | undefined): string {
   if (!observed) return "absent";
   const containers = [observed.infra, ...observed.containers].map((seen) =>

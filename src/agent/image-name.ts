@@ -2,8 +2,8 @@ const digestPattern = /@sha256:[0-9a-f]{64}$/;
 const tagPattern = /:[\w][\w.-]{0,127}$/;
 
 /**
- * An image reference as the daemon lists it: without its own registry and that one's "library/", with the tag "latest" if it has none,
- * and without a tag if it has a digest (Docker's "familiar" names).
+ * Formats an image reference as the daemon lists it (Docker's familiar name). It has no
+ * "docker.io/" and no "library/". It has the tag "latest" by default, and no tag beside a digest.
  */
 export function familiarName(reference: string): string {
   const [digest = ""] = digestPattern.exec(reference) ?? [];

@@ -15,7 +15,7 @@ function host({ streamsMax = 2 } = {}) {
   engine.prepareBusiness("host_one", set);
   const uploads = new Map<string, { text: string; error: string | undefined; isOver: boolean }>();
   const api: ControlPlane = {
-    sync: () => Promise.reject(new Error("not asked for")),
+    sync: () => Promise.reject(new Error("not expected")),
     async uploadStream(streamId, { chunks, error }) {
       const upload = { text: "", error, isOver: false };
       uploads.set(streamId, upload);
@@ -31,43 +31,43 @@ function host({ streamsMax = 2 } = {}) {
   return { streams, uploads, ask, stop: () => stopping.abort(new Error("stop")) };
 }
 
-const text = "app is simulated and has nothing to say\n";
+const text = "app is simulated and prints nothing\n";
 
 describe("logs for readers", () => {
-  it("are sent to their end", async () => {
+  it("are streamed to their end", async () => {
     const { streams, uploads, ask } = host();
     ask("one");
     await streams.settled();
     expect(uploads.get("one")).toEqual({ text, error: undefined, isOver: true });
   });
 
-  it("say why there is none", async () => {
+  it("report why a log cannot be opened", async () => {
     const { streams, uploads, ask } = host();
     ask("one", "nope");
     await streams.settled();
     expect(uploads.get("one")).toMatchObject({
       text: "",
-      error: 'the set has no container "nope" here',
+      error: 'the set has no container "nope" on this host',
     });
   });
 
   it("follow until the agent stops", async () => {
     const { streams, uploads, ask, stop } = host();
     ask("one", "app", true);
-    await waitUntil("its first line is sent", () => uploads.get("one")?.text === text);
+    await waitUntil("the first line is sent", () => uploads.get("one")?.text === text);
     expect(uploads.get("one")?.isOver).toBe(false);
     stop();
     await streams.settled();
     expect(uploads.get("one")?.isOver).toBe(true);
   });
 
-  it("are at most so many at a time, and each is sent once", async () => {
+  it("are limited in number, and each is sent once", async () => {
     const { streams, uploads, ask, stop } = host({ streamsMax: 1 });
     ask("one", "app", true);
     ask("one", "app", true);
     ask("two", "app", true);
-    await waitUntil("both have begun", () => uploads.size === 2);
-    expect(uploads.get("two")?.error).toMatch("1 logs already");
+    await waitUntil("both uploads have started", () => uploads.size === 2);
+    expect(uploads.get("two")?.error).toMatch("already streams 1 logs");
     stop();
     await streams.settled();
     expect(uploads.get("one")).toMatchObject({ text, error: undefined });

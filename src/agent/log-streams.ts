@@ -10,7 +10,10 @@ export interface LogStreamsOptions {
   streamsMax: number;
 }
 
-/** Sends containers' logs to whoever asked for them, each until it ends, its reader goes, or the agent stops. */
+/**
+ * Streams containers' logs to readers. Each stream runs until the log ends, the reader disconnects,
+ * or the agent stops.
+ */
 export class LogStreams {
   readonly #options: LogStreamsOptions;
   readonly #open = new Map<string, Promise<void>>();
@@ -30,7 +33,7 @@ export class LogStreams {
     }
   }
 
-  /** Resolves when none is open; `signal` is what ends those that follow. */
+  /** Resolves when no stream is open. The signal of `serve` ends streams that follow. */
   async settled(): Promise<void> {
     await Promise.all(this.#open.values());
   }
@@ -42,20 +45,23 @@ export class LogStreams {
     signal.addEventListener("abort", onAbort, { once: true });
     try {
       if (isFull) {
-        const error = `The host sends ${streamsMax} logs already; try again when one has ended.`;
+        const error = `The host already streams ${streamsMax} logs. Try again when one has ended.`;
         await api.uploadStream(request.streamId, { chunks: nothing(), error }, abort.signal);
         return;
       }
       await this.#upload(request, abort.signal);
     } catch (error) {
-      if (!signal.aborted) log.warn({ err: error, streamId: request.streamId }, "log not sent");
+      if (!signal.aborted)
+        log.warn({ err: error, streamId: request.streamId }, "log stream failed");
     } finally {
       signal.removeEventListener("abort", onAbort);
       abort.abort(new Error("the upload has ended"));
     }
   }
 
-  /** A log that cannot even be opened is an error told to the reader; one that breaks later breaks the upload. */
+  /**
+   * Reports a log that cannot be opened to the reader. A log that fails later aborts the upload.
+   */
   async #upload(request: LogStreamRequest, signal: AbortSignal): Promise<void> {
     const { api, port } = this.#options;
     const { streamId, setId, container, tail, follow } = request;
@@ -64,7 +70,7 @@ export class LogStreams {
       (result) => ({ result }),
       (error: unknown) => ({ error }),
     );
-    // A quiet container has nothing to say for long; its reader hears all the same that the agent is there.
+    // A quiet container may print nothing for long, so the upload starts without its first chunk.
     const early = await Promise.race([first, soon()]);
     if (early && "error" in early) {
       const error = early.error instanceof Error ? early.error.message : String(early.error);
@@ -92,7 +98,7 @@ async function* continued(
   }
 }
 
-// An upload without content; what is wrong stands in its address.
+// An upload without content; its query string has the error.
 async function* nothing(): AsyncGenerator<Uint8Array> {
   // yields nothing
 }

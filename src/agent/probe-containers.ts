@@ -1,21 +1,23 @@
 import type { DesiredSet } from "../contracts/agent-protocol/protocol.ts";
 import type { Log } from "../lib/log.ts";
 import type { Clock } from "./clock.ts";
-import { noteProbe, postponeProbe } from "./container-memory.ts";
+import { noteProbe, postponeProbe } from "./container-history.ts";
 import type { ObservedLocalSet, ProbeResult, SetPort } from "./ports/set-port.ts";
-import type { SetMemory } from "./set-memory.ts";
+import type { SetHistory } from "./set-history.ts";
 
-/** What is probed: a set as it is wanted, as it was seen, and as it is remembered. */
-export interface Probed {
+/** A set with its desired state, its observation and its history. */
+export interface ProbeTarget {
   desired: DesiredSet;
   observed: ObservedLocalSet | undefined;
-  memory: SetMemory;
+  history: SetHistory;
 }
 
-/** Probes containers at once and remembers what came of it. A probe that could not be made says nothing, and is put off. */
+/**
+ * Probes containers in parallel and records the results. A probe that could not run is postponed.
+ */
 export async function probeContainers(
   tools: { port: Pick<SetPort, "probe">; clock: Clock; log: Log },
-  probed: Probed,
+  probed: ProbeTarget,
   names: readonly string[],
   signal: AbortSignal,
 ): Promise<void> {
@@ -24,7 +26,7 @@ export async function probeContainers(
 
 async function probeContainer(
   { port, clock, log }: { port: Pick<SetPort, "probe">; clock: Clock; log: Log },
-  { desired, observed, memory }: Probed,
+  { desired, observed, history }: ProbeTarget,
   name: string,
   signal: AbortSignal,
 ): Promise<void> {
@@ -37,9 +39,9 @@ async function probeContainer(
     result = await port.probe(desired, name, signal);
   } catch (error) {
     if (signal.aborted) return;
-    log.debug({ err: error, setId: desired.setId, container: name }, "probe not made");
-    postponeProbe(memory, name, check, clock.nowMs());
+    log.debug({ err: error, setId: desired.setId, container: name }, "probe failed to run");
+    postponeProbe(history, name, check, clock.nowMs());
     return;
   }
-  noteProbe(memory, seen, check, result, clock.nowMs());
+  noteProbe(history, seen, check, result, clock.nowMs());
 }

@@ -5,21 +5,30 @@ import { VirtualClock } from "../../test/support/agent/virtual-clock.ts";
 import { setDesires } from "../contracts/api/sets.ts";
 import { SimulatedEngine } from "./adapters/simulated/simulated-engine.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
-import { noteFailedLives, noteProbe } from "./container-memory.ts";
+import { noteFailedRuns, noteProbe } from "./container-history.ts";
 import { reconcile, type SetAction } from "./reconcile.ts";
 import {
   type DesiredLocalSet,
   enterGeneration,
-  newSetMemory,
+  newSetHistory,
   noteObserved,
   noteRunning,
-} from "./set-memory.ts";
+} from "./set-history.ts";
 
 const hostId = "host_one";
 const policies = ["always", "failure", "never"] as const;
 
-/** What anybody may have done to a set, in any order. */
-const deeds = ["infra", "business", "start", "exit", "fail", "remove", "stop", "another"] as const;
+/** Actions of anyone on the containers of a set, in any order. */
+const disturbances = [
+  "infra",
+  "business",
+  "start",
+  "exit",
+  "fail",
+  "remove",
+  "stop",
+  "another",
+] as const;
 
 const scenario = fc.record({
   desired: fc.constantFrom(...setDesires),
@@ -27,7 +36,7 @@ const scenario = fc.record({
   hasCheck: fc.boolean(),
   policy: fc.constantFrom(...policies),
   hasRun: fc.boolean(),
-  deeds: fc.array(fc.tuple(fc.constantFrom(...deeds), fc.nat(10)), { maxLength: 20 }),
+  disturbances: fc.array(fc.tuple(fc.constantFrom(...disturbances), fc.nat(10)), { maxLength: 20 }),
 });
 type Scenario = typeof scenario extends fc.Arbitrary<infer T> ? T : never;
 
@@ -50,9 +59,9 @@ async function prepareScene(chosen: Scenario) {
   const set = setOf(chosen);
   const other = structuredClone(set);
   for (const container of other.template.containers) container.options.env["A"] = "another";
-  for (const [deed, which] of chosen.deeds) {
+  for (const [disturbance, which] of chosen.disturbances) {
     await clock.pass(1_000);
-    act(engine, deed, deed === "another" ? other : set, which);
+    act(engine, disturbance, disturbance === "another" ? other : set, which);
   }
   await clock.pass(1_000);
   return { clock, engine, set };
@@ -60,7 +69,7 @@ async function prepareScene(chosen: Scenario) {
 
 function act(
   engine: SimulatedEngine,
-  deed: (typeof deeds)[number],
+  disturbance: (typeof disturbances)[number],
   set: DesiredLocalSet,
   which: number,
 ): void {
@@ -68,18 +77,18 @@ function act(
   const all = seen ? [seen.infra, ...seen.containers].filter((one) => one !== undefined) : [];
   const chosen = all[which % Math.max(1, all.length)];
   const isReady = seen?.infra?.state === "running";
-  if (deed === "infra") engine.prepareInfra(hostId, set);
-  else if (deed === "business" && seen?.infra) engine.prepareBusiness(hostId, set);
-  else if (deed === "another") {
+  if (disturbance === "infra") engine.prepareInfra(hostId, set);
+  else if (disturbance === "business" && seen?.infra) engine.prepareBusiness(hostId, set);
+  else if (disturbance === "another") {
     engine.prepareInfra(hostId, set);
     engine.prepareBusiness(hostId, set);
-  } else if (deed === "start" && isReady) {
+  } else if (disturbance === "start" && isReady) {
     const name = seen.containers[which % Math.max(1, seen.containers.length)]?.name;
     if (name !== undefined) engine.start(hostId, set.setId, name);
-  } else if (deed === "exit" && chosen) engine.exit(chosen.dockerId, 0);
-  else if (deed === "fail" && chosen) engine.exit(chosen.dockerId, 1);
-  else if (deed === "remove" && chosen) engine.removeBehind(chosen.dockerId);
-  else if (deed === "stop") engine.stopAll(hostId, set.setId);
+  } else if (disturbance === "exit" && chosen) engine.exit(chosen.dockerId, 0);
+  else if (disturbance === "fail" && chosen) engine.exit(chosen.dockerId, 1);
+  else if (disturbance === "remove" && chosen) engine.removeExternally(chosen.dockerId);
+  else if (disturbance === "stop") engine.stopAll(hostId, set.setId);
 }
 
 function perform(engine: SimulatedEngine, set: DesiredLocalSet, action: SetAction): void {
@@ -98,26 +107,26 @@ function perform(engine: SimulatedEngine, set: DesiredLocalSet, action: SetActio
   }
 }
 
-/** Steps until there is nothing to do, in a world where every step and every probe succeeds. */
+/** Takes steps until none is left, in a world where every step and every probe succeeds. */
 async function converge(chosen: Scenario, isOver: () => boolean) {
   const { clock, engine, set } = await prepareScene(chosen);
-  const memory = newSetMemory();
-  enterGeneration(memory, set, () => chosen.hasRun);
+  const history = newSetHistory();
+  enterGeneration(history, set, () => chosen.hasRun);
   const steps: SetAction[] = [];
   const look = (): ObservedLocalSet | undefined => {
     const observed = engine.observeSet(hostId, set.setId);
-    noteObserved(memory, set, observed, clock.nowMs());
+    noteObserved(history, set, observed, clock.nowMs());
     return observed;
   };
   for (;;) {
     const observed = look();
-    const verdict = reconcile(set, observed, memory, clock.nowMs());
-    expect(reconcile(set, observed, memory, clock.nowMs())).toEqual(verdict);
-    if (verdict.state === "running") noteRunning(memory);
+    const verdict = reconcile(set, observed, history, clock.nowMs());
+    expect(reconcile(set, observed, history, clock.nowMs())).toEqual(verdict);
+    if (verdict.state === "running") noteRunning(history);
     const { action } = verdict;
     const isProbed = action.kind === "wait" && verdict.ready;
     if (action.kind === "none" || isProbed || isOver() || steps.length > 50) {
-      return { clock, engine, set, memory, steps, verdict, observed };
+      return { clock, engine, set, history, steps, verdict, observed };
     }
     if (action.kind === "wait") {
       expect(action.untilMs).toBeGreaterThan(clock.nowMs());
@@ -128,25 +137,26 @@ async function converge(chosen: Scenario, isOver: () => boolean) {
       for (const name of action.containers) {
         const seen = observed?.containers.find((container) => container.name === name);
         const check = set.template.containers.find((one) => one.name === name)?.options.health;
-        if (!seen || !check) throw new Error("only what is there and has a check is probed");
-        noteProbe(memory, seen, check, { healthy: true }, clock.nowMs());
+        if (!seen || !check) throw new Error("only existing containers with a check are probed");
+        noteProbe(history, seen, check, { healthy: true }, clock.nowMs());
       }
       continue;
     }
     steps.push(action);
-    if (action.kind === "fail") noteFailedLives(memory, observed, action.containers);
+    if (action.kind === "fail") noteFailedRuns(history, observed, action.containers);
     await clock.pass(10);
     perform(engine, set, action);
   }
 }
 
-describe("reconcile, from whatever there is", () => {
-  it("arrives in as many steps as a start has, and then does nothing", async () => {
+describe("reconcile, from any observation", () => {
+  it("converges in the steps of one start, and then takes none", async () => {
     await fc.assert(
       fc.asyncProperty(scenario, async (chosen) => {
         const { steps, verdict, set, observed } = await converge(chosen, () => false);
         const indexes = new Set(chosen.indexes).size;
-        // Prepare once and start each index once; what has ended before may have to be counted as failed first.
+        // One preparation, one start per index, and one failed start for each container that exited
+        // earlier.
         expect(steps.length).toBeLessThanOrEqual(1 + indexes + chosen.indexes.length);
         if (set.desired === "running") {
           expect(verdict.state).toBe("running");
@@ -160,10 +170,10 @@ describe("reconcile, from whatever there is", () => {
     );
   });
 
-  it("never starts a container before those of lower indexes have come up", async () => {
+  it("never starts a container before those with lower indexes have come up", async () => {
     await fc.assert(
       fc.asyncProperty(scenario, async (chosen) => {
-        const { steps, set } = await converge({ ...chosen, deeds: [] }, () => false);
+        const { steps, set } = await converge({ ...chosen, disturbances: [] }, () => false);
         const indexOf = (name: string) =>
           set.template.containers.find((container) => container.name === name)?.index ?? -1;
         const started = steps.flatMap((step) =>
@@ -176,25 +186,26 @@ describe("reconcile, from whatever there is", () => {
     );
   });
 
-  it("comes to the same end when it is forgotten after any step what was done", async () => {
+  it("converges even if the history is lost after any step", async () => {
     await fc.assert(
       fc.asyncProperty(scenario, fc.nat(6), async (chosen, stepsBefore) => {
         let looks = 0;
         const { engine, set, clock } = await converge(chosen, () => looks++ > stepsBefore);
-        const memory = newSetMemory();
-        enterGeneration(memory, set, () => chosen.hasRun);
+        const history = newSetHistory();
+        enterGeneration(history, set, () => chosen.hasRun);
         for (let step = 0; step < 50; step++) {
           const observed = engine.observeSet(hostId, set.setId);
-          noteObserved(memory, set, observed, clock.nowMs());
-          const { action } = reconcile(set, observed, memory, clock.nowMs());
+          noteObserved(history, set, observed, clock.nowMs());
+          const { action } = reconcile(set, observed, history, clock.nowMs());
           if (action.kind === "none") return;
           if (action.kind === "wait") await clock.pass(action.untilMs - clock.nowMs());
-          if (action.kind === "fail") noteFailedLives(memory, observed, action.containers);
-          if (action.kind === "probe") return; // all is started, and its checks decide
+          if (action.kind === "fail") noteFailedRuns(history, observed, action.containers);
+          // All containers have started, and only probes remain.
+          if (action.kind === "probe") return;
           await clock.pass(10);
           perform(engine, set, action);
         }
-        expect.fail("there is no end to it");
+        expect.fail("it does not converge");
       }),
     );
   });

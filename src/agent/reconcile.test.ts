@@ -4,20 +4,20 @@ import {
   infraStartedAtMs,
   observedSet,
   type ObservedSetChanges,
-  type Standing,
+  type ContainerStateText,
 } from "../../test/support/fleet/observed-set.ts";
 import type { SetDesire } from "../contracts/api/sets.ts";
 import { judgeContainer, reconcile } from "./reconcile.ts";
 import {
   type DesiredLocalSet,
   enterGeneration,
-  newSetMemory,
+  newSetHistory,
   noteFailure,
   noteObserved,
   noteRunning,
-  type SetMemory,
-} from "./set-memory.ts";
-import { noteFailedLives, noteProbe } from "./container-memory.ts";
+  type SetHistory,
+} from "./set-history.ts";
+import { noteFailedRuns, noteProbe } from "./container-history.ts";
 
 const nowMs = infraStartedAtMs + 20_000;
 const http = { health: { http: { port: 80 } } };
@@ -26,63 +26,63 @@ function setOf(changes: LocalSetChanges = {}, desired: SetDesire = "running"): D
   return { ...localSet({ names: ["app", "log"], ...changes }), desired };
 }
 
-function memoryOf(set: DesiredLocalSet, { hasRun = false } = {}): SetMemory {
-  const memory = newSetMemory();
-  enterGeneration(memory, set, () => hasRun);
-  return memory;
+function historyOf(set: DesiredLocalSet, { hasRun = false } = {}): SetHistory {
+  const history = newSetHistory();
+  enterGeneration(history, set, () => hasRun);
+  return history;
 }
 
-/** The verdict on a set that was seen running, or being made, before it was seen like this. */
+/** The verdict on a set whose containers have these states. */
 function judge(
   set: DesiredLocalSet,
-  standings: Record<string, Standing>,
-  { memory = memoryOf(set), ...changes }: ObservedSetChanges & { memory?: SetMemory } = {},
+  stateTexts: Record<string, ContainerStateText>,
+  { history = historyOf(set), ...changes }: ObservedSetChanges & { history?: SetHistory } = {},
 ) {
-  const observed = observedSet(set, standings, changes);
-  noteObserved(memory, set, observed, nowMs);
-  return reconcile(set, observed, memory, nowMs);
+  const observed = observedSet(set, stateTexts, changes);
+  noteObserved(history, set, observed, nowMs);
+  return reconcile(set, observed, history, nowMs);
 }
 
-/** `memory` after it saw these containers running. */
-function afterRunning(set: DesiredLocalSet, { hasRun = true } = {}): SetMemory {
-  const memory = memoryOf(set, { hasRun });
+/** The history after it saw these containers running. */
+function afterRunning(set: DesiredLocalSet, { hasRun = true } = {}): SetHistory {
+  const history = historyOf(set, { hasRun });
   const names = set.template.containers.map(({ name }) => [name, "running"] as const);
-  noteObserved(memory, set, observedSet(set, Object.fromEntries(names)), nowMs - 10_000);
-  return memory;
+  noteObserved(history, set, observedSet(set, Object.fromEntries(names)), nowMs - 10_000);
+  return history;
 }
 
 describe("a set that should run", () => {
-  it("is prepared when nothing of it is there", () => {
+  it("is prepared if nothing of it exists", () => {
     const set = setOf();
-    expect(reconcile(set, undefined, memoryOf(set), nowMs)).toMatchObject({
+    expect(reconcile(set, undefined, historyOf(set), nowMs)).toMatchObject({
       action: { kind: "prepare" },
       state: "preparing",
     });
   });
 
-  const unprepared: [string, Record<string, Standing>, ObservedSetChanges][] = [
-    ["infra is not there", { app: "created", log: "created" }, { infra: "absent" }],
-    ["infra has ended", { app: "running", log: "running" }, { infra: "exited 137" }],
-    ["infra is another one", { app: "created", log: "created" }, { outdated: "infra" }],
+  const unprepared: [string, Record<string, ContainerStateText>, ObservedSetChanges][] = [
+    ["infra does not exist", { app: "created", log: "created" }, { infra: "absent" }],
+    ["infra has exited", { app: "running", log: "running" }, { infra: "exited 137" }],
+    ["infra is outdated", { app: "created", log: "created" }, { outdated: "infra" }],
     ["a container is missing", { app: "created" }, {}],
-    ["a container is another one", { app: "running", log: "running" }, { outdated: "log" }],
+    ["a container is outdated", { app: "running", log: "running" }, { outdated: "log" }],
     ["a container has lost its network", { app: "running", log: "dead" }, {}],
   ];
-  it.each(unprepared)("is prepared when %s", (_what, standings, changes) => {
-    expect(judge(setOf(), standings, changes).action).toEqual({ kind: "prepare" });
+  it.each(unprepared)("is prepared when %s", (_what, stateTexts, changes) => {
+    expect(judge(setOf(), stateTexts, changes).action).toEqual({ kind: "prepare" });
   });
 
-  it("is prepared again for a newer restart, and when there is a container too many", () => {
+  it("is prepared again for a newer restart, and to remove an extra container", () => {
     const set = setOf();
     const observed = observedSet(set, { app: "running", log: "running" });
     const restarted = { ...set, restartGeneration: 2 };
-    expect(reconcile(restarted, observed, memoryOf(set), nowMs).action.kind).toBe("prepare");
+    expect(reconcile(restarted, observed, historyOf(set), nowMs).action.kind).toBe("prepare");
     const smaller = structuredClone(set);
     smaller.template.containers.pop();
-    expect(reconcile(smaller, observed, memoryOf(set), nowMs).action.kind).toBe("prepare");
+    expect(reconcile(smaller, observed, historyOf(set), nowMs).action.kind).toBe("prepare");
   });
 
-  it("is started by index, equal indexes together", () => {
+  it("is started by index, with equal indexes together", () => {
     const set = setOf({ names: ["a", "b", "c"] });
     for (const [position, index] of [5, 5, 9].entries()) {
       const container = set.template.containers[position];
@@ -104,43 +104,43 @@ describe("a set that should run", () => {
     });
   });
 
-  it("waits with the next index until what has a health check was healthy", () => {
+  it("starts the next index only after containers with a health check have been healthy", () => {
     const set = setOf({ options: http });
-    const memory = memoryOf(set);
-    const standings = { app: "running", log: "created" } as const;
-    expect(judge(set, standings, { memory }).action).toEqual({
+    const history = historyOf(set);
+    const stateTexts = { app: "running", log: "created" } as const;
+    expect(judge(set, stateTexts, { history }).action).toEqual({
       kind: "probe",
       containers: ["app"],
       untilMs: Number.POSITIVE_INFINITY,
     });
-    const [seen] = observedSet(set, standings).containers;
+    const [seen] = observedSet(set, stateTexts).containers;
     const check = set.template.containers[0]?.options.health;
-    if (!seen || !check) throw new Error("there is one with a check");
-    noteProbe(memory, seen, check, { healthy: false, detail: "refused" }, nowMs);
-    expect(judge(set, standings, { memory })).toMatchObject({
+    if (!seen || !check) throw new Error("the template has a container with a check");
+    noteProbe(history, seen, check, { healthy: false, detail: "refused" }, nowMs);
+    expect(judge(set, stateTexts, { history })).toMatchObject({
       action: { kind: "wait", untilMs: nowMs + 25 },
       ready: false,
       reason: { code: "not-healthy" },
     });
-    noteProbe(memory, seen, check, { healthy: true }, nowMs);
-    expect(judge(set, standings, { memory }).action).toEqual({
+    noteProbe(history, seen, check, { healthy: true }, nowMs);
+    expect(judge(set, stateTexts, { history }).action).toEqual({
       kind: "start",
       containers: ["log"],
     });
   });
 
-  it("does not report ready what was healthy and is not any more, and goes on probing", () => {
+  it("is not ready after it becomes unhealthy, and is probed further", () => {
     const set = setOf({ names: ["app"], options: http });
-    const memory = afterRunning(set);
-    const standings = { app: "running" } as const;
-    const [seen] = observedSet(set, standings).containers;
+    const history = afterRunning(set);
+    const stateTexts = { app: "running" } as const;
+    const [seen] = observedSet(set, stateTexts).containers;
     const check = set.template.containers[0]?.options.health;
-    if (!seen || !check) throw new Error("there is one with a check");
-    noteProbe(memory, seen, check, { healthy: true }, nowMs);
-    expect(judge(set, standings, { memory })).toMatchObject({ state: "running", ready: true });
+    if (!seen || !check) throw new Error("the template has a container with a check");
+    noteProbe(history, seen, check, { healthy: true }, nowMs);
+    expect(judge(set, stateTexts, { history })).toMatchObject({ state: "running", ready: true });
     for (let i = 0; i < 3; i++)
-      noteProbe(memory, seen, check, { healthy: false, detail: "500" }, nowMs);
-    expect(judge(set, standings, { memory })).toMatchObject({
+      noteProbe(history, seen, check, { healthy: false, detail: "500" }, nowMs);
+    expect(judge(set, stateTexts, { history })).toMatchObject({
       action: { kind: "wait", untilMs: nowMs + 2_000 },
       state: "running",
       ready: false,
@@ -148,21 +148,25 @@ describe("a set that should run", () => {
     });
   });
 
-  it("is started whole again, whatever the policies say, when infra has begun anew", () => {
+  it("is started as a whole after a restart of infra, whatever the restart policies", () => {
     const set = setOf({ options: { restart: { on: "never" } } });
-    const memory = memoryOf(set, { hasRun: true });
+    const history = historyOf(set, { hasRun: true });
     const verdict = judge(
       set,
       { app: "exited 0", log: "exited 1" },
-      { isEarlierLife: true, memory },
+      { isEarlierRun: true, history },
     );
     expect(verdict.action).toEqual({ kind: "start", containers: ["app"] });
   });
 
-  it("waits out the time of an infra container that has just ended", () => {
+  it("waits for the backoff of an infra container that has just exited", () => {
     const set = setOf();
-    const memory = afterRunning(set);
-    const verdict = judge(set, { app: "running", log: "running" }, { infra: "exited 137", memory });
+    const history = afterRunning(set);
+    const verdict = judge(
+      set,
+      { app: "running", log: "running" },
+      { infra: "exited 137", history },
+    );
     expect(verdict).toMatchObject({
       action: { kind: "wait", untilMs: nowMs + 1_000 },
       state: "running",
@@ -171,7 +175,7 @@ describe("a set that should run", () => {
   });
 });
 
-describe("a container that ended by itself", () => {
+describe("a container that exited without a stop", () => {
   const policies: ["always" | "failure" | "never", number, boolean][] = [
     ["always", 0, true],
     ["always", 1, true],
@@ -182,7 +186,7 @@ describe("a container that ended by itself", () => {
   ];
   it.each(policies)("policy %s, exit code %i: restarted is %s", (on, exitCode, isRestarted) => {
     const set = setOf({ names: ["app"], options: { restart: { on } } });
-    const verdict = judge(set, { app: `exited ${exitCode}` }, { memory: afterRunning(set) });
+    const verdict = judge(set, { app: `exited ${exitCode}` }, { history: afterRunning(set) });
     expect(verdict.state).toBe("running");
     if (isRestarted) {
       expect(verdict).toMatchObject({
@@ -195,66 +199,66 @@ describe("a container that ended by itself", () => {
     }
   });
 
-  it("does not hold back the restart of one that comes after it", () => {
+  it("does not delay the restart of a container with a higher index", () => {
     const set = setOf();
-    const memory = afterRunning(set);
+    const history = afterRunning(set);
     noteObserved(
-      memory,
+      history,
       set,
       observedSet(set, { app: "exited 1", log: "exited 1" }),
       nowMs - 5_000,
     );
-    const verdict = judge(set, { app: "exited 1", log: "exited 1" }, { memory });
+    const verdict = judge(set, { app: "exited 1", log: "exited 1" }, { history });
     expect(verdict.action).toEqual({ kind: "start", containers: ["app"] });
   });
 
-  it("is a failed start while the set has not run, and is counted once", () => {
+  it("is a failed start before the set has run, and counts once", () => {
     const set = setOf();
-    const memory = afterRunning(set, { hasRun: false });
-    const standings = { app: "exited 3", log: "created" } as const;
-    const verdict = judge(set, standings, { memory });
+    const history = afterRunning(set, { hasRun: false });
+    const stateTexts = { app: "exited 3", log: "created" } as const;
+    const verdict = judge(set, stateTexts, { history });
     expect(verdict).toMatchObject({
       action: { kind: "fail", containers: ["app"], temporary: true },
       state: "starting",
       reason: { code: "container-exited", phase: "start" },
     });
-    noteFailedLives(memory, observedSet(set, standings), ["app"]);
-    expect(judge(set, standings, { memory }).action.kind).toBe("wait");
+    noteFailedRuns(history, observedSet(set, stateTexts), ["app"]);
+    expect(judge(set, stateTexts, { history }).action.kind).toBe("wait");
   });
 
-  it("fails the start for good when nothing will start it again and it was never healthy", () => {
+  it("fails the start permanently if no policy restarts it and it was never healthy", () => {
     const set = setOf({ names: ["app"], options: { ...http, restart: { on: "never" } } });
-    const memory = afterRunning(set, { hasRun: false });
-    expect(judge(set, { app: "exited 0" }, { memory }).action).toMatchObject({
+    const history = afterRunning(set, { hasRun: false });
+    expect(judge(set, { app: "exited 0" }, { history }).action).toMatchObject({
       kind: "fail",
       temporary: false,
     });
   });
 
-  it("lets the next ones start when it has done its work", () => {
+  it("lets the next index start after it has completed", () => {
     const set = setOf({ options: { restart: { on: "failure" } } });
-    const memory = afterRunning(set, { hasRun: false });
-    const verdict = judge(set, { app: "exited 0", log: "created" }, { memory });
+    const history = afterRunning(set, { hasRun: false });
+    const verdict = judge(set, { app: "exited 0", log: "created" }, { history });
     expect(verdict.action).toEqual({ kind: "start", containers: ["log"] });
   });
 });
 
-describe("a start that does not get healthy", () => {
-  it("fails after the start period and as many failures as the check allows", () => {
+describe("a start that does not become healthy", () => {
+  it("fails after the start period and the check's number of failures", () => {
     const set = setOf({
       names: ["app"],
       options: { health: { tcp: { port: 1 }, failureThreshold: 2, startPeriodSeconds: 10 } },
     });
-    const memory = memoryOf(set);
+    const history = historyOf(set);
     const observed = observedSet(set, { app: "running" });
-    noteObserved(memory, set, observed, nowMs);
+    noteObserved(history, set, observed, nowMs);
     const check = set.template.containers[0]?.options.health;
     const [seen] = observed.containers;
-    if (!seen || !check) throw new Error("there is one with a check");
+    if (!seen || !check) throw new Error("the template has a container with a check");
     const startedAtMs = Date.parse(seen.startedAt ?? "");
     const probeAt = (afterMs: number) => {
-      noteProbe(memory, seen, check, { healthy: false, detail: "refused" }, startedAtMs + afterMs);
-      return reconcile(set, observed, memory, startedAtMs + afterMs).action.kind;
+      noteProbe(history, seen, check, { healthy: false, detail: "refused" }, startedAtMs + afterMs);
+      return reconcile(set, observed, history, startedAtMs + afterMs).action.kind;
     };
     expect(probeAt(1_000)).toBe("wait");
     expect(probeAt(9_999)).toBe("wait");
@@ -264,13 +268,13 @@ describe("a start that does not get healthy", () => {
 });
 
 describe("a set that should not run", () => {
-  const up: [string, Record<string, Standing>, ObservedSetChanges][] = [
+  const up: [string, Record<string, ContainerStateText>, ObservedSetChanges][] = [
     ["everything runs", { app: "running", log: "running" }, {}],
-    ["infra alone runs", { app: "exited 0", log: "created" }, {}],
+    ["only infra runs", { app: "exited 0", log: "created" }, {}],
     ["one container runs", { app: "running" }, { infra: "absent" }],
   ];
-  it.each(up)("is stopped when %s", (_what, standings, changes) => {
-    const verdict = judge(setOf({}, "stopped"), standings, changes);
+  it.each(up)("is stopped when %s", (_what, stateTexts, changes) => {
+    const verdict = judge(setOf({}, "stopped"), stateTexts, changes);
     expect(verdict).toMatchObject({
       action: { kind: "stop-all" },
       state: "stopping",
@@ -278,20 +282,20 @@ describe("a set that should not run", () => {
     });
   });
 
-  it("is left as it is when nothing of it runs, or nothing is there", () => {
+  it("needs no step if nothing of it runs or exists", () => {
     const set = setOf({}, "stopped");
     const quiet = { action: { kind: "none" }, state: "stopped", ready: false, reason: null };
     expect(judge(set, { app: "exited 0", log: "created" }, { infra: "exited 0" })).toEqual(quiet);
-    expect(reconcile(set, undefined, memoryOf(set), nowMs)).toEqual(quiet);
+    expect(reconcile(set, undefined, historyOf(set), nowMs)).toEqual(quiet);
   });
 
-  it("is removed when it is to be deleted, or is nobody's, and then absent", () => {
+  it("is removed if it is deleted or unknown, and absent afterwards", () => {
     const set = setOf({}, "deleted");
     const observed = observedSet(set, { app: "exited 0" }, { infra: "absent" });
     for (const desired of [set, undefined]) {
-      const memory = desired ? memoryOf(desired) : newSetMemory();
-      expect(reconcile(desired, observed, memory, nowMs).action.kind).toBe("remove");
-      expect(reconcile(desired, undefined, memory, nowMs)).toMatchObject({
+      const history = desired ? historyOf(desired) : newSetHistory();
+      expect(reconcile(desired, observed, history, nowMs).action.kind).toBe("remove");
+      expect(reconcile(desired, undefined, history, nowMs)).toMatchObject({
         action: { kind: "none" },
         state: "absent",
       });
@@ -306,59 +310,62 @@ describe("after a failure", () => {
     isUnavailable: false,
   };
 
-  it("waits until the next attempt is due, with the failure as the reason", () => {
+  it("a set waits for its next attempt, with the failure as the reason", () => {
     const set = setOf();
-    const memory = memoryOf(set);
-    noteFailure(memory, failure, { mayGiveUp: true, nowMs, random: 0 });
-    const verdict = reconcile(set, undefined, memory, nowMs);
+    const history = historyOf(set);
+    noteFailure(history, failure, { mayGiveUp: true, nowMs, random: 0 });
+    const verdict = reconcile(set, undefined, history, nowMs);
     expect(verdict).toMatchObject({
       action: { kind: "wait", untilMs: nowMs + 1_000 },
       state: "preparing",
       reason: { code: "docker-error" },
     });
-    expect(reconcile(set, undefined, memory, nowMs + 1_000).action.kind).toBe("prepare");
+    expect(reconcile(set, undefined, history, nowMs + 1_000).action.kind).toBe("prepare");
   });
 
-  it("does nothing more once the set is given up, and removes nothing of it", () => {
+  it("a set that is given up gets no further step, and nothing of it is removed", () => {
     const set = setOf();
-    const memory = memoryOf(set);
-    noteFailure(memory, { ...failure, temporary: false }, { mayGiveUp: true, nowMs, random: 0 });
-    expect(judge(set, { app: "created", log: "created" }, { memory })).toMatchObject({
+    const history = historyOf(set);
+    noteFailure(history, { ...failure, temporary: false }, { mayGiveUp: true, nowMs, random: 0 });
+    expect(judge(set, { app: "created", log: "created" }, { history })).toMatchObject({
       action: { kind: "none" },
       state: "failed",
       reason: { code: "docker-error" },
     });
   });
 
-  it("never gives up what has run", () => {
+  it("a set that has run is never given up", () => {
     const set = setOf();
-    const memory = memoryOf(set);
-    noteRunning(memory);
+    const history = historyOf(set);
+    noteRunning(history);
     for (let i = 0; i < 50; i++) {
-      noteFailure(memory, { ...failure, temporary: false }, { mayGiveUp: true, nowMs, random: 1 });
+      noteFailure(history, { ...failure, temporary: false }, { mayGiveUp: true, nowMs, random: 1 });
     }
-    const verdict = reconcile(set, undefined, memory, nowMs + 75_000);
+    const verdict = reconcile(set, undefined, history, nowMs + 75_000);
     expect(verdict).toMatchObject({ action: { kind: "prepare" }, state: "running", ready: false });
   });
 });
 
 describe("a container in the report", () => {
-  it("is not ready without the set's network, whatever it does", () => {
+  it("is not ready without the set's network", () => {
     const set = setOf({ names: ["app"] });
     const [template] = set.template.containers;
-    if (!template) throw new Error("there is one");
+    if (!template) throw new Error("a set is created");
     const ready = (changes: ObservedSetChanges) =>
-      judgeContainer(template, observedSet(set, { app: "running" }, changes), memoryOf(set)).ready;
+      judgeContainer(template, observedSet(set, { app: "running" }, changes), historyOf(set)).ready;
     expect(ready({})).toBe(true);
     expect(ready({ infra: "exited 0" })).toBe(false);
     const absent = observedSet(set, {});
-    expect(judgeContainer(template, absent, memoryOf(set))).toEqual({ ready: false, reason: null });
+    expect(judgeContainer(template, absent, historyOf(set))).toEqual({
+      ready: false,
+      reason: null,
+    });
   });
 });
 
-it("says that a process of a container was killed for want of memory, and how often, while it runs on", () => {
+it("reports kills for lack of memory, with their number, while the container runs", () => {
   const set = setOf({ names: ["app"] });
-  const memory = afterRunning(set);
+  const history = afterRunning(set);
   const [template] = set.template.containers;
   if (!template) throw new Error("the set has a container");
   const kill = (oomKills: number) => {
@@ -368,30 +375,30 @@ it("says that a process of a container was killed for want of memory, and how of
       seen.memoryPeakBytes = 900;
       seen.limits = { cpuQuotaUs: 1_000, cpuShares: 2, memoryBytes: 1_000 };
     }
-    noteObserved(memory, set, observed, nowMs);
-    return judgeContainer(template, observed, memory);
+    noteObserved(history, set, observed, nowMs);
+    return judgeContainer(template, observed, history);
   };
-  const use = "it had 900 bytes at most, its limit is 1000 bytes";
-  const text = '"app" ran out of memory and the kernel killed a process of it';
+  const use = "peak memory 900 bytes, limit 1000 bytes";
+  const text = '"app" ran out of memory and the kernel killed one of its processes';
   const reason = { code: "out-of-memory", text: `${text}; ${use}` };
   expect(kill(1)).toMatchObject({ ready: true, reason });
   expect(kill(1)).toMatchObject({ ready: true, reason });
-  const twice = { ...reason, text: `${text}, 3 times by now; ${use}` };
+  const twice = { ...reason, text: `${text}, 3 times so far; ${use}` };
   expect(kill(3)).toMatchObject({ ready: true, reason: twice });
-  expect(memory.containers.get("app")?.oomKills).toBe(3);
+  expect(history.containers.get("app")?.oomKills).toBe(3);
 });
 
-it("says that a container ran out of memory, also when Docker does not know its exit code", () => {
+it("reports that a container ran out of memory even if Docker has no exit code", () => {
   const set = setOf({ names: ["app"] });
-  const memory = afterRunning(set);
+  const history = afterRunning(set);
   const observed = observedSet(set, { app: "exited 137" });
   for (const seen of observed.containers) {
     seen.oomKilled = true;
     seen.exitCode = undefined;
   }
-  noteObserved(memory, set, observed, nowMs);
-  expect(reconcile(set, observed, memory, nowMs).reason).toMatchObject({
+  noteObserved(history, set, observed, nowMs);
+  expect(reconcile(set, observed, history, nowMs).reason).toMatchObject({
     code: "out-of-memory",
-    text: '"app" ended with exit code unknown (out of memory)',
+    text: '"app" exited with an unknown code (out of memory)',
   });
 });

@@ -3,114 +3,122 @@ import type { ContainerTemplate } from "../contracts/api/set-template.ts";
 import { INFRA_CONTAINER } from "./container-names.ts";
 import type { LocalSetSpec, ObservedContainer, ObservedLocalSet } from "./ports/set-port.ts";
 import {
-  type ContainerMemory,
-  containerMemory,
-  hasEnded,
-  lifeOf,
-  memoryOf,
-} from "./container-memory.ts";
-import type { DesiredLocalSet, SetMemory } from "./set-memory.ts";
+  type ContainerHistory,
+  containerHistory,
+  hasExited,
+  runIdOf,
+  memoryUsageText,
+} from "./container-history.ts";
+import type { DesiredLocalSet, SetHistory } from "./set-history.ts";
 import type { ReportedState } from "./set-state.ts";
-import { ioHindrance, isSized } from "./set-limits.ts";
+import { ioUnenforceableReason, areLimitsApplied } from "./set-limits.ts";
 import { specHash } from "./spec-hash.ts";
 import { cutText } from "../lib/text/truncate.ts";
 
-/** The one next step for a set. What a step does is the port's; every step may be repeated. */
+/** The next step for a set. The port executes it; every step may be repeated. */
 export type SetAction =
   | { kind: "none" }
-  /** Nothing before this time, or before something changes. */
+  /** Nothing to do before this time or the next change. */
   | { kind: "wait"; untilMs: number }
   | { kind: "prepare" }
-  /** Limits or the volume are not of the size that they should be. Nothing else waits for it. */
+  /** Limits or the volume differ from the template. No other step waits for a resize. */
   | { kind: "resize" }
   | { kind: "start"; containers: string[] }
-  /** To be broken off at `untilMs`, when something else is due; Infinity when nothing is. */
+  /** Another step is due at `untilMs` and aborts the probes; Infinity if none is. */
   | { kind: "probe"; containers: string[]; untilMs: number }
-  /** A start has failed without an error of a step: these are stopped, and it counts as a failed attempt. */
+  /**
+   * A start has failed without an error of a step: stop these containers and count a failed
+   * attempt.
+   */
   | { kind: "fail"; containers: string[]; reason: Reason; temporary: boolean }
   | { kind: "stop-all" }
   | { kind: "remove" };
 
 export interface Verdict {
   action: SetAction;
-  /** What to report; the transition table (set-state.ts) has the last word. */
+  /** The state to report; the transition table (set-state.ts) may override it. */
   state: ReportedState;
   ready: boolean;
   reason: Reason | null;
 }
 
 /**
- * Compares what a set should be with what is there and says the one next step and what to report. Pure: the same
- * arguments give the same verdict. `desired` undefined: Berth says that this host should have no such set.
+ * Compares the desired with the observed state and returns the next step and the report. Pure:
+ * equal arguments give an equal verdict. `desired` is undefined if the control plane does not name
+ * the set.
  *
- * It goes by what is there and not by what was done before. So any step may be lost: a crash between two steps, somebody
- * else's `docker stop` and an agent that starts anew all look the same. The start order is by index; a life of
- * the infra container is one start of the set, and containers that have not run in that life are started in order,
- * while those that have are restarted as their policies say.
+ * It decides by the observation, not by earlier steps, so any step may be lost. A crash between two
+ * steps, a foreign `docker stop` and a restarted agent look the same.
+ *
+ * Containers start in the order of their index. One run of the infra container is one start of the
+ * set. Containers that have not run in it are started in order; others follow their restart policy.
  */
 export function reconcile(
   desired: DesiredLocalSet | undefined,
   observed: ObservedLocalSet | undefined,
-  memory: SetMemory,
+  history: SetHistory,
   nowMs: number,
 ): Verdict {
   if (desired === undefined || desired.desired === "deleted") {
-    return observed ? step({ kind: "remove" }, "stopping", memory, nowMs) : done("absent");
+    return observed ? step({ kind: "remove" }, "stopping", history, nowMs) : done("absent");
   }
   if (desired.desired === "stopped") {
     return isAnyUp(observed)
-      ? step({ kind: "stop-all" }, "stopping", memory, nowMs)
-      : atRest(desired, observed, "stopped", memory, nowMs);
+      ? step({ kind: "stop-all" }, "stopping", history, nowMs)
+      : atRest(desired, observed, "stopped", history, nowMs);
   }
-  if (memory.gaveUp) return { ...done("failed"), reason: memory.failure ?? null };
-  if (memory.overRootfs?.isStopped) {
-    const { reason } = memory.overRootfs;
+  if (history.gaveUp) return { ...done("failed"), reason: history.failure ?? null };
+  if (history.overRootfs?.isStopped) {
+    const { reason } = history.overRootfs;
     const verdict = isAnyUp(observed)
-      ? step({ kind: "stop-all" }, "failed", memory, nowMs)
-      : atRest(desired, observed, "failed", memory, nowMs);
+      ? step({ kind: "stop-all" }, "failed", history, nowMs)
+      : atRest(desired, observed, "failed", history, nowMs);
     return { ...verdict, reason };
   }
   if (needsPreparation(desired, observed)) {
-    const restartAtMs = containerMemory(memory, INFRA_CONTAINER).restartAtMs;
-    const state = memory.hasRun ? "running" : "preparing";
-    return step({ kind: "prepare" }, state, memory, nowMs, restartAtMs);
+    const restartAtMs = containerHistory(history, INFRA_CONTAINER).restartAtMs;
+    const state = history.hasRun ? "running" : "preparing";
+    return step({ kind: "prepare" }, state, history, nowMs, restartAtMs);
   }
-  return keepRunning(desired, observed, memory, nowMs);
+  return keepRunning(desired, observed, history, nowMs);
 }
 
 function done(state: ReportedState): Verdict {
   return { action: { kind: "none" }, state, ready: false, reason: null };
 }
 
-/** Of a set that does not run, and is to be of its size all the same: its host is booked for what it may take when it starts. */
+/**
+ * Verdict on a set that does not run. It is resized all the same, because its host reserves
+ * capacity for its next start.
+ */
 function atRest(
   set: LocalSetSpec,
   observed: ObservedLocalSet | undefined,
   state: ReportedState,
-  memory: SetMemory,
+  history: SetHistory,
   nowMs: number,
 ): Verdict {
-  if (!observed || isSized(set.template, observed)) return done(state);
-  const { retryAtMs, failure } = memory.resize;
+  if (!observed || areLimitsApplied(set.template, observed)) return done(state);
+  const { retryAtMs, failure } = history.resize;
   const action: SetAction =
     retryAtMs > nowMs ? { kind: "wait", untilMs: retryAtMs } : { kind: "resize" };
   return { action, state, ready: false, reason: failure ?? null };
 }
 
-/** The step, or waiting for its time. */
+/** The action, or a wait until it is due. */
 function step(
   action: SetAction,
   state: ReportedState,
-  memory: SetMemory,
+  history: SetHistory,
   nowMs: number,
   notBeforeMs = 0,
 ): Verdict {
-  const dueAtMs = Math.max(memory.retryAtMs, notBeforeMs);
+  const dueAtMs = Math.max(history.retryAtMs, notBeforeMs);
   return {
     action: dueAtMs > nowMs ? { kind: "wait", untilMs: dueAtMs } : action,
     state,
     ready: false,
-    reason: memory.failure ?? null,
+    reason: history.failure ?? null,
   };
 }
 
@@ -123,7 +131,7 @@ function isAnyUp(observed: ObservedLocalSet | undefined): boolean {
   return (observed.infra !== undefined && isUp(observed.infra)) || observed.containers.some(isUp);
 }
 
-/** False when infra runs, and every container of the template is there as it should be, and no other. */
+/** False if infra runs and exactly the template's containers exist, all up to date. */
 function needsPreparation(
   set: LocalSetSpec,
   observed: ObservedLocalSet | undefined,
@@ -142,68 +150,69 @@ function isOutdated(set: LocalSetSpec, seen: ObservedContainer, name: string): b
   return seen.restartGeneration < set.restartGeneration || seen.specHash !== specHash(set, name);
 }
 
-/** A container of the template as it stands within this life of the infra container. */
-interface Standing {
+/** The status of a template's container within the current run of infra. */
+interface LocalContainerStatus {
   name: string;
   template: ContainerTemplate;
   seen: ObservedContainer;
-  known: Readonly<ContainerMemory>;
+  known: Readonly<ContainerHistory>;
   /**
-   * fresh: not started in this life of infra. ended: to be restarted. over: ended, and its policy leaves it so.
+   * not-started: not started in this run of infra. exited: the policy restarts it. completed: the
+   * policy does not restart it.
    */
-  phase: "fresh" | "up" | "ended" | "over";
+  phase: "not-started" | "running" | "exited" | "completed";
 }
 
-function standingOf(
+function statusOf(
   template: ContainerTemplate,
   seen: ObservedContainer,
   infraStartedAt: string | undefined,
-  memory: SetMemory,
-): Standing {
+  history: SetHistory,
+): LocalContainerStatus {
   const { name } = template;
-  const known = containerMemory(memory, name);
+  const known = containerHistory(history, name);
   return { name, template, seen, known, phase: phaseOf() };
 
-  function phaseOf(): Standing["phase"] {
-    if (isUp(seen)) return "up";
-    const isOfThisLife =
-      hasEnded(seen) && Date.parse(seen.startedAt ?? "") >= Date.parse(infraStartedAt ?? "");
-    if (!isOfThisLife) return "fresh";
-    if (known.failedLife === lifeOf(seen)) return "ended"; // stopped by a failed attempt
+  function phaseOf(): LocalContainerStatus["phase"] {
+    if (isUp(seen)) return "running";
+    const isOfThisRun =
+      hasExited(seen) && Date.parse(seen.startedAt ?? "") >= Date.parse(infraStartedAt ?? "");
+    if (!isOfThisRun) return "not-started";
+    if (known.failedRun === runIdOf(seen)) return "exited"; // stopped by a failed attempt
     const { on } = template.options.restart;
-    return on === "never" || (on === "failure" && seen.exitCode === 0) ? "over" : "ended";
+    return on === "never" || (on === "failure" && seen.exitCode === 0) ? "completed" : "exited";
   }
 }
 
-/** Everything is prepared: containers are started by index, restarted and probed. */
+/** Verdict on a prepared set: starts containers by index, restarts, resizes and probes them. */
 function keepRunning(
   set: LocalSetSpec,
   observed: ObservedLocalSet,
-  memory: SetMemory,
+  history: SetHistory,
   nowMs: number,
 ): Verdict {
-  const standings = set.template.containers.flatMap((template) => {
+  const statuses = set.template.containers.flatMap((template) => {
     const seen = observed.containers.find((candidate) => candidate.name === template.name);
-    return seen ? [standingOf(template, seen, observed.infra?.startedAt, memory)] : [];
+    return seen ? [statusOf(template, seen, observed.infra?.startedAt, history)] : [];
   });
-  const failed = memory.hasRun ? undefined : findFailedStart(standings);
+  const failed = history.hasRun ? undefined : findFailedStart(statuses);
   if (failed) return { action: failed, state: "starting", ready: false, reason: failed.reason };
 
-  const { startable, isComplete } = inStartOrder(standings);
-  const hasRun = memory.hasRun || isComplete;
-  const dueAtMs = ({ known, phase }: Standing) =>
-    Math.max(memory.retryAtMs, phase === "ended" ? known.restartAtMs : 0);
-  const due = startable.filter((standing) => dueAtMs(standing) <= nowMs);
-  const probed = standings.filter(
-    ({ phase, template }) => phase === "up" && template.options.health,
+  const { startable, isComplete } = inStartOrder(statuses);
+  const hasRun = history.hasRun || isComplete;
+  const dueAtMs = ({ known, phase }: LocalContainerStatus) =>
+    Math.max(history.retryAtMs, phase === "exited" ? known.restartAtMs : 0);
+  const due = startable.filter((status) => dueAtMs(status) <= nowMs);
+  const probed = statuses.filter(
+    ({ phase, template }) => phase === "running" && template.options.health,
   );
   const report = {
     state: hasRun ? ("running" as const) : ("starting" as const),
-    ready: isComplete && standings.every(isReady),
-    reason: reasonOf(standings, memory) ?? ioHindrance(set.template, observed) ?? null,
+    ready: isComplete && statuses.every(isReady),
+    reason: reasonOf(statuses, history) ?? ioUnenforceableReason(set.template, observed) ?? null,
   };
   if (due.length > 0) return { action: { kind: "start", containers: namesOf(due) }, ...report };
-  const resizeAtMs = isSized(set.template, observed) ? Infinity : memory.resize.retryAtMs;
+  const resizeAtMs = areLimitsApplied(set.template, observed) ? Infinity : history.resize.retryAtMs;
   if (resizeAtMs <= nowMs) return { action: { kind: "resize" }, ...report };
   const startAtMs = Math.min(resizeAtMs, ...startable.map(dueAtMs));
   const dueProbes = probed.filter(({ known }) => known.nextProbeAtMs <= nowMs);
@@ -216,57 +225,60 @@ function keepRunning(
   return { action, ...report };
 }
 
-function namesOf(standings: readonly Standing[]): string[] {
-  return standings.map(({ name }) => name);
+function namesOf(statuses: readonly LocalContainerStatus[]): string[] {
+  return statuses.map(({ name }) => name);
 }
 
 /**
- * What may be started now: what is down of the lowest index at which something is still to come up, and of the lower ones
- * what has to be restarted. `isComplete`: all have come up in this life of infra.
+ * The containers that may start now: those to restart, and those of the lowest index that has not
+ * come up. `isComplete`: all containers have come up in this run of infra.
  */
-function inStartOrder(standings: readonly Standing[]): {
-  startable: Standing[];
+function inStartOrder(statuses: readonly LocalContainerStatus[]): {
+  startable: LocalContainerStatus[];
   isComplete: boolean;
 } {
-  const startable: Standing[] = [];
-  for (const index of [...new Set(standings.map(({ template }) => template.index))].sort(
+  const startable: LocalContainerStatus[] = [];
+  for (const index of [...new Set(statuses.map(({ template }) => template.index))].sort(
     (a, b) => a - b,
   )) {
-    const group = standings.filter(({ template }) => template.index === index);
-    startable.push(...group.filter(({ phase }) => phase === "fresh" || phase === "ended"));
+    const group = statuses.filter(({ template }) => template.index === index);
+    startable.push(...group.filter(({ phase }) => phase === "not-started" || phase === "exited"));
     if (!group.every(hasComeUp)) return { startable, isComplete: false };
   }
   return { startable, isComplete: startable.length === 0 };
 }
 
-/** What has a health check holds up the next index until it was healthy once. */
-function hasComeUp({ phase, template, known }: Standing): boolean {
-  if (phase === "up") return !template.options.health || known.wasHealthy;
-  return phase === "over";
+/** A container with a health check delays the next index until it has been healthy once. */
+function hasComeUp({ phase, template, known }: LocalContainerStatus): boolean {
+  if (phase === "running") return !template.options.health || known.wasHealthy;
+  return phase === "completed";
 }
 
-function isReady({ phase, template, seen, known }: Standing): boolean {
-  if (phase === "over") return seen.exitCode === 0;
+function isReady({ phase, template, seen, known }: LocalContainerStatus): boolean {
+  if (phase === "completed") return seen.exitCode === 0;
   return seen.state === "running" && (!template.options.health || known.isHealthy);
 }
 
-/** Before the set ever ran, a container that ends or does not get healthy in time is a failed start. */
+/**
+ * Before a set has run, a container that exits or does not become healthy in time is a failed
+ * start.
+ */
 function findFailedStart(
-  standings: readonly Standing[],
+  statuses: readonly LocalContainerStatus[],
 ): Extract<SetAction, { kind: "fail" }> | undefined {
-  for (const { name, template, seen, known, phase } of standings) {
+  for (const { name, template, seen, known, phase } of statuses) {
     const { health } = template.options;
-    const isUncounted = known.failedLife !== lifeOf(seen);
-    if (phase === "ended" && isUncounted) {
-      return fail(name, { ...endReason(name, seen), phase: "start" }, true);
+    const isUncounted = known.failedRun !== runIdOf(seen);
+    if (phase === "exited" && isUncounted) {
+      return fail(name, { ...exitReason(name, seen), phase: "start" }, true);
     }
-    // Nothing will start it again, so it will never be healthy.
-    if (phase === "over" && health && !known.wasHealthy) {
-      return fail(name, { ...endReason(name, seen), phase: "start" }, false);
+    // No policy restarts it, so it can never become healthy.
+    if (phase === "completed" && health && !known.wasHealthy) {
+      return fail(name, { ...exitReason(name, seen), phase: "start" }, false);
     }
     const isUnhealthy =
       health && !known.wasHealthy && known.probeFailures >= health.failureThreshold;
-    if (phase === "up" && isUnhealthy && isUncounted) {
+    if (phase === "running" && isUnhealthy && isUncounted) {
       return fail(name, unhealthyReason(name, known), true);
     }
   }
@@ -277,50 +289,52 @@ function fail(name: string, reason: Reason, temporary: boolean) {
   return { kind: "fail" as const, containers: [name], reason, temporary };
 }
 
-/** The first thing that keeps the set from being as it should; null when nothing does. */
-function reasonOf(standings: readonly Standing[], memory: SetMemory): Reason | null {
-  if (memory.failure) return memory.failure;
-  for (const standing of standings) {
-    const reason = containerReason(standing);
+/** The first problem that keeps the set from its desired state; null if there is none. */
+function reasonOf(statuses: readonly LocalContainerStatus[], history: SetHistory): Reason | null {
+  if (history.failure) return history.failure;
+  for (const status of statuses) {
+    const reason = containerReason(status);
     if (reason) return reason;
   }
-  return memory.resize.failure ?? memory.overRootfs?.reason ?? null;
+  return history.resize.failure ?? history.overRootfs?.reason ?? null;
 }
 
-function containerReason(standing: Standing): Reason | undefined {
-  const { name, seen, known, phase } = standing;
-  if (phase === "ended" || (phase === "over" && seen.exitCode !== 0)) return endReason(name, seen);
-  if (phase === "up" && known.probeDetail !== undefined && !isReady(standing)) {
+function containerReason(status: LocalContainerStatus): Reason | undefined {
+  const { name, seen, known, phase } = status;
+  if (phase === "exited" || (phase === "completed" && seen.exitCode !== 0))
+    return exitReason(name, seen);
+  if (phase === "running" && known.probeDetail !== undefined && !isReady(status)) {
     return unhealthyReason(name, known);
   }
   return undefined;
 }
 
-/** Of one container for the report: whether it is ready, and if it is not, why. */
+/** Judges one container for the report: its readiness, and the reason if it is not ready. */
 export function judgeContainer(
   template: ContainerTemplate,
   observed: ObservedLocalSet,
-  memory: SetMemory,
+  history: SetHistory,
 ): { ready: boolean; reason: Reason | null } {
   const seen = observed.containers.find((candidate) => candidate.name === template.name);
   if (!seen) return { ready: false, reason: null };
-  const standing = standingOf(template, seen, observed.infra?.startedAt, memory);
+  const status = statusOf(template, seen, observed.infra?.startedAt, history);
   const isInfraUp = observed.infra?.state === "running";
-  const reason = containerReason(standing) ?? standing.known.outOfMemory ?? null;
-  return { ready: isInfraUp && isReady(standing), reason };
+  const reason = containerReason(status) ?? status.known.outOfMemory ?? null;
+  return { ready: isInfraUp && isReady(status), reason };
 }
 
-function endReason(name: string, seen: ObservedContainer): Reason {
-  const why = seen.oomKilled ? ` (out of memory${memoryOf(seen)})` : "";
+function exitReason(name: string, seen: ObservedContainer): Reason {
+  const code = seen.exitCode === undefined ? "an unknown code" : `code ${seen.exitCode}`;
+  const why = seen.oomKilled ? ` (out of memory${memoryUsageText(seen)})` : "";
   return {
     code: seen.oomKilled ? "out-of-memory" : "container-exited",
-    text: `"${name}" ended with exit code ${seen.exitCode ?? "unknown"}${why}`,
+    text: `"${name}" exited with ${code}${why}`,
     phase: "run",
     ...(seen.finishedAt === undefined ? {} : { at: new Date(seen.finishedAt).toISOString() }),
   };
 }
 
-function unhealthyReason(name: string, known: Readonly<ContainerMemory>): Reason {
+function unhealthyReason(name: string, known: Readonly<ContainerHistory>): Reason {
   const detail = known.probeDetail ?? "no probe has succeeded yet";
   return {
     code: "not-healthy",

@@ -24,7 +24,7 @@ function states(queue: ReportQueue): string[] {
   return queue.take(100, charsMax).reports.map(({ setId, state }) => `${setId} ${state}`);
 }
 
-/** One that has been at work for long. */
+/** A queue that is older than any call in flight. */
 async function oldQueue() {
   const clock = new VirtualClock();
   const queue = new ReportQueue(clock);
@@ -33,7 +33,7 @@ async function oldQueue() {
 }
 
 describe("the queue of reports", () => {
-  it("holds the latest of each set, and says it again until it has arrived", async () => {
+  it("has the latest report of each set until it is acknowledged", async () => {
     const { queue } = await oldQueue();
     queue.put(reportOf("a", "preparing"));
     queue.put(reportOf("b", "preparing"));
@@ -46,7 +46,7 @@ describe("the queue of reports", () => {
     expect(queue.isEmpty).toBe(true);
   });
 
-  it("keeps what has changed since the batch was taken", async () => {
+  it("retains a report that changed after its batch was taken", async () => {
     const { queue } = await oldQueue();
     queue.put(reportOf("a", "preparing"));
     const batch = queue.take(100, charsMax);
@@ -55,17 +55,17 @@ describe("the queue of reports", () => {
     expect(states(queue)).toEqual(["a running"]);
   });
 
-  it("takes what was said last once more when it is asked for again", async () => {
+  it("accepts an equal report once more after a forced resend", async () => {
     const { queue } = await oldQueue();
     queue.put(reportOf("a", "running"));
     queue.acknowledge(queue.take(100, charsMax));
-    queue.expectAgain("a");
+    queue.forceResend("a");
     expect(queue.isEmpty).toBe(true);
     expect(queue.put(reportOf("a", "running"))).toBe(true);
     expect(states(queue)).toEqual(["a running"]);
   });
 
-  it("takes nothing that says what was said last, also when it has arrived", async () => {
+  it("drops a report that equals the last one, even after its acknowledgment", async () => {
     const { queue } = await oldQueue();
     expect(queue.put(reportOf("a", "running"))).toBe(true);
     queue.acknowledge(queue.take(100, charsMax));
@@ -73,43 +73,43 @@ describe("the queue of reports", () => {
     expect(queue.isEmpty).toBe(true);
   });
 
-  it("repeats what was in doubt, once no lost call can be under way any more", async () => {
+  it("resends an unconfirmed report once its lost call can no longer arrive", async () => {
     const { queue, clock } = await oldQueue();
     queue.put(reportOf("a", "preparing"));
-    queue.doubt(queue.take(100, charsMax));
+    queue.markUnconfirmed(queue.take(100, charsMax));
     queue.put(reportOf("a", "running"));
     queue.acknowledge(queue.take(100, charsMax));
-    queue.repeatDoubtful();
+    queue.resendUnconfirmed();
     expect(queue.isEmpty).toBe(true);
     await clock.pass(40_000);
-    queue.repeatDoubtful();
+    queue.resendUnconfirmed();
     expect(states(queue)).toEqual(["a running"]);
     queue.acknowledge(queue.take(100, charsMax));
-    queue.repeatDoubtful();
+    queue.resendUnconfirmed();
     expect(queue.isEmpty).toBe(true);
   });
 
-  it("repeats what is first said, for the reports of the agent before may come after", async () => {
+  it("resends its first reports, because reports of the previous agent may arrive late", async () => {
     const clock = new VirtualClock();
     const queue = new ReportQueue(clock);
     queue.put(reportOf("a", "running"));
     queue.acknowledge(queue.take(100, charsMax));
     await clock.pass(40_000);
-    queue.repeatDoubtful();
+    queue.resendUnconfirmed();
     expect(states(queue)).toEqual(["a running"]);
   });
 
-  it("forgets what is nobody's any more", async () => {
+  it("drops the reports of a forgotten set", async () => {
     const { queue, clock } = await oldQueue();
     queue.put(reportOf("a", "absent"));
-    queue.doubt(queue.take(100, charsMax));
+    queue.markUnconfirmed(queue.take(100, charsMax));
     queue.forget("a");
     await clock.pass(60_000);
-    queue.repeatDoubtful();
+    queue.resendUnconfirmed();
     expect(queue.isEmpty).toBe(true);
   });
 
-  it("takes no more than may be sent at once, and never nothing", async () => {
+  it("returns at most the allowed characters, but at least one report", async () => {
     const { queue } = await oldQueue();
     for (const setId of ["a", "b", "c"]) queue.put(reportOf(setId, "running"));
     const chars = JSON.stringify(reportOf("a", "running")).length;

@@ -1,29 +1,29 @@
 import type { ObservedSet } from "../contracts/agent-protocol/protocol.ts";
 import type { Clock } from "./clock.ts";
 
-/** No call is under way for longer: neither the client nor the API waits that long for the other. */
-const DOUBT_MS = 40_000;
+/** No call is in flight for longer: client and API both time out earlier. */
+const IN_FLIGHT_MS_MAX = 40_000;
 
 interface Entry {
   report: ObservedSet;
   text: string;
 }
 
-/** What is on its way: the entries as they were when they were sent. */
+/** Reports in flight: the entries at the time of sending. */
 export interface ReportBatch {
   reports: ObservedSet[];
   entries: ReadonlyMap<string, Entry>;
 }
 
 /**
- * What has to be reported: of each set only the latest, and again until an answer says that it has arrived. A report
- * that says what the last one said is none.
+ * The queue of reports: the latest report of each set, until an answer confirms it. A report that
+ * equals the previous one is dropped.
  */
 export class ReportQueue {
   readonly #latest = new Map<string, Entry>();
   readonly #waiting = new Map<string, Entry>();
-  /** Sets with a report of which nobody knows whether, or when, it arrives; and since when that is so. */
-  readonly #doubtful = new Map<string, number>();
+  /** Sets with an unconfirmed report, and since when. The report may arrive late or never. */
+  readonly #unconfirmed = new Map<string, number>();
   readonly #clock: Clock;
   readonly #beganAtMs: number;
 
@@ -36,20 +36,23 @@ export class ReportQueue {
     return this.#waiting.size === 0;
   }
 
-  /** True when there is something new to say. */
+  /** Queues a report. Returns false if it equals the previous one. */
   put(report: ObservedSet): boolean {
     const text = JSON.stringify(report);
     if (this.#latest.get(report.setId)?.text === text) return false;
     const entry = { report, text };
     this.#latest.set(report.setId, entry);
     this.#waiting.set(report.setId, entry);
-    // The last reports of the agent before this one may still be on their way.
+    // The last reports of the previous agent may still be in flight.
     const nowMs = this.#clock.nowMs();
-    if (nowMs - this.#beganAtMs < DOUBT_MS) this.#doubtful.set(report.setId, nowMs);
+    if (nowMs - this.#beganAtMs < IN_FLIGHT_MS_MAX) this.#unconfirmed.set(report.setId, nowMs);
     return true;
   }
 
-  /** The next reports to send, oldest first: so many, of so many characters together, but one at least. They wait on until they are acknowledged. */
+  /**
+   * Returns the next reports to send, oldest first. The batch has at most `reportsMax` reports and
+   * `charsMax` characters, but at least one report. Entries stay queued until `acknowledge`.
+   */
   take(reportsMax: number, charsMax: number): ReportBatch {
     const entries = new Map<string, Entry>();
     let chars = 0;
@@ -61,7 +64,7 @@ export class ReportQueue {
     return { reports: [...entries.values()].map(({ report }) => report), entries };
   }
 
-  /** The batch has arrived. What has changed since goes on waiting. */
+  /** Confirms a batch. Sets that changed since then stay queued. */
   acknowledge(batch: ReportBatch): void {
     for (const [setId, entry] of batch.entries) {
       if (this.#waiting.get(setId) === entry) this.#waiting.delete(setId);
@@ -69,33 +72,36 @@ export class ReportQueue {
   }
 
   /**
-   * The batch got no answer. It waits on; but as the lost call may yet arrive, after later ones, the same sets are told once
-   * more when it no longer can.
+   * Marks a batch without an answer. Its reports stay queued. The lost call may still arrive after
+   * later ones, so the queue resends the same sets once it no longer can.
    */
-  doubt(batch: ReportBatch): void {
-    for (const setId of batch.entries.keys()) this.#doubtful.set(setId, this.#clock.nowMs());
+  markUnconfirmed(batch: ReportBatch): void {
+    for (const setId of batch.entries.keys()) this.#unconfirmed.set(setId, this.#clock.nowMs());
   }
 
-  /** To be called from time to time: what was in doubt long enough waits to be sent once more. */
-  repeatDoubtful(): void {
-    const untilMs = this.#clock.nowMs() - DOUBT_MS;
-    for (const [setId, sinceMs] of this.#doubtful) {
+  /**
+   * Queues unconfirmed reports again, once their lost call can no longer arrive. Call it
+   * periodically.
+   */
+  resendUnconfirmed(): void {
+    const untilMs = this.#clock.nowMs() - IN_FLIGHT_MS_MAX;
+    for (const [setId, sinceMs] of this.#unconfirmed) {
       const entry = this.#latest.get(setId);
       if (sinceMs > untilMs || !entry) continue;
-      this.#doubtful.delete(setId);
+      this.#unconfirmed.delete(setId);
       this.#waiting.set(setId, entry);
     }
   }
 
-  /** The next report of the set is one, whatever the last one said. */
-  expectAgain(setId: string): void {
+  /** Accepts the next report of the set even if it equals the previous one. */
+  forceResend(setId: string): void {
     this.#latest.delete(setId);
   }
 
-  /** The set is nobody's business any more. */
+  /** Drops all state of a set. */
   forget(setId: string): void {
     this.#latest.delete(setId);
     this.#waiting.delete(setId);
-    this.#doubtful.delete(setId);
+    this.#unconfirmed.delete(setId);
   }
 }

@@ -2,20 +2,20 @@ import type { DesiredSet, ObservedSet } from "../contracts/agent-protocol/protoc
 import type { ContainerStatus } from "../contracts/api/sets.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { judgeContainer, type Verdict } from "./reconcile.ts";
-import { isSizeRefused } from "./resize-memory.ts";
-import { isSized } from "./set-limits.ts";
-import { containerMemory } from "./container-memory.ts";
-import type { SetMemory } from "./set-memory.ts";
+import { isSizeRefused } from "./resize-history.ts";
+import { areLimitsApplied } from "./set-limits.ts";
+import { containerHistory } from "./container-history.ts";
+import type { SetHistory } from "./set-history.ts";
 import type { ReportedState } from "./set-state.ts";
 
 /**
- * What the control plane is told of a set. `state` is the verdict's, as far as the transition table lets it be; `isSeen`:
- * `observed` is what is there, and not only what was known of it.
+ * Builds the report of a set. `state` is the verdict's state within the transition table. `isSeen`:
+ * the observation is current.
  */
 export function reportSet(
   desired: DesiredSet,
   observed: ObservedLocalSet | undefined,
-  memory: SetMemory,
+  history: SetHistory,
   { state, verdict, isSeen }: { state: ReportedState; verdict: Verdict; isSeen: boolean },
 ): ObservedSet {
   return {
@@ -24,19 +24,19 @@ export function reportSet(
     state,
     ready: verdict.ready && state === "running",
     reason: verdict.reason,
-    gaveUp: state === "failed" && memory.gaveUp,
+    gaveUp: state === "failed" && history.gaveUp,
     address: observed?.address ?? null,
-    // Berth gives room away on that word: what could not be looked at is not of its size.
-    sized: isSeen && (observed === undefined || isSized(desired.template, observed)),
-    sizeRefused: isSizeRefused(memory),
+    // The control plane releases capacity on this flag, so an outdated observation reports false.
+    sized: isSeen && (observed === undefined || areLimitsApplied(desired.template, observed)),
+    sizeRefused: isSizeRefused(history),
     containers:
       state === "absent"
         ? []
         : desired.template.containers.map((template): ContainerStatus => {
             const { name } = template;
             const seen = observed?.containers.find((candidate) => candidate.name === name);
-            const known = containerMemory(memory, name);
-            const judged = observed ? judgeContainer(template, observed, memory) : undefined;
+            const known = containerHistory(history, name);
+            const judged = observed ? judgeContainer(template, observed, history) : undefined;
             return {
               name,
               state: seen?.state ?? "absent",
@@ -56,7 +56,7 @@ export function reportSet(
   };
 }
 
-/** Docker's nanoseconds, cut to the milliseconds that everything else has. */
+/** Truncates Docker's nanoseconds to milliseconds. */
 function toIso(time: string): string {
   return new Date(time).toISOString();
 }

@@ -9,8 +9,8 @@ import {
 import { reportedVolumeSchema } from "../contracts/api/volumes.ts";
 
 /**
- * What others have made on a host may be called anything: images, cgroups, volumes. What the protocol has no room for is left
- * out here, since a report with it would be refused whole, and the next one too.
+ * Filters names that other programs chose: images, cgroups, volumes. The control plane refuses a
+ * whole report with one invalid name, and then each later report, too.
  */
 
 export function reportableImages(images: readonly string[]): string[] {

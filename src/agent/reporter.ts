@@ -3,8 +3,8 @@ import type { Log } from "../lib/log.ts";
 import { isAborted } from "./aborted.ts";
 import type { AgentLimits } from "./agent-limits.ts";
 import { type Clock, delay } from "./clock.ts";
-import { standFailure } from "./failure-wait.ts";
-import type { HostKeepers } from "./host-keepers.ts";
+import { waitBeforeRetry } from "./retry-delay.ts";
+import type { Housekeeping } from "./housekeeping.ts";
 import type { MachinePort } from "./ports/machine-port.ts";
 import type { SetPort } from "./ports/set-port.ts";
 import { type ReportBatch, ReportQueue } from "./report-queue.ts";
@@ -12,14 +12,14 @@ import { reportableImages, reportableVolumes } from "./reportable.ts";
 import { UsageReports } from "./usage-reports.ts";
 import { Wakeup } from "./wakeup.ts";
 
-/** One report carries at most so many sets, and what is told of them has at most so many characters: the API takes 8 MiB. */
+/** Bounds of one report: sets, and characters of their reports. The API accepts 8 MiB. */
 const REPORTS_PER_SYNC_MAX = 1_000;
 const REPORT_CHARS_PER_SYNC_MAX = 2 ** 20;
 
 export interface ReporterOptions {
   machine: MachinePort;
   port: Pick<SetPort, "memoryUse">;
-  keepers: HostKeepers;
+  housekeeping: Housekeeping;
   clock: Clock;
   log: Log;
   /** In [0, 1). */
@@ -27,70 +27,73 @@ export interface ReporterOptions {
   limits: AgentLimits;
   sync: (parts: Partial<Sync>, signal: AbortSignal) => Promise<SyncResult>;
   onAnswer: (answer: SyncResult) => Promise<unknown>;
-  /** It has arrived that nothing is left of this generation of a set. True: nobody asks for the set any more, either. */
+  /**
+   * Called when the control plane knows that this generation of a set is absent. Returns true if
+   * the set is no longer desired.
+   */
   onAbsent: (setId: string, generation: number) => boolean;
 }
 
 /**
- * Says what is: at once when it changes, and from time to time what the machine uses. Nothing here waits for Docker, so that
- * a daemon that hangs is reported like everything else.
+ * Reports set changes at once, and machine usage periodically. The reporter never waits for Docker,
+ * so it also reports a hung daemon.
  */
 export class Reporter {
   readonly usage: UsageReports;
   readonly #options: ReporterOptions;
   readonly #queue: ReportQueue;
-  readonly #bell: Wakeup;
+  readonly #wakeup: Wakeup;
   #sentImages: string[] | undefined;
 
   constructor(options: ReporterOptions) {
     this.#options = options;
-    const { machine, port, keepers, clock, log, limits } = options;
+    const { machine, port, housekeeping, clock, log, limits } = options;
     this.#queue = new ReportQueue(clock);
-    this.#bell = new Wakeup(clock);
+    this.#wakeup = new Wakeup(clock);
     this.usage = new UsageReports({
       machine,
       port,
-      disk: () => keepers.disk?.use,
+      disk: () => housekeeping.disk?.use,
       clock,
       log,
       intervalMs: limits.usageIntervalMs,
-      onRepeat: () => this.#bell.ring(),
+      onRepeat: () => this.#wakeup.notify(),
     });
   }
 
-  /** There is something new to say, other than of a set. */
-  ring(): void {
-    this.#bell.ring();
+  /** Wakes the loop for a change other than that of a set. */
+  wake(): void {
+    this.#wakeup.notify();
   }
 
-  /** True when that is news. */
+  /** Queues a report. Returns true if it is new. */
   put(report: ObservedSet): boolean {
     const isNews = this.#queue.put(report);
-    if (isNews) this.#bell.ring();
+    if (isNews) this.#wakeup.notify();
     return isNews;
   }
 
-  expectAgain(setIds: readonly string[]): void {
-    for (const setId of setIds) this.#queue.expectAgain(setId);
+  forceResend(setIds: readonly string[]): void {
+    for (const setId of setIds) this.#queue.forceResend(setId);
   }
 
-  repeatDoubtful(): void {
-    this.#queue.repeatDoubtful();
-    if (!this.#queue.isEmpty) this.#bell.ring();
+  resendUnconfirmed(): void {
+    this.#queue.resendUnconfirmed();
+    if (!this.#queue.isEmpty) this.#wakeup.notify();
   }
 
   forget(setId: string): void {
     this.#queue.forget(setId);
   }
 
-  /** Until aborted. */
+  /** Runs until aborted. */
   async run(signal: AbortSignal): Promise<void> {
     const { clock, log, random, limits, onAnswer } = this.#options;
     let failuresInRow = 0;
     for (;;) {
-      const isRung = await this.#bell.wait(this.usage.dueInMs, signal);
-      // The other loop's sync took the usage along meanwhile.
-      if (!isRung && !signal.aborted && this.usage.dueInMs > 0) continue;
+      const isNotified = await this.#wakeup.wait(this.usage.dueInMs, signal);
+      // The pull loop has sent the usage meanwhile.
+      if (!isNotified && !signal.aborted && this.usage.dueInMs > 0) continue;
       if (!signal.aborted) await delay(clock, limits.coalesceMs, signal);
       if (signal.aborted) return;
       try {
@@ -100,13 +103,13 @@ export class Reporter {
       } catch (error) {
         if (isAborted(signal)) return;
         failuresInRow++;
-        this.#bell.ring();
-        await standFailure({ clock, log, random, loop: "report" }, error, failuresInRow, signal);
+        this.#wakeup.notify();
+        await waitBeforeRetry({ clock, log, random, loop: "report" }, error, failuresInRow, signal);
       }
     }
   }
 
-  /** What is left to say when the loop has ended, in one attempt. */
+  /** Sends the remaining reports after the loop has ended, in one attempt. */
   async sendLast(): Promise<void> {
     if (this.#queue.isEmpty) return;
     const { clock, log, limits } = this.#options;
@@ -117,19 +120,19 @@ export class Reporter {
     try {
       await this.#send(controller.signal);
     } catch (error) {
-      log.warn({ err: error }, "last report not sent");
+      log.warn({ err: error }, "final report failed");
     } finally {
       cancel();
     }
   }
 
   async #send(signal: AbortSignal): Promise<SyncResult> {
-    const { keepers, sync } = this.#options;
+    const { housekeeping, sync } = this.#options;
     const batch = this.#queue.take(REPORTS_PER_SYNC_MAX, REPORT_CHARS_PER_SYNC_MAX);
     const usage = await this.usage.takeIfDue();
-    const { images } = keepers.monitor;
+    const { images } = housekeeping.dockerHealth;
     const hasNewImages = images !== undefined && images !== this.#sentImages;
-    const volumes = keepers.volumes?.takeNews();
+    const volumes = housekeeping.volumes?.takeChanges();
     let answer: SyncResult;
     try {
       answer = await sync(
@@ -142,7 +145,7 @@ export class Reporter {
         signal,
       );
     } catch (error) {
-      this.#queue.doubt(batch);
+      this.#queue.markUnconfirmed(batch);
       if (usage !== null) this.usage.repeat();
       throw error;
     }
@@ -154,7 +157,7 @@ export class Reporter {
 
   #noteArrived(batch: ReportBatch): void {
     this.#queue.acknowledge(batch);
-    if (!this.#queue.isEmpty) this.#bell.ring();
+    if (!this.#queue.isEmpty) this.#wakeup.notify();
     for (const { setId, generation, state } of batch.reports) {
       if (state === "absent" && this.#options.onAbsent(setId, generation)) this.forget(setId);
     }

@@ -13,7 +13,7 @@ import {
 const set = { cpuMillis: 1_500, memoryBytes: 256 * 2 ** 20 };
 
 describe("limits of sets and containers", () => {
-  it("follow the amounts, within the bounds of the kernel and Docker", () => {
+  it("follow the template within the bounds of the kernel and Docker", () => {
     expect(setLimits(set)).toEqual({
       cpuQuotaUs: 150_000,
       cpuShares: 1_536,
@@ -32,7 +32,7 @@ describe("limits of sets and containers", () => {
     expect(setLimits({ ...set, cpuMillis: 1_000_000 }).cpuShares).toBe(262_144);
   });
 
-  it("translate shares to weights between both ends, and each weight there and back", () => {
+  it("convert shares to weights, and each weight there and back", () => {
     expect([2, 1_024, 262_144].map(toCpuWeight)).toEqual([1, 39, 10_000]);
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 10_000 }), (weight) => {
@@ -41,7 +41,7 @@ describe("limits of sets and containers", () => {
     );
   });
 
-  it("are the same when the kernel has rounded them, and when they are not known", () => {
+  it("are equal after the kernel's rounding, and while they are unknown", () => {
     const wanted = setLimits(set);
     expect(isLimited(undefined, wanted)).toBe(true);
     const rounded = {
@@ -61,19 +61,21 @@ describe("limits of sets and containers", () => {
       expect(isLimited({ ...wanted, ...other }, wanted)).toBe(false);
   });
 
-  it("of block I/O hold when each device that can be limited is, at rest or where that is not known, too", () => {
+  it("of block I/O are equal if they are on each device that supports them, or unknown", () => {
     const wanted = { writeBytesPerSecond: 2 ** 20 };
     const seen = { readBytesPerSecond: Infinity, ...wanted };
     expect(isIoLimited(undefined, wanted)).toBe(true);
     expect(isIoLimited({ limits: [seen, seen] }, wanted)).toBe(true);
-    expect(isIoLimited({ limits: [], hindrance: "no such controller" }, wanted)).toBe(true);
+    expect(isIoLimited({ limits: [], unenforceableReason: "no such controller" }, wanted)).toBe(
+      true,
+    );
     expect(isIoLimited({ limits: [seen, {}] }, wanted)).toBe(false);
     expect(isIoLimited({ limits: [{ ...seen, readOpsPerSecond: 10 }] }, wanted)).toBe(false);
     expect(isIoLimited({ limits: [seen] }, undefined)).toBe(false);
     expect(isIoLimited({ limits: [{}] }, undefined)).toBe(true);
   });
 
-  it("widen, and keep what was lifted", () => {
+  it("widen without a reduction of larger or removed limits", () => {
     const wanted = setLimits(set);
     expect(widenedLimits(undefined, wanted)).toEqual(wanted);
     const seen = { cpuQuotaUs: Infinity, cpuShares: 7, memoryBytes: 2 ** 20 };

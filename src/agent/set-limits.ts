@@ -7,11 +7,11 @@ import {
 import type { Limits, ObservedIo, ObservedLocalSet } from "./ports/set-port.ts";
 
 export const CPU_PERIOD_US = 100_000;
-/** What the kernel gives to whoever asks for nothing, and Docker means by 0. */
+/** The kernel's default, which Docker denotes by 0. */
 export const CPU_SHARES_PER_CORE = 1_024;
 /** The kernel's smallest quota. */
 const quotaUsMin = 1_000;
-/** Processes and threads of a set together: a set that makes them without end leaves the machine enough of its own. */
+/** Limit of processes and threads of a set, so that a fork bomb leaves enough for the machine. */
 const SET_PIDS_MAX = 8_192;
 const containerPidsMax = 4_096;
 
@@ -33,16 +33,16 @@ function cpuShares(cpuMillis: number): number {
   return Math.min(cpuSharesMax, Math.max(cpuSharesMin, shares));
 }
 
-/** The kernel's and Docker's bounds. */
+/** Bounds of the kernel and of Docker. */
 const cpuSharesMin = 2;
 const cpuSharesMax = 262_144;
 
-/** Shares in the terms of cgroups version 2, as runc translates those of containers: 1 to 10000. */
+/** Converts shares to weights of cgroups version 2 (1 to 10000), as runc does for containers. */
 export function toCpuWeight(shares: number): number {
   return 1 + Math.floor(((shares - cpuSharesMin) * 9_999) / (cpuSharesMax - cpuSharesMin));
 }
 
-/** The fewest shares of that weight, so that there and back it is the same weight. */
+/** The lowest shares of a weight, so that a conversion there and back gives the same weight. */
 export function toCpuShares(weight: number): number {
   return Math.ceil(cpuSharesMin + ((weight - 1) * (cpuSharesMax - cpuSharesMin)) / 9_999);
 }
@@ -51,7 +51,7 @@ export function setLimits({ cpuMillis, memoryBytes }: Amounts): Limits {
   return limitsOf({ cpuMillis, memoryBytes, pidsMax: SET_PIDS_MAX });
 }
 
-/** All memory that is booked for it is reserved, too. */
+/** Reserves all memory that the set is booked for. */
 function limitsOf({ cpuMillis, memoryBytes, pidsMax }: Amounts & { pidsMax: number }): Limits {
   return {
     cpuQuotaUs: cpuQuotaUs(cpuMillis),
@@ -62,7 +62,10 @@ function limitsOf({ cpuMillis, memoryBytes, pidsMax }: Amounts & { pidsMax: numb
   };
 }
 
-/** `wanted`, but nothing less than `seen`: what a set needs while some of its containers still have their former limits. */
+/**
+ * The larger of `seen` and `wanted`. A set needs it while some of its containers have their former
+ * limits.
+ */
 export function widenedLimits(seen: Limits | undefined, wanted: Limits): Limits {
   if (!seen) return wanted;
   return {
@@ -72,13 +75,13 @@ export function widenedLimits(seen: Limits | undefined, wanted: Limits): Limits 
   };
 }
 
-/** `limits` with the memory that `other` has. */
+/** `limits` with the memory of `other`. */
 export function withMemoryOf(other: Limits, limits: Limits): Limits {
   const { memoryBytes, reservationBytes } = other;
   return { ...limits, memoryBytes, reservationBytes };
 }
 
-/** Of a business container: its percentages of the set, in whole microseconds and bytes. */
+/** Limits of a business container: its percentages of the set, in whole microseconds and bytes. */
 export function containerLimits(
   template: Amounts,
   { cpuPercent, memoryPercent }: { cpuPercent: number; memoryPercent: number },
@@ -90,8 +93,11 @@ export function containerLimits(
   });
 }
 
-/** Whether a set is held by what its template says, and its volume is as large. What is not known is taken to be so. */
-export function isSized(template: SetTemplate, observed: ObservedLocalSet): boolean {
+/**
+ * True if a set has the limits and the volume size of its template. An unknown value counts as
+ * applied.
+ */
+export function areLimitsApplied(template: SetTemplate, observed: ObservedLocalSet): boolean {
   if (!isLimited(observed.limits, setLimits(template))) return false;
   const { volumeBytes } = observed;
   if (template.volume && volumeBytes !== undefined && volumeBytes < template.volume.sizeBytes)
@@ -105,30 +111,33 @@ export function isSized(template: SetTemplate, observed: ObservedLocalSet): bool
   });
 }
 
-/** Whether every device that can be limited is. */
+/** True if every device that supports limits has the wanted ones. */
 export function isIoLimited(seen: ObservedIo | undefined, wanted: IoLimits = {}): boolean {
   return (seen?.limits ?? []).every((limits) =>
     ioLimitNames.every((name) => (limits[name] ?? Infinity) === (wanted[name] ?? Infinity)),
   );
 }
 
-/** Why a set is not held to all the block I/O that its template says; undefined when it is, or that is not known. */
-export function ioHindrance(
+/**
+ * The reason why the kernel does not enforce all block I/O limits; undefined if it does, or if that
+ * is unknown.
+ */
+export function ioUnenforceableReason(
   { io }: SetTemplate,
   { containers }: ObservedLocalSet,
 ): Reason | undefined {
-  const hindered = containers.find((seen) => seen.io?.hindrance !== undefined);
-  if (!io || hindered?.io?.hindrance === undefined) return undefined;
-  const text = `block I/O is not limited as the template says: ${hindered.io.hindrance}`;
+  const hindered = containers.find((seen) => seen.io?.unenforceableReason !== undefined);
+  if (!io || hindered?.io?.unenforceableReason === undefined) return undefined;
+  const text = `the kernel does not enforce the template's block I/O limits: ${hindered.io.unenforceableReason}`;
   return { code: "io-not-limited", text, phase: "run" };
 }
 
-/** Whether something is held as it should be, as far as is known. */
+/** True if the observed limits equal the wanted ones. Unknown limits count as equal. */
 export function isLimited(seen: Limits | undefined, wanted: Limits): boolean {
   if (!seen) return true;
   return (
     seen.cpuQuotaUs === wanted.cpuQuotaUs &&
-    // A kernel with weights knows no finer differences.
+    // A kernel with weights has no finer differences.
     toCpuWeight(seen.cpuShares) === toCpuWeight(wanted.cpuShares) &&
     isSameMemory(seen.memoryBytes, wanted.memoryBytes) &&
     (seen.reservationBytes === undefined ||
@@ -137,7 +146,7 @@ export function isLimited(seen: Limits | undefined, wanted: Limits): boolean {
   );
 }
 
-/** The kernel rounds limits of memory down to pages, and has its own number for none. */
+/** The kernel rounds memory limits down to pages and has its own number for no limit. */
 function isSameMemory(seenBytes: number, wantedBytes: number): boolean {
   return seenBytes === wantedBytes || Math.abs(seenBytes - wantedBytes) < pageBytesMax;
 }

@@ -1,18 +1,19 @@
 import type { ObservedLocalSet } from "./ports/set-port.ts";
-import { changeContainer } from "./container-memory.ts";
-import { type DesiredLocalSet, type SetMemory, specKeyOf } from "./set-memory.ts";
+import { changeContainer } from "./container-history.ts";
+import { type DesiredLocalSet, type SetHistory, specKeyOf } from "./set-history.ts";
 import { specHash } from "./spec-hash.ts";
 
-/** A use is news when it moved by more than this share of what the set may have. */
+/** A change of use is reported if it exceeds this share of the set's `rootfs`. */
 const NEWS_SHARE = 0.01;
 
 /**
- * Takes note of what a set's containers have written to their root file systems, by Docker id: nothing limits that on most
- * file systems, so it is measured. `stops`: a set over its `rootfs` is stopped, and stays so until its containers are made anew (which
- * a restart does). True: there is something to report.
+ * Records the bytes that a set's containers have written to their root file systems, by Docker id.
+ * Most file systems cannot limit these bytes, so the agent measures them. `stops`: a set over its
+ * `rootfs` is stopped until its containers are replaced, for example by a restart. Returns true if
+ * there is a change to report.
  */
 export function noteRootfs(
-  memory: SetMemory,
+  history: SetHistory,
   { desired, observed }: { desired: DesiredLocalSet; observed: ObservedLocalSet | undefined },
   measured: { usedBytes: ReadonlyMap<string, number>; stops: boolean; nowMs: number },
 ): boolean {
@@ -23,30 +24,30 @@ export function noteRootfs(
   const names = new Set(desired.template.containers.map(({ name }) => name));
   for (const { name, dockerId, specHash: hash } of observed?.containers ?? []) {
     const usedBytes = measured.usedBytes.get(dockerId);
-    if (usedBytes === undefined) continue; // made since then
-    if (!names.has(name) || hash !== specHash(desired, name)) continue; // about to be made anew
+    if (usedBytes === undefined) continue; // created after the measurement
+    if (!names.has(name) || hash !== specHash(desired, name)) continue; // about to be replaced
     totalBytes += usedBytes;
     parts.push(`"${name}" ${usedBytes}`);
-    const known = changeContainer(memory, name);
+    const known = changeContainer(history, name);
     const moved = Math.abs(usedBytes - (known.rootfs?.usedBytes ?? Infinity));
     if (known.rootfs?.dockerId === dockerId && moved <= rootfsBytes * NEWS_SHARE) continue;
     known.rootfs = { dockerId, usedBytes };
     isNews = true;
   }
-  const wasOver = memory.overRootfs !== undefined;
+  const wasOver = history.overRootfs !== undefined;
   if (totalBytes <= rootfsBytes || desired.desired !== "running") {
-    if (memory.overRootfs?.isStopped) return isNews;
-    memory.overRootfs = undefined;
+    if (history.overRootfs?.isStopped) return isNews;
+    history.overRootfs = undefined;
     return isNews || wasOver;
   }
   if (wasOver) return isNews;
   const advice = measured.stops
-    ? "; it was stopped: `berth set restart` begins with empty ones. What the service's template gives counts for sets that are made from then on"
+    ? " The set was stopped. `berth set restart` recreates its containers with empty root file systems. A larger `rootfs` in the template applies to new sets only."
     : "";
-  memory.overRootfs = {
+  history.overRootfs = {
     reason: {
       code: "rootfs-exceeded",
-      text: `the containers have written ${totalBytes} bytes to their root file systems (${parts.join(", ")}), the set may have ${rootfsBytes}${advice}`,
+      text: `The containers have written ${totalBytes} bytes to their root file systems (${parts.join(", ")}), more than the set's limit of ${rootfsBytes}.${advice}`,
       phase: "run",
       at: new Date(measured.nowMs).toISOString(),
     },

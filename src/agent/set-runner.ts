@@ -1,107 +1,75 @@
-import type { DesiredSet, ObservedSet } from "../contracts/agent-protocol/protocol.ts";
-import type { Log } from "../lib/log.ts";
-import type { Clock } from "./clock.ts";
-import type { ConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
-import type { ObservedLocalSet, SetPort } from "./ports/set-port.ts";
+import type { DesiredSet } from "../contracts/agent-protocol/protocol.ts";
+import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { probeContainers } from "./probe-containers.ts";
-import { doStep, type Step } from "./do-step.ts";
+import { runStep, type Step } from "./run-step.ts";
 import { fingerprint } from "./fingerprint.ts";
-import { noteFailedLives } from "./container-memory.ts";
-import { type KeptSet, keptOf, restoreKept } from "./kept-set.ts";
+import { noteFailedRuns } from "./container-history.ts";
+import { persistedHistoryOf, restoreHistory } from "./persisted-history.ts";
 import { reconcile, type Verdict } from "./reconcile.ts";
 import { reportSet } from "./report-set.ts";
 import {
   enterGeneration,
-  newSetMemory,
+  newSetHistory,
   noteAnswered,
   noteAvailable,
   noteFailure,
   noteObserved,
   noteRunning,
   noteSuccess,
-  type SetMemory,
+  type SetHistory,
   specKeyOf,
-} from "./set-memory.ts";
-import { noteResized } from "./resize-memory.ts";
+} from "./set-history.ts";
+import { noteResized } from "./resize-history.ts";
 import { noteRootfs } from "./set-rootfs.ts";
+import type { SetRunnerContext } from "./set-runner-context.ts";
 import { advanceState } from "./set-state.ts";
 import { failureOf, type StepKind, type StepFailure } from "./step-failure.ts";
 
-/** How long to wait after an observation that failed, doubling from the one to the other. */
+/** Bounds of the exponential backoff after failed observations. */
 const OBSERVE_RETRY_MS_MIN = 500;
 const OBSERVE_RETRY_MS_MAX = 30_000;
 
-/** What the runners of a host share. */
-export interface SetRunnerContext {
-  port: SetPort;
-  clock: Clock;
-  /** In [0, 1). */
-  random: () => number;
-  log: Log;
-  /** How many steps, and how many probes and observations, the host does at a time. */
-  stepLimit: ConcurrencyLimit;
-  lookLimit: ConcurrencyLimit;
-  /**
-   * Whether sets that do not run may be started. Not before the control plane was heard: while this machine was down, others may have
-   * been started in their place (I3).
-   */
-  mayRevive: () => boolean;
-  /** Whether sets that the control plane does not name may be removed (I12). */
-  canRemoveUnknown: () => boolean;
-  /** Whether sets are stopped that write more to their root file systems than they are given. */
-  stopsAtRootfs: boolean;
-  /** What the state file knows of specs that have run; without a key, of any of the set. */
-  hasRunBefore: (setId: string, specKey?: string) => boolean;
-  onRan: (setId: string, specKey: string) => void;
-  /** What else the state file knows of a set, and what it should know of it from now on. */
-  keptSet: (setId: string) => KeptSet | undefined;
-  onKept: (setId: string, kept: KeptSet | undefined) => void;
-  onReport: (report: ObservedSet) => void;
-  /** The set has other limits from now on. */
-  onResized: () => void;
-  /** Nothing of a set that nobody asks for is there: the runner is of no use any more. */
-  onGone: (setId: string) => void;
-  /** Aborted: no step begins any more, those under way go on. */
-  stopping: AbortSignal;
-  /** Aborted: steps under way are broken off. */
-  cancelled: AbortSignal;
-}
-
 /**
- * Brings one set to what it should be and keeps it there: look, decide, take one step, again. Its steps never overlap;
- * those of different sets do, up to the host's limits. Everything that may matter wakes it: news of what is desired,
- * events of Docker, its own timers, the periodic look at everything.
+ * Reconciles one set: observes, decides, takes one step, and repeats. Its steps never overlap;
+ * steps of different sets overlap within the host's limits. Desired changes, Docker's events, its
+ * own timers and the periodic resync wake it.
  */
 export class SetRunner {
   readonly #setId: string;
   readonly #context: SetRunnerContext;
-  readonly #memory: SetMemory = newSetMemory();
-  /** As JSON: what the state file knows. */
-  #keptText: string | undefined;
+  readonly #history: SetHistory = newSetHistory();
+  /** The persisted history as JSON. */
+  #persistedText: string | undefined;
   #desired: DesiredSet | undefined;
   #observed: ObservedLocalSet | undefined;
-  /** What is known may be old: look before deciding. */
+  /** The observation may be outdated: observe before deciding. */
   #isStale = true;
-  /** Raised by every look, and by everything that makes a look under way an old one. */
+  /**
+   * Incremented by each observation, and by each change that makes an observation in flight
+   * outdated.
+   */
   #epoch = 0;
-  #looksFailedInRow = 0;
+  #observationsFailedInRow = 0;
   #isAwake = false;
   #loop: Promise<void> | undefined;
   #step: { action: Step; abort: AbortController } | undefined;
   #cancelTimer: (() => void) | undefined;
 
-  /** `isAbsent`: a look at the whole host has shown already that nothing of the set is there. */
+  /** `isAbsent`: a resync has shown that nothing of the set exists here. */
   constructor(setId: string, context: SetRunnerContext, { isAbsent }: { isAbsent: boolean }) {
     this.#setId = setId;
     this.#context = context;
     this.#isStale = !isAbsent;
-    const kept = context.keptSet(setId);
-    restoreKept(this.#memory, kept, context.stopsAtRootfs);
-    this.#keptText = kept && JSON.stringify(kept);
+    const persisted = context.persistedHistory(setId);
+    restoreHistory(this.#history, persisted, context.stopsAtRootfs);
+    this.#persistedText = persisted && JSON.stringify(persisted);
   }
 
-  /** Nothing is under way, nor about to be: what was seen last is what is there, unless somebody else changed it. */
-  get isQuiet(): boolean {
+  /**
+   * No work is in progress or due. The last observation is current, except for foreign changes of
+   * the set.
+   */
+  get isIdle(): boolean {
     return this.#loop === undefined && !this.#isStale;
   }
 
@@ -109,94 +77,98 @@ export class SetRunner {
     return this.#epoch;
   }
 
-  /** Resolves once nothing is under way. Call it after `stopping` was aborted. */
+  /** Resolves when no work is in progress. Call it after `stopping` is aborted. */
   async settled(): Promise<void> {
     this.#cancelTimer?.();
     await this.#loop;
   }
 
   /**
-   * What the set should be from now on; undefined: the control plane does not name it. A step that has lost its sense
-   * by that (an image is pulled for a set that is to go) is broken off.
+   * Sets the desired state; undefined if the control plane does not name the set. Aborts a step
+   * that is now pointless, such as an image pull for a deleted set.
    */
   setDesired(desired: DesiredSet | undefined): void {
     if (desired && this.#desired && desired.generation < this.#desired.generation) return;
     this.#desired = desired;
     if (desired) {
-      enterGeneration(this.#memory, desired, (specKey) =>
+      enterGeneration(this.#history, desired, (specKey) =>
         this.#context.hasRunBefore(this.#setId, specKey),
       );
-      noteObserved(this.#memory, desired, this.#observed, this.#context.clock.nowMs());
-      this.#keep();
+      noteObserved(this.#history, desired, this.#observed, this.#context.clock.nowMs());
+      this.#persist();
     }
     const kind = this.#step?.action.kind;
-    const isSenseless = kind === "prepare" || kind === "start";
-    if (kind === "probe" || (isSenseless && desired?.desired !== "running")) this.#breakOff();
+    const isObsolete = kind === "prepare" || kind === "start";
+    if (kind === "probe" || (isObsolete && desired?.desired !== "running")) this.#abortStep();
     this.wake();
   }
 
-  /** Something of the set changed, by whomever. */
+  /** Called when anyone changed something of the set. */
   onChange(): void {
     this.#isStale = true;
     this.#epoch++;
-    if (this.#step?.action.kind === "probe") this.#breakOff();
+    if (this.#step?.action.kind === "probe") this.#abortStep();
     this.wake();
   }
 
-  /** The daemon answers again after it did not: whatever happened meanwhile, no event told it. */
+  /** Called when the daemon answers again. Changes while it was unreachable caused no event. */
   onAvailable(): void {
-    noteAvailable(this.#memory);
-    this.#looksFailedInRow = 0;
+    noteAvailable(this.#history);
+    this.#observationsFailedInRow = 0;
     this.onChange();
   }
 
   /**
-   * A look at the whole host, asked for when this runner was quiet at `epoch`. True when it shows something else than
-   * was known: an event was lost. What has happened since is newer, and the look is not for it.
+   * Receives the result of a resync that began when this runner was idle at `epoch`. Returns true
+   * if the observation differs from the last one, so an event was lost. A runner that has changed
+   * since then ignores the result.
    */
-  onLook(observed: ObservedLocalSet | undefined, epoch: number): boolean {
-    if (!this.isQuiet || this.#epoch !== epoch) return false;
+  onResync(observed: ObservedLocalSet | undefined, epoch: number): boolean {
+    if (!this.isIdle || this.#epoch !== epoch) return false;
     const isNews = fingerprint(observed) !== fingerprint(this.#observed);
-    this.#see(observed);
+    this.#setObserved(observed);
     if (isNews) this.wake();
     return isNews;
   }
 
-  /** What a look at the whole host has found, for a runner that was made for it just now. */
+  /** Adopts a set that a resync found, in a new runner. */
   adopt(observed: ObservedLocalSet): void {
-    this.#see(observed);
+    this.#setObserved(observed);
     this.wake();
   }
 
-  /** What containers of this host have written to their root file systems, by Docker id. */
+  /**
+   * Receives the bytes that this host's containers have written to their root file systems, by
+   * Docker id.
+   */
   onRootfsMeasured(usedBytes: ReadonlyMap<string, number>): void {
-    // What was seen last may be on its way out.
+    // A step may be replacing the observed containers.
     if (!this.#desired || (this.#step && this.#step.action.kind !== "probe")) return;
     const { stopsAtRootfs, clock } = this.#context;
     const about = { desired: this.#desired, observed: this.#observed };
-    const isNews = noteRootfs(this.#memory, about, {
+    const isNews = noteRootfs(this.#history, about, {
       usedBytes,
       stops: stopsAtRootfs,
       nowMs: clock.nowMs(),
     });
     if (!isNews) return;
-    this.#keep();
+    this.#persist();
     this.wake();
   }
 
-  #keep(): void {
-    const kept = keptOf(this.#memory);
-    const text = kept && JSON.stringify(kept);
-    if (text === this.#keptText) return;
-    this.#keptText = text;
-    this.#context.onKept(this.#setId, kept);
+  #persist(): void {
+    const persisted = persistedHistoryOf(this.#history);
+    const text = persisted && JSON.stringify(persisted);
+    if (text === this.#persistedText) return;
+    this.#persistedText = text;
+    this.#context.onPersistedHistory(this.#setId, persisted);
   }
 
-  #breakOff(): void {
-    this.#step?.abort.abort(new Error("there is something newer to do"));
+  #abortStep(): void {
+    this.#step?.abort.abort(new Error("the step is obsolete"));
   }
 
-  /** There may be something to do. */
+  /** Wakes the loop, because there may be something to do. */
   wake(): void {
     this.#isAwake = true;
     if (this.#context.stopping.aborted) return;
@@ -212,65 +184,68 @@ export class SetRunner {
   }
 
   async #run(): Promise<void> {
-    // Whatever woke us may not be the only thing that has just happened.
+    // Other events of the same moment may follow.
     await Promise.resolve();
     while (this.#isAwake && !this.#context.stopping.aborted) {
       this.#isAwake = false;
       this.#cancelTimer?.();
       const isKnown = this.#desired !== undefined || this.#context.canRemoveUnknown();
       if (!isKnown) return;
-      if (this.#isStale && !(await this.#look())) return;
+      if (this.#isStale && !(await this.#observe())) return;
       await this.#advance();
     }
   }
 
-  async #look(): Promise<boolean> {
-    const { port, lookLimit, cancelled, clock, log } = this.#context;
+  async #observe(): Promise<boolean> {
+    const { port, observationLimit, cancelled, clock, log } = this.#context;
     this.#isStale = false;
     try {
-      this.#see(await lookLimit(() => port.observeSet(this.#setId, cancelled)));
-      this.#looksFailedInRow = 0;
+      this.#setObserved(await observationLimit(() => port.observeSet(this.#setId, cancelled)));
+      this.#observationsFailedInRow = 0;
       return true;
     } catch (error) {
       this.#isStale = true;
       if (cancelled.aborted) return false;
-      this.#looksFailedInRow++;
-      log.warn({ err: error, setId: this.#setId }, "set not observed");
+      this.#observationsFailedInRow++;
+      log.warn({ err: error, setId: this.#setId }, "cannot observe the set");
       this.#noteUnseen(error);
-      const retryMs = OBSERVE_RETRY_MS_MIN * 2 ** Math.min(this.#looksFailedInRow - 1, 10);
+      const retryMs = OBSERVE_RETRY_MS_MIN * 2 ** Math.min(this.#observationsFailedInRow - 1, 10);
       this.#sleepUntil(clock.nowMs() + Math.min(retryMs, OBSERVE_RETRY_MS_MAX));
       return false;
     }
   }
 
-  /** A set that has not run yet and cannot even be looked at fails to start; of what has run, nothing new is known. */
+  /**
+   * Counts an observation that failed as a failed start, if the set has not run yet. For other sets
+   * it changes nothing.
+   */
   #noteUnseen(error: unknown): void {
     const desired = this.#desired;
-    if (desired?.desired !== "running" || this.#memory.hasRun || this.#memory.gaveUp) return;
+    if (desired?.desired !== "running" || this.#history.hasRun || this.#history.gaveUp) return;
     this.#noteFailure(failureOf(error, "observe"), "observe");
     const nowMs = this.#context.clock.nowMs();
-    this.#report(desired, reconcile(desired, this.#observed, this.#memory, nowMs));
+    this.#report(desired, reconcile(desired, this.#observed, this.#history, nowMs));
   }
 
-  #see(observed: ObservedLocalSet | undefined): void {
+  #setObserved(observed: ObservedLocalSet | undefined): void {
     this.#isStale = false;
     this.#epoch++;
     this.#observed = observed;
     if (this.#desired) {
-      noteObserved(this.#memory, this.#desired, observed, this.#context.clock.nowMs());
-      this.#keep();
+      noteObserved(this.#history, this.#desired, observed, this.#context.clock.nowMs());
+      this.#persist();
     }
   }
 
   async #advance(): Promise<void> {
     const desired = this.#desired;
-    if (this.#observed?.infra?.state !== "running" && !this.#context.mayRevive()) return;
+    if (this.#observed?.infra?.state !== "running" && !this.#context.mayStartSets()) return;
     const nowMs = this.#context.clock.nowMs();
-    const verdict = reconcile(desired, this.#observed, this.#memory, nowMs);
+    const verdict = reconcile(desired, this.#observed, this.#history, nowMs);
     if (desired) this.#report(desired, verdict);
     const { action } = verdict;
     if (action.kind === "none") {
-      if (!desired && !this.#observed) this.#context.onGone(this.#setId);
+      if (!desired && !this.#observed) this.#context.onObsolete(this.#setId);
       return;
     }
     if (action.kind === "wait") {
@@ -281,16 +256,16 @@ export class SetRunner {
   }
 
   #report(desired: DesiredSet, verdict: Verdict): void {
-    const memory = this.#memory;
-    if (verdict.state === "running" && !memory.hasRun) {
-      noteRunning(memory);
+    const history = this.#history;
+    if (verdict.state === "running" && !history.hasRun) {
+      noteRunning(history);
       this.#context.onRan(this.#setId, specKeyOf(desired));
       verdict.reason = null;
     }
-    memory.state = advanceState(memory.state, verdict.state);
+    history.state = advanceState(history.state, verdict.state);
     this.#context.onReport(
-      reportSet(desired, this.#observed, memory, {
-        state: memory.state,
+      reportSet(desired, this.#observed, history, {
+        state: history.state,
         verdict,
         isSeen: !this.#isStale,
       }),
@@ -298,27 +273,28 @@ export class SetRunner {
   }
 
   async #take(action: Step): Promise<void> {
-    const { port, clock, cancelled, log, stepLimit, lookLimit } = this.#context;
+    const { port, clock, cancelled, log, stepLimit, observationLimit } = this.#context;
     const desired = this.#desired;
     const abort = new AbortController();
     const onCancel = () => abort.abort(new Error("the agent stops"));
     cancelled.addEventListener("abort", onCancel, { once: true });
     this.#step = { action, abort };
     const startedAtMs = clock.nowMs();
-    const limit = action.kind === "probe" ? lookLimit : stepLimit;
+    const limit = action.kind === "probe" ? observationLimit : stepLimit;
     const fields = { setId: this.#setId, generation: desired?.generation, action: action.kind };
     const durationMs = () => clock.nowMs() - startedAtMs;
     if (action.kind === "probe" && Number.isFinite(action.untilMs)) {
       const leftMs = action.untilMs - startedAtMs;
-      this.#cancelTimer = clock.after(leftMs, () => this.#breakOff());
+      this.#cancelTimer = clock.after(leftMs, () => this.#abortStep());
     }
     try {
       await limit(async () => {
-        // What was decided before the wait for a place may be overtaken.
+        // While the step waited for a slot, the decision may have become obsolete.
         if (abort.signal.aborted || this.#context.stopping.aborted) return;
-        if (action.kind !== "probe") await doStep(port, this.#setId, action, desired, abort.signal);
+        if (action.kind !== "probe")
+          await runStep(port, this.#setId, action, desired, abort.signal);
         else if (desired) {
-          const about = { desired, observed: this.#observed, memory: this.#memory };
+          const about = { desired, observed: this.#observed, history: this.#history };
           await probeContainers(this.#context, about, action.containers, abort.signal);
         }
       });
@@ -327,7 +303,7 @@ export class SetRunner {
       log.info({ ...fields, outcome: "done", durationMs: durationMs() }, "set action");
     } catch (error) {
       if (abort.signal.aborted) {
-        log.debug({ ...fields, outcome: "broken off", durationMs: durationMs() }, "set action");
+        log.debug({ ...fields, outcome: "aborted", durationMs: durationMs() }, "set action");
       } else {
         const failure = failureOf(error, action.kind);
         this.#noteFailure(failure, action.kind);
@@ -353,42 +329,45 @@ export class SetRunner {
     }
   }
 
-  /** @param desired what the set was to be when the step began */
+  /** @param desired the desired state when the step began */
   #noteDone(action: Exclude<Step, { kind: "probe" }>, desired: DesiredSet | undefined): void {
-    const memory = this.#memory;
-    noteAnswered(memory);
+    const history = this.#history;
+    noteAnswered(history);
     if (action.kind === "resize") {
       this.#context.onResized();
-      // The size of a newer generation is not tried yet, and must not wait for the backoff of this one.
+      // The size of a newer generation is untried and must not wait for this backoff.
       if (desired?.generation === this.#desired?.generation) this.#noteResized(undefined);
       return;
     }
     if (action.kind === "fail") {
-      noteFailedLives(memory, this.#observed, action.containers);
+      noteFailedRuns(history, this.#observed, action.containers);
       const { reason, temporary } = action;
       this.#noteFailure({ reason, temporary, isUnavailable: false }, action.kind);
       return;
     }
-    // Before a set has run, only running makes up for failed attempts.
-    if (memory.hasRun || action.kind === "stop-all" || action.kind === "remove")
-      noteSuccess(memory);
+    // Before a set has run, only a successful start resets the failed attempts.
+    if (history.hasRun || action.kind === "stop-all" || action.kind === "remove")
+      noteSuccess(history);
   }
 
   #noteResized(failure: StepFailure | undefined): void {
     const { clock, random } = this.#context;
-    noteResized(this.#memory, failure, { nowMs: clock.nowMs(), random: random() });
+    noteResized(this.#history, failure, { nowMs: clock.nowMs(), random: random() });
   }
 
   #noteFailure(failure: StepFailure, during: StepKind): void {
     if (during === "resize") return this.#noteResized(failure);
     const { clock, random } = this.#context;
     const isStarting = during !== "stop-all" && during !== "remove";
-    const mayGiveUp = isStarting && !this.#isBound();
-    noteFailure(this.#memory, failure, { mayGiveUp, nowMs: clock.nowMs(), random: random() });
+    const mayGiveUp = isStarting && !this.#isBoundToHost();
+    noteFailure(this.#history, failure, { mayGiveUp, nowMs: clock.nowMs(), random: random() });
   }
 
-  /** It has a volume here, and elsewhere would begin with an empty one: it is tried here until somebody moves it. */
-  #isBound(): boolean {
+  /**
+   * True if the set has a volume here. On another host it would start empty, so the agent retries
+   * here until it is moved.
+   */
+  #isBoundToHost(): boolean {
     if (!this.#desired?.template.volume) return false;
     return (
       this.#desired.restoreVolumeId !== null ||

@@ -1,28 +1,29 @@
 import type { DesiredSet } from "../contracts/agent-protocol/protocol.ts";
 import type { AcceptedAnswer } from "./desired-sets.ts";
-import { SetRunner, type SetRunnerContext } from "./set-runner.ts";
+import { SetRunner } from "./set-runner.ts";
+import type { SetRunnerContext } from "./set-runner-context.ts";
 
-/** The sets of a host, each with its runner: those that are desired, and those that were found. */
+/** The sets of a host with their runners: desired sets and found sets. */
 export class SetRunners {
   readonly #context: SetRunnerContext;
-  /** What may be acted on by now. */
+  /** Desired sets that are persisted, so that the agent may act on them. */
   readonly #desired: Map<string, DesiredSet>;
   readonly #runners = new Map<string, SetRunner>();
-  #hasLooked = false;
-  #mayRevive = false;
+  #hasResynced = false;
+  #mayStartSets = false;
   #knowsAll = false;
 
-  /** `kept` is what was desired when the agent last ran. */
+  /** `desired` has the sets that the previous agent accepted. */
   constructor(
-    context: Omit<SetRunnerContext, "onGone" | "canRemoveUnknown" | "mayRevive">,
-    kept: readonly DesiredSet[],
+    context: Omit<SetRunnerContext, "onObsolete" | "canRemoveUnknown" | "mayStartSets">,
+    desired: readonly DesiredSet[],
   ) {
-    this.#desired = new Map(kept.map((set) => [set.setId, set]));
+    this.#desired = new Map(desired.map((set) => [set.setId, set]));
     this.#context = {
       ...context,
-      mayRevive: () => this.#mayRevive,
+      mayStartSets: () => this.#mayStartSets,
       canRemoveUnknown: () => this.#knowsAll,
-      onGone: (setId) => this.#runners.delete(setId),
+      onObsolete: (setId) => this.#runners.delete(setId),
     };
   }
 
@@ -31,13 +32,13 @@ export class SetRunners {
   }
 
   /**
-   * Sets are new, changed, or not this host's any more. Until a complete answer was applied nothing is known of sets that
-   * are found and not named, and they are let be (I12).
+   * Applies new, changed and dropped sets. Until a complete answer is applied, the agent does not
+   * touch sets that it found and that no answer names (I12).
    */
   apply({ changed, dropped, isComplete }: Omit<AcceptedAnswer, "kind">): void {
     for (const set of changed) {
-      // What no look has shown and what nobody made since is not there: a new set need not be looked for.
-      const isAbsent = this.#hasLooked && set.desired === "running";
+      // No resync has shown the set, so a new set needs no observation.
+      const isAbsent = this.#hasResynced && set.desired === "running";
       this.#desired.set(set.setId, set);
       this.#runnerOf(set.setId, isAbsent).setDesired(set);
     }
@@ -53,10 +54,10 @@ export class SetRunners {
     }
   }
 
-  /** The control plane was heard, or nobody knows when it will be. */
-  allowRevival(): void {
-    if (this.#mayRevive) return;
-    this.#mayRevive = true;
+  /** Ends the startup hold: the control plane answered, or the hold timed out. */
+  allowStarts(): void {
+    if (this.#mayStartSets) return;
+    this.#mayStartSets = true;
     for (const runner of this.#runners.values()) runner.wake();
   }
 
@@ -64,8 +65,8 @@ export class SetRunners {
     this.#runnerOf(setId, false).onChange();
   }
 
-  /** The control plane does not know the states of these sets any more: what is seen of them now is reported. */
-  lookAgain(setIds: readonly string[]): void {
+  /** Observes and reports these sets again, because the control plane lost their states. */
+  observeAgain(setIds: readonly string[]): void {
     for (const setId of setIds) this.#runners.get(setId)?.onChange();
   }
 
@@ -78,33 +79,36 @@ export class SetRunners {
   }
 
   /**
-   * Looks at the whole host. The first time, everything that is found is adopted; later, what has changed without an event
-   * is put right. Gives the number of sets for which that was so.
+   * Observes the whole host. The first call adopts every set that it finds. Later calls correct
+   * changes without events and return the number of such sets.
    */
-  async lookAtAll(): Promise<number> {
+  async resync(): Promise<number> {
     const { port, cancelled } = this.#context;
     const epochs = new Map([...this.#runners].map(([setId, runner]) => [setId, runner.epoch]));
     const observed = new Map((await port.observe(cancelled)).map((set) => [set.setId, set]));
     let corrections = 0;
     for (const [setId, runner] of this.#runners) {
       const epoch = epochs.get(setId);
-      if (epoch !== undefined && runner.onLook(observed.get(setId), epoch)) corrections++;
+      if (epoch !== undefined && runner.onResync(observed.get(setId), epoch)) corrections++;
     }
     for (const [setId, set] of observed) {
       if (this.#runners.has(setId)) continue;
-      if (this.#hasLooked && !epochs.has(setId)) corrections++;
+      if (this.#hasResynced && !epochs.has(setId)) corrections++;
       this.#runnerOf(setId, false).adopt(set);
     }
-    this.#hasLooked = true;
+    this.#hasResynced = true;
     return corrections;
   }
 
-  /** Begins with what was desired when the agent stopped; what was found of it is adopted already. */
-  startKept(): void {
+  /**
+   * Starts runners for the desired sets of the previous agent. Sets that were found already have
+   * runners.
+   */
+  startPersistedSets(): void {
     for (const setId of this.#desired.keys()) this.#runnerOf(setId, false);
   }
 
-  /** Resolves when no step is under way. */
+  /** Resolves when no step is in progress. */
   async settled(): Promise<void> {
     await Promise.all([...this.#runners.values()].map((runner) => runner.settled()));
   }

@@ -5,7 +5,7 @@ import { advanceState, nextStates, type ReportedState } from "./set-state.ts";
 const states: ReportedState[] = [...setStates, "absent"];
 const forward = "pending placed preparing starting running stopping stopped absent".split(" ");
 
-/** The rule in other words than the table's. */
+/** Restates the rule without the table. */
 function mayFollow(from: ReportedState, to: ReportedState): boolean {
   if (from === "failed" || from === "lost" || from === "absent") return false;
   if (to === "lost") return true;
@@ -15,14 +15,14 @@ function mayFollow(from: ReportedState, to: ReportedState): boolean {
 
 describe("states of a set within a generation", () => {
   it.each(states.flatMap((from) => states.map((to) => [from, to] as const)))(
-    "%s -> %s only as the rule says",
+    "follow the rule from %s to %s",
     (from, to) => {
       expect(nextStates.get(from)?.has(to)).toBe(mayFollow(from, to));
       expect(advanceState(from, to)).toBe(mayFollow(from, to) ? to : from);
     },
   );
 
-  it.each(states)("begin with any, such as %s", (state) => {
+  it.each(states)("start with any state, such as %s", (state) => {
     expect(advanceState(undefined, state)).toBe(state);
   });
 });

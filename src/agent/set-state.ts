@@ -1,6 +1,6 @@
 import { type SetState, setStates } from "../contracts/api/sets.ts";
 
-/** What the agent may report of a set. */
+/** A state that the agent may report. */
 export type ReportedState = SetState | "absent";
 
 const onward: readonly ReportedState[] = [
@@ -15,8 +15,9 @@ const onward: readonly ReportedState[] = [
 ];
 
 /**
- * Which state may follow which within one generation: forward only, by any number of steps; `failed` from any that is
- * not the end of a stop, `lost` from any. Both are final: only a newer generation leads out of them.
+ * The state transitions within one generation: forward only, by any number of steps. `failed`
+ * follows any state before `stopped`, and `lost` follows any. Both are final until a newer
+ * generation.
  */
 export const nextStates: ReadonlyMap<ReportedState, ReadonlySet<ReportedState>> = new Map(
   ([...setStates, "absent"] as const).map((state) => {
@@ -27,7 +28,10 @@ export const nextStates: ReadonlyMap<ReportedState, ReadonlySet<ReportedState>> 
   }),
 );
 
-/** `wanted` where that may follow `from`, which is undefined at the start of a generation; else `from`. */
+/**
+ * Returns `wanted` if it may follow `from`, else `from`. `from` is undefined at the start of a
+ * generation.
+ */
 export function advanceState(
   from: ReportedState | undefined,
   wanted: ReportedState,

@@ -3,12 +3,14 @@ import { INFRA_CONTAINER } from "./container-names.ts";
 import type { LocalSetSpec } from "./ports/set-port.ts";
 
 /**
- * Hash of everything that makes a container of a set another container, so that a difference means it is made anew:
- * image, process, environment and the generation of the last restart. What only the agent acts on (health check, restart
- * policy), what is given with each stop (timeout) and what can be changed in place (limits) is left out: changing it
- * disturbs nothing.
+ * Hash of every property that requires a new container: image, process, environment, and the
+ * generation of the last restart. A difference means that the container is outdated.
  *
- * `container` is the name of a business container of the template, or "infra". Throws RangeError for any other name.
+ * It excludes properties that need no new container. Only the agent uses the health check and the
+ * restart policy. Each stop sends its timeout, and limits change in place.
+ *
+ * `container` is a business container of the template, or "infra". Throws RangeError for any other
+ * name.
  */
 export function specHash(set: LocalSetSpec, container: string): string {
   const known = hashes.get(set) ?? new Map<string, string>();
@@ -18,7 +20,10 @@ export function specHash(set: LocalSetSpec, container: string): string {
   return hash;
 }
 
-/** Specs are never changed, only replaced, and every look at a set asks for the hashes of all its containers. */
+/**
+ * Caches hashes by spec, because specs are immutable and each observation needs the hashes of all
+ * containers.
+ */
 const hashes = new WeakMap<LocalSetSpec, Map<string, string>>();
 
 function computeHash(set: LocalSetSpec, container: string): string {
@@ -28,7 +33,7 @@ function computeHash(set: LocalSetSpec, container: string): string {
     service: set.service,
     restartGeneration: set.restartGeneration,
   };
-  // Its size is no part of it: a volume grows while it is used.
+  // The hash excludes the size, because a volume grows online.
   const volume = template.volume && {
     mountPath: template.volume.mountPath,
     restoreVolumeId: set.restoreVolumeId,
@@ -60,7 +65,10 @@ function computeHash(set: LocalSetSpec, container: string): string {
   });
 }
 
-/** SHA-256 of the value as JSON with sorted keys and without undefined members, shortened to 128 bits. */
+/**
+ * SHA-256 of the value as JSON with sorted keys and without undefined members, shortened to 128
+ * bits.
+ */
 function hashOf(value: unknown): string {
   return createHash("sha256").update(canonicalJson(value)).digest("hex").slice(0, 32);
 }

@@ -14,15 +14,15 @@ const phases = {
 } as const;
 export type StepKind = keyof typeof phases;
 
-/** Why a step of a set failed, and what may cure it. */
+/** The reason of a failed step, and its remedy. */
 export interface StepFailure {
   reason: Reason;
   temporary: boolean;
-  /** The daemon did not answer: not the set's fault. */
+  /** The daemon did not answer, which is not the set's fault. */
   isUnavailable: boolean;
 }
 
-/** What to remember and report of a step that failed. */
+/** Converts the error of a step for the history and the report. */
 export function failureOf(error: unknown, during: StepKind): StepFailure {
   const message = error instanceof Error ? error.message : String(error);
   const text = cutText(message, 2_000);

@@ -9,16 +9,16 @@ import { reportableMemory } from "./reportable.ts";
 export interface UsageReportsOptions {
   machine: MachinePort;
   port: Pick<SetPort, "memoryUse">;
-  /** As it was looked at last. */
+  /** The last measurement of the disk. */
   disk: () => DiskUse | undefined;
   clock: Clock;
   log: Log;
   intervalMs: number;
-  /** What was taken is to be said again. */
+  /** Called when a usage report must be repeated. */
   onRepeat: () => void;
 }
 
-/** When to say what the machine uses, and what it is. */
+/** Schedules reports of the machine's usage and capacity. */
 export class UsageReports {
   readonly #options: UsageReportsOptions;
   #dueAtMs = Number.NEGATIVE_INFINITY;
@@ -27,12 +27,15 @@ export class UsageReports {
     this.#options = options;
   }
 
-  /** Zero or less: now. */
+  /** Zero or less means now. */
   get dueInMs(): number {
     return this.#dueAtMs - this.#options.clock.nowMs();
   }
 
-  /** What the machine uses, when that is to be said within `soonMs`; null otherwise, or when it cannot be measured. */
+  /**
+   * Measures the usage if a report is due within `soonMs`. Returns null otherwise, or if the
+   * measurement fails.
+   */
   async takeIfDue(soonMs = 0): Promise<Sync["usage"]> {
     const { machine, port, disk, clock, log, intervalMs } = this.#options;
     if (this.dueInMs > soonMs) return null;
@@ -43,12 +46,12 @@ export class UsageReports {
       const ofDisk = use && { imageBytes: use.imageBytes, containerBytes: use.containerBytes };
       return { ...usage, setMemoryBytes: reportableMemory(memory), disk: ofDisk ?? null };
     } catch (error) {
-      log.error({ err: error }, "machine not measured");
+      log.error({ err: error }, "cannot measure the machine");
       return null;
     }
   }
 
-  /** To be said anew, at once: what was taken did not arrive, or what sets may use has changed. */
+  /** Schedules a report at once: the last one did not arrive, or the sets' limits have changed. */
   repeat(): void {
     this.#dueAtMs = Number.NEGATIVE_INFINITY;
     this.#options.onRepeat();

@@ -1,23 +1,28 @@
 import type { Clock } from "./clock.ts";
 
-/** A bell that one loop waits for. A ring while nobody waits is kept for the next wait; many are one. */
+/**
+ * A notification for one loop. A notification without a waiter is stored for the next wait; several
+ * count as one.
+ */
 export class Wakeup {
   readonly #clock: Clock;
-  #isRung = false;
+  #isNotified = false;
   #wake: (() => void) | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  ring(): void {
-    this.#isRung = true;
+  notify(): void {
+    this.#isNotified = true;
     this.#wake?.();
   }
 
-  /** Resolves at the next ring with true, or with false after `timeoutMs` or when aborted. */
+  /**
+   * Resolves with true at the next notification, or with false after `timeoutMs` or when aborted.
+   */
   async wait(timeoutMs: number, signal: AbortSignal): Promise<boolean> {
-    if (!this.#isRung && !signal.aborted && timeoutMs > 0) {
+    if (!this.#isNotified && !signal.aborted && timeoutMs > 0) {
       await new Promise<void>((resolve) => {
         const end = () => {
           cancel();
@@ -30,8 +35,8 @@ export class Wakeup {
         this.#wake = end;
       });
     }
-    const wasRung = this.#isRung;
-    this.#isRung = false;
-    return wasRung;
+    const wasNotified = this.#isNotified;
+    this.#isNotified = false;
+    return wasNotified;
   }
 }

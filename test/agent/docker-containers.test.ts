@@ -83,7 +83,7 @@ it("containers of a set answer HTTP on the set's own address and share its netwo
   expect(await inContainer(set, "side", "cat /dev/shm/note")).toBe("shared");
 });
 
-it("gives no privileges to business containers, and leaves restarting to the agent", async () => {
+it("business containers have no privileges, and only the agent restarts them", async () => {
   const set = await run({});
   const app = await inspect(set, "app");
   expect(app.HostConfig).toMatchObject({
@@ -97,7 +97,7 @@ it("gives no privileges to business containers, and leaves restarting to the age
   ).toMatch(/no$/);
 });
 
-it("applies sysctls before a business container starts", async () => {
+it("sysctls are applied before a business container starts", async () => {
   const set = await run({
     template: { sysctls: { "net.core.somaxconn": "1234", "kernel.shmmni": "99" } },
     options: {
@@ -108,7 +108,7 @@ it("applies sysctls before a business container starts", async () => {
       ],
     },
   });
-  const text = await waitUntil("it has spoken", async () => {
+  const text = await waitUntil("the container has printed", async () => {
     const said = await readLogs(set, "app", 10);
     return said.split("\n").length > 2 ? said : undefined;
   });
@@ -118,7 +118,7 @@ it("applies sysctls before a business container starts", async () => {
   expect((await port.observeSet(set.setId, signal))?.infra?.state).toBe("running");
 });
 
-it("refuses a sysctl that the kernel does not have, for good and by its name", async () => {
+it("an unknown sysctl is a permanent error that names it", async () => {
   const set = localSet({ template: { sysctls: { "net.core.no_such_thing": "1" } } });
   await expect(port.prepare(set, signal)).rejects.toMatchObject({
     code: "sysctl-refused",
@@ -127,7 +127,7 @@ it("refuses a sysctl that the kernel does not have, for good and by its name", a
   });
 });
 
-it("refuses a command that is not in the image, for good, with Docker's words", async () => {
+it("a command that is not in the image is a permanent error with Docker's message", async () => {
   const set = localSet({ options: { command: ["/bin/no-such-program"] } });
   await port.prepare(set, signal);
   await expect(port.start(set, ["app"], signal)).rejects.toMatchObject({
@@ -138,7 +138,7 @@ it("refuses a command that is not in the image, for good, with Docker's words", 
   });
 });
 
-it("says so when a container ran out of memory, and the infra container lives on", async () => {
+it("a container that runs out of memory is reported, and infra keeps running", async () => {
   const set = await run({
     template: { memory: "64Mi" },
     options: {
@@ -147,16 +147,16 @@ it("says so when a container ran out of memory, and the infra container lives on
       restart: { on: "never" },
     },
   });
-  const app = await waitUntil("it has run out of memory", async () => {
+  const app = await waitUntil("the container has run out of memory", async () => {
     const observed = await port.observeSet(set.setId, signal);
-    // Docker hears of the exhausted memory a moment before it sees the process end.
+    // Docker reports the exhausted memory a moment before the exit.
     return observed?.containers.find(({ oomKilled, state }) => oomKilled && state === "exited");
   });
   expect(app).toMatchObject({ name: "app", exitCode: 137, oomKills: 1 });
   expect((await port.observeSet(set.setId, signal))?.infra?.state).toBe("running");
 });
 
-it("counts the processes that the kernel kills for want of memory while the container runs on", async () => {
+it("kills for lack of memory are counted while the container keeps running", async () => {
   const watching = new AbortController();
   const watched = port.watch(() => undefined, watching.signal);
   const hungry = "tail -c 90000000 /dev/zero >/dev/null";
@@ -172,7 +172,7 @@ it("counts the processes that the kernel kills for want of memory while the cont
     return seen?.oomKills === 2 ? seen : undefined;
   });
   expect(app).toMatchObject({ state: "running", oomKilled: false });
-  // In whole pages.
+  // The limit is in whole pages.
   expect(app.memoryPeakBytes).toBeGreaterThan((app.limits?.memoryBytes ?? NaN) - 4_096);
   const again = createDockerSetPort({ docker, hostId, log: silentLog });
   const [adopted] = (await again.observeSet(set.setId, signal))?.containers ?? [];
@@ -181,25 +181,25 @@ it("counts the processes that the kernel kills for want of memory while the cont
   await watched;
 });
 
-it("sees what Docker's events tell of at once, though Docker's list shows it later", async () => {
-  const looks: Promise<string | undefined>[] = [];
+it("an observation after an event has the new state, although Docker's list has it later", async () => {
+  const observations: Promise<string | undefined>[] = [];
   const stateOf = async (setId: string) =>
     (await port.observeSet(setId, signal))?.containers[0]?.state;
   const watching = new AbortController();
-  const watched = port.watch((setId) => looks.push(stateOf(setId)), watching.signal);
+  const watched = port.watch((setId) => observations.push(stateOf(setId)), watching.signal);
   const set = await run({});
   const app = docker.getContainer((await inspect(set, "app")).Id);
   const afterEvent = async (change: () => Promise<unknown>) => {
-    looks.length = 0;
+    observations.length = 0;
     await change();
-    return waitUntil("the watcher has heard of it and looked", () => looks[0]);
+    return waitUntil("the watcher has observed the set after the event", () => observations[0]);
   };
-  await waitUntil("the watcher hears", async () => {
+  await waitUntil("the watcher receives events", async () => {
     await app.restart({ t: 0 });
-    return looks.length > 0 ? true : undefined;
+    return observations.length > 0 ? true : undefined;
   });
-  // What the restarts above have told is not to be taken for what comes.
-  for (let heard = -1; heard < looks.length; await delay(500)) heard = looks.length;
+  // Wait until the events of the restarts above have arrived.
+  for (let seen = -1; seen < observations.length; await delay(500)) seen = observations.length;
   for (let round = 0; round < 5; round++) {
     expect(await afterEvent(() => app.kill())).toBe("exited");
     expect(await afterEvent(() => app.start())).toBe("running");
@@ -208,7 +208,7 @@ it("sees what Docker's events tell of at once, though Docker's list shows it lat
   await watched;
 });
 
-it("leaves a foreign container alone that has a name like ours", async () => {
+it("I4: a foreign container with a name of Berth's is never changed", async () => {
   const set = localSet();
   const foreign = await docker.createContainer({
     name: `berth-${set.setId}-app`,
@@ -233,7 +233,7 @@ it("leaves a foreign container alone that has a name like ours", async () => {
   }
 });
 
-it("stops the highest index first, with the container's own signal, infra last", async () => {
+it("containers stop by descending index with their own signal, and infra stops last", async () => {
   const set = await run({
     names: ["first", "second"],
     options: {
@@ -251,7 +251,7 @@ it("stops the highest index first, with the container's own signal, infra last",
   expect(end(first)).toBeLessThanOrEqual(end(observed?.infra));
 });
 
-it("kills what ignores its stop signal once its timeout is over", async () => {
+it("a container that ignores its stop signal is killed after its timeout", async () => {
   const set = await run({
     options: { stopTimeoutSeconds: 1, command: ["sh", "-c", "trap '' TERM; sleep 1000 & wait"] },
   });
@@ -264,11 +264,11 @@ it("kills what ignores its stop signal once its timeout is over", async () => {
   const politeMs = await removeMs(polite.setId);
   const tookMs = await removeMs(set.setId);
   expect(tookMs).toBeGreaterThan(900);
-  // Docker's own timeout is 10 seconds.
+  // Docker's default timeout is 10 seconds.
   expect(tookMs).toBeLessThan(8_000 + 2 * politeMs);
 });
 
-it("stops and removes a set of well-behaved containers at once", async () => {
+it("a set whose containers obey the stop signal is removed at once", async () => {
   const set = await run({ names: ["app", "side"], options: { stopTimeoutSeconds: 60 } });
   const startedAtMs = performance.now();
   await port.remove(set.setId, signal);
@@ -276,7 +276,7 @@ it("stops and removes a set of well-behaved containers at once", async () => {
   expect(await leftCgroups(hostId)).toEqual([]);
 });
 
-it("probes by HTTP, TCP and exec, and says what is wrong", async () => {
+it("probes by HTTP, TCP and exec report the fault", async () => {
   const command = [
     "sh",
     "-c",
@@ -308,21 +308,21 @@ it("probes by HTTP, TCP and exec, and says what is wrong", async () => {
   expect(missing.healthy).toBe(false);
 });
 
-it("ends a probe that hangs at its timeout, and leaves none of its processes behind", async () => {
+it("a probe that hangs ends at its timeout and leaves no process", async () => {
   const set = await run({
     options: { health: { exec: { command: ["sleep", "31"] }, timeoutSeconds: 1 } },
   });
   const startedAtMs = performance.now();
   expect(await port.probe(set, "app", signal)).toMatchObject({ healthy: false });
   expect(performance.now() - startedAtMs).toBeLessThan(25_000);
-  const processes = await waitUntil("the check is gone", async () => {
+  const processes = await waitUntil("the check's process has exited", async () => {
     const list = await inContainer(set, "app", "ps");
     return list.includes("sleep 31") ? undefined : list;
   });
   expect(processes).toContain("sleep 100000");
 });
 
-it("takes logs apart, in order and whole, and follows them", async () => {
+it("logs are demultiplexed completely and in order, and can be followed", async () => {
   const set = await run({
     options: {
       command: [

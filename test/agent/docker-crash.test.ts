@@ -19,25 +19,25 @@ const child = fileURLToPath(new URL("../support/agent/set-child.ts", import.meta
 
 afterEach(() => removeHost(docker, hostId));
 
-/** Lets a process of its own work on the sets and kills it, hard, after so many milliseconds of work. */
+/** Runs a process that works on the sets, and kills it after this time. */
 async function workAndDie(sets: LocalSetSpec[], afterMs: number): Promise<void> {
   const dying = spawn(process.execPath, ["--import", "tsx", child, hostId, JSON.stringify(sets)], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const exited = once(dying, "exit");
   await once(dying.stdout, "data");
-  await delay(afterMs); // the moment of death is what is varied here, nothing is waited for
+  await delay(afterMs); // the time of the kill varies, so this is no wait
   dying.kill("SIGKILL");
   await exited;
 }
 
-it("kill -9 between any two Docker calls: the next life arrives, each container once, nothing left", async () => {
+it("after kill -9 between any two Docker calls, the next agent converges without duplicates or remains", async () => {
   const sets = [localSet({ names: ["app", "side"] }), localSet(), localSet()];
   for (let round = 0; round < 14; round++) {
     await workAndDie(sets, 30 + round * 83);
     const port = createDockerSetPort({ docker, hostId, log: silentLog });
-    // What the dead process had asked for may still be under way in the daemon, stops included: looked at, and put
-    // right, until it is as it should be, as the agent's loop does.
+    // Calls of the killed process may still be in progress in the daemon, stops included. So repeat
+    // the steps until the sets run, as the agent does.
     const all = await waitUntil(
       "the sets run",
       async () => {

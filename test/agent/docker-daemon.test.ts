@@ -33,7 +33,7 @@ async function run(set: LocalSetSpec): Promise<void> {
   await port.start(set, ["app"], signal);
 }
 
-it("a daemon that hangs is found by a ping, and a call on it can be given up", async () => {
+it("a ping detects a hung daemon, and a call to it can be aborted", async () => {
   const set = localSet();
   await run(set);
   daemon.signal("SIGSTOP");
@@ -55,7 +55,7 @@ it("a daemon that hangs is found by a ping, and a call on it can be given up", a
   expect((await port.observeSet(set.setId, signal))?.containers[0]?.state).toBe("running");
 });
 
-it("nothing that a report needs waits for a daemon that hangs, also when it hung before the agent began", async () => {
+it("a report never waits for a hung daemon, even if it hung before the agent started", async () => {
   const set = localSet();
   await run(set);
   daemon.signal("SIGSTOP");
@@ -64,15 +64,19 @@ it("nothing that a report needs waits for a daemon that hangs, also when it hung
     const startedAtMs = performance.now();
     expect(await late.memoryUse()).toEqual({});
     expect(Object.keys(await port.memoryUse())).toContain(set.setId);
-    expect(performance.now() - startedAtMs).toBeLessThan(15_000); // a call to the daemon may take 20 s
+    // A call to the daemon may take 20 s.
+    expect(performance.now() - startedAtMs).toBeLessThan(15_000);
     daemon.signal("SIGCONT");
-    await waitUntil("what sets use is known", async () => set.setId in (await late.memoryUse()));
+    await waitUntil(
+      "the memory use of the sets is known",
+      async () => set.setId in (await late.memoryUse()),
+    );
   } finally {
     daemon.signal("SIGCONT");
   }
 });
 
-it("pings of a daemon that hangs leave no connection behind", async () => {
+it("pings of a hung daemon leave no connection open", async () => {
   const sockets = async () => {
     const files = await readdir("/proc/self/fd");
     const links = files.map((file) => readlink(`/proc/self/fd/${file}`).catch(() => ""));
@@ -83,13 +87,13 @@ it("pings of a daemon that hangs leave no connection behind", async () => {
   try {
     const before = await sockets();
     for (let i = 0; i < 5; i++) await expect(port.ping(50)).rejects.toThrow("did not answer");
-    await waitUntil("they are closed", async () => (await sockets()) <= before);
+    await waitUntil("the connections are closed", async () => (await sockets()) <= before);
   } finally {
     daemon.signal("SIGCONT");
   }
 });
 
-it("where the daemon keeps things is asked until it has answered", async () => {
+it("the daemon is queried for its folder until it has answered", async () => {
   daemon.signal("SIGSTOP");
   const root = await createDockerRoot(daemon.docker);
   const giveUp = new AbortController();
@@ -104,7 +108,7 @@ it("where the daemon keeps things is asked until it has answered", async () => {
   expect(root.device()).toBe((await stat(DockerRootDir)).dev);
 });
 
-it("a daemon that is gone is a temporary trouble; once it is back, so are its sets", async () => {
+it("a stopped daemon is a temporary error, and its sets run again after its start", async () => {
   const set = localSet();
   await run(set);
   const seen = new Set<string>();
@@ -122,7 +126,7 @@ it("a daemon that is gone is a temporary trouble; once it is back, so are its se
   expect(observed?.infra?.state).toBe("running");
   expect(observed?.containers.map(({ state }) => state)).toEqual(["running"]);
   seen.clear();
-  await waitUntil("the watcher hears again", async () => {
+  await waitUntil("the watcher receives events again", async () => {
     await port.stop(set, ["app"], signal);
     await port.start(set, ["app"], signal);
     return seen.has(set.setId);
@@ -131,7 +135,7 @@ it("a daemon that is gone is a temporary trouble; once it is back, so are its se
   await watch;
 });
 
-it("makes the infra image again when somebody has pruned it", async () => {
+it("the infra image is recreated after a prune", async () => {
   await run(localSet());
   await removeHost(daemon.docker, hostId);
   const [infraImage] = (await port.images(signal)).filter((name) => name.startsWith("berth-infra"));
@@ -142,7 +146,7 @@ it("makes the infra image again when somebody has pruned it", async () => {
   expect(await port.images(signal)).toContain(infraImage);
 });
 
-it("works when the daemon comes up only after the agent", async () => {
+it("a daemon may start after the agent", async () => {
   await daemon.kill();
   const early = createDockerSetPort({ docker: daemon.docker, hostId, log: silentLog });
   await expect(early.ping(1_000)).rejects.toMatchObject({ code: "docker-unavailable" });
@@ -153,10 +157,10 @@ it("works when the daemon comes up only after the agent", async () => {
   expect((await early.observe(signal)).map(({ setId }) => setId)).toEqual([set.setId]);
 });
 
-it("an address where no daemon ever was is a temporary trouble too", async () => {
+it("an address without a daemon is a temporary error", async () => {
   const docker = new Docker({ socketPath: "/run/berth-no-such.sock" });
-  const nobody = createDockerSetPort({ docker, hostId, log: silentLog });
-  await expect(nobody.prepare(localSet(), signal)).rejects.toMatchObject({
+  const unreachable = createDockerSetPort({ docker, hostId, log: silentLog });
+  await expect(unreachable.prepare(localSet(), signal)).rejects.toMatchObject({
     code: "docker-unavailable",
     temporary: true,
     message: expect.stringContaining("ENOENT"),

@@ -26,7 +26,7 @@ beforeAll(async () => {
 afterEach(() => removeHost(docker, hostId));
 afterAll(() => registry.close());
 
-/** An image of its own, in the registry and not in the daemon. */
+/** Publishes an image that only the registry has. */
 async function publish(name: string): Promise<string> {
   const repo = `${registry.address}/${name}`;
   const container = await docker.createContainer({ Image: baseImage, Cmd: ["true"] });
@@ -43,7 +43,7 @@ async function publish(name: string): Promise<string> {
 const pulled = async () => (await disk.use(signal)).pulledImages;
 const isThere = async (reference: string) => (await port.images(signal)).includes(reference);
 
-it("says what a container has written, and of Docker's disk what images and containers take", async () => {
+it("a disk measurement has the bytes of each container, and of all images and containers", async () => {
   const set = localSet();
   await port.prepare(set, signal);
   await port.start(set, ["app"], signal);
@@ -60,7 +60,7 @@ it("says what a container has written, and of Docker's disk what images and cont
   expect(share).toBeLessThanOrEqual(1);
 });
 
-it("I4: collects what it pulled itself and no container uses, and nothing else", async () => {
+it("I4: only unused images that the agent pulled are collected", async () => {
   const reference = await publish("pulled");
   const byHand = await publish("by-hand");
   for await (const _ of await docker.pull(byHand));

@@ -27,7 +27,7 @@ beforeEach(() => {
   port = createDockerSetPort({ docker, hostId, log: silentLog });
 });
 
-/** The base image under a name of the registry. */
+/** Publishes the base image under a name of the registry. */
 async function publish(name: string, tag: string): Promise<string> {
   const repo = `${registry.address}/${name}`;
   await docker.getImage(baseImage).tag({ repo, tag });
@@ -35,14 +35,14 @@ async function publish(name: string, tag: string): Promise<string> {
   return `${repo}:${tag}`;
 }
 
-it("pulls an image that the daemon does not have, once for all sets that wait for it", async () => {
+it("a missing image is pulled once for all sets that wait for it", async () => {
   const image = await publish("team/menu", "42");
   await publish("team/menu", "43");
   try {
     const sets = [localSet({ image, names: ["app", "side"] }), localSet({ image })];
     await Promise.all(sets.map((set) => port.prepare(set, signal)));
     const [first] = sets;
-    if (!first) throw new Error("two sets were made");
+    if (!first) throw new Error("two sets were created");
     await port.start(first, ["app", "side"], signal);
     const observed = await port.observeSet(first.setId, signal);
     expect(observed?.containers.map(({ state }) => state)).toEqual(["running", "running"]);
@@ -55,7 +55,7 @@ it("pulls an image that the daemon does not have, once for all sets that wait fo
   }
 });
 
-it("an image that its registry does not know is refused for good", async () => {
+it("an image that its registry does not have is a permanent error", async () => {
   const known = await publish("team/other", "1");
   for (const image of [known.replace(/:1$/, ":2"), `${registry.address}/no/such:1`]) {
     const set = localSet({ image });
@@ -69,7 +69,7 @@ it("an image that its registry does not know is refused for good", async () => {
   }
 });
 
-it("a registry that does not answer is a temporary trouble", async () => {
+it("an unreachable registry is a temporary error", async () => {
   const image = `127.0.0.1:${await findFreePort()}/team/menu:42`;
   const set = localSet({ image });
   await expect(port.prepare(set, signal)).rejects.toMatchObject({

@@ -5,13 +5,13 @@ import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-
 import { blockDeviceOf } from "../../src/agent/adapters/machine/block-device.ts";
 import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import type { LocalSetSpec, ObservedLocalSet, SetPort } from "../../src/agent/ports/set-port.ts";
-import { ioHindrance, isSized } from "../../src/agent/set-limits.ts";
+import { ioUnenforceableReason, areLimitsApplied } from "../../src/agent/set-limits.ts";
 import type { IoLimits } from "../../src/contracts/api/set-template.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { execIn } from "../support/docker/docker-exec.ts";
 import { removeHost } from "../support/docker/docker-host.ts";
-import { heldIo } from "../support/agent/held-io.ts";
+import { readKernelIoLimits } from "../support/docker/kernel-io-limits.ts";
 import { localSet } from "../support/agent/local-set.ts";
 import { type LoopHarness, openLoopHarness } from "../support/volumes/loop-harness.ts";
 
@@ -60,18 +60,18 @@ function withIo(set: LocalSetSpec, io: IoLimits | undefined): LocalSetSpec {
 
 async function see(set: LocalSetSpec): Promise<ObservedLocalSet> {
   const observed = await port.observeSet(set.setId, signal);
-  if (!observed) throw new Error("nothing of the set is there");
+  if (!observed) throw new Error("the set does not exist");
   return observed;
 }
 
 const containerOf = (set: LocalSetSpec, name: string) =>
   docker.getContainer(`berth-${set.setId}-${name}`);
 
-async function held(set: LocalSetSpec, name: string) {
-  return heldIo((await containerOf(set, name).inspect()).State.Pid);
+async function ioLimitsOf(set: LocalSetSpec, name: string) {
+  return readKernelIoLimits((await containerOf(set, name).inspect()).State.Pid);
 }
 
-/** Of the two devices that a set writes to. */
+/** The same limits for both devices that a set writes to. */
 async function onBoth(limits: IoLimits): Promise<Record<string, IoLimits>> {
   const { DockerRootDir } = (await docker.info()) as { DockerRootDir: string };
   const disk = await blockDeviceOf(DockerRootDir);
@@ -80,36 +80,37 @@ async function onBoth(limits: IoLimits): Promise<Record<string, IoLimits>> {
   return { [disk ?? ""]: limits, [volume?.split(" ")[2] ?? ""]: limits };
 }
 
-const isAsWanted = async (set: LocalSetSpec) => isSized(set.template, await see(set));
+const hasWantedLimits = async (set: LocalSetSpec) => areLimitsApplied(set.template, await see(set));
 
-it("holds every container of a set to it, on its volume and on Docker's disk", async () => {
+it("I/O limits apply to every container of a set, on its volume and on Docker's disk", async () => {
   const set = await run(someLimits);
   for (const name of ["app", "side"])
-    expect(await held(set, name)).toEqual(await onBoth(someLimits));
-  expect(await isAsWanted(set)).toBe(true);
-  expect(ioHindrance(set.template, await see(set))).toBeUndefined();
+    expect(await ioLimitsOf(set, name)).toEqual(await onBoth(someLimits));
+  expect(await hasWantedLimits(set)).toBe(true);
+  expect(ioUnenforceableReason(set.template, await see(set))).toBeUndefined();
 });
 
-it("leaves a set alone that is to have none", async () => {
+it("a set without I/O limits is not limited", async () => {
   const set = await run(undefined);
-  expect(await held(set, "app")).toEqual({});
-  expect(await isAsWanted(set)).toBe(true);
+  expect(await ioLimitsOf(set, "app")).toEqual({});
+  expect(await hasWantedLimits(set)).toBe(true);
 });
 
-it("sees what a restart has lifted, and puts it back without another", async () => {
+it("I/O limits that a restart cleared are observed, and restored without another restart", async () => {
   const set = await run(someLimits);
   await containerOf(set, "app").restart({ t: 0 });
   const { Id, State: state } = await containerOf(set, "app").inspect();
-  if (!(await isAsWanted(set))) await port.resize(set, signal); // version 2 keeps it in the set's cgroup
-  expect(await held(set, "app")).toEqual(await onBoth(someLimits));
-  expect(await isAsWanted(set)).toBe(true);
+  // Version 2 has the limits in the set's cgroup.
+  if (!(await hasWantedLimits(set))) await port.resize(set, signal);
+  expect(await ioLimitsOf(set, "app")).toEqual(await onBoth(someLimits));
+  expect(await hasWantedLimits(set)).toBe(true);
   expect(await containerOf(set, "app").inspect()).toMatchObject({
     Id,
     State: { StartedAt: state.StartedAt },
   });
 });
 
-it("is changed and lifted while the same containers run on", async () => {
+it("I/O limits change and end while the same containers keep running", async () => {
   const set = await run(someLimits);
   const before = (await see(set)).containers.map((seen) => [seen.dockerId, seen.startedAt]);
   const less = { writeBytesPerSecond: MiB };
@@ -119,12 +120,12 @@ it("is changed and lifted while the same containers run on", async () => {
     [someLimits, await onBoth(someLimits)],
   ] as const) {
     const changed = withIo(set, io);
-    expect(await isAsWanted(changed)).toBe(false);
+    expect(await hasWantedLimits(changed)).toBe(false);
     await port.prepare(changed, signal);
     await port.resize(changed, signal);
-    expect(await held(set, "app")).toEqual(expected);
-    expect(await held(set, "side")).toEqual(expected);
-    expect(await isAsWanted(changed)).toBe(true);
+    expect(await ioLimitsOf(set, "app")).toEqual(expected);
+    expect(await ioLimitsOf(set, "side")).toEqual(expected);
+    expect(await hasWantedLimits(changed)).toBe(true);
   }
   const after = (await see(set)).containers.map((seen) => [seen.dockerId, seen.startedAt]);
   expect(after).toEqual(before);
@@ -133,7 +134,7 @@ it("is changed and lifted while the same containers run on", async () => {
 it.each([
   ["its volume", "/data/file"],
   ["its root file system", "/file"],
-])("slows down what a container writes to %s, and reads from it", async (_what, file) => {
+])("I/O limits slow down a container's writes to %s and its reads from it", async (_what, file) => {
   const set = await run(undefined);
   const timed = async (command: string) => {
     const startedAtMs = performance.now();
@@ -148,7 +149,7 @@ it.each([
   const [freeWriteMs, freeReadMs] = [await bestOf3(write), await bestOf3(read)];
   const limits = { writeBytesPerSecond: MiB, readBytesPerSecond: MiB };
   await port.resize(withIo(set, limits), signal);
-  // 4 MiB at 1 MiB/s take some 4 s; some tens of milliseconds without.
+  // 4 MiB at 1 MiB/s take about 4 s, and tens of milliseconds without limits.
   expect(await timed(write)).toBeGreaterThan(3 * freeWriteMs);
   expect(await timed(read)).toBeGreaterThan(3 * freeReadMs);
 });

@@ -3,7 +3,7 @@ import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
 import type { LocalSetSpec, ObservedLocalSet, SetPort } from "../../src/agent/ports/set-port.ts";
-import { isSized } from "../../src/agent/set-limits.ts";
+import { areLimitsApplied } from "../../src/agent/set-limits.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { removeHost } from "../support/docker/docker-host.ts";
@@ -42,12 +42,15 @@ function inspect(set: LocalSetSpec, name: string): Promise<Docker.ContainerInspe
 
 async function see(set: LocalSetSpec): Promise<ObservedLocalSet> {
   const observed = await port.observeSet(set.setId, signal);
-  if (!observed) throw new Error("nothing of the set is there");
+  if (!observed) throw new Error("the set does not exist");
   return observed;
 }
 
-/** Which containers run, and since when: equal as long as none was restarted or made anew. */
-async function lives(set: LocalSetSpec) {
+/**
+ * Container ids, states and start times. They stay equal until a container is restarted or
+ * replaced.
+ */
+async function runsOf(set: LocalSetSpec) {
   const { infra, containers } = await see(set);
   return [infra, ...containers].map((seen) => [seen?.dockerId, seen?.state, seen?.startedAt]);
 }
@@ -57,7 +60,7 @@ function resized(set: LocalSetSpec, cpuMillis: number, mebibytes: number): Local
   return { ...set, generation: set.generation + 1, template };
 }
 
-/** Folder of the cgroup of a container's process, in the controller's hierarchy where each has its own. */
+/** The cgroup folder of a container's process, in the controller's hierarchy for version 1. */
 async function cgroupOf(pid: number, controller: string): Promise<string> {
   const lines = (await readFile(`/proc/${pid}/cgroup`, "utf8")).trim().split("\n");
   const parts = lines.map((line) => line.split(":"));
@@ -67,7 +70,10 @@ async function cgroupOf(pid: number, controller: string): Promise<string> {
 
 const softLimit = "memory.soft_limit_in_bytes";
 
-/** Quota, shares (version 1) or weight (version 2), memory and processes of a container, or of its set, as the kernel says. */
+/**
+ * The kernel's limits of a container, or of its set: quota, shares (version 1) or weight (version
+ * 2), memory and processes.
+ */
 async function kernelLimits(set: LocalSetSpec, name: string, { ofSet = false } = {}) {
   const { State: state } = await inspect(set, name);
   const read = async (controller: string, file: string) => {
@@ -86,7 +92,7 @@ async function kernelLimits(set: LocalSetSpec, name: string, { ofSet = false } =
   };
 }
 
-/** As a person at the machine may do. */
+/** Writes a file of the set's cgroup, as an administrator of the machine may. */
 async function writeSetFile(set: LocalSetSpec, controller: string, file: string, text: string) {
   const { State: state } = await inspect(set, "app");
   await writeFile(`${await cgroupOf(state.Pid, controller)}/../${file}`, text);
@@ -97,7 +103,7 @@ const liftQuota = (set: LocalSetSpec) =>
     ? writeSetFile(set, "cpu", "cpu.max", "max")
     : writeSetFile(set, "cpu", "cpu.cfs_quota_us", "-1");
 
-/** Holds some 40 MB and says so. */
+/** Holds about 40 MB and reports it. */
 const hoard = [
   "/bin/sh",
   "-c",
@@ -105,7 +111,7 @@ const hoard = [
 ];
 
 async function untilHeld(set: LocalSetSpec, name: string): Promise<void> {
-  await waitUntil("it holds the memory", async () => {
+  await waitUntil("the container holds the memory", async () => {
     const chunks: Uint8Array[] = [];
     for await (const chunk of port.logs(set.setId, name, { tail: 5, follow: false }, signal)) {
       chunks.push(chunk);
@@ -114,7 +120,7 @@ async function untilHeld(set: LocalSetSpec, name: string): Promise<void> {
   });
 }
 
-it("limits the set as a whole and each container by its percentages", async () => {
+it("the kernel limits the set as a whole and each container by its percentages", async () => {
   const set = await run({
     names: ["app", "side"],
     template: { cpu: 1.5, memory: "256Mi" },
@@ -140,9 +146,9 @@ it("limits the set as a whole and each container by its percentages", async () =
   expect(infra.HostConfig.CgroupParent).toBe(host.CgroupParent);
 });
 
-it("grows and shrinks in the kernel's files, and every container runs on", async () => {
+it("a set grows and shrinks in the kernel's files while every container keeps running", async () => {
   const set = await run({ names: ["app", "side"] });
-  const before = await lives(set);
+  const before = await runsOf(set);
   for (const [cpuMillis, mebibytes] of [
     [4_000, 512],
     [250, 32],
@@ -157,25 +163,25 @@ it("grows and shrinks in the kernel's files, and every container runs on", async
       const half = { quotaUs: cpuMillis * 50, mebibytes: mebibytes / 2 };
       expect(await kernelLimits(set, name)).toMatchObject(half);
     }
-    expect(isSized(wanted.template, await see(set))).toBe(true);
-    expect(await lives(set)).toEqual(before);
+    expect(areLimitsApplied(wanted.template, await see(set))).toBe(true);
+    expect(await runsOf(set)).toEqual(before);
   }
 });
 
-it("shrinks a set whose quota somebody has lifted", async () => {
+it("a set without its quota, after a foreign change, can shrink", async () => {
   const set = await run({ template: { cpu: 2, memory: "128Mi" }, options: { cpu: 100 } });
-  const before = await lives(set);
+  const before = await runsOf(set);
   await liftQuota(set);
   const wanted = resized(set, 500, 128);
-  expect(isSized(wanted.template, await see(set))).toBe(false);
+  expect(areLimitsApplied(wanted.template, await see(set))).toBe(false);
   await port.resize(wanted, signal);
   expect(await kernelLimits(set, "app", { ofSet: true })).toMatchObject({ quotaUs: 50_000 });
   expect(await kernelLimits(set, "app")).toMatchObject({ quotaUs: 50_000 });
-  expect(await lives(set)).toEqual(before);
+  expect(await runsOf(set)).toEqual(before);
 });
 
 it.each([
-  ["lifted its quota", liftQuota],
+  ["removed its quota", liftQuota],
   [
     "shortened its period",
     (set: LocalSetSpec) =>
@@ -200,82 +206,92 @@ it.each([
         ? writeSetFile(set, "cpu", "cpu.weight", "7")
         : writeSetFile(set, "cpu", "cpu.shares", "77"),
   ],
-  ["gave it no processes", (set: LocalSetSpec) => writeSetFile(set, "pids", "pids.max", "max")],
   [
-    "reserved nothing for it",
+    "removed its process limit",
+    (set: LocalSetSpec) => writeSetFile(set, "pids", "pids.max", "max"),
+  ],
+  [
+    "removed its reservation",
     (set: LocalSetSpec) => writeSetFile(set, "memory", isVersion2 ? "memory.low" : softLimit, "0"),
   ],
-] as const)("puts the set's own limits right after somebody %s", async (_what, change) => {
-  const set = await run({ template: { cpu: 2, memory: "128Mi" }, options: { cpu: 100 } });
-  const before = await lives(set);
-  const limits = await kernelLimits(set, "app", { ofSet: true });
-  await change(set);
-  const [seen] = await port.observe(signal);
-  expect(seen && isSized(set.template, seen)).toBe(false);
-  await port.resize(set, signal);
-  expect(await kernelLimits(set, "app", { ofSet: true })).toEqual(limits);
-  expect(isSized(set.template, await see(set))).toBe(true);
-  expect(await lives(set)).toEqual(before);
-});
+] as const)(
+  "the set's own limits are corrected after an administrator %s",
+  async (_what, change) => {
+    const set = await run({ template: { cpu: 2, memory: "128Mi" }, options: { cpu: 100 } });
+    const before = await runsOf(set);
+    const limits = await kernelLimits(set, "app", { ofSet: true });
+    await change(set);
+    const [seen] = await port.observe(signal);
+    expect(seen && areLimitsApplied(set.template, seen)).toBe(false);
+    await port.resize(set, signal);
+    expect(await kernelLimits(set, "app", { ofSet: true })).toEqual(limits);
+    expect(areLimitsApplied(set.template, await see(set))).toBe(true);
+    expect(await runsOf(set)).toEqual(before);
+  },
+);
 
 it.each([
   ["quota", { CpuPeriod: 100_000, CpuQuota: 2_000 }],
   ["period", { CpuPeriod: 200_000 }],
   ["share", { CpuShares: 99 }],
   ["memory", { Memory: 16 * MiB, MemorySwap: 16 * MiB }],
-])("hears of a docker update of the %s, and puts it right without a restart", async (_, update) => {
-  const set = await run({ template: { cpu: 1, memory: "128Mi" } });
-  const before = await lives(set);
-  const limits = await kernelLimits(set, "app");
-  const watching = new AbortController();
-  let hints = 0;
-  // While events arrive, details are remembered: what the event is about must be forgotten.
-  const watch = port.watch(() => hints++, watching.signal);
-  try {
-    await waitUntil("the set is seen as it should be", async () => {
-      await docker.getContainer(`berth-${set.setId}-app`).pause();
-      await docker.getContainer(`berth-${set.setId}-app`).unpause();
-      return hints > 0 ? true : undefined;
-    });
-    expect(isSized(set.template, await see(set))).toBe(true);
-    await docker.getContainer(`berth-${set.setId}-app`).update(update);
-    await waitUntil("the difference is seen", async () =>
-      isSized(set.template, await see(set)) ? undefined : true,
-    );
-    await port.resize(set, signal);
-    expect(isSized(set.template, await see(set))).toBe(true);
-    expect(await kernelLimits(set, "app")).toEqual(limits);
-    expect(await lives(set)).toEqual(before);
-  } finally {
-    watching.abort();
-    await watch;
-  }
-});
+])(
+  "a docker update of the %s causes an event, and is corrected without a restart",
+  async (_, update) => {
+    const set = await run({ template: { cpu: 1, memory: "128Mi" } });
+    const before = await runsOf(set);
+    const limits = await kernelLimits(set, "app");
+    const watching = new AbortController();
+    let hints = 0;
+    // Details are cached while events arrive, and an event must invalidate them.
+    const watch = port.watch(() => hints++, watching.signal);
+    try {
+      await waitUntil("events of the set arrive", async () => {
+        await docker.getContainer(`berth-${set.setId}-app`).pause();
+        await docker.getContainer(`berth-${set.setId}-app`).unpause();
+        return hints > 0 ? true : undefined;
+      });
+      expect(areLimitsApplied(set.template, await see(set))).toBe(true);
+      await docker.getContainer(`berth-${set.setId}-app`).update(update);
+      await waitUntil("the difference is observed", async () =>
+        areLimitsApplied(set.template, await see(set)) ? undefined : true,
+      );
+      await port.resize(set, signal);
+      expect(areLimitsApplied(set.template, await see(set))).toBe(true);
+      expect(await kernelLimits(set, "app")).toEqual(limits);
+      expect(await runsOf(set)).toEqual(before);
+    } finally {
+      watching.abort();
+      await watch;
+    }
+  },
+);
 
 it.each([
   ["cpu", "cpu.cfs_quota_us", "cpu.max", "7000"],
   ["memory", softLimit, "memory.low", "0"],
   ["pids", "pids.max", "pids.max", "11"],
 ])(
-  "puts right what somebody wrote into a container's file of the controller %s",
+  "a foreign write to a container's file of the controller %s is corrected",
   async (controller, first, second, text) => {
     const set = await run({ template: { cpu: 1, memory: "128Mi" } });
-    const before = await lives(set);
+    const before = await runsOf(set);
     const limits = await kernelLimits(set, "app");
     const { State: state } = await inspect(set, "app");
     await writeFile(
       `${await cgroupOf(state.Pid, controller)}/${isVersion2 ? second : first}`,
       text,
     );
-    expect(isSized(set.template, await see(set))).toBe(false); // though Docker knows nothing of it
+    // Docker does not know about it.
+    expect(areLimitsApplied(set.template, await see(set))).toBe(false);
     await port.resize(set, signal);
     expect(await kernelLimits(set, "app")).toEqual(limits);
-    expect(isSized(set.template, await see(set))).toBe(true);
-    expect(await lives(set)).toEqual(before);
+    expect(areLimitsApplied(set.template, await see(set))).toBe(true);
+    expect(await runsOf(set)).toEqual(before);
   },
 );
 
-it("tells what sets and containers hold", async () => {
+it("memory use is measured for sets and containers", async () => {
   const set = await run({ options: { command: hoard } });
   await untilHeld(set, "app");
   const use = await port.memoryUse();
@@ -286,47 +302,49 @@ it("tells what sets and containers hold", async () => {
   expect(ofSet).toBeGreaterThanOrEqual(ofContainer);
 });
 
-it("a set that becomes smaller while a container is replaced keeps its other containers", async () => {
+it("a set that shrinks while a container is replaced retains its other containers", async () => {
   const set = await run({ names: ["app", "side"], template: { cpu: 4, memory: "256Mi" } });
   const before = await inspect(set, "side");
   const wanted = structuredClone(resized(set, 500, 64));
   const [app] = wanted.template.containers;
-  if (app) app.options.env = { COLOUR: "blue" };
+  if (app) app.options.env = { COLOR: "blue" };
   await start(wanted);
   await port.resize(wanted, signal);
-  expect(isSized(wanted.template, await see(wanted))).toBe(true);
+  expect(areLimitsApplied(wanted.template, await see(wanted))).toBe(true);
   expect((await inspect(wanted, "side")).State).toEqual(before.State);
   expect(await kernelLimits(wanted, "side", { ofSet: true })).toMatchObject({ quotaUs: 50_000 });
 });
 
-it("a stopped set that became smaller starts with its new size", async () => {
+it("a stopped set that shrank starts with its new size", async () => {
   const set = await run({ template: { cpu: 4, memory: "256Mi" }, options: { cpu: 100 } });
   await port.stopAll(set.setId, signal);
   const wanted = resized(set, 500, 64);
   await start(wanted);
   await port.resize(wanted, signal);
-  expect(isSized(wanted.template, await see(wanted))).toBe(true);
+  expect(areLimitsApplied(wanted.template, await see(wanted))).toBe(true);
   expect(await kernelLimits(wanted, "app")).toMatchObject({ quotaUs: 50_000, mebibytes: 64 });
 });
 
-it("refuses to take memory that a container uses, and resizes everything else", async () => {
+it("memory that a container uses is not reclaimed, and everything else is resized", async () => {
   const set = localSet({ names: ["app", "side"], template: { memory: "256Mi" } });
   const [app] = set.template.containers;
   if (app) app.options.command = hoard;
   await start(set);
   await untilHeld(set, "app");
-  const before = await lives(set);
+  const before = await runsOf(set);
   const smaller = resized(set, 3_000, 40);
   await expect(port.resize(smaller, signal)).rejects.toMatchObject({
     code: "memory-in-use",
     phase: "resize",
     temporary: true,
-    message: expect.stringMatching(/"app" uses 4\d{7} bytes of memory, and is to have 20971520/),
+    message: expect.stringMatching(
+      /"app" uses 4\d{7} bytes of memory, more than its new limit of 20971520/,
+    ),
   });
-  expect(await lives(set)).toEqual(before);
+  expect(await runsOf(set)).toEqual(before);
   expect(await kernelLimits(set, "app")).toMatchObject({ quotaUs: 150_000, mebibytes: 128 });
   expect(await kernelLimits(set, "side")).toMatchObject({ quotaUs: 150_000, mebibytes: 20 });
-  // The set's CPU is narrowed as well as widened; its memory stays as long as a container has its own.
+  // The set's CPU limit follows. Its memory limit stays while a container has its former one.
   expect(await kernelLimits(set, "app", { ofSet: true })).toMatchObject({ quotaUs: 300_000 });
   await expect(port.resize(resized(set, 1_000, 40), signal)).rejects.toThrow("uses");
   const ofSet = { quotaUs: 100_000, mebibytes: 256 };
@@ -335,7 +353,7 @@ it("refuses to take memory that a container uses, and resizes everything else", 
   expect((await inspect(set, "app")).State.OOMKilled).toBe(false);
 });
 
-it("refuses to take memory that the containers use together", async () => {
+it("memory that the containers use together is not reclaimed", async () => {
   const set = localSet({
     names: ["app", "side"],
     template: { memory: "256Mi" },
@@ -344,15 +362,17 @@ it("refuses to take memory that the containers use together", async () => {
   for (const { options } of set.template.containers) options.memoryPercent = 100;
   await start(set);
   await Promise.all(["app", "side"].map((name) => untilHeld(set, name)));
-  const before = await lives(set);
+  const before = await runsOf(set);
   const smaller = resized(set, 1_000, 64);
   await expect(port.resize(smaller, signal)).rejects.toMatchObject({
     code: "memory-in-use",
     phase: "resize",
     temporary: true,
-    message: expect.stringMatching(/the set uses \d{8,9} bytes of memory, and is to have 67108864/),
+    message: expect.stringMatching(
+      /the set uses \d{8,9} bytes of memory, more than its new limit of 67108864/,
+    ),
   });
-  expect(await lives(set)).toEqual(before);
+  expect(await runsOf(set)).toEqual(before);
   const ofSet = { quotaUs: 100_000, mebibytes: 256 };
   expect(await kernelLimits(set, "app", { ofSet: true })).toMatchObject(ofSet);
 });

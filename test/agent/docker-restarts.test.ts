@@ -19,7 +19,7 @@ import { silentLog } from "../../src/lib/log.ts";
 import type { VolumeHarness } from "../contract/volume-contract.ts";
 import { ensureBaseImage } from "../support/docker/docker.ts";
 import { removeHost } from "../support/docker/docker-host.ts";
-import { heldIo } from "../support/agent/held-io.ts";
+import { readKernelIoLimits } from "../support/docker/kernel-io-limits.ts";
 import { localSet } from "../support/agent/local-set.ts";
 import { openLoopHarness } from "../support/volumes/loop-harness.ts";
 import { type PrivateDocker, startPrivateDocker } from "../support/docker/private-docker.ts";
@@ -33,7 +33,7 @@ let harness: VolumeHarness;
 let hostId: string;
 let set: DesiredSet;
 let observed: ObservedSet | undefined;
-let kept: AgentState | undefined;
+let saved: AgentState | undefined;
 let agent: { stop(): Promise<void> };
 
 beforeAll(async () => {
@@ -45,7 +45,7 @@ afterAll(() => daemon.close());
 beforeEach(async () => {
   harness = await openLoopHarness("ext4", 32 * MiB);
   hostId = newId("host");
-  kept = undefined;
+  saved = undefined;
   set = {
     ...localSet({
       names: ["app", "side"],
@@ -61,7 +61,7 @@ beforeEach(async () => {
     desired: "running",
   };
   agent = startAgent();
-  await untilHeld();
+  await waitForLimits();
 });
 afterEach(async () => {
   await agent.stop();
@@ -69,7 +69,7 @@ afterEach(async () => {
   await harness.close();
 });
 
-/** The real agent, and a control plane that wants one set and takes note of what it hears. */
+/** Starts the real agent with a control plane that wants one set and records the reports. */
 function startAgent(): { stop(): Promise<void> } {
   const volumes = createVolumes({
     store: harness.openStore(),
@@ -88,9 +88,9 @@ function startAgent(): { stop(): Promise<void> } {
     uploadStream: async () => undefined,
   };
   const state: StateStore = {
-    load: async () => kept,
+    load: async () => saved,
     save: async (next) => {
-      kept = next;
+      saved = next;
     },
   };
   const reservePercent = { cpu: 5, memory: 5, rootfs: 5 };
@@ -104,7 +104,7 @@ function startAgent(): { stop(): Promise<void> } {
     machine: createLinuxMachine({ dockerRoot: () => "/", reservePercent }),
     volumes,
     log: silentLog,
-    limits: { pingIntervalMs: 200, lookIntervalMs: 500 },
+    limits: { pingIntervalMs: 200, resyncIntervalMs: 500 },
   }).run(stopping.signal);
   return {
     async stop() {
@@ -129,8 +129,8 @@ function answer(full: boolean): SyncResult {
 
 const dockerIdOf = (name: string) => `berth-${set.setId}-${name}`;
 
-/** What the kernel holds the set and its "app" to, and what that finds: all of it from the kernel's own files. */
-async function held() {
+/** The kernel's limits of the set and of its "app", all from the kernel's own files. */
+async function readLimits() {
   const { State: state } = await daemon.docker.getContainer(dockerIdOf("app")).inspect();
   const lines = (await readFile(`/proc/${state.Pid}/cgroup`, "utf8")).trim().split("\n");
   const hierarchies = lines.map((line) => line.split(":"));
@@ -159,13 +159,13 @@ async function held() {
       await read("memory", reservation),
       await read("pids", "pids.max"),
     ],
-    io: Object.values(await heldIo(state.Pid)),
+    io: Object.values(await readKernelIoLimits(state.Pid)),
     sysctl: await somaxconn(),
     hasVolume: (await readFile(`/proc/${state.Pid}/mounts`, "utf8")).includes(" /data ext4 "),
   };
 }
 
-/** As the processes of the set's network see it. */
+/** The sysctl's value for the processes of the set's network. */
 async function somaxconn(): Promise<string> {
   const exec = await daemon.docker
     .getContainer(dockerIdOf("app"))
@@ -179,19 +179,19 @@ const wanted = {
   set: ["150000", String(256 * MiB), String(256 * MiB), "8192"],
   app: ["60000", String(64 * MiB), String(64 * MiB), "4096"],
   sysctl: "777",
-  /** On the volume, and on the disk below Docker's folder. */
+  /** On the volume, and on Docker's disk. */
   io: [{ writeBytesPerSecond: 64 * MiB }, { writeBytesPerSecond: 64 * MiB }],
   hasVolume: true,
 };
 
-async function untilHeld(): Promise<void> {
+async function waitForLimits(): Promise<void> {
   await waitUntil(
-    "the set runs, held as its template says",
+    "the set runs with the limits of its template",
     async () => {
       expect(observed).toMatchObject({ setId: set.setId, state: "running", ready: true });
       const names = await daemon.docker.listContainers();
       expect(names).toHaveLength(3);
-      expect(await held()).toMatchObject(wanted);
+      expect(await readLimits()).toMatchObject(wanted);
       return true;
     },
     slow,
@@ -200,34 +200,34 @@ async function untilHeld(): Promise<void> {
 
 const dockerIds = async () => (await daemon.docker.listContainers()).map(({ Id }) => Id).sort();
 
-it("holds it after a restart of a container, of its infra container, and of the agent", async () => {
+it("limits apply after a restart of a container, of its infra container, and of the agent", async () => {
   const before = await dockerIds();
   await daemon.docker.getContainer(dockerIdOf("app")).restart({ t: 0 });
-  await untilHeld();
+  await waitForLimits();
   await daemon.docker.getContainer(dockerIdOf("infra")).kill();
   observed = undefined;
-  await untilHeld();
+  await waitForLimits();
   await agent.stop();
   const again = await dockerIds();
   observed = undefined;
   agent = startAgent();
-  await untilHeld();
+  await waitForLimits();
   expect(await dockerIds()).toEqual(again);
   expect(again).toHaveLength(before.length);
 });
 
-it("holds it after a restart of Docker, whose containers have ended with it", async () => {
+it("limits apply after a restart of Docker, which ends its containers", async () => {
   const startedAt = async () =>
     (await daemon.docker.getContainer(dockerIdOf("app")).inspect()).State.StartedAt;
   const before = await startedAt();
   await daemon.kill();
   observed = undefined;
   await daemon.start();
-  await untilHeld();
+  await waitForLimits();
   expect(await startedAt()).not.toBe(before);
 });
 
-it("holds it after a boot of the host: no container runs, no cgroup and no mount is there", async () => {
+it("limits apply after a reboot, which leaves no running container, no cgroup and no mount", async () => {
   await agent.stop();
   const version = (await daemon.docker.info()).CgroupVersion === "2" ? 2 : 1;
   const running = await daemon.docker.listContainers();
@@ -241,5 +241,5 @@ it("holds it after a boot of the host: no container runs, no cgroup and no mount
   await daemon.start();
   observed = undefined;
   agent = startAgent();
-  await untilHeld();
+  await waitForLimits();
 });

@@ -13,7 +13,7 @@ describeSetPort("Docker", async () => {
   const [port, otherHost] = hostIds.map((hostId) =>
     createDockerSetPort({ docker, hostId, log: silentLog }),
   );
-  if (!port || !otherHost) throw new Error("two hosts were made");
+  if (!port || !otherHost) throw new Error("two hosts were created");
   return {
     port,
     otherHost,
@@ -21,10 +21,10 @@ describeSetPort("Docker", async () => {
     crash: async (dockerId) => {
       await docker.getContainer(dockerId).kill({ signal: "SIGKILL" });
     },
-    removeBehind: async (dockerId) => {
+    removeExternally: async (dockerId) => {
       await docker.getContainer(dockerId).remove({ force: true });
     },
-    limitBehind: async (dockerId, limits) => {
+    limitExternally: async (dockerId, limits) => {
       await docker.getContainer(dockerId).update(dockerLimits(limits));
     },
     close: async () => {

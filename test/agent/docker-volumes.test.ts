@@ -40,7 +40,7 @@ describe("sets with a volume on Docker", () => {
     await harness.close();
   });
 
-  /** As a new life of the agent does. */
+  /** Opens the ports as a restarted agent does. */
   function openPorts(store = harness.openStore()): void {
     const options = { root: harness.root, fileSystem: harness.fileSystem, retentionMs: 3_600_000 };
     volumes = createVolumes({ store, ...options, purgesEarly: false, log: silentLog });
@@ -63,7 +63,7 @@ describe("sets with a volume on Docker", () => {
   const inside = ({ setId }: LocalSetSpec, container: string, command: string) =>
     execIn(docker, { setId, container }, command);
 
-  it("every container has it at its place, it is theirs together, and it is full when it is full", async () => {
+  it("all containers share the volume at its mount path, and its size limits them", async () => {
     const set = withVolume();
     await run(set);
     await inside(set, "app", "echo shared > /data/file");
@@ -74,7 +74,7 @@ describe("sets with a volume on Docker", () => {
     expect(await inside(set, "side", "cat /data/file")).toContain("shared");
   });
 
-  it("I10: what a tenant wrote lies nowhere that the privileged infra container looks for a program", async () => {
+  it("I10: tenant data is in no path where the privileged infra container searches programs", async () => {
     const set = withVolume();
     await run(set);
     await inside(set, "app", "printf '#!/data/sh' > /data/sh; chmod +x /data/sh");
@@ -97,21 +97,21 @@ describe("sets with a volume on Docker", () => {
     expect(await mountsOf("app")).toMatchObject({ mounts: [["/bin", true]] });
   });
 
-  it("what is in it outlives the containers, and a boot of the host", async () => {
+  it("a volume's data survives its containers and a reboot", async () => {
     const set = withVolume();
     await run(set);
-    await inside(set, "app", "echo kept > /data/file");
+    await inside(set, "app", "echo retained > /data/file");
     const again = { ...set, generation: 2, restartGeneration: 2 };
     await run(again);
-    expect(await inside(again, "side", "cat /data/file")).toContain("kept");
+    expect(await inside(again, "side", "cat /data/file")).toContain("retained");
     await port.stopAll(set.setId, signal);
     await harness.reboot();
     openPorts();
     await run(again);
-    expect(await inside(again, "app", "cat /data/file")).toContain("kept");
+    expect(await inside(again, "app", "cat /data/file")).toContain("retained");
   });
 
-  it("a container that is started while it is not mounted fails, and writes nothing beside it", async () => {
+  it("a container that starts without the mounted volume fails, and writes nothing to the host", async () => {
     const set = withVolume();
     await run(set);
     await port.stopAll(set.setId, signal);
@@ -121,7 +121,7 @@ describe("sets with a volume on Docker", () => {
     await expect(infra.start()).rejects.toThrow();
   });
 
-  it("removing the set puts it in the trash, and a set of the same service gets it back", async () => {
+  it("the removal of a set trashes its volume, and a set of the same service restores it", async () => {
     const set = withVolume();
     await run(set);
     await inside(set, "app", "echo precious > /data/file");
@@ -134,7 +134,7 @@ describe("sets with a volume on Docker", () => {
     expect(await inside(heir, "side", "cat /data/file")).toContain("precious");
   });
 
-  it("sets without a volume start, are seen and go while the volumes cannot be looked at", async () => {
+  it("sets without a volume are started, observed and removed while volumes cannot be listed", async () => {
     const set = withVolume();
     await run(set);
     const store = harness.openStore();
@@ -154,7 +154,7 @@ describe("sets with a volume on Docker", () => {
     expect(seen?.volumeBytes).toBeUndefined();
     await port.remove(other.setId, signal);
     expect(await port.observeSet(other.setId, signal)).toBeUndefined();
-    // Of one that had a volume when it was seen last, the volume is waited for.
+    // The removal of a set with a known volume waits for the volume.
     isThere = true;
     await port.observe(signal);
     isThere = false;
@@ -167,30 +167,30 @@ describe("sets with a volume on Docker", () => {
     expect(await volumes.list(signal)).toMatchObject([{ state: "trashed" }]);
   });
 
-  it("no work on the volume is left behind by a preparation that fails", async () => {
+  it("a failed preparation leaves no work on the volume in progress", async () => {
     const set = withVolume();
     const store = harness.openStore();
     const create = store.create.bind(store);
-    let underWay = 0;
+    let inFlight = 0;
     store.create = async (...args) => {
-      underWay++;
+      inFlight++;
       await delay(500);
       await create(...args);
-      underWay--;
+      inFlight--;
     };
     openPorts(store);
     const name = dockerName(set.setId, "infra");
     const foreign = await docker.createContainer({ name, Image: baseImage });
     try {
       await expect(port.prepare(set, signal)).rejects.toMatchObject({ code: "name-conflict" });
-      expect(underWay).toBe(0);
+      expect(inFlight).toBe(0);
       expect(await volumes.list(signal)).toMatchObject([{ setId: set.setId, state: "live" }]);
     } finally {
       await foreign.remove({ force: true });
     }
   });
 
-  it("a set of which only the volume is left is still there, and is removed to the end", async () => {
+  it("a set with only a volume left is observed, and its removal completes", async () => {
     const set = withVolume();
     await volumes.ensure({ ...set, sizeBytes }, signal);
     await writeFile(join(volumes.dataPathOf(set), "file"), "precious");

@@ -23,7 +23,7 @@ afterEach(async () => {
   await rm(base, { recursive: true, force: true });
 });
 
-it("a data directory behind a symbolic link is as good as any", async () => {
+it("volumes work in a data directory behind a symbolic link", async () => {
   await mkdir(join(base, "real"));
   await symlink(join(base, "real"), join(base, "link"));
   const settings = loadAgentSettings({ BERTH_AGENT_DATA_DIR: join(base, "link") });
@@ -37,7 +37,8 @@ it("a data directory behind a symbolic link is as good as any", async () => {
   await volumes.ensure(spec, signal);
   expect(await volumes.list(signal)).toMatchObject([{ usedBytes: expect.any(Number) }]);
   await volumes.trash(setId, signal);
-  await rm(join(base, "real", "volumes"), { recursive: true }); // whoever clears away is not stopped by an empty mount point
+  // An empty mount point does not stop an operator who deletes the folder.
+  await rm(join(base, "real", "volumes"), { recursive: true });
   const { stdout } = await run("losetup", ["--list", "--noheadings", "--output", "BACK-FILE"]);
   expect(stdout).not.toContain(base);
 });

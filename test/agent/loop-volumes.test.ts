@@ -12,7 +12,7 @@ import { type LoopHarness, mayGrowExt4, openLoopHarness } from "../support/volum
 const MiB = 2 ** 20;
 const { signal } = new AbortController();
 
-describe("loop volumes on the disk that they share", () => {
+describe("loop volumes on a shared disk", () => {
   let harness: LoopHarness;
   let volumes: VolumePort;
   const open = async (fileSystem: FileSystemType, sizeBytes: number) => {
@@ -34,7 +34,7 @@ describe("loop volumes on the disk that they share", () => {
     join(harness.storeOptions.folder, `${volumeId}.${suffix}`);
 
   it.each(["ext4", "xfs"] as const)(
-    "are allocated to the last block with %s, so that nobody else can fill them",
+    "are allocated to the last block with %s, so that no other program can use the blocks",
     async (fileSystem) => {
       await open(fileSystem, 320 * MiB);
       const { volumeId } = await volumes.ensure(newSpec(), signal);
@@ -44,14 +44,14 @@ describe("loop volumes on the disk that they share", () => {
     },
   );
 
-  it("one whose tags cannot be read is told and left alone, and the others go on", async () => {
+  it("report and never change a volume with unreadable tags, and serve the others", async () => {
     await open("ext4", 32 * MiB);
     const [broken, fine] = [newSpec(), newSpec()];
     const { volumeId } = await volumes.ensure(broken, signal);
     await volumes.ensure(fine, signal);
     await writeFile(pathOf(volumeId, "json"), "{");
     expect((await volumes.list(signal)).map(({ setId }) => setId)).toEqual([fine.setId]);
-    expect(await volumes.room(signal)).toMatchObject({
+    expect(await volumes.capacity(signal)).toMatchObject({
       unreadable: [volumeId],
       usedBytes: 64 * MiB,
     });

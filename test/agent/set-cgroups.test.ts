@@ -48,7 +48,7 @@ async function limits(): Promise<{ quotaUs: string; memoryBytes: string }> {
       };
 }
 
-it("makes a set's cgroup with its limits, and raises and lowers them", async () => {
+it("a set's cgroup is created with its limits, which rise and fall later", async () => {
   for (const [cpuMillis, mebibytes] of [
     [1_500, 64],
     [4_000, 512],
@@ -64,7 +64,7 @@ it("makes a set's cgroup with its limits, and raises and lowers them", async () 
   expect(await cgroups.list()).toEqual([setId]);
 });
 
-it("removes the cgroup from all hierarchies once its last process has gone, and again is no error", async () => {
+it("a removal waits for the last process, deletes the cgroup in all hierarchies, and may be repeated", async () => {
   await cgroups.ensure(setId, setLimits({ cpuMillis: 1_000, memoryBytes: 64 * 2 ** 20 }), signal);
   const sleeper = spawn("sleep", ["1000"]);
   const exited = once(sleeper, "exit");
@@ -83,28 +83,27 @@ it("removes the cgroup from all hierarchies once its last process has gone, and 
   expect(await cgroups.list()).toEqual([]);
 });
 
-it("knows a set of which a folder is left in any hierarchy, and nothing that somebody else has put beside it", async () => {
+it("a set with a folder in any hierarchy is listed, and a foreign folder is not", async () => {
   await cgroups.ensure(setId, setLimits({ cpuMillis: 1_000, memoryBytes: 64 * 2 ** 20 }), signal);
   const hostFolder = dirname(pathIn("memory"));
-  const foreign = join(hostFolder, "somebody-else");
+  const foreign = join(hostFolder, "foreign");
   await mkdir(foreign);
   if (version === 1) {
-    // As a crash in the middle of a removal leaves it: Docker has made the parent for this controller, too.
+    // A crash during a removal leaves this state: Docker created the parent for this controller,
+    // too.
     await rmdir(pathIn("memory"));
     await mkdir(pathIn("freezer"), { recursive: true });
   }
   expect(await cgroups.list()).toEqual([setId]);
   await cgroups.remove(setId, signal);
   expect(await cgroups.list()).toEqual([]);
-  expect((await leftCgroups(hostId)).map((path) => path.split("/").at(-1))).toEqual([
-    "somebody-else",
-  ]);
+  expect((await leftCgroups(hostId)).map((path) => path.split("/").at(-1))).toEqual(["foreign"]);
   await rmdir(foreign);
   await cgroups.remove(setId, signal);
   await expect(stat(hostFolder)).rejects.toThrow("ENOENT");
 });
 
-it("gives up on a cgroup whose processes stay, as a temporary trouble", async () => {
+it("a cgroup whose processes stay is a temporary error", async () => {
   await cgroups.ensure(setId, setLimits({ cpuMillis: 1_000, memoryBytes: 64 * 2 ** 20 }), signal);
   const sleeper = spawn("sleep", ["1000"]);
   try {
@@ -120,7 +119,7 @@ it("gives up on a cgroup whose processes stay, as a temporary trouble", async ()
   await cgroups.remove(setId, signal);
 });
 
-it("says what systemd has to make: nested slices, percentages of a core", async () => {
+it("systemd gets nested slices and percentages of a core", async () => {
   const slices = createSystemdCgroups({ hostId, root, version: 2, driver: "systemd" });
   expect(slices.parentOf(setId)).toBe(`berth-${hostId}-${setId}.slice`);
   const limits = setLimits({ cpuMillis: 1_500, memoryBytes: 2 ** 30 });

@@ -80,7 +80,7 @@ async function measureStarts(hostId: string, rounds: number): Promise<Record<str
     purgesEarly: false,
     log: silentLog,
   });
-  volumes.heed({ atMs: Infinity, wantedVolumeIds: new Set() });
+  volumes.updateRetention({ controlPlaneTimeMs: Infinity, wantedVolumeIds: new Set() });
   const port = createDockerSetPort({ docker, hostId, log: silentLog, volumes });
   const start = async (set: LocalSetSpec): Promise<number> => {
     const startedAtMs = performance.now();

@@ -5,25 +5,25 @@ import type {
   ObservedLocalSet,
   SetPort,
 } from "../../src/agent/ports/set-port.ts";
-import { isSized } from "../../src/agent/set-limits.ts";
+import { areLimitsApplied } from "../../src/agent/set-limits.ts";
 import { specHash } from "../../src/agent/spec-hash.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { localSet, type LocalSetChanges } from "../support/agent/local-set.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
-/** What the suite needs of an adapter beside the port: a fresh host, and a way to hurt a container. */
+/** Requirements of the suite beside the port: a new host, and ways to disturb its containers. */
 export interface SetPortHarness {
   port: SetPort;
-  /** A second host on the same engine, which must neither see nor touch what is the first one's. */
+  /** A second host on the same engine. It must neither see nor change objects of the first one. */
   otherHost: SetPort;
-  /** A reference that the engine has. */
+  /** A reference of an image that the engine has. */
   image: string;
-  /** Ends the main process of a running container, as a crash of it would. */
+  /** Ends the main process of a running container, as a crash does. */
   crash(dockerId: string): Promise<void>;
-  /** Removes a container behind the port's back. */
-  removeBehind(dockerId: string): Promise<void>;
-  /** Gives a container other limits behind the port's back. */
-  limitBehind(dockerId: string, limits: Limits): Promise<void>;
+  /** Deletes a container without the port. */
+  removeExternally(dockerId: string): Promise<void>;
+  /** Changes a container's limits without the port. */
+  limitExternally(dockerId: string, limits: Limits): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -57,7 +57,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
     };
     const see = async (set: LocalSetSpec): Promise<ObservedLocalSet> => {
       const observed = await port.observeSet(set.setId, signal);
-      if (!observed) throw new Error(`nothing of ${set.setId} is there`);
+      if (!observed) throw new Error(`${set.setId} does not exist`);
       return observed;
     };
     const states = (observed: ObservedLocalSet) =>
@@ -65,11 +65,11 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
     const ids = (observed: ObservedLocalSet) =>
       [observed.infra, ...observed.containers].map((container) => container?.dockerId);
 
-    it("knows nothing of a set that was never prepared", async () => {
+    it("observes no set that was never prepared", async () => {
       expect(await port.observeSet(newId("set"), signal)).toBeUndefined();
     });
 
-    it("prepares: infra runs, business containers exist and do not run", async () => {
+    it("starts infra and creates the business containers when it prepares", async () => {
       const set = newSet({ names: ["app", "log"], generation: 7 });
       await port.prepare(set, signal);
       const observed = await see(set);
@@ -85,7 +85,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(observed.containers[0]).toMatchObject({ exitCode: undefined, startedAt: undefined });
     });
 
-    it("starts the named containers only, and again is no error", async () => {
+    it("starts only the named containers, and may repeat it", async () => {
       const set = newSet({ names: ["app", "log"] });
       await port.prepare(set, signal);
       await port.start(set, ["log"], signal);
@@ -96,7 +96,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(Date.parse(observed.containers[0]?.startedAt ?? "")).toBeGreaterThan(0);
     });
 
-    it("does nothing when everything is as it should be", async () => {
+    it("changes nothing of a set that is as desired", async () => {
       const set = newSet();
       await run(set);
       const before = await see(set);
@@ -104,7 +104,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(await see(set)).toEqual(before);
     });
 
-    it("refuses to start what was not prepared, as temporary", async () => {
+    it("refuses to start an unprepared set, with a temporary error", async () => {
       const set = newSet();
       await expect(port.start(set, ["app"], signal)).rejects.toMatchObject({
         name: "AgentError",
@@ -112,7 +112,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       });
     });
 
-    it("makes all containers anew for a newer restart generation", async () => {
+    it("replaces all containers for a newer restart generation", async () => {
       const set = newSet({ restartGeneration: 1 });
       await run(set);
       const before = await see(set);
@@ -124,11 +124,11 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(states(after)).toEqual({ app: "created" });
     });
 
-    it("changes limits in place: the same containers run on, held by the new ones", async () => {
+    it("changes limits in place, and the same containers keep running", async () => {
       const set = newSet({ names: ["app", "log"] });
       await run(set);
       const before = await see(set);
-      expect(isSized(set.template, before)).toBe(true);
+      expect(areLimitsApplied(set.template, before)).toBe(true);
       for (const [cpuMillis, mebibytes] of [
         [2_000, 256],
         [500, 64],
@@ -136,10 +136,10 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       ] as const) {
         const template = { ...set.template, cpuMillis, memoryBytes: mebibytes * 2 ** 20 };
         const resized = { ...set, generation: set.generation + 1, template };
-        expect(isSized(template, await see(set))).toBe(false);
+        expect(areLimitsApplied(template, await see(set))).toBe(false);
         await port.resize(resized, signal);
         const after = await see(resized);
-        expect(isSized(template, after)).toBe(true);
+        expect(areLimitsApplied(template, after)).toBe(true);
         expect(ids(after)).toEqual(ids(before));
         expect(after.containers.map(({ startedAt }) => startedAt)).toEqual(
           before.containers.map(({ startedAt }) => startedAt),
@@ -150,28 +150,28 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       }
     });
 
-    it("sees limits that somebody changed, leaves them while it prepares, and puts them right", async () => {
+    it("observes foreign changes of limits, and corrects them only in a resize", async () => {
       const set = newSet({ names: ["app", "log"] });
       await run(set);
       const before = await see(set);
       const limits = { cpuQuotaUs: 7_000, cpuShares: 70, memoryBytes: 32 * 2 ** 20 };
-      await harness.limitBehind(before.containers[1]?.dockerId ?? "", limits);
+      await harness.limitExternally(before.containers[1]?.dockerId ?? "", limits);
       await run(set);
       const changed = await see(set);
       expect(changed.containers[1]?.limits).toMatchObject(limits);
-      expect(isSized(set.template, changed)).toBe(false);
+      expect(areLimitsApplied(set.template, changed)).toBe(false);
       await port.resize(set, signal);
       await port.resize(set, signal);
       expect(await see(set)).toEqual(before);
     });
 
-    it("replaces the container whose spec changed, leaves its neighbours alone", async () => {
+    it("replaces only the container whose spec changed", async () => {
       const set = newSet({ names: ["app", "log"] });
       await run(set);
       const before = await see(set);
       const changed = structuredClone(set);
       const app = changed.template.containers.find(({ name }) => name === "app");
-      if (app) app.options.env = { COLOUR: "blue" };
+      if (app) app.options.env = { COLOR: "blue" };
       await port.prepare(changed, signal);
       const after = await see(changed);
       expect(states(after)).toEqual({ app: "created", log: "running" });
@@ -179,7 +179,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(after.containers[0]?.specHash).toBe(specHash(changed, "app"));
     });
 
-    it("removes a container that the template has no more", async () => {
+    it("removes a container that the template no longer has", async () => {
       const set = newSet({ names: ["app", "log"] });
       await run(set);
       const smaller = structuredClone(set);
@@ -190,7 +190,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(states(await see(smaller))).toEqual({ app: "running" });
     });
 
-    it("stops and starts a container, keeping it", async () => {
+    it("stops and starts the same container", async () => {
       const set = newSet({ names: ["app", "log"] });
       await run(set);
       await port.stop(set, ["app"], signal);
@@ -204,7 +204,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(ids(again)).toEqual(ids(stopped));
     });
 
-    it("stops all and keeps the containers; preparing and starting brings them back", async () => {
+    it("stops all containers without removing them, and starts the same ones again", async () => {
       const set = newSet();
       await run(set);
       const before = await see(set);
@@ -235,12 +235,12 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(states(await see(set))).toEqual({ app: "running" });
     });
 
-    it("makes anew what lost the network of a crashed infra container", async () => {
+    it("replaces a container that lost the network of a crashed infra container", async () => {
       const set = newSet();
       await run(set);
       const before = await see(set);
       await harness.crash(before.infra?.dockerId ?? "");
-      await waitUntil("infra is gone", async () => (await see(set)).infra?.state === "exited");
+      await waitUntil("infra has exited", async () => (await see(set)).infra?.state === "exited");
       await run(set);
       const after = await see(set);
       expect(after.infra?.state).toBe("running");
@@ -248,18 +248,18 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(after.containers[0]?.dockerId).not.toBe(before.containers[0]?.dockerId);
     });
 
-    it("replaces a container that somebody removed", async () => {
+    it("replaces a container that was removed externally", async () => {
       const set = newSet({ names: ["app", "log"] });
       await run(set);
       const before = await see(set);
-      await harness.removeBehind(before.containers[0]?.dockerId ?? "");
+      await harness.removeExternally(before.containers[0]?.dockerId ?? "");
       await run(set);
       const after = await see(set);
       expect(states(after)).toEqual({ app: "running", log: "running" });
       expect(after.containers[1]).toEqual(before.containers[1]);
     });
 
-    it("removes everything of a set, knowing its id alone, and again is no error", async () => {
+    it("removes everything of a set by its id alone, and may repeat it", async () => {
       const set = newSet({ names: ["app", "log"] });
       await run(set);
       await port.remove(set.setId, signal);
@@ -269,7 +269,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect((await port.observe(signal)).map(({ setId }) => setId)).not.toContain(set.setId);
     });
 
-    it("observes all sets of this host and none of another's", async () => {
+    it("observes all sets of this host and no other", async () => {
       const sets = [newSet(), newSet(), newSet()];
       await Promise.all(sets.map((set) => run(set)));
       const observed = await port.observe(signal);
@@ -279,7 +279,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(await harness.otherHost.observe(signal)).toEqual([]);
     });
 
-    it("never touches another host's set of the same id", async () => {
+    it("never changes another host's set with the same id", async () => {
       const set = newSet();
       await run(set);
       const before = await see(set);
@@ -302,25 +302,25 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(await port.observeSet(set.setId, signal)).toBeUndefined();
     });
 
-    it("tells watchers that a set changed, until aborted", async () => {
+    it("notifies a watcher of a changed set, until aborted", async () => {
       const seen = new Set<string>();
       const watching = new AbortController();
       const watch = port.watch((setId) => seen.add(setId), watching.signal);
       const set = newSet();
-      await waitUntil("the watcher hears of a start", async () => {
+      await waitUntil("the watcher is notified of a start", async () => {
         await run(set);
         await port.stop(set, ["app"], signal);
         return seen.has(set.setId);
       });
       seen.clear();
       await run(set);
-      await waitUntil("the watcher hears of the second start", () => seen.has(set.setId));
+      await waitUntil("the watcher is notified of the second start", () => seen.has(set.setId));
       watching.abort();
       await watch;
       expect([...seen]).toEqual([set.setId]);
     });
 
-    it("ends logs that do not follow, and those that do when aborted", async () => {
+    it("ends logs without follow, and following logs when aborted", async () => {
       const set = newSet();
       await run(set);
       const reading = new AbortController();
@@ -342,12 +342,12 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(await following).toBeGreaterThanOrEqual(0);
     });
 
-    it("answers pings, and lists the images it has", async () => {
+    it("answers pings and lists its images", async () => {
       await port.ping(2_000);
       expect(await port.images(signal)).toContain(harness.image);
     });
 
-    it("rejects with the reason when its signal is aborted already", async () => {
+    it("rejects with the reason of a signal that is already aborted", async () => {
       const aborted = AbortSignal.abort(new Error("stopping"));
       const set = newSet();
       await expect(port.prepare(set, aborted)).rejects.toThrow("stopping");

@@ -4,13 +4,13 @@ import type { LogStreamRequest } from "../../src/contracts/agent-protocol/protoc
 import { newId } from "../../src/lib/ids.ts";
 import type { StreamRelay } from "../../src/control/runtime/context.ts";
 
-/** Two processes' ends of the same relay. */
+/** The same relay in two processes. */
 export interface StreamRelaysUnderTest {
   reader: StreamRelay;
   writer: StreamRelay;
 }
 
-/** What every implementation of StreamRelay guarantees. */
+/** The guarantees of every implementation of StreamRelay. */
 export function describeStreamRelay(under: () => StreamRelaysUnderTest): void {
   const open = async (): Promise<{ hostId: string; request: LogStreamRequest }> => {
     const hostId = newId("host");
@@ -26,14 +26,14 @@ export function describeStreamRelay(under: () => StreamRelaysUnderTest): void {
   };
   const never = new AbortController().signal;
 
-  it("a request is taken by its host, once, and by no other", async () => {
+  it("only the host of a request receives it, and only once", async () => {
     const { hostId, request } = await open();
     expect(await under().writer.takeRequests(newId("host"))).toEqual([]);
     expect(await under().writer.takeRequests(hostId)).toEqual([request]);
     expect(await under().writer.takeRequests(hostId)).toEqual([]);
   });
 
-  it("bytes arrive as they were sent, in order, until the end", async () => {
+  it("bytes arrive unchanged and in order until the end", async () => {
     const { reader, writer } = under();
     const { streamId } = (await open()).request;
     const sent = Array.from({ length: 300 }, (_, index) =>
@@ -46,7 +46,7 @@ export function describeStreamRelay(under: () => StreamRelaysUnderTest): void {
     expect(Buffer.compare(await reading, Buffer.concat(sent))).toBe(0);
   });
 
-  it("what the agent says went wrong is thrown to the reader, after what came before", async () => {
+  it("a reader receives the agent's error after the bytes before it", async () => {
     const { reader, writer } = under();
     const { streamId } = (await open()).request;
     const seen: string[] = [];
@@ -64,17 +64,17 @@ export function describeStreamRelay(under: () => StreamRelaysUnderTest): void {
     expect(seen.join("")).toBe("before");
   });
 
-  it("an agent that comes with nothing but an error shows no bytes first", async () => {
+  it("a reader of an agent with only an error receives no bytes", async () => {
     const { reader, writer } = under();
     const { streamId } = (await open()).request;
     const first = reader.read(streamId, never)[Symbol.asyncIterator]().next();
     first.catch(() => undefined); // expected below
     await writer.append(streamId, new Uint8Array());
-    await writer.end(streamId, "it was never created");
+    await writer.end(streamId, "the container was never created");
     await expect(first).rejects.toMatchObject({ code: "dependency-unavailable" });
   });
 
-  it("whoever goes on writing learns that nobody reads any more", async () => {
+  it("a writer gets an error after its reader has disconnected", async () => {
     const { reader, writer } = under();
     const { streamId } = (await open()).request;
     const stopping = new AbortController();
@@ -95,7 +95,7 @@ export function describeStreamRelay(under: () => StreamRelaysUnderTest): void {
     });
   });
 
-  it("writing to a stream that nobody asked for is refused", async () => {
+  it("a write to a stream without a request is refused", async () => {
     await expect(
       under().writer.append(newId("str"), Buffer.from("uninvited")),
     ).rejects.toMatchObject({ code: "not-found" });

@@ -7,30 +7,34 @@ import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import type { StoreOptions } from "../support/volumes/volume-stores.ts";
 
-/** What the suite needs of a backend: a fresh place for volumes, and ways to hurt it. */
+/** Requirements of the suite for a backend: an empty place for volumes, and ways to disturb it. */
 export interface VolumeHarness {
-  /** Its store, for a process of its own. */
+  /** Options with which another process opens the store. */
   storeOptions: StoreOptions;
-  /** A store as a new life of the agent opens it. */
+  /** Opens the store as a restarted agent does. */
   openStore(): BlockStore;
-  /** Where volumes are mounted. */
+  /** The folder of the mount points. */
   root: string;
   fileSystem: FileSystemType;
-  /** Of a volume: the least that the file system likes. */
+  /** Size of a volume: the minimum of the file system. */
   sizeBytes: number;
-  /** How much room there is for volumes at first: that of six. */
+  /** Initial capacity for volumes: six volumes of `sizeBytes`. */
   totalBytes: number;
-  /** Takes the name of a set's own volume for somebody else. The answer tells whether what they have is as it was. */
+  /**
+   * Occupies the name of a set's own volume with a foreign one. The returned function reports
+   * whether the foreign content is intact.
+   */
   occupy(volumeId: string): Promise<() => Promise<boolean>>;
-  /** Unmounts and detaches everything, as a boot of the host does. */
+  /** Unmounts and detaches everything, as a reboot of the host does. */
   reboot(): Promise<void>;
-  /** What is left of volumes, whether Berth would list it or not. */
+  /** All remaining volumes, also those that Berth would not list. */
   left(): Promise<string[]>;
-  /** Of the steps that a crash may come after, each so many-th is tried; 1 where there is time for all. */
+  /** The suite crashes after every n-th step; 1 means after each step. */
   crashStride: number;
   /**
-   * The same of the moments at which a process is killed, right before and right after each change of the store. With 2 it is
-   * right before only: after what was done in between, to the file system or its mount.
+   * The suite kills a process at every n-th moment; each change of the store has a moment before it
+   * and one after it. With 2, it kills only before a change, that is after the work on the file
+   * system or the mount.
    */
   killStride: number;
   close(): Promise<void>;
@@ -38,15 +42,18 @@ export interface VolumeHarness {
 
 export const MiB = 2 ** 20;
 export const retentionMs = 3_600_000;
-/** What a file system may keep for itself. */
+/** The largest share of a volume that a file system may use for itself. */
 export const overheadShareMax = 0.35;
-/** The control plane's clock is no earlier than the host's. */
-export const nothingWanted = { atMs: Infinity, wantedVolumeIds: new Set<string>() };
+/** The control plane's clock is not behind the host's, and no set wants a trashed volume. */
+export const nothingWanted = { controlPlaneTimeMs: Infinity, wantedVolumeIds: new Set<string>() };
 export const { signal } = new AbortController();
 
-/** What the parts of the suite share: for each test a fresh place for volumes, and a port to it. */
+/**
+ * The state that the parts of the suite share: for each test an empty place for volumes, and a port
+ * to it.
+ */
 export class VolumeContract {
-  /** False where the kernel does not let this process grow a mounted file system of this type. */
+  /** False if the kernel does not let this process grow a mounted file system of this type. */
   readonly growsOnline: boolean;
   nowMs = 0;
   #harness: VolumeHarness | undefined;
@@ -78,14 +85,14 @@ export class VolumeContract {
     return this.harness.sizeBytes;
   }
 
-  /** As a new life of the agent does, once it has heard of the control plane. */
+  /** Opens the port as a restarted agent does, after the control plane's first answer. */
   openPort(changes: { store?: BlockStore; purgesEarly?: boolean } = {}): VolumePort {
-    const opened = this.openDeafPort(changes);
-    opened.heed(nothingWanted);
+    const opened = this.openUnsyncedPort(changes);
+    opened.updateRetention(nothingWanted);
     return opened;
   }
 
-  openDeafPort(changes: { store?: BlockStore; purgesEarly?: boolean } = {}): VolumePort {
+  openUnsyncedPort(changes: { store?: BlockStore; purgesEarly?: boolean } = {}): VolumePort {
     const { root, fileSystem } = this.harness;
     return createVolumes({
       store: this.harness.openStore(),

@@ -1,36 +1,36 @@
 import { expect, it } from "vitest";
 import type { VolumePort } from "../../src/agent/ports/volume-port.ts";
-import { Killed, mortalStore } from "../support/agent/mortal-store.ts";
+import { ProcessKilled, createKillableStore } from "../support/volumes/killable-store.ts";
 import { checked } from "../support/volumes/volume-files.ts";
 import { MiB, retentionMs, signal, type VolumeContract } from "./volume-contract.ts";
 
-/** The part of the contract that is about crashes, what has vanished, what is somebody else's, and bad input. */
+/** The part of the contract about crashes, vanished volumes, foreign volumes and invalid input. */
 export function describeFaults(c: VolumeContract): void {
-  it("shows what was never finished, so that it goes with its set", async () => {
+  it("lists an unfinished volume, and deletes it with its set", async () => {
     const spec = c.newSpec();
     const store = c.harness.openStore();
-    store.attach = () => Promise.reject(new Killed());
-    await expect(c.openPort({ store }).ensure(spec, signal)).rejects.toThrow(Killed);
+    store.attach = () => Promise.reject(new ProcessKilled());
+    await expect(c.openPort({ store }).ensure(spec, signal)).rejects.toThrow(ProcessKilled);
     expect(await c.only(c.openPort())).toMatchObject({ setId: spec.setId, state: "new" });
     await c.openPort().trash(spec.setId, signal);
     expect(await c.port.list(signal)).toEqual([]);
   });
 
-  it("makes no empty volume in place of one that has vanished", async () => {
+  it("creates no empty volume in place of a vanished one", async () => {
     const spec = c.newSpec();
     const { volumeId } = await c.port.ensure(spec, signal);
     await c.harness.reboot();
     await c.harness.openStore().remove(volumeId, signal);
     await expect(c.openPort().ensure(spec, signal)).rejects.toMatchObject({
       code: "volume-missing",
-      message: expect.stringContaining("is not on this host any more"),
+      message: expect.stringContaining("is missing on this host"),
     });
     expect(await c.port.list(signal)).toEqual([]);
-    await c.openPort().trash(spec.setId, signal); // the set is given up: it may begin anew
+    await c.openPort().trash(spec.setId, signal); // after the removal, the set may start empty
     await c.openPort().ensure(spec, signal);
   });
 
-  it("refuses a set that has another volume than the one it is to have", async () => {
+  it("refuses a set that has another volume than the requested one", async () => {
     const [spec, other] = [c.newSpec(), c.newSpec()];
     await c.port.ensure(spec, signal);
     const { volumeId } = await c.port.ensure(other, signal);
@@ -44,7 +44,7 @@ export function describeFaults(c: VolumeContract): void {
     ]);
   });
 
-  it("I4: leaves alone what only has the name of a volume", async () => {
+  it("I4: never changes a foreign object with the name of a volume", async () => {
     const spec = c.newSpec();
     const isUntouched = await c.harness.occupy(spec.setId.replace("set_", "vol_"));
     await expect(c.port.ensure(spec, signal)).rejects.toMatchObject({
@@ -56,7 +56,7 @@ export function describeFaults(c: VolumeContract): void {
     expect(await isUntouched()).toBe(true);
   });
 
-  it("lets nothing from outside become a path, an argument or a tag unseen", async () => {
+  it("refuses invalid input before it becomes a path, an argument or a tag", async () => {
     for (const setId of ["set_../../etc", "set_", "-rf", "set_a b", "set_a\0", "vol_a/../b"]) {
       await expect(c.port.ensure(c.newSpec({ setId }), signal)).rejects.toMatchObject({
         code: "volume-invalid",
@@ -76,13 +76,13 @@ export function describeFaults(c: VolumeContract): void {
     expect(await c.port.list(signal)).toEqual([]);
   });
 
-  it("goes on after a crash between any two steps of its life, and loses no byte", async () => {
+  it("continues after a crash between any two steps, and loses no byte", async () => {
     const grownBytes = c.growsOnline ? c.sizeBytes * 1.5 : c.sizeBytes;
     for (let step = 1, killed = true; killed; step += c.harness.crashStride) {
       const spec = c.newSpec();
       const heir = c.newSpec();
       let check: (() => Promise<boolean>) | undefined;
-      const life: ((of: VolumePort) => Promise<unknown>)[] = [
+      const steps: ((of: VolumePort) => Promise<unknown>)[] = [
         async (of) => {
           const { dataPath } = await of.ensure(spec, signal);
           check ??= await checked(dataPath, MiB);
@@ -97,16 +97,16 @@ export function describeFaults(c: VolumeContract): void {
       ];
       let callsLeft = step;
       let current = c.openPort({
-        store: mortalStore(c.harness.openStore(), () => --callsLeft === 0),
+        store: createKillableStore(c.harness.openStore(), () => --callsLeft === 0),
       });
       killed = false;
-      for (const act of life) {
-        await act(current).catch(async (error: unknown) => {
-          if (!(error instanceof Killed)) throw error;
+      for (const takeStep of steps) {
+        await takeStep(current).catch(async (error: unknown) => {
+          if (!(error instanceof ProcessKilled)) throw error;
           killed = true;
           if (step % 2 === 0) await c.harness.reboot();
           current = c.openPort();
-          await act(current);
+          await takeStep(current);
         });
       }
       const back = c.newSpec({ restoreFrom: (await c.only()).volumeId });
@@ -115,15 +115,17 @@ export function describeFaults(c: VolumeContract): void {
       expect(await check?.()).toBe(true);
       await c.port.trash(back.setId, signal);
       c.nowMs += retentionMs;
-      const dying = mortalStore(c.harness.openStore(), () => step % 3 === 0);
+      const dying = createKillableStore(c.harness.openStore(), () => step % 3 === 0);
       const { volumeId } = await c.only();
       await c
         .openPort({ store: dying })
         .purge(volumeId, signal)
-        .catch((error: unknown) => expect(error).toBeInstanceOf(Killed));
+        .catch((error: unknown) => expect(error).toBeInstanceOf(ProcessKilled));
       await c.openPort().purge(volumeId, signal);
       expect(await c.openPort().list(signal)).toEqual([]);
-      expect(await c.openPort().room(signal)).toMatchObject({ freeBytes: c.harness.totalBytes });
+      expect(await c.openPort().capacity(signal)).toMatchObject({
+        freeBytes: c.harness.totalBytes,
+      });
     }
   });
 }

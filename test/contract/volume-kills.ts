@@ -4,26 +4,27 @@ import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import type { VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import type { VolumeDeed } from "../support/volumes/volume-child.ts";
+import type { VolumeAction } from "../support/volumes/volume-child.ts";
 import { checked } from "../support/volumes/volume-files.ts";
 import { openVolumeProcesses, type VolumeProcesses } from "../support/volumes/volume-process.ts";
 import { MiB, nothingWanted, retentionMs, signal, type VolumeHarness } from "./volume-contract.ts";
 
-/** What a volume is grown by, each time: LVM's extent. */
+/** Each growth of a volume: LVM's extent. */
 const growthBytes = 4 * MiB;
 const passingBytes = 16 * MiB;
 const tenant = { tenant: "default", generation: 1 };
 
-/** One that a process is killed in the middle of, and what the next life of the agent makes of it. */
-interface KilledAct {
-  next: () => VolumeDeed;
+/** A call during which a process is killed, and the calls of the next agent that complete it. */
+interface KilledStep {
+  next: () => VolumeAction;
   converge: (volumes: VolumePort) => Promise<void>;
 }
 
 /**
- * What the contract says of crashes (volume-faults.ts), with real processes that are killed. A volume with data is there all
- * the time, and none of its bytes may be lost.
- * @param moments at how many moments of its work, at step boundaries or not, a process is killed, so many milliseconds apart
+ * Tests the crash contract (volume-faults.ts) with real processes that are killed. A volume with
+ * data exists all the time, and none of its bytes may be lost.
+ *
+ * @param moments the number of kills at any moment of the work, and the time between two moments
  */
 export function describeVolumeKills(
   backend: string,
@@ -50,37 +51,37 @@ export function describeVolumeKills(
     });
     afterEach(() => harness.close());
 
-    /** As the next life of the agent opens them. */
+    /** Opens the volumes as the next agent does. */
     function openVolumes(): VolumePort {
       const { root, fileSystem } = harness;
       const options = { root, fileSystem, retentionMs, purgesEarly: false, log: silentLog };
       const volumes = createVolumes({ store: harness.openStore(), ...options });
-      volumes.heed(nothingWanted);
+      volumes.updateRetention(nothingWanted);
       return volumes;
     }
 
-    const work = (deed: VolumeDeed) => {
+    const work = (action: VolumeAction) => {
       const { storeOptions: store, root, fileSystem } = harness;
-      return { store, root, fileSystem, deed };
+      return { store, root, fileSystem, action };
     };
 
     /**
-     * Does these one after the other, over and over: each time killed at a later moment, until all get through. What is left
-     * of it is done by the next life.
+     * Repeats the calls in sequence. Each repetition kills them at a later moment, until all
+     * complete. The next agent completes an interrupted call.
      */
-    async function killAtEachStep(...acts: KilledAct[]): Promise<void> {
+    async function killAtEachStep(...acts: KilledStep[]): Promise<void> {
       const kills = acts.map(() => 0);
-      for (let diesAt = 1, isKilled = true; isKilled; diesAt += harness.killStride) {
+      for (let killAtMoment = 1, isKilled = true; isKilled; killAtMoment += harness.killStride) {
         isKilled = false;
         for (const [index, { next, converge }] of acts.entries()) {
-          if (await processes.dieWithin({ ...work(next()), diesAt })) {
+          if (await processes.runUntilKill({ ...work(next()), killAtMoment })) {
             isKilled = true;
             kills[index] = (kills[index] ?? 0) + 1;
           }
           await converge(openVolumes());
         }
       }
-      // Each changes the store twice at least, and there are two moments for each change.
+      // Each call changes the store at least twice, and each change has two moments.
       for (const count of kills) expect(count * harness.killStride).toBeGreaterThanOrEqual(4);
     }
 
@@ -95,10 +96,10 @@ export function describeVolumeKills(
       await purge(volumes, volumeId);
       expect(await harness.left()).toEqual([]);
       expect(await readdir(harness.root)).toEqual([]);
-      expect(await volumes.room(signal)).toMatchObject({ freeBytes: harness.totalBytes });
+      expect(await volumes.capacity(signal)).toMatchObject({ freeBytes: harness.totalBytes });
     }
 
-    it("at each step of growing, trashing and restoring a volume: it is done, and every byte there", async () => {
+    it("growing, trashing and restoring complete after a kill at each step, with every byte", async () => {
       const { dataPath } = await openVolumes().ensure(holder, signal);
       const sizeOfFileSystem = async () => {
         const { blocks, bsize } = await statfs(dataPath);
@@ -122,14 +123,14 @@ export function describeVolumeKills(
           expect(await check()).toBe(true);
         },
       });
-      const trashing: KilledAct = {
+      const trashing: KilledStep = {
         next: () => ({ act: "trash", setId: holder.setId }),
         converge: async (volumes) => {
           await volumes.trash(holder.setId, signal);
           await expectDone(volumes, { state: "trashed", usedBytes: undefined });
         },
       };
-      const restoring: KilledAct = {
+      const restoring: KilledStep = {
         next: () => {
           holder = { ...holder, setId: newId("set"), restoreFrom: volumeId };
           return { act: "ensure", spec: holder };
@@ -144,10 +145,10 @@ export function describeVolumeKills(
       await expectNothingLeft();
     });
 
-    it("at each step of making and purging a volume: nothing of it is left, its neighbour unharmed", async () => {
+    it("creating and purging a volume leave nothing after a kill at each step, and no other volume changes", async () => {
       let spec = holder;
       let passingId = "";
-      const making: KilledAct = {
+      const making: KilledStep = {
         next: () => {
           spec = { ...holder, setId: newId("set"), service: "passing", sizeBytes: passingBytes };
           return { act: "ensure", spec };
@@ -160,7 +161,7 @@ export function describeVolumeKills(
           expect(await volumes.list(signal)).toHaveLength(2);
         },
       };
-      const purging: KilledAct = {
+      const purging: KilledStep = {
         next: () => ({ act: "purge", volumeId: passingId }),
         converge: async (volumes) => {
           await purge(volumes, passingId);
@@ -172,9 +173,9 @@ export function describeVolumeKills(
       await expectNothingLeft();
     });
 
-    it("at any moment of all that, in the middle of a step too: no byte is lost, nothing left", async () => {
+    it("a kill at any moment, also during a step, loses no byte and leaves nothing", async () => {
       for (let round = 0; round < moments.count; round++) {
-        await processes.dieAfter(work({ act: "live", spec: holder }), 5 + round * moments.apartMs);
+        await processes.killAfter(work({ act: "live", spec: holder }), 5 + round * moments.apartMs);
         const volumes = openVolumes();
         for (const { service, setId, state, volumeId: id } of await volumes.list(signal)) {
           if (service !== "passing") continue;

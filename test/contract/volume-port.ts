@@ -2,7 +2,7 @@ import { open, readFile, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { Killed } from "../support/agent/mortal-store.ts";
+import { ProcessKilled } from "../support/volumes/killable-store.ts";
 import { appendUntil, checked, fill, isSorted } from "../support/volumes/volume-files.ts";
 import {
   MiB,
@@ -17,25 +17,28 @@ import { describeTrash } from "./volume-trash.ts";
 
 /**
  * The contract of VolumePort (src/agent/ports/volume-port.ts), for every backend.
- * @param growsOnline false where the kernel does not let this process grow a mounted file system of this type
- * @param lifeOnly leaves out trash and faults, which know nothing of file systems: for a backend's second type, where time is short
+ *
+ * @param growsOnline false if the kernel does not let this process grow a mounted file system of
+ *   this type
+ * @param isLifecycleOnly skips trash and faults, which do not depend on the file system; for a
+ *   backend's second type, to save time
  */
 export function describeVolumePort(
   backend: string,
-  { growsOnline, lifeOnly = false }: { growsOnline: boolean; lifeOnly?: boolean },
+  { growsOnline, isLifecycleOnly = false }: { growsOnline: boolean; isLifecycleOnly?: boolean },
   openHarness: () => Promise<VolumeHarness>,
 ): void {
   describe(`VolumePort: ${backend}`, () => {
     const contract = new VolumeContract(openHarness, { growsOnline });
-    describeLife(contract);
-    if (lifeOnly) return;
+    describeLifecycle(contract);
+    if (isLifecycleOnly) return;
     describeTrash(contract);
     describeFaults(contract);
   });
 }
 
-function describeLife(c: VolumeContract): void {
-  it("makes a volume, mounted and writable by anybody, and says so", async () => {
+function describeLifecycle(c: VolumeContract): void {
+  it("creates and lists a mounted volume that any user may write to", async () => {
     const spec = c.newSpec();
     const made = await c.port.ensure(spec, signal);
     expect(made.dataPath).toBe(c.port.dataPathOf(spec));
@@ -51,8 +54,8 @@ function describeLife(c: VolumeContract): void {
       trashedAtMs: undefined,
       expiresAtMs: undefined,
     });
-    const room = await c.port.room(signal);
-    expect(room).toEqual({
+    const capacity = await c.port.capacity(signal);
+    expect(capacity).toEqual({
       totalBytes: c.harness.totalBytes,
       usedBytes: c.sizeBytes,
       freeBytes: c.harness.totalBytes - c.sizeBytes,
@@ -64,17 +67,17 @@ function describeLife(c: VolumeContract): void {
     expect(await readFile(join(made.dataPath, "file"), "utf8")).toBe("written");
   });
 
-  it("is a hard limit: a full volume says ENOSPC, and its neighbour does not notice", async () => {
+  it("limits writes: a full volume returns ENOSPC, and another volume is not affected", async () => {
     const full = await c.port.ensure(c.newSpec(), signal);
-    const neighbour = await c.port.ensure(c.newSpec(), signal);
+    const neighbor = await c.port.ensure(c.newSpec(), signal);
     const written = await fill(full.dataPath);
     expect(written).toBeLessThanOrEqual(c.sizeBytes);
     expect(written).toBeGreaterThan(c.sizeBytes - c.sizeBytes * overheadShareMax);
-    await checked(neighbour.dataPath, 8 * MiB);
+    await checked(neighbor.dataPath, 8 * MiB);
   });
 
   it.runIf(c.growsOnline)(
-    "grows with its file system while it is written to, and keeps every byte",
+    "grows a volume and its file system during writes, and loses no byte",
     async () => {
       const spec = c.newSpec();
       const { dataPath } = await c.port.ensure(spec, signal);
@@ -90,13 +93,13 @@ function describeLife(c: VolumeContract): void {
         2 * c.sizeBytes - 2 * c.sizeBytes * overheadShareMax,
       );
       expect(await c.only()).toMatchObject({ sizeBytes: 2 * c.sizeBytes });
-      await c.port.ensure(spec, signal); // an older wish
+      await c.port.ensure(spec, signal); // an older generation
       expect(await c.only()).toMatchObject({ sizeBytes: 2 * c.sizeBytes });
     },
   );
 
   it.runIf(c.growsOnline)(
-    "says the size that is filled: one that stopped half-way is not done",
+    "lists the size of the file system while a growth is incomplete",
     async () => {
       const spec = c.newSpec();
       await c.port.ensure(spec, signal);
@@ -104,10 +107,10 @@ function describeLife(c: VolumeContract): void {
       const grow = store.grow.bind(store);
       store.grow = async (...args) => {
         await grow(...args);
-        throw new Killed();
+        throw new ProcessKilled();
       };
       const larger = { ...spec, sizeBytes: 1.5 * c.sizeBytes };
-      await expect(c.openPort({ store }).ensure(larger, signal)).rejects.toThrow(Killed);
+      await expect(c.openPort({ store }).ensure(larger, signal)).rejects.toThrow(ProcessKilled);
       expect(await c.only(c.openPort())).toMatchObject({ sizeBytes: c.sizeBytes });
       const { dataPath } = await c.openPort().ensure(larger, signal);
       expect(await c.only(c.openPort())).toMatchObject({ sizeBytes: 1.5 * c.sizeBytes });
@@ -117,7 +120,7 @@ function describeLife(c: VolumeContract): void {
     },
   );
 
-  it("is used as it was when it stopped half-way and so much is not asked for any more", async () => {
+  it("mounts a volume after an incomplete growth that is no longer wanted", async () => {
     const spec = c.newSpec();
     const check = await checked((await c.port.ensure(spec, signal)).dataPath, MiB);
     const store = c.harness.openStore();
@@ -135,7 +138,7 @@ function describeLife(c: VolumeContract): void {
     expect(tags).toEqual({ ...growing, generation: 2 });
   });
 
-  it.runIf(c.growsOnline)("fills what little it grows by", async () => {
+  it.runIf(c.growsOnline)("grows the file system also by a small amount", async () => {
     const spec = c.newSpec();
     const { dataPath } = await c.port.ensure(spec, signal);
     const before = await statfs(dataPath);
@@ -144,17 +147,17 @@ function describeLife(c: VolumeContract): void {
     expect(after.blocks * after.bsize).toBeGreaterThan(before.blocks * before.bsize);
   });
 
-  it("its tags carry the generation that it serves", async () => {
+  it("tags a volume with the highest generation of its set", async () => {
     const spec = c.newSpec();
     await c.port.ensure(spec, signal);
     await c.port.ensure({ ...spec, generation: 5 }, signal);
-    await c.port.ensure({ ...spec, generation: 4 }, signal); // an older wish
+    await c.port.ensure({ ...spec, generation: 4 }, signal); // an older generation
     expect((await c.harness.openStore().list(signal)).volumes).toMatchObject([
       { tags: { generation: 5 } },
     ]);
   });
 
-  it("is mounted again with its data after a boot of the host", async () => {
+  it("mounts a volume with its data again after a reboot", async () => {
     const spec = c.newSpec();
     const check = await checked((await c.port.ensure(spec, signal)).dataPath, MiB);
     await c.harness.reboot();
@@ -165,7 +168,7 @@ function describeLife(c: VolumeContract): void {
     expect(await check()).toBe(true);
   });
 
-  it("stays while somebody uses it, and is trashed afterwards", async () => {
+  it("trashes a volume only after the last process has closed it", async () => {
     const spec = c.newSpec();
     const { dataPath } = await c.port.ensure(spec, signal);
     const file = await open(join(dataPath, "open"), "w");
@@ -179,7 +182,7 @@ function describeLife(c: VolumeContract): void {
     expect(await c.only()).toMatchObject({ state: "trashed" });
   });
 
-  it("trashes a volume with its expiry, and restores it into a new set of the same service", async () => {
+  it("trashes a volume with an expiry, and restores it for a new set of the same service", async () => {
     const spec = c.newSpec();
     const { volumeId, dataPath } = await c.port.ensure(spec, signal);
     const check = await checked(dataPath, MiB);
@@ -192,7 +195,7 @@ function describeLife(c: VolumeContract): void {
       expiresAtMs: c.nowMs + retentionMs,
     });
     await expect(readFile(join(dataPath, "data"))).rejects.toMatchObject({ code: "ENOENT" });
-    await c.port.trash(spec.setId, signal); // again: nothing, not even a later expiry
+    await c.port.trash(spec.setId, signal); // a repetition changes nothing, not even the expiry
     const other = c.newSpec({ restoreFrom: volumeId, service: "web" });
     await expect(c.port.ensure(other, signal)).rejects.toMatchObject({ code: "volume-refused" });
     const heir = c.newSpec({ restoreFrom: volumeId, generation: 7 });
@@ -207,7 +210,7 @@ function describeLife(c: VolumeContract): void {
     await expect(c.port.ensure(late, signal)).rejects.toMatchObject({ code: "volume-refused" });
   });
 
-  it("I7: gives a set that comes back to its host what it had there", async () => {
+  it("I7: restores the volume of a set that returns to its host", async () => {
     const spec = c.newSpec();
     const { volumeId, dataPath } = await c.port.ensure(spec, signal);
     const check = await checked(dataPath, MiB);

@@ -4,24 +4,26 @@ import type { LocalVolume } from "../../src/agent/ports/volume-port.ts";
 import { checked } from "../support/volumes/volume-files.ts";
 import { MiB, nothingWanted, retentionMs, signal, type VolumeContract } from "./volume-contract.ts";
 
-/** The part of the contract that is about what may be destroyed, and when. */
+/** The part of the contract about the destruction of volumes and its conditions. */
 export function describeTrash(c: VolumeContract): void {
-  it("I7: purges what is trashed and expired, and nothing else", async () => {
+  it("I7: purges only trashed and expired volumes", async () => {
     const spec = c.newSpec();
     const { volumeId } = await c.port.ensure(spec, signal);
     await expect(c.port.purge(volumeId, signal)).rejects.toThrow("is in use by set");
     await expect(c.port.expire(volumeId, signal)).rejects.toThrow("is in use by set");
     await c.port.trash(spec.setId, signal);
-    await expect(c.port.purge(volumeId, signal)).rejects.toThrow("is kept until 2026-01-01T01:00");
+    await expect(c.port.purge(volumeId, signal)).rejects.toThrow(
+      "is retained until 2026-01-01T01:00",
+    );
     c.nowMs += retentionMs;
-    expect(await c.port.room(signal)).toMatchObject({ reclaimableBytes: c.sizeBytes });
+    expect(await c.port.capacity(signal)).toMatchObject({ reclaimableBytes: c.sizeBytes });
     await c.port.purge(volumeId, signal);
     expect(await c.port.list(signal)).toEqual([]);
-    expect(await c.port.room(signal)).toMatchObject({ freeBytes: c.harness.totalBytes });
-    await c.port.purge(volumeId, signal); // it is gone
+    expect(await c.port.capacity(signal)).toMatchObject({ freeBytes: c.harness.totalBytes });
+    await c.port.purge(volumeId, signal); // a missing volume is no error
   });
 
-  it("purges on the word of a person before its time", async () => {
+  it("purges a volume before its expiry if a person requests it", async () => {
     const spec = c.newSpec();
     const { volumeId } = await c.port.ensure(spec, signal);
     await c.port.trash(spec.setId, signal);
@@ -30,7 +32,7 @@ export function describeTrash(c: VolumeContract): void {
     expect(await c.port.list(signal)).toEqual([]);
   });
 
-  it("I7: makes room of what is expired; of the rest of the trash, oldest first, only if it may", async () => {
+  it("I7: purges expired volumes for space, and other trash, oldest first, only if allowed", async () => {
     const large = Math.floor(c.harness.totalBytes / 2 / (4 * MiB)) * 4 * MiB - 4 * MiB;
     const [first, second] = [c.newSpec({ sizeBytes: large }), c.newSpec({ sizeBytes: large })];
     for (const spec of [first, second]) {
@@ -44,9 +46,9 @@ export function describeTrash(c: VolumeContract): void {
       temporary: true,
     });
     expect(await c.port.list(signal)).toHaveLength(2);
-    expect(await c.port.room(signal)).toMatchObject({ reclaimableBytes: 0 });
+    expect(await c.port.capacity(signal)).toMatchObject({ reclaimableBytes: 0 });
     const eager = c.openPort({ purgesEarly: true });
-    expect(await eager.room(signal)).toMatchObject({ reclaimableBytes: 2 * large });
+    expect(await eager.capacity(signal)).toMatchObject({ reclaimableBytes: 2 * large });
     await eager.ensure(third, signal);
     const left = await c.port.list(signal);
     expect(left.map(({ setId }) => setId).sort()).toEqual([second.setId, third.setId].sort());
@@ -55,7 +57,7 @@ export function describeTrash(c: VolumeContract): void {
     expect((await c.port.list(signal)).map(({ state }) => state)).toEqual(["live", "live"]);
   });
 
-  it("I7: makes room for what grows and for what is restored smaller than asked for, too", async () => {
+  it("I7: purges trash also for a volume that grows, and for a restored one that is too small", async () => {
     const eager = c.openPort({ purgesEarly: true });
     const growing = c.newSpec();
     await eager.ensure(growing, signal);
@@ -65,7 +67,8 @@ export function describeTrash(c: VolumeContract): void {
       await eager.trash(spec.setId, signal);
       c.nowMs += 1_000;
     }
-    await eager.ensure(c.newSpec({ sizeBytes: 2 * c.sizeBytes }), signal); // six of six are taken
+    // Six of six volumes are in use.
+    await eager.ensure(c.newSpec({ sizeBytes: 2 * c.sizeBytes }), signal);
     if (c.growsOnline) {
       await eager.ensure({ ...growing, sizeBytes: 2 * c.sizeBytes }, signal);
       const left = (await eager.list(signal)).filter(({ state }) => state === "trashed");
@@ -76,7 +79,7 @@ export function describeTrash(c: VolumeContract): void {
     }
   });
 
-  it("I7: destroys nothing when all that may go would not make room enough", async () => {
+  it("I7: purges nothing if all trash together would not free enough space", async () => {
     const eager = c.openPort({ purgesEarly: true });
     const trashed = c.newSpec({ sizeBytes: 2 * c.sizeBytes });
     await eager.ensure(trashed, signal);
@@ -87,32 +90,35 @@ export function describeTrash(c: VolumeContract): void {
     expect(await c.only(eager)).toMatchObject({ setId: trashed.setId, state: "trashed" });
   });
 
-  it("I7, I12: purges nothing before it heard of the control plane, nor what a set is to have", async () => {
+  it("I7, I12: purges nothing before the control plane's first answer, and no volume that a set wants", async () => {
     const spec = c.newSpec();
     const { volumeId } = await c.port.ensure(spec, signal);
     const check = await checked(c.port.dataPathOf(spec), MiB);
     await c.port.trash(spec.setId, signal);
     c.nowMs += 2 * retentionMs;
-    const deaf = c.openDeafPort({ purgesEarly: true });
-    const kept = { code: "volume-refused" };
-    await expect(deaf.purge(volumeId, signal)).rejects.toMatchObject(kept);
-    // Of two clocks one has jumped.
-    deaf.heed({ ...nothingWanted, atMs: c.nowMs - 2 * retentionMs });
-    await expect(deaf.purge(volumeId, signal)).rejects.toMatchObject(kept);
-    deaf.heed({ atMs: Infinity, wantedVolumeIds: new Set([volumeId]) });
-    await expect(deaf.purge(volumeId, signal)).rejects.toThrow("is to be restored");
-    expect(await deaf.room(signal)).toMatchObject({
+    const unsynced = c.openUnsyncedPort({ purgesEarly: true });
+    const retained = { code: "volume-refused" };
+    await expect(unsynced.purge(volumeId, signal)).rejects.toMatchObject(retained);
+    // One of the two clocks has jumped.
+    unsynced.updateRetention({ ...nothingWanted, controlPlaneTimeMs: c.nowMs - 2 * retentionMs });
+    await expect(unsynced.purge(volumeId, signal)).rejects.toMatchObject(retained);
+    unsynced.updateRetention({
+      controlPlaneTimeMs: Infinity,
+      wantedVolumeIds: new Set([volumeId]),
+    });
+    await expect(unsynced.purge(volumeId, signal)).rejects.toThrow("is about to be restored");
+    expect(await unsynced.capacity(signal)).toMatchObject({
       reclaimableBytes: 0,
       trashedBytes: c.sizeBytes,
     });
     const greedy = c.newSpec({ sizeBytes: 6 * c.sizeBytes });
-    await expect(deaf.ensure(greedy, signal)).rejects.toMatchObject({ code: "volume-no-room" });
+    await expect(unsynced.ensure(greedy, signal)).rejects.toMatchObject({ code: "volume-no-room" });
     const heir = c.newSpec({ restoreFrom: volumeId });
-    await deaf.ensure(heir, signal);
+    await unsynced.ensure(heir, signal);
     expect(await check()).toBe(true);
   });
 
-  it("I7: what a set takes out of the trash while it is purged is either its own or gone", async () => {
+  it("I7: a volume is either restored or purged, never both", async () => {
     const spec = c.newSpec();
     const { volumeId } = await c.port.ensure(spec, signal);
     await c.port.trash(spec.setId, signal);
@@ -131,7 +137,7 @@ export function describeTrash(c: VolumeContract): void {
     expect(await c.port.list(signal)).toEqual([]);
   });
 
-  it("a set that had a volume does not take it from the next one, however late it is removed", async () => {
+  it("a late removal of a volume's former set does not trash it again", async () => {
     const spec = c.newSpec();
     const { volumeId } = await c.port.ensure(spec, signal);
     await c.port.trash(spec.setId, signal);
@@ -143,7 +149,7 @@ export function describeTrash(c: VolumeContract): void {
     const racing = c.openPort({ store });
     const later: Promise<unknown>[] = [];
     store.detach = async (...args) => {
-      // Meanwhile somebody else asks for it, and the removal is repeated.
+      // Meanwhile another set requests the volume, and the removal is repeated.
       later.push(racing.ensure(second, signal), racing.trash(first.setId, signal));
       await delay(150);
       await detach(...args);

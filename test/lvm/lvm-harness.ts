@@ -11,7 +11,7 @@ import { extentBytes } from "./volume-group.ts";
 const run = promisify(execFile);
 export const volumeGroup = "berth";
 
-/** The volume group, empty. */
+/** Opens the volume group, which is empty. */
 export async function openLvmHarness(
   fileSystem: FileSystemType,
   sizeBytes: number,

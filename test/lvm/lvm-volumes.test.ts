@@ -19,27 +19,27 @@ const run = promisify(execFile);
 const MiB = 2 ** 20;
 const { signal } = new AbortController();
 
-describeOn("ext4", 32 * MiB, { lifeOnly: false });
-describeOn("xfs", 320 * MiB, { lifeOnly: true });
+describeOn("ext4", 32 * MiB, { isLifecycleOnly: false });
+describeOn("xfs", 320 * MiB, { isLifecycleOnly: true });
 
 function describeOn(
   fileSystem: FileSystemType,
   sizeBytes: number,
-  { lifeOnly }: { lifeOnly: boolean },
+  { isLifecycleOnly }: { isLifecycleOnly: boolean },
 ): void {
   describe(`a volume group with ${fileSystem}`, () => {
     beforeAll(() => makeVolumeGroup(volumeGroup, 6 * sizeBytes));
-    describeVolumePort(`LVM with ${fileSystem}`, { growsOnline: true, lifeOnly }, () =>
+    describeVolumePort(`LVM with ${fileSystem}`, { growsOnline: true, isLifecycleOnly }, () =>
       openLvmHarness(fileSystem, sizeBytes),
     );
   });
 }
 
-test("a volume group that is not there is said to be missing, and looked for again", async () => {
+test("a missing volume group is a temporary error", async () => {
   const store = createLvmStore({ hostId: newId("host"), volumeGroup: "nowhere" });
   const missing = { code: "volume-missing", temporary: true };
   await expect(store.list(signal)).rejects.toMatchObject(missing);
-  await expect(store.room(signal)).rejects.toMatchObject(missing);
+  await expect(store.capacity(signal)).rejects.toMatchObject(missing);
 });
 
 describe("a volume group", () => {
@@ -51,7 +51,7 @@ describe("a volume group", () => {
     const { root, fileSystem } = harness;
     const options = { root, fileSystem, retentionMs: 60_000, purgesEarly: false, log: silentLog };
     volumes = createVolumes({ ...options, store: harness.openStore() });
-    volumes.heed(nothingWanted);
+    volumes.updateRetention(nothingWanted);
   });
   afterEach(() => harness.close());
 
@@ -64,7 +64,7 @@ describe("a volume group", () => {
     ...changes,
   });
 
-  test("that is full says so, destroys nothing, and takes what fits later", async () => {
+  test("refuses volumes while it is full, destroys nothing, and accepts them later", async () => {
     const [large, next] = [newSpec({ sizeBytes: 5.5 * harness.sizeBytes }), newSpec()];
     const check = await checked((await volumes.ensure(large, signal)).dataPath, MiB);
     const full = { code: "volume-no-room", temporary: true };
@@ -78,12 +78,12 @@ describe("a volume group", () => {
     await volumes.ensure(next, signal);
   });
 
-  test("without a free byte takes nothing new, and what is there lives on, up to its purge", async () => {
+  test("without a free byte refuses new volumes, and serves existing ones up to their purge", async () => {
     const [spec, next] = [newSpec(), newSpec()];
     const { volumeId, dataPath } = await volumes.ensure(spec, signal);
     const check = await checked(dataPath, MiB);
     await run("lvcreate", ["-y", "-n", "theirs", "-l", "100%FREE", volumeGroup]);
-    expect(await volumes.room(signal)).toMatchObject({ freeBytes: 0 });
+    expect(await volumes.capacity(signal)).toMatchObject({ freeBytes: 0 });
     const full = { code: "volume-no-room", temporary: true };
     await expect(volumes.ensure(next, signal)).rejects.toMatchObject(full);
     const larger = { ...spec, sizeBytes: 2 * spec.sizeBytes };
@@ -100,7 +100,7 @@ describe("a volume group", () => {
     expect(await harness.left()).toHaveLength(2);
   });
 
-  test("on a disk that is read-only changes nothing and says so, until it can be written to", async () => {
+  test("on a read-only disk fails without a change, until the disk is writable", async () => {
     const [spec, next] = [newSpec(), newSpec()];
     const { dataPath } = await volumes.ensure(spec, signal);
     const check = await checked(dataPath, MiB);
@@ -120,7 +120,7 @@ describe("a volume group", () => {
     await volumes.ensure(next, signal);
   });
 
-  test("a file system is made without a word to the disk, and takes no earlier journal for its own", async () => {
+  test("creates a file system without a discard, and never replays an earlier journal", async () => {
     const former = newSpec();
     const { volumeId, dataPath } = await volumes.ensure(former, signal);
     await writeFile(join(dataPath, "file"), Buffer.alloc(16 * MiB, "former"), { flush: true });
@@ -135,30 +135,30 @@ describe("a volume group", () => {
     expect(stdout).toMatch(/^Journal features:.* journal_checksum_v3/m);
   });
 
-  test("two volumes of one set are neither mixed up nor chosen between", async () => {
+  test("refuses a set with two volumes", async () => {
     const spec = newSpec();
     const other = newSpec();
     await volumes.ensure(spec, signal);
     const { volumeId } = await volumes.ensure(other, signal);
     const tags = ["--deltag", `berth.set=${other.setId}`, "--addtag", `berth.set=${spec.setId}`];
     await run("lvchange", [...tags, `${volumeGroup}/${volumeId}`]);
-    await expect(volumes.ensure(spec, signal)).rejects.toThrow(`and has ${volumeId}`);
+    await expect(volumes.ensure(spec, signal)).rejects.toThrow(`but has ${volumeId}`);
     expect(await volumes.list(signal)).toHaveLength(2);
   });
 
-  test("a volume whose tags somebody broke is told and left alone, and the others go on", async () => {
+  test("reports and never changes a volume with damaged tags, and serves the others", async () => {
     const [broken, fine] = [newSpec(), newSpec()];
     const { volumeId } = await volumes.ensure(broken, signal);
     await run("lvchange", ["--deltag", "berth.state=live", `${volumeGroup}/${volumeId}`]);
     await volumes.ensure(fine, signal);
-    expect(await volumes.room(signal)).toMatchObject({ unreadable: [volumeId] });
+    expect(await volumes.capacity(signal)).toMatchObject({ unreadable: [volumeId] });
     const unreadable = { code: "volume-unreadable" };
     await expect(volumes.ensure(broken, signal)).rejects.toMatchObject(unreadable);
     await expect(volumes.trash(broken.setId, signal)).rejects.toMatchObject(unreadable);
     await volumes.trash(fine.setId, signal);
   });
 
-  test("a device that was left suspended is waked up", async () => {
+  test("resumes a suspended device", async () => {
     const spec = newSpec();
     const { volumeId, dataPath } = await volumes.ensure(spec, signal);
     const check = await checked(dataPath, MiB);

@@ -1,16 +1,22 @@
 import type { Sync, SyncResult } from "../../contracts/agent-protocol/protocol.ts";
 
-/** The control plane does not know this agent's credential: only a person can help, by enrolling the host anew. */
+/**
+ * The control plane rejects this agent's credential. Only an operator can help, by enrolling the
+ * host again.
+ */
 export class CredentialRefusedError extends Error {
   override readonly name = "CredentialRefusedError";
 }
 
-/** The control plane is away, busy, or answered with something else than its contract: later may be better. */
+/**
+ * The control plane is unreachable or busy, or its answer violates the protocol. A later call may
+ * succeed.
+ */
 export class ControlPlaneError extends Error {
   override readonly name = "ControlPlaneError";
-  /** Of the answer; undefined when there was none. */
+  /** HTTP status of the answer; undefined without an answer. */
   readonly status: number | undefined;
-  /** How long it asks to be left alone. */
+  /** The shortest wait before the next call, as the API requests it. */
   readonly retryAfterMs: number | undefined;
 
   constructor(
@@ -23,16 +29,16 @@ export class ControlPlaneError extends Error {
   }
 }
 
-/** The API as an agent sees it. It makes one attempt a call; whoever calls waits and tries again. */
+/** The API from the agent's side. Each method makes one attempt; its caller waits and retries. */
 export interface ControlPlane {
   /**
-   * One sync, with a deadline of its own beyond `waitMs`. Rejects with CredentialRefusedError, ControlPlaneError, or the
-   * reason of an aborted `signal`.
+   * Sends one sync. The call has a deadline of its own beyond `waitMs`. Rejects with
+   * CredentialRefusedError, ControlPlaneError, or the reason of an aborted `signal`.
    */
   sync(body: Sync, signal: AbortSignal): Promise<SyncResult>;
   /**
-   * Sends a log to its reader as it comes, no faster than the reader takes it; `error` tells the reader why there is no
-   * more. Resolves when all was passed on or nobody reads any more.
+   * Streams a log to its reader, with backpressure from the reader. `error` states why the log is
+   * incomplete. Resolves after the last chunk, or when the reader disconnects.
    */
   uploadStream(
     streamId: string,

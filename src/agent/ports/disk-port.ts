@@ -1,29 +1,39 @@
-/** What Docker keeps on its disk, and what the agent may take away of it. */
+/** Docker's use of its disk, and the images that the agent may delete. */
 export interface DiskPort {
-  /** The daemon goes through all containers' files for it, which takes seconds where there are many. */
+  /**
+   * Measures disk use. The daemon walks the files of all containers, which takes seconds on a host
+   * with many.
+   */
   use(signal: AbortSignal): Promise<DiskUse>;
-  /** Of the disk that Docker is on, what is taken, by whomever: 0 to 1. No Docker call. */
+  /**
+   * The used share of the disk that Docker is on, by all its users, from 0 to 1. Calls no Docker
+   * API.
+   */
   usedShare(): Promise<number>;
   /**
-   * Removes an image by the reference that this agent pulled it by. False when a container uses it, or somebody else brought it: it is
-   * left alone then. Other references to it keep it.
+   * Deletes an image by the reference that this agent pulled it by. Other references to the image
+   * stay. Returns false, and deletes nothing, if a container uses the image or if this agent did
+   * not pull it.
    */
   removeImage(reference: string, signal: AbortSignal): Promise<boolean>;
 }
 
 export interface DiskUse {
-  /** Layers of all images, each once. */
+  /** Bytes of all image layers, each layer counted once. */
   imageBytes: number;
-  /** What all containers, whoever's, have written to their root file systems. */
+  /** Bytes that all containers on the machine have written to their root file systems. */
   containerBytes: number;
-  /** Of that, each container's of this host's sets, by its Docker id. */
+  /**
+   * Bytes that each container of this host's sets has written, by its Docker id. Part of
+   * `containerBytes`.
+   */
   rootfsBytes: ReadonlyMap<string, number>;
-  /** References that this agent pulled images by, so that they can be pulled again. */
+  /** References of images that this agent pulled. A registry can serve each of them again. */
   pulledImages: PulledImage[];
 }
 
 export interface PulledImage {
   reference: string;
-  /** A container is made of it, running or not, whoever's. */
+  /** True if any container on the machine uses the image, running or not. */
   isUsed: boolean;
 }

@@ -1,19 +1,25 @@
 import type { Reason, ResourceAmounts } from "../../contracts/common/primitives.ts";
 
-/** What all processes of a machine use, and what sets may use of it. */
+/** The resources that all processes of a machine use, and the resources that sets may use. */
 export interface MachineUsage {
   used: ResourceAmounts;
   allocatable: ResourceAmounts;
-  /** Of the used volume bytes: of trashed volumes that are purged as soon as their room is needed. */
+  /**
+   * Bytes of trashed volumes that the host may purge when it needs space. Part of the used volume
+   * bytes.
+   */
   reclaimableVolumeBytes: number;
-  /** Of everything in the trash. */
+  /** Bytes of all trashed volumes. */
   trashedVolumeBytes: number;
-  /** What is wrong with the host's volumes: it has no room for them, or some are left alone. */
+  /** The problem with the host's volumes: no capacity, or volumes with unreadable tags. */
   volumeReason: Reason | null;
 }
 
-/** Measures the machine itself, and never by way of the Docker daemon: a hung daemon must not stop reports. */
+/** Measures the machine without the Docker daemon, so that a hung daemon does not stop reports. */
 export interface MachinePort {
-  /** CPU is what has lasted for some time, not a peak. Calls come some seconds apart. */
+  /**
+   * Measures the machine. CPU use is a smoothed value, not a peak. Callers wait some seconds
+   * between calls.
+   */
   measure(): Promise<MachineUsage>;
 }

@@ -1,17 +1,24 @@
 /**
- * What the agent can do to the virtual networks of its host: that each set's address, gateway and routes are there when its infra
- * container starts, and after every restart of it, of Docker or of the agent. No adapter implements it yet: sets are on
- * Docker's bridge, and a template that names another network is refused (src/control/runtime/supported-features.ts).
+ * The agent's operations on the virtual networks of its host. A set's address, gateway and routes
+ * exist before its infra container starts, and after each restart of it, of Docker or of the agent.
+ * No adapter implements this port yet. Sets use Docker's bridge, and
+ * src/control/runtime/supported-features.ts rejects a template that names another network.
  *
- * Every call is idempotent, and whatever a crash left half done is finished by the next call for the same set. Calls for one
- * set never overlap. A call rejects with AgentError. What does not carry this host's port ids is never touched (I4).
+ * Every call is idempotent, and the next call for the same set completes the work that a crash
+ * interrupted. Calls for one set never overlap. A call rejects with AgentError. A call never
+ * changes a port without this host's port id (I4).
  */
 export interface NetworkPort {
-  /** Everything of this host's that is attached, whether its set still exists or not; by set id. */
+  /** Lists the attachments of this host by set id, also of sets that no longer exist. */
   list(signal: AbortSignal): Promise<Attachment[]>;
-  /** Makes the set's network known to Docker, so that its infra container can be created in it. */
+  /**
+   * Registers the set's network with Docker, so that the port can create the infra container in it.
+   */
   prepare(spec: AttachmentSpec, signal: AbortSignal): Promise<{ dockerNetwork: string }>;
-  /** What a set is attached to is let go of, with its addresses' ports. Nothing to do when there is nothing. */
+  /**
+   * Detaches a set and deletes the ports of its addresses. Does nothing for a set without
+   * attachments.
+   */
   release(setId: string, signal: AbortSignal): Promise<void>;
 }
 
@@ -20,14 +27,14 @@ export interface AttachmentSpec {
   tenant: string;
   generation: number;
   network: NetworkSpec;
-  /** Given by the control plane, which alone knows what is taken. */
+  /** The control plane allocates the address, because only it knows which addresses are in use. */
   address: string;
 }
 
-/** One of a tenant's networks, as far as a host needs to know it. */
+/** The parts of a tenant's network that a host needs. */
 export interface NetworkSpec {
   networkId: string;
-  /** CIDR. */
+  /** In CIDR notation. */
   subnet: string;
   gateway: string;
   routes: readonly { destination: string; via: string }[];
@@ -35,7 +42,7 @@ export interface NetworkSpec {
 
 export interface Attachment {
   setId: string;
-  /** Names the port on the host's switch. */
+  /** The name of the port on the host's switch. */
   portId: string;
   networkId: string;
   address: string;

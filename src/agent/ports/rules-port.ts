@@ -1,31 +1,35 @@
 /**
- * What the agent can do to the traffic of its host's sets. Rules are of a whole host, not of a set: what one set may be sent depends
- * on where the others are. No adapter implements it yet: templates cannot ask for rules.
+ * The agent's operations on the traffic of its host's sets. Rules belong to a host, not to a set,
+ * because a set's allowed peers depend on the addresses of other sets. No adapter implements this
+ * port yet, and templates have no rules.
  */
 export interface RulesPort {
   /**
-   * Makes these the rules of the host, all at once: at no moment is some traffic judged by the old ones and some by the new, and
-   * none is let through that both forbid. The same rules again change nothing. When it rejects (AgentError) those before
-   * hold on; after a restart of the host nothing is let through until the first call.
+   * Replaces the rules of the host atomically. The switch never mixes old and new rules, and never
+   * passes traffic that both forbid. Equal rules change nothing. If the call rejects with
+   * AgentError, the previous rules stay. After a reboot the host drops all traffic until the first
+   * call.
    */
   replace(rules: HostRules, signal: AbortSignal): Promise<void>;
-  /** The generation of the rules that hold now; undefined: none were ever given, or the switch has lost them. */
+  /**
+   * The generation of the current rules; undefined if the switch never had rules or has lost them.
+   */
   appliedGeneration(signal: AbortSignal): Promise<number | undefined>;
 }
 
 export interface HostRules {
-  /** Of the host: older rules never override newer ones (I4). */
+  /** The host's generation of rules. Older rules never replace newer ones (I4). */
   generation: number;
-  /** By port id; a port that is not named lets nothing through. */
+  /** Rules by port id. A port without rules drops all traffic. */
   ports: readonly { portId: string; allow: readonly TrafficRule[] }[];
 }
 
-/** Traffic that is let through; answers to it are, too. */
+/** Traffic that the switch passes, together with its replies. */
 export interface TrafficRule {
   direction: "in" | "out";
   protocol: "tcp" | "udp" | "icmp" | "any";
-  /** CIDR of the other side. */
+  /** The peer's addresses in CIDR notation. */
   peer: string;
-  /** Of tcp and udp, both included; undefined: all. */
+  /** Ports of tcp or udp, both ends included; undefined means all ports. */
   portRange?: { first: number; last: number } | undefined;
 }

@@ -1,42 +1,49 @@
 import type { IoLimits, SetTemplate } from "../../contracts/api/set-template.ts";
 
 /**
- * What the agent can do to the containers of sets on its host, in the order of a set's life. One adapter talks to Docker
- * (adapters/docker), one keeps everything in memory for simulated hosts (adapters/simulated); both pass the same
- * contract suite (test/contract/set-port.ts).
+ * The agent's operations on the containers of its host's sets, in the order of a set's life. Two
+ * adapters implement it: adapters/docker calls Docker, and adapters/simulated has containers in
+ * memory for simulated hosts. Both pass the contract suite in test/contract/set-port.ts.
  *
- * Every call is idempotent: what is there already is not made again, what is gone already is not an error. Calls for one
- * set never overlap (the loop sees to it); calls for different sets do. A call rejects with AgentError, which says
- * whether it can get better by itself. Nothing that does not carry Berth's labels and this host's id is ever touched.
+ * Every call is idempotent: it does not create an existing object again, and a missing object is no
+ * error. The agent never overlaps calls for one set; calls for different sets overlap. A call
+ * rejects with AgentError, which states whether a retry can help. A call never changes an object
+ * without Berth's labels and this host's id.
  */
 export interface SetPort {
-  /** Everything of Berth's on this host: one entry per set of which at least one container, cgroup or volume in use exists. */
+  /** Lists the sets of this host that have at least one container, cgroup or mounted volume. */
   observe(signal: AbortSignal): Promise<ObservedLocalSet[]>;
-  /** One set, or undefined when nothing of it exists. */
+  /** Observes one set; undefined if it has no container, cgroup or mounted volume. */
   observeSet(setId: string, signal: AbortSignal): Promise<ObservedLocalSet | undefined>;
   /**
-   * Makes the set's cgroup and volume, creates and starts its infra container and creates (not starts) every business container
-   * that is missing. Containers of another spec hash, or made before `restartGeneration`, are stopped and made anew.
-   * These steps overlap where they do not depend on each other.
+   * Creates the set's cgroup and volume, and creates and starts its infra container. Creates, but
+   * does not start, each missing business container. Replaces containers with another spec hash or
+   * a `restartGeneration` below the desired one. Independent steps overlap.
    */
   prepare(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
-  /** Gives the set, its containers and its volume the size of its template while they run. They must be prepared. */
+  /** Resizes a prepared set, its containers and its volume to its template while they run. */
   resize(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
-  /** Starts the named business containers, in parallel. They must be prepared. */
+  /** Starts the named business containers of a prepared set in parallel. */
   start(set: LocalSetSpec, containers: readonly string[], signal: AbortSignal): Promise<void>;
-  /** Stops the named business containers with their stop signal and timeout, in parallel. */
+  /** Stops the named business containers in parallel, with their stop signal and timeout. */
   stop(set: LocalSetSpec, containers: readonly string[], signal: AbortSignal): Promise<void>;
   /**
-   * Stops what still runs (business containers by index, highest first, then infra), removes every container and the cgroup,
-   * and trashes the volume.
-   * Works from labels alone, for sets of which no spec is known any more.
+   * Stops the running containers: business containers by descending index, then infra. Then deletes
+   * every container and the cgroup, and trashes the volume. Needs only labels, so it also works for
+   * a set without a known spec.
    */
   remove(setId: string, signal: AbortSignal): Promise<void>;
-  /** Stops what runs, as `remove` does, and keeps the containers: what a stopped set is. */
+  /**
+   * Stops the running containers in the order of `remove`. The containers stay, as in a stopped
+   * set.
+   */
   stopAll(setId: string, signal: AbortSignal): Promise<void>;
-  /** One probe of a container's health check, bounded by its timeout. */
+  /** Runs one probe of a container's health check, within its timeout. */
   probe(set: LocalSetSpec, container: string, signal: AbortSignal): Promise<ProbeResult>;
-  /** A container's output as bytes, demultiplexed: the last `tail` lines, and with `follow` what comes until aborted. */
+  /**
+   * Streams a container's output as demultiplexed bytes: the last `tail` lines. With `follow` it
+   * continues until aborted.
+   */
   logs(
     setId: string,
     container: string,
@@ -44,22 +51,23 @@ export interface SetPort {
     signal: AbortSignal,
   ): AsyncIterable<Uint8Array>;
   /**
-   * Calls `onChange` with the set's id whenever a container of it started, died or was removed, by anybody. A hint for speed only: events are lost when
-   * the daemon restarts, and the periodic observe corrects that. Ends when aborted.
+   * Calls `onChange` with the set's id after any start, exit or removal of its containers, whatever
+   * the cause. Events only reduce latency: a daemon restart loses events, and the periodic resync
+   * corrects that. Ends when aborted.
    */
   watch(onChange: (setId: string) => void, signal: AbortSignal): Promise<void>;
   /**
-   * Bytes of memory that each set's processes hold, by its id, and each container's, by the first 12 characters of its own; page cache
-   * that can be dropped is left out. No Docker call.
+   * Bytes of memory that sets and containers hold, without page cache that the kernel can drop. The
+   * keys are set ids and the first 12 characters of container ids. Calls no Docker API.
    */
   memoryUse(): Promise<Record<string, number>>;
-  /** Answers within `timeoutMs` or rejects: how a hung daemon is found. */
+  /** Resolves if the daemon answers within `timeoutMs`, else rejects. Detects a hung daemon. */
   ping(timeoutMs: number): Promise<void>;
-  /** References of all images that the daemon holds. */
+  /** Lists the references of all images in the daemon. */
   images(signal: AbortSignal): Promise<string[]>;
 }
 
-/** What a set should be on this host, as the agent keeps it. */
+/** The desired state of a set on this host. */
 export interface LocalSetSpec {
   setId: string;
   tenant: string;
@@ -67,42 +75,45 @@ export interface LocalSetSpec {
   revision: number;
   generation: number;
   restartGeneration: number;
-  /** A trashed volume that is to be the set's, instead of a new one. */
+  /** A trashed volume that the set uses instead of a new one. */
   restoreVolumeId: string | null;
   template: SetTemplate;
 }
 
-/** What holds a set, or one container of it. A limit that somebody has lifted is infinite. */
+/** Limits of a set or of one container. A removed limit is Infinity. */
 export interface Limits {
   /** Microseconds of CPU time in each period of 100 ms. */
   cpuQuotaUs: number;
-  /** What it gets of a CPU that others want too, in the terms of cgroups version 1: 1024 for each core. */
+  /** CPU weight under contention, in shares of cgroups version 1: 1024 for each core. */
   cpuShares: number;
   memoryBytes: number;
-  /** What is left to it as long as others have more than theirs; undefined where that is not known. */
+  /**
+   * Memory that the kernel reclaims last under pressure; undefined if the kernel does not report
+   * it.
+   */
   reservationBytes?: number | undefined;
-  /** Processes and threads; undefined where the kernel does not count them. */
+  /** Limit of processes and threads; undefined if the kernel does not count them. */
   pidsMax?: number | undefined;
 }
 
-/** What holds the block I/O of a container that runs, or of its set as a whole. */
+/** Limits of block I/O of a running container or of its set. */
 export interface ObservedIo {
-  /** One for each device that it writes to and that can be limited, as the kernel has them. */
+  /** The kernel's limits for each device that the container writes to and that supports limits. */
   limits: IoLimits[];
-  /** Why there is a device, or all of them, that cannot be limited here. */
-  hindrance?: string | undefined;
+  /** The reason why the kernel cannot limit one or all of the devices. */
+  unenforceableReason?: string | undefined;
 }
 
 export interface ObservedLocalSet {
   setId: string;
-  /** From the labels of the infra container; undefined when only remains are left. */
+  /** Generation from the labels of the infra container; undefined if infra does not exist. */
   generation: number | undefined;
   infra: ObservedContainer | undefined;
-  /** Business containers by name order of the template's index, then name. */
+  /** Business containers in the order of the template's index, then of the name. */
   containers: ObservedContainer[];
-  /** Of the set as a whole, as the kernel has them; undefined while they are not known. */
+  /** The kernel's limits of the set as a whole; undefined while they are unknown. */
   limits?: Limits | undefined;
-  /** Of its volume. */
+  /** Size of the set's volume. */
   volumeBytes?: number | undefined;
   /** The set's address on its network while infra runs. */
   address: string | undefined;
@@ -112,21 +123,24 @@ export interface ObservedContainer {
   name: string;
   dockerId: string;
   state: "created" | "running" | "restarting" | "exited" | "dead";
-  /** Hash of everything that makes a container another container: a difference means it has to be made anew. */
+  /**
+   * Hash of every property that requires a new container. A difference means that the container is
+   * outdated.
+   */
   specHash: string;
-  /** The restartGeneration it was made for. */
+  /** The restartGeneration that the container was created for. */
   restartGeneration: number;
   exitCode: number | undefined;
-  /** It ended because its main process was killed for want of memory. */
+  /** True if the kernel killed the main process because memory ran out. */
   oomKilled: boolean;
-  /** Processes that were killed for want of memory since it was started last. */
+  /** Processes that the kernel killed for lack of memory since the last start of the container. */
   oomKills: number;
-  /** The most memory it had since then; undefined when that is not known. */
+  /** Highest memory use since the last start; undefined if the kernel does not report it. */
   memoryPeakBytes?: number | undefined;
   startedAt: string | undefined;
   finishedAt: string | undefined;
   limits?: Limits | undefined;
-  /** Undefined while it does not run. */
+  /** Undefined while the container does not run. */
   io?: ObservedIo | undefined;
 }
 

@@ -1,23 +1,30 @@
 import type { DesiredSet } from "../../contracts/agent-protocol/protocol.ts";
-import type { KeptSet } from "../kept-set.ts";
+import type { PersistedHistory } from "../persisted-history.ts";
 
 /**
- * What an agent keeps over its restarts. All but the accepted generation is a hint: with it containers go on being
- * cared for while the API is away. What runs is looked up in Docker.
+ * The state that survives an agent restart. Only the accepted generation must be exact; the rest is
+ * a hint. The hints let the agent manage its sets while the API is unreachable. The agent observes
+ * running containers in Docker, not here.
  */
 export interface AgentState {
-  /** Up to here desired sets were accepted; never goes back (I4). */
+  /** The generation up to which the agent accepted desired sets. It never decreases (I4). */
   acceptedGeneration: number;
   desired: DesiredSet[];
-  /** Specs (SetMemory.specKey) that have run, by set id: a set that has run is never given up here. */
+  /**
+   * Specs (SetHistory.specKey) that have run, by set id. The agent never gives up a set that has
+   * run.
+   */
   hasRun: Record<string, string>;
-  /** What else is known of a set, by its id. */
-  kept: Record<string, KeptSet>;
+  /** The persisted part of each set's history, by set id. */
+  histories: Record<string, PersistedHistory>;
 }
 
 export interface StateStore {
-  /** Undefined when there is none yet. */
+  /** Loads the state; undefined on the first start. */
   load(): Promise<AgentState | undefined>;
-  /** On the disk, power cuts included, when it resolves. Calls may overlap; the last one wins. */
+  /**
+   * Saves durably: after it resolves, the state survives a power failure. Calls may overlap; the
+   * last one wins.
+   */
   save(state: AgentState): Promise<void>;
 }

@@ -1,37 +1,54 @@
 /**
- * What the agent can do to the volumes of its host. Two backends keep the blocks (adapters/volume: LVM, or image files behind
- * loop devices); both pass the same contract suite (test/contract/volume-port.ts).
+ * The agent's operations on the volumes of its host. Two backends store the blocks
+ * (adapters/volume): LVM, and image files behind loop devices. Both pass the contract suite in
+ * test/contract/volume-port.ts.
  *
- * Every call is idempotent, and whatever a crash left half done is finished by the next call for the same set. Calls for one
- * set never overlap; those for one volume wait for each other. A call rejects with AgentError. What is not tagged as this host's
- * is never touched, whatever its name. Bytes are destroyed only of a trashed volume whose retention is over, or, where the host
- * may, when its room is needed; and only once the control plane was heard of it (`heed`): I7, I12.
+ * Every call is idempotent, and the next call for the same set completes the work that a crash
+ * interrupted. Calls for one set never overlap, and calls for one volume wait for each other. A
+ * call rejects with AgentError. A call never changes a volume without this host's tag, whatever its
+ * name.
+ *
+ * A call destroys only the data of a trashed volume whose retention has ended. Where the host
+ * allows it, it also destroys trashed volumes when it needs their space. Both require the control
+ * plane's time and wanted volumes from `updateRetention` (I7, I12).
  */
 export interface VolumePort {
-  /** Everything of this host's, mounted or not, trashed or not, finished or not; by id. */
+  /** Lists this host's volumes by id: live, trashed and unfinished ones, mounted or not. */
   list(signal: AbortSignal): Promise<LocalVolume[]>;
   /**
-   * The set's volume, mounted: made if there is none, brought back from the trash if `restoreFrom` says so, and grown with its
-   * file system, in use or not, when it is smaller than asked for. It never shrinks. One that the set had and that has
-   * vanished is not made anew: `volume-missing`.
+   * Ensures that the set's volume exists, has at least `sizeBytes`, and is mounted. Creates a
+   * missing volume, or restores `restoreFrom` from the trash. Grows the blocks and the file system
+   * online, and never shrinks them. Rejects with `volume-missing` if the set had a volume that has
+   * vanished, and creates no empty one.
    */
   ensure(spec: VolumeSpec, signal: AbortSignal): Promise<{ volumeId: string; dataPath: string }>;
   /**
-   * Where a set's data will be once `ensure` has resolved. A container may be created with it before, not started.
+   * The path of a set's data after `ensure` resolves. A container may be created with the path
+   * earlier, but must not start.
    */
   dataPathOf(spec: Pick<VolumeSpec, "setId" | "restoreFrom">): string;
   /**
-   * What the control plane has said last. Trashed volumes that sets are to have are kept, whatever their expiry; others are expired
-   * only by both clocks, so that none is destroyed on the word of one that jumped, or before a restore was heard of.
+   * Updates the facts that decide when a trashed volume expires. The port retains trashed volumes
+   * that sets want, whatever their expiry. It expires other volumes only by both clocks, the host's
+   * and the control plane's. So neither a clock step nor an unseen restore destroys data.
    */
-  heed(known: { atMs: number; wantedVolumeIds: ReadonlySet<string> }): void;
-  /** Unmounts a set's volume and keeps it for the retention time. Nothing to do when the set has none. */
+  updateRetention(facts: {
+    controlPlaneTimeMs: number;
+    wantedVolumeIds: ReadonlySet<string>;
+  }): void;
+  /**
+   * Unmounts a set's volume and retains it for the retention time. Does nothing for a set without a
+   * volume.
+   */
   trash(setId: string, signal: AbortSignal): Promise<void>;
-  /** Ends the retention of a trashed volume now, on the word of a person. */
+  /** Ends the retention of a trashed volume at once, because a person requested it. */
   expire(volumeId: string, signal: AbortSignal): Promise<void>;
-  /** Destroys a trashed volume whose retention is over. Anything else is refused; what is gone is no error. */
+  /**
+   * Destroys a trashed volume whose retention has ended. Refuses any other volume; a missing volume
+   * is no error.
+   */
   purge(volumeId: string, signal: AbortSignal): Promise<void>;
-  room(signal: AbortSignal): Promise<VolumeRoom>;
+  capacity(signal: AbortSignal): Promise<VolumeCapacity>;
 }
 
 export interface VolumeSpec {
@@ -40,37 +57,39 @@ export interface VolumeSpec {
   service: string;
   generation: number;
   sizeBytes: number;
-  /** A trashed volume of the same service, to be the set's from now on. */
+  /** A trashed volume of the same service that becomes the set's volume. */
   restoreFrom?: string | undefined;
 }
 
 export interface LocalVolume {
   volumeId: string;
-  /** Whom it serves, or served last. */
+  /** The current or last set of the volume. */
   setId: string;
   tenant: string;
   service: string;
-  /** new: it was never mounted, and is finished or removed by the next call for its set. */
+  /** `new`: never mounted. The next call for its set completes or deletes it. */
   state: "new" | "live" | "trashed";
-  /** What its file system fills: less than its blocks while it is being grown. */
+  /** Size of the file system, which is less than the blocks while the volume grows. */
   sizeBytes: number;
-  /** What its file system holds; undefined while it is not mounted. */
+  /** Bytes that the file system stores; undefined while the volume is not mounted. */
   usedBytes: number | undefined;
-  /** Of trashed ones. */
+  /** Only for trashed volumes. */
   trashedAtMs: number | undefined;
   expiresAtMs: number | undefined;
 }
 
-export interface VolumeRoom {
+export interface VolumeCapacity {
   totalBytes: number;
-  /** What volumes take, trashed ones included. */
+  /** Bytes of all volumes, including trashed ones. */
   usedBytes: number;
-  /** What a new one may take; less than the rest where others write to the same disk. */
+  /**
+   * Bytes available for a new volume; less than the rest if other programs write to the same disk.
+   */
   freeBytes: number;
-  /** Of trashed volumes that may be purged as soon as their room is needed. */
+  /** Bytes of trashed volumes that the host may purge when it needs space. */
   reclaimableBytes: number;
-  /** Of all that is trashed. */
+  /** Bytes of all trashed volumes. */
   trashedBytes: number;
-  /** Ids of volumes whose tags cannot be read; they are left as they are. */
+  /** Ids of volumes with unreadable tags. The port never changes them. */
   unreadable: string[];
 }

@@ -19,42 +19,45 @@ import type { AgentState, StateStore } from "../ports/state-store.ts";
 
 export interface SimulatedHostsOptions {
   apiUrl: string;
-  /** Enroll tokens work once: asked for one for each host. */
+  /** Creates an enroll token. Each token works once, so each host requests its own. */
   enrollToken: (hostName: string) => Promise<string>;
-  /** Hosts are called `prefix`-`first`, and so on. */
+  /** Host names are `prefix`-`first`, `prefix`-`first + 1`, and so on. */
   prefix: string;
   first: number;
   hosts: number;
-  /** Hosts are dealt out to so many zones, and within a zone to so many racks. */
+  /** The number of zones for the hosts, and of racks for the hosts of each zone. */
   zones: number;
   racks: number;
-  /** Of each host. What its sets were promised is what it reports as used. */
+  /** Capacity of each host. A host reports the capacity that its sets reserve as used. */
   allocatable: ResourceAmounts;
   signal: AbortSignal;
   onProgress?: (enrolled: number) => void;
-  /** All hosts are enrolled and have reported. */
+  /** Called once, when all hosts are enrolled and have reported. */
   onReady?: () => void;
-  /** The API did not answer a sync within `ANSWER_DEADLINE_MS` beyond the wait that the sync allows. */
+  /**
+   * Called when the API does not answer a sync within `ANSWER_DEADLINE_MS` beyond the wait that the
+   * sync allows.
+   */
   onTimeout?: () => void;
-  /** Below the age at which the control plane gives a host nothing new. */
+  /** Must be below the report age at which the control plane places no set on a host. */
   usageIntervalMs?: number;
   containers?: Partial<SimulatedEngineOptions>;
   log?: Log;
 }
 
-/** The agent gives up a call after the same time: see adapters/http/control-plane.ts. */
+/** The agent's own call timeout (adapters/http/control-plane.ts). */
 const ANSWER_DEADLINE_MS = 15_000;
-const enrolmentsMax = 32;
-/** Reports of all hosts share these; what waits for news holds a connection each. */
+const enrollmentsMax = 32;
+/** Reports of all hosts share these connections. Each long poll has a connection of its own. */
 const reportConnectionsMax = 64;
 
 /**
- * Made for many hosts in one process: what a real agent does every few seconds to catch what Docker did behind its back,
- * these do rarely, since nothing happens behind a simulated engine's back.
+ * Long intervals for many hosts in one process. A real agent polls often to detect changes without
+ * events, but a simulated engine never loses an event.
  */
 const quietLimits: Partial<AgentLimits> = {
   fullIntervalMs: 600_000,
-  lookIntervalMs: 3_600_000,
+  resyncIntervalMs: 3_600_000,
   pingIntervalMs: 3_600_000,
   imagesIntervalMs: 3_600_000,
   stopDeadlineMs: 1_000,
@@ -62,9 +65,9 @@ const quietLimits: Partial<AgentLimits> = {
 };
 
 /**
- * Runs hosts whose containers are simulated, and nothing else is: the agent, its loops and the protocol over HTTP are the
- * real ones. Nothing is kept on a disk. Resolves when `signal` is aborted and all have stopped; rejects with the first
- * error that ends an agent, or an enrolment.
+ * Runs hosts with simulated containers. The agent, its loops and the protocol over HTTP are real.
+ * Nothing is stored on disk. Resolves when `signal` is aborted and all agents have stopped. Rejects
+ * with the first error that ends an agent or an enrollment.
  */
 export async function runSimulatedHosts(options: SimulatedHostsOptions): Promise<void> {
   const { signal, hosts, onProgress, onReady } = options;
@@ -74,7 +77,7 @@ export async function runSimulatedHosts(options: SimulatedHostsOptions): Promise
   setMaxListeners(0, stopping.signal); // every host listens
   const stop = () => stopping.abort(new Error("the simulation ends"));
   signal.addEventListener("abort", stop, { once: true });
-  const enrolling = createConcurrencyLimit(enrolmentsMax);
+  const enrolling = createConcurrencyLimit(enrollmentsMax);
   let enrolled = 0;
   let synced = 0;
   const runs = Array.from({ length: hosts }, async (_, position) => {
@@ -167,7 +170,7 @@ function createSimulatedAgent(
   });
 }
 
-/** Syncs that wait hold a connection of their own, the short ones share a few. */
+/** Gives each long poll a connection of its own, and lets short syncs share a few. */
 function createSharedControlPlane(
   target: { apiUrl: string; credential: string; waiting: Dispatcher; reporting: Dispatcher },
   { onFirstReport, onTimeout }: { onFirstReport: () => void; onTimeout: (() => void) | undefined },
@@ -196,16 +199,16 @@ function createSharedControlPlane(
 }
 
 function createMemoryStore(): StateStore {
-  let kept: AgentState | undefined;
+  let saved: AgentState | undefined;
   return {
-    load: async () => kept,
+    load: async () => saved,
     save: async (state) => {
-      kept = state;
+      saved = state;
     },
   };
 }
 
-/** Uses what the sets that should run here were promised, in each dimension. */
+/** Reports the capacity that this host's desired sets reserve as used, in each dimension. */
 function createSimulatedMachine(
   allocatable: ResourceAmounts,
   load: () => Promise<AgentState | undefined>,

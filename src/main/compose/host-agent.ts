@@ -12,7 +12,7 @@ import {
 } from "../../agent/adapters/machine/linux-machine.ts";
 import { createAgent } from "../../agent/agent.ts";
 import { defaultAgentLimits } from "../../agent/agent-limits.ts";
-import type { ImageCollection } from "../../agent/disk-keeper.ts";
+import type { ImageGcThresholds } from "../../agent/image-gc.ts";
 import { CredentialRefusedError } from "../../agent/ports/control-plane.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";
@@ -97,7 +97,7 @@ export async function startHostAgent(
     volumes,
     disk: {
       port: createDockerDisk({ docker, hostId, root }),
-      collection: imageCollection(settings),
+      thresholds: imageCollection(settings),
     },
     stopsAtRootfs: settings.BERTH_ROOTFS_EXCEEDED === "stop",
     log: agentLog,
@@ -113,7 +113,7 @@ export async function startHostAgent(
 }
 
 function volumesOnMachine({ port, device }: HostVolumes, root: DockerRoot): VolumesOfMachine {
-  return { room: (signal) => port.room(signal), areOnDockerRoot: device === root.device() };
+  return { capacity: (signal) => port.capacity(signal), areOnDockerRoot: device === root.device() };
 }
 
 function reserveOf(settings: AgentSettings) {
@@ -124,7 +124,7 @@ function reserveOf(settings: AgentSettings) {
   };
 }
 
-function imageCollection(settings: AgentSettings): ImageCollection {
+function imageCollection(settings: AgentSettings): ImageGcThresholds {
   return {
     highShare: settings.BERTH_IMAGE_COLLECT_HIGH_PERCENT / 100,
     lowShare: settings.BERTH_IMAGE_COLLECT_LOW_PERCENT / 100,

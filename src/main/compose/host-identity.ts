@@ -32,7 +32,7 @@ export async function obtainIdentity(
   const { settings, apiUrl, dispatcher, machine, state, enrollToken } = options;
   const known = await state.loadIdentity();
   if (known) return known;
-  const credential = await state.beginEnrolment();
+  const credential = await state.beginEnrollment();
   const enroll = { ...(await describeHost(settings, machine, running.version)), credential };
   const target = { apiUrl, dispatcher, enrollToken: await enrollToken() };
   const identity = await enrollUntilAnswered(target, enroll, running, signal);

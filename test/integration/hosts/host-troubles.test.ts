@@ -128,7 +128,7 @@ test("sets on a host whose Docker is gone are not ready, with the reason, and re
   const [first] = await startHosts(2, quick);
   await runService(2);
   if (!first) throw new Error("there are two");
-  first.isDockerAway = true;
+  first.isDockerUnreachable = true;
   await becomes(first, "unhealthy");
   const now = await setsNow();
   expect(now.find(({ hostId }) => hostId === first.hostId)).toMatchObject({
@@ -137,7 +137,7 @@ test("sets on a host whose Docker is gone are not ready, with the reason, and re
     reason: { code: "docker-unreachable" },
   });
   expect(now.filter(({ ready }) => ready)).toHaveLength(1);
-  first.isDockerAway = false;
+  first.isDockerUnreachable = false;
   await becomes(first, "ready");
   await allReady(2);
 });
@@ -145,14 +145,14 @@ test("sets on a host whose Docker is gone are not ready, with the reason, and re
 test("a host whose Docker is gone takes nothing new, and what waits for it is told why", async () => {
   const [only] = await startHosts(1, quick);
   if (!only) throw new Error("there is one");
-  only.isDockerAway = true;
+  only.isDockerUnreachable = true;
   await becomes(only, "unhealthy");
   await api.ensureTenant("food");
   const tenant = await getTenantByName(api.ctx, "food");
   await createService(api.ctx, tenant.id, serviceBody("web"));
   expect(await createPlacer(api.ctx).placeSets()).toMatchObject({ placed: 0, rejected: 1 });
   expect((await setsNow())[0]).toMatchObject({ state: "pending", hostId: null });
-  only.isDockerAway = false;
+  only.isDockerUnreachable = false;
   await becomes(only, "ready");
   await waitUntil("it is placed", async () => {
     await createPlacer(api.ctx).placeSets();
@@ -166,7 +166,7 @@ test("I3: sets on a host whose Docker stays away are replaced, and the old ones 
   const before = await setsNow();
   const gone = [first, second, third].find((host) => host?.hostId === before[0]?.hostId);
   if (!gone) throw new Error("it is on one of them");
-  gone.isDockerAway = true;
+  gone.isDockerUnreachable = true;
   await becomes(gone, "unhealthy");
   expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
   await age(gone, minuteMs);
@@ -179,7 +179,7 @@ test("I3: sets on a host whose Docker stays away are replaced, and the old ones 
     return ready.length === 2 && ready.every(({ hostId }) => hostId !== gone.hostId);
   });
   expect(gone.engine.observe(gone.hostId)).toHaveLength(1);
-  gone.isDockerAway = false;
+  gone.isDockerUnreachable = false;
   await waitUntil("the old one is gone", async () => (await setsNow()).length === 2);
   expect(gone.engine.observe(gone.hostId)).toHaveLength(0);
 });
@@ -187,11 +187,11 @@ test("I3: sets on a host whose Docker stays away are replaced, and the old ones 
 test("I12: nothing is replaced when the Docker of a large part of a pool is gone, or of all of it", async () => {
   await startHosts(4, quick);
   await runService(4);
-  for (const agent of agents.slice(0, 2)) agent.isDockerAway = true;
+  for (const agent of agents.slice(0, 2)) agent.isDockerUnreachable = true;
   for (const agent of agents.slice(0, 2)) await becomes(agent, "unhealthy");
   for (const agent of agents.slice(0, 2)) await age(agent, 2 * minuteMs);
   expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0, held: 2 });
-  for (const agent of agents) agent.isDockerAway = true;
+  for (const agent of agents) agent.isDockerUnreachable = true;
   for (const agent of agents) await becomes(agent, "unhealthy");
   for (const agent of agents) await age(agent, 2 * minuteMs);
   expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
@@ -202,7 +202,7 @@ test("a service that would rather wait keeps its sets there, but not one whose s
   const [first] = await startHosts(2, quick);
   await runService(2, { onHostLost: "wait" });
   if (!first) throw new Error("there are two");
-  first.isDockerAway = true;
+  first.isDockerUnreachable = true;
   await becomes(first, "unhealthy");
   await age(first, 2 * minuteMs);
   expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });

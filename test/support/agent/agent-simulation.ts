@@ -11,7 +11,7 @@ import type { ControlPlane } from "../../../src/agent/ports/control-plane.ts";
 import type { ObservedLocalSet, SetPort } from "../../../src/agent/ports/set-port.ts";
 import type { AgentState } from "../../../src/agent/ports/state-store.ts";
 import { nextStates } from "../../../src/agent/set-state.ts";
-import { isSized } from "../../../src/agent/set-limits.ts";
+import { areLimitsApplied } from "../../../src/agent/set-limits.ts";
 import { specHash } from "../../../src/agent/spec-hash.ts";
 import type { DesiredSet, ObservedSet } from "../../../src/contracts/agent-protocol/protocol.ts";
 import { type Log, silentLog } from "../../../src/lib/log.ts";
@@ -25,24 +25,24 @@ const ownHost = "host_own";
 const otherHost = "host_other";
 const hangMsMax = 40_000;
 
-/** A life of the agent: from its start to its stop or its death. */
-interface Life {
+/** One run of the agent: from its start to its stop or its kill. */
+interface AgentRun {
   agent: Agent;
   stop: AbortController;
   ran: Promise<void>;
-  /** A function, as it may become so during any wait. */
+  /** A function, because the value may change during any wait. */
   isDead: () => boolean;
   die: () => void;
-  /** What was reported last of each set. */
+  /** The last report of each set. */
   reported: Map<string, ObservedSet>;
 }
 
 const never = new Promise<never>(() => undefined);
 
 /**
- * One host: the real agent on a virtual clock, a simulated engine, a model of the control plane, and a disk. Everything may
- * fail at any call, the agent may be killed between and in the middle of any two, and the same seed gives the same
- * run. What must never happen is noted in `violations`.
+ * One host: the real agent on a virtual clock, a simulated engine, a model of the control plane,
+ * and a disk. Every call may fail, and the agent may be killed between or during any calls. Equal
+ * seeds give equal runs. `violations` lists broken invariants.
  */
 export class AgentSimulation {
   readonly clock = new VirtualClock();
@@ -51,24 +51,24 @@ export class AgentSimulation {
   readonly plane: ModelControlPlane;
   readonly violations: string[] = [];
   log: Log = silentLog;
-  /** The error that ended the agent last. */
+  /** The last error that ended the agent. */
   endedBy: unknown;
-  /** Shares of the calls to the engine that fail or hang for some time. */
+  /** Shares of the engine calls that fail, and that hang for some time. */
   portFaults = { fail: 0, hang: 0 };
   isEngineHung = false;
-  /** Nobody listens at its socket. */
-  isEngineAway = false;
+  /** The engine's socket refuses connections. */
+  isEngineUnreachable = false;
   losesEvents = false;
-  /** Calls that always fail, and that never answer. */
+  /** Verbs that always fail, and verbs that never answer. */
   readonly failing = new Set<SimulatedCall["verb"]>();
   readonly hanging = new Set<SimulatedCall["verb"]>();
   readonly callCounts = new Map<string, number>();
   /** Calls that change something, in order: "prepare set_…". */
   readonly changes: string[] = [];
-  /** How long the disk takes at most. */
+  /** Longest duration of a disk write. */
   writeMsMax = 40;
   limits: Partial<AgentLimits> = {};
-  #life: Life | undefined;
+  #run: AgentRun | undefined;
   #disk: AgentState | undefined;
   #writing = Promise.resolve();
   readonly #highestGeneration = new Map<string, number>();
@@ -95,52 +95,52 @@ export class AgentSimulation {
   }
 
   get agent(): Agent {
-    if (!this.#life) throw new Error("no agent runs");
-    return this.#life.agent;
+    if (!this.#run) throw new Error("no agent runs");
+    return this.#run.agent;
   }
 
   get isRunning(): boolean {
-    return this.#life !== undefined;
+    return this.#run !== undefined;
   }
 
   start(): void {
     const death = new AbortController();
-    const life = {
+    const run = {
       stop: new AbortController(),
       isDead: () => death.signal.aborted,
       die: () => death.abort(),
       reported: new Map(),
-    } as Life;
+    } as AgentRun;
     const gate = <T>(work: Promise<T>): Promise<T> =>
       work.then(
-        (value) => (life.isDead() ? never : value),
-        (error: unknown) => (life.isDead() ? never : Promise.reject(error as Error)),
+        (value) => (run.isDead() ? never : value),
+        (error: unknown) => (run.isDead() ? never : Promise.reject(error as Error)),
       );
     const api: ControlPlane = {
       sync: (body, signal) => {
-        if (life.isDead()) return never;
-        for (const report of body.observed) this.#checkReport(life, report);
+        if (run.isDead()) return never;
+        for (const report of body.observed) this.#checkReport(run, report);
         return gate(this.plane.sync(body, signal));
       },
       uploadStream: () => this.plane.uploadStream(),
     };
-    life.agent = createAgent({
+    run.agent = createAgent({
       hostId: ownHost,
       agentVersion: "test",
-      port: this.#port(life),
+      port: this.#port(run),
       api,
       state: {
         load: async () => structuredClone(this.#disk),
         save: async (state) => {
-          if (life.isDead()) return never;
+          if (run.isDead()) return never;
           const written = structuredClone(state);
           const turn = this.#writing.then(async () => {
             await delay(this.clock, this.random() * this.writeMsMax, new AbortController().signal);
-            if (!life.isDead()) this.#disk = written;
+            if (!run.isDead()) this.#disk = written;
           });
           this.#writing = turn;
           await turn;
-          return life.isDead() ? never : undefined;
+          return run.isDead() ? never : undefined;
         },
       },
       machine: {
@@ -157,31 +157,31 @@ export class AgentSimulation {
       random: this.random,
       limits: this.limits,
     });
-    this.#life = life;
-    life.ran = life.agent.run(life.stop.signal);
-    life.ran.catch((error: unknown) => {
+    this.#run = run;
+    run.ran = run.agent.run(run.stop.signal);
+    run.ran.catch((error: unknown) => {
       this.endedBy = error;
       if (!this.plane.refuses) this.#violate(`the agent ended: ${String(error)}`);
     });
   }
 
-  /** As kill -9: whatever it was about to do, it does not. */
+  /** Kills the agent like kill -9: it does nothing more. */
   kill(): void {
-    this.#life?.die();
-    this.#life = undefined;
+    this.#run?.die();
+    this.#run = undefined;
   }
 
-  /** As SIGTERM. */
+  /** Stops the agent like SIGTERM. */
   async stop(): Promise<void> {
-    const life = this.#life;
-    if (!life) return;
-    life.stop.abort(new Error("SIGTERM"));
+    const run = this.#run;
+    if (!run) return;
+    run.stop.abort(new Error("SIGTERM"));
     const ended = new AbortController();
-    void life.ran.finally(() => ended.abort());
+    void run.ran.finally(() => ended.abort());
     const hasEnded = () => ended.signal.aborted;
     for (let waitedMs = 0; !hasEnded() && waitedMs < 20_000; waitedMs += 100) await this.pass(100);
-    if (!hasEnded()) this.#violate("it did not stop within 20 s");
-    this.#life = undefined;
+    if (!hasEnded()) this.#violate("the agent did not stop within 20 s");
+    this.#run = undefined;
   }
 
   async pass(durationMs: number): Promise<void> {
@@ -189,7 +189,7 @@ export class AgentSimulation {
     this.#check();
   }
 
-  /** Sets of another host, or of nobody's agent, on the same engine: never to be touched. */
+  /** Adds sets of another host on the same engine. The agent must never change them. */
   addForeign(count: number): void {
     for (let i = 0; i < count; i++) {
       const set = localSet({ image: simulatedImage });
@@ -224,23 +224,23 @@ export class AgentSimulation {
     return this.engine.observeSet(ownHost, setId);
   }
 
-  /** What is otherwise than desired, in words; empty when the host has arrived. */
+  /** Differences from the desired state, in words; empty when the host has converged. */
   differences(): string[] {
     const found: string[] = [];
     for (const seen of this.engine.observe(ownHost)) {
       const desired = this.plane.desiredOf(seen.setId)?.desired;
-      if (desired === undefined) found.push(`${seen.setId} is there and nobody wants it`);
+      if (desired === undefined) found.push(`${seen.setId} exists and is not desired`);
     }
     for (const desired of this.plane.list()) found.push(...this.#differencesOf(desired));
     return found;
   }
 
-  /** Up to which generation the disk has it. */
+  /** The accepted generation on the disk. */
   get writtenGeneration(): number {
     return this.#disk?.acceptedGeneration ?? 0;
   }
 
-  /** All that is on the disk is lost. */
+  /** Loses all data on the disk. */
   loseDisk(): void {
     this.#disk = undefined;
   }
@@ -257,7 +257,7 @@ export class AgentSimulation {
     const all = seen ? [seen.infra, ...seen.containers] : [];
     const report = this.plane.reportOf(setId);
     const found: string[] = [];
-    if (desired.desired === "deleted") found.push(`${setId} should be gone`);
+    if (desired.desired === "deleted") found.push(`${setId} should be deleted`);
     if (desired.desired === "stopped" && all.some((container) => container?.state === "running")) {
       found.push(`${setId} should be stopped`);
     }
@@ -269,22 +269,23 @@ export class AgentSimulation {
         else if (container.specHash !== specHash(desired, name))
           found.push(`${setId}: ${name} is old`);
       }
-      if (seen && !isSized(desired.template, seen)) found.push(`${setId} has another size`);
+      if (seen && !areLimitsApplied(desired.template, seen))
+        found.push(`${setId} has another size`);
       if (all.length !== names.length) found.push(`${setId} has ${all.length} containers`);
     }
     if (report?.generation !== desired.generation || report.state !== desired.desired) {
       found.push(
-        `${setId}: ${desired.desired} ${desired.generation}, told ${JSON.stringify(report)}`,
+        `${setId}: ${desired.desired} ${desired.generation}, reported ${JSON.stringify(report)}`,
       );
     } else if (desired.desired === "running" && !report.ready)
-      found.push(`${setId} is not told ready`);
+      found.push(`${setId} is not reported ready`);
     return found;
   }
 
-  /** The port of one life, of which no two calls about one set may overlap; probes are one step together. */
-  #port(life: Life): SetPort {
+  /** The port of one run. No two calls for one set may overlap, except the probes of one step. */
+  #port(run: AgentRun): SetPort {
     const port = createSimulatedSetPort(this.engine, ownHost, (call, signal) =>
-      this.#intercept(life, call, signal),
+      this.#intercept(run, call, signal),
     );
     const busy = new Map<string, string>();
     const alone = async (verb: string, setId: string, work: () => Promise<void>) => {
@@ -322,22 +323,25 @@ export class AgentSimulation {
     if (!this.violations.includes(text)) this.violations.push(text);
   }
 
-  async #intercept(life: Life, call: SimulatedCall, signal: AbortSignal): Promise<void> {
-    if (life.isDead()) return never;
+  async #intercept(run: AgentRun, call: SimulatedCall, signal: AbortSignal): Promise<void> {
+    if (run.isDead()) return never;
     const { verb, at, setId, generation } = call;
     if (at === "begin") this.callCounts.set(verb, (this.callCounts.get(verb) ?? 0) + 1);
     if (setId !== undefined && verb !== "observe") this.#checkCall(call, setId, generation);
     await this.#disturb(verb, at, signal);
-    return life.isDead() ? never : undefined;
+    return run.isDead() ? never : undefined;
   }
 
-  /** A daemon that hangs, and calls that fail or take long: each of them ends when the caller gives up. */
+  /**
+   * Simulates an engine that hangs, and calls that fail or take long. Each of them ends when the
+   * caller gives up.
+   */
   async #disturb(
     verb: SimulatedCall["verb"],
     at: SimulatedCall["at"],
     signal: AbortSignal,
   ): Promise<void> {
-    if (this.isEngineAway) {
+    if (this.isEngineUnreachable) {
       const options = { phase: "observe" as const, temporary: true };
       throw new AgentError("docker-unavailable", "connection refused", options);
     }
@@ -368,14 +372,17 @@ export class AgentSimulation {
     }
     this.#highestGeneration.set(setId, Math.max(highest, generation ?? 0));
     if (verb === "remove" && !this.plane.ended.has(setId)) {
-      this.#violate(`${setId} is removed, and nobody ever asked for that`);
+      this.#violate(`${setId} is removed without a request`);
     }
   }
 
-  /** Within one life of the agent and one generation, states go forward only, and generations never back. */
-  #checkReport(life: Life, report: ObservedSet): void {
-    const last = life.reported.get(report.setId);
-    life.reported.set(report.setId, report);
+  /**
+   * Within one run of the agent and one generation, states only go forward. Generations never
+   * decrease.
+   */
+  #checkReport(run: AgentRun, report: ObservedSet): void {
+    const last = run.reported.get(report.setId);
+    run.reported.set(report.setId, report);
     if (!last || last.generation < report.generation) return;
     if (last.generation > report.generation) this.#violate(`${report.setId} went back`);
     const isRepeated = last.state === report.state;
@@ -387,7 +394,7 @@ export class AgentSimulation {
 
   #check(): void {
     if (JSON.stringify(this.engine.observe(otherHost)) !== JSON.stringify(this.#foreign)) {
-      this.#violate("what is another's was touched");
+      this.#violate("a foreign set was changed");
       this.#foreign = this.engine.observe(otherHost);
     }
   }

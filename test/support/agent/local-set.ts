@@ -8,15 +8,15 @@ export interface LocalSetChanges {
   names?: string[];
   generation?: number;
   restartGeneration?: number;
-  /** Of every container. */
+  /** Options of every container. */
   options?: object;
   template?: object;
 }
 
-/** Runs until told to stop, and then stops at once. */
+/** Runs until SIGTERM, and then exits at once. */
 export const patientCommand = ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 100000 & wait"];
 
-/** A small set as the agent keeps it, made through the API's own schema. */
+/** A small set as the agent stores it, parsed by the API's schema. */
 export function localSet({
   image = "berth-test/busybox:1",
   names = ["app"],

@@ -4,8 +4,8 @@ import type { LocalSetSpec } from "../../../src/agent/ports/set-port.ts";
 import { silentLog } from "../../../src/lib/log.ts";
 
 /**
- * A process that brings sets up, takes every second one down and restarts the others, over and over, as an agent under
- * load does, until it is killed: `tsx set-child.ts HOST_ID SETS_AS_JSON`. It says "ready" before its first call.
+ * A process that starts sets, removes every second one and restarts the others, until it is killed.
+ * Usage: `tsx set-child.ts HOST_ID SETS_AS_JSON`. It prints "ready" before its first call.
  */
 const [hostId = "", setsJson = "[]"] = process.argv.slice(2);
 const sets = JSON.parse(setsJson) as LocalSetSpec[];
@@ -21,7 +21,7 @@ async function churn(set: LocalSetSpec, position: number): Promise<void> {
       await port.start(wanted, names, signal);
       if (position % 2 === 0) await port.remove(set.setId, signal);
     } catch (error) {
-      process.stderr.write(`${String(error)}\n`); // a call of the life before is still at work
+      process.stderr.write(`${String(error)}\n`); // a call of the previous process is in progress
     }
   }
 }

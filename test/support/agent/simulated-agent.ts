@@ -10,14 +10,17 @@ import { syncResultSchema } from "../../../src/contracts/agent-protocol/protocol
 import { silentLog } from "../../../src/lib/log.ts";
 import { enrollTestHost, type TestApi } from "../api/test-api.ts";
 
-/** The real agent of a host whose containers are simulated, at the API under test, in real time. */
+/**
+ * The real agent of a host with simulated containers, in real time, connected to the API under
+ * test.
+ */
 export interface SimulatedAgent {
   hostId: string;
   engine: SimulatedEngine;
-  /** What is between it and the API: nothing arrives while it is cut. */
+  /** True while the connection to the API is cut. */
   isCut: boolean;
-  /** Nobody listens at its Docker's socket. */
-  isDockerAway: boolean;
+  /** True while Docker's socket refuses connections. */
+  isDockerUnreachable: boolean;
   stop(): Promise<void>;
 }
 
@@ -41,7 +44,7 @@ export async function startSimulatedAgent(
   const api: ControlPlane = {
     async sync(body, signal) {
       const failIfCut = () => {
-        if (simulated.isCut) throw new ControlPlaneError("the network is cut", {});
+        if (simulated.isCut) throw new ControlPlaneError("the connection is cut", {});
       };
       failIfCut();
       const options = { token: credential, body, signal };
@@ -53,20 +56,20 @@ export async function startSimulatedAgent(
     uploadStream: async () => undefined,
   };
   const port = createSimulatedSetPort(engine, hostId, async () => {
-    if (!simulated.isDockerAway) return;
+    if (!simulated.isDockerUnreachable) return;
     const options = { phase: "observe" as const, temporary: true };
     throw new AgentError("docker-unavailable", "connection refused", options);
   });
-  let kept: AgentState | undefined;
+  let saved: AgentState | undefined;
   const agent = createAgent({
     hostId,
     agentVersion: "test",
     port: { ...port, memoryUse: async () => found.memory ?? {} },
     api,
     state: {
-      load: async () => kept,
+      load: async () => saved,
       save: async (state) => {
-        kept = state;
+        saved = state;
       },
     },
     machine: {
@@ -85,7 +88,7 @@ export async function startSimulatedAgent(
     hostId,
     engine,
     isCut: false,
-    isDockerAway: false,
+    isDockerUnreachable: false,
     stop: async () => {
       stopping.abort(new Error("the test ends"));
       await ran;

@@ -6,7 +6,7 @@ interface Timer {
   callback: () => void;
 }
 
-/** Time that passes only when told to, and then as fast as what happens in it. */
+/** A clock that advances only in `pass`, as fast as the work allows. */
 export class VirtualClock implements Clock {
   #nowMs = Date.parse("2026-01-01T00:00:00Z");
   #lastOrder = 0;
@@ -24,7 +24,7 @@ export class VirtualClock implements Clock {
     return () => this.#timers.delete(timer);
   }
 
-  /** Lets `durationMs` pass, with everything that is due in it, in order. */
+  /** Advances by `durationMs` and runs the timers that are due, in order. */
   async pass(durationMs: number): Promise<void> {
     const endsAtMs = this.#nowMs + durationMs;
     await settle();
@@ -47,12 +47,12 @@ export class VirtualClock implements Clock {
   }
 }
 
-/** Until every promise that can go on has gone on. */
+/** Resolves when every promise that can continue has continued. */
 function settle(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-/** Random numbers in [0, 1) that are the same for the same seed (mulberry32). */
+/** Random numbers in [0, 1), equal for equal seeds (mulberry32). */
 export function seededRandom(seed: number): () => number {
   let state = seed;
   return () => {

@@ -1,7 +1,7 @@
 import type Docker from "dockerode";
 import { dockerName } from "../../../src/agent/adapters/docker/container-labels.ts";
 
-/** What a shell command in a container of a set prints, on both of its outputs. */
+/** Runs a shell command in a container of a set and returns its combined output. */
 export async function execIn(
   docker: Docker,
   { setId, container }: { setId: string; container: string },

@@ -3,7 +3,7 @@ import type Docker from "dockerode";
 
 const cgroupRoot = "/sys/fs/cgroup";
 
-/** Removes whatever a test left of a host in Docker and in the cgroup file systems. */
+/** Removes everything that a test left of a host in Docker and in the cgroup file systems. */
 export async function removeHost(docker: Docker, hostId: string): Promise<void> {
   const left = await docker.listContainers({
     all: true,
@@ -19,7 +19,7 @@ export async function removeHost(docker: Docker, hostId: string): Promise<void> 
   }
 }
 
-/** Names of the cgroups of sets that a host has, in all hierarchies. */
+/** Names of the set cgroups of a host, in all hierarchies. */
 export async function leftCgroups(hostId: string): Promise<string[]> {
   const found: string[] = [];
   for (const hierarchy of await readdir(cgroupRoot)) {

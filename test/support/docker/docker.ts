@@ -9,19 +9,22 @@ import Docker from "dockerode";
 import { pack } from "tar-stream";
 import { waitUntil } from "../wait-until.ts";
 
-/** A file system with Debian's static BusyBox and a link for each of its programs: `httpd`, `sh`, `nc`, `wget`... */
+/**
+ * A file system with Debian's static BusyBox and a link for each of its programs: `httpd`, `sh`,
+ * `nc`, `wget`...
+ */
 export const baseImage = "berth-test/busybox:1";
 
-/** Where a daemon that is started here writes its log; git ignores the folder. */
+/** The folder for the log of a daemon that is started here; git ignores it. */
 const stateDirectory = fileURLToPath(new URL("../../../.berth", import.meta.url));
 const daemonDeadlineMs = 60_000;
 const contentLabel = "berth.test.content";
-/** Raised when the tar changes in other ways than by its BusyBox. */
+/** Increment it when the tar changes other than by its BusyBox. */
 const contentVersion = "1";
 
 /**
- * Makes sure that a Docker daemon answers on the local socket and holds `baseImage`. A daemon that has to be started
- * is not stopped afterwards: other runs, and whoever works on this machine, may use it by then.
+ * Ensures that a Docker daemon answers on the local socket and has `baseImage`. It does not stop a
+ * daemon that it started, because other runs and users may use it by then.
  */
 export async function ensureDocker(): Promise<void> {
   const docker = new Docker();
@@ -52,7 +55,7 @@ async function startDaemon(): Promise<void> {
   daemon.unref();
 }
 
-/** Imports the image unless the daemon has one of the same content, which the image's label says. */
+/** Imports the image unless the daemon has an image with the same content label. */
 export async function ensureBaseImage(docker: Docker): Promise<void> {
   const busybox = await readFile("/bin/busybox");
   const content = createHash("sha256").update(contentVersion).update(busybox).digest("hex");
@@ -73,7 +76,7 @@ export async function ensureBaseImage(docker: Docker): Promise<void> {
   }
 }
 
-/** The same bytes for the same BusyBox: fixed times, owners and order. */
+/** Packs the same bytes for the same BusyBox: fixed times, owners and order. */
 async function packBaseImage(busybox: Buffer): Promise<Readable> {
   const { stdout } = await promisify(execFile)("/bin/busybox", ["--list"]);
   const applets = stdout.split("\n").filter((name) => name !== "" && name !== "busybox");

@@ -10,21 +10,21 @@ import { waitUntil } from "../wait-until.ts";
 const run = promisify(execFile);
 const startDeadlineMs = 60_000;
 
-/** A Docker daemon of a test's own, that it may stop, hang and kill without disturbing anybody. */
+/** A Docker daemon that belongs to one test, which may stop, hang and kill it. */
 export interface PrivateDocker {
   docker: Docker;
   socketPath: string;
-  /** Sends a signal to the daemon: SIGSTOP hangs it, SIGCONT wakes it. */
+  /** Sends a signal to the daemon: SIGSTOP hangs it, SIGCONT resumes it. */
   signal(signal: NodeJS.Signals): void;
-  /** Ends the daemon hard; its containers' processes live on until it is started again. */
+  /** Kills the daemon; its containers' processes live until it is started again. */
   kill(): Promise<void>;
   start(): Promise<void>;
   close(): Promise<void>;
 }
 
 /**
- * Starts a daemon with its own data, socket and bridge beside the machine's. Its network has no iptables rules: the
- * host reaches its containers, they reach nobody else.
+ * Starts a daemon with its own data, socket and bridge beside the machine's. Its network has no
+ * iptables rules: the host reaches its containers, and they reach nothing else.
  */
 export async function startPrivateDocker(): Promise<PrivateDocker> {
   const directory = await mkdtemp(join(tmpdir(), "berth-docker-"));
@@ -37,7 +37,7 @@ export async function startPrivateDocker(): Promise<PrivateDocker> {
   const docker = new Docker({ socketPath });
   let daemon: ChildServer | undefined;
   const start = async () => {
-    // Where nobody reaps orphans, the containerd that died with its daemon still counts as a living process.
+    // Without a reaper of orphans, the dead containerd still counts as a living process.
     for (const pidFile of ["docker.pid", "exec/containerd/containerd.pid"]) {
       await rm(join(directory, pidFile), { force: true });
     }
@@ -74,7 +74,7 @@ export async function startPrivateDocker(): Promise<PrivateDocker> {
       );
       await daemon?.kill("SIGTERM").catch(() => daemon?.kill("SIGKILL"));
       await run("ip", ["link", "delete", bridge]);
-      // A daemon mounts its data on itself, and unmounts it unless it was killed.
+      // A daemon bind-mounts its data folder, and a killed daemon does not unmount it.
       await run("umount", ["--recursive", "--lazy", join(directory, "data")]).catch(
         () => undefined,
       );

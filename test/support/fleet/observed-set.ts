@@ -6,34 +6,44 @@ import type {
 } from "../../../src/agent/ports/set-port.ts";
 import { specHash } from "../../../src/agent/spec-hash.ts";
 
-/** Of one container: "created", "running", "exited 1" (its exit code), "dead" (lost its network), or "absent". */
-export type Standing = "created" | "running" | `exited ${number}` | "dead" | "absent";
+/**
+ * The state of one container: "created", "running", "exited 1" (its exit code), "dead" (lost its
+ * network), or "absent".
+ */
+export type ContainerStateText = "created" | "running" | `exited ${number}` | "dead" | "absent";
 
-/** When the infra container of `observedSet` was started; the others five seconds later, and ended five more later. */
+/**
+ * Start time of the infra container of `observedSet`. The others start five seconds later, and exit
+ * after five more.
+ */
 export const infraStartedAtMs = Date.parse("2026-01-01T00:00:00Z");
 
 export interface ObservedSetChanges {
-  infra?: Standing;
-  /** Business containers ran in an earlier life of the infra container. */
-  isEarlierLife?: boolean;
-  /** Name of a container that was made for another spec. */
+  infra?: ContainerStateText;
+  /** True if the business containers ran in an earlier run of the infra container. */
+  isEarlierRun?: boolean;
+  /** Name of a container with an outdated spec. */
   outdated?: string;
-  /** How long the business containers ran before they ended. */
+  /** Run time of the business containers before they exited. */
   ranMs?: number;
 }
 
-/** A set as the port would show it: all that is in its template, in the given states. */
+/** A set as the port would observe it: the containers of its template, in the given states. */
 export function observedSet(
   set: LocalSetSpec,
-  standings: Readonly<Record<string, Standing>>,
+  stateTexts: Readonly<Record<string, ContainerStateText>>,
   changes: ObservedSetChanges = {},
 ): ObservedLocalSet {
-  const { infra = "running", isEarlierLife = false, ranMs = 5_000 } = changes;
-  const startedAtMs = infraStartedAtMs + (isEarlierLife ? -50_000 : 5_000);
-  const observe = (name: string, standing: Standing, atMs: number): ObservedContainer[] => {
-    if (standing === "absent") return [];
-    const [state = "", exitCode] = standing.split(" ");
-    const hasStarted = standing !== "created";
+  const { infra = "running", isEarlierRun = false, ranMs = 5_000 } = changes;
+  const startedAtMs = infraStartedAtMs + (isEarlierRun ? -50_000 : 5_000);
+  const observe = (
+    name: string,
+    stateText: ContainerStateText,
+    atMs: number,
+  ): ObservedContainer[] => {
+    if (stateText === "absent") return [];
+    const [state = "", exitCode] = stateText.split(" ");
+    const hasStarted = stateText !== "created";
     return [
       {
         name,
@@ -54,7 +64,7 @@ export function observedSet(
     generation: set.generation,
     infra: observe(INFRA_CONTAINER, infra, infraStartedAtMs)[0],
     containers: set.template.containers.flatMap(({ name }) =>
-      observe(name, standings[name] ?? "absent", startedAtMs),
+      observe(name, stateTexts[name] ?? "absent", startedAtMs),
     ),
     address: infra === "running" ? "10.0.0.1" : undefined,
   };

@@ -1,7 +1,7 @@
 import type { DesiredSet } from "../../../src/contracts/agent-protocol/protocol.ts";
 import { AgentSimulation } from "../agent/agent-simulation.ts";
 
-/** A host that has started these sets, with the changes that took forgotten. */
+/** A host that has started these sets, with an empty list of changes. */
 export async function runningHost(setCount = 2, options: object = {}) {
   const simulation = new AgentSimulation(42);
   simulation.addForeign(1);
@@ -16,7 +16,7 @@ export async function runningHost(setCount = 2, options: object = {}) {
   return { simulation, sets };
 }
 
-/** The container of this name as it is seen. */
+/** The container of this name, as it is observed. */
 export function containerOf(simulation: AgentSimulation, { setId }: DesiredSet, name: string) {
   const seen = simulation.observed(setId);
   const found = [seen?.infra, ...(seen?.containers ?? [])].find((one) => one?.name === name);

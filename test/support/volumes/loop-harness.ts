@@ -11,7 +11,10 @@ import { openStore, type StoreOptions } from "./volume-stores.ts";
 
 const run = promisify(execFile);
 
-/** The kernel lets nobody else grow a mounted ext4 (fs/ext4/ioctl.c); a container's bounding set may lack it. */
+/**
+ * The capability that the kernel requires to grow a mounted ext4 (fs/ext4/ioctl.c). A container's
+ * bounding set may lack it.
+ */
 const CAP_SYS_RESOURCE = 24n;
 
 export async function mayGrowExt4(): Promise<boolean> {
@@ -25,7 +28,7 @@ export interface LoopHarness extends VolumeHarness {
   storeOptions: Extract<StoreOptions, { backend: "loop" }>;
 }
 
-/** Volumes as image files in a folder of their own, each large enough for six of `sizeBytes`. */
+/** Volumes as image files in a folder that has space for six of `sizeBytes`. */
 export async function openLoopHarness(
   fileSystem: FileSystemType,
   sizeBytes: number,

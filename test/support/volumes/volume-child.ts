@@ -3,32 +3,40 @@ import type { FileSystemType } from "../../../src/agent/adapters/volume/file-sys
 import type { VolumeSpec } from "../../../src/agent/ports/volume-port.ts";
 import { newId } from "../../../src/lib/ids.ts";
 import { silentLog } from "../../../src/lib/log.ts";
-import { mortalStore } from "../agent/mortal-store.ts";
+import { createKillableStore } from "./killable-store.ts";
 import { openStore, type StoreOptions } from "./volume-stores.ts";
 
-/** What a process of its own is to do with volumes before it dies: its one argument, as JSON (volume-process.ts). */
+/** The work of a child process on volumes, its one argument as JSON (volume-process.ts). */
 export interface VolumeWork {
   store: StoreOptions;
   root: string;
   fileSystem: FileSystemType;
-  deed: VolumeDeed;
-  /** It kills itself right before or right after a change of the store: at the so-many-th of these moments. */
-  diesAt?: number;
+  action: VolumeAction;
+  /**
+   * The process kills itself at this moment; each change of the store has a moment before it and
+   * one after it.
+   */
+  killAtMoment?: number;
 }
 
-/** `live`: over and over, until it is killed, one volume is grown, trashed and restored, and others are made and purged. */
-export type VolumeDeed =
+/**
+ * `live`: until killed, it repeatedly grows, trashes and restores one volume, and creates and
+ * purges others.
+ */
+export type VolumeAction =
   | { act: "ensure" | "live"; spec: VolumeSpec }
   | { act: "trash"; setId: string }
   | { act: "purge"; volumeId: string };
 
 const { signal } = new AbortController();
 const MiB = 2 ** 20;
-const { store, root, fileSystem, deed, diesAt } = JSON.parse(process.argv[2] ?? "") as VolumeWork;
+const { store, root, fileSystem, action, killAtMoment } = JSON.parse(
+  process.argv[2] ?? "",
+) as VolumeWork;
 let moments = 0;
 const volumes = createVolumes({
-  store: mortalStore(openStore(store), () => {
-    if (++moments === diesAt) process.kill(process.pid, "SIGKILL");
+  store: createKillableStore(openStore(store), () => {
+    if (++moments === killAtMoment) process.kill(process.pid, "SIGKILL");
     return false;
   }),
   root,
@@ -37,11 +45,11 @@ const volumes = createVolumes({
   purgesEarly: false,
   log: silentLog,
 });
-volumes.heed({ atMs: Infinity, wantedVolumeIds: new Set() });
+volumes.updateRetention({ controlPlaneTimeMs: Infinity, wantedVolumeIds: new Set() });
 process.stdout.write("begun\n");
-await act(deed);
+await act(action);
 
-async function act(what: VolumeDeed): Promise<void> {
+async function act(what: VolumeAction): Promise<void> {
   switch (what.act) {
     case "ensure":
       await volumes.ensure(what.spec, signal);

@@ -5,7 +5,7 @@ import { expect } from "vitest";
 
 const MiB = 2 ** 20;
 
-/** Writes random bytes and flushes them. The answer tells whether they are still there. */
+/** Writes random bytes and flushes them. The returned function reports whether they are intact. */
 export async function checked(folder: string, bytes: number): Promise<() => Promise<boolean>> {
   const path = join(folder, "checked");
   const content = randomBytes(bytes);
@@ -17,7 +17,7 @@ export async function checked(folder: string, bytes: number): Promise<() => Prom
       .digest("hex") === hash;
 }
 
-/** Writes until there is no room; how many bytes there were. */
+/** Writes until the file system is full and returns the number of bytes. */
 export async function fill(folder: string): Promise<number> {
   const file = await open(join(folder, "filler"), "w");
   const block = randomBytes(MiB);
@@ -36,7 +36,7 @@ export async function fill(folder: string): Promise<number> {
   }
 }
 
-/** Appends numbers, each flushed, until aborted; how many. */
+/** Appends numbers, each flushed, until aborted, and returns their count. */
 export async function appendUntil(path: string, signal: AbortSignal): Promise<number> {
   const file = await open(path, "a");
   let count = 0;

@@ -12,14 +12,20 @@ const source = fileURLToPath(new URL("./volume-child.ts", import.meta.url));
 
 /** Processes that work on volumes as an agent does, and are killed. */
 export interface VolumeProcesses {
-  /** Lets one work and kill itself where `diesAt` says. False: it did all of it before. */
-  dieWithin(work: VolumeWork): Promise<boolean>;
-  /** Lets one work for so long and kills it. */
-  dieAfter(work: VolumeWork, workMs: number): Promise<void>;
+  /**
+   * Runs a process that kills itself at `killAtMoment`. Returns false if it completed its work
+   * before.
+   */
+  runUntilKill(work: VolumeWork): Promise<boolean>;
+  /** Runs a process for this time and kills it. */
+  killAfter(work: VolumeWork, workMs: number): Promise<void>;
   close(): Promise<void>;
 }
 
-/** The program is put into one file before: on a slow host a process starts in a third of the time. */
+/**
+ * Bundles the program into one file, because a process then starts in a third of the time on a slow
+ * host.
+ */
 export async function openVolumeProcesses(): Promise<VolumeProcesses> {
   const folder = await mkdtemp(join(tmpdir(), "berth-child-"));
   const program = join(folder, "volume-child.mjs");
@@ -29,7 +35,7 @@ export async function openVolumeProcesses(): Promise<VolumeProcesses> {
     bundle: true,
     platform: "node",
     format: "esm",
-    // For what was written for CommonJS and is bundled.
+    // Bundled CommonJS modules need `require`.
     banner: {
       js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
     },
@@ -39,16 +45,16 @@ export async function openVolumeProcesses(): Promise<VolumeProcesses> {
       stdio: ["ignore", "pipe", "inherit"],
     });
   return {
-    async dieWithin(work) {
+    async runUntilKill(work) {
       const [code, signal] = (await once(start(work), "exit")) as [number | null, string | null];
       if (signal !== "SIGKILL" && code !== 0) throw new Error(`it ended with ${code ?? signal}`);
       return signal === "SIGKILL";
     },
-    async dieAfter(work, workMs) {
+    async killAfter(work, workMs) {
       const dying = start(work);
       const exited = once(dying, "exit");
       if (dying.stdout) await once(dying.stdout, "data");
-      await delay(workMs); // the moment of death is what is varied here, nothing is waited for
+      await delay(workMs); // the time of the kill varies, so this is no wait
       dying.kill("SIGKILL");
       await exited;
     },

@@ -8,7 +8,7 @@ import {
   type LvmStoreOptions,
 } from "../../../src/agent/adapters/volume/lvm-store.ts";
 
-/** A store of either backend, as it is named to another process. */
+/** The options of a store of either backend, in a form that another process can parse. */
 export type StoreOptions =
   | ({ backend: "loop" } & LoopStoreOptions)
   | ({ backend: "lvm" } & LvmStoreOptions);

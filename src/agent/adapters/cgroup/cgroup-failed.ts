@@ -1,6 +1,6 @@
 import { AgentError } from "../../agent-error.ts";
 
-/** The kernel did not take what was written. */
+/** The kernel refused a limit. */
 export function cgroupFailed(cause: unknown): AgentError {
   const detail = cause instanceof Error ? cause.message : String(cause);
   return new AgentError("cgroup-failed", `the set's limits cannot be applied: ${detail}`, {

@@ -1,4 +1,4 @@
-/** A limit as a file or a property has it, which has a word of its own for none. */
+/** Formats a limit for a file or a property that has a word of its own for "no limit". */
 export function finiteOr(unlimited: string, limit = Infinity): string {
   return Number.isFinite(limit) ? String(limit) : unlimited;
 }

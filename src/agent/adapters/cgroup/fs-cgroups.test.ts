@@ -11,7 +11,10 @@ const MiB = 2 ** 20;
 const setId = "set_one";
 const limits = setLimits({ cpuMillis: 1_500, memoryBytes: 256 * MiB });
 
-/** A folder in place of the kernel's: what is written there and what it decides from what it reads. */
+/**
+ * A folder replaces the kernel's file system: the tests check what is written there and what
+ * follows from its content.
+ */
 describe("cgroups of version 2", () => {
   let root: string;
   let folder: string;
@@ -34,7 +37,7 @@ describe("cgroups of version 2", () => {
     await writeFile(join(path, "memory.stat"), `${stat.join("\n")}\n`);
   }
 
-  it("have a quota, a weight and a limit of memory, which are read again", async () => {
+  it("store a quota, a weight and a memory limit, and read them again", async () => {
     expect(await file("cpu.max")).toBe("150000 100000");
     expect(await file("cpu.weight")).toBe("59");
     expect(await file("memory.max")).toBe(String(256 * MiB));
@@ -50,7 +53,7 @@ describe("cgroups of version 2", () => {
     expect(await cgroups.read(setId)).toMatchObject(lifted);
   });
 
-  it("have limits of I/O for a device, once the controller is handed down, which are read again", async () => {
+  it("store I/O limits of a device after the delegation of the controller, and read them again", async () => {
     const devices = ["8:16"];
     const readIo = () => cgroups.readIo(setId, "abc", devices);
     const io = { writeBytesPerSecond: MiB, readOpsPerSecond: 100 };
@@ -74,14 +77,14 @@ describe("cgroups of version 2", () => {
     expect((await readIo())?.flatMap(Object.values)).toEqual(none);
   });
 
-  it("have none where the controller was built without limits", async () => {
+  it("have no I/O limits if the kernel's controller has none", async () => {
     await writeFile(join(root, "cgroup.controllers"), "cpuset cpu io memory pids\n");
     await writeFile(join(folder, "io.stat"), "");
     await cgroups.limitIo(setId, "abc", { devices: ["8:16"], limits: {} }, signal);
     expect(await cgroups.readIo(setId, "abc", ["8:16"])).toBeUndefined();
   });
 
-  it("are not made smaller than what is held, which the kernel would kill for; page cache is not held", async () => {
+  it("never shrink below memory that processes hold, apart from page cache", async () => {
     await use(folder, { anonymous: 100 * MiB, cache: 100 * MiB });
     await expect(
       cgroups.ensure(setId, { ...limits, memoryBytes: 99 * MiB }, signal),
@@ -89,19 +92,22 @@ describe("cgroups of version 2", () => {
       code: "memory-in-use",
       phase: "resize",
       temporary: true,
-      message: expect.stringContaining("uses 104857600 bytes of memory, and is to have 103809024"),
+      message: expect.stringContaining(
+        "uses 104857600 bytes of memory, more than its new limit of 103809024",
+      ),
     });
     expect(await file("memory.max")).toBe(String(256 * MiB));
     expect(await file("cpu.max")).toBe("150000 100000");
     const narrow = { ...limits, cpuQuotaUs: 50_000, pidsMax: 7, memoryBytes: 99 * MiB };
     await expect(cgroups.ensure(setId, narrow, signal)).rejects.toThrow("uses");
-    expect(await file("cpu.max")).toBe("50000 100000"); // memory that is in use holds up nothing else
+    // Memory in use does not delay the other limits.
+    expect(await file("cpu.max")).toBe("50000 100000");
     expect(await cgroups.read(setId)).toMatchObject({ pidsMax: 7, memoryBytes: 256 * MiB });
     await cgroups.ensure(setId, { ...limits, memoryBytes: 101 * MiB }, signal);
     expect(await file("memory.max")).toBe(String(101 * MiB));
   });
 
-  it("tell how often a container ran out of memory, and how much it had", async () => {
+  it("report a container's kills for lack of memory and its peak", async () => {
     expect(await cgroups.containerMemoryEvents(setId, "abc")).toBeUndefined();
     await mkdir(join(folder, "abc"));
     const events = ["low 0", "high 0", "max 9", "oom 3", "oom_kill 2", "oom_group_kill 0"];
@@ -112,7 +118,7 @@ describe("cgroups of version 2", () => {
     expect(await cgroups.containerMemoryEvents(setId, "abc")).toMatchObject({ peakBytes: 4_096 });
   });
 
-  it("tell what is held in them, and in each container's", async () => {
+  it("report the memory that the set and each container hold", async () => {
     const dockerId = "0123456789ab".padEnd(64, "c");
     await use(folder, { anonymous: 12 * MiB, cache: MiB });
     await use(join(folder, dockerId), { anonymous: 9 * MiB, cache: MiB });
@@ -122,7 +128,7 @@ describe("cgroups of version 2", () => {
     expect(await cgroups.memoryUse("set_other")).toEqual({});
   });
 
-  it("of containers are looked at before Docker makes them smaller", async () => {
+  it("refuse a container's lower limit before Docker applies it", async () => {
     const container = { dockerId: "abc", name: "app" };
     await cgroups.checkContainerMemory(setId, container, MiB);
     await use(join(folder, "abc"), { anonymous: 10 * MiB, cache: MiB });
@@ -135,7 +141,7 @@ describe("cgroups of version 2", () => {
 });
 
 describe("cgroups of version 1", () => {
-  it("have no limits of I/O where the kernel has no such hierarchy, and say so", async () => {
+  it("have no I/O limits if the kernel has no such hierarchy", async () => {
     const root = await mkdtemp(join(tmpdir(), "berth-cgroups-"));
     try {
       const cgroups = createFsCgroups({ hostId: "host_one", root, version: 1, driver: "cgroupfs" });

@@ -16,13 +16,13 @@ const folder = "berth";
 const dockerId = /^[0-9a-f]{64}$/;
 
 /**
- * Cgroups made by hand, as Docker's "cgroupfs" driver does: /berth/<host>/<set>, in the hierarchies of the cpu and
- * memory controllers (version 1) or in the one there is (version 2).
+ * Cgroups in the file system, as Docker's "cgroupfs" driver creates them: /berth/<host>/<set>.
+ * Version 1 has a hierarchy for each controller, version 2 has one.
  */
 export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): SetCgroups {
   const folders = createSetFolders(root, join(folder, hostId), version);
   const placeOf = (...names: string[]) => ({ root, version, path: join(folder, hostId, ...names) });
-  /** Version 1 holds no cgroup to what is written for the one above it. */
+  /** Version 1 does not apply a cgroup's I/O limits to its children. */
   const ioPlaceOf = (setId: string, dockerId: string) =>
     version === 1 ? placeOf(setId, dockerId) : placeOf(setId);
   return {
@@ -50,7 +50,7 @@ export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): S
     read: async (setId) => readLimits(placeOf(setId)),
     async limitIo(setId, dockerId, io) {
       try {
-        if (version === 2) await handDownIo(root, [folder, hostId, setId]);
+        if (version === 2) await delegateIo(root, [folder, hostId, setId]);
         await writeIo(ioPlaceOf(setId, dockerId), io);
       } catch (error) {
         throw cgroupFailed(error);
@@ -65,7 +65,10 @@ export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): S
   };
 }
 
-/** Applies all but the limit of memory, which may be refused, and gives what applies that. */
+/**
+ * Applies all limits except memory, which the kernel may refuse, and returns the function that
+ * applies memory.
+ */
 async function ensureVersion1(
   root: string,
   names: string[],
@@ -80,7 +83,7 @@ async function ensureVersion1(
   await Promise.all([
     limitCpuVersion1(cpu, limits.cpuQuotaUs),
     writeFile(join(cpu, "cpu.shares"), String(limits.cpuShares)),
-    // Under pressure the kernel takes from those first that have more than they reserved.
+    // Under pressure the kernel first reclaims from cgroups above their reservation.
     writeFile(join(memory, "memory.soft_limit_in_bytes"), finiteOr("-1", limits.reservationBytes)),
     limitPidsVersion1(root, names, limits),
   ]);
@@ -99,7 +102,10 @@ async function limitPidsVersion1(
   await writeFile(join(path, "pids.max"), finiteOr("max", pidsMax));
 }
 
-/** A quota in another period is lifted first: with the new period alone it might be less than a container's. */
+/**
+ * Removes a quota of another period first, because with the new period it could be below a
+ * container's.
+ */
 async function limitCpuVersion1(path: string, quotaUs: number): Promise<void> {
   const quota = join(path, "cpu.cfs_quota_us");
   const period = join(path, "cpu.cfs_period_us");
@@ -111,8 +117,8 @@ async function limitCpuVersion1(path: string, quotaUs: number): Promise<void> {
 }
 
 /**
- * Makes the folders one by one, each hierarchical before it has children: without that, kernels before 5.11 count the
- * containers' memory apart from the set's.
+ * Creates the folders one by one and makes each hierarchical before it has children. Otherwise
+ * kernels before 5.11 do not count the containers' memory as the set's.
  */
 async function makeHierarchical(root: string, names: string[]): Promise<void> {
   let path = root;
@@ -126,7 +132,10 @@ async function makeHierarchical(root: string, names: string[]): Promise<void> {
   }
 }
 
-/** Memory alone, and memory with swap where the kernel counts swap. The second may never be below the first. */
+/**
+ * Limits memory, and memory with swap if the kernel counts swap. The second limit must never be
+ * below the first.
+ */
 async function limitMemoryVersion1(path: string, bytes: string): Promise<void> {
   const memory = join(path, "memory.limit_in_bytes");
   const withSwap = join(path, "memory.memsw.limit_in_bytes");
@@ -140,7 +149,7 @@ async function limitMemoryVersion1(path: string, bytes: string): Promise<void> {
   }
 }
 
-/** As ensureVersion1. */
+/** Does for version 2 what `ensureVersion1` does for version 1. */
 async function ensureVersion2(
   root: string,
   names: string[],
@@ -151,7 +160,7 @@ async function ensureVersion2(
     await writeFile(join(path, "cgroup.subtree_control"), "+cpu +memory +pids");
     path = join(path, name);
     await mkdir(path, { recursive: true });
-    // A set's reservation counts as far as those above it have one.
+    // A set's reservation is effective only up to the reservations of its ancestors.
     if (name !== names.at(-1)) await writeFile(join(path, "memory.low"), "max");
   }
   await Promise.all([
@@ -164,8 +173,10 @@ async function ensureVersion2(
   return () => writeFile(join(path, "memory.max"), finiteOr("max", limits.memoryBytes));
 }
 
-/** Apart from the others, which every kernel has. */
-async function handDownIo(root: string, names: readonly string[]): Promise<void> {
+/**
+ * Delegates the I/O controller down to the set. It is separate, because not every kernel has it.
+ */
+async function delegateIo(root: string, names: readonly string[]): Promise<void> {
   const controllers = await readFile(join(root, "cgroup.controllers"), "utf8").catch(ignoreMissing);
   if (!controllers?.trim().split(" ").includes("io")) return;
   for (const position of names.keys())

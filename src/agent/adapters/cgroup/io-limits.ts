@@ -5,7 +5,10 @@ import { finiteOr } from "./finite-or.ts";
 import { type CgroupPlace, readFileOf } from "./read-cgroup.ts";
 import { writeExisting } from "./write-existing.ts";
 
-/** What limits are called in version 1 (a file each), in version 2 (all in one file), and by systemd. */
+/**
+ * Names of the limits: in version 1 (one file each), in version 2 (all in one file), and in
+ * systemd.
+ */
 const names = {
   readBytesPerSecond: ["blkio.throttle.read_bps_device", "rbps", "IOReadBandwidthMax"],
   writeBytesPerSecond: ["blkio.throttle.write_bps_device", "wbps", "IOWriteBandwidthMax"],
@@ -13,15 +16,16 @@ const names = {
   writeOpsPerSecond: ["blkio.throttle.write_iops_device", "wiops", "IOWriteIOPSMax"],
 } as const satisfies Record<keyof IoLimits, readonly [string, string, string]>;
 
-/** Limits, and the numbers of the devices that each of them is for. */
+/** Limits that apply to each of the devices. */
 export interface DeviceIo {
   devices: readonly string[];
   limits: IoLimits;
 }
 
 /**
- * What a cgroup's processes are held to on each of the devices, one for each; none of a cgroup that is gone. Undefined where the kernel
- * has no such limits. A controller that was not handed down yet (version 2) limits nothing.
+ * Reads a cgroup's limits, one entry for each device; no entries if the cgroup does not exist.
+ * Undefined if the kernel has no such limits. A controller that is not delegated yet (version 2)
+ * limits nothing.
  */
 export function readIo(place: CgroupPlace, devices: readonly string[]): IoLimits[] | undefined {
   return place.version === 1 ? readVersion1(place, devices) : readVersion2(place, devices);
@@ -42,9 +46,9 @@ function readVersion1(place: CgroupPlace, devices: readonly string[]): IoLimits[
 function readVersion2(place: CgroupPlace, devices: readonly string[]): IoLimits[] | undefined {
   const text = readFileOf(place, "io", "io.max");
   if (text === undefined) {
-    const isHandedDown = readFileOf(place, "io", "io.stat") !== undefined;
+    const isDelegated = readFileOf(place, "io", "io.stat") !== undefined;
     const controllers = readFileOf({ ...place, path: "" }, "io", "cgroup.controllers")?.split(" ");
-    if (isHandedDown || !controllers?.includes("io")) return undefined;
+    if (isDelegated || !controllers?.includes("io")) return undefined;
   }
   return devices.map((device) =>
     Object.fromEntries(
@@ -56,13 +60,13 @@ function readVersion2(place: CgroupPlace, devices: readonly string[]): IoLimits[
   );
 }
 
-/** A device that has no line, or "max" in it, is not limited. */
+/** A device without a line, or with "max", has no limit. */
 function valueIn(text: string, before: string): number {
   const value = new RegExp(`^${before}(\\d+)`, "m").exec(text)?.[1];
   return value === undefined ? Infinity : Number(value);
 }
 
-/** Writes the files of the cgroup itself. Those that are not there are passed over, as readIo tells. */
+/** Writes the limits of a cgroup, and skips files that the kernel does not have (see `readIo`). */
 export async function writeIo(place: CgroupPlace, { devices, limits }: DeviceIo): Promise<void> {
   const { root, version, path } = place;
   const write = (hierarchy: string, file: string, text: string) =>
@@ -80,7 +84,7 @@ export async function writeIo(place: CgroupPlace, { devices, limits }: DeviceIo)
   }
 }
 
-/** The same as properties of a unit of systemd's, which finds a device by a path. */
+/** The limits as properties of a systemd unit, which names a device by a path. */
 export function ioProperties({ devices, limits }: DeviceIo): string[] {
   return devices.flatMap((device) =>
     ioLimitNames.map(

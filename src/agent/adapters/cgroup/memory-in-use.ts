@@ -1,7 +1,7 @@
 import { AgentError } from "../../agent-error.ts";
 import { type CgroupPlace, readHeldMemory } from "./read-cgroup.ts";
 
-/** Processes hold more memory than they are to have: they keep their limit until they hold less. */
+/** Processes hold more memory than the new limit, so the old limit stays. */
 export function memoryInUse(
   what: string,
   { usedBytes, wantedBytes }: { usedBytes: number | undefined; wantedBytes: number },
@@ -9,14 +9,14 @@ export function memoryInUse(
 ): AgentError {
   return new AgentError(
     "memory-in-use",
-    `${what} uses ${usedBytes ?? "more"} bytes of memory, and is to have ${wantedBytes}: its limit stays as it is until it uses less`,
+    `${what} uses ${usedBytes ?? "more than " + wantedBytes} bytes of memory, more than its new limit of ${wantedBytes}. The old limit stays until it uses less.`,
     { phase: "resize", temporary: true, cause },
   );
 }
 
 /**
- * Throws memory-in-use for where nobody else refuses a limit below what is used: the kernel's version 2 takes any, and kills
- * until it is kept; systemd keeps a refusal of version 1 to itself.
+ * Throws memory-in-use if the kernel would not refuse the limit. Version 2 accepts any limit and
+ * kills processes until they fit. systemd does not report a refusal of version 1.
  */
 export function checkMemory(place: CgroupPlace, what: string, wantedBytes: number): void {
   if (isMemoryHeld(place, wantedBytes))

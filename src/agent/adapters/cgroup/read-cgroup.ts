@@ -4,21 +4,28 @@ import type { Limits } from "../../ports/set-port.ts";
 import { CPU_PERIOD_US, toCpuShares } from "../../set-limits.ts";
 
 /**
- * All that is read here are the kernel's own small files, for every set from time to time. They are read at once and not by way
- * of libuv's threads, which costs ten times as much and would be most of what an idle agent does: some 15 us a file.
+ * Reads small files of the kernel, periodically for every set. It reads them synchronously, at
+ * about 15 us a file. Reads through libuv's threads cost ten times as much, and would be most of
+ * the work of an idle agent.
  */
 
-/** As Docker shows them to people. */
+/** Length of the ids that Docker shows to users. */
 const shortIdLength = 12;
 
-/** Where a cgroup is: below the hierarchies of its controllers (version 1), or in the one there is. */
+/**
+ * The path of a cgroup below the hierarchies of its controllers (version 1), or in the only
+ * hierarchy (version 2).
+ */
 export interface CgroupPlace {
   root: string;
   version: 1 | 2;
   path: string;
 }
 
-/** Some small files; undefined when they are not there. A limit that is not set is infinite. */
+/**
+ * Reads a cgroup's limits from a few small files; undefined if they do not exist. A limit that is
+ * not set is Infinity.
+ */
 export function readLimits(place: CgroupPlace): Limits | undefined {
   const isFirst = place.version === 1;
   const cpu = readFileOf(place, "cpu", isFirst ? "cpu.cfs_quota_us" : "cpu.max");
@@ -49,15 +56,15 @@ function toLimit(text: string | undefined): number | undefined {
   return text === "max" ? Infinity : Number(text);
 }
 
-/** What a cgroup's memory has been through since it was made. */
+/** Memory counters of a cgroup since its creation. */
 export interface MemoryEvents {
-  /** Processes that were killed because it had no memory left. */
+  /** Processes that the kernel killed because the cgroup had no memory left. */
   oomKills: number;
-  /** The most that was charged, page cache included; undefined where the kernel does not say. */
+  /** Highest charge, page cache included; undefined if the kernel does not report it. */
   peakBytes: number | undefined;
 }
 
-/** Undefined when the cgroup is not there. */
+/** Undefined if the cgroup does not exist. */
 export function readMemoryEvents(place: CgroupPlace): MemoryEvents | undefined {
   const [file, peakFile] =
     place.version === 1
@@ -72,26 +79,29 @@ export function readMemoryEvents(place: CgroupPlace): MemoryEvents | undefined {
   };
 }
 
-/** All that the kernel charges, page cache included. */
+/** All memory that the kernel charges, page cache included. */
 export function readMemoryCharge(place: CgroupPlace): number | undefined {
   const file = place.version === 1 ? "memory.usage_in_bytes" : "memory.current";
   const charged = readFileOf(place, "memory", file);
   return charged === undefined ? undefined : Number(charged);
 }
 
-/** What the kernel cannot take back by dropping page cache. */
+/** Memory that the kernel cannot reclaim by dropping page cache. */
 export function readHeldMemory(place: CgroupPlace): number | undefined {
   const charged = readMemoryCharge(place);
   const stat = readFileOf(place, "memory", "memory.stat");
   if (charged === undefined || stat === undefined) return undefined;
-  // In version 1 the numbers without "total" leave the containers out.
+  // In version 1, values without "total" exclude the containers.
   const pattern =
     place.version === 1 ? /^total_(?:in)?active_file (\d+)$/gm : /^(?:in)?active_file (\d+)$/gm;
   const cache = [...stat.matchAll(pattern)];
   return cache.reduce((left, [, bytes]) => left - Number(bytes), charged);
 }
 
-/** Of a cgroup, and of those of the containers in it: `idOf` gives the Docker id that is in a folder's name. */
+/**
+ * Memory of a cgroup and of the containers in it. `idOf` extracts the Docker id from a folder's
+ * name.
+ */
 export function readMemoryUse(
   place: CgroupPlace,
   setId: string,
@@ -115,17 +125,17 @@ function list({ root, version, path }: CgroupPlace): string[] {
   try {
     return readdirSync(join(root, version === 1 ? "memory" : "", path));
   } catch (error) {
-    if (isGone(error)) return [];
+    if (isMissing(error)) return [];
     throw error;
   }
 }
 
-function isGone(error: unknown): boolean {
+function isMissing(error: unknown): boolean {
   const { code } = error as { code?: unknown };
   return code === "ENOENT" || code === "ENODEV"; // removed, or being removed
 }
 
-/** Undefined when it is not there. */
+/** Undefined if the file does not exist. */
 export function readFileOf(
   { root, version, path }: CgroupPlace,
   controller: string,
@@ -135,7 +145,7 @@ export function readFileOf(
   try {
     return readFileSync(join(root, hierarchy, path, file), "utf8").trim();
   } catch (error) {
-    if (isGone(error)) return undefined;
+    if (isMissing(error)) return undefined;
     throw error;
   }
 }

@@ -4,52 +4,58 @@ import type { DeviceIo } from "./io-limits.ts";
 import type { MemoryEvents } from "./read-cgroup.ts";
 
 /**
- * The cgroup of a set as a whole: the parent of the cgroups of all its containers, with the set's CPU quota and memory
- * limit. Docker is told to put the containers below it; it neither makes it with limits nor takes it away again.
+ * The cgroup of a set: the parent of its containers' cgroups, with the set's limits. Berth passes
+ * it to Docker as the parent. Docker neither limits it nor deletes it.
  *
- * Every host has a folder of its own, so that several agents on one machine (tests do that) never see, and never clean
- * up, each other's.
+ * Every host has a folder of its own. So several agents on one machine, as in tests, never see or
+ * delete each other's cgroups.
  */
 export interface SetCgroups {
-  /** What Docker takes as a container's CgroupParent. */
+  /** Docker's CgroupParent for the containers of a set. */
   parentOf(setId: string): string;
   /**
-   * Makes the cgroup if it is not there, and applies the limits, also to one whose containers run. Throws AgentError, with the
-   * code memory-in-use when the set's processes hold more memory than that.
+   * Creates the cgroup if it does not exist, and applies the limits, also while containers run.
+   * Throws AgentError; its code is memory-in-use if the set's processes hold more memory than the
+   * limit.
    */
   ensure(setId: string, limits: Limits, signal: AbortSignal): Promise<void>;
-  /** The limits as the kernel has them; undefined when there is no cgroup. */
+  /** The kernel's limits; undefined if the cgroup does not exist. */
   read(setId: string): Promise<Limits | undefined>;
   /**
-   * Of a container of the set that runs, as the kernel has them. Undefined when it does not run, or where Docker's word has to do:
-   * systemd rounds limits and applies them again when it likes.
+   * The kernel's limits of a running container of the set; undefined if it does not run. Also
+   * undefined for systemd, which rounds limits and applies them later. Then Docker's values count.
    */
   readContainer(setId: string, dockerId: string): Promise<Limits | undefined>;
   /**
-   * Limits what a container of the set that runs reads from and writes to devices; its whole set where the kernel holds cgroups to
-   * what is above them (version 2). Nothing is done where the kernel has no such limits.
+   * Limits the I/O of a running container to the devices. Version 2 applies limits to descendants,
+   * so there it limits the whole set. Does nothing if the kernel has no such limits.
    */
   limitIo(setId: string, dockerId: string, io: DeviceIo, signal: AbortSignal): Promise<void>;
-  /** What holds it on each of the devices, as the kernel has it. Undefined where the kernel has no such limits. */
+  /** The kernel's limits for each of the devices; undefined if the kernel has no such limits. */
   readIo(
     setId: string,
     dockerId: string,
     devices: readonly string[],
   ): Promise<IoLimits[] | undefined>;
-  /** Throws memory-in-use when narrowing a container of the set to so many bytes would kill it instead of being refused. */
+  /**
+   * Throws memory-in-use if a lower limit of the container would kill it instead of being refused.
+   */
   checkContainerMemory(
     setId: string,
     container: { dockerId: string; name: string },
     memoryBytes: number,
   ): Promise<void>;
-  /** Of a container of the set; undefined when it does not run. */
+  /** Memory counters of a container of the set; undefined if it does not run. */
   containerMemoryEvents(setId: string, dockerId: string): Promise<MemoryEvents | undefined>;
   /**
-   * Bytes of memory that its processes hold, without page cache that can be dropped, by its id; and each container's, by the first
-   * 12 characters of its own.
+   * Bytes of memory that the set and its containers hold, without page cache that the kernel can
+   * drop. The keys are the set's id and the first 12 characters of container ids.
    */
   memoryUse(setId: string): Promise<Record<string, number>>;
-  /** Removes the cgroup, which must have no containers left: waits up to 5 s for the kernel to notice that they are gone. */
+  /**
+   * Deletes the cgroup of a set without containers. Waits up to 5 s for the kernel to notice their
+   * exit.
+   */
   remove(setId: string, signal: AbortSignal): Promise<void>;
   /** Ids of the sets that have a cgroup. */
   list(): Promise<string[]>;
@@ -57,9 +63,9 @@ export interface SetCgroups {
 
 export interface SetCgroupsOptions {
   hostId: string;
-  /** Where the cgroup file systems are mounted, such as /sys/fs/cgroup. */
+  /** Mount point of the cgroup file systems, such as /sys/fs/cgroup. */
   root: string;
   version: 1 | 2;
-  /** Who makes cgroups on this machine; Docker says it. */
+  /** The cgroup manager of this machine, as Docker reports it. */
   driver: "cgroupfs" | "systemd";
 }

@@ -9,23 +9,27 @@ const emptyDeadlineMs = 5_000;
 const emptyPollMs = 20;
 const setIdSchema = idSchema("set");
 
-/** Other folders beside those of sets are not ours, whoever made them. */
+/** False for other folders beside those of sets, which are not Berth's. */
 export function isSetId(name: string): boolean {
   return setIdSchema.safeParse(name).success;
 }
 
 /**
- * The folders of a host's sets, each below `path` in every hierarchy: Docker makes the parent of its containers in the
- * hierarchies of all controllers, also where no limit of the set is. So there may be one left in any of them.
+ * The cgroup folders of a host's sets, below `path` in every hierarchy. Docker creates the parent
+ * of its containers in the hierarchies of all controllers, also in those without a limit of the
+ * set. So a folder may remain in any of them.
  */
 export interface SetFolders {
-  /** Sets of which one is there in some hierarchy. */
+  /** Sets that have a folder in some hierarchy. */
   list(): Promise<string[]>;
-  /** Waits up to 5 s for the kernel to notice that the last process has gone. With the last set the host's own folder goes. */
+  /**
+   * Deletes the set's folders, and the host's own folder after the last set. Waits up to 5 s for
+   * the kernel to notice the exit of the last process.
+   */
   remove(setId: string, signal: AbortSignal): Promise<void>;
 }
 
-/** @param version of control groups: 1 has a hierarchy for each controller, 2 has one */
+/** @param version version of cgroups: 1 has a hierarchy for each controller, 2 has one */
 export function createSetFolders(root: string, path: string, version: 1 | 2): SetFolders {
   const hostFolders = async () => {
     const hierarchies = version === 1 ? await readdir(root) : ["."];
@@ -45,7 +49,7 @@ export function createSetFolders(root: string, path: string, version: 1 | 2): Se
   };
 }
 
-/** Read at once, as all that the kernel has ready (see read-cgroup.ts). */
+/** Synchronous, like all reads of the kernel's files (see read-cgroup.ts). */
 function readNames(folder: string): string[] {
   try {
     const entries = readdirSync(folder, { withFileTypes: true });
@@ -56,7 +60,9 @@ function readNames(folder: string): string[] {
   }
 }
 
-/** A set whose folders are just being made, or something that is not ours, keeps the host's folder. */
+/**
+ * Leaves the host's folder if a set's folder is being created in it, or if it has foreign content.
+ */
 function removeIfEmpty(folder: string): void {
   try {
     rmdirSync(folder);
@@ -65,7 +71,7 @@ function removeIfEmpty(folder: string): void {
   }
 }
 
-/** A cgroup stays busy for a moment after its last process has gone. */
+/** A cgroup stays busy for a moment after its last process exits. */
 async function removeWhenEmpty(folder: string, signal: AbortSignal): Promise<void> {
   const startedAtMs = performance.now();
   for (;;) {
@@ -75,11 +81,11 @@ async function removeWhenEmpty(folder: string, signal: AbortSignal): Promise<voi
       if (isMissing(error)) return;
       if (!isBusy(error)) throw error;
       if (performance.now() - startedAtMs > emptyDeadlineMs) {
-        throw new AgentError(
-          "cgroup-busy",
-          `the cgroup ${folder} still has processes or children`,
-          { phase: "remove", temporary: true, cause: error },
-        );
+        throw new AgentError("cgroup-busy", `cgroup ${folder} still has processes or children`, {
+          phase: "remove",
+          temporary: true,
+          cause: error,
+        });
       }
       await delay(emptyPollMs, undefined, { signal });
     }

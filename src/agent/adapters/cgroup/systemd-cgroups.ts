@@ -18,9 +18,10 @@ const commandTimeoutMs = 10_000;
 const systemctl = "/usr/bin/systemctl";
 
 /**
- * Cgroups made by systemd, as Docker's "systemd" driver wants it: a slice for each set, named after its place
- * (berth-<host>-<set>.slice lies in berth-<host>.slice in berth.slice), because dashes are what nests slices. systemd
- * owns the files, so limits are properties of the slice; they last until the next boot, as the slice does.
+ * Cgroups through systemd, as Docker's "systemd" driver requires: one slice for each set. Dashes in
+ * a slice's name nest it: berth-<host>-<set>.slice is in berth-<host>.slice in berth.slice. systemd
+ * owns the files, so limits are properties of the slice. They last until the next boot, like the
+ * slice.
  */
 export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOptions): SetCgroups {
   assert(!hostId.includes("-"), "a host id with a dash would nest slices");
@@ -32,7 +33,7 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
     path: join("berth.slice", `${hostSlice}.slice`, sliceOf(setId), ...names),
   });
   let isReservedAbove = version === 1;
-  /** A set's reservation counts as far as the slices above it have one. */
+  /** A set's reservation is effective only up to the reservations of the slices above it. */
   const reserveAbove = async (signal: AbortSignal) => {
     if (isReservedAbove) return;
     for (const slice of ["berth.slice", `${hostSlice}.slice`])
@@ -59,7 +60,8 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
     },
     read: async (setId) => readLimits(placeOf(setId)),
     async limitIo(setId, dockerId, io, signal) {
-      // Of version 1 it holds units alone that it was told limits of, and Docker writes the files of containers itself.
+      // In version 1, systemd manages only units with limits, and Docker writes the containers'
+      // files directly.
       if (version === 1) {
         await writeIo(placeOf(setId, scopeOf(dockerId)), io).catch((error: unknown) => {
           throw cgroupFailed(error);
@@ -96,8 +98,8 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
 }
 
 /**
- * The limit of memory, which may be refused, and all others. CPUQuota is in percent of one core; systemd knows no fraction of a
- * percent below 0.1. Empty, it is none.
+ * The memory limit, which the kernel may refuse, and all other limits. CPUQuota is a percentage of
+ * one core; systemd ignores fractions below 0.1 percent. An empty value means no limit.
  */
 export function sliceProperties(
   { cpuQuotaUs, cpuShares, memoryBytes, reservationBytes, pidsMax }: Limits,
@@ -116,7 +118,7 @@ export function sliceProperties(
   };
 }
 
-/** systemd knows no soft limit of version 1, and leaves that file alone. */
+/** systemd has no soft limit of version 1 and does not touch that file. */
 async function reserveVersion1({ root, path }: CgroupPlace, limits: Limits): Promise<void> {
   const file = join(root, "memory", path, "memory.soft_limit_in_bytes");
   await writeExisting(file, finiteOr("-1", limits.reservationBytes));
@@ -127,7 +129,7 @@ async function run(args: readonly string[], signal: AbortSignal): Promise<void> 
     await runCommand(systemctl, args, { timeoutMs: commandTimeoutMs, signal });
   } catch (error) {
     const detail = error instanceof Error ? error.message : String(error);
-    throw new AgentError("cgroup-failed", `systemd did not take the set's limits: ${detail}`, {
+    throw new AgentError("cgroup-failed", `systemd refused the set's limits: ${detail}`, {
       phase: "prepare",
       temporary: true,
       cause: error,

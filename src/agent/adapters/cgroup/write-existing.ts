@@ -1,6 +1,6 @@
 import { writeFile } from "node:fs/promises";
 
-/** Nothing to do where the kernel has no such file. */
+/** Writes a file, or does nothing if the kernel does not have it. */
 export async function writeExisting(path: string, text: string): Promise<void> {
   await writeFile(path, text, { flag: "r+" }).catch(ignoreMissing);
 }

@@ -7,15 +7,16 @@ export interface DockerCall {
   timeoutMs: number;
 }
 
-/** Longest sentence of Docker's that is passed on to people. */
+/** Longest message of Docker that users see. */
 const messageCharsMax = 500;
 
 /**
- * One call to the daemon with a deadline. It settles when the deadline has passed or `signal` is aborted even if the
- * client's own promise never does: docker-modem leaves it pending when the daemon dies in the middle of an answer.
+ * Calls the daemon with a deadline. It settles at the deadline or at the abort of `signal` even if
+ * the client's promise stays pending. docker-modem leaves it pending when the daemon dies during an
+ * answer.
  *
- * Rejects with AgentError (docker-unavailable when there was no answer, else by status as `fromStatus` says) or with
- * the signal's reason.
+ * Rejects with AgentError or with the signal's reason. The error's code is docker-unavailable
+ * without an answer, else by status (see `fromStatus`).
  */
 export function callDocker<T>(
   { phase, timeoutMs }: DockerCall,
@@ -39,7 +40,7 @@ export function callDocker<T>(
       controller.abort();
     }, timeoutMs);
     if (signal.aborted) return onAbort();
-    // Node warns of a leak at eleven listeners; an agent has as many calls under way for one signal as it has sets.
+    // Node warns of a leak at eleven listeners, but an agent has one call in flight for each set.
     setMaxListeners(0, signal);
     signal.addEventListener("abort", onAbort, { once: true });
     call(controller.signal).then(
@@ -56,12 +57,17 @@ export function callDocker<T>(
   });
 }
 
-/** HTTP status of the daemon's refusal that `error` was made of; undefined when it did not answer, or for any other error. */
+/**
+ * HTTP status of the daemon's refusal in `error`; undefined without an answer, and for other
+ * errors.
+ */
 export function dockerStatus(error: unknown): number | undefined {
   return error instanceof AgentError ? statusOf(error.cause) : undefined;
 }
 
-/** What the daemon says, without the client's and the runtime's wrapping, at most 500 characters. */
+/**
+ * The daemon's message without the wrapping of the client and the runtime, at most 500 characters.
+ */
 export function dockerMessage(error: unknown): string {
   const cause = error instanceof AgentError ? error.cause : error;
   const body = (cause as { json?: { message?: unknown } } | undefined)?.json?.message;
@@ -74,7 +80,10 @@ export function dockerMessage(error: unknown): string {
   return inner.length > messageCharsMax ? `${cutText(inner, messageCharsMax - 1)}…` : inner;
 }
 
-/** Waits until all have settled, so that nothing of a failed step is still under way, then throws the gravest error. */
+/**
+ * Waits until all have settled, so that no part of a failed step continues. Then throws a permanent
+ * error, or else the first error.
+ */
 export async function settleAll(calls: readonly Promise<unknown>[]): Promise<void> {
   const results = await Promise.allSettled(calls);
   const errors = results.flatMap((result): unknown[] =>
@@ -84,7 +93,7 @@ export async function settleAll(calls: readonly Promise<unknown>[]): Promise<voi
   throw errors.find((error) => error instanceof AgentError && !error.temporary) ?? errors[0];
 }
 
-/** The reason of an aborted signal as something that can be thrown. */
+/** The reason of an aborted signal as an Error. */
 export function reasonOf(signal: AbortSignal): Error {
   return signal.reason instanceof Error ? signal.reason : new Error("aborted");
 }
@@ -97,7 +106,10 @@ function toAgentError(error: unknown, phase: AgentPhase): unknown {
   return unavailable(phase, `Docker cannot be reached: ${detail}`, error);
 }
 
-/** A conflict or something gone means that somebody else was at work: looking again helps. A refusal (400) does not. */
+/**
+ * Maps a status to an error. After a conflict or a missing object a new observation helps; after a
+ * refusal (400) it does not.
+ */
 function fromStatus(status: number, cause: unknown, phase: AgentPhase): AgentError {
   const message = `Docker: ${dockerMessage(cause)}`;
   if (status === 404)

@@ -8,41 +8,48 @@ import { addressIn, type ListedContainer } from "./container-labels.ts";
 import type { MemoryEvents } from "../cgroup/read-cgroup.ts";
 import { OomKills, type OutOfMemory } from "./oom-kills.ts";
 
-/** What Docker's list does not say of a container, or says later than its events: that it ended, for one (Docker 20.10). */
+/**
+ * Facts about a container that Docker's list lacks, or has later than the events (Docker 20.10),
+ * such as its exit.
+ */
 export interface ContainerDetails extends OutOfMemory {
   dockerState: string;
   address: string | undefined;
   exitCode: number | undefined;
   startedAt: string | undefined;
   finishedAt: string | undefined;
-  /** As Docker has them. The kernel may hold it to others: see readContainer of SetCgroups. */
+  /** Docker's limits. The kernel's may differ: see readContainer of SetCgroups. */
   limits: Limits;
-  /** Numbers of the device of its set's volume; undefined when it has none, or that is not mounted yet. */
+  /**
+   * Device numbers of its set's volume; undefined without a volume, and before the volume is
+   * mounted.
+   */
   volumeDevice: string | undefined;
 }
 
 export interface ContainerDetailsCache {
-  /** Undefined when the container is gone by now. */
+  /** Undefined if the container no longer exists. */
   get(container: ListedContainer, signal: AbortSignal): Promise<ContainerDetails | undefined>;
-  /** Something happened to the container: what is known of it is old. */
+  /** Drops the details of a container after an event. */
   forget(dockerId: string): void;
-  /** It has begun another run, or is no more. */
+  /** Drops the history of the container's run: it started another one, or it was deleted. */
   forgetRun(dockerId: string): void;
-  /** One of its processes was killed for want of memory. */
+  /** Records that the kernel killed a process of the container for lack of memory. */
   noteOomKill(dockerId: string, atMs: number): void;
-  /** Whether events arrive. Without them nothing is remembered, because nothing would be forgotten. */
+  /** Enables the cache while events arrive. Without events, nothing would invalidate it. */
   setLive(isLive: boolean): void;
 }
 
 const inspectTimeoutMs = 20_000;
 const inspectsMax = 8;
-/** Docker's way to say "never". */
+/** Docker's zero time, which means "never". */
 const zeroTimePrefix = "0001-01-01";
 
 /**
- * Details by inspect, remembered as long as Docker's events say that nothing changed: observing 100 quiet sets costs
+ * Caches the details of inspect until an event of Docker. So an observation of 100 idle sets costs
  * one list call and no inspect.
- * @param readMemoryEvents the kernel's, of a container that runs
+ *
+ * @param readMemoryEvents reads the kernel's counters of a running container
  */
 export function createContainerDetailsCache(
   docker: Docker,
@@ -50,7 +57,7 @@ export function createContainerDetailsCache(
 ): ContainerDetailsCache {
   const oomKills = new OomKills();
   const known = new Map<string, ContainerDetails>();
-  /** Raised by every change, so that an answer older than the change is not remembered. */
+  /** Incremented by each change, so that an older answer is not cached. */
   let epoch = 0;
   let isLive = false;
   const limit = createConcurrencyLimit(inspectsMax);
@@ -122,7 +129,7 @@ function toRun(state: Docker.ContainerInspectInfo["State"]) {
   };
 }
 
-/** Docker's 0 is its default: no limit, a period of 100 ms, and the shares of one core. */
+/** Docker's 0 means its default: no limit, a period of 100 ms, and the shares of one core. */
 function toLimits(config: Docker.HostConfig): Limits {
   const { CpuQuota, CpuPeriod, CpuShares, Memory, MemoryReservation, PidsLimit } = config;
   const isQuotaSet = CpuQuota !== undefined && CpuQuota > 0;
@@ -135,7 +142,7 @@ function toLimits(config: Docker.HostConfig): Limits {
   };
 }
 
-/** Of the one bind that Berth's containers have, if any. */
+/** The device of the only bind mount of Berth's containers, if any. */
 async function volumeDeviceOf({ Binds }: Docker.HostConfig): Promise<string | undefined> {
   const dataPath = Binds?.[0]?.split(":")[0];
   return dataPath === undefined ? undefined : blockDeviceOf(dataPath);

@@ -4,9 +4,9 @@ import { isInfra, type ListedContainer } from "./container-labels.ts";
 import type { DockerContext } from "./docker-context.ts";
 
 /**
- * Limits of block I/O, of the two devices that a set writes to: its volume's, and the disk that Docker keeps containers on. Docker
- * can give them to a container that is made, not to one that is there, so they are written into the kernel's files once it runs; they are
- * gone with each end of it.
+ * Limits block I/O on the two devices that a set writes to: its volume's, and Docker's disk. Docker
+ * can limit I/O only at a container's creation. So the agent writes the limits to the kernel after
+ * each start, and each exit clears them.
  */
 export async function limitIo(
   context: DockerContext,
@@ -23,7 +23,7 @@ export async function limitIo(
   await cgroups.limitIo(setId, container.dockerId, io, signal);
 }
 
-/** Undefined while it does not run; nobody works in infra containers. */
+/** Undefined while the container does not run, and for infra containers, which do no I/O. */
 export async function observeIo(
   context: DockerContext,
   container: ListedContainer,
@@ -34,9 +34,12 @@ export async function observeIo(
   const devices = await devicesOf(context, details);
   const limits = await cgroups.readIo(container.setId, container.dockerId, devices);
   if (!limits)
-    return { limits: [], hindrance: "the kernel of its host has no such limits (blkio, io)" };
+    return { limits: [], unenforceableReason: "the host's kernel has no such limits (blkio, io)" };
   if (dockerDisk !== undefined) return { limits };
-  return { limits, hindrance: "Docker's folder is on no block device that its host's agent sees" };
+  return {
+    limits,
+    unenforceableReason: "Docker's folder is on no block device that the agent can see",
+  };
 }
 
 async function devicesOf(

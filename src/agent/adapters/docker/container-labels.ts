@@ -4,8 +4,8 @@ import type { LocalSetSpec } from "../../ports/set-port.ts";
 import { specHash } from "../../spec-hash.ts";
 
 /**
- * What is Berth's, and whose: everything the agent knows of a container without its spec stands in its labels. A
- * container without them, or with another host's id, is nobody's business here.
+ * The labels of Berth's containers. They have all facts that the agent needs about a container
+ * without its spec. A container without them, or with another host's id, is foreign.
  */
 export const labels = {
   host: "berth.host",
@@ -19,10 +19,13 @@ export const labels = {
   index: "berth.index",
 } as const;
 
-/** Set ids go into paths of cgroups and names of containers: a label that could not be one makes a container foreign. */
+/**
+ * Set ids become cgroup paths and container names. A label that cannot be an id makes the container
+ * foreign.
+ */
 const setIdPattern = /^[a-z0-9_]{1,64}$/;
 
-/** A container of this host's sets as one line of Docker's list shows it. */
+/** A container of this host's sets, from Docker's list. */
 export interface ListedContainer {
   dockerId: string;
   setId: string;
@@ -33,7 +36,7 @@ export interface ListedContainer {
   specHash: string;
   restartGeneration: number;
   dockerState: string;
-  /** "container:<id>" of its network's owner, for a business container. */
+  /** "container:<id>" of the infra container, for a business container. */
   networkMode: string;
   address: string | undefined;
 }
@@ -64,7 +67,7 @@ export function labelsFor(
   };
 }
 
-/** Undefined for a container that is not one of this host's sets. */
+/** Undefined for a container that does not belong to this host's sets. */
 export function parseListed(
   hostId: string,
   info: Pick<Docker.ContainerInfo, "Id" | "Labels" | "State" | "HostConfig" | "NetworkSettings">,
@@ -88,7 +91,7 @@ export function parseListed(
   };
 }
 
-/** Undefined while it has none: it does not run, or has another's network. */
+/** Undefined if the container does not run, or uses another container's network. */
 export function addressIn({
   Networks,
 }: {
@@ -97,7 +100,10 @@ export function addressIn({
   return Object.values(Networks).find(({ IPAddress }) => IPAddress !== "")?.IPAddress;
 }
 
-/** 0 for what is no integer: a label that somebody mangled makes the container stale, not the agent fail. */
+/**
+ * Returns 0 for text that is no integer: a damaged label makes the container outdated, and does not
+ * fail the agent.
+ */
 function toInteger(text: string | undefined): number {
   const value = Number(text);
   return Number.isSafeInteger(value) ? value : 0;

@@ -6,12 +6,12 @@ import { listContainers } from "./list-containers.ts";
 
 const openTimeoutMs = 20_000;
 const headerBytes = 8;
-/** Docker cuts lines at 16 KiB; a longer frame means that the stream is not what it should be. */
+/** Docker splits lines at 16 KiB. A longer frame means that the stream is malformed. */
 const frameBytesMax = 2 ** 20;
 
 /**
- * A container's output, demultiplexed, read from the daemon only as fast as the consumer takes it. Without `follow` it
- * ends after what there is. An aborted `signal` ends it without an error.
+ * Streams a container's output, demultiplexed, with backpressure. Without `follow` it ends with the
+ * existing output. An aborted `signal` ends it without an error.
  */
 export async function* containerLogs(
   context: DockerContext,
@@ -43,8 +43,9 @@ export async function* containerLogs(
 }
 
 /**
- * The payloads of Docker's frames: 8 bytes of header (stream, three zeros, length in big endian), then so many bytes.
- * Parts of a frame are passed on as they come, so memory stays bounded by the stream's own buffer.
+ * Yields the payloads of Docker's frames. A frame is an 8-byte header (stream, three zeros,
+ * big-endian length) and its payload. Parts of a frame are yielded as they arrive, so the stream's
+ * buffer bounds the memory.
  */
 export async function* demultiplex(output: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
   let header = Buffer.alloc(0);
@@ -69,7 +70,10 @@ export async function* demultiplex(output: AsyncIterable<unknown>): AsyncGenerat
   }
 }
 
-/** Through the client's own dial: its `logs` would hold the whole output in memory unless it follows. */
+/**
+ * Uses the client's low-level `dial`, because its `logs` buffers the whole output unless it
+ * follows.
+ */
 async function openLogs(
   { docker }: DockerContext,
   { dockerId, tail, follow }: { dockerId: string; tail: number; follow: boolean },
@@ -97,7 +101,7 @@ async function openLogs(
 function payloadBytes(header: Buffer): number {
   const bytes = header.readUInt32BE(4);
   if ((header[0] ?? 0) > 2 || bytes > frameBytesMax) {
-    throw new AgentError("docker-error", "the log stream of Docker is not in frames", {
+    throw new AgentError("docker-error", "Docker's log stream is malformed", {
       phase: "observe",
       temporary: false,
     });

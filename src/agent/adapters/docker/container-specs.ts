@@ -8,43 +8,48 @@ import { dockerName, labelsFor } from "./container-labels.ts";
 /**
  * The containers of a set in Docker's terms.
  *
- * Docker's own restart policy is "no" for all of them. It would bring containers back without regard for order (a
- * business container cannot start before the infra container whose network it joins), with a backoff nobody sees, and
- * after a reboot of a host whose sets were replaced elsewhere meanwhile it would start a second copy before the agent
- * could ask. The agent restarts what died while it was away as soon as it is back.
+ * Docker's restart policy is "no" for all of them, for three reasons:
+ *
+ * - It ignores the order: a business container cannot start before its infra container.
+ * - Its backoff is invisible to Berth.
+ * - After a reboot it could start a second copy of a set that was replaced elsewhere.
+ *
+ * The agent restarts exited containers as soon as it runs.
  */
 const restartPolicy = { Name: "no" };
 
-/** 20 MiB of output a container are kept; the rest is whoever ships logs. */
+/** Docker retains 20 MiB of output per container. A log shipper may store more. */
 const logConfig = { Type: "json-file", Config: { "max-size": "10m", "max-file": "2" } };
 const noHealthcheck = { Test: ["NONE"] };
 const infraPidsMax = 64;
 /**
- * The infra container may do anything on its host, so nothing that a tenant wrote may lie where it looks for a program or a library:
- * the volume is at a place of Berth's own, wherever the other containers have it.
+ * Mount path of the volume in the infra container. That container is privileged, so tenant data
+ * must not be in a path where it searches programs or libraries.
  */
 const infraVolumePath = "/berth-volume";
-/** The kernel takes anything else of the set first when the set runs out of memory. */
+/** If the set runs out of memory, the kernel kills every other process first. */
 const infraOomScore = -999;
 
+/** Applies `key=value` sysctls. */
+const sysctlScript = `for entry; do
+  path=$(echo "\${entry%%=*}" | sed 's|[.]|/|g')
+  printf %s "\${entry#*=}" > "/proc/sys/$path" || { echo "sysctl \${entry%%=*} was refused"; exit 64; }
+done`;
 /**
- * Applies `key=value` sysctls, says "up", and stays until it is told to go. PID 1 has no default action for signals,
- * hence the trap: without it every stop would take the whole stop timeout.
+ * Applies the sysctls, prints "up", and waits for SIGTERM. PID 1 has no default action for signals,
+ * so without the trap every stop would take the whole stop timeout.
  */
 const infraScript = `
 trap 'exit 0' TERM INT
-for entry; do
-  path=$(echo "\${entry%%=*}" | sed 's|[.]|/|g')
-  printf %s "\${entry#*=}" > "/proc/sys/$path" || { echo "sysctl \${entry%%=*} was refused"; exit 64; }
-done
+${sysctlScript}
 echo up
 sleep 2147483647 &
 wait
 `;
-/** The line of the infra container's output that follows its last sysctl. */
+/** The line that the infra container prints after its last sysctl. */
 export const infraReadyLine = "up";
 
-/** Limits in Docker's terms. */
+/** Converts limits to Docker's terms. */
 export function dockerLimits(limits: Limits) {
   const { memoryBytes, reservationBytes } = limits;
   return {
@@ -72,7 +77,7 @@ export function infraContainer(
     image: string;
     cgroupParent: string;
     canPrivilege: boolean;
-    /** Where the volume's data is on the host; undefined: there is none. */
+    /** The host's path of the volume's data; undefined without a volume. */
     dataPath: string | undefined;
   },
 ): Docker.ContainerCreateOptions {
@@ -102,8 +107,9 @@ export function infraContainer(
 }
 
 /**
- * A business container, joined to the network and IPC of the infra container, which has to exist but need not run yet.
- * Its processes gain no privileges by set-uid programs; capabilities are Docker's defaults.
+ * A business container that joins the network and IPC of the infra container, which must exist but
+ * need not run yet. Its processes gain no privileges from set-uid programs, and have Docker's
+ * default capabilities.
  */
 export function businessContainer(
   hostId: string,
@@ -141,8 +147,9 @@ export function businessContainer(
 }
 
 /**
- * Privileged where the machine allows it. Where the capability bounding set is restricted (nested containers), Docker
- * cannot start a privileged container at all; a writable /proc/sys and NET_ADMIN are what the infra container needs.
+ * Privileged if the machine allows it. Docker cannot start a privileged container under a
+ * restricted capability bounding set, as in nested containers. Then infra gets the essentials: a
+ * writable /proc/sys and NET_ADMIN.
  */
 function privilege(canPrivilege: boolean): Docker.HostConfig {
   if (canPrivilege) return { Privileged: true };

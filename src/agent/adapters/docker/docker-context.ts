@@ -5,27 +5,30 @@ import type { ConcurrencyLimit } from "../../../lib/async/concurrency-limit.ts";
 import type { SetVolumes } from "../volume/set-volumes.ts";
 import type { ContainerDetailsCache } from "./container-details.ts";
 
-/** What the steps of the Docker adapter share. */
+/** Shared by the steps of the Docker adapter. */
 export interface DockerContext {
   docker: Docker;
   hostId: string;
   log: Log;
-  /** What had to be asked of the machine and the daemon first. Asked again after a failure. */
+  /** Facts about the machine and the daemon. A failed query is repeated at the next call. */
   environment(): Promise<DockerEnvironment>;
-  /** Reference of the infra image, which was in the daemon when it was asked for first. */
+  /** The reference of the infra image, which the daemon had at the first call. */
   infraImage(): Promise<string>;
   details: ContainerDetailsCache;
-  /** Undefined on a host without room for any. */
+  /** Undefined on a host without volumes. */
   volumes: SetVolumes | undefined;
   startLimit: ConcurrencyLimit;
-  /** Makes the infra image again when the daemon has lost it; the reference. */
+  /** Recreates the infra image if the daemon has lost it, and returns its reference. */
   restoreInfraImage(): Promise<string>;
 }
 
 export interface DockerEnvironment {
-  /** Whether this machine may give a container all capabilities. */
+  /** True if this machine may give a container all capabilities. */
   canPrivilege: boolean;
   cgroups: SetCgroups;
-  /** Numbers of the disk that the daemon keeps containers on; undefined when that is no block device, or hidden from the agent. */
+  /**
+   * Device numbers of Docker's disk; undefined if it is no block device, or if the agent cannot see
+   * it.
+   */
   dockerDisk: string | undefined;
 }

@@ -15,7 +15,7 @@ export interface DockerDiskOptions {
   root: DockerRoot;
 }
 
-/** As `docker system df` answers, without what is said of volumes and build caches. */
+/** The answer of `docker system df`, without volumes and build caches. */
 interface SystemDf {
   LayersSize: number;
   Images: Pick<Docker.ImageInfo, "Id" | "RepoTags" | "RepoDigests">[] | null;
@@ -36,13 +36,13 @@ export function createDockerDisk({ docker, hostId, root }: DockerDiskOptions): D
       const answer = await callDocker(
         { phase: "observe", timeoutMs: useTimeoutMs },
         signal,
-        // With an option that the client's types do not know.
+        // The client's types lack this option.
         (abortSignal) => (docker as unknown as DfClient).df({ abortSignal }),
       );
       return toDiskUse(answer, hostId);
     },
     async usedShare() {
-      // What an ordinary process may still write counts: the superuser's reserve is no room.
+      // Counts the space of an ordinary process: the superuser's reserve is not free.
       const { blocks, bavail } = await statfs(root.folder());
       return 1 - bavail / blocks;
     },
@@ -65,8 +65,9 @@ function toDiskUse(answer: SystemDf, hostId: string): DiskUse {
 }
 
 /**
- * The mark goes first: Docker itself refuses the last reference to an image that a container uses, and only the last. An agent
- * that is killed in between leaves an image that nobody may collect, not one that nobody has.
+ * Deletes the mark first. Docker refuses to delete only the last reference to an image that a
+ * container uses. An agent that is killed between the two calls leaves an image that is never
+ * collected, but deletes none in use.
  */
 async function removeImage(
   docker: Docker,

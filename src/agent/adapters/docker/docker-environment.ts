@@ -22,14 +22,14 @@ export interface DockerEnvironmentOptions {
 }
 
 /**
- * Finds out once what the adapter has to know of the daemon and the machine. A failure is not remembered: the next
- * call asks again. Callers share the answer, so none of them can cancel the question; its calls have deadlines.
+ * Queries the daemon and the machine once. A failure is not cached: the next call queries again.
+ * Callers share the answer, so none of them can cancel the query; its calls have deadlines.
  */
 export function createDockerEnvironment(options: DockerEnvironmentOptions): Pick<
   DockerContext,
   "environment" | "infraImage" | "restoreInfraImage"
 > & {
-  /** What has been found out by now, without a question. */
+  /** The known environment, without a query. */
   knownEnvironment: () => DockerEnvironment | undefined;
 } {
   const { signal } = new AbortController();
@@ -82,7 +82,7 @@ async function findEnvironment(
     hasAllCapabilities(),
   ]);
   if (!canPrivilege) {
-    log.warn({}, "this machine restricts capabilities: infra containers run without privilege");
+    log.warn({}, "this machine restricts capabilities, so infra containers run unprivileged");
   }
   const cgroups = createSetCgroups({
     hostId,
@@ -94,7 +94,10 @@ async function findEnvironment(
   return { canPrivilege, cgroups, dockerDisk };
 }
 
-/** Whether the bounding set, which Docker's processes on this machine share, has every capability of the kernel. */
+/**
+ * True if the capability bounding set, which Docker's processes share, has every capability of the
+ * kernel.
+ */
 async function hasAllCapabilities(): Promise<boolean> {
   const [status, last] = await Promise.all([
     readFile("/proc/self/status", "utf8"),

@@ -1,14 +1,14 @@
 import type Docker from "dockerode";
 import { callDocker } from "./call-docker.ts";
 
-/** What a daemon says of itself, as far as the agent has a use for it. */
+/** The parts of Docker's info that the agent uses. */
 export interface DockerInfo {
   CgroupDriver?: string;
   CgroupVersion?: string;
   DockerRootDir?: string;
 }
 
-/** With an option that the client's types do not know. */
+/** The client's types lack this option. */
 interface InfoClient {
   info(options: { abortSignal: AbortSignal }): Promise<DockerInfo>;
 }

@@ -5,13 +5,19 @@ import { readDockerInfo } from "./docker-info.ts";
 const infoTimeoutMs = 10_000;
 export const dockerRootDefault = "/var/lib/docker";
 
-/** The folder where a daemon keeps images and containers. */
+/** The folder of a daemon's images and containers. */
 export interface DockerRoot {
-  /** As far as is known: until the daemon has said it, where Docker keeps them by default, or "/" where there is no such folder. */
+  /**
+   * The folder as far as it is known. Before the daemon answers, it is Docker's default, or "/" if
+   * that does not exist.
+   */
   folder(): string;
-  /** The device that the folder is on. */
+  /** The device of the folder. */
   device(): number;
-  /** Asks the daemon unless it has answered before. Rejects with AgentError while it does not answer. */
+  /**
+   * Queries the daemon unless it has answered before. Rejects with AgentError while it does not
+   * answer.
+   */
   find(signal: AbortSignal): Promise<void>;
 }
 
@@ -30,7 +36,7 @@ export async function createDockerRoot(docker: Docker): Promise<DockerRoot> {
   };
 }
 
-/** What the daemon calls its folder need not be there for the agent, which may be in a container of its own. */
+/** The agent may run in a container without Docker's folder. */
 async function locate(folder: string): Promise<{ folder: string; device: number }> {
   const own = await stat(folder).catch(() => undefined);
   return own ? { folder, device: own.dev } : { folder: "/", device: (await stat("/")).dev };

@@ -25,15 +25,18 @@ export interface DockerSetPortOptions {
   docker: Docker;
   hostId: string;
   log: Log;
-  /** Reference of the infra image; without it one is made of the BusyBox at `busyboxPath`. */
+  /**
+   * Reference of the infra image. Without it, the adapter builds one from the BusyBox at
+   * `busyboxPath`.
+   */
   infraImage?: string | undefined;
   /** A statically linked BusyBox. */
   busyboxPath?: string;
-  /** Where the cgroup file systems are mounted. */
+  /** Mount point of the cgroup file systems. */
   cgroupRoot?: string;
-  /** Container starts under way at a time on this host; the others wait their turn. */
+  /** Concurrent container starts on this host; further starts wait. */
   startsMax?: number;
-  /** Without it, sets with a volume are refused. */
+  /** Without it, the adapter refuses sets with a volume. */
   volumes?: VolumePort | undefined;
 }
 
@@ -41,9 +44,9 @@ const imagesTimeoutMs = 20_000;
 const startsMaxDefault = 8;
 
 /**
- * Sets on a real Docker daemon, API 1.41 and newer. It keeps nothing that cannot be asked again: what is there, and
- * whose it is, stands in the containers' labels. The infra image is made ready in the background at once, so that no
- * set's start has to wait for it.
+ * Sets on a real Docker daemon, API 1.41 and newer. It stores nothing essential: the containers'
+ * labels have their identity and owner. It builds the infra image in the background at once, so
+ * that no set's start waits for it.
  */
 export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
   const { docker, hostId, log } = options;
@@ -123,7 +126,7 @@ async function removeSet(
   await settleAll([cgroups.remove(setId, signal), Promise.resolve(trashed)]);
 }
 
-/** Nothing is known until Docker has said once who makes cgroups here, and nobody waits for that. */
+/** Returns nothing until Docker has reported its cgroup driver, and does not wait for that. */
 async function readMemoryUse(
   environment: DockerEnvironment | undefined,
 ): Promise<Record<string, number>> {
@@ -138,11 +141,14 @@ interface PingClient {
   ping(options: { abortSignal: AbortSignal }): Promise<unknown>;
 }
 
-/** A ping alone answers even when the daemon's container store hangs; the list of nothing goes through it. */
+/**
+ * Pings and lists one container, because a bare ping succeeds even when the daemon's container
+ * store hangs.
+ */
 async function pingDaemon(docker: Docker, timeoutMs: number): Promise<void> {
   const { signal } = new AbortController();
   await callDocker({ phase: "observe", timeoutMs }, signal, async (abortSignal) => {
-    // Its option is one that the client's types do not know.
+    // The client's types lack this option.
     await (docker as unknown as PingClient).ping({ abortSignal });
     await docker.listContainers({ limit: 1, abortSignal });
   });

@@ -8,14 +8,16 @@ import type { PullImage } from "./pull-image.ts";
 
 const importTimeoutMs = 60_000;
 const inspectTimeoutMs = 10_000;
-/** What the infra container's script calls. */
+/** Programs that the infra container's script calls. */
 const programs = ["sh", "sed", "sleep"];
-/** Raised when the image changes in other ways than by its BusyBox: the tag is a hash of its content. */
+/**
+ * Increment it when the image changes other than by its BusyBox: the tag is a hash of its content.
+ */
 const layoutVersion = "1";
 
 /**
- * Makes sure that the daemon has the image of infra containers, and resolves with its reference: the configured one,
- * or one made of this machine's own (static) BusyBox and nothing else.
+ * Ensures that the daemon has the image of infra containers, and returns its reference. That is the
+ * configured image, or one with only this machine's static BusyBox.
  */
 export async function ensureInfraImage(
   docker: Docker,
@@ -43,7 +45,7 @@ async function readBusybox(path: string): Promise<Buffer> {
   } catch (error) {
     throw new AgentError(
       "infra-image-missing",
-      `no infra image is configured and there is no BusyBox at ${path} to make one of (Debian: busybox-static)`,
+      `no infra image is configured, and ${path} does not exist to build one. Install a static BusyBox (Debian: busybox-static).`,
       { phase: "image", temporary: true, cause: error },
     );
   }

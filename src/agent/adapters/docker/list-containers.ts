@@ -5,7 +5,10 @@ import type { DockerContext } from "./docker-context.ts";
 
 const listTimeoutMs = 20_000;
 
-/** All containers of this host's sets, or those of one set: one call to the daemon, about 1 ms for a set. */
+/**
+ * Lists the containers of this host's sets, or of one set, in one call to the daemon (about 1 ms
+ * for a set).
+ */
 export async function listContainers(
   { docker, hostId }: Pick<DockerContext, "docker" | "hostId">,
   { setId, phase }: { setId?: string; phase: AgentPhase },

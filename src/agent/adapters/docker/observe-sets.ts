@@ -10,14 +10,13 @@ import { observeIo } from "./container-io.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { listContainers } from "./list-containers.ts";
 
-/** Every set of which a container, a cgroup or a volume in use is left on this host. */
+/** Observes every set with a container, a cgroup or a live volume on this host. */
 export async function observeSets(
   context: DockerContext,
   signal: AbortSignal,
 ): Promise<ObservedLocalSet[]> {
   const { cgroups } = await context.environment();
-  // The cgroups are read first: a set that is being removed loses its containers before its cgroup.
-  // So it does before its volume is trashed.
+  // Read cgroups and volumes first: the removal of a set deletes its containers before these.
   const remains = [...(await cgroups.list()), ...((await context.volumes?.reload(signal)) ?? [])];
   const bySet = new Map<string, ListedContainer[]>(remains.map((setId) => [setId, []]));
   for (const container of await listContainers(context, { phase: "observe" }, signal)) {
@@ -45,10 +44,10 @@ export async function observeSet(
 }
 
 /**
- * A business container that has been running since before its infra container was started has lost its network: it
- * lives on in the namespace of the infra container's former life, which nobody can reach.
+ * True for a business container that started before the current run of its infra container. It runs
+ * in the former network namespace, which is unreachable.
  */
-export function isCutOff(
+export function hasLostNetwork(
   details: ContainerDetails | undefined,
   infra: ContainerDetails | undefined,
 ): boolean {
@@ -81,7 +80,7 @@ async function toObservedSet(
     .filter(({ container }) => !isInfra(container))
     .map(({ container, details }) => {
       const seen = toObserved(container, details);
-      const isLost = seen.state === "running" && isCutOff(details, infra?.details);
+      const isLost = seen.state === "running" && hasLostNetwork(details, infra?.details);
       return isLost ? { ...seen, state: "dead" as const } : seen;
     });
   return {
@@ -95,7 +94,7 @@ async function toObservedSet(
   };
 }
 
-/** As the kernel has them while the container runs, and else as Docker will apply them. */
+/** The kernel's limits while the container runs, else those that Docker will apply. */
 export async function limitsOf(
   context: DockerContext,
   { setId, dockerId, dockerState }: ListedContainer,
@@ -134,7 +133,7 @@ function toState(dockerState: string): ObservedContainer["state"] {
     case "restarting":
     case "exited":
       return dockerState;
-    case "paused": // its processes are there, and whoever paused it will want it back
+    case "paused": // its processes exist, and the person who paused it will resume it
       return "running";
     default: // dead, removing
       return "dead";

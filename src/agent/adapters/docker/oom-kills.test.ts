@@ -10,21 +10,21 @@ const run = {
 const endedAt = "2026-01-05T12:00:10Z";
 const killed = { ...run, finishedAt: endedAt, exitCode: 137 };
 
-test("the highest count is true, whoever has it, and is kept when the cgroup has gone", () => {
+test("the highest count of any source is correct, and outlives the cgroup", () => {
   const kills = new OomKills();
   expect(kills.assess("c", run, { oomKills: 2, peakBytes: 7 })).toEqual({
     oomKills: 2,
     memoryPeakBytes: 7,
     oomKilled: false,
   });
-  for (const atMs of [1, 2]) kills.note("c", atMs); // of which the kernel had told
+  for (const atMs of [1, 2]) kills.note("c", atMs); // already in the kernel's count
   expect(kills.assess("c", run, undefined)).toMatchObject({ oomKills: 2, memoryPeakBytes: 7 });
   kills.note("c", 3);
   expect(kills.assess("c", run, undefined)).toMatchObject({ oomKills: 3 });
   expect(kills.assess("c", run, { oomKills: 4, peakBytes: 8 })).toMatchObject({ oomKills: 4 });
 });
 
-test("a main process that was killed just when Docker told of exhausted memory died of it, flag or not", () => {
+test("a main process that is killed at the time of an event ran out of memory, with or without the flag", () => {
   const kills = new OomKills();
   kills.note("c", Date.parse(endedAt) - 100);
   expect(kills.assess("c", killed, undefined)).toMatchObject({ oomKilled: true, oomKills: 1 });
@@ -32,7 +32,7 @@ test("a main process that was killed just when Docker told of exhausted memory d
   expect(kills.assess("d", flagged, undefined)).toMatchObject({ oomKilled: true, oomKills: 1 });
 });
 
-test("one that was killed long after, or that ended otherwise, did not", () => {
+test("a main process that is killed long after an event, or exits otherwise, did not run out of memory", () => {
   const kills = new OomKills();
   kills.note("c", Date.parse(endedAt) - 60_000);
   expect(kills.assess("c", killed, undefined)).toMatchObject({ oomKilled: false, oomKills: 1 });
@@ -42,7 +42,7 @@ test("one that was killed long after, or that ended otherwise, did not", () => {
   expect(kills.assess("e", killed, undefined)).toMatchObject({ oomKilled: false, oomKills: 0 });
 });
 
-test("the flag of a process that was killed earlier says nothing of how the main process ended", () => {
+test("the flag of an earlier kill does not explain the exit of the main process", () => {
   const kills = new OomKills();
   const flagged = { ...killed, isFlagged: true };
   const exited = { ...flagged, exitCode: 3 };
@@ -51,7 +51,7 @@ test("the flag of a process that was killed earlier says nothing of how the main
   expect(kills.assess("d", flagged, undefined)).toMatchObject({ oomKilled: false, oomKills: 1 });
 });
 
-test("another run of the container counts anew", () => {
+test("another run of the container starts at zero", () => {
   const kills = new OomKills();
   kills.assess("c", run, { oomKills: 2, peakBytes: 7 });
   const next = { ...run, startedAt: "2026-01-05T12:00:20Z" };

@@ -1,76 +1,77 @@
 import type { MemoryEvents } from "../cgroup/read-cgroup.ts";
 
-/** What one run of a container has been through. */
+/** Memory exhaustion in one run of a container. */
 export interface OutOfMemory {
-  /** Processes of it that the kernel killed for want of memory. */
+  /** Processes that the kernel killed for lack of memory. */
   oomKills: number;
-  /** The most memory it had, page cache included; undefined when that was not seen. */
+  /** Highest memory use, page cache included; undefined if it was not observed. */
   memoryPeakBytes: number | undefined;
-  /** Its main process was one of them. */
+  /** True if the main process was one of them. */
   oomKilled: boolean;
 }
 
-/** One run of a container, as Docker's inspect shows it. */
+/** One run of a container, from Docker's inspect. */
 export interface ContainerRun {
   startedAt: string | undefined;
   finishedAt: string | undefined;
   exitCode: number | undefined;
-  /** Docker's word for having run out of memory, by any process at any time of the run. */
+  /** Docker's flag: some process ran out of memory at some time of the run. */
   isFlagged: boolean;
 }
 
-/** What the kernel ends a process with that it kills: 128 and SIGKILL. */
+/** Exit code of a process that SIGKILL ended: 128 + 9. */
 const killedExitCode = 137;
-/** Docker tells of a kill, and notes the end of the container, within this time of each other. */
+/** Docker's event of a kill and its record of the exit differ by at most this. */
 const togetherMs = 5_000;
 
 interface Known {
   startedAt: string | undefined;
   kills: number;
-  /** How many of them Docker has told of. The kernel's counter may have had them already. */
-  told: number;
+  /** Kills that Docker reported by events. The kernel's counter may include them. */
+  reported: number;
   peakBytes: number | undefined;
-  /** When Docker last told of one. */
-  toldAtMs: number;
+  /** Time of Docker's last event of a kill. */
+  reportedAtMs: number;
 }
 
 /**
- * Counts kills for want of memory over one run of a container. No source has them all: the kernel's counter goes with the
- * container's cgroup when it ends, Docker's event is lost when nobody listens, and Docker's flag counts no further than
- * one, and is missing when the container ends before its event has come. The highest count is true.
+ * Counts kills for lack of memory in one run of a container. No source has all of them. The
+ * kernel's counter disappears with the container's cgroup, and Docker's event is lost without a
+ * listener. Docker's flag counts only to one, and is missing if the container exits before the
+ * event. The highest count is correct.
  */
 export class OomKills {
   readonly #known = new Map<string, Known>();
 
-  /** Docker tells of one. */
+  /** Records an event of Docker. */
   note(dockerId: string, atMs: number): void {
     const known = this.#known.get(dockerId) ?? newRun(undefined);
-    known.told++;
-    known.kills = Math.max(known.kills, known.told);
-    known.toldAtMs = atMs;
+    known.reported++;
+    known.kills = Math.max(known.kills, known.reported);
+    known.reportedAtMs = atMs;
     this.#known.set(dockerId, known);
   }
 
-  /** Another run of it begins, or it is no more. */
+  /** Drops the run: another one starts, or the container was deleted. */
   forget(dockerId: string): void {
     this.#known.delete(dockerId);
   }
 
-  /** @param events the kernel's, while the container runs */
+  /** @param events the kernel's counters while the container runs */
   assess(dockerId: string, run: ContainerRun, events: MemoryEvents | undefined): OutOfMemory {
     let known = this.#known.get(dockerId);
     const isOther = known?.startedAt !== undefined && known.startedAt !== run.startedAt;
     if (!known || isOther) known = newRun(run.startedAt);
     known.startedAt = run.startedAt;
     const finishedAtMs = Date.parse(run.finishedAt ?? "");
-    const isTold = Math.abs(finishedAtMs - known.toldAtMs) <= togetherMs;
-    // The flag is raised for any process, however long before the end; when that was is known only of what was told.
-    const hasListened = Number.isFinite(known.toldAtMs);
-    const oomKilled = run.exitCode === killedExitCode && (hasListened ? isTold : run.isFlagged);
+    const isReported = Math.abs(finishedAtMs - known.reportedAtMs) <= togetherMs;
+    // The flag covers any process at any time of the run. Only events have a time.
+    const hasListened = Number.isFinite(known.reportedAtMs);
+    const oomKilled = run.exitCode === killedExitCode && (hasListened ? isReported : run.isFlagged);
     const isAnyKilled = run.isFlagged || oomKilled;
     known.kills = Math.max(known.kills, events?.oomKills ?? 0, isAnyKilled ? 1 : 0);
     known.peakBytes = events?.peakBytes ?? known.peakBytes;
-    // What never ran out of memory need not be remembered.
+    // Runs that never lacked memory need no entry.
     if (known.kills > 0) this.#known.set(dockerId, known);
     else this.#known.delete(dockerId);
     return { oomKills: known.kills, memoryPeakBytes: known.peakBytes, oomKilled };
@@ -78,6 +79,6 @@ export class OomKills {
 }
 
 function newRun(startedAt: string | undefined): Known {
-  const toldAtMs = Number.NEGATIVE_INFINITY;
-  return { startedAt, kills: 0, told: 0, peakBytes: undefined, toldAtMs };
+  const reportedAtMs = Number.NEGATIVE_INFINITY;
+  return { startedAt, kills: 0, reported: 0, peakBytes: undefined, reportedAtMs };
 }

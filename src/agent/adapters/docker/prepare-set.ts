@@ -9,7 +9,7 @@ import { businessContainer, infraContainer } from "./container-specs.ts";
 import type { DockerContext, DockerEnvironment } from "./docker-context.ts";
 import { setLimits, widenedLimits } from "../../set-limits.ts";
 import { listContainers } from "./list-containers.ts";
-import { isCutOff } from "./observe-sets.ts";
+import { hasLostNetwork } from "./observe-sets.ts";
 import type { PullImage } from "./pull-image.ts";
 import { applyLimits } from "./resize-set.ts";
 import { startInfra } from "./start-infra.ts";
@@ -22,19 +22,21 @@ export interface PrepareContext extends DockerContext {
 }
 
 /**
- * SetPort.prepare on Docker. Looks at what there is (one list call), removes what is stale, and makes what is missing:
+ * SetPort.prepare on Docker. It lists the containers (one call), removes outdated ones, and creates
+ * missing ones:
  *
  *     volume  ----------\
  *     cgroup  -----------+
  *     create infra ------+--> start infra
- *                   \--> create the business containers, all at once
+ *                 \--> create the business containers, all at once
  *
- * because a container can be created as soon as the owner of its network exists, and its volume need not be mounted
- * before it starts. Any step may be the last one before
- * the agent dies: the next call finds what came of it by label.
+ * A container can be created as soon as the owner of its network exists, and its volume must be
+ * mounted only at its start. Any step may be the last one before a crash: the next call finds its
+ * result by label.
  *
- * What runs keeps its limits, and the set's cgroup is at most widened. Narrowing it is refused while containers have their
- * former limits or use more: that must not keep a set from being prepared, and is left to resizeSet.
+ * Running containers retain their limits, and the set's cgroup is at most widened. To narrow it can
+ * fail while containers have their former limits or use more. That must not block a preparation, so
+ * resizeSet does it.
  */
 export async function prepareSet(
   context: PrepareContext,
@@ -46,13 +48,13 @@ export async function prepareSet(
   const existing = await listContainers(context, { setId: set.setId, phase: "prepare" }, signal);
   const stale = await findStale(context, set, existing, signal);
   if (stale.length > 0) await removeContainers(context, stale, { phase: "prepare" }, signal);
-  const kept = existing.filter((container) => !stale.includes(container));
+  const current = existing.filter((container) => !stale.includes(container));
 
   const mounted = dataPath === undefined ? undefined : context.volumes?.ensure(set, signal);
-  // Whatever else fails, the volume is not left to be worked on while the next call comes.
+  // If another part fails, wait for the volume, so that the next call does not overlap with it.
   await settleAll([
     Promise.resolve(mounted),
-    prepareContainers(context, set, { environment, dataPath, kept, mounted }, signal),
+    prepareContainers(context, set, { environment, dataPath, current, mounted }, signal),
   ]);
 }
 
@@ -62,32 +64,32 @@ async function prepareContainers(
   {
     environment,
     dataPath,
-    kept,
+    current,
     mounted,
   }: {
     environment: DockerEnvironment;
     dataPath: string | undefined;
-    kept: readonly ListedContainer[];
+    current: readonly ListedContainer[];
     mounted: Promise<void> | undefined;
   },
   signal: AbortSignal,
 ): Promise<void> {
   const limited = widenCgroup(environment, set, signal);
-  const keptInfra = kept.find(isInfra);
-  const created = keptInfra
-    ? Promise.resolve(keptInfra.dockerId)
+  const currentInfra = current.find(isInfra);
+  const created = currentInfra
+    ? Promise.resolve(currentInfra.dockerId)
     : createInfra(context, environment, { set, dataPath }, signal);
   await settleAll([limited, created]);
   const infraId = await created;
   const startWhenMounted = async () => {
     await mounted;
-    const isRunning = keptInfra?.dockerState === "running";
+    const isRunning = currentInfra?.dockerState === "running";
     await startInfra(context, set, { infraId, isRunning }, signal);
   };
   await settleAll([
     startWhenMounted(),
     ...set.template.containers.map(async ({ name }) => {
-      const existing = kept.find((candidate) => candidate.name === name);
+      const existing = current.find((candidate) => candidate.name === name);
       if (!existing) {
         await createBusiness(context, environment, { set, name, infraId, dataPath }, signal);
       } else if (isDown(existing)) {
@@ -106,25 +108,25 @@ async function widenCgroup(
   await cgroups.ensure(set.setId, widenedLimits(seen, setLimits(set.template)), signal);
 }
 
-/** With its former limits it may not even start in a cgroup that was made anew. */
+/** With its former limits, a container might not start in a recreated cgroup. */
 function isDown({ dockerState }: ListedContainer): boolean {
   return dockerState === "created" || dockerState === "exited";
 }
 
-/** Where the data of the set's volume is on this host, once it is mounted. Undefined: it has none. */
+/** The host's path of the set's data once its volume is mounted; undefined without a volume. */
 function dataPathOf({ volumes }: DockerContext, set: LocalSetSpec): string | undefined {
   if (set.template.volume === null) return undefined;
   if (volumes) return volumes.dataPathOf(set);
-  throw new AgentError("not-supported", "this host has no room for volumes", {
+  throw new AgentError("not-supported", "this host has no volumes", {
     phase: "prepare",
     temporary: false,
   });
 }
 
 /**
- * Containers that are not what the set should have: another spec, not in the template any more, broken, joined to an
- * infra container that is no more, or left running without the network of an infra container that died. When the
- * infra container is stale, everything is: it owns what the others joined.
+ * Finds the containers to replace. They are outdated, not in the template, broken, joined to a
+ * deleted infra container, or without the network of an exited one. If the infra container is
+ * outdated, all are: it owns the namespaces that the others joined.
  */
 async function findStale(
   context: DockerContext,
@@ -142,7 +144,9 @@ async function findStale(
       if (isOutdated(set, container)) return true;
       if (container.networkMode !== `container:${infra.dockerId}`) return true;
       if (container.dockerState !== "running") return false;
-      return !isInfraUp || isCutOff(await context.details.get(container, signal), infraDetails);
+      return (
+        !isInfraUp || hasLostNetwork(await context.details.get(container, signal), infraDetails)
+      );
     }),
   );
   return existing.filter((_container, position) => verdicts[position]);
@@ -226,8 +230,9 @@ function isImageMissing(error: unknown): boolean {
 }
 
 /**
- * A name that is taken is either our own container of which the list did not know yet (temporary: look again), or
- * somebody else's, which is left alone: then only a person can help.
+ * Explains a name conflict. The name may belong to a container of this set that is newer than the
+ * list: temporary, a retry helps. Or it belongs to a foreign container, which Berth does not touch:
+ * only an operator can help.
  */
 async function explain(
   context: DockerContext,
@@ -252,7 +257,7 @@ async function explain(
   if (isOurs) return error;
   return new AgentError(
     "name-conflict",
-    `the name ${info.Name.slice(1)} is taken by a container that is not Berth's (${owner.slice(0, 12)}), which is left alone; remove or rename it to let "${name}" start`,
+    `the container name ${info.Name.slice(1)} belongs to a foreign container (${owner.slice(0, 12)}). Remove or rename that container to let "${name}" start.`,
     { phase: "prepare", temporary: false, cause: error },
   );
 }

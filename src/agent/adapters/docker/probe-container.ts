@@ -14,8 +14,8 @@ const outputBytesMax = 1_024;
 const execSetupTimeoutMs = 10_000;
 
 /**
- * SetPort.probe on Docker. What the container does wrong, time-outs included, is an unhealthy result; only a daemon
- * that does not answer is an error, so that its troubles are not held against the container.
+ * SetPort.probe on Docker. A fault of the container, timeouts included, is an unhealthy result.
+ * Only a daemon that does not answer is an error, so that it does not count against the container.
  */
 export async function probeContainer(
   context: DockerContext,
@@ -29,7 +29,7 @@ export async function probeContainer(
   const listed = await listContainers(context, { setId: set.setId, phase: "health" }, signal);
   const container = listed.find((candidate) => candidate.name === name);
   if (container?.dockerState !== "running") {
-    return { healthy: false, detail: `the container is ${container?.dockerState ?? "not there"}` };
+    return { healthy: false, detail: `the container is ${container?.dockerState ?? "missing"}` };
   }
   if (health.exec) return probeByExec(context, container, health, signal);
   const address = listed.find(isInfra)?.address;
@@ -39,7 +39,7 @@ export async function probeContainer(
   return { healthy: true };
 }
 
-/** GET without following redirects; the body is not read. */
+/** Sends GET, follows no redirects, and does not read the body. */
 function probeByHttp(
   { address, port, path }: { address: string; port: number; path: string },
   { timeoutSeconds }: HealthCheck,
@@ -82,7 +82,7 @@ function probeByTcp(
   });
 }
 
-/** One attempt with the check's timeout. Rejects only when `signal` is aborted. */
+/** Runs one attempt with the check's timeout. Rejects only when `signal` is aborted. */
 function withinTimeout(
   timeoutSeconds: number,
   signal: AbortSignal,
@@ -113,7 +113,7 @@ function withinTimeout(
   });
 }
 
-/** Runs the command in the container; kept of its output are the first KiB, for the detail. */
+/** Runs the command in the container, and retains the first KiB of its output for the detail. */
 async function probeByExec(
   context: DockerContext,
   container: ListedContainer,
@@ -150,7 +150,7 @@ async function probeByExec(
   }
 }
 
-/** The first KiB of the output when the stream ends in time; undefined when it does not. */
+/** The first KiB of the output; undefined if the stream does not end in time. */
 async function readOutput(
   stream: NodeJS.ReadableStream & { destroy(): unknown },
   timeoutMs: number,
@@ -164,11 +164,11 @@ async function readOutput(
     close();
   }, timeoutMs);
   signal.addEventListener("abort", close, { once: true });
-  const kept: Uint8Array[] = [];
+  const retained: Uint8Array[] = [];
   let bytes = 0;
   try {
     for await (const chunk of demultiplex(stream)) {
-      if (bytes < outputBytesMax) kept.push(chunk.subarray(0, outputBytesMax - bytes));
+      if (bytes < outputBytesMax) retained.push(chunk.subarray(0, outputBytesMax - bytes));
       bytes += chunk.length;
     }
   } catch (error) {
@@ -178,12 +178,13 @@ async function readOutput(
     signal.removeEventListener("abort", close);
   }
   if (signal.aborted) throw reasonOf(signal);
-  return isLate() ? undefined : Buffer.concat(kept).toString().trim();
+  return isLate() ? undefined : Buffer.concat(retained).toString().trim();
 }
 
 /**
- * Docker cannot stop what it runs by exec, and a check that hangs every two seconds would fill the container. The
- * process is killed only if the kernel says that it is in this very container: its number may be another's by now.
+ * Kills a probe that hangs. Docker cannot stop an exec, and a check that hangs every two seconds
+ * would fill the container. It kills the process only if the kernel says that it is in this
+ * container, because the PID may be reused.
  */
 async function killProbe(pid: number, dockerId: string): Promise<void> {
   if (pid <= 0) return;
@@ -192,8 +193,8 @@ async function killProbe(pid: number, dockerId: string): Promise<void> {
     process.kill(pid, "SIGKILL");
   } catch (error) {
     const { code } = error as { code?: unknown };
-    if (code === "ENOENT" || code === "ESRCH") return; // it ended meanwhile
-    throw new AgentError("probe-failed", "a health check that hangs cannot be killed", {
+    if (code === "ENOENT" || code === "ESRCH") return; // it has exited
+    throw new AgentError("probe-failed", "cannot kill a health check that hangs", {
       phase: "health",
       temporary: true,
       cause: error,

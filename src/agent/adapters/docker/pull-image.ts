@@ -4,24 +4,26 @@ import { callDocker, dockerMessage, dockerStatus, reasonOf } from "./call-docker
 import { cutText } from "../../../lib/text/truncate.ts";
 
 const pullTimeoutMs = 10 * 60_000;
-/** A registry's ways to say that it does not have the image, or not for us. */
+/** Messages of registries that do not have the image, or do not allow access to it. */
 const unknownImage =
   /not found|manifest unknown|name unknown|repository does not exist|pull access denied|invalid reference|unsupported manifest|no matching manifest/i;
 
-/** Pulls images from the registries their names say. Pulls of one image at the same time are one. */
+/** Pulls an image from the registry in its name. Concurrent pulls of one image share one pull. */
 export type PullImage = (reference: string, signal: AbortSignal) => Promise<void>;
 
 /**
- * Rejects with AgentError in the phase "image": image-not-found (permanent) when the registry answers that it has no
- * such image, image-unavailable (temporary) when it cannot be reached or refuses right now, docker-unavailable when the
- * daemon itself does not answer within 10 minutes.
+ * Creates a puller that rejects with AgentError in the phase "image". Its codes:
+ *
+ * - image-not-found (permanent): the registry has no such image.
+ * - image-unavailable (temporary): the registry is unreachable or refuses now.
+ * - docker-unavailable: the daemon does not answer within 10 minutes.
  */
 export function createPullImage(docker: Docker): PullImage {
-  const underWay = new Map<string, SharedPull>();
+  const inFlight = new Map<string, SharedPull>();
   return async (reference, signal) => {
     signal.throwIfAborted();
-    const shared = underWay.get(reference) ?? startPull(docker, reference);
-    underWay.set(reference, shared);
+    const shared = inFlight.get(reference) ?? startPull(docker, reference);
+    inFlight.set(reference, shared);
     shared.waiters += 1;
     let onAbort = () => {};
     const aborted = new Promise<never>((_resolve, reject) => {
@@ -34,7 +36,7 @@ export function createPullImage(docker: Docker): PullImage {
       signal.removeEventListener("abort", onAbort);
       shared.waiters -= 1;
       if (shared.waiters === 0) {
-        if (underWay.get(reference) === shared) underWay.delete(reference);
+        if (inFlight.get(reference) === shared) inFlight.delete(reference);
         shared.controller.abort();
       }
     }
@@ -44,14 +46,14 @@ export function createPullImage(docker: Docker): PullImage {
 interface SharedPull {
   done: Promise<void>;
   waiters: number;
-  /** Aborted when nobody waits any more. */
+  /** Aborted when the last waiter has left. */
   controller: AbortController;
 }
 
 function startPull(docker: Docker, reference: string): SharedPull {
   const controller = new AbortController();
   const done = pullImage(docker, reference, controller.signal);
-  done.catch(() => undefined); // whoever waits is told; nobody may be left by then
+  done.catch(() => undefined); // waiters get the error, if any are left
   return { done, waiters: 0, controller };
 }
 
@@ -63,8 +65,8 @@ async function pullImage(docker: Docker, reference: string, signal: AbortSignal)
       if (failure !== undefined) throw toPullError(reference, failure);
     });
   } catch (error) {
-    const isDaemonGone = dockerStatus(error) === undefined;
-    throw isDaemonGone ? error : toPullError(reference, dockerMessage(error), error);
+    const isUnreachable = dockerStatus(error) === undefined;
+    throw isUnreachable ? error : toPullError(reference, dockerMessage(error), error);
   }
 }
 
@@ -74,7 +76,7 @@ function pullQuery(reference: string): { fromImage: string; tag?: string } {
   return hasVersion ? { fromImage: reference } : { fromImage: reference, tag: "latest" };
 }
 
-/** Docker answers 200 before it knows, and tells failures in the stream of its progress, a line of JSON each. */
+/** Docker answers 200 early, and reports a failure in its progress stream of JSON lines. */
 async function lastError(progress: NodeJS.ReadableStream): Promise<string | undefined> {
   let rest = "";
   let error: string | undefined;
@@ -98,9 +100,9 @@ function errorOf(line: string): string | undefined {
 
 function toPullError(reference: string, detail: string, cause?: unknown): AgentError {
   if (unknownImage.test(detail)) {
-    const message = `the image "${reference}" does not exist: ${detail}`;
+    const message = `image "${reference}" not found: ${detail}`;
     return new AgentError("image-not-found", message, { phase: "image", temporary: false, cause });
   }
-  const message = `the image "${reference}" cannot be pulled now: ${detail}`;
+  const message = `image "${reference}" cannot be pulled now: ${detail}`;
   return new AgentError("image-unavailable", message, { phase: "image", temporary: true, cause });
 }

@@ -9,9 +9,9 @@ const markTimeoutMs = 20_000;
 const markName = "berth-pulled";
 
 /**
- * What this agent pulled is marked in the daemon itself, with a second reference to the image: "berth-pulled:" and a hash of the
- * first. Nothing else may be collected (I4), and no file has to be kept for it: an image that somebody loaded,
- * built or pulled by hand has no mark, or one for another reference.
+ * The mark of an image that this agent pulled: a second reference in the daemon, "berth-pulled:"
+ * and a hash of the first. Only marked images are collected (I4), and no file records them. An
+ * image that a person loaded, built or pulled has no mark, or a mark for another reference.
  */
 export function markOf(reference: string): string {
   const hash = createHash("sha256").update(familiarName(reference)).digest("hex").slice(0, 32);
@@ -22,7 +22,7 @@ export function isMark(reference: string): boolean {
   return reference.startsWith(`${markName}:`);
 }
 
-/** References of an image that it was pulled by. */
+/** The references that the agent pulled this image by. */
 export function pulledReferences(image: {
   RepoTags?: string[] | null | undefined;
   RepoDigests?: string[] | null | undefined;
@@ -31,12 +31,15 @@ export function pulledReferences(image: {
   return references.filter((reference) => references.includes(markOf(reference)));
 }
 
-/** Pulls, and marks what it has pulled. Without its mark an image is as good, and stays for ever. */
+/** Pulls an image and marks it. An image without a mark works, but is never collected. */
 export function createMarkingPull(docker: Docker, pullImage: PullImage, log: Log): PullImage {
   return async (reference, signal) => {
     await pullImage(reference, signal);
     await markPulled(docker, reference, signal).catch((error: unknown) => {
-      log.warn({ err: error, image: reference }, "image not marked, so it will not be collected");
+      log.warn(
+        { err: error, image: reference },
+        "cannot mark the image, so it will not be garbage-collected",
+      );
     });
   };
 }

@@ -18,13 +18,13 @@ import { limitsOf } from "./observe-sets.ts";
 
 const updateTimeoutMs = 30_000;
 
-/** The kernel's EBUSY in the words of runc, old and new. */
+/** The kernel's EBUSY in the messages of old and new runc. */
 const inUsePattern = /unable to set memory limit|device or resource busy/i;
 
 /**
- * Gives a set's cgroup, its containers and its volume the size of its template while they run. What can be changed of the limits
- * is changed, also when something else cannot. The volume comes last, when all else has its size: it cannot be
- * made smaller again, should the set go back to the size that it had.
+ * Resizes a set's cgroup, its containers and its volume to its template while they run. It applies
+ * every limit that it can, also if another one fails. The volume comes last, after all limits: it
+ * cannot shrink if the set's size is rolled back.
  */
 export async function resizeSet(
   context: DockerContext,
@@ -36,8 +36,9 @@ export async function resizeSet(
 }
 
 /**
- * The set's cgroup is widened first and narrowed last: in version 1 the kernel refuses a quota of a child above its
- * parent's, either way round. So it is not narrowed while a container could not be: CPU and memory each for itself.
+ * Widens the set's cgroup first and narrows it last. In version 1 the kernel refuses a child's
+ * quota above its parent's. So the cgroup is not narrowed while a container could not be, for CPU
+ * and memory separately.
  */
 async function changeLimits(
   context: DockerContext,
@@ -65,7 +66,7 @@ async function changeLimits(
   if (first) throw first.reason;
 }
 
-/** Apart from the others: neither is held up by the other. */
+/** Changes the I/O limits, independent of the other limits. */
 async function changeIo(
   context: DockerContext,
   set: LocalSetSpec,
@@ -79,7 +80,7 @@ function isMemoryInUse(error: unknown): error is AgentError {
   return error instanceof AgentError && error.code === "memory-in-use";
 }
 
-/** Limits that are not as the template says; changed without a restart. */
+/** Applies limits that differ from the template, without a restart. */
 export async function applyLimits(
   context: DockerContext,
   set: LocalSetSpec,
@@ -99,7 +100,7 @@ export async function applyLimits(
   }
 }
 
-/** Memory that is in use does not hold up the CPU. */
+/** Applies CPU limits even if the memory limit is refused. */
 async function narrowOrWiden(
   context: DockerContext,
   { setId }: LocalSetSpec,
@@ -130,7 +131,7 @@ function updateContainer(
   );
 }
 
-/** The error that says so when `error` means that the memory is in use; undefined for any other. */
+/** Converts an error to memory-in-use if it means that; undefined for any other error. */
 function toRefusal(
   { name }: ListedContainer,
   wantedBytes: number,

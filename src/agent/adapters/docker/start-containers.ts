@@ -5,11 +5,11 @@ import { limitIo } from "./container-io.ts";
 import { isInfra, type ListedContainer } from "./container-labels.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { listContainers } from "./list-containers.ts";
-import { isCutOff } from "./observe-sets.ts";
+import { hasLostNetwork } from "./observe-sets.ts";
 import { stopContainer } from "./stop-containers.ts";
 
 const startTimeoutMs = 60_000;
-/** The set's own fault: its command, working directory or user is not in the image. */
+/** Messages that blame the set: its command, working directory or user is not in the image. */
 const ownFault =
   /executable file not found|no such file or directory|permission denied|not a directory|is a directory|exec format error|unable to find (user|group)|no matching entries in|chdir to cwd/i;
 
@@ -26,7 +26,7 @@ export async function startContainers(
     names.map(async (name) => {
       const container = listed.find((candidate) => candidate.name === name);
       if (!container || !infra) {
-        throw new AgentError("not-prepared", `the container "${name}" is not there to start`, {
+        throw new AgentError("not-prepared", `the container "${name}" does not exist yet`, {
           phase: "start",
           temporary: true,
         });
@@ -41,7 +41,10 @@ export async function startContainers(
   );
 }
 
-/** A container begins without, so there is nothing to lift. It runs whether this fails or not: the next look finds what is missing. */
+/**
+ * Limits block I/O after a start, when there is no limit to remove. A failure does not fail the
+ * start: the next observation finds the missing limit.
+ */
 async function limitIoFromStart(
   context: DockerContext,
   set: LocalSetSpec,
@@ -51,7 +54,7 @@ async function limitIoFromStart(
   if (!set.template.io) return;
   await limitIo(context, set, container, signal).catch((error: unknown) => {
     signal.throwIfAborted();
-    context.log.warn({ err: error, setId: set.setId }, "block I/O not limited at the start");
+    context.log.warn({ err: error, setId: set.setId }, "cannot limit block I/O after the start");
   });
 }
 
@@ -62,7 +65,7 @@ async function isWithoutNetwork(
   signal: AbortSignal,
 ): Promise<boolean> {
   if (infra.dockerState !== "running") return true;
-  return isCutOff(await details.get(container, signal), await details.get(infra, signal));
+  return hasLostNetwork(await details.get(container, signal), await details.get(infra, signal));
 }
 
 async function startContainer(
@@ -76,7 +79,7 @@ async function startContainer(
     );
   } catch (error) {
     const status = dockerStatus(error);
-    if (status === 304) return; // runs already
+    if (status === 304) return; // already running
     if (status === undefined) throw error;
     throw toStartError(name, status, error);
   }

@@ -9,8 +9,8 @@ const startTimeoutMs = 60_000;
 const sysctlTimeoutMs = 10_000;
 
 /**
- * Starts the infra container, unless it runs, and waits until it has applied the set's sysctls: business containers
- * may read them as soon as they start. Without sysctls there is nothing to wait for.
+ * Starts the infra container, unless it runs, and waits until it has applied the set's sysctls.
+ * Business containers may read them at their start. Without sysctls it does not wait.
  */
 export async function startInfra(
   context: DockerContext,
@@ -32,7 +32,9 @@ export async function startInfra(
   await waitForSysctls(context, infraId, signal);
 }
 
-/** Follows the infra container's output of this life until it says that it is up, or ends. */
+/**
+ * Follows the output of the infra container's current run until it prints that it is up, or exits.
+ */
 async function waitForSysctls(
   { docker }: DockerContext,
   infraId: string,
@@ -67,8 +69,8 @@ async function waitForSysctls(
 }
 
 /**
- * Where the output of this life begins: after the end of the one before. The start itself is no good mark, because
- * Docker notes it only after the first lines may have come.
+ * Time at which the output of the current run starts: after the exit of the previous run. Docker
+ * records the start time only after the first lines may have appeared, so it is no usable bound.
  */
 function lifeStartedAtSeconds(state: {
   Running: boolean;

@@ -5,15 +5,18 @@ import type { ListedContainer } from "./container-labels.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { listContainers } from "./list-containers.ts";
 
-/** The longest stop timeout a template may ask for (contracts/api/set-template.ts). */
+/** The longest stop timeout that a template allows (contracts/api/set-template.ts). */
 const stopTimeoutSecondsMax = 600;
-/** What Docker may take beyond the container's own timeout. */
+/** Time for Docker beyond the container's own timeout. */
 const stopGraceMs = 30_000;
 const removeTimeoutMs = 60_000;
-const goneDeadlineMs = 30_000;
-const gonePollMs = 20;
+const removalDeadlineMs = 30_000;
+const removalPollMs = 20;
 
-/** Stops one container with its stop signal; after `timeoutSeconds` (its own when not given) it is killed. */
+/**
+ * Stops a container with its stop signal, and kills it after `timeoutSeconds` (by default its own
+ * timeout).
+ */
 export async function stopContainer(
   { docker }: Pick<DockerContext, "docker">,
   dockerId: string,
@@ -30,7 +33,10 @@ export async function stopContainer(
   );
 }
 
-/** Stops the containers in the reverse of their start order: highest index first, equal indexes together. */
+/**
+ * Stops containers in the reverse of their start order: highest index first, equal indexes
+ * together.
+ */
 export async function stopInOrder(
   context: Pick<DockerContext, "docker">,
   containers: readonly ListedContainer[],
@@ -45,7 +51,10 @@ export async function stopInOrder(
   }
 }
 
-/** Stops and removes containers, in stop order, with their anonymous volumes. What is gone already is no error. */
+/**
+ * Stops and deletes containers in stop order, with their anonymous volumes. A missing container is
+ * no error.
+ */
 export async function removeContainers(
   context: Pick<DockerContext, "docker" | "hostId">,
   containers: readonly ListedContainer[],
@@ -74,12 +83,14 @@ async function removeContainer(
     if (dockerStatus(error) !== 409 || !dockerMessage(error).includes("already in progress")) {
       throw error;
     }
-    await waitUntilGone(context, { dockerId, setId, phase }, signal, error);
+    await waitUntilRemoved(context, { dockerId, setId, phase }, signal, error);
   }
 }
 
-/** Somebody else (an earlier life of this agent, a person) is removing it: its name is free when it is gone. */
-async function waitUntilGone(
+/**
+ * Waits for a deletion by another process, such as an earlier agent. Afterwards the name is free.
+ */
+async function waitUntilRemoved(
   context: Pick<DockerContext, "docker" | "hostId">,
   { dockerId, setId, phase }: { dockerId: string; setId: string; phase: AgentPhase },
   signal: AbortSignal,
@@ -89,8 +100,8 @@ async function waitUntilGone(
   for (;;) {
     const left = await listContainers(context, { setId, phase }, signal);
     if (!left.some((container) => container.dockerId === dockerId)) return;
-    if (performance.now() - startedAtMs > goneDeadlineMs) throw conflict;
-    await delay(gonePollMs, undefined, { signal });
+    if (performance.now() - startedAtMs > removalDeadlineMs) throw conflict;
+    await delay(removalPollMs, undefined, { signal });
   }
 }
 

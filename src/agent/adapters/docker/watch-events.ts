@@ -6,13 +6,14 @@ import type { DockerContext } from "./docker-context.ts";
 const openTimeoutMs = 20_000;
 const backoffMsMin = 100;
 const backoffMsMax = 5_000;
-/** An event is about 1 KB; more than this without an end of line is no event. */
+/** An event has about 1 KB. A longer line is no event. */
 const lineCharsMax = 2 ** 20;
 const watched = ["start", "die", "oom", "destroy", "update", "pause", "unpause"];
 
 /**
- * SetPort.watch on Docker's event stream, opened again after a failure with a delay that doubles from 0.1 to 5 s. While
- * it is open, details of containers are remembered (ContainerDetailsCache).
+ * SetPort.watch on Docker's event stream. It reopens the stream after a failure, with a delay that
+ * doubles from 0.1 to 5 s. While the stream is open, container details are cached
+ * (ContainerDetailsCache).
  */
 export async function watchEvents(
   context: DockerContext,
@@ -27,7 +28,7 @@ export async function watchEvents(
         backoffMs = backoffMsMin;
       });
     } catch (error) {
-      if (!isEnded()) context.log.warn({ err: error }, "event stream of Docker lost");
+      if (!isEnded()) context.log.warn({ err: error }, "lost Docker's event stream");
     } finally {
       context.details.setLive(false);
     }
@@ -50,7 +51,8 @@ async function readEvents(
   const close = () => controller.abort();
   signal.addEventListener("abort", close, { once: true });
   try {
-    // The stream outlives the call that opens it, hence the signal of its own (which the client's types do not know).
+    // The stream outlives the call that opens it, so it has a signal of its own. The client's types
+    // lack that option.
     const options = { filters, abortSignal: controller.signal };
     const stream = await callDocker({ phase: "observe", timeoutMs: openTimeoutMs }, signal, () =>
       docker.getEvents(options),
@@ -61,7 +63,7 @@ async function readEvents(
     for await (const chunk of stream) {
       const lines = (rest + String(chunk)).split("\n");
       rest = lines.pop() ?? "";
-      if (rest.length > lineCharsMax) throw new Error("an event of Docker has no end");
+      if (rest.length > lineCharsMax) throw new Error("an event of Docker is too long");
       for (const line of lines) {
         const event = parseEvent(line);
         if (!event) continue;

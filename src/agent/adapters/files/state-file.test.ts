@@ -12,10 +12,17 @@ describe("the state file", () => {
   let file: string;
   const identity = { hostId: newId("host"), credential: "brt_secret" };
   const set = { ...localSet(), desired: "running" as const };
-  const counts = { app: { restarts: 2, oomKills: 1, oomKillsOfLife: 1, countedLife: "app@1" } };
+  const counts = {
+    app: { restarts: 2, oomKills: 1, oomKillsInRun: 1, lastCountedRun: "app@1" },
+  };
   const reason = { code: "rootfs-exceeded", text: "too much" };
-  const kept = { [set.setId]: { stopped: { specKey: "key", usedBytes: 9, reason }, counts } };
-  const state = { acceptedGeneration: 7, desired: [set], hasRun: { [set.setId]: "key" }, kept };
+  const histories = { [set.setId]: { stopped: { specKey: "key", usedBytes: 9, reason }, counts } };
+  const state = {
+    acceptedGeneration: 7,
+    desired: [set],
+    hasRun: { [set.setId]: "key" },
+    histories,
+  };
 
   beforeEach(async () => {
     folder = await mkdtemp(path.join(tmpdir(), "berth-state-"));
@@ -23,7 +30,7 @@ describe("the state file", () => {
   });
   afterEach(() => rm(folder, { recursive: true }));
 
-  it("is nothing at first, and then what was saved, for its owner only", async () => {
+  it("is empty at first, then has the saved state, and only its owner can read it", async () => {
     const before = openStateFile(file);
     expect(await before.loadIdentity()).toBeUndefined();
     await before.saveIdentity(identity);
@@ -34,20 +41,20 @@ describe("the state file", () => {
     expect(await after.load()).toMatchObject(state);
   });
 
-  it("keeps the credential that the host is enrolled with before it is enrolled", async () => {
+  it("stores the credential before the enrollment", async () => {
     const store = openStateFile(file);
-    const credential = await store.beginEnrolment();
+    const credential = await store.beginEnrollment();
     expect(enrollBody.shape.credential.safeParse(credential).success).toBe(true);
     expect(await store.loadIdentity()).toBeUndefined();
     await expect(store.save(state)).rejects.toThrow("without an identity");
-    const next = openStateFile(file); // of an agent after one that was killed
+    const next = openStateFile(file); // of the agent after a killed one
     expect(await next.loadIdentity()).toBeUndefined();
-    expect(await next.beginEnrolment()).toBe(credential);
+    expect(await next.beginEnrollment()).toBe(credential);
     await next.saveIdentity({ ...identity, credential });
     expect(await openStateFile(file).loadIdentity()).toEqual({ ...identity, credential });
   });
 
-  it("holds the last of many saves at once when all have ended", async () => {
+  it("has the last of many concurrent saves", async () => {
     const store = openStateFile(file);
     await store.saveIdentity(identity);
     const saves = Array.from({ length: 50 }, (_, i) =>
@@ -57,7 +64,7 @@ describe("the state file", () => {
     expect((await openStateFile(file).load())?.acceptedGeneration).toBe(49);
   });
 
-  it("is on the disk when its save has ended, whatever is saved meanwhile", async () => {
+  it("is on disk when its save resolves, whatever is saved meanwhile", async () => {
     const store = openStateFile(file);
     await store.saveIdentity(identity);
     const seen: number[] = [];
@@ -73,7 +80,29 @@ describe("the state file", () => {
     expect(seen).toHaveLength(3);
   });
 
-  it("does without hints that it does not understand, and keeps who the host is", async () => {
+  it("reads and writes the field names of older agents", async () => {
+    const older = {
+      version: 1,
+      ...identity,
+      acceptedGeneration: 7,
+      desired: [set],
+      hasRun: { [set.setId]: "key" },
+      ["kept"]: {
+        [set.setId]: {
+          stopped: { specKey: "key", usedBytes: 9, reason },
+          counts: { app: { restarts: 2, oomKills: 1, oomKillsOfLife: 1, countedLife: "app@1" } },
+        },
+      },
+    };
+    await openStateFile(file).saveIdentity(identity);
+    await writeFile(file, JSON.stringify(older));
+    const store = openStateFile(file);
+    expect(await store.load()).toMatchObject(state);
+    await store.save(state);
+    expect(JSON.parse(await readFile(file, "utf8"))).toEqual(older);
+  });
+
+  it("ignores unknown hints and retains the identity", async () => {
     await openStateFile(file).saveIdentity(identity);
     const content = { version: 1, ...identity, acceptedGeneration: 7, desired: [{ other: 1 }] };
     await writeFile(file, JSON.stringify(content));
@@ -83,12 +112,12 @@ describe("the state file", () => {
   });
 
   it.each(["", "{", '{"version":2}', '{"version":1,"hostId":"x"}'])(
-    "is no new beginning when it holds %j",
+    "is an error, and never a new start, if it contains %j",
     async (text) => {
       await openStateFile(file).saveIdentity(identity);
       await writeFile(file, text);
       const store = openStateFile(file);
-      await expect(store.loadIdentity()).rejects.toThrow("is not a state of a host agent");
+      await expect(store.loadIdentity()).rejects.toThrow("is not the state of a host agent");
       await expect(store.save(state)).rejects.toThrow();
       expect(await readFile(file, "utf8")).toBe(text);
     },

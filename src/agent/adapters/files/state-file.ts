@@ -5,53 +5,55 @@ import { desiredSetSchema } from "../../../contracts/agent-protocol/protocol.ts"
 import { generationSchema, idSchema, reasonSchema } from "../../../contracts/common/primitives.ts";
 import { coalesce } from "../../../lib/async/coalesce.ts";
 import { newSecret } from "../../../lib/token-hash.ts";
+import type { PersistedCounts } from "../../persisted-history.ts";
 import type { AgentState, StateStore } from "../../ports/state-store.ts";
 
-/** Who this host is for the control plane. */
+/** The identity of this host for the control plane. */
 export interface HostIdentity {
   hostId: string;
   credential: string;
 }
 
 export interface StateFile extends StateStore {
-  /** Undefined when this host was not enrolled yet. */
+  /** Loads the identity; undefined until this host is enrolled. */
   loadIdentity(): Promise<HostIdentity | undefined>;
   /**
-   * The credential to enrol this host with. It is made, and on the disk, before anybody else knows it: an agent that is killed before it has
-   * the answer asks for the same again.
+   * Returns the credential for the enrollment. It is on disk before the agent sends it, so an agent
+   * that is killed before the answer repeats the same request.
    */
-  beginEnrolment(): Promise<string>;
-  /** Begins a new state with nothing accepted. */
+  beginEnrollment(): Promise<string>;
+  /** Stores the identity and starts a new state without accepted sets. */
   saveIdentity(identity: HostIdentity): Promise<void>;
 }
 
 const identitySchema = z.object({
   version: z.literal(1),
-  /** Not there while it is being enrolled. */
+  /** Missing during the enrollment. */
   hostId: idSchema("host").optional(),
   credential: z.string().min(1),
   acceptedGeneration: generationSchema,
 });
+/**
+ * The file's names of fields that have other names in `AgentState`. Other releases of the agent
+ * read and write them, so they must not change.
+ */
+const historiesField = "kept";
 const count = z.number().int().nonnegative();
-const keptSetSchema = z.object({
-  stopped: z.object({ specKey: z.string(), usedBytes: count, reason: reasonSchema }).optional(),
-  counts: z
-    .record(
-      z.string(),
-      z.object({
-        restarts: count,
-        oomKills: count,
-        oomKillsOfLife: count,
-        countedLife: z.string().optional(),
-      }),
-    )
-    .optional(),
+const countsSchema = z.object({
+  restarts: count,
+  oomKills: count,
+  oomKillsOfLife: count,
+  countedLife: z.string().optional(),
 });
-/** Hints: a newer or older agent may have written them otherwise, and then does without. */
+const historySchema = z.object({
+  stopped: z.object({ specKey: z.string(), usedBytes: count, reason: reasonSchema }).optional(),
+  counts: z.record(z.string(), countsSchema.transform(readCounts)).optional(),
+});
+/** Hints. If another release of the agent wrote them in another form, this agent ignores them. */
 const hintsSchema = z.object({
   desired: z.array(desiredSetSchema),
   hasRun: z.record(z.string(), z.string()),
-  kept: z.record(z.string(), keptSetSchema).default({}),
+  [historiesField]: z.record(z.string(), historySchema).default({}),
 });
 
 interface Content extends AgentState {
@@ -59,18 +61,25 @@ interface Content extends AgentState {
   credential: string;
 }
 
-const nothingAccepted: AgentState = { acceptedGeneration: 0, desired: [], hasRun: {}, kept: {} };
+const nothingAccepted: AgentState = {
+  acceptedGeneration: 0,
+  desired: [],
+  hasRun: {},
+  histories: {},
+};
 
 /**
- * What an agent keeps, as one JSON file that only its owner reads. It is written to a temporary file, synced, renamed, and
- * the folder synced: after a power cut it is the old state or the new one. Saves that come while one is written share
- * the next write. A file that cannot be read as a state is an error and never a new beginning: it holds the host's
- * only credential, so it is for a person to decide.
+ * Opens the agent's state: one JSON file that only its owner can read. A save writes a temporary
+ * file, syncs it, renames it and syncs the folder. So a power failure leaves the old or the new
+ * state. Saves during a write share the next write.
+ *
+ * An unreadable file is an error and never a new start, because it has the host's only credential.
+ * An operator decides about it.
  */
 export function openStateFile(file: string): StateFile {
   let content: Content | undefined;
   let isLoaded = false;
-  const write = coalesce(() => writeDurably(file, JSON.stringify({ version: 1, ...content })));
+  const write = coalesce(() => writeDurably(file, JSON.stringify(content && toFile(content))));
   const load = async () => {
     if (!isLoaded) content = await readContent(file);
     isLoaded = true;
@@ -82,7 +91,7 @@ export function openStateFile(file: string): StateFile {
       if (hostId === undefined || credential === undefined) return undefined;
       return { hostId, credential };
     },
-    async beginEnrolment() {
+    async beginEnrollment() {
       content = (await load()) ?? {
         ...nothingAccepted,
         hostId: undefined,
@@ -100,15 +109,15 @@ export function openStateFile(file: string): StateFile {
     async save(state) {
       const identity = await load();
       if (identity?.hostId === undefined)
-        throw new Error(`${file}: a state without an identity is not saved`);
-      const { acceptedGeneration, desired, hasRun, kept } = state;
+        throw new Error(`${file}: cannot save a state without an identity`);
+      const { acceptedGeneration, desired, hasRun, histories } = state;
       content = {
         hostId: identity.hostId,
         credential: identity.credential,
         acceptedGeneration,
         desired,
         hasRun,
-        kept,
+        histories,
       };
       await write();
     },
@@ -126,16 +135,43 @@ async function readContent(file: string): Promise<Content | undefined> {
   try {
     const value: unknown = JSON.parse(text);
     const { version: _version, ...identity } = identitySchema.parse(value);
-    const hints = hintsSchema.safeParse(value);
+    const hints = hintsSchema.safeParse(value).data;
     return {
       ...identity,
       hostId: identity.hostId,
-      ...(hints.data ?? { desired: [], hasRun: {}, kept: {} }),
+      desired: hints?.desired ?? [],
+      hasRun: hints?.hasRun ?? {},
+      histories: hints?.[historiesField] ?? {},
     };
   } catch (error) {
-    const advice = "move it away to enrol this host anew";
-    throw new Error(`${file} is not a state of a host agent; ${advice}`, { cause: error });
+    const advice = "Move the file to another place to enroll this host again.";
+    throw new Error(`${file} is not the state of a host agent. ${advice}`, { cause: error });
   }
+}
+
+function readCounts({
+  oomKillsOfLife,
+  countedLife,
+  ...counts
+}: z.output<typeof countsSchema>): PersistedCounts {
+  return { ...counts, oomKillsInRun: oomKillsOfLife, lastCountedRun: countedLife };
+}
+
+function toFile({ histories, ...content }: Content): unknown {
+  const written = Object.entries(histories).map(([setId, { stopped, counts }]) => [
+    setId,
+    { stopped, counts: counts && toFileCounts(counts) },
+  ]);
+  return { version: 1, ...content, [historiesField]: Object.fromEntries(written) };
+}
+
+function toFileCounts(countsByName: Record<string, PersistedCounts>): unknown {
+  return Object.fromEntries(
+    Object.entries(countsByName).map(([name, { oomKillsInRun, lastCountedRun, ...counts }]) => [
+      name,
+      { ...counts, oomKillsOfLife: oomKillsInRun, countedLife: lastCountedRun },
+    ]),
+  );
 }
 
 async function writeDurably(file: string, text: string): Promise<void> {
@@ -144,7 +180,7 @@ async function writeDurably(file: string, text: string): Promise<void> {
   const temporary = `${file}.new`;
   const handle = await open(temporary, "w", 0o600);
   try {
-    await handle.chmod(0o600); // one left over by a crash may be anybody's
+    await handle.chmod(0o600); // a file of a crashed agent may have other permissions
     await handle.writeFile(text);
     await handle.sync();
   } finally {

@@ -61,7 +61,7 @@ describe("the control plane over HTTP", () => {
     return text;
   };
 
-  it("sends a sync with the credential, and gives the answer", async () => {
+  it("sends a sync with the credential, and returns the answer", async () => {
     const seen: unknown[] = [];
     respond = (request, response) => {
       seen.push(request.method, request.url, request.headers.authorization);
@@ -74,12 +74,12 @@ describe("the control plane over HTTP", () => {
     expect(seen).toEqual(["POST", "/agent/v1/sync", "Bearer brt_own", body]);
   });
 
-  it("takes the answer of an API that says more than this agent knows", async () => {
+  it("ignores unknown fields of an answer", async () => {
     respond = (_request, response) => sendJson(response, 200, { ...answer, weather: "fair" });
     expect(await plane().sync(body, signal)).toEqual(answer);
   });
 
-  it("tells a refused credential from everything else", async () => {
+  it("distinguishes a refused credential from every other failure", async () => {
     respond = (_request, response) => sendJson(response, 401, { detail: "Unknown." });
     await expect(plane().sync(body, signal)).rejects.toBeInstanceOf(CredentialRefusedError);
     for (const status of [403, 404, 429, 500, 503]) {
@@ -97,23 +97,23 @@ describe("the control plane over HTTP", () => {
     ["no JSON", "<html>"],
     ["another shape", JSON.stringify({ ...answer, sets: [{ setId: "x" }] })],
     ["nothing", ""],
-  ])("takes no answer of %s", async (_what, text) => {
+  ])("rejects an answer with %s", async (_what, text) => {
     respond = (_request, response) => response.end(text);
     await expect(plane().sync(body, signal)).rejects.toBeInstanceOf(ControlPlaneError);
   });
 
-  it("rejects when nobody is there, or the connection breaks", async () => {
+  it("rejects if the API is unreachable or the connection fails", async () => {
     respond = (request) => request.socket.destroy();
     await expect(plane().sync(body, signal)).rejects.toBeInstanceOf(ControlPlaneError);
-    const nobody = createControlPlane({
+    const unreachable = createControlPlane({
       apiUrl: "http://127.0.0.1:1",
       credential: "brt_own",
       dispatcher,
     });
-    await expect(nobody.sync(body, signal)).rejects.toThrow("cannot be reached");
+    await expect(unreachable.sync(body, signal)).rejects.toThrow("cannot be reached");
   });
 
-  it("ends a sync that waits when it is aborted, with the reason", async () => {
+  it("rejects an aborted long poll with the reason", async () => {
     respond = () => undefined;
     const abort = new AbortController();
     const sync = plane().sync({ ...body, waitMs: 20_000 }, abort.signal);
@@ -122,7 +122,7 @@ describe("the control plane over HTTP", () => {
     await expect(sync).rejects.toThrow("the agent stops");
   });
 
-  it("enrols with the token", async () => {
+  it("enrolls with the token", async () => {
     const enrolled = { hostId: newId("host"), credential: "brt_new" };
     let token: string | undefined;
     respond = (request, response) => {
@@ -144,7 +144,7 @@ describe("the control plane over HTTP", () => {
     expect(token).toBe("Bearer brt_once");
   });
 
-  it("uploads a log as it comes, and why there is none", async () => {
+  it("uploads a log in chunks, or the reason why it cannot be opened", async () => {
     const received: string[] = [];
     respond = (request, response) => {
       void readAll(request).then((text) => {
@@ -159,7 +159,7 @@ describe("the control plane over HTTP", () => {
     }
     await plane().uploadStream("str_1", { chunks: chunks() }, signal);
     async function* nothing(): AsyncGenerator<Uint8Array> {
-      // there is no log
+      // the container has no log
     }
     await plane().uploadStream("str_2", { chunks: nothing(), error: "not there" }, signal);
     expect(received).toEqual([
@@ -168,7 +168,7 @@ describe("the control plane over HTTP", () => {
     ]);
   });
 
-  it("stops reading a log when its reader has gone", async () => {
+  it("stops a log when its reader disconnects", async () => {
     let hasEnded = false;
     let chunkCount = 0;
     async function* endless() {
@@ -183,7 +183,7 @@ describe("the control plane over HTTP", () => {
       }
     }
     respond = (request, response) => {
-      request.once("data", () => sendJson(response, 404, { title: "Nobody reads." }));
+      request.once("data", () => sendJson(response, 404, { title: "No reader." }));
       request.resume();
     };
     await plane().uploadStream("str_3", { chunks: endless() }, signal);
@@ -193,7 +193,7 @@ describe("the control plane over HTTP", () => {
     expect(chunkCount).toBeLessThan(countAtEnd + 5);
   });
 
-  it("reads a log no faster than its reader takes it", async () => {
+  it("reads a log no faster than its reader", async () => {
     let sentBytes = 0;
     async function* endless() {
       for (;;) {
@@ -201,7 +201,7 @@ describe("the control plane over HTTP", () => {
         yield Buffer.alloc(64 * 1_024, "x");
       }
     }
-    respond = () => undefined; // takes nothing out of the socket
+    respond = () => undefined; // reads nothing from the socket
     const abort = new AbortController();
     const upload = plane().uploadStream("str_4", { chunks: endless() }, abort.signal);
     const failed = expect(upload).rejects.toThrow();

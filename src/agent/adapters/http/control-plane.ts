@@ -14,26 +14,29 @@ import {
 } from "../../ports/control-plane.ts";
 import { cutText } from "../../../lib/text/truncate.ts";
 
-/** What a call may take beyond the wait that it asks for. */
+/** Time for an answer beyond the wait that a call requests. */
 const callTimeoutMs = 15_000;
-/** An answer with all sets of a host is the longest: 1,000 and as many on their way out, of 30 KiB each. */
+/**
+ * Bound of an answer. The longest one lists 1,000 sets and as many departing ones, of 30 KiB each.
+ */
 const answerBytesMax = 64 * 2 ** 20;
 /**
- * A newer API may say more, and the agents of a fleet are upgraded after it: what an agent does not know of an answer it leaves. Not so
- * of a set: one that is to have what this agent cannot give it must not start without.
+ * A newer API may send more fields, and a fleet upgrades its agents after the API. An agent ignores
+ * unknown fields of an answer, but not of a set. A set that needs an unsupported feature must not
+ * start without it.
  */
 const syncAnswerSchema = syncResultSchema.strip();
-const enrolAnswerSchema = enrolledSchema.strip();
+const enrolledAnswerSchema = enrolledSchema.strip();
 const problemSchema = z.object({ title: z.string(), detail: z.string() }).partial();
 
 export interface ControlPlaneOptions {
   apiUrl: string;
   credential: string;
-  /** Calls that wait hold a connection each; it must allow as many as there are agents. */
+  /** Each long poll occupies a connection. The dispatcher must allow one for each agent. */
   dispatcher: Dispatcher;
 }
 
-/** The API over HTTP. Connections are kept by the dispatcher, which several agents may share. */
+/** Calls the API over HTTP. Several agents may share the dispatcher and its connections. */
 export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
   const target = { ...options, bearer: options.credential };
   return {
@@ -51,7 +54,10 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
   };
 }
 
-/** Trades an enroll token, which works once, for this host's id; again with the same credential. Errors are as those of `sync`. */
+/**
+ * Exchanges a single-use enroll token for this host's id. The same credential may repeat the call.
+ * Rejects like `sync`.
+ */
 export async function enrollHost(
   options: { apiUrl: string; enrollToken: string; dispatcher: Dispatcher },
   body: Enroll,
@@ -59,7 +65,7 @@ export async function enrollHost(
 ): Promise<Enrolled> {
   const target = { ...options, bearer: options.enrollToken };
   const answer = await post(target, "/agent/v1/enroll", body, { timeoutMs: callTimeoutMs, signal });
-  return parseAnswer(enrolAnswerSchema, answer);
+  return parseAnswer(enrolledAnswerSchema, answer);
 }
 
 interface Target {
@@ -79,7 +85,7 @@ async function post(
   const onAbort = () => controller.abort(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });
   const timer = setTimeout(() => {
-    controller.abort(new ControlPlaneError(`no answer within ${timeoutMs} ms`, {}));
+    controller.abort(new ControlPlaneError(`the API did not answer within ${timeoutMs} ms`, {}));
   }, timeoutMs);
   try {
     const response = await request(apiUrl + path, {
@@ -113,7 +119,7 @@ async function readText(body: AsyncIterable<unknown>): Promise<string> {
   for await (const chunk of body) {
     const part = chunk as Uint8Array;
     bytes += part.length;
-    if (bytes > answerBytesMax) throw new ControlPlaneError("the API's answer has no end", {});
+    if (bytes > answerBytesMax) throw new ControlPlaneError("the API's answer is too long", {});
     chunks.push(part);
   }
   return Buffer.concat(chunks).toString();
@@ -123,7 +129,7 @@ function parseAnswer<S extends z.ZodType>(schema: S, answer: unknown): z.output<
   const parsed = schema.safeParse(answer);
   if (parsed.success) return parsed.data;
   const detail = z.prettifyError(parsed.error).slice(0, 1_000);
-  throw new ControlPlaneError(`the API's answer is not as agreed:\n${detail}`, {});
+  throw new ControlPlaneError(`the API's answer violates the protocol:\n${detail}`, {});
 }
 
 function refusalOf(status: number, headers: Record<string, unknown>, text: string): Error {
@@ -146,8 +152,8 @@ function problemOf(text: string): z.output<typeof problemSchema> {
 }
 
 /**
- * Sends chunks as they come; the connection's own back pressure says how fast they are taken. An answer before their end
- * means that nobody reads any more.
+ * Sends chunks with the connection's backpressure. An answer before the last chunk means that the
+ * reader has disconnected.
  */
 async function upload(
   { apiUrl, bearer, dispatcher }: Target,

@@ -8,7 +8,7 @@ let sysfs: string;
 let links: string;
 let device: string;
 
-/** A folder in place of the kernel's, with the device that the folder itself is on. */
+/** A folder replaces sysfs and describes the device that the folder is on. */
 beforeEach(async () => {
   sysfs = await mkdtemp(join(tmpdir(), "berth-sysfs-"));
   links = join(sysfs, "dev/block");
@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(sysfs, { recursive: true, force: true }));
 
-it("gives the numbers that the kernel gave, large ones too", () => {
+it("formats device numbers like the kernel, also large ones", () => {
   expect([0xfe00, 0x0801, 0x0700, 0x100_0301].map(deviceNumbers)).toEqual([
     "254:0",
     "8:1",
@@ -27,7 +27,7 @@ it("gives the numbers that the kernel gave, large ones too", () => {
   ]);
 });
 
-it("finds the disk that a folder is on", async () => {
+it("finds the disk of a folder", async () => {
   await writeFile(join(sysfs, "devices/sda/dev"), `${device}\n`);
   await symlink("../../devices/sda", join(links, device));
   expect(await blockDeviceOf(sysfs, links)).toBe(device);
@@ -41,7 +41,7 @@ it("finds the whole disk of a partition", async () => {
   expect(await blockDeviceOf(sysfs, links)).toBe("8:0");
 });
 
-it("finds none for what is on no device, or is not there", async () => {
+it("finds no disk for a folder without a device, and for a missing folder", async () => {
   expect(await blockDeviceOf(sysfs, links)).toBeUndefined();
   expect(await blockDeviceOf(join(sysfs, "missing"))).toBeUndefined();
 });

@@ -25,7 +25,7 @@ describe("the machine", () => {
     );
   }
 
-  it("uses what is not available, and leaves the reserve out of what sets may have", async () => {
+  it("counts unavailable memory as used, and excludes the reserve from the allocatable capacity", async () => {
     const reservePercent = { cpu: 10, memory: 20, rootfs: 50 };
     const machine = createLinuxMachine({ dockerRoot: () => "/", reservePercent, procRoot });
     const { used, allocatable } = await machine.measure();
@@ -38,7 +38,7 @@ describe("the machine", () => {
     expect(Object.values({ ...used, ...allocatable }).every(Number.isInteger)).toBe(true);
   });
 
-  it("begins with the load of the last minute, at most all of the machine", async () => {
+  it("starts with the load of the last minute, at most the whole machine", async () => {
     await writeProc({ busy: 1, idle: 1, load: cpus().length / 2 });
     const half = createLinuxMachine({ dockerRoot: () => "/", reservePercent: noReserve, procRoot });
     expect((await half.measure()).used.cpuMillis).toBe(cpuMillis / 2);
@@ -47,7 +47,7 @@ describe("the machine", () => {
     expect((await full.measure()).used.cpuMillis).toBe(cpuMillis);
   });
 
-  it("goes towards what processes do, and never over what there is", async () => {
+  it("approaches the current CPU use, and never exceeds the machine", async () => {
     const machine = createLinuxMachine({
       dockerRoot: () => "/",
       reservePercent: noReserve,
@@ -62,7 +62,7 @@ describe("the machine", () => {
     expect(after).toBeLessThan(cpuMillis);
   });
 
-  it("says which file is not as it should be", async () => {
+  it("names the file that is malformed", async () => {
     await writeFile(`${procRoot}/meminfo`, "MemTotal: 1 kB\n");
     const machine = createLinuxMachine({
       dockerRoot: () => "/",
@@ -72,12 +72,12 @@ describe("the machine", () => {
     await expect(machine.measure()).rejects.toThrow("meminfo has no MemAvailable");
   });
 
-  it("has no room for volumes that cannot be measured, and says why beside everything else", async () => {
+  it("reports no capacity for volumes that cannot be measured, with the reason and all other values", async () => {
     const missing = new AgentError("volume-missing", "there is no volume group berth", {
       phase: "volume",
       temporary: true,
     });
-    const volumes = { room: () => Promise.reject(missing), areOnDockerRoot: false };
+    const volumes = { capacity: () => Promise.reject(missing), areOnDockerRoot: false };
     const options = { dockerRoot: () => "/", reservePercent: noReserve, procRoot };
     const machine = createLinuxMachine({ ...options, volumes: () => volumes });
     const { used, allocatable, volumeReason } = await machine.measure();

@@ -3,31 +3,34 @@ import { cpus } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Reason, ResourceAmounts } from "../../../contracts/common/primitives.ts";
 import type { MachinePort } from "../../ports/machine-port.ts";
-import type { VolumeRoom } from "../../ports/volume-port.ts";
+import type { VolumeCapacity } from "../../ports/volume-port.ts";
 import { failureOf } from "../../step-failure.ts";
 
 export interface LinuxMachineOptions {
-  /** Where Docker keeps images and containers, as far as is known; what is free there is what containers may write. */
+  /**
+   * The folder of Docker's images and containers, as far as it is known. Its free space is what
+   * containers may write.
+   */
   dockerRoot: () => string;
-  /** Shares that sets may not have: for the system, Docker and the agent. */
+  /** Percentages of the machine that are reserved for the system, Docker and the agent. */
   reservePercent: { cpu: number; memory: number; rootfs: number };
-  /** What volumes take and may take; undefined while there are none. */
+  /** Capacity and use of the volumes; undefined while the host has none. */
   volumes?: () => VolumesOfMachine | undefined;
-  /** Where proc is mounted. */
+  /** The mount point of proc. */
   procRoot?: string;
 }
 
 export interface VolumesOfMachine {
-  room(signal: AbortSignal): Promise<VolumeRoom>;
-  /** Their blocks are on Docker's disk: what is theirs is not the containers'. */
+  capacity(signal: AbortSignal): Promise<VolumeCapacity>;
+  /** True if the volumes' blocks are on Docker's disk. Then containers cannot use their bytes. */
   areOnDockerRoot: boolean;
 }
 
-const roomTimeoutMs = 10_000;
+const capacityTimeoutMs = 10_000;
 
 /**
- * CPU use is smoothed over about this long: what counts for placement is what lasts, and a start of a few seconds (of the
- * agent, of a set) would otherwise close the host for the next sets.
+ * CPU use is smoothed over about this long. Without it, a start of a few seconds (of the agent, of
+ * a set) would block placement on the host.
  */
 const cpuSmoothingMs = 30_000;
 
@@ -38,8 +41,8 @@ interface CpuSample {
 }
 
 /**
- * Reads what the kernel counts: no Docker call, some tens of microseconds. CPU is what all processors did, as a mean that
- * forgets (see above), begun from the load of the last minute.
+ * Reads the kernel's counters, in some tens of microseconds and without the Docker API. CPU use is
+ * an exponential moving average over all processors. It starts with the load of the last minute.
  */
 export function createLinuxMachine({
   dockerRoot,
@@ -65,36 +68,36 @@ export function createLinuxMachine({
   return {
     async measure() {
       const volumesNow = volumes?.();
-      const [memory, disk, room] = await Promise.all([
+      const [memory, disk, capacity] = await Promise.all([
         readMemory(procRoot),
         readDisk(dockerRoot()),
-        volumesNow ? measureVolumes(volumesNow) : { ...noRoom, reason: null },
+        volumesNow ? measureVolumes(volumesNow) : { ...noCapacity, reason: null },
         updateBusyShare(),
       ]);
-      const shared = volumesNow?.areOnDockerRoot === true ? room : noRoom;
+      const shared = volumesNow?.areOnDockerRoot === true ? capacity : noCapacity;
       const total: ResourceAmounts = {
         cpuMillis: cpuMillisTotal,
         memoryBytes: memory.totalBytes,
-        volumeBytes: room.totalBytes,
+        volumeBytes: capacity.totalBytes,
         rootfsBytes: Math.max(0, disk.totalBytes - shared.totalBytes),
       };
       return {
         used: {
           cpuMillis: Math.round(busyShare * cpuMillisTotal),
           memoryBytes: memory.totalBytes - memory.availableBytes,
-          volumeBytes: room.totalBytes - room.freeBytes,
+          volumeBytes: capacity.totalBytes - capacity.freeBytes,
           rootfsBytes: Math.max(0, disk.totalBytes - disk.freeBytes - shared.usedBytes),
         },
         allocatable: withoutReserve(total, reservePercent),
-        reclaimableVolumeBytes: room.reclaimableBytes,
-        trashedVolumeBytes: room.trashedBytes,
-        volumeReason: room.reason,
+        reclaimableVolumeBytes: capacity.reclaimableBytes,
+        trashedVolumeBytes: capacity.trashedBytes,
+        volumeReason: capacity.reason,
       };
     },
   };
 }
 
-const noRoom: VolumeRoom = {
+const noCapacity: VolumeCapacity = {
   totalBytes: 0,
   usedBytes: 0,
   freeBytes: 0,
@@ -103,21 +106,24 @@ const noRoom: VolumeRoom = {
   unreadable: [],
 };
 
-/** A host whose volumes cannot be measured has no room for more, says why, and goes on with everything else. */
+/**
+ * Reports no capacity for volumes, with a reason, if the measurement fails. Other measurements
+ * continue.
+ */
 async function measureVolumes(
   volumes: VolumesOfMachine,
-): Promise<VolumeRoom & { reason: Reason | null }> {
+): Promise<VolumeCapacity & { reason: Reason | null }> {
   const late = new AbortController();
   try {
-    const room = await Promise.race([
-      volumes.room(AbortSignal.timeout(roomTimeoutMs)),
-      delay(roomTimeoutMs, undefined, { signal: late.signal, ref: false }).then(() => {
-        throw new Error(`the room for volumes was not measured within ${roomTimeoutMs} ms`);
+    const capacity = await Promise.race([
+      volumes.capacity(AbortSignal.timeout(capacityTimeoutMs)),
+      delay(capacityTimeoutMs, undefined, { signal: late.signal, ref: false }).then(() => {
+        throw new Error(`the capacity for volumes was not measured within ${capacityTimeoutMs} ms`);
       }),
     ]);
-    return { ...room, reason: unreadableReason(room.unreadable) };
+    return { ...capacity, reason: unreadableReason(capacity.unreadable) };
   } catch (error) {
-    return { ...noRoom, reason: failureOf(error, "observe").reason };
+    return { ...noCapacity, reason: failureOf(error, "observe").reason };
   } finally {
     late.abort();
   }
@@ -125,9 +131,9 @@ async function measureVolumes(
 
 function unreadableReason([first, ...others]: readonly string[]): Reason | null {
   if (first === undefined) return null;
-  const more = others.length === 0 ? "" : `, nor those of ${others.length} more`;
+  const more = others.length === 0 ? "" : ` (and of ${others.length} more volumes)`;
   const text = `the tags of volume ${first} cannot be read${more}`;
-  return { code: "volume-unreadable", text: `${text}: what is theirs is left alone` };
+  return { code: "volume-unreadable", text: `${text}. Berth does not change these volumes.` };
 }
 
 function withoutReserve(
@@ -143,7 +149,10 @@ function withoutReserve(
   };
 }
 
-/** The first line of /proc/stat: user nice system idle iowait irq softirq steal (guest is within user). */
+/**
+ * Reads the first line of /proc/stat: user nice system idle iowait irq softirq steal (guest is
+ * within user).
+ */
 async function sampleCpu(procRoot: string): Promise<CpuSample> {
   const text = await readFile(`${procRoot}/stat`, "utf8");
   const fields = /^cpu +(.*)$/m.exec(text)?.[1]?.trim().split(/ +/).slice(0, 8).map(Number) ?? [];
@@ -152,7 +161,7 @@ async function sampleCpu(procRoot: string): Promise<CpuSample> {
   return { atMs: performance.now(), busyTicks: totalTicks - idleTicks, totalTicks };
 }
 
-/** Processes that ran or waited to run, as a mean of the last minute. */
+/** Mean number of running and runnable processes in the last minute. */
 async function readLoad(procRoot: string): Promise<number> {
   const load = Number((await readFile(`${procRoot}/loadavg`, "utf8")).split(" ")[0]);
   return Number.isFinite(load) ? load : 0;
@@ -170,7 +179,7 @@ async function readMemory(
   return { totalBytes: bytesOf("MemTotal"), availableBytes: bytesOf("MemAvailable") };
 }
 
-/** Free is what an ordinary process may still write: the superuser's reserve counts as used. */
+/** Free bytes are those of an ordinary process: the superuser's reserve counts as used. */
 async function readDisk(folder: string): Promise<{ totalBytes: number; freeBytes: number }> {
   const disk = await statfs(folder);
   return { totalBytes: disk.blocks * disk.bsize, freeBytes: disk.bavail * disk.bsize };

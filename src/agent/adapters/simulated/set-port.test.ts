@@ -8,7 +8,7 @@ const image = "berth-test/busybox:1";
 describeSetPort("simulated", async () => {
   const engine = new SimulatedEngine({
     clock: systemClock,
-    // Real containers take their time, and so do these: what starts later has a later time of its start.
+    // Real containers take time to start, and so do these: later starts have later start times.
     delaysMs: { prepare: 2, start: 2, stop: 2, stopAll: 2, remove: 2 },
     hasImage: (reference) => reference === image,
     images: [image],
@@ -18,8 +18,8 @@ describeSetPort("simulated", async () => {
     otherHost: createSimulatedSetPort(engine, "host_two"),
     image,
     crash: async (dockerId) => engine.exit(dockerId),
-    removeBehind: async (dockerId) => engine.removeBehind(dockerId),
-    limitBehind: async (dockerId, limits) => engine.limitBehind(dockerId, limits),
+    removeExternally: async (dockerId) => engine.removeExternally(dockerId),
+    limitExternally: async (dockerId, limits) => engine.limitExternally(dockerId, limits),
     close: async () => undefined,
   };
 });

@@ -4,8 +4,8 @@ import type { LocalSetSpec, ObservedLocalSet, SetPort } from "../../ports/set-po
 import type { SimulatedCall, SimulatedEngine, SimulatedIntercept } from "./simulated-engine.ts";
 
 /**
- * A host's sets in a simulated engine: the same port as on Docker, at the cost of a few objects a container. `intercept` is
- * for this port alone.
+ * A host's sets in a simulated engine: the port of Docker, at the cost of a few objects per
+ * container. `intercept` applies to this port alone.
  */
 export function createSimulatedSetPort(
   engine: SimulatedEngine,
@@ -52,7 +52,8 @@ export function createSimulatedSetPort(
         const seen = engine
           .observeSet(hostId, set.setId)
           ?.containers.find(({ name }) => name === container);
-        if (seen?.state !== "running") return { healthy: false, detail: "it does not run" };
+        if (seen?.state !== "running")
+          return { healthy: false, detail: "the container does not run" };
         return engine.options.probe?.(set.setId, container) ?? { healthy: true };
       }),
     logs: (setId, container, { follow }, signal) =>
@@ -87,7 +88,10 @@ type Call = <T>(
   ...steps: [...(() => void)[], () => T]
 ) => Promise<T>;
 
-/** Runs the steps of one call, with its delay, and with the interceptor at its beginning, its middle and its end. */
+/**
+ * Runs the steps of one call, with its delay. The interceptor runs at its beginning, its middle and
+ * its end.
+ */
 function createCall(
   { options: { clock, delaysMs = {} } }: SimulatedEngine,
   intercept: SimulatedIntercept | undefined,
@@ -99,18 +103,19 @@ function createCall(
     ...steps: [...(() => void)[], () => T]
   ) => {
     const { setId, generation } = about;
-    const tell = (at: SimulatedCall["at"]) => intercept?.({ verb, at, setId, generation }, signal);
+    const notify = (at: SimulatedCall["at"]) =>
+      intercept?.({ verb, at, setId, generation }, signal);
     signal.throwIfAborted();
-    await tell("begin");
+    await notify("begin");
     const delayMs = delaysMs[verb] ?? 0;
     if (delayMs > 0) await delay(clock, delayMs, signal);
     let result: T | undefined;
     for (const [position, step] of steps.entries()) {
-      if (position > 0) await tell("middle");
+      if (position > 0) await notify("middle");
       signal.throwIfAborted();
       result = step() as T;
     }
-    await tell("end");
+    await notify("end");
     return result as T;
   };
 }
@@ -122,17 +127,17 @@ async function* simulatedLogs(
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
   if (!observed?.containers.some(({ name }) => name === container)) {
-    throw new AgentError("not-there", `the set has no container "${container}" here`, {
+    throw new AgentError("not-there", `the set has no container "${container}" on this host`, {
       phase: "observe",
       temporary: true,
     });
   }
-  yield Buffer.from(`${container} is simulated and has nothing to say\n`);
+  yield Buffer.from(`${container} is simulated and prints nothing\n`);
   if (follow) await untilAborted(signal);
 }
 
 function failLate(timeoutMs: number): never {
-  throw new AgentError("docker-unavailable", `no answer within ${timeoutMs} ms`, {
+  throw new AgentError("docker-unavailable", `Docker did not answer within ${timeoutMs} ms`, {
     phase: "observe",
     temporary: true,
   });

@@ -11,7 +11,7 @@ import type {
 import { containerLimits, setLimits } from "../../set-limits.ts";
 import { specHash } from "../../spec-hash.ts";
 
-/** A call of the port, as it is shown to an interceptor. */
+/** A call of the port, as an interceptor receives it. */
 export interface SimulatedCall {
   verb:
     | "observe"
@@ -23,19 +23,22 @@ export interface SimulatedCall {
     | "stopAll"
     | "probe"
     | "ping";
-  /** The middle is where a call has done half of what it does. */
+  /** At "middle", a call has done half of its work. */
   at: "begin" | "middle" | "end";
   setId: string | undefined;
-  /** Of the spec that the call is about. */
+  /** Generation of the call's spec. */
   generation: number | undefined;
 }
 
-/** Called at the beginning, in the middle and at the end of calls: it may throw, wait, or never return. */
+/**
+ * Runs at the beginning, in the middle and at the end of calls. It may throw, wait, or never
+ * return.
+ */
 export type SimulatedIntercept = (call: SimulatedCall, signal: AbortSignal) => Promise<void>;
 
 export interface SimulatedEngineOptions {
   clock: Clock;
-  /** How long each verb takes; 0 where nothing is said. */
+  /** Duration of each verb, 0 by default. */
   delaysMs?: Partial<Record<SimulatedCall["verb"], number>>;
   hasImage?: (image: string) => boolean;
   images?: readonly string[];
@@ -51,12 +54,12 @@ interface SimulatedContainer {
   generation: number;
   specHash: string;
   restartGeneration: number;
-  /** Of infra: those of the set. */
+  /** For infra: the limits of the set. */
   limits: Limits;
-  /** Memory that its processes do not give back. */
+  /** Memory that the container's processes do not release. */
   heldBytes: number;
   state: "created" | "running" | "exited";
-  /** The infra container whose network it has joined. */
+  /** The infra container whose network this container has joined. */
   infraId: string | undefined;
   exitCode: number | undefined;
   startedAt: string | undefined;
@@ -66,7 +69,10 @@ interface SimulatedContainer {
 const exitedByStop = 143;
 const exitedByCrash = 137;
 
-/** Containers that are nothing but a row in a table, with the manners of real ones. Several hosts may share one engine. */
+/**
+ * Containers as rows of a table, with the behavior of real ones. Several hosts may share one
+ * engine.
+ */
 export class SimulatedEngine {
   readonly options: SimulatedEngineOptions;
   readonly #containers = new Map<string, SimulatedContainer>();
@@ -93,7 +99,7 @@ export class SimulatedEngine {
     return containers.length === 0 ? undefined : toObservedSet(setId, containers);
   }
 
-  /** The first half of a preparation: what is stale goes, and infra is there. */
+  /** First half of `prepare`: deletes outdated containers, and creates and starts infra. */
   prepareInfra(hostId: string, set: LocalSetSpec): void {
     for (const container of this.#stale(hostId, set)) this.#delete(container);
     const infra =
@@ -101,14 +107,14 @@ export class SimulatedEngine {
     if (infra.state !== "running") this.#start(infra);
   }
 
-  /** The second half: the business containers are there. */
+  /** Second half of `prepare`: creates the missing business containers. */
   prepareBusiness(hostId: string, set: LocalSetSpec): void {
     const infra = this.#infraOf(hostId, set.setId);
     if (!infra) throw notPrepared(set.setId);
     for (const { name, index, image } of set.template.containers) {
       if (this.#find(hostId, set.setId, name)) continue;
       if (!(this.options.hasImage?.(image) ?? true)) {
-        throw new AgentError("image-not-found", `there is no image "${image}"`, {
+        throw new AgentError("image-not-found", `image "${image}" not found`, {
           phase: "image",
           temporary: false,
         });
@@ -117,7 +123,7 @@ export class SimulatedEngine {
     }
   }
 
-  /** What holds more than it is to have keeps its limits, the others do not. */
+  /** Applies the new limits, except to a container that uses more memory than its new limit. */
   resize(hostId: string, set: LocalSetSpec): void {
     let refusal: AgentError | undefined;
     for (const container of this.#ofSet(hostId, set.setId)) {
@@ -125,11 +131,15 @@ export class SimulatedEngine {
       const wanted = limitsOf(set, name);
       if (heldBytes > wanted.memoryBytes) {
         const options = { phase: "resize" as const, temporary: true };
-        refusal = new AgentError("memory-in-use", `"${name}" uses ${heldBytes} bytes`, options);
+        refusal = new AgentError(
+          "memory-in-use",
+          `"${name}" uses ${heldBytes} bytes of memory`,
+          options,
+        );
         continue;
       }
       container.limits = wanted;
-      this.#tell(container);
+      this.#notify(container);
     }
     if (refusal) throw refusal;
   }
@@ -139,13 +149,17 @@ export class SimulatedEngine {
     const infra = this.#infraOf(hostId, setId);
     if (!container || !infra) throw notPrepared(setId);
     if (infra.state !== "running") {
-      throw new AgentError("infra-not-running", `"${name}" cannot start yet`, {
-        phase: "start",
-        temporary: true,
-      });
+      throw new AgentError(
+        "infra-not-running",
+        `"${name}" cannot start before its infra container`,
+        {
+          phase: "start",
+          temporary: true,
+        },
+      );
     }
     if (container.state === "running") {
-      if (!isCutOff(container, infra)) return;
+      if (!hasLostNetwork(container, infra)) return;
       this.#end(container, exitedByStop);
     }
     this.#start(container);
@@ -179,25 +193,28 @@ export class SimulatedEngine {
     return () => this.#watchers.delete(watcher);
   }
 
-  /** What its main process does when it ends by itself. */
+  /** Ends a container as if its main process had exited. */
   exit(dockerId: string, exitCode = exitedByCrash): void {
     const container = this.#containers.get(dockerId);
     if (container?.state === "running") this.#end(container, exitCode);
   }
 
-  /** As a person at the machine may do. */
-  removeBehind(dockerId: string): void {
+  /** Deletes a container as an administrator of the machine may. */
+  removeExternally(dockerId: string): void {
     const container = this.#containers.get(dockerId);
     if (container) this.#delete(container);
   }
 
-  /** As a person at the machine may do; of infra, to the whole set. Nobody hears of what is done to a cgroup. */
-  limitBehind(dockerId: string, limits: Limits): void {
+  /**
+   * Changes limits as an administrator of the machine may; for infra, the set's limits. Cgroup
+   * changes cause no event.
+   */
+  limitExternally(dockerId: string, limits: Limits): void {
     const container = this.#containers.get(dockerId);
     if (container) container.limits = limits;
   }
 
-  /** Its processes take so much memory and keep it. */
+  /** Lets a container's processes allocate memory and never release it. */
   hold(dockerId: string, bytes: number): void {
     const container = this.#containers.get(dockerId);
     if (container) container.heldBytes = bytes;
@@ -225,7 +242,7 @@ export class SimulatedEngine {
       if (container === infra) return false;
       if (isOutdated(set, container) || container.infraId !== infra.dockerId) return true;
       if (container.state !== "running") return false;
-      return infra.state !== "running" || isCutOff(container, infra);
+      return infra.state !== "running" || hasLostNetwork(container, infra);
     });
   }
 
@@ -262,22 +279,22 @@ export class SimulatedEngine {
     container.state = "running";
     container.startedAt = this.#now();
     container.exitCode = undefined;
-    this.#tell(container);
+    this.#notify(container);
   }
 
   #end(container: SimulatedContainer, exitCode: number): void {
     container.state = "exited";
     container.exitCode = exitCode;
     container.finishedAt = this.#now();
-    this.#tell(container);
+    this.#notify(container);
   }
 
   #delete(container: SimulatedContainer): void {
     this.#containers.delete(container.dockerId);
-    this.#tell(container);
+    this.#notify(container);
   }
 
-  #tell({ hostId, setId }: SimulatedContainer): void {
+  #notify({ hostId, setId }: SimulatedContainer): void {
     for (const watcher of this.#watchers) if (watcher.hostId === hostId) watcher.onChange(setId);
   }
 
@@ -302,8 +319,11 @@ function limitsOf({ template }: LocalSetSpec, name: string): Limits {
   return found ? containerLimits(template, found.options) : setLimits(template);
 }
 
-/** It has run since before its infra container began anew. */
-function isCutOff(container: SimulatedContainer, infra: SimulatedContainer): boolean {
+/**
+ * The container started before the current run of its infra container, so its network no longer
+ * exists.
+ */
+function hasLostNetwork(container: SimulatedContainer, infra: SimulatedContainer): boolean {
   return Date.parse(container.startedAt ?? "") < Date.parse(infra.startedAt ?? "");
 }
 
@@ -331,7 +351,8 @@ function toObserved(
   container: SimulatedContainer,
   infra: SimulatedContainer | undefined,
 ): ObservedContainer {
-  const isLost = container.state === "running" && infra !== undefined && isCutOff(container, infra);
+  const isLost =
+    container.state === "running" && infra !== undefined && hasLostNetwork(container, infra);
   return {
     name: container.name,
     dockerId: container.dockerId,

@@ -1,38 +1,44 @@
 import { AgentError } from "../../agent-error.ts";
-import type { VolumeRoom } from "../../ports/volume-port.ts";
+import type { VolumeCapacity } from "../../ports/volume-port.ts";
 
 /**
- * Block devices with tags, as the volume port needs them. A backend changes blocks and tags only; file systems, mounts and the
- * life of a volume are the same for all (volumes.ts). Each call is atomic: after a crash it has happened or it has not.
+ * Block devices with tags, as the volume port needs them. A backend changes only blocks and tags.
+ * File systems, mounts and the states of a volume are common to all backends (volumes.ts). Each
+ * call is atomic: after a crash it has happened or it has not.
  */
 export interface BlockStore {
-  /** An image file: its blocks are allocated, and mkfs must leave them so. */
+  /** True if blocks belong to an image file. They are allocated, and mkfs must not discard them. */
   readonly hasImages: boolean;
-  /** This host's. */
+  /** Lists the volumes of this host. */
   list(signal: AbortSignal): Promise<BlockListing>;
-  /** Rejects with `volume-no-room`, or `volume-foreign` when the name is taken: by whomever, what they have is left alone. */
+  /**
+   * Rejects with `volume-no-room`, or with `volume-foreign` if the name is in use. It never changes
+   * the other volume.
+   */
   create(volume: BlockVolume, signal: AbortSignal): Promise<void>;
-  /** Gives a volume other tags than it was listed with. */
+  /** Replaces the tags that the volume was listed with. */
   retag(listed: BlockVolume, tags: VolumeTags, signal: AbortSignal): Promise<void>;
-  /** Makes it at least so large, attached or not. */
+  /** Grows a volume to at least this size, attached or not. */
   grow(volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
-  /** The path of its device, which is there when it resolves. */
+  /** Returns the path of the volume's device, which exists when the call resolves. */
   attach(volumeId: string, signal: AbortSignal): Promise<string>;
-  /** Nothing may have it mounted. */
+  /** Detaches a volume that is not mounted. */
   detach(volumeId: string, signal: AbortSignal): Promise<void>;
-  /** Destroys it. */
+  /** Destroys a volume. */
   remove(volumeId: string, signal: AbortSignal): Promise<void>;
-  room(signal: AbortSignal): Promise<BlockRoom>;
+  capacity(signal: AbortSignal): Promise<BlockCapacity>;
 }
 
 export interface BlockListing {
-  /** By id. */
+  /** Sorted by id. */
   volumes: BlockVolume[];
-  /** Ids of those whose tags cannot be read: they are left alone, and others do not suffer for them. */
+  /**
+   * Ids of volumes with unreadable tags. The store never changes them, and other volumes work on.
+   */
   unreadable: string[];
 }
 
-export type BlockRoom = Pick<VolumeRoom, "totalBytes" | "usedBytes" | "freeBytes">;
+export type BlockCapacity = Pick<VolumeCapacity, "totalBytes" | "usedBytes" | "freeBytes">;
 
 export interface BlockVolume {
   volumeId: string;
@@ -40,15 +46,18 @@ export interface BlockVolume {
   tags: VolumeTags;
 }
 
-/** What a host alone can say of a volume. */
+/** Facts about a volume that only its host knows. */
 export interface VolumeTags {
   setId: string;
   tenant: string;
   service: string;
   generation: number;
-  /** new: it was never mounted, so its file system may be made (again). */
+  /** `new`: never mounted, so its file system may be created (again). */
   state: "new" | "live" | "trashed";
-  /** It is being grown: its file system fills so much of it, until it was told to fill the rest. */
+  /**
+   * Size of the file system while the volume grows. It is cleared when the file system fills the
+   * blocks.
+   */
   growingFromBytes?: number | undefined;
   trashedAtMs?: number | undefined;
   expiresAtMs?: number | undefined;
@@ -62,21 +71,21 @@ export function isVolumeId(text: string): boolean {
   return idPattern.test(text);
 }
 
-/** Nothing from outside becomes a path, an argument or a tag before it was looked at here. */
+/** Validates input before it becomes a path, an argument or a tag. */
 export function checkVolumeId(volumeId: string): string {
   if (isVolumeId(volumeId)) return volumeId;
-  throw invalid(`"${volumeId}" is not the id of a volume`);
+  throw invalid(`"${volumeId}" is not a volume id`);
 }
 
 export function checkTags(tags: VolumeTags): VolumeTags {
-  if (!setPattern.test(tags.setId)) throw invalid(`"${tags.setId}" is not the id of a set`);
+  if (!setPattern.test(tags.setId)) throw invalid(`"${tags.setId}" is not a set id`);
   for (const name of [tags.tenant, tags.service]) {
     if (!namePattern.test(name)) throw invalid(`"${name}" is not a name`);
   }
   const { generation, growingFromBytes = 0, trashedAtMs = 0, expiresAtMs = 0 } = tags;
   const numbers = [generation, growingFromBytes, trashedAtMs, expiresAtMs];
   if (!numbers.every((number) => Number.isSafeInteger(number) && number >= 0))
-    throw invalid("a volume's generation, size and times are whole numbers");
+    throw invalid("a volume's generation, size and times must be whole numbers");
   return tags;
 }
 
@@ -89,7 +98,7 @@ function invalid(message: string): AgentError {
   return new AgentError("volume-invalid", message, { phase: "volume", temporary: false });
 }
 
-/** What a person can put right, or time. */
+/** An error that an operator, or time, can correct. */
 export function volumeError(
   code:
     | "volume-no-room"

@@ -3,7 +3,7 @@ import { volumeError } from "./block-store.ts";
 
 const makeTimeoutMs = 120_000;
 const growTimeoutMs = 300_000;
-/** mkfs.xfs makes none below 300 MiB (xfsprogs 5.19). */
+/** mkfs.xfs needs at least 300 MiB (xfsprogs 5.19). */
 const xfsBytesMin = 300 * 2 ** 20;
 
 export const fileSystemTypes = ["ext4", "xfs"] as const;
@@ -12,14 +12,17 @@ export type FileSystemType = (typeof fileSystemTypes)[number];
 export interface NewFileSystem {
   device: string;
   sizeBytes: number;
-  /** Its blocks are a file's, which stay allocated: what is to be zeroed is so now, by this program, which keeps them. */
+  /**
+   * True if the blocks belong to an image file. Then mkfs itself must write the zeros, because the
+   * kernel would deallocate blocks.
+   */
   isImage: boolean;
 }
 
 /**
- * Makes a file system of this type, or ext4 where the device is too small for it. Nothing is discarded, which takes the longer
- * the larger a device is (a third of a second for each GiB on the test host) while a set waits to start; and of an image
- * it would give the blocks away.
+ * Creates a file system of the wanted type, or ext4 if the device is too small for it. It discards
+ * nothing. A discard would deallocate the blocks of an image. On a device it takes a third of a
+ * second for each GiB on the test host, while the set waits.
  */
 export async function makeFileSystem(
   wanted: FileSystemType,
@@ -31,9 +34,10 @@ export async function makeFileSystem(
     await run("mkfs.xfs", args, makeTimeoutMs, signal);
     return;
   }
-  // On a disk, tables are filled in later, in the background, so that it takes tens of milliseconds: by the kernel, which punches
-  // holes into an image for it, where it takes no time anyway. No blocks are kept for the superuser: the size is what the set gets.
-  // Checksums, with the file system's own id in them, tell its journal from that of an earlier one in these blocks.
+  // On a disk, the kernel fills the tables later in the background, so mkfs takes tens of
+  // milliseconds. In an image, the kernel would punch holes, so mkfs writes them itself, which is
+  // as fast. The superuser has no reserve: a set gets the whole size. Checksums contain the file
+  // system's id, so they distinguish its journal from an earlier one in the same blocks.
   const features = "64bit,metadata_csum";
   const extended = `nodiscard,lazy_itable_init=${isImage ? 0 : 1},lazy_journal_init=1`;
   await run(
@@ -44,7 +48,7 @@ export async function makeFileSystem(
   );
 }
 
-/** Has a mounted file system fill its device. Nothing to do when it does. */
+/** Grows a mounted file system to its device. Does nothing if it has that size. */
 export async function growFileSystem(
   { device, mountPoint, type }: { device: string; mountPoint: string; type: string | undefined },
   signal: AbortSignal,
@@ -55,13 +59,17 @@ export async function growFileSystem(
     case "xfs":
       return run("xfs_growfs", ["-d", mountPoint], growTimeoutMs, signal);
     default:
-      throw volumeError("volume-failed", `${device} has no file system that can grow`, {
-        temporary: false,
-      });
+      throw volumeError(
+        "volume-failed",
+        `${device} has no file system that supports online growth`,
+        {
+          temporary: false,
+        },
+      );
   }
 }
 
-/** A program that fails may do so for want of memory, a device, or time: it is tried again. */
+/** Treats a failed program as temporary: it may have lacked memory, a device, or time. */
 async function run(
   program: string,
   args: readonly string[],

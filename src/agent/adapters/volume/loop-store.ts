@@ -4,7 +4,7 @@ import { z } from "zod";
 import { CommandError, runCommand } from "../../exec.ts";
 import {
   type BlockListing,
-  type BlockRoom,
+  type BlockCapacity,
   type BlockStore,
   type BlockVolume,
   checkSize,
@@ -33,16 +33,16 @@ const storedTags = z.object({
 
 export interface LoopStoreOptions {
   hostId: string;
-  /** Where the images lie; a folder of this agent's own. */
+  /** The folder of the images, which belongs to this agent alone. */
   folder: string;
-  /** How much of the file system volumes may take together. */
+  /** The part of the file system that all volumes together may use. */
   totalBytes: number;
 }
 
 /**
- * Volumes as image files behind loop devices, for hosts without device mapper. An image's blocks are allocated when it is
- * made, so the limit is as hard, and the room as certain, as a logical volume's. Tags lie in a file beside the image;
- * an image without one was never finished.
+ * Volumes as image files behind loop devices, for hosts without device mapper. An image's blocks
+ * are allocated at its creation, so its limit is as hard as a logical volume's. Tags are in a file
+ * beside the image; an image without one is unfinished.
  */
 export function createLoopStore(options: LoopStoreOptions): BlockStore {
   return new LoopStore(options);
@@ -71,11 +71,11 @@ class LoopStore implements BlockStore {
     checkTags(volume.tags);
     await this.#prepareFolder();
     if (await exists(this.#imageOf(volumeId))) {
-      throw volumeError("volume-foreign", `${this.#imageOf(volumeId)} is there already`, {
+      throw volumeError("volume-foreign", `${this.#imageOf(volumeId)} already exists`, {
         temporary: false,
       });
     }
-    await this.#assertRoom(volume.sizeBytes, signal);
+    await this.#assertCapacity(volume.sizeBytes, signal);
     const unfinished = `${this.#imageOf(volumeId)}.new`;
     await rm(unfinished, { force: true });
     try {
@@ -84,7 +84,7 @@ class LoopStore implements BlockStore {
       await rm(unfinished, { force: true });
       throw error;
     }
-    // With its tags in place first, an image that is there is a volume.
+    // Tags first: an image that exists is then a complete volume.
     await this.#writeTags(volumeId, volume.tags);
     await rename(unfinished, this.#imageOf(volumeId));
     await syncFolder(this.#options.folder);
@@ -98,7 +98,7 @@ class LoopStore implements BlockStore {
     const image = this.#imageOf(checkVolumeId(volumeId));
     const { size } = await stat(image);
     if (size < checkSize(sizeBytes)) {
-      await this.#assertRoom(sizeBytes - size, signal);
+      await this.#assertCapacity(sizeBytes - size, signal);
       await this.#allocate(image, sizeBytes, signal);
     }
     const device = await this.#deviceOf(image, signal);
@@ -110,7 +110,8 @@ class LoopStore implements BlockStore {
     const device = await this.#deviceOf(image, signal);
     if (device === undefined)
       return (await this.#losetup(["--find", "--show", "--", image], signal)).trim();
-    await this.#losetup(["--set-capacity", device], signal); // a crash may have come before it
+    // An earlier agent may have crashed before this.
+    await this.#losetup(["--set-capacity", device], signal);
     return device;
   }
 
@@ -126,25 +127,33 @@ class LoopStore implements BlockStore {
     await syncFolder(this.#options.folder);
   }
 
-  /** Free is what is left of the share, or of the file system, whichever is less. What cannot be read takes room all the same. */
-  async room(): Promise<BlockRoom> {
+  /**
+   * Free bytes are the rest of `totalBytes` or of the file system, whichever is less. Unreadable
+   * volumes count as used.
+   */
+  async capacity(): Promise<BlockCapacity> {
     const { folder, totalBytes } = this.#options;
     await this.#prepareFolder();
     const ids = await this.#idsOf(/^(vol_[0-9a-z]+)\.img$/);
-    const sizes = await Promise.all(ids.map((id) => stat(this.#imageOf(id)).catch(noneWhenGone)));
+    const sizes = await Promise.all(
+      ids.map((id) => stat(this.#imageOf(id)).catch(ignoreMissingFile)),
+    );
     const { bavail, bsize } = await statfs(folder);
     const usedBytes = sizes.reduce((sum, file) => sum + (file?.size ?? 0), 0);
     const freeBytes = Math.max(0, Math.min(totalBytes - usedBytes, bavail * bsize));
     return { totalBytes, usedBytes, freeBytes };
   }
 
-  /** Nothing is made before it resolves, so the first call finds nothing that is under way. */
+  /**
+   * Creates the folder. No image is created before it resolves, so the first call deletes no image
+   * in progress.
+   */
   async #prepareFolder(): Promise<void> {
     await mkdir(this.#options.folder, { recursive: true, mode: 0o700 });
     await (this.#swept ??= this.#sweep());
   }
 
-  /** What an earlier life of the agent left unfinished takes room and is of no use. */
+  /** Deletes unfinished images of an earlier agent. */
   async #sweep(): Promise<void> {
     const { folder } = this.#options;
     const left = (await readdir(folder)).filter((name) => /^vol_[0-9a-z]+\.img\.new$/.test(name));
@@ -179,7 +188,10 @@ class LoopStore implements BlockStore {
     await syncFolder(folder);
   }
 
-  /** Undefined: there is no image, or it is not this host's. Whose it is when its tags cannot be read, nobody knows. */
+  /**
+   * Undefined if the image does not exist or belongs to another host. With unreadable tags its
+   * owner is unknown.
+   */
   async #read(volumeId: string): Promise<BlockVolume | "unreadable" | undefined> {
     try {
       const { size } = await stat(this.#imageOf(volumeId));
@@ -192,20 +204,20 @@ class LoopStore implements BlockStore {
     }
   }
 
-  async #assertRoom(sizeBytes: number, signal: AbortSignal): Promise<void> {
+  async #assertCapacity(sizeBytes: number, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    const { freeBytes } = await this.room();
-    if (freeBytes < sizeBytes) throw noRoom(sizeBytes, freeBytes);
+    const { freeBytes } = await this.capacity();
+    if (freeBytes < sizeBytes) throw noCapacity(sizeBytes, freeBytes);
   }
 
-  /** Blocks are taken now, not when they are written. */
+  /** Allocates the blocks now, not at the first write. */
   async #allocate(path: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
     const args = ["--length", String(sizeBytes), "--", path];
     try {
       await runCommand(fallocate, args, { timeoutMs: fallocateTimeoutMs, signal });
     } catch (error) {
       const isFull = error instanceof CommandError && /no space/i.test(error.stderrTail);
-      throw isFull ? noRoom(sizeBytes, 0, error) : failed(error);
+      throw isFull ? noCapacity(sizeBytes, 0, error) : failed(error);
     }
   }
 
@@ -227,10 +239,10 @@ class LoopStore implements BlockStore {
   }
 }
 
-function noRoom(wantedBytes: number, freeBytes: number, cause?: unknown): Error {
+function noCapacity(wantedBytes: number, freeBytes: number, cause?: unknown): Error {
   return volumeError(
     "volume-no-room",
-    `there is no room for ${wantedBytes} bytes more of volumes on this host, ${freeBytes} are free`,
+    `this host lacks space for a volume of ${wantedBytes} bytes: ${freeBytes} bytes are free`,
     { temporary: true, cause },
   );
 }
@@ -240,7 +252,7 @@ function failed(error: unknown): unknown {
   return volumeError("volume-failed", error.message, { temporary: true, cause: error });
 }
 
-/** A rename is on the disk when its folder is. */
+/** Makes a rename durable. */
 async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, "r");
   try {
@@ -262,7 +274,7 @@ function emptyWhenMissing(error: unknown): string[] {
   throw error;
 }
 
-function noneWhenGone(error: unknown): undefined {
+function ignoreMissingFile(error: unknown): undefined {
   if (codeOf(error) !== "ENOENT") throw error;
 }
 

@@ -4,7 +4,7 @@ import { CommandError, runCommand } from "../../exec.ts";
 import { deviceNumbers } from "../machine/block-device.ts";
 import {
   type BlockListing,
-  type BlockRoom,
+  type BlockCapacity,
   type BlockStore,
   type BlockVolume,
   checkSize,
@@ -19,7 +19,7 @@ const lvmTimeoutMs = 60_000;
 
 export interface LvmStoreOptions {
   hostId: string;
-  /** Made by the operator; Berth makes and removes logical volumes in it, and nothing else. */
+  /** A volume group of the operator. Berth creates and deletes only logical volumes in it. */
   volumeGroup: string;
 }
 
@@ -37,9 +37,9 @@ const groups = z.object({
 });
 
 /**
- * Volumes as logical volumes of one volume group. Tags are LVM's own, `berth.set=set_…` and so on, and change in one
- * commit of the group's metadata; what does not carry this host's tag is not Berth's. Sizes are rounded up to the
- * group's extents.
+ * Volumes as logical volumes of one volume group. Tags are LVM tags, such as `berth.set=set_…`, and
+ * change in one commit of the group's metadata. A volume without this host's tag is not Berth's.
+ * Sizes are rounded up to the group's extents.
  */
 export function createLvmStore({ hostId, volumeGroup }: LvmStoreOptions): BlockStore {
   return new LvmStore(hostId, volumeGroup);
@@ -75,7 +75,7 @@ class LvmStore implements BlockStore {
   async create(volume: BlockVolume, signal: AbortSignal): Promise<void> {
     const volumeId = checkVolumeId(volume.volumeId);
     const tags = this.#tagArguments("--addtag", volume.tags);
-    // -Wy -y: what an earlier volume left in these blocks is no file system of this one's.
+    // -Wy -y: wipe the signatures of an earlier volume in these blocks.
     const size = `${checkSize(volume.sizeBytes)}b`;
     const args = ["-Wy", "-y", ...tags, "-n", volumeId, "-L", size, this.#volumeGroup];
     try {
@@ -90,7 +90,7 @@ class LvmStore implements BlockStore {
       }
       if (!/already exists/i.test(text)) throw error;
       const place = `${this.#volumeGroup}/${volumeId}`;
-      throw volumeError("volume-foreign", `${place} is there already`, {
+      throw volumeError("volume-foreign", `${place} already exists`, {
         temporary: false,
         cause: error,
       });
@@ -113,7 +113,7 @@ class LvmStore implements BlockStore {
       const size = `${checkSize(sizeBytes)}b`;
       await this.#lvm("lvextend", ["-L", size, this.#pathOf(volumeId)], signal);
     } catch (error) {
-      // It is as large already, or larger.
+      // The volume already has that size or more.
       if (/matches existing size|not larger than existing/i.test(messageOf(error))) return;
       if (!/insufficient free space/i.test(messageOf(error))) throw error;
       throw volumeError("volume-no-room", messageOf(error), { temporary: true, cause: error });
@@ -122,7 +122,7 @@ class LvmStore implements BlockStore {
 
   async attach(volumeId: string, signal: AbortSignal): Promise<string> {
     const device = this.#deviceOf(volumeId);
-    // A new one is active from the start. No command is run that is not needed: each costs a scan of the host's devices.
+    // A new volume is active. Each LVM command scans the host's devices, so run none without need.
     if (!(await exists(device)))
       await this.#lvm("lvchange", ["-ay", this.#pathOf(volumeId)], signal);
     else if (await isSuspended(device))
@@ -139,7 +139,7 @@ class LvmStore implements BlockStore {
     await this.#lvm("lvremove", ["-y", this.#pathOf(volumeId)], signal);
   }
 
-  async room(signal: AbortSignal): Promise<BlockRoom> {
+  async capacity(signal: AbortSignal): Promise<BlockCapacity> {
     const options = ["-o", "vg_size,vg_free", ...reportOptions];
     const output = await this.#lvm("vgs", [...options, this.#volumeGroup], signal);
     const group = groups.parse(JSON.parse(output)).report[0]?.vg[0];
@@ -152,7 +152,10 @@ class LvmStore implements BlockStore {
     return `${this.#volumeGroup}/${checkVolumeId(volumeId)}`;
   }
 
-  /** Its node is there while it is active. Device mapper joins the two names, doubling the dashes within them (dmsetup(8)). */
+  /**
+   * The device node, which exists while the volume is active. Device mapper joins the two names and
+   * doubles the dashes within them (dmsetup(8)).
+   */
   #deviceOf(volumeId: string): string {
     const parts = [this.#volumeGroup, checkVolumeId(volumeId)];
     return `/dev/mapper/${parts.map((part) => part.replaceAll("-", "--")).join("-")}`;
@@ -163,8 +166,8 @@ class LvmStore implements BlockStore {
   }
 
   /**
-   * A command that is broken off in the middle may leave a device suspended, with all that waits for it. So one that has begun
-   * ends, and at its deadline it is asked to, not killed.
+   * Runs an LVM command to its end, or until SIGTERM at its deadline. An LVM command that is killed
+   * may leave a device suspended, with all of its I/O blocked.
    */
   async #lvm(command: string, args: readonly string[], signal: AbortSignal): Promise<string> {
     signal.throwIfAborted();
@@ -187,16 +190,20 @@ const reportOptions = ["--reportformat", "json", "--units", "b", "--nosuffix"];
 function missing(volumeGroup: string, cause?: unknown): Error {
   return volumeError(
     "volume-missing",
-    `there is no volume group ${volumeGroup} on this host: make it with vgcreate, or bring its disk back`,
+    `volume group ${volumeGroup} not found on this host. Create it with vgcreate, or reconnect its disk.`,
     { temporary: true, cause },
   );
 }
 
-/** Whoever reads or writes it waits for ever, after somebody was killed who was changing it. Read without touching the device. */
+/**
+ * True if a killed command left the device suspended, so that all I/O on it blocks. Does not touch
+ * the device.
+ */
 async function isSuspended(device: string): Promise<boolean> {
   const { rdev } = await stat(device);
   const path = `/sys/dev/block/${deviceNumbers(rdev)}/dm/suspended`;
-  const text = await readFile(path, "utf8").catch(() => "0"); // sysfs may be hidden from a container
+  // A container may hide sysfs.
+  const text = await readFile(path, "utf8").catch(() => "0");
   return text.trim() === "1";
 }
 
@@ -211,7 +218,7 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** LVM takes letters, digits and _+.-/=!:&# in a tag, 1,024 at most (lvm(8)). */
+/** LVM allows letters, digits and _+.-/=!:&# in a tag, at most 1,024 of them (lvm(8)). */
 function tagsOf(hostId: string, tags: VolumeTags): string[] {
   const { setId, tenant, service, generation, state, ...others } = tags;
   const members = {
@@ -239,7 +246,7 @@ function readMembers(tags: readonly string[]): Map<string, string> {
   );
 }
 
-/** Undefined when they are not all there, or not as Berth writes them. */
+/** Undefined if tags are missing or malformed. */
 function toTags(members: ReadonlyMap<string, string>): VolumeTags | undefined {
   const number = (name: string) => (members.has(name) ? Number(members.get(name)) : undefined);
   const state = members.get("state");

@@ -5,23 +5,24 @@ import { volumeError } from "./block-store.ts";
 const mountTimeoutMs = 60_000;
 const flagTimeoutMs = 5_000;
 
-/** How `umount` ends when somebody still uses it (mount(8), and EBUSY in its message). */
+/** A part of umount's message for a file system in use (EBUSY). */
 const busyPattern = /busy/i;
 
-/** Where what is mounted, as /proc/self/mountinfo says: mount point to type of file system. */
+/** The mounts of /proc/self/mountinfo: mount point to type of file system. */
 export async function readMounts(): Promise<Map<string, string>> {
   const mounts = new Map<string, string>();
   for (const line of (await readFile("/proc/self/mountinfo", "utf8")).split("\n")) {
-    const [left = "", right] = line.split(" - "); // proc(5): of optional fields there are any number before it
+    // proc(5): any number of optional fields precede the separator.
+    const [left = "", right] = line.split(" - ");
     const mountPoint = left.split(" ")[4];
     const type = right?.split(" ")[0];
     if (mountPoint === undefined || type === undefined) continue;
-    mounts.set(unescape(mountPoint), type); // the last one over a mount point is what is seen
+    mounts.set(unescape(mountPoint), type); // the last mount at a mount point hides the others
   }
   return mounts;
 }
 
-/** proc(5): space, tab, newline and backslash are octal. */
+/** In proc(5), space, tab, newline and backslash are octal. */
 function unescape(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_all, octal: string) =>
     String.fromCharCode(Number.parseInt(octal, 8)),
@@ -34,7 +35,7 @@ export async function mountDevice(
   signal: AbortSignal,
 ): Promise<void> {
   await makeMountPoint(mountPoint, signal);
-  // What is on it is found out by the program: a device that hangs must not hold up this process.
+  // `mount` detects the file system. A read in this process could hang with the device.
   const args = ["-o", "nodev,nosuid,noatime", "--", device, mountPoint];
   await runCommand("/usr/bin/mount", args, { timeoutMs: mountTimeoutMs, signal }).catch(
     (error: unknown) => {
@@ -43,7 +44,7 @@ export async function mountDevice(
   );
 }
 
-/** Rejects with volume-busy while somebody has it open. */
+/** Unmounts. Rejects with volume-busy while a process uses the file system. */
 export async function unmount(mountPoint: string, signal: AbortSignal): Promise<void> {
   try {
     await runCommand("/usr/bin/umount", ["--", mountPoint], { timeoutMs: mountTimeoutMs, signal });
@@ -57,22 +58,23 @@ export async function unmount(mountPoint: string, signal: AbortSignal): Promise<
   }
 }
 
-/** Bytes that what is stored takes. */
+/** Bytes in use on a file system. */
 export async function fileSystemUse(mountPoint: string): Promise<number> {
   const { bsize, blocks, bfree } = await statfs(mountPoint);
   return (blocks - bfree) * bsize;
 }
 
 /**
- * An empty folder in which nothing can be made, so that a container which is started while the volume is not mounted fails,
- * instead of writing to the host's own disk. Not every file system knows the flag; those go without.
+ * Creates an empty, immutable folder. So a container that starts while the volume is not mounted
+ * fails, and cannot write to the host's disk. File systems without that flag get an ordinary
+ * folder.
  */
 async function makeMountPoint(mountPoint: string, signal: AbortSignal): Promise<void> {
   await mkdir(mountPoint, { recursive: true, mode: 0o700 });
   await setImmutable(mountPoint, true, signal);
 }
 
-/** Nothing is started on it any more, and whoever clears the agent's folder away must be able to. */
+/** Makes the folder mutable again, so that an operator can delete the agent's folder. */
 export function freeMountPoint(mountPoint: string, signal: AbortSignal): Promise<void> {
   return setImmutable(mountPoint, false, signal);
 }

@@ -4,31 +4,36 @@ import type { Log } from "../../../lib/log.ts";
 import type { LocalSetSpec } from "../../ports/set-port.ts";
 import type { VolumePort, VolumeSpec } from "../../ports/volume-port.ts";
 
-const lookTimeoutMs = 10_000;
+const listTimeoutMs = 10_000;
 
 /**
- * The volumes of sets, as who runs their containers needs them. What is known of them is asked without fear: when the volumes
- * cannot be looked at (their group is missing, say), it is what was known before, and sets without a volume go on.
+ * The volumes of sets, for the adapter that runs their containers. Reads never fail: while the
+ * volumes cannot be listed (for example without their group), they return the last known values. So
+ * sets without a volume are not affected.
  */
 export interface SetVolumes {
   dataPathOf(set: LocalSetSpec): string;
   ensure(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
-  /** Rejects when the set has a volume, or may have, that is not in the trash afterwards. */
+  /** Rejects if the set may still have a volume outside the trash. */
   trash(setId: string, signal: AbortSignal): Promise<void>;
-  /** Bytes of a set's volume that is not trashed; 0 while it is being made. Undefined: it has none, or that is not known. */
+  /**
+   * Bytes of a set's live volume; 0 while it is being created. Undefined if it has none, or if that
+   * is unknown.
+   */
   sizeOf(setId: string, signal: AbortSignal): Promise<number | undefined>;
-  /** Looks at all volumes anew. Ids of the sets that have one which is not trashed. */
+  /** Lists all volumes again and returns the ids of sets with a volume outside the trash. */
   reload(signal: AbortSignal): Promise<string[]>;
 }
 
 /**
- * Remembers which sets have a volume: every look at a set asks, LVM takes tens of milliseconds to answer, and nobody else gives
- * or takes a set's volume. The look at the whole host corrects it all the same.
+ * Caches which sets have a volume. Every observation of a set asks, LVM takes tens of milliseconds,
+ * and only this adapter changes a set's volume. The resync of the whole host corrects the cache all
+ * the same.
  */
 export function createSetVolumes(port: VolumePort, log: Log): SetVolumes {
   let sizes = new Map<string, number>();
   let isTried = false;
-  /** What changes while the volumes are looked at is newer than what the look shows. */
+  /** Changes during a listing are newer than its result. */
   const changed = new Set<string>();
   let loading: Promise<void> | undefined;
 
@@ -45,19 +50,19 @@ export function createSetVolumes(port: VolumePort, log: Log): SetVolumes {
     }
     sizes = seen;
   };
-  /** False: they cannot be looked at now. */
-  const look = async (signal: AbortSignal): Promise<boolean> => {
+  /** Returns false if the volumes cannot be listed now. */
+  const tryLoad = async (signal: AbortSignal): Promise<boolean> => {
     loading ??= load(signal).finally(() => {
       loading = undefined;
     });
     const isLate = new AbortController();
     try {
-      // What hangs goes on, and its answer counts when it comes.
-      await Promise.race([loading, lateAfter(lookTimeoutMs, isLate.signal)]);
+      // A listing that hangs continues, and its result counts when it arrives.
+      await Promise.race([loading, lateAfter(listTimeoutMs, isLate.signal)]);
       return true;
     } catch (error) {
       signal.throwIfAborted();
-      log.warn({ err: error }, "volumes not looked at");
+      log.warn({ err: error }, "cannot list volumes");
       return false;
     } finally {
       isTried = true;
@@ -83,18 +88,19 @@ export function createSetVolumes(port: VolumePort, log: Log): SetVolumes {
       try {
         await port.trash(setId, signal);
       } catch (error) {
-        // Not even looked for, and nothing was known of one: should there be one after all, it is found as what is left of a set.
-        if (sizes.has(setId) || (await look(signal))) throw error;
-        log.warn({ err: error, setId }, "set removed without a look at its volume");
+        // The volumes cannot be listed and none of this set was known. If it has one, a later
+        // resync finds it as a remainder.
+        if (sizes.has(setId) || (await tryLoad(signal))) throw error;
+        log.warn({ err: error, setId }, "set removed without a check for its volume");
       }
       note(setId, undefined);
     },
     async sizeOf(setId, signal) {
-      if (!isTried) await look(signal);
+      if (!isTried) await tryLoad(signal);
       return sizes.get(setId);
     },
     async reload(signal) {
-      await look(signal);
+      await tryLoad(signal);
       return [...sizes.keys()];
     },
   };
@@ -102,12 +108,12 @@ export function createSetVolumes(port: VolumePort, log: Log): SetVolumes {
 
 async function lateAfter(timeoutMs: number, signal: AbortSignal): Promise<never> {
   await delay(timeoutMs, undefined, { signal, ref: false });
-  throw new Error(`the volumes could not be looked at within ${timeoutMs} ms`);
+  throw new Error(`the volumes were not listed within ${timeoutMs} ms`);
 }
 
 function specOf(set: LocalSetSpec): VolumeSpec {
   const { setId, tenant, service, generation, template, restoreVolumeId } = set;
-  assert(template.volume, "only sets with a volume have one");
+  assert(template.volume, "the set's template has a volume");
   return {
     setId,
     tenant,

@@ -3,63 +3,69 @@ import { AgentError } from "../../agent-error.ts";
 import type { VolumePort } from "../../ports/volume-port.ts";
 import type { BlockVolume } from "./block-store.ts";
 
-type Known = Parameters<VolumePort["heed"]>[0];
+type RetentionFacts = Parameters<VolumePort["updateRetention"]>[0];
 
-/** Which trashed volumes may be destroyed, and when. */
+/** Decides which trashed volumes may be destroyed, and when. */
 export class Trash {
   readonly #purgesEarly: boolean;
   readonly #nowMs: () => number;
-  #known: Known | undefined;
+  #facts: RetentionFacts | undefined;
 
   constructor({ purgesEarly, nowMs }: { purgesEarly: boolean; nowMs: () => number }) {
     this.#purgesEarly = purgesEarly;
     this.#nowMs = nowMs;
   }
 
-  heed(known: Known): void {
-    this.#known = known;
+  updateRetention(facts: RetentionFacts): void {
+    this.#facts = facts;
   }
 
-  /** The later one of this host's clock and the control plane's has passed it. */
+  /**
+   * The earlier of this host's time and the control plane's. A volume has expired when both have
+   * passed its expiry.
+   */
   get expiredAtMs(): number {
-    return Math.min(this.#nowMs(), this.#known?.atMs ?? Infinity);
+    return Math.min(this.#nowMs(), this.#facts?.controlPlaneTimeMs ?? Infinity);
   }
 
-  /** Rejects what must not be purged on account of its age, and says why. */
+  /** Throws, with the reason, if the volume must not be purged yet. */
   assertExpired(volume: BlockVolume): void {
     assertTrashed(volume);
     const { volumeId, tags } = volume;
-    if (this.#isWanted(volumeId)) throw refused(`volume ${volumeId} is to be restored`);
+    if (this.#isWanted(volumeId)) throw refused(`volume ${volumeId} is about to be restored`);
     if (this.#isExpired(volume)) return;
     const { expiresAtMs = Infinity } = tags;
-    const until = Number.isFinite(expiresAtMs) ? new Date(expiresAtMs).toISOString() : "for ever";
-    throw refused(`volume ${volumeId} is kept until ${until}`);
+    const until = Number.isFinite(expiresAtMs) ? new Date(expiresAtMs).toISOString() : "forever";
+    throw refused(`volume ${volumeId} is retained until ${until}`);
   }
 
-  /** Those that go when their room is needed, in this order: oldest first of what is expired, then, if they may, of the rest. */
+  /**
+   * Volumes to purge when a set needs space, in this order: expired ones, oldest first, then the
+   * others if `purgesEarly`.
+   */
   reclaimable(volumes: readonly BlockVolume[]): BlockVolume[] {
     const oldestFirst = volumes
       .filter(({ volumeId, tags }) => tags.state === "trashed" && !this.#isWanted(volumeId))
       .toSorted((a, b) => (a.tags.trashedAtMs ?? 0) - (b.tags.trashedAtMs ?? 0));
     const expired = oldestFirst.filter((volume) => this.#isExpired(volume));
-    if (!this.#purgesEarly || !this.#known) return expired;
+    if (!this.#purgesEarly || !this.#facts) return expired;
     return [...expired, ...oldestFirst.filter((volume) => !this.#isExpired(volume))];
   }
 
   #isWanted(volumeId: string): boolean {
-    return this.#known?.wantedVolumeIds.has(volumeId) === true;
+    return this.#facts?.wantedVolumeIds.has(volumeId) === true;
   }
 
   #isExpired({ tags }: BlockVolume): boolean {
-    return this.#known !== undefined && (tags.expiresAtMs ?? Infinity) <= this.expiredAtMs;
+    return this.#facts !== undefined && (tags.expiresAtMs ?? Infinity) <= this.expiredAtMs;
   }
 }
 
 /**
- * Destroys as few volumes as make room for so many bytes, or none when all together would not. One that cannot be destroyed is
- * passed over.
+ * Destroys as few volumes as free the wanted bytes, or none if all of them together would not.
+ * Skips a volume that cannot be destroyed.
  */
-export async function makeRoom(
+export async function freeSpace(
   wantedBytes: number,
   {
     candidates,
@@ -83,14 +89,14 @@ export async function makeRoom(
       await destroy(volume);
     } catch (error) {
       if (!(error instanceof AgentError)) throw error;
-      log.warn({ err: error, volumeId: volume.volumeId }, "volume not purged for its room");
+      log.warn({ err: error, volumeId: volume.volumeId }, "cannot purge the volume for its space");
     }
   }
 }
 
 export function assertTrashed({ volumeId, tags }: BlockVolume): void {
   if (tags.state === "trashed") return;
-  // Its set may be on its way to the trash.
+  // Its set may be in the process of trashing it.
   throw refused(`volume ${volumeId} is in use by set ${tags.setId}`, { temporary: true });
 }
 

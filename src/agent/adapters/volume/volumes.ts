@@ -1,4 +1,3 @@
-import { chmod, mkdir, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { KeyedLock } from "../../../lib/async/keyed-lock.ts";
 import type { Log } from "../../../lib/log.ts";
@@ -13,6 +12,7 @@ import {
   type VolumeTags,
   volumeError,
 } from "./block-store.ts";
+import { createDataFolder, exists } from "./data-folder.ts";
 import { type FileSystemType, growFileSystem, makeFileSystem } from "./file-systems.ts";
 import {
   fileSystemUse,
@@ -22,37 +22,45 @@ import {
   removeMountPoint,
   unmount,
 } from "./mounts.ts";
-import { assertTrashed, makeRoom, refused, Trash } from "./trash.ts";
+import { assertTrashed, freeSpace, refused, Trash } from "./trash.ts";
 
 export interface VolumesOptions {
   store: BlockStore;
-  /** Where volumes are mounted: a folder of this agent's own. */
+  /** The folder of the mount points, which belongs to this agent alone. */
   root: string;
-  /** Of new volumes; those that are there keep theirs. */
+  /** The type of new file systems. Existing ones do not change. */
   fileSystem: FileSystemType;
-  /** How long a trashed volume is kept. */
+  /** Retention of a trashed volume. */
   retentionMs: number;
-  /** Whether trashed volumes are purged before that, oldest first, when a set needs their room. */
+  /** True if a set that needs space may purge trashed volumes before their expiry, oldest first. */
   purgesEarly: boolean;
   log: Log;
   nowMs?: () => number;
 }
 
-/** Not the id of a volume: held by whoever takes room, so that nobody else takes what was made for it. */
-const roomKey = "room";
+/**
+ * A lock key that is no volume's id. Its holder frees and allocates space, so that no other volume
+ * takes the freed space.
+ */
+const capacityKey = "room";
 
 /**
- * Volumes with file systems on a block store. The life of one:
+ * Volumes with file systems on a block store. The states of a volume:
  *
- *     create (new) -> mkfs -> tag live -> mount -> tag growing -> grow -> fill -> ... unmount -> tag trashed -> remove
- *                                           ^--- restore: tag live, of another set ---------------'
+ *     create (new) -> mkfs -> tag live -> mount -> tag growing -> grow -> fill
+ *                                ^                                          |
+ *              restore, also to  |                                          v
+ *              another set       '------ tag trashed <---------------- unmount
+ *                                             |
+ *                                             '-> remove
  *
- * What a step has done stands in the tags, the device and the kernel's mounts, so a call after a crash goes on where the
- * tags say. "new" is left before the first mount: only what was never mounted is formatted. "trashed" is the one state
- * that is removed from. Tags are read and changed, and what they allow is done, under the volume's lock.
+ * Tags, the device and the kernel's mounts record each completed step, so a call after a crash
+ * continues from the tags. A volume leaves "new" before its first mount: only a volume that was
+ * never mounted is formatted. Only "trashed" volumes are removed. The volume's lock covers the read
+ * and the change of its tags, and the work that they allow.
  *
- * A mount point is made with the first mount and removed before its volume: where it is and the volume is not, the volume
- * has vanished, and must not be replaced by an empty one.
+ * The first mount creates the mount point, which is deleted before its volume. So a mount point
+ * without its volume means that the volume has vanished. An empty volume must not replace it.
  */
 export function createVolumes(options: VolumesOptions): VolumePort {
   return new Volumes(options);
@@ -89,7 +97,7 @@ class Volumes implements VolumePort {
       const volume = await this.#obtain(spec, listing, signal);
       await this.#finish(volume, spec, listing, signal);
       const dataPath = this.dataPathOf(spec);
-      await makeDataFolder(dataPath);
+      await createDataFolder(dataPath);
       return { volumeId, dataPath };
     });
   }
@@ -98,8 +106,8 @@ class Volumes implements VolumePort {
     return join(this.#mountPointOf(volumeIdOf(spec)), "data");
   }
 
-  heed(known: Parameters<VolumePort["heed"]>[0]): void {
-    this.#trash.heed(known);
+  updateRetention(facts: Parameters<VolumePort["updateRetention"]>[0]): void {
+    this.#trash.updateRetention(facts);
   }
 
   async trash(setId: string, signal: AbortSignal): Promise<void> {
@@ -108,7 +116,7 @@ class Volumes implements VolumePort {
     if (unreadable.includes(ownId)) throw unreadableTags(ownId);
     for (const { volumeId, tags } of volumes) {
       if (tags.setId !== setId || tags.state === "trashed") continue;
-      await this.#locks.run(volumeId, () => this.#putAway(volumeId, setId, signal));
+      await this.#locks.run(volumeId, () => this.#moveToTrash(volumeId, setId, signal));
     }
     if (!volumes.some(({ volumeId }) => volumeId === ownId))
       await this.#forgetVanished(ownId, signal);
@@ -130,18 +138,18 @@ class Volumes implements VolumePort {
       const volume = await this.#find(volumeId, signal);
       if (!volume) return;
       this.#trash.assertExpired(volume);
-      await this.#destroy(volume, "its retention is over", signal);
+      await this.#destroy(volume, "its retention has ended", signal);
     });
   }
 
-  async room(signal: AbortSignal) {
+  async capacity(signal: AbortSignal) {
     const { store } = this.#options;
-    const [room, { volumes, unreadable }] = await Promise.all([
-      store.room(signal),
+    const [capacity, { volumes, unreadable }] = await Promise.all([
+      store.capacity(signal),
       store.list(signal),
     ]);
     return {
-      ...room,
+      ...capacity,
       reclaimableBytes: sizeOfAll(this.#trash.reclaimable(volumes)),
       trashedBytes: sizeOfAll(volumes.filter(({ tags }) => tags.state === "trashed")),
       unreadable,
@@ -174,7 +182,7 @@ class Volumes implements VolumePort {
     };
   }
 
-  /** The set's volume: the one it has, out of the trash, or a new one. */
+  /** Returns the set's volume: its own, one from the trash, or a new one. */
   async #obtain(
     spec: VolumeSpec,
     listing: BlockListing,
@@ -186,45 +194,47 @@ class Volumes implements VolumePort {
       ({ volumeId: id, tags }) =>
         tags.setId === setId && tags.state !== "trashed" && id !== volumeId,
     );
-    if (other)
-      throw refused(`set ${setId} is to have volume ${volumeId}, and has ${other.volumeId}`);
+    if (other) throw refused(`set ${setId} wants volume ${volumeId}, but has ${other.volumeId}`);
     if (listing.unreadable.includes(volumeId)) throw unreadableTags(volumeId);
     const found = listing.volumes.find((candidate) => candidate.volumeId === volumeId);
     if (found) return this.#adopt(found, spec, signal);
     if (spec.restoreFrom !== undefined || (await exists(this.#mountPointOf(volumeId)))) {
       throw volumeError(
         "volume-missing",
-        `volume ${volumeId} is not on this host any more, and the set does not begin anew without it: bring it back, or delete the set`,
+        `volume ${volumeId} is missing on this host. The set does not start empty: restore the volume, or delete the set.`,
         { temporary: false },
       );
     }
     const tags = checkTags({ setId, tenant, service, generation, state: "new" });
     const volume = { volumeId, sizeBytes, tags };
-    await this.#takeRoom(sizeBytes, listing, signal, () =>
+    await this.#allocateSpace(sizeBytes, listing, signal, () =>
       this.#options.store.create(volume, signal),
     );
     return volume;
   }
 
-  /** It is the set's, or becomes it again: a set that comes back to a host that it left finds what it had there. */
+  /**
+   * Returns the set's volume, or restores it from the trash. A set that returns to a host finds the
+   * data that it had there.
+   */
   async #adopt(volume: BlockVolume, spec: VolumeSpec, signal: AbortSignal): Promise<BlockVolume> {
     const { volumeId, tags } = volume;
     const { setId, tenant, service, generation } = spec;
     if (tags.state !== "trashed" && tags.setId === setId) return volume;
     assertTrashed(volume);
     if (tags.tenant !== tenant || tags.service !== service)
-      throw refused(`volume ${volumeId} is of another service`);
-    const { trashedAtMs: _trashed, expiresAtMs: _expires, ...kept } = tags;
+      throw refused(`volume ${volumeId} belongs to another service`);
+    const { trashedAtMs: _trashed, expiresAtMs: _expires, ...remaining } = tags;
     const restored = await this.#retag(
       volume,
-      { ...kept, setId, generation, state: "live" },
+      { ...remaining, setId, generation, state: "live" },
       signal,
     );
     this.#options.log.info({ volumeId, setId }, "volume restored");
     return restored;
   }
 
-  /** Whatever of it is not there yet: file system, mount, size. */
+  /** Completes the missing parts: file system, mount, size. */
   async #finish(
     obtained: BlockVolume,
     spec: VolumeSpec,
@@ -246,7 +256,7 @@ class Volumes implements VolumePort {
       volume = await this.#grow(volume, spec.sizeBytes, listing, signal);
     const { growingFromBytes, ...filled } = volume.tags;
     let { tags } = volume;
-    // A size that was taken back, as the file system could not be made larger, must not keep the set from what it has.
+    // A size that was rolled back, because the file system could not grow, must not block the set.
     if (growingFromBytes !== undefined && growingFromBytes < spec.sizeBytes) {
       const type = (await readMounts()).get(mountPoint);
       await growFileSystem({ device, mountPoint, type }, signal);
@@ -256,7 +266,7 @@ class Volumes implements VolumePort {
     await this.#retag(volume, { ...tags, generation }, signal);
   }
 
-  /** Its blocks alone, and noted before, so that the file system is not forgotten. */
+  /** Grows the blocks alone. The tag precedes them, so that a later call grows the file system. */
   async #grow(
     volume: BlockVolume,
     sizeBytes: number,
@@ -266,26 +276,29 @@ class Volumes implements VolumePort {
     const { volumeId, tags } = volume;
     const growingFromBytes = tags.growingFromBytes ?? volume.sizeBytes;
     const noted = await this.#retag(volume, { ...tags, growingFromBytes }, signal);
-    await this.#takeRoom(sizeBytes - volume.sizeBytes, listing, signal, () =>
+    await this.#allocateSpace(sizeBytes - volume.sizeBytes, listing, signal, () =>
       this.#options.store.grow(volumeId, sizeBytes, signal),
     );
     return { ...noted, sizeBytes };
   }
 
-  /** Purges what may be purged, if that makes room, and takes it. What somebody is at work on is passed over. */
-  async #takeRoom(
+  /**
+   * Purges trashed volumes if that frees enough space, then allocates. Skips volumes whose lock is
+   * in use.
+   */
+  async #allocateSpace(
     sizeBytes: number,
     { volumes }: BlockListing,
     signal: AbortSignal,
     take: () => Promise<void>,
   ): Promise<void> {
     const { store, log } = this.#options;
-    await this.#locks.run(roomKey, async () => {
-      await makeRoom(sizeBytes, {
+    await this.#locks.run(capacityKey, async () => {
+      await freeSpace(sizeBytes, {
         candidates: this.#trash
           .reclaimable(volumes)
           .filter(({ volumeId }) => !this.#locks.isHeld(volumeId)),
-        freeBytes: async () => (await store.room(signal)).freeBytes,
+        freeBytes: async () => (await store.capacity(signal)).freeBytes,
         destroy: ({ volumeId }) => this.#destroyIfTrashed(volumeId, signal),
         log,
       });
@@ -294,23 +307,23 @@ class Volumes implements VolumePort {
   }
 
   async #destroyIfTrashed(volumeId: string, signal: AbortSignal): Promise<void> {
-    // Never waited for: who holds it may wait for the room that is being made.
+    // Do not wait: the holder of that lock may wait for this very space.
     if (this.#locks.isHeld(volumeId)) return;
     await this.#locks.run(volumeId, async () => {
       const volume = await this.#find(volumeId, signal);
       if (volume && this.#trash.reclaimable([volume]).length > 0)
-        await this.#destroy(volume, "its room is needed", signal);
+        await this.#destroy(volume, "its space is needed", signal);
     });
   }
 
-  /** From a set to the trash. */
-  async #putAway(volumeId: string, setId: string, signal: AbortSignal): Promise<void> {
+  /** Moves a volume from its set to the trash. */
+  async #moveToTrash(volumeId: string, setId: string, signal: AbortSignal): Promise<void> {
     const { store, retentionMs, log } = this.#options;
     const volume = await this.#find(volumeId, signal);
     if (volume?.tags.setId !== setId || volume.tags.state === "trashed") return;
     await this.#release(volumeId, signal);
     if (volume.tags.state === "new") {
-      await store.remove(volumeId, signal); // never mounted: there is nothing to keep
+      await store.remove(volumeId, signal); // never mounted, so it has no data
       return;
     }
     await freeMountPoint(this.#mountPointOf(volumeId), signal);
@@ -324,7 +337,10 @@ class Volumes implements VolumePort {
     log.info({ volumeId, setId, expiresAt: new Date(expiresAtMs).toISOString() }, "volume trashed");
   }
 
-  /** Its set is removed, and may begin anew should it come back. */
+  /**
+   * Deletes the mount point of a vanished volume with its set. The set may then start empty if it
+   * returns.
+   */
   async #forgetVanished(volumeId: string, signal: AbortSignal): Promise<void> {
     const mountPoint = this.#mountPointOf(volumeId);
     if (!(await exists(mountPoint)) || (await readMounts()).has(mountPoint)) return;
@@ -351,7 +367,7 @@ class Volumes implements VolumePort {
     const { store, log } = this.#options;
     const { volumeId, sizeBytes, tags } = volume;
     await this.#release(volumeId, signal);
-    // Before the volume, by which it is found again should this be the agent's last step.
+    // Before the volume, so that a later call still finds the volume if the agent crashes here.
     await removeMountPoint(this.#mountPointOf(volumeId), signal);
     await store.remove(volumeId, signal);
     log.info(
@@ -361,7 +377,7 @@ class Volumes implements VolumePort {
   }
 }
 
-/** A set's own volume is named after it, so that making it twice is noticed. */
+/** Derives a set's own volume id from the set's id, so that a second creation fails. */
 function volumeIdOf({ setId, restoreFrom }: Pick<VolumeSpec, "setId" | "restoreFrom">): string {
   return checkVolumeId(restoreFrom ?? setId.replace(/^set_/, "vol_"));
 }
@@ -375,26 +391,7 @@ function isSame(one: VolumeTags, other: VolumeTags): boolean {
   return names.every((name) => one[name] === other[name]);
 }
 
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
-}
-
-/**
- * What containers see is a folder of the file system, not its root: there is no lost+found in it, which databases refuse, and
- * it is not there while the volume is not mounted. Any user of the containers may write to it.
- */
-async function makeDataFolder(dataPath: string): Promise<void> {
-  if (await exists(dataPath)) return;
-  const unfinished = `${dataPath}.new`;
-  await mkdir(unfinished, { recursive: true });
-  await chmod(unfinished, 0o1777);
-  await rename(unfinished, dataPath);
-}
-
 function unreadableTags(volumeId: string): Error {
-  const text = `the tags of volume ${volumeId} cannot be read: nothing is done to it until they are put right`;
+  const text = `the tags of volume ${volumeId} cannot be read. Berth does not change the volume until they are corrected.`;
   return volumeError("volume-unreadable", text, { temporary: true });
 }

@@ -16,23 +16,32 @@ import { type PostgresServer, startPostgres } from "../support/servers/postgres-
 import { waitUntil } from "../support/wait-until.ts";
 import { makeVolumeGroup } from "./volume-group.ts";
 
-/** A whole Berth on a real volume group, a real Docker and a kernel of its own, which is slow: nothing here is about time. */
+/**
+ * Berth as a whole on a real volume group and a real Docker, in a kernel of its own. That kernel is
+ * slow, so no test here measures time.
+ */
 
 const run = promisify(execFile);
 const docker = new Docker();
 const MiB = 2 ** 20;
-/** A probe is a request to the same slow CPU: one after another without a pause leaves the agent no time. */
+/** The pause between probes leaves the agent time on the slow CPU. */
 const slow = { deadlineMs: 400_000, everyMs: 500 };
 const port = 7_460;
-/** Appends for ever, also while there is no room. */
+/** Appends forever, also while there is no space. */
 const writer = "trap 'exit 0' TERM; while :; do echo line >> /data/log; sleep 0.1; done";
 let postgres: PostgresServer;
 let dataDir: string;
 let berth: ChildProcess;
-/** Ends what the set-up has started: when it fails, its own error is the one to report. */
+/**
+ * Ends the servers that the set-up has started, in reverse order. They end even if the set-up
+ * fails, so that its own error is reported.
+ */
 const ends: (() => Promise<void>)[] = [];
 
-/** The build, all in one process. PGlite, which is WebAssembly, does not run on this kernel: a real Postgres does. */
+/**
+ * Starts the build as one process. PGlite (WebAssembly) does not run on this kernel, so it uses a
+ * real Postgres.
+ */
 async function startBerth(): Promise<void> {
   berth = startMain("all-in-one", {
     DATABASE_URL: postgres.url,
@@ -46,7 +55,10 @@ async function startBerth(): Promise<void> {
   await readyLine(berth, undefined, slow.deadlineMs);
 }
 
-/** Calls the API. Until the deadline it repeats a call that the slow host answers with 503 or does not answer. */
+/**
+ * Calls the API. Until the deadline, it repeats a call that the slow host answers with 503 or does
+ * not answer.
+ */
 async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
   const idempotencyKey = randomUUID();
   const endsAtMs = performance.now() + slow.deadlineMs;
@@ -93,7 +105,7 @@ beforeAll(async () => {
     highWaterPercent: { cpuMillis: 1_000, memoryBytes: 400, rootfsBytes: 100 },
   });
   await waitUntil(
-    "the host has room for volumes",
+    "the host has capacity for volumes",
     async () => {
       const [host] = (await request<{ items: Host[] }>("GET", "/v1/hosts")).items;
       return host?.state === "ready" && host.allocatable.volumeBytes > 0 ? host : undefined;
@@ -144,7 +156,7 @@ async function untilReady(count: number): Promise<BerthSet[]> {
   );
 }
 
-test("a volume's whole life: full, grown under writes, agent killed, trashed, restored, purged", async () => {
+test("a volume survives a full disk, growth, a killed agent, the trash and a restore, until its purge", async () => {
   await createDb(2);
   const [first, second] = await untilReady(2);
   if (!first || !second) throw new Error("two sets are ready");

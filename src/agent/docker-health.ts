@@ -8,36 +8,36 @@ import { cutText } from "../lib/text/truncate.ts";
 
 export type DockerHealth = NonNullable<Sync["docker"]>;
 
-/** A ping that fails at once is tried again this long after it began: one alone makes the daemon slow, two unreachable. */
+/** Retry interval after a failed ping. One failure means slow, two in a row mean unreachable. */
 const RETRY_MS = 1_000;
 const DETAIL_CHARS_MAX = 500;
 
-export interface DockerMonitorOptions {
+export interface DockerHealthMonitorOptions {
   port: SetPort;
   clock: Clock;
   log: Log;
   limits: AgentLimits;
-  /** There is another health, or another list of images, to report. */
+  /** Called when the health or the list of images changes. */
   onChange: () => void;
-  /** It answers again after it was unreachable. */
+  /** Called when the daemon answers again after it was unreachable. */
   onAvailable: () => void;
 }
 
-/** Asks the daemon from time to time whether it is there, and which images it holds; apart from all that sets do. */
-export class DockerMonitor {
-  readonly #options: DockerMonitorOptions;
-  readonly #listBell: Wakeup;
+/** Pings the daemon and lists its images periodically, independent of the sets' steps. */
+export class DockerHealthMonitor {
+  readonly #options: DockerHealthMonitorOptions;
+  readonly #listWakeup: Wakeup;
   #health: DockerHealth | undefined;
   #images: string[] | undefined;
   #failedSinceMs: number | undefined;
   #failuresInRow = 0;
 
-  constructor(options: DockerMonitorOptions) {
+  constructor(options: DockerHealthMonitorOptions) {
     this.#options = options;
-    this.#listBell = new Wakeup(options.clock);
+    this.#listWakeup = new Wakeup(options.clock);
   }
 
-  /** Undefined until the first answer, or the first failure, has come. */
+  /** Undefined until the first ping succeeds or fails. */
   get health(): DockerHealth | undefined {
     return this.#health;
   }
@@ -46,7 +46,7 @@ export class DockerMonitor {
     return this.#images;
   }
 
-  /** Until aborted. */
+  /** Runs until aborted. */
   async run(signal: AbortSignal): Promise<void> {
     await Promise.all([this.#keepPinging(signal), this.#keepListing(signal)]);
   }
@@ -62,11 +62,11 @@ export class DockerMonitor {
     }
   }
 
-  /** Apart from the pings: a list may take long, and must not keep anybody from noticing that it takes for ever. */
+  /** Lists images in a loop of its own, so that a slow list never delays a ping. */
   async #keepListing(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await this.#listImages(signal);
-      await this.#listBell.wait(this.#options.limits.imagesIntervalMs, signal);
+      await this.#listWakeup.wait(this.#options.limits.imagesIntervalMs, signal);
     }
   }
 
@@ -94,7 +94,7 @@ export class DockerMonitor {
         : { state: "ok", detail: "" },
     );
     if (!wasUnreachable) return;
-    this.#listBell.ring();
+    this.#listWakeup.notify();
     this.#options.onAvailable();
   }
 
@@ -116,7 +116,7 @@ export class DockerMonitor {
       this.#images = images;
       onChange();
     } catch (error) {
-      if (!signal.aborted) log.warn({ err: error }, "images not listed");
+      if (!signal.aborted) log.warn({ err: error }, "cannot list images");
     }
   }
 }

@@ -1,14 +1,14 @@
 import type { BlockStore } from "../../../src/agent/adapters/volume/block-store.ts";
 
-export class Killed extends Error {}
+export class ProcessKilled extends Error {}
 
-/** A store of a process that is killed right before or right after a call that changes something. */
-export function mortalStore(store: BlockStore, isLast: () => boolean): BlockStore {
+/** A store whose process is killed right before or right after a changing call. */
+export function createKillableStore(store: BlockStore, isLast: () => boolean): BlockStore {
   const changes = new Set<PropertyKey>(["create", "retag", "grow", "attach", "detach", "remove"]);
   let isDead = false;
   const die = (property: PropertyKey): void => {
     isDead ||= changes.has(property) && isLast();
-    if (isDead) throw new Killed();
+    if (isDead) throw new ProcessKilled();
   };
   return new Proxy(store, {
     get(target, property) {

@@ -1,29 +1,29 @@
 import type { SyncResult } from "../contracts/agent-protocol/protocol.ts";
 import type { Log } from "../lib/log.ts";
 import { type AcceptedAnswer, DesiredSets } from "./desired-sets.ts";
-import type { KeptSet } from "./kept-set.ts";
+import type { PersistedHistory } from "./persisted-history.ts";
 import type { AgentState, StateStore } from "./ports/state-store.ts";
 
-/** What an agent knows across its restarts, and what of that is on the disk. */
-export class KeptState {
+/** The agent's knowledge that survives restarts, and the part of it that is on disk. */
+export class PersistedState {
   readonly desired: DesiredSets;
   readonly #store: StateStore;
   readonly #log: Log;
   /** Specs that have run, by set id. */
   readonly #hasRun: Map<string, string>;
-  readonly #keptSets: Map<string, KeptSet>;
-  /** Answers that are being written down, or could not be yet, oldest first. */
+  readonly #histories: Map<string, PersistedHistory>;
+  /** Accepted answers that are not yet on disk, oldest first. */
   readonly #unapplied: AcceptedAnswer[] = [];
   #persistedGeneration: number;
   #lastWrite: Promise<void> = Promise.resolve();
 
-  constructor(store: StateStore, kept: AgentState | undefined, log: Log) {
+  constructor(store: StateStore, persisted: AgentState | undefined, log: Log) {
     this.#store = store;
     this.#log = log;
-    this.desired = new DesiredSets(kept);
-    this.#hasRun = new Map(Object.entries(kept?.hasRun ?? {}));
-    this.#keptSets = new Map(Object.entries(kept?.kept ?? {}));
-    this.#persistedGeneration = kept?.acceptedGeneration ?? 0;
+    this.desired = new DesiredSets(persisted);
+    this.#hasRun = new Map(Object.entries(persisted?.hasRun ?? {}));
+    this.#histories = new Map(Object.entries(persisted?.histories ?? {}));
+    this.#persistedGeneration = persisted?.acceptedGeneration ?? 0;
   }
 
   get persistedGeneration(): number {
@@ -31,8 +31,9 @@ export class KeptState {
   }
 
   /**
-   * Writes down what an answer says, and only then has it applied: an agent that is killed in between knows no less when it
-   * starts again than it had acted on (I4). What cannot be written down waits for the next answer, and rejects.
+   * Persists an answer before it applies it. So an agent that is killed between the two never knows
+   * less than it has acted on (I4). If the write fails, the call rejects and the answer waits for
+   * the next one.
    */
   async accept(
     result: SyncResult,
@@ -42,7 +43,7 @@ export class KeptState {
     if (acceptance.kind === "stale") {
       const { hostGeneration } = result;
       const { acceptedGeneration } = this.desired;
-      this.#log.warn({ hostGeneration, acceptedGeneration }, "older answer refused");
+      this.#log.warn({ hostGeneration, acceptedGeneration }, "outdated answer refused");
       return "stale";
     }
     const hasNews = acceptance.changed.length + acceptance.dropped.length > 0;
@@ -58,7 +59,7 @@ export class KeptState {
     return hasNews ? "news" : "nothing";
   }
 
-  /** Whether a set has run here, as it is or, without a key, in any form. */
+  /** True if this spec of a set has run here; without a key, if any spec of it has. */
   hasRun(setId: string, specKey?: string): boolean {
     const ran = this.#hasRun.get(setId);
     return specKey === undefined ? ran !== undefined : ran === specKey;
@@ -70,44 +71,44 @@ export class KeptState {
     this.saveSoon();
   }
 
-  keptSet(setId: string): KeptSet | undefined {
-    return this.#keptSets.get(setId);
+  persistedHistory(setId: string): PersistedHistory | undefined {
+    return this.#histories.get(setId);
   }
 
-  noteKept(setId: string, kept: KeptSet | undefined): void {
-    if (kept) this.#keptSets.set(setId, kept);
-    else this.#keptSets.delete(setId);
+  storeHistory(setId: string, persisted: PersistedHistory | undefined): void {
+    if (persisted) this.#histories.set(setId, persisted);
+    else this.#histories.delete(setId);
     this.saveSoon();
   }
 
   forget(setId: string): void {
     this.#hasRun.delete(setId);
-    this.#keptSets.delete(setId);
+    this.#histories.delete(setId);
   }
 
-  /** Everything accepted so far is on the disk when it resolves. */
+  /** When it resolves, the state that was accepted before the call is on disk. */
   async save(): Promise<void> {
     const { acceptedGeneration } = this.desired;
     const written = this.#store.save({
       acceptedGeneration,
       desired: this.desired.list(),
       hasRun: Object.fromEntries(this.#hasRun),
-      kept: Object.fromEntries(this.#keptSets),
+      histories: Object.fromEntries(this.#histories),
     });
-    this.#lastWrite = written.catch(() => undefined); // its caller has the error
+    this.#lastWrite = written.catch(() => undefined); // the caller gets the error
     await written;
     this.#persistedGeneration = Math.max(this.#persistedGeneration, acceptedGeneration);
   }
 
-  /** Resolves when nothing is being written any more, if nothing begins to be meanwhile. */
+  /** Resolves when the last write has ended, unless another write starts meanwhile. */
   async settled(): Promise<void> {
     await this.#lastWrite;
   }
 
-  /** For hints: nobody waits for them, and the next save carries them if this one fails. */
+  /** Saves hints without a wait. If it fails, the next save includes them. */
   saveSoon(): void {
     this.save().catch((error: unknown) => {
-      this.#log.error({ err: error }, "state not saved");
+      this.#log.error({ err: error }, "cannot save the agent's state");
     });
   }
 }

@@ -2,18 +2,18 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { waitUntil } from "../../test/support/wait-until.ts";
 import { silentLog } from "../lib/log.ts";
 import { systemClock } from "./clock.ts";
-import { DiskKeeper } from "./disk-keeper.ts";
+import { ImageGc } from "./image-gc.ts";
 import type { DiskPort, PulledImage } from "./ports/disk-port.ts";
 
-/** A disk of ten images, each a twentieth of it, and a keeper that looks when it is told to. */
-describe("the keeper of Docker's disk", () => {
+/** A disk with ten images, each a twentieth of it, and a collector that runs on demand. */
+describe("image garbage collection", () => {
   const unusedMsMin = 1_000;
   let images: PulledImage[];
   let otherShare: number;
   let needed: Set<string>;
   let removed: string[];
   let nowMs: number;
-  let keeper: DiskKeeper;
+  let imageGc: ImageGc;
 
   const port: DiskPort = {
     use: async () => ({
@@ -37,62 +37,62 @@ describe("the keeper of Docker's disk", () => {
     needed = new Set(["image:2"]);
     removed = [];
     nowMs = 0;
-    keeper = new DiskKeeper({
+    imageGc = new ImageGc({
       port,
-      collection: { highShare: 0.8, lowShare: 0.7 },
-      // A wait is over at once, so that the clock alone says when it is.
+      thresholds: { highShare: 0.8, lowShare: 0.7 },
+      // Waits end at once, so that only the clock decides.
       clock: { ...systemClock, nowMs: () => nowMs, after: (_ms, act) => systemClock.after(0, act) },
       log: silentLog,
       intervalMs: 1,
       unusedMsMin,
       neededImages: () => needed,
-      onUse: () => looks++,
+      onUse: () => measurements++,
     });
   });
-  let looks = 0;
+  let measurements = 0;
 
-  async function look(): Promise<void> {
+  async function runOnce(): Promise<void> {
     const stopping = new AbortController();
-    const before = looks;
-    const ran = keeper.run(stopping.signal);
-    await waitUntil("it has looked", () => looks >= before + 2, { everyMs: 1 });
+    const before = measurements;
+    const ran = imageGc.run(stopping.signal);
+    await waitUntil("the disk is measured", () => measurements >= before + 2, { everyMs: 1 });
     stopping.abort();
     await ran;
   }
 
-  it("removes nothing while there is room, and nothing that was of use a moment ago", async () => {
+  it("deletes no image while the disk has space, and no image that was in use recently", async () => {
     otherShare = 0.2;
-    await look();
+    await runOnce();
     nowMs += unusedMsMin;
-    await look();
+    await runOnce();
     otherShare = 0.4;
     needed.add("image:3");
-    await look();
+    await runOnce();
     needed.delete("image:3");
     nowMs += unusedMsMin / 2;
-    await look();
+    await runOnce();
     expect(removed).not.toContain("image:3");
   });
 
-  it("removes what was of no use for longest, until there is room again", async () => {
+  it("deletes the longest unused images until the disk has space", async () => {
     otherShare = 0.25;
     needed.add("image:9");
-    await look();
+    await runOnce();
     nowMs += 1;
     needed.delete("image:9");
-    await look();
+    await runOnce();
     nowMs += unusedMsMin;
     otherShare = 0.35;
-    await look();
+    await runOnce();
     expect(removed).toEqual(["image:3", "image:4", "image:5"]);
-    expect(keeper.use).toMatchObject({ imageBytes: expect.any(Number) });
+    expect(imageGc.use).toMatchObject({ imageBytes: expect.any(Number) });
   });
 
-  it("never removes what a container is made of or a set is to be, however full the disk", async () => {
+  it("never deletes an image that a container or a set uses, however full the disk is", async () => {
     otherShare = 0.9;
-    await look();
+    await runOnce();
     nowMs += unusedMsMin;
-    await look();
+    await runOnce();
     expect(images.map(({ reference }) => reference)).toEqual(["image:0", "image:1", "image:2"]);
   });
 });

@@ -3,42 +3,45 @@ import { isAborted } from "./aborted.ts";
 import { type Clock, delay } from "./clock.ts";
 import type { DiskPort, DiskUse, PulledImage } from "./ports/disk-port.ts";
 
-/** The daemon is kept busy by looks for at most one part in so many of the time. */
-const REST_PER_LOOK = 10;
+/** The daemon spends at most one part in this many of its time on disk measurements. */
+const REST_PER_MEASUREMENT = 10;
 
-/** When images that no set needs make room, in shares of the disk that are taken. */
-export interface ImageCollection {
-  /** From here on. */
+/** Used shares of the disk between which the agent garbage-collects images. */
+export interface ImageGcThresholds {
+  /** Collection starts at this share. */
   highShare: number;
-  /** Until so much is taken, or nothing is left to collect. */
+  /** Collection ends at this share, or when no image is garbage. */
   lowShare: number;
 }
 
-export interface DiskKeeperOptions {
+export interface ImageGcOptions {
   port: DiskPort;
-  collection: ImageCollection;
+  thresholds: ImageGcThresholds;
   clock: Clock;
   log: Log;
   intervalMs: number;
-  /** An image is collected only when it was of no use for so long. */
+  /** An image is garbage only after no set has needed it for this long. */
   unusedMsMin: number;
-  /** References of images that sets of this host are made of, as the daemon lists them. */
+  /** References of the images of this host's sets, in the form that the daemon lists. */
   neededImages: () => ReadonlySet<string>;
   onUse: (use: DiskUse) => void;
 }
 
-/** Knows what images and containers take of the disk, and removes images that nobody needs before it is full. */
-export class DiskKeeper {
-  readonly #options: DiskKeeperOptions;
-  /** Pulled images of no use, and since when this agent knows. */
+/**
+ * Measures the disk use of images and containers, and garbage-collects images before the disk is
+ * full.
+ */
+export class ImageGc {
+  readonly #options: ImageGcOptions;
+  /** Unused pulled images, and the time since when this agent has seen them unused. */
   readonly #unusedSinceMs = new Map<string, number>();
   #use: DiskUse | undefined;
 
-  constructor(options: DiskKeeperOptions) {
+  constructor(options: ImageGcOptions) {
     this.#options = options;
   }
 
-  /** As of the last look; undefined before the first. */
+  /** The last measurement; undefined before the first. */
   get use(): DiskUse | undefined {
     return this.#use;
   }
@@ -48,23 +51,23 @@ export class DiskKeeper {
     while (!signal.aborted) {
       const startedAtMs = clock.nowMs();
       try {
-        await this.#look(signal);
+        await this.#checkDisk(signal);
       } catch (error) {
         if (isAborted(signal)) return;
-        log.warn({ err: error }, "disk not looked after");
+        log.warn({ err: error }, "image garbage collection failed");
       }
       const tookMs = clock.nowMs() - startedAtMs;
-      await delay(clock, Math.max(intervalMs, tookMs * REST_PER_LOOK), signal);
+      await delay(clock, Math.max(intervalMs, tookMs * REST_PER_MEASUREMENT), signal);
     }
   }
 
-  async #look(signal: AbortSignal): Promise<void> {
-    const { port, collection, onUse } = this.#options;
+  async #checkDisk(signal: AbortSignal): Promise<void> {
+    const { port, thresholds, onUse } = this.#options;
     const use = await port.use(signal);
     this.#use = use;
     this.#noteUnused(use.pulledImages);
     onUse(use);
-    if ((await port.usedShare()) >= collection.highShare) await this.#collect(signal);
+    if ((await port.usedShare()) >= thresholds.highShare) await this.#collect(signal);
   }
 
   #noteUnused(images: readonly PulledImage[]): void {
@@ -81,19 +84,21 @@ export class DiskKeeper {
       if (!this.#unusedSinceMs.has(reference)) this.#unusedSinceMs.set(reference, clock.nowMs());
   }
 
-  /** What was of no use for longest goes first. */
+  /**
+   * Deletes images in the order in which they became unused, until the disk is below `lowShare`.
+   */
   async #collect(signal: AbortSignal): Promise<void> {
-    const { port, collection, clock, log, unusedMsMin, neededImages } = this.#options;
+    const { port, thresholds, clock, log, unusedMsMin, neededImages } = this.#options;
     const candidates = [...this.#unusedSinceMs].toSorted(([, a], [, b]) => a - b);
     for (const [reference, sinceMs] of candidates) {
       if (clock.nowMs() - sinceMs < unusedMsMin || neededImages().has(reference)) continue;
       const isRemoved = await port.removeImage(reference, signal);
       this.#unusedSinceMs.delete(reference);
-      if (isRemoved) log.info({ image: reference }, "image collected");
-      if ((await port.usedShare()) <= collection.lowShare) return;
+      if (isRemoved) log.info({ image: reference }, "image garbage-collected");
+      if ((await port.usedShare()) <= thresholds.lowShare) return;
     }
     const usedShare = await port.usedShare();
-    if (usedShare < collection.highShare) return;
-    log.warn({ usedShare }, "the disk fills up, and there is nothing more to collect");
+    if (usedShare < thresholds.highShare) return;
+    log.warn({ usedShare }, "disk almost full, no images left to garbage-collect");
   }
 }

@@ -10,13 +10,16 @@ const kernelNames = {
   writeOpsPerSecond: ["write_iops", "wiops"],
 } as const;
 
-/** What holds a container's process on each device, by its numbers: in the kernel's files, of its own or of its set's cgroup. */
-export async function heldIo(pid: number): Promise<Record<string, IoLimits>> {
+/**
+ * The kernel's I/O limits of a container's process on each device, by device numbers. They are
+ * limits of its own cgroup (version 1) or of its set's (version 2).
+ */
+export async function readKernelIoLimits(pid: number): Promise<Record<string, IoLimits>> {
   const lines = (await readFile(`/proc/${pid}/cgroup`, "utf8")).trim().split("\n");
   const hierarchies = lines.map((line) => line.split(":"));
   const isVersion2 = hierarchies.length === 1;
   const own = hierarchies.find(([, names]) => isVersion2 || names === "blkio")?.[2] ?? "";
-  const held: Record<string, IoLimits> = {};
+  const limits: Record<string, IoLimits> = {};
   for (const [name, [first, second]] of Object.entries(kernelNames)) {
     const file = isVersion2
       ? join(cgroupRoot, own, "../io.max")
@@ -25,7 +28,7 @@ export async function heldIo(pid: number): Promise<Record<string, IoLimits>> {
       ? new RegExp(`^(\\d+:\\d+) .*\\b${second}=(\\d+)`, "gm")
       : /^(\d+:\d+) (\d+)$/gm;
     for (const [, device = "", value] of (await readFile(file, "utf8")).matchAll(pattern))
-      held[device] = { ...held[device], [name]: Number(value) };
+      limits[device] = { ...limits[device], [name]: Number(value) };
   }
-  return held;
+  return limits;
 }

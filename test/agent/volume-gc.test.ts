@@ -7,7 +7,7 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import { systemClock } from "../../src/agent/clock.ts";
 import type { VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.ts";
-import { VolumeKeeper } from "../../src/agent/volume-keeper.ts";
+import { VolumeGc } from "../../src/agent/volume-gc.ts";
 import type { DesiredSet } from "../../src/contracts/agent-protocol/protocol.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
@@ -21,7 +21,7 @@ const sizeBytes = 32 * 2 ** 20;
 const { signal } = new AbortController();
 let harness: VolumeHarness;
 let volumes: VolumePort;
-let keeper: VolumeKeeper;
+let volumeGc: VolumeGc;
 let ran: Promise<void>;
 let stopping: AbortController;
 let nowMs = Date.now();
@@ -32,7 +32,7 @@ beforeEach(async () => {
   const options = { root, fileSystem, retentionMs: 60_000, purgesEarly: false, log: silentLog };
   volumes = createVolumes({ ...options, store: harness.openStore(), nowMs: () => nowMs });
   const clock = { ...systemClock, nowMs: () => nowMs };
-  keeper = new VolumeKeeper({
+  volumeGc = new VolumeGc({
     port: volumes,
     clock,
     log: silentLog,
@@ -40,7 +40,7 @@ beforeEach(async () => {
     onNews: () => undefined,
   });
   stopping = new AbortController();
-  ran = keeper.run(stopping.signal);
+  ran = volumeGc.run(stopping.signal);
 });
 afterEach(async () => {
   stopping.abort();
@@ -52,9 +52,12 @@ function newSpec(): VolumeSpec {
   return { setId: newId("set"), tenant: "default", service: "db", generation: 1, sizeBytes };
 }
 
-/** The control plane was heard: its clock is the host's, some seconds behind, and it wants these sets. */
-const hear = (purgeVolumes: string[] = [], desired: DesiredSet[] = []) =>
-  keeper.heed(
+/**
+ * Simulates an answer of the control plane. Its clock differs by seconds from the host's, and it
+ * wants these sets.
+ */
+const receiveAnswer = (purgeVolumes: string[] = [], desired: DesiredSet[] = []) =>
+  volumeGc.updateRetention(
     {
       hostGeneration: 1,
       full: false,
@@ -68,42 +71,43 @@ const hear = (purgeVolumes: string[] = [], desired: DesiredSet[] = []) =>
     desired,
   );
 
-const reported = () => keeper.takeNews().volumes?.map(({ state }) => state);
+const reported = () => volumeGc.takeChanges().volumes?.map(({ state }) => state);
 
-it("reports what there is, purges what is expired or asked for, and forgets an order for what is used again", async () => {
+it("volumes are reported, purged after expiry or on request, and never while a set uses them again", async () => {
   const [old, asked, back] = [newSpec(), newSpec(), newSpec()];
   for (const spec of [old, asked, back]) await volumes.ensure(spec, signal);
   await waitUntil("three are reported", () => reported()?.length === 3);
-  hear();
+  receiveAnswer();
   await volumes.trash(old.setId, signal);
   nowMs += 60_000;
   await delay(200);
-  expect(await volumes.list(signal)).toHaveLength(3); // expired, but nobody was heard since
+  // Expired, but the control plane has not answered since.
+  expect(await volumes.list(signal)).toHaveLength(3);
   nowMs += 60_000;
-  hear();
+  receiveAnswer();
   await waitUntil("the expired one is purged", () => reported()?.length === 2);
 
   const { volumeId } = await volumes.ensure(back, signal);
-  hear([volumeId]);
-  await waitUntil("the order was looked at", async () => {
+  receiveAnswer([volumeId]);
+  await waitUntil("the request was checked", async () => {
     await volumes.trash(asked.setId, signal);
     return reported()?.includes("trashed") === true;
   });
   await volumes.trash(back.setId, signal);
   const [first] = (await volumes.list(signal)).filter(({ setId }) => setId === asked.setId);
-  hear([first?.volumeId ?? ""]);
+  receiveAnswer([first?.volumeId ?? ""]);
   await waitUntil("the other one is purged", () => reported()?.length === 1);
   expect((await volumes.list(signal)).map(({ setId, state }) => [setId, state])).toEqual([
     [back.setId, "trashed"],
   ]);
 });
 
-it("says why a volume is not purged, until it is, and keeps what a set is to have", async () => {
+it("the reason of a failed purge is reported until it succeeds, and a wanted volume is retained", async () => {
   const [held, wanted] = [newSpec(), newSpec()];
   const { volumeId } = await volumes.ensure(held, signal);
   const other = await volumes.ensure(wanted, signal);
   for (const { setId } of [held, wanted]) await volumes.trash(setId, signal);
-  // Somebody mounts it by hand, and stays in it.
+  // A person mounts it and opens a file in it.
   const mountPoint = join(harness.root, volumeId);
   const image = join(harness.root, "..", "images", `${volumeId}.img`);
   const { stdout } = await run("losetup", ["--find", "--show", image]);
@@ -111,11 +115,11 @@ it("says why a volume is not purged, until it is, and keeps what a set is to hav
   const file = await open(join(mountPoint, "data", "open"), "w");
   nowMs += 10 * 60_000;
   const desired = { ...localSet(), desired: "running", restoreVolumeId: other.volumeId } as const;
-  hear([], [desired]);
-  const reasons = () => keeper.takeNews().volumes?.map(({ reason }) => reason?.code ?? null);
-  await waitUntil("why is told", () => reasons()?.includes("volume-busy") === true);
+  receiveAnswer([], [desired]);
+  const reasons = () => volumeGc.takeChanges().volumes?.map(({ reason }) => reason?.code ?? null);
+  await waitUntil("the reason is reported", () => reasons()?.includes("volume-busy") === true);
   await file.close();
-  await waitUntil("it is purged", () => reasons()?.length === 1);
+  await waitUntil("the volume is purged", () => reasons()?.length === 1);
   expect(reasons()).toEqual([null]);
   expect(await volumes.list(signal)).toMatchObject([{ volumeId: other.volumeId }]);
 });

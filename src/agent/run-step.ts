@@ -1,11 +1,11 @@
 import type { LocalSetSpec, SetPort } from "./ports/set-port.ts";
 import type { SetAction } from "./reconcile.ts";
 
-/** An action that something is to be done for. */
+/** An action that changes something or probes. */
 export type Step = Exclude<SetAction, { kind: "none" | "wait" }>;
 
-/** Has the port do what a step says; what is about a set of which no spec is known any more works without one. */
-export async function doStep(
+/** Runs a step through the port. Removal and stop need no spec. */
+export async function runStep(
   port: SetPort,
   setId: string,
   step: Exclude<Step, { kind: "probe" }>,

@@ -5,44 +5,47 @@ import type { SetRunners } from "./set-runners.ts";
 
 const WATCH_RETRY_MS = 1_000;
 
-export interface LookOptions {
+export interface ResyncOptions {
   port: SetPort;
   runners: SetRunners;
   clock: Clock;
   log: Log;
   intervalMs: number;
-  /** So many sets were otherwise than all events together had told. */
+  /** Called with the number of sets that differ from the last observation and all events since. */
   onCorrections: (corrections: number) => void;
 }
 
-/** Looks at the whole host until aborted: at once, to adopt what is there, and then from time to time. */
-export async function keepLooking(options: LookOptions, signal: AbortSignal): Promise<void> {
+/** Observes the whole host at once, to adopt its sets, and then periodically until aborted. */
+export async function resyncPeriodically(
+  options: ResyncOptions,
+  signal: AbortSignal,
+): Promise<void> {
   const { runners, clock, log, intervalMs, onCorrections } = options;
   let isFirst = true;
   while (!signal.aborted) {
     try {
-      const corrections = await runners.lookAtAll();
+      const corrections = await runners.resync();
       onCorrections(corrections);
-      if (corrections > 0) log.warn({ corrections }, "changes that no event told");
+      if (corrections > 0) log.warn({ corrections }, "resync corrected drift");
     } catch (error) {
-      log.warn({ err: error }, "host not looked at");
+      log.warn({ err: error }, "resync failed");
     }
-    if (isFirst) runners.startKept();
+    if (isFirst) runners.startPersistedSets();
     isFirst = false;
     await delay(clock, intervalMs, signal);
   }
 }
 
-/** Passes the port's events on until aborted. */
-export async function keepWatching(
-  { port, runners, clock, log }: Omit<LookOptions, "intervalMs" | "onCorrections">,
+/** Forwards the port's events to the runners until aborted. */
+export async function forwardEvents(
+  { port, runners, clock, log }: Omit<ResyncOptions, "intervalMs" | "onCorrections">,
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
     try {
       await port.watch((setId) => runners.onChange(setId), signal);
     } catch (error) {
-      log.warn({ err: error }, "not watching");
+      log.warn({ err: error }, "event watch failed");
     }
     await delay(clock, WATCH_RETRY_MS, signal);
   }

@@ -1,43 +1,55 @@
 import type { Log } from "../lib/log.ts";
 import type { AgentLimits } from "./agent-limits.ts";
 import type { Clock } from "./clock.ts";
-import { DiskKeeper, type ImageCollection } from "./disk-keeper.ts";
-import { DockerMonitor } from "./docker-monitor.ts";
+import { ImageGc, type ImageGcThresholds } from "./image-gc.ts";
+import { DockerHealthMonitor } from "./docker-health.ts";
 import type { DiskPort } from "./ports/disk-port.ts";
 import type { SetPort } from "./ports/set-port.ts";
 import type { VolumePort } from "./ports/volume-port.ts";
-import { VolumeKeeper } from "./volume-keeper.ts";
+import { VolumeGc } from "./volume-gc.ts";
 
-export interface HostKeepersOptions {
+export interface HousekeepingOptions {
   port: SetPort;
-  /** Without it the host has no volumes to look after. */
+  /** Without it, the host has no volumes. */
   volumes?: VolumePort | undefined;
-  /** Without it nobody looks after Docker's disk. */
-  disk?: { port: DiskPort; collection: ImageCollection } | undefined;
+  /** Without it, the agent deletes no images. */
+  disk?: { port: DiskPort; thresholds: ImageGcThresholds } | undefined;
   clock: Clock;
   log: Log;
   limits: AgentLimits;
-  /** There is something new to report. */
+  /** Called when there is a change to report. */
   onNews: () => void;
-  /** The daemon answers again after it was unreachable. */
+  /** Called when the daemon answers again after it was unreachable. */
   onAvailable: () => void;
-  /** What containers have written to their root file systems, by Docker id. */
+  /**
+   * Called with the bytes that containers have written to their root file systems, by Docker id.
+   */
   onRootfsMeasured: (usedBytes: ReadonlyMap<string, number>) => void;
   neededImages: () => ReadonlySet<string>;
 }
 
-/** What an agent looks after beside its sets: the daemon, its disk, and the volumes. */
-export class HostKeepers {
-  readonly monitor: DockerMonitor;
-  readonly volumes: VolumeKeeper | undefined;
-  readonly disk: DiskKeeper | undefined;
+/**
+ * The agent's periodic work beside its sets: Docker's health, image garbage collection, and volume
+ * garbage collection.
+ */
+export class Housekeeping {
+  readonly dockerHealth: DockerHealthMonitor;
+  readonly volumes: VolumeGc | undefined;
+  readonly disk: ImageGc | undefined;
 
-  constructor(options: HostKeepersOptions) {
+  constructor(options: HousekeepingOptions) {
     const { port, volumes, disk, clock, log, limits, onNews, onAvailable } = options;
-    this.monitor = new DockerMonitor({ port, clock, log, limits, onChange: onNews, onAvailable });
+    this.dockerHealth = new DockerHealthMonitor({
+      port,
+      clock,
+      log,
+      limits,
+      onChange: onNews,
+      onAvailable,
+    });
     this.volumes =
       volumes &&
-      new VolumeKeeper({
+      new VolumeGc({
         port: volumes,
         clock,
         log,
@@ -46,7 +58,7 @@ export class HostKeepers {
       });
     this.disk =
       disk &&
-      new DiskKeeper({
+      new ImageGc({
         ...disk,
         clock,
         log,
@@ -57,10 +69,10 @@ export class HostKeepers {
       });
   }
 
-  /** Until aborted. */
+  /** Runs until aborted. */
   async run(signal: AbortSignal): Promise<void> {
     await Promise.all([
-      this.monitor.run(signal),
+      this.dockerHealth.run(signal),
       this.volumes?.run(signal),
       this.disk?.run(signal),
     ]);

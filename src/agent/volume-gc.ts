@@ -13,71 +13,77 @@ import type { LocalVolume, VolumePort } from "./ports/volume-port.ts";
 import { failureOf } from "./step-failure.ts";
 import { Wakeup } from "./wakeup.ts";
 
-/** Looks that were asked for one by one are one look, this much later. */
-const LOOK_DELAY_MS = 250;
-/** A volume's use is news when it moved by more than this share of the volume. */
+/** Requests within this time share one check. */
+const CHECK_DELAY_MS = 250;
+/** A change of a volume's use is reported if it exceeds this share of the volume. */
 const USE_SHARE = 0.01;
 
-export interface VolumeKeeperOptions {
+export interface VolumeGcOptions {
   port: VolumePort;
   clock: Clock;
   log: Log;
-  /** All volumes are looked at this often, and what is expired is purged. */
+  /** Interval at which the agent checks all volumes and purges expired ones. */
   intervalMs: number;
-  /** There is something new to report. */
+  /** Called when there is a change to report. */
   onNews: () => void;
 }
 
 type Report = NonNullable<Sync["volumes"]>;
 
-interface KeptVolume extends LocalVolume {
+interface TrackedVolume extends LocalVolume {
   state: "live" | "trashed";
-  /** Why it was not purged when it was to be. */
+  /** The reason why its purge failed. */
   reason: Reason | null;
 }
 
-/** Looks after the volumes of a host that are no set's business any more, and knows what to report of all of them. */
-export class VolumeKeeper {
-  readonly #options: VolumeKeeperOptions;
-  readonly #bell: Wakeup;
-  #volumes: KeptVolume[] | undefined;
-  #sent: KeptVolume[] | undefined;
-  /** Trashed volumes whose purge a person asked for. */
+/** Purges expired volumes of a host, and reports all of its volumes. */
+export class VolumeGc {
+  readonly #options: VolumeGcOptions;
+  readonly #wakeup: Wakeup;
+  #volumes: TrackedVolume[] | undefined;
+  #sent: TrackedVolume[] | undefined;
+  /** Trashed volumes whose purge a person requested. */
   readonly #purges = new Set<string>();
   readonly #reasons = new Map<string, Reason>();
 
-  constructor(options: VolumeKeeperOptions) {
+  constructor(options: VolumeGcOptions) {
     this.#options = options;
-    this.#bell = new Wakeup(options.clock);
+    this.#wakeup = new Wakeup(options.clock);
   }
 
-  /** Something of a set changed: its volume may have, too. */
-  lookSoon(): void {
-    this.#bell.ring();
+  /** Checks the volumes soon, because a set has changed. */
+  checkSoon(): void {
+    this.#wakeup.notify();
   }
 
-  /** The control plane was heard, and `desired` is what it wants since: only then may anything be purged. */
-  heed({ serverTime, purgeVolumes }: SyncResult, desired: readonly DesiredSet[]): void {
+  /**
+   * Applies an answer of the control plane and the desired sets after it. Nothing is purged before
+   * the first answer.
+   */
+  updateRetention({ serverTime, purgeVolumes }: SyncResult, desired: readonly DesiredSet[]): void {
     const wanted = desired.flatMap((set) =>
       set.desired === "deleted" ? [] : (set.restoreVolumeId ?? []),
     );
-    this.#options.port.heed({
-      // An answer that was waited for may say what was so when the wait began.
-      atMs: Date.parse(serverTime) - SYNC_WAIT_MS_MAX,
+    this.#options.port.updateRetention({
+      // The answer of a long poll may describe the time when the poll began.
+      controlPlaneTimeMs: Date.parse(serverTime) - SYNC_WAIT_MS_MAX,
       wantedVolumeIds: new Set(wanted),
     });
-    this.askForPurges(purgeVolumes);
+    this.requestPurges(purgeVolumes);
   }
 
-  /** Destroys trashed volumes before their time. Repeated until they are gone. */
-  askForPurges(volumeIds: readonly string[]): void {
+  /**
+   * Requests the destruction of trashed volumes before their expiry. The agent retries until they
+   * are deleted.
+   */
+  requestPurges(volumeIds: readonly string[]): void {
     if (volumeIds.length === 0) return;
     for (const volumeId of volumeIds) this.#purges.add(volumeId);
-    this.#bell.ring();
+    this.#wakeup.notify();
   }
 
-  /** What is to be reported; null when that is what was reported last. */
-  takeNews(): { volumes: Report | null; onArrived: () => void } {
+  /** The volumes to report; null if they equal the last report. */
+  takeChanges(): { volumes: Report | null; onArrived: () => void } {
     const volumes = this.#volumes;
     if (!volumes || !isNews(volumes, this.#sent))
       return { volumes: null, onArrived: () => undefined };
@@ -93,17 +99,17 @@ export class VolumeKeeper {
     const { clock, log, intervalMs, onNews } = this.#options;
     while (!signal.aborted) {
       try {
-        await this.#look(signal);
-        if (this.takeNews().volumes) onNews();
+        await this.#checkVolumes(signal);
+        if (this.takeChanges().volumes) onNews();
       } catch (error) {
         if (isAborted(signal)) return;
-        log.warn({ err: error }, "volumes not looked after");
+        log.warn({ err: error }, "volume garbage collection failed");
       }
-      if (await this.#bell.wait(intervalMs, signal)) await delay(clock, LOOK_DELAY_MS, signal);
+      if (await this.#wakeup.wait(intervalMs, signal)) await delay(clock, CHECK_DELAY_MS, signal);
     }
   }
 
-  async #look(signal: AbortSignal): Promise<void> {
+  async #checkVolumes(signal: AbortSignal): Promise<void> {
     const { port, clock, log } = this.#options;
     let volumes = await port.list(signal);
     const due = volumes.filter(
@@ -119,28 +125,32 @@ export class VolumeKeeper {
       } catch (error) {
         if (isAborted(signal)) return;
         const { reason } = failureOf(error, "remove");
-        if (reason.code === "volume-refused") continue; // it is kept, for now or as somebody's
+        if (reason.code === "volume-refused") continue; // retained, or in use by a set
         this.#reasons.set(volumeId, reason);
-        log.warn({ err: error, volumeId }, "volume not purged");
+        log.warn({ err: error, volumeId }, "cannot purge the volume");
       }
     }
     if (due.length > 0) volumes = await port.list(signal);
-    // What is a set's again is not to be purged when that set goes: it was asked for another trash.
+    // A volume that a set uses again must survive that set: its purge was meant for the earlier
+    // trash.
     const trashed = new Set(
       volumes.flatMap(({ volumeId, state }) => (state === "trashed" ? volumeId : [])),
     );
     for (const volumeId of this.#purges) if (!trashed.has(volumeId)) this.#purges.delete(volumeId);
-    this.#volumes = volumes.flatMap((volume) => this.#keep(volume)).slice(0, VOLUMES_PER_HOST_MAX);
+    this.#volumes = volumes.flatMap((volume) => this.#track(volume)).slice(0, VOLUMES_PER_HOST_MAX);
   }
 
-  /** What was never finished is nobody's yet. */
-  #keep({ state, ...volume }: LocalVolume): KeptVolume[] {
+  /** Omits unfinished volumes. */
+  #track({ state, ...volume }: LocalVolume): TrackedVolume[] {
     const reason = this.#reasons.get(volume.volumeId) ?? null;
     return state === "new" ? [] : [{ ...volume, state, reason }];
   }
 }
 
-function isNews(volumes: readonly KeptVolume[], sent: readonly KeptVolume[] | undefined): boolean {
+function isNews(
+  volumes: readonly TrackedVolume[],
+  sent: readonly TrackedVolume[] | undefined,
+): boolean {
   if (sent?.length !== volumes.length) return true;
   return volumes.some((volume, position) => {
     const before = sent[position];
@@ -156,7 +166,7 @@ function isNews(volumes: readonly KeptVolume[], sent: readonly KeptVolume[] | un
   });
 }
 
-function toReport({ trashedAtMs, expiresAtMs, ...volume }: KeptVolume): Report[number] {
+function toReport({ trashedAtMs, expiresAtMs, ...volume }: TrackedVolume): Report[number] {
   return {
     ...volume,
     usedBytes: volume.usedBytes ?? null,

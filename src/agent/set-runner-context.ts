@@ -1,0 +1,47 @@
+import type { ObservedSet } from "../contracts/agent-protocol/protocol.ts";
+import type { ConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
+import type { Log } from "../lib/log.ts";
+import type { Clock } from "./clock.ts";
+import type { PersistedHistory } from "./persisted-history.ts";
+import type { SetPort } from "./ports/set-port.ts";
+
+/** Shared by the runners of a host. */
+export interface SetRunnerContext {
+  port: SetPort;
+  clock: Clock;
+  /** In [0, 1). */
+  random: () => number;
+  log: Log;
+  /** Limits of the host's concurrent steps, and of its concurrent probes and observations. */
+  stepLimit: ConcurrencyLimit;
+  observationLimit: ConcurrencyLimit;
+  /**
+   * True if stopped sets may start. False until the first answer of the control plane: while this
+   * machine was down, other hosts may have started replacements (I3).
+   */
+  mayStartSets: () => boolean;
+  /** True if sets that the control plane does not name may be removed (I12). */
+  canRemoveUnknown: () => boolean;
+  /** True if the agent stops sets that exceed their `rootfs`. */
+  stopsAtRootfs: boolean;
+  /**
+   * True if the state file says that this spec has run; without a key, that any spec of the set
+   * has.
+   */
+  hasRunBefore: (setId: string, specKey?: string) => boolean;
+  onRan: (setId: string, specKey: string) => void;
+  /** Reads and writes the persisted part of a set's history. */
+  persistedHistory: (setId: string) => PersistedHistory | undefined;
+  onPersistedHistory: (setId: string, persisted: PersistedHistory | undefined) => void;
+  onReport: (report: ObservedSet) => void;
+  /** Called when the limits of the set have changed. */
+  onResized: () => void;
+  /**
+   * Called when neither the control plane nor the host has the set. The runner is then obsolete.
+   */
+  onObsolete: (setId: string) => void;
+  /** Aborted: runners start no step; steps in progress continue. */
+  stopping: AbortSignal;
+  /** Aborted: runners abort the steps in progress. */
+  cancelled: AbortSignal;
+}
