@@ -2,6 +2,15 @@ import { setMaxListeners } from "node:events";
 import { AgentError, type AgentPhase } from "../../agent-error.ts";
 import { cutText } from "../../../lib/text/truncate.ts";
 
+/**
+ * The cause of an AgentError after a refusal. It is no Error, because a logger appends the message
+ * of an Error's cause, which would repeat the daemon's message.
+ */
+interface DockerRefusal {
+  statusCode: number;
+  detail: string;
+}
+
 export interface DockerCall {
   phase: AgentPhase;
   timeoutMs: number;
@@ -70,6 +79,19 @@ export function dockerStatus(error: unknown): number | undefined {
  */
 export function dockerMessage(error: unknown): string {
   const cause = error instanceof AgentError ? error.cause : error;
+  return isRefusal(cause) ? cause.detail : messageOf(cause);
+}
+
+/** The refusal behind `error`, as the cause of a more specific AgentError; else `error` itself. */
+export function refusalOf(error: unknown): unknown {
+  return error instanceof AgentError && isRefusal(error.cause) ? error.cause : error;
+}
+
+function isRefusal(cause: unknown): cause is DockerRefusal {
+  return typeof (cause as Partial<DockerRefusal> | undefined)?.detail === "string";
+}
+
+function messageOf(cause: unknown): string {
   const body = (cause as { json?: { message?: unknown } } | undefined)?.json?.message;
   const text = typeof body === "string" ? body : cause instanceof Error ? cause.message : "";
   const inner = text
@@ -110,8 +132,10 @@ function toAgentError(error: unknown, phase: AgentPhase): unknown {
  * Maps a status to an error. After a conflict or a missing object a new observation helps; after a
  * refusal (400) it does not.
  */
-function fromStatus(status: number, cause: unknown, phase: AgentPhase): AgentError {
-  const message = `Docker: ${dockerMessage(cause)}`;
+function fromStatus(status: number, error: unknown, phase: AgentPhase): AgentError {
+  const detail = messageOf(error);
+  const cause: DockerRefusal = { statusCode: status, detail };
+  const message = `Docker: ${detail}`;
   if (status === 404)
     return new AgentError("not-there", message, { phase, temporary: true, cause });
   if (status === 409)

@@ -1,6 +1,6 @@
 import type Docker from "dockerode";
 import { AgentError } from "../../agent-error.ts";
-import { callDocker, dockerMessage, dockerStatus, reasonOf } from "./call-docker.ts";
+import { callDocker, dockerMessage, dockerStatus, reasonOf, refusalOf } from "./call-docker.ts";
 import { cutText } from "../../../lib/text/truncate.ts";
 
 const pullTimeoutMs = 10 * 60_000;
@@ -66,7 +66,7 @@ async function pullImage(docker: Docker, reference: string, signal: AbortSignal)
     });
   } catch (error) {
     const isUnreachable = dockerStatus(error) === undefined;
-    throw isUnreachable ? error : toPullError(reference, dockerMessage(error), error);
+    throw isUnreachable ? error : toPullError(reference, dockerMessage(error), refusalOf(error));
   }
 }
 
