@@ -19,7 +19,6 @@ export const pendingFolders: readonly string[] = [
   "docs/cli.md",
   "docs/configuration.md",
   "docs/nomenclature.md",
-  "docs/volumes.md",
   "scripts",
   "scripts/lib",
   "src/cli",
