@@ -22,38 +22,40 @@ import { DemoScreen } from "./lib/demo-screen.ts";
 import { alertDelivery, describeAnswer, describeEvent } from "./lib/demo-story.ts";
 import { pause, readPage, untilAnswering, untilLeft, type WebAnswer } from "./lib/demo-watch.ts";
 
-/** See scripts/demo, which makes the machine ready and starts this. */
+/** scripts/demo prepares the machine and starts this program. */
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const logFile = path.join(root, ".berth/demo.log");
 const SERVICE = "demo-web";
 const REPLICAS_MIN = 2;
 const REPLICAS_MAX = 6;
-/** How long the demand of an ended alert is held: five minutes by default, short here so that there is something to see. */
+/** Stabilization of an ended alert's demand. The default is five minutes; the demo shortens it. */
 const HOLD_SECONDS = 3;
 const STEP_DEADLINE_MS = 90_000;
 const PURGE_DEADLINE_MS = 30_000;
 
-const manifest = `# A set: one small web server on a volume of its own, checked over HTTP before it counts as ready.
-name: ${SERVICE}
-replicas: ${REPLICAS_MIN}
-template:
-  cpu: 0.1
-  memory: 64Mi
-  rootfs: 64Mi
-  volume: { size: 32Mi, mountPath: /data }
-  containers:
-    - index: 0
-      name: web
-      image: ${demoImage}
-      options:
-        cpu: 100
-        memory: 100
-        command: [/bin/sh, -c, "echo hello from $(hostname) >/data/index.html; exec httpd -f -vv -p 8080 -h /data"]
-        health: { http: { port: 8080, path: / }, intervalSeconds: 1 }
-        stopTimeoutSeconds: 1
-autoscale: { min: ${REPLICAS_MIN}, max: ${REPLICAS_MAX}, scaleIn: { step: 2, everySeconds: 2 } }
-`;
+const manifest = [
+  "# One small web server with its own volume. An HTTP check decides whether it is ready.",
+  `name: ${SERVICE}`,
+  `replicas: ${REPLICAS_MIN}`,
+  "template:",
+  "  cpu: 0.1",
+  "  memory: 64Mi",
+  "  rootfs: 64Mi",
+  "  volume: { size: 32Mi, mountPath: /data }",
+  "  containers:",
+  "    - index: 0",
+  "      name: web",
+  `      image: ${demoImage}`,
+  "      options:",
+  "        cpu: 100",
+  "        memory: 100",
+  '        command: [/bin/sh, -c, "echo hello from $(hostname) >/data/index.html; exec httpd -f -vv -p 8080 -h /data"]',
+  "        health: { http: { port: 8080, path: / }, intervalSeconds: 1 }",
+  "        stopTimeoutSeconds: 1",
+  `autoscale: { min: ${REPLICAS_MIN}, max: ${REPLICAS_MAX}, scaleIn: { step: 2, everySeconds: 2 } }`,
+  "",
+].join("\n");
 
 interface Figures {
   firstSetRunningMs: number;
@@ -64,12 +66,12 @@ interface Figures {
   scaleInMs: number;
 }
 
-/** What has to be taken away, as far as it has come about. */
+/** Traces of the demo to delete at its end, as far as they exist. */
 interface Traces {
   imagesBefore: Set<string>;
   hostId: string | undefined;
   isDeployed: boolean;
-  /** Sets that answered once. */
+  /** Sets that have answered once. */
   known: Map<string, WebAnswer>;
 }
 
@@ -78,7 +80,7 @@ async function showBerth(screen: DemoScreen, berth: DemoBerth, traces: Traces): 
   const startedAtMs = Date.now();
   await berth.start();
   screen.good(`API, job worker and host agent in one process, ready after ${since(startedAtMs)}`);
-  screen.line("with an embedded Postgres and a private Redis; nothing was configured");
+  screen.line("with an embedded Postgres and an embedded Redis, without configuration");
   const host = await untilHostReady(berth);
   traces.hostId = host.id;
   screen.good(
@@ -86,7 +88,7 @@ async function showBerth(screen: DemoScreen, berth: DemoBerth, traces: Traces): 
   );
   await fillFurther(berth);
 
-  screen.heading("An image, made here of BusyBox and put into Docker");
+  screen.heading("An image, built here from BusyBox and imported into Docker");
   await importDemoImage();
   screen.good(`${demoImage}: a web server`);
 
@@ -109,7 +111,10 @@ async function untilHostReady(berth: DemoBerth): Promise<Host> {
   }
 }
 
-/** A laptop that compiles, or a full disk, is no reason not to show six tiny web servers. */
+/**
+ * Raises the limits of the pool, so that a busy laptop or a full disk still runs six tiny web
+ * servers.
+ */
 async function fillFurther(berth: DemoBerth): Promise<void> {
   await berth.request("PUT", "/v1/host-pools/default", {
     overcommitPercent: { cpuMillis: 400 },
@@ -117,7 +122,10 @@ async function fillFurther(berth: DemoBerth): Promise<void> {
   });
 }
 
-/** Creates the service over REST, and sees every set answer from its own address. Resolves with the time to the first. */
+/**
+ * Creates the service over REST, and waits until each set answers at its own address. Returns the
+ * time to the first answer.
+ */
 async function deploy(
   screen: DemoScreen,
   berth: DemoBerth,
@@ -150,7 +158,7 @@ async function scaleOutAndIn(
   berth: DemoBerth,
   known: Map<string, WebAnswer>,
 ): Promise<Omit<Figures, "firstSetRunningMs">> {
-  screen.heading("A hook, and an alert that calls it");
+  screen.heading("A hook, and an alert that triggers it");
   const { hook, token } = await berth.request<CreatedHook>(
     "POST",
     `/v1/services/${SERVICE}/hooks`,
@@ -160,7 +168,9 @@ async function scaleOutAndIn(
       stabilizationSeconds: HOLD_SECONDS,
     },
   );
-  screen.line(`while WebBusy fires: ${REPLICAS_MAX} sets; kept ${HOLD_SECONDS} s after it ended`);
+  screen.line(
+    `while WebBusy fires: ${REPLICAS_MAX} sets; retained for ${HOLD_SECONDS} s after it ends`,
+  );
   const startsAt = new Date().toISOString();
   const deliver = async (status: "firing" | "resolved"): Promise<void> => {
     await request(
@@ -178,7 +188,7 @@ async function scaleOutAndIn(
   });
   try {
     const out = await scaleOut(screen, berth, known, timeline, deliver);
-    screen.heading("The alert is over");
+    screen.heading("The alert resolves");
     const scaleInMs = await scaleIn(screen, berth, known, timeline, deliver);
     return { ...out, scaledInTo: REPLICAS_MIN, scaleInMs };
   } finally {
@@ -219,7 +229,7 @@ async function scaleOut(
   screen.moment(scaleOutMs, `all ${known.size} sets answer`, "key");
   await deliver("firing");
   screen.line();
-  screen.line("The same delivery once more: nothing changes.");
+  screen.line("The same delivery again changes nothing.");
   await showCommand(screen, berth, ["get", "decisions", SERVICE]);
   return { scaledOutTo: known.size, firstNewSetMs, scaleOutMs };
 }
@@ -244,14 +254,16 @@ async function scaleIn(
   );
   for (const { id, address } of left) {
     if (address === null || (await readPage(address)) === undefined)
-      throw new Error(`${id} was to stay, but does not answer`);
+      throw new Error(`${id} should remain, but does not answer`);
   }
   const leftIds = new Set(left.map(({ id }) => id));
   for (const { set, address } of known.values()) {
     if (!leftIds.has(set.id) && (await readPage(address)) !== undefined)
       throw new Error(`${set.id} was removed, but still answers at ${address}`);
   }
-  screen.good("those that stay answer, the others are gone; their volumes are kept for a week");
+  screen.good(
+    "the remaining sets answer, the others are deleted; Berth retains their volumes for a week",
+  );
   await showCommand(screen, berth, ["volume", "trash"]);
   return scaleInMs;
 }
@@ -260,7 +272,7 @@ function since(atMs: number): string {
   return `${((Date.now() - atMs) / 1000).toFixed(1)} s`;
 }
 
-/** Runs the real command line, as somebody at this terminal would. */
+/** Runs the real command line, like a user at this terminal. */
 async function showCommand(
   screen: DemoScreen,
   berth: DemoBerth,
@@ -276,7 +288,7 @@ async function showCommand(
 }
 
 function showPlaces(screen: DemoScreen, berth: DemoBerth): void {
-  screen.heading("It is yours to play with");
+  screen.heading("Try it yourself");
   screen.line(`API             ${berth.apiUrl}/v1/services`);
   screen.line(`documentation   ${berth.apiUrl}/docs`);
   screen.line(`job queues      ${berth.apiUrl}/ops/queues  (any user; password: the admin token)`);
@@ -286,22 +298,22 @@ function showPlaces(screen: DemoScreen, berth: DemoBerth): void {
   screen.line("In another terminal, in this directory:");
   screen.command(`export BERTH_DATA_DIR=${berth.dataDir} PATH=$PWD/bin:$PATH`);
   for (const [command, what] of [
-    ["berth get services", "what there is"],
-    [`berth scale ${SERVICE} 4 --wait`, "more of it"],
-    [`berth logs ${SERVICE}`, "what a container writes"],
-    [`berth explain ${SERVICE}`, "why it is as it is"],
-    ["berth volume trash", "volumes of sets that are gone, to restore or purge"],
-    ["berth events -f", "what happens"],
+    ["berth get services", "list the services"],
+    [`berth scale ${SERVICE} 4 --wait`, "scale the service"],
+    [`berth logs ${SERVICE}`, "print the logs"],
+    [`berth explain ${SERVICE}`, "explain the state of its sets"],
+    ["berth volume trash", "volumes of deleted sets, to restore or purge"],
+    ["berth events -f", "follow the events"],
   ] as const) {
     screen.command(`${command.padEnd(32)} # ${what}`);
   }
   screen.line();
-  screen.line("Ctrl-C takes everything away again.");
+  screen.line("Ctrl-C removes everything.");
 }
 
-/** Takes everything away, in order, and goes on where something fails. Resolves with what could not be taken away. */
+/** Deletes everything in order, and continues after a failure. Returns the problems. */
 async function tearDown(screen: DemoScreen, berth: DemoBerth, traces: Traces): Promise<string[]> {
-  screen.heading("Everything is taken away");
+  screen.heading("Removal of everything");
   const problems: string[] = [];
   const attempt = async (what: string, work: () => Promise<unknown>): Promise<void> => {
     await work().catch((error: unknown) => problems.push(`${what}: ${messageOf(error)}`));
@@ -310,7 +322,7 @@ async function tearDown(screen: DemoScreen, berth: DemoBerth, traces: Traces): P
   if (traces.isDeployed) {
     await attempt("deleting the service", async () => {
       const { items } = await berth.request<{ items: unknown[] }>("GET", "/v1/services");
-      if (items.length === 0) return; // it failed before there was one
+      if (items.length === 0) return; // it failed before the service existed
       await berth.request("DELETE", `/v1/services/${SERVICE}`);
       await untilLeft(berth, SERVICE, 0, 30_000);
     });
@@ -320,27 +332,27 @@ async function tearDown(screen: DemoScreen, berth: DemoBerth, traces: Traces): P
   if (hostId !== undefined) {
     await attempt("removing containers", async () => {
       const names = await listContainers(hostId);
-      if (names.length > 0) problems.push(`containers were left: ${names.join(", ")}`);
+      if (names.length > 0) problems.push(`containers remain: ${names.join(", ")}`);
       await removeContainers(names);
       const cgroups = await listSetCgroups([...traces.known.keys()]);
-      if (cgroups.length > 0) problems.push(`control groups were left: ${cgroups.join(", ")}`);
+      if (cgroups.length > 0) problems.push(`cgroups remain: ${cgroups.join(", ")}`);
     });
   }
   await attempt("removing images", async () => await removeNewImages(traces.imagesBefore));
   await attempt("removing the data", async () => await berth.removeData());
   if (problems.length === 0)
-    screen.good("containers, control groups, volumes, images and data are gone");
+    screen.good("containers, cgroups, volumes, images and data are deleted");
   for (const problem of problems) screen.bad(problem);
   return problems;
 }
 
-/** Demo data: nobody wants it back. */
+/** Purges the demo's volumes, which have no value. */
 async function purgeVolumes(berth: DemoBerth): Promise<void> {
   const deadline = Date.now() + PURGE_DEADLINE_MS;
   for (;;) {
     const { items } = await berth.request<{ items: Volume[] }>("GET", "/v1/volumes");
     if (items.length === 0) return;
-    if (Date.now() > deadline) throw new Error(`${items.length} volumes are still there`);
+    if (Date.now() > deadline) throw new Error(`${items.length} volumes remain`);
     for (const { id, state, purging } of items) {
       if (state === "trashed" && !purging)
         await berth.request("POST", `/v1/volumes/${id}/purge`, { confirm: id });
@@ -372,7 +384,7 @@ async function main(): Promise<number> {
   let failure: string | undefined;
   try {
     const showing = showBerth(screen, berth, traces);
-    showing.catch(() => undefined); // told below, unless somebody pressed Ctrl-C first
+    showing.catch(() => undefined); // reported below, unless Ctrl-C came first
     figures = await Promise.race([showing, untilInterrupted.then(() => undefined)]);
     if (figures && !isOnce) {
       showPlaces(screen, berth);
@@ -393,5 +405,5 @@ async function main(): Promise<number> {
   return failure === undefined ? 0 : 1;
 }
 
-// Not by exitCode: after Ctrl-C a step of the show may still be waiting for something that will not come.
+// Not `exitCode`: after Ctrl-C a step of the demo may wait forever.
 process.exit(await main());

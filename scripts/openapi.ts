@@ -4,8 +4,8 @@ import { describeApi } from "../src/routes/http/describe-api.ts";
 import { problemsMarkdown } from "../src/routes/http/problem-docs.ts";
 
 /**
- * Writes what is generated from the routes: openapi.json and docs/problems.md. With --check writes nothing, and fails
- * when a file is not what would be written.
+ * Writes the files that are generated from the routes: openapi.json and docs/problems.md. With
+ * --check it writes nothing, and fails if a file differs.
  */
 async function main(): Promise<void> {
   const root = fileURLToPath(new URL("..", import.meta.url));
@@ -20,7 +20,7 @@ async function main(): Promise<void> {
     if (present === wanted) continue;
     if (isCheck) {
       process.exitCode = 1;
-      console.error(`${path} is not what the routes say: run npm run openapi`);
+      console.error(`${path} differs from the routes. Run npm run openapi.`);
     } else {
       await writeFile(`${root}${path}`, wanted);
       console.log(`wrote ${path}`);

@@ -11,7 +11,7 @@ const STOP_DEADLINE_MS = 20_000;
 const REQUEST_TIMEOUT_MS = 30_000;
 const mainFile = fileURLToPath(new URL("../../src/main/all-in-one.ts", import.meta.url));
 
-/** A Berth of its own for the demo: all in one process, on a free port, with everything in a temporary folder. */
+/** A Berth for the demo: one process, a free port, and all data in a temporary folder. */
 export class DemoBerth {
   readonly dataDir: string;
   apiUrl = "";
@@ -25,16 +25,20 @@ export class DemoBerth {
   }
 
   static async create(logFile: string): Promise<DemoBerth> {
-    // A short path: the private Redis may listen on a socket in it, and socket paths are at most 107 characters.
+    // A short path: the private Redis may listen on a socket in it, and socket paths have at most
+    // 107 characters.
     return new DemoBerth(await mkdtemp(path.join(tmpdir(), "berth-demo-")), logFile);
   }
 
-  /** Starts it and resolves when it serves. It gets SIGTERM when this process ends, however it ends. */
+  /**
+   * Starts Berth and resolves when it serves. Berth gets SIGTERM when this process ends for any
+   * reason.
+   */
   async start(): Promise<void> {
     const node = [process.execPath, "--enable-source-maps", "--import", "tsx", mainFile];
     const child = spawn("setpriv", ["--pdeathsig", "TERM", "--", ...node], {
       stdio: ["ignore", "pipe", "pipe"],
-      // Its own group: Ctrl-C is for the demo, which then stops it in order.
+      // A process group of its own: Ctrl-C reaches only the demo, which then stops Berth in order.
       detached: true,
       env: {
         ...withoutBerth(process.env),
@@ -58,7 +62,7 @@ export class DemoBerth {
       );
       child.once("error", reject);
       child.once("exit", (code) => reject(new Error(`Berth ended with exit code ${code}`)));
-      if (!child.stdout) throw new Error("its output is piped");
+      if (!child.stdout) throw new Error("the child's output is piped");
       createInterface({ input: child.stdout }).on("line", (line) => {
         this.#log.write(`${line}\n`);
         if (!line.includes('"ready":true')) return;
@@ -68,19 +72,19 @@ export class DemoBerth {
     });
   }
 
-  /** One request as the admin, of tenant "default". Throws with the problem's detail. */
+  /** Sends one request as the admin of the tenant "default". Throws with the problem's detail. */
   async request<T>(method: string, pathname: string, body?: unknown): Promise<T> {
     return await request<T>(this.apiUrl + pathname, method, this.adminToken, body);
   }
 
-  /** Asks it to stop, and waits; its containers stay. */
+  /** Stops Berth and waits for its exit; its containers stay. */
   async stop(): Promise<void> {
     const child = this.#process;
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
-    const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+    const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
     child.kill("SIGTERM");
     const timer = setTimeout(() => child.kill("SIGKILL"), STOP_DEADLINE_MS);
-    await gone;
+    await exited;
     clearTimeout(timer);
   }
 
@@ -90,7 +94,7 @@ export class DemoBerth {
   }
 }
 
-/** JSON in, JSON out. Throws with the problem's detail for an answer that is no success. */
+/** Sends and receives JSON. Throws with the problem's detail after an error status. */
 export async function request<T>(
   url: string,
   method: string,
@@ -121,7 +125,7 @@ function describeProblem(text: string): string {
   }
 }
 
-/** The demo is to be the same wherever it runs: settings meant for another Berth, or another database, are not for it. */
+/** Removes settings of another Berth or database, so that the demo is the same everywhere. */
 function withoutBerth(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(
     Object.entries(env).filter(([name]) => !/^(BERTH_.*|DATABASE_URL.*|REDIS_URL.*)$/.test(name)),

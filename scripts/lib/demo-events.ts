@@ -2,7 +2,7 @@ import { createParser } from "eventsource-parser";
 import type { BerthEvent } from "../../src/contracts/api/events.ts";
 import type { DemoBerth } from "./demo-berth.ts";
 
-/** The service's own events as they happen, over the API's event stream, until `close` is called. */
+/** Streams the service's events from the API until `close` is called. */
 export async function watchEvents(
   berth: DemoBerth,
   service: string,
@@ -14,14 +14,14 @@ export async function watchEvents(
     signal: stop.signal,
   });
   if (!response.ok || !response.body)
-    throw new Error(`the stream of events answered ${response.status}`);
+    throw new Error(`the event stream answered ${response.status}`);
   const parser = createParser({
     onEvent: ({ data }) => onEvent(JSON.parse(data) as BerthEvent),
   });
   const reading = read(response.body, parser.feed.bind(parser)).catch((error: unknown) => {
     if (!stop.signal.aborted) throw error;
   });
-  // Whoever awaits close() sees a failure; until then it must not count as unhandled.
+  // The caller of close() gets a failure; until then it must not be an unhandled rejection.
   reading.catch(() => undefined);
   return {
     close: async () => {

@@ -7,11 +7,11 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 
-/** A web server in about two megabytes: Debian's static BusyBox and nothing else. */
+/** A web server of about two megabytes: only Debian's static BusyBox. */
 export const demoImage = "berth-demo/web:1";
 const applets = ["sh", "httpd", "hostname", "mkdir", "sleep", "cat"];
 
-/** Makes the image and puts it into the Docker daemon. There is no registry in this. */
+/** Builds the image and imports it into Docker, without a registry. */
 export async function importDemoImage(): Promise<void> {
   const root = await mkdtemp(path.join(tmpdir(), "berth-demo-image-"));
   try {
@@ -31,13 +31,13 @@ export async function importDemoImage(): Promise<void> {
   }
 }
 
-/** Ids of all images, to tell later which ones the demo brought. */
+/** Ids of all images, so that the demo can later identify its own. */
 export async function listImageIds(): Promise<Set<string>> {
   const { stdout } = await run("docker", ["image", "ls", "--quiet", "--no-trunc"]);
   return new Set(stdout.split("\n").filter((line) => line !== ""));
 }
 
-/** Removes Berth's images that were not there before, unless somebody uses them by now. */
+/** Removes Berth's new images, unless they are in use. */
 export async function removeNewImages(before: ReadonlySet<string>): Promise<void> {
   const format = "{{.ID}} {{.Repository}}";
   const { stdout } = await run("docker", ["image", "ls", "--no-trunc", "--format", format]);
@@ -64,7 +64,7 @@ export async function removeContainers(names: readonly string[]): Promise<void> 
   if (names.length > 0) await run("docker", ["rm", "--force", "--volumes", ...names]);
 }
 
-/** Control groups of sets that are left: none, once the sets are gone. */
+/** Remaining cgroups of sets; none after the sets are deleted. */
 export async function listSetCgroups(setIds: readonly string[]): Promise<string[]> {
   const { stdout } = await run("find", ["/sys/fs/cgroup", "-type", "d", "-name", "*set_*"], {
     maxBuffer: 16 * 2 ** 20,

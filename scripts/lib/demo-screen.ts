@@ -1,12 +1,15 @@
 import { appendFileSync, writeFileSync } from "node:fs";
 
-/** What the demo prints: headings, lines, and moments of a timeline. Colours on a terminal only. */
+/**
+ * The output of the demo: headings, lines, and moments of a timeline. It is colored only on a
+ * terminal.
+ */
 export class DemoScreen {
   readonly #logFile: string;
   readonly #colored = process.stdout.isTTY && (process.env["NO_COLOR"] ?? "") === "";
   #headings = 0;
 
-  /** @param logFile begins anew; takes a copy of all lines, beside what Berth logs */
+  /** @param logFile is truncated, and gets a copy of all lines beside Berth's log */
   constructor(logFile: string) {
     this.#logFile = logFile;
     writeFileSync(logFile, "");
@@ -34,14 +37,14 @@ export class DemoScreen {
     this.#write(`   ${this.#paint(36, `$ ${text}`)}`);
   }
 
-  /** One moment of a timeline: milliseconds since its zero, and what happened. */
+  /** Prints a moment of a timeline: milliseconds since its start, and the event. */
   moment(sinceMs: number, text: string, tone: "plain" | "good" | "key" = "plain"): void {
     const time = `+${Math.round(sinceMs)} ms`.padStart(10);
     const painted = tone === "plain" ? text : this.#paint(tone === "good" ? 32 : 1, text);
     this.#write(`   ${this.#paint(2, time)}  ${painted}`);
   }
 
-  /** The result for programs: the last line of all. */
+  /** Prints the result for programs, as the last line. */
   result(result: Record<string, unknown>): void {
     this.#write(JSON.stringify(result));
   }

@@ -1,7 +1,7 @@
 import type { BerthEvent } from "../../src/contracts/api/events.ts";
 import type { WebAnswer } from "./demo-watch.ts";
 
-/** What Alertmanager posts, as its version 0.25 does. */
+/** A delivery of Alertmanager, in the format of version 0.25. */
 export function alertDelivery(
   service: string,
   status: "firing" | "resolved",
@@ -36,11 +36,11 @@ export function describeAnswer({ set, address, text }: WebAnswer): string {
   return `${shortId(set.id)} answers at http://${address}:8080/ "${text}"`;
 }
 
-/** What of the events belongs into a timeline for people. */
+/** The text of an event in the timeline; undefined for events that it omits. */
 export function describeEvent(event: BerthEvent): string | undefined {
   if (["demand-raised", "demand-resolved", "demand-released"].includes(event.kind))
     return event.text;
-  // Its reasons, after the colon, are what `berth get decisions` shows next.
+  // `berth get decisions` shows the reasons after the colon next.
   if (event.kind === "decision-made") return event.text.split(": ")[0];
   if (event.setId === null) return undefined;
   if (["set-placed", "set-starting", "set-stopping", "set-removed"].includes(event.kind))

@@ -7,18 +7,18 @@ const PROBE_TIMEOUT_MS = 400;
 export interface WebAnswer {
   set: BerthSet;
   address: string;
-  /** Clock of this process, in milliseconds. */
+  /** Time of this process's clock, in milliseconds. */
   atMs: number;
   text: string;
 }
 
-/** Sets of a service that are to stay. */
+/** Desired sets of a service. */
 export async function listLiveSets(berth: DemoBerth, service: string): Promise<BerthSet[]> {
   const page = await berth.request<{ items: BerthSet[] }>("GET", `/v1/sets?service=${service}`);
   return page.items.filter((set) => set.desired === "running");
 }
 
-/** GETs the page of a set from its own address; undefined while it does not answer. */
+/** Reads the page of a set at its own address; undefined while it does not answer. */
 export async function readPage(address: string): Promise<string | undefined> {
   try {
     const signal = AbortSignal.timeout(PROBE_TIMEOUT_MS);
@@ -34,8 +34,9 @@ export async function readPage(address: string): Promise<string | undefined> {
 }
 
 /**
- * Waits until `count` sets of the service have answered over HTTP, each from its own address, and tells of each the moment
- * it first did. Sets in `known` have answered before and count. Throws when that takes longer than `deadlineMs`.
+ * Waits until `count` sets of the service have answered over HTTP at their own addresses. Calls
+ * `onAnswer` at the first answer of each. Sets in `known` have answered before and count. Throws
+ * after `deadlineMs`.
  */
 export async function untilAnswering(
   berth: DemoBerth,
@@ -73,7 +74,7 @@ export async function untilAnswering(
   }
 }
 
-/** Waits until exactly `count` sets of the service are left in the API's list, stopping ones included. */
+/** Waits until the API lists exactly `count` sets of the service, including stopping ones. */
 export async function untilLeft(
   berth: DemoBerth,
   service: string,

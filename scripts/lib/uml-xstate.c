@@ -1,7 +1,8 @@
 /*
- * Loaded into User Mode Linux (LD_PRELOAD) on processors whose register state is larger than the 2,696 bytes that it knows of, which
- * is so since AMX. It reads and restores its processes' registers with as many bytes; Linux allows that for reading only, and each
- * process of the test host would end at its start. Here what lacks is read and written with it: nobody in the test host uses AMX.
+ * Preloaded into User Mode Linux (LD_PRELOAD) on processors with AMX, whose register state is larger than the 2,696 bytes
+ * that it supports. It reads and restores its processes' registers with that size. Linux allows the smaller size only for
+ * reads, so each process of the test host would exit at its start. This library reads and writes the missing bytes, too.
+ * No process of the test host uses AMX.
  *
  * Linux: xstateregs_set in arch/x86/kernel/fpu/regset.c. User Mode Linux: put_fp_registers in arch/x86/um/os-Linux/registers.c.
  */
@@ -13,7 +14,7 @@
 #include <sys/uio.h>
 
 #define NT_X86_XSTATE 0x202UL
-/* The largest state there is has 11,008 bytes. */
+/* The largest known state has 11,008 bytes. */
 #define STATE_BYTES_MAX 65536
 
 typedef long (*ptrace_call)(int, int, void *, void *);
