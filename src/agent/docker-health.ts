@@ -4,7 +4,7 @@ import type { AgentLimits } from "./agent-limits.ts";
 import { type Clock, delay } from "./clock.ts";
 import type { SetPort } from "./ports/set-port.ts";
 import { Wakeup } from "./wakeup.ts";
-import { cutText } from "../lib/text/truncate.ts";
+import { truncate } from "../lib/text/truncate.ts";
 
 export type DockerHealth = NonNullable<Sync["docker"]>;
 
@@ -80,7 +80,7 @@ export class DockerHealthMonitor {
       this.#failedSinceMs ??= startedAtMs;
       const since = new Date(this.#failedSinceMs).toISOString();
       const message = error instanceof Error ? error.message : String(error);
-      const detail = cutText(`no answer since ${since}: ${message}`, DETAIL_CHARS_MAX);
+      const detail = truncate(`no answer since ${since}: ${message}`, DETAIL_CHARS_MAX);
       this.#become({ state: this.#failuresInRow === 1 ? "slow" : "unreachable", detail });
       return;
     }

@@ -13,7 +13,7 @@ import type { DesiredLocalSet, SetHistory } from "./set-history.ts";
 import type { ReportedState } from "./set-state.ts";
 import { ioUnenforceableReason, areLimitsApplied } from "./set-limits.ts";
 import { specHash } from "./spec-hash.ts";
-import { cutText } from "../lib/text/truncate.ts";
+import { truncate } from "../lib/text/truncate.ts";
 
 /** The next step for a set. The port executes it; every step may be repeated. */
 export type SetAction =
@@ -338,7 +338,7 @@ function unhealthyReason(name: string, known: Readonly<ContainerHistory>): Reaso
   const detail = known.probeDetail ?? "no probe has succeeded yet";
   return {
     code: "not-healthy",
-    text: cutText(`"${name}" is not healthy: ${detail}`, 2_000),
+    text: truncate(`"${name}" is not healthy: ${detail}`, 2_000),
     phase: "health",
   };
 }

@@ -1,6 +1,6 @@
 import type { Reason } from "../contracts/common/primitives.ts";
 import { AgentError } from "./agent-error.ts";
-import { cutText } from "../lib/text/truncate.ts";
+import { truncate } from "../lib/text/truncate.ts";
 
 const phases = {
   prepare: "prepare",
@@ -25,7 +25,7 @@ export interface StepFailure {
 /** Converts the error of a step for the history and the report. */
 export function failureOf(error: unknown, during: StepKind): StepFailure {
   const message = error instanceof Error ? error.message : String(error);
-  const text = cutText(message, 2_000);
+  const text = truncate(message, 2_000);
   if (error instanceof AgentError) {
     return {
       reason: { code: error.code, text, phase: error.phase },

@@ -12,21 +12,21 @@ const schema = z.object({
   ...backendSettings,
   ...fleetSettings,
   ...listenSettings,
-  /** Without it: PGlite in the data folder. */
+  /** Default: PGlite in the data folder. */
   DATABASE_URL: backendSettings.DATABASE_URL.optional(),
-  /** Without it: a redis-server of this process's own. */
+  /** Default: a redis-server of this process. */
   REDIS_URL: backendSettings.REDIS_URL.optional(),
-  /** The database, the admin token, and what the agent remembers. */
+  /** The folder of the database, the admin token, and the agent's state. */
   BERTH_DATA_DIR: z.string().min(1).max(1_000).default(".berth"),
-  /** Enrol this machine as a host, and run its agent. */
+  /** Enroll this machine as a host, and run its agent. */
   BERTH_AGENT_ENABLED: z.stringbool().default(true),
 });
 
 export type AllInOneConfig = Readonly<z.output<typeof schema>>;
 
 /**
- * Reads nothing but `env` and the files that `*_FILE` name. Throws ConfigError with all problems at once.
- * @param agentNames variables that the agent in this process checks for itself
+ * Reads only `env` and the files that `*_FILE` name. Throws ConfigError with all problems at once.
+ * @param agentNames variables that the agent in this process checks
  */
 export function loadAllInOneConfig(env: Env, agentNames: readonly string[] = []): AllInOneConfig {
   return Object.freeze(parseEnv(schema, env, agentNames));

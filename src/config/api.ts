@@ -16,7 +16,9 @@ const schema = z.object({
 
 export type ApiConfig = Readonly<z.output<typeof schema>>;
 
-/** Reads nothing but `env` and the files that `*_FILE` name. Throws ConfigError with all problems at once. */
+/**
+ * Reads only `env` and the files that `*_FILE` name. Throws ConfigError with all problems at once.
+ */
 export function loadApiConfig(env: Env): ApiConfig {
   return Object.freeze(parseEnv(schema, env));
 }

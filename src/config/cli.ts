@@ -1,8 +1,8 @@
 import { z } from "zod";
 
 /**
- * What the command line takes from the environment. Other BERTH_* variables are let be: `berth up` and `berth agent`
- * hand them to their processes, which check them.
+ * The environment of the command line. It ignores other BERTH_* variables: `berth up` and `berth
+ * agent` pass them to their processes, which check them.
  */
 const cliEnvironment = z.object({
   BERTH_API_URL: z.url({ protocol: /^https?$/ }).optional(),
@@ -10,12 +10,12 @@ const cliEnvironment = z.object({
   BERTH_TOKEN_FILE: z.string().min(1).optional(),
   BERTH_TENANT: z.string().min(1).max(63).optional(),
   BERTH_CONTEXT: z.string().min(1).optional(),
-  /** Of contexts; default ~/.config/berth/config.json. */
+  /** The file of contexts; default ~/.config/berth/config.json. */
   BERTH_CONFIG: z.string().min(1).optional(),
   BERTH_DATA_DIR: z.string().min(1).default(".berth"),
   XDG_CONFIG_HOME: z.string().min(1).optional(),
   HOME: z.string().min(1).optional(),
-  /** Any value but the empty one: see https://no-color.org. */
+  /** Any non-empty value disables colors: see https://no-color.org. */
   NO_COLOR: z.string().optional(),
 });
 
@@ -30,9 +30,9 @@ export interface CliConfig {
   readonly colorAllowed: boolean;
 }
 
-/** Pure. Throws z.ZodError with all problems at once; it names variables, never values. */
+/** Pure. Throws z.ZodError with all problems at once. It names variables, never values. */
 export function loadCliConfig(env: Record<string, string | undefined>): CliConfig {
-  // A variable that is set to nothing is not set: shells and unit files leave such behind.
+  // An empty variable counts as unset: shells and unit files leave such variables.
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
   const parsed = cliEnvironment.parse(given);
   const configHome = parsed.XDG_CONFIG_HOME ?? `${parsed.HOME ?? "."}/.config`;

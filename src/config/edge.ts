@@ -9,13 +9,13 @@ const schema = z.object({
   BERTH_STATEMENT_TIMEOUT_MS: backendSettings.BERTH_STATEMENT_TIMEOUT_MS,
   ...fleetSettings,
   BERTH_LOG_LEVEL: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
-  /** For the API's description. */
+  /** The version in the API's description. */
   BERTH_VERSION: z.string().max(64).default("0.0.0"),
 });
 
 export type EdgeConfig = Readonly<z.output<typeof schema>>;
 
-/** Bindings that are no text are other things of the platform's. Throws ConfigError with all problems at once. */
+/** Ignores bindings that are no text. Throws ConfigError with all problems at once. */
 export function loadEdgeConfig(bindings: Readonly<Record<string, unknown>>): EdgeConfig {
   const texts = Object.entries(bindings).filter((entry): entry is [string, string] => {
     return typeof entry[1] === "string";

@@ -4,7 +4,7 @@ import { loadAgentSettings, loadHostAgentConfig } from "./host-agent.ts";
 const required = { BERTH_API_URL: "https://berth.example.org" };
 
 describe("the configuration of a host agent", () => {
-  it("needs the address of the API, and has defaults for the rest", () => {
+  it("requires the URL of the API, and has defaults for the rest", () => {
     expect(loadHostAgentConfig(required)).toMatchObject({
       BERTH_API_URL: "https://berth.example.org",
       BERTH_AGENT_DATA_DIR: "/var/lib/berth-agent",
@@ -14,7 +14,7 @@ describe("the configuration of a host agent", () => {
     });
   });
 
-  it("says all problems at once, and no values", () => {
+  it("reports all problems at once, and no values", () => {
     const load = () =>
       loadHostAgentConfig({
         BERTH_API_URL: "ftp://secret-place",
@@ -29,19 +29,19 @@ describe("the configuration of a host agent", () => {
     expect(load).not.toThrow("secret-place");
   });
 
-  it("reads labels as people write them", () => {
+  it("parses labels with spaces and empty values", () => {
     const config = loadHostAgentConfig({ ...required, BERTH_AGENT_LABELS: "disk=ssd, row=7,gpu=" });
     expect(config.BERTH_AGENT_LABELS).toEqual({ disk: "ssd", row: "7", gpu: "" });
   });
 
-  it("shows no enroll token", () => {
+  it("never prints the enroll token", () => {
     const token = "brt_0123456789abcdef";
     const config = loadHostAgentConfig({ ...required, BERTH_ENROLL_TOKEN: token });
     expect(config.BERTH_ENROLL_TOKEN?.reveal()).toBe(token);
     expect(JSON.stringify(config)).not.toContain(token);
   });
 
-  it("picks its own out of the settings of a larger process", () => {
+  it("selects its own settings from those of a larger process", () => {
     const settings = loadAgentSettings({ BERTH_PORT: "1", BERTH_AGENT_RACK: "r7", PATH: "/bin" });
     expect(settings.BERTH_AGENT_RACK).toBe("r7");
     expect(() => loadAgentSettings({ BERTH_AGENT_RACK: "R 7" })).toThrow("BERTH_AGENT_RACK");

@@ -28,14 +28,14 @@ function problemsOf(load: (env: Env) => unknown, env: Env): string {
 }
 
 describe("a configuration", () => {
-  it("has safe defaults, and cannot be changed", () => {
+  it("has safe defaults, and is immutable", () => {
     const config = loadApiConfig(backends);
     expect(config).toMatchObject({ BERTH_HOST: "127.0.0.1", BERTH_PORT: 7460 });
     expect(config.DATABASE_URL.reveal()).toBe(backends.DATABASE_URL);
     expect(Object.isFrozen(config)).toBe(true);
   });
 
-  it("never shows a secret, whoever prints it", () => {
+  it("never prints a secret, in any form", () => {
     const config = loadApiConfig({ ...backends, BERTH_ADMIN_TOKEN: "swordfish-and-more-of-it" });
     for (const text of [JSON.stringify(config), inspect(config), String(config.DATABASE_URL)]) {
       expect(text).not.toContain("swordfish");
@@ -43,7 +43,7 @@ describe("a configuration", () => {
     }
   });
 
-  it("names all that is wrong at once, and no value", () => {
+  it("reports all invalid variables at once, and no value", () => {
     const problems = problemsOf(loadApiConfig, {
       DATABASE_URL: "mysql://swordfish",
       BERTH_PORT: "swordfish",
@@ -70,11 +70,11 @@ describe("a configuration", () => {
     ["api", loadApiConfig],
     ["job-worker", loadJobWorkerConfig],
     ["all-in-one", loadAllInOneConfig],
-  ] as const)("of %s refuses variables that it does not know", (_name, load) => {
+  ] as const)("of %s refuses unknown variables", (_name, load) => {
     expect(problemsOf(load, { ...backends, BERTH_PORTT: "1" })).toContain("BERTH_PORTT");
   });
 
-  it("lets the command line's variables and those of other programs be", () => {
+  it("ignores variables of the command line and of other programs", () => {
     const env = {
       ...backends,
       BERTH_TOKEN: "x",
@@ -85,7 +85,7 @@ describe("a configuration", () => {
     expect(problemsOf(loadApiConfig, env)).toBe("");
   });
 
-  it("takes a variable that is set to nothing for not set", () => {
+  it("treats an empty variable as unset", () => {
     expect(loadApiConfig({ ...backends, BERTH_PORT: "", BERTH_UNKNOWN: "" }).BERTH_PORT).toBe(7460);
   });
 
@@ -101,11 +101,11 @@ describe("a configuration", () => {
     ["BERTH_READY_JSON", "perhaps"],
     ["BERTH_LOG_LEVEL", "loud"],
     ["REDIS_URL", "http://redis.example"],
-  ])("holds %s to its bounds: not %s", (name, value) => {
+  ])("refuses for %s the value %s, which is out of bounds", (name, value) => {
     expect(problemsOf(loadApiConfig, { ...backends, [name]: value })).toContain(name);
   });
 
-  it.each(["false", "0", "no", "off"])("takes %j for false", (value) => {
+  it.each(["false", "0", "no", "off"])("parses %j as false", (value) => {
     expect(loadAllInOneConfig({ BERTH_AGENT_ENABLED: value }).BERTH_AGENT_ENABLED).toBe(false);
   });
 });
@@ -114,24 +114,24 @@ describe("a value in a file", () => {
   const file = path.join(folder, "database-url");
   writeFileSync(file, `${backends.DATABASE_URL}\n`);
 
-  it("stands for the value", () => {
+  it("provides the value", () => {
     const { REDIS_URL } = backends;
     const config = loadApiConfig({ REDIS_URL, DATABASE_URL_FILE: file });
     expect(config.DATABASE_URL.reveal()).toBe(backends.DATABASE_URL);
   });
 
-  it("and beside it the value itself are refused, as nobody knows which is meant", () => {
+  it("is refused beside the value itself, because the intent is ambiguous", () => {
     const env = { ...backends, DATABASE_URL_FILE: file };
     expect(problemsOf(loadApiConfig, env)).toContain("DATABASE_URL_FILE");
   });
 
-  it("that cannot be read is named", () => {
+  it("is named if it is unreadable", () => {
     const env = { REDIS_URL: backends.REDIS_URL, DATABASE_URL_FILE: path.join(folder, "none") };
     expect(problemsOf(loadApiConfig, env)).toContain("DATABASE_URL_FILE");
   });
 });
 
-it("a Unix socket of Redis is given to its client as a path", () => {
+it("a Unix socket of Redis becomes a path for its client", () => {
   const config = loadApiConfig({ ...backends, REDIS_URL: "unix:///run/redis/redis.sock" });
   expect(config.REDIS_URL.reveal()).toBe("/run/redis/redis.sock");
 });
@@ -140,11 +140,11 @@ it("a migration runs in the environment of the process that follows it", () => {
   expect(problemsOf(loadMigrateConfig, { ...backends, BERTH_PORT: "1", BERTH_ODD: "1" })).toBe("");
 });
 
-it("all-in-one needs nothing", () => {
+it("all-in-one requires no variable", () => {
   expect(problemsOf(loadAllInOneConfig, {})).toBe("");
 });
 
-it("on the edge, bindings that are no text are passed over", () => {
+it("on the edge, bindings other than text are ignored", () => {
   const config = loadEdgeConfig({ ...backends, ASSETS: { fetch: () => undefined } });
   expect(config.REDIS_URL.reveal()).toBe(backends.REDIS_URL);
 });
@@ -159,7 +159,7 @@ it("every setting of a process is documented", () => {
     ),
   );
   expect(names.length).toBeGreaterThan(30);
-  // Of the bench's simulated hosts, which are nothing to operate.
+  // BERTH_TOKEN is for simulated hosts of benchmarks, which are not operated.
   const missing = names.filter(
     (name) => name !== "BERTH_TOKEN" && !documented.includes(`\`${name}\``),
   );

@@ -3,12 +3,12 @@ import { z } from "zod";
 
 export type Env = Readonly<Record<string, string | undefined>>;
 
-/** The environment is not what the process takes. The message names every bad variable, and no value. */
+/** The environment is invalid. The message names every invalid variable, and no value. */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";
 }
 
-/** Of the command line, which hands its environment on to the processes that it starts. */
+/** Variables of the command line, which passes its environment to the processes that it starts. */
 const foreignNames = new Set([
   "BERTH_API_URL",
   "BERTH_TOKEN",
@@ -19,8 +19,9 @@ const foreignNames = new Set([
 ]);
 
 /**
- * Checks the variables that `schema` names, all problems at once. A BERTH_* variable that nobody knows is refused, as it
- * is likely a typo; `known` names more that are let be. `NAME_FILE` stands for `NAME` with what is in the file.
+ * Parses the variables that `schema` names, and reports all problems at once. Refuses an unknown
+ * BERTH_* variable, because it is likely a typo, except those in `known`. `NAME_FILE` provides
+ * `NAME` from a file.
  */
 export function parseEnv<S extends z.ZodObject>(
   schema: S,
@@ -37,7 +38,7 @@ export function parseEnv<S extends z.ZodObject>(
   const allowed = new Set([...names, ...names.map((name) => `${name}_FILE`), ...known]);
   for (const [name, value] of Object.entries(env)) {
     if (!name.startsWith("BERTH_") || value === "" || value === undefined) continue;
-    if (!allowed.has(name) && !foreignNames.has(name)) problems.push(`✖ ${name} is not known here`);
+    if (!allowed.has(name) && !foreignNames.has(name)) problems.push(`✖ ${name} is unknown`);
   }
   const parsed = schema.safeParse(Object.fromEntries(values));
   if (!parsed.success) problems.push(z.prettifyError(parsed.error));
@@ -45,16 +46,17 @@ export function parseEnv<S extends z.ZodObject>(
   return parsed.data;
 }
 
-/** A variable that is set to nothing is not set: shells and unit files leave such behind. */
+/** An empty variable counts as unset: shells and unit files leave such variables. */
 function readValue(name: string, env: Env, problems: string[]): string | undefined {
   const direct = env[name] === "" ? undefined : env[name];
   const file = env[`${name}_FILE`];
   if (file === undefined || file === "") return direct;
-  if (direct !== undefined) problems.push(`✖ ${name} and ${name}_FILE are both set`);
+  if (direct !== undefined)
+    problems.push(`✖ ${name} and ${name}_FILE are both set: unset one of them`);
   try {
     return readFileSync(file, "utf8").trim();
   } catch {
-    problems.push(`✖ ${name}_FILE names a file that cannot be read`);
+    problems.push(`✖ ${name}_FILE names an unreadable file`);
     return undefined;
   }
 }

@@ -5,14 +5,16 @@ import { type Env, parseEnv } from "./parse-env.ts";
 const schema = z.object({
   BERTH_LOG_LEVEL: processSettings.BERTH_LOG_LEVEL.default("warn"),
   BERTH_API_URL: z.url({ protocol: /^https?$/, error: "expected an http:// or https:// URL" }),
-  /** An admin's: each host needs an enroll token of its own. */
+  /** An admin's token, because each host needs an enroll token of its own. */
   BERTH_TOKEN: secretText,
   BERTH_AGENT_USAGE_INTERVAL_MS: wholeNumber(1_000, 60_000).default(30_000),
 });
 
 export type SimulatedHostsConfig = Readonly<z.output<typeof schema>>;
 
-/** Reads nothing but `env` and the files that `*_FILE` name. Throws ConfigError with all problems at once. */
+/**
+ * Reads only `env` and the files that `*_FILE` name. Throws ConfigError with all problems at once.
+ */
 export function loadSimulatedHostsConfig(env: Env): SimulatedHostsConfig {
   return Object.freeze(parseEnv(schema, env));
 }

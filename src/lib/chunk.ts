@@ -1,4 +1,4 @@
-/** The items in their order, in arrays of at most `chunkItemsMax`. */
+/** Splits the items, in their order, into arrays of at most `chunkItemsMax`. */
 export function chunksOf<T>(items: readonly T[], chunkItemsMax: number): T[][] {
   const chunks: T[][] = [];
   for (let start = 0; start < items.length; start += chunkItemsMax)

@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import { silentLog } from "./log.ts";
 import { Shutdown } from "./shutdown.ts";
 
-it("closes in reverse order, each when the one before it has closed", async () => {
+it("closes in reverse order, one step after another", async () => {
   const order: string[] = [];
   const shutdown = new Shutdown({ log: silentLog, deadlineMs: 5_000 });
   for (const name of ["database", "redis", "http"]) {
@@ -25,7 +25,7 @@ it("closes in reverse order, each when the one before it has closed", async () =
   ]);
 });
 
-it("goes on after a step that throws or rejects, and says that it was not clean", async () => {
+it("continues after a step that throws or rejects, and reports an unclean shutdown", async () => {
   const closed: string[] = [];
   const shutdown = new Shutdown({ log: silentLog, deadlineMs: 5_000 });
   shutdown.add("first", async () => closed.push("first"));
@@ -37,7 +37,7 @@ it("goes on after a step that throws or rejects, and says that it was not clean"
   expect(closed).toEqual(["first"]);
 });
 
-it("does not wait for a step that hangs, and still begins the others", async () => {
+it("stops waiting for a step that hangs, and still runs the others", async () => {
   const closed: string[] = [];
   const shutdown = new Shutdown({ log: silentLog, deadlineMs: 60 });
   shutdown.add("first", async () => closed.push("first"));
@@ -48,7 +48,7 @@ it("does not wait for a step that hangs, and still begins the others", async () 
   expect(closed).toEqual(["first"]);
 });
 
-it("runs once, however often it is asked", async () => {
+it("runs once for any number of calls", async () => {
   let count = 0;
   const shutdown = new Shutdown({ log: silentLog, deadlineMs: 5_000 });
   shutdown.add("counts", async () => count++);

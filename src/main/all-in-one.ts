@@ -8,35 +8,36 @@ import { openPglite } from "../db/pglite/open-pglite.ts";
 import { createToken } from "../control/tenancy/create-token.ts";
 import { ensureBootstrap } from "../control/tenancy/bootstrap.ts";
 import { subscribeSignals, openControlPlane, startJobs } from "./compose/control-plane.ts";
-import { type DataFolder, keepAdminSecret, openDataFolder } from "./compose/data-dir.ts";
+import { type DataFolder, ensureAdminSecret, openDataFolder } from "./compose/data-dir.ts";
 import { startHostAgent } from "./compose/host-agent.ts";
 import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
 import { readOutboxState } from "../control/runtime/outbox.ts";
 import { createMetrics } from "./compose/metrics.ts";
-import { startPrivateRedis } from "./compose/embedded-redis.ts";
+import { startEmbeddedRedis } from "./compose/embedded-redis.ts";
 import { type ProcessContext, runProcess } from "./compose/run-process.ts";
-import { serviceSettingsOf } from "./compose/control-settings.ts";
+import { controlSettingsOf } from "./compose/control-settings.ts";
 import { createApiApp, serveHttp } from "./compose/serve-http.ts";
 
 /**
- * API, job worker and host agent in one process, for one machine and for trying Berth out. What is not given it brings:
- * PGlite in the data folder, and a redis-server of its own. It migrates and bootstraps by itself.
+ * API, job worker and host agent in one process, for one machine and for a first try. By default it
+ * uses PGlite in the data folder and a private redis-server. It migrates and bootstraps the
+ * database automatically.
  */
-await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, running) => {
-  const { shutdown } = running;
+await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, context) => {
+  const { shutdown } = context;
   const folder = await openDataFolder(config.BERTH_DATA_DIR);
   shutdown.add("data folder", () => folder.release());
   const redis = {
-    redisTarget: await openRedisTarget(config, folder, running),
+    redisTarget: await openRedisTarget(config, folder, context),
     redisPrefix: config.BERTH_REDIS_PREFIX,
   };
   const database = await openDatabase(config, folder);
   const plane = await openControlPlane(
-    { database, ...redis, settings: serviceSettingsOf(config) },
-    running,
+    { database, ...redis, settings: controlSettingsOf(config) },
+    context,
   );
-  await subscribeSignals(plane, running);
-  const adminSecret = await keepAdminSecret(folder, config.BERTH_ADMIN_TOKEN?.reveal());
+  await subscribeSignals(plane, context);
+  const adminSecret = await ensureAdminSecret(folder, config.BERTH_ADMIN_TOKEN?.reveal());
   await ensureBootstrap(plane.ctx, { adminSecret });
   const metrics = createMetrics({
     queues: plane.queues,
@@ -52,13 +53,13 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, running)
       onAttempt: (attempt) => metrics.observeAttempt(attempt),
       onSweep: (run) => metrics.observeSweep(run),
     },
-    running,
+    context,
   );
   const apiUrl = await serveHttp(
-    createApiApp(plane, metrics, running.version),
+    createApiApp(plane, metrics, context.version),
     { host: config.BERTH_HOST, port: config.BERTH_PORT },
     () => plane.signals.close(),
-    running,
+    context,
   );
   await folder.announce(apiUrl);
   const ready = { apiUrl, adminTokenFile: folder.adminTokenFile };
@@ -73,12 +74,12 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, running)
       },
       shutdownTimeoutMs: config.BERTH_SHUTDOWN_TIMEOUT_MS,
     },
-    running,
+    context,
   );
   return { ...ready, hostId };
 });
 
-/** The agent keeps its state in the data folder, unless it is told otherwise. */
+/** The agent's state is in the data folder by default. */
 function loadConfig(env: Env): AllInOneConfig & { agent: AgentSettings } {
   const config = loadAllInOneConfig(env, [
     ...agentSettingNames,
@@ -91,15 +92,15 @@ function loadConfig(env: Env): AllInOneConfig & { agent: AgentSettings } {
 async function openRedisTarget(
   config: AllInOneConfig,
   folder: DataFolder,
-  running: ProcessContext,
+  context: ProcessContext,
 ): Promise<string> {
   if (config.REDIS_URL) return config.REDIS_URL.reveal();
-  const redis = await startPrivateRedis(folder.path, running.log);
-  running.shutdown.add("private redis", () => redis.stop());
+  const redis = await startEmbeddedRedis(folder.path, context.log);
+  context.shutdown.add("embedded redis", () => redis.stop());
   return redis.target;
 }
 
-/** At this build's schema. */
+/** Opens the database with this build's schema. */
 async function openDatabase(config: AllInOneConfig, folder: DataFolder): Promise<DbHandle> {
   if (config.DATABASE_URL) {
     const databaseUrl = config.DATABASE_URL.reveal();

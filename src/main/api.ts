@@ -6,11 +6,11 @@ import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
 import { readOutboxState } from "../control/runtime/outbox.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { runProcess } from "./compose/run-process.ts";
-import { serviceSettingsOf } from "./compose/control-settings.ts";
+import { controlSettingsOf } from "./compose/control-settings.ts";
 import { createApiApp, serveHttp } from "./compose/serve-http.ts";
 
-/** The API: the Hono app on Node, with the queue dashboard beside it. */
-await runProcess("api", loadApiConfig, async (config, running) => {
+/** The API: the Hono app on Node, with the queue dashboard. */
+await runProcess("api", loadApiConfig, async (config, context) => {
   const database = openPostgres({
     databaseUrl: config.DATABASE_URL.reveal(),
     applicationName: "berth-api",
@@ -22,15 +22,15 @@ await runProcess("api", loadApiConfig, async (config, running) => {
       database,
       redisTarget: config.REDIS_URL.reveal(),
       redisPrefix: config.BERTH_REDIS_PREFIX,
-      settings: serviceSettingsOf(config),
+      settings: controlSettingsOf(config),
     },
-    running,
+    context,
   );
-  await subscribeSignals(plane, running);
+  await subscribeSignals(plane, context);
   const { adminSecret } = await ensureBootstrap(plane.ctx, {
     adminSecret: config.BERTH_ADMIN_TOKEN?.reveal(),
   });
-  // Not through the log, which is kept: this is the only time that it is shown.
+  // Not through the log, which is stored: the token is shown only here.
   if (adminSecret !== undefined) process.stderr.write(`admin token, shown once: ${adminSecret}\n`);
   const metrics = createMetrics({
     queues: plane.queues,
@@ -39,10 +39,10 @@ await runProcess("api", loadApiConfig, async (config, running) => {
     readOutboxState: () => readOutboxState(plane.ctx),
   });
   const apiUrl = await serveHttp(
-    createApiApp(plane, metrics, running.version),
+    createApiApp(plane, metrics, context.version),
     { host: config.BERTH_HOST, port: config.BERTH_PORT },
     () => plane.signals.close(),
-    running,
+    context,
   );
   return { apiUrl };
 });

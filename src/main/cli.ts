@@ -11,14 +11,17 @@ import { runCli } from "../cli/run-cli.ts";
 import { Terminal } from "../cli/output/terminal.ts";
 import { type CliConfig, loadCliConfig } from "../config/cli.ts";
 
-/** The composition root of `berth`: gives the command line its streams, its environment and its processes. */
+/**
+ * The composition root of `berth`: gives the command line its streams, its environment and its
+ * processes.
+ */
 
-/** .ts in a checkout, where tsx compiles as it loads; .js once built. */
+/** .ts in a checkout, where tsx compiles at load; .js after a build. */
 const extension = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
 
 /**
- * Settings of the command line alone. Processes refuse BERTH_* variables that they do not know, as these are likely typos,
- * so what is not for them is kept from them; the address of the API is the agent's as well.
+ * Settings of the command line alone. Processes refuse unknown BERTH_* variables as likely typos,
+ * so the command line does not pass these on. The agent needs the API's URL, too.
  */
 const ownSettings = [
   "BERTH_TOKEN",
@@ -31,12 +34,12 @@ const ownSettings = [
 const startProcess: StartProcess = (name, args, options) => {
   const script = fileURLToPath(new URL(`./${name}${extension}`, import.meta.url));
   const loader = extension === ".ts" ? ["--import", import.meta.resolve("tsx")] : [];
-  const kept = name === "all-in-one" ? [...ownSettings, "BERTH_API_URL"] : ownSettings;
-  const inherited = Object.entries(process.env).filter(([key]) => !kept.includes(key));
+  const withheld = name === "all-in-one" ? [...ownSettings, "BERTH_API_URL"] : ownSettings;
+  const inherited = Object.entries(process.env).filter(([key]) => !withheld.includes(key));
   const output = options.onLine ? "pipe" : "inherit";
   const child = spawn(process.execPath, ["--enable-source-maps", ...loader, script, ...args], {
     stdio: ["ignore", output, output],
-    // A group of its own: the terminal's Ctrl-C reaches us alone, and the child is asked to stop once.
+    // A process group of its own: Ctrl-C reaches only the command line, which stops the child once.
     detached: true,
     env: { ...Object.fromEntries(inherited), ...options.env },
   });
@@ -56,7 +59,7 @@ function loadConfig(): CliConfig | undefined {
     return loadCliConfig(process.env);
   } catch (error) {
     if (!(error instanceof z.ZodError)) throw error;
-    process.stderr.write(`error: the environment is not valid\n${z.prettifyError(error)}\n`);
+    process.stderr.write(`error: the environment is invalid\n${z.prettifyError(error)}\n`);
     return undefined;
   }
 }
@@ -71,14 +74,15 @@ async function main(): Promise<number> {
   if (!config) return exitCodes.usage;
   const interrupt = new AbortController();
   const onSignal = (): void => {
-    // The second Ctrl-C does not wait for anything.
+    // The second Ctrl-C ends the process at once.
     if (interrupt.signal.aborted) process.exit(exitCodes.interrupted);
     interrupt.abort();
   };
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
-  // `berth get sets | head` closes the pipe: that is no error.
+  // `berth get sets | head` closes the pipe, which is no error.
   process.stdout.on("error", () => process.exit(exitCodes.ok));
-  // Streams of events and logs may be silent for long: only headers have a time limit, and requests bring their own.
+  // Streams of events and logs may be silent for long, so only headers have a timeout. Requests
+  // have their own deadlines.
   const dispatcher = new Agent({ bodyTimeout: 0, headersTimeout: 120_000 });
   const fetch: FetchFunction = async (url, init) => {
     const answer = await undiciFetch(url, { ...init, dispatcher } as UndiciRequestInit);

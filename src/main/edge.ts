@@ -12,23 +12,25 @@ import { createApp } from "../routes/app.ts";
 import type { ControlContext } from "../control/runtime/context.ts";
 import { CallerTokenCache } from "../control/tenancy/token-cache.ts";
 import { createEdgeLog } from "./compose/edge-log.ts";
-import { serviceSettingsOf } from "./compose/control-settings.ts";
+import { controlSettingsOf } from "./compose/control-settings.ts";
 
-/** What Cloudflare gives besides the request; `waitUntil` keeps things going after the answer. */
+/** Cloudflare's execution context; `waitUntil` continues work after the answer. */
 interface EdgeExecution {
   waitUntil(work: Promise<unknown>): void;
   passThroughOnException(): void;
 }
 
-/** Connecting is part of the first ring and the first signal of a request. */
-const RING_TIMEOUT_MS = 2_000;
+/** Includes the connection for the first job or signal of a request. */
+const ENQUEUE_TIMEOUT_MS = 2_000;
 
 /**
- * The same Hono app on Cloudflare Workers. Sockets there belong to the request that opened them: so each request opens its
- * own connections, Postgres's when it first asks something and Redis's when it first rings, signals or waits, and closes
- * them when its answer is written. The queue dashboard and the metrics of a process are not served here.
+ * The Hono app on Cloudflare Workers. Sockets there belong to the request that opened them, so each
+ * request opens its own connections. It connects to Postgres at its first query, and to Redis at
+ * its first job, signal or wait. It closes both after its answer. It serves neither the queue
+ * dashboard nor the metrics of a process.
  *
- * Bindings: see src/config/edge.ts. Migrations and bootstrap are done by others (`migrate`, `api`, `all-in-one`).
+ * Bindings: see src/config/edge.ts. Other processes (`migrate`, `api`, `all-in-one`) migrate and
+ * bootstrap the database.
  */
 async function serveRequest(
   request: Request,
@@ -45,10 +47,11 @@ async function serveRequest(
       execution.waitUntil(close());
       return response;
     }
-    // Closed when the whole answer is out, or its reader gone: a stream goes on reading.
+    // Closed after the last byte of the answer, or when its reader disconnects: a stream continues
+    // to read.
     const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
     execution.waitUntil(
-      response.body.pipeTo(writable).then(close, close), // a reader that left is no error
+      response.body.pipeTo(writable).then(close, close), // a disconnected reader is no error
     );
     return new Response(readable, response);
   } catch (error) {
@@ -86,7 +89,7 @@ function openRequest(
     queues,
     registry: jobRegistry,
     log,
-    enqueueTimeoutMs: RING_TIMEOUT_MS,
+    enqueueTimeoutMs: ENQUEUE_TIMEOUT_MS,
   });
   const ctx: ControlContext = {
     db: database.db,
@@ -96,7 +99,7 @@ function openRequest(
     tokenCache: new CallerTokenCache(),
     reportWriteLimit: createConcurrencyLimit(1),
     log,
-    settings: serviceSettingsOf(config),
+    settings: controlSettingsOf(config),
   };
   const close = async (): Promise<void> => {
     signals.close();

@@ -5,11 +5,11 @@ import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
 import { readOutboxState } from "../control/runtime/outbox.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { runProcess } from "./compose/run-process.ts";
-import { serviceSettingsOf } from "./compose/control-settings.ts";
+import { controlSettingsOf } from "./compose/control-settings.ts";
 import { createHealthApp, serveHttp } from "./compose/serve-http.ts";
 
-/** Runs jobs and sweeps. Any number of these, on any machines. */
-await runProcess("job-worker", loadJobWorkerConfig, async (config, running) => {
+/** Runs jobs and sweeps. Any number of these processes may run, on any machines. */
+await runProcess("job-worker", loadJobWorkerConfig, async (config, context) => {
   const database = openPostgres({
     databaseUrl: config.DATABASE_URL.reveal(),
     applicationName: "berth-job-worker",
@@ -21,8 +21,8 @@ await runProcess("job-worker", loadJobWorkerConfig, async (config, running) => {
     redisPrefix: config.BERTH_REDIS_PREFIX,
   };
   const plane = await openControlPlane(
-    { database, ...redis, settings: serviceSettingsOf(config) },
-    running,
+    { database, ...redis, settings: controlSettingsOf(config) },
+    context,
   );
   const metrics = createMetrics({
     queues: plane.queues,
@@ -38,14 +38,14 @@ await runProcess("job-worker", loadJobWorkerConfig, async (config, running) => {
       onAttempt: (attempt) => metrics.observeAttempt(attempt),
       onSweep: (run) => metrics.observeSweep(run),
     },
-    running,
+    context,
   );
   if (config.BERTH_HEALTH_PORT === undefined) return {};
   const healthUrl = await serveHttp(
-    createHealthApp(plane.ctx, metrics, running.version),
+    createHealthApp(plane.ctx, metrics, context.version),
     { host: config.BERTH_HEALTH_HOST, port: config.BERTH_HEALTH_PORT },
     () => undefined,
-    running,
+    context,
   );
   return { healthUrl };
 });

@@ -10,9 +10,9 @@ import { createLog } from "../lib/log.ts";
 import { loadConfigOrExit, readVersion } from "./compose/run-process.ts";
 
 /**
- * Simulated hosts against a real API, for benchmarks: see docs/cli.md, `berth bench hosts`. Says what it does in JSON lines:
- * {"enrolled":N} from time to time, {"ready":true,"hosts":N} once all have reported, {"timeouts":N} for each call that the API
- * did not answer in time. The log goes to standard error.
+ * Simulated hosts against a real API, for benchmarks: see docs/cli.md, `berth bench hosts`. It
+ * reports in JSON lines: {"enrolled":N} periodically, {"ready":true,"hosts":N} once all have
+ * reported, and {"timeouts":N} for each late answer. The log goes to standard error.
  */
 const EXIT_USAGE = 64;
 const progressIntervalMs = 500;
@@ -41,7 +41,7 @@ const log = createLog({
   fileDescriptor: 2,
 });
 const stopping = new AbortController();
-setMaxListeners(0, stopping.signal); // every enrolment listens
+setMaxListeners(0, stopping.signal); // every enrollment adds a listener
 for (const name of ["SIGTERM", "SIGINT"] as const) {
   process.on(name, () => {
     if (stopping.signal.aborted) process.exit(130);
@@ -53,7 +53,7 @@ process.exitCode = await main();
 async function main(): Promise<number> {
   const apiUrl = config.BERTH_API_URL.replace(/\/+$/, "");
   const dispatcher = new HttpAgent({ connections: 16 });
-  let saidAtMs = 0;
+  let reportedAtMs = 0;
   let timeouts = 0;
   try {
     await runSimulatedHosts({
@@ -71,12 +71,12 @@ async function main(): Promise<number> {
       usageIntervalMs: config.BERTH_AGENT_USAGE_INTERVAL_MS,
       log,
       onProgress: (enrolled) => {
-        if (performance.now() - saidAtMs < progressIntervalMs) return;
-        saidAtMs = performance.now();
-        say({ enrolled });
+        if (performance.now() - reportedAtMs < progressIntervalMs) return;
+        reportedAtMs = performance.now();
+        report({ enrolled });
       },
-      onReady: () => say({ ready: true, hosts: options.hosts }),
-      onTimeout: () => say({ timeouts: ++timeouts }),
+      onReady: () => report({ ready: true, hosts: options.hosts }),
+      onTimeout: () => report({ timeouts: ++timeouts }),
     });
     return 0;
   } catch (error) {
@@ -101,11 +101,11 @@ function parseArguments(): z.output<typeof argumentsSchema> {
   }
 }
 
-function say(line: object): void {
+function report(line: object): void {
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }
 
-/** Enroll tokens work once, so every host needs its own. */
+/** Creates an enroll token, which works once, so every host needs its own. */
 async function createEnrollToken(
   dispatcher: HttpAgent,
   { apiUrl, token, name }: { apiUrl: string; token: string; name: string },
@@ -119,7 +119,9 @@ async function createEnrollToken(
   });
   const body: unknown = await response.body.json();
   if (response.statusCode >= 300) {
-    throw new Error(`no enroll token (${response.statusCode}): ${JSON.stringify(body)}`);
+    throw new Error(
+      `cannot create an enroll token (${response.statusCode}): ${JSON.stringify(body)}`,
+    );
   }
   return z.object({ secret: z.string() }).parse(body).secret;
 }

@@ -1,4 +1,4 @@
-import { cutText } from "../../lib/text/truncate.ts";
+import { truncate } from "../../lib/text/truncate.ts";
 import type { EventKind } from "./events.ts";
 
 /** The longest text of an event or a reason. */
@@ -210,7 +210,7 @@ export type EventFacts<K extends EventKind> = Parameters<(typeof eventTexts)[K]>
 export function renderEventText<K extends EventKind>(kind: K, facts: EventFacts<K>): string {
   // The compiler cannot relate a kind to the parameter of its own function.
   const render = eventTexts[kind] as (facts: EventFacts<K>) => string;
-  return cutText(render(facts), TEXT_CHARACTERS_MAX);
+  return truncate(render(facts), TEXT_CHARACTERS_MAX);
 }
 
 /** The objects that an event is about. */
@@ -269,7 +269,7 @@ export type ReasonFacts<C extends ReasonCode> = Parameters<(typeof reasonTexts)[
 /** The sentence of a reason, at most 2,000 characters. */
 export function renderReasonText<C extends ReasonCode>(code: C, facts: ReasonFacts<C>): string {
   const render = reasonTexts[code] as (facts: ReasonFacts<C>) => string;
-  return cutText(render(facts), TEXT_CHARACTERS_MAX);
+  return truncate(render(facts), TEXT_CHARACTERS_MAX);
 }
 
 function countOf(count: number, noun: string): string {

@@ -31,14 +31,14 @@ const ROWS_PER_ROUND_MAX = 5_000;
 const SERVICES_PER_ROUND_MAX = 20;
 const ROUNDS_PER_STEP_MAX = 20;
 
-function defaultAges({ deletedKeptMs }: ControlContext["settings"]): RetentionAges {
+function defaultAges({ deletedRetentionMs }: ControlContext["settings"]): RetentionAges {
   return {
     idempotencyKeysSeconds: DAY_SECONDS,
     eventsSeconds: 14 * DAY_SECONDS,
     demandsSeconds: 30 * DAY_SECONDS,
     decisionsSeconds: 90 * DAY_SECONDS,
     parkedJobsSeconds: 14 * DAY_SECONDS,
-    deletedSeconds: deletedKeptMs / 1_000,
+    deletedSeconds: deletedRetentionMs / 1_000,
   };
 }
 

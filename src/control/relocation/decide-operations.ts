@@ -8,7 +8,7 @@ import {
 import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { findTemplate, type ServiceRow } from "../../db/queries/services/write-services.ts";
 import { assert } from "../../lib/assert.ts";
-import { cutText } from "../../lib/text/truncate.ts";
+import { truncate } from "../../lib/text/truncate.ts";
 import { mayLeaveVolume } from "../../scheduler/rollout/may-leave-volume.ts";
 import {
   countDisruption,
@@ -165,5 +165,5 @@ function capacityReason({ hostName }: WaitingOperation, rejection: string): Reas
 }
 
 function reasonOf(code: string, text: string): Reason {
-  return { code, text: cutText(text, 2_000), phase: "placement" };
+  return { code, text: truncate(text, 2_000), phase: "placement" };
 }

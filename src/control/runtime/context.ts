@@ -33,14 +33,14 @@ export interface ControlSettings {
   /** A host whose last report is older takes nothing new. */
   reportAgeMaxMs: number;
   /** What is gone (sets, services, hooks, tokens and what hangs on them) is kept for so long, to be looked into. */
-  deletedKeptMs: number;
+  deletedRetentionMs: number;
 }
 
 export const defaultControlSettings: ControlSettings = {
   hostLostGraceMs: 30_000,
   lostHostsPercentMax: 30,
   reportAgeMaxMs: 120_000,
-  deletedKeptMs: 30 * 86_400_000,
+  deletedRetentionMs: 30 * 86_400_000,
 };
 
 /**

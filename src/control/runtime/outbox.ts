@@ -8,7 +8,7 @@ import {
   releaseOutbox,
   updateOutboxErrors,
 } from "../../db/queries/runtime/outbox.ts";
-import { cutText } from "../../lib/text/truncate.ts";
+import { truncate } from "../../lib/text/truncate.ts";
 import type { ControlContext } from "./context.ts";
 
 export type DueJob = OutboxRow;
@@ -47,7 +47,7 @@ export function recordJobError(
   error: unknown,
 ): Promise<void> {
   const message = error instanceof Error ? error.message : String(error);
-  return updateOutboxErrors(ctx.db, outboxIds, cutText(message, ERROR_CHARS_MAX));
+  return updateOutboxErrors(ctx.db, outboxIds, truncate(message, ERROR_CHARS_MAX));
 }
 
 export function readOutboxState(ctx: Pick<ControlContext, "db">): Promise<OutboxState> {

@@ -14,7 +14,7 @@ function controlled() {
   return { runs, call, settle };
 }
 
-it("calls that come during a run share the next one, which begins after it", async () => {
+it("calls during a run share the next run, which starts after it", async () => {
   const { runs, call, settle } = controlled();
   const first = call();
   const later = Array.from({ length: 1_000 }, () => call());
@@ -24,7 +24,7 @@ it("calls that come during a run share the next one, which begins after it", asy
   expect(await first).toBe(1);
   await settle();
   expect(runs).toHaveLength(2);
-  // It has begun: who calls now cannot be served by it.
+  // The run has started, so it cannot serve a later call.
   const latest = call();
   runs[1]?.end(2);
   expect(new Set(await Promise.all(later))).toEqual(new Set([2]));
@@ -45,7 +45,7 @@ it("a run that fails fails for its callers only", async () => {
   expect(await second).toBe(2);
 });
 
-it("after everything has ended a call begins at once", async () => {
+it("a call starts at once if no run is in progress", async () => {
   const { runs, call, settle } = controlled();
   const first = call();
   runs[0]?.end(1);

@@ -30,9 +30,9 @@ import { createPlacer } from "../../control/placement/place-pending-sets.ts";
 import type { ProcessContext } from "./run-process.ts";
 
 const REDIS_START_WAIT_MS = 2_000;
-/** Of the connections to the database, what reports of sets may take at once. */
+/** The share of database connections that reports of sets may use at once. */
 const REPORTS_SHARE_OF_CONNECTIONS = 0.1;
-/** Of the time that a stop has, what jobs under way may take. */
+/** The share of the shutdown deadline for jobs in progress. */
 const JOBS_SHARE_OF_SHUTDOWN = 0.6;
 /** The share of the shutdown time in which a sweep must end its current item. */
 const SWEEPS_SHARE_OF_SHUTDOWN = 0.3;
@@ -47,7 +47,7 @@ export interface BackendOptions {
   settings: ControlSettings;
 }
 
-/** What the API and the job worker have in common. */
+/** The common parts of the API and the job worker. */
 export interface ControlPlane {
   ctx: ControlContext;
   jobQueue: BullmqJobQueue;
@@ -55,7 +55,10 @@ export interface ControlPlane {
   queues: JobQueues;
 }
 
-/** Opens it, and has it closed at the end. Throws when the database is not at the schema of this build. */
+/**
+ * Opens the control plane, and registers its shutdown. Throws if the database does not have the
+ * schema of this build.
+ */
 export async function openControlPlane(
   options: BackendOptions,
   { log, shutdown }: ProcessContext,
@@ -66,7 +69,7 @@ export async function openControlPlane(
   const producer = openProducerRedis(redisTarget, log);
   shutdown.add("redis", () => disconnect(producer));
   const queues = openJobQueues(producer, prefix, log);
-  for (const name of queueNames) queues.get(name); // so that no request is the first
+  for (const name of queueNames) queues.get(name); // so that no request pays for the first use
   shutdown.add("queues", () => queues.close());
   const signals = new RedisSignals({
     publisher: producer,
@@ -100,12 +103,16 @@ export async function openControlPlane(
   return { ctx, jobQueue, signals, queues };
 }
 
-/** For processes in which somebody waits. A start goes on without Redis: Redis is only a trigger. */
+/**
+ * Subscribes to signals, for processes with waits. The start continues without Redis, which is only
+ * a trigger.
+ */
 export async function subscribeSignals(
   { signals }: ControlPlane,
   { log }: ProcessContext,
 ): Promise<void> {
-  if (!(await signals.listen(REDIS_START_WAIT_MS))) log.warn({}, "starting without redis");
+  if (!(await signals.listen(REDIS_START_WAIT_MS)))
+    log.warn({}, "redis unreachable, starting without it");
 }
 
 export interface JobsOptions extends Pick<BackendOptions, "redisTarget" | "redisPrefix"> {
@@ -114,14 +121,14 @@ export interface JobsOptions extends Pick<BackendOptions, "redisTarget" | "redis
   onSweep?: (run: SweepRun) => void;
 }
 
-/** Runs jobs and sweeps in this process until it ends. */
+/** Runs jobs and sweeps in this process until its shutdown. */
 export function startJobs(
   { ctx, jobQueue }: ControlPlane,
   options: JobsOptions,
-  running: ProcessContext,
+  context: ProcessContext,
 ): void {
-  const { log, shutdown } = running;
-  const endHung = (): void => running.stop(EXIT_HUNG);
+  const { log, shutdown } = context;
+  const endHung = (): void => context.stop(EXIT_HUNG);
   const placer = createPlacer(bindWork(ctx, { kind: "placement" }));
   const mover = createMover(ctx);
   const deps = {
@@ -165,7 +172,7 @@ export function startJobs(
   });
 }
 
-/** Sends what is written and says goodbye, as far as Redis is there. */
+/** Sends pending commands and disconnects in order, if Redis is reachable. */
 async function disconnect(redis: Redis): Promise<void> {
   if (redis.status === "ready") await redis.quit().catch(() => undefined);
   redis.disconnect();

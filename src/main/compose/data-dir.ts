@@ -2,15 +2,15 @@ import { chmod, mkdir, open, readFile, rename, rm, writeFile } from "node:fs/pro
 import path from "node:path";
 import { newSecret } from "../../lib/token-hash.ts";
 
-/** Where an all-in-one Berth keeps its things. For its owner's eyes only. */
+/** The data folder of an all-in-one Berth, accessible only to its owner. */
 export interface DataFolder {
   /** Absolute. */
   path: string;
   databaseDir: string;
   adminTokenFile: string;
-  /** Says to the command line where the API is. */
+  /** Publishes the API's URL for the command line. */
   announce(apiUrl: string): Promise<void>;
-  /** Takes the announcement back and lets the next process in. */
+  /** Withdraws the URL and unlocks the folder. */
   release(): Promise<void>;
 }
 
@@ -19,8 +19,8 @@ const API_FILE = "api.json";
 const LOCK_TRIES_MAX = 3;
 
 /**
- * Makes the folder where there is none, and keeps other processes out of it until it is released: two would write to one
- * database. The lock of a process that was killed is taken over. Throws when the folder is in use.
+ * Creates the folder if necessary, and locks it against other processes, which would write to the
+ * same database. Takes over the lock of a killed process. Throws if the folder is in use.
  */
 export async function openDataFolder(directory: string): Promise<DataFolder> {
   const root = path.resolve(directory);
@@ -42,14 +42,14 @@ export async function openDataFolder(directory: string): Promise<DataFolder> {
   };
 }
 
-/** The admin's secret of this folder: the given one, or the one of the last start, or a new one. */
-export async function keepAdminSecret(
+/** The admin secret of this folder: the given one, the stored one, or a new one. */
+export async function ensureAdminSecret(
   folder: DataFolder,
   given: string | undefined,
 ): Promise<string> {
-  const kept = await readIfThere(folder.adminTokenFile);
-  const secret = given ?? (kept?.trim() || newSecret());
-  if (kept?.trim() !== secret) await replaceFile(folder.adminTokenFile, `${secret}\n`);
+  const stored = await readIfThere(folder.adminTokenFile);
+  const secret = given ?? (stored?.trim() || newSecret());
+  if (stored?.trim() !== secret) await replaceFile(folder.adminTokenFile, `${secret}\n`);
   return secret;
 }
 
@@ -67,17 +67,22 @@ async function takeLock(lockFile: string): Promise<void> {
     const [pid = "", startTime] = ((await readIfThere(lockFile)) ?? "").split(" ");
     const isRunning = startTime !== undefined && (await startTimeOf(Number(pid))) === startTime;
     if (isRunning) {
-      throw new Error(`${path.dirname(lockFile)} is in use by process ${pid}`);
+      throw new Error(
+        `${path.dirname(lockFile)} is in use by process ${pid}. Stop that process, or choose another BERTH_DATA_DIR.`,
+      );
     }
     await rm(lockFile, { force: true });
   }
-  throw new Error(`${lockFile} cannot be taken`);
+  throw new Error(`cannot lock ${lockFile}`);
 }
 
-/** When a process was started, in ticks since boot: with it a process is told from a later one of the same id. */
+/**
+ * The start time of a process in ticks since boot. It distinguishes the process from a later one
+ * with the same id.
+ */
 async function startTimeOf(pid: number): Promise<string | undefined> {
   const stat = await readIfThere(`/proc/${pid}/stat`);
-  // The name, in parentheses, may itself contain any character.
+  // The name, in parentheses, may contain any character.
   return stat?.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
 }
 
@@ -90,7 +95,7 @@ async function readIfThere(file: string): Promise<string | undefined> {
   }
 }
 
-/** Nobody sees half of it. */
+/** Replaces a file atomically. */
 async function replaceFile(file: string, text: string): Promise<void> {
   const temporary = `${file}.new`;
   await rm(temporary, { force: true });

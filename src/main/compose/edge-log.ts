@@ -2,7 +2,10 @@ import type { Log, LogLevel } from "../../lib/log.ts";
 
 const levels = ["debug", "info", "warn", "error", "silent"] as const satisfies LogLevel[];
 
-/** JSON lines to the console, which is where Cloudflare takes its logs from; pino wants a file descriptor. */
+/**
+ * A log that writes JSON lines to the console, from which Cloudflare reads logs. pino needs a file
+ * descriptor.
+ */
 export function createEdgeLog(level: LogLevel, base: Readonly<Record<string, unknown>>): Log {
   const least = levels.indexOf(level);
   const writeAt = (name: (typeof levels)[number]) => {

@@ -7,22 +7,23 @@ import { Redis } from "ioredis";
 import type { Log } from "../../lib/log.ts";
 
 const SOCKET = "redis.sock";
-/** What the kernel has room for, less the terminating zero. */
+/** The kernel's limit, without the terminating zero. */
 const SOCKET_PATH_BYTES_MAX = 107;
 const START_DEADLINE_MS = 10_000;
 const RESTART_DELAY_MS = 500;
 
-export interface PrivateRedis {
-  /** Path of its socket. */
+export interface EmbeddedRedis {
+  /** Path of the socket. */
   target: string;
   stop(): Promise<void>;
 }
 
 /**
- * A redis-server of this process's own, on a Unix socket under `parent` that only its owner can open, without persistence, as it is a doorbell
- * (I1). The kernel ends it with this process, however that ends; when it ends by itself it is started again.
+ * A redis-server for this process, without persistence, because Redis only triggers work (I1). It
+ * listens on a Unix socket under `parent` that only its owner can open. The kernel kills it when
+ * this process ends for any reason. It is restarted if it exits.
  */
-export async function startPrivateRedis(parent: string, log: Log): Promise<PrivateRedis> {
+export async function startEmbeddedRedis(parent: string, log: Log): Promise<EmbeddedRedis> {
   const folder = await makeFolder(parent);
   const target = path.join(folder, SOCKET);
   let isStopping = false;
@@ -30,14 +31,14 @@ export async function startPrivateRedis(parent: string, log: Log): Promise<Priva
   const watch = (watched: ChildProcess): void => {
     watched.once("exit", (code, signal) => {
       if (isStopping) return;
-      log.warn({ code, signal }, "the private redis ended; starting it again");
+      log.warn({ code, signal }, "embedded redis exited, restarting it");
       setTimeout(() => {
         if (isStopping) return;
         child = spawnRedis(folder);
         watch(child);
       }, RESTART_DELAY_MS);
     });
-    watched.once("error", (error) => log.error({ err: error }, "redis-server does not start"));
+    watched.once("error", (error) => log.error({ err: error }, "cannot start redis-server"));
   };
   const stop = async (): Promise<void> => {
     isStopping = true;
@@ -45,10 +46,10 @@ export async function startPrivateRedis(parent: string, log: Log): Promise<Priva
     await rm(folder, { recursive: true, force: true });
   };
   const failed = new Promise<never>((_resolve, reject) => {
-    child.once("error", (cause) => reject(new Error("setpriv cannot be started", { cause })));
-    child.once("exit", () => reject(new Error("redis-server ended at once: is it installed?")));
+    child.once("error", (cause) => reject(new Error("cannot start setpriv", { cause })));
+    child.once("exit", () => reject(new Error("redis-server exited at once. Is it installed?")));
   });
-  failed.catch(() => undefined); // after the start it is `watch` that cares
+  failed.catch(() => undefined); // after the start, `watch` handles an exit
   try {
     await Promise.race([waitForAnswer(target), failed]);
   } catch (error) {
@@ -79,7 +80,7 @@ function spawnRedis(folder: string): ChildProcess {
   const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
   return spawn("setpriv", ["--pdeathsig", "KILL", "--", "redis-server", ...args], {
     cwd: folder,
-    // Not in this terminal's group: Ctrl-C must not end it before those who use it.
+    // Not in this terminal's process group: Ctrl-C must not end it before its users.
     detached: true,
     stdio: "ignore",
   });
@@ -95,7 +96,7 @@ async function waitForAnswer(target: string): Promise<void> {
       return;
     } catch (error) {
       if (performance.now() > deadlineAtMs)
-        throw new Error("redis-server does not answer", { cause: error });
+        throw new Error("redis-server did not answer within the time limit", { cause: error });
       await delay(10);
     } finally {
       redis.disconnect();
@@ -105,7 +106,7 @@ async function waitForAnswer(target: string): Promise<void> {
 
 async function endChild(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
-  const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-  child.kill("SIGKILL"); // there is nothing that it could save
-  await gone;
+  const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  child.kill("SIGKILL"); // it has nothing to save
+  await exited;
 }

@@ -8,7 +8,7 @@ import { openStateFile } from "../../agent/adapters/files/state-file.ts";
 import { createControlPlane } from "../../agent/adapters/http/control-plane.ts";
 import {
   createLinuxMachine,
-  type VolumesOfMachine,
+  type MachineVolumes,
 } from "../../agent/adapters/machine/linux-machine.ts";
 import { createAgent } from "../../agent/agent.ts";
 import { defaultAgentLimits } from "../../agent/agent-limits.ts";
@@ -23,27 +23,29 @@ import type { ProcessContext } from "./run-process.ts";
 export interface HostAgentOptions {
   settings: AgentSettings;
   apiUrl: string;
-  /** PEM of the authority of the API's certificate. */
+  /** PEM of the certificate authority of the API. */
   apiCa?: string | undefined;
-  /** Asked for only when this host is not enrolled yet. */
+  /** Called only if this host is not enrolled yet. */
   enrollToken: () => Promise<string>;
-  /** What orderly ends get, of which the agent uses two thirds. */
+  /** The shutdown deadline, of which the agent uses two thirds. */
   shutdownTimeoutMs: number;
 }
 
 const EXIT_REFUSED = 77; // EX_NOPERM of sysexits.h
-/** A daemon that does not say meanwhile where it keeps things is asked again while the agent runs. */
+/** If the daemon does not report its folder in this time, the running agent queries it again. */
 const dockerRootTimeoutMs = 3_000;
-/** One waits for news, one reports, the others carry logs. */
+/** One for the long poll, one for reports, the rest for logs. */
 const connectionsMax = 64;
 
-/** Enrols this machine unless it is, and runs its agent until the process is shut down. Gives the host's id. */
+/**
+ * Enrolls this machine if necessary, and runs its agent until the shutdown. Returns the host's id.
+ */
 export async function startHostAgent(
   options: HostAgentOptions,
-  running: ProcessContext,
+  context: ProcessContext,
 ): Promise<{ hostId: string }> {
   const { settings } = options;
-  const { log, shutdown, version } = running;
+  const { log, shutdown, version } = context;
   const apiUrl = options.apiUrl.replace(/\/+$/, "");
   const dispatcher = new HttpAgent({
     connections: connectionsMax,
@@ -59,10 +61,10 @@ export async function startHostAgent(
   const docker = new Docker({ socketPath: settings.BERTH_DOCKER_SOCKET });
   const root = await createDockerRoot(docker);
   const isRootKnown = root.find(stopping.signal).catch((error: unknown) => {
-    log.warn({ err: error }, "Docker does not say where it keeps images and containers");
+    log.warn({ err: error }, "Docker has not reported the folder of its images and containers");
   });
   await withTimeout(isRootKnown, dockerRootTimeoutMs, undefined);
-  // They carry the host's id, which it has once it is enrolled.
+  // Volumes need the host's id, which exists only after the enrollment.
   const late: { volumes?: HostVolumes | undefined } = {};
   const machine = createLinuxMachine({
     dockerRoot: () => root.folder(),
@@ -72,7 +74,7 @@ export async function startHostAgent(
   const state = openStateFile(path.join(settings.BERTH_AGENT_DATA_DIR, "host-agent.json"));
   const { hostId, credential } = await obtainIdentity(
     { ...options, apiUrl, dispatcher, machine, state },
-    running,
+    context,
     stopping.signal,
   );
   const agentLog = log.child({ hostId });
@@ -97,7 +99,7 @@ export async function startHostAgent(
     volumes,
     disk: {
       port: createDockerDisk({ docker, hostId, root }),
-      thresholds: imageCollection(settings),
+      thresholds: imageGcThresholds(settings),
     },
     stopsAtRootfs: settings.BERTH_ROOTFS_EXCEEDED === "stop",
     log: agentLog,
@@ -108,11 +110,11 @@ export async function startHostAgent(
       stopDeadlineMs: Math.floor((options.shutdownTimeoutMs * 2) / 3),
     },
   });
-  ran = agent.run(stopping.signal).catch((error: unknown) => onEnd(error, options, running));
+  ran = agent.run(stopping.signal).catch((error: unknown) => onEnd(error, options, context));
   return { hostId };
 }
 
-function volumesOnMachine({ port, device }: HostVolumes, root: DockerRoot): VolumesOfMachine {
+function volumesOnMachine({ port, device }: HostVolumes, root: DockerRoot): MachineVolumes {
   return { capacity: (signal) => port.capacity(signal), areOnDockerRoot: device === root.device() };
 }
 
@@ -124,23 +126,23 @@ function reserveOf(settings: AgentSettings) {
   };
 }
 
-function imageCollection(settings: AgentSettings): ImageGcThresholds {
+function imageGcThresholds(settings: AgentSettings): ImageGcThresholds {
   return {
     highShare: settings.BERTH_IMAGE_COLLECT_HIGH_PERCENT / 100,
     lowShare: settings.BERTH_IMAGE_COLLECT_LOW_PERCENT / 100,
   };
 }
 
-/** The agent cannot go on; its containers can. */
-function onEnd(error: unknown, { settings }: HostAgentOptions, running: ProcessContext): void {
+/** Ends the process after the agent has failed; its containers keep running. */
+function onEnd(error: unknown, { settings }: HostAgentOptions, context: ProcessContext): void {
   if (!(error instanceof CredentialRefusedError)) {
-    running.log.error({ err: error }, "agent failed");
-    running.stop(1);
+    context.log.error({ err: error }, "agent failed");
+    context.stop(1);
     return;
   }
-  running.log.error({ err: error }, "credential refused");
+  context.log.error({ err: error }, "credential refused");
   process.stderr.write(
-    `The API does not know this host any more. Its containers are left as they are. To enrol it anew, move the state in ${settings.BERTH_AGENT_DATA_DIR} away and give an enroll token.\n`,
+    `The API no longer knows this host. Its containers keep running. To enroll it again, move the state out of ${settings.BERTH_AGENT_DATA_DIR} and set BERTH_ENROLL_TOKEN.\n`,
   );
-  running.stop(EXIT_REFUSED);
+  context.stop(EXIT_REFUSED);
 }

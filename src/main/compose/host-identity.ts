@@ -16,32 +16,32 @@ export interface IdentityOptions {
   dispatcher: Dispatcher;
   machine: MachinePort;
   state: StateFile;
-  /** Asked for only when this host is not enrolled yet. */
+  /** Called only if this host is not enrolled yet. */
   enrollToken: () => Promise<string>;
 }
 
 /**
- * Who this host is for the control plane, of its state file; it is enrolled first when that does not say it yet. An answer that is
- * lost, or an agent that is killed before it has come, costs no token: the same is asked for again.
+ * Returns this host's identity from its state file, after an enrollment if necessary. A lost answer
+ * or a killed agent wastes no token, because the next attempt repeats the same request.
  */
 export async function obtainIdentity(
   options: IdentityOptions,
-  running: ProcessContext,
+  context: ProcessContext,
   signal: AbortSignal,
 ): Promise<HostIdentity> {
   const { settings, apiUrl, dispatcher, machine, state, enrollToken } = options;
   const known = await state.loadIdentity();
   if (known) return known;
   const credential = await state.beginEnrollment();
-  const enroll = { ...(await describeHost(settings, machine, running.version)), credential };
+  const enroll = { ...(await describeHost(settings, machine, context.version)), credential };
   const target = { apiUrl, dispatcher, enrollToken: await enrollToken() };
-  const identity = await enrollUntilAnswered(target, enroll, running, signal);
+  const identity = await enrollUntilAnswered(target, enroll, context, signal);
   await state.saveIdentity(identity);
-  running.log.info({ hostId: identity.hostId, name: enroll.name }, "enrolled");
+  context.log.info({ hostId: identity.hostId, name: enroll.name }, "enrolled");
   return identity;
 }
 
-/** Goes on while the API is away; what it answers in earnest is final. */
+/** Retries while the API is unreachable; any other answer is final. */
 async function enrollUntilAnswered(
   target: Parameters<typeof enrollHost>[0],
   enroll: Enroll,
@@ -52,10 +52,10 @@ async function enrollUntilAnswered(
     try {
       return await enrollHost(target, enroll, signal);
     } catch (error) {
-      const isAway =
+      const isUnreachable =
         error instanceof ControlPlaneError && (error.status === undefined || error.status >= 500);
-      if (!isAway || signal.aborted) throw error;
-      log.warn({ err: error, failuresInRow }, "not enrolled yet");
+      if (!isUnreachable || signal.aborted) throw error;
+      log.warn({ err: error, failuresInRow }, "enrollment failed, retrying");
       await pause(callBackoffMs(failuresInRow, Math.random()), undefined, { signal });
     }
   }
@@ -78,7 +78,7 @@ async function describeHost(
   };
 }
 
-/** The first part of the machine's host name, as far as it is one that a host may have. */
+/** The first label of the machine's host name, reduced to a valid name. */
 function machineName(): string {
   const [first = ""] = hostname().toLowerCase().split(".");
   const name = first.replace(/[^a-z0-9-]+/g, "-").slice(0, 63);

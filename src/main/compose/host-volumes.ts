@@ -11,23 +11,23 @@ const hourMs = 3_600_000;
 
 export interface HostVolumes {
   port: VolumePort;
-  /** The device that their blocks are files on, if they are. */
+  /** The device of the image files, for `loop`. */
   device: number | undefined;
 }
 
-/** The volumes of this host as it is configured; undefined when it has none. */
+/** Opens this host's volumes by its settings; undefined without a backend. */
 export async function openHostVolumes(
   settings: AgentSettings,
   { hostId, log }: { hostId: string; log: Log },
 ): Promise<HostVolumes | undefined> {
   const backend = settings.BERTH_VOLUME_BACKEND;
   if (backend === "none") return undefined;
-  // The kernel tells mount points by their real paths.
+  // The kernel lists mount points by their real paths.
   await mkdir(settings.BERTH_AGENT_DATA_DIR, { recursive: true, mode: 0o700 });
   const dataFolder = await realpath(path.resolve(settings.BERTH_AGENT_DATA_DIR));
   if (dataFolder.includes(":")) {
     throw new Error(
-      `volumes cannot be given to containers from ${dataFolder}: choose a BERTH_AGENT_DATA_DIR without a colon, or BERTH_VOLUME_BACKEND=none`,
+      `Docker cannot mount volumes from ${dataFolder}. Choose a BERTH_AGENT_DATA_DIR without a colon, or BERTH_VOLUME_BACKEND=none.`,
     );
   }
   const folder = path.join(dataFolder, "volume-images");

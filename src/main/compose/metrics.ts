@@ -9,18 +9,24 @@ import type { RequestFacts } from "../../routes/http/request-context.ts";
 
 const METRICS_TIMEOUT_MS = 500;
 
-/** Metrics of one process. Labels are few and known beforehand: operations, queues, jobs, outcomes; never ids or names. */
+/**
+ * Metrics of one process. Labels have few, known values (operations, queues, jobs, outcomes), never
+ * ids or names.
+ */
 export interface Metrics {
   observeRequest(facts: RequestFacts): void;
   observeAttempt(attempt: JobAttempt): void;
   observeSweep(run: SweepRun): void;
-  /** In Prometheus's text format. What is in the queues is asked for now, and left out when Redis does not say. */
+  /**
+   * Renders Prometheus's text format. It counts the jobs in the queues now, and omits them if Redis
+   * does not answer.
+   */
   render(): Promise<string>;
 }
 
 export interface MetricsSources {
   queues: JobQueues;
-  /** How many wait for a signal. */
+  /** Number of waits for a signal. */
   countWaiting: () => number;
   /** Down hosts whose sets are not replaced because too many hosts went down at once. */
   countHeldHosts: () => Promise<number>;
@@ -38,14 +44,14 @@ export function createMetrics({
   collectDefaultMetrics({ register: registry });
   const requests = new Histogram({
     name: "berth_http_request_seconds",
-    help: "Time until an answer begins, by operation and class of status.",
+    help: "Time to the first byte of an answer, by operation and class of status.",
     labelNames: ["operation", "status"],
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30],
     registers,
   });
   const attempts = new Histogram({
     name: "berth_job_attempt_seconds",
-    help: "Time of one attempt at a job, by outcome.",
+    help: "Duration of one attempt of a job, by outcome.",
     labelNames: ["queue", "job", "outcome"],
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5, 30, 120],
     registers,
@@ -53,13 +59,13 @@ export function createMetrics({
   const dueWork = createDueWorkMetrics(registers);
   const jobs = new Gauge({
     name: "berth_queue_jobs",
-    help: "Jobs in a queue just now, by state.",
+    help: "Current jobs in a queue, by state.",
     labelNames: ["queue", "state"],
     registers,
   });
   const waiting = new Gauge({
     name: "berth_waits",
-    help: "Long polls and waits of this process under way.",
+    help: "Long polls and waits in progress in this process.",
     registers,
   });
   const heldHosts = new Gauge({
@@ -79,7 +85,7 @@ export function createMetrics({
     async render() {
       waiting.set(countWaiting());
       jobs.reset();
-      // A count that does not come in time stays as it was.
+      // A late count leaves the previous value.
       const reads = [
         countJobs(queues, jobs),
         countHeldHosts().then((count) => heldHosts.set(count)),

@@ -11,8 +11,9 @@ import type { ControlContext } from "../../control/runtime/context.ts";
 export const DASHBOARD_PATH = "/ops/queues";
 
 /**
- * The queues for operators' eyes: what waits, what failed and why, and a button to try it again. For admin tokens only, as
- * Bearer, or, for browsers, as the password of Basic credentials; whatever goes wrong on the way, nobody is let in.
+ * The queue dashboard for operators: waiting and failed jobs with their reasons, and a retry
+ * button. Only admin tokens have access, as Bearer, or for browsers as the password of Basic
+ * credentials. Any error denies access.
  */
 export function createQueueDashboard(ctx: ControlContext, queues: JobQueues): Hono {
   const adapter = new HonoAdapter(serveStatic);
@@ -27,7 +28,7 @@ export function createQueueDashboard(ctx: ControlContext, queues: JobQueues): Ho
   app.route(DASHBOARD_PATH, adapter.registerPlugin());
   app.onError((error, c) => {
     ctx.log.warn({ err: error, path: c.req.path }, "queue dashboard");
-    return c.text("The queues cannot be read just now.\n", 503, { "Retry-After": "2" });
+    return c.text("The queues are not readable now. Try again.\n", 503, { "Retry-After": "2" });
   });
   return app;
 }
@@ -41,13 +42,13 @@ function requireAdmin(ctx: ControlContext): MiddlewareHandler {
         "WWW-Authenticate",
         'Basic realm="Berth (password: an admin token)", charset="UTF-8"',
       );
-      return c.text("The queues are shown to admin tokens only.\n", 401);
+      return c.text("Only admin tokens may see the queues.\n", 401);
     }
-    // Browsers send Basic credentials along with whatever another site makes them ask for.
+    // Browsers send Basic credentials also with requests that another site causes.
     const site = c.req.header("sec-fetch-site");
     const isForeign = site !== undefined && site !== "same-origin" && site !== "none";
     if (isForeign && c.req.method !== "GET")
-      return c.text("Another site may not change anything here.\n", 403);
+      return c.text("Requests from another site must not change queues.\n", 403);
     return next();
   };
 }

@@ -7,12 +7,12 @@ import { Shutdown } from "../../lib/shutdown.ts";
 const EXIT_CONFIG = 78; // EX_CONFIG of sysexits.h
 const EXIT_INTERRUPTED = 130;
 
-/** What a process is given to run in. */
+/** The environment of a running process. */
 export interface ProcessContext {
   log: Log;
   shutdown: Shutdown;
   version: string;
-  /** Ends the process in order, as a signal does, but with this exit code. */
+  /** Shuts the process down like a signal, but with this exit code. */
   stop(exitCode: number): void;
 }
 
@@ -23,14 +23,15 @@ interface ProcessConfig {
 }
 
 /**
- * The frame of every long-running process: its configuration, or exit code 78; a log on standard output; an orderly end at
- * SIGTERM or SIGINT, and an end at once at the second. `start` opens what the process is, adds to `shutdown` what it opened,
- * and gives what the ready line says.
+ * The frame of every long-running process. It loads the configuration, or exits with code 78, and
+ * logs to standard output. SIGTERM or SIGINT shuts the process down gracefully; the second signal
+ * ends it at once. `start` opens the process's resources, adds them to `shutdown`, and returns the
+ * fields of the ready line.
  */
 export async function runProcess<C extends ProcessConfig>(
   service: string,
   loadConfig: (env: Env) => C,
-  start: (config: C, running: ProcessContext) => Promise<Record<string, unknown>>,
+  start: (config: C, context: ProcessContext) => Promise<Record<string, unknown>>,
 ): Promise<void> {
   const config = loadConfigOrExit(loadConfig);
   const version = readVersion();
@@ -56,7 +57,7 @@ export async function runProcess<C extends ProcessConfig>(
     if (config.BERTH_READY_JSON)
       process.stdout.write(`${JSON.stringify({ ready: true, ...ready })}\n`);
   } catch (error) {
-    if (shutdown.hasBegun) return; // a signal came during the start
+    if (shutdown.hasBegun) return; // a signal arrived during the start
     log.error({ err: error }, "did not start");
     const reason = error instanceof Error ? error.message : String(error);
     process.stderr.write(`${service} did not start: ${reason}\n`);
@@ -64,13 +65,13 @@ export async function runProcess<C extends ProcessConfig>(
   }
 }
 
-/** For one-shot processes too. Never returns when the environment is not valid. */
+/** Also for one-shot processes. Never returns if the environment is invalid. */
 export function loadConfigOrExit<C>(loadConfig: (env: Env) => C): C {
   try {
     return loadConfig(process.env);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    process.stderr.write(`The environment is not valid:\n${error.message}\n`);
+    process.stderr.write(`The environment is invalid:\n${error.message}\n`);
     process.exit(EXIT_CONFIG);
   }
 }

@@ -8,19 +8,24 @@ import type { Metrics } from "./metrics.ts";
 import { createQueueDashboard, DASHBOARD_PATH } from "./queue-dashboard.ts";
 import type { ProcessContext } from "./run-process.ts";
 
-/** Connections that the kernel holds until they are accepted: a fleet may come back in one moment. */
+/** Connections in the kernel's accept queue: a whole fleet may reconnect at once. */
 const BACKLOG = 4_096;
-/** Longer than an agent pauses between two polls, so that it never meets a connection that is just being closed. */
+/**
+ * Longer than an agent's pause between two polls, so that an agent never uses a connection that is
+ * being closed.
+ */
 const KEEP_ALIVE_MS = 75_000;
 const HEADERS_TIMEOUT_MS = 15_000;
-/** An agent sends a container's log in one request for as long as somebody follows it, at most an hour. */
+/**
+ * An agent sends a container's log in one request while a reader follows it, for at most an hour.
+ */
 const REQUEST_TIMEOUT_MS = 3_660_000;
-/** After this, requests under way are cut off. Waits have ended by then, as they are ended first. */
+/** After this, requests in flight are aborted. Waits have ended before. */
 const DRAIN_MS = 3_000;
 
 export interface ServeOptions {
   host: string;
-  /** 0: any free one. */
+  /** 0 means any free port. */
   port: number;
 }
 
@@ -43,7 +48,7 @@ export function createApiApp(
   return app;
 }
 
-/** What a process without the API answers to probes and to Prometheus. */
+/** The endpoints for probes and Prometheus in a process without the API. */
 export function createHealthApp(ctx: ControlContext, metrics: Metrics, version: string): Hono {
   const served = new Set(["/healthz", "/readyz", "/metrics"]);
   const api = createApp(ctx, { version, renderMetrics: () => metrics.render() });
@@ -53,8 +58,8 @@ export function createHealthApp(ctx: ControlContext, metrics: Metrics, version: 
 }
 
 /**
- * Serves `app` until the process ends, and gives the address. At the end it takes no new connections, has waits ended by
- * `endWaits`, and gives what is under way a moment.
+ * Serves `app` until the shutdown, and returns the URL. The shutdown accepts no new connections,
+ * ends waits by `endWaits`, and gives requests in flight a short time.
  */
 export async function serveHttp(
   app: Hono,
@@ -84,7 +89,7 @@ export async function serveHttp(
 
 function toListenError(error: Error, { host, port }: ServeOptions): Error {
   if (!("code" in error) || error.code !== "EADDRINUSE") return error;
-  const text = `port ${port} of ${host} is taken: stop what listens there, or set another BERTH_PORT`;
+  const text = `port ${port} of ${host} is in use. Stop the program that listens there, or set another BERTH_PORT.`;
   return new Error(text, { cause: error });
 }
 
@@ -93,14 +98,14 @@ async function closeServer(server: Server, endWaits: () => void): Promise<void> 
   endWaits();
   server.closeIdleConnections();
   const timer = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
-  // Answers that are being written still hold their connections, which stay open afterwards for the next request.
+  // Connections with an answer in flight become idle afterwards, so close idle ones repeatedly.
   const sweeping = setInterval(() => server.closeIdleConnections(), 50);
   await closed;
   clearTimeout(timer);
   clearInterval(sweeping);
 }
 
-/** Where this machine reaches it. */
+/** The URL for clients on this machine. */
 function addressOf(server: Server): string {
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("not on a TCP port");

@@ -214,5 +214,5 @@ async function pidOfPrivateRedis(parent: number): Promise<number> {
     const name = await readFile(`/proc/${pid}/comm`, "utf8").catch(() => "");
     if (name.startsWith("redis-server")) return Number(pid);
   }
-  throw new Error("no private redis-server runs");
+  throw new Error("no embedded redis-server runs");
 }

@@ -28,7 +28,7 @@ let f: FleetContext;
 let hostId: string;
 
 beforeAll(async () => {
-  f = await createFleetContext({ deletedKeptMs: 30 * DAY_MS });
+  f = await createFleetContext({ deletedRetentionMs: 30 * DAY_MS });
   hostId = await f.enroll("h1");
 });
 afterAll(() => f.close());

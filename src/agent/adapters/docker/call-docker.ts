@@ -1,6 +1,6 @@
 import { setMaxListeners } from "node:events";
 import { AgentError, type AgentPhase } from "../../agent-error.ts";
-import { cutText } from "../../../lib/text/truncate.ts";
+import { truncate } from "../../../lib/text/truncate.ts";
 
 /**
  * The cause of an AgentError after a refusal. It is no Error, because a logger appends the message
@@ -99,7 +99,7 @@ function messageOf(cause: unknown): string {
     .replace(/^.*(?:OCI runtime create failed|runc create failed): /s, "")
     .replace(/^unable to start container process: /, "")
     .trim();
-  return inner.length > messageCharsMax ? `${cutText(inner, messageCharsMax - 1)}…` : inner;
+  return inner.length > messageCharsMax ? `${truncate(inner, messageCharsMax - 1)}…` : inner;
 }
 
 /**

@@ -1,7 +1,7 @@
 import type Docker from "dockerode";
 import { AgentError } from "../../agent-error.ts";
 import { callDocker, dockerMessage, dockerStatus, reasonOf, refusalOf } from "./call-docker.ts";
-import { cutText } from "../../../lib/text/truncate.ts";
+import { truncate } from "../../../lib/text/truncate.ts";
 
 const pullTimeoutMs = 10 * 60_000;
 /** Messages of registries that do not have the image, or do not allow access to it. */
@@ -94,7 +94,7 @@ function errorOf(line: string): string | undefined {
     const { error } = JSON.parse(line) as { error?: unknown };
     return typeof error === "string" ? error : undefined;
   } catch {
-    return cutText(line, 500);
+    return truncate(line, 500);
   }
 }
 

@@ -12,7 +12,7 @@ import {
   ControlPlaneError,
   CredentialRefusedError,
 } from "../../ports/control-plane.ts";
-import { cutText } from "../../../lib/text/truncate.ts";
+import { truncate } from "../../../lib/text/truncate.ts";
 
 /** Time for an answer beyond the wait that a call requests. */
 const callTimeoutMs = 15_000;
@@ -48,7 +48,7 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
       return parseAnswer(syncAnswerSchema, answer);
     },
     async uploadStream(streamId, { chunks, error }, signal) {
-      const query = error === undefined ? "" : `?error=${encodeURIComponent(cutText(error, 500))}`;
+      const query = error === undefined ? "" : `?error=${encodeURIComponent(truncate(error, 500))}`;
       await upload(target, `/agent/v1/streams/${streamId}${query}`, chunks, signal);
     },
   };

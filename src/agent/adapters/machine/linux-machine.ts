@@ -15,12 +15,12 @@ export interface LinuxMachineOptions {
   /** Percentages of the machine that are reserved for the system, Docker and the agent. */
   reservePercent: { cpu: number; memory: number; rootfs: number };
   /** Capacity and use of the volumes; undefined while the host has none. */
-  volumes?: () => VolumesOfMachine | undefined;
+  volumes?: () => MachineVolumes | undefined;
   /** The mount point of proc. */
   procRoot?: string;
 }
 
-export interface VolumesOfMachine {
+export interface MachineVolumes {
   capacity(signal: AbortSignal): Promise<VolumeCapacity>;
   /** True if the volumes' blocks are on Docker's disk. Then containers cannot use their bytes. */
   areOnDockerRoot: boolean;
@@ -111,7 +111,7 @@ const noCapacity: VolumeCapacity = {
  * continue.
  */
 async function measureVolumes(
-  volumes: VolumesOfMachine,
+  volumes: MachineVolumes,
 ): Promise<VolumeCapacity & { reason: Reason | null }> {
   const late = new AbortController();
   try {
