@@ -18,6 +18,7 @@ import {
   removeContainers,
   removeNewImages,
 } from "./lib/demo-image.ts";
+import { manifest, REPLICAS_MAX, REPLICAS_MIN, SERVICE } from "./lib/demo-manifest.ts";
 import { DemoScreen } from "./lib/demo-screen.ts";
 import { alertDelivery, describeAnswer, describeEvent } from "./lib/demo-story.ts";
 import { pause, readPage, untilAnswering, untilLeft, type WebAnswer } from "./lib/demo-watch.ts";
@@ -26,36 +27,10 @@ import { pause, readPage, untilAnswering, untilLeft, type WebAnswer } from "./li
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const logFile = path.join(root, ".berth/demo.log");
-const SERVICE = "demo-web";
-const REPLICAS_MIN = 2;
-const REPLICAS_MAX = 6;
 /** Stabilization of an ended alert's demand. The default is five minutes; the demo shortens it. */
 const HOLD_SECONDS = 3;
 const STEP_DEADLINE_MS = 90_000;
 const PURGE_DEADLINE_MS = 30_000;
-
-const manifest = [
-  "# One small web server with its own volume. An HTTP check decides whether it is ready.",
-  `name: ${SERVICE}`,
-  `replicas: ${REPLICAS_MIN}`,
-  "template:",
-  "  cpu: 0.1",
-  "  memory: 64Mi",
-  "  rootfs: 64Mi",
-  "  volume: { size: 32Mi, mountPath: /data }",
-  "  containers:",
-  "    - index: 0",
-  "      name: web",
-  `      image: ${demoImage}`,
-  "      options:",
-  "        cpu: 100",
-  "        memory: 100",
-  '        command: [/bin/sh, -c, "echo hello from $(hostname) >/data/index.html; exec httpd -f -vv -p 8080 -h /data"]',
-  "        health: { http: { port: 8080, path: / }, intervalSeconds: 1 }",
-  "        stopTimeoutSeconds: 1",
-  `autoscale: { min: ${REPLICAS_MIN}, max: ${REPLICAS_MAX}, scaleIn: { step: 2, everySeconds: 2 } }`,
-  "",
-].join("\n");
 
 interface Figures {
   firstSetRunningMs: number;
