@@ -35,10 +35,24 @@ const redisUrl = z
     (text) => new Secret(text.startsWith("unix://") ? text.slice("unix://".length) : text),
   );
 
+const DATABASE_HOSTS_MAX = 8;
+
+/** Whether the text is a Postgres URL, each of whose hosts makes a URL of its own. */
+function isPostgresUrl(text: string): boolean {
+  const parts = /^(postgres(?:ql)?:\/\/(?:[^@/?#]*@)?)([^/?#]*)(.*)$/.exec(text);
+  if (!parts) return false;
+  const [, before = "", hosts = "", after = ""] = parts;
+  const urls = hosts.split(",").map((host) => `${before}${host}${after}`);
+  return urls.length <= DATABASE_HOSTS_MAX && urls.every((url) => URL.canParse(url));
+}
+
 /** Settings of processes that use Postgres and Redis. */
 export const backendSettings = {
+  /** Commas separate several hosts: `postgres://user@a:5432,b:5432/berth`. */
   DATABASE_URL: z
-    .url({ protocol: /^postgres(ql)?$/, error: "expected a postgres:// URL" })
+    .string()
+    .max(2_000)
+    .refine(isPostgresUrl, "expected a postgres:// URL")
     .transform((text) => new Secret(text)),
   REDIS_URL: redisUrl,
   /** Prefix of every key and channel, so that several Berths may share a Redis. */

@@ -43,6 +43,14 @@ describe("a configuration", () => {
     }
   });
 
+  it("accepts a database URL with several hosts, and refuses one with a bad host", () => {
+    const load = (DATABASE_URL: string) => loadApiConfig({ ...backends, DATABASE_URL });
+    const several = "postgres://berth:pass@db-1:5432,db-2:5433,[::1]:5434/berth?sslmode=require";
+    expect(load(several).DATABASE_URL.reveal()).toBe(several);
+    for (const bad of ["postgres://db-1,db-2:no/berth", "postgres://a,:1/b", "berth"])
+      expect(() => load(bad)).toThrow("DATABASE_URL");
+  });
+
   it("reports all invalid variables at once, and no value", () => {
     const problems = problemsOf(loadApiConfig, {
       DATABASE_URL: "mysql://swordfish",

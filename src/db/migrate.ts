@@ -37,6 +37,8 @@ export async function migrate(
     max: 1,
     onnotice: () => undefined,
     connection: { application_name: "berth-migrate", lock_timeout: lockTimeoutMs },
+    // Of several hosts in the URL, the primary.
+    ...(databaseUrl.includes(",") ? { target_session_attrs: "primary" } : {}),
   });
   try {
     // Another process may migrate for minutes: this wait is for it and has no time limit of its own.

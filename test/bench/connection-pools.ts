@@ -1,6 +1,6 @@
 import { parseArgs } from "node:util";
 import postgres from "postgres";
-import { openClient } from "../../src/db/postgres/open-postgres.ts";
+import { openClientSource } from "../../src/db/postgres/open-client.ts";
 import { ConnectionPool } from "../../src/db/postgres/connection-pool.ts";
 import { startPostgres } from "../support/servers/postgres-server.ts";
 
@@ -68,7 +68,7 @@ function openOwn(url: string): Side {
   const openPool = (inFlightMax: number): ConnectionPool =>
     new ConnectionPool({
       size: CONNECTIONS,
-      open: openClient(url, "bench"),
+      source: openClientSource(url, "bench"),
       settings: {},
       inFlightMax,
       queue: { waitersMax: 1_000, waitersPerOwnerMax: 1_000, waitMaxMs: 10_000 },

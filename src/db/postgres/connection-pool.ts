@@ -1,7 +1,12 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { assertWanted, ConnectionQueue, type QueueLimits } from "./connection-queue.ts";
 import { ConnectionLost, runTransaction, type TransactionClient } from "./pipelined-transaction.ts";
-import { type Answer, isClosing, type OpenClient, PooledConnection } from "./pooled-connection.ts";
+import {
+  type Answer,
+  type ClientSource,
+  isClosing,
+  PooledConnection,
+} from "./pooled-connection.ts";
 import type { Work, WorkKind } from "./work.ts";
 
 /** How often a transaction may meet a connection that is being closed, before it fails. */
@@ -14,7 +19,9 @@ const AGE_MAX_MS = 45 * 60_000;
 
 export interface PoolOptions {
   size: number;
-  open: OpenClient;
+  source: ClientSource;
+  /** Called when the server of a connection is read-only. */
+  onReadOnly?: (() => void) | undefined;
   /** Session settings of each connection. */
   settings: Readonly<Record<string, string>>;
   /** Statements in flight on one connection. 1: a statement has its connection to itself. */
@@ -103,6 +110,14 @@ export class ConnectionPool {
   }
 
   /**
+   * Replaces all open connections: their server became read-only, so the primary is elsewhere.
+   * Statements in flight get their answers.
+   */
+  renew(): void {
+    for (const connection of this.#connections) if (connection.isReady) connection.retire();
+  }
+
+  /**
    * Closes all connections once their statements are answered, or after `timeoutSeconds`. Waiting
    * work fails.
    */
@@ -119,9 +134,12 @@ export class ConnectionPool {
   }
 
   #createConnection(): PooledConnection {
-    const { open, settings } = this.#options;
-    return new PooledConnection(open, settings, (lost) => {
-      if (!this.#isEnding) this.#replace(lost);
+    const { source, settings, onReadOnly = () => this.renew() } = this.#options;
+    return new PooledConnection(source, settings, {
+      onLost: (lost) => {
+        if (!this.#isEnding) this.#replace(lost);
+      },
+      onReadOnly,
     });
   }
 

@@ -1,8 +1,8 @@
-import postgres from "postgres";
 import type { QueueLimits } from "./connection-queue.ts";
 import { ConnectionPool, type PoolOptions } from "./connection-pool.ts";
-import { createDrizzle, type Db, drizzleTypes } from "./drizzle-client.ts";
-import type { OpenClient } from "./pooled-connection.ts";
+import { createDrizzle, type Db } from "./drizzle-client.ts";
+import { openClientSource } from "./open-client.ts";
+import type { ClientSource } from "./pooled-connection.ts";
 import type { Work, WorkKind } from "./work.ts";
 
 export type { Db } from "./drizzle-client.ts";
@@ -16,6 +16,7 @@ export interface DbHandle {
 }
 
 export interface DbOptions {
+  /** With several hosts, `postgres://user@a:5432,b:5432/db`, connections go to the primary. */
   databaseUrl: string;
   /** The name of the process in pg_stat_activity, for example berth-api. */
   applicationName?: string;
@@ -26,6 +27,12 @@ export interface DbOptions {
    * A connection is given up when it answers nothing for this time beyond the statement timeout.
    */
   answerMarginMs?: number;
+}
+
+interface PoolsOptions extends DbOptions {
+  source: ClientSource;
+  /** Called when a server refuses a write because it is read-only: no pool should stay there. */
+  onReadOnly: () => void;
 }
 
 /**
@@ -144,8 +151,14 @@ export function bindWork(db: Db, work: Work): Db {
  * without pipelining.
  */
 export function openPostgres(options: DbOptions): DbHandle {
-  const { connectionsMax } = options;
-  const pools = connectionsMax < SEPARATE_POOLS_MIN ? openOnePool(options) : openPools(options);
+  const { connectionsMax, databaseUrl, applicationName = "berth" } = options;
+  const source = openClientSource(databaseUrl, applicationName);
+  const onReadOnly = (): void => {
+    for (const pool of distinct) pool.renew();
+  };
+  const poolsOptions = { ...options, source, onReadOnly };
+  const pools =
+    connectionsMax < SEPARATE_POOLS_MIN ? openOnePool(poolsOptions) : openPools(poolsOptions);
   const distinct = [...new Set(Object.values(pools) as ConnectionPool[])];
   return {
     db: createDb(pools, createShared(pools), { kind: "job" }),
@@ -154,7 +167,7 @@ export function openPostgres(options: DbOptions): DbHandle {
   };
 }
 
-function openOnePool(options: DbOptions): Pools {
+function openOnePool(options: PoolsOptions): Pools {
   const only = openPool(options, {
     size: 1,
     settings: { ...customPlans, ...timeouts(options.statementTimeoutMs) },
@@ -164,7 +177,7 @@ function openOnePool(options: DbOptions): Pools {
   return { keyReads: only, updates: only, lists: only, statements: only, transactions: only };
 }
 
-function openPools(options: DbOptions): Pools {
+function openPools(options: PoolsOptions): Pools {
   const { connectionsMax, statementTimeoutMs } = options;
   const sizeOf = (share: number): number => Math.max(1, Math.floor(connectionsMax * share));
   const sizes = {
@@ -239,37 +252,16 @@ function timeouts(statementTimeoutMs: number): Record<string, string> {
 }
 
 function openPool(
-  options: DbOptions,
-  pool: Omit<PoolOptions, "open" | "answerTimeoutMs">,
+  options: PoolsOptions,
+  pool: Omit<PoolOptions, "source" | "onReadOnly" | "answerTimeoutMs">,
 ): ConnectionPool {
   const timeoutMs = Number(pool.settings["statement_timeout"]);
   return new ConnectionPool({
     ...pool,
-    open: openClient(options.databaseUrl, options.applicationName ?? "berth"),
+    source: options.source,
+    onReadOnly: options.onReadOnly,
     answerTimeoutMs: timeoutMs + (options.answerMarginMs ?? ANSWER_MARGIN_MS),
   });
-}
-
-/**
- * Makes driver clients of one connection. The pool closes idle and old connections, not the
- * driver.
- */
-export function openClient(databaseUrl: string, applicationName: string): OpenClient {
-  return (onclose) => {
-    const client = postgres(databaseUrl, {
-      max: 1,
-      max_lifetime: null,
-      connect_timeout: 10,
-      onnotice: () => undefined,
-      onclose,
-      // The only startup parameter beside user and database: PgBouncer refuses those that it does
-      // not know.
-      connection: { application_name: applicationName },
-    });
-    Object.assign(client.options.parsers, drizzleTypes.parsers);
-    Object.assign(client.options.serializers, drizzleTypes.serializers);
-    return client;
-  };
 }
 
 type Shared = Pick<Siblings, "keyReads" | "updates">;

@@ -4,8 +4,31 @@ import type postgres from "postgres";
 const prepared = { prepare: true, simple: false };
 
 export type Answer = ReturnType<postgres.Sql["unsafe"]>;
-/** Makes a driver client of one connection, which calls `onClose` when the connection is closed. */
-export type OpenClient = (onClose: () => void) => postgres.Sql;
+/** A driver client of one connection. */
+export interface OpenedClient {
+  client: postgres.Sql;
+  /** Has later clients try the next host of the database URL first. */
+  avoidHost(): void;
+}
+/** Opens driver clients. */
+export interface ClientSource {
+  /** The number of hosts in the database URL. */
+  hostCount: number;
+  /** @param onClose called when the connection is closed */
+  open(onClose: () => void): OpenedClient;
+}
+
+export interface ConnectionListener {
+  /** Called once, when the connection is closed, given up or retired. */
+  onLost(connection: PooledConnection): void;
+  /** Called when a statement failed because the server is read-only. */
+  onReadOnly(): void;
+}
+
+/** SQLSTATE read_only_sql_transaction: the server is a standby, or refuses writes. */
+const READ_ONLY = "25006";
+/** Statements in flight of a retired connection have this time. */
+const RETIRE_SECONDS = 30;
 
 /** Codes of the driver, the kernel and Postgres for a connection that existed and was closed. */
 const closingCodes = new Set([
@@ -41,24 +64,28 @@ export class PooledConnection {
   /** Since when nothing holds the connection, by `performance.now()`. */
   idleSinceMs = performance.now();
   readonly openedAtMs = performance.now();
-  readonly #client: postgres.Sql;
+  readonly #source: ClientSource;
   readonly #settings: Readonly<Record<string, string>>;
-  readonly #onLost: (connection: PooledConnection) => void;
+  readonly #listener: ConnectionListener;
   readonly #lost = new AbortController();
   #opened: Promise<void> | undefined;
+  #client: postgres.Sql;
+  #avoidHost: () => void;
   #isReady = false;
   #unanswered = 0;
   #silentTicks = 0;
 
-  /** @param onLost is called once, when the connection is closed or given up */
   constructor(
-    open: OpenClient,
+    source: ClientSource,
     settings: Readonly<Record<string, string>>,
-    onLost: (connection: PooledConnection) => void,
+    listener: ConnectionListener,
   ) {
+    this.#source = source;
     this.#settings = settings;
-    this.#onLost = onLost;
-    this.#client = open(() => this.giveUp());
+    this.#listener = listener;
+    const { client, avoidHost } = this.#openClient();
+    this.#client = client;
+    this.#avoidHost = avoidHost;
   }
 
   /** The connection is open and has its settings: a statement can be sent without waiting. */
@@ -98,7 +125,18 @@ export class PooledConnection {
     this.#isReady = false;
     this.#client.end({ timeout: 0 }).catch(() => undefined);
     this.#lost.abort(connectionIsLost);
-    this.#onLost(this);
+    this.#listener.onLost(this);
+  }
+
+  /**
+   * Takes the connection out of use. Statements in flight get their answers, then it is closed.
+   */
+  retire(): void {
+    if (this.#lost.signal.aborted || !this.#isReady) return;
+    this.#isReady = false;
+    this.#avoidHost();
+    this.#listener.onLost(this);
+    this.#client.end({ timeout: RETIRE_SECONDS }).catch(() => undefined);
   }
 
   /**
@@ -111,19 +149,43 @@ export class PooledConnection {
     if (this.#silentTicks > ticksMax) this.giveUp();
   }
 
+  #openClient(): OpenedClient {
+    const opened = this.#source.open(() => {
+      if (this.#client === opened.client) this.giveUp();
+    });
+    return opened;
+  }
+
+  /** Opens the connection on the first host that accepts writes. */
   async #configure(): Promise<void> {
-    const calls = Object.entries(this.#settings).map(
-      ([name, value]) => `set_config('${name}', '${value}', false)`,
-    );
-    const answer = this.#client.unsafe(`select ${["1", ...calls].join(", ")}`);
-    this.#track(answer);
     try {
-      await answer;
+      for (let attempt = 1; await this.#isReadOnly(); attempt++) {
+        this.#avoidHost();
+        if (attempt >= this.#source.hostCount || this.#lost.signal.aborted)
+          throw new ReadOnlyServer();
+        const standby = this.#client;
+        const { client, avoidHost } = this.#openClient();
+        this.#client = client;
+        this.#avoidHost = avoidHost;
+        standby.end({ timeout: 0 }).catch(() => undefined);
+      }
       this.#isReady = !this.#lost.signal.aborted;
     } catch (error) {
       this.giveUp();
       throw error;
     }
+  }
+
+  /** Opens the connection, sets its settings, and reads whether the server refuses writes. */
+  async #isReadOnly(): Promise<boolean> {
+    const calls = Object.entries(this.#settings).map(
+      ([name, value]) => `set_config('${name}', '${value}', false)`,
+    );
+    const columns = ["current_setting('transaction_read_only') as read_only", ...calls];
+    const answer = this.#client.unsafe(`select ${columns.join(", ")}`);
+    this.#track(answer);
+    const [row] = await answer;
+    return row?.["read_only"] === "on";
   }
 
   #track(answer: Answer): void {
@@ -139,7 +201,22 @@ export class PooledConnection {
   readonly #noteFailure = (error: unknown): void => {
     this.#noteAnswer();
     if (isClosing(error)) this.giveUp();
+    else if (isReadOnly(error)) this.#listener.onReadOnly();
   };
+}
+
+function isReadOnly(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === READ_ONLY;
+}
+
+/** No host of the database URL accepts writes. */
+class ReadOnlyServer extends Error {
+  override readonly name = "ReadOnlyServer";
+  readonly code = READ_ONLY;
+
+  constructor() {
+    super("the server is a standby or refuses writes");
+  }
 }
 
 /** A constant reason: an error object would record a stack for each lost connection. */

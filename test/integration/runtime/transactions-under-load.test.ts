@@ -5,10 +5,10 @@ import {
   type Db,
   type DbHandle,
   keyReadsOf,
-  openClient,
   openPostgres,
   type Queryable,
 } from "../../../src/db/postgres/open-postgres.ts";
+import { openClientSource } from "../../../src/db/postgres/open-client.ts";
 import { ConnectionPool, type PoolOptions } from "../../../src/db/postgres/connection-pool.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
@@ -35,7 +35,7 @@ afterAll(async () => {
 const openPool = (size: number, options: Partial<PoolOptions> = {}) =>
   new ConnectionPool({
     size,
-    open: openClient(database.url, "berth-test"),
+    source: openClientSource(database.url, "berth-test"),
     settings: {},
     inFlightMax: 1,
     queue: { waitersMax: 1_000, waitersPerOwnerMax: 1_000, waitMaxMs: 10_000 },
@@ -181,9 +181,13 @@ test.each([
   change(url);
   let opened = 0;
   const pool = openPool(1, {
-    open: (onclose) => {
-      opened++;
-      return postgres(url.href, { max: 1, onclose, onnotice: () => undefined });
+    source: {
+      hostCount: 1,
+      open: (onclose) => {
+        opened++;
+        const client = postgres(url.href, { max: 1, onclose, onnotice: () => undefined });
+        return { client, avoidHost: () => undefined };
+      },
     },
   });
   for (let round = 1; round <= 3; round++) {

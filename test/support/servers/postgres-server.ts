@@ -61,6 +61,37 @@ export async function startPostgres(
   }
 }
 
+/** Starts a hot standby of `primary`, which streams from it until `promote`. */
+export async function startStandby(
+  primary: PostgresServer,
+): Promise<PostgresServer & { promote(): Promise<void> }> {
+  const binaries = await findBinaries();
+  const parent = await createParent();
+  const directory = path.join(parent, "data");
+  const run = promisify(execFile);
+  const asPostgres = [...asUser("postgres"), "--pdeathsig", "KILL", "--"];
+  const backup = ["-d", primary.url, "-D", directory, "-R", "-X", "stream", "-c", "fast"];
+  const options = { cwd: "/", timeout: INITDB_DEADLINE_MS };
+  await run("setpriv", [...asPostgres, `${binaries}/pg_basebackup`, ...backup], options);
+  const port = await findFreePort();
+  const server = startServer(binaries, directory, port, {});
+  const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
+  await waitUntil("the standby answers", () => answers(url, server));
+  return {
+    url,
+    process: server,
+    promote: async () => {
+      const client = postgres(url, { max: 1 });
+      await client`select pg_promote(wait => true)`;
+      await client.end();
+    },
+    stop: async () => {
+      await server.kill("SIGQUIT");
+      await rm(parent, { recursive: true, force: true });
+    },
+  };
+}
+
 function startServer(
   binaries: string,
   directory: string,
@@ -84,10 +115,9 @@ function startServer(
 
 /** The folder's name carries the process id, so that a later run can tell whether its owner still lives. */
 async function createDirectory(binaries: string): Promise<string> {
-  const parent = await mkdtemp(path.join(tmpdir(), `${directoryPrefix}${process.pid}-`));
+  const parent = await createParent();
   const directory = path.join(parent, "data");
   const run = promisify(execFile);
-  if (process.getuid?.() === 0) await run("chown", ["postgres:postgres", parent]);
   const initdb = [`${binaries}/initdb`, "-D", directory, "-U", "postgres", "--auth=trust"];
   const options = ["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"];
   const asPostgres = [...asUser("postgres"), "--pdeathsig", "KILL", "--"];
@@ -96,6 +126,12 @@ async function createDirectory(binaries: string): Promise<string> {
     timeout: INITDB_DEADLINE_MS,
   });
   return directory;
+}
+
+async function createParent(): Promise<string> {
+  const parent = await mkdtemp(path.join(tmpdir(), `${directoryPrefix}${process.pid}-`));
+  if (process.getuid?.() === 0) await promisify(execFile)("chown", ["postgres:postgres", parent]);
+  return parent;
 }
 
 async function removeStaleDirectories(): Promise<void> {
