@@ -8,7 +8,7 @@ export type Answer = ReturnType<postgres.Sql["unsafe"]>;
 export interface OpenedClient {
   client: postgres.Sql;
   /** Has later clients try the next host of the database URL first. */
-  avoidHost(): void;
+  avoidHost: () => void;
 }
 /** Opens driver clients. */
 export interface ClientSource {

@@ -22,3 +22,21 @@ it("runs one task at a time for each key, in order, also after a failure", async
   expect(seen).toEqual(["b", "a1", "a2"]);
   expect(lock.isHeld("a")).toBe(false);
 });
+
+it("an aborted task leaves the line at once, and never runs", async () => {
+  const lock = new KeyedLock();
+  let release: () => void = () => undefined;
+  const first = lock.run("a", () => new Promise<void>((resolve) => (release = resolve)));
+  const controller = new AbortController();
+  const seen: string[] = [];
+  const second = lock.run("a", async () => seen.push("second"), controller.signal);
+  const third = lock.run("a", async () => seen.push("third"));
+  const reason = new Error("the caller left");
+  controller.abort(reason);
+  await expect(second).rejects.toBe(reason);
+  expect(lock.countWaiting("a")).toBe(1);
+  release();
+  await Promise.all([first, third]);
+  expect(seen).toEqual(["third"]);
+  expect(lock.isHeld("a")).toBe(false);
+});

@@ -21,20 +21,42 @@ export class KeyedLock {
     return Math.max(0, (this.#lines.get(key)?.tasks ?? 0) - 1);
   }
 
-  async run<T>(key: string, task: () => Promise<T>): Promise<T> {
+  /**
+   * @param signal takes the task out of the line when it aborts before the task begins. The result
+   * then rejects with the reason of the signal, and the task never runs.
+   */
+  async run<T>(key: string, task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    signal?.throwIfAborted();
     const line = this.#lines.get(key) ?? { tail: Promise.resolve(), tasks: 0 };
     this.#lines.set(key, line);
     line.tasks += 1;
-    const result = line.tail.then(task);
+    const leave = (): void => {
+      line.tasks -= 1;
+      if (line.tasks === 0) this.#lines.delete(key);
+    };
+    const turn = line.tail;
+    let onAbort: () => void = () => undefined;
+    const aborted = new Promise<never>((_resolve, reject) => {
+      onAbort = (): void => {
+        leave();
+        reject(signal?.reason as Error);
+      };
+    });
+    aborted.catch(() => undefined); // the caller has the error, or the task ran
+    signal?.addEventListener("abort", onAbort, { once: true });
+    const result = turn.then(async () => {
+      if (signal?.aborted) return aborted;
+      signal?.removeEventListener("abort", onAbort);
+      try {
+        return await task();
+      } finally {
+        leave();
+      }
+    });
     line.tail = result.then(
       () => undefined,
       () => undefined,
     );
-    try {
-      return await result;
-    } finally {
-      line.tasks -= 1;
-      if (line.tasks === 0) this.#lines.delete(key);
-    }
+    return await (signal ? Promise.race([result, aborted]) : result);
   }
 }

@@ -16,7 +16,8 @@ type HandlerOf = (ctx: ControlContext) => (c: ApiContext) => Promise<Response>;
  * any more.
  *
  * Changes of one resource run one after the other in this process. Otherwise each would
- * hold a connection while it waits for the same row.
+ * hold a connection while it waits for the same row. A waiting request whose client has
+ * disconnected, or whose deadline has passed, gives its place in the queue back.
  */
 export class Admission {
   readonly #changes = new KeyedLock();
@@ -28,12 +29,37 @@ export class Admission {
       const key = changedResource(c);
       if (key === undefined) return run();
       if (this.#changes.countWaiting(key) >= WAITERS_PER_RESOURCE_MAX) throw tooManyChanges();
-      return this.#changes.run(key, async () => {
-        assertWanted(c, work);
-        return run();
-      });
+      return this.#runChange(c, work, key, run);
     };
   }
+
+  async #runChange(
+    c: ApiContext,
+    work: Work,
+    key: string,
+    run: () => Promise<Response>,
+  ): Promise<Response> {
+    const signal = this.#changes.isHeld(key) ? waitSignalOf(c, work) : undefined;
+    const change = { hasBegun: false };
+    const begin = (): Promise<Response> => {
+      change.hasBegun = true;
+      assertWanted(c, work);
+      return run();
+    };
+    try {
+      return await this.#changes.run(key, begin, signal);
+    } catch (error) {
+      throw signal?.aborted && !change.hasBegun ? abandoned() : error;
+    }
+  }
+}
+
+/** Aborts when the client has disconnected or the request is late. */
+function waitSignalOf(c: ApiContext, { deadlineAtMs }: Work): AbortSignal {
+  const { signal } = c.req.raw;
+  if (deadlineAtMs === undefined) return signal;
+  const remainingMs = Math.max(0, Math.ceil(deadlineAtMs - performance.now()));
+  return AbortSignal.any([signal, AbortSignal.timeout(remainingMs)]);
 }
 
 function workOf(c: ApiContext): Work {
@@ -56,8 +82,11 @@ function changedResource(c: ApiContext): string | undefined {
 
 function assertWanted(c: ApiContext, { deadlineAtMs }: Work): void {
   const isLate = deadlineAtMs !== undefined && performance.now() >= deadlineAtMs;
-  if (!isLate && !c.req.raw.signal.aborted) return;
-  throw new AppError("request-timeout", {
+  if (isLate || c.req.raw.signal.aborted) throw abandoned();
+}
+
+function abandoned(): AppError {
+  return new AppError("request-timeout", {
     detail: "The request ended while others changed the same resource. Nothing was changed.",
     retryAfterMs: 1_000,
   });

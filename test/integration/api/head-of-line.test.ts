@@ -140,3 +140,34 @@ it("I15: changes of one service wait in the process, and hold one connection at 
   expect(new Set(statuses)).toEqual(new Set([200, 503]));
   expect(statuses.filter((status) => status === 200)).toHaveLength(33);
 });
+
+it("I15: requests whose client has disconnected give their places in the queue of a service back", async () => {
+  const token = await api.tokenOf("tenant", "impatient");
+  await api.request("POST", "/v1/services", { token, body: serviceBody("queue") });
+  const scale = (signal?: AbortSignal) =>
+    api.request("POST", "/v1/services/queue/scale", {
+      token,
+      body: { replicas: 1 },
+      ...(signal ? { signal } : {}),
+    });
+  let first: Promise<Response> | undefined;
+  let patient: Promise<Response>[] = [];
+  await whileLocked(
+    (sql) => sql`select 1 from services where name = 'queue' for update`,
+    async () => {
+      first = scale();
+      await delay(200);
+      const client = new AbortController();
+      const impatient = Array.from({ length: 32 }, () => scale(client.signal));
+      await delay(200);
+      expect((await scale()).status).toBe(503); // the queue is full
+      client.abort();
+      const left = (await Promise.all(impatient)).map(({ status }) => status);
+      expect(new Set(left)).toEqual(new Set([503]));
+      patient = Array.from({ length: 20 }, () => scale());
+      await delay(200);
+    },
+  );
+  const statuses = (await Promise.all([first, ...patient])).map((response) => response?.status);
+  expect(new Set(statuses)).toEqual(new Set([200]));
+});
