@@ -47,7 +47,7 @@ export async function migrate(
     await client.unsafe(`set lock_timeout = ${lockTimeoutMs}`);
     const db = drizzle(client);
     for (const migration of readMigrationFiles({ migrationsFolder })) await apply(db, migration);
-    await assertSchemaCurrent(db);
+    await assertSchemaCompatible(db);
   } finally {
     await client.end({ timeout: 5 });
   }
@@ -75,15 +75,21 @@ async function apply(db: object, migration: MigrationMeta): Promise<void> {
   }
 }
 
-/** The same for the embedded database, which nobody else can have open. */
+/** Brings the embedded database to the newest schema. No other process can have it open. */
 export async function migrateEmbedded(handle: DbHandle): Promise<void> {
-  // openPglite made this handle: its driver is the one that the migrator wants.
+  // The handle comes from openPglite, so its driver is the one that the migrator needs.
   await migratePglite(handle.db as unknown as PgliteDatabase, { migrationsFolder });
-  await assertSchemaCurrent(handle.db);
+  await assertSchemaCompatible(handle.db);
 }
 
-/** Throws unless exactly the migrations of this build are applied. */
-export async function assertSchemaCurrent(db: Db): Promise<void> {
+/**
+ * Throws unless this build may run on the database.
+ *
+ * All migrations of the build must be applied. A database with more migrations is compatible unless
+ * it states that it needs a newer build. A process of the previous release can therefore start
+ * during a rolling upgrade and after a rollback of the code.
+ */
+export async function assertSchemaCompatible(db: Db): Promise<void> {
   const journal: unknown = JSON.parse(
     await readFile(`${migrationsFolder}/meta/_journal.json`, "utf8"),
   );
@@ -92,12 +98,20 @@ export async function assertSchemaCurrent(db: Db): Promise<void> {
   const built = journal.entries.length;
   if (applied < built)
     throw new Error(
-      `the database has ${applied} of the ${built} migrations of this build: run them first (node dist/main/migrate.js)`,
+      `The database has ${applied} of the ${built} migrations of this build. Run them first: node dist/main/migrate.js`,
     );
-  if (applied > built)
+  if (applied === built) return;
+  const migrationsMin = await readMigrationsMin(db);
+  if (built < migrationsMin)
     throw new Error(
-      `the database has ${applied} migrations, this build only ${built}: run a build as new as the database`,
+      `The database needs a build with at least ${migrationsMin} migrations. This build has ${built}. Start a newer build.`,
     );
+}
+
+async function readMigrationsMin(db: Db): Promise<number> {
+  return firstCount(
+    await db.execute(sql`select migrations_min as count from schema_compatibility`),
+  );
 }
 
 function isJournal(value: unknown): value is { entries: unknown[] } {

@@ -1,7 +1,7 @@
 import type { Redis } from "ioredis";
 import { queueNames } from "../../contracts/jobs.ts";
 import type { DbHandle } from "../../db/postgres/open-postgres.ts";
-import { assertSchemaCurrent } from "../../db/migrate.ts";
+import { assertSchemaCompatible } from "../../db/migrate.ts";
 import { BullmqJobQueue } from "../../jobs/queue/bullmq-job-queue.ts";
 import { type JobQueues, openJobQueues } from "../../jobs/queue/job-queues.ts";
 import { type JobAttempt, startJobRunner } from "../../jobs/queue/job-runner.ts";
@@ -56,8 +56,8 @@ export interface ControlPlane {
 }
 
 /**
- * Opens the control plane, and registers its shutdown. Throws if the database does not have the
- * schema of this build.
+ * Opens the control plane, and registers its shutdown. Throws if this build cannot run on the
+ * schema of the database.
  */
 export async function openControlPlane(
   options: BackendOptions,
@@ -65,7 +65,7 @@ export async function openControlPlane(
 ): Promise<ControlPlane> {
   const { database, redisTarget, redisPrefix: prefix, settings } = options;
   shutdown.add("database", () => database.close());
-  await assertSchemaCurrent(database.db);
+  await assertSchemaCompatible(database.db);
   const producer = openProducerRedis(redisTarget, log);
   shutdown.add("redis", () => disconnect(producer));
   const queues = openJobQueues(producer, prefix, log);

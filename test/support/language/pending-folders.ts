@@ -15,7 +15,6 @@ export const pendingFolders: readonly string[] = [
   "docs/checklists/add-endpoint.md",
   "docs/checklists/add-filter.md",
   "docs/checklists/add-job.md",
-  "docs/checklists/add-migration.md",
   "docs/cli.md",
   "docs/nomenclature.md",
   "src/cli",
