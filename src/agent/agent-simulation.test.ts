@@ -26,11 +26,11 @@ function changeOne(
   if (set) simulation.change(set, change(set));
 }
 
-function hurtOne(simulation: AgentSimulation, hurt: (dockerId: string) => void): void {
+function disturbOne(simulation: AgentSimulation, disturb: (dockerId: string) => void): void {
   const sets = simulation.plane.list().map(({ setId }) => simulation.observed(setId));
   const containers = sets.flatMap((set) => (set ? [set.infra, ...set.containers] : []));
   const dockerId = pick(simulation, containers)?.dockerId;
-  if (dockerId !== undefined) hurt(dockerId);
+  if (dockerId !== undefined) disturb(dockerId);
 }
 
 const health = { health: { tcp: { port: 80 }, intervalSeconds: 2 } };
@@ -58,14 +58,14 @@ const events: Record<string, Event> = {
       return { template: { ...set.template, cpuMillis } };
     }),
   limitExternally: (s) =>
-    hurtOne(s, (dockerId) => s.engine.limitExternally(dockerId, foreignLimits)),
+    disturbOne(s, (dockerId) => s.engine.limitExternally(dockerId, foreignLimits)),
   missingImage: (s) => changeOne(s, (set) => ({ template: s.withMissingImage(set) })),
   drop: (s) => {
     const set = pick(s, s.plane.list());
     if (set) s.plane.drop(set.setId);
   },
-  crash: (s) => hurtOne(s, (dockerId) => s.engine.exit(dockerId)),
-  removeExternally: (s) => hurtOne(s, (dockerId) => s.engine.removeExternally(dockerId)),
+  crash: (s) => disturbOne(s, (dockerId) => s.engine.exit(dockerId)),
+  removeExternally: (s) => disturbOne(s, (dockerId) => s.engine.removeExternally(dockerId)),
   kill: (s) => s.kill(),
   restartAgent: async (s) => {
     await s.stop();

@@ -98,11 +98,12 @@ describe("an answer of the control plane", () => {
     for (let i = 0; i < 4; i++) {
       const { setId } = simulation.want();
       const { hostGeneration } = simulation.plane;
-      const isBegun = () => simulation.changes.includes(`prepare ${setId}`);
-      while (!isBegun() && simulation.writtenGeneration < hostGeneration) await simulation.pass(1);
+      const hasStarted = () => simulation.changes.includes(`prepare ${setId}`);
+      while (!hasStarted() && simulation.writtenGeneration < hostGeneration)
+        await simulation.pass(1);
       expect(simulation.writtenGeneration).toBe(hostGeneration);
       await simulation.pass(20_000);
-      expect(isBegun()).toBe(true);
+      expect(hasStarted()).toBe(true);
     }
   });
 

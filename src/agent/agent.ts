@@ -109,7 +109,7 @@ class HostAgent implements Agent {
       clock: this.#clock,
       log,
       limits: this.#limits,
-      onNews: () => this.#reporter.wake(),
+      onChange: () => this.#reporter.wake(),
       onAvailable: () => this.#runners?.onAvailable(),
       onRootfsMeasured: (usedBytes) => this.#runners?.onRootfsMeasured(usedBytes),
       neededImages: () => this.#persisted.desired.images(),
@@ -231,22 +231,27 @@ class HostAgent implements Agent {
       const startedAtMs = this.#clock.nowMs();
       try {
         const waitMs = full ? 0 : this.#waitMs();
-        const result = await this.#ask({ full, waitMs }, signal);
-        const use = await this.#accept(result);
+        const result = await this.#poll({ full, waitMs }, signal);
+        const outcome = await this.#accept(result);
         failuresInRow = 0;
         const endedAtMs = this.#clock.nowMs();
-        if (use === "stale") await delay(this.#clock, STALE_ANSWER_WAIT_MS, signal);
+        if (outcome === "stale") await delay(this.#clock, STALE_ANSWER_WAIT_MS, signal);
         else if (full) {
           fullAtMs = endedAtMs + this.#limits.fullIntervalMs;
           this.#reporter.resendUnconfirmed();
-        } else if (use === "nothing" && endedAtMs - startedAtMs < SHORT_ANSWER_MS) {
+        } else if (outcome === "unchanged" && endedAtMs - startedAtMs < SHORT_ANSWER_MS) {
           await delay(this.#clock, SHORT_ANSWER_WAIT_MS, signal);
         }
       } catch (error) {
         if (isAborted(signal)) return;
         failuresInRow++;
-        const about = { clock: this.#clock, log: this.#log, random: this.#random, loop: "pull" };
-        await waitBeforeRetry(about, error, failuresInRow, signal);
+        const retryOptions = {
+          clock: this.#clock,
+          log: this.#log,
+          random: this.#random,
+          loop: "pull",
+        };
+        await waitBeforeRetry(retryOptions, error, failuresInRow, signal);
       }
     }
   }
@@ -257,7 +262,7 @@ class HostAgent implements Agent {
   }
 
   /** Includes a usage report that is due soon. So most usage reports need no sync of their own. */
-  async #ask(parts: Pick<Sync, "full" | "waitMs">, signal: AbortSignal): Promise<SyncResult> {
+  async #poll(parts: Pick<Sync, "full" | "waitMs">, signal: AbortSignal): Promise<SyncResult> {
     const { usage: usageReports } = this.#reporter;
     const usage = await usageReports.takeIfDue(this.#limits.usageIntervalMs / 2);
     try {
@@ -289,18 +294,18 @@ class HostAgent implements Agent {
     return result;
   }
 
-  async #accept(result: SyncResult): Promise<"news" | "nothing" | "stale"> {
+  async #accept(result: SyncResult): Promise<"changed" | "unchanged" | "stale"> {
     this.#streams.serve(result.streams, this.#stopping.signal);
-    const use = await this.#persisted.accept(result, (accepted) => {
+    const outcome = await this.#persisted.accept(result, (accepted) => {
       for (const setId of accepted.dropped) this.#forget(setId);
       this.#runners?.apply(accepted);
     });
-    if (use !== "stale") this.#runners?.allowStarts();
-    if (use !== "stale")
+    if (outcome !== "stale") this.#runners?.allowStarts();
+    if (outcome !== "stale")
       this.#housekeeping.volumes?.updateRetention(result, this.#persisted.desired.list());
     this.#reporter.forceResend(result.reportAgain);
     this.#runners?.observeAgain(result.reportAgain);
-    return use === "nothing" && result.streams.length > 0 ? "news" : use;
+    return outcome === "unchanged" && result.streams.length > 0 ? "changed" : outcome;
   }
 
   /** Forgets a set that is deleted on both sides. */

@@ -99,9 +99,9 @@ export class DockerHealthMonitor {
   }
 
   #become(health: DockerHealth): void {
-    const isNews = this.#health?.state !== health.state;
+    const hasChanged = this.#health?.state !== health.state;
     this.#health = health;
-    if (!isNews) return;
+    if (!hasChanged) return;
     const { log, onChange } = this.#options;
     if (health.state === "ok") log.info({ state: health.state }, "docker health");
     else log.warn({ ...health }, "docker health");

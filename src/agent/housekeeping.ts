@@ -18,7 +18,7 @@ export interface HousekeepingOptions {
   log: Log;
   limits: AgentLimits;
   /** Called when there is a change to report. */
-  onNews: () => void;
+  onChange: () => void;
   /** Called when the daemon answers again after it was unreachable. */
   onAvailable: () => void;
   /**
@@ -38,13 +38,13 @@ export class Housekeeping {
   readonly disk: ImageGc | undefined;
 
   constructor(options: HousekeepingOptions) {
-    const { port, volumes, disk, clock, log, limits, onNews, onAvailable } = options;
+    const { port, volumes, disk, clock, log, limits, onChange, onAvailable } = options;
     this.dockerHealth = new DockerHealthMonitor({
       port,
       clock,
       log,
       limits,
-      onChange: onNews,
+      onChange,
       onAvailable,
     });
     this.volumes =
@@ -54,7 +54,7 @@ export class Housekeeping {
         clock,
         log,
         intervalMs: limits.volumesIntervalMs,
-        onNews,
+        onChange,
       });
     this.disk =
       disk &&

@@ -38,7 +38,7 @@ export class PersistedState {
   async accept(
     result: SyncResult,
     apply: (accepted: AcceptedAnswer) => void,
-  ): Promise<"news" | "nothing" | "stale"> {
+  ): Promise<"changed" | "unchanged" | "stale"> {
     const acceptance = this.desired.accept(result);
     if (acceptance.kind === "stale") {
       const { hostGeneration } = result;
@@ -46,17 +46,17 @@ export class PersistedState {
       this.#log.warn({ hostGeneration, acceptedGeneration }, "outdated answer refused");
       return "stale";
     }
-    const hasNews = acceptance.changed.length + acceptance.dropped.length > 0;
+    const hasChanges = acceptance.changed.length + acceptance.dropped.length > 0;
     const isBehind = this.desired.acceptedGeneration > this.#persistedGeneration;
-    if (!hasNews && !isBehind && this.#unapplied.length === 0) {
+    if (!hasChanges && !isBehind && this.#unapplied.length === 0) {
       apply(acceptance);
-      return "nothing";
+      return "unchanged";
     }
     this.#unapplied.push(acceptance);
     await this.save();
     for (const due of this.#unapplied.splice(0, this.#unapplied.indexOf(acceptance) + 1))
       apply(due);
-    return hasNews ? "news" : "nothing";
+    return hasChanges ? "changed" : "unchanged";
   }
 
   /** True if this spec of a set has run here; without a key, if any spec of it has. */

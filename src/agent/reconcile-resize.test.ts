@@ -108,8 +108,13 @@ describe("a set whose size differs from its template", () => {
     };
     const free = reconcile(set, seenWith({ limits: [{}] }), history, nowMs);
     expect(free).toMatchObject({ action: { kind: "resize" }, ready: true, reason: null });
-    const hindered = reconcile(set, seenWith({ limits: [], unenforceableReason }), history, nowMs);
-    expect(hindered).toMatchObject({
+    const unenforced = reconcile(
+      set,
+      seenWith({ limits: [], unenforceableReason }),
+      history,
+      nowMs,
+    );
+    expect(unenforced).toMatchObject({
       action: { kind: "none" },
       state: "running",
       ready: true,

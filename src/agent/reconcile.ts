@@ -60,30 +60,32 @@ export function reconcile(
   nowMs: number,
 ): Verdict {
   if (desired === undefined || desired.desired === "deleted") {
-    return observed ? step({ kind: "remove" }, "stopping", history, nowMs) : done("absent");
+    return observed
+      ? stepWhenDue({ kind: "remove" }, "stopping", history, nowMs)
+      : noAction("absent");
   }
   if (desired.desired === "stopped") {
     return isAnyUp(observed)
-      ? step({ kind: "stop-all" }, "stopping", history, nowMs)
-      : atRest(desired, observed, "stopped", history, nowMs);
+      ? stepWhenDue({ kind: "stop-all" }, "stopping", history, nowMs)
+      : verdictWhileStopped(desired, observed, "stopped", history, nowMs);
   }
-  if (history.gaveUp) return { ...done("failed"), reason: history.failure ?? null };
+  if (history.gaveUp) return { ...noAction("failed"), reason: history.failure ?? null };
   if (history.overRootfs?.isStopped) {
     const { reason } = history.overRootfs;
     const verdict = isAnyUp(observed)
-      ? step({ kind: "stop-all" }, "failed", history, nowMs)
-      : atRest(desired, observed, "failed", history, nowMs);
+      ? stepWhenDue({ kind: "stop-all" }, "failed", history, nowMs)
+      : verdictWhileStopped(desired, observed, "failed", history, nowMs);
     return { ...verdict, reason };
   }
   if (needsPreparation(desired, observed)) {
     const restartAtMs = containerHistory(history, INFRA_CONTAINER).restartAtMs;
     const state = history.hasRun ? "running" : "preparing";
-    return step({ kind: "prepare" }, state, history, nowMs, restartAtMs);
+    return stepWhenDue({ kind: "prepare" }, state, history, nowMs, restartAtMs);
   }
   return keepRunning(desired, observed, history, nowMs);
 }
 
-function done(state: ReportedState): Verdict {
+function noAction(state: ReportedState): Verdict {
   return { action: { kind: "none" }, state, ready: false, reason: null };
 }
 
@@ -91,14 +93,14 @@ function done(state: ReportedState): Verdict {
  * Verdict on a set that does not run. It is resized all the same, because its host reserves
  * capacity for its next start.
  */
-function atRest(
+function verdictWhileStopped(
   set: LocalSetSpec,
   observed: ObservedLocalSet | undefined,
   state: ReportedState,
   history: SetHistory,
   nowMs: number,
 ): Verdict {
-  if (!observed || areLimitsApplied(set.template, observed)) return done(state);
+  if (!observed || areLimitsApplied(set.template, observed)) return noAction(state);
   const { retryAtMs, failure } = history.resize;
   const action: SetAction =
     retryAtMs > nowMs ? { kind: "wait", untilMs: retryAtMs } : { kind: "resize" };
@@ -106,7 +108,7 @@ function atRest(
 }
 
 /** The action, or a wait until it is due. */
-function step(
+function stepWhenDue(
   action: SetAction,
   state: ReportedState,
   history: SetHistory,
@@ -198,7 +200,7 @@ function keepRunning(
   const failed = history.hasRun ? undefined : findFailedStart(statuses);
   if (failed) return { action: failed, state: "starting", ready: false, reason: failed.reason };
 
-  const { startable, isComplete } = inStartOrder(statuses);
+  const { startable, isComplete } = findStartable(statuses);
   const hasRun = history.hasRun || isComplete;
   const dueAtMs = ({ known, phase }: LocalContainerStatus) =>
     Math.max(history.retryAtMs, phase === "exited" ? known.restartAtMs : 0);
@@ -233,7 +235,7 @@ function namesOf(statuses: readonly LocalContainerStatus[]): string[] {
  * The containers that may start now: those to restart, and those of the lowest index that has not
  * come up. `isComplete`: all containers have come up in this run of infra.
  */
-function inStartOrder(statuses: readonly LocalContainerStatus[]): {
+function findStartable(statuses: readonly LocalContainerStatus[]): {
   startable: LocalContainerStatus[];
   isComplete: boolean;
 } {

@@ -25,11 +25,11 @@ export class ReportQueue {
   /** Sets with an unconfirmed report, and since when. The report may arrive late or never. */
   readonly #unconfirmed = new Map<string, number>();
   readonly #clock: Clock;
-  readonly #beganAtMs: number;
+  readonly #startedAtMs: number;
 
   constructor(clock: Clock) {
     this.#clock = clock;
-    this.#beganAtMs = clock.nowMs();
+    this.#startedAtMs = clock.nowMs();
   }
 
   get isEmpty(): boolean {
@@ -45,7 +45,7 @@ export class ReportQueue {
     this.#waiting.set(report.setId, entry);
     // The last reports of the previous agent may still be in flight.
     const nowMs = this.#clock.nowMs();
-    if (nowMs - this.#beganAtMs < IN_FLIGHT_MS_MAX) this.#unconfirmed.set(report.setId, nowMs);
+    if (nowMs - this.#startedAtMs < IN_FLIGHT_MS_MAX) this.#unconfirmed.set(report.setId, nowMs);
     return true;
   }
 

@@ -68,9 +68,9 @@ export class Reporter {
 
   /** Queues a report. Returns true if it is new. */
   put(report: ObservedSet): boolean {
-    const isNews = this.#queue.put(report);
-    if (isNews) this.#wakeup.notify();
-    return isNews;
+    const hasChanged = this.#queue.put(report);
+    if (hasChanged) this.#wakeup.notify();
+    return hasChanged;
   }
 
   forceResend(setIds: readonly string[]): void {

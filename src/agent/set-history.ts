@@ -133,12 +133,12 @@ export function noteObserved(
 ): void {
   if (!observed) return;
   if (areLimitsApplied(desired.template, observed)) history.resize = newResizeHistory();
-  const about = { isWanted: desired.desired === "running", hasRun: history.hasRun, nowMs };
+  const context = { isWanted: desired.desired === "running", hasRun: history.hasRun, nowMs };
   const infra = observed.infra;
   const hasInfraExited =
-    infra !== undefined && noteContainer(changeContainer(history, INFRA_CONTAINER), infra, about);
+    infra !== undefined && noteContainer(changeContainer(history, INFRA_CONTAINER), infra, context);
   for (const seen of observed.containers) {
-    noteContainer(changeContainer(history, seen.name), seen, about);
+    noteContainer(changeContainer(history, seen.name), seen, context);
     // Its network no longer exists. The agent replaces it, which counts as a restart.
     if (hasInfraExited && seen.state === "running")
       changeContainer(history, seen.name).hasExited = true;

@@ -126,9 +126,9 @@ export function ioUnenforceableReason(
   { io }: SetTemplate,
   { containers }: ObservedLocalSet,
 ): Reason | undefined {
-  const hindered = containers.find((seen) => seen.io?.unenforceableReason !== undefined);
-  if (!io || hindered?.io?.unenforceableReason === undefined) return undefined;
-  const text = `the kernel does not enforce the template's block I/O limits: ${hindered.io.unenforceableReason}`;
+  const unenforced = containers.find((seen) => seen.io?.unenforceableReason !== undefined);
+  if (!io || unenforced?.io?.unenforceableReason === undefined) return undefined;
+  const text = `the kernel does not enforce the template's block I/O limits: ${unenforced.io.unenforceableReason}`;
   return { code: "io-not-limited", text, phase: "run" };
 }
 

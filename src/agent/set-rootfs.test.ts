@@ -35,8 +35,8 @@ describe("a set whose containers write to their root file systems", () => {
       [idOf("app"), bytes.app],
       [idOf("log"), bytes.log],
     ]);
-    const about = { desired: set, observed: observedSet(set, running) };
-    return noteRootfs(history, about, { usedBytes, stops, nowMs });
+    const subject = { desired: set, observed: observedSet(set, running) };
+    return noteRootfs(history, subject, { usedBytes, stops, nowMs });
   }
   const verdict = (states: Parameters<typeof observedSet>[1] = running) =>
     reconcile(set, observedSet(set, states), history, nowMs);
@@ -117,15 +117,15 @@ describe("a set whose containers write to their root file systems", () => {
     set = { ...set, generation: set.generation + 1, restartGeneration: set.generation + 1 };
     enterGeneration(history, set, () => true);
     const usedBytes = new Map([[idOf("app"), 10 * limitBytes]]);
-    const about = { desired: set, observed: before };
-    expect(noteRootfs(history, about, { usedBytes, stops: true, nowMs })).toBe(false);
+    const subject = { desired: set, observed: before };
+    expect(noteRootfs(history, subject, { usedBytes, stops: true, nowMs })).toBe(false);
     expect(reconcile(set, before, history, nowMs)).toMatchObject({ action: { kind: "prepare" } });
   });
 
   it("has no reason for the bytes of deleted containers", () => {
     const others = new Map([["another", 10 * limitBytes]]);
-    const about = { desired: set, observed: observedSet(set, running) };
-    expect(noteRootfs(history, about, { usedBytes: others, stops: true, nowMs })).toBe(false);
+    const subject = { desired: set, observed: observedSet(set, running) };
+    expect(noteRootfs(history, subject, { usedBytes: others, stops: true, nowMs })).toBe(false);
     expect(verdict().reason).toBeNull();
   });
 });

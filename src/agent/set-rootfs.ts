@@ -4,7 +4,7 @@ import { type DesiredLocalSet, type SetHistory, specKeyOf } from "./set-history.
 import { specHash } from "./spec-hash.ts";
 
 /** A change of use is reported if it exceeds this share of the set's `rootfs`. */
-const NEWS_SHARE = 0.01;
+const REPORTED_CHANGE_SHARE = 0.01;
 
 /**
  * Records the bytes that a set's containers have written to their root file systems, by Docker id.
@@ -18,7 +18,7 @@ export function noteRootfs(
   measured: { usedBytes: ReadonlyMap<string, number>; stops: boolean; nowMs: number },
 ): boolean {
   const { rootfsBytes } = desired.template;
-  let isNews = false;
+  let hasChanged = false;
   let totalBytes = 0;
   const parts: string[] = [];
   const names = new Set(desired.template.containers.map(({ name }) => name));
@@ -30,17 +30,18 @@ export function noteRootfs(
     parts.push(`"${name}" ${usedBytes}`);
     const known = changeContainer(history, name);
     const moved = Math.abs(usedBytes - (known.rootfs?.usedBytes ?? Infinity));
-    if (known.rootfs?.dockerId === dockerId && moved <= rootfsBytes * NEWS_SHARE) continue;
+    if (known.rootfs?.dockerId === dockerId && moved <= rootfsBytes * REPORTED_CHANGE_SHARE)
+      continue;
     known.rootfs = { dockerId, usedBytes };
-    isNews = true;
+    hasChanged = true;
   }
   const wasOver = history.overRootfs !== undefined;
   if (totalBytes <= rootfsBytes || desired.desired !== "running") {
-    if (history.overRootfs?.isStopped) return isNews;
+    if (history.overRootfs?.isStopped) return hasChanged;
     history.overRootfs = undefined;
-    return isNews || wasOver;
+    return hasChanged || wasOver;
   }
-  if (wasOver) return isNews;
+  if (wasOver) return hasChanged;
   const advice = measured.stops
     ? " The set was stopped. `berth set restart` recreates its containers with empty root file systems. A larger `rootfs` in the template applies to new sets only."
     : "";

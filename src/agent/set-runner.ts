@@ -125,10 +125,10 @@ export class SetRunner {
    */
   onResync(observed: ObservedLocalSet | undefined, epoch: number): boolean {
     if (!this.isIdle || this.#epoch !== epoch) return false;
-    const isNews = fingerprint(observed) !== fingerprint(this.#observed);
+    const hasChanged = fingerprint(observed) !== fingerprint(this.#observed);
     this.#setObserved(observed);
-    if (isNews) this.wake();
-    return isNews;
+    if (hasChanged) this.wake();
+    return hasChanged;
   }
 
   /** Adopts a set that a resync found, in a new runner. */
@@ -145,13 +145,13 @@ export class SetRunner {
     // A step may be replacing the observed containers.
     if (!this.#desired || (this.#step && this.#step.action.kind !== "probe")) return;
     const { stopsAtRootfs, clock } = this.#context;
-    const about = { desired: this.#desired, observed: this.#observed };
-    const isNews = noteRootfs(this.#history, about, {
+    const subject = { desired: this.#desired, observed: this.#observed };
+    const hasChanged = noteRootfs(this.#history, subject, {
       usedBytes,
       stops: stopsAtRootfs,
       nowMs: clock.nowMs(),
     });
-    if (!isNews) return;
+    if (!hasChanged) return;
     this.#persist();
     this.wake();
   }
@@ -252,7 +252,7 @@ export class SetRunner {
       this.#sleepUntil(action.untilMs);
       return;
     }
-    await this.#take(action);
+    await this.#takeStep(action);
   }
 
   #report(desired: DesiredSet, verdict: Verdict): void {
@@ -272,7 +272,7 @@ export class SetRunner {
     );
   }
 
-  async #take(action: Step): Promise<void> {
+  async #takeStep(action: Step): Promise<void> {
     const { port, clock, cancelled, log, stepLimit, observationLimit } = this.#context;
     const desired = this.#desired;
     const abort = new AbortController();
@@ -294,8 +294,8 @@ export class SetRunner {
         if (action.kind !== "probe")
           await runStep(port, this.#setId, action, desired, abort.signal);
         else if (desired) {
-          const about = { desired, observed: this.#observed, history: this.#history };
-          await probeContainers(this.#context, about, action.containers, abort.signal);
+          const subject = { desired, observed: this.#observed, history: this.#history };
+          await probeContainers(this.#context, subject, action.containers, abort.signal);
         }
       });
       if (action.kind === "probe") return;

@@ -16,7 +16,7 @@ import { Wakeup } from "./wakeup.ts";
 /** Requests within this time share one check. */
 const CHECK_DELAY_MS = 250;
 /** A change of a volume's use is reported if it exceeds this share of the volume. */
-const USE_SHARE = 0.01;
+const REPORTED_CHANGE_SHARE = 0.01;
 
 export interface VolumeGcOptions {
   port: VolumePort;
@@ -25,7 +25,7 @@ export interface VolumeGcOptions {
   /** Interval at which the agent checks all volumes and purges expired ones. */
   intervalMs: number;
   /** Called when there is a change to report. */
-  onNews: () => void;
+  onChange: () => void;
 }
 
 type Report = NonNullable<Sync["volumes"]>;
@@ -85,7 +85,7 @@ export class VolumeGc {
   /** The volumes to report; null if they equal the last report. */
   takeChanges(): { volumes: Report | null; onArrived: () => void } {
     const volumes = this.#volumes;
-    if (!volumes || !isNews(volumes, this.#sent))
+    if (!volumes || !hasChanged(volumes, this.#sent))
       return { volumes: null, onArrived: () => undefined };
     return {
       volumes: volumes.map(toReport),
@@ -96,11 +96,11 @@ export class VolumeGc {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, log, intervalMs, onNews } = this.#options;
+    const { clock, log, intervalMs, onChange } = this.#options;
     while (!signal.aborted) {
       try {
         await this.#checkVolumes(signal);
-        if (this.takeChanges().volumes) onNews();
+        if (this.takeChanges().volumes) onChange();
       } catch (error) {
         if (isAborted(signal)) return;
         log.warn({ err: error }, "volume garbage collection failed");
@@ -147,7 +147,7 @@ export class VolumeGc {
   }
 }
 
-function isNews(
+function hasChanged(
   volumes: readonly TrackedVolume[],
   sent: readonly TrackedVolume[] | undefined,
 ): boolean {
@@ -161,7 +161,7 @@ function isNews(
     return (
       JSON.stringify(now) !== JSON.stringify(then) ||
       (usedBytes === undefined) !== (usedBefore === undefined) ||
-      moved > volume.sizeBytes * USE_SHARE
+      moved > volume.sizeBytes * REPORTED_CHANGE_SHARE
     );
   });
 }

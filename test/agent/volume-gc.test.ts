@@ -37,7 +37,7 @@ beforeEach(async () => {
     clock,
     log: silentLog,
     intervalMs: 50,
-    onNews: () => undefined,
+    onChange: () => undefined,
   });
   stopping = new AbortController();
   ran = volumeGc.run(stopping.signal);

@@ -55,7 +55,7 @@ const reportConnectionsMax = 64;
  * Long intervals for many hosts in one process. A real agent polls often to detect changes without
  * events, but a simulated engine never loses an event.
  */
-const quietLimits: Partial<AgentLimits> = {
+const longIntervals: Partial<AgentLimits> = {
   fullIntervalMs: 600_000,
   resyncIntervalMs: 3_600_000,
   pingIntervalMs: 3_600_000,
@@ -74,7 +74,7 @@ export async function runSimulatedHosts(options: SimulatedHostsOptions): Promise
   const waiting = new HttpAgent({ connections: null, keepAliveTimeout: 60_000 });
   const reporting = new HttpAgent({ connections: reportConnectionsMax, keepAliveTimeout: 60_000 });
   const stopping = new AbortController();
-  setMaxListeners(0, stopping.signal); // every host listens
+  setMaxListeners(0, stopping.signal); // every host adds a listener
   const stop = () => stopping.abort(new Error("the simulation ends"));
   signal.addEventListener("abort", stop, { once: true });
   const enrolling = createConcurrencyLimit(enrollmentsMax);
@@ -166,7 +166,7 @@ function createSimulatedAgent(
     state,
     machine: createSimulatedMachine(allocatable, () => state.load()),
     log,
-    limits: { ...quietLimits, usageIntervalMs },
+    limits: { ...longIntervals, usageIntervalMs },
   });
 }
 

@@ -141,8 +141,8 @@ async function probeByExec(
       return { healthy: false, detail: `"${command[0]}" took more than ${timeoutMs} ms` };
     }
     if (state.ExitCode === 0) return { healthy: true };
-    const said = output === "" ? "" : `: ${output}`;
-    return { healthy: false, detail: `"${command[0]}" exited with ${state.ExitCode}${said}` };
+    const outputText = output === "" ? "" : `: ${output}`;
+    return { healthy: false, detail: `"${command[0]}" exited with ${state.ExitCode}${outputText}` };
   } catch (error) {
     const status = dockerStatus(error);
     if (status === undefined || status >= 500) throw error;

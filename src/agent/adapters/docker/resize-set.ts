@@ -138,9 +138,9 @@ function toRefusal(
   error: unknown,
 ): AgentError | undefined {
   if (isMemoryInUse(error)) return error;
-  const said = dockerMessage(error);
-  if (!inUsePattern.test(said)) return undefined;
-  const used = /current usage: (\d+)/i.exec(said)?.[1];
+  const message = dockerMessage(error);
+  if (!inUsePattern.test(message)) return undefined;
+  const used = /current usage: (\d+)/i.exec(message)?.[1];
   const usedBytes = used === undefined ? undefined : Number(used);
   return memoryInUse(`"${name}"`, { usedBytes, wantedBytes }, error);
 }

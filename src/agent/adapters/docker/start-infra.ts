@@ -40,7 +40,7 @@ async function waitForSysctls(
   infraId: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const said = await callDocker(
+  const printed = await callDocker(
     { phase: "prepare", timeoutMs: sysctlTimeoutMs },
     signal,
     async (abortSignal) => {
@@ -50,7 +50,7 @@ async function waitForSysctls(
         follow: true,
         stdout: true,
         stderr: true,
-        since: lifeStartedAtSeconds(state),
+        since: runStartedAtSeconds(state),
         abortSignal,
       });
       let text = "";
@@ -61,8 +61,8 @@ async function waitForSysctls(
       return text;
     },
   );
-  if (said.split("\n").includes(infraReadyLine)) return;
-  throw new AgentError("sysctl-refused", `the set's sysctls cannot be applied: ${said.trim()}`, {
+  if (printed.split("\n").includes(infraReadyLine)) return;
+  throw new AgentError("sysctl-refused", `the set's sysctls cannot be applied: ${printed.trim()}`, {
     phase: "prepare",
     temporary: false,
   });
@@ -72,7 +72,7 @@ async function waitForSysctls(
  * Time at which the output of the current run starts: after the exit of the previous run. Docker
  * records the start time only after the first lines may have appeared, so it is no usable bound.
  */
-function lifeStartedAtSeconds(state: {
+function runStartedAtSeconds(state: {
   Running: boolean;
   StartedAt: string;
   FinishedAt: string;

@@ -83,7 +83,7 @@ export function createSimulatedSetPort(
 
 type Call = <T>(
   verb: SimulatedCall["verb"],
-  about: { setId?: string; generation?: number },
+  subject: { setId?: string; generation?: number },
   signal: AbortSignal,
   ...steps: [...(() => void)[], () => T]
 ) => Promise<T>;
@@ -98,11 +98,11 @@ function createCall(
 ): Call {
   return async <T>(
     verb: SimulatedCall["verb"],
-    about: { setId?: string; generation?: number },
+    subject: { setId?: string; generation?: number },
     signal: AbortSignal,
     ...steps: [...(() => void)[], () => T]
   ) => {
-    const { setId, generation } = about;
+    const { setId, generation } = subject;
     const notify = (at: SimulatedCall["at"]) =>
       intercept?.({ verb, at, setId, generation }, signal);
     signal.throwIfAborted();
