@@ -28,7 +28,7 @@ import { pause, readPage, untilAnswering, untilLeft, type WebAnswer } from "./li
 const root = fileURLToPath(new URL("..", import.meta.url));
 const logFile = path.join(root, ".berth/demo.log");
 /** Stabilization of an ended alert's demand. The default is five minutes; the demo shortens it. */
-const HOLD_SECONDS = 3;
+const STABILIZATION_SECONDS = 3;
 const STEP_DEADLINE_MS = 90_000;
 const PURGE_DEADLINE_MS = 30_000;
 
@@ -140,11 +140,11 @@ async function scaleOutAndIn(
     {
       name: "busy",
       rules: [{ match: { alertname: "WebBusy" }, want: { replicas: REPLICAS_MAX } }],
-      stabilizationSeconds: HOLD_SECONDS,
+      stabilizationSeconds: STABILIZATION_SECONDS,
     },
   );
   screen.line(
-    `while WebBusy fires: ${REPLICAS_MAX} sets; retained for ${HOLD_SECONDS} s after it ends`,
+    `while WebBusy fires: ${REPLICAS_MAX} sets; retained for ${STABILIZATION_SECONDS} s after it ends`,
   );
   const startsAt = new Date().toISOString();
   const deliver = async (status: "firing" | "resolved"): Promise<void> => {
@@ -224,7 +224,7 @@ async function scaleIn(
   const scaleInMs = Date.now() - zeroMs;
   screen.moment(
     scaleInMs,
-    `${left.length} sets are left, ${scaleInMs - HOLD_SECONDS * 1000} ms after the hold`,
+    `${left.length} sets are left, ${scaleInMs - STABILIZATION_SECONDS * 1000} ms after the stabilization window`,
     "key",
   );
   for (const { id, address } of left) {
