@@ -58,10 +58,7 @@ export async function decideOperations(
       decisions.push({ ...about, step: "wait", reason });
       continue;
     }
-    const step: "replace-first" | "stop-first" =
-      operation.desired === "running" && template.volume === null && !operation.isForced
-        ? "replace-first"
-        : "stop-first";
+    const step = stepOf(operation);
     const set = { isAvailable: operation.isAvailable, mode: step };
     const verdict = mayDisrupt(service.disruption, counts, set);
     if (!verdict.ok && !operation.isForced) {
@@ -111,9 +108,7 @@ async function findFittingResizes(
   due: readonly WaitingOperation[],
 ): Promise<Set<string>> {
   const resizes = due.filter(({ kind, isHostDraining }) => kind === "resize" && !isHostDraining);
-  const leaving = due.filter(
-    ({ desired, isForced, to }) => desired === "stopped" || isForced || to.volumeBytes > 0,
-  );
+  const leaving = due.filter((operation) => stepOf(operation) === "stop-first");
   const hostIds = new Set([...resizes, ...leaving].map(({ hostId }) => hostId));
   if (hostIds.size === 0) return new Set();
   const pools = await listAllHostPools(tx);
@@ -125,6 +120,16 @@ async function findFittingResizes(
     return host !== undefined && fitsGrowth(host, policy, growthOf(operation, operation.to)).ok;
   });
   return new Set(fitting.map(({ setId }) => setId));
+}
+
+/**
+ * A set that is ready is replaced first. A set that is not ready serves nothing, and its replacement
+ * might never be ready either: it stops first. So do sets that have to keep their identity.
+ */
+function stepOf(operation: WaitingOperation): "replace-first" | "stop-first" {
+  const { desired, isAvailable, isForced, to } = operation;
+  const mustStop = desired === "stopped" || to.volumeBytes > 0 || isForced;
+  return mustStop || !isAvailable ? "stop-first" : "replace-first";
 }
 
 function whyNotMovable(operation: WaitingOperation): Reason | undefined {

@@ -252,6 +252,44 @@ test("a set that was never ready does not block the drain of the healthy ones", 
   expect(await mover.moveSets()).toBeGreaterThan(0);
 });
 
+test("a set that is not ready leaves a draining host without waiting for a ready replacement", async () => {
+  const h1 = await f.enroll("h1");
+  await run({ replicas: 3 });
+  await obey(h1);
+  const [broken] = await sets();
+  const { sets: desired } = await f.sync(h1, { full: true });
+  await f.sync(h1, {
+    observed: desired
+      .filter(({ setId }) => setId === broken?.id)
+      .map((set) => observed(set, "failed", { ready: false })),
+  });
+  const h2 = await f.enroll("h2");
+  await drainHost(f.ctx, h1);
+  // One healthy set is replaced, as maxSurge is 25 %. The broken set needs no share of the budget.
+  expect(await mover.moveSets()).toBe(2);
+  await obey(h1);
+  await f.placer.placeSets();
+  expect((await sets()).find(({ id }) => id === broken?.id)).toMatchObject({
+    host: "h2",
+    ready: false,
+  });
+  for (let round = 0; round < 3; round++) {
+    // Everything on h2 runs, except the broken set.
+    const { sets: onH2 } = await f.sync(h2, { full: true });
+    await f.sync(h2, {
+      observed: onH2.map((set) =>
+        observed(set, set.setId === broken?.id ? "failed" : "running", {
+          ready: set.setId !== broken?.id,
+        }),
+      ),
+    });
+    await mover.moveSets();
+    await obey(h1);
+    await f.placer.placeSets();
+  }
+  expect((await sets()).map(({ host }) => host)).toEqual(["h2", "h2", "h2"]);
+});
+
 test("a forced drain ignores the budget and missing capacity once its deadline has passed", async () => {
   const h1 = await f.enroll("h1");
   await run({ replicas: 3 });
