@@ -65,6 +65,7 @@ export const setColumns: readonly Column<BerthSet>[] = [
   { head: "SERVICE", cell: (set) => set.service },
   { head: "STATE", cell: setStatus, tone: setTone },
   { head: "HOST", cell: (set) => set.host?.name ?? "" },
+  { head: "OPERATION", cell: operationText },
   { head: "ADDRESS", cell: (set) => set.address ?? "" },
   { head: "RESTARTS", cell: (set) => String(restartsOf(set)) },
   { head: "REVISION", wide: true, cell: (set) => String(set.revision) },
@@ -77,6 +78,13 @@ export const setColumns: readonly Column<BerthSet>[] = [
 function setStatus(set: BerthSet): string {
   if (set.desired === "deleted" && set.state !== "stopping") return `${set.state}, deleting`;
   return set.ready ? "ready" : set.state;
+}
+
+/** STATE already shows a start, a stop and a removal. */
+function operationText({ operation }: BerthSet): string {
+  return operation === null || operation.owner === null
+    ? ""
+    : `${operation.kind}, ${operation.phase}`;
 }
 
 function setTone(set: BerthSet): Tone | undefined {

@@ -41,7 +41,9 @@ export function itemsTable<T>(
 ): string {
   const shown = columns.filter((column) => {
     if (column.wide === true && cli.format !== "wide") return false;
-    return column.head !== "REASON" || items.some((item) => column.cell(item, cli.now) !== "");
+    return (
+      !isHiddenWhenEmpty(column.head) || items.some((item) => column.cell(item, cli.now) !== "")
+    );
   });
   return renderTable(
     shown.map((column) => cli.terminal.paintOut("dim", column.head)),
@@ -53,4 +55,8 @@ export function itemsTable<T>(
       }),
     ),
   );
+}
+
+function isHiddenWhenEmpty(head: string): boolean {
+  return head === "REASON" || head === "OPERATION";
 }

@@ -1,4 +1,5 @@
 import { notFound } from "../../contracts/common/app-error.ts";
+import type { Operation } from "../../contracts/api/operations.ts";
 import type { BerthSet, SetExplanation } from "../../contracts/api/sets.ts";
 import { findPlacement, findRejection, findSetById } from "../../db/queries/sets/read-sets.ts";
 import { listRemedies } from "../../scheduler/placement/explain.ts";
@@ -35,6 +36,7 @@ function toText(set: BerthSet, parts: Omit<SetExplanation, "text">): string {
   } else if (!set.host && set.state === "pending") {
     lines.push("It waits for the next round of the placement job.");
   }
+  if (set.operation) lines.push(describeOperation(set.operation));
   if (parts.reason) {
     const { phase, text, code } = parts.reason;
     lines.push(`Reason${phase === undefined ? "" : ` (while ${phase})`}: ${text} [${code}]`);
@@ -44,4 +46,19 @@ function toText(set: BerthSet, parts: Omit<SetExplanation, "text">): string {
       lines.push(`Container ${container.name} is ${container.state}: ${container.reason.text}`);
   }
   return `${lines.join("\n")}\n`;
+}
+
+const ownerTexts = {
+  person: "requested by a person",
+  drain: "for the drain of its host",
+  resize: "for the resize of its service",
+  rollout: "for the rollout of its service",
+  "start-failed": "after failed starts",
+} as const;
+
+function describeOperation({ kind, phase, owner, createdAt, deadlineAt }: Operation): string {
+  const what = owner === null ? kind : `${kind} ${ownerTexts[owner]}`;
+  const since = createdAt === null ? "" : ` since ${createdAt}`;
+  const until = deadlineAt === null ? "" : `; it expires at ${deadlineAt}`;
+  return `Operation: ${what}, ${phase}${since}${until}.`;
 }

@@ -265,6 +265,37 @@ describe("sets and hosts", () => {
     expect((await berthJson<Host>("get", "host", "beta")).taints).toEqual([]);
   });
 
+  test("a drain that waits shows the operation of each set, and force ends the wait", async () => {
+    await apply(manifest("drained", "replicas: 1"), "--wait", "--timeout", "20s");
+    const [set] = await berthJson<BerthSet[]>("get", "sets", "--service", "drained");
+    const [id, host] = [set?.id ?? "", set?.host?.name ?? ""];
+    const other = host === "alpha" ? "beta" : "alpha";
+    await berth(["cordon", other]);
+    try {
+      const run = await berth(["drain", host, "--deadline", "10m"]);
+      expect(run.stdout).toContain("ready, draining");
+      const table = await waitUntil("the set waits for capacity", async () => {
+        const { stdout } = await berth(["get", "sets", "--service", "drained"]);
+        return /OPERATION/.test(stdout) && stdout;
+      });
+      expect(table).toMatch(/ move, waiting /);
+      const explained = await waitUntil("the set says why it waits", async () => {
+        const { stdout } = await berth(["explain", id]);
+        return stdout.includes("[move-held]") && stdout;
+      });
+      expect(explained).toContain("Operation: move for the drain of its host, waiting since 20");
+
+      await berth(["drain", host, "--force"]);
+      await waitUntil("the set waits without a host", async () => {
+        const [pending] = await berthJson<BerthSet[]>("get", "sets", "--service", "drained");
+        return pending?.id === id && pending.host === null;
+      });
+    } finally {
+      for (const name of ["alpha", "beta"]) await berth(["uncordon", name]);
+    }
+    await berth(["delete", "service", "drained", "--wait", "--timeout", "20s"]);
+  });
+
   test("percentages of a pool are changed one by one", async () => {
     await berth(["pool", "set", "default", "--overcommit", "cpu=200"]);
     const run = await berth(["pool", "set", "default", "--high-water", "memory=80"]);

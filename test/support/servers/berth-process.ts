@@ -6,8 +6,11 @@ const requestTimeoutMs = 30_000;
 /** An all-in-one that may be killed and started again at the same address. */
 export interface BerthProcess {
   apiUrl: string;
-  /** JSON in, JSON out, as the admin. Throws with the whole problem for an answer that is no success. */
-  request<T>(method: string, path: string, body?: unknown): Promise<T>;
+  /**
+   * Sends and receives JSON as the admin. `generation` becomes If-Match. Throws with the whole problem
+   * unless the request succeeds.
+   */
+  request<T>(method: string, path: string, body?: unknown, generation?: number): Promise<T>;
   /** Ends it by a signal. Safe to call again. */
   end(signal: NodeJS.Signals): Promise<void>;
   /** After `end`: the same again, on what it left behind. */
@@ -23,7 +26,8 @@ export async function startBerth(env: Readonly<Record<string, string>>): Promise
   let main = await startMain("all-in-one", settings);
   return {
     apiUrl,
-    request: (method, path, body) => requestJson(apiUrl + path, method, adminToken, body),
+    request: (method, path, body, generation) =>
+      requestJson(apiUrl + path, method, adminToken, { body, generation }),
     end: async (signal) => {
       await main.end(signal);
     },
@@ -37,12 +41,13 @@ async function requestJson<T>(
   url: string,
   method: string,
   token: string,
-  body: unknown,
+  { body, generation }: { body: unknown; generation: number | undefined },
 ): Promise<T> {
   const response = await fetch(url, {
     method,
     headers: {
       Authorization: `Bearer ${token}`,
+      ...(generation === undefined ? {} : { "If-Match": `"${generation}"` }),
       ...(body === undefined ? {} : { "Content-Type": "application/json" }),
     },
     signal: AbortSignal.timeout(requestTimeoutMs),
