@@ -11,6 +11,7 @@ import { subscribeSignals, openControlPlane, startJobs } from "./compose/control
 import { type DataFolder, ensureAdminSecret, openDataFolder } from "./compose/data-dir.ts";
 import { startHostAgent } from "./compose/host-agent.ts";
 import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
+import { readEventHorizon } from "../control/events/event-horizon.ts";
 import { readOutboxState } from "../control/runtime/outbox.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { startEmbeddedRedis } from "./compose/embedded-redis.ts";
@@ -44,6 +45,7 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, context)
     countWaiting: () => plane.signals.waiting,
     countHeldHosts: () => countHostsHeldFromFailover(plane.ctx),
     readOutboxState: () => readOutboxState(plane.ctx),
+    readEventHorizon: () => readEventHorizon(plane.ctx),
   });
   startJobs(
     plane,

@@ -3,6 +3,7 @@ import { openPostgres } from "../db/postgres/open-postgres.ts";
 import { ensureBootstrap } from "../control/tenancy/bootstrap.ts";
 import { subscribeSignals, openControlPlane } from "./compose/control-plane.ts";
 import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
+import { readEventHorizon } from "../control/events/event-horizon.ts";
 import { readOutboxState } from "../control/runtime/outbox.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { runProcess } from "./compose/run-process.ts";
@@ -37,6 +38,7 @@ await runProcess("api", loadApiConfig, async (config, context) => {
     countWaiting: () => plane.signals.waiting,
     countHeldHosts: () => countHostsHeldFromFailover(plane.ctx),
     readOutboxState: () => readOutboxState(plane.ctx),
+    readEventHorizon: () => readEventHorizon(plane.ctx),
   });
   const apiUrl = await serveHttp(
     createApiApp(plane, metrics, context.version),

@@ -1,14 +1,18 @@
 import type { BerthEvent } from "../../contracts/api/events.ts";
-import {
-  readEventsAfter as readEventRows,
-  type StreamPosition,
-} from "../../db/queries/events/read-events.ts";
+import { readEventsAfter as readEventRows } from "../../db/queries/events/read-events.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { type EventQuery, toEventFilter } from "./list-events.ts";
-import { badCursor } from "../runtime/paging.ts";
+import { toCursor, toPosition } from "./stream-position.ts";
+
+export interface StreamedEvent {
+  event: BerthEvent;
+  tenantId: string | null;
+  /** The cursor from which a reader continues after this event. */
+  cursor: string;
+}
 
 export interface EventsAfter {
-  events: { event: BerthEvent; cursor: string }[];
+  events: StreamedEvent[];
   /** Where the next read goes on. */
   cursor: string;
   /** More events are ready: read on without waiting. */
@@ -33,23 +37,10 @@ export async function readEventsAfter(
   return {
     events: read.events.map((entry) => ({
       event: entry.event,
+      tenantId: entry.tenantId,
       cursor: toCursor(entry.position),
     })),
     cursor: toCursor(read.position),
     isBehind: read.isBehind,
   };
-}
-
-function toCursor(position: StreamPosition): string {
-  return `${position.xid}.${position.id}`;
-}
-
-/** Both halves must fit their column: 64 bits without and with a sign. */
-function toPosition(cursor: string): StreamPosition {
-  const [xid, id] = cursor.split(".");
-  if (xid === undefined || id === undefined || !/^\d{1,20}$/.test(xid) || !/^\d{1,19}$/.test(id)) {
-    throw badCursor("after");
-  }
-  if (BigInt(xid) >= 2n ** 64n || BigInt(id) >= 2n ** 63n) throw badCursor("after");
-  return { xid, id };
 }

@@ -2,6 +2,7 @@ import {
   auditDueServices,
   decideDueServices,
 } from "../../control/autoscaling/decide-due-services.ts";
+import { watchEventHorizon } from "../../control/events/event-horizon.ts";
 import { createRetention } from "../../control/events/retention.ts";
 import { replaceLostHosts } from "../../control/hosts/replace-lost-hosts.ts";
 import { claimSweepTurn } from "../../control/runtime/sweep-turns.ts";
@@ -43,6 +44,7 @@ export function startSweeps(deps: SweepDeps): { stop(): Promise<void> } {
     start("resizes", 2_000, () => continueResizes(ctx)),
     start("closing", 5_000, () => closeServices(ctx)),
     start("replicas", 30_000, (signal) => auditReplicas(ctx, signal)),
+    start("horizon", 30_000, () => watchEventHorizon(ctx)),
     start("retention", 60_000, (signal) => retention.run(signal)),
   ];
   return { stop: async () => void (await Promise.all(stops.map((stop) => stop()))) };

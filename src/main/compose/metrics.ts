@@ -3,6 +3,7 @@ import { queueNames } from "../../contracts/jobs.ts";
 import type { JobQueues } from "../../jobs/queue/job-queues.ts";
 import type { JobAttempt } from "../../jobs/queue/job-runner.ts";
 import type { SweepRun } from "../../jobs/sweeps/start-sweep.ts";
+import type { EventHorizon } from "../../db/queries/events/read-events.ts";
 import type { OutboxState } from "../../db/queries/runtime/outbox.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";
 import type { RequestFacts } from "../../routes/http/request-context.ts";
@@ -31,6 +32,7 @@ export interface MetricsSources {
   /** Down hosts whose sets are not replaced because too many hosts went down at once. */
   countHeldHosts: () => Promise<number>;
   readOutboxState: () => Promise<OutboxState>;
+  readEventHorizon: () => Promise<EventHorizon>;
 }
 
 export function createMetrics({
@@ -38,6 +40,7 @@ export function createMetrics({
   countWaiting,
   countHeldHosts,
   readOutboxState,
+  readEventHorizon,
 }: MetricsSources): Metrics {
   const registry = new Registry();
   const registers = [registry];
@@ -90,6 +93,7 @@ export function createMetrics({
         countJobs(queues, jobs),
         countHeldHosts().then((count) => heldHosts.set(count)),
         readOutboxState().then(dueWork.setOutbox),
+        readEventHorizon().then(dueWork.setHorizon),
       ];
       await Promise.all(
         reads.map((read) =>
@@ -123,7 +127,13 @@ function createDueWorkMetrics(registers: Registry[]) {
     help: "Jobs that the outbox relay gave up; see last_error in the table outbox.",
     registers,
   });
+  const horizon = new Gauge({
+    name: "berth_event_horizon_seconds",
+    help: "Time for which an old transaction has held events back from streams. Alert above 60.",
+    registers,
+  });
   return {
+    setHorizon: ({ ageSeconds }: EventHorizon) => horizon.set(ageSeconds),
     observeSweep: ({ sweep, outcome, durationMs }: SweepRun) =>
       sweeps.observe({ sweep, outcome }, durationMs / 1_000),
     setOutbox: (state: OutboxState) => {

@@ -1,6 +1,7 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { eventCursor, eventSchema, listEventsQuery } from "../../contracts/api/events.ts";
 import { pageOf } from "../../contracts/common/primitives.ts";
+import type { EventTail } from "../../control/events/event-tail.ts";
 import { listEvents } from "../../control/events/list-events.ts";
 import { commonProblems, type OperationHandler } from "../http/operation.ts";
 import { readers } from "../http/security.ts";
@@ -31,15 +32,19 @@ export const listEventsRoute = createRoute({
   },
 });
 
-export const listEventsHandler: OperationHandler<typeof listEventsRoute> = (ctx) => async (c) => {
-  const query = c.req.valid("query");
-  if (!/\btext\/event-stream\b/i.test(c.req.header("accept") ?? "")) {
-    return c.json(await listEvents(ctx, c.get("scope"), query), 200);
-  }
-  const after = c.req.valid("header")["last-event-id"] ?? query.after;
-  const stream = await streamEvents(ctx, c.get("scope"), query, after, c.req.raw.signal);
-  return c.newResponse(stream, 200, {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "X-Accel-Buffering": "no",
-  });
-};
+/** @param tail shared by all streams of the process */
+export function createListEventsHandler(tail: EventTail): OperationHandler<typeof listEventsRoute> {
+  return (ctx) => async (c) => {
+    const query = c.req.valid("query");
+    const scope = c.get("scope");
+    if (!/\btext\/event-stream\b/i.test(c.req.header("accept") ?? "")) {
+      return c.json(await listEvents(ctx, scope, query), 200);
+    }
+    const after = c.req.valid("header")["last-event-id"] ?? query.after;
+    const stream = await streamEvents(ctx, tail, scope, query, after, c.req.raw.signal);
+    return c.newResponse(stream, 200, {
+      "Content-Type": "text/event-stream; charset=utf-8",
+      "X-Accel-Buffering": "no",
+    });
+  };
+}

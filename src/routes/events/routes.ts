@@ -1,6 +1,8 @@
+import { EventTail } from "../../control/events/event-tail.ts";
 import { type Api, mount } from "../http/operation.ts";
-import { listEventsHandler, listEventsRoute } from "./list-events.ts";
+import { createListEventsHandler, listEventsRoute } from "./list-events.ts";
 
 export function mountEvents(api: Api): void {
-  mount(api, listEventsRoute, listEventsHandler, { timeLimitMs: null });
+  const tail = new EventTail(api.ctx);
+  mount(api, listEventsRoute, createListEventsHandler(tail), { timeLimitMs: null });
 }

@@ -2,7 +2,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { ControlContext } from "../../control/runtime/context.ts";
 import type { EventQuery } from "../../control/events/list-events.ts";
 import { AppError } from "../../contracts/common/app-error.ts";
-import { type EventsAfter, readEventsAfter } from "../../control/events/stream-events.ts";
+import type { EventTail } from "../../control/events/event-tail.ts";
+import type { EventsAfter } from "../../control/events/stream-events.ts";
 
 export interface StreamLimits {
   /**
@@ -23,11 +24,13 @@ const READ_GAP_MS = 100;
 /**
  * Streams events as server-sent events with backpressure. The id of each message is the cursor from
  * which a reader continues. The first read precedes the answer, so that a bad cursor has a status.
- * The stream ends when the reader aborts, or after its lifetime. A fault of the database aborts it,
- * and the reader reconnects.
+ * The stream ends when the reader aborts, or after its lifetime.
+ *
+ * All streams of a process share `tail`. A stream reads the database only until it has caught up.
  */
 export async function streamEvents(
   ctx: ControlContext,
+  tail: EventTail,
   scope: string | null,
   filter: EventQuery,
   after: string | undefined,
@@ -37,17 +40,20 @@ export async function streamEvents(
   const closing = new AbortController();
   const ended = AbortSignal.any([signal, closing.signal, AbortSignal.timeout(limits.lifetimeMs)]);
   const encoder = new TextEncoder();
-  const first = await readEventsAfter(ctx, scope, filter, after, EVENTS_PER_READ_MAX);
+  const first = await tail.read(ctx, scope, filter, after, EVENTS_PER_READ_MAX);
+  const stopFollowing = tail.follow();
+  if (ended.aborted) stopFollowing();
+  else ended.addEventListener("abort", stopFollowing, { once: true });
   let cursor = first.cursor;
   // The first message has an id even without an event, so that an early disconnect loses no event.
   let ahead: string | undefined =
     `retry: 1000\nid: ${after ?? cursor}\n\n` + first.events.map(toMessage).join("");
   let lastSentAt = Date.now();
 
-  /** One signal wakes many streams. A stream that the pool rejects reads at the next signal. */
+  /** A stream that the pool rejects reads again after the next wait. */
   const readUnlessShed = async (from: string): Promise<EventsAfter> => {
     try {
-      return await readEventsAfter(ctx, scope, filter, from, EVENTS_PER_READ_MAX);
+      return await tail.read(ctx, scope, filter, from, EVENTS_PER_READ_MAX);
     } catch (error) {
       if (!(error instanceof AppError) || error.code !== "overloaded") throw error;
       return { events: [], cursor: from, isBehind: false };
@@ -58,7 +64,7 @@ export async function streamEvents(
     while (!ended.aborted) {
       const listening = new AbortController();
       const anyEnd = AbortSignal.any([ended, listening.signal]);
-      const woken = ctx.signals.waitFor("events", POLL_MS_MAX, anyEnd);
+      const woken = tail.waitForEvents(POLL_MS_MAX, anyEnd);
       try {
         const read = await readUnlessShed(cursor);
         cursor = read.cursor;
@@ -69,10 +75,7 @@ export async function streamEvents(
       } finally {
         listening.abort();
       }
-      // A busy fleet signals events continuously. Jitter spreads the streams that one signal wakes.
-      await delay(READ_GAP_MS * (1 + Math.random()), undefined, { signal: ended }).catch(
-        () => undefined,
-      );
+      await delay(READ_GAP_MS, undefined, { signal: ended }).catch(() => undefined);
     }
     return undefined;
   };

@@ -1,6 +1,8 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { readEventsAfter } from "../../../src/control/events/stream-events.ts";
+import { readEventHorizon, watchEventHorizon } from "../../../src/control/events/event-horizon.ts";
+import { EventTail } from "../../../src/control/events/event-tail.ts";
 import { streamEvents } from "../../../src/routes/events/stream-events.ts";
 import { createTestApi, serviceBody, type TestApi } from "../../support/api/test-api.ts";
 import { waitUntil } from "../../support/wait-until.ts";
@@ -128,7 +130,15 @@ it("a stream beats when nothing happens, and ends after its lifetime", async () 
   const limits = { lifetimeMs: 2_500, heartbeatMs: 500 };
   const never = new AbortController().signal;
   const filter = { service: "no-such-service" };
-  const stream = await streamEvents(test.ctx, null, filter, undefined, never, limits);
+  const stream = await streamEvents(
+    test.ctx,
+    new EventTail(test.ctx),
+    null,
+    filter,
+    undefined,
+    never,
+    limits,
+  );
   const text = await new Response(stream).text();
   expect(text).toContain(": heartbeat\n");
   expect(text).not.toContain("data:");
@@ -211,4 +221,67 @@ it("a rare kind is found by its index among many events of sets", async () => {
   const [plan] = await sql`explain (format json) select e.id from events e
     where e.kind = 'host-lost' order by e.id desc limit 2`;
   expect(JSON.stringify(plan)).toContain("events_rare_kind");
+});
+
+it("the streams of a process share one read of each event, and slow readers lose none", async () => {
+  let reads = 0;
+  const tail = new EventTail(test.ctx, (...args) => {
+    reads++;
+    return readEventsAfter(...args);
+  });
+  const abort = new AbortController();
+  const open = (after?: string) =>
+    streamEvents(test.ctx, tail, null, { kind: "host-lost" }, after, abort.signal);
+  const readers = (await Promise.all(Array.from({ length: 100 }, () => open()))).map((stream) =>
+    new Response(stream).body?.getReader(),
+  );
+  const texts = Array.from({ length: 30 }, (_unused, index) => `shared ${index}`);
+  const seen = readers.map(() => "");
+  const decoder = new TextDecoder();
+  const readUntilText = async (index: number, text: string): Promise<void> => {
+    const isSeen = () => seen[index]?.includes(`"${text}"`) ?? false;
+    while (!isSeen()) {
+      const { value, done } = (await readers[index]?.read()) ?? { done: true };
+      if (done) throw new Error("the stream ended");
+      seen[index] += decoder.decode(value as Uint8Array);
+    }
+  };
+  const quick = readers.map((_reader, index) => index).slice(1);
+  for (const text of texts) {
+    await sql`insert into events (kind, text) values ('host-lost', ${text})`;
+    await test.ctx.signals.publish(["events"]);
+    await Promise.all(quick.map((index) => readUntilText(index, text)));
+  }
+  // Each stream would read each of the 30 events: 3,000 reads.
+  expect(reads).toBeLessThan(2_000);
+  // More events than the tail holds in memory: the slow reader continues from the database.
+  await sql`insert into events (kind, text) select 'set-running', 'noise' from generate_series(1, 5000)`;
+  await sql`insert into events (kind, text) values ('host-lost', 'the end')`;
+  await Promise.all(readers.map((_reader, index) => readUntilText(index, "the end")));
+  for (const text of texts) {
+    expect(seen.filter((stream) => stream.split(`"${text}"`).length === 2)).toHaveLength(100);
+  }
+  abort.abort();
+}, 120_000);
+
+it("an old transaction that holds events back is visible as a number and a warning", async () => {
+  const warnings: unknown[] = [];
+  const log = { ...test.ctx.log, warn: (fields: unknown) => warnings.push(fields) };
+  const other = postgres(test.databaseUrl, {
+    max: 1,
+    connection: { application_name: "batch-job" },
+  });
+  const old = await other.reserve();
+  await old`begin`;
+  await insertEvent(old, "of an old transaction");
+  await sql`insert into events (kind, text, at)
+    values ('service-changed', 'held back', now() - interval '1 hour')`;
+  await watchEventHorizon({ db: test.ctx.db, log });
+  const horizon = await readEventHorizon(test.ctx);
+  await old`rollback`;
+  old.release();
+  await other.end();
+  expect(horizon.ageSeconds).toBeGreaterThan(3_000);
+  expect(horizon.holder).toContain("pid");
+  expect(warnings).toMatchObject([{ holder: horizon.holder }]);
 });

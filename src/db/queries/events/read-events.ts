@@ -61,7 +61,7 @@ export async function readEventsAfter(
   position: StreamPosition | undefined,
   limit: number,
 ): Promise<{
-  events: { event: BerthEvent; position: StreamPosition }[];
+  events: { event: BerthEvent; tenantId: string | null; position: StreamPosition }[];
   position: StreamPosition;
   isBehind: boolean;
 }> {
@@ -76,6 +76,7 @@ export async function readEventsAfter(
     spanId: string | number | null;
     xid: string | null;
     eventId: string | number | null;
+    tenantId: string | null;
     event: BerthEvent | null;
   }>(
     q,
@@ -86,20 +87,26 @@ export async function readEventsAfter(
           select count(*)::int as count, (array_agg(xid order by xid desc, id desc))[1]::text as xid,
             (array_agg(id order by xid desc, id desc))[1] as id from span
         ), found as (
-          select e.xid, e.id as event_id, json_build_object('id', e.id, 'at', e.at, 'kind', e.kind, 'tenant', t.name,
+          select e.xid, e.id as event_id, e.tenant_id, json_build_object('id', e.id, 'at', e.at, 'kind', e.kind, 'tenant', t.name,
             'service', v.name, 'setId', e.set_id, 'hostId', e.host_id, 'generation', e.generation, 'text', e.text,
             'data', e.data) as event
           from span e left join tenants t on t.id = e.tenant_id left join services v on v.id = e.service_id
           where ${matches(scope, filter)} order by e.xid, e.id limit ${limit}
         )
         select (horizon.xmin::text::numeric - 1)::text as horizon, reached.count as "spanCount", reached.xid as "spanXid",
-          reached.id as "spanId", found.xid::text as xid, found.event_id as "eventId", found.event
+          reached.id as "spanId", found.xid::text as xid, found.event_id as "eventId", found.tenant_id as "tenantId", found.event
         from horizon cross join reached left join found on true order by found.xid, found.event_id`,
   );
-  const events = rows.flatMap(({ event, xid, eventId }) =>
+  const events = rows.flatMap(({ event, tenantId, xid, eventId }) =>
     event === null || xid === null
       ? []
-      : [{ event: { ...event, at: isoTime(event.at) }, position: { xid, id: String(eventId) } }],
+      : [
+          {
+            event: { ...event, at: isoTime(event.at) },
+            tenantId,
+            position: { xid, id: String(eventId) },
+          },
+        ],
   );
   const [first] = rows;
   const last = events.at(-1);
@@ -128,4 +135,28 @@ function matches(scope: string | null, filter: EventFilter): SQL {
 
 function toEvent(row: EventRow): BerthEvent {
   return { ...row, at: isoTime(row.at) };
+}
+
+export interface EventHorizon {
+  /** The age of the oldest event that streams do not show yet. Zero if there is none. */
+  ageSeconds: number;
+  /** The oldest transaction of the server that holds events back, for an operator. */
+  holder: string | null;
+}
+
+/**
+ * Reads how long streams have been held back. Streams show an event once no older transaction of
+ * the whole Postgres server runs, so one long write in another database delays them.
+ */
+export async function readEventHorizon(q: Queryable): Promise<EventHorizon> {
+  const rows = await rowsOf<EventHorizon>(
+    q,
+    sql`select coalesce(extract(epoch from now() - (
+          select e.at from events e where e.xid >= pg_snapshot_xmin(pg_current_snapshot())
+          order by e.xid, e.id limit 1)), 0)::float8 as "ageSeconds",
+        (select concat_ws(' ', 'pid', a.pid, 'database', a.datname, 'application', a.application_name)
+          from pg_stat_activity a where a.backend_xid is not null and a.pid <> pg_backend_pid()
+          order by a.xact_start limit 1) as holder`,
+  );
+  return rows[0] ?? { ageSeconds: 0, holder: null };
 }

@@ -1,0 +1,20 @@
+import {
+  type EventHorizon,
+  readEventHorizon as read,
+} from "../../db/queries/events/read-events.ts";
+import type { ControlContext } from "../runtime/context.ts";
+
+/** Streams that lag longer than this show an old transaction that an operator should end. */
+const LAG_WARNING_SECONDS = 60;
+
+/** Reads how long an old transaction has held events back from streams. */
+export function readEventHorizon({ db }: Pick<ControlContext, "db">): Promise<EventHorizon> {
+  return read(db);
+}
+
+/** Logs a warning that names the oldest transaction while streams lag for more than a minute. */
+export async function watchEventHorizon(ctx: Pick<ControlContext, "db" | "log">): Promise<void> {
+  const horizon = await readEventHorizon(ctx);
+  if (horizon.ageSeconds < LAG_WARNING_SECONDS) return;
+  ctx.log.warn({ ...horizon }, "an old transaction holds events back from streams");
+}
