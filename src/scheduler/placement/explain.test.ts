@@ -25,6 +25,13 @@ const rejections: Record<string, Pick<Rejection, "reasons" | "hostsTotal">> = {
     hostsTotal: 1,
     reasons: [{ reason: "above-high-water-rootfs", hosts: 1 }],
   },
+  "two limits of the pool at once": {
+    hostsTotal: 2,
+    reasons: [
+      { reason: "above-high-water-cpu", hosts: 2 },
+      { reason: "above-high-water-rootfs", hosts: 2 },
+    ],
+  },
   "two causes at once": {
     hostsTotal: 3,
     reasons: [
@@ -34,7 +41,7 @@ const rejections: Record<string, Pick<Rejection, "reasons" | "hostsTotal">> = {
   },
 };
 
-test("a rejection names a cause only when it holds on every host, and what would help", async () => {
+test("a rejection names a cause only when it holds on every host, and each remedy once", async () => {
   const texts = Object.entries(rejections).map(
     ([name, rejection]) => [name, explainRejection(rejection)].join("\n  ") + "\n",
   );

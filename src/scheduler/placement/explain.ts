@@ -27,13 +27,12 @@ const findings: Record<RejectReason, string> = {
   "spread-host": "too many sets of the service",
 };
 
-const raiseOvercommit = (part: string) =>
-  `add hosts, use smaller sets, or raise the pool's overcommit (berth pool set NAME --overcommit ${part}=PERCENT)`;
-const raiseHighWater = (part: string) =>
-  `add hosts, reduce the use of the hosts (berth top), or raise the pool's high-water mark (berth pool set NAME --high-water ${part}=PERCENT)`;
+/** The dimension of a shortage, as `berth pool set` names it. */
+type PoolPart = "cpu" | "memory" | "volume" | "rootfs";
+type Remedy = string | { raise: "overcommit" | "high-water"; part: PoolPart };
 
 /** The action that makes a host accept a set that it rejects for this reason. */
-const remedies: Record<RejectReason, string> = {
+const remedies: Record<RejectReason, Remedy> = {
   "host-cordoned": "uncordon a host (berth uncordon HOST)",
   "host-draining": "uncordon a host (berth uncordon HOST)",
   "host-lost": "restore the machine, its network or its agent, or enroll another host",
@@ -45,14 +44,14 @@ const remedies: Record<RejectReason, string> = {
     "add a toleration to the service's placement, or remove the taint (berth taint HOST KEY-)",
   avoided: "add hosts; a host where a start failed is used again after the others",
   "too-many-sets": "add hosts",
-  "insufficient-cpu": raiseOvercommit("cpu"),
-  "insufficient-memory": raiseOvercommit("memory"),
-  "insufficient-volume": raiseOvercommit("volume"),
-  "insufficient-rootfs": raiseOvercommit("rootfs"),
-  "above-high-water-cpu": raiseHighWater("cpu"),
-  "above-high-water-memory": raiseHighWater("memory"),
-  "above-high-water-volume": raiseHighWater("volume"),
-  "above-high-water-rootfs": raiseHighWater("rootfs"),
+  "insufficient-cpu": { raise: "overcommit", part: "cpu" },
+  "insufficient-memory": { raise: "overcommit", part: "memory" },
+  "insufficient-volume": { raise: "overcommit", part: "volume" },
+  "insufficient-rootfs": { raise: "overcommit", part: "rootfs" },
+  "above-high-water-cpu": { raise: "high-water", part: "cpu" },
+  "above-high-water-memory": { raise: "high-water", part: "memory" },
+  "above-high-water-volume": { raise: "high-water", part: "volume" },
+  "above-high-water-rootfs": { raise: "high-water", part: "rootfs" },
   "anti-affinity": "add hosts, or change the service's antiAffinity",
   "spread-zone":
     "add hosts in other zones, or raise maxSkew of the spread by zone in the service's placement",
@@ -94,11 +93,12 @@ export function explainRejection(rejection: Pick<Rejection, "reasons" | "hostsTo
   const parts = reasons
     .toSorted((a, b) => b.hosts - a.hosts)
     .map(({ reason, hosts }) => {
-      const where = hosts === hostsTotal ? `all ${hosts}` : String(hosts);
+      const where =
+        hosts < hostsTotal ? String(hosts) : hosts === 1 ? "the only host" : `all ${hosts}`;
       return `${isKnown(reason) ? findings[reason] : reason} on ${where} [${reason}]`;
     });
   const fixes = listRemedies(rejection).join("; ");
-  const text = `0 of ${hostsTotal} hosts fit: ${parts.join(", ")}.`;
+  const text = `0 of ${hostsTotal} ${hostsTotal === 1 ? "host fits" : "hosts fit"}: ${parts.join(", ")}.`;
   return fixes === "" ? text : `${text} To fix: ${fixes}.`;
 }
 
@@ -117,7 +117,21 @@ export function listRemedies({
   const causes = reasons.filter((reason) => reason.hosts === hostsTotal);
   const [most] = reasons.toSorted((a, b) => b.hosts - a.hosts);
   const toMend = causes.length > 0 || !most ? causes : [most];
-  return [...new Set(toMend.flatMap(({ reason }) => (isKnown(reason) ? remedies[reason] : [])))];
+  const found = toMend.flatMap(({ reason }) => (isKnown(reason) ? remedies[reason] : []));
+  return [...new Set(found.map((remedy) => textOf(remedy, found)))];
+}
+
+/** One text for all limits of a kind, as one command raises them. */
+function textOf(remedy: Remedy, found: readonly Remedy[]): string {
+  if (typeof remedy === "string") return remedy;
+  const { raise } = remedy;
+  const options = found
+    .flatMap((other) => (typeof other !== "string" && other.raise === raise ? other.part : []))
+    .map((part) => ` --${raise} ${part}=PERCENT`)
+    .join("");
+  return raise === "overcommit"
+    ? `add hosts, use smaller sets, or raise the pool's overcommit (berth pool set NAME${options})`
+    : `add hosts, reduce the use of the hosts (berth top hosts), or raise the pool's high-water mark (berth pool set NAME${options})`;
 }
 
 function isKnown(reason: string): reason is RejectReason {

@@ -100,7 +100,7 @@ test("with no other host to go to, a given-up set comes back to the one that it 
   await f.ctx.db.execute(sql`update sets set plan_after = now()`);
   expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 1 });
   expect((await getSet(f.ctx, null, set.setId)).reason?.text).toMatch(
-    /^0 of 1 hosts fit: .* The last start failed: The registry is away\.$/,
+    /^0 of 1 host fits: .* The last start failed: The registry is away\.$/,
   );
   await f.ctx.db.execute(sql`update sets set plan_after = now()`);
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
