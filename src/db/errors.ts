@@ -44,9 +44,9 @@ function causesOf(error: unknown): Error[] {
 }
 
 /**
- * drizzle wraps what the driver threw, and its message carries bound values: so never log or
- * answer with the wrapper, look at the cause. postgres.js names the constraint `constraint_name`,
- * PGlite `constraint`.
+ * Finds the driver's error. drizzle wraps it in an error whose message contains bound values, so
+ * never log or return the wrapper. postgres.js names the constraint `constraint_name`, PGlite names
+ * it `constraint`.
  */
 function driverErrorOf(error: unknown): DriverError | undefined {
   for (const cause of causesOf(error)) {
@@ -62,16 +62,13 @@ function driverErrorOf(error: unknown): DriverError | undefined {
   return undefined;
 }
 
-/** The SQLSTATE of a failed query, or undefined when it was no database error. */
+/** The SQLSTATE of a failed statement. Undefined: not an error of the database. */
 export function sqlStateOf(error: unknown): string | undefined {
   const code = driverErrorOf(error)?.code;
   return code !== undefined && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
 }
 
-/**
- * Turns what a driver threw into an AppError; anything that is none of the database's comes back
- * unchanged.
- */
+/** Converts an error of a driver to an AppError. Returns other errors unchanged. */
 export function toAppError(error: unknown): unknown {
   const known = causesOf(error).find((cause) => cause instanceof AppError);
   if (known) return known;

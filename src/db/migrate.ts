@@ -12,22 +12,23 @@ import { sqlStateOf } from "./errors.ts";
 import type { Db, DbHandle } from "./postgres/open-postgres.ts";
 
 const migrationsFolder = fileURLToPath(new URL("../../drizzle", import.meta.url));
-/** Any constant does; it only has to be the same in every process that migrates. */
+/** An arbitrary constant, which all migrating processes share. */
 const migrationLockKey = 7_134_202;
 
-/** A migration that waits longer for a lock gives way to the fleet and is tried again. */
+/** A migration that waits longer for a lock lets the fleet proceed, and is retried. */
 const LOCK_TIMEOUT_MS = 10_000;
 const ATTEMPTS_PER_MIGRATION_MAX = 20;
 const RETRY_DELAY_MS_MAX = 2_000;
 
 /**
- * Brings a database to the newest schema. Safe to run from several processes at once, and more than once. Throws when a
- * migration was skipped: drizzle's migrator passes silently over one whose journal time is not newer than the last
- * applied.
+ * Migrates a database to the newest schema. Several processes may call it, repeatedly. Throws if a
+ * migration was skipped: drizzle silently skips one whose journal time is not newer than the last
+ * applied migration.
  *
- * Each migration is a transaction of its own. drizzle runs all pending ones in one, which would hold the locks of the
- * first until the last has built its indexes, and deadlock with the reports of a live fleet. A migration that loses a
- * deadlock or waits too long for a lock is repeated; those before it stay applied.
+ * Each migration is a transaction. drizzle would run all pending migrations in one transaction.
+ * That one would hold the locks of the first migration until the end, and deadlock with the reports
+ * of a live fleet. A migration that loses a deadlock or waits too long for a lock is retried;
+ * earlier migrations stay applied.
  */
 export async function migrate(
   databaseUrl: string,
@@ -41,7 +42,7 @@ export async function migrate(
     ...(databaseUrl.includes(",") ? { target_session_attrs: "primary" } : {}),
   });
   try {
-    // Another process may migrate for minutes: this wait is for it and has no time limit of its own.
+    // Another process may migrate for minutes, so this wait has no limit.
     await client`set lock_timeout = 0`;
     await client`select pg_advisory_lock(${migrationLockKey})`;
     await client.unsafe(`set lock_timeout = ${lockTimeoutMs}`);
@@ -53,7 +54,7 @@ export async function migrate(
   }
 }
 
-/** drizzle's own step behind `migrate`, which its types leave out: it applies what is newer than the last applied. */
+/** drizzle's internal step of `migrate`, absent in its types. It applies newer migrations only. */
 interface MigratingDatabase {
   session: unknown;
   dialect: {
@@ -75,9 +76,9 @@ async function apply(db: object, migration: MigrationMeta): Promise<void> {
   }
 }
 
-/** Brings the embedded database to the newest schema. No other process can have it open. */
+/** Migrates the embedded database, which only this process can open. */
 export async function migrateEmbedded(handle: DbHandle): Promise<void> {
-  // The handle comes from openPglite, so its driver is the one that the migrator needs.
+  // openPglite created this handle, so its driver matches the migrator.
   await migratePglite(handle.db as unknown as PgliteDatabase, { migrationsFolder });
   await assertSchemaCompatible(handle.db);
 }
@@ -98,7 +99,7 @@ export async function assertSchemaCompatible(db: Db): Promise<void> {
   const built = journal.entries.length;
   if (applied < built)
     throw new Error(
-      `The database has ${applied} of the ${built} migrations of this build. Run them first: node dist/main/migrate.js`,
+      `The database has ${applied} of the ${built} migrations of this build. Run \`node dist/main/migrate.js\` first.`,
     );
   if (applied === built) return;
   const migrationsMin = await readMigrationsMin(db);

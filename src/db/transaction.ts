@@ -18,7 +18,7 @@ export interface TxOptions {
 const RETRIES_MAX = 5;
 const RETRY_DELAY_MS = 20;
 
-/** Has Postgres plan each further statement of the transaction for its own parameters. */
+/** Makes Postgres use custom plans for the further statements of the transaction. */
 export async function useCustomPlans(tx: Queryable): Promise<void> {
   await tx.execute(sql`set local plan_cache_mode = force_custom_plan`);
 }
@@ -27,8 +27,8 @@ const retryableStates = new Set(["40001", "40P01"]);
 
 /**
  * Runs `work` in one READ COMMITTED transaction. It retries after a deadlock or a serialization
- * failure, with jitter, so `work` must have no effect outside of the transaction. Other database
- * errors come out as AppError.
+ * failure, with jitter, so `work` must have no effect outside of the transaction. Converts other
+ * database errors to AppError.
  *
  * Use cases that enqueue jobs, signal or emit events call `unitOfWork` instead, which is built on
  * this. ARCHITECTURE.md states the lock order. No network call belongs inside.
@@ -43,7 +43,8 @@ export async function withTx<T>(
       const { result, answers } = await db.transaction(async (tx) => {
         const result = await work(tx);
         const answers = sendLast?.() ?? [];
-        for (const answer of answers) answer.catch(() => undefined); // the transaction fails with it
+        // the transaction fails with it
+        for (const answer of answers) answer.catch(() => undefined);
         // A statement reaches the driver after some microtasks: wait until it has, as the commit
         // must come after it.
         if (answers.length > 0) await new Promise((resolve) => setImmediate(resolve));

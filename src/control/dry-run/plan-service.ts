@@ -10,6 +10,7 @@ import {
 } from "../../db/queries/services/write-services.ts";
 import { countLiveSets } from "../../db/queries/sets/write-sets.ts";
 import { withTx } from "../../db/transaction.ts";
+import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import {
   explainPlacement,
   explainRejection,
@@ -26,29 +27,30 @@ import { assertSupported } from "../runtime/supported-features.ts";
 
 const HOSTS_LISTED_MAX = 500;
 const REMOVALS_LISTED_MAX = 500;
-/** Lines of each kind in the text of a plan. */
+/** The lines of each kind in the text of a plan. */
 const LINES_MAX = 20;
 
-/** Dry runs that may wait for their turn; more are told to come again. */
+/** Dry runs that may wait for their turn. Further ones are rejected. */
 const WAITING_MAX = 16;
 
 export interface ServicePlanner {
-  /** What would be placed where, if it were asked for now: the same planner on the same snapshot, and nothing committed. */
+  /** Plans a change with the planner of the placement, on the current fleet. Commits nothing. */
   plan(tenantId: string, body: PlanRequest): Promise<PlanResult>;
 }
 
 /**
- * Dry runs of a process: one fleet in memory for all of them, made when the first is asked for and then refreshed by what
- * changed, one run at a time. They take no row locks, so nobody who changes a service or places sets waits for them.
- * `plan` throws not-found, unsupported, and dependency-unavailable while as many wait as may.
+ * Creates the planner of dry runs for a process. They share one fleet in memory, which each run
+ * refreshes, and run one at a time. They lock no rows, so that neither changes nor placements wait
+ * for them. `plan` throws not-found, unsupported, and dependency-unavailable if too many dry runs
+ * wait.
  */
 export function createServicePlanner(ctx: ControlContext): ServicePlanner {
-  let kept: FleetCache | undefined;
-  let tail: Promise<unknown> = Promise.resolve();
+  let fleetCache: FleetCache | undefined;
+  const inTurn = createConcurrencyLimit(1);
   let waiting = 0;
 
   async function planNext(intent: Intent): Promise<PlanResult> {
-    const cache = (kept ??= new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs }));
+    const cache = (fleetCache ??= new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs }));
     try {
       const { fleet, policy, nowMs } = await withTx(ctx.db, (tx) => cache.refresh(tx));
       const plan = planPlacements(fleet, intent.requests, { seed: policy.version, nowMs });
@@ -65,9 +67,7 @@ export function createServicePlanner(ctx: ControlContext): ServicePlanner {
       waiting++;
       try {
         const intent = await intentOf(ctx.db, tenantId, body);
-        const run = tail.then(() => planNext(intent));
-        tail = run.catch(() => undefined); // the caller of that run has its error
-        return await run;
+        return await inTurn(() => planNext(intent));
       } finally {
         waiting--;
       }
@@ -77,7 +77,7 @@ export function createServicePlanner(ctx: ControlContext): ServicePlanner {
 
 function tooManyWaiting(): AppError {
   return new AppError("dependency-unavailable", {
-    detail: "Too many dry runs wait for their turn already.",
+    detail: "Too many dry runs wait for their turn. Repeat the request later.",
     retryAfterMs: 1_000,
   });
 }
@@ -105,7 +105,7 @@ async function intentOfCreate(
   body: CreateService,
 ): Promise<Intent> {
   assertSupported(body);
-  // No id that newId gives out: the service does not exist.
+  // Not an id of newId, as the service does not exist.
   const requests = await requestsFor(
     tx,
     tenantId,
@@ -116,7 +116,7 @@ async function intentOfCreate(
   return { name: body.name, requests, removals: [] };
 }
 
-/** Sets that exist keep their template and their place; those that are added get the new ones. */
+/** Existing sets keep their template and their host. Added sets get the new template. */
 async function intentOfApply(
   tx: Queryable,
   tenantId: string,

@@ -13,7 +13,7 @@ export interface EventQuery {
   kind?: EventKind | undefined;
 }
 
-/** Newest first. A caller with a scope sees its own tenant's events only: never those of hosts. */
+/** Lists events, the newest first. A caller with a scope sees only the events of its tenant. */
 export async function listEvents(
   ctx: ControlContext,
   scope: string | null,

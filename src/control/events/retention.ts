@@ -17,12 +17,12 @@ import type { ControlContext } from "../runtime/context.ts";
 export interface RetentionAges {
   idempotencyKeysSeconds: number;
   eventsSeconds: number;
-  /** Counted from the release: a late duplicate of an alert is recognized for so long after its end. */
+  /** From the release on. For this time Berth recognizes a late duplicate of an alert. */
   demandsSeconds: number;
   decisionsSeconds: number;
-  /** Jobs that the relay gave up. */
+  /** Parked jobs. */
   parkedJobsSeconds: number;
-  /** Deleted sets, services, hooks and tokens, unused revisions, superseded placements. */
+  /** Deleted sets, services, hooks and tokens, unused revisions and superseded placements. */
   deletedSeconds: number;
 }
 
@@ -44,7 +44,7 @@ function defaultAges({ deletedRetentionMs }: ControlContext["settings"]): Retent
 
 export interface RetentionOutcome {
   deleted: number;
-  /** Names of the steps that failed. The others ran all the same. */
+  /** The names of failed steps. The other steps ran. */
   failed: string[];
 }
 
@@ -54,8 +54,8 @@ export interface Retention {
 }
 
 /**
- * Deletes expired rows in independent steps. Each step is bounded, by rows and rounds, and its failure stops no other
- * step. Sets are deleted before the services that they belong to.
+ * Deletes expired rows in independent steps. Each step is bounded by rows and rounds, and its
+ * failure does not stop the others. Sets are deleted before their services.
  */
 export function createRetention(
   ctx: ControlContext,
@@ -77,7 +77,7 @@ export function createRetention(
       const from = { afterId: afterPlacementId, limit: rows };
       const page = await deleteSupersededPlacements(db, deletedSeconds, from);
       afterPlacementId = page.nextAfterId;
-      // Most pages of old placements delete nothing, as their sets still run: go on to the end.
+      // Most pages of old placements delete nothing, as their sets still run: continue to the end.
       return { deleted: page.deleted, isLast: page.nextAfterId === "" };
     },
     services: () => untilNoneIsLeft(deleteOldServices(db, deletedSeconds, SERVICES_PER_ROUND_MAX)),
@@ -103,7 +103,7 @@ export function createRetention(
 
 interface StepRound {
   deleted: number;
-  /** A further round would find nothing more. */
+  /** A further round would find no rows. */
   isLast: boolean;
 }
 

@@ -13,17 +13,20 @@ export interface StreamedEvent {
 
 export interface EventsAfter {
   events: StreamedEvent[];
-  /** Where the next read goes on. */
+  /** The start of the next read. */
   cursor: string;
-  /** More events are ready: read on without waiting. */
+  /** More events are ready: read again without a wait. */
   isBehind: boolean;
 }
 
 /**
- * Reads events after `cursor`, oldest first, each with the cursor that follows it. Without a cursor it gives none, and
- * the present cursor. A reader that follows the cursors gets each committed event once, also when its transaction
- * commits late; the price is that an event waits for older transactions to finish. One call passes over a bounded number
- * of events, so it may give none although `isBehind` is true. Throws invalid-request for a cursor out of range.
+ * Reads events after `cursor`, the oldest first, each with its own cursor. Without a cursor it
+ * returns no events, and the current cursor. A reader that follows the cursors gets each committed
+ * event once, even if its transaction commits late. Therefore an event waits for older transactions
+ * to end.
+ *
+ * One call passes a bounded number of events, so it may return none although `isBehind` is true.
+ * Throws invalid-request for a cursor out of range.
  */
 export async function readEventsAfter(
   ctx: ControlContext,

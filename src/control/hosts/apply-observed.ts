@@ -24,20 +24,22 @@ import { retryDelayMs } from "../placement/place-pending-sets.ts";
 const AVOIDED_HOSTS_MAX = 8;
 
 export interface AppliedReport {
-  /** Bookings that ended. */
+  /** The number of ended bookings. */
   removed: number;
-  /** Those, or some that became smaller: there is more room than there was. */
-  hasFreedRoom: boolean;
+  /** The host has more free capacity, as bookings ended or became smaller. */
+  hasFreedCapacity: boolean;
 }
 
-/** What is known of the sets that an agent reports. */
+/** The rows of the sets that an agent reports. */
 export interface ReportedRows {
   rows: HostSetRow[];
-  /** Those given up that have a volume on the host: they go elsewhere, without what is in it, only when somebody says so. */
+  /**
+   * Sets with volume data on the host that the agent gave up. Only a person may move them (I13).
+   */
   bound: string[];
 }
 
-/** Locks what an agent saw of its sets, as far as they are booked on its host. The host's row is locked by the caller. */
+/** Locks the reported sets that are booked on the host. The caller has locked the host. */
 export async function lockObservedSets(
   tx: Queryable,
   hostId: string,
@@ -54,9 +56,8 @@ export async function lockObservedSets(
 }
 
 /**
- * Takes what an agent saw of its sets into the database, given their locked rows. What is about a set that is not booked on
- * this host (any more), or about an older generation of it, changes nothing: the desired sets that the agent
- * gets next put it right.
+ * Stores the observed sets of an agent, given their locked rows. An entry about another host's set
+ * or about a stale generation changes nothing: the next desired sets correct the agent.
  */
 export async function applyObserved(
   tx: UnitOfWork,
@@ -76,7 +77,7 @@ export async function applyObserved(
     if (!row || set.generation < row.generation) continue;
     if (set.state === "absent") {
       const release = releaseOf(row, hostId);
-      if (!release) continue; // not begun yet
+      if (!release) continue; // the agent has not started the set yet
       released.push(release);
       const data = { isPlacedAgain: release.placeAgain !== null };
       events.push({ kind: "set-removed", data, ...subjectsOf(row, hostId) });
@@ -104,17 +105,19 @@ export async function applyObserved(
     events.push({ kind: "set-resize-refused", data, ...subjectsOf(row, hostId) });
   }
   tx.emit(...events);
-  if (updates.length + released.length === 0) return { removed: 0, hasFreedRoom: false };
+  if (updates.length + released.length === 0) return { removed: 0, hasFreedCapacity: false };
   tx.signal(...signalsOf(rows, hostId, leaving.length + returned.length > 0));
-  return { removed: released.length, hasFreedRoom: released.length > 0 || hasSettled };
+  return { removed: released.length, hasFreedCapacity: released.length > 0 || hasSettled };
 }
 
-/** The agent sends one entry a set; should there be two, the last counts. */
+/** The last entry of each set. An agent sends one entry for each. */
 function latestOfEach(observed: readonly ObservedSet[]): ObservedSet[] {
   return [...new Map(observed.map((set) => [set.setId, set])).values()];
 }
 
-/** Nothing is left of it: that ends the booking of what is to be deleted or to leave, and is no news of anything else. */
+/**
+ * The release of a set without objects on its host, if it is to be deleted or to leave the host.
+ */
 function releaseOf(row: HostSetRow, hostId: string): ReleasedSet | undefined {
   if (row.desired === "deleted") return { setId: row.id, placeAgain: null };
   if (!row.leaving) return undefined;
@@ -132,7 +135,10 @@ interface RefusedSize {
   reason: Reason;
 }
 
-/** The host has refused the size of this generation repeatedly: the set returns to its previous size. */
+/**
+ * The host has refused the size of this generation repeatedly: the set returns to its previous
+ * size.
+ */
 function refusalOf({ setId, reason }: ObservedSet): RefusedSize {
   const cause = reason?.text ?? null;
   return {
@@ -152,7 +158,7 @@ function updateOf(row: HostSetRow, set: ObservedSet, state: SetState): ObservedU
     setId: row.id,
     state,
     ready: set.ready && state === "running" && row.desired === "running",
-    // Why it leaves is not to be forgotten while it does: it is what its next placement is about.
+    // A leaving set keeps its reason, which its next placement needs.
     reason: set.reason ?? (row.leaving ? row.reason : null),
     address: set.address,
     sized: set.sized,
@@ -226,7 +232,9 @@ function isNewWarning(row: HostSetRow, { reason, containers }: ObservedUpdate): 
   return !containers.some((container) => container.reason?.text === reason.text);
 }
 
-/** The kind of a failure that the previous report did not contain, even if the container runs again. */
+/**
+ * The kind of a failure that the previous report did not contain, even if the container runs again.
+ */
 function newFailure(
   { reason, oomKills }: ContainerStatus,
   before: ContainerStatus | undefined,

@@ -10,20 +10,20 @@ import { getHost } from "./get-host.ts";
 import { retryPending } from "../placement/retry-pending.ts";
 import { assertGeneration } from "../runtime/preconditions.ts";
 
-/** The host takes no new sets; those that it has stay. Repeating it changes nothing. Throws not-found. */
+/** Cordons a host: it accepts no new sets, and its sets stay. Idempotent. Throws not-found. */
 export function cordonHost(ctx: ControlContext, hostId: string): Promise<Host> {
   return changeAdmission(ctx, hostId, { cordoned: true, draining: false }, "host-cordoned");
 }
 
-/** The host takes sets again; ends a drain. Throws not-found. */
+/** Uncordons a host, and ends its drain. Throws not-found. */
 export function uncordonHost(ctx: ControlContext, hostId: string): Promise<Host> {
   return changeAdmission(ctx, hostId, { cordoned: false, draining: false }, "host-uncordoned");
 }
 
 /**
- * The host takes no new sets, and the mover moves its sets (see docs/internals/operations.md). The job that
- * starts it has the locks of many services, which do not belong in this transaction. A repeated drain
- * replaces the options. Throws not-found.
+ * Drains a host: it accepts no new sets, and the mover moves its sets (see
+ * docs/internals/operations.md). A job starts the mover, as its locks of many services do not belong
+ * in this transaction. A repeated drain replaces the options. Throws not-found.
  */
 export function drainHost(
   ctx: ControlContext,
@@ -65,8 +65,8 @@ function enqueueDrain(tx: UnitOfWork, hostId: string, cause: string): void {
 }
 
 /**
- * Replaces a host's labels or taints. They count for sets placed from now on. Throws not-found, and generation-mismatch when
- * the host has changed since the caller read `generation` (undefined: it does not care).
+ * Replaces the labels or taints of a host, for future placements. Throws not-found, and
+ * generation-mismatch if the host has another generation than `generation`. Undefined: any.
  */
 export async function patchHost(
   ctx: ControlContext,

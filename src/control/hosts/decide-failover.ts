@@ -1,22 +1,22 @@
-/** A host that does not serve, as the sweep reads it. Times come from the clock of the database. */
+/** A host that is lost or unhealthy. Its times come from the clock of the database. */
 export interface DownHost {
   id: string;
   name: string;
   pool: string;
-  /** lost: its lease expired. unhealthy: its agent reports that Docker does not answer. */
+  /** lost: its lease expired. unhealthy: its agent reports that Docker does not respond. */
   state: "lost" | "unhealthy";
   downSinceMs: number;
   isPastGrace: boolean;
-  /** Sets of services whose policy replaces them. */
+  /** It has sets that the policies of their services replace. */
   hasSetsToReplace: boolean;
-  /** Any sets that should run, those that wait for the host included. */
+  /** It has sets that should run, including sets that wait for the host. */
   hasSetsToRun: boolean;
 }
 
 export interface FailoverDecision {
-  /** Their sets get replacements now, in the order in which the hosts went down. */
+  /** Hosts whose sets are replaced now, in the order in which they went down. */
   replace: DownHost[];
-  /** Too many hosts of their pool went down within one window (I12). */
+  /** Hosts whose sets wait, as too many hosts of the pool went down within one window (I12). */
   hold: { host: DownHost; down: number; total: number }[];
 }
 
@@ -24,11 +24,13 @@ export interface FailoverDecision {
 export const OUTAGE_WINDOW_MS = 10 * 60_000;
 
 /**
- * Decides which down hosts get their sets replaced. A pool that loses more than `percentMax` of its hosts within one window
- * more likely lost its network than its machines, so those hosts wait. One down host never waits.
+ * Decides which down hosts have their sets replaced. If a pool loses more than `percentMax` of its
+ * hosts within one window, its network failed more likely than its machines, so those hosts wait. A
+ * single down host never waits.
  *
- * A host without sets to run is retired: it counts neither as down nor as part of its pool. A window is measured between
- * hosts and not from now, so hosts that went down together wait until they return or an operator decides.
+ * A host without sets to run is retired: it counts neither as down nor as part of its pool. A
+ * window is measured between hosts, not from now. So hosts that went down together wait until they
+ * return or an operator decides.
  */
 export function decideFailover(
   downHosts: readonly DownHost[],
@@ -59,7 +61,7 @@ function downSince(hosts: readonly DownHost[], index: number): number {
   return hosts[index]?.downSinceMs ?? Number.POSITIVE_INFINITY;
 }
 
-/** Groups the hosts that count by pool, each pool sorted by the time at which they went down. */
+/** Groups the hosts with sets by pool, each sorted by the time at which they went down. */
 function groupByPool(hosts: readonly DownHost[]): Map<string, DownHost[]> {
   const byPool = new Map<string, DownHost[]>();
   const sorted = hosts

@@ -17,14 +17,16 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 
 /**
- * Forgets a host; its credential stops working. One that takes no sets any more and has none, nor volumes, is simply gone.
+ * Deletes a host and invalidates its credential. A cordoned host must have neither sets nor
+ * volumes.
  *
- * A lost one may have both, and nobody else can end their bookings: `confirm`, its id once more, says that the machine never
- * comes back. Then its sets are gone with it, others take their places whatever the service's onHostLost (those that were
- * stopped are placed again, stopped), and its volumes are forgotten. This is the one removal that fences nothing: should
- * the machine run all the same, its containers run on (I3 rests on the caller's word). All or nothing, in one transaction.
+ * A lost host may have both. With `confirm`, which repeats its id, the caller states that the
+ * machine never returns. Then other sets replace its sets, whatever `onHostLost` says; its stopped
+ * sets are placed again, stopped; and its volumes are lost. This deletion is not fenced: if the
+ * machine still runs, its containers run on (I3 relies on the caller's statement). One transaction
+ * does all of it.
  *
- * Throws not-found, state-conflict, and invalid-request when `confirm` is another id.
+ * Throws not-found, state-conflict, and invalid-request if `confirm` is another id.
  */
 export async function deleteHost(
   ctx: ControlContext,
@@ -39,7 +41,7 @@ export async function deleteHost(
     assertRemovable(hostId, host, content, confirm);
     const known = new Set(services.map((service) => service.id));
     if (content.sets.some((set) => !known.has(set.serviceId)))
-      throw conflict("The host got a set at this very moment. Repeat the request.");
+      throw conflict("A set was placed on the host during this request. Repeat the request.");
     await releaseSets(
       tx,
       hostId,
@@ -66,17 +68,17 @@ function assertRemovable(
   if (isEmpty && (closed || state === "lost")) return;
   if (state !== "lost") {
     throw conflict(
-      "Only a host without sets that is cordoned or draining and has no volumes either, or one that is lost, can be deleted: drain it, and restore or purge its volumes first.",
+      "A host must be cordoned, without sets and volumes, or lost. Drain the host, and restore or purge its volumes first.",
     );
   }
   if (confirm === undefined) {
     throw conflict(
-      `${name} is lost with ${count(sets.length, "set")} and ${count(volumes, "volume")}, which go with it for good. If the machine never comes back, repeat this with confirm=${hostId}.`,
+      `Host ${name} is lost with ${count(sets.length, "set")} and ${count(volumes, "volume")}, which are deleted with it. This cannot be undone. If the machine never returns, repeat with \`confirm=${hostId}\`.`,
     );
   }
   if (confirm === hostId) return;
   throw new AppError("invalid-request", {
-    detail: "Deleting a host with what it has cannot be undone: confirm must be its id.",
+    detail: `This also deletes the host's sets and volumes and cannot be undone. Repeat with \`confirm=${hostId}\`.`,
     errors: [{ pointer: "confirm", detail: `expected ${hostId}` }],
   });
 }
@@ -104,7 +106,9 @@ function eventsOf(
   ];
 }
 
-/** Has stopped sets placed again. They keep their id and are no addition, so no other job covers them. */
+/**
+ * Enqueues the placement of stopped sets. They keep their ids, so no job for new sets covers them.
+ */
 function replanStopped(tx: UnitOfWork, hostId: string, { sets }: HostContent): void {
   tx.signal(...sets.map(({ id }) => `set:${id}` as const));
   if (!sets.some(({ desired }) => desired === "stopped")) return;
@@ -115,8 +119,8 @@ function replanStopped(tx: UnitOfWork, hostId: string, { sets }: HostContent): v
   });
 }
 
-function count(number: number, what: string): string {
-  return `${number} ${what}${number === 1 ? "" : "s"}`;
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }
 
 function conflict(detail: string): AppError {

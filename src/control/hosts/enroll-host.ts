@@ -18,9 +18,10 @@ import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 
 /**
- * Trades an enroll token, which works once, for a host id and a credential of its own. A host that made its credential itself and
- * asks again, as it never got an answer, is given the same one. Throws unauthenticated when the token was used otherwise,
- * already-exists when a host of this name is enrolled.
+ * Exchanges an enroll token, which is valid once, for a host id and a credential. A repeated
+ * request with the same generated credential has the same answer, so an agent may repeat a request
+ * whose answer was lost. Throws unauthenticated for a token that another host used, and
+ * already-exists if an enrolled host has this name.
  */
 export async function enrollHost(
   ctx: ControlContext,
@@ -29,13 +30,13 @@ export async function enrollHost(
 ): Promise<Enrolled> {
   const credentialHash = hashSecret(credential);
   const hostId = await unitOfWork(ctx, async (tx) => {
-    // Whoever uses the same token at the same time waits here, so that one of two equal requests finds the other's host.
+    // A concurrent request with the same token waits here, and then finds the host of the first.
     const isFirstUse = await useEnrollToken(tx, caller.tokenId);
     const before = await findHostLease(tx, { credentialHash });
     if (before) return before.hostId;
     if (!isFirstUse) {
       throw new AppError("unauthenticated", {
-        detail: "The enroll token was used already: make a new one for each host.",
+        detail: "The enroll token is used already. Create a new token for each host.",
       });
     }
     return insertEnrolled(tx, caller.pool ?? "default", { ...body, credentialHash });
@@ -50,7 +51,7 @@ async function insertEnrolled(
 ): Promise<string> {
   if (!(await hostPoolExists(tx, pool))) {
     throw new AppError("invalid-request", {
-      detail: `The token is for host pool ${pool}, which does not exist.`,
+      detail: `The host pool ${pool} of the token does not exist. Create the pool first.`,
     });
   }
   const hostId = newId("host");
@@ -71,10 +72,10 @@ async function insertEnrolled(
   return hostId;
 }
 
-/** A host that has shown its credential, as its row was then. */
+/** An authenticated host, with the state of its row at that time. */
 export type HostCaller = HostLeaseRow;
 
-/** The host that this credential belongs to, with what its sync needs to know of it: one query for both. */
+/** Finds the host of a credential, and the state that its sync needs, in one query. */
 export async function authenticateHost(
   ctx: ControlContext,
   credential: string,

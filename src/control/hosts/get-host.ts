@@ -3,7 +3,7 @@ import type { Host } from "../../contracts/api/hosts.ts";
 import { findHost } from "../../db/queries/hosts/read-hosts.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
-/** A host, with what it last reported (which may be old: see reported.at). Throws not-found. */
+/** Reads a host with its last report, whose age `reported.at` shows. Throws not-found. */
 export async function getHost(ctx: ControlContext, hostId: string): Promise<Host> {
   const host = await findHost(ctx.db, hostId);
   if (!host) throw notFound("host");

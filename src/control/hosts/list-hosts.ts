@@ -9,7 +9,9 @@ export async function listHosts(ctx: ControlContext, page: PageRequest): Promise
   return toPage(rows, page.limit, (host) => host.id);
 }
 
-/** Counts down hosts whose sets are not replaced because too many hosts of their pool went down at once. */
+/**
+ * Counts hosts whose replacement is on hold, because too many hosts of a pool went down together.
+ */
 export function countHostsHeldFromFailover(ctx: ControlContext): Promise<number> {
   return countHeldHosts(ctx.db);
 }

@@ -1,7 +1,7 @@
 import type { HostPool } from "../../contracts/api/hosts.ts";
 import {
   findHostPool,
-  type HostPoolKnobs,
+  type HostPoolPolicy,
   lockHostPools,
   putHostPool as putPoolRow,
 } from "../../db/queries/hosts/host-pools.ts";
@@ -12,23 +12,23 @@ import { assertGeneration } from "../runtime/preconditions.ts";
 import { retryPending } from "../placement/retry-pending.ts";
 
 /**
- * Makes a pool, or replaces its knobs. Placements from now on go by them, and what waits is planned at once; nothing placed is moved.
- * Throws generation-mismatch when the pool is not at the version that the caller has read (undefined: it does not care).
+ * Creates a pool, or replaces its policy. Berth retries pending sets immediately; placed sets stay.
+ * Throws generation-mismatch if the pool has another version than `version`. Undefined: any.
  */
 export async function putHostPool(
   ctx: ControlContext,
   name: string,
-  knobs: HostPoolKnobs,
+  policy: HostPoolPolicy,
   version: number | undefined,
 ): Promise<HostPool> {
   const pool = await unitOfWork(ctx, async (tx) => {
     await lockHostPools(tx);
     const before = await findHostPool(tx, name);
     assertGeneration({ generation: before?.version ?? 0 }, version, "host pool");
-    const put = await putPoolRow(tx, name, knobs);
+    const put = await putPoolRow(tx, name, policy);
     await retryPending(tx, `pool-${name}`, "pool-changed");
     return put;
   });
-  assert(pool, "a pool that was put is returned");
+  assert(pool, "a stored pool is returned");
   return pool;
 }

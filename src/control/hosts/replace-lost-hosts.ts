@@ -19,13 +19,13 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { reconcileService } from "../replicas/reconcile-replicas.ts";
 import { decideFailover, type FailoverDecision } from "./decide-failover.ts";
 
-/** More down hosts than this are handled in the next rounds. */
+/** The down hosts of one round. The next rounds handle further ones. */
 const DOWN_HOSTS_PER_ROUND_MAX = 10_000;
 const SERVICES_PER_ROUND_MAX = 500;
 const SERVICES_AT_ONCE_MAX = 4;
-/** Hosts that one transaction locks. */
+/** The number of hosts that one transaction locks. */
 const LOCKED_HOSTS_MAX = 200;
-/** Sets of one service that one transaction gives up. The next round gives up the rest. */
+/** The sets of one service that one transaction gives up. The next round gives up the rest. */
 const ABANDONED_SETS_MAX = 1_000;
 const HELD_SETS_PER_ROUND_MAX = 1_000;
 /** The longest backoff of an agent is 30 s, the default of the grace period. */
@@ -34,19 +34,22 @@ const GRACE_PERIODS_AFTER_GAP = 4;
 export interface LostHostsOutcome {
   lost: number;
   replacedSets: number;
-  /** Hosts whose sets are not replaced because too many hosts of their pool are down. */
+  /** Hosts whose replacement is on hold, because too many hosts of their pool are down. */
   held: number;
 }
 
 /**
- * Marks hosts lost whose lease expired, and replaces their sets after a grace period, as their services' policies say. A host
- * whose Docker daemon does not respond is treated like a lost host, after one extra lease.
+ * Marks hosts lost whose lease expired. After a grace period, it replaces their sets as the
+ * policies of their services require. A host whose Docker daemon does not respond is treated like a
+ * lost host, after one extra lease.
  *
- * Two things hold failover back (I12). Without a ready host that synced lately, Berth itself was probably down. And a pool
- * that loses a large share of its hosts at once probably lost its network: see decideFailover.
+ * Two conditions delay failover (I12). Without a ready host that synced recently, Berth itself was
+ * probably down. A pool that loses a large share of its hosts at once probably lost its network:
+ * see decideFailover.
  *
- * Each service is handled apart from the others, a few at once. One that fails or is locked is tried in the next round, 2 s
- * later. Safe to run in all job workers at once. Once `signal` aborts, no further service is handled in this round.
+ * Services are handled independently, a few at a time. The next round, 2 s later, retries a service
+ * that fails or is locked. All job workers may call it concurrently. After an abort of
+ * `signal`, it handles no further service in this round.
  */
 export async function replaceLostHosts(
   ctx: ControlContext,
@@ -83,7 +86,7 @@ async function markLost(ctx: ControlContext): Promise<number> {
   });
 }
 
-/** Emits one event for each host whose replacement is held from now on: an operator decides. */
+/** Emits one event for each host whose replacement is on hold from now on. An operator decides. */
 async function recordHeldHosts(ctx: ControlContext, hold: FailoverDecision["hold"]): Promise<void> {
   const heldIds = hold.map(({ host }) => host.id);
   const newlyHeld = await unitOfWork(ctx, async (tx) => {
@@ -101,10 +104,13 @@ async function recordHeldHosts(ctx: ControlContext, hold: FailoverDecision["hold
     return newIds.size;
   });
   if (newlyHeld > 0)
-    ctx.log.error({ heldHosts: hold.length }, "replacement held: too many hosts went down at once");
+    ctx.log.error(
+      { heldHosts: hold.length },
+      "replacement on hold: too many hosts went down together",
+    );
 }
 
-/** Emits one event for each set that waits for its down host because its volume data is there (I13). */
+/** Emits one event for each set that waits for its down host, which has its volume data (I13). */
 async function holdSets(ctx: ControlContext, grace: DownGracePeriods): Promise<void> {
   await unitOfWork(ctx, async (tx) => {
     const held = await holdSetsWithVolumeData(tx, grace, HELD_SETS_PER_ROUND_MAX);
@@ -153,8 +159,9 @@ async function replaceServices(
 }
 
 /**
- * Gives up a service's sets on these hosts, then adds their replacements in a transaction of its own: that one may lock other
- * hosts, and hosts are locked in the order of their ids. A crash in between leaves too few sets, which the sweep finds.
+ * Gives up a service's sets on these hosts, then adds replacements in a second transaction. That
+ * one may lock other hosts, and the lock order requires hosts in the order of their ids. A crash in
+ * between leaves too few sets, which the sweep corrects.
  */
 async function replaceSets(
   ctx: ControlContext,
@@ -183,7 +190,8 @@ async function replaceSets(
         hostId: set.hostId,
       })),
     );
-    // The agent of an unhealthy host syncs: it removes the old sets once its Docker daemon responds.
+    // The agent of an unhealthy host syncs: it removes the old sets once its Docker daemon
+    // responds.
     tx.signal(...sets.map(({ hostId }) => `host:${hostId}` as const));
     return sets.length;
   });

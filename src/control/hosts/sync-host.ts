@@ -33,22 +33,28 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 import type { HostCaller } from "./enroll-host.ts";
 import { retryPending } from "../placement/retry-pending.ts";
 
-/** The planner puts fewer on a host; should there be more, they are still all told, as what is not told would be removed. */
+/**
+ * The planner places fewer sets on a host. The answer must contain all of them, as the agent
+ * removes sets that a full answer does not name.
+ */
 const DESIRED_SETS_MAX = 2 * SETS_PER_HOST_MAX;
 
-/** Where one set was, so many that wait are tried. The others are when their backoff is over, in half a minute at most. */
+/** Pending sets that are retried per removed set. The others are retried after their backoff. */
 const WAITING_PER_FREED_MAX = 100;
 
-/** Syncs that write nothing else renew a lease only when it is older; one that then waits 25 s ends well before it. */
+/**
+ * Syncs that write nothing else renew a lease only if it is older. A sync that then waits for 25 s
+ * ends well before the lease.
+ */
 const RENEW_AFTER_SECONDS = 10;
-/** With less left a sync waits for the lock of its host, in a transaction. */
+/** With less time left, a sync waits for the lock of its host in a transaction. */
 const LEASE_RESERVE_SECONDS = 20;
 
 /**
- * One sync of a host's agent: takes in what it reports, then answers with what it should do, waiting for news up to `waitMs`.
- * The wait subscribes before it reads, so that nothing falls in between. When no signal comes nothing is read again: a lost
- * one costs one wait, as the next sync reads first. A sync that only reports is told what was known when it came: the
- * host's other sync waits for the rest.
+ * Handles one sync of an agent: it stores the report, then answers with the changed desired sets,
+ * for which it waits up to `waitMs`. It subscribes before it reads, so that it misses no change.
+ * Without a signal it does not read again: a lost signal costs one wait, as the next sync reads
+ * first. A sync that only reports does not wait: the other sync of the host does.
  */
 export async function syncHost(
   ctx: ControlContext,
@@ -78,8 +84,8 @@ export async function syncHost(
 }
 
 /**
- * The agent has accepted a newer generation than the database has: a failover to a replica lost the last changes. Without
- * newer generations the agent would refuse every answer as stale, so the host continues after what its agent has accepted.
+ * Raises the generation of a host whose agent has accepted a newer one: a failover to a replica
+ * lost the last changes. Otherwise the agent would reject each answer as stale.
  */
 async function continueAfterAgent(
   ctx: ControlContext,
@@ -103,7 +109,7 @@ async function continueAfterAgent(
   return { ...host, generation };
 }
 
-/** Renews the lease of a host whose sync was rejected: a part that Berth does not take proves that the host is up. */
+/** Renews the lease of a host whose sync is rejected: even an invalid sync proves that it is up. */
 export async function renewLeaseOfRejectedSync(
   ctx: ControlContext,
   { hostId }: HostCaller,
@@ -125,12 +131,14 @@ function startWait(ctx: ControlContext, hostId: string, waitMs: number, signal: 
   return { arrived: ctx.signals.waitFor(`host:${hostId}`, waitMs, controller.signal), stop };
 }
 
-/** Every sync ends its wait: without a reason of its own each would make an exception, with its stack. */
+/**
+ * The reason of an ended wait. Each abort without a reason would create an exception with a stack.
+ */
 const waitIsOver = "the wait is over";
 
 /**
- * Everything that the agent sent, in one transaction; most syncs send what is used at most, and cost one statement. Gives the
- * host's row when it was read again in passing.
+ * Stores the report of an agent in one transaction. Most syncs report at most usage, and cost one
+ * statement. Returns the row of the host if the statement returned it.
  */
 async function takeReport(
   ctx: ControlContext,
@@ -142,7 +150,8 @@ async function takeReport(
   const state = stateOf(body, host);
   const isRenewalDue = host.leaseSecondsLeft < LEASE_SECONDS - RENEW_AFTER_SECONDS;
   if (body.observed.length === 0 && !body.images && !body.volumes && !state) {
-    // The next report repeats what a locked row refuses, unless the lease would be short by then.
+    // The next report repeats usage that a locked row prevents, unless the lease would be too
+    // short.
     const mayRepeat = host.leaseSecondsLeft > LEASE_RESERVE_SECONDS;
     if (!body.usage) {
       if (!isRenewalDue) return undefined;
@@ -154,10 +163,12 @@ async function takeReport(
     }
   }
   const store = (): Promise<number> => {
-    // It waited for its turn, and its agent has gone to say it again.
-    if (signal.aborted) throw new AppError("request-timeout", { detail: "Nobody waits for it." });
+    // The report waited for its turn, and its agent has disconnected to send it again.
+    if (signal.aborted) {
+      throw new AppError("request-timeout", { detail: "The agent disconnected." });
+    }
     return unitOfWork(ctx, async (tx) => {
-      // What does not need another's answer shares a round trip; Postgres carries it out in this order.
+      // Independent statements share a round trip. Postgres runs them in this order.
       const [, , rows] = await Promise.all([
         lockHosts(tx, [hostId]),
         isRenewalDue && !body.usage ? renewLease(tx, hostId, leaseOf(body)) : undefined,
@@ -172,7 +183,7 @@ async function takeReport(
       ]);
       const isUsable = becameReady || (body.usage !== null && !hasFreshReport(ctx, host));
       const setsMax = isUsable ? undefined : WAITING_PER_FREED_MAX * Math.max(1, observed.removed);
-      if (isUsable || observed.hasFreedRoom)
+      if (isUsable || observed.hasFreedCapacity)
         await retryPending(tx, hostId, "capacity-gained", setsMax);
       return observed.removed;
     });
@@ -191,7 +202,7 @@ async function storeVolumes(
   tx.emit(...changes.map((change) => volumeEvent(change, hostId)));
 }
 
-/** Without one the host takes nothing new: its first report, or the first after a silence, is room gained. */
+/** Without a fresh report, a host gets no new sets. Its next report is a gain of capacity. */
 function hasFreshReport(ctx: ControlContext, lease: HostCaller): boolean {
   return lease.reportAgeMs !== null && lease.reportAgeMs <= ctx.settings.reportAgeMaxMs;
 }
@@ -204,19 +215,19 @@ function leaseOf(body: Sync) {
   };
 }
 
-/** The state that this sync puts the host in, or undefined when it says nothing new. */
+/** The state that the host enters by this sync. Undefined: no change. */
 function stateOf(body: Sync, lease: HostCaller): "ready" | "unhealthy" | undefined {
   if (body.docker?.state === "unreachable")
     return lease.state === "unhealthy" ? undefined : "unhealthy";
   const isBack = lease.state === "lost" || lease.resyncRequired;
-  // A host that was lost is ready again only once it has accepted everything that was decided without it.
+  // A lost host becomes ready only after it has accepted all decisions about its sets.
   if (isBack && body.acceptedGeneration < lease.generation) return undefined;
-  // Nor does it leave its state without a word about its Docker.
+  // A host leaves its state only with a report about its Docker daemon.
   if ((isBack || lease.state === "unhealthy") && body.docker === null) return undefined;
   return lease.state === "ready" && !lease.resyncRequired ? undefined : "ready";
 }
 
-/** True when the host takes sets from now on and did not before. */
+/** Changes the state of a host. True: the host accepts sets from now on. */
 async function changeState(
   tx: UnitOfWork,
   hostId: string,
@@ -236,7 +247,7 @@ async function changeState(
   return state === "ready";
 }
 
-/** @param lease the host's row, if it was read since the wait began */
+/** @param lease the row of the host, if a statement has returned it during this sync */
 async function readAnswer(
   ctx: ControlContext,
   hostId: string,
@@ -248,7 +259,7 @@ async function readAnswer(
     lease ?? findHostLease(ctx.db, { hostId }),
     ctx.streams.takeRequests(hostId),
   ]);
-  if (!row) throw new AppError("unauthenticated", { detail: "The host is not enrolled any more." });
+  if (!row) throw new AppError("unauthenticated", { detail: "The host is deleted." });
   return answerOf(ctx, row, body, full, streams);
 }
 
@@ -267,7 +278,7 @@ async function answerOf(
         listPurges(ctx.db, hostId, PURGES_PER_SYNC_MAX),
       ])
     : [[], []];
-  assert(rows.length < DESIRED_SETS_MAX, "a host has no more sets than an answer holds");
+  assert(rows.length < DESIRED_SETS_MAX, "an answer contains all sets of a host");
   const sets: DesiredSet[] = [];
   const reportAgain: string[] = [];
   for (const { isUnknown, ...set } of rows) {
@@ -275,12 +286,12 @@ async function answerOf(
     if (full && isUnknown && state !== "unhealthy") reportAgain.push(set.setId);
   }
   return {
-    // Read before the sets: what changes in between comes again with the next sync, and is never missed.
+    // Older than the sets: the next sync repeats a set that changed in between, so none is missed.
     hostGeneration: generation,
     full,
     sets,
     streams,
-    // Again with every full answer, until the agent has looked and its report has arrived.
+    // Each full answer repeats these, until the agent has reported them.
     reportAgain,
     purgeVolumes,
     leaseSeconds: LEASE_SECONDS,

@@ -5,7 +5,7 @@ import type { ControlContext } from "./context.ts";
 export type { Work } from "../../db/postgres/work.ts";
 
 /**
- * The same context for one piece of work. Its statements wait for database connections within the
+ * Binds a context to one piece of work. Its statements wait for database connections within the
  * limits of the work's kind and owner. Cheap enough for each request.
  */
 export function bindWork(ctx: ControlContext, work: Work): ControlContext {

@@ -6,7 +6,10 @@ import type { EventInput } from "../../db/queries/events/write-events.ts";
 import type { ConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import type { Log } from "../../lib/log.ts";
 
-/** What every use case is given. Built once per process by its composition root (per request on Workers). */
+/**
+ * The dependencies of use cases. The composition root builds it per process, or per request on
+ * Workers.
+ */
 export interface ControlContext {
   db: Db;
   jobQueue: JobQueue;
@@ -14,25 +17,29 @@ export interface ControlContext {
   streams: StreamRelay;
   tokenCache: TokenCache;
   /**
-   * Reports of sets are stored a few at a time: what a burst makes hosts tell waits for the burst's placements, not the other
-   * way round, and an agent tells together what it has to say when its turn comes.
+   * Limits the number of reports of sets that are stored concurrently. In a burst, reports thus
+   * wait for placements, not placements for reports. An agent that waits sends more changes per
+   * report.
    */
   reportWriteLimit: ConcurrencyLimit;
   log: Log;
   /** The unit of work that `unitOfWork` joins: set inside a request with an Idempotency-Key. */
   unit?: UnitOfWork;
-  /** Knobs with safe defaults; see config. */
+  /** Settings with safe defaults; see src/config. */
   settings: ControlSettings;
 }
 
 export interface ControlSettings {
-  /** How long after its lease ran out a host's sets are replaced. */
+  /** The time between the expiry of a lease and the replacement of the host's sets. */
   hostLostGraceMs: number;
-  /** More hosts of a pool lost at once than this share, and nothing is replaced (I12). One lost host always may be. */
+  /**
+   * If a larger share of a pool's hosts is lost at once, Berth replaces no sets (I12). A single
+   * lost host is always replaced.
+   */
   lostHostsPercentMax: number;
-  /** A host whose last report is older takes nothing new. */
+  /** A host whose last report is older gets no new sets. */
   reportAgeMaxMs: number;
-  /** What is gone (sets, services, hooks, tokens and what hangs on them) is kept for so long, to be looked into. */
+  /** The time for which rows of deleted sets, services, hooks and tokens are retained. */
   deletedRetentionMs: number;
 }
 
@@ -44,79 +51,84 @@ export const defaultControlSettings: ControlSettings = {
 };
 
 /**
- * One transaction of a use case, and the effects that it has after its commit.
+ * One transaction of a use case, and its effects after the commit.
  *
- * Jobs and events are written in one statement that travels with the commit: either all of it happens or nothing does.
- * After the commit the jobs are enqueued and the signals published. Both are hints: a lost one is found by the outbox
- * relay, by a sweep, or by the waiter's next poll (I1).
+ * One statement, sent together with the commit, writes jobs and events atomically. After the commit
+ * the jobs are enqueued and the signals are published. Both are hints: the outbox relay, a sweep or
+ * the next poll of a waiter replaces a lost one (I1).
  */
 export interface UnitOfWork extends Queryable {
   /** The open transaction, for a context whose units of work join this one. */
   readonly database: Db;
-  /** Enqueues jobs after the commit. The outbox holds them until BullMQ has them. */
+  /** Enqueues jobs after the commit. The outbox has them until their work is done. */
   enqueue(...jobs: readonly JobRequest[]): void;
   /** Wakes the waiters of these channels after the commit. */
   signal(...channels: readonly SignalChannel[]): void;
-  /** Appends events, in this order. */
+  /** Appends events in this order. The database layer renders their sentences. */
   emit(...events: readonly EventInput[]): void;
   /**
-   * Registers a statement that the commit follows without waiting for its answer, which saves a round trip. Nothing of
-   * the transaction may depend on the answer: await it after `unitOfWork` has returned.
+   * Registers a statement whose answer the commit does not await, which saves a round trip. Nothing
+   * in the transaction may depend on the answer: await it after `unitOfWork` has returned.
    */
   sendWithCommit<T>(send: () => Promise<T>): Promise<T>;
-  /** Dispatches effects after the commit whose outbox rows and events a statement of this transaction has written. */
+  /**
+   * Dispatches effects after the commit that a statement of the transaction has written already.
+   */
   adopt(effects: CommittedEffects): void;
 }
 
-/** Effects of a transaction that has committed. */
+/** The effects of a committed transaction. */
 export interface CommittedEffects {
   jobs: readonly JobRequest[];
-  /** Ids of the outbox rows of `jobs`, in their order. */
+  /** The ids of the outbox rows of `jobs`, in the same order. */
   outboxIds: readonly number[];
   signals: Iterable<SignalChannel>;
 }
 
 /**
- * Adds jobs to BullMQ, after the commit that wrote them to the outbox. Never throws, and blocks for a bounded time: when
- * Redis is unavailable the call gives up, and the outbox relay enqueues the jobs later (I1).
+ * Adds jobs to BullMQ, after the commit that wrote them to the outbox. Never throws, and waits for
+ * a bounded time. If Redis is unavailable, the outbox relay enqueues the jobs later (I1).
  */
 export interface JobQueue {
-  /** @param outboxIds rows to delete once the jobs are in BullMQ */
+  /** @param outboxIds the rows of the outbox that the job worker deletes after the work */
   enqueue(jobs: readonly JobRequest[], outboxIds: readonly number[]): Promise<void>;
 }
 
 /**
- * Wakes who waits, across processes. A lost signal costs its waiter one poll interval, never more, so every waiter
- * re-reads the database when its wait ends, however it ended.
+ * Wakes waiters in all processes. A lost signal costs its waiter at most one poll interval, as each
+ * waiter reads the database again after its wait, however the wait ends.
  */
 export interface Signals {
-  /** Never throws; dropped when Redis is away. */
+  /** Never throws. Drops the signals if Redis is unreachable. */
   publish(channels: readonly SignalChannel[]): Promise<void>;
   /**
-   * Resolves with true at the next signal on the channel, with false after `timeoutMs` or when aborted; never rejects.
-   * Subscribes first, so: call it, then read the database, then await it.
+   * Resolves with true at the next signal on the channel, and with false after `timeoutMs` or an
+   * abort. Never rejects. It subscribes first: call it, then read the database, then await it.
    */
   waitFor(channel: SignalChannel, timeoutMs: number, signal?: AbortSignal): Promise<boolean>;
 }
 export type SignalChannel = `host:${string}` | `service:${string}` | `set:${string}` | "events";
 
-/** Carries a container's log from its host's agent, which pushes, to whoever reads, in whatever process. Bounded buffers; nothing outlives an hour. */
+/**
+ * Relays the log of a container from the agent of its host to its reader, across processes. Buffers
+ * are bounded, and all keys expire after an hour.
+ */
 export interface StreamRelay {
-  /** Leaves a request for the host's agent; the caller wakes the host. */
+  /** Stores a request for the agent of a host. The caller wakes the host. */
   request(hostId: string, request: LogStreamRequest): Promise<void>;
-  /** Requests left for a host since last taken. */
+  /** Takes the stored requests for a host. */
   takeRequests(hostId: string): Promise<LogStreamRequest[]>;
-  /** Resolves when there is room for more. Rejects with AppError not-found when nobody reads any more. */
+  /** Resolves when the buffer has space. Rejects with not-found if the reader has disconnected. */
   append(streamId: string, chunk: Uint8Array): Promise<void>;
   end(streamId: string, error?: string): Promise<void>;
-  /** Chunks in order until the end; throws AppError when the agent reported an error or did not come within 10 s. */
+  /** Yields chunks in order. Throws if the agent reports an error, or sends nothing within 10 s. */
   read(streamId: string, signal: AbortSignal): AsyncIterable<Uint8Array>;
 }
 
-/** Callers that were authenticated within the last seconds, by the hash of their secret; see tenancy/token-cache.ts. */
+/** Recently authenticated callers by the hash of their secret; see tenancy/token-cache.ts. */
 export interface TokenCache {
   find(secretHash: string): Caller | undefined;
-  /** Caches what `lookUp` finds, unless `clear` was called meanwhile. */
+  /** Caches the result of `lookUp`, unless `clear` ran meanwhile. */
   remember(
     secretHash: string,
     lookUp: () => Promise<Caller | undefined>,

@@ -1,7 +1,7 @@
 import { AppError } from "../../contracts/common/app-error.ts";
 import { toAppError } from "../../db/errors.ts";
 
-/** What a driver threw in a read outside of a transaction, as AppError; everything else unchanged. */
+/** Converts the driver's error of a read outside of a transaction to an AppError. */
 export function translateError(error: unknown): unknown {
   return error instanceof AppError ? error : toAppError(error);
 }

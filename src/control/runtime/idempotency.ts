@@ -7,26 +7,27 @@ import type { ControlContext } from "./context.ts";
 import { unitOfWork } from "./unit-of-work.ts";
 
 export interface IdempotentRequest {
-  /** Whose key it is: keys of different scopes never meet. */
+  /** The owner of the key. Equal keys of different scopes do not collide. */
   scope: string;
   key: string;
-  /** Of everything that makes two requests the same. */
+  /** The hash of all parts in which two equal requests agree. */
   requestHash: string;
 }
 
-/** An answer as it is stored; `body` is opaque here (the caller seals it, as it may carry secrets). */
+/** A stored answer. The caller has encrypted `body`, as it may contain secrets. */
 export interface IdempotentAnswer {
   status: number;
   body: string;
 }
 
 /**
- * Runs `work` once per key (I8). Key, effect and answer are one transaction: `work` gets a context whose database is
- * that transaction, and every unit of work inside joins it. So no moment exists at which the effect is stored and the
- * key is not, and a crash leaves neither. The same request later gets the stored answer.
+ * Runs `work` once per key (I8). One transaction stores the key, the effect and the answer, so a
+ * crash stores all of them or none. `work` receives a context whose database is that transaction,
+ * and each unit of work inside joins it. A later equal request gets the stored answer.
  *
- * `work` gives isFinal false when its answer must not be stored (a fault of Berth): then all its effects are undone.
- * Throws idempotency-conflict for another request under the key, idempotency-in-progress while the first one runs.
+ * `work` returns isFinal false if its answer must not be stored, such as a fault of Berth. Then all
+ * its effects are rolled back. Throws idempotency-conflict for another request with the key, and
+ * idempotency-in-progress while the first request runs.
  */
 export async function runIdempotent(
   ctx: ControlContext,
@@ -58,7 +59,7 @@ export async function runIdempotent(
   });
 }
 
-/** Gives the caller an answer and rolls the transaction back. */
+/** Rolls the transaction back, and carries the answer to the caller. */
 class RollbackWithAnswer extends Error {
   override readonly name = "RollbackWithAnswer";
   readonly answer: IdempotentAnswer;

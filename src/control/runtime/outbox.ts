@@ -15,7 +15,7 @@ export type DueJob = OutboxRow;
 
 const ERROR_CHARS_MAX = 500;
 
-/** Claims jobs whose work is overdue, oldest first and fairly across tenants. A claim lasts 10 to 60 s. */
+/** Claims overdue jobs, the oldest first and fairly across tenants. A claim lasts 10 to 60 s. */
 export function claimDueJobs(
   ctx: ControlContext,
   names: readonly JobName[],
@@ -24,7 +24,7 @@ export function claimDueJobs(
   return claimOutbox(ctx.db, names, limit);
 }
 
-/** Gives back claims of jobs whose work was not tried. They are due at once. */
+/** Releases claims of jobs without an attempt. The jobs are due immediately. */
 export function releaseDueJobs(
   ctx: Pick<ControlContext, "db">,
   outboxIds: readonly number[],
@@ -32,7 +32,7 @@ export function releaseDueJobs(
   return releaseOutbox(ctx.db, outboxIds);
 }
 
-/** Forgets jobs whose work is done. */
+/** Deletes completed jobs. */
 export function completeJobs(
   ctx: Pick<ControlContext, "db">,
   outboxIds: readonly number[],
@@ -40,7 +40,7 @@ export function completeJobs(
   return deleteOutbox(ctx.db, outboxIds);
 }
 
-/** Stores why the work of these jobs failed, for the operator. The relay tries them again later. */
+/** Stores the error of these jobs for the operator. The relay retries them later. */
 export function recordJobError(
   ctx: Pick<ControlContext, "db">,
   outboxIds: readonly number[],

@@ -3,7 +3,7 @@ import { expect, it } from "vitest";
 import { AppError } from "../../contracts/common/app-error.ts";
 import { pageStart, pageStartNumber, toPage } from "./paging.ts";
 
-it("the cursor of a page leads to what comes after it, and the last page has none", () => {
+it("continues after the cursor of a page, and gives none with the last page", () => {
   const rows = ["set_1", "set_2", "set_3"];
   const first = toPage(rows, 2, (row) => row);
   expect(first.items).toEqual(["set_1", "set_2"]);
@@ -13,7 +13,7 @@ it("the cursor of a page leads to what comes after it, and the last page has non
   expect(toPage<string>([], 3, (row) => row)).toEqual({ items: [], nextCursor: null });
 });
 
-it("no text that was not given out gets further than a refusal", () => {
+it("rejects each text that is not a cursor of a page", () => {
   fc.assert(
     fc.property(fc.string({ unit: "binary" }), (cursor) => {
       for (const read of [pageStart, pageStartNumber]) {

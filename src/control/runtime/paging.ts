@@ -1,6 +1,6 @@
 import { AppError } from "../../contracts/common/app-error.ts";
 
-/** What every list takes: see pageQuery in contracts. `| undefined`: parsed queries carry absent members. */
+/** The paging parameters of a list: see pageQuery in contracts. */
 export interface PageRequest {
   cursor?: string | undefined;
   limit: number;
@@ -11,7 +11,7 @@ export interface Page<T> {
   nextCursor: string | null;
 }
 
-/** The key (an id or a name) after which the page starts. Throws invalid-request for what no page gave out. */
+/** The id or name after which the page starts. Throws invalid-request for an unknown cursor. */
 export function pageStart(page: PageRequest): string | undefined {
   if (page.cursor === undefined) return undefined;
   const key = Buffer.from(page.cursor, "base64url").toString("latin1");
@@ -19,7 +19,9 @@ export function pageStart(page: PageRequest): string | undefined {
   return key;
 }
 
-/** The same for lists that go by a number, newest first. */
+/**
+ * The number before which the page starts, for lists with the newest first. Throws invalid-request.
+ */
 export function pageStartNumber(page: PageRequest): number | undefined {
   const key = pageStart(page);
   if (key === undefined) return undefined;
@@ -27,7 +29,7 @@ export function pageStartNumber(page: PageRequest): number | undefined {
   return Number(key);
 }
 
-/** Makes a page of up to limit + 1 rows: the row too many only says that there is a next page. */
+/** Builds a page of up to limit + 1 rows. The surplus row only shows that a next page exists. */
 export function toPage<T>(rows: readonly T[], limit: number, keyOf: (row: T) => string): Page<T> {
   const items = rows.slice(0, limit);
   const last = items.at(-1);
@@ -37,8 +39,8 @@ export function toPage<T>(rows: readonly T[], limit: number, keyOf: (row: T) => 
 
 export function badCursor(parameter: string): AppError {
   return new AppError("invalid-request", {
-    detail: `The parameter ${parameter} is not one that Berth gave out.`,
-    errors: [{ pointer: parameter, detail: "expected a value from an earlier answer, unchanged" }],
+    detail: `The parameter \`${parameter}\` must be the unchanged value of an earlier answer.`,
+    errors: [{ pointer: parameter, detail: "expected the unchanged value of an earlier answer" }],
   });
 }
 

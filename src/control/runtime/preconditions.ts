@@ -1,15 +1,15 @@
 import { AppError } from "../../contracts/common/app-error.ts";
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 
-/** Throws generation-mismatch when the caller has read an older (or a later) generation; undefined: does not care. */
+/** Throws generation-mismatch if the caller has read another generation. Undefined: any. */
 export function assertGeneration(
-  thing: { generation: number },
+  resource: { generation: number },
   generation: number | undefined,
-  what = "service",
+  noun = "service",
 ): void {
-  if (generation === undefined || generation === thing.generation) return;
+  if (generation === undefined || generation === resource.generation) return;
   throw new AppError("generation-mismatch", {
-    detail: `The ${what} is at generation ${thing.generation}, the request was made for ${generation}. Read it again and repeat the change.`,
+    detail: `The ${noun} has generation ${resource.generation}, and the request names ${generation}. Read the ${noun} again and repeat the change.`,
   });
 }
 

@@ -3,8 +3,8 @@ import type { AutoscaleSpec } from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 
 /**
- * Refuses what the API describes but no agent can do yet, on the request and with the place in it, rather than letting
- * sets fail later. Throws AppError `unsupported`.
+ * Rejects features that the API describes but no agent supports yet. Without this check their sets
+ * would fail later. Throws unsupported, with pointers.
  */
 export function assertSupported(parts: {
   template?: SetTemplate | undefined;
@@ -15,14 +15,14 @@ export function assertSupported(parts: {
   if (networks.length > 1 || networks.some((entry) => entry.network !== "default")) {
     errors.push({
       pointer: "/template/networks",
-      detail: 'Only the network "default" is supported yet: leave networks out.',
+      detail: 'Berth supports only the network "default" yet. Omit `networks`.',
     });
   }
   if (parts.autoscale && parts.autoscale.metrics.length > 0) {
     errors.push({
       pointer: "/autoscale/metrics",
       detail:
-        "Scaling by metrics is not supported yet: leave metrics out and use a hook for alerts.",
+        "Berth does not support scaling by metrics yet. Omit `metrics`, and use a hook for alerts.",
     });
   }
   if (errors.length === 0) return;

@@ -5,10 +5,12 @@ import { type TxOptions, withTx } from "../../db/transaction.ts";
 import type { CommittedEffects, ControlContext, SignalChannel, UnitOfWork } from "./context.ts";
 
 /**
- * Runs `work` in a transaction and dispatches its effects after the commit. Inside another unit of work (a request with
- * an Idempotency-Key) it joins that one: a savepoint, whose effects are dispatched with the outer commit.
+ * Runs `work` in a transaction, and dispatches its effects after the commit. Inside another unit of
+ * work, such as a request with an Idempotency-Key, it is a savepoint, and the outer commit
+ * dispatches its effects.
  *
- * `work` may run several times (see withTx); effects of attempts that failed are dropped. Throws what `work` throws.
+ * `work` may run several times (see withTx). The effects of failed attempts are dropped. Throws the
+ * errors of `work`.
  */
 export async function unitOfWork<T>(
   ctx: ControlContext,
@@ -51,8 +53,8 @@ async function joinUnit<T>(
 }
 
 /**
- * Enqueues the jobs and publishes the signals of a transaction that has committed, or leaves both to the unit of work
- * that it is part of. Never throws.
+ * Enqueues the jobs and publishes the signals of a committed transaction. Inside a unit of work,
+ * the outer commit does both. Never throws.
  */
 export async function dispatchEffects(
   ctx: Pick<ControlContext, "jobQueue" | "signals" | "unit">,
@@ -84,7 +86,8 @@ class TransactionUnit implements UnitOfWork {
 
   constructor(tx: Queryable) {
     this.#tx = tx;
-    this.database = tx as Db; // drizzle's transactions are databases: their transactions are savepoints
+    // drizzle's transactions are databases: their transactions are savepoints
+    this.database = tx as Db;
     this.select = tx.select.bind<Queryable["select"]>(tx);
     this.insert = tx.insert.bind(tx);
     this.update = tx.update.bind(tx);
@@ -121,7 +124,7 @@ class TransactionUnit implements UnitOfWork {
     return answered;
   }
 
-  /** Starts the registered statements, then the one that writes jobs and events. */
+  /** Starts the registered statements, then the statement that writes jobs and events. */
   sendLast(): Promise<unknown>[] {
     const answers = this.#registered.map((send) => send());
     if (this.#jobs.length + this.#events.length > 0) {

@@ -12,7 +12,7 @@ function contextWith(waitFor: Signals["waitFor"]): ControlContext {
   return { signals, log: silentLog, settings: defaultControlSettings } as ControlContext;
 }
 
-it("looks again after every wait, and no wait is longer than a second: signals may be lost", async () => {
+it("reads after each wait, which takes at most a second, as signals may be lost", async () => {
   const waits: number[] = [];
   let looks = 0;
   const ctx = contextWith(async (_channel, timeoutMs) => {
@@ -28,7 +28,7 @@ it("looks again after every wait, and no wait is longer than a second: signals m
   expect(Math.max(...waits)).toBeLessThanOrEqual(1_000);
 });
 
-it("subscribes before it looks, so that no change falls between", async () => {
+it("subscribes before it reads, so that it misses no change", async () => {
   const order: string[] = [];
   const ctx = contextWith(async () => {
     order.push("subscribe");
@@ -41,13 +41,13 @@ it("subscribes before it looks, so that no change falls between", async () => {
   expect(order).toEqual(["subscribe", "look", "subscribe", "look"]);
 });
 
-it("with no time left it looks once and waits for nothing", async () => {
+it("reads once without a wait if no time is left", async () => {
   const ctx = contextWith(() => Promise.reject(new Error("must not wait")));
   const look = async () => ({ isDone: false, value: "seen" });
   expect(await pollUntil(ctx, channel, 0, never, look)).toBe("seen");
 });
 
-it("ends with the last look when it is aborted", async () => {
+it("returns the last value when it is aborted", async () => {
   const abort = new AbortController();
   const ctx = contextWith(async () => {
     abort.abort();
@@ -61,7 +61,7 @@ it("ends with the last look when it is aborted", async () => {
   expect(looks).toBeLessThanOrEqual(2);
 });
 
-it("leaves no waiter behind, also when a look throws", async () => {
+it("leaves no waiter behind, even if a read throws", async () => {
   const signals: AbortSignal[] = [];
   const ctx = contextWith(async (_channel, _timeoutMs, signal) => {
     if (signal) signals.push(signal);

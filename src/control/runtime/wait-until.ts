@@ -1,22 +1,22 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { ControlContext, SignalChannel } from "./context.ts";
 
-/** Signals may be lost, so no wait between two reads is longer than this. */
+/** The longest wait between two reads, as signals may be lost. */
 const POLL_MS_MAX = 1_000;
-/** A large service is signaled thousands of times while it scales: its waiters read no more often than this. */
+/** The shortest time between two reads, as a large service causes thousands of signals. */
 const READ_GAP_MS = 100;
 
 /**
- * Reads at every signal on `channel`, and at least once a second, until `look` gives isDone or the time is up; gives the
- * last value. Two reads are at least 100 ms apart. Also ends, with the last value, when `signal` aborts. It subscribes
- * before it reads, so that no change is missed in between.
+ * Reads at each signal on `channel`, and at least once a second, until `read` returns isDone, the
+ * time is over or `signal` aborts. Returns the last value. Two reads are at least 100 ms apart. It
+ * subscribes before each read, so that it misses no change.
  */
 export async function pollUntil<T>(
   ctx: ControlContext,
   channel: SignalChannel,
   timeoutMs: number,
   signal: AbortSignal,
-  look: () => Promise<{ isDone: boolean; value: T }>,
+  read: () => Promise<{ isDone: boolean; value: T }>,
 ): Promise<T> {
   const deadlineAt = performance.now() + timeoutMs;
   for (;;) {
@@ -32,7 +32,7 @@ export async function pollUntil<T>(
           )
         : undefined;
     try {
-      const seen = await look();
+      const seen = await read();
       if (seen.isDone || woken === undefined || signal.aborted) return seen.value;
       await woken;
     } finally {

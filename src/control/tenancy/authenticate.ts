@@ -6,8 +6,9 @@ import type { ControlContext } from "../runtime/context.ts";
 const SECRET_CHARS_MAX = 256;
 
 /**
- * Whose bearer secret this is; undefined when it is nobody's, revoked or expired. One query by the hash, unless it was let in a moment
- * ago: see CallerTokenCache. Throws when the database does not answer, so that nobody is let in by a fault.
+ * Finds the caller of a bearer secret. Undefined: the token is unknown, revoked or expired. One
+ * query by the hash, unless CallerTokenCache has it. Throws if the database does not respond, so
+ * that a fault admits no caller.
  */
 export async function authenticate(
   ctx: ControlContext,

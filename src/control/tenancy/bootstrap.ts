@@ -8,7 +8,7 @@ import { newId } from "../../lib/ids.ts";
 import { hashSecret, newSecret } from "../../lib/token-hash.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
-/** The default tenant is for installations without tenants, so its quota and grants limit nothing in practice. */
+/** The default tenant serves installations without tenants, so its quota and grants are ample. */
 const defaultTenant = createTenantBody.parse({
   name: "default",
   quota: {
@@ -23,9 +23,10 @@ const defaultTenant = createTenantBody.parse({
 });
 
 /**
- * Makes sure of what every installation needs: the tenant "default", the host pool "default", and an admin token. With
- * `adminSecret` that secret is an admin's; without, a token is made only when no admin token is valid, and its
- * secret is given back, this once. Safe to run at every start, and from several processes.
+ * Creates missing objects that each installation needs: the tenant "default", the host pool
+ * "default" and an admin token. `adminSecret` becomes the secret of an admin token. Without it, a
+ * token is created only if no valid admin token exists; only this call returns its secret. Several
+ * processes may call it at each start.
  */
 export async function ensureBootstrap(
   ctx: ControlContext,

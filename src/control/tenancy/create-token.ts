@@ -11,7 +11,10 @@ import type { Caller } from "../../contracts/api/caller.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 
-/** Makes a token. Its secret is in this answer and nowhere else. Throws invalid-request for an unknown tenant or pool. */
+/**
+ * Creates a token. Only this answer contains its secret. Throws invalid-request for an unknown
+ * tenant or pool.
+ */
 export async function createToken(
   ctx: ControlContext,
   caller: Pick<Caller, "tokenId">,
@@ -23,7 +26,7 @@ export async function createToken(
     const tenantId = body.tenant === undefined ? null : await tenantIdOf(tx, body.tenant);
     const pool = body.role === "enroll" ? (body.pool ?? "default") : null;
     if (pool !== null && !(await hasHostPool(tx, pool))) {
-      throw invalid("pool", `There is no host pool ${pool}.`);
+      throw invalid("pool", `Host pool ${pool} does not exist.`);
     }
     await insertToken(tx, {
       id,
@@ -50,13 +53,13 @@ export async function createToken(
     });
     return findToken(tx, id);
   });
-  assert(token, "a token that was inserted is there");
+  assert(token, "an inserted token exists");
   return { token, secret };
 }
 
 async function tenantIdOf(tx: Queryable, name: string): Promise<string> {
   const tenant = await findTenantByName(tx, name);
-  if (!tenant) throw invalid("tenant", `There is no tenant ${name}.`);
+  if (!tenant) throw invalid("tenant", `Tenant ${name} does not exist.`);
   return tenant.id;
 }
 

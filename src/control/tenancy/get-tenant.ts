@@ -6,7 +6,9 @@ import type { ControlContext } from "../runtime/context.ts";
 
 const nothing = { sets: 0, cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
 
-/** Reads a tenant with its use. `scope` is the caller's tenant, or null for all. Throws not-found. */
+/**
+ * Reads a tenant with its use. `scope` is the caller's tenant, or null for all. Throws not-found.
+ */
 export async function getTenant(
   ctx: ControlContext,
   scope: string | null,

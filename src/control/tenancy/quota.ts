@@ -11,13 +11,13 @@ import {
 /**
  * How a request changes the use of its tenant.
  *
- * Sets that exist keep their amounts when their service gets another template, and sets that are
- * being removed keep them until their host reports them absent. So a quota bounds both sums.
+ * A new template of a service does not change the amounts of its existing sets. A set that is being
+ * removed has its amounts until its host reports it absent. So a quota bounds both sums.
  */
 export interface QuotaGrowth {
-  /** By which the desired replicas times the newest templates grow. */
+  /** The growth of desired replicas times the newest templates. */
   intended: QuotaAmounts;
-  /** By which the amounts of the sets that exist grow. */
+  /** The growth of the amounts of existing sets. */
   existing: QuotaAmounts;
   /** The volumes come out of the trash, so that a large trash is no reason to refuse them. */
   restoresVolumes?: boolean;
@@ -51,11 +51,11 @@ export function subtractAmounts(a: QuotaAmounts, b: QuotaAmounts): QuotaAmounts 
 }
 
 /**
- * Throws quota-exceeded when a dimension that grows would exceed the quota, and when new volumes
- * are requested while the tenant's trash is larger than its bound.
+ * Throws quota-exceeded if a growing dimension would exceed the quota. It also throws for new
+ * volumes while the tenant's trash is larger than its bound.
  *
- * A lock on the tenant's row serializes additions, so that two at once cannot both take the last
- * of a quota. A tenant far from its quota takes no lock (see TenantUse.isFar).
+ * A lock on the tenant's row serializes additions, so that two concurrent ones cannot both take the
+ * rest of a quota. A tenant with an ample quota takes no lock (see TenantUse.isFar).
  */
 export async function assertWithinQuota(
   tx: Queryable,
@@ -124,12 +124,12 @@ function findExcess(
   const [max, used] = [use.max[name], Math.max(use.intended[name], use.existing[name])];
   if (intended[name] > 0 && use.intended[name] + intended[name] > max) {
     return [
-      `The tenant's services use ${use.intended[name]} ${unit}, the request adds ${intended[name]}, and the quota allows ${max}. Scale a service in, or ask an admin for a larger quota.`,
+      `The tenant's services use ${use.intended[name]} ${unit}, the request adds ${intended[name]}, and the quota allows ${max}. Scale a service in, or request a larger quota from an admin.`,
     ];
   }
   if (existing[name] > 0 && use.existing[name] + existing[name] > max) {
     return [
-      `The tenant's sets use ${used} ${unit}, those being removed included, the request adds ${existing[name]}, and the quota allows ${max}. Wait until the sets are removed, or ask an admin for a larger quota.`,
+      `The tenant's sets use ${used} ${unit}, those being removed included, the request adds ${existing[name]}, and the quota allows ${max}. Wait until the sets are removed, or request a larger quota from an admin.`,
     ];
   }
   return [];
@@ -138,7 +138,7 @@ function findExcess(
 function findTrashExcess({ trashBytes, max }: TenantUse): string[] {
   if (trashBytes <= max.trashBytes) return [];
   return [
-    `The tenant's trashed volumes use ${trashBytes} bytes, and the quota allows ${max.trashBytes}. New volumes need a smaller trash: purge volumes with \`berth volume purge\`, wait for their retention to end, or ask an admin for a larger quota.`,
+    `The tenant's trashed volumes use ${trashBytes} bytes, and the quota allows ${max.trashBytes}. New volumes need a smaller trash: purge volumes with \`berth volume purge\`, wait for their retention to end, or request a larger quota from an admin.`,
   ];
 }
 

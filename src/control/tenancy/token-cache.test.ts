@@ -20,8 +20,8 @@ function setUp(caller: Caller | undefined = person) {
   };
 }
 
-describe("callers that were let in a moment ago", () => {
-  it("are known for two seconds from when they were looked up, and no longer", async () => {
+describe("the token cache", () => {
+  it("has a caller for two seconds after the start of its look-up", async () => {
     const { known, pass, remember } = setUp();
     expect(known.find("hash")).toBeUndefined();
     expect(await remember()).toBe(person);
@@ -32,7 +32,7 @@ describe("callers that were let in a moment ago", () => {
     expect(known.find("hash")).toBeUndefined();
   });
 
-  it("are known no more once one was revoked, even those whose look-up was under way", async () => {
+  it("has no caller after a revocation, even if a look-up was in flight", async () => {
     const { known, remember } = setUp();
     await remember();
     known.clear();
@@ -46,14 +46,14 @@ describe("callers that were let in a moment ago", () => {
   });
 
   it.each(["hook", "enroll"] as const)(
-    "are not those of a %s token, nor who was refused",
+    "has neither callers with a %s token nor rejected secrets",
     async (role) => {
       const { known, remember } = setUp({ ...person, role });
       await remember();
       expect(known.find("hash")).toBeUndefined();
-      const nobody = setUp();
-      expect(await nobody.known.remember("hash", async () => undefined)).toBeUndefined();
-      expect(nobody.known.find("hash")).toBeUndefined();
+      const other = setUp();
+      expect(await other.known.remember("hash", async () => undefined)).toBeUndefined();
+      expect(other.known.find("hash")).toBeUndefined();
     },
   );
 });

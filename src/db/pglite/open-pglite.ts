@@ -3,8 +3,8 @@ import { drizzle } from "drizzle-orm/pglite";
 import type { DbHandle } from "../postgres/open-postgres.ts";
 
 /**
- * Opens Postgres in this process: one connection, with its data in `directory`. For one
- * machine, and for trying Berth out. A file of its own, so that Workers never bundle it.
+ * Opens Postgres in this process, with one connection and its data in `directory`. It suits one
+ * machine and trials. A separate file, so that Workers do not bundle it.
  */
 export async function openPglite(directory: string): Promise<DbHandle> {
   const client = await PGlite.create(directory);

@@ -9,7 +9,7 @@ export function isRareKind(column: SQL): SQL {
   return sql`${column} not in (${quoted(frequentEventKinds)})`;
 }
 
-/** What happened, for people and for streams. Append-only; swept by age. */
+/** The log of all changes, append-only. Retention deletes old rows. */
 export const events = pgTable(
   "events",
   {
@@ -23,7 +23,7 @@ export const events = pgTable(
     generation: int8("generation"),
     text: text("text").notNull(),
     data: jsonb("data").$type<Record<string, unknown>>().notNull().default({}),
-    /** Streams go by (xid, id): ids alone are given out in another order than transactions commit. */
+    /** Streams order events by (xid, id), as transactions do not commit in the order of ids. */
     xid: changedXid("xid")
       .notNull()
       .default(sql`pg_current_xact_id()`),
@@ -34,7 +34,8 @@ export const events = pgTable(
     index("events_set").on(table.setId, table.id),
     index("events_host").on(table.hostId, table.id),
     index("events_xid").on(table.xid, table.id),
-    // Finds a host-lost among millions of events of sets, which this index leaves out, so that they cost nothing more.
+    // Finds a rare kind among millions of events of sets. The index excludes those, so that their
+    // inserts cost nothing more.
     index("events_rare_kind")
       .on(table.kind, table.id)
       .where(isRareKind(sql`kind`)),
@@ -42,8 +43,8 @@ export const events = pgTable(
 );
 
 /**
- * Jobs whose work is not done yet, written with the intent that they belong to. A row stays until a job worker has done
- * the work: BullMQ is the trigger, this table is the due work.
+ * Jobs with pending work. The transaction that stores an intent inserts its jobs. A row stays until
+ * a job worker has done its work: BullMQ is the trigger, and this table is the due work.
  */
 export const outbox = pgTable(
   "outbox",
@@ -53,21 +54,21 @@ export const outbox = pgTable(
     jobId: text("job_id").notNull(),
     payload: jsonb("payload").$type<Record<string, unknown>>().notNull(),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
-    /** The relay takes the row from then on. The process that wrote it enqueues it before. */
+    /** The relay may claim the row from this time. The writing process enqueues the job earlier. */
     dueAt: timestamptz("due_at")
       .notNull()
       .default(sql`now() + interval '1 second'`),
-    /** How often the relay took it. */
+    /** How often the relay claimed the row. */
     attempts: integer("attempts").notNull().default(0),
-    /** Of the relay's last attempt to do the work itself. */
+    /** The error of the relay's last attempt to do the work. */
     lastError: text("last_error"),
   },
   (table) => [index("outbox_due").on(table.dueAt)],
 );
 
 /**
- * When each sweep is due again, for the whole fleet: the job worker that moves `next_at` forward runs the sweep. So any
- * number of job workers scan as often as one.
+ * The time at which each sweep is due, over all job workers. The job worker that advances `next_at`
+ * runs the sweep, so any number of job workers scan as often as one.
  */
 export const sweepTurns = pgTable("sweep_turns", {
   name: text("name").primaryKey(),

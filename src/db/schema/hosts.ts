@@ -12,7 +12,7 @@ type Percents = {
   rootfsBytes: number;
 };
 
-/** Knobs of placement that can be turned while everything runs. A plan cites the newest `version` of them. */
+/** The placement policy of each pool, which operators may change. A plan cites its version. */
 export const hostPools = pgTable("host_pools", {
   name: text("name").primaryKey(),
   version: int8("version").notNull(),
@@ -34,17 +34,19 @@ export const hosts = pgTable(
     reason: jsonb("reason").$type<Reason>(),
     cordoned: boolean("cordoned").notNull().default(false),
     draining: boolean("draining").notNull().default(false),
-    /** Bumped with every change of what the host should do; sets carry the value they last changed at. */
+    /**
+     * Each change of the host's desired sets increases it; a set stores the value of its change.
+     */
     generation: int8("generation").notNull().default(0),
-    /** The generation that the agent says it has accepted. */
+    /** The generation that the agent has accepted. */
     acceptedGeneration: int8("accepted_generation").notNull().default(0),
-    /** After a lost lease the next sync must be a full one before the host counts as ready: the fence of I3. */
+    /** After an expired lease, the host needs a full resync before it is ready: the fence of I3. */
     resyncRequired: boolean("resync_required").notNull().default(false),
-    /** When it became lost or unhealthy. Null while it is ready. */
+    /** The time at which the host became lost or unhealthy. Null while it is ready. */
     lostAt: timestamptz("lost_at"),
-    /** When it last became ready again after it was lost or unhealthy. */
+    /** The time at which the host last became ready after it was lost or unhealthy. */
     returnedAt: timestamptz("returned_at"),
-    /** Since when its sets are not replaced because too many hosts went down at once (I12). */
+    /** The start of a replacement hold, because too many hosts went down together (I12). */
     heldAt: timestamptz("held_at"),
     agentVersion: text("agent_version").notNull(),
     credentialHash: text("credential_hash").notNull(),
@@ -69,10 +71,13 @@ export const hosts = pgTable(
     reclaimableVolumeBytes: int8("reclaimable_volume_bytes").notNull().default(0),
     trashedVolumeBytes: int8("trashed_volume_bytes").notNull().default(0),
     volumeReason: jsonb("volume_reason").$type<Reason>(),
-    /** What images and containers take of Docker's disk; null while it is not known. */
+    /** The space of images and of containers on Docker's disk. Null: unknown. */
     imageBytes: int8("image_bytes"),
     containerBytes: int8("container_bytes"),
-    /** Bytes of memory that each set uses, by its id, and each container, by the first 12 characters of its own; as of the report. */
+    /**
+     * The memory of each set and container in the last report, in bytes. The key of a container is
+     * the first 12 characters of its id.
+     */
     setMemory: jsonb("set_memory").$type<Record<string, number>>().notNull().default({}),
     reportedAt: timestamptz("reported_at"),
     images: jsonb("images").$type<string[]>().notNull().default([]),
@@ -96,7 +101,10 @@ export const hosts = pgTable(
   ],
 );
 
-/** One row: when a failover sweep last watched the fleet, and the latest time at which silence proved nothing (I12). */
+/**
+ * One row with the last run of the failover sweep, and the end of the last gap, in which missing
+ * syncs proved nothing (I12).
+ */
 export const fleetWatch = pgTable(
   "fleet_watch",
   {

@@ -13,7 +13,7 @@ import {
 import { defaultGrants, type Grants, tokenRoles } from "../../contracts/api/tenancy.ts";
 import { changedXid, int8, timestamptz } from "./columns.ts";
 
-/** `'a', 'b'` of a const tuple, for CHECK constraints. */
+/** The values as `'a', 'b'`, for CHECK constraints. */
 export function quoted(values: readonly string[]) {
   return sql.raw(values.map((value) => `'${value}'`).join(", "));
 }
@@ -41,7 +41,7 @@ export const tenants = pgTable(
   (table) => [uniqueIndex("tenants_name_unique").on(table.name)],
 );
 
-/** Amounts of sets that exist: pending, or not yet reported absent by their host; and of the trash. */
+/** Amounts of existing sets and of the trash. A set exists until its host reports it absent. */
 const existingAmounts = {
   existingSets: int8("existing_sets").notNull().default(0),
   existingCpuMillis: int8("existing_cpu_millis").notNull().default(0),
@@ -54,8 +54,8 @@ const existingAmounts = {
 /**
  * The use of each tenant, in up to 16 parts that a reader adds up.
  *
- * Triggers on services, sets and volumes keep the parts. They write at commit, to the part of their
- * connection, so that transactions of one tenant rarely wait for each other.
+ * Triggers on services, sets and volumes maintain the parts. They write at commit, to the part of
+ * their connection, so that transactions of one tenant rarely wait for each other.
  */
 export const tenantUses = pgTable(
   "tenant_uses",
@@ -77,8 +77,8 @@ export const tenantUses = pgTable(
 );
 
 /**
- * What a transaction has changed of `tenant_uses`, until its commit adds it up: empty for everybody else.
- * The table is unlogged, as no row of it survives its transaction.
+ * Changes of `tenant_uses` by the current transaction, which adds them up at its commit. Other
+ * transactions see an empty table. It is unlogged, as no row outlives its transaction.
  */
 export const tenantUseChanges = pgTable(
   "tenant_use_changes",
@@ -96,7 +96,7 @@ export const tenantUseChanges = pgTable(
   (table) => [index("tenant_use_changes_xid").on(table.changedXid)],
 );
 
-/** Bearer tokens: only the SHA-256 of the secret is kept (the secret has 256 random bits, so no salt or stretching). */
+/** Bearer tokens. A secret has 256 random bits, so its SHA-256 needs no salt and no stretching. */
 export const tokens = pgTable(
   "tokens",
   {
@@ -104,9 +104,9 @@ export const tokens = pgTable(
     name: text("name").notNull(),
     role: text("role").notNull(),
     tenantId: text("tenant_id").references(() => tenants.id),
-    /** Of hook tokens. */
+    /** The hook of a hook token. */
     hookId: text("hook_id"),
-    /** Of enroll tokens. */
+    /** The host pool of an enroll token. */
     pool: text("pool"),
     secretHash: text("secret_hash").notNull(),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
@@ -125,15 +125,15 @@ export const tokens = pgTable(
   ],
 );
 
-/** Answers to requests that carried an Idempotency-Key; swept after a day. */
+/** Answers to requests with an Idempotency-Key. Retention deletes them after a day. */
 export const idempotencyKeys = pgTable(
   "idempotency_keys",
   {
-    /** Token id, so that one caller's keys never meet another's. */
+    /** The id of the caller's token, so that keys of two callers never collide. */
     scope: text("scope").notNull(),
     key: text("key").notNull(),
     requestHash: text("request_hash").notNull(),
-    /** Null while the first request is under way. */
+    /** Null while the first request is in progress. */
     status: int8("status"),
     body: text("body"),
     createdAt: timestamptz("created_at").notNull().defaultNow(),

@@ -6,7 +6,7 @@ import { quoted } from "./tenancy.ts";
 import { int8, timestamptz } from "./columns.ts";
 import { hosts } from "./hosts.ts";
 
-/** What hosts say of their volumes. A host's own tags are the truth; a row follows them. */
+/** Volumes as hosts report them. The tags on the host are authoritative; a row is a copy. */
 export const volumes = pgTable(
   "volumes",
   {
@@ -15,7 +15,7 @@ export const volumes = pgTable(
       .notNull()
       .references(() => hosts.id),
     tenantId: text("tenant_id").notNull(),
-    /** By name: a service may be gone while its volumes are still in the trash. */
+    /** The name, as a trashed volume may outlive its service. */
     service: text("service").notNull(),
     setId: text("set_id").notNull(),
     state: text("state").$type<VolumeState>().notNull(),
@@ -24,7 +24,7 @@ export const volumes = pgTable(
     trashedAt: timestamptz("trashed_at"),
     expiresAt: timestamptz("expires_at"),
     purgeAskedAt: timestamptz("purge_asked_at"),
-    /** Why its host did not purge it when it was to. */
+    /** Why the last purge failed. */
     reason: jsonb("reason").$type<Reason>(),
     reportedAt: timestamptz("reported_at").notNull().defaultNow(),
   },

@@ -18,7 +18,7 @@ const eventColumns = sql`e.id::float8 as id, e.at, e.kind, t.name as tenant, v.n
   e.host_id as "hostId", e.generation::float8 as generation, e.text, e.data`;
 const eventTables = sql`events e left join tenants t on t.id = e.tenant_id left join services v on v.id = e.service_id`;
 
-/** Newest first, before `beforeId`. */
+/** Lists events before `beforeId`, the newest first. */
 export async function listEvents(
   q: Queryable,
   scope: string | null,
@@ -35,7 +35,7 @@ export async function listEvents(
   return rows.map(toEvent);
 }
 
-/** Where a reader of the stream stands: everything up to and including (xid, id) is behind it. */
+/** The position of a reader of the stream: the last (xid, id) that it has passed. */
 export interface StreamPosition {
   xid: string;
   id: string;
@@ -47,12 +47,15 @@ const lastIdOfXid = "9223372036854775807";
 const SPAN_EVENTS_MAX = 2_000;
 
 /**
- * Reads events after a position in the order (xid, id), of transactions older than the oldest running one: ids are given
- * out in another order than transactions commit, and a reader that went by ids alone would miss late commits. Without a
- * position it reads nothing and gives the present one.
+ * Reads events after a position in the order (xid, id). Without a position it reads no events and
+ * returns the current position.
  *
- * One call reads at most 2,000 events, of which at most `limit` that match come back. The position always advances, so
- * a stream whose filter matches nothing catches up too. `isBehind` tells that more events are ready. (Index events_xid.)
+ * It reads only events of transactions that are older than the oldest running one. Transactions do
+ * not commit in the order of ids, so a reader that followed ids alone would miss late commits.
+ *
+ * One call passes at most 2,000 events, and returns at most `limit` that match. The position always
+ * advances, so a stream whose filter matches nothing catches up too. `isBehind`: more events are
+ * ready. (Index events_xid.)
  */
 export async function readEventsAfter(
   q: Queryable,
@@ -121,14 +124,14 @@ export async function readEventsAfter(
 function matches(scope: string | null, filter: EventFilter): SQL {
   const conditions = [inScope(sql`e.tenant_id`, scope)];
   if (filter.service !== undefined) {
-    // Deleted services too: their events are what one looks for afterwards.
+    // Includes deleted services, as their last events matter most.
     conditions.push(
       sql`e.service_id in (select id from services x where x.name = ${filter.service} and ${inScope(sql`x.tenant_id`, scope)})`,
     );
   }
   if (filter.set !== undefined) conditions.push(sql`e.set_id = ${filter.set}`);
   if (filter.host !== undefined) conditions.push(sql`e.host_id = ${filter.host}`);
-  // Written out, so that Postgres sees that the index events_rare_kind serves. The kind is one of the contract's.
+  // A literal and no parameter, so that Postgres can use the index events_rare_kind.
   if (filter.kind !== undefined) conditions.push(sql`e.kind = ${quoted([filter.kind])}`);
   return sql.join(conditions, sql` and `);
 }

@@ -2,7 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { rowsOf } from "../runtime/query.ts";
 
-/** Each function deletes rows that are older than `ageSeconds`, and reads and deletes at most `limit` of them a call. */
+/** Each function of this file reads and deletes at most `limit` rows older than `ageSeconds`. */
 
 function before(ageSeconds: number): SQL {
   return sql`now() - make_interval(secs => ${ageSeconds}::float8)`;
@@ -12,7 +12,7 @@ async function countRows(q: Queryable, query: SQL): Promise<number> {
   return (await rowsOf<unknown>(q, query)).length;
 }
 
-/** Deleted sets, with their placements and rejections. (Index sets_deleted.) */
+/** Deletes old deleted sets with their placements and rejections. (Index sets_deleted.) */
 export async function deleteOldSets(
   q: Queryable,
   ageSeconds: number,
@@ -32,8 +32,8 @@ export async function deleteOldSets(
 }
 
 /**
- * Deletes events. It looks at the oldest ids only: ids grow with time, give or take the length of a transaction, so no
- * index on the time is needed, and the call reads `limit` rows however large the table is.
+ * Deletes old events. It reads the lowest ids only, as ids grow with time. So it needs no index on
+ * the time, and reads `limit` rows of a table of any size.
  */
 export async function deleteEvents(
   q: Queryable,
@@ -49,14 +49,14 @@ export async function deleteEvents(
 
 export interface PlacementsPage {
   deleted: number;
-  /** Where the next call goes on; "" when this one reached the end or rows that are too young. */
+  /** The start of the next page. Empty: this page reached the end, or rows that are too young. */
   nextAfterId: string;
 }
 
 /**
- * Deletes placements that a later one of the same set has superseded (`explain` shows the last one). It reads one page
- * of `limit` placements in the order of their ids, which is that of their time: most old placements stay, as their set
- * runs, so a call that began at the oldest each time would never get past them.
+ * Deletes old placements that a later placement of the set supersedes (`explain` shows the last).
+ * It reads one page of `limit` placements in the order of their ids. Most old placements stay, as
+ * their sets run, so a call that always started with the oldest would make no progress.
  */
 export async function deleteSupersededPlacements(
   q: Queryable,
@@ -83,7 +83,7 @@ export async function deleteSupersededPlacements(
   return { deleted: page.deleted, nextAfterId: isEnd ? "" : page.lastId };
 }
 
-/** Revisions that no set has or is to have, other than a service's current and target one. */
+/** Deletes old revisions that no set has or is to have, except the current and target revisions. */
 export async function deleteOldRevisions(
   q: Queryable,
   ageSeconds: number,
@@ -102,7 +102,7 @@ export async function deleteOldRevisions(
   );
 }
 
-/** Deleted hooks of which no demand is known any more, with their tokens. */
+/** Deletes old deleted hooks without demands, and their tokens. */
 export async function deleteOldHooks(
   q: Queryable,
   ageSeconds: number,
@@ -121,8 +121,8 @@ export async function deleteOldHooks(
 }
 
 /**
- * Tokens that were revoked, have expired, or enrolled a host. Admins' are kept, as there are few of them: a secret that a
- * process brings along at each start (BERTH_ADMIN_TOKEN) stays refused only while its row is there.
+ * Deletes tokens that are revoked, expired, or used for an enrollment. The few tokens of admins
+ * stay: only its row makes Berth reject a revoked secret that BERTH_ADMIN_TOKEN still contains.
  */
 export async function deleteOldTokens(
   q: Queryable,
@@ -140,8 +140,8 @@ export async function deleteOldTokens(
 }
 
 /**
- * Deleted services whose sets are forgotten, with all that hangs on them. Few a call, as each has its thousands of demands
- * and decisions. (Index services_deleted.)
+ * Deletes old deleted services without sets, and all their rows. Use a small limit, as a service
+ * may have thousands of demands and decisions. (Index services_deleted.)
  */
 export async function deleteOldServices(
   q: Queryable,

@@ -26,8 +26,8 @@ export async function insertEvents(q: Queryable, events: readonly EventInput[]):
 }
 
 /**
- * Writes jobs to the outbox and appends events, in one statement. Returns the ids of the outbox rows
- * in the order of the jobs.
+ * Writes jobs to the outbox and appends events, in one statement. Returns the ids of the outbox
+ * rows in the order of the jobs.
  */
 export async function insertEffects(
   q: Queryable,

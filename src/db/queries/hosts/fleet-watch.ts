@@ -4,8 +4,9 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { rowsOf } from "../runtime/query.ts";
 
 /**
- * A ready host that synced within this time is a witness: Berth can be reached. A working host renews its lease at least
- * every 16 s. A lease that is merely valid proves nothing, as it outlives the failure of Berth by up to 45 s.
+ * A ready host that synced within this time is a witness: it proves that hosts reach Berth. A
+ * healthy host renews its lease at least every 16 s. A valid lease alone proves nothing, as it
+ * outlives a failure of Berth by up to 45 s.
  */
 const WITNESS_AGE_SECONDS_MAX = 25;
 
@@ -16,9 +17,10 @@ const hasWitness = sql`exists (select 1 from hosts where state = 'ready'
   and lease_expires_at >= now() + make_interval(secs => ${LEASE_SECONDS - WITNESS_AGE_SECONDS_MAX}))`;
 
 /**
- * Records that the failover sweep watches the fleet, and the latest gap: a time at which the silence of hosts proves nothing
- * (I12), because no host was a witness or no job worker swept. Returns whether there is a gap right now. Only the clock of
- * the database decides (I16). Safe to run in all job workers at once.
+ * Records that the failover sweep watches the fleet, and the latest gap. In a gap no host was a
+ * witness, or no job worker swept, so missing syncs prove nothing (I12). Returns whether a gap
+ * exists now. Only the clock of the database decides (I16). All job workers may call it
+ * concurrently.
  */
 export async function recordFleetWatch(q: Queryable): Promise<{ isGap: boolean }> {
   const rows = await rowsOf<{ isGap: boolean }>(
@@ -39,13 +41,14 @@ export async function recordFleetWatch(q: Queryable): Promise<{ isGap: boolean }
 export interface DownGracePeriods {
   lostMs: number;
   unhealthyMs: number;
-  /** After a gap: several times the longest backoff of an agent, so that every agent has called again. */
+  /** After a gap: several times the longest backoff of an agent, so that each agent has synced. */
   afterGapMs: number;
 }
 
 /**
- * Host `h` is down for longer than its grace period. A host that went down around a gap gets the longer period after a gap. That one
- * starts at the end of the gap, and again with each host that returns.
+ * Host `h` is down for longer than its grace period. A host that went down around a gap has the
+ * longer period after a gap. That period starts at the end of the gap, and restarts with each
+ * returning host.
  */
 export function isDownPastGrace(grace: DownGracePeriods): SQL {
   const recoveringSince = sql`(select least(w.gap_at + make_interval(secs => ${RECOVERY_SECONDS_MAX}),

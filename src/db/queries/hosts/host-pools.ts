@@ -6,9 +6,9 @@ import { rowsOf } from "../runtime/query.ts";
 const poolColumns = sql`name, version::float8 as version, overcommit_percent as "overcommitPercent",
   high_water_percent as "highWaterPercent"`;
 
-export type HostPoolKnobs = Pick<HostPool, "overcommitPercent" | "highWaterPercent">;
+export type HostPoolPolicy = Pick<HostPool, "overcommitPercent" | "highWaterPercent">;
 
-/** By name, after `afterName`. */
+/** Lists pools after `afterName`, by name. */
 export async function listHostPools(
   q: Queryable,
   afterName: string | undefined,
@@ -36,25 +36,25 @@ export async function findHostPool(q: Queryable, name: string): Promise<HostPool
   return rows[0];
 }
 
-/** Makes who writes pools wait for each other until their transactions end; reading is not held up. */
+/** Serializes writers of pools until the transaction ends. Readers do not wait. */
 export async function lockHostPools(q: Queryable): Promise<void> {
   await q.execute(sql`lock table host_pools in share row exclusive mode`);
 }
 
 /**
- * Writes a pool with a version above that of every pool, so that the newest version names the knobs of all of them. The
- * caller has locked the pools, so that no two take the same version.
+ * Inserts or replaces a pool. Its version is above the versions of all pools, so that the newest
+ * version identifies the policies of all pools. The caller has locked the pools.
  */
 export async function putHostPool(
   q: Queryable,
   name: string,
-  knobs: HostPoolKnobs,
+  policy: HostPoolPolicy,
 ): Promise<HostPool | undefined> {
   const rows = await rowsOf<HostPool>(
     q,
     sql`insert into host_pools (name, version, overcommit_percent, high_water_percent)
         values (${name}, (select coalesce(max(version), 0) + 1 from host_pools),
-          ${JSON.stringify(knobs.overcommitPercent)}::jsonb, ${JSON.stringify(knobs.highWaterPercent)}::jsonb)
+          ${JSON.stringify(policy.overcommitPercent)}::jsonb, ${JSON.stringify(policy.highWaterPercent)}::jsonb)
         on conflict (name) do update set version = excluded.version,
           overcommit_percent = excluded.overcommit_percent, high_water_percent = excluded.high_water_percent
         returning ${poolColumns}`,
@@ -62,15 +62,15 @@ export async function putHostPool(
   return rows[0];
 }
 
-/** Inserts a pool unless there is one of this name. */
+/** Inserts a pool, unless a pool with this name exists. */
 export async function ensureHostPool(
   q: Queryable,
   name: string,
-  knobs: HostPoolKnobs,
+  policy: HostPoolPolicy,
 ): Promise<void> {
   await q.execute(sql`
     insert into host_pools (name, version, overcommit_percent, high_water_percent)
     values (${name}, (select coalesce(max(version), 0) + 1 from host_pools),
-      ${JSON.stringify(knobs.overcommitPercent)}::jsonb, ${JSON.stringify(knobs.highWaterPercent)}::jsonb)
+      ${JSON.stringify(policy.overcommitPercent)}::jsonb, ${JSON.stringify(policy.highWaterPercent)}::jsonb)
     on conflict (name) do nothing`);
 }

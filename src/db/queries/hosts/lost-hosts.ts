@@ -8,8 +8,8 @@ import { type DownGracePeriods, isDownPastGrace } from "./fleet-watch.ts";
 import { DOCKER_UNREACHABLE, VOLUME_HOST_LOST } from "./write-hosts.ts";
 
 /**
- * Marks hosts lost whose lease expired, at most `limit`. Their sets no longer count as ready. Their containers may run on.
- * Returns the hosts.
+ * Marks at most `limit` hosts lost whose lease has expired, and returns them. Their sets are not
+ * ready any more, but their containers may still run.
  */
 export async function markExpiredHostsLost(
   q: Queryable,
@@ -46,20 +46,22 @@ export interface DownHostRow {
 }
 
 /**
- * Set `s` on down host `h` has data that a replacement would not have. A down host cannot report a new volume, so every
- * set with a volume counts that its agent has accepted. A set that leaves its host has given up its volume before.
+ * Set `s` on down host `h` has data that a replacement would not have. A down host cannot report a
+ * new volume, so every set with a volume counts that its agent has accepted. A set that leaves its
+ * host has given up its volume before.
  */
 const waitsForVolume = sql`(not ${isLeaving}
   and (${hasVolumeData} or (s.volume_bytes > 0 and s.host_generation <= h.accepted_generation)))`;
 
 /**
- * Set `s` of service `v` on down host `h` gets a replacement, as the service's policy says. Only a policy that names the
- * data loss replaces a set with volume data (I13). A set whose start failed there for good was leaving anyway.
+ * Set `s` of service `v` on down host `h` gets a replacement, as the service's policy says. Only a
+ * policy that names the data loss replaces a set with volume data (I13). A set whose start failed
+ * there for good was leaving anyway.
  */
 const isToReplace = sql`s.desired = 'running' and (v.on_host_lost = 'replace-without-data'
   or (v.on_host_lost = 'replace' and not ${waitsForVolume}) or (${isLeaving} and s.attempts > 0))`;
 
-/** Lists hosts that are down, those first that went down first, at most `limit`. None, nearly always. */
+/** Lists at most `limit` down hosts, ordered by the time at which they went down. */
 export async function listDownHosts(
   q: Queryable,
   grace: DownGracePeriods,
@@ -87,7 +89,10 @@ export async function countReadyHostsByPool(q: Queryable): Promise<Map<string, n
   return new Map(rows.map(({ pool, count }) => [pool, count]));
 }
 
-/** Stores since when the replacement of these hosts' sets is held. Returns those for which it was not. */
+/**
+ * Stores since when the replacement of these hosts' sets is held. Returns those for which it was
+ * not.
+ */
 export async function markReplacementHeld(
   q: Queryable,
   hostIds: readonly string[],
@@ -103,19 +108,25 @@ export async function markReplacementHeld(
   return rows.map(({ id }) => id);
 }
 
-/** Ends the hold of hosts that are not among these. Hosts that become ready end theirs themselves. */
+/**
+ * Ends the hold of hosts that are not among these. Hosts that become ready end theirs themselves.
+ */
 export async function endReplacementHolds(
   q: Queryable,
   heldHostIds: readonly string[],
 ): Promise<void> {
-  // A locked host is left to the next round: these updates must not wait for hosts out of their order.
+  // A locked host is left to the next round: these updates must not wait for hosts out of their
+  // order.
   await q.execute(sql`update hosts set held_at = null where id in (
     select id from hosts where held_at is not null
       and not id = any (array(select value from json_array_elements_text(${JSON.stringify(heldHostIds)}::json)))
     order by id for update skip locked)`);
 }
 
-/** Counts down hosts whose sets are not replaced because too many hosts are down. (Index hosts_held.) */
+/**
+ * Counts down hosts whose sets are not replaced because too many hosts are down. (Index
+ * hosts_held.)
+ */
 export async function countHeldHosts(q: Queryable): Promise<number> {
   const rows = await rowsOf<{ count: number }>(
     q,
@@ -141,8 +152,9 @@ const waitText = (cause: "host-lost" | "docker-unresponsive") =>
 const isSilent = sql`(s.state = 'lost' or s.reason->>'code' = ${DOCKER_UNREACHABLE})`;
 
 /**
- * Stores with sets that wait for their down hosts that their volume data is there (I5, I13). Returns those that did not say
- * so yet, at most `limit`. A set whose host has reported it meanwhile no longer matches.
+ * Stores with sets that wait for their down hosts that their volume data is there (I5, I13).
+ * Returns those that did not say so yet, at most `limit`. A set whose host has reported it
+ * meanwhile no longer matches.
  */
 export async function holdSetsWithVolumeData(
   q: Queryable,
@@ -169,7 +181,10 @@ export async function holdSetsWithVolumeData(
   );
 }
 
-/** Lists services that have sets to replace on these hosts, in random order, so that none is last in each round. */
+/**
+ * Lists services that have sets to replace on these hosts, in random order, so that none is last in
+ * each round.
+ */
 export async function listServicesToReplace(
   q: Queryable,
   hostIds: readonly string[],
@@ -209,8 +224,9 @@ export interface AbandonedSetRow {
 }
 
 /**
- * Gives up a service's sets on hosts that are still down, at most `limit`. The old sets are deleted as soon as their host
- * returns (the fence of I3). The caller has locked the service and the hosts, and creates the replacements.
+ * Gives up a service's sets on hosts that are still down, at most `limit`. The old sets are deleted
+ * as soon as their host returns (the fence of I3). The caller has locked the service and the hosts,
+ * and creates the replacements.
  */
 export async function abandonSets(
   q: Queryable,

@@ -16,7 +16,7 @@ type HostReadRow = Omit<Host, "reported" | "leaseExpiresAt" | "enrolledAt"> & {
   enrolledAt: string | Date;
 };
 
-/** Amounts of one kind as JSON: numbers below 2^53 come through as numbers in both drivers. */
+/** Amounts of one kind as JSON, which both drivers parse to numbers. */
 function amounts(kind: "allocatable" | "allocated" | "used"): SQL {
   return sql.raw(`json_build_object('cpuMillis', ${kind}_cpu_millis, 'memoryBytes', ${kind}_memory_bytes,
     'volumeBytes', ${kind}_volume_bytes, 'rootfsBytes', ${kind}_rootfs_bytes)`);
@@ -38,7 +38,7 @@ export async function findHost(q: Queryable, hostId: string): Promise<Host | und
   return rows.map(toHost)[0];
 }
 
-/** Oldest first, after `afterId`. */
+/** Lists hosts after `afterId`, the oldest first. */
 export async function listHosts(
   q: Queryable,
   afterId: string | undefined,

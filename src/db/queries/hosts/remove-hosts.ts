@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { rowsOf } from "../runtime/query.ts";
 
-/** The services of the sets that are booked on a host, in the order in which they are to be locked. */
+/** Lists the services with sets on a host, in the lock order. */
 export async function listServicesOnHost(q: Queryable, hostId: string): Promise<string[]> {
   const rows = await rowsOf<{ id: string }>(
     q,
@@ -14,11 +14,11 @@ export async function listServicesOnHost(q: Queryable, hostId: string): Promise<
 export interface RemovableHost {
   name: string;
   state: "ready" | "unhealthy" | "lost";
-  /** It takes no sets: cordoned or draining. */
+  /** The host accepts no sets, as it is cordoned or draining. */
   closed: boolean;
 }
 
-/** Locks a host that is to be deleted, after the services of its sets. */
+/** Locks a host for its deletion. The caller has locked the services of its sets. */
 export async function lockRemovableHost(
   q: Queryable,
   hostId: string,
@@ -40,7 +40,7 @@ export interface HostContent {
   volumes: number;
 }
 
-/** What a locked host has: its sets, locked, and how many volumes it has spoken of. */
+/** Locks the sets of a locked host, and counts its volumes. */
 export async function lockHostContent(q: Queryable, hostId: string): Promise<HostContent> {
   const [sets, volumes] = await Promise.all([
     rowsOf<HostContent["sets"][number]>(

@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { rowsOf } from "../runtime/query.ts";
 
-/** Stores whether a host takes new sets, and whether it is drained. Undefined: host not found. */
+/** Stores whether a host is cordoned and draining. Undefined: it does not exist. */
 export async function updateHostAdmission(
   q: Queryable,
   hostId: string,
@@ -19,8 +19,9 @@ export async function updateHostAdmission(
 }
 
 /**
- * Stores labels and taints; absent members stay. Each change increments the generation, so that of two writers who read the
- * same generation only one succeeds. False: no host has this id and generation.
+ * Stores labels and taints; absent members stay unchanged. Each change increments the generation,
+ * so that only one of two writers with the same generation succeeds. False: no host has this id and
+ * generation.
  */
 export async function updateHostLabels(
   q: Queryable,

@@ -5,7 +5,7 @@ import { type SetTemplate, templateWithSize } from "../../../contracts/api/set-t
 import type { Db, Queryable } from "../../postgres/open-postgres.ts";
 import { isStartingUp, unreportedColumns } from "../sets/observed-sets.ts";
 import type { SetSize } from "../services/resizes.ts";
-import { mayBeLost, rowsByKey, rowsOf, rowsUnlessLocked } from "../runtime/query.ts";
+import { asyncCommit, rowsByKey, rowsOf, rowsUnlessLocked } from "../runtime/query.ts";
 
 export interface NewHost {
   id: string;
@@ -20,7 +20,7 @@ export interface NewHost {
   leaseSeconds: number;
 }
 
-/** Inserts a host whose first usage report is still to come, so that it is not planned with yet. Throws already-exists. */
+/** Inserts a host. The planner ignores it until its first usage report. Throws already-exists. */
 export async function insertHost(q: Queryable, host: NewHost): Promise<void> {
   await q.execute(sql`
     insert into hosts (id, name, pool, zone, rack, labels, taints, state, agent_version, credential_hash, lease_expires_at,
@@ -30,7 +30,7 @@ export async function insertHost(q: Queryable, host: NewHost): Promise<void> {
       ${host.allocatable.cpuMillis}, ${host.allocatable.memoryBytes}, ${host.allocatable.volumeBytes}, ${host.allocatable.rootfsBytes})`);
 }
 
-/** Marks an enroll token used. False: somebody used it first. */
+/** Marks an enroll token used. False: it is used or revoked already. */
 export async function useEnrollToken(q: Queryable, tokenId: string): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(
     q,
@@ -47,13 +47,13 @@ export async function hostPoolExists(q: Queryable, pool: string): Promise<boolea
   return rows[0]?.found ?? false;
 }
 
-/** A host's side of a sync. */
+/** The state of a host that its sync needs. */
 export interface HostLeaseRow {
   hostId: string;
   generation: number;
   state: "ready" | "unhealthy" | "lost";
   resyncRequired: boolean;
-  /** Null: it never reported its use. */
+  /** Null: the host has not reported its usage yet. */
   reportAgeMs: number | null;
   leaseSecondsLeft: number;
 }
@@ -62,7 +62,7 @@ const leaseColumns = sql`hosts.id as "hostId", hosts.generation::float8 as gener
   (extract(epoch from now() - reported_at) * 1000)::float8 as "reportAgeMs",
   (extract(epoch from lease_expires_at - now()))::float8 as "leaseSecondsLeft"`;
 
-/** What the host has to do at which generation; by its id or the hash of its credential. */
+/** Finds the lease of a host, by its id or the hash of its credential. */
 export async function findHostLease(
   q: Queryable,
   by: { hostId: string } | { credentialHash: string },
@@ -80,7 +80,7 @@ export interface LeaseRenewal {
   agentVersion: string;
 }
 
-/** Renews a host's lease, within a transaction. No column that the planner looks at is touched. */
+/** Renews the lease of a host in a transaction. It changes no column that the planner reads. */
 export async function renewLease(
   tx: Queryable,
   hostId: string,
@@ -90,8 +90,8 @@ export async function renewLease(
 }
 
 /**
- * Renews a lease in a statement of its own. False: another transaction holds the host, and nothing was renewed. A renewal
- * that a crash loses is not missed, as the host repeats it.
+ * Renews a lease in a single statement. False: another transaction holds the host, and the lease is
+ * unchanged. A crash may lose the renewal, which the host repeats.
  */
 export async function renewOnlyLease(
   db: Db,
@@ -100,7 +100,7 @@ export async function renewOnlyLease(
 ): Promise<boolean> {
   const rows = await rowsUnlessLocked(
     db,
-    sql`update hosts set ${renewed(lease)} where id = ${hostId} and ${mayBeLost}`,
+    sql`update hosts set ${renewed(lease)} where id = ${hostId} and ${asyncCommit}`,
   );
   return rows !== "locked";
 }
@@ -110,19 +110,20 @@ function renewed(lease: LeaseRenewal): SQL {
       accepted_generation = ${lease.acceptedGeneration}, agent_version = ${lease.agentVersion}`;
 }
 
-/** Renews the lease of a host whose sync was rejected. It changes nothing else: the body may be wrong in any part. */
+/** Renews the lease of a host whose sync is rejected. It stores nothing of the invalid body. */
 export async function renewLeaseOnly(db: Db, hostId: string, leaseSeconds: number): Promise<void> {
   await rowsByKey(
     db,
     sql`update hosts set lease_expires_at = now() + make_interval(secs => ${leaseSeconds})
-        where id = ${hostId} and state <> 'lost' and ${mayBeLost}`,
+        where id = ${hostId} and state <> 'lost' and ${asyncCommit}`,
   );
 }
 
 /**
- * Continues after the generation that an agent has accepted, when the database has an older one: a failover to a replica lost
- * the last changes. The host and its sets get newer generations, by which the agent takes the database's state again.
- * Returns the host's new generation, or undefined when its generation is not older. Locks the host, then its sets.
+ * Raises the generation of a host above the generation that its agent has accepted. The database
+ * has an older one if a failover to a replica lost the last changes. With the newer generations of
+ * the host and its sets, the agent accepts the state of the database. Returns the new generation.
+ * Undefined: the generation of the host is not older. Locks the host, then its sets.
  */
 export async function raiseHostGeneration(
   tx: Queryable,
@@ -157,8 +158,8 @@ export interface UsageReport {
 }
 
 /**
- * Stores what a host measured, and renews its lease. Booked sets that do not run yet are not in the measurement, so they go on
- * counting as unreported. The host is locked by the caller.
+ * Stores the measurement of a host, and renews its lease. Booked sets that do not run yet are not
+ * part of the measurement, so they still count as unreported. The caller has locked the host.
  */
 export async function updateHostUsage(
   q: Queryable,
@@ -171,11 +172,13 @@ export async function updateHostUsage(
 }
 
 /**
- * Stores a measurement and renews the lease, in a statement of its own. A measurement that a crash loses is repeated.
+ * Stores a measurement and renews the lease in a single statement. A crash may lose both, which the
+ * host repeats.
  *
- * Gives "locked", and stores nothing, when another transaction holds the host. Gives undefined, and stores nothing, when a
- * set was placed on the host since the statement began: its generation shows that, and the sum is too small then. A set
- * that left the host since then is counted until the next report: the host looks fuller than it is, never emptier.
+ * Returns "locked" and stores nothing if another transaction holds the host. Returns undefined and
+ * stores nothing if a set was placed on the host since the statement began, as the sum would be too
+ * small. The generation of the host shows that. A set that left the host since then counts until
+ * the next report, so the host never appears emptier than it is.
  */
 export async function tryUpdateHostUsage(
   db: Db,
@@ -187,7 +190,7 @@ export async function tryUpdateHostUsage(
     db,
     sql`update hosts set ${renewed(lease)}, ${measured(usage)}
         from ${unreported(hostId, usage)}, (select generation from hosts where id = ${hostId}) seen
-        where hosts.id = ${hostId} and hosts.generation = seen.generation and ${mayBeLost} returning ${leaseColumns}`,
+        where hosts.id = ${hostId} and hosts.generation = seen.generation and ${asyncCommit} returning ${leaseColumns}`,
   );
   return rows === "locked" ? rows : rows[0];
 }
@@ -206,7 +209,7 @@ function measured(report: UsageReport): SQL {
       unreported_rootfs_bytes = u.rootfs`;
 }
 
-/** Sums the unreported part of the bookings of a host, per set: a set whose use the report contains counts with the rest only. */
+/** Sums the unreported parts of a host's bookings: of each set, what its reported use leaves. */
 function unreported(hostId: string, { setMemoryBytes }: UsageReport): SQL {
   const setMemory = sql`(${JSON.stringify(setMemoryBytes)}::jsonb)`;
   return sql`(select coalesce(sum(unreported_cpu), 0) as cpu, coalesce(sum(unreported_memory), 0) as memory,
@@ -225,9 +228,11 @@ export async function updateHostImages(
 }
 
 /**
- * Sets a host's state with its reason. False: it was in it already. A host that gets unhealthy begins to be out, and its sets are
- * ready no longer; only one that gets ready has done with its resync: not one that is behind, of which more was decided.
- * @param acceptedGeneration that its agent has told
+ * Stores the state of a host with its reason. False: the host had this state already, or is behind.
+ *
+ * An unhealthy host is down from now on, and its sets are not ready. A host that is behind the
+ * decisions about its sets does not become ready: its resync is not complete.
+ * @param acceptedGeneration the generation that its agent has accepted
  */
 export async function updateHostState(
   q: Queryable,
@@ -255,7 +260,7 @@ export async function updateHostState(
   return rows.length === 1;
 }
 
-/** The reason of an unhealthy host, and of sets that are not ready because theirs is. */
+/** The reason of an unhealthy host, and of its sets. */
 export const DOCKER_UNREACHABLE = "docker-unreachable";
 
 /** The reason of a set that waits for a down host because its volume data is there. */
@@ -263,13 +268,13 @@ export const VOLUME_HOST_LOST = "volume-host-lost";
 
 export interface DesiredSetRow extends DesiredSet {
   template: SetTemplate;
-  /** Its state here is none that its host has told: the host was silent, or could not know. */
+  /** The host has not reported the stored state of the set: it was down, or could not know it. */
   isUnknown: boolean;
 }
 
 /**
- * What a host should run: all of it, or what changed after the generation that it has accepted. A set that leaves the host
- * is to be deleted there. At most `limit`, in order of change.
+ * Lists the desired sets of a host that changed after a generation, at most `limit`, in the order
+ * of their changes. A set that leaves the host has the desired state deleted.
  */
 export async function listDesiredSets(
   q: Queryable,

@@ -14,8 +14,9 @@ export type KeyClaim =
   | { state: "answered"; answer: StoredAnswer };
 
 /**
- * Claims a key for the rest of the transaction, without waiting: claimed (it is new), busy (another
- * transaction holds it now), or answered. A claim that is never answered ends with its transaction.
+ * Claims a key for the rest of the transaction, without waiting. claimed: the key is new. busy:
+ * another transaction holds it. answered: a request with this key has an answer. A claim without an
+ * answer ends with its transaction.
  */
 export async function claimIdempotencyKey(
   q: Queryable,
@@ -27,8 +28,7 @@ export async function claimIdempotencyKey(
     sql`select pg_try_advisory_xact_lock(hashtextextended(${`${scope} ${key}`}, 7134203)) as held`,
   );
   if (locks[0]?.held !== true) return { state: "busy" };
-  // A statement of its own: its snapshot is taken after the lock, so it sees what the last holder
-  // committed.
+  // A separate statement: its snapshot is newer than the lock, so it sees the last holder's commit.
   const rows = await rowsOf<StoredAnswer>(
     q,
     sql`select request_hash as "requestHash", status::int as status, body from idempotency_keys
@@ -50,7 +50,7 @@ export async function insertIdempotencyKey(
     values (${scope}, ${key}, ${answer.requestHash}, ${answer.status}, ${answer.body})`);
 }
 
-/** Forgets keys older than `ageSeconds`; at most `limit` a call. Gives how many. */
+/** Deletes at most `limit` keys older than `ageSeconds`, and returns their number. */
 export async function deleteIdempotencyKeys(
   q: Queryable,
   ageSeconds: number,

@@ -1,30 +1,31 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { JobName, JobRequest } from "../../../contracts/jobs.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { anyOf, mayBeLost, rowsOf, rowsOfWrite } from "./query.ts";
+import { anyOf, asyncCommit, rowsOf, rowsOfWrite } from "./query.ts";
 
-/** A row that the relay took so often is left to an operator: see the metric berth_outbox_parked. */
+/** After this number of claims, the relay parks a row for an operator: see berth_outbox_parked. */
 export const OUTBOX_ATTEMPTS_MAX = 20;
 /** Due rows that one claim ranks by tenant. */
 const ROWS_RANKED_MAX = 10_000;
 const RETRY_SECONDS_MIN = 10;
 const RETRY_SECONDS_MAX = 60;
 
-/** Jobs in the shape of the outbox's columns. */
+/** The jobs as rows of the outbox. */
 export function outboxRows(jobs: readonly JobRequest[]) {
   return jobs.map((job) => ({ name: job.name, job_id: job.jobId, payload: job.payload }));
 }
 
 export interface OutboxRow extends JobRequest {
   id: number;
-  /** How often the relay took it, this time included. */
+  /** The number of claims, including this one. */
   attempts: number;
 }
 
 /**
- * Claims due rows, fairly across tenants: the oldest row of each tenant first, then the second of each. A claim is a due
- * time in the future, which doubles from 10 to 60 s, so that a relay that dies loses nothing. (Index outbox_due.)
- * @param names jobs that this process can run: rows of a newer release's jobs wait for its job workers
+ * Claims due rows, fairly across tenants: the oldest row of each tenant first, then the second of
+ * each. A claim sets a due time in 10 to 60 s, which doubles with each claim, so that a crashed
+ * relay loses nothing. (Index outbox_due.)
+ * @param names the jobs of this release; jobs of a newer release wait for its job workers
  */
 export async function claimOutbox(
   q: Queryable,
@@ -64,7 +65,7 @@ export async function claimOutbox(
   }));
 }
 
-/** Gives back claims whose work was not tried: the rows are due at once, with one attempt less. */
+/** Releases claims without an attempt: the rows are due immediately, with one attempt less. */
 export async function releaseOutbox(q: Queryable, ids: readonly number[]): Promise<void> {
   if (ids.length === 0) return;
   await rowsOfWrite(
@@ -73,13 +74,13 @@ export async function releaseOutbox(q: Queryable, ids: readonly number[]): Promi
   );
 }
 
-/** Deletes rows whose work is done. The commit is asynchronous: a row that a crash restores is done once more. */
+/** Deletes completed rows. The commit is asynchronous: the work of a restored row runs again. */
 export async function deleteOutbox(q: Queryable, ids: readonly number[]): Promise<void> {
   if (ids.length === 0) return;
-  await rowsOfWrite(q, sql`delete from outbox where ${hasId(ids)} and ${mayBeLost}`);
+  await rowsOfWrite(q, sql`delete from outbox where ${hasId(ids)} and ${asyncCommit}`);
 }
 
-/** Stores why the relay could not do the work of these rows; they are due again at their due time. */
+/** Stores the error of the rows' work. The rows are due again at their due time. */
 export async function updateOutboxErrors(
   q: Queryable,
   ids: readonly number[],
@@ -88,7 +89,7 @@ export async function updateOutboxErrors(
   await q.execute(sql`update outbox set last_error = ${error} where ${hasId(ids)}`);
 }
 
-/** Deletes rows that were given up and are older than `ageSeconds`, at most `limit`. */
+/** Deletes at most `limit` parked rows that are older than `ageSeconds`. */
 export async function deleteParkedOutbox(
   q: Queryable,
   ageSeconds: number,
@@ -105,9 +106,9 @@ export async function deleteParkedOutbox(
 }
 
 export interface OutboxState {
-  /** Age of the oldest row that is due; 0 when none is. */
+  /** The age of the oldest due row, or 0. */
   oldestDueSeconds: number;
-  /** Rows that the relay gave up. */
+  /** The number of parked rows. */
   parked: number;
 }
 
@@ -121,7 +122,9 @@ export async function readOutboxState(q: Queryable): Promise<OutboxState> {
   return rows[0] ?? { oldestDueSeconds: 0, parked: 0 };
 }
 
-/** An array, so that the primary key serves: with a subselect of JSON Postgres reads the whole table. */
+/**
+ * An array lets Postgres use the primary key; with a subselect of JSON it reads the whole table.
+ */
 function hasId(ids: readonly number[]): SQL {
   return sql`id = any(${`{${ids.join(",")}}`}::bigint[])`;
 }

@@ -3,8 +3,8 @@ import { sqlStateOf } from "../../errors.ts";
 import { keyReadsOf, type Queryable, updatesOf, writesOf } from "../../postgres/open-postgres.ts";
 
 /**
- * Runs raw SQL and gives its rows; the two drivers wrap them differently. The caller vouches for
- * the row type.
+ * Runs raw SQL and returns its rows, which the two drivers wrap differently. The caller is
+ * responsible for the row type.
  */
 export async function rowsOf<T>(q: Queryable, query: SQL): Promise<T[]> {
   const result: unknown = await q.execute(query);
@@ -20,8 +20,8 @@ export function rowsByKey<T>(q: Queryable, query: SQL): Promise<T[]> {
 }
 
 /**
- * Updates one row by key, unless another transaction holds it: gives "locked" after 50 ms then.
- * For reports that are repeated anyway. In a transaction it waits for the row.
+ * Updates one row by key. Returns "locked" if another transaction holds the row for 50 ms. Use it
+ * for repeated reports. In a transaction it waits for the row.
  */
 export async function rowsUnlessLocked<T>(q: Queryable, query: SQL): Promise<T[] | "locked"> {
   try {
@@ -33,8 +33,8 @@ export async function rowsUnlessLocked<T>(q: Queryable, query: SQL): Promise<T[]
 }
 
 /**
- * Runs a single statement that writes and may wait for locks. It has its connection to itself, as
- * a transaction has.
+ * Runs a single statement that writes and may wait for locks. It uses a connection exclusively,
+ * like a transaction.
  */
 export function rowsOfWrite<T>(q: Queryable, query: SQL): Promise<T[]> {
   return rowsOf(writesOf(q), query);
@@ -43,13 +43,12 @@ export function rowsOfWrite<T>(q: Queryable, query: SQL): Promise<T[]> {
 const LOCK_NOT_AVAILABLE = "55P03";
 
 /**
- * A condition that is always true, for a statement outside of a transaction. Its commit does not
- * wait for the disk. A crash of Postgres may lose it with the last second: use it for repeated
- * reports.
+ * A true condition that makes the commit of a single statement asynchronous. A crash of Postgres
+ * may lose the statements of the last second, so use it only for repeated reports.
  */
-export const mayBeLost = sql`set_config('synchronous_commit', 'off', true) is not null`;
+export const asyncCommit = sql`set_config('synchronous_commit', 'off', true) is not null`;
 
-/** A timestamp as drivers give it in raw SQL (text or Date), as ISO 8601 in UTC. */
+/** Converts a timestamp of raw SQL, a text or a Date, to ISO 8601 in UTC. */
 export function isoTime(value: string | Date): string {
   return new Date(value).toISOString();
 }
@@ -59,9 +58,9 @@ export function isoTimeOrNull(value: string | Date | null): string | null {
 }
 
 /**
- * The right side of `id = ${anyOf(ids)}`. Postgres looks an array up in the index, whatever the
- * statistics say. It compared a joined list with every row of a table that had just been filled.
- * Most lists have one id, for which there is but one plan.
+ * The right side of `id = ${anyOf(ids)}`. Postgres looks up an array in the index, whatever the
+ * statistics are. With a joined list it read the whole of a recently filled table. Most lists have
+ * one id, for which there is only one plan.
  */
 export function anyOf(ids: readonly string[]): SQL {
   const [only, ...others] = ids;

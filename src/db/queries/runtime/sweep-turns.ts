@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { mayBeLost, rowsOfWrite } from "./query.ts";
+import { asyncCommit, rowsOfWrite } from "./query.ts";
 
 /**
  * Claims the turn of a sweep for the whole fleet. The claim expires after `leaseMs`, so a process
@@ -41,7 +41,7 @@ export async function extendSweepTurn(
   const rows = await rowsOfWrite<{ expiry: string }>(
     q,
     sql`update sweep_turns set next_at = now() + ${interval(leaseMs)}
-        where name = ${name} and next_at = ${expiry}::timestamptz and ${mayBeLost}
+        where name = ${name} and next_at = ${expiry}::timestamptz and ${asyncCommit}
         returning next_at::text as expiry`,
   );
   return rows[0]?.expiry;
@@ -57,7 +57,7 @@ export async function endSweepTurn(
   await rowsOfWrite(
     q,
     sql`update sweep_turns set next_at = now() + ${interval(nextInMs)}
-        where name = ${name} and next_at = ${expiry}::timestamptz and ${mayBeLost}`,
+        where name = ${name} and next_at = ${expiry}::timestamptz and ${asyncCommit}`,
   );
 }
 

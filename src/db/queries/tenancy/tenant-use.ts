@@ -13,23 +13,23 @@ export interface QuotaAmounts {
 }
 
 export interface TenantUse {
-  /** Desired replicas times the newest template, of all services that are not being deleted. */
+  /** The sum of desired replicas times the newest template, without services in deletion. */
   intended: QuotaAmounts;
-  /** Of all sets, pending or booked, until their host reports them absent. */
+  /** The sum of all sets, pending or booked, until their host reports them absent. */
   existing: QuotaAmounts;
-  /** Trashed volumes until they are purged. */
+  /** The size of trashed volumes. */
   trashBytes: number;
   max: QuotaAmounts & { trashBytes: number };
-  /** A thousand additions of this size at once, more than there are connections, stay within the quota. */
+  /** The quota allows 1,000 concurrent additions of this size: more than there are connections. */
   isFar: boolean;
 }
 
-/** Makes additions of one tenant wait for each other until their transactions end. */
+/** Serializes additions of one tenant until the transaction ends. */
 export async function lockTenant(q: Queryable, tenantId: string): Promise<void> {
   await q.execute(sql`select id from tenants where id = ${tenantId} for no key update`);
 }
 
-/** Reads the use of a tenant, and whether it is far from its quota with `growth` on top. Throws not-found. */
+/** Reads the use of a tenant, and whether its quota is ample for `growth`. Throws not-found. */
 export async function getTenantUse(
   q: Queryable,
   tenantId: string,
@@ -48,7 +48,7 @@ const dimensions = [
   { name: "rootfsBytes", column: "rootfs_bytes" },
 ] as const;
 
-/** One row as TenantUse. Also part of the statement that inserts a service of a tenant far from its quota. */
+/** Selects one TenantUse. The statement that inserts a service with an ample quota contains it. */
 export function tenantUse(tenantId: string, growth: QuotaAmounts): SQL {
   const amounts = (prefix: "" | "existing_") =>
     sql`jsonb_build_object(${sql.join(

@@ -66,7 +66,7 @@ export async function updateTenant(
   return rows.map(toTenant)[0];
 }
 
-/** Reads what an admin grants to a tenant. Throws not-found. */
+/** Reads the grants of a tenant. Throws not-found. */
 export async function getGrants(q: Queryable, tenantId: string): Promise<Grants> {
   const [row] = await rowsOf<{ grants: Grants }>(
     q,
@@ -76,7 +76,7 @@ export async function getGrants(q: Queryable, tenantId: string): Promise<Grants>
   return row.grants;
 }
 
-/** The live services of a tenant as its grants concern them, by name, after `afterName`. */
+/** Lists the members of a tenant's services that need grants, by name, after `afterName`. */
 export async function listServiceRequests(
   q: Queryable,
   tenantId: string,
@@ -91,7 +91,7 @@ export async function listServiceRequests(
   );
 }
 
-/** Oldest first, after `afterId`. */
+/** Lists tenants after `afterId`, the oldest first. */
 export async function listTenants(
   q: Queryable,
   afterId: string | undefined,

@@ -8,15 +8,15 @@ export interface NewToken {
   name: string;
   role: TokenRole;
   tenantId: string | null;
-  /** Of hook tokens. */
+  /** The hook of a hook token. */
   hookId: string | null;
-  /** Of enroll tokens. */
+  /** The host pool of an enroll token. */
   pool: string | null;
   secretHash: string;
   expiresInSeconds: number | null;
 }
 
-/** Inserts a token; one with the same secret stays as it is. */
+/** Inserts a token, unless a token with this secret exists. */
 export async function insertToken(q: Queryable, token: NewToken): Promise<void> {
   await q.execute(sql`
     insert into tokens (id, name, role, tenant_id, hook_id, pool, secret_hash, expires_at)
@@ -33,7 +33,7 @@ export interface CallerRow {
   pool: string | null;
 }
 
-/** Whose secret this is; undefined when it was never given out, was revoked, or has expired. */
+/** Finds the caller of a secret. Undefined: the token is unknown, revoked or expired. */
 export async function findCallerBySecretHash(
   q: Queryable,
   secretHash: string,
@@ -65,7 +65,7 @@ export async function findToken(q: Queryable, id: string): Promise<Token | undef
   return rows.map(toToken)[0];
 }
 
-/** Oldest first, after `afterId`. */
+/** Lists tokens after `afterId`, the oldest first. */
 export async function listTokens(
   q: Queryable,
   afterId: string | undefined,
@@ -79,7 +79,7 @@ export async function listTokens(
   return rows.map(toToken);
 }
 
-/** Gives whether it was valid until now; undefined when there is no such token. */
+/** Revokes a token. False: it was revoked already. Undefined: it does not exist. */
 export async function updateTokenRevoked(q: Queryable, id: string): Promise<boolean | undefined> {
   const rows = await rowsOf<{ revoked: boolean }>(
     q,
@@ -90,7 +90,7 @@ export async function updateTokenRevoked(q: Queryable, id: string): Promise<bool
   return rows[0]?.revoked;
 }
 
-/** Whether any admin token would be let in now. */
+/** Whether a valid admin token exists. */
 export async function hasAdminToken(q: Queryable): Promise<boolean> {
   const rows = await rowsOf<{ exists: boolean }>(
     q,
