@@ -14,6 +14,7 @@ import { toProblemResponse } from "./http/problem.ts";
 import { type RequestFacts, requestContext } from "./http/request-context.ts";
 import { mountServices } from "./services/routes.ts";
 import { mountSets } from "./sets/routes.ts";
+import type { PageFiles } from "./system/api-page.ts";
 import { mountDocuments, mountFallback } from "./system/documents.ts";
 import { mountSystem } from "./system/routes.ts";
 import { mountVolumes } from "./volumes/routes.ts";
@@ -24,6 +25,8 @@ export interface AppOptions {
   version: string;
   /** Renders the answer of /metrics. Undefined: there is no such path. */
   renderMetrics?: () => Promise<string>;
+  /** The files of the API page at /docs. Undefined: there is no such page. */
+  pageFiles?: PageFiles;
   /** Called once for each request, when its answer begins. */
   observeRequest?: (facts: RequestFacts) => void;
 }
@@ -54,7 +57,7 @@ export function createMountedApi(ctx: ControlContext, options: AppOptions): Api 
   mountAccess(api);
   mountAgent(api);
   mountSystem(api, options.renderMetrics);
-  mountDocuments(api, options.version);
+  mountDocuments(api, options);
   mountFallback(api);
   return api;
 }

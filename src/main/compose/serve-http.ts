@@ -5,6 +5,7 @@ import { Hono } from "hono";
 import { createApp } from "../../routes/app.ts";
 import type { ControlPlane } from "./control-plane.ts";
 import type { Metrics } from "./metrics.ts";
+import { createPageFiles } from "./page-files.ts";
 import { createQueueDashboard, DASHBOARD_PATH } from "./queue-dashboard.ts";
 import type { ProcessContext } from "./run-process.ts";
 
@@ -38,6 +39,7 @@ export function createApiApp(
   const api = createApp(ctx, {
     version,
     renderMetrics: () => metrics.render(),
+    pageFiles: createPageFiles(),
     observeRequest: (facts) => metrics.observeRequest(facts),
   });
   const dashboard = createQueueDashboard(ctx, queues);

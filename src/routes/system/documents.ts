@@ -1,32 +1,54 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
+import type { ApiContext } from "../http/api-env.ts";
+import { openApiDocument } from "../http/openapi-document.ts";
 import type { Api } from "../http/operation.ts";
 import { describeProblem, isProblemCode } from "../http/problem-docs.ts";
-import { openApiDocument } from "../http/openapi-document.ts";
-import { renderDocs } from "./render-docs.ts";
+import { type PageFiles, sendApiPage, sendPageFile } from "./api-page.ts";
 
-/** The page loads nothing and runs no script. */
-const pagePolicy =
-  "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+export interface DocumentOptions {
+  /** The version of Berth. */
+  version: string;
+  /** Undefined: this server has no API page. */
+  pageFiles?: PageFiles | undefined;
+}
 
-/**
- * Serves the OpenAPI document, its page and the problem pages. Renders each at its first request.
- */
-export function mountDocuments(api: Api, version: string): void {
+/** Serves the index, the OpenAPI document, the API page and the pages of problems. */
+export function mountDocuments(api: Api, { version, pageFiles }: DocumentOptions): void {
+  const { app } = api;
   let json: string | undefined;
-  let html: string | undefined;
-  api.app.get("/openapi.json", (c) => {
-    json ??= JSON.stringify(openApiDocument(api.app, version));
+  app.get("/", (c) => sendIndex(c, version, pageFiles ? "/docs" : "/openapi.json"));
+  app.get("/openapi.json", (c) => {
+    json ??= JSON.stringify(openApiDocument(app, version)); // takes some milliseconds
     return c.body(json, 200, { "Content-Type": "application/json" });
   });
-  api.app.get("/docs", (c) => {
-    html ??= renderDocs(openApiDocument(api.app, version));
-    return c.html(html, 200, { "Content-Security-Policy": pagePolicy });
-  });
-  api.app.get("/problems/:code", (c) => {
+  app.get("/problems/:code", (c) => {
     const code = c.req.param("code");
     if (!isProblemCode(code)) throw notFound("problem");
     return c.text(describeProblem(code));
   });
+  if (!pageFiles) return;
+  app.get("/docs", (c) => sendApiPage(c));
+  app.get("/docs/:file", async (c) => {
+    const response = await sendPageFile(c, pageFiles, c.req.param("file"));
+    if (!response) throw notFound("file");
+    return response;
+  });
+}
+
+/** Leads a browser to the documentation, and lists the pages of this server for other clients. */
+function sendIndex(c: ApiContext, version: string, documentation: string): Response {
+  c.header("Vary", "Accept");
+  const accept = c.req.header("accept") ?? "";
+  if (/\btext\/html\b/i.test(accept)) return c.redirect(documentation, 302);
+  const pages = {
+    documentation,
+    openapi: "/openapi.json",
+    problems: "/problems/{code}",
+    services: "/v1/services",
+    liveness: "/healthz",
+    readiness: "/readyz",
+  };
+  return c.json({ name: "Berth", version, pages }, 200);
 }
 
 /** Answers 405 for a path that exists with other methods, else 404. */
@@ -35,15 +57,16 @@ export function mountFallback(api: Api): void {
     method,
     pattern: new RegExp(`^${path.replace(/\{[^}]+\}/g, "[^/]+")}$`),
   }));
-  for (const path of ["/openapi.json", "/docs", "/problems/[^/]+"]) {
+  for (const path of ["/", "/openapi.json", "/docs", "/docs/[^/]+", "/problems/[^/]+"]) {
     known.push({ method: "GET", pattern: new RegExp(`^${path}$`) });
   }
   api.app.notFound((c) => {
     const methods = known.filter(({ pattern }) => pattern.test(c.req.path)).map((it) => it.method);
-    if (methods.length === 0) throw notFound("path");
-    c.header("Allow", [...new Set(methods)].join(", "));
+    const supported = [...new Set(methods)].filter((method) => method !== c.req.method);
+    if (supported.length === 0) throw notFound("path");
+    c.header("Allow", supported.join(", "));
     throw new AppError("method-not-allowed", {
-      detail: `This path supports ${[...new Set(methods)].join(", ")}, not ${c.req.method}.`,
+      detail: `This path supports ${supported.join(", ")}, not ${c.req.method}.`,
     });
   });
 }
