@@ -1,168 +1,223 @@
-import { SETS_PER_HOST_MAX } from "../../contracts/agent-protocol/protocol.ts";
-import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import type { Db, Queryable } from "../../db/postgres/open-postgres.ts";
 import {
+  type FleetHorizon,
   type FleetHostRow,
-  type HostPoolRow,
+  type FleetSetRow,
   listChangedHosts,
   listChangedSets,
+  listHostsAfter,
   listHostIds,
+  listSetsOnHosts,
   readHorizon,
 } from "../../db/queries/placement/fleet.ts";
+import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { createFleet, type Fleet } from "../../scheduler/placement/fleet.ts";
-import type {
-  HostReadiness,
-  HostSnapshot,
-  PlanPolicy,
-  PoolPolicy,
-  Resources,
-} from "../../scheduler/placement/model.ts";
+import type { PlanPolicy, PoolPolicy } from "../../scheduler/placement/model.ts";
+import { hostSnapshotOf, planPolicyOf } from "./host-snapshot.ts";
 
 const HOST_CENSUS_INTERVAL_MS = 60_000;
-/** What was not refreshed for longer is read anew: rows of sets deleted meanwhile may be gone, which are kept for a day at least. */
+/**
+ * A fleet that was not refreshed for longer is loaded again. Retention purges the rows of deleted
+ * sets after a day at the earliest, and a refresh must see them before.
+ */
 const UNREFRESHED_MS_MAX = 12 * 3_600_000;
+/** Hosts per statement of the load, with their sets in a second one. */
+const HOSTS_PER_CHUNK = 100;
+
+export interface RefreshedFleet {
+  fleet: Fleet;
+  policy: PlanPolicy;
+  /** The clock of the database, which tells the age of reports. */
+  nowMs: number;
+}
+
+/** The part of the cache that one load creates. */
+interface LoadedFleet {
+  fleet: Fleet;
+  policy: PlanPolicy;
+  /** Refreshes read the changes of all transactions that had not ended at this horizon. */
+  horizon: FleetHorizon;
+  hosts: Map<string, { name: string; version: string }>;
+  censusAtMs: number;
+  refreshedAtMs: number;
+}
 
 /**
- * The fleet in memory, refreshed by change instead of reloaded: each refresh asks for the rows of transactions that
- * were not over at the one before. What was seen already may come again; nothing is missed, however late it commits.
- * Hosts are deleted rarely: a census of ids once a minute finds that, or a placement that meets no row.
+ * The fleet in memory. `load` reads it once, in bounded chunks. `refresh` then reads only the rows of
+ * transactions that had not ended at the refresh before: it may read a row twice, and misses none.
+ * A census of host ids, once a minute, finds deleted hosts.
  *
- * Not safe for two refreshes at once; the placer, the mover and the dry run each keep their own and run one at a time.
+ * A planner calls `refresh`, one call at a time, and plans on the result. Between plans
+ * `refreshInBackground` keeps the next refresh small. Its result is dropped if a planner has called
+ * `refresh` meanwhile, because it may be older.
+ *
+ * Pass a transaction to `refresh` only before its first write. Otherwise the cache may show rows
+ * that a rollback takes back; call `reset` after an error then.
  */
 export class FleetCache {
   readonly #reportAgeMaxMs: number;
-  #fleet: Fleet | undefined;
-  #policy: PlanPolicy | undefined;
-  #horizon = "0";
-  #censusAtMs = 0;
-  #refreshedAtMs = 0;
-  readonly #hosts = new Map<string, { name: string; version: string }>();
+  readonly #hostsPerChunk: number;
+  #loaded: LoadedFleet | undefined;
+  #loading: Promise<void> | undefined;
+  #refreshCount = 0;
 
-  constructor(options: { reportAgeMaxMs: number }) {
+  constructor(options: { reportAgeMaxMs: number; hostsPerChunk?: number }) {
     this.#reportAgeMaxMs = options.reportAgeMaxMs;
+    this.#hostsPerChunk = options.hostsPerChunk ?? HOSTS_PER_CHUNK;
   }
 
-  /** The fleet as of now, and the database's clock to judge reports by. Statements are pipelined into one round trip. */
-  async refresh(q: Queryable): Promise<{ fleet: Fleet; policy: PlanPolicy; nowMs: number }> {
-    if (Date.now() - this.#refreshedAtMs > UNREFRESHED_MS_MAX) this.reset();
-    const since = this.#horizon;
-    const [horizon, hosts, sets] = await Promise.all([
-      readHorizon(q),
-      listChangedHosts(q, since),
-      listChangedSets(q, since),
-    ]);
-    const policy = planPolicyOf(horizon.pools, this.#reportAgeMaxMs);
-    const fleet = (this.#fleet ??= createFleet(policy));
-    if (this.#policy && this.#policy.version !== policy.version) fleet.setPolicy(policy);
-    this.#policy = policy;
-    for (const host of hosts) {
-      fleet.upsertHost(hostSnapshotOf(host));
-      this.#hosts.set(host.id, { name: host.name, version: host.version });
-    }
-    for (const set of sets) {
-      if (set.hostId === null) fleet.removeSet(set.id);
-      else fleet.upsertSet({ id: set.id, serviceId: set.serviceId, hostId: set.hostId });
-    }
-    if (horizon.nowMs - this.#censusAtMs > HOST_CENSUS_INTERVAL_MS)
-      await this.#takeCensus(q, horizon.nowMs);
-    this.#horizon = horizon.xmin;
-    this.#refreshedAtMs = Date.now();
-    return { fleet, policy, nowMs: horizon.nowMs };
+  /**
+   * Loads the fleet unless it is in memory. Concurrent calls share one load. Call it outside of
+   * transactions: each chunk is a statement of its own, and the load holds no lock meanwhile.
+   */
+  async load(q: Queryable): Promise<void> {
+    const isStale = Date.now() - (this.#loaded?.refreshedAtMs ?? 0) > UNREFRESHED_MS_MAX;
+    if (this.#loaded && !isStale) return;
+    this.#loading ??= this.#readAll(q).finally(() => (this.#loading = undefined));
+    await this.#loading;
   }
 
-  /** The policy that hosts of `pool` are filled by, as of the last refresh. */
+  /**
+   * Applies what changed since the last refresh. Pass a transaction: its statements run in order, so
+   * the horizon is older than the changes, and they share one round trip.
+   */
+  async refresh(q: Queryable): Promise<RefreshedFleet> {
+    await this.load(q);
+    const loaded = this.#current();
+    this.#refreshCount++;
+    const changes = await readChanges(q, loaded);
+    this.#apply(loaded, changes);
+    const { nowMs } = changes.horizon;
+    if (nowMs - loaded.censusAtMs > HOST_CENSUS_INTERVAL_MS) await takeCensus(q, loaded);
+    return { fleet: loaded.fleet, policy: loaded.policy, nowMs };
+  }
+
+  /** The same between plans, and the load if it is due. Do not call it during a plan. */
+  async refreshInBackground(db: Db): Promise<void> {
+    await this.load(db);
+    const loaded = this.#current();
+    const refreshCount = this.#refreshCount;
+    const isCurrent = () => loaded === this.#loaded && refreshCount === this.#refreshCount;
+    const changes = await withTx(db, (tx) => readChanges(tx, loaded));
+    if (!isCurrent()) return;
+    this.#apply(loaded, changes);
+    const { nowMs } = changes.horizon;
+    if (nowMs - loaded.censusAtMs > HOST_CENSUS_INTERVAL_MS) await takeCensus(db, loaded);
+  }
+
+  /** The policy of a pool, as of the last refresh. */
   poolPolicy(pool: string): PoolPolicy {
-    return findPoolPolicy(this.#policy, pool);
+    const found = this.#current().policy.pools.find((candidate) => candidate.pool === pool);
+    assert(found, `host pool ${pool} has no policy`);
+    return found;
   }
 
   hostName(hostId: string): string {
-    return this.#hosts.get(hostId)?.name ?? hostId;
+    return this.#loaded?.hosts.get(hostId)?.name ?? hostId;
   }
 
-  /** The version of the host's row (see FleetHostRow) that the fleet has. */
+  /** The version of the host's row (see FleetHostRow) in the fleet. */
   hostVersion(hostId: string): string | undefined {
-    return this.#hosts.get(hostId)?.version;
+    return this.#loaded?.hosts.get(hostId)?.version;
   }
 
-  /** Takes hosts out of the snapshot that were found to be deleted, before the next census does. */
+  /** Removes hosts that a placement found to be deleted, before the next census does. */
   forgetHosts(ids: Iterable<string>): void {
-    for (const id of ids) {
-      this.#fleet?.removeHost(id);
-      this.#hosts.delete(id);
+    if (this.#loaded) forget(this.#loaded, ids);
+  }
+
+  /** Drops the fleet. The next call loads it again. */
+  reset(): void {
+    this.#loaded = undefined;
+  }
+
+  #current(): LoadedFleet {
+    assert(this.#loaded, "the fleet is loaded before it is used");
+    return this.#loaded;
+  }
+
+  async #readAll(q: Queryable): Promise<void> {
+    const horizon = await readHorizon(q);
+    const policy = planPolicyOf(horizon.pools, this.#reportAgeMaxMs);
+    const loaded: LoadedFleet = {
+      fleet: createFleet(policy),
+      policy,
+      horizon,
+      hosts: new Map(),
+      censusAtMs: horizon.nowMs,
+      refreshedAtMs: Date.now(),
+    };
+    let hosts: FleetHostRow[];
+    let afterId = "";
+    do {
+      hosts = await listHostsAfter(q, { afterId, limit: this.#hostsPerChunk });
+      const ids = hosts.map(({ id }) => id);
+      addRows(loaded, hosts, await listSetsOnHosts(q, ids));
+      afterId = ids.at(-1) ?? afterId;
+    } while (hosts.length === this.#hostsPerChunk);
+    this.#loaded = loaded;
+  }
+
+  #apply(loaded: LoadedFleet, changes: FleetChanges): void {
+    try {
+      const policy = planPolicyOf(changes.horizon.pools, this.#reportAgeMaxMs);
+      if (loaded.policy.version !== policy.version) loaded.fleet.setPolicy(policy);
+      loaded.policy = policy;
+      addRows(loaded, changes.hosts, changes.sets);
+      loaded.horizon = changes.horizon;
+      loaded.refreshedAtMs = Date.now();
+    } catch (error) {
+      this.reset(); // a part of the changes is in the fleet
+      throw error;
     }
   }
+}
 
-  /** Forgets everything: after an error of which it is not known what was applied. */
-  reset(): void {
-    this.#fleet = undefined;
-    this.#horizon = "0";
-    this.#censusAtMs = 0;
-    this.#hosts.clear();
+interface FleetChanges {
+  horizon: FleetHorizon;
+  hosts: FleetHostRow[];
+  sets: FleetSetRow[];
+}
+
+async function readChanges(q: Queryable, { horizon: since }: LoadedFleet): Promise<FleetChanges> {
+  const [horizon, hosts, sets] = await Promise.all([
+    readHorizon(q),
+    listChangedHosts(q, since.xmin),
+    listChangedSets(q, since.xmin),
+  ]);
+  return { horizon, hosts, sets };
+}
+
+function addRows(
+  { fleet, hosts: known }: LoadedFleet,
+  hosts: readonly FleetHostRow[],
+  sets: readonly FleetSetRow[],
+): void {
+  for (const host of hosts) {
+    fleet.upsertHost(hostSnapshotOf(host));
+    known.set(host.id, { name: host.name, version: host.version });
   }
-
-  async #takeCensus(q: Queryable, nowMs: number): Promise<void> {
-    const present = new Set(await listHostIds(q));
-    this.forgetHosts([...this.#hosts.keys()].filter((id) => !present.has(id)));
-    this.#censusAtMs = nowMs;
+  for (const { id, serviceId, hostId } of sets) {
+    if (hostId === null) fleet.removeSet(id);
+    else fleet.upsertSet({ id, serviceId, hostId });
   }
 }
 
-function findPoolPolicy(policy: PlanPolicy | undefined, pool: string): PoolPolicy {
-  const found = policy?.pools.find((candidate) => candidate.pool === pool);
-  assert(found, `host pool ${pool} has no policy`);
-  return found;
+function forget({ fleet, hosts }: LoadedFleet, ids: Iterable<string>): void {
+  for (const id of ids) {
+    fleet.removeHost(id);
+    hosts.delete(id);
+  }
 }
 
-/** The newest version of any pool is the version of the whole: versions come from one counter. */
-export function planPolicyOf(pools: readonly HostPoolRow[], reportAgeMaxMs: number): PlanPolicy {
-  return {
-    version: pools.reduce((newest, pool) => Math.max(newest, pool.version), 0),
-    reportAgeMaxMs,
-    setsPerHostMax: SETS_PER_HOST_MAX,
-    pools: pools.map((pool) => ({
-      pool: pool.name,
-      overcommitPercent: pool.overcommitPercent,
-      highWaterPercent: pool.highWaterPercent,
-    })),
-  };
-}
-
-/** A row as the core sees it; used for the snapshot and for the locked rows at commit alike. */
-export function hostSnapshotOf(row: FleetHostRow): HostSnapshot {
-  return {
-    id: row.id,
-    pool: row.pool,
-    zone: row.zone,
-    rack: row.rack,
-    labels: row.labels,
-    taints: row.taints,
-    readiness: readinessOf(row),
-    allocatable: resourcesOf(row.allocatable),
-    allocated: resourcesOf(row.allocated),
-    reported:
-      row.reportedAtMs === null
-        ? undefined
-        : { used: resourcesOf(row.used), atMs: row.reportedAtMs },
-    placedSinceReport: resourcesOf(row.unreported),
-    reclaimableVolumeBytes: row.reclaimableVolumeBytes,
-    images: row.images,
-  };
-}
-
-function readinessOf(row: FleetHostRow): HostReadiness {
-  if (row.state !== "ready") return row.state;
-  if (row.draining) return "draining";
-  return row.cordoned ? "cordoned" : "ready";
-}
-
-function resourcesOf(amounts: readonly number[]): Resources {
-  const [cpuMillis, memoryBytes, volumeBytes, rootfsBytes] = amounts;
-  assert(
-    cpuMillis !== undefined &&
-      memoryBytes !== undefined &&
-      volumeBytes !== undefined &&
-      rootfsBytes !== undefined,
-    "a host row has four amounts",
+async function takeCensus(q: Queryable, loaded: LoadedFleet): Promise<void> {
+  const { nowMs } = loaded.horizon;
+  const known = [...loaded.hosts.keys()];
+  const present = new Set(await listHostIds(q));
+  forget(
+    loaded,
+    known.filter((id) => !present.has(id)),
   );
-  return { cpuMillis, memoryBytes, volumeBytes, rootfsBytes };
+  loaded.censusAtMs = nowMs;
 }

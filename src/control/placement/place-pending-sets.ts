@@ -1,163 +1,243 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import {
+  type DueSets,
+  listDueSets,
+  type PendingSetRow,
+} from "../../db/queries/placement/due-sets.ts";
 import { lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import {
   commitPlacements,
   type CommittedPlacement,
-  listDuePendingSets,
-  listDuePlacementSpecs,
-  lockPlacement,
-  type PendingSetRow,
   type PlacementInput,
   recordRejections,
   type RejectionInput,
+  tryLockPlacement,
 } from "../../db/queries/placement/placements.ts";
 import { useCustomPlans } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
+import { watchWork } from "../../lib/async/watch-work.ts";
 import { newIds } from "../../lib/ids.ts";
 import { explainRejection } from "../../scheduler/placement/explain.ts";
 import { fitsHost } from "../../scheduler/placement/fits.ts";
 import type { PlacementRequest, Plan, Rejection } from "../../scheduler/placement/model.ts";
 import { planPlacements } from "../../scheduler/placement/plan.ts";
-import type { ControlContext, SignalChannel } from "../runtime/context.ts";
+import type { ControlContext, SignalChannel, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { FleetCache, hostSnapshotOf } from "./fleet-cache.ts";
-import { buildPlacementRequests, type PendingSets } from "./placement-requests.ts";
+import { FleetCache, type RefreshedFleet } from "./fleet-cache.ts";
+import { hostSnapshotOf } from "./host-snapshot.ts";
+import { buildPlacementRequests } from "./placement-requests.ts";
 
-/** Sets per transaction: large enough that the commit is a small part, small enough that the first are placed soon. */
+/** Large enough that the commit is a small part, small enough that the first sets start soon. */
 const SETS_PER_BATCH_MAX = 4_000;
-/** So few sets are read with plans that are kept: most of the time it is one, and planning its statements would take longer than it. */
-const SMALL_BATCH_SETS_MAX = 32;
-/** So few are booked by a statement each, for the same reason. */
+/** After a batch of mostly rejections, so that new sets do not wait long for the old ones. */
+const SETS_PER_RETRY_BATCH_MAX = 500;
+/** Up to this number a statement per set is faster, as its generic plan exists. */
 const SINGLE_SET_COMMITS_MAX = 4;
 const BATCHES_PER_RUN_MAX = 200;
-/** Batches in a row in which every placement was overtaken; then the sweep tries again later. */
+/** Batches in a row whose placements all conflicted. The sweep then tries again. */
 const CONFLICTED_BATCHES_MAX = 5;
-/** A waiter for one set is woken by name up to this many; beyond, it finds out at its next poll. */
+/** A run that does not get the placement lock for this time ends. The sweep then tries again. */
+const LOCK_WAIT_MS_MAX = 10_000;
+const LOCK_RETRY_MS_MIN = 10;
+const LOCK_RETRY_MS_MAX = 40;
+/** Beyond this number of placed sets, waiters for single sets find out at their next poll. */
 const SET_SIGNALS_MAX = 200;
 const RETRY_MS_MIN = 500;
 const RETRY_MS_MAX = 30_000;
+/** A batch that takes longer hangs: the deadlines of its statements are far below this time. */
+const BATCH_MS_MAX = 5 * 60_000;
 
 export interface PlaceOutcome {
   placed: number;
   rejected: number;
-  /** Planned, but no longer possible on the locked rows; they are planned again in the next batch. */
+  /** Placements that no longer fit on the locked rows. The next batch plans these sets again. */
   conflicts: number;
   batches: number;
 }
 
-/** Places pending sets. One per process: it keeps the fleet in memory, and its runs wait for each other. */
+/** Places pending sets. One per process: it has the fleet in memory, and its runs do not overlap. */
 export interface Placer {
   placeSets(): Promise<PlaceOutcome>;
+  /**
+   * Refreshes the fleet in memory unless a run does so anyway. Called each second, it keeps the
+   * refresh of the next placement small (finding 14), and loads the fleet before the first one.
+   */
+  refreshFleet(): Promise<void>;
 }
 
-export function createPlacer(ctx: ControlContext): Placer {
+export interface PlacerOptions {
+  /** Called when a batch hangs. The process should end, so that another takes the work over. */
+  onHung?: () => void;
+  batchMsMax?: number;
+}
+
+export function createPlacer(ctx: ControlContext, options: PlacerOptions = {}): Placer {
+  const { onHung = () => undefined, batchMsMax = BATCH_MS_MAX } = options;
   const cache = new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs });
+  const placing: Placing = {
+    cache,
+    tryBatch: (attempt) => watchWork(placeBatch(ctx, cache, attempt), batchMsMax, onHung),
+  };
   let tail: Promise<unknown> = Promise.resolve();
+  let runs = 0;
   return {
     placeSets() {
-      const run = tail.then(() => placeAll(ctx, cache));
+      runs++;
+      const run = tail.then(() => placeAll(ctx, placing)).finally(() => runs--);
       tail = run.catch(() => undefined); // the caller of that run has its error
       return run;
+    },
+    async refreshFleet() {
+      if (runs === 0) await cache.refreshInBackground(ctx.db);
     },
   };
 }
 
-async function placeAll(ctx: ControlContext, cache: FleetCache): Promise<PlaceOutcome> {
+interface Placing {
+  cache: FleetCache;
+  tryBatch: (attempt: BatchAttempt) => Promise<BatchOutcome | "idle" | "locked">;
+}
+
+async function placeAll(ctx: ControlContext, { cache, tryBatch }: Placing): Promise<PlaceOutcome> {
   const total: PlaceOutcome = { placed: 0, rejected: 0, conflicts: 0, batches: 0 };
   let conflicted = 0;
+  let setsMax = SETS_PER_BATCH_MAX;
+  let lockedSinceMs: number | undefined;
+  await cache.load(ctx.db);
   while (total.batches < BATCHES_PER_RUN_MAX && conflicted < CONFLICTED_BATCHES_MAX) {
-    const batch = await placeBatch(ctx, cache, conflicted === 0);
-    if (!batch) break;
+    const isContended = lockedSinceMs !== undefined;
+    const batch = await tryBatch({ setsMax, isContended, hasConflicted: conflicted > 0 });
+    if (batch === "idle") break;
+    if (batch === "locked") {
+      lockedSinceMs ??= performance.now();
+      if (performance.now() - lockedSinceMs > LOCK_WAIT_MS_MAX) break;
+      await delay(LOCK_RETRY_MS_MIN + Math.random() * (LOCK_RETRY_MS_MAX - LOCK_RETRY_MS_MIN));
+      continue;
+    }
+    lockedSinceMs = undefined;
+    const placed = batch.placed.length;
     total.batches++;
-    total.placed += batch.placed.length;
+    total.placed += placed;
     total.rejected += batch.rejected;
     total.conflicts += batch.conflicts;
-    conflicted = batch.placed.length === 0 && batch.conflicts > 0 ? conflicted + 1 : 0;
+    conflicted = placed === 0 && batch.conflicts > 0 ? conflicted + 1 : 0;
+    setsMax = batch.rejected > placed ? SETS_PER_RETRY_BATCH_MAX : SETS_PER_BATCH_MAX;
     await ctx.signals.publish(signalsOf(batch.placed));
-    if (batch.isLast) break;
+    if (!batch.hasMore) break;
   }
   return total;
+}
+
+interface BatchAttempt {
+  setsMax: number;
+  /** The lock was not free before: nothing is read until it is. */
+  isContended: boolean;
+  /** Hosts are locked before the check, so that a host that changes all the time takes sets too. */
+  hasConflicted: boolean;
 }
 
 interface BatchOutcome {
   placed: CommittedPlacement[];
   rejected: number;
   conflicts: number;
-  /** Nothing else was due. What came to be since then rings for itself. */
-  isLast: boolean;
+  /** More sets may be due. Later sets have jobs of their own. */
+  hasMore: boolean;
 }
 
 /**
- * One transaction: refresh the fleet, plan what is due, check the plan again on locked hosts with the same function,
- * book it. For one set that check is that its host is still what it was planned with, which is locked with the booking: a round trip
- * less. Undefined: nothing is due. After an error the cache starts anew, as it may have seen what was rolled back.
- * @param isFirstTry otherwise hosts are locked before, so that one that keeps changing takes sets all the same
+ * Places one batch in one transaction, under the placement lock:
+ *
+ * 1. Read what changed in the fleet, and the due sets. This shares one round trip with the lock.
+ * 2. Plan, without the database.
+ * 3. Admit the placements that fit on the locked hosts, by the planner's own function (I2).
+ * 4. Book them, and store the rejections. This shares one round trip with the commit.
+ *
+ * A plan with one placement skips step 3: the booking locks the host, and requires the version of
+ * its row with which it was planned.
+ *
+ * The cache is read before the first write of the transaction, so a rollback leaves it valid.
  */
 async function placeBatch(
   ctx: ControlContext,
   cache: FleetCache,
-  isFirstTry: boolean,
-): Promise<BatchOutcome | undefined> {
-  try {
-    const batch = await unitOfWork(ctx, async (tx) => {
-      const [, { fleet, policy, nowMs }, few] = await Promise.all([
-        lockPlacement(tx),
-        cache.refresh(tx),
-        readDue(tx, SMALL_BATCH_SETS_MAX + 1),
-      ]);
-      const due = few.pending.length > SMALL_BATCH_SETS_MAX ? await readFullBatch(tx) : few;
-      const { pending } = due;
-      if (pending.length === 0) return undefined;
-      const requests = await buildPlacementRequests(tx, due);
-      const plan = planPlacements(fleet, requests, { seed: policy.version, nowMs });
-      const pendingById = new Map(pending.map((set) => [set.id, set]));
-      const hostVersion = isFirstTry ? versionOfOnlyHost(plan, cache) : undefined;
-      const planned = plannedOf(plan, pendingById);
-      const admitted =
-        hostVersion === undefined
-          ? await admitOnLockedHosts(tx, cache, planned, requests)
-          : planned;
-      const rejections = rejectionsOf(plan, pendingById);
-      const isLargeBatch = rejections.length > 0 || admitted.length > SINGLE_SET_COMMITS_MAX;
-      const stored = tx.sendWithCommit(async () => {
-        // Started together, in this order: a statement that waited for another would come after the commit.
-        const [, placed] = await Promise.all([
-          isLargeBatch && useCustomPlans(tx),
-          // Hosts are locked before sets: bookings come before rejections.
-          commitAll(tx, admitted, plan.policyVersion, hostVersion),
-          recordRejections(tx, rejections, plan.policyVersion),
-        ]);
-        return placed;
-      });
-      return {
-        pending: pending.length,
-        planned: planned.length,
-        rejected: rejections.length,
-        stored,
-      };
-    });
-    if (!batch) return undefined;
-    const placed = await batch.stored;
-    const conflicts = batch.planned - placed.length;
-    const isLast = batch.pending < SETS_PER_BATCH_MAX && conflicts === 0;
-    return { placed, rejected: batch.rejected, conflicts, isLast };
-  } catch (error) {
-    cache.reset();
-    throw error;
-  }
+  { setsMax, isContended, hasConflicted }: BatchAttempt,
+): Promise<BatchOutcome | "idle" | "locked"> {
+  const batch = await unitOfWork(ctx, async (tx) => {
+    if (isContended && !(await tryLockPlacement(tx))) return "locked";
+    const read = await readBatch(tx, cache, setsMax);
+    if (read === "locked" || read.due.sets.length === 0) return read === "locked" ? read : "idle";
+    const requests = await buildPlacementRequests(tx, read.due);
+    const planned = planBatch(read, requests);
+    const hostVersion = hasConflicted ? undefined : versionOfOnlyHost(planned.placements, cache);
+    const admitted =
+      hostVersion === undefined
+        ? await admitOnLockedHosts(tx, cache, planned.placements, requests)
+        : planned.placements;
+    const stored = commitBatch(tx, { ...planned, placements: admitted }, hostVersion);
+    return { planned, stored, hasMore: read.due.hasMore };
+  });
+  if (typeof batch === "string") return batch;
+  const { planned, stored, hasMore } = batch;
+  const placed = await stored;
+  const conflicts = planned.placements.length - placed.length;
+  const rejected = planned.rejections.length;
+  return { placed, rejected, conflicts, hasMore: hasMore || conflicts > 0 };
 }
 
-async function readDue(tx: Queryable, limit: number): Promise<PendingSets> {
-  const [pending, specs] = await Promise.all([
-    listDuePendingSets(tx, limit),
-    listDuePlacementSpecs(tx, limit),
+interface ReadBatch extends RefreshedFleet {
+  due: DueSets;
+}
+
+/** One round trip. If the lock is not free, the rest of the answer is of no use. */
+async function readBatch(
+  tx: Queryable,
+  cache: FleetCache,
+  setsMax: number,
+): Promise<ReadBatch | "locked"> {
+  const [isLocked, fleet, due] = await Promise.all([
+    tryLockPlacement(tx),
+    cache.refresh(tx),
+    listDueSets(tx, setsMax),
   ]);
-  return { pending, specs };
+  return isLocked ? { ...fleet, due } : "locked";
 }
 
-async function readFullBatch(tx: Queryable): Promise<PendingSets> {
-  const [, due] = await Promise.all([useCustomPlans(tx), readDue(tx, SETS_PER_BATCH_MAX)]);
-  return due;
+interface PlannedBatch {
+  policyVersion: number;
+  placements: PlacementInput[];
+  rejections: RejectionInput[];
+}
+
+function planBatch(
+  { fleet, policy, nowMs, due }: ReadBatch,
+  requests: readonly PlacementRequest[],
+): PlannedBatch {
+  const plan = planPlacements(fleet, requests, { seed: policy.version, nowMs });
+  const pendingById = new Map(due.sets.map((set) => [set.id, set]));
+  return {
+    policyVersion: plan.policyVersion,
+    placements: placementsOf(plan, pendingById),
+    rejections: rejectionsOf(plan, pendingById),
+  };
+}
+
+/** Sends the bookings and then the rejections with the commit: hosts are locked before sets. */
+function commitBatch(
+  tx: UnitOfWork,
+  { policyVersion, placements, rejections }: PlannedBatch,
+  hostVersion: string | undefined,
+): Promise<CommittedPlacement[]> {
+  const isLarge = rejections.length > 0 || placements.length > SINGLE_SET_COMMITS_MAX;
+  return tx.sendWithCommit(async () => {
+    // All start at once: a statement that waited for another would come after the commit.
+    const [, placed] = await Promise.all([
+      isLarge && useCustomPlans(tx),
+      commitAll(tx, placements, policyVersion, hostVersion),
+      recordRejections(tx, rejections, policyVersion),
+    ]);
+    return placed;
+  });
 }
 
 async function commitAll(
@@ -174,25 +254,26 @@ async function commitAll(
   return (await Promise.all(each)).flat();
 }
 
-/** Of a plan for one set, as most are: what its host was when it was planned. */
-function versionOfOnlyHost({ placements }: Plan, cache: FleetCache): string | undefined {
+/** The version of the host row of a plan with one placement, as most plans are. */
+function versionOfOnlyHost(
+  placements: readonly PlacementInput[],
+  cache: FleetCache,
+): string | undefined {
   const [only, ...others] = placements;
   return only && others.length === 0 ? cache.hostVersion(only.hostId) : undefined;
 }
 
-function plannedOf(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): PlacementInput[] {
+function placementsOf(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): PlacementInput[] {
   const ids = newIds("plc", plan.placements.length);
   return plan.placements.map(({ setId, hostId, score, because }, position) => {
     const placementId = ids[position];
     const set = pending.get(setId);
-    assert(set && placementId !== undefined, "what is planned is pending");
+    assert(set && placementId !== undefined, "a planned set is pending");
     return { placementId, setId, hostId, generation: set.generation, score, because };
   });
 }
 
-/**
- * Locks the hosts in id order and keeps the placements that still fit them, each counted on top of those before it (I2).
- */
+/** Locks the hosts in id order. Returns the placements that fit, each on top of those before it (I2). */
 async function admitOnLockedHosts(
   tx: Queryable,
   cache: FleetCache,
@@ -237,7 +318,7 @@ function rejectionsOf(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): 
   });
 }
 
-/** 0.5 s doubling to 30 s; more room anywhere shortens it (see retryPendingSets). */
+/** 0.5 s, doubled per attempt up to 30 s. New capacity shortens it (see retryPendingSets). */
 export function retryDelayMs(attempts: number): number {
   return Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(attempts, 10));
 }

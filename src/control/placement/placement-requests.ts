@@ -1,61 +1,34 @@
 import type { PlacementSpec } from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import {
-  listPlacementSpecs,
-  listRepulsions,
-  listServiceIds,
-  type PendingSetRow,
-  type PlacementSpecRow,
-} from "../../db/queries/placement/placements.ts";
+import type { DueSets } from "../../db/queries/placement/due-sets.ts";
+import { listRepulsions, listServiceIds } from "../../db/queries/placement/placements.ts";
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 import type { PlacementConstraints, PlacementRequest } from "../../scheduler/placement/model.ts";
 
-/** Pending sets, and what is known of their revisions: of most of them, at least, as each is read by itself. */
-export interface PendingSets {
-  pending: readonly PendingSetRow[];
-  specs: readonly PlacementSpecRow[];
-}
-
-/** What the planner is asked for a batch of pending sets; sets of one revision share one constraints object. */
+/** The requests to the planner for due sets. Sets of one revision share one constraints object. */
 export async function buildPlacementRequests(
   q: Queryable,
-  { pending, specs: known }: PendingSets,
+  { sets, specs }: DueSets,
 ): Promise<PlacementRequest[]> {
-  const knownKeys = new Set(known.map(revisionKey));
-  const missing = new Map<string, { serviceId: string; revision: number }>();
-  for (const set of pending) {
-    const key = revisionKey(set);
-    if (!knownKeys.has(key)) missing.set(key, { serviceId: set.serviceId, revision: set.revision });
-  }
-  const specs = [...known, ...(await listPlacementSpecs(q, [...missing.values()]))];
-  const knownRules = specs.flatMap(({ serviceId, service }) =>
-    service ? { serviceId, ...service } : [],
-  );
-  const serviceIds = await readNamedServices(q, knownRules);
-  const tenantIds = knownRules.flatMap(({ tenantId, mayBeRepelled }) =>
-    mayBeRepelled ? tenantId : [],
-  );
+  const serviceIds = await readNamedServices(q, specs);
+  const tenantIds = specs.flatMap(({ tenantId, mayBeRepelled }) => (mayBeRepelled ? tenantId : []));
   const repulsions = await listRepulsions(q, [...new Set(tenantIds)]);
   const repelledBy = new Map(
     repulsions.map((row) => [`${row.tenantId}/${row.name}`, row.byServiceIds]),
   );
-  const constraints = new Map<
-    string,
-    { constraints: PlacementConstraints; images: readonly string[] }
-  >();
-  for (const spec of specs) {
-    if (!spec.service) continue;
-    const { tenantId, name } = spec.service;
-    const rules = { ...spec.service, repelledBy: repelledBy.get(`${tenantId}/${name}`) ?? [] };
-    constraints.set(revisionKey(spec), {
-      constraints: constraintsOf(rules, serviceIds),
-      images: spec.images,
-    });
-  }
-  return pending.flatMap((set) => {
-    const spec = constraints.get(revisionKey(set));
-    if (!spec) return []; // its service went away since the batch was read
+  const byRevision = new Map(
+    specs.map((spec) => {
+      const rules = { ...spec, repelledBy: repelledBy.get(`${spec.tenantId}/${spec.name}`) ?? [] };
+      return [
+        revisionKey(spec),
+        { constraints: constraintsOf(rules, serviceIds), images: spec.images },
+      ];
+    }),
+  );
+  return sets.flatMap((set) => {
+    const spec = byRevision.get(revisionKey(set));
+    if (!spec) return []; // the retention has purged its service
     return {
       setId: set.id,
       serviceId: set.serviceId,
@@ -73,7 +46,7 @@ export async function buildPlacementRequests(
   });
 }
 
-/** What the planner is asked for sets of one service that are no rows, or are to be elsewhere than they are. */
+/** Requests to the planner for sets of one service that do not exist yet, or that move. */
 export async function requestsOfService(
   q: Queryable,
   service: Pick<ServiceRow, "id" | "tenantId" | "name" | "placement" | "priority">,
@@ -88,7 +61,7 @@ export async function requestsOfService(
   const repulsions = await listRepulsions(q, [tenantId]);
   const repelledBy = repulsions.find(({ name }) => name === ownName)?.byServiceIds ?? [];
   const ids = new Map(found.map(({ name, id }) => [`${tenantId}/${name}`, id]));
-  ids.set(`${tenantId}/${ownName}`, serviceId); // it may name itself before it exists
+  ids.set(`${tenantId}/${ownName}`, serviceId); // the rules may name the service before it exists
   const constraints = constraintsOf({ tenantId, placement, repelledBy }, ids);
   return sets.map(({ setId, template, avoidHostIds }) => ({
     setId,
@@ -110,7 +83,7 @@ function revisionKey(of: { serviceId: string; revision: number }): string {
   return `${of.serviceId}/${of.revision}`;
 }
 
-/** Whose rules name services of the same tenant. */
+/** Placement rules, which name services of the same tenant. */
 interface PlacementRules {
   tenantId: string;
   placement: PlacementSpec;
@@ -132,8 +105,8 @@ async function readNamedServices(
 }
 
 /**
- * Names become ids; a name that no service has yet constrains nothing. What others forbid this service is forbidden to it,
- * as anti-affinity holds both ways.
+ * Replaces service names by ids. A name that no service has constrains nothing. Anti-affinity holds
+ * both ways, so the rules of other services against this one apply too.
  */
 export function constraintsOf(
   spec: PlacementRules & { repelledBy: readonly string[] },

@@ -16,7 +16,8 @@ import {
   mayDisrupt,
   type ReplicaCounts,
 } from "../../scheduler/rollout/may-disrupt.ts";
-import { type FleetCache, hostSnapshotOf, planPolicyOf } from "../placement/fleet-cache.ts";
+import type { FleetCache } from "../placement/fleet-cache.ts";
+import { hostSnapshotOf, planPolicyOf } from "../placement/host-snapshot.ts";
 import { planMoves } from "../placement/find-room.ts";
 import { fitsGrowth, growthOf } from "../placement/growth.ts";
 

@@ -17,7 +17,7 @@ import {
 import { lockServiceById, type ServiceRow } from "../../db/queries/services/write-services.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { planPolicyOf } from "../placement/fleet-cache.ts";
+import { planPolicyOf } from "../placement/host-snapshot.ts";
 import { placeSetsJob } from "../replicas/reconcile-replicas.ts";
 import { applyWanted, findShortHosts, type ShortHost } from "./resize-steps.ts";
 

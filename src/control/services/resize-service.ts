@@ -27,7 +27,7 @@ import {
 } from "../../db/queries/services/write-services.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { planPolicyOf } from "../placement/fleet-cache.ts";
+import { planPolicyOf } from "../placement/host-snapshot.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { readChangedService } from "./get-service.ts";
 import { amountsOfSets, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";

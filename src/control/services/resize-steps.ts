@@ -2,7 +2,7 @@ import { AppError } from "../../contracts/common/app-error.ts";
 import type { FleetHostRow } from "../../db/queries/placement/fleet.ts";
 import type { SetSize, SizedSet, WantedSize } from "../../db/queries/services/resizes.ts";
 import type { PlanPolicy, Resources } from "../../scheduler/placement/model.ts";
-import { hostSnapshotOf } from "../placement/fleet-cache.ts";
+import { hostSnapshotOf } from "../placement/host-snapshot.ts";
 import { fitsGrowth, growthOf } from "../placement/growth.ts";
 
 /** The size that results from a resize; dimensions that it does not name stay. */

@@ -27,7 +27,7 @@ import { fitsHost } from "../../scheduler/placement/fits.ts";
 import type { HostSnapshot, Resources } from "../../scheduler/placement/model.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { hostSnapshotOf, planPolicyOf } from "../placement/fleet-cache.ts";
+import { hostSnapshotOf, planPolicyOf } from "../placement/host-snapshot.ts";
 import { getSet } from "../sets/get-set.ts";
 import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
 import { assertWithinQuota } from "../tenancy/quota.ts";

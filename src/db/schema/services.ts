@@ -163,8 +163,8 @@ export const sets = pgTable(
   (table) => [
     // A pending set has no host. Said so and not by `state`, as an update of a column that an index speaks of rewrites all
     // of the row's index entries, and a set's state changes most.
-    index("sets_pending")
-      .on(table.priority.desc().nullsFirst(), table.id)
+    index("sets_pending_by_tenant")
+      .on(table.priority, table.tenantId, table.planAfter)
       .where(sql`host_id is null and deleted_at is null`),
     index("sets_pending_due")
       .on(table.planAfter)

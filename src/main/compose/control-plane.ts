@@ -18,7 +18,7 @@ import { startSweeps } from "../../jobs/sweeps/start-sweeps.ts";
 import type { SweepRun } from "../../jobs/sweeps/start-sweep.ts";
 import { CompletedJobs } from "../../jobs/queue/completed-jobs.ts";
 import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
-import { watchWork } from "../../lib/async/watch-work.ts";
+import { repeatUntilStopped } from "../../lib/async/repeat-until-stopped.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";
 import { coalesce } from "../../lib/async/coalesce.ts";
 import { bindWork } from "../../control/runtime/bind-work.ts";
@@ -36,8 +36,7 @@ const REPORTS_SHARE_OF_CONNECTIONS = 0.1;
 const JOBS_SHARE_OF_SHUTDOWN = 0.6;
 /** The share of the shutdown time in which a sweep must end its current item. */
 const SWEEPS_SHARE_OF_SHUTDOWN = 0.3;
-/** A placement run that takes longer hangs: its statements have deadlines far below this time. */
-const PLACEMENT_RUN_MAX_MS = 10 * 60_000;
+const FLEET_REFRESH_MS = 1_000;
 const EXIT_HUNG = 70; // EX_SOFTWARE of sysexits.h
 
 export interface BackendOptions {
@@ -129,16 +128,22 @@ export function startJobs(
 ): void {
   const { log, shutdown } = context;
   const endHung = (): void => context.stop(EXIT_HUNG);
-  const placer = createPlacer(bindWork(ctx, { kind: "placement" }));
+  const placer = createPlacer(bindWork(ctx, { kind: "placement" }), {
+    onHung: () => {
+      log.error({}, "placement hangs; the process ends");
+      endHung();
+    },
+  });
+  const refresh = repeatUntilStopped(
+    () => placer.refreshFleet(),
+    FLEET_REFRESH_MS,
+    (error) => log.warn({ err: error }, "fleet not refreshed"),
+  );
+  shutdown.add("fleet refresh", () => refresh.stop());
   const mover = createMover(ctx);
   const deps = {
     ctx,
-    placeSets: coalesce(() =>
-      watchWork(placer.placeSets(), PLACEMENT_RUN_MAX_MS, () => {
-        log.error({}, "placement hangs; the process ends");
-        endHung();
-      }),
-    ),
+    placeSets: coalesce(() => placer.placeSets()),
     moveSets: coalesce(() => mover.moveSets()),
   };
   const redis = openJobWorkerRedis(options.redisTarget, log);

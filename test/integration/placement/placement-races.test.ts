@@ -1,10 +1,8 @@
 import { type SQL, sql } from "drizzle-orm";
 import { expect, test } from "vitest";
+import { listDueSets } from "../../../src/db/queries/placement/due-sets.ts";
 import { listChangedHosts } from "../../../src/db/queries/placement/fleet.ts";
-import {
-  commitPlacements,
-  listDuePendingSets,
-} from "../../../src/db/queries/placement/placements.ts";
+import { commitPlacements } from "../../../src/db/queries/placement/placements.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { lockHosts } from "../../../src/db/queries/sets/write-sets.ts";
 import { withTx } from "../../../src/db/transaction.ts";
@@ -114,7 +112,7 @@ test("I2: a usage report that meets a booking goes on counting what was booked a
   const f = await start();
   const hostId = await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web"));
-  const [set] = await listDuePendingSets(f.ctx.db, 1);
+  const [set] = (await listDueSets(f.ctx.db, 1)).sets;
   assert(set, "the set is pending");
   const usage = {
     used: smallHost,
@@ -128,7 +126,8 @@ test("I2: a usage report that meets a booking goes on counting what was booked a
   let report: Promise<unknown> | undefined;
   await withTx(f.ctx.db, async (tx) => {
     await lockHosts(tx, [hostId]);
-    report = f.sync(hostId, { usage });
+    // With a list of images it waits for the row, however long the booking takes.
+    report = f.sync(hostId, { usage, images: [] });
     await untilSomebodyWaits(f.ctx.db, "the host's row is waited for");
     const placement = { placementId: "plc_1", setId: set.id, hostId, score: 0, because: {} };
     await commitPlacements(tx, [{ ...placement, generation: set.generation }], 1);
@@ -140,3 +139,36 @@ test("I2: a usage report that meets a booking goes on counting what was booked a
   );
   expect(host).toEqual({ unreported: set.cpuMillis, used: smallHost.cpuMillis });
 });
+
+test("a placement locks hosts before sets, so that it does not deadlock with a scale-in", async () => {
+  const f = await start();
+  await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 5 }));
+  await f.placer.placeSets();
+  const [waiting] = await rowsOf<{ id: string }>(
+    f.ctx.db,
+    sql`update sets set plan_after = now() where state = 'pending' returning id`,
+  );
+  assert(waiting, "a set waits for a host");
+  await f.enroll("h2", { allocatable: { ...smallHost, memoryBytes: 2 ** 29 } });
+  await createService(f.ctx, f.tenantId, smallService("tiny"));
+  let run: Promise<PlaceOutcome> | undefined;
+  await withTx(
+    f.ctx.db,
+    async (tx) => {
+      await tx.execute(sql`select 1 from hosts for update`);
+      run = f.placer.placeSets();
+      await untilSomebodyWaits(f.ctx.db, "the placement waits for a host");
+      // A scale-in locks its sets now. With the sets locked first, one of both would have to end.
+      await tx.execute(sql`select 1 from sets where id = ${waiting.id} for update nowait`);
+    },
+    { retriesMax: 0 },
+  );
+  expect(await run).toMatchObject({ placed: 1, rejected: 1, conflicts: 0 });
+});
+
+/** A service whose set fits beside the others. */
+function smallService(name: string) {
+  const { template, ...body } = serviceBody(name);
+  return { ...body, template: { ...template, cpuMillis: 100, memoryBytes: 2 ** 28 } };
+}

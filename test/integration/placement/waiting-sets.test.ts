@@ -7,7 +7,7 @@ import { createService } from "../../../src/control/services/create-service.ts";
 import { getSet } from "../../../src/control/sets/get-set.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import { putHostPool } from "../../../src/control/hosts/put-host-pool.ts";
-import { observed, serviceBody } from "../../support/fleet/fleet-context.ts";
+import { observed, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 
 /** Sets that no host takes: what they say of it, and when they are planned again. */
@@ -150,4 +150,33 @@ test("the room of one set that goes is tried for some of those that wait, not fo
   );
   expect(due).toEqual({ count: 100 });
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1, rejected: 99 });
+});
+
+test("a rejection is one event per service, and again only if the codes of its reasons change", async () => {
+  const f = await start();
+  const hostId = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 7 }));
+  const readEvents = () =>
+    rowsOf<{ sets: number; codes: string[]; hosts: number[] }>(
+      f.ctx.db,
+      sql`select (data->>'sets')::int as sets,
+            array(select r->>'reason' from jsonb_array_elements(data->'reasons') r order by 1) as codes,
+            array(select (r->>'hosts')::int from jsonb_array_elements(data->'reasons') r order by 1) as hosts
+          from events where kind = 'set-rejected' order by id`,
+    );
+  const planAgain = async () => {
+    await f.ctx.db.execute(sql`update sets set plan_after = now() where state = 'pending'`);
+    return f.placer.placeSets();
+  };
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 4, rejected: 3 });
+  expect(await readEvents()).toEqual([{ sets: 3, codes: ["insufficient-cpu"], hosts: [1] }]);
+  // One more full host changes the number of hosts, and no code.
+  await f.enroll("h2", { allocatable: { ...smallHost, cpuMillis: 100 } });
+  expect(await planAgain()).toMatchObject({ placed: 0, rejected: 3 });
+  expect(await readEvents()).toHaveLength(1);
+  await cordonHost(f.ctx, hostId);
+  expect(await planAgain()).toMatchObject({ placed: 0, rejected: 3 });
+  const [, second, ...others] = await readEvents();
+  expect(second).toMatchObject({ sets: 3, codes: ["host-cordoned", "insufficient-cpu"] });
+  expect(others).toEqual([]);
 });

@@ -3,7 +3,7 @@ import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
 
-/** A host as the planner needs it, flat as it comes. Amounts are float8: exact below 2^53, and numbers in both drivers. */
+/** A host for the planner. Amounts are float8: exact below 2^53, and numbers in both drivers. */
 export interface FleetHostRow {
   id: string;
   name: string;
@@ -23,11 +23,11 @@ export interface FleetHostRow {
   allocated: number[];
   unreported: number[];
   used: number[];
-  /** The transaction that last changed anything of these: where it is the same, so is all of it. */
+  /** The last transaction that changed one of these columns. Rows with equal versions are equal. */
   version: string;
 }
 
-/** A change of any of them, but for the name, changes the version: the trigger hosts_stamp_changed_xid names them. */
+/** The trigger hosts_stamp_changed_xid sets a new version if one of them changes, except the name. */
 const fleetHostColumns = sql`id, name, pool, zone, rack, labels, taints, state, cordoned, draining, images,
   (extract(epoch from reported_at) * 1000)::float8 as "reportedAtMs",
   reclaimable_volume_bytes::float8 as "reclaimableVolumeBytes",
@@ -37,7 +37,7 @@ const fleetHostColumns = sql`id, name, pool, zone, rack, labels, taints, state, 
   json_build_array(used_cpu_millis, used_memory_bytes, used_volume_bytes, used_rootfs_bytes) as used,
   changed_xid::text as version`;
 
-/** What the fleet in memory is refreshed by. */
+/** The position from which the next refresh of a fleet in memory reads. */
 export interface FleetHorizon {
   /** The oldest transaction that may still be running. */
   xmin: string;
@@ -46,7 +46,7 @@ export interface FleetHorizon {
   pools: HostPoolRow[];
 }
 
-/** Read before what it is to vouch for. */
+/** Read it before the changes: the next refresh then misses no transaction. */
 export async function readHorizon(q: Queryable): Promise<FleetHorizon> {
   const [horizon] = await rowsOf<FleetHorizon>(
     q,
@@ -58,25 +58,52 @@ export async function readHorizon(q: Queryable): Promise<FleetHorizon> {
   return horizon;
 }
 
-/** Hosts changed by a transaction that was not over at the horizon `xmin` ("0": all). Uses hosts_changed_xid. */
+/** Hosts that a transaction changed which had not ended at the horizon `xmin`. Uses hosts_changed_xid. */
 export async function listChangedHosts(q: Queryable, xmin: string): Promise<FleetHostRow[]> {
   return rowsOf(q, sql`select ${fleetHostColumns} from hosts where changed_xid >= ${xmin}::xid8`);
 }
 
-/** Sets whose host changed likewise; hostId null: it is on none any more. Uses sets_changed_xid. */
-export async function listChangedSets(
-  q: Queryable,
-  xmin: string,
-): Promise<{ id: string; serviceId: string; hostId: string | null }[]> {
+export interface FleetSetRow {
+  id: string;
+  serviceId: string;
+  /** Null: the set has left its host. */
+  hostId: string | null;
+}
+
+/** Sets whose host such a transaction changed. Uses sets_changed_xid. */
+export async function listChangedSets(q: Queryable, xmin: string): Promise<FleetSetRow[]> {
   return rowsOf(
     q,
     sql`select id, service_id as "serviceId", host_id as "hostId" from sets
-        where changed_xid is not null and changed_xid >= ${xmin}::xid8
-          and (host_id is not null or ${xmin} <> '0')`,
+        where changed_xid is not null and changed_xid >= ${xmin}::xid8`,
   );
 }
 
-/** Ids of all hosts: what is in memory and not here was deleted. */
+/** A page of all hosts, in order of their ids. */
+export async function listHostsAfter(
+  q: Queryable,
+  { afterId, limit }: { afterId: string; limit: number },
+): Promise<FleetHostRow[]> {
+  return rowsOf(
+    q,
+    sql`select ${fleetHostColumns} from hosts where id > ${afterId} order by id limit ${limit}`,
+  );
+}
+
+/** The sets on these hosts. Uses sets_host, so that it reads no set without a host, deleted or not. */
+export async function listSetsOnHosts(
+  q: Queryable,
+  hostIds: readonly string[],
+): Promise<FleetSetRow[]> {
+  if (hostIds.length === 0) return [];
+  return rowsOf(
+    q,
+    sql`select id, service_id as "serviceId", host_id as "hostId" from sets
+        where host_id is not null and host_id = ${anyOf(hostIds)}`,
+  );
+}
+
+/** Ids of all hosts. A host in memory that is not among them was deleted. */
 export async function listHostIds(q: Queryable): Promise<string[]> {
   const rows = await rowsOf<{ id: string }>(q, sql`select id from hosts`);
   return rows.map((row) => row.id);
@@ -117,7 +144,7 @@ export async function listFleetHosts(
   );
 }
 
-/** Locks hosts in id order and reads them as they are now. */
+/** Locks hosts in id order, and reads their current rows. */
 export async function lockFleetHosts(
   q: Queryable,
   hostIds: readonly string[],

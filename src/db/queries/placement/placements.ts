@@ -1,108 +1,25 @@
 import { type SQL, sql } from "drizzle-orm";
 import { renderEventText, renderReasonText } from "../../../contracts/api/event-texts.ts";
-import type { PlacementSpec } from "../../../contracts/api/services.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
-import { isPending } from "../sets/write-sets.ts";
 
 /** Any constant does; all job workers use the same. */
 const placementLockKey = 7_134_203;
 
 /**
- * Lets one job worker plan and commit at a time, until the transaction ends. Planning is a small part of a placement and
- * commits are batched, so a second planner would add conflicts rather than speed; it stands by instead.
+ * Takes the placement lock until the transaction ends, so that one job worker plans and commits at a
+ * time. Planning is a small part of a placement, so a second planner would add conflicts and no
+ * speed. False: another job worker has the lock. The statement never waits.
  *
- * From here on the transaction's statements keep their plans: those whose plan could be no other, a table at a time, by an index. What
- * joins tables is to be planned anew (see useCustomPlans).
+ * The later statements of the transaction use generic plans: each finds its rows by an index.
  */
-export async function lockPlacement(tx: Queryable): Promise<void> {
-  await tx.execute(
-    sql`select set_config('plan_cache_mode', 'force_generic_plan', true), pg_advisory_xact_lock(${placementLockKey})`,
+export async function tryLockPlacement(tx: Queryable): Promise<boolean> {
+  const [row] = await rowsOf<{ isLocked: boolean }>(
+    tx,
+    sql`select set_config('plan_cache_mode', 'force_generic_plan', true),
+          pg_try_advisory_xact_lock(${placementLockKey}) as "isLocked"`,
   );
-}
-
-export interface PendingSetRow {
-  id: string;
-  serviceId: string;
-  revision: number;
-  generation: number;
-  priority: number;
-  attempts: number;
-  cpuMillis: number;
-  memoryBytes: number;
-  volumeBytes: number;
-  rootfsBytes: number;
-  avoidHostIds: string[];
-}
-
-/** Pending sets that are due, most urgent first. Uses sets_pending. */
-export async function listDuePendingSets(q: Queryable, limit: number): Promise<PendingSetRow[]> {
-  return rowsOf(
-    q,
-    sql`select id, service_id as "serviceId", revision, generation::float8 as generation, priority, attempts,
-          cpu_millis::float8 as "cpuMillis", memory_bytes::float8 as "memoryBytes",
-          volume_bytes::float8 as "volumeBytes", rootfs_bytes::float8 as "rootfsBytes", avoid_host_ids as "avoidHostIds"
-        from sets ${areDue(limit)}`,
-  );
-}
-
-/** The limit is part of the text: a plan that is kept is to know of it. */
-function areDue(limit: number): SQL {
-  return sql`where ${isPending} and desired <> 'deleted' and plan_after <= now() order by priority desc, id limit ${sql.raw(String(limit))}`;
-}
-
-export interface PlacementSpecRow {
-  serviceId: string;
-  revision: number;
-  /** Null: it went away. */
-  service: {
-    tenantId: string;
-    name: string;
-    placement: PlacementSpec;
-    /** Its tenant has services that forbid others beside them. */
-    mayBeRepelled: boolean;
-  } | null;
-  images: string[];
-}
-
-/** Placement rules and images of revisions. */
-export async function listPlacementSpecs(
-  q: Queryable,
-  revisions: readonly { serviceId: string; revision: number }[],
-): Promise<PlacementSpecRow[]> {
-  if (revisions.length === 0) return [];
-  return rowsOf(
-    q,
-    specsOf(sql`select "serviceId" as service_id, revision
-      from json_to_recordset(${JSON.stringify(revisions)}::json) as w("serviceId" text, revision int)`),
-  );
-}
-
-/**
- * The same of what `listDuePendingSets` gives, so that both can share a round trip. A set that came to be due between the two
- * statements may push another out of either.
- */
-export async function listDuePlacementSpecs(
-  q: Queryable,
-  limit: number,
-): Promise<PlacementSpecRow[]> {
-  return rowsOf(
-    q,
-    specsOf(
-      sql`select distinct service_id, revision from (select service_id, revision from sets ${areDue(limit)}) due`,
-    ),
-  );
-}
-
-/** Each is looked up by key, so that the plan may be kept (see lockPlacement). */
-function specsOf(wanted: SQL): SQL {
-  return sql`select w.service_id as "serviceId", w.revision,
-      (select json_build_object('tenantId', s.tenant_id, 'name', s.name, 'placement', s.placement,
-          'mayBeRepelled', exists (select 1 from services o where o.tenant_id = s.tenant_id and ${isRepelling("o")}))
-        from services s where s.id = w.service_id) as service,
-      array(select c->>'image' from revisions r, jsonb_array_elements(r.template->'containers') c
-        where r.service_id = w.service_id and r.number = w.revision) as images
-    from (${wanted}) w`;
+  return row?.isLocked === true;
 }
 
 interface RepulsionRow {
@@ -128,7 +45,7 @@ export async function listRepulsions(
 }
 
 /** In the words of the index services_repelling. */
-function isRepelling(alias: string): SQL {
+export function isRepelling(alias: string): SQL {
   return sql.raw(
     `${alias}.deleted_at is null and ${alias}.placement->'antiAffinity' <> '[]'::jsonb`,
   );
@@ -243,8 +160,12 @@ export interface RejectionInput {
 const afterFailureText = renderReasonText("no-host-fits", { explanation: "%s", lastFailure: "%s" });
 
 /**
- * Stores why sets were placed nowhere (I5), and when they are tried again. Of one that has failed to start the reason tells that, too:
- * it is what somebody can mend. An event is told when the reason changed.
+ * Stores why no host takes these sets (I5), and when they are retried. The reason of a set that failed
+ * to start includes the failure, which its owner can correct.
+ *
+ * A set is news if the codes of its reasons have changed. A changed number of hosts is no news, as it
+ * changes with each host that comes or goes. News is one event per service, with the number of sets.
+ * It locks the sets: the caller has locked hosts before.
  */
 export async function recordRejections(
   q: Queryable,
@@ -276,8 +197,18 @@ export async function recordRejections(
             hosts_total = excluded.hosts_total, reasons = excluded.reasons, at = now()
         )
         insert into events (kind, tenant_id, service_id, set_id, generation, text, data)
-        select 'set-rejected', tenant_id, service_id, id, generation, m.text, jsonb_build_object('reasons', m.reasons)
+        select 'set-rejected', min(m.tenant_id), m.service_id, case when count(*) = 1 then min(m.id) end,
+          case when count(*) = 1 then min(m.generation) end, (array_agg(m.text order by m.id))[1],
+          jsonb_build_object('reasons', (array_agg(m.reasons order by m.id))[1], 'sets', count(*))
         from marked m left join before b on b.set_id = m.id
-        where b.reasons is distinct from m.reasons`,
+        where ${codesOf("b.reasons")} is distinct from ${codesOf("m.reasons")}
+        group by m.service_id`,
+  );
+}
+
+/** The codes of stored reasons, in order of their names. Null if nothing is stored. */
+function codesOf(column: string): SQL {
+  return sql.raw(
+    `(select array_agg(r->>'reason' order by r->>'reason') from jsonb_array_elements(${column}) r)`,
   );
 }

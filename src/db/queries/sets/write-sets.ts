@@ -3,7 +3,7 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { isReplica } from "../operations/operations.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
 
-/** In the words of the index sets_pending. */
+/** In the words of the indexes sets_pending_by_tenant and sets_pending_due. */
 export const isPending = sql`state = 'pending' and host_id is null and deleted_at is null`;
 
 export interface NewSets {

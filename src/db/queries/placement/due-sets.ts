@@ -1,0 +1,97 @@
+import { sql } from "drizzle-orm";
+import type { PlacementSpec } from "../../../contracts/api/services.ts";
+import { assert } from "../../../lib/assert.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { rowsOf } from "../runtime/query.ts";
+import { isPending } from "../sets/write-sets.ts";
+import { isRepelling } from "./placements.ts";
+
+export interface PendingSetRow {
+  id: string;
+  serviceId: string;
+  revision: number;
+  generation: number;
+  priority: number;
+  attempts: number;
+  cpuMillis: number;
+  memoryBytes: number;
+  volumeBytes: number;
+  rootfsBytes: number;
+  avoidHostIds: string[];
+}
+
+/** The placement rules of a service, and the images of one of its revisions. */
+export interface PlacementSpecRow {
+  serviceId: string;
+  revision: number;
+  tenantId: string;
+  name: string;
+  placement: PlacementSpec;
+  /** Services of the tenant have anti-affinity rules, which may name this service. */
+  mayBeRepelled: boolean;
+  images: string[];
+}
+
+export interface DueSets {
+  sets: PendingSetRow[];
+  /** One row for each revision of `sets`. */
+  specs: PlacementSpecRow[];
+  /** More sets may be due than `sets` has. */
+  hasMore: boolean;
+}
+
+/** Pairs of priority and tenant that one read considers. Each costs some microseconds. */
+const QUEUES_MAX = 5_000;
+
+/**
+ * Reads pending sets that are due, and the specs of their revisions, in one statement.
+ *
+ * Higher priorities come first. Within a priority each tenant with due sets gets an equal share of
+ * `setsMax`, longest due first. So the sets of one tenant do not delay those of another, however
+ * many they are. Sets that are not due cost nothing: the statement finds the tenants and their due
+ * sets in the index sets_pending_by_tenant. It takes no lock.
+ */
+export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSets> {
+  const [due] = await rowsOf<DueSets>(
+    q,
+    sql`with recursive queues as (
+          (select priority, tenant_id from sets where ${isInIndex} order by priority desc, tenant_id desc limit 1)
+          union all
+          select next.priority, next.tenant_id from queues cross join lateral (
+            select priority, tenant_id from sets
+            where ${isInIndex} and (priority, tenant_id) < (queues.priority, queues.tenant_id)
+            order by priority desc, tenant_id desc limit 1) next
+        ), due_queues as (
+          select priority, tenant_id, ceil(${sql.raw(`${setsMax}.0`)} / count(*) over (partition by priority))::int as share
+          from (select * from queues limit ${sql.raw(String(QUEUES_MAX))}) known
+          where exists (select 1 from sets s where ${isInIndex} and s.priority = known.priority
+            and s.tenant_id = known.tenant_id and s.plan_after <= now())
+        ), due as materialized (
+          select s.*, share from (select * from due_queues order by priority desc, tenant_id) queue cross join lateral (
+            select id, service_id, tenant_id, revision, generation, priority, attempts, cpu_millis, memory_bytes,
+              volume_bytes, rootfs_bytes, avoid_host_ids
+            from sets where ${isPending} and desired <> 'deleted' and priority = queue.priority
+              and tenant_id = queue.tenant_id and plan_after <= now()
+            order by plan_after limit queue.share) s
+          limit ${sql.raw(String(setsMax))}
+        )
+        select
+          (select coalesce(json_agg(json_build_object('id', id, 'serviceId', service_id, 'revision', revision,
+              'generation', generation, 'priority', priority, 'attempts', attempts, 'cpuMillis', cpu_millis,
+              'memoryBytes', memory_bytes, 'volumeBytes', volume_bytes, 'rootfsBytes', rootfs_bytes,
+              'avoidHostIds', avoid_host_ids)), '[]') from due) as sets,
+          (select coalesce(json_agg(json_build_object('serviceId', s.id, 'revision', w.revision, 'tenantId', s.tenant_id,
+              'name', s.name, 'placement', s.placement,
+              'mayBeRepelled', exists (select 1 from services o where o.tenant_id = s.tenant_id and ${isRepelling("o")}),
+              'images', array(select c->>'image' from revisions r, jsonb_array_elements(r.template->'containers') c
+                where r.service_id = w.service_id and r.number = w.revision))), '[]')
+            from (select distinct service_id, revision from due) w join services s on s.id = w.service_id) as specs,
+          (select count(*) from due) >= ${sql.raw(String(setsMax))}
+            or exists (select 1 from due group by priority, tenant_id having count(*) >= min(share)) as "hasMore"`,
+  );
+  assert(due, "a select without a table gives a row");
+  return due;
+}
+
+/** The condition of the index alone, so that a search for tenants reads nothing else. */
+const isInIndex = sql`host_id is null and deleted_at is null`;

@@ -1,0 +1,71 @@
+import { sql } from "drizzle-orm";
+import { expect, test } from "vitest";
+import { allGrants } from "../../../src/contracts/api/tenancy.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
+import { listDueSets } from "../../../src/db/queries/placement/due-sets.ts";
+import { withTx } from "../../../src/db/transaction.ts";
+import { type FleetContext, serviceBody } from "../../support/fleet/fleet-context.ts";
+import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
+import { rowsReadOf } from "../../support/fleet/rows-read.ts";
+import { tenantBody } from "../../support/fleet/tenant-body.ts";
+
+/** Finding 13: which sets a placement reads. */
+
+const start = fleetPerTest();
+
+async function tenantOf(f: FleetContext, name: string): Promise<string> {
+  const quota = { setsMax: 1_000, cpuMillisMax: 1e9, memoryBytesMax: 2 ** 50 };
+  return (await createTenant(f.ctx, tenantBody(name, quota, allGrants))).id;
+}
+
+async function createSets(f: FleetContext, tenantId: string, name: string, more: object) {
+  return (await createService(f.ctx, tenantId, serviceBody(name, more))).service.id;
+}
+
+test("each tenant with due sets gets an equal share of a batch", async () => {
+  const f = await start();
+  const crowd = await createSets(f, f.tenantId, "crowd", { replicas: 300 });
+  const second = await createSets(f, await tenantOf(f, "second"), "web", { replicas: 1 });
+  const third = await createSets(f, await tenantOf(f, "third"), "web", { replicas: 40 });
+  const { sets, hasMore } = await listDueSets(f.ctx.db, 30);
+  const setsOf = (id: string) => sets.filter(({ serviceId }) => serviceId === id).length;
+  expect([crowd, second, third].map(setsOf)).toEqual([10, 1, 10]);
+  expect(hasMore).toBe(true);
+});
+
+test("a higher priority precedes the shares of lower ones", async () => {
+  const f = await start();
+  const low = await createSets(f, await tenantOf(f, "low"), "web", { replicas: 5 });
+  const high = await createSets(f, f.tenantId, "web", { replicas: 20, priority: 200 });
+  const first = await listDueSets(f.ctx.db, 8);
+  expect(new Set(first.sets.map(({ serviceId }) => serviceId))).toEqual(new Set([high]));
+  const all = await listDueSets(f.ctx.db, 100);
+  expect(all.sets.slice(20).map(({ serviceId }) => serviceId)).toEqual(Array(5).fill(low));
+  expect(all.specs.map(({ serviceId }) => serviceId).sort()).toEqual([high, low].sort());
+  expect(all.hasMore).toBe(false);
+});
+
+test("the longest due sets of a tenant come first", async () => {
+  const f = await start();
+  await createSets(f, f.tenantId, "new", { replicas: 5 });
+  const old = await createSets(f, f.tenantId, "old", { replicas: 3 });
+  await f.ctx.db.execute(
+    sql`update sets set plan_after = now() - interval '1 minute' where service_id = ${old}`,
+  );
+  const { sets } = await listDueSets(f.ctx.db, 4);
+  expect(sets.slice(0, 3).map(({ serviceId }) => serviceId)).toEqual([old, old, old]);
+});
+
+test("a placement does not read the sets that wait for their retry", async () => {
+  const f = await start();
+  for (const name of ["waiting-1", "waiting-2"])
+    await createSets(f, await tenantOf(f, name), "crowd", { replicas: 1_000 });
+  await f.ctx.db.execute(sql`update sets set plan_after = now() + interval '1 hour'`);
+  const due = await createSets(f, f.tenantId, "web", {});
+  await withTx(f.ctx.db, async (tx) => {
+    const { sets } = await listDueSets(tx, 4_000);
+    expect(sets.map(({ serviceId }) => serviceId)).toEqual([due]);
+    expect(await rowsReadOf(tx, "sets")).toBeLessThan(50);
+  });
+});
