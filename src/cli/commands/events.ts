@@ -9,6 +9,9 @@ import { plainText } from "../output/plain-text.ts";
 import { printDocument } from "../output/print-items.ts";
 
 const EVENTS_DEFAULT = 50;
+const KIND_WIDTH = 19;
+/** The length of a set's id. */
+const SUBJECT_WIDTH = 30;
 
 interface EventsOptions {
   follow?: boolean;
@@ -73,8 +76,15 @@ function printEvent(cli: Cli, event: BerthEvent): void {
     : /running|ready|enrolled/.test(event.kind)
       ? "good"
       : undefined;
-  const kind = event.kind.padEnd(19);
+  const kind = event.kind.padEnd(KIND_WIDTH);
+  const subject = subjectOf(event).padEnd(SUBJECT_WIDTH);
   terminal.out(
-    `${terminal.paintOut("dim", time)}  ${tone ? terminal.paintOut(tone, kind) : kind}  ${plainText(event.text)}`,
+    `${terminal.paintOut("dim", time)}  ${tone ? terminal.paintOut(tone, kind) : kind}  ${subject}  ${plainText(event.text)}`,
   );
+}
+
+/** Names what the event is about. Its text alone does not say which set of a service it was. */
+function subjectOf({ setId, service, hostId }: BerthEvent): string {
+  if (setId !== null) return setId;
+  return service === null ? (hostId ?? "-") : `service/${service}`;
 }

@@ -10,7 +10,10 @@ export function printDocument(cli: Cli, document: unknown): void {
   cli.terminal.out(text);
 }
 
-/** Many things: a table for people, a list for programs. An empty table says so, on stderr. */
+/**
+ * Prints a table for people, or a list for programs. An empty table prints a note on stderr. A
+ * terminal gets lines as long as it is wide, because reasons are long; -o wide prints them whole.
+ */
 export function printItems<T>(
   cli: Cli,
   what: string,
@@ -25,7 +28,9 @@ export function printItems<T>(
     cli.terminal.note(`There are no ${what}.`);
     return;
   }
-  cli.terminal.out(itemsTable(cli, columns, items));
+  for (const line of itemsTable(cli, columns, items).split("\n")) {
+    cli.terminal.out(cli.format === "table" ? cli.terminal.fitOut(line) : line);
+  }
 }
 
 /** One thing: a table of one row for people, the thing for programs. */

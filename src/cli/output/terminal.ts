@@ -1,3 +1,5 @@
+import { stripVTControlCharacters } from "node:util";
+
 /** Where output goes: the streams of a process, or what a test collects. */
 export interface OutputStream {
   write(text: string | Uint8Array): unknown;
@@ -72,6 +74,11 @@ export class Terminal {
     this.#wipeLiveLine();
   }
 
+  /** Ends a line of the result at the edge of a terminal. A pipe or a file gets the whole line. */
+  fitOut(line: string): string {
+    return this.isStdoutTty ? cutTo(line, this.columns) : line;
+  }
+
   paintOut(tone: Tone, text: string): string {
     return paint(tone, text, this.isStdoutTty && this.#options.colorAllowed);
   }
@@ -93,19 +100,22 @@ function paint(tone: Tone, text: string, colored: boolean): string {
   return `\u001b[${on}m${text}\u001b[${off}m`;
 }
 
-/** Cuts by visible characters: colour codes have no width. */
+/** Cuts by visible characters, because color codes have no width. A cut line ends in "…". */
 function cutTo(line: string, columns: number): string {
+  if (stripVTControlCharacters(line).length <= columns) return line;
   let visible = 0;
   let cut = "";
-  // eslint-disable-next-line no-control-regex -- colour codes are control characters
+  let isCut = false;
+  // eslint-disable-next-line no-control-regex -- color codes are control characters
   for (const part of line.split(/(\u001b\[[0-9;]*m)/)) {
     if (part.startsWith("\u001b")) {
       cut += part;
-      continue;
+    } else if (!isCut) {
+      const left = columns - 1 - visible;
+      isCut = part.length > left;
+      cut += isCut ? `${part.slice(0, Math.max(0, left))}…` : part;
+      visible += part.length;
     }
-    const room = Math.max(0, columns - visible);
-    cut += part.slice(0, room);
-    visible += part.length;
   }
   return cut;
 }
