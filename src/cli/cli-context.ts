@@ -1,5 +1,6 @@
 import type { Command } from "commander";
-import { ApiClient, type FetchFunction } from "./api/api-client.ts";
+import { ApiClient } from "./api/api-client.ts";
+import type { FetchFunction } from "./api/http-fetch.ts";
 import { resolveTarget, type Target } from "./api/resolve-target.ts";
 import type { CliSettings } from "./cli-settings.ts";
 import type { Terminal } from "./output/terminal.ts";
@@ -48,6 +49,7 @@ export class Cli {
   readonly terminal: Terminal;
   readonly #program: Command;
   #target: Promise<Target> | undefined;
+  #serialize = (document: unknown): string => JSON.stringify(document, null, 2);
 
   constructor(options: CliOptions, program: Command) {
     this.options = options;
@@ -66,6 +68,16 @@ export class Cli {
   /** True when stdout is for a program: then it carries documents only. */
   get isForPrograms(): boolean {
     return this.format === "json" || this.format === "yaml";
+  }
+
+  /** Loads the package for YAML, which most commands do not need. Runs before each command. */
+  async prepareOutput(): Promise<void> {
+    if (this.format === "yaml") this.#serialize = (await import("yaml")).stringify;
+  }
+
+  /** The text of a document in the format of --output: YAML, or else JSON. */
+  serialize(document: unknown): string {
+    return this.#serialize(document);
   }
 
   /** Where the API is and who asks; resolved once. */

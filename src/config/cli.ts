@@ -1,23 +1,7 @@
-import { z } from "zod";
+import { ConfigError } from "./config-error.ts";
 
-/**
- * The environment of the command line. It ignores other BERTH_* variables: `berth up` and `berth
- * agent` pass them to their processes, which check them.
- */
-const cliEnvironment = z.object({
-  BERTH_API_URL: z.url({ protocol: /^https?$/ }).optional(),
-  BERTH_TOKEN: z.string().min(1).max(512).optional(),
-  BERTH_TOKEN_FILE: z.string().min(1).optional(),
-  BERTH_TENANT: z.string().min(1).max(63).optional(),
-  BERTH_CONTEXT: z.string().min(1).optional(),
-  /** The file of contexts; default ~/.config/berth/config.json. */
-  BERTH_CONFIG: z.string().min(1).optional(),
-  BERTH_DATA_DIR: z.string().min(1).default(".berth"),
-  XDG_CONFIG_HOME: z.string().min(1).optional(),
-  HOME: z.string().min(1).optional(),
-  /** Any non-empty value disables colors: see https://no-color.org. */
-  NO_COLOR: z.string().optional(),
-});
+/** The environment of the command line, without the empty variables that unit files leave. */
+type CliEnvironment = Readonly<Record<string, string | undefined>>;
 
 export interface CliConfig {
   readonly apiUrl: string | undefined;
@@ -25,25 +9,55 @@ export interface CliConfig {
   readonly tokenFile: string | undefined;
   readonly tenant: string | undefined;
   readonly context: string | undefined;
+  /** The file of contexts. */
   readonly configFile: string;
   readonly dataDir: string;
   readonly colorAllowed: boolean;
 }
 
-/** Pure. Throws z.ZodError with all problems at once. It names variables, never values. */
-export function loadCliConfig(env: Record<string, string | undefined>): CliConfig {
-  // An empty variable counts as unset: shells and unit files leave such variables.
-  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
-  const parsed = cliEnvironment.parse(given);
-  const configHome = parsed.XDG_CONFIG_HOME ?? `${parsed.HOME ?? "."}/.config`;
+const TOKEN_LENGTH_MAX = 512;
+const TENANT_LENGTH_MAX = 63;
+
+/**
+ * The settings of the command line. It ignores other BERTH_* variables: `berth up` and `berth
+ * agent` pass them to their processes, which check them. An empty variable counts as unset.
+ *
+ * Pure. Throws ConfigError with all problems at once. It checks by hand, because loading zod takes
+ * longer than all other work of a short command.
+ */
+export function loadCliConfig(environment: CliEnvironment): CliConfig {
+  const read = (name: string): string | undefined => environment[name] || undefined;
+  const apiUrl = read("BERTH_API_URL");
+  const token = read("BERTH_TOKEN");
+  const tenant = read("BERTH_TENANT");
+  const problems = [
+    apiUrl !== undefined && !isHttpUrl(apiUrl) && "BERTH_API_URL must be an http or https URL",
+    isLonger(token, TOKEN_LENGTH_MAX) && lengthProblem("BERTH_TOKEN", TOKEN_LENGTH_MAX),
+    isLonger(tenant, TENANT_LENGTH_MAX) && lengthProblem("BERTH_TENANT", TENANT_LENGTH_MAX),
+  ].filter((problem) => problem !== false);
+  if (problems.length > 0)
+    throw new ConfigError(problems.map((problem) => `✖ ${problem}`).join("\n"));
+  const configHome = read("XDG_CONFIG_HOME") ?? `${read("HOME") ?? "."}/.config`;
   return Object.freeze({
-    apiUrl: parsed.BERTH_API_URL,
-    token: parsed.BERTH_TOKEN,
-    tokenFile: parsed.BERTH_TOKEN_FILE,
-    tenant: parsed.BERTH_TENANT,
-    context: parsed.BERTH_CONTEXT,
-    configFile: parsed.BERTH_CONFIG ?? `${configHome}/berth/config.json`,
-    dataDir: parsed.BERTH_DATA_DIR,
-    colorAllowed: parsed.NO_COLOR === undefined,
+    apiUrl,
+    token,
+    tokenFile: read("BERTH_TOKEN_FILE"),
+    tenant,
+    context: read("BERTH_CONTEXT"),
+    configFile: read("BERTH_CONFIG") ?? `${configHome}/berth/config.json`,
+    dataDir: read("BERTH_DATA_DIR") ?? ".berth",
+    colorAllowed: read("NO_COLOR") === undefined, // https://no-color.org
   });
+}
+
+function isHttpUrl(text: string): boolean {
+  return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
+}
+
+function isLonger(text: string | undefined, lengthMax: number): boolean {
+  return text !== undefined && text.length > lengthMax;
+}
+
+function lengthProblem(name: string, lengthMax: number): string {
+  return `${name} must have at most ${lengthMax} characters`;
 }

@@ -6,9 +6,12 @@ import { afterAll, describe, expect, it } from "vitest";
 import { loadAllInOneConfig } from "./all-in-one.ts";
 import { loadApiConfig } from "./api.ts";
 import { loadEdgeConfig } from "./edge.ts";
+import { loadHostAgentConfig } from "./host-agent.ts";
 import { loadJobWorkerConfig } from "./job-worker.ts";
 import { loadMigrateConfig } from "./migrate.ts";
-import { ConfigError, type Env } from "./parse-env.ts";
+import { loadSimulatedHostsConfig } from "./simulated-hosts.ts";
+import { ConfigError } from "./config-error.ts";
+import type { Env } from "./parse-env.ts";
 
 const backends = {
   DATABASE_URL: "postgres://berth:swordfish@db.example/berth",
@@ -41,6 +44,19 @@ describe("a configuration", () => {
       expect(text).not.toContain("swordfish");
       expect(text).toContain("[redacted]");
     }
+  });
+
+  it("accepts the variables that a shell exports for the command line", () => {
+    const shell = {
+      BERTH_API_URL: "https://berth.example",
+      BERTH_TOKEN: "brt_0123456789abcdef",
+      BERTH_TENANT: "food",
+      BERTH_CONTEXT: "lab",
+      BERTH_CONFIG: "/home/me/contexts.json",
+      BERTH_DATA_DIR: "/var/lib/berth",
+    };
+    for (const load of [loadHostAgentConfig, loadSimulatedHostsConfig, loadMigrateConfig])
+      expect(problemsOf(load, { ...backends, ...shell })).toBe("");
   });
 
   it("accepts a database URL with several hosts, and refuses one with a bad host", () => {

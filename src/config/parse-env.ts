@@ -1,12 +1,8 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
+import { ConfigError } from "./config-error.ts";
 
 export type Env = Readonly<Record<string, string | undefined>>;
-
-/** The environment is invalid. The message names every invalid variable, and no value. */
-export class ConfigError extends Error {
-  override readonly name = "ConfigError";
-}
 
 /** Variables of the command line, which passes its environment to the processes that it starts. */
 const foreignNames = new Set([
@@ -16,6 +12,7 @@ const foreignNames = new Set([
   "BERTH_TENANT",
   "BERTH_CONTEXT",
   "BERTH_CONFIG",
+  "BERTH_DATA_DIR",
 ]);
 
 /**

@@ -1,72 +1,33 @@
-import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
-import { Agent, fetch as undiciFetch, type RequestInit as UndiciRequestInit } from "undici";
-import { z } from "zod";
-import type { FetchFunction } from "../cli/api/api-client.ts";
-import type { StartProcess } from "../cli/cli-context.ts";
+import { httpFetch } from "../cli/api/http-fetch.ts";
 import { exitCodes } from "../cli/exit-codes.ts";
 import { runCli } from "../cli/run-cli.ts";
 import { Terminal } from "../cli/output/terminal.ts";
 import { type CliConfig, loadCliConfig } from "../config/cli.ts";
+import { ConfigError } from "../config/config-error.ts";
+import { startProcess } from "./compose/start-process.ts";
 
 /**
  * The composition root of `berth`: gives the command line its streams, its environment and its
  * processes.
+ *
+ * Modules that only some commands need load when they are needed: zod and the commands
+ * themselves.
  */
-
-/** .ts in a checkout, where tsx compiles at load; .js after a build. */
-const extension = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
-
-/**
- * Settings of the command line alone. Processes refuse unknown BERTH_* variables as likely typos,
- * so the command line does not pass these on. The agent needs the API's URL, too.
- */
-const ownSettings = [
-  "BERTH_TOKEN",
-  "BERTH_TOKEN_FILE",
-  "BERTH_TENANT",
-  "BERTH_CONTEXT",
-  "BERTH_CONFIG",
-];
-
-const startProcess: StartProcess = (name, args, options) => {
-  const script = fileURLToPath(new URL(`./${name}${extension}`, import.meta.url));
-  const loader = extension === ".ts" ? ["--import", import.meta.resolve("tsx")] : [];
-  const withheld = name === "all-in-one" ? [...ownSettings, "BERTH_API_URL"] : ownSettings;
-  const inherited = Object.entries(process.env).filter(([key]) => !withheld.includes(key));
-  const output = options.onLine ? "pipe" : "inherit";
-  const child = spawn(process.execPath, ["--enable-source-maps", ...loader, script, ...args], {
-    stdio: ["ignore", output, output],
-    // A process group of its own: Ctrl-C reaches only the command line, which stops the child once.
-    detached: true,
-    env: { ...Object.fromEntries(inherited), ...options.env },
-  });
-  for (const stream of [child.stdout, child.stderr]) {
-    if (stream && options.onLine)
-      createInterface({ input: stream, crlfDelay: Infinity }).on("line", options.onLine);
-  }
-  const ended = new Promise<number>((resolve, reject) => {
-    child.once("error", reject);
-    child.once("close", (code, signal) => resolve(code ?? (signal === "SIGKILL" ? 137 : 143)));
-  });
-  return { ended, stop: () => void child.kill("SIGTERM") };
-};
 
 function loadConfig(): CliConfig | undefined {
   try {
     return loadCliConfig(process.env);
   } catch (error) {
-    if (!(error instanceof z.ZodError)) throw error;
-    process.stderr.write(`error: the environment is invalid\n${z.prettifyError(error)}\n`);
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`error: The environment is invalid.\n${error.message}\n`);
     return undefined;
   }
 }
 
 function readVersion(): string {
   const file = new URL("../../package.json", import.meta.url);
-  return z.object({ version: z.string() }).parse(JSON.parse(readFileSync(file, "utf8"))).version;
+  return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
 }
 
 async function main(): Promise<number> {
@@ -81,13 +42,6 @@ async function main(): Promise<number> {
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
   // `berth get sets | head` closes the pipe, which is no error.
   process.stdout.on("error", () => process.exit(exitCodes.ok));
-  // Streams of events and logs may be silent for long, so only headers have a timeout. Requests
-  // have their own deadlines.
-  const dispatcher = new Agent({ bodyTimeout: 0, headersTimeout: 120_000 });
-  const fetch: FetchFunction = async (url, init) => {
-    const answer = await undiciFetch(url, { ...init, dispatcher } as UndiciRequestInit);
-    return answer;
-  };
   const exitCode = await runCli({
     argv: process.argv.slice(2),
     settings: config,
@@ -101,12 +55,11 @@ async function main(): Promise<number> {
     }),
     stdin: process.stdin,
     version: readVersion(),
-    fetch,
+    fetch: httpFetch,
     startProcess,
     signal: interrupt.signal,
     now: Date.now,
   });
-  await dispatcher.destroy();
   return exitCode;
 }
 

@@ -1,8 +1,6 @@
-import { randomUUID } from "node:crypto";
 import { CliError, problemError, type ProblemDocument } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
-
-export type FetchFunction = (url: string, init: RequestInit) => Promise<Response>;
+import type { FetchFunction, HttpResponse } from "./http-fetch.ts";
 
 export interface ApiClientOptions {
   /** Base address, such as http://127.0.0.1:7460. */
@@ -69,9 +67,9 @@ export class ApiClient {
   }
 
   /** A successful response whose body is still to be read: streams. Pass `timeoutMs: 0` for no time limit on the headers. */
-  async open(method: string, path: string, options: OpenOptions = {}): Promise<Response> {
+  async open(method: string, path: string, options: OpenOptions = {}): Promise<HttpResponse> {
     const isRepeatable = (method === "GET" || method === "POST") && options.isTriedOnce !== true;
-    const idempotencyKey = method === "POST" ? randomUUID() : undefined;
+    const idempotencyKey = method === "POST" ? crypto.randomUUID() : undefined;
     for (let attempt = 1; ; attempt++) {
       try {
         const response = await this.#send(method, path, options, idempotencyKey);
@@ -94,7 +92,7 @@ export class ApiClient {
     path: string,
     options: OpenOptions,
     idempotencyKey: string | undefined,
-  ): Promise<Response> {
+  ): Promise<HttpResponse> {
     const { token, tenant, userAgent } = this.options;
     const headers: Record<string, string> = {
       Accept: options.accept ?? "application/json",
@@ -109,7 +107,6 @@ export class ApiClient {
     return await this.options.fetch(urlOf(this.options.apiUrl, path, options.query), {
       method,
       headers,
-      redirect: "error",
       signal: this.#signalOf(options),
       ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
     });
@@ -123,9 +120,9 @@ export class ApiClient {
     return AbortSignal.any(signals);
   }
 
-  async #readProblem(response: Response): Promise<ProblemDocument> {
+  async #readProblem(response: HttpResponse): Promise<ProblemDocument> {
     if (!isJson(response)) {
-      await response.body?.cancel();
+      for await (const _ of response.body ?? []) break; // closes the connection
       throw this.#notBerth(response);
     }
     const body = (await response.json()) as Partial<ProblemDocument>;
@@ -140,7 +137,7 @@ export class ApiClient {
     }
   }
 
-  #notBerth(response: Response): CliError {
+  #notBerth(response: HttpResponse): CliError {
     const type = response.headers.get("content-type") ?? "nothing";
     return new CliError(
       `${this.options.apiUrl} answered with status ${response.status} and ${type}, which is not Berth's API.`,
@@ -184,7 +181,7 @@ function urlOf(apiUrl: string, path: string, query: RequestOptions["query"] = {}
   return url.href;
 }
 
-function isJson(response: Response): boolean {
+function isJson(response: HttpResponse): boolean {
   return /^application\/(json|problem\+json)\b/.test(response.headers.get("content-type") ?? "");
 }
 

@@ -72,7 +72,7 @@ async function readStream(
   let rest = "";
   try {
     for await (const chunk of response.body ?? []) {
-      const messages = (rest + decoder.decode(chunk as Uint8Array, { stream: true })).split("\n\n");
+      const messages = (rest + decoder.decode(chunk, { stream: true })).split("\n\n");
       rest = messages.pop() ?? "";
       for (const message of messages) {
         parser.feed(`${message}\n\n`);

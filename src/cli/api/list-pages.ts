@@ -1,4 +1,4 @@
-import { PAGE_LIMIT_MAX } from "../../contracts/common/primitives.ts";
+import { PAGE_LIMIT_MAX } from "../../contracts/common/limits.ts";
 import type { ApiClient, RequestOptions } from "./api-client.ts";
 
 interface Page<T> {

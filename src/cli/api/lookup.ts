@@ -1,5 +1,5 @@
 import type { Host } from "../../contracts/api/hosts.ts";
-import { nameSchema } from "../../contracts/common/primitives.ts";
+import { isName } from "../../contracts/common/limits.ts";
 import type { Service } from "../../contracts/api/services.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { ApiClient } from "./api-client.ts";
@@ -16,7 +16,7 @@ export function isSetId(text: string): boolean {
 
 /** Path of a service. Throws a usage error when it cannot be a name, before it gets into a URL. */
 export function servicePath(name: string): string {
-  if (!nameSchema.safeParse(name).success)
+  if (!isName(name))
     throw usageError(
       `"${name}" cannot be a service's name: lower-case letters, digits and hyphens.`,
     );

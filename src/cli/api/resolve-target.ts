@@ -1,9 +1,9 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
 import type { CliSettings } from "../cli-settings.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
+import { parseJson } from "./parse-json.ts";
 
 /** Where requests go, and as whom. */
 export interface Target {
@@ -17,22 +17,6 @@ export interface Target {
 export const DEFAULT_API_URL = "http://127.0.0.1:7460";
 /** What `berth up` leaves in its data directory for the command line: where it listens. */
 export const LOCAL_API_FILE = "api.json";
-
-const apiUrlSchema = z.url({ protocol: /^https?$/ });
-
-const contextsFileSchema = z.strictObject({
-  current: z.string().optional(),
-  contexts: z.record(
-    z.string(),
-    z.strictObject({
-      apiUrl: apiUrlSchema,
-      token: z.string().min(1).optional(),
-      tokenFile: z.string().min(1).optional(),
-      tenant: z.string().optional(),
-    }),
-  ),
-});
-const localApiSchema = z.object({ apiUrl: apiUrlSchema, adminTokenFile: z.string() });
 
 interface TargetFlags {
   apiUrl?: string;
@@ -55,7 +39,7 @@ interface Candidate {
  */
 export async function resolveTarget(flags: TargetFlags, settings: CliSettings): Promise<Target> {
   const givenUrl = flags.apiUrl ?? settings.apiUrl;
-  if (givenUrl !== undefined && !apiUrlSchema.safeParse(givenUrl).success)
+  if (givenUrl !== undefined && !isHttpUrl(givenUrl))
     throw usageError(`"${givenUrl}" is not an http or https address.`);
   const givenToken = await readGivenToken(flags, settings);
   const isComplete = givenUrl !== undefined && givenToken !== undefined;
@@ -90,7 +74,8 @@ async function readContext(name: string | undefined, file: string): Promise<Cand
     if (name === undefined) return undefined;
     throw usageError(`The context ${name} is not known: there is no ${file}.`);
   }
-  const contexts = parseJsonFile(contextsFileSchema, text, file);
+  const { parseContexts } = await import("./parse-contexts.ts"); // loads zod
+  const contexts = parseContexts(text, file);
   const chosen = name ?? contexts.current;
   if (chosen === undefined) return undefined;
   const context = contexts.contexts[chosen];
@@ -109,7 +94,7 @@ async function readLocalApi(dataDir: string): Promise<Candidate | undefined> {
   const file = join(dataDir, LOCAL_API_FILE);
   const text = await readIfThere(file);
   if (text === undefined) return undefined;
-  const local = parseJsonFile(localApiSchema, text, file);
+  const local = parseLocalApi(text, file);
   const token = await readIfThere(local.adminTokenFile);
   return { apiUrl: local.apiUrl, token: token?.trim(), source: dataDir };
 }
@@ -134,17 +119,15 @@ async function readIfThere(file: string): Promise<string | undefined> {
   }
 }
 
-function parseJsonFile<T>(schema: z.ZodType<T>, text: string, file: string): T {
-  let document: unknown;
-  try {
-    document = JSON.parse(text);
-  } catch (error) {
-    throw new CliError(`${file} is not JSON.`, { exitCode: exitCodes.usage, cause: error });
-  }
-  const parsed = schema.safeParse(document);
-  if (!parsed.success)
-    throw usageError(`${file} is not valid:`, ...z.prettifyError(parsed.error).split("\n"));
-  return parsed.data;
+function parseLocalApi(text: string, file: string): { apiUrl: string; adminTokenFile: string } {
+  const { apiUrl, adminTokenFile } = parseJson(text, file) as Record<string, unknown>;
+  if (typeof apiUrl !== "string" || !isHttpUrl(apiUrl) || typeof adminTokenFile !== "string")
+    throw usageError(`${file} is invalid. Delete it: \`berth up\` writes it again.`);
+  return { apiUrl, adminTokenFile };
+}
+
+function isHttpUrl(text: string): boolean {
+  return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
 }
 
 function isSameOrigin(a: string, b: string): boolean {

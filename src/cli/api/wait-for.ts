@@ -1,5 +1,5 @@
-import { z } from "zod";
-import { type Service, WAIT_SECONDS_MAX } from "../../contracts/api/services.ts";
+import type { Service } from "../../contracts/api/services.ts";
+import { WAIT_SECONDS_MAX } from "../../contracts/common/limits.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import { formatDuration, parseSeconds } from "../output/format-amounts.ts";
 import type { ApiClient } from "./api-client.ts";
@@ -27,10 +27,10 @@ export function parseTimeout(text: string): number {
 
 /** The option's text as one of `goals`, or a usage error that lists them. */
 export function parseGoal<G extends string>(goals: readonly G[], text: string): G {
-  const parsed = z.enum(goals as [G, ...G[]]).safeParse(text);
-  if (!parsed.success)
-    throw usageError(`--for ${text} is not known: expected ${goals.join(" or ")}.`);
-  return parsed.data;
+  const goal = goals.find((known) => known === text);
+  if (goal === undefined)
+    throw usageError(`--for ${text} is unknown: expected ${goals.join(" or ")}.`);
+  return goal;
 }
 
 /**

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { Tenant, TenantChange, TenantDetail, Token } from "../../contracts/api/tenancy.ts";
-import { parseBytes } from "../../contracts/common/quantities.ts";
+import { parseBytes } from "../../contracts/common/parse-bytes.ts";
 import { parseSeconds } from "../output/format-amounts.ts";
 import type { ApiClient } from "../api/api-client.ts";
 import type { Cli } from "../cli-context.ts";

@@ -1,10 +1,9 @@
 import type { Command } from "commander";
-import { applyService, type Applied } from "../manifests/apply-service.ts";
+import type { Applied } from "../manifests/apply-service.ts";
 import type { Cli } from "../cli-context.ts";
 import { CliError } from "../cli-error.ts";
 import { plainText } from "../output/plain-text.ts";
 import { printDocument } from "../output/print-items.ts";
-import { readAllManifests } from "../manifests/read-manifests.ts";
 import { addTo } from "../repeatable.ts";
 import { DEFAULT_WAIT, parseTimeout, waitForService } from "../api/wait-for.ts";
 
@@ -35,6 +34,8 @@ export function addApplyCommand(program: Command, cli: Cli): void {
 
 async function apply(cli: Cli, options: ApplyOptions): Promise<void> {
   const timeoutSeconds = parseTimeout(options.timeout);
+  const { readAllManifests } = await import("../manifests/read-manifests.ts"); // loads zod
+  const { applyService } = await import("../manifests/apply-service.ts");
   const manifests = await readAllManifests(options.file, cli.options.stdin);
   const api = await cli.api();
   const results: Applied[] = [];

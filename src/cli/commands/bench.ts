@@ -1,5 +1,4 @@
 import type { Command } from "commander";
-import { z } from "zod";
 import { formatDuration } from "../output/format-amounts.ts";
 import type { Cli } from "../cli-context.ts";
 import { CliError, usageError } from "../cli-error.ts";
@@ -10,10 +9,7 @@ const HOSTS_MAX = 100_000;
 const PROCESSES_MAX = 64;
 
 /** Lines that a process of simulated hosts writes. */
-const progressLine = z.union([
-  z.object({ enrolled: z.number() }),
-  z.object({ ready: z.literal(true), hosts: z.number() }),
-]);
+type ProgressLine = { enrolled: number } | { ready: true; hosts: number };
 
 interface HostsOptions {
   hosts: string;
@@ -110,10 +106,11 @@ function parseCount(option: string, text: string, max: number): number {
   return count;
 }
 
-function parseProgress(line: string): z.infer<typeof progressLine> | undefined {
+function parseProgress(line: string): ProgressLine | undefined {
   try {
-    return progressLine.safeParse(JSON.parse(line)).data;
+    const progress = JSON.parse(line) as ProgressLine;
+    return "enrolled" in progress || "ready" in progress ? progress : undefined;
   } catch {
-    return undefined;
+    return undefined; // a line of the log
   }
 }

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { z } from "zod";
-import { createHookBody, type Hook, patchHookBody } from "../../contracts/api/autoscaling.ts";
+import type { Hook } from "../../contracts/api/autoscaling.ts";
 import { parseSeconds } from "../output/format-amounts.ts";
 import type { ApiClient } from "../api/api-client.ts";
 import type { Cli } from "../cli-context.ts";
@@ -9,7 +9,6 @@ import { exitCodes } from "../exit-codes.ts";
 import { servicePath } from "../api/lookup.ts";
 import { listPages } from "../api/list-pages.ts";
 import { printDocument, printItem, printItems } from "../output/print-items.ts";
-import { readDocument } from "../manifests/read-manifests.ts";
 import { hookColumns } from "../output/columns.ts";
 import { addTo } from "../repeatable.ts";
 
@@ -82,6 +81,7 @@ function hooksPath(service: string): string {
 }
 
 async function createHook(cli: Cli, service: string, options: RuleOptions): Promise<void> {
+  const { createHookBody } = await loadSchemas();
   const body = await readHook(cli, createHookBody, options);
   const api = await cli.api();
   const created = await api.request<{ hook: Hook; token: string }>("POST", hooksPath(service), {
@@ -115,11 +115,17 @@ async function changeHook(
   nameOrId: string,
   options: RuleOptions,
 ): Promise<void> {
+  const { patchHookBody } = await loadSchemas();
   const body = await readHook(cli, patchHookBody, options);
   const api = await cli.api();
   const { id } = await findHook(api, service, nameOrId);
   const hook = await api.request<Hook>("PATCH", `${hooksPath(service)}/${id}`, { body });
   printItem(cli, hookColumns, hook);
+}
+
+/** Loads zod. Only these commands need it. */
+async function loadSchemas() {
+  return await import("../../contracts/api/autoscaling.ts");
 }
 
 async function readHook<T extends z.ZodType>(
@@ -130,7 +136,9 @@ async function readHook<T extends z.ZodType>(
   const written: unknown =
     options.file === undefined
       ? hookOfOptions(options)
-      : await readDocument(options.file, cli.options.stdin);
+      : await (
+          await import("../manifests/read-manifests.ts")
+        ).readDocument(options.file, cli.options.stdin);
   const parsed = schema.safeParse(written);
   if (parsed.success) return parsed.data;
   throw new CliError("This is not a hook.", {

@@ -51,7 +51,7 @@ async function logs(cli: Cli, target: string, follow: boolean, tail: number): Pr
     })
     .finally(() => clearTimeout(timer));
   try {
-    for await (const chunk of response.body ?? []) cli.terminal.outRaw(chunk as Uint8Array);
+    for await (const chunk of response.body ?? []) cli.terminal.outRaw(chunk);
   } catch (error) {
     if (cli.options.signal.aborted) return;
     throw new CliError("The log broke off: the host, or the way to it, is gone.", {

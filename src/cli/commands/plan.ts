@@ -5,7 +5,7 @@ import type { Cli } from "../cli-context.ts";
 import { servicePath } from "../api/lookup.ts";
 import { plainLines } from "../output/plain-text.ts";
 import { printDocument } from "../output/print-items.ts";
-import { type Manifest, readAllManifests } from "../manifests/read-manifests.ts";
+import type { Manifest } from "../manifests/read-manifests.ts";
 import { addTo } from "../repeatable.ts";
 import { parseReplicas } from "./scale.ts";
 
@@ -36,6 +36,7 @@ export function addPlanCommand(program: Command, cli: Cli): void {
 }
 
 async function planFiles(cli: Cli, files: readonly string[]): Promise<void> {
+  const { readAllManifests } = await import("../manifests/read-manifests.ts"); // loads zod
   const manifests = await readAllManifests(files, cli.options.stdin);
   const api = await cli.api();
   const plans: PlanResult[] = [];

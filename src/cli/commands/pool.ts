@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { HostPool } from "../../contracts/api/hosts.ts";
-import { nameSchema } from "../../contracts/common/primitives.ts";
+import { isName } from "../../contracts/common/limits.ts";
 import type { Cli } from "../cli-context.ts";
 import { usageError } from "../cli-error.ts";
 import { listPages } from "../api/list-pages.ts";
@@ -39,8 +39,7 @@ export function addPoolCommand(program: Command, cli: Cli): void {
       [],
     )
     .action(async (name: string, options: { overcommit: string[]; highWater: string[] }) => {
-      if (!nameSchema.safeParse(name).success)
-        throw usageError(`"${name}" cannot be a pool's name.`);
+      if (!isName(name)) throw usageError(`"${name}" cannot be a pool's name.`);
       const overcommit = parsePercents(options.overcommit);
       const highWater = parsePercents(options.highWater);
       const api = await cli.api();

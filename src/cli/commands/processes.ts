@@ -1,5 +1,4 @@
 import type { Command } from "commander";
-import { z } from "zod";
 import type { Cli } from "../cli-context.ts";
 import { CliError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
@@ -8,17 +7,27 @@ import { plainText } from "../output/plain-text.ts";
 /** Where `berth` looks for a local Berth unless it is told otherwise: see src/config/cli.ts. */
 const DEFAULT_DATA_DIR = ".berth";
 
-/** What the all-in-one process says once it serves. */
-const readyLine = z.object({
-  ready: z.literal(true),
-  apiUrl: z.string(),
-  adminTokenFile: z.string(),
-});
-const logLine = z.object({
-  level: z.string(),
-  msg: z.string(),
-  err: z.object({ message: z.string() }).partial().optional(),
-});
+/** The line that the all-in-one process writes once it serves. */
+interface ReadyLine {
+  ready: true;
+  apiUrl: string;
+  adminTokenFile: string;
+}
+
+interface LogLine {
+  level: string;
+  msg: string;
+  err?: { message?: string };
+}
+
+/** A line of our own process: one member tells the two kinds apart. */
+function isReadyLine(line: object): line is ReadyLine {
+  return "ready" in line && line.ready === true;
+}
+
+function isLogLine(line: object): line is LogLine {
+  return "level" in line && "msg" in line;
+}
 
 interface UpOptions {
   port?: string;
@@ -77,27 +86,25 @@ async function followUntilEnd(cli: Cli, ended: Promise<number>, stop: () => void
 /** The ready line becomes a few lines for people; of the log, what somebody should look at is shown. */
 function printLine(cli: Cli, line: string, options: UpOptions): void {
   const { terminal } = cli;
-  const document = parseJson(line);
-  const ready = readyLine.safeParse(document);
-  if (ready.success) {
-    printReady(cli, ready.data, options);
+  const document = parseObject(line);
+  if (document && isReadyLine(document)) {
+    printReady(cli, document, options);
     return;
   }
-  const log = logLine.safeParse(document);
-  if (options.logs === true || !log.success) {
+  if (options.logs === true || !document || !isLogLine(document)) {
     terminal.note(line);
     return;
   }
-  if (!["warn", "error", "fatal"].includes(log.data.level)) return;
-  if (log.data.msg === "did not start") return; // it says so on standard error, too
-  const tone = log.data.level === "warn" ? "warn" : "bad";
-  const cause = log.data.err?.message === undefined ? "" : `: ${log.data.err.message}`;
+  if (!["warn", "error", "fatal"].includes(document.level)) return;
+  if (document.msg === "did not start") return; // it says so on standard error, too
+  const tone = document.level === "warn" ? "warn" : "bad";
+  const cause = document.err?.message === undefined ? "" : `: ${document.err.message}`;
   terminal.note(
-    `${terminal.paintNote(tone, log.data.level)} ${plainText(`${log.data.msg}${cause}`)}`,
+    `${terminal.paintNote(tone, document.level)} ${plainText(`${document.msg}${cause}`)}`,
   );
 }
 
-function printReady(cli: Cli, ready: z.infer<typeof readyLine>, options: UpOptions): void {
+function printReady(cli: Cli, ready: ReadyLine, options: UpOptions): void {
   const { terminal } = cli;
   const dataDir = options.dataDir ?? cli.options.settings.dataDir;
   const elsewhere = dataDir === DEFAULT_DATA_DIR ? "" : `BERTH_DATA_DIR=${dataDir} `;
@@ -111,9 +118,10 @@ function printReady(cli: Cli, ready: z.infer<typeof readyLine>, options: UpOptio
   terminal.out("Ctrl-C stops it; the containers it started go on.");
 }
 
-function parseJson(line: string): unknown {
+function parseObject(line: string): object | undefined {
   try {
-    return JSON.parse(line) as unknown;
+    const document: unknown = JSON.parse(line);
+    return typeof document === "object" && document !== null ? document : undefined;
   } catch {
     return undefined;
   }

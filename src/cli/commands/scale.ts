@@ -1,5 +1,6 @@
 import type { Command } from "commander";
-import { REPLICAS_MAX, type ServiceChange } from "../../contracts/api/services.ts";
+import type { ServiceChange } from "../../contracts/api/services.ts";
+import { REPLICAS_MAX } from "../../contracts/common/limits.ts";
 import type { Cli } from "../cli-context.ts";
 import { usageError } from "../cli-error.ts";
 import { servicePath } from "../api/lookup.ts";

@@ -1,13 +1,10 @@
-import { stringify } from "yaml";
 import type { Cli } from "../cli-context.ts";
 import { renderTable } from "./render-table.ts";
 import type { Column } from "./columns.ts";
 
 /** One thing or many, as a document for programs. */
 export function printDocument(cli: Cli, document: unknown): void {
-  const text =
-    cli.format === "yaml" ? stringify(document).trimEnd() : JSON.stringify(document, null, 2);
-  cli.terminal.out(text);
+  cli.terminal.out(cli.serialize(document).trimEnd());
 }
 
 /**

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { idSchema, nameSchema, pageQuery, timestamp } from "../common/primitives.ts";
-import { REPLICAS_MAX } from "./services.ts";
+import { REPLICAS_MAX } from "../common/limits.ts";
 
 const stepSeconds = z.number().int().min(10).max(86_400);
 

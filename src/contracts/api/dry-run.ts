@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { idSchema, nameSchema } from "../common/primitives.ts";
-import { createServiceBody, REPLICAS_MAX } from "./services.ts";
+import { REPLICAS_MAX } from "../common/limits.ts";
+import { createServiceBody } from "./services.ts";
 
 /**
  * A dry run of one change: creating a service, applying a manifest as `berth apply` does, or

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { REPLICAS_MAX, WAIT_SECONDS_MAX } from "../common/limits.ts";
 import {
   generationSchema,
   idSchema,
@@ -18,7 +19,6 @@ import {
 } from "./set-template.ts";
 
 /** One service may have at most this many sets; it bounds every per-service list and transaction. */
-export const REPLICAS_MAX = 20_000;
 const replicas = z.number().int().min(0).max(REPLICAS_MAX);
 
 export const spreadDomains = ["zone", "rack", "host"] as const;
@@ -253,7 +253,6 @@ export const serviceChangeSchema = z
   .meta({ id: "ServiceChange" });
 export type ServiceChange = z.infer<typeof serviceChangeSchema>;
 
-export const WAIT_SECONDS_MAX = 60;
 const timeoutSeconds = z.coerce.number().int().min(0).max(WAIT_SECONDS_MAX).default(30);
 /** settled: see Service.settled; deleted: it is gone. A wait that ends early or late answers 200 with `reached`. */
 export const waitServiceQuery = z.object({

@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { BYTES_MAX, coresInput, sizeInput } from "../common/quantities.ts";
+import { BYTES_MAX } from "../common/parse-bytes.ts";
+import { coresInput, sizeInput } from "../common/quantities.ts";
 import { nameSchema } from "../common/primitives.ts";
 
 export const CONTAINERS_PER_SET_MAX = 16;

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { generationSchema, idSchema, nameSchema, timestamp } from "../common/primitives.ts";
-import { BYTES_MAX, CPU_MILLIS_MAX } from "../common/quantities.ts";
+import { BYTES_MAX } from "../common/parse-bytes.ts";
+import { CPU_MILLIS_MAX } from "../common/quantities.ts";
 
 /**
  * admin: all operations on all tenants. operator: hosts, and the resources of all tenants, without

@@ -1,13 +1,10 @@
 import { z } from "zod";
+import { NAME_LENGTH_MAX, NAME_PATTERN, PAGE_LIMIT_MAX } from "./limits.ts";
 
-/** A name of a tenant, service, container or host: a DNS label, valid in host names and paths. */
 export const nameSchema = z
   .string()
-  .max(63)
-  .regex(
-    /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/,
-    "expected lower-case letters, digits and inner hyphens, such as menu-web",
-  );
+  .max(NAME_LENGTH_MAX)
+  .regex(NAME_PATTERN, "expected lower-case letters, digits and inner hyphens, such as menu-web");
 
 /** Keys and values of labels are short and printable, without whitespace. */
 export const labelKey = z
@@ -40,7 +37,6 @@ export function idSchema<P extends string>(prefix: P) {
     .regex(new RegExp(`^${prefix}_[0-9a-hjkmnp-tv-z]{26}$`), `expected an id like ${prefix}_01…`);
 }
 
-export const PAGE_LIMIT_MAX = 500;
 /** The query of every list: the opaque cursor of the previous page, and the page size. */
 export const pageQuery = z.object({
   cursor: z.string().max(200).optional(),

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { Alert, Delivery } from "../../contracts/api/alert-deliveries.ts";
-import { REPLICAS_MAX } from "../../contracts/api/services.ts";
+import { REPLICAS_MAX } from "../../contracts/common/limits.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
   type ChangedDemand,

@@ -1,4 +1,4 @@
-import { REPLICAS_MAX } from "../../contracts/api/services.ts";
+import { REPLICAS_MAX } from "../../contracts/common/limits.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { listHeldRules } from "../../db/queries/autoscaling/demands.ts";
 import {

@@ -1,9 +1,6 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
-import {
-  REPLICAS_MAX,
-  type ResizeService,
-  type ServiceChange,
-} from "../../contracts/api/services.ts";
+import { type ResizeService, type ServiceChange } from "../../contracts/api/services.ts";
+import { REPLICAS_MAX } from "../../contracts/common/limits.ts";
 import {
   containerMemoryBytes,
   type SetTemplate,

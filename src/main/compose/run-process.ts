@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
-import { ConfigError, type Env } from "../../config/parse-env.ts";
+import { ConfigError } from "../../config/config-error.ts";
+import { type Env } from "../../config/parse-env.ts";
 import { createLog, type Log, type LogLevel } from "../../lib/log.ts";
 import { Shutdown } from "../../lib/shutdown.ts";
 

@@ -400,13 +400,20 @@ describe("events", () => {
   test("follows what happens, as one JSON object a line, until it is interrupted", async () => {
     const interrupt = new AbortController();
     const seen: string[] = [];
+    let isFollowing = false;
     const following = berth(["events", "-f", "-o", "json", "--service", "followed"], {
       signal: interrupt.signal,
+      fetch: async (url, init) => {
+        const response = await api.api.app.request(url, init);
+        isFollowing = true;
+        return response;
+      },
       onStdout: (text) => {
         seen.push((JSON.parse(text) as { kind: string }).kind);
         if (seen.includes("set-running")) interrupt.abort();
       },
     });
+    await waitUntil("the stream is open", () => isFollowing);
     await apply(manifest("followed", "replicas: 1"));
     let replicas = 1;
     // The stream may begin after the first set runs, so further sets run until one is seen.

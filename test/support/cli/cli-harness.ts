@@ -1,4 +1,4 @@
-import type { FetchFunction } from "../../../src/cli/api/api-client.ts";
+import type { FetchFunction } from "../../../src/cli/api/http-fetch.ts";
 import type { CliOptions } from "../../../src/cli/cli-context.ts";
 import type { CliSettings } from "../../../src/cli/cli-settings.ts";
 import { runCli } from "../../../src/cli/run-cli.ts";
@@ -92,7 +92,7 @@ export function scriptedApi(
   const fetch: FetchFunction = async (url, init) => {
     const { pathname, search } = new URL(url);
     const request: SeenRequest = {
-      method: init.method ?? "GET",
+      method: init.method,
       path: pathname + search,
       headers: new Headers(init.headers),
       body: typeof init.body === "string" ? (JSON.parse(init.body) as unknown) : undefined,

@@ -1,0 +1,4 @@
+/** The environment is invalid. The message names every invalid variable, and no value. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+}
