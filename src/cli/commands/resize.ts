@@ -40,7 +40,7 @@ export function addResizeCommand(program: Command, cli: Cli): void {
         ...(cpu === undefined ? {} : { cpu: parseCores(cpu) }),
         ...(memory === undefined ? {} : { memory }),
         ...(volume === undefined ? {} : { volume }),
-        ifNoRoom: options.move === true ? "move" : "refuse",
+        ifNoCapacity: options.move === true ? "move" : "refuse",
       };
       const timeoutSeconds = parseTimeout(options.timeout);
       const api = await cli.api();

@@ -21,7 +21,9 @@ type SetMoved =
   | { cause: "request" }
   | { cause: "replacement-ready"; replacementSetId: string }
   | { cause: "host-deleted"; host: string }
-  | { cause: "blocked"; detail: string };
+  | { cause: "resized-in-place" | "replacement-started"; host: string }
+  | { cause: "leaving"; host: string; hasVolume: boolean }
+  | { cause: "canceled" };
 
 type SetLost =
   | {
@@ -39,6 +41,10 @@ type Requested = { cause: "request" } | { cause: "report"; reason: string | null
 interface Reported {
   reason: string | null;
 }
+
+type HostDraining =
+  | { cause: "request"; host: string }
+  | { cause: "deadline-missed"; host: string; sets: number; isForced: boolean };
 
 interface DemandFacts {
   /** The alert as a reader knows it: its rule and its labels. */
@@ -71,8 +77,16 @@ function setMovedText(facts: SetMoved): string {
       return `Replacement ${facts.replacementSetId} is ready. This set is being removed.`;
     case "host-deleted":
       return `Host ${facts.host} was deleted. The set will be placed on another host.`;
-    case "blocked":
-      return `The move waits: ${facts.detail}`;
+    case "resized-in-place":
+      return `Host ${facts.host} has capacity for the new size now. The set stays there.`;
+    case "replacement-started":
+      return `A replacement starts on another host. The set stays on host ${facts.host} until the replacement is ready.`;
+    case "leaving":
+      return `The set leaves host ${facts.host} and will be placed again.${
+        facts.hasVolume ? " Its volume goes to the trash of the host; it gets an empty volume." : ""
+      }`;
+    case "canceled":
+      return "The move is canceled: the set was stopped.";
   }
 }
 
@@ -101,7 +115,7 @@ export const eventTexts = {
   "service-created": (facts: Named & { replicas: number }) =>
     `Service ${facts.service} created with ${countOf(facts.replicas, "replica")}.`,
   "service-changed": (facts: Named & { changed: readonly string[]; revision: number }) =>
-    `Service ${facts.service} changed: ${facts.changed.join(", ")}. Its revision is ${facts.revision}.`,
+    `Service ${facts.service} changed: ${facts.changed.join(", ")}. Its target revision is ${facts.revision}.`,
   "service-scaled": serviceScaledText,
   "service-resized": (facts: Named & { size: string; inPlace: number; replaced: number }) =>
     `Service ${facts.service} resizes to ${facts.size}: ${countOf(facts.inPlace, "set")} in place, ${countOf(facts.replaced, "set")} by replacement.`,
@@ -167,8 +181,14 @@ export const eventTexts = {
   "host-cordoned": (facts: { host: string }) =>
     `Host ${facts.host} is cordoned. It accepts no new sets.`,
   "host-uncordoned": (facts: { host: string }) => `Host ${facts.host} accepts new sets again.`,
-  "host-draining": (facts: { host: string }) =>
-    `Host ${facts.host} drains. Its sets move to other hosts.`,
+  "host-draining": (facts: HostDraining) =>
+    facts.cause === "request"
+      ? `Host ${facts.host} drains. Its sets move to other hosts.`
+      : `The drain of host ${facts.host} missed its deadline with ${countOf(facts.sets, "set")} left. ${
+          facts.isForced
+            ? "Berth now ignores disruption budgets and moves them."
+            : "Repeat the drain with `force` to ignore disruption budgets."
+        }`,
   "host-deleted": (facts: { host: string }) => `Host ${facts.host} is deleted.`,
   "host-ahead": (facts: { acceptedGeneration: number; databaseGeneration: number }) =>
     `The agent has accepted generation ${facts.acceptedGeneration}, the database had ${facts.databaseGeneration}: it lost the changes in between. The host gets all its sets again.`,
@@ -253,10 +273,10 @@ export const reasonTexts = {
     "host" in facts
       ? `Host ${facts.host} is lost and has no capacity for the new size (${facts.missing}).`
       : `The host refused the new size; the set returns to its previous size. Reason: ${facts.reason ?? "none reported."}`,
-  "move-held": (facts: { host: string; rejection: string }) =>
-    `The set has to leave host ${facts.host} and stays until another host fits. ${facts.rejection}`,
-  "move-waits": (_facts: NoFacts) =>
-    "The set leaves its host when the other sets of its service are settled: one set moves at a time.",
+  "operation-expired": (_facts: NoFacts) =>
+    "The set could not move before the deadline of its operation, which has expired.",
+  "replacement-not-ready": (facts: { replacementSetId: string }) =>
+    `Replacement ${facts.replacementSetId} did not become ready in time. Berth retries the move later.`,
   "no-host-fits": (facts: { explanation: string; lastFailure: string | null }) =>
     facts.lastFailure === null
       ? facts.explanation

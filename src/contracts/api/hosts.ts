@@ -107,14 +107,18 @@ export const deleteHostQuery = z.object({ confirm: idSchema("host").optional() }
 /** `POST /v1/hosts/{hostId}/drain`; a repeated drain replaces the options. */
 export const drainHostBody = z
   .strictObject({
-    /** After this the missed deadline is reported; a forced drain then ignores disruption budgets. */
+    /**
+     * After this time an event reports the miss. A forced drain then ignores disruption budgets.
+     */
     deadlineSeconds: z.number().int().min(1).max(604_800).optional(),
     /**
-     * After the deadline, or at once without one, sets leave without regard to disruption budgets and
-     * to capacity elsewhere: a set that fits nowhere waits as pending.
+     * After the deadline, or immediately without one, sets leave even without a disruption budget
+     * and without capacity elsewhere. A set that fits on no host is pending.
      */
     force: z.boolean().optional(),
-    /** Also moves sets with a volume. They start with an empty one; the old one goes to the trash. */
+    /**
+     * Also moves sets with a volume: they get an empty volume, and the old one goes to the trash.
+     */
     discardVolumes: z.boolean().optional(),
   })
   .meta({ id: "DrainHost" });

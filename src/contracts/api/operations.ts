@@ -1,11 +1,11 @@
 import { z } from "zod";
 import { reasonSchema, timestamp } from "../common/primitives.ts";
 
-/** Kinds that have a row of their own. `start`, `stop` and `remove` follow from a set's state. */
+/** Kinds that the database stores. `start`, `stop` and `remove` follow from the state of a set. */
 export const operationKinds = ["move", "resize", "update"] as const;
 export type OperationKind = (typeof operationKinds)[number];
 
-/** See the state diagram in docs/internals/operations.md. */
+/** docs/internals/operations.md has the state diagram. */
 export const operationPhases = [
   "waiting",
   "replacing",
@@ -15,7 +15,7 @@ export const operationPhases = [
 ] as const;
 export type OperationPhase = (typeof operationPhases)[number];
 
-/** Who wants the operation. */
+/** The cause of the operation. */
 export const operationOwners = ["person", "drain", "resize", "rollout", "start-failed"] as const;
 export type OperationOwner = (typeof operationOwners)[number];
 
@@ -25,16 +25,16 @@ export const operationSchema = z
     kind: z.enum([...operationKinds, "start", "stop", "remove"]),
     phase: z.enum([...operationPhases, "in-progress"]),
     owner: z.enum(operationOwners).nullable(),
-    /** Why it waits; null while it makes progress. */
+    /** Why the operation waits. Null while it makes progress. */
     blocked: reasonSchema.nullable(),
     createdAt: timestamp.nullable(),
-    /** When it ends with the outcome `expired`; null: it waits without a limit. */
+    /** The time at which it ends with the outcome `expired`. Null: it waits without a limit. */
     deadlineAt: timestamp.nullable(),
   })
   .meta({ id: "Operation" });
 export type Operation = z.infer<typeof operationSchema>;
 
-/** How an operation ended that did not end as wanted. */
+/** The end of an operation that did not reach its goal. */
 export const operationOutcomes = ["reverted", "expired", "canceled"] as const;
 export const endedOperationSchema = z
   .strictObject({

@@ -18,16 +18,15 @@ import {
   volumeSizeInput,
 } from "./set-template.ts";
 
-/** One service may have at most this many sets; it bounds every per-service list and transaction. */
 const replicas = z.number().int().min(0).max(REPLICAS_MAX);
 
 export const spreadDomains = ["zone", "rack", "host"] as const;
 
 export const placementSpecSchema = z
   .strictObject({
-    /** pack fills hosts up one after the other (fewest hosts); spread prefers the emptiest. */
+    /** pack: uses the fewest hosts. spread: prefers the host with the most free capacity. */
     strategy: z.enum(["pack", "spread"]).default("pack"),
-    /** Sets of this service per domain differ by at most maxSkew. */
+    /** The numbers of sets in two domains differ by at most maxSkew. */
     spread: z
       .array(
         z.strictObject({
@@ -41,9 +40,12 @@ export const placementSpecSchema = z
         (rules) => new Set(rules.map((rule) => rule.by)).size === rules.length,
         "expected each domain once",
       ),
-    /** Services of the tenant whose sets must not share a host with this one's. Its own name: one set per host. */
+    /**
+     * Services of the tenant whose sets must not share a host with sets of this service. Its own
+     * name permits one set per host.
+     */
     antiAffinity: z.array(nameSchema).max(16).default([]),
-    /** Services of the tenant to be near: preferred, never required. */
+    /** Services of the tenant whose hosts are preferred, but not required. */
     affinity: z.array(nameSchema).max(16).default([]),
     hostLabels: labelsSchema.default({}),
     tolerations: z.array(taintSchema).max(16).default([]),
@@ -59,8 +61,8 @@ export const autoscaleSpecSchema = z
     min: replicas,
     max: replicas,
     /**
-     * After demands end Berth removes at most `step` sets each `everySeconds`, and decides again before each step.
-     * Default: a tenth of the sets, at least one, each 60 seconds.
+     * After demands end, Berth removes at most `step` sets each `everySeconds`, and decides again
+     * before each step. Default: a tenth of the sets, at least one, each 60 seconds.
      */
     scaleIn: z
       .strictObject({
@@ -68,9 +70,12 @@ export const autoscaleSpecSchema = z
         everySeconds: paceSeconds.default(60),
       })
       .optional(),
-    /** Demands take a further step once the sets of the last one are ready, or after this time. Default: 60 seconds. */
+    /**
+     * Demands take a further step when the sets of the last step are ready, or after this time.
+     * Default: 60 seconds.
+     */
     scaleOut: z.strictObject({ cooldownSeconds: paceSeconds }).optional(),
-    /** Metric targets are accepted as an empty list only, until the metrics pipeline is there. */
+    /** Must be empty, as Berth does not collect metrics yet. */
     metrics: z
       .array(
         z.strictObject({
@@ -89,7 +94,7 @@ export type AutoscaleSpec = z.infer<typeof autoscaleSpecSchema>;
 export const hostLostPolicies = ["replace", "wait", "replace-without-data"] as const;
 export type HostLostPolicy = (typeof hostLostPolicies)[number];
 
-/** Returns the policy of a service that names none: sets with a volume wait for their host. */
+/** The default policy of a service: sets with a volume wait for their host. */
 export function defaultHostLostPolicy(template: { volume: unknown }): HostLostPolicy {
   return template.volume === null ? "replace" : "wait";
 }
@@ -102,12 +107,12 @@ const percentage = z
   .regex(/^(?:100|[1-9]?[0-9])%$/, 'expected a percentage such as "25%"');
 const setLimit = z.union([z.number().int().min(0).max(REPLICAS_MAX), percentage]);
 
-/** How many sets of a service drains, moves, resizes, rollouts and scale-ins may disrupt at once. */
+/** The number of sets that drains, moves, resizes, rollouts and scale-ins may disrupt at once. */
 export const disruptionBudgetSchema = z
   .strictObject({
-    /** Ready sets that may be down, as a number or a percentage of the replicas. */
+    /** The number of sets that may be unavailable, or a percentage of the replicas. */
     maxUnavailable: setLimit.default(1),
-    /** Replacements that may exist in addition to the replicas. */
+    /** The number of replacements beyond the replicas, or a percentage of the replicas. */
     maxSurge: setLimit.default("25%"),
     /** A set counts as available once it has been ready for this long. */
     minReadySeconds: z.number().int().min(0).max(3600).default(0),
@@ -120,14 +125,14 @@ export const createServiceBody = z
   .strictObject({
     name: nameSchema,
     replicas: replicas.default(1),
-    /** Higher is placed first. */
+    /** Sets with a higher priority are placed first. */
     priority: z.number().int().min(0).max(1000).default(100),
     template: setTemplateInput,
     placement: placementSpecSchema.prefault({}),
     /**
-     * replace: new sets take the place of those on a lost host. wait: sets wait for their host to return.
-     * replace-without-data: as replace, and sets with a volume start elsewhere with an empty one.
-     * Default: wait for a template with a volume, replace for others.
+     * replace: new sets replace the sets of a lost host. wait: sets wait for their host.
+     * replace-without-data: as replace, and sets with a volume start elsewhere with an empty
+     * volume. Default: wait for a template with a volume, else replace.
      */
     onHostLost: z.enum(hostLostPolicies).optional(),
     autoscale: orNull(autoscaleSpecSchema).default(null),
@@ -149,7 +154,7 @@ export const createServiceBody = z
   .meta({ id: "CreateService" });
 export type CreateService = z.infer<typeof createServiceBody>;
 
-/** `PATCH /v1/services/{name}`: what is absent stays. Replicas are changed by scale. */
+/** `PATCH /v1/services/{name}`: absent members stay unchanged. `scale` changes the replicas. */
 export const patchServiceBody = z
   .strictObject({
     priority: z.number().int().min(0).max(1000).optional(),
@@ -159,8 +164,9 @@ export const patchServiceBody = z
     autoscale: orNull(autoscaleSpecSchema).optional(),
     disruption: disruptionBudgetSchema.optional(),
     /**
-     * Without it a changed template becomes the target revision, which waits for a rollout. `new-sets`
-     * makes the target revision the current one: sets created from now on have it, others keep theirs.
+     * Default: a changed template becomes the target revision, which waits for a rollout.
+     * `new-sets`: the target revision becomes the current revision of new sets; existing sets stay
+     * unchanged.
      */
     adopt: z.literal("new-sets").optional(),
   })
@@ -168,18 +174,21 @@ export const patchServiceBody = z
   .meta({ id: "PatchService" });
 export type PatchService = z.infer<typeof patchServiceBody>;
 
-/** `POST /v1/services/{name}/scale`: absolute, so that a repeated request changes nothing. */
+/** `POST /v1/services/{name}/scale`: an absolute number, so a repeated request changes nothing. */
 export const scaleServiceBody = z.strictObject({ replicas }).meta({ id: "ScaleService" });
 
-/** `POST /v1/services/{name}/resize`: amounts of each set, absolute; what is left out stays. */
+/** `POST /v1/services/{name}/resize`: absolute amounts for each set; absent amounts stay. */
 export const resizeServiceBody = z
   .strictObject({
     cpu: coresInput.optional(),
     memory: memoryInput.optional(),
-    /** Volumes grow only. */
+    /** A volume cannot shrink. */
     volume: volumeSizeInput.optional(),
-    /** What becomes of sets whose host has no room for the larger size: all is refused, or they are replaced elsewhere. */
-    ifNoRoom: z.enum(["refuse", "move"]).default("refuse"),
+    /**
+     * If a host has no capacity for the larger size: refuse the whole resize, or move its sets to
+     * other hosts.
+     */
+    ifNoCapacity: z.enum(["refuse", "move"]).default("refuse"),
   })
   .refine(
     ({ cpu, memory, volume }) => [cpu, memory, volume].some((amount) => amount !== undefined),
@@ -188,7 +197,7 @@ export const resizeServiceBody = z
   .meta({ id: "ResizeService" });
 export type ResizeService = z.infer<typeof resizeServiceBody>;
 
-/** How many live sets of a service are in each state. */
+/** The number of live sets in each state. */
 export const serviceCountsSchema = z.strictObject({
   pending: z.number().int(),
   placed: z.number().int(),
@@ -209,11 +218,11 @@ export const serviceSchema = z
     tenant: nameSchema,
     name: nameSchema,
     generation: generationSchema,
-    /** The current revision of the template: new sets have it, whatever creates them. */
+    /** The current revision of the template, which new sets have. */
     revision: z.number().int().positive(),
-    /** The revision that people want. While it is newer than `revision`, it waits for a rollout. */
+    /** The desired revision. While it is newer than `revision`, it waits for a rollout. */
     targetRevision: z.number().int().positive(),
-    /** Sets of the target revision. */
+    /** The number of sets with the target revision. */
     updatedSets: z.number().int().nonnegative(),
     /** The size of new sets. A resize changes it without a new revision. */
     size: z.strictObject({
@@ -221,9 +230,9 @@ export const serviceSchema = z
       memoryBytes: z.number().int(),
       volumeBytes: z.number().int(),
     }),
-    /** What was asked for by people; the floor that demands of alerts add to. */
+    /** The requested number of sets, which demands of alerts increase. */
     replicas,
-    /** What Berth works towards now: replicas raised by demands, within autoscale's bounds. */
+    /** The current target: the replicas plus the demands, within the bounds of `autoscale`. */
     desiredReplicas: replicas,
     priority: z.number().int(),
     /** The template of the target revision, with the size of new sets. */
@@ -234,11 +243,11 @@ export const serviceSchema = z
     disruption: disruptionBudgetSchema,
     counts: serviceCountsSchema,
     /**
-     * As many ready sets as desired, of their size, and none starting, stopping, moving or lost. False
-     * while the target revision waits for a rollout.
+     * The desired number of sets is ready with its size, and no set is starting, stopping, moving
+     * or lost. False while the target revision waits for a rollout.
      */
     settled: z.boolean(),
-    /** The most frequent reason why sets are not where they should be. */
+    /** The most frequent reason of sets that are not in their desired state. */
     reason: reasonSchema.nullable(),
     deleting: z.boolean(),
     createdAt: timestamp,
@@ -247,14 +256,17 @@ export const serviceSchema = z
   .meta({ id: "Service" });
 export type Service = z.infer<typeof serviceSchema>;
 
-/** Answer to a change: the service as it is now, and in sentences what will happen. */
+/** The answer to a change: the service, and the effects in sentences. */
 export const serviceChangeSchema = z
   .strictObject({ service: serviceSchema, effects: z.array(z.string()) })
   .meta({ id: "ServiceChange" });
 export type ServiceChange = z.infer<typeof serviceChangeSchema>;
 
 const timeoutSeconds = z.coerce.number().int().min(0).max(WAIT_SECONDS_MAX).default(30);
-/** settled: see Service.settled; deleted: it is gone. A wait that ends early or late answers 200 with `reached`. */
+/**
+ * settled: see Service.settled. deleted: the service no longer exists. The answer is always 200;
+ * `reached` shows whether the condition is met.
+ */
 export const waitServiceQuery = z.object({
   for: z.enum(["settled", "deleted"]).default("settled"),
   timeoutSeconds,

@@ -324,8 +324,8 @@ export function containerMemoryBytes(
 }
 
 /**
- * A template with another size. A revision keeps the size that it was created with; a service and a set
- * have sizes of their own, which a resize changes without a new revision.
+ * A template with another size. A revision has the size of its creation. A resize changes the sizes
+ * of a service and of its sets without a new revision.
  */
 export function templateWithSize(
   template: SetTemplate,
@@ -336,7 +336,7 @@ export function templateWithSize(
     ...template,
     cpuMillis: size.cpuMillis,
     memoryBytes: size.memoryBytes,
-    // A service that had no volume before has no size for it yet.
+    // A service whose previous revision had no volume has no volume size yet.
     volume: volume && { ...volume, sizeBytes: size.volumeBytes || volume.sizeBytes },
   };
 }

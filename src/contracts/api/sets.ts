@@ -87,11 +87,14 @@ export const setSchema = z
     memoryUsedBytes: z.number().int().nullable(),
     /** False while a resize is booked and its host has not applied it yet. */
     sized: z.boolean(),
-    /** True while the set is to leave its host: by a move, a drain, or a resize without capacity there. */
+    /**
+     * True while the set is to leave its host: by a move, a drain, or a resize without capacity
+     * there.
+     */
     moving: z.boolean(),
-    /** The one change in progress; null: the set is as desired. */
+    /** The change in progress. Null: the set is as desired. */
     operation: orNull(operationSchema),
-    /** How the last operation ended, unless it ended as wanted. */
+    /** The last operation, if it did not reach its goal. */
     lastOperation: orNull(endedOperationSchema),
     containers: z.array(containerStatusSchema),
     createdAt: timestamp,
@@ -106,7 +109,9 @@ export type BerthSet = z.infer<typeof setSchema>;
 /** `POST /v1/sets/{setId}/move`. */
 export const moveSetBody = z
   .strictObject({
-    /** Also moves a set with a volume: it starts with an empty one, and the old one goes to the trash. */
+    /**
+     * Also moves a set with a volume: it gets an empty volume, and the old one goes to the trash.
+     */
     discardVolume: z.boolean().optional(),
   })
   .meta({ id: "MoveSet" });

@@ -22,8 +22,8 @@ export function uncordonHost(ctx: ControlContext, hostId: string): Promise<Host>
 
 /**
  * Drains a host: it accepts no new sets, and the mover moves its sets (see
- * docs/internals/operations.md). A job starts the mover, as its locks of many services do not belong
- * in this transaction. A repeated drain replaces the options. Throws not-found.
+ * docs/internals/operations.md). A job starts the mover, as its locks of many services do not
+ * belong in this transaction. A repeated drain replaces the options. Throws not-found.
  */
 export function drainHost(
   ctx: ControlContext,
@@ -47,8 +47,9 @@ async function changeAdmission(
   await unitOfWork(ctx, async (tx) => {
     const host = await updateHostAdmission(tx, hostId, admission);
     if (!host) throw notFound("host");
-    const event: EmittedEvent = { kind, data: { host: host.name }, hostId };
-    if (host.changed) tx.emit(event);
+    // The compiler cannot relate the kind to its facts, which are the same for all three kinds.
+    const data = { host: host.name, cause: "request" };
+    if (host.changed) tx.emit({ kind, data, hostId } as EmittedEvent);
     if (drain) {
       await upsertDrain(tx, hostId, drain);
       return enqueueDrain(tx, hostId, kind);

@@ -138,7 +138,7 @@ function whyNotMovable(operation: WaitingOperation): Reason | undefined {
   if (kind === "resize" && !mayMove && !isHostDraining) {
     return reasonOf(
       "resize-refused",
-      `${hostName} has no capacity for the new size. Free capacity there, or resize with "ifNoRoom": "move".`,
+      `${hostName} has no capacity for the new size. Free capacity there, or resize with "ifNoCapacity": "move".`,
     );
   }
   const cause = {

@@ -1,3 +1,4 @@
+import { renderReasonText } from "../../contracts/api/event-texts.ts";
 import { hasVolumeData } from "../../db/queries/volumes/volumes.ts";
 import {
   blockOperations,
@@ -128,7 +129,7 @@ async function beginOperations(
     if (!news.has(setId)) continue;
     const { hostId } = due.find((operation) => operation.setId === setId) ?? { hostId: null };
     const about = { tenantId: service.tenantId, serviceId: service.id, setId, hostId };
-    tx.emit({ kind: "set-warning", text: reason.text, ...about });
+    tx.emit({ kind: "set-warning", data: { warning: reason.text }, ...about });
   }
   return started;
 }
@@ -183,17 +184,21 @@ async function endReplacement(
   const about = { tenantId: service.tenantId, serviceId: service.id, setId, hostId };
   switch (outcome) {
     case "ready":
-      tx.emit({ kind: "set-moved", text: `${replacementSetId} replaced the set`, ...about });
+      tx.emit({
+        kind: "set-moved",
+        data: { cause: "replacement-ready", replacementSetId },
+        ...about,
+      });
       return;
     case "canceled":
       await endOperations(tx, [setId]);
-      tx.emit({ kind: "set-moved", text: "Move canceled: the set was stopped", ...about });
+      tx.emit({ kind: "set-moved", data: { cause: "canceled" }, ...about });
       return;
     case "expired": {
-      const text = `Replacement ${replacementSetId} did not become ready in time; Berth will try again`;
+      const text = renderReasonText("replacement-not-ready", { replacementSetId });
       const reason = { code: "replacement-not-ready", text, phase: "placement" };
       await waitAgain(tx, setId, { reason, retryAfterMs: RETRY_MS_MAX });
-      tx.emit({ kind: "set-warning", text, ...about });
+      tx.emit({ kind: "set-warning", data: { warning: text }, ...about });
     }
   }
 }
@@ -203,11 +208,12 @@ async function expireOperations(ctx: ControlContext): Promise<void> {
   const expired = await listExpiredOperations(ctx.db, SETS_PER_ROUND_MAX);
   for (const { serviceId, setId } of expired) {
     await withServiceLock(ctx, serviceId, async (tx, service) => {
-      const text = "Operation expired: the set could not move before the deadline";
+      const text = renderReasonText("operation-expired", {});
       const reason = { code: "operation-expired", text, phase: "placement" };
       if (!(await expireOperation(tx, setId, { kind: "move", outcome: "expired", reason })))
         return 0;
-      tx.emit({ kind: "set-warning", text, tenantId: service.tenantId, serviceId, setId });
+      const { tenantId } = service;
+      tx.emit({ kind: "set-warning", data: { warning: text }, tenantId, serviceId, setId });
       tx.signal(`set:${setId}`, `service:${serviceId}`);
       return 1;
     });
@@ -217,12 +223,9 @@ async function expireOperations(ctx: ControlContext): Promise<void> {
 /** Reports each drain once that missed its deadline. A forced one goes on without the budgets. */
 async function reportMissedDrains(ctx: ControlContext): Promise<void> {
   await unitOfWork(ctx, async (tx) => {
-    for (const { hostId, hostName, isForced, sets } of await listMissedDrains(tx)) {
-      const next = isForced
-        ? "Berth now ignores disruption budgets and moves them."
-        : "Repeat the drain with force to ignore disruption budgets.";
-      const text = `The drain of ${hostName} missed its deadline with ${sets} sets left. ${next}`;
-      tx.emit({ kind: "host-draining", text, hostId });
+    for (const { hostId, hostName: host, isForced, sets } of await listMissedDrains(tx)) {
+      const data = { cause: "deadline-missed" as const, host, sets, isForced };
+      tx.emit({ kind: "host-draining", data, hostId });
     }
   });
 }

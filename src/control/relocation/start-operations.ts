@@ -1,3 +1,4 @@
+import type { EventFacts } from "../../contracts/api/event-texts.ts";
 import { startLeaving, startReplacing } from "../../db/queries/operations/operations.ts";
 import { resizeSets } from "../../db/queries/services/resizes.ts";
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
@@ -36,7 +37,7 @@ export async function startOperations(
   for (const decision of stepping) {
     const { setId, hostId } = decision.operation;
     const about = { tenantId: service.tenantId, serviceId: service.id, setId, hostId };
-    tx.emit({ kind: "set-moved", text: textOf(decision), ...about });
+    tx.emit({ kind: "set-moved", data: factsOf(decision), ...about });
     tx.signal(`set:${setId}`, `host:${hostId}`);
   }
   tx.signal(`service:${service.id}`);
@@ -71,12 +72,9 @@ async function replaceSets(
   tx.enqueue({ name: "place-sets", jobId, payload: { cause: "set-moved" } });
 }
 
-function textOf({ operation, template, step }: OperationDecision): string {
-  const { hostName } = operation;
-  if (step === "resize") return `${hostName} has capacity for the new size now`;
-  if (step === "replace-first")
-    return `A replacement starts elsewhere; the set stays on ${hostName} until it is ready`;
-  return template.volume
-    ? `The set leaves ${hostName}; its volume stays in the trash there, and the set starts with an empty one`
-    : `The set leaves ${hostName} and is placed again`;
+function factsOf({ operation, template, step }: OperationDecision): EventFacts<"set-moved"> {
+  const host = operation.hostName;
+  if (step === "resize") return { cause: "resized-in-place", host };
+  if (step === "replace-first") return { cause: "replacement-started", host };
+  return { cause: "leaving", host, hasVolume: template.volume !== null };
 }

@@ -149,11 +149,10 @@ async function removeSets(
   tx.signal(...hostIds.map((id) => `host:${id}` as const), `service:${service.id}`);
   tx.emit({
     kind: "service-scaled",
-    text: `${marked.length} sets of ${service.name} are being removed`,
     tenantId: service.tenantId,
     serviceId: service.id,
     generation: service.generation,
-    data: { removed: marked.length },
+    data: { cause: "removal", service: service.name, removed: marked.length },
   });
   return { created: 0, deleted: marked.length };
 }

@@ -2,7 +2,7 @@ import type { JobRequest } from "../../contracts/jobs.ts";
 import type { LogStreamRequest } from "../../contracts/agent-protocol/protocol.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
 import type { Db, Queryable } from "../../db/postgres/open-postgres.ts";
-import type { EventInput } from "../../db/queries/events/write-events.ts";
+import type { EmittedEvent } from "../../contracts/api/event-texts.ts";
 import type { ConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import type { Log } from "../../lib/log.ts";
 
@@ -65,7 +65,7 @@ export interface UnitOfWork extends Queryable {
   /** Wakes the waiters of these channels after the commit. */
   signal(...channels: readonly SignalChannel[]): void;
   /** Appends events in this order. The database layer renders their sentences. */
-  emit(...events: readonly EventInput[]): void;
+  emit(...events: readonly EmittedEvent[]): void;
   /**
    * Registers a statement whose answer the commit does not await, which saves a round trip. Nothing
    * in the transaction may depend on the answer: await it after `unitOfWork` has returned.

@@ -1,6 +1,7 @@
+import type { EmittedEvent } from "../../contracts/api/event-texts.ts";
 import type { JobRequest } from "../../contracts/jobs.ts";
 import type { Db, Queryable } from "../../db/postgres/open-postgres.ts";
-import { type EventInput, insertEffects } from "../../db/queries/events/write-events.ts";
+import { insertEffects } from "../../db/queries/events/write-events.ts";
 import { type TxOptions, withTx } from "../../db/transaction.ts";
 import type { CommittedEffects, ControlContext, SignalChannel, UnitOfWork } from "./context.ts";
 
@@ -78,7 +79,7 @@ class TransactionUnit implements UnitOfWork {
   readonly database: Db;
   readonly #tx: Queryable;
   readonly #jobs: JobRequest[] = [];
-  readonly #events: EventInput[] = [];
+  readonly #events: EmittedEvent[] = [];
   readonly #channels = new Set<SignalChannel>();
   readonly #registered: (() => Promise<unknown>)[] = [];
   readonly #stored: { job: JobRequest; outboxId: number | undefined }[] = [];
@@ -103,7 +104,7 @@ class TransactionUnit implements UnitOfWork {
     for (const channel of channels) this.#channels.add(channel);
   }
 
-  emit(...events: readonly EventInput[]): void {
+  emit(...events: readonly EmittedEvent[]): void {
     for (const event of events) this.#events.push(event);
   }
 

@@ -55,10 +55,6 @@ export async function createService(
     ...service,
     template: body.template,
     setIds,
-    event: {
-      text: `${body.name} was created with ${body.replicas} sets`,
-      data: { replicas: body.replicas },
-    },
     jobs,
   };
   const growth = growthBySets(body.template, body.replicas);

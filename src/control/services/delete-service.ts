@@ -34,7 +34,7 @@ export async function deleteService(
     changed.generation = await updateService(tx, changed);
     tx.emit({
       kind: "service-deleted",
-      text: `${name} is being deleted`,
+      data: { service: name },
       tenantId,
       serviceId: service.id,
       generation: changed.generation,

@@ -78,11 +78,10 @@ export async function patchService(
     changed.generation = await updateService(tx, changed);
     tx.emit({
       kind: "service-changed",
-      text: `${name} was changed: ${Object.keys(patch).join(", ")}`,
       tenantId,
       serviceId: service.id,
       generation: changed.generation,
-      data: { changed: Object.keys(patch), revision: changed.targetRevision },
+      data: { service: name, changed: Object.keys(patch), revision: changed.targetRevision },
     });
     await reconcileServiceSets(tx, changed);
     // Last, as hosts are locked before sets. Only pending sets use a priority.

@@ -33,11 +33,12 @@ export interface ResizeRound {
 }
 
 /**
- * Resizes the next sets of a service, whose row the caller has locked: in place where their hosts have the
- * capacity. Other sets get an operation that waits, with the reason. Enqueues the next round.
+ * Resizes the next sets of a service, whose row the caller has locked: in place where their hosts
+ * have the capacity. Other sets get an operation that waits, with the reason. Enqueues the next
+ * round.
  *
- * Gives undefined, and does nothing, when a set was placed on a host that is not locked: which hosts to
- * lock is a guess until the sets are locked.
+ * Gives undefined, and does nothing, when a set was placed on a host that is not locked: which
+ * hosts to lock is a guess until the sets are locked.
  * @param refusesShort throws capacity-insufficient instead of letting sets wait
  */
 export async function resizeNextSets(
@@ -88,7 +89,7 @@ export function assertMayMove(short: readonly ShortHost[], mayMove: boolean): vo
   }
   if (mayMove) return;
   throw new AppError("capacity-insufficient", {
-    detail: `${noRoom} Free capacity there, or repeat with "ifNoRoom": "move" to replace these sets by others elsewhere.`,
+    detail: `${noRoom} Free capacity there, or repeat with "ifNoCapacity": "move" to replace these sets by others elsewhere.`,
   });
 }
 
@@ -110,7 +111,10 @@ async function letWait(
   await insertWaitingResizes(tx, waiting, resize.mayMove);
 }
 
-/** Wakes the hosts of resized sets, the placer if some sets are pending, and the mover if some must move. */
+/**
+ * Wakes the hosts of resized sets, the placer if some sets are pending, and the mover if some must
+ * move.
+ */
 function wake(
   tx: UnitOfWork,
   service: ServiceRow,
@@ -141,7 +145,10 @@ function resizeJob({ id, generation }: ServiceRow, firstSetId: string): JobReque
   return { name: "resize-service", jobId, payload: { serviceId: id } };
 }
 
-/** Runs the next round of a service's stored resize. Gives how many sets it resized; safe to run at any time. */
+/**
+ * Runs the next round of a service's stored resize. Gives how many sets it resized; safe to run at
+ * any time.
+ */
 export async function continueResize(ctx: ControlContext, serviceId: string): Promise<number> {
   return unitOfWork(ctx, async (tx) => {
     const service = await lockServiceById(tx, serviceId);

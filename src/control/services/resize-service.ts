@@ -39,24 +39,26 @@ import {
   type ShortHost,
 } from "./resize-steps.ts";
 
-/** How often sets may be placed on another host while the resize waits for the locks of their hosts. */
+/**
+ * How often sets may be placed on another host while the resize waits for the locks of their hosts.
+ */
 const ATTEMPTS_MAX = 5;
 
 /**
- * Gives all sets of a service another size, in place: their agents change the limits of running containers.
- * No revision changes. The growth of a set is booked first, on locked hosts (I2). What it needs less is
- * given back when its agent confirms the new limits, and a size that the kernel refuses is reverted (see
- * db/queries/services/resizes.ts).
+ * Gives all sets of a service another size, in place: their agents change the limits of running
+ * containers. No revision changes. The growth of a set is booked first, on locked hosts (I2). What
+ * it needs less is given back when its agent confirms the new limits, and a size that the kernel
+ * refuses is reverted (see db/queries/services/resizes.ts).
  *
- * A service of up to SETS_PER_ROUND_MAX sets is resized in one transaction, all or nothing. A larger one is
- * admitted as a whole without locking hosts, and then resized in rounds. A set whose host has lost the
- * capacity meanwhile waits for it, with the reason.
+ * A service of up to SETS_PER_ROUND_MAX sets is resized in one transaction, all or nothing. A
+ * larger one is admitted as a whole without locking hosts, and then resized in rounds. A set whose
+ * host has lost the capacity meanwhile waits for it, with the reason.
  *
- * Where a host has no capacity, everything is refused. With `ifNoRoom: move`, as few sets as possible are
- * replaced elsewhere instead; they keep their size until a host fits.
+ * Where a host has no capacity, everything is refused. With `ifNoCapacity: move`, as few sets as
+ * possible are replaced elsewhere instead; they keep their size until a host fits.
  *
- * Throws not-found, generation-mismatch, state-conflict, quota-exceeded, invalid-request (a smaller volume,
- * or less memory than is used), capacity-insufficient.
+ * Throws not-found, generation-mismatch, state-conflict, quota-exceeded, invalid-request (a smaller
+ * volume, or less memory than is used), capacity-insufficient.
  */
 export async function resizeService(
   ctx: ControlContext,
@@ -100,7 +102,7 @@ async function applyResize(
     cpuMillis: body.cpu,
     memoryBytes: body.memory,
     volumeBytes: body.volume,
-    mayMove: body.ifNoRoom === "move",
+    mayMove: body.ifNoCapacity === "move",
   };
   const sets = await listSetsToResize(tx, service.id, resize, REPLICAS_MAX);
   await assertVolumesGrow(tx, service, sets, body);
@@ -177,8 +179,9 @@ async function assertVolumesGrow(
 }
 
 /**
- * Refuses less memory than a set or one of its containers uses: the kernel would refuse it as well. Where
- * the last report is too old, the set's agent finds out, and the resize is reverted if the kernel refuses.
+ * Refuses less memory than a set or one of its containers uses: the kernel would refuse it as well.
+ * Where the last report is too old, the set's agent finds out, and the resize is reverted if the
+ * kernel refuses.
  */
 async function assertMemoryUse(
   ctx: ControlContext,
@@ -231,11 +234,10 @@ async function reportResize(
   const size = describeSize(service.size);
   tx.emit({
     kind: "service-resized",
-    text: `${service.name} was resized to ${size}: ${inPlace} sets in place, ${moving} to be replaced`,
     tenantId: service.tenantId,
     serviceId: service.id,
     generation: service.generation,
-    data: { inPlace, replaced: moving },
+    data: { service: service.name, size, inPlace, replaced: moving },
   });
   await reconcileServiceSets(tx, service);
   return [

@@ -33,9 +33,9 @@ export interface ShortHost {
 }
 
 /**
- * Finds the sets that cannot grow on their hosts: as few as possible, in addition to everything that is
- * booked. Sets that need least grow first, ties by id. Linear in hosts and sets, apart from the sorting
- * of each host's sets.
+ * Finds the sets that cannot grow on their hosts: as few as possible, in addition to everything
+ * that is booked. Sets that need least grow first, ties by id. Linear in hosts and sets, apart from
+ * the sorting of each host's sets.
  */
 export function findShortHosts(
   rows: readonly FleetHostRow[],

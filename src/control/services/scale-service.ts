@@ -44,11 +44,10 @@ export async function scaleService(
     changed.generation = await updateService(tx, changed);
     tx.emit({
       kind: "service-scaled",
-      text: `${name} was scaled from ${service.replicas} to ${replicas}; ${desired} sets are wanted now`,
       tenantId,
       serviceId: service.id,
       generation: changed.generation,
-      data: { from: before, to: desired },
+      data: { cause: "request", service: name, from: before, to: desired, replicas },
     });
     await reconcileServiceSets(tx, changed);
     return { service: await readChangedService(tx, tenantId, name), effects };

@@ -1,7 +1,7 @@
+import type { EmittedEvent } from "../../contracts/api/event-texts.ts";
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import type { EventInput } from "../../db/queries/events/write-events.ts";
 import { lockServiceById } from "../../db/queries/services/write-services.ts";
 import {
   findSet,
@@ -69,21 +69,12 @@ function isDone(set: SetRow, verb: SetVerb): boolean {
   );
 }
 
-function eventOf(set: SetRow, verb: SetVerb, generation: number): EventInput {
-  const kinds = {
-    stop: "set-stopping",
-    start: "set-starting",
-    restart: "set-starting",
-  } as const;
-  return {
-    kind: kinds[verb],
-    text: `${verb} was asked for`,
-    tenantId: set.tenantId,
-    serviceId: set.serviceId,
-    setId: set.id,
-    hostId: set.hostId,
-    generation,
-  };
+function eventOf(set: SetRow, verb: SetVerb, generation: number): EmittedEvent {
+  const { tenantId, serviceId, id: setId, hostId } = set;
+  const subjects = { tenantId, serviceId, setId, hostId, generation };
+  if (verb === "stop") return { kind: "set-stopping", data: { cause: "request" }, ...subjects };
+  const cause = verb === "start" ? "request" : "restart";
+  return { kind: "set-starting", data: { cause }, ...subjects };
 }
 
 /** Removes one set. Its service keeps its number of replicas, so that another takes its place. Throws not-found. */
@@ -112,7 +103,7 @@ async function removeSet(tx: UnitOfWork, set: SetRow): Promise<void> {
     throw new AppError("state-conflict", { detail: "The set changed meanwhile; try again." });
   tx.emit({
     kind: "set-stopping",
-    text: "Deletion requested",
+    data: { cause: "deletion" },
     tenantId: set.tenantId,
     serviceId: set.serviceId,
     setId: set.id,

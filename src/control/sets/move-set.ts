@@ -44,7 +44,7 @@ export async function moveSet(
       if (set.operation === "move") return readChangedSet(tx, scope, setId);
       throw conflict("Another operation of the set is in progress. Repeat the move when it ends.");
     }
-    tx.emit({ kind: "set-moved", text: "Move requested", tenantId, serviceId, setId, hostId });
+    tx.emit({ kind: "set-moved", data: { cause: "request" }, tenantId, serviceId, setId, hostId });
     const jobId = `move:${setId}:gen${set.generation}`;
     tx.enqueue({ name: "move-sets", jobId, payload: { cause: "set-moved" } });
     tx.signal(`set:${setId}`);

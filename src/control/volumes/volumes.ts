@@ -71,7 +71,6 @@ export async function purgeVolume(
     if (!(await askForPurge(tx, volumeId))) throw notTrashed(found);
     tx.emit({
       kind: "volume-purging",
-      text: "Purge requested",
       tenantId: found.tenantId,
       setId: found.setId,
       hostId: found.host.id,
@@ -128,11 +127,15 @@ export async function restoreVolume(
     await commitPlacements(tx, [{ ...placement, ...because, generation: 1 }], policyVersion);
     tx.emit({
       kind: "service-scaled",
-      text: `a set was added for volume ${volumeId}`,
       tenantId,
       serviceId: service.id,
       generation,
-      data: { volume: volumeId, to: service.desiredReplicas + 1 },
+      data: {
+        cause: "volume-restored",
+        service: service.name,
+        volumeId,
+        to: service.desiredReplicas + 1,
+      },
     });
     tx.signal(`host:${volume.host.id}`, `set:${id}`, `service:${service.id}`);
     return id;

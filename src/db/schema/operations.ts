@@ -90,16 +90,16 @@ export const serviceResizes = pgTable("service_resizes", {
   createdAt: timestamptz("created_at").notNull().defaultNow(),
 });
 
-/** How an operator wants a host drained; the row ends with the drain. */
+/** The options of a drain. The row is deleted at the end of the drain. */
 export const drains = pgTable("drains", {
   hostId: text("host_id")
     .primaryKey()
     .references(() => hosts.id, { onDelete: "cascade" }),
-  /** After this the drain ignores the disruption budgets if it is forced; otherwise it is reported. */
+  /** After this time an event reports the miss. A forced drain then ignores disruption budgets. */
   deadlineAt: timestamptz("deadline_at"),
   isForced: boolean("is_forced").notNull().default(false),
   discardsVolumes: boolean("discards_volumes").notNull().default(false),
-  /** When the missed deadline was reported. */
+  /** The time at which an event reported the missed deadline. */
   reportedAt: timestamptz("reported_at"),
   createdAt: timestamptz("created_at").notNull().defaultNow(),
 });

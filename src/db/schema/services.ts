@@ -95,8 +95,8 @@ export const revisions = pgTable(
 );
 
 /**
- * Sets. A row with a host is booked on it; the booking ends in the transaction that clears host_id, which is
- * the one in which the agent has said that nothing of the set is left.
+ * Sets. A row with a host is booked on it. The transaction that stores the agent's report of an
+ * absent set clears host_id, which ends the booking.
  */
 export const sets = pgTable(
   "sets",
@@ -113,38 +113,40 @@ export const sets = pgTable(
     ready: boolean("ready").notNull().default(false),
     reason: jsonb("reason").$type<Reason>(),
     priority: integer("priority").notNull(),
-    /** What is booked for it: its revision's amounts, and until it is `sized` the larger of those and the former ones. */
+    /**
+     * The booked amounts. Until the set is `sized`, the larger of its previous and its new size.
+     */
     cpuMillis: int8("cpu_millis").notNull(),
     memoryBytes: int8("memory_bytes").notNull(),
     volumeBytes: int8("volume_bytes").notNull(),
     rootfsBytes: int8("rootfs_bytes").notNull(),
     hostId: text("host_id").references(() => hosts.id),
-    /** The host generation at which this set last changed for its host. */
+    /** The host generation of the last change that concerns the host. */
     hostGeneration: int8("host_generation").notNull().default(0),
-    /** Containers made before this set generation are replaced. */
+    /** The agent replaces containers of an older set generation. */
     restartGeneration: int8("restart_generation").notNull().default(0),
     /** Superseded by `operations`; the next release drops it. */
     leaving: boolean("leaving").notNull().default(false),
-    /** Hosts not to use, newest last, at most 8. */
+    /** At most 8 hosts that the planner avoids, the newest last. */
     avoidHostIds: jsonb("avoid_host_ids").$type<string[]>().notNull().default([]),
-    /** Failed placements and starts in a row; decides planAfter. */
+    /** The number of successive failed placements and starts, which determines planAfter. */
     attempts: integer("attempts").notNull().default(0),
-    /** Starts that were given up since it last ran. More room anywhere is no reason to try another one earlier. */
+    /** Failed starts since the set last ran. Free capacity does not shorten their backoff. */
     failedStarts: integer("failed_starts").notNull().default(0),
-    /** Not planned before this: backoff of what was rejected or failed. */
+    /** The end of the backoff after a rejection or a failed start. */
     planAfter: timestamptz("plan_after").notNull().defaultNow(),
-    /** A trashed volume of its host that is to be its own, instead of a new one. */
+    /** A trashed volume of its host that the set gets instead of a new one. */
     restoreVolumeId: text("restore_volume_id"),
-    /** False from a resize until its host's agent has said that the kernel holds it to the new amounts. */
+    /** False from a resize until the agent reports that the kernel enforces the new amounts. */
     sized: boolean("sized").notNull().default(true),
-    /** How the last operation ended, unless it ended as wanted. */
+    /** The last operation, if it did not reach its goal. */
     lastOperation: jsonb("last_operation").$type<EndedOperation>(),
     /** Superseded by `operations`; the next release drops these four. */
     formerRevision: integer("former_revision"),
-    heldBack: jsonb("held_back").$type<Reason>(),
+    blockedReason: jsonb("held_back").$type<Reason>(),
     replaces: text("replaces"),
     moveRevision: integer("move_revision"),
-    /** Since when the set is ready; null while it is not. */
+    /** The time at which the set became ready. Null while it is not ready. */
     readySince: timestamptz("ready_since"),
     /** The set has been ready at least once; see mayDisrupt. */
     wasReady: boolean("was_ready").notNull().default(false),
@@ -152,17 +154,17 @@ export const sets = pgTable(
     containers: jsonb("containers").$type<ContainerStatus[]>().notNull().default([]),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
     placedAt: timestamptz("placed_at"),
-    /** When it first reported `starting` on its host. */
+    /** The time of the first report of `starting` on its host. */
     startingAt: timestamptz("starting_at"),
     runningAt: timestamptz("running_at"),
     updatedAt: timestamptz("updated_at").notNull().defaultNow(),
     deletedAt: timestamptz("deleted_at"),
-    /** Null until it is first booked: only sets with a host concern the planner. */
+    /** Null until the first booking, as only sets with a host concern the planner. */
     changedXid: changedXid("changed_xid"),
   },
   (table) => [
-    // A pending set has no host. Said so and not by `state`, as an update of a column that an index speaks of rewrites all
-    // of the row's index entries, and a set's state changes most.
+    // A pending set has no host. The condition does not name `state`, which changes most: an update
+    // of a column in an index condition rewrites all index entries of the row.
     index("sets_pending_by_tenant")
       .on(table.priority, table.tenantId, table.planAfter)
       .where(sql`host_id is null and deleted_at is null`),

@@ -17,9 +17,9 @@ export const moveSetRoute = createRoute({
   path: "/v1/sets/{setId}/move",
   operationId: "moveSet",
   tags: ["sets"],
-  summary: "Have a set run on another host",
+  summary: "Move a set to another host",
   description:
-    "Creates an operation. A running set without a volume is replaced by a new set, and removed once that is ready. A stopped set leaves its host first and is placed again. A set with a volume moves only with `discardVolume`: it leaves first and starts with an empty volume, and the old one goes to the trash of its host. While no other host fits, or the disruption budget is used up, `operation.blocked` says so; after an hour the operation expires.",
+    "Creates an operation. A new set replaces a running set without a volume, which is removed when the new set is ready. A stopped set leaves its host first and is placed again. A set with a volume moves only with `discardVolume`. It leaves first and gets an empty volume; the old volume goes to the trash of its host. `operation.blocked` shows that no other host fits or that the disruption budget is exhausted. The operation expires after an hour.",
   security: writers,
   request: {
     params: setParameters,
@@ -27,7 +27,7 @@ export const moveSetRoute = createRoute({
     body: optionalJsonBody(moveSetBody),
   },
   responses: {
-    202: jsonResponse(setSchema, "The set, which will follow."),
+    202: jsonResponse(setSchema, "The set. The move follows."),
     ...bodyProblems,
     ...problems("state-conflict", "idempotency-conflict", "idempotency-in-progress"),
   },

@@ -59,6 +59,8 @@ const validBodies: Record<string, unknown> = {
   scaleService: { replicas: 2 },
   resizeService: { cpu: 2, memory: "64Mi" },
   purgeVolume: { confirm: volumeId },
+  moveSet: { discardVolume: false },
+  drainHost: { deadlineSeconds: 60, force: false },
   planService: { kind: "create", service: serviceBody("planned") },
   patchHost: { labels: { disk: "ssd" }, taints: [{ key: "gpu", value: "yes" }] },
   putHostPool: { overcommitPercent: { cpuMillis: 200 } },

@@ -153,7 +153,7 @@ test("a set with a volume leaves its host first, when another has room, and is t
   await obey(h2);
   expect(await sets()).toEqual([{ ...before, host: "h2" }]);
   expect((await events("set-moved")).join()).toContain(
-    "its volume stays in the trash there, and the set starts with an empty one",
+    "Its volume goes to the trash of the host; it gets an empty volume.",
   );
 });
 

@@ -35,7 +35,7 @@ test("as few sets as can be are replaced elsewhere, one after the other, each on
   const h2 = await f.enroll("h2");
   await obey(f, h1);
   await expect(resize(f, { cpu: 2 })).rejects.toThrow(/no room for the new size on h1 \(2 sets/);
-  const { effects, service } = await resize(f, { cpu: 2, ifNoRoom: "move" });
+  const { effects, service } = await resize(f, { cpu: 2, ifNoCapacity: "move" });
   expect(effects).toEqual([
     expect.stringContaining("1 sets get 2 cores"),
     expect.stringContaining("2 sets have no room for it where they are"),
@@ -76,8 +76,8 @@ test("what is about to be moved for one size is moved for the next one, too; wha
   await f.placer.placeSets();
   await f.enroll("h2");
   await obey(f, h1);
-  await resize(f, { cpu: 2, ifNoRoom: "move" });
-  await resize(f, { memory: "512Mi", ifNoRoom: "move" });
+  await resize(f, { cpu: 2, ifNoCapacity: "move" });
+  await resize(f, { memory: "512Mi", ifNoCapacity: "move" });
   const targets = () =>
     rowsOf<{ cpu: number; memory: number; moving: boolean }>(
       f.ctx.db,
@@ -95,7 +95,7 @@ test("what is about to be moved for one size is moved for the next one, too; wha
   await f.ctx.db.execute(
     sql`update operations set kind = 'move', phase = 'waiting', owner = 'person'`,
   );
-  await resize(f, { memory: "256Mi", ifNoRoom: "move" });
+  await resize(f, { memory: "256Mi", ifNoCapacity: "move" });
   expect((await targets()).map(({ moving }) => moving)).toEqual([true, true, true]);
 });
 
@@ -110,7 +110,7 @@ test("sets with a volume are not moved for their size, and the answer says why",
   const template = { cpu: 3, memory: "1Gi", volume, containers };
   await createService(f.ctx, f.tenantId, serviceBody("web", { template }));
   await f.placer.placeSets();
-  await expect(resize(f, { cpu: 5, ifNoRoom: "move" })).rejects.toThrow(
+  await expect(resize(f, { cpu: 5, ifNoCapacity: "move" })).rejects.toThrow(
     /their data would stay behind, in the trash of that host/,
   );
 });
@@ -123,7 +123,7 @@ test("what a set of a lost host is to be is left to its service's policy; it doe
     sql`update hosts set state = 'lost', allocatable_cpu_millis = 2000 where id = ${h1}`,
   );
   await expect(resize(f, { cpu: 2 })).rejects.toThrow("no room for the new size on h1");
-  const { effects } = await resize(f, { cpu: 2, ifNoRoom: "move" });
+  const { effects } = await resize(f, { cpu: 2, ifNoCapacity: "move" });
   expect(effects[0]).toContain("2 sets get 2 cores");
   expect(effects[1]).toContain("2 sets on lost hosts keep their size");
   expect(await createMover(f.ctx).moveSets()).toBe(0);

@@ -13,8 +13,7 @@ const EVENTS_MAX = 1_000;
 export async function expectCatalogTexts(q: Queryable): Promise<void> {
   const events = await rowsOf<EmittedEvent & { text: string }>(
     q,
-    sql`select kind, text, data from events where kind <> 'set-rejected' and kind not like 'service-%'
-          and kind <> 'volume-purging' and data <> '{}'
+    sql`select kind, text, data from events where kind <> 'set-rejected' and data <> '{}'
         order by id desc limit ${EVENTS_MAX}`,
   );
   const stored = events.map(({ kind, text }) => ({ kind, text }));

@@ -1,26 +1,12 @@
 import { sql } from "drizzle-orm";
-import {
-  type EmittedEvent,
-  type EventSubjects,
-  renderEmittedEvent,
-} from "../../../contracts/api/event-texts.ts";
-import type { EventKind } from "../../../contracts/api/events.ts";
+import { type EmittedEvent, renderEmittedEvent } from "../../../contracts/api/event-texts.ts";
 import type { JobRequest } from "../../../contracts/jobs.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { outboxRows } from "../runtime/outbox.ts";
 import { rowsOf } from "../runtime/query.ts";
 
-/** An event whose use case has rendered its sentence. New code emits an `EmittedEvent`. */
-type RenderedEvent = EventSubjects & {
-  kind: EventKind;
-  text: string;
-  data?: Record<string, unknown>;
-};
-
-export type EventInput = EmittedEvent | RenderedEvent;
-
 /** Appends any number of events in one statement, with their sentences. */
-export async function insertEvents(q: Queryable, events: readonly EventInput[]): Promise<void> {
+export async function insertEvents(q: Queryable, events: readonly EmittedEvent[]): Promise<void> {
   if (events.length === 0) return;
   await q.execute(insertion(events));
 }
@@ -31,7 +17,7 @@ export async function insertEvents(q: Queryable, events: readonly EventInput[]):
  */
 export async function insertEffects(
   q: Queryable,
-  { jobs, events }: { jobs: readonly JobRequest[]; events: readonly EventInput[] },
+  { jobs, events }: { jobs: readonly JobRequest[]; events: readonly EmittedEvent[] },
 ): Promise<number[]> {
   if (jobs.length === 0) {
     await insertEvents(q, events);
@@ -51,16 +37,16 @@ export async function insertEffects(
   return rows.map((row) => Number(row.id));
 }
 
-function insertion(events: readonly EventInput[]) {
+function insertion(events: readonly EmittedEvent[]) {
   const rows = events.map((event) => ({
     kind: event.kind,
-    text: "text" in event ? event.text : renderEmittedEvent(event),
+    text: renderEmittedEvent(event),
     tenant_id: event.tenantId ?? null,
     service_id: event.serviceId ?? null,
     set_id: event.setId ?? null,
     host_id: event.hostId ?? null,
     generation: event.generation ?? null,
-    data: event.data ?? {},
+    data: event.data,
   }));
   return sql`
     insert into events (kind, text, tenant_id, service_id, set_id, host_id, generation, data)

@@ -1,3 +1,4 @@
+import { renderEventText } from "../../../contracts/api/event-texts.ts";
 import { type SQL, sql } from "drizzle-orm";
 import type { JobRequest } from "../../../contracts/jobs.ts";
 import {
@@ -116,7 +117,6 @@ export interface NewService extends Omit<
   template: SetTemplate;
   /** Of its sets, which are pending. */
   setIds: readonly string[];
-  event: { text: string; data: Record<string, unknown> };
   /** For its sets. */
   jobs: readonly JobRequest[];
 }
@@ -141,6 +141,7 @@ export async function insertService(
   options: { farFromQuota?: QuotaAmounts },
 ): Promise<StoredService | undefined> {
   const { tenantId, template } = service;
+  const created = { service: service.name, replicas: service.replicas };
   const { farFromQuota } = options;
   const json = (value: unknown) => (value === null ? null : JSON.stringify(value));
   const admitted = farFromQuota
@@ -168,7 +169,7 @@ export async function insertService(
           from service, json_array_elements_text(${json(service.setIds)}::json)
         ), appended as (
           insert into events (kind, text, tenant_id, service_id, generation, data)
-          select 'service-created', ${service.event.text}, ${tenantId}, id, 1, ${json(service.event.data)}::jsonb from service
+          select 'service-created', ${renderEventText("service-created", created)}::text, ${tenantId}, id, 1, ${json(created)}::jsonb from service
         ), enqueued as (
           insert into outbox (name, job_id, payload)
           select o.name, o.job_id, o.payload
