@@ -43,7 +43,8 @@ export class PersistedState {
     if (acceptance.kind === "stale") {
       const { hostGeneration } = result;
       const { acceptedGeneration } = this.desired;
-      this.#log.warn({ hostGeneration, acceptedGeneration }, "outdated answer refused");
+      // A newer answer overtook this one. A control plane that is behind emits host-ahead itself.
+      this.#log.info({ hostGeneration, acceptedGeneration }, "outdated answer ignored");
       return "stale";
     }
     const hasChanges = acceptance.changed.length + acceptance.dropped.length > 0;

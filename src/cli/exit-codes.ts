@@ -1,17 +1,19 @@
-/** What `berth` ends with. Scripts depend on these: see docs/cli.md, and never change one. */
+/** The exit codes of `berth`. Scripts depend on them: see docs/cli.md, and never change one. */
 export const exitCodes = {
   ok: 0,
-  /** It was tried and did not work; also: the credential does not allow it. */
+  /** The command failed, or the credential does not permit it. */
   failed: 1,
-  /** The command line or a document is not valid; nothing was tried. */
+  /** The command line or a document is invalid. The command changed nothing. */
   usage: 2,
   notFound: 3,
-  /** The name is taken, or the thing has changed or is in a state that does not allow it. */
+  /** The name is taken, or the state of the resource does not permit the change. */
   conflict: 4,
-  /** The API, or something that it needs, cannot be reached. The same command may work later. */
+  /** The API or one of its dependencies is unreachable. The same command may succeed later. */
   unavailable: 5,
-  /** A wait ended before what was waited for came about. What was asked for goes on. */
+  /** A wait reached its timeout. Berth continues the work. */
   timedOut: 6,
+  /** A wait ended early: no host fits the remaining sets. They stay pending until one does. */
+  unplaceable: 7,
   /** Ctrl-C. */
   interrupted: 130,
 } as const;

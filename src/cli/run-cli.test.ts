@@ -40,6 +40,15 @@ describe("tables for people", () => {
     expect(settled.stdout).not.toContain("REASON");
   });
 
+  test("services of several tenants, with the tenant", async () => {
+    const ofTenants = (...tenants: string[]) =>
+      scriptedApi(() => page(tenants.map((tenant) => sampleService({ tenant }))));
+    const several = await berth(["get", "services"], { ...ofTenants("food", "shop"), now });
+    expect(several.stdout.split("\n")[0]).toContain("TENANT");
+    const one = await berth(["get", "services"], { ...ofTenants("food", "food"), now });
+    expect(one.stdout).not.toContain("TENANT");
+  });
+
   test("sets, wide", async () => {
     const sets = [
       sampleSet(),
@@ -205,10 +214,10 @@ describe("errors", () => {
     });
     const api = scriptedApi((_request, count) => {
       if (count === 1) throw reset;
-      return json({ service: sampleService({ replicas: 5 }), effects: ["2 sets are added."] });
+      return json({ service: sampleService({ replicas: 5 }), effects: ["Berth adds 2 sets."] });
     });
     const run = await berth(["scale", "menu-web", "5"], api);
-    expect(run.stdout).toBe("service/menu-web scaled\n  2 sets are added.\n");
+    expect(run.stdout).toBe("service/menu-web scaled\n  Berth adds 2 sets.\n");
     const keys = api.seen.map(({ headers }) => headers.get("idempotency-key"));
     expect(keys).toHaveLength(2);
     expect(keys[0]).toMatch(/^[0-9a-f-]{36}$/);

@@ -17,6 +17,9 @@ export type ServiceGoal = (typeof serviceGoals)[number];
 
 export const DEFAULT_WAIT = "5m";
 
+/** A wait ends this long after the scheduler reported that no host fits: hosts may still come. */
+const BLOCKED_WAIT_MS = 10_000;
+
 /** Seconds of a --timeout option: "90", "90s", "5m". Throws a usage error for anything else. */
 export function parseTimeout(text: string): number {
   const seconds = parseSeconds(text);
@@ -57,10 +60,12 @@ export async function waitForService(
         },
       ),
     );
+    const { reached, service } = answer;
     return {
-      reached: answer.reached,
-      thing: answer.service,
-      line: answer.service ? serviceLine(cli, answer.service) : "gone",
+      reached,
+      thing: service,
+      line: service ? serviceLine(cli, service) : "gone",
+      ...(service && goal === "settled" ? { blocker: findBlocker(service) } : {}),
     };
   });
 }
@@ -129,6 +134,18 @@ interface PollResult<T> {
   reached: boolean;
   thing: T | null;
   line: string;
+  /** Why the goal is out of reach for now, if it is. */
+  blocker?: string | undefined;
+}
+
+/**
+ * The reason why the sets of a service fit on no host. Undefined while a set changes its state,
+ * which may free capacity.
+ */
+function findBlocker({ counts, reason }: Service): string | undefined {
+  const changing = counts.placed + counts.preparing + counts.starting + counts.stopping;
+  if (counts.pending === 0 || changing > 0 || reason?.code !== "no-host-fits") return undefined;
+  return plainText(reason.text);
 }
 
 /** The API holds each poll until the goal is reached, at most one second, so that the line stays live. */
@@ -142,6 +159,7 @@ async function poll<T>(
   const beganAt = cli.now;
   const deadline = beganAt + timeoutSeconds * 1000;
   let lastLine = "";
+  let blockedSince: number | undefined;
   for (;;) {
     const leftSeconds = Math.max(0, Math.ceil((deadline - cli.now) / 1000));
     const result = await ask(Math.min(1, leftSeconds));
@@ -155,6 +173,11 @@ async function poll<T>(
     if (cli.terminal.isStderrTty) cli.terminal.live(`${name}  ${result.line}  ${elapsed}`);
     else if (result.line !== lastLine) cli.terminal.note(`${name}  ${result.line}`);
     lastLine = result.line;
+    blockedSince = result.blocker === undefined ? undefined : (blockedSince ?? cli.now);
+    if (blockedSince !== undefined && cli.now - blockedSince >= BLOCKED_WAIT_MS) {
+      cli.terminal.endLive();
+      throw unplaceableError(name, result.blocker ?? "");
+    }
     if (cli.now >= deadline) {
       cli.terminal.endLive();
       throw new CliError(`${name} was not ${goal} within ${timeoutSeconds} s: ${result.line}.`, {
@@ -163,6 +186,16 @@ async function poll<T>(
       });
     }
   }
+}
+
+function unplaceableError(name: string, blocker: string): CliError {
+  return new CliError(`No host fits the pending sets of ${name}: ${blocker}`, {
+    exitCode: exitCodes.unplaceable,
+    hints: [
+      "The sets stay pending, and Berth places them when a host fits.",
+      `Add capacity, or change the service. \`berth explain ${name}\` lists the hosts and reasons.`,
+    ],
+  });
 }
 
 /** "4/6 ready, 2 starting": and the most frequent reason when something is wrong. */

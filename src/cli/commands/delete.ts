@@ -74,8 +74,10 @@ async function hasSomething(api: ApiClient, host: Host): Promise<boolean> {
   return items.length > 0;
 }
 
+/** Scripts pass --yes to each deletion, so those that do not ask accept it too. */
 function withWait(command: Command): Command {
   return command
-    .option("--wait", "wait until it is gone")
+    .option("--yes", "accepted for scripts; this deletion does not ask")
+    .option("--wait", "wait until it is deleted")
     .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT);
 }

@@ -42,10 +42,11 @@ export function itemsTable<T>(
   items: readonly T[],
 ): string {
   const shown = columns.filter((column) => {
-    if (column.wide === true && cli.format !== "wide") return false;
-    return (
-      !isHiddenWhenEmpty(column.head) || items.some((item) => column.cell(item, cli.now) !== "")
-    );
+    const cells = new Set(items.map((item) => column.cell(item, cli.now)));
+    if (column.wide === true && cli.format !== "wide")
+      return column.head === "TENANT" && cells.size > 1; // an admin lists several tenants
+    const isEmpty = [...cells].every((cell) => cell === "");
+    return !isHiddenWhenEmpty(column.head) || !isEmpty;
   });
   return renderTable(
     shown.map((column) => cli.terminal.paintOut("dim", column.head)),

@@ -1,3 +1,4 @@
+import { countOf } from "../../lib/text/count-of.ts";
 import { truncate } from "../../lib/text/truncate.ts";
 import type { EventKind } from "./events.ts";
 
@@ -290,8 +291,4 @@ export type ReasonFacts<C extends ReasonCode> = Parameters<(typeof reasonTexts)[
 export function renderReasonText<C extends ReasonCode>(code: C, facts: ReasonFacts<C>): string {
   const render = reasonTexts[code] as (facts: ReasonFacts<C>) => string;
   return truncate(render(facts), TEXT_CHARACTERS_MAX);
-}
-
-function countOf(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }

@@ -20,6 +20,7 @@ import { assertGranted } from "../tenancy/grants.ts";
 import { assertWithinQuota, growthBySets } from "../tenancy/quota.ts";
 import { jobsForNewSets, SETS_ADDED_MAX } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
+import { countOf } from "../../lib/text/count-of.ts";
 
 /**
  * Stores a service with its first revision and its pending sets, of thousands the first SETS_ADDED_MAX, all or nothing; then enqueues their placement.
@@ -70,7 +71,7 @@ export async function createService(
   await dispatchEffects(ctx, { jobs, outboxIds, signals: [`service:${service.id}`, "events"] });
   return {
     service: asCreated(service, body.template, stored, setIds.length),
-    effects: [`${body.replicas} sets are placed and started.`],
+    effects: [`The scheduler places ${countOf(body.replicas, "set")}.`],
   };
 }
 

@@ -12,6 +12,7 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { assertGeneration } from "../runtime/preconditions.ts";
 import { readChangedService } from "./get-service.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
+import { countOf } from "../../lib/text/count-of.ts";
 
 /**
  * Stops and removes all sets of a service, in rounds; the service ends with the last of them. Deleting a
@@ -27,7 +28,7 @@ export async function deleteService(
     const service = await lockServiceByName(tx, tenantId, name);
     if (!service) throw notFound("service");
     const live = await countLiveSets(tx, service.id);
-    const effects = [`${live} sets are stopped and removed.`];
+    const effects = [`Berth stops and removes ${countOf(live, "set")}.`];
     if (service.deleting) return { service: await readChangedService(tx, tenantId, name), effects };
     assertGeneration(service, generation);
     const changed: ServiceRow = { ...service, deleting: true };

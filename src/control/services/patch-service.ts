@@ -28,6 +28,7 @@ import { assertGranted } from "../tenancy/grants.ts";
 import { amountsOfSets, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
+import { countOf } from "../../lib/text/count-of.ts";
 
 /**
  * Changes a service at the given generation. A changed template becomes the target revision, which waits
@@ -167,8 +168,8 @@ function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): s
   if (after.priority !== before.priority)
     effects.push("Sets that wait for a place, and those made from now on, have the new priority.");
   const added = after.desiredReplicas - before.desiredReplicas;
-  if (added > 0) effects.push(`${added} sets are added.`);
-  if (added < 0) effects.push(`${-added} sets are removed.`);
+  if (added > 0) effects.push(`Berth adds ${countOf(added, "set")}.`);
+  if (added < 0) effects.push(`Berth removes ${countOf(-added, "set")}.`);
   if (effects.length === 0) effects.push("No set is touched.");
   return effects;
 }

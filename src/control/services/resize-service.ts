@@ -38,6 +38,7 @@ import {
   isSameSize,
   type ShortHost,
 } from "./resize-steps.ts";
+import { countOf } from "../../lib/text/count-of.ts";
 
 /**
  * How often sets may be placed on another host while the resize waits for the locks of their hosts.
@@ -241,14 +242,14 @@ async function reportResize(
   });
   await reconcileServiceSets(tx, service);
   return [
-    `${inPlace} sets get ${size} in place, without a restart.`,
+    `Berth resizes ${countOf(inPlace, "set")} in place to ${size}, without a restart.`,
     ...(moving > 0
       ? [
-          `${moving} sets have no room for it where they are. Each is replaced by a new set elsewhere when a host fits, within the disruption budget, and keeps its size until then.`,
+          `Berth replaces ${countOf(moving, "set")} because the hosts lack capacity for the new size. Each keeps its size until another host fits and the disruption budget allows it.`,
         ]
       : []),
     ...(left > 0
-      ? [`${left} sets on lost hosts keep their size: those hosts have no room for more.`]
+      ? [`${countOf(left, "set")} on lost hosts cannot grow: the hosts lack capacity.`]
       : []),
   ];
 }

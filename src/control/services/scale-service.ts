@@ -15,6 +15,7 @@ import { readChangedService } from "./get-service.ts";
 import { assertGranted } from "../tenancy/grants.ts";
 import { assertWithinQuota, growthBySets } from "../tenancy/quota.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
+import { countOf } from "../../lib/text/count-of.ts";
 
 /**
  * Sets the replicas that people want. Demands of alerts may hold the service above it, and autoscale's bounds apply: outside of
@@ -80,8 +81,8 @@ function describe(
   because: readonly string[],
 ): string[] {
   const effects: string[] = [];
-  if (desired > before) effects.push(`${desired - before} sets are added.`);
-  else if (desired < before) effects.push(`${before - desired} sets are removed.`);
+  if (desired > before) effects.push(`Berth adds ${countOf(desired - before, "set")}.`);
+  else if (desired < before) effects.push(`Berth removes ${countOf(before - desired, "set")}.`);
   else effects.push("The number of sets stays as it is.");
   if (desired !== replicas) effects.push(...because);
   return effects;

@@ -208,7 +208,7 @@ describe("sets and hosts", () => {
     await apply(manifest("resized", "replicas: 1"), "--wait", "--timeout", "20s");
     const change = await berth(["resize", "resized", "--cpu", "0.2", "--wait", "--timeout", "20s"]);
     expect(change).toMatchObject({ exitCode: 0 });
-    expect(change.stdout).toContain("1 sets get 0.2 cores");
+    expect(change.stdout).toContain("resizes 1 set in place to 0.2 cores");
     const sets = () => berthJson<BerthSet[]>("get", "sets", "--service", "resized");
     const [set] = await sets();
     expect(set).toMatchObject({ cpuMillis: 200, sized: true });

@@ -37,8 +37,8 @@ test("as few sets as can be are replaced elsewhere, one after the other, each on
   await expect(resize(f, { cpu: 2 })).rejects.toThrow(/no room for the new size on h1 \(2 sets/);
   const { effects, service } = await resize(f, { cpu: 2, ifNoCapacity: "move" });
   expect(effects).toEqual([
-    expect.stringContaining("1 sets get 2 cores"),
-    expect.stringContaining("2 sets have no room for it where they are"),
+    expect.stringContaining("resizes 1 set in place to 2 cores"),
+    expect.stringContaining("replaces 2 sets because the hosts lack capacity"),
   ]);
   expect(service).toMatchObject({ settled: false, revision: 1, counts: { ready: 3 } });
   await obey(f, h1);
@@ -124,8 +124,8 @@ test("what a set of a lost host is to be is left to its service's policy; it doe
   );
   await expect(resize(f, { cpu: 2 })).rejects.toThrow("no room for the new size on h1");
   const { effects } = await resize(f, { cpu: 2, ifNoCapacity: "move" });
-  expect(effects[0]).toContain("2 sets get 2 cores");
-  expect(effects[1]).toContain("2 sets on lost hosts keep their size");
+  expect(effects[0]).toContain("resizes 2 sets in place to 2 cores");
+  expect(effects[1]).toContain("2 sets on lost hosts cannot grow");
   expect(await createMover(f.ctx).moveSets()).toBe(0);
   const left = await rowsOf<{ revision: number; code: string; desired: string }>(
     f.ctx.db,

@@ -37,7 +37,7 @@ test("running sets get their new size in place: booked, and told to their hosts 
   const hostId = (await hostIds(f))[0] ?? "";
   const before = await f.sync(hostId, { full: true });
   const change = await resize(f, { cpu: 2, memory: "512Mi" });
-  expect(change.effects[0]).toContain("4 sets get 2 cores");
+  expect(change.effects[0]).toContain("resizes 4 sets in place to 2 cores");
   expect(change.service).toMatchObject({
     revision: 1,
     targetRevision: 1,
@@ -92,7 +92,7 @@ test("a service of more sets than a round is resized in rounds, and new sets hav
   const { service } = await createService(f.ctx, f.tenantId, serviceBody("web", { replicas }));
   await f.placer.placeSets();
   const { effects } = await resize(f, { cpu: 0.5 });
-  expect(effects[0]).toContain(`${replicas} sets get 0.5 cores`);
+  expect(effects[0]).toContain(`resizes ${replicas} sets in place to 0.5 cores`);
   const sizes = () =>
     rowsOf<{ cpu: number; sets: number }>(
       f.ctx.db,
