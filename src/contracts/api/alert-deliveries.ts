@@ -30,8 +30,12 @@ export type WebhookAlert = z.output<typeof webhookAlert>;
 export const webhookDelivery = z
   .object({
     version: z.string().optional(),
-    /** The number of alerts that the sender left out because of its `max_alerts`. */
-    truncatedAlerts: z.number().int().nonnegative().nullish(),
+    truncatedAlerts: z
+      .number()
+      .int()
+      .nonnegative()
+      .nullish()
+      .describe("The number of alerts that the sender left out because of its `max_alerts`."),
     alerts: z.array(
       z.unknown().meta({
         description: "An object with status, labels, startsAt, endsAt and fingerprint.",
@@ -48,11 +52,11 @@ export const genericDelivery = z
   .strictObject({
     key: z.string().min(1).max(128),
     status: z.enum(["firing", "resolved"]),
-    /**
-     * The time at which it began. Absent: the firing alert of this key, or a new alert that begins
-     * now.
-     */
-    startsAt: time.optional(),
+    startsAt: time
+      .optional()
+      .describe(
+        "The time at which it began. Absent: the firing alert of this key, or a new alert that begins now.",
+      ),
     labels: labels.default({}),
   })
   .meta({ id: "GenericDelivery" });
@@ -64,20 +68,18 @@ const macro = z.union([z.string().max(1024), z.number()]).transform(String);
 /** The body that the media type `examples/zabbix/berth-media-type.js` posts. */
 export const zabbixDelivery = z
   .object({
-    /** `{EVENT.ID}`: the problem event, also in its recovery message. */
-    eventId: macro,
-    /** `{EVENT.VALUE}`: 1 while the problem exists, 0 once it is resolved. */
-    value: macro.pipe(z.enum(["0", "1"], { error: "must be 0 or 1" })),
-    /** `{TRIGGER.ID}` */
-    triggerId: macro,
-    /** `{HOST.HOST}` */
-    host: macro.default(""),
-    /** `{EVENT.NAME}` */
-    name: macro.default(""),
-    /** `{EVENT.SEVERITY}` */
-    severity: macro.default(""),
-    /** `{EVENT.TAGSJSON}`, parsed. */
-    tags: z.array(z.object({ tag: macro, value: macro.default("") })).default([]),
+    eventId: macro.describe("`{EVENT.ID}`: the problem event, also in its recovery message."),
+    value: macro
+      .pipe(z.enum(["0", "1"], { error: "must be 0 or 1" }))
+      .describe("`{EVENT.VALUE}`: 1 while the problem exists, 0 once it is resolved."),
+    triggerId: macro.describe("`{TRIGGER.ID}`"),
+    host: macro.default("").describe("`{HOST.HOST}`"),
+    name: macro.default("").describe("`{EVENT.NAME}`"),
+    severity: macro.default("").describe("`{EVENT.SEVERITY}`"),
+    tags: z
+      .array(z.object({ tag: macro, value: macro.default("") }))
+      .default([])
+      .describe("`{EVENT.TAGSJSON}`, parsed."),
   })
   .meta({ id: "ZabbixDelivery" });
 export type ZabbixDelivery = z.output<typeof zabbixDelivery>;
@@ -92,12 +94,12 @@ export const falconDelivery = z
     metric: macro,
     status: z.enum(["PROBLEM", "OK"]),
     priority: macro.default(""),
-    /** The template, expression and strategy that raised the alert. */
-    tpl_id: macro.default("0"),
+    tpl_id: macro
+      .default("0")
+      .describe("The template, expression and strategy that raised the alert."),
     exp_id: macro.default("0"),
     stra_id: macro.default("0"),
-    /** `name:value` pairs, separated by commas. */
-    tags: macro.default(""),
+    tags: macro.default("").describe("`name:value` pairs, separated by commas."),
   })
   .meta({ id: "FalconDelivery" });
 export type FalconDelivery = z.output<typeof falconDelivery>;
@@ -136,7 +138,9 @@ export const hookReceiptSchema = z
   .strictObject({
     accepted: z.number().int(),
     ignored: z.number().int(),
-    /** Up to ten alerts that Berth could not read; it counts them as ignored. */
-    errors: z.array(z.strictObject({ pointer: z.string(), detail: z.string() })).optional(),
+    errors: z
+      .array(z.strictObject({ pointer: z.string(), detail: z.string() }))
+      .optional()
+      .describe("Up to ten alerts that Berth could not read; it counts them as ignored."),
   })
   .meta({ id: "HookReceipt" });

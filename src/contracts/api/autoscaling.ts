@@ -13,13 +13,15 @@ export const wantSchema = z
     replicas: z.number().int().min(0).max(REPLICAS_MAX).optional(),
     step: z.number().int().min(1).max(REPLICAS_MAX).optional(),
     factor: z.number().min(1).max(100).optional(),
-    /**
-     * With `step`: each alert of the rule adds its step to the base. Without it the rule adds one
-     * step in total.
-     */
-    stacks: z.boolean().optional(),
-    /** With `step`: the rule adds one more step each time it has fired for this long. */
-    everySeconds: stepSeconds.optional(),
+    stacks: z
+      .boolean()
+      .optional()
+      .describe(
+        "With `step`: each alert of the rule adds its step to the base. Without it the rule adds one step in total.",
+      ),
+    everySeconds: stepSeconds
+      .optional()
+      .describe("With `step`: the rule adds one more step each time it has fired for this long."),
   })
   .refine(
     (want) =>
@@ -44,22 +46,22 @@ export const hookRuleSchema = z
   .strictObject({
     match: labelMatch.default({}),
     want: wantSchema,
-    /**
-     * Labels that distinguish the rule's alerts. By default all labels do, except measured values.
-     * A measured value is a label named `value`, or one whose text is a decimal fraction or a
-     * percentage.
-     */
-    identity: z.array(z.string().min(1).max(256)).max(16).optional(),
-    /**
-     * Berth releases a demand in steps when no delivery has mentioned its alert for this long.
-     * Default: never.
-     */
+    identity: z
+      .array(z.string().min(1).max(256))
+      .max(16)
+      .optional()
+      .describe(
+        "Labels that distinguish the rule's alerts. By default all labels do, except measured values. A measured value is a label named `value`, or one whose text is a decimal fraction or a percentage.",
+      ),
     holdMaxSeconds: z
       .number()
       .int()
       .min(300)
       .max(30 * 86_400)
-      .optional(),
+      .optional()
+      .describe(
+        "Berth releases a demand in steps when no delivery has mentioned its alert for this long. Default: never.",
+      ),
   })
   .meta({ id: "HookRule" });
 export type HookRule = z.infer<typeof hookRuleSchema>;
@@ -100,14 +102,17 @@ export const hookSchema = z
     service: nameSchema,
     rules: z.array(hookRuleSchema),
     stabilizationSeconds: z.number().int(),
-    /** One path for each format that senders can post; relative to the address of the API. */
-    paths: z.strictObject({
-      alertmanager: z.string(),
-      grafana: z.string(),
-      zabbix: z.string(),
-      falcon: z.string(),
-      generic: z.string(),
-    }),
+    paths: z
+      .strictObject({
+        alertmanager: z.string(),
+        grafana: z.string(),
+        zabbix: z.string(),
+        falcon: z.string(),
+        generic: z.string(),
+      })
+      .describe(
+        "One path for each format that senders can post; relative to the address of the API.",
+      ),
     createdAt: timestamp,
   })
   .meta({ id: "Hook" });
@@ -126,19 +131,22 @@ export const demandSchema = z
     key: z.string(),
     labels: z.record(z.string(), z.string()),
     state: z.enum(demandStates),
-    /**
-     * The number of sets that this alert wants over the current base. A rule that stacks adds up
-     * its alerts.
-     */
-    wantedReplicas: z.number().int(),
-    /**
-     * The size of the service without steps and factors: its replicas, or the largest absolute
-     * demand.
-     */
-    baseReplicas: z.number().int(),
+    wantedReplicas: z
+      .number()
+      .int()
+      .describe(
+        "The number of sets that this alert wants over the current base. A rule that stacks adds up its alerts.",
+      ),
+    baseReplicas: z
+      .number()
+      .int()
+      .describe(
+        "The size of the service without steps and factors: its replicas, or the largest absolute demand.",
+      ),
     startedAt: timestamp,
-    /** The last delivery that mentioned this alert, to within a minute. */
-    lastReceivedAt: timestamp,
+    lastReceivedAt: timestamp.describe(
+      "The last delivery that mentioned this alert, to within a minute.",
+    ),
     resolvedAt: timestamp.nullable(),
     releaseAt: timestamp.nullable(),
   })

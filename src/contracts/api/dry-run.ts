@@ -38,29 +38,31 @@ export type RemovalReason = (typeof removalReasons)[number];
 export const planResultSchema = z
   .strictObject({
     policyVersion: z.number().int(),
-    /** The whole plan as plain text. */
-    text: z.string(),
-    /** Hosts that would get sets, by descending number. At most 500; `placed` counts all sets. */
-    hosts: z.array(
-      z.strictObject({
-        hostId: idSchema("host"),
-        hostName: nameSchema,
-        sets: z.number().int(),
-        because: z.string(),
-      }),
-    ),
+    text: z.string().describe("The whole plan as plain text."),
+    hosts: z
+      .array(
+        z.strictObject({
+          hostId: idSchema("host"),
+          hostName: nameSchema,
+          sets: z.number().int(),
+          because: z.string(),
+        }),
+      )
+      .describe(
+        "Hosts that would get sets, by descending number. At most 500; `placed` counts all sets.",
+      ),
     placed: z.number().int(),
     rejected: z.number().int(),
     removed: z.number().int(),
-    /** Sets that the change removes, in order. At most 500; `removed` counts all sets. */
-    removals: z.array(
-      z.strictObject({
-        setId: idSchema("set"),
-        /** Null while the set waits for a host. */
-        hostName: nameSchema.nullable(),
-        reason: z.enum(removalReasons),
-      }),
-    ),
+    removals: z
+      .array(
+        z.strictObject({
+          setId: idSchema("set"),
+          hostName: nameSchema.nullable().describe("Null while the set waits for a host."),
+          reason: z.enum(removalReasons),
+        }),
+      )
+      .describe("Sets that the change removes, in order. At most 500; `removed` counts all sets."),
     reasons: z.array(z.strictObject({ reason: z.string(), hosts: z.number().int() })),
     hostsTotal: z.number().int(),
   })

@@ -38,16 +38,26 @@ export const hostSchema = z
     reported: z
       .strictObject({
         used: resourcesSchema,
-        /** The part of the used volume bytes that the agent frees when a new volume needs it. */
-        reclaimableVolumeBytes: z.number().int(),
-        /** The size of all volumes in the trash. */
-        trashedVolumeBytes: z.number().int(),
-        /** A fault of the host's volumes, such as a missing volume group. */
-        volumeReason: reasonSchema.nullable(),
-        /** The layers of all images in Docker. Null: unknown. */
-        imageBytes: z.number().int().nullable(),
-        /** The data in the root file systems of all containers. Null: unknown. */
-        containerBytes: z.number().int().nullable(),
+        reclaimableVolumeBytes: z
+          .number()
+          .int()
+          .describe(
+            "The part of the used volume bytes that the agent frees when a new volume needs it.",
+          ),
+        trashedVolumeBytes: z.number().int().describe("The size of all volumes in the trash."),
+        volumeReason: reasonSchema
+          .nullable()
+          .describe("A fault of the host's volumes, such as a missing volume group."),
+        imageBytes: z
+          .number()
+          .int()
+          .nullable()
+          .describe("The layers of all images in Docker. Null: unknown."),
+        containerBytes: z
+          .number()
+          .int()
+          .nullable()
+          .describe("The data in the root file systems of all containers. Null: unknown."),
         at: timestamp,
       })
       .nullable(),
@@ -69,19 +79,19 @@ const percents = z.strictObject({
 /** The limits to which Berth fills the hosts of a pool: `PUT /v1/host-pools/{name}`. */
 export const hostPoolBody = z
   .strictObject({
-    /** Booked amounts may reach this percentage of the allocatable amounts. */
-    overcommitPercent: percents.prefault({}),
-    /**
-     * The measured use and the sets placed since then may reach this percentage of the allocatable
-     * amounts. Allocatable amounts exclude the machine's own share, so only the root file system,
-     * which no quota limits, has a margin by default.
-     */
-    highWaterPercent: percents.prefault({
-      cpuMillis: 100,
-      memoryBytes: 100,
-      volumeBytes: 100,
-      rootfsBytes: 90,
-    }),
+    overcommitPercent: percents
+      .prefault({})
+      .describe("Booked amounts may reach this percentage of the allocatable amounts."),
+    highWaterPercent: percents
+      .prefault({
+        cpuMillis: 100,
+        memoryBytes: 100,
+        volumeBytes: 100,
+        rootfsBytes: 90,
+      })
+      .describe(
+        "The measured use and the sets placed since then may reach this percentage of the allocatable amounts. Allocatable amounts exclude the machine's own share, so only the root file system, which no quota limits, has a margin by default.",
+      ),
   })
   .meta({ id: "HostPoolInput" });
 export const hostPoolSchema = z
@@ -107,19 +117,27 @@ export const deleteHostQuery = z.object({ confirm: idSchema("host").optional() }
 /** `POST /v1/hosts/{hostId}/drain`; a repeated drain replaces the options. */
 export const drainHostBody = z
   .strictObject({
-    /**
-     * After this time an event reports the miss. A forced drain then ignores disruption budgets.
-     */
-    deadlineSeconds: z.number().int().min(1).max(604_800).optional(),
-    /**
-     * After the deadline, or immediately without one, sets leave even without a disruption budget
-     * and without capacity elsewhere. A set that fits on no host is pending.
-     */
-    force: z.boolean().optional(),
-    /**
-     * Also moves sets with a volume: they get an empty volume, and the old one goes to the trash.
-     */
-    discardVolumes: z.boolean().optional(),
+    deadlineSeconds: z
+      .number()
+      .int()
+      .min(1)
+      .max(604_800)
+      .optional()
+      .describe(
+        "After this time an event reports the miss. A forced drain then ignores disruption budgets.",
+      ),
+    force: z
+      .boolean()
+      .optional()
+      .describe(
+        "After the deadline, or immediately without one, sets leave even without a disruption budget and without capacity elsewhere. A set that fits on no host is pending.",
+      ),
+    discardVolumes: z
+      .boolean()
+      .optional()
+      .describe(
+        "Also moves sets with a volume: they get an empty volume, and the old one goes to the trash.",
+      ),
   })
   .meta({ id: "DrainHost" });
 export type DrainHost = z.infer<typeof drainHostBody>;

@@ -25,11 +25,15 @@ export const operationSchema = z
     kind: z.enum([...operationKinds, "start", "stop", "remove"]),
     phase: z.enum([...operationPhases, "in-progress"]),
     owner: z.enum(operationOwners).nullable(),
-    /** Why the operation waits. Null while it makes progress. */
-    blocked: reasonSchema.nullable(),
+    blocked: reasonSchema
+      .nullable()
+      .describe("Why the operation waits. Null while it makes progress."),
     createdAt: timestamp.nullable(),
-    /** The time at which it ends with the outcome `expired`. Null: it waits without a limit. */
-    deadlineAt: timestamp.nullable(),
+    deadlineAt: timestamp
+      .nullable()
+      .describe(
+        "The time at which it ends with the outcome `expired`. Null: it waits without a limit.",
+      ),
   })
   .meta({ id: "Operation" });
 export type Operation = z.infer<typeof operationSchema>;

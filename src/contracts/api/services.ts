@@ -24,9 +24,12 @@ export const spreadDomains = ["zone", "rack", "host"] as const;
 
 export const placementSpecSchema = z
   .strictObject({
-    /** pack: uses the fewest hosts. spread: prefers the host with the most free capacity. */
-    strategy: z.enum(["pack", "spread"]).default("pack"),
-    /** The numbers of sets in two domains differ by at most maxSkew. */
+    strategy: z
+      .enum(["pack", "spread"])
+      .default("pack")
+      .describe(
+        "pack: uses the fewest hosts. spread: prefers the host with the most free capacity.",
+      ),
     spread: z
       .array(
         z.strictObject({
@@ -39,14 +42,20 @@ export const placementSpecSchema = z
       .refine(
         (rules) => new Set(rules.map((rule) => rule.by)).size === rules.length,
         "expected each domain once",
+      )
+      .describe("The numbers of sets in two domains differ by at most maxSkew."),
+    antiAffinity: z
+      .array(nameSchema)
+      .max(16)
+      .default([])
+      .describe(
+        "Services of the tenant whose sets must not share a host with sets of this service. Its own name permits one set per host.",
       ),
-    /**
-     * Services of the tenant whose sets must not share a host with sets of this service. Its own
-     * name permits one set per host.
-     */
-    antiAffinity: z.array(nameSchema).max(16).default([]),
-    /** Services of the tenant whose hosts are preferred, but not required. */
-    affinity: z.array(nameSchema).max(16).default([]),
+    affinity: z
+      .array(nameSchema)
+      .max(16)
+      .default([])
+      .describe("Services of the tenant whose hosts are preferred, but not required."),
     hostLabels: labelsSchema.default({}),
     tolerations: z.array(taintSchema).max(16).default([]),
     pool: nameSchema.default("default"),
@@ -60,22 +69,21 @@ export const autoscaleSpecSchema = z
   .strictObject({
     min: replicas,
     max: replicas,
-    /**
-     * After demands end, Berth removes at most `step` sets each `everySeconds`, and decides again
-     * before each step. Default: a tenth of the sets, at least one, each 60 seconds.
-     */
     scaleIn: z
       .strictObject({
         step: z.number().int().min(1).max(REPLICAS_MAX).optional(),
         everySeconds: paceSeconds.default(60),
       })
-      .optional(),
-    /**
-     * Demands take a further step when the sets of the last step are ready, or after this time.
-     * Default: 60 seconds.
-     */
-    scaleOut: z.strictObject({ cooldownSeconds: paceSeconds }).optional(),
-    /** Must be empty, as Berth does not collect metrics yet. */
+      .optional()
+      .describe(
+        "After demands end, Berth removes at most `step` sets each `everySeconds`, and decides again before each step. Default: a tenth of the sets, at least one, each 60 seconds.",
+      ),
+    scaleOut: z
+      .strictObject({ cooldownSeconds: paceSeconds })
+      .optional()
+      .describe(
+        "Demands take a further step when the sets of the last step are ready, or after this time. Default: 60 seconds.",
+      ),
     metrics: z
       .array(
         z.strictObject({
@@ -84,7 +92,8 @@ export const autoscaleSpecSchema = z
         }),
       )
       .max(8)
-      .default([]),
+      .default([])
+      .describe("Must be empty, as Berth does not collect metrics yet."),
   })
   .refine((spec) => spec.min <= spec.max, { path: ["min"], message: "min must not be above max" })
   .meta({ id: "AutoscaleSpec" });
@@ -110,31 +119,57 @@ const setLimit = z.union([z.number().int().min(0).max(REPLICAS_MAX), percentage]
 /** The number of sets that drains, moves, resizes, rollouts and scale-ins may disrupt at once. */
 export const disruptionBudgetSchema = z
   .strictObject({
-    /** The number of sets that may be unavailable, or a percentage of the replicas. */
-    maxUnavailable: setLimit.default(1),
-    /** The number of replacements beyond the replicas, or a percentage of the replicas. */
-    maxSurge: setLimit.default("25%"),
-    /** A set counts as available once it has been ready for this long. */
-    minReadySeconds: z.number().int().min(0).max(3600).default(0),
+    maxUnavailable: setLimit
+      .default(1)
+      .describe("The number of sets that may be unavailable, or a percentage of the replicas."),
+    maxSurge: setLimit
+      .default("25%")
+      .describe("The number of replacements beyond the replicas, or a percentage of the replicas."),
+    minReadySeconds: z
+      .number()
+      .int()
+      .min(0)
+      .max(3600)
+      .default(0)
+      .describe("A set counts as available once it has been ready for this long."),
   })
   .meta({ id: "DisruptionBudget" });
 export type DisruptionBudget = z.infer<typeof disruptionBudgetSchema>;
+
+const serviceExample = {
+  name: "menu-web",
+  replicas: 3,
+  template: {
+    cpu: 2,
+    memory: "4Gi",
+    containers: [
+      { index: 0, name: "app", image: "menu:42", options: { cpu: 80, memory: 75 } },
+      { index: 1, name: "proxy", image: "proxy:7", options: { cpu: 20, memory: 25 } },
+    ],
+  },
+  placement: { spread: [{ by: "zone" }] },
+};
 
 /** `POST /v1/services`. */
 export const createServiceBody = z
   .strictObject({
     name: nameSchema,
     replicas: replicas.default(1),
-    /** Sets with a higher priority are placed first. */
-    priority: z.number().int().min(0).max(1000).default(100),
+    priority: z
+      .number()
+      .int()
+      .min(0)
+      .max(1000)
+      .default(100)
+      .describe("Sets with a higher priority are placed first."),
     template: setTemplateInput,
     placement: placementSpecSchema.prefault({}),
-    /**
-     * replace: new sets replace the sets of a lost host. wait: sets wait for their host.
-     * replace-without-data: as replace, and sets with a volume start elsewhere with an empty
-     * volume. Default: wait for a template with a volume, else replace.
-     */
-    onHostLost: z.enum(hostLostPolicies).optional(),
+    onHostLost: z
+      .enum(hostLostPolicies)
+      .optional()
+      .describe(
+        "replace: new sets replace the sets of a lost host. wait: sets wait for their host. replace-without-data: as replace, and sets with a volume start elsewhere with an empty volume. Default: wait for a template with a volume, else replace.",
+      ),
     autoscale: orNull(autoscaleSpecSchema).default(null),
     disruption: disruptionBudgetSchema.prefault({}),
   })
@@ -151,7 +186,7 @@ export const createServiceBody = z
       });
     }
   })
-  .meta({ id: "CreateService" });
+  .meta({ id: "CreateService", examples: [serviceExample] });
 export type CreateService = z.infer<typeof createServiceBody>;
 
 /** `PATCH /v1/services/{name}`: absent members stay unchanged. `scale` changes the replicas. */
@@ -163,12 +198,12 @@ export const patchServiceBody = z
     onHostLost: z.enum(hostLostPolicies).optional(),
     autoscale: orNull(autoscaleSpecSchema).optional(),
     disruption: disruptionBudgetSchema.optional(),
-    /**
-     * Default: a changed template becomes the target revision, which waits for a rollout.
-     * `new-sets`: the target revision becomes the current revision of new sets; existing sets stay
-     * unchanged.
-     */
-    adopt: z.literal("new-sets").optional(),
+    adopt: z
+      .literal("new-sets")
+      .optional()
+      .describe(
+        "Default: a changed template becomes the target revision, which waits for a rollout. `new-sets`: the target revision becomes the current revision of new sets; existing sets stay unchanged.",
+      ),
   })
   .refine((patch) => Object.keys(patch).length > 0, "expected at least one member to change")
   .meta({ id: "PatchService" });
@@ -182,13 +217,13 @@ export const resizeServiceBody = z
   .strictObject({
     cpu: coresInput.optional(),
     memory: memoryInput.optional(),
-    /** A volume cannot shrink. */
-    volume: volumeSizeInput.optional(),
-    /**
-     * If a host has no capacity for the larger size: refuse the whole resize, or move its sets to
-     * other hosts.
-     */
-    ifNoCapacity: z.enum(["refuse", "move"]).default("refuse"),
+    volume: volumeSizeInput.optional().describe("A volume cannot shrink."),
+    ifNoCapacity: z
+      .enum(["refuse", "move"])
+      .default("refuse")
+      .describe(
+        "If a host has no capacity for the larger size: refuse the whole resize, or move its sets to other hosts.",
+      ),
   })
   .refine(
     ({ cpu, memory, volume }) => [cpu, memory, volume].some((amount) => amount !== undefined),
@@ -218,22 +253,32 @@ export const serviceSchema = z
     tenant: nameSchema,
     name: nameSchema,
     generation: generationSchema,
-    /** The current revision of the template, which new sets have. */
-    revision: z.number().int().positive(),
-    /** The desired revision. While it is newer than `revision`, it waits for a rollout. */
-    targetRevision: z.number().int().positive(),
-    /** The number of sets with the target revision. */
-    updatedSets: z.number().int().nonnegative(),
-    /** The size of new sets. A resize changes it without a new revision. */
-    size: z.strictObject({
-      cpuMillis: z.number().int(),
-      memoryBytes: z.number().int(),
-      volumeBytes: z.number().int(),
-    }),
-    /** The requested number of sets, which demands of alerts increase. */
-    replicas,
-    /** The current target: the replicas plus the demands, within the bounds of `autoscale`. */
-    desiredReplicas: replicas,
+    revision: z
+      .number()
+      .int()
+      .positive()
+      .describe("The current revision of the template, which new sets have."),
+    targetRevision: z
+      .number()
+      .int()
+      .positive()
+      .describe("The desired revision. While it is newer than `revision`, it waits for a rollout."),
+    updatedSets: z
+      .number()
+      .int()
+      .nonnegative()
+      .describe("The number of sets with the target revision."),
+    size: z
+      .strictObject({
+        cpuMillis: z.number().int(),
+        memoryBytes: z.number().int(),
+        volumeBytes: z.number().int(),
+      })
+      .describe("The size of new sets. A resize changes it without a new revision."),
+    replicas: replicas.describe("The requested number of sets, which demands of alerts increase."),
+    desiredReplicas: replicas.describe(
+      "The current target: the replicas plus the demands, within the bounds of `autoscale`.",
+    ),
     priority: z.number().int(),
     /** The template of the target revision, with the size of new sets. */
     template: setTemplateSchema,
@@ -242,13 +287,14 @@ export const serviceSchema = z
     autoscale: orNull(autoscaleSpecSchema),
     disruption: disruptionBudgetSchema,
     counts: serviceCountsSchema,
-    /**
-     * The desired number of sets is ready with its size, and no set is starting, stopping, moving
-     * or lost. False while the target revision waits for a rollout.
-     */
-    settled: z.boolean(),
-    /** The most frequent reason of sets that are not in their desired state. */
-    reason: reasonSchema.nullable(),
+    settled: z
+      .boolean()
+      .describe(
+        "The desired number of sets is ready with its size, and no set is starting, stopping, moving or lost. False while the target revision waits for a rollout.",
+      ),
+    reason: reasonSchema
+      .nullable()
+      .describe("The most frequent reason of sets that are not in their desired state."),
     deleting: z.boolean(),
     createdAt: timestamp,
     updatedAt: timestamp,

@@ -46,9 +46,10 @@ const argv = z.array(argument).min(1).max(64);
 const port = z.number().int().min(1).max(65_535);
 
 const probe = z.strictObject({
-  /** A program that runs in the container. Exit code 0 means healthy. */
-  exec: z.strictObject({ command: argv }).optional(),
-  /** A GET request to the set's address. A status from 200 to 399 means healthy. */
+  exec: z
+    .strictObject({ command: argv })
+    .optional()
+    .describe("A program that runs in the container. Exit code 0 means healthy."),
   http: z
     .strictObject({
       port,
@@ -58,14 +59,22 @@ const probe = z.strictObject({
         .regex(/^\/[!-~]*$/)
         .default("/"),
     })
-    .optional(),
-  /** A connection to the set's address. An accepted connection means healthy. */
-  tcp: z.strictObject({ port }).optional(),
+    .optional()
+    .describe("A GET request to the set's address. A status from 200 to 399 means healthy."),
+  tcp: z
+    .strictObject({ port })
+    .optional()
+    .describe("A connection to the set's address. An accepted connection means healthy."),
   intervalSeconds: z.number().int().min(1).max(300).default(2),
   timeoutSeconds: z.number().int().min(1).max(60).default(2),
   failureThreshold: z.number().int().min(1).max(100).default(3),
-  /** The time after a start during which failed probes do not count. */
-  startPeriodSeconds: z.number().int().min(0).max(3600).default(60),
+  startPeriodSeconds: z
+    .number()
+    .int()
+    .min(0)
+    .max(3600)
+    .default(60)
+    .describe("The time after a start during which failed probes do not count."),
 });
 
 const health = probe.refine(
@@ -87,16 +96,20 @@ const environment = z
   );
 
 const restartPolicy = z.strictObject({
-  /** When an exited container restarts: always, after a failure only, or never. */
-  on: z.enum(["always", "failure", "never"]).default("always"),
+  on: z
+    .enum(["always", "failure", "never"])
+    .default("always")
+    .describe("When an exited container restarts: always, after a failure only, or never."),
 });
 
 const sharedOptions = {
   env: environment.default({}),
-  /** Replaces the image's entrypoint. */
-  command: argv.optional(),
-  /** Replaces the image's command (the entrypoint's arguments). */
-  args: z.array(argument).max(64).optional(),
+  command: argv.optional().describe("Replaces the image's entrypoint."),
+  args: z
+    .array(argument)
+    .max(64)
+    .optional()
+    .describe("Replaces the image's command (the entrypoint's arguments)."),
   workingDir: z
     .string()
     .max(1024)
@@ -212,8 +225,7 @@ export const setTemplateInput = z
     cpu: coresInput,
     memory: memoryInput,
     rootfs: sizeInput.default(10 * 2 ** 30),
-    /** Limits for each block device that the set uses. */
-    io: ioInput.optional(),
+    io: ioInput.optional().describe("Limits for each block device that the set uses."),
     volume: z
       .strictObject({
         size: volumeSizeInput,
@@ -280,7 +292,6 @@ export const setTemplateSchema = z
     cpuMillis: z.number().int().positive(),
     memoryBytes: z.number().int().positive().max(BYTES_MAX),
     rootfsBytes: z.number().int().nonnegative().max(BYTES_MAX),
-    /** Absent in a template without limits, so that older agents accept the template. */
     io: z
       .strictObject({
         readBytesPerSecond: bytesPerSecond.optional(),
@@ -288,7 +299,8 @@ export const setTemplateSchema = z
         readOpsPerSecond: opsPerSecond.optional(),
         writeOpsPerSecond: opsPerSecond.optional(),
       })
-      .optional(),
+      .optional()
+      .describe("Absent in a template without limits, so that older agents accept the template."),
     volume: z
       .strictObject({ sizeBytes: z.number().int().positive(), mountPath: absolutePath })
       .nullable(),

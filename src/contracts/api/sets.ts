@@ -44,16 +44,27 @@ export const containerStatusSchema = z
     name: z.string().max(63),
     state: z.enum(containerStates),
     ready: z.boolean(),
-    /** Docker's id. Null while the container is absent. */
-    dockerId: z.string().max(64).nullable(),
+    dockerId: z
+      .string()
+      .max(64)
+      .nullable()
+      .describe("Docker's id. Null while the container is absent."),
     restarts: z.number().int().nonnegative(),
-    /** The number of its processes that the kernel killed because of missing memory. */
-    oomKills: z.number().int().nonnegative().default(0),
-    /**
-     * The data in its root file system. Null while unknown. The containers of a set may use its
-     * rootfsBytes together.
-     */
-    rootfsUsedBytes: z.number().int().nonnegative().nullable().default(null),
+    oomKills: z
+      .number()
+      .int()
+      .nonnegative()
+      .default(0)
+      .describe("The number of its processes that the kernel killed because of missing memory."),
+    rootfsUsedBytes: z
+      .number()
+      .int()
+      .nonnegative()
+      .nullable()
+      .default(null)
+      .describe(
+        "The data in its root file system. Null while unknown. The containers of a set may use its rootfsBytes together.",
+      ),
     exitCode: z.number().int().nullable(),
     startedAt: timestamp.nullable(),
     reason: reasonSchema.nullable(),
@@ -71,37 +82,47 @@ export const setSchema = z
     desired: z.enum(setDesires),
     state: z.enum(setStates),
     ready: z.boolean(),
-    /** Why the set does not have its desired state, host or size. Null: it has. */
-    reason: reasonSchema.nullable(),
+    reason: reasonSchema
+      .nullable()
+      .describe("Why the set does not have its desired state, host or size. Null: it has."),
     host: z.strictObject({ id: idSchema("host"), name: nameSchema }).nullable(),
-    /** The address at which its containers listen. Null: it has no address yet. */
-    address: z.string().nullable(),
-    /**
-     * The booked amounts. Until the set is `sized`, the larger of its previous and its new size.
-     */
-    cpuMillis: z.number().int(),
+    address: z
+      .string()
+      .nullable()
+      .describe("The address at which its containers listen. Null: it has no address yet."),
+    cpuMillis: z
+      .number()
+      .int()
+      .describe(
+        "The booked amounts. Until the set is `sized`, the larger of its previous and its new size.",
+      ),
     memoryBytes: z.number().int(),
     volumeBytes: z.number().int(),
     rootfsBytes: z.number().int(),
-    /** The memory of its processes in its host's last report. Null: unknown. */
-    memoryUsedBytes: z.number().int().nullable(),
-    /** False while a resize is booked and its host has not applied it yet. */
-    sized: z.boolean(),
-    /**
-     * True while the set is to leave its host: by a move, a drain, or a resize without capacity
-     * there.
-     */
-    moving: z.boolean(),
-    /** The change in progress. Null: the set is as desired. */
-    operation: orNull(operationSchema),
-    /** The last operation, if it did not reach its goal. */
-    lastOperation: orNull(endedOperationSchema),
+    memoryUsedBytes: z
+      .number()
+      .int()
+      .nullable()
+      .describe("The memory of its processes in its host's last report. Null: unknown."),
+    sized: z
+      .boolean()
+      .describe("False while a resize is booked and its host has not applied it yet."),
+    moving: z
+      .boolean()
+      .describe(
+        "True while the set is to leave its host: by a move, a drain, or a resize without capacity there.",
+      ),
+    operation: orNull(operationSchema).describe(
+      "The change in progress. Null: the set is as desired.",
+    ),
+    lastOperation: orNull(endedOperationSchema).describe(
+      "The last operation, if it did not reach its goal.",
+    ),
     containers: z.array(containerStatusSchema),
     createdAt: timestamp,
     placedAt: timestamp.nullable(),
     runningAt: timestamp.nullable(),
-    /** The time of the last report or decision about its state. */
-    updatedAt: timestamp,
+    updatedAt: timestamp.describe("The time of the last report or decision about its state."),
   })
   .meta({ id: "Set" });
 export type BerthSet = z.infer<typeof setSchema>;
@@ -109,10 +130,12 @@ export type BerthSet = z.infer<typeof setSchema>;
 /** `POST /v1/sets/{setId}/move`. */
 export const moveSetBody = z
   .strictObject({
-    /**
-     * Also moves a set with a volume: it gets an empty volume, and the old one goes to the trash.
-     */
-    discardVolume: z.boolean().optional(),
+    discardVolume: z
+      .boolean()
+      .optional()
+      .describe(
+        "Also moves a set with a volume: it gets an empty volume, and the old one goes to the trash.",
+      ),
   })
   .meta({ id: "MoveSet" });
 
@@ -134,8 +157,7 @@ export const waitSetResult = z
 export const setExplanationSchema = z
   .strictObject({
     setId: idSchema("set"),
-    /** The whole explanation as plain text. */
-    text: z.string(),
+    text: z.string().describe("The whole explanation as plain text."),
     placement: z
       .strictObject({
         id: idSchema("plc"),

@@ -17,8 +17,7 @@ export const createTokenBody = z
     name: nameSchema,
     role: z.enum(["admin", "operator", "tenant", "read", "enroll"]),
     tenant: nameSchema.optional(),
-    /** For enroll tokens: the pool that the host joins. */
-    pool: nameSchema.optional(),
+    pool: nameSchema.optional().describe("For enroll tokens: the pool that the host joins."),
     expiresInSeconds: z
       .number()
       .int()
@@ -61,8 +60,9 @@ export const tokenSchema = z
     createdAt: timestamp,
     expiresAt: timestamp.nullable(),
     revokedAt: timestamp.nullable(),
-    /** For enroll tokens: the time at which a host used the token. */
-    usedAt: timestamp.nullable(),
+    usedAt: timestamp
+      .nullable()
+      .describe("For enroll tokens: the time at which a host used the token."),
   })
   .meta({ id: "Token" });
 export type Token = z.infer<typeof tokenSchema>;
@@ -89,8 +89,9 @@ const quotaShape = {
   memoryBytesMax: quotaBytes,
   volumeBytesMax: quotaBytes,
   rootfsBytesMax: quotaBytes,
-  /** The size of trashed volumes. A tenant with a larger trash gets no new volumes. */
-  trashBytesMax: quotaBytes,
+  trashBytesMax: quotaBytes.describe(
+    "The size of trashed volumes. A tenant with a larger trash gets no new volumes.",
+  ),
 };
 
 const wildcard = "*";
@@ -105,14 +106,24 @@ const grantsMax = 64;
 export const PRIORITY_DEFAULT = 100;
 
 const grantsShape = {
-  /** Host pools that its services may name; "*" grants all. */
-  pools: z.array(z.union([z.literal(wildcard), nameSchema])).max(grantsMax),
-  /** Taints that its services may tolerate: "key=value", "key=*", or "*" for all. */
-  tolerations: z.array(granted).max(grantsMax),
-  /** Host labels that its services may select by: "key=value", "key=*", or "*" for all. */
-  hostLabels: z.array(granted).max(grantsMax),
-  /** The highest priority that its services may have. */
-  priorityMax: z.number().int().min(0).max(1000),
+  pools: z
+    .array(z.union([z.literal(wildcard), nameSchema]))
+    .max(grantsMax)
+    .describe('Host pools that its services may name; "*" grants all.'),
+  tolerations: z
+    .array(granted)
+    .max(grantsMax)
+    .describe('Taints that its services may tolerate: "key=value", "key=*", or "*" for all.'),
+  hostLabels: z
+    .array(granted)
+    .max(grantsMax)
+    .describe('Host labels that its services may select by: "key=value", "key=*", or "*" for all.'),
+  priorityMax: z
+    .number()
+    .int()
+    .min(0)
+    .max(1000)
+    .describe("The highest priority that its services may have."),
 };
 const grantsSchema = z.strictObject(grantsShape).meta({ id: "Grants" });
 export type Grants = z.infer<typeof grantsSchema>;

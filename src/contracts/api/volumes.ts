@@ -20,19 +20,15 @@ const bytes = z.number().int().nonnegative();
 export const reportedVolumeSchema = z
   .strictObject({
     volumeId: idSchema("vol"),
-    /** The set that owns the volume, or owned it last. */
-    setId: idSchema("set"),
+    setId: idSchema("set").describe("The set that owns the volume, or owned it last."),
     tenant: nameSchema,
     service: nameSchema,
     state: z.enum(volumeStates),
     sizeBytes: bytes,
-    /** The data in its file system. Null while it is not mounted. */
-    usedBytes: orNull(bytes),
+    usedBytes: orNull(bytes).describe("The data in its file system. Null while it is not mounted."),
     trashedAt: orNull(timestamp),
-    /** The host retains a trashed volume until this time. */
-    expiresAt: orNull(timestamp),
-    /** Why the last purge failed. */
-    reason: reasonSchema.nullable().default(null),
+    expiresAt: orNull(timestamp).describe("The host retains a trashed volume until this time."),
+    reason: reasonSchema.nullable().default(null).describe("Why the last purge failed."),
   })
   .meta({ id: "ReportedVolume" });
 export type ReportedVolume = z.infer<typeof reportedVolumeSchema>;
@@ -49,12 +45,11 @@ export const volumeSchema = z
     usedBytes: orNull(bytes),
     trashedAt: orNull(timestamp),
     expiresAt: orNull(timestamp),
-    /** A purge is requested; the host purges the volume after its next sync. */
-    purging: z.boolean(),
-    /** Why the last purge failed. The host retries it. */
-    reason: reasonSchema.nullable(),
-    /** The time of the last report of its host. */
-    reportedAt: timestamp,
+    purging: z
+      .boolean()
+      .describe("A purge is requested; the host purges the volume after its next sync."),
+    reason: reasonSchema.nullable().describe("Why the last purge failed. The host retries it."),
+    reportedAt: timestamp.describe("The time of the last report of its host."),
   })
   .meta({ id: "Volume" });
 export type Volume = z.infer<typeof volumeSchema>;

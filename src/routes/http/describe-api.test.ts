@@ -68,3 +68,18 @@ it("defines the schema of each reference, and names no nullable schema", () => {
     expect(Array.isArray(type) && type.includes("null"), name).toBe(false);
   }
 });
+
+it("describes each member of a service and of a set whose name does not explain it", () => {
+  const schemas = document.components?.schemas as Record<
+    string,
+    { properties: Record<string, { description?: string }> }
+  >;
+  const isDescribed = (schema: string, member: string) =>
+    schemas[schema]?.properties[member]?.description !== undefined;
+  for (const member of ["revision", "targetRevision", "desiredReplicas", "settled"]) {
+    expect(isDescribed("Service", member), member).toBe(true);
+  }
+  for (const member of ["sized", "moving", "reason", "memoryUsedBytes"]) {
+    expect(isDescribed("Set", member), member).toBe(true);
+  }
+});
