@@ -20,6 +20,7 @@ import {
   mayDisrupt,
   type ReplicaCounts,
 } from "../../scheduler/rollout/may-disrupt.ts";
+import { countReplaceable } from "../tenancy/quota.ts";
 import { chooseRemovals, type Removal } from "./choose-removals.ts";
 
 /**
@@ -37,6 +38,8 @@ export const SETS_REMOVED_MAX = 300;
 export interface ReconcileOutcome {
   created: number;
   deleted: number;
+  /** Missing sets that the tenant's quota holds back; absent if none. */
+  held?: number;
 }
 
 /**
@@ -96,14 +99,19 @@ function reconcileAgainJob({ id, generation }: ServiceRow, left: number): JobReq
   };
 }
 
-/** Adds pending sets of the current revision, whose template is given, and enqueues the jobs that follow. */
+/**
+ * Adds pending sets of the current revision, whose template is given, and enqueues the jobs that follow.
+ * Adds fewer while sets that are being removed use up the quota; the audit of replicas adds the others.
+ */
 async function addSets(
   tx: UnitOfWork,
   service: ServiceRow,
   template: SetTemplate,
   missing: number,
 ): Promise<ReconcileOutcome> {
-  const added = Math.min(missing, SETS_ADDED_MAX);
+  const wanted = Math.min(missing, SETS_ADDED_MAX);
+  const added = await countReplaceable(tx, service.tenantId, template, wanted);
+  if (added === 0) return { created: 0, deleted: 0, held: missing };
   await insertPendingSets(tx, {
     ids: newIds("set", added),
     tenantId: service.tenantId,
@@ -115,9 +123,11 @@ async function addSets(
     volumeBytes: template.volume?.sizeBytes ?? 0,
     rootfsBytes: template.rootfsBytes,
   });
-  tx.enqueue(...jobsForNewSets(service, missing - added));
+  const held = wanted - added;
+  // The quota holds all others as well. The audit of replicas adds them later.
+  tx.enqueue(...jobsForNewSets(service, held > 0 ? 0 : missing - added));
   tx.signal(`service:${service.id}`);
-  return { created: added, deleted: 0 };
+  return { created: added, deleted: 0, ...(held > 0 ? { held: missing - added } : {}) };
 }
 
 /** Removes the next replicas that the service has too many, and enqueues the round that removes others. */

@@ -2,7 +2,7 @@ import type { EmittedEvent } from "../../contracts/api/event-texts.ts";
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { lockServiceById } from "../../db/queries/services/write-services.ts";
+import { getSizedTemplate, lockServiceById } from "../../db/queries/services/write-services.ts";
 import {
   findSet,
   lockHosts,
@@ -13,6 +13,7 @@ import {
 } from "../../db/queries/sets/write-sets.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
+import { countReplaceable } from "../tenancy/quota.ts";
 import { getSet, readChangedSet } from "./get-set.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 
@@ -96,6 +97,8 @@ export async function deleteSet(
 /** Marks the set deleted and fills the gap, under the lock of its service. */
 async function removeSet(tx: UnitOfWork, set: SetRow): Promise<void> {
   const service = await lockServiceById(tx, set.serviceId);
+  // Near the quota this locks the tenant, which comes before the hosts.
+  if (service) await countReplaceable(tx, service.tenantId, await getSizedTemplate(tx, service), 1);
   const hostIds = set.hostId === null ? [] : [set.hostId];
   await lockHosts(tx, hostIds);
   const marked = await markSetsDeleted(tx, [set.id], hostIds);
@@ -111,5 +114,10 @@ async function removeSet(tx: UnitOfWork, set: SetRow): Promise<void> {
   });
   tx.signal(...hostIds.map((id) => `host:${id}` as const));
   tx.signal(`set:${set.id}`, `service:${set.serviceId}`);
-  if (service) await reconcileServiceSets(tx, service);
+  const outcome = service ? await reconcileServiceSets(tx, service) : undefined;
+  if (!outcome?.held) return;
+  const warning =
+    "The quota of the tenant has no place for a replacement until hosts report removed sets absent. Berth tries again every 30 s.";
+  const { tenantId, serviceId, id: setId } = set;
+  tx.emit({ kind: "set-warning", data: { warning }, tenantId, serviceId, setId });
 }

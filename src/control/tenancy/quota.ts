@@ -5,6 +5,7 @@ import {
   getTenantUse,
   lockTenant,
   type QuotaAmounts,
+  sumSetsOnDownHosts,
   type TenantUse,
 } from "../../db/queries/tenancy/tenant-use.ts";
 
@@ -98,6 +99,35 @@ export async function countWithinQuota(
   if (each.volumeBytes > 0 && findTrashExcess(use).length > 0) return 0;
   const counts = dimensions.map(({ name }) => {
     const free = use.max[name] - Math.max(use.intended[name], use.existing[name]);
+    return each[name] <= 0 ? countMax : Math.floor(free / each[name]);
+  });
+  return Math.max(0, Math.min(countMax, ...counts));
+}
+
+/**
+ * Counts how many of at most `countMax` sets that a service already wants may be created now. Sets
+ * that are being removed count until their host reports them absent, so a caller that deletes sets
+ * in a loop exceeds no quota. Those on hosts that are down do not count, so failover needs no
+ * quota. A tenant near its quota is locked as in assertWithinQuota: call this before hosts are
+ * locked.
+ */
+export async function countReplaceable(
+  tx: Queryable,
+  tenantId: string,
+  template: SetTemplate,
+  countMax: number,
+): Promise<number> {
+  const all = amountsOfSets(template, countMax);
+  let use = await getTenantUse(tx, tenantId, all);
+  if (use.isFar) return countMax;
+  await lockTenant(tx, tenantId);
+  use = await getTenantUse(tx, tenantId, all);
+  const onDownHosts = await sumSetsOnDownHosts(tx, tenantId);
+  const each = amountsOfSets(template, 1);
+  const counts = dimensions.map(({ name }) => {
+    // An admin may have lowered the quota below the sets that services want; those stay granted.
+    const max = Math.max(use.max[name], use.intended[name]);
+    const free = max - (use.existing[name] - onDownHosts[name]);
     return each[name] <= 0 ? countMax : Math.floor(free / each[name]);
   });
   return Math.max(0, Math.min(countMax, ...counts));

@@ -3,10 +3,10 @@ import { reconcileService } from "../../control/replicas/reconcile-replicas.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
 
 /**
- * Reconciles services whose number of sets is not the desired one. This audit corrects only the
- * results of faults: each change reconciles in its own transaction, or writes a job to the outbox.
- * A service that fails does not stop the others.
- * The audit ends before the next service once `signal` aborts.
+ * Reconciles services whose number of sets is not the desired one. Each change reconciles in its
+ * own transaction, or writes a job to the outbox. This audit corrects the results of faults, and
+ * adds sets that a quota held back until hosts reported removed sets absent. A service that fails
+ * does not stop the others. The audit ends before the next service once `signal` aborts.
  */
 export async function auditReplicas(ctx: ControlContext, signal: AbortSignal): Promise<void> {
   for (const serviceId of await findUnbalancedServices(ctx)) {

@@ -1,13 +1,18 @@
+import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
 import type { CreateService } from "../../../src/contracts/api/services.ts";
 import { patchServiceBody } from "../../../src/contracts/api/services.ts";
 import type { ReportedVolume } from "../../../src/contracts/api/volumes.ts";
+import { replaceLostHosts } from "../../../src/control/hosts/replace-lost-hosts.ts";
+import { reconcileService } from "../../../src/control/replicas/reconcile-replicas.ts";
 import { closeServices } from "../../../src/control/services/close-services.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { deleteService } from "../../../src/control/services/delete-service.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
+import { deleteSet } from "../../../src/control/sets/change-set.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import {
   createFleetContext,
   type FleetContext,
@@ -16,6 +21,7 @@ import {
   smallHost,
 } from "../../support/fleet/fleet-context.ts";
 import { tenantBody } from "../../support/fleet/tenant-body.ts";
+import { waitUntil } from "../../support/wait-until.ts";
 
 const gib = 2 ** 30;
 let fleet: FleetContext;
@@ -158,6 +164,53 @@ function trashed(setId: string): ReportedVolume {
     reason: null,
   };
 }
+
+test("deleting sets in a loop creates no more sets than the quota while the deleted ones exist", async () => {
+  const { tenantId, hostId } = await start({ setsMax: 3 });
+  const { service } = await create(tenantId, sized("web", 1, 2));
+  await fleet.placer.placeSets();
+  await runSets(hostId);
+  const listLive = () =>
+    rowsOf<{ id: string; desired: string }>(
+      fleet.ctx.db,
+      sql`select id, desired from sets where tenant_id = ${tenantId} and deleted_at is null order by desired desc, id`,
+    );
+  for (let round = 0; round < 6; round++) {
+    const running = (await listLive()).find(({ desired }) => desired === "running");
+    if (running) await deleteSet(fleet.ctx, tenantId, running.id);
+    await fleet.placer.placeSets();
+    await reconcileService(fleet.ctx, service.id); // as the audit of replicas does
+  }
+  expect(await listLive()).toHaveLength(3);
+  const warnings = await rowsOf<{ text: string }>(
+    fleet.ctx.db,
+    sql`select text from events where kind = 'set-warning' limit 1`,
+  );
+  expect(warnings[0]?.text).toContain("quota");
+
+  await removeSets(hostId);
+  await reconcileService(fleet.ctx, service.id);
+  const after = await listLive();
+  expect(after.map(({ desired }) => desired)).toEqual(["running", "running"]);
+});
+
+test("the sets of a lost host are replaced although they exist until the host returns", async () => {
+  const { tenantId, hostId } = await start({ setsMax: 2 });
+  await create(tenantId, sized("web", 1, 2));
+  await fleet.placer.placeSets();
+  await runSets(hostId);
+  const other = await fleet.enroll("h2");
+  await fleet.ctx.db.execute(
+    sql`update hosts set lease_expires_at = now() - interval '1 hour', lost_at = now() - interval '1 hour', state = 'lost' where id = ${hostId}`,
+  );
+  const replaced = await waitUntil("the sets are replaced", async () => {
+    await replaceLostHosts(fleet.ctx);
+    await fleet.placer.placeSets();
+    const { sets } = await fleet.sync(other, { full: true });
+    return sets.length > 0 && sets;
+  });
+  expect(replaced).toHaveLength(2);
+});
 
 test("a tenant whose trash is larger than its quota gets no new volumes until it purges some", async () => {
   const { tenantId, hostId } = await start({ trashBytesMax: 3 * gib });

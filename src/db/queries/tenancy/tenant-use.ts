@@ -1,6 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import { notFound } from "../../../contracts/common/app-error.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { assert } from "../../../lib/assert.ts";
 import { rowsOf } from "../runtime/query.ts";
 
 /** Amounts that a quota bounds. */
@@ -47,6 +48,26 @@ const dimensions = [
   { name: "volumeBytes", column: "volume_bytes" },
   { name: "rootfsBytes", column: "rootfs_bytes" },
 ] as const;
+
+/**
+ * Sums the sets of a tenant that are deleted but exist, because their host is down and cannot
+ * report them absent. Their replacements need no quota.
+ */
+export async function sumSetsOnDownHosts(q: Queryable, tenantId: string): Promise<QuotaAmounts> {
+  const sums = sql.raw(
+    dimensions
+      .filter(({ name }) => name !== "sets")
+      .map(({ name, column }) => `coalesce(sum(s.${column}), 0)::float8 as "${name}"`)
+      .join(", "),
+  );
+  const [row] = await rowsOf<QuotaAmounts>(
+    q,
+    sql`select count(*)::int as sets, ${sums} from hosts h join sets s on s.host_id = h.id
+        where h.state <> 'ready' and s.tenant_id = ${tenantId} and s.desired = 'deleted'`,
+  );
+  assert(row, "an aggregate has one row");
+  return row;
+}
 
 /** Selects one TenantUse. The statement that inserts a service with an ample quota contains it. */
 export function tenantUse(tenantId: string, growth: QuotaAmounts): SQL {
