@@ -128,7 +128,9 @@ export interface StreamRelay {
 /** Recently authenticated callers by the hash of their secret; see tenancy/token-cache.ts. */
 export interface TokenCache {
   find(secretHash: string): Caller | undefined;
-  /** Caches the result of `lookUp`, unless `clear` ran meanwhile. */
+  /** Whether the secret was rejected within the last seconds. */
+  isRejected(secretHash: string): boolean;
+  /** Caches the result of `lookUp`, also a rejection, unless `clear` ran meanwhile. */
   remember(
     secretHash: string,
     lookUp: () => Promise<Caller | undefined>,

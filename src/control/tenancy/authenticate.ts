@@ -17,6 +17,7 @@ export async function authenticate(
   if (secret.length === 0 || secret.length > SECRET_CHARS_MAX) return undefined;
   const { db, tokenCache } = ctx;
   const hash = hashSecret(secret);
+  if (tokenCache.isRejected(hash)) return undefined;
   return (
     tokenCache.find(hash) ??
     (await tokenCache.remember(hash, () => findCallerBySecretHash(db, hash)))

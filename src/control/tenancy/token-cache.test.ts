@@ -45,15 +45,23 @@ describe("the token cache", () => {
     expect(known.find("hash")).toBeUndefined();
   });
 
-  it.each(["hook", "enroll"] as const)(
-    "has neither callers with a %s token nor rejected secrets",
-    async (role) => {
-      const { known, remember } = setUp({ ...person, role });
-      await remember();
-      expect(known.find("hash")).toBeUndefined();
-      const other = setUp();
-      expect(await other.known.remember("hash", async () => undefined)).toBeUndefined();
-      expect(other.known.find("hash")).toBeUndefined();
-    },
-  );
+  it.each(["hook", "enroll"] as const)("has no callers with a %s token", async (role) => {
+    const { known, remember } = setUp({ ...person, role });
+    await remember();
+    expect(known.find("hash")).toBeUndefined();
+    expect(known.isRejected("hash")).toBe(false);
+  });
+
+  it("has a rejected secret for two seconds, and none after a revocation", async () => {
+    const { known, pass } = setUp();
+    const reject = () => known.remember("hash", async () => undefined);
+    expect(await reject()).toBeUndefined();
+    expect([known.isRejected("hash"), known.isRejected("another")]).toEqual([true, false]);
+    expect(known.find("hash")).toBeUndefined();
+    pass(2_000);
+    expect(known.isRejected("hash")).toBe(false);
+    await reject();
+    known.clear();
+    expect(known.isRejected("hash")).toBe(false);
+  });
 });

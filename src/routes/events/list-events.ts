@@ -4,8 +4,10 @@ import { pageOf } from "../../contracts/common/primitives.ts";
 import type { EventTail } from "../../control/events/event-tail.ts";
 import { listEvents } from "../../control/events/list-events.ts";
 import { commonProblems, type OperationHandler } from "../http/operation.ts";
+import type { LongRequests } from "../http/long-requests.ts";
+import { problems } from "../http/problem.ts";
 import { readers } from "../http/security.ts";
-import { streamEvents } from "./stream-events.ts";
+import { defaultStreamLimits, streamEvents } from "./stream-events.ts";
 
 export const listEventsRoute = createRoute({
   method: "get",
@@ -29,11 +31,15 @@ export const listEventsRoute = createRoute({
       },
     },
     ...commonProblems,
+    ...problems("rate-limited"),
   },
 });
 
 /** @param tail shared by all streams of the process */
-export function createListEventsHandler(tail: EventTail): OperationHandler<typeof listEventsRoute> {
+export function createListEventsHandler(
+  tail: EventTail,
+  longRequests: LongRequests,
+): OperationHandler<typeof listEventsRoute> {
   return (ctx) => async (c) => {
     const query = c.req.valid("query");
     const scope = c.get("scope");
@@ -41,7 +47,15 @@ export function createListEventsHandler(tail: EventTail): OperationHandler<typeo
       return c.json(await listEvents(ctx, scope, query), 200);
     }
     const after = c.req.valid("header")["last-event-id"] ?? query.after;
-    const stream = await streamEvents(ctx, tail, scope, query, after, c.req.raw.signal);
+    const { signal } = c.req.raw;
+    const onEnd = longRequests.enter(c);
+    const limits = { ...defaultStreamLimits, onEnd };
+    const stream = await streamEvents(ctx, tail, scope, query, after, signal, limits).catch(
+      (error: unknown) => {
+        onEnd();
+        throw error;
+      },
+    );
     return c.newResponse(stream, 200, {
       "Content-Type": "text/event-stream; charset=utf-8",
       "X-Accel-Buffering": "no",

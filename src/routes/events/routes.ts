@@ -4,5 +4,7 @@ import { createListEventsHandler, listEventsRoute } from "./list-events.ts";
 
 export function mountEvents(api: Api): void {
   const tail = new EventTail(api.ctx);
-  mount(api, listEventsRoute, createListEventsHandler(tail), { timeLimitMs: null });
+  mount(api, listEventsRoute, createListEventsHandler(tail, api.longRequests), {
+    timeLimitMs: null,
+  });
 }

@@ -13,6 +13,8 @@ export interface StreamLimits {
   lifetimeMs: number;
   /** A stream sends a comment after this time without an event, so that proxies do not close it. */
   heartbeatMs: number;
+  /** Called when the stream has ended. It may be called again. */
+  onEnd?: () => void;
 }
 export const defaultStreamLimits: StreamLimits = { lifetimeMs: 600_000, heartbeatMs: 15_000 };
 
@@ -42,8 +44,12 @@ export async function streamEvents(
   const encoder = new TextEncoder();
   const first = await tail.read(ctx, scope, filter, after, EVENTS_PER_READ_MAX);
   const stopFollowing = tail.follow();
-  if (ended.aborted) stopFollowing();
-  else ended.addEventListener("abort", stopFollowing, { once: true });
+  const onEnd = (): void => {
+    stopFollowing();
+    limits.onEnd?.();
+  };
+  if (ended.aborted) onEnd();
+  else ended.addEventListener("abort", onEnd, { once: true });
   let cursor = first.cursor;
   // The first message has an id even without an event, so that an early disconnect loses no event.
   let ahead: string | undefined =

@@ -8,6 +8,7 @@ import type { ControlContext } from "../../control/runtime/context.ts";
 import { Admission } from "./admission.ts";
 import type { ApiContext, ApiEnv } from "./api-env.ts";
 import { authorize, createTenantLookup, type FindTenantId } from "./authorize.ts";
+import { LongRequests } from "./long-requests.ts";
 import { ifMatchHeader } from "./if-match.ts";
 import { withIdempotencyKey } from "./idempotency.ts";
 import { problems } from "./problem.ts";
@@ -33,6 +34,8 @@ export interface OperationLimits {
   acceptsAnyText?: boolean;
   /** One handler with a state of its own serves all requests. It bounds its use of the database. */
   isShared?: boolean;
+  /** The request waits for a change. It counts among the long requests of its caller. */
+  isWait?: boolean;
   /** The time after which the answer is 503. Null: the handler bounds its own time (streams). */
   timeLimitMs?: number | null;
 }
@@ -43,6 +46,7 @@ export interface Api {
   ctx: ControlContext;
   findTenantId: FindTenantId;
   admission: Admission;
+  longRequests: LongRequests;
   /** All operations, for the answer 405 and for tests. */
   mounted: MountedOperation[];
 }
@@ -61,6 +65,7 @@ export function createApi(app: OpenAPIHono<ApiEnv>, ctx: ControlContext): Api {
     ctx,
     findTenantId: createTenantLookup(ctx),
     admission: new Admission(),
+    longRequests: new LongRequests(),
     mounted: [],
   };
 }
@@ -115,8 +120,24 @@ export function mount<R extends RouteConfig>(
   const run = limits.isShared
     ? plain(bindWork(api.ctx, { kind: "request" }))
     : api.admission.wrap(api.ctx, handlerFor);
-  const handler = timeLimitMs === null ? withoutTimeLimit(run) : run;
+  const limited = limits.isWait ? limitWaits(api.longRequests, run) : run;
+  const handler = timeLimitMs === null ? withoutTimeLimit(limited) : limited;
   api.app.openapi({ ...route, middleware }, handler as Handler);
+}
+
+/** Counts a wait among the long requests of its caller until it is answered. */
+function limitWaits(
+  longRequests: LongRequests,
+  run: (c: ApiContext) => Promise<Response>,
+): (c: ApiContext) => Promise<Response> {
+  return async (c) => {
+    const leave = longRequests.enter(c);
+    try {
+      return await run(c);
+    } finally {
+      leave();
+    }
+  };
 }
 
 function limitTime(timeLimitMs: number): MiddlewareHandler<ApiEnv> {

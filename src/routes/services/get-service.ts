@@ -1,11 +1,12 @@
 import { createRoute } from "@hono/zod-openapi";
 import { serviceSchema } from "../../contracts/api/services.ts";
 import { createServiceReader } from "../../control/services/get-service.ts";
-import { tenantIdOf } from "../http/api-env.ts";
+import { callerOf, tenantIdOf } from "../http/api-env.ts";
 import { etagOf } from "../http/if-match.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { serviceParameters } from "../http/parameters.ts";
 import { readers } from "../http/security.ts";
+import { redactService } from "./redact-service.ts";
 
 export const getServiceRoute = createRoute({
   method: "get",
@@ -23,6 +24,6 @@ export const getServiceHandler: OperationHandler<typeof getServiceRoute> = (ctx)
   const readService = createServiceReader(ctx);
   return async (c) => {
     const service = await readService(tenantIdOf(c), c.req.valid("param").name);
-    return c.json(service, 200, { ETag: etagOf(service) });
+    return c.json(redactService(service, callerOf(c)), 200, { ETag: etagOf(service) });
   };
 };

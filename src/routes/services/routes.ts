@@ -16,5 +16,5 @@ export function mountServices(api: Api): void {
   mount(api, deleteServiceRoute, deleteServiceHandler);
   mount(api, scaleServiceRoute, scaleServiceHandler);
   mount(api, resizeServiceRoute, resizeServiceHandler);
-  mount(api, waitServiceRoute, waitServiceHandler, { timeLimitMs: null });
+  mount(api, waitServiceRoute, waitServiceHandler, { timeLimitMs: null, isWait: true });
 }

@@ -1,10 +1,12 @@
 import { createRoute } from "@hono/zod-openapi";
 import { waitServiceQuery, waitServiceResult } from "../../contracts/api/services.ts";
 import { waitService } from "../../control/services/wait-service.ts";
-import { tenantIdOf } from "../http/api-env.ts";
+import { callerOf, tenantIdOf } from "../http/api-env.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { serviceParameters } from "../http/parameters.ts";
+import { problems } from "../http/problem.ts";
 import { readers } from "../http/security.ts";
+import { redactService } from "./redact-service.ts";
 
 export const waitServiceRoute = createRoute({
   method: "get",
@@ -18,6 +20,7 @@ export const waitServiceRoute = createRoute({
   responses: {
     200: jsonResponse(waitServiceResult, "The service at the end of the wait."),
     ...commonProblems,
+    ...problems("rate-limited"),
   },
 });
 
@@ -25,5 +28,6 @@ export const waitServiceHandler: OperationHandler<typeof waitServiceRoute> = (ct
   const { name } = c.req.valid("param");
   const query = c.req.valid("query");
   const result = await waitService(ctx, tenantIdOf(c), name, query, c.req.raw.signal);
-  return c.json(result, 200);
+  const service = result.service && redactService(result.service, callerOf(c));
+  return c.json({ ...result, service }, 200);
 };

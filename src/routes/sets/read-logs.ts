@@ -2,7 +2,9 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { idSchema, nameSchema } from "../../contracts/common/primitives.ts";
 import { logsQuery } from "../../contracts/api/sets.ts";
 import { openLogStream } from "../../control/sets/open-log-stream.ts";
+import { KeyedLimit } from "../../lib/async/keyed-limit.ts";
 import { commonProblems, type OperationHandler } from "../http/operation.ts";
+import type { LongRequests } from "../http/long-requests.ts";
 import { problems } from "../http/problem.ts";
 import { readers } from "../http/security.ts";
 import { toByteStream } from "./to-byte-stream.ts";
@@ -23,22 +25,38 @@ export const readLogsRoute = createRoute({
   responses: {
     200: { description: "Log lines.", content: { "text/plain": { schema: z.string() } } },
     ...commonProblems,
-    ...problems("state-conflict"),
+    ...problems("state-conflict", "rate-limited"),
   },
 });
 
 /** A follower's answer waits for the first line this long, so that early faults have a status. */
 const FIRST_CHUNK_MS = 1_000;
 
-export const readLogsHandler: OperationHandler<typeof readLogsRoute> = (ctx) => async (c) => {
-  const { setId, container } = c.req.valid("param");
-  const query = c.req.valid("query");
-  const reader = new AbortController();
-  const signal = AbortSignal.any([c.req.raw.signal, reader.signal]);
-  const chunks = await openLogStream(ctx, c.get("scope"), setId, container, query, signal);
-  const body = await toByteStream(chunks, {
-    firstChunkMs: query.follow ? FIRST_CHUNK_MS : undefined,
-    onCancel: () => reader.abort(),
-  });
-  return c.body(body, 200, { "Content-Type": "text/plain; charset=utf-8" }) as never;
-};
+/** Log streams of one tenant on one host. The agent of a host serves 32 streams of all tenants. */
+const STREAMS_PER_TENANT_AND_HOST_MAX = 8;
+
+export function createReadLogsHandler(
+  longRequests: LongRequests,
+): OperationHandler<typeof readLogsRoute> {
+  const tenantStreams = new KeyedLimit(STREAMS_PER_TENANT_AND_HOST_MAX);
+  return (ctx) => async (c) => {
+    const { setId, container } = c.req.valid("param");
+    const query = c.req.valid("query");
+    const reader = new AbortController();
+    const signal = AbortSignal.any([c.req.raw.signal, reader.signal]);
+    const leave = longRequests.enter(c);
+    try {
+      const request = { setId, container, ...query };
+      const limits = { tenantStreams, onEnd: leave };
+      const chunks = await openLogStream(ctx, limits, c.get("scope"), request, signal);
+      const body = await toByteStream(chunks, {
+        firstChunkMs: query.follow ? FIRST_CHUNK_MS : undefined,
+        onCancel: () => reader.abort(),
+      });
+      return c.body(body, 200, { "Content-Type": "text/plain; charset=utf-8" }) as never;
+    } catch (error) {
+      leave();
+      throw error;
+    }
+  };
+}

@@ -3,6 +3,7 @@ import { waitSetQuery, waitSetResult } from "../../contracts/api/sets.ts";
 import { waitSet } from "../../control/sets/wait-set.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { setParameters } from "../http/parameters.ts";
+import { problems } from "../http/problem.ts";
 import { readers } from "../http/security.ts";
 
 export const waitSetRoute = createRoute({
@@ -17,6 +18,7 @@ export const waitSetRoute = createRoute({
   responses: {
     200: jsonResponse(waitSetResult, "The set at the end of the wait."),
     ...commonProblems,
+    ...problems("rate-limited"),
   },
 });
 
