@@ -5,8 +5,8 @@ import { expect, it } from "vitest";
 const CHARS_MAX = 4_096;
 
 /**
- * A pattern of which a repeated part can be read in two ways takes exponential time to find that a text does not match, and nothing
- * else is answered meanwhile. Each is tried on long texts of one and two repeated characters that fail at their end.
+ * An ambiguous repetition in a pattern takes exponential time on a text that does not match.
+ * Meanwhile the process serves no other request.
  */
 it("no text of a request keeps the API busy with a pattern", () => {
   const file = new URL("../../openapi.json", import.meta.url);

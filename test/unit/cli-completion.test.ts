@@ -76,7 +76,8 @@ describe("the script of bash", () => {
   test("is valid, and completes with what `berth __complete` answers", async () => {
     const { stdout: script } = await berth(["completion", "bash"], api);
     expect(spawnSync("bash", ["-n"], { input: script }).status).toBe(0);
-    // `berth` here echoes its arguments, as one candidate each: what the shell asks for is what it is given.
+    // `berth` here echoes its arguments, as one candidate each: so the test sees the request of the
+    // shell.
     const session = `${script}
 berth() { shift 2; printf '%s\\n' "$#" "$@"; }
 COMP_WORDS=(berth get services me) COMP_CWORD=3

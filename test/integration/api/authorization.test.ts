@@ -28,7 +28,9 @@ const changers: CallerKind[] = ["admin", "operator", "tenant"];
 const fleetLookers: CallerKind[] = ["admin", "operator", "readAll"];
 const fleetChangers: CallerKind[] = ["admin", "operator"];
 
-/** Who may do what: written out here, apart from the routes, so that a change there has to be meant. */
+/**
+ * Who may do what: written out here, apart from the routes, so that a change there has to be meant.
+ */
 const allowed: Record<string, readonly CallerKind[]> = {
   createService: changers,
   listServices: lookers,
@@ -154,14 +156,17 @@ describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name
   });
 });
 
-/** A secret of one kind is not even looked for among the others: hosts' on /agent/v1, tokens' elsewhere. */
+/**
+ * A secret of one kind is not even looked for among the others: hosts' on /agent/v1, tokens'
+ * elsewhere.
+ */
 function isKnownTo(caller: CallerKind, operationId: string): boolean {
   if (caller === "nobody" || caller === "unknown") return false;
   const isForHosts = operationId === "syncHost" || operationId === "receiveStream";
   return isForHosts ? caller === "host" : caller !== "host";
 }
 
-it("a revoked token is refused from its next request on", async () => {
+it("rejects a revoked token from its next request on", async () => {
   const body = { name: "short-lived", role: "read" };
   const made = await test.request("POST", "/v1/tokens", { token: test.adminToken, body });
   const { token, secret } = (await made.json()) as { token: { id: string }; secret: string };
@@ -173,7 +178,7 @@ it("a revoked token is refused from its next request on", async () => {
   expect([before.status, revoked.status, after.status]).toEqual([200, 204, 401]);
 });
 
-it("an expired token is refused", async () => {
+it("rejects an expired token", async () => {
   const { sql } = await import("drizzle-orm");
   const token = await test.tokenOf("read");
   await test.ctx.db.execute(
@@ -184,7 +189,7 @@ it("an expired token is refused", async () => {
   expect(response.status).toBe(401);
 });
 
-it("an enroll token enrolls one host, once", async () => {
+it("accepts an enroll token for one host, once", async () => {
   const token = await test.tokenOf("enroll");
   const body = (name: string) => ({
     protocol: 1,
@@ -197,7 +202,7 @@ it("an enroll token enrolls one host, once", async () => {
   expect([first.status, second.status]).toEqual([201, 401]);
 });
 
-it("an enrollment repeats after a lost answer, with the same credential only", async () => {
+it("repeats an enrollment after a lost answer, with the same credential only", async () => {
   const token = await test.tokenOf("enroll");
   const ask = (credential: string) =>
     test.request("POST", "/agent/v1/enroll", {
@@ -222,7 +227,7 @@ it("an enrollment repeats after a lost answer, with the same credential only", a
   expect((await ask(newSecret())).status).toBe(401);
 });
 
-it("no secret is stored: neither of tokens nor of hosts", async () => {
+it("stores no secret of a token or a host", async () => {
   const { sql } = await import("drizzle-orm");
   const rows = await test.ctx.db.execute(
     sql`select row_to_json(t)::text as row from tokens t union all select row_to_json(h)::text from hosts h`,
@@ -238,7 +243,7 @@ it.each([
   ["another scheme", "Digest abc"],
   ["a secret of 10,000 characters", `Bearer ${"a".repeat(10_000)}`],
   ["two secrets", "Bearer a b"],
-])("%s is 401", async (_what, authorization) => {
+])("answers 401 to %s", async (_name, authorization) => {
   const response = await test.request("GET", "/v1/services", { headers: { authorization } });
   expect(response.status).toBe(401);
   expect(response.headers.get("www-authenticate")).toContain("Bearer");

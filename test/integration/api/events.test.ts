@@ -23,8 +23,9 @@ const insertEvent = (client: postgres.Sql | postgres.ReservedSql, text: string) 
 const noFilter = {};
 
 /**
- * The texts of the events after `cursor`, in pages of `pageLength`, once there are `count`; and no more come then.
- * Transactions of other databases on the server hold events back for as long as they run: hence the waiting.
+ * The texts of the events after `cursor`, in pages of `pageLength`, once there are `count`; and no
+ * more come then. Transactions of other databases on the server hold events back for as long as
+ * they run: hence the waiting.
  */
 async function readUntil(cursor: string, count: number, pageLength = 100): Promise<string[]> {
   const texts: string[] = [];
@@ -42,7 +43,7 @@ async function readUntil(cursor: string, count: number, pageLength = 100): Promi
   return texts;
 }
 
-it("an event whose transaction commits late is neither passed over nor given twice", async () => {
+it("gives an event of a late commit once", async () => {
   const start = await readEventsAfter(test.ctx, null, noFilter, undefined, 100);
   const late = await sql.reserve();
   await late`begin`;
@@ -56,7 +57,7 @@ it("an event whose transaction commits late is neither passed over nor given twi
   expect(texts).toEqual(["begun first, committed last", "begun last, committed first"]);
 });
 
-it("pages of any length give every event once, in order", async () => {
+it("gives each event once and in order, with pages of any length", async () => {
   const start = await readEventsAfter(test.ctx, null, noFilter, undefined, 100);
   const wanted = Array.from({ length: 25 }, (_unused, index) => `paged ${index}`);
   for (const text of wanted.slice(0, 10)) await insertEvent(sql, text);
@@ -69,7 +70,7 @@ it("pages of any length give every event once, in order", async () => {
   expect(seen).toEqual(wanted);
 });
 
-it("a rolled back transaction leaves no event and holds nothing up", async () => {
+it("leaves no event of a rolled back transaction, which delays no other event", async () => {
   const start = await readEventsAfter(test.ctx, null, noFilter, undefined, 100);
   await sql
     .begin(async (tx) => {
@@ -83,7 +84,7 @@ it("a rolled back transaction leaves no event and holds nothing up", async () =>
 });
 
 it.each(["18446744073709551616.1", "1.9223372036854775808", "99999999999999999999.0"])(
-  "the cursor %s is out of range: 422",
+  "answers 422 to the cursor %s, which is out of range",
   async (after) => {
     const response = await test.request("GET", `/v1/events?after=${after}`, {
       token: test.adminToken,
@@ -93,7 +94,7 @@ it.each(["18446744073709551616.1", "1.9223372036854775808", "9999999999999999999
   },
 );
 
-it("a stream goes on from Last-Event-ID, shows only the caller's tenant, and ends when its reader goes", async () => {
+it("streams the events of the caller's tenant from Last-Event-ID until the reader disconnects", async () => {
   const acme = await test.tokenOf("tenant", "acme");
   const other = await test.tokenOf("tenant", "globex");
   const abort = new AbortController();
@@ -126,7 +127,7 @@ it("a stream goes on from Last-Event-ID, shows only the caller's tenant, and end
   again.abort();
 });
 
-it("a stream beats when nothing happens, and ends after its lifetime", async () => {
+it("sends heartbeats on an idle stream, and ends it after its lifetime", async () => {
   const limits = { lifetimeMs: 2_500, heartbeatMs: 500 };
   const never = new AbortController().signal;
   const filter = { service: "no-such-service" };
@@ -144,7 +145,7 @@ it("a stream beats when nothing happens, and ends after its lifetime", async () 
   expect(text).not.toContain("data:");
 });
 
-it("a page goes from the newest back to the oldest", async () => {
+it("lists events from the newest to the oldest", async () => {
   const token = await test.tokenOf("tenant", "pages");
   for (const name of ["one", "two", "three"]) {
     await test.request("POST", "/v1/services", { token, body: serviceBody(name, { replicas: 0 }) });
@@ -188,7 +189,7 @@ async function readMessages(response: Response, count: number): Promise<Message[
   return messages;
 }
 
-it("a stream whose filter matches nothing passes over many events in bounded reads", async () => {
+it("passes many events in bounded reads if the filter of a stream matches none", async () => {
   const start = await readEventsAfter(test.ctx, null, noFilter, undefined, 100);
   await sql`insert into events (kind, text) select 'set-running', 'one of many' from generate_series(1, 5000)`;
   await insertEvent(sql, "the last");
@@ -209,7 +210,7 @@ it("a stream whose filter matches nothing passes over many events in bounded rea
   expect(after.events.map(({ event }) => event.text)).not.toContain("the last");
 });
 
-it("a rare kind is found by its index among many events of sets", async () => {
+it("finds a rare kind by its index among many events of sets", async () => {
   await sql`insert into events (kind, text) select 'set-running', 'one of many' from generate_series(1, 20000)`;
   await sql`insert into events (kind, text) values ('host-lost', 'the rare one')`;
   await sql`insert into events (kind, text) select 'set-running', 'one of many' from generate_series(1, 20000)`;
@@ -223,7 +224,7 @@ it("a rare kind is found by its index among many events of sets", async () => {
   expect(JSON.stringify(plan)).toContain("events_rare_kind");
 });
 
-it("the streams of a process share one read of each event, and slow readers lose none", async () => {
+it("shares one read of each event between the streams of a process, without loss for slow readers", async () => {
   let reads = 0;
   const tail = new EventTail(test.ctx, (...args) => {
     reads++;
@@ -264,7 +265,7 @@ it("the streams of a process share one read of each event, and slow readers lose
   abort.abort();
 }, 120_000);
 
-it("an old transaction that holds events back is visible as a number and a warning", async () => {
+it("shows an old transaction that delays events as a number and a warning", async () => {
   const warnings: unknown[] = [];
   const log = { ...test.ctx.log, warn: (fields: unknown) => warnings.push(fields) };
   const other = postgres(test.databaseUrl, {

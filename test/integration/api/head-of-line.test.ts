@@ -51,7 +51,7 @@ async function whileLocked(
   });
 }
 
-it("I15: authentication answers while every host row is locked and all hosts report their usage", async () => {
+it("I15: authenticates while every host row is locked and all hosts report their usage", async () => {
   const token = await api.tokenOf("read");
   const reports: Promise<Response>[] = [];
   await whileLocked(
@@ -75,7 +75,7 @@ it("I15: authentication answers while every host row is locked and all hosts rep
   expect(new Set((await Promise.all(reports)).map(({ status }) => status))).toEqual(new Set([200]));
 });
 
-it("I15: a tenant whose changes wait for locked rows does not stop the changes of another tenant", async () => {
+it("I15: serves a tenant while changes of another tenant wait for locked rows", async () => {
   const slow = await api.tokenOf("tenant", "slow");
   const quick = await api.tokenOf("tenant", "quick");
   for (let index = 0; index < 16; index += 1) {
@@ -114,7 +114,7 @@ it("I15: a tenant whose changes wait for locked rows does not stop the changes o
   expect(new Set((await Promise.all(blocked)).map(({ status }) => status))).toEqual(new Set([200]));
 });
 
-it("I15: changes of one service wait in the process, and hold one connection at most", async () => {
+it("I15: queues changes of one service in the process, with at most one connection", async () => {
   const token = await api.tokenOf("tenant", "busy");
   await api.request("POST", "/v1/services", { token, body: serviceBody("one") });
   const changes: Promise<Response>[] = [];
@@ -141,7 +141,7 @@ it("I15: changes of one service wait in the process, and hold one connection at 
   expect(statuses.filter((status) => status === 200)).toHaveLength(33);
 });
 
-it("I15: requests whose client has disconnected give their places in the queue of a service back", async () => {
+it("I15: releases the place of a disconnected client in the queue of a service", async () => {
   const token = await api.tokenOf("tenant", "impatient");
   await api.request("POST", "/v1/services", { token, body: serviceBody("queue") });
   const scale = (signal?: AbortSignal) =>

@@ -56,19 +56,19 @@ async function demands(): Promise<{ key: string; state: string }[]> {
   return ((await response.json()) as { items: { key: string; state: string }[] }).items;
 }
 
-it("a delivery is stored as a demand, and the same again changes nothing (I8)", async () => {
+it("stores a delivery as a demand, and a repeated delivery changes nothing (I8)", async () => {
   const [first, second] = [await deliver(0, delivery("f1")), await deliver(0, delivery("f1"))];
   expect([first.status, second.status]).toEqual([200, 200]);
   expect(await demands()).toMatchObject([{ key: "f1", state: "firing" }]);
 });
 
-it("Basic with the token as the password is taken as well", async () => {
+it("accepts the token as the password of Basic credentials", async () => {
   const basic = Buffer.from(`alertmanager:${hookOf(0).token}`).toString("base64");
   const response = await deliver(0, delivery("f2"), { authorization: `Basic ${basic}` });
   expect(response.status).toBe(200);
 });
 
-it("a token is good for its own hook only: the other is 404", async () => {
+it("answers 404 to the token of another hook", async () => {
   const response = await test.request("POST", hookOf(1).hook.paths.alertmanager, {
     token: hookOf(0).token,
     body: delivery("f3"),
@@ -77,7 +77,7 @@ it("a token is good for its own hook only: the other is 404", async () => {
   expect((await demands()).map((demand) => demand.key)).not.toContain("f3");
 });
 
-it("an alert whose text the database cannot hold is taken all the same", async () => {
+it("accepts an alert whose text the database cannot store", async () => {
   const body = { key: "odd\u0000key", status: "firing", labels: { a: "\ud800" } };
   const response = await test.request("POST", hookOf(1).hook.paths.generic, {
     token: hookOf(1).token,
@@ -86,26 +86,26 @@ it("an alert whose text the database cannot hold is taken all the same", async (
   expect(response.status).toBe(200);
 });
 
-it("a database that is away is 503, so that the sender tries again", async () => {
+it("answers 503 while the database is unreachable, so that the sender retries", async () => {
   const { drizzle } = await import("drizzle-orm/postgres-js");
   const { default: postgres } = await import("postgres");
   const { createMountedApi } = await import("../../../src/routes/app.ts");
   const client = postgres("postgres://127.0.0.1:1/none", { max: 1, connect_timeout: 1 });
-  const away = createMountedApi({ ...test.ctx, db: drizzle(client) }, { version: "0" });
-  const response = await away.app.request(hookOf(0).hook.paths.alertmanager, {
+  const unreachable = createMountedApi({ ...test.ctx, db: drizzle(client) }, { version: "0" });
+  const response = await unreachable.app.request(hookOf(0).hook.paths.alertmanager, {
     method: "POST",
     headers: { authorization: `Bearer ${hookOf(0).token}`, "content-type": "application/json" },
     body: JSON.stringify(delivery("f4")),
   });
   expect(response.status).toBe(503);
   expect(response.headers.get("retry-after")).toBe("1");
-  const ready = await away.app.request("/readyz");
-  const alive = await away.app.request("/healthz");
+  const ready = await unreachable.app.request("/readyz");
+  const alive = await unreachable.app.request("/healthz");
   expect([ready.status, alive.status]).toEqual([503, 200]);
   await client.end({ timeout: 1 });
 });
 
-it("a deleted hook takes nothing any more, and its token is refused", async () => {
+it("rejects deliveries to a deleted hook, and its token", async () => {
   const { hook } = hookOf(1);
   const deleted = await test.request("DELETE", `/v1/services/web/hooks/${hook.id}`, { token });
   expect(deleted.status).toBe(204);
@@ -125,7 +125,7 @@ const manyAlerts = (count: number, more: object = {}) => ({
   })),
 });
 
-it("a storm of thousands of alerts with long labels and annotations is taken in, none of it 4xx", async () => {
+it("accepts thousands of alerts with long labels and annotations, without a 4xx", async () => {
   const long = { description: "y".repeat(20_000) };
   const labels = { alertname: "Busy", stack: "z".repeat(9_000) };
   const few = await deliver(0, manyAlerts(20, { annotations: long, labels }));
@@ -141,7 +141,7 @@ it("a storm of thousands of alerts with long labels and annotations is taken in,
   expect([over.status, await over.json()]).toEqual([200, { accepted: 5_000, ignored: 0 }]);
 });
 
-it("a delivery that is larger than any may be is 503, so that the sender tries again", async () => {
+it("answers 503 to a delivery above the limit, so that the sender retries", async () => {
   const huge = await deliver(0, manyAlerts(600, { annotations: { text: "y".repeat(60_000) } }));
   expect(huge.status).toBe(503);
 });

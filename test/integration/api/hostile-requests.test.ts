@@ -12,8 +12,8 @@ import {
 } from "../../support/api/test-api.ts";
 
 /**
- * Whatever comes in: never a 500, only answers that the operation declares (the harness checks that), and on every
- * refusal the database is as it was.
+ * Answers each request with a status that its operation declares, which the harness checks, and
+ * never with 500. A rejected request leaves the database unchanged.
  */
 let test: TestApi;
 let hookId: string;
@@ -97,7 +97,7 @@ const operations = mountApiForDocs("0").mounted.filter(
   ({ route }) => route.request?.body?.content["application/json"],
 );
 
-/** Enroll tokens are used up by what succeeds: one is made when the last one is gone. */
+/** A successful enrollment consumes its token, so this function creates a new one if needed. */
 let enrollToken = "";
 async function tokenFor(operationId: string): Promise<string> {
   if (operationId === "syncHost") return tokens.host;
@@ -116,7 +116,10 @@ const pathOf = (path: string) =>
     .replace("{hookId}", hookId)
     .replace("{pool}", "default");
 
-/** Everything a refused request must leave alone, as one text. Leases are renewed by time, not by requests. */
+/**
+ * Everything a refused request must leave alone, as one text. Leases are renewed by time, not by
+ * requests.
+ */
 async function fingerprint(): Promise<string> {
   const rows = await test.ctx.db.execute(sql`
     select (select count(*) from tenants) as tenants, (select count(*) from tokens) as tokens,
@@ -215,7 +218,7 @@ function mutate(body: unknown, choose: (max: number) => number, value: unknown):
 
 describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name, operation) => {
   it(
-    "takes any JSON without a fault, and refuses without a trace",
+    "answers any JSON without a fault, and a rejected request changes nothing",
     { timeout: 300_000 },
     async () => {
       const seen = new Set<number>();
@@ -247,20 +250,20 @@ describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name
     ["another content type", { body: "{}", headers: { "content-type": "text/plain" } }, [415]],
     ["an odd content type", { body: "{}", headers: { "content-type": ";;" } }, [415]],
     ["a form", { body: "a=b", headers: { "content-type": "multipart/form-data" } }, [415]],
-  ])("%s is refused", async (_what, hostile, statuses) => {
+  ])("rejects %s", async (_name, hostile, statuses) => {
     expect(statuses).toContain(await expectRefusedOrDone(operation, hostile));
   });
 
-  // What alerts are too large is tried again later: test/integration/api/hooks.test.ts.
+  // Senders retry large deliveries of alerts: see hooks.test.ts.
   it.skipIf(/^receive(Alertmanager|Grafana|Zabbix|FalconJson|Generic)$/.test(name))(
-    "a body over the limit is 413",
+    "answers 413 to a body over the limit",
     async () => {
       const body = `{"x":"${"a".repeat(9 * 2 ** 20)}"}`;
       expect(await expectRefusedOrDone(operation, { body })).toBe(413);
     },
   );
 
-  it("of members given twice the last one counts", async () => {
+  it("uses the last of two equal members", async () => {
     const valid = JSON.stringify(validBodies[name]);
     const twice = `{"protocol":"no","name":7,"kind":7,"replicas":"x",${valid.slice(1)}`;
     await expectRefusedOrDone(operation, { body: twice });
@@ -275,7 +278,7 @@ describe("text that Postgres cannot hold", () => {
     return found;
   };
 
-  it.each(unstorable)("%j from people is 422, in values and in keys", async (text) => {
+  it.each(unstorable)("answers 422 to %j from people, in values and in keys", async (text) => {
     const enroll = { ...(validBodies["enrollHost"] as object), agentVersion: text };
     const hook = { name: "odd", rules: [{ match: { [text]: "x" }, want: { step: 1 } }] };
     for (const [name, body] of [
@@ -287,7 +290,7 @@ describe("text that Postgres cannot hold", () => {
     }
   });
 
-  it.each(unstorable)("%j from machines is taken, as it must not be stuck", async (text) => {
+  it.each(unstorable)("accepts %j from machines, whose reports must not block", async (text) => {
     const sync = { ...emptySync, agentVersion: text, docker: { state: "slow", detail: text } };
     const alert = { key: text, status: "firing", labels: { [text]: text } };
     for (const [name, body] of [
@@ -322,7 +325,7 @@ describe("paths, queries and headers", () => {
     "/nowhere",
     "/v1/services/target/",
     "/problems/__proto__",
-  ])("%s is 404", async (path) => {
+  ])("answers 404 to %s", async (path) => {
     expect(await get(path)).toBe(404);
   });
 
@@ -341,11 +344,11 @@ describe("paths, queries and headers", () => {
     "/v1/sets?service=%00",
     "/v1/services/target/wait?timeoutSeconds=61",
     "/v1/services/target/wait?for=ever",
-  ])("%s is 422", async (path) => {
+  ])("answers 422 to %s", async (path) => {
     expect(await get(path)).toBe(422);
   });
 
-  it.each(["seven", '"1", "2"', "W/x", "-1"])("If-Match: %s is 422", async (tag) => {
+  it.each(["seven", '"1", "2"', "W/x", "-1"])("answers 422 to If-Match: %s", async (tag) => {
     const response = await test.request("PATCH", "/v1/services/target", {
       token: tokens.people,
       body: { priority: 1 },
@@ -354,7 +357,7 @@ describe("paths, queries and headers", () => {
     expect(response.status).toBe(422);
   });
 
-  it("a request id that is not sane is replaced", async () => {
+  it("replaces an invalid request id", async () => {
     const ask = async (id: string) =>
       (await test.request("GET", "/healthz", { headers: { "x-request-id": id } })).headers.get(
         "x-request-id",
@@ -369,7 +372,7 @@ describe("paths, queries and headers", () => {
     ["POST", "/v1/services/target", "GET, PATCH, DELETE"],
     ["PUT", "/healthz", "GET"],
     ["POST", "/docs", "GET"],
-  ])("%s %s is 405 and says what is possible", async (method, path, allow) => {
+  ])("answers 405 to %s %s, with the supported methods", async (method, path, allow) => {
     const response = await test.request(method, path, { token: tokens.people });
     expect(response.status).toBe(405);
     expect(response.headers.get("allow")).toBe(allow);

@@ -22,8 +22,8 @@ async function countServices(name: string): Promise<number> {
   return rows.length;
 }
 
-it("20 requests at once under one key have one effect, and every answered one has the same answer", async () => {
-  const rungBefore = test.rung.length;
+it("gives 20 concurrent requests with one key one effect and one answer", async () => {
+  const jobsBefore = test.enqueued.length;
   const responses = await Promise.all(
     Array.from({ length: 20 }, () => post("/v1/services", "storm", serviceBody("storm"))),
   );
@@ -40,10 +40,10 @@ it("20 requests at once under one key have one effect, and every answered one ha
   const fresh = answered.filter((response) => !response.headers.has("idempotency-replayed"));
   expect(fresh).toHaveLength(1);
   expect(await countServices("storm")).toBe(1);
-  expect(test.rung.length - rungBefore).toBe(1);
+  expect(test.enqueued.length - jobsBefore).toBe(1);
 });
 
-it("the same request later gets the first answer again, headers included", async () => {
+it("repeats the first answer with its headers for a later equal request", async () => {
   const first = await post("/v1/services", "again", serviceBody("again"));
   const second = await post("/v1/services", "again", serviceBody("again"));
   expect(second.status).toBe(201);
@@ -53,7 +53,7 @@ it("the same request later gets the first answer again, headers included", async
   expect(await second.text()).toBe(await first.text());
 });
 
-it("another request under a used key is a conflict and changes nothing", async () => {
+it("rejects another request with a used key as a conflict, which changes nothing", async () => {
   await post("/v1/services", "used", serviceBody("used"));
   const response = await post("/v1/services", "used", serviceBody("used-other"));
   expect(response.status).toBe(409);
@@ -61,7 +61,7 @@ it("another request under a used key is a conflict and changes nothing", async (
   expect(await countServices("used-other")).toBe(0);
 });
 
-it("a refusal is an answer too: it is repeated though the reason has gone", async () => {
+it("repeats a 4xx answer even after its cause has ended", async () => {
   const tight = serviceBody("refused", { template: { ...serviceBody("x").template, cpu: 1_000 } });
   await test.ensureTenant("small");
   await test.ctx.db.execute(sql`update tenants set cpu_millis_max = 1 where name = 'small'`);
@@ -74,7 +74,7 @@ it("a refusal is an answer too: it is repeated though the reason has gone", asyn
   expect(await second.text()).toBe(await first.text());
 });
 
-it("keys of different callers never meet", async () => {
+it("separates equal keys of different callers", async () => {
   const acme = await test.tokenOf("tenant", "acme");
   const globex = await test.tokenOf("tenant", "globex");
   const one = await post("/v1/services", "shared", serviceBody("mine"), acme);
@@ -83,7 +83,7 @@ it("keys of different callers never meet", async () => {
   expect(other.headers.has("idempotency-replayed")).toBe(false);
 });
 
-it("a secret that was answered once is answered again, and is nowhere in the database", async () => {
+it("repeats an answer with a secret, which the database does not contain in clear", async () => {
   const body = { name: "sealed", role: "read" };
   const first = (await (await post("/v1/tokens", "sealed", body)).json()) as { secret: string };
   const second = (await (await post("/v1/tokens", "sealed", body)).json()) as { secret: string };
@@ -92,7 +92,7 @@ it("a secret that was answered once is answered again, and is nowhere in the dat
   expect(JSON.stringify(rows)).not.toContain(first.secret.slice(4));
 });
 
-it.each(["", "ä", "a".repeat(256), "two words"])("the key %j is refused", async (key) => {
+it.each(["", "ä", "a".repeat(256), "two words"])("rejects the key %j", async (key) => {
   const response = await post("/v1/services", key, serviceBody("never"));
   expect(response.status).toBe(422);
   expect(await countServices("never")).toBe(0);
@@ -101,8 +101,8 @@ it.each(["", "ä", "a".repeat(256), "two words"])("the key %j is refused", async
 describe("runIdempotent", () => {
   const request = (key: string) => ({ scope: "tok_test", key, requestHash: "hash" });
 
-  it("undoes everything when the answer is not stored, and enqueues nothing", async () => {
-    const rungBefore = test.rung.length;
+  it("rolls everything back and enqueues nothing if the answer is not final", async () => {
+    const jobsBefore = test.enqueued.length;
     const work = (isFinal: boolean) =>
       runIdempotent(test.ctx, request("fault"), async (ctx) => {
         await createTenant(ctx, createTenantBody.parse({ name: "half-made" }));
@@ -113,10 +113,10 @@ describe("runIdempotent", () => {
       });
     expect(await work(false)).toMatchObject({ isReplay: false, answer: { status: 500 } });
     expect(await test.api.findTenantId("half-made")).toBeUndefined();
-    expect(test.rung.length).toBe(rungBefore);
+    expect(test.enqueued.length).toBe(jobsBefore);
     expect(await work(true)).toMatchObject({ isReplay: false, answer: { status: 201 } });
     expect(await test.api.findTenantId("half-made")).toBeDefined();
-    expect(test.rung.length).toBe(rungBefore + 1);
+    expect(test.enqueued.length).toBe(jobsBefore + 1);
     expect(await work(true)).toMatchObject({ isReplay: true, answer: { status: 201 } });
   });
 
@@ -155,7 +155,7 @@ describe("runIdempotent", () => {
   });
 });
 
-it("keys are forgotten after their time, and only then", async () => {
+it("deletes keys after their retention time, and not earlier", async () => {
   await post("/v1/services", "old", serviceBody("old"));
   await createRetention(test.ctx).run();
   expect((await post("/v1/services", "old", serviceBody("old"))).status).toBe(201);

@@ -11,7 +11,7 @@ import {
 
 let test: TestApi;
 let mine: string;
-/** What the other tenant has. */
+/** The resources of the other tenant. */
 const theirs = { name: "secret-service", setId: "", hookId: "", token: "", volumeId: newId("vol") };
 
 beforeAll(async () => {
@@ -65,7 +65,7 @@ const operations = mountApiForDocs("0").mounted.filter(
 );
 
 describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name, operation) => {
-  it("answers alike for another tenant's thing and for none, byte for byte", async () => {
+  it("gives a foreign resource and a missing one the same answer, byte for byte", async () => {
     const path = (values: Record<string, string>) =>
       operation.path.replace(/\{([^}]+)\}/g, (_all, key: string) => values[key] ?? "app");
     const known = {
@@ -101,7 +101,7 @@ describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name
   });
 });
 
-it("what another tenant has is untouched by all of that", async () => {
+it("leaves the resources of the other tenant unchanged", async () => {
   const response = await test.request("GET", `/v1/services/${theirs.name}`, {
     token: theirs.token,
   });
@@ -109,7 +109,7 @@ it("what another tenant has is untouched by all of that", async () => {
 });
 
 it.each(["/v1/services", "/v1/sets", "/v1/events", "/v1/decisions"])(
-  "%s lists nothing of another tenant",
+  "lists no resource of another tenant at %s",
   async (path) => {
     const own = await test.request("GET", path, { token: theirs.token });
     const foreign = await test.request("GET", path, { token: mine });
@@ -123,7 +123,7 @@ it.each(["/v1/services", "/v1/sets", "/v1/events", "/v1/decisions"])(
 );
 
 it.each(["service=secret-service", "set=SET"])(
-  "filters show nothing either: %s",
+  "shows nothing of another tenant with the filter %s",
   async (filter) => {
     const query = filter.replace("SET", theirs.setId);
     const response = await test.request("GET", `/v1/events?${query}`, { token: mine });
@@ -131,7 +131,7 @@ it.each(["service=secret-service", "set=SET"])(
   },
 );
 
-it("two tenants may have services of one name, and each sees its own", async () => {
+it("permits services of one name in two tenants, and each sees its own", async () => {
   for (const [token, replicas] of [
     [mine, 1],
     [theirs.token, 3],
@@ -163,7 +163,7 @@ describe("Berth-Tenant", () => {
     expect(response.status).toBe(404);
   });
 
-  it("of another tenant and of none is one answer to who is bound to a tenant", async () => {
+  it("gives a foreign tenant and a missing one the same answer to a caller with a tenant", async () => {
     const strip = async (response: Response) =>
       (await response.text()).replace(/"requestId":"[^"]+"/, "");
     const [foreign, missing, nonsense] = await Promise.all([

@@ -44,7 +44,7 @@ const headers = () => ({
   "content-type": "application/json",
 });
 
-it("a body without a length is cut off at the limit", async () => {
+it("rejects a body without a length at the limit", async () => {
   const endless = new ReadableStream<Uint8Array>({
     pull: (controller) => controller.enqueue(new Uint8Array(65_536).fill(32)),
   });
@@ -57,7 +57,7 @@ it("a body without a length is cut off at the limit", async () => {
   expect(response.status).toBe(413);
 });
 
-it("a body without a length that is small enough is taken", async () => {
+it("accepts a small body without a length", async () => {
   const text = JSON.stringify(serviceBody("chunked", { replicas: 0 }));
   const chunks = new ReadableStream<Uint8Array>({
     start: (controller) => {
@@ -75,7 +75,7 @@ it("a body without a length that is small enough is taken", async () => {
   expect(response.status).toBe(201);
 });
 
-it("a wait ends on the server when its caller hangs up", async () => {
+it("ends a wait on the server when its caller disconnects", async () => {
   await test.request("POST", "/v1/services", {
     token: test.adminToken,
     body: serviceBody("abandoned", { replicas: 1 }),
@@ -92,7 +92,7 @@ it("a wait ends on the server when its caller hangs up", async () => {
   expect(waiting).toBe(0);
 });
 
-it("an event stream ends on the server when its reader hangs up", async () => {
+it("ends an event stream on the server when its reader disconnects", async () => {
   const abort = new AbortController();
   const response = await fetch(`${baseUrl}/v1/events`, {
     headers: { ...headers(), accept: "text/event-stream" },
@@ -105,7 +105,7 @@ it("an event stream ends on the server when its reader hangs up", async () => {
   expect(waiting).toBe(0);
 });
 
-it("over the embedded database, with its one connection, keyed requests work alike", async () => {
+it("serves requests with a key on the embedded database with one connection", async () => {
   const handle = await openPglite("memory://");
   await migrateEmbedded(handle);
   const ctx = { ...test.ctx, db: handle.db };

@@ -18,8 +18,8 @@ const create = (name: string, parts: Record<string, unknown> = {}) =>
   send("POST", "/v1/services", serviceBody(name, parts));
 
 describe("create", () => {
-  it("stores the service with its pending sets and rings the placement job once", async () => {
-    const rungBefore = test.rung.length;
+  it("stores the service with its pending sets, and enqueues the placement job once", async () => {
+    const jobsBefore = test.enqueued.length;
     const response = await create("menu", { replicas: 3 });
     expect(response.status).toBe(201);
     expect(response.headers.get("location")).toBe("/v1/services/menu");
@@ -34,10 +34,10 @@ describe("create", () => {
       counts: { pending: 3, ready: 0 },
       template: { cpuMillis: 500, memoryBytes: 64 * 2 ** 20 },
     });
-    expect(test.rung.slice(rungBefore)).toMatchObject([{ name: "place-sets" }]);
+    expect(test.enqueued.slice(jobsBefore)).toMatchObject([{ name: "place-sets" }]);
   });
 
-  it("a taken name is 409 and leaves the first one as it was", async () => {
+  it("answers 409 to a used name, and leaves the first service unchanged", async () => {
     await create("taken", { replicas: 1 });
     const response = await create("taken", { replicas: 7 });
     expect(response.status).toBe(409);
@@ -89,7 +89,7 @@ describe("create", () => {
       "/template/volume/size",
     ],
     ["a name that is no DNS label", { name: "Not A Name" }, "/name"],
-  ])("%s is refused with the place in it", async (_what, parts, pointer) => {
+  ])("rejects %s with a pointer to it", async (_name, parts, pointer) => {
     const response = await create("refused", parts);
     expect(response.status).toBe(422);
     const problem = await json<{ errors: { pointer: string }[] }>(response);
@@ -97,7 +97,7 @@ describe("create", () => {
     expect((await send("GET", "/v1/services/refused")).status).toBe(404);
   });
 
-  it("what the tenant's quota does not allow is refused", async () => {
+  it("rejects a service beyond the quota of the tenant", async () => {
     const response = await create("greedy", { replicas: 2_000 });
     expect(response.status).toBe(422);
     expect(await json(response)).toMatchObject({ code: "quota-exceeded" });
@@ -105,7 +105,7 @@ describe("create", () => {
 });
 
 describe("read", () => {
-  it("reads of one moment each get their own service, whatever its size or tenant", async () => {
+  it("gives concurrent reads their own services of any size and tenant", async () => {
     const sizes = { "read-small": 1, "read-large": 501, "read-empty": 0 };
     for (const [name, replicas] of Object.entries(sizes)) await create(name, { replicas });
     const other = await test.tokenOf("tenant", "read-other");
@@ -128,7 +128,7 @@ describe("read", () => {
 });
 
 describe("scale", () => {
-  it("is absolute: asking twice is asking once", async () => {
+  it("is absolute: a repeated request changes nothing", async () => {
     await create("scaled", { replicas: 1 });
     const first = await json<{ service: Service }>(
       send("POST", "/v1/services/scaled/scale", { replicas: 4 }),
@@ -140,7 +140,7 @@ describe("scale", () => {
     expect(second.service).toMatchObject({ replicas: 4, generation: 2, counts: { pending: 4 } });
   });
 
-  it("for an older generation is 412 and changes nothing", async () => {
+  it("answers 412 to a stale generation, and changes nothing", async () => {
     await create("raced", { replicas: 1 });
     await send("POST", "/v1/services/raced/scale", { replicas: 2 }, { "if-match": '"1"' });
     const late = await send(
@@ -153,13 +153,13 @@ describe("scale", () => {
     expect(await json(send("GET", "/v1/services/raced"))).toMatchObject({ replicas: 2 });
   });
 
-  it("of what is not there is 404", async () => {
+  it("answers 404 to a missing service", async () => {
     expect((await send("POST", "/v1/services/nowhere/scale", { replicas: 1 })).status).toBe(404);
   });
 });
 
 describe("patch", () => {
-  it("needs the generation that was read", async () => {
+  it("requires the generation that the caller has read", async () => {
     await create("patched");
     const without = await send("PATCH", "/v1/services/patched", { priority: 7 });
     const star = await send("PATCH", "/v1/services/patched", { priority: 7 }, { "if-match": "*" });
@@ -168,7 +168,7 @@ describe("patch", () => {
     expect(await json(send("GET", "/v1/services/patched"))).toMatchObject({ priority: 100 });
   });
 
-  it("changes what it names and leaves the rest; a new template is a new target revision", async () => {
+  it("changes the named members only; a new template is a new target revision", async () => {
     await create("revised", { replicas: 1 });
     const template = {
       ...serviceBody("x").template,
@@ -192,7 +192,7 @@ describe("patch", () => {
     expect(response.headers.get("etag")).toBe(`"${service.generation}"`);
   });
 
-  it("takes limits of block I/O, and a template without them again", async () => {
+  it("adds limits of block I/O, and removes them", async () => {
     const { template } = serviceBody("x");
     const io = { readBytesPerSecond: "50Mi", writeOpsPerSecond: 200 };
     const created = await create("limited", { template: { ...template, io } });
@@ -206,7 +206,7 @@ describe("patch", () => {
     expect(Object.keys(after.service.template)).not.toContain("io");
   });
 
-  it("of two changes for one generation one wins", async () => {
+  it("accepts one of two changes of the same generation", async () => {
     await create("contended");
     const patch = (priority: number) =>
       send("PATCH", "/v1/services/contended", { priority }, { "if-match": '"1"' });
@@ -216,7 +216,7 @@ describe("patch", () => {
 });
 
 describe("delete", () => {
-  it("takes pending sets at once, and then the service is gone", async () => {
+  it("removes pending sets immediately, and then the service", async () => {
     await create("gone", { replicas: 2 });
     const response = await send("DELETE", "/v1/services/gone");
     expect(response.status).toBe(202);
@@ -228,47 +228,47 @@ describe("delete", () => {
 });
 
 describe("wait", () => {
-  it("ends when the time is up, and says that it was not reached", async () => {
+  it("ends after the timeout, with `reached: false`", async () => {
     await create("slow", { replicas: 1 });
     const response = await send("GET", "/v1/services/slow/wait?timeoutSeconds=1");
     expect(await json(response)).toMatchObject({ reached: false, service: { name: "slow" } });
   });
 
-  it("ends as soon as it is so", async () => {
+  it("ends as soon as the condition is met", async () => {
     await create("empty", { replicas: 1 });
     const waiting = send("GET", "/v1/services/empty/wait?timeoutSeconds=20");
     await send("POST", "/v1/services/empty/scale", { replicas: 0 });
     expect(await json(waiting)).toMatchObject({ reached: true, service: { settled: true } });
   });
 
-  it("for deleted ends when it is gone", async () => {
+  it("ends when the service is deleted", async () => {
     await create("leaving", { replicas: 1 });
     const waiting = send("GET", "/v1/services/leaving/wait?for=deleted&timeoutSeconds=20");
     await send("DELETE", "/v1/services/leaving");
     expect(await json(waiting)).toEqual({ reached: true, service: null });
   });
 
-  it("of what is not there is 404, also for deleted", async () => {
+  it("answers 404 to a missing service, also for deleted", async () => {
     const response = await send("GET", "/v1/services/nowhere/wait?for=deleted&timeoutSeconds=0");
     expect(response.status).toBe(404);
   });
 
-  it("ends when the caller goes away", async () => {
+  it("ends when the caller disconnects", async () => {
     const abort = new AbortController();
     await create("abandoned", { replicas: 1 });
     const waiting = test.request("GET", "/v1/services/abandoned/wait?timeoutSeconds=20", {
       token,
       signal: abort.signal,
     });
-    const goneAt = Date.now();
+    const abortedAt = Date.now();
     abort.abort();
     await waiting.catch(() => undefined);
-    expect(Date.now() - goneAt).toBeLessThan(18_000);
+    expect(Date.now() - abortedAt).toBeLessThan(18_000);
   });
 });
 
 describe("list", () => {
-  it("pages through everything once, in a stable order", async () => {
+  it("lists each service once, in a stable order", async () => {
     const own = await test.tokenOf("tenant", "lists");
     for (const name of ["a", "b", "c", "d", "e"]) {
       const body = serviceBody(name, { replicas: 0 });

@@ -70,7 +70,7 @@ const running = (generation: number) => ({
   containers: [container],
 });
 
-it("a placed set is sent to its host's agent, and says why it is there", async () => {
+it("sends a placed set to the agent of its host, and explains its placement", async () => {
   const { sets } = await sync({});
   expect(sets).toMatchObject([{ setId, service: "web", desired: "running" }]);
   const explanation = await json<{ text: string; placement: unknown }>(
@@ -80,7 +80,7 @@ it("a placed set is sent to its host's agent, and says why it is there", async (
   expect(explanation.text).toContain("host-1");
 });
 
-it("what no host has room for says so (I5)", async () => {
+it("explains a set that fits on no host (I5)", async () => {
   const body = serviceBody("huge", {
     replicas: 1,
     template: { ...serviceBody("x").template, cpu: 64 },
@@ -102,7 +102,7 @@ it("what no host has room for says so (I5)", async () => {
   });
 });
 
-it("waiting for a set ends when its agent reports it", async () => {
+it("ends the wait for a set when its agent reports it", async () => {
   const waiting = send("GET", `/v1/sets/${setId}/wait?state=ready&timeoutSeconds=20`);
   const { sets } = await sync({});
   await sync({ observed: [running(sets[0]?.generation ?? 0)] });
@@ -116,7 +116,7 @@ it("waiting for a set ends when its agent reports it", async () => {
 describe("logs", () => {
   const logs = (query = "", signal?: AbortSignal) =>
     send("GET", `/v1/sets/${setId}/containers/app/logs${query}`, undefined, signal);
-  /** What the host's agent does: takes the request with its next sync. */
+  /** Acts as the agent of the host, which receives the request with its next sync. */
   const takeRequest = async () => {
     let streamId = "";
     await waitUntil("the agent is asked for a log", async () => {
@@ -164,7 +164,7 @@ describe("logs", () => {
     expect(await response.text()).toContain("the container was never created");
   });
 
-  it("uploaded for nobody are 404", async () => {
+  it("answer 404 without a reader", async () => {
     expect((await upload("str_01jd0000000000000000000001", "x")).status).toBe(404);
   });
 
@@ -181,14 +181,14 @@ describe("logs", () => {
 });
 
 describe("verbs of sets", () => {
-  it("stop and start change what is desired; the agent is told", async () => {
+  it("stop and start change the desired state, which the agent receives", async () => {
     expect((await send("POST", `/v1/sets/${setId}/stop`)).status).toBe(202);
     expect((await sync({})).sets[0]?.desired).toBe("stopped");
     expect((await send("POST", `/v1/sets/${setId}/start`)).status).toBe(202);
     expect((await sync({})).sets[0]?.desired).toBe("running");
   });
 
-  it("restart makes containers anew", async () => {
+  it("restart recreates containers", async () => {
     const before = (await sync({})).sets[0];
     await send("POST", `/v1/sets/${setId}/restart`);
     const after = (await sync({})).sets[0];

@@ -36,12 +36,12 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
-/** What a job worker and the agents would do: rung jobs, placement, syncs, over and over. */
+/** What a job worker and the agents do repeatedly: enqueued jobs, placement, syncs. */
 async function runFleet(): Promise<void> {
   const placer = createPlacer(api.ctx);
   const mover = createMover(api.ctx);
   while (!keepGoing.signal.aborted) {
-    for (const job of api.rung.splice(0)) await runJob(job);
+    for (const job of api.enqueued.splice(0)) await runJob(job);
     await placer.placeSets();
     await mover.moveSets();
     await hosts.syncAll();
@@ -434,7 +434,7 @@ describe("events", () => {
   test("lists the last ones, oldest first", async () => {
     const run = await berth(["events", "--service", "first"]);
     const lines = run.stdout.trimEnd().split("\n");
-    expect(lines[0]).toMatch(/service-created +service\/first +first was created/);
+    expect(lines[0]).toMatch(/service-created +service\/first +Service first created/);
     expect(lines.at(-1)).toMatch(/ set_\w{26} /);
     expect(lines.length).toBeGreaterThan(2);
   });

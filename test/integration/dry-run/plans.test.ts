@@ -12,7 +12,7 @@ import { cpuMsSince, measureReferenceCpuMs } from "../../support/cpu-speed.ts";
 
 const start = fleetPerTest();
 
-test("a dry run says where sets would go and why the rest would wait, and commits nothing", async () => {
+test("a dry run shows the hosts of sets and the reasons of pending sets, and commits nothing", async () => {
   const f = await start();
   await f.enroll("h1");
   const plan = await createServicePlanner(f.ctx).plan(f.tenantId, {
@@ -30,7 +30,7 @@ test("a dry run says where sets would go and why the rest would wait, and commit
   expect(sets).toEqual([]);
 });
 
-test("dry runs share one snapshot that keeps up with the fleet, and wait for nobody's row locks", async () => {
+test("dry runs share one current snapshot of the fleet, and wait for no row locks", async () => {
   const f = await start();
   await f.enroll("h1");
   const planner = createServicePlanner(f.ctx);
@@ -55,7 +55,7 @@ test("dry runs share one snapshot that keeps up with the fleet, and wait for nob
   });
 });
 
-test("a dry run of a document for a service that exists plans the sets it adds, with the document's template", async () => {
+test("a dry run of a manifest for an existing service plans the added sets with the new template", async () => {
   const f = await start();
   await f.enroll("h1");
   const planner = createServicePlanner(f.ctx);
@@ -101,7 +101,7 @@ test("a scale-in keeps sets spread over zones, and a dry run names the sets that
   expect(removed.map(({ id }) => id)).toEqual(plan.removals.map(({ setId }) => setId).sort());
 });
 
-test("anti-affinity holds both ways: what a placed service forbids stays away from its hosts", async () => {
+test("anti-affinity holds in both directions: a placed service also keeps others off its hosts", async () => {
   const f = await start();
   await f.enroll("h1");
   const alone = { antiAffinity: ["db"] };
@@ -118,7 +118,7 @@ test("anti-affinity holds both ways: what a placed service forbids stays away fr
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
 });
 
-test("another priority of a service is that of its sets that wait, too", async () => {
+test("a changed priority of a service applies to its pending sets", async () => {
   const f = await start();
   await createService(f.ctx, f.tenantId, serviceBody("first", { replicas: 4 }));
   await createService(f.ctx, f.tenantId, serviceBody("urgent", { replicas: 4 }));
@@ -134,17 +134,20 @@ test("another priority of a service is that of its sets that wait, too", async (
   expect(placed).toEqual([{ name: "urgent", count: 4 }]);
 });
 
-test("a thousand services that fit nowhere hold nobody up", { timeout: 300_000 }, async () => {
-  const f = await start();
-  await f.enroll("h1");
-  await f.ctx.db.execute(sql`
+test(
+  "a thousand services that fit on no host do not delay other services",
+  { timeout: 300_000 },
+  async () => {
+    const f = await start();
+    await f.enroll("h1");
+    await f.ctx.db.execute(sql`
     insert into hosts (id, name, pool, zone, rack, labels, taints, state, agent_version, credential_hash, lease_expires_at, reported_at,
       allocatable_cpu_millis, allocatable_memory_bytes, allocatable_volume_bytes, allocatable_rootfs_bytes, allocated_cpu_millis)
     select 'host_full' || n, 'full-' || n, 'default', 'z' || n % 3, 'r1', '{}', '[]', 'ready', 'test', 'none' || n, now() + interval '1 hour',
       now(), 4000, 1e10, 0, 1e12, 4000
     from generate_series(1, 5000) n`);
-  const { template, placement } = serviceBody("full");
-  await f.ctx.db.execute(sql`
+    const { template, placement } = serviceBody("full");
+    await f.ctx.db.execute(sql`
     with made as (
       insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost,
         set_cpu_millis, set_memory_bytes)
@@ -157,10 +160,11 @@ test("a thousand services that fit nowhere hold nobody up", { timeout: 300_000 }
     insert into sets (id, tenant_id, service_id, revision, priority, cpu_millis, memory_bytes, volume_bytes, rootfs_bytes)
     select 'set_' || made.id || '_' || k, ${f.tenantId}, made.id, 1, 100, 5000 + length(made.id), 1000, 0, 1000
     from made, generate_series(1, 4) k`);
-  await createService(f.ctx, f.tenantId, serviceBody("small", { priority: 1 }));
-  const before = process.cpuUsage();
-  const { placed, rejected } = await f.placer.placeSets();
-  expect([placed, rejected >= 4_000]).toEqual([1, true]);
-  const cpuMs = cpuMsSince(before);
-  expect(cpuMs).toBeLessThan(20 * measureReferenceCpuMs());
-});
+    await createService(f.ctx, f.tenantId, serviceBody("small", { priority: 1 }));
+    const before = process.cpuUsage();
+    const { placed, rejected } = await f.placer.placeSets();
+    expect([placed, rejected >= 4_000]).toEqual([1, true]);
+    const cpuMs = cpuMsSince(before);
+    expect(cpuMs).toBeLessThan(20 * measureReferenceCpuMs());
+  },
+);

@@ -64,7 +64,7 @@ async function liveSets(f: FleetContext) {
   );
 }
 
-test("a host that died is deleted with what was on it, once its id is repeated; its name is free again", async () => {
+test("a lost host is deleted with its sets and volumes after a confirmation, which frees its name", async () => {
   const { f, hostIds } = await fleetOf(3, { onHostLost: "wait" });
   const [deadId = ""] = hostIds;
   await die(f, deadId);
@@ -89,7 +89,7 @@ test("a host that died is deleted with what was on it, once its id is repeated; 
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
 });
 
-test("a deleted host's credential is refused, and it counts no more among the lost ones of its pool", async () => {
+test("the credential of a deleted host is invalid, and the host no longer counts as lost", async () => {
   const { f, hostIds } = await fleetOf(5);
   const [first = "", second = ""] = hostIds;
   await f.ctx.db.execute(
@@ -105,7 +105,7 @@ test("a deleted host's credential is refused, and it counts no more among the lo
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 1, held: 0 });
 });
 
-test("a service that is being deleted is gone with the dead host that kept its last set", async () => {
+test("the deletion of a lost host completes the deletion of a service with its last set there", async () => {
   const { f, hostIds } = await fleetOf(2, { replicas: 1 });
   const [placed] = await liveSets(f);
   const deadId = placed?.hostId ?? "";
@@ -117,7 +117,7 @@ test("a service that is being deleted is gone with the dead host that kept its l
   await createService(f.ctx, f.tenantId, serviceBody("web"));
 });
 
-test("a set that somebody stopped is placed again, stopped, when its host is deleted", async () => {
+test("a stopped set is placed again and stays stopped when its host is deleted", async () => {
   const { f } = await fleetOf(2, { replicas: 1 });
   const [before] = await liveSets(f);
   const deadId = before?.hostId ?? "";
@@ -129,7 +129,7 @@ test("a set that somebody stopped is placed again, stopped, when its host is del
   ]);
 });
 
-test("a host that is alive is never deleted with its sets, confirmed or not", async () => {
+test("a ready host is never deleted with its sets, even with a confirmation", async () => {
   const { f, hostIds } = await fleetOf(2);
   const [hostId = ""] = hostIds;
   await expect(deleteHost(f.ctx, hostId, { confirm: hostId })).rejects.toMatchObject({
@@ -138,18 +138,19 @@ test("a host that is alive is never deleted with its sets, confirmed or not", as
   expect(await liveSets(f)).toHaveLength(2);
 });
 
-test("a host that was deleted between two plans costs one placement two rounds, and no other any", async () => {
+test("a host that is deleted between two plans costs one placement a second round", async () => {
   const f = await createFleetContext();
   fleet = f;
-  const goneId = await f.enroll("a-gone");
+  const deletedHostId = await f.enroll("a-gone");
   await f.enroll("b-stays", { allocatable: { ...smallHost, cpuMillis: 8_000 } });
   await createService(f.ctx, f.tenantId, serviceBody("first"));
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
-  // As it is after a cordon, a delete and no census since: the planner's memory has it as it was, ready.
+  // As it is after a cordon, a delete and no census since: the planner's memory has it as it was,
+  // ready.
   await f.ctx.db.execute(
     sql`update sets set host_id = (select id from hosts where name = 'b-stays')`,
   );
-  await f.ctx.db.execute(sql`delete from hosts where id = ${goneId}`);
+  await f.ctx.db.execute(sql`delete from hosts where id = ${deletedHostId}`);
   await createService(f.ctx, f.tenantId, serviceBody("second"));
   // It is not as it was planned with, and then not there any more.
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1, conflicts: 2 });

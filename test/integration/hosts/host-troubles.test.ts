@@ -17,7 +17,10 @@ import {
 } from "../../support/api/test-api.ts";
 import { waitUntil } from "../../support/wait-until.ts";
 
-/** What is told of sets when a host, its Docker or Berth itself is away for a while: the real agent, the real API. */
+/**
+ * Shows the states of sets while a host, its Docker daemon or Berth itself is unreachable, with the
+ * real agent and the real API.
+ */
 let api: TestApi;
 let agents: SimulatedAgent[] = [];
 
@@ -81,12 +84,12 @@ async function allReady(count: number): Promise<void> {
   });
 }
 
-test("sets that were given for lost while Berth was away are ready again, though nothing of them has changed", async () => {
+test("unchanged sets that Berth considered lost during its outage become ready again", async () => {
   await startHosts(2);
   await runService(2);
   for (const agent of agents) agent.isCut = true;
   let lost = 0;
-  // A report that was under way when its agent was cut off may have renewed a lease.
+  // A report in flight at the disconnection of its agent may have renewed a lease.
   await waitUntil("both are lost", async () => {
     await api.ctx.db.execute(sql`update hosts set lease_expires_at = now() - interval '1 second'`);
     const outcome = await replaceLostHosts(api.ctx);
@@ -124,7 +127,7 @@ async function age(agent: SimulatedAgent, ms: number): Promise<void> {
 const quick: Partial<AgentLimits> = { pingIntervalMs: 200, pingTimeoutMs: 200 };
 const minuteMs = 60_000;
 
-test("sets on a host whose Docker is gone are not ready, with the reason, and ready again when it answers", async () => {
+test("sets are not ready, with the reason, while the Docker daemon of their host does not respond", async () => {
   const [first] = await startHosts(2, quick);
   await runService(2);
   if (!first) throw new Error("there are two");
@@ -142,7 +145,7 @@ test("sets on a host whose Docker is gone are not ready, with the reason, and re
   await allReady(2);
 });
 
-test("a host whose Docker is gone takes nothing new, and what waits for it is told why", async () => {
+test("a host without a responding Docker daemon gets no new sets, and pending sets have the reason", async () => {
   const [only] = await startHosts(1, quick);
   if (!only) throw new Error("there is one");
   only.isDockerUnreachable = true;
@@ -160,31 +163,31 @@ test("a host whose Docker is gone takes nothing new, and what waits for it is to
   });
 });
 
-test("I3: sets on a host whose Docker stays away are replaced, and the old ones go when it answers", async () => {
+test("I3: sets on a host without Docker are replaced, and the old sets are removed on its return", async () => {
   const [first, second, third] = await startHosts(3, quick);
   await runService(2);
   const before = await setsNow();
-  const gone = [first, second, third].find((host) => host?.hostId === before[0]?.hostId);
-  if (!gone) throw new Error("it is on one of them");
-  gone.isDockerUnreachable = true;
-  await becomes(gone, "unhealthy");
+  const unreachable = [first, second, third].find((host) => host?.hostId === before[0]?.hostId);
+  if (!unreachable) throw new Error("it is on one of them");
+  unreachable.isDockerUnreachable = true;
+  await becomes(unreachable, "unhealthy");
   expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
-  await age(gone, minuteMs);
+  await age(unreachable, minuteMs);
   expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
-  await age(gone, minuteMs);
+  await age(unreachable, minuteMs);
   expect(await replaceLostHosts(api.ctx)).toMatchObject({ lost: 0, replacedSets: 1, held: 0 });
   expect(await createPlacer(api.ctx).placeSets()).toMatchObject({ placed: 1 });
   await waitUntil("two are ready elsewhere", async () => {
     const ready = (await setsNow()).filter((set) => set.ready);
-    return ready.length === 2 && ready.every(({ hostId }) => hostId !== gone.hostId);
+    return ready.length === 2 && ready.every(({ hostId }) => hostId !== unreachable.hostId);
   });
-  expect(gone.engine.observe(gone.hostId)).toHaveLength(1);
-  gone.isDockerUnreachable = false;
-  await waitUntil("the old one is gone", async () => (await setsNow()).length === 2);
-  expect(gone.engine.observe(gone.hostId)).toHaveLength(0);
+  expect(unreachable.engine.observe(unreachable.hostId)).toHaveLength(1);
+  unreachable.isDockerUnreachable = false;
+  await waitUntil("the old one is unreachable", async () => (await setsNow()).length === 2);
+  expect(unreachable.engine.observe(unreachable.hostId)).toHaveLength(0);
 });
 
-test("I12: nothing is replaced when the Docker of a large part of a pool is gone, or of all of it", async () => {
+test("I12: no set is replaced while the Docker daemons of a large part of a pool do not respond", async () => {
   await startHosts(4, quick);
   await runService(4);
   for (const agent of agents.slice(0, 2)) agent.isDockerUnreachable = true;
@@ -198,7 +201,7 @@ test("I12: nothing is replaced when the Docker of a large part of a pool is gone
   expect(await setsNow()).toHaveLength(4);
 });
 
-test("a service that would rather wait keeps its sets there, but not one whose start was given up", async () => {
+test("a service with the policy `wait` keeps its sets there, except a set with a failed start", async () => {
   const [first] = await startHosts(2, quick);
   await runService(2, { onHostLost: "wait" });
   if (!first) throw new Error("there are two");
@@ -206,7 +209,7 @@ test("a service that would rather wait keeps its sets there, but not one whose s
   await becomes(first, "unhealthy");
   await age(first, 2 * minuteMs);
   expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
-  // As after a minute of attempts to start it: it is to leave, and nobody can see that nothing of it is there.
+  // The state after a minute of failed starts: the set is to leave, and its host reports nothing.
   await api.ctx.db.execute(
     sql`update sets set attempts = 1, state = 'failed' where host_id = ${first.hostId}`,
   );
@@ -218,7 +221,7 @@ test("a service that would rather wait keeps its sets there, but not one whose s
   expect((await setsNow()).filter(({ state }) => state === "pending")).toHaveLength(1);
 });
 
-test("what else a host reports is taken though one image, cgroup or volume of it has an odd name", async () => {
+test("an invalid name of an image, cgroup or volume does not reject the rest of a report", async () => {
   const { hostId, credential } = await enrollTestHost(api, "odd");
   const amounts = { cpuMillis: 1, memoryBytes: 2, volumeBytes: 3, rootfsBytes: 4 };
   const setId = newId("set");
@@ -243,7 +246,7 @@ test("what else a host reports is taken though one image, cgroup or volume of it
   expect(rows).toEqual([{ images: ["menu:42"], memory: { [setId]: 5 } }]);
 });
 
-test("an agent whose Docker holds an image with an endless name, and a foreign cgroup, reports all the same", async () => {
+test("an agent reports although Docker has an image with an endless name and a foreign cgroup", async () => {
   const images = ["menu:42", `registry.example/${"x".repeat(250)}:1`];
   const memory = { [newId("set")]: 5, "somebody's": 6 };
   const agent = await startSimulatedAgent(api, "odd", {}, { images, memory });

@@ -69,14 +69,15 @@ async function setsBy(
   );
 }
 
-test("I3: a lost host's sets are replaced by new ones, and the old copy is fenced when the host is back", async () => {
+test("I3: new sets replace the sets of a lost host, and the returning host removes the old ones", async () => {
   const { f, hostIds } = await fleetOf(5);
   const [lostId = ""] = hostIds;
   await expireLease(f, [lostId]);
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 1, held: 0 });
   expect(await setsBy(f, lostId)).toEqual([{ state: "lost", desired: "deleted" }]);
   expect(await setsBy(f, null)).toEqual([{ state: "pending", desired: "running" }]);
-  // Back: it is given everything anew, the order to delete the old copy among it, and takes nothing before it has accepted that.
+  // The returning host receives all desired sets, including the deletion of the old copy. It gets
+  // no new sets before it has accepted them.
   const back = await f.sync(lostId);
   expect(back.full).toBe(true);
   expect(back.sets.map((set) => set.desired)).toEqual(["deleted"]);
@@ -98,7 +99,7 @@ test("I3: a lost host's sets are replaced by new ones, and the old copy is fence
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
 });
 
-test("I12: when no host is heard of, Berth may have been away itself: nothing is replaced", async () => {
+test("I12: no set is replaced while no host syncs, as Berth itself may have been down", async () => {
   const { f, hostIds } = await fleetOf(3);
   await expireLease(f, hostIds);
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 3, replacedSets: 0 });
@@ -106,13 +107,13 @@ test("I12: when no host is heard of, Berth may have been away itself: nothing is
   expect(await setsBy(f, null)).toEqual([]);
 });
 
-test("I12: when a large share of a pool is lost at once, nothing is replaced", async () => {
+test("I12: no set is replaced while a large share of a pool is lost at once", async () => {
   const { f, hostIds } = await fleetOf(5);
   await expireLease(f, hostIds.slice(0, 3));
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 3, replacedSets: 0, held: 3 });
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0, held: 3 });
-  const told = sql`select text from events where kind = 'replacement-held'`;
-  const texts = (await rowsOf<{ text: string }>(f.ctx.db, told)).map(({ text }) => text);
+  const reported = sql`select text from events where kind = 'replacement-held'`;
+  const texts = (await rowsOf<{ text: string }>(f.ctx.db, reported)).map(({ text }) => text);
   expect(texts).toHaveLength(3); // one event a host, however often the sweep runs
   expect(texts[0]).toContain("3 of 5 hosts of pool default went down together");
   expect(await countHeldHosts(f.ctx.db)).toBe(3);
@@ -141,7 +142,7 @@ async function age(f: FleetContext, seconds: number): Promise<void> {
   await f.ctx.db.execute(sql`update fleet_watch set gap_at = gap_at - ${ago}`);
 }
 
-test("a host that died and was replaced does not hold the next failover", async () => {
+test("a lost host without sets does not delay the next failover", async () => {
   const { f, hostIds } = await fleetOf(6);
   for (const hostId of hostIds.slice(0, 2)) {
     await expireLease(f, [hostId]);
@@ -190,7 +191,7 @@ test("I12: a valid lease is no witness; only a host that syncs is", async () => 
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0, held: 0 });
 });
 
-test("failover of one service waits for no other, whether that one is locked or fails", async () => {
+test("a locked or failing service does not delay the failover of another", async () => {
   const { f, hostIds } = await fleetOf(8);
   const { id: webId } = await getService(f.ctx, f.tenantId, "web");
   const other = serviceBody("other", { replicas: 8, placement: { antiAffinity: ["other"] } });
@@ -214,7 +215,7 @@ test("failover of one service waits for no other, whether that one is locked or 
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 2 });
 });
 
-test("a host that is back within the grace time keeps its sets, which count as running again", async () => {
+test("a host that returns within the grace period keeps its sets, which are running again", async () => {
   const { f, hostIds } = await fleetOf(3);
   const [hostId = ""] = hostIds;
   f.ctx.settings = { ...f.ctx.settings, hostLostGraceMs: 60_000 };
@@ -229,7 +230,7 @@ test("a host that is back within the grace time keeps its sets, which count as r
   expect(await setsBy(f, hostId)).toEqual([{ state: "running", desired: "running" }]);
 });
 
-test("a service that would rather wait keeps its set on the lost host", async () => {
+test("a service with the policy `wait` keeps its set on the lost host", async () => {
   const { f, hostIds } = await fleetOf(3, { onHostLost: "wait" });
   const [hostId = ""] = hostIds;
   await expireLease(f, [hostId]);
@@ -237,7 +238,7 @@ test("a service that would rather wait keeps its set on the lost host", async ()
   expect(await setsBy(f, hostId)).toEqual([{ state: "lost", desired: "running" }]);
 });
 
-test("I3: a host is not ready again before it has accepted what was decided after its agent was recognised", async () => {
+test("I3: a returning host is ready only after it has accepted all decisions about its sets", async () => {
   const { f, hostIds } = await fleetOf(5);
   const [lostId = ""] = hostIds;
   const before = await findHostLease(f.ctx.db, { hostId: lostId });

@@ -71,12 +71,12 @@ test("a running set that is removed takes nothing off the unreported use of othe
   expect(await unreportedMemory(f)).toBe(gib);
   await deleteService(f.ctx, f.tenantId, "runs", undefined);
   const { sets } = await f.sync(hostId, { full: true });
-  const gone = sets.filter((set) => set.desired === "deleted");
-  await f.sync(hostId, { observed: gone.map((set) => observed(set, "absent")) });
+  const removed = sets.filter((set) => set.desired === "deleted");
+  await f.sync(hostId, { observed: removed.map((set) => observed(set, "absent")) });
   expect(await unreportedMemory(f)).toBe(gib);
 });
 
-test("a set that is removed before it ever ran gives back its unreported use, also after a report", async () => {
+test("a set that is removed before it ran releases its unreported use, also after a report", async () => {
   const f = await createFleetContext();
   fleet = f;
   const hostId = await f.enroll("h1");
@@ -86,8 +86,8 @@ test("a set that is removed before it ever ran gives back its unreported use, al
   await f.sync(hostId, usage());
   expect(await unreportedMemory(f)).toBe(2 * gib);
   const { sets } = await f.sync(hostId, { full: true });
-  const gone = sets.filter((set) => set.desired === "deleted");
-  await f.sync(hostId, { observed: gone.map((set) => observed(set, "absent")) });
+  const removed = sets.filter((set) => set.desired === "deleted");
+  await f.sync(hostId, { observed: removed.map((set) => observed(set, "absent")) });
   expect(await unreportedMemory(f)).toBe(gib);
 });
 

@@ -113,7 +113,7 @@ async function countEvents(f: FleetContext, kind: string): Promise<number> {
   return rows[0]?.count ?? 0;
 }
 
-test("I13: a set with a volume waits for its silent host, and says so once", async () => {
+test("I13: a set with a volume waits for its lost host, and one event reports it", async () => {
   const { f, hostId, setId } = await startDatabase();
   await expireLease(f, hostId);
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0 });
@@ -169,7 +169,7 @@ test("a set whose agent never accepted it has no data, and is replaced", async (
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 1 });
 });
 
-/** As a release wrote it that did not tell sets with a volume from others. */
+/** The row of a release that did not distinguish sets with a volume. */
 async function setPolicy(f: FleetContext, policy: string): Promise<void> {
   await f.ctx.db.execute(sql`update services set on_host_lost = ${policy}`);
 }
@@ -217,7 +217,7 @@ test("the default policy is `wait` for a template with a volume, and `replace` f
   expect((await getService(f.ctx, f.tenantId, "web")).onHostLost).toBe("replace");
 });
 
-test("`replace` together with a volume is refused, in a new service and in a change", async () => {
+test("`replace` with a volume is invalid, in a new service and in a change", async () => {
   const parsed = createServiceBody.safeParse({ name: "db", template, onHostLost: "replace" });
   expect(parsed.error?.issues).toMatchObject([{ path: ["onHostLost"] }]);
   const { f } = await startDatabase();
@@ -226,7 +226,7 @@ test("`replace` together with a volume is refused, in a new service and in a cha
   ).rejects.toMatchObject({ code: "invalid-request" });
 });
 
-test("a service that gets a volume waits from then on, and the change says so", async () => {
+test("a service that gets a volume has the policy `wait`, and the effects of the change show it", async () => {
   const { f } = await startDatabase();
   await createService(f.ctx, f.tenantId, serviceBody("web"));
   const change = await patchService(f.ctx, f.tenantId, "web", 1, {

@@ -7,7 +7,10 @@ import { type MainProcess, startMain } from "../../support/servers/main-process.
 import { type PlacementCensus, takeCensus } from "../../support/fleet/placements.ts";
 import { waitUntil } from "../../support/wait-until.ts";
 
-/** Job workers as processes of their own, held in the middle of a batch by a lock on a host's row, and ended there. */
+/**
+ * Job workers as processes of their own, held in the middle of a batch by a lock on a host's row,
+ * and ended there.
+ */
 
 let plane: JobPlane;
 let sql: postgres.Sql;
@@ -32,7 +35,10 @@ async function startJobWorker(env: Record<string, string> = {}): Promise<MainPro
   return jobWorker;
 }
 
-/** Keeps a batch from being committed until `release` is called: it has planned, and waits for its host's row. */
+/**
+ * Keeps a batch from being committed until `release` is called: it has planned, and waits for its
+ * host's row.
+ */
 async function holdHost(): Promise<{ release(): Promise<void> }> {
   let release = (): void => undefined;
   const held = new Promise<void>((resolve) => {
@@ -84,7 +90,7 @@ it(
     const [first, second] = await Promise.all([startJobWorker(), startJobWorker()]);
     const hold = await holdHost();
     await createWaitingBatch();
-    // Which of the two it is nobody knows: so the one is killed, and the other after it.
+    // The test does not know which of the two runs the job, so it kills one after the other.
     await first.end("SIGKILL");
     await startJobWorker();
     await second.end("SIGKILL");
@@ -116,7 +122,7 @@ it(
 );
 
 it(
-  "a stop does not wait for ever, and what was under way is taken over",
+  "a stop is bounded in time, and another job worker takes over its jobs",
   { timeout: 300_000 },
   async () => {
     const jobWorker = await startJobWorker({ BERTH_SHUTDOWN_TIMEOUT_MS: "1500" });

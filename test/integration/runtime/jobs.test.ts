@@ -30,7 +30,7 @@ async function close(): Promise<void> {
   await plane.close();
 }
 
-const placeRing = (jobId: string): JobRequest => ({
+const placeJob = (jobId: string): JobRequest => ({
   name: "place-sets",
   jobId,
   payload: { cause: "test" },
@@ -48,32 +48,32 @@ describe("enqueuing", () => {
   beforeEach(() => open());
   afterEach(close);
 
-  it("the same outbox row rung many times is one job", async () => {
-    const ring = placeRing("place:svc_a:gen1");
-    for (let count = 0; count < 5; count++) await plane.jobQueue.enqueue([ring, ring], [7, 7]);
+  it("an outbox row that is enqueued several times is one job", async () => {
+    const job = placeJob("place:svc_a:gen1");
+    for (let count = 0; count < 5; count++) await plane.jobQueue.enqueue([job, job], [7, 7]);
     expect(await plane.queues.get("placement").getJobCounts("wait")).toEqual({ wait: 1 });
   });
 
   it("two intents are two jobs, though their generation is the same", async () => {
-    await plane.jobQueue.enqueue([placeRing("place:svc_a:gen1")], [7]);
-    await plane.jobQueue.enqueue([placeRing("place:svc_a:gen1")], [8]);
+    await plane.jobQueue.enqueue([placeJob("place:svc_a:gen1")], [7]);
+    await plane.jobQueue.enqueue([placeJob("place:svc_a:gen1")], [8]);
     expect(await plane.queues.get("placement").getJobCounts("wait")).toEqual({ wait: 2 });
   });
 
   it("jobs go to the queues of the contract, in one call for many", async () => {
-    const rings = Array.from({ length: 500 }, (_, index): JobRequest => ({
+    const jobs = Array.from({ length: 500 }, (_, index): JobRequest => ({
       name: "autoscale-service",
       jobId: `autoscale:svc_${index}:x`,
       payload: { serviceId: `svc_${index}` },
     }));
-    await plane.jobQueue.enqueue([...rings, placeRing("place:svc_a:gen1")], []);
+    await plane.jobQueue.enqueue([...jobs, placeJob("place:svc_a:gen1")], []);
     expect(await plane.queues.get("autoscale").getJobCounts("wait")).toEqual({ wait: 500 });
     expect(await plane.queues.get("placement").getJobCounts("wait")).toEqual({ wait: 1 });
   });
 
   it("placement jobs enqueued while a call is in flight become one job, which names all their outbox rows", async () => {
     const enqueue = (outboxId: number) =>
-      plane.jobQueue.tryEnqueue([placeRing(`place:svc_${outboxId}:gen1`)], [outboxId]);
+      plane.jobQueue.tryEnqueue([placeJob(`place:svc_${outboxId}:gen1`)], [outboxId]);
     const first = enqueue(1);
     await new Promise(setImmediate); // the call of the first job begins
     const others = Array.from({ length: 199 }, (_, index) => enqueue(index + 2));
@@ -111,8 +111,9 @@ describe("enqueuing while Redis hangs", () => {
     try {
       await sql`insert into outbox (id, name, job_id, payload) values (7, 'place-sets', 'x', '{}')`;
       const startedAtMs = performance.now();
-      await plane.jobQueue.enqueue([placeRing("place:svc_a:gen1")], [7]);
-      expect(performance.now() - startedAtMs).toBeLessThan(10_000); // without a deadline it waits until Redis goes on
+      await plane.jobQueue.enqueue([placeJob("place:svc_a:gen1")], [7]);
+      // without a deadline it waits until Redis goes on
+      expect(performance.now() - startedAtMs).toBeLessThan(10_000);
       expect((await takeCensus(sql)).outbox).toBe(1);
     } finally {
       process.kill(redis.process.pid, "SIGCONT");
@@ -161,8 +162,8 @@ describe("job workers", () => {
       plane.tenantId,
       serviceBody("web", { replicas: 5 }),
     );
-    const rings = Array.from({ length: 40 }, (_, index): JobRequest[] => [
-      placeRing(`again:place:${index}`),
+    const jobs = Array.from({ length: 40 }, (_, index): JobRequest[] => [
+      placeJob(`again:place:${index}`),
       {
         name: "reconcile-service",
         jobId: `again:reconcile:${index}`,
@@ -174,8 +175,8 @@ describe("job workers", () => {
         payload: { serviceId: service.id },
       },
     ]).flat();
-    for (const ring of rings) await plane.jobQueue.enqueue([ring], []);
-    await waitUntil("all were attempted", () => plane.attempts.length >= rings.length);
+    for (const job of jobs) await plane.jobQueue.enqueue([job], []);
+    await waitUntil("all were attempted", () => plane.attempts.length >= jobs.length);
     expect(plane.attempts.filter(({ outcome }) => outcome === "failed")).toEqual([]);
     expect(await takeCensus(sql)).toMatchObject({
       states: { placed: 5 },
@@ -184,12 +185,12 @@ describe("job workers", () => {
     });
   });
 
-  it("a thousand rings are a handful of runs of the placer", async () => {
+  it("a thousand jobs are a handful of runs of the placer", async () => {
     await plane.enroll("h1");
     plane.startJobs();
-    const rings = Array.from({ length: 1_000 }, (_, index) => placeRing(`many:place:${index}`));
+    const jobs = Array.from({ length: 1_000 }, (_, index) => placeJob(`many:place:${index}`));
     const before = await countCommits();
-    for (const ring of rings) await plane.jobQueue.enqueue([ring], []);
+    for (const job of jobs) await plane.jobQueue.enqueue([job], []);
     await waitUntil("all were attempted", () => plane.attempts.length >= 1_000);
     // Each run is one transaction at least; the sweeps add a few of their own.
     expect((await countCommits()) - before).toBeLessThan(400);
@@ -202,7 +203,8 @@ describe("job workers", () => {
       serviceBody("web", { replicas: 4 }),
     );
     await scaleService(plane.ctx, plane.tenantId, "web", { replicas: 5 }, undefined);
-    await sql`delete from sets where service_id = ${service.id}`; // so that there would be something to do
+    // so that there would be something to do
+    await sql`delete from sets where service_id = ${service.id}`;
     const deps = {
       ctx: plane.ctx,
       placeSets: () => createPlacer(plane.ctx).placeSets(),

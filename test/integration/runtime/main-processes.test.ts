@@ -96,7 +96,7 @@ describe("api and job-worker", () => {
     await second.end("SIGTERM");
   });
 
-  it("api ends long polls and streams when it is asked to stop, and answers what is under way", async () => {
+  it("api ends long polls and streams at a stop, and answers requests in flight", async () => {
     const api = await startMain("api", { ...env, BERTH_PORT: "0", BERTH_ADMIN_TOKEN: adminToken });
     const apiUrl = String(api.ready["apiUrl"]);
     const host = await HttpHost.enroll(apiUrl, adminToken, "stop-host");
@@ -113,14 +113,14 @@ describe("api and job-worker", () => {
     });
     const startedAtMs = performance.now();
     const ending = api.end("SIGTERM");
-    for (const told of await Promise.all(polls)) expect(told).toEqual([]);
+    for (const configured of await Promise.all(polls)) expect(configured).toEqual([]);
     await reading;
     expect(await ending).toBe(0);
     expect(performance.now() - startedAtMs).toBeLessThan(20_000); // the polls allow 25,000
     expect(api.logLines().at(-1)).toMatchObject({ msg: "stopped", isClean: true });
   });
 
-  it("job-worker answers probes where it is told to", async () => {
+  it("job-worker answers probes at the configured address", async () => {
     const jobWorker = await startMain("job-worker", { ...env, BERTH_HEALTH_PORT: "0" });
     const healthUrl = String(jobWorker.ready["healthUrl"]);
     expect((await fetch(`${healthUrl}/healthz`)).status).toBe(200);

@@ -116,7 +116,7 @@ it("moves and resizes of the previous release survive as operations", async () =
   await insertSet("resized", 2, { sized: false, former_revision: 1 });
   await insertSet("to_grow", 1, {
     move_revision: 2,
-    held_back: JSON.stringify({ code: "move-held", text: "No host fits." }),
+    ["held_back"]: JSON.stringify({ code: "move-held", text: "No host fits." }),
   });
   await insertSet("to_move", 1, { move_revision: 1 });
   await migrate(database.url);

@@ -46,7 +46,7 @@ function openAdapters(url: string, prefix: string): Adapters {
   };
 }
 
-async function openHearing(url: string, prefix: string): Promise<Adapters> {
+async function openSubscribed(url: string, prefix: string): Promise<Adapters> {
   const adapters = openAdapters(url, prefix);
   if (!(await adapters.signals.listen(5_000))) throw new Error("redis does not answer");
   // Until it is connected, a producer drops what it is given.
@@ -61,8 +61,8 @@ describe("over Redis", () => {
   beforeAll(async () => {
     redis = await createTestRedis();
     [one, other] = await Promise.all([
-      openHearing(redis.url, redis.prefix),
-      openHearing(redis.url, redis.prefix),
+      openSubscribed(redis.url, redis.prefix),
+      openSubscribed(redis.url, redis.prefix),
     ]);
   });
   afterAll(async () => {
@@ -75,7 +75,7 @@ describe("over Redis", () => {
     describeSignals(() => ({ here: one.signals, there: other.signals }));
 
     it("Berths with other prefixes on the same Redis do not hear each other", async () => {
-      const stranger = await openHearing(redis.url, `${redis.prefix}-2`);
+      const stranger = await openSubscribed(redis.url, `${redis.prefix}-2`);
       const startedAtMs = performance.now();
       const wait = stranger.signals.waitFor("events", 300);
       await one.signals.publish(["events"]);
@@ -123,7 +123,7 @@ describe("over Redis", () => {
       expect(bytes).toBe(200 * 1_024);
     });
 
-    it("a reader is told when no agent comes", { timeout: 300_000 }, async () => {
+    it("a reader receives an error if no agent sends the log", { timeout: 300_000 }, async () => {
       const request = requestOf();
       await one.streams.request("host_silent", request);
       const reading = one.streams.read(request.streamId, AbortSignal.timeout(30_000));
@@ -168,12 +168,12 @@ describe("over Redis", () => {
   });
 });
 
-describe("while Redis is away", () => {
+describe("while Redis is unreachable", () => {
   let server: RedisServer;
   let adapters: Adapters;
   beforeAll(async () => {
     server = await startRedis();
-    adapters = await openHearing(server.url, "away");
+    adapters = await openSubscribed(server.url, "away");
   });
   afterAll(async () => {
     adapters.close();
@@ -183,7 +183,7 @@ describe("while Redis is away", () => {
   it("nothing throws or hangs, waits end early, and all is well when it is back", async () => {
     const waitEarly = timed(() => adapters.signals.waitFor("host:host_a", 25_000));
     await server.process.kill("SIGKILL");
-    // A long poll that was under way does not sleep through what it can no longer hear.
+    // A long poll in flight ends early, as it can no longer receive signals.
     expect(await waitEarly).toBeLessThan(20_000);
     expect(await timed(() => adapters.signals.publish(["events"]))).toBeLessThan(10_000);
     expect(await timed(() => adapters.signals.waitFor("events", 25_000))).toBeLessThan(20_000);
@@ -199,14 +199,14 @@ describe("while Redis is away", () => {
 
     server = await startRedis({ port: server.port });
     expect(await adapters.signals.listen(10_000)).toBe(true);
-    const stranger = await openHearing(server.url, "away");
-    const heard = timed(() => adapters.signals.waitFor("events", 25_000));
+    const stranger = await openSubscribed(server.url, "away");
+    const received = timed(() => adapters.signals.waitFor("events", 25_000));
     await stranger.signals.publish(["events"]);
-    expect(await heard).toBeLessThan(20_000);
+    expect(await received).toBeLessThan(20_000);
     stranger.close();
   });
 
-  it("a Redis that hangs delays nobody for long", async () => {
+  it("a Redis that hangs delays callers for a bounded time", async () => {
     process.kill(server.process.pid, "SIGSTOP");
     try {
       expect(await timed(() => adapters.signals.publish(["events"]))).toBeLessThan(10_000);

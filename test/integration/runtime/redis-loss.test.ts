@@ -10,8 +10,8 @@ import { createTestDatabase, type TestDatabase } from "../../support/servers/tes
 import { waitUntil } from "../../support/wait-until.ts";
 
 /**
- * I1: Redis is only a trigger. An api process and two job workers, each as an operator starts it, and a Redis of their own that is
- * flushed, killed, frozen and started again while services are created and scaled.
+ * I1: Redis is only a trigger. The test starts an api process and two job workers as an operator
+ * does. It flushes, kills, freezes and restarts their Redis while services are created and scaled.
  */
 
 const adminToken = "brt_an-admin-of-the-redis-tests";
@@ -83,7 +83,7 @@ async function untilPlaced(sets: number): Promise<void> {
   });
 }
 
-describe("every intent is carried out, once", () => {
+describe("the work of every intent is done once", () => {
   it("though Redis is flushed again and again all the while", { timeout: 300_000 }, async () => {
     const flusher = new Redis(redis.url);
     let flushes = 0;
@@ -108,7 +108,7 @@ describe("every intent is carried out, once", () => {
     await waitUntil("the outbox is empty", async () => (await takeCensus(sql)).outbox === 0);
   });
 
-  it("though Redis is killed in the middle and stays away", { timeout: 300_000 }, async () => {
+  it("although Redis is killed in the middle and stays down", { timeout: 300_000 }, async () => {
     const before = createAndScale();
     await redis.process.kill("SIGKILL");
     const calls = [await before];
@@ -142,17 +142,17 @@ describe("every intent is carried out, once", () => {
   });
 
   it(
-    "and a host's long poll ends with its orders, though nobody can wake it",
+    "and a host's long poll ends with its desired sets without a signal",
     { timeout: 300_000 },
     async () => {
       await redis.process.kill("SIGKILL");
       try {
         const polling = (async () => {
           const startedAtMs = performance.now();
-          const told = [];
-          while (told.length < 5 && performance.now() - startedAtMs < 30_000)
-            told.push(...(await host.sync(25_000)));
-          return { sets: told.length, ms: performance.now() - startedAtMs };
+          const received = [];
+          while (received.length < 5 && performance.now() - startedAtMs < 30_000)
+            received.push(...(await host.sync(25_000)));
+          return { sets: received.length, ms: performance.now() - startedAtMs };
         })();
         await createAndScale();
         const { sets, ms } = await polling;

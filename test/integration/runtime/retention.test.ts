@@ -85,7 +85,7 @@ async function follow(): Promise<void> {
   });
 }
 
-test("what is gone is forgotten after its time with all that hangs on it, and not before", async () => {
+test("deleted resources and their rows are deleted after the retention time, and not earlier", async () => {
   const admin = {
     tokenId: "tok_x",
     role: "admin" as const,
@@ -94,19 +94,19 @@ test("what is gone is forgotten after its time with all that hangs on it, and no
     pool: null,
   };
   const before = await countRows();
-  const menu = await createElasticService(f, "gone", { replicas: 2 });
+  const menu = await createElasticService(f, "old-service", { replicas: 2 });
   await deliverAlerts(f.ctx, menu.hookId, [cpuHigh()]);
   await menu.runJobs();
   await follow();
   const { token } = await createToken(f.ctx, admin, { name: "short", role: "read" });
   await revokeToken(f.ctx, token.id);
-  await deleteService(f.ctx, f.tenantId, "gone", undefined);
+  await deleteService(f.ctx, f.tenantId, "old-service", undefined);
   await follow();
   await closeServices(f.ctx);
-  const gone = await countRows();
+  const deletedRows = await countRows();
   await passDays(29);
   await sweepAll();
-  expect(await countRows()).toEqual(gone);
+  expect(await countRows()).toEqual(deletedRows);
   await passDays(2);
   await sweepAll();
   // The host's enroll token was used as long ago.

@@ -8,7 +8,7 @@ import { z } from "zod";
 import { createTestDatabase, createTestRedis } from "../../support/servers/test-services.ts";
 import { waitUntil } from "../../support/wait-until.ts";
 
-it("a test database is migrated, and nobody else's", async () => {
+it("a test database is migrated, and belongs to one test file", async () => {
   const [one, other] = await Promise.all([createTestDatabase(), createTestDatabase()]);
   const sql = postgres(one.url, { max: 1 });
   const tables = await sql`select 1 from pg_tables where tablename = 'services'`;
@@ -16,9 +16,9 @@ it("a test database is migrated, and nobody else's", async () => {
   expect(tables).toHaveLength(1);
   expect(one.url).not.toBe(other.url);
   await Promise.all([one.drop(), other.drop()]);
-  const gone = postgres(one.url, { max: 1 });
-  await expect(gone`select 1`).rejects.toThrow(/does not exist/);
-  await gone.end();
+  const missing = postgres(one.url, { max: 1 });
+  await expect(missing`select 1`).rejects.toThrow(/does not exist/);
+  await missing.end();
 });
 
 it("a connection that a test left open fails the test file", async () => {
@@ -65,7 +65,7 @@ it("servers of a run that was killed do not survive it", { timeout: 300_000 }, a
     .parse(JSON.parse(String(line)));
   expect(pids.map(isRunning)).toEqual([true, true]);
   run.kill("SIGKILL");
-  await waitUntil("both servers are gone", () => !pids.some(isRunning));
+  await waitUntil("both servers are missing", () => !pids.some(isRunning));
 });
 
 function isRunning(pid: number): boolean {

@@ -44,9 +44,10 @@ const openPool = (size: number, options: Partial<PoolOptions> = {}) =>
   });
 
 /**
- * The driver sends prepared statements behind others on a busy connection, up to a hundred. Its own `begin`, when it is the
- * hundredth, does not keep the connection for itself: the transaction fails, stays open, and swallows what others write on
- * that connection until it is ended for idling. So the statement that meets the bound is tried in every position around it.
+ * The driver pipelines up to a hundred prepared statements on a busy connection. If its own `begin`
+ * is the hundredth, it does not reserve the connection. Then the transaction fails and stays open,
+ * and loses the writes of others on that connection until its idle timeout. So the test tries each
+ * position around that bound.
  */
 test("transactions begun behind hundreds of statements keep their connection, and no write is lost", async () => {
   const { db } = handle;
@@ -100,7 +101,7 @@ test("more transactions than connections take turns, and each has its connection
   expect(new Set(seen.map(([, xid]) => xid)).size).toBe(40);
 });
 
-/** What the driver keeps a connection by may not grow with what was ever run on it. */
+/** The driver's bookkeeping of a connection must not grow with the statements that it has run. */
 test("the thousandth statement of a pool that has connections to spare costs no more than the first", async () => {
   const pool = openPool(4, { inFlightMax: 64 });
   await Promise.all([1, 2, 3, 4].map((cs) => pool.run(`select pg_sleep(${cs / 100})`)));
@@ -129,7 +130,7 @@ async function marksFrom(q: Queryable, id: number): Promise<number[]> {
   return rows.map((row) => row.id);
 }
 
-test("nothing of a transaction whose connection is lost is carried out, before or after the loss", async () => {
+test("a transaction on a lost connection has no effect, before or after the loss", async () => {
   const { db } = handle;
   const first = 3_000_000;
   for (let round = 0; round < 12; round++) {
@@ -151,7 +152,7 @@ test("nothing of a transaction whose connection is lost is carried out, before o
   );
 });
 
-test("what meets a connection that is being closed for idling is carried out, once", async () => {
+test("a statement that meets the closing of an idle connection takes effect once", async () => {
   const pool = openPool(1, { idleMaxMs: 20, tickMs: 1 });
   const first = 5_000_000;
   for (let round = 0; round < 200; round++) {
@@ -199,7 +200,7 @@ test.each([
   await pool.end(1);
 });
 
-test("an error that somebody caught fails the transaction all the same, but for one inside of a savepoint", async () => {
+test("a caught error fails the transaction, unless it occurs inside a savepoint", async () => {
   const { db } = handle;
   const first = 4_000_000;
   await withTx(db, (tx) => tx.execute(sql`insert into marks values (${first})`));
@@ -297,7 +298,7 @@ test("a statement that comes after the commit was sent is refused", async () => 
   expect(await marksFrom(db, first)).toEqual([first]);
 });
 
-test("a transaction that is under way when its pool is ended is carried out, and whole", async () => {
+test("a transaction in flight at the end of its pool takes effect completely", async () => {
   const pool = openPool(2);
   const first = 10_000_000;
   const slow = pool.begin(async (client) => {

@@ -62,7 +62,7 @@ test.each(requests)(
   },
 );
 
-test("a tenant whose grants exclude the defaults is refused the defaults", async () => {
+test("a tenant whose grants exclude the defaults cannot use the defaults", async () => {
   await patch({ grants: { pools: ["gpu"] } });
   await expect(create("web", {})).rejects.toMatchObject(missing("pool default"));
   await patch({ grants: { pools: ["*"], priorityMax: 50 } });
@@ -94,7 +94,7 @@ test("a change of a tenant needs the current generation, and keeps the members i
   await expect(other).rejects.toMatchObject({ code: "not-found" });
 });
 
-test("a larger quota admits what the smaller one refuses, and a smaller one removes nothing", async () => {
+test("a larger quota admits more sets, and a smaller quota removes none", async () => {
   await patch({ quota: { setsMax: 1 } });
   const two = { replicas: 2 };
   await expect(create("web", two)).rejects.toMatchObject({ code: "quota-exceeded" });

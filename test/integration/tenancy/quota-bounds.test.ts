@@ -123,7 +123,7 @@ test("sets that are scaled in count against the quota until their host reports t
   await scale(4);
 });
 
-test("a larger template is not refused because of sets that are being removed", async () => {
+test("sets that are being removed do not prevent a larger template", async () => {
   const { tenantId, hostId } = await start({ cpuMillisMax: 10_000 });
   await create(tenantId, sized("slow", 8, 1));
   await create(tenantId, sized("web", 1, 1));

@@ -63,7 +63,10 @@ async function uses({
   };
 }
 
-/** The host's agent runs and removes sets as ordered, and reports the volume of each removed set in the trash. */
+/**
+ * The host's agent runs and removes sets as ordered, and reports the volume of each removed set in
+ * the trash.
+ */
 async function obeyHost(hostId: string): Promise<void> {
   const { sets } = await fleet.sync(hostId, { full: true });
   const tenants = await rowsOf<{ name: string; setId: string }>(
@@ -176,7 +179,7 @@ test("triggers maintain the use of each tenant while three processes change serv
   expect(left).toEqual([]);
 });
 
-test("of a quota that is nearly used up, those who ask at once get what there is and no more", async () => {
+test("concurrent requests get the rest of a quota, and no more", async () => {
   fleet = await createFleetContext();
   const quota = { setsMax: 7, cpuMillisMax: 1e9, memoryBytesMax: 2 ** 50 };
   const tenant = await createTenant(fleet.ctx, tenantBody("small", quota));

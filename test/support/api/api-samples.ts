@@ -4,7 +4,10 @@ import type { Host } from "../../../src/contracts/api/hosts.ts";
 import type { Service } from "../../../src/contracts/api/services.ts";
 import type { BerthSet } from "../../../src/contracts/api/sets.ts";
 
-/** Things as the API answers with them, for tests of what becomes of them; each test changes what it is about. */
+/**
+ * Things as the API answers with them, for tests of what becomes of them; each test changes what it
+ * is about.
+ */
 export const sampleNowMs = Date.parse("2026-01-05T12:00:00.000Z");
 
 const noCounts: Service["counts"] = {

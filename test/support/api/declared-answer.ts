@@ -16,8 +16,9 @@ export function operationOf(api: Api, method: string, path: string): MountedOper
 }
 
 /**
- * Throws unless the answer is one that its operation declares: status, media type, and every member of the body, as the
- * declared schemas are strict. So a field that leaks fails whatever test happened to see it.
+ * Throws unless the answer is one that its operation declares: status, media type, and every member
+ * of the body, as the declared schemas are strict. So a field that leaks fails whatever test
+ * happened to see it.
  */
 export async function assertDeclared(
   operation: MountedOperation,

@@ -22,16 +22,16 @@ export interface TestApi {
   api: Api;
   ctx: ControlContext;
   databaseUrl: string;
-  /** Jobs that were rung, in order. */
-  rung: JobRequest[];
+  /** The enqueued jobs, in order. */
+  enqueued: JobRequest[];
   adminToken: string;
   /** A token of a role, of a tenant where there is one. */
   tokenOf(role: string, tenant?: string): Promise<string>;
   /** Makes a tenant unless it is there. */
   ensureTenant(name: string): Promise<void>;
   /**
-   * A request as a program would send it; a body that is no string goes as JSON. Throws when the answer is not one that
-   * the operation declares.
+   * A request as a program would send it; a body that is no string goes as JSON. Throws when the
+   * answer is not one that the operation declares.
    */
   request(method: string, path: string, options?: TestRequest): Promise<Response>;
   close(): Promise<void>;
@@ -52,12 +52,12 @@ export async function createTestApi(overrides: Partial<ControlContext> = {}): Pr
     connectionsMax: 12,
     statementTimeoutMs: 10_000,
   });
-  const rung: JobRequest[] = [];
+  const enqueued: JobRequest[] = [];
   const ctx: ControlContext = {
     db: handle.db,
     jobQueue: {
       enqueue: async (jobs) => {
-        rung.push(...jobs);
+        enqueued.push(...jobs);
       },
     },
     signals: createLocalSignals(),
@@ -80,7 +80,7 @@ export async function createTestApi(overrides: Partial<ControlContext> = {}): Pr
     api,
     ctx,
     databaseUrl: database.url,
-    rung,
+    enqueued,
     adminToken: adminSecret,
     ensureTenant,
     tokenOf: async (role, tenant) => {
@@ -137,7 +137,7 @@ export async function enrollTestHost(
   return (await response.json()) as { hostId: string; credential: string };
 }
 
-/** A sync that reports nothing new and asks for everything. */
+/** A sync without news that requests all desired sets. */
 export const emptySync = {
   protocol: 1,
   agentVersion: "test",

@@ -5,18 +5,20 @@ interface HouseRule {
   name: string;
   /** Which files it is about. */
   appliesTo(file: SourceFile): boolean;
-  /** What is wrong with the file, or nothing. */
+  /** The violation in the file, or undefined. */
   check(file: SourceFile): string | undefined;
 }
 
 const linesMax = 400;
-/** Tests tell one story each: long files of them are still read one test at a time. */
+/** Each test is independent, so readers also read long files one test at a time. */
 const testLinesMax = 600;
 const isInSrc = (file: SourceFile) => moduleOf(file.path) !== undefined;
 const isCode = (file: SourceFile) => isInSrc(file) && !isTestFile(file);
 const everywhere = () => true;
 
-/** A rule that forbids a pattern in the code, where comments and the inside of strings do not count. */
+/**
+ * A rule that forbids a pattern in the code, where comments and the inside of strings do not count.
+ */
 function forbid(
   name: string,
   appliesTo: HouseRule["appliesTo"],

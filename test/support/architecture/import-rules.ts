@@ -53,14 +53,17 @@ export function resolveImport(importer: string, specifier: string): string {
   return path.posix.normalize(path.posix.join(path.posix.dirname(importer), specifier));
 }
 
-/** One violation per cycle of imports. Type imports count: a cycle of types is a cycle for the reader. */
+/**
+ * One violation per cycle of imports. Type imports count: a cycle of types is a cycle for the
+ * reader.
+ */
 export function findCycles(files: readonly SourceFile[]): Violation[] {
   return cyclesOf(new Map(files.map((file) => [file.path, importedPaths(file)])), "cycle");
 }
 
 /**
- * One violation per cycle between the second-level folders of one layer (src/control/sets, src/control/hosts).
- * Files directly in a layer's folder belong to no second-level folder.
+ * One violation per cycle between the second-level folders of one layer (src/control/sets,
+ * src/control/hosts). Files directly in a layer's folder belong to no second-level folder.
  */
 export function findFolderCycles(files: readonly SourceFile[]): Violation[] {
   const graph = new Map<string, Set<string>>();

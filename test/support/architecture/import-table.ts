@@ -1,4 +1,7 @@
-/** What one folder of src may import. Test files may also import vitest, fast-check, node: and the test support. */
+/**
+ * The permitted imports of one folder of src. Test files may also import vitest, fast-check, node:
+ * and the test support.
+ */
 interface ImportRule {
   /** Folders of src, or single files of them. */
   src: readonly string[];
@@ -13,7 +16,10 @@ interface ImportRule {
 /** On the edge (Cloudflare Workers) these exist too. */
 const edgeBuiltins = ["crypto", "timers/promises", "buffer", "util", "async_hooks", "events"];
 
-/** The table of DESIGN, section 4. A package that is not named here is not wanted there: add it with a reason. */
+/**
+ * The table of DESIGN, section 4. A package that is not named here is not wanted there: add it with
+ * a reason.
+ */
 export const importTable: Readonly<Record<string, ImportRule>> = {
   lib: { src: [], packages: ["pino", "zod", "prom-client", "@opentelemetry/api"], node: "all" },
   contracts: { src: ["lib"], packages: ["zod"], node: [] },
@@ -57,5 +63,5 @@ export const importTable: Readonly<Record<string, ImportRule>> = {
   },
 };
 
-/** Composition roots: they import everything, and nobody imports them. */
+/** Composition roots: they import everything, and no folder imports them. */
 export const compositionRoot = "main";

@@ -5,8 +5,9 @@ const journalSchema = z.object({
 });
 
 /**
- * What is wrong with a migration journal beside its files. drizzle's migrator silently skips a migration whose `when`
- * is not newer than the last one applied, which happens when a branch is merged late: generate it again then.
+ * Finds violations in a migration journal and its files. drizzle silently skips a migration whose
+ * `when` is not newer than that of the last applied one, for example after a late merge. Then
+ * generate the migration again.
  */
 export function findJournalProblems(journal: unknown, sqlFiles: readonly string[]): string[] {
   const { entries } = journalSchema.parse(journal);

@@ -6,7 +6,10 @@ export interface ImportStatement {
 
 export interface ParsedSource {
   imports: ImportStatement[];
-  /** The source with every comment, and the inside of every string and regular expression, blanked out. */
+  /**
+   * The source with every comment, and the inside of every string and regular expression, blanked
+   * out.
+   */
   code: string;
   /** The source with comments blanked out, and strings as they are. */
   withoutComments: string;
@@ -17,8 +20,8 @@ const staticImport =
 const dynamicImport = /\bimport\s*\(\s*["'](?<specifier>[^"'\n]+)["']/g;
 
 /**
- * What the architecture rules need of a TypeScript file, without a compiler: TypeScript 7 has no stable API, and
- * a scan of the text is quick enough to run with the unit tests.
+ * The parts of a TypeScript file that the architecture rules read. TypeScript 7 has no stable API,
+ * and scanning the text is fast enough.
  */
 export function parseSource(source: string): ParsedSource {
   const { code, withoutComments } = blankOut(source);
@@ -35,7 +38,10 @@ export function parseSource(source: string): ParsedSource {
   return { imports, code, withoutComments };
 }
 
-/** One token at a time: comment, string, template, regular expression (only where an expression may begin). */
+/**
+ * One token at a time: comment, string, template, regular expression (only where an expression may
+ * begin).
+ */
 const token =
   /(?<comment>\/\/[^\n]*|\/\*[\s\S]*?\*\/)|(?<text>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(?<template>`)|(?<before>(?:[(,=:[!&|?{};+]|=>|\breturn|\bcase)\s*)(?<pattern>\/(?![*/])(?:[^/\\\n[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+\/)/g;
 
@@ -81,7 +87,10 @@ function blankOut(source: string): { code: string; withoutComments: string } {
   return { code: code.join(""), withoutComments: withoutComments.join("") };
 }
 
-/** Just after the backtick that closes a template whose inside begins at `from`; templates may nest in `${}`. */
+/**
+ * Just after the backtick that closes a template whose inside begins at `from`; templates may nest
+ * in `${}`.
+ */
 function endOfTemplate(source: string, from: number): number {
   let depth = 0;
   for (let at = from; at < source.length; at += 1) {

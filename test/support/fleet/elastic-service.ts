@@ -23,7 +23,7 @@ export interface ElasticService {
   serviceId: string;
   hookId: string;
   token: string;
-  /** Carries out the autoscale jobs that were rung since, as a job worker would. */
+  /** Runs the autoscale jobs that were enqueued since the last call, as a job worker does. */
   runJobs(): Promise<void>;
   desired(): Promise<number>;
   /** Sets that live. */

@@ -30,14 +30,17 @@ import { syncHost } from "../../../src/control/hosts/sync-host.ts";
 import { createTestDatabase } from "../servers/test-services.ts";
 import { tenantBody } from "./tenant-body.ts";
 
-/** A fleet on a real database of its own, driven by the services directly: no HTTP, no Redis. Rings are only noted. */
+/**
+ * A fleet on a database of its own. Tests call the use cases directly, without HTTP and Redis. It
+ * records enqueued jobs.
+ */
 export interface FleetContext {
   ctx: ControlContext;
   placer: Placer;
   tenantId: string;
   rings: JobRequest[];
   signals: string[];
-  /** A second, independent pool on the same database: another process, as far as Postgres can tell. */
+  /** A context with a second connection pool on the same database, like another process. */
   secondContext(): ControlContext;
   enroll(name: string, options?: HostOptions): Promise<string>;
   sync(hostId: string, report?: Partial<Sync>): ReturnType<typeof syncHost>;
@@ -182,7 +185,7 @@ export function emptySync(report: Partial<Sync>): Sync {
   };
 }
 
-/** What an agent reports of a set that it was told about. */
+/** The report of an agent about a desired set. */
 export function observed(
   set: DesiredSet,
   state: ObservedSet["state"],

@@ -6,7 +6,10 @@ import {
   type SyncResult,
 } from "../../../src/contracts/agent-protocol/protocol.ts";
 
-/** JSON in, JSON out, over the network. Throws with the whole problem for an answer that is no success. */
+/**
+ * JSON in, JSON out, over the network. Throws with the whole problem for an answer that is no
+ * success.
+ */
 export async function requestJson<T>(
   url: string,
   method: string,
@@ -27,7 +30,10 @@ export async function requestJson<T>(
   return (text === "" ? undefined : JSON.parse(text)) as T;
 }
 
-/** A host that speaks the agent protocol over the network and says of every set that it is as it should be. */
+/**
+ * A host that speaks the agent protocol over the network and says of every set that it is as it
+ * should be.
+ */
 export class HttpHost {
   readonly hostId: string;
   readonly #url: string;
@@ -69,9 +75,9 @@ export class HttpHost {
     return host;
   }
 
-  /** One sync: reports, and takes what it is told. Gives the sets that it was told about. */
+  /** Runs one sync, and returns the desired sets that it received. */
   async sync(waitMs = 0): Promise<DesiredSet[]> {
-    const told = await requestJson<SyncResult>(
+    const received = await requestJson<SyncResult>(
       `${this.#url}/agent/v1/sync`,
       "POST",
       this.#credential,
@@ -90,10 +96,10 @@ export class HttpHost {
         images: null,
       },
     );
-    this.#generation = told.hostGeneration;
+    this.#generation = received.hostGeneration;
     this.#observed.clear();
-    for (const set of told.sets) this.#observed.set(set.setId, asDesired(set));
-    return told.sets;
+    for (const set of received.sets) this.#observed.set(set.setId, asDesired(set));
+    return received.sets;
   }
 }
 

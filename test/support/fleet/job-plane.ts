@@ -22,7 +22,10 @@ import {
   type TestDatabase,
 } from "../servers/test-services.ts";
 
-/** What an api process and a job worker have, in this process, on a database and in a Redis of its own. */
+/**
+ * The parts of an api process and a job worker, in this process, on a database and a Redis of its
+ * own.
+ */
 export interface JobPlane extends ControlPlane {
   database: TestDatabase;
   redisUrl: string;
@@ -32,9 +35,9 @@ export interface JobPlane extends ControlPlane {
   /** Attempts of the job workers in this process, in the order of their ends. */
   attempts: JobAttempt[];
   adminToken: string;
-  /** Of the tenant "default". */
+  /** The id of the tenant "default". */
   tenantId: string;
-  /** Enrols a host with a first report. Gives its id. */
+  /** Enrolls a host with a first report. */
   enroll(name: string, cores?: number): Promise<string>;
   /** Starts a job worker here: as often as wanted. */
   startJobs(): void;

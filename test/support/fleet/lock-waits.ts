@@ -3,7 +3,10 @@ import type { Db } from "../../../src/db/postgres/open-postgres.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { waitUntil } from "../wait-until.ts";
 
-/** Until a statement waits for a lock that another holds; in this database: others are tested on the same server meanwhile. */
+/**
+ * Until a statement waits for a lock that another holds; in this database: others are tested on the
+ * same server meanwhile.
+ */
 export async function untilSomebodyWaits(db: Db, what: string): Promise<void> {
   const waiting = sql`select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
   await waitUntil(what, async () => ((await rowsOf(db, waiting)).length > 0 ? true : undefined));

@@ -10,7 +10,7 @@ export interface PlacementCensus {
   outbox: number;
 }
 
-/** What the database says of all sets at once: the same for every test that kills something. */
+/** Reads the states and bookings of all sets. Each test that kills a process uses it. */
 export async function takeCensus(sql: postgres.Sql): Promise<PlacementCensus> {
   return await sql.begin("isolation level repeatable read", async (tx) => {
     const states = await tx<{ state: string; count: number }[]>`

@@ -6,11 +6,14 @@ import type {
 import { emptySync, enrollTestHost, type TestApi } from "../api/test-api.ts";
 
 /**
- * Hosts that speak the agent protocol with the API under test and say of every set that it is as it should be, at once.
- * For tests of what is above the agent; the agent itself has its own.
+ * Hosts that speak the agent protocol with the API under test and say of every set that it is as it
+ * should be, at once. For tests of what is above the agent; the agent itself has its own.
  */
 export interface ProtocolHosts {
-  /** One sync of every host: it takes what it is told, and reports it done at the next. */
+  /**
+   * Runs one sync of each host. A host accepts the desired sets, and reports them done at the next
+   * sync.
+   */
   syncAll(): Promise<void>;
   /** Sets that are to have so much memory are refused it, as often as it takes. */
   refusedMemoryBytes: number | undefined;
@@ -48,9 +51,9 @@ export async function enrollProtocolHosts(
         },
       });
       if (response.status !== 200) throw new Error(await response.text());
-      const told = (await response.json()) as SyncResult;
-      host.generation = told.hostGeneration;
-      host.observed = told.sets.map((set) =>
+      const received = (await response.json()) as SyncResult;
+      host.generation = received.hostGeneration;
+      host.observed = received.sets.map((set) =>
         set.template.memoryBytes === all.refusedMemoryBytes ? asRefused(set) : asDesired(set),
       );
     }

@@ -5,7 +5,10 @@ import { createService } from "../../../src/control/services/create-service.ts";
 import { resizeService } from "../../../src/control/services/resize-service.ts";
 import { createFleetContext, type FleetContext, observed, serviceBody } from "./fleet-context.ts";
 
-/** Two hosts of 4 cores, and a service "web" of `replicas` sets of a core and a GiB each, spread over them. */
+/**
+ * Two hosts of 4 cores, and a service "web" of `replicas` sets of a core and a GiB each, spread
+ * over them.
+ */
 export async function startWeb(replicas: number): Promise<FleetContext> {
   const fleet = await createFleetContext();
   await fleet.enroll("h1");
@@ -23,7 +26,7 @@ export function resize(f: FleetContext, body: Parameters<typeof resizeServiceBod
   return resizeService(f.ctx, f.tenantId, "web", parsed, undefined);
 }
 
-/** What each host has booked, and the sum of its sets. */
+/** Reads the booked amounts of each host, and the sums of its sets. */
 export async function bookings({ ctx }: FleetContext) {
   return rowsOf<{ name: string; cpu: number; memory: number; booked: number }>(
     ctx.db,
@@ -33,7 +36,7 @@ export async function bookings({ ctx }: FleetContext) {
   );
 }
 
-/** What the host's agent does with all that it is told. */
+/** Acts as the agent of the host for all its desired sets. */
 export async function obey(f: FleetContext, hostId: string): Promise<void> {
   const { sets } = await f.sync(hostId, { full: true });
   await f.sync(hostId, {
@@ -41,7 +44,7 @@ export async function obey(f: FleetContext, hostId: string): Promise<void> {
   });
 }
 
-/** By name. */
+/** Host ids by name. */
 export async function hostIds({ ctx }: FleetContext): Promise<string[]> {
   const rows = await rowsOf<{ id: string }>(ctx.db, sql`select id from hosts order by name`);
   return rows.map(({ id }) => id);

@@ -6,7 +6,10 @@ import type {
   Resources,
 } from "../../../src/scheduler/placement/model.ts";
 
-/** Small worlds for tests of the planner: amounts are plain numbers, the same in all dimensions unless told otherwise. */
+/**
+ * Small worlds for tests of the planner: amounts are plain numbers, equal in all dimensions unless
+ * a test names others.
+ */
 export const nowMs = 1_000;
 
 export function amounts(each: number, some: Partial<Resources> = {}): Resources {

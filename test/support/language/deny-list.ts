@@ -8,7 +8,9 @@ export interface DeniedWord {
 
 const word = (source: string) => new RegExp(`\\b(?:${source})\\b`, "i");
 
-/** Words of prose: comments, texts, titles and documents. STYLE.md, Language, states the principle. */
+/**
+ * Words of prose: comments, texts, titles and documents. STYLE.md, Language, states the principle.
+ */
 export const deniedWords: readonly DeniedWord[] = [
   {
     pattern: word("aftermath"),
@@ -95,7 +97,10 @@ export const deniedWords: readonly DeniedWord[] = [
   },
 ];
 
-/** Words inside of identifiers and file names, in lower case; `TokenCache` has the words token and cache. */
+/**
+ * Words inside of identifiers and file names, in lower case; `TokenCache` has the words token and
+ * cache.
+ */
 export const deniedIdentifierWords: ReadonlyMap<string, string> = new Map([
   ["aftermath", "effects"],
   ["doorbell", "jobQueue"],

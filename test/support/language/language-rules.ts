@@ -154,7 +154,7 @@ function findDeniedIdentifiers(path: string, text: string): Finding[] {
   return findings;
 }
 
-/** `keptPlans_MAX` and `kept-plans` read "kept plans max". */
+/** Splits an identifier into its words in lower case. */
 function wordsOf(name: string): string {
   return name
     .replaceAll(/(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[_$-]+/g, " ")

@@ -16,7 +16,10 @@ const titleBefore = /(?:\b(?:it|test|describe)(?:\.\w+)*|\))\(\s*["'`]$/;
 const sqlBefore = /\bsql(?:\.raw)?(?:<[^`]*>)?\(?\s*["'`]$/;
 const directive = /^(?:oxlint|eslint|@ts-|v8 ignore|prettier|oxfmt|#!)/;
 
-/** The comments and the readable strings of a TypeScript file. Strings of a test count if they are titles. */
+/**
+ * The comments and the readable strings of a TypeScript file. Strings of a test count if they are
+ * titles.
+ */
 export function readSourceProse(path: string, source: string): Prose[] {
   const lineAt = lineCounter(source);
   const isTest = path.startsWith("test/") || path.endsWith(".test.ts");

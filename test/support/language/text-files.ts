@@ -6,7 +6,9 @@ interface TextFile {
   text: string;
 }
 
-/** Every file under these folders of the project that the language rules read, and its documents. */
+/**
+ * Every file under these folders of the project that the language rules read, and its documents.
+ */
 export function readTextFiles(root: string): TextFile[] {
   const under = (folder: string, ending: string) =>
     readdirSync(path.join(root, folder), { recursive: true, encoding: "utf8" })
@@ -21,7 +23,9 @@ export function readTextFiles(root: string): TextFile[] {
     .map((file) => ({ path: file, text: readFileSync(path.join(root, file), "utf8") }));
 }
 
-/** A path of the list of pending folders covers a file itself, or the files directly in a folder. */
+/**
+ * A path of the list of pending folders covers a file itself, or the files directly in a folder.
+ */
 export function isPending(file: string, pendingPaths: readonly string[]): boolean {
   return pendingPaths.includes(file) || pendingPaths.includes(path.posix.dirname(file));
 }
