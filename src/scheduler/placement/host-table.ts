@@ -1,5 +1,5 @@
 import { assert } from "../../lib/assert.ts";
-import { type Bitmap, newBitmap, setBit } from "./bitmap.ts";
+import { type Bitmap, clearBit, newBitmap, setBit } from "./bitmap.ts";
 import { roomOf } from "./fits.ts";
 import {
   dimensions,
@@ -120,10 +120,8 @@ export function createHostTable(
       if (rank === undefined || !before || !isSameHost(before, host)) return false;
       hosts[rank] = host;
       fill(rank, host, before.readiness === "ready");
-      if (before.readiness !== host.readiness) {
-        holders = undefined;
-        eligible.clear();
-      } else if (!isSameList(before.images, host.images)) holders = undefined;
+      if (before.readiness !== host.readiness) eligible.clear();
+      if (holders) updateHolders(holders, { rank, hostCount: hosts.length, before, after: host });
       return true;
     },
     addSets(hostId, change) {
@@ -218,15 +216,44 @@ function numberBy(
 
 function holdersByImage(hosts: readonly HostSnapshot[]): Map<string, Bitmap> {
   const holders = new Map<string, Bitmap>();
-  for (const [rank, host] of hosts.entries()) {
-    if (host.readiness !== "ready") continue;
-    for (const image of host.images) {
-      let bitmap = holders.get(image);
-      if (!bitmap) holders.set(image, (bitmap = newBitmap(hosts.length)));
-      setBit(bitmap, rank);
-    }
-  }
+  for (const [rank, host] of hosts.entries())
+    for (const image of offeredImages(host)) addHolder(holders, image, rank, hosts.length);
   return holders;
+}
+
+/** The images that count for placements: a host that takes no sets offers none. */
+function offeredImages(host: HostSnapshot): readonly string[] {
+  return host.readiness === "ready" ? host.images : [];
+}
+
+/** Changes the entries of one host, as a new map costs a pass over all hosts and their images. */
+function updateHolders(
+  holders: Map<string, Bitmap>,
+  change: { rank: number; hostCount: number; before: HostSnapshot; after: HostSnapshot },
+): void {
+  const { rank, hostCount } = change;
+  const before = offeredImages(change.before);
+  const after = offeredImages(change.after);
+  if (isSameList(before, after)) return;
+  const held = new Set(after);
+  for (const image of before) {
+    const bitmap = held.has(image) ? undefined : holders.get(image);
+    if (!bitmap) continue;
+    clearBit(bitmap, rank);
+    if (bitmap.every((word) => word === 0)) holders.delete(image);
+  }
+  for (const image of after) addHolder(holders, image, rank, hostCount);
+}
+
+function addHolder(
+  holders: Map<string, Bitmap>,
+  image: string,
+  rank: number,
+  hostCount: number,
+): void {
+  let bitmap = holders.get(image);
+  if (!bitmap) holders.set(image, (bitmap = newBitmap(hostCount)));
+  setBit(bitmap, rank);
 }
 
 function isSameHost(a: HostSnapshot, b: HostSnapshot): boolean {
@@ -242,7 +269,7 @@ function isSameHost(a: HostSnapshot, b: HostSnapshot): boolean {
   );
 }
 
-/** By content: a host that is read again has a new list, and who holds what takes long to find out. */
+/** Compares the content: each read of a host gives a new list. */
 function isSameList(a: readonly string[], b: readonly string[]): boolean {
   return a === b || (a.length === b.length && a.every((value, i) => value === b[i]));
 }
