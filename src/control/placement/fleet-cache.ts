@@ -28,7 +28,7 @@ const HOSTS_PER_CHUNK = 100;
 export interface RefreshedFleet {
   fleet: Fleet;
   policy: PlanPolicy;
-  /** The clock of the database, which tells the age of reports. */
+  /** The clock of the database, by which reports have an age. */
   nowMs: number;
 }
 
@@ -44,9 +44,9 @@ interface LoadedFleet {
 }
 
 /**
- * The fleet in memory. `load` reads it once, in bounded chunks. `refresh` then reads only the rows of
- * transactions that had not ended at the refresh before: it may read a row twice, and misses none.
- * A census of host ids, once a minute, finds deleted hosts.
+ * The fleet in memory. `load` reads it once, in bounded chunks. `refresh` then reads only the rows
+ * of transactions that had not ended at the refresh before: it may read a row twice, and misses
+ * none. A census of host ids, once a minute, finds deleted hosts.
  *
  * A planner calls `refresh`, one call at a time, and plans on the result. Between plans
  * `refreshInBackground` keeps the next refresh small. Its result is dropped if a planner has called
@@ -68,7 +68,7 @@ export class FleetCache {
   }
 
   /**
-   * Loads the fleet unless it is in memory. Concurrent calls share one load. Call it outside of
+   * Loads the fleet unless it is in memory. Concurrent calls share a load. Call it outside of
    * transactions: each chunk is a statement of its own, and the load holds no lock meanwhile.
    */
   async load(q: Queryable): Promise<void> {
@@ -79,8 +79,8 @@ export class FleetCache {
   }
 
   /**
-   * Applies what changed since the last refresh. Pass a transaction: its statements run in order, so
-   * the horizon is older than the changes, and they share one round trip.
+   * Applies what changed since the last refresh. Pass a transaction: its statements run in order,
+   * so the horizon is older than the changes, and they share one round trip.
    */
   async refresh(q: Queryable): Promise<RefreshedFleet> {
     await this.load(q);
@@ -93,7 +93,7 @@ export class FleetCache {
     return { fleet: loaded.fleet, policy: loaded.policy, nowMs };
   }
 
-  /** The same between plans, and the load if it is due. Do not call it during a plan. */
+  /** Refreshes the fleet between plans, or loads it. Do not call it during a plan. */
   async refreshInBackground(db: Db): Promise<void> {
     await this.load(db);
     const loaded = this.#current();

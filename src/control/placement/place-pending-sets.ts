@@ -56,12 +56,14 @@ export interface PlaceOutcome {
   batches: number;
 }
 
-/** Places pending sets. One per process: it has the fleet in memory, and its runs do not overlap. */
+/**
+ * Places pending sets. One per process: it has the fleet in memory, and its runs do not overlap.
+ */
 export interface Placer {
   placeSets(): Promise<PlaceOutcome>;
   /**
    * Refreshes the fleet in memory unless a run does so anyway. Called each second, it keeps the
-   * refresh of the next placement small (finding 14), and loads the fleet before the first one.
+   * refresh of the next placement small, and loads the fleet before the first one.
    */
   refreshFleet(): Promise<void>;
 }
@@ -273,7 +275,10 @@ function placementsOf(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): 
   });
 }
 
-/** Locks the hosts in id order. Returns the placements that fit, each on top of those before it (I2). */
+/**
+ * Locks the hosts in id order. Returns the placements that fit, each on top of those before it
+ * (I2).
+ */
 async function admitOnLockedHosts(
   tx: Queryable,
   cache: FleetCache,

@@ -5,20 +5,11 @@ import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 const SERVICES_PER_ROUND_MAX = 200;
 const WAITING_SETS_MAX = 20_000;
 
-/** How long ago the most overdue pending set was due, in milliseconds; undefined when none is due. */
-export function findOldestDueMs(ctx: ControlContext): Promise<number | undefined> {
-  return findOldestDueSetMs(ctx.db);
-}
-
-/** Services with more or fewer live sets than they should have; a bounded batch. */
-export function findUnbalancedServices(ctx: ControlContext): Promise<string[]> {
-  return listUnbalancedServices(ctx.db, SERVICES_PER_ROUND_MAX);
-}
-
 /**
- * There is more room than there was, or there may be: what waits out a backoff is planned now.
- * @param subject what has changed: the id of a host, or a pool
- * @param setsMax of how many it may be the room: planning thousands that fit nowhere each time a set goes would hold up everybody
+ * Plans sets that wait for their retry now, because there is or may be new capacity.
+ * @param subject the changed object: the id of a host, or a pool
+ * @param setsMax how many sets may use the new capacity; retries of thousands that fit nowhere
+ * would delay the placements of others
  */
 export async function retryPending(
   tx: UnitOfWork,
@@ -32,4 +23,14 @@ export async function retryPending(
     jobId: `place:${subject}:at${Date.now()}`,
     payload: { cause },
   });
+}
+
+/** The age of the most overdue pending set in milliseconds. Undefined: no set is due. */
+export function findOldestDueMs(ctx: ControlContext): Promise<number | undefined> {
+  return findOldestDueSetMs(ctx.db);
+}
+
+/** Services whose number of live sets differs from the desired one. At most 200 per call. */
+export function findUnbalancedServices(ctx: ControlContext): Promise<string[]> {
+  return listUnbalancedServices(ctx.db, SERVICES_PER_ROUND_MAX);
 }

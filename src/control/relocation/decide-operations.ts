@@ -18,7 +18,7 @@ import {
 } from "../../scheduler/rollout/may-disrupt.ts";
 import type { FleetCache } from "../placement/fleet-cache.ts";
 import { hostSnapshotOf, planPolicyOf } from "../placement/host-snapshot.ts";
-import { planMoves } from "../placement/find-room.ts";
+import { planMoves } from "../placement/plan-moves.ts";
 import { fitsGrowth, growthOf } from "../placement/growth.ts";
 
 /** What a waiting operation does next. */

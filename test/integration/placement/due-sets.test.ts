@@ -10,7 +10,7 @@ import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 import { rowsReadOf } from "../../support/fleet/rows-read.ts";
 import { tenantBody } from "../../support/fleet/tenant-body.ts";
 
-/** Finding 13: which sets a placement reads. */
+/** The sets that a placement reads. */
 
 const start = fleetPerTest();
 

@@ -20,7 +20,7 @@ test("I2: a booking that the snapshot has not seen is respected at commit, on th
   const hostId = await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("first", { replicas: 1 }));
   await f.placer.placeSets();
-  // Somebody books behind the back of change tracking: only the check on the locked row can notice.
+  // An update without change tracking books the host: only the check on the locked row sees it.
   await f.ctx.db.execute(sql`alter table hosts disable trigger hosts_stamp_changed_xid`);
   await f.ctx.db.execute(
     sql`update hosts set allocated_cpu_millis = 4000, changed_xid = '3' where id = ${hostId}`,
@@ -31,7 +31,10 @@ test("I2: a booking that the snapshot has not seen is respected at commit, on th
   expect(outcome.conflicts).toBeGreaterThan(0);
 });
 
-/** Changes the host, places a set on what was there before, and lets the change come true in the midst of it. */
+/**
+ * Changes the host, places a set on what was there before, and lets the change come true in the
+ * midst of it.
+ */
 async function placeAmidst(f: FleetContext, change: SQL) {
   let run: Promise<PlaceOutcome> | undefined;
   await withTx(f.ctx.db, async (tx) => {
@@ -42,7 +45,7 @@ async function placeAmidst(f: FleetContext, change: SQL) {
   return run;
 }
 
-test("I2: a host that changes while a set is planned for it is looked at anew", async () => {
+test("I2: a host that changes while a set is planned for it is checked again", async () => {
   const f = await start();
   await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web"));

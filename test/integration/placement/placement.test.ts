@@ -28,7 +28,7 @@ interface Booked {
   allocatable: number;
 }
 
-/** What hosts say is booked, and what the sets on them add up to. */
+/** The bookings of hosts, and the sums over the sets on them. */
 async function bookings({ ctx }: FleetContext): Promise<Booked[]> {
   return rowsOf<Booked>(
     ctx.db,
@@ -46,7 +46,7 @@ async function setStates({ ctx }: FleetContext): Promise<Record<string, number>>
   return Object.fromEntries(rows.map((row) => [row.state, row.count]));
 }
 
-test("pending sets are placed, booked, recorded and told to their host's agent", async () => {
+test("pending sets are placed, booked, recorded and sent to the agent of their host", async () => {
   const f = await start();
   const hostId = await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 3 }));
@@ -121,7 +121,7 @@ test("I4: a report about an older generation, or from a host that the set is not
   expect(await setStates(f)).toEqual({ running: 1 });
 });
 
-test("a container that ran out of memory is told once, with the reason that its agent gave", async () => {
+test("a container that ran out of memory is one event, with the reason of its agent", async () => {
   const f = await start();
   const hostId = await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web"));
@@ -159,7 +159,7 @@ test("a container that ran out of memory is told once, with the reason that its 
   expect(await told()).toEqual([eventOf(reason.text), eventOf("once more")]);
 });
 
-test("what there is to say of a set that runs on is told once, and what its host's disk holds is shown", async () => {
+test("a report about a running set is one event, and the disk use of its host is shown", async () => {
   const f = await start();
   const hostId = await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web"));
@@ -245,7 +245,7 @@ test.each([
   ["created", 10_000],
   ["scaled out", 0],
 ])(
-  "thousands of sets are added a few thousand a transaction, each of which rings for the next (service %s)",
+  "thousands of sets are added a few thousand per transaction, and each enqueues the next (service %s)",
   async (_how, replicas) => {
     const f = await start();
     await createService(f.ctx, f.tenantId, serviceBody("web", { replicas }));
@@ -306,7 +306,7 @@ test("stop, start and restart reach the agent as new generations; a repeated sto
   if (!restarted) throw new Error("unreachable: just expected");
   await f.sync(hostId, { observed: [observed(restarted, "running")] });
   expect(await getSet(f.ctx, null, set.setId)).toMatchObject({ ready: true });
-  // Whoever waits until it is ready waits for its new containers.
+  // A wait for ready waits for its new containers.
   expect(await changeSet(f.ctx, f.tenantId, set.setId, "restart")).toMatchObject({ ready: false });
   await f.sync(hostId, { observed: [observed(restarted, "running")] });
   expect(await getSet(f.ctx, null, set.setId)).toMatchObject({ ready: false });

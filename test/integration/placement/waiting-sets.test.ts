@@ -14,7 +14,7 @@ import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 
 const start = fleetPerTest();
 
-test("I5: a set that fits nowhere carries the reason, is tried again with backoff, and at once when there is room", async () => {
+test("I5: a set that fits nowhere has a reason, and is retried with backoff, and at once with new capacity", async () => {
   const f = await start();
   await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 6 }));
@@ -106,11 +106,11 @@ test("with no other host to go to, a given-up set comes back to the one that it 
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
 });
 
-test("a set that failed to start waits out its backoff: the room that it gives back is for those that wait for room", async () => {
+test("a set that failed to start keeps its backoff, and frees capacity for sets that wait for it", async () => {
   const f = await start();
   const hostId = await f.enroll("only");
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 5 }));
-  await f.placer.placeSets(); // one more than there is room for
+  await f.placer.placeSets(); // one more than the host has capacity for
   const { hostGeneration, sets } = await f.sync(hostId);
   const [set] = sets;
   if (!set) throw new Error("a set is on the host");
@@ -131,7 +131,7 @@ test("a set that failed to start waits out its backoff: the room that it gives b
   for (const { isDue, hasFailed } of due) expect(isDue).toBe(!hasFailed);
 });
 
-test("the room of one set that goes is tried for some of those that wait, not for all", async () => {
+test("the capacity of a removed set is tried for some waiting sets, not for all", async () => {
   const f = await start();
   const hostId = await f.enroll("only");
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 4 }));

@@ -18,7 +18,7 @@ export interface FleetHostRow {
   images: string[];
   reportedAtMs: number | null;
   reclaimableVolumeBytes: number;
-  /** cpuMillis, memoryBytes, volumeBytes, rootfsBytes each. */
+  /** This list and the next three: CPU in millicores; memory, volume and rootfs in bytes. */
   allocatable: number[];
   allocated: number[];
   unreported: number[];
@@ -27,7 +27,9 @@ export interface FleetHostRow {
   version: string;
 }
 
-/** The trigger hosts_stamp_changed_xid sets a new version if one of them changes, except the name. */
+/**
+ * The trigger hosts_stamp_changed_xid sets a new version if one of them changes, except the name.
+ */
 const fleetHostColumns = sql`id, name, pool, zone, rack, labels, taints, state, cordoned, draining, images,
   (extract(epoch from reported_at) * 1000)::float8 as "reportedAtMs",
   reclaimable_volume_bytes::float8 as "reclaimableVolumeBytes",
@@ -58,7 +60,10 @@ export async function readHorizon(q: Queryable): Promise<FleetHorizon> {
   return horizon;
 }
 
-/** Hosts that a transaction changed which had not ended at the horizon `xmin`. Uses hosts_changed_xid. */
+/**
+ * Hosts that a transaction changed which had not ended at the horizon `xmin`. Uses
+ * hosts_changed_xid.
+ */
 export async function listChangedHosts(q: Queryable, xmin: string): Promise<FleetHostRow[]> {
   return rowsOf(q, sql`select ${fleetHostColumns} from hosts where changed_xid >= ${xmin}::xid8`);
 }
@@ -70,7 +75,7 @@ export interface FleetSetRow {
   hostId: string | null;
 }
 
-/** Sets whose host such a transaction changed. Uses sets_changed_xid. */
+/** Sets whose host a transaction changed which had not ended at `xmin`. Uses sets_changed_xid. */
 export async function listChangedSets(q: Queryable, xmin: string): Promise<FleetSetRow[]> {
   return rowsOf(
     q,
@@ -90,7 +95,9 @@ export async function listHostsAfter(
   );
 }
 
-/** The sets on these hosts. Uses sets_host, so that it reads no set without a host, deleted or not. */
+/**
+ * The sets on these hosts. Uses sets_host, so that it reads no set without a host, deleted or not.
+ */
 export async function listSetsOnHosts(
   q: Queryable,
   hostIds: readonly string[],
@@ -133,7 +140,9 @@ export async function listAllHostPools(q: Queryable): Promise<HostPoolRow[]> {
   return rowsOf(q, hostPools);
 }
 
-/** Reads hosts without locking them: for a check that a later transaction repeats on locked rows. */
+/**
+ * Reads hosts without locking them: for a check that a later transaction repeats on locked rows.
+ */
 export async function listFleetHosts(
   q: Queryable,
   hostIds: readonly string[],

@@ -3,12 +3,12 @@ import { renderEventText, renderReasonText } from "../../../contracts/api/event-
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
 
-/** Any constant does; all job workers use the same. */
+/** An arbitrary constant, the same in all job workers. */
 const placementLockKey = 7_134_203;
 
 /**
- * Takes the placement lock until the transaction ends, so that one job worker plans and commits at a
- * time. Planning is a small part of a placement, so a second planner would add conflicts and no
+ * Takes the placement lock until the transaction ends, so that one job worker plans and commits at
+ * a time. Planning is a small part of a placement, so a second planner would add conflicts and no
  * speed. False: another job worker has the lock. The statement never waits.
  *
  * The later statements of the transaction use generic plans: each finds its rows by an index.
@@ -24,12 +24,12 @@ export async function tryLockPlacement(tx: Queryable): Promise<boolean> {
 
 interface RepulsionRow {
   tenantId: string;
-  /** Of the service, there or not, that is forbidden on the others' hosts. */
+  /** The name of the repelled service, which need not exist. */
   name: string;
   byServiceIds: string[];
 }
 
-/** Whom the services of these tenants forbid beside them. Uses services_repelling. */
+/** The anti-affinity rules of the services of these tenants. Uses services_repelling. */
 export async function listRepulsions(
   q: Queryable,
   tenantIds: readonly string[],
@@ -44,14 +44,14 @@ export async function listRepulsions(
   );
 }
 
-/** In the words of the index services_repelling. */
+/** The condition of the index services_repelling. */
 export function isRepelling(alias: string): SQL {
   return sql.raw(
     `${alias}.deleted_at is null and ${alias}.placement->'antiAffinity' <> '[]'::jsonb`,
   );
 }
 
-/** Ids of live services by tenant and name, for the names in placement rules; unknown names are left out. */
+/** Ids of live services by tenant and name. It leaves out unknown names. */
 export async function listServiceIds(
   q: Queryable,
   names: readonly { tenantId: string; name: string }[],
@@ -82,10 +82,12 @@ export interface CommittedPlacement {
 }
 
 /**
- * Books sets on hosts that the caller has locked and checked, or one set on a host that is still of `hostVersion`, which is locked with
- * it: so it fits as it did when it was planned. A set that was deleted or placed since it was read is passed over, as is one whose host
- * has changed, and nothing is booked for it. One statement, so that sets, hosts, placements and events agree; for one set its plan may
- * be kept (see lockPlacement).
+ * Books sets on hosts, and returns the bookings. The caller has locked and checked the hosts. Or it
+ * books one set and names the `hostVersion` of the plan: then this statement locks the host.
+ *
+ * It skips a set that was deleted or placed since it was read, and a host of another version. One
+ * statement writes sets, hosts, placements and events, so that they agree. It locks hosts, then
+ * sets. For one set its generic plan is cached (see tryLockPlacement).
  */
 export async function commitPlacements(
   q: Queryable,
@@ -94,8 +96,8 @@ export async function commitPlacements(
   hostVersion?: string,
 ): Promise<CommittedPlacement[]> {
   const [only, ...others] = placements;
-  // With its keys for constants there is one way to find a set and its host. Of many the plan has been made when this is read, and the
-  // checks of foreign keys, one a set, are to keep theirs.
+  // With both keys as constants only one plan is possible. A larger batch gets a custom plan, and
+  // then returns to generic plans, because Postgres checks foreign keys set by set.
   const isOnly =
     only && others.length === 0 ? sql`and s.id = ${only.setId} and h.id = ${only.hostId}` : sql``;
   const hosts =
@@ -113,7 +115,7 @@ export async function commitPlacements(
           update sets s set state = 'placed', host_id = p."hostId", host_generation = h.generation + 1,
             generation = s.generation + 1, placed_at = now(), updated_at = now(), reason = null, address = null,
             containers = '[]', starting_at = null, running_at = null, ready = false, restore_volume_id = case
-              -- Away from its volume it begins anew: only somebody's word brought it there.
+              -- On another host it starts with a new volume: a person or a policy has decided that.
               when s.restore_volume_id is null then null
               when exists (select 1 from volumes where id = s.restore_volume_id and volumes.host_id = p."hostId") then s.restore_volume_id end
           from planned p join ${hosts} h on h.id = p."hostId"
@@ -134,7 +136,7 @@ export async function commitPlacements(
           select placement_id, id, host_id, generation, ${policyVersion}, score, because from moved
         ), cleared as (
           delete from rejections where set_id in (select id from moved)
-        ), told as (
+        ), recorded_events as (
           insert into events (kind, tenant_id, service_id, set_id, host_id, generation, text, data)
           select 'set-placed', tenant_id, service_id, id, host_id, generation,
             format(${renderEventText("set-placed", { host: "%s" })}::text, host_name), jsonb_build_object('host', host_name)
@@ -150,9 +152,9 @@ export interface RejectionInput {
   text: string;
   reasons: readonly { reason: string; hosts: number }[];
   hostsTotal: number;
-  /** When to plan it again. */
+  /** The pause before the next attempt. */
   retryAfterMs: number;
-  /** Every host but the avoided ones was ruled out: let it use those again. */
+  /** Every other host rejects the set: from now on it may use the avoided hosts too. */
   forgetAvoided: boolean;
 }
 
@@ -160,12 +162,12 @@ export interface RejectionInput {
 const afterFailureText = renderReasonText("no-host-fits", { explanation: "%s", lastFailure: "%s" });
 
 /**
- * Stores why no host takes these sets (I5), and when they are retried. The reason of a set that failed
- * to start includes the failure, which its owner can correct.
+ * Stores why no host takes these sets (I5), and when they are retried. The reason of a set that
+ * failed to start includes the failure, which its owner can correct.
  *
- * A set is news if the codes of its reasons have changed. A changed number of hosts is no news, as it
- * changes with each host that comes or goes. News is one event per service, with the number of sets.
- * It locks the sets: the caller has locked hosts before.
+ * A set is news if the codes of its reasons have changed. A changed number of hosts is no news, as
+ * it changes with each host that comes or goes. News is one event per service, with the number of
+ * sets. It locks the sets: the caller has locked hosts before.
  */
 export async function recordRejections(
   q: Queryable,

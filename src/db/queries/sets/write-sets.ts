@@ -158,9 +158,9 @@ export async function updatePlacedSet(
 }
 
 /**
- * Lets every set that waits for room be planned now, because there is more than there was. Not those that failed to start: each of
- * them gives back room, and they would wake each other without end. Gives whether there was any.
- * @param setsMax at most so many, those first that would be planned next anyway
+ * Makes sets due that wait for capacity, the next retries first. Sets that failed to start keep
+ * their backoff: each of them frees capacity, and they would wake each other without end. Returns
+ * whether a set is due now. It skips locked sets. Uses sets_pending_due.
  */
 export async function retryPendingSets(q: Queryable, setsMax: number): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(

@@ -6,7 +6,7 @@ import { planPlacements } from "../../scheduler/placement/plan.ts";
 import type { FleetCache } from "./fleet-cache.ts";
 import { requestsOfService } from "./placement-requests.ts";
 
-/** A set that is to leave a host, as it is to be elsewhere. */
+/** A set that leaves its host, and the template that it has on the next one. */
 export interface WantedMove {
   setId: string;
   hostId: string;
@@ -14,9 +14,9 @@ export interface WantedMove {
 }
 
 /**
- * Plans these sets in addition to everything that is booked, none on the host that it is to leave.
- * Commits nothing: the placer plans again. Gives a text for each set that fits nowhere.
- * @param cache the process's fleet in memory; one plan at a time
+ * Plans these sets in addition to all bookings, and none on the host that it leaves. It commits
+ * nothing: the placer plans again. Returns an explanation for each set that no host takes.
+ * @param cache the fleet in memory; its callers plan one after the other
  */
 export async function planMoves(
   tx: Queryable,
