@@ -131,7 +131,10 @@ export class RedisStreamRelay implements StreamRelay {
 
   async #renew(streamId: string): Promise<void> {
     await this.#redis
+      .multi()
       .set(this.#readerKey(streamId), "1", "PX", READER_TTL_MS)
+      .pexpire(this.#chunksKey(streamId), READER_TTL_MS)
+      .exec()
       .catch(() => undefined); // the next read fails with the same error
   }
 
@@ -147,7 +150,7 @@ export class RedisStreamRelay implements StreamRelay {
           this.#chunksKey(streamId),
           frame,
           CHUNKS_BUFFERED_MAX,
-          STREAM_TTL_MS,
+          READER_TTL_MS,
         ),
       );
       if (taken === 1) return;

@@ -1,12 +1,14 @@
 import { AppError } from "../../contracts/common/app-error.ts";
+import { batchBytes } from "../../lib/async/batch-bytes.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
-/** One piece is at most this long, so that buffers on the way are bounded in bytes. */
+/** The largest chunk in Redis. With the number of chunks it bounds the buffer of a stream. */
 const CHUNK_BYTES_MAX = 64 * 1024;
 
 /**
- * Passes a log from its host's agent on to its reader, at the reader's pace. The id of a stream is known only to the
- * agent that was asked for it, and is unguessable. Throws not-found when nobody reads any more.
+ * Passes the log of an agent to its reader, at the reader's pace. Small chunks are joined, because
+ * each one costs a command of Redis. Only the agent knows the stream's id, which is random.
+ * Throws not-found if the reader has disconnected.
  */
 export async function receiveStream(
   ctx: ControlContext,
@@ -15,9 +17,9 @@ export async function receiveStream(
   error: string | undefined,
 ): Promise<void> {
   try {
-    // Says that the agent has come: of a container that writes nothing there may be no chunk for long.
+    // Tells the reader that the agent responds: a quiet container may send no chunk for long.
     await ctx.streams.append(streamId, new Uint8Array());
-    for await (const chunk of chunks) {
+    for await (const chunk of batchBytes(chunks, CHUNK_BYTES_MAX)) {
       for (let start = 0; start < chunk.length; start += CHUNK_BYTES_MAX) {
         await ctx.streams.append(streamId, chunk.subarray(start, start + CHUNK_BYTES_MAX));
       }

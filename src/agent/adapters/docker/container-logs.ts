@@ -44,14 +44,18 @@ export async function* containerLogs(
 
 /**
  * Yields the payloads of Docker's frames. A frame is an 8-byte header (stream, three zeros,
- * big-endian length) and its payload. Parts of a frame are yielded as they arrive, so the stream's
- * buffer bounds the memory.
+ * big-endian length) and its payload.
+ *
+ * Docker writes a frame for each line. All payloads of one piece of the stream are one chunk,
+ * because each chunk costs a message on the way to the reader. Parts of a frame are yielded as they
+ * arrive, so the stream's buffer bounds the memory.
  */
 export async function* demultiplex(output: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
   let header = Buffer.alloc(0);
   let payloadBytesLeft = 0;
   for await (const piece of output) {
     let chunk = toBuffer(piece);
+    const payloads: Buffer[] = [];
     while (chunk.length > 0) {
       if (payloadBytesLeft === 0) {
         const taken = Math.min(headerBytes - header.length, chunk.length);
@@ -64,9 +68,11 @@ export async function* demultiplex(output: AsyncIterable<unknown>): AsyncGenerat
         const payload = chunk.subarray(0, payloadBytesLeft);
         payloadBytesLeft -= payload.length;
         chunk = chunk.subarray(payload.length);
-        yield payload;
+        payloads.push(payload);
       }
     }
+    if (payloads.length === 1 && payloads[0]) yield payloads[0];
+    else if (payloads.length > 1) yield Buffer.concat(payloads);
   }
 }
 
