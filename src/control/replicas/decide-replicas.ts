@@ -7,11 +7,13 @@ import {
   readAutoscaleState,
 } from "../../db/queries/autoscaling/states.ts";
 import { getSizedTemplate, type ServiceRow } from "../../db/queries/services/write-services.ts";
+import { getGrants } from "../../db/queries/tenancy/tenants.ts";
 import {
   decideReplicas,
   type DecisionInput,
   type ReplicasDecision,
 } from "../../scheduler/autoscaling/decide-replicas.ts";
+import { findMissingGrants } from "../tenancy/grants.ts";
 import { countWithinQuota } from "../tenancy/quota.ts";
 
 /**
@@ -20,10 +22,10 @@ import { countWithinQuota } from "../tenancy/quota.ts";
  */
 const HELD_RULES_MAX = 2_048;
 /**
- * A decision that the quota limits is repeated this often: other services free quota without a
- * notice to this one.
+ * A decision that the quota or the grants of the tenant limit is repeated this often: both change
+ * without a notice to this service.
  */
-const QUOTA_RECHECK_MS = 10_000;
+const LIMIT_RECHECK_MS = 10_000;
 
 export interface ServiceDecision extends ReplicasDecision {
   /** The number of demands that Berth holds for the service. */
@@ -32,8 +34,8 @@ export interface ServiceDecision extends ReplicasDecision {
 
 /**
  * Decides how many sets a locked service should have now: from the replicas that people chose, the
- * held demands, and its policy. The tenant's quota limits the wants of alerts; a request of people
- * beyond the quota fails elsewhere (assertWithinQuota). Writes nothing; may lock the tenant's row.
+ * held demands, and its policy. The tenant's quota and grants limit the wants of alerts. A request
+ * of people beyond them fails elsewhere (assertWithinQuota, assertGranted). Writes nothing; may lock the tenant's row.
  */
 export async function decideServiceReplicas(
   tx: Queryable,
@@ -78,10 +80,10 @@ async function decideWithin(
     replicasMax: REPLICAS_MAX,
   };
   const decision = { ...decideReplicas(input), heldTotal: total };
-  return limitByQuota(tx, service, input, decision);
+  return limitByTenant(tx, service, input, decision);
 }
 
-async function limitByQuota(
+async function limitByTenant(
   tx: Queryable,
   service: ServiceRow,
   input: DecisionInput,
@@ -90,6 +92,9 @@ async function limitByQuota(
   const ofPeople = decideReplicas({ ...input, rules: [], isScaleInAtOnce: true }).desired;
   const granted = Math.max(ofPeople, service.desiredReplicas);
   if (decision.desired <= granted) return decision;
+  const missing = findMissingGrants(await getGrants(tx, service.tenantId), service);
+  if (missing.length > 0)
+    return limitTo(granted, `the tenant is not granted ${missing.join(", ")}`, decision);
   const template = await getSizedTemplate(tx, service);
   const addable = await countWithinQuota(
     tx,
@@ -99,11 +104,19 @@ async function limitByQuota(
   );
   const affordable = Math.max(ofPeople, service.desiredReplicas + addable);
   if (decision.desired <= affordable) return decision;
-  const limit = `the tenant's quota allows ${affordable} sets of this service`;
+  return limitTo(
+    affordable,
+    `the tenant's quota allows ${affordable} sets of this service`,
+    decision,
+  );
+}
+
+/** The decision with fewer sets and one more reason. The sweep decides again in a moment. */
+function limitTo(desired: number, reason: string, decision: ServiceDecision): ServiceDecision {
   return {
     ...decision,
-    desired: affordable,
-    because: [...decision.because, limit],
-    recheckAfterMs: Math.min(decision.recheckAfterMs ?? QUOTA_RECHECK_MS, QUOTA_RECHECK_MS),
+    desired,
+    because: [...decision.because, reason],
+    recheckAfterMs: Math.min(decision.recheckAfterMs ?? LIMIT_RECHECK_MS, LIMIT_RECHECK_MS),
   };
 }

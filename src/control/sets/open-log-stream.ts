@@ -21,9 +21,9 @@ export interface LogStreamLimits {
 }
 
 /**
- * Requests the log of a container from the agent of its host. Yields the last `tail` lines, and with
- * `follow` all further lines until `signal` aborts. The stream throws when the agent does not answer
- * within 10 s. Throws not-found, state-conflict for a set without a host, and rate-limited.
+ * Requests the log of a container from the agent of its host. Yields the last `tail` lines, and
+ * with `follow` all further lines until `signal` aborts. The stream throws when the agent does not
+ * answer within 10 s. Throws not-found, state-conflict for a set without a host, and rate-limited.
  */
 export async function openLogStream(
   ctx: ControlContext,

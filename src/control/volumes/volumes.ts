@@ -30,6 +30,7 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { hostSnapshotOf, planPolicyOf } from "../placement/host-snapshot.ts";
 import { getSet } from "../sets/get-set.ts";
 import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
+import { assertGranted } from "../tenancy/grants.ts";
 import { assertWithinQuota } from "../tenancy/quota.ts";
 
 export interface ListVolumes extends PageRequest {
@@ -96,6 +97,7 @@ export async function restoreVolume(
     if (!volume) throw notFound("volume");
     const service = await lockServiceByName(tx, volume.tenantId, volume.service);
     assertMayRestore(volume, service);
+    await assertGranted(tx, volume.tenantId, service);
     const template = await getSizedTemplate(tx, service);
     if (!template.volume) throw conflict(`Service ${service.name} has no volume in its template.`);
     const ask: Resources = {

@@ -25,6 +25,7 @@ export const restoreVolumeRoute = createRoute({
     202: jsonResponse(setSchema, "The new set, which starts on the volume's host."),
     ...commonProblems,
     ...problems(
+      "grant-missing",
       "state-conflict",
       "quota-exceeded",
       "idempotency-conflict",

@@ -1,6 +1,14 @@
+import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { patchServiceBody } from "../../../src/contracts/api/services.ts";
 import { type PatchTenant, patchTenantBody } from "../../../src/contracts/api/tenancy.ts";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { autoscaleService } from "../../../src/control/autoscaling/autoscale-service.ts";
+import {
+  cpuHigh,
+  createElasticService,
+  deliverAlerts,
+} from "../../support/fleet/elastic-service.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
@@ -111,3 +119,30 @@ test("I9: a tenant reads itself, and no other tenant", async () => {
   const other = getTenant(fleet.ctx, tenantId, "food");
   await expect(other).rejects.toMatchObject({ code: "not-found" });
 });
+
+test("alerts do not scale out a service without its grant, and the decision says so", async () => {
+  const { name } = await getTenantOfFleet();
+  const service = await createElasticService(fleet, "web", { replicas: 2 });
+  const grant = (pools: string[]) =>
+    patchTenant(fleet.ctx, name, undefined, patchTenantBody.parse({ grants: { pools } }));
+  await grant(["gpu"]);
+  await deliverAlerts(fleet.ctx, service.hookId, [cpuHigh()]);
+  await service.runJobs();
+  expect(await service.desired()).toBe(2);
+  const { items } = await service.decisions();
+  expect(items[0]?.because.join(" ")).toContain("the tenant is not granted pool default");
+  await grant(["default"]);
+  await autoscaleService(fleet.ctx, service.serviceId);
+  expect(await service.desired()).toBeGreaterThan(2);
+});
+
+/** The tenant that the elastic services of a fleet belong to. */
+async function getTenantOfFleet(): Promise<{ name: string }> {
+  const rows = await rowsOf<{ name: string }>(
+    fleet.ctx.db,
+    sql`select name from tenants where id = ${fleet.tenantId}`,
+  );
+  const [tenant] = rows;
+  if (!tenant) throw new Error("the fleet has no tenant");
+  return tenant;
+}

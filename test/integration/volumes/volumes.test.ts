@@ -168,6 +168,16 @@ test("I2: a volume is restored only where its set fits", async () => {
   expect(await getService(f.ctx, f.tenantId, "db")).toMatchObject({ replicas: 0 });
 });
 
+test("a volume is not restored into a service whose grant was withdrawn", async () => {
+  const { f, hostId } = await start();
+  const { volumeId } = await trashTheVolume(f, hostId);
+  await createDb(f, 0);
+  await f.ctx.db.execute(sql`update tenants set grants = jsonb_set(grants, '{pools}', '["gpu"]')`);
+  const restore = restoreVolume(f.ctx, null, volumeId);
+  await expect(restore).rejects.toMatchObject({ code: "grant-missing" });
+  expect(await getService(f.ctx, f.tenantId, "db")).toMatchObject({ replicas: 0 });
+});
+
 test("a set that has a volume is not moved off its host because it does not start there", async () => {
   const { f, hostId } = await start();
   const [set] = (await f.sync(hostId, { full: true })).sets;
