@@ -32,7 +32,7 @@ beforeAll(async () => {
 });
 afterAll(() => fleet.close());
 beforeEach(() => {
-  fleet.rings.length = 0;
+  fleet.enqueued.length = 0;
 });
 
 const resolved = (key: string) => cpuHigh({ key, status: "resolved" });

@@ -45,7 +45,7 @@ it("the same alert delivered forty times at once has one effect", async () => {
     new Set(['{"accepted":1,"ignored":0}']),
   );
   expect((await menu.demands()).items).toMatchObject([{ wantedReplicas: 5, baseReplicas: 3 }]);
-  expect(fleet.rings.filter((ring) => ring.name === "autoscale-service")).toHaveLength(1);
+  expect(fleet.enqueued.filter((job) => job.name === "autoscale-service")).toHaveLength(1);
   await menu.runJobs();
   expect(await menu.desired()).toBe(5);
 });

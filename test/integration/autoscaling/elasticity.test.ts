@@ -37,7 +37,7 @@ beforeAll(async () => {
 });
 afterAll(() => fleet.close());
 beforeEach(() => {
-  fleet.rings.length = 0;
+  fleet.enqueued.length = 0;
 });
 
 const resolved = () => cpuHigh({ status: "resolved", endsAt: "2026-01-05T03:10:00Z" });
@@ -66,13 +66,13 @@ describe("an alert", () => {
 
   it("enqueues a job whose id names the change and whose payload fits the contract", async () => {
     const menu = await createElasticService(fleet, newName());
-    fleet.rings.length = 0;
+    fleet.enqueued.length = 0;
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     const { items } = await menu.demands();
-    expect(fleet.rings.map((ring) => ring.jobId)).toEqual([
+    expect(fleet.enqueued.map((job) => job.jobId)).toEqual([
       `autoscale:${menu.serviceId}:${items[0]?.id}-firing`,
     ]);
-    expect(jobPayloads["autoscale-service"].parse(fleet.rings[0]?.payload)).toEqual({
+    expect(jobPayloads["autoscale-service"].parse(fleet.enqueued[0]?.payload)).toEqual({
       serviceId: menu.serviceId,
     });
   });
@@ -82,11 +82,11 @@ describe("an alert", () => {
     const receipt = await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     const before = await countRows();
-    fleet.rings.length = 0;
+    fleet.enqueued.length = 0;
     for (let time = 0; time < 3; time++) {
       expect(await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toEqual(receipt);
     }
-    expect(fleet.rings).toEqual([]);
+    expect(fleet.enqueued).toEqual([]);
     await autoscaleService(fleet.ctx, menu.serviceId);
     expect(await countRows()).toEqual(before);
   });
@@ -149,7 +149,7 @@ describe("an alert", () => {
       accepted: 0,
       ignored: 1,
     });
-    expect(fleet.rings.filter((ring) => ring.name === "autoscale-service")).toEqual([]);
+    expect(fleet.enqueued.filter((job) => job.name === "autoscale-service")).toEqual([]);
     await autoscaleService(fleet.ctx, menu.serviceId);
     expect(await menu.desired()).toBe(3);
   });
@@ -297,12 +297,12 @@ describe("a thousand alerts at once", () => {
     const alerts = Array.from({ length: 1_000 }, (_, index) =>
       cpuHigh({ key: `key-${index}`, labels: { alertname: "CpuHigh", instance: `i${index}` } }),
     );
-    fleet.rings.length = 0;
+    fleet.enqueued.length = 0;
     expect(await deliverAlerts(fleet.ctx, menu.hookId, alerts)).toEqual({
       accepted: 1_000,
       ignored: 0,
     });
-    expect(fleet.rings).toHaveLength(1);
+    expect(fleet.enqueued).toHaveLength(1);
     await menu.runJobs();
     expect(await menu.desired()).toBe(5);
     const [decision] = (await menu.decisions()).items;
@@ -332,7 +332,7 @@ describe("a sweep", () => {
   it("decides for services whose job was lost with Redis (I1)", async () => {
     const menu = await createElasticService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
-    fleet.rings.length = 0;
+    fleet.enqueued.length = 0;
     await fleet.ctx.db.execute(sql`delete from outbox`);
     expect((await decideDueServices(fleet.ctx)).scaled).toBeGreaterThanOrEqual(1);
     expect(await menu.desired()).toBe(5);

@@ -37,7 +37,7 @@ beforeAll(async () => {
 });
 afterAll(() => fleet.close());
 beforeEach(() => {
-  fleet.rings.length = 0;
+  fleet.enqueued.length = 0;
 });
 
 const codeOf = (work: Promise<unknown>) =>

@@ -8,7 +8,7 @@ import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { type FleetContext, serviceBody } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
-import { untilSomebodyWaits } from "../../support/fleet/lock-waits.ts";
+import { waitForLockWait } from "../../support/fleet/lock-waits.ts";
 import { rowsReadOf } from "../../support/fleet/rows-read.ts";
 import { waitUntil } from "../../support/wait-until.ts";
 
@@ -136,7 +136,7 @@ test("a batch that hangs is reported, so that its process ends", async () => {
   await withTx(f.ctx.db, async (tx) => {
     await tx.execute(sql`select 1 from hosts for update`);
     run = placer.placeSets();
-    await untilSomebodyWaits(f.ctx.db, "the booking waits for the host");
+    await waitForLockWait(f.ctx.db, "the booking waits for the host");
     await waitUntil("the placer reports the batch", async () => (reports > 0 ? true : undefined));
   });
   expect(await run).toMatchObject({ placed: 1 });

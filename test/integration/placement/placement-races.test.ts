@@ -11,7 +11,7 @@ import { createService } from "../../../src/control/services/create-service.ts";
 import type { PlaceOutcome } from "../../../src/control/placement/place-pending-sets.ts";
 import { type FleetContext, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
-import { untilSomebodyWaits } from "../../support/fleet/lock-waits.ts";
+import { waitForLockWait } from "../../support/fleet/lock-waits.ts";
 
 const start = fleetPerTest();
 
@@ -40,7 +40,7 @@ async function placeAmidst(f: FleetContext, change: SQL) {
   await withTx(f.ctx.db, async (tx) => {
     await tx.execute(sql`update hosts set ${change}`);
     run = f.placer.placeSets();
-    await untilSomebodyWaits(f.ctx.db, "the host's row is waited for");
+    await waitForLockWait(f.ctx.db, "the host's row is waited for");
   });
   return run;
 }
@@ -131,7 +131,7 @@ test("I2: a usage report that meets a booking goes on counting what was booked a
     await lockHosts(tx, [hostId]);
     // With a list of images it waits for the row, however long the booking takes.
     report = f.sync(hostId, { usage, images: [] });
-    await untilSomebodyWaits(f.ctx.db, "the host's row is waited for");
+    await waitForLockWait(f.ctx.db, "the host's row is waited for");
     const placement = { placementId: "plc_1", setId: set.id, hostId, score: 0, because: {} };
     await commitPlacements(tx, [{ ...placement, generation: set.generation }], 1);
   });
@@ -161,7 +161,7 @@ test("a placement locks hosts before sets, so that it does not deadlock with a s
     async (tx) => {
       await tx.execute(sql`select 1 from hosts for update`);
       run = f.placer.placeSets();
-      await untilSomebodyWaits(f.ctx.db, "the placement waits for a host");
+      await waitForLockWait(f.ctx.db, "the placement waits for a host");
       // A scale-in locks its sets now. With the sets locked first, one of both would have to end.
       await tx.execute(sql`select 1 from sets where id = ${waiting.id} for update nowait`);
     },

@@ -50,7 +50,7 @@ test("pending sets are placed, booked, recorded and sent to the agent of their h
   const f = await start();
   const hostId = await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 3 }));
-  expect(f.rings.map((ring) => ring.name)).toContain("place-sets");
+  expect(f.enqueued.map((job) => job.name)).toContain("place-sets");
   expect(await f.placer.placeSets()).toMatchObject({ placed: 3, rejected: 0, conflicts: 0 });
   expect(await bookings(f)).toEqual([
     { id: hostId, allocated: 3_000, booked: 3_000, allocatable: 4_000 },
@@ -256,13 +256,13 @@ test.each([
       [6_000, 8_000],
       [2_000, 10_000],
     ]) {
-      const ring = f.rings.find(({ jobId }) => jobId.endsWith(`-left${left}`));
-      const { serviceId, generation } = jobPayloads["reconcile-service"].parse(ring?.payload);
+      const job = f.enqueued.find(({ jobId }) => jobId.endsWith(`-left${left}`));
+      const { serviceId, generation } = jobPayloads["reconcile-service"].parse(job?.payload);
       await reconcileService(f.ctx, serviceId, generation);
       expect(await setStates(f)).toEqual({ pending });
     }
-    const rung = f.rings.map((ring) => ring.name);
-    expect(rung).toEqual(
+    const names = f.enqueued.map((job) => job.name);
+    expect(names).toEqual(
       Array.from({ length: 3 }, (_, i) =>
         i < 2 ? ["place-sets", "reconcile-service"] : ["place-sets"],
       ).flat(),

@@ -35,7 +35,7 @@ test("I5: a set that fits nowhere has a reason, and is retried with backoff, and
     sql`update sets set plan_after = now() + interval '1 hour' where state = 'pending'`,
   );
   await f.enroll("h2");
-  expect(f.rings.at(-1)).toMatchObject({
+  expect(f.enqueued.at(-1)).toMatchObject({
     name: "place-sets",
     payload: { cause: "capacity-gained" },
   });
@@ -80,7 +80,7 @@ test.each([
     expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 2 });
   }
   await open(f.ctx, hostId);
-  expect(f.rings.at(-1)).toMatchObject({ name: "place-sets", payload: { cause } });
+  expect(f.enqueued.at(-1)).toMatchObject({ name: "place-sets", payload: { cause } });
   expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 0 });
 });
 
@@ -122,7 +122,7 @@ test("a set that failed to start keeps its backoff, and frees capacity for sets 
     sql`update sets set plan_after = now() + interval '1 hour' where state = 'pending'`,
   );
   await f.sync(hostId, { observed: [observed(order, "absent")] });
-  expect(f.rings.at(-1)).toMatchObject({ payload: { cause: "capacity-gained" } });
+  expect(f.enqueued.at(-1)).toMatchObject({ payload: { cause: "capacity-gained" } });
   const due = await rowsOf<{ isDue: boolean; hasFailed: boolean }>(
     f.ctx.db,
     sql`select plan_after <= now() as "isDue", id = ${set.setId} as "hasFailed" from sets where state = 'pending'`,

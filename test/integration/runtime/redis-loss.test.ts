@@ -120,7 +120,7 @@ describe("the work of every intent is done once", () => {
 
     // And when it is back, empty, jobs come through it again.
     redis = await startRedis({ port: redis.port });
-    await waitUntil("a ring is heard", async () => {
+    await waitUntil("a job is received", async () => {
       const attempts = countAttempts();
       await createAndScale();
       await delay(300);

@@ -15,7 +15,7 @@ import {
   serviceBody,
   smallHost,
 } from "../../support/fleet/fleet-context.ts";
-import { untilSomebodyWaits } from "../../support/fleet/lock-waits.ts";
+import { waitForLockWait } from "../../support/fleet/lock-waits.ts";
 
 let fleet: FleetContext | undefined;
 
@@ -70,7 +70,7 @@ test.each(["h1", "h2"])(
       () => "resized",
       (error: unknown) => String(error),
     );
-    await untilSomebodyWaits(f.ctx.db, "the resize waits for the host");
+    await waitForLockWait(f.ctx.db, "the resize waits for the host");
     commit();
     await placement;
     expect(await resized).toContain(`no room for the new size on ${target}`);

@@ -103,7 +103,7 @@ test("a service of more sets than a round is resized in rounds, and new sets hav
     { cpu: 500, sets: SETS_PER_ROUND_MAX },
     { cpu: 1_000, sets: SETS_PER_ROUND_MAX + 50 },
   ]);
-  expect(f.rings.map(({ name }) => name)).toContain("resize-service");
+  expect(f.enqueued.map(({ name }) => name)).toContain("resize-service");
   expect(await continueResize(f.ctx, service.id)).toBe(SETS_PER_ROUND_MAX);
   expect(await continueResize(f.ctx, service.id)).toBe(50);
   expect(await continueResize(f.ctx, service.id)).toBe(0);
@@ -130,10 +130,10 @@ test("I2: what a set gives up is booked until the kernel has taken it, and then 
   await resize(f, { cpu: 1 });
   expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 1 });
   expect((await bookings(f))[0]).toMatchObject({ cpu: 4_000, booked: 4_000 });
-  f.rings.length = 0;
+  f.enqueued.length = 0;
   await obey(f, hostId);
   expect((await bookings(f))[0]).toMatchObject({ cpu: 1_000, booked: 1_000 });
-  expect(f.rings).toMatchObject([{ name: "place-sets", payload: { cause: "capacity-gained" } }]);
+  expect(f.enqueued).toMatchObject([{ name: "place-sets", payload: { cause: "capacity-gained" } }]);
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
 });
 
@@ -198,10 +198,10 @@ test("pending sets that become smaller are planned at once; those that leave do 
         select id, service_id, 'move', 'leaving', 'person' from sets where id = ${leaving.setId}`,
   );
   await f.ctx.db.execute(sql`update hosts set allocatable_cpu_millis = 5500`);
-  f.rings.length = 0;
+  f.enqueued.length = 0;
   await resize(f, { cpu: 1.5 }); // three sets grow by half a core each: with the one that leaves it would be too much
   await resize(f, { cpu: 0.5 });
-  expect(f.rings.map(({ name }) => name)).toContain("place-sets");
+  expect(f.enqueued.map(({ name }) => name)).toContain("place-sets");
   expect(await f.placer.placeSets()).toMatchObject({ rejected: 2 }); // due at once, though all is still booked
   await f.sync(h1, { observed: [observed(leaving, "absent", { generation: 1_000 })] });
   const released = await getSet(f.ctx, f.tenantId, leaving.setId);

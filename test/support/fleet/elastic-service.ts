@@ -39,8 +39,8 @@ export interface ElasticOptions {
   rules?: HookRule[];
   stabilizationSeconds?: number;
   /**
-   * By default one step takes all sets and nothing waits, so that a test sees each decision by
-   * itself.
+   * By default one step takes all sets and nothing waits, so that a test sees each decision
+   * separately.
    */
   scaleIn?: AutoscaleSpec["scaleIn"];
   scaleOut?: AutoscaleSpec["scaleOut"];
@@ -131,8 +131,8 @@ export async function passSeconds(
 }
 
 async function runAutoscaleJobs(fleet: FleetContext, ctx: ControlContext): Promise<void> {
-  const jobs = fleet.rings.filter((ring) => ring.name === "autoscale-service");
-  fleet.rings.length = 0;
+  const jobs = fleet.enqueued.filter((job) => job.name === "autoscale-service");
+  fleet.enqueued.length = 0;
   for (const job of jobs) await autoscaleService(ctx, String(job.payload["serviceId"]));
 }
 

@@ -38,7 +38,7 @@ export interface FleetContext {
   ctx: ControlContext;
   placer: Placer;
   tenantId: string;
-  rings: JobRequest[];
+  enqueued: JobRequest[];
   signals: string[];
   /** A context with a second connection pool on the same database, like another process. */
   secondContext(): ControlContext;
@@ -68,7 +68,7 @@ export async function createFleetContext(
   const handles = [
     openPostgres({ databaseUrl: database.url, connectionsMax: 8, statementTimeoutMs: 20_000 }),
   ];
-  const rings: JobRequest[] = [];
+  const enqueued: JobRequest[] = [];
   const signals: string[] = [];
   const contextOn = (handle: (typeof handles)[number]): ControlContext => ({
     db: handle.db,
@@ -76,7 +76,7 @@ export async function createFleetContext(
     reportWriteLimit: createConcurrencyLimit(2),
     log: silentLog,
     settings: { ...defaultControlSettings, ...settings },
-    jobQueue: { enqueue: async (jobs) => void rings.push(...jobs) },
+    jobQueue: { enqueue: async (jobs) => void enqueued.push(...jobs) },
     signals: {
       publish: async (channels) => void signals.push(...channels),
       waitFor: async () => false,
@@ -103,7 +103,7 @@ export async function createFleetContext(
     ctx,
     placer: createPlacer(ctx),
     tenantId: tenant.id,
-    rings,
+    enqueued,
     signals,
     secondContext: () => {
       const handle = openPostgres({

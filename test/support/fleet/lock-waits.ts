@@ -7,7 +7,7 @@ import { waitUntil } from "../wait-until.ts";
  * Until a statement waits for a lock that another holds; in this database: others are tested on the
  * same server meanwhile.
  */
-export async function untilSomebodyWaits(db: Db, what: string): Promise<void> {
+export async function waitForLockWait(db: Db, what: string): Promise<void> {
   const waiting = sql`select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
   await waitUntil(what, async () => ((await rowsOf(db, waiting)).length > 0 ? true : undefined));
 }

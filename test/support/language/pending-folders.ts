@@ -22,7 +22,6 @@ export const pendingFolders: readonly string[] = [
   "src/scheduler/placement",
   "test/bench",
   "test/e2e",
-  "test/integration/autoscaling",
   "test/integration/cli",
   "test/integration/placement",
   "test/integration/relocation",
@@ -31,6 +30,5 @@ export const pendingFolders: readonly string[] = [
   "test/support",
   "test/support/cli",
   "test/support/fakes",
-  "test/support/fleet",
   "test/support/servers",
 ];
