@@ -82,3 +82,15 @@ it("reads at most ten times a second, however often it is signaled", async () =>
   const gaps = readAtMs.slice(1).map((atMs, index) => atMs - (readAtMs[index] ?? 0));
   expect(Math.min(...gaps)).toBeGreaterThan(95);
 });
+
+it("repeats a slow read after five times its duration", async () => {
+  const ctx = contextWith(async () => true);
+  const readAtMs: number[] = [];
+  await pollUntil(ctx, channel, 60_000, never, async () => {
+    readAtMs.push(performance.now());
+    await new Promise((resolve) => setTimeout(resolve, 80));
+    return { isDone: readAtMs.length === 3, value: undefined };
+  });
+  const gaps = readAtMs.slice(1).map((atMs, index) => atMs - (readAtMs[index] ?? 0));
+  expect(Math.min(...gaps)).toBeGreaterThan(380);
+});

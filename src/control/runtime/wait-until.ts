@@ -5,11 +5,14 @@ import type { ControlContext, SignalChannel } from "./context.ts";
 const POLL_MS_MAX = 1_000;
 /** The shortest time between two reads, as a large service causes thousands of signals. */
 const READ_GAP_MS = 100;
+/** A slow read is repeated later, so that a wait uses at most a fifth of a connection. */
+const PAUSE_PER_READ = 5;
 
 /**
  * Reads at each signal on `channel`, and at least once a second, until `read` returns isDone, the
- * time is over or `signal` aborts. Returns the last value. Two reads are at least 100 ms apart. It
- * subscribes before each read, so that it misses no change.
+ * time is over or `signal` aborts. Returns the last value. Two reads are at least 100 ms apart,
+ * and five times the duration of a slow read, up to a second. It subscribes before each read, so
+ * that it misses no change.
  */
 export async function pollUntil<T>(
   ctx: ControlContext,
@@ -31,14 +34,17 @@ export async function pollUntil<T>(
             AbortSignal.any([signal, listening.signal]),
           )
         : undefined;
+    let readMs = 0;
     try {
       const seen = await read();
+      readMs = performance.now() - readAt;
       if (seen.isDone || woken === undefined || signal.aborted) return seen.value;
       await woken;
     } finally {
       listening.abort();
     }
-    const gapMs = Math.min(READ_GAP_MS, remainingMs) - (performance.now() - readAt);
+    const pauseMs = Math.max(READ_GAP_MS, Math.min(readMs * PAUSE_PER_READ, POLL_MS_MAX));
+    const gapMs = Math.min(pauseMs, remainingMs) - (performance.now() - readAt);
     if (gapMs > 0) await delay(gapMs, undefined, { signal }).catch(() => undefined);
   }
 }
