@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { sampleCounts, sampleService } from "../../../test/support/api/api-samples.ts";
+import { sampleCounts, sampleService, sampleSet } from "../../../test/support/api/api-samples.ts";
 import { berth, json, scriptedApi } from "../../../test/support/cli/cli-harness.ts";
 
 const text = "No host of 3 fits: 3 hosts lack memory (insufficient-memory).";
@@ -55,4 +55,14 @@ test("a deletion accepts --yes, as scripts pass it to each deletion", async () =
   );
   const run = await berth(["delete", "service", "huge", "--yes"], api);
   expect(run).toMatchObject({ exitCode: 0, stderr: "" });
+});
+
+test("the message of a timeout ends with one period", async () => {
+  const set = sampleSet({ state: "pending", reason: { code: "no-host-fits", text } });
+  const api = scriptedApi(() => json({ reached: false, set }));
+  const argv = ["wait", "set", set.id, "--for", "running", "--timeout", "3s"];
+  const run = await berth(argv, { ...api, now: tickingClock() });
+  expect(run.exitCode).toBe(6);
+  expect(run.stderr).toContain(`${text}\n`);
+  expect(run.stderr).not.toContain("..");
 });

@@ -180,9 +180,10 @@ async function poll<T>(
     }
     if (cli.now >= deadline) {
       cli.terminal.endLive();
-      throw new CliError(`${name} was not ${goal} within ${timeoutSeconds} s: ${result.line}.`, {
+      const state = result.line.replace(/\.$/, ""); // a reason is a sentence already
+      throw new CliError(`${name} was not ${goal} within ${timeoutSeconds} s: ${state}.`, {
         exitCode: exitCodes.timedOut,
-        hints: [`It goes on. \`berth explain ${name}\` says what it waits for.`],
+        hints: [`Berth continues. \`berth explain ${name}\` shows the reason.`],
       });
     }
   }
