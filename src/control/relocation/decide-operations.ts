@@ -21,15 +21,15 @@ import { hostSnapshotOf, planPolicyOf } from "../placement/host-snapshot.ts";
 import { planMoves } from "../placement/plan-moves.ts";
 import { fitsGrowth, growthOf } from "../placement/growth.ts";
 
-/** What a waiting operation does next. */
+/** The next step of a waiting operation. */
 export type OperationDecision = { operation: WaitingOperation; template: SetTemplate } & (
   | { step: "resize" | "replace-first" | "stop-first"; reason?: undefined }
   | { step: "wait"; reason: Reason }
 );
 
 /**
- * Decides the next step of the due operations of a service. The caller has locked the service. Locks the
- * hosts of waiting resizes. Budgets and capacity count what this call has decided before.
+ * Decides the next step of the due operations of a service. The caller has locked the service.
+ * Locks the hosts of waiting resizes. Budgets and capacity count what this call has decided before.
  */
 export async function decideOperations(
   tx: Queryable,
@@ -101,8 +101,8 @@ async function readTemplates(
 }
 
 /**
- * Waiting resizes whose hosts have the capacity by now. Hosts that are drained are left out. Locks the
- * hosts of all operations that may change their host, in the order of their ids.
+ * Waiting resizes whose hosts have the capacity by now. Hosts that are drained are left out. Locks
+ * the hosts of all operations that may change their host, in the order of their ids.
  */
 async function findFittingResizes(
   tx: Queryable,
@@ -124,8 +124,9 @@ async function findFittingResizes(
 }
 
 /**
- * A set that is ready is replaced first. A set that is not ready serves nothing, and its replacement
- * might never be ready either: it stops first. So do sets that have to keep their identity.
+ * A set that is ready is replaced first. A set that is not ready serves nothing, and its
+ * replacement might never be ready either: it stops first. So do sets that have to keep their
+ * identity.
  */
 function stepOf(operation: WaitingOperation): "replace-first" | "stop-first" {
   const { desired, isAvailable, isForced, to } = operation;

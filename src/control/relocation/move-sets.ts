@@ -29,18 +29,21 @@ const SETS_PER_SERVICE_MAX = 200;
 const SETS_PER_ROUND_MAX = 1_000;
 const RETRY_MS_MAX = 60_000;
 
-/** Moves sets off their hosts. One per process: it keeps the fleet in memory, and its rounds run one after the other. */
+/**
+ * Moves sets off their hosts. One per process: it keeps the fleet in memory, and its rounds run one
+ * after the other.
+ */
 export interface Mover {
   /** Takes the next step of every operation that can go on. Gives how many sets took one. */
   moveSets(): Promise<number>;
 }
 
 /**
- * Carries the operations of sets forward (see docs/internals/operations.md): moves by a drain or by a
- * person, and resizes without capacity on their hosts. Each step passes mayDisrupt (I14).
+ * Carries the operations of sets forward (see docs/internals/operations.md): moves by a drain or by
+ * a person, and resizes without capacity on their hosts. Each step passes mayDisrupt (I14).
  *
- * A running set without a volume is replaced first: Berth removes it once its replacement is ready. A set
- * with a volume, or one that is stopped, stops first and is placed again as the same set.
+ * A running set without a volume is replaced first: Berth removes it once its replacement is ready.
+ * A set with a volume, or one that is stopped, stops first and is placed again as the same set.
  */
 export function createMover(
   ctx: ControlContext,
@@ -86,8 +89,8 @@ async function runRound(
 }
 
 /**
- * Takes a step in a transaction that locks the service. An error concerns this service only: the next round
- * tries it again.
+ * Takes a step in a transaction that locks the service. An error concerns this service only: the
+ * next round tries it again.
  */
 async function withServiceLock(
   ctx: ControlContext,

@@ -35,7 +35,8 @@ export interface ServiceDecision extends ReplicasDecision {
 /**
  * Decides how many sets a locked service should have now: from the replicas that people chose, the
  * held demands, and its policy. The tenant's quota and grants limit the wants of alerts. A request
- * of people beyond them fails elsewhere (assertWithinQuota, assertGranted). Writes nothing; may lock the tenant's row.
+ * of people beyond them fails elsewhere (assertWithinQuota, assertGranted). Writes nothing; may
+ * lock the tenant's row.
  */
 export async function decideServiceReplicas(
   tx: Queryable,

@@ -24,14 +24,14 @@ import { countReplaceable } from "../tenancy/quota.ts";
 import { chooseRemovals, type Removal } from "./choose-removals.ts";
 
 /**
- * Sets that one transaction adds. Later transactions add the others, so that a request for thousands is answered soon,
- * and the first sets are placed meanwhile.
+ * Sets that one transaction adds. Later transactions add the others, so that a request for
+ * thousands is answered soon, and the first sets are placed meanwhile.
  */
 export const SETS_ADDED_MAX = 4_000;
 
 /**
- * Sets that one transaction removes: it locks their hosts, for a fraction of a second. Each round enqueues
- * the next one.
+ * Sets that one transaction removes: it locks their hosts, for a fraction of a second. Each round
+ * enqueues the next one.
  */
 export const SETS_REMOVED_MAX = 300;
 
@@ -43,9 +43,9 @@ export interface ReconcileOutcome {
 }
 
 /**
- * Brings the number of live sets of a service to the desired one, or closer to it and enqueues the rest. Safe to run at
- * any time, twice, or late. Gives undefined, and does nothing, when the service no longer exists, or is newer than
- * `generation`: whoever changed it has enqueued a job of its own.
+ * Brings the number of live sets of a service to the desired one, or closer to it and enqueues the
+ * rest. Safe to run at any time, twice, or late. Returns undefined and changes nothing when the
+ * service no longer exists or is newer than `generation`. A newer generation has its own job.
  */
 export async function reconcileService(
   ctx: ControlContext,
@@ -60,8 +60,8 @@ export async function reconcileService(
 }
 
 /**
- * Does the same inside the caller's transaction, which holds the service's row lock: that lock keeps two of these from
- * both adding the missing sets.
+ * Does the same inside the caller's transaction, which holds the service's row lock: that lock
+ * keeps two of these from both adding the missing sets.
  */
 export async function reconcileServiceSets(
   tx: UnitOfWork,
@@ -90,7 +90,10 @@ export function jobsForNewSets(service: ServiceRow, left: number): JobRequest[] 
   return left > 0 ? [place, reconcileAgainJob(service, left)] : [place];
 }
 
-/** The job of the next round. The number of sets left tells rounds apart, so that no retained job id swallows one. */
+/**
+ * The job of the next round. Its id contains the number of sets left, so that BullMQ does not
+ * mistake it for a retained job of an earlier round.
+ */
 function reconcileAgainJob({ id, generation }: ServiceRow, left: number): JobRequest {
   return {
     name: "reconcile-service",
@@ -100,8 +103,9 @@ function reconcileAgainJob({ id, generation }: ServiceRow, left: number): JobReq
 }
 
 /**
- * Adds pending sets of the current revision, whose template is given, and enqueues the jobs that follow.
- * Adds fewer while sets that are being removed use up the quota; the audit of replicas adds the others.
+ * Adds pending sets of the current revision, whose template is given, and enqueues the jobs that
+ * follow. Adds fewer while sets that are being removed use up the quota; the audit of replicas adds
+ * the others.
  */
 async function addSets(
   tx: UnitOfWork,
@@ -130,7 +134,10 @@ async function addSets(
   return { created: added, deleted: 0, ...(held > 0 ? { held: missing - added } : {}) };
 }
 
-/** Removes the next replicas that the service has too many, and enqueues the round that removes others. */
+/**
+ * Removes the next replicas that the service has too many, and enqueues the round that removes
+ * others.
+ */
 async function removeSets(
   tx: UnitOfWork,
   service: ServiceRow,
@@ -146,8 +153,8 @@ async function removeSets(
   const all = [...victims, ...replacements];
   const hostIds = [...new Set(all.flatMap(({ hostId }) => hostId ?? []))];
   await lockHosts(tx, hostIds);
-  // A victim that was placed since it was listed is not marked: its host is not locked. A later round
-  // finds it.
+  // A victim that was placed since it was listed is not marked: its host is not locked. A later
+  // round finds it.
   const marked = await markSetsDeleted(
     tx,
     all.map(({ id }) => id),

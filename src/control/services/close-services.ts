@@ -3,7 +3,10 @@ import type { ControlContext } from "../runtime/context.ts";
 
 const SERVICES_PER_ROUND_MAX = 500;
 
-/** Closes services that are being deleted and have no set left. Run after the last removal, and by the sweep. */
+/**
+ * Closes services that are being deleted and have no set left. Run after the last removal, and by
+ * the sweep.
+ */
 export async function closeServices(ctx: ControlContext): Promise<number> {
   const closed = await closeDeletedServices(ctx.db, SERVICES_PER_ROUND_MAX);
   if (closed.length > 0)

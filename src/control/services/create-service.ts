@@ -23,8 +23,9 @@ import { assertSupported } from "../runtime/supported-features.ts";
 import { countOf } from "../../lib/text/count-of.ts";
 
 /**
- * Stores a service with its first revision and its pending sets, of thousands the first SETS_ADDED_MAX, all or nothing; then enqueues their placement.
- * Throws unsupported, quota-exceeded, grant-missing, already-exists.
+ * Stores a service with its first revision and its pending sets, of thousands the first
+ * SETS_ADDED_MAX, all or nothing; then enqueues their placement. Throws unsupported,
+ * quota-exceeded, grant-missing, already-exists.
  */
 export async function createService(
   ctx: ControlContext,

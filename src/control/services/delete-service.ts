@@ -15,8 +15,8 @@ import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import { countOf } from "../../lib/text/count-of.ts";
 
 /**
- * Stops and removes all sets of a service, in rounds; the service ends with the last of them. Deleting a
- * service twice changes nothing more.
+ * Stops and removes all sets of a service, in rounds; the service ends with the last of them.
+ * Deleting a service twice changes nothing more.
  */
 export async function deleteService(
   ctx: ControlContext,

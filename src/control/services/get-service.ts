@@ -24,8 +24,8 @@ export async function getService(
 const batchLimits = { keysMax: 100, batchesMax: 4 };
 
 /**
- * Gives a `getService` that reads concurrent requests in batches, on connections of their own pool: under
- * load a request costs a fraction of a statement. Not for use inside a transaction.
+ * Gives a `getService` that reads concurrent requests in batches, on connections of their own pool:
+ * under load a request costs a fraction of a statement. Not for use inside a transaction.
  */
 export function createServiceReader(
   ctx: ControlContext,

@@ -31,11 +31,12 @@ import { assertSupported } from "../runtime/supported-features.ts";
 import { countOf } from "../../lib/text/count-of.ts";
 
 /**
- * Changes a service at the given generation. A changed template becomes the target revision, which waits
- * for a rollout unless the patch adopts it: then sets created from now on have it. Sets that exist keep
- * theirs. Amounts in the template change no revision, only the size of new sets.
+ * Changes a service at the given generation. A changed template becomes the target revision, which
+ * waits for a rollout unless the patch adopts it: then sets created from now on have it. Sets that
+ * exist keep theirs. Amounts in the template change no revision, only the size of new sets.
  *
- * Throws not-found, generation-mismatch, unsupported, invalid-request, quota-exceeded, grant-missing.
+ * Throws not-found, generation-mismatch, unsupported, invalid-request, quota-exceeded,
+ * grant-missing.
  */
 export async function patchService(
   ctx: ControlContext,
@@ -166,11 +167,11 @@ function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): s
     );
   if (after.onHostLost !== before.onHostLost) effects.push(hostLostEffects[after.onHostLost]);
   if (after.priority !== before.priority)
-    effects.push("Sets that wait for a place, and those made from now on, have the new priority.");
+    effects.push("Pending sets and sets created from now on have the new priority.");
   const added = after.desiredReplicas - before.desiredReplicas;
   if (added > 0) effects.push(`Berth adds ${countOf(added, "set")}.`);
   if (added < 0) effects.push(`Berth removes ${countOf(-added, "set")}.`);
-  if (effects.length === 0) effects.push("No set is touched.");
+  if (effects.length === 0) effects.push("No set changes.");
   return effects;
 }
 

@@ -37,8 +37,8 @@ export interface ResizeRound {
  * have the capacity. Other sets get an operation that waits, with the reason. Enqueues the next
  * round.
  *
- * Gives undefined, and does nothing, when a set was placed on a host that is not locked: which
- * hosts to lock is a guess until the sets are locked.
+ * Returns undefined and changes nothing when a set was placed on a host that is not locked. The
+ * hosts are known only once the sets are locked.
  * @param refusesShort throws capacity-insufficient instead of letting sets wait
  */
 export async function resizeNextSets(
@@ -81,15 +81,15 @@ export function assertMayMove(short: readonly ShortHost[], mayMove: boolean): vo
     .map(({ name, why, sets }) => `${name} (${sets.length} sets, ${why})`)
     .join(", ");
   const more = short.length > HOSTS_NAMED_MAX ? ` and ${short.length - HOSTS_NAMED_MAX} more` : "";
-  const noRoom = `There is no room for the new size on ${hosts}${more}.`;
+  const shortage = `No capacity for the new size on ${hosts}${more}.`;
   if (short.some(({ sets }) => sets.some(({ size }) => size.volumeBytes > 0))) {
     throw new AppError("capacity-insufficient", {
-      detail: `${noRoom} Sets with a volume do not move for their size: their data would stay behind, in the trash of that host. Free capacity there.`,
+      detail: `${shortage} Sets with a volume do not move for their size: their data would stay behind, in the trash of that host. Free capacity there.`,
     });
   }
   if (mayMove) return;
   throw new AppError("capacity-insufficient", {
-    detail: `${noRoom} Free capacity there, or repeat with "ifNoCapacity": "move" to replace these sets by others elsewhere.`,
+    detail: `${shortage} Free capacity there, or repeat with "ifNoCapacity": "move" to replace these sets by others elsewhere.`,
   });
 }
 
@@ -139,7 +139,7 @@ async function storeNextRound(
   tx.enqueue(resizeJob(service, firstSetId));
 }
 
-/** The job of the next round. The first set of this round tells rounds apart. */
+/** The job of the next round. Its id contains the first set of this round, so each is unique. */
 function resizeJob({ id, generation }: ServiceRow, firstSetId: string): JobRequest {
   const jobId = `resize:${id}:gen${generation}-after-${firstSetId}`;
   return { name: "resize-service", jobId, payload: { serviceId: id } };

@@ -47,9 +47,9 @@ const ATTEMPTS_MAX = 5;
 
 /**
  * Gives all sets of a service another size, in place: their agents change the limits of running
- * containers. No revision changes. The growth of a set is booked first, on locked hosts (I2). What
- * it needs less is given back when its agent confirms the new limits, and a size that the kernel
- * refuses is reverted (see db/queries/services/resizes.ts).
+ * containers. No revision changes. Berth books the growth of a set first, on locked hosts (I2). It
+ * releases the difference of a smaller size when the agent confirms the new limits, and reverts a
+ * size that the kernel refuses (see db/queries/services/resizes.ts).
  *
  * A service of up to SETS_PER_ROUND_MAX sets is resized in one transaction, all or nothing. A
  * larger one is admitted as a whole without locking hosts, and then resized in rounds. A set whose

@@ -18,9 +18,10 @@ import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import { countOf } from "../../lib/text/count-of.ts";
 
 /**
- * Sets the replicas that people want. Demands of alerts may hold the service above it, and autoscale's bounds apply: outside of
- * them is refused rather than clamped. Scaling to what it is already changes nothing. Throws not-found, generation-mismatch,
- * invalid-request, quota-exceeded, grant-missing.
+ * Sets the replicas that people want. Demands of alerts may hold the service above it, and
+ * autoscale's bounds apply: outside of them is refused rather than clamped. Scaling to what it is
+ * already changes nothing. Throws not-found, generation-mismatch, invalid-request, quota-exceeded,
+ * grant-missing.
  */
 export async function scaleService(
   ctx: ControlContext,

@@ -5,8 +5,9 @@ import type { ControlContext } from "../runtime/context.ts";
 import { pollUntil } from "../runtime/wait-until.ts";
 
 /**
- * Waits until the service is settled, or gone. Gives what is there when the wait ends, reached or not. A service that
- * is deleted and made again under its name meanwhile counts as gone. Throws not-found when there is none to begin with.
+ * Waits until the service is settled or deleted. Returns the service at the end of the wait, even
+ * if it has not reached the goal. A service that is deleted and created again counts as deleted.
+ * Throws not-found when it does not exist at the beginning.
  */
 export async function waitService(
   ctx: ControlContext,
@@ -21,7 +22,7 @@ export async function waitService(
     const found = await findService(ctx.db, tenantId, name);
     const service = found?.id === first.id ? found : null;
     const reached = query.for === "deleted" ? service === null : (service?.settled ?? false);
-    // What is gone never settles: no use in waiting on.
+    // A deleted service never settles.
     return { isDone: reached || service === null, value: { reached, service } };
   });
 }

@@ -25,7 +25,10 @@ const changeOfVerb: Record<SetVerb, SetChange> = {
   restart: { desired: "running", restart: true },
 };
 
-/** Stops, starts or restarts one placed set. Repeating stop or start changes nothing more. Throws not-found, state-conflict. */
+/**
+ * Stops, starts or restarts one placed set. Repeating stop or start changes nothing more. Throws
+ * not-found, state-conflict.
+ */
 export async function changeSet(
   ctx: ControlContext,
   scope: string | null,
@@ -78,13 +81,16 @@ function eventOf(set: SetRow, verb: SetVerb, generation: number): EmittedEvent {
   return { kind: "set-starting", data: { cause }, ...subjects };
 }
 
-/** Removes one set. Its service keeps its number of replicas, so that another takes its place. Throws not-found. */
+/**
+ * Removes one set. Its service keeps its number of replicas, so that another takes its place.
+ * Throws not-found.
+ */
 export async function deleteSet(
   ctx: ControlContext,
   scope: string | null,
   setId: string,
 ): Promise<BerthSet> {
-  // Read first: a pending set is gone when the transaction ends.
+  // Read it first: the transaction deletes a pending set at once.
   const before = await getSet(ctx, scope, setId);
   await unitOfWork(ctx, async (tx) => {
     const set = await findSet(tx, setId, scope);

@@ -5,7 +5,10 @@ import { findPlacement, findRejection, findSetById } from "../../db/queries/sets
 import { listRemedies } from "../../scheduler/placement/explain.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
-/** Why a set is where it is, or why it is nowhere (I5): the stored reasons, and the same as text. Throws not-found. */
+/**
+ * Why a set is where it is, or why it is nowhere (I5): the stored reasons, and the same as text.
+ * Throws not-found.
+ */
 export async function explainSet(
   ctx: ControlContext,
   scope: string | null,

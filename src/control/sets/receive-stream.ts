@@ -17,7 +17,7 @@ export async function receiveStream(
   error: string | undefined,
 ): Promise<void> {
   try {
-    // Tells the reader that the agent responds: a quiet container may send no chunk for long.
+    // Reports that the agent has connected: a quiet container may send no chunk for long.
     await ctx.streams.append(streamId, new Uint8Array());
     for await (const chunk of batchBytes(chunks, CHUNK_BYTES_MAX)) {
       for (let start = 0; start < chunk.length; start += CHUNK_BYTES_MAX) {
@@ -26,7 +26,7 @@ export async function receiveStream(
     }
   } catch (cause) {
     if (cause instanceof AppError) throw cause;
-    await ctx.streams.end(streamId, "The host's agent broke off.");
+    await ctx.streams.end(streamId, "The agent of the host disconnected.");
     throw new AppError("malformed-request", { detail: "The body ended early.", cause });
   }
   await ctx.streams.end(streamId, error);

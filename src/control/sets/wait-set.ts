@@ -11,8 +11,8 @@ export interface SetWait {
 export type SetGoal = "running" | "ready" | "stopped" | "deleted";
 
 /**
- * Waits until the set is as wanted. Gives what is there when the wait ends, reached or not; null once it is deleted.
- * Throws not-found when there never was one.
+ * Waits until the set has the state. Returns the set at the end of the wait, or null once it is
+ * deleted. Throws not-found when no such set ever existed.
  */
 export async function waitSet(
   ctx: ControlContext,

@@ -50,8 +50,8 @@ export async function listVolumes(
 }
 
 /**
- * Ends the retention of a trashed volume: its host destroys it as soon as it hears of it. Throws not-found, state-conflict, and
- * invalid-request when `confirm` is not the volume's id.
+ * Ends the retention of a trashed volume. Its host destroys it with its next sync. Throws
+ * not-found, state-conflict, and invalid-request when `confirm` is not the volume's id.
  */
 export async function purgeVolume(
   ctx: ControlContext,
@@ -84,8 +84,9 @@ export async function purgeVolume(
 }
 
 /**
- * Starts one more set of the volume's service, on the volume's host and with what is in the volume. The service wants one
- * replica more from then on. Throws not-found, state-conflict, quota-exceeded.
+ * Starts one more set of the volume's service, on the volume's host and with the volume's data. The
+ * service has one replica more from then on. Throws not-found, state-conflict,
+ * quota-exceeded.
  */
 export async function restoreVolume(
   ctx: ControlContext,
@@ -112,7 +113,7 @@ export async function restoreVolume(
       existing: amounts,
       restoresVolumes: true,
     });
-    const policyVersion = await assertRoom(tx, volume, ask);
+    const policyVersion = await assertCapacity(tx, volume, ask);
     if (!(await isRestorable(tx, volumeId))) throw notTrashed(volume);
     const generation = await updateService(tx, {
       ...service,
@@ -152,31 +153,35 @@ function assertMayRestore(
   if (volume.state !== "trashed") throw notTrashed(volume);
   if (!service || service.deleting) {
     throw conflict(
-      `Service ${volume.service} is gone. Create it again, with 0 replicas if nothing but this volume is to come back, then repeat this.`,
+      `Service ${volume.service} is deleted. Create it again, then repeat the restore. With 0 replicas it has only the set of this volume.`,
     );
   }
   if (service.desiredReplicas > service.replicas) {
-    // It would be wanted as large as before, and the newest set would go again at once, with the volume.
+    // It would be wanted as large as before, and the newest set would go again at once, with the
+    // volume.
     throw conflict(
-      `Service ${service.name} is held at ${service.desiredReplicas} sets by its alerts or bounds, above its ${service.replicas} replicas: scale it to ${service.desiredReplicas} first, or repeat this when they are over.`,
+      `Alerts or bounds hold service ${service.name} at ${service.desiredReplicas} sets, above its ${service.replicas} replicas. Scale it to ${service.desiredReplicas} first, or repeat the restore when the alerts are over.`,
     );
   }
   if (service.autoscale && service.replicas >= service.autoscale.max) {
     throw conflict(
-      `Service ${service.name} has autoscale.max (${service.autoscale.max}) replicas already: raise it first.`,
+      `Service ${service.name} has autoscale.max (${service.autoscale.max}) replicas already. Raise it first.`,
     );
   }
 }
 
-/** Locks the volume's host, and checks it with the planner's own function (I2). Gives the version of the policy it was checked by. */
-async function assertRoom(tx: Queryable, volume: Volume, ask: Resources): Promise<number> {
+/**
+ * Locks the volume's host, and checks it with the planner's own function (I2). Gives the version of
+ * the policy it was checked by.
+ */
+async function assertCapacity(tx: Queryable, volume: Volume, ask: Resources): Promise<number> {
   const [pools, rows, trashedBytes] = await Promise.all([
     listAllHostPools(tx),
     lockFleetHosts(tx, [volume.host.id]),
     sumTrash(tx, volume.host.id),
   ]);
   const row = rows[0];
-  if (!row) throw conflict(`Host ${volume.host.name} is gone.`);
+  if (!row) throw conflict(`Host ${volume.host.name} does not exist.`);
   const policy = planPolicyOf(pools, 0);
   const pool = policy.pools.find((candidate) => candidate.pool === row.pool);
   assert(pool, `host pool ${row.pool} has a policy`);
@@ -186,21 +191,21 @@ async function assertRoom(tx: Queryable, volume: Volume, ask: Resources): Promis
   }
   if ((await countHostSets(tx, host.id)) >= SETS_PER_HOST_MAX) {
     throw conflict(
-      `Host ${volume.host.name}, where the volume is, has ${SETS_PER_HOST_MAX} sets, as many as it may.`,
+      `Host ${volume.host.name}, which has the volume, has the maximum of ${SETS_PER_HOST_MAX} sets.`,
     );
   }
   const fit = fitsHost(host, pool, ask);
   if (!fit.ok) {
     throw conflict(
-      `Host ${volume.host.name}, where the volume is, has no room for the set: ${fit.reason}, by ${fit.shortBy}. Move or scale in something there.`,
+      `Host ${volume.host.name}, which has the volume, has no capacity for the set: ${fit.reason}, by ${fit.shortBy}. Move or scale in other sets there.`,
     );
   }
   return policy.version;
 }
 
 /**
- * The volume's bytes are used already, and will not be used twice. Where the host purges early they count as reclaimable already:
- * no more than the whole trash does.
+ * The volume's bytes are used already, and will not be used twice. Where the host purges early they
+ * count as reclaimable already: no more than the whole trash does.
  */
 function withVolumeFree(host: HostSnapshot, volume: Volume, trashedBytes: number): HostSnapshot {
   const reclaimable = host.reclaimableVolumeBytes + volume.sizeBytes;

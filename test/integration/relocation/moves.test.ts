@@ -34,7 +34,7 @@ async function run(more: Service = {}): Promise<void> {
   await f.placer.placeSets();
 }
 
-/** What the host's agent does with all that it is told. */
+/** The host's agent executes all its orders. */
 async function obey(hostId: string): Promise<void> {
   const { sets } = await f.sync(hostId, { full: true });
   const stateOf = { running: "running", stopped: "stopped", deleted: "absent" } as const;
@@ -114,7 +114,7 @@ test("a set that fits nowhere else stays on its draining host, and says why; onc
   expect(await getSet(f.ctx, f.tenantId, set?.id ?? "")).toMatchObject({ reason: null });
 });
 
-test("a set with a volume leaves its host first, when another has room, and is told what becomes of its data", async () => {
+test("a set with a volume leaves its host first, when another host fits, and an event says where its data stays", async () => {
   const volumes = { ...smallHost, volumeBytes: 10 * GiB };
   const h1 = await f.enroll("h1", { allocatable: volumes });
   const { template } = serviceBody("web");
@@ -178,7 +178,7 @@ test("a stopped set is moved and stays stopped; sets of a lost host are not move
   await expect(moveSet(f.ctx, f.tenantId, other?.id ?? "")).rejects.toThrow("host is lost");
 });
 
-test("a set is moved by hand only where there is room, and scaling in takes it and its replacement", async () => {
+test("a move by a person waits for capacity, and a scale-in removes the set and its replacement", async () => {
   const h1 = await f.enroll("h1");
   await run({ replicas: 2 });
   await obey(h1);

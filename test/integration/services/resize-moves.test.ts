@@ -34,7 +34,7 @@ test("as few sets as can be are replaced elsewhere, one after the other, each on
   await f.placer.placeSets();
   const h2 = await f.enroll("h2");
   await obey(f, h1);
-  await expect(resize(f, { cpu: 2 })).rejects.toThrow(/no room for the new size on h1 \(2 sets/);
+  await expect(resize(f, { cpu: 2 })).rejects.toThrow(/capacity for the new size on h1 \(2 sets/);
   const { effects, service } = await resize(f, { cpu: 2, ifNoCapacity: "move" });
   expect(effects).toEqual([
     expect.stringContaining("resizes 1 set in place to 2 cores"),
@@ -50,7 +50,8 @@ test("as few sets as can be are replaced elsewhere, one after the other, each on
     placed: 1,
   });
   await obey(f, h2);
-  // The replaced set is removed, and the other one has a replacement as well, until its host has capacity.
+  // The replaced set is removed, and the other one has a replacement as well, until its host has
+  // capacity.
   expect(await mover.moveSets()).toBeGreaterThan(0);
   for (let round = 0; round < 4; round++) {
     await f.placer.placeSets();
@@ -68,7 +69,7 @@ test("as few sets as can be are replaced elsewhere, one after the other, each on
   expect(booked.reduce((sum, { cpu }) => sum + cpu, 0)).toBe(6_000);
 });
 
-test("what is about to be moved for one size is moved for the next one, too; what somebody moves is moved", async () => {
+test("a set that waits to move for one size moves with the next size; a move by a person stays a move", async () => {
   fleet = await createFleetContext();
   const f = fleet;
   const h1 = await f.enroll("h1");
@@ -122,7 +123,7 @@ test("what a set of a lost host is to be is left to its service's policy; it doe
   await f.ctx.db.execute(
     sql`update hosts set state = 'lost', allocatable_cpu_millis = 2000 where id = ${h1}`,
   );
-  await expect(resize(f, { cpu: 2 })).rejects.toThrow("no room for the new size on h1");
+  await expect(resize(f, { cpu: 2 })).rejects.toThrow("No capacity for the new size on h1");
   const { effects } = await resize(f, { cpu: 2, ifNoCapacity: "move" });
   expect(effects[0]).toContain("resizes 2 sets in place to 2 cores");
   expect(effects[1]).toContain("2 sets on lost hosts cannot grow");

@@ -34,8 +34,9 @@ async function bookings({ ctx }: FleetContext) {
 }
 
 /**
- * One set stands on h1, another is pending. A placement of the second is made and not committed yet when the resize begins
- * from another connection and waits for the host. With a core each they fit; with three, h1 has room for one and h2 for none.
+ * One set stands on h1, another is pending. A placement of the second is written and not committed
+ * yet when the resize begins from another connection and waits for the host. With a core each they
+ * fit; with three, h1 fits one and h2 fits none.
  */
 test.each(["h1", "h2"])(
   "I2: a set that is placed on %s while a resize waits is part of what the resize checks",
@@ -73,7 +74,7 @@ test.each(["h1", "h2"])(
     await waitForLockWait(f.ctx.db, "the resize waits for the host");
     commit();
     await placement;
-    expect(await resized).toContain(`no room for the new size on ${target}`);
+    expect(await resized).toContain(`No capacity for the new size on ${target}`);
     for (const { allocated, booked, allocatable } of await bookings(f)) {
       expect(allocated).toBe(booked);
       expect(allocated).toBeLessThanOrEqual(allocatable);
@@ -92,7 +93,7 @@ test("resizes and placements of one service at once never book a host beyond wha
     await Promise.all([
       f.placer.placeSets(),
       resizeService(others, f.tenantId, "web", resizeServiceBody.parse({ cpu }), undefined).catch(
-        (error: unknown) => expect(String(error)).toContain("no room"),
+        (error: unknown) => expect(String(error)).toContain("No capacity"),
       ),
     ]);
     for (const { allocated, booked, allocatable } of await bookings(f)) {

@@ -32,7 +32,7 @@ async function start(replicas: number): Promise<FleetContext> {
   return fleet;
 }
 
-test("running sets get their new size in place: booked, and told to their hosts at once", async () => {
+test("running sets get their new size in place: Berth books it, and their hosts get it at once", async () => {
   const f = await start(4);
   const hostId = (await hostIds(f))[0] ?? "";
   const before = await f.sync(hostId, { full: true });
@@ -71,9 +71,9 @@ test("sets of an older revision keep all of it but the size", async () => {
   expect(template).toMatchObject({ memoryBytes: 2 * GiB, containers: [{ image: "menu:43" }] });
 });
 
-test("I2: what a host has no room for is refused whole", async () => {
+test("I2: a size that one host has no capacity for is refused for all sets", async () => {
   const f = await start(3);
-  for (const cpu of [3, 64]) await expect(resize(f, { cpu })).rejects.toThrow("no room");
+  for (const cpu of [3, 64]) await expect(resize(f, { cpu })).rejects.toThrow("No capacity");
   expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({
     revision: 1,
     generation: 1,
@@ -110,7 +110,7 @@ test("a service of more sets than a round is resized in rounds, and new sets hav
   expect(await sizes()).toEqual([{ cpu: 500, sets: replicas }]);
 });
 
-test("I2: what a set gives up is booked until the kernel has taken it, and then what waits for room is planned", async () => {
+test("I2: a smaller size stays booked until the kernel applies it, and then waiting sets are planned", async () => {
   const f = await start(1);
   const [hostId = "", otherId = ""] = await hostIds(f);
   await cordonHost(f.ctx, otherId);
@@ -199,15 +199,18 @@ test("pending sets that become smaller are planned at once; those that leave do 
   );
   await f.ctx.db.execute(sql`update hosts set allocatable_cpu_millis = 5500`);
   f.enqueued.length = 0;
-  await resize(f, { cpu: 1.5 }); // three sets grow by half a core each: with the one that leaves it would be too much
+  // three sets grow by half a core each: with the one that leaves it would be too much
+  await resize(f, { cpu: 1.5 });
   await resize(f, { cpu: 0.5 });
   expect(f.enqueued.map(({ name }) => name)).toContain("place-sets");
-  expect(await f.placer.placeSets()).toMatchObject({ rejected: 2 }); // due at once, though all is still booked
+  // due at once, though all is still booked
+  expect(await f.placer.placeSets()).toMatchObject({ rejected: 2 });
   await f.sync(h1, { observed: [observed(leaving, "absent", { generation: 1_000 })] });
   const released = await getSet(f.ctx, f.tenantId, leaving.setId);
   expect(released).toMatchObject({ state: "pending", cpuMillis: 500, revision: 1 });
   await obey(f, h1);
-  expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 1 }); // that one avoids the host that it left
+  // that one avoids the host that it left
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 1 });
   for (const { cpu, booked } of await bookings(f)) expect([cpu, booked]).toEqual([2_500, 2_500]);
 });
 
@@ -263,7 +266,7 @@ test("less memory than a set or a container of it uses is refused with the figur
   await resize(f, { memory: "160Mi" }); // its agent and the kernel have the last word
 });
 
-test("a resize is told once more when the kernel holds the set to it, and what hinders it meanwhile", async () => {
+test("an event reports a resize when the kernel applies it, and a warning reports a hindrance", async () => {
   const f = await start(1);
   const [hostId = ""] = await hostIds(f);
   const report = async (changes: Parameters<typeof observed>[2]) => {
@@ -272,19 +275,20 @@ test("a resize is told once more when the kernel holds the set to it, and what h
     await f.sync(hostId, { observed: [observed(set, "running", changes)] });
     return getSet(f.ctx, f.tenantId, set.setId);
   };
-  const told = async () => {
+  const readKinds = async () => {
     const kinds = sql`('service-resized', 'set-warning', 'set-resized')`;
     const events = sql`select kind from events where kind in ${kinds} order by id`;
     return (await rowsOf<{ kind: string }>(f.ctx.db, events)).map(({ kind }) => kind);
   };
-  expect(await report({ sized: false })).toMatchObject({ sized: true }); // somebody changed limits by hand
+  // a person changed limits by hand
+  expect(await report({ sized: false })).toMatchObject({ sized: true });
   await resize(f, { memory: "512Mi" });
   const reason = { code: "memory-in-use", text: "it uses more", phase: "resize" };
   expect(await report({ sized: false, reason })).toMatchObject({ sized: false, reason });
-  expect(await told()).toEqual(["service-resized", "set-warning"]);
+  expect(await readKinds()).toEqual(["service-resized", "set-warning"]);
   expect(await report({ sized: true })).toMatchObject({ sized: true });
   await report({ sized: true });
-  expect(await told()).toEqual(["service-resized", "set-warning", "set-resized"]);
+  expect(await readKinds()).toEqual(["service-resized", "set-warning", "set-resized"]);
 });
 
 test("volumes grow only, and only where there is one", async () => {
@@ -293,7 +297,7 @@ test("volumes grow only, and only where there is one", async () => {
   expect(() => resizeServiceBody.parse({})).toThrow("at least one");
 });
 
-test("a resized set that goes away gives back what it had booked", async () => {
+test("a resized set that is removed releases its whole booking", async () => {
   const f = await start(2);
   await resize(f, { cpu: 2 });
   for (const hostId of await hostIds(f)) {

@@ -32,7 +32,7 @@ afterEach(async () => {
   fleet = undefined;
 });
 
-/** A host with room for two volumes of a GiB, and a service `db` with one set that has one. */
+/** A host with capacity for two volumes of a GiB, and a service `db` with one set that has one. */
 async function start(): Promise<{ f: FleetContext; hostId: string }> {
   const f = await createFleetContext();
   fleet = f;
@@ -99,7 +99,7 @@ async function trashTheVolume(f: FleetContext, hostId: string): Promise<Reported
   return trash;
 }
 
-/** Of new sets. */
+/** The volume size of new sets. */
 async function resizeTemplate(f: FleetContext, sizeBytes: number): Promise<void> {
   await f.ctx.db.execute(sql`
     update services set set_volume_bytes = ${sizeBytes} where deleted_at is null and name = 'db'`);
@@ -113,7 +113,7 @@ async function eventKinds(f: FleetContext): Promise<string[]> {
   return rows.map(({ kind }) => kind);
 }
 
-test("a set with a volume goes where there is room for it, and its agent is told", async () => {
+test("a set with a volume is placed where its volume fits, and its agent gets the volume", async () => {
   const { f, hostId } = await start();
   await createDb(f, 2, "db-2");
   expect((await f.sync(hostId, { full: true })).sets).toHaveLength(2);
@@ -125,7 +125,7 @@ test("a set with a volume goes where there is room for it, and its agent is told
   expect(row).toEqual({ booked: 2 * GiB, pending: 1 });
 });
 
-test("what hosts say of volumes is listed, and what becomes of them is told", async () => {
+test("the API lists the volumes that hosts report, and events show their changes", async () => {
   const { f, hostId } = await start();
   const trash = await trashTheVolume(f, hostId);
   const { items } = await listVolumes(f.ctx, null, { limit: 10, state: "trashed" });
@@ -142,7 +142,7 @@ test("a restored volume comes back in one more set of its service, on its host",
   await expect(restore()).rejects.toThrow("Create it again");
   await createDb(f, 0);
   await f.ctx.db.execute(sql`update services set desired_replicas = 2 where name = 'db'`);
-  await expect(restore()).rejects.toThrow("scale it to 2 first");
+  await expect(restore()).rejects.toThrow("Scale it to 2 first");
   await f.ctx.db.execute(sql`update services set desired_replicas = 0 where name = 'db'`);
   const set = await restore();
   expect(set).toMatchObject({ service: "db", state: "placed", host: { id: hostId } });
@@ -197,7 +197,7 @@ test("a set that has a volume is not moved off its host because it does not star
     state: "failed",
     reason: { text: "its database recovers slowly" },
   });
-  // One whose volume was never made has nothing to lose.
+  // A set whose volume was never created has nothing to lose.
   await f.sync(hostId, { volumes: [] });
   await f.sync(hostId, { observed: [failed] });
   expect((await f.sync(hostId, { full: true })).sets).toMatchObject([{ desired: "deleted" }]);
@@ -213,7 +213,7 @@ test("I13: a set that has run keeps its host although the host has not reported 
   expect((await f.sync(hostId, { full: true })).sets).toMatchObject([{ desired: "running" }]);
 });
 
-test("a restored set keeps its volume: not moved by itself, found again where it is, left behind elsewhere", async () => {
+test("a restored set keeps its volume: it stays on its host, and a move leaves the volume behind", async () => {
   const { f, hostId } = await start();
   const trash = await trashTheVolume(f, hostId);
   const { volumeId } = trash;
@@ -234,7 +234,7 @@ test("a restored set keeps its volume: not moved by itself, found again where it
   expect(await mover.moveSets()).toBe(1);
   const leaving = await wanted(hostId);
   assert(leaving?.desired === "deleted", "the set is to go");
-  await cordonHost(f.ctx, other); // as if its room had gone meanwhile
+  await cordonHost(f.ctx, other); // as if its host had no capacity by now
   await f.sync(hostId, { observed: [observed(leaving, "absent")] });
   const placeAgain = async (): Promise<void> => {
     for (let round = 0; round < 2; round++) {
@@ -254,7 +254,7 @@ test("a restored set keeps its volume: not moved by itself, found again where it
   expect(await wanted(other)).toMatchObject({ setId, restoreVolumeId: null });
 });
 
-test("I7: what is kept no longer is not promised to be restored", async () => {
+test("I7: a volume whose retention has ended cannot be restored", async () => {
   const { f, hostId } = await start();
   const trash = await trashTheVolume(f, hostId);
   await createDb(f, 0);
@@ -263,11 +263,11 @@ test("I7: what is kept no longer is not promised to be restored", async () => {
   await expect(restoreVolume(f.ctx, null, trash.volumeId)).rejects.toThrow("retention is over");
 });
 
-test("I2: a volume that counts as reclaimable already makes room for its set once", async () => {
+test("I2: a reclaimable volume counts once for the set that restores it", async () => {
   const { f, hostId } = await start();
   const { volumeId } = await trashTheVolume(f, hostId);
   await createDb(f, 0);
-  // It and a GiB of somebody else's take all; of what may go, it is all there is.
+  // It and a GiB of another owner take all capacity. It is all of the trash.
   const usage = {
     used: { cpuMillis: 0, memoryBytes: 0, rootfsBytes: 0, volumeBytes: 2 * GiB },
     allocatable: { ...smallHost, volumeBytes: 2 * GiB },
@@ -279,7 +279,7 @@ test("I2: a volume that counts as reclaimable already makes room for its set onc
   };
   await f.sync(hostId, { usage });
   await resizeTemplate(f, 2 * GiB);
-  await expect(restoreVolume(f.ctx, null, volumeId)).rejects.toThrow("has no room for the set");
+  await expect(restoreVolume(f.ctx, null, volumeId)).rejects.toThrow("has no capacity for the set");
   await resizeTemplate(f, GiB);
   expect(await restoreVolume(f.ctx, null, volumeId)).toMatchObject({ state: "placed" });
 });
@@ -297,7 +297,7 @@ test("I2: a volume that is larger than its set's template is booked as large as 
   expect(row).toEqual({ booked: GiB });
 });
 
-test("why a volume is not purged is shown, and told once; why a host has no room for volumes, too", async () => {
+test("a volume says why it is not purged, with one event; a host says why it has no capacity for volumes", async () => {
   const { f, hostId } = await start();
   const trash = await trashTheVolume(f, hostId);
   const reason = { code: "volume-busy", text: "it is in use and stays mounted" };
@@ -322,7 +322,7 @@ test("why a volume is not purged is shown, and told once; why a host has no room
   });
 });
 
-test("I7: a purge needs the id twice, reaches the host until the volume is gone, and only from the trash", async () => {
+test("I7: a purge needs the id twice and a trashed volume, and its host gets it until the volume is deleted", async () => {
   const { f, hostId } = await start();
   const { volumeId } = await trashTheVolume(f, hostId);
   await expect(purgeVolume(f.ctx, null, volumeId, { confirm: newId("vol") })).rejects.toThrow(
@@ -342,7 +342,7 @@ test("I7: a purge needs the id twice, reaches the host until the volume is gone,
   expect(await eventKinds(f)).toEqual(["volume-trashed", "volume-purging", "volume-purged"]);
 });
 
-test("a host with volumes is deleted only when it is lost, and they are told to be lost with it", async () => {
+test("a host with volumes is deleted only when it is lost, and events report its volumes as lost", async () => {
   const { f, hostId } = await start();
   await trashTheVolume(f, hostId);
   await cordonHost(f.ctx, hostId);

@@ -20,8 +20,9 @@ type ServiceReadRow = Omit<Service, "counts" | "disruption" | "createdAt" | "upd
 };
 
 /**
- * Services with their counts in one statement: one scan of each service's live sets (index sets_service).
- * A set that somebody stopped counts as being where it should be, one that is to move or to get another size does not.
+ * Services with their counts in one statement: one scan of each service's live sets (index
+ * sets_service). A set that a person stopped counts as settled. A set with a move or a resize
+ * does not.
  */
 const setReason = sql`coalesce(reason, blocked, last_operation->'reason')`;
 
@@ -86,12 +87,15 @@ export interface ServiceKey {
   name: string;
 }
 
-/** A read by key counts at most so many sets of a service, so that a large service delays no other. */
+/**
+ * A read by key counts at most so many sets of a service, so that a large service delays no other.
+ */
 const COUNTED_BY_KEY_MAX = 500;
 
 /**
- * Finds services by key, each at the position of its key. It keeps its plan (see `keyReadsOf`), as every row is
- * found by an index. A service with more sets than `COUNTED_BY_KEY_MAX` is read by a statement of its own.
+ * Finds services by key, each at the position of its key. It keeps its plan (see `keyReadsOf`), as
+ * every row is found by an index. A service with more sets than `COUNTED_BY_KEY_MAX` is read by a
+ * statement of its own.
  */
 export async function findServices(
   q: Queryable,

@@ -4,10 +4,10 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
 
 /**
- * The sizes of sets. The amounts of a set's row are booked on its host. During a resize its operation
- * holds the size that the set is to have, and the row holds the larger of both in each dimension. So a
- * host is never booked below the limits that its kernel still applies (I2), however the resize ends:
- * `confirmResizes`, or `revertResizes` and then `confirmResizes`.
+ * The sizes of sets. The amounts of a set's row are booked on its host. During a resize its
+ * operation holds the size that the set is to have, and the row holds the larger of both in each
+ * dimension. So a host is never booked below the limits that its kernel still applies (I2), however
+ * the resize ends: `confirmResizes`, or `revertResizes` and then `confirmResizes`.
  */
 
 export interface SetSize {
@@ -23,7 +23,10 @@ export interface SizedSet {
   revision: number;
   /** The size that the set has, or is about to have. */
   size: SetSize;
-  /** It leaves its host, or another set is to replace it: it keeps its booking, and only its operation changes. */
+  /**
+   * It leaves its host, or another set is to replace it: it keeps its booking, and only its
+   * operation changes.
+   */
   isDeparting: boolean;
   /** Booked on its host. */
   cpuMillis: number;
@@ -49,8 +52,8 @@ export interface WantedSize {
 }
 
 /**
- * Live sets of a service whose size differs from the wanted one: pending ones first, then host by host.
- * The caller has locked the service, so that no set is added. (Index sets_service.)
+ * Live sets of a service whose size differs from the wanted one: pending ones first, then host by
+ * host. The caller has locked the service, so that no set is added. (Index sets_service.)
  */
 export async function listSetsToResize(
   q: Queryable,
@@ -70,7 +73,9 @@ export async function listSetsToResize(
   );
 }
 
-/** Locks sets in the order of their ids, and reads them again. The caller has locked their hosts. */
+/**
+ * Locks sets in the order of their ids, and reads them again. The caller has locked their hosts.
+ */
 export async function lockSizedSets(q: Queryable, setIds: readonly string[]): Promise<SizedSet[]> {
   return rowsOf(
     q,
@@ -82,7 +87,7 @@ export interface SetMemoryUse {
   setId: string;
   revision: number;
   usedBytes: number;
-  /** By the container's name. */
+  /** The bytes of each container, by its name. */
   containers: Record<string, number>;
 }
 
@@ -109,9 +114,10 @@ export interface SetResize {
 }
 
 /**
- * Gives placed and pending sets another size and books the growth on their hosts, which the caller has
- * locked and checked. `confirmResizes` gives back what becomes less. The growth counts as unreported
- * until the next usage report. A pending set is due at once. One statement, so that sets and hosts agree.
+ * Gives placed and pending sets another size and books the growth on their hosts, which the caller
+ * has locked and checked. `confirmResizes` gives back what becomes less. The growth counts as
+ * unreported until the next usage report. A pending set is due at once. One statement, so that sets
+ * and hosts agree.
  */
 export async function resizeSets(
   q: Queryable,
@@ -156,7 +162,9 @@ export async function resizeSets(
   );
 }
 
-/** Booked from now on: nothing is booked for a pending set yet, so its amount may shrink at once. */
+/**
+ * Booked from now on: nothing is booked for a pending set yet, so its amount may shrink at once.
+ */
 function larger(column: string, amount: string): SQL {
   return sql.raw(
     `case when s.host_id is null then w.${amount} else greatest(s.${column}, w.${amount}) end`,
@@ -197,8 +205,8 @@ export async function insertWaitingResizes(
 }
 
 /**
- * The kernel applies the size of these sets: the bookings shrink to it, and the operations end. True when
- * a booking became smaller. The caller has locked the host and the sets.
+ * The kernel applies the size of these sets: the bookings shrink to it, and the operations end.
+ * True when a booking became smaller. The caller has locked the host and the sets.
  */
 export async function confirmResizes(
   q: Queryable,
@@ -232,8 +240,8 @@ export async function confirmResizes(
 }
 
 /**
- * The kernel refused the new size: these sets get their former size again. Both stay booked until the agent
- * confirms it. Gives the reverted sets. The caller has locked the host and the sets.
+ * The kernel refused the new size: these sets get their former size again. Both stay booked until
+ * the agent confirms it. Gives the reverted sets. The caller has locked the host and the sets.
  */
 export async function revertResizes(
   q: Queryable,

@@ -52,7 +52,10 @@ const serviceColumns = sql`id, tenant_id as "tenantId", name, generation::float8
     'volumeBytes', set_volume_bytes) as size, set_rootfs_bytes::float8 as "rootfsBytes", ${disruptionOf} as disruption, replicas,
   desired_replicas as "desiredReplicas", priority, placement, on_host_lost as "onHostLost", autoscale, deleting`;
 
-/** The live service of this name, locked until the transaction ends: the first lock of every change of a service. */
+/**
+ * The live service of this name, locked until the transaction ends: the first lock of every change
+ * of a service.
+ */
 export function lockServiceByName(
   q: Queryable,
   tenantId: string,
@@ -61,7 +64,7 @@ export function lockServiceByName(
   return selectService(q, isNamed(tenantId, name), sql`for update`);
 }
 
-/** The same, as it stands and not locked: for who changes nothing. */
+/** Finds the live service of this name without a lock, for reads. */
 export function findServiceByName(
   q: Queryable,
   tenantId: string,
@@ -70,7 +73,7 @@ export function findServiceByName(
   return selectService(q, isNamed(tenantId, name));
 }
 
-/** As lockServiceByName, by id; undefined when it is gone. */
+/** Locks a service by its id, as lockServiceByName does. Undefined: it is deleted. */
 export function lockServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
   return selectService(q, sql`id = ${serviceId}`, sql`for update`);
 }
@@ -96,7 +99,7 @@ async function selectService(
   return rows[0];
 }
 
-/** The same of several, locked in the order of their ids. */
+/** Locks several services in the order of their ids, and leaves out deleted ones. */
 export async function lockServicesById(
   q: Queryable,
   serviceIds: readonly string[],
@@ -115,25 +118,27 @@ export interface NewService extends Omit<
   "generation" | "revision" | "targetRevision" | "size" | "rootfsBytes" | "deleting"
 > {
   template: SetTemplate;
-  /** Of its sets, which are pending. */
+  /** The ids of its pending sets. */
   setIds: readonly string[];
-  /** For its sets. */
+  /** The jobs that place its sets. */
   jobs: readonly JobRequest[];
 }
 
 export interface StoredService {
   tenant: string;
   createdAt: string;
-  /** Of its jobs, in their order. */
+  /** The outbox rows of its jobs, in their order. */
   outboxIds: number[];
 }
 
 /**
- * Inserts a service with its first revision, its pending sets, its event and the jobs for them, in one statement: a
- * burst of small services costs one round trip each. Throws already-exists (services_name_unique).
+ * Inserts a service with its first revision, its pending sets, its event and its jobs. It is one
+ * statement, so that each service of a burst costs one round trip. Throws already-exists
+ * (services_name_unique).
  *
- * With `farFromQuota` nothing is inserted, and the answer is undefined, when the tenant is not far from its quota, needs
- * a look at its grants, or the name is taken. Nothing is thrown then, so that a transaction around it goes on.
+ * With `farFromQuota` it inserts nothing if the tenant is near its quota, if the caller must check
+ * grants, or if the name is taken. It then returns undefined instead of throwing, so that the
+ * transaction around it continues.
  */
 export async function insertService(
   q: Queryable,
@@ -214,8 +219,8 @@ export async function updateService(q: Queryable, service: ServiceRow): Promise<
 }
 
 /**
- * Inserts the next revision of a service, whose row the caller has locked. Gives its number. Numbers
- * grow, also when a target revision was given up.
+ * Inserts the next revision of a service, whose row the caller has locked. Gives its number.
+ * Numbers grow, also when a target revision was given up.
  */
 export async function insertRevision(
   q: Queryable,
@@ -256,7 +261,10 @@ export async function findTemplate(
   return rows[0]?.template;
 }
 
-/** Deleted services of which nothing is left any more are closed. Gives those closed; at most `limit`. */
+/**
+ * Deleted services of which nothing is left any more are closed. Gives those closed; at most
+ * `limit`.
+ */
 export async function closeDeletedServices(
   q: Queryable,
   limit: number,

@@ -9,8 +9,8 @@ import { anyOf, rowsOf } from "../runtime/query.ts";
 export const STARTUP_SECONDS_MAX = 120;
 
 /**
- * Set `s` counts as unreported. A set that is removed before it ever ran counts until it is released, as it did before its
- * removal: the sum then holds what the release takes off.
+ * Set `s` counts as unreported. A set that is removed before it ever ran counts until its release,
+ * so that the release subtracts an amount that the sum contains.
  */
 export const isStartingUp = sql`(s.state in ('placed', 'preparing')
   or (s.state = 'starting' and ${startedLately()})
@@ -21,8 +21,9 @@ function startedLately(): SQL {
 }
 
 /**
- * The part of the booking of set `s` that its host's measurement does not contain, by dimension: what unreportedAmounts of the
- * scheduler defines. A set that runs, or has been starting for long, is in the measurement, so it adds and takes nothing.
+ * The part of the booking of set `s` that its host's measurement does not contain, by dimension:
+ * what unreportedAmounts of the scheduler defines. A set that runs, or has been starting for long,
+ * is in the measurement, so it adds and takes nothing.
  * @param setMemory what the host measures of each set: a jsonb object of bytes by id
  * @param isCounted which sets the host's sum contains
  */
@@ -57,7 +58,10 @@ export interface HostSetRow {
   containers: ContainerStatus[];
 }
 
-/** The named sets as far as they are booked on this host, locked. The host's row is locked by the caller. */
+/**
+ * The named sets as far as they are booked on this host, locked. The host's row is locked by the
+ * caller.
+ */
 export async function lockSetsOfHost(
   q: Queryable,
   hostId: string,
@@ -84,7 +88,7 @@ export interface ObservedUpdate {
   containers: ContainerStatus[];
 }
 
-/** Writes what an agent saw. A set that runs has no failed attempts behind it any more. */
+/** Stores the states that an agent observed. A running set resets its failed attempts. */
 export async function updateObservedSets(
   q: Queryable,
   hostId: string,
@@ -106,7 +110,7 @@ export async function updateObservedSets(
     where s.id = o."setId" and s.host_id = ${hostId}`);
 }
 
-/** Orders sets off their host to be placed elsewhere, after their start was given up there. */
+/** Makes sets leave their host, to be placed elsewhere: the host gave up their start. */
 export async function markSetsLeaving(
   q: Queryable,
   hostId: string,
@@ -134,9 +138,8 @@ export interface ReleasedSet {
 }
 
 /**
- * Ends the bookings of sets of which nothing is left on their host: they are gone, or pending again, of the revision that they are to be
- * of, with its size.
- * The one place where host_id is cleared.
+ * Ends the bookings of sets that their host reports absent. Each is deleted, or pending again with
+ * the revision and the size of its operation. No other statement clears host_id.
  */
 export async function releaseSets(
   q: Queryable,
@@ -151,7 +154,8 @@ export async function releaseSets(
     avoidHostIds: set.placeAgain?.avoidHostIds ?? [],
   }));
   const setMemoryOfHost = sql`(select set_memory from hosts where id = s.host_id)`;
-  // A set that began to run after the host's last report is still in the sum, which only a report computes again.
+  // A set that began to run after the host's last report is still in the sum, which only a report
+  // computes again.
   const isInSum = sql`(${isStartingUp} or s.running_at > (select reported_at from hosts where id = s.host_id))`;
   await q.execute(sql`
     with going as materialized (

@@ -49,7 +49,7 @@ export async function findSetById(
   return rows.map(toSet)[0];
 }
 
-/** Whether there ever was such a set in the scope: what tells "deleted" from "no such set". */
+/** Whether a deleted set in the scope had this id. Distinguishes "deleted" from "no such set". */
 export async function hasDeletedSet(
   q: Queryable,
   scope: string | null,
@@ -130,7 +130,9 @@ function toSet({ hostId, hostName, ...row }: SetReadRow): BerthSet {
   };
 }
 
-/** The operation of a set. A start, a stop and a removal follow from its state; they have no row. */
+/**
+ * The operation of a set. A start, a stop and a removal follow from its state; they have no row.
+ */
 function operationOf({
   operation,
   desired,

@@ -23,7 +23,9 @@ export interface ScaleInCandidateRow {
   createdAtMs: number;
 }
 
-/** All replicas of a service, in no order: the sets that a scale-in may remove. Uses sets_service. */
+/**
+ * All replicas of a service, in no order: the sets that a scale-in may remove. Uses sets_service.
+ */
 export async function listScaleInCandidates(
   q: Queryable,
   serviceId: string,

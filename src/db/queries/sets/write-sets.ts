@@ -45,7 +45,9 @@ export async function lockHosts(q: Queryable, hostIds: readonly string[]): Promi
     where id = ${anyOf(hostIds)} order by id for update`);
 }
 
-/** Gives sets of a service that wait for a place its priority. Their hosts, of which they have none, are nobody's to lock. */
+/**
+ * Updates the priority of a service's pending sets. They have no hosts, so the caller locks none.
+ */
 export async function updatePendingPriority(
   q: Queryable,
   serviceId: string,
@@ -71,8 +73,9 @@ export interface ChangedSet {
 }
 
 /**
- * Orders sets deleted: pending ones are gone at once, placed ones when their agent says so. Their hosts are locked by
- * the caller; a set that was placed since then is left out (it is not in the answer) for the caller to try again.
+ * Marks sets deleted. Pending sets are deleted at once, placed ones when their agent reports them
+ * absent. The caller has locked their hosts. A set on another host is not in the result, and the
+ * caller tries again.
  */
 export async function markSetsDeleted(
   q: Queryable,
@@ -130,14 +133,17 @@ export async function findSet(
   return rows[0];
 }
 
-/** What a change of one placed set writes; absent members stay. */
+/** A change of one placed set. Absent members keep their values. */
 export interface SetChange {
   desired?: "running" | "stopped";
-  /** Containers are made anew: it is ready again once its agent says so of those. */
+  /** Berth creates its containers again. The set is ready once its agent reports those ready. */
   restart?: boolean;
 }
 
-/** Changes a set on the host that the caller has locked. Undefined when it has moved or gone meanwhile. */
+/**
+ * Changes a set on the host that the caller has locked. Undefined: the set is deleted or
+ * on another host by now.
+ */
 export async function updatePlacedSet(
   q: Queryable,
   setId: string,
@@ -172,7 +178,10 @@ export async function retryPendingSets(q: Queryable, setsMax: number): Promise<b
   return rows.length > 0;
 }
 
-/** How long ago the most overdue pending set was due; undefined when none is due. (Index sets_pending_due.) */
+/**
+ * How long ago the most overdue pending set was due; undefined when none is due. (Index
+ * sets_pending_due.)
+ */
 export async function findOldestDueSetMs(q: Queryable): Promise<number | undefined> {
   const rows = await rowsOf<{ dueMs: number }>(
     q,

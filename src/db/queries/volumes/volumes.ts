@@ -68,7 +68,7 @@ export async function storeHostVolumes(
   );
 }
 
-/** Volumes of a host whose purge was asked for. */
+/** Lists volumes of a host whose purge was requested. */
 export async function listPurges(q: Queryable, hostId: string, limit: number): Promise<string[]> {
   const rows = await rowsByKey<{ id: string }>(
     q,
@@ -78,8 +78,8 @@ export async function listPurges(q: Queryable, hostId: string, limit: number): P
 }
 
 /**
- * Has a host's next answer carry the purge of one of its trashed volumes. False: it is not in the trash (any more), or is being
- * restored. The host is locked by the caller.
+ * Has a host's next answer carry the purge of one of its trashed volumes. False: it is not in the
+ * trash (any more), or is being restored. The host is locked by the caller.
  */
 export async function askForPurge(q: Queryable, volumeId: string): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(
@@ -95,7 +95,10 @@ export async function askForPurge(q: Queryable, volumeId: string): Promise<boole
   return rows.length === 1;
 }
 
-/** Whether a trashed volume may become a set's: it is kept, and nobody is purging or restoring it. The host is locked by the caller. */
+/**
+ * Whether a set may restore a trashed volume: its retention has not ended, and no purge and no
+ * other restore is in progress. The caller has locked the host.
+ */
 export async function isRestorable(q: Queryable, volumeId: string): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(
     q,
@@ -105,13 +108,14 @@ export async function isRestorable(q: Queryable, volumeId: string): Promise<bool
   return rows.length === 1;
 }
 
-/** Of `volumes v`. */
+/** A set waits to restore volume `v`. */
 const isBeingRestored = sql`exists (
   select 1 from sets where restore_volume_id = v.id and deleted_at is null and desired <> 'deleted')`;
 
 /**
- * Set `s` has a volume on its host with data in it, or waits to restore one. A set that has run since its
- * placement counts even while its host has not reported the volume (I13). See mayLeaveVolume.
+ * Set `s` has a volume on its host with data in it, or waits to restore one. A set that has run
+ * since its placement counts even while its host has not reported the volume (I13). See
+ * mayLeaveVolume.
  */
 export const hasVolumeData = sql`(s.restore_volume_id is not null
   or (s.volume_bytes > 0 and s.running_at is not null)
@@ -159,7 +163,7 @@ export interface VolumeFilter {
 /** As it is read: with the tenant's id, which the API does not show. */
 export type VolumeRow = Volume & { tenantId: string };
 
-/** By id, after `afterId`. */
+/** Lists volumes in the order of their ids, after `afterId`. */
 export async function listVolumes(
   q: Queryable,
   scope: string | null,
