@@ -1,13 +1,13 @@
 /**
- * Limits of CPU time in tests are multiples of a reference that the same test measures, so that they hold on
- * a slow machine too.
+ * A test limits CPU time to a multiple of a reference that it measures itself, so that the limit
+ * holds on a slow machine.
  */
 
 const REFERENCE_VALUES = 300_000;
 
 /**
- * Gives the CPU milliseconds that this process needs to sort 300,000 numbers, three times. The garbage
- * collector and the compiler are part of it, as they are of the work under test.
+ * Returns the CPU milliseconds that this process needs to sort 300,000 numbers three times. They
+ * include the garbage collector and the compiler, like the work under test.
  */
 export function measureReferenceCpuMs(): number {
   const before = process.cpuUsage();

@@ -1,11 +1,12 @@
 import { setTimeout as delay } from "node:timers/promises";
 
-/** Long, as it costs a test that passes nothing, and a busy machine takes several times as long as an idle one. */
+/** Long for busy machines: a passing test never waits for the deadline. */
 export const WAIT_DEADLINE_MS = 60_000;
 
 /**
- * Polls `probe` until it gives something other than undefined or false, and returns that. Throws after
- * `deadlineMs`, naming `what`, with the last error of the probe as cause: a probe may throw until then.
+ * Polls `probe` until it returns a value other than undefined or false, and returns that value. A
+ * probe may throw. After `deadlineMs` it throws an error that names `what`, with the probe's last
+ * error as cause.
  */
 export async function waitUntil<T>(
   what: string,

@@ -6,7 +6,7 @@ import { newId } from "../../../src/lib/ids.ts";
 import { berth as runBerth } from "../../support/cli/cli-harness.ts";
 import { createTestApi, type TestApi } from "../../support/api/test-api.ts";
 
-/** What people try at the edges of the command line, against the real API, without hosts. */
+/** Tests unusual command lines against the real API, without hosts. */
 let api: TestApi;
 let folder = "";
 beforeAll(async () => {
@@ -43,7 +43,7 @@ test("apply takes several files, or none of them", async () => {
   expect(twice).toMatchObject({ exitCode: 2, stdout: "" });
 });
 
-test("a service without sets is gone before anybody waits for it", async () => {
+test("a service without sets is deleted before the CLI waits for the deletion", async () => {
   await berth("apply", "-f", await fileOf("short"));
   const deleted = await berth("delete", "service", "short", "--wait");
   expect(deleted.exitCode).toBe(0);
@@ -81,7 +81,7 @@ test.each(["volumes", "decisions", "demands", "pools", "tenants"])(
   },
 );
 
-test("a log that no agent comes with is asked for once, and the API's answer is shown", async () => {
+test("the CLI requests a log once, and shows the API's answer if no agent sends the log", async () => {
   const setId = newId("set");
   const asked: string[] = [];
   const run = await runBerth(["logs", setId], {

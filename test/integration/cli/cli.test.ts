@@ -36,7 +36,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
-/** What a job worker and the agents do repeatedly: enqueued jobs, placement, syncs. */
+/** Runs jobs, placement and syncs in a loop, like a job worker and the agents. */
 async function runFleet(): Promise<void> {
   const placer = createPlacer(api.ctx);
   const mover = createMover(api.ctx);
@@ -106,8 +106,8 @@ describe("apply", () => {
     expect(changed.stdout).toContain("service/second changed (priority, replicas)\n");
     const after = await berthJson<Service>("get", "service", "second");
     expect(after).toMatchObject({ priority: 100, replicas: 3, revision: 1 });
-    const kept = await apply(manifest("second", "autoscale: { min: 1, max: 4 }"));
-    expect(kept.stdout).toBe("service/second unchanged\n");
+    const unchanged = await apply(manifest("second", "autoscale: { min: 1, max: 4 }"));
+    expect(unchanged.stdout).toBe("service/second unchanged\n");
   });
 
   test.each([
@@ -136,7 +136,7 @@ describe("apply", () => {
     expect((await apply(manifest(service, after))).stdout).toBe(`service/${service} unchanged\n`);
   });
 
-  test("a file that the API refuses is told with its place, and other documents stay applied", async () => {
+  test("a rejected document is reported with its file and position, and other documents stay applied", async () => {
     const network = manifest("with-network").replace(
       "  containers:",
       "  networks: [{ network: backend }]\n  containers:",
@@ -200,8 +200,8 @@ describe("sets and hosts", () => {
     expect((await berth(["set", "start", id, "--wait", "--timeout", "20s"])).stdout).toMatch(
       / ready /,
     );
-    const gone = await berth(["delete", "set", id, "--wait", "--timeout", "20s"]);
-    expect(gone).toMatchObject({ exitCode: 0, stdout: `${id} is being deleted\n` });
+    const deleted = await berth(["delete", "set", id, "--wait", "--timeout", "20s"]);
+    expect(deleted).toMatchObject({ exitCode: 0, stdout: `${id} is being deleted\n` });
   });
 
   test("a service is resized and waited for; a set that is moved makes way for another", async () => {
@@ -308,9 +308,9 @@ describe("sets and hosts", () => {
     await apply(manifest("sixth"), "--wait", "--timeout", "20s");
     const run = await berth(["delete", "service", "sixth", "--wait", "--timeout", "20s"]);
     expect(run.stderr).toMatch(/sixth {2}deleted after/);
-    const gone = await berth(["get", "service", "sixth"]);
-    expect(gone.exitCode).toBe(3);
-    expect(gone.stderr).toContain("error: ");
+    const missing = await berth(["get", "service", "sixth"]);
+    expect(missing.exitCode).toBe(3);
+    expect(missing.stderr).toContain("error: ");
   });
 });
 

@@ -4,7 +4,7 @@ import type { CliSettings } from "../../../src/cli/cli-settings.ts";
 import { runCli } from "../../../src/cli/run-cli.ts";
 import { Terminal } from "../../../src/cli/output/terminal.ts";
 
-/** What a command line did: as a script sees it. */
+/** The result of one command line, as a script sees it. */
 export interface CliRun {
   exitCode: number;
   stdout: string;
@@ -82,8 +82,9 @@ export interface SeenRequest {
 }
 
 /**
- * An API that answers each request by the test's function, and remembers what it was asked. For how answers are shown;
- * that requests are right is tested against the real API (test/integration/cli/cli.test.ts).
+ * An API that answers each request with the function of the test, and records the requests.
+ * Use it to test how the CLI shows answers. test/integration/cli/cli.test.ts tests the requests
+ * against the real API.
  */
 export function scriptedApi(
   answer: (request: SeenRequest, count: number) => Response | Promise<Response>,

@@ -1,6 +1,6 @@
 import type { SignalChannel, Signals } from "../../../src/control/runtime/context.ts";
 
-/** Signals within one process. With `lossy` every one is lost, as when Redis is away. */
+/** Signals within one process. With `lossy` it loses every signal, as an unreachable Redis does. */
 export function createLocalSignals({ lossy = false }: { lossy?: boolean } = {}): Signals & {
   published: SignalChannel[];
 } {

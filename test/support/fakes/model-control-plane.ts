@@ -19,12 +19,15 @@ interface Booking {
 }
 
 export interface ControlPlaneFaults {
-  /** Shares of calls that fail before they arrive, that fail at once and arrive later, and that arrive twice, */
+  /** The share of calls that fail before they arrive. */
   down: number;
+  /** The share of calls that fail at once and still arrive later. */
   ghost: number;
+  /** The share of calls that arrive twice. */
   twice: number;
-  /** and of answers that are lost, and that come late. */
+  /** The share of answers that never arrive. */
   lost: number;
+  /** The share of answers that arrive late. */
   late: number;
 }
 
@@ -32,27 +35,28 @@ const lateMsMax = 20_000;
 export const noFaults: ControlPlaneFaults = { down: 0, ghost: 0, twice: 0, lost: 0, late: 0 };
 
 /**
- * One host's part of the control plane, in memory, by the same rules as the real one (control/hosts/sync-host.ts,
- * control/hosts/apply-observed.ts): generations, bookings that end when a set is reported absent, sets that are given up leave.
+ * An in-memory model of the control plane for one host. It follows the rules of
+ * control/hosts/sync-host.ts and control/hosts/apply-observed.ts: it raises generations, and a
+ * booking ends when the agent reports its set absent.
  */
 export class ModelControlPlane implements ControlPlane {
   faults: ControlPlaneFaults = noFaults;
-  /** The host is not enrolled any more. */
+  /** Whether the control plane rejects the host's credential. */
   refuses = false;
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #bookings = new Map<string, Booking>();
-  /** Outlive the bookings, as a set's generation does. */
+  /** Generations outlive the bookings of their sets. */
   readonly #generations = new Map<string, number>();
   readonly #reported = new Map<string, ObservedSet>();
   readonly #waiting = new Set<() => void>();
   #hostGeneration = 0;
-  /** Sets that were at some time to be deleted, or were forgotten. */
+  /** Every set that the model deleted or forgot. */
   readonly ended = new Set<string>();
   syncs = 0;
   fullSyncs = 0;
   acceptedGeneration = 0;
-  /** All that was received, oldest first. */
+  /** Every received report, oldest first. */
   readonly received: Sync[] = [];
 
   constructor(clock: Clock, random: () => number) {
@@ -64,7 +68,7 @@ export class ModelControlPlane implements ControlPlane {
     return this.#hostGeneration;
   }
 
-  /** What is booked on the host, as it should be. */
+  /** Lists the desired sets of all bookings. */
   list(): DesiredSet[] {
     return [...this.#bookings.values()].map(({ desired }) => desired);
   }
@@ -77,7 +81,7 @@ export class ModelControlPlane implements ControlPlane {
     return this.#reported.get(setId);
   }
 
-  /** Books a set or changes what it should be; its generation is raised when it is booked already. */
+  /** Books a set or changes its desired state, and raises its generation. */
   want(set: Omit<DesiredSet, "generation">): DesiredSet {
     this.#hostGeneration++;
     const generation = (this.#generations.get(set.setId) ?? 0) + 1;
@@ -89,13 +93,13 @@ export class ModelControlPlane implements ControlPlane {
     return desired;
   }
 
-  /** As after a restore of an old backup. */
+  /** Returns to an older generation without bookings, like a restored backup. */
   goBackTo(hostGeneration: number): void {
     this.#hostGeneration = hostGeneration;
     this.#bookings.clear();
   }
 
-  /** Forgets a booking without having heard that its set is gone: a full answer does not name it any more. */
+  /** Forgets a booking before its set is reported absent. Full answers then omit the set. */
   drop(setId: string): void {
     this.ended.add(setId);
     this.#bookings.delete(setId);
@@ -126,7 +130,7 @@ export class ModelControlPlane implements ControlPlane {
   }
 
   async uploadStream(): Promise<void> {
-    // nobody asks this one for logs
+    // The model requests no logs.
   }
 
   #happens(fault: keyof ControlPlaneFaults): boolean {

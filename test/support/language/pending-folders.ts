@@ -14,10 +14,5 @@ export const pendingFolders: readonly string[] = [
   "src/scheduler/placement",
   "test/bench",
   "test/e2e",
-  "test/integration/cli",
   "test/integration/placement",
-  "test/support",
-  "test/support/cli",
-  "test/support/fakes",
-  "test/support/servers",
 ];

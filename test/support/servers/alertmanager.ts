@@ -24,7 +24,10 @@ export interface PostedAlert {
 
 const exampleFile = new URL("../../../examples/alertmanager/alertmanager.yml", import.meta.url);
 
-/** The example's configuration, with the address and the token of a hook and with shorter waits. Throws if it lacks one. */
+/**
+ * Returns the example's configuration with a hook's address and token, and with shorter waits.
+ * Throws if the example lacks one of these settings.
+ */
 export async function alertmanagerConfig(webhookUrl: string, token: string): Promise<string> {
   let config = await readFile(exampleFile, "utf8");
   const values: [RegExp, string][] = [
@@ -41,8 +44,8 @@ export async function alertmanagerConfig(webhookUrl: string, token: string): Pro
 }
 
 /**
- * Starts one, in no cluster. Two of them are a pair that cannot reach each other: in a cluster the second would be silent
- * once it has heard that the first has delivered, which is when it needs no test.
+ * Starts an Alertmanager without a cluster. Two of them act as a partitioned pair: both deliver
+ * each alert. In a working cluster only one of them delivers it.
  */
 export async function startAlertmanager(config: string): Promise<Alertmanager> {
   const port = await findFreePort();

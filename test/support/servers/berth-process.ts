@@ -7,8 +7,8 @@ const requestTimeoutMs = 30_000;
 export interface BerthProcess {
   apiUrl: string;
   /**
-   * Sends and receives JSON as the admin. `generation` becomes If-Match. Throws with the whole problem
-   * unless the request succeeds.
+   * Sends and receives JSON as the admin. `generation` becomes If-Match. Throws an error with the
+   * whole problem if the request fails.
    */
   request<T>(method: string, path: string, body?: unknown, generation?: number): Promise<T>;
   /** Ends it by a signal. Safe to call again. */

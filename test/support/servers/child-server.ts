@@ -6,7 +6,7 @@ import { waitUntil } from "../wait-until.ts";
 /** A server that runs as a child of the tests. It never outlives them: see startChildServer. */
 export interface ChildServer {
   pid: number;
-  /** Sends `signal` (default SIGKILL) and waits until the process is gone. Safe to call twice. */
+  /** Sends `signal` (default SIGKILL) and waits until the process exits. Safe to call twice. */
   kill(signal?: NodeJS.Signals): Promise<void>;
   /** The last lines that it wrote to either output, for an error message. */
   outputTail(): string;
@@ -16,9 +16,9 @@ const outputCharsMax = 4_000;
 const stopDeadlineMs = 10_000;
 
 /**
- * Starts `program` under setpriv, which makes the kernel send `deathSignal` to it when this process ends for whatever
- * reason, SIGKILL included: nothing is left behind by a crashed run. As root it runs as `user` when one is given.
- * The signal is bound to the thread that spawned it, so start servers from a main thread or a child process.
+ * Starts `program` under setpriv. The kernel sends `deathSignal` to it when this process ends, even
+ * by SIGKILL, so a crashed run leaves no server behind. Root starts it as `user` if one is given.
+ * The signal is bound to the spawning thread: start servers from a main thread or a child process.
  */
 export function startChildServer(
   program: string,
@@ -49,13 +49,16 @@ export function startChildServer(
   };
 }
 
-/** The arguments of setpriv that change to `user`, or none when this process is not root and cannot. */
+/** Returns the arguments of setpriv that change to `user`, or none unless this process is root. */
 export function asUser(user: string | undefined): string[] {
   if (user === undefined || process.getuid?.() !== 0) return [];
   return [`--reuid=${user}`, `--regid=${user}`, "--clear-groups"];
 }
 
-/** A port on loopback that was free a moment ago. Another process may take it first: callers retry their start. */
+/**
+ * Returns a free port on loopback. Another process may take the port first: callers retry their
+ * start.
+ */
 export async function findFreePort(): Promise<number> {
   const server = createServer();
   server.listen(0, "127.0.0.1");
@@ -67,11 +70,11 @@ export async function findFreePort(): Promise<number> {
 }
 
 async function killChild(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  const isGone = () =>
+  const hasExited = () =>
     child.exitCode !== null || child.signalCode !== null || child.pid === undefined;
-  if (isGone()) return;
+  if (hasExited()) return;
   child.kill(signal);
-  await waitUntil(`process ${child.pid} ends after ${signal}`, isGone, {
+  await waitUntil(`process ${child.pid} ends after ${signal}`, hasExited, {
     deadlineMs: stopDeadlineMs,
   });
 }

@@ -3,8 +3,9 @@ import { ensureDocker } from "../docker/docker.ts";
 import { startServices } from "./test-services.ts";
 
 /**
- * Runs once before a project's files: real Postgres and Redis for all but the unit tests, and a real Docker daemon
- * with the base image for those that start containers. What it returns runs after the last file.
+ * Runs once before the files of a project. It starts Postgres and Redis, and prepares Docker with
+ * the base image for the projects that start containers. Vitest calls the returned function after
+ * the last file.
  */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const needsDocker = project.name === "agent" || project.name === "e2e";

@@ -7,19 +7,19 @@ import { waitUntil } from "../wait-until.ts";
 
 const readyDeadlineMs = 60_000;
 const endDeadlineMs = 30_000;
-const linesKeptMax = 2_000;
+const retainedLinesMax = 2_000;
 const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
 
 /** A process of Berth, as an operator starts it. It never outlives the tests. */
 export interface MainProcess {
   pid: number;
-  /** What its ready line says. */
+  /** The fields of its ready line. */
   ready: Record<string, unknown>;
-  /** Its log so far, line by line; lines that are no JSON are left out. */
+  /** The lines of its log so far. Omits lines that are not JSON. */
   logLines(): Record<string, unknown>[];
-  /** What it wrote to standard error. */
+  /** Its standard error so far. */
   errorOutput(): string;
-  /** Sends `signal` and resolves with its exit code once it is gone; null when a signal ended it. */
+  /** Sends `signal` and waits for the exit. Returns the exit code, or null after a fatal signal. */
   end(signal: NodeJS.Signals): Promise<number | null>;
 }
 
@@ -62,7 +62,7 @@ export async function startMain(
   };
 }
 
-/** For processes that are to end by themselves: their exit code, and what they wrote to standard error. */
+/** Runs a process that ends without a signal. Returns its exit code and its standard error. */
 export async function runMain(
   program: string,
   env: Readonly<Record<string, string>>,
@@ -89,7 +89,7 @@ function spawnMain(
   createInterface({ input: child.stdout }).on("line", (text) => {
     const line = parseLine(text);
     if (line) lines.push(line);
-    if (lines.length > linesKeptMax) lines.shift();
+    if (lines.length > retainedLinesMax) lines.shift();
   });
   let errors = "";
   child.stderr.on("data", (chunk: Buffer) => {

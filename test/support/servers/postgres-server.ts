@@ -20,7 +20,7 @@ const directoryPrefix = "berth-test-postgres-";
 const startsMax = 3;
 /** A wait for a program: on a busy User Mode Linux host initdb took longer than a minute. */
 const INITDB_DEADLINE_MS = 180_000;
-/** What durability costs is not under test; that a commit is visible to others is. */
+/** Tests need visible commits, but no durability. These settings skip the cost of durability. */
 const fastSettings = {
   fsync: "off",
   full_page_writes: "off",
@@ -31,9 +31,10 @@ const fastSettings = {
 };
 
 /**
- * A new PostgreSQL cluster on a free port of loopback, without a password, in a temporary folder. Postgres refuses to
- * run as root: there it runs as the system's user postgres. Directories of runs that were killed are removed first.
- * @param settings instead of the fast ones, by name: benchmarks ask for durability
+ * Starts a new PostgreSQL cluster on a free port of loopback, without a password, in a temporary
+ * folder. Postgres refuses to run as root: root starts it as the user postgres. First removes the
+ * directories of killed runs.
+ * @param settings replace the fast settings of the same name: benchmarks require durability
  */
 export async function startPostgres(
   settings: Readonly<Record<string, string>> = {},
@@ -106,14 +107,14 @@ function startServer(
     unix_socket_directories: "",
   };
   const args = Object.entries(settings).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
-  // QUIT is an immediate shutdown, in which the postmaster takes its children and shared memory with it.
+  // QUIT is an immediate shutdown: the postmaster ends its children and frees the shared memory.
   return startChildServer(`${binaries}/postgres`, ["-D", directory, ...args], {
     user: "postgres",
     deathSignal: "QUIT",
   });
 }
 
-/** The folder's name carries the process id, so that a later run can tell whether its owner still lives. */
+/** Names the folder after the process id, so that a later run detects whether its owner lives. */
 async function createDirectory(binaries: string): Promise<string> {
   const parent = await createParent();
   const directory = path.join(parent, "data");

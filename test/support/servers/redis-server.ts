@@ -14,8 +14,8 @@ const databasesMax = 1_024;
 const startsMax = 3;
 
 /**
- * A Redis on loopback without persistence, on `port` or on a free one. Fault tests kill its process and start another
- * one on the same port: what was in it is gone then, as when a real one loses its memory.
+ * Starts a Redis on loopback without persistence, on `port` or on a free port. Fault tests kill it
+ * and start another one on the same port to lose all data.
  */
 export async function startRedis({ port: wanted }: { port?: number } = {}): Promise<RedisServer> {
   for (let attempt = 1; ; attempt += 1) {
@@ -48,7 +48,7 @@ function redisArguments(port: number): string[] {
   ]);
 }
 
-/** Whether the server on `port` is the process that was started, and not one that had the port before. */
+/** Returns whether the server on `port` is the process `pid`, not an earlier owner of the port. */
 async function answers(port: number, pid: number): Promise<boolean> {
   const client = new Redis({
     port,

@@ -6,11 +6,11 @@ import { startPostgres } from "./postgres-server.ts";
 import { startRedis } from "./redis-server.ts";
 import { waitUntil } from "../wait-until.ts";
 
-/** What the global setup gives to every test file. Plain data: it crosses a process boundary. */
+/** The global setup provides this to every test file. It is plain data: it crosses processes. */
 export interface ServiceUrls {
   /** May create and drop databases. */
   adminDatabaseUrl: string;
-  /** A migrated database that nobody connects to: test databases are copies of it. */
+  /** A migrated database without connections. Test databases are copies of it. */
   templateDatabase: string;
   redisUrl: string;
 }
@@ -23,7 +23,7 @@ export interface RunningServices {
 
 export interface TestDatabase {
   url: string;
-  /** Fails when a connection is still open, then drops the database all the same. Call it in afterAll. */
+  /** Drops the database, and fails if a connection was still open. Call it in afterAll. */
   drop(): Promise<void>;
 }
 
@@ -42,13 +42,13 @@ declare module "vitest" {
   }
 }
 
-/** How long a client that was told to end may take to be gone from the server's list. */
+/** The time that a closed client may stay in the server's list. */
 const leakDeadlineMs = 3_000;
 
 /**
- * Postgres and Redis for one run of vitest: the servers of TEST_DATABASE_URL and TEST_REDIS_URL, or, each where it is
- * not given, a private one that dies with this process. Both are taken for the tests' own: databases are created in
- * the one, and database numbers of the other are emptied.
+ * Starts Postgres and Redis for one run of vitest, or uses TEST_DATABASE_URL and TEST_REDIS_URL. A
+ * private server ends with this process. Tests create databases in Postgres and empty the numbered
+ * databases of Redis.
  */
 export async function startServices(
   env: Record<string, string | undefined>,
