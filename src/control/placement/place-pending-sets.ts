@@ -35,6 +35,8 @@ const SETS_PER_RETRY_BATCH_MAX = 500;
 /** Up to this number a statement per set is faster, as its generic plan exists. */
 const SINGLE_SET_COMMITS_MAX = 4;
 const BATCHES_PER_RUN_MAX = 200;
+/** Below the timeout of a job, because many due retries may fill any number of batches. */
+const RUN_MS_MAX = 60_000;
 /** Batches in a row whose placements all conflicted. The sweep then tries again. */
 const CONFLICTED_BATCHES_MAX = 5;
 /** A run that does not get the placement lock for this time ends. The sweep then tries again. */
@@ -107,7 +109,9 @@ async function placeAll(ctx: ControlContext, { cache, tryBatch }: Placing): Prom
   let setsMax = SETS_PER_BATCH_MAX;
   let lockedSinceMs: number | undefined;
   await cache.load(ctx.db);
-  while (total.batches < BATCHES_PER_RUN_MAX && conflicted < CONFLICTED_BATCHES_MAX) {
+  const endMs = performance.now() + RUN_MS_MAX;
+  const mayContinue = () => total.batches < BATCHES_PER_RUN_MAX && performance.now() < endMs;
+  while (mayContinue() && conflicted < CONFLICTED_BATCHES_MAX) {
     const isContended = lockedSinceMs !== undefined;
     const batch = await tryBatch({ setsMax, isContended, hasConflicted: conflicted > 0 });
     if (batch === "idle") break;
