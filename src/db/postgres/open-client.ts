@@ -2,9 +2,13 @@ import postgres from "postgres";
 import { drizzleTypes } from "./drizzle-client.ts";
 import type { ClientSource, OpenedClient } from "./pooled-connection.ts";
 
+const CONNECT_SECONDS = 10;
+/** Shorter, because the next host may be the primary. */
+const CONNECT_SECONDS_PER_HOST = 3;
+
 /**
  * Opens driver clients of one connection to the hosts of a database URL. The driver tries the
- * hosts in order until one accepts the connection. A host that turns out to be a standby is
+ * hosts in order until one accepts the connection. A host that does not answer or is a standby is
  * avoided: later clients try the host after it first.
  */
 export function openClientSource(databaseUrl: string, applicationName: string): ClientSource {
@@ -21,7 +25,7 @@ export function openClientSource(databaseUrl: string, applicationName: string): 
       ...(hosts.length > 1 ? several : {}),
       max: 1,
       max_lifetime: null,
-      connect_timeout: 10,
+      connect_timeout: hosts.length > 1 ? CONNECT_SECONDS_PER_HOST : CONNECT_SECONDS,
       onnotice: () => undefined,
       onclose,
       // The only startup parameter beside user and database: PgBouncer refuses those that it does

@@ -1,4 +1,4 @@
-import type postgres from "postgres";
+import postgres from "postgres";
 
 /** The driver does not prepare statements of `unsafe` by default. */
 const prepared = { prepare: true, simple: false };
@@ -72,6 +72,8 @@ export class PooledConnection {
   #client: postgres.Sql;
   #avoidHost: () => void;
   #isReady = false;
+  /** While it opens, a closed connection is a reason to try the next host. */
+  #isOpening = true;
   #unanswered = 0;
   #silentTicks = 0;
 
@@ -146,32 +148,50 @@ export class PooledConnection {
    */
   tick(ticksMax: number): void {
     this.#silentTicks = this.#unanswered === 0 ? 0 : this.#silentTicks + 1;
-    if (this.#silentTicks > ticksMax) this.giveUp();
+    if (this.#silentTicks <= ticksMax) return;
+    this.#avoidHost();
+    this.giveUp();
   }
 
   #openClient(): OpenedClient {
     const opened = this.#source.open(() => {
-      if (this.#client === opened.client) this.giveUp();
+      if (this.#client === opened.client && !this.#isOpening) this.giveUp();
     });
     return opened;
   }
 
-  /** Opens the connection on the first host that accepts writes. */
+  /**
+   * Opens the connection on the first host that answers and accepts writes. The driver tries the
+   * next host only after a refused connection, not after a silent one.
+   */
   async #configure(): Promise<void> {
     try {
-      for (let attempt = 1; await this.#isReadOnly(); attempt++) {
+      for (let attempt = 1; ; attempt++) {
+        const failure = await this.#findFailure();
+        if (failure === undefined) break;
         this.#avoidHost();
-        if (attempt >= this.#source.hostCount || this.#lost.signal.aborted)
-          throw new ReadOnlyServer();
-        const standby = this.#client;
+        if (attempt >= this.#source.hostCount || this.#lost.signal.aborted) throw failure;
+        const avoided = this.#client;
         const { client, avoidHost } = this.#openClient();
         this.#client = client;
         this.#avoidHost = avoidHost;
-        standby.end({ timeout: 0 }).catch(() => undefined);
+        avoided.end({ timeout: 0 }).catch(() => undefined);
       }
       this.#isReady = !this.#lost.signal.aborted;
+      this.#isOpening = false;
     } catch (error) {
+      this.#isOpening = false;
       this.giveUp();
+      throw error;
+    }
+  }
+
+  /** Why this host cannot be used. Throws errors that say nothing about the host. */
+  async #findFailure(): Promise<Error | undefined> {
+    try {
+      return (await this.#isReadOnly()) ? new ReadOnlyServer() : undefined;
+    } catch (error) {
+      if (error instanceof Error && !(error instanceof postgres.PostgresError)) return error;
       throw error;
     }
   }
@@ -200,7 +220,7 @@ export class PooledConnection {
 
   readonly #noteFailure = (error: unknown): void => {
     this.#noteAnswer();
-    if (isClosing(error)) this.giveUp();
+    if (isClosing(error) && !this.#isOpening) this.giveUp();
     else if (isReadOnly(error)) this.#listener.onReadOnly();
   };
 }

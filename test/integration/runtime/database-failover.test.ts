@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import { sql } from "drizzle-orm";
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -66,6 +68,21 @@ test("a standby alone is unavailable, for reads too", async () => {
   const error: unknown = await readPort(handle).then(() => undefined, toAppError);
   expect(error).toMatchObject({ code: "dependency-unavailable" });
 });
+
+test("a first host that accepts connections and never answers is avoided", async () => {
+  const silent = createServer(() => undefined).listen(0, "127.0.0.1");
+  await once(silent, "listening");
+  const { port } = silent.address() as AddressInfo;
+  const { host } = new URL(primary.url);
+  const handle = openPostgres({
+    databaseUrl: `postgres://postgres@127.0.0.1:${port},${host}/postgres`,
+    connectionsMax: 10,
+    statementTimeoutMs: 10_000,
+  });
+  handles.push(handle);
+  await waitUntil("a write succeeds", () => insert(handle, 4).then(() => true));
+  silent.close();
+}, 120_000);
 
 test("migrations go to the primary", async () => {
   await migrate(urlOf(standby, primary));
