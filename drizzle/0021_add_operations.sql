@@ -1,6 +1,7 @@
 -- Why: six columns of sets were overlapping half state machines. A set now has at most one row in operations (I14), sizes are apart from
 -- revisions, a service has a current and a target revision, and a disruption budget. docs/internals/operations.md has the design.
--- Locks: ACCESS EXCLUSIVE on services and sets for the new columns, then one read of each table for the backfill.
+-- Locks: ACCESS EXCLUSIVE on services and sets for the new columns, then one read of each table for the backfill. It rewrites no sets:
+-- a ready set without ready_since counts as ready for long.
 -- The previous release runs on this schema, but it neither sees operations nor creates any: do not move, drain or resize until every
 -- process runs the new release. The old columns stay until the next release.
 -- Rollback: drop the tables and columns; moves and resizes in progress end where they are.
@@ -60,7 +61,6 @@ ALTER TABLE "operations" ADD CONSTRAINT "operations_set_id_sets_id_fk" FOREIGN K
 ALTER TABLE "service_resizes" ADD CONSTRAINT "service_resizes_service_id_services_id_fk" FOREIGN KEY ("service_id") REFERENCES "public"."services"("id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
 CREATE INDEX "operations_service" ON "operations" USING btree ("service_id");--> statement-breakpoint
 CREATE UNIQUE INDEX "operations_replacement_unique" ON "operations" USING btree ("replacement_set_id") WHERE replacement_set_id is not null;--> statement-breakpoint
-UPDATE sets SET was_ready = true, ready_since = updated_at WHERE ready;--> statement-breakpoint
 INSERT INTO operations (set_id, service_id, kind, phase, owner, cpu_millis, memory_bytes, volume_bytes)
 SELECT s.id, s.service_id, 'move', 'leaving', CASE WHEN s.attempts > 0 THEN 'start-failed' ELSE 'person' END,
   (r.template->>'cpuMillis')::bigint, (r.template->>'memoryBytes')::bigint, coalesce((r.template->'volume'->>'sizeBytes')::bigint, 0)

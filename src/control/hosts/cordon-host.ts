@@ -10,6 +10,9 @@ import { getHost } from "./get-host.ts";
 import { retryPending } from "../placement/retry-pending.ts";
 import { assertGeneration } from "../runtime/preconditions.ts";
 
+/** The relocation sweep ends the others. */
+const DRAIN_MOVES_MAX = 1_000;
+
 /** Cordons a host: it accepts no new sets, and its sets stay. Idempotent. Throws not-found. */
 export function cordonHost(ctx: ControlContext, hostId: string): Promise<Host> {
   return changeAdmission(ctx, hostId, { cordoned: true, draining: false }, "host-cordoned");
@@ -55,7 +58,7 @@ async function changeAdmission(
       return enqueueDrain(tx, hostId, kind);
     }
     await deleteDrain(tx, hostId);
-    await cancelDrainMoves(tx, hostId);
+    await cancelDrainMoves(tx, DRAIN_MOVES_MAX);
     if (!admission.cordoned) await retryPending(tx, hostId, kind);
   });
   return getHost(ctx, hostId);

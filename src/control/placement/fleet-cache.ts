@@ -87,6 +87,10 @@ export class FleetCache {
     const loaded = this.#current();
     this.#refreshCount++;
     const changes = await readChanges(q, loaded);
+    if (isBehind(changes.horizon, loaded.horizon)) {
+      this.reset();
+      return this.refresh(q);
+    }
     this.#apply(loaded, changes);
     const { nowMs } = changes.horizon;
     if (nowMs - loaded.censusAtMs > HOST_CENSUS_INTERVAL_MS) await takeCensus(q, loaded);
@@ -101,6 +105,10 @@ export class FleetCache {
     const isCurrent = () => loaded === this.#loaded && refreshCount === this.#refreshCount;
     const changes = await withTx(db, (tx) => readChanges(tx, loaded));
     if (!isCurrent()) return;
+    if (isBehind(changes.horizon, loaded.horizon)) {
+      this.reset();
+      return;
+    }
     this.#apply(loaded, changes);
     const { nowMs } = changes.horizon;
     if (nowMs - loaded.censusAtMs > HOST_CENSUS_INTERVAL_MS) await takeCensus(db, loaded);
@@ -172,6 +180,14 @@ export class FleetCache {
       throw error;
     }
   }
+}
+
+/**
+ * Whether transaction ids went back: the database failed over to a server that lost commits. Then
+ * changes since the known horizon say nothing, and the fleet is loaded again.
+ */
+function isBehind(horizon: FleetHorizon, known: FleetHorizon): boolean {
+  return BigInt(horizon.xmin) < BigInt(known.xmin);
 }
 
 interface FleetChanges {

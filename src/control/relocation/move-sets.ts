@@ -1,6 +1,7 @@
 import { renderReasonText } from "../../contracts/api/event-texts.ts";
 import { hasVolumeData } from "../../db/queries/volumes/volumes.ts";
 import {
+  cancelDrainMoves,
   blockOperations,
   deleteOrphanedOperations,
   endOperations,
@@ -78,8 +79,11 @@ async function runRound(
   const decided = await listDecidedReplacements(ctx.db, { limit: SETS_PER_ROUND_MAX });
   for (const serviceId of new Set(decided.map((replaced) => replaced.serviceId)))
     steps += await withServiceLock(ctx, serviceId, endReplacements);
+  await cancelDrainMoves(ctx.db, SETS_PER_ROUND_MAX);
   await insertDrainMoves(ctx.db, SETS_PER_ROUND_MAX);
   const due = await listServicesWithDueOperations(ctx.db, after, limit);
+  // Outside of the transactions below, which lock services and hosts.
+  if (due.length > 0) await cache.refreshInBackground(ctx.db);
   for (const serviceId of due) {
     const step = (tx: UnitOfWork, service: ServiceRow) => beginOperations(tx, service, cache);
     // The cache may have seen rows of a transaction that was rolled back.

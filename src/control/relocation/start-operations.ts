@@ -49,11 +49,17 @@ async function replaceSets(
   service: ServiceRow,
   decisions: readonly OperationDecision[],
 ): Promise<void> {
-  const replacements: { setId: string; replacementSetId: string }[] = [];
-  for (const { operation, template, step } of decisions) {
-    if (step !== "replace-first") continue;
-    const replacementSetId = newId("set");
-    replacements.push({ setId: operation.setId, replacementSetId });
+  const replaced = decisions.filter(({ step }) => step === "replace-first");
+  const newIds = new Map(replaced.map(({ operation }) => [operation.setId, newId("set")]));
+  const replacements = [...newIds].map(([setId, replacementSetId]) => ({
+    setId,
+    replacementSetId,
+  }));
+  // An uncordon may have ended some of the operations meanwhile, as no lock protects them.
+  const started = await startReplacing(tx, replacements, REPLACEMENT_DEADLINE_MS);
+  for (const { operation, template } of replaced) {
+    const replacementSetId = newIds.get(operation.setId);
+    if (replacementSetId === undefined || !started.has(operation.setId)) continue;
     await insertPendingSets(tx, {
       ids: [replacementSetId],
       tenantId: service.tenantId,
@@ -65,10 +71,9 @@ async function replaceSets(
       avoidHostIds: [operation.hostId],
     });
   }
-  const [first] = replacements;
-  if (!first) return;
-  await startReplacing(tx, replacements, REPLACEMENT_DEADLINE_MS);
-  const jobId = `place:${first.replacementSetId}`;
+  const [first] = started;
+  if (first === undefined) return;
+  const jobId = `place:${newIds.get(first)}`;
   tx.enqueue({ name: "place-sets", jobId, payload: { cause: "set-moved" } });
 }
 

@@ -174,13 +174,17 @@ async function removeSets(
   return { created: 0, deleted: marked.length };
 }
 
-/** The removals that mayDisrupt allows (I14): only ready sets count. */
+/**
+ * The removals that mayDisrupt allows (I14): only ready sets count. A service that wants no sets
+ * has no availability to protect.
+ */
 async function keepWithinBudget(
   tx: UnitOfWork,
   service: ServiceRow,
   desired: number,
   chosen: readonly Removal[],
 ): Promise<Removal[]> {
+  if (desired === 0) return [...chosen];
   const { minReadySeconds } = service.disruption;
   let counts: ReplicaCounts = await readReplicaCounts(tx, service.id, { desired, minReadySeconds });
   return chosen.filter(({ isReady }) => {

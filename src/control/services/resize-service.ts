@@ -9,6 +9,7 @@ import {
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { listAllHostPools, listFleetHosts } from "../../db/queries/placement/fleet.ts";
 import {
+  findServiceResize,
   listSetsToResize,
   readMemoryUse,
   type ServiceResizeRow,
@@ -98,11 +99,13 @@ async function applyResize(
   service: ServiceRow,
   body: ResizeService,
 ): Promise<string[]> {
+  // Rounds of an earlier resize may be left: this one continues them.
+  const earlier = await findServiceResize(tx, service.id);
   const resize: ServiceResizeRow = {
     serviceId: service.id,
-    cpuMillis: body.cpu,
-    memoryBytes: body.memory,
-    volumeBytes: body.volume,
+    cpuMillis: body.cpu ?? earlier?.cpuMillis,
+    memoryBytes: body.memory ?? earlier?.memoryBytes,
+    volumeBytes: body.volume ?? earlier?.volumeBytes,
     mayMove: body.ifNoCapacity === "move",
   };
   const sets = await listSetsToResize(tx, service.id, resize, REPLICAS_MAX);

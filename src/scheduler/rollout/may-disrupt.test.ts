@@ -52,6 +52,12 @@ describe("the default budget", () => {
   });
 });
 
+test("a set that counts as available too early takes no count below zero", () => {
+  const counts = { ...healthy(2), available: 0 };
+  const after = countDisruption(counts, { isAvailable: true, mode: "remove" });
+  expect(mayDisrupt(defaults, after, { isAvailable: true, mode: "remove" }).ok).toBe(false);
+});
+
 test("zero percent forbids every stop, one percent allows one", () => {
   const budget = (maxUnavailable: string): DisruptionBudget => ({ ...defaults, maxUnavailable });
   expect(disruptionAllowance(budget("0%"), healthy(50)).unavailable).toBe(0);

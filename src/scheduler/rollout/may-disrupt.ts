@@ -83,7 +83,8 @@ export function countDisruption(
   { isAvailable, mode }: { isAvailable: boolean; mode: DisruptionMode },
 ): ReplicaCounts {
   if (mode === "replace-first") return { ...counts, surging: counts.surging + 1 };
-  return { ...counts, available: counts.available - (isAvailable ? 1 : 0) };
+  // The caller may count a set as available that became ready less than minReadySeconds ago.
+  return { ...counts, available: Math.max(0, counts.available - (isAvailable ? 1 : 0)) };
 }
 
 /** Sets that should be available. */

@@ -8,6 +8,7 @@ import { getService } from "../../../src/control/services/get-service.ts";
 import { getSet } from "../../../src/control/sets/get-set.ts";
 import { createMover, type Mover } from "../../../src/control/relocation/move-sets.ts";
 import { moveSet } from "../../../src/control/sets/move-set.ts";
+import { resizeService } from "../../../src/control/services/resize-service.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import {
   createFleetContext,
@@ -155,6 +156,32 @@ test("a set with a volume leaves its host first, when another host fits, and an 
   expect((await events("set-moved")).join()).toContain(
     "Its volume goes to the trash of the host; it gets an empty volume.",
   );
+});
+
+test("a service whose sets are not ready for minReadySeconds yet is scaled to zero at once", async () => {
+  const h1 = await f.enroll("h1");
+  await run({ replicas: 3, disruption: { minReadySeconds: 300 } });
+  await obey(h1);
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 0 }, undefined);
+  expect((await sets()).map(({ desired }) => desired)).toEqual(["deleted", "deleted", "deleted"]);
+});
+
+test("a size that a drained set is given survives the end of the drain", async () => {
+  const h1 = await f.enroll("h1");
+  await run({ replicas: 1 });
+  await obey(h1);
+  await drainHost(f.ctx, h1);
+  expect(await mover.moveSets()).toBe(0); // there is no other host
+  await resizeService(f.ctx, f.tenantId, "web", { cpu: 2_000, ifNoCapacity: "refuse" }, undefined);
+  await uncordonHost(f.ctx, h1);
+  const [set] = await sets();
+  expect(await getSet(f.ctx, f.tenantId, set?.id ?? "")).toMatchObject({
+    operation: { kind: "resize", owner: "resize" },
+  });
+  await mover.moveSets();
+  await obey(h1);
+  const sizes = await rowsOf(f.ctx.db, sql`select cpu_millis::int as cpu from sets`);
+  expect(sizes).toEqual([{ cpu: 2_000 }]);
 });
 
 test("a stopped set is moved and stays stopped; sets of a lost host are not moved", async () => {

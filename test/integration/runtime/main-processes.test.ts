@@ -67,19 +67,25 @@ describe("api and job-worker", () => {
     await redis.release();
   });
 
-  it.each(["api", "job-worker"])("%s refuses a database of another schema", async (program) => {
-    const sql = postgres(database.url, { max: 1, onnotice: () => undefined });
-    await sql`insert into drizzle.__drizzle_migrations (hash, created_at) values ('newer', 1)`;
-    const portless = program === "api" ? { BERTH_PORT: "0" } : {};
-    try {
-      const { exitCode, errorOutput } = await runMain(program, { ...env, ...portless });
-      expect(exitCode).toBe(1);
-      expect(errorOutput).toContain("migrations");
-    } finally {
-      await sql`delete from drizzle.__drizzle_migrations where hash = 'newer'`;
-      await sql.end();
-    }
-  });
+  it.each(["api", "job-worker"])(
+    "%s refuses a database whose schema needs a newer release",
+    async (program) => {
+      const sql = postgres(database.url, { max: 1, onnotice: () => undefined });
+      const [before] = await sql`select migrations_min as min from schema_compatibility`;
+      await sql`update schema_compatibility set migrations_min = 1000000`;
+      await sql`insert into drizzle.__drizzle_migrations (hash, created_at) values ('newer', 1)`;
+      const portless = program === "api" ? { BERTH_PORT: "0" } : {};
+      try {
+        const { exitCode, errorOutput } = await runMain(program, { ...env, ...portless });
+        expect(exitCode).toBe(1);
+        expect(errorOutput).toContain("migrations");
+      } finally {
+        await sql`delete from drizzle.__drizzle_migrations where hash = 'newer'`;
+        await sql`update schema_compatibility set migrations_min = ${before?.["min"]}`;
+        await sql.end();
+      }
+    },
+  );
 
   it("migrate is safe to run again", async () => {
     expect(await runMain("migrate", env)).toMatchObject({ exitCode: 0 });

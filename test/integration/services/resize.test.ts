@@ -110,6 +110,28 @@ test("a service of more sets than a round is resized in rounds, and new sets hav
   expect(await sizes()).toEqual([{ cpu: 500, sets: replicas }]);
 });
 
+test("a second resize of another amount continues the rounds that the first one has left", async () => {
+  fleet = await createFleetContext();
+  const f = fleet;
+  const allocatable = { ...smallHost, cpuMillis: 1_000_000, memoryBytes: 2 ** 42 };
+  for (const name of ["h1", "h2"])
+    await f.enroll(name, { allocatable: { ...allocatable, rootfsBytes: 2 ** 42 } });
+  const replicas = SETS_PER_ROUND_MAX + 50;
+  const { service } = await createService(f.ctx, f.tenantId, serviceBody("web", { replicas }));
+  await f.placer.placeSets();
+  await resize(f, { cpu: 0.5, memory: service.size.memoryBytes * 2 });
+  await resize(f, { memory: service.size.memoryBytes });
+  let sets = 1;
+  while (sets > 0) sets = await continueResize(f.ctx, service.id);
+  const sizes = await rowsOf(
+    f.ctx.db,
+    sql`select distinct coalesce(o.cpu_millis, s.cpu_millis)::int as cpu,
+          coalesce(o.memory_bytes, s.memory_bytes)::float8 as memory
+        from sets s left join operations o on o.set_id = s.id`,
+  );
+  expect(sizes).toEqual([{ cpu: 500, memory: service.size.memoryBytes }]);
+});
+
 test("I2: a smaller size stays booked until the kernel applies it, and then waiting sets are planned", async () => {
   const f = await start(1);
   const [hostId = "", otherId = ""] = await hostIds(f);

@@ -61,12 +61,29 @@ export async function insertDrainMoves(q: Queryable, limit: number): Promise<num
   return rows.length;
 }
 
-/** The drain of the host ended: its moves that still wait end with it. */
-export async function cancelDrainMoves(q: Queryable, hostId: string): Promise<void> {
+/**
+ * Ends the waiting moves of drains that have ended. A move whose set was resized meanwhile becomes
+ * a resize, so that the new size is not lost. The relocation sweep calls it as well, because a move
+ * may be inserted while the drain ends.
+ */
+export async function cancelDrainMoves(q: Queryable, limit: number): Promise<void> {
   await q.execute(
-    sql`delete from operations where drain_host_id = ${hostId} and owner = 'drain' and phase = 'waiting'`,
+    sql`with ended as (
+          select o.set_id, o.cpu_millis from operations o
+          where o.owner = 'drain' and o.phase = 'waiting'
+            and not exists (select 1 from hosts h where h.id = o.drain_host_id and h.draining)
+          order by o.set_id limit ${limit} for update of o skip locked
+        ), resized as (
+          update operations o set ${asResize} from ended e where o.set_id = e.set_id and e.cpu_millis is not null
+        )
+        delete from operations o using ended e where o.set_id = e.set_id and e.cpu_millis is null`,
   );
 }
+
+/** Columns of a move that ends although its set still needs the size with which it would move. */
+const asResize = sql.raw(
+  `kind = 'resize', owner = 'resize', drain_host_id = null, discards_volume = false, deadline_at = null, blocked = null, attempts = 0, due_at = now()`,
+);
 
 /** Services with a waiting operation that is due, in the order of their ids after `after`. */
 export async function listServicesWithDueOperations(
@@ -110,7 +127,8 @@ export interface WaitingOperation {
 
 /**
  * The due operations of a service whose row the caller has locked; those with the fewest attempts
- * first. `hasVolumeData` is an expression over set `s`, see queries/volumes.
+ * first. A drain of the host applies to operations of every owner. `hasVolumeData` is an expression
+ * over set `s`, see queries/volumes.
  */
 export async function listDueOperations(
   q: Queryable,
@@ -120,9 +138,9 @@ export async function listDueOperations(
   return rowsOf(
     q,
     sql`select o.set_id as "setId", o.kind, o.owner, o.may_move as "mayMove",
-          o.discards_volume as "discardsVolume", o.attempts, s.host_id as "hostId", h.name as "hostName",
+          o.discards_volume or (h.draining and coalesce(d.discards_volumes, false)) as "discardsVolume", o.attempts, s.host_id as "hostId", h.name as "hostName",
           h.draining as "isHostDraining", s.desired, s.ready as "isAvailable", ${hasVolumeData} as "hasVolumeData",
-          o.owner = 'drain' and coalesce(d.is_forced and coalesce(d.deadline_at, d.created_at) <= now(), false) as "isForced",
+          h.draining and coalesce(d.is_forced and coalesce(d.deadline_at, d.created_at) <= now(), false) as "isForced",
           coalesce(o.to_revision, s.revision) as "toRevision",
           json_build_object('cpuMillis', coalesce(o.cpu_millis, s.cpu_millis), 'memoryBytes', coalesce(o.memory_bytes, s.memory_bytes),
             'volumeBytes', coalesce(o.volume_bytes, s.volume_bytes)) as to,
@@ -181,18 +199,23 @@ export async function blockOperations(
   return rows.filter(({ isNews }) => isNews).map(({ id }) => id);
 }
 
-/** These sets are to be replaced: each by another one, which the caller has inserted. */
+/**
+ * Marks sets as being replaced, and returns their ids. An operation that has ended meanwhile is not
+ * among them: the caller inserts no replacement for its set.
+ */
 export async function startReplacing(
   q: Queryable,
   replacements: readonly { setId: string; replacementSetId: string }[],
   deadlineMs: number,
-): Promise<void> {
-  await q.execute(
+): Promise<Set<string>> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
     sql`update operations o set phase = 'replacing', replacement_set_id = r."replacementSetId", blocked = null,
           due_at = now() + make_interval(secs => ${deadlineMs / 1000}::float8)
         from json_to_recordset(${JSON.stringify(replacements)}::json) as r("setId" text, "replacementSetId" text)
-        where o.set_id = r."setId" and o.phase = 'waiting'`,
+        where o.set_id = r."setId" and o.phase = 'waiting' returning o.set_id as id`,
   );
+  return new Set(rows.map(({ id }) => id));
 }
 
 /** Orders sets off their hosts, to be placed again. The caller has locked the hosts. */
@@ -305,9 +328,16 @@ export async function expireOperation(
 ): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(
     q,
-    sql`with done as (
-          delete from operations where set_id = ${setId} and phase = 'waiting' and deadline_at <= now() returning set_id
-        )
+    sql`with expired as (
+          select set_id, kind, cpu_millis from operations
+          where set_id = ${setId} and phase = 'waiting' and deadline_at <= now() for update
+        ), resized as (
+          update operations o set ${asResize} from expired e
+          where o.set_id = e.set_id and e.kind = 'move' and e.cpu_millis is not null
+        ), deleted as (
+          delete from operations o using expired e
+          where o.set_id = e.set_id and not (e.kind = 'move' and e.cpu_millis is not null)
+        ), done as (select set_id from expired)
         update sets s set last_operation = ${JSON.stringify(ended)}::jsonb from done where s.id = done.set_id returning s.id`,
   );
   return rows.length === 1;

@@ -97,7 +97,7 @@ export async function updateObservedSets(
   if (updates.length === 0) return;
   await q.execute(sql`
     update sets s set state = o.state, ready = o.ready, reason = o.reason, address = o.address, containers = o.containers,
-      sized = s.sized or o.sized, was_ready = s.was_ready or o.ready,
+      sized = s.sized or o.sized, was_ready = s.was_ready or s.ready or o.ready,
       ready_since = case when o.ready then case when s.ready then coalesce(s.ready_since, now()) else now() end end,
       starting_at = case when o.state = 'starting' then coalesce(s.starting_at, now()) else s.starting_at end,
       running_at = case when o.state = 'running' then coalesce(s.running_at, now()) else s.running_at end,
