@@ -199,7 +199,8 @@ export async function insertWaitingResizes(
         join sets s on s.id = r."setId"
         on conflict (set_id) do update set phase = 'waiting', may_move = excluded.may_move, cpu_millis = excluded.cpu_millis,
           memory_bytes = excluded.memory_bytes, volume_bytes = excluded.volume_bytes, blocked = excluded.blocked,
-          attempts = 0, due_at = now()
+          former_cpu_millis = ${formerUnlessApplying("cpu_millis")}, former_memory_bytes = ${formerUnlessApplying("memory_bytes")},
+          former_volume_bytes = ${formerUnlessApplying("volume_bytes")}, attempts = 0, due_at = now()
         where o.kind = 'resize' and o.phase in ('waiting', 'applying', 'reverting')`,
   );
 }
@@ -237,6 +238,14 @@ export async function confirmResizes(
         select exists (select 1 from freed) as "hasFreed"`,
   );
   return rows[0]?.hasFreed ?? false;
+}
+
+/**
+ * A size that the agent was applying when the next one began to wait is the size to revert to, and
+ * the set has it. So the operation forgets the size before it.
+ */
+function formerUnlessApplying(column: string): SQL {
+  return sql.raw(`case when o.phase = 'applying' then null else o.former_${column} end`);
 }
 
 /**
