@@ -28,8 +28,8 @@ export type OperationDecision = { operation: WaitingOperation; template: SetTemp
 );
 
 /**
- * Decides the next step of the due operations of a service. The caller has locked the service.
- * Locks the hosts of waiting resizes. Budgets and capacity count what this call has decided before.
+ * Decides the next step of the due operations of a service. The caller has locked the service, and
+ * the hosts of operations with `changesHost` before it read the operations. Budgets and capacity count what this call has decided before.
  */
 export async function decideOperations(
   tx: Queryable,
@@ -100,17 +100,22 @@ async function readTemplates(
   return templates;
 }
 
-/**
- * Waiting resizes whose hosts have the capacity by now. Hosts that are drained are left out. Locks
- * the hosts of all operations that may change their host, in the order of their ids.
- */
+/** Whether the next step of the operation may change the row of its host, which needs a lock. */
+export function changesHost(operation: WaitingOperation): boolean {
+  return isResizeInPlace(operation) || stepOf(operation) === "stop-first";
+}
+
+function isResizeInPlace({ kind, isHostDraining }: WaitingOperation): boolean {
+  return kind === "resize" && !isHostDraining;
+}
+
+/** Waiting resizes whose hosts have the capacity by now. Hosts that are drained are left out. */
 async function findFittingResizes(
   tx: Queryable,
   due: readonly WaitingOperation[],
 ): Promise<Set<string>> {
-  const resizes = due.filter(({ kind, isHostDraining }) => kind === "resize" && !isHostDraining);
-  const leaving = due.filter((operation) => stepOf(operation) === "stop-first");
-  const hostIds = new Set([...resizes, ...leaving].map(({ hostId }) => hostId));
+  const resizes = due.filter(isResizeInPlace);
+  const hostIds = new Set(resizes.map(({ hostId }) => hostId));
   if (hostIds.size === 0) return new Set();
   const pools = await listAllHostPools(tx);
   const rows = await lockFleetHosts(tx, [...hostIds]);

@@ -12,6 +12,7 @@ import {
   listExpiredOperations,
   listServicesWithDueOperations,
   type ReplacedSet,
+  type WaitingOperation,
   waitAgain,
   wakeOperations,
 } from "../../db/queries/operations/operations.ts";
@@ -21,7 +22,7 @@ import { lockHosts, markSetsDeleted } from "../../db/queries/sets/write-sets.ts"
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { FleetCache } from "../placement/fleet-cache.ts";
-import { decideOperations } from "./decide-operations.ts";
+import { changesHost, decideOperations } from "./decide-operations.ts";
 import { startOperations } from "./start-operations.ts";
 
 const SERVICES_PER_ROUND_MAX = 200;
@@ -82,9 +83,10 @@ async function runRound(
   await cancelDrainMoves(ctx.db, SETS_PER_ROUND_MAX);
   await insertDrainMoves(ctx.db, SETS_PER_ROUND_MAX);
   const due = await listServicesWithDueOperations(ctx.db, after, limit);
-  // Outside of the transactions below, which lock services and hosts.
+  // The fleet is read outside of the transactions below, which lock services and hosts.
   if (due.length > 0) await cache.refreshInBackground(ctx.db);
   for (const serviceId of due) {
+    await cache.load(ctx.db); // again after an error
     const step = (tx: UnitOfWork, service: ServiceRow) => beginOperations(tx, service, cache);
     // The cache may have seen rows of a transaction that was rolled back.
     steps += await withServiceLock(ctx, serviceId, step, () => cache.reset());
@@ -119,10 +121,7 @@ async function beginOperations(
   service: ServiceRow,
   cache: FleetCache,
 ): Promise<number> {
-  const due = await listDueOperations(tx, service.id, {
-    hasVolumeData,
-    limit: SETS_PER_SERVICE_MAX,
-  });
+  const due = await lockDueOperations(tx, service.id);
   if (due.length === 0) return 0;
   const decisions = await decideOperations(tx, service, due, cache);
   const started = await startOperations(tx, service, decisions);
@@ -139,6 +138,23 @@ async function beginOperations(
     tx.emit({ kind: "set-warning", data: { warning: reason.text }, ...about });
   }
   return started;
+}
+
+/**
+ * Reads the due operations after their hosts are locked, because reports may change the sets while
+ * the locks wait: a set that is ready by now counts against the budget, and one that has data by
+ * now is bound to its host. An operation that became due or needs a lock meanwhile waits for the
+ * next round.
+ */
+async function lockDueOperations(tx: UnitOfWork, serviceId: string): Promise<WaitingOperation[]> {
+  const read = () =>
+    listDueOperations(tx, serviceId, { hasVolumeData, limit: SETS_PER_SERVICE_MAX });
+  const seen = await read();
+  const hostIds = new Set(seen.filter(changesHost).map(({ hostId }) => hostId));
+  if (hostIds.size === 0) return seen;
+  await lockHosts(tx, [...hostIds]);
+  const due = await read();
+  return due.filter((operation) => !changesHost(operation) || hostIds.has(operation.hostId));
 }
 
 /** The first three tries are immediate: the state of a service often changes between two rounds. */
@@ -165,7 +181,7 @@ async function endReplacements(tx: UnitOfWork, service: ServiceRow): Promise<num
     ).map(({ id }) => id),
   );
   tx.signal(...hostIds.map((id) => `host:${id}` as const), `service:${service.id}`);
-  if (decided.length > 0) await wakeOperations(tx, service.id);
+  if (decided.length > 0) await wakeOperations(tx, service.id, SETS_PER_SERVICE_MAX);
   for (const replaced of decided) {
     const isRemoved =
       removed.has(victimOf(replaced).id) ||

@@ -29,26 +29,31 @@ export async function startOperations(
       step === "resize" ? { setId, size: to } : [],
     ),
   );
-  await startLeaving(
+  const leaving = await startLeaving(
     tx,
     stepping.flatMap(({ operation, step }) => (step === "stop-first" ? operation.setId : [])),
   );
-  await replaceSets(tx, service, stepping);
-  for (const decision of stepping) {
+  const replaced = await replaceSets(tx, service, stepping);
+  const moving = new Set([...leaving, ...replaced]);
+  const started = stepping.filter(
+    ({ operation, step }) => step === "resize" || moving.has(operation.setId),
+  );
+  for (const decision of started) {
     const { setId, hostId } = decision.operation;
     const about = { tenantId: service.tenantId, serviceId: service.id, setId, hostId };
     tx.emit({ kind: "set-moved", data: factsOf(decision), ...about });
     tx.signal(`set:${setId}`, `host:${hostId}`);
   }
   tx.signal(`service:${service.id}`);
-  return stepping.length;
+  return started.length;
 }
 
+/** Creates the replacements. Gives the sets that have one. */
 async function replaceSets(
   tx: UnitOfWork,
   service: ServiceRow,
   decisions: readonly OperationDecision[],
-): Promise<void> {
+): Promise<ReadonlySet<string>> {
   const replaced = decisions.filter(({ step }) => step === "replace-first");
   const newIds = new Map(replaced.map(({ operation }) => [operation.setId, newId("set")]));
   const replacements = [...newIds].map(([setId, replacementSetId]) => ({
@@ -72,9 +77,10 @@ async function replaceSets(
     });
   }
   const [first] = started;
-  if (first === undefined) return;
+  if (first === undefined) return started;
   const jobId = `place:${newIds.get(first)}`;
   tx.enqueue({ name: "place-sets", jobId, payload: { cause: "set-moved" } });
+  return started;
 }
 
 function factsOf({ operation, template, step }: OperationDecision): EventFacts<"set-moved"> {

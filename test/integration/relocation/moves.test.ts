@@ -2,6 +2,8 @@ import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { drainHost, uncordonHost } from "../../../src/control/hosts/cordon-host.ts";
+import { withTx } from "../../../src/db/transaction.ts";
+import { waitForLockWait } from "../../support/fleet/lock-waits.ts";
 import { changeSet } from "../../../src/control/sets/change-set.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
@@ -182,6 +184,24 @@ test("a size that a drained set is given survives the end of the drain", async (
   await obey(h1);
   const sizes = await rowsOf(f.ctx.db, sql`select cpu_millis::int as cpu from sets`);
   expect(sizes).toEqual([{ cpu: 2_000 }]);
+});
+
+test("I14: sets that become ready while the mover waits for their host count against the budget", async () => {
+  const h1 = await f.enroll("h1");
+  await run({ replicas: 3 });
+  await f.enroll("h2");
+  await drainHost(f.ctx, h1);
+  const moving = await withTx(f.ctx.db, async (tx) => {
+    await tx.execute(sql`select id from hosts where id = ${h1} for update`);
+    const round = mover.moveSets();
+    await waitForLockWait(f.ctx.db, "the mover waits for the host");
+    await tx.execute(sql`update sets set state = 'running', ready = true`);
+    return { round };
+  });
+  // One replacement: a quarter of three sets, rounded up. No set stops.
+  expect(await moving.round).toBe(1);
+  const phases = await rowsOf(f.ctx.db, sql`select phase from operations order by phase`);
+  expect(phases).toEqual([{ phase: "replacing" }, { phase: "waiting" }, { phase: "waiting" }]);
 });
 
 test("a stopped set is moved and stays stopped; sets of a lost host are not moved", async () => {

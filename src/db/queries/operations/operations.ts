@@ -313,10 +313,19 @@ export async function endOperations(
   );
 }
 
-/** The operations of a service are due at once: something that they wait for has changed. */
-export async function wakeOperations(q: Queryable, serviceId: string): Promise<void> {
+/**
+ * Makes waiting operations of a service due, because something that they wait for has changed: at
+ * most `limit`, those with the fewest attempts first.
+ */
+export async function wakeOperations(
+  q: Queryable,
+  serviceId: string,
+  limit: number,
+): Promise<void> {
   await q.execute(
-    sql`update operations set due_at = now() where service_id = ${serviceId} and phase = 'waiting' and due_at > now()`,
+    sql`update operations set due_at = now() where set_id in (
+          select set_id from operations where service_id = ${serviceId} and phase = 'waiting' and due_at > now()
+          order by attempts, set_id limit ${limit})`,
   );
 }
 
