@@ -28,8 +28,9 @@ export type OperationDecision = { operation: WaitingOperation; template: SetTemp
 );
 
 /**
- * Decides the next step of the due operations of a service. The caller has locked the service, and
- * the hosts of operations with `changesHost` before it read the operations. Budgets and capacity count what this call has decided before.
+ * Decides the next step of the due operations of a service. The caller has locked the service. It
+ * has locked the hosts of the operations with `changesHost`, and read the operations after that.
+ * Budgets and capacity count what this call has decided before.
  */
 export async function decideOperations(
   tx: Queryable,

@@ -141,10 +141,9 @@ async function beginOperations(
 }
 
 /**
- * Reads the due operations after their hosts are locked, because reports may change the sets while
- * the locks wait: a set that is ready by now counts against the budget, and one that has data by
- * now is bound to its host. An operation that became due or needs a lock meanwhile waits for the
- * next round.
+ * Reads the due operations once their hosts are locked, because reports may change the sets while
+ * a lock waits. A set may become ready and count against the budget, or get data that binds it to
+ * its host. An operation whose host is not locked, but has to be, waits for the next round.
  */
 async function lockDueOperations(tx: UnitOfWork, serviceId: string): Promise<WaitingOperation[]> {
   const read = () =>

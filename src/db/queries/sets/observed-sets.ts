@@ -22,9 +22,9 @@ function startedLately(): SQL {
 
 /**
  * The part of the booking of set `s` that its host's measurement does not contain, by dimension.
- * The formula is that of `unreportedAmounts` in scheduler/placement. A running set has no such part,
- * because the measurement contains all that it uses. The same holds for a set that has been in the
- * state `starting` for longer than STARTUP_SECONDS_MAX.
+ * The formula is that of `unreportedAmounts` in scheduler/placement. A running set has no such
+ * part, because the measurement contains all that it uses. The same holds for a set that has been
+ * in the state `starting` for longer than STARTUP_SECONDS_MAX.
  * @param setMemory what the host measures of each set: a jsonb object of bytes by id
  * @param isCounted which sets the host's sum contains
  */
