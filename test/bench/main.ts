@@ -10,6 +10,7 @@ const benchmarks: Record<string, () => Promise<{ run: Benchmark }>> = {
   "set-start": () => import("./set-start.ts"),
   "volume-start": () => import("./volume-start.ts"),
   resize: () => import("./resize.ts"),
+  "big-service": () => import("./big-service.ts"),
   "agent-overhead": () => import("./agent-overhead.ts"),
   "connection-pools": () => import("./connection-pools.ts"),
 };
