@@ -39,6 +39,9 @@ const BATCHES_PER_RUN_MAX = 200;
 const RUN_MS_MAX = 60_000;
 /** Batches in a row whose placements all conflicted. The sweep then tries again. */
 const CONFLICTED_BATCHES_MAX = 5;
+/** A run that placed so many sets is followed by a pause as long as itself. Batches grow in it. */
+const PLACED_BEFORE_PAUSE = 8;
+const PAUSE_MS_MAX = 100;
 /** A run that does not get the placement lock for this time ends. The sweep then tries again. */
 const LOCK_WAIT_MS_MAX = 10_000;
 const LOCK_RETRY_MS_MIN = 10;
@@ -85,10 +88,20 @@ export function createPlacer(ctx: ControlContext, options: PlacerOptions = {}): 
   };
   let tail: Promise<unknown> = Promise.resolve();
   let runs = 0;
+  let pausesUntilMs = 0;
+  const runAfterPause = async (): Promise<PlaceOutcome> => {
+    const pauseMs = pausesUntilMs - performance.now();
+    if (pauseMs > 0) await delay(pauseMs);
+    const startedAtMs = performance.now();
+    const outcome = await placeAll(ctx, placing);
+    if (outcome.placed >= PLACED_BEFORE_PAUSE)
+      pausesUntilMs = performance.now() + Math.min(PAUSE_MS_MAX, performance.now() - startedAtMs);
+    return outcome;
+  };
   return {
     placeSets() {
       runs++;
-      const run = tail.then(() => placeAll(ctx, placing)).finally(() => runs--);
+      const run = tail.then(runAfterPause).finally(() => runs--);
       tail = run.catch(() => undefined); // the caller of that run has its error
       return run;
     },
