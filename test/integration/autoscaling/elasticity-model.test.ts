@@ -13,6 +13,7 @@ import {
   type ElasticService,
   deliverAlerts,
   endStabilization,
+  unpacedScaling,
 } from "../../support/fleet/elastic-service.ts";
 import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
 
@@ -171,7 +172,8 @@ const scale = (replicas: number) =>
 const bound = (min: number, max: number) =>
   step(`bound(${min}, ${max})`, async (model, { fleet, menu }) => {
     const { generation } = await getService(fleet.ctx, fleet.tenantId, menu.name);
-    const patch = { autoscale: { min, max, metrics: [] } };
+    // A patch without the pace would set the default one, which the model does not have.
+    const patch = { autoscale: { min, max, metrics: [], ...unpacedScaling } };
     const patched = patchService(fleet.ctx, fleet.tenantId, menu.name, generation, patch);
     const isAllowed = model.replicas >= min && model.replicas <= max;
     if (!isAllowed) return expect(patched).rejects.toMatchObject({ code: "invalid-request" });

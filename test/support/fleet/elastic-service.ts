@@ -46,6 +46,12 @@ export interface ElasticOptions {
   scaleOut?: AutoscaleSpec["scaleOut"];
 }
 
+/** Scales to any size in one step, without a pause. */
+export const unpacedScaling = {
+  scaleIn: { step: 20_000, everySeconds: 0 },
+  scaleOut: { cooldownSeconds: 0 },
+};
+
 export async function createElasticService(
   fleet: FleetContext,
   name: string,
@@ -55,8 +61,8 @@ export async function createElasticService(
   const autoscale = {
     min: options.min ?? 1,
     max: options.max ?? 20,
-    scaleIn: options.scaleIn ?? { step: 20_000, everySeconds: 0 },
-    scaleOut: options.scaleOut ?? { cooldownSeconds: 0 },
+    scaleIn: options.scaleIn ?? unpacedScaling.scaleIn,
+    scaleOut: options.scaleOut ?? unpacedScaling.scaleOut,
   };
   const body = serviceBody(name, { replicas: options.replicas ?? 3, autoscale });
   const { service } = await createService(ctx, tenantId, body);
