@@ -1,0 +1,84 @@
+import { readdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import type { SQL } from "drizzle-orm";
+import { PgDialect } from "drizzle-orm/pg-core";
+import postgres from "postgres";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Db } from "../../../src/db/postgres/open-postgres.ts";
+import { querySamples } from "../../support/db/query-samples.ts";
+import { createTestDatabase, type TestDatabase } from "../../support/servers/test-services.ts";
+
+/**
+ * Postgres parses every statement of the query functions against the migrated schema. A renamed
+ * column, a wrong type or a missing cast fails here, even in a statement that no other test runs.
+ */
+const queriesFolder = fileURLToPath(new URL("../../../src/db/queries", import.meta.url));
+const booleanType = 16;
+const dialect = new PgDialect();
+
+let database: TestDatabase;
+let client: postgres.Sql;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  client = postgres(database.url, { max: 4, onnotice: () => undefined });
+});
+afterAll(async () => {
+  await client.end();
+  await database.drop();
+});
+
+it("each query function has a sample", () => {
+  expect(Object.keys(querySamples).toSorted()).toEqual(listQueryFunctions().toSorted());
+});
+
+describe("Postgres accepts each statement of", () => {
+  it.each(Object.keys(querySamples))("%s", async (name) => {
+    const withoutRows = await prepareStatements(name, { hasRows: false });
+    const withRows = await prepareStatements(name, { hasRows: true });
+    expect([...withoutRows.errors, ...withRows.errors]).toEqual([]);
+    expect(withoutRows.prepared).toBeGreaterThan(0);
+  });
+});
+
+/** The exported functions whose first parameter is a database or a transaction. */
+function listQueryFunctions(): string[] {
+  const files = readdirSync(queriesFolder, { recursive: true, encoding: "utf8" });
+  return files
+    .filter((file) => file.endsWith(".ts") && !file.endsWith(".test.ts"))
+    .filter((file) => file !== path.join("runtime", "query.ts"))
+    .flatMap((file) => {
+      const source = readFileSync(path.join(queriesFolder, file), "utf8");
+      const found = source.matchAll(
+        /^export (?:async )?function (?<name>\w+)\(\s*\w+: (?:Queryable|Db)\b/gm,
+      );
+      return [...found].flatMap(({ groups }) => groups?.["name"] ?? []);
+    });
+}
+
+/**
+ * Calls the samples of a function with a database that prepares each statement and runs none. It
+ * answers no rows, or one row whose booleans are true. A function that needs other rows throws
+ * after its statement; only the errors of Postgres count.
+ */
+async function prepareStatements(name: string, { hasRows }: { hasRows: boolean }) {
+  const errors: string[] = [];
+  let prepared = 0;
+  const execute = async (query: SQL): Promise<Record<string, unknown>[]> => {
+    const { sql: text, params } = dialect.sqlToQuery(query);
+    try {
+      const { columns } = await client.unsafe(text, params as never[]).describe();
+      prepared++;
+      if (!hasRows) return [];
+      return [
+        Object.fromEntries(columns.map(({ name, type }) => [name, type === booleanType || null])),
+      ];
+    } catch (error) {
+      errors.push(`${String(error)}\n${text}`);
+      return [];
+    }
+  };
+  const recorder = { execute } as unknown as Db;
+  await Promise.allSettled(querySamples[name]?.(recorder) ?? []);
+  return { errors, prepared };
+}
