@@ -6,7 +6,7 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
-const READY_DEADLINE_MS = 60_000;
+const READY_DEADLINE_MS = 180_000;
 const STOP_DEADLINE_MS = 20_000;
 const REQUEST_TIMEOUT_MS = 30_000;
 const mainFile = fileURLToPath(new URL("../../src/main/all-in-one.ts", import.meta.url));
