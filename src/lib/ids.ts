@@ -14,19 +14,30 @@ export function newId<P extends string>(prefix: P): `${P}_${string}` {
   return newIds(prefix, 1)[0] as `${P}_${string}`;
 }
 
-/** Returns `count` ids of one millisecond, with one call to the random source for 6,000 ids. */
+/** Returns `count` ids of one millisecond. */
 export function newIds<P extends string>(prefix: P, count: number): `${P}_${string}`[] {
   const time = encodeTime(Date.now());
   const ids: `${P}_${string}`[] = [];
-  const chunkIds = 6_000; // getRandomValues gives at most 65,536 bytes a call
-  for (let start = 0; start < count; start += chunkIds) {
-    const idsInChunk = Math.min(chunkIds, count - start);
-    const bytes = crypto.getRandomValues(new Uint8Array(idsInChunk * randomBytesPerId));
-    for (let i = 0; i < idsInChunk; i++) {
-      ids.push(`${prefix}_${time}${encodeRandom(bytes, i * randomBytesPerId)}`);
-    }
-  }
+  for (let i = 0; i < count; i++) ids.push(`${prefix}_${time}${takeRandom()}`);
   return ids;
+}
+
+/** Ids that one call to the random source serves: a call costs as much as many ids. */
+const idsPerCall = 400;
+/** Allocated at the first id: a module must not call the random source on Workers. */
+let random: Uint8Array<ArrayBuffer> | undefined;
+let used = 0;
+
+/** Each byte serves one id only. */
+function takeRandom(): string {
+  if (!random || used === random.length) {
+    random ??= new Uint8Array(idsPerCall * randomBytesPerId);
+    crypto.getRandomValues(random);
+    used = 0;
+  }
+  const text = encodeRandom(random, used);
+  used += randomBytesPerId;
+  return text;
 }
 
 function encodeTime(epochMs: number): string {
