@@ -1,4 +1,4 @@
-import { type ChildProcess, fork } from "node:child_process";
+import { fork } from "node:child_process";
 import { once } from "node:events";
 import { parseArgs } from "node:util";
 import { Agent } from "undici";
@@ -17,6 +17,7 @@ import {
   pidOf,
   requestApi,
   startMain,
+  terminateChild,
 } from "./main-processes.ts";
 import { median } from "./percentile.ts";
 import { serviceBody } from "./placement-phases.ts";
@@ -98,7 +99,7 @@ async function startApi(
     nodeFlags: profileFolder === undefined ? [] : profiling,
   });
   // A profile is written at an orderly exit only.
-  stops.push(() => (profileFolder === undefined ? endChild(child) : terminate(child)));
+  stops.push(() => (profileFolder === undefined ? endChild(child) : terminateChild(child)));
   const target = {
     port,
     headers: { authorization: `Bearer ${ADMIN_TOKEN}` },
@@ -114,12 +115,6 @@ async function startApi(
     { deadlineMs: START_DEADLINE_MS },
   );
   return target;
-}
-
-async function terminate(child: ChildProcess): Promise<void> {
-  const exited = once(child, "exit");
-  child.kill("SIGTERM");
-  await exited;
 }
 
 /** Gives the body of each service by its name. Their sets stay pending, as no job worker runs. */

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { type DurableCluster, startDurableCluster } from "./durable-cluster.ts";
+import { type DurableCluster, type ProcessRole, startDurableCluster } from "./durable-cluster.ts";
 import { createProbeTokens, startAuthProbe } from "./latency-probes.ts";
 import { median, percentile } from "./percentile.ts";
 import {
@@ -53,6 +53,8 @@ export async function run(
       hosts: { type: "string" },
       sets: { type: "string" },
       waiting: { type: "string" },
+      /** Writes CPU profiles of the API and the job worker into this folder. */
+      profile: { type: "string" },
     },
   });
   const sizes = {
@@ -63,6 +65,7 @@ export async function run(
   const cluster = await startDurableCluster({
     hosts: sizes.hosts,
     simulationProcesses: 2,
+    profileFolder: typeof values["profile"] === "string" ? values["profile"] : undefined,
     onProgress: () => undefined,
   });
   try {
@@ -149,33 +152,48 @@ async function measureChange(
   const creating = createServices(cluster, { prefix: name, secret: other }, stopping.signal);
   const auth = startAuthProbe(cluster, secrets, "probed");
   const transactions = startTransactionSampler(cluster);
+  await cluster.apiLoopLagMs();
+  const cpuBefore = cluster.cpuSeconds();
   const startedAtMs = performance.now();
   await change();
   const tookMs = Math.round(performance.now() - startedAtMs);
   const [authMs, longest] = await Promise.all([auth.stop(), transactions.stop()]);
   stopping.abort();
-  const created = await creating;
+  const { created, refused } = await creating;
   const authP99Ms = percentile(authMs, 99);
+  const loopLagMs = await cluster.apiLoopLagMs();
+  const cpuAfter = cluster.cpuSeconds();
+  const cpu = Object.entries(cpuAfter).map(
+    ([role, used]) => `${role} ${(used - cpuBefore[role as ProcessRole]).toFixed(1)}`,
+  );
   say(
-    `${name}: ${tookMs} ms, ${authMs.length} probes with p99 ${authP99Ms} ms, ${created} services of another tenant\n` +
-      `  longest transaction ${longest.longestMs} ms: ${longest.query.replaceAll(/\s+/g, " ")}`,
+    `${name}: ${tookMs} ms, ${authMs.length} probes with p99 ${authP99Ms} ms, ${created} services of another tenant (${refused} refused)\n` +
+      `  p50 of the probes ${percentile(authMs, 50)} ms; p99 of the lag of the API's event loop ${loopLagMs} ms\n` +
+      `  CPU seconds: ${cpu.join(", ")}\n` +
+      `  longest transaction ${longest.longestMs} ms (${longest.session}): ${longest.query.replaceAll(/\s+/g, " ")}`,
   );
   return { authP99Ms, longestMs: longest.longestMs };
 }
 
-/** Creates a service four times a second until the abort. Gives their number. */
+/** Creates a service four times a second until the abort. Gives the number of services and refusals. */
 async function createServices(
   cluster: DurableCluster,
   { prefix, secret }: { prefix: string; secret: string },
   signal: AbortSignal,
-): Promise<number> {
-  let created = 0;
+): Promise<{ created: number; refused: number }> {
+  const count = { created: 0, refused: 0 };
   while (!signal.aborted) {
-    const body = serviceBody(`${prefix}-${created++}`, 1);
-    await cluster.requestAs(secret, "POST", "/v1/services", body);
+    const body = serviceBody(`${prefix}-${count.created}`, 1);
+    try {
+      await cluster.requestAs(secret, "POST", "/v1/services", body);
+      count.created++;
+    } catch (error) {
+      if (!(error instanceof Error && error.message.includes(" answered 503"))) throw error;
+      count.refused++;
+    }
     await delay(CREATE_INTERVAL_MS);
   }
-  return created;
+  return count;
 }
 
 /** Waits until every set of the service has its size and its state, and none besides is left. */

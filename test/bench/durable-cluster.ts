@@ -1,5 +1,5 @@
 import type { ChildProcess } from "node:child_process";
-import { Agent } from "undici";
+import { Agent, request } from "undici";
 import postgres from "postgres";
 import { migrate } from "../../src/db/migrate.ts";
 import { startPostgres } from "../support/servers/postgres-server.ts";
@@ -14,6 +14,7 @@ import {
   readyLine,
   requestApi,
   startMain,
+  terminateChild,
 } from "./main-processes.ts";
 
 /** The settings that differ from Postgres 15's defaults. Durability is complete: fsync and its companions are on. */
@@ -51,6 +52,8 @@ export interface DurableCluster {
   cpuSeconds(): Record<ProcessRole, number>;
   /** Gives the resident memory of the job worker: now, and at its peak. */
   jobWorkerMemory(): { rssMb: number; peakMb: number };
+  /** Gives the p99 of the event loop's lag in the API, in milliseconds, since the previous call. */
+  apiLoopLagMs(): Promise<number>;
   stop(): Promise<void>;
 }
 
@@ -59,6 +62,8 @@ export interface ClusterOptions {
   simulationProcesses: number;
   /** Loads pg_stat_statements, which costs a little. */
   statements?: boolean;
+  /** Writes CPU profiles of the API and the job worker into this folder. */
+  profileFolder?: string | undefined;
   onProgress: (text: string) => void;
 }
 
@@ -66,7 +71,9 @@ export async function startDurableCluster(options: ClusterOptions): Promise<Dura
   const children: ChildProcess[] = [];
   const stops: (() => Promise<unknown>)[] = [];
   const stop = async (): Promise<void> => {
-    await Promise.all(children.map(endChild));
+    // A profile is written at an orderly exit only.
+    const end = options.profileFolder === undefined ? endChild : terminateChild;
+    await Promise.all(children.map(end));
     for (const stopOne of stops.toReversed()) await stopOne();
   };
   try {
@@ -97,9 +104,12 @@ export async function startDurableCluster(options: ClusterOptions): Promise<Dura
       return child;
     };
     const admin = { BERTH_PORT: "0", BERTH_ADMIN_TOKEN: ADMIN_TOKEN };
-    const api = start("api", { ...backends, ...admin });
+    const { profileFolder } = options;
+    const nodeFlags =
+      profileFolder === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${profileFolder}`];
+    const api = start("api", { ...backends, ...admin }, { nodeFlags });
     const { apiUrl = "" } = await readyLine(api);
-    const jobWorker = start("job-worker", backends);
+    const jobWorker = start("job-worker", backends, { nodeFlags });
     await readyLine(jobWorker);
     const { children: hosts, timeouts } = await startSimulatedHosts(start, apiUrl, options);
     const dispatcher = new Agent({ connections: 64, pipelining: 1 });
@@ -122,6 +132,7 @@ export async function startDurableCluster(options: ClusterOptions): Promise<Dura
       hostTimeouts: () => timeouts.reduce((sum, count) => sum + count, 0),
       cpuSeconds: () => cpuSecondsByRole(pids),
       jobWorkerMemory: () => memoryOf(pidOf(jobWorker)),
+      apiLoopLagMs: () => readLoopLag(dispatcher, apiUrl),
       stop,
     };
   } catch (error) {
@@ -158,6 +169,13 @@ async function startSimulatedHosts(
   });
   await Promise.all(started.map(({ ready }) => ready));
   return { children: started.map(({ child }) => child), timeouts };
+}
+
+/** The metric covers the time since the previous scrape. */
+async function readLoopLag(dispatcher: Agent, apiUrl: string): Promise<number> {
+  const response = await request(`${apiUrl}/metrics`, { dispatcher });
+  const text = await response.body.text();
+  return Math.round(Number(/^nodejs_eventloop_lag_p99_seconds (\S+)/m.exec(text)?.[1]) * 1_000);
 }
 
 function cpuSecondsByRole(pids: Record<ProcessRole, number[]>): Record<ProcessRole, number> {
