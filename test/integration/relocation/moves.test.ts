@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { drainHost, uncordonHost } from "../../../src/control/hosts/cordon-host.ts";
 import { withTx } from "../../../src/db/transaction.ts";
+import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
 import { waitForLockWait } from "../../support/fleet/lock-waits.ts";
 import { changeSet } from "../../../src/control/sets/change-set.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -37,33 +38,8 @@ async function run(more: Service = {}): Promise<void> {
   await f.placer.placeSets();
 }
 
-/** The host's agent executes all its orders. */
-async function obey(hostId: string): Promise<void> {
-  const { sets } = await f.sync(hostId, { full: true });
-  const stateOf = { running: "running", stopped: "stopped", deleted: "absent" } as const;
-  await f.sync(hostId, {
-    observed: sets.map((set) =>
-      observed(set, stateOf[set.desired], { ready: set.desired === "running" }),
-    ),
-  });
-}
-
-interface Where {
-  id: string;
-  host: string | null;
-  desired: string;
-  ready: boolean;
-}
-
-/** Live sets, oldest first. */
-function sets(): Promise<Where[]> {
-  return rowsOf(
-    f.ctx.db,
-    sql`select s.id, h.name as host, s.desired, s.ready from sets s left join hosts h on h.id = s.host_id
-        where s.deleted_at is null order by s.id`,
-  );
-}
-
+const obey = (hostId: string) => obeyOrders(f, hostId);
+const sets = () => listLiveSets(f);
 const hosts = async () => (await sets()).map(({ host, desired }) => `${host} ${desired}`);
 
 async function events(kind: string): Promise<string[]> {

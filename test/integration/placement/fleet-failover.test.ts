@@ -1,0 +1,80 @@
+import { sql } from "drizzle-orm";
+import postgres from "postgres";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { FleetCache } from "../../../src/control/placement/fleet-cache.ts";
+import { migrate } from "../../../src/db/migrate.ts";
+import { type DbHandle, openPostgres } from "../../../src/db/postgres/open-postgres.ts";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { withTx } from "../../../src/db/transaction.ts";
+import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
+import { type PostgresServer, startPostgres } from "../../support/servers/postgres-server.ts";
+
+/** The fleet in memory after a failover to a server whose transaction ids are older. */
+
+let fleet: FleetContext;
+let replica: PostgresServer;
+let handle: DbHandle;
+
+beforeAll(async () => {
+  replica = await startPostgres();
+  await migrate(replica.url);
+  handle = openPostgres({
+    databaseUrl: replica.url,
+    connectionsMax: 4,
+    statementTimeoutMs: 20_000,
+  });
+  fleet = await createFleetContext();
+  await fleet.enroll("h1");
+  await useTransactionIds(await readXmin(handle.db));
+}, 300_000);
+afterAll(async () => {
+  await fleet.close();
+  await handle.close();
+  await replica.stop();
+});
+
+const xmin = sql`select pg_snapshot_xmin(pg_current_snapshot())::text::int as xmin`;
+const readXmin = async (db: FleetContext["ctx"]["db"]) =>
+  (await rowsOf<{ xmin: number }>(db, xmin))[0]?.xmin ?? 0;
+
+/** Brings the server of the fleet ahead of the replica, whose ids may be newer in a short run. */
+async function useTransactionIds(count: number): Promise<void> {
+  const [row] = await rowsOf<{ name: string }>(
+    fleet.ctx.db,
+    sql`select current_database() as name`,
+  );
+  const url = new URL(replica.url);
+  const [server] = await rowsOf<{ port: number }>(
+    fleet.ctx.db,
+    sql`select inet_server_port() as port`,
+  );
+  url.port = String(server?.port);
+  url.pathname = `/${row?.name}`;
+  const client = postgres(url.href, { max: 1 });
+  await client.unsafe(`do $$ begin for n in 1..${count} loop
+    perform pg_current_xact_id(); commit; end loop; end $$`);
+  await client.end();
+}
+
+for (const { how, refresh } of [
+  {
+    how: "a placement",
+    refresh: async (cache: FleetCache) => void (await withTx(handle.db, (tx) => cache.refresh(tx))),
+  },
+  {
+    how: "the background",
+    refresh: async (cache: FleetCache) => {
+      await cache.refreshInBackground(handle.db); // finds the failover
+      await cache.refreshInBackground(handle.db);
+    },
+  },
+])
+  test(`after a failover that lost changes, a refresh by ${how} loads the fleet again`, async () => {
+    const cache = new FleetCache({ reportAgeMaxMs: 120_000 });
+    const { fleet: before } = await withTx(fleet.ctx.db, (tx) => cache.refresh(tx));
+    expect(before.hostCount).toBe(1);
+    expect(await readXmin(handle.db)).toBeLessThan(await readXmin(fleet.ctx.db));
+    await refresh(cache);
+    const { fleet: after } = await withTx(handle.db, (tx) => cache.refresh(tx));
+    expect(after.hostCount).toBe(0);
+  });

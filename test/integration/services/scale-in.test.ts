@@ -1,0 +1,51 @@
+import { sql } from "drizzle-orm";
+import { expect, test } from "vitest";
+import {
+  reconcileService,
+  SETS_REMOVED_MAX,
+} from "../../../src/control/replicas/reconcile-replicas.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { getService } from "../../../src/control/services/get-service.ts";
+import { scaleService } from "../../../src/control/services/scale-service.ts";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { assert } from "../../../src/lib/assert.ts";
+import { serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
+import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
+import { obeyOrders } from "../../support/fleet/live-sets.ts";
+
+const start = fleetPerTest();
+
+test("a large scale-in removes a bounded number of sets a transaction, and each round enqueues the next", async () => {
+  const f = await start();
+  const allocatable = { ...smallHost, cpuMillis: 10_000_000, memoryBytes: 2 ** 44 };
+  const hostId = await f.enroll("h1", { allocatable: { ...allocatable, rootfsBytes: 2 ** 44 } });
+  const replicas = 2 * SETS_REMOVED_MAX + 60;
+  const { service } = await createService(f.ctx, f.tenantId, serviceBody("web", { replicas }));
+  await f.placer.placeSets();
+  await obeyOrders(f, hostId);
+  f.enqueued.length = 0;
+  const rounds: number[] = [];
+  /** The removals since the last call, and whether a job removes more. */
+  const takeRound = async () => {
+    const [row] = await rowsOf<{ removed: number }>(
+      f.ctx.db,
+      sql`select count(*)::int as removed from sets where desired = 'deleted'`,
+    );
+    rounds.push((row?.removed ?? 0) - rounds.reduce((sum, removed) => sum + removed, 0));
+    return f.enqueued.splice(0).find(({ name }) => name === "reconcile-service");
+  };
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 10 }, undefined);
+  const jobIds = new Set<string>();
+  for (let job = await takeRound(); job !== undefined; job = await takeRound()) {
+    assert(job.name === "reconcile-service", "only this job removes sets");
+    expect(jobIds).not.toContain(job.jobId);
+    jobIds.add(job.jobId);
+    await reconcileService(f.ctx, service.id, service.generation + 1);
+  }
+  expect(rounds).toEqual([SETS_REMOVED_MAX, SETS_REMOVED_MAX, 50]);
+  await obeyOrders(f, hostId);
+  expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({
+    settled: true,
+    counts: { running: 10 },
+  });
+});
