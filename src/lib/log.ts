@@ -1,4 +1,4 @@
-import { pino } from "pino";
+import { type DestinationStream, pino } from "pino";
 
 /** One constant message, data in fields. Errors go under `err`. */
 export interface Log {
@@ -47,13 +47,30 @@ export function createLog(options: {
         "*.token",
       ],
     },
-    pino.destination({
-      fd: options.fileDescriptor ?? 1,
-      sync: false,
-      minLength: BUFFERED_BYTES,
-      periodicFlush: BUFFERED_MS,
-    }),
+    openBuffered(options.fileDescriptor ?? 1),
   );
+}
+
+/** Not `periodicFlush` of pino: it writes an empty text each time, also when no line was logged. */
+function openBuffered(fileDescriptor: number): DestinationStream {
+  const destination = pino.destination({
+    fd: fileDescriptor,
+    sync: false,
+    minLength: BUFFERED_BYTES,
+  });
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const flush = (): void => {
+    timer = undefined;
+    destination.flush();
+  };
+  return {
+    write(line) {
+      destination.write(line);
+      if (timer !== undefined) return;
+      timer = setTimeout(flush, BUFFERED_MS);
+      timer.unref();
+    },
+  };
 }
 
 /** Drops every line. For tests and one-shot commands. */
