@@ -1,3 +1,4 @@
+import { nextTick } from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
 import { sql } from "drizzle-orm";
 import { AppError } from "../contracts/common/app-error.ts";
@@ -17,6 +18,22 @@ export interface TxOptions {
 
 const RETRIES_MAX = 5;
 const RETRY_DELAY_MS = 20;
+
+/** The `nextTick` of Cloudflare does not wait for microtasks. */
+const isOnCloudflare =
+  (globalThis as { navigator?: { userAgent?: string } }).navigator?.userAgent ===
+  "Cloudflare-Workers";
+
+/**
+ * A statement reaches the driver after some microtasks. The commit must come after it, but in the
+ * same turn of the event loop. A turn later, a busy process would hold the locks for that turn.
+ */
+function statementsAreSent(): Promise<void> {
+  return new Promise((resolve) => {
+    if (isOnCloudflare) setImmediate(resolve);
+    else nextTick(resolve);
+  });
+}
 
 /** Makes Postgres use custom plans for the further statements of the transaction. */
 export async function useCustomPlans(tx: Queryable): Promise<void> {
@@ -45,9 +62,7 @@ export async function withTx<T>(
         const answers = sendLast?.() ?? [];
         // the transaction fails with it
         for (const answer of answers) answer.catch(() => undefined);
-        // A statement reaches the driver after some microtasks: wait until it has, as the commit
-        // must come after it.
-        if (answers.length > 0) await new Promise((resolve) => setImmediate(resolve));
+        if (answers.length > 0) await statementsAreSent();
         return { result, answers };
       });
       await Promise.all(answers);
