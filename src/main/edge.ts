@@ -98,6 +98,7 @@ function openRequest(
     streams: new RedisStreamRelay(redis, prefix),
     tokenCache: new CallerTokenCache(),
     reportWriteLimit: createConcurrencyLimit(1),
+    hostAnswerLimit: createConcurrencyLimit(1),
     log,
     settings: controlSettingsOf(config),
   };

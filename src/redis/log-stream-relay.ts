@@ -4,6 +4,7 @@ import {
   type LogStreamRequest,
 } from "../contracts/agent-protocol/protocol.ts";
 import { AppError, notFound } from "../contracts/common/app-error.ts";
+import { createBatchedRead } from "../lib/async/batch-reads.ts";
 import { withTimeout } from "../lib/async/with-timeout.ts";
 import type { StreamRelay } from "../control/runtime/context.ts";
 
@@ -11,6 +12,8 @@ import type { StreamRelay } from "../control/runtime/context.ts";
 const REQUESTS_PER_HOST_MAX = 100;
 const REQUEST_TTL_MS = 30_000;
 const TAKE_TIMEOUT_MS = 250;
+/** A call that Redis does not answer ends after the timeout of commands, so it delays no others. */
+const takeLimits = { keysMax: 100, batchesMax: 64 };
 /** Maximum unread chunks of at most 64 KiB: 4 MiB a stream. */
 const CHUNKS_BUFFERED_MAX = 64;
 const CHUNKS_PER_READ_MAX = 16;
@@ -43,10 +46,13 @@ type FrameKind = (typeof frameKinds)[number];
 export class RedisStreamRelay implements StreamRelay {
   readonly #redis: Redis;
   readonly #prefix: string;
+  /** Takes the requests of hosts that ask at the same time in one call of Redis. */
+  readonly #takeTexts: (hostId: string) => Promise<string[] | null>;
 
   constructor(redis: Redis, prefix: string) {
     this.#redis = redis;
     this.#prefix = `${prefix}:streams`;
+    this.#takeTexts = createBatchedRead((hostIds) => this.#takeAll(hostIds), takeLimits);
   }
 
   /** Throws rate-limited if too many requests wait, and dependency-unavailable without Redis. */
@@ -68,16 +74,18 @@ export class RedisStreamRelay implements StreamRelay {
 
   /** Returns none while Redis is unreachable: a log must not fail or delay a sync. */
   async takeRequests(hostId: string): Promise<LogStreamRequest[]> {
-    const taken = this.#redis.lpop(this.#requestsKey(hostId), REQUESTS_PER_HOST_MAX);
-    const texts = await withTimeout(
-      taken.catch(() => null),
-      TAKE_TIMEOUT_MS,
-      null,
-    );
+    const texts = await withTimeout(this.#takeTexts(hostId), TAKE_TIMEOUT_MS, null);
     return (texts ?? []).flatMap((text) => {
       const request = logStreamRequestSchema.safeParse(JSON.parse(text));
       return request.success ? [request.data] : [];
     });
+  }
+
+  async #takeAll(hostIds: readonly string[]): Promise<(string[] | null)[]> {
+    const pipeline = this.#redis.pipeline();
+    for (const hostId of hostIds) pipeline.lpop(this.#requestsKey(hostId), REQUESTS_PER_HOST_MAX);
+    const answers = await pipeline.exec().catch(() => null);
+    return hostIds.map((_, index) => (answers?.[index]?.[1] ?? null) as string[] | null);
   }
 
   async append(streamId: string, chunk: Uint8Array): Promise<void> {

@@ -173,7 +173,10 @@ async function startSimulatedHosts(
 
 /** The metric covers the time since the previous scrape. */
 async function readLoopLag(dispatcher: Agent, apiUrl: string): Promise<number> {
-  const response = await request(`${apiUrl}/metrics`, { dispatcher });
+  const response = await request(`${apiUrl}/metrics`, {
+    dispatcher,
+    headers: { authorization: `Bearer ${ADMIN_TOKEN}` },
+  });
   const text = await response.body.text();
   return Math.round(Number(/^nodejs_eventloop_lag_p99_seconds (\S+)/m.exec(text)?.[1]) * 1_000);
 }

@@ -6,11 +6,13 @@ import {
 } from "../../contracts/agent-protocol/protocol.ts";
 import {
   findHostLease,
+  findHostLeases,
   hostPoolExists,
   type HostLeaseRow,
   insertHost,
   useEnrollToken,
 } from "../../db/queries/hosts/write-hosts.ts";
+import { createBatchedRead } from "../../lib/async/batch-reads.ts";
 import { newId } from "../../lib/ids.ts";
 import { hashSecret, newSecret } from "../../lib/token-hash.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
@@ -75,10 +77,18 @@ async function insertEnrolled(
 /** An authenticated host, with the state of its row at that time. */
 export type HostCaller = HostLeaseRow;
 
-/** Finds the host of a credential, and the state that its sync needs, in one query. */
-export async function authenticateHost(
+const batchLimits = { keysMax: 100, batchesMax: 4 };
+
+/**
+ * Gives a function that finds the host of a credential, and the state that its sync needs. It reads
+ * the credentials of concurrent syncs in batches.
+ */
+export function createHostAuthenticator(
   ctx: ControlContext,
-  credential: string,
-): Promise<HostCaller | undefined> {
-  return findHostLease(ctx.db, { credentialHash: hashSecret(credential) });
+): (credential: string) => Promise<HostCaller | undefined> {
+  const find = createBatchedRead<string, HostCaller | undefined>(
+    (hashes) => findHostLeases(ctx.db, hashes),
+    batchLimits,
+  );
+  return (credential) => find(hashSecret(credential));
 }

@@ -69,15 +69,15 @@ export async function syncHost(
   const full = body.full || isBack || isAhead || host.state === "lost";
   if (body.waitMs === 0 && !full) {
     await takeReport(ctx, body, host, signal);
-    return answerOf(ctx, host, body, false, []);
+    return answerOf(ctx, host, body, false);
   }
   const news = startWait(ctx, hostId, body.waitMs, signal);
   try {
     const after = await takeReport(ctx, body, host, signal);
-    const answer = await readAnswer(ctx, hostId, body, full, after);
+    const answer = await readAnswer(ctx, hostId, body, { full, lease: after }, signal);
     if (body.waitMs === 0 || full || hasNewsIn(answer)) return answer;
     if (!(await news.arrived)) return { ...answer, serverTime: new Date().toISOString() };
-    return await readAnswer(ctx, hostId, body, false);
+    return await readAnswer(ctx, hostId, body, { full: false, lease: undefined }, signal);
   } finally {
     news.stop();
   }
@@ -164,9 +164,7 @@ async function takeReport(
   }
   const store = (): Promise<number> => {
     // The report waited for its turn, and its agent has disconnected to send it again.
-    if (signal.aborted) {
-      throw new AppError("request-timeout", { detail: "The agent disconnected." });
-    }
+    if (signal.aborted) throw disconnected();
     return unitOfWork(ctx, async (tx) => {
       // Independent statements share a round trip. Postgres runs them in this order.
       const [, , rows] = await Promise.all([
@@ -247,20 +245,32 @@ async function changeState(
   return state === "ready";
 }
 
-/** @param lease the row of the host, if a statement has returned it during this sync */
+/** The host repeats the call. */
+function disconnected(): AppError {
+  return new AppError("request-timeout", { detail: "The agent disconnected." });
+}
+
+/**
+ * Reads the answer in the turn of the host (see `hostAnswerLimit`). The answer of Redis does not
+ * delay the turns of others.
+ * @param lease the row of the host, if a statement has returned it during this sync
+ */
 async function readAnswer(
   ctx: ControlContext,
   hostId: string,
   body: Sync,
-  full: boolean,
-  lease?: HostLeaseRow,
+  { full, lease }: { full: boolean; lease: HostLeaseRow | undefined },
+  signal: AbortSignal,
 ): Promise<SyncResult> {
-  const [row, streams] = await Promise.all([
-    lease ?? findHostLease(ctx.db, { hostId }),
-    ctx.streams.takeRequests(hostId),
-  ]);
-  if (!row) throw new AppError("unauthenticated", { detail: "The host is deleted." });
-  return answerOf(ctx, row, body, full, streams);
+  let streams: Promise<SyncResult["streams"]> | undefined;
+  const answer = await ctx.hostAnswerLimit(async () => {
+    if (signal.aborted) throw disconnected();
+    streams = ctx.streams.takeRequests(hostId);
+    const row = lease ?? (await findHostLease(ctx.db, { hostId }));
+    if (!row) throw new AppError("unauthenticated", { detail: "The host is deleted." });
+    return answerOf(ctx, row, body, full);
+  });
+  return { ...answer, streams: (await streams) ?? [] };
 }
 
 async function answerOf(
@@ -268,7 +278,6 @@ async function answerOf(
   { hostId, generation, state }: HostLeaseRow,
   body: Sync,
   full: boolean,
-  streams: SyncResult["streams"],
 ): Promise<SyncResult> {
   const hasNews = full || generation > body.acceptedGeneration;
   const after = full ? -1 : body.acceptedGeneration;
@@ -290,7 +299,7 @@ async function answerOf(
     hostGeneration: generation,
     full,
     sets,
-    streams,
+    streams: [],
     // Each full answer repeats these, until the agent has reported them.
     reportAgain,
     purgeVolumes,

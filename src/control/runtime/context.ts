@@ -22,6 +22,12 @@ export interface ControlContext {
    * report.
    */
   reportWriteLimit: ConcurrencyLimit;
+  /**
+   * Limits the number of hosts whose answers are read concurrently. One commit may wake thousands
+   * of hosts. Without the limit their reads would hold the event loop, and queue ahead of
+   * authentication.
+   */
+  hostAnswerLimit: ConcurrencyLimit;
   log: Log;
   /** The unit of work that `unitOfWork` joins: set inside a request with an Idempotency-Key. */
   unit?: UnitOfWork;

@@ -32,6 +32,8 @@ import type { ProcessContext } from "./run-process.ts";
 const REDIS_START_WAIT_MS = 2_000;
 /** The share of database connections that reports of sets may use at once. */
 const REPORTS_SHARE_OF_CONNECTIONS = 0.1;
+/** Hosts whose answers one process reads at once: more would not be faster. */
+const HOST_ANSWERS_MAX = 32;
 /** The share of the shutdown deadline for jobs in progress. */
 const JOBS_SHARE_OF_SHUTDOWN = 0.6;
 /** The share of the shutdown time in which a sweep must end its current item. */
@@ -96,6 +98,7 @@ export async function openControlPlane(
     streams,
     tokenCache: new CallerTokenCache(),
     reportWriteLimit,
+    hostAnswerLimit: createConcurrencyLimit(HOST_ANSWERS_MAX),
     log,
     settings,
   };

@@ -4,7 +4,7 @@ import { nameSchema } from "../../contracts/common/primitives.ts";
 import { authenticate } from "../../control/tenancy/authenticate.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
-import { authenticateHost } from "../../control/hosts/enroll-host.ts";
+import { createHostAuthenticator } from "../../control/hosts/enroll-host.ts";
 import { getTenantByName } from "../../control/tenancy/get-tenant-by-name.ts";
 import type { ApiContext, ApiEnv } from "./api-env.ts";
 import type { Security } from "./security.ts";
@@ -46,10 +46,11 @@ export function authorize(
   const bearerRoles = security.find((entry) => entry.bearerToken)?.bearerToken ?? [];
   const basicRoles = security.find((entry) => entry.basicToken)?.basicToken ?? [];
   const isForHosts = security.some((entry) => entry.hostCredential);
+  const authenticateHost = createHostAuthenticator(ctx);
   return async (c, next) => {
     const header = c.req.header("authorization") ?? "";
     if (isForHosts) {
-      const host = await authenticateHost(ctx, bearerSecretOf(header) ?? "");
+      const host = await authenticateHost(bearerSecretOf(header) ?? "");
       if (!host) throw unauthenticated("The credential of the host is missing or invalid.");
       c.set("host", host);
       return next();

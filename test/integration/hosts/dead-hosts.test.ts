@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
 import { newId } from "../../../src/lib/ids.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
-import { authenticateHost } from "../../../src/control/hosts/enroll-host.ts";
+import { createHostAuthenticator } from "../../../src/control/hosts/enroll-host.ts";
 import { deleteHost } from "../../../src/control/hosts/delete-host.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { changeSet } from "../../../src/control/sets/change-set.ts";
@@ -95,10 +95,10 @@ test("the credential of a deleted host is invalid, and the host no longer counts
   await f.ctx.db.execute(
     sql`update hosts set credential_hash = encode(sha256('secret'), 'hex') where id = ${first}`,
   );
-  expect(await authenticateHost(f.ctx, "secret")).toMatchObject({ hostId: first });
+  expect(await createHostAuthenticator(f.ctx)("secret")).toMatchObject({ hostId: first });
   await die(f, first);
   await deleteHost(f.ctx, first, { confirm: first });
-  expect(await authenticateHost(f.ctx, "secret")).toBeUndefined();
+  expect(await createHostAuthenticator(f.ctx)("secret")).toBeUndefined();
   await f.ctx.db.execute(
     sql`update hosts set lease_expires_at = now() - interval '1 second' where id = ${second}`,
   );

@@ -64,6 +64,7 @@ export async function createTestApi(overrides: Partial<ControlContext> = {}): Pr
     streams: createLocalStreams(),
     tokenCache: new CallerTokenCache(),
     reportWriteLimit: createConcurrencyLimit(2),
+    hostAnswerLimit: createConcurrencyLimit(2),
     log: silentLog,
     settings: defaultControlSettings,
     ...overrides,

@@ -283,6 +283,10 @@ const hosts: Samples = {
     writeHosts.findHostLease(q, { hostId: "host" }),
     writeHosts.findHostLease(q, { credentialHash: "hash" }),
   ],
+  findHostLeases: (q) => [
+    writeHosts.findHostLeases(q, ["hash"]),
+    writeHosts.findHostLeases(q, ["hash", "other"]),
+  ],
   renewLease: (q) => [writeHosts.renewLease(q, "host", lease)],
   renewOnlyLease: (q) => [writeHosts.renewOnlyLease(q, "host", lease)],
   renewLeaseOnly: (q) => [writeHosts.renewLeaseOnly(q, "host", 1)],

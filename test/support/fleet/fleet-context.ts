@@ -74,6 +74,7 @@ export async function createFleetContext(
     db: handle.db,
     tokenCache: new CallerTokenCache(),
     reportWriteLimit: createConcurrencyLimit(2),
+    hostAnswerLimit: createConcurrencyLimit(2),
     log: silentLog,
     settings: { ...defaultControlSettings, ...settings },
     jobQueue: { enqueue: async (jobs) => void enqueued.push(...jobs) },

@@ -5,7 +5,7 @@ import { type SetTemplate, templateWithSize } from "../../../contracts/api/set-t
 import type { Db, Queryable } from "../../postgres/open-postgres.ts";
 import { isStartingUp, unreportedColumns } from "../sets/observed-sets.ts";
 import type { SetSize } from "../services/resizes.ts";
-import { asyncCommit, rowsByKey, rowsOf, rowsUnlessLocked } from "../runtime/query.ts";
+import { anyOf, asyncCommit, rowsByKey, rowsOf, rowsUnlessLocked } from "../runtime/query.ts";
 
 export interface NewHost {
   id: string;
@@ -72,6 +72,19 @@ export async function findHostLease(
     sql`select ${leaseColumns} from hosts where ${"hostId" in by ? sql`id = ${by.hostId}` : sql`credential_hash = ${by.credentialHash}`}`,
   );
   return rows[0];
+}
+
+/** Finds the leases of hosts by the hashes of credentials, each at the position of its hash. */
+export async function findHostLeases(
+  q: Queryable,
+  credentialHashes: readonly string[],
+): Promise<(HostLeaseRow | undefined)[]> {
+  const rows = await rowsByKey<HostLeaseRow & { hash: string }>(
+    q,
+    sql`select ${leaseColumns}, credential_hash as hash from hosts where credential_hash = ${anyOf(credentialHashes)}`,
+  );
+  const found = new Map(rows.map(({ hash, ...lease }) => [hash, lease]));
+  return credentialHashes.map((hash) => found.get(hash));
 }
 
 export interface LeaseRenewal {
