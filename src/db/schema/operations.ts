@@ -77,6 +77,28 @@ export const operations = pgTable(
   ],
 );
 
+/**
+ * Capacity of a host that Berth books for a set before it stops the set on its present host. The
+ * sums `allocated_*` of the host contain it. Berth ends the claim when it places the set there.
+ */
+export const claims = pgTable(
+  "claims",
+  {
+    setId: text("set_id")
+      .primaryKey()
+      .references(() => sets.id, { onDelete: "cascade" }),
+    hostId: text("host_id")
+      .notNull()
+      .references(() => hosts.id, { onDelete: "cascade" }),
+    cpuMillis: int8("cpu_millis").notNull(),
+    memoryBytes: int8("memory_bytes").notNull(),
+    volumeBytes: int8("volume_bytes").notNull(),
+    rootfsBytes: int8("rootfs_bytes").notNull(),
+    createdAt: timestamptz("created_at").notNull().defaultNow(),
+  },
+  (table) => [index("claims_host").on(table.hostId)],
+);
+
 /** A resize of a service whose sets are resized in rounds. The row ends with the last round. */
 export const serviceResizes = pgTable("service_resizes", {
   serviceId: text("service_id")

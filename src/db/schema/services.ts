@@ -125,7 +125,10 @@ export const sets = pgTable(
     hostGeneration: int8("host_generation").notNull().default(0),
     /** The agent replaces containers of an older set generation. */
     restartGeneration: int8("restart_generation").notNull().default(0),
-    /** Superseded by `operations`; the next release drops it. */
+    /**
+     * Superseded by `operations`. This release writes it too, so that processes of the previous
+     * release, which run during an upgrade, finish such moves. The next release drops it.
+     */
     leaving: boolean("leaving").notNull().default(false),
     /** At most 8 hosts that the planner avoids, the newest last. */
     avoidHostIds: jsonb("avoid_host_ids").$type<string[]>().notNull().default([]),
@@ -186,6 +189,9 @@ export const sets = pgTable(
     index("sets_moving")
       .on(table.serviceId)
       .where(sql`move_revision is not null`),
+    index("sets_leaving")
+      .on(table.id)
+      .where(sql`leaving`),
     index("sets_deleted")
       .on(table.deletedAt)
       .where(sql`deleted_at is not null`),
