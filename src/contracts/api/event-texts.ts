@@ -1,9 +1,7 @@
 import { countOf } from "../../lib/text/count-of.ts";
 import { truncate } from "../../lib/text/truncate.ts";
+import { TEXT_CHARACTERS_MAX } from "../common/primitives.ts";
 import type { EventKind } from "./events.ts";
-
-/** The longest text of an event or a reason. */
-const TEXT_CHARACTERS_MAX = 2_000;
 
 /** The sentence needs no facts; the data of the event may still hold ids. */
 type NoFacts = Record<string, unknown>;
@@ -48,7 +46,7 @@ type HostDraining =
   | { cause: "deadline-missed"; host: string; sets: number; isForced: boolean };
 
 interface DemandFacts {
-  /** The alert as a reader knows it: its rule and its labels. */
+  /** The name of the alert, such as `CpuHigh (9f2a61c7…)`. */
   alert: string;
   hook: string;
   wantedReplicas: number;
@@ -256,39 +254,4 @@ export type EmittedEvent = {
 export function renderEmittedEvent({ kind, data }: EmittedEvent): string {
   // The compiler cannot relate the kind to the data of the same member of the union.
   return renderEventText(kind, data as never);
-}
-
-/**
- * The sentence of each reason that the control plane gives; agents write the reasons of their own.
- */
-export const reasonTexts = {
-  "volume-host-lost": (facts: { host: string; cause: "host-lost" | "docker-unresponsive" }) =>
-    `The set waits for host ${facts.host}, which has its volume and ${
-      facts.cause === "host-lost" ? "is lost" : "has a Docker daemon that does not respond"
-    }. To start the set elsewhere with an empty volume, set \`onHostLost\` to replace-without-data.`,
-  "host-lost-replaced": (_facts: NoFacts) => "Another set replaces this set.",
-  "lease-expired": (_facts: NoFacts) =>
-    "The lease expired: the agent does not reach the control plane.",
-  "host-lost": (_facts: NoFacts) => "Host lost; state unknown.",
-  "resize-refused": (facts: { host: string; missing: string } | Reported) =>
-    "host" in facts
-      ? `Host ${facts.host} is lost and has no capacity for the new size (${facts.missing}).`
-      : `The host refused the new size; the set returns to its previous size. Reason: ${facts.reason ?? "none reported."}`,
-  "operation-expired": (_facts: NoFacts) =>
-    "The set could not move before the deadline of its operation, which has expired.",
-  "replacement-not-ready": (facts: { replacementSetId: string }) =>
-    `Replacement ${facts.replacementSetId} did not become ready in time. Berth retries the move later.`,
-  "no-host-fits": (facts: { explanation: string; lastFailure: string | null }) =>
-    facts.lastFailure === null
-      ? facts.explanation
-      : `${facts.explanation} The last start failed: ${facts.lastFailure}`,
-} satisfies Record<string, (facts: never) => string>;
-
-export type ReasonCode = keyof typeof reasonTexts;
-export type ReasonFacts<C extends ReasonCode> = Parameters<(typeof reasonTexts)[C]>[0];
-
-/** The sentence of a reason, at most 2,000 characters. */
-export function renderReasonText<C extends ReasonCode>(code: C, facts: ReasonFacts<C>): string {
-  const render = reasonTexts[code] as (facts: ReasonFacts<C>) => string;
-  return truncate(render(facts), TEXT_CHARACTERS_MAX);
 }

@@ -56,10 +56,13 @@ export const resourcesSchema = z.strictObject({
 });
 export type ResourceAmounts = z.infer<typeof resourcesSchema>;
 
+/** The longest text of an event or a reason. */
+export const TEXT_CHARACTERS_MAX = 2_000;
+
 /** Why an object is not in its desired state: a stable code, and a sentence for people. */
 export const reasonSchema = z.strictObject({
   code: z.string().max(64),
-  text: z.string().max(2000),
+  text: z.string().max(TEXT_CHARACTERS_MAX),
   /** The phase of the set's life in which the reason arose. */
   phase: z.string().max(32).optional(),
   at: timestamp.optional(),

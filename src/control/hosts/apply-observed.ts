@@ -1,9 +1,6 @@
 import type { ObservedSet } from "../../contracts/agent-protocol/protocol.ts";
-import {
-  type EmittedEvent,
-  type EventSubjects,
-  renderReasonText,
-} from "../../contracts/api/event-texts.ts";
+import type { EmittedEvent, EventSubjects } from "../../contracts/api/event-texts.ts";
+import { createReason } from "../../contracts/api/reason-texts.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
 import type { ContainerStatus, SetState } from "../../contracts/api/sets.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
@@ -145,9 +142,7 @@ function refusalOf({ setId, reason }: ObservedSet): RefusedSize {
     setId,
     cause,
     reason: {
-      code: "resize-refused",
-      text: renderReasonText("resize-refused", { reason: cause }),
-      phase: "resize",
+      ...createReason("resize-refused", { cause: "report", reason: cause }, "resize"),
       at: new Date().toISOString(),
     },
   };

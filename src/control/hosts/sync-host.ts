@@ -1,3 +1,4 @@
+import { renderReasonText } from "../../contracts/api/reason-texts.ts";
 import { AppError } from "../../contracts/common/app-error.ts";
 import {
   type DesiredSet,
@@ -237,7 +238,7 @@ async function changeState(
       ? null
       : {
           code: DOCKER_UNREACHABLE,
-          text: body.docker?.detail ?? "The Docker daemon does not respond.",
+          text: renderReasonText(DOCKER_UNREACHABLE, { reason: body.docker?.detail ?? null }),
         };
   if (!(await updateHostState(tx, hostId, state, reason, body.acceptedGeneration))) return false;
   if (reason === null) tx.emit({ kind: "host-ready", data: {}, hostId });

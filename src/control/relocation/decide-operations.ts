@@ -1,4 +1,5 @@
 import type { Reason } from "../../contracts/common/primitives.ts";
+import { createReason } from "../../contracts/api/reason-texts.ts";
 import { type SetTemplate, templateWithSize } from "../../contracts/api/set-template.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
@@ -8,7 +9,6 @@ import {
 import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { findTemplate, type ServiceRow } from "../../db/queries/services/write-services.ts";
 import { assert } from "../../lib/assert.ts";
-import { truncate } from "../../lib/text/truncate.ts";
 import { mayLeaveVolume } from "../../scheduler/rollout/may-leave-volume.ts";
 import {
   countDisruption,
@@ -82,7 +82,15 @@ export async function decideOperations(
     decisions.push(
       rejection === undefined
         ? decision
-        : { ...decision, step: "wait", reason: capacityReason(operation, rejection) },
+        : {
+            ...decision,
+            step: "wait",
+            reason: createReason(
+              "move-held",
+              { host: operation.hostName, explanation: rejection },
+              "placement",
+            ),
+          },
     );
   }
   return decisions;
@@ -143,40 +151,23 @@ function stepOf(operation: WaitingOperation): "replace-first" | "stop-first" {
 function whyNotMovable(operation: WaitingOperation): Reason | undefined {
   const { kind, mayMove, hostName, isHostDraining } = operation;
   if (kind === "resize" && !mayMove && !isHostDraining) {
-    return reasonOf(
-      "resize-refused",
-      `${hostName} has no capacity for the new size. Free capacity there, or resize with "ifNoCapacity": "move".`,
-    );
+    return createReason("resize-refused", { cause: "no-move", host: hostName }, "placement");
   }
   const cause = {
     kind: operation.owner === "drain" ? ("drain" as const) : ("move" as const),
     discardsVolumes: operation.discardsVolume,
   };
   if (mayLeaveVolume(operation.hasVolumeData, cause)) return undefined;
-  return reasonOf(
-    "volume-bound",
-    `The set stays on ${hostName} with its volume: elsewhere it would start empty. Move it with "discardVolume" to accept that.`,
-  );
+  return createReason("volume-bound", { host: hostName }, "placement");
 }
 
 function budgetReason(
   { hostName }: WaitingOperation,
   { reason, limit, inUse }: Extract<DisruptionVerdict, { ok: false }>,
 ): Reason {
-  const what = reason === "max-surge" ? "replacements" : "unavailable sets";
-  return reasonOf(
+  return createReason(
     "move-waits",
-    `The set leaves ${hostName} when the disruption budget allows it: the service has ${inUse} ${what}, and the limit is ${limit}.`,
+    { host: hostName, limitedBy: reason, inUse, limit },
+    "placement",
   );
-}
-
-function capacityReason({ hostName }: WaitingOperation, rejection: string): Reason {
-  return reasonOf(
-    "move-held",
-    `The set stays on ${hostName} until another host fits: ${rejection}`,
-  );
-}
-
-function reasonOf(code: string, text: string): Reason {
-  return { code, text: truncate(text, 2_000), phase: "placement" };
 }

@@ -1,4 +1,4 @@
-import { renderReasonText } from "../../contracts/api/event-texts.ts";
+import { createReason } from "../../contracts/api/reason-texts.ts";
 import { hasVolumeData } from "../../db/queries/volumes/volumes.ts";
 import {
   cancelDrainMoves,
@@ -217,10 +217,9 @@ async function endReplacement(
       tx.emit({ kind: "set-moved", data: { cause: "canceled" }, ...about });
       return;
     case "expired": {
-      const text = renderReasonText("replacement-not-ready", { replacementSetId });
-      const reason = { code: "replacement-not-ready", text, phase: "placement" };
+      const reason = createReason("replacement-not-ready", { replacementSetId }, "placement");
       await waitAgain(tx, setId, { reason, retryAfterMs: RETRY_MS_MAX });
-      tx.emit({ kind: "set-warning", data: { warning: text }, ...about });
+      tx.emit({ kind: "set-warning", data: { warning: reason.text }, ...about });
     }
   }
 }
@@ -230,12 +229,11 @@ async function expireOperations(ctx: ControlContext): Promise<void> {
   const expired = await listExpiredOperations(ctx.db, SETS_PER_ROUND_MAX);
   for (const { serviceId, setId } of expired) {
     await withServiceLock(ctx, serviceId, async (tx, service) => {
-      const text = renderReasonText("operation-expired", {});
-      const reason = { code: "operation-expired", text, phase: "placement" };
+      const reason = createReason("operation-expired", {}, "placement");
       if (!(await expireOperation(tx, setId, { kind: "move", outcome: "expired", reason })))
         return 0;
       const { tenantId } = service;
-      tx.emit({ kind: "set-warning", data: { warning: text }, tenantId, serviceId, setId });
+      tx.emit({ kind: "set-warning", data: { warning: reason.text }, tenantId, serviceId, setId });
       tx.signal(`set:${setId}`, `service:${serviceId}`);
       return 1;
     });

@@ -1,4 +1,5 @@
 import type { JobRequest } from "../../contracts/jobs.ts";
+import { createReason } from "../../contracts/api/reason-texts.ts";
 import { AppError } from "../../contracts/common/app-error.ts";
 import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import {
@@ -99,9 +100,8 @@ async function letWait(
   resize: ServiceResizeRow,
 ): Promise<void> {
   const waiting = short.flatMap(({ name, why, isLost, sets }) => {
-    const lost = isLost ? " is lost and" : "";
-    const text = `${name}${lost} has no capacity for the new size (${why})`;
-    const reason = { code: "resize-refused", text, phase: "resize" };
+    const facts = { cause: "no-capacity", host: name, isLost, missing: why } as const;
+    const reason = createReason("resize-refused", facts, "resize");
     return sets.map((set) => ({
       setId: set.id,
       size: applyWanted(set.size, resize),

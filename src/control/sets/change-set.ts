@@ -1,3 +1,4 @@
+import { renderReasonText } from "../../contracts/api/reason-texts.ts";
 import type { EmittedEvent } from "../../contracts/api/event-texts.ts";
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
@@ -122,8 +123,7 @@ async function removeSet(tx: UnitOfWork, set: SetRow): Promise<void> {
   tx.signal(`set:${set.id}`, `service:${set.serviceId}`);
   const outcome = service ? await reconcileServiceSets(tx, service) : undefined;
   if (!outcome?.held) return;
-  const warning =
-    "The quota of the tenant has no place for a replacement until hosts report removed sets absent. Berth tries again every 30 s.";
+  const warning = renderReasonText("replacement-over-quota", {});
   const { tenantId, serviceId, id: setId } = set;
   tx.emit({ kind: "set-warning", data: { warning }, tenantId, serviceId, setId });
 }

@@ -223,7 +223,7 @@ function describeWants(wants: readonly RuleWant[]): string[] {
 
 function describeWant({ rule, wanted }: RuleWant): string {
   const others = rule.alerts > 1 ? ` and ${rule.alerts - 1} more of its rule` : "";
-  const alert = `${nameAlert(rule.oldest)}${others} on hook ${rule.hook}`;
+  const alert = `alert ${nameAlert(rule.oldest)}${others} on hook ${rule.hook}`;
   if (rule.isFiring || rule.releaseAt === null) {
     const verb = rule.alerts > 1 ? "want" : "wants";
     return `${alert} ${verb} ${wanted} since ${toSeconds(rule.oldest.startedAt)}`;

@@ -3,7 +3,7 @@
  */
 const halfCharacter = /[\uD800-\uDBFF]$/;
 
-/** Names an alert as people know it: `alert CpuHigh (9f2a61c7…)`, or by its key alone. */
+/** Names an alert as people know it: `CpuHigh (9f2a61c7…)`, or by its key alone. */
 export function nameAlert(alert: {
   key: string;
   labels: Readonly<Record<string, string>>;
@@ -11,5 +11,5 @@ export function nameAlert(alert: {
   const cut = (text: string, chars: number) => text.slice(0, chars).replace(halfCharacter, "");
   const key = alert.key.length > 12 ? `${cut(alert.key, 8)}…` : alert.key;
   const name = Object.hasOwn(alert.labels, "alertname") ? alert.labels["alertname"] : undefined;
-  return name === undefined || name === "" ? `alert ${key}` : `alert ${cut(name, 80)} (${key})`;
+  return name === undefined || name === "" ? key : `${cut(name, 80)} (${key})`;
 }

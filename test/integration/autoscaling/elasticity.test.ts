@@ -415,7 +415,12 @@ describe("decisions", () => {
     expect(second.nextCursor).toBeNull();
     const events = await listEvents(fleet.ctx, fleet.tenantId, { service: menu.name, limit: 50 });
     expect(events.items.filter((event) => event.kind === "decision-made")).toHaveLength(3);
-    expect(events.items.filter((event) => event.kind === "demand-raised")).toHaveLength(3);
+    const raised = events.items.filter((event) => event.kind === "demand-raised");
+    expect(raised.map((event) => event.text)).toEqual([
+      "Alert c of hook web-alerts fires and requests 9 sets.",
+      "Alert b of hook web-alerts fires and requests 7 sets.",
+      "Alert a of hook web-alerts fires and requests 5 sets.",
+    ]);
   });
 });
 

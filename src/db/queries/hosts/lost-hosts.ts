@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { renderReasonText } from "../../../contracts/api/event-texts.ts";
+import { renderReasonText } from "../../../contracts/api/reason-texts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { isLeaving } from "../operations/operations.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";

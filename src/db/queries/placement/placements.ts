@@ -1,5 +1,6 @@
 import { type SQL, sql } from "drizzle-orm";
-import { renderEventText, renderReasonText } from "../../../contracts/api/event-texts.ts";
+import { renderEventText } from "../../../contracts/api/event-texts.ts";
+import { renderReasonText } from "../../../contracts/api/reason-texts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
 

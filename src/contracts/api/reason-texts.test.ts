@@ -1,0 +1,62 @@
+import { expect, it } from "vitest";
+import {
+  createReason,
+  type ReasonCode,
+  type ReasonFacts,
+  reasonTexts,
+  renderReasonText,
+} from "./reason-texts.ts";
+
+const host = "host-7";
+const nothing = {};
+
+const reasonSamples: { [C in ReasonCode]: readonly ReasonFacts<C>[] } = {
+  "volume-host-lost": [
+    { host, cause: "host-lost" },
+    { host, cause: "docker-unresponsive" },
+  ],
+  "host-lost-replaced": [nothing],
+  "lease-expired": [nothing],
+  "host-lost": [nothing],
+  "docker-unreachable": [{ reason: null }, { reason: "Docker answers no requests." }],
+  "resize-refused": [
+    { cause: "no-capacity", host, isLost: false, missing: "memory by 2 GiB" },
+    { cause: "no-capacity", host, isLost: true, missing: "memory by 2 GiB" },
+    { cause: "no-move", host },
+    { cause: "report", reason: null },
+    { cause: "report", reason: "The set uses 600 MiB." },
+  ],
+  "volume-bound": [{ host }],
+  "move-waits": [
+    { host, limitedBy: "max-unavailable", inUse: 1, limit: 1 },
+    { host, limitedBy: "max-surge", inUse: 2, limit: 2 },
+  ],
+  "move-held": [{ host, explanation: "0 of 12 hosts fit." }],
+  "operation-expired": [nothing],
+  "replacement-not-ready": [{ replacementSetId: "set_2" }],
+  "replacement-over-quota": [nothing],
+  "no-host-fits": [
+    { explanation: "0 of 12 hosts fit.", lastFailure: null },
+    { explanation: "0 of 12 hosts fit.", lastFailure: "no such image." },
+  ],
+};
+
+const sentences = Object.keys(reasonTexts).flatMap((code) =>
+  reasonSamples[code as ReasonCode].map(
+    (facts) => [code, renderReasonText(code as ReasonCode, facts as never)] as const,
+  ),
+);
+
+it("renders every reason as its golden text", async () => {
+  const text = `${sentences.map(([code, sentence]) => `${code}: ${sentence}`).join("\n")}\n`;
+  await expect(text).toMatchFileSnapshot("../../../test/golden/contracts/reason-texts.txt");
+});
+
+it("states a sentence that begins as one and ends with a full stop", () => {
+  expect(sentences.filter(([, sentence]) => !/^[A-Z0-9].*\.$/.test(sentence))).toEqual([]);
+});
+
+it("cuts a text at 2,000 characters", () => {
+  const explanation = "x".repeat(3_000);
+  expect(createReason("move-held", { host, explanation }, "placement").text).toHaveLength(2_000);
+});

@@ -1,0 +1,86 @@
+import { countOf } from "../../lib/text/count-of.ts";
+import { truncate } from "../../lib/text/truncate.ts";
+import { type Reason, TEXT_CHARACTERS_MAX } from "../common/primitives.ts";
+
+/** The sentence needs no facts. */
+type NoFacts = Record<string, unknown>;
+
+interface HostFacts {
+  /** The name of the host. */
+  host: string;
+}
+
+type ResizeRefused =
+  | (HostFacts & { cause: "no-capacity"; isLost: boolean; missing: string })
+  | (HostFacts & { cause: "no-move" })
+  | { cause: "report"; reason: string | null };
+
+function resizeRefusedText(facts: ResizeRefused): string {
+  switch (facts.cause) {
+    case "no-capacity":
+      return `Host ${facts.host}${facts.isLost ? " is lost and" : ""} has no capacity for the new size (${facts.missing}).`;
+    case "no-move":
+      return `Host ${facts.host} has no capacity for the new size. Free capacity there, or repeat the resize with "ifNoCapacity": "move".`;
+    case "report":
+      return `The host refused the new size; the set returns to its previous size. Reason: ${facts.reason ?? "none reported."}`;
+  }
+}
+
+/**
+ * The sentence of each reason that the control plane stores with a set or a host; agents write the
+ * reasons of their own. SQL takes the text as a parameter, as it does for `eventTexts`.
+ */
+export const reasonTexts = {
+  "volume-host-lost": (facts: HostFacts & { cause: "host-lost" | "docker-unresponsive" }) =>
+    `The set waits for host ${facts.host}, which has its volume and ${
+      facts.cause === "host-lost" ? "is lost" : "has a Docker daemon that does not respond"
+    }. To start the set elsewhere with an empty volume, set \`onHostLost\` to replace-without-data.`,
+  "host-lost-replaced": (_facts: NoFacts) => "Another set replaces this set.",
+  "lease-expired": (_facts: NoFacts) =>
+    "The lease expired: the agent does not reach the control plane.",
+  "host-lost": (_facts: NoFacts) => "Host lost; state unknown.",
+  "docker-unreachable": (facts: { reason: string | null }) =>
+    facts.reason ?? "The Docker daemon does not respond.",
+  "resize-refused": resizeRefusedText,
+  "volume-bound": (facts: HostFacts) =>
+    `The set stays on host ${facts.host} with its volume: elsewhere it would start empty. To give up the data, move the set with "discardVolume".`,
+  "move-waits": (
+    facts: HostFacts & { limitedBy: "max-unavailable" | "max-surge"; inUse: number; limit: number },
+  ) => {
+    const inUse =
+      facts.limitedBy === "max-surge"
+        ? countOf(facts.inUse, "replacement")
+        : countOf(facts.inUse, "unavailable set");
+    return `The set leaves host ${facts.host} when the disruption budget allows it: the service has ${inUse}, and the limit is ${facts.limit}.`;
+  },
+  "move-held": (facts: HostFacts & { explanation: string }) =>
+    `The set stays on host ${facts.host} until another host fits: ${facts.explanation}`,
+  "operation-expired": (_facts: NoFacts) =>
+    "The set could not move before the deadline of its operation, which has expired.",
+  "replacement-not-ready": (facts: { replacementSetId: string }) =>
+    `Replacement ${facts.replacementSetId} did not become ready in time. Berth retries the move later.`,
+  "replacement-over-quota": (_facts: NoFacts) =>
+    "The tenant's quota allows no replacement until hosts report removed sets absent. Berth retries every 30 s.",
+  "no-host-fits": (facts: { explanation: string; lastFailure: string | null }) =>
+    facts.lastFailure === null
+      ? facts.explanation
+      : `${facts.explanation} The last start failed: ${facts.lastFailure}`,
+} satisfies Record<string, (facts: never) => string>;
+
+export type ReasonCode = keyof typeof reasonTexts;
+export type ReasonFacts<C extends ReasonCode> = Parameters<(typeof reasonTexts)[C]>[0];
+
+/** The sentence of a reason, at most 2,000 characters. */
+export function renderReasonText<C extends ReasonCode>(code: C, facts: ReasonFacts<C>): string {
+  const render = reasonTexts[code] as (facts: ReasonFacts<C>) => string;
+  return truncate(render(facts), TEXT_CHARACTERS_MAX);
+}
+
+/** A reason with its sentence, which arose in this phase of the life of a set. */
+export function createReason<C extends ReasonCode>(
+  code: C,
+  facts: ReasonFacts<C>,
+  phase: "placement" | "resize",
+): Reason {
+  return { code, text: renderReasonText(code, facts), phase };
+}
