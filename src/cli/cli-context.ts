@@ -5,7 +5,7 @@ import { resolveTarget, type Target } from "./api/resolve-target.ts";
 import type { CliSettings } from "./cli-settings.ts";
 import type { Terminal } from "./output/terminal.ts";
 
-/** Processes that commands start: main knows where they are. */
+/** Processes that commands start. src/main maps each name to its program. */
 export type ProcessName = "all-in-one" | "host-agent" | "simulated-hosts";
 export interface ChildProcess {
   /** Exit code; 128 + signal when killed. */
@@ -43,7 +43,7 @@ interface GlobalOptions {
   context?: string;
 }
 
-/** What a command is given: the surroundings, and an API client for where the options point. */
+/** The context of a command: its options, its terminal, and a client of the selected API. */
 export class Cli {
   readonly options: CliOptions;
   readonly terminal: Terminal;
@@ -65,22 +65,22 @@ export class Cli {
     return this.#program.opts<GlobalOptions>().output;
   }
 
-  /** True when stdout is for a program: then it carries documents only. */
+  /** True when a program reads stdout: it then carries documents only. */
   get isForPrograms(): boolean {
     return this.format === "json" || this.format === "yaml";
   }
 
-  /** Loads the package for YAML, which most commands do not need. Runs before each command. */
+  /** Loads the YAML package if the command needs it. Runs before each command. */
   async prepareOutput(): Promise<void> {
     if (this.format === "yaml") this.#serialize = (await import("yaml")).stringify;
   }
 
-  /** The text of a document in the format of --output: YAML, or else JSON. */
+  /** Serializes a document in the format of --output: YAML, or otherwise JSON. */
   serialize(document: unknown): string {
     return this.#serialize(document);
   }
 
-  /** Where the API is and who asks; resolved once. */
+  /** Resolves the address, the credential and the tenant once. */
   async target(): Promise<Target> {
     this.#target ??= resolveTarget(this.#program.opts<GlobalOptions>(), this.options.settings);
     return await this.#target;

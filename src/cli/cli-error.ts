@@ -4,16 +4,16 @@ import { type ExitCode, exitCodes } from "./exit-codes.ts";
 
 export interface CliErrorOptions {
   exitCode: ExitCode;
-  /** What to do about it, as sentences or commands. */
+  /** The remedies, as sentences or commands. */
   hints?: readonly string[];
   errors?: readonly FieldError[];
   requestId?: string;
-  /** The problem's code, when the API answered with one. */
+  /** The code of the problem document, if the API sent one. */
   code?: string;
   cause?: unknown;
 }
 
-/** The one error that commands end with: a sentence for people, what to do, and the exit code. */
+/** The error of every failed command: a sentence for people, remedies, and the exit code. */
 export class CliError extends Error {
   override readonly name = "CliError";
   readonly exitCode: ExitCode;
@@ -36,7 +36,7 @@ export function usageError(message: string, ...hints: string[]): CliError {
   return new CliError(message, { exitCode: exitCodes.usage, hints });
 }
 
-/** The members of a problem document that the command line shows (RFC 9457 with Berth's extensions). */
+/** The members that the command line shows of a problem document (RFC 9457, with extensions). */
 export interface ProblemDocument {
   status: number;
   code?: string;
@@ -47,20 +47,17 @@ export interface ProblemDocument {
   retryAfterMs?: number;
 }
 
-/** A CliError for an answer of 400 or above. Unknown codes, of a newer API, are told by their status. */
+/** Converts a response of 400 or above. The status decides the exit code of an unknown code. */
 export function problemError(problem: ProblemDocument): CliError {
   const { code, status } = problem;
   const known = code !== undefined && code in problemCatalogue ? (code as ProblemCode) : undefined;
-  return new CliError(
-    problem.detail ?? problem.title ?? `The API answered with status ${status}.`,
-    {
-      exitCode: known === "quota-exceeded" ? exitCodes.failed : exitCodeOfStatus(status),
-      hints: known ? hintsOf(known, problem) : [],
-      errors: problem.errors ?? [],
-      ...(problem.requestId === undefined ? {} : { requestId: problem.requestId }),
-      ...(code === undefined ? {} : { code }),
-    },
-  );
+  return new CliError(problem.detail ?? problem.title ?? `The API returned status ${status}.`, {
+    exitCode: known === "quota-exceeded" ? exitCodes.failed : exitCodeOfStatus(status),
+    hints: known ? hintsOf(known, problem) : [],
+    errors: problem.errors ?? [],
+    ...(problem.requestId === undefined ? {} : { requestId: problem.requestId }),
+    ...(code === undefined ? {} : { code }),
+  });
 }
 
 function exitCodeOfStatus(status: number): ExitCode {
@@ -75,27 +72,31 @@ function hintsOf(code: ProblemCode, problem: ProblemDocument): string[] {
   switch (code) {
     case "unauthenticated":
       return [
-        "Set BERTH_TOKEN or BERTH_TOKEN_FILE, or name a context of ~/.config/berth/config.json with --context.",
-        "`berth up` keeps an admin token in its data directory, and `berth` finds it there when both run in the same directory.",
+        "Set BERTH_TOKEN or BERTH_TOKEN_FILE, or select a context of ~/.config/berth/config.json with --context.",
+        "Beside `berth up`, run `berth` in the same directory: it finds the admin token in the data directory.",
       ];
     case "forbidden":
       return [
-        "Use a token of another role: an admin makes one with `berth token create NAME --role ROLE`.",
+        "Use a token of another role. An admin creates it with `berth token create NAME --role ROLE`.",
       ];
     case "not-found":
       return [
-        "`berth get services`, `get sets` and so on list what there is; --tenant names another tenant.",
+        "`berth get KIND` lists the resources of your tenant. --tenant selects another tenant.",
       ];
     case "generation-mismatch":
-      return ["Somebody else changed it meanwhile. Look at it with `berth get`, then try again."];
+      return [
+        "Another request changed it at the same time. Check it with `berth get`, then retry.",
+      ];
     case "grant-missing":
       return [
-        "`berth tenant get NAME` shows the grants, and an admin changes them with `berth tenant set`.",
+        "`berth tenant get NAME` shows the grants. An admin changes them with `berth tenant set`.",
       ];
     case "quota-exceeded":
-      return ["`berth get tenants` shows the quotas; an admin can raise them."];
+      return [
+        "`berth get tenants` shows the quotas. An admin raises them with `berth tenant set`.",
+      ];
     case "capacity-insufficient":
-      return ["`berth get hosts` shows what room there is; `berth explain` says what it lacks."];
+      return ["`berth get hosts` shows the capacity. `berth explain SERVICE` shows the shortage."];
     case "rate-limited":
     case "dependency-unavailable":
     case "overloaded":
@@ -104,11 +105,11 @@ function hintsOf(code: ProblemCode, problem: ProblemDocument): string[] {
     case "idempotency-in-progress":
       return [
         problem.retryAfterMs === undefined
-          ? "Try again in a moment."
-          : `Try again in ${Math.ceil(problem.retryAfterMs / 1000)} s.`,
+          ? "Retry in a moment."
+          : `Retry in ${Math.ceil(problem.retryAfterMs / 1000)} s.`,
       ];
     case "internal":
-      return ["The API's log has the cause under the request id."];
+      return ["The log of the API has the cause under the request id."];
     case "malformed-request":
     case "method-not-allowed":
     case "already-exists":

@@ -5,8 +5,8 @@ export interface CliSettings {
   tokenFile: string | undefined;
   tenant: string | undefined;
   context: string | undefined;
-  /** Of contexts. */
+  /** The file of the contexts. */
   configFile: string;
-  /** Where an all-in-one Berth keeps its things. */
+  /** The directory where an all-in-one Berth stores its data. */
   dataDir: string;
 }

@@ -64,7 +64,7 @@ describe("deleting a host", () => {
       method === "DELETE" ? new Response(null, { status: 204 }) : page([lost]),
     );
 
-  test("that is lost with sets asks first, and repeats its id when somebody says yes", async () => {
+  test("that is lost with sets needs a confirmation, and the request repeats its id", async () => {
     const refused = api();
     const no = await berth(["delete", "host", lost.name], { ...refused, stdin: "no\n" });
     expect([no.exitCode, refused.seen.some(({ method }) => method === "DELETE")]).toEqual([

@@ -1,4 +1,4 @@
-/** For an option that may be given several times: its values, in order. Without this the last one alone would count. */
+/** Collects the values of a repeatable option, in order. Commander alone retains the last one. */
 export function addTo(value: string, before: readonly string[] = []): string[] {
   return [...before, value];
 }

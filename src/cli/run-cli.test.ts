@@ -90,17 +90,15 @@ describe("tables for people", () => {
     expect(new Set(lines.map((line) => line.split(/ {2,}/).length)).size).toBe(1);
   });
 
-  test("colours appear on a terminal only, and never with NO_COLOR", async () => {
+  test("only a terminal gets colors, and never with NO_COLOR", async () => {
     // eslint-disable-next-line no-control-regex -- colour codes are control characters
-    const colours = /\u001b\[\d+m/;
+    const colors = /\u001b\[\d+m/;
     const api = scriptedApi(() => page(services));
-    expect((await berth(["get", "services"], { ...api, isTty: true })).stdout).toMatch(colours);
-    expect((await berth(["get", "services"], { ...api, isTty: false })).stdout).not.toMatch(
-      colours,
-    );
+    expect((await berth(["get", "services"], { ...api, isTty: true })).stdout).toMatch(colors);
+    expect((await berth(["get", "services"], { ...api, isTty: false })).stdout).not.toMatch(colors);
     expect(
       (await berth(["get", "services"], { ...api, isTty: true, colorAllowed: false })).stdout,
-    ).not.toMatch(colours);
+    ).not.toMatch(colors);
   });
 
   test("text from elsewhere cannot drive the terminal or break the table", async () => {
@@ -116,7 +114,7 @@ describe("tables for people", () => {
   test("an empty list says so on stderr, and gives programs an empty list", async () => {
     const api = scriptedApi(() => page([]));
     const people = await berth(["get", "hosts"], api);
-    expect(people).toEqual({ exitCode: 0, stdout: "", stderr: "There are no hosts.\n" });
+    expect(people).toEqual({ exitCode: 0, stdout: "", stderr: "No hosts found.\n" });
     const programs = await berth(["get", "hosts", "-o", "json"], api);
     expect(JSON.parse(programs.stdout)).toEqual([]);
   });
@@ -149,7 +147,7 @@ describe("errors", () => {
     );
   };
 
-  test("a problem is told with each pointer and the request id, without a stack", async () => {
+  test("a problem shows each pointer and the request id, without a stack", async () => {
     const api = scriptedApi(() =>
       problem("invalid-request", {
         errors: [{ pointer: "/replicas", detail: "expected 0 to 20000" }],
@@ -159,7 +157,8 @@ describe("errors", () => {
     expect(run).toEqual({
       exitCode: 2,
       stdout: "",
-      stderr: "error: About invalid-request.\n  /replicas: expected 0 to 20000\n  request req-1\n",
+      stderr:
+        "error: About invalid-request.\n  /replicas: expected 0 to 20000\n  request id req-1\n",
     });
   });
 
@@ -186,26 +185,24 @@ describe("errors", () => {
     expect(run.stderr).toContain(`About ${code}.`);
   });
 
-  test("an API that is not there is told with what to do, exit code 5", async () => {
+  test("an unreachable API shows a remedy and exits with 5", async () => {
     const refused = Object.assign(new TypeError("fetch failed"), {
       cause: Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" }),
     });
     const api = scriptedApi(() => Promise.reject(refused));
     const run = await berth(["get", "services"], api);
     expect(run.exitCode).toBe(5);
-    expect(run.stderr).toContain(
-      "Cannot reach the API at http://berth.test: nothing listens there.",
-    );
+    expect(run.stderr).toContain("Cannot reach the API at http://berth.test: connection refused.");
     expect(run.stderr).toContain("berth up");
     expect(api.seen).toHaveLength(1);
   });
 
-  test("something that is not Berth is told as that", async () => {
+  test("a server that is not Berth is reported as such", async () => {
     const html = (): Response =>
       new Response("<html>", { status: 200, headers: { "Content-Type": "text/html" } });
     const run = await berth(["get", "services"], scriptedApi(html));
     expect(run.exitCode).toBe(5);
-    expect(run.stderr).toContain("which is not Berth's API");
+    expect(run.stderr).toContain("it is not Berth's API");
   });
 
   test("a broken connection is tried again under the same Idempotency-Key", async () => {
@@ -224,11 +221,11 @@ describe("errors", () => {
     expect(keys[1]).toBe(keys[0]);
   });
 
-  test("a bug is told as one, without a stack", async () => {
+  test("an internal error has no stack", async () => {
     const api = scriptedApi(() => json({ items: 5, nextCursor: null }));
     const run = await berth(["get", "services"], api);
     expect(run.exitCode).toBe(1);
-    expect(run.stderr).toContain("This should not have happened");
+    expect(run.stderr).toContain("Internal error of the command line");
     expect(run.stderr).not.toContain("    at ");
   });
 });
@@ -241,22 +238,22 @@ describe("usage", () => {
   test.each([
     [["frobnicate"], "unknown command 'frobnicate'"],
     [["gte"], "Did you mean get?"],
-    [["get", "unicorns"], '"unicorns" is not a kind of thing'],
+    [["get", "unicorns"], '"unicorns" is not a kind of resource'],
     [
       ["get", "services", "-o", "xml"],
       "argument 'xml' is invalid. Allowed choices are table, wide, json, yaml",
     ],
     [["get", "services", "--limit", "0"], "--limit 0"],
-    [["scale", "menu-web", "+2"], "Scaling is absolute"],
-    [["scale", "Menu_Web", "2"], "cannot be a service's name"],
-    [["scale", "../tenants", "2"], "cannot be a service's name"],
-    [["set", "stop", "menu-web"], "is not a set's id"],
-    [["wait", "service", "menu-web", "--for", "christmas"], "expected settled or deleted"],
-    [["wait", "service", "menu-web", "--timeout", "soon"], '"soon" is not a time'],
-    [["hook", "create", "menu-web"], "Name one of --replicas, --step and --factor"],
-    [["completion", "csh"], "not a shell known here"],
-    [["apply", "-f", "/nonexistent.yaml"], "there is no such file"],
-  ])("%j is refused with exit code 2 before anything is sent", async (argv, says) => {
+    [["scale", "menu-web", "+2"], "Name the total number of sets"],
+    [["scale", "Menu_Web", "2"], "is not a valid service name"],
+    [["scale", "../tenants", "2"], "is not a valid service name"],
+    [["set", "stop", "menu-web"], "is not the id of a set"],
+    [["wait", "service", "menu-web", "--for", "christmas"], "Use settled or deleted"],
+    [["wait", "service", "menu-web", "--timeout", "soon"], '"soon" is not a duration'],
+    [["hook", "create", "menu-web"], "Set one of --replicas, --step and --factor"],
+    [["completion", "csh"], "not a supported shell"],
+    [["apply", "-f", "/nonexistent.yaml"], "the file does not exist"],
+  ])("%j exits with 2 and sends no request", async (argv, says) => {
     const run = await berth(argv, offline);
     expect(run.stderr).toContain(says);
     expect(run).toMatchObject({ exitCode: 2, stdout: "" });

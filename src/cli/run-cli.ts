@@ -26,14 +26,14 @@ function describeProgram(program: Command, cli: Cli): void {
     .description("Runs sets of containers on a fleet of Docker hosts, and scales them in seconds.")
     .version(version, "-V, --version", "print the version")
     .addOption(
-      new Option("-o, --output <format>", "how results are printed")
+      new Option("-o, --output <format>", "format of the results")
         .choices(outputFormats)
         .default("table"),
     )
-    .option("--api-url <url>", "where the API is (BERTH_API_URL)")
+    .option("--api-url <url>", "address of the API (BERTH_API_URL)")
     .option("--token-file <file>", "file with the token (BERTH_TOKEN, BERTH_TOKEN_FILE)")
-    .option("--tenant <name>", "whose things, for callers without a tenant (BERTH_TENANT)")
-    .option("--context <name>", "a context of ~/.config/berth/config.json (BERTH_CONTEXT)")
+    .option("--tenant <name>", "tenant of the request, for tokens without a tenant (BERTH_TENANT)")
+    .option("--context <name>", "context of ~/.config/berth/config.json (BERTH_CONTEXT)")
     .configureHelp({ showGlobalOptions: true, helpWidth: terminal.columns })
     .configureOutput({
       writeOut: (text) => terminal.out(text.trimEnd()),
@@ -45,19 +45,19 @@ function describeProgram(program: Command, cli: Cli): void {
 }
 
 function exitCodeOf(error: unknown, cli: Cli): number {
-  // Commander has printed what it has to say; help that was asked for is no error.
+  // Commander has printed its message already. A request for help is no error.
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
   if (cli.options.signal.aborted) return exitCodes.interrupted;
-  const told =
+  const reported =
     error instanceof CliError
       ? error
       : new CliError(
-          `This should not have happened: ${error instanceof Error ? error.message : String(error)}`,
+          `Internal error of the command line: ${error instanceof Error ? error.message : String(error)}`,
           {
             exitCode: exitCodes.failed,
-            hints: ["It is a fault of this command, not of what you asked for."],
+            hints: ["This is a bug of `berth`, not of your request. Please report it."],
           },
         );
-  renderError(cli.terminal, told);
-  return told.exitCode;
+  renderError(cli.terminal, reported);
+  return reported.exitCode;
 }

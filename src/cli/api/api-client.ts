@@ -24,7 +24,7 @@ export interface RequestOptions {
 }
 
 interface OpenOptions extends RequestOptions {
-  /** What is answered 503 is not tried again: the API has waited for long already. */
+  /** Sends the request once, also after a 503. For requests that the API holds for seconds. */
   isTriedOnce?: boolean;
   accept?: string;
   headers?: Record<string, string>;
@@ -35,11 +35,11 @@ const ATTEMPTS_MAX = 3;
 const RETRY_AFTER_MAX_MS = 2_000;
 
 /**
- * Speaks HTTP with the API. Throws CliError, and nothing else, for whatever goes wrong.
+ * Sends requests to the API over HTTP. Every failure is a CliError.
  *
- * Reads and POSTs (which carry an Idempotency-Key, so that a repeated one has one effect) are tried at most three times
- * when the connection breaks or the API says 429 or 503; a refused connection is told at once. Answers are not parsed by the
- * strict schemas of the contracts: a newer API may add members.
+ * Retries a GET or POST at most twice: after a broken connection, a 429 or a 503. A POST carries an
+ * Idempotency-Key, so a repeated POST has one effect. A refused connection fails at once.
+ * The strict schemas of the contracts do not parse responses, because a newer API may add members.
  */
 export class ApiClient {
   readonly options: ApiClientOptions;
@@ -48,7 +48,7 @@ export class ApiClient {
     this.options = options;
   }
 
-  /** The JSON body of the answer, or undefined for 204. */
+  /** Resolves with the JSON body of the response, or undefined for 204. */
   async request<T>(method: string, path: string, options: RequestOptions = {}): Promise<T> {
     const response = await this.open(method, path, options);
     if (response.status === 204) return undefined as T;
@@ -56,7 +56,7 @@ export class ApiClient {
     return (await this.#guard(response.json(), options)) as T;
   }
 
-  /** As request, but undefined when there is no such thing. */
+  /** Gets a resource, or undefined after a 404. */
   async find<T>(path: string): Promise<T | undefined> {
     try {
       return await this.request<T>("GET", path);
@@ -66,7 +66,10 @@ export class ApiClient {
     }
   }
 
-  /** A successful response whose body is still to be read: streams. Pass `timeoutMs: 0` for no time limit on the headers. */
+  /**
+   * Resolves with a successful response. The caller reads its body, which may be a stream.
+   * `timeoutMs` limits headers and body together; 0 sets no limit.
+   */
   async open(method: string, path: string, options: OpenOptions = {}): Promise<HttpResponse> {
     const isRepeatable = (method === "GET" || method === "POST") && options.isTriedOnce !== true;
     const idempotencyKey = method === "POST" ? crypto.randomUUID() : undefined;
@@ -138,22 +141,22 @@ export class ApiClient {
   }
 
   #notBerth(response: HttpResponse): CliError {
-    const type = response.headers.get("content-type") ?? "nothing";
+    const type = response.headers.get("content-type") ?? "no content type";
     return new CliError(
-      `${this.options.apiUrl} answered with status ${response.status} and ${type}, which is not Berth's API.`,
+      `${this.options.apiUrl} returned status ${response.status} and ${type}, so it is not Berth's API.`,
       {
         exitCode: exitCodes.unavailable,
-        hints: ["Check BERTH_API_URL or --api-url; a proxy in between may have answered."],
+        hints: ["Check BERTH_API_URL or --api-url. A proxy may have answered instead of the API."],
       },
     );
   }
 
   #connectionError(error: unknown, options: RequestOptions): CliError {
     if (this.options.signal.aborted || options.signal?.aborted)
-      return new CliError("interrupted", { exitCode: exitCodes.interrupted, cause: error });
+      return new CliError("Interrupted.", { exitCode: exitCodes.interrupted, cause: error });
     const { apiUrl } = this.options;
     if (error instanceof Error && error.name === "TimeoutError") {
-      return new CliError(`${apiUrl} did not answer within the time limit.`, {
+      return new CliError(`${apiUrl} did not respond before the timeout.`, {
         exitCode: exitCodes.unavailable,
         cause: error,
       });
@@ -162,7 +165,7 @@ export class ApiClient {
       exitCode: exitCodes.unavailable,
       hints: [
         "`berth up` runs Berth on this machine.",
-        "BERTH_API_URL, --api-url or a context of ~/.config/berth/config.json names another address.",
+        "Set another address with --api-url, BERTH_API_URL or a context of ~/.config/berth/config.json.",
       ],
       cause: error,
     });
@@ -198,15 +201,15 @@ function causeCode(error: unknown): string | undefined {
   return undefined;
 }
 
-/** Worth another try: the connection was there and broke. */
+/** True when an open connection broke: another attempt may succeed. */
 function isBrokenConnection(error: unknown): boolean {
   return ["ECONNRESET", "EPIPE", "UND_ERR_SOCKET"].includes(causeCode(error) ?? "");
 }
 
 function describeCause(error: unknown): string {
   const code = causeCode(error);
-  if (code === "ECONNREFUSED") return "nothing listens there";
-  if (code === "ENOTFOUND" || code === "EAI_AGAIN") return "the name does not resolve";
+  if (code === "ECONNREFUSED") return "connection refused";
+  if (code === "ENOTFOUND" || code === "EAI_AGAIN") return "the host name does not resolve";
   if (code === "ECONNRESET" || code === "UND_ERR_SOCKET") return "the connection broke";
   return code ?? (error instanceof Error ? error.message : String(error));
 }

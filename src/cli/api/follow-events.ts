@@ -11,16 +11,17 @@ export interface FollowOptions {
   query: RequestOptions["query"];
   signal: AbortSignal;
   onEvent: (event: BerthEvent) => void;
-  /** Told when the stream broke, with how long it waits before it is opened again. */
+  /** Runs when the stream breaks, with the delay before the next connection. */
   onRetry: (error: CliError | undefined, delayMs: number) => void;
   /** Injected for tests. */
   random?: () => number;
 }
 
 /**
- * Events as they happen, until aborted. A stream that ends or breaks is opened again after the last event that came
- * (Last-Event-ID), so none is missed or seen twice; the delay doubles from 250 ms to 10 s, with jitter, and starts over
- * once an event came. Throws CliError only for what trying again cannot mend: credentials, bad filters, no such API.
+ * Follows the events until the signal aborts. A new connection continues after the last event
+ * (Last-Event-ID), so the caller receives each event once. The delay between connections doubles
+ * from 250 ms to 10 s, with jitter, and an event resets it. Throws CliError when a new connection
+ * cannot help: invalid credentials or filters, or an address without the API.
  */
 export async function followEvents(api: ApiClient, options: FollowOptions): Promise<void> {
   const random = options.random ?? Math.random;
@@ -47,7 +48,7 @@ export async function followEvents(api: ApiClient, options: FollowOptions): Prom
   }
 }
 
-/** One connection, until it ends. Returns the id of the last event. */
+/** Reads one connection until it ends. Returns the id of the last event. */
 async function readStream(
   api: ApiClient,
   { query, signal, onEvent }: FollowOptions,
@@ -76,7 +77,7 @@ async function readStream(
       rest = messages.pop() ?? "";
       for (const message of messages) {
         parser.feed(`${message}\n\n`);
-        // The parser tells of ids with data only; the first message and heartbeats carry an id alone.
+        // The parser drops an id without data, as the first message and heartbeats have.
         const id = /^id: ?(.+)$/m.exec(message)?.[1];
         if (id === undefined) continue;
         latest = id;
@@ -84,7 +85,7 @@ async function readStream(
       }
     }
   } catch (error) {
-    throw new CliError("The stream of events broke.", {
+    throw new CliError("The connection of the event stream broke.", {
       exitCode: exitCodes.unavailable,
       cause: error,
     });
@@ -96,7 +97,7 @@ function parseEvent(data: string): BerthEvent | undefined {
   try {
     return JSON.parse(data) as BerthEvent;
   } catch {
-    return undefined; // a message that is no event, of a newer API: not for us
+    return undefined; // a newer API may send messages that are no events
   }
 }
 

@@ -5,7 +5,7 @@ export interface HttpResponse {
   readonly status: number;
   readonly ok: boolean;
   readonly headers: { get(name: string): string | null };
-  /** Null: the answer has no body. */
+  /** Null when the response has no body. */
   readonly body: AsyncIterable<Uint8Array> | null;
   json(): Promise<unknown>;
 }
@@ -20,8 +20,8 @@ export interface FetchInit {
 export type FetchFunction = (url: string, init: FetchInit) => Promise<HttpResponse>;
 
 /**
- * A request over node:http. The global `fetch` needs 0.2 s of CPU time for its first request, and
- * ends a body that is silent for five minutes, as streams of logs and events may be.
+ * Sends a request over node:http. The global `fetch` needs 0.2 s of CPU time for its first request.
+ * It also ends a body after five minutes without data, and streams of logs and events pause longer.
  *
  * Rejects with the signal's reason once it aborts, also while the caller reads the body. It follows
  * no redirects, so a token goes only to the URL's origin.

@@ -8,11 +8,11 @@ interface Page<T> {
 
 export interface Listing<T> {
   items: T[];
-  /** There are more than `limit`. */
+  /** True when the list has more than `limit` items. */
   isCut: boolean;
 }
 
-/** The first `limit` things of a list, however many pages that takes. */
+/** Reads the first `limit` items of a list, page by page. */
 export async function listPages<T>(
   api: ApiClient,
   path: string,

@@ -7,27 +7,28 @@ import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { listPages } from "./list-pages.ts";
 
-/** More hosts than this are not looked through for a name: use the id. */
+/** Hosts that getHost reads to find a name. An id finds each host of a larger fleet. */
 const HOSTS_SEARCHED_MAX = 20_000;
 
 export function isSetId(text: string): boolean {
   return /^set_[0-9a-z]+$/.test(text);
 }
 
-/** Path of a service. Throws a usage error when it cannot be a name, before it gets into a URL. */
+/** The path of a service. Throws a usage error for an invalid name. */
 export function servicePath(name: string): string {
   if (!isName(name))
     throw usageError(
-      `"${name}" cannot be a service's name: lower-case letters, digits and hyphens.`,
+      `"${name}" is not a valid service name. Use lower-case letters, digits and hyphens.`,
     );
   return `/v1/services/${name}`;
 }
 
+/** The path of a set. Throws a usage error for an invalid id. */
 export function setPath(id: string): string {
   if (!isSetId(id))
     throw usageError(
-      `"${id}" is not a set's id, such as set_01jd…`,
-      "`berth get sets` lists them.",
+      `"${id}" is not the id of a set, such as set_01jd…`,
+      "`berth get sets` lists the sets.",
     );
   return `/v1/sets/${id}`;
 }
@@ -40,15 +41,15 @@ export async function getSet(api: ApiClient, id: string): Promise<BerthSet> {
   return await api.request<BerthSet>("GET", setPath(id));
 }
 
-/** A host by its id or its name. */
+/** Gets a host by its id or its name. */
 export async function getHost(api: ApiClient, nameOrId: string): Promise<Host> {
   if (/^host_[0-9a-z]+$/.test(nameOrId))
     return await api.request<Host>("GET", `/v1/hosts/${nameOrId}`);
   const { items } = await listPages<Host>(api, "/v1/hosts", HOSTS_SEARCHED_MAX);
   const host = items.find((candidate) => candidate.name === nameOrId);
   if (host) return host;
-  throw new CliError(`There is no host "${nameOrId}", or you may not see it.`, {
+  throw new CliError(`Host "${nameOrId}" not found, or your token does not permit reading it.`, {
     exitCode: exitCodes.notFound,
-    hints: ["`berth get hosts` lists them."],
+    hints: ["`berth get hosts` lists the hosts."],
   });
 }

@@ -55,7 +55,7 @@ describe("where requests go, and as whom", () => {
     });
   });
 
-  test("a Berth that runs in the data directory is found by itself", async () => {
+  test("a Berth in the data directory is found automatically", async () => {
     const found = await resolveTarget({}, { ...withoutContexts(), dataDir: folder });
     expect(found).toMatchObject({ apiUrl: "http://127.0.0.1:4242", token: "admin-token" });
   });
@@ -82,9 +82,9 @@ describe("where requests go, and as whom", () => {
   });
 
   test.each([
-    [{ context: "nowhere" }, "is not in"],
-    [{ apiUrl: "ftp://x" }, "not an http or https address"],
-    [{ tokenFile: "/nonexistent/token" }, "is not there"],
+    [{ context: "nowhere" }, "not found in"],
+    [{ apiUrl: "ftp://x" }, "not an http or https URL"],
+    [{ tokenFile: "/nonexistent/token" }, "is missing, unreadable or empty"],
   ])("%j is a usage error", async (flags, says) => {
     await expect(resolveTarget(flags, settings)).rejects.toMatchObject({
       exitCode: 2,
@@ -92,7 +92,7 @@ describe("where requests go, and as whom", () => {
     });
   });
 
-  test("a file of contexts that is not valid is told with what is wrong, not guessed at", async () => {
+  test("an invalid file of contexts is reported with its faults", async () => {
     const configFile = path.join(folder, "broken.json");
     await writeFile(configFile, '{"contexts":{"a":{"apiUrl":"nonsense"}}}');
     await expect(resolveTarget({}, { ...settings, configFile })).rejects.toMatchObject({

@@ -5,17 +5,17 @@ import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { parseJson } from "./parse-json.ts";
 
-/** Where requests go, and as whom. */
+/** The address, the credential and the tenant of the requests. */
 export interface Target {
   apiUrl: string;
   token: string | undefined;
   tenant: string | undefined;
-  /** Where the address was found, for people. */
+  /** The origin of the address, for messages. */
   source: string;
 }
 
 export const DEFAULT_API_URL = "http://127.0.0.1:7460";
-/** What `berth up` leaves in its data directory for the command line: where it listens. */
+/** The file in the data directory where `berth up` writes the address of its API. */
 export const LOCAL_API_FILE = "api.json";
 
 interface TargetFlags {
@@ -33,14 +33,14 @@ interface Candidate {
 }
 
 /**
- * Flags win over the environment, that over a context of the configuration file, that over a Berth that runs all-in-one in
- * the data directory. A token of a context or of a local Berth is only ever sent to the address that it belongs to.
- * Throws a usage error for files that cannot be read or are not valid.
+ * Finds the address, the token and the tenant. Options take precedence over the environment, then
+ * a context, then an all-in-one Berth in the data directory. A token of a context or of a local
+ * Berth goes only to its own address. Throws a usage error for an unreadable or invalid file.
  */
 export async function resolveTarget(flags: TargetFlags, settings: CliSettings): Promise<Target> {
   const givenUrl = flags.apiUrl ?? settings.apiUrl;
   if (givenUrl !== undefined && !isHttpUrl(givenUrl))
-    throw usageError(`"${givenUrl}" is not an http or https address.`);
+    throw usageError(`"${givenUrl}" is not an http or https URL.`);
   const givenToken = await readGivenToken(flags, settings);
   const isComplete = givenUrl !== undefined && givenToken !== undefined;
   const contextName = flags.context ?? settings.context;
@@ -72,7 +72,7 @@ async function readContext(name: string | undefined, file: string): Promise<Cand
   const text = await readIfThere(file);
   if (text === undefined) {
     if (name === undefined) return undefined;
-    throw usageError(`The context ${name} is not known: there is no ${file}.`);
+    throw usageError(`Context ${name} not found: ${file} does not exist.`);
   }
   const { parseContexts } = await import("./parse-contexts.ts"); // loads zod
   const contexts = parseContexts(text, file);
@@ -81,7 +81,7 @@ async function readContext(name: string | undefined, file: string): Promise<Cand
   const context = contexts.contexts[chosen];
   if (!context) {
     const known = Object.keys(contexts.contexts).join(", ") || "none";
-    throw usageError(`The context ${chosen} is not in ${file}; it has: ${known}.`);
+    throw usageError(`Context ${chosen} not found in ${file}. Its contexts: ${known}.`);
   }
   const token =
     context.token ??
@@ -89,7 +89,10 @@ async function readContext(name: string | undefined, file: string): Promise<Cand
   return { apiUrl: context.apiUrl, token, tenant: context.tenant, source: `context ${chosen}` };
 }
 
-/** A Berth that runs here leaves its address in its data directory, and its admin token beside it, for its owner's eyes only. */
+/**
+ * Reads the address of a local all-in-one Berth from its data directory, and its admin token. Only
+ * the owner of the files can read the token.
+ */
 async function readLocalApi(dataDir: string): Promise<Candidate | undefined> {
   const file = join(dataDir, LOCAL_API_FILE);
   const text = await readIfThere(file);
@@ -102,7 +105,7 @@ async function readLocalApi(dataDir: string): Promise<Candidate | undefined> {
 async function readToken(file: string): Promise<string> {
   const token = (await readIfThere(file))?.trim();
   if (token === undefined || token === "")
-    throw usageError(`The token file ${file} is not there, may not be read, or is empty.`);
+    throw usageError(`The token file ${file} is missing, unreadable or empty.`);
   return token;
 }
 
@@ -122,7 +125,7 @@ async function readIfThere(file: string): Promise<string | undefined> {
 function parseLocalApi(text: string, file: string): { apiUrl: string; adminTokenFile: string } {
   const { apiUrl, adminTokenFile } = parseJson(text, file) as Record<string, unknown>;
   if (typeof apiUrl !== "string" || !isHttpUrl(apiUrl) || typeof adminTokenFile !== "string")
-    throw usageError(`${file} is invalid. Delete it: \`berth up\` writes it again.`);
+    throw usageError(`${file} is invalid. Delete it. \`berth up\` writes it again.`);
   return { apiUrl, adminTokenFile };
 }
 

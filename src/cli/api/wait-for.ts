@@ -20,25 +20,25 @@ export const DEFAULT_WAIT = "5m";
 /** A wait ends this long after the scheduler reported that no host fits: hosts may still come. */
 const BLOCKED_WAIT_MS = 10_000;
 
-/** Seconds of a --timeout option: "90", "90s", "5m". Throws a usage error for anything else. */
+/** Parses "90", "90s" or "5m" to seconds. Throws a usage error for anything else. */
 export function parseTimeout(text: string): number {
   const seconds = parseSeconds(text);
   if (seconds === undefined)
-    throw usageError(`"${text}" is not a time, such as 30, 90s, 5m or 2h.`);
+    throw usageError(`"${text}" is not a duration. Use seconds or a unit: 30, 90s, 5m, 2h.`);
   return seconds;
 }
 
-/** The option's text as one of `goals`, or a usage error that lists them. */
+/** Parses the value of --for. Throws a usage error that lists the goals. */
 export function parseGoal<G extends string>(goals: readonly G[], text: string): G {
   const goal = goals.find((known) => known === text);
-  if (goal === undefined)
-    throw usageError(`--for ${text} is unknown: expected ${goals.join(" or ")}.`);
+  if (goal === undefined) throw usageError(`--for ${text} is unknown. Use ${goals.join(" or ")}.`);
   return goal;
 }
 
 /**
- * Waits until a service has settled or is gone, and shows how it goes: a live line on a terminal, else a line at each change.
- * Resolves with the service, null once deleted. Throws CliError timedOut after `timeoutSeconds`; what was asked for goes on.
+ * Waits until a service has settled or is deleted. Shows the progress: a live line on a terminal,
+ * otherwise a line at each change. Resolves with the service, or null once it is deleted. Throws
+ * CliError timedOut after `timeoutSeconds`; Berth continues the work.
  */
 export async function waitForService(
   cli: Cli,
@@ -48,7 +48,7 @@ export async function waitForService(
   timeoutSeconds: number,
 ): Promise<Service | null> {
   return await poll(cli, name, goal, timeoutSeconds, async (waitSeconds) => {
-    const answer = await orGone(
+    const answer = await orDeleted(
       goal,
       { reached: true, service: null },
       api.request<{ reached: boolean; service: Service | null }>(
@@ -64,13 +64,13 @@ export async function waitForService(
     return {
       reached,
       thing: service,
-      line: service ? serviceLine(cli, service) : "gone",
+      line: service ? serviceLine(cli, service) : "deleted",
       ...(service && goal === "settled" ? { blocker: findBlocker(service) } : {}),
     };
   });
 }
 
-/** As waitForService, for one set. */
+/** Waits for one set, as waitForService does for a service. */
 export async function waitForSet(
   cli: Cli,
   api: ApiClient,
@@ -83,7 +83,7 @@ export async function waitForSet(
   );
 }
 
-/** Until the set is where it should be elsewhere, or gone because another is there in its place. */
+/** Waits until the set runs on another host, or until its replacement runs and it is deleted. */
 export async function waitForMove(
   cli: Cli,
   api: ApiClient,
@@ -109,7 +109,7 @@ async function askForSet(
   goal: SetGoal,
   waitSeconds: number,
 ): Promise<PollResult<BerthSet>> {
-  const { reached, set } = await orGone(
+  const { reached, set } = await orDeleted(
     goal,
     { reached: true, set: null },
     api.request<{ reached: boolean; set: BerthSet | null }>("GET", `${setPath(id)}/wait`, {
@@ -118,14 +118,15 @@ async function askForSet(
     }),
   );
   const reason = set?.reason ? `: ${plainText(set.reason.text)}` : "";
-  const line = set ? `${set.state}${set.ready ? ", ready" : ""}${reason}` : "gone";
+  const line = set ? `${set.state}${set.ready ? ", ready" : ""}${reason}` : "deleted";
   return { reached, thing: set, line };
 }
 
-/** What is to be gone may be so before anybody waits for it. */
-async function orGone<T>(goal: string, gone: T, answer: Promise<T>): Promise<T> {
+/** Resolves with `deleted` when the resource does not exist and the wait is for its deletion. */
+async function orDeleted<T>(goal: string, deleted: T, answer: Promise<T>): Promise<T> {
   return answer.catch((error: unknown) => {
-    if (goal === "deleted" && error instanceof CliError && error.code === "not-found") return gone;
+    const isNotFound = error instanceof CliError && error.code === "not-found";
+    if (goal === "deleted" && isNotFound) return deleted;
     throw error;
   });
 }
@@ -148,7 +149,7 @@ function findBlocker({ counts, reason }: Service): string | undefined {
   return plainText(reason.text);
 }
 
-/** The API holds each poll until the goal is reached, at most one second, so that the line stays live. */
+/** The API holds each poll for at most one second, so that the elapsed time stays current. */
 async function poll<T>(
   cli: Cli,
   name: string,
@@ -199,7 +200,7 @@ function unplaceableError(name: string, blocker: string): CliError {
   });
 }
 
-/** "4/6 ready, 2 starting": and the most frequent reason when something is wrong. */
+/** Describes the sets: "4/6 ready, 2 starting", and the most frequent reason of a problem. */
 export function serviceLine(cli: Cli, service: Service): string {
   const { counts, desiredReplicas, reason } = service;
   const ready = `${counts.ready}/${desiredReplicas} ready`;

@@ -17,19 +17,19 @@ interface CreatedToken {
   secret: string;
 }
 
-/** Commands of admins: tokens, tenants and the enrollment of hosts. */
+/** Adds the commands for tokens, tenants and the enrollment of hosts. They need an admin token. */
 export function addAccessCommands(program: Command, cli: Cli): void {
   addTokenCommand(program, cli);
   addTenantCommand(program, cli);
   program
     .command("enroll-token")
-    .summary("make a token with which one host enrolls, once")
+    .summary("create a token that enrolls one host")
     .description(
-      "Makes a token with which one host enrolls, once, and prints it alone: BERTH_ENROLL_TOKEN=$(berth enroll-token).",
+      "Creates a token that enrolls one host, once. Prints only the token, for BERTH_ENROLL_TOKEN=$(berth enroll-token).",
     )
-    .argument("[name]", "what to call it", "host")
-    .option("--pool <pool>", "the pool that the host joins")
-    .option("--expires <time>", "how long it is valid", "1h")
+    .argument("[name]", "name of the token", "host")
+    .option("--pool <pool>", "pool that the host joins")
+    .option("--expires <time>", "lifetime of the token", "1h")
     .action(async (name: string, options: { pool?: string; expires: string }) => {
       const created = await createToken(await cli.api(), {
         name,
@@ -50,15 +50,18 @@ interface TokenOptions {
 }
 
 function addTokenCommand(program: Command, cli: Cli): void {
-  const command = program.command("token").description("make, list and revoke tokens");
+  const command = program.command("token").description("create, list and revoke tokens");
   command
     .command("create")
-    .description("make a token; its secret is shown this once")
+    .description("create a token and print its secret once")
     .argument("<name>")
     .requiredOption("--role <role>", "admin, operator, tenant, read or enroll")
-    .option("--of-tenant <name>", "the tenant it is bound to (role tenant; role read may)")
-    .option("--pool <pool>", "the pool that the host joins (role enroll)")
-    .option("--expires <time>", "how long it is valid, such as 30d (default: for ever)")
+    .option(
+      "--of-tenant <name>",
+      "tenant of the token (required for role tenant, optional for read)",
+    )
+    .option("--pool <pool>", "pool that the host joins (role enroll)")
+    .option("--expires <time>", "lifetime of the token, such as 30d (default: no expiry)")
     .action(async (name: string, options: TokenOptions) => {
       const created = await createToken(await cli.api(), {
         name,
@@ -71,19 +74,21 @@ function addTokenCommand(program: Command, cli: Cli): void {
         printDocument(cli, created);
         return;
       }
-      cli.terminal.note(`token ${created.token.name} (${created.token.role}); shown this once:`);
+      cli.terminal.note(
+        `Token ${created.token.name} has role ${created.token.role}. Berth shows its secret only once:`,
+      );
       cli.terminal.out(created.secret);
     });
   command
     .command("ls")
-    .description("list tokens; secrets are never shown again")
+    .description("list tokens without their secrets")
     .action(async () => {
       const { items } = await listPages<Token>(await cli.api(), "/v1/tokens", LISTED_MAX);
       printItems(cli, "tokens", tokenColumns, items);
     });
   command
     .command("revoke")
-    .description("make a token worthless, at once")
+    .description("revoke a token immediately")
     .argument("<token>", "name or id")
     .action(async (nameOrId: string) => await revokeToken(cli, nameOrId));
 }
@@ -117,7 +122,7 @@ function addTenantCommand(program: Command, cli: Cli): void {
       printItem(cli, tenantColumns, tenant);
     });
   withTenantOptions(command.command("set"))
-    .description("change the quota or the grants of a tenant; a list replaces the former list")
+    .description("change quota or grants of a tenant; a list of grants replaces the former list")
     .argument("<name>")
     .action(async (name: string, options: TenantOptions) => {
       const api = await cli.api();
@@ -146,16 +151,19 @@ function addTenantCommand(program: Command, cli: Cli): void {
 
 function withTenantOptions(command: Command): Command {
   return command
-    .option("--sets-max <count>", "bound of its sets")
-    .option("--cpu-max <cores>", "bound of the CPU cores of its sets together")
-    .option("--memory-max <size>", "bound of the memory of its sets together, such as 512Gi")
-    .option("--volume-max <size>", "bound of the volumes of its sets together")
-    .option("--rootfs-max <size>", "bound of the root file systems of its sets together")
-    .option("--trash-max <size>", "bound of its trashed volumes; a larger trash blocks new volumes")
-    .option("--pool <pool...>", "host pools that it may use, or '*' (default: default)")
-    .option("--toleration <taint...>", "taints that it may tolerate: key=value, key=* or '*'")
-    .option("--host-label <label...>", "host labels that it may select: key=value, key=* or '*'")
-    .option("--priority-max <priority>", "highest priority of its services, 0 to 1000");
+    .option("--sets-max <count>", "maximum number of sets")
+    .option("--cpu-max <cores>", "maximum CPU cores of all sets together")
+    .option("--memory-max <size>", "maximum memory of all sets together, such as 512Gi")
+    .option("--volume-max <size>", "maximum size of all volumes together")
+    .option("--rootfs-max <size>", "maximum size of all root file systems together")
+    .option(
+      "--trash-max <size>",
+      "size of the trashed volumes above which Berth rejects new volumes",
+    )
+    .option("--pool <pool...>", "permitted host pools, or '*' (default: default)")
+    .option("--toleration <taint...>", "permitted tolerations: key=value, key=* or '*'")
+    .option("--host-label <label...>", "permitted host labels: key=value, key=* or '*'")
+    .option("--priority-max <priority>", "highest permitted priority of services, 0 to 1000");
 }
 
 function grantsOf(options: TenantOptions): Record<string, unknown> {
@@ -178,12 +186,12 @@ function quotaOf(options: QuotaOptions): Record<string, number> {
     if (size === undefined) continue;
     const bytes = parseBytes(size);
     if (bytes === undefined)
-      throw usageError(`--${kind}-max ${size}: expected a size such as 512Gi.`);
+      throw usageError(`--${kind}-max ${size} is not a size, such as 512Gi.`);
     quota[`${kind}BytesMax`] = bytes;
   }
   for (const [member, amount] of Object.entries(quota)) {
     if (!Number.isSafeInteger(amount) || amount < 0)
-      throw usageError(`The quota's ${member} must be a whole number of at least 0.`);
+      throw usageError(`The quota ${member} must be a whole number of at least 0.`);
   }
   return quota;
 }
@@ -205,7 +213,7 @@ function expirySeconds(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const seconds = parseSeconds(text);
   if (seconds === undefined)
-    throw usageError(`--expires ${text}: expected a time such as 1h or 30d.`);
+    throw usageError(`--expires ${text} is not a duration, such as 1h or 30d.`);
   return seconds;
 }
 
@@ -217,16 +225,19 @@ async function revokeToken(cli: Cli, nameOrId: string): Promise<void> {
   );
   const [token, another] = matching;
   if (!token) {
-    throw new CliError(`There is no valid token "${nameOrId}".`, {
+    throw new CliError(`Valid token "${nameOrId}" not found.`, {
       exitCode: exitCodes.notFound,
-      hints: ["`berth token ls` lists them."],
+      hints: ["`berth token ls` lists the tokens."],
     });
   }
   if (another) {
-    throw new CliError(`${matching.length} tokens are called "${nameOrId}": name one by its id.`, {
-      exitCode: exitCodes.conflict,
-      hints: matching.map(({ id }) => id),
-    });
+    throw new CliError(
+      `${matching.length} tokens have the name "${nameOrId}". Use the id of one.`,
+      {
+        exitCode: exitCodes.conflict,
+        hints: matching.map(({ id }) => id),
+      },
+    );
   }
   await api.request("DELETE", `/v1/tokens/${token.id}`);
   if (cli.isForPrograms) printDocument(cli, { revoked: token.id });

@@ -17,18 +17,18 @@ interface ApplyOptions {
 export function addApplyCommand(program: Command, cli: Cli): void {
   program
     .command("apply")
-    .summary("create or change services to match a file")
+    .summary("create or change services to match files")
     .description(
-      "Creates the services of a file, or changes them to match it. Doing it again changes nothing.",
+      "Creates the services that the files describe, or changes them to match. A second run changes nothing.",
     )
     .requiredOption(
       "-f, --file <file>",
-      "YAML or JSON, one or several documents; - is stdin (repeatable)",
+      "services as YAML or JSON, or - for stdin (repeatable)",
       addTo,
     )
-    .option("--adopt-new-sets", "give a changed template to new sets, without a rollout")
-    .option("--wait", "wait until every service has settled")
-    .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT)
+    .option("--adopt-new-sets", "use a changed template for new sets only, without a rollout")
+    .option("--wait", "wait until all services have settled")
+    .option("--timeout <time>", "maximum wait", DEFAULT_WAIT)
     .action(async (options: ApplyOptions) => await apply(cli, options));
 }
 
@@ -43,7 +43,7 @@ async function apply(cli: Cli, options: ApplyOptions): Promise<void> {
     const adoptsForNewSets = options.adoptNewSets === true;
     const result = await applyService(api, manifest, { adoptsForNewSets }).catch(
       (error: unknown) => {
-        throw about(error, manifest.at);
+        throw withDocument(error, manifest.at);
       },
     );
     results.push(result);
@@ -54,7 +54,7 @@ async function apply(cli: Cli, options: ApplyOptions): Promise<void> {
       const { name, revision, targetRevision } = result.service;
       if (targetRevision > revision) {
         cli.terminal.note(
-          `service/${name} stays at revision ${revision}: revision ${targetRevision} waits for a rollout, or for \`berth apply --adopt-new-sets\`.`,
+          `service/${name} stays at revision ${revision}. Revision ${targetRevision} needs a rollout or \`berth apply --adopt-new-sets\`.`,
         );
         continue;
       }
@@ -72,8 +72,8 @@ function printApplied(cli: Cli, { action, changed, effects, service }: Applied):
   for (const effect of effects) cli.terminal.out(`  ${plainText(effect)}`);
 }
 
-/** Says which document of the file an error is about. */
-function about(error: unknown, at: string): unknown {
+/** Adds the document of the file to an error. */
+function withDocument(error: unknown, at: string): unknown {
   if (!(error instanceof CliError)) return error;
   return new CliError(`${at}: ${error.message}`, {
     exitCode: error.exitCode,

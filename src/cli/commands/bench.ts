@@ -8,7 +8,7 @@ import { printDocument } from "../output/print-items.ts";
 const HOSTS_MAX = 100_000;
 const PROCESSES_MAX = 64;
 
-/** Lines that a process of simulated hosts writes. */
+/** A line that a process of simulated hosts writes. */
 type ProgressLine = { enrolled: number } | { ready: true; hosts: number };
 
 interface HostsOptions {
@@ -24,19 +24,19 @@ interface HostsOptions {
 export function addBenchCommand(program: Command, cli: Cli): void {
   program
     .command("bench")
-    .description("loads for measuring; nothing for production")
+    .description("generate load for benchmarks; not for production")
     .command("hosts")
     .summary("run simulated hosts against the API")
     .description(
-      "Runs simulated hosts: the real agent and protocol, without containers. They stay until Ctrl-C; delete them afterwards with `berth delete host`.",
+      "Runs simulated hosts until Ctrl-C: the real agent and protocol, without containers. Delete them afterwards with `berth delete host`.",
     )
-    .option("--hosts <count>", "how many", "1000")
-    .option("--processes <count>", "over how many processes", "2")
-    .option("--zones <count>", "spread over so many zones", "3")
-    .option("--racks <count>", "with so many racks each", "10")
-    .option("--cores <count>", "cores of each", "64")
-    .option("--memory <size>", "memory of each", "256Gi")
-    .option("--prefix <name>", "their names begin with this", "sim")
+    .option("--hosts <count>", "number of hosts", "1000")
+    .option("--processes <count>", "number of processes that run them", "2")
+    .option("--zones <count>", "number of zones", "3")
+    .option("--racks <count>", "number of racks in each zone", "10")
+    .option("--cores <count>", "CPU cores of each host", "64")
+    .option("--memory <size>", "memory of each host", "256Gi")
+    .option("--prefix <name>", "prefix of the host names", "sim")
     .action(async (options: HostsOptions) => await runHosts(cli, options));
 }
 
@@ -44,7 +44,8 @@ async function runHosts(cli: Cli, options: HostsOptions): Promise<void> {
   const hosts = parseCount("--hosts", options.hosts, HOSTS_MAX);
   const processes = Math.min(hosts, parseCount("--processes", options.processes, PROCESSES_MAX));
   const { apiUrl, token } = await cli.target();
-  if (token === undefined) throw usageError("Simulated hosts need an admin token to enrol with.");
+  if (token === undefined)
+    throw usageError("Simulated hosts need an admin token for their enrollment.");
   const beganAt = cli.now;
   const enrolled = Array.from({ length: processes }, () => 0);
   let readyCount = 0;
@@ -68,7 +69,7 @@ async function runHosts(cli: Cli, options: HostsOptions): Promise<void> {
           if (cli.isForPrograms) printDocument(cli, { hosts: sum, processes, enrolledInMs });
           else
             cli.terminal.out(
-              `${sum} simulated hosts run, enrolled in ${formatDuration(enrolledInMs)}; Ctrl-C stops them`,
+              `${sum} simulated hosts run. They enrolled in ${formatDuration(enrolledInMs)}. Ctrl-C stops them.`,
             );
         }
       },
@@ -102,7 +103,7 @@ function simulationArgs(options: HostsOptions, first: number, after: number): st
 function parseCount(option: string, text: string, max: number): number {
   const count = Number(text);
   if (!Number.isInteger(count) || count < 1 || count > max)
-    throw usageError(`${option} ${text}: expected a number from 1 to ${max}.`);
+    throw usageError(`${option} ${text} is not a number from 1 to ${max}.`);
   return count;
 }
 

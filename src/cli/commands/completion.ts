@@ -7,12 +7,13 @@ export function addCompletionCommands(program: Command, cli: Cli): void {
   program
     .command("completion")
     .summary("print the completion script of a shell")
-    .description("Prints what a shell sources to complete commands, options and names of things.")
+    .description(
+      "Prints a script that completes commands, options and names. Source it in your shell.",
+    )
     .argument("<shell>", shells.join(", "))
     .action((name: string) => {
       const shell = shells.find((known) => known === name);
-      if (!shell)
-        throw usageError(`"${name}" is not a shell known here: expected ${shells.join(", ")}.`);
+      if (!shell) throw usageError(`"${name}" is not a supported shell. Use ${shells.join(", ")}.`);
       cli.terminal.out(completionScript(shell).trimEnd());
     });
   program

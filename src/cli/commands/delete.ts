@@ -21,8 +21,8 @@ export function addDeleteCommand(program: Command, cli: Cli): void {
   const command = program
     .command("delete")
     .summary("delete a service, a set or a host")
-    .description("Deletes a service with all its sets, one set, or a host that is lost or empty.");
-  withWait(command.command("service").description("stop and remove all its sets"))
+    .description("Deletes a service with its sets, one set, or a host that is empty or lost.");
+  withWait(command.command("service").description("delete a service with all its sets"))
     .argument("<service>")
     .action(async (name: string, options: DeleteOptions) => {
       const timeoutSeconds = parseTimeout(options.timeout);
@@ -36,7 +36,7 @@ export function addDeleteCommand(program: Command, cli: Cli): void {
   withWait(
     command
       .command("set")
-      .description("stop and remove it; its service makes a new one unless it was scaled down"),
+      .description("delete a set; its service creates another unless you scale it down"),
   )
     .argument("<set>")
     .action(async (id: string, options: DeleteOptions) => {
@@ -49,16 +49,16 @@ export function addDeleteCommand(program: Command, cli: Cli): void {
     });
   command
     .command("host")
-    .description("forget a host that has no sets, or one that is lost, with all it has")
+    .description("delete a host without sets, or a lost host with its sets and volumes")
     .argument("<host>", "name or id")
-    .option("--yes", "do not ask before sets and volumes of a lost host are given up")
+    .option("--yes", "delete without a confirmation")
     .action(async (nameOrId: string, options: { yes?: boolean }) => {
       const api = await cli.api();
       const host = await getHost(api, nameOrId);
       const query = (await hasSomething(api, host)) ? { confirm: host.id } : undefined;
       if (query && options.yes !== true) {
-        const question = `Delete ${host.name} for good? Its ${host.sets} sets are replaced elsewhere and its volumes forgotten. Only do so when the machine never runs again: nothing stops what still runs there.`;
-        await confirm(cli, question, "Nothing was deleted.");
+        const question = `Delete host ${host.name}? Berth replaces its ${host.sets} ${host.sets === 1 ? "set" : "sets"} on other hosts and loses its volumes. Make sure that the machine never runs again: Berth cannot stop its containers.`;
+        await confirm(cli, question, "Berth deleted nothing.");
       }
       await api.request("DELETE", `/v1/hosts/${host.id}`, { query });
       if (cli.isForPrograms) printDocument(cli, { deleted: host.id });
@@ -66,7 +66,7 @@ export function addDeleteCommand(program: Command, cli: Cli): void {
     });
 }
 
-/** Whether a lost host takes anything along. Of one that is alive the API says itself what must go first. */
+/** True if the deletion loses sets or volumes of a lost host. Other hosts must be empty first. */
 async function hasSomething(api: ApiClient, host: Host): Promise<boolean> {
   if (host.state !== "lost") return false;
   if (host.sets > 0) return true;
@@ -74,10 +74,10 @@ async function hasSomething(api: ApiClient, host: Host): Promise<boolean> {
   return items.length > 0;
 }
 
-/** Scripts pass --yes to each deletion, so those that do not ask accept it too. */
+/** Scripts pass --yes to every deletion, so commands without a confirmation accept it too. */
 function withWait(command: Command): Command {
   return command
-    .option("--yes", "accepted for scripts; this deletion does not ask")
+    .option("--yes", "no effect, because this command does not ask")
     .option("--wait", "wait until it is deleted")
-    .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT);
+    .option("--timeout <time>", "maximum wait", DEFAULT_WAIT);
 }

@@ -9,19 +9,19 @@ import { demandColumns } from "../output/columns.ts";
 export function addDemandCommand(program: Command, cli: Cli): void {
   program
     .command("demand")
-    .description("what alerts want of a service: `berth get demands` lists it")
+    .description("release the demands of alerts; `berth get demands` lists them")
     .command("release")
-    .summary("let go of what an alert holds")
+    .summary("release the demand of an alert")
     .description(
-      "Lets go of what an alert holds, for alerts whose end will never be told. The same run of the alert does not raise it again.",
+      "Releases the demand of an alert whose end will never arrive. The same alert raises it again only after it has ended.",
     )
     .argument("<service>")
-    .argument("<demand>", "its id: `berth get demands SERVICE -o wide`")
+    .argument("<demand>", "id; `berth get demands SERVICE -o wide` shows it")
     .action(async (service: string, id: string) => {
       if (!/^dmd_[0-9a-z]+$/.test(id))
         throw usageError(
-          `"${id}" is not a demand's id, such as dmd_01jd…`,
-          "`berth get demands -o wide` shows them.",
+          `"${id}" is not the id of a demand, such as dmd_01jd…`,
+          "`berth get demands -o wide` shows the ids.",
         );
       const api = await cli.api();
       const demand = await api.request<Demand>("DELETE", `${servicePath(service)}/demands/${id}`);

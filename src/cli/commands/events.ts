@@ -24,12 +24,12 @@ interface EventsOptions {
 export function addEventsCommand(program: Command, cli: Cli): void {
   program
     .command("events")
-    .description("what happened, oldest first; with -f also what happens from now on")
-    .option("-f, --follow", "go on with what happens, until Ctrl-C")
-    .option("--service <name>", "of this service only")
-    .option("--set <id>", "about this set only")
-    .option("--host <host>", "about this host only")
-    .option("--kind <kind>", "of this kind only, such as set-running")
+    .description("show the latest events, oldest first; -f follows new events")
+    .option("-f, --follow", "follow new events until Ctrl-C")
+    .option("--service <name>", "only events of this service")
+    .option("--set <id>", "only events of this set")
+    .option("--host <host>", "only events of this host")
+    .option("--kind <kind>", "only events of this kind, such as set-running")
     .action(async (options: EventsOptions) => await events(cli, options));
 }
 
@@ -48,7 +48,7 @@ async function events(cli: Cli, options: EventsOptions): Promise<void> {
       onEvent: (event) => printEvent(cli, event),
       onRetry: (error, delayMs) =>
         cli.terminal.note(
-          `${error?.message ?? "The stream ended."} Trying again in ${formatDuration(delayMs)}.`,
+          `${error?.message ?? "The stream ended."} Retrying in ${formatDuration(delayMs)}.`,
         ),
     });
     return;
@@ -58,7 +58,7 @@ async function events(cli: Cli, options: EventsOptions): Promise<void> {
   else for (const event of items.reverse()) printEvent(cli, event);
 }
 
-/** One line an event; with -o json one JSON object a line, so that a pipe can take them as they come. */
+/** Prints an event on one line. With -o json each line is a JSON object, for pipes. */
 function printEvent(cli: Cli, event: BerthEvent): void {
   const { terminal } = cli;
   if (cli.format === "json") {
@@ -83,7 +83,7 @@ function printEvent(cli: Cli, event: BerthEvent): void {
   );
 }
 
-/** Names what the event is about. Its text alone does not say which set of a service it was. */
+/** Names the subject of an event, because its text does not name the set. */
 function subjectOf({ setId, service, hostId }: BerthEvent): string {
   if (setId !== null) return setId;
   return service === null ? (hostId ?? "-") : `service/${service}`;

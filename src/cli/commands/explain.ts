@@ -19,9 +19,9 @@ const REASONS_SHOWN = 5;
 export function addExplainCommand(program: Command, cli: Cli): void {
   program
     .command("explain")
-    .summary("say why a set is where it is, or why a service is as large as it is")
+    .summary("explain the placement of a set, or the size of a service")
     .description(
-      "Of a set: why it is on its host, or why it is nowhere. Of a service: why it has as many sets, and what keeps sets from running.",
+      "Explains why a set is on its host or has none. For a service, explains its number of sets and why sets do not run.",
     )
     .argument("<set|service>")
     .action(async (target: string) => {
@@ -40,7 +40,7 @@ async function explainSet(cli: Cli, api: ApiClient, id: string): Promise<void> {
 interface CountedReason {
   reason: string;
   sets: number;
-  /** One of them, to look at. */
+  /** One of these sets, as an example. */
   setId: string;
 }
 
@@ -67,18 +67,18 @@ async function explainService(cli: Cli, api: ApiClient, name: string): Promise<v
   const held = demands.items
     .filter((demand) => demand.state !== "released")
     .map((demand) => ({ ...demand, service: name }));
-  printSection(cli, "Alerts that it answers", held.length > 0, () =>
+  printSection(cli, "Active demands of alerts", held.length > 0, () =>
     terminal.out(itemsTable(cli, demandColumns, held)),
   );
-  printSection(cli, "Last decisions", decisions.items.length > 0, () =>
+  printSection(cli, "Latest decisions", decisions.items.length > 0, () =>
     terminal.out(itemsTable(cli, decisionColumns, decisions.items)),
   );
-  printSection(cli, "What keeps sets from running", reasons.length > 0, () => {
+  printSection(cli, "Reasons why sets do not run", reasons.length > 0, () => {
     for (const { reason, sets: count, setId } of reasons.slice(0, REASONS_SHOWN))
-      terminal.out(`${count} ${count === 1 ? "set" : "sets"}: ${reason}  (such as ${setId})`);
-    if (sets.isCut) terminal.out(`Counted over the first ${SETS_READ_MAX} sets.`);
+      terminal.out(`${count} ${count === 1 ? "set" : "sets"}: ${reason}  (example: ${setId})`);
+    if (sets.isCut) terminal.out(`Only the first ${SETS_READ_MAX} sets are counted.`);
   });
-  printSection(cli, `Such as ${worst?.setId ?? ""}`, example !== undefined, () =>
+  printSection(cli, `Example: ${worst?.setId ?? ""}`, example !== undefined, () =>
     terminal.out(plainLines(example?.text ?? "").trimEnd()),
   );
 }
@@ -89,10 +89,12 @@ function printSummary(cli: Cli, service: Service): void {
   terminal.out(
     `${terminal.paintOut("bold", service.name)}: ${counts.ready} of ${desiredReplicas} sets ready; ${serviceStatus(service)}`,
   );
-  const bounds = autoscale ? `, within ${autoscale.min} and ${autoscale.max}` : "";
-  const raised =
-    desiredReplicas === replicas ? "" : ` Alerts and bounds make that ${desiredReplicas}${bounds}.`;
-  terminal.out(`People asked for ${replicas}.${raised}`);
+  const bounds = autoscale
+    ? ` It scales the service between ${autoscale.min} and ${autoscale.max} sets.`
+    : "";
+  const scaled =
+    desiredReplicas === replicas ? "" : ` Autoscaling changes this to ${desiredReplicas}.${bounds}`;
+  terminal.out(`The configured number of sets is ${replicas}.${scaled}`);
   terminal.out(`Last changed ${formatAge(service.updatedAt, cli.now)} ago.`);
 }
 
@@ -103,7 +105,7 @@ function printSection(cli: Cli, heading: string, hasContent: boolean, print: () 
   print();
 }
 
-/** Reasons of sets that are not where they should be, most frequent first. */
+/** Counts the reasons why sets are not in their desired state, most frequent first. */
 function countReasons(sets: readonly BerthSet[]): CountedReason[] {
   const byText = new Map<string, CountedReason>();
   for (const set of sets) {

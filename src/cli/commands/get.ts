@@ -40,7 +40,7 @@ interface GetOptions {
 const LIMIT_DEFAULT = 500;
 const LIMIT_MAX = 200_000;
 
-/** Kinds of things that `berth get` knows, with the words that people use for them. */
+/** The kinds of resources that `berth get` lists, with their aliases. */
 export const getKinds = {
   services: ["service", "svc"],
   sets: ["set"],
@@ -56,7 +56,7 @@ export const getKinds = {
 } as const;
 type Kind = keyof typeof getKinds;
 
-/** What narrows which lists. An option that narrows nothing would be believed to. */
+/** The kinds that each filter applies to. For other kinds the command rejects the option. */
 const filters = {
   service: ["sets", "volumes", "events", "decisions", "demands", "hooks"],
   host: ["sets", "volumes", "events"],
@@ -68,18 +68,18 @@ const filters = {
 export function addGetCommand(program: Command, cli: Cli): void {
   program
     .command("get")
-    .summary("list things, or show one")
+    .summary("list resources, or show one")
     .description(
-      "Lists things, or shows one of them. Demands and hooks belong to a service: name it, or all services are asked.",
+      "Lists resources of a kind, or shows one. Demands and hooks belong to a service; without its name, all services are listed.",
     )
     .argument("<kind>", Object.keys(getKinds).join(", "))
-    .argument("[name]", "one thing: its name or id; of demands and hooks, the service")
-    .option("--limit <count>", "how many at most", String(LIMIT_DEFAULT))
-    .option("--service <name>", "of this service only")
-    .option("--host <host>", "on this host only (sets, volumes, events)")
-    .option("--state <state>", "in this state only (sets, volumes)")
-    .addOption(new Option("--set <id>", "about this set only (events)"))
-    .addOption(new Option("--kind <kind>", "of this kind only (events)"))
+    .argument("[name]", "name or id of a resource; for demands and hooks, of their service")
+    .option("--limit <count>", "maximum number of resources", String(LIMIT_DEFAULT))
+    .option("--service <name>", "only resources of this service")
+    .option("--host <host>", "only resources on this host (sets, volumes, events)")
+    .option("--state <state>", "only resources in this state (sets, volumes)")
+    .addOption(new Option("--set <id>", "only events of this set"))
+    .addOption(new Option("--kind <kind>", "only events of this kind"))
     .action(async (kind: string, name: string | undefined, options: GetOptions) => {
       await get(cli, parseKind(kind), name, options);
     });
@@ -89,9 +89,7 @@ function parseKind(word: string): Kind {
   for (const [kind, aliases] of Object.entries(getKinds)) {
     if (kind === word || (aliases as readonly string[]).includes(word)) return kind as Kind;
   }
-  throw usageError(
-    `"${word}" is not a kind of thing: expected ${Object.keys(getKinds).join(", ")}.`,
-  );
+  throw usageError(`"${word}" is not a kind of resource. Use ${Object.keys(getKinds).join(", ")}.`);
 }
 
 async function get(
@@ -100,7 +98,7 @@ async function get(
   name: string | undefined,
   options: GetOptions,
 ): Promise<void> {
-  assertNarrows(kind, options);
+  assertFiltersApply(kind, options);
   const limit = parseLimit(options.limit);
   const api = await cli.api();
   const list = async <T>(
@@ -155,25 +153,32 @@ async function get(
   }
 }
 
-function assertNarrows(kind: Kind, options: GetOptions): void {
+function capitalize(word: string): string {
+  return word.slice(0, 1).toUpperCase() + word.slice(1);
+}
+
+function assertFiltersApply(kind: Kind, options: GetOptions): void {
   for (const [option, kinds] of Object.entries(filters)) {
     const isGiven = options[option as keyof typeof filters] !== undefined;
     if (isGiven && !(kinds as readonly Kind[]).includes(kind))
-      throw usageError(`--${option} does not narrow ${kind}: it is for ${kinds.join(", ")}.`);
+      throw usageError(`--${option} does not apply to ${kind}. It applies to ${kinds.join(", ")}.`);
   }
 }
 
 function parseLimit(text: string): number {
   const limit = Number(text);
   if (!Number.isInteger(limit) || limit < 1 || limit > LIMIT_MAX)
-    throw usageError(`--limit ${text}: expected a number from 1 to ${LIMIT_MAX}.`);
+    throw usageError(`--limit ${text} is not a number from 1 to ${LIMIT_MAX}.`);
   return limit;
 }
 
 function noteCut(cli: Cli, limit: number, isCut: boolean): void {
   if (isCut)
     cli.terminal.note(
-      cli.terminal.paintNote("dim", `Only the first ${limit} are shown: --limit asks for more.`),
+      cli.terminal.paintNote(
+        "dim",
+        `Only the first ${limit} are shown. --limit raises this number.`,
+      ),
     );
 }
 
@@ -201,7 +206,7 @@ async function eventQuery(
   };
 }
 
-/** Kinds without an operation for one: they are few, and picked from the list. */
+/** Lists a kind, or shows one item of the list. The API has no operation for a single item. */
 async function pickOrList<T extends Token | Tenant | HostPool | Volume>(
   cli: Cli,
   api: ApiClient,
@@ -222,15 +227,15 @@ async function pickOrList<T extends Token | Tenant | HostPool | Volume>(
     (item) => ("name" in item && item.name === name) || ("id" in item && item.id === name),
   );
   if (!found) {
-    throw new CliError(`There is no ${getKinds[kind][0]} "${name}".`, {
+    throw new CliError(`${capitalize(getKinds[kind][0])} "${name}" not found.`, {
       exitCode: exitCodes.notFound,
-      hints: [`\`berth get ${kind}\` lists them.`],
+      hints: [`\`berth get ${kind}\` lists all ${kind}.`],
     });
   }
   printItem(cli, columns, found);
 }
 
-/** Hooks or demands of one service, or of all. */
+/** Prints the hooks or demands of one service, or of all services. */
 async function printPerService<T extends Hook | (Demand & { service: string })>(
   cli: Cli,
   api: ApiClient,

@@ -16,7 +16,7 @@ const HOOKS_MAX = 500;
 
 interface RuleOptions {
   name?: string;
-  match: string[];
+  match?: string[];
   replicas?: string;
   step?: string;
   factor?: string;
@@ -27,12 +27,12 @@ interface RuleOptions {
 export function addHookCommand(program: Command, cli: Cli): void {
   const command = program
     .command("hook")
-    .description("let the alerts of a monitoring system scale a service");
+    .description("scale a service by the alerts of a monitoring system");
   const create = command
     .command("create")
-    .summary("make a hook; its token is shown this once")
+    .summary("create a hook and print its token once")
     .description(
-      "Makes a hook with one rule from the options, or with all that a file says. Its token is shown this once.",
+      "Creates a hook with one rule from the options, or with all rules of a file. Prints its token once.",
     )
     .argument("<service>")
     .option("--name <name>", "name of the hook", "alerts");
@@ -41,9 +41,9 @@ export function addHookCommand(program: Command, cli: Cli): void {
   });
   const set = command
     .command("set")
-    .summary("change what a hook makes of alerts; its token stays")
+    .summary("change the rules of a hook")
     .description(
-      "Replaces a hook's rules by one from the options, or by those of a file, or changes how long it holds. Its address and token stay.",
+      "Replaces the rules of a hook with one from the options or with those of a file. --hold alone changes only the hold time. The address and the token stay.",
     )
     .argument("<service>")
     .argument("<hook>", "name or id");
@@ -60,7 +60,7 @@ export function addHookCommand(program: Command, cli: Cli): void {
     });
   command
     .command("rm")
-    .description("remove a hook; the demands of its alerts are released")
+    .description("delete a hook and release the demands of its alerts")
     .argument("<service>")
     .argument("<hook>", "name or id")
     .action(async (service: string, hook: string) => await removeHook(cli, service, hook));
@@ -68,12 +68,12 @@ export function addHookCommand(program: Command, cli: Cli): void {
 
 function withRules(command: Command): Command {
   return command
-    .option("--match <label=value>", "only alerts with this label (repeatable)", addTo, [])
-    .option("--replicas <count>", "while an alert fires: at least so many sets")
-    .option("--step <count>", "while an alert fires: so many more than when it began")
-    .option("--factor <number>", "while an alert fires: so many times as many as when it began")
-    .option("--hold <time>", "keep the sets so long after the alert ended (5m by default)")
-    .option("-f, --file <file>", "the hook as YAML or JSON, for several rules; - is stdin");
+    .option("--match <label=value>", "only alerts with this label (repeatable)", addTo)
+    .option("--replicas <count>", "minimum number of sets while an alert fires")
+    .option("--step <count>", "sets to add to the number at the start of the alert")
+    .option("--factor <number>", "factor for the number of sets at the start of the alert")
+    .option("--hold <time>", "delay of the scale-in after the end of an alert (default: 5m)")
+    .option("-f, --file <file>", "hook as YAML or JSON, for several rules; - is stdin");
 }
 
 function hooksPath(service: string): string {
@@ -94,12 +94,12 @@ async function createHook(cli: Cli, service: string, options: RuleOptions): Prom
   const { hook, token } = created;
   const base = api.options.apiUrl.replace(/\/+$/, "");
   const { terminal } = cli;
-  terminal.out(`hook ${hook.name} of ${hook.service} created`);
-  terminal.out(`  token (shown this once)  ${token}`);
-  terminal.out(`  Alertmanager  ${base}${hook.paths.alertmanager}`);
-  terminal.out(`  anything else ${base}${hook.paths.generic}`);
+  terminal.out(`hook/${hook.name} of service ${hook.service} created`);
+  terminal.out(`  token (shown only once)     ${token}`);
+  terminal.out(`  address for Alertmanager    ${base}${hook.paths.alertmanager}`);
+  terminal.out(`  address for generic alerts  ${base}${hook.paths.generic}`);
   terminal.out();
-  terminal.out("In alertmanager.yml:");
+  terminal.out("Add this to alertmanager.yml:");
   terminal.out();
   terminal.out("  receivers:");
   terminal.out(`    - name: berth-${hook.service}`);
@@ -141,17 +141,17 @@ async function readHook<T extends z.ZodType>(
         ).readDocument(options.file, cli.options.stdin);
   const parsed = schema.safeParse(written);
   if (parsed.success) return parsed.data;
-  throw new CliError("This is not a hook.", {
+  throw new CliError("The hook is invalid.", {
     exitCode: exitCodes.usage,
     errors: parsed.error.issues.map((issue) => ({
       pointer: `/${issue.path.map(String).join("/")}`,
       detail: issue.message,
     })),
-    hints: options.file === undefined ? ["Name one of --replicas, --step and --factor."] : [],
+    hints: options.file === undefined ? ["Set one of --replicas, --step and --factor."] : [],
   });
 }
 
-/** Without a word about alerts there is no rule: then only the rest is said. */
+/** Builds the body of a hook from the options. Without an option of a rule it has no rules. */
 function hookOfOptions(options: RuleOptions): unknown {
   const numberOf = (text: string | undefined): number | undefined =>
     text === undefined ? undefined : Number(text);
@@ -162,19 +162,19 @@ function hookOfOptions(options: RuleOptions): unknown {
   };
   const holdSeconds = options.hold === undefined ? undefined : parseSeconds(options.hold);
   if (options.hold !== undefined && holdSeconds === undefined)
-    throw usageError(`--hold ${options.hold}: expected a time such as 30s or 5m.`);
+    throw usageError(`--hold ${options.hold} is not a duration, such as 30s or 5m.`);
+  const matches = options.match ?? [];
   const match = Object.fromEntries(
-    options.match.map((pair) => {
+    matches.map((pair) => {
       const at = pair.indexOf("=");
-      if (at < 1) throw usageError(`--match ${pair}: expected label=value.`);
+      if (at < 1) throw usageError(`--match ${pair} is not label=value.`);
       return [pair.slice(0, at), pair.slice(at + 1)];
     }),
   );
-  const saysRule =
-    options.match.length > 0 || Object.values(want).some((part) => part !== undefined);
+  const hasRule = matches.length > 0 || Object.values(want).some((part) => part !== undefined);
   return {
     ...(options.name === undefined ? {} : { name: options.name }),
-    ...(saysRule || options.name !== undefined ? { rules: [{ match, want }] } : {}),
+    ...(hasRule || options.name !== undefined ? { rules: [{ match, want }] } : {}),
     ...(holdSeconds === undefined ? {} : { stabilizationSeconds: holdSeconds }),
   };
 }
@@ -183,9 +183,9 @@ async function findHook(api: ApiClient, service: string, nameOrId: string): Prom
   const { items } = await listPages<Hook>(api, hooksPath(service), HOOKS_MAX);
   const hook = items.find((item) => item.name === nameOrId || item.id === nameOrId);
   if (hook) return hook;
-  throw new CliError(`${service} has no hook "${nameOrId}".`, {
+  throw new CliError(`Service ${service} has no hook "${nameOrId}".`, {
     exitCode: exitCodes.notFound,
-    hints: [`\`berth hook ls ${service}\` lists them.`],
+    hints: [`\`berth hook ls ${service}\` lists its hooks.`],
   });
 }
 
@@ -194,5 +194,5 @@ async function removeHook(cli: Cli, service: string, nameOrId: string): Promise<
   const hook = await findHook(api, service, nameOrId);
   await api.request("DELETE", `${hooksPath(service)}/${hook.id}`);
   if (cli.isForPrograms) printDocument(cli, { deleted: hook.id });
-  else cli.terminal.out(`hook ${hook.name} of ${service} removed`);
+  else cli.terminal.out(`hook/${hook.name} of service ${service} deleted`);
 }

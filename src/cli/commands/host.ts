@@ -14,8 +14,8 @@ const CHANGES_RACED_MAX = 5;
 
 export function addHostCommands(program: Command, cli: Cli): void {
   for (const [verb, summary] of [
-    ["cordon", "let a host take no new sets"],
-    ["uncordon", "let a host take sets again"],
+    ["cordon", "stop the placement of new sets on a host"],
+    ["uncordon", "permit new sets on a host again"],
   ] as const) {
     program
       .command(verb)
@@ -28,7 +28,7 @@ export function addHostCommands(program: Command, cli: Cli): void {
   }
   program
     .command("label")
-    .description("set labels of a host, or remove them")
+    .description("set or remove labels of a host")
     .argument("<host>", "name or id")
     .argument("<labels...>", "key=value to set, key- to remove")
     .action(async (nameOrId: string, changes: string[]) => {
@@ -45,7 +45,9 @@ export function addHostCommands(program: Command, cli: Cli): void {
     });
   program
     .command("taint")
-    .description("keep sets off a host unless they tolerate it, or let them again")
+    .description(
+      "set or remove taints of a host; a tainted host takes only sets that tolerate the taint",
+    )
     .argument("<host>", "name or id")
     .argument("<taints...>", "key=value or key= to set, key- to remove")
     .action(async (nameOrId: string, changes: string[]) => {
@@ -62,13 +64,13 @@ export function addHostCommands(program: Command, cli: Cli): void {
     });
   program
     .command("drain")
-    .description("move all sets of a host elsewhere, and let it take no new ones")
+    .description("cordon a host and move its sets to other hosts")
     .argument("<host>", "name or id")
-    .option("--deadline <time>", "when the drain should have ended, such as 10m")
+    .option("--deadline <time>", "deadline of the drain, such as 10m")
     .option("--force", "after the deadline, ignore disruption budgets and capacity")
-    .option("--discard-volumes", "also move sets with a volume; they start with an empty one")
-    .option("--wait", "wait until it has no sets")
-    .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT)
+    .option("--discard-volumes", "also move sets with a volume; they start with an empty volume")
+    .option("--wait", "wait until the host has no sets")
+    .option("--timeout <time>", "maximum wait", DEFAULT_WAIT)
     .action(async (nameOrId: string, options: DrainOptions) => {
       const timeoutSeconds = parseTimeout(options.timeout);
       const api = await cli.api();
@@ -85,7 +87,10 @@ export function addHostCommands(program: Command, cli: Cli): void {
     });
 }
 
-/** Changes what was read, and reads again when the host has changed meanwhile, which each placement on it does. */
+/**
+ * Reads a host and changes it. Each placement changes the host, so a conflict repeats both, at most
+ * five times.
+ */
 async function patchHost(
   api: ApiClient,
   nameOrId: string,
@@ -105,13 +110,16 @@ async function patchHost(
   }
 }
 
-/** "disk=nvme" sets, "disk-" removes. */
+/** Parses "disk=nvme", which sets a key, or "disk-", which removes it. */
 function parseChange(text: string): { key: string; value: string | undefined } {
   const at = text.indexOf("=");
   if (at > 0) return { key: text.slice(0, at), value: text.slice(at + 1) };
   if (at < 0 && text.length > 1 && text.endsWith("-"))
     return { key: text.slice(0, -1), value: undefined };
-  throw usageError(`"${text}" is neither key=value nor key-.`);
+  throw usageError(
+    `"${text}" is neither key=value nor key-.`,
+    "key=value sets a key. key- removes it.",
+  );
 }
 
 interface DrainOptions {
@@ -142,21 +150,31 @@ async function waitDrained(
   const deadline = cli.now + timeoutSeconds * 1000;
   let latest = host;
   while (latest.sets > 0) {
-    const line = `${host.name}  ${latest.sets} sets left`;
+    const line = leftText(latest);
     if (cli.now >= deadline) {
       cli.terminal.endLive();
-      throw new CliError(`${host.name} was not empty within ${timeoutSeconds} s: ${line}.`, {
-        exitCode: exitCodes.timedOut,
-        hints: [`It goes on. \`berth get sets --host ${host.name}\` shows what is left.`],
-      });
+      throw new CliError(
+        `Host ${host.name} still has ${countSets(latest)} after ${timeoutSeconds} s.`,
+        {
+          exitCode: exitCodes.timedOut,
+          hints: [`The drain continues. \`berth get sets --host ${host.name}\` lists the sets.`],
+        },
+      );
     }
     if (cli.terminal.isStderrTty) cli.terminal.live(line);
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     const before = latest.sets;
     latest = await api.request<Host>("GET", `/v1/hosts/${host.id}`);
-    if (!cli.terminal.isStderrTty && latest.sets !== before)
-      cli.terminal.note(`${host.name}  ${latest.sets} sets left`);
+    if (!cli.terminal.isStderrTty && latest.sets !== before) cli.terminal.note(leftText(latest));
   }
   cli.terminal.endLive();
   return latest;
+}
+
+function leftText(host: Host): string {
+  return `${host.name}  ${countSets(host)} left`;
+}
+
+function countSets({ sets }: Host): string {
+  return `${sets} ${sets === 1 ? "set" : "sets"}`;
 }

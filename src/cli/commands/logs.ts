@@ -8,20 +8,20 @@ import { getSet, isSetId, servicePath, setPath } from "../api/lookup.ts";
 import { listPages } from "../api/list-pages.ts";
 
 const TAIL_MAX = 10_000;
-/** The API gives an agent 10 s to come with the log. */
+/** Longer than the 10 s after which the API reports that the agent does not respond. */
 const OPEN_TIMEOUT_MS = 20_000;
-const SETS_LOOKED_AT_MAX = 500;
+const SETS_READ_MAX = 500;
 
 export function addLogsCommand(program: Command, cli: Cli): void {
   program
     .command("logs")
-    .summary("show what a container writes")
+    .summary("show the log of a container")
     .description(
-      "Shows what a container writes. Of a service, a running set is chosen; of a set, its first container.",
+      "Shows the log of a container. For a service, selects one of its running sets; for a set, its first container.",
     )
     .argument("<target>", "SET, SET/CONTAINER, SERVICE or SERVICE/CONTAINER")
-    .option("-f, --follow", "go on with what comes, until Ctrl-C")
-    .option("--tail <lines>", "how many of the last lines first", "100")
+    .option("-f, --follow", "follow new lines until Ctrl-C")
+    .option("--tail <lines>", "number of latest lines to show first", "100")
     .action(async (target: string, options: { follow?: boolean; tail: string }) => {
       await logs(cli, target, options.follow === true, parseTail(options.tail));
     });
@@ -30,7 +30,7 @@ export function addLogsCommand(program: Command, cli: Cli): void {
 function parseTail(text: string): number {
   const lines = Number(text);
   if (!/^\d+$/.test(text) || lines > TAIL_MAX)
-    throw usageError(`--tail ${text}: expected a number from 0 to ${TAIL_MAX}.`);
+    throw usageError(`--tail ${text} is not a number from 0 to ${TAIL_MAX}.`);
   return lines;
 }
 
@@ -54,26 +54,26 @@ async function logs(cli: Cli, target: string, follow: boolean, tail: number): Pr
     for await (const chunk of response.body ?? []) cli.terminal.outRaw(chunk);
   } catch (error) {
     if (cli.options.signal.aborted) return;
-    throw new CliError("The log broke off: the host, or the way to it, is gone.", {
+    throw new CliError("The log ended early: the connection to the host broke.", {
       exitCode: exitCodes.unavailable,
-      hints: [`\`berth get set ${set.id}\` shows where it is now.`],
+      hints: [`\`berth get set ${set.id}\` shows the state and the host of the set.`],
       cause: error,
     });
   }
 }
 
-/** A set of the service that runs, ready ones and newer ones first, so that a fresh problem shows. */
+/** Picks a set with a host: a ready one first, then the newest, which shows a new problem. */
 async function pickSet(cli: Cli, api: ApiClient, service: string): Promise<BerthSet> {
   await api.request("GET", servicePath(service));
-  const { items } = await listPages<BerthSet>(api, "/v1/sets", SETS_LOOKED_AT_MAX, { service });
+  const { items } = await listPages<BerthSet>(api, "/v1/sets", SETS_READ_MAX, { service });
   const rank = (set: BerthSet): number => (set.ready ? 2 : set.containers.length > 0 ? 1 : 0);
   const [set] = items
     .filter((candidate) => candidate.host !== null)
     .sort((a, b) => rank(b) - rank(a) || (a.id < b.id ? 1 : -1));
   if (!set) {
-    throw new CliError(`No set of ${service} is on a host.`, {
+    throw new CliError(`Service ${service} has no set on a host.`, {
       exitCode: exitCodes.failed,
-      hints: [`\`berth explain ${service}\` says why.`],
+      hints: [`\`berth explain ${service}\` shows the reason.`],
     });
   }
   if (items.length > 1)
@@ -86,18 +86,21 @@ function pickContainer(cli: Cli, set: BerthSet, wanted: string | undefined): str
   if (wanted !== undefined) {
     if (names.includes(wanted) || (names.length === 0 && /^[a-z0-9-]+$/.test(wanted)))
       return wanted;
-    throw new CliError(`The set has no container "${wanted}"; it has: ${names.join(", ")}.`, {
-      exitCode: exitCodes.notFound,
-    });
+    throw new CliError(
+      `The set has no container "${wanted}". Its containers: ${names.join(", ")}.`,
+      {
+        exitCode: exitCodes.notFound,
+      },
+    );
   }
   const [first] = names;
   if (first === undefined) {
-    throw new CliError(`${set.id} has no containers yet: it is ${set.state}.`, {
+    throw new CliError(`Set ${set.id} has no containers yet. Its state is ${set.state}.`, {
       exitCode: exitCodes.failed,
-      hints: [`\`berth explain ${set.id}\` says why.`],
+      hints: [`\`berth explain ${set.id}\` shows the reason.`],
     });
   }
   if (names.length > 1)
-    cli.terminal.note(`container ${first}; the others are ${names.slice(1).join(", ")}`);
+    cli.terminal.note(`container ${first} (other containers: ${names.slice(1).join(", ")})`);
   return first;
 }

@@ -12,18 +12,20 @@ import { parseReplicas } from "./scale.ts";
 export function addPlanCommand(program: Command, cli: Cli): void {
   const command = program
     .command("plan")
-    .summary("show what would go where, without doing it")
-    .description("Runs the planner without committing anything: what would go where, and why not.")
-    .option("-f, --file <file>", "services to plan: YAML or JSON; - is stdin (repeatable)", addTo)
+    .summary("show where Berth would place sets, without a change")
+    .description(
+      "Runs the planner without a change. Shows the hosts of the sets, or why no host fits.",
+    )
+    .option("-f, --file <file>", "services as YAML or JSON, or - for stdin (repeatable)", addTo)
     .action(async (options: { file?: string[] }) => {
       if (options.file === undefined) command.help({ error: true });
       else await planFiles(cli, options.file);
     });
   command
     .command("scale")
-    .description("plan a service with another number of sets")
+    .description("plan another number of sets for a service")
     .argument("<service>")
-    .argument("<replicas>")
+    .argument("<replicas>", "number of sets")
     .action(async (name: string, replicas: string) => {
       servicePath(name);
       const api = await cli.api();
@@ -54,13 +56,13 @@ async function planFiles(cli: Cli, files: readonly string[]): Promise<void> {
     cli.terminal.out(plainLines(plan.text).trimEnd());
     if (service)
       cli.terminal.note(
-        `${service.name} exists: sets that it has stay where they are; those that are added are planned as the file says.`,
+        `Service ${service.name} exists. Its sets stay on their hosts. The plan shows only the sets that the file adds.`,
       );
   }
   if (cli.isForPrograms) printDocument(cli, plans);
 }
 
-/** Left out, they stay as they are. */
+/** The replicas of the file, or otherwise those of the existing service. */
 function replicasOf({ written, meant }: Manifest, service: Service | undefined): number {
   return service && written["replicas"] === undefined ? service.replicas : meant.replicas;
 }

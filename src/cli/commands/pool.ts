@@ -10,7 +10,7 @@ import { addTo } from "../repeatable.ts";
 
 const POOLS_MAX = 1_000;
 
-/** Words of the command line for the dimensions of a pool's percentages. */
+/** The names of the dimensions on the command line. */
 const dimensions = {
   cpu: "cpuMillis",
   memory: "memoryBytes",
@@ -22,24 +22,25 @@ type Percents = HostPool["overcommitPercent"];
 export function addPoolCommand(program: Command, cli: Cli): void {
   program
     .command("pool")
-    .description("set how far the hosts of a pool are filled")
+    .description("set the overcommit and the high-water marks of a host pool")
     .command("set")
-    .description("change percentages of a pool, or make the pool; what is not named stays")
+    .description("change percentages of a pool, or create the pool; other percentages stay")
     .argument("<pool>")
     .option(
       "--overcommit <part=percent>",
-      "booked amounts may reach this share of a host (repeatable), such as cpu=200",
+      "limit of booked amounts in percent of a host, such as cpu=200 (repeatable)",
       addTo,
-      [],
     )
     .option(
       "--high-water <part=percent>",
-      "measured use may reach this share of a host (repeatable), such as memory=90",
+      "limit of measured use in percent of a host, such as memory=90 (repeatable)",
       addTo,
-      [],
     )
-    .action(async (name: string, options: { overcommit: string[]; highWater: string[] }) => {
-      if (!isName(name)) throw usageError(`"${name}" cannot be a pool's name.`);
+    .action(async (name: string, options: { overcommit?: string[]; highWater?: string[] }) => {
+      if (!isName(name))
+        throw usageError(
+          `"${name}" is not a valid pool name. Use lower-case letters, digits and hyphens.`,
+        );
       const overcommit = parsePercents(options.overcommit);
       const highWater = parsePercents(options.highWater);
       const api = await cli.api();
@@ -56,14 +57,14 @@ export function addPoolCommand(program: Command, cli: Cli): void {
     });
 }
 
-function parsePercents(pairs: readonly string[]): Partial<Percents> {
+function parsePercents(pairs: readonly string[] = []): Partial<Percents> {
   return Object.fromEntries(
     pairs.map((pair) => {
       const [part = "", percent = ""] = pair.split("=");
       const dimension = dimensions[part as keyof typeof dimensions] as keyof Percents | undefined;
       if (!dimension || !/^\d{1,4}$/.test(percent))
         throw usageError(
-          `"${pair}" is no percentage: expected ${Object.keys(dimensions).join(", ")}, such as cpu=200.`,
+          `"${pair}" is not a percentage, such as cpu=200. The parts are ${Object.keys(dimensions).join(", ")}.`,
         );
       return [dimension, Number(percent)];
     }),

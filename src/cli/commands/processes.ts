@@ -4,10 +4,10 @@ import { CliError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { plainText } from "../output/plain-text.ts";
 
-/** Where `berth` looks for a local Berth unless it is told otherwise: see src/config/cli.ts. */
+/** The default of BERTH_DATA_DIR; see src/config/cli.ts. */
 const DEFAULT_DATA_DIR = ".berth";
 
-/** The line that the all-in-one process writes once it serves. */
+/** The line that the all-in-one process writes once its API serves. */
 interface ReadyLine {
   ready: true;
   apiUrl: string;
@@ -20,7 +20,7 @@ interface LogLine {
   err?: { message?: string };
 }
 
-/** A line of our own process: one member tells the two kinds apart. */
+/** One member distinguishes the two kinds of lines. */
 function isReadyLine(line: object): line is ReadyLine {
   return "ready" in line && line.ready === true;
 }
@@ -36,24 +36,24 @@ interface UpOptions {
   logs?: boolean;
 }
 
-/** Commands that are processes of Berth: they run until they are stopped, and end as their process ends. */
+/** Adds the commands that run a process of Berth. They end when the process ends. */
 export function addProcessCommands(program: Command, cli: Cli): void {
   program
     .command("up")
-    .summary("run Berth on this machine: API, jobs and agent in one")
+    .summary("run Berth on this machine: API, jobs and host agent")
     .description(
-      "Runs API, jobs and host agent in one process, with what it keeps in a data directory. In the same directory, `berth` finds it by itself.",
+      "Runs the API, the jobs and the host agent in one process. In the same directory, other `berth` commands find it automatically.",
     )
-    .option("--port <port>", "where the API listens (BERTH_PORT)")
-    .option("--data-dir <dir>", "where it keeps its things (BERTH_DATA_DIR)")
-    .option("--no-agent", "without a host agent: this machine runs no sets")
-    .option("--logs", "print the whole log, as JSON")
+    .option("--port <port>", "port of the API (BERTH_PORT)")
+    .option("--data-dir <dir>", "directory of the database and all other data (BERTH_DATA_DIR)")
+    .option("--no-agent", "run no host agent, so this machine runs no sets")
+    .option("--logs", "print the whole log as JSON")
     .action(async (options: UpOptions) => await up(cli, options));
   program
     .command("agent")
     .summary("run the host agent of this machine")
     .description(
-      "Runs the host agent of this machine. It is configured by the environment: see docs/cli.md.",
+      "Runs the host agent of this machine. Environment variables configure it; see docs/configuration.md.",
     )
     .action(async () => {
       const child = cli.options.startProcess("host-agent", [], {});
@@ -77,13 +77,13 @@ async function followUntilEnd(cli: Cli, ended: Promise<number>, stop: () => void
   cli.options.signal.addEventListener("abort", stop, { once: true });
   const exitCode = await ended;
   if (exitCode === 0 || cli.options.signal.aborted) return;
-  throw new CliError(`It ended with exit code ${exitCode}.`, {
+  throw new CliError(`The process ended with exit code ${exitCode}.`, {
     exitCode: exitCode === 78 ? exitCodes.usage : exitCodes.failed,
-    hints: ["What it wrote last, above, says why."],
+    hints: ["Its last lines above show the reason."],
   });
 }
 
-/** The ready line becomes a few lines for people; of the log, what somebody should look at is shown. */
+/** Prints the ready line as a summary, and only warnings and errors of the log. */
 function printLine(cli: Cli, line: string, options: UpOptions): void {
   const { terminal } = cli;
   const document = parseObject(line);
@@ -96,7 +96,7 @@ function printLine(cli: Cli, line: string, options: UpOptions): void {
     return;
   }
   if (!["warn", "error", "fatal"].includes(document.level)) return;
-  if (document.msg === "did not start") return; // it says so on standard error, too
+  if (document.msg === "did not start") return; // stderr has the same message
   const tone = document.level === "warn" ? "warn" : "bad";
   const cause = document.err?.message === undefined ? "" : `: ${document.err.message}`;
   terminal.note(
@@ -111,11 +111,11 @@ function printReady(cli: Cli, ready: ReadyLine, options: UpOptions): void {
   terminal.out(`Berth is up at ${terminal.paintOut("bold", ready.apiUrl)}`);
   terminal.out(`  documentation  ${ready.apiUrl}/docs`);
   terminal.out(
-    `  job queues     ${ready.apiUrl}/ops/queues (any user, the admin token as password)`,
+    `  job queues     ${ready.apiUrl}/ops/queues (any user name; the password is the admin token)`,
   );
-  terminal.out(`  admin token    in ${ready.adminTokenFile}`);
-  terminal.out(`  try            ${elsewhere}berth get hosts`);
-  terminal.out("Ctrl-C stops it; the containers it started go on.");
+  terminal.out(`  admin token    ${ready.adminTokenFile}`);
+  terminal.out(`  next command   ${elsewhere}berth get hosts`);
+  terminal.out("Ctrl-C stops Berth. Its containers continue to run.");
 }
 
 function parseObject(line: string): object | undefined {

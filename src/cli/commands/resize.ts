@@ -21,21 +21,21 @@ interface ResizeOptions {
 export function addResizeCommand(program: Command, cli: Cli): void {
   program
     .command("resize")
-    .summary("give the sets of a service more or less, without a restart")
+    .summary("resize the sets of a service without a restart")
     .description(
-      "Changes CPU, memory and volume of all sets of a service while they run. Amounts are those of one set, and absolute; volumes grow only.",
+      "Resizes all sets of a service while they run. Each amount is the new total of one set. Volumes only grow.",
     )
     .argument("<service>")
-    .option("--cpu <cores>", "such as 2 or 0.5")
-    .option("--memory <size>", "such as 512Mi or 8Gi")
-    .option("--volume <size>", "such as 20Gi")
-    .option("--move", "replace sets elsewhere whose host has no room for the new size")
-    .option("--wait", "wait until all sets have it, or have gone back to their former size")
-    .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT)
+    .option("--cpu <cores>", "CPU cores of each set, such as 2 or 0.5")
+    .option("--memory <size>", "memory of each set, such as 512Mi or 8Gi")
+    .option("--volume <size>", "volume size of each set, such as 20Gi")
+    .option("--move", "move sets whose host lacks capacity for the new size")
+    .option("--wait", "wait until all sets have the new size, or their former size again")
+    .option("--timeout <time>", "maximum wait", DEFAULT_WAIT)
     .action(async (name: string, options: ResizeOptions) => {
       const { cpu, memory, volume } = options;
       if (cpu === undefined && memory === undefined && volume === undefined)
-        throw usageError("Nothing to change: name at least one of --cpu, --memory and --volume.");
+        throw usageError("No new size. Set at least one of --cpu, --memory and --volume.");
       const body = {
         ...(cpu === undefined ? {} : { cpu: parseCores(cpu) }),
         ...(memory === undefined ? {} : { memory }),
@@ -56,17 +56,17 @@ export function addResizeCommand(program: Command, cli: Cli): void {
     });
 }
 
-/** A service has settled, too, when sets of it went back to the size that they had. */
+/** Throws if sets returned to their former size. Their service has settled as well. */
 function assertNotRefused({ name, reason }: Service): void {
   if (reason?.code !== "resize-refused") return;
-  throw new CliError(`Not all sets of ${name} have the new size: ${plainText(reason.text)}.`, {
+  throw new CliError(`Not all sets of ${name} have the new size: ${plainText(reason.text)}`, {
     exitCode: exitCodes.failed,
-    hints: [`\`berth get sets --service ${name}\` says which.`],
+    hints: [`\`berth get sets --service ${name}\` shows which sets.`],
   });
 }
 
 function parseCores(text: string): number {
   const cores = Number(text);
   if (Number.isFinite(cores) && cores > 0) return cores;
-  throw usageError(`--cpu ${text}: expected a number of cores, such as 2 or 0.5.`);
+  throw usageError(`--cpu ${text} is not a number of cores, such as 2 or 0.5.`);
 }

@@ -11,14 +11,12 @@ import { DEFAULT_WAIT, parseTimeout, waitForService } from "../api/wait-for.ts";
 export function addScaleCommand(program: Command, cli: Cli): void {
   program
     .command("scale")
-    .summary("set how many sets a service has")
-    .description(
-      "Sets how many sets a service has: absolute, so that repeating it changes nothing.",
-    )
+    .summary("set the number of sets of a service")
+    .description("Sets the number of sets of a service. A second run changes nothing.")
     .argument("<service>")
-    .argument("<replicas>", "how many sets")
+    .argument("<replicas>", "number of sets")
     .option("--wait", "wait until the service has settled")
-    .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT)
+    .option("--timeout <time>", "maximum wait", DEFAULT_WAIT)
     .action(
       async (name: string, replicas: string, options: { wait?: boolean; timeout: string }) => {
         const timeoutSeconds = parseTimeout(options.timeout);
@@ -40,8 +38,8 @@ export function parseReplicas(text: string): number {
   const replicas = Number(text);
   if (!/^\d+$/.test(text) || replicas > REPLICAS_MAX)
     throw usageError(
-      `"${text}" is not a number of sets: expected 0 to ${REPLICAS_MAX}.`,
-      /^[+-]\d+$/.test(text) ? "Scaling is absolute: name the whole number." : "",
+      `"${text}" is not a number of sets from 0 to ${REPLICAS_MAX}.`,
+      /^[+-]\d+$/.test(text) ? "Name the total number of sets, not a difference." : "",
     );
   return replicas;
 }

@@ -13,11 +13,23 @@ import {
 } from "../api/wait-for.ts";
 
 const verbs: { verb: string; goal: SetGoal | "moved"; description: string }[] = [
-  { verb: "stop", goal: "stopped", description: "stop its containers; it keeps its place" },
-  { verb: "start", goal: "ready", description: "start it again after a stop" },
-  { verb: "restart", goal: "ready", description: "replace its containers with new ones" },
-  { verb: "move", goal: "moved", description: "run it, or another in its place, on another host" },
+  {
+    verb: "stop",
+    goal: "stopped",
+    description: "stop the containers of a set; the set stays on its host",
+  },
+  { verb: "start", goal: "ready", description: "start a stopped set" },
+  { verb: "restart", goal: "ready", description: "replace the containers of a set with new ones" },
+  { verb: "move", goal: "moved", description: "move a set to another host" },
 ];
+
+const goalTexts = {
+  running: "runs",
+  ready: "is ready",
+  stopped: "has stopped",
+  deleted: "is deleted",
+  moved: "has moved",
+} as const;
 
 interface SetOptions {
   discardVolume?: boolean;
@@ -30,10 +42,13 @@ export function addSetCommand(program: Command, cli: Cli): void {
   for (const { verb, goal, description } of verbs) {
     const subcommand = command.command(verb).description(description).argument("<set>");
     if (verb === "move")
-      subcommand.option("--discard-volume", "move it although it starts with an empty volume");
+      subcommand.option(
+        "--discard-volume",
+        "move the set although it then starts with an empty volume",
+      );
     subcommand
-      .option("--wait", `wait until it is ${goal}`)
-      .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT)
+      .option("--wait", `wait until the set ${goalTexts[goal]}`)
+      .option("--timeout <time>", "maximum wait", DEFAULT_WAIT)
       .action(async (id: string, options: SetOptions) => {
         const timeoutSeconds = parseTimeout(options.timeout);
         const api = await cli.api();

@@ -10,7 +10,7 @@ import { printItems } from "../output/print-items.ts";
 import { type Column, rootfsText } from "../output/columns.ts";
 import type { Tone } from "../output/terminal.ts";
 
-/** Use is of things that are read whole to be sorted; beyond these many, what is at the end is not seen. */
+/** Items that the command reads before it sorts them. It shows none of the others. */
 const READ_MAX = 20_000;
 const SHOWN_DEFAULT = 20;
 
@@ -23,19 +23,19 @@ interface TopOptions {
 export function addTopCommand(program: Command, cli: Cli): void {
   const command = program
     .command("top")
-    .summary("show hosts or sets by what they use")
+    .summary("show hosts or sets by their use of resources")
     .description(
-      "Shows hosts or sets by what they use, as hosts last reported it: those that are nearest to their limits come first.",
+      "Shows the last reported use of hosts or sets. Those nearest to their limits come first.",
     );
-  withLimit(command.command("hosts").description("by the fullest of their dimensions")).action(
+  withLimit(command.command("hosts").description("show hosts by their fullest resource")).action(
     async (options: TopOptions) => {
       const { items } = await listPages<Host>(await cli.api(), "/v1/hosts", READ_MAX);
       printTop(cli, "hosts", hostTopColumns, items, fullestShare, options);
     },
   );
-  withLimit(command.command("sets").description("by what they hold of their memory"))
-    .option("--service <name>", "of this service only")
-    .addOption(new Option("--host <host>", "on this host only"))
+  withLimit(command.command("sets").description("show sets by their share of memory in use"))
+    .option("--service <name>", "only sets of this service")
+    .addOption(new Option("--host <host>", "only sets on this host"))
     .action(async (options: TopOptions) => {
       const api = await cli.api();
       const host = options.host === undefined ? undefined : (await getHost(api, options.host)).id;
@@ -46,13 +46,13 @@ export function addTopCommand(program: Command, cli: Cli): void {
 }
 
 function withLimit(command: Command): Command {
-  return command.option("--limit <count>", "how many at most", String(SHOWN_DEFAULT));
+  return command.option("--limit <count>", "maximum number of rows", String(SHOWN_DEFAULT));
 }
 
-/** Those of which nothing is known come last, and equals by id. */
+/** Sorts items by their share, then by id. Items without a reported use come last. */
 function printTop<T extends { id: string }>(
   cli: Cli,
-  what: string,
+  kind: string,
   columns: readonly Column<T>[],
   items: readonly T[],
   shareOf: (item: T) => number | undefined,
@@ -60,11 +60,11 @@ function printTop<T extends { id: string }>(
 ): void {
   const limit = Number(options.limit);
   if (!Number.isInteger(limit) || limit < 1 || limit > READ_MAX)
-    throw usageError(`--limit ${options.limit}: expected a number from 1 to ${READ_MAX}.`);
+    throw usageError(`--limit ${options.limit} is not a number from 1 to ${READ_MAX}.`);
   const sorted = items.toSorted(
     (a, b) => (shareOf(b) ?? -1) - (shareOf(a) ?? -1) || (a.id < b.id ? -1 : 1),
   );
-  printItems(cli, what, columns, sorted.slice(0, limit));
+  printItems(cli, kind, columns, sorted.slice(0, limit));
 }
 
 type Amount = keyof Host["allocatable"];

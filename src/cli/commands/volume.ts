@@ -16,26 +16,26 @@ const LIMIT_MAX = 10_000;
 export function addVolumeCommand(program: Command, cli: Cli): void {
   const command = program
     .command("volume")
-    .summary("see, restore or purge volumes in the trash")
+    .summary("list, restore or purge trashed volumes")
     .description(
-      "When a set is deleted its volume goes to the trash of its host, and is kept for some days. `berth get volumes` lists those in use, too.",
+      "Manages trashed volumes. A host retains the volume of a deleted set for some days. `berth get volumes` also lists volumes in use.",
     );
   command
     .command("trash")
-    .description("list what is in the trash, and until when")
-    .option("--service <name>", "of this service only")
+    .description("list trashed volumes and their expiry")
+    .option("--service <name>", "only volumes of this service")
     .action(async (options: { service?: string }) => {
       const api = await cli.api();
       const query = { state: "trashed", service: options.service };
       const { items } = await listPages<Volume>(api, "/v1/volumes", LIMIT_MAX, query);
-      printItems(cli, "volumes in the trash", volumeColumns, items);
+      printItems(cli, "trashed volumes", volumeColumns, items);
     });
   command
     .command("restore")
-    .description("start one more set of its service, on its host, with what is in it")
+    .description("add a set with this volume to its service, on the host of the volume")
     .argument("<volume>")
     .option("--wait", "wait until the set is ready")
-    .option("--timeout <time>", "how long to wait at most", DEFAULT_WAIT)
+    .option("--timeout <time>", "maximum wait", DEFAULT_WAIT)
     .action(async (id: string, options: { wait?: boolean; timeout: string }) => {
       const timeoutSeconds = parseTimeout(options.timeout);
       const api = await cli.api();
@@ -48,9 +48,9 @@ export function addVolumeCommand(program: Command, cli: Cli): void {
     });
   command
     .command("purge")
-    .description("destroy a volume of the trash now, with all that is in it")
+    .description("delete a trashed volume and its data now")
     .argument("<volume>")
-    .option("--yes", "do not ask")
+    .option("--yes", "purge without a confirmation")
     .action(async (id: string, options: { yes?: boolean }) => {
       const path = volumePath(id);
       const api = await cli.api();
@@ -63,18 +63,18 @@ export function addVolumeCommand(program: Command, cli: Cli): void {
 function volumePath(id: string): string {
   if (/^vol_[0-9a-z]+$/.test(id)) return `/v1/volumes/${id}`;
   throw usageError(
-    `"${id}" is not a volume's id, such as vol_01jd…`,
-    "`berth volume trash` lists those in the trash.",
+    `"${id}" is not the id of a volume, such as vol_01jd…`,
+    "`berth volume trash` lists trashed volumes.",
   );
 }
 
-/** Throws unless somebody says yes. */
+/** Throws unless the user types yes. */
 async function confirmPurge(cli: Cli, api: ApiClient, id: string): Promise<void> {
   const { items } = await listPages<Volume>(api, "/v1/volumes", LIMIT_MAX, { state: "trashed" });
   const volume = items.find((candidate) => candidate.id === id);
-  const what = volume
-    ? `${formatBytes(volume.sizeBytes)} of service ${volume.service}, kept until ${volume.expiresAt}`
-    : "which is not in the trash";
-  const question = `Purge ${id} (${what})? What is in it cannot be brought back.`;
-  await confirm(cli, question, "Nothing was purged.");
+  const description = volume
+    ? `${formatBytes(volume.sizeBytes)} of service ${volume.service}, retained until ${volume.expiresAt}`
+    : "it is not in the trash";
+  const question = `Purge ${id} (${description})? You cannot restore its data afterwards.`;
+  await confirm(cli, question, "Berth purged nothing.");
 }

@@ -14,13 +14,14 @@ import {
 export function addWaitCommand(program: Command, cli: Cli): void {
   const command = program
     .command("wait")
-    .summary("wait until a service or a set is where it should be")
-    .description("Waits and shows how it goes. Ends with exit code 6 when the time is over.");
+    .summary("wait until a service or a set reaches a state")
+    .description("Waits and shows the progress. Exits with code 6 after the timeout.");
   command
     .command("service")
+    .description("wait until a service is settled or deleted")
     .argument("<service>")
-    .option("--for <goal>", serviceGoals.join(" or "), "settled")
-    .option("--timeout <time>", "how long at most", DEFAULT_WAIT)
+    .option("--for <goal>", `state to wait for: ${serviceGoals.join(" or ")}`, "settled")
+    .option("--timeout <time>", "maximum wait", DEFAULT_WAIT)
     .action(async (name: string, options: { for: string; timeout: string }) => {
       const goal = parseGoal(serviceGoals, options.for);
       const timeoutSeconds = parseTimeout(options.timeout);
@@ -29,9 +30,10 @@ export function addWaitCommand(program: Command, cli: Cli): void {
     });
   command
     .command("set")
+    .description("wait until a set is running, ready, stopped or deleted")
     .argument("<set>")
-    .option("--for <goal>", setGoals.join(", "), "running")
-    .option("--timeout <time>", "how long at most", DEFAULT_WAIT)
+    .option("--for <goal>", `state to wait for: ${setGoals.join(", ")}`, "running")
+    .option("--timeout <time>", "maximum wait", DEFAULT_WAIT)
     .action(async (id: string, options: { for: string; timeout: string }) => {
       const goal = parseGoal(setGoals, options.for);
       const timeoutSeconds = parseTimeout(options.timeout);

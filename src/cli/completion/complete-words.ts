@@ -10,7 +10,7 @@ const CANDIDATES_MAX = 500;
 export const shells = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof shells)[number];
 
-/** What stands for which list, by the name of an argument or the value of an option. */
+/** The API lists with the candidates of an argument or of an option's value. */
 const listOfWord: Record<string, readonly string[]> = {
   service: ["services"],
   set: ["sets"],
@@ -28,7 +28,7 @@ const listOfWord: Record<string, readonly string[]> = {
   "--of-tenant": ["tenants"],
 };
 
-/** What the words of `berth get KIND` list; aliases are added by the caller. */
+/** The API list of each KIND of `berth get KIND NAME`. */
 const listOfKind: Record<string, string> = {
   services: "services",
   service: "services",
@@ -47,7 +47,7 @@ const listOfKind: Record<string, string> = {
   volumes: "volumes",
 };
 
-/** Fixed values, by argument or option; where it depends, by the command's name before it. */
+/** The fixed values of an argument or option. The command's name distinguishes equal options. */
 const valuesOfWord: Record<string, readonly string[]> = {
   kind: Object.keys(listOfKind).filter((kind) => kind.endsWith("s")),
   shell: shells,
@@ -58,8 +58,8 @@ const valuesOfWord: Record<string, readonly string[]> = {
 };
 
 /**
- * What the last of `words` (all after "berth"; it may be empty) could become. Names come from the API, which is given
- * 1.5 s; without it commands and options are completed all the same. Never throws.
+ * Completes the last of `words`, which are all words after "berth". Names come from the API within
+ * 1.5 s. Without the API it completes commands and options. Never throws.
  */
 export async function completeWords(
   program: Command,
@@ -74,9 +74,9 @@ export async function completeWords(
 
 interface Walked {
   command: Command;
-  /** Arguments given to `command` so far. */
+  /** The arguments of `command` so far. */
   positionals: string[];
-  /** The option whose value comes next. */
+  /** The option whose value is the next word. */
   pending: Option | undefined;
 }
 
@@ -147,7 +147,7 @@ async function listNames(cli: Cli, list: string): Promise<string[]> {
     );
     return items.flatMap((item) => item.name ?? item.id ?? []);
   } catch {
-    return []; // a key press is no place for errors
+    return []; // a completion shows no errors
   }
 }
 
@@ -166,38 +166,41 @@ function visibleChildren(command: Command): string[] {
     .map((child) => child.name());
 }
 
-const scripts: Record<Shell, string> = {
-  bash: `# berth completion for bash: source <(berth completion bash)
-_berth() {
-  local IFS=$'\\n'
-  COMPREPLY=($(berth __complete -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
-}
-complete -o default -F _berth berth
-`,
-  zsh: `#compdef berth
-# berth completion for zsh: source <(berth completion zsh), after compinit
-_berth() {
-  local found
-  found="$(berth __complete -- "\${(@)words[2,CURRENT]}" 2>/dev/null)"
-  if [[ -n "$found" ]]; then
-    compadd -- "\${(@f)found}"
-  else
-    _files
-  fi
-}
-compdef _berth berth
-`,
-  fish: `# berth completion for fish: berth completion fish | source
-function __berth_complete
-  set -l words (commandline -opc) (commandline -ct)
-  berth __complete -- $words[2..-1] 2>/dev/null
-end
-complete -c berth -f -a '(__berth_complete)'
-complete -c berth -s f -l file -r -F
-`,
+const scripts: Record<Shell, readonly string[]> = {
+  bash: [
+    "# berth completion for bash: source <(berth completion bash)",
+    "_berth() {",
+    "  local IFS=$'\\n'",
+    '  COMPREPLY=($(berth __complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))',
+    "}",
+    "complete -o default -F _berth berth",
+  ],
+  zsh: [
+    "#compdef berth",
+    "# berth completion for zsh: source <(berth completion zsh), after compinit",
+    "_berth() {",
+    "  local found",
+    '  found="$(berth __complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)"',
+    '  if [[ -n "$found" ]]; then',
+    '    compadd -- "${(@f)found}"',
+    "  else",
+    "    _files",
+    "  fi",
+    "}",
+    "compdef _berth berth",
+  ],
+  fish: [
+    "# berth completion for fish: berth completion fish | source",
+    "function __berth_complete",
+    "  set -l words (commandline -opc) (commandline -ct)",
+    "  berth __complete -- $words[2..-1] 2>/dev/null",
+    "end",
+    "complete -c berth -f -a '(__berth_complete)'",
+    "complete -c berth -s f -l file -r -F",
+  ],
 };
 
-/** The script that a shell sources; it asks \`berth\` itself, so that it never grows old. */
+/** The script that a shell sources. It calls `berth` for each completion, so it stays current. */
 export function completionScript(shell: Shell): string {
-  return scripts[shell];
+  return scripts[shell].join("\n");
 }

@@ -13,14 +13,14 @@ import type { Manifest } from "./read-manifests.ts";
 
 export interface Applied {
   action: "created" | "changed" | "unchanged";
-  /** Members that were changed; "replicas" among them. Empty when created. */
+  /** The changed members, such as "replicas". Empty for a created service. */
   changed: string[];
   effects: string[];
   service: Service;
 }
 
 const CHANGES_RACED_MAX = 5;
-/** Members of a service that PATCH changes; absent from a manifest means their default, so that a file says it all. */
+/** Members that PATCH changes. A member that the manifest omits gets its default. */
 const patchable = [
   "priority",
   "template",
@@ -32,9 +32,9 @@ const patchable = [
 type Patchable = (typeof patchable)[number];
 
 /**
- * Makes the service what the manifest says: creates it, or changes what differs, and does nothing when nothing does.
- * Replicas that the manifest does not name stay as they are. When somebody else changes the service at the same time it is
- * read and compared again, at most five times.
+ * Creates the service of a manifest, or changes the members that differ. The replicas stay when the
+ * manifest omits them. After a conflict with a concurrent change it reads and compares again, at
+ * most five times.
  */
 export async function applyService(
   api: ApiClient,
@@ -67,9 +67,9 @@ async function applyOnce(
     return { action: "created", changed: [], ...change };
   }
   if (service.deleting) {
-    throw new CliError(`The service ${service.name} is being deleted.`, {
+    throw new CliError(`Service ${service.name} is being deleted.`, {
       exitCode: exitCodes.conflict,
-      hints: [`\`berth wait service ${service.name} --for deleted\`, then apply again.`],
+      hints: [`Run \`berth wait service ${service.name} --for deleted\`, then apply again.`],
     });
   }
   const steps = planSteps(service, manifest);
@@ -96,7 +96,7 @@ async function applyOnce(
   };
 }
 
-/** The target revision becomes the current one with the change that creates it, or on its own. */
+/** Adopts the target revision with the change that creates it, or with a change of its own. */
 function adoptTarget(service: Service, steps: Step[]): void {
   const patch = steps.findLast((step) => step.method === "PATCH");
   if (patch) patch.body = { ...patch.body, adopt: "new-sets" };
@@ -110,7 +110,7 @@ interface Step {
   body: Record<string, unknown>;
 }
 
-/** Replicas always lie within the bounds of autoscale, so which is changed first depends on both. */
+/** Orders the changes so that the replicas are always within the bounds of autoscale. */
 function planSteps(service: Service, manifest: Manifest): Step[] {
   const { meant, written } = manifest;
   const members = differingMembers(service, meant);
@@ -142,7 +142,7 @@ function differingMembers(service: Service, meant: CreateService): Patchable[] {
   );
 }
 
-/** The members as written; their default when they were left out. */
+/** Picks members as written, or the default of an omitted one. */
 function pick(
   meant: CreateService,
   written: Record<string, unknown>,
@@ -153,14 +153,14 @@ function pick(
   );
 }
 
-/** The one default that depends on another member: see defaultHostLostPolicy. */
+/** The wanted value of a member. The default of onHostLost depends on the template. */
 function wantedMember(meant: CreateService, member: Patchable): unknown {
   return member === "onHostLost"
     ? (meant.onHostLost ?? defaultHostLostPolicy(meant.template))
     : meant[member];
 }
 
-/** What JSON makes of it: members that are undefined are not there. */
+/** Copies a value through JSON, which omits undefined members. */
 function plain(value: unknown): unknown {
   return JSON.parse(JSON.stringify(value ?? null)) as unknown;
 }

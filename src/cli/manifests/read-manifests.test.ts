@@ -30,7 +30,7 @@ async function applyText(text: string, api = nothing, ...args: string[]) {
   return { ...run, stderr: run.stderr.replaceAll(`${folder}/`, "") };
 }
 
-test("every mistake is told with its line, of all documents at once, and nothing is sent", async () => {
+test("every mistake of all documents is reported with its line, and nothing is sent", async () => {
   const run = await applyText(`name: Menu
 template:
   cpu: lots
@@ -51,7 +51,7 @@ test("what is no YAML, has no document, or names a service twice is refused", as
   expect((await applyText("name: [")).stderr).toContain("neither YAML nor JSON");
   expect((await applyText("\n---\n# nothing\n")).stderr).toContain("has no documents");
   const twice = await applyText(`${whole("menu-web")}---\n${whole("menu-web")}`);
-  expect(twice.stderr).toContain("menu-web is described twice: at menu.yaml:1 and at menu.yaml:8");
+  expect(twice.stderr).toContain("menu-web occurs twice: at menu.yaml:1 and at menu.yaml:8");
   expect(twice.exitCode).toBe(2);
 });
 

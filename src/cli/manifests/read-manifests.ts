@@ -2,23 +2,24 @@ import { readFile } from "node:fs/promises";
 import { LineCounter, parseAllDocuments, type Document } from "yaml";
 import type { FieldError } from "../../contracts/common/app-error.ts";
 import { type CreateService, createServiceBody } from "../../contracts/api/services.ts";
+import { formatBytes } from "../output/format-amounts.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
 
 const MANIFEST_BYTES_MAX = 8 * 2 ** 20;
 const DOCUMENTS_MAX = 1_000;
 
-/** A service as somebody wrote it, and what it means. */
+/** A service as the author wrote it, and its parsed form. */
 export interface Manifest {
-  /** As written: this is what is sent, so that the API says what it makes of it. */
+  /** The body of the request, as written, so that the API validates the original. */
   written: Record<string, unknown>;
-  /** With units parsed and defaults filled in, to compare with what is. */
+  /** The parsed form with defaults, for the comparison with the existing service. */
   meant: CreateService;
-  /** Where it begins, for messages: menu.yaml:12. */
+  /** The file and the first line, for messages: menu.yaml:12. */
   at: string;
 }
 
-/** The services of all files, as readManifests gives them; none of them twice. */
+/** Reads the services of all files. Throws a usage error if two have one name. */
 export async function readAllManifests(
   files: readonly string[],
   stdin: AsyncIterable<Uint8Array | string>,
@@ -30,8 +31,8 @@ export async function readAllManifests(
 }
 
 /**
- * The services of a file (or of standard input, for "-"): YAML or JSON, one or several documents, or a list of services.
- * Throws a usage error that names the line of everything that is wrong, before anything is sent.
+ * Reads the services of a file, or of standard input for "-". The file has YAML or JSON documents;
+ * each is a service or a list of services. Throws a usage error that names each invalid line.
  */
 export async function readManifests(
   file: string,
@@ -60,10 +61,10 @@ export async function readManifests(
     }
   }
   if (errors.length > 0) {
-    throw new CliError(`${name} does not describe services that Berth could run.`, {
+    throw new CliError(`${name} is invalid.`, {
       exitCode: exitCodes.usage,
       errors,
-      hints: ["Nothing was changed. docs/cli.md shows a whole service."],
+      hints: ["Berth changed nothing. docs/cli.md shows a valid service."],
     });
   }
   if (manifests.length === 0) throw usageError(`${name} has no documents.`);
@@ -71,7 +72,7 @@ export async function readManifests(
   return manifests;
 }
 
-/** The one document of a file, whatever it describes. */
+/** Reads the only document of a file. Throws a usage error for none or several. */
 export async function readDocument(
   file: string,
   stdin: AsyncIterable<Uint8Array | string>,
@@ -79,7 +80,7 @@ export async function readDocument(
   const [document, ...others] = await readDocuments(file, stdin);
   if (!document || others.length > 0)
     throw usageError(
-      `${file} is to have one document; it has ${others.length + (document ? 1 : 0)}.`,
+      `${file} has ${others.length + (document ? 1 : 0)} documents, but the command takes one.`,
     );
   return document.value;
 }
@@ -99,7 +100,7 @@ async function readDocuments(
   const documents = parseAllDocuments(text, { lineCounter: lines, prettyErrors: true });
   if (!Array.isArray(documents)) return [];
   if (documents.length > DOCUMENTS_MAX)
-    throw usageError(`${file} has more than ${DOCUMENTS_MAX} documents: apply it in parts.`);
+    throw usageError(`${file} has more than ${DOCUMENTS_MAX} documents. Split the file.`);
   return documents.flatMap((document) => {
     const [error] = document.errors;
     if (error) throw usageError(`${file} is neither YAML nor JSON: ${error.message}`);
@@ -112,7 +113,7 @@ async function readDocuments(
   });
 }
 
-/** Throws a usage error for what parses but has no value: aliases to nothing, or so many that they would explode. */
+/** Resolves the aliases of a document. Throws a usage error for unknown or too many aliases. */
 function valueOf(document: Document, file: string): unknown {
   try {
     return document.toJS({ maxAliasCount: 100 }) as unknown;
@@ -123,7 +124,7 @@ function valueOf(document: Document, file: string): unknown {
   }
 }
 
-/** The line of the node, or of the nearest thing around it: what is missing has no line of its own. */
+/** The line of a node, or of the nearest node around a missing one. */
 function lineOf(
   document: Document,
   lines: LineCounter,
@@ -147,7 +148,9 @@ function assertNamedOnce(manifests: readonly Manifest[]): void {
   for (const { meant, at } of manifests) {
     const before = seen.get(meant.name);
     if (before !== undefined)
-      throw usageError(`The service ${meant.name} is described twice: at ${before} and at ${at}.`);
+      throw usageError(
+        `Service ${meant.name} occurs twice: at ${before} and at ${at}. Remove one.`,
+      );
     seen.set(meant.name, at);
   }
 }
@@ -158,7 +161,7 @@ async function readText(file: string, stdin: AsyncIterable<Uint8Array | string>)
       return await readFile(file, "utf8");
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      const why = code === "ENOENT" ? "there is no such file" : (code ?? "it cannot be read");
+      const why = code === "ENOENT" ? "the file does not exist" : (code ?? "it cannot be read");
       throw new CliError(`Cannot read ${file}: ${why}.`, {
         exitCode: exitCodes.usage,
         cause: error,
@@ -171,7 +174,9 @@ async function readText(file: string, stdin: AsyncIterable<Uint8Array | string>)
     const bytes = Buffer.from(chunk);
     totalBytes += bytes.length;
     if (totalBytes > MANIFEST_BYTES_MAX)
-      throw usageError(`Standard input is longer than ${MANIFEST_BYTES_MAX} bytes.`);
+      throw usageError(
+        `Standard input is longer than ${formatBytes(MANIFEST_BYTES_MAX)}B. Split the documents.`,
+      );
     chunks.push(bytes);
   }
   return Buffer.concat(chunks).toString("utf8");

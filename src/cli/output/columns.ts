@@ -9,7 +9,7 @@ import { formatAge, formatBytes, formatCores } from "./format-amounts.ts";
 import { plainText } from "./plain-text.ts";
 import type { Tone } from "./terminal.ts";
 
-/** One column of a table for people. `wide` ones appear with -o wide only. */
+/** A column of a table for people. Wide columns appear only with -o wide. */
 export interface Column<T> {
   head: string;
   wide?: boolean;
@@ -17,11 +17,11 @@ export interface Column<T> {
   tone?: (item: T) => Tone | undefined;
 }
 
-/** States that are passed on the way up, in their order. */
+/** Transitional states, in their order. */
 const busyStates = ["pending", "placed", "preparing", "starting", "stopping"] as const;
 const badStates = ["failed", "lost"] as const;
 
-/** "2 starting, 1 pending": what of a service is under way or wrong; empty when nothing is. */
+/** Describes the sets in transitional or bad states: "2 starting, 1 pending". Empty without any. */
 export function describeCounts(counts: ServiceCounts): string {
   return [...badStates, ...busyStates]
     .filter((state) => counts[state] > 0)
@@ -45,14 +45,14 @@ export const serviceColumns: readonly Column<Service>[] = [
   { head: "NAME", cell: (service) => service.name },
   { head: "TENANT", wide: true, cell: (service) => service.tenant },
   { head: "READY", cell: (service) => `${service.counts.ready}/${service.desiredReplicas}` },
-  { head: "ASKED", cell: (service) => String(service.replicas) },
+  { head: "REPLICAS", cell: (service) => String(service.replicas) },
   { head: "STATUS", cell: serviceStatus, tone: serviceTone },
   { head: "REVISION", wide: true, cell: (service) => String(service.revision) },
   { head: "GENERATION", wide: true, cell: (service) => String(service.generation) },
   { head: "CPU", wide: true, cell: (service) => formatCores(service.template.cpuMillis) },
   { head: "MEMORY", wide: true, cell: (service) => formatBytes(service.template.memoryBytes) },
   {
-    head: "SCALES",
+    head: "AUTOSCALE",
     cell: ({ autoscale }) => (autoscale ? `${autoscale.min}-${autoscale.max}` : ""),
   },
   { head: "AGE", cell: (service, nowMs) => formatAge(service.createdAt, nowMs) },
@@ -80,7 +80,7 @@ function setStatus(set: BerthSet): string {
   return set.ready ? "ready" : set.state;
 }
 
-/** STATE already shows a start, a stop and a removal. */
+/** Describes a move, a rollout and so on. STATE already shows a start, a stop and a removal. */
 function operationText({ operation }: BerthSet): string {
   return operation === null || operation.owner === null
     ? ""
@@ -97,7 +97,7 @@ function restartsOf(set: BerthSet): number {
   return set.containers.reduce((sum, container) => sum + container.restarts, 0);
 }
 
-/** What the containers have written of what they may. */
+/** The bytes that the containers have written, and their limit. */
 export function rootfsText({ containers, rootfsBytes }: BerthSet): string {
   const used = containers.flatMap(({ rootfsUsedBytes }) => rootfsUsedBytes ?? []);
   if (used.length === 0) return `?/${formatBytes(rootfsBytes)}`;
@@ -212,7 +212,7 @@ export const eventColumns: readonly Column<BerthEvent>[] = [
   { head: "SERVICE", cell: (event) => event.service ?? "" },
   { head: "SET", cell: (event) => event.setId ?? "" },
   { head: "HOST", wide: true, cell: (event) => event.hostId ?? "" },
-  { head: "WHAT", cell: (event) => plainText(event.text) },
+  { head: "MESSAGE", cell: (event) => plainText(event.text) },
 ];
 
 export const decisionColumns: readonly Column<Decision>[] = [
@@ -295,7 +295,7 @@ export const volumeColumns: readonly Column<Volume>[] = [
   },
   { head: "HOST", cell: (volume) => volume.host.name },
   { head: "SET", wide: true, cell: (volume) => volume.setId },
-  { head: "KEPT UNTIL", cell: (volume) => volume.expiresAt ?? "" },
+  { head: "EXPIRES", cell: (volume) => volume.expiresAt ?? "" },
   { head: "REASON", cell: (volume) => plainText(volume.reason?.text ?? "") },
 ];
 

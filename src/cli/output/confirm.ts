@@ -2,10 +2,10 @@ import type { Cli } from "../cli-context.ts";
 import { CliError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
 
-/** Asks on stderr, and goes on only when somebody types yes. Throws a usage error that begins with `refusal` otherwise. */
+/** Asks on stderr. Throws a usage error with the text `refusal` unless the user types yes. */
 export async function confirm(cli: Cli, question: string, refusal: string): Promise<void> {
   cli.terminal.note(question);
-  cli.terminal.note("Type yes to go on:");
+  cli.terminal.note("Type yes to continue:");
   if ((await firstLine(cli.options.stdin)).trim().toLowerCase() === "yes") return;
   throw new CliError(refusal, { exitCode: exitCodes.usage });
 }

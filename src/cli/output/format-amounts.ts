@@ -1,4 +1,4 @@
-/** Binary units with at most one decimal: 8Gi, 1.5Gi, 512Mi. */
+/** Formats bytes in binary units with at most one decimal: 8Gi, 1.5Gi, 512Mi. */
 export function formatBytes(bytes: number): string {
   const units = ["", "Ki", "Mi", "Gi", "Ti"];
   let amount = bytes;
@@ -10,12 +10,12 @@ export function formatBytes(bytes: number): string {
   return `${trimDecimal(amount)}${units[unit] ?? ""}`;
 }
 
-/** Cores: 4, 0.5, 0.25. */
+/** Formats cores with at most two decimals: 4, 0.5, 0.25. */
 export function formatCores(cpuMillis: number): string {
   return String(Math.round(cpuMillis / 10) / 100);
 }
 
-/** How long ago, in the largest unit that leaves at least two: 90s, 12m, 5h, 3d. */
+/** Formats an age in the largest unit of which there are at least two: 90s, 12m, 5h, 3d. */
 export function formatAge(at: string, nowMs: number): string {
   const seconds = Math.max(0, Math.round((nowMs - Date.parse(at)) / 1000));
   if (seconds < 120) return `${seconds}s`;
@@ -24,14 +24,14 @@ export function formatAge(at: string, nowMs: number): string {
   return `${Math.floor(seconds / 86_400)}d`;
 }
 
-/** 850 ms, 3.2 s, 75 s. */
+/** Formats a duration: 850 ms, 3.2 s, 75 s. */
 export function formatDuration(durationMs: number): string {
   if (durationMs < 1000) return `${Math.round(durationMs)} ms`;
   const seconds = durationMs / 1000;
   return seconds < 10 ? `${seconds.toFixed(1)} s` : `${Math.round(seconds)} s`;
 }
 
-/** Seconds of "30", "90s", "10m", "2h" or "30d"; undefined when it is none of these. */
+/** Parses "30", "90s", "10m", "2h" or "30d" to seconds. Returns undefined for other texts. */
 export function parseSeconds(text: string): number | undefined {
   const match = /^(\d{1,9})(s|m|h|d)?$/.exec(text);
   if (!match) return undefined;

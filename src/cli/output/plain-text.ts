@@ -1,14 +1,14 @@
 /**
- * Text from elsewhere (labels of alerts, reasons, names) on one line and without control characters, so that it can
- * neither break a table nor drive the reader's terminal.
+ * Removes control characters and line breaks from external text: labels of alerts, reasons, names.
+ * Such text can then neither break a table nor control the terminal.
  */
 export function plainText(text: string): string {
-  // eslint-disable-next-line no-control-regex -- control characters are what is replaced
+  // eslint-disable-next-line no-control-regex -- the function replaces control characters
   return text.replace(/[\s\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, " ").trim();
 }
 
-/** Several lines of text from elsewhere: line breaks stay, other control characters go. */
+/** Removes control characters from external text, but retains line breaks. */
 export function plainLines(text: string): string {
-  // eslint-disable-next-line no-control-regex -- control characters are what is replaced
+  // eslint-disable-next-line no-control-regex -- the function replaces control characters
   return text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028\u2029]/g, " ");
 }

@@ -2,7 +2,7 @@ import type { Cli } from "../cli-context.ts";
 import { renderTable } from "./render-table.ts";
 import type { Column } from "./columns.ts";
 
-/** One thing or many, as a document for programs. */
+/** Prints a resource or a list as a document for programs. */
 export function printDocument(cli: Cli, document: unknown): void {
   cli.terminal.out(cli.serialize(document).trimEnd());
 }
@@ -13,7 +13,7 @@ export function printDocument(cli: Cli, document: unknown): void {
  */
 export function printItems<T>(
   cli: Cli,
-  what: string,
+  kind: string,
   columns: readonly Column<T>[],
   items: readonly T[],
 ): void {
@@ -22,7 +22,7 @@ export function printItems<T>(
     return;
   }
   if (items.length === 0) {
-    cli.terminal.note(`There are no ${what}.`);
+    cli.terminal.note(`No ${kind} found.`);
     return;
   }
   for (const line of itemsTable(cli, columns, items).split("\n")) {
@@ -30,7 +30,7 @@ export function printItems<T>(
   }
 }
 
-/** One thing: a table of one row for people, the thing for programs. */
+/** Prints one item: a table of one row for people, a document for programs. */
 export function printItem<T>(cli: Cli, columns: readonly Column<T>[], item: T): void {
   if (cli.isForPrograms) printDocument(cli, item);
   else cli.terminal.out(itemsTable(cli, columns, [item]));

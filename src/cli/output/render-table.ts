@@ -18,7 +18,10 @@ const noBorders = {
   middle: "  ",
 };
 
-/** Aligned columns with a heading and no lines, ready for `cut` and `awk`: no cell is empty, and no line ends in spaces. */
+/**
+ * Renders aligned columns with a heading and without borders, for `cut` and `awk`. No cell is
+ * empty, and no line ends in spaces.
+ */
 export function renderTable(
   heads: readonly string[],
   rows: readonly (readonly string[])[],

@@ -1,6 +1,6 @@
 import { stripVTControlCharacters } from "node:util";
 
-/** Where output goes: the streams of a process, or what a test collects. */
+/** The destination of the output: a stream of the process, or a test's collector. */
 export interface OutputStream {
   write(text: string | Uint8Array): unknown;
 }
@@ -10,7 +10,7 @@ export interface TerminalOptions {
   stderr: OutputStream;
   isStdoutTty: boolean;
   isStderrTty: boolean;
-  /** Columns of the terminal; lines that are rewritten in place are cut to it. */
+  /** Columns of the terminal. Live lines end there. */
   columns: number;
   /** False when NO_COLOR is set: see https://no-color.org. */
   colorAllowed: boolean;
@@ -27,8 +27,8 @@ const escapes: Record<Tone, [number, number]> = {
 };
 
 /**
- * Results go to stdout, everything about how it goes to stderr, so that a pipe gets results only. Colours appear on
- * a terminal alone. One line at the bottom of stderr may be live: it is rewritten in place and wiped by the next write.
+ * Writes results to stdout and messages to stderr, so a pipe gets results only. Only terminals get
+ * colors. The last line of stderr may be live: it changes in place, and the next write erases it.
  */
 export class Terminal {
   readonly isStdoutTty: boolean;
@@ -44,25 +44,25 @@ export class Terminal {
     this.columns = options.columns;
   }
 
-  /** A line of the result. */
+  /** Writes a line of the result. */
   out(line = ""): void {
     this.#wipeLiveLine();
     this.#options.stdout.write(`${line}\n`);
   }
 
-  /** Bytes of the result as they are: logs. */
+  /** Writes bytes of the result unchanged, for logs. */
   outRaw(bytes: Uint8Array): void {
     this.#wipeLiveLine();
     this.#options.stdout.write(bytes);
   }
 
-  /** A line about how it goes. */
+  /** Writes a message to stderr. */
   note(line = ""): void {
     this.#wipeLiveLine();
     this.#options.stderr.write(`${line}\n`);
   }
 
-  /** Rewrites the live line. Does nothing without a terminal: print notes at changes there. */
+  /** Rewrites the live line. Does nothing without a terminal, where callers print notes instead. */
   live(line: string): void {
     if (!this.isStderrTty) return;
     const cut = cutTo(line, this.#options.columns - 1);

@@ -69,7 +69,7 @@ test.each([
 ])("what would narrow nothing is refused: get %s %s %s", async (...argv) => {
   const { exitCode, stderr } = await berth("get", ...argv);
   expect(exitCode).toBe(2);
-  expect(stderr).toContain(`${argv[1]} does not narrow ${argv[0]}`);
+  expect(stderr).toContain(`${argv[1]} does not apply to ${argv[0]}`);
 });
 
 test.each(["volumes", "decisions", "demands", "pools", "tenants"])(

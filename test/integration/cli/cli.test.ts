@@ -177,7 +177,7 @@ describe("scale, plan, explain", () => {
     expect(waited.exitCode).toBe(6);
     const explained = await berth(["explain", "too-big"]);
     expect(explained.stdout).toContain("0 of 2 sets ready");
-    expect(explained.stdout).toContain("What keeps sets from running");
+    expect(explained.stdout).toContain("Reasons why sets do not run");
     expect(explained.stdout).toMatch(/cpu/i);
   });
 
@@ -358,7 +358,7 @@ describe("hooks, tokens, tenants", () => {
     expect(released.state).toBe("released");
     expect((await berth(["demand", "release", "seventh", "none"])).exitCode).toBe(2);
     expect((await berth(["hook", "rm", "seventh", "alerts"])).exitCode).toBe(0);
-    expect((await berth(["hook", "ls", "seventh"])).stderr).toBe("There are no hooks.\n");
+    expect((await berth(["hook", "ls", "seventh"])).stderr).toBe("No hooks found.\n");
   });
 
   test("a token is shown once, works, and is worthless once revoked", async () => {

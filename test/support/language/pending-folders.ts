@@ -4,13 +4,6 @@
  * on a clean path.
  */
 export const pendingFolders: readonly string[] = [
-  "docs/cli.md",
-  "src/cli",
-  "src/cli/api",
-  "src/cli/commands",
-  "src/cli/completion",
-  "src/cli/manifests",
-  "src/cli/output",
   "src/scheduler/placement",
   "test/bench",
   "test/e2e",
