@@ -2,6 +2,7 @@ import type { Reason } from "../contracts/common/primitives.ts";
 import type { HealthCheck } from "../contracts/api/set-template.ts";
 import { backoffMs } from "./backoff.ts";
 import type { ObservedContainer, ObservedLocalSet } from "./ports/set-port.ts";
+import { describeBytes } from "../lib/text/describe-bytes.ts";
 
 /** The agent's history of each container of a set: its runs, its exits, and its health. */
 
@@ -150,8 +151,9 @@ function noteOomKills(known: ContainerHistory, seen: ObservedContainer, nowMs: n
 /** Memory use and limit of a container, as part of a sentence. */
 export function memoryUsageText({ limits, memoryPeakBytes }: ObservedContainer): string {
   if (!limits || !Number.isFinite(limits.memoryBytes)) return "";
-  const use = memoryPeakBytes === undefined ? "" : `peak memory ${memoryPeakBytes} bytes, `;
-  return `; ${use}limit ${limits.memoryBytes} bytes`;
+  const use =
+    memoryPeakBytes === undefined ? "" : `peak memory ${describeBytes(memoryPeakBytes)}, `;
+  return `; ${use}limit ${describeBytes(limits.memoryBytes)}`;
 }
 
 /**

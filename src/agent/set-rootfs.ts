@@ -1,3 +1,4 @@
+import { describeBytes } from "../lib/text/describe-bytes.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { changeContainer } from "./container-history.ts";
 import { type DesiredLocalSet, type SetHistory, specKeyOf } from "./set-history.ts";
@@ -27,7 +28,7 @@ export function noteRootfs(
     if (usedBytes === undefined) continue; // created after the measurement
     if (!names.has(name) || hash !== specHash(desired, name)) continue; // about to be replaced
     totalBytes += usedBytes;
-    parts.push(`"${name}" ${usedBytes}`);
+    parts.push(`"${name}" ${describeBytes(usedBytes)}`);
     const known = changeContainer(history, name);
     const moved = Math.abs(usedBytes - (known.rootfs?.usedBytes ?? Infinity));
     if (known.rootfs?.dockerId === dockerId && moved <= rootfsBytes * REPORTED_CHANGE_SHARE)
@@ -48,7 +49,7 @@ export function noteRootfs(
   history.overRootfs = {
     reason: {
       code: "rootfs-exceeded",
-      text: `The containers have written ${totalBytes} bytes to their root file systems (${parts.join(", ")}), more than the set's limit of ${rootfsBytes}.${advice}`,
+      text: `The containers have written ${describeBytes(totalBytes)} to their root file systems (${parts.join(", ")}), more than the set's limit of ${describeBytes(rootfsBytes)}.${advice}`,
       phase: "run",
       at: new Date(measured.nowMs).toISOString(),
     },

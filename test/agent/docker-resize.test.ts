@@ -338,7 +338,7 @@ it("memory that a container uses is not reclaimed, and everything else is resize
     phase: "resize",
     temporary: true,
     message: expect.stringMatching(
-      /"app" uses 4\d{7} bytes of memory, more than its new limit of 20971520/,
+      /"app" uses [\d.]+ MiB of memory, more than its new limit of 20 MiB/,
     ),
   });
   expect(await runsOf(set)).toEqual(before);
@@ -369,7 +369,7 @@ it("memory that the containers use together is not reclaimed", async () => {
     phase: "resize",
     temporary: true,
     message: expect.stringMatching(
-      /the set uses \d{8,9} bytes of memory, more than its new limit of 67108864/,
+      /the set uses [\d.]+ MiB of memory, more than its new limit of 64 MiB/,
     ),
   });
   expect(await runsOf(set)).toEqual(before);

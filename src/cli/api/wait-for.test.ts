@@ -66,3 +66,11 @@ test("the message of a timeout ends with one period", async () => {
   expect(run.stderr).toContain(`${text}\n`);
   expect(run.stderr).not.toContain("..");
 });
+
+test("the timeout of a wait for a service ends with the reason, once and with one period", async () => {
+  const api = scriptedApi(() => json({ reached: false, service: blocked }));
+  const argv = ["wait", "service", "huge", "--timeout", "3s"];
+  const run = await berth(argv, { ...api, now: tickingClock() });
+  expect(run.exitCode).toBe(6);
+  expect(run.stderr).toContain(`huge was not settled within 3 s: 0/1 ready, 1 pending: ${text}\n`);
+});

@@ -7,7 +7,7 @@ import type { Cli } from "../cli-context.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { servicePath, setPath } from "./lookup.ts";
-import { plainText } from "../output/plain-text.ts";
+import { plainSentence, plainText } from "../output/plain-text.ts";
 import { describeCounts } from "../output/columns.ts";
 
 export const setGoals = ["running", "ready", "stopped", "deleted"] as const;
@@ -181,8 +181,8 @@ async function poll<T>(
     }
     if (cli.now >= deadline) {
       cli.terminal.endLive();
-      const state = result.line.replace(/\.$/, ""); // a reason is a sentence already
-      throw new CliError(`${name} was not ${goal} within ${timeoutSeconds} s: ${state}.`, {
+      const state = plainSentence(result.line);
+      throw new CliError(`${name} was not ${goal} within ${timeoutSeconds} s: ${state}`, {
         exitCode: exitCodes.timedOut,
         hints: [`Berth continues. \`berth explain ${name}\` shows the reason.`],
       });
@@ -191,7 +191,7 @@ async function poll<T>(
 }
 
 function unplaceableError(name: string, blocker: string): CliError {
-  return new CliError(`No host fits the pending sets of ${name}: ${blocker}`, {
+  return new CliError(`No host fits the pending sets of ${name}: ${plainSentence(blocker)}`, {
     exitCode: exitCodes.unplaceable,
     hints: [
       "The sets stay pending, and Berth places them when a host fits.",
@@ -206,6 +206,6 @@ export function serviceLine(cli: Cli, service: Service): string {
   const ready = `${counts.ready}/${desiredReplicas} ready`;
   const busy = describeCounts(counts);
   const tone = counts.ready === desiredReplicas ? "good" : "warn";
-  const why = reason ? ` (${plainText(reason.text)})` : "";
+  const why = reason ? `: ${plainText(reason.text)}` : "";
   return `${cli.terminal.paintNote(tone, ready)}${busy === "" ? "" : `, ${busy}`}${why}`;
 }

@@ -4,7 +4,7 @@ import type { Cli } from "../cli-context.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { servicePath } from "../api/lookup.ts";
-import { plainText } from "../output/plain-text.ts";
+import { plainSentence } from "../output/plain-text.ts";
 import { printDocument } from "../output/print-items.ts";
 import { DEFAULT_WAIT, parseTimeout, waitForService } from "../api/wait-for.ts";
 import { printChange } from "./scale.ts";
@@ -59,7 +59,7 @@ export function addResizeCommand(program: Command, cli: Cli): void {
 /** Throws if sets returned to their former size. Their service has settled as well. */
 function assertNotRefused({ name, reason }: Service): void {
   if (reason?.code !== "resize-refused") return;
-  throw new CliError(`Not all sets of ${name} have the new size: ${plainText(reason.text)}`, {
+  throw new CliError(`Not all sets of ${name} have the new size: ${plainSentence(reason.text)}`, {
     exitCode: exitCodes.failed,
     hints: [`\`berth get sets --service ${name}\` shows which sets.`],
   });

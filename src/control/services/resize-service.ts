@@ -40,6 +40,7 @@ import {
   type ShortHost,
 } from "./resize-steps.ts";
 import { countOf } from "../../lib/text/count-of.ts";
+import { describeBytes } from "../../lib/text/describe-bytes.ts";
 
 /**
  * How often sets may be placed on another host while the resize waits for the locks of their hosts.
@@ -218,7 +219,7 @@ async function assertMemoryUse(
     const { what, usedBytes, limitBytes } = over;
     throw invalid(
       "/memory",
-      `${what} uses ${usedBytes} bytes of memory, more than the ${limitBytes} that it would have.`,
+      `${what} uses ${describeBytes(usedBytes)} of memory, more than its new limit of ${describeBytes(limitBytes)}.`,
     );
   }
 }
@@ -258,6 +259,8 @@ async function reportResize(
 }
 
 function describeSize({ cpuMillis, memoryBytes, volumeBytes }: SetSize): string {
-  const volume = volumeBytes > 0 ? [`${volumeBytes} bytes of volume`] : [];
-  return [`${cpuMillis / 1000} cores`, `${memoryBytes} bytes of memory`, ...volume].join(", ");
+  const volume = volumeBytes > 0 ? [`${describeBytes(volumeBytes)} of volume`] : [];
+  return [`${cpuMillis / 1000} cores`, `${describeBytes(memoryBytes)} of memory`, ...volume].join(
+    ", ",
+  );
 }

@@ -8,6 +8,7 @@ import {
   sumSetsOnDownHosts,
   type TenantUse,
 } from "../../db/queries/tenancy/tenant-use.ts";
+import { describeBytes } from "../../lib/text/describe-bytes.ts";
 
 /**
  * How a request changes the use of its tenant.
@@ -141,9 +142,9 @@ interface Dimension {
 const dimensions: readonly Dimension[] = [
   { name: "sets", unit: "sets" },
   { name: "cpuMillis", unit: "millicores of CPU" },
-  { name: "memoryBytes", unit: "bytes of memory" },
-  { name: "volumeBytes", unit: "bytes of volumes" },
-  { name: "rootfsBytes", unit: "bytes of root file systems" },
+  { name: "memoryBytes", unit: "of memory" },
+  { name: "volumeBytes", unit: "of volumes" },
+  { name: "rootfsBytes", unit: "of root file systems" },
 ];
 
 function findExcess(
@@ -151,15 +152,16 @@ function findExcess(
   use: TenantUse,
   { intended, existing }: QuotaGrowth,
 ): string[] {
+  const describe = (amount: number) => (name.endsWith("Bytes") ? describeBytes(amount) : amount);
   const [max, used] = [use.max[name], Math.max(use.intended[name], use.existing[name])];
   if (intended[name] > 0 && use.intended[name] + intended[name] > max) {
     return [
-      `The tenant's services use ${use.intended[name]} ${unit}, the request adds ${intended[name]}, and the quota allows ${max}. Scale a service in, or request a larger quota from an admin.`,
+      `The tenant's services use ${describe(use.intended[name])} ${unit}, the request adds ${describe(intended[name])}, and the quota allows ${describe(max)}. Scale a service in, or request a larger quota from an admin.`,
     ];
   }
   if (existing[name] > 0 && use.existing[name] + existing[name] > max) {
     return [
-      `The tenant's sets use ${used} ${unit}, those being removed included, the request adds ${existing[name]}, and the quota allows ${max}. Wait until the sets are removed, or request a larger quota from an admin.`,
+      `The tenant's sets use ${describe(used)} ${unit}, those being removed included, the request adds ${describe(existing[name])}, and the quota allows ${describe(max)}. Wait until the sets are removed, or request a larger quota from an admin.`,
     ];
   }
   return [];
@@ -168,7 +170,7 @@ function findExcess(
 function findTrashExcess({ trashBytes, max }: TenantUse): string[] {
   if (trashBytes <= max.trashBytes) return [];
   return [
-    `The tenant's trashed volumes use ${trashBytes} bytes, and the quota allows ${max.trashBytes}. New volumes need a smaller trash: purge volumes with \`berth volume purge\`, wait for their retention to end, or request a larger quota from an admin.`,
+    `The tenant's trashed volumes use ${describeBytes(trashBytes)}, and the quota allows ${describeBytes(max.trashBytes)}. New volumes need a smaller trash: purge volumes with \`berth volume purge\`, wait for their retention to end, or request a larger quota from an admin.`,
   ];
 }
 

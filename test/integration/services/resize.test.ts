@@ -258,7 +258,7 @@ test("less memory than a set or a container of it uses is refused with the figur
     });
   await report(300);
   await expect(resize(f, { memory: "256Mi" })).rejects.toThrow(
-    `Set ${setId} uses 314572800 bytes of memory, more than the 268435456 that it would have`,
+    `Set ${setId} uses 300 MiB of memory, more than its new limit of 256 MiB`,
   );
   const dockerId = "0123456789ab".padEnd(64, "c");
   const [set] = (await f.sync(hostId, { full: true })).sets;
@@ -281,7 +281,7 @@ test("less memory than a set or a container of it uses is refused with the figur
   );
   await report(100, { "0123456789ab": 100 * 2 ** 20 });
   await expect(resize(f, { memory: "160Mi" })).rejects.toThrow(
-    `Container "app" of set ${setId} uses 104857600 bytes of memory, more than the 83886080 that`,
+    `Container "app" of set ${setId} uses 100 MiB of memory, more than its new limit of 80 MiB`,
   );
   await resize(f, { memory: "512Mi" });
   await f.ctx.db.execute(sql`update hosts set reported_at = now() - interval '1 hour'`);

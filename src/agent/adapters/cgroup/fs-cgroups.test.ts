@@ -92,9 +92,7 @@ describe("cgroups of version 2", () => {
       code: "memory-in-use",
       phase: "resize",
       temporary: true,
-      message: expect.stringContaining(
-        "uses 104857600 bytes of memory, more than its new limit of 103809024",
-      ),
+      message: expect.stringContaining("uses 100 MiB of memory, more than its new limit of 99 MiB"),
     });
     expect(await file("memory.max")).toBe(String(256 * MiB));
     expect(await file("cpu.max")).toBe("150000 100000");
@@ -135,7 +133,7 @@ describe("cgroups of version 2", () => {
     await cgroups.checkContainerMemory(setId, container, 10 * MiB);
     await expect(cgroups.checkContainerMemory(setId, container, 9 * MiB)).rejects.toMatchObject({
       code: "memory-in-use",
-      message: expect.stringContaining('"app" uses 10485760 bytes'),
+      message: expect.stringContaining('"app" uses 10 MiB'),
     });
   });
 });

@@ -1,5 +1,6 @@
 import { AgentError } from "../../agent-error.ts";
 import { type CgroupPlace, readHeldMemory } from "./read-cgroup.ts";
+import { describeBytes } from "../../../lib/text/describe-bytes.ts";
 
 /** Processes hold more memory than the new limit, so the old limit stays. */
 export function memoryInUse(
@@ -7,9 +8,11 @@ export function memoryInUse(
   { usedBytes, wantedBytes }: { usedBytes: number | undefined; wantedBytes: number },
   cause?: unknown,
 ): AgentError {
+  const use =
+    usedBytes === undefined ? "more memory" : `${describeBytes(usedBytes)} of memory, more`;
   return new AgentError(
     "memory-in-use",
-    `${what} uses ${usedBytes ?? "more than " + wantedBytes} bytes of memory, more than its new limit of ${wantedBytes}. The old limit stays until it uses less.`,
+    `${what} uses ${use} than its new limit of ${describeBytes(wantedBytes)}. The old limit stays until it uses less.`,
     { phase: "resize", temporary: true, cause },
   );
 }

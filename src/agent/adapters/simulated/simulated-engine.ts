@@ -10,6 +10,7 @@ import type {
 } from "../../ports/set-port.ts";
 import { containerLimits, setLimits } from "../../set-limits.ts";
 import { specHash } from "../../spec-hash.ts";
+import { describeBytes } from "../../../lib/text/describe-bytes.ts";
 
 /** A call of the port, as an interceptor receives it. */
 export interface SimulatedCall {
@@ -133,7 +134,7 @@ export class SimulatedEngine {
         const options = { phase: "resize" as const, temporary: true };
         refusal = new AgentError(
           "memory-in-use",
-          `"${name}" uses ${heldBytes} bytes of memory`,
+          `"${name}" uses ${describeBytes(heldBytes)} of memory`,
           options,
         );
         continue;

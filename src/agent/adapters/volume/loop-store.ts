@@ -13,6 +13,7 @@ import {
   type VolumeTags,
   volumeError,
 } from "./block-store.ts";
+import { describeBytes } from "../../../lib/text/describe-bytes.ts";
 
 const losetup = "/usr/sbin/losetup";
 const fallocate = "/usr/bin/fallocate";
@@ -242,7 +243,7 @@ class LoopStore implements BlockStore {
 function noCapacity(wantedBytes: number, freeBytes: number, cause?: unknown): Error {
   return volumeError(
     "volume-no-room",
-    `this host lacks space for a volume of ${wantedBytes} bytes: ${freeBytes} bytes are free`,
+    `this host lacks space for a volume of ${describeBytes(wantedBytes)}: ${describeBytes(freeBytes)} are free`,
     { temporary: true, cause },
   );
 }
