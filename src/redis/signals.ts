@@ -12,7 +12,10 @@ const NAMES_PENDING_MAX = 50_000;
 /** Maximum wait while the subscription is down; waits end with jitter. */
 const UNSUBSCRIBED_WAIT_MS_MAX = 4_000;
 
-/** The subscriber pings Redis this often; without an answer in time it reconnects. */
+/**
+ * The subscriber checks its connection this often, and reconnects after a timeout. A subscribed one
+ * must answer a ping in time. A new one must be subscribed in time.
+ */
 const HEARTBEAT_INTERVAL_MS = 5_000;
 const HEARTBEAT_TIMEOUT_MS = 3_000;
 
@@ -48,6 +51,8 @@ export class RedisSignals implements Signals {
   #next: Promise<void> | undefined;
   #subscriber: Redis | undefined;
   #isSubscribed = false;
+  /** When TCP connected, by `performance.now`. */
+  #connectedAtMs: number | undefined;
   #isClosed = false;
   #heartbeat: ReturnType<typeof setInterval> | undefined;
 
@@ -158,16 +163,21 @@ export class RedisSignals implements Signals {
         (error: unknown) => this.#options.log.debug({ err: error }, "not subscribed to signals"),
       );
     };
+    subscriber.on("connect", () => (this.#connectedAtMs = performance.now()));
     subscriber.on("ready", subscribe);
     subscriber.on("close", () => {
+      this.#connectedAtMs = undefined;
       if (!this.#isSubscribed) return;
       this.#isSubscribed = false;
       this.#shortenWaits();
     });
+    const isConnected = subscriber.status === "connect" || subscriber.status === "ready";
+    if (isConnected) this.#connectedAtMs = performance.now();
     if (subscriber.status === "ready") subscribe();
     const { intervalMs } = this.#heartbeatTimes();
     this.#heartbeat = setInterval(() => {
       if (this.#isSubscribed) void this.#checkSubscriber(subscriber);
+      else this.#checkConnection(subscriber);
     }, intervalMs);
     this.#heartbeat.unref();
     return subscriber;
@@ -180,6 +190,16 @@ export class RedisSignals implements Signals {
         timeoutMs: HEARTBEAT_TIMEOUT_MS,
       }
     );
+  }
+
+  /** Drops a connection that was not subscribed in time after TCP connected. */
+  #checkConnection(subscriber: Redis): void {
+    const connectedAtMs = this.#connectedAtMs;
+    const { timeoutMs } = this.#heartbeatTimes();
+    if (connectedAtMs === undefined || performance.now() - connectedAtMs < timeoutMs) return;
+    this.#options.log.warn({}, "signal subscription is not confirmed, reconnecting");
+    this.#connectedAtMs = undefined;
+    subscriber.disconnect(true);
   }
 
   /** Drops a connection that does not answer a ping. ioredis then reconnects. */

@@ -6,8 +6,16 @@ import { RedisSignals } from "../../../src/redis/signals.ts";
 import { createTestRedis, type TestRedis } from "../../support/servers/test-services.ts";
 import { waitUntil } from "../../support/wait-until.ts";
 
+interface ProxyOptions {
+  /** Forwards what the client of the first connection sends only up to this text. */
+  stallsFirstAt?: string;
+}
+
 /** Forwards TCP connections, and can stop forwarding on the open ones without closing them. */
-async function startProxy(target: { host: string; port: number }) {
+async function startProxy(
+  target: { host: string; port: number },
+  { stallsFirstAt }: ProxyOptions = {},
+) {
   const sockets = new Set<Socket>();
   let connections = 0;
   const server = createServer((client) => {
@@ -18,7 +26,15 @@ async function startProxy(target: { host: string; port: number }) {
       socket.on("error", () => undefined);
       socket.on("close", () => sockets.delete(socket));
     }
-    client.pipe(upstream).pipe(client);
+    if (connections > 1 || stallsFirstAt === undefined) client.pipe(upstream);
+    else {
+      let isStalled = false;
+      client.on("data", (data) => {
+        isStalled ||= data.toString().includes(stallsFirstAt);
+        if (!isStalled) upstream.write(data);
+      });
+    }
+    upstream.pipe(client);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {
@@ -77,6 +93,34 @@ it("a half-open subscription is detected, opened again, and receives signals", a
     signals.close();
     publisher.close();
     producer.disconnect();
+    subscriber.disconnect();
+    proxy.close();
+  }
+});
+
+it.each([
+  ["before it is ready", "*"],
+  ["before it is subscribed", "subscribe"],
+])("a connection that becomes half-open %s is opened again", async (_when, stallsFirstAt) => {
+  const url = new URL(redis.url);
+  const target = { host: url.hostname, port: Number(url.port || 6379) };
+  const proxy = await startProxy(target, { stallsFirstAt });
+  const proxied = new URL(redis.url);
+  proxied.hostname = "127.0.0.1";
+  proxied.port = String(proxy.port);
+  const subscriber = openSubscriberRedis(proxied.href, silentLog);
+  const signals = new RedisSignals({
+    publisher: subscriber,
+    openSubscriber: () => subscriber,
+    prefix: redis.prefix,
+    log: silentLog,
+    heartbeat: { intervalMs: 100, timeoutMs: 2_000 },
+  });
+  try {
+    expect(await signals.listen(30_000)).toBe(true);
+    expect(proxy.connections()).toBeGreaterThanOrEqual(2);
+  } finally {
+    signals.close();
     subscriber.disconnect();
     proxy.close();
   }
