@@ -21,6 +21,8 @@ beforeEach(async () => {
   plane = await openJobPlane();
   sql = postgres(plane.database.url, { max: 4, onnotice: () => undefined });
   hostId = await plane.enroll("h1");
+  // No agent syncs for the host, and processes start slowly on a busy machine.
+  await sql`update hosts set lease_expires_at = now() + interval '1 hour', reported_at = now() + interval '1 hour'`;
 });
 
 afterEach(async () => {
