@@ -11,6 +11,7 @@ const benchmarks: Record<string, () => Promise<{ run: Benchmark }>> = {
   "volume-start": () => import("./volume-start.ts"),
   resize: () => import("./resize.ts"),
   "big-service": () => import("./big-service.ts"),
+  idle: () => import("./idle.ts"),
   "agent-overhead": () => import("./agent-overhead.ts"),
   "connection-pools": () => import("./connection-pools.ts"),
 };

@@ -67,8 +67,8 @@ export const outbox = pgTable(
 );
 
 /**
- * The time at which each sweep is due, over all job workers. The job worker that advances `next_at`
- * runs the sweep, so any number of job workers scan as often as one.
+ * Leases among all job workers. The job worker that advances `next_at` holds the lease until that
+ * time. Earlier builds have a lease per sweep.
  */
 export const sweepTurns = pgTable("sweep_turns", {
   name: text("name").primaryKey(),

@@ -5,47 +5,53 @@ import {
 import { watchEventHorizon } from "../../control/events/event-horizon.ts";
 import { createRetention } from "../../control/events/retention.ts";
 import { replaceLostHosts } from "../../control/hosts/replace-lost-hosts.ts";
-import { claimSweepTurn } from "../../control/runtime/sweep-turns.ts";
+import { claimLease } from "../../control/runtime/leases.ts";
 import { continueResizes } from "../../control/services/resize-round.ts";
 import { closeServices } from "../../control/services/close-services.ts";
+import { leadSweeps } from "./lead-sweeps.ts";
 import { relayOutbox } from "./outbox-relay.ts";
 import { PLACEMENT_SWEEP_MS, sweepPlacements } from "./placement-sweep.ts";
 import { auditReplicas } from "./replica-audit.ts";
-import { startSweep, type SweepOptions } from "./start-sweep.ts";
+import type { Sweep } from "./repeat-sweep.ts";
 import type { SweepDeps } from "./sweep-deps.ts";
+
+/** The name of the lease. One job worker holds it and runs all sweeps. */
+const LEASE = "sweeps";
 
 /**
  * Starts the sweeps of this process. A sweep finds due work in Postgres, so that Redis is only a
- * trigger (I1). Each sweep runs once per interval over all job workers.
+ * trigger (I1). One job worker runs them for all.
  *
  * Sweeps are independent: a fault in one does not stop the others. Inside a sweep, a fault of one
  * item does not stop the other items.
  */
 export function startSweeps(deps: SweepDeps): { stop(): Promise<void> } {
   const { ctx, onSweep, onHung } = deps;
-  const start = (name: string, everyMs: number, run: SweepOptions["run"]) =>
-    startSweep({
-      name,
-      everyMs,
-      run,
-      log: ctx.log,
-      onRun: onSweep,
-      onHung,
-      claimTurn: (leaseMs) => claimSweepTurn(ctx, name, leaseMs),
-    });
+  const stop = leadSweeps({
+    sweeps: listSweeps(deps),
+    claimLease: (leaseMs) => claimLease(ctx, LEASE, leaseMs),
+    log: ctx.log,
+    onRun: onSweep,
+    onHung,
+  });
+  return { stop };
+}
+
+function listSweeps(deps: SweepDeps): Sweep[] {
+  const { ctx } = deps;
   const retention = createRetention(ctx);
-  const stops = [
-    start("outbox", 500, (signal) => relayOutbox(deps, signal)),
-    start("placement", PLACEMENT_SWEEP_MS, () => sweepPlacements(deps)),
-    start("autoscaling", 500, (signal) => decideDueServices(ctx, signal)),
-    start("hosts", 2_000, (signal) => replaceLostHosts(ctx, signal)),
-    start("moves", 2_000, () => deps.moveSets()),
-    start("demands", 30_000, () => auditDueServices(ctx)),
-    start("resizes", 2_000, () => continueResizes(ctx)),
-    start("closing", 5_000, () => closeServices(ctx)),
-    start("replicas", 30_000, (signal) => auditReplicas(ctx, signal)),
-    start("horizon", 30_000, () => watchEventHorizon(ctx)),
-    start("retention", 60_000, (signal) => retention.run(signal)),
+  const sweep = (name: string, everyMs: number, run: Sweep["run"]) => ({ name, everyMs, run });
+  return [
+    sweep("outbox", 500, (signal) => relayOutbox(deps, signal)),
+    sweep("placement", PLACEMENT_SWEEP_MS, () => sweepPlacements(deps)),
+    sweep("autoscaling", 500, (signal) => decideDueServices(ctx, signal)),
+    sweep("hosts", 2_000, (signal) => replaceLostHosts(ctx, signal)),
+    sweep("moves", 2_000, () => deps.moveSets()),
+    sweep("demands", 30_000, () => auditDueServices(ctx)),
+    sweep("resizes", 2_000, () => continueResizes(ctx)),
+    sweep("closing", 5_000, () => closeServices(ctx)),
+    sweep("replicas", 30_000, (signal) => auditReplicas(ctx, signal)),
+    sweep("horizon", 30_000, () => watchEventHorizon(ctx)),
+    sweep("retention", 60_000, (signal) => retention.run(signal)),
   ];
-  return { stop: async () => void (await Promise.all(stops.map((stop) => stop()))) };
 }

@@ -1,7 +1,7 @@
 import type { BullmqJobQueue } from "../queue/bullmq-job-queue.ts";
 import type { JobDeps } from "../queue/define-job.ts";
 import type { JobRegistry } from "../registry.ts";
-import type { SweepRun } from "./start-sweep.ts";
+import type { SweepRun } from "./repeat-sweep.ts";
 
 /** The dependencies of sweeps. One per process. */
 export interface SweepDeps extends JobDeps {

@@ -15,7 +15,7 @@ import { RedisSignals } from "../../redis/signals.ts";
 import { RedisStreamRelay } from "../../redis/log-stream-relay.ts";
 import { jobRegistry } from "../../jobs/registry.ts";
 import { startSweeps } from "../../jobs/sweeps/start-sweeps.ts";
-import type { SweepRun } from "../../jobs/sweeps/start-sweep.ts";
+import type { SweepRun } from "../../jobs/sweeps/repeat-sweep.ts";
 import { CompletedJobs } from "../../jobs/queue/completed-jobs.ts";
 import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import { repeatUntilStopped } from "../../lib/async/repeat-until-stopped.ts";

@@ -2,7 +2,7 @@ import { collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import { queueNames } from "../../contracts/jobs.ts";
 import type { JobQueues } from "../../jobs/queue/job-queues.ts";
 import type { JobAttempt } from "../../jobs/queue/job-runner.ts";
-import type { SweepRun } from "../../jobs/sweeps/start-sweep.ts";
+import type { SweepRun } from "../../jobs/sweeps/repeat-sweep.ts";
 import type { EventHorizon } from "../../db/queries/events/read-events.ts";
 import type { OutboxState } from "../../db/queries/runtime/outbox.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { type JobRequest, queueNames } from "../../../src/contracts/jobs.ts";
 import { createTenantBody } from "../../../src/contracts/api/tenancy.ts";
 import { claimDueJobs } from "../../../src/control/runtime/outbox.ts";
-import { claimSweepTurn } from "../../../src/control/runtime/sweep-turns.ts";
+import { claimLease } from "../../../src/control/runtime/leases.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
 import { relayOutbox } from "../../../src/jobs/sweeps/outbox-relay.ts";
 import { jobRegistry } from "../../../src/jobs/registry.ts";
@@ -275,14 +275,14 @@ describe("job workers", () => {
     expect(claimed.map(({ payload }) => payload["serviceId"])).toContain(theirs.service.id);
   });
 
-  it("twelve job workers get one turn of a sweep between them, per interval", async () => {
-    const claim = () => claimSweepTurn(plane.ctx, "test", 60_000);
-    const turns = await Promise.all(Array.from({ length: 12 }, claim));
-    expect(turns.filter((turn) => turn !== undefined)).toHaveLength(1);
+  it("one of twelve job workers gets the lease of the sweeps until it expires", async () => {
+    const claim = () => claimLease(plane.ctx, "test", 60_000);
+    const leases = await Promise.all(Array.from({ length: 12 }, claim));
+    expect(leases.filter((lease) => lease !== undefined)).toHaveLength(1);
     expect(await claim()).toBeUndefined();
     await sql`update sweep_turns set next_at = now() where name = 'test'`;
     const next = await Promise.all(Array.from({ length: 12 }, claim));
-    expect(next.filter((turn) => turn !== undefined)).toHaveLength(1);
+    expect(next.filter((lease) => lease !== undefined)).toHaveLength(1);
   });
 
   it("what fails for a passing reason is tried again, with a delay that grows", async () => {

@@ -1,11 +1,12 @@
 import { setTimeout as delay } from "node:timers/promises";
 import postgres from "postgres";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { claimSweepTurn } from "../../../src/control/runtime/sweep-turns.ts";
+import { claimLease } from "../../../src/control/runtime/leases.ts";
 import { createRetention } from "../../../src/control/events/retention.ts";
 import { jobRegistry } from "../../../src/jobs/registry.ts";
 import { relayOutbox } from "../../../src/jobs/sweeps/outbox-relay.ts";
-import { type SweepOptions, startSweep } from "../../../src/jobs/sweeps/start-sweep.ts";
+import { type LeadOptions, leadSweeps } from "../../../src/jobs/sweeps/lead-sweeps.ts";
+import type { Sweep } from "../../../src/jobs/sweeps/repeat-sweep.ts";
 import { silentLog } from "../../../src/lib/log.ts";
 import { type JobPlane, openJobPlane } from "../../support/fleet/job-plane.ts";
 import { waitUntil } from "../../support/wait-until.ts";
@@ -25,36 +26,73 @@ afterEach(async () => {
   await plane.close();
 });
 
-/** One of several job workers: they share the turn through Postgres. */
-function startWorker(options: Pick<SweepOptions, "run"> & Partial<SweepOptions>): void {
-  const stop = startSweep({
-    name: "test",
-    everyMs: 20,
+type WorkerOptions = Partial<Omit<LeadOptions, "sweeps">> & {
+  run: Sweep["run"];
+  everyMs?: number;
+};
+
+/** One of several job workers: they share the lease through Postgres. Returns its stop. */
+function startWorker({ run, everyMs = 20, ...options }: WorkerOptions): () => Promise<void> {
+  const stop = leadSweeps({
+    sweeps: [{ name: "test", everyMs, run }],
+    claimLease: claimTestLease,
     leaseMs: 600,
-    claimTurn: (leaseMs) => claimSweepTurn(plane.ctx, "test", leaseMs),
+    claimEveryMs: 50,
     log: silentLog,
     ...options,
   });
   stops.push(stop);
+  return stop;
 }
 
-describe("the turn of a sweep", () => {
+const claimTestLease = (leaseMs: number) => claimLease(plane.ctx, "test", leaseMs);
+
+describe("the lease of the sweeps", () => {
   it("runs that last longer than a lease do not overlap between job workers", async () => {
     let running = 0;
     let runningMost = 0;
     let ended = 0;
     const run = async (): Promise<void> => {
       runningMost = Math.max(runningMost, ++running);
-      await delay(2_000);
+      await delay(6_000);
       running--;
       ended++;
     };
-    for (let worker = 0; worker < 4; worker++) startWorker({ run });
-    await waitUntil("three runs ended", () => ended >= 3, { deadlineMs: 60_000 });
+    for (let worker = 0; worker < 4; worker++) startWorker({ run, leaseMs: 4_000 });
+    await waitUntil("two runs ended", () => ended >= 2, { deadlineMs: 60_000 });
     expect(runningMost).toBe(1);
   });
 
-  it("a run whose turn another process has taken stops before its next item", async () => {
+  it("one of twelve job workers runs all sweeps, with one claim for many runs", async () => {
+    const runs = new Map<number, number>();
+    let claims = 0;
+    for (let worker = 0; worker < 12; worker++)
+      startWorker({
+        leaseMs: 60_000,
+        claimLease: async (leaseMs) => {
+          const lease = await claimTestLease(leaseMs);
+          if (lease) claims++;
+          return lease;
+        },
+        run: async () => void runs.set(worker, (runs.get(worker) ?? 0) + 1),
+      });
+    const runsMost = () => Math.max(0, ...runs.values());
+    await waitUntil("one ran often", () => runsMost() >= 50, { deadlineMs: 60_000 });
+    expect(runs.size).toBe(1);
+    expect(claims).toBe(1);
+  });
+
+  it("a job worker that dies is replaced when its lease has expired", async () => {
+    const dead = await claimTestLease(600);
+    expect(dead).toBeDefined();
+    expect(await claimTestLease(600)).toBeUndefined();
+    let runs = 0;
+    startWorker({ run: async () => void runs++ });
+    await waitUntil("the other ran", () => runs > 0, { deadlineMs: 30_000 });
+    expect(await dead?.renew()).toBe(false);
+  });
+
+  it("a run stops before its next item when another process has claimed the lease", async () => {
     let isStopped = false;
     startWorker({
       run: async (signal) => {
@@ -64,8 +102,25 @@ describe("the turn of a sweep", () => {
       },
     });
     await waitUntil("the run stopped", () => isStopped, { deadlineMs: 40_000 });
-    const [turn] = await sql`select next_at > now() as "isHeld" from sweep_turns`;
-    expect(turn).toEqual({ isHeld: true });
+    const [lease] =
+      await sql`select next_at > now() as "isHeld" from sweep_turns where name = 'test'`;
+    expect(lease).toEqual({ isHeld: true });
+  });
+
+  it("a run stops before its next item when Postgres does not answer for a lease", async () => {
+    let aborted = 0;
+    startWorker({
+      claimLease: async (leaseMs) => {
+        const lease = await claimTestLease(leaseMs);
+        return lease && { ...lease, renew: () => Promise.reject(new Error("no answer")) };
+      },
+      run: async (signal) => {
+        await waitUntil("the signal aborts", () => signal.aborted, { deadlineMs: 30_000 });
+        aborted++;
+      },
+    });
+    await waitUntil("the worker leads again", () => aborted > 1, { deadlineMs: 60_000 });
+    expect(aborted).toBeGreaterThan(1);
   });
 
   it("a run ends at its longest time, and one that ignores its signal is reported", async () => {
@@ -83,15 +138,37 @@ describe("the turn of a sweep", () => {
     expect(hung).toBeGreaterThan(0);
   });
 
-  it("a stopped job worker leaves the turn to the others at once", async () => {
+  it("a stopped job worker leaves the lease to the others at once", async () => {
     let runs = 0;
-    startWorker({ leaseMs: 60_000, run: async () => void runs++ });
-    await waitUntil("it ran", () => runs > 0);
-    await stops[0]?.();
+    const run = async () => void runs++;
+    const stop = startWorker({ leaseMs: 600_000, run });
+    await waitUntil("it ran", () => runs > 0, { deadlineMs: 30_000 });
+    await stop();
     const seen = runs;
-    startWorker({ leaseMs: 60_000, run: async () => void runs++ });
+    startWorker({ leaseMs: 600_000, run });
     await waitUntil("the other ran", () => runs > seen, { deadlineMs: 30_000 });
     expect(runs).toBeGreaterThan(seen);
+  });
+
+  it("a sweep that fails stops neither itself nor the others", async () => {
+    const runs = { failing: 0, other: 0 };
+    const failing = async (): Promise<never> => {
+      runs.failing++;
+      throw new Error("it fails");
+    };
+    const stop = leadSweeps({
+      sweeps: [
+        { name: "failing", everyMs: 20, run: failing },
+        { name: "other", everyMs: 20, run: async () => void runs.other++ },
+      ],
+      claimLease: claimTestLease,
+      claimEveryMs: 50,
+      log: silentLog,
+    });
+    stops.push(stop);
+    const isRunning = () => Math.min(runs.failing, runs.other) > 2;
+    await waitUntil("both ran again", isRunning, { deadlineMs: 30_000 });
+    expect(isRunning()).toBe(true);
   });
 });
 

@@ -20,7 +20,7 @@ import * as placements from "../../../src/db/queries/placement/placements.ts";
 import * as idempotencyKeys from "../../../src/db/queries/runtime/idempotency-keys.ts";
 import * as outbox from "../../../src/db/queries/runtime/outbox.ts";
 import * as ping from "../../../src/db/queries/runtime/ping.ts";
-import * as sweepTurns from "../../../src/db/queries/runtime/sweep-turns.ts";
+import * as leases from "../../../src/db/queries/runtime/leases.ts";
 import * as readServices from "../../../src/db/queries/services/read-services.ts";
 import * as resizes from "../../../src/db/queries/services/resizes.ts";
 import * as writeServices from "../../../src/db/queries/services/write-services.ts";
@@ -411,9 +411,9 @@ const runtime: Samples = {
   deleteParkedOutbox: (q) => [outbox.deleteParkedOutbox(q, 1, 1)],
   readOutboxState: (q) => [outbox.readOutboxState(q)],
   pingDatabase: (q) => [ping.pingDatabase(q)],
-  claimSweepTurn: (q) => [sweepTurns.claimSweepTurn(q, "sweep", 1)],
-  extendSweepTurn: (q) => [sweepTurns.extendSweepTurn(q, "sweep", "2026-01-01", 1)],
-  endSweepTurn: (q) => [sweepTurns.endSweepTurn(q, "sweep", "2026-01-01", 1)],
+  claimLease: (q) => [leases.claimLease(q, "sweep", 1)],
+  renewLease: (q) => [leases.renewLease(q, "sweep", "2026-01-01", 1)],
+  releaseLease: (q) => [leases.releaseLease(q, "sweep", "2026-01-01")],
 };
 
 const services: Samples = {

@@ -3,24 +3,24 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { asyncCommit, rowsOfWrite } from "./query.ts";
 
 /**
- * Claims the turn of a sweep for the whole fleet. The claim expires after `leaseMs`, so a process
- * that dies in its turn delays the sweep by that time. Returns the expiry, which identifies the
- * claim, or undefined when another process holds the turn.
+ * Claims a lease for `leaseMs`, by the clock of Postgres. A holder that dies keeps it for that
+ * time. Returns the expiry, which identifies the claim, or undefined while another process holds
+ * the lease.
  */
-export async function claimSweepTurn(
+export async function claimLease(
   q: Queryable,
   name: string,
   leaseMs: number,
 ): Promise<string | undefined> {
-  const nextAt = sql`now() + ${interval(leaseMs)}`;
+  const expiry = sql`now() + ${interval(leaseMs)}`;
   const rows = await rowsOfWrite<{ expiry: string }>(
     q,
     sql`with claimed as (
-          update sweep_turns set next_at = ${nextAt} where name = ${name} and next_at <= now()
+          update sweep_turns set next_at = ${expiry} where name = ${name} and next_at <= now()
           returning next_at
         ), added as (
           insert into sweep_turns (name, next_at)
-          select ${name}, ${nextAt} where not exists (select 1 from sweep_turns where name = ${name})
+          select ${name}, ${expiry} where not exists (select 1 from sweep_turns where name = ${name})
           on conflict (name) do nothing returning next_at
         )
         select next_at::text as expiry from claimed union all select next_at::text from added`,
@@ -29,10 +29,10 @@ export async function claimSweepTurn(
 }
 
 /**
- * Extends a claim to `leaseMs` from now. Returns the new expiry, or undefined when the claim has
- * expired and another process has claimed the turn.
+ * Renews a claim for `leaseMs` from now. Returns the new expiry, or undefined when the claim has
+ * expired and another process has claimed the lease.
  */
-export async function extendSweepTurn(
+export async function renewLease(
   q: Queryable,
   name: string,
   expiry: string,
@@ -47,16 +47,11 @@ export async function extendSweepTurn(
   return rows[0]?.expiry;
 }
 
-/** Ends a claim. The next turn may begin `nextInMs` from now. */
-export async function endSweepTurn(
-  q: Queryable,
-  name: string,
-  expiry: string,
-  nextInMs: number,
-): Promise<void> {
+/** Releases a claim. Another process may claim the lease immediately. */
+export async function releaseLease(q: Queryable, name: string, expiry: string): Promise<void> {
   await rowsOfWrite(
     q,
-    sql`update sweep_turns set next_at = now() + ${interval(nextInMs)}
+    sql`update sweep_turns set next_at = now()
         where name = ${name} and next_at = ${expiry}::timestamptz and ${asyncCommit}`,
   );
 }
