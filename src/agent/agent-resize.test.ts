@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { AgentSimulation } from "../../test/support/agent/agent-simulation.ts";
-import type { DesiredSet } from "../contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
 
 /** Longer than the resync interval. */
 const lookMs = 120_000;

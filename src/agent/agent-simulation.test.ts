@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { AgentSimulation } from "../../test/support/agent/agent-simulation.ts";
-import type { DesiredSet } from "../contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
 
 /**
  * A host without faults converges in this time: longest backoff, a hung call, a full sync, and a

@@ -1,9 +1,6 @@
 import { setMaxListeners } from "node:events";
-import {
-  AGENT_PROTOCOL_VERSION,
-  type Sync,
-  type SyncResult,
-} from "../contracts/agent-protocol/protocol.ts";
+import { AGENT_PROTOCOL_VERSION } from "../contracts/agent-protocol/protocol.ts";
+import type { Sync, SyncResult } from "../contracts/agent-protocol/sync.ts";
 import type { Log } from "../lib/log.ts";
 import { aborted, isAborted } from "./aborted.ts";
 import { type AgentLimits, defaultAgentLimits } from "./agent-limits.ts";

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { localSet } from "../../test/support/agent/local-set.ts";
-import { type DesiredSet, SETS_PER_HOST_MAX } from "../contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
+import { SETS_PER_HOST_MAX } from "../contracts/agent-protocol/protocol.ts";
 import { DesiredSets } from "./desired-sets.ts";
 
 const made = localSet();

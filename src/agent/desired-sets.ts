@@ -1,9 +1,7 @@
 import { familiarName } from "./image-name.ts";
-import {
-  type DesiredSet,
-  SETS_PER_HOST_MAX,
-  type SyncResult,
-} from "../contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
+import { SETS_PER_HOST_MAX } from "../contracts/agent-protocol/protocol.ts";
+import type { SyncResult } from "../contracts/agent-protocol/sync.ts";
 
 export type Acceptance = { kind: "stale" } | AcceptedAnswer;
 

@@ -1,4 +1,4 @@
-import type { Sync } from "../contracts/agent-protocol/protocol.ts";
+import type { Sync } from "../contracts/agent-protocol/sync.ts";
 import type { Log } from "../lib/log.ts";
 import type { AgentLimits } from "./agent-limits.ts";
 import { type Clock, delay } from "./clock.ts";

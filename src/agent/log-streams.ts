@@ -1,4 +1,4 @@
-import type { LogStreamRequest } from "../contracts/agent-protocol/protocol.ts";
+import type { LogStreamRequest } from "../contracts/agent-protocol/log-stream-request.ts";
 import type { Log } from "../lib/log.ts";
 import type { ControlPlane } from "./ports/control-plane.ts";
 import type { SetPort } from "./ports/set-port.ts";

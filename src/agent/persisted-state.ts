@@ -1,4 +1,4 @@
-import type { SyncResult } from "../contracts/agent-protocol/protocol.ts";
+import type { SyncResult } from "../contracts/agent-protocol/sync.ts";
 import type { Log } from "../lib/log.ts";
 import { type AcceptedAnswer, DesiredSets } from "./desired-sets.ts";
 import type { PersistedHistory } from "./persisted-history.ts";

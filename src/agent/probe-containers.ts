@@ -1,4 +1,4 @@
-import type { DesiredSet } from "../contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
 import type { Log } from "../lib/log.ts";
 import type { Clock } from "./clock.ts";
 import { noteProbe, postponeProbe } from "./container-history.ts";

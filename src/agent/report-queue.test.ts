@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { VirtualClock } from "../../test/support/agent/virtual-clock.ts";
-import type { ObservedSet } from "../contracts/agent-protocol/protocol.ts";
+import type { ObservedSet } from "../contracts/agent-protocol/observed-set.ts";
 import { ReportQueue } from "./report-queue.ts";
 
 function reportOf(setId: string, state: ObservedSet["state"]): ObservedSet {

@@ -1,4 +1,4 @@
-import type { ObservedSet } from "../contracts/agent-protocol/protocol.ts";
+import type { ObservedSet } from "../contracts/agent-protocol/observed-set.ts";
 import type { Clock } from "./clock.ts";
 
 /** No call is in flight for longer: client and API both time out earlier. */

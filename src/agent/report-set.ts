@@ -1,4 +1,5 @@
-import type { DesiredSet, ObservedSet } from "../contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
+import type { ObservedSet } from "../contracts/agent-protocol/observed-set.ts";
 import type { ContainerStatus } from "../contracts/api/sets.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { judgeContainer, type Verdict } from "./reconcile.ts";

@@ -1,11 +1,13 @@
 import {
-  IMAGES_PER_HOST_MAX,
-  imageReferenceSchema,
   MEMORY_HOLDERS_PER_HOST_MAX,
   memoryHolderSchema,
+} from "../contracts/agent-protocol/memory-holder.ts";
+import { VOLUMES_PER_HOST_MAX } from "../contracts/agent-protocol/protocol.ts";
+import {
+  IMAGES_PER_HOST_MAX,
+  imageReferenceSchema,
   type Sync,
-  VOLUMES_PER_HOST_MAX,
-} from "../contracts/agent-protocol/protocol.ts";
+} from "../contracts/agent-protocol/sync.ts";
 import { reportedVolumeSchema } from "../contracts/api/volumes.ts";
 
 /**

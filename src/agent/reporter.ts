@@ -1,4 +1,5 @@
-import type { ObservedSet, Sync, SyncResult } from "../contracts/agent-protocol/protocol.ts";
+import type { ObservedSet } from "../contracts/agent-protocol/observed-set.ts";
+import type { Sync, SyncResult } from "../contracts/agent-protocol/sync.ts";
 import type { Log } from "../lib/log.ts";
 import { isAborted } from "./aborted.ts";
 import type { AgentLimits } from "./agent-limits.ts";

@@ -1,4 +1,4 @@
-import type { ObservedSet } from "../contracts/agent-protocol/protocol.ts";
+import type { ObservedSet } from "../contracts/agent-protocol/observed-set.ts";
 import type { ConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
 import type { Log } from "../lib/log.ts";
 import type { Clock } from "./clock.ts";

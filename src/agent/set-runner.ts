@@ -1,4 +1,4 @@
-import type { DesiredSet } from "../contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { probeContainers } from "./probe-containers.ts";
 import { runStep, type Step } from "./run-step.ts";

@@ -1,4 +1,4 @@
-import type { DesiredSet } from "../contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
 import type { AcceptedAnswer } from "./desired-sets.ts";
 import { SetRunner } from "./set-runner.ts";
 import type { SetRunnerContext } from "./set-runner-context.ts";

@@ -1,4 +1,4 @@
-import type { Sync } from "../contracts/agent-protocol/protocol.ts";
+import type { Sync } from "../contracts/agent-protocol/sync.ts";
 import type { Log } from "../lib/log.ts";
 import type { Clock } from "./clock.ts";
 import type { DiskUse } from "./ports/disk-port.ts";

@@ -1,10 +1,6 @@
-import {
-  type DesiredSet,
-  SYNC_WAIT_MS_MAX,
-  type Sync,
-  type SyncResult,
-  VOLUMES_PER_HOST_MAX,
-} from "../contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
+import { SYNC_WAIT_MS_MAX, VOLUMES_PER_HOST_MAX } from "../contracts/agent-protocol/protocol.ts";
+import type { Sync, SyncResult } from "../contracts/agent-protocol/sync.ts";
 import type { Log } from "../lib/log.ts";
 import { isAborted } from "./aborted.ts";
 import { type Clock, delay } from "./clock.ts";

@@ -2,7 +2,7 @@ import type { Redis } from "ioredis";
 import {
   logStreamRequestSchema,
   type LogStreamRequest,
-} from "../contracts/agent-protocol/protocol.ts";
+} from "../contracts/agent-protocol/log-stream-request.ts";
 import { AppError, notFound } from "../contracts/common/app-error.ts";
 import { createBatchedRead } from "../lib/async/batch-reads.ts";
 import { withTimeout } from "../lib/async/with-timeout.ts";

@@ -9,11 +9,9 @@ import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import { createAgent } from "../../src/agent/agent.ts";
 import type { ControlPlane } from "../../src/agent/ports/control-plane.ts";
 import type { AgentState, StateStore } from "../../src/agent/ports/state-store.ts";
-import type {
-  DesiredSet,
-  ObservedSet,
-  SyncResult,
-} from "../../src/contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../../src/contracts/agent-protocol/desired-set.ts";
+import type { ObservedSet } from "../../src/contracts/agent-protocol/observed-set.ts";
+import type { SyncResult } from "../../src/contracts/agent-protocol/sync.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import type { VolumeHarness } from "../contract/volume-contract.ts";

@@ -8,7 +8,7 @@ import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import { systemClock } from "../../src/agent/clock.ts";
 import type { VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.ts";
 import { VolumeGc } from "../../src/agent/volume-gc.ts";
-import type { DesiredSet } from "../../src/contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../../src/contracts/agent-protocol/desired-set.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import type { VolumeHarness } from "../contract/volume-contract.ts";

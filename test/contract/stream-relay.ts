@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, it } from "vitest";
-import type { LogStreamRequest } from "../../src/contracts/agent-protocol/protocol.ts";
+import type { LogStreamRequest } from "../../src/contracts/agent-protocol/log-stream-request.ts";
 import { newId } from "../../src/lib/ids.ts";
 import type { StreamRelay } from "../../src/control/runtime/context.ts";
 

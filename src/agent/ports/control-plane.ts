@@ -1,4 +1,4 @@
-import type { Sync, SyncResult } from "../../contracts/agent-protocol/protocol.ts";
+import type { Sync, SyncResult } from "../../contracts/agent-protocol/sync.ts";
 
 /**
  * The control plane rejects this agent's credential. Only an operator can help, by enrolling the

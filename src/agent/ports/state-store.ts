@@ -1,4 +1,4 @@
-import type { DesiredSet } from "../../contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../../contracts/agent-protocol/desired-set.ts";
 import type { PersistedHistory } from "../persisted-history.ts";
 
 /**

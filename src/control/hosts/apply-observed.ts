@@ -1,4 +1,4 @@
-import type { ObservedSet } from "../../contracts/agent-protocol/protocol.ts";
+import type { ObservedSet } from "../../contracts/agent-protocol/observed-set.ts";
 import type { EmittedEvent, EventSubjects } from "../../contracts/api/event-texts.ts";
 import { createReason } from "../../contracts/api/reason-texts.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";

@@ -1,9 +1,6 @@
 import { AppError } from "../../contracts/common/app-error.ts";
-import {
-  type Enroll,
-  type Enrolled,
-  LEASE_SECONDS,
-} from "../../contracts/agent-protocol/protocol.ts";
+import type { Enroll, Enrolled } from "../../contracts/agent-protocol/enroll.ts";
+import { LEASE_SECONDS } from "../../contracts/agent-protocol/protocol.ts";
 import {
   findHostLease,
   findHostLeases,

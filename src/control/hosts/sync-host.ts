@@ -1,13 +1,12 @@
 import { renderReasonText } from "../../contracts/api/reason-texts.ts";
 import { AppError } from "../../contracts/common/app-error.ts";
+import type { DesiredSet } from "../../contracts/agent-protocol/desired-set.ts";
 import {
-  type DesiredSet,
   LEASE_SECONDS,
   PURGES_PER_SYNC_MAX,
   SETS_PER_HOST_MAX,
-  type Sync,
-  type SyncResult,
 } from "../../contracts/agent-protocol/protocol.ts";
+import type { Sync, SyncResult } from "../../contracts/agent-protocol/sync.ts";
 import type { ReportedVolume } from "../../contracts/api/volumes.ts";
 import {
   DOCKER_UNREACHABLE,

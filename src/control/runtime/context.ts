@@ -1,5 +1,5 @@
 import type { JobRequest } from "../../contracts/jobs.ts";
-import type { LogStreamRequest } from "../../contracts/agent-protocol/protocol.ts";
+import type { LogStreamRequest } from "../../contracts/agent-protocol/log-stream-request.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
 import type { Db, Queryable } from "../../db/postgres/open-postgres.ts";
 import type { EmittedEvent } from "../../contracts/api/event-texts.ts";

@@ -7,7 +7,8 @@ import { callBackoffMs } from "../../agent/clock.ts";
 import { ControlPlaneError } from "../../agent/ports/control-plane.ts";
 import type { MachinePort } from "../../agent/ports/machine-port.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
-import { AGENT_PROTOCOL_VERSION, type Enroll } from "../../contracts/agent-protocol/protocol.ts";
+import type { Enroll } from "../../contracts/agent-protocol/enroll.ts";
+import { AGENT_PROTOCOL_VERSION } from "../../contracts/agent-protocol/protocol.ts";
 import type { ProcessContext } from "./run-process.ts";
 
 export interface IdentityOptions {

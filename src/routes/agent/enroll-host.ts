@@ -1,5 +1,5 @@
 import { createRoute } from "@hono/zod-openapi";
-import { enrollBody, enrolledSchema } from "../../contracts/agent-protocol/protocol.ts";
+import { enrollBody, enrolledSchema } from "../../contracts/agent-protocol/enroll.ts";
 import { enrollHost } from "../../control/hosts/enroll-host.ts";
 import { callerOf } from "../http/api-env.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";

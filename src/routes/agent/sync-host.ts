@@ -1,5 +1,5 @@
 import { createRoute } from "@hono/zod-openapi";
-import { syncBody, syncResultSchema } from "../../contracts/agent-protocol/protocol.ts";
+import { syncBody, syncResultSchema } from "../../contracts/agent-protocol/sync.ts";
 import { syncHost } from "../../control/hosts/sync-host.ts";
 import { hostOf } from "../http/api-env.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { SyncResult } from "../../../src/contracts/agent-protocol/protocol.ts";
+import type { SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 import type { BerthSet } from "../../../src/contracts/api/sets.ts";
 import type { Service } from "../../../src/contracts/api/services.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Host } from "../../../src/contracts/api/hosts.ts";
-import type { SyncResult } from "../../../src/contracts/agent-protocol/protocol.ts";
+import type { SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 import type { BerthSet } from "../../../src/contracts/api/sets.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
 import {

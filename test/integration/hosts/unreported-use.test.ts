@@ -1,6 +1,7 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
-import type { ObservedSet, Sync } from "../../../src/contracts/agent-protocol/protocol.ts";
+import type { ObservedSet } from "../../../src/contracts/agent-protocol/observed-set.ts";
+import type { Sync } from "../../../src/contracts/agent-protocol/sync.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { deleteService } from "../../../src/control/services/delete-service.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";

@@ -6,7 +6,7 @@ import type { AgentLimits } from "../../../src/agent/agent-limits.ts";
 import { systemClock } from "../../../src/agent/clock.ts";
 import { type ControlPlane, ControlPlaneError } from "../../../src/agent/ports/control-plane.ts";
 import type { AgentState } from "../../../src/agent/ports/state-store.ts";
-import { syncResultSchema } from "../../../src/contracts/agent-protocol/protocol.ts";
+import { syncResultSchema } from "../../../src/contracts/agent-protocol/sync.ts";
 import { silentLog } from "../../../src/lib/log.ts";
 import { enrollTestHost, type TestApi } from "../api/test-api.ts";
 

@@ -1,5 +1,5 @@
 import { AppError, notFound } from "../../../src/contracts/common/app-error.ts";
-import type { LogStreamRequest } from "../../../src/contracts/agent-protocol/protocol.ts";
+import type { LogStreamRequest } from "../../../src/contracts/agent-protocol/log-stream-request.ts";
 import type { StreamRelay } from "../../../src/control/runtime/context.ts";
 
 interface Stream {

@@ -1,10 +1,7 @@
-import type {
-  DesiredSet,
-  ObservedSet,
-  Sync,
-  SyncResult,
-} from "../../../src/contracts/agent-protocol/protocol.ts";
-import { syncBody, syncResultSchema } from "../../../src/contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../../../src/contracts/agent-protocol/desired-set.ts";
+import type { ObservedSet } from "../../../src/contracts/agent-protocol/observed-set.ts";
+import type { Sync, SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
+import { syncBody, syncResultSchema } from "../../../src/contracts/agent-protocol/sync.ts";
 import type { Clock } from "../../../src/agent/clock.ts";
 import { delay } from "../../../src/agent/clock.ts";
 import {

@@ -1,9 +1,6 @@
-import type {
-  DesiredSet,
-  ObservedSet,
-  Sync,
-  SyncResult,
-} from "../../../src/contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../../../src/contracts/agent-protocol/desired-set.ts";
+import type { ObservedSet } from "../../../src/contracts/agent-protocol/observed-set.ts";
+import type { Sync, SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 import type { JobRequest } from "../../../src/contracts/jobs.ts";
 import type { ResourceAmounts } from "../../../src/contracts/common/primitives.ts";
 import { createConcurrencyLimit } from "../../../src/lib/async/concurrency-limit.ts";

@@ -1,10 +1,8 @@
-import {
-  AGENT_PROTOCOL_VERSION,
-  type DesiredSet,
-  type Enrolled,
-  type ObservedSet,
-  type SyncResult,
-} from "../../../src/contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../../../src/contracts/agent-protocol/desired-set.ts";
+import type { Enrolled } from "../../../src/contracts/agent-protocol/enroll.ts";
+import type { ObservedSet } from "../../../src/contracts/agent-protocol/observed-set.ts";
+import { AGENT_PROTOCOL_VERSION } from "../../../src/contracts/agent-protocol/protocol.ts";
+import type { SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 
 /**
  * JSON in, JSON out, over the network. Throws with the whole problem for an answer that is no

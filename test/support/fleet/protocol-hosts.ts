@@ -1,8 +1,6 @@
-import type {
-  DesiredSet,
-  ObservedSet,
-  SyncResult,
-} from "../../../src/contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../../../src/contracts/agent-protocol/desired-set.ts";
+import type { ObservedSet } from "../../../src/contracts/agent-protocol/observed-set.ts";
+import type { SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 import { emptySync, enrollTestHost, type TestApi } from "../api/test-api.ts";
 
 /**

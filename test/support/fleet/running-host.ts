@@ -1,4 +1,4 @@
-import type { DesiredSet } from "../../../src/contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../../../src/contracts/agent-protocol/desired-set.ts";
 import { AgentSimulation } from "../agent/agent-simulation.ts";
 
 /** A host that has started these sets, with an empty list of changes. */

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { localSet } from "../../../../test/support/agent/local-set.ts";
-import { enrollBody } from "../../../contracts/agent-protocol/protocol.ts";
+import { enrollBody } from "../../../contracts/agent-protocol/enroll.ts";
 import { newId } from "../../../lib/ids.ts";
 import { openStateFile } from "./state-file.ts";
 

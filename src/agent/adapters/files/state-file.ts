@@ -1,7 +1,7 @@
 import { mkdir, open, readFile, rename } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
-import { desiredSetSchema } from "../../../contracts/agent-protocol/protocol.ts";
+import { desiredSetSchema } from "../../../contracts/agent-protocol/desired-set.ts";
 import { generationSchema, idSchema, reasonSchema } from "../../../contracts/common/primitives.ts";
 import { coalesce } from "../../../lib/async/coalesce.ts";
 import { newSecret } from "../../../lib/token-hash.ts";

@@ -3,7 +3,7 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 import { Agent as HttpAgent } from "undici";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Sync, SyncResult } from "../../../contracts/agent-protocol/protocol.ts";
+import type { Sync, SyncResult } from "../../../contracts/agent-protocol/sync.ts";
 import { newId } from "../../../lib/ids.ts";
 import { ControlPlaneError, CredentialRefusedError } from "../../ports/control-plane.ts";
 import { createControlPlane, enrollHost } from "./control-plane.ts";

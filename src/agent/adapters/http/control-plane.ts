@@ -5,8 +5,8 @@ import {
   type Enroll,
   type Enrolled,
   enrolledSchema,
-  syncResultSchema,
-} from "../../../contracts/agent-protocol/protocol.ts";
+} from "../../../contracts/agent-protocol/enroll.ts";
+import { syncResultSchema } from "../../../contracts/agent-protocol/sync.ts";
 import {
   type ControlPlane,
   ControlPlaneError,

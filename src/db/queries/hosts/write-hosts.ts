@@ -1,5 +1,5 @@
 import { type SQL, sql } from "drizzle-orm";
-import type { DesiredSet } from "../../../contracts/agent-protocol/protocol.ts";
+import type { DesiredSet } from "../../../contracts/agent-protocol/desired-set.ts";
 import type { Reason, ResourceAmounts } from "../../../contracts/common/primitives.ts";
 import { type SetTemplate, templateWithSize } from "../../../contracts/api/set-template.ts";
 import type { Db, Queryable } from "../../postgres/open-postgres.ts";

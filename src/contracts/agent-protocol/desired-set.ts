@@ -1,0 +1,22 @@
+import { z } from "zod";
+import { setTemplateSchema } from "../api/set-template.ts";
+import { setDesires } from "../api/sets.ts";
+import { generationSchema, idSchema, nameSchema, orNull } from "../common/primitives.ts";
+
+/** A set that the host should run, stop or delete, with everything that the agent needs for it. */
+export const desiredSetSchema = z
+  .strictObject({
+    setId: idSchema("set"),
+    tenant: nameSchema,
+    service: nameSchema,
+    revision: z.number().int(),
+    generation: generationSchema,
+    desired: z.enum(setDesires),
+    /** The agent replaces containers of an older generation; `restart` increases this number. */
+    restartGeneration: generationSchema,
+    /** A trashed volume of this host that the set gets instead of a new one. */
+    restoreVolumeId: orNull(idSchema("vol")).default(null),
+    template: setTemplateSchema,
+  })
+  .meta({ id: "DesiredSet" });
+export type DesiredSet = z.infer<typeof desiredSetSchema>;

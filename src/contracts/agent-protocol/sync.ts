@@ -1,0 +1,62 @@
+import { z } from "zod";
+import { reportedVolumeSchema } from "../api/volumes.ts";
+import { generationSchema, idSchema, timestamp } from "../common/primitives.ts";
+import { desiredSetSchema } from "./desired-set.ts";
+import { hostUsageSchema } from "./host-usage.ts";
+import { lenientArray } from "./lenient-array.ts";
+import { logStreamRequestSchema } from "./log-stream-request.ts";
+import { observedSetSchema } from "./observed-set.ts";
+import {
+  AGENT_PROTOCOL_VERSION,
+  PURGES_PER_SYNC_MAX,
+  SETS_PER_HOST_MAX,
+  SYNC_WAIT_MS_MAX,
+  VOLUMES_PER_HOST_MAX,
+} from "./protocol.ts";
+
+/** An image reference in a report, in any form that Docker returns. */
+export const imageReferenceSchema = z.string().max(255);
+export const IMAGES_PER_HOST_MAX = 2_000;
+
+export const dockerStates = ["ok", "slow", "unreachable"] as const;
+
+/** `POST /agent/v1/sync`: the report of a host, and the generation that it has accepted. */
+export const syncBody = z
+  .strictObject({
+    protocol: z.literal(AGENT_PROTOCOL_VERSION),
+    agentVersion: z.string().max(64),
+    /** The newest host generation whose desired sets the agent has persisted. */
+    acceptedGeneration: generationSchema,
+    /** Requests all desired sets: after a start, and periodically as a resync. */
+    full: z.boolean(),
+    /** How long the API may wait for changes before it answers. */
+    waitMs: z.number().int().min(0).max(SYNC_WAIT_MS_MAX),
+    observed: z.array(observedSetSchema).max(SETS_PER_HOST_MAX),
+    docker: z.strictObject({ state: z.enum(dockerStates), detail: z.string().max(500) }).nullable(),
+    /** Null: not measured. */
+    usage: hostUsageSchema.nullable(),
+    /** All volumes of the host. Null: unchanged since the last report. */
+    volumes: lenientArray(reportedVolumeSchema, VOLUMES_PER_HOST_MAX).nullable().default(null),
+    /** The references of all images in the daemon. Null: unchanged since the last report. */
+    images: lenientArray(imageReferenceSchema, IMAGES_PER_HOST_MAX).nullable(),
+  })
+  .meta({ id: "Sync" });
+export type Sync = z.infer<typeof syncBody>;
+
+/** The answer to a sync: the desired sets that changed, or all of them. */
+export const syncResultSchema = z
+  .strictObject({
+    hostGeneration: generationSchema,
+    /** `sets` has all sets of the host; the agent removes all other objects with Berth's labels. */
+    full: z.boolean(),
+    sets: z.array(desiredSetSchema),
+    streams: z.array(logStreamRequestSchema),
+    /** Sets whose state Berth does not know: the agent inspects and reports them again. */
+    reportAgain: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).default([]),
+    /** Trashed volumes to purge now. Each sync names them until the host has purged them. */
+    purgeVolumes: z.array(idSchema("vol")).max(PURGES_PER_SYNC_MAX).default([]),
+    leaseSeconds: z.number().int(),
+    serverTime: timestamp,
+  })
+  .meta({ id: "SyncResult" });
+export type SyncResult = z.infer<typeof syncResultSchema>;
