@@ -13,6 +13,7 @@ import type { ControlContext } from "../control/runtime/context.ts";
 import { CallerTokenCache } from "../control/tenancy/token-cache.ts";
 import { createEdgeLog } from "./compose/edge-log.ts";
 import { controlSettingsOf } from "./compose/control-settings.ts";
+import { ServiceBatches } from "../control/services/service-batches.ts";
 
 /** Cloudflare's execution context; `waitUntil` continues work after the answer. */
 interface EdgeExecution {
@@ -99,6 +100,7 @@ function openRequest(
     tokenCache: new CallerTokenCache(),
     reportWriteLimit: createConcurrencyLimit(1),
     hostAnswerLimit: createConcurrencyLimit(1),
+    serviceInserter: new ServiceBatches(database.db),
     log,
     settings: controlSettingsOf(config),
   };

@@ -2,6 +2,7 @@ import type { JobRequest } from "../../contracts/jobs.ts";
 import type { LogStreamRequest } from "../../contracts/agent-protocol/log-stream-request.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
 import type { Db, Queryable } from "../../db/postgres/open-postgres.ts";
+import type { NewService, StoredService } from "../../db/queries/services/write-services.ts";
 import type { EmittedEvent } from "../../contracts/api/event-texts.ts";
 import type { ConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import type { Log } from "../../lib/log.ts";
@@ -28,6 +29,7 @@ export interface ControlContext {
    * authentication.
    */
   hostAnswerLimit: ConcurrencyLimit;
+  serviceInserter: ServiceInserter;
   log: Log;
   /** The unit of work that `unitOfWork` joins: set inside a request with an Idempotency-Key. */
   unit?: UnitOfWork;
@@ -129,6 +131,19 @@ export interface StreamRelay {
   end(streamId: string, error?: string): Promise<void>;
   /** Yields chunks in order. Throws if the agent reports an error, or sends nothing within 10 s. */
   read(streamId: string, signal: AbortSignal): AsyncIterable<Uint8Array>;
+}
+
+/**
+ * Inserts new services. The concurrent requests of one tenant share statements and commits, so that
+ * a burst of requests costs Postgres a fraction of them.
+ */
+export interface ServiceInserter {
+  /**
+   * Inserts a service that needs no grants beyond its pool and its priority. Returns undefined, and
+   * changes nothing, if the tenant is near its quota, a grant is missing or the name is taken.
+   * Throws overloaded.
+   */
+  insert(service: NewService): Promise<StoredService | undefined>;
 }
 
 /** Recently authenticated callers by the hash of their secret; see tenancy/token-cache.ts. */

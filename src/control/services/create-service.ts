@@ -6,7 +6,8 @@ import {
 } from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import {
-  insertService,
+  insertServices,
+  type NewService,
   type ServiceRow,
   type StoredService,
 } from "../../db/queries/services/write-services.ts";
@@ -17,10 +18,13 @@ import { newId, newIds } from "../../lib/ids.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { dispatchEffects } from "../runtime/unit-of-work.ts";
 import { assertGranted } from "../tenancy/grants.ts";
-import { assertWithinQuota, growthBySets } from "../tenancy/quota.ts";
+import { amountsOfSets, assertWithinQuota, growthBySets } from "../tenancy/quota.ts";
 import { jobsForNewSets, SETS_ADDED_MAX } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
 import { countOf } from "../../lib/text/count-of.ts";
+
+/** A service with more sets has a statement of its own, so that small ones do not wait for it. */
+const BATCHED_SETS_MAX = 50;
 
 /**
  * Stores a service with its first revision and its pending sets, of thousands the first
@@ -59,13 +63,13 @@ export async function createService(
     setIds,
     jobs,
   };
-  const growth = growthBySets(body.template, body.replicas);
   const stored =
-    (await insertService(ctx.db, added, { farFromQuota: growth.intended })) ??
+    (await insertUnchecked(ctx, added)) ??
     (await withTx(ctx.db, async (tx) => {
       await assertGranted(tx, tenantId, body);
-      await assertWithinQuota(tx, tenantId, growth);
-      return insertService(tx, added, {});
+      await assertWithinQuota(tx, tenantId, growthBySets(body.template, body.replicas));
+      const [inserted] = await insertServices(tx, tenantId, [added]);
+      return inserted;
     }));
   assert(stored, "a service that was inserted without a condition is there");
   const { outboxIds } = stored;
@@ -74,6 +78,23 @@ export async function createService(
     service: asCreated(service, body.template, stored, setIds.length),
     effects: [`The scheduler places ${countOf(body.replicas, "set")}.`],
   };
+}
+
+/**
+ * Inserts the service if its tenant is far from its quota and needs no special grant: without a
+ * transaction, and together with other small services. Otherwise returns undefined.
+ */
+async function insertUnchecked(
+  ctx: ControlContext,
+  service: NewService,
+): Promise<StoredService | undefined> {
+  const { tolerations, hostLabels } = service.placement;
+  if (tolerations.length > 0 || Object.keys(hostLabels).length > 0) return undefined;
+  const isSmall = service.setIds.length <= BATCHED_SETS_MAX;
+  if (isSmall && !ctx.unit) return ctx.serviceInserter.insert(service);
+  const farFromQuota = amountsOfSets(service.template, service.desiredReplicas);
+  const [stored] = await insertServices(ctx.db, service.tenantId, [service], { farFromQuota });
+  return stored;
 }
 
 /** The amounts of a set that a resize can change. */

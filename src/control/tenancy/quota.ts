@@ -42,6 +42,25 @@ export function growthBySets(template: SetTemplate, count: number): QuotaGrowth 
   return { intended: amounts, existing: amounts };
 }
 
+/** The growth by new services with all their replicas. */
+export function growthOfServices(
+  services: readonly { template: SetTemplate; desiredReplicas: number }[],
+): QuotaAmounts {
+  return services
+    .map(({ template, desiredReplicas }) => amountsOfSets(template, desiredReplicas))
+    .reduce(addAmounts);
+}
+
+function addAmounts(a: QuotaAmounts, b: QuotaAmounts): QuotaAmounts {
+  return {
+    sets: a.sets + b.sets,
+    cpuMillis: a.cpuMillis + b.cpuMillis,
+    memoryBytes: a.memoryBytes + b.memoryBytes,
+    volumeBytes: a.volumeBytes + b.volumeBytes,
+    rootfsBytes: a.rootfsBytes + b.rootfsBytes,
+  };
+}
+
 export function subtractAmounts(a: QuotaAmounts, b: QuotaAmounts): QuotaAmounts {
   return {
     sets: a.sets - b.sets,

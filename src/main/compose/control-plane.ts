@@ -28,6 +28,7 @@ import { createMover } from "../../control/relocation/move-sets.ts";
 import { completeJobs } from "../../control/runtime/outbox.ts";
 import { createPlacer } from "../../control/placement/place-pending-sets.ts";
 import type { ProcessContext } from "./run-process.ts";
+import { ServiceBatches } from "../../control/services/service-batches.ts";
 
 const REDIS_START_WAIT_MS = 2_000;
 /** The share of database connections that reports of sets may use at once. */
@@ -99,6 +100,7 @@ export async function openControlPlane(
     tokenCache: new CallerTokenCache(),
     reportWriteLimit,
     hostAnswerLimit: createConcurrencyLimit(HOST_ANSWERS_MAX),
+    serviceInserter: new ServiceBatches(database.db),
     log,
     settings,
   };

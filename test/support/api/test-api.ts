@@ -17,6 +17,7 @@ import { assertDeclared, operationOf } from "./declared-answer.ts";
 import { createLocalSignals } from "../fakes/local-signals.ts";
 import { createLocalStreams } from "../fakes/local-streams.ts";
 import { createTestDatabase } from "../servers/test-services.ts";
+import { ServiceBatches } from "../../../src/control/services/service-batches.ts";
 
 export interface TestApi {
   api: Api;
@@ -65,6 +66,7 @@ export async function createTestApi(overrides: Partial<ControlContext> = {}): Pr
     tokenCache: new CallerTokenCache(),
     reportWriteLimit: createConcurrencyLimit(2),
     hostAnswerLimit: createConcurrencyLimit(2),
+    serviceInserter: new ServiceBatches(handle.db),
     log: silentLog,
     settings: defaultControlSettings,
     ...overrides,

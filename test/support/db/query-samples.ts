@@ -450,9 +450,9 @@ const services: Samples = {
   lockServiceById: (q) => [writeServices.lockServiceById(q, "svc")],
   claimServiceById: (q) => [writeServices.claimServiceById(q, "svc")],
   lockServicesById: (q) => [writeServices.lockServicesById(q, ids)],
-  insertService: (q) => [
-    writeServices.insertService(q, newService, {}),
-    writeServices.insertService(q, newService, { farFromQuota: growth }),
+  insertServices: (q) => [
+    writeServices.insertServices(q, "tnt", [newService]),
+    writeServices.insertServices(q, "tnt", [newService], { farFromQuota: growth }),
   ],
   updateService: (q) => [writeServices.updateService(q, service)],
   insertRevision: (q) => [writeServices.insertRevision(q, "svc", body.template)],

@@ -26,6 +26,7 @@ import { createPlacer, type Placer } from "../../../src/control/placement/place-
 import { syncHost } from "../../../src/control/hosts/sync-host.ts";
 import { createTestDatabase } from "../servers/test-services.ts";
 import { tenantBody } from "./tenant-body.ts";
+import { ServiceBatches } from "../../../src/control/services/service-batches.ts";
 
 /**
  * A fleet on a database of its own. Tests call the use cases directly, without HTTP and Redis. It
@@ -72,6 +73,7 @@ export async function createFleetContext(
     tokenCache: new CallerTokenCache(),
     reportWriteLimit: createConcurrencyLimit(2),
     hostAnswerLimit: createConcurrencyLimit(2),
+    serviceInserter: new ServiceBatches(handle.db),
     log: silentLog,
     settings: { ...defaultControlSettings, ...settings },
     jobQueue: { enqueue: async (jobs) => void enqueued.push(...jobs) },

@@ -132,73 +132,109 @@ export interface StoredService {
 }
 
 /**
- * Inserts a service with its first revision, its pending sets, its event and its jobs. It is one
- * statement, so that each service of a burst costs one round trip. Throws already-exists
+ * Inserts services of one tenant, each with its first revision, its pending sets, its event and its
+ * jobs. It is one statement, so that a burst of services costs a fraction of a round trip and of a
+ * commit each. The answers have the order of `services`. Throws already-exists
  * (services_name_unique).
  *
- * With `farFromQuota` it inserts nothing if the tenant is near its quota, if the caller must check
- * grants, or if the name is taken. It then returns undefined instead of throwing, so that the
- * transaction around it continues.
+ * With `farFromQuota`, the growth by all of them, it inserts none if the tenant is near its quota.
+ * It also leaves out a service whose pool or priority exceeds the grants, or whose name is taken.
+ * The answer to these is undefined, so that the transaction around it continues.
+ *
+ * Checks of foreign keys and quota triggers use generic plans from here to the commit. Postgres
+ * would otherwise plan each check.
  */
-export async function insertService(
+export async function insertServices(
   q: Queryable,
-  service: NewService,
-  options: { farFromQuota?: QuotaAmounts },
-): Promise<StoredService | undefined> {
-  const { tenantId, template } = service;
-  const created = { service: service.name, replicas: service.replicas };
+  tenantId: string,
+  services: readonly NewService[],
+  options: { farFromQuota?: QuotaAmounts } = {},
+): Promise<(StoredService | undefined)[]> {
   const { farFromQuota } = options;
-  const json = (value: unknown) => (value === null ? null : JSON.stringify(value));
   const admitted = farFromQuota
-    ? sql`from (${tenantUse(tenantId, farFromQuota)}) u where u."isFar" and ${isPlainlyGranted(service)}
+    ? sql`, (${tenantUse(tenantId, farFromQuota)}) u where u."isFar" and ${isPlainlyGranted(tenantId)}
           on conflict (tenant_id, name) where deleted_at is null do nothing`
     : sql``;
-  const rows = await rowsOfWrite<Omit<StoredService, "createdAt"> & { createdAt: string | Date }>(
+  const fromHereOn = sql`(select set_config('plan_cache_mode', 'force_generic_plan', true)) is not null`;
+  const rows = await rowsOfWrite<StoredServiceRow>(
     q,
-    sql`with service as (
+    sql`with wanted as materialized (
+          select * from json_to_recordset(${JSON.stringify(services.map(newServiceRow))}::json) as w(id text, name text,
+            replicas int, desired_replicas int, priority int, placement jsonb, on_host_lost text, autoscale jsonb,
+            disruption jsonb, template jsonb, cpu_millis bigint, memory_bytes bigint, volume_bytes bigint,
+            rootfs_bytes bigint, set_ids jsonb, jobs jsonb, event_text text)
+          where ${fromHereOn}
+        ), service as (
           insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost,
             autoscale, disruption, set_cpu_millis, set_memory_bytes, set_volume_bytes, set_rootfs_bytes)
-          select ${service.id}, ${tenantId}, ${service.name}, ${service.replicas}::int, ${service.desiredReplicas}::int,
-            ${service.priority}::int, ${json(service.placement)}::jsonb, ${service.onHostLost},
-            ${json(service.autoscale)}::jsonb, ${json(service.disruption)}::jsonb, ${template.cpuMillis}::bigint, ${template.memoryBytes}::bigint,
-            ${template.volume?.sizeBytes ?? 0}::bigint, ${template.rootfsBytes}::bigint
-          ${admitted}
-          returning id, priority, created_at
+          select w.id, ${tenantId}, w.name, w.replicas, w.desired_replicas, w.priority, w.placement, w.on_host_lost,
+            w.autoscale, w.disruption, w.cpu_millis, w.memory_bytes, w.volume_bytes, w.rootfs_bytes
+          from wanted w ${admitted}
+          returning id, created_at
         ), first as (
           insert into revisions (service_id, number, template)
-          select id, 1, ${json(template)}::jsonb from service
+          select w.id, 1, w.template from service join wanted w on w.id = service.id
         ), added as (
           insert into sets (id, tenant_id, service_id, revision, priority, cpu_millis, memory_bytes, volume_bytes, rootfs_bytes)
-          select value, ${tenantId}, service.id, 1, priority, ${template.cpuMillis}::bigint, ${template.memoryBytes}::bigint,
-            ${template.volume?.sizeBytes ?? 0}::bigint, ${template.rootfsBytes}::bigint
-          from service, json_array_elements_text(${json(service.setIds)}::json)
+          select set_id, ${tenantId}, w.id, 1, w.priority, w.cpu_millis, w.memory_bytes, w.volume_bytes, w.rootfs_bytes
+          from service join wanted w on w.id = service.id, jsonb_array_elements_text(w.set_ids) set_id
         ), appended as (
           insert into events (kind, text, tenant_id, service_id, generation, data)
-          select 'service-created', ${renderEventText("service-created", created)}::text, ${tenantId}, id, 1, ${json(created)}::jsonb from service
+          select 'service-created', w.event_text, ${tenantId}, w.id, 1, jsonb_build_object('service', w.name, 'replicas', w.replicas)
+          from service join wanted w on w.id = service.id
         ), enqueued as (
           insert into outbox (name, job_id, payload)
-          select o.name, o.job_id, o.payload
-          from service, json_to_recordset(${json(outboxRows(service.jobs))}::json) as o(name text, job_id text, payload jsonb)
-          returning id
+          select job.name, job.job_id, job.payload
+          from service join wanted w on w.id = service.id,
+            jsonb_to_recordset(w.jobs) as job(name text, job_id text, payload jsonb)
+          returning id, job_id
         )
-        select tenants.name as tenant, service.created_at as "createdAt", (select coalesce(json_agg(id order by id), '[]') from enqueued) as "outboxIds"
-        from service, tenants where tenants.id = ${tenantId}`,
+        select w.id, tenants.name as tenant, service.created_at as "createdAt", (
+            select coalesce(json_agg(e.id order by e.id), '[]') from enqueued e
+            where w.jobs @> jsonb_build_array(jsonb_build_object('job_id', e.job_id))) as "outboxIds"
+        from service join wanted w on w.id = service.id, tenants where tenants.id = ${tenantId}`,
   );
-  const row = rows[0];
-  if (!row) return undefined;
-  return { ...row, createdAt: isoTime(row.createdAt) };
+  const stored = new Map(rows.map((row) => [row.id, row]));
+  return services.map(({ id }) => {
+    const row = stored.get(id);
+    if (!row) return undefined;
+    const { tenant, createdAt, outboxIds } = row;
+    return { tenant, createdAt: isoTime(createdAt), outboxIds };
+  });
 }
 
-/**
- * The tenant's grants include the pool and the priority of a service that has no tolerations and
- * no host labels. Those of other services are checked by the caller.
- */
-function isPlainlyGranted({ tenantId, placement, priority }: NewService): SQL {
-  if (placement.tolerations.length > 0 || Object.keys(placement.hostLabels).length > 0) {
-    return sql`false`;
-  }
-  return sql`exists (select 1 from tenants g where g.id = ${tenantId} and (g.grants->>'priorityMax')::int >= ${priority}::int
-    and (g.grants->'pools' @> '["*"]' or g.grants->'pools' @> jsonb_build_array(${placement.pool}::text)))`;
+interface StoredServiceRow extends Omit<StoredService, "createdAt"> {
+  id: string;
+  createdAt: string | Date;
+}
+
+function newServiceRow(service: NewService) {
+  const { name, replicas, template } = service;
+  return {
+    id: service.id,
+    name,
+    replicas,
+    desired_replicas: service.desiredReplicas,
+    priority: service.priority,
+    placement: service.placement,
+    on_host_lost: service.onHostLost,
+    autoscale: service.autoscale,
+    disruption: service.disruption,
+    template,
+    cpu_millis: template.cpuMillis,
+    memory_bytes: template.memoryBytes,
+    volume_bytes: template.volume?.sizeBytes ?? 0,
+    rootfs_bytes: template.rootfsBytes,
+    set_ids: service.setIds,
+    jobs: outboxRows(service.jobs),
+    event_text: renderEventText("service-created", { service: name, replicas }),
+  };
+}
+
+/** The tenant's grants include the pool and the priority. The caller checks all other grants. */
+function isPlainlyGranted(tenantId: string): SQL {
+  return sql`exists (select 1 from tenants g where g.id = ${tenantId} and (g.grants->>'priorityMax')::int >= w.priority
+    and (g.grants->'pools' @> '["*"]' or g.grants->'pools' @> jsonb_build_array(w.placement->>'pool')))`;
 }
 
 /** Writes what changed of a locked service and bumps its generation. Gives the new one. */
