@@ -141,12 +141,12 @@ test("volumes and root file systems count against the quota", async () => {
   const { tenantId } = await start({ volumeBytesMax: 2 * gib, rootfsBytesMax: 3 * gib });
   await expect(create(tenantId, withVolume("db", 3))).rejects.toMatchObject({
     ...exceeded,
-    publicDetail: expect.stringMatching(/[KMGT]iB of volumes/),
+    publicDetail: expect.stringContaining("of volumes"),
   });
   await create(tenantId, withVolume("db", 2));
   await expect(create(tenantId, sized("web", 1, 2))).rejects.toMatchObject({
     ...exceeded,
-    publicDetail: expect.stringMatching(/[KMGT]iB of root file systems/),
+    publicDetail: expect.stringContaining("of root file systems"),
   });
 });
 
