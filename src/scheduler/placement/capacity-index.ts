@@ -1,55 +1,61 @@
 import { type Bitmap, clearBit, newBitmap, setBit } from "./bitmap.ts";
 
 /**
- * Hosts by how much room they have in one dimension: buckets on a logarithmic scale, eight to an octave, each a bitmap of host
- * ranks under a summary bitmap of its words. Moving a host is a few bit operations, and a walk over a bucket skips 1,024
- * empty places at a time. Ranks are positions in id order, so every walk goes in id order, whatever the
- * order in which hosts came: that is what makes plans independent of history.
+ * Hosts by their free capacity in one dimension. Buckets have a logarithmic scale with eight
+ * buckets for each octave. Each bucket is a bitmap of ranks under a summary bitmap of its words.
+ * The move of a host takes a few bit operations, and a walk skips 1,024 absent ranks at a time.
+ * Ranks follow the ids, so each walk has the order of the ids, whatever the history.
  *
- * Beside it a linear scan costs 24 us a placement at 5,000 hosts, and ten times that at 50,000.
+ * A linear scan costs 24 us for each placement at 5,000 hosts, and ten times that at 50,000.
  */
-export interface RoomIndex {
-  bucketOf(room: number): number;
+export interface CapacityIndex {
+  bucketOf(capacity: number): number;
   readonly bucketCount: number;
-  /** Buckets that hold any host, as a bitmap. */
+  /** A bitmap of the buckets with a host. */
   readonly occupied: Bitmap;
-  /** Hosts in each bucket. */
+  /** The number of hosts in each bucket. */
   readonly counts: Int32Array;
-  /** Insertions so far, of all buckets; a bucket whose last one is not after a walk of it holds nothing new since. */
+  /**
+   * All insertions so far. A bucket has no new host since a walk if its last insertion precedes the
+   * walk.
+   */
   readonly insertions: number;
   readonly lastInsertion: Float64Array;
   bucket(index: number): { words: Bitmap; summary: Bitmap };
-  insert(rank: number, room: number): void;
+  insert(rank: number, capacity: number): void;
   remove(rank: number): void;
-  /** Moves a host that is in the index to its new room; one that is not in it stays out. */
-  move(rank: number, room: number): void;
+  /** Changes the capacity of a host in the index. Other hosts stay outside. */
+  move(rank: number, capacity: number): void;
 }
 
 const BUCKETS_PER_OCTAVE = 8;
-/** Rooms are below 2^53. */
+/** Capacities are below 2^53. */
 const OCTAVES = 53;
 const ABSENT = -1;
-/** Buckets of every index. */
-export const ROOM_BUCKETS = 1 + OCTAVES * BUCKETS_PER_OCTAVE;
+/** The number of buckets of every index. */
+export const CAPACITY_BUCKETS = 1 + OCTAVES * BUCKETS_PER_OCTAVE;
 
-/** Its two halves are read as integers, the high one second: all machines that run Node are little-endian. */
+/**
+ * The code reads the halves of a float as integers, the high one second: Node runs on little-endian
+ * machines.
+ */
 const float = new Float64Array(1);
 const halves = new Uint32Array(float.buffer);
 
 /**
- * Bucket 0: no room. Octaves come from the exponent of the float, eighths from its mantissa: no logarithm, so that every
- * machine agrees to the bit.
+ * The bucket of a capacity; bucket 0 has hosts without any. The exponent of the float is the
+ * octave, and its mantissa the eighth. Without a logarithm all machines compute the same bucket.
  */
-export function bucketOfRoom(room: number): number {
-  if (room < 1) return 0;
-  float[0] = room;
+export function bucketOfCapacity(capacity: number): number {
+  if (capacity < 1) return 0;
+  float[0] = capacity;
   const high = halves[1] as number;
   const exponent = ((high >>> 20) & 0x7ff) - 1023;
   return 1 + exponent * BUCKETS_PER_OCTAVE + ((high >>> 17) & 7);
 }
 
-export function createRoomIndex(hostCount: number): RoomIndex {
-  const bucketCount = ROOM_BUCKETS;
+export function createCapacityIndex(hostCount: number): CapacityIndex {
+  const bucketCount = CAPACITY_BUCKETS;
   const buckets: ({ words: Bitmap; summary: Bitmap } | undefined)[] = [];
   const occupied = newBitmap(bucketCount);
   const counts = new Int32Array(bucketCount);
@@ -58,7 +64,7 @@ export function createRoomIndex(hostCount: number): RoomIndex {
   const bucketOfRank = new Int16Array(hostCount).fill(ABSENT);
   const wordCount = Math.ceil(hostCount / 32);
 
-  // Made on first use: of 425 buckets a fleet uses a few dozen.
+  // Creates buckets at their first use: a fleet uses a few dozen of the 425.
   const bucket = (index: number) =>
     (buckets[index] ??= { words: newBitmap(hostCount), summary: newBitmap(wordCount) });
 
@@ -82,7 +88,7 @@ export function createRoomIndex(hostCount: number): RoomIndex {
   }
 
   return {
-    bucketOf: bucketOfRoom,
+    bucketOf: bucketOfCapacity,
     bucketCount,
     occupied,
     counts,
@@ -91,15 +97,15 @@ export function createRoomIndex(hostCount: number): RoomIndex {
     },
     lastInsertion,
     bucket,
-    insert: (rank, room) => add(rank, bucketOfRoom(room)),
+    insert: (rank, capacity) => add(rank, bucketOfCapacity(capacity)),
     remove(rank) {
       const index = bucketOfRank[rank] as number;
       if (index !== ABSENT) drop(rank, index);
     },
-    move(rank, room) {
+    move(rank, capacity) {
       const before = bucketOfRank[rank] as number;
       if (before === ABSENT) return;
-      const after = bucketOfRoom(room);
+      const after = bucketOfCapacity(capacity);
       if (before === after) return;
       drop(rank, before);
       add(rank, after);

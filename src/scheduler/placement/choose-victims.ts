@@ -41,9 +41,9 @@ export interface Victim {
  * 4. The newest sets.
  *
  * Among the sets of step 1 the choice keeps the spread as far as it can. Among the others it makes
- * two guarantees for the coarsest spread rule of the service (zone, then rack, then host). If maxSkew
- * holds before the removal, it holds after it. No domain becomes empty while another has two sets.
- * A second, finer rule is best effort, because two rules can contradict each other.
+ * two guarantees for the coarsest spread rule of the service (zone, then rack, then host). If
+ * maxSkew holds before the removal, it holds after it. No domain becomes empty while another has
+ * two sets. A second, finer rule is best effort, because two rules can contradict each other.
  *
  * `hosts` contains at least the hosts of the sets. Pure and independent of the order of its input;
  * O(n log n) for n sets.

@@ -11,29 +11,35 @@ import {
 } from "./spread-rule.ts";
 
 /**
- * Everything but room that decides whether a host may take a set of one service under its constraints. Made once a plan for
- * each, and kept up to date by the placements of the plan.
+ * The rules, except capacity, that decide whether a host may take a set of one service. A plan
+ * creates them once for each service and constraints, and each of its placements updates them.
  */
 export interface Filters {
-  /** Hosts that nothing but room and spread rules out. */
+  /** Hosts that only capacity or spread may rule out. */
   readonly allowed: Bitmap;
   readonly spread: readonly SpreadRule[];
-  /** Services of which another placement changes what is allowed. */
-  readonly heardServices: ReadonlySet<string>;
-  /** A set of `serviceId` went to this host in this plan. */
+  /** Services whose placements change `allowed` or `spread`. */
+  readonly watchedServices: ReadonlySet<string>;
+  /** Records that this plan has placed a set of `serviceId` on a host. */
   notePlaced(serviceId: string, rank: number): void;
-  /** On how many hosts each reason holds, but for room and being avoided. Costs nothing that grows with the fleet. */
+  /**
+   * Counts the hosts of each reason, except capacity and avoided hosts. The cost does not grow with
+   * the fleet.
+   */
   countAgainst(): Map<RejectReason, number>;
 }
 
 export interface FilterContext {
   fleet: Fleet;
   table: HostTable;
-  /** Hosts whose report is recent enough. */
+  /** Hosts with a recent report. */
   fresh: Bitmap;
-  /** Eligible and fresh hosts by what makes them eligible, with the domains that they span: shared by services alike. */
+  /**
+   * Eligible hosts with a recent report, and their open domains. Services with one description
+   * share them.
+   */
   bases: Map<Bitmap, Base>;
-  /** By service, those that ask in this plan not to share a host with it. */
+  /** For each service, the services of this plan that forbid it on their hosts. */
   repelledBy: ReadonlyMap<string, ReadonlySet<string>>;
 }
 
@@ -43,7 +49,10 @@ interface Base {
   openDomains: Map<string, OpenDomains>;
 }
 
-/** Hosts that were heard of recently: what others report may be anything by now (I12). */
+/**
+ * Finds the hosts with a recent report. The reports of other hosts do not show their present use
+ * (I12).
+ */
 export function freshHosts(fleet: Fleet, table: HostTable, nowMs: number): Bitmap {
   const fresh = newBitmap(table.hosts.length);
   const oldestMs = nowMs - fleet.policy.reportAgeMaxMs;
@@ -89,7 +98,8 @@ export function prepareFilters(
   return {
     allowed,
     spread,
-    heardServices: spread.length === 0 ? hostileServices : new Set([...hostileServices, serviceId]),
+    watchedServices:
+      spread.length === 0 ? hostileServices : new Set([...hostileServices, serviceId]),
     notePlaced(placedServiceId, rank) {
       if (hostileServices.has(placedServiceId)) repel(rank);
       if (placedServiceId === serviceId) for (const rule of spread) rule.notePlaced(rank);
@@ -116,7 +126,10 @@ function baseOf(context: FilterContext, constraints: PlacementConstraints): Base
   return base;
 }
 
-/** Hosts that are ready, of the pool, and have the labels and no unwelcome taint; found once for all services alike. */
+/**
+ * Finds the ready hosts of the pool with the required labels and without other taints. Caches them
+ * by description.
+ */
 function eligibleHosts(table: HostTable, constraints: PlacementConstraints): Eligible {
   const { pool, hostLabels, tolerations } = constraints;
   const key = JSON.stringify([
@@ -129,7 +142,7 @@ function eligibleHosts(table: HostTable, constraints: PlacementConstraints): Eli
   const hosts = newBitmap(table.hosts.length);
   const against = new Map<RejectReason, number>();
   for (const [rank, host] of table.hosts.entries()) {
-    const reasons = standingReasons(host, constraints);
+    const reasons = permanentReasons(host, constraints);
     if (reasons.length === 0) setBit(hosts, rank);
     for (const reason of reasons) against.set(reason, (against.get(reason) ?? 0) + 1);
   }
@@ -138,8 +151,8 @@ function eligibleHosts(table: HostTable, constraints: PlacementConstraints): Eli
   return eligible;
 }
 
-/** What rules a host out whatever the time and whatever else is placed. */
-function standingReasons(host: HostSnapshot, constraints: PlacementConstraints): RejectReason[] {
+/** The reasons that rule a host out at any time and after any placement. */
+function permanentReasons(host: HostSnapshot, constraints: PlacementConstraints): RejectReason[] {
   const reasons: RejectReason[] = [];
   if (host.readiness !== "ready") reasons.push(`host-${host.readiness}`);
   if (host.pool !== constraints.pool) reasons.push("other-pool");

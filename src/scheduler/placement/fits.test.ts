@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { amounts, hostOf, policyOf } from "../../../test/support/fleet/scheduler-world.ts";
-import { fits, fitsHost, roomOf, shortageOf } from "./fits.ts";
+import { fits, fitsHost, capacityOf, shortageOf } from "./fits.ts";
 import { dimensions } from "./model.ts";
 
 const [pool] = policyOf({ overcommitPercent: amounts(150), highWaterPercent: amounts(80) }).pools;
@@ -14,8 +14,8 @@ const some = fc.record({
   rootfsBytes: fc.integer({ min: 0, max: 120 }),
 });
 
-describe("what fits", () => {
-  test("is decided alike by the planner's rooms, on a locked row, and dimension by dimension", () => {
+describe("the fit of a set", () => {
+  test("is the same for the planner, for a locked row and for each dimension", () => {
     fc.assert(
       fc.property(some, some, some, some, (allocated, used, placedSinceReport, ask) => {
         const host = hostOf("host_a", {
@@ -23,15 +23,15 @@ describe("what fits", () => {
           reported: { used, atMs: 0 },
           placedSinceReport,
         });
-        const inRooms = fits(
-          roomOf(host, pool),
+        const isInPlanner = fits(
+          capacityOf(host, pool),
           0,
           Float64Array.from(dimensions, (dimension) => ask[dimension]),
         );
         const short = dimensions.filter((dimension) =>
           shortageOf(host, pool, dimension, ask[dimension]),
         );
-        expect(inRooms).toBe(short.length === 0);
+        expect(isInPlanner).toBe(short.length === 0);
         expect(fitsHost(host, pool, ask)).toMatchObject(
           short.length === 0 ? { ok: true } : { ok: false, dimension: short[0] },
         );
@@ -39,7 +39,7 @@ describe("what fits", () => {
     );
   });
 
-  test("says whether bookings or measured use are too high, and by how much", () => {
+  test("names bookings or measured use as the cause, and the shortage", () => {
     const ask = amounts(0, { memoryBytes: 30 });
     const booked = hostOf("host_a", { allocated: amounts(0, { memoryBytes: 125 }) });
     expect(fitsHost(booked, pool, ask)).toEqual({
@@ -55,12 +55,12 @@ describe("what fits", () => {
     });
   });
 
-  test("asks nothing of a dimension of which nothing is asked, however full", () => {
+  test("ignores a dimension with an ask of 0, also when it is overbooked", () => {
     const overfull = hostOf("host_a", { allocated: amounts(500) });
     expect(fitsHost(overfull, pool, amounts(0))).toEqual({ ok: true });
   });
 
-  test("counts trashed volumes as free, and a host that never reported by its bookings", () => {
+  test("counts trashed volumes as free, and only the bookings of a host without a report", () => {
     const trashed = hostOf("host_a", {
       reported: { used: amounts(80), atMs: 0 },
       reclaimableVolumeBytes: 50,

@@ -8,7 +8,7 @@ import {
   type Resources,
 } from "./model.ts";
 
-/** Amounts in the order of `dimensions`, as the planner keeps them. Float64: exact for integers below 2^53. */
+/** Amounts in the order of `dimensions`. A Float64 is exact for integers below 2^53. */
 export type Amounts = Float64Array;
 
 export type FitResult =
@@ -32,28 +32,34 @@ export function amountsOf(resources: Resources): Amounts {
 }
 
 /**
- * The one decision of what fits (I2): the planner asks it of the rooms it keeps, commit asks it of locked rows by way of `fitsHost`.
- * Room is read from `rooms` at `offset`. A dimension of which nothing is asked never decides, even where a host is over-full.
+ * Decides whether a set fits on a host (I2). `capacities` has the free amounts of the host from
+ * `offset` on. A dimension with an ask of 0 never decides, even on an overbooked host.
+ *
+ * The planner calls it with its own amounts, and the commit of a plan calls it through `fitsHost`
+ * with locked rows.
  */
-export function fits(rooms: Amounts, offset: number, ask: Amounts): boolean {
+export function fits(capacities: Amounts, offset: number, ask: Amounts): boolean {
   for (let d = 0; d < ask.length; d++) {
     const asked = ask[d] as number;
-    if (asked > 0 && asked > (rooms[offset + d] as number)) return false;
+    if (asked > 0 && asked > (capacities[offset + d] as number)) return false;
   }
   return true;
 }
 
-/** `fits` for one host as it stands, with what is short: the first dimension in order, by what binds it more tightly. */
+/** Applies `fits` to one host. Names the first dimension that is short, and the reason. */
 export function fitsHost(host: HostSnapshot, pool: PoolPolicy, ask: Resources): FitResult {
-  if (fits(roomOf(host, pool), 0, amountsOf(ask))) return { ok: true };
+  if (fits(capacityOf(host, pool), 0, amountsOf(ask))) return { ok: true };
   for (const dimension of dimensions) {
     const reason = shortageOf(host, pool, dimension, ask[dimension]);
     if (reason) return { ok: false, dimension, ...reason };
   }
-  assert(false, "what does not fit is short of something");
+  assert(false, "a set that does not fit is short of a dimension");
 }
 
-/** Why `asked` of a dimension does not fit; undefined when it does. Names the bookings when both limits are too low. */
+/**
+ * Why `asked` does not fit in a dimension, or undefined. Prefers the shortage of bookings to that
+ * of measured use.
+ */
 export function shortageOf(
   host: HostSnapshot,
   pool: PoolPolicy,
@@ -62,14 +68,14 @@ export function shortageOf(
 ): { reason: RejectReason; shortBy: number } | undefined {
   if (asked === 0) return undefined;
   const reasons = shortageReasons(dimension);
-  const booked = bookableRoom(host, pool, dimension);
+  const booked = unbookedCapacity(host, pool, dimension);
   if (asked > booked) return { reason: reasons.insufficient, shortBy: asked - booked };
-  const measured = measuredRoom(host, pool, dimension);
+  const measured = unusedCapacity(host, pool, dimension);
   if (asked > measured) return { reason: reasons.aboveHighWater, shortBy: asked - measured };
   return undefined;
 }
 
-/** What a host may be short of in a dimension: of room to book, or of measured room. */
+/** The reasons for a shortage of a dimension: bookings, or measured use. */
 export function shortageReasons(dimension: Dimension): {
   insufficient: RejectReason;
   aboveHighWater: RejectReason;
@@ -78,22 +84,33 @@ export function shortageReasons(dimension: Dimension): {
   return { insufficient: `insufficient-${name}`, aboveHighWater: `above-high-water-${name}` };
 }
 
-/** What a plan has put on a host so far, one of these for each set. */
+/** The amounts that a plan has booked on a host for one set. */
 export interface Booking {
   rank: number;
   ask: Amounts;
 }
 
-/** Per dimension, the smaller of what bookings leave and what measured use leaves (DESIGN, 6). May be negative. */
-export function roomOf(host: HostSnapshot, pool: PoolPolicy): Amounts {
-  const room = new Float64Array(dimensions.length);
+/**
+ * The free capacity of a host: in each dimension the smaller of the unbooked and the unused amount
+ * (DESIGN, 6). May be negative.
+ */
+export function capacityOf(host: HostSnapshot, pool: PoolPolicy): Amounts {
+  const capacity = new Float64Array(dimensions.length);
   for (const [d, dimension] of dimensions.entries()) {
-    room[d] = Math.min(bookableRoom(host, pool, dimension), measuredRoom(host, pool, dimension));
+    capacity[d] = Math.min(
+      unbookedCapacity(host, pool, dimension),
+      unusedCapacity(host, pool, dimension),
+    );
   }
-  return room;
+  return capacity;
 }
 
-export function bookableRoom(host: HostSnapshot, pool: PoolPolicy, dimension: Dimension): number {
+/** The amount below the overcommit limit that no booking takes. */
+export function unbookedCapacity(
+  host: HostSnapshot,
+  pool: PoolPolicy,
+  dimension: Dimension,
+): number {
   return (
     Math.floor((host.allocatable[dimension] * pool.overcommitPercent[dimension]) / 100) -
     host.allocated[dimension]
@@ -101,10 +118,11 @@ export function bookableRoom(host: HostSnapshot, pool: PoolPolicy, dimension: Di
 }
 
 /**
- * Trashed volumes are in the measured use and can be purged when room is needed, so they are taken off it. They are not
- * in the bookings: those ended when the volume was trashed.
+ * The amount below the high-water mark that no measured use takes. The host can purge trashed
+ * volumes for new ones, so they count as unused. No booking contains them, because their bookings
+ * ended with the set.
  */
-export function measuredRoom(host: HostSnapshot, pool: PoolPolicy, dimension: Dimension): number {
+export function unusedCapacity(host: HostSnapshot, pool: PoolPolicy, dimension: Dimension): number {
   const used = host.reported?.used[dimension] ?? 0;
   const reclaimable = dimension === "volumeBytes" ? host.reclaimableVolumeBytes : 0;
   return (

@@ -20,10 +20,10 @@ function fleetOf(hosts: readonly HostSnapshot[]): Fleet {
   return fleet;
 }
 
-/** One host after another changes in some way; sometimes one comes or goes. */
+/** Changes of one host after another, with additions and removals. */
 const change = fc.record({
   id: fc.constantFrom("host_a", "host_b", "host_c", "host_d"),
-  gone: fc.boolean(),
+  isRemoved: fc.boolean(),
   host: fc.record({
     zone: fc.constantFrom("z1", "z2"),
     rack: fc.constantFrom("r1", "r2"),
@@ -46,7 +46,7 @@ const change = fc.record({
 });
 
 describe("a fleet", () => {
-  test("that was planned on and changed plans as one that was never anything else", () => {
+  test("plans independently of its earlier plans and changes", () => {
     const requests = [
       ...["1", "2", "3"].map((id) => requestOf(`set_${id}`, { images: ["app:1"] })),
       ...["4", "5"].map((id) =>
@@ -63,8 +63,8 @@ describe("a fleet", () => {
       fc.property(fc.array(change, { minLength: 1, maxLength: 20 }), (changes) => {
         const changed = fleetOf([hostOf("host_a"), hostOf("host_b")]);
         const now = new Map([hostOf("host_a"), hostOf("host_b")].map((host) => [host.id, host]));
-        for (const [step, { id, gone, host }] of changes.entries()) {
-          if (gone && step % 3 === 0) {
+        for (const [step, { id, isRemoved, host }] of changes.entries()) {
+          if (isRemoved && step % 3 === 0) {
             now.delete(id);
             changed.removeHost(id);
           } else {
@@ -102,7 +102,7 @@ describe("a fleet", () => {
     expect([fleet.hostCount, fleet.setCount, fleet.getHost("host_a")]).toEqual([1, 0, undefined]);
   });
 
-  test("goes by a new policy at once", () => {
+  test("applies a new policy immediately", () => {
     const fleet = fleetOf([hostOf("host_a", { allocated: amounts(95) })]);
     expect(planPlacements(fleet, [requestOf("set_1")], options).placements).toEqual([]);
     fleet.setPolicy({ ...policyOf({ overcommitPercent: amounts(200) }), version: 2 });
@@ -112,10 +112,10 @@ describe("a fleet", () => {
     });
   });
 
-  test("with hosts of a pool without a policy is refused", () => {
-    const fleet = fleetOf([hostOf("host_a", { pool: "nobody-knows" })]);
+  test("rejects hosts of a pool without a policy", () => {
+    const fleet = fleetOf([hostOf("host_a", { pool: "noHolder-knows" })]);
     expect(() => planPlacements(fleet, [], options)).toThrow(
-      "host pool nobody-knows has no policy",
+      "host pool noHolder-knows has no policy",
     );
   });
 });
@@ -124,7 +124,7 @@ describe("preferences", () => {
   const empty = { allocated: amounts(20) };
   const fuller = { allocated: amounts(22) };
 
-  test("who holds an image is as each host last said", () => {
+  test("the holders of an image follow the last report of each host", () => {
     const fleet = createFleet(policyOf());
     const requests = [requestOf("set_1", { images: ["app:1"] })];
     const holderAfter = (images: string[]) => {
@@ -133,11 +133,11 @@ describe("preferences", () => {
       const [placement] = planPlacements(fleet, requests, { seed: 1, nowMs }).placements;
       return { hostId: placement?.hostId, images: placement?.because["images"] };
     };
-    const nobody = { hostId: "host_a", images: undefined };
-    expect(holderAfter([])).toEqual(nobody);
+    const noHolder = { hostId: "host_a", images: undefined };
+    expect(holderAfter([])).toEqual(noHolder);
     expect(holderAfter(["app:1"])).toEqual({ hostId: "host_b", images: 150_000 });
     expect(holderAfter(["app:1"])).toEqual({ hostId: "host_b", images: 150_000 });
-    expect(holderAfter(["app:2"])).toEqual(nobody);
+    expect(holderAfter(["app:2"])).toEqual(noHolder);
   });
 
   test("a host that holds the images wins over one that is a little fuller", () => {
@@ -153,7 +153,7 @@ describe("preferences", () => {
     expect(placement).toMatchObject({ hostId: "host_b", because: { images: 150_000 } });
   });
 
-  test("an image that nobody holds decides nothing", () => {
+  test("an image on no host does not change the score", () => {
     const fleet = fleetOf([hostOf("host_a", fuller), hostOf("host_b", empty)]);
     const [placement] = planPlacements(
       fleet,
@@ -168,7 +168,7 @@ describe("preferences", () => {
     { near: "its host", ids: ["host_same"], score: 200_000 },
     { near: "its rack", ids: ["host_rack"], score: 120_000 },
     { near: "its zone", ids: ["host_zone"], score: 60_000 },
-  ])("a neighbour draws to $near", ({ ids, score }) => {
+  ])("affinity prefers $near", ({ ids, score }) => {
     const places = {
       host_far: hostOf("host_far", { ...fuller, zone: "z2", rack: "r9" }),
       host_zone: hostOf("host_zone", { ...empty, rack: "r2" }),
@@ -177,19 +177,19 @@ describe("preferences", () => {
     };
     const fleet = createFleet(policyOf());
     for (const [id, host] of Object.entries(places)) {
-      // Only the places asked about take sets; the neighbour's own host is there in any case.
+      // Only the expected and the far host take sets. The neighbor needs its own host, too.
       const isOpen = id === "host_far" || ids.includes(id);
       fleet.upsertHost(isOpen ? host : { ...host, readiness: "cordoned" });
     }
     fleet.upsertSet({ id: "set_db", serviceId: "svc_db", hostId: "host_same" });
     const near = requestOf("set_1", {
-      constraints: constraintsOf({ affinity: ["svc_db", "svc_gone"] }),
+      constraints: constraintsOf({ affinity: ["svc_db", "svc_deleted"] }),
     });
     const [placement] = planPlacements(fleet, [near], options).placements;
     expect(placement).toMatchObject({ hostId: ids[0], because: { affinity: score } });
   });
 
-  test("spread takes the emptiest, pack the fullest, and equals go by id", () => {
+  test("spread prefers the emptiest host, pack the fullest, and ids decide between equal ones", () => {
     const hosts = [hostOf("host_c", empty), hostOf("host_b", fuller), hostOf("host_a", empty)];
     const placeWith = (strategy: "pack" | "spread") =>
       planPlacements(
@@ -201,7 +201,7 @@ describe("preferences", () => {
     expect(placeWith("spread")).toBe("host_a");
   });
 
-  test("requests that differ in one dimension only are told apart", () => {
+  test("requests that differ in only one dimension have different shapes", () => {
     const shared = constraintsOf();
     const images: string[] = [];
     const asks = [

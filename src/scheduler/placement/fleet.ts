@@ -2,8 +2,8 @@ import { createHostTable, type HostTable } from "./host-table.ts";
 import type { HostSnapshot, PlacedSet, PlanPolicy } from "./model.ts";
 
 /**
- * The hosts and the sets on them, kept in memory by a job worker and refreshed by change. Whatever history led here, the same
- * hosts and sets make the same plans.
+ * The hosts and their sets, which a job worker caches in memory and refreshes by change. Plans
+ * depend on the present hosts and sets only, and not on their history.
  */
 export interface Fleet {
   readonly policy: PlanPolicy;
@@ -15,9 +15,9 @@ export interface Fleet {
   upsertSet(set: PlacedSet): void;
   removeSet(id: string): void;
   setPolicy(policy: PlanPolicy): void;
-  /** How many sets of a service stand on each host, by host id. */
+  /** The number of sets of a service on each host, by host id. */
   hostsOfService(serviceId: string): ReadonlyMap<string, number>;
-  /** The hosts as the planner wants them; valid until the next change of the fleet. */
+  /** The hosts as the planner reads them. Valid until the next change of the fleet. */
   table(): HostTable;
 }
 
@@ -77,7 +77,7 @@ export function createFleet(initialPolicy: PlanPolicy): Fleet {
     removeSet,
     setPolicy(next) {
       policy = next;
-      table = undefined; // every host's room may be another
+      table = undefined; // the capacity of every host may change
     },
     hostsOfService: (serviceId) => byService.get(serviceId) ?? noHosts,
     table: () => (table ??= createHostTable(hosts.values(), policy, byHost)),

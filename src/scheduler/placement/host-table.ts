@@ -1,6 +1,6 @@
 import { assert } from "../../lib/assert.ts";
 import { type Bitmap, clearBit, newBitmap, setBit } from "./bitmap.ts";
-import { roomOf } from "./fits.ts";
+import { capacityOf } from "./fits.ts";
 import {
   dimensions,
   type HostSnapshot,
@@ -8,58 +8,65 @@ import {
   type PoolPolicy,
   type RejectReason,
 } from "./model.ts";
-import { createRoomIndex, type RoomIndex } from "./room-index.ts";
+import { createCapacityIndex, type CapacityIndex } from "./capacity-index.ts";
 
 export const DIMENSION_COUNT = dimensions.length;
 
-/** Names as small integers, in order of name, so that the numbers do not depend on who came first. */
+/** Numbers for names, in the order of the names. They do not depend on the order of the hosts. */
 export interface Numbering {
-  /** By rank of the host. */
+  /** The number of each host, by its rank. */
   readonly of: Int32Array;
   readonly count: number;
-  /** How many hosts have each number. */
+  /** The number of hosts with each number. */
   readonly sizes: Int32Array;
-  /** The hosts with a number; made when it is first asked for. */
+  /** Returns the hosts with a number. Creates the bitmap at the first call. */
   hostsOf(number: number): Bitmap;
 }
 
-/** Hosts that answer to one description: a pool, labels, and tolerated taints. */
+/** Hosts that match a description: a pool, labels and tolerated taints. */
 export interface Eligible {
   readonly hosts: Bitmap;
-  /** On how many hosts each reason holds that rules out the others, whatever else is placed. */
+  /** The number of hosts that each permanent reason rules out. */
   readonly against: ReadonlyMap<RejectReason, number>;
 }
 
 /**
- * The hosts as columns, in order of their ids: a host's rank is its position. Made anew when hosts come or go or change what they
- * are (pool, zone, rack, labels, taints), which is rare; amounts and readiness change in place.
+ * The hosts as columns, in the order of their ids: the rank of a host is its position. Amounts and
+ * readiness change in place. A change of the hosts, or of a pool, zone, rack, label or taint, needs
+ * a new table, which is rare.
  */
 export interface HostTable {
   readonly hosts: readonly HostSnapshot[];
   readonly rankOf: ReadonlyMap<string, number>;
-  /** DIMENSION_COUNT each, at rank x DIMENSION_COUNT. */
-  readonly rooms: Float64Array;
-  /** When each host last reported, by rank; -Infinity: it never did. */
+  /** Free capacity: DIMENSION_COUNT amounts of each host, from rank x DIMENSION_COUNT on. */
+  readonly capacities: Float64Array;
+  /** The time of the last report of each host, by rank. -Infinity without a report. */
   readonly reportedAtMs: Float64Array;
-  /** Sets on each host, by rank. */
+  /** The number of sets on each host, by rank. */
   readonly setCounts: Int32Array;
-  /** Hosts that have as many sets as they may. */
+  /** Counts the hosts with the maximum number of sets. */
   countCrowded(): number;
-  /** One over what is allocatable, 0 where nothing is: multiplying is what scores are made of. */
+  /** The reciprocal of each allocatable amount, or 0 for an amount of 0. Scores multiply by it. */
   readonly sharesPerUnit: Float64Array;
   readonly zones: Numbering;
   readonly racks: Numbering;
-  /** Room of the ready hosts of a pool, an index a dimension. */
-  indexesOf(pool: string): readonly RoomIndex[] | undefined;
-  /** Ready hosts that hold an image; undefined when none does. */
+  /** The indexes of the ready hosts of a pool, one for each dimension. */
+  indexesOf(pool: string): readonly CapacityIndex[] | undefined;
+  /** The ready hosts with an image, or undefined without such a host. */
   holdersOf(image: string): Bitmap | undefined;
-  /** By description, kept as long as the table is. */
+  /** The eligible hosts by description. The table never removes an entry. */
   readonly eligible: Map<string, Eligible>;
-  /** Takes in changed amounts, readiness, report or images. False: it is another host now, make the table anew. */
+  /**
+   * Applies changed amounts, readiness, report or images. Returns false if the host needs a new
+   * table.
+   */
   update(host: HostSnapshot): boolean;
-  /** Takes a set's `amounts` off a host's room, and its place; with sign 1 it gives both back. */
-  addRoom(rank: number, amounts: Float64Array, sign: 1 | -1): void;
-  /** Counts sets that came to a host, or left it. */
+  /**
+   * With sign -1, subtracts the amounts of a new set from a host, and counts the set. Sign 1
+   * reverts this.
+   */
+  addCapacity(rank: number, amounts: Float64Array, sign: 1 | -1): void;
+  /** Counts sets that start on a host or leave it. */
   addSets(hostId: string, change: 1 | -1): void;
 }
 
@@ -70,7 +77,7 @@ export function createHostTable(
 ): HostTable {
   const hosts = [...unsorted].sort((a, b) => (a.id < b.id ? -1 : 1));
   const rankOf = new Map(hosts.map((host, rank) => [host.id, rank]));
-  const rooms = new Float64Array(hosts.length * DIMENSION_COUNT);
+  const capacities = new Float64Array(hosts.length * DIMENSION_COUNT);
   const sharesPerUnit = new Float64Array(hosts.length * DIMENSION_COUNT);
   const reportedAtMs = new Float64Array(hosts.length);
   const { indexes, indexesFor } = createPoolIndexes(hosts.length);
@@ -79,19 +86,19 @@ export function createHostTable(
   const sets = new SetCounter(hosts, setsOnHost, policy.setsPerHostMax);
   let holders: Map<string, Bitmap> | undefined;
 
-  /** Computes a host's row; a host that is not ready is in no index, so that no walk meets it. */
+  /** Computes the row of a host. An unready host is in no index, so no walk visits it. */
   function fill(rank: number, host: HostSnapshot, wasReady: boolean): void {
-    const room = roomOf(host, poolPolicyOf(pools, host.pool));
+    const capacity = capacityOf(host, poolPolicyOf(pools, host.pool));
     const ofPool = indexesFor(host.pool);
     reportedAtMs[rank] = host.reported?.atMs ?? Number.NEGATIVE_INFINITY;
     for (const [d, dimension] of dimensions.entries()) {
-      rooms[rank * DIMENSION_COUNT + d] = room[d] as number;
+      capacities[rank * DIMENSION_COUNT + d] = capacity[d] as number;
       const allocatable = host.allocatable[dimension];
       sharesPerUnit[rank * DIMENSION_COUNT + d] = allocatable === 0 ? 0 : 1 / allocatable;
-      const index = ofPool[d] as RoomIndex;
+      const index = ofPool[d] as CapacityIndex;
       if (host.readiness !== "ready") index.remove(rank);
-      else if (wasReady) index.move(rank, room[d] as number);
-      else index.insert(rank, room[d] as number);
+      else if (wasReady) index.move(rank, capacity[d] as number);
+      else index.insert(rank, capacity[d] as number);
     }
   }
 
@@ -100,13 +107,13 @@ export function createHostTable(
   return {
     hosts,
     rankOf,
-    rooms,
+    capacities,
     sharesPerUnit,
     reportedAtMs,
     setCounts: sets.counts,
     countCrowded: () => sets.crowded,
     zones: numberBy(hosts, (host) => host.zone),
-    // A rack is one within its zone.
+    // Racks of two zones may have one name.
     racks: numberBy(hosts, (host) => `${host.zone}\n${host.rack}`),
     indexesOf: (pool) => indexes.get(pool),
     eligible,
@@ -128,29 +135,29 @@ export function createHostTable(
       const rank = rankOf.get(hostId);
       if (rank !== undefined) sets.add(rank, change);
     },
-    addRoom(rank, amounts, sign) {
+    addCapacity(rank, amounts, sign) {
       sets.add(rank, -sign);
       const ofPool = indexesFor((hosts[rank] as HostSnapshot).pool);
       for (let d = 0; d < DIMENSION_COUNT; d++) {
         const amount = amounts[d] as number;
         if (amount === 0) continue;
-        const room = (rooms[rank * DIMENSION_COUNT + d] as number) + sign * amount;
-        rooms[rank * DIMENSION_COUNT + d] = room;
-        (ofPool[d] as RoomIndex).move(rank, room);
+        const capacity = (capacities[rank * DIMENSION_COUNT + d] as number) + sign * amount;
+        capacities[rank * DIMENSION_COUNT + d] = capacity;
+        (ofPool[d] as CapacityIndex).move(rank, capacity);
       }
     },
   };
 }
 
-/** Of each pool an index a dimension, made when its first host comes. */
+/** Indexes of each pool, one for each dimension. The first host of a pool creates them. */
 function createPoolIndexes(hostCount: number) {
-  const indexes = new Map<string, RoomIndex[]>();
+  const indexes = new Map<string, CapacityIndex[]>();
   return {
     indexes,
-    indexesFor(this: void, pool: string): RoomIndex[] {
+    indexesFor(this: void, pool: string): CapacityIndex[] {
       let found = indexes.get(pool);
       if (!found) {
-        found = dimensions.map(() => createRoomIndex(hostCount));
+        found = dimensions.map(() => createCapacityIndex(hostCount));
         indexes.set(pool, found);
       }
       return found;
@@ -158,7 +165,7 @@ function createPoolIndexes(hostCount: number) {
   };
 }
 
-/** Sets by rank of their host, and how many hosts have as many as they may. */
+/** Counts the sets of each host, and the hosts with the maximum number of sets. */
 class SetCounter {
   readonly counts: Int32Array;
   readonly #perHostMax: number;
@@ -221,12 +228,12 @@ function holdersByImage(hosts: readonly HostSnapshot[]): Map<string, Bitmap> {
   return holders;
 }
 
-/** The images that count for placements: a host that takes no sets offers none. */
+/** The images that count for placements. A host that takes no sets offers none. */
 function offeredImages(host: HostSnapshot): readonly string[] {
   return host.readiness === "ready" ? host.images : [];
 }
 
-/** Changes the entries of one host, as a new map costs a pass over all hosts and their images. */
+/** Changes the entries of one host. A new map would read all hosts and their images. */
 function updateHolders(
   holders: Map<string, Bitmap>,
   change: { rank: number; hostCount: number; before: HostSnapshot; after: HostSnapshot },
@@ -269,7 +276,7 @@ function isSameHost(a: HostSnapshot, b: HostSnapshot): boolean {
   );
 }
 
-/** Compares the content: each read of a host gives a new list. */
+/** Compares the contents, because each read of a host creates a new list. */
 function isSameList(a: readonly string[], b: readonly string[]): boolean {
   return a === b || (a.length === b.length && a.every((value, i) => value === b[i]));
 }

@@ -1,32 +1,38 @@
 /**
- * What the scheduler core knows of the world. Plain data: everything comes in through it, and a plan goes out.
+ * The input and the output of the planner, as plain data.
  *
- * All amounts are integers: millicores and bytes (below 2^53). All lists may come in any order; the core
- * sorts by id itself, so that a caller's order never decides a placement.
+ * All amounts are integers below 2^53: millicores and bytes. Lists may have any order. The planner
+ * sorts them by id, so that the order never decides a placement.
  */
 
-/** The four dimensions of a set and of a host, in the order in which a shortage is named. */
+/** The dimensions of sets and hosts, in the order in which a shortage is reported. */
 export const dimensions = ["cpuMillis", "memoryBytes", "volumeBytes", "rootfsBytes"] as const;
 export type Dimension = (typeof dimensions)[number];
 
 export type Resources = Record<Dimension, number>;
 
-/** How far hosts of a pool may be filled. Percent, integers. Overcommit 100 = no overcommit. */
+/**
+ * The limits for the hosts of a pool, in integer percent. An overcommit of 100 permits no
+ * overcommit.
+ */
 export interface PoolPolicy {
   pool: string;
-  /** Booked amounts may reach allocatable x this / 100. */
+  /** Booked amounts may reach this percentage of the allocatable amounts. */
   overcommitPercent: Resources;
-  /** Reported use plus what was placed since the report may reach allocatable x this / 100. */
+  /**
+   * Reported use plus bookings since the report may reach this percentage of the allocatable
+   * amounts.
+   */
   highWaterPercent: Resources;
 }
 
-/** A taint keeps every set away that does not tolerate it (same key, and same value). */
+/** A host with a taint takes only sets that tolerate it. Key and value must match. */
 export interface Taint {
   key: string;
   value: string;
 }
 
-/** Why a host takes nothing new. `ready` is the only state in which it does. */
+/** Only a `ready` host takes new sets. The other values are the reasons against it. */
 export type HostReadiness = "ready" | "cordoned" | "draining" | "lost" | "unhealthy";
 
 export interface HostSnapshot {
@@ -37,52 +43,53 @@ export interface HostSnapshot {
   labels: Readonly<Record<string, string>>;
   taints: readonly Taint[];
   readiness: HostReadiness;
-  /** What sets may use of the machine before overcommit. */
+  /** The amounts of the machine for sets, before overcommit. */
   allocatable: Resources;
-  /** The sum of what is booked on it, as Postgres has it. */
+  /** The sum of the bookings in Postgres. */
   allocated: Resources;
   /**
-   * What the host last measured as used, all processes together, and when (epoch ms, the database's clock).
-   * Undefined: never reported. May be a report interval behind; `placedSinceReport` bridges the gap.
+   * The last measured use of all processes, and its time (epoch ms by the database clock).
+   * Undefined without a report. The report may be one interval old, and `placedSinceReport` covers
+   * the gap.
    */
   reported: { used: Resources; atMs: number } | undefined;
-  /** What was booked on it since the last report, so that a burst does not go by a stale measurement. */
+  /** The bookings since the last report, so that a burst does not rely on an old measurement. */
   placedSinceReport: Resources;
-  /** Bytes in trashed volumes: they can be purged when room is needed, so they count as free. */
+  /** Bytes of trashed volumes. They count as free, because the host can purge them. */
   reclaimableVolumeBytes: number;
-  /** Image references that the host already holds. */
+  /** Image references on the host. */
   images: readonly string[];
 }
 
-/** A set that stands on a host already (or is leaving it): what spread and affinity look at. */
+/** A set on a host, or one that leaves it. Spread and affinity count both. */
 export interface PlacedSet {
   id: string;
   serviceId: string;
   hostId: string;
 }
 
-/** Sets of a service per domain may differ by at most maxSkew over eligible domains. */
+/** The numbers of sets in two eligible domains may differ by at most maxSkew. */
 export interface SpreadConstraint {
   by: "zone" | "rack" | "host";
   maxSkew: number;
 }
 
 export interface PlacementConstraints {
-  /** pack fills hosts up one after the other; spread prefers the emptiest. */
+  /** pack prefers the fullest hosts, and spread prefers the emptiest. */
   strategy: "pack" | "spread";
   spread: readonly SpreadConstraint[];
   /**
-   * Service ids whose sets must not share a host with this one (its own id is allowed: one per host). It holds both ways,
-   * whichever of the two asks for it: between requests of one plan the planner sees to that, and of services that have sets
-   * already the caller names those here that forbid this one.
+   * Ids of services whose sets must not share a host with this one. The own id permits one set on
+   * each host. The rule is symmetric. The planner applies it between the requests of one plan. The
+   * caller adds services whose existing sets forbid this one.
    */
   antiAffinity: readonly string[];
-  /** Service ids to be near: same host, else rack, else zone is preferred, never required. */
+  /** Ids of preferred neighbor services: on the same host, else rack, else zone. */
   affinity: readonly string[];
-  /** Labels that a host must carry. */
+  /** Required labels of the host. */
   hostLabels: Readonly<Record<string, string>>;
   tolerations: readonly Taint[];
-  /** Only hosts of this pool. */
+  /** The required host pool. */
   pool: string;
 }
 
@@ -90,26 +97,28 @@ export interface PlacementRequest {
   setId: string;
   serviceId: string;
   ask: Resources;
-  /** Higher first; ties by set id. */
+  /** Higher priorities first, then by set id. */
   priority: number;
-  /** Shared by all sets of one service and revision: pass the same object, the core caches per object. */
+  /** All sets of a service and revision share one object, because the planner caches by object. */
   constraints: PlacementConstraints;
   images: readonly string[];
-  /** Hosts not to use for this set, such as one on which its start failed. */
+  /** Hosts that this set must not use, such as one where its start failed. */
   avoidHostIds: readonly string[];
 }
 
 export interface PlanPolicy {
-  /** Cited in every plan, so that a decision can be traced to the knobs it was made with. */
+  /** Each plan names the version of the policy behind its decisions. */
   version: number;
   pools: readonly PoolPolicy[];
-  /** A host whose last report is older than this takes nothing new. */
+  /** A host with an older report takes no new sets. */
   reportAgeMaxMs: number;
-  /** A host with so many sets takes no more, however small they are: what a host can be told and can report is bounded. */
+  /**
+   * The maximum number of sets on a host. It bounds the desired state and the reports of the host.
+   */
   setsPerHostMax: number;
 }
 
-/** Stable codes: they are stored, shown and counted. */
+/** Stable codes. Berth stores, shows and counts them. */
 export const rejectReasons = [
   "host-cordoned",
   "host-draining",
@@ -139,24 +148,26 @@ export type RejectReason = (typeof rejectReasons)[number];
 export interface Placement {
   setId: string;
   hostId: string;
-  /** Integer; higher was better. Only comparable within one plan. */
+  /** An integer. A higher score is better, and comparable only within a plan. */
   score: number;
-  /** Score parts by name, in the same unit, for explain. */
+  /** The parts of the score by name, in the same unit. */
   because: Readonly<Record<string, number>>;
 }
 
 export interface Rejection {
   setId: string;
-  /** For each reason the number of hosts it held on; a host counts under every reason that it fails. Most hosts first. */
+  /**
+   * The number of hosts for each reason, most hosts first. A host counts for each of its reasons.
+   */
   reasons: readonly { reason: RejectReason; hosts: number }[];
   hostsTotal: number;
 }
 
-/** Immutable, and complete: nothing is left to choose for who carries it out. */
+/** A complete, immutable plan. Its executor makes no more choices. */
 export interface Plan {
   policyVersion: number;
   seed: number;
-  /** The instant that the age of reports was judged by. */
+  /** The time that decides the age of reports. */
   nowMs: number;
   placements: readonly Placement[];
   rejections: readonly Rejection[];

@@ -18,9 +18,9 @@ import {
 import { planPlacements } from "./plan.ts";
 
 /**
- * The planner against a second, slow implementation of the same rules that shares no code with it: after each decision
- * the oracle says, host by host, what was allowed. Placements must be among the allowed hosts, and a rejection is only
- * right when there was none. Amounts are small, so that hosts fill up and limits meet often.
+ * Compares the planner with a second, slow implementation of its rules that shares no code with it.
+ * After each decision the oracle checks each host. A placement must be on a permitted host, and a
+ * rejection needs a fleet without one. Small amounts make hosts fill up, so limits occur often.
  */
 
 const nowMs = 100_000;
@@ -152,18 +152,18 @@ describe("every decision of a plan", () => {
     );
   });
 
-  it("counts for each reason exactly the hosts that it held on, after whatever the plan has placed before", () => {
+  it("counts the hosts of each reason exactly, with the earlier placements of the plan", () => {
     fc.assert(
       fc.property(worldArbitrary, (world) => {
         const plan = planPlacements(fleetOf(world), world.requests, options);
         const placed = new Map(plan.placements.map(({ setId, hostId }) => [setId, hostId]));
         const rejected = new Map(plan.rejections.map((rejection) => [rejection.setId, rejection]));
-        const told = new Set<unknown>(); // equal sets share what was counted for the first of them
+        const checked = new Set<unknown>(); // equal sets share the counts of the first one
         const oracle = createOracle(world);
         for (const request of inOrder(world.requests)) {
           const rejection = rejected.get(request.setId);
-          if (rejection && !told.has(rejection.reasons)) {
-            told.add(rejection.reasons);
+          if (rejection && !checked.has(rejection.reasons)) {
+            checked.add(rejection.reasons);
             const counts = new Map<RejectReason, number>();
             for (const host of oracle.hosts) {
               for (const reason of oracle.reasons(host, request))
@@ -183,7 +183,7 @@ describe("every decision of a plan", () => {
 });
 
 describe("a plan", () => {
-  it("is the same in whatever order hosts, sets and requests came, and by whatever history", () => {
+  it("depends neither on the order of hosts, sets and requests nor on the history", () => {
     const seeded = fc.tuple(worldArbitrary, worldArbitrary, fc.infiniteStream(fc.nat()));
     fc.assert(
       fc.property(seeded, ([world, before, keys]) => {
@@ -193,7 +193,7 @@ describe("a plan", () => {
             .sort((a, b) => a.key - b.key)
             .map(({ item }) => item);
         const expected = planPlacements(fleetOf(world), world.requests, options);
-        const fleet = fleetOf(before); // another world first, planned in, and then turned into this one
+        const fleet = fleetOf(before); // starts as another world and becomes this one
         planPlacements(fleet, before.requests, options);
         for (const { id } of shuffled(before.sets)) fleet.removeSet(id);
         for (const { id } of before.hosts) {
@@ -210,7 +210,7 @@ describe("a plan", () => {
     );
   });
 
-  it("leaves the fleet as it was: planned again, it is the same", () => {
+  it("does not change the fleet, so a second plan is the same", () => {
     fc.assert(
       fc.property(worldArbitrary, (world) => {
         const fleet = fleetOf(world);
@@ -222,7 +222,7 @@ describe("a plan", () => {
     );
   });
 
-  it("places a single set without spread also when one more host is there", () => {
+  it("still places a single set without spread after one more host", () => {
     fc.assert(
       fc.property(worldArbitrary, hostArbitrary, (world, added) => {
         const hosts = [...world.hosts, { ...added, id: "host_new" }];
@@ -238,7 +238,7 @@ describe("a plan", () => {
     );
   });
 
-  it("places as many equal sets as there can be", () => {
+  it("places as many equal sets as fit", () => {
     const ask = resources(12).filter((amounts) => dimensions.some((d) => amounts[d] > 0));
     fc.assert(
       fc.property(worldArbitrary, ask, (world, ask) => {
@@ -292,7 +292,10 @@ function createOracle(world: World) {
       return set.serviceId === serviceId && host !== undefined && isThere(host);
     }).length;
 
-  function standing(host: HostSnapshot, constraints: PlacementConstraints): Set<RejectReason> {
+  function permanentReasons(
+    host: HostSnapshot,
+    constraints: PlacementConstraints,
+  ): Set<RejectReason> {
     const reasons = new Set<RejectReason>();
     if (host.readiness !== "ready") reasons.add(`host-${host.readiness}`);
     const isFresh = host.reported && nowMs - host.reported.atMs <= world.policy.reportAgeMaxMs;
@@ -319,11 +322,11 @@ function createOracle(world: World) {
     },
     reasons(host: HostSnapshot, request: PlacementRequest): Set<RejectReason> {
       const { constraints, serviceId } = request;
-      const reasons = standing(host, constraints);
+      const reasons = permanentReasons(host, constraints);
       if (request.avoidHostIds.includes(host.id)) reasons.add("avoided");
       const isHere = ({ id }: HostSnapshot) => id === host.id;
       for (const other of services) {
-        // Either of the two may have asked for it.
+        // Each of the two services may state the rule.
         const forbids = (a: string, b: string) =>
           world.requests.some((r) => r.serviceId === a && r.constraints.antiAffinity.includes(b));
         const isForbidden = constraints.antiAffinity.includes(other) || forbids(other, serviceId);
@@ -335,7 +338,9 @@ function createOracle(world: World) {
         const domainOf = (h: HostSnapshot) =>
           ({ zone: h.zone, rack: `${h.zone}/${h.rack}`, host: h.id })[by];
         const inDomain = (domain: string) => count(serviceId, (h) => domainOf(h) === domain);
-        const eligible = hosts.filter((h) => standing(h, constraints).size === 0).map(domainOf);
+        const eligible = hosts
+          .filter((h) => permanentReasons(h, constraints).size === 0)
+          .map(domainOf);
         const lowest = Math.min(...eligible.map(inDomain));
         const after = inDomain(domainOf(host)) + 1;
         if (eligible.length > 0 && after - lowest > maxSkew) reasons.add(`spread-${by}`);

@@ -11,36 +11,36 @@ import { createFleet } from "./fleet.ts";
 import type { HostSnapshot, PlacementConstraints, PlacementRequest } from "./model.ts";
 import { planPlacements } from "./plan.ts";
 
-/** What earlier placements of a plan mean for later ones of the same plan, whichever services and constraints share it. */
+/** Effects of earlier placements of a plan on later ones of the same plan. */
 
 const byZone: PlacementConstraints["spread"] = [{ by: "zone", maxSkew: 1 }];
 
 describe("a set that is placed", () => {
-  it("leaves its host to be found again where there was none with room", () => {
+  it("lets a later walk find its host in a bucket that had only full hosts", () => {
     const hosts = [
       host("h1", "z1", 100),
       hostOf("h2", { allocatable: amounts(20, { memoryBytes: 0 }) }),
       hostOf("h3", { allocatable: amounts(100, { cpuMillis: 0 }) }),
     ];
-    // By its third placement h1 has come to where only h2 was, which two walks have found to be too full.
+    // The third placement moves h1 to the bucket of h2. Two walks found only full hosts there.
     const requests = [10, 10, 60, 10].map((asked, i) => request(`${i}`, "web", asked));
     expect(planOn(hosts, requests)).toEqual(["0 h1", "1 h1", "2 h1", "3 h1"]);
   });
 
-  it("keeps away a service of the same plan that must not be near it", () => {
+  it("excludes a service of the same plan that forbids it", () => {
     const requests = [request("1", "db", 10), request("2", "web", 10, { antiAffinity: ["db"] })];
     expect(planOn([host("h1", "z1", 100)], requests)).toEqual(["1 h1", "2 rejected"]);
   });
 
-  it("keeps away a service that it must not be near, though that one does not mind", () => {
+  it("excludes a service that it forbids, also without a rule of that service", () => {
     const requests = [request("1", "web", 10, { antiAffinity: ["db"] }), request("2", "db", 10)];
     expect(planOn([host("h1", "z1", 100)], requests)).toEqual(["1 h1", "2 rejected"]);
     const later = [request("1", "db", 10), request("2", "web", 10, { antiAffinity: ["db"] })];
     expect(planOn([host("h1", "z1", 100)], later)).toEqual(["1 h1", "2 rejected"]);
   });
 
-  it("draws a service that wants to be near it, into its zone at least", () => {
-    // Packing alone looks at the first eight of the others, which are as full or a little fuller.
+  it("attracts a service with an affinity to it, at least to its zone", () => {
+    // Packing alone compares only the first eight of the others, which are at least as full.
     const sized = (id: string, zone: string, rack: string, used: number) =>
       hostOf(id, { zone, rack, allocatable: amounts(1_000), allocated: amounts(used) });
     const others = Array.from({ length: 40 }, (_, i) => sized(`a${10 + i}`, "z1", "r1", 210));
@@ -52,7 +52,7 @@ describe("a set that is placed", () => {
     expect(planOn(hosts, [web])).toEqual(["2 a10"]);
   });
 
-  it("takes one of the places that its host has for sets", () => {
+  it("counts for the maximum number of sets of its host", () => {
     const fleet = createFleet({ ...policyOf(), setsPerHostMax: 2 });
     fleet.upsertHost(host("h1", "z1", 100));
     fleet.upsertSet({ id: "set_old", serviceId: "svc_other", hostId: "h1" });
@@ -66,10 +66,10 @@ describe("a set that is placed", () => {
     expect(plan().placements).toHaveLength(2);
   });
 
-  it("keeps it away from hosts of a request with hosts to avoid as well", () => {
-    const away = { antiAffinity: ["db"] };
+  it("excludes it also for a request with hosts to avoid", () => {
+    const apart = { antiAffinity: ["db"] };
     const hosts = [host("h1", "z1", 100), host("h2", "z1", 100)];
-    const last = { ...request("2", "web", 10, away), avoidHostIds: ["h2"] };
+    const last = { ...request("2", "web", 10, apart), avoidHostIds: ["h2"] };
     expect(planOn(hosts, [request("1", "db", 10), last])).toEqual(["1 h1", "2 rejected"]);
   });
 
@@ -79,17 +79,23 @@ describe("a set that is placed", () => {
     expect(planOn(hosts, requests)).toEqual(["1 h2", "2 h1"]);
   });
 
-  it.each([true, false])("reopens a zone that was ahead (one constraints object: %s)", (isOne) => {
-    const hosts = [host("h1", "z1", 100), host("h2", "z2", 10)];
-    const shared = { ...constraintsOf({ spread: byZone }) };
-    const requests = [
-      request("1", "web", 20),
-      request("2", "web", 20),
-      request("3", "web", 10),
-      request("4", "web", 20),
-    ].map((one) => ({ ...one, constraints: isOne || one.setId !== "3" ? shared : { ...shared } }));
-    expect(planOn(hosts, requests)).toEqual(["1 h1", "2 rejected", "3 h2", "4 h1"]);
-  });
+  it.each([true, false])(
+    "permits a zone again after another has caught up (one constraints object: %s)",
+    (isOne) => {
+      const hosts = [host("h1", "z1", 100), host("h2", "z2", 10)];
+      const shared = { ...constraintsOf({ spread: byZone }) };
+      const requests = [
+        request("1", "web", 20),
+        request("2", "web", 20),
+        request("3", "web", 10),
+        request("4", "web", 20),
+      ].map((one) => ({
+        ...one,
+        constraints: isOne || one.setId !== "3" ? shared : { ...shared },
+      }));
+      expect(planOn(hosts, requests)).toEqual(["1 h1", "2 rejected", "3 h2", "4 h1"]);
+    },
+  );
 });
 
 function planOn(hosts: readonly HostSnapshot[], requests: readonly PlacementRequest[]): string[] {
@@ -113,6 +119,6 @@ function request(
   });
 }
 
-function host(id: string, zone: string, room: number): HostSnapshot {
-  return hostOf(id, { zone, allocatable: amounts(room) });
+function host(id: string, zone: string, capacity: number): HostSnapshot {
+  return hostOf(id, { zone, allocatable: amounts(capacity) });
 }

@@ -12,21 +12,25 @@ import type {
   Rejection,
 } from "./model.ts";
 import { RejectionCounter } from "./rejection-reasons.ts";
-import { ROOM_BUCKETS, type RoomIndex } from "./room-index.ts";
+import { CAPACITY_BUCKETS, type CapacityIndex } from "./capacity-index.ts";
 import { fullness, PACKING_SCORE_MAX, type Preferences, preparePreferences } from "./score.ts";
 import { type Walk, walkHosts } from "./walk-hosts.ts";
 
-/** Hosts with room that are compared for one set. With 24 the packing benchmark's figures differ by less than its seeds do. */
+/**
+ * Fitting hosts that the planner compares for a set. With 24, the results of the packing benchmark
+ * differ less than between two seeds.
+ */
 const CANDIDATES_MAX = 8;
-/** Placements after which the scarcest dimension of a shape is looked for anew. */
+/** Placements of a shape until the planner determines its scarcest dimension again. */
 const SCARCEST_DIMENSION_AGE_MAX = 256;
 
 /**
- * Decides where sets go (DESIGN, 6): requests by priority, then by id, each to the best of the hosts with the least room that is
- * enough (or, with strategy spread, the most). Pure and total: the same fleet, requests, seed and time make the same plan, bit for bit,
- * in whatever order hosts, sets and requests came; every request is either placed or rejected with reasons. The fleet is as it was when it returns.
+ * Decides the hosts of sets (DESIGN, 6). It handles requests by priority, then by id. Each gets the
+ * best of the fullest hosts that fit, or of the emptiest with strategy spread.
  *
- * Equal hosts are taken in order of their ids. The seed is only recorded: nothing is left to chance.
+ * Pure and total: the same fleet, requests, seed and time produce the same plan in every order of
+ * the input. Each request is placed, or rejected with reasons. The fleet is unchanged afterwards.
+ * Ids decide between equal hosts, and the plan only records the seed.
  */
 export function planPlacements(
   fleet: Fleet,
@@ -63,7 +67,10 @@ function byPriority(a: PlacementRequest, b: PlacementRequest): number {
   return a.setId < b.setId ? -1 : Number(a.setId > b.setId);
 }
 
-/** By service, the others that ask not to share a host with it: what one of two wants holds for both. */
+/**
+ * For each service, the services of this plan that forbid it on their hosts. One of two services
+ * may state the rule for both.
+ */
 function findRepellers(requests: readonly PlacementRequest[]): Map<string, Set<string>> {
   const repelledBy = new Map<string, Set<string>>();
   let seen: PlacementRequest | undefined; // equal sets follow each other
@@ -77,7 +84,7 @@ function findRepellers(requests: readonly PlacementRequest[]): Map<string, Set<s
   return repelledBy;
 }
 
-/** Requests that ask for the same under the same constraints: what is worked out for one holds for all. */
+/** Equal requests under equal constraints. They share all results. */
 interface Shape {
   serviceId: string;
   constraints: PlacementConstraints;
@@ -86,19 +93,28 @@ interface Shape {
   /** Ranks of the hosts to avoid. */
   avoided: readonly number[];
   preferences: Preferences;
-  indexes: readonly RoomIndex[] | undefined;
-  room: RoomFacts;
-  /** Rejected, and nothing that could admit it has happened since: room only shrinks within a plan. */
+  indexes: readonly CapacityIndex[] | undefined;
+  capacity: CapacityFacts;
+  /**
+   * The cached rejection. Capacity only shrinks within a plan, so it stays valid until a placement
+   * relaxes the spread.
+   */
   rejection: Omit<Rejection, "setId"> | undefined;
 }
 
-/** What is known of room for one ask in one pool; shared by all who ask for the same. */
-interface RoomFacts {
-  /** Hosts not yet seen to be too full: room only shrinks within a plan, so nobody needs to look at those again. */
-  roomy: Bitmap;
-  /** See Walk; of the index of the scarcest dimension. */
+/** Results about the capacity for one ask in one pool. Equal asks share them. */
+interface CapacityFacts {
+  /**
+   * Hosts that have not failed to fit yet. Capacity only shrinks within a plan, so the others stay
+   * full.
+   */
+  notFull: Bitmap;
+  /** See Walk. For the index of the scarcest dimension. */
   emptySince: Float64Array;
-  /** The asked dimension in which the fewest hosts had room when that was last looked for. */
+  /**
+   * The asked dimension in which the fewest hosts have capacity, and the placements until the next
+   * check.
+   */
   scarcest: { dimension: number; age: number };
 }
 
@@ -112,21 +128,24 @@ class Planning {
   readonly #context: FilterContext;
   readonly #filters = new Map<PlacementConstraints, Map<string, Filters>>();
   readonly #shapes = new Map<PlacementConstraints, Map<string, Shape>>();
-  /** Filters and preferences that want to hear of placements of a service. */
+  /** Filters and preferences that depend on the placements of a service. */
   readonly #listeners = new Map<string, Set<Listener>>();
-  /** Shapes of a service whose rejection another of its placements may undo. */
+  /** Shapes of a service whose rejection a placement of the service may revoke. */
   readonly #spreadShapes = new Map<string, Shape[]>();
-  readonly #roomFacts = new Map<string, RoomFacts>();
-  /** In order; what is to be taken back at the end. */
+  readonly #capacityFacts = new Map<string, CapacityFacts>();
+  /** All bookings in order. The end of the plan reverts them. */
   readonly #bookings: Booking[] = [];
   readonly #rejections: RejectionCounter;
-  /** Where this plan has put sets of a service, for listeners that are made later. */
+  /** The hosts of this plan by service, for listeners that the plan creates later. */
   readonly #placedHere = new Map<string, number[]>();
-  /** For the walks over preferred hosts: which of them the filters allow. */
+  /** Preferred hosts that the filters allow, for the present walk. */
   readonly #preferredMask: Bitmap;
   readonly #setsPerHostMax: number;
   #last: { request: PlacementRequest; shape: Shape } | undefined;
-  /** The best host for a shape so far. Fields, as a closure made for each request would cost as much as its walk. */
+  /**
+   * The best host so far. A field, because a closure for each request would cost as much as its
+   * walk.
+   */
   #search: { shape: Shape; best: number; bestScore: number; left: number } | undefined;
 
   constructor(fleet: Fleet, requests: readonly PlacementRequest[], nowMs: number) {
@@ -155,22 +174,22 @@ class Planning {
   }
 
   rollBack(): void {
-    for (const { rank, ask } of this.#bookings) this.#table.addRoom(rank, ask, 1);
+    for (const { rank, ask } of this.#bookings) this.#table.addCapacity(rank, ask, 1);
   }
 
-  /** The rank of the best host, or -1. */
+  /** Returns the rank of the best host, or -1. */
   #findBest(shape: Shape): number {
-    const { ask, filters, preferences, room } = shape;
+    const { ask, filters, preferences, capacity } = shape;
     if (!shape.indexes) return -1; // no host is of this pool
     const dimension = this.#scarcestDimension(shape, shape.indexes);
-    const index = shape.indexes[dimension] as RoomIndex;
+    const index = shape.indexes[dimension] as CapacityIndex;
     const mask = withoutRanks(filters.allowed, shape.avoided);
     const walk: Walk = {
       fromBucket: index.bucketOf(ask[dimension] as number),
       order: shape.constraints.strategy === "pack" ? "fullest" : "emptiest",
       mask,
-      roomy: room.roomy,
-      emptySince: room.emptySince,
+      notFull: capacity.notFull,
+      emptySince: capacity.emptySince,
     };
     const search = { shape, best: -1, bestScore: Number.NEGATIVE_INFINITY, left: CANDIDATES_MAX };
     this.#search = search;
@@ -185,17 +204,17 @@ class Planning {
     return search.best;
   }
 
-  /** Compares a host with the best so far. True: enough were compared. */
+  /** Compares a host with the best so far. Returns true after enough hosts. */
   readonly #consider = (rank: number): boolean => {
     const search = this.#search;
-    assert(search, "hosts are considered for a shape");
+    assert(search, "a search has a shape");
     const { shape } = search;
     const table = this.#table;
     if (
       (table.setCounts[rank] as number) >= this.#setsPerHostMax ||
-      !fits(table.rooms, rank * DIMENSION_COUNT, shape.ask)
+      !fits(table.capacities, rank * DIMENSION_COUNT, shape.ask)
     ) {
-      clearBit(shape.room.roomy, rank);
+      clearBit(shape.capacity.notFull, rank);
       return false;
     }
     for (const rule of shape.filters.spread) if (!rule.admits(rank)) return false;
@@ -215,10 +234,13 @@ class Planning {
     return shape.constraints.strategy === "pack" ? full : PACKING_SCORE_MAX - full;
   }
 
-  /** The asked dimension in which the fewest hosts have room: the walk over its index meets the fewest that do not fit. */
-  #scarcestDimension(shape: Shape, indexes: readonly RoomIndex[]): number {
+  /**
+   * The asked dimension in which the fewest hosts have capacity. A walk over its index visits the
+   * fewest hosts that do not fit.
+   */
+  #scarcestDimension(shape: Shape, indexes: readonly CapacityIndex[]): number {
     const { ask } = shape;
-    const { scarcest } = shape.room;
+    const { scarcest } = shape.capacity;
     if (scarcest.age > 0) {
       scarcest.age--;
       return scarcest.dimension;
@@ -227,7 +249,7 @@ class Planning {
     let fewest = Number.POSITIVE_INFINITY;
     for (let d = 0; d < DIMENSION_COUNT; d++) {
       if (ask[d] === 0) continue;
-      const index = indexes[d] as RoomIndex;
+      const index = indexes[d] as CapacityIndex;
       let hosts = 0;
       for (let bucket = index.bucketOf(ask[d] as number); bucket < index.bucketCount; bucket++) {
         hosts += index.counts[bucket] as number;
@@ -236,13 +258,14 @@ class Planning {
       fewest = hosts;
       scarcest.dimension = d;
     }
-    if (scarcest.dimension !== before) shape.room.emptySince.fill(-1); // that was about another index
+    // The entries belong to another index.
+    if (scarcest.dimension !== before) shape.capacity.emptySince.fill(-1);
     scarcest.age = SCARCEST_DIMENSION_AGE_MAX;
     return scarcest.dimension;
   }
 
   #book(shape: Shape, rank: number): void {
-    this.#table.addRoom(rank, shape.ask, -1);
+    this.#table.addCapacity(rank, shape.ask, -1);
     this.#bookings.push({ rank, ask: shape.ask });
     const ranks = this.#placedHere.get(shape.serviceId) ?? [];
     ranks.push(rank);
@@ -250,7 +273,7 @@ class Planning {
     const listeners = this.#listeners.get(shape.serviceId);
     if (!listeners) return;
     for (const listener of listeners) listener.notePlaced(shape.serviceId, rank);
-    // A domain that was too full may be no longer, now that another has got one.
+    // A placement may raise the lowest count, which opens other domains.
     for (const spread of this.#spreadShapes.get(shape.serviceId) ?? [])
       spread.rejection = undefined;
   }
@@ -260,7 +283,7 @@ class Planning {
     const images = shape.preferences.images(rank);
     const affinity = shape.preferences.affinity(rank);
     const host = this.#table.hosts[rank];
-    assert(host, "a rank that was walked to is a host's");
+    assert(host, "each rank of a walk has a host");
     const because: Record<string, number> = { packing };
     if (images > 0) because["images"] = images;
     if (affinity > 0) because["affinity"] = affinity;
@@ -302,22 +325,22 @@ class Planning {
       avoided: [...new Set(request.avoidHostIds)].flatMap((id) => this.#table.rankOf.get(id) ?? []),
       preferences,
       indexes: this.#table.indexesOf(request.constraints.pool),
-      room: this.#roomFactsOf(request),
+      capacity: this.#capacityFactsOf(request),
       rejection: undefined,
     };
   }
 
-  #roomFactsOf({ ask, constraints }: PlacementRequest): RoomFacts {
+  #capacityFactsOf({ ask, constraints }: PlacementRequest): CapacityFacts {
     const key = `${constraints.pool} ${amountsKey(ask)}`;
-    let facts = this.#roomFacts.get(key);
+    let facts = this.#capacityFacts.get(key);
     if (!facts) {
-      const roomy = newBitmap(this.#table.hosts.length).fill(0xffff_ffff);
+      const notFull = newBitmap(this.#table.hosts.length).fill(0xffff_ffff);
       facts = {
-        roomy,
-        emptySince: new Float64Array(ROOM_BUCKETS).fill(-1),
+        notFull,
+        emptySince: new Float64Array(CAPACITY_BUCKETS).fill(-1),
         scarcest: { dimension: 0, age: 0 },
       };
-      this.#roomFacts.set(key, facts);
+      this.#capacityFacts.set(key, facts);
     }
     return facts;
   }
@@ -329,11 +352,11 @@ class Planning {
     if (known) return known;
     const filters = prepareFilters(this.#context, request.serviceId, request.constraints);
     ofConstraints.set(request.serviceId, filters);
-    this.#listen(filters, filters.heardServices);
+    this.#listen(filters, filters.watchedServices);
     return filters;
   }
 
-  /** Tells a listener of what was placed so far, and from now on, of these services. */
+  /** Notifies a listener of the placements of these services, past and future. */
   #listen(listener: Listener, serviceIds: Iterable<string>): void {
     for (const serviceId of new Set(serviceIds)) {
       for (const rank of this.#placedHere.get(serviceId) ?? [])

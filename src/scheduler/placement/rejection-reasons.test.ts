@@ -30,7 +30,7 @@ function fullServices(count: number): PlacementRequest[] {
   });
 }
 
-test("a thousand services that fit nowhere are explained in a moment, beside what is placed", () => {
+test("explains a thousand services that fit on no host in little time, beside placements", () => {
   const fleet = createFleet(policyOf());
   for (let i = 0; i < 5_000; i++) {
     const allocated = amounts(i % 5 === 0 ? 30 : 95);
@@ -40,7 +40,7 @@ test("a thousand services that fit nowhere are explained in a moment, beside wha
     requestOf(`set_s${i}`, { serviceId: "svc_small", ask: amounts(1), priority: i % 3 }),
   );
   const requests = [...fullServices(1_000), ...small];
-  planPlacements(fleet, requests.slice(0, 100), { seed: 1, nowMs }); // the columns are made
+  planPlacements(fleet, requests.slice(0, 100), { seed: 1, nowMs }); // creates the columns
   const before = process.cpuUsage();
   const plan = planPlacements(fleet, requests, { seed: 1, nowMs });
   const cpuMs = cpuMsSince(before);

@@ -1,5 +1,5 @@
 import type { Filters } from "./filters.ts";
-import { bookableRoom, type Booking, measuredRoom, shortageReasons } from "./fits.ts";
+import { unbookedCapacity, type Booking, unusedCapacity, shortageReasons } from "./fits.ts";
 import { DIMENSION_COUNT, type HostTable, poolPolicyOf } from "./host-table.ts";
 import {
   dimensions,
@@ -9,29 +9,34 @@ import {
   type Rejection,
 } from "./model.ts";
 
-/** Room of all hosts in one dimension as the plan began: by rank, and sorted, so that those below an ask are counted by a search. */
+/**
+ * The capacity of all hosts in one dimension at the start of the plan: by rank, and sorted for a
+ * binary search.
+ */
 interface Column {
-  booked: Float64Array;
-  /** The smaller of what bookings and measured use leave. */
-  tight: Float64Array;
-  bookedSorted: Float64Array;
-  tightSorted: Float64Array;
+  unbooked: Float64Array;
+  /** The smaller of the unbooked and the unused amount. */
+  free: Float64Array;
+  unbookedSorted: Float64Array;
+  freeSorted: Float64Array;
 }
 
 /**
- * Says of rejected shapes on how many hosts each reason holds. All reasons are counted on all hosts, unlike when a set is placed: a host
- * that is too full and of the wrong label counts under both, so that nobody mends one only to learn of the other. As each
- * reason is counted for itself, none needs a walk over the hosts. With one, a plan in which a thousand services fitted on none
- * of 5,000 hosts took 72 s of processor time, and held up everybody for as long; now it takes 0.7 s.
+ * Counts, for rejected shapes, the hosts of each reason. It applies every reason to every host: a
+ * full host with the wrong label counts for both. The reader then sees all remedies at once.
  *
- * Exact at the moment of the call: hosts that the plan has put sets on are corrected one by one, and those are no more than the
- * plan's placements.
+ * It counts each reason independently, without a walk over the hosts. With a walk, a plan with a
+ * thousand services that fit on none of 5,000 hosts took 72 s of processor time. It takes 0.7 s
+ * now.
+ *
+ * The counts are exact at the moment of the call. It corrects the hosts of the plan's own
+ * placements one by one.
  */
 export class RejectionCounter {
   readonly #table: HostTable;
   readonly #policy: PlanPolicy;
   readonly #columns: (Column | undefined)[] = [];
-  /** Amounts that this plan has put on hosts, as far as it was looked through, by rank. */
+  /** Amounts of the plan on each host, by rank, for the bookings seen so far. */
   readonly #planned = new Map<number, Float64Array>();
   #bookingsSeen = 0;
 
@@ -40,12 +45,15 @@ export class RejectionCounter {
     this.#policy = policy;
   }
 
-  /** Why no host takes `shape`, most hosts first. `bookings`: all of the plan so far; only ever appended to. */
+  /**
+   * The reasons why no host takes `shape`, most hosts first. `bookings` has all bookings of the
+   * plan, and only grows.
+   */
   explain(
     shape: { filters: Filters; ask: Float64Array; avoided: readonly number[] },
     bookings: readonly Booking[],
   ): Rejection["reasons"] {
-    this.#takeIn(bookings);
+    this.#addBookings(bookings);
     const counts = shape.filters.countAgainst();
     counts.set("avoided", shape.avoided.length);
     counts.set("too-many-sets", this.#table.countCrowded());
@@ -63,7 +71,7 @@ export class RejectionCounter {
       .sort((a, b) => b.hosts - a.hosts || order(a.reason) - order(b.reason));
   }
 
-  #takeIn(bookings: readonly Booking[]): void {
+  #addBookings(bookings: readonly Booking[]): void {
     for (; this.#bookingsSeen < bookings.length; this.#bookingsSeen++) {
       const { rank, ask } = bookings[this.#bookingsSeen] as Booking;
       const planned = this.#planned.get(rank) ?? new Float64Array(DIMENSION_COUNT);
@@ -73,16 +81,20 @@ export class RejectionCounter {
     }
   }
 
-  /** A host counts as short of bookable room when it is, whatever it measures; the others may be above their high water. */
+  /**
+   * A host without unbooked capacity counts as insufficient. The others may be above the high-water
+   * mark.
+   */
   #countShort(d: number, asked: number): { insufficient: number; aboveHighWater: number } {
-    const { booked, tight, bookedSorted, tightSorted } = (this.#columns[d] ??= this.#readColumn(d));
-    let insufficient = countBelow(bookedSorted, asked);
-    let short = countBelow(tightSorted, asked);
+    const { unbooked, free, unbookedSorted, freeSorted } = (this.#columns[d] ??=
+      this.#readColumn(d));
+    let insufficient = countBelow(unbookedSorted, asked);
+    let short = countBelow(freeSorted, asked);
     for (const [rank, amounts] of this.#planned) {
       const planned = amounts[d] as number;
-      const [bookedRoom, tightRoom] = [booked[rank] as number, tight[rank] as number];
-      insufficient += Number(bookedRoom - planned < asked) - Number(bookedRoom < asked);
-      short += Number(tightRoom - planned < asked) - Number(tightRoom < asked);
+      const [unbookedBefore, freeBefore] = [unbooked[rank] as number, free[rank] as number];
+      insufficient += Number(unbookedBefore - planned < asked) - Number(unbookedBefore < asked);
+      short += Number(freeBefore - planned < asked) - Number(freeBefore < asked);
     }
     return { insufficient, aboveHighWater: short - insufficient };
   }
@@ -90,19 +102,19 @@ export class RejectionCounter {
   #readColumn(d: number): Column {
     const dimension = dimensions[d] as (typeof dimensions)[number];
     const pools = new Map(this.#policy.pools.map((pool) => [pool.pool, pool]));
-    const booked = new Float64Array(this.#table.hosts.length);
-    const tight = new Float64Array(this.#table.hosts.length);
+    const unbooked = new Float64Array(this.#table.hosts.length);
+    const free = new Float64Array(this.#table.hosts.length);
     for (const [rank, host] of this.#table.hosts.entries()) {
       const pool = poolPolicyOf(pools, host.pool);
-      const room = bookableRoom(host, pool, dimension);
-      booked[rank] = room;
-      tight[rank] = Math.min(room, measuredRoom(host, pool, dimension));
+      const capacity = unbookedCapacity(host, pool, dimension);
+      unbooked[rank] = capacity;
+      free[rank] = Math.min(capacity, unusedCapacity(host, pool, dimension));
     }
     return {
-      booked,
-      tight,
-      bookedSorted: booked.slice().sort(),
-      tightSorted: tight.slice().sort(),
+      unbooked,
+      free,
+      unbookedSorted: unbooked.slice().sort(),
+      freeSorted: free.slice().sort(),
     };
   }
 }
@@ -111,7 +123,7 @@ function order(reason: RejectReason): number {
   return rejectReasons.indexOf(reason);
 }
 
-/** How many of the sorted rooms are less than `asked`. */
+/** Counts the sorted amounts below `asked`. */
 function countBelow(sorted: Float64Array, asked: number): number {
   let low = 0;
   let high = sorted.length;

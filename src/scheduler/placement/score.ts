@@ -3,7 +3,10 @@ import type { Fleet } from "./fleet.ts";
 import { DIMENSION_COUNT, type HostTable, type Numbering } from "./host-table.ts";
 import type { PlacementRequest } from "./model.ts";
 
-/** Full marks of each part; integers, so that totals are exact. Packing outweighs the rest together. */
+/**
+ * The maximum of each part of a score. Integers, so that sums are exact. Packing outweighs all
+ * others together.
+ */
 export const PACKING_SCORE_MAX = 1_000_000;
 const IMAGES_SCORE_MAX = 150_000;
 const SAME_HOST_SCORE = 200_000;
@@ -11,12 +14,13 @@ const SAME_RACK_SCORE = 120_000;
 const SAME_ZONE_SCORE = 60_000;
 
 /**
- * How full a host would be with `ask` on it, of PACKING_SCORE_MAX: one minus the product of the free shares of all dimensions that
- * the host has. The product is the volume of what is left, in units of the host: the smallest leftover wins,
- * and a host that would be used up in one dimension counts as full, as nobody can use the rest of it.
+ * How full a host is with `ask` on it, from 0 to PACKING_SCORE_MAX. The result is one minus the
+ * product of the free shares of all dimensions of the host. The product is the volume of the rest
+ * in units of the host, and the smallest rest wins. A host without capacity in one dimension counts
+ * as full, because no set can use its rest.
  *
- * The packing benchmark measures it beside first fit, least and most allocated, Nomad's best fit and dot product. A plain sum of
- * shares cannot see that a leftover of one dimension alone is worth nothing.
+ * The packing benchmark compares it with first fit, least and most allocated, best fit of Nomad,
+ * and dot product. A sum of the shares ignores that a rest in only one dimension has no use.
  */
 export function fullness(table: HostTable, rank: number, ask: Float64Array): number {
   const base = rank * DIMENSION_COUNT;
@@ -24,23 +28,23 @@ export function fullness(table: HostTable, rank: number, ask: Float64Array): num
   for (let d = 0; d < DIMENSION_COUNT; d++) {
     const perUnit = table.sharesPerUnit[base + d] as number;
     if (perUnit === 0) continue;
-    const free = (table.rooms[base + d] as number) - (ask[d] as number);
+    const free = (table.capacities[base + d] as number) - (ask[d] as number);
     left *= free <= 0 ? 0 : free * perUnit;
   }
   // Overcommit makes the free share larger than 1, which counts as empty.
   return Math.max(0, Math.floor(PACKING_SCORE_MAX * (1 - left)));
 }
 
-/** What images and neighbours add to a host's score, for one request shape. */
+/** The score of images and neighbor services on a host, for one shape. */
 export interface Preferences {
   /**
-   * Hosts that a preference speaks for, the strongest first: of each kind some are looked at whatever their fullness, as
-   * none need be among those that packing looks at.
+   * The preferred hosts, strongest preference first. The planner compares some of each kind,
+   * because the walk for packing may visit none of them.
    */
   readonly preferred: readonly Bitmap[];
   images(rank: number): number;
   affinity(rank: number): number;
-  /** A set of a service that is to be near went to this host in this plan. */
+  /** Records that this plan has placed a set of a neighbor service on a host. */
   notePlaced(serviceId: string, rank: number): void;
 }
 
@@ -51,8 +55,8 @@ export function preparePreferences(
 ): Preferences {
   const holders = request.images.flatMap((image) => table.holdersOf(image) ?? []);
   const { affinity } = request.constraints;
-  const neighbours = affinity.length === 0 ? undefined : new Neighbours(fleet, table, affinity);
-  const preferred = neighbours ? [...neighbours.places] : [];
+  const neighbors = affinity.length === 0 ? undefined : new Neighbors(fleet, table, affinity);
+  const preferred = neighbors ? [...neighbors.places] : [];
   if (holders.length > 0) preferred.push(union(holders));
   return {
     preferred,
@@ -61,15 +65,17 @@ export function preparePreferences(
       const held = holders.filter((bitmap) => hasBit(bitmap, rank)).length;
       return Math.floor((IMAGES_SCORE_MAX * held) / request.images.length);
     },
-    affinity: (rank) => neighbours?.scoreOf(rank) ?? 0,
+    affinity: (rank) => neighbors?.scoreOf(rank) ?? 0,
     notePlaced(serviceId, rank) {
-      if (affinity.includes(serviceId)) neighbours?.add(rank);
+      if (affinity.includes(serviceId)) neighbors?.add(rank);
     },
   };
 }
 
-/** Where the sets of the named services stand, and what is near them; grows with the placements of the plan. */
-class Neighbours {
+/**
+ * The hosts of the named services, and the hosts near them. The placements of the plan add to both.
+ */
+class Neighbors {
   readonly #table: HostTable;
   readonly #hosts: Bitmap;
   readonly #inRacks: Bitmap;
@@ -88,7 +94,7 @@ class Neighbours {
     }
   }
 
-  /** The nearest first. */
+  /** The nearest hosts first. */
   get places(): readonly Bitmap[] {
     return [this.#hosts, this.#inRacks, this.#inZones];
   }

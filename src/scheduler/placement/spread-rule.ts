@@ -2,21 +2,21 @@ import { type Bitmap, lowestBit } from "./bitmap.ts";
 import type { HostTable } from "./host-table.ts";
 import type { RejectReason } from "./model.ts";
 
-/** One spread constraint of one service during one plan. */
+/** A spread constraint of one service during one plan. */
 export interface SpreadRule {
   readonly reason: RejectReason;
-  /** Whether one more set on this host keeps the skew. */
+  /** True if one more set on this host respects maxSkew. */
   admits(rank: number): boolean;
-  /** On how many hosts one more set would break it. */
+  /** Counts the hosts where one more set violates maxSkew. */
   countAgainst(): number;
   notePlaced(rank: number): void;
 }
 
-/** Where hosts of a rank are, by number. */
+/** The domains of the hosts, as numbers. */
 export interface Domains {
   count: number;
   of: (rank: number) => number;
-  /** Hosts in a domain. */
+  /** The number of hosts in a domain. */
   sizeOf: (domain: number) => number;
 }
 
@@ -30,7 +30,7 @@ export function domainsBy(by: "zone" | "rack" | "host", table: HostTable): Domai
   };
 }
 
-/** Domains with a host that may take sets of the service at all, full or not: those to spread over. */
+/** Domains with a host that may take sets of the service, whether or not it is full. */
 export type OpenDomains = readonly number[];
 
 export function findOpenDomains(domains: Domains, allowed: Bitmap): OpenDomains {
@@ -46,19 +46,20 @@ export interface SpreadFacts {
   table: HostTable;
   domains: Domains;
   open: OpenDomains;
-  /** Sets of the service by host id. */
+  /** The number of sets of the service on each host, by id. */
   placed: ReadonlyMap<string, number>;
 }
 
 /**
- * Sets of the service per domain may differ by at most maxSkew. The lowest count is kept as things are placed, with how many
- * domains have it, and looked for anew only when the last of them has got one more.
+ * The numbers of sets in two open domains may differ by at most maxSkew. The rule tracks the lowest
+ * count and the number of domains with it. It searches all domains only after the last of these has
+ * changed.
  */
 export function createSpreadRule(
   rule: { by: "zone" | "rack" | "host"; maxSkew: number },
   { table, domains, open, placed }: SpreadFacts,
 ): SpreadRule {
-  // Only domains that have any: a service stands on few of a large fleet's hosts.
+  // Only domains with a set, because a service runs on few hosts of a large fleet.
   const counts = new Map<number, number>();
   for (const [hostId, sets] of placed) {
     const rank = table.rankOf.get(hostId);
@@ -87,14 +88,14 @@ export function createSpreadRule(
     reason: `spread-${rule.by}`,
     admits: (rank) => (counts.get(domains.of(rank)) ?? 0) + 1 - lowest <= rule.maxSkew,
     countAgainst() {
-      // A domain without any of the service is at or below the lowest: it always has room for one.
+      // A domain without a set of the service has the lowest count, so it always permits one.
       let hosts = 0;
       for (const [domain, count] of counts)
         if (count + 1 - lowest > rule.maxSkew) hosts += domains.sizeOf(domain);
       return hosts;
     },
     notePlaced(rank) {
-      // A host that a set was just put on is allowed, so its domain is open.
+      // The filters allow this host, so its domain is open.
       const domain = domains.of(rank);
       const before = counts.get(domain) ?? 0;
       counts.set(domain, before + 1);

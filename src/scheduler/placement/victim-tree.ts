@@ -50,7 +50,10 @@ export class VictimTree<T extends TreeSet> {
   readonly #keepsSpread: boolean;
   readonly #root: Node<T>;
 
-  /** With `keepsSpread`, the tree prefers no set that leaves its host where that breaks the spread. */
+  /**
+   * With `keepsSpread`, the tree does not prefer a set that leaves its host where this breaks the
+   * spread.
+   */
   constructor(sets: readonly T[], counts: readonly SpreadCounts<T>[], keepsSpread: boolean) {
     this.#counts = counts;
     this.#keepsSpread = keepsSpread;

@@ -1,24 +1,30 @@
 import type { Bitmap } from "./bitmap.ts";
-import type { RoomIndex } from "./room-index.ts";
+import type { CapacityIndex } from "./capacity-index.ts";
 
 export interface Walk {
-  /** The lowest bucket that may hold enough room. */
+  /** The lowest bucket that may have enough capacity. */
   fromBucket: number;
   order: "fullest" | "emptiest";
-  /** Only hosts of both are visited. */
+  /** The walk visits only hosts in both bitmaps. */
   mask: Bitmap;
-  roomy: Bitmap;
+  notFull: Bitmap;
   /**
-   * By bucket, how many insertions the index had seen when the bucket was found to hold no roomy host: until the next insertion
-   * into it the walk passes over it. For one index and one `roomy`, of which bits are only ever cleared; at first all -1.
+   * For each bucket, the insertions of the index when a walk found no host of `notFull` in it; -1
+   * at first. The walk skips the bucket until its next insertion. An array belongs to one index and
+   * one `notFull`, whose bits are only cleared.
    */
   emptySince: Float64Array;
 }
 
 /**
- * Walks hosts by their room in one dimension, bucket by bucket and within a bucket by rank, until `visit` says that it has seen enough.
+ * Visits hosts by their capacity in one dimension: bucket by bucket, and by rank within a bucket.
+ * Ends when `visit` returns true.
  */
-export function walkHosts(index: RoomIndex, walk: Walk, visit: (rank: number) => boolean): void {
+export function walkHosts(
+  index: CapacityIndex,
+  walk: Walk,
+  visit: (rank: number) => boolean,
+): void {
   const { fromBucket } = walk;
   const firstWord = fromBucket >>> 5;
   if (walk.order === "fullest") {
@@ -42,11 +48,11 @@ export function walkHosts(index: RoomIndex, walk: Walk, visit: (rank: number) =>
   }
 }
 
-/** True when `visit` has seen enough. */
+/** True after `visit` has returned true. */
 function walkBucket(
-  index: RoomIndex,
+  index: CapacityIndex,
   bucket: number,
-  { mask, roomy, emptySince }: Walk,
+  { mask, notFull, emptySince }: Walk,
   visit: (rank: number) => boolean,
 ): boolean {
   if ((emptySince[bucket] as number) >= (index.lastInsertion[bucket] as number)) return false;
@@ -55,7 +61,7 @@ function walkBucket(
   for (let s = 0; s < summary.length; s++) {
     for (let wordBits = summary[s] as number; wordBits !== 0; wordBits &= wordBits - 1) {
       const word = s * 32 + 31 - Math.clz32(wordBits & -wordBits);
-      const candidates = (words[word] as number) & (roomy[word] as number);
+      const candidates = (words[word] as number) & (notFull[word] as number);
       seen |= candidates;
       for (let bits = candidates & (mask[word] as number); bits !== 0; bits &= bits - 1) {
         if (visit(word * 32 + 31 - Math.clz32(bits & -bits))) return true;

@@ -4,7 +4,6 @@
  * on a clean path.
  */
 export const pendingFolders: readonly string[] = [
-  "src/scheduler/placement",
   "test/bench",
   "test/e2e",
   "test/integration/placement",
