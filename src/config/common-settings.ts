@@ -10,7 +10,8 @@ export function wholeNumber(least: number, most: number) {
 export const secretText = z
   .string()
   .min(16, "expected at least 16 characters")
-  .max(512)
+  // The API accepts a token of at most 256 characters.
+  .max(256, "expected at most 256 characters")
   .regex(/^[\x21-\x7e]+$/, "expected printable ASCII without spaces")
   .transform((text) => new Secret(text));
 

@@ -67,6 +67,13 @@ describe("a configuration", () => {
       expect(() => load(bad)).toThrow("DATABASE_URL");
   });
 
+  it("refuses an admin token that the API would refuse as a bearer", () => {
+    const load = (length: number) =>
+      loadApiConfig({ ...backends, BERTH_ADMIN_TOKEN: "x".repeat(length) });
+    expect(load(256).BERTH_ADMIN_TOKEN?.reveal()).toHaveLength(256);
+    expect(() => load(257)).toThrow(/BERTH_ADMIN_TOKEN/);
+  });
+
   it("reports all invalid variables at once, and no value", () => {
     const problems = problemsOf(loadApiConfig, {
       DATABASE_URL: "mysql://swordfish",
