@@ -4,8 +4,8 @@ import { deleteServiceHandler, deleteServiceRoute } from "./delete-service.ts";
 import { getServiceHandler, getServiceRoute } from "./get-service.ts";
 import { listServicesHandler, listServicesRoute } from "./list-services.ts";
 import { patchServiceHandler, patchServiceRoute } from "./patch-service.ts";
-import { resizeServiceHandler, resizeServiceRoute } from "./resize-service.ts";
-import { scaleServiceHandler, scaleServiceRoute } from "./scale-service.ts";
+import { resizeServiceOperation } from "./resize-service.ts";
+import { scaleServiceOperation } from "./scale-service.ts";
 import { waitServiceHandler, waitServiceRoute } from "./wait-service.ts";
 
 export function mountServices(api: Api): void {
@@ -14,7 +14,7 @@ export function mountServices(api: Api): void {
   mount(api, getServiceRoute, getServiceHandler, { isShared: true });
   mount(api, patchServiceRoute, patchServiceHandler);
   mount(api, deleteServiceRoute, deleteServiceHandler);
-  mount(api, scaleServiceRoute, scaleServiceHandler);
-  mount(api, resizeServiceRoute, resizeServiceHandler);
+  mount(api, scaleServiceOperation.route, scaleServiceOperation.handler);
+  mount(api, resizeServiceOperation.route, resizeServiceOperation.handler);
   mount(api, waitServiceRoute, waitServiceHandler, { timeLimitMs: null, isWait: true });
 }

@@ -1,0 +1,85 @@
+import { createRoute, type z } from "@hono/zod-openapi";
+import type { ProblemCode } from "../../contracts/common/problems.ts";
+import { type ServiceChange, serviceChangeSchema } from "../../contracts/api/services.ts";
+import type { ControlContext } from "../../control/runtime/context.ts";
+import { tenantIdOf } from "../http/api-env.ts";
+import { etagOf, generationOf } from "../http/if-match.ts";
+import {
+  bodyProblems,
+  idempotentChangeHeaders,
+  jsonBody,
+  jsonResponse,
+  type OperationHandler,
+} from "../http/operation.ts";
+import { serviceParameters } from "../http/parameters.ts";
+import { problems } from "../http/problem.ts";
+import { writers } from "../http/security.ts";
+
+interface ChangeDeclaration {
+  /** Below `/v1/services/{name}/`. */
+  path: string;
+  operationId: string;
+  summary: string;
+  description: string;
+  body: z.ZodType;
+  /** The problems of this operation, besides those of every change of a service. */
+  problemCodes: readonly ProblemCode[];
+}
+
+interface ServiceChangeOptions<B extends z.ZodType> extends ChangeDeclaration {
+  body: B;
+  /** @param generation the generation in If-Match; undefined: any */
+  run: (
+    ctx: ControlContext,
+    tenantId: string,
+    name: string,
+    body: z.output<B>,
+    generation: number | undefined,
+  ) => Promise<ServiceChange>;
+}
+
+/**
+ * Defines a POST that changes a service: with Idempotency-Key, an optional If-Match, and an answer
+ * that has the service, its ETag and the effects.
+ */
+export function defineServiceChange<B extends z.ZodType>(options: ServiceChangeOptions<B>) {
+  const route = createChangeRoute(options);
+  const handler: OperationHandler<typeof route> = (ctx) => async (c) => {
+    const generation = generationOf(c.req.valid("header")["if-match"]);
+    const { name } = c.req.valid("param");
+    // The route has parsed it with `options.body`, whose type the route does not keep.
+    const body = c.req.valid("json") as z.output<B>;
+    const change = await options.run(ctx, tenantIdOf(c), name, body, generation);
+    return c.json(change, 200, { ETag: etagOf(change.service) });
+  };
+  return { route, handler };
+}
+
+function createChangeRoute({ path, body, problemCodes, ...texts }: ChangeDeclaration) {
+  return createRoute({
+    method: "post",
+    path: `/v1/services/{name}/${path}`,
+    operationId: texts.operationId,
+    tags: ["services"],
+    summary: texts.summary,
+    description: texts.description,
+    security: writers,
+    request: {
+      params: serviceParameters,
+      headers: idempotentChangeHeaders,
+      body: jsonBody(body),
+    },
+    responses: {
+      200: jsonResponse(serviceChangeSchema, "The service, and the effects."),
+      ...bodyProblems,
+      ...problems(
+        "invalid-request",
+        ...problemCodes,
+        "generation-mismatch",
+        "state-conflict",
+        "idempotency-conflict",
+        "idempotency-in-progress",
+      ),
+    },
+  });
+}
