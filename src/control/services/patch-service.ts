@@ -15,7 +15,6 @@ import {
   updateService,
 } from "../../db/queries/services/write-services.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import type { SetSize } from "../../db/queries/services/resizes.ts";
 import { updatePendingPriority } from "../../db/queries/sets/write-sets.ts";
 import { assert } from "../../lib/assert.ts";
 import type { ControlContext } from "../runtime/context.ts";
@@ -24,6 +23,7 @@ import { decideChangedService } from "../replicas/decide-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { sizeOf } from "./create-service.ts";
 import { readChangedService } from "./get-service.ts";
+import { isSameSize } from "./resize-steps.ts";
 import { assertGranted } from "../tenancy/grants.ts";
 import { amountsOfSets, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
@@ -173,14 +173,6 @@ function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): s
   if (added < 0) effects.push(`Berth removes ${countOf(-added, "set")}.`);
   if (effects.length === 0) effects.push("No set changes.");
   return effects;
-}
-
-function isSameSize(a: SetSize, b: SetSize): boolean {
-  return (
-    a.cpuMillis === b.cpuMillis &&
-    a.memoryBytes === b.memoryBytes &&
-    a.volumeBytes === b.volumeBytes
-  );
 }
 
 /** One schema normalizes templates, but jsonb does not keep the order of members. */

@@ -3,6 +3,7 @@ import type { Operation } from "../../contracts/api/operations.ts";
 import type { BerthSet, SetExplanation } from "../../contracts/api/sets.ts";
 import { findPlacement, findRejection, findSetById } from "../../db/queries/sets/read-sets.ts";
 import { listRemedies } from "../../scheduler/placement/explain.ts";
+import { countOf } from "../../lib/text/count-of.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
 /**
@@ -33,7 +34,7 @@ function toText(set: BerthSet, parts: Omit<SetExplanation, "text">): string {
   }
   if (parts.rejection) {
     const { hostsTotal, reasons, at } = parts.rejection;
-    lines.push(`No host was found at ${at}. Of ${hostsTotal} hosts:`);
+    lines.push(`The attempt at ${at} found no host that fits. Of ${countOf(hostsTotal, "host")}:`);
     for (const { reason, hosts } of reasons) lines.push(`  ${hosts} ${reason}`);
     for (const remedy of listRemedies(parts.rejection)) lines.push(`To fix: ${remedy}.`);
   } else if (!set.host && set.state === "pending") {
@@ -42,7 +43,7 @@ function toText(set: BerthSet, parts: Omit<SetExplanation, "text">): string {
   if (set.operation) lines.push(describeOperation(set.operation));
   if (parts.reason) {
     const { phase, text, code } = parts.reason;
-    lines.push(`Reason${phase === undefined ? "" : ` (while ${phase})`}: ${text} [${code}]`);
+    lines.push(`Reason${phase === undefined ? "" : ` (phase ${phase})`}: ${text} [${code}]`);
   }
   for (const container of set.containers) {
     if (container.reason)

@@ -85,11 +85,7 @@ export async function assertWithinQuota(
 ): Promise<void> {
   const growth = largerAmounts(intended, existing);
   if (dimensions.every(({ name }) => growth[name] <= 0)) return;
-  let use = await getTenantUse(tx, tenantId, growth);
-  if (!use.isFar) {
-    await lockTenant(tx, tenantId);
-    use = await getTenantUse(tx, tenantId, growth);
-  }
+  const use = await readUseNearQuota(tx, tenantId, growth);
   const excesses = [
     ...dimensions.flatMap((dimension) => findExcess(dimension, use, { intended, existing })),
     ...(growth.volumeBytes > 0 && !restoresVolumes ? findTrashExcess(use) : []),
@@ -110,18 +106,13 @@ export async function countWithinQuota(
   template: SetTemplate,
   countMax: number,
 ): Promise<number> {
-  const all = amountsOfSets(template, countMax);
-  let use = await getTenantUse(tx, tenantId, all);
+  const use = await readUseNearQuota(tx, tenantId, amountsOfSets(template, countMax));
   if (use.isFar) return countMax;
-  await lockTenant(tx, tenantId);
-  use = await getTenantUse(tx, tenantId, all);
   const each = amountsOfSets(template, 1);
   if (each.volumeBytes > 0 && findTrashExcess(use).length > 0) return 0;
-  const counts = dimensions.map(({ name }) => {
-    const free = use.max[name] - Math.max(use.intended[name], use.existing[name]);
-    return each[name] <= 0 ? countMax : Math.floor(free / each[name]);
+  return countFitting(each, countMax, (name) => {
+    return use.max[name] - Math.max(use.intended[name], use.existing[name]);
   });
-  return Math.max(0, Math.min(countMax, ...counts));
 }
 
 /**
@@ -137,19 +128,41 @@ export async function countReplaceable(
   template: SetTemplate,
   countMax: number,
 ): Promise<number> {
-  const all = amountsOfSets(template, countMax);
-  let use = await getTenantUse(tx, tenantId, all);
+  const use = await readUseNearQuota(tx, tenantId, amountsOfSets(template, countMax));
   if (use.isFar) return countMax;
-  await lockTenant(tx, tenantId);
-  use = await getTenantUse(tx, tenantId, all);
   const onDownHosts = await sumSetsOnDownHosts(tx, tenantId);
   const each = amountsOfSets(template, 1);
-  const counts = dimensions.map(({ name }) => {
+  return countFitting(each, countMax, (name) => {
     // An admin may have lowered the quota below the sets that services want; those stay granted.
     const max = Math.max(use.max[name], use.intended[name]);
-    const free = max - (use.existing[name] - onDownHosts[name]);
-    return each[name] <= 0 ? countMax : Math.floor(free / each[name]);
+    return max - (use.existing[name] - onDownHosts[name]);
   });
+}
+
+/**
+ * Reads the use of a tenant. Unless its quota is ample for `growth`, the tenant's row is locked
+ * first, so that the use holds until the transaction ends.
+ */
+async function readUseNearQuota(
+  tx: Queryable,
+  tenantId: string,
+  growth: QuotaAmounts,
+): Promise<TenantUse> {
+  const use = await getTenantUse(tx, tenantId, growth);
+  if (use.isFar) return use;
+  await lockTenant(tx, tenantId);
+  return getTenantUse(tx, tenantId, growth);
+}
+
+/** Counts how many of at most `countMax` sets of these amounts fit into the free amounts. */
+function countFitting(
+  each: QuotaAmounts,
+  countMax: number,
+  freeOf: (dimension: keyof QuotaAmounts) => number,
+): number {
+  const counts = dimensions.map(({ name }) =>
+    each[name] <= 0 ? countMax : Math.floor(freeOf(name) / each[name]),
+  );
   return Math.max(0, Math.min(countMax, ...counts));
 }
 
