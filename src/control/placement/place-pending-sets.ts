@@ -30,8 +30,10 @@ import { buildPlacementRequests } from "./placement-requests.ts";
 
 /** Large enough that the commit is a small part, small enough that the first sets start soon. */
 const SETS_PER_BATCH_MAX = 4_000;
-/** After a batch of mostly rejections, so that new sets do not wait long for the old ones. */
-const SETS_PER_RETRY_BATCH_MAX = 500;
+/** After a batch of mostly rejections: many sets wait, and some are new. */
+const SETS_PER_MIXED_BATCH_MAX = 500;
+/** After a batch of rejections only, also in the next run. A new set waits for such a batch. */
+const SETS_PER_RETRY_BATCH_MAX = 100;
 /** Up to this number a statement per set is faster, as its generic plan exists. */
 const SINGLE_SET_COMMITS_MAX = 4;
 const BATCHES_PER_RUN_MAX = 200;
@@ -84,6 +86,7 @@ export function createPlacer(ctx: ControlContext, options: PlacerOptions = {}): 
   const cache = new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs });
   const placing: Placing = {
     cache,
+    setsMax: SETS_PER_BATCH_MAX,
     tryBatch: (attempt) => watchWork(placeBatch(ctx, cache, attempt), batchMsMax, onHung),
   };
   let tail: Promise<unknown> = Promise.resolve();
@@ -113,19 +116,22 @@ export function createPlacer(ctx: ControlContext, options: PlacerOptions = {}): 
 
 interface Placing {
   cache: FleetCache;
+  /** The limit of the next batch, by the outcome of the previous one. */
+  setsMax: number;
   tryBatch: (attempt: BatchAttempt) => Promise<BatchOutcome | "idle" | "locked">;
 }
 
-async function placeAll(ctx: ControlContext, { cache, tryBatch }: Placing): Promise<PlaceOutcome> {
+async function placeAll(ctx: ControlContext, placing: Placing): Promise<PlaceOutcome> {
+  const { cache, tryBatch } = placing;
   const total: PlaceOutcome = { placed: 0, rejected: 0, conflicts: 0, batches: 0 };
   let conflicted = 0;
-  let setsMax = SETS_PER_BATCH_MAX;
   let lockedSinceMs: number | undefined;
   await cache.load(ctx.db);
   const endMs = performance.now() + RUN_MS_MAX;
   const mayContinue = () => total.batches < BATCHES_PER_RUN_MAX && performance.now() < endMs;
   while (mayContinue() && conflicted < CONFLICTED_BATCHES_MAX) {
     const isContended = lockedSinceMs !== undefined;
+    const { setsMax } = placing;
     const batch = await tryBatch({ setsMax, isContended, hasConflicted: conflicted > 0 });
     if (batch === "idle") break;
     if (batch === "locked") {
@@ -141,11 +147,16 @@ async function placeAll(ctx: ControlContext, { cache, tryBatch }: Placing): Prom
     total.rejected += batch.rejected;
     total.conflicts += batch.conflicts;
     conflicted = placed === 0 && batch.conflicts > 0 ? conflicted + 1 : 0;
-    setsMax = batch.rejected > placed ? SETS_PER_RETRY_BATCH_MAX : SETS_PER_BATCH_MAX;
+    placing.setsMax = nextSetsMax(batch);
     await ctx.signals.publish(signalsOf(batch.placed));
     if (!batch.hasMore) break;
   }
   return total;
+}
+
+function nextSetsMax({ placed, rejected }: BatchOutcome): number {
+  if (rejected <= placed.length) return SETS_PER_BATCH_MAX;
+  return placed.length === 0 ? SETS_PER_RETRY_BATCH_MAX : SETS_PER_MIXED_BATCH_MAX;
 }
 
 interface BatchAttempt {

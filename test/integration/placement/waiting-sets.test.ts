@@ -42,6 +42,15 @@ test("I5: a set that fits nowhere has a reason, and is retried with backoff, and
   expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 0 });
 });
 
+test("sets that wait are retried in small batches, so that a new set waits for a small one", async () => {
+  const f = await start();
+  await cordonHost(f.ctx, await f.enroll("h1"));
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 250 }));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 250, batches: 1 });
+  await f.ctx.db.execute(sql`update sets set plan_after = now() where state = 'pending'`);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 250, batches: 3 });
+});
+
 const percents = { cpuMillis: 100, memoryBytes: 100, rootfsBytes: 100, volumeBytes: 100 };
 const poolWith = (changes: object) => ({
   overcommitPercent: { ...percents, ...changes },
