@@ -170,7 +170,7 @@ async function measureChange(
     `${name}: ${tookMs} ms, ${authMs.length} probes with p99 ${authP99Ms} ms, ${created} services of another tenant (${refused} refused)\n` +
       `  p50 of the probes ${percentile(authMs, 50)} ms; p99 of the lag of the API's event loop ${loopLagMs} ms\n` +
       `  CPU seconds: ${cpu.join(", ")}\n` +
-      `  longest transaction ${longest.longestMs} ms (${longest.session}): ${longest.query.replaceAll(/\s+/g, " ")}`,
+      `  longest transaction ${longest.longestMs} ms:\n    ${longest.parts.join("\n    ")}`,
   );
   return { authP99Ms, longestMs: longest.longestMs };
 }
