@@ -15,7 +15,7 @@ export type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
  * The log writes lines together once they have this length. Otherwise each request would cost a
  * system call and the wake-up of a thread.
  */
-const BUFFERED_BYTES = 4_096;
+const BUFFERED_BYTES = 12_288;
 /** The log writes shorter lines after this time. SIGKILL loses at most the lines of this time. */
 const BUFFERED_MS = 50;
 

@@ -94,13 +94,13 @@ const COUNTED_BY_KEY_MAX = 500;
 
 /**
  * Finds services by key, each at the position of its key. It keeps its plan (see `keyReadsOf`), as
- * every row is found by an index. A service with more sets than `COUNTED_BY_KEY_MAX` is read by a
- * statement of its own.
+ * every row is found by an index. Returns "large" for a service with more sets than
+ * `COUNTED_BY_KEY_MAX`: the caller reads it by `findService`.
  */
 export async function findServices(
   q: Queryable,
   keys: readonly ServiceKey[],
-): Promise<(Service | undefined)[]> {
+): Promise<(Service | "large" | undefined)[]> {
   const source = sql`json_to_recordset(${JSON.stringify(keys)}::json) as k("tenantId" text, name text)
     join services s on s.tenant_id = k."tenantId" and s.name = k.name`;
   const someSets = sql`sets where service_id = s.id and deleted_at is null
@@ -110,14 +110,12 @@ export async function findServices(
     sql`${serviceColumns}, s.tenant_id as "tenantId", c.live ${servicesOf(source, someSets)}`,
   );
   const found = new Map(rows.map((row) => [`${row.tenantId} ${row.name}`, row]));
-  return await Promise.all(
-    keys.map(async ({ tenantId, name }) => {
-      const row = found.get(`${tenantId} ${name}`);
-      if (!row) return undefined;
-      const { tenantId: _tenantId, live, ...service } = row;
-      return live > COUNTED_BY_KEY_MAX ? findService(q, tenantId, name) : toService(service);
-    }),
-  );
+  return keys.map(({ tenantId, name }) => {
+    const row = found.get(`${tenantId} ${name}`);
+    if (!row) return undefined;
+    const { tenantId: _tenantId, live, ...service } = row;
+    return live > COUNTED_BY_KEY_MAX ? "large" : toService(service);
+  });
 }
 
 /** Oldest first, after `afterId`; of one tenant, or of all when `scope` is null. */
