@@ -1,4 +1,8 @@
-import { claimLease as claim, releaseLease, renewLease } from "../../db/queries/runtime/leases.ts";
+import {
+  claimSweepLease,
+  releaseSweepLease,
+  renewSweepLease,
+} from "../../db/queries/runtime/leases.ts";
 import type { ControlContext } from "./context.ts";
 
 /** An exclusive right among all processes, for a limited time. */
@@ -15,15 +19,15 @@ export async function claimLease(
   name: string,
   leaseMs: number,
 ): Promise<Lease | undefined> {
-  const claimed = await claim(db, name, leaseMs);
+  const claimed = await claimSweepLease(db, name, leaseMs);
   if (claimed === undefined) return undefined;
   let expiry = claimed;
   return {
     async renew() {
-      const renewed = await renewLease(db, name, expiry, leaseMs);
+      const renewed = await renewSweepLease(db, name, expiry, leaseMs);
       expiry = renewed ?? expiry;
       return renewed !== undefined;
     },
-    release: () => releaseLease(db, name, expiry),
+    release: () => releaseSweepLease(db, name, expiry),
   };
 }

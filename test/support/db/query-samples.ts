@@ -411,9 +411,9 @@ const runtime: Samples = {
   deleteParkedOutbox: (q) => [outbox.deleteParkedOutbox(q, 1, 1)],
   readOutboxState: (q) => [outbox.readOutboxState(q)],
   pingDatabase: (q) => [ping.pingDatabase(q)],
-  claimLease: (q) => [leases.claimLease(q, "sweep", 1)],
-  renewLease: (q) => [leases.renewLease(q, "sweep", "2026-01-01", 1)],
-  releaseLease: (q) => [leases.releaseLease(q, "sweep", "2026-01-01")],
+  claimSweepLease: (q) => [leases.claimSweepLease(q, "sweep", 1)],
+  renewSweepLease: (q) => [leases.renewSweepLease(q, "sweep", "2026-01-01", 1)],
+  releaseSweepLease: (q) => [leases.releaseSweepLease(q, "sweep", "2026-01-01")],
 };
 
 const services: Samples = {
@@ -537,6 +537,8 @@ const tenancy: Samples = {
     }),
   ],
   findCallerBySecretHash: (q) => [tokens.findCallerBySecretHash(q, "hash")],
+  updateTokenRotated: (q) => [tokens.updateTokenRotated(q, "tok", 1)],
+  endHookTokens: (q) => [tokens.endHookTokens(q, "hook", 1)],
   findToken: (q) => [tokens.findToken(q, "tok")],
   listTokens: (q) => [tokens.listTokens(q, "tok", 1), tokens.listTokens(q, undefined, 1)],
   updateTokenRevoked: (q) => [tokens.updateTokenRevoked(q, "tok")],

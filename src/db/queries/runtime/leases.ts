@@ -7,7 +7,7 @@ import { asyncCommit, rowsOfWrite } from "./query.ts";
  * time. Returns the expiry, which identifies the claim, or undefined while another process holds
  * the lease.
  */
-export async function claimLease(
+export async function claimSweepLease(
   q: Queryable,
   name: string,
   leaseMs: number,
@@ -32,7 +32,7 @@ export async function claimLease(
  * Renews a claim for `leaseMs` from now. Returns the new expiry, or undefined when the claim has
  * expired and another process has claimed the lease.
  */
-export async function renewLease(
+export async function renewSweepLease(
   q: Queryable,
   name: string,
   expiry: string,
@@ -48,7 +48,7 @@ export async function renewLease(
 }
 
 /** Releases a claim. Another process may claim the lease immediately. */
-export async function releaseLease(q: Queryable, name: string, expiry: string): Promise<void> {
+export async function releaseSweepLease(q: Queryable, name: string, expiry: string): Promise<void> {
   await rowsOfWrite(
     q,
     sql`update sweep_turns set next_at = now()
