@@ -1,5 +1,11 @@
 import type { Command } from "commander";
-import type { Tenant, TenantChange, TenantDetail, Token } from "../../contracts/api/tenancy.ts";
+import type {
+  RotatedToken,
+  Tenant,
+  TenantChange,
+  TenantDetail,
+  Token,
+} from "../../contracts/api/tenancy.ts";
 import { parseBytes } from "../../contracts/common/parse-bytes.ts";
 import { parseSeconds } from "../output/format-amounts.ts";
 import type { ApiClient } from "../api/api-client.ts";
@@ -50,7 +56,7 @@ interface TokenOptions {
 }
 
 function addTokenCommand(program: Command, cli: Cli): void {
-  const command = program.command("token").description("create, list and revoke tokens");
+  const command = program.command("token").description("create, rotate, list and revoke tokens");
   command
     .command("create")
     .description("create a token and print its secret once")
@@ -85,6 +91,14 @@ function addTokenCommand(program: Command, cli: Cli): void {
     .action(async () => {
       const { items } = await listPages<Token>(await cli.api(), "/v1/tokens", LISTED_MAX);
       printItems(cli, "tokens", tokenColumns, items);
+    });
+  command
+    .command("rotate")
+    .description("replace a token, and print the secret of the new one once")
+    .argument("<token>", "name or id")
+    .option("--overlap <time>", "time for which the former token stays valid", "1d")
+    .action(async (nameOrId: string, options: { overlap: string }) => {
+      await rotateToken(cli, nameOrId, options.overlap);
     });
   command
     .command("revoke")
@@ -217,8 +231,39 @@ function expirySeconds(text: string | undefined): number | undefined {
   return seconds;
 }
 
+/** Reads the time for which a former secret stays valid. Throws a usage error. */
+export function overlapSeconds(text: string): number {
+  const seconds = parseSeconds(text);
+  if (seconds === undefined)
+    throw usageError(`--overlap ${text} is not a duration, such as 1h or 7d.`);
+  return seconds;
+}
+
+async function rotateToken(cli: Cli, nameOrId: string, overlap: string): Promise<void> {
+  const body = { overlapSeconds: overlapSeconds(overlap) };
+  const api = await cli.api();
+  const { id } = await findValidToken(api, nameOrId);
+  const rotated = await api.request<RotatedToken>("POST", `/v1/tokens/${id}/rotate`, { body });
+  if (cli.isForPrograms) {
+    printDocument(cli, rotated);
+    return;
+  }
+  const { former, secret } = rotated;
+  cli.terminal.note(
+    `Token ${former.id} ends at ${former.expiresAt ?? "no time"}. Berth shows the secret of its successor only once:`,
+  );
+  cli.terminal.out(secret);
+}
+
 async function revokeToken(cli: Cli, nameOrId: string): Promise<void> {
   const api = await cli.api();
+  const token = await findValidToken(api, nameOrId);
+  await api.request("DELETE", `/v1/tokens/${token.id}`);
+  if (cli.isForPrograms) printDocument(cli, { revoked: token.id });
+  else cli.terminal.out(`token ${token.name} revoked`);
+}
+
+async function findValidToken(api: ApiClient, nameOrId: string): Promise<Token> {
   const { items } = await listPages<Token>(api, "/v1/tokens", LISTED_MAX);
   const matching = items.filter(
     (token) => token.id === nameOrId || (token.name === nameOrId && token.revokedAt === null),
@@ -239,7 +284,5 @@ async function revokeToken(cli: Cli, nameOrId: string): Promise<void> {
       },
     );
   }
-  await api.request("DELETE", `/v1/tokens/${token.id}`);
-  if (cli.isForPrograms) printDocument(cli, { revoked: token.id });
-  else cli.terminal.out(`token ${token.name} revoked`);
+  return token;
 }

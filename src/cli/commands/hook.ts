@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { z } from "zod";
-import type { Hook } from "../../contracts/api/autoscaling.ts";
+import type { Hook, RotatedHook } from "../../contracts/api/autoscaling.ts";
 import { parseSeconds } from "../output/format-amounts.ts";
 import type { ApiClient } from "../api/api-client.ts";
 import type { Cli } from "../cli-context.ts";
@@ -11,6 +11,7 @@ import { listPages } from "../api/list-pages.ts";
 import { printDocument, printItem, printItems } from "../output/print-items.ts";
 import { hookColumns } from "../output/columns.ts";
 import { addTo } from "../repeatable.ts";
+import { overlapSeconds } from "./access.ts";
 
 const HOOKS_MAX = 500;
 
@@ -57,6 +58,15 @@ export function addHookCommand(program: Command, cli: Cli): void {
     .action(async (service: string) => {
       const { items } = await listPages<Hook>(await cli.api(), hooksPath(service), HOOKS_MAX);
       printItems(cli, "hooks", hookColumns, items);
+    });
+  command
+    .command("rotate")
+    .description("give a hook a new token and print it once")
+    .argument("<service>")
+    .argument("<hook>", "name or id")
+    .option("--overlap <time>", "time for which the former token stays valid", "1d")
+    .action(async (service: string, hook: string, options: { overlap: string }) => {
+      await rotateHook(cli, service, hook, options.overlap);
     });
   command
     .command("rm")
@@ -187,6 +197,27 @@ async function findHook(api: ApiClient, service: string, nameOrId: string): Prom
     exitCode: exitCodes.notFound,
     hints: [`\`berth hook ls ${service}\` lists its hooks.`],
   });
+}
+
+async function rotateHook(
+  cli: Cli,
+  service: string,
+  nameOrId: string,
+  overlap: string,
+): Promise<void> {
+  const body = { overlapSeconds: overlapSeconds(overlap) };
+  const api = await cli.api();
+  const { id } = await findHook(api, service, nameOrId);
+  const path = `${hooksPath(service)}/${id}/rotate`;
+  const rotated = await api.request<RotatedHook>("POST", path, { body });
+  if (cli.isForPrograms) {
+    printDocument(cli, rotated);
+    return;
+  }
+  cli.terminal.note(
+    `The former token ends at ${rotated.formerExpiresAt}. Berth shows the new one only once:`,
+  );
+  cli.terminal.out(rotated.token);
 }
 
 async function removeHook(cli: Cli, service: string, nameOrId: string): Promise<void> {

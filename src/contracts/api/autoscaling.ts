@@ -123,6 +123,15 @@ export const createdHookSchema = z
   .strictObject({ hook: hookSchema, token: z.string() })
   .meta({ id: "CreatedHook" });
 
+/** Only this response contains the new token. */
+export const rotatedHookSchema = z
+  .strictObject({
+    token: z.string(),
+    formerExpiresAt: timestamp.describe("The former token of the hook ends at this time."),
+  })
+  .meta({ id: "RotatedHook" });
+export type RotatedHook = z.infer<typeof rotatedHookSchema>;
+
 export const demandStates = ["firing", "resolved", "released"] as const;
 export const demandSchema = z
   .strictObject({

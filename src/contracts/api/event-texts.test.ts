@@ -95,6 +95,8 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
   "token-created": [
     { cause: "token", name: "ci", role: "tenant" },
     { cause: "hook", service, name: "load" },
+    { cause: "rotation", name: "ci", role: "tenant" },
+    { cause: "hook-rotation", service, name: "load" },
   ],
   "token-revoked": [{ cause: "token" }, { cause: "hook", service }],
 };

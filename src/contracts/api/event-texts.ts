@@ -53,8 +53,22 @@ interface DemandFacts {
 }
 
 type TokenFacts =
-  | { cause: "token"; name: string; role: string }
+  | { cause: "token" | "rotation"; name: string; role: string }
+  | (Named & { cause: "hook-rotation"; name: string })
   | (Named & { cause: "hook"; name: string });
+
+function tokenCreatedText(facts: TokenFacts): string {
+  switch (facts.cause) {
+    case "token":
+      return `Token ${facts.name} with role ${facts.role} created.`;
+    case "rotation":
+      return `Token ${facts.name} with role ${facts.role} rotated.`;
+    case "hook":
+      return `Hook ${facts.name} of service ${facts.service} created, with its token.`;
+    case "hook-rotation":
+      return `Token of hook ${facts.name} of service ${facts.service} rotated.`;
+  }
+}
 
 const isReplacedText = (isReplaced: boolean) => (isReplaced ? " Another set replaces it." : "");
 
@@ -213,10 +227,7 @@ export const eventTexts = {
     `Hook ${facts.hook} of service ${facts.service} changed: ${facts.changed.join(", ")}.`,
   "tenant-changed": (facts: { tenant: string; changed: readonly string[] }) =>
     `Tenant ${facts.tenant} changed: ${facts.changed.join(", ")}.`,
-  "token-created": (facts: TokenFacts) =>
-    facts.cause === "token"
-      ? `Token ${facts.name} with role ${facts.role} created.`
-      : `Hook ${facts.name} of service ${facts.service} created, with its token.`,
+  "token-created": tokenCreatedText,
   "token-revoked": (facts: { cause: "token" } | (Named & { cause: "hook" })) =>
     facts.cause === "token"
       ? "Token revoked."

@@ -72,6 +72,31 @@ export const createdTokenSchema = z
   .strictObject({ token: tokenSchema, secret: z.string() })
   .meta({ id: "CreatedToken" });
 
+const OVERLAP_SECONDS_MAX = 30 * 86_400;
+
+/** The former secret stays valid for the overlap, so that its users can change to the new one. */
+export const rotateBody = z
+  .strictObject({
+    overlapSeconds: z
+      .number()
+      .int()
+      .min(0)
+      .max(OVERLAP_SECONDS_MAX)
+      .default(86_400)
+      .describe("The former secret stays valid for this time."),
+  })
+  .meta({ id: "Rotate" });
+
+/** Only this response contains the secret of the new token. */
+export const rotatedTokenSchema = z
+  .strictObject({
+    token: tokenSchema,
+    secret: z.string(),
+    former: tokenSchema.describe("The token that `token` replaces. It ends at its `expiresAt`."),
+  })
+  .meta({ id: "RotatedToken" });
+export type RotatedToken = z.infer<typeof rotatedTokenSchema>;
+
 const quotaBytes = z
   .number()
   .int()

@@ -6,11 +6,13 @@ import { listDemandsHandler, listDemandsRoute } from "./list-demands.ts";
 import { listHooksHandler, listHooksRoute } from "./list-hooks.ts";
 import { patchHookHandler, patchHookRoute } from "./patch-hook.ts";
 import { releaseDemandHandler, releaseDemandRoute } from "./release-demand.ts";
+import { rotateHookHandler, rotateHookRoute } from "./rotate-hook.ts";
 
 export function mountElasticity(api: Api): void {
   mount(api, createHookRoute, createHookHandler);
   mount(api, listHooksRoute, listHooksHandler);
   mount(api, patchHookRoute, patchHookHandler);
+  mount(api, rotateHookRoute, rotateHookHandler);
   mount(api, deleteHookRoute, deleteHookHandler);
   mount(api, listDemandsRoute, listDemandsHandler);
   mount(api, releaseDemandRoute, releaseDemandHandler);

@@ -6,10 +6,12 @@ import { listTenantsHandler, listTenantsRoute } from "./list-tenants.ts";
 import { listTokensHandler, listTokensRoute } from "./list-tokens.ts";
 import { patchTenantHandler, patchTenantRoute } from "./patch-tenant.ts";
 import { revokeTokenHandler, revokeTokenRoute } from "./revoke-token.ts";
+import { rotateTokenHandler, rotateTokenRoute } from "./rotate-token.ts";
 
 export function mountAccess(api: Api): void {
   mount(api, createTokenRoute, createTokenHandler);
   mount(api, listTokensRoute, listTokensHandler);
+  mount(api, rotateTokenRoute, rotateTokenHandler);
   mount(api, revokeTokenRoute, revokeTokenHandler);
   mount(api, createTenantRoute, createTenantHandler);
   mount(api, listTenantsRoute, listTenantsHandler);

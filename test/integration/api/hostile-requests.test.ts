@@ -17,8 +17,10 @@ import {
  */
 let test: TestApi;
 let hookId: string;
+let rotatedHookId: string;
 let setId: string;
 let hostId: string;
+let tokenId: string;
 const volumeId = newId("vol");
 const tokens = { people: "", hook: "", host: "" };
 
@@ -28,10 +30,16 @@ beforeAll(async () => {
   const token = tokens.people;
   const body = serviceBody("target", { replicas: 1, autoscale: { min: 0, max: 9 } });
   await test.request("POST", "/v1/services", { token, body });
+  const readToken = { name: "rotated", role: "read" };
+  const rotated = await test.request("POST", "/v1/tokens", { token, body: readToken });
+  tokenId = ((await rotated.json()) as { token: { id: string } }).token.id;
   const hook = { name: "hook", rules: [{ want: { step: 1 } }] };
   const made = await test.request("POST", "/v1/services/target/hooks", { token, body: hook });
   const created = (await made.json()) as { hook: { id: string }; token: string };
   hookId = created.hook.id;
+  const other = { ...hook, name: "rotated" };
+  const madeOther = await test.request("POST", "/v1/services/target/hooks", { token, body: other });
+  rotatedHookId = ((await madeOther.json()) as { hook: { id: string } }).hook.id;
   tokens.hook = created.token;
   const host = await enrollTestHost(test, "host-1");
   hostId = host.hostId;
@@ -66,6 +74,8 @@ const validBodies: Record<string, unknown> = {
   putHostPool: { overcommitPercent: { cpuMillis: 200 } },
   createHook: { name: "hook-2", rules: [{ match: { severity: "page" }, want: { factor: 2 } }] },
   patchHook: { rules: [{ match: {}, want: { step: 1 } }], stabilizationSeconds: 5 },
+  rotateToken: { overlapSeconds: 60 },
+  rotateHook: { overlapSeconds: 60 },
   createToken: { name: "token", role: "read", expiresInSeconds: 60 },
   createTenant: { name: "tenant", quota: { setsMax: 5 } },
   patchTenant: { quota: { setsMax: 6 }, grants: { pools: ["default"] } },
@@ -113,7 +123,8 @@ const pathOf = (path: string) =>
     .replace("{setId}", setId)
     .replace("{volumeId}", volumeId)
     .replace("{hostId}", hostId)
-    .replace("{hookId}", hookId)
+    .replace("{hookId}", path.endsWith("/rotate") ? rotatedHookId : hookId)
+    .replace("{tokenId}", tokenId)
     .replace("{pool}", "default");
 
 /**

@@ -54,6 +54,7 @@ const bodies: Record<string, unknown> = {
   patchService: { priority: 5 },
   scaleService: { replicas: 9 },
   resizeService: { cpu: 2 },
+  rotateHook: { overlapSeconds: 60 },
   createHook: { name: "mine-now", rules: [{ want: { step: 1 } }] },
   patchHook: { stabilizationSeconds: 5 },
   purgeVolume: { confirm: theirs.volumeId },

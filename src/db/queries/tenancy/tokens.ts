@@ -90,6 +90,61 @@ export async function updateTokenRevoked(q: Queryable, id: string): Promise<bool
   return rows[0]?.revoked;
 }
 
+export interface RotatedTokenRow {
+  name: string;
+  role: TokenRole;
+  tenantId: string | null;
+  /** The lifetime with which the token was created. Null: it has no end. */
+  lifetimeSeconds: number | null;
+}
+
+/**
+ * Ends a valid token of a person or a program after `overlapSeconds`, unless it ends earlier.
+ * Undefined: the token does not exist, is not valid, or belongs to a hook or an enrollment.
+ */
+export async function updateTokenRotated(
+  q: Queryable,
+  id: string,
+  overlapSeconds: number,
+): Promise<RotatedTokenRow | undefined> {
+  const rows = await rowsOf<RotatedTokenRow>(
+    q,
+    sql`with old as (
+          select id, extract(epoch from expires_at - created_at)::float8 as lifetime from tokens
+          where id = ${id} and role not in ('hook', 'enroll') and revoked_at is null
+            and (expires_at is null or expires_at > now()) for update
+        )
+        update tokens t set expires_at = least(t.expires_at, now() + make_interval(secs => ${overlapSeconds}::float8))
+        from old where t.id = old.id
+        returning t.name, t.role, t.tenant_id as "tenantId", old.lifetime as "lifetimeSeconds"`,
+  );
+  return rows[0];
+}
+
+/**
+ * Ends the newest valid token of a hook after `overlapSeconds`, and the others at once. So a hook
+ * has at most two valid tokens. Returns the end.
+ */
+export async function endHookTokens(
+  q: Queryable,
+  hookId: string,
+  overlapSeconds: number,
+): Promise<string> {
+  const end = sql`now() + make_interval(secs => ${overlapSeconds}::float8)`;
+  const rows = await rowsOf<{ endsAt: string | Date }>(
+    q,
+    sql`with valid as (
+          select id, row_number() over (order by created_at desc, id desc) as position from tokens
+          where hook_id = ${hookId} and revoked_at is null and (expires_at is null or expires_at > now())
+        ), ended as (
+          update tokens t set expires_at = least(t.expires_at, case v.position when 1 then ${end} else now() end)
+          from valid v where t.id = v.id
+        )
+        select ${end} as "endsAt"`,
+  );
+  return isoTime(rows[0]?.endsAt ?? "");
+}
+
 /** Whether a valid admin token exists. */
 export async function hasAdminToken(q: Queryable): Promise<boolean> {
   const rows = await rowsOf<{ exists: boolean }>(

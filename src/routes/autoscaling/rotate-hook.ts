@@ -1,0 +1,38 @@
+import { createRoute } from "@hono/zod-openapi";
+import { rotatedHookSchema } from "../../contracts/api/autoscaling.ts";
+import { rotateBody } from "../../contracts/api/tenancy.ts";
+import { rotateHook } from "../../control/autoscaling/rotate-hook.ts";
+import { tenantIdOf } from "../http/api-env.ts";
+import {
+  bodyProblems,
+  idempotentHeaders,
+  jsonBody,
+  jsonResponse,
+  type OperationHandler,
+} from "../http/operation.ts";
+import { hookParameters } from "../http/parameters.ts";
+import { problems } from "../http/problem.ts";
+import { writers } from "../http/security.ts";
+
+export const rotateHookRoute = createRoute({
+  method: "post",
+  path: "/v1/services/{name}/hooks/{hookId}/rotate",
+  operationId: "rotateHook",
+  tags: ["elasticity"],
+  summary: "Give a hook a new token",
+  description:
+    "Both tokens are valid during the overlap. The address, the rules and the demands of the hook stay.",
+  security: writers,
+  request: { params: hookParameters, headers: idempotentHeaders, body: jsonBody(rotateBody) },
+  responses: {
+    201: jsonResponse(rotatedHookSchema, "The new token, and the end of the former one."),
+    ...bodyProblems,
+    ...problems("state-conflict", "idempotency-conflict", "idempotency-in-progress"),
+  },
+});
+
+export const rotateHookHandler: OperationHandler<typeof rotateHookRoute> = (ctx) => async (c) => {
+  const { name, hookId } = c.req.valid("param");
+  const { overlapSeconds } = c.req.valid("json");
+  return c.json(await rotateHook(ctx, tenantIdOf(c), name, hookId, overlapSeconds), 201);
+};
