@@ -2,7 +2,7 @@ import { fileURLToPath } from "node:url";
 import { findLanguageViolations } from "../test/support/language/language-rules.ts";
 import { readTextFiles } from "../test/support/language/text-files.ts";
 
-/** Lists the violations of STYLE.md, Language, under the given paths, pending or not. */
+/** Lists the violations of STYLE.md, Language, under the given paths. */
 const root = fileURLToPath(new URL("..", import.meta.url));
 const paths = process.argv.slice(2).map((path) => path.replace(/\/$/, ""));
 const violations = readTextFiles(root)

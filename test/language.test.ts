@@ -2,8 +2,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { deniedIdentifierWords, deniedWords } from "./support/language/deny-list.ts";
 import { findLanguageViolations, languageRules } from "./support/language/language-rules.ts";
-import { pendingFolders } from "./support/language/pending-folders.ts";
-import { isPending, readTextFiles } from "./support/language/text-files.ts";
+import { readTextFiles } from "./support/language/text-files.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const files = readTextFiles(root);
@@ -11,19 +10,10 @@ const files = readTextFiles(root);
 const SHOWN_MAX = 40;
 
 describe("the texts of the project", () => {
-  it("keep the language rules of STYLE.md outside of the pending folders", () => {
-    const checked = files.filter(({ path }) => !isPending(path, pendingFolders));
-    const violations = checked.flatMap(findLanguageViolations);
+  it("keep the language rules of STYLE.md", () => {
+    const violations = files.flatMap(findLanguageViolations);
     const shown = violations.map(({ path, rule, detail }) => `${path} ${rule}: ${detail}`);
     expect(shown.slice(0, SHOWN_MAX)).toEqual([]);
-  });
-
-  it("have no pending folder that is clean or missing", () => {
-    const clean = pendingFolders.filter((pending) => {
-      const under = files.filter(({ path }) => isPending(path, [pending]));
-      return under.every((file) => findLanguageViolations(file).length === 0);
-    });
-    expect(clean, "remove these paths from pending-folders.ts").toEqual([]);
   });
 });
 

@@ -10,8 +10,9 @@ import { measureIdleAgent } from "./bench-services.ts";
 import { startBerthHost } from "./berth-host.ts";
 
 /**
- * What an agent costs its host while 100 sets run and nothing changes: usage reports, looks at everything, probes of the daemon and of
- * its disk. `reportCpuMs` is what one usage report costs by itself, from the kernel's files to the body of the request.
+ * Measures the cost of an agent while 100 sets run and nothing changes. The agent sends usage
+ * reports, resyncs, and probes the daemon and its disk. `reportCpuMs` is the CPU time of one usage
+ * report alone, from the files of the kernel to the body of the request.
  */
 
 const SETS = 100;

@@ -23,9 +23,9 @@ import { median } from "./percentile.ts";
 import { serviceBody } from "./placement-phases.ts";
 
 /**
- * Authenticated reads of services per second, beside Hono alone with the same bodies. Both servers are
- * processes of their own on this machine; one client process loads them in turns. The API logs at its
- * default level.
+ * Authenticated reads of services per second, beside Hono alone with the same bodies. Both servers
+ * are processes of their own on this machine; one client process loads them in turns. The API logs
+ * at its default level.
  */
 
 const SERVICES = 100;

@@ -2,8 +2,8 @@ import { serve } from "@hono/node-server";
 import { Hono } from "hono";
 
 /**
- * A process that serves given JSON bodies with Hono alone: no authentication, validation or database. The
- * parent sends the bodies by name; the process answers with its port.
+ * A process that serves given JSON bodies with Hono alone: no authentication, validation or
+ * database. The parent sends the bodies by name; the process answers with its port.
  */
 process.on("message", (bodies: Record<string, object>) => {
   const app = new Hono();

@@ -11,11 +11,11 @@ const SETTLE_DEADLINE_MS = 1_200_000;
 const IDLE_SETTLE_MS = 5_000;
 /** Twice the longest interval of the agent. */
 const IDLE_MS = 120_000;
-const GONE_DEADLINE_MS = 1_200_000;
+const DELETION_DEADLINE_MS = 1_200_000;
 
 /**
- * Creates a service, and gives the milliseconds from sending the request to the answer of the wait for
- * "settled": all sets run and are ready.
+ * Creates a service, and gives the milliseconds from sending the request to the answer of the wait
+ * for "settled": all sets run and are ready.
  */
 export async function createService(
   berth: BerthHost,
@@ -44,7 +44,7 @@ export async function deleteService(docker: Docker, berth: BerthHost, name: stri
   const filters = { label: [`berth.host=${berth.hostId}`] };
   const startedAtMs = performance.now();
   while ((await docker.listContainers({ all: true, filters })).length > 0) {
-    if (performance.now() - startedAtMs > GONE_DEADLINE_MS) {
+    if (performance.now() - startedAtMs > DELETION_DEADLINE_MS) {
       throw new Error(`containers of ${name} are left`);
     }
     await delay(50);

@@ -20,8 +20,8 @@ import {
 } from "./main-processes.ts";
 
 /**
- * With this overcommit thirty sets of half a core fit on two busy cores. The sets only start, and the peers
- * check no capacity at all.
+ * With this overcommit thirty sets of half a core fit on two busy cores. The sets only start, and
+ * the peers check no capacity at all.
  */
 const generousPool = {
   overcommitPercent: { cpuMillis: 1_000, memoryBytes: 400 },
@@ -29,7 +29,10 @@ const generousPool = {
 };
 const durable = { fsync: "on", full_page_writes: "on", synchronous_commit: "on" };
 
-/** Berth on this machine as an operator runs it: API, job worker and host agent, each a process of its own. */
+/**
+ * Berth on this machine as an operator runs it: API, job worker and host agent, each a process of
+ * its own.
+ */
 export interface BerthHost {
   hostId: string;
   /** Sends one API request as the admin. Throws for an answer that is no success. */

@@ -13,9 +13,10 @@ import {
 import { startTransactionSampler } from "./transaction-sampler.ts";
 
 /**
- * Resizes and scales in one service of 20,000 sets while 5,000 hosts report and another tenant creates
- * services: p99 of authentication during each, and the longest transaction. Then, with 50,000 sets waiting
- * that no host can take, the time to place another tenant's set beside the time on the idle cluster.
+ * Resizes one service of 20,000 sets and scales it in, while 5,000 hosts report and another tenant
+ * creates services. Prints the p99 of authentication during each operation, and the longest
+ * transaction. Then 50,000 sets wait that fit on no host. The benchmark compares the placement time
+ * of another tenant's set with the time on the idle cluster.
  */
 
 const HOSTS = 5_000;
@@ -175,7 +176,9 @@ async function measureChange(
   return { authP99Ms, longestMs: longest.longestMs };
 }
 
-/** Creates a service four times a second until the abort. Gives the number of services and refusals. */
+/**
+ * Creates a service four times a second until the abort. Gives the number of services and refusals.
+ */
 async function createServices(
   cluster: DurableCluster,
   { prefix, secret }: { prefix: string; secret: string },

@@ -17,7 +17,10 @@ import {
   terminateChild,
 } from "./main-processes.ts";
 
-/** The settings that differ from Postgres 15's defaults. Durability is complete: fsync and its companions are on. */
+/**
+ * The settings that differ from Postgres 15's defaults. Durability is complete: fsync and its
+ * companions are on.
+ */
 export const postgresSettings = {
   fsync: "on",
   full_page_writes: "on",
@@ -38,7 +41,10 @@ const ENROLL_DEADLINE_MS = 600_000;
 
 export type ProcessRole = "api" | "jobWorker" | "postgres" | "redis" | "simulatedHosts" | "client";
 
-/** One API process, one job worker, real Postgres and Redis, simulated hosts in processes of their own. */
+/**
+ * One API process, one job worker, real Postgres and Redis, simulated hosts in processes of their
+ * own.
+ */
 export interface DurableCluster {
   sql: postgres.Sql;
   databaseUrl: string;
@@ -46,7 +52,9 @@ export interface DurableCluster {
   request<T>(method: string, path: string, body?: unknown): Promise<T>;
   /** Sends one API request with this bearer secret. Throws for an answer that is no success. */
   requestAs<T>(secret: string, method: string, path: string, body?: unknown): Promise<T>;
-  /** Calls of simulated hosts that the API has not answered within 15 s beyond the wait they allow. */
+  /**
+   * Calls of simulated hosts that the API has not answered within 15 s beyond the wait they allow.
+   */
   hostTimeouts(): number;
   /** Gives the CPU seconds that each role has used since its start. */
   cpuSeconds(): Record<ProcessRole, number>;

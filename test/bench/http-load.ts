@@ -1,8 +1,9 @@
 import { connect, type Socket } from "node:net";
 
 /**
- * A process that sends GET requests over keep-alive connections, one at a time on each, and counts the
- * answers. It writes raw HTTP, so that the client costs as little CPU as possible beside the server.
+ * A process that sends GET requests over keep-alive connections, one at a time on each, and counts
+ * the answers. It writes raw HTTP, so that the client costs as little CPU as possible beside the
+ * server.
  *
  * The parent sends one order after the other; the process answers each with a `LoadResult`.
  */

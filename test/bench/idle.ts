@@ -16,8 +16,8 @@ import {
 } from "./main-processes.ts";
 
 /**
- * Measures an installation in which nothing changes: commits and CPU time per second of an
- * all-in-one process without an agent, and of the given number of job workers besides it.
+ * Measures an installation in which nothing changes: commits and CPU time of each second. It runs
+ * an all-in-one process without an agent, and then the given number of job workers besides it.
  */
 
 const WARM_UP_SECONDS = 10;

@@ -2,8 +2,8 @@ import { AGENT_PROTOCOL_VERSION } from "../../src/contracts/agent-protocol/proto
 import type { DurableCluster } from "./durable-cluster.ts";
 
 /**
- * Probes measure how long single requests take while other load runs. A probe sends a request at a fixed
- * interval, whether or not earlier ones have an answer, so that a slow answer hides no later one.
+ * Probes measure the latency of single requests under other load. A probe sends a request at a
+ * fixed interval, without waiting for earlier answers. A slow answer therefore hides no later one.
  */
 
 const AUTH_INTERVAL_MS = 50;

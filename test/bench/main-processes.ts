@@ -6,7 +6,10 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { type Dispatcher, request as httpRequest } from "undici";
 
-/** Runs Berth's processes as an operator does: each is a process of its own, from the output of `npm run build`. */
+/**
+ * Runs Berth's processes as an operator does: each is a process of its own, from the output of `npm
+ * run build`.
+ */
 
 export const ADMIN_TOKEN = "bench-admin-token-0123456789";
 export const CLOCK_TICKS_PER_SECOND = 100;
@@ -20,7 +23,10 @@ export async function buildMain(): Promise<void> {
 /** Real hosts are other machines. Here they only get the CPU time that Berth itself leaves. */
 const niceness: Readonly<Record<string, string>> = { "simulated-hosts": "10" };
 
-/** As in systemd/. The benchmarks do not measure the simulation, which creates as many short-lived objects. */
+/**
+ * As in systemd/. The benchmarks do not measure the simulation, which creates as many short-lived
+ * objects.
+ */
 const nodeFlags: Readonly<Record<string, readonly string[]>> = {
   api: ["--max-semi-space-size=32"],
   "host-agent": ["--max-semi-space-size=1"],
@@ -64,7 +70,10 @@ export interface ReadyLine {
   timeouts?: number;
 }
 
-/** Waits for the line that reports readiness. Rejects when the process ends first, or after `deadlineMs`. */
+/**
+ * Waits for the line that reports readiness. Rejects when the process ends first, or after
+ * `deadlineMs`.
+ */
 export async function readyLine(
   child: ChildProcess,
   onLine: (line: ReadyLine) => void = () => undefined,
@@ -142,15 +151,17 @@ export function memoryOf(pid: number): { rssMb: number; peakMb: number } {
   return { rssMb: mbOf("VmRSS"), peakMb: mbOf("VmHWM") };
 }
 
-/** Gives the parent of a process and its ticks of CPU time; undefined after the process has ended. */
+/**
+ * Gives the parent of a process and its ticks of CPU time; undefined after the process has ended.
+ */
 export function statOf(pid: number): { parent: number; ticks: number } | undefined {
   const fields = readProcFile(`${pid}/stat`).split(") ")[1]?.split(" ");
   return fields && { parent: Number(fields[1]), ticks: Number(fields[11]) + Number(fields[12]) };
 }
 
 /**
- * Gives the CPU seconds that these processes have used, on request with those of their children: every
- * connection to Postgres is a child. The time of children that have ended is missing.
+ * Gives the CPU seconds that these processes have used, on request with those of their children:
+ * every connection to Postgres is a child. The time of children that have ended is missing.
  */
 export function cpuSecondsOf(
   pids: readonly number[],

@@ -9,11 +9,13 @@ export interface FleetTrace {
   name: string;
   /** Amounts of each host. */
   hosts: number[][];
-  /** What is asked for, to draw from. */
+  /** The requests, from which the benchmark draws. */
   asks: number[][];
 }
 
-/** CPU millicores, memory MiB and disk GiB of instances in the order in which they arrive, and of one host. */
+/**
+ * CPU millicores, memory MiB and disk GiB of instances in their order of arrival, and of one host.
+ */
 export interface ArrivalTrace {
   name: string;
   hostCapacity: number[];
@@ -22,7 +24,10 @@ export interface ArrivalTrace {
 
 const ARRIVALS = 4_000;
 
-/** The 4,000 first instances that arrive within the trace, on hosts of 208 cores, 1 TiB and 2.5 TiB of disk. */
+/**
+ * The first 4,000 instances that arrive within the trace. A host has 208 cores, 1 TiB of memory and
+ * 2.5 TiB of disk.
+ */
 export function readDlrm(): ArrivalTrace {
   const hostCapacity = [208_000, 1_024, 2_560];
   const file = `${dataFolder}dlrm/disaggregated_DLRM_trace.csv`;

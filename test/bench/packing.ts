@@ -13,11 +13,12 @@ import { type ArrivalTrace, type FleetTrace, readDlrm, readOpenb } from "./packi
 import { type BenchHost, choose, referencePolicies } from "./reference-policies.ts";
 
 /**
- * How well sets are packed, beside the policies of others on the same sequences. Berth plans one request at a time, as they arrive, with
- * the very planner of production; nobody knows what comes next.
+ * Compares Berth's packing with other policies on the same sequences. Berth plans one request at a
+ * time with the planner of production, and without knowledge of later requests.
  *
- * dlrm: hosts needed for all, over a lower bound (the largest over dimensions of demand / capacity). openb: percent of the fleet's CPU
- * that is allocated when the first set is rejected, sets drawn with replacement as in the FGD paper; medians over seeds.
+ * dlrm: the hosts for all requests over a lower bound, which is the largest ratio of demand to
+ * capacity. openb: the allocated percentage of the fleet's CPU at the first rejection. As in the
+ * FGD paper, the benchmark draws sets with replacement. Results are medians over seeds.
  */
 
 const SEEDS = [1, 2, 3, 4, 5, 6, 7];
@@ -146,7 +147,9 @@ function allocatedAtRejection(
 const free = constraintsOf();
 const spreadOverZones: PlacementConstraints = { ...free, spread: [{ by: "zone", maxSkew: 1 }] };
 
-/** Plans one set and books it, as commit would. Gives the host, or undefined when it was rejected. */
+/**
+ * Plans one set and books it, as commit would. Gives the host, or undefined when it was rejected.
+ */
 function placeOne(
   fleet: Fleet,
   position: number,

@@ -10,9 +10,10 @@ import { constraintsOf } from "../support/fleet/scheduler-world.ts";
 import { seededRandom } from "../support/seeded-random.ts";
 
 /**
- * Placements per second of the pure planner on one core: four dimensions, hosts of three sizes, filled to about 70 % at random, so that
- * every bucket of the indexes is in use. A plan is of 5,000 sets of eight shapes, which fills the fleet by a little; it is
- * rolled back, so that every round starts from the same fleet.
+ * Placements per second of the pure planner on one core, in four dimensions. Hosts have three sizes
+ * and a random fill of about 70 %, so every bucket of the indexes is in use. A plan has 5,000 sets
+ * of eight shapes, which fill the fleet by a little. The planner rolls it back, so every round
+ * starts from the same fleet.
  */
 
 const GIB = 2 ** 30;
@@ -57,7 +58,10 @@ export async function run(): Promise<Record<string, unknown>> {
 
 const free = constraintsOf();
 
-/** Services of 20 sets that spread over zones and never share a host with themselves or with the next service. */
+/**
+ * Services of 20 sets that spread over zones and never share a host with themselves or with the
+ * next service.
+ */
 function constrainedRequests(sets: number): PlacementRequest[] {
   const setsPerService = 20;
   const services = Math.ceil(sets / setsPerService);
@@ -143,8 +147,8 @@ function filledHost(i: number, random: () => number): HostSnapshot {
 }
 
 /**
- * Placements a second of processor time, median of the rounds after one to warm up. Processor time, as it is one core's work
- * that is asked for, and other processes of the machine should not count.
+ * Placements per second of processor time: the median of the rounds after a first one for warm-up.
+ * Processor time excludes other processes of the machine.
  */
 function measure(fleet: Fleet, requests: readonly PlacementRequest[]): number {
   const rates: number[] = [];

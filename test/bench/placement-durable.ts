@@ -30,14 +30,17 @@ import {
 import { describeStatements } from "./statement-times.ts";
 
 /**
- * Placements per second over the whole path: API request, intent in Postgres, job, plan, booking in Postgres.
+ * Placements per second over the whole path: API request, intent in Postgres, job, plan, booking in
+ * Postgres.
  *
  * A placement counts when its transaction is committed. Postgres records that time itself
- * (pg_xact_commit_timestamp of the row's xmin), on the clock of this machine; polling adds nothing to it.
- * The simulated hosts run the real agent protocol on the same cores, at nice 10 (see main-processes.ts).
+ * (pg_xact_commit_timestamp of the row's xmin), on the clock of this machine; polling adds nothing
+ * to it. The simulated hosts run the real agent protocol on the same cores, at nice 10 (see
+ * main-processes.ts).
  *
- * Each figure has its counterpart from the same run: the bare statement beside the rates, one-row commits
- * beside the latency of a single set. While the load runs, probes measure authentication and idle syncs.
+ * Each figure has its counterpart from the same run: the bare statement beside the rates, one-row
+ * commits beside the latency of a single set. While the load runs, probes measure authentication
+ * and idle syncs.
  */
 
 const HOSTS = 5_000;
@@ -96,7 +99,7 @@ export async function run(
       services: numberOf(values["services"], MANY_SERVICES),
       fill: numberOf(values["fill"], FILLED_SETS),
       quietSeconds: numberOf(values["quiet-seconds"], QUIET_SECONDS),
-      tell: async (text) => {
+      report: async (text) => {
         say(text);
         if (withStatements) say(await describeStatements(cluster));
       },
@@ -112,15 +115,15 @@ interface Sizes {
   services: number;
   fill: number;
   quietSeconds: number;
-  tell: (text: string) => Promise<void>;
+  report: (text: string) => Promise<void>;
 }
 
 async function measure(cluster: DurableCluster, sizes: Sizes): Promise<Record<string, unknown>> {
-  const { hosts, sets, services, fill, quietSeconds, tell } = sizes;
+  const { hosts, sets, services, fill, quietSeconds, report } = sizes;
   const floor = await prepareFloor(cluster);
   try {
     const { samples, commitsMs } = await measureUnloaded(cluster, floor);
-    await tell(describeUnloaded(samples, commitsMs));
+    await report(describeUnloaded(samples, commitsMs));
     const quietMs = await measureAfterQuiet(cluster, quietSeconds);
     const tokens = await createProbeTokens(cluster, PROBE_TOKENS);
     const probeHosts = await enrollProbeHosts(cluster);
@@ -130,9 +133,9 @@ async function measure(cluster: DurableCluster, sizes: Sizes): Promise<Record<st
     const authProbe = startAuthProbe(cluster, tokens, "solo-0");
     const syncProbe = startSyncProbe(cluster, probeHosts);
     const one = await measureOneService(cluster, sets);
-    await tell(describePhase(one));
+    await report(describePhase(one));
     const many = await measureManyServices(cluster, services);
-    await tell(describePhase(many));
+    await report(describePhase(many));
     const [authMs, syncMs] = await Promise.all([authProbe.stop(), syncProbe.stop()]);
     const hostTimeouts = cluster.hostTimeouts() - timeoutsBefore;
     floorRuns.push(await floor.measurePlacement(sets));

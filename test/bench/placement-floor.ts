@@ -3,11 +3,12 @@ import { migrate } from "../../src/db/migrate.ts";
 import { newId } from "../../src/lib/ids.ts";
 
 /**
- * The floor of durable placement: the rows that the placement commit writes, in the same tables with all
- * indexes and triggers, by one bare statement per 4,000 sets on one connection of the same Postgres.
+ * The floor of durable placement. One bare statement for each 4,000 sets writes the rows of the
+ * placement commit. The tables have all indexes and triggers, and one connection to the same
+ * Postgres writes them.
  *
- * The floor has a database of its own, with copies of the live hosts and of one pending set. So no job
- * worker reads its rows, and a column that a migration adds appears here too.
+ * The floor has a database of its own, with copies of the live hosts and of one pending set. So no
+ * job worker reads its rows, and a column that a migration adds appears here too.
  */
 
 const STATEMENT_SETS = 4_000;

@@ -1,7 +1,10 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { DurableCluster } from "./durable-cluster.ts";
 
-/** What the placement benchmarks do with a cluster: create services, wait, and read commit times. */
+/**
+ * Operations of the placement benchmarks on a cluster: create services, wait, and read commit
+ * times.
+ */
 
 const PHASE_DEADLINE_MS = 1_800_000;
 const SETTLE_MS = 1_000;
@@ -13,7 +16,9 @@ export interface Phase {
   totalMs: number;
   /** From sending the request to the commit of the (last) intent. */
   acceptedMs: number;
-  /** From sending the request until the agents report all sets as running, to a tenth of a second. */
+  /**
+   * From sending the request until the agents report all sets as running, to a tenth of a second.
+   */
   runningMs: number;
   /** Transactions that booked placements. */
   commits: number;
@@ -77,7 +82,9 @@ export async function countPlaced(cluster: DurableCluster): Promise<number> {
   return row?.count ?? 0;
 }
 
-/** Waits until all placed sets run, and a moment longer: the next phase starts with idle processes. */
+/**
+ * Waits until all placed sets run, and a moment longer: the next phase starts with idle processes.
+ */
 export async function untilQuiet(cluster: DurableCluster): Promise<void> {
   await untilAllRun(cluster);
   await delay(SETTLE_MS);
@@ -98,7 +105,8 @@ export interface SingleSetSample {
 }
 
 /**
- * Creates a service of one set, waits until it runs, and reads the commit times that Postgres recorded.
+ * Creates a service of one set, waits until it runs, and reads the commit times that Postgres
+ * recorded.
  * @param secret of the tenant's token; the admin's when absent
  */
 export async function placeOneSet(
@@ -177,7 +185,9 @@ export function perSecond({ placements, totalMs }: Phase): number {
   return Math.round((placements * 1000) / totalMs);
 }
 
-/** Splits the time as far as it shows from outside: to the durable intent, then to the last booking. */
+/**
+ * Splits the time as far as it shows from outside: to the durable intent, then to the last booking.
+ */
 export function describePhase(phase: Phase): string {
   const cpu = Object.entries(phase.cpuSeconds)
     .map(([role, used]) => `${role} ${used.toFixed(1)}`)

@@ -1,6 +1,7 @@
 /**
- * The policies that packing is measured beside, as their projects publish them, over hosts as plain arrays. Each scores a host for an
- * ask; the highest score wins, ties go to the lowest host. All see every host.
+ * The policies that packing is measured beside, as their projects publish them, over hosts as plain
+ * arrays. Each scores a host for an ask; the highest score wins, ties go to the lowest host. All
+ * see every host.
  */
 
 export interface BenchHost {
@@ -23,10 +24,12 @@ export const referencePolicies: Record<string, Policy> = {
   "Kubernetes least allocated": meanFree,
   /** Kubernetes NodeResourcesFit, MostAllocated: the mean used share. */
   "Kubernetes most allocated": (host, ask) => -meanFree(host, ask),
-  /** Nomad's binpack (Google's BestFit v3): 20 minus the sum of 10^free share over CPU and memory. */
+  /**
+   * Nomad's binpack (Google's BestFit v3): 20 minus the sum of 10^free share over CPU and memory.
+   */
   "Nomad best fit v3": (host, ask) =>
     20 - 10 ** shareFree(host, ask, 0) - 10 ** shareFree(host, ask, 1),
-  /** Tetris (Grandl et al., 2014): the dot product of what is asked for and what is free. */
+  /** Tetris (Grandl et al., 2014): the dot product of the request and the free capacity. */
   "dot product": (host, ask) =>
     ask.reduce(
       (sum, asked, d) =>

@@ -10,8 +10,9 @@ import { baseImage, ensureDocker } from "../support/docker/docker.ts";
 import { type BerthHost, startBerthHost } from "./berth-host.ts";
 
 /**
- * From the API call that resizes a service until the kernel's files of all its sets, and of all their containers, show the
- * new limits, while every set answers HTTP requests without a pause. API, job worker and agent are processes of their own.
+ * The time from the API call that resizes a service until the kernel shows the new limits of all
+ * its sets and containers. Meanwhile every set answers HTTP requests without a pause. API, job
+ * worker and agent are separate processes.
  */
 
 const SETS = 4;

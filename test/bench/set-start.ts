@@ -10,10 +10,13 @@ import { removeByHost, runStraight } from "./straight-docker.ts";
 import { runSwarmService, withSwarm } from "./swarm-service.ts";
 
 /**
- * From the API call that creates a service until Berth says that all its sets run, on real Docker: API, job worker and
- * agent as processes of their own, Postgres durable, Redis real. Beside it, in turns on the same daemon, the same
- * containers straight through the Docker API, and a Swarm service of as many containers (each with a network of its
- * own, where every second one of Berth's joins its set's).
+ * The time from the API call that creates a service until Berth reports that all its sets run on
+ * real Docker. API, job worker and agent are separate processes, Postgres is durable, and Redis is
+ * real.
+ *
+ * Two peers take turns with Berth on the same daemon. The first creates the same containers
+ * directly through the Docker API. The second is a Swarm service with as many containers. Each of
+ * its containers has its own network, where half of Berth's join the network of their set.
  */
 
 const ONE_ROUNDS = 11;
@@ -30,7 +33,7 @@ interface Comparison {
   dockerAllMs: number[];
 }
 
-/** What Berth's own infra containers are, so that the peer's can be the same. */
+/** The properties of Berth's infra containers, for the containers of the peer. */
 interface Peer {
   infraImage: string;
   canPrivilege: boolean;
@@ -69,7 +72,10 @@ export async function run(
   }
 }
 
-/** One set, not measured: images, connections and code are warm afterwards, and its infra container is looked at. */
+/**
+ * Starts one set without a measurement, to warm up images, connections and code. Reads the
+ * properties of its infra container.
+ */
 async function warmUp(docker: Docker, berth: BerthHost): Promise<Peer> {
   const service = await createService(berth, 1);
   const filters = { label: [`berth.host=${berth.hostId}`, "berth.container=infra"] };
@@ -98,7 +104,8 @@ async function compare(
     await removeByHost(docker, hostId);
   };
   for (let round = 0; round < rounds; round++) {
-    // Whoever goes second meets a daemon that has just removed the other's containers: they take turns at that too.
+    // The second one meets a daemon that has just removed the other's containers, so the order
+    // alternates.
     const turns = [measureBerth, measureDocker];
     for (const measure of round % 2 === 0 ? turns : turns.toReversed()) await measure();
   }
@@ -117,7 +124,7 @@ async function compare(
   };
 }
 
-/** What a volume of its own adds to the start of a set, in turns with sets without one. */
+/** The time that a volume adds to the start of a set. Sets with and without a volume take turns. */
 async function compareVolume(
   docker: Docker,
   berth: BerthHost,
@@ -135,12 +142,12 @@ async function compareVolume(
     await measure(withMs, volume);
     await measure(withoutMs, {});
   }
-  // Their host purges them once it has heard from the control plane that their time is over.
-  const gone = async (): Promise<boolean> => {
+  // The host purges the volumes after the control plane reports the end of their retention.
+  const arePurged = async (): Promise<boolean> => {
     const { items } = await berth.request<{ items: unknown[] }>("GET", "/v1/volumes");
     return items.length === 0;
   };
-  await waitUntil("the volumes are gone", gone, { deadlineMs: 120_000, everyMs: 500 });
+  await waitUntil("the volumes are purged", arePurged, { deadlineMs: 120_000, everyMs: 500 });
   const addsMs = median(withMs) - median(withoutMs);
   process.stdout.write(`a volume (loop, ext4) adds ${addsMs} ms to ${median(withoutMs)} ms\n`);
   return { withMs: median(withMs), withoutMs: median(withoutMs), addsMs };

@@ -29,8 +29,9 @@ export function benchTemplate(image: string): Record<string, unknown> {
 }
 
 /**
- * The peer: the same two containers a set, with the same options, created and started straight through the Docker API,
- * each call after the answer to the one before, as a script would; the sets all at once. Milliseconds to the last answer.
+ * The peer: the same two containers for each set, with the same options, directly through the
+ * Docker API. Each call of a set waits for the answer of the previous one, and all sets run at
+ * once. Resolves with the milliseconds until the last answer.
  */
 export async function runStraight(
   docker: Docker,

@@ -5,8 +5,8 @@ const pollMs = 10;
 const deadlineMs = 120_000;
 
 /**
- * The other peer: Docker Swarm on the same daemon. Runs `measure` within a swarm of one node, and leaves it afterwards
- * together with the bridge that the swarm made.
+ * The other peer: Docker Swarm on the same daemon. Runs `measure` in a swarm of one node. Leaves
+ * the swarm afterwards and removes its bridge.
  */
 export async function withSwarm<T>(docker: Docker, measure: () => Promise<T>): Promise<T> {
   await docker.swarmInit({ AdvertiseAddr: "127.0.0.1", ListenAddr: "127.0.0.1:2377" });
@@ -49,11 +49,11 @@ export async function runSwarmService(
     }
   } finally {
     await docker.getService(service.id).remove();
-    await untilGone(docker, service.id);
+    await untilRemoved(docker, service.id);
   }
 }
 
-async function untilGone(docker: Docker, serviceId: string): Promise<void> {
+async function untilRemoved(docker: Docker, serviceId: string): Promise<void> {
   const filters = { label: [`com.docker.swarm.service.id=${serviceId}`] };
   const startedAtMs = performance.now();
   while ((await docker.listContainers({ all: true, filters })).length > 0) {

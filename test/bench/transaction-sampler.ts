@@ -20,7 +20,7 @@ export interface TransactionSampler {
 }
 
 interface Session {
-  /** The same for all samples of one transaction. */
+  /** All samples of one transaction share it. */
   key: string;
   ageMs: number;
   part: string;
@@ -33,8 +33,9 @@ interface Seen {
 }
 
 /**
- * Samples the open transactions of Berth's processes every 20 ms. A transaction is seen up to one interval
- * before its end, so the longest one is measured to 20 ms and the time of a sample.
+ * Samples the open transactions of Berth's processes every 20 ms. A sample may see a transaction up
+ * to one interval before its end. The longest time is therefore accurate to 20 ms and the time of a
+ * sample.
  */
 export function startTransactionSampler(cluster: DurableCluster): TransactionSampler {
   const open = new Map<string, Seen>();

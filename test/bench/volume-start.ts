@@ -19,10 +19,12 @@ import { localSet } from "../support/agent/local-set.ts";
 import { median, percentile } from "./bench-services.ts";
 
 /**
- * What a volume of its own, on LVM, adds to a set's start on real Docker: from the order to the agent's side of Docker until
- * the set's containers run, with and without a volume in turns. Where LVM is: on the test host of scripts/uml, whose kernel is
- * a process on one CPU. There nothing overlaps, and whatever starts a program or goes to a disk is slow: so each command
- * that a volume takes is measured as well, and beside them the start of a program that does nothing, there and on this machine.
+ * The time that an LVM volume adds to the start of a set on real Docker. It runs from the order to
+ * the agent's Docker port until the containers run. Starts with and without a volume take turns.
+ *
+ * LVM is on the test host of scripts/uml, whose kernel is a process on one CPU. Nothing overlaps
+ * there, and programs and disks are slow. The benchmark therefore also measures each command of a
+ * volume, and the start of a program that does nothing, there and on this machine.
  */
 
 const ROUNDS = 15;
@@ -117,7 +119,7 @@ async function measureStarts(hostId: string, rounds: number): Promise<Record<str
   };
 }
 
-/** Each of what a new volume takes by itself, in its order, with nothing beside it. */
+/** Measures each command for a new volume, in order, without other load. */
 async function measureCommands(hostId: string): Promise<Record<string, number>> {
   const store = createLvmStore({ hostId, volumeGroup });
   const mountPoint = await mkdtemp("/tmp/berth-mount-");

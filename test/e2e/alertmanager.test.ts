@@ -22,8 +22,8 @@ import {
 import { waitUntil } from "../support/wait-until.ts";
 
 /**
- * The whole way of an alert: the real Alertmanager with its stock webhook, Berth as a user starts it, and containers
- * on the machine's Docker that answer HTTP.
+ * An alert end to end: the real Alertmanager with its stock webhook, and Berth as a user starts it.
+ * Containers on the machine's Docker answer HTTP.
  */
 const docker = new Docker();
 const scaleDeadlineMs = 60_000;
@@ -45,7 +45,7 @@ beforeAll(async () => {
     BERTH_REDIS_PREFIX: redis.prefix,
     BERTH_DATA_DIR: dataDir,
   });
-  // What else runs on the machine of the tests is no reason not to place anything.
+  // The high-water marks must not reject sets because of other load on the test machine.
   await berth.request("PUT", "/v1/host-pools/default", {
     highWaterPercent: { cpuMillis: 1000, memoryBytes: 1000, rootfsBytes: 100 },
   });
@@ -129,7 +129,10 @@ it("two Alertmanagers that both deliver, and a Berth that is killed in between, 
   expect((await listDemands(menu.name)).map(({ state }) => state)).toEqual(["released"]);
 });
 
-/** A small web server with a health check, one set of it, and a hook that wants two more while CpuHigh fires. */
+/**
+ * A small web server with a health check, one set of it, and a hook that wants two more while
+ * CpuHigh fires.
+ */
 async function createService(name: string) {
   const command = ["/bin/sh", "-c", "hostname >/www/index.html; exec httpd -f -p 8080 -h /www"];
   const health = { http: { port: 8080, path: "/" }, intervalSeconds: 1 };
@@ -177,7 +180,8 @@ async function pointAlertmanagers(
 
 function firing(app: string) {
   const startsAt = new Date().toISOString();
-  const endsAt = new Date(Date.now() + 600_000).toISOString(); // Prometheus says so too, and moves it on
+  // Prometheus says so too, and moves it on
+  const endsAt = new Date(Date.now() + 600_000).toISOString();
   return { labels: { alertname: "CpuHigh", app }, startsAt, endsAt };
 }
 

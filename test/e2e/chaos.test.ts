@@ -18,9 +18,9 @@ import { createTestDatabase, type TestDatabase } from "../support/servers/test-s
 import { waitUntil } from "../support/wait-until.ts";
 
 /**
- * I1, I3 and I6 on real Docker: while a service is scaled from 2 to 10 sets, one part of Berth is killed with SIGKILL (or
- * Redis is flushed) and started again. It ends at 10 sets, each once, nothing is left over, and the two that ran
- * before serve all the while.
+ * I1, I3 and I6 on real Docker. While a service scales from 2 to 10 sets, the test kills one part
+ * of Berth with SIGKILL, or flushes Redis, and starts it again. Afterwards each of the 10 sets runs
+ * once, and nothing else remains. The first two sets serve without a pause.
  */
 const docker = new Docker();
 const adminToken = "brt_an-admin-of-the-chaos-tests";
@@ -42,7 +42,7 @@ beforeAll(async () => {
   apiUrl = `http://127.0.0.1:${await findFreePort()}`;
   await Promise.all([start("api"), start("job-worker")]);
   await request("PUT", "/v1/host-pools/default", {
-    // What else runs on the machine of the tests is no reason not to place anything.
+    // The high-water marks must not reject sets because of other load on the test machine.
     highWaterPercent: { cpuMillis: 1000, memoryBytes: 1000, rootfsBytes: 100 },
   });
   await start("host-agent");
@@ -84,7 +84,7 @@ it.each([
     const containers = await listContainers();
     const expected = sets.flatMap((set) => [`berth-${set.id}-app`, `berth-${set.id}-infra`]);
     expect(containers.map(({ name }) => name).sort()).toEqual(expected.sort());
-    // The old containers are the same lives of the same containers, and nobody who asked them went without an answer.
+    // The old containers have not restarted, and they answered every request.
     expect(containers).toEqual(expect.arrayContaining(before));
     expect(failures).toEqual([]);
     expect(await readBookings()).toEqual({ booked: LARGE * 50, allocated: LARGE * 50 });
@@ -92,7 +92,7 @@ it.each([
     await request("POST", "/v1/services/chaos/scale", { replicas: SMALL });
     await waitSettled(SMALL);
     await waitUntil(
-      "the others are gone",
+      "the other containers are removed",
       async () => (await listContainers()).length === SMALL * 2,
       {
         deadlineMs: settleDeadlineMs,
@@ -101,7 +101,7 @@ it.each([
   },
 );
 
-it("I6: an agent that is stopped, replaced by another version and started again disturbs nobody", async () => {
+it("I6: an agent that is stopped, replaced by another version and started again disturbs no set", async () => {
   const before = await listContainers();
   const serving = startProbes(await listSets());
   expect(await running["host-agent"]?.end("SIGTERM")).toBe(0);
@@ -173,7 +173,7 @@ async function strike(victim: Program | "redis" | "flush"): Promise<void> {
   }
   if (victim === "redis") {
     await redis.process.kill("SIGKILL");
-    await delay(300); // gone for a while
+    await delay(300); // Redis is down for a while
     redis = await startRedis({ port: redis.port });
     return;
   }
@@ -203,7 +203,7 @@ async function start(program: Program, checkout?: string): Promise<void> {
   running[program] = await startMain(program, env[program], checkout);
 }
 
-/** As the admin. A request that finds nobody is tried again: callers of a service that is being restarted do the same. */
+/** Sends a request as the admin. Retries it while the API restarts, as callers of the API do. */
 async function request<T>(method: string, target: string, body?: unknown): Promise<T> {
   return waitUntil(
     `${method} ${target} is answered`,

@@ -14,8 +14,8 @@ import { createTestDatabase, createTestRedis } from "../support/servers/test-ser
 import { waitUntil } from "../support/wait-until.ts";
 
 /**
- * Two hosts with a Docker daemon each. One is drained while it has a service that serves, a set of that
- * service whose image is missing, and a service that crash-loops.
+ * Two hosts with a Docker daemon each. One is drained while it has a service that serves, a set of
+ * that service whose image is missing, and a service that crash-loops.
  */
 const deadlineMs = 120_000;
 const closing: (() => Promise<unknown>)[] = [];
@@ -43,7 +43,7 @@ afterAll(async () => {
   for (const close of closing.toReversed()) await close();
 });
 
-it("a drain ends beside sets that are never ready, and keeps a service ready throughout", async () => {
+it("a drain ends despite sets that are never ready, and keeps a service ready", async () => {
   await berth.request("POST", "/v1/services", serviceBody("web", baseImage, server));
   await berth.request("POST", "/v1/services", serviceBody("crashes", baseImage, ["/bin/false"]));
   await waitUntil("the healthy sets are ready", async () => (await countReady("web")) === 2, {

@@ -11,7 +11,10 @@ import { type PrivateDocker, startPrivateDocker } from "../support/docker/privat
 import { createTestDatabase, createTestRedis } from "../support/servers/test-services.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
-/** Berth as a user starts it, on a Docker daemon of this test's own that is stopped with SIGSTOP: it hangs, its containers run on. */
+/**
+ * Berth as a user starts it, on a Docker daemon of this test's own that is stopped with SIGSTOP: it
+ * hangs, its containers run on.
+ */
 const settleDeadlineMs = 60_000;
 /** One ping just before it hung, two that get no answer, and what a busy machine takes on top. */
 const noticeMsMax = 8_000;
@@ -37,7 +40,7 @@ beforeAll(async () => {
   });
   closing.push(() => berth.end("SIGTERM"));
   await berth.request("PUT", "/v1/host-pools/default", {
-    // What else runs on the machine of the tests is no reason not to place anything.
+    // The high-water marks must not reject sets because of other load on the test machine.
     highWaterPercent: { cpuMillis: 1000, memoryBytes: 1000, rootfsBytes: 100 },
   });
 });
@@ -47,7 +50,7 @@ afterAll(async () => {
   for (const close of closing.toReversed()) await close();
 });
 
-it("a daemon that hangs is the host's state within seconds, takes nothing new, and is reconciled when it goes on", async () => {
+it("a host whose Docker daemon hangs becomes unhealthy within seconds, takes no new sets, and recovers", async () => {
   await berth.request("POST", "/v1/services", service);
   await settled(1);
   const [before] = await listSets();
@@ -89,7 +92,7 @@ it("a daemon that hangs is the host's state within seconds, takes nothing new, a
   });
 });
 
-it("a daemon that was killed leaves sets that are started again when it is back", async () => {
+it("sets start again after a killed daemon has restarted", async () => {
   await settled(2);
   await daemon.kill();
   await hostBecomes("unhealthy", noticeMsMax);

@@ -19,8 +19,8 @@ import {
 } from "../support/servers/test-services.ts";
 
 /**
- * The API as Cloudflare runs it: bundled by wrangler with the project's own wrangler.toml, and run in workerd, against real Postgres
- * and Redis and a job worker on Node.
+ * The API as Cloudflare runs it: wrangler bundles it with the project's wrangler.toml, and workerd
+ * runs it. Postgres and Redis are real, and the job worker runs on Node.
  */
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -71,16 +71,17 @@ afterAll(async () => {
 });
 
 describe("on Cloudflare Workers", () => {
-  it("answers, and says what is wrong in problem documents", async () => {
+  it("answers, and describes errors in problem documents", async () => {
     expect((await fetch(`${edgeUrl}/readyz`)).status).toBe(200);
     const refused = await fetch(`${edgeUrl}/v1/services`);
     expect(refused.status).toBe(401);
     expect(refused.headers.get("content-type")).toContain("application/problem+json");
   });
 
-  it("a service created through it is placed by the job worker on a host that is enrolled through it, and waits end", async () => {
+  it("the job worker places a service on a host, both created through the edge, and waits end", async () => {
     const host = await HttpHost.enroll(edgeUrl, adminToken, "edge-host");
-    // The poll waits in workerd; what ends it is a signal that the job worker sends after its commit.
+    // The poll waits in workerd; what ends it is a signal that the job worker sends after its
+    // commit.
     const polling = host.sync(20_000);
     const startedAtMs = performance.now();
     const { service } = await asAdmin<{ service: Service }>(
@@ -89,9 +90,9 @@ describe("on Cloudflare Workers", () => {
       smallService("menu", 3),
     );
     expect(service.desiredReplicas).toBe(3);
-    const told = await polling;
+    const sets = await polling;
     expect(performance.now() - startedAtMs).toBeLessThan(18_000);
-    expect(told.map((set) => set.service)).toEqual(["menu", "menu", "menu"]);
+    expect(sets.map((set) => set.service)).toEqual(["menu", "menu", "menu"]);
 
     const waiting = asAdmin<{ reached: boolean }>(
       "GET",
@@ -103,7 +104,7 @@ describe("on Cloudflare Workers", () => {
     expect(placedBy.some((line) => line["placed"] === 3)).toBe(true);
   });
 
-  it("a wait that is not reached ends by itself, with what there is", async () => {
+  it("a wait ends at its timeout with the present state", async () => {
     const startedAtMs = performance.now();
     const answer = await asAdmin<{ reached: boolean }>(
       "GET",
@@ -145,7 +146,7 @@ function asAdmin<T>(method: string, pathname: string, body?: unknown): Promise<T
   return requestJson<T>(edgeUrl + pathname, method, adminToken, body);
 }
 
-/** What `wrangler deploy` would upload. */
+/** Creates the bundle that `wrangler deploy` uploads. */
 async function bundle(directory: string): Promise<void> {
   const wrangler = createRequire(import.meta.url).resolve("wrangler/bin/wrangler.js");
   await promisify(execFile)(
@@ -181,7 +182,10 @@ async function readUntil(response: Response, wanted: string): Promise<void> {
   throw new Error(`the stream ended without "${wanted}": ${text}`);
 }
 
-/** Those of the edge alone: the api process and the job worker beside it keep pools that grow and shrink. */
+/**
+ * Those of the edge alone: the api process and the job worker beside it keep pools that grow and
+ * shrink.
+ */
 async function countEdgeConnections(sql: postgres.Sql): Promise<number> {
   const rows = await sql<{ count: number }[]>`
     select count(*)::int as count from pg_stat_activity

@@ -54,7 +54,7 @@ test("I2: a host that changes while a set is planned for it is checked again", a
   expect(await rowsOf(f.ctx.db, sql`select 1 from sets where host_id is not null`)).toEqual([]);
 });
 
-test("a host that is never as it was planned with takes sets all the same", async () => {
+test("a host that changes during every plan still takes sets", async () => {
   const f = await start();
   await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("first"));
@@ -65,7 +65,7 @@ test("a host that is never as it was planned with takes sets all the same", asyn
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1, conflicts: 1, batches: 2 });
 });
 
-test("what concerns no planner keeps no set from a host, and its generation is the newest", async () => {
+test("a change that the planner does not read delays no placement, and the generation is the newest", async () => {
   const f = await start();
   await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web"));
@@ -111,7 +111,7 @@ test("each change of a host that the planner can see changes the version of its 
   expect(seen).toEqual(expect.arrayContaining(["state", "labels", "used_cpu_millis", "rack"]));
 });
 
-test("I2: a usage report that meets a booking goes on counting what was booked as unreported", async () => {
+test("I2: after a usage report during a booking, the booking still counts as unreported", async () => {
   const f = await start();
   const hostId = await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web"));

@@ -86,7 +86,7 @@ test("I2: two job workers at once, with changes in between, never book a host be
   expect(await setStates(f)).toEqual({ placed: 16, pending: 8 });
 });
 
-test("scaling in removes pending sets at once and placed ones when their agent says that nothing is left", async () => {
+test("a scale-in removes pending sets at once, and placed ones once their agent reports them absent", async () => {
   const f = await start();
   const hostId = await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 6 }));
@@ -145,18 +145,18 @@ test("a container that ran out of memory is one event, with the reason of its ag
   const report = observed(set, "running", { ready: false, containers: [exited] });
   await f.sync(hostId, { observed: [report] });
   await f.sync(hostId, { observed: [report] });
-  const told = () =>
+  const listEvents = () =>
     rowsOf(
       f.ctx.db,
       sql`select text, data from events where kind = 'container-out-of-memory' order by id`,
     );
   const eventOf = (text: string) => ({ text, data: { container: "app", reason: text } });
-  expect(await told()).toEqual([eventOf(reason.text)]);
+  expect(await listEvents()).toEqual([eventOf(reason.text)]);
   const again = { ...reason, text: "once more", at: "2026-01-05T12:00:05.000Z" };
   const worse = { ...exited, oomKills: 2, reason: again };
   const second = observed(set, "running", { ready: false, containers: [worse] });
   await f.sync(hostId, { observed: [second] });
-  expect(await told()).toEqual([eventOf(reason.text), eventOf("once more")]);
+  expect(await listEvents()).toEqual([eventOf(reason.text), eventOf("once more")]);
 });
 
 test("a report about a running set is one event, and the disk use of its host is shown", async () => {
@@ -172,8 +172,8 @@ test("a report about a running set is one event, and the disk use of its host is
     const reason = { ...over, text };
     await f.sync(hostId, { observed: [observed(set, "running", { ready: true, reason })] });
   }
-  const told = await rowsOf(f.ctx.db, sql`select text from events where kind = 'set-warning'`);
-  expect(told).toEqual([{ text: over.text }]);
+  const warnings = await rowsOf(f.ctx.db, sql`select text from events where kind = 'set-warning'`);
+  expect(warnings).toEqual([{ text: over.text }]);
   const amounts = { cpuMillis: 1, memoryBytes: 1, volumeBytes: 0, rootfsBytes: 1 };
   const usage = {
     used: amounts,
@@ -195,7 +195,7 @@ test("a report about a running set is one event, and the disk use of its host is
   expect((await getHost(f.ctx, hostId)).reported).toMatchObject({ imageBytes: null });
 });
 
-test("a start that was given up on one host is tried on another", async () => {
+test("a set that fails to start on one host moves to another", async () => {
   const f = await start();
   await f.enroll("h1");
   await f.enroll("h2");
@@ -270,7 +270,7 @@ test.each([
   },
 );
 
-test("a deleted set is replaced by another, a deleted service by nothing", async () => {
+test("Berth replaces a deleted set, but not the sets of a deleted service", async () => {
   const f = await start();
   const hostId = await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 2 }));

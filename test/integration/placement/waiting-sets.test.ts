@@ -72,7 +72,7 @@ test.each([
     open: uncordonHost,
   },
   {
-    what: "a taint that is gone",
+    what: "a taint that is removed",
     cause: "host-changed",
     close: (ctx: ControlContext, hostId: string) =>
       patchHost(ctx, hostId, undefined, { taints: [{ key: "spare", value: "yes" }] }),
@@ -93,7 +93,7 @@ test.each([
   expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 0 });
 });
 
-test("with no other host to go to, a given-up set comes back to the one that it failed on", async () => {
+test("without another host, a set that failed to start returns to its former host", async () => {
   const f = await start();
   const hostId = await f.enroll("only");
   await createService(f.ctx, f.tenantId, serviceBody("web"));
@@ -151,8 +151,8 @@ test("the capacity of a removed set is tried for some waiting sets, not for all"
     sql`update sets set plan_after = now() + interval '30 seconds' where state = 'pending'`,
   );
   await scaleService(f.ctx, f.tenantId, "web", { replicas: 3 }, undefined);
-  const gone = (await f.sync(hostId)).sets.filter(({ desired }) => desired === "deleted");
-  await f.sync(hostId, { observed: gone.map((set) => observed(set, "absent")) });
+  const removed = (await f.sync(hostId)).sets.filter(({ desired }) => desired === "deleted");
+  await f.sync(hostId, { observed: removed.map((set) => observed(set, "absent")) });
   const [due] = await rowsOf<{ count: number }>(
     f.ctx.db,
     sql`select count(*)::int as count from sets where state = 'pending' and plan_after <= now()`,

@@ -22,10 +22,3 @@ export function readTextFiles(root: string): TextFile[] {
     .toSorted()
     .map((file) => ({ path: file, text: readFileSync(path.join(root, file), "utf8") }));
 }
-
-/**
- * A path of the list of pending folders covers a file itself, or the files directly in a folder.
- */
-export function isPending(file: string, pendingPaths: readonly string[]): boolean {
-  return pendingPaths.includes(file) || pendingPaths.includes(path.posix.dirname(file));
-}
