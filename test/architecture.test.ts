@@ -214,9 +214,15 @@ function readText(file: string): string {
 function findDocuments(): string[] {
   const markdown = (name: string) => name.endsWith(".md");
   const docs = readdirSync(path.join(root, "docs"), { recursive: true, encoding: "utf8" });
+  const readmes = ["src", "test", "examples"].flatMap((folder) =>
+    readdirSync(path.join(root, folder), { recursive: true, encoding: "utf8" })
+      .filter(markdown)
+      .map((name) => path.join(folder, name)),
+  );
   return [
     ...readdirSync(root).filter(markdown),
     ...docs.filter(markdown).map((name) => path.join("docs", name)),
+    ...readmes,
   ];
 }
 
