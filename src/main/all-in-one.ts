@@ -10,9 +10,6 @@ import { ensureBootstrap } from "../control/tenancy/bootstrap.ts";
 import { subscribeSignals, openControlPlane, startJobs } from "./compose/control-plane.ts";
 import { type DataFolder, ensureAdminSecret, openDataFolder } from "./compose/data-dir.ts";
 import { startHostAgent } from "./compose/host-agent.ts";
-import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
-import { readEventHorizon } from "../control/events/event-horizon.ts";
-import { readOutboxState } from "../control/runtime/outbox.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { startEmbeddedRedis } from "./compose/embedded-redis.ts";
 import { type ProcessContext, runProcess } from "./compose/run-process.ts";
@@ -40,13 +37,7 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, context)
   await subscribeSignals(plane, context);
   const adminSecret = await ensureAdminSecret(folder, config.BERTH_ADMIN_TOKEN?.reveal());
   await ensureBootstrap(plane.ctx, { adminSecret });
-  const metrics = createMetrics({
-    queues: plane.queues,
-    countWaiting: () => plane.signals.waiting,
-    countHeldHosts: () => countHostsHeldFromFailover(plane.ctx),
-    readOutboxState: () => readOutboxState(plane.ctx),
-    readEventHorizon: () => readEventHorizon(plane.ctx),
-  });
+  const metrics = createMetrics(plane);
   startJobs(
     plane,
     {

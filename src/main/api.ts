@@ -2,9 +2,6 @@ import { loadApiConfig } from "../config/api.ts";
 import { openPostgres } from "../db/postgres/open-postgres.ts";
 import { ensureBootstrap } from "../control/tenancy/bootstrap.ts";
 import { subscribeSignals, openControlPlane } from "./compose/control-plane.ts";
-import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
-import { readEventHorizon } from "../control/events/event-horizon.ts";
-import { readOutboxState } from "../control/runtime/outbox.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { runProcess } from "./compose/run-process.ts";
 import { controlSettingsOf } from "./compose/control-settings.ts";
@@ -33,13 +30,7 @@ await runProcess("api", loadApiConfig, async (config, context) => {
   });
   // Not through the log, which is stored: the token is shown only here.
   if (adminSecret !== undefined) process.stderr.write(`admin token, shown once: ${adminSecret}\n`);
-  const metrics = createMetrics({
-    queues: plane.queues,
-    countWaiting: () => plane.signals.waiting,
-    countHeldHosts: () => countHostsHeldFromFailover(plane.ctx),
-    readOutboxState: () => readOutboxState(plane.ctx),
-    readEventHorizon: () => readEventHorizon(plane.ctx),
-  });
+  const metrics = createMetrics(plane);
   const apiUrl = await serveHttp(
     createApiApp(plane, metrics, context.version),
     { host: config.BERTH_HOST, port: config.BERTH_PORT },

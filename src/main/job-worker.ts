@@ -1,9 +1,6 @@
 import { loadJobWorkerConfig } from "../config/job-worker.ts";
 import { openPostgres } from "../db/postgres/open-postgres.ts";
 import { openControlPlane, startJobs } from "./compose/control-plane.ts";
-import { countHostsHeldFromFailover } from "../control/hosts/list-hosts.ts";
-import { readEventHorizon } from "../control/events/event-horizon.ts";
-import { readOutboxState } from "../control/runtime/outbox.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { runProcess } from "./compose/run-process.ts";
 import { controlSettingsOf } from "./compose/control-settings.ts";
@@ -25,13 +22,7 @@ await runProcess("job-worker", loadJobWorkerConfig, async (config, context) => {
     { database, ...redis, settings: controlSettingsOf(config) },
     context,
   );
-  const metrics = createMetrics({
-    queues: plane.queues,
-    countWaiting: () => plane.signals.waiting,
-    countHeldHosts: () => countHostsHeldFromFailover(plane.ctx),
-    readOutboxState: () => readOutboxState(plane.ctx),
-    readEventHorizon: () => readEventHorizon(plane.ctx),
-  });
+  const metrics = createMetrics(plane);
   startJobs(
     plane,
     {

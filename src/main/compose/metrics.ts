@@ -1,12 +1,16 @@
 import { collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import { queueNames } from "../../contracts/jobs.ts";
-import type { JobQueues } from "../../jobs/queue/job-queues.ts";
 import type { JobAttempt } from "../../jobs/queue/job-runner.ts";
 import type { SweepRun } from "../../jobs/sweeps/repeat-sweep.ts";
 import type { EventHorizon } from "../../db/queries/events/read-events.ts";
 import type { OutboxState } from "../../db/queries/runtime/outbox.ts";
+import { readEventHorizon } from "../../control/events/event-horizon.ts";
+import { countHostsHeldFromFailover } from "../../control/hosts/list-hosts.ts";
+import { findOldestDueMs } from "../../control/placement/retry-pending.ts";
+import { readOutboxState } from "../../control/runtime/outbox.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";
 import type { RequestFacts } from "../../routes/http/request-context.ts";
+import type { ControlPlane } from "./control-plane.ts";
 
 const METRICS_TIMEOUT_MS = 500;
 
@@ -25,23 +29,11 @@ export interface Metrics {
   render(): Promise<string>;
 }
 
-export interface MetricsSources {
-  queues: JobQueues;
-  /** Number of waits for a signal. */
-  countWaiting: () => number;
-  /** Down hosts whose sets are not replaced because too many hosts went down at once. */
-  countHeldHosts: () => Promise<number>;
-  readOutboxState: () => Promise<OutboxState>;
-  readEventHorizon: () => Promise<EventHorizon>;
-}
-
 export function createMetrics({
+  ctx,
   queues,
-  countWaiting,
-  countHeldHosts,
-  readOutboxState,
-  readEventHorizon,
-}: MetricsSources): Metrics {
+  signals,
+}: Pick<ControlPlane, "ctx" | "queues" | "signals">): Metrics {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
@@ -86,14 +78,15 @@ export function createMetrics({
       attempts.observe({ queue, job, outcome }, durationMs / 1_000),
     observeSweep: dueWork.observeSweep,
     async render() {
-      waiting.set(countWaiting());
+      waiting.set(signals.waiting);
       jobs.reset();
       // A late count leaves the previous value.
       const reads = [
         countJobs(queues, jobs),
-        countHeldHosts().then((count) => heldHosts.set(count)),
-        readOutboxState().then(dueWork.setOutbox),
-        readEventHorizon().then(dueWork.setHorizon),
+        countHostsHeldFromFailover(ctx).then((count) => heldHosts.set(count)),
+        findOldestDueMs(ctx).then(dueWork.setPending),
+        readOutboxState(ctx).then(dueWork.setOutbox),
+        readEventHorizon(ctx).then(dueWork.setHorizon),
       ];
       await Promise.all(
         reads.map((read) =>
@@ -127,12 +120,18 @@ function createDueWorkMetrics(registers: Registry[]) {
     help: "Jobs that the outbox relay gave up; see last_error in the table outbox.",
     registers,
   });
+  const pendingAge = new Gauge({
+    name: "berth_pending_sets_oldest_due_seconds",
+    help: "Time for which the placer has not planned the most overdue pending set; 0 when none is due.",
+    registers,
+  });
   const horizon = new Gauge({
     name: "berth_event_horizon_seconds",
     help: "Time for which an old transaction has held events back from streams. Alert above 60.",
     registers,
   });
   return {
+    setPending: (dueMs: number | undefined) => pendingAge.set((dueMs ?? 0) / 1_000),
     setHorizon: ({ ageSeconds }: EventHorizon) => horizon.set(ageSeconds),
     observeSweep: ({ sweep, outcome, durationMs }: SweepRun) =>
       sweeps.observe({ sweep, outcome }, durationMs / 1_000),
@@ -143,7 +142,10 @@ function createDueWorkMetrics(registers: Registry[]) {
   };
 }
 
-async function countJobs(queues: JobQueues, gauge: Gauge<"queue" | "state">): Promise<void> {
+async function countJobs(
+  queues: ControlPlane["queues"],
+  gauge: Gauge<"queue" | "state">,
+): Promise<void> {
   for (const queue of queueNames) {
     const counts = await queues.get(queue).getJobCounts("wait", "active", "delayed", "failed");
     for (const [state, count] of Object.entries(counts)) gauge.set({ queue, state }, count);
