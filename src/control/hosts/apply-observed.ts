@@ -102,9 +102,22 @@ export async function applyObserved(
     events.push({ kind: "set-resize-refused", data, ...subjectsOf(row, hostId) });
   }
   tx.emit(...events);
+  placeClaimedSets(tx, hostId, released, rowById);
   if (updates.length + released.length === 0) return { removed: 0, hasFreedCapacity: false };
   tx.signal(...signalsOf(rows, hostId, leaving.length + returned.length > 0));
   return { removed: released.length, hasFreedCapacity: released.length > 0 || hasSettled };
+}
+
+/** Wakes the mover, which places released sets where it has booked capacity for them. */
+function placeClaimedSets(
+  tx: UnitOfWork,
+  hostId: string,
+  released: readonly ReleasedSet[],
+  rowById: ReadonlyMap<string, HostSetRow>,
+): void {
+  if (!released.some(({ setId, placeAgain }) => placeAgain && rowById.get(setId)?.hasClaim)) return;
+  const jobId = `move:${hostId}:at${Date.now()}`;
+  tx.enqueue({ name: "move-sets", jobId, payload: { cause: "set-removed" } });
 }
 
 /** The last entry of each set. An agent sends one entry for each. */

@@ -13,13 +13,16 @@ export function growthOf(booked: SetSize, to: SetSize): Resources {
   };
 }
 
-/** Whether a host has capacity for the growth of a set. If so, `host` counts it. */
-export function fitsGrowth(host: HostSnapshot, policy: PlanPolicy, growth: Resources) {
+/**
+ * Whether a host has capacity for these amounts, such as the growth of a set. If so, `host` counts
+ * them.
+ */
+export function fitsOnTop(host: HostSnapshot, policy: PlanPolicy, growth: Resources) {
   const pool = policy.pools.find((candidate) => candidate.pool === host.pool);
   assert(pool, `host pool ${host.pool} has a policy`);
   const fit = fitsHost(host, pool, growth);
   if (!fit.ok) return fit;
-  for (const dimension of ["cpuMillis", "memoryBytes", "volumeBytes"] as const) {
+  for (const dimension of ["cpuMillis", "memoryBytes", "volumeBytes", "rootfsBytes"] as const) {
     host.allocated[dimension] += growth[dimension];
     host.placedSinceReport[dimension] += growth[dimension];
   }

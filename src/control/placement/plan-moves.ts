@@ -6,6 +6,8 @@ import { planPlacements } from "../../scheduler/placement/plan.ts";
 import type { FleetCache } from "./fleet-cache.ts";
 import { requestsOfService } from "./placement-requests.ts";
 
+const MOVED = "-moved";
+
 /** A set that leaves its host, and the template that it has on the next one. */
 export interface WantedMove {
   setId: string;
@@ -13,9 +15,15 @@ export interface WantedMove {
   template: SetTemplate;
 }
 
+/** The hosts for sets that move, and an explanation for each set that no host takes. */
+export interface PlannedMoves {
+  hostIds: Map<string, string>;
+  rejections: Map<string, string>;
+}
+
 /**
  * Plans these sets in addition to all bookings, and none on the host that it leaves. It commits
- * nothing: the placer plans again. Returns an explanation for each set that no host takes.
+ * nothing.
  * @param cache the fleet in memory; its callers plan one after the other
  */
 export async function planMoves(
@@ -23,24 +31,25 @@ export async function planMoves(
   service: ServiceRow,
   moves: readonly WantedMove[],
   cache: FleetCache,
-): Promise<Map<string, string>> {
-  if (moves.length === 0) return new Map();
+): Promise<PlannedMoves> {
+  if (moves.length === 0) return { hostIds: new Map(), rejections: new Map() };
   const { fleet, policy, nowMs } = await cache.refresh(tx);
   const requests = await requestsOfService(
     tx,
     service,
     moves.map(({ setId, hostId, template }) => ({
       // The id of a placed set would make the planner ignore the request: here it is one more set.
-      setId: `${setId}-moved`,
+      setId: `${setId}${MOVED}`,
       template,
       avoidHostIds: [hostId],
     })),
   );
-  const { rejections } = planPlacements(fleet, requests, { seed: policy.version, nowMs });
-  return new Map(
-    rejections.map((rejection) => [
-      rejection.setId.slice(0, -"-moved".length),
-      explainRejection(rejection),
-    ]),
-  );
+  const plan = planPlacements(fleet, requests, { seed: policy.version, nowMs });
+  const idOf = (setId: string) => setId.slice(0, -MOVED.length);
+  return {
+    hostIds: new Map(plan.placements.map(({ setId, hostId }) => [idOf(setId), hostId])),
+    rejections: new Map(
+      plan.rejections.map((rejection) => [idOf(rejection.setId), explainRejection(rejection)]),
+    ),
+  };
 }

@@ -19,11 +19,13 @@ import {
 import type { FleetCache } from "../placement/fleet-cache.ts";
 import { hostSnapshotOf, planPolicyOf } from "../placement/host-snapshot.ts";
 import { planMoves } from "../placement/plan-moves.ts";
-import { fitsGrowth, growthOf } from "../placement/growth.ts";
+import { fitsOnTop, growthOf } from "../placement/growth.ts";
 
 /** The next step of a waiting operation. */
 export type OperationDecision = { operation: WaitingOperation; template: SetTemplate } & (
-  | { step: "resize" | "replace-first" | "stop-first"; reason?: undefined }
+  | { step: "resize" | "replace-first"; reason?: undefined }
+  /** `targetId` is the host that the plan gives the set. Undefined: a forced drain without one. */
+  | { step: "stop-first"; targetId: string | undefined; reason?: undefined }
   | { step: "wait"; reason: Reason }
 );
 
@@ -45,7 +47,7 @@ export async function decideOperations(
     minReadySeconds: service.disruption.minReadySeconds,
   });
   const decisions: OperationDecision[] = [];
-  const movable: (OperationDecision & { step: "replace-first" | "stop-first" })[] = [];
+  const movable: MovableOperation[] = [];
   for (const operation of due) {
     const revision = templates.get(operation.toRevision);
     assert(revision, "the revision of an operation exists");
@@ -70,30 +72,29 @@ export async function decideOperations(
     counts = countDisruption(counts, set);
     movable.push({ ...about, step });
   }
-  const rejected = await planMoves(
+  const { hostIds, rejections } = await planMoves(
     tx,
     service,
     movable.map(({ operation: { setId, hostId }, template }) => ({ setId, hostId, template })),
     cache,
   );
-  for (const decision of movable) {
-    const { operation } = decision;
-    const rejection = operation.isForced ? undefined : rejected.get(operation.setId);
-    decisions.push(
-      rejection === undefined
-        ? decision
-        : {
-            ...decision,
-            step: "wait",
-            reason: createReason(
-              "move-held",
-              { host: operation.hostName, explanation: rejection },
-              "placement",
-            ),
-          },
-    );
+  for (const { operation, template, step } of movable) {
+    const about = { operation, template };
+    const targetId = hostIds.get(operation.setId);
+    const rejection = operation.isForced ? undefined : rejections.get(operation.setId);
+    if (rejection !== undefined)
+      decisions.push({ ...about, step: "wait", reason: capacityReason(operation, rejection) });
+    else if (step === "stop-first") decisions.push({ ...about, step, targetId });
+    else decisions.push({ ...about, step });
   }
   return decisions;
+}
+
+/** An operation that may start if a host takes its set. */
+interface MovableOperation {
+  operation: WaitingOperation;
+  template: SetTemplate;
+  step: "replace-first" | "stop-first";
 }
 
 async function readTemplates(
@@ -132,7 +133,7 @@ async function findFittingResizes(
   const policy = planPolicyOf(pools, 0);
   const fitting = resizes.filter((operation) => {
     const host = hosts.get(operation.hostId);
-    return host !== undefined && fitsGrowth(host, policy, growthOf(operation, operation.to)).ok;
+    return host !== undefined && fitsOnTop(host, policy, growthOf(operation, operation.to)).ok;
   });
   return new Set(fitting.map(({ setId }) => setId));
 }
@@ -170,4 +171,8 @@ function budgetReason(
     { host: hostName, limitedBy: reason, inUse, limit },
     "placement",
   );
+}
+
+export function capacityReason({ hostName: host }: WaitingOperation, explanation: string): Reason {
+  return createReason("move-held", { host, explanation }, "placement");
 }

@@ -22,7 +22,9 @@ import { lockHosts, markSetsDeleted } from "../../db/queries/sets/write-sets.ts"
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { FleetCache } from "../placement/fleet-cache.ts";
+import { claimTargets } from "./claim-targets.ts";
 import { changesHost, decideOperations } from "./decide-operations.ts";
+import { placeClaimedSets } from "./place-claimed-sets.ts";
 import { startOperations } from "./start-operations.ts";
 
 const SERVICES_PER_ROUND_MAX = 200;
@@ -74,6 +76,7 @@ async function runRound(
   { after, limit }: { after: string; limit: number },
 ): Promise<{ steps: number; last: string }> {
   await deleteOrphanedOperations(ctx.db);
+  await placeClaimedSets(ctx);
   await reportMissedDrains(ctx);
   await expireOperations(ctx);
   let steps = 0;
@@ -123,7 +126,7 @@ async function beginOperations(
 ): Promise<number> {
   const due = await lockDueOperations(tx, service.id);
   if (due.length === 0) return 0;
-  const decisions = await decideOperations(tx, service, due, cache);
+  const decisions = await claimTargets(tx, await decideOperations(tx, service, due, cache));
   const started = await startOperations(tx, service, decisions);
   const blocked = decisions.flatMap(({ operation, step, reason }) =>
     step === "wait"

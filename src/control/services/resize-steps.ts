@@ -3,7 +3,7 @@ import type { FleetHostRow } from "../../db/queries/placement/fleet.ts";
 import type { SetSize, SizedSet, WantedSize } from "../../db/queries/services/resizes.ts";
 import type { PlanPolicy, Resources } from "../../scheduler/placement/model.ts";
 import { hostSnapshotOf } from "../placement/host-snapshot.ts";
-import { fitsGrowth, growthOf } from "../placement/growth.ts";
+import { fitsOnTop, growthOf } from "../placement/growth.ts";
 
 /** The size that results from a resize; dimensions that it does not name stay. */
 export function applyWanted(size: SetSize, wanted: WantedSize): SetSize {
@@ -49,7 +49,7 @@ export function findShortHosts(
     const short: SizedSet[] = [];
     let why = "";
     for (const { set, growth } of growing.get(row.id) ?? []) {
-      const fit = fitsGrowth(host, policy, growth);
+      const fit = fitsOnTop(host, policy, growth);
       if (fit.ok) continue;
       why ||= `${fit.reason} by ${fit.shortBy}`;
       short.push(set);

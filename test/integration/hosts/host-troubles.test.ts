@@ -211,7 +211,7 @@ test("a service with the policy `wait` keeps its sets there, except a set with a
   expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
   // The state after a minute of failed starts: the set is to leave, and its host reports nothing.
   await api.ctx.db.execute(
-    sql`update sets set attempts = 1, state = 'failed' where host_id = ${first.hostId}`,
+    sql`update sets set attempts = 1, state = 'failed', leaving = true where host_id = ${first.hostId}`,
   );
   await api.ctx.db.execute(
     sql`insert into operations (set_id, service_id, kind, phase, owner)

@@ -128,7 +128,7 @@ test("a set with a volume leaves its host first, when another host fits, and an 
   await drainHost(f.ctx, h1, { discardVolumes: true });
   expect(await mover.moveSets()).toBe(1);
   await obey(h1);
-  await f.placer.placeSets();
+  await mover.moveSets();
   await obey(h2);
   expect(await sets()).toEqual([{ ...before, host: "h2" }]);
   expect((await events("set-moved")).join()).toContain(
@@ -191,7 +191,7 @@ test("a stopped set is moved and stays stopped; sets of a lost host are not move
   await moveSet(f.ctx, f.tenantId, stopped?.id ?? "");
   expect(await mover.moveSets()).toBe(1);
   await obey(h1);
-  await f.placer.placeSets();
+  await mover.moveSets();
   await obey(h2);
   expect(await hosts()).toEqual(["h2 stopped", "h1 running"]);
   await drainHost(f.ctx, h1);
@@ -292,6 +292,7 @@ test("a set that is not ready leaves a draining host without waiting for a ready
   expect(await mover.moveSets()).toBe(2);
   await obey(h1);
   await f.placer.placeSets();
+  await mover.moveSets();
   expect((await sets()).find(({ id }) => id === broken?.id)).toMatchObject({
     host: "h2",
     ready: false,

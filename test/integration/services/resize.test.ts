@@ -219,6 +219,7 @@ test("pending sets that become smaller are planned at once; those that leave do 
     sql`insert into operations (set_id, service_id, kind, phase, owner)
         select id, service_id, 'move', 'leaving', 'person' from sets where id = ${leaving.setId}`,
   );
+  await f.ctx.db.execute(sql`update sets set leaving = true where id = ${leaving.setId}`);
   await f.ctx.db.execute(sql`update hosts set allocatable_cpu_millis = 5500`);
   f.enqueued.length = 0;
   // three sets grow by half a core each: with the one that leaves it would be too much

@@ -12,6 +12,7 @@ import * as readHosts from "../../../src/db/queries/hosts/read-hosts.ts";
 import * as removeHosts from "../../../src/db/queries/hosts/remove-hosts.ts";
 import * as scheduleHosts from "../../../src/db/queries/hosts/schedule-hosts.ts";
 import * as writeHosts from "../../../src/db/queries/hosts/write-hosts.ts";
+import * as claims from "../../../src/db/queries/operations/claims.ts";
 import * as drains from "../../../src/db/queries/operations/drains.ts";
 import * as operations from "../../../src/db/queries/operations/operations.ts";
 import * as dueSets from "../../../src/db/queries/placement/due-sets.ts";
@@ -337,6 +338,10 @@ const relocation: Samples = {
     operations.startReplacing(q, [{ setId: "set", replacementSetId: "new" }], 1),
   ],
   startLeaving: (q) => [operations.startLeaving(q, ids)],
+  insertClaims: (q) => [claims.insertClaims(q, [{ setId: "set", hostId: "host", ...amounts }])],
+  listHostsWithEndedClaims: (q) => [claims.listHostsWithEndedClaims(q, 1)],
+  endClaims: (q) => [claims.endClaims(q, "host")],
+  planSetsNow: (q) => [claims.planSetsNow(q, ids)],
   listDecidedReplacements: (q) => [
     operations.listDecidedReplacements(q, { serviceId: "svc", limit: 1 }),
     operations.listDecidedReplacements(q, { limit: 1 }),
@@ -367,6 +372,7 @@ const placing: Samples = {
   listAllHostPools: (q) => [fleet.listAllHostPools(q)],
   listFleetHosts: (q) => [fleet.listFleetHosts(q, ids)],
   lockFleetHosts: (q) => [fleet.lockFleetHosts(q, ids)],
+  tryLockFleetHosts: (q) => [fleet.tryLockFleetHosts(q, ids)],
   tryLockPlacement: (q) => [placements.tryLockPlacement(q)],
   listRepulsions: (q) => [placements.listRepulsions(q, ids)],
   listServiceIds: (q) => [placements.listServiceIds(q, [{ tenantId: "tnt", name: "web" }])],

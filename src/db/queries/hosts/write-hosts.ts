@@ -222,13 +222,17 @@ function measured(report: UsageReport): SQL {
       unreported_rootfs_bytes = u.rootfs`;
 }
 
-/** Sums the unreported parts of a host's bookings: of each set, what its reported use leaves. */
+/**
+ * Sums the unreported parts of a host's bookings: of each set, what its reported use leaves, and
+ * all claims.
+ */
 function unreported(hostId: string, { setMemoryBytes }: UsageReport): SQL {
   const setMemory = sql`(${JSON.stringify(setMemoryBytes)}::jsonb)`;
   return sql`(select coalesce(sum(unreported_cpu), 0) as cpu, coalesce(sum(unreported_memory), 0) as memory,
             coalesce(sum(unreported_volume), 0) as volume, coalesce(sum(unreported_rootfs), 0) as rootfs
           from (select ${unreportedColumns(setMemory)} from sets s
-            where s.host_id = ${hostId} and ${isStartingUp}) parts) u`;
+            where s.host_id = ${hostId} and ${isStartingUp}
+            union all select cpu_millis, memory_bytes, volume_bytes, rootfs_bytes from claims where host_id = ${hostId}) parts) u`;
 }
 
 export async function updateHostImages(
@@ -306,7 +310,7 @@ export async function listDesiredSets(
           s.restart_generation::float8 as "restartGeneration", s.restore_volume_id as "restoreVolumeId", r.template
         from sets s join services v on v.id = s.service_id join tenants t on t.id = s.tenant_id
         join revisions r on r.service_id = s.service_id and r.number = s.revision
-        left join operations o on o.set_id = s.id and o.phase in ('leaving', 'applying', 'reverting')
+        left join operations o on o.set_id = s.id and (o.phase in ('applying', 'reverting') or (o.phase = 'leaving' and s.leaving))
         where s.host_id = ${hostId} and s.host_generation > ${afterGeneration}
         order by s.host_generation, s.id limit ${limit}`,
   );

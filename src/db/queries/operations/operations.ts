@@ -15,8 +15,11 @@ export const isReplica = sql`${isLive} and not exists (
   select 1 from operations r join sets replaced on replaced.id = r.set_id
   where r.replacement_set_id = s.id and replaced.deleted_at is null and replaced.desired <> 'deleted')`;
 
-/** The operation of set `s` that removes it from its host to place it again. */
-export const isLeaving = sql`exists (select 1 from operations l where l.set_id = s.id and l.phase = 'leaving')`;
+/**
+ * The operation of set `s` removes it from its host to place it again. During an upgrade the
+ * previous release may finish that, which clears the column.
+ */
+export const isLeaving = sql`(s.leaving and exists (select 1 from operations l where l.set_id = s.id and l.phase = 'leaving'))`;
 
 export interface NewMove {
   setId: string;
@@ -230,7 +233,7 @@ export async function startLeaving(q: Queryable, setIds: readonly string[]): Pro
         ), bumped as (
           update hosts set generation = generation + 1 where id in (select host_id from begun) returning id, generation
         )
-        update sets s set generation = s.generation + 1, host_generation = b.generation, updated_at = now(),
+        update sets s set generation = s.generation + 1, host_generation = b.generation, updated_at = now(), leaving = true,
           revision = coalesce((select to_revision from operations where set_id = s.id), s.revision)
         from bumped b, begun where s.id = begun.id and b.id = begun.host_id returning s.id`,
   );
@@ -364,9 +367,13 @@ export async function listExpiredOperations(
   );
 }
 
-/** A removal superseded these operations without ending them. */
+/**
+ * Deletes operations that another change superseded without ending them: a removal, or a move that
+ * the previous release finished during an upgrade.
+ */
 export async function deleteOrphanedOperations(q: Queryable): Promise<void> {
   await q.execute(
-    sql`delete from operations o using sets s where s.id = o.set_id and (s.deleted_at is not null or s.desired = 'deleted')`,
+    sql`delete from operations o using sets s where s.id = o.set_id
+          and (s.deleted_at is not null or s.desired = 'deleted' or (o.phase = 'leaving' and not s.leaving))`,
   );
 }

@@ -153,6 +153,18 @@ export async function listFleetHosts(
   );
 }
 
+/** Locks those of the hosts that no other transaction has locked, and reads their current rows. */
+export async function tryLockFleetHosts(
+  q: Queryable,
+  hostIds: readonly string[],
+): Promise<FleetHostRow[]> {
+  return rowsOf(
+    q,
+    sql`select ${fleetHostColumns} from hosts
+        where id = ${anyOf(hostIds)} order by id for update skip locked`,
+  );
+}
+
 /** Locks hosts in id order, and reads their current rows. */
 export async function lockFleetHosts(
   q: Queryable,

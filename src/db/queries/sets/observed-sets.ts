@@ -54,6 +54,8 @@ export interface HostSetRow {
   canRevertSize: boolean;
   /** The set leaves its host to be placed again. */
   leaving: boolean;
+  /** Capacity is booked for the set on its next host. */
+  hasClaim: boolean;
   attempts: number;
   avoidHostIds: string[];
   containers: ContainerStatus[];
@@ -72,7 +74,8 @@ export async function lockSetsOfHost(
     q,
     sql`select s.id, s.tenant_id as "tenantId", s.service_id as "serviceId", s.generation::float8 as generation, s.desired,
           s.state, s.ready, s.reason, s.sized, coalesce(o.phase = 'applying', false) as "canRevertSize",
-          coalesce(o.phase = 'leaving', false) as leaving, s.attempts, s.avoid_host_ids as "avoidHostIds", s.containers
+          coalesce(s.leaving and o.phase = 'leaving', false) as leaving,
+          exists (select 1 from claims where set_id = s.id) as "hasClaim", s.attempts, s.avoid_host_ids as "avoidHostIds", s.containers
         from sets s left join operations o on o.set_id = s.id
         where s.host_id = ${hostId} and s.id = ${anyOf(setIds)}
         order by s.id for update of s`,
@@ -127,10 +130,16 @@ export async function markSetsLeaving(
     ), bumped as (
       update hosts set generation = generation + 1 where id = ${hostId} and exists (select 1 from begun) returning generation
     )
-    update sets set generation = sets.generation + 1, host_generation = bumped.generation,
+    update sets set generation = sets.generation + 1, host_generation = bumped.generation, leaving = true,
       attempts = least(attempts + 1, 1000), failed_starts = least(failed_starts + 1, 1000), updated_at = now()
     from bumped, begun where id = begun.set_id`);
 }
+
+/**
+ * The mover places a released set with a claim on the host of the claim. If it does not within this
+ * time, the placer places the set anywhere.
+ */
+const CLAIM_SECONDS_MAX = 30;
 
 export interface ReleasedSet {
   setId: string;
@@ -172,12 +181,13 @@ export async function releaseSets(
       delete from operations where set_id in (select id from going)
     ), gone as (
       update sets s set host_id = null, address = null, ready = false, ready_since = null, updated_at = now(),
-        generation = s.generation + 1, containers = '[]',
+        generation = s.generation + 1, containers = '[]', leaving = false,
         state = case when g.again then 'pending' else 'stopped' end,
         deleted_at = case when g.again then null else now() end,
         revision = g.revision, cpu_millis = g.cpu, memory_bytes = g.memory, volume_bytes = g.volume,
         sized = true, last_operation = null,
-        avoid_host_ids = g."avoidHostIds", plan_after = now() + make_interval(secs => g."retryAfterMs" / 1000)
+        avoid_host_ids = g."avoidHostIds", plan_after = now() + make_interval(secs => greatest(g."retryAfterMs" / 1000,
+          case when exists (select 1 from claims where set_id = s.id) then ${CLAIM_SECONDS_MAX} else 0 end))
       from going g where s.id = g.id
     )
     update hosts set allocated_cpu_millis = allocated_cpu_millis - g.cpu, allocated_memory_bytes = allocated_memory_bytes - g.memory,

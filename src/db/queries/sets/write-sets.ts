@@ -96,7 +96,7 @@ export async function markSetsDeleted(
         ), superseded as (
           delete from operations where set_id in (select id from wanted)
         )
-        update sets s set desired = 'deleted', generation = s.generation + 1, updated_at = now(),
+        update sets s set desired = 'deleted', generation = s.generation + 1, updated_at = now(), leaving = false,
           ready = false, host_generation = coalesce((select generation from bumped where id = s.host_id), s.host_generation),
           state = case when s.host_id is null then 'stopped' when s.state = 'lost' then 'lost' else 'stopping' end,
           deleted_at = case when s.host_id is null then now() end
@@ -165,14 +165,16 @@ export async function updatePlacedSet(
 
 /**
  * Makes sets due that wait for capacity, the next retries first. Sets that failed to start keep
- * their backoff: each of them frees capacity, and they would wake each other without end. Returns
- * whether a set is due now. It skips locked sets. Uses sets_pending_due.
+ * their backoff: each of them frees capacity, and they would wake each other without end. Sets with
+ * a claim wait for the mover. Returns whether a set is due now. It skips locked sets. Uses
+ * sets_pending_due.
  */
 export async function retryPendingSets(q: Queryable, setsMax: number): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(
     q,
     sql`update sets set plan_after = now()
-        where id in (select id from sets where ${isPending} and plan_after > now() and failed_starts = 0 order by plan_after limit ${setsMax} for update skip locked)
+        where id in (select id from sets where ${isPending} and plan_after > now() and failed_starts = 0
+          and not exists (select 1 from claims where set_id = sets.id) order by plan_after limit ${setsMax} for update skip locked)
         returning id`,
   );
   return rows.length > 0;

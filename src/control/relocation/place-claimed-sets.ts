@@ -1,0 +1,58 @@
+import {
+  type ClaimedSet,
+  endClaims,
+  listHostsWithEndedClaims,
+  planSetsNow,
+} from "../../db/queries/operations/claims.ts";
+import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
+import { commitPlacements } from "../../db/queries/placement/placements.ts";
+import { lockHosts } from "../../db/queries/sets/write-sets.ts";
+import { newId } from "../../lib/ids.ts";
+import { fitsOnTop } from "../placement/growth.ts";
+import { hostSnapshotOf, planPolicyOf } from "../placement/host-snapshot.ts";
+import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
+
+const HOSTS_PER_ROUND_MAX = 200;
+
+/**
+ * Places sets that have left their previous host on the host where Berth has booked capacity for
+ * them, and ends those claims. A set that the host does not take any more is due for the placer at
+ * once. It also ends claims whose sets are removed or placed elsewhere.
+ *
+ * It handles hosts one after the other. The next round tries a host again that fails.
+ */
+export async function placeClaimedSets(ctx: ControlContext): Promise<void> {
+  for (const hostId of await listHostsWithEndedClaims(ctx.db, HOSTS_PER_ROUND_MAX)) {
+    try {
+      await unitOfWork(ctx, (tx) => placeOnHost(tx, hostId));
+    } catch (error) {
+      ctx.log.warn({ err: error, hostId }, "claims of a host not ended");
+    }
+  }
+}
+
+async function placeOnHost(tx: UnitOfWork, hostId: string): Promise<void> {
+  await lockHosts(tx, [hostId]);
+  const sets = await endClaims(tx, hostId);
+  if (sets.length === 0) return;
+  const [pools, [row]] = await Promise.all([listAllHostPools(tx), lockFleetHosts(tx, [hostId])]);
+  if (!row) return;
+  const policy = planPolicyOf(pools, 0);
+  const host = hostSnapshotOf(row);
+  const isFitting = (set: ClaimedSet) =>
+    host.readiness === "ready" && fitsOnTop(host, policy, set).ok;
+  const inputs = sets.filter(isFitting).map(({ id: setId, generation }) => {
+    const why = { score: 0, because: { claim: 1 } };
+    return { placementId: newId("plc"), setId, hostId, generation, ...why };
+  });
+  const placed = await commitPlacements(tx, inputs, policy.version);
+  for (const { setId, serviceId } of placed) tx.signal(`set:${setId}`, `service:${serviceId}`);
+  if (placed.length > 0) tx.signal(`host:${hostId}`, "events");
+  const placedIds = new Set(placed.map(({ setId }) => setId));
+  const left = sets.flatMap(({ id }) => (placedIds.has(id) ? [] : id));
+  if (left.length === 0) return;
+  await planSetsNow(tx, left);
+  const jobId = `place:${hostId}:at${Date.now()}`;
+  tx.enqueue({ name: "place-sets", jobId, payload: { cause: "set-moved" } });
+}

@@ -1,0 +1,105 @@
+import { sql } from "drizzle-orm";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { anyOf, rowsOf } from "../runtime/query.ts";
+import { isLeaving } from "./operations.ts";
+
+/** Capacity that a set needs on its next host. */
+export interface NewClaim {
+  setId: string;
+  hostId: string;
+  cpuMillis: number;
+  memoryBytes: number;
+  volumeBytes: number;
+  rootfsBytes: number;
+}
+
+/**
+ * Books capacity for sets on hosts that the caller has locked and checked. Returns the sets that
+ * have a claim now. A set that still has an earlier claim is not among them.
+ */
+export async function insertClaims(
+  q: Queryable,
+  claims: readonly NewClaim[],
+): Promise<Set<string>> {
+  if (claims.length === 0) return new Set();
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`with stored as (
+          insert into claims (set_id, host_id, cpu_millis, memory_bytes, volume_bytes, rootfs_bytes)
+          select "setId", "hostId", "cpuMillis", "memoryBytes", "volumeBytes", "rootfsBytes"
+          from json_to_recordset(${JSON.stringify(claims)}::json) as c("setId" text, "hostId" text, "cpuMillis" bigint,
+            "memoryBytes" bigint, "volumeBytes" bigint, "rootfsBytes" bigint)
+          on conflict (set_id) do nothing returning *
+        ), booked as (
+          update hosts h set generation = h.generation + 1,
+            allocated_cpu_millis = allocated_cpu_millis + c.cpu, unreported_cpu_millis = unreported_cpu_millis + c.cpu,
+            allocated_memory_bytes = allocated_memory_bytes + c.memory, unreported_memory_bytes = unreported_memory_bytes + c.memory,
+            allocated_volume_bytes = allocated_volume_bytes + c.volume, unreported_volume_bytes = unreported_volume_bytes + c.volume,
+            allocated_rootfs_bytes = allocated_rootfs_bytes + c.rootfs, unreported_rootfs_bytes = unreported_rootfs_bytes + c.rootfs
+          from (select host_id, sum(cpu_millis) as cpu, sum(memory_bytes) as memory, sum(volume_bytes) as volume,
+                  sum(rootfs_bytes) as rootfs from stored group by host_id) c
+          where h.id = c.host_id
+        )
+        select set_id as id from stored`,
+  );
+  return new Set(rows.map(({ id }) => id));
+}
+
+/**
+ * The set of claim `c` is still on the host that it leaves. Any other claim has served its purpose.
+ */
+const isInUse = sql`exists (select 1 from sets s where s.id = c.set_id and s.host_id is not null and s.host_id <> c.host_id
+  and s.desired <> 'deleted' and ${isLeaving})`;
+
+/** Lists hosts with claims whose sets no longer leave their previous hosts; at most `limit`. */
+export async function listHostsWithEndedClaims(q: Queryable, limit: number): Promise<string[]> {
+  const rows = await rowsOf<{ id: string }>(
+    q,
+    sql`select distinct c.host_id as id from claims c where not ${isInUse} order by 1 limit ${limit}`,
+  );
+  return rows.map(({ id }) => id);
+}
+
+/** A pending set whose claim has ended. */
+export interface ClaimedSet {
+  id: string;
+  generation: number;
+  cpuMillis: number;
+  memoryBytes: number;
+  volumeBytes: number;
+  rootfsBytes: number;
+}
+
+/**
+ * Ends the claims on a host whose sets no longer leave their previous hosts. Returns the sets among
+ * them that have to be placed now. The caller has locked the host.
+ */
+export async function endClaims(q: Queryable, hostId: string): Promise<ClaimedSet[]> {
+  return rowsOf(
+    q,
+    sql`with ended as (
+          delete from claims c where c.host_id = ${hostId} and not ${isInUse} returning *
+        ), freed as (
+          update hosts h set
+            allocated_cpu_millis = allocated_cpu_millis - c.cpu, unreported_cpu_millis = greatest(0, unreported_cpu_millis - c.cpu),
+            allocated_memory_bytes = allocated_memory_bytes - c.memory, unreported_memory_bytes = greatest(0, unreported_memory_bytes - c.memory),
+            allocated_volume_bytes = allocated_volume_bytes - c.volume, unreported_volume_bytes = greatest(0, unreported_volume_bytes - c.volume),
+            allocated_rootfs_bytes = allocated_rootfs_bytes - c.rootfs, unreported_rootfs_bytes = greatest(0, unreported_rootfs_bytes - c.rootfs)
+          from (select coalesce(sum(cpu_millis), 0) as cpu, coalesce(sum(memory_bytes), 0) as memory,
+                  coalesce(sum(volume_bytes), 0) as volume, coalesce(sum(rootfs_bytes), 0) as rootfs from ended) c
+          where h.id = ${hostId}
+        )
+        select s.id, s.generation::float8 as generation, s.cpu_millis::float8 as "cpuMillis", s.memory_bytes::float8 as "memoryBytes",
+          s.volume_bytes::float8 as "volumeBytes", s.rootfs_bytes::float8 as "rootfsBytes"
+        from ended e join sets s on s.id = e.set_id
+        where s.state = 'pending' and s.host_id is null and s.deleted_at is null and s.desired <> 'deleted' order by s.id`,
+  );
+}
+
+/** Makes pending sets due now, because their claims ended without a placement. */
+export async function planSetsNow(q: Queryable, setIds: readonly string[]): Promise<void> {
+  if (setIds.length === 0) return;
+  await q.execute(
+    sql`update sets set plan_after = now() where id = ${anyOf(setIds)} and host_id is null and deleted_at is null`,
+  );
+}
