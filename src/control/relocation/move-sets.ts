@@ -22,6 +22,7 @@ import { lockHosts, markSetsDeleted } from "../../db/queries/sets/write-sets.ts"
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { FleetCache } from "../placement/fleet-cache.ts";
+import { adoptPreviousMoves } from "./adopt-previous-moves.ts";
 import { claimTargets } from "./claim-targets.ts";
 import { changesHost, decideOperations } from "./decide-operations.ts";
 import { placeClaimedSets } from "./place-claimed-sets.ts";
@@ -75,6 +76,7 @@ async function runRound(
   cache: FleetCache,
   { after, limit }: { after: string; limit: number },
 ): Promise<{ steps: number; last: string }> {
+  await adoptPreviousMoves(ctx);
   await deleteOrphanedOperations(ctx.db);
   await placeClaimedSets(ctx);
   await reportMissedDrains(ctx);

@@ -15,6 +15,7 @@ import * as writeHosts from "../../../src/db/queries/hosts/write-hosts.ts";
 import * as claims from "../../../src/db/queries/operations/claims.ts";
 import * as drains from "../../../src/db/queries/operations/drains.ts";
 import * as operations from "../../../src/db/queries/operations/operations.ts";
+import * as previousRelease from "../../../src/db/queries/operations/previous-release.ts";
 import * as dueSets from "../../../src/db/queries/placement/due-sets.ts";
 import * as fleet from "../../../src/db/queries/placement/fleet.ts";
 import * as placements from "../../../src/db/queries/placement/placements.ts";
@@ -342,6 +343,11 @@ const relocation: Samples = {
   listHostsWithEndedClaims: (q) => [claims.listHostsWithEndedClaims(q, 1)],
   endClaims: (q) => [claims.endClaims(q, "host")],
   planSetsNow: (q) => [claims.planSetsNow(q, ids)],
+  listPreviousMoves: (q) => [previousRelease.listPreviousMoves(q, 1)],
+  insertPreviousMoves: (q) => [
+    previousRelease.insertPreviousMoves(q, [{ setId: "set", hostId: "host" }]),
+  ],
+  insertPreviousOperations: (q) => [previousRelease.insertPreviousOperations(q, 1)],
   listDecidedReplacements: (q) => [
     operations.listDecidedReplacements(q, { serviceId: "svc", limit: 1 }),
     operations.listDecidedReplacements(q, { limit: 1 }),

@@ -1,0 +1,94 @@
+import { sql } from "drizzle-orm";
+import { expect, test } from "vitest";
+import { createMover } from "../../../src/control/relocation/move-sets.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { type FleetContext, serviceBody } from "../../support/fleet/fleet-context.ts";
+import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
+import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
+
+/** Moves that processes of the previous release begin while this release runs too. */
+
+const start = fleetPerTest();
+
+async function runWeb(f: FleetContext): Promise<string> {
+  const h1 = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web"));
+  await f.placer.placeSets();
+  await obeyOrders(f, h1);
+  return h1;
+}
+
+/** The statement by which the previous release removes a set from its host. */
+async function leaveAsBefore(f: FleetContext): Promise<void> {
+  await f.ctx.db.execute(
+    sql`with bumped as (update hosts set generation = generation + 1 where id in (select host_id from sets) returning id, generation)
+        update sets s set leaving = true, generation = s.generation + 1, host_generation = b.generation, attempts = s.attempts + 1
+        from bumped b where b.id = s.host_id`,
+  );
+}
+
+const phases = (f: FleetContext) => rowsOf(f.ctx.db, sql`select phase from operations`);
+
+test("a set that the previous release removes from its host is placed again", async () => {
+  const f = await start();
+  const h1 = await runWeb(f);
+  const h2 = await f.enroll("h2");
+  await leaveAsBefore(f);
+  // An agent that asks this release first hears nothing of the removal.
+  await obeyOrders(f, h1);
+  const mover = createMover(f.ctx);
+  await mover.moveSets();
+  expect(await phases(f)).toEqual([{ phase: "leaving" }]);
+  await obeyOrders(f, h1);
+  await f.ctx.db.execute(sql`update sets set plan_after = now()`);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
+  await obeyOrders(f, h2);
+  for (let round = 0; round < 2; round++) await mover.moveSets();
+  expect(await listLiveSets(f)).toMatchObject([{ host: "h2", ready: true }]);
+  expect(await phases(f)).toEqual([]);
+});
+
+test("a move that the previous release finishes does not move the set from its next host", async () => {
+  const f = await start();
+  const h1 = await runWeb(f);
+  const h2 = await f.enroll("h2");
+  await leaveAsBefore(f);
+  await createMover(f.ctx).moveSets();
+  expect(await phases(f)).toEqual([{ phase: "leaving" }]);
+  // The previous release stores the report that the set is absent, and places the set again.
+  await f.ctx.db.execute(
+    sql`update sets set leaving = false, host_id = ${h2}, host_generation = 1000, generation = generation + 1 where host_id = ${h1}`,
+  );
+  const { sets } = await f.sync(h2, { full: true });
+  expect(sets.map(({ desired }) => desired)).toEqual(["running"]);
+  await createMover(f.ctx).moveSets();
+  expect(await phases(f)).toEqual([]);
+});
+
+test("a waiting move and a replacement of the previous release get operations", async () => {
+  const f = await start();
+  await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 3 }));
+  await f.placer.placeSets();
+  const [waiting, replaced, replacement] = await listLiveSets(f);
+  await f.ctx.db.execute(
+    sql`update sets set move_revision = revision, held_back = '{"code":"move-held","text":"No host fits."}' where id = ${waiting?.id}`,
+  );
+  await f.ctx.db.execute(
+    sql`update sets set replaces = ${replaced?.id} where id = ${replacement?.id}`,
+  );
+  await createMover(f.ctx).moveSets();
+  const rows = await rowsOf(
+    f.ctx.db,
+    sql`select set_id as "setId", kind, phase, replacement_set_id as replacement from operations order by set_id`,
+  );
+  expect(rows).toEqual([
+    { setId: waiting?.id, kind: "move", phase: "waiting", replacement: null },
+    { setId: replaced?.id, kind: "move", phase: "replacing", replacement: replacement?.id },
+  ]);
+  await f.ctx.db.execute(sql`delete from operations where set_id = ${waiting?.id}`);
+  await createMover(f.ctx).moveSets();
+  const again = sql`select 1 from operations where set_id = ${waiting?.id}`;
+  expect(await rowsOf(f.ctx.db, again)).toEqual([]); // each is adopted once
+});
