@@ -22,8 +22,13 @@ import { planPolicyOf } from "../placement/host-snapshot.ts";
 import { placeSetsJob } from "../replicas/reconcile-replicas.ts";
 import { applyWanted, findShortHosts, type ShortHost } from "./resize-steps.ts";
 
-/** Sets that one transaction resizes: it locks few hosts, for a fraction of a second. */
-export const SETS_PER_ROUND_MAX = 300;
+/** Sets that are resized in one transaction, all or nothing. */
+export const SETS_AT_ONCE_MAX = 300;
+/**
+ * Sets of a larger service that one transaction resizes. Each costs about 2 ms on a busy machine,
+ * and the reports of its host wait for the transaction.
+ */
+export const SETS_PER_ROUND_MAX = 100;
 const SERVICES_PER_SWEEP_MAX = 100;
 const HOSTS_NAMED_MAX = 5;
 
@@ -46,10 +51,10 @@ export async function resizeNextSets(
   tx: UnitOfWork,
   service: ServiceRow,
   resize: ServiceResizeRow,
-  { refusesShort }: { refusesShort: boolean },
+  { refusesShort, setsMax }: { refusesShort: boolean; setsMax: number },
 ): Promise<ResizeRound | undefined> {
-  const found = await listSetsToResize(tx, service.id, resize, SETS_PER_ROUND_MAX + 1);
-  const batch = found.slice(0, SETS_PER_ROUND_MAX);
+  const found = await listSetsToResize(tx, service.id, resize, setsMax + 1);
+  const batch = found.slice(0, setsMax);
   const hostIds = new Set(batch.flatMap(({ hostId }) => hostId ?? []));
   const [pools, hosts, sets] = await Promise.all([
     listAllHostPools(tx),
@@ -69,7 +74,7 @@ export async function resizeNextSets(
   await retargetOperations(tx, sets.filter(({ isDeparting }) => isDeparting).map(toResize));
   await letWait(tx, short, resize);
   wake(tx, service, inPlace, short.length > 0);
-  const isLast = found.length <= SETS_PER_ROUND_MAX;
+  const isLast = found.length <= setsMax;
   if (isLast) await deleteServiceResize(tx, service.id);
   else await storeNextRound(tx, service, resize, batch[0]?.id ?? "");
   return { inPlace: inPlace.length, short, isLast };
@@ -158,7 +163,8 @@ export async function continueResize(ctx: ControlContext, serviceId: string): Pr
       await deleteServiceResize(tx, serviceId);
       return 0;
     }
-    const round = await resizeNextSets(tx, service, resize, { refusesShort: false });
+    const limits = { refusesShort: false, setsMax: SETS_PER_ROUND_MAX };
+    const round = await resizeNextSets(tx, service, resize, limits);
     // A set was placed meanwhile: the sweep runs this round again.
     return round?.inPlace ?? 0;
   });

@@ -31,7 +31,12 @@ import { readChangedService } from "./get-service.ts";
 import { amountsOfSets, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";
 import { growthOf } from "../placement/growth.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
-import { assertMayMove, resizeNextSets, SETS_PER_ROUND_MAX } from "./resize-round.ts";
+import {
+  assertMayMove,
+  resizeNextSets,
+  SETS_AT_ONCE_MAX,
+  SETS_PER_ROUND_MAX,
+} from "./resize-round.ts";
 import {
   applyWanted,
   findShortHosts,
@@ -53,7 +58,7 @@ const ATTEMPTS_MAX = 5;
  * releases the difference of a smaller size when the agent confirms the new limits, and reverts a
  * size that the kernel refuses (see db/queries/services/resizes.ts).
  *
- * A service of up to SETS_PER_ROUND_MAX sets is resized in one transaction, all or nothing. A
+ * A service of up to SETS_AT_ONCE_MAX sets is resized in one transaction, all or nothing. A
  * larger one is admitted as a whole without locking hosts, and then resized in rounds. A set whose
  * host has lost the capacity meanwhile waits for it, with the reason.
  *
@@ -117,13 +122,14 @@ async function applyResize(
   // The tenant's lock comes before the locks of hosts.
   await assertQuota(tx, service, sets, resize);
   await assertMemoryUse(ctx, tx, service, sets, body);
-  const isWhole = sets.length <= SETS_PER_ROUND_MAX;
+  const isWhole = sets.length <= SETS_AT_ONCE_MAX;
   // A small service is checked on locked hosts only.
   const short = isWhole ? [] : await findShort(ctx, tx, sets, resize);
   if (short.length > 0) assertMayMove(short, resize.mayMove);
   const changed: ServiceRow = { ...service, size };
   changed.generation = await updateService(tx, changed);
-  const round = await resizeNextSets(tx, changed, resize, { refusesShort: isWhole });
+  const setsMax = isWhole ? SETS_AT_ONCE_MAX : SETS_PER_ROUND_MAX;
+  const round = await resizeNextSets(tx, changed, resize, { refusesShort: isWhole, setsMax });
   if (!round) throw new HostNotLocked();
   return reportResize(tx, changed, sets.length, isWhole ? round.short : short);
 }

@@ -1,6 +1,10 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
-import { continueResize, SETS_PER_ROUND_MAX } from "../../../src/control/services/resize-round.ts";
+import {
+  continueResize,
+  SETS_AT_ONCE_MAX,
+  SETS_PER_ROUND_MAX,
+} from "../../../src/control/services/resize-round.ts";
 import { resizeServiceBody } from "../../../src/contracts/api/services.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
@@ -82,13 +86,13 @@ test("I2: a size that one host has no capacity for is refused for all sets", asy
   for (const { cpu, booked } of await bookings(f)) expect(cpu).toBe(booked);
 });
 
-test("a service of more sets than a round is resized in rounds, and new sets have the size at once", async () => {
+test("a large service is resized in rounds of 100 sets, and new sets have the size at once", async () => {
   fleet = await createFleetContext();
   const f = fleet;
   const allocatable = { ...smallHost, cpuMillis: 1_000_000, memoryBytes: 2 ** 42 };
   for (const name of ["h1", "h2"])
     await f.enroll(name, { allocatable: { ...allocatable, rootfsBytes: 2 ** 42 } });
-  const replicas = SETS_PER_ROUND_MAX * 2 + 50;
+  const replicas = SETS_AT_ONCE_MAX + 50;
   const { service } = await createService(f.ctx, f.tenantId, serviceBody("web", { replicas }));
   await f.placer.placeSets();
   const { effects } = await resize(f, { cpu: 0.5 });
@@ -101,10 +105,12 @@ test("a service of more sets than a round is resized in rounds, and new sets hav
     );
   expect(await sizes()).toEqual([
     { cpu: 500, sets: SETS_PER_ROUND_MAX },
-    { cpu: 1_000, sets: SETS_PER_ROUND_MAX + 50 },
+    { cpu: 1_000, sets: replicas - SETS_PER_ROUND_MAX },
   ]);
   expect(f.enqueued.map(({ name }) => name)).toContain("resize-service");
-  expect(await continueResize(f.ctx, service.id)).toBe(SETS_PER_ROUND_MAX);
+  expect(SETS_PER_ROUND_MAX).toBe(100);
+  expect(await continueResize(f.ctx, service.id)).toBe(100);
+  expect(await continueResize(f.ctx, service.id)).toBe(100);
   expect(await continueResize(f.ctx, service.id)).toBe(50);
   expect(await continueResize(f.ctx, service.id)).toBe(0);
   expect(await sizes()).toEqual([{ cpu: 500, sets: replicas }]);
@@ -116,7 +122,7 @@ test("a second resize of another amount continues the rounds that the first one 
   const allocatable = { ...smallHost, cpuMillis: 1_000_000, memoryBytes: 2 ** 42 };
   for (const name of ["h1", "h2"])
     await f.enroll(name, { allocatable: { ...allocatable, rootfsBytes: 2 ** 42 } });
-  const replicas = SETS_PER_ROUND_MAX + 50;
+  const replicas = SETS_AT_ONCE_MAX + 50;
   const { service } = await createService(f.ctx, f.tenantId, serviceBody("web", { replicas }));
   await f.placer.placeSets();
   await resize(f, { cpu: 0.5, memory: service.size.memoryBytes * 2 });
