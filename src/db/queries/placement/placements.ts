@@ -2,7 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import { renderEventText } from "../../../contracts/api/event-texts.ts";
 import { renderReasonText } from "../../../contracts/api/reason-texts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { anyOf, rowsOf } from "../runtime/query.ts";
+import { anyOf, genericPlansFromHere, rowsOf } from "../runtime/query.ts";
 
 /** An arbitrary constant, the same in all job workers. */
 const placementLockKey = 7_134_203;
@@ -105,13 +105,12 @@ export async function commitPlacements(
     hostVersion === undefined
       ? sql`hosts`
       : sql`(select id, name, generation from hosts where changed_xid = ${hostVersion}::xid8 and id = ${only?.hostId} for update)`;
-  const fromHereOn = sql`(select set_config('plan_cache_mode', 'force_generic_plan', true)) is not null`;
   return rowsOf(
     q,
     sql`with planned as materialized (
           select * from json_to_recordset(${JSON.stringify(placements)}::json) as p(
             "placementId" text, "setId" text, "hostId" text, generation bigint, score bigint, because jsonb)
-          where ${fromHereOn}
+          where ${genericPlansFromHere}
         ), moved as (
           update sets s set state = 'placed', host_id = p."hostId", host_generation = h.generation + 1,
             generation = s.generation + 1, placed_at = now(), updated_at = now(), reason = null, address = null,

@@ -48,6 +48,13 @@ const LOCK_NOT_AVAILABLE = "55P03";
  */
 export const asyncCommit = sql`set_config('synchronous_commit', 'off', true) is not null`;
 
+/**
+ * A true condition that makes Postgres use generic plans until the transaction ends. Put it into
+ * the part of a statement that is executed first. Postgres checks foreign keys and fires triggers
+ * row by row after it. With custom plans it plans each check, which costs more than the check.
+ */
+export const genericPlansFromHere = sql`(select set_config('plan_cache_mode', 'force_generic_plan', true)) is not null`;
+
 /** Converts a timestamp of raw SQL, a text or a Date, to ISO 8601 in UTC. */
 export function isoTime(value: string | Date): string {
   return new Date(value).toISOString();

@@ -11,7 +11,7 @@ import {
 import { type SetTemplate, templateWithSize } from "../../../contracts/api/set-template.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { outboxRows } from "../runtime/outbox.ts";
-import { anyOf, isoTime, rowsOf, rowsOfWrite } from "../runtime/query.ts";
+import { anyOf, genericPlansFromHere, isoTime, rowsOf, rowsOfWrite } from "../runtime/query.ts";
 import { assert } from "../../../lib/assert.ts";
 import type { SetSize } from "./resizes.ts";
 import { isReplica } from "../operations/operations.ts";
@@ -155,7 +155,6 @@ export async function insertServices(
     ? sql`, (${tenantUse(tenantId, farFromQuota)}) u where u."isFar" and ${isPlainlyGranted(tenantId)}
           on conflict (tenant_id, name) where deleted_at is null do nothing`
     : sql``;
-  const fromHereOn = sql`(select set_config('plan_cache_mode', 'force_generic_plan', true)) is not null`;
   const rows = await rowsOfWrite<StoredServiceRow>(
     q,
     sql`with wanted as materialized (
@@ -163,7 +162,7 @@ export async function insertServices(
             replicas int, desired_replicas int, priority int, placement jsonb, on_host_lost text, autoscale jsonb,
             disruption jsonb, template jsonb, cpu_millis bigint, memory_bytes bigint, volume_bytes bigint,
             rootfs_bytes bigint, set_ids jsonb, jobs jsonb, event_text text)
-          where ${fromHereOn}
+          where ${genericPlansFromHere}
         ), service as (
           insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost,
             autoscale, disruption, set_cpu_millis, set_memory_bytes, set_volume_bytes, set_rootfs_bytes)
