@@ -57,6 +57,19 @@ test("the longest due sets of a tenant come first", async () => {
   expect(sets.slice(0, 3).map(({ serviceId }) => serviceId)).toEqual([old, old, old]);
 });
 
+test("each tenant gets its turn when a batch is smaller than the number of tenants", async () => {
+  const f = await start();
+  await createSets(f, f.tenantId, "web", { replicas: 3 });
+  await createSets(f, await tenantOf(f, "second"), "web", { replicas: 3 });
+  const last = await createSets(f, await tenantOf(f, "third"), "web", { replicas: 1 });
+  await f.ctx.db.execute(
+    sql`update sets set plan_after = now() - interval '1 minute' where service_id = ${last}`,
+  );
+  const { sets, hasMore } = await listDueSets(f.ctx.db, 1);
+  expect(sets.map(({ serviceId }) => serviceId)).toEqual([last]);
+  expect(hasMore).toBe(true);
+});
+
 test("a placement does not read the sets that wait for their retry", async () => {
   const f = await start();
   for (const name of ["waiting-1", "waiting-2"])

@@ -47,9 +47,10 @@ const QUEUES_MAX = 5_000;
  * Reads pending sets that are due, and the specs of their revisions, in one statement.
  *
  * Higher priorities come first. Within a priority each tenant with due sets gets an equal share of
- * `setsMax`, longest due first. So the sets of one tenant do not delay those of another, however
- * many they are. Sets that are not due cost nothing: the statement finds the tenants and their due
- * sets in the index sets_pending_by_tenant. It takes no lock.
+ * `setsMax`, longest due first. The tenant whose set is due for the longest time comes first. So
+ * the sets of one tenant do not delay those of another, however many sets or tenants there are.
+ * Sets that are not due cost nothing: the statement finds the tenants and their due sets in the
+ * index sets_pending_by_tenant. It takes no lock.
  */
 export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSets> {
   const [due] = await rowsOf<DueSets>(
@@ -62,12 +63,13 @@ export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSet
             where ${isInIndex} and (priority, tenant_id) < (queues.priority, queues.tenant_id)
             order by priority desc, tenant_id desc limit 1) next
         ), due_queues as (
-          select priority, tenant_id, ceil(${sql.raw(`${setsMax}.0`)} / count(*) over (partition by priority))::int as share
-          from (select * from queues limit ${sql.raw(String(QUEUES_MAX))}) known
-          where exists (select 1 from sets s where ${isInIndex} and s.priority = known.priority
-            and s.tenant_id = known.tenant_id and s.plan_after <= now())
+          select priority, tenant_id, due_since,
+            ceil(${sql.raw(`${setsMax}.0`)} / count(*) over (partition by priority))::int as share
+          from (select * from queues limit ${sql.raw(String(QUEUES_MAX))}) known cross join lateral (
+            select plan_after as due_since from sets s where ${isInIndex} and s.priority = known.priority
+              and s.tenant_id = known.tenant_id and s.plan_after <= now() order by plan_after limit 1) oldest
         ), due as materialized (
-          select s.*, share from (select * from due_queues order by priority desc, tenant_id) queue cross join lateral (
+          select s.*, share from (select * from due_queues order by priority desc, due_since, tenant_id) queue cross join lateral (
             select id, service_id, tenant_id, revision, generation, priority, attempts, cpu_millis, memory_bytes,
               volume_bytes, rootfs_bytes, avoid_host_ids
             from sets where ${isPending} and desired <> 'deleted' and priority = queue.priority
