@@ -3,7 +3,7 @@ import type { PooledConnection } from "./pooled-connection.ts";
 import { priorityOf, type Work } from "./work.ts";
 
 export interface QueueLimits {
-  /** More waiters than this are refused at once. */
+  /** More waiters of one kind of work than this are refused at once. */
   waitersMax: number;
   /** Waiters of one owner. */
   waitersPerOwnerMax: number;
@@ -19,7 +19,7 @@ interface Waiter {
 
 /**
  * Work that waits for a connection: by priority, then first come, first served. Each wait has a
- * deadline and the queue has a bound, so an overload becomes 503 with Retry-After instead of a
+ * deadline and each kind of work a bound, so an overload becomes 503 with Retry-After instead of a
  * growing queue. Work that was aborted or has passed its deadline is never given a connection.
  */
 export class ConnectionQueue {
@@ -89,7 +89,9 @@ export class ConnectionQueue {
   }
 
   #assertNotFull(work: Work | undefined): void {
-    if (this.#waiters.length >= this.#limits.waitersMax) throw overloaded();
+    const kind = work?.kind;
+    const ofKind = this.#waiters.filter((waiter) => waiter.work?.kind === kind).length;
+    if (ofKind >= this.#limits.waitersMax) throw overloaded();
     const owner = work?.owner;
     if (owner === undefined) return;
     const own = this.#waiters.filter((waiter) => waiter.work?.owner === owner).length;

@@ -209,6 +209,29 @@ test("I15: the queue for connections has a bound for each owner, and the next re
   expect(ended.filter((outcome) => outcome === "overloaded")).toHaveLength(36);
 });
 
+test("I15: an agent gets a place in a queue that is full of requests", async () => {
+  const { db } = openThroughProxy({ statementTimeoutMs: 10_000 });
+  const hold = await holdTransactions(db, "tenant", 6);
+  const agents = Array.from({ length: 6 }, (_, index) =>
+    withTx(bindWork(db, { kind: "agent", owner: `host-${index}` }), (tx) =>
+      tx.execute(sql`select pg_sleep(1)`),
+    ),
+  );
+  const requests = Array.from({ length: 400 }, (_, index) =>
+    withTx(bindWork(db, { kind: "request", owner: `tenant-${index % 100}` }), (tx) =>
+      tx.execute(sql`select 1`),
+    ).then(
+      () => "done",
+      () => "refused",
+    ),
+  );
+  await Promise.race(requests); // a refusal: the queue of requests is full
+  await withTx(bindWork(db, { kind: "agent", owner: "late" }), (tx) => tx.execute(sql`select 1`));
+  await Promise.all(agents);
+  await hold.end();
+  expect(await Promise.all(requests)).toContain("refused");
+});
+
 test("one process uses no more connections than it may", async () => {
   const handle = openThroughProxy({ applicationName: "berth-count", statementTimeoutMs: 10_000 });
   const { db } = handle;
