@@ -32,6 +32,21 @@ it("each query function has a sample", () => {
   expect(Object.keys(querySamples).toSorted()).toEqual(listQueryFunctions().toSorted());
 });
 
+it("I15: no statement on the connections of authentication writes or locks", () => {
+  const files = readdirSync(queriesFolder, { recursive: true, encoding: "utf8" });
+  const sources = files
+    .filter((file) => file.endsWith(".ts"))
+    .map((file) => readFileSync(path.join(queriesFolder, file), "utf8"));
+  const statements = sources.flatMap((source) =>
+    [...source.matchAll(/rowsByKey(?:<[^(]*>)?\(\s*\w+,\s*sql`([^`]*)`/g)].map(([, text]) => text),
+  );
+  expect(statements.length).toBeGreaterThan(5);
+  const writes = statements.filter((text) =>
+    /\b(?:insert into|update \w+ set|delete from|for update|for share)\b/i.test(text ?? ""),
+  );
+  expect(writes).toEqual([]);
+});
+
 describe("Postgres accepts each statement of", () => {
   it.each(Object.keys(querySamples))("%s", async (name) => {
     const withoutRows = await prepareStatements(name, { hasRows: false });

@@ -123,9 +123,12 @@ function renewed(lease: LeaseRenewal): SQL {
       accepted_generation = ${lease.acceptedGeneration}, agent_version = ${lease.agentVersion}`;
 }
 
-/** Renews the lease of a host whose sync is rejected. It stores nothing of the invalid body. */
+/**
+ * Renews the lease of a host whose sync is rejected. It stores nothing of the invalid body. If
+ * another transaction holds the host, the lease is unchanged: the host syncs again.
+ */
 export async function renewLeaseOnly(db: Db, hostId: string, leaseSeconds: number): Promise<void> {
-  await rowsByKey(
+  await rowsUnlessLocked(
     db,
     sql`update hosts set lease_expires_at = now() + make_interval(secs => ${leaseSeconds})
         where id = ${hostId} and state <> 'lost' and ${asyncCommit}`,
