@@ -19,6 +19,19 @@ beforeAll(async () => {
 });
 afterAll(() => api.close());
 
+function countStatements(): { db: TestApi["ctx"]["db"]; statementsOf: () => number } {
+  let statements = 0;
+  const { db } = api.ctx;
+  const execute = (query: Parameters<typeof db.execute>[0]): unknown => {
+    statements++;
+    return db.execute(query);
+  };
+  const counting = new Proxy(db, {
+    get: (target, key) => (key === "execute" ? execute : (Reflect.get(target, key) as unknown)),
+  });
+  return { db: counting, statementsOf: () => statements };
+}
+
 /** A database that answers its first statement, and the others once `release` is called. */
 function blockAfterFirst(): { db: TestApi["ctx"]["db"]; release: () => void } {
   let release = (): void => undefined;
@@ -34,6 +47,16 @@ function blockAfterFirst(): { db: TestApi["ctx"]["db"]; release: () => void } {
   });
   return { db: blocking, release };
 }
+
+it("I15: readers of a large service share its reads, and see each earlier change", async () => {
+  const { statementsOf, db } = countStatements();
+  const readService = createServiceReader({ ...api.ctx, db });
+  const services = await Promise.all(
+    Array.from({ length: 200 }, () => readService(tenantId, "large")),
+  );
+  expect(new Set(services.map(({ counts }) => counts.pending))).toEqual(new Set([LARGE_REPLICAS]));
+  expect(statementsOf()).toBeLessThan(10);
+});
 
 it("I15: a read of a large service delays no read of another service", async () => {
   const { db, release } = blockAfterFirst();

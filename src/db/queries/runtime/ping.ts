@@ -1,11 +1,15 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { toAppError } from "../../errors.ts";
+import { rowsByKey } from "./query.ts";
 
-/** Throws dependency-unavailable if the database does not respond. */
+/**
+ * Throws dependency-unavailable if the database does not respond. It shares connections with
+ * authentication: lists of tenants that fill their own pool do not make a process unready.
+ */
 export async function pingDatabase(q: Queryable): Promise<void> {
   try {
-    await q.execute(sql`select 1`);
+    await rowsByKey(q, sql`select 1`);
   } catch (error) {
     throw toAppError(error);
   }
