@@ -21,6 +21,8 @@ import { decideFailover, type FailoverDecision } from "./decide-failover.ts";
 
 /** The down hosts of one round. The next rounds handle further ones. */
 const DOWN_HOSTS_PER_ROUND_MAX = 10_000;
+/** Bounds the locks of one transaction, which also changes all sets of these hosts. */
+const MARKED_HOSTS_MAX = 50;
 const SERVICES_PER_ROUND_MAX = 500;
 const SERVICES_AT_ONCE_MAX = 4;
 /** The number of hosts that one transaction locks. */
@@ -55,7 +57,7 @@ export async function replaceLostHosts(
   ctx: ControlContext,
   signal?: AbortSignal,
 ): Promise<LostHostsOutcome> {
-  const lost = await markLost(ctx);
+  const lost = await markLost(ctx, signal);
   const { isGap } = await recordFleetWatch(ctx.db);
   if (isGap) return { lost, replacedSets: 0, held: 0 };
   const grace = gracePeriodsOf(ctx);
@@ -72,9 +74,22 @@ export async function replaceLostHosts(
   return { lost, replacedSets, held: decision.hold.length };
 }
 
-async function markLost(ctx: ControlContext): Promise<number> {
+/**
+ * Marks hosts in small transactions: after an outage of the API all hosts are silent, and their
+ * returning agents need these rows.
+ */
+async function markLost(ctx: ControlContext, signal: AbortSignal | undefined): Promise<number> {
+  let total = 0;
+  for (let marked = MARKED_HOSTS_MAX; marked === MARKED_HOSTS_MAX; total += marked) {
+    if (total >= DOWN_HOSTS_PER_ROUND_MAX || signal?.aborted) break;
+    marked = await markSomeLost(ctx);
+  }
+  return total;
+}
+
+async function markSomeLost(ctx: ControlContext): Promise<number> {
   return unitOfWork(ctx, async (tx) => {
-    const marked = await markExpiredHostsLost(tx, DOWN_HOSTS_PER_ROUND_MAX);
+    const marked = await markExpiredHostsLost(tx, MARKED_HOSTS_MAX);
     tx.emit(
       ...marked.map((host) => ({
         kind: "host-lost" as const,
