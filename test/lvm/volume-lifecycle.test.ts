@@ -145,6 +145,19 @@ async function createDb(replicas: number): Promise<void> {
   });
 }
 
+/** Deletes the service, and waits until its name is free again. */
+async function deleteDb(): Promise<void> {
+  await request("DELETE", "/v1/services/db");
+  await waitUntil(
+    "the service is deleted",
+    async () => {
+      const { items } = await request<{ items: unknown[] }>("GET", "/v1/services");
+      return items.length === 0 ? true : undefined;
+    },
+    slow,
+  );
+}
+
 async function untilReady(count: number): Promise<BerthSet[]> {
   return waitUntil(
     `${count} sets are ready`,
@@ -192,7 +205,7 @@ test("a volume survives a full disk, growth, a killed agent, the trash and a res
   expect(await startedAt(first)).toBe(before);
   expect(await inside(first, "sha256sum /data/precious")).toBe(hash);
 
-  await request("DELETE", "/v1/services/db");
+  await deleteDb();
   const trash = await waitUntil(
     "both volumes are in the trash",
     async () => {
@@ -211,7 +224,7 @@ test("a volume survives a full disk, growth, a killed agent, the trash and a res
   if (!heir) throw new Error("the heir is ready");
   expect(await inside(heir, "sha256sum /data/precious")).toBe(hash);
 
-  await request("DELETE", "/v1/services/db");
+  await deleteDb();
   await waitUntil(
     "everything is purged",
     async () => {
