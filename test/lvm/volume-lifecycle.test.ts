@@ -57,7 +57,7 @@ async function startBerth(): Promise<void> {
 
 /**
  * Calls the API. Until the deadline, it repeats a call that the slow host answers with 503 or does
- * not answer.
+ * not answer. The first call may then still run.
  */
 async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
   const idempotencyKey = randomUUID();
@@ -72,7 +72,8 @@ async function request<T>(method: string, path: string, body?: unknown): Promise
       continue;
     }
     const text = await response.text();
-    if (response.status === 503 && !isLast) continue;
+    const isUndecided = response.status === 503 || text.includes("idempotency-in-progress");
+    if (isUndecided && !isLast) continue;
     if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${text}`);
     return (text === "" ? undefined : JSON.parse(text)) as T;
   }
