@@ -116,6 +116,8 @@ const percentage = z
   .regex(/^(?:100|[1-9]?[0-9])%$/, 'expected a percentage such as "25%"');
 const setLimit = z.union([z.number().int().min(0).max(REPLICAS_MAX), percentage]);
 
+const isZero = (limit: number | string) => limit === 0 || limit === "0%";
+
 /** The number of sets that drains, moves, resizes, rollouts and scale-ins may disrupt at once. */
 export const disruptionBudgetSchema = z
   .strictObject({
@@ -133,6 +135,10 @@ export const disruptionBudgetSchema = z
       .default(0)
       .describe("A set counts as available once it has been ready for this long."),
   })
+  .refine(
+    ({ maxUnavailable, maxSurge }) => !(isZero(maxUnavailable) && isZero(maxSurge)),
+    "maxUnavailable and maxSurge must not both be 0, because no set could be moved",
+  )
   .meta({ id: "DisruptionBudget" });
 export type DisruptionBudget = z.infer<typeof disruptionBudgetSchema>;
 

@@ -1,3 +1,4 @@
+import type { DisruptionBudget } from "../../contracts/api/services.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
 import { createReason } from "../../contracts/api/reason-texts.ts";
 import { type SetTemplate, templateWithSize } from "../../contracts/api/set-template.ts";
@@ -14,6 +15,7 @@ import {
   countDisruption,
   type DisruptionVerdict,
   mayDisrupt,
+  permitsSurge,
   type ReplicaCounts,
 } from "../../scheduler/rollout/may-disrupt.ts";
 import type { FleetCache } from "../placement/fleet-cache.ts";
@@ -62,16 +64,9 @@ export async function decideOperations(
       decisions.push({ ...about, step: "wait", reason });
       continue;
     }
-    const step = stepOf(operation);
-    const set = { isAvailable: operation.isAvailable, mode: step };
-    const verdict = mayDisrupt(service.disruption, counts, set);
-    if (!verdict.ok && !operation.isForced) {
-      decisions.push({ ...about, step: "wait", reason: budgetReason(operation, verdict) });
-      continue;
-    }
-    counts = countDisruption(counts, set);
-    movable.push({ ...about, step });
+    movable.push({ ...about, step: stepOf(operation, service.disruption) });
   }
+  // Capacity comes before the budget: a set that fits nowhere must not use up the budget of others.
   const { hostIds, rejections } = await planMoves(
     tx,
     service,
@@ -80,17 +75,25 @@ export async function decideOperations(
   );
   for (const { operation, template, step } of movable) {
     const about = { operation, template };
-    const targetId = hostIds.get(operation.setId);
     const rejection = operation.isForced ? undefined : rejections.get(operation.setId);
-    if (rejection !== undefined)
+    if (rejection !== undefined) {
       decisions.push({ ...about, step: "wait", reason: capacityReason(operation, rejection) });
-    else if (step === "stop-first") decisions.push({ ...about, step, targetId });
-    else decisions.push({ ...about, step });
+      continue;
+    }
+    const set = { isAvailable: operation.isAvailable, mode: step };
+    const verdict = mayDisrupt(service.disruption, counts, set);
+    if (!verdict.ok && !operation.isForced) {
+      decisions.push({ ...about, step: "wait", reason: budgetReason(operation, verdict) });
+      continue;
+    }
+    counts = countDisruption(counts, set);
+    const targetId = hostIds.get(operation.setId);
+    decisions.push(step === "stop-first" ? { ...about, step, targetId } : { ...about, step });
   }
   return decisions;
 }
 
-/** An operation that may start if a host takes its set. */
+/** An operation that may start if a host takes its set and the budget permits it. */
 interface MovableOperation {
   operation: WaitingOperation;
   template: SetTemplate;
@@ -111,8 +114,8 @@ async function readTemplates(
 }
 
 /** Whether the next step of the operation may change the row of its host, which needs a lock. */
-export function changesHost(operation: WaitingOperation): boolean {
-  return isResizeInPlace(operation) || stepOf(operation) === "stop-first";
+export function changesHost(operation: WaitingOperation, budget: DisruptionBudget): boolean {
+  return isResizeInPlace(operation) || stepOf(operation, budget) === "stop-first";
 }
 
 function isResizeInPlace({ kind, isHostDraining }: WaitingOperation): boolean {
@@ -141,11 +144,13 @@ async function findFittingResizes(
 /**
  * A set that is ready is replaced first. A set that is not ready serves nothing, and its
  * replacement might never be ready either: it stops first. So do sets that have to keep their
- * identity.
+ * identity, and sets of a service that permits no set beyond its replicas.
  */
-function stepOf(operation: WaitingOperation): "replace-first" | "stop-first" {
-  const { desired, isAvailable, isForced, to } = operation;
-  const mustStop = desired === "stopped" || to.volumeBytes > 0 || isForced;
+function stepOf(
+  { desired, isAvailable, isForced, to }: WaitingOperation,
+  budget: DisruptionBudget,
+): "replace-first" | "stop-first" {
+  const mustStop = desired === "stopped" || to.volumeBytes > 0 || isForced || !permitsSurge(budget);
   return mustStop || !isAvailable ? "stop-first" : "replace-first";
 }
 

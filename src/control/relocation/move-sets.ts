@@ -126,7 +126,7 @@ async function beginOperations(
   service: ServiceRow,
   cache: FleetCache,
 ): Promise<number> {
-  const due = await lockDueOperations(tx, service.id);
+  const due = await lockDueOperations(tx, service);
   if (due.length === 0) return 0;
   const decisions = await claimTargets(tx, await decideOperations(tx, service, due, cache));
   const started = await startOperations(tx, service, decisions);
@@ -150,15 +150,19 @@ async function beginOperations(
  * a lock waits. A set may become ready and count against the budget, or get data that binds it to
  * its host. An operation whose host is not locked, but has to be, waits for the next round.
  */
-async function lockDueOperations(tx: UnitOfWork, serviceId: string): Promise<WaitingOperation[]> {
+async function lockDueOperations(
+  tx: UnitOfWork,
+  { id: serviceId, disruption }: ServiceRow,
+): Promise<WaitingOperation[]> {
   const read = () =>
     listDueOperations(tx, serviceId, { hasVolumeData, limit: SETS_PER_SERVICE_MAX });
+  const needsLock = (operation: WaitingOperation) => changesHost(operation, disruption);
   const seen = await read();
-  const hostIds = new Set(seen.filter(changesHost).map(({ hostId }) => hostId));
+  const hostIds = new Set(seen.filter(needsLock).map(({ hostId }) => hostId));
   if (hostIds.size === 0) return seen;
   await lockHosts(tx, [...hostIds]);
   const due = await read();
-  return due.filter((operation) => !changesHost(operation) || hostIds.has(operation.hostId));
+  return due.filter((operation) => !needsLock(operation) || hostIds.has(operation.hostId));
 }
 
 /** The first three tries are immediate: the state of a service often changes between two rounds. */

@@ -77,6 +77,11 @@ export function mayDisrupt(
   };
 }
 
+/** Whether the budget ever permits a replacement while the replaced set still runs. */
+export function permitsSurge({ maxSurge }: DisruptionBudget): boolean {
+  return maxSurge !== 0 && maxSurge !== "0%";
+}
+
 /** The counts after `mayDisrupt` has allowed one more set. */
 export function countDisruption(
   counts: ReplicaCounts,

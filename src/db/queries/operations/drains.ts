@@ -9,7 +9,10 @@ export interface DrainOptions {
   discardsVolumes: boolean;
 }
 
-/** Stores how an operator wants a host drained. A repeated drain replaces the options. */
+/**
+ * Stores how an operator wants a host drained. A repeated drain replaces the options, also the
+ * consent to lose volume data: the moves of a drain read it here.
+ */
 export async function upsertDrain(
   q: Queryable,
   hostId: string,
@@ -22,7 +25,7 @@ export async function upsertDrain(
           on conflict (host_id) do update set deadline_at = excluded.deadline_at, is_forced = excluded.is_forced,
             discards_volumes = excluded.discards_volumes, reported_at = null, created_at = now()
         )
-        update operations set discards_volume = discards_volume or ${discardsVolumes}, due_at = now(), attempts = 0
+        update operations set due_at = now(), attempts = 0
         where drain_host_id = ${hostId} and owner = 'drain' and phase = 'waiting'`,
   );
 }

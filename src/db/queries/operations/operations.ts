@@ -41,7 +41,7 @@ export async function insertMove(q: Queryable, move: NewMove): Promise<boolean> 
           now() + make_interval(secs => ${move.deadlineMs === null ? null : move.deadlineMs / 1000}::float8)
         from sets s where s.id = ${move.setId} and ${isLive} and s.host_id is not null
         on conflict (set_id) do update set owner = excluded.owner, deadline_at = excluded.deadline_at,
-          discards_volume = operations.discards_volume or excluded.discards_volume,
+          discards_volume = excluded.discards_volume,
           attempts = 0, due_at = now(), blocked = null
         where operations.kind = 'move' and operations.phase = 'waiting'
         returning set_id as id`,
@@ -53,9 +53,9 @@ export async function insertMove(q: Queryable, move: NewMove): Promise<boolean> 
 export async function insertDrainMoves(q: Queryable, limit: number): Promise<number> {
   const rows = await rowsOf<{ id: string }>(
     q,
-    sql`insert into operations (set_id, service_id, kind, phase, owner, drain_host_id, discards_volume)
-        select s.id, s.service_id, 'move', 'waiting', 'drain', h.id, coalesce(d.discards_volumes, false)
-        from hosts h join sets s on s.host_id = h.id left join drains d on d.host_id = h.id
+    sql`insert into operations (set_id, service_id, kind, phase, owner, drain_host_id)
+        select s.id, s.service_id, 'move', 'waiting', 'drain', h.id
+        from hosts h join sets s on s.host_id = h.id
         where h.draining and h.state <> 'lost' and s.desired <> 'deleted'
           and not exists (select 1 from operations o where o.set_id = s.id)
         order by s.id limit ${limit}
@@ -141,7 +141,8 @@ export async function listDueOperations(
   return rowsOf(
     q,
     sql`select o.set_id as "setId", o.kind, o.owner, o.may_move as "mayMove",
-          o.discards_volume or (h.draining and coalesce(d.discards_volumes, false)) as "discardsVolume", o.attempts, s.host_id as "hostId", h.name as "hostName",
+          (o.owner <> 'drain' and o.discards_volume) or (h.draining and coalesce(d.discards_volumes, false)) as "discardsVolume",
+          o.attempts, s.host_id as "hostId", h.name as "hostName",
           h.draining as "isHostDraining", s.desired, s.ready as "isAvailable", ${hasVolumeData} as "hasVolumeData",
           h.draining and coalesce(d.is_forced and coalesce(d.deadline_at, d.created_at) <= now(), false) as "isForced",
           coalesce(o.to_revision, s.revision) as "toRevision",
@@ -252,7 +253,8 @@ export interface ReplacedSet {
 
 /**
  * Replacements that need a decision, of one service or of all. The replacement is available, a
- * person stopped the replaced set, or the replacement missed its deadline.
+ * person stopped the replaced set, or the replacement missed its deadline. One that is ready, but
+ * not for `minReadySeconds` yet, gets the time.
  */
 export async function listDecidedReplacements(
   q: Queryable,
@@ -262,7 +264,8 @@ export async function listDecidedReplacements(
     when n.state = 'running' and n.ready and n.desired = 'running' and n.deleted_at is null
       and coalesce(n.ready_since, '-infinity') <= now() - make_interval(secs =>
         coalesce((v.disruption->>'minReadySeconds')::float8, 0)) then 'ready'
-    when n.id is null or n.deleted_at is not null or n.desired = 'deleted' or o.due_at <= now() then 'expired' end`;
+    when n.id is null or n.deleted_at is not null or n.desired = 'deleted' then 'expired'
+    when o.due_at <= now() and not (n.state = 'running' and n.ready) then 'expired' end`;
   return rowsOf(
     q,
     sql`select * from (
