@@ -92,7 +92,7 @@ it("explains a set that fits on no host (I5)", async () => {
     send("GET", `/v1/sets/${items[0]?.id}/explain`),
   );
   expect(explanation.rejection).toMatchObject({ hostsTotal: 1 });
-  expect(explanation.text).toContain("No host was found");
+  expect(explanation.text).toContain("found no host that fits. Of 1 host:");
   expect(explanation.text).toContain(
     "To fix: add hosts, use smaller sets, or raise the pool's overcommit",
   );
