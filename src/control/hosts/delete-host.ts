@@ -41,7 +41,10 @@ export async function deleteHost(
     assertRemovable(hostId, host, content, confirm);
     const known = new Set(services.map((service) => service.id));
     if (content.sets.some((set) => !known.has(set.serviceId)))
-      throw conflict("A set was placed on the host during this request. Repeat the request.");
+      throw new AppError("state-conflict", {
+        detail: "A set was placed on the host during this request. Retry the request.",
+        retryAfterMs: 1_000,
+      });
     await releaseSets(
       tx,
       hostId,

@@ -89,7 +89,8 @@ export async function resizeService(
     if (change) return change;
   }
   throw new AppError("state-conflict", {
-    detail: "Sets of the service are being placed right now. Repeat the request.",
+    detail: "Sets of the service are being placed right now. Retry the request.",
+    retryAfterMs: 1_000,
   });
 }
 

@@ -20,8 +20,8 @@ interface StoredAnswer {
 /**
  * Implements Idempotency-Key (I8). The first request with a key runs, and one transaction stores
  * its effect and its answer. An equal request gets the stored answer, with `Idempotency-Replayed:
- * true`. Answers with a 5xx status are not stored, so that the request can be repeated. As some
- * answers contain new secrets, they are encrypted with the secret of the caller.
+ * true`. Answers with a 5xx status or with Retry-After are not stored, so that the request can be
+ * retried with its key. As some answers contain new secrets, they are encrypted with the secret of the caller.
  */
 export function withIdempotencyKey(
   ctx: ControlContext,
@@ -40,7 +40,8 @@ export function withIdempotencyKey(
       const text = await fresh.clone().text();
       const stored: StoredAnswer = { headers: headersOf(fresh), text };
       const body = await seal(JSON.stringify(stored), secret, key);
-      return { answer: { status: fresh.status, body }, isFinal: fresh.status < 500 };
+      const isFinal = fresh.status < 500 && !fresh.headers.has("retry-after");
+      return { answer: { status: fresh.status, body }, isFinal };
     });
     if (!isReplay && fresh) return fresh;
     return replay(c, answer, secret, key);

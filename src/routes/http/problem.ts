@@ -48,7 +48,7 @@ export function toProblemResponse(c: ApiContext, thrown: unknown): Response {
   };
   const headers: Record<string, string> = { "Content-Type": PROBLEM_TYPE };
   if (entry.status === 401) headers["WWW-Authenticate"] = 'Bearer realm="berth"';
-  if (entry.status === 503 || entry.status === 429) {
+  if (entry.status === 503 || entry.status === 429 || error.retryAfterMs !== undefined) {
     headers["Retry-After"] = String(Math.ceil((error.retryAfterMs ?? 1_000) / 1_000));
   }
   return c.newResponse(JSON.stringify(problem), entry.status, headers);

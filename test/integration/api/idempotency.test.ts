@@ -1,5 +1,10 @@
 import { sql } from "drizzle-orm";
+import { Hono } from "hono";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { AppError } from "../../../src/contracts/common/app-error.ts";
+import { authenticate } from "../../../src/control/tenancy/authenticate.ts";
+import type { ApiContext, ApiEnv } from "../../../src/routes/http/api-env.ts";
+import { withIdempotencyKey } from "../../../src/routes/http/idempotency.ts";
 import { createTenantBody } from "../../../src/contracts/api/tenancy.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
@@ -96,6 +101,32 @@ it.each(["", "ä", "a".repeat(256), "two words"])("rejects the key %j", async (k
   const response = await post("/v1/services", key, serviceBody("never"));
   expect(response.status).toBe(422);
   expect(await countServices("never")).toBe(0);
+});
+
+it("does not store a conflict that ends by itself, so its key can be used again", async () => {
+  const caller = await authenticate(test.ctx, test.adminToken);
+  const app = new Hono<ApiEnv>();
+  app.use((c, next) => {
+    c.set("caller", caller);
+    c.set("bearerSecret", test.adminToken);
+    return next();
+  });
+  let calls = 0;
+  const handler = withIdempotencyKey(test.ctx, () => async (c) => {
+    calls += 1;
+    if (calls === 1)
+      throw new AppError("state-conflict", { detail: "Retry it.", retryAfterMs: 1_000 });
+    return c.json({ calls }, 201);
+  });
+  app.post("/x", (c) => handler(c as ApiContext));
+  const send = () => app.request("/x", { method: "POST", headers: { "idempotency-key": "brief" } });
+  const refused = await send();
+  expect(refused.status).toBe(409);
+  expect(refused.headers.get("retry-after")).toBe("1");
+  expect((await send()).status).toBe(201);
+  const replayed = await send();
+  expect(await replayed.json()).toEqual({ calls: 2 });
+  expect(replayed.headers.get("idempotency-replayed")).toBe("true");
 });
 
 describe("runIdempotent", () => {
