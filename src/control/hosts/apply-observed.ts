@@ -23,6 +23,8 @@ const AVOIDED_HOSTS_MAX = 8;
 export interface AppliedReport {
   /** The number of ended bookings. */
   removed: number;
+  /** The services of removed sets that are not placed again. */
+  removedServiceIds: readonly string[];
   /** The host has more free capacity, as bookings ended or became smaller. */
   hasFreedCapacity: boolean;
 }
@@ -103,9 +105,16 @@ export async function applyObserved(
   }
   tx.emit(...events);
   placeClaimedSets(tx, hostId, released, rowById);
-  if (updates.length + released.length === 0) return { removed: 0, hasFreedCapacity: false };
+  if (updates.length + released.length === 0)
+    return { removed: 0, removedServiceIds: [], hasFreedCapacity: false };
   tx.signal(...signalsOf(rows, hostId, leaving.length + returned.length > 0));
-  return { removed: released.length, hasFreedCapacity: released.length > 0 || hasSettled };
+  const removed = released.filter(({ placeAgain }) => placeAgain === null);
+  const serviceIds = removed.flatMap(({ setId }) => rowById.get(setId)?.serviceId ?? []);
+  return {
+    removed: released.length,
+    removedServiceIds: [...new Set(serviceIds)],
+    hasFreedCapacity: released.length > 0 || hasSettled,
+  };
 }
 
 /** Wakes the mover, which places released sets where it has booked capacity for them. */

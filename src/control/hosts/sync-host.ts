@@ -162,7 +162,7 @@ async function takeReport(
       if (after !== undefined && after !== "locked") return after;
     }
   }
-  const store = (): Promise<number> => {
+  const store = (): Promise<readonly string[]> => {
     // The report waited for its turn, and its agent has disconnected to send it again.
     if (signal.aborted) throw disconnected();
     return unitOfWork(ctx, async (tx) => {
@@ -183,11 +183,16 @@ async function takeReport(
       const setsMax = isUsable ? undefined : WAITING_PER_FREED_MAX * Math.max(1, observed.removed);
       if (isUsable || observed.hasFreedCapacity)
         await retryPending(tx, hostId, "capacity-gained", setsMax);
-      return observed.removed;
+      return observed.removedServiceIds;
     });
   };
-  const removed = await (body.observed.length > 0 ? ctx.reportWriteLimit(store) : store());
-  if (removed > 0) await closeServices(ctx);
+  const serviceIds = await (body.observed.length > 0 ? ctx.reportWriteLimit(store) : store());
+  if (serviceIds.length > 0) {
+    // The report is stored. The sweep closes what an error leaves.
+    await closeServices(ctx, serviceIds).catch((error: unknown) => {
+      ctx.log.warn({ err: error, hostId }, "deleted services not closed");
+    });
+  }
   return undefined;
 }
 

@@ -4,11 +4,14 @@ import type { ControlContext } from "../runtime/context.ts";
 const SERVICES_PER_ROUND_MAX = 500;
 
 /**
- * Closes services that are being deleted and have no set left. Run after the last removal, and by
- * the sweep.
+ * Closes services that are being deleted and have no set left: those among `serviceIds` after the
+ * removal of their sets, or any of them, for the sweep.
  */
-export async function closeServices(ctx: ControlContext): Promise<number> {
-  const closed = await closeDeletedServices(ctx.db, SERVICES_PER_ROUND_MAX);
+export async function closeServices(
+  ctx: ControlContext,
+  serviceIds?: readonly string[],
+): Promise<number> {
+  const closed = await closeDeletedServices(ctx.db, SERVICES_PER_ROUND_MAX, serviceIds);
   if (closed.length > 0)
     await ctx.signals.publish(closed.map((service) => `service:${service.id}` as const));
   return closed.length;

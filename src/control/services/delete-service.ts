@@ -43,6 +43,6 @@ export async function deleteService(
     await reconcileServiceSets(tx, changed);
     return { service: await readChangedService(tx, tenantId, name), effects };
   });
-  await closeServices(ctx);
+  await closeServices(ctx, [change.service.id]);
   return change;
 }

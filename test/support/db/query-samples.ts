@@ -470,7 +470,10 @@ const services: Samples = {
   insertRevision: (q) => [writeServices.insertRevision(q, "svc", body.template)],
   getSizedTemplate: (q) => [writeServices.getSizedTemplate(q, service)],
   findTemplate: (q) => [writeServices.findTemplate(q, "svc", 1)],
-  closeDeletedServices: (q) => [writeServices.closeDeletedServices(q, 1)],
+  closeDeletedServices: (q) => [
+    writeServices.closeDeletedServices(q, 1),
+    writeServices.closeDeletedServices(q, 1, ["service"]),
+  ],
   listUnbalancedServices: (q) => [writeServices.listUnbalancedServices(q, 1)],
 };
 

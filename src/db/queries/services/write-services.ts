@@ -297,17 +297,19 @@ export async function findTemplate(
 }
 
 /**
- * Deleted services of which nothing is left any more are closed. Gives those closed; at most
- * `limit`.
+ * Closes at most `limit` deleted services without remaining sets, of `serviceIds` or of all. Returns
+ * the closed ones.
  */
 export async function closeDeletedServices(
   q: Queryable,
   limit: number,
+  serviceIds?: readonly string[],
 ): Promise<{ id: string; tenantId: string; name: string }[]> {
   return rowsOf(
     q,
     sql`update services set deleted_at = now(), updated_at = now() where id in (
           select id from services s where deleting and deleted_at is null
+            and ${serviceIds === undefined ? sql`true` : sql`id = ${anyOf(serviceIds)}`}
             and not exists (select 1 from sets where service_id = s.id and deleted_at is null)
           order by id limit ${limit} for update skip locked)
         returning id, tenant_id as "tenantId", name`,

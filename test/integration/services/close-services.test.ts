@@ -1,0 +1,28 @@
+import { sql } from "drizzle-orm";
+import { expect, test } from "vitest";
+import { closeServices } from "../../../src/control/services/close-services.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { deleteService } from "../../../src/control/services/delete-service.ts";
+import { listServices } from "../../../src/db/queries/services/read-services.ts";
+import { serviceBody } from "../../support/fleet/fleet-context.ts";
+import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
+import { obeyOrders } from "../../support/fleet/live-sets.ts";
+
+const start = fleetPerTest();
+
+test("the report of a removed set closes its service alone, whatever else is being deleted", async () => {
+  const f = await start();
+  const hostId = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web"));
+  await createService(f.ctx, f.tenantId, serviceBody("other", { replicas: 0 }));
+  await f.placer.placeSets();
+  await obeyOrders(f, hostId);
+  await deleteService(f.ctx, f.tenantId, "web", undefined);
+  await f.ctx.db.execute(sql`update services set deleting = true where name = 'other'`);
+  await obeyOrders(f, hostId);
+  const names = async () =>
+    (await listServices(f.ctx.db, f.tenantId, undefined, 10)).map(({ name }) => name);
+  expect(await names()).toEqual(["other"]);
+  await closeServices(f.ctx);
+  expect(await names()).toEqual([]);
+});
