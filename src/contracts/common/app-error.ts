@@ -14,7 +14,7 @@ export interface AppErrorOptions {
   /** For logs only. */
   meta?: Record<string, unknown>;
   errors?: readonly FieldError[];
-  /** The time before a retry: for retryable codes, and for a conflict that ends by itself. */
+  /** The time before a retry: for retryable codes, and for a brief conflict. */
   retryAfterMs?: number;
   cause?: unknown;
 }

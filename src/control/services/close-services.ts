@@ -4,8 +4,8 @@ import type { ControlContext } from "../runtime/context.ts";
 const SERVICES_PER_ROUND_MAX = 500;
 
 /**
- * Closes services that are being deleted and have no set left: those among `serviceIds` after the
- * removal of their sets, or any of them, for the sweep.
+ * Closes services that are being deleted and have no set left. A report gives the services of the
+ * sets that it removes. The sweep gives none and closes all.
  */
 export async function closeServices(
   ctx: ControlContext,

@@ -21,7 +21,8 @@ interface StoredAnswer {
  * Implements Idempotency-Key (I8). The first request with a key runs, and one transaction stores
  * its effect and its answer. An equal request gets the stored answer, with `Idempotency-Replayed:
  * true`. Answers with a 5xx status or with Retry-After are not stored, so that the request can be
- * retried with its key. As some answers contain new secrets, they are encrypted with the secret of the caller.
+ * retried with its key. As some answers contain new secrets, they are encrypted with the secret of
+ * the caller.
  */
 export function withIdempotencyKey(
   ctx: ControlContext,

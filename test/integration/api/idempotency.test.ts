@@ -103,7 +103,7 @@ it.each(["", "ä", "a".repeat(256), "two words"])("rejects the key %j", async (k
   expect(await countServices("never")).toBe(0);
 });
 
-it("does not store a conflict that ends by itself, so its key can be used again", async () => {
+it("does not store a brief conflict, so its key can be used again", async () => {
   const caller = await authenticate(test.ctx, test.adminToken);
   const app = new Hono<ApiEnv>();
   app.use((c, next) => {

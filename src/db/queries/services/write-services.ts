@@ -297,8 +297,8 @@ export async function findTemplate(
 }
 
 /**
- * Closes at most `limit` deleted services without remaining sets, of `serviceIds` or of all. Returns
- * the closed ones.
+ * Closes at most `limit` deleted services without remaining sets, of `serviceIds` or of all.
+ * Returns the closed ones.
  */
 export async function closeDeletedServices(
   q: Queryable,
