@@ -76,11 +76,18 @@ async function runRound(
   cache: FleetCache,
   { after, limit }: { after: string; limit: number },
 ): Promise<{ steps: number; last: string }> {
-  await adoptPreviousMoves(ctx);
-  await deleteOrphanedOperations(ctx.db);
-  await placeClaimedSets(ctx);
-  await reportMissedDrains(ctx);
-  await expireOperations(ctx);
+  const firstSteps = [
+    adoptPreviousMoves,
+    ({ db }: ControlContext) => deleteOrphanedOperations(db),
+    placeClaimedSets,
+    reportMissedDrains,
+    expireOperations,
+  ];
+  for (const step of firstSteps) {
+    await step(ctx).catch((error: unknown) => {
+      ctx.log.warn({ err: error }, "a step of the mover failed; the next round tries it again");
+    });
+  }
   let steps = 0;
   const decided = await listDecidedReplacements(ctx.db, { limit: SETS_PER_ROUND_MAX });
   for (const serviceId of new Set(decided.map((replaced) => replaced.serviceId)))
