@@ -4,11 +4,23 @@ import { closeServices } from "../../../src/control/services/close-services.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { deleteService } from "../../../src/control/services/delete-service.ts";
 import { listServices } from "../../../src/db/queries/services/read-services.ts";
+import { listUnbalancedServices } from "../../../src/db/queries/services/write-services.ts";
 import { serviceBody } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 import { obeyOrders } from "../../support/fleet/live-sets.ts";
 
 const start = fleetPerTest();
+
+test("the audit of replicas reaches each service, however many stay unbalanced", async () => {
+  const f = await start();
+  const names = ["first", "second", "third"];
+  for (const name of names) await createService(f.ctx, f.tenantId, serviceBody(name));
+  await f.ctx.db.execute(sql`update services set desired_replicas = desired_replicas + 1`);
+  const seen = new Set<string>();
+  for (let round = 0; round < 100; round++)
+    for (const id of await listUnbalancedServices(f.ctx.db, 1)) seen.add(id);
+  expect(seen.size).toBe(names.length);
+});
 
 test("the report of a removed set closes its service alone, whatever else is being deleted", async () => {
   const f = await start();

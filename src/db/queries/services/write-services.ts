@@ -316,14 +316,17 @@ export async function closeDeletedServices(
   );
 }
 
-/** Services whose number of live sets is not what they want; a bounded batch for the sweep. */
+/**
+ * Lists services whose number of live sets is not the desired one. The order is random, so that
+ * services that stay unbalanced do not hide the others.
+ */
 export async function listUnbalancedServices(q: Queryable, limit: number): Promise<string[]> {
   const rows = await rowsOf<{ id: string }>(
     q,
     sql`select s.id from services s
         left join (select s.service_id, count(*)::int as live from sets s where ${isReplica} group by s.service_id) c on c.service_id = s.id
         where s.deleted_at is null and coalesce(c.live, 0) <> case when s.deleting then 0 else s.desired_replicas end
-        order by s.id limit ${limit}`,
+        order by random() limit ${limit}`,
   );
   return rows.map((row) => row.id);
 }
