@@ -1,3 +1,4 @@
+import { SETS_PER_HOST_MAX } from "../../contracts/agent-protocol/protocol.ts";
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { EmittedEvent } from "../../contracts/api/event-texts.ts";
 import {
@@ -14,7 +15,12 @@ import { lockServicesById } from "../../db/queries/services/write-services.ts";
 import { closeServices } from "../services/close-services.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
+import { reconcileService } from "../replicas/reconcile-replicas.ts";
+
+/** The services whose sets one transaction gives up: it locks their rows. */
+export const SERVICES_PER_ROUND_MAX = 20;
+/** Above the number of rounds for a full host whose sets all belong to other services. */
+const ROUNDS_MAX = 1 + Math.ceil(SETS_PER_HOST_MAX / SERVICES_PER_ROUND_MAX);
 
 /**
  * Deletes a host and invalidates its credential. A cordoned host must have neither sets nor
@@ -23,8 +29,10 @@ import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
  * A lost host may have both. With `confirm`, which repeats its id, the caller states that the
  * machine never returns. Then other sets replace its sets, whatever `onHostLost` says; its stopped
  * sets are placed again, stopped; and its volumes are lost. This deletion is not fenced: if the
- * machine still runs, its containers run on (I3 relies on the caller's statement). One transaction
- * does all of it.
+ * machine still runs, its containers run on (I3 relies on the caller's statement).
+ *
+ * Each transaction gives up the sets of a few services. The last one deletes the host. A crash in
+ * between leaves a lost host with fewer sets, and a repeated request continues.
  *
  * Throws not-found, state-conflict, and invalid-request if `confirm` is another id.
  */
@@ -33,41 +41,59 @@ export async function deleteHost(
   hostId: string,
   { confirm }: { confirm?: string | undefined },
 ): Promise<void> {
-  await unitOfWork(ctx, async (tx) => {
-    const services = await lockServicesById(tx, await listServicesOnHost(tx, hostId));
-    const host = await lockRemovableHost(tx, hostId);
-    if (!host) throw notFound("host");
-    const content = await lockHostContent(tx, hostId);
-    assertRemovable(hostId, host, content, confirm);
-    const known = new Set(services.map((service) => service.id));
-    if (content.sets.some((set) => !known.has(set.serviceId)))
-      throw new AppError("state-conflict", {
-        detail: "A set was placed on the host during this request. Retry the request.",
-        retryAfterMs: 1_000,
-      });
-    await releaseSets(
-      tx,
-      hostId,
-      content.sets.map(({ id, desired }) => ({
-        setId: id,
-        placeAgain: desired === "stopped" ? { retryAfterMs: 0, avoidHostIds: [] } : null,
-      })),
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    const { serviceIds, isDeleted } = await unitOfWork(ctx, (tx) =>
+      giveUpNextSets(tx, hostId, confirm),
     );
-    const volumes = await deleteHostRow(tx, hostId);
-    tx.emit(...eventsOf(hostId, host, content, volumes));
-    replanStopped(tx, hostId, content);
-    for (const service of services) await reconcileServiceSets(tx, service);
+    // Each in a transaction of its own, which may lock other hosts in the order of their ids.
+    for (const serviceId of serviceIds) await reconcileService(ctx, serviceId);
+    if (!isDeleted) continue;
+    await closeServices(ctx);
+    return;
+  }
+  throw new AppError("state-conflict", {
+    detail: "Sets were placed on the host during this request. Retry the request.",
+    retryAfterMs: 1_000,
   });
-  await closeServices(ctx);
+}
+
+/** Gives up the sets of the next services on the host, and deletes the host if no other is left. */
+async function giveUpNextSets(
+  tx: UnitOfWork,
+  hostId: string,
+  confirm: string | undefined,
+): Promise<{ serviceIds: string[]; isDeleted: boolean }> {
+  const serviceIds = await listServicesOnHost(tx, hostId, SERVICES_PER_ROUND_MAX);
+  await lockServicesById(tx, serviceIds);
+  const host = await lockRemovableHost(tx, hostId);
+  if (!host) throw notFound("host");
+  const content = await lockHostContent(tx, hostId, serviceIds);
+  assertRemovable(hostId, host, content, confirm);
+  await releaseSets(
+    tx,
+    hostId,
+    content.sets.map(({ id, desired }) => ({
+      setId: id,
+      placeAgain: desired === "stopped" ? { retryAfterMs: 0, avoidHostIds: [] } : null,
+    })),
+  );
+  tx.emit(...setEventsOf(hostId, host, content));
+  replanStopped(tx, hostId, content);
+  const isDeleted = content.setsTotal === content.sets.length;
+  if (isDeleted) {
+    const volumes = await deleteHostRow(tx, hostId);
+    tx.emit(...hostEventsOf(hostId, host, volumes));
+  }
+  return { serviceIds, isDeleted };
 }
 
 function assertRemovable(
   hostId: string,
   { name, state, closed }: RemovableHost,
-  { sets, volumes }: HostContent,
+  { setsTotal, volumes }: HostContent,
   confirm: string | undefined,
 ): void {
-  const isEmpty = sets.length + volumes === 0;
+  const isEmpty = setsTotal + volumes === 0;
   if (isEmpty && (closed || state === "lost")) return;
   if (state !== "lost") {
     throw conflict(
@@ -76,7 +102,7 @@ function assertRemovable(
   }
   if (confirm === undefined) {
     throw conflict(
-      `Host ${name} is lost with ${count(sets.length, "set")} and ${count(volumes, "volume")}, which are deleted with it. This cannot be undone. If the machine never returns, repeat with \`confirm=${hostId}\`.`,
+      `Host ${name} is lost with ${count(setsTotal, "set")} and ${count(volumes, "volume")}, which are deleted with it. This cannot be undone. If the machine never returns, repeat with \`confirm=${hostId}\`.`,
     );
   }
   if (confirm === hostId) return;
@@ -86,22 +112,29 @@ function assertRemovable(
   });
 }
 
-function eventsOf(
+function setEventsOf(
   hostId: string,
   { name }: RemovableHost,
   { sets }: HostContent,
+): EmittedEvent[] {
+  const cause = "host-deleted";
+  return sets.map(({ id, tenantId, serviceId, desired }): EmittedEvent => {
+    const subjects = { tenantId, serviceId, setId: id, hostId };
+    if (desired === "stopped") {
+      return { kind: "set-moved", data: { cause, host: name }, ...subjects };
+    }
+    const isReplaced = desired !== "deleted";
+    return { kind: "set-lost", data: { cause, host: name, isReplaced }, ...subjects };
+  });
+}
+
+function hostEventsOf(
+  hostId: string,
+  { name }: RemovableHost,
   volumes: readonly DeletedVolumeRow[],
 ): EmittedEvent[] {
   const cause = "host-deleted";
   return [
-    ...sets.map(({ id, tenantId, serviceId, desired }): EmittedEvent => {
-      const subjects = { tenantId, serviceId, setId: id, hostId };
-      if (desired === "stopped") {
-        return { kind: "set-moved", data: { cause, host: name }, ...subjects };
-      }
-      const isReplaced = desired !== "deleted";
-      return { kind: "set-lost", data: { cause, host: name, isReplaced }, ...subjects };
-    }),
     ...volumes.map(({ id, tenantId, setId }): EmittedEvent => {
       return { kind: "volume-lost", data: { cause, volume: id }, tenantId, setId, hostId };
     }),
@@ -117,7 +150,7 @@ function replanStopped(tx: UnitOfWork, hostId: string, { sets }: HostContent): v
   if (!sets.some(({ desired }) => desired === "stopped")) return;
   tx.enqueue({
     name: "place-sets",
-    jobId: `place:${hostId}:deleted`,
+    jobId: `place:${hostId}:deleted-${sets[0]?.id}`,
     payload: { cause: "host-deleted" },
   });
 }

@@ -3,11 +3,12 @@ import { afterEach, expect, test } from "vitest";
 import { newId } from "../../../src/lib/ids.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { createHostAuthenticator } from "../../../src/control/hosts/enroll-host.ts";
-import { deleteHost } from "../../../src/control/hosts/delete-host.ts";
+import { deleteHost, SERVICES_PER_ROUND_MAX } from "../../../src/control/hosts/delete-host.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { changeSet } from "../../../src/control/sets/change-set.ts";
 import { deleteService } from "../../../src/control/services/delete-service.ts";
 import { replaceLostHosts } from "../../../src/control/hosts/replace-lost-hosts.ts";
+import { withTx } from "../../../src/db/transaction.ts";
 import { expectCatalogTexts } from "../../support/fleet/expect-catalog-texts.ts";
 import {
   createFleetContext,
@@ -16,6 +17,7 @@ import {
   serviceBody,
   smallHost,
 } from "../../support/fleet/fleet-context.ts";
+import { waitForLockWait } from "../../support/fleet/lock-waits.ts";
 
 let fleet: FleetContext | undefined;
 
@@ -156,4 +158,32 @@ test("a host that is deleted between two plans costs one placement a second roun
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1, conflicts: 2 });
   await createService(f.ctx, f.tenantId, serviceBody("third"));
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1, conflicts: 0 });
+});
+
+test("the deletion of a host of many services locks a few of them at a time", async () => {
+  const f = await createFleetContext({ hostLostGraceMs: 0 });
+  fleet = f;
+  const hostId = await f.enroll("h1", { allocatable: { ...smallHost, cpuMillis: 100_000 } });
+  const template = { ...serviceBody("small").template, cpuMillis: 100, memoryBytes: 2 ** 26 };
+  for (let n = 0; n <= SERVICES_PER_ROUND_MAX; n++) {
+    const body = { ...serviceBody(`s${n}`, { onHostLost: "wait" }), template };
+    await createService(f.ctx, f.tenantId, body);
+  }
+  await f.placer.placeSets();
+  await runAll(f, hostId);
+  await die(f, hostId);
+  const onHost = async () => (await liveSets(f)).filter((set) => set.hostId === hostId).length;
+  expect(await onHost()).toBe(SERVICES_PER_ROUND_MAX + 1);
+  const { deletion } = await withTx(f.ctx.db, async (tx) => {
+    await tx.execute(sql`select id from services order by id desc limit 1 for update`);
+    const running = deleteHost(f.ctx, hostId, { confirm: hostId });
+    await waitForLockWait(f.ctx.db, "the deletion waits for the last service");
+    expect(await onHost()).toBe(1);
+    return { deletion: running };
+  });
+  await deletion;
+  expect(await rowsOf(f.ctx.db, sql`select 1 from hosts`)).toEqual([]);
+  expect((await liveSets(f)).map(({ state }) => state)).toEqual(
+    Array.from({ length: SERVICES_PER_ROUND_MAX + 1 }, () => "pending"),
+  );
 });

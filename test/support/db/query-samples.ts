@@ -254,9 +254,9 @@ const hosts: Samples = {
   abandonSets: (q) => [lostHosts.abandonSets(q, "svc", ids, grace, 1)],
   findHost: (q) => [readHosts.findHost(q, "host")],
   listHosts: (q) => [readHosts.listHosts(q, "host", 1), readHosts.listHosts(q, undefined, 1)],
-  listServicesOnHost: (q) => [removeHosts.listServicesOnHost(q, "host")],
+  listServicesOnHost: (q) => [removeHosts.listServicesOnHost(q, "host", 1)],
   lockRemovableHost: (q) => [removeHosts.lockRemovableHost(q, "host")],
-  lockHostContent: (q) => [removeHosts.lockHostContent(q, "host")],
+  lockHostContent: (q) => [removeHosts.lockHostContent(q, "host", ids)],
   deleteHostRow: (q) => [removeHosts.deleteHostRow(q, "host")],
   updateHostAdmission: (q) => [
     scheduleHosts.updateHostAdmission(q, "host", { cordoned: true, draining: false }),

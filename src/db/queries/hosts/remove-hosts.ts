@@ -1,12 +1,16 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { rowsOf } from "../runtime/query.ts";
+import { anyOf, rowsOf } from "../runtime/query.ts";
 
-/** Lists the services with sets on a host, in the lock order. */
-export async function listServicesOnHost(q: Queryable, hostId: string): Promise<string[]> {
+/** Lists the services with sets on a host, in the lock order; at most `limit`. */
+export async function listServicesOnHost(
+  q: Queryable,
+  hostId: string,
+  limit: number,
+): Promise<string[]> {
   const rows = await rowsOf<{ id: string }>(
     q,
-    sql`select distinct service_id as id from sets where host_id = ${hostId} order by id`,
+    sql`select distinct service_id as id from sets where host_id = ${hostId} order by id limit ${limit}`,
   );
   return rows.map((row) => row.id);
 }
@@ -37,23 +41,30 @@ export interface HostContent {
     serviceId: string;
     desired: "running" | "stopped" | "deleted";
   }[];
+  /** The number of all sets on the host. */
+  setsTotal: number;
   volumes: number;
 }
 
-/** Locks the sets of a locked host, and counts its volumes. */
-export async function lockHostContent(q: Queryable, hostId: string): Promise<HostContent> {
-  const [sets, volumes] = await Promise.all([
+/** Locks the sets of these services on a locked host, and counts all its sets and volumes. */
+export async function lockHostContent(
+  q: Queryable,
+  hostId: string,
+  serviceIds: readonly string[],
+): Promise<HostContent> {
+  const [sets, totals] = await Promise.all([
     rowsOf<HostContent["sets"][number]>(
       q,
       sql`select id, tenant_id as "tenantId", service_id as "serviceId", desired from sets
-          where host_id = ${hostId} order by id for update`,
+          where host_id = ${hostId} and service_id = ${anyOf(serviceIds)} order by id for update`,
     ),
-    rowsOf<{ count: number }>(
+    rowsOf<{ sets: number; volumes: number }>(
       q,
-      sql`select count(*)::int as count from volumes where host_id = ${hostId}`,
+      sql`select (select count(*) from sets where host_id = ${hostId})::int as sets,
+            (select count(*) from volumes where host_id = ${hostId})::int as volumes`,
     ),
   ]);
-  return { sets, volumes: volumes[0]?.count ?? 0 };
+  return { sets, setsTotal: totals[0]?.sets ?? 0, volumes: totals[0]?.volumes ?? 0 };
 }
 
 export interface DeletedVolumeRow {
