@@ -44,7 +44,7 @@ export async function decideOperations(
 ): Promise<OperationDecision[]> {
   const templates = await readTemplates(tx, service, due);
   const fitting = await findFittingResizes(tx, due);
-  let counts: ReplicaCounts = await readReplicaCounts(tx, service.id, {
+  const counts: ReplicaCounts = await readReplicaCounts(tx, service.id, {
     desired: service.desiredReplicas,
     minReadySeconds: service.disruption.minReadySeconds,
   });
@@ -66,31 +66,92 @@ export async function decideOperations(
     }
     movable.push({ ...about, step: stepOf(operation, service.disruption) });
   }
-  // Capacity comes before the budget: a set that fits nowhere must not use up the budget of others.
-  const { hostIds, rejections } = await planMoves(
-    tx,
-    service,
-    movable.map(({ operation: { setId, hostId }, template }) => ({ setId, hostId, template })),
-    cache,
-  );
-  for (const { operation, template, step } of movable) {
-    const about = { operation, template };
-    const rejection = operation.isForced ? undefined : rejections.get(operation.setId);
-    if (rejection !== undefined) {
-      decisions.push({ ...about, step: "wait", reason: capacityReason(operation, rejection) });
-      continue;
-    }
-    const set = { isAvailable: operation.isAvailable, mode: step };
-    const verdict = mayDisrupt(service.disruption, counts, set);
-    if (!verdict.ok && !operation.isForced) {
-      decisions.push({ ...about, step: "wait", reason: budgetReason(operation, verdict) });
-      continue;
-    }
-    counts = countDisruption(counts, set);
-    const targetId = hostIds.get(operation.setId);
-    decisions.push(step === "stop-first" ? { ...about, step, targetId } : { ...about, step });
+  const moves = await decideMoves(tx, service, movable, counts, cache);
+  return [...decisions, ...moves];
+}
+
+/** One pass for each limit of the budget that may be used up, and one with what is left. */
+const PASSES_MAX = 3;
+
+/**
+ * Chooses the moves that both the budget and the capacity of other hosts permit. A set that fits
+ * nowhere uses up no budget, and a set that the budget denies holds no capacity. So after a denial
+ * the rejected sets are planned again without the denied ones.
+ */
+async function decideMoves(
+  tx: Queryable,
+  service: ServiceRow,
+  movable: readonly MovableOperation[],
+  counts: ReplicaCounts,
+  cache: FleetCache,
+): Promise<OperationDecision[]> {
+  const budget = service.disruption;
+  const first = splitByBudget(budget, movable, counts, { isSum: false });
+  let waiting = first.denied;
+  let candidates = first.permitted;
+  for (let pass = 1; ; pass++) {
+    const { hostIds, rejections } = await planMoves(
+      tx,
+      service,
+      candidates.map(({ operation: { setId, hostId }, template }) => ({ setId, hostId, template })),
+      cache,
+    );
+    const rejected = candidates.filter(
+      ({ operation }) => !operation.isForced && rejections.has(operation.setId),
+    );
+    const fitting = candidates.filter((move) => !rejected.includes(move));
+    const started = splitByBudget(budget, fitting, counts, { isSum: true });
+    const others = splitByBudget(budget, rejected, started.counts, { isSum: false });
+    const isLast = started.denied.length === 0 || pass === PASSES_MAX;
+    const plannedAgain = isLast ? [] : others.permitted;
+    const held = rejected
+      .filter((move) => !plannedAgain.includes(move))
+      .map((move) => holdMove(move, rejections));
+    waiting = [...waiting, ...started.denied, ...held];
+    if (plannedAgain.length === 0)
+      return [...started.permitted.map((move) => startMove(move, hostIds)), ...waiting];
+    candidates = [...started.permitted, ...plannedAgain];
   }
-  return decisions;
+}
+
+/** Splits moves by whether the budget permits them: each one alone, or all of them together. */
+function splitByBudget(
+  budget: DisruptionBudget,
+  moves: readonly MovableOperation[],
+  before: ReplicaCounts,
+  { isSum }: { isSum: boolean },
+): { permitted: MovableOperation[]; denied: OperationDecision[]; counts: ReplicaCounts } {
+  let counts = before;
+  const permitted: MovableOperation[] = [];
+  const denied: OperationDecision[] = [];
+  for (const move of moves) {
+    const { operation, template, step } = move;
+    const set = { isAvailable: operation.isAvailable, mode: step };
+    const verdict = mayDisrupt(budget, counts, set);
+    if (verdict.ok || operation.isForced) {
+      permitted.push(move);
+      if (isSum) counts = countDisruption(counts, set);
+    } else {
+      denied.push({ operation, template, step: "wait", reason: budgetReason(operation, verdict) });
+    }
+  }
+  return { permitted, denied, counts };
+}
+
+function holdMove(
+  { operation, template }: MovableOperation,
+  rejections: ReadonlyMap<string, string>,
+): OperationDecision {
+  const reason = capacityReason(operation, rejections.get(operation.setId) ?? "");
+  return { operation, template, step: "wait", reason };
+}
+
+function startMove(
+  { operation, template, step }: MovableOperation,
+  hostIds: ReadonlyMap<string, string>,
+): OperationDecision {
+  if (step === "replace-first") return { operation, template, step };
+  return { operation, template, step, targetId: hostIds.get(operation.setId) };
 }
 
 /** An operation that may start if a host takes its set and the budget permits it. */

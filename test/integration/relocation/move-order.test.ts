@@ -114,3 +114,32 @@ test("a set that fits nowhere does not use up the budget of the others", async (
     operation: { blocked: { code: "move-held" } },
   });
 });
+
+test("a set that the budget denies holds no capacity that another set may use", async () => {
+  const h1 = await f.enroll("h1");
+  await run({ replicas: 3, disruption: { maxSurge: 0, maxUnavailable: 1 } });
+  await obey(h1);
+  const last = (await listLiveSets(f)).toSorted((a, b) => (a.id < b.id ? -1 : 1)).at(-1);
+  await f.ctx.db.execute(sql`update sets set ready = false where id = ${last?.id}`);
+  await f.enroll("h2", { allocatable: { ...smallHost, cpuMillis: 1_500 } });
+  await drainHost(f.ctx, h1);
+  expect(await mover.moveSets()).toBe(1); // the other sets are ready, and one is unavailable
+  expect(await getSet(f.ctx, f.tenantId, last?.id ?? "")).toMatchObject({
+    operation: { phase: "leaving" },
+  });
+});
+
+test("a set that needs no budget gets the capacity for which a denied set was planned", async () => {
+  const h1 = await f.enroll("h1");
+  await run({ replicas: 4, disruption: { maxSurge: 0, maxUnavailable: 2 } });
+  await obey(h1);
+  const last = (await listLiveSets(f)).toSorted((a, b) => (a.id < b.id ? -1 : 1)).at(-1);
+  await f.ctx.db.execute(sql`update sets set ready = false where id = ${last?.id}`);
+  await f.enroll("h2", { allocatable: { ...smallHost, cpuMillis: 2_500 } });
+  await drainHost(f.ctx, h1);
+  // One more set may be unavailable, and two fit: a ready one, and the one that is not ready.
+  expect(await mover.moveSets()).toBe(2);
+  expect(await getSet(f.ctx, f.tenantId, last?.id ?? "")).toMatchObject({
+    operation: { phase: "leaving" },
+  });
+});
