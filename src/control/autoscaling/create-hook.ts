@@ -2,12 +2,11 @@ import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { CreateHook, Hook } from "../../contracts/api/autoscaling.ts";
 import { countHooks, type HookReadRow, insertHook } from "../../db/queries/autoscaling/hooks.ts";
 import { lockServiceByName, type ServiceRow } from "../../db/queries/services/write-services.ts";
-import { insertToken } from "../../db/queries/tenancy/tokens.ts";
 import { newId } from "../../lib/ids.ts";
-import { hashSecret, newSecret } from "../../lib/token-hash.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { assertNotDeleting } from "../runtime/preconditions.ts";
+import { issueHookToken } from "./issue-hook-token.ts";
 
 export const HOOKS_PER_SERVICE_MAX = 32;
 
@@ -24,8 +23,7 @@ export async function createHook(
 ): Promise<{ hook: Hook; token: string }> {
   assertStorableRules(body.rules);
   const id = newId("hook");
-  const token = newSecret();
-  const hook = await unitOfWork(ctx, async (tx) => {
+  return unitOfWork(ctx, async (tx) => {
     const service = await lockServiceByName(tx, tenantId, serviceName);
     if (!service) throw notFound("service");
     assertNotDeleting(service);
@@ -38,26 +36,11 @@ export async function createHook(
     const { name, rules, stabilizationSeconds } = body;
     const row = { id, tenantId, serviceId: service.id, name, rules, stabilizationSeconds };
     const createdAt = await insertHook(tx, row);
-    const tokenId = newId("tok");
-    await insertToken(tx, {
-      id: tokenId,
-      name,
-      role: "hook",
-      tenantId,
-      hookId: id,
-      pool: null,
-      secretHash: hashSecret(token),
-      expiresInSeconds: null,
-    });
-    tx.emit({
-      kind: "token-created",
-      tenantId,
-      serviceId: service.id,
-      data: { cause: "hook", service: serviceName, name, tokenId, hookId: id },
-    });
-    return toHook({ id, name, rules, stabilizationSeconds, createdAt }, serviceName);
+    const about = { tenantId, serviceId: service.id, serviceName, hookId: id, name };
+    const token = await issueHookToken(tx, about, "hook");
+    const hook = toHook({ id, name, rules, stabilizationSeconds, createdAt }, serviceName);
+    return { hook, token };
   });
-  return { hook, token };
 }
 
 export function toHook(row: HookReadRow, service: string): Hook {
