@@ -104,7 +104,7 @@ export async function applyObserved(
     events.push({ kind: "set-resize-refused", data, ...subjectsOf(row, hostId) });
   }
   tx.emit(...events);
-  placeClaimedSets(tx, hostId, released, rowById);
+  wakeMoverForClaims(tx, hostId, released, rowById);
   if (updates.length + released.length === 0)
     return { removed: 0, removedServiceIds: [], hasFreedCapacity: false };
   tx.signal(...signalsOf(rows, hostId, leaving.length + returned.length > 0));
@@ -118,7 +118,7 @@ export async function applyObserved(
 }
 
 /** Wakes the mover, which places released sets where it has booked capacity for them. */
-function placeClaimedSets(
+function wakeMoverForClaims(
   tx: UnitOfWork,
   hostId: string,
   released: readonly ReleasedSet[],

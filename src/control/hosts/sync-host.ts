@@ -15,7 +15,7 @@ import {
   listDesiredSets,
   raiseHostGeneration,
   renewLease,
-  renewLeaseOnly,
+  renewLeaseOfRejected,
   renewOnlyLease,
   tryUpdateHostUsage,
   updateHostImages,
@@ -114,7 +114,7 @@ export async function renewLeaseOfRejectedSync(
   ctx: ControlContext,
   { hostId }: HostCaller,
 ): Promise<void> {
-  await renewLeaseOnly(ctx.db, hostId, LEASE_SECONDS);
+  await renewLeaseOfRejected(ctx.db, hostId, LEASE_SECONDS);
 }
 
 function hasNewsIn({ sets, streams, purgeVolumes }: SyncResult): boolean {

@@ -291,7 +291,7 @@ const hosts: Samples = {
   ],
   renewLease: (q) => [writeHosts.renewLease(q, "host", lease)],
   renewOnlyLease: (q) => [writeHosts.renewOnlyLease(q, "host", lease)],
-  renewLeaseOnly: (q) => [writeHosts.renewLeaseOnly(q, "host", 1)],
+  renewLeaseOfRejected: (q) => [writeHosts.renewLeaseOfRejected(q, "host", 1)],
   raiseHostGeneration: (q) => [writeHosts.raiseHostGeneration(q, "host", 1)],
   updateHostUsage: (q) => [writeHosts.updateHostUsage(q, "host", usage, lease)],
   tryUpdateHostUsage: (q) => [

@@ -127,7 +127,11 @@ function renewed(lease: LeaseRenewal): SQL {
  * Renews the lease of a host whose sync is rejected. It stores nothing of the invalid body. If
  * another transaction holds the host, the lease is unchanged: the host syncs again.
  */
-export async function renewLeaseOnly(db: Db, hostId: string, leaseSeconds: number): Promise<void> {
+export async function renewLeaseOfRejected(
+  db: Db,
+  hostId: string,
+  leaseSeconds: number,
+): Promise<void> {
   await rowsUnlessLocked(
     db,
     sql`update hosts set lease_expires_at = now() + make_interval(secs => ${leaseSeconds})
