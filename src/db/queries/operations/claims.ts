@@ -1,5 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { booked, freed, sumsOfAmounts } from "../hosts/bookings.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
 import { isLeaving } from "./operations.ts";
 
@@ -31,14 +32,9 @@ export async function insertClaims(
             "memoryBytes" bigint, "volumeBytes" bigint, "rootfsBytes" bigint)
           on conflict (set_id) do nothing returning *
         ), booked as (
-          update hosts h set generation = h.generation + 1,
-            allocated_cpu_millis = allocated_cpu_millis + c.cpu, unreported_cpu_millis = unreported_cpu_millis + c.cpu,
-            allocated_memory_bytes = allocated_memory_bytes + c.memory, unreported_memory_bytes = unreported_memory_bytes + c.memory,
-            allocated_volume_bytes = allocated_volume_bytes + c.volume, unreported_volume_bytes = unreported_volume_bytes + c.volume,
-            allocated_rootfs_bytes = allocated_rootfs_bytes + c.rootfs, unreported_rootfs_bytes = unreported_rootfs_bytes + c.rootfs
-          from (select host_id, sum(cpu_millis) as cpu, sum(memory_bytes) as memory, sum(volume_bytes) as volume,
-                  sum(rootfs_bytes) as rootfs from stored group by host_id) c
-          where h.id = c.host_id
+          update hosts h set generation = h.generation + 1, ${booked}
+          from (select host_id, ${sumsOfAmounts} from stored group by host_id) b
+          where h.id = b.host_id
         )
         select set_id as id from stored`,
   );
@@ -80,14 +76,9 @@ export async function endClaims(q: Queryable, hostId: string): Promise<ClaimedSe
     sql`with ended as (
           delete from claims c where c.host_id = ${hostId} and not ${isInUse} returning *
         ), freed as (
-          update hosts h set
-            allocated_cpu_millis = allocated_cpu_millis - c.cpu, unreported_cpu_millis = greatest(0, unreported_cpu_millis - c.cpu),
-            allocated_memory_bytes = allocated_memory_bytes - c.memory, unreported_memory_bytes = greatest(0, unreported_memory_bytes - c.memory),
-            allocated_volume_bytes = allocated_volume_bytes - c.volume, unreported_volume_bytes = greatest(0, unreported_volume_bytes - c.volume),
-            allocated_rootfs_bytes = allocated_rootfs_bytes - c.rootfs, unreported_rootfs_bytes = greatest(0, unreported_rootfs_bytes - c.rootfs)
-          from (select coalesce(sum(cpu_millis), 0) as cpu, coalesce(sum(memory_bytes), 0) as memory,
-                  coalesce(sum(volume_bytes), 0) as volume, coalesce(sum(rootfs_bytes), 0) as rootfs from ended) c
-          where h.id = ${hostId}
+          update hosts h set ${freed}
+          from (select host_id, ${sumsOfAmounts} from ended group by host_id) b
+          where h.id = b.host_id
         )
         select s.id, s.generation::float8 as generation, s.cpu_millis::float8 as "cpuMillis", s.memory_bytes::float8 as "memoryBytes",
           s.volume_bytes::float8 as "volumeBytes", s.rootfs_bytes::float8 as "rootfsBytes"

@@ -5,7 +5,7 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
 
 /** Set `s` is live and stays. */
-const isLive = sql`s.deleted_at is null and s.desired <> 'deleted'`;
+export const isLive = sql`s.deleted_at is null and s.desired <> 'deleted'`;
 
 /**
  * Set `s` is one of its service's replicas. A replacement is none until the set that it replaces is

@@ -1,6 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
+import { isLive } from "./operations.ts";
 
 /**
  * Changes that a process of the previous release began, during an upgrade or before it. That
@@ -11,9 +12,6 @@ export interface PreviousMove {
   setId: string;
   hostId: string;
 }
-
-/** Set `s` is live. */
-const isLive = sql`s.deleted_at is null and s.desired <> 'deleted'`;
 
 /** The previous release removes set `s` from its host, and no operation says so. */
 const isLeavingWithoutOperation = sql`(s.leaving and s.host_id is not null and ${isLive}
@@ -93,17 +91,9 @@ export async function insertPreviousOperations(q: Queryable, limit: number): Pro
 }
 
 /** In the previous release a size is a part of a revision. */
-const previousSize = sql.raw(
-  ["cpuMillis", "memoryBytes", "volumeBytes"]
-    .map((member) => {
-      const value =
-        member === "volumeBytes" ? "template->'volume'->>'sizeBytes'" : `template->>'${member}'`;
-      const column = {
-        cpuMillis: "cpu_millis",
-        memoryBytes: "memory_bytes",
-        volumeBytes: "volume_bytes",
-      }[member];
-      return `case when r.number is not null and (s.move_revision is not null or not s.sized) then coalesce((r.${value})::bigint, 0) end as ${column}`;
-    })
-    .join(", "),
-);
+const sizeOf = (amount: string) =>
+  sql.raw(
+    `case when r.number is not null and (s.move_revision is not null or not s.sized) then coalesce((${amount})::bigint, 0) end`,
+  );
+const previousSize = sql`${sizeOf("r.template->>'cpuMillis'")} as cpu_millis, ${sizeOf("r.template->>'memoryBytes'")} as memory_bytes,
+  ${sizeOf("r.template->'volume'->>'sizeBytes'")} as volume_bytes`;

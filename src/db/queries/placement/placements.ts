@@ -2,6 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import { renderEventText } from "../../../contracts/api/event-texts.ts";
 import { renderReasonText } from "../../../contracts/api/reason-texts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { booked, sumsOfAmounts } from "../hosts/bookings.ts";
 import { anyOf, genericPlansFromHere, rowsOf } from "../runtime/query.ts";
 
 /** An arbitrary constant, the same in all job workers. */
@@ -123,14 +124,9 @@ export async function commitPlacements(
           returning s.id, s.tenant_id, s.service_id, s.host_id, s.generation, s.cpu_millis, s.memory_bytes,
             s.volume_bytes, s.rootfs_bytes, p."placementId" as placement_id, p.score, p.because, h.name as host_name
         ), booked as (
-          update hosts h set generation = h.generation + 1,
-            allocated_cpu_millis = allocated_cpu_millis + m.cpu, unreported_cpu_millis = unreported_cpu_millis + m.cpu,
-            allocated_memory_bytes = allocated_memory_bytes + m.memory, unreported_memory_bytes = unreported_memory_bytes + m.memory,
-            allocated_volume_bytes = allocated_volume_bytes + m.volume, unreported_volume_bytes = unreported_volume_bytes + m.volume,
-            allocated_rootfs_bytes = allocated_rootfs_bytes + m.rootfs, unreported_rootfs_bytes = unreported_rootfs_bytes + m.rootfs
-          from (select host_id, sum(cpu_millis) as cpu, sum(memory_bytes) as memory, sum(volume_bytes) as volume,
-                  sum(rootfs_bytes) as rootfs from moved group by host_id) m
-          where h.id = m.host_id
+          update hosts h set generation = h.generation + 1, ${booked}
+          from (select host_id, ${sumsOfAmounts} from moved group by host_id) b
+          where h.id = b.host_id
         ), recorded as (
           insert into placements (id, set_id, host_id, generation, policy_version, score, because)
           select placement_id, id, host_id, generation, ${policyVersion}, score, because from moved

@@ -1,6 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { isLive } from "../operations/operations.ts";
 import { anyOf, rowsOf } from "../runtime/query.ts";
 
 /**
@@ -33,8 +34,6 @@ export interface SizedSet {
   memoryBytes: number;
   volumeBytes: number;
 }
-
-const isLive = sql`s.deleted_at is null and s.desired <> 'deleted'`;
 
 const sizedSets = sql`
   select s.id, s.host_id as "hostId", coalesce(o.to_revision, s.revision) as revision,
