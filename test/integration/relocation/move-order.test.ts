@@ -1,62 +1,52 @@
 import { sql } from "drizzle-orm";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { drainHost } from "../../../src/control/hosts/cordon-host.ts";
-import { createMover, type Mover } from "../../../src/control/relocation/move-sets.ts";
+import { createMover } from "../../../src/control/relocation/move-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getSet } from "../../../src/control/sets/get-set.ts";
 import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
-import {
-  createFleetContext,
-  type FleetContext,
-  serviceBody,
-  smallHost,
-} from "../../support/fleet/fleet-context.ts";
+import { serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
+import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 
 /** The last order of an operator counts, and a set that cannot move holds no other set back. */
 
 const GiB = 2 ** 30;
-let f: FleetContext;
-let mover: Mover;
-
-beforeEach(async () => {
-  f = await createFleetContext();
-  mover = createMover(f.ctx);
-});
-afterEach(() => f.close());
-
+const start = fleetPerTest();
 type Service = Parameters<typeof serviceBody>[1];
 
-async function run(more: Service = {}): Promise<void> {
+/** A service "web" whose sets run on h1. `moveNow` also moves sets that wait for their retry. */
+async function runWeb(more: Service, allocatable = smallHost) {
+  const f = await start();
+  const h1 = await f.enroll("h1", { allocatable });
   await createService(f.ctx, f.tenantId, serviceBody("web", more));
   await f.placer.placeSets();
+  await obeyOrders(f, h1);
+  const mover = createMover(f.ctx);
+  const moveNow = async () => {
+    await f.ctx.db.execute(sql`update operations set due_at = now() where phase = 'waiting'`);
+    return mover.moveSets();
+  };
+  const hosts = async () => (await listLiveSets(f)).map(({ host }) => host);
+  return { f, h1, mover, moveNow, hosts };
 }
-
-const obey = (hostId: string) => obeyOrders(f, hostId);
-const hosts = async () => (await listLiveSets(f)).map(({ host }) => host);
-const moveNow = async () => {
-  await f.ctx.db.execute(sql`update operations set due_at = now() where phase = 'waiting'`);
-  return mover.moveSets();
-};
 
 test("I13: a repeated drain withdraws the consent to discard volumes", async () => {
   const allocatable = { ...smallHost, volumeBytes: 10 * GiB };
-  const h1 = await f.enroll("h1", { allocatable });
   const template = {
     cpu: 0.5,
     memory: "256Mi",
     volume: { size: "1Gi", mountPath: "/data" },
     containers: [{ index: 0, name: "app", image: "menu:42", options: { cpu: 100, memory: 100 } }],
   };
-  await run({ replicas: 2, template });
-  await obey(h1);
+  const { f, h1, mover, moveNow, hosts } = await runWeb({ replicas: 2, template }, allocatable);
   const h2 = await f.enroll("h2", { allocatable });
   await drainHost(f.ctx, h1, { discardVolumes: true });
   expect(await mover.moveSets()).toBe(1); // the other set waits for the budget
   await drainHost(f.ctx, h1);
-  await obey(h1);
+  await obeyOrders(f, h1);
   await mover.moveSets();
   await f.placer.placeSets();
-  await obey(h2);
+  await obeyOrders(f, h2);
   expect(new Set(await hosts())).toEqual(new Set(["h1", "h2"]));
   expect(await moveNow()).toBe(0);
   const stays = (await listLiveSets(f)).find(({ host }) => host === "h1");
@@ -66,46 +56,41 @@ test("I13: a repeated drain withdraws the consent to discard volumes", async () 
 });
 
 test("a replacement that is ready gets the time of minReadySeconds, however long that is", async () => {
-  const h1 = await f.enroll("h1");
-  await run({ disruption: { minReadySeconds: 3_600 } });
-  await obey(h1);
+  const { f, h1, mover, hosts } = await runWeb({ disruption: { minReadySeconds: 3_600 } });
   await f.ctx.db.execute(sql`update sets set ready_since = now() - interval '2 hours'`);
   const h2 = await f.enroll("h2");
   await drainHost(f.ctx, h1);
   expect(await mover.moveSets()).toBe(1);
   await f.placer.placeSets();
-  await obey(h2);
+  await obeyOrders(f, h2);
   await f.ctx.db.execute(sql`update operations set due_at = now() - interval '1 minute'`);
   expect(await mover.moveSets()).toBe(0);
   expect(await hosts()).toEqual(expect.arrayContaining(["h1", "h2"]));
   await f.ctx.db.execute(sql`update sets set ready_since = now() - interval '2 hours'`);
   expect(await mover.moveSets()).toBe(1);
-  await obey(h1);
+  await obeyOrders(f, h1);
   expect(await hosts()).toEqual(["h2"]);
 });
 
 test("a service that permits no surge moves its sets within maxUnavailable", async () => {
-  const h1 = await f.enroll("h1");
-  await run({ replicas: 3, disruption: { maxSurge: 0, maxUnavailable: 1 } });
-  await obey(h1);
+  const disruption = { maxSurge: 0, maxUnavailable: 1 };
+  const { f, h1, mover, moveNow, hosts } = await runWeb({ replicas: 3, disruption });
   const h2 = await f.enroll("h2");
   await drainHost(f.ctx, h1);
   for (let round = 0; round < 3; round++) {
     expect(await moveNow()).toBe(1);
     expect(await moveNow()).toBe(0); // one set is unavailable
-    await obey(h1);
+    await obeyOrders(f, h1);
     await mover.moveSets();
     await f.placer.placeSets();
-    await obey(h2);
+    await obeyOrders(f, h2);
   }
   expect(await hosts()).toEqual(["h2", "h2", "h2"]);
 });
 
 test("a set that fits nowhere does not use up the budget of the others", async () => {
-  const h1 = await f.enroll("h1");
-  await run({ replicas: 4 });
-  await obey(h1);
-  const [first] = (await listLiveSets(f)).toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  const { f, h1, mover } = await runWeb({ replicas: 4 });
+  const [first] = await listLiveSets(f);
   await f.ctx.db.execute(sql`update sets set cpu_millis = 3500 where id = ${first?.id}`);
   await f.enroll("h2", { allocatable: { ...smallHost, cpuMillis: 3_000 } });
   await drainHost(f.ctx, h1);
@@ -116,10 +101,9 @@ test("a set that fits nowhere does not use up the budget of the others", async (
 });
 
 test("a set that the budget denies holds no capacity that another set may use", async () => {
-  const h1 = await f.enroll("h1");
-  await run({ replicas: 3, disruption: { maxSurge: 0, maxUnavailable: 1 } });
-  await obey(h1);
-  const last = (await listLiveSets(f)).toSorted((a, b) => (a.id < b.id ? -1 : 1)).at(-1);
+  const disruption = { maxSurge: 0, maxUnavailable: 1 };
+  const { f, h1, mover } = await runWeb({ replicas: 3, disruption });
+  const last = (await listLiveSets(f)).at(-1);
   await f.ctx.db.execute(sql`update sets set ready = false where id = ${last?.id}`);
   await f.enroll("h2", { allocatable: { ...smallHost, cpuMillis: 1_500 } });
   await drainHost(f.ctx, h1);
@@ -130,10 +114,9 @@ test("a set that the budget denies holds no capacity that another set may use", 
 });
 
 test("a set that needs no budget gets the capacity for which a denied set was planned", async () => {
-  const h1 = await f.enroll("h1");
-  await run({ replicas: 4, disruption: { maxSurge: 0, maxUnavailable: 2 } });
-  await obey(h1);
-  const last = (await listLiveSets(f)).toSorted((a, b) => (a.id < b.id ? -1 : 1)).at(-1);
+  const disruption = { maxSurge: 0, maxUnavailable: 2 };
+  const { f, h1, mover } = await runWeb({ replicas: 4, disruption });
+  const last = (await listLiveSets(f)).at(-1);
   await f.ctx.db.execute(sql`update sets set ready = false where id = ${last?.id}`);
   await f.enroll("h2", { allocatable: { ...smallHost, cpuMillis: 2_500 } });
   await drainHost(f.ctx, h1);
