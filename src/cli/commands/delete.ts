@@ -21,7 +21,9 @@ export function addDeleteCommand(program: Command, cli: Cli): void {
   const command = program
     .command("delete")
     .summary("delete a service, a set or a host")
-    .description("Deletes a service with its sets, one set, or a host that is empty or lost.");
+    .description(
+      "Deletes a service with its sets, one set, or a host that is cordoned and empty, or lost.",
+    );
   withWait(command.command("service").description("delete a service with all its sets"))
     .argument("<service>")
     .action(async (name: string, options: DeleteOptions) => {
@@ -49,7 +51,7 @@ export function addDeleteCommand(program: Command, cli: Cli): void {
     });
   command
     .command("host")
-    .description("delete a host without sets, or a lost host with its sets and volumes")
+    .description("delete a cordoned host without sets and volumes, or a lost host with both")
     .argument("<host>", "name or id")
     .option("--yes", "delete without a confirmation")
     .action(async (nameOrId: string, options: { yes?: boolean }) => {

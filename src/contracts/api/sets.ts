@@ -11,7 +11,7 @@ import {
 import { endedOperationSchema, operationSchema } from "./operations.ts";
 import { waitSetTimeout } from "./services.ts";
 
-/** States only move forward within one generation. docs/nomenclature.md defines them. */
+/** States only move forward within one generation. docs/internals/set-states.md defines them. */
 export const setStates = [
   "pending",
   "placed",

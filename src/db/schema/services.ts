@@ -59,7 +59,7 @@ export const services = pgTable(
     uniqueIndex("services_name_unique")
       .on(table.tenantId, table.name)
       .where(sql`deleted_at is null`),
-    // Of those that keep others off their hosts: see listPlacementSpecs.
+    // The services that keep others off their hosts: see isRepelling.
     index("services_repelling")
       .on(table.tenantId)
       .where(sql`deleted_at is null and placement->'antiAffinity' <> '[]'::jsonb`),

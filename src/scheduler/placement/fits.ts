@@ -91,8 +91,8 @@ export interface Booking {
 }
 
 /**
- * The free capacity of a host: in each dimension the smaller of the unbooked and the unused amount
- * (DESIGN, 6). May be negative.
+ * Returns the free capacity of a host: in each dimension the smaller of the unbooked and the unused
+ * amount. An amount may be negative.
  */
 export function capacityOf(host: HostSnapshot, pool: PoolPolicy): Amounts {
   const capacity = new Float64Array(dimensions.length);

@@ -25,7 +25,7 @@ const CANDIDATES_MAX = 8;
 const SCARCEST_DIMENSION_AGE_MAX = 256;
 
 /**
- * Decides the hosts of sets (DESIGN, 6). It handles requests by priority, then by id. Each gets the
+ * Decides the hosts of sets. It handles requests by priority, then by id. Each gets the
  * best of the fullest hosts that fit, or of the emptiest with strategy spread.
  *
  * Pure and total: the same fleet, requests, seed and time produce the same plan in every order of

@@ -17,8 +17,8 @@ interface ImportRule {
 const edgeBuiltins = ["crypto", "timers/promises", "buffer", "util", "async_hooks", "events"];
 
 /**
- * The table of DESIGN, section 4. A package that is not named here is not wanted there: add it with
- * a reason.
+ * States what each folder of `src` may import. A folder imports no package that its row does not
+ * list. Add one with a reason.
  */
 export const importTable: Readonly<Record<string, ImportRule>> = {
   lib: { src: [], packages: ["pino", "zod", "prom-client", "@opentelemetry/api"], node: "all" },
