@@ -175,7 +175,7 @@ describe("the checker", () => {
     ]);
   });
 
-  it("reports a journal that is out of order, incomplete, or lists what is not there", () => {
+  it("reports a journal that is out of order or incomplete, or lists a missing file", () => {
     const entries = [
       { idx: 0, when: 10, tag: "0000_a" },
       { idx: 2, when: 10, tag: "0001_b" },
@@ -188,7 +188,7 @@ describe("the checker", () => {
     ]);
   });
 
-  it("is not led astray by strings, templates and regular expressions", () => {
+  it("ignores imports and quotes in strings, templates and regular expressions", () => {
     const text = [
       "const quote = /[\"'`]/g;",
       "const half = total / 2; // it's half",

@@ -33,6 +33,12 @@ describe("the language rules", () => {
     ["begins-with-what", "docs/a.md", "It ends; what is left waits."],
     ["sentence-length", "src/lib/a.ts", `/** It has\n * ${words(12)}\n * ${words(12)}. */`],
     ["sentence-length", "docs/a.md", `- It has ${words(12)}\n  ${words(12)}.`],
+    [
+      "denied-word",
+      "systemd/a.service",
+      "[Service]\n# It may be away\n# for long.\nRestart=always",
+    ],
+    ["denied-word", "examples/a.yaml", "kind: Service\nreplicas: 2 # the sets that are kept"],
     ["fragment", "src/lib/a.ts", "/** Of its volume. */"],
     ["fragment", "src/lib/a.ts", "/** Reads a set. The same for all of the sets of one host. */"],
     ["comment-columns", "src/lib/a.ts", `${" ".repeat(85)}// a comment of code`],
@@ -60,6 +66,8 @@ describe("the language rules", () => {
     ["src/lib/a.ts", "const string = 1;\nconst outstanding = 2;\nconst planes = 3;"],
     ["test/unit/a.test.ts", 'const name = "a set that is gone by now";'],
     ["docs/a.md", "Run this:\n\n    berth get gone things away\n\n```\nanew and away\n```"],
+    ["systemd/a.service", "Description=A unit that is away and gone"],
+    ["examples/a.sh", "#!/bin/sh -away\necho gone"],
     ["docs/a.md", "`gone` is a state. What happened?"],
     ["docs/a.md", `- ${words(20)}\n- ${words(20)}\n\n${words(20)}`],
   ])("let pass in %s: %j", (path, text) => {

@@ -82,7 +82,7 @@ describe("deleting a host", () => {
     }
   });
 
-  test("that is alive asks nothing: the API says what must go first", async () => {
+  test("that is not lost needs no confirmation, because the API deletes only an empty one", async () => {
     const alive = sampleHost();
     const asked = scriptedApi(({ method }) =>
       method === "DELETE" ? new Response(null, { status: 204 }) : page([alive]),

@@ -87,13 +87,13 @@ test("a stream that breaks before its first event goes on from where it began", 
   expect(lastEventIds).toEqual(["-", "900.0"]);
 });
 
-test("an event that comes in pieces is one event", async () => {
+test("prints an event once if it arrives in several chunks", async () => {
   const whole = message(1);
   const { apiUrl } = await serveStream(() => [whole.slice(0, 30), whole.slice(30)]);
   expect(idsOf((await follow(apiUrl, 1)).stdout)).toEqual([1]);
 });
 
-test("what trying again cannot mend ends it", async () => {
+test("ends at a permanent error, and prints it", async () => {
   server = createServer((_request, response) => {
     response.writeHead(401, { "Content-Type": "application/problem+json" });
     response.end(JSON.stringify({ status: 401, code: "unauthenticated", detail: "No token." }));

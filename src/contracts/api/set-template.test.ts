@@ -72,7 +72,7 @@ describe("the image of a container", () => {
   ])("is not %s", (image) => expect(isImage(image)).toBe(false));
 });
 
-it("a template is no longer than an answer with those of a whole host allows", () => {
+it("a template is bounded, so that an answer with the templates of a whole host is too", () => {
   const withEnv = (text: string) =>
     setTemplateInput.safeParse({
       cpu: 1,
@@ -94,7 +94,7 @@ it("a template is no longer than an answer with those of a whole host allows", (
   }
 });
 
-it("what an earlier version took is still read, and sent to agents, though it is not taken any more", () => {
+it("a stored template that an earlier version accepted can be read, although new ones are refused", () => {
   const { data } = setTemplateInput.safeParse({
     cpu: 1,
     memory: "64Mi",

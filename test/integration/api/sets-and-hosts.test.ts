@@ -207,7 +207,7 @@ describe("verbs of sets", () => {
     expect((await sync({})).sets[0]?.restartGeneration).toBe(once);
   });
 
-  it("of a set that is nowhere are 409", async () => {
+  it("of a set without a host answer 409", async () => {
     const { items } = await json<{ items: BerthSet[] }>(send("GET", "/v1/sets?service=huge"));
     expect((await send("POST", `/v1/sets/${items[0]?.id}/stop`)).status).toBe(409);
   });
@@ -216,7 +216,7 @@ describe("verbs of sets", () => {
 describe("hosts", () => {
   const hostPath = () => `/v1/hosts/${host.hostId}`;
 
-  it("are shown with what is booked and reported", async () => {
+  it("show their booked and reported amounts", async () => {
     const { items } = await json<{ items: Host[] }>(send("GET", "/v1/hosts"));
     expect(items).toHaveLength(1);
     expect(items[0]).toMatchObject({
@@ -235,12 +235,12 @@ describe("hosts", () => {
     });
   });
 
-  it("take labels and taints", async () => {
+  it("accept labels and keep their taints", async () => {
     const patched = await send("PATCH", hostPath(), { labels: { disk: "ssd" } });
     expect(await json(patched)).toMatchObject({ labels: { disk: "ssd" }, taints: [] });
   });
 
-  it("are changed only as they were read, where If-Match says so", async () => {
+  it("with a stale If-Match are not changed: 412", async () => {
     const read = await send("GET", hostPath());
     const etag = read.headers.get("etag") ?? "";
     const patch = (disk: string) =>
@@ -255,18 +255,18 @@ describe("hosts", () => {
     expect(await json(send("GET", hostPath()))).toMatchObject({ labels: { disk: "nvme" } });
   });
 
-  it("with sets are not forgotten: 409", async () => {
+  it("with sets cannot be deleted: 409", async () => {
     expect((await send("DELETE", hostPath())).status).toBe(409);
   });
 
-  it("that are drained lose their sets", async () => {
+  it("can be drained", async () => {
     expect(await json(send("POST", `${hostPath()}/drain`))).toMatchObject({ draining: true });
     expect(await json(send("GET", `/v1/sets/${setId}`))).toMatchObject({ id: setId });
   });
 });
 
 describe("host pools", () => {
-  it("are replaced only as they were read, where If-Match says so", async () => {
+  it("with a stale If-Match are not replaced: 412", async () => {
     const put = (cpuMillis: number, version?: number) =>
       test.request("PUT", "/v1/host-pools/bound", {
         token: test.adminToken,
@@ -281,7 +281,7 @@ describe("host pools", () => {
     expect((await put(140, version)).status).toBe(412);
   });
 
-  it("take knobs, and each change is a newer version", async () => {
+  it("store overcommit limits, and each change has a newer version", async () => {
     const put = async (name: string, cpuMillis: number) =>
       json<{ version: number }>(
         send("PUT", `/v1/host-pools/${name}`, { overcommitPercent: { cpuMillis } }),
@@ -297,7 +297,7 @@ describe("host pools", () => {
   });
 });
 
-it("a plan says what would be, and nothing is", async () => {
+it("a dry run describes its effects and changes nothing", async () => {
   const before = await json(send("GET", "/v1/sets"));
   const plan = await json(
     send("POST", "/v1/plan", { kind: "create", service: serviceBody("planned", { replicas: 2 }) }),

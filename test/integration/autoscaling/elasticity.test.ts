@@ -128,7 +128,7 @@ describe("an alert", () => {
     expect(await menu.desired()).toBe(3);
   });
 
-  it("that a person released stays released, however long it fires", async () => {
+  it("that a user released stays released, however long it fires", async () => {
     const menu = await createElasticService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     const [demand] = (await menu.demands()).items;
@@ -139,7 +139,7 @@ describe("an alert", () => {
     expect((await menu.demands()).items).toMatchObject([{ state: "released" }]);
   });
 
-  it("whose end overtook its beginning raises nothing", async () => {
+  it("whose end arrives before its beginning raises no demand", async () => {
     const menu = await createElasticService(fleet, newName());
     expect(await deliverAlerts(fleet.ctx, menu.hookId, [resolved()])).toEqual({
       accepted: 0,
@@ -154,7 +154,7 @@ describe("an alert", () => {
     expect(await menu.desired()).toBe(3);
   });
 
-  it("that no rule is for is counted as ignored", async () => {
+  it("that matches no rule is counted as ignored", async () => {
     const menu = await createElasticService(fleet, newName());
     const other = cpuHigh({ key: "other", labels: { alertname: "DiskFull" } });
     expect(await deliverAlerts(fleet.ctx, menu.hookId, [other, cpuHigh()])).toEqual({
@@ -164,7 +164,7 @@ describe("an alert", () => {
     expect((await menu.demands()).items).toHaveLength(1);
   });
 
-  it("takes its step over the base of its rule, whether or not the job of an earlier alert has run", async () => {
+  it("adds its step to the base of its rule, whether or not the job of an earlier alert has run", async () => {
     for (const runsBetween of [false, true]) {
       const menu = await createElasticService(fleet, newName());
       await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);

@@ -108,7 +108,7 @@ describe("a hook", () => {
     expect(await codeOf(refused)).toBe("invalid-request");
   });
 
-  it("that is deleted takes no alert, its token opens nothing, and what it held is let go after its time", async () => {
+  it("that is deleted rejects alerts and its token, and its demands end after the stabilization time", async () => {
     const menu = await createElasticService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
@@ -126,14 +126,14 @@ describe("a hook", () => {
     expect(await menu.desired()).toBe(3);
   });
 
-  it("of a service that is being deleted takes no alert", async () => {
+  it("of a service that is being deleted rejects alerts", async () => {
     const menu = await createElasticService(fleet, newName());
     await deleteService(fleet.ctx, fleet.tenantId, menu.name, undefined);
     expect(await codeOf(deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]))).toBe("not-found");
     expect(await autoscaleService(fleet.ctx, menu.serviceId)).toBeUndefined();
   });
 
-  it("and what hangs on it are not there for another tenant (I9)", async () => {
+  it("and its demands are not found by another tenant (I9)", async () => {
     const menu = await createElasticService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();

@@ -66,14 +66,14 @@ test.each([
   ["services", "--state", "ready"],
   ["hosts", "--service", "one"],
   ["sets", "--kind", "set-running"],
-])("what would narrow nothing is refused: get %s %s %s", async (...argv) => {
+])("a filter that does not apply to the resource is refused: get %s %s %s", async (...argv) => {
   const { exitCode, stderr } = await berth("get", ...argv);
   expect(exitCode).toBe(2);
   expect(stderr).toContain(`${argv[1]} does not apply to ${argv[0]}`);
 });
 
 test.each(["volumes", "decisions", "demands", "pools", "tenants"])(
-  "one that is not there is missed: get %s nope",
+  "a name that does not exist ends with exit code 3: get %s nope",
   async (kind) => {
     const { exitCode, stdout } = await berth("get", kind, "nope");
     expect(stdout).toBe("");

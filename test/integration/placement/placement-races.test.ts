@@ -54,7 +54,7 @@ test("I2: a host that changes while a set is planned for it is checked again", a
   expect(await rowsOf(f.ctx.db, sql`select 1 from sets where host_id is not null`)).toEqual([]);
 });
 
-test("a host that changes during every plan still takes sets", async () => {
+test("a host that changes during every plan still gets sets", async () => {
   const f = await start();
   await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("first"));

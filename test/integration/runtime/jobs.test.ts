@@ -153,7 +153,7 @@ describe("job workers", () => {
     expect(await takeCensus(sql)).toMatchObject({ placedTwice: 0, wronglyBooked: 0 });
   });
 
-  it("the same jobs twice and at once leave what once leaves", async () => {
+  it("a job that runs twice at the same time has the effect of one run", async () => {
     await plane.enroll("h1");
     plane.startJobs();
     plane.startJobs();

@@ -169,7 +169,7 @@ describe("all-in-one", () => {
     });
   });
 
-  it("lets no second one into its folder", async () => {
+  it("refuses to start a second process on the same folder", async () => {
     const { exitCode, errorOutput } = await runMain("all-in-one", {
       BERTH_DATA_DIR: dataDir,
       BERTH_PORT: "0",
@@ -178,7 +178,7 @@ describe("all-in-one", () => {
     expect(errorOutput).toContain("in use by process");
   });
 
-  it("places what is asked of it, also when its Redis is killed", async () => {
+  it("places sets, even after its Redis was killed", async () => {
     const host = await HttpHost.enroll(apiUrl(), await secret(), "local");
     await requestJson(`${apiUrl()}/v1/services`, "POST", await secret(), smallService("one", 2));
     await waitUntil("sets of one", async () => (await host.sync(1_000)).length > 0);
@@ -191,7 +191,7 @@ describe("all-in-one", () => {
   });
 
   it(
-    "killed, it takes its Redis along; started again, it has everything still",
+    "ends its Redis when it is killed, and has all data after a restart",
     { timeout: 300_000 },
     async () => {
       const redisPid = await pidOfPrivateRedis(berth.pid);

@@ -228,7 +228,7 @@ const insertMark = (q: Queryable, id: number) =>
   rowsOf<{ id: number }>(q, sql`insert into marks values (${id}) returning id`);
 
 test.each(["shared out", "one"])(
-  "what a transaction ends with is stored with all of it, or fails all of it (connections: %s)",
+  "the last statements of a transaction are stored with the others, or all of them fail (connections: %s)",
   async (connections) => {
     const isOne = connections === "one";
     const of = isOne ? openOne() : handle;

@@ -116,7 +116,7 @@ test("sets with a volume are not moved for their size, and the answer says why",
   );
 });
 
-test("what a set of a lost host is to be is left to its service's policy; it does not hinder the others", async () => {
+test("a set on a lost host keeps its size, and does not block the resize of the others", async () => {
   const f = await start(4);
   const [h1 = "", h2 = ""] = await hostIds(f);
   for (const hostId of [h1, h2]) await obey(f, hostId);

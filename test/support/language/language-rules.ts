@@ -1,7 +1,13 @@
 import type { Violation } from "../architecture/import-rules.ts";
 import { parseSource } from "../architecture/parse-source.ts";
 import { deniedIdentifierWords, deniedWords } from "./deny-list.ts";
-import { type Prose, readDocumentProse, readSourceProse } from "./read-prose.ts";
+import {
+  type Prose,
+  readConfigurationProse,
+  readDocumentProse,
+  readSourceProse,
+} from "./read-prose.ts";
+import { configurationEndings } from "./text-files.ts";
 
 const SENTENCE_WORDS_MAX = 25;
 const COMMENT_COLUMNS_MAX = 100;
@@ -90,11 +96,9 @@ export const languageRules: readonly LanguageRule[] = [
   },
 ];
 
-/** Every violation of the language rules in one TypeScript file or Markdown document. */
+/** Lists the violations of the language rules in a source, a document, or a configuration file. */
 export function findLanguageViolations(file: TextFile): Violation[] {
-  const prose = file.path.endsWith(".ts")
-    ? readSourceProse(file.path, file.text)
-    : readDocumentProse(file.text);
+  const prose = readProse(file);
   return languageRules.flatMap((rule) =>
     rule.check(file, prose).map(({ line, detail }) => ({
       path: `${file.path}:${line}`,
@@ -102,6 +106,13 @@ export function findLanguageViolations(file: TextFile): Violation[] {
       detail,
     })),
   );
+}
+
+function readProse({ path, text }: TextFile): Prose[] {
+  if (path.endsWith(".ts")) return readSourceProse(path, text);
+  return configurationEndings.some((ending) => path.endsWith(ending))
+    ? readConfigurationProse(text)
+    : readDocumentProse(text);
 }
 
 function splitSentences(text: string): string[] {

@@ -65,6 +65,22 @@ export function readDocumentProse(document: string): Prose[] {
   return paragraphs("document", text, 1);
 }
 
+/**
+ * The comments of a file in which `#` begins a comment, at the start of a line or after a space.
+ * Consecutive comment lines are one paragraph; a comment after a value is one of its own.
+ */
+export function readConfigurationProse(text: string): Prose[] {
+  const lines = text.split("\n");
+  const whole = lines.map(
+    (line) => /^\s*#(?!!)(?<comment>.*)$/.exec(line)?.groups?.["comment"] ?? "",
+  );
+  const afterValues = lines.flatMap((line, index) => {
+    const comment = /^\s*[^\s#].*?\s#\s(?<comment>.*)$/.exec(line)?.groups?.["comment"];
+    return comment === undefined ? [] : paragraphs("comment", comment, index + 1);
+  });
+  return [...paragraphs("comment", whole.join("\n"), 1), ...afterValues];
+}
+
 /** An indented line is code if the nearest line before it that is not indented is blank. */
 function isCodeBlock(text: string, at: number): boolean {
   const before = text.slice(0, at).split("\n").slice(0, -1);

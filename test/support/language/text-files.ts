@@ -1,13 +1,17 @@
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 
+/** Files whose comments begin with `#`. */
+export const configurationEndings = [".service", ".yaml", ".yml", ".env", ".sh"] as const;
+
 interface TextFile {
   path: string;
   text: string;
 }
 
 /**
- * Every file under these folders of the project that the language rules read, and its documents.
+ * Reads every file whose prose the language rules check: sources, documents, and the comments of
+ * systemd units and examples.
  */
 export function readTextFiles(root: string): TextFile[] {
   const under = (folder: string, ending: string) =>
@@ -17,6 +21,10 @@ export function readTextFiles(root: string): TextFile[] {
   return [
     ...["src", "test", "scripts"].flatMap((folder) => under(folder, ".ts")),
     ...["docs", "src"].flatMap((folder) => under(folder, ".md")),
+    ...["systemd", "examples"].flatMap((folder) =>
+      configurationEndings.flatMap((ending) => under(folder, ending)),
+    ),
+    ...under("examples", ".md"),
     ...readdirSync(root).filter((name) => name.endsWith(".md")),
   ]
     .toSorted()
