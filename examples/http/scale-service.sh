@@ -8,7 +8,7 @@ berth_call() { # METHOD PATH [curl arguments]
     --header "Authorization: Bearer $BERTH_TOKEN" --header "Content-Type: application/json" "${@:3}"
 }
 
-# The same key and body take effect once, however often you repeat the request.
+# The same key and body take effect once, however often you retry the request.
 berth_call POST /v1/services --header "Idempotency-Key: create-menu-web" --data '{
   "name": "menu-web",
   "replicas": 2,

@@ -38,7 +38,7 @@ export class VolumeGc {
   readonly #wakeup: Wakeup;
   #volumes: TrackedVolume[] | undefined;
   #sent: TrackedVolume[] | undefined;
-  /** Trashed volumes whose purge a person requested. */
+  /** Trashed volumes whose purge a user requested. */
   readonly #purges = new Set<string>();
   readonly #reasons = new Map<string, Reason>();
 

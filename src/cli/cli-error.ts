@@ -13,7 +13,7 @@ export interface CliErrorOptions {
   cause?: unknown;
 }
 
-/** The error of every failed command: a sentence for people, remedies, and the exit code. */
+/** The error of every failed command: a sentence for users, remedies, and the exit code. */
 export class CliError extends Error {
   override readonly name = "CliError";
   readonly exitCode: ExitCode;

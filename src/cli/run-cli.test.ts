@@ -27,7 +27,7 @@ const services = [
   }),
 ];
 
-describe("tables for people", () => {
+describe("tables", () => {
   test("services, with the reason only when there is one", async () => {
     const api = scriptedApi(() => page(services));
     const run = await berth(["get", "services"], { ...api, now });
@@ -113,8 +113,8 @@ describe("tables for people", () => {
 
   test("an empty list says so on stderr, and gives programs an empty list", async () => {
     const api = scriptedApi(() => page([]));
-    const people = await berth(["get", "hosts"], api);
-    expect(people).toEqual({ exitCode: 0, stdout: "", stderr: "No hosts found.\n" });
+    const table = await berth(["get", "hosts"], api);
+    expect(table).toEqual({ exitCode: 0, stdout: "", stderr: "No hosts found.\n" });
     const programs = await berth(["get", "hosts", "-o", "json"], api);
     expect(JSON.parse(programs.stdout)).toEqual([]);
   });
@@ -211,10 +211,10 @@ describe("errors", () => {
     });
     const api = scriptedApi((_request, count) => {
       if (count === 1) throw reset;
-      return json({ service: sampleService({ replicas: 5 }), effects: ["Berth adds 2 sets."] });
+      return json({ service: sampleService({ replicas: 5 }), effects: ["Berth will add 2 sets."] });
     });
     const run = await berth(["scale", "menu-web", "5"], api);
-    expect(run.stdout).toBe("service/menu-web scaled\n  Berth adds 2 sets.\n");
+    expect(run.stdout).toBe("service/menu-web scaled\n  Berth will add 2 sets.\n");
     const keys = api.seen.map(({ headers }) => headers.get("idempotency-key"));
     expect(keys).toHaveLength(2);
     expect(keys[0]).toMatch(/^[0-9a-f-]{36}$/);
@@ -260,7 +260,7 @@ describe("usage", () => {
     expect(offline.seen).toEqual([]);
   });
 
-  test("help and version are no errors", async () => {
+  test("help and version are not errors", async () => {
     for (const argv of [["--help"], ["help"], ["get", "--help"], ["--version"], ["version"]]) {
       const run = await berth(argv, offline);
       expect(run.exitCode).toBe(0);

@@ -30,7 +30,7 @@ function describeProgram(program: Command, cli: Cli): void {
         .choices(outputFormats)
         .default("table"),
     )
-    .option("--api-url <url>", "address of the API (BERTH_API_URL)")
+    .option("--api-url <url>", "URL of the API (BERTH_API_URL)")
     .option("--token-file <file>", "file with the token (BERTH_TOKEN, BERTH_TOKEN_FILE)")
     .option("--tenant <name>", "tenant of the request, for tokens without a tenant (BERTH_TENANT)")
     .option("--context <name>", "context of ~/.config/berth/config.json (BERTH_CONTEXT)")
@@ -45,7 +45,7 @@ function describeProgram(program: Command, cli: Cli): void {
 }
 
 function exitCodeOf(error: unknown, cli: Cli): number {
-  // Commander has printed its message already. A request for help is no error.
+  // Commander has printed its message already. A request for help is not an error.
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
   if (cli.options.signal.aborted) return exitCodes.interrupted;
   const reported =

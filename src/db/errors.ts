@@ -8,13 +8,13 @@ const constraintProblems: Record<
 > = {
   services_name_unique: {
     code: "already-exists",
-    detail: "A service of this name exists already.",
+    detail: "A service of this name already exists.",
   },
-  tenants_name_unique: { code: "already-exists", detail: "A tenant of this name exists already." },
-  hosts_name_unique: { code: "already-exists", detail: "A host of this name is enrolled already." },
+  tenants_name_unique: { code: "already-exists", detail: "A tenant of this name already exists." },
+  hosts_name_unique: { code: "already-exists", detail: "A host of this name is already enrolled." },
   hooks_name_unique: {
     code: "already-exists",
-    detail: "The service has a hook of this name already.",
+    detail: "The service already has a hook of this name.",
   },
 };
 
@@ -80,7 +80,7 @@ export function toAppError(error: unknown): unknown {
   if (isOutcomeUnknown(error, driverError)) {
     return new AppError("outcome-unknown", {
       detail:
-        "The database connection was lost before the answer came. The change may have been stored. Repeat the request with the same `Idempotency-Key`, or read the state first.",
+        "The database connection was lost before the answer came. The change may have been stored. Retry the request with the same `Idempotency-Key`, or read the state first.",
       retryAfterMs: 1_000,
       cause: safeCause(driverError),
     });

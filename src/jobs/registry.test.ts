@@ -18,7 +18,7 @@ describe("the registry", () => {
     expect(() => createRegistry(others)).toThrow(`without a definition: ${first.name}`);
     expect(() => createRegistry([...all, first])).toThrow("defined twice");
     const queue = queueNames.find((name) => name !== first.queue) ?? "lifecycle";
-    expect(() => createRegistry([{ ...first, queue }, ...others])).toThrow("another queue");
+    expect(() => createRegistry([{ ...first, queue }, ...others])).toThrow("a different queue");
     const payload = z.object({ serviceId: z.string() });
     expect(() => createRegistry([{ ...first, payload }, ...others])).toThrow("payload of its own");
   });

@@ -20,7 +20,7 @@ export function createRegistry(definitions: readonly DefinedJob[]): JobRegistry 
     assert(job.payload === jobPayloads[job.name], `job ${job.name} has a payload of its own`);
     assert(
       job.queue === queueOfJob[job.name],
-      `job ${job.name} is on another queue than its contract`,
+      `job ${job.name} is on a different queue than its contract`,
     );
     registry.set(job.name, job);
   }

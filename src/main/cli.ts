@@ -40,7 +40,7 @@ async function main(): Promise<number> {
     interrupt.abort();
   };
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
-  // `berth get sets | head` closes the pipe, which is no error.
+  // `berth get sets | head` closes the pipe, which is not an error.
   process.stdout.on("error", () => process.exit(exitCodes.ok));
   const exitCode = await runCli({
     argv: process.argv.slice(2),

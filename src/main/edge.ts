@@ -52,7 +52,7 @@ async function serveRequest(
     // to read.
     const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
     execution.waitUntil(
-      response.body.pipeTo(writable).then(close, close), // a disconnected reader is no error
+      response.body.pipeTo(writable).then(close, close), // a disconnected reader is not an error
     );
     return new Response(readable, response);
   } catch (error) {

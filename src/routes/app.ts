@@ -23,9 +23,9 @@ import { validationHook } from "./http/validation-hook.ts";
 export interface AppOptions {
   /** The version of Berth, for the OpenAPI document. */
   version: string;
-  /** Renders the answer of /metrics. Undefined: there is no such path. */
+  /** Renders the answer of /metrics. If it is undefined, the path does not exist. */
   renderMetrics?: () => Promise<string>;
-  /** The files of the API page at /docs. Undefined: there is no such page. */
+  /** The files of the API page at /docs. If they are undefined, the page does not exist. */
   pageFiles?: PageFiles;
   /** Called once for each request, when its answer begins. */
   observeRequest?: (facts: RequestFacts) => void;

@@ -26,7 +26,7 @@ async function workAndDie(sets: LocalSetSpec[], afterMs: number): Promise<void> 
   });
   const exited = once(dying, "exit");
   await once(dying.stdout, "data");
-  await delay(afterMs); // the time of the kill varies, so this is no wait
+  await delay(afterMs); // the time of the kill varies, so this is not a wait
   dying.kill("SIGKILL");
   await exited;
 }

@@ -107,7 +107,7 @@ it("the reason of a failed purge is reported until it succeeds, and a wanted vol
   const { volumeId } = await volumes.ensure(held, signal);
   const other = await volumes.ensure(wanted, signal);
   for (const { setId } of [held, wanted]) await volumes.trash(setId, signal);
-  // A person mounts it and opens a file in it.
+  // A user mounts it and opens a file in it.
   const mountPoint = join(harness.root, volumeId);
   const image = join(harness.root, "..", "images", `${volumeId}.img`);
   const { stdout } = await run("losetup", ["--find", "--show", image]);

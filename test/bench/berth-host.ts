@@ -35,9 +35,9 @@ const durable = { fsync: "on", full_page_writes: "on", synchronous_commit: "on" 
  */
 export interface BerthHost {
   hostId: string;
-  /** Sends one API request as the admin. Throws for an answer that is no success. */
+  /** Sends one API request as the admin. Throws for an answer that is not a success. */
   request<T>(method: string, path: string, body?: unknown): Promise<T>;
-  /** Gives the CPU time that the agent has used since its start, and its memory. */
+  /** Returns the CPU time that the agent has used since its start, and its memory. */
   agentUse(): { cpuSeconds: number; rssMb: number };
   stop(): Promise<void>;
 }

@@ -119,7 +119,7 @@ function say(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-/** Gives the secret of a token of a new tenant. */
+/** Returns the secret of a token of a new tenant. */
 async function createTenant(cluster: DurableCluster, name: string): Promise<string> {
   await cluster.request("POST", "/v1/tenants", { name, quota: largeQuota });
   const { secret } = await cluster.request<{ secret: string }>("POST", "/v1/tokens", {
@@ -130,7 +130,7 @@ async function createTenant(cluster: DurableCluster, name: string): Promise<stri
   return secret;
 }
 
-/** Gives the median time from a request to the commit of its set's placement. */
+/** Returns the median time from a request to the commit of its set's placement. */
 async function measurePlacements(
   cluster: DurableCluster,
   name: string,
@@ -177,7 +177,8 @@ async function measureChange(
 }
 
 /**
- * Creates a service four times a second until the abort. Gives the number of services and refusals.
+ * Creates a service four times a second until the abort. Returns the number of services and
+ * refusals.
  */
 async function createServices(
   cluster: DurableCluster,

@@ -48,19 +48,21 @@ export type ProcessRole = "api" | "jobWorker" | "postgres" | "redis" | "simulate
 export interface DurableCluster {
   sql: postgres.Sql;
   databaseUrl: string;
-  /** Sends one API request as the admin. Throws for an answer that is no success. */
+  /** Sends one API request as the admin. Throws for an answer that is not a success. */
   request<T>(method: string, path: string, body?: unknown): Promise<T>;
-  /** Sends one API request with this bearer secret. Throws for an answer that is no success. */
+  /** Sends one API request with this bearer secret. Throws for an answer that is not a success. */
   requestAs<T>(secret: string, method: string, path: string, body?: unknown): Promise<T>;
   /**
    * Calls of simulated hosts that the API has not answered within 15 s beyond the wait they allow.
    */
   hostTimeouts(): number;
-  /** Gives the CPU seconds that each role has used since its start. */
+  /** Returns the CPU seconds that each role has used since its start. */
   cpuSeconds(): Record<ProcessRole, number>;
-  /** Gives the resident memory of the job worker: now, and at its peak. */
+  /** Returns the resident memory of the job worker: now, and at its peak. */
   jobWorkerMemory(): { rssMb: number; peakMb: number };
-  /** Gives the p99 of the event loop's lag in the API, in milliseconds, since the previous call. */
+  /**
+   * Returns the p99 of the event loop's lag in the API, in milliseconds, since the previous call.
+   */
   apiLoopLagMs(): Promise<number>;
   stop(): Promise<void>;
 }

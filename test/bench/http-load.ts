@@ -58,7 +58,7 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
   };
 }
 
-/** Sends requests until `takeRequest` has none. Rejects for an answer that is no 200. */
+/** Sends requests until `takeRequest` has none. Rejects for an answer that is not a 200. */
 async function useConnection(
   port: number,
   takeRequest: () => Buffer | undefined,

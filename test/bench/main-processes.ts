@@ -125,7 +125,7 @@ export function pidOf(child: { pid?: number | undefined }): number {
   return child.pid;
 }
 
-/** Sends one API request. Throws for an answer that is no success. */
+/** Sends one API request. Throws for an answer that is not a success. */
 export async function requestApi<T>(
   dispatcher: Dispatcher,
   { secret, method, url, body }: { secret: string; method: string; url: string; body: unknown },
@@ -143,7 +143,7 @@ export async function requestApi<T>(
   return (text === "" ? undefined : JSON.parse(text)) as T;
 }
 
-/** Gives the resident memory of a process: now, and at its peak. */
+/** Returns the resident memory of a process: now, and at its peak. */
 export function memoryOf(pid: number): { rssMb: number; peakMb: number } {
   const status = readProcFile(`${pid}/status`);
   const mbOf = (name: string): number =>
@@ -152,7 +152,7 @@ export function memoryOf(pid: number): { rssMb: number; peakMb: number } {
 }
 
 /**
- * Gives the parent of a process and its ticks of CPU time; undefined after the process has ended.
+ * Returns the parent of a process and its ticks of CPU time; undefined after the process has ended.
  */
 export function statOf(pid: number): { parent: number; ticks: number } | undefined {
   const fields = readProcFile(`${pid}/stat`).split(") ")[1]?.split(" ");
@@ -160,7 +160,7 @@ export function statOf(pid: number): { parent: number; ticks: number } | undefin
 }
 
 /**
- * Gives the CPU seconds that these processes have used, on request with those of their children:
+ * Returns the CPU seconds that these processes have used, on request with those of their children:
  * every connection to Postgres is a child. The time of children that have ended is missing.
  */
 export function cpuSecondsOf(
@@ -178,7 +178,7 @@ export function cpuSecondsOf(
   return ticks / CLOCK_TICKS_PER_SECOND;
 }
 
-/** Gives an empty text for a process that has ended. */
+/** Returns an empty text for a process that has ended. */
 function readProcFile(name: string): string {
   try {
     return readFileSync(`/proc/${name}`, "utf8");

@@ -1,4 +1,4 @@
-/** `npm run bench -- NAME [options] [--json]`: figures for people, then one line of JSON. */
+/** `npm run bench -- NAME [options] [--json]`: figures for users, then one line of JSON. */
 
 type Benchmark = (options: { args: readonly string[] }) => Promise<Record<string, unknown>>;
 

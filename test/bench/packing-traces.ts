@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { seededRandom } from "../support/seeded-random.ts";
 
-/** Where the traces lie when they are there; they are no part of the project. */
+/** Where the traces lie when they are there; they are not part of the project. */
 const dataFolder = fileURLToPath(new URL("../../../shared/data/", import.meta.url));
 
 export interface FleetTrace {

@@ -148,7 +148,7 @@ const free = constraintsOf();
 const spreadOverZones: PlacementConstraints = { ...free, spread: [{ by: "zone", maxSkew: 1 }] };
 
 /**
- * Plans one set and books it, as commit would. Gives the host, or undefined when it was rejected.
+ * Plans one set and books it, as commit would. Returns the host, or undefined when it was rejected.
  */
 function placeOne(
   fleet: Fleet,

@@ -11,7 +11,7 @@ import { seededRandom } from "../support/seeded-random.ts";
 
 /**
  * Placements per second of the pure planner on one core, in four dimensions. Hosts have three sizes
- * and a random fill of about 70 %, so every bucket of the indexes is in use. A plan has 5,000 sets
+ * and a random fill of about 70%, so every bucket of the indexes is in use. A plan has 5,000 sets
  * of eight shapes, which fill the fleet by a little. The planner rolls it back, so every round
  * starts from the same fleet.
  */
@@ -118,7 +118,7 @@ function filledHost(i: number, random: () => number): HostSnapshot {
     volumeBytes: 1_024 * GIB * size,
     rootfsBytes: 512 * GIB,
   };
-  // 40 to 100 % in each dimension: 70 on average, and not the same in all.
+  // 40 to 100% in each dimension: 70 on average, and not the same in all.
   const share = () => 0.4 + 0.6 * random();
   const allocated = {
     cpuMillis: Math.floor(allocatable.cpuMillis * share()),

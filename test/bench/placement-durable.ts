@@ -207,7 +207,7 @@ async function measureUnloaded(
   return { samples, commitsMs };
 }
 
-/** Gives the median of the first placements after so many quiet seconds. */
+/** Returns the median of the first placements after so many quiet seconds. */
 async function measureAfterQuiet(cluster: DurableCluster, quietSeconds: number): Promise<number> {
   const placedMs: number[] = [];
   for (let number = 0; number < QUIET_SAMPLES; number++) {

@@ -43,7 +43,7 @@ export function serviceBody(
   };
 }
 
-/** Gives milliseconds since the epoch to the microsecond, on the clock that Postgres reads. */
+/** Returns milliseconds since the epoch to the microsecond, on the clock that Postgres reads. */
 export function epochClock(): () => number {
   const tick = Date.now();
   let now = Date.now();

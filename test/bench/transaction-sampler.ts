@@ -15,7 +15,7 @@ export interface LongTransaction {
 }
 
 export interface TransactionSampler {
-  /** Gives the longest transaction that the samples saw. */
+  /** Returns the longest transaction that the samples saw. */
   stop(): Promise<LongTransaction>;
 }
 

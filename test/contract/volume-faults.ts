@@ -30,7 +30,7 @@ export function describeFaults(c: VolumeContract): void {
     await c.openPort().ensure(spec, signal);
   });
 
-  it("refuses a set that has another volume than the requested one", async () => {
+  it("refuses a set that has a different volume than the requested one", async () => {
     const [spec, other] = [c.newSpec(), c.newSpec()];
     await c.port.ensure(spec, signal);
     const { volumeId } = await c.port.ensure(other, signal);

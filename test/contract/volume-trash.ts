@@ -20,10 +20,10 @@ export function describeTrash(c: VolumeContract): void {
     await c.port.purge(volumeId, signal);
     expect(await c.port.list(signal)).toEqual([]);
     expect(await c.port.capacity(signal)).toMatchObject({ freeBytes: c.harness.totalBytes });
-    await c.port.purge(volumeId, signal); // a missing volume is no error
+    await c.port.purge(volumeId, signal); // a missing volume is not an error
   });
 
-  it("purges a volume before its expiry if a person requests it", async () => {
+  it("purges a volume before its expiry if a user requests it", async () => {
     const spec = c.newSpec();
     const { volumeId } = await c.port.ensure(spec, signal);
     await c.port.trash(spec.setId, signal);

@@ -146,7 +146,7 @@ async function countReady(service: string): Promise<number> {
   return counts.ready;
 }
 
-/** Reads the ready sets of a service until it is stopped. Gives the smallest count. */
+/** Reads the ready sets of a service until it is stopped. Returns the smallest count. */
 function watchReady(service: string): { stop(): Promise<{ least: number; reads: number }> } {
   const stopping = new AbortController();
   const counts: number[] = [];

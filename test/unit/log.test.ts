@@ -17,7 +17,7 @@ async function runWithLog(code: string): Promise<string[]> {
     timeout: 30_000,
   }).catch((error: { stdout: string; killed: boolean }) => {
     if (error.killed) throw error;
-    return error; // the program ended with another code than 0
+    return error; // the program ended with a different code than 0
   });
   return stdout.split("\n").flatMap((line) => {
     return line === "" ? [] : (JSON.parse(line) as { msg: string }).msg;

@@ -5,10 +5,10 @@ import type { IoLimits, SetTemplate } from "../../contracts/api/set-template.ts"
  * adapters implement it: adapters/docker calls Docker, and adapters/simulated has containers in
  * memory for simulated hosts. Both pass the contract suite in test/contract/set-port.ts.
  *
- * Every call is idempotent: it does not create an existing object again, and a missing object is no
- * error. The agent never overlaps calls for one set; calls for different sets overlap. A call
- * rejects with AgentError, which states whether a retry can help. A call never changes an object
- * without Berth's labels and this host's id.
+ * Every call is idempotent: it does not create an existing object again, and a missing object is
+ * not an error. The agent never overlaps calls for one set; calls for different sets overlap. A
+ * call rejects with AgentError, which states whether a retry can help. A call never changes an
+ * object without Berth's labels and this host's id.
  */
 export interface SetPort {
   /** Lists the sets of this host that have at least one container, cgroup or mounted volume. */

@@ -41,11 +41,11 @@ export interface VolumePort {
    * volume.
    */
   trash(setId: string, signal: AbortSignal): Promise<void>;
-  /** Ends the retention of a trashed volume at once, because a person requested it. */
+  /** Ends the retention of a trashed volume at once, because a user requested it. */
   expire(volumeId: string, signal: AbortSignal): Promise<void>;
   /**
    * Destroys a trashed volume whose retention has ended. Refuses any other volume; a missing volume
-   * is no error.
+   * is not an error.
    */
   purge(volumeId: string, signal: AbortSignal): Promise<void>;
   capacity(signal: AbortSignal): Promise<VolumeCapacity>;

@@ -170,7 +170,7 @@ function createSimulatedAgent(
   });
 }
 
-/** Gives each long poll a connection of its own, and lets short syncs share a few. */
+/** Assigns each long poll a connection of its own, and lets short syncs share a few. */
 function createSharedControlPlane(
   target: { apiUrl: string; credential: string; waiting: Dispatcher; reporting: Dispatcher },
   { onFirstReport, onTimeout }: { onFirstReport: () => void; onTimeout: (() => void) | undefined },

@@ -3,7 +3,7 @@ import { exitCodes } from "../exit-codes.ts";
 import type { FetchFunction, HttpResponse } from "./http-fetch.ts";
 
 export interface ApiClientOptions {
-  /** Base address, such as http://127.0.0.1:7460. */
+  /** Base URL, such as http://127.0.0.1:7460. */
   apiUrl: string;
   token: string | undefined;
   /** Sent as Berth-Tenant; undefined leaves it to the API. */
@@ -165,7 +165,7 @@ export class ApiClient {
       exitCode: exitCodes.unavailable,
       hints: [
         "`berth up` runs Berth on this machine.",
-        "Set another address with --api-url, BERTH_API_URL or a context of ~/.config/berth/config.json.",
+        "Set another URL with --api-url, BERTH_API_URL or a context of ~/.config/berth/config.json.",
       ],
       cause: error,
     });

@@ -21,7 +21,7 @@ export interface FollowOptions {
  * Follows the events until the signal aborts. A new connection continues after the last event
  * (Last-Event-ID), so the caller receives each event once. The delay between connections doubles
  * from 250 ms to 10 s, with jitter, and an event resets it. Throws CliError when a new connection
- * cannot help: invalid credentials or filters, or an address without the API.
+ * cannot help: invalid credentials or filters, or a URL without the API.
  */
 export async function followEvents(api: ApiClient, options: FollowOptions): Promise<void> {
   const random = options.random ?? Math.random;
@@ -97,7 +97,7 @@ function parseEvent(data: string): BerthEvent | undefined {
   try {
     return JSON.parse(data) as BerthEvent;
   } catch {
-    return undefined; // a newer API may send messages that are no events
+    return undefined; // a newer API may send messages that are not events
   }
 }
 

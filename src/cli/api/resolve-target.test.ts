@@ -60,7 +60,7 @@ describe("where requests go, and as whom", () => {
     expect(found).toMatchObject({ apiUrl: "http://127.0.0.1:4242", token: "admin-token" });
   });
 
-  test("with nothing at all, the default address without a token", async () => {
+  test("with nothing at all, the default URL without a token", async () => {
     expect(await resolveTarget({}, withoutContexts())).toMatchObject({
       apiUrl: DEFAULT_API_URL,
       token: undefined,
@@ -74,7 +74,7 @@ describe("where requests go, and as whom", () => {
     expect(await resolveTarget(flags, env)).toMatchObject({ token: "prod-token", tenant: "flag" });
   });
 
-  test("a token of a context or of a local Berth is never sent to another address", async () => {
+  test("a token of a context or of a local Berth is never sent to another URL", async () => {
     const elsewhere = { apiUrl: "https://elsewhere.example" };
     expect((await resolveTarget(elsewhere, settings)).token).toBeUndefined();
     const local = await resolveTarget(elsewhere, { ...withoutContexts(), dataDir: folder });

@@ -5,17 +5,17 @@ import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { parseJson } from "./parse-json.ts";
 
-/** The address, the credential and the tenant of the requests. */
+/** The URL, the credential and the tenant of the requests. */
 export interface Target {
   apiUrl: string;
   token: string | undefined;
   tenant: string | undefined;
-  /** The origin of the address, for messages. */
+  /** The origin of the URL, for messages. */
   source: string;
 }
 
 export const DEFAULT_API_URL = "http://127.0.0.1:7460";
-/** The file in the data directory where `berth up` writes the address of its API. */
+/** The file in the data directory where `berth up` writes the URL of its API. */
 export const LOCAL_API_FILE = "api.json";
 
 interface TargetFlags {
@@ -33,9 +33,9 @@ interface Candidate {
 }
 
 /**
- * Finds the address, the token and the tenant. Options take precedence over the environment, then
+ * Finds the URL, the token and the tenant. Options take precedence over the environment, then
  * a context, then an all-in-one Berth in the data directory. A token of a context or of a local
- * Berth goes only to its own address. Throws a usage error for an unreadable or invalid file.
+ * Berth goes only to its own URL. Throws a usage error for an unreadable or invalid file.
  */
 export async function resolveTarget(flags: TargetFlags, settings: CliSettings): Promise<Target> {
   const givenUrl = flags.apiUrl ?? settings.apiUrl;
@@ -90,7 +90,7 @@ async function readContext(name: string | undefined, file: string): Promise<Cand
 }
 
 /**
- * Reads the address of a local all-in-one Berth from its data directory, and its admin token. Only
+ * Reads the URL of a local all-in-one Berth from its data directory, and its admin token. Only
  * the owner of the files can read the token.
  */
 async function readLocalApi(dataDir: string): Promise<Candidate | undefined> {

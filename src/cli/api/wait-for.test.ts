@@ -51,7 +51,7 @@ test("a wait for a deletion does not end early", async () => {
 
 test("a deletion accepts --yes, as scripts pass it to each deletion", async () => {
   const api = scriptedApi(() =>
-    json({ service: blocked, effects: ["Berth stops and removes 1 set."] }),
+    json({ service: blocked, effects: ["Berth will stop and remove 1 set."] }),
   );
   const run = await berth(["delete", "service", "huge", "--yes"], api);
   expect(run).toMatchObject({ exitCode: 0, stderr: "" });

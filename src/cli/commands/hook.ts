@@ -44,7 +44,7 @@ export function addHookCommand(program: Command, cli: Cli): void {
     .command("set")
     .summary("change the rules of a hook")
     .description(
-      "Replaces the rules of a hook with one from the options or with those of a file. --hold alone changes only the hold time. The address and the token stay.",
+      "Replaces the rules of a hook with one from the options or with those of a file. --hold alone changes only the hold time. The URL and the token stay.",
     )
     .argument("<service>")
     .argument("<hook>", "name or id");
@@ -105,9 +105,9 @@ async function createHook(cli: Cli, service: string, options: RuleOptions): Prom
   const base = api.options.apiUrl.replace(/\/+$/, "");
   const { terminal } = cli;
   terminal.out(`hook/${hook.name} of service ${hook.service} created`);
-  terminal.out(`  token (shown only once)     ${token}`);
-  terminal.out(`  address for Alertmanager    ${base}${hook.paths.alertmanager}`);
-  terminal.out(`  address for generic alerts  ${base}${hook.paths.generic}`);
+  terminal.out(`  token (shown only once)  ${token}`);
+  terminal.out(`  URL for Alertmanager     ${base}${hook.paths.alertmanager}`);
+  terminal.out(`  URL for generic alerts   ${base}${hook.paths.generic}`);
   terminal.out();
   terminal.out("Add this to alertmanager.yml:");
   terminal.out();

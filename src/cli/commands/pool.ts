@@ -33,7 +33,7 @@ export function addPoolCommand(program: Command, cli: Cli): void {
     )
     .option(
       "--high-water <part=percent>",
-      "limit of measured use in percent of a host, such as memory=90 (repeatable)",
+      "limit of measured usage in percent of a host, such as memory=90 (repeatable)",
       addTo,
     )
     .action(async (name: string, options: { overcommit?: string[]; highWater?: string[] }) => {

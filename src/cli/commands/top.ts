@@ -23,9 +23,9 @@ interface TopOptions {
 export function addTopCommand(program: Command, cli: Cli): void {
   const command = program
     .command("top")
-    .summary("show hosts or sets by their use of resources")
+    .summary("show hosts or sets by their usage of resources")
     .description(
-      "Shows the last reported use of hosts or sets. Those nearest to their limits come first.",
+      "Shows the last reported usage of hosts or sets. Those nearest to their limits come first.",
     );
   withLimit(command.command("hosts").description("show hosts by their fullest resource")).action(
     async (options: TopOptions) => {
@@ -49,7 +49,7 @@ function withLimit(command: Command): Command {
   return command.option("--limit <count>", "maximum number of rows", String(SHOWN_DEFAULT));
 }
 
-/** Sorts items by their share, then by id. Items without a reported use come last. */
+/** Sorts items by their share, then by id. Items without reported usage come last. */
 function printTop<T extends { id: string }>(
   cli: Cli,
   kind: string,

@@ -47,7 +47,7 @@ ${whole("menu-web", "replicas: -1\nfrobnicate: 1")}`);
   expect(nothing.seen).toEqual([]);
 });
 
-test("what is no YAML, has no document, or names a service twice is refused", async () => {
+test("a file that is not YAML, has no document, or names a service twice is refused", async () => {
   expect((await applyText("name: [")).stderr).toContain("neither YAML nor JSON");
   expect((await applyText("\n---\n# nothing\n")).stderr).toContain("has no documents");
   const twice = await applyText(`${whole("menu-web")}---\n${whole("menu-web")}`);

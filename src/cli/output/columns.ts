@@ -9,7 +9,7 @@ import { formatAge, formatBytes, formatCores } from "./format-amounts.ts";
 import { plainText } from "./plain-text.ts";
 import type { Tone } from "./terminal.ts";
 
-/** A column of a table for people. Wide columns appear only with -o wide. */
+/** A column of a table. Wide columns appear only with -o wide. */
 export interface Column<T> {
   head: string;
   wide?: boolean;

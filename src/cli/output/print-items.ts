@@ -8,7 +8,7 @@ export function printDocument(cli: Cli, document: unknown): void {
 }
 
 /**
- * Prints a table for people, or a list for programs. An empty table prints a note on stderr. A
+ * Prints a table for users, or a list for programs. An empty table prints a note on stderr. A
  * terminal gets lines as long as it is wide, because reasons are long; -o wide prints them whole.
  */
 export function printItems<T>(
@@ -30,7 +30,7 @@ export function printItems<T>(
   }
 }
 
-/** Prints one item: a table of one row for people, a document for programs. */
+/** Prints one item: a table of one row for users, a document for programs. */
 export function printItem<T>(cli: Cli, columns: readonly Column<T>[], item: T): void {
   if (cli.isForPrograms) printDocument(cli, item);
   else cli.terminal.out(itemsTable(cli, columns, [item]));

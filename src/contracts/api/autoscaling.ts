@@ -84,7 +84,7 @@ export type CreateHook = z.infer<typeof createHookBody>;
 
 /**
  * `PATCH /v1/services/{name}/hooks/{hookId}`: absent members stay unchanged, as do the hook's
- * address and token.
+ * URL and token.
  */
 export const patchHookBody = z
   .strictObject({
@@ -110,9 +110,7 @@ export const hookSchema = z
         falcon: z.string(),
         generic: z.string(),
       })
-      .describe(
-        "One path for each format that senders can post; relative to the address of the API.",
-      ),
+      .describe("One path for each format that senders can post; relative to the URL of the API."),
     createdAt: timestamp,
   })
   .meta({ id: "Hook" });

@@ -33,7 +33,7 @@ type SetLost =
   | ({ cause: "report" } & Reported);
 
 /**
- * A change that a person requested, or a state that the agent reports, with its reason if it has
+ * A change that a user requested, or a state that the agent reports, with its reason if it has
  * one.
  */
 type Requested = { cause: "request" } | { cause: "report"; reason: string | null };
@@ -93,7 +93,7 @@ function setMovedText(facts: SetMoved): string {
     case "resized-in-place":
       return `Host ${facts.host} has capacity for the new size now. The set stays there.`;
     case "replacement-started":
-      return `A replacement starts on another host. The set stays on host ${facts.host} until the replacement is ready.`;
+      return `A replacement is starting on another host. The set stays on host ${facts.host} until the replacement is ready.`;
     case "leaving":
       return `The set leaves host ${facts.host} and will be placed again.${
         facts.hasVolume ? " Its volume goes to the trash of the host; it gets an empty volume." : ""
@@ -108,9 +108,9 @@ function serviceScaledText(facts: ServiceScaled): string {
     case "request":
       return `Service ${facts.service} scaled from ${facts.from} to ${countOf(facts.to, "set")} (${countOf(facts.replicas, "replica")} requested).`;
     case "removal":
-      return `Service ${facts.service} removes ${countOf(facts.removed, "set")}.`;
+      return `Service ${facts.service} is removing ${countOf(facts.removed, "set")}.`;
     case "volume-restored":
-      return `Service ${facts.service} adds a set for the restored volume ${facts.volumeId}.`;
+      return `Service ${facts.service} is adding a set for the restored volume ${facts.volumeId}.`;
   }
 }
 
@@ -131,17 +131,19 @@ export const eventTexts = {
     `Service ${facts.service} changed: ${facts.changed.join(", ")}. Its target revision is ${facts.revision}.`,
   "service-scaled": serviceScaledText,
   "service-resized": (facts: Named & { size: string; inPlace: number; replaced: number }) =>
-    `Service ${facts.service} resizes to ${facts.size}: ${countOf(facts.inPlace, "set")} in place, ${countOf(facts.replaced, "set")} by replacement.`,
+    `Service ${facts.service} is being resized to ${facts.size}: ${countOf(facts.inPlace, "set")} in place, ${countOf(facts.replaced, "set")} by replacement.`,
   "service-deleted": (facts: Named) => `Service ${facts.service} is being deleted.`,
 
   "set-placed": (facts: { host: string }) => `Placed on host ${facts.host}.`,
   "set-rejected": (facts: { explanation: string }) => facts.explanation,
-  "set-preparing": (facts: Reported) => facts.reason ?? "The host prepares the set.",
+  "set-preparing": (facts: Reported) => facts.reason ?? "The host is preparing the set.",
   "set-starting": (facts: Requested | { cause: "restart" }) => {
     if (facts.cause === "restart") return "Restart requested.";
-    return facts.cause === "request" ? "Start requested." : (facts.reason ?? "The set starts.");
+    return facts.cause === "request"
+      ? "Start requested."
+      : (facts.reason ?? "The set is starting.");
   },
-  "set-running": (facts: Reported) => facts.reason ?? "The set runs.",
+  "set-running": (facts: Reported) => facts.reason ?? "The set is running.",
   "set-ready": (_facts: NoFacts) => "The set is ready.",
   "set-not-ready": (facts: Reported) => facts.reason ?? "The set is not ready.",
   "set-warning": (facts: { warning: string }) => facts.warning,
@@ -150,7 +152,7 @@ export const eventTexts = {
     `The host refused the new size; the set keeps its previous size. Reason: ${facts.reason ?? "none reported."}`,
   "set-stopping": (facts: Requested | { cause: "deletion" }) => {
     if (facts.cause === "deletion") return "Deletion requested.";
-    return facts.cause === "request" ? "Stop requested." : (facts.reason ?? "The set stops.");
+    return facts.cause === "request" ? "Stop requested." : (facts.reason ?? "The set is stopping.");
   },
   "set-stopped": (facts: Reported) => facts.reason ?? "The set is stopped.",
   "set-failed": (facts: Reported) => facts.reason ?? "The set failed.",
@@ -196,7 +198,7 @@ export const eventTexts = {
   "host-uncordoned": (facts: { host: string }) => `Host ${facts.host} accepts new sets again.`,
   "host-draining": (facts: HostDraining) =>
     facts.cause === "request"
-      ? `Host ${facts.host} drains. Its sets move to other hosts.`
+      ? `Host ${facts.host} is draining. Its sets move to other hosts.`
       : `The drain of host ${facts.host} missed its deadline with ${countOf(facts.sets, "set")} left. ${
           facts.isForced
             ? "Berth now ignores disruption budgets and moves them."
@@ -204,7 +206,7 @@ export const eventTexts = {
         }`,
   "host-deleted": (facts: { host: string }) => `Host ${facts.host} is deleted.`,
   "host-ahead": (facts: { acceptedGeneration: number; databaseGeneration: number }) =>
-    `The agent has accepted generation ${facts.acceptedGeneration}, the database had ${facts.databaseGeneration}: it lost the changes in between. The host gets all its sets again.`,
+    `The agent is ahead of the database (generation ${facts.acceptedGeneration}, database ${facts.databaseGeneration}): the database lost changes. Berth resends all sets.`,
   "replacement-held": (facts: { pool: string; hostsDown: number; hostsTotal: number }) =>
     `Replacement is on hold: ${facts.hostsDown} of ${facts.hostsTotal} hosts of pool ${facts.pool} went down together. Bring the hosts back, or delete them.`,
 

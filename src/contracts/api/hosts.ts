@@ -90,7 +90,7 @@ export const hostPoolBody = z
         rootfsBytes: 90,
       })
       .describe(
-        "The measured use and the sets placed since then may reach this percentage of the allocatable amounts. Allocatable amounts exclude the machine's own share, so only the root file system, which no quota limits, has a margin by default.",
+        "The measured usage and the sets placed since then may reach this percentage of the allocatable amounts. Allocatable amounts exclude the machine's own share, so only the root file system, which no quota limits, has a margin by default.",
       ),
   })
   .meta({ id: "HostPoolInput" });

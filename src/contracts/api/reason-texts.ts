@@ -1,4 +1,3 @@
-import { countOf } from "../../lib/text/count-of.ts";
 import { truncate } from "../../lib/text/truncate.ts";
 import { type Reason, TEXT_CHARACTERS_MAX } from "../common/primitives.ts";
 
@@ -32,7 +31,7 @@ function resizeRefusedText(facts: ResizeRefused): string {
  */
 export const reasonTexts = {
   "volume-host-lost": (facts: HostFacts & { cause: "host-lost" | "docker-unresponsive" }) =>
-    `The set waits for host ${facts.host}, which has its volume and ${
+    `The set is waiting for host ${facts.host}, which has its volume and ${
       facts.cause === "host-lost" ? "is lost" : "has a Docker daemon that does not respond"
     }. To start the set elsewhere with an empty volume, set \`onHostLost\` to replace-without-data.`,
   "host-lost-replaced": (_facts: NoFacts) => "Another set replaces this set.",
@@ -47,11 +46,8 @@ export const reasonTexts = {
   "move-waits": (
     facts: HostFacts & { limitedBy: "max-unavailable" | "max-surge"; inUse: number; limit: number },
   ) => {
-    const inUse =
-      facts.limitedBy === "max-surge"
-        ? countOf(facts.inUse, "replacement")
-        : countOf(facts.inUse, "unavailable set");
-    return `The set leaves host ${facts.host} when the disruption budget allows it: the service has ${inUse}, and the limit is ${facts.limit}.`;
+    const limited = facts.limitedBy === "max-surge" ? "replacements" : "unavailable sets";
+    return `The set is waiting for the disruption budget before it leaves host ${facts.host} (${limited}: ${facts.inUse} of at most ${facts.limit}).`;
   },
   "move-held": (facts: HostFacts & { explanation: string }) =>
     `The set stays on host ${facts.host} until another host fits: ${facts.explanation}`,

@@ -76,7 +76,7 @@ export const autoscaleSpecSchema = z
       })
       .optional()
       .describe(
-        "After demands end, Berth removes at most `step` sets each `everySeconds`, and decides again before each step. Default: a tenth of the sets, at least one, each 60 seconds.",
+        "After demands end, Berth removes at most `step` sets every `everySeconds`, and decides again before each step. Default: a tenth of the sets, at least one, every 60 seconds.",
       ),
     scaleOut: z
       .strictObject({ cooldownSeconds: paceSeconds })

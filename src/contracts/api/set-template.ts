@@ -180,7 +180,7 @@ function checkContainers(
   if (memoryPercent > 100) {
     addIssue(
       ["containers"],
-      `the containers' memory adds up to ${memoryPercent} % of the set; expected at most 100 %`,
+      `the containers' memory adds up to ${memoryPercent}% of the set; expected at most 100%`,
     );
   }
 }

@@ -59,7 +59,7 @@ export type ResourceAmounts = z.infer<typeof resourcesSchema>;
 /** The longest text of an event or a reason. */
 export const TEXT_CHARACTERS_MAX = 2_000;
 
-/** Why an object is not in its desired state: a stable code, and a sentence for people. */
+/** Why an object is not in its desired state: a stable code, and a sentence for users. */
 export const reasonSchema = z.strictObject({
   code: z.string().max(64),
   text: z.string().max(TEXT_CHARACTERS_MAX),

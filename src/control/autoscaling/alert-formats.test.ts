@@ -80,7 +80,7 @@ describe("a delivery of Alertmanager's webhook", () => {
     expect(errors.map((error) => error.pointer)).toEqual(["/alerts/0/status", "/alerts/1"]);
   });
 
-  it("may lack fingerprints and hold labels that are no text: equal labels are one key", () => {
+  it("may lack fingerprints and hold labels that are not text: equal labels are one key", () => {
     const [first] = delivery.alerts;
     const without = (labels: object) => ({ ...first, labels, fingerprint: undefined });
     const alerts = [

@@ -54,7 +54,7 @@ export async function decideDueServices(
   return outcome;
 }
 
-/** Makes services due that hold resolved demands which nothing would release. Gives how many. */
+/** Makes services due that hold resolved demands which nothing would release. Returns how many. */
 export function auditDueServices(ctx: Pick<ControlContext, "db">): Promise<number> {
   return markOverlookedServicesDue(ctx.db);
 }

@@ -45,7 +45,7 @@ export const RELEASED_PER_HOOK_MAX = 5_000;
 const UNKNOWN_ENDS_MAX = 1_000;
 /** Alerts that one statement handles; a delivery may have any number of them. */
 const ALERTS_PER_STATEMENT_MAX = 1_000;
-/** Labels that the database stores of an alert, for people; rules see all of them whole. */
+/** Labels that the database stores of an alert, for users; rules see all of them whole. */
 const LABELS_STORED_MAX = 64;
 const LABEL_CHARS_STORED_MAX = 256;
 /** Longer names of rules and identities are stored as a hash. */
@@ -247,7 +247,7 @@ function toDelivered(alert: Alert): DeliveredAlert {
 }
 
 /**
- * Whole milliseconds: not all formats on the way preserve finer parts, so these are no part of a
+ * Whole milliseconds: not all formats on the way preserve finer parts, so these are not part of a
  * start's identity.
  */
 function toEpochMs(isoTime: string | undefined): number | undefined {

@@ -77,7 +77,7 @@ export function createServicePlanner(ctx: ControlContext): ServicePlanner {
 
 function tooManyWaiting(): AppError {
   return new AppError("dependency-unavailable", {
-    detail: "Too many dry runs wait for their turn. Repeat the request later.",
+    detail: "Too many dry runs wait for their turn. Retry the request later.",
     retryAfterMs: 1_000,
   });
 }

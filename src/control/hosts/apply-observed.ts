@@ -33,7 +33,7 @@ export interface AppliedReport {
 export interface ReportedRows {
   rows: HostSetRow[];
   /**
-   * Sets with volume data on the host that the agent gave up. Only a person may move them (I13).
+   * Sets with volume data on the host that the agent gave up. Only a user may move them (I13).
    */
   bound: string[];
 }

@@ -70,7 +70,8 @@ function enqueueDrain(tx: UnitOfWork, hostId: string, cause: string): void {
 
 /**
  * Replaces the labels or taints of a host, for future placements. Throws not-found, and
- * generation-mismatch if the host has another generation than `generation`. Undefined: any.
+ * generation-mismatch if the host has a different generation than `generation`. If it is
+ * undefined, every generation matches.
  */
 export async function patchHost(
   ctx: ControlContext,

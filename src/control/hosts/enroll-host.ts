@@ -35,7 +35,7 @@ export async function enrollHost(
     if (before) return before.hostId;
     if (!isFirstUse) {
       throw new AppError("unauthenticated", {
-        detail: "The enroll token is used already. Create a new token for each host.",
+        detail: "The enroll token has already been used. Create a new token for each host.",
       });
     }
     return insertEnrolled(tx, caller.pool ?? "default", { ...body, credentialHash });
@@ -77,8 +77,8 @@ export type HostCaller = HostLeaseRow;
 const batchLimits = { keysMax: 100, batchesMax: 4 };
 
 /**
- * Gives a function that finds the host of a credential, and the state that its sync needs. It reads
- * the credentials of concurrent syncs in batches.
+ * Returns a function that finds the host of a credential, and the state that its sync needs. It
+ * reads the credentials of concurrent syncs in batches.
  */
 export function createHostAuthenticator(
   ctx: ControlContext,

@@ -13,7 +13,8 @@ import { retryPending } from "../placement/retry-pending.ts";
 
 /**
  * Creates a pool, or replaces its policy. Berth retries pending sets immediately; placed sets stay.
- * Throws generation-mismatch if the pool has another version than `version`. Undefined: any.
+ * Throws generation-mismatch if the pool has a different version than `version`. If it is
+ * undefined, every version matches.
  */
 export async function putHostPool(
   ctx: ControlContext,

@@ -39,13 +39,13 @@ const RETRY_MS_MAX = 60_000;
  * after the other.
  */
 export interface Mover {
-  /** Takes the next step of every operation that can go on. Gives how many sets took one. */
+  /** Takes the next step of every operation that can go on. Returns how many sets took one. */
   moveSets(): Promise<number>;
 }
 
 /**
  * Carries the operations of sets forward (see docs/internals/operations.md): moves by a drain or by
- * a person, and resizes without capacity on their hosts. Each step passes mayDisrupt (I14).
+ * a user, and resizes without capacity on their hosts. Each step passes mayDisrupt (I14).
  *
  * A running set without a volume is replaced first: Berth removes it once its replacement is ready.
  * A set with a volume, or one that is stopped, stops first and is placed again as the same set.

@@ -10,7 +10,7 @@ import type { OperationDecision } from "./decide-operations.ts";
 /** A replacement that is not ready by then is removed, and the operation waits again. */
 const REPLACEMENT_DEADLINE_MS = 600_000;
 
-/** Takes the decided steps. The caller has locked the service. Gives how many sets took one. */
+/** Takes the decided steps. The caller has locked the service. Returns how many sets took one. */
 export async function startOperations(
   tx: UnitOfWork,
   service: ServiceRow,
@@ -48,7 +48,7 @@ export async function startOperations(
   return started.length;
 }
 
-/** Creates the replacements. Gives the sets that have one. */
+/** Creates the replacements. Returns the sets that have one. */
 async function replaceSets(
   tx: UnitOfWork,
   service: ServiceRow,

@@ -33,9 +33,9 @@ export interface ServiceDecision extends ReplicasDecision {
 }
 
 /**
- * Decides how many sets a locked service should have now: from the replicas that people chose, the
+ * Decides how many sets a locked service should have now: from the replicas that users chose, the
  * held demands, and its policy. The tenant's quota and grants limit the wants of alerts. A request
- * of people beyond them fails elsewhere (assertWithinQuota, assertGranted). Writes nothing; may
+ * of users beyond them fails elsewhere (assertWithinQuota, assertGranted). Writes nothing; may
  * lock the tenant's row.
  */
 export async function decideServiceReplicas(
@@ -46,7 +46,7 @@ export async function decideServiceReplicas(
 }
 
 /**
- * Decides for a locked service that people change from `before` to `after`. A scale-in of theirs
+ * Decides for a locked service that users change from `before` to `after`. A scale-in of theirs
  * applies at once, unless a scale-in after alerts is in progress: that goes on in its steps. Marks
  * the service due, so that its demands follow.
  */

@@ -72,7 +72,7 @@ class RollbackWithAnswer extends Error {
 function inProgress(): AppError {
   return new AppError("idempotency-in-progress", {
     detail:
-      "The first request with this Idempotency-Key is not answered yet. Repeat the request in a moment.",
+      "The first request with this Idempotency-Key is not answered yet. Retry the request in a moment.",
     retryAfterMs: 250,
   });
 }

@@ -1,7 +1,8 @@
 import { AppError } from "../../contracts/common/app-error.ts";
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 
-/** Throws generation-mismatch if the caller has read another generation. Undefined: any. */
+/** Throws generation-mismatch if the caller has read a different generation. If
+ * `generation` is undefined, every generation matches. */
 export function assertGeneration(
   resource: { generation: number },
   generation: number | undefined,

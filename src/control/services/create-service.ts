@@ -27,9 +27,9 @@ import { countOf } from "../../lib/text/count-of.ts";
 const BATCHED_SETS_MAX = 50;
 
 /**
- * Stores a service with its first revision and its pending sets, of thousands the first
- * SETS_ADDED_MAX, all or nothing; then enqueues their placement. Throws unsupported,
- * quota-exceeded, grant-missing, already-exists.
+ * Stores a service with its first revision and at most SETS_ADDED_MAX pending sets, all or nothing,
+ * and enqueues their placement. Jobs add the other sets. Throws unsupported, quota-exceeded,
+ * grant-missing, already-exists.
  */
 export async function createService(
   ctx: ControlContext,
@@ -76,7 +76,7 @@ export async function createService(
   await dispatchEffects(ctx, { jobs, outboxIds, signals: [`service:${service.id}`, "events"] });
   return {
     service: asCreated(service, body.template, stored, setIds.length),
-    effects: [`The scheduler places ${countOf(body.replicas, "set")}.`],
+    effects: [`The scheduler will place ${countOf(body.replicas, "set")}.`],
   };
 }
 

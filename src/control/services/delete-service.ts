@@ -28,7 +28,7 @@ export async function deleteService(
     const service = await lockServiceByName(tx, tenantId, name);
     if (!service) throw notFound("service");
     const live = await countLiveSets(tx, service.id);
-    const effects = [`Berth stops and removes ${countOf(live, "set")}.`];
+    const effects = [`Berth will stop and remove ${countOf(live, "set")}.`];
     if (service.deleting) return { service: await readChangedService(tx, tenantId, name), effects };
     assertGeneration(service, generation);
     const changed: ServiceRow = { ...service, deleting: true };

@@ -28,10 +28,10 @@ const batchLimits = { keysMax: 100, batchesMax: 2 };
 const sharedReadLimits = { keysMax: 1_000, batchesMax: 1 };
 
 /**
- * Gives a `getService` that reads concurrent requests in batches, on connections of their own pool:
- * under load a request costs a fraction of a statement. A large service has a statement of its own,
- * for which no other request waits. Its readers share that statement, and one tenant gets a part of
- * the connections. Not for use inside a transaction.
+ * Returns a `getService` that reads concurrent requests in batches, on connections of their own
+ * pool: under load a request costs a fraction of a statement. A large service has a statement of
+ * its own, for which no other request waits. Its readers share that statement, and one tenant gets
+ * a part of the connections. Not for use inside a transaction.
  */
 export function createServiceReader(
   ctx: ControlContext,

@@ -169,8 +169,8 @@ function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): s
   if (after.priority !== before.priority)
     effects.push("Pending sets and sets created from now on have the new priority.");
   const added = after.desiredReplicas - before.desiredReplicas;
-  if (added > 0) effects.push(`Berth adds ${countOf(added, "set")}.`);
-  if (added < 0) effects.push(`Berth removes ${countOf(-added, "set")}.`);
+  if (added > 0) effects.push(`Berth will add ${countOf(added, "set")}.`);
+  if (added < 0) effects.push(`Berth will remove ${countOf(-added, "set")}.`);
   if (effects.length === 0) effects.push("No set changes.");
   return effects;
 }

@@ -151,8 +151,8 @@ function resizeJob({ id, generation }: ServiceRow, firstSetId: string): JobReque
 }
 
 /**
- * Runs the next round of a service's stored resize. Gives how many sets it resized; safe to run at
- * any time.
+ * Runs the next round of a service's stored resize. Returns how many sets it resized; safe to run
+ * at any time.
  */
 export async function continueResize(ctx: ControlContext, serviceId: string): Promise<number> {
   return unitOfWork(ctx, async (tx) => {

@@ -53,7 +53,7 @@ import { describeBytes } from "../../lib/text/describe-bytes.ts";
 const ATTEMPTS_MAX = 5;
 
 /**
- * Gives all sets of a service another size, in place: their agents change the limits of running
+ * Changes the size of all sets of a service, in place: their agents change the limits of running
  * containers. No revision changes. Berth books the growth of a set first, on locked hosts (I2). It
  * releases the difference of a smaller size when the agent confirms the new limits, and reverts a
  * size that the kernel refuses (see db/queries/services/resizes.ts).
@@ -99,7 +99,7 @@ class HostNotLocked extends Error {
   override readonly name = "HostNotLocked";
 }
 
-/** Gives the effects. Throws HostNotLocked. */
+/** Returns the effects. Throws HostNotLocked. */
 async function applyResize(
   ctx: ControlContext,
   tx: UnitOfWork,
@@ -180,14 +180,20 @@ async function assertVolumesGrow(
   if (volume === undefined) return;
   const template = await getSizedTemplate(tx, service);
   if (!template.volume) {
-    throw invalid("/volume", "The service has no volume in its template; sets cannot get one now.");
+    throw invalid(
+      "/volume",
+      "The service has no volume in its template, so a resize cannot add one.",
+    );
   }
   const largest = sets.reduce(
     (bytes, { size }) => Math.max(bytes, size.volumeBytes),
     template.volume.sizeBytes,
   );
   if (volume < largest)
-    throw invalid("/volume", `Volumes grow only: this one has ${largest} bytes.`);
+    throw invalid(
+      "/volume",
+      `Volumes only grow, and the largest has ${describeBytes(largest)}. Choose at least that size.`,
+    );
 }
 
 /**
@@ -253,10 +259,10 @@ async function reportResize(
   });
   await reconcileServiceSets(tx, service);
   return [
-    `Berth resizes ${countOf(inPlace, "set")} in place to ${size}, without a restart.`,
+    `Berth will resize ${countOf(inPlace, "set")} in place to ${size}, without a restart.`,
     ...(moving > 0
       ? [
-          `Berth replaces ${countOf(moving, "set")} because the hosts lack capacity for the new size. Each keeps its size until another host fits and the disruption budget allows it.`,
+          `Berth will replace ${countOf(moving, "set")} because the hosts lack capacity for the new size. Each keeps its size until another host fits and the disruption budget allows it.`,
         ]
       : []),
     ...(left > 0

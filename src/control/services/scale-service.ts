@@ -18,10 +18,9 @@ import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import { countOf } from "../../lib/text/count-of.ts";
 
 /**
- * Sets the replicas that people want. Demands of alerts may hold the service above it, and
- * autoscale's bounds apply: outside of them is refused rather than clamped. Scaling to what it is
- * already changes nothing. Throws not-found, generation-mismatch, invalid-request, quota-exceeded,
- * grant-missing.
+ * Sets the replicas of a service. Demands of alerts may keep the service above them. A number
+ * outside autoscale's bounds is refused, not clamped. The same number changes nothing. Throws
+ * not-found, generation-mismatch, invalid-request, quota-exceeded, grant-missing.
  */
 export async function scaleService(
   ctx: ControlContext,
@@ -82,8 +81,8 @@ function describe(
   because: readonly string[],
 ): string[] {
   const effects: string[] = [];
-  if (desired > before) effects.push(`Berth adds ${countOf(desired - before, "set")}.`);
-  else if (desired < before) effects.push(`Berth removes ${countOf(before - desired, "set")}.`);
+  if (desired > before) effects.push(`Berth will add ${countOf(desired - before, "set")}.`);
+  else if (desired < before) effects.push(`Berth will remove ${countOf(before - desired, "set")}.`);
   else effects.push("The number of sets stays as it is.");
   if (desired !== replicas) effects.push(...because);
   return effects;

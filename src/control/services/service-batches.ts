@@ -79,7 +79,7 @@ async function insertBatch(
 function tooManyCreations(): AppError {
   return new AppError("overloaded", {
     detail:
-      "Too many requests create services of this tenant now. Nothing was changed. Repeat the request later.",
+      "Too many requests create services of this tenant now. Nothing was changed. Retry the request later.",
     retryAfterMs: 1_000,
   });
 }

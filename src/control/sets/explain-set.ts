@@ -53,7 +53,7 @@ function toText(set: BerthSet, parts: Omit<SetExplanation, "text">): string {
 }
 
 const ownerTexts = {
-  person: "requested by a person",
+  person: "requested by a user",
   drain: "for the drain of its host",
   resize: "for the resize of its service",
   rollout: "for the rollout of its service",

@@ -38,14 +38,14 @@ export async function openLogStream(
   }
   if (!set.host) {
     throw new AppError("state-conflict", {
-      detail: "The set is on no host, so there is no log. See its explanation.",
+      detail: "The set has no host, so there is no log. See its explanation.",
     });
   }
   const leave = tenantStreams.tryEnter(`${set.host.id} ${set.tenant}`);
   if (!leave) {
     throw new AppError("rate-limited", {
       detail:
-        "The tenant has too many open logs on this host. End one, or repeat the request later.",
+        "The tenant has too many open logs on this host. End one, or retry the request later.",
       retryAfterMs: RETRY_AFTER_MS,
     });
   }

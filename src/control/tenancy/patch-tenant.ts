@@ -75,7 +75,7 @@ async function describeQuota(tx: Queryable, tenant: Tenant): Promise<string[]> {
   };
   return Object.entries(uses).flatMap(([member, use]) =>
     use > tenant.quota[member as keyof Quota]
-      ? `The tenant uses ${use}, more than ${member}. Berth removes nothing, and refuses additions until the use is lower.`
+      ? `The tenant uses ${use}, more than ${member}. Berth removes nothing, and refuses additions until the usage is lower.`
       : [],
   );
 }

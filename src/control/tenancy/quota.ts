@@ -21,7 +21,7 @@ export interface QuotaGrowth {
   intended: QuotaAmounts;
   /** The growth of the amounts of existing sets. */
   existing: QuotaAmounts;
-  /** The volumes come out of the trash, so that a large trash is no reason to refuse them. */
+  /** The volumes come out of the trash, so that a large trash does not prevent them. */
   restoresVolumes?: boolean;
 }
 

@@ -157,22 +157,21 @@ function assertMayRestore(
     );
   }
   if (service.desiredReplicas > service.replicas) {
-    // It would be wanted as large as before, and the newest set would go again at once, with the
-    // volume.
+    // The next decision would remove the newest set, which has the restored volume.
     throw conflict(
       `Alerts or bounds hold service ${service.name} at ${service.desiredReplicas} sets, above its ${service.replicas} replicas. Scale it to ${service.desiredReplicas} first, or repeat the restore when the alerts are over.`,
     );
   }
   if (service.autoscale && service.replicas >= service.autoscale.max) {
     throw conflict(
-      `Service ${service.name} has autoscale.max (${service.autoscale.max}) replicas already. Raise it first.`,
+      `Service ${service.name} already has autoscale.max (${service.autoscale.max}) replicas. Raise it first.`,
     );
   }
 }
 
 /**
- * Locks the volume's host, and checks it with the planner's own function (I2). Gives the version of
- * the policy it was checked by.
+ * Locks the volume's host, and checks with the planner's own function that the set fits (I2).
+ * Returns the version of the policy that it applied.
  */
 async function assertCapacity(tx: Queryable, volume: Volume, ask: Resources): Promise<number> {
   const [pools, rows, trashedBytes] = await Promise.all([
@@ -204,8 +203,8 @@ async function assertCapacity(tx: Queryable, volume: Volume, ask: Resources): Pr
 }
 
 /**
- * The volume's bytes are used already, and will not be used twice. Where the host purges early they
- * count as reclaimable already: no more than the whole trash does.
+ * Returns the host as if the volume used no space. The restored set books the bytes that the trash
+ * uses, so they must not count twice. No more than the whole trash is reclaimable.
  */
 function withVolumeFree(host: HostSnapshot, volume: Volume, trashedBytes: number): HostSnapshot {
   const reclaimable = host.reclaimableVolumeBytes + volume.sizeBytes;

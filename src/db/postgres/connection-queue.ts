@@ -71,7 +71,7 @@ export class ConnectionQueue {
     });
   }
 
-  /** Gives connections to waiters for as long as `take` finds one for the waiter's work. */
+  /** Assigns connections to waiters for as long as `take` finds one for the waiter's work. */
   serve(take: (work: Work | undefined) => PooledConnection | undefined): void {
     for (let position = 0; position < this.#waiters.length;) {
       const waiter = this.#waiters[position];
@@ -118,7 +118,7 @@ function remainingMs(work: Work | undefined): number {
 
 function overloaded(): AppError {
   return new AppError("overloaded", {
-    detail: "All database connections are in use. Nothing was changed. Repeat the request later.",
+    detail: "All database connections are in use. Nothing was changed. Retry the request later.",
     retryAfterMs: 1_000,
   });
 }

@@ -121,7 +121,7 @@ export class PooledConnection {
     await this.#client.end({ timeout: timeoutSeconds });
   }
 
-  /** Gives the connection up: statements without an answer fail, and the pool replaces it. */
+  /** Abandons the connection: statements without an answer fail, and the pool replaces it. */
   giveUp(): void {
     if (this.#lost.signal.aborted) return;
     this.#isReady = false;
@@ -142,7 +142,7 @@ export class PooledConnection {
   }
 
   /**
-   * Gives the connection up when it has not answered for `ticksMax` ticks in a row, although a
+   * Abandons the connection when it has not answered for `ticksMax` ticks in a row, although a
    * statement waits. Ticks are counted instead of time, as a process that was stopped for a while
    * has not read the answers that are there.
    */

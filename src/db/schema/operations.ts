@@ -41,7 +41,7 @@ export const operations = pgTable(
     drainHostId: text("drain_host_id"),
     /** A resize without capacity on the host may move the set. */
     mayMove: boolean("may_move").notNull().default(false),
-    /** The person who asked accepts that the set restarts with an empty volume (I13). */
+    /** The user who asked accepts that the set restarts with an empty volume (I13). */
     discardsVolume: boolean("discards_volume").notNull().default(false),
     /** The revision that the set has afterwards; null: it keeps its own. */
     toRevision: integer("to_revision"),

@@ -35,7 +35,7 @@ export const services = pgTable(
     generation: int8("generation").notNull().default(1),
     /** The current revision: new sets have it. */
     revision: integer("revision").notNull().default(1),
-    /** The newest revision that people want, while it is not the current one. */
+    /** The newest revision that users want, while it is not the current one. */
     targetRevision: integer("target_revision"),
     replicas: integer("replicas").notNull(),
     desiredReplicas: integer("desired_replicas").notNull(),

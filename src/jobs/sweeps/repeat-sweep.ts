@@ -4,7 +4,7 @@ import type { Log } from "../../lib/log.ts";
 
 export interface Sweep {
   name: string;
-  /** The pause between two runs, ± 20 %. */
+  /** The pause between two runs, ± 20%. */
   everyMs: number;
   /** Does the work item by item, and returns before the next item once `signal` aborts. */
   run: (signal: AbortSignal) => Promise<unknown>;

@@ -14,7 +14,7 @@ export const patchHookRoute = createRoute({
   tags: ["elasticity"],
   summary: "Change a hook's rules or its stabilization time",
   description:
-    "Absent members stay unchanged, as do the hook's address and token. Held demands keep their want.",
+    "Absent members stay unchanged, as do the hook's URL and token. Held demands keep their want.",
   security: writers,
   request: { params: hookParameters, body: jsonBody(patchHookBody) },
   responses: {

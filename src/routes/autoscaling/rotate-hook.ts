@@ -21,7 +21,7 @@ export const rotateHookRoute = createRoute({
   tags: ["elasticity"],
   summary: "Give a hook a new token",
   description:
-    "Both tokens are valid during the overlap. The address, the rules and the demands of the hook stay.",
+    "Both tokens are valid during the overlap. The URL, the rules and the demands of the hook stay.",
   security: writers,
   request: { params: hookParameters, headers: idempotentHeaders, body: jsonBody(rotateBody) },
   responses: {

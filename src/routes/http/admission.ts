@@ -95,7 +95,7 @@ function abandoned(): AppError {
 function tooManyChanges(): AppError {
   return new AppError("overloaded", {
     detail:
-      "Too many requests change this resource now. Nothing was changed. Repeat the request later.",
+      "Too many requests change this resource now. Nothing was changed. Retry the request later.",
     retryAfterMs: 1_000,
   });
 }

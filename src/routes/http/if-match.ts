@@ -18,7 +18,10 @@ export function etagOf(resource: { generation: number }): string {
   return `"${resource.generation}"`;
 }
 
-/** The generation in If-Match. Undefined: any. Throws invalid-request. */
+/**
+ * Reads the generation in If-Match. Returns undefined without the header, which matches every
+ * generation. Throws invalid-request.
+ */
 export function generationOf(ifMatch: string | undefined): number | undefined {
   if (ifMatch === undefined || ifMatch === "*") return undefined;
   const digits = generationTag.exec(ifMatch)?.[1];

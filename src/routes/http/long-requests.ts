@@ -21,7 +21,7 @@ export class LongRequests {
     const leave = this.#limit.tryEnter(callerOf(c).tokenId);
     if (leave) return leave;
     throw new AppError("rate-limited", {
-      detail: `A token may have ${LONG_REQUESTS_PER_CALLER_MAX} streams and waits at the same time. End one, or repeat the request later.`,
+      detail: `A token may have ${LONG_REQUESTS_PER_CALLER_MAX} streams and waits at the same time. End one, or retry the request later.`,
       retryAfterMs: RETRY_AFTER_MS,
     });
   }

@@ -12,7 +12,7 @@ const tags = [
   { name: "elasticity", description: "Hooks, demands of alerts, and scaling decisions." },
   { name: "events", description: "The log of all changes." },
   { name: "access", description: "Tokens and tenants." },
-  { name: "hooks", description: "The addresses to which alert senders deliver." },
+  { name: "hooks", description: "The URLs to which alert senders deliver." },
   { name: "agent", description: "The agent protocol, version 1." },
   { name: "system", description: "Health and metrics of the process." },
 ];

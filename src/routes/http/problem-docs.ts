@@ -12,7 +12,7 @@ interface ProblemDoc {
 export const problemDocs: Record<ProblemCode, ProblemDoc> = {
   "malformed-request": {
     meaning: "The body is not JSON, is not UTF-8, or is incomplete.",
-    user: "Correct the body and repeat the request.",
+    user: "Correct the body and retry the request.",
     operator:
       "Check the proxies before the API: a proxy that truncates bodies causes this problem.",
   },
@@ -50,7 +50,7 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
   },
   "state-conflict": {
     meaning: "The detail names the state that prevents the operation.",
-    user: "Read the resource again. Repeat the request when the state permits it.",
+    user: "Read the resource again. Retry the request when the state permits it.",
     operator: "Check the events of the resource if its state does not change.",
   },
   "idempotency-conflict": {
@@ -59,7 +59,7 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
   },
   "idempotency-in-progress": {
     meaning: "Berth still processes the first request with this key.",
-    user: "Repeat the request after a moment to receive the answer of the first.",
+    user: "Retry the request after a moment to receive the answer of the first.",
     operator: "If this lasts longer than a minute, search the database for long transactions.",
   },
   "generation-mismatch": {
@@ -95,46 +95,46 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
   },
   "rate-limited": {
     meaning: "Berth received too many requests in a short time.",
-    user: "Repeat the request after the time in Retry-After.",
+    user: "Retry the request after the time in Retry-After.",
     operator: "Find the caller in the request log. If the load is expected, add API processes.",
   },
   internal: {
     meaning: "Berth has a fault, and the request may or may not have taken effect.",
-    user: "Read the state before you repeat the request. Send the request id to the operator.",
+    user: "Read the state before you retry the request. Send the request id to the operator.",
     operator: "Search the logs for the request id. Report the error as a bug.",
   },
   "dependency-unavailable": {
     meaning: "The database or another dependency does not respond. The request changed nothing.",
-    user: "Repeat the request after the time in Retry-After.",
+    user: "Retry the request after the time in Retry-After.",
     operator: "Check `/readyz`, Postgres and Redis. The log names the dependency.",
   },
   overloaded: {
     meaning:
       "All connections that this request may use were busy for too long, or too many requests wait for them. The request changed nothing.",
-    user: "Repeat the request after the time in Retry-After.",
+    user: "Retry the request after the time in Retry-After.",
     operator:
       "Check the load of the API and of Postgres. If the load is expected, add API processes.",
   },
   "outcome-unknown": {
     meaning: "Berth lost the connection to the database between the commit and its answer.",
-    user: "Repeat the request with the same Idempotency-Key: it takes effect once. Without a key, read the state before you repeat the request.",
+    user: "Retry the request with the same Idempotency-Key: it takes effect once. Without a key, read the state before you retry the request.",
     operator: "Check the network between the API and Postgres, and the log of Postgres.",
   },
   "request-timeout": {
     meaning: "The request took longer than its limit, and may still take effect.",
-    user: "Read the state, or repeat the request with the same Idempotency-Key.",
+    user: "Read the state, or retry the request with the same Idempotency-Key.",
     operator: "Check the load of the API and the slow queries of Postgres.",
   },
   "quota-exceeded": {
     meaning:
-      "The request would exceed the tenant's quota. The detail names each dimension with the use, the growth and the bound.",
+      "The request would exceed the tenant's quota. The detail names each dimension with the usage, the growth and the bound.",
     user: "Scale a service in, wait until removed sets are absent, purge trashed volumes, or request a larger quota from an admin.",
     operator:
       "Raise the tenant's quota with `PATCH /v1/tenants/{name}` if the hosts have capacity.",
   },
   "capacity-insufficient": {
     meaning: "No host has enough free capacity.",
-    user: "Request smaller sets, or repeat the request later.",
+    user: "Request smaller sets, or retry the request later.",
     operator: "Add hosts, or uncordon hosts. `berth plan` shows the missing amount for each host.",
   },
 };

@@ -14,8 +14,8 @@ export interface RequestFacts {
 const validRequestId = /^[A-Za-z0-9._-]{1,64}$/;
 
 /**
- * Gives each request an id, which the caller may choose, and the headers of all answers. Writes one
- * log line when the answer begins, also for streams.
+ * Assigns each request an id, which the caller may choose, and the headers of all answers. Writes
+ * one log line when the answer begins, also for streams.
  */
 export function requestContext(
   log: Log,

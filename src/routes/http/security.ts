@@ -32,7 +32,7 @@ export function allow(...roles: TokenRole[]): Security {
   return [{ bearerToken: roles }];
 }
 
-/** Callers that may read resources of tenants: all roles of people. */
+/** Callers that may read resources of tenants: all roles of users. */
 export const readers = allow("admin", "operator", "tenant", "read");
 /** Callers that may read hosts, unless they are bound to a tenant: see fleet-readers-only.ts. */
 export const fleetReaders = allow("admin", "operator", "read");

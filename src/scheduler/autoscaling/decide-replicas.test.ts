@@ -71,7 +71,7 @@ describe("the reasons of a decision", () => {
     );
     const { because } = decide({ rules });
     expect(because).toHaveLength(DEMANDS_NAMED_MAX + 2);
-    expect(because[DEMANDS_NAMED_MAX]).toBe("8 alerts are held besides and want no more");
+    expect(because[DEMANDS_NAMED_MAX]).toBe("8 more alerts do not raise the target");
   });
 
   it("say that autoscaling is off", () => {
@@ -93,7 +93,7 @@ describe("the base", () => {
     expect(decide({ rules, policy })).toMatchObject({ base: 3, target: 6, desired: 6 });
   });
 
-  it("includes absolute demands, and the replicas as people change them", () => {
+  it("includes absolute demands, and the replicas as users change them", () => {
     const step = rule({ id: "a", want: { step: 2 } });
     expect(decide({ rules: [step, rule()], policy })).toMatchObject({ base: 10, target: 12 });
     expect(decide({ rules: [step], policy, replicas: 6 })).toMatchObject({ base: 6, target: 8 });
@@ -136,7 +136,7 @@ describe("scale-in", () => {
     expect(decide({ ...input, ...early })).toMatchObject({ desired: 100, recheckAfterMs: 40_000 });
   });
 
-  it("applies a lower maximum, and a person's own order, at once", () => {
+  it("applies a lower maximum, and a user's own scale-in, at once", () => {
     const input = { policy: { min: 1, max: 8 }, current: 100 };
     expect(decide({ ...input, ...past({ scaledInAtMs: nowMs }) }).desired).toBe(8);
     expect(decide({ ...input, isScaleInAtOnce: true }).desired).toBe(3);

@@ -45,7 +45,7 @@ export interface AutoscaleHistory {
 }
 
 export interface DecisionInput {
-  /** The replicas that people chose. */
+  /** The replicas that users chose. */
   replicas: number;
   /** Null: autoscaling is off, and demands do not count. */
   policy: Pick<AutoscaleSpec, "min" | "max" | "scaleIn" | "scaleOut"> | null;
@@ -54,7 +54,7 @@ export interface DecisionInput {
   readySets: number;
   rules: readonly HeldRule[];
   history: AutoscaleHistory;
-  /** True for a person's own scale-in, which takes no steps. */
+  /** True for a user's own scale-in, which takes no steps. */
   isScaleInAtOnce: boolean;
   replicasMax: number;
 }
@@ -76,7 +76,7 @@ export interface ReplicasDecision {
  * Decides how many sets a service should have. Pure and total; the order of the rules does not
  * matter.
  *
- * - The base is the larger of the people's replicas and the largest absolute demand, within the
+ * - The base is the larger of the users' replicas and the largest absolute demand, within the
  *   bounds. Steps and factors of all rules apply to this one base, so that neither a second alert
  *   nor a flap compounds.
  * - The target is the largest want. The bounds and absolute demands apply at once.
@@ -86,7 +86,7 @@ export interface ReplicasDecision {
  */
 export function decideReplicas(input: DecisionInput): ReplicasDecision {
   const { replicas, policy, rules } = input;
-  const people = `replicas is set to ${replicas}`;
+  const byUsers = `replicas is set to ${replicas}`;
   if (!policy) {
     const alerts = rules.reduce((sum, rule) => sum + rule.alerts, 0);
     const ignored = `autoscale is off: ${countAlerts(alerts)} not counted`;
@@ -94,7 +94,7 @@ export function decideReplicas(input: DecisionInput): ReplicasDecision {
       desired: replicas,
       target: replicas,
       base: replicas,
-      because: alerts > 0 ? [people, ignored] : [people],
+      because: alerts > 0 ? [byUsers, ignored] : [byUsers],
       stepsTaken: {},
       recheckAfterMs: null,
     };
@@ -114,7 +114,7 @@ export function decideReplicas(input: DecisionInput): ReplicasDecision {
   const target = clamp(wanted);
   const move = moveTowards(input, policy, { base, target, canGrow });
   const because = describeWants(wants);
-  because.push(people);
+  because.push(byUsers);
   if (wanted > policy.max) because.push(`autoscale.max is ${policy.max}`);
   if (wanted < policy.min) because.push(`autoscale.min is ${policy.min}`);
   because.push(...move.because);
@@ -165,7 +165,7 @@ function moveTowards(
   const step = policy.scaleIn?.step ?? Math.max(1, Math.floor(start / 10));
   const everyMs = (policy.scaleIn?.everySeconds ?? SCALE_IN_EVERY_SECONDS) * 1_000;
   const waitedMs = history.scaledInAtMs === null ? everyMs : history.nowMs - history.scaledInAtMs;
-  const because = [`scale-in to ${target} removes at most ${step} each ${everyMs / 1_000} s`];
+  const because = [`scale-in to ${target} removes at most ${step} every ${everyMs / 1_000} s`];
   if (waitedMs < everyMs) return { desired: start, because, recheckAfterMs: everyMs - waitedMs };
   const desired = Math.max(target, start - step);
   return { desired, because, recheckAfterMs: desired > target ? everyMs : null };
@@ -217,7 +217,10 @@ function describeWants(wants: readonly RuleWant[]): string[] {
   const named = sorted.slice(0, DEMANDS_NAMED_MAX);
   const because = named.map(describeWant);
   const unnamed = sorted.slice(DEMANDS_NAMED_MAX).reduce((sum, one) => sum + one.rule.alerts, 0);
-  if (unnamed > 0) because.push(`${countAlerts(unnamed)} held besides and want no more`);
+  if (unnamed > 0)
+    because.push(
+      `${unnamed} more ${unnamed === 1 ? "alert does" : "alerts do"} not raise the target`,
+    );
   return because;
 }
 

@@ -118,7 +118,7 @@ describe("foldAlerts", () => {
     }
   });
 
-  it("never reopens a run that a person released", () => {
+  it("never reopens a run that a user released", () => {
     const ledger = new Ledger();
     ledger.deliver([alert()]);
     for (const run of ledger.runs) run.state = "released";

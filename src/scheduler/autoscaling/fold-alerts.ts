@@ -23,14 +23,14 @@ export interface KnownRun {
   startedAtMs: number;
   state: "firing" | "resolved" | "released";
   /**
-   * The time at which its end arrived; undefined while it fires, and after a person released it.
+   * The time at which its end arrived; undefined while it fires, and after a user released it.
    */
   resolvedAtMs: number | undefined;
 }
 
 /**
- * A `firing` this long after the end of the same run is no late copy. The sender lost sight of the
- * alert, ended it, and sees it again with its original start. Copies in flight are seconds old.
+ * A `firing` this long after the end of the same run is not a late copy. The sender lost sight of
+ * the alert, ended it, and sees it again with its original start. Copies in flight are seconds old.
  */
 export const REFIRED_AFTER_MS = 120_000;
 
@@ -96,7 +96,7 @@ interface Fold {
  *
  * - A run is a key and a start. The database stores it once, so a repeated delivery has one effect.
  * - An ended run fires again only when a delivery says so well after its end (REFIRED_AFTER_MS). A
- *   run that a person released never fires again.
+ *   run that a user released never fires again.
  * - A key has one run at a time. An end that states its time ends every run that began before it,
  *   as two Prometheus servers see one alert begin at different moments.
  * - The end of an unknown run is stored, because its beginning may be on its way.

@@ -3,7 +3,7 @@
  */
 const halfCharacter = /[\uD800-\uDBFF]$/;
 
-/** Names an alert as people know it: `CpuHigh (9f2a61c7…)`, or by its key alone. */
+/** Names an alert as users know it: `CpuHigh (9f2a61c7…)`, or by its key alone. */
 export function nameAlert(alert: {
   key: string;
   labels: Readonly<Record<string, string>>;

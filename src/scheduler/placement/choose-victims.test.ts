@@ -40,7 +40,7 @@ describe("the victims of a scale-in", () => {
     ]);
   });
 
-  it("do not begin with a set that a person stopped", () => {
+  it("do not begin with a set that a user stopped", () => {
     const stopped = { isReady: false, desired: "stopped", state: "stopped" } as const;
     const sets = [setOf(0, "h1", stopped), setOf(1, "h1"), setOf(2, "h1")];
     const victims = chooseScaleInVictims(sets, [hostOf("h1", "z1")], [], 1);
@@ -144,7 +144,7 @@ describe("for any service, the choice", () => {
     );
   });
 
-  it("removes no set that serves while one remains that does not, unless a person stopped it", () => {
+  it("removes no set that serves while one remains that does not, unless a user stopped it", () => {
     fc.assert(
       fc.property(worldArbitrary, ({ sets, hosts, spread, count }) => {
         const victims = chooseScaleInVictims(sets, hosts, spread, count);

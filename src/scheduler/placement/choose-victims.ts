@@ -34,7 +34,7 @@ export interface Victim {
  * Chooses `count` sets of one service for a scale-in, first victim first; all sets if there are
  * fewer. The order of the choice:
  *
- * 1. Sets that do not serve: pending, then failed, then not ready. A set that a person stopped
+ * 1. Sets that do not serve: pending, then failed, then not ready. A set that a user stopped
  *    ranks like one that serves, because its volume may be the reason for the stop.
  * 2. Sets on cordoned or draining hosts, and sets that move already, while the spread permits it.
  * 3. Sets in the domain with the most sets.

@@ -1,7 +1,7 @@
 import type { RemovalReason } from "../../contracts/api/dry-run.ts";
 import { type Placement, type RejectReason, rejectReasons, type Rejection } from "./model.ts";
 
-/** The finding behind each reason, read after "0 of 12 hosts fit:" and before "on all 12". */
+/** The short text of each reason, read after "0 of 12 hosts fit:" and before "on all 12". */
 const findings: Record<RejectReason, string> = {
   "host-cordoned": "host cordoned",
   "host-draining": "host draining",
@@ -131,7 +131,7 @@ function textOf(remedy: Remedy, found: readonly Remedy[]): string {
     .join("");
   return raise === "overcommit"
     ? `add hosts, use smaller sets, or raise the pool's overcommit (berth pool set NAME${options})`
-    : `add hosts, reduce the use of the hosts (berth top hosts), or raise the pool's high-water mark (berth pool set NAME${options})`;
+    : `add hosts, reduce the usage of the hosts (berth top hosts), or raise the pool's high-water mark (berth pool set NAME${options})`;
 }
 
 function isKnown(reason: string): reason is RejectReason {

@@ -28,7 +28,7 @@ describe("the unreported part of a booking", () => {
       expect(unreportedAmounts(setOf({ state }), reportedAtMs)).toEqual(amounts(100));
   });
 
-  it("excludes the use that the host measures already, and is never negative", () => {
+  it("excludes the usage that the host measures already, and is never negative", () => {
     const used = amounts(0, { memoryBytes: 30, volumeBytes: 120 });
     expect(unreportedAmounts(setOf({ state: "preparing", used }), reportedAtMs)).toEqual(
       amounts(100, { memoryBytes: 70, volumeBytes: 0 }),
@@ -86,7 +86,7 @@ describe("the unreported part of a booking", () => {
 
 test("one set of 10Gi that fails to start does not keep out 22 sets of 50Mi", () => {
   const mib = 2 ** 20;
-  // A disk of 20 GiB, of which the machine itself uses 7; sets may be measured up to 85 %.
+  // A disk of 20 GiB, of which the machine itself uses 7; sets may be measured up to 85%.
   const policy = policyOf({
     overcommitPercent: amounts(1_000),
     highWaterPercent: amounts(1_000, { rootfsBytes: 85 }),

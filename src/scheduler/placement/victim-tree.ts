@@ -38,7 +38,7 @@ interface Node<T> {
 }
 
 /**
- * Gives out sets one after the other, so that those that remain stay spread: the next set is of the
+ * Returns sets one after the other, so that those that remain stay spread: the next set is of the
  * largest domain. Inner nodes are the domains of the spread rules, coarse rules first.
  *
  * One set costs O(depth x log n). A heap may hold keys that are too high, because keys only

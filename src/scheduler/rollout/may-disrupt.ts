@@ -7,7 +7,7 @@ export interface ReplicaCounts {
   desired: number;
   /** Sets that are ready for at least `minReadySeconds` and that no operation removes. */
   available: number;
-  /** Replicas that the budget does not expect: never ready so far, or stopped by a person. */
+  /** Replicas that the budget does not expect: never ready so far, or stopped by a user. */
   notExpected: number;
   /** Sets above `desired`: each one replaces another set that still runs. */
   surging: number;

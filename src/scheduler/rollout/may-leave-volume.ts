@@ -9,7 +9,7 @@ export type DepartureCause =
 /**
  * Whether a set may restart on another host (I13). A set without a volume may. A set with a live or
  * restorable volume may not: it would restart empty, and its data would stay behind in the trash.
- * Only a person who names the loss, or the policy `replace-without-data`, permits that.
+ * Only a user who names the loss, or the policy `replace-without-data`, permits that.
  */
 export function mayLeaveVolume(hasVolume: boolean, cause: DepartureCause): boolean {
   if (!hasVolume) return true;

@@ -169,7 +169,7 @@ async function expectRefusedOrDone(
   operation: (typeof operations)[number],
   hostile: Hostile,
 ): Promise<number> {
-  await tokenFor(operation.operationId); // a new one is no trace of the request
+  await tokenFor(operation.operationId); // a new one is not a trace of the request
   const before = await fingerprint();
   const response = await send(operation, hostile);
   expect(response.status, await response.clone().text()).toBeLessThan(500);

@@ -69,7 +69,7 @@ describe("scale-in", () => {
     expect(await passAndDecide(menu, 1)).toBe(4);
     expect(await passAndDecide(menu, 60)).toBe(3);
     const [last, , first] = (await menu.decisions()).items.filter(({ acted }) => acted);
-    expect(first?.because).toContain("scale-in to 3 removes at most 4 each 60 s");
+    expect(first?.because).toContain("scale-in to 3 removes at most 4 every 60 s");
     expect([last?.fromReplicas, last?.toReplicas]).toEqual([4, 3]);
   });
 
@@ -80,7 +80,7 @@ describe("scale-in", () => {
     expect(await passAndDecide(menu, 60)).toBe(7);
   });
 
-  it("continues in its steps when people change the replicas meanwhile", async () => {
+  it("continues in its steps when users change the replicas meanwhile", async () => {
     const menu = await createScalingIn();
     await scaleService(fleet.ctx, fleet.tenantId, menu.name, { replicas: 2 }, undefined);
     expect(await menu.desired()).toBe(8);
@@ -88,7 +88,7 @@ describe("scale-in", () => {
     expect(await passAndDecide(menu, 60)).toBe(2);
   });
 
-  it("by people takes effect at once", async () => {
+  it("by users takes effect at once", async () => {
     const menu = await createElasticService(fleet, newName(), { rules, scaleIn, replicas: 12 });
     await scaleService(fleet.ctx, fleet.tenantId, menu.name, { replicas: 2 }, undefined);
     expect([await menu.desired(), await menu.setsCount()]).toEqual([2, 2]);

@@ -189,7 +189,7 @@ beforeAll(async () => {
 afterAll(() => fleet.close());
 
 it(
-  "alerts, people, time and decisions in any order lead to the size that a simple model computes",
+  "alerts, users, time and decisions in any order lead to the size that a simple model computes",
   { timeout: 300_000 },
   async () => {
     const key = fc.constantFrom("a", "b", "b2", "c", "c2", "e");

@@ -132,7 +132,7 @@ async function repeatWhileShed(call: () => Promise<unknown>): Promise<unknown> {
   }
 }
 
-it("deliveries, decisions, sweeps, people and a deletion at once end without a deadlock, in what the last of them says", async () => {
+it("deliveries, decisions, sweeps, users and a deletion at once end without a deadlock, in what the last of them says", async () => {
   const menu = await createElasticService(fleet, "everything", {
     stabilizationSeconds: 0,
     max: 40,

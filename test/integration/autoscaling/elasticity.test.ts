@@ -231,7 +231,7 @@ describe("an alert", () => {
     );
   });
 
-  it("holds a service above what people scale it to", async () => {
+  it("holds a service above what users scale it to", async () => {
     const menu = await createElasticService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
@@ -246,7 +246,7 @@ describe("an alert", () => {
     expect(effects.join("\n")).toContain("alert CpuHigh");
   });
 
-  it("holds its demand while its sender is silent (I12), until a person releases it", async () => {
+  it("holds its demand while its sender is silent (I12), until a user releases it", async () => {
     const menu = await createElasticService(fleet, newName(), { stabilizationSeconds: 0 });
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();

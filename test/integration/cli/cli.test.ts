@@ -208,7 +208,7 @@ describe("sets and hosts", () => {
     await apply(manifest("resized", "replicas: 1"), "--wait", "--timeout", "20s");
     const change = await berth(["resize", "resized", "--cpu", "0.2", "--wait", "--timeout", "20s"]);
     expect(change).toMatchObject({ exitCode: 0 });
-    expect(change.stdout).toMatch(/resizes 1 set in place to 0\.2 cores, [\d.]+ MiB of memory,/);
+    expect(change.stdout).toMatch(/resize 1 set in place to 0\.2 cores, [\d.]+ MiB of memory,/);
     const sets = () => berthJson<BerthSet[]>("get", "sets", "--service", "resized");
     const [set] = await sets();
     expect(set).toMatchObject({ cpuMillis: 200, sized: true });

@@ -182,7 +182,7 @@ test("I12: after Berth was down, a host that has not returned yet has several ba
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 1, held: 0 });
 });
 
-test("I12: a valid lease is no witness; only a host that syncs is", async () => {
+test("I12: a valid lease is not a witness; only a host that syncs is", async () => {
   const { f, hostIds } = await fleetOf(5);
   await expireLease(f, hostIds.slice(0, 1));
   await f.ctx.db.execute(

@@ -94,7 +94,7 @@ test("a set that fits nowhere does not use up the budget of the others", async (
   await f.ctx.db.execute(sql`update sets set cpu_millis = 3500 where id = ${first?.id}`);
   await f.enroll("h2", { allocatable: { ...smallHost, cpuMillis: 3_000 } });
   await drainHost(f.ctx, h1);
-  expect(await mover.moveSets()).toBe(1); // a surge of 25 % is one set
+  expect(await mover.moveSets()).toBe(1); // a surge of 25% is one set
   expect(await getSet(f.ctx, f.tenantId, first?.id ?? "")).toMatchObject({
     operation: { blocked: { code: "move-held" } },
   });

@@ -201,7 +201,7 @@ test("a stopped set is moved and stays stopped; sets of a lost host are not move
   await expect(moveSet(f.ctx, f.tenantId, other?.id ?? "")).rejects.toThrow("host is lost");
 });
 
-test("a move by a person waits for capacity, and a scale-in removes the set and its replacement", async () => {
+test("a move by a user waits for capacity, and a scale-in removes the set and its replacement", async () => {
   const h1 = await f.enroll("h1");
   await run({ replicas: 2 });
   await obey(h1);
@@ -252,7 +252,7 @@ test("a drain replaces as many sets at once as the budget allows, and the others
     sql`select set_id as id from operations where phase = 'waiting'`,
   );
   expect(await getSet(f.ctx, f.tenantId, waiting[0]?.id ?? "")).toMatchObject({
-    reason: { code: "move-waits", text: expect.stringContaining("3 replacements") },
+    reason: { code: "move-waits", text: expect.stringContaining("replacements: 3 of at most") },
   });
   await f.placer.placeSets();
   await obey(h2);
@@ -288,7 +288,7 @@ test("a set that is not ready leaves a draining host without waiting for a ready
   });
   const h2 = await f.enroll("h2");
   await drainHost(f.ctx, h1);
-  // One healthy set is replaced, as maxSurge is 25 %. The broken set needs no share of the budget.
+  // One healthy set is replaced, as maxSurge is 25%. The broken set needs no share of the budget.
   expect(await mover.moveSets()).toBe(2);
   await obey(h1);
   await f.placer.placeSets();

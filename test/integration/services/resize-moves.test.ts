@@ -37,8 +37,8 @@ test("as few sets as can be are replaced elsewhere, one after the other, each on
   await expect(resize(f, { cpu: 2 })).rejects.toThrow(/capacity for the new size on h1 \(2 sets/);
   const { effects, service } = await resize(f, { cpu: 2, ifNoCapacity: "move" });
   expect(effects).toEqual([
-    expect.stringContaining("resizes 1 set in place to 2 cores"),
-    expect.stringContaining("replaces 2 sets because the hosts lack capacity"),
+    expect.stringContaining("resize 1 set in place to 2 cores"),
+    expect.stringContaining("replace 2 sets because the hosts lack capacity"),
   ]);
   expect(service).toMatchObject({ settled: false, revision: 1, counts: { ready: 3 } });
   await obey(f, h1);
@@ -69,7 +69,7 @@ test("as few sets as can be are replaced elsewhere, one after the other, each on
   expect(booked.reduce((sum, { cpu }) => sum + cpu, 0)).toBe(6_000);
 });
 
-test("a set that waits to move for one size moves with the next size; a move by a person stays a move", async () => {
+test("a set that waits to move for one size moves with the next size; a move by a user stays a move", async () => {
   fleet = await createFleetContext();
   const f = fleet;
   const h1 = await f.enroll("h1");
@@ -125,7 +125,7 @@ test("a set on a lost host keeps its size, and does not block the resize of the 
   );
   await expect(resize(f, { cpu: 2 })).rejects.toThrow("No capacity for the new size on h1");
   const { effects } = await resize(f, { cpu: 2, ifNoCapacity: "move" });
-  expect(effects[0]).toContain("resizes 2 sets in place to 2 cores");
+  expect(effects[0]).toContain("resize 2 sets in place to 2 cores");
   expect(effects[1]).toContain("2 sets on lost hosts cannot grow");
   expect(await createMover(f.ctx).moveSets()).toBe(0);
   const left = await rowsOf<{ revision: number; code: string; desired: string }>(

@@ -41,7 +41,7 @@ test("running sets get their new size in place: Berth books it, and their hosts 
   const hostId = (await hostIds(f))[0] ?? "";
   const before = await f.sync(hostId, { full: true });
   const change = await resize(f, { cpu: 2, memory: "512Mi" });
-  expect(change.effects[0]).toContain("resizes 4 sets in place to 2 cores");
+  expect(change.effects[0]).toContain("resize 4 sets in place to 2 cores");
   expect(change.service).toMatchObject({
     revision: 1,
     targetRevision: 1,
@@ -96,7 +96,7 @@ test("a large service is resized in rounds of 100 sets, and new sets have the si
   const { service } = await createService(f.ctx, f.tenantId, serviceBody("web", { replicas }));
   await f.placer.placeSets();
   const { effects } = await resize(f, { cpu: 0.5 });
-  expect(effects[0]).toContain(`resizes ${replicas} sets in place to 0.5 cores`);
+  expect(effects[0]).toContain(`resize ${replicas} sets in place to 0.5 cores`);
   const sizes = () =>
     rowsOf<{ cpu: number; sets: number }>(
       f.ctx.db,
@@ -309,7 +309,7 @@ test("an event reports a resize when the kernel applies it, and a warning report
     const events = sql`select kind from events where kind in ${kinds} order by id`;
     return (await rowsOf<{ kind: string }>(f.ctx.db, events)).map(({ kind }) => kind);
   };
-  // a person changed limits by hand
+  // a user changed limits by hand
   expect(await report({ sized: false })).toMatchObject({ sized: true });
   await resize(f, { memory: "512Mi" });
   const reason = { code: "memory-in-use", text: "it uses more", phase: "resize" };

@@ -31,7 +31,7 @@ export interface TestApi {
   /** Makes a tenant unless it is there. */
   ensureTenant(name: string): Promise<void>;
   /**
-   * A request as a program would send it; a body that is no string goes as JSON. Throws when the
+   * A request as a program would send it; a body that is not a string goes as JSON. Throws when the
    * answer is not one that the operation declares.
    */
   request(method: string, path: string, options?: TestRequest): Promise<Response>;

@@ -7,7 +7,7 @@ import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 const EVENTS_MAX = 1_000;
 
 /**
- * Expects that each stored event has the sentence of the catalogue for its data, whether SQL or
+ * Expects that each stored event has the sentence of the catalog for its data, whether SQL or
  * TypeScript wrote it. A rejection is excluded: its explanation is stored as its text only.
  */
 export async function expectCatalogTexts(q: Queryable): Promise<void> {

@@ -5,7 +5,7 @@ import { AGENT_PROTOCOL_VERSION } from "../../../src/contracts/agent-protocol/pr
 import type { SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 
 /**
- * JSON in, JSON out, over the network. Throws with the whole problem for an answer that is no
+ * JSON in, JSON out, over the network. Throws with the whole problem for an answer that is not a
  * success.
  */
 export async function requestJson<T>(

@@ -76,6 +76,42 @@ export const deniedWords: readonly DeniedWord[] = [
     better: "block, delay",
     sample: "It holds up the rest.",
   },
+  {
+    pattern: word("(?:exists?|used|enrolled) already"),
+    better: "already exists, has already been used",
+    sample: "The service exists already.",
+  },
+  {
+    pattern: word("repeat the request"),
+    better: "retry the request",
+    sample: "Repeat the request later.",
+  },
+  {
+    pattern: word("each (?:\\d+|VALUE) (?:s|ms|seconds|minutes|hours)"),
+    better: "every 60 s",
+    sample: "It removes one set each 60 s.",
+  },
+  { pattern: /\d %/, better: "a number with its sign: 80%", sample: "The disk is at 80 %." },
+  {
+    pattern: /(?<!\b(?:there|where) )\b(?:is|are) no (?!longer\b)/i,
+    better: "is not a, has no",
+    sample: "A longer line is no event.",
+  },
+  {
+    pattern: word("another \\w+ than"),
+    better: "a different one than",
+    sample: "The host has another generation than the caller.",
+  },
+  {
+    pattern: /^Gives\b(?! up\b)/,
+    better: "Returns, or the verb of the effect",
+    sample: "Gives the number of sets.",
+  },
+  {
+    pattern: word("persons?"),
+    better: "user, operator",
+    sample: "A person restarts the set.",
+  },
   { pattern: word("made"), better: "created, built", sample: "The container was made." },
   { pattern: word("kept"), better: "retained, cached, stored", sample: "The answer is kept." },
   {
@@ -90,7 +126,7 @@ export const deniedWords: readonly DeniedWord[] = [
   },
   {
     pattern: word(
-      "behaviours?|neighbours?|colours?|favours?|honours?|(?:authori|initiali|normali|recogni|organi|seriali|stabili|optimi|summari|minimi|maximi|prioriti|synchroni)s(?:e|es|ed|ing|ation)",
+      "behaviours?|catalogues?|cancelled|cancelling|neighbours?|colours?|favours?|honours?|(?:authori|initiali|normali|recogni|organi|seriali|stabili|optimi|summari|minimi|maximi|prioriti|synchroni)s(?:e|es|ed|ing|ation)",
     ),
     better: "the American spelling (behavior, authorize)",
     sample: "The behaviour of a set.",

@@ -31,7 +31,7 @@ interface Started {
 
 /**
  * Starts src/main/`program`.ts with nothing but `env` and resolves once it says that it is ready.
- * @param root of another checkout than this one
+ * @param root of a different checkout than this one
  */
 export async function startMain(
   program: string,

@@ -54,7 +54,7 @@ export async function openVolumeProcesses(): Promise<VolumeProcesses> {
       const dying = start(work);
       const exited = once(dying, "exit");
       if (dying.stdout) await once(dying.stdout, "data");
-      await delay(workMs); // the time of the kill varies, so this is no wait
+      await delay(workMs); // the time of the kill varies, so this is not a wait
       dying.kill("SIGKILL");
       await exited;
     },

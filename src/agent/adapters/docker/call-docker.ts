@@ -3,8 +3,8 @@ import { AgentError, type AgentPhase } from "../../agent-error.ts";
 import { truncate } from "../../../lib/text/truncate.ts";
 
 /**
- * The cause of an AgentError after a refusal. It is no Error, because a logger appends the message
- * of an Error's cause, which would repeat the daemon's message.
+ * The cause of an AgentError after a refusal. It is not an Error, because a logger appends the
+ * message of an Error's cause, which would repeat the daemon's message.
  */
 interface DockerRefusal {
   statusCode: number;

@@ -101,8 +101,8 @@ export function addressIn({
 }
 
 /**
- * Returns 0 for text that is no integer: a damaged label makes the container outdated, and does not
- * fail the agent.
+ * Returns 0 for text that is not an integer: a damaged label makes the container outdated, and does
+ * not fail the agent.
  */
 function toInteger(text: string | undefined): number {
   const value = Number(text);

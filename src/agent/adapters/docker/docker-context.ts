@@ -27,8 +27,8 @@ export interface DockerEnvironment {
   canPrivilege: boolean;
   cgroups: SetCgroups;
   /**
-   * Device numbers of Docker's disk; undefined if it is no block device, or if the agent cannot see
-   * it.
+   * Device numbers of Docker's disk; undefined if it is not a block device, or if the agent cannot
+   * see it.
    */
   dockerDisk: string | undefined;
 }

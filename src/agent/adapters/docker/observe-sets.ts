@@ -133,7 +133,7 @@ function toState(dockerState: string): ObservedContainer["state"] {
     case "restarting":
     case "exited":
       return dockerState;
-    case "paused": // its processes exist, and the person who paused it will resume it
+    case "paused": // its processes exist, and the user who paused it will resume it
       return "running";
     default: // dead, removing
       return "dead";

@@ -11,7 +11,7 @@ const markName = "berth-pulled";
 /**
  * The mark of an image that this agent pulled: a second reference in the daemon, "berth-pulled:"
  * and a hash of the first. Only marked images are collected (I4), and no file records them. An
- * image that a person loaded, built or pulled has no mark, or a mark for another reference.
+ * image that a user loaded, built or pulled has no mark, or a mark for another reference.
  */
 export function markOf(reference: string): string {
   const hash = createHash("sha256").update(familiarName(reference)).digest("hex").slice(0, 32);

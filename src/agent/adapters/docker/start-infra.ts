@@ -70,7 +70,7 @@ async function waitForSysctls(
 
 /**
  * Time at which the output of the current run starts: after the exit of the previous run. Docker
- * records the start time only after the first lines may have appeared, so it is no usable bound.
+ * records the start time only after the first lines may have appeared, so it is not a usable bound.
  */
 function runStartedAtSeconds(state: {
   Running: boolean;

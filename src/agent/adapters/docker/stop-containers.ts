@@ -53,7 +53,7 @@ export async function stopInOrder(
 
 /**
  * Stops and deletes containers in stop order, with their anonymous volumes. A missing container is
- * no error.
+ * not an error.
  */
 export async function removeContainers(
   context: Pick<DockerContext, "docker" | "hostId">,

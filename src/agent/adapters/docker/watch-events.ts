@@ -6,7 +6,7 @@ import type { DockerContext } from "./docker-context.ts";
 const openTimeoutMs = 20_000;
 const backoffMsMin = 100;
 const backoffMsMax = 5_000;
-/** An event has about 1 KB. A longer line is no event. */
+/** An event has about 1 KB. A longer line is not an event. */
 const lineCharsMax = 2 ** 20;
 const watched = ["start", "die", "oom", "destroy", "update", "pause", "unpause"];
 

@@ -39,8 +39,8 @@ export interface VolumesOptions {
 }
 
 /**
- * A lock key that is no volume's id. Its holder frees and allocates space, so that no other volume
- * takes the freed space.
+ * A lock key that is not a volume's id. Its holder frees and allocates space, so that no other
+ * volume takes the freed space.
  */
 const capacityKey = "room";
 

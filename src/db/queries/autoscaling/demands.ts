@@ -218,7 +218,7 @@ export async function releaseStaleDemands(
 }
 
 /**
- * Releases one held demand on a person's order, which stores no end of its alert. Undefined: the
+ * Releases one held demand on a user's order, which stores no end of its alert. Undefined: the
  * service holds none of this id.
  */
 export async function releaseDemand(

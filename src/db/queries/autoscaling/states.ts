@@ -97,7 +97,7 @@ export async function postponeAutoscale(
 
 /**
  * Makes services due whose resolved demands nothing would release: a process of an older release
- * resolves a demand without a due time. Gives how many. (Index demands_due.)
+ * resolves a demand without a due time. Returns how many. (Index demands_due.)
  */
 export async function markOverlookedServicesDue(q: Queryable): Promise<number> {
   const rows = await rowsOf<{ id: string }>(

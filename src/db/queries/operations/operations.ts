@@ -30,7 +30,7 @@ export interface NewMove {
 }
 
 /**
- * Creates a waiting move of a live, placed set. A person's move takes over a waiting move of a
+ * Creates a waiting move of a live, placed set. A user's move takes over a waiting move of a
  * drain. False: another operation is in progress.
  */
 export async function insertMove(q: Queryable, move: NewMove): Promise<boolean> {
@@ -183,7 +183,9 @@ export async function readReplicaCounts(
   return { desired: Math.min(desired, live), available, notExpected, surging };
 }
 
-/** Stores why operations wait, and when they are due again. Gives the sets of which it is news. */
+/**
+ * Stores why operations wait, and when they are due again. Returns the sets of which it is news.
+ */
 export async function blockOperations(
   q: Queryable,
   blocked: readonly { setId: string; reason: Reason; retryAfterMs: number }[],
@@ -253,7 +255,7 @@ export interface ReplacedSet {
 
 /**
  * Replacements that need a decision, of one service or of all. The replacement is available, a
- * person stopped the replaced set, or the replacement missed its deadline. One that is ready, but
+ * user stopped the replaced set, or the replacement missed its deadline. One that is ready, but
  * not for `minReadySeconds` yet, gets the time.
  */
 export async function listDecidedReplacements(
@@ -305,7 +307,7 @@ export async function waitAgain(
   );
 }
 
-/** Ends operations. An outcome that people should see stays with the set. */
+/** Ends operations. An outcome that users should see stays with the set. */
 export async function endOperations(
   q: Queryable,
   setIds: readonly string[],

@@ -116,7 +116,7 @@ export async function commitPlacements(
           update sets s set state = 'placed', host_id = p."hostId", host_generation = h.generation + 1,
             generation = s.generation + 1, placed_at = now(), updated_at = now(), reason = null, address = null,
             containers = '[]', starting_at = null, running_at = null, ready = false, restore_volume_id = case
-              -- On another host it starts with a new volume: a person or a policy has decided that.
+              -- On another host it starts with a new volume: a user or a policy has decided that.
               when s.restore_volume_id is null then null
               when exists (select 1 from volumes where id = s.restore_volume_id and volumes.host_id = p."hostId") then s.restore_volume_id end
           from planned p join ${hosts} h on h.id = p."hostId"
@@ -161,7 +161,7 @@ const afterFailureText = renderReasonText("no-host-fits", { explanation: "%s", l
  * Stores why no host takes these sets (I5), and when they are retried. The reason of a set that
  * failed to start includes the failure, which its owner can correct.
  *
- * A set is news if the codes of its reasons have changed. A changed number of hosts is no news, as
+ * A set is news if the codes of its reasons have changed. A changed number of hosts is not news, as
  * it changes with each host that comes or goes. News is one event per service, with the number of
  * sets. It locks the sets: the caller has locked hosts before.
  */

@@ -21,7 +21,7 @@ type ServiceReadRow = Omit<Service, "counts" | "disruption" | "createdAt" | "upd
 
 /**
  * Services with their counts in one statement: one scan of each service's live sets (index
- * sets_service). A set that a person stopped counts as settled. A set with a move or a resize
+ * sets_service). A set that a user stopped counts as settled. A set with a move or a resize
  * does not.
  */
 const setReason = sql`coalesce(reason, blocked, last_operation->'reason')`;

@@ -113,10 +113,10 @@ export interface SetResize {
 }
 
 /**
- * Gives placed and pending sets another size and books the growth on their hosts, which the caller
- * has locked and checked. `confirmResizes` gives back what becomes less. The growth counts as
- * unreported until the next usage report. A pending set is due at once. One statement, so that sets
- * and hosts agree.
+ * Stores a new size of placed and pending sets and books the growth on their hosts, which the
+ * caller has locked and checked. `confirmResizes` gives back what becomes less. The growth counts
+ * as unreported until the next usage report. A pending set is due at once. One statement, so that
+ * sets and hosts agree.
  */
 export async function resizeSets(
   q: Queryable,
@@ -249,7 +249,7 @@ function formerUnlessApplying(column: string): SQL {
 
 /**
  * The kernel refused the new size: these sets get their former size again. Both stay booked until
- * the agent confirms it. Gives the reverted sets. The caller has locked the host and the sets.
+ * the agent confirms it. Returns the reverted sets. The caller has locked the host and the sets.
  */
 export async function revertResizes(
   q: Queryable,

@@ -25,7 +25,7 @@ export interface ServiceRow {
   generation: number;
   /** The current revision: new sets have it. */
   revision: number;
-  /** The revision that people want; the current one unless a rollout is due. */
+  /** The revision that users want; the current one unless a rollout is due. */
   targetRevision: number;
   /** The size of new sets. */
   size: SetSize;
@@ -236,7 +236,7 @@ function isPlainlyGranted(tenantId: string): SQL {
     and (g.grants->'pools' @> '["*"]' or g.grants->'pools' @> jsonb_build_array(w.placement->>'pool')))`;
 }
 
-/** Writes what changed of a locked service and bumps its generation. Gives the new one. */
+/** Updates a locked service and increments its generation. Returns the new generation. */
 export async function updateService(q: Queryable, service: ServiceRow): Promise<number> {
   const rows = await rowsOf<{ generation: number }>(
     q,
@@ -254,7 +254,7 @@ export async function updateService(q: Queryable, service: ServiceRow): Promise<
 }
 
 /**
- * Inserts the next revision of a service, whose row the caller has locked. Gives its number.
+ * Inserts the next revision of a service, whose row the caller has locked. Returns its number.
  * Numbers grow, also when a target revision was given up.
  */
 export async function insertRevision(
@@ -297,8 +297,8 @@ export async function findTemplate(
 }
 
 /**
- * Closes at most `limit` deleted services without remaining sets, of `serviceIds` or of all.
- * Returns the closed ones.
+ * Finalizes at most `limit` deleted services without remaining sets, of `serviceIds` or of all.
+ * Returns them.
  */
 export async function closeDeletedServices(
   q: Queryable,

@@ -99,7 +99,7 @@ export interface RotatedTokenRow {
 }
 
 /**
- * Ends a valid token of a person or a program after `overlapSeconds`, unless it ends earlier.
+ * Ends a valid token of a user or a program after `overlapSeconds`, unless it ends earlier.
  * Undefined: the token does not exist, is not valid, or belongs to a hook or an enrollment.
  */
 export async function updateTokenRotated(
