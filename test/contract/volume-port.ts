@@ -67,6 +67,11 @@ function describeLifecycle(c: VolumeContract): void {
     expect(await readFile(join(made.dataPath, "file"), "utf8")).toBe("written");
   });
 
+  it("uses the same block size for a small volume as for the large one that it may become", async () => {
+    const { dataPath } = await c.port.ensure(c.newSpec(), signal);
+    expect((await statfs(dataPath)).bsize).toBe(4_096);
+  });
+
   it("limits writes: a full volume returns ENOSPC, and another volume is not affected", async () => {
     const full = await c.port.ensure(c.newSpec(), signal);
     const neighbor = await c.port.ensure(c.newSpec(), signal);
