@@ -112,6 +112,7 @@ function hintsOf(code: ProblemCode, problem: ProblemDocument): string[] {
       return ["The log of the API has the cause under the request id."];
     case "malformed-request":
     case "method-not-allowed":
+    case "wrong-endpoint":
     case "already-exists":
     case "state-conflict":
     case "idempotency-conflict":

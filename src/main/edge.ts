@@ -28,7 +28,7 @@ const ENQUEUE_TIMEOUT_MS = 2_000;
  * The Hono app on Cloudflare Workers. Sockets there belong to the request that opened them, so each
  * request opens its own connections. It connects to Postgres at its first query, and to Redis at
  * its first job, signal or wait. It closes both after its answer. It serves neither the queue
- * dashboard nor the metrics of a process.
+ * dashboard, nor the metrics of a process, nor host agents and dry runs.
  *
  * Bindings: see src/config/edge.ts. Other processes (`migrate`, `api`, `all-in-one`) migrate and
  * bootstrap the database.
@@ -42,7 +42,7 @@ async function serveRequest(
   const log = createEdgeLog(config.BERTH_LOG_LEVEL, { service: "edge" });
   const { ctx, close } = openRequest(config, log);
   try {
-    const app = createApp(ctx, { version: config.BERTH_VERSION });
+    const app = createApp(ctx, { version: config.BERTH_VERSION, isEdge: true });
     const response = await app.fetch(request, bindings, { ...executionOf(execution), props: {} });
     if (response.body === null) {
       execution.waitUntil(close());

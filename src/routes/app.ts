@@ -18,6 +18,7 @@ import type { PageFiles } from "./system/api-page.ts";
 import { mountDocuments, mountFallback } from "./system/documents.ts";
 import { mountSystem } from "./system/routes.ts";
 import { mountVolumes } from "./volumes/routes.ts";
+import { refuseOnEdge } from "./system/refuse-on-edge.ts";
 import { validationHook } from "./http/validation-hook.ts";
 
 export interface AppOptions {
@@ -27,6 +28,8 @@ export interface AppOptions {
   renderMetrics?: () => Promise<string>;
   /** The files of the API page at /docs. If they are undefined, the page does not exist. */
   pageFiles?: PageFiles;
+  /** True on Workers: host agents and dry runs are refused with `wrong-endpoint`. */
+  isEdge?: boolean;
   /** Called once for each request, when its answer begins. */
   observeRequest?: (facts: RequestFacts) => void;
 }
@@ -50,12 +53,16 @@ export function createMountedApi(ctx: ControlContext, options: AppOptions): Api 
   mountSets(api);
   mountVolumes(api);
   mountHosts(api);
-  mountPlan(api);
   mountElasticity(api);
   mountHooks(api);
   mountEvents(api);
   mountAccess(api);
-  mountAgent(api);
+  if (options.isEdge) {
+    refuseOnEdge(app);
+  } else {
+    mountPlan(api);
+    mountAgent(api);
+  }
   mountSystem(api, options.renderMetrics);
   mountDocuments(api, options);
   mountFallback(api);

@@ -78,10 +78,8 @@ describe("on Cloudflare Workers", () => {
     expect(refused.headers.get("content-type")).toContain("application/problem+json");
   });
 
-  it("the job worker places a service on a host, both created through the edge, and waits end", async () => {
-    const host = await HttpHost.enroll(edgeUrl, adminToken, "edge-host");
-    // The poll waits in workerd; what ends it is a signal that the job worker sends after its
-    // commit.
+  it("the job worker places a service on a host, created through the edge, and waits end", async () => {
+    const host = await HttpHost.enroll(String(api.ready["apiUrl"]), adminToken, "edge-host");
     const polling = host.sync(20_000);
     const startedAtMs = performance.now();
     const { service } = await asAdmin<{ service: Service }>(
@@ -102,6 +100,22 @@ describe("on Cloudflare Workers", () => {
     expect(await waiting).toMatchObject({ reached: true });
     const placedBy = jobWorker.logLines().filter((line) => line["job"] === "place-sets");
     expect(placedBy.some((line) => line["placed"] === 3)).toBe(true);
+  });
+
+  it.each([
+    ["POST", "/agent/v1/enroll"],
+    ["POST", "/v1/plan"],
+  ])("refuses %s %s, and says where to send it", async (method, path) => {
+    const refused = await fetch(edgeUrl + path, {
+      method,
+      headers: { Authorization: `Bearer ${adminToken}`, "Content-Type": "application/json" },
+      body: "{}",
+    });
+    expect(refused.status).toBe(501);
+    expect(await refused.json()).toMatchObject({
+      code: "wrong-endpoint",
+      detail: expect.stringContaining("API on Node"),
+    });
   });
 
   it("a wait ends at its timeout with the present state", async () => {

@@ -37,6 +37,11 @@ export const problemCatalogue = {
     retryable: false,
   },
   "body-too-large": { status: 413, title: "The request body is too large", retryable: false },
+  "wrong-endpoint": {
+    status: 501,
+    title: "Another endpoint of Berth serves this operation",
+    retryable: false,
+  },
   "unsupported-media-type": {
     status: 415,
     title: "The body must be application/json",

@@ -44,6 +44,12 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
     meaning: "The path exists, but does not support the method.",
     user: "Use a method that the header Allow lists.",
   },
+  "wrong-endpoint": {
+    meaning:
+      "The API on Cloudflare Workers does not serve host agents and dry runs, which need more connections or memory than a Worker has.",
+    user: "Send the request to the API on Node.",
+    operator: "Set `BERTH_API_URL` of the host agents to the API on Node.",
+  },
   "already-exists": {
     meaning: "Another resource has this name.",
     user: "Choose another name, or change the existing resource.",
