@@ -21,6 +21,7 @@ import { assertGranted } from "../tenancy/grants.ts";
 import { amountsOfSets, assertWithinQuota, growthBySets } from "../tenancy/quota.ts";
 import { jobsForNewSets, SETS_ADDED_MAX } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
+import { assertNameFree } from "./assert-name-free.ts";
 import { countOf } from "../../lib/text/count-of.ts";
 
 /** A service with more sets has a statement of its own, so that small ones do not wait for it. */
@@ -67,6 +68,7 @@ export async function createService(
     (await insertUnchecked(ctx, added)) ??
     (await withTx(ctx.db, async (tx) => {
       await assertGranted(tx, tenantId, body);
+      await assertNameFree(tx, tenantId, body.name);
       await assertWithinQuota(tx, tenantId, growthBySets(body.template, body.replicas));
       const [inserted] = await insertServices(tx, tenantId, [added]);
       return inserted;

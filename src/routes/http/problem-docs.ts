@@ -51,8 +51,11 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
     operator: "Set `BERTH_API_URL` of the host agents to the API on Node.",
   },
   "already-exists": {
-    meaning: "Another resource has this name.",
-    user: "Choose another name, or change the existing resource.",
+    meaning:
+      "Another resource has this name. A service holds its name until its deletion is complete.",
+    user: "Choose another name, or change the existing resource. Wait for a deletion with `berth wait NAME --for deleted`.",
+    operator:
+      "If a lost host delays the deletion of a service, delete the host when its machine is off.",
   },
   "state-conflict": {
     meaning: "The detail names the state that prevents the operation.",

@@ -107,16 +107,21 @@ test("the credential of a deleted host is invalid, and the host no longer counts
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 1, held: 0 });
 });
 
-test("the deletion of a lost host completes the deletion of a service with its last set there", async () => {
+test("a service whose last set is on a lost host holds its name until that host is deleted", async () => {
   const { f, hostIds } = await fleetOf(2, { replicas: 1 });
   const [placed] = await liveSets(f);
   const deadId = placed?.hostId ?? "";
   expect(hostIds).toContain(deadId);
   await die(f, deadId);
   await deleteService(f.ctx, f.tenantId, "web", undefined);
+  const createAgain = () => createService(f.ctx, f.tenantId, serviceBody("web"));
+  await expect(createAgain()).rejects.toMatchObject({
+    code: "already-exists",
+    publicDetail: expect.stringMatching(/1 set still exists. Lost hosts have 1 set:/) as string,
+  });
   await deleteHost(f.ctx, deadId, { confirm: deadId });
   expect(await liveSets(f)).toEqual([]);
-  await createService(f.ctx, f.tenantId, serviceBody("web"));
+  await createAgain();
 });
 
 test("a stopped set is placed again and stays stopped when its host is deleted", async () => {

@@ -73,6 +73,20 @@ export function findServiceByName(
   return selectService(q, isNamed(tenantId, name));
 }
 
+/** Counts the sets of a service that exist, and those of them whose host is lost. */
+export async function countRemainingSets(
+  q: Queryable,
+  serviceId: string,
+): Promise<{ sets: number; setsOnLostHosts: number }> {
+  const [counts] = await rowsOf<{ sets: number; setsOnLostHosts: number }>(
+    q,
+    sql`select count(*)::int as sets, count(h.lost_at)::int as "setsOnLostHosts"
+        from sets s left join hosts h on h.id = s.host_id
+        where s.service_id = ${serviceId} and s.deleted_at is null`,
+  );
+  return counts ?? { sets: 0, setsOnLostHosts: 0 };
+}
+
 /** Locks a service by its id, as lockServiceByName does. Undefined: it is deleted. */
 export function lockServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
   return selectService(q, sql`id = ${serviceId}`, sql`for update`);

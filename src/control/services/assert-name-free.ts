@@ -1,0 +1,24 @@
+import { AppError } from "../../contracts/common/app-error.ts";
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import { countRemainingSets, findServiceByName } from "../../db/queries/services/write-services.ts";
+import { countOf } from "../../lib/text/count-of.ts";
+
+/**
+ * Throws already-exists if a service has the name. A service that is being deleted holds its name
+ * until its last set has ended: a set on a lost host still has its volume. The error then
+ * says what the deletion waits for.
+ */
+export async function assertNameFree(tx: Queryable, tenantId: string, name: string): Promise<void> {
+  const service = await findServiceByName(tx, tenantId, name);
+  if (!service) return;
+  if (!service.deleting)
+    throw new AppError("already-exists", { detail: "A service of this name already exists." });
+  const { sets, setsOnLostHosts } = await countRemainingSets(tx, service.id);
+  const onLostHosts =
+    setsOnLostHosts === 0
+      ? ""
+      : ` Lost hosts have ${countOf(setsOnLostHosts, "set")}: these end when their host returns, or when an operator deletes it.`;
+  throw new AppError("already-exists", {
+    detail: `The service of this name is being deleted, and ${countOf(sets, "set")} still exist${sets === 1 ? "s" : ""}.${onLostHosts} Retry the request when the deletion is complete.`,
+  });
+}
