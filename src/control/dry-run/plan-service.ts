@@ -23,6 +23,13 @@ import { FleetCache } from "../placement/fleet-cache.ts";
 import { requestsOfService } from "../placement/placement-requests.ts";
 import { chooseRemovals, type Removal } from "../replicas/choose-removals.ts";
 import { assertWithinBounds } from "../services/scale-service.ts";
+import { assertGranted } from "../tenancy/grants.ts";
+import {
+  amountsOfSets,
+  assertNowWithinQuota,
+  growthBySets,
+  subtractAmounts,
+} from "../tenancy/quota.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
 
 const HOSTS_LISTED_MAX = 500;
@@ -41,8 +48,8 @@ export interface ServicePlanner {
 /**
  * Creates the planner of dry runs for a process. They share one fleet in memory, which each run
  * refreshes, and run one at a time. They lock no rows, so that neither changes nor placements wait
- * for them. `plan` throws not-found, unsupported, and dependency-unavailable if too many dry runs
- * wait.
+ * for them. `plan` throws what the planned request would throw: not-found, unsupported,
+ * grant-missing or quota-exceeded. It throws dependency-unavailable if too many dry runs wait.
  */
 export function createServicePlanner(ctx: ControlContext): ServicePlanner {
   let fleetCache: FleetCache | undefined;
@@ -105,6 +112,8 @@ async function intentOfCreate(
   body: CreateService,
 ): Promise<Intent> {
   assertSupported(body);
+  await assertGranted(tx, tenantId, body);
+  await assertNowWithinQuota(tx, tenantId, growthBySets(body.template, body.replicas));
   // Not an id of newId, as the service does not exist.
   const requests = await requestsFor(
     tx,
@@ -126,6 +135,15 @@ async function intentOfApply(
   const service = await findServiceByName(tx, tenantId, body.name);
   if (!service) return intentOfCreate(tx, tenantId, body);
   const { placement, priority } = body;
+  await assertGranted(tx, tenantId, body);
+  const before = await getSizedTemplate(tx, service);
+  await assertNowWithinQuota(tx, tenantId, {
+    intended: subtractAmounts(
+      amountsOfSets(body.template, body.replicas),
+      amountsOfSets(before, service.desiredReplicas),
+    ),
+    existing: amountsOfSets(body.template, Math.max(0, body.replicas - service.desiredReplicas)),
+  });
   return intentOfChange(tx, { ...service, placement, priority }, body.template, body.replicas);
 }
 
@@ -138,6 +156,11 @@ async function intentOfScale(
   if (!service) throw notFound("service");
   assertWithinBounds(service, body.replicas);
   const template = await getSizedTemplate(tx, service);
+  if (body.replicas > service.desiredReplicas) {
+    await assertGranted(tx, tenantId, service);
+    const growth = growthBySets(template, body.replicas - service.desiredReplicas);
+    await assertNowWithinQuota(tx, tenantId, growth);
+  }
   return intentOfChange(tx, service, template, body.replicas);
 }
 

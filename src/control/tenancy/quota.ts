@@ -81,11 +81,35 @@ export function subtractAmounts(a: QuotaAmounts, b: QuotaAmounts): QuotaAmounts 
 export async function assertWithinQuota(
   tx: Queryable,
   tenantId: string,
-  { intended, existing, restoresVolumes = false }: QuotaGrowth,
+  growth: QuotaGrowth,
 ): Promise<void> {
-  const growth = largerAmounts(intended, existing);
-  if (dimensions.every(({ name }) => growth[name] <= 0)) return;
-  const use = await readUseNearQuota(tx, tenantId, growth);
+  if (!isGrowing(growth)) return;
+  assertNoExcess(await readUseNearQuota(tx, tenantId, largestGrowth(growth)), growth);
+}
+
+/**
+ * Throws as assertWithinQuota does, but locks nothing, for a dry run. So a concurrent change may
+ * take the rest of the quota before the real request.
+ */
+export async function assertNowWithinQuota(
+  q: Queryable,
+  tenantId: string,
+  growth: QuotaGrowth,
+): Promise<void> {
+  if (!isGrowing(growth)) return;
+  assertNoExcess(await getTenantUse(q, tenantId, largestGrowth(growth)), growth);
+}
+
+function isGrowing(growth: QuotaGrowth): boolean {
+  const largest = largestGrowth(growth);
+  return dimensions.some(({ name }) => largest[name] > 0);
+}
+
+function assertNoExcess(
+  use: TenantUse,
+  { intended, existing, restoresVolumes = false }: QuotaGrowth,
+): void {
+  const growth = largestGrowth({ intended, existing });
   const excesses = [
     ...dimensions.flatMap((dimension) => findExcess(dimension, use, { intended, existing })),
     ...(growth.volumeBytes > 0 && !restoresVolumes ? findTrashExcess(use) : []),
@@ -206,7 +230,7 @@ function findTrashExcess({ trashBytes, max }: TenantUse): string[] {
   ];
 }
 
-function largerAmounts(a: QuotaAmounts, b: QuotaAmounts): QuotaAmounts {
+function largestGrowth({ intended: a, existing: b }: QuotaGrowth): QuotaAmounts {
   return {
     sets: Math.max(a.sets, b.sets),
     cpuMillis: Math.max(a.cpuMillis, b.cpuMillis),

@@ -12,13 +12,14 @@ export const planServiceRoute = createRoute({
   operationId: "planService",
   tags: ["services"],
   summary: "Show the effects of a change without making it",
-  description: "Runs the planner of the placement on the current fleet, and commits nothing.",
+  description:
+    "Runs the planner of the placement on the current fleet, and commits nothing. A change that exceeds the quota or lacks a grant is refused, as the real request would be.",
   security: readers,
   request: { body: jsonBody(planBody) },
   responses: {
     200: jsonResponse(planResultSchema, "The planned placements with their reasons."),
     ...bodyProblems,
-    ...problems("invalid-request", "unsupported", "quota-exceeded"),
+    ...problems("invalid-request", "unsupported", "quota-exceeded", "grant-missing"),
   },
 });
 

@@ -5,6 +5,8 @@ import { createService } from "../../../src/control/services/create-service.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
 import { createServicePlanner } from "../../../src/control/dry-run/plan-service.ts";
+import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
+import { tenantBody } from "../../support/fleet/tenant-body.ts";
 import { serviceBody } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 import { obey } from "../../support/fleet/resizing.ts";
@@ -72,6 +74,32 @@ test("a dry run of a manifest for an existing service plans the added sets with 
     placed: 1,
     rejected: 2,
   });
+});
+
+test("a dry run is refused where the real request exceeds the quota or lacks a grant", async () => {
+  const f = await start();
+  await f.enroll("h1");
+  const { id: tenantId } = await createTenant(f.ctx, tenantBody("small", { setsMax: 2 }));
+  const planner = createServicePlanner(f.ctx);
+  const exceeded = { code: "quota-exceeded" };
+  const create = (replicas: number, more: object = {}) =>
+    planner.plan(tenantId, {
+      kind: "create",
+      service: serviceBody("web", { replicas, ...more }),
+    });
+  await expect(create(3)).rejects.toMatchObject(exceeded);
+  await expect(create(1, { placement: { pool: "gpu" } })).rejects.toMatchObject({
+    code: "grant-missing",
+  });
+  expect(await create(2)).toMatchObject({ placed: 2 });
+  await createService(f.ctx, tenantId, serviceBody("web", { replicas: 2 }));
+  await expect(
+    planner.plan(tenantId, { kind: "scale", service: "web", replicas: 3 }),
+  ).rejects.toMatchObject(exceeded);
+  const apply = (replicas: number) =>
+    planner.plan(tenantId, { kind: "apply", service: serviceBody("web", { replicas }) });
+  await expect(apply(3)).rejects.toMatchObject(exceeded);
+  expect(await apply(1)).toMatchObject({ removed: 1 });
 });
 
 test("a scale-in keeps sets spread over zones, and a dry run names the sets that it removes", async () => {
