@@ -29,7 +29,11 @@ await runProcess("api", loadApiConfig, async (config, context) => {
     adminSecret: config.BERTH_ADMIN_TOKEN?.reveal(),
   });
   // Not through the log, which is stored: the token is shown only here.
-  if (adminSecret !== undefined) process.stderr.write(`admin token, shown once: ${adminSecret}\n`);
+  if (adminSecret !== undefined) {
+    process.stderr.write(
+      `admin token, shown once, valid for 24 hours: ${adminSecret}\nCreate a permanent one: berth token create NAME --role admin\n`,
+    );
+  }
   const metrics = createMetrics(plane);
   const apiUrl = await serveHttp(
     createApiApp(plane, metrics, context.version),

@@ -22,11 +22,15 @@ const defaultTenant = createTenantBody.parse({
   grants: allGrants,
 });
 
+/** The lifetime of an admin token that Berth creates without a request. */
+const FIRST_TOKEN_SECONDS = 86_400;
+
 /**
  * Creates missing objects that each installation needs: the tenant "default", the host pool
  * "default" and an admin token. `adminSecret` becomes the secret of an admin token. Without it, a
- * token is created only if no valid admin token exists; only this call returns its secret. Several
- * processes may call it at each start.
+ * token is created only if no valid admin token exists; only this call returns its secret. It
+ * expires after FIRST_TOKEN_SECONDS, as a secret that was shown at a start may be stored in the
+ * journal of the machine. Several processes may call it at each start.
  */
 export async function ensureBootstrap(
   ctx: ControlContext,
@@ -45,7 +49,7 @@ export async function ensureBootstrap(
       hookId: null,
       pool: null,
       secretHash: hashSecret(secret),
-      expiresInSeconds: null,
+      expiresInSeconds: adminSecret === undefined ? FIRST_TOKEN_SECONDS : null,
     });
     return { adminSecret: adminSecret === undefined ? secret : undefined };
   });

@@ -91,11 +91,20 @@ describe("api and job-worker", () => {
     expect(await runMain("migrate", env)).toMatchObject({ exitCode: 0 });
   });
 
-  it("api shows the first admin token once, and not in the log", async () => {
+  it("api shows the first admin token once, not in the log, and it expires after a day", async () => {
     const first = await startMain("api", { ...env, BERTH_PORT: "0" });
-    const shown = /admin token, shown once: (brt_\S+)/.exec(first.errorOutput())?.[1] ?? "";
+    const shown =
+      /admin token, shown once, valid for 24 hours: (brt_\S+)/.exec(first.errorOutput())?.[1] ?? "";
     expect(JSON.stringify(first.logLines())).not.toContain(shown.slice(4));
-    await requestJson(`${String(first.ready["apiUrl"])}/v1/tokens`, "GET", shown);
+    const { items } = await requestJson<{ items: { name: string; expiresAt: string | null }[] }>(
+      `${String(first.ready["apiUrl"])}/v1/tokens`,
+      "GET",
+      shown,
+    );
+    const [token] = items.filter(({ name }) => name === "bootstrap");
+    const lifetimeMs = Date.parse(token?.expiresAt ?? "") - Date.now();
+    expect(lifetimeMs).toBeGreaterThan(23 * 3_600_000);
+    expect(lifetimeMs).toBeLessThanOrEqual(24 * 3_600_000);
     await first.end("SIGTERM");
     const second = await startMain("api", { ...env, BERTH_PORT: "0" });
     expect(second.errorOutput()).not.toContain("shown once");
