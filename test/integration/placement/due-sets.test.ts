@@ -57,16 +57,26 @@ test("the longest due sets of a tenant come first", async () => {
   expect(sets.slice(0, 3).map(({ serviceId }) => serviceId)).toEqual([old, old, old]);
 });
 
-test("each tenant gets its turn when a batch is smaller than the number of tenants", async () => {
+test("a new tenant gets its turn behind tenants whose older sets would fill the batch", async () => {
   const f = await start();
-  await createSets(f, f.tenantId, "web", { replicas: 3 });
-  await createSets(f, await tenantOf(f, "second"), "web", { replicas: 3 });
-  const last = await createSets(f, await tenantOf(f, "third"), "web", { replicas: 1 });
-  await f.ctx.db.execute(
-    sql`update sets set plan_after = now() - interval '1 minute' where service_id = ${last}`,
-  );
+  for (let count = 0; count < 20; count++)
+    await createSets(f, await tenantOf(f, `crowd-${count}`), "web", { replicas: 50 });
+  await f.ctx.db.execute(sql`update sets set plan_after = now() - interval '1 minute'`);
+  const late = await createSets(f, f.tenantId, "late", { replicas: 1 });
+  const { sets, hasMore } = await listDueSets(f.ctx.db, 100);
+  expect(sets.map(({ serviceId }) => serviceId)).toContain(late);
+  expect(sets).toHaveLength(100);
+  expect(hasMore).toBe(true);
+});
+
+test("each tenant gets a set when a batch is smaller than the number of tenants", async () => {
+  const f = await start();
+  const services = [await createSets(f, f.tenantId, "web", { replicas: 3 })];
+  for (const name of ["second", "third"])
+    services.push(await createSets(f, await tenantOf(f, name), "web", { replicas: 3 }));
+  await createSets(f, f.tenantId, "low", { replicas: 1, priority: 50 });
   const { sets, hasMore } = await listDueSets(f.ctx.db, 1);
-  expect(sets.map(({ serviceId }) => serviceId)).toEqual([last]);
+  expect(sets.map(({ serviceId }) => serviceId).sort()).toEqual(services.sort());
   expect(hasMore).toBe(true);
 });
 

@@ -46,9 +46,11 @@ const QUEUES_MAX = 5_000;
 /**
  * Reads pending sets that are due, and the specs of their revisions, in one statement.
  *
- * Higher priorities come first. Within a priority each tenant with due sets gets an equal share of
- * `setsMax`, longest due first. The tenant whose set is due for the longest time comes first. So
- * the sets of one tenant do not delay those of another, however many sets or tenants there are.
+ * Higher priorities come first. Within a priority the tenants take turns: the longest due set of
+ * each, then the second one of each, up to `setsMax` sets. If more tenants than that have due sets
+ * of the highest priority, each of them gets one, at most QUEUES_MAX. So the sets of one tenant do
+ * not delay those of another, however many sets or tenants there are.
+ *
  * Sets that are not due cost nothing: the statement finds the tenants and their due sets in the
  * index sets_pending_by_tenant. It takes no lock.
  */
@@ -69,13 +71,16 @@ export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSet
             select plan_after as due_since from sets s where ${isInIndex} and s.priority = known.priority
               and s.tenant_id = known.tenant_id and s.plan_after <= now() order by plan_after limit 1) oldest
         ), due as materialized (
-          select s.*, share from (select * from due_queues order by priority desc, due_since, tenant_id) queue cross join lateral (
-            select id, service_id, tenant_id, revision, generation, priority, attempts, cpu_millis, memory_bytes,
-              volume_bytes, rootfs_bytes, avoid_host_ids
-            from sets where ${isPending} and desired <> 'deleted' and priority = queue.priority
-              and tenant_id = queue.tenant_id and plan_after <= now()
-            order by plan_after limit queue.share) s
-          limit ${sql.raw(String(setsMax))}
+          select s.*, share from due_queues queue cross join lateral (
+            select *, row_number() over (order by plan_after) as turn from (
+              select id, service_id, tenant_id, revision, generation, priority, attempts, cpu_millis, memory_bytes,
+                volume_bytes, rootfs_bytes, avoid_host_ids, plan_after
+              from sets where ${isPending} and desired <> 'deleted' and priority = queue.priority
+                and tenant_id = queue.tenant_id and plan_after <= now()
+              order by plan_after limit queue.share) longest) s
+          order by priority desc, turn, due_since, tenant_id
+          limit (select greatest(${sql.raw(String(setsMax))}, count(*)) from due_queues
+            where priority = (select max(priority) from due_queues))
         )
         select
           (select coalesce(json_agg(json_build_object('id', id, 'serviceId', service_id, 'revision', revision,
