@@ -20,7 +20,7 @@ export interface AgentLimits {
   imagesIntervalMs: number;
   /** Interval at which the agent checks volumes and purges expired ones. */
   volumesIntervalMs: number;
-  /** Interval at which the agent measures the disk use of images and containers. */
+  /** Interval at which the agent measures the disk usage of images and containers. */
   diskIntervalMs: number;
   /** An image is garbage only after no set has needed it for this long. */
   imageUnusedMsMin: number;

@@ -148,12 +148,12 @@ function noteOomKills(known: ContainerHistory, seen: ObservedContainer, nowMs: n
   };
 }
 
-/** Memory use and limit of a container, as part of a sentence. */
+/** Memory usage and limit of a container, as part of a sentence. */
 export function memoryUsageText({ limits, memoryPeakBytes }: ObservedContainer): string {
   if (!limits || !Number.isFinite(limits.memoryBytes)) return "";
-  const use =
+  const peak =
     memoryPeakBytes === undefined ? "" : `peak memory ${describeBytes(memoryPeakBytes)}, `;
-  return `; ${use}limit ${describeBytes(limits.memoryBytes)}`;
+  return `; ${peak}limit ${describeBytes(limits.memoryBytes)}`;
 }
 
 /**

@@ -65,7 +65,7 @@ export class Housekeeping {
         intervalMs: limits.diskIntervalMs,
         unusedMsMin: limits.imageUnusedMsMin,
         neededImages: options.neededImages,
-        onUse: ({ rootfsBytes }) => options.onRootfsMeasured(rootfsBytes),
+        onUsage: ({ rootfsBytes }) => options.onRootfsMeasured(rootfsBytes),
       });
   }
 

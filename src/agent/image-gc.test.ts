@@ -16,7 +16,7 @@ describe("image garbage collection", () => {
   let imageGc: ImageGc;
 
   const port: DiskPort = {
-    use: async () => ({
+    measure: async () => ({
       imageBytes: images.length,
       containerBytes: 0,
       rootfsBytes: new Map(),
@@ -46,7 +46,7 @@ describe("image garbage collection", () => {
       intervalMs: 1,
       unusedMsMin,
       neededImages: () => needed,
-      onUse: () => measurements++,
+      onUsage: () => measurements++,
     });
   });
   let measurements = 0;
@@ -85,7 +85,7 @@ describe("image garbage collection", () => {
     otherShare = 0.35;
     await runOnce();
     expect(removed).toEqual(["image:3", "image:4", "image:5"]);
-    expect(imageGc.use).toMatchObject({ imageBytes: expect.any(Number) });
+    expect(imageGc.usage).toMatchObject({ imageBytes: expect.any(Number) });
   });
 
   it("never deletes an image that a container or a set uses, however full the disk is", async () => {

@@ -1,7 +1,7 @@
 import type { Log } from "../lib/log.ts";
 import { isAborted } from "./aborted.ts";
 import { type Clock, delay } from "./clock.ts";
-import type { DiskPort, DiskUse, PulledImage } from "./ports/disk-port.ts";
+import type { DiskPort, DiskUsage, PulledImage } from "./ports/disk-port.ts";
 
 /** The daemon spends at most one part in this many of its time on disk measurements. */
 const REST_PER_MEASUREMENT = 10;
@@ -24,26 +24,26 @@ export interface ImageGcOptions {
   unusedMsMin: number;
   /** References of the images of this host's sets, in the form that the daemon lists. */
   neededImages: () => ReadonlySet<string>;
-  onUse: (use: DiskUse) => void;
+  onUsage: (usage: DiskUsage) => void;
 }
 
 /**
- * Measures the disk use of images and containers, and garbage-collects images before the disk is
+ * Measures the disk usage of images and containers, and garbage-collects images before the disk is
  * full.
  */
 export class ImageGc {
   readonly #options: ImageGcOptions;
   /** Unused pulled images, and the time since when this agent has seen them unused. */
   readonly #unusedSinceMs = new Map<string, number>();
-  #use: DiskUse | undefined;
+  #usage: DiskUsage | undefined;
 
   constructor(options: ImageGcOptions) {
     this.#options = options;
   }
 
   /** The last measurement; undefined before the first. */
-  get use(): DiskUse | undefined {
-    return this.#use;
+  get usage(): DiskUsage | undefined {
+    return this.#usage;
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -62,11 +62,11 @@ export class ImageGc {
   }
 
   async #checkDisk(signal: AbortSignal): Promise<void> {
-    const { port, thresholds, onUse } = this.#options;
-    const use = await port.use(signal);
-    this.#use = use;
-    this.#noteUnused(use.pulledImages);
-    onUse(use);
+    const { port, thresholds, onUsage } = this.#options;
+    const usage = await port.measure(signal);
+    this.#usage = usage;
+    this.#noteUnused(usage.pulledImages);
+    onUsage(usage);
     if ((await port.usedShare()) >= thresholds.highShare) await this.#collect(signal);
   }
 

@@ -378,12 +378,12 @@ it("reports kills for lack of memory, with their number, while the container run
     noteObserved(history, set, observed, nowMs);
     return judgeContainer(template, observed, history);
   };
-  const use = "peak memory 900 bytes, limit 1000 bytes";
+  const usage = "peak memory 900 bytes, limit 1000 bytes";
   const text = '"app" ran out of memory and the kernel killed one of its processes';
-  const reason = { code: "out-of-memory", text: `${text}; ${use}` };
+  const reason = { code: "out-of-memory", text: `${text}; ${usage}` };
   expect(kill(1)).toMatchObject({ ready: true, reason });
   expect(kill(1)).toMatchObject({ ready: true, reason });
-  const twice = { ...reason, text: `${text}, 3 times so far; ${use}` };
+  const twice = { ...reason, text: `${text}, 3 times so far; ${usage}` };
   expect(kill(3)).toMatchObject({ ready: true, reason: twice });
   expect(history.containers.get("app")?.oomKills).toBe(3);
 });

@@ -19,7 +19,7 @@ const REPORT_CHARS_PER_SYNC_MAX = 2 ** 20;
 
 export interface ReporterOptions {
   machine: MachinePort;
-  port: Pick<SetPort, "memoryUse">;
+  port: Pick<SetPort, "memoryUsage">;
   housekeeping: Housekeeping;
   clock: Clock;
   log: Log;
@@ -54,7 +54,7 @@ export class Reporter {
     this.usage = new UsageReports({
       machine,
       port,
-      disk: () => housekeeping.disk?.use,
+      disk: () => housekeeping.disk?.usage,
       clock,
       log,
       intervalMs: limits.usageIntervalMs,

@@ -16,7 +16,7 @@ import type { StepFailure } from "./step-failure.ts";
  * steps, not their result.
  *
  * The state file stores the facts that no observation shows (persisted-history.ts). They are: the
- * set has run, the agent stopped it for its disk use, and counters for users.
+ * set has run, the agent stopped it for its disk usage, and counters for users.
  */
 
 /** The agent gives up a set after this many failed starts in a row. */
@@ -106,7 +106,8 @@ export function enterGeneration(
 }
 
 /**
- * A stop for disk use ends when the containers are replaced or when the template allows that much.
+ * A stop for disk usage ends when the containers are replaced or when the template allows that
+ * much.
  */
 function holdsStop(
   over: OverRootfs | undefined,

@@ -4,7 +4,7 @@ import { changeContainer } from "./container-history.ts";
 import { type DesiredLocalSet, type SetHistory, specKeyOf } from "./set-history.ts";
 import { specHash } from "./spec-hash.ts";
 
-/** A change of use is reported if it exceeds this share of the set's `rootfs`. */
+/** A change of usage is reported if it exceeds this share of the set's `rootfs`. */
 const REPORTED_CHANGE_SHARE = 0.01;
 
 /**

@@ -1,16 +1,16 @@
 import type { Sync } from "../contracts/agent-protocol/sync.ts";
 import type { Log } from "../lib/log.ts";
 import type { Clock } from "./clock.ts";
-import type { DiskUse } from "./ports/disk-port.ts";
+import type { DiskUsage } from "./ports/disk-port.ts";
 import type { MachinePort } from "./ports/machine-port.ts";
 import type { SetPort } from "./ports/set-port.ts";
 import { reportableMemory } from "./reportable.ts";
 
 export interface UsageReportsOptions {
   machine: MachinePort;
-  port: Pick<SetPort, "memoryUse">;
+  port: Pick<SetPort, "memoryUsage">;
   /** The last measurement of the disk. */
-  disk: () => DiskUse | undefined;
+  disk: () => DiskUsage | undefined;
   clock: Clock;
   log: Log;
   intervalMs: number;
@@ -41,9 +41,12 @@ export class UsageReports {
     if (this.dueInMs > soonMs) return null;
     this.#dueAtMs = clock.nowMs() + intervalMs;
     try {
-      const [usage, memory] = await Promise.all([machine.measure(), port.memoryUse()]);
-      const use = disk();
-      const ofDisk = use && { imageBytes: use.imageBytes, containerBytes: use.containerBytes };
+      const [usage, memory] = await Promise.all([machine.measure(), port.memoryUsage()]);
+      const measured = disk();
+      const ofDisk = measured && {
+        imageBytes: measured.imageBytes,
+        containerBytes: measured.containerBytes,
+      };
       return { ...usage, setMemoryBytes: reportableMemory(memory), disk: ofDisk ?? null };
     } catch (error) {
       log.error({ err: error }, "cannot measure the machine");

@@ -11,7 +11,7 @@ import { Wakeup } from "./wakeup.ts";
 
 /** Requests within this time share one check. */
 const CHECK_DELAY_MS = 250;
-/** A change of a volume's use is reported if it exceeds this share of the volume. */
+/** A change of a volume's usage is reported if it exceeds this share of the volume. */
 const REPORTED_CHANGE_SHARE = 0.01;
 
 export interface VolumeGcOptions {

@@ -63,7 +63,7 @@ const agentSettings = {
   BERTH_VOLUME_PURGE_EARLY: z.stringbool().default(false),
   /**
    * Images that this agent pulled and no set needs are garbage-collected between these percentages
-   * of disk use. 100 disables it.
+   * of disk usage. 100 disables it.
    */
   BERTH_IMAGE_COLLECT_HIGH_PERCENT: wholeNumber(1, 100).default(80),
   BERTH_IMAGE_COLLECT_LOW_PERCENT: wholeNumber(1, 100).default(70),

@@ -62,14 +62,14 @@ it("a report never waits for a hung daemon, even if it hung before the agent sta
   try {
     const late = createDockerSetPort({ docker: daemon.docker, hostId, log: silentLog });
     const startedAtMs = performance.now();
-    expect(await late.memoryUse()).toEqual({});
-    expect(Object.keys(await port.memoryUse())).toContain(set.setId);
+    expect(await late.memoryUsage()).toEqual({});
+    expect(Object.keys(await port.memoryUsage())).toContain(set.setId);
     // A call to the daemon may take 20 s.
     expect(performance.now() - startedAtMs).toBeLessThan(15_000);
     daemon.signal("SIGCONT");
     await waitUntil(
-      "the memory use of the sets is known",
-      async () => set.setId in (await late.memoryUse()),
+      "the memory usage of the sets is known",
+      async () => set.setId in (await late.memoryUsage()),
     );
   } finally {
     daemon.signal("SIGCONT");

@@ -40,7 +40,7 @@ async function publish(name: string): Promise<string> {
   return `${repo}:1`;
 }
 
-const pulled = async () => (await disk.use(signal)).pulledImages;
+const pulled = async () => (await disk.measure(signal)).pulledImages;
 const isThere = async (reference: string) => (await port.images(signal)).includes(reference);
 
 it("a disk measurement has the bytes of each container, and of all images and containers", async () => {
@@ -49,7 +49,7 @@ it("a disk measurement has the bytes of each container, and of all images and co
   await port.start(set, ["app"], signal);
   const about = { setId: set.setId, container: "app" };
   await execIn(docker, about, "dd if=/dev/zero of=/written bs=1M count=5; sync");
-  const { imageBytes, containerBytes, rootfsBytes } = await disk.use(signal);
+  const { imageBytes, containerBytes, rootfsBytes } = await disk.measure(signal);
   const dockerId = (await port.observeSet(set.setId, signal))?.containers[0]?.dockerId ?? "";
   expect(rootfsBytes.get(dockerId)).toBe(5 * 2 ** 20);
   expect(rootfsBytes.size).toBe(2); // with infra

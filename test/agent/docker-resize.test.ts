@@ -291,12 +291,12 @@ it.each([
   },
 );
 
-it("memory use is measured for sets and containers", async () => {
+it("memory usage is measured for sets and containers", async () => {
   const set = await run({ options: { command: hoard } });
   await untilHeld(set, "app");
-  const use = await port.memoryUse();
+  const usage = await port.memoryUsage();
   const { Id: dockerId } = await inspect(set, "app");
-  const [ofSet = 0, ofContainer = 0] = [use[set.setId], use[dockerId.slice(0, 12)]];
+  const [ofSet = 0, ofContainer = 0] = [usage[set.setId], usage[dockerId.slice(0, 12)]];
   expect(ofContainer).toBeGreaterThan(40_000_000);
   expect(ofContainer).toBeLessThan(60_000_000);
   expect(ofSet).toBeGreaterThanOrEqual(ofContainer);

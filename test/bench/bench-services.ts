@@ -63,9 +63,9 @@ export async function measureIdleAgent(
 ): Promise<{ sets: number; cpuPercent: number; rssMb: number }> {
   const service = await createService(berth, sets, changes);
   await delay(IDLE_SETTLE_MS);
-  const before = berth.agentUse();
+  const before = berth.agentUsage();
   await delay(IDLE_MS);
-  const { cpuSeconds, rssMb } = berth.agentUse();
+  const { cpuSeconds, rssMb } = berth.agentUsage();
   await meanwhile?.();
   await deleteService(docker, berth, service.name);
   const cpuPercent = Math.round(((cpuSeconds - before.cpuSeconds) / IDLE_MS) * 1e7) / 100;

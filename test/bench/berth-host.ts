@@ -38,7 +38,7 @@ export interface BerthHost {
   /** Sends one API request as the admin. Throws for an answer that is not a success. */
   request<T>(method: string, path: string, body?: unknown): Promise<T>;
   /** Returns the CPU time that the agent has used since its start, and its memory. */
-  agentUse(): { cpuSeconds: number; rssMb: number };
+  agentUsage(): { cpuSeconds: number; rssMb: number };
   stop(): Promise<void>;
 }
 
@@ -93,11 +93,11 @@ export async function startBerthHost(): Promise<BerthHost> {
       );
       return items.find(({ state }) => state === "ready")?.id;
     });
-    const agentUse = () => ({
+    const agentUsage = () => ({
       cpuSeconds: (statOf(pidOf(agent))?.ticks ?? 0) / CLOCK_TICKS_PER_SECOND,
       rssMb: memoryOf(pidOf(agent)).rssMb,
     });
-    return { hostId, request, agentUse, stop };
+    return { hostId, request, agentUsage, stop };
   } catch (error) {
     await stop();
     throw error;

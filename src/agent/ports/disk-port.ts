@@ -1,10 +1,10 @@
-/** Docker's use of its disk, and the images that the agent may delete. */
+/** Docker's usage of its disk, and the images that the agent may delete. */
 export interface DiskPort {
   /**
-   * Measures disk use. The daemon walks the files of all containers, which takes seconds on a host
-   * with many.
+   * Measures disk usage. The daemon walks the files of all containers, which takes seconds on a
+   * host with many.
    */
-  use(signal: AbortSignal): Promise<DiskUse>;
+  measure(signal: AbortSignal): Promise<DiskUsage>;
   /**
    * The used share of the disk that Docker is on, by all its users, from 0 to 1. Calls no Docker
    * API.
@@ -18,7 +18,7 @@ export interface DiskPort {
   removeImage(reference: string, signal: AbortSignal): Promise<boolean>;
 }
 
-export interface DiskUse {
+export interface DiskUsage {
   /** Bytes of all image layers, each layer counted once. */
   imageBytes: number;
   /** Bytes that all containers on the machine have written to their root file systems. */

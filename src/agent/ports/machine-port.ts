@@ -18,7 +18,7 @@ export interface MachineUsage {
 /** Measures the machine without the Docker daemon, so that a hung daemon does not stop reports. */
 export interface MachinePort {
   /**
-   * Measures the machine. CPU use is a smoothed value, not a peak. Callers wait some seconds
+   * Measures the machine. CPU usage is a smoothed value, not a peak. Callers wait some seconds
    * between calls.
    */
   measure(): Promise<MachineUsage>;

@@ -60,7 +60,7 @@ export interface SetPort {
    * Bytes of memory that sets and containers hold, without page cache that the kernel can drop. The
    * keys are set ids and the first 12 characters of container ids. Calls no Docker API.
    */
-  memoryUse(): Promise<Record<string, number>>;
+  memoryUsage(): Promise<Record<string, number>>;
   /** Resolves if the daemon answers within `timeoutMs`, else rejects. Detects a hung daemon. */
   ping(timeoutMs: number): Promise<void>;
   /** Lists the references of all images in the daemon. */
@@ -135,7 +135,7 @@ export interface ObservedContainer {
   oomKilled: boolean;
   /** Processes that the kernel killed for lack of memory since the last start of the container. */
   oomKills: number;
-  /** Highest memory use since the last start; undefined if the kernel does not report it. */
+  /** Highest memory usage since the last start; undefined if the kernel does not report it. */
   memoryPeakBytes?: number | undefined;
   startedAt: string | undefined;
   finishedAt: string | undefined;

@@ -148,7 +148,7 @@ function addTenantCommand(program: Command, cli: Cli): void {
     });
   command
     .command("get")
-    .description("show a tenant with its quota, grants and use, as JSON")
+    .description("show a tenant with its quota, grants and usage, as JSON")
     .argument("<name>")
     .action(async (name: string) => {
       const api = await cli.api();

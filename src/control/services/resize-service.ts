@@ -11,7 +11,7 @@ import { listAllHostPools, listFleetHosts } from "../../db/queries/placement/fle
 import {
   findServiceResize,
   listSetsToResize,
-  readMemoryUse,
+  readMemoryUsage,
   type ServiceResizeRow,
   type SetSize,
   type SizedSet,
@@ -122,7 +122,7 @@ async function applyResize(
     return ["No change: all sets already have this size."];
   // The tenant's lock comes before the locks of hosts.
   await assertQuota(tx, service, sets, resize);
-  await assertMemoryUse(ctx, tx, service, sets, body);
+  await assertMemoryUsage(ctx, tx, service, sets, body);
   const isWhole = sets.length <= SETS_AT_ONCE_MAX;
   // A small service is checked on locked hosts only.
   const short = isWhole ? [] : await findShort(ctx, tx, sets, resize);
@@ -201,7 +201,7 @@ async function assertVolumesGrow(
  * Where the last report is too old, the set's agent finds out, and the resize is reverted if the
  * kernel refuses.
  */
-async function assertMemoryUse(
+async function assertMemoryUsage(
   ctx: ControlContext,
   tx: Queryable,
   service: ServiceRow,
@@ -214,16 +214,16 @@ async function assertMemoryUse(
   );
   if (shrinking.size === 0) return;
   const templates = new Map<number, SetTemplate | undefined>();
-  for (const use of await readMemoryUse(tx, service.id, ctx.settings.reportAgeMaxMs)) {
-    if (!shrinking.has(use.setId)) continue;
-    if (!templates.has(use.revision))
-      templates.set(use.revision, await findTemplate(tx, service.id, use.revision));
-    const containers = templates.get(use.revision)?.containers ?? [];
+  for (const usage of await readMemoryUsage(tx, service.id, ctx.settings.reportAgeMaxMs)) {
+    if (!shrinking.has(usage.setId)) continue;
+    if (!templates.has(usage.revision))
+      templates.set(usage.revision, await findTemplate(tx, service.id, usage.revision));
+    const containers = templates.get(usage.revision)?.containers ?? [];
     const parts = [
-      { what: `Set ${use.setId}`, usedBytes: use.usedBytes, limitBytes: memory },
+      { what: `Set ${usage.setId}`, usedBytes: usage.usedBytes, limitBytes: memory },
       ...containers.map(({ name, options }) => ({
-        what: `Container "${name}" of set ${use.setId}`,
-        usedBytes: use.containers[name] ?? 0,
+        what: `Container "${name}" of set ${usage.setId}`,
+        usedBytes: usage.containers[name] ?? 0,
         limitBytes: containerMemoryBytes({ memoryBytes: memory }, options),
       })),
     ];

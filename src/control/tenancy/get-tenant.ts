@@ -1,13 +1,13 @@
 import type { TenantDetail } from "../../contracts/api/tenancy.ts";
 import { notFound } from "../../contracts/common/app-error.ts";
-import { getTenantUse } from "../../db/queries/tenancy/tenant-use.ts";
+import { getTenantUsage } from "../../db/queries/tenancy/tenant-usage.ts";
 import { findTenantByName } from "../../db/queries/tenancy/tenants.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
 const nothing = { sets: 0, cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
 
 /**
- * Reads a tenant with its use. `scope` is the caller's tenant, or null for all. Throws not-found.
+ * Reads a tenant with its usage. `scope` is the caller's tenant, or null for all. Throws not-found.
  */
 export async function getTenant(
   ctx: ControlContext,
@@ -16,6 +16,6 @@ export async function getTenant(
 ): Promise<TenantDetail> {
   const tenant = await findTenantByName(ctx.db, name);
   if (!tenant || (scope !== null && scope !== tenant.id)) throw notFound("tenant");
-  const { intended, existing, trashBytes } = await getTenantUse(ctx.db, tenant.id, nothing);
+  const { intended, existing, trashBytes } = await getTenantUsage(ctx.db, tenant.id, nothing);
   return { ...tenant, use: { intended, existing, trashBytes } };
 }

@@ -1,7 +1,7 @@
 import type { PatchTenant, Quota, Tenant, TenantChange } from "../../contracts/api/tenancy.ts";
 import { notFound } from "../../contracts/common/app-error.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { getTenantUse, type QuotaAmounts } from "../../db/queries/tenancy/tenant-use.ts";
+import { getTenantUsage, type QuotaAmounts } from "../../db/queries/tenancy/tenant-usage.ts";
 import {
   listServiceRequests,
   lockTenantByName,
@@ -63,9 +63,9 @@ function withoutUndefined<T extends object>(
 
 async function describeQuota(tx: Queryable, tenant: Tenant): Promise<string[]> {
   const nothing = { sets: 0, cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
-  const { intended, existing, trashBytes } = await getTenantUse(tx, tenant.id, nothing);
+  const { intended, existing, trashBytes } = await getTenantUsage(tx, tenant.id, nothing);
   const used = (name: keyof QuotaAmounts) => Math.max(intended[name], existing[name]);
-  const uses: Record<keyof Quota, number> = {
+  const usage: Record<keyof Quota, number> = {
     setsMax: used("sets"),
     cpuMillisMax: used("cpuMillis"),
     memoryBytesMax: used("memoryBytes"),
@@ -73,9 +73,9 @@ async function describeQuota(tx: Queryable, tenant: Tenant): Promise<string[]> {
     rootfsBytesMax: used("rootfsBytes"),
     trashBytesMax: trashBytes,
   };
-  return Object.entries(uses).flatMap(([member, use]) =>
-    use > tenant.quota[member as keyof Quota]
-      ? `The tenant uses ${use}, more than ${member}. Berth removes nothing, and refuses additions until the usage is lower.`
+  return Object.entries(usage).flatMap(([member, amount]) =>
+    amount > tenant.quota[member as keyof Quota]
+      ? `The tenant uses ${amount}, more than ${member}. Berth removes nothing, and refuses additions until the usage is lower.`
       : [],
   );
 }

@@ -2,16 +2,16 @@ import { AppError } from "../../contracts/common/app-error.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
-  getTenantUse,
+  getTenantUsage,
   lockTenant,
   type QuotaAmounts,
   sumSetsOnDownHosts,
-  type TenantUse,
-} from "../../db/queries/tenancy/tenant-use.ts";
+  type TenantUsage,
+} from "../../db/queries/tenancy/tenant-usage.ts";
 import { describeBytes } from "../../lib/text/describe-bytes.ts";
 
 /**
- * How a request changes the use of its tenant.
+ * How a request changes the usage of its tenant.
  *
  * A new template of a service does not change the amounts of its existing sets. A set that is being
  * removed has its amounts until its host reports it absent. So a quota bounds both sums.
@@ -76,7 +76,7 @@ export function subtractAmounts(a: QuotaAmounts, b: QuotaAmounts): QuotaAmounts 
  * volumes while the tenant's trash is larger than its bound.
  *
  * A lock on the tenant's row serializes additions, so that two concurrent ones cannot both take the
- * rest of a quota. A tenant with an ample quota takes no lock (see TenantUse.isFar).
+ * rest of a quota. A tenant with an ample quota takes no lock (see TenantUsage.isFar).
  */
 export async function assertWithinQuota(
   tx: Queryable,
@@ -84,7 +84,7 @@ export async function assertWithinQuota(
   growth: QuotaGrowth,
 ): Promise<void> {
   if (!isGrowing(growth)) return;
-  assertNoExcess(await readUseNearQuota(tx, tenantId, largestGrowth(growth)), growth);
+  assertNoExcess(await readUsageNearQuota(tx, tenantId, largestGrowth(growth)), growth);
 }
 
 /**
@@ -97,7 +97,7 @@ export async function assertNowWithinQuota(
   growth: QuotaGrowth,
 ): Promise<void> {
   if (!isGrowing(growth)) return;
-  assertNoExcess(await getTenantUse(q, tenantId, largestGrowth(growth)), growth);
+  assertNoExcess(await getTenantUsage(q, tenantId, largestGrowth(growth)), growth);
 }
 
 function isGrowing(growth: QuotaGrowth): boolean {
@@ -106,13 +106,13 @@ function isGrowing(growth: QuotaGrowth): boolean {
 }
 
 function assertNoExcess(
-  use: TenantUse,
+  usage: TenantUsage,
   { intended, existing, restoresVolumes = false }: QuotaGrowth,
 ): void {
   const growth = largestGrowth({ intended, existing });
   const excesses = [
-    ...dimensions.flatMap((dimension) => findExcess(dimension, use, { intended, existing })),
-    ...(growth.volumeBytes > 0 && !restoresVolumes ? findTrashExcess(use) : []),
+    ...dimensions.flatMap((dimension) => findExcess(dimension, usage, { intended, existing })),
+    ...(growth.volumeBytes > 0 && !restoresVolumes ? findTrashExcess(usage) : []),
   ];
   if (excesses.length === 0) return;
   throw new AppError("quota-exceeded", {
@@ -130,12 +130,12 @@ export async function countWithinQuota(
   template: SetTemplate,
   countMax: number,
 ): Promise<number> {
-  const use = await readUseNearQuota(tx, tenantId, amountsOfSets(template, countMax));
-  if (use.isFar) return countMax;
+  const usage = await readUsageNearQuota(tx, tenantId, amountsOfSets(template, countMax));
+  if (usage.isFar) return countMax;
   const each = amountsOfSets(template, 1);
-  if (each.volumeBytes > 0 && findTrashExcess(use).length > 0) return 0;
+  if (each.volumeBytes > 0 && findTrashExcess(usage).length > 0) return 0;
   return countFitting(each, countMax, (name) => {
-    return use.max[name] - Math.max(use.intended[name], use.existing[name]);
+    return usage.max[name] - Math.max(usage.intended[name], usage.existing[name]);
   });
 }
 
@@ -152,30 +152,30 @@ export async function countReplaceable(
   template: SetTemplate,
   countMax: number,
 ): Promise<number> {
-  const use = await readUseNearQuota(tx, tenantId, amountsOfSets(template, countMax));
-  if (use.isFar) return countMax;
+  const usage = await readUsageNearQuota(tx, tenantId, amountsOfSets(template, countMax));
+  if (usage.isFar) return countMax;
   const onDownHosts = await sumSetsOnDownHosts(tx, tenantId);
   const each = amountsOfSets(template, 1);
   return countFitting(each, countMax, (name) => {
     // An admin may have lowered the quota below the sets that services want; those stay granted.
-    const max = Math.max(use.max[name], use.intended[name]);
-    return max - (use.existing[name] - onDownHosts[name]);
+    const max = Math.max(usage.max[name], usage.intended[name]);
+    return max - (usage.existing[name] - onDownHosts[name]);
   });
 }
 
 /**
- * Reads the use of a tenant. Unless its quota is ample for `growth`, the tenant's row is locked
- * first, so that the use holds until the transaction ends.
+ * Reads the usage of a tenant. Unless its quota is ample for `growth`, the tenant's row is locked
+ * first, so that the usage holds until the transaction ends.
  */
-async function readUseNearQuota(
+async function readUsageNearQuota(
   tx: Queryable,
   tenantId: string,
   growth: QuotaAmounts,
-): Promise<TenantUse> {
-  const use = await getTenantUse(tx, tenantId, growth);
-  if (use.isFar) return use;
+): Promise<TenantUsage> {
+  const usage = await getTenantUsage(tx, tenantId, growth);
+  if (usage.isFar) return usage;
   await lockTenant(tx, tenantId);
-  return getTenantUse(tx, tenantId, growth);
+  return getTenantUsage(tx, tenantId, growth);
 }
 
 /** Counts how many of at most `countMax` sets of these amounts fit into the free amounts. */
@@ -205,17 +205,17 @@ const dimensions: readonly Dimension[] = [
 
 function findExcess(
   { name, unit }: Dimension,
-  use: TenantUse,
+  usage: TenantUsage,
   { intended, existing }: QuotaGrowth,
 ): string[] {
   const describe = (amount: number) => (name.endsWith("Bytes") ? describeBytes(amount) : amount);
-  const [max, used] = [use.max[name], Math.max(use.intended[name], use.existing[name])];
-  if (intended[name] > 0 && use.intended[name] + intended[name] > max) {
+  const [max, used] = [usage.max[name], Math.max(usage.intended[name], usage.existing[name])];
+  if (intended[name] > 0 && usage.intended[name] + intended[name] > max) {
     return [
-      `The tenant's services use ${describe(use.intended[name])} ${unit}, the request adds ${describe(intended[name])}, and the quota allows ${describe(max)}. Scale a service in, or request a larger quota from an admin.`,
+      `The tenant's services use ${describe(usage.intended[name])} ${unit}, the request adds ${describe(intended[name])}, and the quota allows ${describe(max)}. Scale a service in, or request a larger quota from an admin.`,
     ];
   }
-  if (existing[name] > 0 && use.existing[name] + existing[name] > max) {
+  if (existing[name] > 0 && usage.existing[name] + existing[name] > max) {
     return [
       `The tenant's sets use ${describe(used)} ${unit}, those being removed included, the request adds ${describe(existing[name])}, and the quota allows ${describe(max)}. Wait until the sets are removed, or request a larger quota from an admin.`,
     ];
@@ -223,7 +223,7 @@ function findExcess(
   return [];
 }
 
-function findTrashExcess({ trashBytes, max }: TenantUse): string[] {
+function findTrashExcess({ trashBytes, max }: TenantUsage): string[] {
   if (trashBytes <= max.trashBytes) return [];
   return [
     `The tenant's trashed volumes use ${describeBytes(trashBytes)}, and the quota allows ${describeBytes(max.trashBytes)}. New volumes need a smaller trash: purge volumes with \`berth volume purge\`, wait for their retention to end, or request a larger quota from an admin.`,

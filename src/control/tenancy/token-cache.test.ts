@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Caller } from "../../contracts/api/caller.ts";
 import { CallerTokenCache } from "./token-cache.ts";
 
-const person: Caller = {
+const user: Caller = {
   tokenId: "tok_1",
   role: "tenant",
   tenantId: "ten_1",
@@ -10,7 +10,7 @@ const person: Caller = {
   pool: null,
 };
 
-function setUp(caller: Caller | undefined = person) {
+function setUp(caller: Caller | undefined = user) {
   let nowMs = 1_000;
   const known = new CallerTokenCache(() => nowMs);
   return {
@@ -24,9 +24,9 @@ describe("the token cache", () => {
   it("has a caller for two seconds after the start of its look-up", async () => {
     const { known, pass, remember } = setUp();
     expect(known.find("hash")).toBeUndefined();
-    expect(await remember()).toBe(person);
+    expect(await remember()).toBe(user);
     pass(1_999);
-    expect(known.find("hash")).toBe(person);
+    expect(known.find("hash")).toBe(user);
     expect(known.find("another")).toBeUndefined();
     pass(1);
     expect(known.find("hash")).toBeUndefined();
@@ -40,13 +40,13 @@ describe("the token cache", () => {
     let answer: (caller: Caller) => void = () => undefined;
     const slow = known.remember("hash", () => new Promise<Caller>((resolve) => (answer = resolve)));
     known.clear();
-    answer(person);
-    expect(await slow).toBe(person);
+    answer(user);
+    expect(await slow).toBe(user);
     expect(known.find("hash")).toBeUndefined();
   });
 
   it.each(["hook", "enroll"] as const)("has no callers with a %s token", async (role) => {
-    const { known, remember } = setUp({ ...person, role });
+    const { known, remember } = setUp({ ...user, role });
     await remember();
     expect(known.find("hash")).toBeUndefined();
     expect(known.isRejected("hash")).toBe(false);

@@ -52,12 +52,12 @@ const existingAmounts = {
 };
 
 /**
- * The use of each tenant, in up to 16 parts that a reader adds up.
+ * The usage of each tenant, in up to 16 parts that a reader adds up.
  *
  * Triggers on services, sets and volumes maintain the parts. They write at commit, to the part of
  * their connection, so that transactions of one tenant rarely wait for each other.
  */
-export const tenantUses = pgTable(
+export const tenantUsage = pgTable(
   "tenant_uses",
   {
     tenantId: text("tenant_id")
@@ -80,7 +80,7 @@ export const tenantUses = pgTable(
  * Changes of `tenant_uses` by the current transaction, which adds them up at its commit. Other
  * transactions see an empty table. It is unlogged, as no row outlives its transaction.
  */
-export const tenantUseChanges = pgTable(
+export const tenantUsageChanges = pgTable(
   "tenant_use_changes",
   {
     changedXid: changedXid("changed_xid")

@@ -39,7 +39,7 @@ describe("the fit of a set", () => {
     );
   });
 
-  test("names bookings or measured use as the cause, and the shortage", () => {
+  test("names bookings or measured usage as the cause, and the shortage", () => {
     const ask = amounts(0, { memoryBytes: 30 });
     const booked = hostOf("host_a", { allocated: amounts(0, { memoryBytes: 125 }) });
     expect(fitsHost(booked, pool, ask)).toEqual({

@@ -58,7 +58,7 @@ export function fitsHost(host: HostSnapshot, pool: PoolPolicy, ask: Resources): 
 
 /**
  * Why `asked` does not fit in a dimension, or undefined. Prefers the shortage of bookings to that
- * of measured use.
+ * of measured usage.
  */
 export function shortageOf(
   host: HostSnapshot,
@@ -75,7 +75,7 @@ export function shortageOf(
   return undefined;
 }
 
-/** The reasons for a shortage of a dimension: bookings, or measured use. */
+/** The reasons for a shortage of a dimension: bookings, or measured usage. */
 export function shortageReasons(dimension: Dimension): {
   insufficient: RejectReason;
   aboveHighWater: RejectReason;
@@ -118,7 +118,7 @@ export function unbookedCapacity(
 }
 
 /**
- * The amount below the high-water mark that no measured use takes. The host can purge trashed
+ * The amount below the high-water mark that no measured usage takes. The host can purge trashed
  * volumes for new ones, so they count as unused. No booking contains them, because their bookings
  * ended with the set.
  */

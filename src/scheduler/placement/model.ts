@@ -48,7 +48,7 @@ export interface HostSnapshot {
   /** The sum of the bookings in Postgres. */
   allocated: Resources;
   /**
-   * The last measured use of all processes, and its time (epoch ms by the database clock).
+   * The last measured usage of all processes, and its time (epoch ms by the database clock).
    * Undefined without a report. The report may be one interval old, and `placedSinceReport` covers
    * the gap.
    */

@@ -2,8 +2,8 @@ import type { SetState } from "../../contracts/api/sets.ts";
 import { dimensions, type Resources } from "./model.ts";
 
 /**
- * After so long in `starting`, a set's measured use replaces its booking, as for a running set. Two
- * report intervals are 20 s; a set that starts slowly reaches its normal use within minutes.
+ * After so long in `starting`, a set's measured usage replaces its booking, as for a running set.
+ * Two report intervals are 20 s; a set that starts slowly reaches its normal usage within minutes.
  */
 export const STARTUP_MS_MAX = 120_000;
 
@@ -26,12 +26,12 @@ export interface ReportedSet {
 
 /**
  * The part of a set's booking that the host's measurement does not contain yet. The sum over the
- * sets of a host is `HostSnapshot.placedSinceReport`: the planner adds it to the measured use.
+ * sets of a host is `HostSnapshot.placedSinceReport`: the planner adds it to the measured usage.
  *
- * - `placed`, `preparing`, and `starting` for less than STARTUP_MS_MAX: the booking minus the use
+ * - `placed`, `preparing`, and `starting` for less than STARTUP_MS_MAX: the booking minus the usage
  *   that the host measures for the set. It is not below 0.
- * - `starting` for longer: 0. Otherwise a set that fails again and again counts twice, with its use
- *   and with its whole booking, and blocks the host for other sets.
+ * - `starting` for longer: 0. Otherwise a set that fails again and again counts twice, with its
+ *   usage and with its whole booking, and blocks the host for other sets.
  * - Every other state: 0, because the measurement contains the set.
  *
  * A set that leaves a host takes this amount off the sum, and never more: a running set that leaves

@@ -159,7 +159,7 @@ test("a container that ran out of memory is one event, with the reason of its ag
   expect(await listEvents()).toEqual([eventOf(reason.text), eventOf("once more")]);
 });
 
-test("a report about a running set is one event, and the disk use of its host is shown", async () => {
+test("a report about a running set is one event, and the disk usage of its host is shown", async () => {
   const f = await start();
   const hostId = await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web"));

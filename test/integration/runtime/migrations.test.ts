@@ -124,7 +124,7 @@ it("moves and resizes of the previous release survive as operations", async () =
     await sql`select set_id, kind, phase, owner, cpu_millis::int, former_cpu_millis::int as former, replacement_set_id as by, blocked->>'code' as blocked
       from operations order by set_id`;
   const none = { cpu_millis: null, former: null, by: null, blocked: null };
-  const person = { ...none, owner: "person" };
+  const byUser = { ...none, owner: "person" };
   expect([...operations]).toEqual([
     {
       ...none,
@@ -134,7 +134,7 @@ it("moves and resizes of the previous release survive as operations", async () =
       owner: "start-failed",
       cpu_millis: 1000,
     },
-    { ...person, set_id: "set_replaced", kind: "move", phase: "replacing", by: "set_replacement" },
+    { ...byUser, set_id: "set_replaced", kind: "move", phase: "replacing", by: "set_replacement" },
     {
       ...none,
       set_id: "set_resized",
@@ -145,14 +145,14 @@ it("moves and resizes of the previous release survive as operations", async () =
       former: 1000,
     },
     {
-      ...person,
+      ...byUser,
       set_id: "set_to_grow",
       kind: "resize",
       phase: "waiting",
       cpu_millis: 2000,
       blocked: "move-held",
     },
-    { ...person, set_id: "set_to_move", kind: "move", phase: "waiting", cpu_millis: 1000 },
+    { ...byUser, set_id: "set_to_move", kind: "move", phase: "waiting", cpu_millis: 1000 },
   ]);
   const ready = await sql`select id from sets where was_ready or ready order by id`;
   expect(ready.map(({ id }) => id as string)).toEqual([

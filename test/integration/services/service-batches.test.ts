@@ -89,12 +89,12 @@ test("concurrent creations in two processes exceed no quota", async () => {
       createService(clients[index % 2] ?? f.ctx, tenant.id, serviceBody(name, { replicas: 2 })),
     ),
   );
-  const [use] = await rowsOf<{ cpuMillis: number; each: number }>(
+  const [usage] = await rowsOf<{ cpuMillis: number; each: number }>(
     f.ctx.db,
     sql`select sum(cpu_millis)::int as "cpuMillis", max(cpu_millis)::int as each from sets where tenant_id = ${tenant.id}`,
   );
-  expect(use?.cpuMillis).toBeLessThanOrEqual(9_000);
-  expect(use?.cpuMillis).toBeGreaterThan(9_000 - 2 * (use?.each ?? 0));
+  expect(usage?.cpuMillis).toBeLessThanOrEqual(9_000);
+  expect(usage?.cpuMillis).toBeGreaterThan(9_000 - 2 * (usage?.each ?? 0));
   for (const outcome of outcomes)
     if (outcome.status === "rejected")
       expect(outcome.reason).toMatchObject({ code: "quota-exceeded" });

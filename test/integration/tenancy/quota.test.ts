@@ -35,7 +35,7 @@ const amounts = (count: string, table: string, prefix = "") =>
     .join(", ");
 
 /** The sums over all services, sets and volumes, and those that triggers maintain. */
-async function uses({
+async function readUsage({
   ctx,
 }: FleetContext): Promise<{ expected: unknown[]; maintained: unknown[] }> {
   const read = (query: string) => rowsOf<object>(ctx.db, sql.raw(query));
@@ -104,7 +104,7 @@ const templateOf = (cpu: number, volume?: { size: string; mountPath: string }) =
   containers: [{ index: 0, name: "app", image: "menu:42", options: { cpu: 100, memory: 100 } }],
 });
 
-test("triggers maintain the use of each tenant while three processes change services and sets", async () => {
+test("triggers maintain the usage of each tenant while three processes change services and sets", async () => {
   fleet = await createFleetContext();
   const { ctx } = fleet;
   const other = await createTenant(
@@ -172,7 +172,7 @@ test("triggers maintain the use of each tenant while three processes change serv
     done += outcomes.filter(({ status }) => status === "fulfilled").length;
   }
   expect(done).toBeGreaterThan(40);
-  const { expected, maintained } = await uses(fleet);
+  const { expected, maintained } = await readUsage(fleet);
   expect(maintained).toEqual(expected);
   for (const rows of expected) expect(rows).not.toEqual([]);
   const left = await rowsOf(ctx.db, sql`select 1 from tenant_use_changes`);

@@ -64,7 +64,7 @@ export async function startSimulatedAgent(
   const agent = createAgent({
     hostId,
     agentVersion: "test",
-    port: { ...port, memoryUse: async () => found.memory ?? {} },
+    port: { ...port, memoryUsage: async () => found.memory ?? {} },
     api,
     state: {
       load: async () => saved,

@@ -30,7 +30,7 @@ import * as observedSets from "../../../src/db/queries/sets/observed-sets.ts";
 import * as readSets from "../../../src/db/queries/sets/read-sets.ts";
 import * as scaleIn from "../../../src/db/queries/sets/scale-in-candidates.ts";
 import * as writeSets from "../../../src/db/queries/sets/write-sets.ts";
-import * as tenantUse from "../../../src/db/queries/tenancy/tenant-use.ts";
+import * as tenantUsage from "../../../src/db/queries/tenancy/tenant-usage.ts";
 import * as tenants from "../../../src/db/queries/tenancy/tenants.ts";
 import * as tokens from "../../../src/db/queries/tenancy/tokens.ts";
 import * as volumes from "../../../src/db/queries/volumes/volumes.ts";
@@ -445,7 +445,7 @@ const services: Samples = {
     ),
   ],
   lockSizedSets: (q) => [resizes.lockSizedSets(q, ids)],
-  readMemoryUse: (q) => [resizes.readMemoryUse(q, "svc", 1)],
+  readMemoryUsage: (q) => [resizes.readMemoryUsage(q, "svc", 1)],
   resizeSets: (q) => [resizes.resizeSets(q, [resize])],
   retargetOperations: (q) => [resizes.retargetOperations(q, [resize])],
   insertWaitingResizes: (q) => [resizes.insertWaitingResizes(q, [{ ...resize, reason }], true)],
@@ -528,9 +528,9 @@ const sets: Samples = {
 };
 
 const tenancy: Samples = {
-  lockTenant: (q) => [tenantUse.lockTenant(q, "tnt")],
-  getTenantUse: (q) => [tenantUse.getTenantUse(q, "tnt", growth)],
-  sumSetsOnDownHosts: (q) => [tenantUse.sumSetsOnDownHosts(q, "tnt")],
+  lockTenant: (q) => [tenantUsage.lockTenant(q, "tnt")],
+  getTenantUsage: (q) => [tenantUsage.getTenantUsage(q, "tnt", growth)],
+  sumSetsOnDownHosts: (q) => [tenantUsage.sumSetsOnDownHosts(q, "tnt")],
   insertTenant: (q) => [tenants.insertTenant(q, "tnt", tenant)],
   ensureTenant: (q) => [tenants.ensureTenant(q, "tnt", tenant)],
   findTenantByName: (q) => [tenants.findTenantByName(q, "acme")],

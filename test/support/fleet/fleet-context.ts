@@ -129,7 +129,7 @@ export async function createFleetContext(
       });
       await syncAs(ctx, hostId, {
         usage: {
-          used: noUse,
+          used: noUsage,
           allocatable,
           reclaimableVolumeBytes: 0,
           trashedVolumeBytes: 0,
@@ -148,7 +148,7 @@ export async function createFleetContext(
   };
 }
 
-const noUse: ResourceAmounts = { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
+const noUsage: ResourceAmounts = { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
 
 const adminCaller: Caller = {
   tokenId: "tok_test",

@@ -30,7 +30,10 @@ describe("cgroups of version 2", () => {
 
   const file = (name: string) => readFile(join(folder, name), "utf8");
 
-  async function use(path: string, { anonymous, cache }: { anonymous: number; cache: number }) {
+  async function holdMemory(
+    path: string,
+    { anonymous, cache }: { anonymous: number; cache: number },
+  ) {
     await mkdir(path, { recursive: true });
     await writeFile(join(path, "memory.current"), `${anonymous + cache}\n`);
     const stat = [`anon ${anonymous}`, `inactive_file ${cache - 4_096}`, "active_file 4096"];
@@ -85,7 +88,7 @@ describe("cgroups of version 2", () => {
   });
 
   it("never shrink below memory that processes hold, apart from page cache", async () => {
-    await use(folder, { anonymous: 100 * MiB, cache: 100 * MiB });
+    await holdMemory(folder, { anonymous: 100 * MiB, cache: 100 * MiB });
     await expect(
       cgroups.ensure(setId, { ...limits, memoryBytes: 99 * MiB }, signal),
     ).rejects.toMatchObject({
@@ -118,18 +121,18 @@ describe("cgroups of version 2", () => {
 
   it("report the memory that the set and each container hold", async () => {
     const dockerId = "0123456789ab".padEnd(64, "c");
-    await use(folder, { anonymous: 12 * MiB, cache: MiB });
-    await use(join(folder, dockerId), { anonymous: 9 * MiB, cache: MiB });
+    await holdMemory(folder, { anonymous: 12 * MiB, cache: MiB });
+    await holdMemory(join(folder, dockerId), { anonymous: 9 * MiB, cache: MiB });
     await mkdir(join(folder, "foreign"));
     const held = { [setId]: 12 * MiB, "0123456789ab": 9 * MiB };
-    expect(await cgroups.memoryUse(setId)).toEqual(held);
-    expect(await cgroups.memoryUse("set_other")).toEqual({});
+    expect(await cgroups.memoryUsage(setId)).toEqual(held);
+    expect(await cgroups.memoryUsage("set_other")).toEqual({});
   });
 
   it("refuse a container's lower limit before Docker applies it", async () => {
     const container = { dockerId: "abc", name: "app" };
     await cgroups.checkContainerMemory(setId, container, MiB);
-    await use(join(folder, "abc"), { anonymous: 10 * MiB, cache: MiB });
+    await holdMemory(join(folder, "abc"), { anonymous: 10 * MiB, cache: MiB });
     await cgroups.checkContainerMemory(setId, container, 10 * MiB);
     await expect(cgroups.checkContainerMemory(setId, container, 9 * MiB)).rejects.toMatchObject({
       code: "memory-in-use",

@@ -7,7 +7,7 @@ import { cgroupFailed } from "./cgroup-failed.ts";
 import { finiteOr } from "./finite-or.ts";
 import { readIo, writeIo } from "./io-limits.ts";
 import { checkMemory, memoryInUse } from "./memory-in-use.ts";
-import { readLimits, readMemoryCharge, readMemoryEvents, readMemoryUse } from "./read-cgroup.ts";
+import { readLimits, readMemoryCharge, readMemoryEvents, readMemoryUsage } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
 import { createSetFolders } from "./set-folders.ts";
 import { ignoreMissing, writeExisting } from "./write-existing.ts";
@@ -58,8 +58,8 @@ export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): S
     },
     readIo: async (setId, dockerId, devices) => readIo(ioPlaceOf(setId, dockerId), devices),
     containerMemoryEvents: async (setId, dockerId) => readMemoryEvents(placeOf(setId, dockerId)),
-    memoryUse: async (setId) =>
-      readMemoryUse(placeOf(setId), setId, (name) => (dockerId.test(name) ? name : undefined)),
+    memoryUsage: async (setId) =>
+      readMemoryUsage(placeOf(setId), setId, (name) => (dockerId.test(name) ? name : undefined)),
     remove: (setId, signal) => folders.remove(setId, signal),
     list: () => folders.list(),
   };

@@ -8,11 +8,11 @@ export function memoryInUse(
   { usedBytes, wantedBytes }: { usedBytes: number | undefined; wantedBytes: number },
   cause?: unknown,
 ): AgentError {
-  const use =
+  const usage =
     usedBytes === undefined ? "more memory" : `${describeBytes(usedBytes)} of memory, more`;
   return new AgentError(
     "memory-in-use",
-    `${what} uses ${use} than its new limit of ${describeBytes(wantedBytes)}. The old limit stays until it uses less.`,
+    `${what} uses ${usage} than its new limit of ${describeBytes(wantedBytes)}. The old limit stays until it uses less.`,
     { phase: "resize", temporary: true, cause },
   );
 }

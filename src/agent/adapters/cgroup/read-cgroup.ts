@@ -102,15 +102,15 @@ export function readHeldMemory(place: CgroupPlace): number | undefined {
  * Memory of a cgroup and of the containers in it. `idOf` extracts the Docker id from a folder's
  * name.
  */
-export function readMemoryUse(
+export function readMemoryUsage(
   place: CgroupPlace,
   setId: string,
   idOf: (name: string) => string | undefined,
 ): Record<string, number> {
-  const use: Record<string, number> = {};
+  const usage: Record<string, number> = {};
   const note = (key: string, of: CgroupPlace) => {
     const heldBytes = readHeldMemory(of);
-    if (heldBytes !== undefined) use[key] = Math.max(0, heldBytes);
+    if (heldBytes !== undefined) usage[key] = Math.max(0, heldBytes);
   };
   note(setId, place);
   for (const name of list(place)) {
@@ -118,7 +118,7 @@ export function readMemoryUse(
     if (dockerId !== undefined)
       note(dockerId.slice(0, shortIdLength), { ...place, path: join(place.path, name) });
   }
-  return use;
+  return usage;
 }
 
 function list({ root, version, path }: CgroupPlace): string[] {

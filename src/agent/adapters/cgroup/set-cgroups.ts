@@ -51,7 +51,7 @@ export interface SetCgroups {
    * Bytes of memory that the set and its containers hold, without page cache that the kernel can
    * drop. The keys are the set's id and the first 12 characters of container ids.
    */
-  memoryUse(setId: string): Promise<Record<string, number>>;
+  memoryUsage(setId: string): Promise<Record<string, number>>;
   /**
    * Deletes the cgroup of a set without containers. Waits up to 5 s for the kernel to notice their
    * exit.

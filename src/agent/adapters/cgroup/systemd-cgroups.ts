@@ -9,7 +9,7 @@ import { cgroupFailed } from "./cgroup-failed.ts";
 import { finiteOr } from "./finite-or.ts";
 import { ioProperties, readIo, writeIo } from "./io-limits.ts";
 import { checkMemory, isMemoryHeld } from "./memory-in-use.ts";
-import { type CgroupPlace, readLimits, readMemoryEvents, readMemoryUse } from "./read-cgroup.ts";
+import { type CgroupPlace, readLimits, readMemoryEvents, readMemoryUsage } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
 import { isSetId } from "./set-folders.ts";
 import { ignoreMissing, writeExisting } from "./write-existing.ts";
@@ -76,8 +76,8 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
       readIo(version === 1 ? placeOf(setId, scopeOf(dockerId)) : placeOf(setId), devices),
     containerMemoryEvents: async (setId, dockerId) =>
       readMemoryEvents(placeOf(setId, scopeOf(dockerId))),
-    memoryUse: async (setId) =>
-      readMemoryUse(
+    memoryUsage: async (setId) =>
+      readMemoryUsage(
         placeOf(setId),
         setId,
         (name) => /^docker-([0-9a-f]{64})\.scope$/.exec(name)?.[1],

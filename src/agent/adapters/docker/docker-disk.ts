@@ -1,12 +1,12 @@
 import { statfs } from "node:fs/promises";
 import type Docker from "dockerode";
-import type { DiskPort, DiskUse } from "../../ports/disk-port.ts";
+import type { DiskPort, DiskUsage } from "../../ports/disk-port.ts";
 import { callDocker, dockerStatus } from "./call-docker.ts";
 import { labels } from "./container-labels.ts";
 import type { DockerRoot } from "./docker-root.ts";
 import { markOf, markPulled, pulledReferences } from "./pulled-images.ts";
 
-const useTimeoutMs = 120_000;
+const measureTimeoutMs = 120_000;
 const removeTimeoutMs = 60_000;
 
 export interface DockerDiskOptions {
@@ -31,15 +31,15 @@ interface DfClient {
 /** DiskPort on Docker, API 1.41 and newer. */
 export function createDockerDisk({ docker, hostId, root }: DockerDiskOptions): DiskPort {
   return {
-    async use(signal) {
+    async measure(signal) {
       await root.find(signal);
       const answer = await callDocker(
-        { phase: "observe", timeoutMs: useTimeoutMs },
+        { phase: "observe", timeoutMs: measureTimeoutMs },
         signal,
         // The client's types lack this option.
         (abortSignal) => (docker as unknown as DfClient).df({ abortSignal }),
       );
-      return toDiskUse(answer, hostId);
+      return toDiskUsage(answer, hostId);
     },
     async usedShare() {
       // Counts the space of an ordinary process: the superuser's reserve is not free.
@@ -50,7 +50,7 @@ export function createDockerDisk({ docker, hostId, root }: DockerDiskOptions): D
   };
 }
 
-function toDiskUse(answer: SystemDf, hostId: string): DiskUse {
+function toDiskUsage(answer: SystemDf, hostId: string): DiskUsage {
   const containers = answer.Containers ?? [];
   const inUse = new Set(containers.map(({ ImageID }) => ImageID));
   const own = containers.filter(({ Labels }) => Labels?.[labels.host] === hostId);

@@ -106,7 +106,7 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
     logs: (setId, container, range, signal) =>
       containerLogs(context, { setId, container }, range, signal),
     watch: (onChange, signal) => watchEvents(context, onChange, signal),
-    memoryUse: () => readMemoryUse(knownEnvironment()),
+    memoryUsage: () => readMemoryUsage(knownEnvironment()),
     ping: (timeoutMs) => pingDaemon(docker, timeoutMs),
     images: (signal) => listImages(docker, signal),
   };
@@ -127,13 +127,13 @@ async function removeSet(
 }
 
 /** Returns nothing until Docker has reported its cgroup driver, and does not wait for that. */
-async function readMemoryUse(
+async function readMemoryUsage(
   environment: DockerEnvironment | undefined,
 ): Promise<Record<string, number>> {
   if (!environment) return {};
   const { cgroups } = environment;
   const setIds = await cgroups.list();
-  const used = await Promise.all(setIds.map((setId) => cgroups.memoryUse(setId)));
+  const used = await Promise.all(setIds.map((setId) => cgroups.memoryUsage(setId)));
   return Object.assign({}, ...used);
 }
 

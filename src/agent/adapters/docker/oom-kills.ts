@@ -4,7 +4,7 @@ import type { MemoryEvents } from "../cgroup/read-cgroup.ts";
 export interface OutOfMemory {
   /** Processes that the kernel killed for lack of memory. */
   oomKills: number;
-  /** Highest memory use, page cache included; undefined if it was not observed. */
+  /** Highest memory usage, page cache included; undefined if it was not observed. */
   memoryPeakBytes: number | undefined;
   /** True if the main process was one of them. */
   oomKilled: boolean;

@@ -47,7 +47,7 @@ describe("the machine", () => {
     expect((await full.measure()).used.cpuMillis).toBe(cpuMillis);
   });
 
-  it("approaches the current CPU use, and never exceeds the machine", async () => {
+  it("approaches the current CPU usage, and never exceeds the machine", async () => {
     const machine = createLinuxMachine({
       dockerRoot: () => "/",
       reservePercent: noReserve,

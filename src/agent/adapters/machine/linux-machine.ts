@@ -14,7 +14,7 @@ export interface LinuxMachineOptions {
   dockerRoot: () => string;
   /** Percentages of the machine that are reserved for the system, Docker and the agent. */
   reservePercent: { cpu: number; memory: number; rootfs: number };
-  /** Capacity and use of the volumes; undefined while the host has none. */
+  /** Capacity and usage of the volumes; undefined while the host has none. */
   volumes?: () => MachineVolumes | undefined;
   /** The mount point of proc. */
   procRoot?: string;
@@ -29,8 +29,8 @@ export interface MachineVolumes {
 const capacityTimeoutMs = 10_000;
 
 /**
- * CPU use is smoothed over about this long. Without it, a start of a few seconds (of the agent, of
- * a set) would block placement on the host.
+ * CPU usage is smoothed over about this long. Without it, a start of a few seconds (of the agent,
+ * of a set) would block placement on the host.
  */
 const cpuSmoothingMs = 30_000;
 
@@ -41,8 +41,8 @@ interface CpuSample {
 }
 
 /**
- * Reads the kernel's counters, in some tens of microseconds and without the Docker API. CPU use is
- * an exponential moving average over all processors. It starts with the load of the last minute.
+ * Reads the kernel's counters, in some tens of microseconds and without the Docker API. CPU usage
+ * is an exponential moving average over all processors. It starts with the load of the last minute.
  */
 export function createLinuxMachine({
   dockerRoot,

@@ -63,7 +63,7 @@ export function createSimulatedSetPort(
       await untilAborted(signal);
       end();
     },
-    memoryUse: async () => ({}),
+    memoryUsage: async () => ({}),
     ping: async (timeoutMs) => {
       const late = new AbortController();
       const cancel = clock.after(timeoutMs, () => late.abort());

@@ -59,7 +59,7 @@ export async function unmount(mountPoint: string, signal: AbortSignal): Promise<
 }
 
 /** Bytes in use on a file system. */
-export async function fileSystemUse(mountPoint: string): Promise<number> {
+export async function fileSystemUsage(mountPoint: string): Promise<number> {
   const { bsize, blocks, bfree } = await statfs(mountPoint);
   return (blocks - bfree) * bsize;
 }

@@ -15,7 +15,7 @@ import {
 import { createDataFolder, exists } from "./data-folder.ts";
 import { type FileSystemType, growFileSystem, makeFileSystem } from "./file-systems.ts";
 import {
-  fileSystemUse,
+  fileSystemUsage,
   freeMountPoint,
   mountDevice,
   readMounts,
@@ -167,7 +167,7 @@ class Volumes implements VolumePort {
     const { setId, tenant, service, state, growingFromBytes, trashedAtMs, expiresAtMs } = tags;
     const mountPoint = this.#mountPointOf(volumeId);
     const usedBytes = mounts.has(mountPoint)
-      ? await fileSystemUse(mountPoint).catch(() => undefined) // unmounted meanwhile
+      ? await fileSystemUsage(mountPoint).catch(() => undefined) // unmounted meanwhile
       : undefined;
     return {
       volumeId,

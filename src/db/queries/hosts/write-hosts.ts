@@ -230,7 +230,7 @@ function measured(report: UsageReport): SQL {
 }
 
 /**
- * Sums the unreported parts of a host's bookings: of each set, what its reported use leaves, and
+ * Sums the unreported parts of a host's bookings: of each set, what its reported usage leaves, and
  * all claims.
  */
 function unreported(hostId: string, { setMemoryBytes }: UsageReport): SQL {

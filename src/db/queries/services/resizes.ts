@@ -82,7 +82,7 @@ export async function lockSizedSets(q: Queryable, setIds: readonly string[]): Pr
   );
 }
 
-export interface SetMemoryUse {
+export interface SetMemoryUsage {
   setId: string;
   revision: number;
   usedBytes: number;
@@ -91,11 +91,11 @@ export interface SetMemoryUse {
 }
 
 /** Memory that a service's sets use, as far as their hosts reported it within `ageMaxMs`. */
-export async function readMemoryUse(
+export async function readMemoryUsage(
   q: Queryable,
   serviceId: string,
   ageMaxMs: number,
-): Promise<SetMemoryUse[]> {
+): Promise<SetMemoryUsage[]> {
   return rowsOf(
     q,
     sql`select s.id as "setId", s.revision, coalesce((h.set_memory->>s.id)::float8, 0) as "usedBytes",

@@ -15,7 +15,7 @@ import { anyOf, genericPlansFromHere, isoTime, rowsOf, rowsOfWrite } from "../ru
 import { assert } from "../../../lib/assert.ts";
 import type { SetSize } from "./resizes.ts";
 import { isReplica } from "../operations/operations.ts";
-import { type QuotaAmounts, tenantUse } from "../tenancy/tenant-use.ts";
+import { type QuotaAmounts, selectTenantUsage } from "../tenancy/tenant-usage.ts";
 
 /** A service as the write path needs it. */
 export interface ServiceRow {
@@ -166,7 +166,7 @@ export async function insertServices(
 ): Promise<(StoredService | undefined)[]> {
   const { farFromQuota } = options;
   const admitted = farFromQuota
-    ? sql`, (${tenantUse(tenantId, farFromQuota)}) u where u."isFar" and ${isPlainlyGranted(tenantId)}
+    ? sql`, (${selectTenantUsage(tenantId, farFromQuota)}) u where u."isFar" and ${isPlainlyGranted(tenantId)}
           on conflict (tenant_id, name) where deleted_at is null do nothing`
     : sql``;
   const rows = await rowsOfWrite<StoredServiceRow>(

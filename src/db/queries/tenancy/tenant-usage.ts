@@ -13,7 +13,7 @@ export interface QuotaAmounts {
   rootfsBytes: number;
 }
 
-export interface TenantUse {
+export interface TenantUsage {
   /** The sum of desired replicas times the newest template, without services in deletion. */
   intended: QuotaAmounts;
   /** The sum of all sets, pending or booked, until their host reports them absent. */
@@ -30,15 +30,15 @@ export async function lockTenant(q: Queryable, tenantId: string): Promise<void> 
   await q.execute(sql`select id from tenants where id = ${tenantId} for no key update`);
 }
 
-/** Reads the use of a tenant, and whether its quota is ample for `growth`. Throws not-found. */
-export async function getTenantUse(
+/** Reads the usage of a tenant, and whether its quota is ample for `growth`. Throws not-found. */
+export async function getTenantUsage(
   q: Queryable,
   tenantId: string,
   growth: QuotaAmounts,
-): Promise<TenantUse> {
-  const [use] = await rowsOf<TenantUse>(q, tenantUse(tenantId, growth));
-  if (!use) throw notFound("tenant");
-  return use;
+): Promise<TenantUsage> {
+  const [usage] = await rowsOf<TenantUsage>(q, selectTenantUsage(tenantId, growth));
+  if (!usage) throw notFound("tenant");
+  return usage;
 }
 
 const dimensions = [
@@ -69,8 +69,8 @@ export async function sumSetsOnDownHosts(q: Queryable, tenantId: string): Promis
   return row;
 }
 
-/** Selects one TenantUse. The statement that inserts a service with an ample quota contains it. */
-export function tenantUse(tenantId: string, growth: QuotaAmounts): SQL {
+/** Selects one TenantUsage. It is part of the statement that inserts a service with ample quota. */
+export function selectTenantUsage(tenantId: string, growth: QuotaAmounts): SQL {
   const amounts = (prefix: "" | "existing_") =>
     sql`jsonb_build_object(${sql.join(
       dimensions.map(({ name, column }) => sql.raw(`'${name}', coalesce(u.${prefix}${column}, 0)`)),

@@ -62,7 +62,7 @@ async function unreportedMemory(f: FleetContext): Promise<number | undefined> {
   return rows[0]?.bytes;
 }
 
-test("a running set that is removed takes nothing off the unreported use of others", async () => {
+test("a running set that is removed takes nothing off the unreported usage of others", async () => {
   const f = await createFleetContext();
   fleet = f;
   const hostId = await f.enroll("h1");
@@ -77,7 +77,7 @@ test("a running set that is removed takes nothing off the unreported use of othe
   expect(await unreportedMemory(f)).toBe(gib);
 });
 
-test("a set that is removed before it ran releases its unreported use, also after a report", async () => {
+test("a set that is removed before it ran releases its unreported usage, also after a report", async () => {
   const f = await createFleetContext();
   fleet = f;
   const hostId = await f.enroll("h1");
@@ -101,7 +101,7 @@ test("memory that the host measures for a starting set is not counted twice", as
   expect(await unreportedMemory(f)).toBe(gib - gib / 4);
 });
 
-test("a set that is in `starting` for long counts with its measured use only", async () => {
+test("a set that is in `starting` for long counts with its measured usage only", async () => {
   expect(STARTUP_SECONDS_MAX * 1_000).toBe(STARTUP_MS_MAX);
   const f = await createFleetContext();
   fleet = f;
