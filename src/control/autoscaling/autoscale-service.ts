@@ -8,7 +8,7 @@ import {
 } from "../../db/queries/autoscaling/demands.ts";
 import { deleteAutoscaleState, updateAutoscaleState } from "../../db/queries/autoscaling/states.ts";
 import {
-  lockServiceById,
+  lockServiceBriefly,
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
@@ -32,14 +32,15 @@ export interface AutoscaleOutcome {
  * decision with its reasons, adds or removes the sets, and notes when the service is due next. It
  * reads everything under the service's row lock, so it is safe at any time, twice at once, or late.
  * It stores a decision that changes nothing only if its reasons differ from those of the last one,
- * so that redeliveries leave no trace. Undefined: the service is deleted or being deleted.
+ * so that redeliveries leave no trace. Undefined: the service is deleted or being deleted. Throws
+ * overloaded if another transaction holds the lock of the service.
  */
 export async function autoscaleService(
   ctx: ControlContext,
   serviceId: string,
 ): Promise<AutoscaleOutcome | undefined> {
   return unitOfWork(ctx, async (tx) => {
-    const service = await lockServiceById(tx, serviceId);
+    const service = await lockServiceBriefly(tx, serviceId);
     if (!service || service.deleting) {
       await deleteAutoscaleState(tx, serviceId);
       return undefined;

@@ -11,7 +11,7 @@ import {
   type RemovableHost,
 } from "../../db/queries/hosts/remove-hosts.ts";
 import { releaseSets } from "../../db/queries/sets/observed-sets.ts";
-import { lockServicesById } from "../../db/queries/services/write-services.ts";
+import { lockServiceById, lockServicesById } from "../../db/queries/services/write-services.ts";
 import { closeServices } from "../services/close-services.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
@@ -46,7 +46,8 @@ export async function deleteHost(
       giveUpNextSets(tx, hostId, confirm),
     );
     // Each in a transaction of its own, which may lock other hosts in the order of their ids.
-    for (const serviceId of serviceIds) await reconcileService(ctx, serviceId);
+    for (const serviceId of serviceIds)
+      await reconcileService(ctx, serviceId, undefined, lockServiceById);
     if (!isDeleted) continue;
     await closeServices(ctx);
     return;

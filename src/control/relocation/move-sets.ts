@@ -17,7 +17,7 @@ import {
   wakeOperations,
 } from "../../db/queries/operations/operations.ts";
 import { listMissedDrains } from "../../db/queries/operations/drains.ts";
-import { lockServiceById, type ServiceRow } from "../../db/queries/services/write-services.ts";
+import { lockServiceBriefly, type ServiceRow } from "../../db/queries/services/write-services.ts";
 import { lockHosts, markSetsDeleted } from "../../db/queries/sets/write-sets.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
@@ -33,6 +33,8 @@ const SERVICES_PER_ROUND_MAX = 200;
 const SETS_PER_SERVICE_MAX = 200;
 const SETS_PER_ROUND_MAX = 1_000;
 const RETRY_MS_MAX = 60_000;
+/** A round handles many services, so it waits less for the lock of each than a job does. */
+const LOCK_WAIT_MS = 100;
 
 /**
  * Moves sets off their hosts. One per process: it keeps the fleet in memory, and its rounds run one
@@ -118,7 +120,7 @@ async function withServiceLock(
 ): Promise<number> {
   try {
     return await unitOfWork(ctx, async (tx) => {
-      const service = await lockServiceById(tx, serviceId);
+      const service = await lockServiceBriefly(tx, serviceId, LOCK_WAIT_MS);
       return service === undefined ? 0 : step(tx, service);
     });
   } catch (error) {

@@ -2,7 +2,7 @@ import type { JobRequest } from "../../contracts/jobs.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import {
   getSizedTemplate,
-  lockServiceById,
+  lockServiceBriefly,
   type ServiceRow,
 } from "../../db/queries/services/write-services.ts";
 import {
@@ -46,14 +46,16 @@ export interface ReconcileOutcome {
  * Brings the number of live sets of a service to the desired one, or closer to it and enqueues the
  * rest. Safe to run at any time, twice, or late. Returns undefined and changes nothing when the
  * service no longer exists or is newer than `generation`. A newer generation has its own job.
+ * Throws overloaded if `lockService` does: by default it waits briefly, as a job must.
  */
 export async function reconcileService(
   ctx: ControlContext,
   serviceId: string,
   generation = Number.POSITIVE_INFINITY,
+  lockService = lockServiceBriefly,
 ): Promise<ReconcileOutcome | undefined> {
   return unitOfWork(ctx, async (tx) => {
-    const service = await lockServiceById(tx, serviceId);
+    const service = await lockService(tx, serviceId);
     if (!service || service.generation > generation) return undefined;
     return reconcileServiceSets(tx, service);
   });

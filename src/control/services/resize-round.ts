@@ -15,7 +15,7 @@ import {
   type SizedSet,
   upsertServiceResize,
 } from "../../db/queries/services/resizes.ts";
-import { lockServiceById, type ServiceRow } from "../../db/queries/services/write-services.ts";
+import { lockServiceBriefly, type ServiceRow } from "../../db/queries/services/write-services.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { planPolicyOf } from "../placement/host-snapshot.ts";
@@ -152,11 +152,11 @@ function resizeJob({ id, generation }: ServiceRow, firstSetId: string): JobReque
 
 /**
  * Runs the next round of a service's stored resize. Returns how many sets it resized; safe to run
- * at any time.
+ * at any time. Throws overloaded if another transaction holds the lock of the service.
  */
 export async function continueResize(ctx: ControlContext, serviceId: string): Promise<number> {
   return unitOfWork(ctx, async (tx) => {
-    const service = await lockServiceById(tx, serviceId);
+    const service = await lockServiceBriefly(tx, serviceId);
     const resize = await findServiceResize(tx, serviceId);
     if (!resize) return 0;
     if (!service || service.deleting) {

@@ -460,6 +460,7 @@ const services: Samples = {
   lockServiceByName: (q) => [writeServices.lockServiceByName(q, "tnt", "web")],
   findServiceByName: (q) => [writeServices.findServiceByName(q, "tnt", "web")],
   lockServiceById: (q) => [writeServices.lockServiceById(q, "svc")],
+  lockServiceBriefly: (q) => [writeServices.lockServiceBriefly(q, "svc")],
   claimServiceById: (q) => [writeServices.claimServiceById(q, "svc")],
   lockServicesById: (q) => [writeServices.lockServicesById(q, ids)],
   insertServices: (q) => [

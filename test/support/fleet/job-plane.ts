@@ -54,7 +54,10 @@ const admin: Caller = {
 };
 
 /** @param redisUrl instead of the tests' shared one, for those that hurt it */
-export async function openJobPlane({ redisUrl }: { redisUrl?: string } = {}): Promise<JobPlane> {
+export async function openJobPlane({
+  redisUrl,
+  statementTimeoutMs = 20_000,
+}: { redisUrl?: string; statementTimeoutMs?: number } = {}): Promise<JobPlane> {
   const database = await createTestDatabase();
   const shared = redisUrl === undefined ? await createTestRedis() : undefined;
   const redisTarget = redisUrl ?? shared?.url ?? "";
@@ -71,7 +74,7 @@ export async function openJobPlane({ redisUrl }: { redisUrl?: string } = {}): Pr
       database: openPostgres({
         databaseUrl: database.url,
         connectionsMax: 10,
-        statementTimeoutMs: 20_000,
+        statementTimeoutMs,
       }),
       redisTarget,
       redisPrefix: prefix,

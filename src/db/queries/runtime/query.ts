@@ -27,7 +27,7 @@ export async function rowsUnlessLocked<T>(q: Queryable, query: SQL): Promise<T[]
   try {
     return await rowsOf<T>(updatesOf(q), query);
   } catch (error) {
-    if (sqlStateOf(error) === LOCK_NOT_AVAILABLE) return "locked";
+    if (isLockTimeout(error)) return "locked";
     throw error;
   }
 }
@@ -41,6 +41,11 @@ export function rowsOfWrite<T>(q: Queryable, query: SQL): Promise<T[]> {
 }
 
 const LOCK_NOT_AVAILABLE = "55P03";
+
+/** Whether a statement failed because it waited longer than its `lock_timeout`. */
+export function isLockTimeout(error: unknown): boolean {
+  return sqlStateOf(error) === LOCK_NOT_AVAILABLE;
+}
 
 /**
  * A true condition that makes the commit of a single statement asynchronous. A crash of Postgres

@@ -8,10 +8,18 @@ import {
   type HostLostPolicy,
   type PlacementSpec,
 } from "../../../contracts/api/services.ts";
+import { AppError } from "../../../contracts/common/app-error.ts";
 import { type SetTemplate, templateWithSize } from "../../../contracts/api/set-template.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { outboxRows } from "../runtime/outbox.ts";
-import { anyOf, genericPlansFromHere, isoTime, rowsOf, rowsOfWrite } from "../runtime/query.ts";
+import {
+  anyOf,
+  genericPlansFromHere,
+  isLockTimeout,
+  isoTime,
+  rowsOf,
+  rowsOfWrite,
+} from "../runtime/query.ts";
 import { assert } from "../../../lib/assert.ts";
 import type { SetSize } from "./resizes.ts";
 import { isReplica } from "../operations/operations.ts";
@@ -90,6 +98,37 @@ export async function countRemainingSets(
 /** Locks a service by its id, as lockServiceByName does. Undefined: it is deleted. */
 export function lockServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
   return selectService(q, sql`id = ${serviceId}`, sql`for update`);
+}
+
+/** The longest wait of a job for the lock of its service. A change of a service takes less. */
+const LOCK_WAIT_MS = 1_000;
+
+/**
+ * Locks a service for a job or a sweep, as lockServiceById does, but waits at most `waitMs` for the
+ * lock. A job that waits occupies a slot of its job worker, so one long transaction could occupy
+ * all of them. Throws overloaded after the wait: the job retries with exponential backoff, and the
+ * next run of a sweep tries the service again.
+ */
+export async function lockServiceBriefly(
+  q: Queryable,
+  serviceId: string,
+  waitMs = LOCK_WAIT_MS,
+): Promise<ServiceRow | undefined> {
+  try {
+    // The scan evaluates the condition before it locks the row.
+    const hasLockTimeout = sql`set_config('lock_timeout', ${String(waitMs)}, true) is not null`;
+    const isService = sql`id = ${serviceId} and ${hasLockTimeout}`;
+    const service = await selectService(q, isService, sql`for update`);
+    // The later locks of the transaction have no such limit.
+    await q.execute(sql`set local lock_timeout to default`);
+    return service;
+  } catch (error) {
+    if (!isLockTimeout(error)) throw error;
+    throw new AppError("overloaded", {
+      detail: `Another transaction holds the lock of service ${serviceId}. Retry later.`,
+      retryAfterMs: waitMs,
+    });
+  }
 }
 
 /** Locks a service, or skips it (undefined) while another transaction has it locked. */
