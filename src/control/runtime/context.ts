@@ -139,11 +139,11 @@ export interface StreamRelay {
  */
 export interface ServiceInserter {
   /**
-   * Inserts a service that needs no grants beyond its pool and its priority. Returns undefined, and
-   * changes nothing, if the tenant is near its quota, a grant is missing or the name is taken.
-   * Throws overloaded.
+   * Inserts a service that needs no grants beyond its pool and its priority. It calls
+   * `insertChecked` instead if the tenant is near its quota, a grant is missing or the name is
+   * taken. Throws overloaded, and what `insertChecked` throws.
    */
-  insert(service: NewService): Promise<StoredService | undefined>;
+  insert(service: NewService, insertChecked: () => Promise<StoredService>): Promise<StoredService>;
 }
 
 /** Recently authenticated callers by the hash of their secret; see tenancy/token-cache.ts. */

@@ -64,16 +64,16 @@ export async function createService(
     setIds,
     jobs,
   };
-  const stored =
-    (await insertUnchecked(ctx, added)) ??
-    (await withTx(ctx.db, async (tx) => {
+  const insertChecked = () =>
+    withTx(ctx.db, async (tx) => {
       await assertGranted(tx, tenantId, body);
       await assertNameFree(tx, tenantId, body.name);
       await assertWithinQuota(tx, tenantId, growthBySets(body.template, body.replicas));
       const [inserted] = await insertServices(tx, tenantId, [added]);
+      assert(inserted, "a service that was inserted without a condition is there");
       return inserted;
-    }));
-  assert(stored, "a service that was inserted without a condition is there");
+    });
+  const stored = await insertService(ctx, added, insertChecked);
   const { outboxIds } = stored;
   await dispatchEffects(ctx, { jobs, outboxIds, signals: [`service:${service.id}`, "events"] });
   return {
@@ -83,20 +83,21 @@ export async function createService(
 }
 
 /**
- * Inserts the service if its tenant is far from its quota and needs no special grant: without a
- * transaction, and together with other small services. Otherwise returns undefined.
+ * Inserts the service without a transaction if its tenant is far from its quota and it needs no
+ * special grant. Small services share a statement. Otherwise `insertChecked` decides.
  */
-async function insertUnchecked(
+async function insertService(
   ctx: ControlContext,
   service: NewService,
-): Promise<StoredService | undefined> {
+  insertChecked: () => Promise<StoredService>,
+): Promise<StoredService> {
   const { tolerations, hostLabels } = service.placement;
-  if (tolerations.length > 0 || Object.keys(hostLabels).length > 0) return undefined;
+  if (tolerations.length > 0 || Object.keys(hostLabels).length > 0) return insertChecked();
   const isSmall = service.setIds.length <= BATCHED_SETS_MAX;
-  if (isSmall && !ctx.unit) return ctx.serviceInserter.insert(service);
+  if (isSmall && !ctx.unit) return ctx.serviceInserter.insert(service, insertChecked);
   const farFromQuota = amountsOfSets(service.template, service.desiredReplicas);
   const [stored] = await insertServices(ctx.db, service.tenantId, [service], { farFromQuota });
-  return stored;
+  return stored ?? insertChecked();
 }
 
 /** The amounts of a set that a resize can change. */

@@ -15,8 +15,11 @@ const batchLimits = { keysMax: 50, batchesMax: 2 };
 /** Requests of one tenant that wait for a batch or are part of one. */
 const CALLERS_PER_TENANT_MAX = 256;
 
+/** Undefined: the service is not stored, and its caller decides alone. */
+type BatchOutcome = StoredService | { error: unknown } | undefined;
+
 interface TenantBatches {
-  insert: (service: NewService) => Promise<StoredService | undefined>;
+  insert: (service: NewService) => Promise<BatchOutcome>;
   callers: number;
 }
 
@@ -32,13 +35,19 @@ export class ServiceBatches implements ServiceInserter {
     this.#db = db;
   }
 
-  async insert(service: NewService): Promise<StoredService | undefined> {
+  async insert(
+    service: NewService,
+    insertChecked: () => Promise<StoredService>,
+  ): Promise<StoredService> {
     const { tenantId } = service;
     const batches = this.#tenants.get(tenantId) ?? this.#open(tenantId);
     if (batches.callers >= CALLERS_PER_TENANT_MAX) throw tooManyCreations();
     batches.callers++;
     try {
-      return await batches.insert(service);
+      const outcome = await batches.insert(service);
+      if (outcome && "error" in outcome) throw outcome.error;
+      // Within the bound of callers, as this transaction may wait for the tenant's row.
+      return outcome ?? (await insertChecked());
     } finally {
       batches.callers--;
       if (batches.callers === 0) this.#tenants.delete(tenantId);
@@ -47,7 +56,7 @@ export class ServiceBatches implements ServiceInserter {
 
   #open(tenantId: string): TenantBatches {
     const db = bindWork(this.#db, { kind: "request", owner: tenantId });
-    const insert = createBatchedRead<NewService, StoredService | undefined>(
+    const insert = createBatchedRead<NewService, BatchOutcome>(
       (services) => insertBatch(db, tenantId, services),
       batchLimits,
     );
@@ -58,23 +67,49 @@ export class ServiceBatches implements ServiceInserter {
 }
 
 /**
- * A value that Postgres refuses fails the whole statement. Then it inserts nothing, and each caller
- * inserts its own service.
+ * Inserts the services with one statement. If their sum is not far from the quota, the statement
+ * inserts none. Then each has a statement of its own, one after the other, as most of them may be
+ * far from it.
  */
 async function insertBatch(
   db: Db,
   tenantId: string,
   services: readonly NewService[],
-): Promise<(StoredService | undefined)[]> {
+): Promise<BatchOutcome[]> {
+  const outcomes = await insertFarFromQuota(db, tenantId, services);
+  if (services.length === 1 || outcomes.some((outcome) => outcome !== undefined)) return outcomes;
+  for (const [index, service] of services.entries()) {
+    [outcomes[index]] = await insertFarFromQuota(db, tenantId, [service]).catch(
+      (error: unknown) => [{ error }],
+    );
+  }
+  return outcomes;
+}
+
+/**
+ * A value that Postgres refuses, or a deadlock with a transaction of another process, fails the
+ * whole statement, which then inserts nothing.
+ */
+async function insertFarFromQuota(
+  db: Db,
+  tenantId: string,
+  services: readonly NewService[],
+): Promise<BatchOutcome[]> {
   try {
     const farFromQuota = growthOfServices(services);
     return await insertServices(db, tenantId, services, { farFromQuota });
   } catch (error) {
-    const isRefused = /^2[23]/.test(sqlStateOf(error) ?? "");
-    if (services.length === 1 || !isRefused) throw error;
-    return services.map(() => undefined);
+    const sqlState = sqlStateOf(error) ?? "";
+    const isOfOneService = isRefusedValue.test(sqlState) && services.length > 1;
+    if (isOfOneService || isDeadlock.test(sqlState)) return services.map(() => undefined);
+    throw error;
   }
 }
+
+/** Classes of SQLSTATE: data exceptions and violated constraints. */
+const isRefusedValue = /^2[23]/;
+/** The class of SQLSTATE for transactions that Postgres rolled back. */
+const isDeadlock = /^40/;
 
 function tooManyCreations(): AppError {
   return new AppError("overloaded", {

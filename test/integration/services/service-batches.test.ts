@@ -2,12 +2,14 @@ import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
+import type { Queryable } from "../../../src/db/postgres/open-postgres.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import {
   createFleetContext,
   type FleetContext,
   serviceBody,
 } from "../../support/fleet/fleet-context.ts";
+import { waitForLockWait } from "../../support/fleet/lock-waits.ts";
 import { tenantBody } from "../../support/fleet/tenant-body.ts";
 
 /** A service of 50 sets or less is inserted together with the others of its tenant. */
@@ -78,6 +80,33 @@ test("a value that Postgres refuses fails its own creation only", async () => {
     create("web-1"),
   ]);
   expect(outcomes.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
+});
+
+test("a batch inserts names in their order, so that two processes do not deadlock", async () => {
+  const names = numbered(9);
+  expect(await createAll(names.toReversed())).toEqual(names.map(() => "created"));
+  const rows = await rowsOf<{ name: string }>(
+    f.ctx.db,
+    sql`select name from services order by ctid`,
+  );
+  expect(rows.map(({ name }) => name)).toEqual(names);
+});
+
+test("a deadlock with another transaction fails no creation", async () => {
+  const second = f.secondContext();
+  const insertName = (tx: Queryable, name: string) =>
+    tx.execute(
+      sql`insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost)
+          values (${`svc_${name}`}, ${f.tenantId}, ${name}, 0, 0, 0, '{}', 'wait')`,
+    );
+  let outcomes: Promise<unknown[]> | undefined;
+  await second.db.transaction(async (tx) => {
+    await insertName(tx, "web-1");
+    outcomes = createAll(numbered(4));
+    await waitForLockWait(f.ctx.db, "the batch waits for the name");
+    await insertName(tx, "web-0");
+  });
+  expect(await outcomes).toEqual(["already-exists", "already-exists", "created", "created"]);
 });
 
 test("concurrent creations in two processes exceed no quota", async () => {

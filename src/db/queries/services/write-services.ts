@@ -192,7 +192,8 @@ export interface StoredService {
  *
  * With `farFromQuota`, the growth by all of them, it inserts none if the tenant is near its quota.
  * It also leaves out a service whose pool or priority exceeds the grants, or whose name is taken.
- * The answer to these is undefined, so that the transaction around it continues.
+ * The answer to these is undefined, so that the transaction around it continues. The names are
+ * inserted in their order, so that two such batches do not deadlock.
  *
  * Checks of foreign keys and quota triggers use generic plans from here to the commit. Postgres
  * would otherwise plan each check.
@@ -206,7 +207,7 @@ export async function insertServices(
   const { farFromQuota } = options;
   const admitted = farFromQuota
     ? sql`, (${selectTenantUsage(tenantId, farFromQuota)}) u where u."isFar" and ${isPlainlyGranted(tenantId)}
-          on conflict (tenant_id, name) where deleted_at is null do nothing`
+          order by w.name on conflict (tenant_id, name) where deleted_at is null do nothing`
     : sql``;
   const rows = await rowsOfWrite<StoredServiceRow>(
     q,
