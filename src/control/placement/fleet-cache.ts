@@ -13,7 +13,7 @@ import {
 import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { createFleet, type Fleet } from "../../scheduler/placement/fleet.ts";
-import type { PlanPolicy, PoolPolicy } from "../../scheduler/placement/model.ts";
+import type { PlanPolicy } from "../../scheduler/placement/model.ts";
 import { hostSnapshotOf, planPolicyOf } from "./host-snapshot.ts";
 
 const HOST_CENSUS_INTERVAL_MS = 60_000;
@@ -112,13 +112,6 @@ export class FleetCache {
     this.#apply(loaded, changes);
     const { nowMs } = changes.horizon;
     if (nowMs - loaded.censusAtMs > HOST_CENSUS_INTERVAL_MS) await takeCensus(db, loaded);
-  }
-
-  /** The policy of a pool, as of the last refresh. */
-  poolPolicy(pool: string): PoolPolicy {
-    const found = this.#current().policy.pools.find((candidate) => candidate.pool === pool);
-    assert(found, `host pool ${pool} has no policy`);
-    return found;
   }
 
   hostName(hostId: string): string {

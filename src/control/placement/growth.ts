@@ -1,7 +1,12 @@
 import type { SetSize } from "../../db/queries/services/resizes.ts";
 import { assert } from "../../lib/assert.ts";
 import { fitsHost } from "../../scheduler/placement/fits.ts";
-import type { HostSnapshot, PlanPolicy, Resources } from "../../scheduler/placement/model.ts";
+import {
+  dimensions,
+  type HostSnapshot,
+  type PlanPolicy,
+  type Resources,
+} from "../../scheduler/placement/model.ts";
 
 /** The amounts to book in addition to the booked ones. */
 export function growthOf(booked: SetSize, to: SetSize): Resources {
@@ -14,15 +19,15 @@ export function growthOf(booked: SetSize, to: SetSize): Resources {
 }
 
 /**
- * Whether a host has capacity for these amounts, such as the growth of a set. If so, `host` counts
- * them.
+ * Whether a host has capacity for these amounts: those of a set, or its growth. If so, `host`
+ * counts them, so that the next call adds to them.
  */
 export function fitsOnTop(host: HostSnapshot, policy: PlanPolicy, growth: Resources) {
   const pool = policy.pools.find((candidate) => candidate.pool === host.pool);
   assert(pool, `host pool ${host.pool} has a policy`);
   const fit = fitsHost(host, pool, growth);
   if (!fit.ok) return fit;
-  for (const dimension of ["cpuMillis", "memoryBytes", "volumeBytes", "rootfsBytes"] as const) {
+  for (const dimension of dimensions) {
     host.allocated[dimension] += growth[dimension];
     host.placedSinceReport[dimension] += growth[dimension];
   }

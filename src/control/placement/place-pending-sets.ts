@@ -19,12 +19,17 @@ import { assert } from "../../lib/assert.ts";
 import { watchWork } from "../../lib/async/watch-work.ts";
 import { newIds } from "../../lib/ids.ts";
 import { explainRejection } from "../../scheduler/placement/explain.ts";
-import { fitsHost } from "../../scheduler/placement/fits.ts";
-import type { PlacementRequest, Plan, Rejection } from "../../scheduler/placement/model.ts";
+import type {
+  PlacementRequest,
+  Plan,
+  PlanPolicy,
+  Rejection,
+} from "../../scheduler/placement/model.ts";
 import { planPlacements } from "../../scheduler/placement/plan.ts";
 import type { ControlContext, SignalChannel, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { FleetCache, type RefreshedFleet } from "./fleet-cache.ts";
+import { fitsOnTop } from "./growth.ts";
 import { hostSnapshotOf } from "./host-snapshot.ts";
 import { buildPlacementRequests } from "./placement-requests.ts";
 
@@ -202,7 +207,7 @@ async function placeBatch(
     const hostVersion = hasConflicted ? undefined : versionOfOnlyHost(planned.placements, cache);
     const admitted =
       hostVersion === undefined
-        ? await admitOnLockedHosts(tx, cache, planned.placements, requests)
+        ? await admitOnLockedHosts(tx, { cache, policy: read.policy }, planned.placements, requests)
         : planned.placements;
     const stored = commitBatch(tx, { ...planned, placements: admitted }, hostVersion);
     return { planned, stored, hasMore: read.due.hasMore };
@@ -309,7 +314,7 @@ function placementsOf(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): 
  */
 async function admitOnLockedHosts(
   tx: Queryable,
-  cache: FleetCache,
+  { cache, policy }: { cache: FleetCache; policy: PlanPolicy },
   planned: readonly PlacementInput[],
   requests: readonly PlacementRequest[],
 ): Promise<PlacementInput[]> {
@@ -322,13 +327,7 @@ async function admitOnLockedHosts(
   return planned.filter(({ setId, hostId }) => {
     const host = hosts.get(hostId);
     const ask = asks.get(setId);
-    if (!host || !ask || host.readiness !== "ready") return false;
-    if (!fitsHost(host, cache.poolPolicy(host.pool), ask).ok) return false;
-    for (const dimension of ["cpuMillis", "memoryBytes", "volumeBytes", "rootfsBytes"] as const) {
-      host.allocated[dimension] += ask[dimension];
-      host.placedSinceReport[dimension] += ask[dimension];
-    }
-    return true;
+    return host?.readiness === "ready" && ask !== undefined && fitsOnTop(host, policy, ask).ok;
   });
 }
 
