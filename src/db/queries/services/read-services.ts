@@ -93,15 +93,16 @@ export interface ServiceKey {
 const COUNTED_BY_KEY_MAX = 500;
 
 /**
- * Finds services by key, each at the position of its key. It keeps its plan (see `keyReadsOf`), as
- * every row is found by an index. Returns "large" for a service with more sets than
- * `COUNTED_BY_KEY_MAX`: the caller reads it by `findService`.
+ * Finds services by key, each at the position of its key. Equal keys share one count of the sets.
+ * Postgres caches the plan (see `keyReadsOf`), as every row is found by an index. Returns "large"
+ * for a service with more sets than `COUNTED_BY_KEY_MAX`: the caller reads it by `findService`.
  */
 export async function findServices(
   q: Queryable,
   keys: readonly ServiceKey[],
 ): Promise<(Service | "large" | undefined)[]> {
-  const source = sql`json_to_recordset(${JSON.stringify(keys)}::json) as k("tenantId" text, name text)
+  const distinct = new Map(keys.map((key) => [`${key.tenantId} ${key.name}`, key]));
+  const source = sql`json_to_recordset(${JSON.stringify([...distinct.values()])}::json) as k("tenantId" text, name text)
     join services s on s.tenant_id = k."tenantId" and s.name = k.name`;
   const someSets = sql`sets where service_id = s.id and deleted_at is null
     limit ${sql.raw(String(COUNTED_BY_KEY_MAX + 1))}`;
