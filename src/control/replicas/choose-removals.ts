@@ -15,20 +15,27 @@ export interface Removal {
   id: string;
   hostId: string | null;
   hostName: string | null;
-  isReady: boolean;
+  /** The disruption budget counts the set. */
+  isAvailable: boolean;
   reason: RemovalReason;
 }
 
 /**
  * Chooses the sets that a scale-in of the service by `count` removes, first one first. It reads all
  * replicas of the service and locks nothing.
+ * @param isUnavailableOnly leaves out sets that the budget counts, and sets that a user stopped
  */
 export async function chooseRemovals(
   q: Queryable,
-  service: Pick<ServiceRow, "id" | "placement">,
+  service: Pick<ServiceRow, "id" | "placement" | "disruption">,
   count: number,
+  { isUnavailableOnly = false }: { isUnavailableOnly?: boolean } = {},
 ): Promise<Removal[]> {
-  const candidates = await listScaleInCandidates(q, service.id);
+  const { minReadySeconds } = service.disruption;
+  const replicas = await listScaleInCandidates(q, service.id, minReadySeconds);
+  const candidates = isUnavailableOnly
+    ? replicas.filter(({ isAvailable, desired }) => !isAvailable && desired === "running")
+    : replicas;
   const hosts = new Map(candidates.flatMap((row) => hostOf(row) ?? []).map((h) => [h.id, h]));
   const byId = new Map(candidates.map((row) => [row.id, row]));
   const { spread } = service.placement;
@@ -37,7 +44,7 @@ export async function chooseRemovals(
       id: setId,
       hostId,
       hostName: byId.get(setId)?.hostName ?? null,
-      isReady: byId.get(setId)?.isReady ?? false,
+      isAvailable: byId.get(setId)?.isAvailable ?? false,
       reason,
     }),
   );

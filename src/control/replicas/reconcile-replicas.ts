@@ -146,8 +146,7 @@ async function removeSets(
   desired: number,
   excess: number,
 ): Promise<ReconcileOutcome> {
-  const chosen = await chooseRemovals(tx, service, Math.min(excess, SETS_REMOVED_MAX));
-  const victims = await keepWithinBudget(tx, service, desired, chosen);
+  const victims = await chooseWithinBudget(tx, service, desired, excess);
   const replacements = await listReplacements(
     tx,
     victims.map(({ id }) => id),
@@ -164,7 +163,9 @@ async function removeSets(
   );
   const markedIds = new Set(marked.map(({ id }) => id));
   const left = excess - victims.filter(({ id }) => markedIds.has(id)).length;
-  if (left > 0 && marked.length > 0) tx.enqueue(reconcileAgainJob(service, left));
+  // The audit of replicas tries again later.
+  if (marked.length === 0) return { created: 0, deleted: 0 };
+  if (left > 0) tx.enqueue(reconcileAgainJob(service, left));
   tx.signal(...hostIds.map((id) => `host:${id}` as const), `service:${service.id}`);
   tx.emit({
     kind: "service-scaled",
@@ -177,22 +178,29 @@ async function removeSets(
 }
 
 /**
- * The removals that mayDisrupt allows (I14): only ready sets count. A service that wants no sets
- * has no availability to protect.
+ * The removals of a round that mayDisrupt allows (I14): only available sets count. In place of sets
+ * that the budget protects it chooses sets that are not available. A service that wants no sets has
+ * no availability to protect.
  */
-async function keepWithinBudget(
+async function chooseWithinBudget(
   tx: UnitOfWork,
   service: ServiceRow,
   desired: number,
-  chosen: readonly Removal[],
+  excess: number,
 ): Promise<Removal[]> {
-  if (desired === 0) return [...chosen];
+  const count = Math.min(excess, SETS_REMOVED_MAX);
+  const chosen = await chooseRemovals(tx, service, count);
+  if (desired === 0) return chosen;
   const { minReadySeconds } = service.disruption;
   let counts: ReplicaCounts = await readReplicaCounts(tx, service.id, { desired, minReadySeconds });
-  return chosen.filter(({ isReady }) => {
-    const set = { isAvailable: isReady, mode: "remove" as const };
+  const permitted = chosen.filter(({ isAvailable }) => {
+    const set = { isAvailable, mode: "remove" as const };
     if (!mayDisrupt(service.disruption, counts, set).ok) return false;
     counts = countDisruption(counts, set);
     return true;
   });
+  if (permitted.length === count) return permitted;
+  const ids = new Set(permitted.map(({ id }) => id));
+  const others = await chooseRemovals(tx, service, count, { isUnavailableOnly: true });
+  return [...permitted, ...others.filter(({ id }) => !ids.has(id))].slice(0, count);
 }

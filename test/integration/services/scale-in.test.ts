@@ -49,3 +49,45 @@ test("a large scale-in removes a bounded number of sets a transaction, and each 
     counts: { running: 10 },
   });
 });
+
+/** Makes the service "web" of 4 sets, which are ready since `age` and want an hour of it. */
+async function runFour(age: string) {
+  const f = await start();
+  const hostId = await f.enroll("h1");
+  const disruption = { minReadySeconds: 3_600 };
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 4, disruption }));
+  await f.placer.placeSets();
+  await obeyOrders(f, hostId);
+  await f.ctx.db.execute(sql`update sets set ready_since = now() - ${age}::interval`);
+  return { f, hostId };
+}
+
+const countRemoved = async (f: Awaited<ReturnType<typeof start>>) =>
+  rowsOf<{ id: string; hostId: string }>(
+    f.ctx.db,
+    sql`select id, host_id as "hostId" from sets where desired = 'deleted' order by id`,
+  );
+
+test("a scale-in does not wait for minReadySeconds of sets that are not available anyway", async () => {
+  const { f } = await runFour("1 minute");
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 2 }, undefined);
+  expect(await countRemoved(f)).toHaveLength(2);
+  const removed = await rowsOf(
+    f.ctx.db,
+    sql`select data->'removed' as removed from events where kind = 'service-scaled' and data->>'cause' = 'removal'`,
+  );
+  expect(removed).toEqual([{ removed: 2 }]);
+});
+
+test("a scale-in removes sets that are not available in place of those that the budget protects", async () => {
+  const { f, hostId } = await runFour("1 minute");
+  // The only available set is on a draining host, so it is the first choice of the scale-in.
+  const h2 = await f.enroll("h2");
+  const [first] = await rowsOf<{ id: string }>(f.ctx.db, sql`select id from sets order by id`);
+  await f.ctx.db.execute(
+    sql`update sets set host_id = ${h2}, ready_since = now() - interval '1 day' where id = ${first?.id}`,
+  );
+  await f.ctx.db.execute(sql`update hosts set cordoned = true where id = ${h2}`);
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 2 }, undefined);
+  expect((await countRemoved(f)).map((set) => set.hostId)).toEqual([hostId, hostId]);
+});

@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { SetDesire, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { rowsOf } from "../runtime/query.ts";
-import { isReplica } from "../operations/operations.ts";
+import { isLeaving, isReplica } from "../operations/operations.ts";
 
 /** Twice the replicas that a service may have. */
 const CANDIDATES_MAX = 40_000;
@@ -19,6 +19,8 @@ export interface ScaleInCandidateRow {
   state: SetState;
   desired: SetDesire;
   isReady: boolean;
+  /** Ready for `minReadySeconds`, and no operation removes it: the budget counts the set. */
+  isAvailable: boolean;
   isMoving: boolean;
   createdAtMs: number;
 }
@@ -29,12 +31,14 @@ export interface ScaleInCandidateRow {
 export async function listScaleInCandidates(
   q: Queryable,
   serviceId: string,
+  minReadySeconds: number,
 ): Promise<ScaleInCandidateRow[]> {
   return rowsOf(
     q,
     sql`select s.id, s.host_id as "hostId", h.name as "hostName", h.zone, h.rack,
           coalesce(not (h.draining or h.cordoned), true) as "hostAcceptsSets",
-          s.state, s.desired, s.ready as "isReady", exists (select 1 from operations o where o.set_id = s.id) as "isMoving",
+          s.state, s.desired, s.ready as "isReady",
+          s.ready and not ${isLeaving} and coalesce(s.ready_since, '-infinity') <= now() - make_interval(secs => ${minReadySeconds}::float8) as "isAvailable", exists (select 1 from operations o where o.set_id = s.id) as "isMoving",
           (extract(epoch from s.created_at) * 1000)::float8 as "createdAtMs"
         from sets s left join hosts h on h.id = s.host_id
         where s.service_id = ${serviceId} and ${isReplica}
