@@ -16,7 +16,7 @@ import {
   waitAgain,
   wakeOperations,
 } from "../../db/queries/operations/operations.ts";
-import { listMissedDrains } from "../../db/queries/operations/drains.ts";
+import { interruptResizesForDrains, listMissedDrains } from "../../db/queries/operations/drains.ts";
 import { lockServiceBriefly, type ServiceRow } from "../../db/queries/services/write-services.ts";
 import { lockHosts, markSetsDeleted } from "../../db/queries/sets/write-sets.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
@@ -84,6 +84,7 @@ async function runRound(
     placeClaimedSets,
     reportMissedDrains,
     expireOperations,
+    ({ db }: ControlContext) => interruptResizesForDrains(db, SETS_PER_ROUND_MAX),
   ];
   for (const step of firstSteps) {
     await step(ctx).catch((error: unknown) => {

@@ -328,6 +328,40 @@ test("a forced drain ignores the budget and missing capacity once its deadline h
   expect((await events("host-draining")).join()).toContain("missed its deadline with 3 sets left");
 });
 
+test.each(["applying", "reverting"])(
+  "a forced drain past its deadline moves a set whose resize is %s and never ends",
+  async (phase) => {
+    const h1 = await f.enroll("h1");
+    await run();
+    await obey(h1);
+    await resizeService(
+      f.ctx,
+      f.tenantId,
+      "web",
+      { cpu: 2_000, ifNoCapacity: "refuse" },
+      undefined,
+    );
+    await f.ctx.db.execute(sql`update operations set phase = ${phase}`);
+    const h2 = await f.enroll("h2");
+    await drainHost(f.ctx, h1, { deadlineSeconds: 600, force: true });
+    expect(await mover.moveSets()).toBe(0);
+    await f.ctx.db.execute(sql`update drains set deadline_at = now() - interval '1 second'`);
+    expect(await mover.moveSets()).toBe(1);
+    await obey(h1);
+    await mover.moveSets();
+    await obey(h2);
+    expect(await sets()).toMatchObject([{ host: "h2", ready: true }]);
+    const booked = await rowsOf(
+      f.ctx.db,
+      sql`select name, allocated_cpu_millis::int as cpu from hosts order by name`,
+    );
+    expect(booked).toEqual([
+      { name: "h1", cpu: 0 },
+      { name: "h2", cpu: 2_000 },
+    ]);
+  },
+);
+
 test("a replacement that does not become ready is removed, and the replaced set stays", async () => {
   const h1 = await f.enroll("h1");
   await run();

@@ -314,6 +314,7 @@ const relocation: Samples = {
     }),
   ],
   deleteDrain: (q) => [drains.deleteDrain(q, "host")],
+  interruptResizesForDrains: (q) => [drains.interruptResizesForDrains(q, 1)],
   listMissedDrains: (q) => [drains.listMissedDrains(q)],
   insertMove: (q) => [
     operations.insertMove(q, {
@@ -512,7 +513,7 @@ const sets: Samples = {
   ],
   findPlacement: (q) => [readSets.findPlacement(q, "set")],
   findRejection: (q) => [readSets.findRejection(q, "set")],
-  listScaleInCandidates: (q) => [scaleIn.listScaleInCandidates(q, "svc")],
+  listScaleInCandidates: (q) => [scaleIn.listScaleInCandidates(q, "svc", 1)],
   insertPendingSets: (q) => [writeSets.insertPendingSets(q, { ids, serviceId: "svc", ...newSets })],
   countLiveSets: (q) => [writeSets.countLiveSets(q, "svc")],
   lockHosts: (q) => [writeSets.lockHosts(q, ids)],

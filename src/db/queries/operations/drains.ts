@@ -34,6 +34,27 @@ export async function deleteDrain(q: Queryable, hostId: string): Promise<void> {
   await q.execute(sql`delete from drains where host_id = ${hostId}`);
 }
 
+/**
+ * Turns resizes that their agents have not applied into moves, if a forced drain of their host has
+ * passed its deadline; at most `limit`. The sets move with the size that the resize would give
+ * them. Their bookings stay as they are until they leave. If the drain ends before, the resize is
+ * applied again.
+ */
+export async function interruptResizesForDrains(q: Queryable, limit: number): Promise<void> {
+  await q.execute(
+    sql`with forced as (
+          select o.set_id, d.host_id from operations o join sets s on s.id = o.set_id
+            join drains d on d.host_id = s.host_id join hosts h on h.id = d.host_id
+          where o.phase in ('applying', 'reverting') and h.draining and d.is_forced
+            and coalesce(d.deadline_at, d.created_at) <= now()
+          order by o.set_id limit ${limit} for update of o skip locked
+        )
+        update operations o set kind = 'move', phase = 'waiting', owner = 'drain', drain_host_id = forced.host_id,
+          blocked = null, attempts = 0, due_at = now()
+        from forced where o.set_id = forced.set_id`,
+  );
+}
+
 /** Drains that missed their deadline and were not reported yet; each is given once. */
 export async function listMissedDrains(
   q: Queryable,
