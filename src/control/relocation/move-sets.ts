@@ -78,35 +78,59 @@ async function runRound(
   cache: FleetCache,
   { after, limit }: { after: string; limit: number },
 ): Promise<{ steps: number; last: string }> {
-  const firstSteps = [
-    adoptPreviousMoves,
-    ({ db }: ControlContext) => deleteOrphanedOperations(db),
-    placeClaimedSets,
-    reportMissedDrains,
-    expireOperations,
-    ({ db }: ControlContext) => interruptResizesForDrains(db, SETS_PER_ROUND_MAX),
-  ];
-  for (const step of firstSteps) {
-    await step(ctx).catch((error: unknown) => {
-      ctx.log.warn({ err: error }, "a step of the mover failed; the next round tries it again");
-    });
+  const firstSteps: Record<string, () => Promise<unknown>> = {
+    "adopt moves": () => adoptPreviousMoves(ctx),
+    "delete orphaned operations": () => deleteOrphanedOperations(ctx.db),
+    "place claimed sets": () => placeClaimedSets(ctx),
+    "report missed drains": () => reportMissedDrains(ctx),
+    "expire operations": () => expireOperations(ctx),
+    "interrupt resizes": () => interruptResizesForDrains(ctx.db, SETS_PER_ROUND_MAX),
+  };
+  for (const [step, run] of Object.entries(firstSteps)) await tryStep(ctx, step, run, undefined);
+  let steps = await tryStep(ctx, "end replacements", () => endDecidedReplacements(ctx), 0);
+  const cancel = () => cancelDrainMoves(ctx.db, SETS_PER_ROUND_MAX);
+  await tryStep(ctx, "cancel moves of drains", cancel, undefined);
+  const insert = () => insertDrainMoves(ctx.db, SETS_PER_ROUND_MAX);
+  await tryStep(ctx, "insert moves of drains", insert, 0);
+  const list = () => listServicesWithDueOperations(ctx.db, after, limit);
+  const due = await tryStep(ctx, "list due services", list, undefined);
+  if (due === undefined) return { steps, last: after };
+  // The fleet is read outside of the transactions below, which lock services and hosts.
+  if (due.length > 0) await cache.refreshInBackground(ctx.db);
+  for (const serviceId of due) {
+    await cache.load(ctx.db); // again after a refresh that failed halfway
+    // A transaction refreshes the fleet before its first write. So its rollback takes back nothing
+    // that is in the fleet.
+    const step = (tx: UnitOfWork, service: ServiceRow) => beginOperations(tx, service, cache);
+    steps += await withServiceLock(ctx, serviceId, step);
   }
+  return { steps, last: due.length < limit ? "" : (due.at(-1) ?? "") };
+}
+
+/**
+ * Runs a step of the round. If it fails, the log has the error, and the result is `otherwise`: the
+ * other steps run, and the next round tries this one again.
+ */
+async function tryStep<T>(
+  ctx: ControlContext,
+  step: string,
+  run: () => Promise<T>,
+  otherwise: T,
+): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    ctx.log.warn({ err: error, step }, "a step of the mover failed; the next round tries it again");
+    return otherwise;
+  }
+}
+
+async function endDecidedReplacements(ctx: ControlContext): Promise<number> {
   let steps = 0;
   const decided = await listDecidedReplacements(ctx.db, { limit: SETS_PER_ROUND_MAX });
   for (const serviceId of new Set(decided.map((replaced) => replaced.serviceId)))
     steps += await withServiceLock(ctx, serviceId, endReplacements);
-  await cancelDrainMoves(ctx.db, SETS_PER_ROUND_MAX);
-  await insertDrainMoves(ctx.db, SETS_PER_ROUND_MAX);
-  const due = await listServicesWithDueOperations(ctx.db, after, limit);
-  // The fleet is read outside of the transactions below, which lock services and hosts.
-  if (due.length > 0) await cache.refreshInBackground(ctx.db);
-  for (const serviceId of due) {
-    await cache.load(ctx.db); // again after an error
-    const step = (tx: UnitOfWork, service: ServiceRow) => beginOperations(tx, service, cache);
-    // The cache may have seen rows of a transaction that was rolled back.
-    steps += await withServiceLock(ctx, serviceId, step, () => cache.reset());
-  }
-  return { steps, last: due.length < limit ? "" : (due.at(-1) ?? "") };
+  return steps;
 }
 
 /**
@@ -117,7 +141,6 @@ async function withServiceLock(
   ctx: ControlContext,
   serviceId: string,
   step: (tx: UnitOfWork, service: ServiceRow) => Promise<number>,
-  onError: () => void = () => undefined,
 ): Promise<number> {
   try {
     return await unitOfWork(ctx, async (tx) => {
@@ -125,7 +148,6 @@ async function withServiceLock(
       return service === undefined ? 0 : step(tx, service);
     });
   } catch (error) {
-    onError();
     ctx.log.warn({ err: error, serviceId }, "operations of a service failed");
     return 0;
   }
