@@ -94,7 +94,7 @@ function addTokenCommand(program: Command, cli: Cli): void {
     });
   command
     .command("rotate")
-    .description("replace a token, and print the secret of the new one once")
+    .description("replace a token once, and print the secret of its successor once")
     .argument("<token>", "name or id")
     .option("--overlap <time>", "time for which the former token stays valid", "1d")
     .action(async (nameOrId: string, options: { overlap: string }) => {

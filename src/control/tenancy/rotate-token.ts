@@ -1,6 +1,12 @@
 import type { RotatedToken } from "../../contracts/api/tenancy.ts";
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
-import { findToken, insertToken, updateTokenRotated } from "../../db/queries/tenancy/tokens.ts";
+import {
+  findToken,
+  insertToken,
+  type LockedTokenRow,
+  lockToken,
+  updateTokenRotated,
+} from "../../db/queries/tenancy/tokens.ts";
 import { assert } from "../../lib/assert.ts";
 import { newId } from "../../lib/ids.ts";
 import { hashSecret, newSecret } from "../../lib/token-hash.ts";
@@ -10,8 +16,11 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 
 /**
  * Replaces a token with a new one of the same name, role, tenant and lifetime. The former token
- * ends after `overlapSeconds`, or at its own end. Throws not-found, and state-conflict for a token
- * that is not valid, of a hook, or of an enrollment.
+ * ends after `overlapSeconds`, or at its own end. A token has at most one successor, so that the
+ * number of valid tokens is bounded: a further rotation replaces the successor.
+ *
+ * Throws not-found, and state-conflict for a token that is not valid, was rotated before, or is of
+ * a hook or an enrollment.
  */
 export async function rotateToken(
   ctx: ControlContext,
@@ -22,11 +31,10 @@ export async function rotateToken(
   const id = newId("tok");
   const secret = newSecret();
   const tokens = await unitOfWork(ctx, async (tx) => {
-    const rotated = await updateTokenRotated(tx, tokenId, overlapSeconds);
-    const former = await findToken(tx, tokenId);
-    if (!former) throw notFound("token");
-    if (!rotated) throw notRotatable(former.role);
-    const { name, role, tenantId, lifetimeSeconds } = rotated;
+    const locked = await lockToken(tx, tokenId);
+    if (!locked) throw notFound("token");
+    assertRotatable(locked);
+    const { name, role, tenantId, lifetimeSeconds } = locked;
     await insertToken(tx, {
       id,
       name,
@@ -37,6 +45,9 @@ export async function rotateToken(
       secretHash: hashSecret(secret),
       expiresInSeconds: lifetimeSeconds,
     });
+    await updateTokenRotated(tx, tokenId, id, overlapSeconds);
+    const former = await findToken(tx, tokenId);
+    assert(former, "a locked token exists");
     tx.emit({
       kind: "token-created",
       // Only admins manage tokens, so no tenant may read this event.
@@ -58,11 +69,18 @@ export async function rotateToken(
   return { token: tokens.token, secret, former: tokens.former };
 }
 
-function notRotatable(role: string): AppError {
-  const details: Record<string, string> = {
-    hook: "The token belongs to a hook. Rotate the token of the hook.",
-    enroll: "An enroll token enrolls one host, once. Create another one.",
-  };
-  const detail = details[role] ?? "The token is revoked or has expired. Create a new one.";
+function assertRotatable({ role, isValid, successorId }: LockedTokenRow): void {
+  if (role === "hook") throw conflict("The token belongs to a hook. Rotate the token of the hook.");
+  if (role === "enroll")
+    throw conflict("An enroll token enrolls one host, once. Create another one.");
+  if (!isValid) throw conflict("The token is revoked or has expired. Create a new one.");
+  if (successorId !== null) {
+    throw conflict(
+      `The token was already rotated. Rotate its successor ${successorId}, or create a new token.`,
+    );
+  }
+}
+
+function conflict(detail: string): AppError {
   return new AppError("state-conflict", { detail });
 }

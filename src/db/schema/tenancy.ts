@@ -113,6 +113,8 @@ export const tokens = pgTable(
     expiresAt: timestamptz("expires_at"),
     revokedAt: timestamptz("revoked_at"),
     usedAt: timestamptz("used_at"),
+    /** The token that a rotation created. A token has at most one successor. */
+    successorId: text("successor_id"),
   },
   (table) => [
     uniqueIndex("tokens_secret_hash_unique").on(table.secretHash),

@@ -7,6 +7,7 @@ import { createToken } from "../../../src/control/tenancy/create-token.ts";
 import { revokeToken } from "../../../src/control/tenancy/revoke-token.ts";
 import { rotateToken } from "../../../src/control/tenancy/rotate-token.ts";
 import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { assert } from "../../../src/lib/assert.ts";
 import { newId } from "../../../src/lib/ids.ts";
 import { createElasticService } from "../../support/fleet/elastic-service.ts";
 import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
@@ -68,6 +69,21 @@ describe("the rotation of a token", () => {
     const { token, former } = await rotateToken(fleet.ctx, admin, old.token.id, HOUR_SECONDS);
     expect(former.expiresAt).toBe(old.token.expiresAt);
     expect(Date.parse(token.expiresAt ?? "") - Date.parse(token.createdAt)).toBe(600_000);
+  });
+
+  test("a token is rotated once, and its successor has the original lifetime", async () => {
+    const old = await createToken(fleet.ctx, admin, { ...body, expiresInSeconds: 86_400 });
+    const rotate = (id: string) => rotateToken(fleet.ctx, admin, id, HOUR_SECONDS);
+    const [first, second] = await Promise.allSettled([rotate(old.token.id), rotate(old.token.id)]);
+    const [done, refused] = first.status === "fulfilled" ? [first, second] : [second, first];
+    assert(done.status === "fulfilled", "one of two concurrent rotations succeeds");
+    const { token, former } = done.value;
+    expect(refused).toMatchObject({ status: "rejected", reason: conflict(token.id) });
+    await expect(rotate(old.token.id)).rejects.toMatchObject(conflict(token.id));
+    expect(Date.parse(former.expiresAt ?? "")).toBeLessThan(Date.parse(old.token.expiresAt ?? ""));
+    const next = await rotate(token.id);
+    for (const { createdAt, expiresAt } of [token, next.token])
+      expect(Date.parse(expiresAt ?? "") - Date.parse(createdAt)).toBe(86_400_000);
   });
 
   test("a token that is revoked, unknown, or for one enrollment is refused", async () => {

@@ -90,35 +90,39 @@ export async function updateTokenRevoked(q: Queryable, id: string): Promise<bool
   return rows[0]?.revoked;
 }
 
-export interface RotatedTokenRow {
+export interface LockedTokenRow {
   name: string;
   role: TokenRole;
   tenantId: string | null;
-  /** The lifetime with which the token was created. Null: it has no end. */
+  /** The lifetime with which an unrotated token was created. Null: it has no end. */
   lifetimeSeconds: number | null;
+  isValid: boolean;
+  successorId: string | null;
 }
 
-/**
- * Ends a valid token of a user or a program after `overlapSeconds`, unless it ends earlier.
- * Undefined: the token does not exist, is not valid, or belongs to a hook or an enrollment.
- */
+/** Locks a token, so that concurrent rotations see each other's successor. */
+export async function lockToken(q: Queryable, id: string): Promise<LockedTokenRow | undefined> {
+  const rows = await rowsOf<LockedTokenRow>(
+    q,
+    sql`select name, role, tenant_id as "tenantId", successor_id as "successorId",
+          extract(epoch from expires_at - created_at)::float8 as "lifetimeSeconds",
+          revoked_at is null and (expires_at is null or expires_at > now()) as "isValid"
+        from tokens where id = ${id} for update`,
+  );
+  return rows[0];
+}
+
+/** Stores the successor of a locked token, which ends after `overlapSeconds` or at its own end. */
 export async function updateTokenRotated(
   q: Queryable,
   id: string,
+  successorId: string,
   overlapSeconds: number,
-): Promise<RotatedTokenRow | undefined> {
-  const rows = await rowsOf<RotatedTokenRow>(
-    q,
-    sql`with old as (
-          select id, extract(epoch from expires_at - created_at)::float8 as lifetime from tokens
-          where id = ${id} and role not in ('hook', 'enroll') and revoked_at is null
-            and (expires_at is null or expires_at > now()) for update
-        )
-        update tokens t set expires_at = least(t.expires_at, now() + make_interval(secs => ${overlapSeconds}::float8))
-        from old where t.id = old.id
-        returning t.name, t.role, t.tenant_id as "tenantId", old.lifetime as "lifetimeSeconds"`,
-  );
-  return rows[0];
+): Promise<void> {
+  await q.execute(sql`
+    update tokens set successor_id = ${successorId},
+      expires_at = least(expires_at, now() + make_interval(secs => ${overlapSeconds}::float8))
+    where id = ${id}`);
 }
 
 /**
