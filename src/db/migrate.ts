@@ -15,9 +15,13 @@ const migrationsFolder = fileURLToPath(new URL("../../drizzle", import.meta.url)
 /** An arbitrary constant, which all migrating processes share. */
 const migrationLockKey = 7_134_202;
 
-/** A migration that waits longer for a lock lets the fleet proceed, and is retried. */
-const LOCK_TIMEOUT_MS = 10_000;
-const ATTEMPTS_PER_MIGRATION_MAX = 20;
+/**
+ * A migration that waits longer for a lock rolls back, and is retried. While it waits, all later
+ * queries on the table wait behind it. The pause before a retry lets them run.
+ */
+const LOCK_TIMEOUT_MS = 1_000;
+const ATTEMPTS_PER_MIGRATION_MAX = 100;
+const RETRY_DELAY_MS_MIN = 500;
 const RETRY_DELAY_MS_MAX = 2_000;
 
 /**
@@ -71,7 +75,7 @@ async function apply(db: object, migration: MigrationMeta): Promise<void> {
     } catch (error) {
       const isPassing = ["55P03", "40P01"].includes(sqlStateOf(error) ?? "");
       if (!isPassing || attempt === ATTEMPTS_PER_MIGRATION_MAX) throw error;
-      await delay(Math.random() * RETRY_DELAY_MS_MAX);
+      await delay(RETRY_DELAY_MS_MIN + Math.random() * (RETRY_DELAY_MS_MAX - RETRY_DELAY_MS_MIN));
     }
   }
 }
