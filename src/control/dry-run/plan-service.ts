@@ -2,7 +2,7 @@ import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { PlanRequest, PlanResult } from "../../contracts/api/dry-run.ts";
 import type { CreateService } from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
-import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import type { Db, Queryable } from "../../db/postgres/open-postgres.ts";
 import {
   findServiceByName,
   getSizedTemplate,
@@ -18,6 +18,7 @@ import {
 } from "../../scheduler/placement/explain.ts";
 import type { Placement, PlacementRequest, Plan } from "../../scheduler/placement/model.ts";
 import { planPlacements } from "../../scheduler/placement/plan.ts";
+import { bindWork } from "../runtime/bind-work.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { FleetCache } from "../placement/fleet-cache.ts";
 import { requestsOfService } from "../placement/placement-requests.ts";
@@ -39,6 +40,8 @@ const LINES_MAX = 20;
 
 /** Dry runs that may wait for their turn. Further ones are rejected. */
 const WAITING_MAX = 16;
+/** Dry runs of one tenant that may wait, so that others find a place. */
+const WAITING_PER_TENANT_MAX = 8;
 
 export interface ServicePlanner {
   /** Plans a change with the planner of the placement, on the current fleet. Commits nothing. */
@@ -49,37 +52,54 @@ export interface ServicePlanner {
  * Creates the planner of dry runs for a process. They share one fleet in memory, which each run
  * refreshes, and run one at a time. They lock no rows, so that neither changes nor placements wait
  * for them. `plan` throws what the planned request would throw: not-found, unsupported,
- * grant-missing or quota-exceeded. It throws dependency-unavailable if too many dry runs wait.
+ * grant-missing or quota-exceeded. It throws rate-limited if too many dry runs of the tenant wait,
+ * and dependency-unavailable if too many wait in total.
  */
 export function createServicePlanner(ctx: ControlContext): ServicePlanner {
   let fleetCache: FleetCache | undefined;
   const inTurn = createConcurrencyLimit(1);
   let waiting = 0;
+  const waitingByTenant = new Map<string, number>();
 
-  async function planNext(intent: Intent): Promise<PlanResult> {
+  async function planNext(db: Db, intent: Intent): Promise<PlanResult> {
     const cache = (fleetCache ??= new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs }));
+    // A refresh that fails leaves the fleet as it was, or drops it.
+    const { fleet, policy, nowMs } = await withTx(db, (tx) => cache.refresh(tx));
     try {
-      const { fleet, policy, nowMs } = await withTx(ctx.db, (tx) => cache.refresh(tx));
       const plan = planPlacements(fleet, intent.requests, { seed: policy.version, nowMs });
       return describePlan(cache, plan, intent);
     } catch (error) {
-      cache.reset();
+      cache.reset(); // the planner may have stopped in the middle
       throw error;
     }
   }
 
   return {
     async plan(tenantId, body) {
+      const ofTenant = waitingByTenant.get(tenantId) ?? 0;
+      if (ofTenant >= WAITING_PER_TENANT_MAX) throw tooManyOfTenant();
       if (waiting >= WAITING_MAX) throw tooManyWaiting();
       waiting++;
+      waitingByTenant.set(tenantId, ofTenant + 1);
       try {
-        const intent = await intentOf(ctx.db, tenantId, body);
-        return await inTurn(() => planNext(intent));
+        const { db } = bindWork(ctx, { kind: "request", owner: tenantId });
+        const intent = await intentOf(db, tenantId, body);
+        return await inTurn(() => planNext(db, intent));
       } finally {
         waiting--;
+        const left = (waitingByTenant.get(tenantId) ?? 1) - 1;
+        if (left === 0) waitingByTenant.delete(tenantId);
+        else waitingByTenant.set(tenantId, left);
       }
     },
   };
+}
+
+function tooManyOfTenant(): AppError {
+  return new AppError("rate-limited", {
+    detail: `A tenant may have ${WAITING_PER_TENANT_MAX} dry runs at the same time. Retry the request later.`,
+    retryAfterMs: 1_000,
+  });
 }
 
 function tooManyWaiting(): AppError {

@@ -19,7 +19,13 @@ export const planServiceRoute = createRoute({
   responses: {
     200: jsonResponse(planResultSchema, "The planned placements with their reasons."),
     ...bodyProblems,
-    ...problems("invalid-request", "unsupported", "quota-exceeded", "grant-missing"),
+    ...problems(
+      "invalid-request",
+      "unsupported",
+      "quota-exceeded",
+      "grant-missing",
+      "rate-limited",
+    ),
   },
 });
 

@@ -196,3 +196,21 @@ test(
     expect(cpuMs).toBeLessThan(20 * measureReferenceCpuMs());
   },
 );
+
+test("the waiting dry runs of one tenant leave places to other tenants", async () => {
+  const f = await start();
+  await f.enroll("h1");
+  const other = await createTenant(f.ctx, tenantBody("other"));
+  const planner = createServicePlanner(f.ctx);
+  const plan = (tenantId: string) =>
+    planner.plan(tenantId, { kind: "create", service: serviceBody("web") });
+  const [theirs, ...mine] = await Promise.allSettled([
+    ...Array.from({ length: 16 }, () => plan(f.tenantId)),
+    plan(other.id),
+  ]).then((results) => results.toReversed());
+  expect(theirs).toMatchObject({ status: "fulfilled", value: { placed: 1 } });
+  const codes = mine.flatMap((result) =>
+    result.status === "rejected" ? (result.reason as { code: string }).code : [],
+  );
+  expect(codes).toEqual(Array.from({ length: 8 }, () => "rate-limited"));
+});
