@@ -1,4 +1,5 @@
 import { SETS_PER_HOST_MAX } from "../../contracts/agent-protocol/protocol.ts";
+import type { JobRequest } from "../../contracts/jobs.ts";
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { EmittedEvent } from "../../contracts/api/event-texts.ts";
 import {
@@ -11,7 +12,7 @@ import {
   type RemovableHost,
 } from "../../db/queries/hosts/remove-hosts.ts";
 import { releaseSets } from "../../db/queries/sets/observed-sets.ts";
-import { lockServiceById, lockServicesById } from "../../db/queries/services/write-services.ts";
+import { lockServicesById } from "../../db/queries/services/write-services.ts";
 import { closeServices } from "../services/close-services.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
@@ -31,8 +32,10 @@ const ROUNDS_MAX = 1 + Math.ceil(SETS_PER_HOST_MAX / SERVICES_PER_ROUND_MAX);
  * sets are placed again, stopped; and its volumes are lost. This deletion is not fenced: if the
  * machine still runs, its containers run on (I3 relies on the caller's statement).
  *
- * Each transaction gives up the sets of a few services. The last one deletes the host. A crash in
- * between leaves a lost host with fewer sets, and a repeated request continues.
+ * Each transaction gives up the sets of a few services, and enqueues the jobs that replace them.
+ * The last one deletes the host. A crash in between leaves a lost host with fewer sets, and a
+ * repeated request continues. No error after a commit fails the request: the jobs and the sweep
+ * that closes services do the rest.
  *
  * Throws not-found, state-conflict, and invalid-request if `confirm` is another id.
  */
@@ -45,17 +48,31 @@ export async function deleteHost(
     const { serviceIds, isDeleted } = await unitOfWork(ctx, (tx) =>
       giveUpNextSets(tx, hostId, confirm),
     );
-    // Each in a transaction of its own, which may lock other hosts in the order of their ids.
-    for (const serviceId of serviceIds)
-      await reconcileService(ctx, serviceId, undefined, lockServiceById);
-    if (!isDeleted) continue;
-    await closeServices(ctx);
-    return;
+    await replaceImmediately(ctx, hostId, serviceIds, isDeleted);
+    if (isDeleted) return;
   }
   throw new AppError("state-conflict", {
     detail: "Sets were placed on the host during this request. Retry the request.",
     retryAfterMs: 1_000,
   });
+}
+
+/**
+ * Reconciles the services before their jobs do, and closes services after a deletion. Never throws.
+ */
+async function replaceImmediately(
+  ctx: ControlContext,
+  hostId: string,
+  serviceIds: readonly string[],
+  isDeleted: boolean,
+): Promise<void> {
+  try {
+    // Each in a transaction of its own, which may lock other hosts in the order of their ids.
+    for (const serviceId of serviceIds) await reconcileService(ctx, serviceId);
+    if (isDeleted) await closeServices(ctx);
+  } catch (error) {
+    ctx.log.warn({ err: error, hostId }, "sets of a deleted host not replaced immediately");
+  }
 }
 
 /** Gives up the sets of the next services on the host, and deletes the host if no other is left. */
@@ -65,7 +82,7 @@ async function giveUpNextSets(
   confirm: string | undefined,
 ): Promise<{ serviceIds: string[]; isDeleted: boolean }> {
   const serviceIds = await listServicesOnHost(tx, hostId, SERVICES_PER_ROUND_MAX);
-  await lockServicesById(tx, serviceIds);
+  const services = await lockServicesById(tx, serviceIds);
   const host = await lockRemovableHost(tx, hostId);
   if (!host) throw notFound("host");
   const content = await lockHostContent(tx, hostId, serviceIds);
@@ -80,6 +97,13 @@ async function giveUpNextSets(
   );
   tx.emit(...setEventsOf(hostId, host, content));
   replanStopped(tx, hostId, content);
+  tx.enqueue(
+    ...services.map(({ id, generation }): JobRequest => ({
+      name: "reconcile-service",
+      jobId: `reconcile:${id}:gen${generation}-deleted-${hostId}`,
+      payload: { serviceId: id, generation },
+    })),
+  );
   const isDeleted = content.setsTotal === content.sets.length;
   if (isDeleted) {
     const volumes = await deleteHostRow(tx, hostId);

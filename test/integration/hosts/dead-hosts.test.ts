@@ -8,6 +8,9 @@ import { createService } from "../../../src/control/services/create-service.ts";
 import { changeSet } from "../../../src/control/sets/change-set.ts";
 import { deleteService } from "../../../src/control/services/delete-service.ts";
 import { replaceLostHosts } from "../../../src/control/hosts/replace-lost-hosts.ts";
+import { jobPayloads } from "../../../src/contracts/jobs.ts";
+import { closeServices } from "../../../src/control/services/close-services.ts";
+import { reconcileService } from "../../../src/control/replicas/reconcile-replicas.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { expectCatalogTexts } from "../../support/fleet/expect-catalog-texts.ts";
 import {
@@ -191,4 +194,46 @@ test("the deletion of a host of many services locks a few of them at a time", as
   expect((await liveSets(f)).map(({ state }) => state)).toEqual(
     Array.from({ length: SERVICES_PER_ROUND_MAX + 1 }, () => "pending"),
   );
+});
+
+/** Lets each such change fail in the database, until the returned function runs. */
+async function failChanges(f: FleetContext, change: string): Promise<() => Promise<void>> {
+  await f.ctx.db.execute(
+    sql`create function fail_change() returns trigger language plpgsql as $$ begin raise exception 'change failed'; end $$`,
+  );
+  await f.ctx.db.execute(
+    sql.raw(
+      `create trigger fail_change before ${change} for each row execute function fail_change()`,
+    ),
+  );
+  return async () => void (await f.ctx.db.execute(sql`drop function fail_change cascade`));
+}
+
+test("a deletion whose sets cannot be replaced immediately succeeds, and a job replaces them", async () => {
+  const { f, hostIds } = await fleetOf(2, { onHostLost: "wait" });
+  const [deadId = ""] = hostIds;
+  await die(f, deadId);
+  const endFailures = await failChanges(f, "insert on sets");
+  f.enqueued.length = 0;
+  await deleteHost(f.ctx, deadId, { confirm: deadId });
+  expect(await liveSets(f)).toHaveLength(1);
+  await endFailures();
+  const jobs = f.enqueued.filter(({ name }) => name === "reconcile-service");
+  expect(jobs).toHaveLength(1);
+  const payload = jobPayloads["reconcile-service"].parse(jobs[0]?.payload);
+  await reconcileService(f.ctx, payload.serviceId, payload.generation);
+  expect(await liveSets(f)).toHaveLength(2);
+});
+
+test("a deletion succeeds even if the services without sets cannot be closed immediately", async () => {
+  const { f } = await fleetOf(2, { replicas: 1 });
+  const [placed] = await liveSets(f);
+  const deadId = placed?.hostId ?? "";
+  await die(f, deadId);
+  await deleteService(f.ctx, f.tenantId, "web", undefined);
+  const endFailures = await failChanges(f, "update of deleted_at on services");
+  await deleteHost(f.ctx, deadId, { confirm: deadId });
+  expect(await rowsOf(f.ctx.db, sql`select 1 from hosts where id = ${deadId}`)).toEqual([]);
+  await endFailures();
+  expect(await closeServices(f.ctx)).toBe(1);
 });
