@@ -92,3 +92,16 @@ test("a placement does not read the sets that wait for their retry", async () =>
     expect(await rowsReadOf(tx, "sets")).toBeLessThan(50);
   });
 });
+
+test("a placement does not read the sets of priorities that its batch does not reach", async () => {
+  const f = await start();
+  const services: string[] = [];
+  for (let priority = 0; priority < 30; priority++)
+    services.push(await createSets(f, f.tenantId, `web-${priority}`, { replicas: 50, priority }));
+  await withTx(f.ctx.db, async (tx) => {
+    const { sets, hasMore } = await listDueSets(tx, 50);
+    expect(new Set(sets.map(({ serviceId }) => serviceId))).toEqual(new Set(services.slice(-1)));
+    expect(hasMore).toBe(true);
+    expect(await rowsReadOf(tx, "sets")).toBeLessThan(500);
+  });
+});

@@ -51,8 +51,12 @@ const QUEUES_MAX = 5_000;
  * of the highest priority, each of them gets one, at most QUEUES_MAX. So the sets of one tenant do
  * not delay those of another, however many sets or tenants there are.
  *
- * Sets that are not due cost nothing: the statement finds the tenants and their due sets in the
+ * The statement reads the priorities one after the other, and none after the batch is full. Sets
+ * that are not due cost nothing: the statement finds the tenants and their due sets in the
  * index sets_pending_by_tenant. It takes no lock.
+ *
+ * The constant limit before that of the share is for the planner. It would otherwise expect a tenth
+ * of all pending sets per tenant, and reserve memory for them.
  */
 export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSets> {
   const [due] = await rowsOf<DueSets>(
@@ -64,23 +68,24 @@ export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSet
             select priority, tenant_id from sets
             where ${isInIndex} and (priority, tenant_id) < (queues.priority, queues.tenant_id)
             order by priority desc, tenant_id desc limit 1) next
-        ), due_queues as (
-          select priority, tenant_id, due_since,
-            ceil(${sql.raw(`${setsMax}.0`)} / count(*) over (partition by priority))::int as share
+        ), due_priorities as (
+          select priority, array_agg(tenant_id) as tenant_ids, count(*) as tenants,
+            ceil(${sql.raw(`${setsMax}.0`)} / count(*))::int as share
           from (select * from queues limit ${sql.raw(String(QUEUES_MAX))}) known cross join lateral (
-            select plan_after as due_since from sets s where ${isInIndex} and s.priority = known.priority
+            select from sets s where ${isInIndex} and s.priority = known.priority
               and s.tenant_id = known.tenant_id and s.plan_after <= now() order by plan_after limit 1) oldest
+          group by priority
         ), due as materialized (
-          select s.*, share from due_queues queue cross join lateral (
-            select *, row_number() over (order by plan_after) as turn from (
-              select id, service_id, tenant_id, revision, generation, priority, attempts, cpu_millis, memory_bytes,
-                volume_bytes, rootfs_bytes, avoid_host_ids, plan_after
-              from sets where ${isPending} and desired <> 'deleted' and priority = queue.priority
-                and tenant_id = queue.tenant_id and plan_after <= now()
-              order by plan_after limit queue.share) longest) s
-          order by priority desc, turn, due_since, tenant_id
-          limit (select greatest(${sql.raw(String(setsMax))}, count(*)) from due_queues
-            where priority = (select max(priority) from due_queues))
+          select s.*, share from (select * from due_priorities order by priority desc) due_priority cross join lateral (
+            select longest.* from unnest(tenant_ids) queue(tenant_id) cross join lateral (
+              select *, row_number() over (order by plan_after) as turn from (select * from (
+                select id, service_id, tenant_id, revision, generation, priority, attempts, cpu_millis, memory_bytes,
+                  volume_bytes, rootfs_bytes, avoid_host_ids, plan_after
+                from sets where ${isPending} and desired <> 'deleted' and priority = due_priority.priority
+                  and tenant_id = queue.tenant_id and plan_after <= now()
+                order by plan_after limit ${sql.raw(String(setsMax))}) of_tenant limit share) shared) longest
+            order by turn, plan_after, tenant_id) s
+          limit (select greatest(${sql.raw(String(setsMax))}, tenants) from due_priorities order by priority desc limit 1)
         )
         select
           (select coalesce(json_agg(json_build_object('id', id, 'serviceId', service_id, 'revision', revision,
