@@ -29,8 +29,20 @@ export const SETS_AT_ONCE_MAX = 300;
  * and the reports of its host wait for the transaction.
  */
 export const SETS_PER_ROUND_MAX = 100;
+/**
+ * Sets that one read lists for the next rounds. Each read visits all sets of the service, so a read
+ * per round would visit 20,000 sets 200 times.
+ */
+const SETS_PER_READ_MAX = 2_000;
 const SERVICES_PER_SWEEP_MAX = 100;
 const HOSTS_NAMED_MAX = 5;
+
+interface RoundOptions {
+  refusesShort: boolean;
+  setsMax: number;
+  /** The sets of this round; absent: the next sets of the service. */
+  setIds?: readonly string[];
+}
 
 export interface ResizeRound {
   inPlace: number;
@@ -41,7 +53,7 @@ export interface ResizeRound {
 /**
  * Resizes the next sets of a service, whose row the caller has locked: in place where their hosts
  * have the capacity. Other sets get an operation that waits, with the reason. Enqueues the next
- * round.
+ * round, unless the caller names the sets of this round: then the caller runs the next one.
  *
  * Returns undefined and changes nothing when a set was placed on a host that is not locked. The
  * hosts are known only once the sets are locked.
@@ -51,9 +63,9 @@ export async function resizeNextSets(
   tx: UnitOfWork,
   service: ServiceRow,
   resize: ServiceResizeRow,
-  { refusesShort, setsMax }: { refusesShort: boolean; setsMax: number },
+  { refusesShort, setsMax, setIds }: RoundOptions,
 ): Promise<ResizeRound | undefined> {
-  const found = await listSetsToResize(tx, service.id, resize, setsMax + 1);
+  const found = await listSetsToResize(tx, service.id, resize, setsMax + 1, setIds);
   const batch = found.slice(0, setsMax);
   const hostIds = new Set(batch.flatMap(({ hostId }) => hostId ?? []));
   const [pools, hosts, sets] = await Promise.all([
@@ -74,6 +86,7 @@ export async function resizeNextSets(
   await retargetOperations(tx, sets.filter(({ isDeparting }) => isDeparting).map(toResize));
   await letWait(tx, short, resize);
   wake(tx, service, inPlace, short.length > 0);
+  if (setIds) return { inPlace: inPlace.length, short, isLast: false };
   const isLast = found.length <= setsMax;
   if (isLast) await deleteServiceResize(tx, service.id);
   else await storeNextRound(tx, service, resize, batch[0]?.id ?? "");
@@ -151,10 +164,28 @@ function resizeJob({ id, generation }: ServiceRow, firstSetId: string): JobReque
 }
 
 /**
- * Runs the next round of a service's stored resize. Returns how many sets it resized; safe to run
- * at any time. Throws overloaded if another transaction holds the lock of the service.
+ * Runs the next rounds of a service's stored resize, with one read for most of them. Returns how
+ * many sets it resized; safe to run at any time. Throws overloaded if another transaction holds the
+ * lock of the service.
  */
 export async function continueResize(ctx: ControlContext, serviceId: string): Promise<number> {
+  const resize = await findServiceResize(ctx.db, serviceId);
+  if (!resize) return 0;
+  const listed = await listSetsToResize(ctx.db, serviceId, resize, SETS_PER_READ_MAX);
+  let resized = 0;
+  // The last round reads the sets again: it finds out whether sets are left.
+  for (let from = 0; from + SETS_PER_ROUND_MAX < listed.length; from += SETS_PER_ROUND_MAX) {
+    const setIds = listed.slice(from, from + SETS_PER_ROUND_MAX).map(({ id }) => id);
+    resized += await runRound(ctx, serviceId, setIds);
+  }
+  return resized + (await runRound(ctx, serviceId));
+}
+
+async function runRound(
+  ctx: ControlContext,
+  serviceId: string,
+  setIds?: readonly string[],
+): Promise<number> {
   return unitOfWork(ctx, async (tx) => {
     const service = await lockServiceBriefly(tx, serviceId);
     const resize = await findServiceResize(tx, serviceId);
@@ -163,16 +194,23 @@ export async function continueResize(ctx: ControlContext, serviceId: string): Pr
       await deleteServiceResize(tx, serviceId);
       return 0;
     }
-    const limits = { refusesShort: false, setsMax: SETS_PER_ROUND_MAX };
-    const round = await resizeNextSets(tx, service, resize, limits);
+    const round = await resizeNextSets(tx, service, resize, {
+      refusesShort: false,
+      setsMax: SETS_PER_ROUND_MAX,
+      ...(setIds === undefined ? {} : { setIds }),
+    });
     // A set was placed meanwhile: the sweep runs this round again.
     return round?.inPlace ?? 0;
   });
 }
 
-/** Runs a round of each stored resize. An error concerns one service only. */
-export async function continueResizes(ctx: ControlContext): Promise<void> {
+/**
+ * Runs rounds of each stored resize. An error concerns one service only. Ends before the next
+ * service once `signal` aborts.
+ */
+export async function continueResizes(ctx: ControlContext, signal?: AbortSignal): Promise<void> {
   for (const serviceId of await listServiceResizes(ctx.db, SERVICES_PER_SWEEP_MAX)) {
+    if (signal?.aborted) return;
     try {
       await continueResize(ctx, serviceId);
     } catch (error) {

@@ -48,7 +48,7 @@ function listSweeps(deps: SweepDeps): Sweep[] {
     sweep("hosts", 2_000, (signal) => replaceLostHosts(ctx, signal)),
     sweep("moves", 2_000, () => deps.moveSets()),
     sweep("demands", 30_000, () => auditDueServices(ctx)),
-    sweep("resizes", 2_000, () => continueResizes(ctx)),
+    sweep("resizes", 2_000, (signal) => continueResizes(ctx, signal)),
     sweep("closing", 5_000, () => closeServices(ctx)),
     sweep("replicas", 30_000, (signal) => auditReplicas(ctx, signal)),
     sweep("horizon", 30_000, () => watchEventHorizon(ctx)),

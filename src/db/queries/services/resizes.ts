@@ -52,13 +52,15 @@ export interface WantedSize {
 
 /**
  * Live sets of a service whose size differs from the wanted one: pending ones first, then host by
- * host. The caller has locked the service, so that no set is added. (Index sets_service.)
+ * host. It reads all live sets of the service (index sets_service), or only those of `ids`, which
+ * are sets of the service.
  */
 export async function listSetsToResize(
   q: Queryable,
   serviceId: string,
   { cpuMillis, memoryBytes, volumeBytes }: WantedSize,
   limit: number,
+  ids?: readonly string[],
 ): Promise<SizedSet[]> {
   const differs = (column: string, amount: number | undefined): SQL =>
     amount === undefined
@@ -66,7 +68,7 @@ export async function listSetsToResize(
       : sql`coalesce(o.${sql.raw(column)}, s.${sql.raw(column)}) <> ${amount}`;
   return rowsOf(
     q,
-    sql`${sizedSets} where s.service_id = ${serviceId} and ${isLive}
+    sql`${sizedSets} where ${ids === undefined ? sql`s.service_id = ${serviceId}` : sql`s.id = ${anyOf(ids)}`} and ${isLive}
           and (${differs("cpu_millis", cpuMillis)} or ${differs("memory_bytes", memoryBytes)} or ${differs("volume_bytes", volumeBytes)})
         order by s.host_id nulls first, s.id limit ${limit}`,
   );
