@@ -459,6 +459,7 @@ const services: Samples = {
   deleteServiceResize: (q) => [resizes.deleteServiceResize(q, "svc")],
   listServiceResizes: (q) => [resizes.listServiceResizes(q, 1)],
   lockServiceByName: (q) => [writeServices.lockServiceByName(q, "tnt", "web")],
+  countRemainingSets: (q) => [writeServices.countRemainingSets(q, "svc")],
   findServiceByName: (q) => [writeServices.findServiceByName(q, "tnt", "web")],
   lockServiceById: (q) => [writeServices.lockServiceById(q, "svc")],
   lockServiceBriefly: (q) => [writeServices.lockServiceBriefly(q, "svc")],
