@@ -167,3 +167,28 @@ test("more creations of a tenant than the bound are answered with overloaded", a
   expect(outcomes.filter((outcome) => outcome === "created")).toHaveLength(256);
   expect(outcomes.filter((outcome) => outcome === "overloaded")).toHaveLength(44);
 });
+
+test("a creation near the quota counts until its own transaction ends, and none exceeds the quota", async () => {
+  const quota = { setsMax: 10, cpuMillisMax: 1e9, memoryBytesMax: 2 ** 50 };
+  const tenant = await createTenant(f.ctx, tenantBody("small", quota));
+  const outcomes: string[] = [];
+  const start = (name: string) =>
+    createService(f.ctx, tenant.id, serviceBody(name)).then(
+      () => outcomes.push("created"),
+      (error: unknown) => outcomes.push((error as { code?: string }).code ?? "unknown"),
+    );
+  let started: Promise<unknown>[] = [];
+  const { db } = f.secondContext(); // the creations may use all connections of the first
+  await db.transaction(async (tx) => {
+    await tx.execute(sql`select id from tenants where id = ${tenant.id} for no key update`);
+    started = numbered(200).map(start);
+    await waitForLockWait(db, "a creation waits for the row of its tenant");
+    started.push(...numbered(100).map((name) => start(`later-${name}`)));
+    await expect.poll(() => outcomes.length, { timeout: 30_000 }).toBe(44);
+  });
+  await Promise.all(started);
+  const countOf = (outcome: string) => outcomes.filter((each) => each === outcome).length;
+  expect([countOf("created"), countOf("quota-exceeded"), countOf("overloaded")]).toEqual([
+    10, 246, 44,
+  ]);
+});
