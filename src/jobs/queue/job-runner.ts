@@ -4,6 +4,7 @@ import type { Redis } from "ioredis";
 import { AppError } from "../../contracts/common/app-error.ts";
 import { type JobName, type QueueName, queueNames } from "../../contracts/jobs.ts";
 import { assert } from "../../lib/assert.ts";
+import { runWithinTimeout } from "./run-within-timeout.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";
 import { translateError } from "../../control/runtime/errors.ts";
 import type { CompletedJobs } from "./completed-jobs.ts";
@@ -142,7 +143,7 @@ async function runAttempt(
     return { ...fields, outcome, durationMs, waitedMs: (job.processedOn ?? 0) - job.timestamp };
   };
   try {
-    const result = await runWithinTime(options, job);
+    const result = await runDefined(options, job);
     options.completed.add(outboxIdsOf(job));
     log.info({ ...result, ...note(result.outcome) }, "job");
     return result;
@@ -166,16 +167,8 @@ function outboxIdsOf(job: Job): number[] {
   return Array.isArray(ids) ? ids.filter((id): id is number => Number.isSafeInteger(id)) : [];
 }
 
-async function runWithinTime(options: JobRunnerOptions, job: Job): Promise<JobOutcome> {
+function runDefined(options: JobRunnerOptions, job: Job): Promise<JobOutcome> {
   const definition = options.registry.get(job.name as JobName);
   assert(definition, `no job is named ${job.name}`);
-  const result = await withTimeout(
-    definition.run(options.deps, job.data),
-    definition.timeoutMs,
-    undefined,
-  );
-  if (result) return result;
-  throw new AppError("request-timeout", {
-    detail: `The job did not end within ${definition.timeoutMs} ms. Its work may still complete.`,
-  });
+  return runWithinTimeout(definition, options.deps, job.data);
 }

@@ -6,12 +6,17 @@ import {
   releaseDueJobs,
 } from "../../control/runtime/outbox.ts";
 import { assert } from "../../lib/assert.ts";
+import { runWithinTimeout } from "../queue/run-within-timeout.ts";
 import type { SweepDeps } from "./sweep-deps.ts";
 
 /**
  * Rows per run. Each row may be a transaction of its own, and the next run starts within a second.
  */
 const ROWS_PER_RUN_MAX = 200;
+/**
+ * Work that waits, for a row lock or while Redis hangs, delays no other work until this many wait.
+ */
+const WORK_AT_ONCE_MAX = 4;
 
 /**
  * Does due work that no job has done, and returns the number of rows that it claimed.
@@ -21,7 +26,7 @@ const ROWS_PER_RUN_MAX = 200;
  * queue is paused, its consumer hangs, or Redis lost it. Then, and while Redis is unavailable, the
  * relay does the work in this process.
  *
- * Once `signal` aborts, it ends after the current piece of work, and gives the other rows back.
+ * Once `signal` aborts, it ends after the work in progress, and gives the other rows back.
  */
 export async function relayOutbox(deps: SweepDeps, signal: AbortSignal): Promise<number> {
   const due = await claimDueJobs(deps.ctx, [...deps.registry.keys()], ROWS_PER_RUN_MAX);
@@ -36,16 +41,15 @@ export async function relayOutbox(deps: SweepDeps, signal: AbortSignal): Promise
 }
 
 /**
- * Runs the work of all rows, once for rows with equal work. It stores the error of a failed run
- * with the rows, which become due again. If the database rejects that update, the other work
- * continues.
+ * Runs the work of all rows, once for rows with equal work, each within the timeout of its job. It
+ * stores the error of a failed run with the rows, which become due again. If the database rejects
+ * that update, the other work continues.
  */
 async function runInProcess(
   deps: SweepDeps,
   jobs: readonly DueJob[],
   signal: AbortSignal,
 ): Promise<void> {
-  const { log } = deps.ctx;
   const byWork = new Map<string, DueJob[]>();
   for (const job of jobs) {
     const work = workOf(deps, job);
@@ -53,31 +57,40 @@ async function runInProcess(
     if (same) same.push(job);
     else byWork.set(work, [job]);
   }
-  for (const [work, same] of byWork) {
-    if (signal.aborted) break;
-    byWork.delete(work);
-    const ids = same.map(({ id }) => id);
-    const fields = { work, rows: ids.length };
-    try {
-      const [job] = same;
-      const definition = job && deps.registry.get(job.name);
-      assert(definition, "only jobs of the registry are claimed");
-      await definition.run(deps, job.payload);
-    } catch (error) {
-      log.warn({ ...fields, err: error }, "due work failed");
-      await recordJobError(deps.ctx, ids, error).catch((failure: unknown) =>
-        log.warn({ ...fields, err: failure }, "error of due work not stored"),
-      );
-      continue;
+  const runNext = async (): Promise<void> => {
+    for (const [work, same] of byWork) {
+      if (signal.aborted) return;
+      byWork.delete(work);
+      await runWork(deps, work, same);
     }
-    await completeJobs(deps.ctx, ids).catch((failure: unknown) =>
-      log.warn({ ...fields, err: failure }, "outbox rows not deleted"),
-    );
-  }
+  };
+  await Promise.all(Array.from({ length: WORK_AT_ONCE_MAX }, runNext));
   const untried = [...byWork.values()].flat();
   await releaseDueJobs(
     deps.ctx,
     untried.map(({ id }) => id),
+  );
+}
+
+/** Runs one piece of work, and deletes its rows or stores its error with them. Never throws. */
+async function runWork(deps: SweepDeps, work: string, same: readonly DueJob[]): Promise<void> {
+  const { log } = deps.ctx;
+  const ids = same.map(({ id }) => id);
+  const fields = { work, rows: ids.length };
+  try {
+    const [job] = same;
+    const definition = job && deps.registry.get(job.name);
+    assert(definition, "only jobs of the registry are claimed");
+    await runWithinTimeout(definition, deps, job.payload);
+  } catch (error) {
+    log.warn({ ...fields, err: error }, "due work failed");
+    await recordJobError(deps.ctx, ids, error).catch((failure: unknown) =>
+      log.warn({ ...fields, err: failure }, "error of due work not stored"),
+    );
+    return;
+  }
+  await completeJobs(deps.ctx, ids).catch((failure: unknown) =>
+    log.warn({ ...fields, err: failure }, "outbox rows not deleted"),
   );
 }
 

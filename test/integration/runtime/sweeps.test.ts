@@ -5,6 +5,7 @@ import { claimLease } from "../../../src/control/runtime/leases.ts";
 import { createRetention } from "../../../src/control/events/retention.ts";
 import { jobRegistry } from "../../../src/jobs/registry.ts";
 import { relayOutbox } from "../../../src/jobs/sweeps/outbox-relay.ts";
+import type { DefinedJob } from "../../../src/jobs/queue/define-job.ts";
 import { type LeadOptions, leadSweeps } from "../../../src/jobs/sweeps/lead-sweeps.ts";
 import type { Sweep } from "../../../src/jobs/sweeps/repeat-sweep.ts";
 import { silentLog } from "../../../src/lib/log.ts";
@@ -172,8 +173,45 @@ describe("the lease of the sweeps", () => {
   });
 });
 
+describe("the relay", () => {
+  const relay = (run: DefinedJob["run"], timeoutMs: number) => {
+    const registry = new Map(
+      [...jobRegistry].map(([name, job]) => [name, { ...job, timeoutMs, run }]),
+    );
+    const { ctx, jobQueue } = plane;
+    const deps = { ctx, jobQueue, registry, moveSets: async () => 0, placeSets: neverPlaces };
+    return relayOutbox(deps, new AbortController().signal);
+  };
+  const insertDueWork = (rows: number) => sql`
+    insert into outbox (name, job_id, payload, due_at, attempts)
+    select 'autoscale-service', 'x' || n, jsonb_build_object('serviceId', 'svc_' || n), now(), 1
+    from generate_series(1, ${rows}) n`;
+
+  it("does other work while one piece of work waits", async () => {
+    await insertDueWork(6);
+    let others = 0;
+    let isFirst = true;
+    await relay(async () => {
+      if (isFirst) {
+        isFirst = false;
+        await waitUntil("the other work is done", () => others === 5);
+      } else others += 1;
+      return { outcome: "done" };
+    }, 60_000);
+    expect(others).toBe(5);
+    expect(await sql`select last_error from outbox`).toEqual([]);
+  });
+
+  it("gives up work that does not end within the timeout of its job, and stores that", async () => {
+    await insertDueWork(1);
+    expect(await relay(() => new Promise(() => undefined), 100)).toBe(1);
+    const [row] = await sql`select last_error, due_at > now() as waits from outbox`;
+    expect(row).toEqual({ last_error: expect.stringContaining("within 100 ms"), waits: true });
+  });
+});
+
 describe("a stop", () => {
-  it("ends the relay after its current work, and gives the other rows back", async () => {
+  it("ends the relay after the work in progress, and gives the other rows back", async () => {
     const stopping = new AbortController();
     const registry = new Map(
       [...jobRegistry].map(([name, job]) => [
@@ -195,7 +233,8 @@ describe("a stop", () => {
     const deps = { ctx, jobQueue, registry, moveSets: async () => 0, placeSets: neverPlaces };
     await relayOutbox(deps, stopping.signal);
     const left = await sql`select attempts, due_at <= now() as "isDue" from outbox`;
-    expect(left).toHaveLength(8);
+    // Four pieces of work were in progress.
+    expect(left).toHaveLength(5);
     expect(new Set(left.map(({ attempts, isDue }) => `${attempts} ${isDue}`))).toEqual(
       new Set(["1 true"]),
     );
