@@ -87,7 +87,7 @@ export class FleetCache {
     const loaded = this.#current();
     this.#refreshCount++;
     const changes = await readChanges(q, loaded);
-    if (isBehind(changes.horizon, loaded.horizon)) {
+    if (isOfOtherServer(changes.horizon, loaded.horizon)) {
       this.reset();
       return this.refresh(q);
     }
@@ -105,7 +105,7 @@ export class FleetCache {
     const isCurrent = () => loaded === this.#loaded && refreshCount === this.#refreshCount;
     const changes = await withTx(db, (tx) => readChanges(tx, loaded));
     if (!isCurrent()) return;
-    if (isBehind(changes.horizon, loaded.horizon)) {
+    if (isOfOtherServer(changes.horizon, loaded.horizon)) {
       this.reset();
       return;
     }
@@ -176,11 +176,14 @@ export class FleetCache {
 }
 
 /**
- * Whether transaction ids went back: the database failed over to a server that lost commits. Then
- * changes since the known horizon say nothing, and the fleet is loaded again.
+ * Whether the database failed over, or its server restarted. The new server may lack the last
+ * commits of the former one, and may have used their transaction ids for others. Then changes since
+ * the known horizon say nothing, and the fleet is loaded again.
  */
-function isBehind(horizon: FleetHorizon, known: FleetHorizon): boolean {
-  return BigInt(horizon.xmin) < BigInt(known.xmin);
+function isOfOtherServer(horizon: FleetHorizon, known: FleetHorizon): boolean {
+  return (
+    horizon.serverStartedAt !== known.serverStartedAt || BigInt(horizon.xmin) < BigInt(known.xmin)
+  );
 }
 
 interface FleetChanges {

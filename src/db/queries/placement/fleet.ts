@@ -43,6 +43,8 @@ const fleetHostColumns = sql`id, name, pool, zone, rack, labels, taints, state, 
 export interface FleetHorizon {
   /** The oldest transaction that may still be running. */
   xmin: string;
+  /** The start of the Postgres server. After a failover it is another one. */
+  serverStartedAt: string;
   /** The database's clock. */
   nowMs: number;
   pools: HostPoolRow[];
@@ -53,6 +55,7 @@ export async function readHorizon(q: Queryable): Promise<FleetHorizon> {
   const [horizon] = await rowsOf<FleetHorizon>(
     q,
     sql`select pg_snapshot_xmin(pg_current_snapshot())::text as xmin,
+          extract(epoch from pg_postmaster_start_time())::text as "serverStartedAt",
           (extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs",
           (select coalesce(json_agg(p), '[]') from (${hostPools}) p) as pools`,
   );
