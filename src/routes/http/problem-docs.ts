@@ -53,7 +53,7 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
   "already-exists": {
     meaning:
       "Another resource has this name. A service holds its name until its deletion is complete.",
-    user: "Choose another name, or change the existing resource. Wait for a deletion with `berth wait NAME --for deleted`.",
+    user: "Choose another name, or change the existing resource. Wait for a deletion with `berth wait service NAME --for deleted`.",
     operator:
       "If a lost host delays the deletion of a service, delete the host when its machine is off.",
   },
