@@ -79,7 +79,7 @@ export async function waitForSet(
   timeoutSeconds: number,
 ): Promise<BerthSet | null> {
   return await poll(cli, id, goal, timeoutSeconds, (waitSeconds) =>
-    askForSet(api, id, goal, waitSeconds),
+    pollSet(api, id, goal, waitSeconds),
   );
 }
 
@@ -91,7 +91,7 @@ export async function waitForMove(
   timeoutSeconds: number,
 ): Promise<BerthSet | null> {
   return await poll(cli, id, "moved", timeoutSeconds, async (waitSeconds) => {
-    const answer = await askForSet(api, id, "deleted", waitSeconds);
+    const answer = await pollSet(api, id, "deleted", waitSeconds);
     return {
       ...answer,
       reached: answer.reached || (answer.thing !== null && hasMoved(answer.thing)),
@@ -103,7 +103,7 @@ function hasMoved({ moving, desired, ready, state }: BerthSet): boolean {
   return !moving && (desired === "stopped" ? state === "stopped" : ready);
 }
 
-async function askForSet(
+async function pollSet(
   api: ApiClient,
   id: string,
   goal: SetGoal,

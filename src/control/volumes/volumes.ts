@@ -13,7 +13,7 @@ import {
 } from "../../db/queries/services/write-services.ts";
 import { countHostSets, insertPendingSets, lockHosts } from "../../db/queries/sets/write-sets.ts";
 import {
-  askForPurge,
+  requestPurge,
   findVolume,
   isRestorable,
   listVolumes as listVolumeRows,
@@ -69,7 +69,7 @@ export async function purgeVolume(
       });
     }
     await lockHosts(tx, [found.host.id]);
-    if (!(await askForPurge(tx, volumeId))) throw notTrashed(found);
+    if (!(await requestPurge(tx, volumeId))) throw notTrashed(found);
     tx.emit({
       kind: "volume-purging",
       tenantId: found.tenantId,

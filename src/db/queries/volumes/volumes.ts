@@ -78,19 +78,19 @@ export async function listPurges(q: Queryable, hostId: string, limit: number): P
 }
 
 /**
- * Has a host's next answer carry the purge of one of its trashed volumes. False: it is not in the
- * trash (any more), or is being restored. The host is locked by the caller.
+ * Requests the purge of a trashed volume: the next answer to its host contains the purge. Returns
+ * false if the volume is not in the trash, or if a set restores it. The caller has locked the host.
  */
-export async function askForPurge(q: Queryable, volumeId: string): Promise<boolean> {
+export async function requestPurge(q: Queryable, volumeId: string): Promise<boolean> {
   const rows = await rowsOf<{ id: string }>(
     q,
-    sql`with asked as (
+    sql`with requested as (
           update volumes v set purge_asked_at = coalesce(purge_asked_at, now())
           where id = ${volumeId} and state = 'trashed' and not ${isBeingRestored} returning id, host_id
-        ), told as (
-          update hosts set generation = generation + 1 where id in (select host_id from asked)
+        ), host as (
+          update hosts set generation = generation + 1 where id in (select host_id from requested)
         )
-        select id from asked`,
+        select id from requested`,
   );
   return rows.length === 1;
 }
