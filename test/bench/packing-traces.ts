@@ -10,7 +10,7 @@ export interface FleetTrace {
   /** Amounts of each host. */
   hosts: number[][];
   /** The requests, from which the benchmark draws. */
-  asks: number[][];
+  instances: number[][];
 }
 
 /**
@@ -19,7 +19,7 @@ export interface FleetTrace {
 export interface ArrivalTrace {
   name: string;
   hostCapacity: number[];
-  asks: number[][];
+  instances: number[][];
 }
 
 const ARRIVALS = 4_000;
@@ -31,7 +31,7 @@ const ARRIVALS = 4_000;
 export function readDlrm(): ArrivalTrace {
   const hostCapacity = [208_000, 1_024, 2_560];
   const file = `${dataFolder}dlrm/disaggregated_DLRM_trace.csv`;
-  if (!existsSync(file)) return { name: "generated", hostCapacity, asks: generateArrivals() };
+  if (!existsSync(file)) return { name: "generated", hostCapacity, instances: generateArrivals() };
   const rows = readCsv(file)
     .filter((row) => row["creation_time"] !== "")
     .map((row, position) => ({ row, position, at: Number(row["creation_time"]) }))
@@ -40,7 +40,7 @@ export function readDlrm(): ArrivalTrace {
   return {
     name: "dlrm",
     hostCapacity,
-    asks: rows.map(({ row }) => [
+    instances: rows.map(({ row }) => [
       Math.round(numberOf(row, "cpu_request") * 1000),
       Math.ceil(numberOf(row, "memory_request")),
       Math.ceil(numberOf(row, "disk_request")),
@@ -63,7 +63,7 @@ export function readOpenb(files: {
   return {
     name: files.nodes ? "given" : "openb",
     hosts: readCsv(nodes).map((row) => [numberOf(row, "cpu_milli"), numberOf(row, "memory_mib")]),
-    asks: readCsv(pods)
+    instances: readCsv(pods)
       .filter((row) => Number(row["num_gpu"] ?? 0) === 0)
       .map((row) => [numberOf(row, "cpu_milli"), numberOf(row, "memory_mib")])
       .filter(([cpu]) => (cpu ?? 0) > 0),
@@ -106,7 +106,7 @@ function generateFleet(): FleetTrace {
       const cores = pick([32, 64, 96, 128]);
       return [cores * 1000, cores * pick([4, 8]) * 1024];
     }),
-    asks: Array.from({ length: 1_000 }, () => {
+    instances: Array.from({ length: 1_000 }, () => {
       const cores = pick([1, 2, 4, 4, 8, 12, 16, 32]);
       return [cores * 1000, cores * pick([1, 2, 4, 8]) * 1024];
     }),

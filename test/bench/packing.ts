@@ -60,25 +60,25 @@ function compareArrivals(trace: ArrivalTrace) {
   const lowerBound = Math.ceil(
     Math.max(
       ...trace.hostCapacity.map(
-        (capacity, d) => sum(trace.asks.map((ask) => ask[d] ?? 0)) / capacity,
+        (capacity, d) => sum(trace.instances.map((requested) => requested[d] ?? 0)) / capacity,
       ),
     ),
   );
   const references: Record<string, number> = {};
   for (const [name, score] of Object.entries(referencePolicies)) {
     const hosts: BenchHost[] = [];
-    for (const ask of trace.asks) {
-      let position = choose(hosts, ask, name, score);
+    for (const requested of trace.instances) {
+      let position = choose(hosts, requested, name, score);
       if (position < 0)
         position = hosts.push({ capacity: trace.hostCapacity, free: [...trace.hostCapacity] }) - 1;
-      take(hosts[position], ask);
+      take(hosts[position], requested);
     }
     references[name] = round(hosts.length / lowerBound, 4);
   }
   const berth = round(hostsNeeded(trace, lowerBound * 2, false) / lowerBound, 4);
   const berthSpread = round(hostsNeeded(trace, lowerBound * 2, true) / lowerBound, 4);
   const bestReference = Math.min(...Object.values(references));
-  print(`${trace.name}: hosts / lower bound (${lowerBound}), ${trace.asks.length} instances`, {
+  print(`${trace.name}: hosts / lower bound (${lowerBound}), ${trace.instances.length} instances`, {
     berth,
     ...references,
   });
@@ -91,8 +91,8 @@ function hostsNeeded(trace: ArrivalTrace, fleetSize: number, isSpread: boolean):
   const fleet = createFleet(policy);
   for (let i = 0; i < fleetSize; i++) fleet.upsertHost(emptyHost(i, trace.hostCapacity));
   const used = new Set<string>();
-  for (const [position, ask] of trace.asks.entries()) {
-    const hostId = placeOne(fleet, position, ask, isSpread);
+  for (const [position, requested] of trace.instances.entries()) {
+    const hostId = placeOne(fleet, position, requested, isSpread);
     if (hostId === undefined) throw new Error("a fleet of twice the lower bound was not enough");
     used.add(hostId);
   }
@@ -107,11 +107,11 @@ function compareSaturation(trace: FleetTrace) {
     for (const [name, score] of Object.entries(referencePolicies)) {
       const hosts = trace.hosts.map((capacity): BenchHost => ({ capacity, free: [...capacity] }));
       let cpu = 0;
-      for (const ask of draws) {
-        const position = choose(hosts, ask, name, score);
+      for (const requested of draws) {
+        const position = choose(hosts, requested, name, score);
         if (position < 0) break;
-        take(hosts[position], ask);
-        cpu += ask[0] ?? 0;
+        take(hosts[position], requested);
+        cpu += requested[0] ?? 0;
       }
       (results[name] ??= []).push((100 * cpu) / totalCpu);
     }
@@ -137,9 +137,9 @@ function allocatedAtRejection(
   const fleet = createFleet(policy);
   for (const [i, amounts] of trace.hosts.entries()) fleet.upsertHost(emptyHost(i, amounts));
   let cpu = 0;
-  for (const [position, ask] of draws.entries()) {
-    if (placeOne(fleet, position, ask, isSpread) === undefined) return cpu;
-    cpu += ask[0] ?? 0;
+  for (const [position, requested] of draws.entries()) {
+    if (placeOne(fleet, position, requested, isSpread) === undefined) return cpu;
+    cpu += requested[0] ?? 0;
   }
   return cpu;
 }
@@ -153,17 +153,17 @@ const spreadOverZones: PlacementConstraints = { ...free, spread: [{ by: "zone", 
 function placeOne(
   fleet: Fleet,
   position: number,
-  ask: readonly number[],
+  requested: readonly number[],
   isSpread: boolean,
 ): string | undefined {
-  const resources = resourcesOf(ask);
+  const resources = resourcesOf(requested);
   const serviceId = `svc_${Math.floor(position / SETS_PER_SERVICE)}`;
   const setId = `set_${position}`;
   const constraints = isSpread ? spreadOverZones : free;
   const request = {
     setId,
     serviceId,
-    ask: resources,
+    resources,
     priority: 0,
     constraints,
     images: [],
@@ -214,17 +214,17 @@ function drawUntil(trace: FleetTrace, cpuMillis: number, seed: number): number[]
   const random = seededRandom(seed);
   const draws: number[][] = [];
   for (let cpu = 0; cpu < cpuMillis;) {
-    const ask = trace.asks[Math.floor(random() * trace.asks.length)];
-    if (!ask) throw new Error("the trace has nothing to place");
-    draws.push(ask);
-    cpu += ask[0] ?? 0;
+    const requested = trace.instances[Math.floor(random() * trace.instances.length)];
+    if (!requested) throw new Error("the trace has nothing to place");
+    draws.push(requested);
+    cpu += requested[0] ?? 0;
   }
   return draws;
 }
 
-function take(host: BenchHost | undefined, ask: readonly number[]): void {
+function take(host: BenchHost | undefined, requested: readonly number[]): void {
   if (!host) throw new Error("a policy chose a host that does not exist");
-  for (const [d, asked] of ask.entries()) host.free[d] = (host.free[d] ?? 0) - asked;
+  for (const [d, amount] of requested.entries()) host.free[d] = (host.free[d] ?? 0) - amount;
 }
 
 function print(title: string, figures: Record<string, number | undefined>): void {

@@ -89,7 +89,7 @@ function requestsOf(
     return {
       setId: `set_${String(i).padStart(6, "0")}`,
       serviceId: `svc_${service}`,
-      ask: {
+      resources: {
         cpuMillis: size * 500,
         memoryBytes: size * GIB,
         volumeBytes: (service % 3) * 10 * GIB,

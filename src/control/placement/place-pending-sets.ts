@@ -319,15 +319,19 @@ async function admitOnLockedHosts(
   requests: readonly PlacementRequest[],
 ): Promise<PlacementInput[]> {
   if (planned.length === 0) return [];
-  const asks = new Map(requests.map((request) => [request.setId, request.ask]));
+  const requestedBySetId = new Map(requests.map((request) => [request.setId, request.resources]));
   const hostIds = [...new Set(planned.map((placement) => placement.hostId))];
   const rows = await lockFleetHosts(tx, hostIds);
   const hosts = new Map(rows.map((row) => [row.id, hostSnapshotOf(row)]));
   cache.forgetHosts(hostIds.filter((id) => !hosts.has(id)));
   return planned.filter(({ setId, hostId }) => {
     const host = hosts.get(hostId);
-    const ask = asks.get(setId);
-    return host?.readiness === "ready" && ask !== undefined && fitsOnTop(host, policy, ask).ok;
+    const requested = requestedBySetId.get(setId);
+    return (
+      host?.readiness === "ready" &&
+      requested !== undefined &&
+      fitsOnTop(host, policy, requested).ok
+    );
   });
 }
 

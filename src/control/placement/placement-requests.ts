@@ -32,7 +32,7 @@ export async function buildPlacementRequests(
     return {
       setId: set.id,
       serviceId: set.serviceId,
-      ask: {
+      resources: {
         cpuMillis: set.cpuMillis,
         memoryBytes: set.memoryBytes,
         volumeBytes: set.volumeBytes,
@@ -66,7 +66,7 @@ export async function requestsOfService(
   return sets.map(({ setId, template, avoidHostIds }) => ({
     setId,
     serviceId,
-    ask: {
+    resources: {
       cpuMillis: template.cpuMillis,
       memoryBytes: template.memoryBytes,
       volumeBytes: template.volume?.sizeBytes ?? 0,

@@ -32,7 +32,7 @@ function isGranted(patterns: readonly string[], key: string, value: string): boo
   return ["*", `${key}=*`, `${key}=${value}`].some((pattern) => patterns.includes(pattern));
 }
 
-/** Throws grant-missing, which names what the tenant has to ask an admin for. */
+/** Throws grant-missing, which names what the tenant has to request from an admin. */
 export async function assertGranted(
   q: Queryable,
   tenantId: string,

@@ -101,19 +101,19 @@ export async function restoreVolume(
     await assertGranted(tx, volume.tenantId, service);
     const template = await getSizedTemplate(tx, service);
     if (!template.volume) throw conflict(`Service ${service.name} has no volume in its template.`);
-    const ask: Resources = {
+    const requested: Resources = {
       cpuMillis: template.cpuMillis,
       memoryBytes: template.memoryBytes,
       volumeBytes: Math.max(template.volume.sizeBytes, volume.sizeBytes),
       rootfsBytes: template.rootfsBytes,
     };
-    const amounts = { sets: 1, ...ask };
+    const amounts = { sets: 1, ...requested };
     await assertWithinQuota(tx, volume.tenantId, {
       intended: amounts,
       existing: amounts,
       restoresVolumes: true,
     });
-    const policyVersion = await assertCapacity(tx, volume, ask);
+    const policyVersion = await assertCapacity(tx, volume, requested);
     if (!(await isRestorable(tx, volumeId))) throw notTrashed(volume);
     const generation = await updateService(tx, {
       ...service,
@@ -122,7 +122,7 @@ export async function restoreVolume(
     });
     const id = newId("set");
     const { revision, priority, tenantId } = service;
-    const added = { ids: [id], tenantId, serviceId: service.id, revision, priority, ...ask };
+    const added = { ids: [id], tenantId, serviceId: service.id, revision, priority, ...requested };
     await insertPendingSets(tx, added);
     await setRestoreVolume(tx, id, volumeId);
     const placement = { placementId: newId("plc"), setId: id, hostId: volume.host.id };
@@ -173,7 +173,11 @@ function assertMayRestore(
  * Locks the volume's host, and checks with the planner's own function that the set fits (I2).
  * Returns the version of the policy that it applied.
  */
-async function assertCapacity(tx: Queryable, volume: Volume, ask: Resources): Promise<number> {
+async function assertCapacity(
+  tx: Queryable,
+  volume: Volume,
+  requested: Resources,
+): Promise<number> {
   const [pools, rows, trashedBytes] = await Promise.all([
     listAllHostPools(tx),
     lockFleetHosts(tx, [volume.host.id]),
@@ -193,7 +197,7 @@ async function assertCapacity(tx: Queryable, volume: Volume, ask: Resources): Pr
       `Host ${volume.host.name}, which has the volume, has the maximum of ${SETS_PER_HOST_MAX} sets.`,
     );
   }
-  const fit = fitsHost(host, pool, ask);
+  const fit = fitsHost(host, pool, requested);
   if (!fit.ok) {
     throw conflict(
       `Host ${volume.host.name}, which has the volume, has no capacity for the set: ${fit.reason}, by ${fit.shortBy}. Move or scale in other sets there.`,

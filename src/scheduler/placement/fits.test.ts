@@ -17,7 +17,7 @@ const some = fc.record({
 describe("the fit of a set", () => {
   test("is the same for the planner, for a locked row and for each dimension", () => {
     fc.assert(
-      fc.property(some, some, some, some, (allocated, used, placedSinceReport, ask) => {
+      fc.property(some, some, some, some, (allocated, used, placedSinceReport, requested) => {
         const host = hostOf("host_a", {
           allocated,
           reported: { used, atMs: 0 },
@@ -26,13 +26,13 @@ describe("the fit of a set", () => {
         const isInPlanner = fits(
           capacityOf(host, pool),
           0,
-          Float64Array.from(dimensions, (dimension) => ask[dimension]),
+          Float64Array.from(dimensions, (dimension) => requested[dimension]),
         );
         const short = dimensions.filter((dimension) =>
-          shortageOf(host, pool, dimension, ask[dimension]),
+          shortageOf(host, pool, dimension, requested[dimension]),
         );
         expect(isInPlanner).toBe(short.length === 0);
-        expect(fitsHost(host, pool, ask)).toMatchObject(
+        expect(fitsHost(host, pool, requested)).toMatchObject(
           short.length === 0 ? { ok: true } : { ok: false, dimension: short[0] },
         );
       }),
@@ -40,22 +40,22 @@ describe("the fit of a set", () => {
   });
 
   test("names bookings or measured usage as the cause, and the shortage", () => {
-    const ask = amounts(0, { memoryBytes: 30 });
+    const requested = amounts(0, { memoryBytes: 30 });
     const booked = hostOf("host_a", { allocated: amounts(0, { memoryBytes: 125 }) });
-    expect(fitsHost(booked, pool, ask)).toEqual({
+    expect(fitsHost(booked, pool, requested)).toEqual({
       ok: false,
       dimension: "memoryBytes",
       reason: "insufficient-memory",
       shortBy: 5,
     });
     const busy = hostOf("host_a", { reported: { used: amounts(60), atMs: 0 } });
-    expect(fitsHost(busy, pool, ask)).toMatchObject({
+    expect(fitsHost(busy, pool, requested)).toMatchObject({
       reason: "above-high-water-memory",
       shortBy: 10,
     });
   });
 
-  test("ignores a dimension with an ask of 0, also when it is overbooked", () => {
+  test("ignores a dimension of which 0 is requested, also when it is overbooked", () => {
     const overfull = hostOf("host_a", { allocated: amounts(500) });
     expect(fitsHost(overfull, pool, amounts(0))).toEqual({ ok: true });
   });

@@ -33,45 +33,45 @@ export function amountsOf(resources: Resources): Amounts {
 
 /**
  * Decides whether a set fits on a host (I2). `capacities` has the free amounts of the host from
- * `offset` on. A dimension with an ask of 0 never decides, even on an overbooked host.
+ * `offset` on. A dimension of which 0 is requested never decides, even on an overbooked host.
  *
  * The planner calls it with its own amounts, and the commit of a plan calls it through `fitsHost`
  * with locked rows.
  */
-export function fits(capacities: Amounts, offset: number, ask: Amounts): boolean {
-  for (let d = 0; d < ask.length; d++) {
-    const asked = ask[d] as number;
-    if (asked > 0 && asked > (capacities[offset + d] as number)) return false;
+export function fits(capacities: Amounts, offset: number, requested: Amounts): boolean {
+  for (let d = 0; d < requested.length; d++) {
+    const amount = requested[d] as number;
+    if (amount > 0 && amount > (capacities[offset + d] as number)) return false;
   }
   return true;
 }
 
 /** Applies `fits` to one host. Names the first dimension that is short, and the reason. */
-export function fitsHost(host: HostSnapshot, pool: PoolPolicy, ask: Resources): FitResult {
-  if (fits(capacityOf(host, pool), 0, amountsOf(ask))) return { ok: true };
+export function fitsHost(host: HostSnapshot, pool: PoolPolicy, requested: Resources): FitResult {
+  if (fits(capacityOf(host, pool), 0, amountsOf(requested))) return { ok: true };
   for (const dimension of dimensions) {
-    const reason = shortageOf(host, pool, dimension, ask[dimension]);
+    const reason = shortageOf(host, pool, dimension, requested[dimension]);
     if (reason) return { ok: false, dimension, ...reason };
   }
   assert(false, "a set that does not fit is short of a dimension");
 }
 
 /**
- * Why `asked` does not fit in a dimension, or undefined. Prefers the shortage of bookings to that
+ * Why `amount` does not fit in a dimension, or undefined. Prefers the shortage of bookings to that
  * of measured usage.
  */
 export function shortageOf(
   host: HostSnapshot,
   pool: PoolPolicy,
   dimension: Dimension,
-  asked: number,
+  amount: number,
 ): { reason: RejectReason; shortBy: number } | undefined {
-  if (asked === 0) return undefined;
+  if (amount === 0) return undefined;
   const reasons = shortageReasons(dimension);
   const booked = unbookedCapacity(host, pool, dimension);
-  if (asked > booked) return { reason: reasons.insufficient, shortBy: asked - booked };
+  if (amount > booked) return { reason: reasons.insufficient, shortBy: amount - booked };
   const measured = unusedCapacity(host, pool, dimension);
-  if (asked > measured) return { reason: reasons.aboveHighWater, shortBy: asked - measured };
+  if (amount > measured) return { reason: reasons.aboveHighWater, shortBy: amount - measured };
   return undefined;
 }
 
@@ -87,7 +87,7 @@ export function shortageReasons(dimension: Dimension): {
 /** The amounts that a plan has booked on a host for one set. */
 export interface Booking {
   rank: number;
-  ask: Amounts;
+  requested: Amounts;
 }
 
 /**

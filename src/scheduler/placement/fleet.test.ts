@@ -202,14 +202,14 @@ describe("preferences", () => {
   test("requests that differ in only one dimension have different shapes", () => {
     const shared = constraintsOf();
     const images: string[] = [];
-    const asks = [
+    const amountsOfSets = [
       amounts(50),
       ...(["cpuMillis", "memoryBytes", "volumeBytes", "rootfsBytes"] as const).map((d) =>
         amounts(50, { [d]: 60 }),
       ),
     ];
-    const requests = asks.map((ask, i) =>
-      requestOf(`set_${i}`, { ask, constraints: shared, images }),
+    const requests = amountsOfSets.map((requested, i) =>
+      requestOf(`set_${i}`, { resources: requested, constraints: shared, images }),
     );
     const { placements, rejections } = planPlacements(
       fleetOf([hostOf("host_a"), hostOf("host_b")]),

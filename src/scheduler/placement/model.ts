@@ -96,7 +96,7 @@ export interface PlacementConstraints {
 export interface PlacementRequest {
   setId: string;
   serviceId: string;
-  ask: Resources;
+  resources: Resources;
   /** Higher priorities first, then by set id. */
   priority: number;
   /** All sets of a service and revision share one object, because the planner caches by object. */

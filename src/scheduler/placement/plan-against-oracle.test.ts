@@ -96,7 +96,7 @@ const requestsArbitrary: fc.Arbitrary<PlacementRequest[]> = fc
     fc.array(
       fc.record({
         serviceId: fc.constantFrom(...services),
-        ask: resources(12),
+        resources: resources(12),
         priority: fc.integer({ min: 0, max: 2 }),
         constraints: fc.constantFrom(...shared), // one object for many requests, as callers do
         images: fc.subarray(["app:1", "log:2"]),
@@ -239,13 +239,19 @@ describe("a plan", () => {
   });
 
   it("places as many equal sets as fit", () => {
-    const ask = resources(12).filter((amounts) => dimensions.some((d) => amounts[d] > 0));
+    const requested = resources(12).filter((amounts) => dimensions.some((d) => amounts[d] > 0));
     fc.assert(
-      fc.property(worldArbitrary, ask, (world, ask) => {
+      fc.property(worldArbitrary, requested, (world, requested) => {
         const constraints = constraintsOf();
         const requests = Array.from({ length: 40 }, (_, n): PlacementRequest => {
           const setId = `set_equal${n}`;
-          const shared = { serviceId: "svc_a", ask, priority: 0, constraints, images: [] };
+          const shared = {
+            serviceId: "svc_a",
+            resources: requested,
+            priority: 0,
+            constraints,
+            images: [],
+          };
           return { ...shared, setId, avoidHostIds: [] };
         });
         const oracle = createOracle({ ...world, requests });
@@ -317,7 +323,7 @@ function createOracle(world: World) {
       sets.push({ id: request.setId, serviceId: request.serviceId, hostId });
       added.set(
         hostId,
-        combine(added.get(hostId) ?? noResources(), request.ask, (a, b) => a + b),
+        combine(added.get(hostId) ?? noResources(), request.resources, (a, b) => a + b),
       );
     },
     reasons(host: HostSnapshot, request: PlacementRequest): Set<RejectReason> {
@@ -347,7 +353,7 @@ function createOracle(world: World) {
       }
       const pool = world.policy.pools.find((candidate) => candidate.pool === host.pool);
       for (const dimension of dimensions) {
-        const short = pool && shortage(host, pool, dimension, request.ask[dimension]);
+        const short = pool && shortage(host, pool, dimension, request.resources[dimension]);
         if (short) reasons.add(short);
       }
       return reasons;
@@ -358,19 +364,19 @@ function createOracle(world: World) {
     host: HostSnapshot,
     pool: PoolPolicy,
     dimension: Dimension,
-    asked: number,
+    amount: number,
   ): RejectReason | undefined {
-    if (asked === 0) return undefined;
+    if (amount === 0) return undefined;
     const name = { cpuMillis: "cpu", memoryBytes: "memory", volumeBytes: "volume" } as const;
     const shown = dimension === "rootfsBytes" ? "rootfs" : name[dimension];
     const planned = added.get(host.id)?.[dimension] ?? 0;
     const most = (percent: Resources) =>
       Math.floor((host.allocatable[dimension] * percent[dimension]) / 100);
-    const booked = host.allocated[dimension] + planned + asked;
+    const booked = host.allocated[dimension] + planned + amount;
     if (booked > most(pool.overcommitPercent)) return `insufficient-${shown}`;
     const reclaimable = dimension === "volumeBytes" ? host.reclaimableVolumeBytes : 0;
     const used = Math.max(0, (host.reported?.used[dimension] ?? 0) - reclaimable);
-    const measured = used + host.placedSinceReport[dimension] + planned + asked;
+    const measured = used + host.placedSinceReport[dimension] + planned + amount;
     return measured > most(pool.highWaterPercent) ? `above-high-water-${shown}` : undefined;
   }
 }

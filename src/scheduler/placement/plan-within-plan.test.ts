@@ -23,7 +23,7 @@ describe("a set that is placed", () => {
       hostOf("h3", { allocatable: amounts(100, { cpuMillis: 0 }) }),
     ];
     // The third placement moves h1 to the bucket of h2. Two walks found only full hosts there.
-    const requests = [10, 10, 60, 10].map((asked, i) => request(`${i}`, "web", asked));
+    const requests = [10, 10, 60, 10].map((amount, i) => request(`${i}`, "web", amount));
     expect(planOn(hosts, requests)).toEqual(["0 h1", "1 h1", "2 h1", "3 h1"]);
   });
 
@@ -109,12 +109,12 @@ function planOn(hosts: readonly HostSnapshot[], requests: readonly PlacementRequ
 function request(
   setId: string,
   serviceId: string,
-  asked: number,
+  amount: number,
   constraints: Partial<PlacementConstraints> = {},
 ): PlacementRequest {
   return requestOf(setId, {
     serviceId,
-    ask: amounts(asked),
+    resources: amounts(amount),
     constraints: constraintsOf(constraints),
   });
 }

@@ -88,7 +88,7 @@ function findRepellers(requests: readonly PlacementRequest[]): Map<string, Set<s
 interface Shape {
   serviceId: string;
   constraints: PlacementConstraints;
-  ask: Float64Array;
+  requested: Float64Array;
   filters: Filters;
   /** Ranks of the hosts to avoid. */
   avoided: readonly number[];
@@ -102,7 +102,7 @@ interface Shape {
   rejection: Omit<Rejection, "setId"> | undefined;
 }
 
-/** Results about the capacity for one ask in one pool. Equal asks share them. */
+/** Results about the capacity for the same requested amounts in one pool. Equal ones share them. */
 interface CapacityFacts {
   /**
    * Hosts that have not failed to fit yet. Capacity only shrinks within a plan, so the others stay
@@ -112,8 +112,8 @@ interface CapacityFacts {
   /** See Walk. For the index of the scarcest dimension. */
   emptySince: Float64Array;
   /**
-   * The asked dimension in which the fewest hosts have capacity, and the placements until the next
-   * check.
+   * The requested dimension in which the fewest hosts have capacity, and the placements until the
+   * next check.
    */
   scarcest: { dimension: number; age: number };
 }
@@ -174,18 +174,18 @@ class Planning {
   }
 
   rollBack(): void {
-    for (const { rank, ask } of this.#bookings) this.#table.addCapacity(rank, ask, 1);
+    for (const { rank, requested } of this.#bookings) this.#table.addCapacity(rank, requested, 1);
   }
 
   /** Returns the rank of the best host, or -1. */
   #findBest(shape: Shape): number {
-    const { ask, filters, preferences, capacity } = shape;
+    const { requested, filters, preferences, capacity } = shape;
     if (!shape.indexes) return -1; // no host is of this pool
     const dimension = this.#scarcestDimension(shape, shape.indexes);
     const index = shape.indexes[dimension] as CapacityIndex;
     const mask = withoutRanks(filters.allowed, shape.avoided);
     const walk: Walk = {
-      fromBucket: index.bucketOf(ask[dimension] as number),
+      fromBucket: index.bucketOf(requested[dimension] as number),
       order: shape.constraints.strategy === "pack" ? "fullest" : "emptiest",
       mask,
       notFull: capacity.notFull,
@@ -212,7 +212,7 @@ class Planning {
     const table = this.#table;
     if (
       (table.setCounts[rank] as number) >= this.#setsPerHostMax ||
-      !fits(table.capacities, rank * DIMENSION_COUNT, shape.ask)
+      !fits(table.capacities, rank * DIMENSION_COUNT, shape.requested)
     ) {
       clearBit(shape.capacity.notFull, rank);
       return false;
@@ -230,16 +230,16 @@ class Planning {
   };
 
   #packing(shape: Shape, rank: number): number {
-    const full = fullness(this.#table, rank, shape.ask);
+    const full = fullness(this.#table, rank, shape.requested);
     return shape.constraints.strategy === "pack" ? full : PACKING_SCORE_MAX - full;
   }
 
   /**
-   * The asked dimension in which the fewest hosts have capacity. A walk over its index visits the
-   * fewest hosts that do not fit.
+   * The requested dimension in which the fewest hosts have capacity. A walk over its index visits
+   * the fewest hosts that do not fit.
    */
   #scarcestDimension(shape: Shape, indexes: readonly CapacityIndex[]): number {
-    const { ask } = shape;
+    const { requested } = shape;
     const { scarcest } = shape.capacity;
     if (scarcest.age > 0) {
       scarcest.age--;
@@ -248,10 +248,11 @@ class Planning {
     const before = scarcest.dimension;
     let fewest = Number.POSITIVE_INFINITY;
     for (let d = 0; d < DIMENSION_COUNT; d++) {
-      if (ask[d] === 0) continue;
+      const amount = requested[d] as number;
+      if (amount === 0) continue;
       const index = indexes[d] as CapacityIndex;
       let hosts = 0;
-      for (let bucket = index.bucketOf(ask[d] as number); bucket < index.bucketCount; bucket++) {
+      for (let bucket = index.bucketOf(amount); bucket < index.bucketCount; bucket++) {
         hosts += index.counts[bucket] as number;
       }
       if (hosts >= fewest) continue;
@@ -265,8 +266,8 @@ class Planning {
   }
 
   #book(shape: Shape, rank: number): void {
-    this.#table.addCapacity(rank, shape.ask, -1);
-    this.#bookings.push({ rank, ask: shape.ask });
+    this.#table.addCapacity(rank, shape.requested, -1);
+    this.#bookings.push({ rank, requested: shape.requested });
     const ranks = this.#placedHere.get(shape.serviceId) ?? [];
     ranks.push(rank);
     this.#placedHere.set(shape.serviceId, ranks);
@@ -320,7 +321,7 @@ class Planning {
     return {
       serviceId: request.serviceId,
       constraints: request.constraints,
-      ask: amountsOf(request.ask),
+      requested: amountsOf(request.resources),
       filters: this.#filtersOf(request),
       avoided: [...new Set(request.avoidHostIds)].flatMap((id) => this.#table.rankOf.get(id) ?? []),
       preferences,
@@ -330,8 +331,8 @@ class Planning {
     };
   }
 
-  #capacityFactsOf({ ask, constraints }: PlacementRequest): CapacityFacts {
-    const key = `${constraints.pool} ${amountsKey(ask)}`;
+  #capacityFactsOf({ resources, constraints }: PlacementRequest): CapacityFacts {
+    const key = `${constraints.pool} ${amountsKey(resources)}`;
     let facts = this.#capacityFacts.get(key);
     if (!facts) {
       const notFull = newBitmap(this.#table.hosts.length).fill(0xffff_ffff);
@@ -381,17 +382,17 @@ function isSameShape(a: PlacementRequest, b: PlacementRequest): boolean {
     a.images === b.images &&
     a.avoidHostIds.length === 0 &&
     b.avoidHostIds.length === 0 &&
-    a.ask.cpuMillis === b.ask.cpuMillis &&
-    a.ask.memoryBytes === b.ask.memoryBytes &&
-    a.ask.volumeBytes === b.ask.volumeBytes &&
-    a.ask.rootfsBytes === b.ask.rootfsBytes
+    a.resources.cpuMillis === b.resources.cpuMillis &&
+    a.resources.memoryBytes === b.resources.memoryBytes &&
+    a.resources.volumeBytes === b.resources.volumeBytes &&
+    a.resources.rootfsBytes === b.resources.rootfsBytes
   );
 }
 
-function shapeKey({ serviceId, ask, images, avoidHostIds }: PlacementRequest): string {
-  return `${serviceId} ${amountsKey(ask)} ${images.join(" ")} | ${avoidHostIds.join(" ")}`;
+function shapeKey({ serviceId, resources, images, avoidHostIds }: PlacementRequest): string {
+  return `${serviceId} ${amountsKey(resources)} ${images.join(" ")} | ${avoidHostIds.join(" ")}`;
 }
 
-function amountsKey(ask: PlacementRequest["ask"]): string {
-  return `${ask.cpuMillis} ${ask.memoryBytes} ${ask.volumeBytes} ${ask.rootfsBytes}`;
+function amountsKey(amounts: PlacementRequest["resources"]): string {
+  return `${amounts.cpuMillis} ${amounts.memoryBytes} ${amounts.volumeBytes} ${amounts.rootfsBytes}`;
 }

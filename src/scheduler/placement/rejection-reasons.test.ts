@@ -12,14 +12,14 @@ import type { PlacementRequest } from "./model.ts";
 import { planPlacements } from "./plan.ts";
 import { cpuMsSince, measureReferenceCpuMs } from "../../../test/support/cpu-speed.ts";
 
-/** Services of four sets each, of as many shapes: asks, constraints and priorities differ. */
+/** Services of four sets each, of as many shapes: amounts, constraints and priorities differ. */
 function fullServices(count: number): PlacementRequest[] {
   return Array.from({ length: count * 4 }, (_, i) => {
     const service = Math.floor(i / 4);
     const serviceId = `svc_${service}`;
     return requestOf(`set_${String(i).padStart(6, "0")}`, {
       serviceId,
-      ask: amounts(50, { cpuMillis: 60 + service }),
+      resources: amounts(50, { cpuMillis: 60 + service }),
       priority: service % 3,
       constraints: constraintsOf(
         service % 2 === 0
@@ -37,7 +37,7 @@ test("explains a thousand services that fit on no host in little time, beside pl
     fleet.upsertHost(hostOf(`h${String(i).padStart(4, "0")}`, { zone: `z${i % 3}`, allocated }));
   }
   const small = Array.from({ length: 1_000 }, (_, i) =>
-    requestOf(`set_s${i}`, { serviceId: "svc_small", ask: amounts(1), priority: i % 3 }),
+    requestOf(`set_s${i}`, { serviceId: "svc_small", resources: amounts(1), priority: i % 3 }),
   );
   const requests = [...fullServices(1_000), ...small];
   planPlacements(fleet, requests.slice(0, 100), { seed: 1, nowMs }); // creates the columns

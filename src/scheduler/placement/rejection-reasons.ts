@@ -50,7 +50,7 @@ export class RejectionCounter {
    * plan, and only grows.
    */
   explain(
-    shape: { filters: Filters; ask: Float64Array; avoided: readonly number[] },
+    shape: { filters: Filters; requested: Float64Array; avoided: readonly number[] },
     bookings: readonly Booking[],
   ): Rejection["reasons"] {
     this.#addBookings(bookings);
@@ -58,9 +58,9 @@ export class RejectionCounter {
     counts.set("avoided", shape.avoided.length);
     counts.set("too-many-sets", this.#table.countCrowded());
     for (const [d, dimension] of dimensions.entries()) {
-      const asked = shape.ask[d] as number;
-      if (asked === 0) continue;
-      const { insufficient, aboveHighWater } = this.#countShort(d, asked);
+      const amount = shape.requested[d] as number;
+      if (amount === 0) continue;
+      const { insufficient, aboveHighWater } = this.#countShort(d, amount);
       const reasons = shortageReasons(dimension);
       counts.set(reasons.insufficient, insufficient);
       counts.set(reasons.aboveHighWater, aboveHighWater);
@@ -73,10 +73,10 @@ export class RejectionCounter {
 
   #addBookings(bookings: readonly Booking[]): void {
     for (; this.#bookingsSeen < bookings.length; this.#bookingsSeen++) {
-      const { rank, ask } = bookings[this.#bookingsSeen] as Booking;
+      const { rank, requested } = bookings[this.#bookingsSeen] as Booking;
       const planned = this.#planned.get(rank) ?? new Float64Array(DIMENSION_COUNT);
       for (let d = 0; d < DIMENSION_COUNT; d++)
-        planned[d] = (planned[d] as number) + (ask[d] as number);
+        planned[d] = (planned[d] as number) + (requested[d] as number);
       this.#planned.set(rank, planned);
     }
   }
@@ -85,16 +85,16 @@ export class RejectionCounter {
    * A host without unbooked capacity counts as insufficient. The others may be above the high-water
    * mark.
    */
-  #countShort(d: number, asked: number): { insufficient: number; aboveHighWater: number } {
+  #countShort(d: number, amount: number): { insufficient: number; aboveHighWater: number } {
     const { unbooked, free, unbookedSorted, freeSorted } = (this.#columns[d] ??=
       this.#readColumn(d));
-    let insufficient = countBelow(unbookedSorted, asked);
-    let short = countBelow(freeSorted, asked);
+    let insufficient = countBelow(unbookedSorted, amount);
+    let short = countBelow(freeSorted, amount);
     for (const [rank, amounts] of this.#planned) {
       const planned = amounts[d] as number;
       const [unbookedBefore, freeBefore] = [unbooked[rank] as number, free[rank] as number];
-      insufficient += Number(unbookedBefore - planned < asked) - Number(unbookedBefore < asked);
-      short += Number(freeBefore - planned < asked) - Number(freeBefore < asked);
+      insufficient += Number(unbookedBefore - planned < amount) - Number(unbookedBefore < amount);
+      short += Number(freeBefore - planned < amount) - Number(freeBefore < amount);
     }
     return { insufficient, aboveHighWater: short - insufficient };
   }
@@ -123,13 +123,13 @@ function order(reason: RejectReason): number {
   return rejectReasons.indexOf(reason);
 }
 
-/** Counts the sorted amounts below `asked`. */
-function countBelow(sorted: Float64Array, asked: number): number {
+/** Counts the sorted amounts below `amount`. */
+function countBelow(sorted: Float64Array, amount: number): number {
   let low = 0;
   let high = sorted.length;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if ((sorted[middle] as number) < asked) low = middle + 1;
+    if ((sorted[middle] as number) < amount) low = middle + 1;
     else high = middle;
   }
   return low;

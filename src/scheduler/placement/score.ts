@@ -14,21 +14,21 @@ const SAME_RACK_SCORE = 120_000;
 const SAME_ZONE_SCORE = 60_000;
 
 /**
- * How full a host is with `ask` on it, from 0 to PACKING_SCORE_MAX. The result is one minus the
- * product of the free shares of all dimensions of the host. The product is the volume of the rest
- * in units of the host, and the smallest rest wins. A host without capacity in one dimension counts
- * as full, because no set can use its rest.
+ * How full a host is with `requested` on it, from 0 to PACKING_SCORE_MAX. The result is one minus
+ * the product of the free shares of all dimensions of the host. The product is the volume of the
+ * rest in units of the host, and the smallest rest wins. A host without capacity in one dimension
+ * counts as full, because no set can use its rest.
  *
  * The packing benchmark compares it with first fit, least and most allocated, best fit of Nomad,
  * and dot product. A sum of the shares ignores that a rest in only one dimension has no use.
  */
-export function fullness(table: HostTable, rank: number, ask: Float64Array): number {
+export function fullness(table: HostTable, rank: number, requested: Float64Array): number {
   const base = rank * DIMENSION_COUNT;
   let left = 1;
   for (let d = 0; d < DIMENSION_COUNT; d++) {
     const perUnit = table.sharesPerUnit[base + d] as number;
     if (perUnit === 0) continue;
-    const free = (table.capacities[base + d] as number) - (ask[d] as number);
+    const free = (table.capacities[base + d] as number) - (requested[d] as number);
     left *= free <= 0 ? 0 : free * perUnit;
   }
   // Overcommit makes the free share larger than 1, which counts as empty.

@@ -107,7 +107,7 @@ test("one set of 10Gi that fails to start does not keep out 22 sets of 50Mi", ()
     }),
   );
   const small = Array.from({ length: 22 }, (_, i) =>
-    requestOf(`set_${i}`, { ask: amounts(1, { rootfsBytes: 50 * mib }) }),
+    requestOf(`set_${i}`, { resources: amounts(1, { rootfsBytes: 50 * mib }) }),
   );
   expect(planPlacements(fleet, small, { seed: 1, nowMs }).placements).toHaveLength(22);
 });

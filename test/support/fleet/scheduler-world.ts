@@ -63,7 +63,7 @@ export function requestOf(setId: string, some: Partial<PlacementRequest> = {}): 
   return {
     setId,
     serviceId: "svc_web",
-    ask: amounts(10),
+    resources: amounts(10),
     priority: 0,
     constraints: constraintsOf(),
     images: [],
