@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { afterEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { ObservedSet } from "../../../src/contracts/agent-protocol/observed-set.ts";
 import type { Sync } from "../../../src/contracts/agent-protocol/sync.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -8,20 +8,15 @@ import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
 import { STARTUP_SECONDS_MAX } from "../../../src/db/queries/sets/observed-sets.ts";
 import { STARTUP_MS_MAX } from "../../../src/scheduler/placement/unreported-amounts.ts";
 import {
-  createFleetContext,
   type FleetContext,
   observed,
   serviceBody,
   smallHost,
 } from "../../support/fleet/fleet-context.ts";
+import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 
 const gib = 2 ** 30;
-let fleet: FleetContext | undefined;
-
-afterEach(async () => {
-  await fleet?.close();
-  fleet = undefined;
-});
+const start = fleetPerTest();
 
 /** Places a service of one set, and reports the set in this state. Returns its id. */
 async function startService(
@@ -62,39 +57,39 @@ async function unreportedMemory(f: FleetContext): Promise<number | undefined> {
   return rows[0]?.bytes;
 }
 
+/** The host's agent reports that the sets that it is ordered to delete are absent. */
+async function removeSets(f: FleetContext, hostId: string): Promise<void> {
+  const { sets } = await f.sync(hostId, { full: true });
+  const removed = sets.filter((set) => set.desired === "deleted");
+  await f.sync(hostId, { observed: removed.map((set) => observed(set, "absent")) });
+}
+
 test("a running set that is removed takes nothing off the unreported usage of others", async () => {
-  const f = await createFleetContext();
-  fleet = f;
+  const f = await start();
   const hostId = await f.enroll("h1");
   await startService(f, hostId, "runs", "running");
   await f.sync(hostId, usage());
   await startService(f, hostId, "starts", "preparing");
   expect(await unreportedMemory(f)).toBe(gib);
   await deleteService(f.ctx, f.tenantId, "runs", undefined);
-  const { sets } = await f.sync(hostId, { full: true });
-  const removed = sets.filter((set) => set.desired === "deleted");
-  await f.sync(hostId, { observed: removed.map((set) => observed(set, "absent")) });
+  await removeSets(f, hostId);
   expect(await unreportedMemory(f)).toBe(gib);
 });
 
 test("a set that is removed before it ran releases its unreported usage, also after a report", async () => {
-  const f = await createFleetContext();
-  fleet = f;
+  const f = await start();
   const hostId = await f.enroll("h1");
   await startService(f, hostId, "stays", "preparing");
   await startService(f, hostId, "goes", "preparing");
   await deleteService(f.ctx, f.tenantId, "goes", undefined);
   await f.sync(hostId, usage());
   expect(await unreportedMemory(f)).toBe(2 * gib);
-  const { sets } = await f.sync(hostId, { full: true });
-  const removed = sets.filter((set) => set.desired === "deleted");
-  await f.sync(hostId, { observed: removed.map((set) => observed(set, "absent")) });
+  await removeSets(f, hostId);
   expect(await unreportedMemory(f)).toBe(gib);
 });
 
 test("memory that the host measures for a starting set is not counted twice", async () => {
-  const f = await createFleetContext();
-  fleet = f;
+  const f = await start();
   const hostId = await f.enroll("h1");
   const setId = await startService(f, hostId, "web", "starting");
   await f.sync(hostId, usage({ [setId]: gib / 4 }));
@@ -103,8 +98,7 @@ test("memory that the host measures for a starting set is not counted twice", as
 
 test("a set that is in `starting` for long counts with its measured usage only", async () => {
   expect(STARTUP_SECONDS_MAX * 1_000).toBe(STARTUP_MS_MAX);
-  const f = await createFleetContext();
-  fleet = f;
+  const f = await start();
   const hostId = await f.enroll("h1");
   await startService(f, hostId, "web", "starting");
   await f.ctx.db.execute(
