@@ -46,16 +46,15 @@ export interface ReconcileOutcome {
  * Brings the number of live sets of a service to the desired one, or closer to it and enqueues the
  * rest. Safe to run at any time, twice, or late. Returns undefined and changes nothing when the
  * service no longer exists or is newer than `generation`. A newer generation has its own job.
- * Throws overloaded if `lockService` does: by default it waits briefly, as a job must.
+ * Throws overloaded if another transaction holds the lock of the service.
  */
 export async function reconcileService(
   ctx: ControlContext,
   serviceId: string,
   generation = Number.POSITIVE_INFINITY,
-  lockService = lockServiceBriefly,
 ): Promise<ReconcileOutcome | undefined> {
   return unitOfWork(ctx, async (tx) => {
-    const service = await lockService(tx, serviceId);
+    const service = await lockServiceBriefly(tx, serviceId);
     if (!service || service.generation > generation) return undefined;
     return reconcileServiceSets(tx, service);
   });
