@@ -156,11 +156,19 @@ async function measureChange(
   await cluster.apiLoopLagMs();
   const cpuBefore = cluster.cpuSeconds();
   const startedAtMs = performance.now();
-  await change();
-  const tookMs = Math.round(performance.now() - startedAtMs);
-  const [authMs, longest] = await Promise.all([auth.stop(), transactions.stop()]);
-  stopping.abort();
-  const { created, refused } = await creating;
+  // The probes end also after an error. Otherwise they would fail when the cluster stops, and
+  // their errors would hide it.
+  const tookMs = await Promise.race([change(), creating])
+    .then(() => Math.round(performance.now() - startedAtMs))
+    .finally(async () => {
+      stopping.abort();
+      await Promise.allSettled([auth.stop(), transactions.stop(), creating]);
+    });
+  const [authMs, longest, { created, refused }] = await Promise.all([
+    auth.stop(),
+    transactions.stop(),
+    creating,
+  ]);
   const authP99Ms = percentile(authMs, 99);
   const loopLagMs = await cluster.apiLoopLagMs();
   const cpuAfter = cluster.cpuSeconds();
