@@ -9,6 +9,7 @@ import {
   until,
   untilHostsReady,
   untilQuiet,
+  untilUsageReported,
 } from "./placement-phases.ts";
 import { startTransactionSampler } from "./transaction-sampler.ts";
 
@@ -83,6 +84,7 @@ async function measure(cluster: DurableCluster, sizes: Sizes): Promise<Record<st
   await cluster.request("POST", "/v1/services", serviceBody("probed", 1));
   await cluster.request("POST", "/v1/services", serviceBody("big", sizes.sets));
   await untilQuiet(cluster);
+  await untilUsageReported(cluster);
   const secrets = await createProbeTokens(cluster, PROBE_TOKENS);
   const resize = await measureChange(cluster, { name: "resize", secrets, other }, async () => {
     await cluster.request("POST", "/v1/services/big/resize", { memory: "3Gi" });

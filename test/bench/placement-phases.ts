@@ -98,6 +98,17 @@ export async function untilAllRun(cluster: DurableCluster): Promise<void> {
   });
 }
 
+/**
+ * Waits until the hosts have reported the usage of all sets. A simulated host may report the usage
+ * of a set before the set runs. Until its next report the planner counts the set twice.
+ */
+export async function untilUsageReported(cluster: DurableCluster): Promise<void> {
+  await until("the usage of all sets is reported", async () => {
+    const rows = await cluster.sql`select 1 from hosts where unreported_memory_bytes > 0 limit 1`;
+    return rows.length === 0;
+  });
+}
+
 export interface SingleSetSample {
   acceptedMs: number;
   respondedMs: number;
