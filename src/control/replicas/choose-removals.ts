@@ -23,22 +23,24 @@ export interface Removal {
 /**
  * Chooses the sets that a scale-in of the service by `count` removes, first one first. It reads all
  * replicas of the service and locks nothing.
- * @param isUnavailableOnly leaves out sets that the budget counts, and sets that a user stopped
  */
 export async function chooseRemovals(
   q: Queryable,
   service: Pick<ServiceRow, "id" | "placement" | "disruption">,
   count: number,
-  { isUnavailableOnly = false }: { isUnavailableOnly?: boolean } = {},
 ): Promise<Removal[]> {
-  const { minReadySeconds } = service.disruption;
-  const replicas = await listScaleInCandidates(q, service.id, minReadySeconds);
-  const candidates = isUnavailableOnly
-    ? replicas.filter(({ isAvailable, desired }) => !isAvailable && desired === "running")
-    : replicas;
+  const candidates = await listScaleInCandidates(q, service.id, service.disruption.minReadySeconds);
+  return chooseAmong(candidates, service, count);
+}
+
+/** Chooses `count` of the candidates, which are all replicas of the service or some of them. */
+export function chooseAmong(
+  candidates: readonly ScaleInCandidateRow[],
+  { placement: { spread } }: Pick<ServiceRow, "placement">,
+  count: number,
+): Removal[] {
   const hosts = new Map(candidates.flatMap((row) => hostOf(row) ?? []).map((h) => [h.id, h]));
   const byId = new Map(candidates.map((row) => [row.id, row]));
-  const { spread } = service.placement;
   return chooseScaleInVictims(candidates, [...hosts.values()], spread, count).map(
     ({ setId, hostId, reason }) => ({
       id: setId,

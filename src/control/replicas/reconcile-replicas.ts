@@ -21,7 +21,8 @@ import {
   type ReplicaCounts,
 } from "../../scheduler/rollout/may-disrupt.ts";
 import { countReplaceable } from "../tenancy/quota.ts";
-import { chooseRemovals, type Removal } from "./choose-removals.ts";
+import { chooseAmong, type Removal } from "./choose-removals.ts";
+import { listScaleInCandidates } from "../../db/queries/sets/scale-in-candidates.ts";
 
 /**
  * Sets that one transaction adds. Later transactions add the others, so that a request for
@@ -188,9 +189,10 @@ async function chooseWithinBudget(
   excess: number,
 ): Promise<Removal[]> {
   const count = Math.min(excess, SETS_REMOVED_MAX);
-  const chosen = await chooseRemovals(tx, service, count);
-  if (desired === 0) return chosen;
   const { minReadySeconds } = service.disruption;
+  const candidates = await listScaleInCandidates(tx, service.id, minReadySeconds);
+  const chosen = chooseAmong(candidates, service, count);
+  if (desired === 0) return chosen;
   let counts: ReplicaCounts = await readReplicaCounts(tx, service.id, { desired, minReadySeconds });
   const permitted = chosen.filter(({ isAvailable }) => {
     const set = { isAvailable, mode: "remove" as const };
@@ -200,6 +202,8 @@ async function chooseWithinBudget(
   });
   if (permitted.length === count) return permitted;
   const ids = new Set(permitted.map(({ id }) => id));
-  const others = await chooseRemovals(tx, service, count, { isUnavailableOnly: true });
+  // A set that a user stopped keeps its place.
+  const unavailable = candidates.filter((set) => !set.isAvailable && set.desired === "running");
+  const others = chooseAmong(unavailable, service, count);
   return [...permitted, ...others.filter(({ id }) => !ids.has(id))].slice(0, count);
 }
