@@ -101,7 +101,7 @@ export function lockServiceById(q: Queryable, serviceId: string): Promise<Servic
 }
 
 /** The longest wait of a job for the lock of its service. A change of a service takes less. */
-const LOCK_WAIT_MS = 1_000;
+const LOCK_WAIT_MS = 500;
 
 /**
  * Locks a service for a job or a sweep, as lockServiceById does, but waits at most `waitMs` for the
