@@ -100,14 +100,17 @@ export function lockServiceById(q: Queryable, serviceId: string): Promise<Servic
   return selectService(q, sql`id = ${serviceId}`, sql`for update`);
 }
 
-/** The longest wait of a job for the lock of its service. A change of a service takes less. */
-const LOCK_WAIT_MS = 500;
+/**
+ * A job waits twice this time at most. Postgres applies `lock_timeout` to each of two waits: for
+ * the turn among the waiters of a row, and for the transaction that holds it.
+ */
+const LOCK_WAIT_MS = 250;
 
 /**
- * Locks a service for a job or a sweep, as lockServiceById does, but waits at most `waitMs` for the
- * lock. A job that waits occupies a slot of its job worker, so one long transaction could occupy
- * all of them. Throws overloaded after the wait: the job retries with exponential backoff, and the
- * next run of a sweep tries the service again.
+ * Locks a service for a job or a sweep, as lockServiceById does, but waits at most twice `waitMs`
+ * for the lock. A job that waits occupies a slot of its job worker, so one long transaction could
+ * occupy all of them. Throws overloaded after the wait: the job retries with exponential backoff,
+ * and the next run of a sweep tries the service again.
  */
 export async function lockServiceBriefly(
   q: Queryable,
