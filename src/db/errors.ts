@@ -36,7 +36,7 @@ const closingCodes = new Set([
 const CAUSES_MAX = 8;
 
 /** The error and its causes, outermost first. */
-function causesOf(error: unknown): Error[] {
+function listCauses(error: unknown): Error[] {
   const causes: Error[] = [];
   for (let cause = error; cause instanceof Error && causes.length < CAUSES_MAX; cause = cause.cause)
     causes.push(cause);
@@ -48,8 +48,8 @@ function causesOf(error: unknown): Error[] {
  * never log or return the wrapper. postgres.js names the constraint `constraint_name`, PGlite names
  * it `constraint`.
  */
-function driverErrorOf(error: unknown): DriverError | undefined {
-  for (const cause of causesOf(error)) {
+function findDriverError(error: unknown): DriverError | undefined {
+  for (const cause of listCauses(error)) {
     if (!("code" in cause) || typeof cause.code !== "string") continue;
     const constraint =
       "constraint_name" in cause
@@ -63,16 +63,16 @@ function driverErrorOf(error: unknown): DriverError | undefined {
 }
 
 /** The SQLSTATE of a failed statement. Undefined: not an error of the database. */
-export function sqlStateOf(error: unknown): string | undefined {
-  const code = driverErrorOf(error)?.code;
+export function findSqlState(error: unknown): string | undefined {
+  const code = findDriverError(error)?.code;
   return code !== undefined && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
 }
 
 /** Converts an error of a driver to an AppError. Returns other errors unchanged. */
 export function toAppError(error: unknown): unknown {
-  const known = causesOf(error).find((cause) => cause instanceof AppError);
+  const known = listCauses(error).find((cause) => cause instanceof AppError);
   if (known) return known;
-  const driverError = driverErrorOf(error);
+  const driverError = findDriverError(error);
   if (!driverError) return error;
   const problem = constraintProblems[driverError.constraint ?? ""];
   if (problem)
@@ -105,13 +105,13 @@ export function toAppError(error: unknown): unknown {
  * known to be a read.
  */
 function isOutcomeUnknown(error: unknown, { code }: DriverError): boolean {
-  const lost = causesOf(error).find((cause) => cause instanceof ConnectionLost);
+  const lost = listCauses(error).find((cause) => cause instanceof ConnectionLost);
   if (lost) return lost.isCommitSent;
   return closingCodes.has(code) && !isRead(error);
 }
 
 function isRead(error: unknown): boolean {
-  for (const cause of causesOf(error)) {
+  for (const cause of listCauses(error)) {
     if ("query" in cause && typeof cause.query === "string")
       return /^\s*select\b/i.test(cause.query);
   }

@@ -8,7 +8,7 @@ import { migrate as migratePglite } from "drizzle-orm/pglite/migrator";
 import { drizzle } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
 import { assert } from "../lib/assert.ts";
-import { sqlStateOf } from "./errors.ts";
+import { findSqlState } from "./errors.ts";
 import type { Db, DbHandle } from "./postgres/open-postgres.ts";
 
 const migrationsFolder = fileURLToPath(new URL("../../drizzle", import.meta.url));
@@ -73,7 +73,7 @@ async function apply(db: object, migration: MigrationMeta): Promise<void> {
       await dialect.migrate([migration], session, { migrationsFolder });
       return;
     } catch (error) {
-      const isPassing = ["55P03", "40P01"].includes(sqlStateOf(error) ?? "");
+      const isPassing = ["55P03", "40P01"].includes(findSqlState(error) ?? "");
       if (!isPassing || attempt === ATTEMPTS_PER_MIGRATION_MAX) throw error;
       await delay(RETRY_DELAY_MS_MIN + Math.random() * (RETRY_DELAY_MS_MAX - RETRY_DELAY_MS_MIN));
     }

@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { sql } from "drizzle-orm";
 import { AppError } from "../contracts/common/app-error.ts";
 import type { Db, Queryable } from "./postgres/open-postgres.ts";
-import { sqlStateOf, toAppError } from "./errors.ts";
+import { findSqlState, toAppError } from "./errors.ts";
 
 export interface TxOptions {
   /** How often a serialization failure or a deadlock is retried. */
@@ -69,7 +69,7 @@ export async function withTx<T>(
       return result;
     } catch (error) {
       if (error instanceof AppError) throw error;
-      const state = sqlStateOf(error);
+      const state = findSqlState(error);
       if (state === undefined || !retryableStates.has(state) || attempt >= retriesMax)
         throw toAppError(error);
       await delay(Math.random() * RETRY_DELAY_MS * 2 ** attempt);

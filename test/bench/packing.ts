@@ -7,7 +7,7 @@ import type {
   Resources,
 } from "../../src/scheduler/placement/model.ts";
 import { planPlacements } from "../../src/scheduler/placement/plan.ts";
-import { constraintsOf } from "../support/fleet/scheduler-world.ts";
+import { toConstraints } from "../support/fleet/scheduler-world.ts";
 import { seededRandom } from "../support/seeded-random.ts";
 import { type ArrivalTrace, type FleetTrace, readDlrm, readOpenb } from "./packing-traces.ts";
 import { type BenchHost, choose, referencePolicies } from "./reference-policies.ts";
@@ -144,7 +144,7 @@ function allocatedAtRejection(
   return cpu;
 }
 
-const free = constraintsOf();
+const free = toConstraints();
 const spreadOverZones: PlacementConstraints = { ...free, spread: [{ by: "zone", maxSkew: 1 }] };
 
 /**
@@ -156,7 +156,7 @@ function placeOne(
   requested: readonly number[],
   isSpread: boolean,
 ): string | undefined {
-  const resources = resourcesOf(requested);
+  const resources = toResources(requested);
   const serviceId = `svc_${Math.floor(position / SETS_PER_SERVICE)}`;
   const setId = `set_${position}`;
   const constraints = isSpread ? spreadOverZones : free;
@@ -187,16 +187,16 @@ function emptyHost(i: number, amounts: readonly number[]): HostSnapshot {
     labels: {},
     taints: [],
     readiness: "ready",
-    allocatable: resourcesOf(amounts),
+    allocatable: toResources(amounts),
     allocated: nothing,
     reported: { used: nothing, atMs: NOW_MS },
-    placedSinceReport: nothing,
+    unreported: nothing,
     reclaimableVolumeBytes: 0,
     images: [],
   };
 }
 
-function resourcesOf(amounts: readonly number[]): Resources {
+function toResources(amounts: readonly number[]): Resources {
   const [cpuMillis = 0, memoryBytes = 0, volumeBytes = 0] = amounts;
   return { cpuMillis, memoryBytes, volumeBytes, rootfsBytes: 0 };
 }

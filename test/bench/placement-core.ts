@@ -6,7 +6,7 @@ import type {
   PlanPolicy,
 } from "../../src/scheduler/placement/model.ts";
 import { planPlacements } from "../../src/scheduler/placement/plan.ts";
-import { constraintsOf } from "../support/fleet/scheduler-world.ts";
+import { toConstraints } from "../support/fleet/scheduler-world.ts";
 import { seededRandom } from "../support/seeded-random.ts";
 
 /**
@@ -56,7 +56,7 @@ export async function run(): Promise<Record<string, unknown>> {
   return { perSecond, constrainedPerSecond, costRatio50000To5000: costRatio };
 }
 
-const free = constraintsOf();
+const free = toConstraints();
 
 /**
  * Services of 20 sets that spread over zones and never share a host with themselves or with the
@@ -79,7 +79,7 @@ function constrainedRequests(sets: number): PlacementRequest[] {
 
 function requestsOf(
   count: number,
-  constraintsOf: (index: number) => PlacementConstraints,
+  toConstraints: (index: number) => PlacementConstraints,
   setsPerService = 20,
 ): PlacementRequest[] {
   const images: string[] = [];
@@ -96,7 +96,7 @@ function requestsOf(
         rootfsBytes: 2 * GIB,
       },
       priority: 100,
-      constraints: constraintsOf(i),
+      constraints: toConstraints(i),
       images,
       avoidHostIds: [],
     };
@@ -140,7 +140,7 @@ function filledHost(i: number, random: () => number): HostSnapshot {
       used: { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 },
       atMs: NOW_MS,
     },
-    placedSinceReport: { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 },
+    unreported: { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 },
     reclaimableVolumeBytes: 0,
     images: [],
   };

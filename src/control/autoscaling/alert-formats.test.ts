@@ -6,10 +6,10 @@ import {
   zabbixDelivery,
 } from "../../contracts/api/alert-deliveries.ts";
 import {
-  toDeliveryOfFalcon,
-  toDeliveryOfGeneric,
-  toDeliveryOfWebhook,
-  toDeliveryOfZabbix,
+  parseFalconDelivery,
+  parseGenericDelivery,
+  parseWebhookDelivery,
+  parseZabbixDelivery,
 } from "./alert-formats.ts";
 
 /** As Alertmanager 0.25 sends it, with a member that only later versions have. */
@@ -45,7 +45,7 @@ const delivery = {
     },
   ],
 };
-const parseWebhook = (body: unknown) => toDeliveryOfWebhook(webhookDelivery.parse(body));
+const parseWebhook = (body: unknown) => parseWebhookDelivery(webhookDelivery.parse(body));
 
 describe("a delivery of Alertmanager's webhook", () => {
   it("names alerts by fingerprint and start; only a resolved alert has an end", () => {
@@ -97,7 +97,7 @@ describe("a delivery of Alertmanager's webhook", () => {
 describe("an alert of the generic format", () => {
   it("needs a key and a status only; its key is its name", () => {
     const parsed = genericDelivery.parse({ key: "queue-long", status: "firing" });
-    expect(toDeliveryOfGeneric(parsed).alerts).toEqual([
+    expect(parseGenericDelivery(parsed).alerts).toEqual([
       { key: "queue-long", status: "firing", startsAt: undefined, labels: {}, name: "queue-long" },
     ]);
   });
@@ -119,7 +119,7 @@ describe("a message of Zabbix", () => {
   };
 
   it("is one run of an alert, named by its trigger and host; tags are labels but replace none of Zabbix's", () => {
-    expect(toDeliveryOfZabbix(zabbixDelivery.parse(body)).alerts).toEqual([
+    expect(parseZabbixDelivery(zabbixDelivery.parse(body)).alerts).toEqual([
       {
         key: "5713",
         status: "firing",
@@ -139,7 +139,7 @@ describe("a message of Zabbix", () => {
 
   it("with the value 0 resolves the problem, and another value is not valid", () => {
     const recovery = zabbixDelivery.parse({ ...body, value: 0 });
-    expect(toDeliveryOfZabbix(recovery).alerts[0]?.status).toBe("resolved");
+    expect(parseZabbixDelivery(recovery).alerts[0]?.status).toBe("resolved");
     expect(zabbixDelivery.safeParse({ ...body, value: "{EVENT.VALUE}" }).success).toBe(false);
   });
 });
@@ -160,14 +160,14 @@ describe("a callback of Open-Falcon", () => {
   };
 
   it("names the alert by its strategy, endpoint, metric and tags, whose order does not matter", () => {
-    const [first] = toDeliveryOfFalcon(falconDelivery.parse(query)).alerts;
+    const [first] = parseFalconDelivery(falconDelivery.parse(query)).alerts;
     expect(first).toMatchObject({
       key: "3/0/7/host-17/cpu.busy/app:menu/set:menu-3",
       status: "firing",
       labels: { alertname: "cpu.busy", endpoint: "host-17", set: "menu-3", app: "menu" },
     });
     const ok = { ...query, status: "OK", step: "2", left_value: "3", tags: "app:menu,set:menu-3" };
-    expect(toDeliveryOfFalcon(falconDelivery.parse(ok)).alerts[0]).toMatchObject({
+    expect(parseFalconDelivery(falconDelivery.parse(ok)).alerts[0]).toMatchObject({
       key: first?.key,
       status: "resolved",
     });
@@ -175,6 +175,6 @@ describe("a callback of Open-Falcon", () => {
 
   it("has a key of bounded length", () => {
     const long = falconDelivery.parse({ ...query, tags: `app:${"x".repeat(500)}` });
-    expect(toDeliveryOfFalcon(long).alerts[0]?.key).toHaveLength(64);
+    expect(parseFalconDelivery(long).alerts[0]?.key).toHaveLength(64);
   });
 });

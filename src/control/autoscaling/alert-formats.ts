@@ -17,7 +17,7 @@ const KEY_CHARS_MAX = 128;
  * Reads a delivery of Alertmanager's or Grafana's webhook. Each alert that is not valid becomes an
  * error of its own, so that the others still count.
  */
-export function toDeliveryOfWebhook(body: WebhookDelivery): Delivery {
+export function parseWebhookDelivery(body: WebhookDelivery): Delivery {
   const delivery: Delivery = {
     alerts: [],
     truncatedAlerts: body.truncatedAlerts ?? 0,
@@ -25,7 +25,7 @@ export function toDeliveryOfWebhook(body: WebhookDelivery): Delivery {
   };
   for (const [index, alert] of body.alerts.entries()) {
     const parsed = webhookAlert.safeParse(alert);
-    if (parsed.success) delivery.alerts.push(toAlertOfWebhook(parsed.data));
+    if (parsed.success) delivery.alerts.push(parseWebhookAlert(parsed.data));
     else {
       const issue = parsed.error.issues[0];
       const pointer = ["/alerts", index, ...(issue?.path ?? [])].map(String).join("/");
@@ -35,9 +35,9 @@ export function toDeliveryOfWebhook(body: WebhookDelivery): Delivery {
   return delivery;
 }
 
-function toAlertOfWebhook(alert: WebhookAlert): Alert {
+function parseWebhookAlert(alert: WebhookAlert): Alert {
   const { status, startsAt, labels } = alert;
-  const key = alert.fingerprint ?? hashOf(labelsText(labels));
+  const key = alert.fingerprint ?? hashText(labelsText(labels));
   // The `endsAt` of a firing alert is the zero time, or the time at which it would time out:
   // neither is its end.
   const endsAt = status === "resolved" ? (alert.endsAt ?? undefined) : undefined;
@@ -51,9 +51,9 @@ function labelsText(labels: Readonly<Record<string, string>>): string {
 }
 
 /** Reads the one alert of a generic delivery. Its key is the sender's name for the alert. */
-export function toDeliveryOfGeneric(body: GenericDelivery): Delivery {
+export function parseGenericDelivery(body: GenericDelivery): Delivery {
   const { key, status, startsAt, labels } = body;
-  return deliveryOf({ key, status, startsAt, labels, name: key });
+  return toDelivery({ key, status, startsAt, labels, name: key });
 }
 
 /**
@@ -61,10 +61,10 @@ export function toDeliveryOfGeneric(body: GenericDelivery): Delivery {
  * run of an alert. The trigger on its host names the alert. Tags become labels; Zabbix's own
  * members take precedence over tags of their names.
  */
-export function toDeliveryOfZabbix(body: ZabbixDelivery): Delivery {
+export function parseZabbixDelivery(body: ZabbixDelivery): Delivery {
   const tags = body.tags.map(({ tag, value }): [string, string] => [tag, value]);
   const { name, host, severity, triggerId } = body;
-  return deliveryOf({
+  return toDelivery({
     key: boundedKey(body.eventId),
     status: body.value === "1" ? "firing" : "resolved",
     startsAt: undefined,
@@ -85,7 +85,7 @@ export function toDeliveryOfZabbix(body: ZabbixDelivery): Delivery {
  * endpoint, the metric and the tags name it. Its time has no zone, so the alert begins when its
  * first callback arrives.
  */
-export function toDeliveryOfFalcon(body: FalconDelivery): Delivery {
+export function parseFalconDelivery(body: FalconDelivery): Delivery {
   const pairs = body.tags.split(",").filter((pair) => pair !== "");
   const tags = pairs.map((pair): [string, string] => {
     const at = pair.indexOf(":");
@@ -94,7 +94,7 @@ export function toDeliveryOfFalcon(body: FalconDelivery): Delivery {
   const { endpoint, metric, priority } = body;
   const source = [body.tpl_id, body.exp_id, body.stra_id, endpoint, metric];
   const key = [...source, ...pairs.toSorted()].join("/");
-  return deliveryOf({
+  return toDelivery({
     key: boundedKey(key),
     status: body.status === "PROBLEM" ? "firing" : "resolved",
     startsAt: undefined,
@@ -103,14 +103,14 @@ export function toDeliveryOfFalcon(body: FalconDelivery): Delivery {
   });
 }
 
-function deliveryOf(alert: Alert): Delivery {
+function toDelivery(alert: Alert): Delivery {
   return { alerts: [alert], truncatedAlerts: 0, errors: [] };
 }
 
 function boundedKey(key: string): string {
-  return key.length > KEY_CHARS_MAX ? hashOf(key) : key;
+  return key.length > KEY_CHARS_MAX ? hashText(key) : key;
 }
 
-function hashOf(text: string): string {
+function hashText(text: string): string {
   return createHash("sha256").update(text).digest("hex");
 }

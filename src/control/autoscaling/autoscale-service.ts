@@ -4,7 +4,7 @@ import { findLastDecision, insertDecision } from "../../db/queries/autoscaling/d
 import {
   releaseDueDemands,
   releaseStaleDemands,
-  updateBaseOfDemands,
+  updateDemandBase,
 } from "../../db/queries/autoscaling/demands.ts";
 import { deleteAutoscaleState, updateAutoscaleState } from "../../db/queries/autoscaling/states.ts";
 import {
@@ -51,7 +51,7 @@ export async function autoscaleService(
     const from = service.desiredReplicas;
     const to = decision.desired;
     const scaled = to === from ? undefined : to > from ? "out" : "in";
-    await updateBaseOfDemands(tx, serviceId, decision.base, REPLICAS_MAX);
+    await updateDemandBase(tx, serviceId, decision.base, REPLICAS_MAX);
     const { stepsTaken, recheckAfterMs } = decision;
     await updateAutoscaleState(tx, serviceId, { scaled, stepsTaken, recheckAfterMs });
     if (scaled === undefined) await noteDecision(tx, service, decision);

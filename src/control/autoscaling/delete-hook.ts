@@ -1,5 +1,5 @@
 import { notFound } from "../../contracts/common/app-error.ts";
-import { resolveDemandsOfHook } from "../../db/queries/autoscaling/demands.ts";
+import { resolveHookDemands } from "../../db/queries/autoscaling/demands.ts";
 import { deleteHook as deleteHookRow } from "../../db/queries/autoscaling/hooks.ts";
 import { markAutoscaleDue } from "../../db/queries/autoscaling/states.ts";
 import { lockServiceByName } from "../../db/queries/services/write-services.ts";
@@ -23,7 +23,7 @@ export async function deleteHook(
     const service = await lockServiceByName(tx, tenantId, serviceName);
     if (!service) throw notFound("hook");
     if (!(await deleteHookRow(tx, service.id, hookId))) throw notFound("hook");
-    const resolved = await resolveDemandsOfHook(tx, hookId);
+    const resolved = await resolveHookDemands(tx, hookId);
     tx.emit(
       {
         kind: "token-revoked",

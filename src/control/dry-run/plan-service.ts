@@ -21,14 +21,14 @@ import { planPlacements } from "../../scheduler/placement/plan.ts";
 import { bindWork } from "../runtime/bind-work.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { FleetCache } from "../placement/fleet-cache.ts";
-import { requestsOfService } from "../placement/placement-requests.ts";
+import { buildServiceRequests } from "../placement/placement-requests.ts";
 import { chooseRemovals, type Removal } from "../replicas/choose-removals.ts";
 import { assertWithinBounds } from "../services/scale-service.ts";
 import { assertGranted } from "../tenancy/grants.ts";
 import {
-  amountsOfSets,
-  assertNowWithinQuota,
-  growthBySets,
+  computeSetAmounts,
+  assertWithinQuotaUnlocked,
+  computeSetGrowth,
   subtractAmounts,
 } from "../tenancy/quota.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
@@ -77,13 +77,13 @@ export function createServicePlanner(ctx: ControlContext): ServicePlanner {
   return {
     async plan(tenantId, body) {
       const ofTenant = waitingByTenant.get(tenantId) ?? 0;
-      if (ofTenant >= WAITING_PER_TENANT_MAX) throw tooManyOfTenant();
-      if (waiting >= WAITING_MAX) throw tooManyWaiting();
+      if (ofTenant >= WAITING_PER_TENANT_MAX) throw tenantLimitError();
+      if (waiting >= WAITING_MAX) throw totalLimitError();
       waiting++;
       waitingByTenant.set(tenantId, ofTenant + 1);
       try {
         const { db } = bindWork(ctx, { kind: "request", owner: tenantId });
-        const intent = await intentOf(db, tenantId, body);
+        const intent = await planIntent(db, tenantId, body);
         return await inTurn(() => planNext(db, intent));
       } finally {
         waiting--;
@@ -95,28 +95,28 @@ export function createServicePlanner(ctx: ControlContext): ServicePlanner {
   };
 }
 
-function tooManyOfTenant(): AppError {
+function tenantLimitError(): AppError {
   return new AppError("rate-limited", {
     detail: `A tenant may have ${WAITING_PER_TENANT_MAX} dry runs at the same time. Retry the request later.`,
     retryAfterMs: 1_000,
   });
 }
 
-function tooManyWaiting(): AppError {
+function totalLimitError(): AppError {
   return new AppError("dependency-unavailable", {
     detail: "Too many dry runs wait for their turn. Retry the request later.",
     retryAfterMs: 1_000,
   });
 }
 
-function intentOf(q: Queryable, tenantId: string, body: PlanRequest): Promise<Intent> {
+function planIntent(q: Queryable, tenantId: string, body: PlanRequest): Promise<Intent> {
   switch (body.kind) {
     case "create":
-      return intentOfCreate(q, tenantId, body.service);
+      return planCreate(q, tenantId, body.service);
     case "apply":
-      return intentOfApply(q, tenantId, body.service);
+      return planApply(q, tenantId, body.service);
     case "scale":
-      return intentOfScale(q, tenantId, body);
+      return planScale(q, tenantId, body);
   }
 }
 
@@ -126,14 +126,10 @@ interface Intent {
   removals: Removal[];
 }
 
-async function intentOfCreate(
-  tx: Queryable,
-  tenantId: string,
-  body: CreateService,
-): Promise<Intent> {
+async function planCreate(tx: Queryable, tenantId: string, body: CreateService): Promise<Intent> {
   assertSupported(body);
   await assertGranted(tx, tenantId, body);
-  await assertNowWithinQuota(tx, tenantId, growthBySets(body.template, body.replicas));
+  await assertWithinQuotaUnlocked(tx, tenantId, computeSetGrowth(body.template, body.replicas));
   // Not an id of newId, as the service does not exist.
   const requests = await requestsFor(
     tx,
@@ -146,28 +142,27 @@ async function intentOfCreate(
 }
 
 /** Existing sets keep their template and their host. Added sets get the new template. */
-async function intentOfApply(
-  tx: Queryable,
-  tenantId: string,
-  body: CreateService,
-): Promise<Intent> {
+async function planApply(tx: Queryable, tenantId: string, body: CreateService): Promise<Intent> {
   assertSupported(body);
   const service = await findServiceByName(tx, tenantId, body.name);
-  if (!service) return intentOfCreate(tx, tenantId, body);
+  if (!service) return planCreate(tx, tenantId, body);
   const { placement, priority } = body;
   await assertGranted(tx, tenantId, body);
   const before = await getSizedTemplate(tx, service);
-  await assertNowWithinQuota(tx, tenantId, {
+  await assertWithinQuotaUnlocked(tx, tenantId, {
     intended: subtractAmounts(
-      amountsOfSets(body.template, body.replicas),
-      amountsOfSets(before, service.desiredReplicas),
+      computeSetAmounts(body.template, body.replicas),
+      computeSetAmounts(before, service.desiredReplicas),
     ),
-    existing: amountsOfSets(body.template, Math.max(0, body.replicas - service.desiredReplicas)),
+    existing: computeSetAmounts(
+      body.template,
+      Math.max(0, body.replicas - service.desiredReplicas),
+    ),
   });
-  return intentOfChange(tx, { ...service, placement, priority }, body.template, body.replicas);
+  return planChange(tx, { ...service, placement, priority }, body.template, body.replicas);
 }
 
-async function intentOfScale(
+async function planScale(
   tx: Queryable,
   tenantId: string,
   body: Extract<PlanRequest, { kind: "scale" }>,
@@ -178,13 +173,13 @@ async function intentOfScale(
   const template = await getSizedTemplate(tx, service);
   if (body.replicas > service.desiredReplicas) {
     await assertGranted(tx, tenantId, service);
-    const growth = growthBySets(template, body.replicas - service.desiredReplicas);
-    await assertNowWithinQuota(tx, tenantId, growth);
+    const growth = computeSetGrowth(template, body.replicas - service.desiredReplicas);
+    await assertWithinQuotaUnlocked(tx, tenantId, growth);
   }
-  return intentOfChange(tx, service, template, body.replicas);
+  return planChange(tx, service, template, body.replicas);
 }
 
-async function intentOfChange(
+async function planChange(
   tx: Queryable,
   service: ServiceRow,
   template: SetTemplate,
@@ -209,7 +204,7 @@ async function requestsFor(
     template,
     avoidHostIds: [],
   }));
-  return requestsOfService(tx, { ...service, tenantId }, sets);
+  return buildServiceRequests(tx, { ...service, tenantId }, sets);
 }
 
 function describePlan(cache: FleetCache, plan: Plan, intent: Intent): PlanResult {

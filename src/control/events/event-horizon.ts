@@ -1,6 +1,6 @@
 import {
-  type EventHorizon,
-  readEventHorizon as read,
+  type EventStreamLag,
+  readEventStreamLag as read,
 } from "../../db/queries/events/read-events.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
@@ -8,13 +8,13 @@ import type { ControlContext } from "../runtime/context.ts";
 const LAG_WARNING_SECONDS = 60;
 
 /** Reads how long an old transaction has held events back from streams. */
-export function readEventHorizon({ db }: Pick<ControlContext, "db">): Promise<EventHorizon> {
+export function readEventStreamLag({ db }: Pick<ControlContext, "db">): Promise<EventStreamLag> {
   return read(db);
 }
 
 /** Logs a warning that names the oldest transaction while streams lag for more than a minute. */
-export async function watchEventHorizon(ctx: Pick<ControlContext, "db" | "log">): Promise<void> {
-  const horizon = await readEventHorizon(ctx);
+export async function watchEventStreamLag(ctx: Pick<ControlContext, "db" | "log">): Promise<void> {
+  const horizon = await readEventStreamLag(ctx);
   if (horizon.ageSeconds < LAG_WARNING_SECONDS) return;
   ctx.log.warn({ ...horizon }, "an old transaction holds events back from streams");
 }

@@ -6,7 +6,7 @@ import type { ContainerStatus, SetState } from "../../contracts/api/sets.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
   type HostSetRow,
-  lockSetsOfHost,
+  lockSetsOnHost,
   markSetsLeaving,
   type ObservedUpdate,
   type ReleasedSet,
@@ -48,7 +48,7 @@ export async function lockObservedSets(
   const setIds = observed.map((set) => set.setId);
   const givenUp = observed.flatMap((set) => (set.gaveUp ? set.setId : []));
   const [rows, bound] = await Promise.all([
-    lockSetsOfHost(tx, hostId, setIds),
+    lockSetsOnHost(tx, hostId, setIds),
     listSetsWithVolume(tx, hostId, givenUp),
   ]);
   return { rows, bound };
@@ -71,24 +71,24 @@ export async function applyObserved(
   const sized: string[] = [];
   const refused: RefusedSize[] = [];
   const events: EmittedEvent[] = [];
-  for (const set of latestOfEach(observed)) {
+  for (const set of takeLatestPerSet(observed)) {
     const row = rowById.get(set.setId);
     if (!row || set.generation < row.generation) continue;
     if (set.state === "absent") {
-      const release = releaseOf(row, hostId);
+      const release = toRelease(row, hostId);
       if (!release) continue; // the agent has not started the set yet
       released.push(release);
       const data = { isPlacedAgain: release.placeAgain !== null };
-      events.push({ kind: "set-removed", data, ...subjectsOf(row, hostId) });
+      events.push({ kind: "set-removed", data, ...toSubjects(row, hostId) });
       continue;
     }
-    const update = updateOf(row, set, set.state);
+    const update = toUpdate(row, set, set.state);
     updates.push(update);
-    events.push(...eventsOf(row, hostId, update));
+    events.push(...toEvents(row, hostId, update));
     const mayLeave = !row.leaving && row.desired === "running" && !bound.includes(row.id);
     if (set.gaveUp && mayLeave) leaving.push(row.id);
     if (set.sized && !row.sized) sized.push(row.id);
-    if (set.sizeRefused && row.canRevertSize) refused.push(refusalOf(set));
+    if (set.sizeRefused && row.canRevertSize) refused.push(toRefusal(set));
   }
   const [, , , hasSettled, returned] = await Promise.all([
     updateObservedSets(tx, hostId, updates),
@@ -101,13 +101,13 @@ export async function applyObserved(
     const row = rowById.get(setId);
     if (!row || !returned.includes(setId)) continue;
     const data = { reason: cause };
-    events.push({ kind: "set-resize-refused", data, ...subjectsOf(row, hostId) });
+    events.push({ kind: "set-resize-refused", data, ...toSubjects(row, hostId) });
   }
   tx.emit(...events);
   wakeMoverForClaims(tx, hostId, released, rowById);
   if (updates.length + released.length === 0)
     return { removed: 0, removedServiceIds: [], hasFreedCapacity: false };
-  tx.signal(...signalsOf(rows, hostId, leaving.length + returned.length > 0));
+  tx.signal(...toSignals(rows, hostId, leaving.length + returned.length > 0));
   const removed = released.filter(({ placeAgain }) => placeAgain === null);
   const serviceIds = removed.flatMap(({ setId }) => rowById.get(setId)?.serviceId ?? []);
   return {
@@ -130,14 +130,14 @@ function wakeMoverForClaims(
 }
 
 /** The last entry of each set. An agent sends one entry for each. */
-function latestOfEach(observed: readonly ObservedSet[]): ObservedSet[] {
+function takeLatestPerSet(observed: readonly ObservedSet[]): ObservedSet[] {
   return [...new Map(observed.map((set) => [set.setId, set])).values()];
 }
 
 /**
  * The release of a set without objects on its host, if it is to be deleted or to leave the host.
  */
-function releaseOf(row: HostSetRow, hostId: string): ReleasedSet | undefined {
+function toRelease(row: HostSetRow, hostId: string): ReleasedSet | undefined {
   if (row.desired === "deleted") return { setId: row.id, placeAgain: null };
   if (!row.leaving) return undefined;
   const avoidHostIds = [...row.avoidHostIds.filter((id) => id !== hostId), hostId].slice(
@@ -158,7 +158,7 @@ interface RefusedSize {
  * The host has refused the size of this generation repeatedly: the set returns to its previous
  * size.
  */
-function refusalOf({ setId, reason }: ObservedSet): RefusedSize {
+function toRefusal({ setId, reason }: ObservedSet): RefusedSize {
   const cause = reason?.text ?? null;
   return {
     setId,
@@ -170,7 +170,7 @@ function refusalOf({ setId, reason }: ObservedSet): RefusedSize {
   };
 }
 
-function updateOf(row: HostSetRow, set: ObservedSet, state: SetState): ObservedUpdate {
+function toUpdate(row: HostSetRow, set: ObservedSet, state: SetState): ObservedUpdate {
   return {
     setId: row.id,
     state,
@@ -200,8 +200,8 @@ function stateEvent(state: SetState, reason: string | null): EmittedEvent | unde
   }
 }
 
-function eventsOf(row: HostSetRow, hostId: string, update: ObservedUpdate): EmittedEvent[] {
-  const subjects = subjectsOf(row, hostId);
+function toEvents(row: HostSetRow, hostId: string, update: ObservedUpdate): EmittedEvent[] {
+  const subjects = toSubjects(row, hostId);
   const reason = update.reason?.text ?? null;
   const events: EmittedEvent[] = [];
   const entered = update.state === row.state ? undefined : stateEvent(update.state, reason);
@@ -264,12 +264,12 @@ function newFailure(
   return isReported ? undefined : "container-out-of-memory";
 }
 
-function subjectsOf(row: HostSetRow, hostId: string): EventSubjects {
+function toSubjects(row: HostSetRow, hostId: string): EventSubjects {
   const { tenantId, serviceId, id: setId, generation } = row;
   return { tenantId, serviceId, setId, hostId, generation };
 }
 
-function signalsOf(
+function toSignals(
   rows: readonly HostSetRow[],
   hostId: string,
   wakeHost: boolean,

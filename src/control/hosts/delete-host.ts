@@ -95,7 +95,7 @@ async function giveUpNextSets(
       placeAgain: desired === "stopped" ? { retryAfterMs: 0, avoidHostIds: [] } : null,
     })),
   );
-  tx.emit(...setEventsOf(hostId, host, content));
+  tx.emit(...toSetEvents(hostId, host, content));
   replanStopped(tx, hostId, content);
   tx.enqueue(
     ...services.map(({ id, generation }): JobRequest => ({
@@ -107,7 +107,7 @@ async function giveUpNextSets(
   const isDeleted = content.setsTotal === content.sets.length;
   if (isDeleted) {
     const volumes = await deleteHostRow(tx, hostId);
-    tx.emit(...hostEventsOf(hostId, host, volumes));
+    tx.emit(...toHostEvents(hostId, host, volumes));
   }
   return { serviceIds, isDeleted };
 }
@@ -137,7 +137,7 @@ function assertRemovable(
   });
 }
 
-function setEventsOf(
+function toSetEvents(
   hostId: string,
   { name }: RemovableHost,
   { sets }: HostContent,
@@ -153,7 +153,7 @@ function setEventsOf(
   });
 }
 
-function hostEventsOf(
+function toHostEvents(
   hostId: string,
   { name }: RemovableHost,
   volumes: readonly DeletedVolumeRow[],

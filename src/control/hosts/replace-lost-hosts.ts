@@ -6,7 +6,7 @@ import {
   endReplacementHolds,
   holdSetsWithVolumeData,
   listDownHosts,
-  listHostsOfService,
+  listHostsToReplace,
   listServicesToReplace,
   markExpiredHostsLost,
   markReplacementHeld,
@@ -60,7 +60,7 @@ export async function replaceLostHosts(
   const lost = await markLost(ctx, signal);
   const { isGap } = await recordFleetWatch(ctx.db);
   if (isGap) return { lost, replacedSets: 0, held: 0 };
-  const grace = gracePeriodsOf(ctx);
+  const grace = toGracePeriods(ctx);
   const [downHosts, readyHosts] = await Promise.all([
     listDownHosts(ctx.db, grace, DOWN_HOSTS_PER_ROUND_MAX),
     countReadyHostsByPool(ctx.db),
@@ -140,7 +140,7 @@ async function holdSets(ctx: ControlContext, grace: DownGracePeriods): Promise<v
   });
 }
 
-function gracePeriodsOf({ settings }: ControlContext): DownGracePeriods {
+function toGracePeriods({ settings }: ControlContext): DownGracePeriods {
   const lostMs = settings.hostLostGraceMs;
   return {
     lostMs,
@@ -187,7 +187,7 @@ async function replaceSets(
   const abandoned = await unitOfWork(ctx, async (tx) => {
     const service = await claimServiceById(tx, serviceId);
     if (!service) return 0;
-    const lockedIds = await listHostsOfService(tx, serviceId, hostIds, LOCKED_HOSTS_MAX);
+    const lockedIds = await listHostsToReplace(tx, serviceId, hostIds, LOCKED_HOSTS_MAX);
     await lockHosts(tx, lockedIds);
     const sets = await abandonSets(tx, serviceId, lockedIds, grace, ABANDONED_SETS_MAX);
     tx.emit(

@@ -15,7 +15,7 @@ import {
   listDesiredSets,
   raiseHostGeneration,
   renewLease,
-  renewLeaseOfRejected,
+  renewLeaseAfterRejection,
   renewOnlyLease,
   tryUpdateHostUsage,
   updateHostImages,
@@ -65,11 +65,11 @@ export async function syncHost(
   const { hostId } = caller;
   const isAhead = body.acceptedGeneration > caller.generation;
   const host = isAhead ? await continueAfterAgent(ctx, caller, body) : caller;
-  const isBack = host.state !== "ready" && stateOf(body, host) === "ready";
+  const isBack = host.state !== "ready" && findNewState(body, host) === "ready";
   const full = body.full || isBack || isAhead || host.state === "lost";
   if (body.waitMs === 0 && !full) {
     await takeReport(ctx, body, host, signal);
-    return answerOf(ctx, host, body, false);
+    return buildAnswer(ctx, host, body, false);
   }
   const news = startWait(ctx, hostId, body.waitMs, signal);
   try {
@@ -110,11 +110,11 @@ async function continueAfterAgent(
 }
 
 /** Renews the lease of a host whose sync is rejected: even an invalid sync proves that it is up. */
-export async function renewLeaseOfRejectedSync(
+export async function renewLeaseAfterRejectedSync(
   ctx: ControlContext,
   { hostId }: HostCaller,
 ): Promise<void> {
-  await renewLeaseOfRejected(ctx.db, hostId, LEASE_SECONDS);
+  await renewLeaseAfterRejection(ctx.db, hostId, LEASE_SECONDS);
 }
 
 function hasNewsIn({ sets, streams, purgeVolumes }: SyncResult): boolean {
@@ -147,7 +147,7 @@ async function takeReport(
   signal: AbortSignal,
 ): Promise<HostLeaseRow | undefined> {
   const { hostId } = host;
-  const state = stateOf(body, host);
+  const state = findNewState(body, host);
   const isRenewalDue = host.leaseSecondsLeft < LEASE_SECONDS - RENEW_AFTER_SECONDS;
   if (body.observed.length === 0 && !body.images && !body.volumes && !state) {
     // The next report repeats usage that a locked row prevents, unless the lease would be too
@@ -155,9 +155,10 @@ async function takeReport(
     const mayRepeat = host.leaseSecondsLeft > LEASE_RESERVE_SECONDS;
     if (!body.usage) {
       if (!isRenewalDue) return undefined;
-      if ((await renewOnlyLease(ctx.db, hostId, leaseOf(body))) || mayRepeat) return undefined;
+      if ((await renewOnlyLease(ctx.db, hostId, toLeaseRenewal(body))) || mayRepeat)
+        return undefined;
     } else if (hasFreshReport(ctx, host)) {
-      const after = await tryUpdateHostUsage(ctx.db, hostId, body.usage, leaseOf(body));
+      const after = await tryUpdateHostUsage(ctx.db, hostId, body.usage, toLeaseRenewal(body));
       if (after === "locked" && mayRepeat) return undefined;
       if (after !== undefined && after !== "locked") return after;
     }
@@ -169,12 +170,12 @@ async function takeReport(
       // Independent statements share a round trip. Postgres runs them in this order.
       const [, , rows] = await Promise.all([
         lockHosts(tx, [hostId]),
-        isRenewalDue && !body.usage ? renewLease(tx, hostId, leaseOf(body)) : undefined,
+        isRenewalDue && !body.usage ? renewLease(tx, hostId, toLeaseRenewal(body)) : undefined,
         lockObservedSets(tx, hostId, body.observed),
       ]);
       const [observed, , , , becameReady] = await Promise.all([
         applyObserved(tx, hostId, body.observed, rows),
-        body.usage ? updateHostUsage(tx, hostId, body.usage, leaseOf(body)) : undefined,
+        body.usage ? updateHostUsage(tx, hostId, body.usage, toLeaseRenewal(body)) : undefined,
         body.images ? updateHostImages(tx, hostId, body.images) : undefined,
         body.volumes ? storeVolumes(tx, hostId, body.volumes) : undefined,
         state !== undefined && changeState(tx, hostId, state, body),
@@ -210,7 +211,7 @@ function hasFreshReport(ctx: ControlContext, lease: HostCaller): boolean {
   return lease.reportAgeMs !== null && lease.reportAgeMs <= ctx.settings.reportAgeMaxMs;
 }
 
-function leaseOf(body: Sync) {
+function toLeaseRenewal(body: Sync) {
   return {
     leaseSeconds: LEASE_SECONDS,
     acceptedGeneration: body.acceptedGeneration,
@@ -219,7 +220,7 @@ function leaseOf(body: Sync) {
 }
 
 /** The state that the host enters by this sync. Undefined: no change. */
-function stateOf(body: Sync, lease: HostCaller): "ready" | "unhealthy" | undefined {
+function findNewState(body: Sync, lease: HostCaller): "ready" | "unhealthy" | undefined {
   if (body.docker?.state === "unreachable")
     return lease.state === "unhealthy" ? undefined : "unhealthy";
   const isBack = lease.state === "lost" || lease.resyncRequired;
@@ -273,12 +274,12 @@ async function readAnswer(
     streams = ctx.streams.takeRequests(hostId);
     const row = lease ?? (await findHostLease(ctx.db, { hostId }));
     if (!row) throw new AppError("unauthenticated", { detail: "The host is deleted." });
-    return answerOf(ctx, row, body, full);
+    return buildAnswer(ctx, row, body, full);
   });
   return { ...answer, streams: (await streams) ?? [] };
 }
 
-async function answerOf(
+async function buildAnswer(
   ctx: ControlContext,
   { hostId, generation, state }: HostLeaseRow,
   body: Sync,

@@ -1,6 +1,6 @@
 import type { Db, Queryable } from "../../db/postgres/open-postgres.ts";
 import {
-  type FleetHorizon,
+  type RefreshPosition,
   type FleetHostRow,
   type FleetSetRow,
   listChangedHosts,
@@ -8,13 +8,13 @@ import {
   listHostsAfter,
   listHostIds,
   listSetsOnHosts,
-  readHorizon,
+  readRefreshPosition,
 } from "../../db/queries/placement/fleet.ts";
 import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { createFleet, type Fleet } from "../../scheduler/placement/fleet.ts";
 import type { PlanPolicy } from "../../scheduler/placement/model.ts";
-import { hostSnapshotOf, planPolicyOf } from "./host-snapshot.ts";
+import { toHostSnapshot, toPlanPolicy } from "./host-snapshot.ts";
 
 const HOST_CENSUS_INTERVAL_MS = 60_000;
 /**
@@ -37,7 +37,7 @@ interface LoadedFleet {
   fleet: Fleet;
   policy: PlanPolicy;
   /** Refreshes read the changes of all transactions that had not ended at this horizon. */
-  horizon: FleetHorizon;
+  horizon: RefreshPosition;
   hosts: Map<string, { name: string; version: string }>;
   censusAtMs: number;
   refreshedAtMs: number;
@@ -87,7 +87,7 @@ export class FleetCache {
     const loaded = this.#current();
     this.#refreshCount++;
     const changes = await readChanges(q, loaded);
-    if (isOfOtherServer(changes.horizon, loaded.horizon)) {
+    if (hasServerChanged(changes.horizon, loaded.horizon)) {
       this.reset();
       return this.refresh(q);
     }
@@ -105,7 +105,7 @@ export class FleetCache {
     const isCurrent = () => loaded === this.#loaded && refreshCount === this.#refreshCount;
     const changes = await withTx(db, (tx) => readChanges(tx, loaded));
     if (!isCurrent()) return;
-    if (isOfOtherServer(changes.horizon, loaded.horizon)) {
+    if (hasServerChanged(changes.horizon, loaded.horizon)) {
       this.reset();
       return;
     }
@@ -139,8 +139,8 @@ export class FleetCache {
   }
 
   async #readAll(q: Queryable): Promise<void> {
-    const horizon = await readHorizon(q);
-    const policy = planPolicyOf(horizon.pools, this.#reportAgeMaxMs);
+    const horizon = await readRefreshPosition(q);
+    const policy = toPlanPolicy(horizon.pools, this.#reportAgeMaxMs);
     const loaded: LoadedFleet = {
       fleet: createFleet(policy),
       policy,
@@ -162,7 +162,7 @@ export class FleetCache {
 
   #apply(loaded: LoadedFleet, changes: FleetChanges): void {
     try {
-      const policy = planPolicyOf(changes.horizon.pools, this.#reportAgeMaxMs);
+      const policy = toPlanPolicy(changes.horizon.pools, this.#reportAgeMaxMs);
       if (loaded.policy.version !== policy.version) loaded.fleet.setPolicy(policy);
       loaded.policy = policy;
       addRows(loaded, changes.hosts, changes.sets);
@@ -180,21 +180,21 @@ export class FleetCache {
  * commits of the former one, and may have used their transaction ids for others. Then changes since
  * the known horizon say nothing, and the fleet is loaded again.
  */
-function isOfOtherServer(horizon: FleetHorizon, known: FleetHorizon): boolean {
+function hasServerChanged(horizon: RefreshPosition, known: RefreshPosition): boolean {
   return (
     horizon.serverStartedAt !== known.serverStartedAt || BigInt(horizon.xmin) < BigInt(known.xmin)
   );
 }
 
 interface FleetChanges {
-  horizon: FleetHorizon;
+  horizon: RefreshPosition;
   hosts: FleetHostRow[];
   sets: FleetSetRow[];
 }
 
 async function readChanges(q: Queryable, { horizon: since }: LoadedFleet): Promise<FleetChanges> {
   const [horizon, hosts, sets] = await Promise.all([
-    readHorizon(q),
+    readRefreshPosition(q),
     listChangedHosts(q, since.xmin),
     listChangedSets(q, since.xmin),
   ]);
@@ -207,7 +207,7 @@ function addRows(
   sets: readonly FleetSetRow[],
 ): void {
   for (const host of hosts) {
-    fleet.upsertHost(hostSnapshotOf(host));
+    fleet.upsertHost(toHostSnapshot(host));
     known.set(host.id, { name: host.name, version: host.version });
   }
   for (const { id, serviceId, hostId } of sets) {

@@ -9,7 +9,7 @@ import {
 } from "../../scheduler/placement/model.ts";
 
 /** The amounts to book in addition to the booked ones. */
-export function growthOf(booked: SetSize, to: SetSize): Resources {
+export function computeGrowth(booked: SetSize, to: SetSize): Resources {
   return {
     cpuMillis: Math.max(0, to.cpuMillis - booked.cpuMillis),
     memoryBytes: Math.max(0, to.memoryBytes - booked.memoryBytes),
@@ -22,14 +22,14 @@ export function growthOf(booked: SetSize, to: SetSize): Resources {
  * Whether a host has capacity for these amounts: those of a set, or its growth. If so, `host`
  * counts them, so that the next call adds to them.
  */
-export function fitsOnTop(host: HostSnapshot, policy: PlanPolicy, growth: Resources) {
+export function reserveIfFits(host: HostSnapshot, policy: PlanPolicy, growth: Resources) {
   const pool = policy.pools.find((candidate) => candidate.pool === host.pool);
   assert(pool, `host pool ${host.pool} has a policy`);
   const fit = fitsHost(host, pool, growth);
   if (!fit.ok) return fit;
   for (const dimension of dimensions) {
     host.allocated[dimension] += growth[dimension];
-    host.placedSinceReport[dimension] += growth[dimension];
+    host.unreported[dimension] += growth[dimension];
   }
   return fit;
 }

@@ -9,7 +9,7 @@ import type {
 } from "../../scheduler/placement/model.ts";
 
 /** One counter gives the versions of all pools, so the newest is the version of the policy. */
-export function planPolicyOf(pools: readonly HostPoolRow[], reportAgeMaxMs: number): PlanPolicy {
+export function toPlanPolicy(pools: readonly HostPoolRow[], reportAgeMaxMs: number): PlanPolicy {
   return {
     version: pools.reduce((newest, pool) => Math.max(newest, pool.version), 0),
     reportAgeMaxMs,
@@ -23,7 +23,7 @@ export function planPolicyOf(pools: readonly HostPoolRow[], reportAgeMaxMs: numb
 }
 
 /** A host row for the planner, from a refresh or from a row that the commit has locked. */
-export function hostSnapshotOf(row: FleetHostRow): HostSnapshot {
+export function toHostSnapshot(row: FleetHostRow): HostSnapshot {
   return {
     id: row.id,
     pool: row.pool,
@@ -31,26 +31,26 @@ export function hostSnapshotOf(row: FleetHostRow): HostSnapshot {
     rack: row.rack,
     labels: row.labels,
     taints: row.taints,
-    readiness: readinessOf(row),
-    allocatable: resourcesOf(row.allocatable),
-    allocated: resourcesOf(row.allocated),
+    readiness: toReadiness(row),
+    allocatable: toResources(row.allocatable),
+    allocated: toResources(row.allocated),
     reported:
       row.reportedAtMs === null
         ? undefined
-        : { used: resourcesOf(row.used), atMs: row.reportedAtMs },
-    placedSinceReport: resourcesOf(row.unreported),
+        : { used: toResources(row.used), atMs: row.reportedAtMs },
+    unreported: toResources(row.unreported),
     reclaimableVolumeBytes: row.reclaimableVolumeBytes,
     images: row.images,
   };
 }
 
-function readinessOf(row: FleetHostRow): HostReadiness {
+function toReadiness(row: FleetHostRow): HostReadiness {
   if (row.state !== "ready") return row.state;
   if (row.draining) return "draining";
   return row.cordoned ? "cordoned" : "ready";
 }
 
-function resourcesOf(amounts: readonly number[]): Resources {
+function toResources(amounts: readonly number[]): Resources {
   const [cpuMillis, memoryBytes, volumeBytes, rootfsBytes] = amounts;
   assert(
     cpuMillis !== undefined &&

@@ -29,8 +29,8 @@ import { planPlacements } from "../../scheduler/placement/plan.ts";
 import type { ControlContext, SignalChannel, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { FleetCache, type RefreshedFleet } from "./fleet-cache.ts";
-import { fitsOnTop } from "./growth.ts";
-import { hostSnapshotOf } from "./host-snapshot.ts";
+import { reserveIfFits } from "./growth.ts";
+import { toHostSnapshot } from "./host-snapshot.ts";
 import { buildPlacementRequests } from "./placement-requests.ts";
 
 /** Large enough that the commit is a small part, small enough that the first sets start soon. */
@@ -153,7 +153,7 @@ async function placeAll(ctx: ControlContext, placing: Placing): Promise<PlaceOut
     total.conflicts += batch.conflicts;
     conflicted = placed === 0 && batch.conflicts > 0 ? conflicted + 1 : 0;
     placing.setsMax = nextSetsMax(batch);
-    await ctx.signals.publish(signalsOf(batch.placed));
+    await ctx.signals.publish(toSignals(batch.placed));
     if (!batch.hasMore) break;
   }
   return total;
@@ -204,7 +204,7 @@ async function placeBatch(
     if (read === "locked" || read.due.sets.length === 0) return read === "locked" ? read : "idle";
     const requests = await buildPlacementRequests(tx, read.due);
     const planned = planBatch(read, requests);
-    const hostVersion = hasConflicted ? undefined : versionOfOnlyHost(planned.placements, cache);
+    const hostVersion = hasConflicted ? undefined : findOnlyHostVersion(planned.placements, cache);
     const admitted =
       hostVersion === undefined
         ? await admitOnLockedHosts(tx, { cache, policy: read.policy }, planned.placements, requests)
@@ -252,8 +252,8 @@ function planBatch(
   const pendingById = new Map(due.sets.map((set) => [set.id, set]));
   return {
     policyVersion: plan.policyVersion,
-    placements: placementsOf(plan, pendingById),
-    rejections: rejectionsOf(plan, pendingById),
+    placements: toPlacements(plan, pendingById),
+    rejections: toRejections(plan, pendingById),
   };
 }
 
@@ -290,7 +290,7 @@ async function commitAll(
 }
 
 /** The version of the host row of a plan with one placement, as most plans are. */
-function versionOfOnlyHost(
+function findOnlyHostVersion(
   placements: readonly PlacementInput[],
   cache: FleetCache,
 ): string | undefined {
@@ -298,7 +298,7 @@ function versionOfOnlyHost(
   return only && others.length === 0 ? cache.hostVersion(only.hostId) : undefined;
 }
 
-function placementsOf(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): PlacementInput[] {
+function toPlacements(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): PlacementInput[] {
   const ids = newIds("plc", plan.placements.length);
   return plan.placements.map(({ setId, hostId, score, because }, position) => {
     const placementId = ids[position];
@@ -322,7 +322,7 @@ async function admitOnLockedHosts(
   const requestedBySetId = new Map(requests.map((request) => [request.setId, request.resources]));
   const hostIds = [...new Set(planned.map((placement) => placement.hostId))];
   const rows = await lockFleetHosts(tx, hostIds);
-  const hosts = new Map(rows.map((row) => [row.id, hostSnapshotOf(row)]));
+  const hosts = new Map(rows.map((row) => [row.id, toHostSnapshot(row)]));
   cache.forgetHosts(hostIds.filter((id) => !hosts.has(id)));
   return planned.filter(({ setId, hostId }) => {
     const host = hosts.get(hostId);
@@ -330,12 +330,12 @@ async function admitOnLockedHosts(
     return (
       host?.readiness === "ready" &&
       requested !== undefined &&
-      fitsOnTop(host, policy, requested).ok
+      reserveIfFits(host, policy, requested).ok
     );
   });
 }
 
-function rejectionsOf(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): RejectionInput[] {
+function toRejections(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): RejectionInput[] {
   const texts = new Map<Rejection["reasons"], string>(); // equal sets share one reasons object
   return plan.rejections.flatMap((rejection) => {
     const set = pending.get(rejection.setId);
@@ -359,7 +359,7 @@ export function retryDelayMs(attempts: number): number {
   return Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(attempts, 10));
 }
 
-function signalsOf(placed: readonly CommittedPlacement[]): SignalChannel[] {
+function toSignals(placed: readonly CommittedPlacement[]): SignalChannel[] {
   const channels = new Set<SignalChannel>();
   if (placed.length > 0) channels.add("events");
   for (const placement of placed) {

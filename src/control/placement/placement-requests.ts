@@ -22,7 +22,7 @@ export async function buildPlacementRequests(
       const rules = { ...spec, repelledBy: repelledBy.get(`${spec.tenantId}/${spec.name}`) ?? [] };
       return [
         revisionKey(spec),
-        { constraints: constraintsOf(rules, serviceIds), images: spec.images },
+        { constraints: toConstraints(rules, serviceIds), images: spec.images },
       ];
     }),
   );
@@ -47,7 +47,7 @@ export async function buildPlacementRequests(
 }
 
 /** Requests to the planner for sets of one service that do not exist yet, or that move. */
-export async function requestsOfService(
+export async function buildServiceRequests(
   q: Queryable,
   service: Pick<ServiceRow, "id" | "tenantId" | "name" | "placement" | "priority">,
   sets: readonly { setId: string; template: SetTemplate; avoidHostIds: readonly string[] }[],
@@ -62,7 +62,7 @@ export async function requestsOfService(
   const repelledBy = repulsions.find(({ name }) => name === ownName)?.byServiceIds ?? [];
   const ids = new Map(found.map(({ name, id }) => [`${tenantId}/${name}`, id]));
   ids.set(`${tenantId}/${ownName}`, serviceId); // the rules may name the service before it exists
-  const constraints = constraintsOf({ tenantId, placement, repelledBy }, ids);
+  const constraints = toConstraints({ tenantId, placement, repelledBy }, ids);
   return sets.map(({ setId, template, avoidHostIds }) => ({
     setId,
     serviceId,
@@ -108,18 +108,18 @@ async function readNamedServices(
  * Replaces service names by ids. A name that no service has constrains nothing. Anti-affinity holds
  * both ways, so the rules of other services against this one apply too.
  */
-export function constraintsOf(
+export function toConstraints(
   spec: PlacementRules & { repelledBy: readonly string[] },
   serviceIds: ReadonlyMap<string, string>,
 ): PlacementConstraints {
-  const idsOf = (names: readonly string[]) =>
+  const toIds = (names: readonly string[]) =>
     names.flatMap((name) => serviceIds.get(`${spec.tenantId}/${name}`) ?? []);
   const { placement } = spec;
   return {
     strategy: placement.strategy,
     spread: placement.spread,
-    antiAffinity: [...new Set([...idsOf(placement.antiAffinity), ...spec.repelledBy])],
-    affinity: idsOf(placement.affinity),
+    antiAffinity: [...new Set([...toIds(placement.antiAffinity), ...spec.repelledBy])],
+    affinity: toIds(placement.affinity),
     hostLabels: placement.hostLabels,
     tolerations: placement.tolerations,
     pool: placement.pool,

@@ -4,7 +4,7 @@ import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 import { explainRejection } from "../../scheduler/placement/explain.ts";
 import { planPlacements } from "../../scheduler/placement/plan.ts";
 import type { FleetCache } from "./fleet-cache.ts";
-import { requestsOfService } from "./placement-requests.ts";
+import { buildServiceRequests } from "./placement-requests.ts";
 
 const MOVED = "-moved";
 
@@ -34,7 +34,7 @@ export async function planMoves(
 ): Promise<PlannedMoves> {
   if (moves.length === 0) return { hostIds: new Map(), rejections: new Map() };
   const { fleet, policy, nowMs } = await cache.refresh(tx);
-  const requests = await requestsOfService(
+  const requests = await buildServiceRequests(
     tx,
     service,
     moves.map(({ setId, hostId, template }) => ({
@@ -45,11 +45,11 @@ export async function planMoves(
     })),
   );
   const plan = planPlacements(fleet, requests, { seed: policy.version, nowMs });
-  const idOf = (setId: string) => setId.slice(0, -MOVED.length);
+  const toSetId = (setId: string) => setId.slice(0, -MOVED.length);
   return {
-    hostIds: new Map(plan.placements.map(({ setId, hostId }) => [idOf(setId), hostId])),
+    hostIds: new Map(plan.placements.map(({ setId, hostId }) => [toSetId(setId), hostId])),
     rejections: new Map(
-      plan.rejections.map((rejection) => [idOf(rejection.setId), explainRejection(rejection)]),
+      plan.rejections.map((rejection) => [toSetId(rejection.setId), explainRejection(rejection)]),
     ),
   };
 }

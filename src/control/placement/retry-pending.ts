@@ -1,5 +1,8 @@
 import { listUnbalancedServices } from "../../db/queries/services/write-services.ts";
-import { findOldestDueSetMs, retryPendingSets } from "../../db/queries/sets/write-sets.ts";
+import {
+  findLongestOverdueMs as findLongestOverdueSetMs,
+  retryPendingSets,
+} from "../../db/queries/sets/write-sets.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 
 const SERVICES_PER_ROUND_MAX = 200;
@@ -26,8 +29,8 @@ export async function retryPending(
 }
 
 /** The age of the most overdue pending set in milliseconds. Undefined: no set is due. */
-export function findOldestDueMs(ctx: ControlContext): Promise<number | undefined> {
-  return findOldestDueSetMs(ctx.db);
+export function findLongestOverdueMs(ctx: ControlContext): Promise<number | undefined> {
+  return findLongestOverdueSetMs(ctx.db);
 }
 
 /** Services whose number of live sets differs from the desired one. At most 200 per call. */

@@ -1,8 +1,8 @@
 import { listAllHostPools, tryLockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { insertClaims, type NewClaim } from "../../db/queries/operations/claims.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { fitsOnTop } from "../placement/growth.ts";
-import { hostSnapshotOf, planPolicyOf } from "../placement/host-snapshot.ts";
+import { reserveIfFits } from "../placement/growth.ts";
+import { toHostSnapshot, toPlanPolicy } from "../placement/host-snapshot.ts";
 import { capacityReason, type OperationDecision } from "./decide-operations.ts";
 
 /**
@@ -17,20 +17,20 @@ export async function claimTargets(
   tx: Queryable,
   decisions: readonly OperationDecision[],
 ): Promise<OperationDecision[]> {
-  const wanted = decisions.flatMap((decision) => claimOf(decision) ?? []);
+  const wanted = decisions.flatMap((decision) => toClaim(decision) ?? []);
   if (wanted.length === 0) return [...decisions];
   const pools = await listAllHostPools(tx);
   const rows = await tryLockFleetHosts(tx, [...new Set(wanted.map(({ hostId }) => hostId))]);
-  const hosts = new Map(rows.map((row) => [row.id, hostSnapshotOf(row)]));
-  const policy = planPolicyOf(pools, 0);
+  const hosts = new Map(rows.map((row) => [row.id, toHostSnapshot(row)]));
+  const policy = toPlanPolicy(pools, 0);
   const fitting = wanted.filter((claim) => {
     const host = hosts.get(claim.hostId);
-    return host?.readiness === "ready" && fitsOnTop(host, policy, claim).ok;
+    return host?.readiness === "ready" && reserveIfFits(host, policy, claim).ok;
   });
   const claimed = await insertClaims(tx, fitting);
   return decisions.map((decision) => {
     const { operation, template } = decision;
-    if (claimOf(decision) === undefined || claimed.has(operation.setId) || operation.isForced)
+    if (toClaim(decision) === undefined || claimed.has(operation.setId) || operation.isForced)
       return decision;
     const reason = capacityReason(operation, "the planned host has just changed.");
     return { operation, template, step: "wait", reason };
@@ -38,7 +38,7 @@ export async function claimTargets(
 }
 
 /** The capacity that the set needs on its next host. Undefined: the decision needs none. */
-function claimOf(decision: OperationDecision): NewClaim | undefined {
+function toClaim(decision: OperationDecision): NewClaim | undefined {
   if (decision.step !== "stop-first" || decision.targetId === undefined) return undefined;
   const { operation, template, targetId: hostId } = decision;
   const { rootfsBytes } = template;

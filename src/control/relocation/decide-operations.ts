@@ -19,9 +19,9 @@ import {
   type ReplicaCounts,
 } from "../../scheduler/rollout/may-disrupt.ts";
 import type { FleetCache } from "../placement/fleet-cache.ts";
-import { hostSnapshotOf, planPolicyOf } from "../placement/host-snapshot.ts";
+import { toHostSnapshot, toPlanPolicy } from "../placement/host-snapshot.ts";
 import { planMoves } from "../placement/plan-moves.ts";
-import { fitsOnTop, growthOf } from "../placement/growth.ts";
+import { reserveIfFits, computeGrowth } from "../placement/growth.ts";
 
 /** The next step of a waiting operation. */
 export type OperationDecision = { operation: WaitingOperation; template: SetTemplate } & (
@@ -64,7 +64,7 @@ export async function decideOperations(
       decisions.push({ ...about, step: "wait", reason });
       continue;
     }
-    movable.push({ ...about, step: stepOf(operation, service.disruption) });
+    movable.push({ ...about, step: chooseStep(operation, service.disruption) });
   }
   const moves = await decideMoves(tx, service, movable, counts, cache);
   return [...decisions, ...moves];
@@ -176,7 +176,7 @@ async function readTemplates(
 
 /** Whether the next step of the operation may change the row of its host, which needs a lock. */
 export function changesHost(operation: WaitingOperation, budget: DisruptionBudget): boolean {
-  return isResizeInPlace(operation) || stepOf(operation, budget) === "stop-first";
+  return isResizeInPlace(operation) || chooseStep(operation, budget) === "stop-first";
 }
 
 function isResizeInPlace({ kind, isHostDraining }: WaitingOperation): boolean {
@@ -193,11 +193,13 @@ async function findFittingResizes(
   if (hostIds.size === 0) return new Set();
   const pools = await listAllHostPools(tx);
   const rows = await lockFleetHosts(tx, [...hostIds]);
-  const hosts = new Map(rows.map((row) => [row.id, hostSnapshotOf(row)]));
-  const policy = planPolicyOf(pools, 0);
+  const hosts = new Map(rows.map((row) => [row.id, toHostSnapshot(row)]));
+  const policy = toPlanPolicy(pools, 0);
   const fitting = resizes.filter((operation) => {
     const host = hosts.get(operation.hostId);
-    return host !== undefined && fitsOnTop(host, policy, growthOf(operation, operation.to)).ok;
+    return (
+      host !== undefined && reserveIfFits(host, policy, computeGrowth(operation, operation.to)).ok
+    );
   });
   return new Set(fitting.map(({ setId }) => setId));
 }
@@ -207,7 +209,7 @@ async function findFittingResizes(
  * replacement might never be ready either: it stops first. So do sets that have to keep their
  * identity, and sets of a service that permits no set beyond its replicas.
  */
-function stepOf(
+function chooseStep(
   { desired, isAvailable, isForced, to }: WaitingOperation,
   budget: DisruptionBudget,
 ): "replace-first" | "stop-first" {

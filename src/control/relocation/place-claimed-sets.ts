@@ -8,8 +8,8 @@ import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fle
 import { commitPlacements } from "../../db/queries/placement/placements.ts";
 import { lockHosts } from "../../db/queries/sets/write-sets.ts";
 import { newId } from "../../lib/ids.ts";
-import { fitsOnTop } from "../placement/growth.ts";
-import { hostSnapshotOf, planPolicyOf } from "../placement/host-snapshot.ts";
+import { reserveIfFits } from "../placement/growth.ts";
+import { toHostSnapshot, toPlanPolicy } from "../placement/host-snapshot.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 
@@ -38,10 +38,10 @@ async function placeOnHost(tx: UnitOfWork, hostId: string): Promise<void> {
   if (sets.length === 0) return;
   const [pools, [row]] = await Promise.all([listAllHostPools(tx), lockFleetHosts(tx, [hostId])]);
   if (!row) return;
-  const policy = planPolicyOf(pools, 0);
-  const host = hostSnapshotOf(row);
+  const policy = toPlanPolicy(pools, 0);
+  const host = toHostSnapshot(row);
   const isFitting = (set: ClaimedSet) =>
-    host.readiness === "ready" && fitsOnTop(host, policy, set).ok;
+    host.readiness === "ready" && reserveIfFits(host, policy, set).ok;
   const inputs = sets.filter(isFitting).map(({ id: setId, generation }) => {
     const why = { score: 0, because: { claim: 1 } };
     return { placementId: newId("plc"), setId, hostId, generation, ...why };

@@ -41,7 +41,7 @@ export async function startOperations(
   for (const decision of started) {
     const { setId, hostId } = decision.operation;
     const about = { tenantId: service.tenantId, serviceId: service.id, setId, hostId };
-    tx.emit({ kind: "set-moved", data: factsOf(decision), ...about });
+    tx.emit({ kind: "set-moved", data: toFacts(decision), ...about });
     tx.signal(`set:${setId}`, `host:${hostId}`);
   }
   tx.signal(`service:${service.id}`);
@@ -83,7 +83,7 @@ async function replaceSets(
   return started;
 }
 
-function factsOf({ operation, template, step }: OperationDecision): EventFacts<"set-moved"> {
+function toFacts({ operation, template, step }: OperationDecision): EventFacts<"set-moved"> {
   const host = operation.hostName;
   if (step === "resize") return { cause: "resized-in-place", host };
   if (step === "replace-first") return { cause: "replacement-started", host };

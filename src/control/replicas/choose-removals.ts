@@ -39,7 +39,9 @@ export function chooseAmong(
   { placement: { spread } }: Pick<ServiceRow, "placement">,
   count: number,
 ): Removal[] {
-  const hosts = new Map(candidates.flatMap((row) => hostOf(row) ?? []).map((h) => [h.id, h]));
+  const hosts = new Map(
+    candidates.flatMap((row) => toScaleInHost(row) ?? []).map((h) => [h.id, h]),
+  );
   const byId = new Map(candidates.map((row) => [row.id, row]));
   return chooseScaleInVictims(candidates, [...hosts.values()], spread, count).map(
     ({ setId, hostId, reason }) => ({
@@ -52,7 +54,12 @@ export function chooseAmong(
   );
 }
 
-function hostOf({ hostId, zone, rack, hostAcceptsSets }: ScaleInCandidateRow): ScaleInHost | null {
+function toScaleInHost({
+  hostId,
+  zone,
+  rack,
+  hostAcceptsSets,
+}: ScaleInCandidateRow): ScaleInHost | null {
   if (hostId === null || zone === null || rack === null) return null;
   return { id: hostId, zone, rack, acceptsSets: hostAcceptsSets };
 }

@@ -30,11 +30,11 @@ export function pageStartNumber(page: PageRequest): number | undefined {
 }
 
 /** Builds a page of up to limit + 1 rows. The surplus row only shows that a next page exists. */
-export function toPage<T>(rows: readonly T[], limit: number, keyOf: (row: T) => string): Page<T> {
+export function toPage<T>(rows: readonly T[], limit: number, getKey: (row: T) => string): Page<T> {
   const items = rows.slice(0, limit);
   const last = items.at(-1);
   const hasMore = rows.length > limit && last !== undefined;
-  return { items, nextCursor: hasMore ? toCursor(keyOf(last)) : null };
+  return { items, nextCursor: hasMore ? toCursor(getKey(last)) : null };
 }
 
 export function badCursor(parameter: string): AppError {

@@ -18,7 +18,7 @@ import { newId, newIds } from "../../lib/ids.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { dispatchEffects } from "../runtime/unit-of-work.ts";
 import { assertGranted } from "../tenancy/grants.ts";
-import { amountsOfSets, assertWithinQuota, growthBySets } from "../tenancy/quota.ts";
+import { computeSetAmounts, assertWithinQuota, computeSetGrowth } from "../tenancy/quota.ts";
 import { jobsForNewSets, SETS_ADDED_MAX } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
 import { assertNameFree } from "./assert-name-free.ts";
@@ -45,7 +45,7 @@ export async function createService(
     generation: 1,
     revision: 1,
     targetRevision: 1,
-    size: sizeOf(body.template),
+    size: getTemplateSize(body.template),
     rootfsBytes: body.template.rootfsBytes,
     replicas: body.replicas,
     desiredReplicas: body.replicas,
@@ -68,7 +68,7 @@ export async function createService(
     withTx(ctx.db, async (tx) => {
       await assertGranted(tx, tenantId, body);
       await assertNameFree(tx, tenantId, body.name);
-      await assertWithinQuota(tx, tenantId, growthBySets(body.template, body.replicas));
+      await assertWithinQuota(tx, tenantId, computeSetGrowth(body.template, body.replicas));
       const [inserted] = await insertServices(tx, tenantId, [added]);
       assert(inserted, "a service that was inserted without a condition is there");
       return inserted;
@@ -95,13 +95,15 @@ async function insertService(
   if (tolerations.length > 0 || Object.keys(hostLabels).length > 0) return insertChecked();
   const isSmall = service.setIds.length <= BATCHED_SETS_MAX;
   if (isSmall && !ctx.unit) return ctx.serviceInserter.insert(service, insertChecked);
-  const farFromQuota = amountsOfSets(service.template, service.desiredReplicas);
-  const [stored] = await insertServices(ctx.db, service.tenantId, [service], { farFromQuota });
+  const growthWithAmpleQuota = computeSetAmounts(service.template, service.desiredReplicas);
+  const [stored] = await insertServices(ctx.db, service.tenantId, [service], {
+    growthWithAmpleQuota,
+  });
   return stored ?? insertChecked();
 }
 
 /** The amounts of a set that a resize can change. */
-export function sizeOf(template: SetTemplate): SetSize {
+export function getTemplateSize(template: SetTemplate): SetSize {
   const { cpuMillis, memoryBytes, volume } = template;
   return { cpuMillis, memoryBytes, volumeBytes: volume?.sizeBytes ?? 0 };
 }

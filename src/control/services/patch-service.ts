@@ -21,11 +21,11 @@ import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideChangedService } from "../replicas/decide-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
-import { sizeOf } from "./create-service.ts";
+import { getTemplateSize } from "./create-service.ts";
 import { readChangedService } from "./get-service.ts";
 import { isSameSize } from "./resize-steps.ts";
 import { assertGranted } from "../tenancy/grants.ts";
-import { amountsOfSets, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";
+import { computeSetAmounts, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
 import { countOf } from "../../lib/text/count-of.ts";
@@ -68,11 +68,11 @@ export async function patchService(
     changed.rootfsBytes = after.rootfsBytes;
     await assertWithinQuota(tx, tenantId, {
       intended: subtractAmounts(
-        amountsOfSets(after, changed.desiredReplicas),
-        amountsOfSets(before, service.desiredReplicas),
+        computeSetAmounts(after, changed.desiredReplicas),
+        computeSetAmounts(before, service.desiredReplicas),
       ),
       // Sets that exist keep their size, so only additional ones grow.
-      existing: amountsOfSets(
+      existing: computeSetAmounts(
         after,
         Math.max(0, changed.desiredReplicas - service.desiredReplicas),
       ),
@@ -101,7 +101,7 @@ async function applyTemplate(
   changed: ServiceRow,
   template: SetTemplate,
 ): Promise<void> {
-  changed.size = sizeOf(template);
+  changed.size = getTemplateSize(template);
   for (const revision of [service.targetRevision, service.revision]) {
     const existing = await findTemplate(tx, service.id, revision);
     assert(existing, "the current and the target revision of a service exist");

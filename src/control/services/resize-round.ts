@@ -18,9 +18,9 @@ import {
 import { lockServiceBriefly, type ServiceRow } from "../../db/queries/services/write-services.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { planPolicyOf } from "../placement/host-snapshot.ts";
+import { toPlanPolicy } from "../placement/host-snapshot.ts";
 import { placeSetsJob } from "../replicas/reconcile-replicas.ts";
-import { applyWanted, findShortHosts, type ShortHost } from "./resize-steps.ts";
+import { applyWanted, findHostsWithoutCapacity, type HostWithoutCapacity } from "./resize-steps.ts";
 
 /** Sets that are resized in one transaction, all or nothing. */
 export const SETS_AT_ONCE_MAX = 300;
@@ -38,7 +38,7 @@ const SERVICES_PER_SWEEP_MAX = 100;
 const HOSTS_NAMED_MAX = 5;
 
 interface RoundOptions {
-  refusesShort: boolean;
+  failsWithoutCapacity: boolean;
   setsMax: number;
   /** The sets of this round; absent: the next sets of the service. */
   setIds?: readonly string[];
@@ -46,7 +46,7 @@ interface RoundOptions {
 
 export interface ResizeRound {
   inPlace: number;
-  short: ShortHost[];
+  short: HostWithoutCapacity[];
   isLast: boolean;
 }
 
@@ -57,13 +57,13 @@ export interface ResizeRound {
  *
  * Returns undefined and changes nothing when a set was placed on a host that is not locked. The
  * hosts are known only once the sets are locked.
- * @param refusesShort throws capacity-insufficient instead of letting sets wait
+ * @param failsWithoutCapacity throws capacity-insufficient instead of letting sets wait
  */
 export async function resizeNextSets(
   tx: UnitOfWork,
   service: ServiceRow,
   resize: ServiceResizeRow,
-  { refusesShort, setsMax, setIds }: RoundOptions,
+  { failsWithoutCapacity, setsMax, setIds }: RoundOptions,
 ): Promise<ResizeRound | undefined> {
   const found = await listSetsToResize(tx, service.id, resize, setsMax + 1, setIds);
   const batch = found.slice(0, setsMax);
@@ -77,8 +77,8 @@ export async function resizeNextSets(
     ),
   ]);
   if (sets.some(({ hostId }) => hostId !== null && !hostIds.has(hostId))) return undefined;
-  const short = findShortHosts(hosts, planPolicyOf(pools, 0), sets, resize);
-  if (refusesShort && short.length > 0) assertMayMove(short, resize.mayMove);
+  const short = findHostsWithoutCapacity(hosts, toPlanPolicy(pools, 0), sets, resize);
+  if (failsWithoutCapacity && short.length > 0) assertMayMove(short, resize.mayMove);
   const shortIds = new Set(short.flatMap((host) => host.sets.map(({ id }) => id)));
   const toResize = (set: SizedSet) => ({ setId: set.id, size: applyWanted(set.size, resize) });
   const inPlace = sets.filter(({ id, isDeparting }) => !isDeparting && !shortIds.has(id));
@@ -94,7 +94,7 @@ export async function resizeNextSets(
 }
 
 /** Throws capacity-insufficient unless these sets may move to other hosts for their size. */
-export function assertMayMove(short: readonly ShortHost[], mayMove: boolean): void {
+export function assertMayMove(short: readonly HostWithoutCapacity[], mayMove: boolean): void {
   const hosts = short
     .slice(0, HOSTS_NAMED_MAX)
     .map(({ name, why, sets }) => `${name} (${sets.length} sets, ${why})`)
@@ -114,7 +114,7 @@ export function assertMayMove(short: readonly ShortHost[], mayMove: boolean): vo
 
 async function letWait(
   tx: UnitOfWork,
-  short: readonly ShortHost[],
+  short: readonly HostWithoutCapacity[],
   resize: ServiceResizeRow,
 ): Promise<void> {
   const waiting = short.flatMap(({ name, why, isLost, sets }) => {
@@ -195,7 +195,7 @@ async function runRound(
       return 0;
     }
     const round = await resizeNextSets(tx, service, resize, {
-      refusesShort: false,
+      failsWithoutCapacity: false,
       setsMax: SETS_PER_ROUND_MAX,
       ...(setIds === undefined ? {} : { setIds }),
     });

@@ -25,11 +25,11 @@ import {
 } from "../../db/queries/services/write-services.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { planPolicyOf } from "../placement/host-snapshot.ts";
+import { toPlanPolicy } from "../placement/host-snapshot.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { readChangedService } from "./get-service.ts";
-import { amountsOfSets, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";
-import { growthOf } from "../placement/growth.ts";
+import { computeSetAmounts, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";
+import { computeGrowth } from "../placement/growth.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import {
   assertMayMove,
@@ -39,10 +39,10 @@ import {
 } from "./resize-round.ts";
 import {
   applyWanted,
-  findShortHosts,
+  findHostsWithoutCapacity,
   invalid,
   isSameSize,
-  type ShortHost,
+  type HostWithoutCapacity,
 } from "./resize-steps.ts";
 import { countOf } from "../../lib/text/count-of.ts";
 import { describeBytes } from "../../lib/text/describe-bytes.ts";
@@ -130,7 +130,10 @@ async function applyResize(
   const changed: ServiceRow = { ...service, size };
   changed.generation = await updateService(tx, changed);
   const setsMax = isWhole ? SETS_AT_ONCE_MAX : SETS_PER_ROUND_MAX;
-  const round = await resizeNextSets(tx, changed, resize, { refusesShort: isWhole, setsMax });
+  const round = await resizeNextSets(tx, changed, resize, {
+    failsWithoutCapacity: isWhole,
+    setsMax,
+  });
   if (!round) throw new HostNotLocked();
   return reportResize(tx, changed, sets.length, isWhole ? round.short : short);
 }
@@ -146,15 +149,15 @@ async function assertQuota(
   const to = templateWithSize(from, applyWanted(service.size, resize));
   const existing = { sets: 0, cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
   for (const set of sets) {
-    const growth = growthOf(set, applyWanted(set.size, resize));
+    const growth = computeGrowth(set, applyWanted(set.size, resize));
     existing.cpuMillis += growth.cpuMillis;
     existing.memoryBytes += growth.memoryBytes;
     existing.volumeBytes += growth.volumeBytes;
   }
   await assertWithinQuota(tx, service.tenantId, {
     intended: subtractAmounts(
-      amountsOfSets(to, service.desiredReplicas),
-      amountsOfSets(from, service.desiredReplicas),
+      computeSetAmounts(to, service.desiredReplicas),
+      computeSetAmounts(from, service.desiredReplicas),
     ),
     existing,
   });
@@ -165,10 +168,15 @@ async function findShort(
   tx: Queryable,
   sets: readonly SizedSet[],
   resize: ServiceResizeRow,
-): Promise<ShortHost[]> {
+): Promise<HostWithoutCapacity[]> {
   const hostIds = [...new Set(sets.flatMap(({ hostId }) => hostId ?? []))];
   const [pools, hosts] = await Promise.all([listAllHostPools(tx), listFleetHosts(tx, hostIds)]);
-  return findShortHosts(hosts, planPolicyOf(pools, ctx.settings.reportAgeMaxMs), sets, resize);
+  return findHostsWithoutCapacity(
+    hosts,
+    toPlanPolicy(pools, ctx.settings.reportAgeMaxMs),
+    sets,
+    resize,
+  );
 }
 
 async function assertVolumesGrow(
@@ -241,7 +249,7 @@ async function reportResize(
   tx: UnitOfWork,
   service: ServiceRow,
   sets: number,
-  short: readonly ShortHost[],
+  short: readonly HostWithoutCapacity[],
 ): Promise<string[]> {
   const count = (isLost: boolean) =>
     short

@@ -2,8 +2,8 @@ import { AppError } from "../../contracts/common/app-error.ts";
 import type { FleetHostRow } from "../../db/queries/placement/fleet.ts";
 import type { SetSize, SizedSet, WantedSize } from "../../db/queries/services/resizes.ts";
 import type { PlanPolicy, Resources } from "../../scheduler/placement/model.ts";
-import { hostSnapshotOf } from "../placement/host-snapshot.ts";
-import { fitsOnTop, growthOf } from "../placement/growth.ts";
+import { toHostSnapshot } from "../placement/host-snapshot.ts";
+import { reserveIfFits, computeGrowth } from "../placement/growth.ts";
 
 /** The size that results from a resize; dimensions that it does not name stay. */
 export function applyWanted(size: SetSize, wanted: WantedSize): SetSize {
@@ -23,7 +23,7 @@ export function isSameSize(a: SetSize, b: SetSize): boolean {
 }
 
 /** Sets of one host that has no capacity to let them grow. */
-export interface ShortHost {
+export interface HostWithoutCapacity {
   hostId: string;
   name: string;
   isLost: boolean;
@@ -37,19 +37,19 @@ export interface ShortHost {
  * that is booked. Sets that need least grow first, ties by id. Linear in hosts and sets, apart from
  * the sorting of each host's sets.
  */
-export function findShortHosts(
+export function findHostsWithoutCapacity(
   rows: readonly FleetHostRow[],
   policy: PlanPolicy,
   sets: readonly SizedSet[],
   wanted: WantedSize,
-): ShortHost[] {
+): HostWithoutCapacity[] {
   const growing = growthsByHost(sets, wanted);
   return rows.flatMap((row) => {
-    const host = hostSnapshotOf(row);
+    const host = toHostSnapshot(row);
     const short: SizedSet[] = [];
     let why = "";
     for (const { set, growth } of growing.get(row.id) ?? []) {
-      const fit = fitsOnTop(host, policy, growth);
+      const fit = reserveIfFits(host, policy, growth);
       if (fit.ok) continue;
       why ||= `${fit.reason} by ${fit.shortBy}`;
       short.push(set);
@@ -66,7 +66,7 @@ function growthsByHost(
   const byHost = new Map<string, { set: SizedSet; growth: Resources }[]>();
   for (const set of sets) {
     if (set.hostId === null || set.isDeparting) continue;
-    const entry = { set, growth: growthOf(set, applyWanted(set.size, wanted)) };
+    const entry = { set, growth: computeGrowth(set, applyWanted(set.size, wanted)) };
     const entries = byHost.get(set.hostId);
     if (entries) entries.push(entry);
     else byHost.set(set.hostId, [entry]);

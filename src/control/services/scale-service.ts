@@ -13,7 +13,7 @@ import { decideChangedService } from "../replicas/decide-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { readChangedService } from "./get-service.ts";
 import { assertGranted } from "../tenancy/grants.ts";
-import { assertWithinQuota, growthBySets } from "../tenancy/quota.ts";
+import { assertWithinQuota, computeSetGrowth } from "../tenancy/quota.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import { countOf } from "../../lib/text/count-of.ts";
 
@@ -71,7 +71,7 @@ async function assertMayGrow(tx: Queryable, service: ServiceRow, addedSets: numb
   if (addedSets <= 0) return;
   const template = await getSizedTemplate(tx, service);
   await assertGranted(tx, service.tenantId, service);
-  await assertWithinQuota(tx, service.tenantId, growthBySets(template, addedSets));
+  await assertWithinQuota(tx, service.tenantId, computeSetGrowth(template, addedSets));
 }
 
 function describe(

@@ -1,5 +1,5 @@
 import { AppError } from "../../contracts/common/app-error.ts";
-import { sqlStateOf } from "../../db/errors.ts";
+import { findSqlState } from "../../db/errors.ts";
 import { bindWork, type Db } from "../../db/postgres/open-postgres.ts";
 import {
   insertServices,
@@ -8,7 +8,7 @@ import {
 } from "../../db/queries/services/write-services.ts";
 import { createBatchedRead } from "../../lib/async/batch-reads.ts";
 import type { ServiceInserter } from "../runtime/context.ts";
-import { growthOfServices } from "../tenancy/quota.ts";
+import { sumServiceAmounts } from "../tenancy/quota.ts";
 
 /** Two, so that a statement that waits for a lock does not stop the tenant's other requests. */
 const batchLimits = { keysMax: 50, batchesMax: 2 };
@@ -76,10 +76,10 @@ async function insertBatch(
   tenantId: string,
   services: readonly NewService[],
 ): Promise<BatchOutcome[]> {
-  const outcomes = await insertFarFromQuota(db, tenantId, services);
+  const outcomes = await insertWithAmpleQuota(db, tenantId, services);
   if (services.length === 1 || outcomes.some((outcome) => outcome !== undefined)) return outcomes;
   for (const [index, service] of services.entries()) {
-    [outcomes[index]] = await insertFarFromQuota(db, tenantId, [service]).catch(
+    [outcomes[index]] = await insertWithAmpleQuota(db, tenantId, [service]).catch(
       (error: unknown) => [{ error }],
     );
   }
@@ -90,16 +90,16 @@ async function insertBatch(
  * A value that Postgres refuses, or a deadlock with a transaction of another process, fails the
  * whole statement, which then inserts nothing.
  */
-async function insertFarFromQuota(
+async function insertWithAmpleQuota(
   db: Db,
   tenantId: string,
   services: readonly NewService[],
 ): Promise<BatchOutcome[]> {
   try {
-    const farFromQuota = growthOfServices(services);
-    return await insertServices(db, tenantId, services, { farFromQuota });
+    const growthWithAmpleQuota = sumServiceAmounts(services);
+    return await insertServices(db, tenantId, services, { growthWithAmpleQuota });
   } catch (error) {
-    const sqlState = sqlStateOf(error) ?? "";
+    const sqlState = findSqlState(error) ?? "";
     const isOfOneService = isRefusedValue.test(sqlState) && services.length > 1;
     if (isOfOneService || isDeadlock.test(sqlState)) return services.map(() => undefined);
     throw error;

@@ -43,7 +43,7 @@ export async function changeSet(
     const changed = await updatePlacedSet(tx, setId, set.hostId, changeOfVerb[verb]);
     if (!changed)
       throw new AppError("state-conflict", { detail: "The set changed meanwhile; read it again." });
-    tx.emit(eventOf(set, verb, changed.generation));
+    tx.emit(toEvent(set, verb, changed.generation));
     tx.signal(`host:${set.hostId}`, `set:${setId}`, `service:${set.serviceId}`);
     return readChangedSet(tx, scope, setId);
   });
@@ -74,7 +74,7 @@ function isDone(set: SetRow, verb: SetVerb): boolean {
   );
 }
 
-function eventOf(set: SetRow, verb: SetVerb, generation: number): EmittedEvent {
+function toEvent(set: SetRow, verb: SetVerb, generation: number): EmittedEvent {
   const { tenantId, serviceId, id: setId, hostId } = set;
   const subjects = { tenantId, serviceId, setId, hostId, generation };
   if (verb === "stop") return { kind: "set-stopping", data: { cause: "request" }, ...subjects };

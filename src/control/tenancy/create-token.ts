@@ -23,7 +23,7 @@ export async function createToken(
   const id = newId("tok");
   const secret = newSecret();
   const token = await unitOfWork(ctx, async (tx) => {
-    const tenantId = body.tenant === undefined ? null : await tenantIdOf(tx, body.tenant);
+    const tenantId = body.tenant === undefined ? null : await getTenantId(tx, body.tenant);
     const pool = body.role === "enroll" ? (body.pool ?? "default") : null;
     if (pool !== null && !(await hasHostPool(tx, pool))) {
       throw invalid("pool", `Host pool ${pool} does not exist.`);
@@ -57,7 +57,7 @@ export async function createToken(
   return { token, secret };
 }
 
-async function tenantIdOf(tx: Queryable, name: string): Promise<string> {
+async function getTenantId(tx: Queryable, name: string): Promise<string> {
   const tenant = await findTenantByName(tx, name);
   if (!tenant) throw invalid("tenant", `Tenant ${name} does not exist.`);
   return tenant.id;

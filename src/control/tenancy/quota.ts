@@ -26,7 +26,7 @@ export interface QuotaGrowth {
 }
 
 /** The amounts of `count` sets of this template. */
-export function amountsOfSets(template: SetTemplate, count: number): QuotaAmounts {
+export function computeSetAmounts(template: SetTemplate, count: number): QuotaAmounts {
   return {
     sets: count,
     cpuMillis: count * template.cpuMillis,
@@ -37,17 +37,17 @@ export function amountsOfSets(template: SetTemplate, count: number): QuotaAmount
 }
 
 /** The growth by `count` new sets of this template. */
-export function growthBySets(template: SetTemplate, count: number): QuotaGrowth {
-  const amounts = amountsOfSets(template, count);
+export function computeSetGrowth(template: SetTemplate, count: number): QuotaGrowth {
+  const amounts = computeSetAmounts(template, count);
   return { intended: amounts, existing: amounts };
 }
 
 /** The growth by new services with all their replicas. */
-export function growthOfServices(
+export function sumServiceAmounts(
   services: readonly { template: SetTemplate; desiredReplicas: number }[],
 ): QuotaAmounts {
   return services
-    .map(({ template, desiredReplicas }) => amountsOfSets(template, desiredReplicas))
+    .map(({ template, desiredReplicas }) => computeSetAmounts(template, desiredReplicas))
     .reduce(addAmounts);
 }
 
@@ -76,7 +76,7 @@ export function subtractAmounts(a: QuotaAmounts, b: QuotaAmounts): QuotaAmounts 
  * volumes while the tenant's trash is larger than its bound.
  *
  * A lock on the tenant's row serializes additions, so that two concurrent ones cannot both take the
- * rest of a quota. A tenant with an ample quota takes no lock (see TenantUsage.isFar).
+ * rest of a quota. A tenant with an ample quota takes no lock (see TenantUsage.hasAmpleQuota).
  */
 export async function assertWithinQuota(
   tx: Queryable,
@@ -91,7 +91,7 @@ export async function assertWithinQuota(
  * Throws as assertWithinQuota does, but locks nothing, for a dry run. So a concurrent change may
  * take the rest of the quota before the real request.
  */
-export async function assertNowWithinQuota(
+export async function assertWithinQuotaUnlocked(
   q: Queryable,
   tenantId: string,
   growth: QuotaGrowth,
@@ -130,9 +130,9 @@ export async function countWithinQuota(
   template: SetTemplate,
   countMax: number,
 ): Promise<number> {
-  const usage = await readUsageNearQuota(tx, tenantId, amountsOfSets(template, countMax));
-  if (usage.isFar) return countMax;
-  const each = amountsOfSets(template, 1);
+  const usage = await readUsageNearQuota(tx, tenantId, computeSetAmounts(template, countMax));
+  if (usage.hasAmpleQuota) return countMax;
+  const each = computeSetAmounts(template, 1);
   if (each.volumeBytes > 0 && findTrashExcess(usage).length > 0) return 0;
   return countFitting(each, countMax, (name) => {
     return usage.max[name] - Math.max(usage.intended[name], usage.existing[name]);
@@ -152,10 +152,10 @@ export async function countReplaceable(
   template: SetTemplate,
   countMax: number,
 ): Promise<number> {
-  const usage = await readUsageNearQuota(tx, tenantId, amountsOfSets(template, countMax));
-  if (usage.isFar) return countMax;
+  const usage = await readUsageNearQuota(tx, tenantId, computeSetAmounts(template, countMax));
+  if (usage.hasAmpleQuota) return countMax;
   const onDownHosts = await sumSetsOnDownHosts(tx, tenantId);
-  const each = amountsOfSets(template, 1);
+  const each = computeSetAmounts(template, 1);
   return countFitting(each, countMax, (name) => {
     // An admin may have lowered the quota below the sets that services want; those stay granted.
     const max = Math.max(usage.max[name], usage.intended[name]);
@@ -173,7 +173,7 @@ async function readUsageNearQuota(
   growth: QuotaAmounts,
 ): Promise<TenantUsage> {
   const usage = await getTenantUsage(tx, tenantId, growth);
-  if (usage.isFar) return usage;
+  if (usage.hasAmpleQuota) return usage;
   await lockTenant(tx, tenantId);
   return getTenantUsage(tx, tenantId, growth);
 }
@@ -182,10 +182,10 @@ async function readUsageNearQuota(
 function countFitting(
   each: QuotaAmounts,
   countMax: number,
-  freeOf: (dimension: keyof QuotaAmounts) => number,
+  getFree: (dimension: keyof QuotaAmounts) => number,
 ): number {
   const counts = dimensions.map(({ name }) =>
-    each[name] <= 0 ? countMax : Math.floor(freeOf(name) / each[name]),
+    each[name] <= 0 ? countMax : Math.floor(getFree(name) / each[name]),
   );
   return Math.max(0, Math.min(countMax, ...counts));
 }

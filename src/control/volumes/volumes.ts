@@ -27,7 +27,7 @@ import { fitsHost } from "../../scheduler/placement/fits.ts";
 import type { HostSnapshot, Resources } from "../../scheduler/placement/model.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { hostSnapshotOf, planPolicyOf } from "../placement/host-snapshot.ts";
+import { toHostSnapshot, toPlanPolicy } from "../placement/host-snapshot.ts";
 import { getSet } from "../sets/get-set.ts";
 import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
 import { assertGranted } from "../tenancy/grants.ts";
@@ -185,10 +185,10 @@ async function assertCapacity(
   ]);
   const row = rows[0];
   if (!row) throw conflict(`Host ${volume.host.name} does not exist.`);
-  const policy = planPolicyOf(pools, 0);
+  const policy = toPlanPolicy(pools, 0);
   const pool = policy.pools.find((candidate) => candidate.pool === row.pool);
   assert(pool, `host pool ${row.pool} has a policy`);
-  const host = withVolumeFree(hostSnapshotOf(row), volume, trashedBytes);
+  const host = withVolumeFree(toHostSnapshot(row), volume, trashedBytes);
   if (host.readiness !== "ready") {
     throw conflict(`Host ${volume.host.name} takes no sets now: it is ${host.readiness}.`);
   }

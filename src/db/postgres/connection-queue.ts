@@ -1,6 +1,6 @@
 import { AppError } from "../../contracts/common/app-error.ts";
 import type { PooledConnection } from "./pooled-connection.ts";
-import { priorityOf, type Work } from "./work.ts";
+import { getPriority, type Work } from "./work.ts";
 
 export interface QueueLimits {
   /** More waiters of one kind of work than this are refused at once. */
@@ -99,8 +99,8 @@ export class ConnectionQueue {
   }
 
   #insert(waiter: Waiter): void {
-    const priority = priorityOf(waiter.work);
-    const position = this.#waiters.findIndex((other) => priorityOf(other.work) > priority);
+    const priority = getPriority(waiter.work);
+    const position = this.#waiters.findIndex((other) => getPriority(other.work) > priority);
     if (position === -1) this.#waiters.push(waiter);
     else this.#waiters.splice(position, 0, waiter);
   }

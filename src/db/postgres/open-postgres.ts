@@ -100,37 +100,37 @@ interface Pools {
 }
 
 /** The databases that belong to one database: other connections for statements of another kind. */
-interface Siblings {
+interface HandlesByStatementKind {
   keyReads: Db;
   updates: Db;
   writes: () => Db;
   bind: (work: Work) => Db;
 }
 
-const siblings = new WeakMap<Queryable, Siblings>();
+const handles = new WeakMap<Queryable, HandlesByStatementKind>();
 
 /**
  * Where to read few rows by key, whatever the tables hold: on other connections, or in the
  * transaction that `q` is.
  */
-export function keyReadsOf(q: Queryable): Queryable {
-  return siblings.get(q)?.keyReads ?? q;
+export function dbForKeyReads(q: Queryable): Queryable {
+  return handles.get(q)?.keyReads ?? q;
 }
 
 /**
  * Where to update one row that may be locked. On these connections Postgres refuses the statement
  * (55P03) after 50 ms of waiting. In a transaction it waits.
  */
-export function updatesOf(q: Queryable): Queryable {
-  return siblings.get(q)?.updates ?? q;
+export function dbForUpdates(q: Queryable): Queryable {
+  return handles.get(q)?.updates ?? q;
 }
 
 /**
  * Where to run a single statement that may wait for a lock: on a connection of its own, as a
  * transaction would.
  */
-export function writesOf(q: Queryable): Queryable {
-  return siblings.get(q)?.writes() ?? q;
+export function dbForWrites(q: Queryable): Queryable {
+  return handles.get(q)?.writes() ?? q;
 }
 
 /**
@@ -142,7 +142,7 @@ export function writesOf(q: Queryable): Queryable {
  * process about five times as expensive.
  */
 export function bindWork(db: Db, work: Work): Db {
-  return siblings.get(db)?.bind(work) ?? db;
+  return handles.get(db)?.bind(work) ?? db;
 }
 
 /**
@@ -179,12 +179,13 @@ function openOnePool(options: PoolsOptions): Pools {
 
 function openPools(options: PoolsOptions): Pools {
   const { connectionsMax, statementTimeoutMs } = options;
-  const sizeOf = (share: number): number => Math.max(1, Math.floor(connectionsMax * share));
+  const countConnections = (share: number): number =>
+    Math.max(1, Math.floor(connectionsMax * share));
   const sizes = {
-    keyReads: sizeOf(shares.keyReads),
-    updates: sizeOf(shares.updates),
-    lists: sizeOf(shares.lists),
-    statements: sizeOf(shares.statements),
+    keyReads: countConnections(shares.keyReads),
+    updates: countConnections(shares.updates),
+    lists: countConnections(shares.lists),
+    statements: countConnections(shares.statements),
   };
   const others = Object.values(sizes).reduce((sum, size) => sum + size, 0);
   const transactions = connectionsMax - others;
@@ -212,7 +213,7 @@ function openPools(options: PoolsOptions): Pools {
       settings: { ...customPlans, ...timeouts(listTimeoutMs) },
       inFlightMax: 1,
       queue: queues.requests,
-      perOwnerMax: halfOf(sizes.lists),
+      perOwnerMax: half(sizes.lists),
     }),
     statements: openPool(options, {
       size: sizes.statements,
@@ -226,7 +227,7 @@ function openPools(options: PoolsOptions): Pools {
       inFlightMax: 1,
       queue: queues.requests,
       leavesFree: (kind) => connectionsLeftFree(kind, transactions),
-      perOwnerMax: halfOf(transactions - connectionsLeftFree("request", transactions)),
+      perOwnerMax: half(transactions - connectionsLeftFree("request", transactions)),
     }),
   };
 }
@@ -240,7 +241,7 @@ function connectionsLeftFree(kind: WorkKind, connections: number): number {
   return kind === "request" && connections >= 4 ? 2 : 1;
 }
 
-function halfOf(connections: number): number {
+function half(connections: number): number {
   return Math.max(1, Math.ceil(connections / 2));
 }
 
@@ -264,16 +265,16 @@ function openPool(
   });
 }
 
-type Shared = Pick<Siblings, "keyReads" | "updates">;
+type Shared = Pick<HandlesByStatementKind, "keyReads" | "updates">;
 
 /** Databases of one kind of statement. They do not depend on the work, so all work shares them. */
 function createShared(pools: Pools): Shared {
-  const onlyOf = (pool: ConnectionPool): Db =>
+  const openOn = (pool: ConnectionPool): Db =>
     createDrizzle({
       run: (query, parameters) => pool.run(query, parameters),
       begin: (work) => pools.transactions.begin(work),
     });
-  return { keyReads: onlyOf(pools.keyReads), updates: onlyOf(pools.updates) };
+  return { keyReads: openOn(pools.keyReads), updates: openOn(pools.updates) };
 }
 
 function createDb(pools: Pools, shared: Shared, work: Work): Db {
@@ -285,7 +286,7 @@ function createDb(pools: Pools, shared: Shared, work: Work): Db {
     });
   const db = openOn(single);
   let writes: Db | undefined;
-  siblings.set(db, {
+  handles.set(db, {
     ...shared,
     writes: () => (writes ??= openOn(pools.transactions)),
     bind: (other) => createDb(pools, shared, other),

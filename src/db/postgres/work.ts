@@ -26,6 +26,6 @@ const priorities: Readonly<Record<WorkKind, number>> = {
   request: 2,
 };
 
-export function priorityOf(work: Work | undefined): number {
+export function getPriority(work: Work | undefined): number {
   return priorities[work?.kind ?? "job"];
 }

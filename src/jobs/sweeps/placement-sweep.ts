@@ -1,5 +1,5 @@
 import type { JobRequest } from "../../contracts/jobs.ts";
-import { findOldestDueMs } from "../../control/placement/retry-pending.ts";
+import { findLongestOverdueMs } from "../../control/placement/retry-pending.ts";
 import type { SweepDeps } from "./sweep-deps.ts";
 
 export const PLACEMENT_SWEEP_MS = 2_000;
@@ -8,7 +8,7 @@ const OVERDUE_MS = 5_000;
 
 /** Places pending sets whose retry is due: with a job, or in this process if jobs do not run. */
 export async function sweepPlacements(deps: SweepDeps): Promise<void> {
-  const dueMs = await findOldestDueMs(deps.ctx);
+  const dueMs = await findLongestOverdueMs(deps.ctx);
   if (dueMs === undefined) return;
   const job: JobRequest = {
     name: "place-sets",

@@ -2,7 +2,7 @@ import {
   auditDueServices,
   decideDueServices,
 } from "../../control/autoscaling/decide-due-services.ts";
-import { watchEventHorizon } from "../../control/events/event-horizon.ts";
+import { watchEventStreamLag } from "../../control/events/event-horizon.ts";
 import { createRetention } from "../../control/events/retention.ts";
 import { replaceLostHosts } from "../../control/hosts/replace-lost-hosts.ts";
 import { claimLease } from "../../control/runtime/leases.ts";
@@ -51,7 +51,7 @@ function listSweeps(deps: SweepDeps): Sweep[] {
     sweep("resizes", 2_000, (signal) => continueResizes(ctx, signal)),
     sweep("closing", 5_000, () => closeServices(ctx)),
     sweep("replicas", 30_000, (signal) => auditReplicas(ctx, signal)),
-    sweep("horizon", 30_000, () => watchEventHorizon(ctx)),
+    sweep("horizon", 30_000, () => watchEventStreamLag(ctx)),
     sweep("retention", 60_000, (signal) => retention.run(signal)),
   ];
 }

@@ -2,11 +2,11 @@ import { collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import { queueNames } from "../../contracts/jobs.ts";
 import type { JobAttempt } from "../../jobs/queue/job-runner.ts";
 import type { SweepRun } from "../../jobs/sweeps/repeat-sweep.ts";
-import type { EventHorizon } from "../../db/queries/events/read-events.ts";
+import type { EventStreamLag } from "../../db/queries/events/read-events.ts";
 import type { OutboxState } from "../../db/queries/runtime/outbox.ts";
-import { readEventHorizon } from "../../control/events/event-horizon.ts";
+import { readEventStreamLag } from "../../control/events/event-horizon.ts";
 import { countHostsHeldFromFailover } from "../../control/hosts/list-hosts.ts";
-import { findOldestDueMs } from "../../control/placement/retry-pending.ts";
+import { findLongestOverdueMs } from "../../control/placement/retry-pending.ts";
 import { readOutboxState } from "../../control/runtime/outbox.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";
 import type { RequestFacts } from "../../routes/http/request-context.ts";
@@ -84,9 +84,9 @@ export function createMetrics({
       const reads = [
         countJobs(queues, jobs),
         countHostsHeldFromFailover(ctx).then((count) => heldHosts.set(count)),
-        findOldestDueMs(ctx).then(dueWork.setPending),
+        findLongestOverdueMs(ctx).then(dueWork.setPending),
         readOutboxState(ctx).then(dueWork.setOutbox),
-        readEventHorizon(ctx).then(dueWork.setHorizon),
+        readEventStreamLag(ctx).then(dueWork.setHorizon),
       ];
       await Promise.all(
         reads.map((read) =>
@@ -132,7 +132,7 @@ function createDueWorkMetrics(registers: Registry[]) {
   });
   return {
     setPending: (dueMs: number | undefined) => pendingAge.set((dueMs ?? 0) / 1_000),
-    setHorizon: ({ ageSeconds }: EventHorizon) => horizon.set(ageSeconds),
+    setHorizon: ({ ageSeconds }: EventStreamLag) => horizon.set(ageSeconds),
     observeSweep: ({ sweep, outcome, durationMs }: SweepRun) =>
       sweeps.observe({ sweep, outcome }, durationMs / 1_000),
     setOutbox: (state: OutboxState) => {

@@ -4,7 +4,7 @@ import { SYNC_WAIT_MS_MAX } from "../../contracts/agent-protocol/protocol.ts";
 import { type Api, mount } from "../http/operation.ts";
 import { enrollHostHandler, enrollHostRoute } from "./enroll-host.ts";
 import { receiveStreamHandler, receiveStreamRoute } from "./receive-stream.ts";
-import { renewLeaseOfRejectedSync } from "../../control/hosts/sync-host.ts";
+import { renewLeaseAfterRejectedSync } from "../../control/hosts/sync-host.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
 import { syncHostHandler, syncHostRoute } from "./sync-host.ts";
 
@@ -28,7 +28,7 @@ function renewLeaseOfRejected(ctx: ControlContext): MiddlewareHandler<ApiEnv> {
     await next();
     const host = c.get("host");
     if (!host || c.res.status < 400) return;
-    await renewLeaseOfRejectedSync(ctx, host).catch((error: unknown) => {
+    await renewLeaseAfterRejectedSync(ctx, host).catch((error: unknown) => {
       ctx.log.warn({ err: error, hostId: host.hostId }, "lease of a rejected sync not renewed");
     });
   };

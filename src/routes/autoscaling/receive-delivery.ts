@@ -11,10 +11,10 @@ import {
 import { problemCatalogue } from "../../contracts/common/problems.ts";
 import { idSchema } from "../../contracts/common/primitives.ts";
 import {
-  toDeliveryOfFalcon,
-  toDeliveryOfGeneric,
-  toDeliveryOfWebhook,
-  toDeliveryOfZabbix,
+  parseFalconDelivery,
+  parseGenericDelivery,
+  parseWebhookDelivery,
+  parseZabbixDelivery,
 } from "../../control/autoscaling/alert-formats.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
 import { receiveAlerts } from "../../control/autoscaling/receive-alerts.ts";
@@ -103,37 +103,37 @@ export const receiveGenericRoute = createRoute({
 
 export const receiveAlertmanagerHandler: OperationHandler<typeof receiveAlertmanagerRoute> =
   (ctx) => async (c) => {
-    const delivery = toDeliveryOfWebhook(c.req.valid("json"));
+    const delivery = parseWebhookDelivery(c.req.valid("json"));
     return c.json(await receive(ctx, c, c.req.valid("param").hookId, delivery), 200);
   };
 
 export const receiveGrafanaHandler: OperationHandler<typeof receiveGrafanaRoute> =
   (ctx) => async (c) => {
-    const delivery = toDeliveryOfWebhook(c.req.valid("json"));
+    const delivery = parseWebhookDelivery(c.req.valid("json"));
     return c.json(await receive(ctx, c, c.req.valid("param").hookId, delivery), 200);
   };
 
 export const receiveZabbixHandler: OperationHandler<typeof receiveZabbixRoute> =
   (ctx) => async (c) => {
-    const delivery = toDeliveryOfZabbix(c.req.valid("json"));
+    const delivery = parseZabbixDelivery(c.req.valid("json"));
     return c.json(await receive(ctx, c, c.req.valid("param").hookId, delivery), 200);
   };
 
 export const receiveFalconHandler: OperationHandler<typeof receiveFalconRoute> =
   (ctx) => async (c) => {
-    const delivery = toDeliveryOfFalcon(c.req.valid("query"));
+    const delivery = parseFalconDelivery(c.req.valid("query"));
     return c.json(await receive(ctx, c, c.req.valid("param").hookId, delivery), 200);
   };
 
 export const receiveFalconJsonHandler: OperationHandler<typeof receiveFalconJsonRoute> =
   (ctx) => async (c) => {
-    const delivery = toDeliveryOfFalcon(c.req.valid("json"));
+    const delivery = parseFalconDelivery(c.req.valid("json"));
     return c.json(await receive(ctx, c, c.req.valid("param").hookId, delivery), 200);
   };
 
 export const receiveGenericHandler: OperationHandler<typeof receiveGenericRoute> =
   (ctx) => async (c) => {
-    const delivery = toDeliveryOfGeneric(c.req.valid("json"));
+    const delivery = parseGenericDelivery(c.req.valid("json"));
     return c.json(await receive(ctx, c, c.req.valid("param").hookId, delivery), 200);
   };
 

@@ -9,7 +9,7 @@ import { type Bitmap, clearBit, newBitmap, setBit } from "./bitmap.ts";
  * A linear scan costs 24 us for each placement at 5,000 hosts, and ten times that at 50,000.
  */
 export interface CapacityIndex {
-  bucketOf(capacity: number): number;
+  toBucket(capacity: number): number;
   readonly bucketCount: number;
   /** A bitmap of the buckets with a host. */
   readonly occupied: Bitmap;
@@ -46,7 +46,7 @@ const halves = new Uint32Array(float.buffer);
  * The bucket of a capacity; bucket 0 has hosts without any. The exponent of the float is the
  * octave, and its mantissa the eighth. Without a logarithm all machines compute the same bucket.
  */
-export function bucketOfCapacity(capacity: number): number {
+export function toBucket(capacity: number): number {
   if (capacity < 1) return 0;
   float[0] = capacity;
   const high = halves[1] as number;
@@ -88,7 +88,7 @@ export function createCapacityIndex(hostCount: number): CapacityIndex {
   }
 
   return {
-    bucketOf: bucketOfCapacity,
+    toBucket,
     bucketCount,
     occupied,
     counts,
@@ -97,7 +97,7 @@ export function createCapacityIndex(hostCount: number): CapacityIndex {
     },
     lastInsertion,
     bucket,
-    insert: (rank, capacity) => add(rank, bucketOfCapacity(capacity)),
+    insert: (rank, capacity) => add(rank, toBucket(capacity)),
     remove(rank) {
       const index = bucketOfRank[rank] as number;
       if (index !== ABSENT) drop(rank, index);
@@ -105,7 +105,7 @@ export function createCapacityIndex(hostCount: number): CapacityIndex {
     move(rank, capacity) {
       const before = bucketOfRank[rank] as number;
       if (before === ABSENT) return;
-      const after = bucketOfCapacity(capacity);
+      const after = toBucket(capacity);
       if (before === after) return;
       drop(rank, before);
       add(rank, after);

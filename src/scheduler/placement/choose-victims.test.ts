@@ -165,15 +165,15 @@ describe("for any service, the choice", () => {
           (by) => spread.find((one) => one.by === by) ?? [],
         )[0];
         fc.pre(rule !== undefined);
-        const domainOf = (set: ScaleInSet) => {
+        const getDomain = (set: ScaleInSet) => {
           const host = hosts.find(({ id }) => id === set.hostId);
           const zone = host?.zone ?? "";
           return { zone, rack: `${zone}/${host?.rack ?? ""}`, host: set.hostId ?? "" }[rule.by];
         };
         const hosted = sets.filter(({ hostId }) => hostId !== null);
-        const domains = [...new Set(hosted.map(domainOf))];
+        const domains = [...new Set(hosted.map(getDomain))];
         const sizes = (remaining: readonly ScaleInSet[]) =>
-          domains.map((domain) => remaining.filter((set) => domainOf(set) === domain).length);
+          domains.map((domain) => remaining.filter((set) => getDomain(set) === domain).length);
         const skew = (of: number[]) => Math.max(...of) - Math.min(...of);
         const victims = chooseScaleInVictims(sets, hosts, spread, count);
         const after = sizes(hosted.filter((set) => !isVictim(victims, set)));

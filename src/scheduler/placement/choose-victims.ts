@@ -116,7 +116,7 @@ function countDomains(
   hosted: readonly Candidate[],
   spread: readonly SpreadConstraint[],
 ): SpreadCounts<Candidate>[] {
-  const domainOf = {
+  const getDomain = {
     zone: (set: Candidate) => set.zone,
     rack: (set: Candidate) => set.rack,
     host: (set: Candidate) => set.hostId ?? "",
@@ -124,17 +124,17 @@ function countDomains(
   return (["zone", "rack", "host"] as const).flatMap((by) => {
     const rule = spread.find((candidate) => candidate.by === by);
     if (!rule) return [];
-    const setsByDomain = countBy(hosted, domainOf[by]);
+    const setsByDomain = countBy(hosted, getDomain[by]);
     const domainsBySets = countBy(setsByDomain.values(), (sets) => sets);
     const setsMax = Math.max(0, ...domainsBySets.keys());
     const { maxSkew } = rule;
-    return [{ maxSkew, domainOf: domainOf[by], setsByDomain, domainsBySets, setsMax }];
+    return [{ maxSkew, getDomain: getDomain[by], setsByDomain, domainsBySets, setsMax }];
   });
 }
 
-function countBy<T, K>(items: Iterable<T>, keyOf: (item: T) => K): Map<K, number> {
+function countBy<T, K>(items: Iterable<T>, getKey: (item: T) => K): Map<K, number> {
   const counts = new Map<K, number>();
-  for (const item of items) counts.set(keyOf(item), (counts.get(keyOf(item)) ?? 0) + 1);
+  for (const item of items) counts.set(getKey(item), (counts.get(getKey(item)) ?? 0) + 1);
   return counts;
 }
 

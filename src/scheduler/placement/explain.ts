@@ -118,11 +118,11 @@ export function listRemedies({
   const [most] = reasons.toSorted((a, b) => b.hosts - a.hosts);
   const toMend = causes.length > 0 || !most ? causes : [most];
   const found = toMend.flatMap(({ reason }) => (isKnown(reason) ? remedies[reason] : []));
-  return [...new Set(found.map((remedy) => textOf(remedy, found)))];
+  return [...new Set(found.map((remedy) => describeRemedy(remedy, found)))];
 }
 
 /** One text for all limits of a kind, as one command raises them. */
-function textOf(remedy: Remedy, found: readonly Remedy[]): string {
+function describeRemedy(remedy: Remedy, found: readonly Remedy[]): string {
   if (typeof remedy === "string") return remedy;
   const { raise } = remedy;
   const options = found

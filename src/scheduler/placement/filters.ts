@@ -69,7 +69,7 @@ export function prepareFilters(
   constraints: PlacementConstraints,
 ): Filters {
   const { fleet, table } = context;
-  const base = baseOf(context, constraints);
+  const base = prepareBase(context, constraints);
   const hostileServices = new Set(constraints.antiAffinity);
   for (const other of context.repelledBy.get(serviceId) ?? []) hostileServices.add(other);
   const allowed = hostileServices.size === 0 ? base.allowed : base.allowed.slice();
@@ -81,7 +81,7 @@ export function prepareFilters(
       table,
       domains,
       open,
-      placed: fleet.hostsOfService(serviceId),
+      placed: fleet.countSetsByHost(serviceId),
     });
   });
   const hostile = newBitmap(table.hosts.length);
@@ -90,8 +90,8 @@ export function prepareFilters(
     clearBit(allowed, rank);
   };
   for (const other of hostileServices) {
-    for (const hostId of fleet.hostsOfService(other).keys()) {
-      const rank = table.rankOf.get(hostId);
+    for (const hostId of fleet.countSetsByHost(other).keys()) {
+      const rank = table.rankById.get(hostId);
       if (rank !== undefined) repel(rank);
     }
   }
@@ -113,7 +113,7 @@ export function prepareFilters(
   };
 }
 
-function baseOf(context: FilterContext, constraints: PlacementConstraints): Base {
+function prepareBase(context: FilterContext, constraints: PlacementConstraints): Base {
   const eligible = eligibleHosts(context.table, constraints);
   let base = context.bases.get(eligible.hosts);
   if (!base) {

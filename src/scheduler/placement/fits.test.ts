@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { amounts, hostOf, policyOf } from "../../../test/support/fleet/scheduler-world.ts";
-import { fits, fitsHost, capacityOf, shortageOf } from "./fits.ts";
+import { fits, fitsHost, computeFreeCapacity, findShortage } from "./fits.ts";
 import { dimensions } from "./model.ts";
 
 const [pool] = policyOf({ overcommitPercent: amounts(150), highWaterPercent: amounts(80) }).pools;
@@ -17,19 +17,19 @@ const some = fc.record({
 describe("the fit of a set", () => {
   test("is the same for the planner, for a locked row and for each dimension", () => {
     fc.assert(
-      fc.property(some, some, some, some, (allocated, used, placedSinceReport, requested) => {
+      fc.property(some, some, some, some, (allocated, used, unreported, requested) => {
         const host = hostOf("host_a", {
           allocated,
           reported: { used, atMs: 0 },
-          placedSinceReport,
+          unreported,
         });
         const isInPlanner = fits(
-          capacityOf(host, pool),
+          computeFreeCapacity(host, pool),
           0,
           Float64Array.from(dimensions, (dimension) => requested[dimension]),
         );
         const short = dimensions.filter((dimension) =>
-          shortageOf(host, pool, dimension, requested[dimension]),
+          findShortage(host, pool, dimension, requested[dimension]),
         );
         expect(isInPlanner).toBe(short.length === 0);
         expect(fitsHost(host, pool, requested)).toMatchObject(

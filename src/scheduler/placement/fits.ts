@@ -22,7 +22,7 @@ const shortName = {
   rootfsBytes: "rootfs",
 } as const;
 
-export function amountsOf(resources: Resources): Amounts {
+export function toAmounts(resources: Resources): Amounts {
   return Float64Array.of(
     resources.cpuMillis,
     resources.memoryBytes,
@@ -48,9 +48,9 @@ export function fits(capacities: Amounts, offset: number, requested: Amounts): b
 
 /** Applies `fits` to one host. Names the first dimension that is short, and the reason. */
 export function fitsHost(host: HostSnapshot, pool: PoolPolicy, requested: Resources): FitResult {
-  if (fits(capacityOf(host, pool), 0, amountsOf(requested))) return { ok: true };
+  if (fits(computeFreeCapacity(host, pool), 0, toAmounts(requested))) return { ok: true };
   for (const dimension of dimensions) {
-    const reason = shortageOf(host, pool, dimension, requested[dimension]);
+    const reason = findShortage(host, pool, dimension, requested[dimension]);
     if (reason) return { ok: false, dimension, ...reason };
   }
   assert(false, "a set that does not fit is short of a dimension");
@@ -60,7 +60,7 @@ export function fitsHost(host: HostSnapshot, pool: PoolPolicy, requested: Resour
  * Why `amount` does not fit in a dimension, or undefined. Prefers the shortage of bookings to that
  * of measured usage.
  */
-export function shortageOf(
+export function findShortage(
   host: HostSnapshot,
   pool: PoolPolicy,
   dimension: Dimension,
@@ -94,7 +94,7 @@ export interface Booking {
  * Returns the free capacity of a host: in each dimension the smaller of the unbooked and the unused
  * amount. An amount may be negative.
  */
-export function capacityOf(host: HostSnapshot, pool: PoolPolicy): Amounts {
+export function computeFreeCapacity(host: HostSnapshot, pool: PoolPolicy): Amounts {
   const capacity = new Float64Array(dimensions.length);
   for (const [d, dimension] of dimensions.entries()) {
     capacity[d] = Math.min(
@@ -128,6 +128,6 @@ export function unusedCapacity(host: HostSnapshot, pool: PoolPolicy, dimension: 
   return (
     Math.floor((host.allocatable[dimension] * pool.highWaterPercent[dimension]) / 100) -
     Math.max(0, used - reclaimable) -
-    host.placedSinceReport[dimension]
+    host.unreported[dimension]
   );
 }

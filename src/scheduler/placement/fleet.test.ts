@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   amounts,
-  constraintsOf,
+  toConstraints,
   hostOf,
   nowMs,
   policyOf,
@@ -52,7 +52,7 @@ describe("a fleet", () => {
       ...["4", "5"].map((id) =>
         requestOf(`set_${id}`, {
           serviceId: "svc_db",
-          constraints: constraintsOf({
+          constraints: toConstraints({
             hostLabels: { disk: "ssd" },
             spread: [{ by: "zone", maxSkew: 1 }],
           }),
@@ -87,7 +87,7 @@ describe("a fleet", () => {
     fleet.upsertSet({ id: "set_2", serviceId: "svc_web", hostId: "host_a" });
     fleet.upsertSet({ id: "set_2", serviceId: "svc_web", hostId: "host_b" });
     expect([fleet.hostCount, fleet.setCount]).toEqual([2, 2]);
-    expect(fleet.hostsOfService("svc_web")).toEqual(
+    expect(fleet.countSetsByHost("svc_web")).toEqual(
       new Map([
         ["host_a", 1],
         ["host_b", 1],
@@ -96,7 +96,7 @@ describe("a fleet", () => {
     fleet.removeSet("set_1");
     fleet.removeSet("set_2");
     fleet.removeSet("set_2");
-    expect(fleet.hostsOfService("svc_web").size).toBe(0);
+    expect(fleet.countSetsByHost("svc_web").size).toBe(0);
     fleet.removeHost("host_z");
     fleet.removeHost("host_a");
     expect([fleet.hostCount, fleet.setCount, fleet.getHost("host_a")]).toEqual([1, 0, undefined]);
@@ -181,7 +181,7 @@ describe("preferences", () => {
     }
     fleet.upsertSet({ id: "set_db", serviceId: "svc_db", hostId: "host_same" });
     const near = requestOf("set_1", {
-      constraints: constraintsOf({ affinity: ["svc_db", "svc_deleted"] }),
+      constraints: toConstraints({ affinity: ["svc_db", "svc_deleted"] }),
     });
     const [placement] = planPlacements(fleet, [near], options).placements;
     expect(placement).toMatchObject({ hostId: ids[0], because: { affinity: score } });
@@ -192,7 +192,7 @@ describe("preferences", () => {
     const placeWith = (strategy: "pack" | "spread") =>
       planPlacements(
         fleetOf(hosts),
-        [requestOf("set_1", { constraints: constraintsOf({ strategy }) })],
+        [requestOf("set_1", { constraints: toConstraints({ strategy }) })],
         options,
       ).placements[0]?.hostId;
     expect(placeWith("pack")).toBe("host_b");
@@ -200,15 +200,15 @@ describe("preferences", () => {
   });
 
   test("requests that differ in only one dimension have different shapes", () => {
-    const shared = constraintsOf();
+    const shared = toConstraints();
     const images: string[] = [];
-    const amountsOfSets = [
+    const computeSetAmounts = [
       amounts(50),
       ...(["cpuMillis", "memoryBytes", "volumeBytes", "rootfsBytes"] as const).map((d) =>
         amounts(50, { [d]: 60 }),
       ),
     ];
-    const requests = amountsOfSets.map((requested, i) =>
+    const requests = computeSetAmounts.map((requested, i) =>
       requestOf(`set_${i}`, { resources: requested, constraints: shared, images }),
     );
     const { placements, rejections } = planPlacements(

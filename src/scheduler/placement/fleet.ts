@@ -16,7 +16,7 @@ export interface Fleet {
   removeSet(id: string): void;
   setPolicy(policy: PlanPolicy): void;
   /** The number of sets of a service on each host, by host id. */
-  hostsOfService(serviceId: string): ReadonlyMap<string, number>;
+  countSetsByHost(serviceId: string): ReadonlyMap<string, number>;
   /** The hosts as the planner reads them. Valid until the next change of the fleet. */
   table(): HostTable;
 }
@@ -79,7 +79,7 @@ export function createFleet(initialPolicy: PlanPolicy): Fleet {
       policy = next;
       table = undefined; // the capacity of every host may change
     },
-    hostsOfService: (serviceId) => byService.get(serviceId) ?? noHosts,
+    countSetsByHost: (serviceId) => byService.get(serviceId) ?? noHosts,
     table: () => (table ??= createHostTable(hosts.values(), policy, byHost)),
   };
 }

@@ -1,6 +1,6 @@
 import { assert } from "../../lib/assert.ts";
 import { type Bitmap, clearBit, newBitmap, setBit } from "./bitmap.ts";
-import { capacityOf } from "./fits.ts";
+import { computeFreeCapacity } from "./fits.ts";
 import {
   dimensions,
   type HostSnapshot,
@@ -15,12 +15,12 @@ export const DIMENSION_COUNT = dimensions.length;
 /** Numbers for names, in the order of the names. They do not depend on the order of the hosts. */
 export interface Numbering {
   /** The number of each host, by its rank. */
-  readonly of: Int32Array;
+  readonly byRank: Int32Array;
   readonly count: number;
   /** The number of hosts with each number. */
   readonly sizes: Int32Array;
   /** Returns the hosts with a number. Creates the bitmap at the first call. */
-  hostsOf(number: number): Bitmap;
+  getHosts(number: number): Bitmap;
 }
 
 /** Hosts that match a description: a pool, labels and tolerated taints. */
@@ -37,7 +37,7 @@ export interface Eligible {
  */
 export interface HostTable {
   readonly hosts: readonly HostSnapshot[];
-  readonly rankOf: ReadonlyMap<string, number>;
+  readonly rankById: ReadonlyMap<string, number>;
   /** Free capacity: DIMENSION_COUNT amounts of each host, from rank x DIMENSION_COUNT on. */
   readonly capacities: Float64Array;
   /** The time of the last report of each host, by rank. -Infinity without a report. */
@@ -51,9 +51,9 @@ export interface HostTable {
   readonly zones: Numbering;
   readonly racks: Numbering;
   /** The indexes of the ready hosts of a pool, one for each dimension. */
-  indexesOf(pool: string): readonly CapacityIndex[] | undefined;
+  findIndexes(pool: string): readonly CapacityIndex[] | undefined;
   /** The ready hosts with an image, or undefined without such a host. */
-  holdersOf(image: string): Bitmap | undefined;
+  findHolders(image: string): Bitmap | undefined;
   /** The eligible hosts by description. The table never removes an entry. */
   readonly eligible: Map<string, Eligible>;
   /**
@@ -76,7 +76,7 @@ export function createHostTable(
   setsOnHost: ReadonlyMap<string, number>,
 ): HostTable {
   const hosts = [...unsorted].sort((a, b) => (a.id < b.id ? -1 : 1));
-  const rankOf = new Map(hosts.map((host, rank) => [host.id, rank]));
+  const rankById = new Map(hosts.map((host, rank) => [host.id, rank]));
   const capacities = new Float64Array(hosts.length * DIMENSION_COUNT);
   const sharesPerUnit = new Float64Array(hosts.length * DIMENSION_COUNT);
   const reportedAtMs = new Float64Array(hosts.length);
@@ -88,7 +88,7 @@ export function createHostTable(
 
   /** Computes the row of a host. An unready host is in no index, so no walk visits it. */
   function fill(rank: number, host: HostSnapshot, wasReady: boolean): void {
-    const capacity = capacityOf(host, poolPolicyOf(pools, host.pool));
+    const capacity = computeFreeCapacity(host, getPoolPolicy(pools, host.pool));
     const ofPool = indexesFor(host.pool);
     reportedAtMs[rank] = host.reported?.atMs ?? Number.NEGATIVE_INFINITY;
     for (const [d, dimension] of dimensions.entries()) {
@@ -106,7 +106,7 @@ export function createHostTable(
 
   return {
     hosts,
-    rankOf,
+    rankById,
     capacities,
     sharesPerUnit,
     reportedAtMs,
@@ -115,14 +115,14 @@ export function createHostTable(
     zones: numberBy(hosts, (host) => host.zone),
     // Racks of two zones may have one name.
     racks: numberBy(hosts, (host) => `${host.zone}\n${host.rack}`),
-    indexesOf: (pool) => indexes.get(pool),
+    findIndexes: (pool) => indexes.get(pool),
     eligible,
-    holdersOf(image) {
+    findHolders(image) {
       holders ??= holdersByImage(hosts);
       return holders.get(image);
     },
     update(host) {
-      const rank = rankOf.get(host.id);
+      const rank = rankById.get(host.id);
       const before = rank === undefined ? undefined : hosts[rank];
       if (rank === undefined || !before || !isSameHost(before, host)) return false;
       hosts[rank] = host;
@@ -132,7 +132,7 @@ export function createHostTable(
       return true;
     },
     addSets(hostId, change) {
-      const rank = rankOf.get(hostId);
+      const rank = rankById.get(hostId);
       if (rank !== undefined) sets.add(rank, change);
     },
     addCapacity(rank, amounts, sign) {
@@ -189,7 +189,7 @@ class SetCounter {
   }
 }
 
-export function poolPolicyOf(pools: ReadonlyMap<string, PoolPolicy>, name: string): PoolPolicy {
+export function getPoolPolicy(pools: ReadonlyMap<string, PoolPolicy>, name: string): PoolPolicy {
   const found = pools.get(name);
   assert(found, `host pool ${name} has no policy`);
   return found;
@@ -197,23 +197,24 @@ export function poolPolicyOf(pools: ReadonlyMap<string, PoolPolicy>, name: strin
 
 function numberBy(
   hosts: readonly HostSnapshot[],
-  nameOf: (host: HostSnapshot) => string,
+  getName: (host: HostSnapshot) => string,
 ): Numbering {
-  const names = [...new Set(hosts.map(nameOf))].sort();
+  const names = [...new Set(hosts.map(getName))].sort();
   const numbers = new Map(names.map((name, number) => [name, number]));
-  const of = Int32Array.from(hosts, (host) => numbers.get(nameOf(host)) ?? 0);
+  const byRank = Int32Array.from(hosts, (host) => numbers.get(getName(host)) ?? 0);
   const sizes = new Int32Array(names.length);
-  for (const number of of) sizes[number] = (sizes[number] as number) + 1;
+  for (const number of byRank) sizes[number] = (sizes[number] as number) + 1;
   const bitmaps = new Map<number, Bitmap>();
   return {
-    of,
+    byRank,
     count: names.length,
     sizes,
-    hostsOf(number) {
+    getHosts(number) {
       let bitmap = bitmaps.get(number);
       if (!bitmap) {
         bitmap = newBitmap(hosts.length);
-        for (let rank = 0; rank < of.length; rank++) if (of[rank] === number) setBit(bitmap, rank);
+        for (let rank = 0; rank < byRank.length; rank++)
+          if (byRank[rank] === number) setBit(bitmap, rank);
         bitmaps.set(number, bitmap);
       }
       return bitmap;

@@ -49,12 +49,12 @@ export interface HostSnapshot {
   allocated: Resources;
   /**
    * The last measured usage of all processes, and its time (epoch ms by the database clock).
-   * Undefined without a report. The report may be one interval old, and `placedSinceReport` covers
+   * Undefined without a report. The report may be one interval old, and `unreported` covers
    * the gap.
    */
   reported: { used: Resources; atMs: number } | undefined;
   /** The bookings since the last report, so that a burst does not rely on an old measurement. */
-  placedSinceReport: Resources;
+  unreported: Resources;
   /** Bytes of trashed volumes. They count as free, because the host can purge them. */
   reclaimableVolumeBytes: number;
   /** Image references on the host. */

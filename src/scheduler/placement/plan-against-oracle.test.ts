@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { constraintsOf } from "../../../test/support/fleet/scheduler-world.ts";
+import { toConstraints } from "../../../test/support/fleet/scheduler-world.ts";
 import { createFleet, type Fleet } from "./fleet.ts";
 import {
   type Dimension,
@@ -65,7 +65,7 @@ const hostArbitrary: fc.Arbitrary<Omit<HostSnapshot, "id">> = fc.record({
     { weight: 1, arbitrary: fc.record({ used: resources(20), atMs: fc.constant(nowMs - 30_001) }) },
     { weight: 1, arbitrary: fc.constant(undefined) },
   ),
-  placedSinceReport: resources(5),
+  unreported: resources(5),
   reclaimableVolumeBytes: fc.integer({ min: 0, max: 30 }),
   images: fc.subarray(["app:1", "log:2"]),
 });
@@ -242,7 +242,7 @@ describe("a plan", () => {
     const requested = resources(12).filter((amounts) => dimensions.some((d) => amounts[d] > 0));
     fc.assert(
       fc.property(worldArbitrary, requested, (world, requested) => {
-        const constraints = constraintsOf();
+        const constraints = toConstraints();
         const requests = Array.from({ length: 40 }, (_, n): PlacementRequest => {
           const setId = `set_equal${n}`;
           const shared = {
@@ -341,14 +341,14 @@ function createOracle(world: World) {
       const setsHere = sets.filter((set) => set.hostId === host.id).length;
       if (setsHere >= world.policy.setsPerHostMax) reasons.add("too-many-sets");
       for (const { by, maxSkew } of constraints.spread) {
-        const domainOf = (h: HostSnapshot) =>
+        const getDomain = (h: HostSnapshot) =>
           ({ zone: h.zone, rack: `${h.zone}/${h.rack}`, host: h.id })[by];
-        const inDomain = (domain: string) => count(serviceId, (h) => domainOf(h) === domain);
+        const inDomain = (domain: string) => count(serviceId, (h) => getDomain(h) === domain);
         const eligible = hosts
           .filter((h) => permanentReasons(h, constraints).size === 0)
-          .map(domainOf);
+          .map(getDomain);
         const lowest = Math.min(...eligible.map(inDomain));
-        const after = inDomain(domainOf(host)) + 1;
+        const after = inDomain(getDomain(host)) + 1;
         if (eligible.length > 0 && after - lowest > maxSkew) reasons.add(`spread-${by}`);
       }
       const pool = world.policy.pools.find((candidate) => candidate.pool === host.pool);
@@ -376,7 +376,7 @@ function createOracle(world: World) {
     if (booked > most(pool.overcommitPercent)) return `insufficient-${shown}`;
     const reclaimable = dimension === "volumeBytes" ? host.reclaimableVolumeBytes : 0;
     const used = Math.max(0, (host.reported?.used[dimension] ?? 0) - reclaimable);
-    const measured = used + host.placedSinceReport[dimension] + planned + amount;
+    const measured = used + host.unreported[dimension] + planned + amount;
     return measured > most(pool.highWaterPercent) ? `above-high-water-${shown}` : undefined;
   }
 }

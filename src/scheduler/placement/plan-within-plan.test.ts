@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import {
   amounts,
-  constraintsOf,
+  toConstraints,
   hostOf,
   nowMs,
   policyOf,
@@ -83,7 +83,7 @@ describe("a set that is placed", () => {
     "permits a zone again after another has caught up (one constraints object: %s)",
     (isOne) => {
       const hosts = [host("h1", "z1", 100), host("h2", "z2", 10)];
-      const shared = { ...constraintsOf({ spread: byZone }) };
+      const shared = { ...toConstraints({ spread: byZone }) };
       const requests = [
         request("1", "web", 20),
         request("2", "web", 20),
@@ -115,7 +115,7 @@ function request(
   return requestOf(setId, {
     serviceId,
     resources: amounts(amount),
-    constraints: constraintsOf(constraints),
+    constraints: toConstraints(constraints),
   });
 }
 

@@ -1,7 +1,7 @@
 import { assert } from "../../lib/assert.ts";
 import { type Bitmap, clearBit, newBitmap } from "./bitmap.ts";
 import { type FilterContext, type Filters, freshHosts, prepareFilters } from "./filters.ts";
-import { amountsOf, type Booking, fits } from "./fits.ts";
+import { toAmounts, type Booking, fits } from "./fits.ts";
 import type { Fleet } from "./fleet.ts";
 import { DIMENSION_COUNT, type HostTable } from "./host-table.ts";
 import type {
@@ -164,7 +164,7 @@ class Planning {
   }
 
   place(request: PlacementRequest): Placement | Rejection {
-    const shape = this.#shapeOf(request);
+    const shape = this.#getShape(request);
     if (shape.rejection) return { setId: request.setId, ...shape.rejection };
     const best = this.#findBest(shape);
     if (best < 0) return this.#reject(request, shape);
@@ -185,7 +185,7 @@ class Planning {
     const index = shape.indexes[dimension] as CapacityIndex;
     const mask = withoutRanks(filters.allowed, shape.avoided);
     const walk: Walk = {
-      fromBucket: index.bucketOf(requested[dimension] as number),
+      fromBucket: index.toBucket(requested[dimension] as number),
       order: shape.constraints.strategy === "pack" ? "fullest" : "emptiest",
       mask,
       notFull: capacity.notFull,
@@ -252,7 +252,7 @@ class Planning {
       if (amount === 0) continue;
       const index = indexes[d] as CapacityIndex;
       let hosts = 0;
-      for (let bucket = index.bucketOf(amount); bucket < index.bucketCount; bucket++) {
+      for (let bucket = index.toBucket(amount); bucket < index.bucketCount; bucket++) {
         hosts += index.counts[bucket] as number;
       }
       if (hosts >= fewest) continue;
@@ -297,7 +297,7 @@ class Planning {
     return { setId: request.setId, ...shape.rejection };
   }
 
-  #shapeOf(request: PlacementRequest): Shape {
+  #getShape(request: PlacementRequest): Shape {
     if (this.#last && isSameShape(this.#last.request, request)) return this.#last.shape;
     const shapes = this.#shapes.get(request.constraints) ?? new Map<string, Shape>();
     this.#shapes.set(request.constraints, shapes);
@@ -321,17 +321,19 @@ class Planning {
     return {
       serviceId: request.serviceId,
       constraints: request.constraints,
-      requested: amountsOf(request.resources),
-      filters: this.#filtersOf(request),
-      avoided: [...new Set(request.avoidHostIds)].flatMap((id) => this.#table.rankOf.get(id) ?? []),
+      requested: toAmounts(request.resources),
+      filters: this.#getFilters(request),
+      avoided: [...new Set(request.avoidHostIds)].flatMap(
+        (id) => this.#table.rankById.get(id) ?? [],
+      ),
       preferences,
-      indexes: this.#table.indexesOf(request.constraints.pool),
-      capacity: this.#capacityFactsOf(request),
+      indexes: this.#table.findIndexes(request.constraints.pool),
+      capacity: this.#getCapacityFacts(request),
       rejection: undefined,
     };
   }
 
-  #capacityFactsOf({ resources, constraints }: PlacementRequest): CapacityFacts {
+  #getCapacityFacts({ resources, constraints }: PlacementRequest): CapacityFacts {
     const key = `${constraints.pool} ${amountsKey(resources)}`;
     let facts = this.#capacityFacts.get(key);
     if (!facts) {
@@ -346,7 +348,7 @@ class Planning {
     return facts;
   }
 
-  #filtersOf(request: PlacementRequest): Filters {
+  #getFilters(request: PlacementRequest): Filters {
     const ofConstraints = this.#filters.get(request.constraints) ?? new Map<string, Filters>();
     this.#filters.set(request.constraints, ofConstraints);
     const known = ofConstraints.get(request.serviceId);

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import {
   amounts,
-  constraintsOf,
+  toConstraints,
   hostOf,
   nowMs,
   policyOf,
@@ -21,7 +21,7 @@ function fullServices(count: number): PlacementRequest[] {
       serviceId,
       resources: amounts(50, { cpuMillis: 60 + service }),
       priority: service % 3,
-      constraints: constraintsOf(
+      constraints: toConstraints(
         service % 2 === 0
           ? {}
           : { spread: [{ by: "zone", maxSkew: 1 }], antiAffinity: [serviceId] },

@@ -1,6 +1,6 @@
 import type { Filters } from "./filters.ts";
 import { unbookedCapacity, type Booking, unusedCapacity, shortageReasons } from "./fits.ts";
-import { DIMENSION_COUNT, type HostTable, poolPolicyOf } from "./host-table.ts";
+import { DIMENSION_COUNT, type HostTable, getPoolPolicy } from "./host-table.ts";
 import {
   dimensions,
   type PlanPolicy,
@@ -105,7 +105,7 @@ export class RejectionCounter {
     const unbooked = new Float64Array(this.#table.hosts.length);
     const free = new Float64Array(this.#table.hosts.length);
     for (const [rank, host] of this.#table.hosts.entries()) {
-      const pool = poolPolicyOf(pools, host.pool);
+      const pool = getPoolPolicy(pools, host.pool);
       const capacity = unbookedCapacity(host, pool, dimension);
       unbooked[rank] = capacity;
       free[rank] = Math.min(capacity, unusedCapacity(host, pool, dimension));

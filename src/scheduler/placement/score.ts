@@ -53,7 +53,7 @@ export function preparePreferences(
   table: HostTable,
   request: Pick<PlacementRequest, "images" | "constraints">,
 ): Preferences {
-  const holders = request.images.flatMap((image) => table.holdersOf(image) ?? []);
+  const holders = request.images.flatMap((image) => table.findHolders(image) ?? []);
   const { affinity } = request.constraints;
   const neighbors = affinity.length === 0 ? undefined : new Neighbors(fleet, table, affinity);
   const preferred = neighbors ? [...neighbors.places] : [];
@@ -65,7 +65,7 @@ export function preparePreferences(
       const held = holders.filter((bitmap) => hasBit(bitmap, rank)).length;
       return Math.floor((IMAGES_SCORE_MAX * held) / request.images.length);
     },
-    affinity: (rank) => neighbors?.scoreOf(rank) ?? 0,
+    affinity: (rank) => neighbors?.computeScore(rank) ?? 0,
     notePlaced(serviceId, rank) {
       if (affinity.includes(serviceId)) neighbors?.add(rank);
     },
@@ -87,8 +87,8 @@ class Neighbors {
     this.#inRacks = newBitmap(table.hosts.length);
     this.#inZones = newBitmap(table.hosts.length);
     for (const serviceId of serviceIds) {
-      for (const hostId of fleet.hostsOfService(serviceId).keys()) {
-        const rank = table.rankOf.get(hostId);
+      for (const hostId of fleet.countSetsByHost(serviceId).keys()) {
+        const rank = table.rankById.get(hostId);
         if (rank !== undefined) this.add(rank);
       }
     }
@@ -105,14 +105,14 @@ class Neighbors {
     this.#addAround(this.#inZones, this.#table.zones, rank);
   }
 
-  scoreOf(rank: number): number {
+  computeScore(rank: number): number {
     if (hasBit(this.#hosts, rank)) return SAME_HOST_SCORE;
     if (hasBit(this.#inRacks, rank)) return SAME_RACK_SCORE;
     return hasBit(this.#inZones, rank) ? SAME_ZONE_SCORE : 0;
   }
 
   #addAround(near: Bitmap, places: Numbering, rank: number): void {
-    if (!hasBit(near, rank)) addBits(near, places.hostsOf(places.of[rank] as number));
+    if (!hasBit(near, rank)) addBits(near, places.getHosts(places.byRank[rank] as number));
   }
 }
 

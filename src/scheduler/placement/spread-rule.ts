@@ -15,18 +15,19 @@ export interface SpreadRule {
 /** The domains of the hosts, as numbers. */
 export interface Domains {
   count: number;
-  of: (rank: number) => number;
+  getDomain: (rank: number) => number;
   /** The number of hosts in a domain. */
-  sizeOf: (domain: number) => number;
+  countHosts: (domain: number) => number;
 }
 
 export function domainsBy(by: "zone" | "rack" | "host", table: HostTable): Domains {
-  if (by === "host") return { count: table.hosts.length, of: (rank) => rank, sizeOf: () => 1 };
+  if (by === "host")
+    return { count: table.hosts.length, getDomain: (rank) => rank, countHosts: () => 1 };
   const numbering = by === "zone" ? table.zones : table.racks;
   return {
     count: numbering.count,
-    of: (rank) => numbering.of[rank] as number,
-    sizeOf: (domain) => numbering.sizes[domain] as number,
+    getDomain: (rank) => numbering.byRank[rank] as number,
+    countHosts: (domain) => numbering.sizes[domain] as number,
   };
 }
 
@@ -37,7 +38,7 @@ export function findOpenDomains(domains: Domains, allowed: Bitmap): OpenDomains 
   const open = new Set<number>();
   for (const [word, allowedBits] of allowed.entries()) {
     for (let bits = allowedBits; bits !== 0; bits &= bits - 1)
-      open.add(domains.of(word * 32 + lowestBit(bits)));
+      open.add(domains.getDomain(word * 32 + lowestBit(bits)));
   }
   return [...open];
 }
@@ -62,9 +63,9 @@ export function createSpreadRule(
   // Only domains with a set, because a service runs on few hosts of a large fleet.
   const counts = new Map<number, number>();
   for (const [hostId, sets] of placed) {
-    const rank = table.rankOf.get(hostId);
+    const rank = table.rankById.get(hostId);
     if (rank === undefined) continue;
-    const domain = domains.of(rank);
+    const domain = domains.getDomain(rank);
     counts.set(domain, (counts.get(domain) ?? 0) + sets);
   }
   let lowest = 0;
@@ -86,17 +87,17 @@ export function createSpreadRule(
 
   return {
     reason: `spread-${rule.by}`,
-    admits: (rank) => (counts.get(domains.of(rank)) ?? 0) + 1 - lowest <= rule.maxSkew,
+    admits: (rank) => (counts.get(domains.getDomain(rank)) ?? 0) + 1 - lowest <= rule.maxSkew,
     countAgainst() {
       // A domain without a set of the service has the lowest count, so it always permits one.
       let hosts = 0;
       for (const [domain, count] of counts)
-        if (count + 1 - lowest > rule.maxSkew) hosts += domains.sizeOf(domain);
+        if (count + 1 - lowest > rule.maxSkew) hosts += domains.countHosts(domain);
       return hosts;
     },
     notePlaced(rank) {
       // The filters allow this host, so its domain is open.
-      const domain = domains.of(rank);
+      const domain = domains.getDomain(rank);
       const before = counts.get(domain) ?? 0;
       counts.set(domain, before + 1);
       if (before !== lowest) return;

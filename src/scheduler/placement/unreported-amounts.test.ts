@@ -103,7 +103,7 @@ test("one set of 10Gi that fails to start does not keep out 22 sets of 50Mi", ()
       allocatable: amounts(100, { rootfsBytes: 20_480 * mib }),
       allocated: failing.booked,
       reported: { used: amounts(0, { rootfsBytes: 7_168 * mib }), atMs: nowMs },
-      placedSinceReport: sumUnreported([failing], reportedAtMs),
+      unreported: sumUnreported([failing], reportedAtMs),
     }),
   );
   const small = Array.from({ length: 22 }, (_, i) =>

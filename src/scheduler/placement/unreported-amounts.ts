@@ -26,7 +26,7 @@ export interface ReportedSet {
 
 /**
  * The part of a set's booking that the host's measurement does not contain yet. The sum over the
- * sets of a host is `HostSnapshot.placedSinceReport`: the planner adds it to the measured usage.
+ * sets of a host is `HostSnapshot.unreported`: the planner adds it to the measured usage.
  *
  * - `placed`, `preparing`, and `starting` for less than STARTUP_MS_MAX: the booking minus the usage
  *   that the host measures for the set. It is not below 0.

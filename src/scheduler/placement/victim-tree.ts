@@ -12,7 +12,7 @@ export interface TreeSet {
 /** The sets of one service per domain of one spread rule. The tree updates it. */
 export interface SpreadCounts<T> {
   maxSkew: number;
-  domainOf: (set: T) => string;
+  getDomain: (set: T) => string;
   /** Sets that remain, by domain. */
   setsByDomain: Map<string, number>;
   /** How many domains have each number of sets. */
@@ -76,7 +76,7 @@ export class VictimTree<T extends TreeSet> {
     if (!set) return undefined;
     node.taken++;
     for (const one of path) one.leaving -= Number(set.isLeaving);
-    for (const counts of this.#counts) decrement(counts, counts.domainOf(set));
+    for (const counts of this.#counts) decrement(counts, counts.getDomain(set));
     return set;
   }
 
@@ -96,8 +96,8 @@ export class VictimTree<T extends TreeSet> {
   #add(set: T): void {
     let node = this.#root;
     node.leaving += Number(set.isLeaving);
-    for (const [level, { domainOf }] of this.#counts.entries()) {
-      const domain = domainOf(set);
+    for (const [level, { getDomain }] of this.#counts.entries()) {
+      const domain = getDomain(set);
       let child = node.children.get(domain);
       if (!child) node.children.set(domain, (child = this.#newNode(domain, level + 1)));
       node = child;
@@ -107,12 +107,12 @@ export class VictimTree<T extends TreeSet> {
   }
 
   #newNode(domain: string, level: number): Node<T> {
-    const keyOf = (node: Node<T>) => this.#keyOf(node, level);
+    const getKey = (node: Node<T>) => this.#getKey(node, level);
     return {
       domain,
       children: new Map(),
-      byKey: new LazyHeap(keyOf),
-      leavingByKey: new LazyHeap((node) => (node.leaving > 0 ? keyOf(node) : undefined)),
+      byKey: new LazyHeap(getKey),
+      leavingByKey: new LazyHeap((node) => (node.leaving > 0 ? getKey(node) : undefined)),
       sets: [],
       taken: 0,
       leaving: 0,
@@ -129,7 +129,7 @@ export class VictimTree<T extends TreeSet> {
   }
 
   /** The key of a child at `level`; undefined if no set is left in it. */
-  #keyOf(node: Node<T>, level: number): Key | undefined {
+  #getKey(node: Node<T>, level: number): Key | undefined {
     const sets = this.#countsAt(level).setsByDomain.get(node.domain) ?? 0;
     if (level === this.#counts.length - 1) {
       const next = node.sets[node.taken];
@@ -159,15 +159,15 @@ function decrement<T>(counts: SpreadCounts<T>, domain: string): void {
 
 /** A binary heap of nodes whose keys only decrease. It computes a key again at the top. */
 class LazyHeap<T> {
-  readonly #keyOf: (node: Node<T>) => Key | undefined;
+  readonly #getKey: (node: Node<T>) => Key | undefined;
   readonly #entries: { node: Node<T>; key: Key }[] = [];
 
-  constructor(keyOf: (node: Node<T>) => Key | undefined) {
-    this.#keyOf = keyOf;
+  constructor(getKey: (node: Node<T>) => Key | undefined) {
+    this.#getKey = getKey;
   }
 
   push(node: Node<T>): void {
-    const key = this.#keyOf(node);
+    const key = this.#getKey(node);
     if (!key) return;
     const entries = this.#entries;
     let at = entries.push({ node, key }) - 1;
@@ -191,7 +191,7 @@ class LazyHeap<T> {
 
   #correctTop(): void {
     for (let top = this.#entries[0]; top; top = this.#entries[0]) {
-      const key = this.#keyOf(top.node);
+      const key = this.#getKey(top.node);
       if (key && compareKeys(key, top.key) === 0) return;
       if (key) top.key = key;
       else this.#removeTop();

@@ -46,9 +46,9 @@ export function disruptionAllowance(
 ): DisruptionAllowance {
   const { desired, available, notExpected, surging } = counts;
   assert(Math.min(desired, available, notExpected, surging) >= 0, "counts are not negative");
-  const { maxUnavailable, maxSurge } = limitsOf(budget, desired);
+  const { maxUnavailable, maxSurge } = resolveLimits(budget, desired);
   return {
-    unavailable: Math.max(0, available - (expectedOf(counts) - maxUnavailable)),
+    unavailable: Math.max(0, available - (countExpected(counts) - maxUnavailable)),
     surge: Math.max(0, maxSurge - surging),
   };
 }
@@ -63,7 +63,7 @@ export function mayDisrupt(
   set: { isAvailable: boolean; mode: DisruptionMode },
 ): DisruptionVerdict {
   const allowed = disruptionAllowance(budget, counts);
-  const limits = limitsOf(budget, counts.desired);
+  const limits = resolveLimits(budget, counts.desired);
   if (set.mode === "replace-first") {
     if (allowed.surge > 0) return { ok: true };
     return { ok: false, reason: "max-surge", limit: limits.maxSurge, inUse: counts.surging };
@@ -73,7 +73,7 @@ export function mayDisrupt(
     ok: false,
     reason: "max-unavailable",
     limit: limits.maxUnavailable,
-    inUse: Math.max(0, expectedOf(counts) - counts.available),
+    inUse: Math.max(0, countExpected(counts) - counts.available),
   };
 }
 
@@ -93,11 +93,11 @@ export function countDisruption(
 }
 
 /** Sets that should be available. */
-function expectedOf({ desired, notExpected }: ReplicaCounts): number {
+function countExpected({ desired, notExpected }: ReplicaCounts): number {
   return Math.max(0, desired - notExpected);
 }
 
-function limitsOf(
+function resolveLimits(
   { maxUnavailable, maxSurge }: DisruptionBudget,
   desired: number,
 ): { maxUnavailable: number; maxSurge: number } {
@@ -105,16 +105,16 @@ function limitsOf(
     maxUnavailable:
       typeof maxUnavailable === "number"
         ? maxUnavailable
-        : percentOf(maxUnavailable) === 0
+        : parsePercent(maxUnavailable) === 0
           ? 0
-          : Math.max(1, Math.floor((desired * percentOf(maxUnavailable)) / 100)),
+          : Math.max(1, Math.floor((desired * parsePercent(maxUnavailable)) / 100)),
     maxSurge:
-      typeof maxSurge === "number" ? maxSurge : Math.ceil((desired * percentOf(maxSurge)) / 100),
+      typeof maxSurge === "number" ? maxSurge : Math.ceil((desired * parsePercent(maxSurge)) / 100),
   };
 }
 
 /** "25%" is 25. The contract admits whole percentages only. */
-function percentOf(text: string): number {
+function parsePercent(text: string): number {
   const percent = Number(text.slice(0, -1));
   assert(Number.isInteger(percent), `"${text}" is a whole percentage`);
   return percent;

@@ -1,7 +1,10 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { readEventsAfter } from "../../../src/control/events/stream-events.ts";
-import { readEventHorizon, watchEventHorizon } from "../../../src/control/events/event-horizon.ts";
+import {
+  readEventStreamLag,
+  watchEventStreamLag,
+} from "../../../src/control/events/event-horizon.ts";
 import { EventTail } from "../../../src/control/events/event-tail.ts";
 import { streamEvents } from "../../../src/routes/events/stream-events.ts";
 import { createTestApi, serviceBody, type TestApi } from "../../support/api/test-api.ts";
@@ -277,8 +280,8 @@ it("shows an old transaction that delays events as a number and a warning", asyn
   await insertEvent(old, "of an old transaction");
   await sql`insert into events (kind, text, at)
     values ('service-changed', 'held back', now() - interval '1 hour')`;
-  await watchEventHorizon({ db: test.ctx.db, log });
-  const horizon = await readEventHorizon(test.ctx);
+  await watchEventStreamLag({ db: test.ctx.db, log });
+  const horizon = await readEventStreamLag(test.ctx);
   await old`rollback`;
   old.release();
   await other.end();

@@ -6,7 +6,7 @@ import { authenticate } from "../../../src/control/tenancy/authenticate.ts";
 import type { ApiContext, ApiEnv } from "../../../src/routes/http/api-env.ts";
 import { withIdempotencyKey } from "../../../src/routes/http/idempotency.ts";
 import { createTenantBody } from "../../../src/contracts/api/tenancy.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
 import { unitOfWork } from "../../../src/control/runtime/unit-of-work.ts";
 import { runIdempotent } from "../../../src/control/runtime/idempotency.ts";
@@ -23,7 +23,7 @@ const post = (path: string, key: string, body?: unknown, token = test.adminToken
   test.request("POST", path, { token, body, headers: { "idempotency-key": key } });
 
 async function countServices(name: string): Promise<number> {
-  const rows = await rowsOf(test.ctx.db, sql`select id from services where name = ${name}`);
+  const rows = await queryRows(test.ctx.db, sql`select id from services where name = ${name}`);
   return rows.length;
 }
 
@@ -158,7 +158,7 @@ describe("runIdempotent", () => {
     });
     await expect(crash).rejects.toThrow("the process dies here");
     expect(await test.api.findTenantId("crashed")).toBeUndefined();
-    const rows = await rowsOf(
+    const rows = await queryRows(
       test.ctx.db,
       sql`select key from idempotency_keys where key = 'crash'`,
     );

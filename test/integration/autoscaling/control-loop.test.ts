@@ -8,7 +8,7 @@ import {
 import { RELEASED_PER_HOOK_MAX } from "../../../src/control/autoscaling/receive-alerts.ts";
 import { listEvents } from "../../../src/control/events/list-events.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import {
   cpuHigh,
   createElasticService,
@@ -191,7 +191,7 @@ it("a token that invents ends of alerts fills no table: a hook keeps a bounded n
       ignored: 1_500,
     });
   }
-  const rows = await rowsOf<{ count: number }>(
+  const rows = await queryRows<{ count: number }>(
     fleet.ctx.db,
     sql`select count(*)::int as count from demands where service_id = ${menu.serviceId}`,
   );

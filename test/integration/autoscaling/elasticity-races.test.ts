@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Alert } from "../../../src/contracts/api/alert-deliveries.ts";
 import { AppError } from "../../../src/contracts/common/app-error.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { autoscaleService } from "../../../src/control/autoscaling/autoscale-service.ts";
 import type { ControlContext } from "../../../src/control/runtime/context.ts";
 import { deleteHook } from "../../../src/control/autoscaling/delete-hook.ts";
@@ -59,7 +59,7 @@ it("a delivery whose transaction was done, but not answered, has no second effec
   await expect(deliverAlerts(broken, menu.hookId, [cpuHigh()])).rejects.toThrow(/ends here/);
   await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
   expect((await menu.demands()).items).toHaveLength(1);
-  const left = await rowsOf<{ payload: { serviceId: string } }>(
+  const left = await queryRows<{ payload: { serviceId: string } }>(
     fleet.ctx.db,
     sql`select payload from outbox where name = 'autoscale-service' and payload->>'serviceId' = ${menu.serviceId}`,
   );
@@ -184,7 +184,7 @@ function expectNotFound(error: unknown): void {
 }
 
 async function countEvents(serviceId: string, kind: string): Promise<number> {
-  const rows = await rowsOf<{ count: number }>(
+  const rows = await queryRows<{ count: number }>(
     fleet.ctx.db,
     sql`select count(*)::int as count from events where service_id = ${serviceId} and kind = ${kind}`,
   );

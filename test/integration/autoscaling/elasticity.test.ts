@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { decisionSchema, demandSchema } from "../../../src/contracts/api/autoscaling.ts";
 import { jobPayloads } from "../../../src/contracts/jobs.ts";
 import { sql } from "drizzle-orm";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { autoscaleService } from "../../../src/control/autoscaling/autoscale-service.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
@@ -425,7 +425,7 @@ describe("decisions", () => {
 });
 
 async function countRows(): Promise<Record<string, number> | undefined> {
-  const rows = await rowsOf<Record<string, number>>(
+  const rows = await queryRows<Record<string, number>>(
     fleet.ctx.db,
     sql`select (select count(*)::int from demands) as demands, (select count(*)::int from decisions) as decisions,
           (select count(*)::int from events) as events, (select count(*)::int from outbox) as outbox`,

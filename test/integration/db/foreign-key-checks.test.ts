@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { insertPendingSets } from "../../../src/db/queries/sets/write-sets.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { newIds } from "../../../src/lib/ids.ts";
 import {
@@ -24,10 +24,10 @@ test.each([1, 50])(
       const sets = { ids: newIds("set", count), tenantId: f.tenantId, serviceId: service.id };
       const size = { cpuMillis, memoryBytes, volumeBytes: 0, rootfsBytes };
       await insertPendingSets(tx, { ...sets, ...size, revision: 1, priority: 100 });
-      return rowsOf(tx, sql`select current_setting('plan_cache_mode') as mode`);
+      return queryRows(tx, sql`select current_setting('plan_cache_mode') as mode`);
     });
     expect(modes).toEqual([{ mode: "force_custom_plan" }]);
-    const stored = await rowsOf(f.ctx.db, sql`select count(*)::int as sets from sets`);
+    const stored = await queryRows(f.ctx.db, sql`select count(*)::int as sets from sets`);
     expect(stored).toEqual([{ sets: count }]);
   },
 );

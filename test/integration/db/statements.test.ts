@@ -38,7 +38,7 @@ it("I15: no statement on the connections of authentication writes or locks", () 
     .filter((file) => file.endsWith(".ts"))
     .map((file) => readFileSync(path.join(queriesFolder, file), "utf8"));
   const statements = sources.flatMap((source) =>
-    [...source.matchAll(/rowsByKey(?:<[^(]*>)?\(\s*\w+,\s*sql`([^`]*)`/g)].map(([, text]) => text),
+    [...source.matchAll(/readByKey(?:<[^(]*>)?\(\s*\w+,\s*sql`([^`]*)`/g)].map(([, text]) => text),
   );
   expect(statements.length).toBeGreaterThan(5);
   const writes = statements.filter((text) =>

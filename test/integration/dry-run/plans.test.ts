@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
@@ -28,7 +28,7 @@ test("a dry run shows the hosts of sets and the reasons of pending sets, and com
     reasons: [{ reason: "insufficient-cpu", hosts: 1 }],
   });
   expect(plan.hosts).toMatchObject([{ hostName: "h1", sets: 4 }]);
-  const sets = await rowsOf(f.ctx.db, sql`select id from sets`);
+  const sets = await queryRows(f.ctx.db, sql`select id from sets`);
   expect(sets).toEqual([]);
 });
 
@@ -122,7 +122,7 @@ test("a scale-in keeps sets spread over zones, and a dry run names the sets that
   expect(plan.removals[1]?.hostName).not.toBe("h2");
   for (const { setId } of plan.removals) expect(plan.text).toContain(setId);
   await scaleService(f.ctx, f.tenantId, "web", { replicas: 4 }, undefined);
-  const removed = await rowsOf<{ id: string }>(
+  const removed = await queryRows<{ id: string }>(
     f.ctx.db,
     sql`select id from sets where desired = 'deleted' order by id`,
   );
@@ -154,7 +154,7 @@ test("a changed priority of a service applies to its pending sets", async () => 
   expect(change.effects.join(" ")).toContain("new priority");
   await f.enroll("h1");
   await f.placer.placeSets();
-  const placed = await rowsOf<{ name: string; count: number }>(
+  const placed = await queryRows<{ name: string; count: number }>(
     f.ctx.db,
     sql`select v.name, count(*)::int as count from sets s join services v on v.id = s.service_id
         where s.host_id is not null group by v.name`,

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
 import { newId } from "../../../src/lib/ids.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { createHostAuthenticator } from "../../../src/control/hosts/enroll-host.ts";
 import { deleteHost, SERVICES_PER_ROUND_MAX } from "../../../src/control/hosts/delete-host.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -63,7 +63,7 @@ async function die(f: FleetContext, hostId: string): Promise<void> {
 }
 
 async function liveSets(f: FleetContext) {
-  return rowsOf<{ id: string; state: string; desired: string; hostId: string | null }>(
+  return queryRows<{ id: string; state: string; desired: string; hostId: string | null }>(
     f.ctx.db,
     sql`select id, state, desired, host_id as "hostId" from sets where deleted_at is null order by id`,
   );
@@ -190,7 +190,7 @@ test("the deletion of a host of many services locks a few of them at a time", as
     return { deletion: running };
   });
   await deletion;
-  expect(await rowsOf(f.ctx.db, sql`select 1 from hosts`)).toEqual([]);
+  expect(await queryRows(f.ctx.db, sql`select 1 from hosts`)).toEqual([]);
   expect((await liveSets(f)).map(({ state }) => state)).toEqual(
     Array.from({ length: SERVICES_PER_ROUND_MAX + 1 }, () => "pending"),
   );
@@ -233,7 +233,7 @@ test("a deletion succeeds even if the services without sets cannot be closed imm
   await deleteService(f.ctx, f.tenantId, "web", undefined);
   const endFailures = await failChanges(f, "update of deleted_at on services");
   await deleteHost(f.ctx, deadId, { confirm: deadId });
-  expect(await rowsOf(f.ctx.db, sql`select 1 from hosts where id = ${deadId}`)).toEqual([]);
+  expect(await queryRows(f.ctx.db, sql`select 1 from hosts where id = ${deadId}`)).toEqual([]);
   await endFailures();
   expect(await closeServices(f.ctx)).toBe(1);
 });

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { AgentLimits } from "../../../src/agent/agent-limits.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getTenantByName } from "../../../src/control/tenancy/get-tenant-by-name.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
@@ -42,7 +42,10 @@ async function startHosts(
     agents.push(await startSimulatedAgent(api, `h${number}`, limits));
   }
   await waitUntil("all hosts have reported", async () => {
-    const rows = await rowsOf(api.ctx.db, sql`select 1 from hosts where reported_at is not null`);
+    const rows = await queryRows(
+      api.ctx.db,
+      sql`select 1 from hosts where reported_at is not null`,
+    );
     return rows.length === count;
   });
   return agents;
@@ -58,7 +61,7 @@ interface SetNow {
 }
 
 async function setsNow(): Promise<SetNow[]> {
-  return rowsOf(
+  return queryRows(
     api.ctx.db,
     sql`select id, host_id as "hostId", state, ready, desired, reason from sets where deleted_at is null order by id`,
   );
@@ -106,7 +109,7 @@ test("unchanged sets that Berth considered lost during its outage become ready a
 });
 
 async function hostState(hostId: string): Promise<string | undefined> {
-  const rows = await rowsOf<{ state: string }>(
+  const rows = await queryRows<{ state: string }>(
     api.ctx.db,
     sql`select state from hosts where id = ${hostId}`,
   );
@@ -239,7 +242,7 @@ test("an invalid name of an image, cgroup or volume does not reject the rest of 
     },
   });
   expect(response.status).toBe(200);
-  const rows = await rowsOf(
+  const rows = await queryRows(
     api.ctx.db,
     sql`select images, set_memory as memory from hosts where id = ${hostId}`,
   );
@@ -252,7 +255,7 @@ test("an agent reports although Docker has an image with an endless name and a f
   const agent = await startSimulatedAgent(api, "odd", {}, { images, memory });
   agents.push(agent);
   await waitUntil("it has reported both", async () => {
-    const [row] = await rowsOf<{ images: string[]; memory: object }>(
+    const [row] = await queryRows<{ images: string[]; memory: object }>(
       api.ctx.db,
       sql`select images, set_memory as memory from hosts where id = ${agent.hostId}`,
     );

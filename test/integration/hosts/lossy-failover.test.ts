@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
 import { createService } from "../../../src/control/services/create-service.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import {
   createTestApi,
   emptySync,
@@ -45,9 +45,12 @@ test("after a failover that lost changes, the host continues after what its agen
     acceptedGeneration: after.hostGeneration,
     observed: after.sets.map((set) => observed(set, "running")),
   });
-  const sets = await rowsOf(f.ctx.db, sql`select state, ready from sets`);
+  const sets = await queryRows(f.ctx.db, sql`select state, ready from sets`);
   expect(sets).toEqual([{ state: "running", ready: true }]);
-  const events = await rowsOf(f.ctx.db, sql`select host_id from events where kind = 'host-ahead'`);
+  const events = await queryRows(
+    f.ctx.db,
+    sql`select host_id from events where kind = 'host-ahead'`,
+  );
   expect(events).toHaveLength(1);
 });
 
@@ -63,7 +66,7 @@ test("a sync with a part that Berth rejects renews the lease all the same", asyn
     body: { ...emptySync, observed: [{ setId: "odd" }] },
   });
   expect(response.status).toBe(422);
-  const [row] = await rowsOf<{ seconds: number }>(
+  const [row] = await queryRows<{ seconds: number }>(
     ctx.db,
     sql`select extract(epoch from lease_expires_at - now())::float8 as seconds from hosts where id = ${hostId}`,
   );

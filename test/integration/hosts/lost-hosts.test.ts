@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
 import { findHostLease } from "../../../src/db/queries/hosts/write-hosts.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { countHeldHosts } from "../../../src/db/queries/hosts/lost-hosts.ts";
 import { withTx } from "../../../src/db/transaction.ts";
@@ -63,7 +63,7 @@ async function setsBy(
   f: FleetContext,
   hostId: string | null,
 ): Promise<{ state: string; desired: string }[]> {
-  return rowsOf(
+  return queryRows(
     f.ctx.db,
     sql`select state, desired from sets where deleted_at is null and host_id is not distinct from ${hostId} order by id`,
   );
@@ -81,7 +81,7 @@ test("I3: new sets replace the sets of a lost host, and the returning host remov
   const back = await f.sync(lostId);
   expect(back.full).toBe(true);
   expect(back.sets.map((set) => set.desired)).toEqual(["deleted"]);
-  const [during] = await rowsOf<{ state: string }>(
+  const [during] = await queryRows<{ state: string }>(
     f.ctx.db,
     sql`select state from hosts where id = ${lostId}`,
   );
@@ -90,7 +90,7 @@ test("I3: new sets replace the sets of a lost host, and the returning host remov
     acceptedGeneration: back.hostGeneration,
     observed: back.sets.map((set) => observed(set, "absent")),
   });
-  const [after] = await rowsOf<{ state: string }>(
+  const [after] = await queryRows<{ state: string }>(
     f.ctx.db,
     sql`select state from hosts where id = ${lostId}`,
   );
@@ -113,7 +113,7 @@ test("I12: no set is replaced while a large share of a pool is lost at once", as
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 3, replacedSets: 0, held: 3 });
   expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0, held: 3 });
   const reported = sql`select text from events where kind = 'replacement-held'`;
-  const texts = (await rowsOf<{ text: string }>(f.ctx.db, reported)).map(({ text }) => text);
+  const texts = (await queryRows<{ text: string }>(f.ctx.db, reported)).map(({ text }) => text);
   expect(texts).toHaveLength(3); // one event a host, however often the sweep runs
   expect(texts[0]).toContain("3 of 5 hosts of pool default went down together");
   expect(await countHeldHosts(f.ctx.db)).toBe(3);
@@ -154,7 +154,7 @@ test("a host that changes between lost and unhealthy is down since the first cha
   const { f, hostIds } = await fleetOf(1);
   const [hostId = ""] = hostIds;
   const downSince = async () =>
-    (await rowsOf<{ at: string }>(f.ctx.db, sql`select lost_at::text as at from hosts`))[0]?.at;
+    (await queryRows<{ at: string }>(f.ctx.db, sql`select lost_at::text as at from hosts`))[0]?.at;
   const docker = { state: "unreachable" as const, detail: "connection refused" };
   await f.sync(hostId, { docker });
   const first = await downSince();

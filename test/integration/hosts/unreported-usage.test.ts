@@ -4,7 +4,7 @@ import type { ObservedSet } from "../../../src/contracts/agent-protocol/observed
 import type { Sync } from "../../../src/contracts/agent-protocol/sync.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { deleteService } from "../../../src/control/services/delete-service.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { STARTUP_SECONDS_MAX } from "../../../src/db/queries/sets/observed-sets.ts";
 import { STARTUP_MS_MAX } from "../../../src/scheduler/placement/unreported-amounts.ts";
 import {
@@ -50,7 +50,7 @@ function usage(setMemoryBytes: Record<string, number> = {}): Partial<Sync> {
 }
 
 async function unreportedMemory(f: FleetContext): Promise<number | undefined> {
-  const rows = await rowsOf<{ bytes: number }>(
+  const rows = await queryRows<{ bytes: number }>(
     f.ctx.db,
     sql`select unreported_memory_bytes::float8 as bytes from hosts`,
   );

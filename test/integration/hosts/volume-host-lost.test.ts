@@ -7,7 +7,7 @@ import { replaceLostHosts } from "../../../src/control/hosts/replace-lost-hosts.
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { newId } from "../../../src/lib/ids.ts";
 import { expectCatalogTexts } from "../../support/fleet/expect-catalog-texts.ts";
 import {
@@ -79,7 +79,7 @@ async function reportRunning(f: FleetContext, hostId: string): Promise<void> {
 }
 
 async function sets(f: FleetContext) {
-  return rowsOf<{
+  return queryRows<{
     id: string;
     hostId: string | null;
     state: string;
@@ -106,7 +106,7 @@ async function hangDocker(f: FleetContext, hostId: string): Promise<void> {
 }
 
 async function countEvents(f: FleetContext, kind: string): Promise<number> {
-  const rows = await rowsOf<{ count: number }>(
+  const rows = await queryRows<{ count: number }>(
     f.ctx.db,
     sql`select count(*)::int as count from events where kind = ${kind}`,
   );

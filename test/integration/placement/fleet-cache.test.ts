@@ -4,7 +4,7 @@ import { FleetCache } from "../../../src/control/placement/fleet-cache.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { tryLockPlacement } from "../../../src/db/queries/placement/placements.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { type FleetContext, serviceBody } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
@@ -66,7 +66,7 @@ test("a placer loads the fleet while another placer has the lock, and waits with
     expect(await tryLockPlacement(tx)).toBe(true);
     run = placer.placeSets();
     await waitUntil("the second placer tries to take the lock", async () => {
-      const tries = await rowsOf(
+      const tries = await queryRows(
         f.ctx.db,
         sql`select 1 from pg_stat_activity where datname = current_database() and query like '%pg_try_advisory_xact_lock%'
           and pid <> pg_backend_pid() and state <> 'active'`,
@@ -74,7 +74,7 @@ test("a placer loads the fleet while another placer has the lock, and waits with
       return tries.length > 1 ? true : undefined;
     });
     const blocked = sql`select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
-    expect(await rowsOf(f.ctx.db, blocked)).toEqual([]);
+    expect(await queryRows(f.ctx.db, blocked)).toEqual([]);
   });
   expect(await run).toMatchObject({ placed: 1, rejected: 0 });
 });
@@ -105,7 +105,7 @@ test("between placements the fleet is refreshed in the background", async () => 
   await f.enroll("h2");
   await f.ctx.db.execute(sql`update hosts set reported_at = now()`);
   await cache.refreshInBackground(f.ctx.db);
-  const [host] = await rowsOf<{ version: string }>(
+  const [host] = await queryRows<{ version: string }>(
     f.ctx.db,
     sql`select changed_xid::text as version from hosts where id = ${hostId}`,
   );

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { FleetCache } from "../../../src/control/placement/fleet-cache.ts";
 import { migrate } from "../../../src/db/migrate.ts";
 import { type DbHandle, openPostgres } from "../../../src/db/postgres/open-postgres.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
 import { type PostgresServer, startPostgres } from "../../support/servers/postgres-server.ts";
@@ -34,13 +34,13 @@ afterAll(async () => {
 
 const xmin = sql`select pg_snapshot_xmin(pg_current_snapshot())::text::int as xmin`;
 const readXmin = async (db: FleetContext["ctx"]["db"]) =>
-  (await rowsOf<{ xmin: number }>(db, xmin))[0]?.xmin ?? 0;
+  (await queryRows<{ xmin: number }>(db, xmin))[0]?.xmin ?? 0;
 
 /** Uses transaction ids of the server of the fleet, or of the replica. */
 async function useTransactionIds(server: "fleet" | "replica", count: number): Promise<void> {
   const url = new URL(replica.url);
   if (server === "fleet") {
-    const [row] = await rowsOf<{ name: string; port: number }>(
+    const [row] = await queryRows<{ name: string; port: number }>(
       fleet.ctx.db,
       sql`select current_database() as name, inet_server_port() as port`,
     );

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { listDueSets } from "../../../src/db/queries/placement/due-sets.ts";
 import { listChangedHosts } from "../../../src/db/queries/placement/fleet.ts";
 import { commitPlacements } from "../../../src/db/queries/placement/placements.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { lockHosts } from "../../../src/db/queries/sets/write-sets.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { assert } from "../../../src/lib/assert.ts";
@@ -51,7 +51,7 @@ test("I2: a host that changes while a set is planned for it is checked again", a
   await createService(f.ctx, f.tenantId, serviceBody("web"));
   const outcome = await placeAmidst(f, sql`allocated_cpu_millis = allocatable_cpu_millis`);
   expect(outcome).toMatchObject({ placed: 0, conflicts: 1, rejected: 1 });
-  expect(await rowsOf(f.ctx.db, sql`select 1 from sets where host_id is not null`)).toEqual([]);
+  expect(await queryRows(f.ctx.db, sql`select 1 from sets where host_id is not null`)).toEqual([]);
 });
 
 test("a host that changes during every plan still gets sets", async () => {
@@ -71,7 +71,7 @@ test("a change that the planner does not read delays no placement, and the gener
   await createService(f.ctx, f.tenantId, serviceBody("web"));
   const outcome = await placeAmidst(f, sql`generation = 41, lease_expires_at = now()`);
   expect(outcome).toMatchObject({ placed: 1, conflicts: 0, batches: 1 });
-  const [generations] = await rowsOf(
+  const [generations] = await queryRows(
     f.ctx.db,
     sql`select hosts.generation::int as host, host_generation::int as set from hosts, sets`,
   );
@@ -91,7 +91,7 @@ test("each change of a host that the planner can see changes the version of its 
     jsonb: `'[{"key": "new"}]'`,
     text: "case '%' when 'state' then 'lost' when 'pool' then % else % || '2' end",
   };
-  const columns = await rowsOf<{ name: string; type: string }>(
+  const columns = await queryRows<{ name: string; type: string }>(
     db,
     sql`select column_name as name, data_type as type from information_schema.columns
         where table_schema = 'public' and table_name = 'hosts' and column_name not in ('id', 'name', 'changed_xid')`,
@@ -136,7 +136,7 @@ test("I2: after a usage report during a booking, the booking still counts as unr
     await commitPlacements(tx, [{ ...placement, generation: set.generation }], 1);
   });
   await report;
-  const [host] = await rowsOf(
+  const [host] = await queryRows(
     f.ctx.db,
     sql`select unreported_cpu_millis::int as unreported, used_cpu_millis::int as used from hosts`,
   );
@@ -148,7 +148,7 @@ test("a placement locks hosts before sets, so that it does not deadlock with a s
   await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 5 }));
   await f.placer.placeSets();
-  const [waiting] = await rowsOf<{ id: string }>(
+  const [waiting] = await queryRows<{ id: string }>(
     f.ctx.db,
     sql`update sets set plan_after = now() where state = 'pending' returning id`,
   );

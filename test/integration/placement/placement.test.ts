@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { jobPayloads } from "../../../src/contracts/jobs.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { changeSet, deleteSet } from "../../../src/control/sets/change-set.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -30,7 +30,7 @@ interface Booked {
 
 /** The bookings of hosts, and the sums over the sets on them. */
 async function bookings({ ctx }: FleetContext): Promise<Booked[]> {
-  return rowsOf<Booked>(
+  return queryRows<Booked>(
     ctx.db,
     sql`select h.id, h.allocated_cpu_millis::float8 as allocated, h.allocatable_cpu_millis::float8 as allocatable,
           coalesce((select sum(cpu_millis) from sets where host_id = h.id), 0)::float8 as booked
@@ -39,7 +39,7 @@ async function bookings({ ctx }: FleetContext): Promise<Booked[]> {
 }
 
 async function setStates({ ctx }: FleetContext): Promise<Record<string, number>> {
-  const rows = await rowsOf<{ state: string; count: number }>(
+  const rows = await queryRows<{ state: string; count: number }>(
     ctx.db,
     sql`select state, count(*)::int as count from sets where deleted_at is null group by state`,
   );
@@ -60,7 +60,7 @@ test("pending sets are placed, booked, recorded and sent to the agent of their h
     Array.from({ length: 3 }, () => ["web", "food", "running"]),
   );
   expect(f.signals).toContain(`host:${hostId}`);
-  const placements = await rowsOf<{ count: number }>(
+  const placements = await queryRows<{ count: number }>(
     f.ctx.db,
     sql`select count(*)::int as count from placements`,
   );
@@ -146,7 +146,7 @@ test("a container that ran out of memory is one event, with the reason of its ag
   await f.sync(hostId, { observed: [report] });
   await f.sync(hostId, { observed: [report] });
   const listEvents = () =>
-    rowsOf(
+    queryRows(
       f.ctx.db,
       sql`select text, data from events where kind = 'container-out-of-memory' order by id`,
     );
@@ -172,7 +172,10 @@ test("a report about a running set is one event, and the disk usage of its host 
     const reason = { ...over, text };
     await f.sync(hostId, { observed: [observed(set, "running", { ready: true, reason })] });
   }
-  const warnings = await rowsOf(f.ctx.db, sql`select text from events where kind = 'set-warning'`);
+  const warnings = await queryRows(
+    f.ctx.db,
+    sql`select text from events where kind = 'set-warning'`,
+  );
   expect(warnings).toEqual([{ text: over.text }]);
   const amounts = { cpuMillis: 1, memoryBytes: 1, volumeBytes: 0, rootfsBytes: 1 };
   const usage = {
@@ -201,7 +204,7 @@ test("a set that fails to start on one host moves to another", async () => {
   await f.enroll("h2");
   await createService(f.ctx, f.tenantId, serviceBody("web"));
   await f.placer.placeSets();
-  const [placed] = await rowsOf<{ hostId: string }>(
+  const [placed] = await queryRows<{ hostId: string }>(
     f.ctx.db,
     sql`select host_id as "hostId" from sets`,
   );
@@ -217,7 +220,7 @@ test("a set that fails to start on one host moves to another", async () => {
   expect(await setStates(f)).toEqual({ pending: 1 });
   await f.ctx.db.execute(sql`update sets set plan_after = now()`);
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
-  const [again] = await rowsOf<{ hostId: string }>(
+  const [again] = await queryRows<{ hostId: string }>(
     f.ctx.db,
     sql`select host_id as "hostId" from sets`,
   );
@@ -227,7 +230,7 @@ test("a set that fails to start on one host moves to another", async () => {
 test("reconciling twice at once adds the missing sets once", async () => {
   const f = await start();
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 0 }));
-  const [service] = await rowsOf<{ id: string }>(
+  const [service] = await queryRows<{ id: string }>(
     f.ctx.db,
     sql`update services set desired_replicas = 5 returning id`,
   );
@@ -282,7 +285,7 @@ test("Berth replaces a deleted set, but not the sets of a deleted service", asyn
   expect(await setStates(f)).toEqual({ stopping: 2 });
   const answer = await f.sync(hostId);
   await f.sync(hostId, { observed: answer.sets.map((set) => observed(set, "absent")) });
-  const open = await rowsOf<{ name: string }>(
+  const open = await queryRows<{ name: string }>(
     f.ctx.db,
     sql`select name from services where deleted_at is null`,
   );

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { cordonHost, patchHost, uncordonHost } from "../../../src/control/hosts/cordon-host.ts";
 import type { ControlContext } from "../../../src/control/runtime/context.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -19,7 +19,7 @@ test("I5: a set that fits nowhere has a reason, and is retried with backoff, and
   await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 6 }));
   expect(await f.placer.placeSets()).toMatchObject({ placed: 4, rejected: 2 });
-  const rejected = await rowsOf<{ text: string; reasons: unknown; late: boolean }>(
+  const rejected = await queryRows<{ text: string; reasons: unknown; late: boolean }>(
     f.ctx.db,
     sql`select s.reason->>'text' as text, r.reasons, s.plan_after > now() as late
         from sets s join rejections r on r.set_id = s.id where s.state = 'pending'`,
@@ -132,7 +132,7 @@ test("a set that failed to start keeps its backoff, and frees capacity for sets 
   );
   await f.sync(hostId, { observed: [observed(order, "absent")] });
   expect(f.enqueued.at(-1)).toMatchObject({ payload: { cause: "capacity-gained" } });
-  const due = await rowsOf<{ isDue: boolean; hasFailed: boolean }>(
+  const due = await queryRows<{ isDue: boolean; hasFailed: boolean }>(
     f.ctx.db,
     sql`select plan_after <= now() as "isDue", id = ${set.setId} as "hasFailed" from sets where state = 'pending'`,
   );
@@ -153,7 +153,7 @@ test("the capacity of a removed set is tried for some waiting sets, not for all"
   await scaleService(f.ctx, f.tenantId, "web", { replicas: 3 }, undefined);
   const removed = (await f.sync(hostId)).sets.filter(({ desired }) => desired === "deleted");
   await f.sync(hostId, { observed: removed.map((set) => observed(set, "absent")) });
-  const [due] = await rowsOf<{ count: number }>(
+  const [due] = await queryRows<{ count: number }>(
     f.ctx.db,
     sql`select count(*)::int as count from sets where state = 'pending' and plan_after <= now()`,
   );
@@ -166,7 +166,7 @@ test("a rejection is one event per service, and again only if the codes of its r
   const hostId = await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 7 }));
   const readEvents = () =>
-    rowsOf<{ sets: number; codes: string[]; hosts: number[] }>(
+    queryRows<{ sets: number; codes: string[]; hosts: number[] }>(
       f.ctx.db,
       sql`select (data->>'sets')::int as sets,
             array(select r->>'reason' from jsonb_array_elements(data->'reasons') r order by 1) as codes,

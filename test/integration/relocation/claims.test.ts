@@ -5,7 +5,7 @@ import { createMover, type Mover } from "../../../src/control/relocation/move-se
 import { createService } from "../../../src/control/services/create-service.ts";
 import { changeSet, deleteSet } from "../../../src/control/sets/change-set.ts";
 import { getSet } from "../../../src/control/sets/get-set.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { type FleetContext, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
@@ -40,7 +40,7 @@ async function startDrain(services: readonly string[]): Promise<Draining> {
 
 /** The amounts of a host that are booked, and those that its next report does not contain. */
 async function bookedOn(f: FleetContext, hostId: string) {
-  const [row] = await rowsOf<{ cpu: number; unreported: number }>(
+  const [row] = await queryRows<{ cpu: number; unreported: number }>(
     f.ctx.db,
     sql`select allocated_cpu_millis::int as cpu, unreported_cpu_millis::int as unreported from hosts where id = ${hostId}`,
   );
@@ -91,7 +91,7 @@ test("nothing takes the capacity of a set while it stops, and the booking is the
   const moved = (await listLiveSets(f)).filter(({ host }) => host === "h2");
   expect(moved).toMatchObject([{ desired: "stopped" }]);
   expect(await bookedOn(f, h2)).toMatchObject({ cpu: 1_000 });
-  expect(await rowsOf(f.ctx.db, sql`select 1 from claims`)).toEqual([]);
+  expect(await queryRows(f.ctx.db, sql`select 1 from claims`)).toEqual([]);
 });
 
 test("the removal of a set that stops ends the claim on its next host", async () => {

@@ -5,7 +5,7 @@ import { createMover } from "../../../src/control/relocation/move-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { resizeService } from "../../../src/control/services/resize-service.ts";
 import { cancelDrainMoves } from "../../../src/db/queries/operations/operations.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { type FleetContext, serviceBody } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
@@ -43,7 +43,7 @@ test("an uncordon during a round of the mover leaves no replacement behind", asy
   });
   expect(await round).toBe(0);
   expect(await listLiveSets(f)).toMatchObject([{ host: "h1", ready: true }]);
-  expect(await rowsOf(f.ctx.db, sql`select 1 from operations`)).toEqual([]);
+  expect(await queryRows(f.ctx.db, sql`select 1 from operations`)).toEqual([]);
 });
 
 test("a forced drain past its deadline moves a set whose resize waits for capacity", async () => {
@@ -53,7 +53,7 @@ test("a forced drain past its deadline moves a set whose resize waits for capaci
   const resize = { cpu: 2_000, ifNoCapacity: "move" as const };
   await resizeService(f.ctx, f.tenantId, "web", resize, undefined);
   const waiting = sql`select set_id as id from operations where kind = 'resize' and phase = 'waiting'`;
-  const [resized] = await rowsOf<{ id: string }>(f.ctx.db, waiting);
+  const [resized] = await queryRows<{ id: string }>(f.ctx.db, waiting);
   expect(resized).toBeDefined();
   await drainHost(f.ctx, h1, { deadlineSeconds: 600, force: true });
   await mover.moveSets();
@@ -64,7 +64,7 @@ test("a forced drain past its deadline moves a set whose resize waits for capaci
   await obeyOrders(f, h1);
   const left = (await listLiveSets(f)).find(({ id }) => id === resized?.id);
   expect(left).toMatchObject({ host: null, desired: "running" });
-  const [size] = await rowsOf(
+  const [size] = await queryRows(
     f.ctx.db,
     sql`select cpu_millis::int as cpu from sets where id = ${resized?.id}`,
   );

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { drainHost, uncordonHost } from "../../../src/control/hosts/cordon-host.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
@@ -43,7 +43,7 @@ const sets = () => listLiveSets(f);
 const hosts = async () => (await sets()).map(({ host, desired }) => `${host} ${desired}`);
 
 async function events(kind: string): Promise<string[]> {
-  const rows = await rowsOf<{ text: string }>(
+  const rows = await queryRows<{ text: string }>(
     f.ctx.db,
     sql`select text from events where kind = ${kind} order by id`,
   );
@@ -158,7 +158,7 @@ test("a size that a drained set is given survives the end of the drain", async (
   });
   await mover.moveSets();
   await obey(h1);
-  const sizes = await rowsOf(f.ctx.db, sql`select cpu_millis::int as cpu from sets`);
+  const sizes = await queryRows(f.ctx.db, sql`select cpu_millis::int as cpu from sets`);
   expect(sizes).toEqual([{ cpu: 2_000 }]);
 });
 
@@ -176,7 +176,7 @@ test("I14: sets that become ready while the mover waits for their host count aga
   });
   // One replacement: a quarter of three sets, rounded up. No set stops.
   expect(await moving.round).toBe(1);
-  const phases = await rowsOf(f.ctx.db, sql`select phase from operations order by phase`);
+  const phases = await queryRows(f.ctx.db, sql`select phase from operations order by phase`);
   expect(phases).toEqual([{ phase: "replacing" }, { phase: "waiting" }, { phase: "waiting" }]);
 });
 
@@ -247,7 +247,7 @@ test("a drain replaces as many sets at once as the budget allows, and the others
   const h2 = await f.enroll("h2");
   await drainHost(f.ctx, h1);
   expect(await mover.moveSets()).toBe(3);
-  const waiting = await rowsOf<{ id: string }>(
+  const waiting = await queryRows<{ id: string }>(
     f.ctx.db,
     sql`select set_id as id from operations where phase = 'waiting'`,
   );
@@ -351,7 +351,7 @@ test.each(["applying", "reverting"])(
     await mover.moveSets();
     await obey(h2);
     expect(await sets()).toMatchObject([{ host: "h2", ready: true }]);
-    const booked = await rowsOf(
+    const booked = await queryRows(
       f.ctx.db,
       sql`select name, allocated_cpu_millis::int as cpu from hosts order by name`,
     );

@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { createMover } from "../../../src/control/relocation/move-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { type FleetContext, serviceBody } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
@@ -28,7 +28,7 @@ async function leaveAsBefore(f: FleetContext): Promise<void> {
   );
 }
 
-const phases = (f: FleetContext) => rowsOf(f.ctx.db, sql`select phase from operations`);
+const phases = (f: FleetContext) => queryRows(f.ctx.db, sql`select phase from operations`);
 
 test("a set that the previous release removes from its host is placed again", async () => {
   const f = await start();
@@ -79,7 +79,7 @@ test("a waiting move and a replacement of the previous release get operations", 
     sql`update sets set replaces = ${replaced?.id} where id = ${replacement?.id}`,
   );
   await createMover(f.ctx).moveSets();
-  const rows = await rowsOf(
+  const rows = await queryRows(
     f.ctx.db,
     sql`select set_id as "setId", kind, phase, replacement_set_id as replacement from operations order by set_id`,
   );
@@ -90,5 +90,5 @@ test("a waiting move and a replacement of the previous release get operations", 
   await f.ctx.db.execute(sql`delete from operations where set_id = ${waiting?.id}`);
   await createMover(f.ctx).moveSets();
   const again = sql`select 1 from operations where set_id = ${waiting?.id}`;
-  expect(await rowsOf(f.ctx.db, again)).toEqual([]); // each is adopted once
+  expect(await queryRows(f.ctx.db, again)).toEqual([]); // each is adopted once
 });

@@ -4,11 +4,11 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import {
   bindWork,
   type DbHandle,
-  keyReadsOf,
+  dbForKeyReads,
   openPostgres,
 } from "../../../src/db/postgres/open-postgres.ts";
 import { toAppError } from "../../../src/db/errors.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { startTcpProxy, type TcpProxy } from "../../support/servers/tcp-proxy.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/servers/test-services.ts";
@@ -48,7 +48,7 @@ function openThroughProxy(options: Partial<Parameters<typeof openPostgres>[0]> =
 }
 
 const countMarks = async (id: number): Promise<number> => {
-  const rows = await rowsOf(direct.db, sql`select 1 from marks where id = ${id}`);
+  const rows = await queryRows(direct.db, sql`select 1 from marks where id = ${id}`);
   return rows.length;
 };
 
@@ -61,7 +61,7 @@ function startupParameters(message: Buffer): string[] {
 test("a new connection sends no startup parameter that PgBouncer refuses, and has its settings all the same", async () => {
   const pieces = proxy.sent.length;
   const { db } = openThroughProxy();
-  const rows = await rowsOf<{ mode: string; timeout: string }>(
+  const rows = await queryRows<{ mode: string; timeout: string }>(
     db,
     sql`select current_setting('plan_cache_mode') as mode, current_setting('statement_timeout') as timeout`,
   );
@@ -74,7 +74,7 @@ test("a new connection sends no startup parameter that PgBouncer refuses, and ha
 
 test("a key read on a connection that the network swallowed fails within its deadline, and the next succeeds", async () => {
   const { db } = openThroughProxy({ answerMarginMs: 1_000 });
-  const read = (): Promise<unknown> => rowsOf(keyReadsOf(db), sql`select 1`);
+  const read = (): Promise<unknown> => queryRows(dbForKeyReads(db), sql`select 1`);
   await read();
   proxy.stall();
   const startedAtMs = performance.now();
@@ -236,7 +236,7 @@ test("one process uses no more connections than it may", async () => {
   const handle = openThroughProxy({ applicationName: "berth-count", statementTimeoutMs: 10_000 });
   const { db } = handle;
   await Promise.all([
-    ...Array.from({ length: 40 }, () => rowsOf(keyReadsOf(db), sql`select pg_sleep(0.05)`)),
+    ...Array.from({ length: 40 }, () => queryRows(dbForKeyReads(db), sql`select pg_sleep(0.05)`)),
     ...Array.from({ length: 40 }, () => db.execute(sql`select pg_sleep(0.02)`)),
     ...Array.from({ length: 40 }, () => withTx(db, (tx) => tx.execute(sql`select 1`))),
   ]);

@@ -5,8 +5,12 @@ import postgres from "postgres";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { toAppError } from "../../../src/db/errors.ts";
 import { migrate } from "../../../src/db/migrate.ts";
-import { type DbHandle, keyReadsOf, openPostgres } from "../../../src/db/postgres/open-postgres.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import {
+  type DbHandle,
+  dbForKeyReads,
+  openPostgres,
+} from "../../../src/db/postgres/open-postgres.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import {
   type PostgresServer,
@@ -55,7 +59,7 @@ const insert = (handle: DbHandle, id: number) =>
 
 const portOf = async (read: Promise<{ port: number }[]>) => (await read)[0]?.port;
 const readPort = (handle: DbHandle) =>
-  portOf(rowsOf(keyReadsOf(handle.db), sql`select inet_server_port() as port`));
+  portOf(queryRows(dbForKeyReads(handle.db), sql`select inet_server_port() as port`));
 
 test("of several hosts, connections go to the primary though the standby comes first", async () => {
   const handle = open(standby, primary);
@@ -87,7 +91,7 @@ test("a first host that accepts connections and never answers is avoided", async
 
 test("migrations go to the primary", async () => {
   await migrate(urlOf(standby, primary));
-  const rows = await rowsOf<{ table: string | null }>(
+  const rows = await queryRows<{ table: string | null }>(
     open(primary).db,
     sql`select to_regclass('sets')::text as "table"`,
   );
@@ -110,6 +114,6 @@ test("after a failover no connection stays at the old primary, which still answe
   await waitUntil("key reads follow", async () => (await readPort(handle)) === standbyPort, {
     deadlineMs: 30_000,
   });
-  const marks = await rowsOf(handle.db, sql`select id from marks where id = 3`);
+  const marks = await queryRows(handle.db, sql`select id from marks where id = 3`);
   expect(marks).toHaveLength(1);
 }, 120_000);

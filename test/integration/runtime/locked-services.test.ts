@@ -4,7 +4,7 @@ import type { JobRequest } from "../../../src/contracts/jobs.ts";
 import { createMover } from "../../../src/control/relocation/move-sets.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { lockServiceById } from "../../../src/db/queries/services/write-services.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { concurrencyOf, jobRegistry } from "../../../src/jobs/registry.ts";
@@ -46,7 +46,7 @@ async function createWithoutSets(name: string) {
 
 const countSets = async (serviceId: string) =>
   (
-    await rowsOf<{ id: string }>(
+    await queryRows<{ id: string }>(
       plane.ctx.db,
       sql`select id from sets where service_id = ${serviceId}`,
     )

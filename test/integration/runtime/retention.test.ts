@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { createToken } from "../../../src/control/tenancy/create-token.ts";
 import { deleteService } from "../../../src/control/services/delete-service.ts";
@@ -48,7 +48,7 @@ const tables = [
 async function countRows(): Promise<Record<string, number>> {
   const counts: Record<string, number> = {};
   for (const table of tables) {
-    const rows = await rowsOf<{ count: number }>(
+    const rows = await queryRows<{ count: number }>(
       f.ctx.db,
       sql`select count(*)::int as count from ${sql.raw(table)}`,
     );
@@ -131,7 +131,7 @@ test("of a service that lives, old revisions that no set is of and placements th
     select 'plc_0' || n || id, id, host_id, 0, 1, 0, '{}' from sets, generate_series(1, 3) n where host_id is not null and revision = 1`);
   const numbers = async (): Promise<number[]> => {
     await sweepAll();
-    const rows = await rowsOf<{ number: number }>(
+    const rows = await queryRows<{ number: number }>(
       f.ctx.db,
       sql`select number from revisions order by number`,
     );
@@ -169,7 +169,7 @@ test("a retention step that fails stops no other", async () => {
   const outcome = await createRetention(f.ctx).run();
   await db.execute(sql`alter table idempotency_keys_away rename to idempotency_keys`);
   expect(outcome.failed).toEqual(["idempotency-keys"]);
-  const events = await rowsOf(db, sql`select 1 from events where text = 'old'`);
+  const events = await queryRows(db, sql`select 1 from events where text = 'old'`);
   expect(events).toEqual([]);
 });
 
@@ -179,7 +179,7 @@ test("retention of events reads a page of the oldest ids, however many young eve
     sql`insert into events (kind, text) select 'host-ready', 'young' from generate_series(1, 50000)`,
   );
   await db.execute(sql`analyze events`);
-  const plan = await rowsOf<{ "QUERY PLAN": { Plan: unknown }[] }>(
+  const plan = await queryRows<{ "QUERY PLAN": { Plan: unknown }[] }>(
     db,
     sql`explain (analyze, format json) delete from events where id in (select id from events order by id limit 100)
           and at < now() - interval '14 days'`,
@@ -201,7 +201,7 @@ test("superseded placements are found behind pages of placements that stay", asy
     insert into placements (id, set_id, host_id, generation, policy_version, score, because, created_at)
     select 'plc_2' || n, 'set_moved', ${hostId}, 0, 1, 0, '{}', now() - interval '60 days' from generate_series(1, 3) n`);
   await createRetention(f.ctx).run();
-  const left = await rowsOf<{ id: string }>(
+  const left = await queryRows<{ id: string }>(
     db,
     sql`select id from placements where set_id = 'set_moved'`,
   );

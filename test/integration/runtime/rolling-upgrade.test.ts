@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { assertSchemaCompatible, migrate } from "../../../src/db/migrate.ts";
 import { type DbHandle, openPostgres } from "../../../src/db/postgres/open-postgres.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/servers/test-services.ts";
 
 let database: TestDatabase;
@@ -31,7 +31,7 @@ async function applyNewerMigration(): Promise<number> {
 }
 
 async function countMigrations(): Promise<number> {
-  const [row] = await rowsOf<{ count: number }>(
+  const [row] = await queryRows<{ count: number }>(
     handle.db,
     sql`select count(*)::int as count from drizzle.__drizzle_migrations`,
   );

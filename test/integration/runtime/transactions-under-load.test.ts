@@ -4,13 +4,13 @@ import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import {
   type Db,
   type DbHandle,
-  keyReadsOf,
+  dbForKeyReads,
   openPostgres,
   type Queryable,
 } from "../../../src/db/postgres/open-postgres.ts";
 import { openClientSource } from "../../../src/db/postgres/open-client.ts";
 import { ConnectionPool, type PoolOptions } from "../../../src/db/postgres/connection-pool.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/servers/test-services.ts";
 
@@ -53,7 +53,7 @@ test("transactions begun behind hundreds of statements keep their connection, an
   const { db } = handle;
   let nextId = 0;
   const insert = (q: Queryable) => q.execute(sql`insert into marks values (${nextId++})`);
-  const pipelined = keyReadsOf(db);
+  const pipelined = dbForKeyReads(db);
   // From the second time on, a connection knows the statement and sends more of it without waiting.
   for (let warmUp = 0; warmUp < 5; warmUp++)
     await Promise.all(Array.from({ length: 40 }, () => insert(pipelined)));
@@ -67,12 +67,12 @@ test("transactions begun behind hundreds of statements keep their connection, an
     expect(all.filter(({ status }) => status === "rejected")).toEqual([]);
   }
 
-  const [counted] = await rowsOf<{ count: number }>(
+  const [counted] = await queryRows<{ count: number }>(
     db,
     sql`select count(*)::int as count from marks`,
   );
   expect(counted).toEqual({ count: nextId });
-  const open = await rowsOf<{ state: string }>(
+  const open = await queryRows<{ state: string }>(
     db,
     sql`select state from pg_stat_activity where datname = current_database() and state like 'idle in%'`,
   );
@@ -86,7 +86,7 @@ test("more transactions than connections take turns, and each has its connection
       withTx(db, async (tx) => {
         const ids: number[] = [];
         for (let look = 0; look < 3; look++) {
-          const [row] = await rowsOf<{ pid: number; xid: string }>(
+          const [row] = await queryRows<{ pid: number; xid: string }>(
             tx,
             sql`select pg_backend_pid() as pid, pg_current_xact_id()::text as xid`,
           );
@@ -118,12 +118,12 @@ const endBackend = (q: Queryable, pid: number) =>
   q.execute(sql`select pg_terminate_backend(${pid}::int)`);
 
 async function backendOf(q: Queryable): Promise<number> {
-  const [row] = await rowsOf<{ pid: number }>(q, sql`select pg_backend_pid() as pid`);
+  const [row] = await queryRows<{ pid: number }>(q, sql`select pg_backend_pid() as pid`);
   return row?.pid ?? 0;
 }
 
 async function marksFrom(q: Queryable, id: number): Promise<number[]> {
-  const rows = await rowsOf<{ id: number }>(
+  const rows = await queryRows<{ id: number }>(
     q,
     sql`select id from marks where id >= ${id} and id < ${id} + 1000000 order by id`,
   );
@@ -225,7 +225,7 @@ test("a caught error fails the transaction, unless it occurs inside a savepoint"
 });
 
 const insertMark = (q: Queryable, id: number) =>
-  rowsOf<{ id: number }>(q, sql`insert into marks values (${id}) returning id`);
+  queryRows<{ id: number }>(q, sql`insert into marks values (${id}) returning id`);
 
 test.each(["shared out", "one"])(
   "the last statements of a transaction are stored with the others, or all of them fail (connections: %s)",
@@ -323,6 +323,6 @@ test("a transaction that throws leaves nothing behind, and its connection is goo
   const refused = withTx(db, (tx) => tx.execute(sql`insert into marks values (0)`));
   await expect(refused).rejects.toMatchObject({ code: "internal" });
   await withTx(db, (tx) => tx.execute(sql`insert into marks values (2000000)`));
-  const rows = await rowsOf<{ id: number }>(db, sql`select id from marks where id >= 1000000`);
+  const rows = await queryRows<{ id: number }>(db, sql`select id from marks where id >= 1000000`);
   expect(rows.filter(({ id }) => id < 3_000_000)).toEqual([{ id: 2_000_000 }]);
 });

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
 import { createMover } from "../../../src/control/relocation/move-sets.ts";
@@ -80,7 +80,7 @@ test("a set that waits to move for one size moves with the next size; a move by 
   await resize(f, { cpu: 2, ifNoCapacity: "move" });
   await resize(f, { memory: "512Mi", ifNoCapacity: "move" });
   const targets = () =>
-    rowsOf<{ cpu: number; memory: number; moving: boolean }>(
+    queryRows<{ cpu: number; memory: number; moving: boolean }>(
       f.ctx.db,
       sql`select coalesce(o.cpu_millis, s.cpu_millis)::int as cpu, coalesce(o.memory_bytes, s.memory_bytes)::int as memory,
             o.phase = 'waiting' as moving
@@ -128,7 +128,7 @@ test("a set on a lost host keeps its size, and does not block the resize of the 
   expect(effects[0]).toContain("resize 2 sets in place to 2 cores");
   expect(effects[1]).toContain("2 sets on lost hosts cannot grow");
   expect(await createMover(f.ctx).moveSets()).toBe(0);
-  const left = await rowsOf<{ revision: number; code: string; desired: string }>(
+  const left = await queryRows<{ revision: number; code: string; desired: string }>(
     f.ctx.db,
     sql`select s.revision, o.blocked->>'code' as code, s.desired
         from sets s join operations o on o.set_id = s.id where s.host_id = ${h1}`,

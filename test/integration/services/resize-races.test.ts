@@ -3,7 +3,7 @@ import { afterEach, expect, test } from "vitest";
 import { resizeServiceBody } from "../../../src/contracts/api/services.ts";
 import { lockFleetHosts } from "../../../src/db/queries/placement/fleet.ts";
 import { commitPlacements } from "../../../src/db/queries/placement/placements.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -25,7 +25,7 @@ afterEach(async () => {
 });
 
 async function bookings({ ctx }: FleetContext) {
-  return rowsOf<{ name: string; allocated: number; booked: number; allocatable: number }>(
+  return queryRows<{ name: string; allocated: number; booked: number; allocatable: number }>(
     ctx.db,
     sql`select h.name, h.allocated_cpu_millis::float8 as allocated, h.allocatable_cpu_millis::float8 as allocatable,
           (select coalesce(sum(cpu_millis), 0) from sets where host_id = h.id)::float8 as booked
@@ -47,7 +47,7 @@ test.each(["h1", "h2"])(
     await f.placer.placeSets();
     const h2 = await f.enroll("h2", { allocatable: { ...smallHost, cpuMillis: 2_000 } });
     await scaleService(f.ctx, f.tenantId, "web", { replicas: 2 }, undefined);
-    const [pending] = await rowsOf<{ id: string; generation: number }>(
+    const [pending] = await queryRows<{ id: string; generation: number }>(
       f.ctx.db,
       sql`select id, generation::float8 as generation from sets where state = 'pending'`,
     );

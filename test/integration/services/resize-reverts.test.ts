@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { createMover } from "../../../src/control/relocation/move-sets.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { observed, serviceBody } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
@@ -24,10 +24,10 @@ test("a refused resize reverts to the size that the set was given before, not to
   await f.ctx.db.execute(sql`update hosts set allocatable_cpu_millis = 2500`);
   await resize(f, { cpu: 3, ifNoCapacity: "move" });
   const phases = sql`select phase, cpu_millis::int as cpu from operations`;
-  expect(await rowsOf(f.ctx.db, phases)).toEqual([{ phase: "waiting", cpu: 3_000 }]);
+  expect(await queryRows(f.ctx.db, phases)).toEqual([{ phase: "waiting", cpu: 3_000 }]);
   await f.ctx.db.execute(sql`update hosts set allocatable_cpu_millis = 4000`);
   await createMover(f.ctx).moveSets();
-  expect(await rowsOf(f.ctx.db, phases)).toEqual([{ phase: "applying", cpu: 3_000 }]);
+  expect(await queryRows(f.ctx.db, phases)).toEqual([{ phase: "applying", cpu: 3_000 }]);
   const [set] = (await f.sync(hostId, { full: true })).sets;
   assert(set, "the host has the set");
   const reason = { code: "cpu", text: "the kernel refuses it", phase: "resize" };

@@ -6,7 +6,7 @@ import {
   SETS_PER_ROUND_MAX,
 } from "../../../src/control/services/resize-round.ts";
 import { resizeServiceBody } from "../../../src/contracts/api/services.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { cordonHost } from "../../../src/control/hosts/cordon-host.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -98,7 +98,7 @@ test("a large service is resized in rounds of 100 sets, and new sets have the si
   const { effects } = await resize(f, { cpu: 0.5 });
   expect(effects[0]).toContain(`resize ${replicas} sets in place to 0.5 cores`);
   const sizes = () =>
-    rowsOf<{ cpu: number; sets: number }>(
+    queryRows<{ cpu: number; sets: number }>(
       f.ctx.db,
       sql`select coalesce(o.cpu_millis, s.cpu_millis)::int as cpu, count(*)::int as sets
           from sets s left join operations o on o.set_id = s.id group by 1 order by 1`,
@@ -112,7 +112,7 @@ test("a large service is resized in rounds of 100 sets, and new sets have the si
   expect(await continueResize(f.ctx, service.id)).toBe(250);
   expect(await continueResize(f.ctx, service.id)).toBe(0);
   // Each transaction has its own time.
-  const rounds = await rowsOf<{ sets: number }>(
+  const rounds = await queryRows<{ sets: number }>(
     f.ctx.db,
     sql`select count(*)::int as sets from sets group by updated_at order by updated_at`,
   );
@@ -133,7 +133,7 @@ test("a second resize of another amount continues the rounds that the first one 
   await resize(f, { memory: service.size.memoryBytes });
   let sets = 1;
   while (sets > 0) sets = await continueResize(f.ctx, service.id);
-  const sizes = await rowsOf(
+  const sizes = await queryRows(
     f.ctx.db,
     sql`select distinct coalesce(o.cpu_millis, s.cpu_millis)::int as cpu,
           coalesce(o.memory_bytes, s.memory_bytes)::float8 as memory
@@ -172,7 +172,7 @@ test("I2: a smaller size stays booked until the kernel applies it, and then wait
 test("a size that is refused again and again is taken back: one size everywhere, with the reason", async () => {
   const f = await start(1);
   const [hostId = ""] = (
-    await rowsOf<{ hostId: string }>(f.ctx.db, sql`select host_id as "hostId" from sets`)
+    await queryRows<{ hostId: string }>(f.ctx.db, sql`select host_id as "hostId" from sets`)
   ).map((row) => row.hostId);
   await obey(f, hostId);
   await resize(f, { cpu: 2, memory: "512Mi" });
@@ -198,7 +198,7 @@ test("a size that is refused again and again is taken back: one size everywhere,
     cpuMillis: 1_000,
     reason: { code: "resize-refused", text: expect.stringContaining("the set uses 600 MiB") },
   });
-  const kinds = await rowsOf<{ text: string }>(
+  const kinds = await queryRows<{ text: string }>(
     f.ctx.db,
     sql`select text from events where kind = 'set-resize-refused'`,
   );
@@ -249,7 +249,7 @@ test("pending sets that become smaller are planned at once; those that leave do 
 
 test("less memory than a set or a container of it uses is refused with the figure, unless the report is old", async () => {
   const f = await start(1);
-  const [used] = await rowsOf<{ hostId: string; setId: string }>(
+  const [used] = await queryRows<{ hostId: string; setId: string }>(
     f.ctx.db,
     sql`select host_id as "hostId", id as "setId" from sets`,
   );
@@ -311,7 +311,7 @@ test("an event reports a resize when the kernel applies it, and a warning report
   const readKinds = async () => {
     const kinds = sql`('service-resized', 'set-warning', 'set-resized')`;
     const events = sql`select kind from events where kind in ${kinds} order by id`;
-    return (await rowsOf<{ kind: string }>(f.ctx.db, events)).map(({ kind }) => kind);
+    return (await queryRows<{ kind: string }>(f.ctx.db, events)).map(({ kind }) => kind);
   };
   // a user changed limits by hand
   expect(await report({ sized: false })).toMatchObject({ sized: true });

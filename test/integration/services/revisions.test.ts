@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { sql } from "drizzle-orm";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
@@ -28,7 +28,7 @@ async function startChanged(adopt?: "new-sets") {
 }
 
 function setsByRevision(f: FleetContext): Promise<{ revision: number; sets: number }[]> {
-  return rowsOf(
+  return queryRows(
     f.ctx.db,
     sql`select revision, count(*)::int as sets from sets where deleted_at is null group by 1 order by 1`,
   );
@@ -96,7 +96,7 @@ test("a patch of amounts only changes the size of new sets, and no revision", as
   expect(service).toMatchObject({ revision: 2, targetRevision: 2, size: { cpuMillis: 500 } });
   expect(effects[0]).toContain("have the new size");
   await scale(f, 3);
-  const rows = await rowsOf<{ cpu: number }>(
+  const rows = await queryRows<{ cpu: number }>(
     f.ctx.db,
     sql`select cpu_millis::int as cpu from sets order by id`,
   );

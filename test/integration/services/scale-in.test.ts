@@ -7,7 +7,7 @@ import {
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
@@ -27,7 +27,7 @@ test("a large scale-in removes a bounded number of sets a transaction, and each 
   const rounds: number[] = [];
   /** The removals since the last call, and whether a job removes more. */
   const takeRound = async () => {
-    const [row] = await rowsOf<{ removed: number }>(
+    const [row] = await queryRows<{ removed: number }>(
       f.ctx.db,
       sql`select count(*)::int as removed from sets where desired = 'deleted'`,
     );
@@ -63,7 +63,7 @@ async function runFour(age: string) {
 }
 
 const countRemoved = async (f: Awaited<ReturnType<typeof start>>) =>
-  rowsOf<{ id: string; hostId: string }>(
+  queryRows<{ id: string; hostId: string }>(
     f.ctx.db,
     sql`select id, host_id as "hostId" from sets where desired = 'deleted' order by id`,
   );
@@ -72,7 +72,7 @@ test("a scale-in does not wait for minReadySeconds of sets that are not availabl
   const { f } = await runFour("1 minute");
   await scaleService(f.ctx, f.tenantId, "web", { replicas: 2 }, undefined);
   expect(await countRemoved(f)).toHaveLength(2);
-  const removed = await rowsOf(
+  const removed = await queryRows(
     f.ctx.db,
     sql`select data->'removed' as removed from events where kind = 'service-scaled' and data->>'cause' = 'removal'`,
   );
@@ -83,7 +83,7 @@ test("a scale-in removes sets that are not available in place of those that the 
   const { f, hostId } = await runFour("1 minute");
   // The only available set is on a draining host, so it is the first choice of the scale-in.
   const h2 = await f.enroll("h2");
-  const [first] = await rowsOf<{ id: string }>(f.ctx.db, sql`select id from sets order by id`);
+  const [first] = await queryRows<{ id: string }>(f.ctx.db, sql`select id from sets order by id`);
   await f.ctx.db.execute(
     sql`update sets set host_id = ${h2}, ready_since = now() - interval '1 day' where id = ${first?.id}`,
   );

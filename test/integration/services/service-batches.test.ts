@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
 import type { Queryable } from "../../../src/db/postgres/open-postgres.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import {
   createFleetContext,
   type FleetContext,
@@ -39,7 +39,7 @@ test("concurrent creations of a tenant share one commit, and each stores its own
       create(name, { replicas: index % 4, priority: index, placement: { strategy: "spread" } }),
     ),
   );
-  const rows = await rowsOf<{ name: string; sets: number; priorities: number[]; xmin: string }>(
+  const rows = await queryRows<{ name: string; sets: number; priorities: number[]; xmin: string }>(
     f.ctx.db,
     sql`select v.name, count(s.id)::int as sets, array_agg(distinct v.priority) || array_agg(distinct s.priority) filter (where s.id is not null) as priorities,
           min(v.xmin::text) as xmin
@@ -53,7 +53,7 @@ test("concurrent creations of a tenant share one commit, and each stores its own
     expect(byName.get(service.name)).toMatchObject({ sets: index % 4 });
     expect(new Set(byName.get(service.name)?.priorities)).toEqual(new Set([index]));
   }
-  const jobs = await rowsOf<{ jobId: string }>(
+  const jobs = await queryRows<{ jobId: string }>(
     f.ctx.db,
     sql`select job_id as "jobId" from outbox where name = 'place-sets' order by id`,
   );
@@ -85,7 +85,7 @@ test("a value that Postgres refuses fails its own creation only", async () => {
 test("a batch inserts names in their order, so that two processes do not deadlock", async () => {
   const names = numbered(9);
   expect(await createAll(names.toReversed())).toEqual(names.map(() => "created"));
-  const rows = await rowsOf<{ name: string }>(
+  const rows = await queryRows<{ name: string }>(
     f.ctx.db,
     sql`select name from services order by ctid`,
   );
@@ -118,7 +118,7 @@ test("concurrent creations in two processes exceed no quota", async () => {
       createService(clients[index % 2] ?? f.ctx, tenant.id, serviceBody(name, { replicas: 2 })),
     ),
   );
-  const [usage] = await rowsOf<{ cpuMillis: number; each: number }>(
+  const [usage] = await queryRows<{ cpuMillis: number; each: number }>(
     f.ctx.db,
     sql`select sum(cpu_millis)::int as "cpuMillis", max(cpu_millis)::int as each from sets where tenant_id = ${tenant.id}`,
   );

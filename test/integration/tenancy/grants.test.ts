@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { patchServiceBody } from "../../../src/contracts/api/services.ts";
 import { type PatchTenant, patchTenantBody } from "../../../src/contracts/api/tenancy.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { autoscaleService } from "../../../src/control/autoscaling/autoscale-service.ts";
 import {
   cpuHigh,
@@ -138,7 +138,7 @@ test("alerts do not scale out a service without its grant, and the decision says
 
 /** The tenant that the elastic services of a fleet belong to. */
 async function getTenantOfFleet(): Promise<{ name: string }> {
-  const rows = await rowsOf<{ name: string }>(
+  const rows = await queryRows<{ name: string }>(
     fleet.ctx.db,
     sql`select name from tenants where id = ${fleet.tenantId}`,
   );

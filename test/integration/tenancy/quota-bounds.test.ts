@@ -12,7 +12,7 @@ import { patchService } from "../../../src/control/services/patch-service.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import { deleteSet } from "../../../src/control/sets/change-set.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import {
   createFleetContext,
   type FleetContext,
@@ -171,7 +171,7 @@ test("deleting sets in a loop creates no more sets than the quota while the dele
   await fleet.placer.placeSets();
   await runSets(hostId);
   const listLive = () =>
-    rowsOf<{ id: string; desired: string }>(
+    queryRows<{ id: string; desired: string }>(
       fleet.ctx.db,
       sql`select id, desired from sets where tenant_id = ${tenantId} and deleted_at is null order by desired desc, id`,
     );
@@ -182,7 +182,7 @@ test("deleting sets in a loop creates no more sets than the quota while the dele
     await reconcileService(fleet.ctx, service.id); // as the audit of replicas does
   }
   expect(await listLive()).toHaveLength(3);
-  const warnings = await rowsOf<{ text: string }>(
+  const warnings = await queryRows<{ text: string }>(
     fleet.ctx.db,
     sql`select text from events where kind = 'set-warning' limit 1`,
   );

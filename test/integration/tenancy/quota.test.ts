@@ -6,7 +6,7 @@ import {
   resizeServiceBody,
 } from "../../../src/contracts/api/services.ts";
 import type { ReportedVolume } from "../../../src/contracts/api/volumes.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { closeServices } from "../../../src/control/services/close-services.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
@@ -38,7 +38,7 @@ const amounts = (count: string, table: string, prefix = "") =>
 async function readUsage({
   ctx,
 }: FleetContext): Promise<{ expected: unknown[]; maintained: unknown[] }> {
-  const read = (query: string) => rowsOf<object>(ctx.db, sql.raw(query));
+  const read = (query: string) => queryRows<object>(ctx.db, sql.raw(query));
   const intended =
     await read(`select tenant_id, sum(desired_replicas)::text as sets, ${amounts("desired_replicas", "s", "set_")}
     from services s where deleted_at is null and not deleting group by 1 having sum(desired_replicas) > 0 order by 1`);
@@ -69,7 +69,7 @@ async function readUsage({
  */
 async function obeyHost(hostId: string): Promise<void> {
   const { sets } = await fleet.sync(hostId, { full: true });
-  const tenants = await rowsOf<{ name: string; setId: string }>(
+  const tenants = await queryRows<{ name: string; setId: string }>(
     fleet.ctx.db,
     sql`select t.name, s.id as "setId" from sets s join tenants t on t.id = s.tenant_id where s.host_id = ${hostId}`,
   );
@@ -175,7 +175,7 @@ test("triggers maintain the usage of each tenant while three processes change se
   const { expected, maintained } = await readUsage(fleet);
   expect(maintained).toEqual(expected);
   for (const rows of expected) expect(rows).not.toEqual([]);
-  const left = await rowsOf(ctx.db, sql`select 1 from tenant_use_changes`);
+  const left = await queryRows(ctx.db, sql`select 1 from tenant_use_changes`);
   expect(left).toEqual([]);
 });
 

@@ -6,7 +6,7 @@ import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
 import { createToken } from "../../../src/control/tenancy/create-token.ts";
 import { revokeToken } from "../../../src/control/tenancy/revoke-token.ts";
 import { rotateToken } from "../../../src/control/tenancy/rotate-token.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { newId } from "../../../src/lib/ids.ts";
 import { createElasticService } from "../../support/fleet/elastic-service.ts";
@@ -114,7 +114,7 @@ describe("the rotation of a hook's token", () => {
 
   test("the token of a hook is rotated with its hook only", async () => {
     const menu = await createElasticService(fleet, "kitchen");
-    const [row] = await rowsOf<{ id: string }>(
+    const [row] = await queryRows<{ id: string }>(
       fleet.ctx.db,
       sql`select id from tokens where hook_id = ${menu.hookId}`,
     );

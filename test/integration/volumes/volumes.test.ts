@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
 import type { ReportedVolume } from "../../../src/contracts/api/volumes.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { newId } from "../../../src/lib/ids.ts";
 import { cordonHost, uncordonHost } from "../../../src/control/hosts/cordon-host.ts";
@@ -106,7 +106,7 @@ async function resizeTemplate(f: FleetContext, sizeBytes: number): Promise<void>
 }
 
 async function eventKinds(f: FleetContext): Promise<string[]> {
-  const rows = await rowsOf<{ kind: string }>(
+  const rows = await queryRows<{ kind: string }>(
     f.ctx.db,
     sql`select kind from events where kind like 'volume-%' order by id`,
   );
@@ -117,7 +117,7 @@ test("a set with a volume is placed where its volume fits, and its agent gets th
   const { f, hostId } = await start();
   await createDb(f, 2, "db-2");
   expect((await f.sync(hostId, { full: true })).sets).toHaveLength(2);
-  const [row] = await rowsOf(
+  const [row] = await queryRows(
     f.ctx.db,
     sql`select allocated_volume_bytes::float8 as booked,
           (select count(*)::int from sets where state = 'pending') as pending from hosts`,
@@ -290,7 +290,7 @@ test("I2: a volume that is larger than its set's template is booked as large as 
   await createDb(f, 0);
   await resizeTemplate(f, GiB / 2);
   await restoreVolume(f.ctx, null, volumeId);
-  const [row] = await rowsOf(
+  const [row] = await queryRows(
     f.ctx.db,
     sql`select allocated_volume_bytes::float8 as booked from hosts where id = ${hostId}`,
   );

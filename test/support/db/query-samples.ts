@@ -136,13 +136,13 @@ const autoscaling: Samples = {
   updateLastReceived: (q) => [demands.updateLastReceived(q, ids)],
   deleteSurplusReleased: (q) => [demands.deleteSurplusReleased(q, "hook", 1, 1)],
   resolveDemands: (q) => [demands.resolveDemands(q, ids)],
-  resolveDemandsOfHook: (q) => [demands.resolveDemandsOfHook(q, "hook")],
+  resolveHookDemands: (q) => [demands.resolveHookDemands(q, "hook")],
   reopenDemands: (q) => [demands.reopenDemands(q, ids)],
   releaseDueDemands: (q) => [demands.releaseDueDemands(q, "svc")],
   releaseStaleDemands: (q) => [demands.releaseStaleDemands(q, "svc")],
   releaseDemand: (q) => [demands.releaseDemand(q, "svc", "dmd")],
   listHeldRules: (q) => [demands.listHeldRules(q, "svc", 1)],
-  updateBaseOfDemands: (q) => [demands.updateBaseOfDemands(q, "svc", 1, 1)],
+  updateDemandBase: (q) => [demands.updateDemandBase(q, "svc", 1, 1)],
   listDemands: (q) => [
     demands.listDemands(q, "svc", "dmd", 1),
     demands.listDemands(q, "svc", undefined, 1),
@@ -205,7 +205,7 @@ const events: Samples = {
     readEvents.readEventsAfter(q, "tnt", filter, { xid: "1", id: "1" }, 1),
     readEvents.readEventsAfter(q, null, noFilter, undefined, 1),
   ],
-  readEventHorizon: (q) => [readEvents.readEventHorizon(q)],
+  readEventStreamLag: (q) => [readEvents.readEventStreamLag(q)],
   deleteOldSets: (q) => [retention.deleteOldSets(q, 1, 1)],
   deleteEvents: (q) => [retention.deleteEvents(q, 1, 1)],
   deleteSupersededPlacements: (q) => [
@@ -250,7 +250,7 @@ const hosts: Samples = {
   countHeldHosts: (q) => [lostHosts.countHeldHosts(q)],
   holdSetsWithVolumeData: (q) => [lostHosts.holdSetsWithVolumeData(q, grace, 1)],
   listServicesToReplace: (q) => [lostHosts.listServicesToReplace(q, ids, 1)],
-  listHostsOfService: (q) => [lostHosts.listHostsOfService(q, "svc", ids, 1)],
+  listHostsToReplace: (q) => [lostHosts.listHostsToReplace(q, "svc", ids, 1)],
   abandonSets: (q) => [lostHosts.abandonSets(q, "svc", ids, grace, 1)],
   findHost: (q) => [readHosts.findHost(q, "host")],
   listHosts: (q) => [readHosts.listHosts(q, "host", 1), readHosts.listHosts(q, undefined, 1)],
@@ -291,7 +291,7 @@ const hosts: Samples = {
   ],
   renewLease: (q) => [writeHosts.renewLease(q, "host", lease)],
   renewOnlyLease: (q) => [writeHosts.renewOnlyLease(q, "host", lease)],
-  renewLeaseOfRejected: (q) => [writeHosts.renewLeaseOfRejected(q, "host", 1)],
+  renewLeaseAfterRejection: (q) => [writeHosts.renewLeaseAfterRejection(q, "host", 1)],
   raiseHostGeneration: (q) => [writeHosts.raiseHostGeneration(q, "host", 1)],
   updateHostUsage: (q) => [writeHosts.updateHostUsage(q, "host", usage, lease)],
   tryUpdateHostUsage: (q) => [
@@ -370,7 +370,7 @@ const relocation: Samples = {
 
 const placing: Samples = {
   listDueSets: (q) => [dueSets.listDueSets(q, 1)],
-  readHorizon: (q) => [fleet.readHorizon(q)],
+  readRefreshPosition: (q) => [fleet.readRefreshPosition(q)],
   listChangedHosts: (q) => [fleet.listChangedHosts(q, "1")],
   listChangedSets: (q) => [fleet.listChangedSets(q, "1")],
   listHostsAfter: (q) => [fleet.listHostsAfter(q, { afterId: "", limit: 1 })],
@@ -467,7 +467,7 @@ const services: Samples = {
   lockServicesById: (q) => [writeServices.lockServicesById(q, ids)],
   insertServices: (q) => [
     writeServices.insertServices(q, "tnt", [newService]),
-    writeServices.insertServices(q, "tnt", [newService], { farFromQuota: growth }),
+    writeServices.insertServices(q, "tnt", [newService], { growthWithAmpleQuota: growth }),
   ],
   updateService: (q) => [writeServices.updateService(q, service)],
   insertRevision: (q) => [writeServices.insertRevision(q, "svc", body.template)],
@@ -481,7 +481,7 @@ const services: Samples = {
 };
 
 const sets: Samples = {
-  lockSetsOfHost: (q) => [observedSets.lockSetsOfHost(q, "host", ids)],
+  lockSetsOnHost: (q) => [observedSets.lockSetsOnHost(q, "host", ids)],
   updateObservedSets: (q) => [
     observedSets.updateObservedSets(q, "host", [
       {
@@ -527,7 +527,7 @@ const sets: Samples = {
     writeSets.updatePlacedSet(q, "set", "host", { restart: true }),
   ],
   retryPendingSets: (q) => [writeSets.retryPendingSets(q, 1)],
-  findOldestDueSetMs: (q) => [writeSets.findOldestDueSetMs(q)],
+  findLongestOverdueMs: (q) => [writeSets.findLongestOverdueMs(q)],
 };
 
 const tenancy: Samples = {

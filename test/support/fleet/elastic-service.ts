@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { Alert } from "../../../src/contracts/api/alert-deliveries.ts";
 import type { HookRule } from "../../../src/contracts/api/autoscaling.ts";
 import type { AutoscaleSpec } from "../../../src/contracts/api/services.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { autoscaleService } from "../../../src/control/autoscaling/autoscale-service.ts";
 import {
   type HookReceipt,
@@ -143,7 +143,7 @@ async function runAutoscaleJobs(fleet: FleetContext, ctx: ControlContext): Promi
 }
 
 async function countSets(ctx: ControlContext, serviceId: string): Promise<number> {
-  const rows = await rowsOf<{ count: number }>(
+  const rows = await queryRows<{ count: number }>(
     ctx.db,
     sql`select count(*)::int as count from sets
         where service_id = ${serviceId} and deleted_at is null and desired <> 'deleted'`,

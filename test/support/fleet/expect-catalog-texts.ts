@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { expect } from "vitest";
 import { type EmittedEvent, renderEmittedEvent } from "../../../src/contracts/api/event-texts.ts";
 import type { Queryable } from "../../../src/db/postgres/open-postgres.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 
 const EVENTS_MAX = 1_000;
 
@@ -11,7 +11,7 @@ const EVENTS_MAX = 1_000;
  * TypeScript wrote it. A rejection is excluded: its explanation is stored as its text only.
  */
 export async function expectCatalogTexts(q: Queryable): Promise<void> {
-  const events = await rowsOf<EmittedEvent & { text: string }>(
+  const events = await queryRows<EmittedEvent & { text: string }>(
     q,
     sql`select kind, text, data from events where kind <> 'set-rejected' and data <> '{}'
         order by id desc limit ${EVENTS_MAX}`,

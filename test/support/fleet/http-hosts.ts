@@ -65,7 +65,7 @@ export class HttpHost {
     const enrolled = await requestJson<Enrolled>(`${url}/agent/v1/enroll`, "POST", secret, {
       protocol: AGENT_PROTOCOL_VERSION,
       name,
-      allocatable: resourcesOf(cores),
+      allocatable: toResources(cores),
       agentVersion: "test",
     });
     const host = new HttpHost(url, enrolled, cores);
@@ -89,7 +89,7 @@ export class HttpHost {
         docker: { state: "ok", detail: "" },
         usage: {
           used: { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 },
-          allocatable: resourcesOf(this.#cores),
+          allocatable: toResources(this.#cores),
         },
         images: null,
       },
@@ -101,7 +101,7 @@ export class HttpHost {
   }
 }
 
-function resourcesOf(cores: number) {
+function toResources(cores: number) {
   return {
     cpuMillis: cores * 1_000,
     memoryBytes: cores * 2 ** 32,

@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { type FleetContext, observed } from "./fleet-context.ts";
 
 export interface LiveSet {
@@ -12,7 +12,7 @@ export interface LiveSet {
 
 /** Lists the live sets, oldest first. */
 export function listLiveSets({ ctx }: FleetContext): Promise<LiveSet[]> {
-  return rowsOf(
+  return queryRows(
     ctx.db,
     sql`select s.id, h.name as host, s.desired, s.ready from sets s left join hosts h on h.id = s.host_id
         where s.deleted_at is null order by s.id`,

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { type ResizeService, resizeServiceBody } from "../../../src/contracts/api/services.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { resizeService } from "../../../src/control/services/resize-service.ts";
 import { createFleetContext, type FleetContext, observed, serviceBody } from "./fleet-context.ts";
@@ -28,7 +28,7 @@ export function resize(f: FleetContext, body: Parameters<typeof resizeServiceBod
 
 /** Reads the booked amounts of each host, and the sums of its sets. */
 export async function bookings({ ctx }: FleetContext) {
-  return rowsOf<{ name: string; cpu: number; memory: number; booked: number }>(
+  return queryRows<{ name: string; cpu: number; memory: number; booked: number }>(
     ctx.db,
     sql`select h.name, h.allocated_cpu_millis::float8 as cpu, h.allocated_memory_bytes::float8 as memory,
           (select coalesce(sum(cpu_millis), 0) from sets where host_id = h.id)::float8 as booked
@@ -46,6 +46,6 @@ export async function obey(f: FleetContext, hostId: string): Promise<void> {
 
 /** Host ids by name. */
 export async function hostIds({ ctx }: FleetContext): Promise<string[]> {
-  const rows = await rowsOf<{ id: string }>(ctx.db, sql`select id from hosts order by name`);
+  const rows = await queryRows<{ id: string }>(ctx.db, sql`select id from hosts order by name`);
   return rows.map(({ id }) => id);
 }

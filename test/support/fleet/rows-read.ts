@@ -1,10 +1,10 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../../src/db/postgres/open-postgres.ts";
-import { rowsOf } from "../../../src/db/queries/runtime/query.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 
 /** How many rows of a table the statements of this transaction have read so far. */
 export async function rowsReadOf(tx: Queryable, table: string): Promise<number> {
-  const [row] = await rowsOf<{ rows: number }>(
+  const [row] = await queryRows<{ rows: number }>(
     tx,
     sql`select (seq_tup_read + coalesce(idx_tup_fetch, 0))::float8 as rows
         from pg_stat_xact_user_tables where relname = ${table}`,

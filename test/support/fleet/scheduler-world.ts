@@ -39,14 +39,14 @@ export function hostOf(id: string, some: Partial<HostSnapshot> = {}): HostSnapsh
     allocatable: amounts(100),
     allocated: amounts(0),
     reported: { used: amounts(0), atMs: nowMs },
-    placedSinceReport: amounts(0),
+    unreported: amounts(0),
     reclaimableVolumeBytes: 0,
     images: [],
     ...some,
   };
 }
 
-export function constraintsOf(some: Partial<PlacementConstraints> = {}): PlacementConstraints {
+export function toConstraints(some: Partial<PlacementConstraints> = {}): PlacementConstraints {
   return {
     strategy: "pack",
     spread: [],
@@ -65,7 +65,7 @@ export function requestOf(setId: string, some: Partial<PlacementRequest> = {}): 
     serviceId: "svc_web",
     resources: amounts(10),
     priority: 0,
-    constraints: constraintsOf(),
+    constraints: toConstraints(),
     images: [],
     avoidHostIds: [],
     ...some,

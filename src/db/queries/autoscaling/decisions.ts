@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { Decision } from "../../../contracts/api/autoscaling.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isoTime, rowsOf } from "../runtime/query.ts";
+import { isoTime, queryRows } from "../runtime/query.ts";
 import { inScope } from "../services/read-services.ts";
 
 export interface NewDecision extends Omit<Decision, "service" | "at"> {
@@ -21,7 +21,7 @@ export async function findLastDecision(
   q: Queryable,
   serviceId: string,
 ): Promise<Pick<Decision, "toReplicas" | "because"> | undefined> {
-  const rows = await rowsOf<Pick<Decision, "toReplicas" | "because">>(
+  const rows = await queryRows<Pick<Decision, "toReplicas" | "because">>(
     q,
     sql`select to_replicas as "toReplicas", because from decisions
         where service_id = ${serviceId} order by id desc limit 1`,
@@ -44,7 +44,7 @@ export async function listDecisions(
       sql`d.service_id in (select id from services x where x.name = ${service} and ${inScope(sql`x.tenant_id`, scope)})`,
     );
   }
-  const rows = await rowsOf<Decision & { at: string | Date }>(
+  const rows = await queryRows<Decision & { at: string | Date }>(
     q,
     sql`select d.id, s.name as service, d.at, d.from_replicas as "fromReplicas", d.to_replicas as "toReplicas", d.acted,
           d.because, d.generation::float8 as generation
@@ -63,7 +63,7 @@ export async function deleteDecisions(
   ageSeconds: number,
   limit: number,
 ): Promise<number> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`delete from decisions where id in (select id from decisions order by id limit ${limit})
           and at < now() - make_interval(secs => ${ageSeconds}::float8)

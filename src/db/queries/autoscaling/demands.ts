@@ -1,7 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { Demand, Want } from "../../../contracts/api/autoscaling.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { anyOf, rowsOf } from "../runtime/query.ts";
+import { anyOf, queryRows } from "../runtime/query.ts";
 
 /**
  * A time as milliseconds since 1970, so that years of more or fewer than four digits survive the
@@ -28,7 +28,7 @@ export async function listKnownRuns(
   hookId: string,
   asked: readonly { key: string; startedAtMs: number | undefined }[],
 ): Promise<{ nowMs: number; runs: KnownRunRow[] }> {
-  const rows = await rowsOf<
+  const rows = await queryRows<
     { nowMs: number; resolvedAtMs: number | null } & {
       [K in keyof Omit<KnownRunRow, "resolvedAtMs">]: KnownRunRow[K] | null;
     }
@@ -157,12 +157,12 @@ export async function resolveDemands(
 }
 
 /** Resolves all firing demands of a hook. */
-export async function resolveDemandsOfHook(q: Queryable, hookId: string): Promise<ChangedDemand[]> {
+export async function resolveHookDemands(q: Queryable, hookId: string): Promise<ChangedDemand[]> {
   return resolveWhere(q, sql`d.hook_id = ${hookId}`);
 }
 
 async function resolveWhere(q: Queryable, condition: SQL): Promise<ChangedDemand[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`update demands d set state = 'resolved', resolved_at = now(),
           release_at = now() + make_interval(secs => h.stabilisation_seconds::float8)
@@ -177,7 +177,7 @@ export async function reopenDemands(
   ids: readonly string[],
 ): Promise<ChangedDemand[]> {
   if (ids.length === 0) return [];
-  return rowsOf(
+  return queryRows(
     q,
     sql`update demands d set state = 'firing', resolved_at = null, release_at = null, last_received_at = now()
         from hooks h where h.id = d.hook_id and d.state <> 'firing'
@@ -191,7 +191,7 @@ export async function reopenDemands(
  * demands_held.)
  */
 export async function releaseDueDemands(q: Queryable, serviceId: string): Promise<ChangedDemand[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`update demands d set state = 'released' from hooks h
         where h.id = d.hook_id and d.service_id = ${serviceId} and d.state = 'resolved' and d.release_at <= now()
@@ -208,7 +208,7 @@ export async function releaseStaleDemands(
   q: Queryable,
   serviceId: string,
 ): Promise<ChangedDemand[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`update demands d set state = 'released', resolved_at = d.last_received_at, release_at = now() from hooks h
         where h.id = d.hook_id and d.service_id = ${serviceId} and d.state = 'firing' and d.hold_max_seconds is not null
@@ -226,7 +226,7 @@ export async function releaseDemand(
   serviceId: string,
   demandId: string,
 ): Promise<ChangedDemand | undefined> {
-  const rows = await rowsOf<ChangedDemand>(
+  const rows = await queryRows<ChangedDemand>(
     q,
     sql`update demands d set state = 'released', release_at = now()
         from hooks h
@@ -256,7 +256,7 @@ export async function listHeldRules(
   serviceId: string,
   limit: number,
 ): Promise<{ rules: HeldRuleRow[]; total: number }> {
-  const rows = await rowsOf<
+  const rows = await queryRows<
     Omit<HeldRuleRow, "oldest" | "releaseAt"> & {
       key: string;
       labels: Record<string, string>;
@@ -296,7 +296,7 @@ export async function listHeldRules(
  * Stores the current base, and the replicas that each alert wants over it, with the held demands of
  * a locked service.
  */
-export async function updateBaseOfDemands(
+export async function updateDemandBase(
   q: Queryable,
   serviceId: string,
   base: number,
@@ -329,7 +329,7 @@ export async function listDemands(
   limit: number,
 ): Promise<Demand[]> {
   const before = beforeId === undefined ? sql`true` : sql`d.id < ${beforeId}`;
-  const rows = await rowsOf<DemandRow>(
+  const rows = await queryRows<DemandRow>(
     q,
     sql`select ${demandColumns} from demands d join hooks h on h.id = d.hook_id
         where d.service_id = ${serviceId} and ${before} order by d.id desc limit ${limit}`,
@@ -342,7 +342,7 @@ export async function findDemand(
   serviceId: string,
   demandId: string,
 ): Promise<Demand | undefined> {
-  const rows = await rowsOf<DemandRow>(
+  const rows = await queryRows<DemandRow>(
     q,
     sql`select ${demandColumns} from demands d join hooks h on h.id = d.hook_id
         where d.service_id = ${serviceId} and d.id = ${demandId}`,
@@ -359,7 +359,7 @@ export async function deleteReleasedDemands(
   ageSeconds: number,
   limit: number,
 ): Promise<number> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`delete from demands where id in (
           select id from demands

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { Hook, HookRule } from "../../../contracts/api/autoscaling.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isoTime, rowsOf } from "../runtime/query.ts";
+import { isoTime, queryRows } from "../runtime/query.ts";
 
 /** A hook as a delivery needs it. */
 export interface HookRow {
@@ -15,7 +15,7 @@ export interface HookRow {
 
 /** Finds a hook, unless it or its service is deleted or being deleted. */
 export async function findHook(q: Queryable, hookId: string): Promise<HookRow | undefined> {
-  const rows = await rowsOf<HookRow>(
+  const rows = await queryRows<HookRow>(
     q,
     sql`select h.id, h.tenant_id as "tenantId", h.service_id as "serviceId", h.name, h.rules,
           h.stabilisation_seconds as "stabilizationSeconds"
@@ -27,7 +27,7 @@ export async function findHook(q: Queryable, hookId: string): Promise<HookRow | 
 
 /** Throws already-exists (hooks_name_unique). */
 export async function insertHook(q: Queryable, hook: HookRow): Promise<string> {
-  const rows = await rowsOf<{ createdAt: string | Date }>(
+  const rows = await queryRows<{ createdAt: string | Date }>(
     q,
     sql`insert into hooks (id, tenant_id, service_id, name, rules, stabilisation_seconds)
         values (${hook.id}, ${hook.tenantId}, ${hook.serviceId}, ${hook.name}, ${JSON.stringify(hook.rules)}::jsonb,
@@ -38,7 +38,7 @@ export async function insertHook(q: Queryable, hook: HookRow): Promise<string> {
 }
 
 export async function countHooks(q: Queryable, serviceId: string): Promise<number> {
-  const rows = await rowsOf<{ count: number }>(
+  const rows = await queryRows<{ count: number }>(
     q,
     sql`select count(*)::int as count from hooks where service_id = ${serviceId} and deleted_at is null`,
   );
@@ -56,7 +56,7 @@ export async function listHooks(
   afterId: string | undefined,
   limit: number,
 ): Promise<HookReadRow[]> {
-  const rows = await rowsOf<HookReadRow & { createdAt: string | Date }>(
+  const rows = await queryRows<HookReadRow & { createdAt: string | Date }>(
     q,
     sql`select ${hookColumns}
         from hooks where service_id = ${serviceId} and deleted_at is null and id > ${afterId ?? ""}
@@ -75,7 +75,7 @@ export async function updateHook(
   hookId: string,
   change: { rules?: HookRule[] | undefined; stabilizationSeconds?: number | undefined },
 ): Promise<HookReadRow | undefined> {
-  const rows = await rowsOf<HookReadRow & { createdAt: string | Date }>(
+  const rows = await queryRows<HookReadRow & { createdAt: string | Date }>(
     q,
     sql`update hooks set
           rules = coalesce(${change.rules === undefined ? null : JSON.stringify(change.rules)}::jsonb, rules),
@@ -94,7 +94,7 @@ export async function deleteHook(
   serviceId: string,
   hookId: string,
 ): Promise<boolean> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`with deleted as (
           update hooks set deleted_at = now()
@@ -113,7 +113,7 @@ export async function claimTruncationReport(
   hookId: string,
   everySeconds: number,
 ): Promise<boolean> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`update hooks set truncated_at = now() where id = ${hookId} and deleted_at is null
           and coalesce(truncated_at < now() - make_interval(secs => ${everySeconds}::float8), true)
@@ -128,7 +128,7 @@ export async function findServiceId(
   tenantId: string,
   name: string,
 ): Promise<string | undefined> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`select id from services where tenant_id = ${tenantId} and name = ${name} and deleted_at is null`,
   );

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { rowsOf } from "../runtime/query.ts";
+import { queryRows } from "../runtime/query.ts";
 
 type StepsTaken = Record<string, { steps: number; sinceMs: number | null }>;
 
@@ -16,7 +16,7 @@ export async function readAutoscaleState(
   q: Queryable,
   serviceId: string,
 ): Promise<AutoscaleStateRow> {
-  const rows = await rowsOf<
+  const rows = await queryRows<
     Omit<AutoscaleStateRow, "stepsTaken"> & { stepsTaken: StepsTaken | null }
   >(
     q,
@@ -74,7 +74,7 @@ export async function claimDueServices(
   limit: number,
   leaseSeconds: number,
 ): Promise<{ serviceId: string; attempts: number }[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`update autoscale_states set due_at = now() + make_interval(secs => ${leaseSeconds}::float8), attempts = attempts + 1
         where service_id in (
@@ -100,7 +100,7 @@ export async function postponeAutoscale(
  * resolves a demand without a due time. Returns how many. (Index demands_due.)
  */
 export async function markOverlookedServicesDue(q: Queryable): Promise<number> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`insert into autoscale_states as a (service_id, due_at)
         select distinct d.service_id, now() from demands d
@@ -119,7 +119,7 @@ export async function deleteAutoscaleState(q: Queryable, serviceId: string): Pro
 
 /** The number of live sets of a service that are ready. (Index sets_service.) */
 export async function countReadySets(q: Queryable, serviceId: string): Promise<number> {
-  const rows = await rowsOf<{ count: number }>(
+  const rows = await queryRows<{ count: number }>(
     q,
     sql`select count(*)::int as count from sets
         where service_id = ${serviceId} and deleted_at is null and ready and desired = 'running'`,

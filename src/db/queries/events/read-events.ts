@@ -2,7 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import type { BerthEvent, EventKind } from "../../../contracts/api/events.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { quoted } from "../../schema/tenancy.ts";
-import { isoTime, rowsOf } from "../runtime/query.ts";
+import { isoTime, queryRows } from "../runtime/query.ts";
 import { inScope } from "../services/read-services.ts";
 
 export interface EventFilter {
@@ -27,7 +27,7 @@ export async function listEvents(
   limit: number,
 ): Promise<BerthEvent[]> {
   const before = beforeId === undefined ? sql`true` : sql`e.id < ${beforeId}`;
-  const rows = await rowsOf<EventRow>(
+  const rows = await queryRows<EventRow>(
     q,
     sql`select ${eventColumns} from ${eventTables}
         where ${before} and ${matches(scope, filter)} order by e.id desc limit ${limit}`,
@@ -72,7 +72,7 @@ export async function readEventsAfter(
     position === undefined
       ? sql`false`
       : sql`(e.xid, e.id) > (${position.xid}::xid8, ${position.id}::bigint) and e.xid < horizon.xmin`;
-  const rows = await rowsOf<{
+  const rows = await queryRows<{
     horizon: string;
     spanCount: number;
     spanXid: string | null;
@@ -140,7 +140,7 @@ function toEvent(row: EventRow): BerthEvent {
   return { ...row, at: isoTime(row.at) };
 }
 
-export interface EventHorizon {
+export interface EventStreamLag {
   /** The age of the oldest event that streams do not show yet. Zero if there is none. */
   ageSeconds: number;
   /** The oldest transaction of the server that holds events back, for an operator. */
@@ -151,8 +151,8 @@ export interface EventHorizon {
  * Reads how long streams have been held back. Streams show an event once no older transaction of
  * the whole Postgres server runs, so one long write in another database delays them.
  */
-export async function readEventHorizon(q: Queryable): Promise<EventHorizon> {
-  const rows = await rowsOf<EventHorizon>(
+export async function readEventStreamLag(q: Queryable): Promise<EventStreamLag> {
+  const rows = await queryRows<EventStreamLag>(
     q,
     sql`select coalesce(extract(epoch from now() - (
           select e.at from events e where e.xid >= pg_snapshot_xmin(pg_current_snapshot())

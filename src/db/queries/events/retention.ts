@@ -1,6 +1,6 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { rowsOf } from "../runtime/query.ts";
+import { queryRows } from "../runtime/query.ts";
 
 /** Each function of this file reads and deletes at most `limit` rows older than `ageSeconds`. */
 
@@ -9,7 +9,7 @@ function before(ageSeconds: number): SQL {
 }
 
 async function countRows(q: Queryable, query: SQL): Promise<number> {
-  return (await rowsOf<unknown>(q, query)).length;
+  return (await queryRows<unknown>(q, query)).length;
 }
 
 /** Deletes old deleted sets with their placements and rejections. (Index sets_deleted.) */
@@ -63,7 +63,12 @@ export async function deleteSupersededPlacements(
   ageSeconds: number,
   { afterId, limit }: { afterId: string; limit: number },
 ): Promise<PlacementsPage> {
-  const rows = await rowsOf<{ deleted: number; count: number; lastId: string; isYoung: boolean }>(
+  const rows = await queryRows<{
+    deleted: number;
+    count: number;
+    lastId: string;
+    isYoung: boolean;
+  }>(
     q,
     sql`with page as materialized (
           select id, set_id, created_at < ${before(ageSeconds)} as is_old

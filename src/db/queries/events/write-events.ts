@@ -3,7 +3,7 @@ import { type EmittedEvent, renderEmittedEvent } from "../../../contracts/api/ev
 import type { JobRequest } from "../../../contracts/jobs.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { outboxRows } from "../runtime/outbox.ts";
-import { rowsOf } from "../runtime/query.ts";
+import { queryRows } from "../runtime/query.ts";
 
 /** Appends any number of events in one statement, with their sentences. */
 export async function insertEvents(q: Queryable, events: readonly EmittedEvent[]): Promise<void> {
@@ -24,7 +24,7 @@ export async function insertEffects(
     return [];
   }
   const appended = events.length === 0 ? sql`` : sql`, appended as (${insertion(events)})`;
-  const rows = await rowsOf<{ id: string | number }>(
+  const rows = await queryRows<{ id: string | number }>(
     q,
     sql`with enqueued as (
           insert into outbox (name, job_id, payload)

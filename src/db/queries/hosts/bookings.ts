@@ -6,7 +6,7 @@ import { sql } from "drizzle-orm";
  */
 
 /** Columns of `b` over rows with the amounts of sets. */
-export const sumsOfAmounts = sql.raw(
+export const amountSums = sql.raw(
   "sum(cpu_millis) as cpu, sum(memory_bytes) as memory, sum(volume_bytes) as volume, sum(rootfs_bytes) as rootfs",
 );
 

@@ -1,7 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import { LEASE_SECONDS } from "../../../contracts/agent-protocol/protocol.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { rowsOf } from "../runtime/query.ts";
+import { queryRows } from "../runtime/query.ts";
 
 /**
  * A ready host that synced within this time is a witness: it proves that hosts reach Berth. A
@@ -23,7 +23,7 @@ const hasWitness = sql`exists (select 1 from hosts where state = 'ready'
  * concurrently.
  */
 export async function recordFleetWatch(q: Queryable): Promise<{ isGap: boolean }> {
-  const rows = await rowsOf<{ isGap: boolean }>(
+  const rows = await queryRows<{ isGap: boolean }>(
     q,
     sql`with witness as materialized (select ${hasWitness} as seen)
         insert into fleet_watch as w (id, watched_at, gap_at)

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { HostPool } from "../../../contracts/api/hosts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { rowsOf } from "../runtime/query.ts";
+import { queryRows } from "../runtime/query.ts";
 
 const poolColumns = sql`name, version::float8 as version, overcommit_percent as "overcommitPercent",
   high_water_percent as "highWaterPercent"`;
@@ -14,14 +14,14 @@ export async function listHostPools(
   afterName: string | undefined,
   limit: number,
 ): Promise<HostPool[]> {
-  return rowsOf<HostPool>(
+  return queryRows<HostPool>(
     q,
     sql`select ${poolColumns} from host_pools where name > ${afterName ?? ""} order by name limit ${limit}`,
   );
 }
 
 export async function hasHostPool(q: Queryable, name: string): Promise<boolean> {
-  const rows = await rowsOf<{ name: string }>(
+  const rows = await queryRows<{ name: string }>(
     q,
     sql`select name from host_pools where name = ${name}`,
   );
@@ -29,7 +29,7 @@ export async function hasHostPool(q: Queryable, name: string): Promise<boolean> 
 }
 
 export async function findHostPool(q: Queryable, name: string): Promise<HostPool | undefined> {
-  const rows = await rowsOf<HostPool>(
+  const rows = await queryRows<HostPool>(
     q,
     sql`select ${poolColumns} from host_pools where name = ${name}`,
   );
@@ -50,7 +50,7 @@ export async function putHostPool(
   name: string,
   policy: HostPoolPolicy,
 ): Promise<HostPool | undefined> {
-  const rows = await rowsOf<HostPool>(
+  const rows = await queryRows<HostPool>(
     q,
     sql`insert into host_pools (name, version, overcommit_percent, high_water_percent)
         values (${name}, (select coalesce(max(version), 0) + 1 from host_pools),

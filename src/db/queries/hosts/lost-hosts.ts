@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { renderReasonText } from "../../../contracts/api/reason-texts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { isLeaving } from "../operations/operations.ts";
-import { anyOf, rowsOf } from "../runtime/query.ts";
+import { anyOf, queryRows } from "../runtime/query.ts";
 import { hasVolumeData } from "../volumes/volumes.ts";
 import { type DownGracePeriods, isDownPastGrace } from "./fleet-watch.ts";
 import { DOCKER_UNREACHABLE, VOLUME_HOST_LOST } from "./write-hosts.ts";
@@ -15,7 +15,7 @@ export async function markExpiredHostsLost(
   q: Queryable,
   limit: number,
 ): Promise<{ id: string; name: string }[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`with expired as (
           select id from hosts where state <> 'lost' and lease_expires_at < now() order by id limit ${limit} for update skip locked
@@ -67,7 +67,7 @@ export async function listDownHosts(
   grace: DownGracePeriods,
   limit: number,
 ): Promise<DownHostRow[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`with down as materialized (
           select h.*, ${isDownPastGrace(grace)} as is_past_grace from hosts h where h.state <> 'ready' order by h.lost_at, h.id limit ${limit}
@@ -82,7 +82,7 @@ export async function listDownHosts(
 }
 
 export async function countReadyHostsByPool(q: Queryable): Promise<Map<string, number>> {
-  const rows = await rowsOf<{ pool: string; count: number }>(
+  const rows = await queryRows<{ pool: string; count: number }>(
     q,
     sql`select pool, count(*)::int as count from hosts where state = 'ready' group by pool`,
   );
@@ -98,7 +98,7 @@ export async function markReplacementHeld(
   hostIds: readonly string[],
 ): Promise<string[]> {
   if (hostIds.length === 0) return [];
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`update hosts set held_at = now() where id in (
           select id from hosts where id = ${anyOf(hostIds)} and held_at is null and state <> 'ready'
@@ -128,7 +128,7 @@ export async function endReplacementHolds(
  * hosts_held.)
  */
 export async function countHeldHosts(q: Queryable): Promise<number> {
-  const rows = await rowsOf<{ count: number }>(
+  const rows = await queryRows<{ count: number }>(
     q,
     sql`select count(*)::int as count from hosts where held_at is not null`,
   );
@@ -161,7 +161,7 @@ export async function holdSetsWithVolumeData(
   grace: DownGracePeriods,
   limit: number,
 ): Promise<HeldSetRow[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`with down as materialized (select id, name, state, accepted_generation from hosts h where ${isDownPastGrace(grace)}),
         waiting as (
@@ -191,7 +191,7 @@ export async function listServicesToReplace(
   limit: number,
 ): Promise<string[]> {
   if (hostIds.length === 0) return [];
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`select v.id from sets s join services v on v.id = s.service_id join hosts h on h.id = s.host_id
         where s.host_id = ${anyOf(hostIds)} and ${isToReplace}
@@ -201,13 +201,13 @@ export async function listServicesToReplace(
 }
 
 /** Lists which of these hosts have sets of a service to replace, at most `limit`. */
-export async function listHostsOfService(
+export async function listHostsToReplace(
   q: Queryable,
   serviceId: string,
   hostIds: readonly string[],
   limit: number,
 ): Promise<string[]> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`select distinct h.id from sets s join services v on v.id = s.service_id join hosts h on h.id = s.host_id
         where s.service_id = ${serviceId} and s.deleted_at is null and s.host_id = ${anyOf(hostIds)} and ${isToReplace}
@@ -236,7 +236,7 @@ export async function abandonSets(
   limit: number,
 ): Promise<AbandonedSetRow[]> {
   if (hostIds.length === 0) return [];
-  return rowsOf(
+  return queryRows(
     q,
     sql`with abandoned as materialized (
           select s.id, h.id as host_id, h.name as host_name, h.state as host_state

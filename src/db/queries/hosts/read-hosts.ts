@@ -2,7 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import type { Host } from "../../../contracts/api/hosts.ts";
 import type { Reason, ResourceAmounts } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isoTime, rowsOf } from "../runtime/query.ts";
+import { isoTime, queryRows } from "../runtime/query.ts";
 
 type HostReadRow = Omit<Host, "reported" | "leaseExpiresAt" | "enrolledAt"> & {
   used: ResourceAmounts;
@@ -34,7 +34,7 @@ function hostsWhere(condition: SQL): SQL {
 }
 
 export async function findHost(q: Queryable, hostId: string): Promise<Host | undefined> {
-  const rows = await rowsOf<HostReadRow>(q, hostsWhere(sql`id = ${hostId}`));
+  const rows = await queryRows<HostReadRow>(q, hostsWhere(sql`id = ${hostId}`));
   return rows.map(toHost)[0];
 }
 
@@ -44,7 +44,7 @@ export async function listHosts(
   afterId: string | undefined,
   limit: number,
 ): Promise<Host[]> {
-  const rows = await rowsOf<HostReadRow>(
+  const rows = await queryRows<HostReadRow>(
     q,
     sql`${hostsWhere(sql`id > ${afterId ?? ""}`)} order by id limit ${limit}`,
   );

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { anyOf, rowsOf } from "../runtime/query.ts";
+import { anyOf, queryRows } from "../runtime/query.ts";
 
 /** Lists the services with sets on a host, in the lock order; at most `limit`. */
 export async function listServicesOnHost(
@@ -8,7 +8,7 @@ export async function listServicesOnHost(
   hostId: string,
   limit: number,
 ): Promise<string[]> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`select distinct service_id as id from sets where host_id = ${hostId} order by id limit ${limit}`,
   );
@@ -27,7 +27,7 @@ export async function lockRemovableHost(
   q: Queryable,
   hostId: string,
 ): Promise<RemovableHost | undefined> {
-  const rows = await rowsOf<RemovableHost>(
+  const rows = await queryRows<RemovableHost>(
     q,
     sql`select name, state, (cordoned or draining) as closed from hosts where id = ${hostId} for update`,
   );
@@ -53,12 +53,12 @@ export async function lockHostContent(
   serviceIds: readonly string[],
 ): Promise<HostContent> {
   const [sets, totals] = await Promise.all([
-    rowsOf<HostContent["sets"][number]>(
+    queryRows<HostContent["sets"][number]>(
       q,
       sql`select id, tenant_id as "tenantId", service_id as "serviceId", desired from sets
           where host_id = ${hostId} and service_id = ${anyOf(serviceIds)} order by id for update`,
     ),
-    rowsOf<{ sets: number; volumes: number }>(
+    queryRows<{ sets: number; volumes: number }>(
       q,
       sql`select (select count(*) from sets where host_id = ${hostId})::int as sets,
             (select count(*) from volumes where host_id = ${hostId})::int as volumes`,
@@ -78,7 +78,7 @@ export interface DeletedVolumeRow {
  * volumes, which are lost.
  */
 export async function deleteHostRow(q: Queryable, hostId: string): Promise<DeletedVolumeRow[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`with lost as (
           delete from volumes where host_id = ${hostId} returning id, tenant_id, set_id

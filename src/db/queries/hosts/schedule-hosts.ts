@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { rowsOf } from "../runtime/query.ts";
+import { queryRows } from "../runtime/query.ts";
 
 /** Stores whether a host is cordoned and draining. Undefined: it does not exist. */
 export async function updateHostAdmission(
@@ -8,7 +8,7 @@ export async function updateHostAdmission(
   hostId: string,
   admission: { cordoned: boolean; draining: boolean },
 ): Promise<{ name: string; changed: boolean } | undefined> {
-  const rows = await rowsOf<{ name: string; changed: boolean }>(
+  const rows = await queryRows<{ name: string; changed: boolean }>(
     q,
     sql`with before as (select id, name, cordoned, draining from hosts where id = ${hostId} for update)
         update hosts h set cordoned = ${admission.cordoned}, draining = ${admission.draining} from before b
@@ -32,7 +32,7 @@ export async function updateHostLabels(
     taints?: { key: string; value: string }[] | undefined;
   },
 ): Promise<boolean> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`update hosts set
           labels = coalesce(${change.labels === undefined ? null : JSON.stringify(change.labels)}::jsonb, labels),

@@ -5,7 +5,7 @@ import { type SetTemplate, templateWithSize } from "../../../contracts/api/set-t
 import type { Db, Queryable } from "../../postgres/open-postgres.ts";
 import { isStartingUp, unreportedColumns } from "../sets/observed-sets.ts";
 import type { SetSize } from "../services/resizes.ts";
-import { anyOf, asyncCommit, rowsByKey, rowsOf, rowsUnlessLocked } from "../runtime/query.ts";
+import { anyOf, asyncCommit, readByKey, queryRows, updateUnlessLocked } from "../runtime/query.ts";
 
 export interface NewHost {
   id: string;
@@ -32,7 +32,7 @@ export async function insertHost(q: Queryable, host: NewHost): Promise<void> {
 
 /** Marks an enroll token used. False: it is used or revoked already. */
 export async function useEnrollToken(q: Queryable, tokenId: string): Promise<boolean> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`update tokens set used_at = now() where id = ${tokenId} and used_at is null and revoked_at is null returning id`,
   );
@@ -40,7 +40,7 @@ export async function useEnrollToken(q: Queryable, tokenId: string): Promise<boo
 }
 
 export async function hostPoolExists(q: Queryable, pool: string): Promise<boolean> {
-  const rows = await rowsOf<{ found: boolean }>(
+  const rows = await queryRows<{ found: boolean }>(
     q,
     sql`select exists (select 1 from host_pools where name = ${pool}) as found`,
   );
@@ -67,7 +67,7 @@ export async function findHostLease(
   q: Queryable,
   by: { hostId: string } | { credentialHash: string },
 ): Promise<HostLeaseRow | undefined> {
-  const rows = await rowsByKey<HostLeaseRow>(
+  const rows = await readByKey<HostLeaseRow>(
     q,
     sql`select ${leaseColumns} from hosts where ${"hostId" in by ? sql`id = ${by.hostId}` : sql`credential_hash = ${by.credentialHash}`}`,
   );
@@ -79,7 +79,7 @@ export async function findHostLeases(
   q: Queryable,
   credentialHashes: readonly string[],
 ): Promise<(HostLeaseRow | undefined)[]> {
-  const rows = await rowsByKey<HostLeaseRow & { hash: string }>(
+  const rows = await readByKey<HostLeaseRow & { hash: string }>(
     q,
     sql`select ${leaseColumns}, credential_hash as hash from hosts where credential_hash = ${anyOf(credentialHashes)}`,
   );
@@ -111,7 +111,7 @@ export async function renewOnlyLease(
   hostId: string,
   lease: LeaseRenewal,
 ): Promise<boolean> {
-  const rows = await rowsUnlessLocked(
+  const rows = await updateUnlessLocked(
     db,
     sql`update hosts set ${renewed(lease)} where id = ${hostId} and ${asyncCommit}`,
   );
@@ -127,12 +127,12 @@ function renewed(lease: LeaseRenewal): SQL {
  * Renews the lease of a host whose sync is rejected. It stores nothing of the invalid body. If
  * another transaction holds the host, the lease is unchanged: the host syncs again.
  */
-export async function renewLeaseOfRejected(
+export async function renewLeaseAfterRejection(
   db: Db,
   hostId: string,
   leaseSeconds: number,
 ): Promise<void> {
-  await rowsUnlessLocked(
+  await updateUnlessLocked(
     db,
     sql`update hosts set lease_expires_at = now() + make_interval(secs => ${leaseSeconds})
         where id = ${hostId} and state <> 'lost' and ${asyncCommit}`,
@@ -150,7 +150,7 @@ export async function raiseHostGeneration(
   hostId: string,
   acceptedGeneration: number,
 ): Promise<number | undefined> {
-  const rows = await rowsOf<{ generation: number }>(
+  const rows = await queryRows<{ generation: number }>(
     tx,
     sql`with behind as materialized (
           select id, ${acceptedGeneration}::bigint - generation as lost_changes from hosts
@@ -206,7 +206,7 @@ export async function tryUpdateHostUsage(
   usage: UsageReport,
   lease: LeaseRenewal,
 ): Promise<HostLeaseRow | "locked" | undefined> {
-  const rows = await rowsUnlessLocked<HostLeaseRow>(
+  const rows = await updateUnlessLocked<HostLeaseRow>(
     db,
     sql`update hosts set ${renewed(lease)}, ${measured(usage)}
         from ${unreported(hostId, usage)}, (select generation from hosts where id = ${hostId}) seen
@@ -265,7 +265,7 @@ export async function updateHostState(
   reason: { code: string; text: string } | null,
   acceptedGeneration: number,
 ): Promise<boolean> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`with changed as (
           update hosts set state = ${state}, reason = ${reason === null ? null : JSON.stringify(reason)}::jsonb,
@@ -306,7 +306,7 @@ export async function listDesiredSets(
   afterGeneration: number,
   limit: number,
 ): Promise<DesiredSetRow[]> {
-  const rows = await rowsByKey<DesiredSetRow & { size: SetSize }>(
+  const rows = await readByKey<DesiredSetRow & { size: SetSize }>(
     q,
     sql`select s.desired = 'running' and o.phase is distinct from 'leaving'
             and (s.state = 'lost' or coalesce(s.reason->>'code' in (${DOCKER_UNREACHABLE}, ${VOLUME_HOST_LOST}), false)) as "isUnknown",

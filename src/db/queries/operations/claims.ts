@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { booked, freed, sumsOfAmounts } from "../hosts/bookings.ts";
-import { anyOf, rowsOf } from "../runtime/query.ts";
+import { booked, freed, amountSums } from "../hosts/bookings.ts";
+import { anyOf, queryRows } from "../runtime/query.ts";
 import { isLeaving } from "./operations.ts";
 
 /** Capacity that a set needs on its next host. */
@@ -23,7 +23,7 @@ export async function insertClaims(
   claims: readonly NewClaim[],
 ): Promise<Set<string>> {
   if (claims.length === 0) return new Set();
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`with stored as (
           insert into claims (set_id, host_id, cpu_millis, memory_bytes, volume_bytes, rootfs_bytes)
@@ -33,7 +33,7 @@ export async function insertClaims(
           on conflict (set_id) do nothing returning *
         ), booked as (
           update hosts h set generation = h.generation + 1, ${booked}
-          from (select host_id, ${sumsOfAmounts} from stored group by host_id) b
+          from (select host_id, ${amountSums} from stored group by host_id) b
           where h.id = b.host_id
         )
         select set_id as id from stored`,
@@ -49,7 +49,7 @@ const isInUse = sql`exists (select 1 from sets s where s.id = c.set_id and s.hos
 
 /** Lists hosts with claims whose sets no longer leave their previous hosts; at most `limit`. */
 export async function listHostsWithEndedClaims(q: Queryable, limit: number): Promise<string[]> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`select distinct c.host_id as id from claims c where not ${isInUse} order by 1 limit ${limit}`,
   );
@@ -71,13 +71,13 @@ export interface ClaimedSet {
  * them that have to be placed now. The caller has locked the host.
  */
 export async function endClaims(q: Queryable, hostId: string): Promise<ClaimedSet[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`with ended as (
           delete from claims c where c.host_id = ${hostId} and not ${isInUse} returning *
         ), freed as (
           update hosts h set ${freed}
-          from (select host_id, ${sumsOfAmounts} from ended group by host_id) b
+          from (select host_id, ${amountSums} from ended group by host_id) b
           where h.id = b.host_id
         )
         select s.id, s.generation::float8 as generation, s.cpu_millis::float8 as "cpuMillis", s.memory_bytes::float8 as "memoryBytes",

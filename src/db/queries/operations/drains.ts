@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { rowsOf } from "../runtime/query.ts";
+import { queryRows } from "../runtime/query.ts";
 
 export interface DrainOptions {
   /** Undefined: none. */
@@ -59,7 +59,7 @@ export async function interruptResizesForDrains(q: Queryable, limit: number): Pr
 export async function listMissedDrains(
   q: Queryable,
 ): Promise<{ hostId: string; hostName: string; isForced: boolean; sets: number }[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`with missed as (
           select d.host_id, d.is_forced, (select count(*)::int from sets s where s.host_id = d.host_id) as sets

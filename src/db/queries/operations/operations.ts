@@ -2,7 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import type { EndedOperation, OperationOwner } from "../../../contracts/api/operations.ts";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { anyOf, rowsOf } from "../runtime/query.ts";
+import { anyOf, queryRows } from "../runtime/query.ts";
 
 /** Set `s` is live and stays. */
 export const isLive = sql`s.deleted_at is null and s.desired <> 'deleted'`;
@@ -34,7 +34,7 @@ export interface NewMove {
  * drain. False: another operation is in progress.
  */
 export async function insertMove(q: Queryable, move: NewMove): Promise<boolean> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`insert into operations (set_id, service_id, kind, phase, owner, discards_volume, deadline_at)
         select s.id, s.service_id, 'move', 'waiting', ${move.owner}, ${move.discardsVolume},
@@ -51,7 +51,7 @@ export async function insertMove(q: Queryable, move: NewMove): Promise<boolean> 
 
 /** Creates a move for each set of a draining host that has no operation yet; at most `limit`. */
 export async function insertDrainMoves(q: Queryable, limit: number): Promise<number> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`insert into operations (set_id, service_id, kind, phase, owner, drain_host_id)
         select s.id, s.service_id, 'move', 'waiting', 'drain', h.id
@@ -94,7 +94,7 @@ export async function listServicesWithDueOperations(
   after: string,
   limit: number,
 ): Promise<string[]> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`select distinct o.service_id as id from operations o
           join sets s on s.id = o.set_id join hosts h on h.id = s.host_id
@@ -138,7 +138,7 @@ export async function listDueOperations(
   serviceId: string,
   { hasVolumeData, limit }: { hasVolumeData: SQL; limit: number },
 ): Promise<WaitingOperation[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`select o.set_id as "setId", o.kind, o.owner, o.may_move as "mayMove",
           (o.owner <> 'drain' and o.discards_volume) or (h.draining and coalesce(d.discards_volumes, false)) as "discardsVolume",
@@ -169,7 +169,7 @@ export async function readReplicaCounts(
   serviceId: string,
   { desired, minReadySeconds }: { desired: number; minReadySeconds: number },
 ): Promise<ReplicaCountsRow> {
-  const [row] = await rowsOf<ReplicaCountsRow & { live: number }>(
+  const [row] = await queryRows<ReplicaCountsRow & { live: number }>(
     q,
     sql`select (count(*) filter (where is_replica))::int as live,
           (count(*) filter (where is_replica and ready and not is_leaving
@@ -191,7 +191,7 @@ export async function blockOperations(
   blocked: readonly { setId: string; reason: Reason; retryAfterMs: number }[],
 ): Promise<string[]> {
   if (blocked.length === 0) return [];
-  const rows = await rowsOf<{ id: string; isNews: boolean }>(
+  const rows = await queryRows<{ id: string; isNews: boolean }>(
     q,
     sql`with wanted as (
           select w.*, o.blocked->>'code' is distinct from w.reason->>'code' as is_news
@@ -214,7 +214,7 @@ export async function startReplacing(
   replacements: readonly { setId: string; replacementSetId: string }[],
   deadlineMs: number,
 ): Promise<Set<string>> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`update operations o set phase = 'replacing', replacement_set_id = r."replacementSetId", blocked = null,
           due_at = now() + make_interval(secs => ${deadlineMs / 1000}::float8)
@@ -227,7 +227,7 @@ export async function startReplacing(
 /** Orders sets off their hosts, to be placed again. The caller has locked the hosts. */
 export async function startLeaving(q: Queryable, setIds: readonly string[]): Promise<string[]> {
   if (setIds.length === 0) return [];
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`with begun as (
           update operations o set phase = 'leaving', blocked = null from sets s
@@ -268,7 +268,7 @@ export async function listDecidedReplacements(
         coalesce((v.disruption->>'minReadySeconds')::float8, 0)) then 'ready'
     when n.id is null or n.deleted_at is not null or n.desired = 'deleted' then 'expired'
     when o.due_at <= now() and not (n.state = 'running' and n.ready) then 'expired' end`;
-  return rowsOf(
+  return queryRows(
     q,
     sql`select * from (
           select o.service_id as "serviceId", o.set_id as "setId", s.host_id as "hostId", n.host_id as "replacementHostId",
@@ -287,7 +287,7 @@ export async function listReplacements(
   setIds: readonly string[],
 ): Promise<{ id: string; hostId: string | null }[]> {
   if (setIds.length === 0) return [];
-  return rowsOf(
+  return queryRows(
     q,
     sql`select s.id, s.host_id as "hostId" from operations o join sets s on s.id = o.replacement_set_id
         where o.set_id = ${anyOf(setIds)} and ${isLive} order by s.id`,
@@ -343,7 +343,7 @@ export async function expireOperation(
   setId: string,
   ended: EndedOperation,
 ): Promise<boolean> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`with expired as (
           select set_id, kind, cpu_millis from operations
@@ -365,7 +365,7 @@ export async function listExpiredOperations(
   q: Queryable,
   limit: number,
 ): Promise<{ serviceId: string; setId: string }[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`select service_id as "serviceId", set_id as "setId" from operations
         where phase = 'waiting' and deadline_at <= now() order by deadline_at limit ${limit}`,

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { anyOf, rowsOf } from "../runtime/query.ts";
+import { anyOf, queryRows } from "../runtime/query.ts";
 import { isLive } from "./operations.ts";
 
 /**
@@ -22,7 +22,7 @@ const isLeavingWithoutOperation = sql`(s.leaving and s.host_id is not null and $
  * sets_leaving.
  */
 export async function listPreviousMoves(q: Queryable, limit: number): Promise<PreviousMove[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`select s.id as "setId", s.host_id as "hostId" from sets s where ${isLeavingWithoutOperation} order by s.id limit ${limit}`,
   );
@@ -39,7 +39,7 @@ export async function insertPreviousMoves(
 ): Promise<PreviousMove[]> {
   if (moves.length === 0) return [];
   const isHere = sql`s.id = ${anyOf(moves.map(({ setId }) => setId))} and s.host_id = ${anyOf(moves.map(({ hostId }) => hostId))}`;
-  return rowsOf(
+  return queryRows(
     q,
     sql`with target as (
           select s.id, s.service_id, s.host_id, s.attempts, s.move_revision, ${previousSize}
@@ -91,9 +91,9 @@ export async function insertPreviousOperations(q: Queryable, limit: number): Pro
 }
 
 /** In the previous release a size is a part of a revision. */
-const sizeOf = (amount: string) =>
+const previousAmountSql = (amount: string) =>
   sql.raw(
     `case when r.number is not null and (s.move_revision is not null or not s.sized) then coalesce((${amount})::bigint, 0) end`,
   );
-const previousSize = sql`${sizeOf("r.template->>'cpuMillis'")} as cpu_millis, ${sizeOf("r.template->>'memoryBytes'")} as memory_bytes,
-  ${sizeOf("r.template->'volume'->>'sizeBytes'")} as volume_bytes`;
+const previousSize = sql`${previousAmountSql("r.template->>'cpuMillis'")} as cpu_millis, ${previousAmountSql("r.template->>'memoryBytes'")} as memory_bytes,
+  ${previousAmountSql("r.template->'volume'->>'sizeBytes'")} as volume_bytes`;

@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { PlacementSpec } from "../../../contracts/api/services.ts";
 import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { rowsOf } from "../runtime/query.ts";
+import { queryRows } from "../runtime/query.ts";
 import { isPending } from "../sets/write-sets.ts";
 import { isRepelling } from "./placements.ts";
 
@@ -59,7 +59,7 @@ const QUEUES_MAX = 5_000;
  * of all pending sets per tenant, and reserve memory for them.
  */
 export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSets> {
-  const [due] = await rowsOf<DueSets>(
+  const [due] = await queryRows<DueSets>(
     q,
     sql`with recursive queues as (
           (select priority, tenant_id from sets where ${isInIndex} order by priority desc, tenant_id desc limit 1)

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { anyOf, rowsOf } from "../runtime/query.ts";
+import { anyOf, queryRows } from "../runtime/query.ts";
 
 /** A host for the planner. Amounts are float8: exact below 2^53, and numbers in both drivers. */
 export interface FleetHostRow {
@@ -40,7 +40,7 @@ const fleetHostColumns = sql`id, name, pool, zone, rack, labels, taints, state, 
   changed_xid::text as version`;
 
 /** The position from which the next refresh of a fleet in memory reads. */
-export interface FleetHorizon {
+export interface RefreshPosition {
   /** The oldest transaction that may still be running. */
   xmin: string;
   /** The start of the Postgres server. After a failover it is another one. */
@@ -51,8 +51,8 @@ export interface FleetHorizon {
 }
 
 /** Read it before the changes: the next refresh then misses no transaction. */
-export async function readHorizon(q: Queryable): Promise<FleetHorizon> {
-  const [horizon] = await rowsOf<FleetHorizon>(
+export async function readRefreshPosition(q: Queryable): Promise<RefreshPosition> {
+  const [horizon] = await queryRows<RefreshPosition>(
     q,
     sql`select pg_snapshot_xmin(pg_current_snapshot())::text as xmin,
           extract(epoch from pg_postmaster_start_time())::text as "serverStartedAt",
@@ -68,7 +68,10 @@ export async function readHorizon(q: Queryable): Promise<FleetHorizon> {
  * hosts_changed_xid.
  */
 export async function listChangedHosts(q: Queryable, xmin: string): Promise<FleetHostRow[]> {
-  return rowsOf(q, sql`select ${fleetHostColumns} from hosts where changed_xid >= ${xmin}::xid8`);
+  return queryRows(
+    q,
+    sql`select ${fleetHostColumns} from hosts where changed_xid >= ${xmin}::xid8`,
+  );
 }
 
 export interface FleetSetRow {
@@ -80,7 +83,7 @@ export interface FleetSetRow {
 
 /** Sets whose host a transaction changed which had not ended at `xmin`. Uses sets_changed_xid. */
 export async function listChangedSets(q: Queryable, xmin: string): Promise<FleetSetRow[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`select id, service_id as "serviceId", host_id as "hostId" from sets
         where changed_xid is not null and changed_xid >= ${xmin}::xid8`,
@@ -92,7 +95,7 @@ export async function listHostsAfter(
   q: Queryable,
   { afterId, limit }: { afterId: string; limit: number },
 ): Promise<FleetHostRow[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`select ${fleetHostColumns} from hosts where id > ${afterId} order by id limit ${limit}`,
   );
@@ -106,7 +109,7 @@ export async function listSetsOnHosts(
   hostIds: readonly string[],
 ): Promise<FleetSetRow[]> {
   if (hostIds.length === 0) return [];
-  return rowsOf(
+  return queryRows(
     q,
     sql`select id, service_id as "serviceId", host_id as "hostId" from sets
         where host_id is not null and host_id = ${anyOf(hostIds)}`,
@@ -115,7 +118,7 @@ export async function listSetsOnHosts(
 
 /** Ids of all hosts. A host in memory that is not among them was deleted. */
 export async function listHostIds(q: Queryable): Promise<string[]> {
-  const rows = await rowsOf<{ id: string }>(q, sql`select id from hosts`);
+  const rows = await queryRows<{ id: string }>(q, sql`select id from hosts`);
   return rows.map((row) => row.id);
 }
 
@@ -140,7 +143,7 @@ const hostPools = sql`select name, version::float8 as version, overcommit_percen
   high_water_percent as "highWaterPercent" from host_pools order by name limit 10000`;
 
 export async function listAllHostPools(q: Queryable): Promise<HostPoolRow[]> {
-  return rowsOf(q, hostPools);
+  return queryRows(q, hostPools);
 }
 
 /**
@@ -150,7 +153,7 @@ export async function listFleetHosts(
   q: Queryable,
   hostIds: readonly string[],
 ): Promise<FleetHostRow[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`select ${fleetHostColumns} from hosts where id = ${anyOf(hostIds)} order by id`,
   );
@@ -161,7 +164,7 @@ export async function tryLockFleetHosts(
   q: Queryable,
   hostIds: readonly string[],
 ): Promise<FleetHostRow[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`select ${fleetHostColumns} from hosts
         where id = ${anyOf(hostIds)} order by id for update skip locked`,
@@ -173,7 +176,7 @@ export async function lockFleetHosts(
   q: Queryable,
   hostIds: readonly string[],
 ): Promise<FleetHostRow[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`select ${fleetHostColumns} from hosts
         where id = ${anyOf(hostIds)}

@@ -2,8 +2,8 @@ import { type SQL, sql } from "drizzle-orm";
 import { renderEventText } from "../../../contracts/api/event-texts.ts";
 import { renderReasonText } from "../../../contracts/api/reason-texts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { booked, sumsOfAmounts } from "../hosts/bookings.ts";
-import { anyOf, genericPlansFromHere, rowsOf } from "../runtime/query.ts";
+import { booked, amountSums } from "../hosts/bookings.ts";
+import { anyOf, genericPlansFromHere, queryRows } from "../runtime/query.ts";
 
 /** An arbitrary constant, the same in all job workers. */
 const placementLockKey = 7_134_203;
@@ -16,7 +16,7 @@ const placementLockKey = 7_134_203;
  * The later statements of the transaction use generic plans: each finds its rows by an index.
  */
 export async function tryLockPlacement(tx: Queryable): Promise<boolean> {
-  const [row] = await rowsOf<{ isLocked: boolean }>(
+  const [row] = await queryRows<{ isLocked: boolean }>(
     tx,
     sql`select set_config('plan_cache_mode', 'force_generic_plan', true),
           pg_try_advisory_xact_lock(${placementLockKey}) as "isLocked"`,
@@ -37,7 +37,7 @@ export async function listRepulsions(
   tenantIds: readonly string[],
 ): Promise<RepulsionRow[]> {
   if (tenantIds.length === 0) return [];
-  return rowsOf(
+  return queryRows(
     q,
     sql`select o.tenant_id as "tenantId", other.name, array_agg(o.id) as "byServiceIds"
         from services o cross join lateral jsonb_array_elements_text(o.placement->'antiAffinity') as other(name)
@@ -59,7 +59,7 @@ export async function listServiceIds(
   names: readonly { tenantId: string; name: string }[],
 ): Promise<{ tenantId: string; name: string; id: string }[]> {
   if (names.length === 0) return [];
-  const rows = await rowsOf<{ tenantId: string; name: string; id: string | null }>(
+  const rows = await queryRows<{ tenantId: string; name: string; id: string | null }>(
     q,
     sql`select w."tenantId", w.name,
           (select s.id from services s where s.tenant_id = w."tenantId" and s.name = w.name and s.deleted_at is null) as id
@@ -106,7 +106,7 @@ export async function commitPlacements(
     hostVersion === undefined
       ? sql`hosts`
       : sql`(select id, name, generation from hosts where changed_xid = ${hostVersion}::xid8 and id = ${only?.hostId} for update)`;
-  return rowsOf(
+  return queryRows(
     q,
     sql`with planned as materialized (
           select * from json_to_recordset(${JSON.stringify(placements)}::json) as p(
@@ -125,7 +125,7 @@ export async function commitPlacements(
             s.volume_bytes, s.rootfs_bytes, p."placementId" as placement_id, p.score, p.because, h.name as host_name
         ), booked as (
           update hosts h set generation = h.generation + 1, ${booked}
-          from (select host_id, ${sumsOfAmounts} from moved group by host_id) b
+          from (select host_id, ${amountSums} from moved group by host_id) b
           where h.id = b.host_id
         ), recorded as (
           insert into placements (id, set_id, host_id, generation, policy_version, score, because)
@@ -199,13 +199,13 @@ export async function recordRejections(
           case when count(*) = 1 then min(m.generation) end, (array_agg(m.text order by m.id))[1],
           jsonb_build_object('reasons', (array_agg(m.reasons order by m.id))[1], 'sets', count(*))
         from marked m left join before b on b.set_id = m.id
-        where ${codesOf("b.reasons")} is distinct from ${codesOf("m.reasons")}
+        where ${sortedCodesSql("b.reasons")} is distinct from ${sortedCodesSql("m.reasons")}
         group by m.service_id`,
   );
 }
 
 /** The codes of stored reasons, in order of their names. Null if nothing is stored. */
-function codesOf(column: string): SQL {
+function sortedCodesSql(column: string): SQL {
   return sql.raw(
     `(select array_agg(r->>'reason' order by r->>'reason') from jsonb_array_elements(${column}) r)`,
   );

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { rowsOf } from "./query.ts";
+import { queryRows } from "./query.ts";
 
 export interface StoredAnswer {
   requestHash: string;
@@ -23,13 +23,13 @@ export async function claimIdempotencyKey(
   scope: string,
   key: string,
 ): Promise<KeyClaim> {
-  const locks = await rowsOf<{ held: boolean }>(
+  const locks = await queryRows<{ held: boolean }>(
     q,
     sql`select pg_try_advisory_xact_lock(hashtextextended(${`${scope} ${key}`}, 7134203)) as held`,
   );
   if (locks[0]?.held !== true) return { state: "busy" };
   // A separate statement: its snapshot is newer than the lock, so it sees the last holder's commit.
-  const rows = await rowsOf<StoredAnswer>(
+  const rows = await queryRows<StoredAnswer>(
     q,
     sql`select request_hash as "requestHash", status::int as status, body from idempotency_keys
         where scope = ${scope} and key = ${key} and status is not null`,
@@ -56,7 +56,7 @@ export async function deleteIdempotencyKeys(
   ageSeconds: number,
   limit: number,
 ): Promise<number> {
-  const rows = await rowsOf<{ key: string }>(
+  const rows = await queryRows<{ key: string }>(
     q,
     sql`delete from idempotency_keys where ctid in (
           select ctid from idempotency_keys

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { asyncCommit, rowsOfWrite } from "./query.ts";
+import { asyncCommit, runWrite } from "./query.ts";
 
 /**
  * Claims a lease for `leaseMs`, by the clock of Postgres. A holder that dies keeps it for that
@@ -13,7 +13,7 @@ export async function claimSweepLease(
   leaseMs: number,
 ): Promise<string | undefined> {
   const expiry = sql`now() + ${interval(leaseMs)}`;
-  const rows = await rowsOfWrite<{ expiry: string }>(
+  const rows = await runWrite<{ expiry: string }>(
     q,
     sql`with claimed as (
           update sweep_turns set next_at = ${expiry} where name = ${name} and next_at <= now()
@@ -38,7 +38,7 @@ export async function renewSweepLease(
   expiry: string,
   leaseMs: number,
 ): Promise<string | undefined> {
-  const rows = await rowsOfWrite<{ expiry: string }>(
+  const rows = await runWrite<{ expiry: string }>(
     q,
     sql`update sweep_turns set next_at = now() + ${interval(leaseMs)}
         where name = ${name} and next_at = ${expiry}::timestamptz and ${asyncCommit}
@@ -49,7 +49,7 @@ export async function renewSweepLease(
 
 /** Releases a claim. Another process may claim the lease immediately. */
 export async function releaseSweepLease(q: Queryable, name: string, expiry: string): Promise<void> {
-  await rowsOfWrite(
+  await runWrite(
     q,
     sql`update sweep_turns set next_at = now()
         where name = ${name} and next_at = ${expiry}::timestamptz and ${asyncCommit}`,

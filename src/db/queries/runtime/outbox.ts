@@ -1,7 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { JobName, JobRequest } from "../../../contracts/jobs.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { anyOf, asyncCommit, rowsOf, rowsOfWrite } from "./query.ts";
+import { anyOf, asyncCommit, queryRows, runWrite } from "./query.ts";
 
 /** After this number of claims, the relay parks a row for an operator: see berth_outbox_parked. */
 export const OUTBOX_ATTEMPTS_MAX = 20;
@@ -32,7 +32,7 @@ export async function claimOutbox(
   names: readonly JobName[],
   limit: number,
 ): Promise<OutboxRow[]> {
-  const rows = await rowsOfWrite<{
+  const rows = await runWrite<{
     id: string | number;
     name: JobName;
     job_id: string;
@@ -68,7 +68,7 @@ export async function claimOutbox(
 /** Releases claims without an attempt: the rows are due immediately, with one attempt less. */
 export async function releaseOutbox(q: Queryable, ids: readonly number[]): Promise<void> {
   if (ids.length === 0) return;
-  await rowsOfWrite(
+  await runWrite(
     q,
     sql`update outbox set attempts = greatest(attempts - 1, 0), due_at = now() where ${hasId(ids)}`,
   );
@@ -77,7 +77,7 @@ export async function releaseOutbox(q: Queryable, ids: readonly number[]): Promi
 /** Deletes completed rows. The commit is asynchronous: the work of a restored row runs again. */
 export async function deleteOutbox(q: Queryable, ids: readonly number[]): Promise<void> {
   if (ids.length === 0) return;
-  await rowsOfWrite(q, sql`delete from outbox where ${hasId(ids)} and ${asyncCommit}`);
+  await runWrite(q, sql`delete from outbox where ${hasId(ids)} and ${asyncCommit}`);
 }
 
 /** Stores the error of the rows' work. The rows are due again at their due time. */
@@ -95,7 +95,7 @@ export async function deleteParkedOutbox(
   ageSeconds: number,
   limit: number,
 ): Promise<number> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`delete from outbox where id in (
           select id from outbox where attempts >= ${OUTBOX_ATTEMPTS_MAX}
@@ -113,7 +113,7 @@ export interface OutboxState {
 }
 
 export async function readOutboxState(q: Queryable): Promise<OutboxState> {
-  const rows = await rowsOf<OutboxState>(
+  const rows = await queryRows<OutboxState>(
     q,
     sql`select coalesce(extract(epoch from now() - min(created_at) filter (where due_at <= now())), 0)::float8 as "oldestDueSeconds",
           (count(*) filter (where attempts >= ${OUTBOX_ATTEMPTS_MAX}))::int as parked

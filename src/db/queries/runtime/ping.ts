@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { toAppError } from "../../errors.ts";
-import { rowsByKey } from "./query.ts";
+import { readByKey } from "./query.ts";
 
 /**
  * Throws dependency-unavailable if the database does not respond. It shares connections with
@@ -9,7 +9,7 @@ import { rowsByKey } from "./query.ts";
  */
 export async function pingDatabase(q: Queryable): Promise<void> {
   try {
-    await rowsByKey(q, sql`select 1`);
+    await readByKey(q, sql`select 1`);
   } catch (error) {
     throw toAppError(error);
   }

@@ -1,31 +1,36 @@
 import { type SQL, sql } from "drizzle-orm";
-import { sqlStateOf } from "../../errors.ts";
-import { keyReadsOf, type Queryable, updatesOf, writesOf } from "../../postgres/open-postgres.ts";
+import { findSqlState } from "../../errors.ts";
+import {
+  dbForKeyReads,
+  type Queryable,
+  dbForUpdates,
+  dbForWrites,
+} from "../../postgres/open-postgres.ts";
 
 /**
  * Runs raw SQL and returns its rows, which the two drivers wrap differently. The caller is
  * responsible for the row type.
  */
-export async function rowsOf<T>(q: Queryable, query: SQL): Promise<T[]> {
+export async function queryRows<T>(q: Queryable, query: SQL): Promise<T[]> {
   const result: unknown = await q.execute(query);
   return (Array.isArray(result) ? result : (result as { rows: unknown[] }).rows) as T[];
 }
 
 /**
  * Runs a read that finds its few rows by key. It shares connections with authentication, so it
- * must not lock rows, wait for locks or return much (I15). Its plan is cached: see `keyReadsOf`.
+ * must not lock rows, wait for locks or return much (I15). Its plan is cached: see `dbForKeyReads`.
  */
-export function rowsByKey<T>(q: Queryable, query: SQL): Promise<T[]> {
-  return rowsOf(keyReadsOf(q), query);
+export function readByKey<T>(q: Queryable, query: SQL): Promise<T[]> {
+  return queryRows(dbForKeyReads(q), query);
 }
 
 /**
  * Updates one row by key. Returns "locked" if another transaction holds the row for 50 ms. Use it
  * for repeated reports. In a transaction it waits for the row.
  */
-export async function rowsUnlessLocked<T>(q: Queryable, query: SQL): Promise<T[] | "locked"> {
+export async function updateUnlessLocked<T>(q: Queryable, query: SQL): Promise<T[] | "locked"> {
   try {
-    return await rowsOf<T>(updatesOf(q), query);
+    return await queryRows<T>(dbForUpdates(q), query);
   } catch (error) {
     if (isLockTimeout(error)) return "locked";
     throw error;
@@ -36,15 +41,15 @@ export async function rowsUnlessLocked<T>(q: Queryable, query: SQL): Promise<T[]
  * Runs a single statement that writes and may wait for locks. It uses a connection exclusively,
  * like a transaction.
  */
-export function rowsOfWrite<T>(q: Queryable, query: SQL): Promise<T[]> {
-  return rowsOf(writesOf(q), query);
+export function runWrite<T>(q: Queryable, query: SQL): Promise<T[]> {
+  return queryRows(dbForWrites(q), query);
 }
 
 const LOCK_NOT_AVAILABLE = "55P03";
 
 /** Whether a statement failed because it waited longer than its `lock_timeout`. */
 export function isLockTimeout(error: unknown): boolean {
-  return sqlStateOf(error) === LOCK_NOT_AVAILABLE;
+  return findSqlState(error) === LOCK_NOT_AVAILABLE;
 }
 
 /**

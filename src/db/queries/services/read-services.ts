@@ -8,7 +8,7 @@ import {
 import { templateWithSize } from "../../../contracts/api/set-template.ts";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isoTime, rowsByKey, rowsOf } from "../runtime/query.ts";
+import { isoTime, readByKey, queryRows } from "../runtime/query.ts";
 
 type ServiceReadRow = Omit<Service, "counts" | "disruption" | "createdAt" | "updatedAt"> & {
   /** Null: the defaults. */
@@ -28,7 +28,7 @@ const setReason = sql`coalesce(reason, blocked, last_operation->'reason')`;
 
 function servicesWhere(condition: SQL): SQL {
   const liveSets = sql`sets where service_id = s.id and deleted_at is null`;
-  return sql`${serviceColumns} ${servicesOf(sql`services s`, liveSets)} and ${condition}`;
+  return sql`${serviceColumns} ${fromServicesSql(sql`services s`, liveSets)} and ${condition}`;
 }
 
 const serviceColumns = sql`select s.id, t.name as tenant, s.name, s.generation::float8 as generation, s.revision,
@@ -44,7 +44,7 @@ const serviceColumns = sql`select s.id, t.name as tenant, s.name, s.generation::
  * @param services a source of rows `s`
  * @param liveSets a source of the live sets of `s`
  */
-function servicesOf(services: SQL, liveSets: SQL): SQL {
+function fromServicesSql(services: SQL, liveSets: SQL): SQL {
   return sql`from ${services}
     join tenants t on t.id = s.tenant_id
     join revisions r on r.service_id = s.id and r.number = greatest(s.revision, coalesce(s.target_revision, 0))
@@ -75,7 +75,7 @@ export async function findService(
   tenantId: string,
   name: string,
 ): Promise<Service | undefined> {
-  const rows = await rowsOf<ServiceReadRow>(
+  const rows = await queryRows<ServiceReadRow>(
     q,
     servicesWhere(sql`s.tenant_id = ${tenantId} and s.name = ${name}`),
   );
@@ -94,8 +94,9 @@ const COUNTED_BY_KEY_MAX = 500;
 
 /**
  * Finds services by key, each at the position of its key. Equal keys share one count of the sets.
- * Postgres caches the plan (see `keyReadsOf`), as every row is found by an index. Returns "large"
- * for a service with more sets than `COUNTED_BY_KEY_MAX`: the caller reads it by `findService`.
+ * Postgres caches the plan (see `dbForKeyReads`), as every row is found by an index. Returns
+ * "large" for a service with more sets than `COUNTED_BY_KEY_MAX`: the caller reads it by
+ * `findService`.
  */
 export async function findServices(
   q: Queryable,
@@ -106,9 +107,9 @@ export async function findServices(
     join services s on s.tenant_id = k."tenantId" and s.name = k.name`;
   const someSets = sql`sets where service_id = s.id and deleted_at is null
     limit ${sql.raw(String(COUNTED_BY_KEY_MAX + 1))}`;
-  const rows = await rowsByKey<ServiceReadRow & { tenantId: string; live: number }>(
+  const rows = await readByKey<ServiceReadRow & { tenantId: string; live: number }>(
     q,
-    sql`${serviceColumns}, s.tenant_id as "tenantId", c.live ${servicesOf(source, someSets)}`,
+    sql`${serviceColumns}, s.tenant_id as "tenantId", c.live ${fromServicesSql(source, someSets)}`,
   );
   const found = new Map(rows.map((row) => [`${row.tenantId} ${row.name}`, row]));
   return keys.map(({ tenantId, name }) => {
@@ -126,7 +127,7 @@ export async function listServices(
   afterId: string | undefined,
   limit: number,
 ): Promise<Service[]> {
-  const rows = await rowsOf<ServiceReadRow>(
+  const rows = await queryRows<ServiceReadRow>(
     q,
     sql`${servicesWhere(sql`s.id > ${afterId ?? ""} and ${inScope(sql`s.tenant_id`, scope)}`)}
         order by s.id limit ${limit}`,

@@ -2,7 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { isLive } from "../operations/operations.ts";
-import { anyOf, rowsOf } from "../runtime/query.ts";
+import { anyOf, queryRows } from "../runtime/query.ts";
 
 /**
  * The sizes of sets. The amounts of a set's row are booked on its host. During a resize its
@@ -66,7 +66,7 @@ export async function listSetsToResize(
     amount === undefined
       ? sql`false`
       : sql`coalesce(o.${sql.raw(column)}, s.${sql.raw(column)}) <> ${amount}`;
-  return rowsOf(
+  return queryRows(
     q,
     sql`${sizedSets} where ${ids === undefined ? sql`s.service_id = ${serviceId}` : sql`s.id = ${anyOf(ids)}`} and ${isLive}
           and (${differs("cpu_millis", cpuMillis)} or ${differs("memory_bytes", memoryBytes)} or ${differs("volume_bytes", volumeBytes)})
@@ -78,7 +78,7 @@ export async function listSetsToResize(
  * Locks sets in the order of their ids, and reads them again. The caller has locked their hosts.
  */
 export async function lockSizedSets(q: Queryable, setIds: readonly string[]): Promise<SizedSet[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`${sizedSets} where s.id = ${anyOf(setIds)} and ${isLive} order by s.id for update of s`,
   );
@@ -98,7 +98,7 @@ export async function readMemoryUsage(
   serviceId: string,
   ageMaxMs: number,
 ): Promise<SetMemoryUsage[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`select s.id as "setId", s.revision, coalesce((h.set_memory->>s.id)::float8, 0) as "usedBytes",
           (select coalesce(json_object_agg(c->>'name', (h.set_memory->>left(c->>'dockerId', 12))::float8), '{}')
@@ -125,7 +125,7 @@ export async function resizeSets(
   resizes: readonly SetResize[],
 ): Promise<{ id: string; hostId: string | null }[]> {
   if (resizes.length === 0) return [];
-  return rowsOf(
+  return queryRows(
     q,
     sql`with wanted as materialized (
           select r."setId" as id, (r.size->>'cpuMillis')::bigint as cpu, (r.size->>'memoryBytes')::bigint as memory,
@@ -216,7 +216,7 @@ export async function confirmResizes(
   setIds: readonly string[],
 ): Promise<boolean> {
   if (setIds.length === 0) return false;
-  const rows = await rowsOf<{ hasFreed: boolean }>(
+  const rows = await queryRows<{ hasFreed: boolean }>(
     q,
     sql`with target as materialized (
           select s.id, o.phase, o.blocked, s.cpu_millis - o.cpu_millis as cpu, s.memory_bytes - o.memory_bytes as memory,
@@ -259,7 +259,7 @@ export async function revertResizes(
   refused: readonly { setId: string; reason: Reason }[],
 ): Promise<string[]> {
   if (refused.length === 0) return [];
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`with target as (
           update operations o set phase = 'reverting', blocked = r.reason, cpu_millis = o.former_cpu_millis,
@@ -298,7 +298,7 @@ export async function findServiceResize(
   serviceId: string,
 ): Promise<ServiceResizeRow | undefined> {
   type Row = { cpuMillis: number | null; memoryBytes: number | null; volumeBytes: number | null };
-  const [row] = await rowsOf<Row & { mayMove: boolean }>(
+  const [row] = await queryRows<Row & { mayMove: boolean }>(
     q,
     sql`select cpu_millis::float8 as "cpuMillis", memory_bytes::float8 as "memoryBytes", volume_bytes::float8 as "volumeBytes",
           may_move as "mayMove" from service_resizes where service_id = ${serviceId}`,
@@ -320,7 +320,7 @@ export async function deleteServiceResize(q: Queryable, serviceId: string): Prom
 
 /** Services whose resize has rounds left; oldest first. */
 export async function listServiceResizes(q: Queryable, limit: number): Promise<string[]> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`select service_id as id from service_resizes order by created_at, service_id limit ${limit}`,
   );

@@ -17,8 +17,8 @@ import {
   genericPlansFromHere,
   isLockTimeout,
   isoTime,
-  rowsOf,
-  rowsOfWrite,
+  queryRows,
+  runWrite,
 } from "../runtime/query.ts";
 import { assert } from "../../../lib/assert.ts";
 import type { SetSize } from "./resizes.ts";
@@ -53,11 +53,11 @@ export interface ServiceRow {
 const targetRevision = sql`greatest(revision, coalesce(target_revision, 0))`;
 
 const defaultBudget = JSON.stringify(disruptionBudgetSchema.parse({}));
-const disruptionOf = sql`coalesce(disruption, ${defaultBudget}::jsonb)`;
+const disruptionSql = sql`coalesce(disruption, ${defaultBudget}::jsonb)`;
 
 const serviceColumns = sql`id, tenant_id as "tenantId", name, generation::float8 as generation, revision,
   ${targetRevision} as "targetRevision", json_build_object('cpuMillis', set_cpu_millis, 'memoryBytes', set_memory_bytes,
-    'volumeBytes', set_volume_bytes) as size, set_rootfs_bytes::float8 as "rootfsBytes", ${disruptionOf} as disruption, replicas,
+    'volumeBytes', set_volume_bytes) as size, set_rootfs_bytes::float8 as "rootfsBytes", ${disruptionSql} as disruption, replicas,
   desired_replicas as "desiredReplicas", priority, placement, on_host_lost as "onHostLost", autoscale, deleting`;
 
 /**
@@ -86,7 +86,7 @@ export async function countRemainingSets(
   q: Queryable,
   serviceId: string,
 ): Promise<{ sets: number; setsOnLostHosts: number }> {
-  const [counts] = await rowsOf<{ sets: number; setsOnLostHosts: number }>(
+  const [counts] = await queryRows<{ sets: number; setsOnLostHosts: number }>(
     q,
     sql`select count(*)::int as sets, count(h.lost_at)::int as "setsOnLostHosts"
         from sets s left join hosts h on h.id = s.host_id
@@ -148,7 +148,7 @@ async function selectService(
   condition: SQL,
   lock: SQL = sql``,
 ): Promise<ServiceRow | undefined> {
-  const rows = await rowsOf<ServiceRow>(
+  const rows = await queryRows<ServiceRow>(
     q,
     sql`select ${serviceColumns} from services where ${condition} and deleted_at is null ${lock}`,
   );
@@ -161,7 +161,7 @@ export async function lockServicesById(
   serviceIds: readonly string[],
 ): Promise<ServiceRow[]> {
   if (serviceIds.length === 0) return [];
-  return rowsOf(
+  return queryRows(
     q,
     sql`select ${serviceColumns} from services
         where id = ${anyOf(serviceIds)} and deleted_at is null
@@ -193,10 +193,10 @@ export interface StoredService {
  * commit each. The answers have the order of `services`. Throws already-exists
  * (services_name_unique).
  *
- * With `farFromQuota`, the growth by all of them, it inserts none if the tenant is near its quota.
- * It also leaves out a service whose pool or priority exceeds the grants, or whose name is taken.
- * The answer to these is undefined, so that the transaction around it continues. The names are
- * inserted in their order, so that two such batches do not deadlock.
+ * With `growthWithAmpleQuota`, the growth by all of them, it inserts none if the tenant is near its
+ * quota. It also leaves out a service whose pool or priority exceeds the grants, or whose name is
+ * taken. The answer to these is undefined, so that the transaction around it continues. The names
+ * are inserted in their order, so that two such batches do not deadlock.
  *
  * Checks of foreign keys and quota triggers use generic plans from here to the commit. Postgres
  * would otherwise plan each check.
@@ -205,14 +205,14 @@ export async function insertServices(
   q: Queryable,
   tenantId: string,
   services: readonly NewService[],
-  options: { farFromQuota?: QuotaAmounts } = {},
+  options: { growthWithAmpleQuota?: QuotaAmounts } = {},
 ): Promise<(StoredService | undefined)[]> {
-  const { farFromQuota } = options;
-  const admitted = farFromQuota
-    ? sql`, (${selectTenantUsage(tenantId, farFromQuota)}) u where u."isFar" and ${isPlainlyGranted(tenantId)}
+  const { growthWithAmpleQuota } = options;
+  const admitted = growthWithAmpleQuota
+    ? sql`, (${selectTenantUsage(tenantId, growthWithAmpleQuota)}) u where u."hasAmpleQuota" and ${isPlainlyGranted(tenantId)}
           order by w.name on conflict (tenant_id, name) where deleted_at is null do nothing`
     : sql``;
-  const rows = await rowsOfWrite<StoredServiceRow>(
+  const rows = await runWrite<StoredServiceRow>(
     q,
     sql`with wanted as materialized (
           select * from json_to_recordset(${JSON.stringify(services.map(newServiceRow))}::json) as w(id text, name text,
@@ -295,7 +295,7 @@ function isPlainlyGranted(tenantId: string): SQL {
 
 /** Updates a locked service and increments its generation. Returns the new generation. */
 export async function updateService(q: Queryable, service: ServiceRow): Promise<number> {
-  const rows = await rowsOf<{ generation: number }>(
+  const rows = await queryRows<{ generation: number }>(
     q,
     sql`update services set generation = generation + 1, revision = ${service.revision},
           target_revision = nullif(${service.targetRevision}::int, ${service.revision}::int), replicas = ${service.replicas},
@@ -319,7 +319,7 @@ export async function insertRevision(
   serviceId: string,
   template: SetTemplate,
 ): Promise<number> {
-  const rows = await rowsOf<{ number: number }>(
+  const rows = await queryRows<{ number: number }>(
     q,
     sql`insert into revisions (service_id, number, template)
         select ${serviceId}, (select max(number) from revisions where service_id = ${serviceId}) + 1, ${JSON.stringify(template)}::jsonb
@@ -346,7 +346,7 @@ export async function findTemplate(
   serviceId: string,
   revision: number,
 ): Promise<SetTemplate | undefined> {
-  const rows = await rowsOf<{ template: SetTemplate }>(
+  const rows = await queryRows<{ template: SetTemplate }>(
     q,
     sql`select template from revisions where service_id = ${serviceId} and number = ${revision}`,
   );
@@ -362,7 +362,7 @@ export async function closeDeletedServices(
   limit: number,
   serviceIds?: readonly string[],
 ): Promise<{ id: string; tenantId: string; name: string }[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`update services set deleted_at = now(), updated_at = now() where id in (
           select id from services s where deleting and deleted_at is null
@@ -378,7 +378,7 @@ export async function closeDeletedServices(
  * services that stay unbalanced do not hide the others.
  */
 export async function listUnbalancedServices(q: Queryable, limit: number): Promise<string[]> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`select s.id from services s
         left join (select s.service_id, count(*)::int as live from sets s where ${isReplica} group by s.service_id) c on c.service_id = s.id

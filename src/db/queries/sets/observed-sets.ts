@@ -3,7 +3,7 @@ import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { ContainerStatus, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { isLeaving } from "../operations/operations.ts";
-import { anyOf, rowsOf } from "../runtime/query.ts";
+import { anyOf, queryRows } from "../runtime/query.ts";
 
 /** As STARTUP_MS_MAX of the scheduler, which explains it. */
 export const STARTUP_SECONDS_MAX = 120;
@@ -65,12 +65,12 @@ export interface HostSetRow {
  * The named sets as far as they are booked on this host, locked. The host's row is locked by the
  * caller.
  */
-export async function lockSetsOfHost(
+export async function lockSetsOnHost(
   q: Queryable,
   hostId: string,
   setIds: readonly string[],
 ): Promise<HostSetRow[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`select s.id, s.tenant_id as "tenantId", s.service_id as "serviceId", s.generation::float8 as generation, s.desired,
           s.state, s.ready, s.reason, s.sized, coalesce(o.phase = 'applying', false) as "canRevertSize",

@@ -2,7 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import type { Operation } from "../../../contracts/api/operations.ts";
 import type { BerthSet, SetExplanation, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isoTime, isoTimeOrNull, rowsOf } from "../runtime/query.ts";
+import { isoTime, isoTimeOrNull, queryRows } from "../runtime/query.ts";
 import { inScope } from "../services/read-services.ts";
 
 type SetReadRow = Omit<
@@ -40,7 +40,7 @@ export async function findSetById(
   scope: string | null,
   setId: string,
 ): Promise<BerthSet | undefined> {
-  const rows = await rowsOf<SetReadRow>(
+  const rows = await queryRows<SetReadRow>(
     q,
     setsWhere(
       sql`s.id = ${setId} and s.deleted_at is null and ${inScope(sql`s.tenant_id`, scope)}`,
@@ -55,7 +55,7 @@ export async function hasDeletedSet(
   scope: string | null,
   setId: string,
 ): Promise<boolean> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`select id from sets s
         where id = ${setId} and deleted_at is not null and ${inScope(sql`s.tenant_id`, scope)}`,
@@ -89,7 +89,7 @@ export async function listSets(
     ...(filter.host === undefined ? [] : [sql`s.host_id = ${filter.host}`]),
     ...(filter.state === undefined ? [] : [sql`s.state = ${filter.state}`]),
   ];
-  const rows = await rowsOf<SetReadRow>(
+  const rows = await queryRows<SetReadRow>(
     q,
     sql`${setsWhere(sql.join(conditions, sql` and `))} order by s.id limit ${limit}`,
   );
@@ -101,7 +101,7 @@ type Rejection = NonNullable<SetExplanation["rejection"]>;
 
 /** The newest placement of a set, with the host's name of today. */
 export async function findPlacement(q: Queryable, setId: string): Promise<Placement | undefined> {
-  const rows = await rowsOf<Omit<Placement, "at"> & { at: string | Date }>(
+  const rows = await queryRows<Omit<Placement, "at"> & { at: string | Date }>(
     q,
     sql`select p.id, p.host_id as "hostId", h.name as "hostName", p.score::float8 as score, p.because, p.created_at as at
         from placements p join hosts h on h.id = p.host_id
@@ -111,7 +111,7 @@ export async function findPlacement(q: Queryable, setId: string): Promise<Placem
 }
 
 export async function findRejection(q: Queryable, setId: string): Promise<Rejection | undefined> {
-  const rows = await rowsOf<Omit<Rejection, "at"> & { at: string | Date }>(
+  const rows = await queryRows<Omit<Rejection, "at"> & { at: string | Date }>(
     q,
     sql`select hosts_total as "hostsTotal", reasons, at from rejections where set_id = ${setId}`,
   );
@@ -121,7 +121,7 @@ export async function findRejection(q: Queryable, setId: string): Promise<Reject
 function toSet({ hostId, hostName, ...row }: SetReadRow): BerthSet {
   return {
     ...row,
-    operation: operationOf(row),
+    operation: toOperation(row),
     host: hostId === null || hostName === null ? null : { id: hostId, name: hostName },
     createdAt: isoTime(row.createdAt),
     placedAt: isoTimeOrNull(row.placedAt),
@@ -133,7 +133,7 @@ function toSet({ hostId, hostName, ...row }: SetReadRow): BerthSet {
 /**
  * The operation of a set. A start, a stop and a removal follow from its state; they have no row.
  */
-function operationOf({
+function toOperation({
   operation,
   desired,
   state,

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { SetDesire, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { rowsOf } from "../runtime/query.ts";
+import { queryRows } from "../runtime/query.ts";
 import { isLeaving, isReplica } from "../operations/operations.ts";
 
 /** Twice the replicas that a service may have. */
@@ -33,7 +33,7 @@ export async function listScaleInCandidates(
   serviceId: string,
   minReadySeconds: number,
 ): Promise<ScaleInCandidateRow[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`select s.id, s.host_id as "hostId", h.name as "hostName", h.zone, h.rack,
           coalesce(not (h.draining or h.cordoned), true) as "hostAcceptsSets",

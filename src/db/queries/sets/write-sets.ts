@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { useCustomPlans } from "../../transaction.ts";
 import { isReplica } from "../operations/operations.ts";
-import { anyOf, genericPlansFromHere, rowsOf } from "../runtime/query.ts";
+import { anyOf, genericPlansFromHere, queryRows } from "../runtime/query.ts";
 
 /** In the words of the indexes sets_pending_by_tenant and sets_pending_due. */
 export const isPending = sql`state = 'pending' and host_id is null and deleted_at is null`;
@@ -43,7 +43,7 @@ export async function insertPendingSets(q: Queryable, sets: NewSets): Promise<vo
 
 /** How many replicas a service has. */
 export async function countLiveSets(q: Queryable, serviceId: string): Promise<number> {
-  const rows = await rowsOf<{ live: number }>(
+  const rows = await queryRows<{ live: number }>(
     q,
     sql`select count(*)::int as live from sets s where s.service_id = ${serviceId} and ${isReplica}`,
   );
@@ -71,7 +71,7 @@ export async function updatePendingPriority(
 
 /** How many sets are booked on a host. (Index sets_host.) */
 export async function countHostSets(q: Queryable, hostId: string): Promise<number> {
-  const rows = await rowsOf<{ count: number }>(
+  const rows = await queryRows<{ count: number }>(
     q,
     sql`select count(*)::int as count from sets where host_id = ${hostId}`,
   );
@@ -94,7 +94,7 @@ export async function markSetsDeleted(
   setIds: readonly string[],
   lockedHostIds: readonly string[],
 ): Promise<ChangedSet[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`with wanted as (
           select s.id, s.host_id from sets s
@@ -136,7 +136,7 @@ export async function findSet(
   setId: string,
   scope: string | null,
 ): Promise<SetRow | undefined> {
-  const rows = await rowsOf<SetRow>(
+  const rows = await queryRows<SetRow>(
     q,
     sql`select id, tenant_id as "tenantId", service_id as "serviceId", generation::float8 as generation, desired, state,
           revision, host_id as "hostId", (select kind from operations where set_id = sets.id) as operation
@@ -162,7 +162,7 @@ export async function updatePlacedSet(
   hostId: string,
   change: SetChange,
 ): Promise<{ generation: number } | undefined> {
-  const rows = await rowsOf<{ generation: number }>(
+  const rows = await queryRows<{ generation: number }>(
     q,
     sql`with bumped as (update hosts set generation = generation + 1 where id = ${hostId} returning generation)
         update sets set generation = sets.generation + 1, host_generation = bumped.generation, updated_at = now(),
@@ -182,7 +182,7 @@ export async function updatePlacedSet(
  * sets_pending_due.
  */
 export async function retryPendingSets(q: Queryable, setsMax: number): Promise<boolean> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`update sets set plan_after = now()
         where id in (select id from sets where ${isPending} and plan_after > now() and failed_starts = 0
@@ -196,8 +196,8 @@ export async function retryPendingSets(q: Queryable, setsMax: number): Promise<b
  * How long ago the most overdue pending set was due; undefined when none is due. (Index
  * sets_pending_due.)
  */
-export async function findOldestDueSetMs(q: Queryable): Promise<number | undefined> {
-  const rows = await rowsOf<{ dueMs: number }>(
+export async function findLongestOverdueMs(q: Queryable): Promise<number | undefined> {
+  const rows = await queryRows<{ dueMs: number }>(
     q,
     sql`select (extract(epoch from now() - plan_after) * 1000)::float8 as "dueMs" from sets
         where ${isPending} and desired <> 'deleted' and plan_after <= now() order by plan_after limit 1`,

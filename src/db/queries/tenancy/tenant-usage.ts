@@ -2,7 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import { notFound } from "../../../contracts/common/app-error.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { assert } from "../../../lib/assert.ts";
-import { rowsOf } from "../runtime/query.ts";
+import { queryRows } from "../runtime/query.ts";
 
 /** Amounts that a quota bounds. */
 export interface QuotaAmounts {
@@ -22,7 +22,7 @@ export interface TenantUsage {
   trashBytes: number;
   max: QuotaAmounts & { trashBytes: number };
   /** The quota allows 1,000 concurrent additions of this size: more than there are connections. */
-  isFar: boolean;
+  hasAmpleQuota: boolean;
 }
 
 /** Serializes additions of one tenant until the transaction ends. */
@@ -36,7 +36,7 @@ export async function getTenantUsage(
   tenantId: string,
   growth: QuotaAmounts,
 ): Promise<TenantUsage> {
-  const [usage] = await rowsOf<TenantUsage>(q, selectTenantUsage(tenantId, growth));
+  const [usage] = await queryRows<TenantUsage>(q, selectTenantUsage(tenantId, growth));
   if (!usage) throw notFound("tenant");
   return usage;
 }
@@ -60,7 +60,7 @@ export async function sumSetsOnDownHosts(q: Queryable, tenantId: string): Promis
       .map(({ name, column }) => `coalesce(sum(s.${column}), 0)::float8 as "${name}"`)
       .join(", "),
   );
-  const [row] = await rowsOf<QuotaAmounts>(
+  const [row] = await queryRows<QuotaAmounts>(
     q,
     sql`select count(*)::int as sets, ${sums} from hosts h join sets s on s.host_id = h.id
         where h.state <> 'ready' and s.tenant_id = ${tenantId} and s.desired = 'deleted'`,
@@ -92,17 +92,17 @@ export function selectTenantUsage(tenantId: string, growth: QuotaAmounts): SQL {
     select ${amounts("")} as intended, ${amounts("existing_")} as existing,
       coalesce(u.trash_bytes, 0)::float8 as "trashBytes", jsonb_build_object(${max}) as max,
       ${sql.join(
-        dimensions.map((dimension) => isFar(dimension, growth)),
+        dimensions.map((dimension) => ampleQuotaSql(dimension, growth)),
         sql` and `,
       )}
-        and (${growth.volumeBytes}::float8 <= 0 or coalesce(u.trash_bytes, 0) <= t.trash_bytes_max) as "isFar"
+        and (${growth.volumeBytes}::float8 <= 0 or coalesce(u.trash_bytes, 0) <= t.trash_bytes_max) as "hasAmpleQuota"
     from tenants t left join lateral (
       select ${sums}, sum(p.trash_bytes) as trash_bytes from tenant_uses p where p.tenant_id = t.id
     ) u on true
     where t.id = ${tenantId}`;
 }
 
-function isFar({ name, column }: (typeof dimensions)[number], growth: QuotaAmounts): SQL {
+function ampleQuotaSql({ name, column }: (typeof dimensions)[number], growth: QuotaAmounts): SQL {
   const [max, added] = [sql.raw(`t.${column}_max`), sql`${growth[name]}::float8`];
   const used = sql.raw(`greatest(u.${column}, u.existing_${column}, 0)`);
   return sql`(${added} <= 0 or (${added} * 1000 <= ${max} and (${used} + ${added}) * 1.25 <= ${max}))`;

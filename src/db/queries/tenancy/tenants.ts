@@ -3,7 +3,7 @@ import type { PlacementSpec } from "../../../contracts/api/services.ts";
 import type { CreateTenant, Grants, Tenant } from "../../../contracts/api/tenancy.ts";
 import { notFound } from "../../../contracts/common/app-error.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isoTime, rowsOf } from "../runtime/query.ts";
+import { isoTime, queryRows } from "../runtime/query.ts";
 
 type TenantRow = Omit<Tenant, "createdAt"> & { createdAt: string | Date };
 
@@ -24,7 +24,10 @@ export async function insertTenant(
   id: string,
   tenant: CreateTenant,
 ): Promise<Tenant | undefined> {
-  const rows = await rowsOf<TenantRow>(q, sql`${insertion(id, tenant)} returning ${tenantColumns}`);
+  const rows = await queryRows<TenantRow>(
+    q,
+    sql`${insertion(id, tenant)} returning ${tenantColumns}`,
+  );
   return rows.map(toTenant)[0];
 }
 
@@ -34,7 +37,7 @@ export async function ensureTenant(q: Queryable, id: string, tenant: CreateTenan
 }
 
 export async function findTenantByName(q: Queryable, name: string): Promise<Tenant | undefined> {
-  const rows = await rowsOf<TenantRow>(
+  const rows = await queryRows<TenantRow>(
     q,
     sql`select ${tenantColumns} from tenants where name = ${name}`,
   );
@@ -43,7 +46,7 @@ export async function findTenantByName(q: Queryable, name: string): Promise<Tena
 
 /** Finds a tenant and locks its row until the transaction ends. */
 export async function lockTenantByName(q: Queryable, name: string): Promise<Tenant | undefined> {
-  const rows = await rowsOf<TenantRow>(
+  const rows = await queryRows<TenantRow>(
     q,
     sql`select ${tenantColumns} from tenants where name = ${name} for no key update`,
   );
@@ -55,7 +58,7 @@ export async function updateTenant(
   q: Queryable,
   { id, quota, grants }: Pick<Tenant, "id" | "quota" | "grants">,
 ): Promise<Tenant | undefined> {
-  const rows = await rowsOf<TenantRow>(
+  const rows = await queryRows<TenantRow>(
     q,
     sql`update tenants set generation = generation + 1, sets_max = ${quota.setsMax}, cpu_millis_max = ${quota.cpuMillisMax},
           memory_bytes_max = ${quota.memoryBytesMax}, volume_bytes_max = ${quota.volumeBytesMax},
@@ -68,7 +71,7 @@ export async function updateTenant(
 
 /** Reads the grants of a tenant. Throws not-found. */
 export async function getGrants(q: Queryable, tenantId: string): Promise<Grants> {
-  const [row] = await rowsOf<{ grants: Grants }>(
+  const [row] = await queryRows<{ grants: Grants }>(
     q,
     sql`select grants from tenants where id = ${tenantId}`,
   );
@@ -83,7 +86,7 @@ export async function listServiceRequests(
   afterName: string,
   limit: number,
 ): Promise<{ name: string; priority: number; placement: PlacementSpec }[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`select name, priority, placement from services
         where tenant_id = ${tenantId} and name > ${afterName} and deleted_at is null and not deleting
@@ -97,7 +100,7 @@ export async function listTenants(
   afterId: string | undefined,
   limit: number,
 ): Promise<Tenant[]> {
-  const rows = await rowsOf<TenantRow>(
+  const rows = await queryRows<TenantRow>(
     q,
     sql`select ${tenantColumns} from tenants where id > ${afterId ?? ""} order by id limit ${limit}`,
   );

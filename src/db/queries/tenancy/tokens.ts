@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { Token, TokenRole } from "../../../contracts/api/tenancy.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isoTime, isoTimeOrNull, rowsByKey, rowsOf } from "../runtime/query.ts";
+import { isoTime, isoTimeOrNull, readByKey, queryRows } from "../runtime/query.ts";
 
 export interface NewToken {
   id: string;
@@ -38,7 +38,7 @@ export async function findCallerBySecretHash(
   q: Queryable,
   secretHash: string,
 ): Promise<CallerRow | undefined> {
-  const rows = await rowsByKey<CallerRow>(
+  const rows = await readByKey<CallerRow>(
     q,
     sql`select id as "tokenId", role, tenant_id as "tenantId", hook_id as "hookId", pool from tokens
         where secret_hash = ${secretHash} and revoked_at is null and (expires_at is null or expires_at > now())`,
@@ -58,7 +58,7 @@ const tokenColumns = sql`t.id, t.name, t.role, n.name as tenant, t.created_at as
   t.revoked_at as "revokedAt", t.used_at as "usedAt"`;
 
 export async function findToken(q: Queryable, id: string): Promise<Token | undefined> {
-  const rows = await rowsOf<TokenRow>(
+  const rows = await queryRows<TokenRow>(
     q,
     sql`select ${tokenColumns} from tokens t left join tenants n on n.id = t.tenant_id where t.id = ${id}`,
   );
@@ -71,7 +71,7 @@ export async function listTokens(
   afterId: string | undefined,
   limit: number,
 ): Promise<Token[]> {
-  const rows = await rowsOf<TokenRow>(
+  const rows = await queryRows<TokenRow>(
     q,
     sql`select ${tokenColumns} from tokens t left join tenants n on n.id = t.tenant_id
         where t.id > ${afterId ?? ""} order by t.id limit ${limit}`,
@@ -81,7 +81,7 @@ export async function listTokens(
 
 /** Revokes a token. False: it was revoked already. Undefined: it does not exist. */
 export async function updateTokenRevoked(q: Queryable, id: string): Promise<boolean | undefined> {
-  const rows = await rowsOf<{ revoked: boolean }>(
+  const rows = await queryRows<{ revoked: boolean }>(
     q,
     sql`with old as (select id, revoked_at from tokens where id = ${id} for update)
         update tokens t set revoked_at = coalesce(t.revoked_at, now()) from old where t.id = old.id
@@ -102,7 +102,7 @@ export interface LockedTokenRow {
 
 /** Locks a token, so that concurrent rotations see each other's successor. */
 export async function lockToken(q: Queryable, id: string): Promise<LockedTokenRow | undefined> {
-  const rows = await rowsOf<LockedTokenRow>(
+  const rows = await queryRows<LockedTokenRow>(
     q,
     sql`select name, role, tenant_id as "tenantId", successor_id as "successorId",
           extract(epoch from expires_at - created_at)::float8 as "lifetimeSeconds",
@@ -135,7 +135,7 @@ export async function endHookTokens(
   overlapSeconds: number,
 ): Promise<string> {
   const end = sql`now() + make_interval(secs => ${overlapSeconds}::float8)`;
-  const rows = await rowsOf<{ endsAt: string | Date }>(
+  const rows = await queryRows<{ endsAt: string | Date }>(
     q,
     sql`with valid as (
           select id, row_number() over (order by created_at desc, id desc) as position from tokens
@@ -151,7 +151,7 @@ export async function endHookTokens(
 
 /** Whether a valid admin token exists. */
 export async function hasAdminToken(q: Queryable): Promise<boolean> {
-  const rows = await rowsOf<{ exists: boolean }>(
+  const rows = await queryRows<{ exists: boolean }>(
     q,
     sql`select exists (select 1 from tokens where role = 'admin' and revoked_at is null
           and (expires_at is null or expires_at > now())) as exists`,

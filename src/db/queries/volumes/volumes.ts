@@ -1,7 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { ReportedVolume, Volume, VolumeState } from "../../../contracts/api/volumes.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { anyOf, isoTime, isoTimeOrNull, rowsByKey, rowsOf } from "../runtime/query.ts";
+import { anyOf, isoTime, isoTimeOrNull, readByKey, queryRows } from "../runtime/query.ts";
 import { inScope } from "../services/read-services.ts";
 
 /** A change of a volume since the previous report of its host. */
@@ -28,7 +28,7 @@ export async function storeHostVolumes(
   hostId: string,
   volumes: readonly ReportedVolume[],
 ): Promise<VolumeChangeRow[]> {
-  return rowsOf(
+  return queryRows(
     q,
     sql`
     with reported as materialized (
@@ -70,7 +70,7 @@ export async function storeHostVolumes(
 
 /** Lists volumes of a host whose purge was requested. */
 export async function listPurges(q: Queryable, hostId: string, limit: number): Promise<string[]> {
-  const rows = await rowsByKey<{ id: string }>(
+  const rows = await readByKey<{ id: string }>(
     q,
     sql`select id from volumes where host_id = ${hostId} and purge_asked_at is not null order by id limit ${limit}`,
   );
@@ -82,7 +82,7 @@ export async function listPurges(q: Queryable, hostId: string, limit: number): P
  * false if the volume is not in the trash, or if a set restores it. The caller has locked the host.
  */
 export async function requestPurge(q: Queryable, volumeId: string): Promise<boolean> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`with requested as (
           update volumes v set purge_asked_at = coalesce(purge_asked_at, now())
@@ -100,7 +100,7 @@ export async function requestPurge(q: Queryable, volumeId: string): Promise<bool
  * other restore is in progress. The caller has locked the host.
  */
 export async function isRestorable(q: Queryable, volumeId: string): Promise<boolean> {
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`select id from volumes v where id = ${volumeId} and state = 'trashed' and purge_asked_at is null
           and expires_at > now() and not ${isBeingRestored}`,
@@ -128,7 +128,7 @@ export async function listSetsWithVolume(
   setIds: readonly string[],
 ): Promise<string[]> {
   if (setIds.length === 0) return [];
-  const rows = await rowsOf<{ id: string }>(
+  const rows = await queryRows<{ id: string }>(
     q,
     sql`select s.id from sets s
         where s.host_id = ${hostId} and s.id = ${anyOf(setIds)} and ${hasVolumeData} order by s.id`,
@@ -138,7 +138,7 @@ export async function listSetsWithVolume(
 
 /** Bytes of everything in a host's trash. */
 export async function sumTrash(q: Queryable, hostId: string): Promise<number> {
-  const rows = await rowsOf<{ bytes: number }>(
+  const rows = await queryRows<{ bytes: number }>(
     q,
     sql`select coalesce(sum(size_bytes), 0)::float8 as bytes from volumes where host_id = ${hostId} and state = 'trashed'`,
   );
@@ -200,7 +200,7 @@ async function readVolumes(q: Queryable, condition: SQL): Promise<VolumeRow[]> {
     expiresAt: string | Date | null;
     reportedAt: string | Date;
   };
-  const rows = await rowsOf<Row>(
+  const rows = await queryRows<Row>(
     q,
     sql`select v.id, v.tenant_id as "tenantId", t.name as tenant, v.service, v.set_id as "setId", v.host_id as "hostId",
           h.name as "hostName", v.state, v.size_bytes::float8 as "sizeBytes", v.used_bytes::float8 as "usedBytes",
