@@ -16,7 +16,7 @@ import { newId } from "../../lib/ids.ts";
 import type { ReplicasDecision } from "../../scheduler/autoscaling/decide-replicas.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { decideServiceReplicas } from "../replicas/decide-replicas.ts";
+import { decideServiceReplicas } from "../replicas/decide-service-replicas.ts";
 import { demandEvents } from "./demand-events.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 

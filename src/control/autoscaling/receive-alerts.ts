@@ -30,7 +30,7 @@ import {
 } from "../../scheduler/autoscaling/fold-alerts.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { decideServiceReplicas } from "../replicas/decide-replicas.ts";
+import { decideServiceReplicas } from "../replicas/decide-service-replicas.ts";
 import { demandEvents } from "./demand-events.ts";
 import { enqueueAutoscale } from "./enqueue-autoscale.ts";
 

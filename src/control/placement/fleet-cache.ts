@@ -36,8 +36,8 @@ export interface RefreshedFleet {
 interface LoadedFleet {
   fleet: Fleet;
   policy: PlanPolicy;
-  /** Refreshes read the changes of all transactions that had not ended at this horizon. */
-  horizon: RefreshPosition;
+  /** Refreshes read the changes of all transactions that had not ended at this position. */
+  position: RefreshPosition;
   hosts: Map<string, { name: string; version: string }>;
   censusAtMs: number;
   refreshedAtMs: number;
@@ -80,19 +80,19 @@ export class FleetCache {
 
   /**
    * Applies what changed since the last refresh. Pass a transaction: its statements run in order,
-   * so the horizon is older than the changes, and they share one round trip.
+   * so the position is older than the changes, and they share one round trip.
    */
   async refresh(q: Queryable): Promise<RefreshedFleet> {
     await this.load(q);
     const loaded = this.#current();
     this.#refreshCount++;
     const changes = await readChanges(q, loaded);
-    if (hasServerChanged(changes.horizon, loaded.horizon)) {
+    if (hasServerChanged(changes.position, loaded.position)) {
       this.reset();
       return this.refresh(q);
     }
     this.#apply(loaded, changes);
-    const { nowMs } = changes.horizon;
+    const { nowMs } = changes.position;
     if (nowMs - loaded.censusAtMs > HOST_CENSUS_INTERVAL_MS) await takeCensus(q, loaded);
     return { fleet: loaded.fleet, policy: loaded.policy, nowMs };
   }
@@ -105,12 +105,12 @@ export class FleetCache {
     const isCurrent = () => loaded === this.#loaded && refreshCount === this.#refreshCount;
     const changes = await withTx(db, (tx) => readChanges(tx, loaded));
     if (!isCurrent()) return;
-    if (hasServerChanged(changes.horizon, loaded.horizon)) {
+    if (hasServerChanged(changes.position, loaded.position)) {
       this.reset();
       return;
     }
     this.#apply(loaded, changes);
-    const { nowMs } = changes.horizon;
+    const { nowMs } = changes.position;
     if (nowMs - loaded.censusAtMs > HOST_CENSUS_INTERVAL_MS) await takeCensus(db, loaded);
   }
 
@@ -139,14 +139,14 @@ export class FleetCache {
   }
 
   async #readAll(q: Queryable): Promise<void> {
-    const horizon = await readRefreshPosition(q);
-    const policy = toPlanPolicy(horizon.pools, this.#reportAgeMaxMs);
+    const position = await readRefreshPosition(q);
+    const policy = toPlanPolicy(position.pools, this.#reportAgeMaxMs);
     const loaded: LoadedFleet = {
       fleet: createFleet(policy),
       policy,
-      horizon,
+      position,
       hosts: new Map(),
-      censusAtMs: horizon.nowMs,
+      censusAtMs: position.nowMs,
       refreshedAtMs: Date.now(),
     };
     let hosts: FleetHostRow[];
@@ -162,11 +162,11 @@ export class FleetCache {
 
   #apply(loaded: LoadedFleet, changes: FleetChanges): void {
     try {
-      const policy = toPlanPolicy(changes.horizon.pools, this.#reportAgeMaxMs);
+      const policy = toPlanPolicy(changes.position.pools, this.#reportAgeMaxMs);
       if (loaded.policy.version !== policy.version) loaded.fleet.setPolicy(policy);
       loaded.policy = policy;
       addRows(loaded, changes.hosts, changes.sets);
-      loaded.horizon = changes.horizon;
+      loaded.position = changes.position;
       loaded.refreshedAtMs = Date.now();
     } catch (error) {
       this.reset(); // a part of the changes is in the fleet
@@ -178,27 +178,27 @@ export class FleetCache {
 /**
  * Whether the database failed over, or its server restarted. The new server may lack the last
  * commits of the former one, and may have used their transaction ids for others. Then changes since
- * the known horizon say nothing, and the fleet is loaded again.
+ * the known position say nothing, and the fleet is loaded again.
  */
-function hasServerChanged(horizon: RefreshPosition, known: RefreshPosition): boolean {
+function hasServerChanged(position: RefreshPosition, known: RefreshPosition): boolean {
   return (
-    horizon.serverStartedAt !== known.serverStartedAt || BigInt(horizon.xmin) < BigInt(known.xmin)
+    position.serverStartedAt !== known.serverStartedAt || BigInt(position.xmin) < BigInt(known.xmin)
   );
 }
 
 interface FleetChanges {
-  horizon: RefreshPosition;
+  position: RefreshPosition;
   hosts: FleetHostRow[];
   sets: FleetSetRow[];
 }
 
-async function readChanges(q: Queryable, { horizon: since }: LoadedFleet): Promise<FleetChanges> {
-  const [horizon, hosts, sets] = await Promise.all([
+async function readChanges(q: Queryable, { position: since }: LoadedFleet): Promise<FleetChanges> {
+  const [position, hosts, sets] = await Promise.all([
     readRefreshPosition(q),
     listChangedHosts(q, since.xmin),
     listChangedSets(q, since.xmin),
   ]);
-  return { horizon, hosts, sets };
+  return { position, hosts, sets };
 }
 
 function addRows(
@@ -224,7 +224,7 @@ function forget({ fleet, hosts }: LoadedFleet, ids: Iterable<string>): void {
 }
 
 async function takeCensus(q: Queryable, loaded: LoadedFleet): Promise<void> {
-  const { nowMs } = loaded.horizon;
+  const { nowMs } = loaded.position;
   const known = [...loaded.hosts.keys()];
   const present = new Set(await listHostIds(q));
   forget(

@@ -6,9 +6,9 @@ import {
 } from "../../db/queries/sets/scale-in-candidates.ts";
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 import {
-  chooseScaleInVictims,
+  chooseScaleInRemovals,
   type ScaleInHost,
-} from "../../scheduler/placement/choose-victims.ts";
+} from "../../scheduler/placement/choose-scale-in-removals.ts";
 
 /** A set that a scale-in removes. */
 export interface Removal {
@@ -43,7 +43,7 @@ export function chooseAmong(
     candidates.flatMap((row) => toScaleInHost(row) ?? []).map((h) => [h.id, h]),
   );
   const byId = new Map(candidates.map((row) => [row.id, row]));
-  return chooseScaleInVictims(candidates, [...hosts.values()], spread, count).map(
+  return chooseScaleInRemovals(candidates, [...hosts.values()], spread, count).map(
     ({ setId, hostId, reason }) => ({
       id: setId,
       hostId,

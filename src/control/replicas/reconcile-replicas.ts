@@ -146,12 +146,12 @@ async function removeSets(
   desired: number,
   excess: number,
 ): Promise<ReconcileOutcome> {
-  const victims = await chooseWithinBudget(tx, service, desired, excess);
+  const removals = await chooseWithinBudget(tx, service, desired, excess);
   const replacements = await listReplacements(
     tx,
-    victims.map(({ id }) => id),
+    removals.map(({ id }) => id),
   );
-  const all = [...victims, ...replacements];
+  const all = [...removals, ...replacements];
   const hostIds = [...new Set(all.flatMap(({ hostId }) => hostId ?? []))];
   await lockHosts(tx, hostIds);
   // A victim that was placed since it was listed is not marked: its host is not locked. A later
@@ -162,7 +162,7 @@ async function removeSets(
     hostIds,
   );
   const markedIds = new Set(marked.map(({ id }) => id));
-  const left = excess - victims.filter(({ id }) => markedIds.has(id)).length;
+  const left = excess - removals.filter(({ id }) => markedIds.has(id)).length;
   // The audit of replicas tries again later.
   if (marked.length === 0) return { created: 0, deleted: 0 };
   if (left > 0) tx.enqueue(reconcileAgainJob(service, left));

@@ -19,7 +19,7 @@ import { updatePendingPriority } from "../../db/queries/sets/write-sets.ts";
 import { assert } from "../../lib/assert.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { decideChangedService } from "../replicas/decide-replicas.ts";
+import { decideChangedService } from "../replicas/decide-service-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { getTemplateSize } from "./create-service.ts";
 import { readChangedService } from "./get-service.ts";

@@ -9,7 +9,7 @@ import {
 } from "../../db/queries/services/write-services.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { decideChangedService } from "../replicas/decide-replicas.ts";
+import { decideChangedService } from "../replicas/decide-service-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
 import { readChangedService } from "./get-service.ts";
 import { assertGranted } from "../tenancy/grants.ts";

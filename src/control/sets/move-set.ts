@@ -7,7 +7,7 @@ import { listSetsWithVolume } from "../../db/queries/volumes/volumes.ts";
 import { mayLeaveVolume } from "../../scheduler/rollout/may-leave-volume.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { findPlacedSet } from "./change-set.ts";
+import { findPlacedSet } from "./control-set.ts";
 import { readChangedSet } from "./get-set.ts";
 
 /** A move that finds no host within this time ends with the outcome `expired`. */

@@ -1,10 +1,10 @@
 import {
   auditDueServices,
-  decideDueServices,
-} from "../../control/autoscaling/decide-due-services.ts";
-import { watchEventStreamLag } from "../../control/events/event-horizon.ts";
+  evaluateDueServices,
+} from "../../control/autoscaling/evaluate-due-services.ts";
+import { watchEventStreamLag } from "../../control/events/event-stream-lag.ts";
 import { createRetention } from "../../control/events/retention.ts";
-import { replaceLostHosts } from "../../control/hosts/replace-lost-hosts.ts";
+import { replaceSetsOfLostHosts } from "../../control/hosts/replace-sets-of-lost-hosts.ts";
 import { claimLease } from "../../control/runtime/leases.ts";
 import { continueResizes } from "../../control/services/resize-round.ts";
 import { closeServices } from "../../control/services/close-services.ts";
@@ -44,8 +44,8 @@ function listSweeps(deps: SweepDeps): Sweep[] {
   return [
     sweep("outbox", 500, (signal) => relayOutbox(deps, signal)),
     sweep("placement", PLACEMENT_SWEEP_MS, () => sweepPlacements(deps)),
-    sweep("autoscaling", 500, (signal) => decideDueServices(ctx, signal)),
-    sweep("hosts", 2_000, (signal) => replaceLostHosts(ctx, signal)),
+    sweep("autoscaling", 500, (signal) => evaluateDueServices(ctx, signal)),
+    sweep("hosts", 2_000, (signal) => replaceSetsOfLostHosts(ctx, signal)),
     sweep("moves", 2_000, () => deps.moveSets()),
     sweep("demands", 30_000, () => auditDueServices(ctx)),
     sweep("resizes", 2_000, (signal) => continueResizes(ctx, signal)),

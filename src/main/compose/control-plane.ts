@@ -24,7 +24,7 @@ import { coalesce } from "../../lib/async/coalesce.ts";
 import { bindWork } from "../../control/runtime/bind-work.ts";
 import type { ControlContext, ControlSettings } from "../../control/runtime/context.ts";
 import { CallerTokenCache } from "../../control/tenancy/token-cache.ts";
-import { createMover } from "../../control/relocation/move-sets.ts";
+import { createMover } from "../../control/operations/move-sets.ts";
 import { completeJobs } from "../../control/runtime/outbox.ts";
 import { createPlacer } from "../../control/placement/place-pending-sets.ts";
 import type { ProcessContext } from "./run-process.ts";

@@ -4,7 +4,7 @@ import type { JobAttempt } from "../../jobs/queue/job-runner.ts";
 import type { SweepRun } from "../../jobs/sweeps/repeat-sweep.ts";
 import type { EventStreamLag } from "../../db/queries/events/read-events.ts";
 import type { OutboxState } from "../../db/queries/runtime/outbox.ts";
-import { readEventStreamLag } from "../../control/events/event-horizon.ts";
+import { readEventStreamLag } from "../../control/events/event-stream-lag.ts";
 import { countHostsHeldFromFailover } from "../../control/hosts/list-hosts.ts";
 import { findLongestOverdueMs } from "../../control/placement/retry-pending.ts";
 import { readOutboxState } from "../../control/runtime/outbox.ts";

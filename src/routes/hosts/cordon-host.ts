@@ -1,6 +1,8 @@
 import { createRoute } from "@hono/zod-openapi";
 import { drainHostBody, type Host, hostSchema } from "../../contracts/api/hosts.ts";
-import { cordonHost, drainHost, uncordonHost } from "../../control/hosts/cordon-host.ts";
+import { cordonHost } from "../../control/hosts/cordon-host.ts";
+import { drainHost } from "../../control/hosts/drain-host.ts";
+import { uncordonHost } from "../../control/hosts/uncordon-host.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
 import {
   bodyProblems,

@@ -1,6 +1,6 @@
 import { createRoute } from "@hono/zod-openapi";
 import { hostSchema, patchHostBody } from "../../contracts/api/hosts.ts";
-import { patchHost } from "../../control/hosts/cordon-host.ts";
+import { patchHost } from "../../control/hosts/patch-host.ts";
 import { etagOf, generationOf, ifMatchHeaders } from "../http/if-match.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { hostParameters } from "../http/parameters.ts";

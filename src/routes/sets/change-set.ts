@@ -1,6 +1,6 @@
 import { createRoute } from "@hono/zod-openapi";
 import { setSchema } from "../../contracts/api/sets.ts";
-import { changeSet, type SetVerb } from "../../control/sets/change-set.ts";
+import { controlSet, type SetAction } from "../../control/sets/control-set.ts";
 import {
   commonProblems,
   idempotentHeaders,
@@ -11,13 +11,13 @@ import { setParameters } from "../http/parameters.ts";
 import { problems } from "../http/problem.ts";
 import { writers } from "../http/security.ts";
 
-const summaryOfVerb: Record<SetVerb, string> = {
+const summaryOfVerb: Record<SetAction, string> = {
   stop: "Stop the containers of a set, which stays booked on its host",
   start: "Start a stopped set",
   restart: "Recreate the containers of a set on the same host",
 };
 
-function changeSetRoute<V extends SetVerb>(verb: V) {
+function changeSetRoute<V extends SetAction>(verb: V) {
   return createRoute({
     method: "post",
     path: `/v1/sets/{setId}/${verb}`,
@@ -38,9 +38,9 @@ export const stopSetRoute = changeSetRoute("stop");
 export const startSetRoute = changeSetRoute("start");
 export const restartSetRoute = changeSetRoute("restart");
 
-export function changeSetHandler<V extends SetVerb>(
+export function changeSetHandler<V extends SetAction>(
   verb: V,
 ): OperationHandler<ReturnType<typeof changeSetRoute<V>>> {
   return (ctx) => async (c) =>
-    c.json(await changeSet(ctx, c.get("scope"), c.req.valid("param").setId, verb), 202);
+    c.json(await controlSet(ctx, c.get("scope"), c.req.valid("param").setId, verb), 202);
 }

@@ -1,6 +1,6 @@
 import { createRoute } from "@hono/zod-openapi";
 import { setSchema } from "../../contracts/api/sets.ts";
-import { deleteSet } from "../../control/sets/change-set.ts";
+import { deleteSet } from "../../control/sets/delete-set.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { setParameters } from "../http/parameters.ts";
 import { problems } from "../http/problem.ts";

@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { pageOf } from "../../contracts/common/primitives.ts";
 import { listVolumesQuery, volumeSchema } from "../../contracts/api/volumes.ts";
-import { listVolumes } from "../../control/volumes/volumes.ts";
+import { listVolumes } from "../../control/volumes/list-volumes.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { readers } from "../http/security.ts";
 

@@ -1,6 +1,6 @@
 import { createRoute } from "@hono/zod-openapi";
 import { purgeVolumeBody, volumeSchema } from "../../contracts/api/volumes.ts";
-import { purgeVolume } from "../../control/volumes/volumes.ts";
+import { purgeVolume } from "../../control/volumes/purge-volume.ts";
 import {
   bodyProblems,
   idempotentHeaders,

@@ -1,6 +1,6 @@
 import { createRoute } from "@hono/zod-openapi";
 import { setSchema } from "../../contracts/api/sets.ts";
-import { restoreVolume } from "../../control/volumes/volumes.ts";
+import { restoreVolume } from "../../control/volumes/restore-volume.ts";
 import {
   commonProblems,
   idempotentHeaders,

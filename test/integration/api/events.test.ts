@@ -4,7 +4,7 @@ import { readEventsAfter } from "../../../src/control/events/stream-events.ts";
 import {
   readEventStreamLag,
   watchEventStreamLag,
-} from "../../../src/control/events/event-horizon.ts";
+} from "../../../src/control/events/event-stream-lag.ts";
 import { EventTail } from "../../../src/control/events/event-tail.ts";
 import { streamEvents } from "../../../src/routes/events/stream-events.ts";
 import { createTestApi, serviceBody, type TestApi } from "../../support/api/test-api.ts";
@@ -281,11 +281,11 @@ it("shows an old transaction that delays events as a number and a warning", asyn
   await sql`insert into events (kind, text, at)
     values ('service-changed', 'held back', now() - interval '1 hour')`;
   await watchEventStreamLag({ db: test.ctx.db, log });
-  const horizon = await readEventStreamLag(test.ctx);
+  const lag = await readEventStreamLag(test.ctx);
   await old`rollback`;
   old.release();
   await other.end();
-  expect(horizon.ageSeconds).toBeGreaterThan(3_000);
-  expect(horizon.holder).toContain("pid");
-  expect(warnings).toMatchObject([{ holder: horizon.holder }]);
+  expect(lag.ageSeconds).toBeGreaterThan(3_000);
+  expect(lag.holder).toContain("pid");
+  expect(warnings).toMatchObject([{ holder: lag.holder }]);
 });

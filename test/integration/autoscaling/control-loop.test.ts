@@ -3,8 +3,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { HookRule } from "../../../src/contracts/api/autoscaling.ts";
 import {
   auditDueServices,
-  decideDueServices,
-} from "../../../src/control/autoscaling/decide-due-services.ts";
+  evaluateDueServices,
+} from "../../../src/control/autoscaling/evaluate-due-services.ts";
 import { RELEASED_PER_HOOK_MAX } from "../../../src/control/autoscaling/receive-alerts.ts";
 import { listEvents } from "../../../src/control/events/list-events.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
@@ -39,7 +39,7 @@ const resolved = (key: string) => cpuHigh({ key, status: "resolved" });
 
 async function passAndDecide(menu: ElasticService, seconds: number): Promise<number> {
   await passSeconds(fleet.ctx, menu.serviceId, seconds);
-  await decideDueServices(fleet.ctx);
+  await evaluateDueServices(fleet.ctx);
   return menu.desired();
 }
 
@@ -58,7 +58,7 @@ describe("scale-in", () => {
     expect(await menu.desired()).toBe(12);
     await deliverAlerts(fleet.ctx, menu.hookId, [resolved(cpuHigh().key)]);
     await endStabilization(fleet.ctx, menu.serviceId);
-    await decideDueServices(fleet.ctx);
+    await evaluateDueServices(fleet.ctx);
     return menu;
   }
 
@@ -212,9 +212,9 @@ it("a service that fails does not stop the sweep, and the sweep retries it later
       .execute(sql`update services set autoscale = autoscale || ${JSON.stringify({ min, max })}::jsonb
       where id = ${broken.serviceId}`);
   await bounds(9, 8);
-  expect(await decideDueServices(fleet.ctx)).toMatchObject({ failed: 1 });
+  expect(await evaluateDueServices(fleet.ctx)).toMatchObject({ failed: 1 });
   expect([await broken.desired(), await sound.desired()]).toEqual([3, 5]);
-  expect(await decideDueServices(fleet.ctx)).toMatchObject({ failed: 0 });
+  expect(await evaluateDueServices(fleet.ctx)).toMatchObject({ failed: 0 });
   await bounds(1, 9);
   expect(await passAndDecide(broken, 2)).toBe(5);
 });
@@ -231,6 +231,6 @@ it("a demand that a process of an older release resolved is released", async () 
     sql`update autoscale_states set due_at = null where service_id = ${menu.serviceId}`,
   );
   expect(await auditDueServices(fleet.ctx)).toBe(1);
-  await decideDueServices(fleet.ctx);
+  await evaluateDueServices(fleet.ctx);
   expect((await menu.demands()).items.map(({ state }) => state)).toEqual(["released"]);
 });

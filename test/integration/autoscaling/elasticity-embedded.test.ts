@@ -5,7 +5,7 @@ import { openPglite } from "../../../src/db/pglite/open-pglite.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
 import { deleteHook } from "../../../src/control/autoscaling/delete-hook.ts";
 import { ensureBootstrap } from "../../../src/control/tenancy/bootstrap.ts";
-import { decideDueServices } from "../../../src/control/autoscaling/decide-due-services.ts";
+import { evaluateDueServices } from "../../../src/control/autoscaling/evaluate-due-services.ts";
 import { createRetention } from "../../../src/control/events/retention.ts";
 import {
   cpuHigh,
@@ -51,7 +51,7 @@ it("an alert scales out and in on the embedded database, many deliveries at once
   const ends = alerts.map((alert) => ({ ...alert, status: "resolved" as const }));
   await deliverAlerts(fleet.ctx, menu.hookId, ends);
   await endStabilization(fleet.ctx, menu.serviceId);
-  expect(await decideDueServices(fleet.ctx)).toEqual({ decided: 1, scaled: 1, failed: 0 });
+  expect(await evaluateDueServices(fleet.ctx)).toEqual({ evaluated: 1, scaled: 1, failed: 0 });
   expect([await menu.desired(), await menu.setsCount()]).toEqual([3, 3]);
   expect((await menu.decisions()).items.map((decision) => decision.toReplicas)).toEqual([3, 5]);
   expect((await menu.demands()).items.map((demand) => demand.state)).toEqual([

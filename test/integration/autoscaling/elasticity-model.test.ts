@@ -5,7 +5,7 @@ import { autoscaleService } from "../../../src/control/autoscaling/autoscale-ser
 import { getService } from "../../../src/control/services/get-service.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
 import { releaseDemand } from "../../../src/control/autoscaling/release-demand.ts";
-import { decideDueServices } from "../../../src/control/autoscaling/decide-due-services.ts";
+import { evaluateDueServices } from "../../../src/control/autoscaling/evaluate-due-services.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import {
   cpuHigh,
@@ -140,7 +140,7 @@ const decide = () =>
 const passTime = () =>
   step("passTime()", async (model, { fleet, menu }) => {
     await endStabilization(fleet.ctx, menu.serviceId);
-    await decideDueServices(fleet.ctx);
+    await evaluateDueServices(fleet.ctx);
     for (const run of model.runs) if (run.state === "resolved") run.state = "released";
   });
 

@@ -7,7 +7,7 @@ import { autoscaleService } from "../../../src/control/autoscaling/autoscale-ser
 import type { ControlContext } from "../../../src/control/runtime/context.ts";
 import { deleteHook } from "../../../src/control/autoscaling/delete-hook.ts";
 import { releaseDemand } from "../../../src/control/autoscaling/release-demand.ts";
-import { decideDueServices } from "../../../src/control/autoscaling/decide-due-services.ts";
+import { evaluateDueServices } from "../../../src/control/autoscaling/evaluate-due-services.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import {
   cpuHigh,
@@ -110,7 +110,7 @@ it("sweeps at once release a demand once and scale in once", async () => {
   await deliverAlerts(fleet.ctx, menu.hookId, [resolved()]);
   await endStabilization(fleet.ctx, menu.serviceId);
   const before = await countEvents(menu.serviceId, "demand-released");
-  await everywhere(3, decideDueServices);
+  await everywhere(3, evaluateDueServices);
   const acted = (await menu.decisions()).items.filter((decision) => decision.acted);
   expect(acted.map((decision) => decision.toReplicas)).toEqual([3, 5]);
   expect(await countEvents(menu.serviceId, "demand-released")).toBe(before + 1);
@@ -145,7 +145,7 @@ it("deliveries, decisions, sweeps, users and a deletion at once end without a de
     () => deliver(ctx, index, "firing"),
     () => deliver(ctx, index + 2, "resolved"),
     () => autoscaleService(ctx, menu.serviceId),
-    () => decideDueServices(ctx),
+    () => evaluateDueServices(ctx),
     () => scaleService(ctx, fleet.tenantId, menu.name, { replicas: 3 + (index % 3) }, undefined),
     () => fleet.placer.placeSets(),
   ];
@@ -158,7 +158,7 @@ it("deliveries, decisions, sweeps, users and a deletion at once end without a de
     deleteHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId),
     ...processes.map((ctx, index) => deliver(ctx, 100 + index, "firing").catch(expectNotFound)),
   ]);
-  await decideDueServices(fleet.ctx);
+  await evaluateDueServices(fleet.ctx);
   await scaleService(fleet.ctx, fleet.tenantId, menu.name, { replicas: 4 }, undefined);
   await autoscaleService(fleet.ctx, menu.serviceId);
   expect([await menu.desired(), await menu.setsCount()]).toEqual([4, 4]);

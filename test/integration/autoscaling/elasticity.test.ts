@@ -10,7 +10,7 @@ import { listDecisions } from "../../../src/control/autoscaling/list-decisions.t
 import { listEvents } from "../../../src/control/events/list-events.ts";
 import { DEMANDS_HELD_MAX } from "../../../src/control/autoscaling/receive-alerts.ts";
 import { releaseDemand } from "../../../src/control/autoscaling/release-demand.ts";
-import { decideDueServices } from "../../../src/control/autoscaling/decide-due-services.ts";
+import { evaluateDueServices } from "../../../src/control/autoscaling/evaluate-due-services.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
 import { createRetention } from "../../../src/control/events/retention.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
@@ -54,11 +54,11 @@ describe("an alert", () => {
     await deliverAlerts(fleet.ctx, menu.hookId, [resolved()]);
     await menu.runJobs();
     expect([await menu.desired(), await menu.setsCount()]).toEqual([5, 5]);
-    await decideDueServices(fleet.ctx);
+    await evaluateDueServices(fleet.ctx);
     expect(await menu.desired()).toBe(5);
 
     await endStabilization(fleet.ctx, menu.serviceId);
-    expect(await decideDueServices(fleet.ctx)).toMatchObject({ scaled: 1, failed: 0 });
+    expect(await evaluateDueServices(fleet.ctx)).toMatchObject({ scaled: 1, failed: 0 });
     expect([await menu.desired(), await menu.setsCount()]).toEqual([3, 3]);
     const { items } = await menu.demands();
     expect(items.map((demand) => demand.state)).toEqual(["released"]);
@@ -109,7 +109,7 @@ describe("an alert", () => {
         where service_id = ${menu.serviceId}`);
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await deliverAlerts(fleet.ctx, menu.hookId, [resolved()]);
-    await decideDueServices(fleet.ctx);
+    await evaluateDueServices(fleet.ctx);
     await menu.runJobs();
     expect(await menu.desired()).toBe(3);
     await passMinutes(1);
@@ -123,7 +123,7 @@ describe("an alert", () => {
       { state: "firing", resolvedAt: null, releaseAt: null, wantedReplicas: 5 },
     ]);
     await deliverAlerts(fleet.ctx, menu.hookId, [resolved()]);
-    await decideDueServices(fleet.ctx);
+    await evaluateDueServices(fleet.ctx);
     await menu.runJobs();
     expect(await menu.desired()).toBe(3);
   });
@@ -252,7 +252,7 @@ describe("an alert", () => {
     await menu.runJobs();
     await fleet.ctx.db.execute(sql`update demands set created_at = created_at - interval '1 year',
       started_at = started_at - interval '1 year' where service_id = ${menu.serviceId}`);
-    await decideDueServices(fleet.ctx);
+    await evaluateDueServices(fleet.ctx);
     await autoscaleService(fleet.ctx, menu.serviceId);
     expect(await menu.desired()).toBe(5);
 
@@ -334,14 +334,14 @@ describe("a sweep", () => {
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     fleet.enqueued.length = 0;
     await fleet.ctx.db.execute(sql`delete from outbox`);
-    expect((await decideDueServices(fleet.ctx)).scaled).toBeGreaterThanOrEqual(1);
+    expect((await evaluateDueServices(fleet.ctx)).scaled).toBeGreaterThanOrEqual(1);
     expect(await menu.desired()).toBe(5);
   });
 
   it("finds nothing to do where everything is decided", async () => {
     await drainSweep();
     const before = await countRows();
-    expect(await decideDueServices(fleet.ctx)).toEqual({ decided: 0, scaled: 0, failed: 0 });
+    expect(await evaluateDueServices(fleet.ctx)).toEqual({ evaluated: 0, scaled: 0, failed: 0 });
     expect(await countRows()).toEqual(before);
   });
 
@@ -385,7 +385,7 @@ describe("a tenant's quota", () => {
     expect(decision?.because.at(-1)).toBe("the tenant's quota allows 4 sets of this service");
     await scaleService(fleet.ctx, tenant.id, other, { replicas: 0 }, undefined);
     await makeDue(fleet.ctx, menu.serviceId);
-    await decideDueServices(fleet.ctx);
+    await evaluateDueServices(fleet.ctx);
     expect(await menu.desired()).toBe(6);
   });
 });
@@ -436,7 +436,7 @@ async function countRows(): Promise<Record<string, number> | undefined> {
 /** Other tests of this file leave work behind: the sweep runs until there is none. */
 async function drainSweep(): Promise<void> {
   for (let round = 0; round < 50; round++) {
-    if ((await decideDueServices(fleet.ctx)).decided === 0) return;
+    if ((await evaluateDueServices(fleet.ctx)).evaluated === 0) return;
   }
   throw new Error("the sweep did not come to an end in 50 rounds");
 }

@@ -14,7 +14,7 @@ import { listHooks } from "../../../src/control/autoscaling/list-hooks.ts";
 import { newId } from "../../../src/lib/ids.ts";
 import { patchHook } from "../../../src/control/autoscaling/patch-hook.ts";
 import { releaseDemand } from "../../../src/control/autoscaling/release-demand.ts";
-import { decideDueServices } from "../../../src/control/autoscaling/decide-due-services.ts";
+import { evaluateDueServices } from "../../../src/control/autoscaling/evaluate-due-services.ts";
 import {
   cpuHigh,
   createElasticService,
@@ -121,7 +121,7 @@ describe("a hook", () => {
     await menu.runJobs();
     expect(await menu.desired()).toBe(5);
     await endStabilization(fleet.ctx, menu.serviceId);
-    await decideDueServices(fleet.ctx);
+    await evaluateDueServices(fleet.ctx);
     await menu.runJobs();
     expect(await menu.desired()).toBe(3);
   });

@@ -8,7 +8,7 @@ import type { Host } from "../../../src/contracts/api/hosts.ts";
 import type { Service } from "../../../src/contracts/api/services.ts";
 import type { BerthSet } from "../../../src/contracts/api/sets.ts";
 import { autoscaleService } from "../../../src/control/autoscaling/autoscale-service.ts";
-import { createMover } from "../../../src/control/relocation/move-sets.ts";
+import { createMover } from "../../../src/control/operations/move-sets.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
 import { reconcileService } from "../../../src/control/replicas/reconcile-replicas.ts";
 import { berth as runBerth, type CliRunOptions } from "../../support/cli/cli-harness.ts";

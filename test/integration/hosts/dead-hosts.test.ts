@@ -5,9 +5,9 @@ import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { createHostAuthenticator } from "../../../src/control/hosts/enroll-host.ts";
 import { deleteHost, SERVICES_PER_ROUND_MAX } from "../../../src/control/hosts/delete-host.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
-import { changeSet } from "../../../src/control/sets/change-set.ts";
+import { controlSet } from "../../../src/control/sets/control-set.ts";
 import { deleteService } from "../../../src/control/services/delete-service.ts";
-import { replaceLostHosts } from "../../../src/control/hosts/replace-lost-hosts.ts";
+import { replaceSetsOfLostHosts } from "../../../src/control/hosts/replace-sets-of-lost-hosts.ts";
 import { jobPayloads } from "../../../src/contracts/jobs.ts";
 import { closeServices } from "../../../src/control/services/close-services.ts";
 import { reconcileService } from "../../../src/control/replicas/reconcile-replicas.ts";
@@ -59,7 +59,7 @@ async function die(f: FleetContext, hostId: string): Promise<void> {
   await f.ctx.db.execute(
     sql`update hosts set lease_expires_at = now() - interval '1 second' where id = ${hostId}`,
   );
-  await replaceLostHosts(f.ctx);
+  await replaceSetsOfLostHosts(f.ctx);
 }
 
 async function liveSets(f: FleetContext) {
@@ -107,7 +107,7 @@ test("the credential of a deleted host is invalid, and the host no longer counts
   await f.ctx.db.execute(
     sql`update hosts set lease_expires_at = now() - interval '1 second' where id = ${second}`,
   );
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 1, held: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 1, held: 0 });
 });
 
 test("a service whose last set is on a lost host holds its name until that host is deleted", async () => {
@@ -131,7 +131,7 @@ test("a stopped set is placed again and stays stopped when its host is deleted",
   const { f } = await fleetOf(2, { replicas: 1 });
   const [before] = await liveSets(f);
   const deadId = before?.hostId ?? "";
-  await changeSet(f.ctx, null, before?.id ?? "", "stop");
+  await controlSet(f.ctx, null, before?.id ?? "", "stop");
   await die(f, deadId);
   await deleteHost(f.ctx, deadId, { confirm: deadId });
   expect(await liveSets(f)).toEqual([

@@ -5,7 +5,7 @@ import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getTenantByName } from "../../../src/control/tenancy/get-tenant-by-name.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
-import { replaceLostHosts } from "../../../src/control/hosts/replace-lost-hosts.ts";
+import { replaceSetsOfLostHosts } from "../../../src/control/hosts/replace-sets-of-lost-hosts.ts";
 import { newId } from "../../../src/lib/ids.ts";
 import { serviceBody } from "../../support/fleet/fleet-context.ts";
 import { type SimulatedAgent, startSimulatedAgent } from "../../support/agent/simulated-agent.ts";
@@ -95,7 +95,7 @@ test("unchanged sets that Berth considered lost during its outage become ready a
   // A report in flight at the disconnection of its agent may have renewed a lease.
   await waitUntil("both are lost", async () => {
     await api.ctx.db.execute(sql`update hosts set lease_expires_at = now() - interval '1 second'`);
-    const outcome = await replaceLostHosts(api.ctx);
+    const outcome = await replaceSetsOfLostHosts(api.ctx);
     expect(outcome.replacedSets).toBe(0);
     lost += outcome.lost;
     return lost === 2;
@@ -174,11 +174,15 @@ test("I3: sets on a host without Docker are replaced, and the old sets are remov
   if (!unreachable) throw new Error("it is on one of them");
   unreachable.isDockerUnreachable = true;
   await becomes(unreachable, "unhealthy");
-  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
+  expect(await replaceSetsOfLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
   await age(unreachable, minuteMs);
-  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
+  expect(await replaceSetsOfLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
   await age(unreachable, minuteMs);
-  expect(await replaceLostHosts(api.ctx)).toMatchObject({ lost: 0, replacedSets: 1, held: 0 });
+  expect(await replaceSetsOfLostHosts(api.ctx)).toMatchObject({
+    lost: 0,
+    replacedSets: 1,
+    held: 0,
+  });
   expect(await createPlacer(api.ctx).placeSets()).toMatchObject({ placed: 1 });
   await waitUntil("two are ready elsewhere", async () => {
     const ready = (await setsNow()).filter((set) => set.ready);
@@ -196,11 +200,11 @@ test("I12: no set is replaced while the Docker daemons of a large part of a pool
   for (const agent of agents.slice(0, 2)) agent.isDockerUnreachable = true;
   for (const agent of agents.slice(0, 2)) await becomes(agent, "unhealthy");
   for (const agent of agents.slice(0, 2)) await age(agent, 2 * minuteMs);
-  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0, held: 2 });
+  expect(await replaceSetsOfLostHosts(api.ctx)).toMatchObject({ replacedSets: 0, held: 2 });
   for (const agent of agents) agent.isDockerUnreachable = true;
   for (const agent of agents) await becomes(agent, "unhealthy");
   for (const agent of agents) await age(agent, 2 * minuteMs);
-  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
+  expect(await replaceSetsOfLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
   expect(await setsNow()).toHaveLength(4);
 });
 
@@ -211,7 +215,7 @@ test("a service with the policy `wait` keeps its sets there, except a set with a
   first.isDockerUnreachable = true;
   await becomes(first, "unhealthy");
   await age(first, 2 * minuteMs);
-  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
+  expect(await replaceSetsOfLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
   // The state after a minute of failed starts: the set is to leave, and its host reports nothing.
   await api.ctx.db.execute(
     sql`update sets set attempts = 1, state = 'failed', leaving = true where host_id = ${first.hostId}`,
@@ -220,7 +224,7 @@ test("a service with the policy `wait` keeps its sets there, except a set with a
     sql`insert into operations (set_id, service_id, kind, phase, owner)
         select id, service_id, 'move', 'leaving', 'start-failed' from sets where host_id = ${first.hostId}`,
   );
-  expect(await replaceLostHosts(api.ctx)).toMatchObject({ replacedSets: 1 });
+  expect(await replaceSetsOfLostHosts(api.ctx)).toMatchObject({ replacedSets: 1 });
   expect((await setsNow()).filter(({ state }) => state === "pending")).toHaveLength(1);
 });
 

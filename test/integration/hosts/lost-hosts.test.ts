@@ -7,7 +7,7 @@ import { countHeldHosts } from "../../../src/db/queries/hosts/lost-hosts.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
-import { replaceLostHosts } from "../../../src/control/hosts/replace-lost-hosts.ts";
+import { replaceSetsOfLostHosts } from "../../../src/control/hosts/replace-sets-of-lost-hosts.ts";
 import { syncHost } from "../../../src/control/hosts/sync-host.ts";
 import { expectCatalogTexts } from "../../support/fleet/expect-catalog-texts.ts";
 import {
@@ -73,7 +73,7 @@ test("I3: new sets replace the sets of a lost host, and the returning host remov
   const { f, hostIds } = await fleetOf(5);
   const [lostId = ""] = hostIds;
   await expireLease(f, [lostId]);
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 1, held: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 1, held: 0 });
   expect(await setsBy(f, lostId)).toEqual([{ state: "lost", desired: "deleted" }]);
   expect(await setsBy(f, null)).toEqual([{ state: "pending", desired: "running" }]);
   // The returning host receives all desired sets, including the deletion of the old copy. It gets
@@ -102,16 +102,16 @@ test("I3: new sets replace the sets of a lost host, and the returning host remov
 test("I12: no set is replaced while no host syncs, as Berth itself may have been down", async () => {
   const { f, hostIds } = await fleetOf(3);
   await expireLease(f, hostIds);
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 3, replacedSets: 0 });
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 3, replacedSets: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0 });
   expect(await setsBy(f, null)).toEqual([]);
 });
 
 test("I12: no set is replaced while a large share of a pool is lost at once", async () => {
   const { f, hostIds } = await fleetOf(5);
   await expireLease(f, hostIds.slice(0, 3));
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 3, replacedSets: 0, held: 3 });
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0, held: 3 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 3, replacedSets: 0, held: 3 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0, held: 3 });
   const reported = sql`select text from events where kind = 'replacement-held'`;
   const texts = (await queryRows<{ text: string }>(f.ctx.db, reported)).map(({ text }) => text);
   expect(texts).toHaveLength(3); // one event a host, however often the sweep runs
@@ -146,7 +146,11 @@ test("a lost host without sets does not delay the next failover", async () => {
   const { f, hostIds } = await fleetOf(6);
   for (const hostId of hostIds.slice(0, 2)) {
     await expireLease(f, [hostId]);
-    expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 1, held: 0 });
+    expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({
+      lost: 1,
+      replacedSets: 1,
+      held: 0,
+    });
   }
 });
 
@@ -160,7 +164,7 @@ test("a host that changes between lost and unhealthy is down since the first cha
   const first = await downSince();
   expect(first).not.toBeNull();
   await expireLease(f, [hostId]);
-  await replaceLostHosts(f.ctx);
+  await replaceSetsOfLostHosts(f.ctx);
   expect(await downSince()).toBe(first);
   await f.sync(hostId, { docker });
   expect(await downSince()).toBe(first);
@@ -170,16 +174,16 @@ test("I12: after Berth was down, a host that has not returned yet has several ba
   const { f, hostIds } = await fleetOf(5);
   f.ctx.settings = { ...f.ctx.settings, hostLostGraceMs: 30_000 };
   await expireLease(f, hostIds);
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 5, replacedSets: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 5, replacedSets: 0 });
   for (const id of hostIds.slice(0, 3)) await returnWithSets(f, id);
   await age(f, 40);
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 0, held: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 0, held: 0 });
   // Another host returns late: the others may be as late.
   await returnWithSets(f, hostIds[3] ?? "");
   await age(f, 100);
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 0, held: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 0, held: 0 });
   await age(f, 30);
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 1, held: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 1, held: 0 });
 });
 
 test("I12: a valid lease is not a witness; only a host that syncs is", async () => {
@@ -188,7 +192,7 @@ test("I12: a valid lease is not a witness; only a host that syncs is", async () 
   await f.ctx.db.execute(
     sql`update hosts set lease_expires_at = now() + interval '10 seconds' where id <> ${hostIds[0]}`,
   );
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0, held: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0, held: 0 });
 });
 
 test("a locked or failing service does not delay the failover of another", async () => {
@@ -201,7 +205,7 @@ test("a locked or failing service does not delay the failover of another", async
   await expireLease(f, hostIds.slice(0, 1));
   await withTx(f.secondContext().db, async (tx) => {
     await tx.execute(sql`select id from services where id = ${webId} for update`);
-    expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 1 });
+    expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 1 });
   });
   await f.ctx.db.execute(sql`create function fail_always() returns trigger language plpgsql
     as $$ begin raise exception 'the row is broken'; end $$`);
@@ -210,9 +214,9 @@ test("a locked or failing service does not delay the failover of another", async
       when (old.service_id = '${webId}' and new.desired = 'deleted') execute function fail_always()`),
   );
   await expireLease(f, hostIds.slice(1, 2));
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 1 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 1 });
   await f.ctx.db.execute(sql`drop trigger break_web on sets`);
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 2 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 2 });
 });
 
 test("a host that returns within the grace period keeps its sets, which are running again", async () => {
@@ -220,7 +224,7 @@ test("a host that returns within the grace period keeps its sets, which are runn
   const [hostId = ""] = hostIds;
   f.ctx.settings = { ...f.ctx.settings, hostLostGraceMs: 60_000 };
   await expireLease(f, [hostId]);
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0 });
   expect(await setsBy(f, hostId)).toEqual([{ state: "lost", desired: "running" }]);
   const back = await f.sync(hostId);
   await f.sync(hostId, {
@@ -234,7 +238,7 @@ test("a service with the policy `wait` keeps its set on the lost host", async ()
   const { f, hostIds } = await fleetOf(3, { onHostLost: "wait" });
   const [hostId = ""] = hostIds;
   await expireLease(f, [hostId]);
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0 });
   expect(await setsBy(f, hostId)).toEqual([{ state: "lost", desired: "running" }]);
 });
 
@@ -249,7 +253,7 @@ test("I3: a returning host is ready only after it has accepted all decisions abo
   );
   const recognised = await findHostLease(f.ctx.db, { hostId: lostId });
   assert(recognised, "the host is enrolled");
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 1 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 1 });
   const docker = { state: "ok" as const, detail: "" };
   const report = { ...emptySync({ docker }), acceptedGeneration: recognised.generation };
   await syncHost(f.ctx, recognised, report, AbortSignal.timeout(10_000));

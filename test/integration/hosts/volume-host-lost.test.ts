@@ -3,7 +3,7 @@ import { afterEach, expect, test } from "vitest";
 import { createServiceBody } from "../../../src/contracts/api/services.ts";
 import type { ReportedVolume } from "../../../src/contracts/api/volumes.ts";
 import { deleteHost } from "../../../src/control/hosts/delete-host.ts";
-import { replaceLostHosts } from "../../../src/control/hosts/replace-lost-hosts.ts";
+import { replaceSetsOfLostHosts } from "../../../src/control/hosts/replace-sets-of-lost-hosts.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
@@ -116,8 +116,8 @@ async function countEvents(f: FleetContext, kind: string): Promise<number> {
 test("I13: a set with a volume waits for its lost host, and one event reports it", async () => {
   const { f, hostId, setId } = await startDatabase();
   await expireLease(f, hostId);
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0 });
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 0 });
   expect(await f.placer.placeSets()).toMatchObject({ placed: 0 });
   expect(await sets(f)).toMatchObject([
     { id: setId, hostId, state: "lost", desired: "running", reason: { code: "volume-host-lost" } },
@@ -128,8 +128,8 @@ test("I13: a set with a volume waits for its lost host, and one event reports it
 test("I13: a held set runs on with its volume when its host returns", async () => {
   const { f, hostId, setId } = await startDatabase();
   await expireLease(f, hostId);
-  await replaceLostHosts(f.ctx);
-  await replaceLostHosts(f.ctx);
+  await replaceSetsOfLostHosts(f.ctx);
+  await replaceSetsOfLostHosts(f.ctx);
   const back = await f.sync(hostId);
   expect(back.sets).toMatchObject([{ setId, desired: "running" }]);
   expect(back.reportAgain).toEqual([setId]);
@@ -143,7 +143,7 @@ test("I13: a held set runs on with its volume when its host returns", async () =
 test("I13: a set with a volume waits for a host whose Docker daemon hangs", async () => {
   const { f, hostId, setId } = await startDatabase();
   await hangDocker(f, hostId);
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 0 });
   expect(await sets(f)).toMatchObject([
     { id: setId, hostId, desired: "running", reason: { code: "volume-host-lost" } },
   ]);
@@ -158,7 +158,7 @@ test("I13: a volume that its host has not reported yet counts as well", async ()
     sql`update hosts set accepted_generation = ${hostGeneration} where id = ${hostId}`,
   );
   await expireLease(f, hostId);
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 0 });
   expect(await sets(f)).toMatchObject([{ id: setId, hostId, desired: "running" }]);
 });
 
@@ -166,7 +166,7 @@ test("a set whose agent never accepted it has no data, and is replaced", async (
   const { f, hostId } = await startDatabase({}, false);
   await setPolicy(f, "replace");
   await expireLease(f, hostId);
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 1 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 1 });
 });
 
 /** The row of a release that did not distinguish sets with a volume. */
@@ -178,13 +178,13 @@ test("I13: the stored policy `replace` names no loss, so a set with a volume wai
   const { f, hostId } = await startDatabase();
   await setPolicy(f, "replace");
   await expireLease(f, hostId);
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 0 });
 });
 
 test("I13: the policy `replace-without-data` replaces a set with a volume", async () => {
   const { f, hostId, setId } = await startDatabase({ onHostLost: "replace-without-data" });
   await expireLease(f, hostId);
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 1 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 1 });
   expect(await sets(f)).toMatchObject([
     { id: setId, hostId, desired: "deleted" },
     { hostId: null, state: "pending" },
@@ -194,18 +194,18 @@ test("I13: the policy `replace-without-data` replaces a set with a volume", asyn
 test("a policy that is changed while the host is lost takes effect", async () => {
   const { f, hostId } = await startDatabase();
   await expireLease(f, hostId);
-  await replaceLostHosts(f.ctx);
+  await replaceSetsOfLostHosts(f.ctx);
   const change = await patchService(f.ctx, f.tenantId, "db", 1, {
     onHostLost: "replace-without-data",
   });
   expect(change.effects.join(" ")).toContain("empty volume");
-  expect(await replaceLostHosts(f.ctx)).toMatchObject({ replacedSets: 1 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 1 });
 });
 
 test("the operator who deletes the lost host decides for the set", async () => {
   const { f, hostId } = await startDatabase();
   await expireLease(f, hostId);
-  await replaceLostHosts(f.ctx);
+  await replaceSetsOfLostHosts(f.ctx);
   await deleteHost(f.ctx, hostId, { confirm: hostId });
   expect(await sets(f)).toMatchObject([{ hostId: null, state: "pending" }]);
 });

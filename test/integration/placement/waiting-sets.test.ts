@@ -1,7 +1,9 @@
 import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
-import { cordonHost, patchHost, uncordonHost } from "../../../src/control/hosts/cordon-host.ts";
+import { cordonHost } from "../../../src/control/hosts/cordon-host.ts";
+import { patchHost } from "../../../src/control/hosts/patch-host.ts";
+import { uncordonHost } from "../../../src/control/hosts/uncordon-host.ts";
 import type { ControlContext } from "../../../src/control/runtime/context.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getSet } from "../../../src/control/sets/get-set.ts";

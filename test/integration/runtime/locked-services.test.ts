@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { JobRequest } from "../../../src/contracts/jobs.ts";
-import { createMover } from "../../../src/control/relocation/move-sets.ts";
+import { createMover } from "../../../src/control/operations/move-sets.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";

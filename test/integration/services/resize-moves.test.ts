@@ -3,7 +3,7 @@ import { afterEach, expect, test } from "vitest";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
-import { createMover } from "../../../src/control/relocation/move-sets.ts";
+import { createMover } from "../../../src/control/operations/move-sets.ts";
 import {
   createFleetContext,
   type FleetContext,

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
-import { createMover } from "../../../src/control/relocation/move-sets.ts";
+import { createMover } from "../../../src/control/operations/move-sets.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { observed, serviceBody } from "../../support/fleet/fleet-context.ts";

@@ -3,14 +3,14 @@ import { afterEach, expect, test } from "vitest";
 import type { CreateService } from "../../../src/contracts/api/services.ts";
 import { patchServiceBody } from "../../../src/contracts/api/services.ts";
 import type { ReportedVolume } from "../../../src/contracts/api/volumes.ts";
-import { replaceLostHosts } from "../../../src/control/hosts/replace-lost-hosts.ts";
+import { replaceSetsOfLostHosts } from "../../../src/control/hosts/replace-sets-of-lost-hosts.ts";
 import { reconcileService } from "../../../src/control/replicas/reconcile-replicas.ts";
 import { closeServices } from "../../../src/control/services/close-services.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { deleteService } from "../../../src/control/services/delete-service.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
-import { deleteSet } from "../../../src/control/sets/change-set.ts";
+import { deleteSet } from "../../../src/control/sets/delete-set.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import {
@@ -204,7 +204,7 @@ test("the sets of a lost host are replaced although they exist until the host re
     sql`update hosts set lease_expires_at = now() - interval '1 hour', lost_at = now() - interval '1 hour', state = 'lost' where id = ${hostId}`,
   );
   const replaced = await waitUntil("the sets are replaced", async () => {
-    await replaceLostHosts(fleet.ctx);
+    await replaceSetsOfLostHosts(fleet.ctx);
     await fleet.placer.placeSets();
     const { sets } = await fleet.sync(other, { full: true });
     return sets.length > 0 && sets;

@@ -4,7 +4,8 @@ import type { ReportedVolume } from "../../../src/contracts/api/volumes.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { newId } from "../../../src/lib/ids.ts";
-import { cordonHost, uncordonHost } from "../../../src/control/hosts/cordon-host.ts";
+import { cordonHost } from "../../../src/control/hosts/cordon-host.ts";
+import { uncordonHost } from "../../../src/control/hosts/uncordon-host.ts";
 import { deleteHost } from "../../../src/control/hosts/delete-host.ts";
 import { deleteService } from "../../../src/control/services/delete-service.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -12,8 +13,10 @@ import { getHost } from "../../../src/control/hosts/get-host.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
 import { getSet } from "../../../src/control/sets/get-set.ts";
 import { moveSet } from "../../../src/control/sets/move-set.ts";
-import { createMover } from "../../../src/control/relocation/move-sets.ts";
-import { listVolumes, purgeVolume, restoreVolume } from "../../../src/control/volumes/volumes.ts";
+import { createMover } from "../../../src/control/operations/move-sets.ts";
+import { listVolumes } from "../../../src/control/volumes/list-volumes.ts";
+import { purgeVolume } from "../../../src/control/volumes/purge-volume.ts";
+import { restoreVolume } from "../../../src/control/volumes/restore-volume.ts";
 import { expectCatalogTexts } from "../../support/fleet/expect-catalog-texts.ts";
 import {
   createFleetContext,

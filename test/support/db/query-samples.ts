@@ -258,8 +258,8 @@ const hosts: Samples = {
   lockRemovableHost: (q) => [removeHosts.lockRemovableHost(q, "host")],
   lockHostContent: (q) => [removeHosts.lockHostContent(q, "host", ids)],
   deleteHostRow: (q) => [removeHosts.deleteHostRow(q, "host")],
-  updateHostAdmission: (q) => [
-    scheduleHosts.updateHostAdmission(q, "host", { cordoned: true, draining: false }),
+  updateHostScheduling: (q) => [
+    scheduleHosts.updateHostScheduling(q, "host", { cordoned: true, draining: false }),
   ],
   updateHostLabels: (q) => [
     scheduleHosts.updateHostLabels(q, "host", 1, { labels: {}, taints: [] }),
@@ -305,7 +305,7 @@ const hosts: Samples = {
   listDesiredSets: (q) => [writeHosts.listDesiredSets(q, "host", 1, 1)],
 };
 
-const relocation: Samples = {
+const operationSamples: Samples = {
   upsertDrain: (q) => [
     drains.upsertDrain(q, "host", {
       deadlineSeconds: undefined,
@@ -571,7 +571,7 @@ const stored: Samples = {
   isRestorable: (q) => [volumes.isRestorable(q, "vol")],
   listSetsWithVolume: (q) => [volumes.listSetsWithVolume(q, "host", ids)],
   sumTrash: (q) => [volumes.sumTrash(q, "host")],
-  setRestoreVolume: (q) => [volumes.setRestoreVolume(q, "set", "vol")],
+  updateRestoreVolume: (q) => [volumes.updateRestoreVolume(q, "set", "vol")],
   listVolumes: (q) => [
     volumes.listVolumes(q, "tnt", { service: "db", host: "host", state: "live" }, "vol", 1),
     volumes.listVolumes(
@@ -589,7 +589,7 @@ export const querySamples: Samples = {
   ...autoscaling,
   ...events,
   ...hosts,
-  ...relocation,
+  ...operationSamples,
   ...placing,
   ...runtime,
   ...services,

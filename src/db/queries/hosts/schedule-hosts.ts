@@ -3,7 +3,7 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { queryRows } from "../runtime/query.ts";
 
 /** Stores whether a host is cordoned and draining. Undefined: it does not exist. */
-export async function updateHostAdmission(
+export async function updateHostScheduling(
   q: Queryable,
   hostId: string,
   admission: { cordoned: boolean; draining: boolean },

@@ -52,19 +52,19 @@ export interface RefreshPosition {
 
 /** Read it before the changes: the next refresh then misses no transaction. */
 export async function readRefreshPosition(q: Queryable): Promise<RefreshPosition> {
-  const [horizon] = await queryRows<RefreshPosition>(
+  const [position] = await queryRows<RefreshPosition>(
     q,
     sql`select pg_snapshot_xmin(pg_current_snapshot())::text as xmin,
           extract(epoch from pg_postmaster_start_time())::text as "serverStartedAt",
           (extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs",
           (select coalesce(json_agg(p), '[]') from (${hostPools}) p) as pools`,
   );
-  assert(horizon, "a select without a table gives a row");
-  return horizon;
+  assert(position, "a select without a table gives a row");
+  return position;
 }
 
 /**
- * Hosts that a transaction changed which had not ended at the horizon `xmin`. Uses
+ * Hosts that a transaction changed which had not ended at the position `xmin`. Uses
  * hosts_changed_xid.
  */
 export async function listChangedHosts(q: Queryable, xmin: string): Promise<FleetHostRow[]> {

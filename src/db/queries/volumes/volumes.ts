@@ -146,7 +146,7 @@ export async function sumTrash(q: Queryable, hostId: string): Promise<number> {
 }
 
 /** Sets which volume a pending set is to have. */
-export async function setRestoreVolume(
+export async function updateRestoreVolume(
   q: Queryable,
   setId: string,
   volumeId: string,

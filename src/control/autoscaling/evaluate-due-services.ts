@@ -7,46 +7,47 @@ import type { ControlContext } from "../runtime/context.ts";
 import { autoscaleService } from "./autoscale-service.ts";
 
 const SERVICES_PER_SWEEP_MAX = 50;
-/** Another sweep repeats a claim whose process crashed after this time. */
+/** After this time, another sweep retries the work of a crashed process. */
 const CLAIM_SECONDS = 30;
 const RETRY_SECONDS_MAX = 60;
 
 export interface DueOutcome {
-  /** Services that the sweep decided. */
-  decided: number;
-  /** Services that the sweep scaled. */
+  evaluated: number;
   scaled: number;
   failed: number;
 }
 
 /**
- * The autoscale sweep: decides services that are due, without Redis. Any number of processes may
- * sweep at once, as each claims its own services. One failing service does not stop the others: the
- * sweep logs it and retries it with exponential backoff.
+ * Evaluates the autoscaling of the services that are due, without Redis: the `autoscaling` sweep.
+ * Several processes may call it concurrently, because each claims its own services. A service that
+ * fails does not stop the others: the sweep logs the error and retries with exponential backoff.
  *
  * A service is due in these cases:
- * - Its demands changed, and no job has decided it since (I1).
+ * - Its demands changed, and no job has evaluated it since (I1).
  * - Berth releases one of its demands.
  * - The next step of a scale-in or a scale-out may follow.
  * - The tenant's quota limited the last decision, and may have grown.
  *
- * Once `signal` aborts, the sweep ends before the next service. Claims of the rest expire.
+ * After an abort of `signal` it evaluates no further service. Their claims expire.
  */
-export async function decideDueServices(
+export async function evaluateDueServices(
   ctx: ControlContext,
   signal?: AbortSignal,
 ): Promise<DueOutcome> {
-  const outcome: DueOutcome = { decided: 0, scaled: 0, failed: 0 };
+  const outcome: DueOutcome = { evaluated: 0, scaled: 0, failed: 0 };
   for (const due of await claimDueServices(ctx.db, SERVICES_PER_SWEEP_MAX, CLAIM_SECONDS)) {
     if (signal?.aborted) break;
     try {
-      const decided = await autoscaleService(ctx, due.serviceId);
-      outcome.decided++;
-      if (decided?.acted) outcome.scaled++;
+      const evaluated = await autoscaleService(ctx, due.serviceId);
+      outcome.evaluated++;
+      if (evaluated?.acted) outcome.scaled++;
     } catch (error) {
       outcome.failed++;
       const { serviceId, attempts } = due;
-      ctx.log.warn({ err: error, serviceId, attempts }, "service not decided");
+      ctx.log.warn(
+        { err: error, serviceId, attempts },
+        "cannot evaluate the autoscaling of the service",
+      );
       const retrySeconds = Math.min(2 ** attempts, RETRY_SECONDS_MAX);
       await postponeAutoscale(ctx.db, serviceId, retrySeconds);
     }
@@ -54,7 +55,10 @@ export async function decideDueServices(
   return outcome;
 }
 
-/** Makes services due that hold resolved demands which nothing would release. Returns how many. */
+/**
+ * Makes a service due if it holds a resolved demand that nothing would release: the `demand-audit`
+ * sweep. Returns the number of services.
+ */
 export function auditDueServices(ctx: Pick<ControlContext, "db">): Promise<number> {
   return markOverlookedServicesDue(ctx.db);
 }

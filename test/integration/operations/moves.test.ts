@@ -1,15 +1,16 @@
 import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
-import { drainHost, uncordonHost } from "../../../src/control/hosts/cordon-host.ts";
+import { drainHost } from "../../../src/control/hosts/drain-host.ts";
+import { uncordonHost } from "../../../src/control/hosts/uncordon-host.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
 import { waitForLockWait } from "../../support/fleet/lock-waits.ts";
-import { changeSet } from "../../../src/control/sets/change-set.ts";
+import { controlSet } from "../../../src/control/sets/control-set.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
 import { getSet } from "../../../src/control/sets/get-set.ts";
-import { createMover, type Mover } from "../../../src/control/relocation/move-sets.ts";
+import { createMover, type Mover } from "../../../src/control/operations/move-sets.ts";
 import { moveSet } from "../../../src/control/sets/move-set.ts";
 import { resizeService } from "../../../src/control/services/resize-service.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
@@ -185,7 +186,7 @@ test("a stopped set is moved and stays stopped; sets of a lost host are not move
   await run({ replicas: 2, onHostLost: "wait" });
   await obey(h1);
   const [stopped, other] = await sets();
-  await changeSet(f.ctx, f.tenantId, stopped?.id ?? "", "stop");
+  await controlSet(f.ctx, f.tenantId, stopped?.id ?? "", "stop");
   await obey(h1);
   const h2 = await f.enroll("h2");
   await moveSet(f.ctx, f.tenantId, stopped?.id ?? "");
@@ -233,7 +234,7 @@ test("a set that is stopped while another is to take its place stays, stopped, a
   await moveSet(f.ctx, f.tenantId, before?.id ?? "");
   expect(await mover.moveSets()).toBe(1);
   await f.placer.placeSets();
-  await changeSet(f.ctx, f.tenantId, before?.id ?? "", "stop");
+  await controlSet(f.ctx, f.tenantId, before?.id ?? "", "stop");
   for (const host of [h1, h2]) await obey(host);
   expect(await mover.moveSets()).toBeGreaterThan(0);
   for (const host of [h1, h2]) await obey(host);

@@ -1,7 +1,7 @@
 import type { RemovalReason } from "../../contracts/api/dry-run.ts";
 import type { SetDesire, SetState } from "../../contracts/api/sets.ts";
 import type { SpreadConstraint } from "./model.ts";
-import { type SpreadCounts, type TreeSet, VictimTree } from "./victim-tree.ts";
+import { type SpreadCounts, type TreeSet, RemovalTree } from "./removal-tree.ts";
 
 /** A replica that a scale-in may remove. */
 export interface ScaleInSet {
@@ -24,14 +24,14 @@ export interface ScaleInHost {
   acceptsSets: boolean;
 }
 
-export interface Victim {
+export interface ScaleInRemoval {
   setId: string;
   hostId: string | null;
   reason: RemovalReason;
 }
 
 /**
- * Chooses `count` sets of one service for a scale-in, first victim first; all sets if there are
+ * Chooses `count` sets of one service for a scale-in, first removal first; all sets if there are
  * fewer. The order of the choice:
  *
  * 1. Sets that do not serve: pending, then failed, then not ready. A set that a user stopped
@@ -48,29 +48,29 @@ export interface Victim {
  * `hosts` contains at least the hosts of the sets. Pure and independent of the order of its input;
  * O(n log n) for n sets.
  */
-export function chooseScaleInVictims(
+export function chooseScaleInRemovals(
   sets: readonly ScaleInSet[],
   hosts: readonly ScaleInHost[],
   spread: readonly SpreadConstraint[],
   count: number,
-): Victim[] {
+): ScaleInRemoval[] {
   const hostById = new Map(hosts.map((host) => [host.id, host]));
   const candidates = sets
-    .map((set) => candidateOf(set, set.hostId === null ? undefined : hostById.get(set.hostId)))
+    .map((set) => toCandidate(set, set.hostId === null ? undefined : hostById.get(set.hostId)))
     .sort(byPreference)
     .map((candidate, rank) => ({ ...candidate, rank }));
   const counts = countDomains(
     candidates.filter(({ hostId }) => hostId !== null),
     spread,
   );
-  const victims: Victim[] = [];
+  const removals: ScaleInRemoval[] = [];
   for (const tier of tiers) {
-    const ofTier = candidates.filter((candidate) => candidate.tier === tier);
-    const left = count - victims.length;
+    const inTier = candidates.filter((candidate) => candidate.tier === tier);
+    const left = count - removals.length;
     if (left <= 0) break;
-    victims.push(...chooseOfTier(ofTier, counts, left));
+    removals.push(...chooseFromTier(inTier, counts, left));
   }
-  return victims;
+  return removals;
 }
 
 const tiers = ["pending", "failed", "not-ready", "serving"] as const;
@@ -84,12 +84,12 @@ interface Candidate extends TreeSet {
   rack: string;
 }
 
-function candidateOf(set: ScaleInSet, host: ScaleInHost | undefined): Candidate {
+function toCandidate(set: ScaleInSet, host: ScaleInHost | undefined): Candidate {
   const zone = host?.zone ?? "";
   return {
     id: set.id,
     hostId: set.hostId,
-    tier: tierOf(set),
+    tier: getTier(set),
     isLeaving: set.isMoving || host?.acceptsSets === false,
     createdAtMs: set.createdAtMs,
     zone,
@@ -98,7 +98,7 @@ function candidateOf(set: ScaleInSet, host: ScaleInHost | undefined): Candidate 
   };
 }
 
-function tierOf(set: ScaleInSet): Tier {
+function getTier(set: ScaleInSet): Tier {
   if (set.hostId === null) return "pending";
   if (set.desired === "stopped") return "serving";
   if (set.state === "failed") return "failed";
@@ -138,11 +138,11 @@ function countBy<T, K>(items: Iterable<T>, getKey: (item: T) => K): Map<K, numbe
   return counts;
 }
 
-function chooseOfTier(
+function chooseFromTier(
   candidates: readonly Candidate[],
   counts: readonly SpreadCounts<Candidate>[],
   wanted: number,
-): Victim[] {
+): ScaleInRemoval[] {
   const [first] = candidates;
   if (!first) return [];
   if (first.tier === "pending") {
@@ -151,17 +151,17 @@ function chooseOfTier(
       .map(({ id, hostId }) => ({ setId: id, hostId, reason: "pending" }));
   }
   const keepsSpread = first.tier === "serving";
-  const tree = new VictimTree(candidates, counts, keepsSpread);
-  const victims: Victim[] = [];
-  while (victims.length < wanted) {
+  const tree = new RemovalTree(candidates, counts, keepsSpread);
+  const removals: ScaleInRemoval[] = [];
+  while (removals.length < wanted) {
     const set = tree.takeNext();
     if (!set) break;
-    victims.push({ setId: set.id, hostId: set.hostId, reason: reasonOf(set, counts.length > 0) });
+    removals.push({ setId: set.id, hostId: set.hostId, reason: getReason(set, counts.length > 0) });
   }
-  return victims;
+  return removals;
 }
 
-function reasonOf(set: Candidate, hasSpread: boolean): RemovalReason {
+function getReason(set: Candidate, hasSpread: boolean): RemovalReason {
   if (set.tier !== "serving") return set.tier;
   if (set.isLeaving) return "leaving-host";
   return hasSpread ? "spread" : "newest";

@@ -1,8 +1,8 @@
 import { type SQL, sql } from "drizzle-orm";
 import { PgDialect } from "drizzle-orm/pg-core";
 import { expect, test } from "vitest";
-import { drainHost } from "../../../src/control/hosts/cordon-host.ts";
-import { createMover } from "../../../src/control/relocation/move-sets.ts";
+import { drainHost } from "../../../src/control/hosts/drain-host.ts";
+import { createMover } from "../../../src/control/operations/move-sets.ts";
 import type { ControlContext } from "../../../src/control/runtime/context.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { moveSet } from "../../../src/control/sets/move-set.ts";

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
-import { createMover } from "../../../src/control/relocation/move-sets.ts";
+import { createMover } from "../../../src/control/operations/move-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { type FleetContext, serviceBody } from "../../support/fleet/fleet-context.ts";

@@ -14,7 +14,7 @@ export function readEventStreamLag({ db }: Pick<ControlContext, "db">): Promise<
 
 /** Logs a warning that names the oldest transaction while streams lag for more than a minute. */
 export async function watchEventStreamLag(ctx: Pick<ControlContext, "db" | "log">): Promise<void> {
-  const horizon = await readEventStreamLag(ctx);
-  if (horizon.ageSeconds < LAG_WARNING_SECONDS) return;
-  ctx.log.warn({ ...horizon }, "an old transaction holds events back from streams");
+  const lag = await readEventStreamLag(ctx);
+  if (lag.ageSeconds < LAG_WARNING_SECONDS) return;
+  ctx.log.warn({ ...lag }, "an old transaction holds events back from streams");
 }

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
-import { drainHost } from "../../../src/control/hosts/cordon-host.ts";
-import { createMover } from "../../../src/control/relocation/move-sets.ts";
+import { drainHost } from "../../../src/control/hosts/drain-host.ts";
+import { createMover } from "../../../src/control/operations/move-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getSet } from "../../../src/control/sets/get-set.ts";
 import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";

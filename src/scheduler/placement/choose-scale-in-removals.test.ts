@@ -1,23 +1,23 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
-  chooseScaleInVictims,
+  chooseScaleInRemovals,
   type ScaleInHost,
   type ScaleInSet,
-  type Victim,
-} from "./choose-victims.ts";
+  type ScaleInRemoval,
+} from "./choose-scale-in-removals.ts";
 import type { SpreadConstraint } from "./model.ts";
 import { cpuMsSince, measureReferenceCpuMs } from "../../../test/support/cpu-speed.ts";
 
 const byZone: SpreadConstraint[] = [{ by: "zone", maxSkew: 1 }];
 
-describe("the victims of a scale-in", () => {
+describe("the removals of a scale-in", () => {
   it("leave no zone empty: 2/2/2 with maxSkew 1 becomes 2/1/1", () => {
     // Both sets of zone z3 are the newest.
     const hosts = [hostOf("h1", "z1"), hostOf("h2", "z2"), hostOf("h3", "z3")];
     const sets = ["h1", "h1", "h2", "h2", "h3", "h3"].map((hostId, i) => setOf(i, hostId));
-    const victims = chooseScaleInVictims(sets, hosts, byZone, 2);
-    expect(victims).toEqual([
+    const removals = chooseScaleInRemovals(sets, hosts, byZone, 2);
+    expect(removals).toEqual([
       { setId: "set_5", hostId: "h3", reason: "spread" },
       { setId: "set_3", hostId: "h2", reason: "spread" },
     ]);
@@ -31,8 +31,8 @@ describe("the victims of a scale-in", () => {
       setOf(3, "h1"),
       setOf(4, "h1"),
     ];
-    const victims = chooseScaleInVictims(sets, [hostOf("h1", "z1")], [], 4);
-    expect(victims.map(({ setId, reason }) => [setId, reason])).toEqual([
+    const removals = chooseScaleInRemovals(sets, [hostOf("h1", "z1")], [], 4);
+    expect(removals.map(({ setId, reason }) => [setId, reason])).toEqual([
       ["set_2", "pending"],
       ["set_1", "failed"],
       ["set_0", "not-ready"],
@@ -43,15 +43,15 @@ describe("the victims of a scale-in", () => {
   it("do not begin with a set that a user stopped", () => {
     const stopped = { isReady: false, desired: "stopped", state: "stopped" } as const;
     const sets = [setOf(0, "h1", stopped), setOf(1, "h1"), setOf(2, "h1")];
-    const victims = chooseScaleInVictims(sets, [hostOf("h1", "z1")], [], 1);
-    expect(victims.map(({ setId }) => setId)).toEqual(["set_2"]);
+    const removals = chooseScaleInRemovals(sets, [hostOf("h1", "z1")], [], 1);
+    expect(removals.map(({ setId }) => setId)).toEqual(["set_2"]);
   });
 
   it("are sets on cordoned hosts, or that move, before newer ones", () => {
     const hosts = [hostOf("h1", "z1", false), hostOf("h2", "z1")];
     const sets = [setOf(0, "h1"), setOf(1, "h2", { isMoving: true }), setOf(2, "h2")];
-    const victims = chooseScaleInVictims(sets, hosts, [], 3);
-    expect(victims.map(({ setId, reason }) => [setId, reason])).toEqual([
+    const removals = chooseScaleInRemovals(sets, hosts, [], 3);
+    expect(removals.map(({ setId, reason }) => [setId, reason])).toEqual([
       ["set_1", "leaving-host"],
       ["set_0", "leaving-host"],
       ["set_2", "newest"],
@@ -63,8 +63,8 @@ describe("the victims of a scale-in", () => {
     const sets = ["h1", "h1", "h2", "h2", "h3", "h3"].map((hostId, i) => setOf(i, hostId));
     for (const maxSkew of [1, 5]) {
       const spread = [{ by: "zone", maxSkew } as const];
-      const victims = chooseScaleInVictims(sets, hosts, spread, 2);
-      expect(victims.map(({ setId }) => setId)).toEqual(["set_1", "set_5"]);
+      const removals = chooseScaleInRemovals(sets, hosts, spread, 2);
+      expect(removals.map(({ setId }) => setId)).toEqual(["set_1", "set_5"]);
     }
   });
 
@@ -72,14 +72,14 @@ describe("the victims of a scale-in", () => {
     const hosts = ["h1", "h2"].map((id) => hostOf(id, "z1"));
     const sets = [0, 1, 2].map((i) => setOf(i, "h1")).concat(setOf(3, "h2"));
     const spread: SpreadConstraint[] = [{ by: "host", maxSkew: 1 }, ...byZone];
-    const victims = chooseScaleInVictims(sets, hosts, spread, 3);
-    expect(victims.map(({ setId }) => setId)).toEqual(["set_2", "set_1", "set_3"]);
+    const removals = chooseScaleInRemovals(sets, hosts, spread, 3);
+    expect(removals.map(({ setId }) => setId)).toEqual(["set_2", "set_1", "set_3"]);
   });
 
   it("are all sets when fewer exist than the scale-in removes, and none for a count of 0", () => {
     const sets = [setOf(0, "h_unknown"), setOf(1, null, { state: "pending", isReady: false })];
-    expect(chooseScaleInVictims(sets, [], byZone, 9)).toHaveLength(2);
-    expect(chooseScaleInVictims(sets, [], byZone, 0)).toEqual([]);
+    expect(chooseScaleInRemovals(sets, [], byZone, 9)).toHaveLength(2);
+    expect(chooseScaleInRemovals(sets, [], byZone, 0)).toEqual([]);
   });
 });
 
@@ -126,10 +126,10 @@ describe("for any service, the choice", () => {
   it("is of so many different sets, and a smaller scale-in chooses the first of them", () => {
     fc.assert(
       fc.property(worldArbitrary, ({ sets, hosts, spread, count }) => {
-        const victims = chooseScaleInVictims(sets, hosts, spread, count);
-        expect(new Set(victims.map(({ setId }) => setId)).size).toBe(Math.min(count, sets.length));
-        const fewer = chooseScaleInVictims(sets, hosts, spread, Math.floor(count / 2));
-        expect(victims.slice(0, fewer.length)).toEqual(fewer);
+        const removals = chooseScaleInRemovals(sets, hosts, spread, count);
+        expect(new Set(removals.map(({ setId }) => setId)).size).toBe(Math.min(count, sets.length));
+        const fewer = chooseScaleInRemovals(sets, hosts, spread, Math.floor(count / 2));
+        expect(removals.slice(0, fewer.length)).toEqual(fewer);
       }),
     );
   });
@@ -138,8 +138,8 @@ describe("for any service, the choice", () => {
     fc.assert(
       fc.property(worldArbitrary, ({ sets, hosts, spread, count }) => {
         expect(
-          chooseScaleInVictims(sets.toReversed(), hosts.toReversed(), spread.toReversed(), count),
-        ).toEqual(chooseScaleInVictims(sets, hosts, spread, count));
+          chooseScaleInRemovals(sets.toReversed(), hosts.toReversed(), spread.toReversed(), count),
+        ).toEqual(chooseScaleInRemovals(sets, hosts, spread, count));
       }),
     );
   });
@@ -147,11 +147,11 @@ describe("for any service, the choice", () => {
   it("removes no set that serves while one remains that does not, unless a user stopped it", () => {
     fc.assert(
       fc.property(worldArbitrary, ({ sets, hosts, spread, count }) => {
-        const victims = chooseScaleInVictims(sets, hosts, spread, count);
+        const removals = chooseScaleInRemovals(sets, hosts, spread, count);
         const isIdle = ({ hostId, isReady, desired, state }: ScaleInSet) =>
           hostId === null || (desired !== "stopped" && (!isReady || state === "failed"));
-        const removed = sets.filter((set) => isVictim(victims, set));
-        const remaining = sets.filter((set) => !isVictim(victims, set));
+        const removed = sets.filter((set) => isVictim(removals, set));
+        const remaining = sets.filter((set) => !isVictim(removals, set));
         if (removed.some((set) => !isIdle(set))) expect(remaining.filter(isIdle)).toEqual([]);
       }),
     );
@@ -175,8 +175,8 @@ describe("for any service, the choice", () => {
         const sizes = (remaining: readonly ScaleInSet[]) =>
           domains.map((domain) => remaining.filter((set) => getDomain(set) === domain).length);
         const skew = (of: number[]) => Math.max(...of) - Math.min(...of);
-        const victims = chooseScaleInVictims(sets, hosts, spread, count);
-        const after = sizes(hosted.filter((set) => !isVictim(victims, set)));
+        const removals = chooseScaleInRemovals(sets, hosts, spread, count);
+        const after = sizes(hosted.filter((set) => !isVictim(removals, set)));
         const before = sizes(hosted);
         if (domains.length === 0) return;
         if (skew(before) <= rule.maxSkew) expect(skew(after)).toBeLessThanOrEqual(rule.maxSkew);
@@ -195,7 +195,7 @@ it("a scale-in of 20,000 sets on 5,000 hosts takes no quadratic time", () => {
   const sets = Array.from({ length: 20_000 }, (_, i) => setOf(i, `h${(i * 7) % 5_000}`));
   const spread = (["zone", "rack", "host"] as const).map((by) => ({ by, maxSkew: 1 }));
   const before = process.cpuUsage();
-  expect(chooseScaleInVictims(sets, hosts, spread, 19_999)).toHaveLength(19_999);
+  expect(chooseScaleInRemovals(sets, hosts, spread, 19_999)).toHaveLength(19_999);
   const cpuMs = cpuMsSince(before);
   // It takes 0.2 to 0.7 s. A quadratic choice takes far longer than the limit.
   expect(cpuMs).toBeLessThan(12 * measureReferenceCpuMs());
@@ -218,6 +218,6 @@ function hostOf(id: string, zone: string, acceptsSets = true): ScaleInHost {
   return { id, zone, rack: "r1", acceptsSets };
 }
 
-function isVictim(victims: readonly Victim[], set: ScaleInSet): boolean {
-  return victims.some(({ setId }) => setId === set.id);
+function isVictim(removals: readonly ScaleInRemoval[], set: ScaleInSet): boolean {
+  return removals.some(({ setId }) => setId === set.id);
 }

@@ -1,7 +1,7 @@
-import { AppError, notFound } from "../../contracts/common/app-error.ts";
+import { notFound } from "../../contracts/common/app-error.ts";
 import { SETS_PER_HOST_MAX } from "../../contracts/agent-protocol/protocol.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
-import type { Volume, VolumeState } from "../../contracts/api/volumes.ts";
+import type { Volume } from "../../contracts/api/volumes.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { commitPlacements } from "../../db/queries/placement/placements.ts";
@@ -11,15 +11,12 @@ import {
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
-import { countHostSets, insertPendingSets, lockHosts } from "../../db/queries/sets/write-sets.ts";
+import { countHostSets, insertPendingSets } from "../../db/queries/sets/write-sets.ts";
 import {
-  requestPurge,
   findVolume,
   isRestorable,
-  listVolumes as listVolumeRows,
-  setRestoreVolume,
+  updateRestoreVolume,
   sumTrash,
-  type VolumeRow,
 } from "../../db/queries/volumes/volumes.ts";
 import { assert } from "../../lib/assert.ts";
 import { newId } from "../../lib/ids.ts";
@@ -29,59 +26,9 @@ import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { toHostSnapshot, toPlanPolicy } from "../placement/host-snapshot.ts";
 import { getSet } from "../sets/get-set.ts";
-import { type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
 import { assertGranted } from "../tenancy/grants.ts";
 import { assertWithinQuota } from "../tenancy/quota.ts";
-
-export interface ListVolumes extends PageRequest {
-  service?: string | undefined;
-  host?: string | undefined;
-  state?: VolumeState | undefined;
-}
-
-export async function listVolumes(
-  ctx: ControlContext,
-  scope: string | null,
-  query: ListVolumes,
-): Promise<Page<Volume>> {
-  const filter = { service: query.service, host: query.host, state: query.state };
-  const rows = await listVolumeRows(ctx.db, scope, filter, pageStart(query), query.limit + 1);
-  return toPage(rows.map(withoutTenantId), query.limit, ({ id }) => id);
-}
-
-/**
- * Ends the retention of a trashed volume. Its host destroys it with its next sync. Throws
- * not-found, state-conflict, and invalid-request when `confirm` is not the volume's id.
- */
-export async function purgeVolume(
-  ctx: ControlContext,
-  scope: string | null,
-  volumeId: string,
-  { confirm }: { confirm: string },
-): Promise<Volume> {
-  const volume = await unitOfWork(ctx, async (tx) => {
-    const found = await findVolume(tx, scope, volumeId);
-    if (!found) throw notFound("volume");
-    if (confirm !== volumeId) {
-      throw new AppError("invalid-request", {
-        detail: "A purge cannot be undone: confirm must be the id of the volume.",
-        errors: [{ pointer: "/confirm", detail: `expected ${volumeId}` }],
-      });
-    }
-    await lockHosts(tx, [found.host.id]);
-    if (!(await requestPurge(tx, volumeId))) throw notTrashed(found);
-    tx.emit({
-      kind: "volume-purging",
-      tenantId: found.tenantId,
-      setId: found.setId,
-      hostId: found.host.id,
-      data: { volume: volumeId },
-    });
-    tx.signal(`host:${found.host.id}`);
-    return found;
-  });
-  return { ...withoutTenantId(volume), purging: true };
-}
+import { notTrashedError, volumeConflict } from "./volume-conflict.ts";
 
 /**
  * Starts one more set of the volume's service, on the volume's host and with the volume's data. The
@@ -100,7 +47,8 @@ export async function restoreVolume(
     assertMayRestore(volume, service);
     await assertGranted(tx, volume.tenantId, service);
     const template = await getSizedTemplate(tx, service);
-    if (!template.volume) throw conflict(`Service ${service.name} has no volume in its template.`);
+    if (!template.volume)
+      throw volumeConflict(`Service ${service.name} has no volume in its template.`);
     const requested: Resources = {
       cpuMillis: template.cpuMillis,
       memoryBytes: template.memoryBytes,
@@ -114,7 +62,7 @@ export async function restoreVolume(
       restoresVolumes: true,
     });
     const policyVersion = await assertCapacity(tx, volume, requested);
-    if (!(await isRestorable(tx, volumeId))) throw notTrashed(volume);
+    if (!(await isRestorable(tx, volumeId))) throw notTrashedError(volume);
     const generation = await updateService(tx, {
       ...service,
       replicas: service.replicas + 1,
@@ -124,7 +72,7 @@ export async function restoreVolume(
     const { revision, priority, tenantId } = service;
     const added = { ids: [id], tenantId, serviceId: service.id, revision, priority, ...requested };
     await insertPendingSets(tx, added);
-    await setRestoreVolume(tx, id, volumeId);
+    await updateRestoreVolume(tx, id, volumeId);
     const placement = { placementId: newId("plc"), setId: id, hostId: volume.host.id };
     const because = { score: 0, because: { volume: 1 } };
     await commitPlacements(tx, [{ ...placement, ...because, generation: 1 }], policyVersion);
@@ -150,20 +98,20 @@ function assertMayRestore(
   volume: Volume,
   service: ServiceRow | undefined,
 ): asserts service is ServiceRow {
-  if (volume.state !== "trashed") throw notTrashed(volume);
+  if (volume.state !== "trashed") throw notTrashedError(volume);
   if (!service || service.deleting) {
-    throw conflict(
+    throw volumeConflict(
       `Service ${volume.service} is deleted. Create it again, then repeat the restore. With 0 replicas it has only the set of this volume.`,
     );
   }
   if (service.desiredReplicas > service.replicas) {
     // The next decision would remove the newest set, which has the restored volume.
-    throw conflict(
+    throw volumeConflict(
       `Alerts or bounds hold service ${service.name} at ${service.desiredReplicas} sets, above its ${service.replicas} replicas. Scale it to ${service.desiredReplicas} first, or repeat the restore when the alerts are over.`,
     );
   }
   if (service.autoscale && service.replicas >= service.autoscale.max) {
-    throw conflict(
+    throw volumeConflict(
       `Service ${service.name} already has autoscale.max (${service.autoscale.max}) replicas. Raise it first.`,
     );
   }
@@ -184,22 +132,22 @@ async function assertCapacity(
     sumTrash(tx, volume.host.id),
   ]);
   const row = rows[0];
-  if (!row) throw conflict(`Host ${volume.host.name} does not exist.`);
+  if (!row) throw volumeConflict(`Host ${volume.host.name} does not exist.`);
   const policy = toPlanPolicy(pools, 0);
   const pool = policy.pools.find((candidate) => candidate.pool === row.pool);
   assert(pool, `host pool ${row.pool} has a policy`);
   const host = withVolumeFree(toHostSnapshot(row), volume, trashedBytes);
   if (host.readiness !== "ready") {
-    throw conflict(`Host ${volume.host.name} takes no sets now: it is ${host.readiness}.`);
+    throw volumeConflict(`Host ${volume.host.name} takes no sets now: it is ${host.readiness}.`);
   }
   if ((await countHostSets(tx, host.id)) >= SETS_PER_HOST_MAX) {
-    throw conflict(
+    throw volumeConflict(
       `Host ${volume.host.name}, which has the volume, has the maximum of ${SETS_PER_HOST_MAX} sets.`,
     );
   }
   const fit = fitsHost(host, pool, requested);
   if (!fit.ok) {
-    throw conflict(
+    throw volumeConflict(
       `Host ${volume.host.name}, which has the volume, has no capacity for the set: ${fit.reason}, by ${fit.shortBy}. Move or scale in other sets there.`,
     );
   }
@@ -214,20 +162,4 @@ function withVolumeFree(host: HostSnapshot, volume: Volume, trashedBytes: number
   const reclaimable = host.reclaimableVolumeBytes + volume.sizeBytes;
   const used = host.reported?.used.volumeBytes ?? 0;
   return { ...host, reclaimableVolumeBytes: Math.min(used, trashedBytes, reclaimable) };
-}
-
-function notTrashed(volume: Volume): AppError {
-  return conflict(
-    volume.state === "trashed"
-      ? `Volume ${volume.id} is being purged or restored, or its retention is over.`
-      : `Volume ${volume.id} is in use by set ${volume.setId}: delete the set first.`,
-  );
-}
-
-function conflict(detail: string): AppError {
-  return new AppError("state-conflict", { detail });
-}
-
-function withoutTenantId({ tenantId: _tenantId, ...volume }: VolumeRow): Volume {
-  return volume;
 }

@@ -53,7 +53,7 @@ export interface LostHostsOutcome {
  * that fails or is locked. All job workers may call it concurrently. After an abort of
  * `signal`, it handles no further service in this round.
  */
-export async function replaceLostHosts(
+export async function replaceSetsOfLostHosts(
   ctx: ControlContext,
   signal?: AbortSignal,
 ): Promise<LostHostsOutcome> {

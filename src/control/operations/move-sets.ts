@@ -208,14 +208,14 @@ async function endReplacements(tx: UnitOfWork, service: ServiceRow): Promise<num
     serviceId: service.id,
     limit: SETS_PER_SERVICE_MAX,
   });
-  const victims = decided.map(victimOf);
-  const hostIds = [...new Set(victims.flatMap(({ hostId }) => hostId ?? []))];
+  const removedSets = decided.map(getRemoved);
+  const hostIds = [...new Set(removedSets.flatMap(({ hostId }) => hostId ?? []))];
   await lockHosts(tx, hostIds);
   const removed = new Set(
     (
       await markSetsDeleted(
         tx,
-        victims.map(({ id }) => id),
+        removedSets.map(({ id }) => id),
         hostIds,
       )
     ).map(({ id }) => id),
@@ -224,7 +224,7 @@ async function endReplacements(tx: UnitOfWork, service: ServiceRow): Promise<num
   if (decided.length > 0) await wakeOperations(tx, service.id, SETS_PER_SERVICE_MAX);
   for (const replaced of decided) {
     const isRemoved =
-      removed.has(victimOf(replaced).id) ||
+      removed.has(getRemoved(replaced).id) ||
       (replaced.outcome !== "ready" && !replaced.isReplacementLive);
     if (!isRemoved) continue; // it was placed meanwhile, on a host that is not locked: next round
     await endReplacement(tx, service, replaced);
@@ -233,7 +233,7 @@ async function endReplacements(tx: UnitOfWork, service: ServiceRow): Promise<num
   return decided.length;
 }
 
-function victimOf({ outcome, setId, hostId, replacementSetId, replacementHostId }: ReplacedSet) {
+function getRemoved({ outcome, setId, hostId, replacementSetId, replacementHostId }: ReplacedSet) {
   return outcome === "ready"
     ? { id: setId, hostId }
     : { id: replacementSetId, hostId: replacementHostId };

@@ -45,7 +45,7 @@ interface Node<T> {
  * decrease; it corrects the key at its top. A sorted list of all domains would change as a whole
  * with each set that the tree gives out.
  */
-export class VictimTree<T extends TreeSet> {
+export class RemovalTree<T extends TreeSet> {
   readonly #counts: readonly SpreadCounts<T>[];
   readonly #keepsSpread: boolean;
   readonly #root: Node<T>;

@@ -1,9 +1,11 @@
 import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
-import { cordonHost, drainHost } from "../../../src/control/hosts/cordon-host.ts";
-import { createMover, type Mover } from "../../../src/control/relocation/move-sets.ts";
+import { cordonHost } from "../../../src/control/hosts/cordon-host.ts";
+import { drainHost } from "../../../src/control/hosts/drain-host.ts";
+import { createMover, type Mover } from "../../../src/control/operations/move-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
-import { changeSet, deleteSet } from "../../../src/control/sets/change-set.ts";
+import { controlSet } from "../../../src/control/sets/control-set.ts";
+import { deleteSet } from "../../../src/control/sets/delete-set.ts";
 import { getSet } from "../../../src/control/sets/get-set.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { type FleetContext, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
@@ -31,7 +33,7 @@ async function startDrain(services: readonly string[]): Promise<Draining> {
   for (const name of services) await createService(f.ctx, f.tenantId, serviceBody(name));
   await f.placer.placeSets();
   await obeyOrders(f, h1);
-  for (const { id } of await listLiveSets(f)) await changeSet(f.ctx, f.tenantId, id, "stop");
+  for (const { id } of await listLiveSets(f)) await controlSet(f.ctx, f.tenantId, id, "stop");
   await obeyOrders(f, h1);
   const h2 = await f.enroll("h2", { allocatable: { ...smallHost, cpuMillis: 1_000 } });
   await drainHost(f.ctx, h1);

@@ -106,10 +106,10 @@ async function decideMoves(
     const plannedAgain = isLast ? [] : others.permitted;
     const held = rejected
       .filter((move) => !plannedAgain.includes(move))
-      .map((move) => holdMove(move, rejections));
+      .map((move) => toWaitingMove(move, rejections));
     waiting = [...waiting, ...started.denied, ...held];
     if (plannedAgain.length === 0)
-      return [...started.permitted.map((move) => startMove(move, hostIds)), ...waiting];
+      return [...started.permitted.map((move) => toStartedMove(move, hostIds)), ...waiting];
     candidates = [...started.permitted, ...plannedAgain];
   }
 }
@@ -138,7 +138,7 @@ function splitByBudget(
   return { permitted, denied, counts };
 }
 
-function holdMove(
+function toWaitingMove(
   { operation, template }: MovableOperation,
   rejections: ReadonlyMap<string, string>,
 ): OperationDecision {
@@ -146,7 +146,7 @@ function holdMove(
   return { operation, template, step: "wait", reason };
 }
 
-function startMove(
+function toStartedMove(
   { operation, template, step }: MovableOperation,
   hostIds: ReadonlyMap<string, string>,
 ): OperationDecision {
