@@ -45,13 +45,13 @@ function listSweeps(deps: SweepDeps): Sweep[] {
     sweep("outbox", 500, (signal) => relayOutbox(deps, signal)),
     sweep("placement", PLACEMENT_SWEEP_MS, () => sweepPlacements(deps)),
     sweep("autoscaling", 500, (signal) => evaluateDueServices(ctx, signal)),
-    sweep("hosts", 2_000, (signal) => replaceSetsOfLostHosts(ctx, signal)),
+    sweep("failover", 2_000, (signal) => replaceSetsOfLostHosts(ctx, signal)),
     sweep("moves", 2_000, () => deps.moveSets()),
-    sweep("demands", 30_000, () => auditDueServices(ctx)),
+    sweep("demand-audit", 30_000, () => auditDueServices(ctx)),
     sweep("resizes", 2_000, (signal) => continueResizes(ctx, signal)),
-    sweep("closing", 5_000, () => closeServices(ctx)),
+    sweep("service-deletion", 5_000, () => closeServices(ctx)),
     sweep("replicas", 30_000, (signal) => auditReplicas(ctx, signal)),
-    sweep("horizon", 30_000, () => watchEventStreamLag(ctx)),
+    sweep("event-lag", 30_000, () => watchEventStreamLag(ctx)),
     sweep("retention", 60_000, (signal) => retention.run(signal)),
   ];
 }
