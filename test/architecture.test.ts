@@ -3,7 +3,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { jobPayloads } from "../src/contracts/jobs.ts";
-import { problemCatalogue } from "../src/contracts/common/problems.ts";
+import { problemCatalog } from "../src/contracts/common/problems.ts";
 import { findHouseViolations, houseRules } from "./support/architecture/house-rules.ts";
 import {
   findCycles,
@@ -47,7 +47,7 @@ describe("the project", () => {
 
   it("documents every problem code", () => {
     const headings = new Set(readText("docs/problems.md").match(/(?<=^## ).+$/gm));
-    expect(headings).toEqual(new Set(Object.keys(problemCatalogue)));
+    expect(headings).toEqual(new Set(Object.keys(problemCatalog)));
   });
 
   it("documents every job", () => {

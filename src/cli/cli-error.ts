@@ -1,5 +1,5 @@
 import type { FieldError } from "../contracts/common/app-error.ts";
-import { problemCatalogue, type ProblemCode } from "../contracts/common/problems.ts";
+import { problemCatalog, type ProblemCode } from "../contracts/common/problems.ts";
 import { type ExitCode, exitCodes } from "./exit-codes.ts";
 
 export interface CliErrorOptions {
@@ -50,7 +50,7 @@ export interface ProblemDocument {
 /** Converts a response of 400 or above. The status decides the exit code of an unknown code. */
 export function problemError(problem: ProblemDocument): CliError {
   const { code, status } = problem;
-  const known = code !== undefined && code in problemCatalogue ? (code as ProblemCode) : undefined;
+  const known = code !== undefined && code in problemCatalog ? (code as ProblemCode) : undefined;
   return new CliError(problem.detail ?? problem.title ?? `The API returned status ${status}.`, {
     exitCode: known === "quota-exceeded" ? exitCodes.failed : exitCodeOfStatus(status),
     hints: known ? hintsOf(known, problem) : [],

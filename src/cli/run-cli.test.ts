@@ -8,7 +8,7 @@ import {
   sampleSet,
 } from "../../test/support/api/api-samples.ts";
 import { berth, json, page, scriptedApi } from "../../test/support/cli/cli-harness.ts";
-import { problemCatalogue } from "../contracts/common/problems.ts";
+import { problemCatalog } from "../contracts/common/problems.ts";
 
 const now = (): number => sampleNowMs;
 const golden = (name: string): string => `../../test/golden/cli/${name}.txt`;
@@ -131,8 +131,8 @@ describe("tables", () => {
 });
 
 describe("errors", () => {
-  const problem = (code: keyof typeof problemCatalogue, more: object = {}): Response => {
-    const { status, title } = problemCatalogue[code];
+  const problem = (code: keyof typeof problemCatalog, more: object = {}): Response => {
+    const { status, title } = problemCatalog[code];
     return json(
       {
         type: `/problems/${code}`,

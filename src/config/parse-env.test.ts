@@ -20,7 +20,7 @@ const backends = {
 const folder = mkdtempSync(path.join(tmpdir(), "berth-config-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-function problemsOf(load: (env: Env) => unknown, env: Env): string {
+function readProblems(load: (env: Env) => unknown, env: Env): string {
   try {
     load(env);
   } catch (error) {
@@ -56,7 +56,7 @@ describe("a configuration", () => {
       BERTH_DATA_DIR: "/var/lib/berth",
     };
     for (const load of [loadHostAgentConfig, loadSimulatedHostsConfig, loadMigrateConfig])
-      expect(problemsOf(load, { ...backends, ...shell })).toBe("");
+      expect(readProblems(load, { ...backends, ...shell })).toBe("");
   });
 
   it("accepts a database URL with several hosts, and refuses one with a bad host", () => {
@@ -75,7 +75,7 @@ describe("a configuration", () => {
   });
 
   it("reports all invalid variables at once, and no value", () => {
-    const problems = problemsOf(loadApiConfig, {
+    const problems = readProblems(loadApiConfig, {
       DATABASE_URL: "mysql://swordfish",
       BERTH_PORT: "swordfish",
       BERTH_HOST_LOST_GRACE_MS: "-1",
@@ -102,7 +102,7 @@ describe("a configuration", () => {
     ["job-worker", loadJobWorkerConfig],
     ["all-in-one", loadAllInOneConfig],
   ] as const)("of %s refuses unknown variables", (_name, load) => {
-    expect(problemsOf(load, { ...backends, BERTH_PORTT: "1" })).toContain("BERTH_PORTT");
+    expect(readProblems(load, { ...backends, BERTH_PORTT: "1" })).toContain("BERTH_PORTT");
   });
 
   it("ignores variables of the command line and of other programs", () => {
@@ -113,7 +113,7 @@ describe("a configuration", () => {
       PGHOST: "x",
       HOME: "/",
     };
-    expect(problemsOf(loadApiConfig, env)).toBe("");
+    expect(readProblems(loadApiConfig, env)).toBe("");
   });
 
   it("treats an empty variable as unset", () => {
@@ -133,7 +133,7 @@ describe("a configuration", () => {
     ["BERTH_LOG_LEVEL", "loud"],
     ["REDIS_URL", "http://redis.example"],
   ])("refuses for %s the value %s, which is out of bounds", (name, value) => {
-    expect(problemsOf(loadApiConfig, { ...backends, [name]: value })).toContain(name);
+    expect(readProblems(loadApiConfig, { ...backends, [name]: value })).toContain(name);
   });
 
   it.each(["false", "0", "no", "off"])("parses %j as false", (value) => {
@@ -153,12 +153,12 @@ describe("a value in a file", () => {
 
   it("is refused beside the value itself, because the intent is ambiguous", () => {
     const env = { ...backends, DATABASE_URL_FILE: file };
-    expect(problemsOf(loadApiConfig, env)).toContain("DATABASE_URL_FILE");
+    expect(readProblems(loadApiConfig, env)).toContain("DATABASE_URL_FILE");
   });
 
   it("is named if it is unreadable", () => {
     const env = { REDIS_URL: backends.REDIS_URL, DATABASE_URL_FILE: path.join(folder, "none") };
-    expect(problemsOf(loadApiConfig, env)).toContain("DATABASE_URL_FILE");
+    expect(readProblems(loadApiConfig, env)).toContain("DATABASE_URL_FILE");
   });
 });
 
@@ -168,11 +168,13 @@ it("a Unix socket of Redis becomes a path for its client", () => {
 });
 
 it("a migration runs in the environment of the process that follows it", () => {
-  expect(problemsOf(loadMigrateConfig, { ...backends, BERTH_PORT: "1", BERTH_ODD: "1" })).toBe("");
+  expect(readProblems(loadMigrateConfig, { ...backends, BERTH_PORT: "1", BERTH_ODD: "1" })).toBe(
+    "",
+  );
 });
 
 it("all-in-one requires no variable", () => {
-  expect(problemsOf(loadAllInOneConfig, {})).toBe("");
+  expect(readProblems(loadAllInOneConfig, {})).toBe("");
 });
 
 it("on the edge, bindings other than text are ignored", () => {

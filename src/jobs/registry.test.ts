@@ -3,7 +3,7 @@ import { z } from "zod";
 import { jobPayloads, queueNames } from "../contracts/jobs.ts";
 import { toJobId } from "./queue/bullmq-job-queue.ts";
 import type { JobDeps } from "./queue/define-job.ts";
-import { concurrencyOf, createRegistry, jobRegistry } from "./registry.ts";
+import { computeConcurrency, createRegistry, jobRegistry } from "./registry.ts";
 
 const all = [...jobRegistry.values()];
 
@@ -24,7 +24,8 @@ describe("the registry", () => {
   });
 
   it("has a concurrency of at least one for every queue", () => {
-    for (const queue of queueNames) expect(concurrencyOf(jobRegistry, queue)).toBeGreaterThan(0);
+    for (const queue of queueNames)
+      expect(computeConcurrency(jobRegistry, queue)).toBeGreaterThan(0);
   });
 
   it("bounds every job in attempts, delay and time", () => {

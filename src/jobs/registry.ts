@@ -38,7 +38,7 @@ export const jobRegistry = createRegistry([
 ]);
 
 /** The concurrency of a job worker on a queue: the sum over the definitions of the queue. */
-export function concurrencyOf(registry: JobRegistry, queue: QueueName): number {
+export function computeConcurrency(registry: JobRegistry, queue: QueueName): number {
   const own = [...registry.values()].filter((job) => job.queue === queue);
   return own.reduce((sum, job) => sum + job.concurrency, 0);
 }

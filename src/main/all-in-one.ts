@@ -13,7 +13,7 @@ import { startHostAgent } from "./compose/host-agent.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { startEmbeddedRedis } from "./compose/embedded-redis.ts";
 import { type ProcessContext, runProcess } from "./compose/run-process.ts";
-import { controlSettingsOf } from "./compose/control-settings.ts";
+import { toControlSettings } from "./compose/to-control-settings.ts";
 import { createApiApp, serveHttp } from "./compose/serve-http.ts";
 
 /**
@@ -31,7 +31,7 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, context)
   };
   const database = await openDatabase(config, folder);
   const plane = await openControlPlane(
-    { database, ...redis, settings: controlSettingsOf(config) },
+    { database, ...redis, settings: toControlSettings(config) },
     context,
   );
   await subscribeSignals(plane, context);

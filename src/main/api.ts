@@ -4,7 +4,7 @@ import { ensureBootstrap } from "../control/tenancy/bootstrap.ts";
 import { subscribeSignals, openControlPlane } from "./compose/control-plane.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { runProcess } from "./compose/run-process.ts";
-import { controlSettingsOf } from "./compose/control-settings.ts";
+import { toControlSettings } from "./compose/to-control-settings.ts";
 import { createApiApp, serveHttp } from "./compose/serve-http.ts";
 
 /** The API: the Hono app on Node, with the queue dashboard. */
@@ -20,7 +20,7 @@ await runProcess("api", loadApiConfig, async (config, context) => {
       database,
       redisTarget: config.REDIS_URL.reveal(),
       redisPrefix: config.BERTH_REDIS_PREFIX,
-      settings: controlSettingsOf(config),
+      settings: toControlSettings(config),
     },
     context,
   );

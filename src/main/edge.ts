@@ -12,7 +12,7 @@ import { createApp } from "../routes/app.ts";
 import type { ControlContext } from "../control/runtime/context.ts";
 import { CallerTokenCache } from "../control/tenancy/token-cache.ts";
 import { createEdgeLog } from "./compose/edge-log.ts";
-import { controlSettingsOf } from "./compose/control-settings.ts";
+import { toControlSettings } from "./compose/to-control-settings.ts";
 import { ServiceBatches } from "../control/services/service-batches.ts";
 
 /** Cloudflare's execution context; `waitUntil` continues work after the answer. */
@@ -43,7 +43,7 @@ async function serveRequest(
   const { ctx, close } = openRequest(config, log);
   try {
     const app = createApp(ctx, { version: config.BERTH_VERSION, isEdge: true });
-    const response = await app.fetch(request, bindings, { ...executionOf(execution), props: {} });
+    const response = await app.fetch(request, bindings, { ...toExecution(execution), props: {} });
     if (response.body === null) {
       execution.waitUntil(close());
       return response;
@@ -102,7 +102,7 @@ function openRequest(
     hostAnswerLimit: createConcurrencyLimit(1),
     serviceInserter: new ServiceBatches(database.db),
     log,
-    settings: controlSettingsOf(config),
+    settings: toControlSettings(config),
   };
   const close = async (): Promise<void> => {
     signals.close();
@@ -113,7 +113,7 @@ function openRequest(
   return { ctx, close };
 }
 
-function executionOf(execution: EdgeExecution): EdgeExecution {
+function toExecution(execution: EdgeExecution): EdgeExecution {
   return {
     waitUntil: (work) => execution.waitUntil(work),
     passThroughOnException: () => execution.passThroughOnException(),

@@ -3,7 +3,7 @@ import { openPostgres } from "../db/postgres/open-postgres.ts";
 import { openControlPlane, startJobs } from "./compose/control-plane.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { runProcess } from "./compose/run-process.ts";
-import { controlSettingsOf } from "./compose/control-settings.ts";
+import { toControlSettings } from "./compose/to-control-settings.ts";
 import { createHealthApp, serveHttp } from "./compose/serve-http.ts";
 
 /** Runs jobs and sweeps. Any number of these processes may run, on any machines. */
@@ -19,7 +19,7 @@ await runProcess("job-worker", loadJobWorkerConfig, async (config, context) => {
     redisPrefix: config.BERTH_REDIS_PREFIX,
   };
   const plane = await openControlPlane(
-    { database, ...redis, settings: controlSettingsOf(config) },
+    { database, ...redis, settings: toControlSettings(config) },
     context,
   );
   const metrics = createMetrics(plane);

@@ -89,14 +89,14 @@ export class RedisStreamRelay implements StreamRelay {
   }
 
   async append(streamId: string, chunk: Uint8Array): Promise<void> {
-    await this.#push(streamId, frameOf("data", chunk));
+    await this.#push(streamId, encodeFrame("data", chunk));
   }
 
   /** Resolves also after the reader has left. */
   async end(streamId: string, error?: string): Promise<void> {
     const kind = error === undefined ? "end" : "error";
     try {
-      await this.#push(streamId, frameOf(kind, new TextEncoder().encode(error ?? "")));
+      await this.#push(streamId, encodeFrame(kind, new TextEncoder().encode(error ?? "")));
     } catch (cause) {
       if (cause instanceof AppError && cause.code === "not-found") return;
       throw cause;
@@ -182,7 +182,7 @@ export class RedisStreamRelay implements StreamRelay {
 }
 
 /** One byte for the kind of frame, then the payload. */
-function frameOf(kind: FrameKind, bytes: Uint8Array): Buffer {
+function encodeFrame(kind: FrameKind, bytes: Uint8Array): Buffer {
   return Buffer.concat([Buffer.of(frameKinds.indexOf(kind)), bytes]);
 }
 

@@ -98,12 +98,12 @@ export class RedisSignals implements Signals {
     return new Promise((resolve) => {
       const own = this.#waiters.get(channel) ?? new Set<() => void>();
       this.#waiters.set(channel, own);
-      const end = (isSignalled: boolean): void => {
+      const end = (isSignaled: boolean): void => {
         clearTimeout(timer);
         signal?.removeEventListener("abort", giveUp);
         own.delete(wake);
         if (own.size === 0 && this.#waiters.get(channel) === own) this.#waiters.delete(channel);
-        resolve(isSignalled);
+        resolve(isSignaled);
       };
       const wake = (): void => end(true);
       const giveUp = (): void => end(false);

@@ -4,7 +4,7 @@ import { translateError } from "../control/runtime/errors.ts";
 import { mountAccess } from "./tenancy/routes.ts";
 import { mountAgent } from "./agent/routes.ts";
 import type { ApiEnv } from "./http/api-env.ts";
-import { mountElasticity } from "./autoscaling/routes.ts";
+import { mountAutoscaling } from "./autoscaling/routes.ts";
 import { mountEvents } from "./events/routes.ts";
 import { mountHooks } from "./autoscaling/hook-routes.ts";
 import { mountHosts } from "./hosts/routes.ts";
@@ -53,7 +53,7 @@ export function createMountedApi(ctx: ControlContext, options: AppOptions): Api 
   mountSets(api);
   mountVolumes(api);
   mountHosts(api);
-  mountElasticity(api);
+  mountAutoscaling(api);
   mountHooks(api);
   mountEvents(api);
   mountAccess(api);

@@ -1,4 +1,4 @@
-import { countOf } from "../../lib/text/count-of.ts";
+import { formatCount } from "../../lib/text/format-count.ts";
 import { truncate } from "../../lib/text/truncate.ts";
 import { TEXT_CHARACTERS_MAX } from "../common/primitives.ts";
 import type { EventKind } from "./events.ts";
@@ -106,9 +106,9 @@ function setMovedText(facts: SetMoved): string {
 function serviceScaledText(facts: ServiceScaled): string {
   switch (facts.cause) {
     case "request":
-      return `Service ${facts.service} scaled from ${facts.from} to ${countOf(facts.to, "set")} (${countOf(facts.replicas, "replica")} requested).`;
+      return `Service ${facts.service} scaled from ${facts.from} to ${formatCount(facts.to, "set")} (${formatCount(facts.replicas, "replica")} requested).`;
     case "removal":
-      return `Service ${facts.service} is removing ${countOf(facts.removed, "set")}.`;
+      return `Service ${facts.service} is removing ${formatCount(facts.removed, "set")}.`;
     case "volume-restored":
       return `Service ${facts.service} is adding a set for the restored volume ${facts.volumeId}.`;
   }
@@ -126,12 +126,12 @@ const demandText = ({ alert, hook }: DemandFacts) => `Alert ${alert} of hook ${h
  */
 export const eventTexts = {
   "service-created": (facts: Named & { replicas: number }) =>
-    `Service ${facts.service} created with ${countOf(facts.replicas, "replica")}.`,
+    `Service ${facts.service} created with ${formatCount(facts.replicas, "replica")}.`,
   "service-changed": (facts: Named & { changed: readonly string[]; revision: number }) =>
     `Service ${facts.service} changed: ${facts.changed.join(", ")}. Its target revision is ${facts.revision}.`,
   "service-scaled": serviceScaledText,
   "service-resized": (facts: Named & { size: string; inPlace: number; replaced: number }) =>
-    `Service ${facts.service} is being resized to ${facts.size}: ${countOf(facts.inPlace, "set")} in place, ${countOf(facts.replaced, "set")} by replacement.`,
+    `Service ${facts.service} is being resized to ${facts.size}: ${formatCount(facts.inPlace, "set")} in place, ${formatCount(facts.replaced, "set")} by replacement.`,
   "service-deleted": (facts: Named) => `Service ${facts.service} is being deleted.`,
 
   "set-placed": (facts: { host: string }) => `Placed on host ${facts.host}.`,
@@ -174,7 +174,7 @@ export const eventTexts = {
     restarts: number;
   }) => {
     const exit = facts.exitCode === null ? "" : ` after exit code ${facts.exitCode}`;
-    return `Container ${facts.container} restarted${exit} (${countOf(facts.restarts, "restart")} in total).`;
+    return `Container ${facts.container} restarted${exit} (${formatCount(facts.restarts, "restart")} in total).`;
   },
 
   "volume-trashed": (facts: { expiresAt: string }) =>
@@ -199,7 +199,7 @@ export const eventTexts = {
   "host-draining": (facts: HostDraining) =>
     facts.cause === "request"
       ? `Host ${facts.host} is draining. Its sets move to other hosts.`
-      : `The drain of host ${facts.host} missed its deadline with ${countOf(facts.sets, "set")} left. ${
+      : `The drain of host ${facts.host} missed its deadline with ${formatCount(facts.sets, "set")} left. ${
           facts.isForced
             ? "Berth now ignores disruption budgets and moves them."
             : "Repeat the drain with `force` to ignore disruption budgets."
@@ -211,18 +211,18 @@ export const eventTexts = {
     `Replacement is on hold: ${facts.hostsDown} of ${facts.hostsTotal} hosts of pool ${facts.pool} went down together. Bring the hosts back, or delete them.`,
 
   "demand-raised": (facts: DemandFacts) =>
-    `${demandText(facts)} fires and requests ${countOf(facts.wantedReplicas, "set")}.`,
+    `${demandText(facts)} fires and requests ${formatCount(facts.wantedReplicas, "set")}.`,
   "demand-resolved": (facts: DemandFacts) =>
-    `${demandText(facts)} resolved. Its ${countOf(facts.wantedReplicas, "set")} stay for the stabilization window.`,
+    `${demandText(facts)} resolved. Its ${formatCount(facts.wantedReplicas, "set")} stay for the stabilization window.`,
   "demand-released": (facts: DemandFacts) =>
-    `${demandText(facts)} no longer holds ${countOf(facts.wantedReplicas, "set")}.`,
+    `${demandText(facts)} no longer holds ${formatCount(facts.wantedReplicas, "set")}.`,
   "demand-stale": (facts: DemandFacts) =>
-    `${demandText(facts)} no longer holds ${countOf(facts.wantedReplicas, "set")}: no delivery mentioned it for the rule's holdMaxSeconds.`,
+    `${demandText(facts)} no longer holds ${formatCount(facts.wantedReplicas, "set")}: no delivery mentioned it for the rule's holdMaxSeconds.`,
   "alerts-truncated": (facts: { hook: string; truncatedAlerts: number }) =>
-    `A delivery to hook ${facts.hook} left out ${countOf(facts.truncatedAlerts, "alert")}. Remove \`max_alerts\` from its sender.`,
+    `A delivery to hook ${facts.hook} left out ${formatCount(facts.truncatedAlerts, "alert")}. Remove \`max_alerts\` from its sender.`,
   "decision-made": (facts: Named & { from: number; to: number; because: readonly string[] }) => {
     const direction = facts.to > facts.from ? "out" : "in";
-    return `Service ${facts.service} scales ${direction} from ${facts.from} to ${countOf(facts.to, "set")}: ${facts.because.join("; ")}.`;
+    return `Service ${facts.service} scales ${direction} from ${facts.from} to ${formatCount(facts.to, "set")}: ${facts.because.join("; ")}.`;
   },
 
   "hook-changed": (facts: Named & { hook: string; changed: readonly string[] }) =>

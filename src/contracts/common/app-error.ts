@@ -1,4 +1,4 @@
-import { problemCatalogue, type ProblemCode } from "./problems.ts";
+import { problemCatalog, type ProblemCode } from "./problems.ts";
 
 /**
  * One fault of a request: an RFC 6901 pointer into the body or a parameter's name, and the remedy.
@@ -44,7 +44,7 @@ export class AppError extends Error {
   }
 
   get retryable(): boolean {
-    return problemCatalogue[this.code].retryable;
+    return problemCatalog[this.code].retryable;
   }
 }
 

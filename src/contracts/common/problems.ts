@@ -4,7 +4,7 @@
  * `status` is the HTTP status of the answer (RFC 9457). `retryable` states whether the same request
  * may succeed later; a job retries only those.
  */
-export const problemCatalogue = {
+export const problemCatalog = {
   "malformed-request": { status: 400, title: "The request is not well-formed", retryable: false },
   unauthenticated: { status: 401, title: "Missing or invalid credentials", retryable: false },
   forbidden: { status: 403, title: "The role does not permit this operation", retryable: false },
@@ -89,4 +89,4 @@ export const problemCatalogue = {
   "capacity-insufficient": { status: 507, title: "No host has enough capacity", retryable: true },
 } as const satisfies Record<string, { status: number; title: string; retryable: boolean }>;
 
-export type ProblemCode = keyof typeof problemCatalogue;
+export type ProblemCode = keyof typeof problemCatalog;

@@ -20,7 +20,7 @@ import {
 } from "../../db/queries/autoscaling/hooks.ts";
 import { markAutoscaleDue } from "../../db/queries/autoscaling/states.ts";
 import { lockServiceById } from "../../db/queries/services/write-services.ts";
-import { chunksOf } from "../../lib/chunk.ts";
+import { splitIntoChunks } from "../../lib/split-into-chunks.ts";
 import { newId } from "../../lib/ids.ts";
 import {
   type DeliveredAlert,
@@ -88,7 +88,7 @@ export async function receiveAlerts(
   if (delivery.truncatedAlerts > 0) await reportTruncation(ctx, hook, delivery.truncatedAlerts);
   // Most deliveries repeat what the database holds: they need no lock.
   const first = fold(hook, known, delivered, { baseReplicas: 0, heldTotal: 0 });
-  for (const chunk of chunksOf(first.repeatedIds, ALERTS_PER_STATEMENT_MAX)) {
+  for (const chunk of splitIntoChunks(first.repeatedIds, ALERTS_PER_STATEMENT_MAX)) {
     await updateLastReceived(ctx.db, chunk);
   }
   const isNews = first.newRuns.length + first.resolvedIds.length + first.reopenedIds.length > 0;
@@ -127,7 +127,7 @@ async function readKnownRuns(
 ): Promise<KnownRuns> {
   let nowMs = 0;
   const runs = new Map<string, KnownRunRow>();
-  for (const chunk of chunksOf(delivered, ALERTS_PER_STATEMENT_MAX)) {
+  for (const chunk of splitIntoChunks(delivered, ALERTS_PER_STATEMENT_MAX)) {
     const known = await listKnownRuns(q, hookId, chunk);
     nowMs = known.nowMs;
     for (const run of known.runs) runs.set(run.id, run);
@@ -180,7 +180,7 @@ async function store(
 
 async function storeOutcome(tx: UnitOfWork, hook: HookRow, outcome: FoldOutcome): Promise<void> {
   const inserted = outcome.newRuns.map(toStoredRun);
-  const chunks = chunksOf(inserted, ALERTS_PER_STATEMENT_MAX);
+  const chunks = splitIntoChunks(inserted, ALERTS_PER_STATEMENT_MAX);
   const [resolved, reopened] = await Promise.all([
     resolveDemands(tx, outcome.resolvedIds),
     reopenDemands(tx, outcome.reopenedIds),

@@ -1,7 +1,7 @@
 import { AppError } from "../../contracts/common/app-error.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { countRemainingSets, findServiceByName } from "../../db/queries/services/write-services.ts";
-import { countOf } from "../../lib/text/count-of.ts";
+import { formatCount } from "../../lib/text/format-count.ts";
 
 /**
  * Throws already-exists if a service has the name. A service that is being deleted holds its name
@@ -17,8 +17,8 @@ export async function assertNameFree(tx: Queryable, tenantId: string, name: stri
   const onLostHosts =
     setsOnLostHosts === 0
       ? ""
-      : ` Lost hosts have ${countOf(setsOnLostHosts, "set")}: these end when their host returns, or when an operator deletes it.`;
+      : ` Lost hosts have ${formatCount(setsOnLostHosts, "set")}: these end when their host returns, or when an operator deletes it.`;
   throw new AppError("already-exists", {
-    detail: `The service of this name is being deleted, and ${countOf(sets, "set")} still exist${sets === 1 ? "s" : ""}.${onLostHosts} Retry the request when the deletion is complete.`,
+    detail: `The service of this name is being deleted, and ${formatCount(sets, "set")} still exist${sets === 1 ? "s" : ""}.${onLostHosts} Retry the request when the deletion is complete.`,
   });
 }

@@ -22,7 +22,7 @@ import { computeSetAmounts, assertWithinQuota, computeSetGrowth } from "../tenan
 import { jobsForNewSets, SETS_ADDED_MAX } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
 import { assertNameFree } from "./assert-name-free.ts";
-import { countOf } from "../../lib/text/count-of.ts";
+import { formatCount } from "../../lib/text/format-count.ts";
 
 /** A service with more sets has a statement of its own, so that small ones do not wait for it. */
 const BATCHED_SETS_MAX = 50;
@@ -78,7 +78,7 @@ export async function createService(
   await dispatchEffects(ctx, { jobs, outboxIds, signals: [`service:${service.id}`, "events"] });
   return {
     service: asCreated(service, body.template, stored, setIds.length),
-    effects: [`The scheduler will place ${countOf(body.replicas, "set")}.`],
+    effects: [`The scheduler will place ${formatCount(body.replicas, "set")}.`],
   };
 }
 

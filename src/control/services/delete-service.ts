@@ -12,7 +12,7 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { assertGeneration } from "../runtime/preconditions.ts";
 import { readChangedService } from "./get-service.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
-import { countOf } from "../../lib/text/count-of.ts";
+import { formatCount } from "../../lib/text/format-count.ts";
 
 /**
  * Stops and removes all sets of a service, in rounds; the service ends with the last of them.
@@ -28,7 +28,7 @@ export async function deleteService(
     const service = await lockServiceByName(tx, tenantId, name);
     if (!service) throw notFound("service");
     const live = await countLiveSets(tx, service.id);
-    const effects = [`Berth will stop and remove ${countOf(live, "set")}.`];
+    const effects = [`Berth will stop and remove ${formatCount(live, "set")}.`];
     if (service.deleting) return { service: await readChangedService(tx, tenantId, name), effects };
     assertGeneration(service, generation);
     const changed: ServiceRow = { ...service, deleting: true };

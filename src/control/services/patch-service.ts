@@ -28,7 +28,7 @@ import { assertGranted } from "../tenancy/grants.ts";
 import { computeSetAmounts, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
-import { countOf } from "../../lib/text/count-of.ts";
+import { formatCount } from "../../lib/text/format-count.ts";
 
 /**
  * Changes a service at the given generation. A changed template becomes the target revision, which
@@ -169,8 +169,8 @@ function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): s
   if (after.priority !== before.priority)
     effects.push("Pending sets and sets created from now on have the new priority.");
   const added = after.desiredReplicas - before.desiredReplicas;
-  if (added > 0) effects.push(`Berth will add ${countOf(added, "set")}.`);
-  if (added < 0) effects.push(`Berth will remove ${countOf(-added, "set")}.`);
+  if (added > 0) effects.push(`Berth will add ${formatCount(added, "set")}.`);
+  if (added < 0) effects.push(`Berth will remove ${formatCount(-added, "set")}.`);
   if (effects.length === 0) effects.push("No set changes.");
   return effects;
 }

@@ -44,7 +44,7 @@ import {
   isSameSize,
   type HostWithoutCapacity,
 } from "./resize-steps.ts";
-import { countOf } from "../../lib/text/count-of.ts";
+import { formatCount } from "../../lib/text/format-count.ts";
 import { describeBytes } from "../../lib/text/describe-bytes.ts";
 
 /**
@@ -267,14 +267,14 @@ async function reportResize(
   });
   await reconcileServiceSets(tx, service);
   return [
-    `Berth will resize ${countOf(inPlace, "set")} in place to ${size}, without a restart.`,
+    `Berth will resize ${formatCount(inPlace, "set")} in place to ${size}, without a restart.`,
     ...(moving > 0
       ? [
-          `Berth will replace ${countOf(moving, "set")} because the hosts lack capacity for the new size. Each keeps its size until another host fits and the disruption budget allows it.`,
+          `Berth will replace ${formatCount(moving, "set")} because the hosts lack capacity for the new size. Each keeps its size until another host fits and the disruption budget allows it.`,
         ]
       : []),
     ...(left > 0
-      ? [`${countOf(left, "set")} on lost hosts cannot grow: the hosts lack capacity.`]
+      ? [`${formatCount(left, "set")} on lost hosts cannot grow: the hosts lack capacity.`]
       : []),
   ];
 }

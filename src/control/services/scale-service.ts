@@ -15,7 +15,7 @@ import { readChangedService } from "./get-service.ts";
 import { assertGranted } from "../tenancy/grants.ts";
 import { assertWithinQuota, computeSetGrowth } from "../tenancy/quota.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
-import { countOf } from "../../lib/text/count-of.ts";
+import { formatCount } from "../../lib/text/format-count.ts";
 
 /**
  * Sets the replicas of a service. Demands of alerts may keep the service above them. A number
@@ -81,8 +81,9 @@ function describe(
   because: readonly string[],
 ): string[] {
   const effects: string[] = [];
-  if (desired > before) effects.push(`Berth will add ${countOf(desired - before, "set")}.`);
-  else if (desired < before) effects.push(`Berth will remove ${countOf(before - desired, "set")}.`);
+  if (desired > before) effects.push(`Berth will add ${formatCount(desired - before, "set")}.`);
+  else if (desired < before)
+    effects.push(`Berth will remove ${formatCount(before - desired, "set")}.`);
   else effects.push("The number of sets stays as it is.");
   if (desired !== replicas) effects.push(...because);
   return effects;

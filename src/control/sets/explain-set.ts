@@ -3,7 +3,7 @@ import type { Operation } from "../../contracts/api/operations.ts";
 import type { BerthSet, SetExplanation } from "../../contracts/api/sets.ts";
 import { findPlacement, findRejection, findSetById } from "../../db/queries/sets/read-sets.ts";
 import { listRemedies } from "../../scheduler/placement/explain.ts";
-import { countOf } from "../../lib/text/count-of.ts";
+import { formatCount } from "../../lib/text/format-count.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
 /**
@@ -34,7 +34,9 @@ function toText(set: BerthSet, parts: Omit<SetExplanation, "text">): string {
   }
   if (parts.rejection) {
     const { hostsTotal, reasons, at } = parts.rejection;
-    lines.push(`The attempt at ${at} found no host that fits. Of ${countOf(hostsTotal, "host")}:`);
+    lines.push(
+      `The attempt at ${at} found no host that fits. Of ${formatCount(hostsTotal, "host")}:`,
+    );
     for (const { reason, hosts } of reasons) lines.push(`  ${hosts} ${reason}`);
     for (const remedy of listRemedies(parts.rejection)) lines.push(`To fix: ${remedy}.`);
   } else if (!set.host && set.state === "pending") {

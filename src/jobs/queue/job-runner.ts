@@ -9,7 +9,7 @@ import { withTimeout } from "../../lib/async/with-timeout.ts";
 import { translateError } from "../../control/runtime/errors.ts";
 import type { CompletedJobs } from "./completed-jobs.ts";
 import type { JobDeps, JobOutcome } from "./define-job.ts";
-import { concurrencyOf, isShared, type JobRegistry } from "../registry.ts";
+import { computeConcurrency, isShared, type JobRegistry } from "../registry.ts";
 
 /** A killed job worker blocks its jobs for this time and up to one check for stalled jobs. */
 const LOCK_MS = 15_000;
@@ -100,7 +100,7 @@ function startQueue(
  */
 function openJobWorker(options: JobRunnerOptions, queue: QueueName): Worker {
   const { redis, prefix, registry, deps } = options;
-  const concurrency = concurrencyOf(registry, queue);
+  const concurrency = computeConcurrency(registry, queue);
   let endedAtMs = -Infinity;
   const attempt = async (job: Job): Promise<JobOutcome> => {
     const isBurst = performance.now() - endedAtMs < BURST_GAP_MS;
@@ -144,7 +144,7 @@ async function runAttempt(
   };
   try {
     const result = await runDefined(options, job);
-    options.completed.add(outboxIdsOf(job));
+    options.completed.add(readOutboxIds(job));
     log.info({ ...result, ...note(result.outcome) }, "job");
     return result;
   } catch (thrown) {
@@ -162,7 +162,7 @@ async function runAttempt(
  * The outbox rows of the job. Jobs of an older release have none: that release deleted the rows
  * when it enqueued.
  */
-function outboxIdsOf(job: Job): number[] {
+function readOutboxIds(job: Job): number[] {
   const ids: unknown = (job.data as { outboxIds?: unknown } | undefined)?.outboxIds;
   return Array.isArray(ids) ? ids.filter((id): id is number => Number.isSafeInteger(id)) : [];
 }

@@ -52,7 +52,7 @@ async function runInProcess(
 ): Promise<void> {
   const byWork = new Map<string, DueJob[]>();
   for (const job of jobs) {
-    const work = workOf(deps, job);
+    const work = toWorkKey(deps, job);
     const same = byWork.get(work);
     if (same) same.push(job);
     else byWork.set(work, [job]);
@@ -94,6 +94,6 @@ async function runWork(deps: SweepDeps, work: string, same: readonly DueJob[]): 
   );
 }
 
-function workOf({ registry }: SweepDeps, { name, payload }: DueJob): string {
+function toWorkKey({ registry }: SweepDeps, { name, payload }: DueJob): string {
   return registry.get(name)?.isShared === true ? name : `${name} ${JSON.stringify(payload)}`;
 }

@@ -54,7 +54,7 @@ export async function ensureAdminSecret(
 }
 
 async function takeLock(lockFile: string): Promise<void> {
-  const own = `${process.pid} ${(await startTimeOf(process.pid)) ?? ""}`;
+  const own = `${process.pid} ${(await readStartTime(process.pid)) ?? ""}`;
   for (let attempt = 0; attempt < LOCK_TRIES_MAX; attempt++) {
     try {
       const file = await open(lockFile, "wx", 0o600);
@@ -65,7 +65,7 @@ async function takeLock(lockFile: string): Promise<void> {
       if (!isCode(error, "EEXIST")) throw error;
     }
     const [pid = "", startTime] = ((await readIfThere(lockFile)) ?? "").split(" ");
-    const isRunning = startTime !== undefined && (await startTimeOf(Number(pid))) === startTime;
+    const isRunning = startTime !== undefined && (await readStartTime(Number(pid))) === startTime;
     if (isRunning) {
       throw new Error(
         `${path.dirname(lockFile)} is in use by process ${pid}. Stop that process, or choose another BERTH_DATA_DIR.`,
@@ -80,7 +80,7 @@ async function takeLock(lockFile: string): Promise<void> {
  * The start time of a process in ticks since boot. It distinguishes the process from a later one
  * with the same id.
  */
-async function startTimeOf(pid: number): Promise<string | undefined> {
+async function readStartTime(pid: number): Promise<string | undefined> {
   const stat = await readIfThere(`/proc/${pid}/stat`);
   // The name, in parentheses, may contain any character.
   return stat?.slice(stat.lastIndexOf(")") + 2).split(" ")[19];

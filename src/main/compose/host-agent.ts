@@ -69,7 +69,7 @@ export async function startHostAgent(
   const machine = createLinuxMachine({
     dockerRoot: () => root.folder(),
     volumes: () => late.volumes && volumesOnMachine(late.volumes, root),
-    reservePercent: reserveOf(settings),
+    reservePercent: toReserve(settings),
   });
   const state = openStateFile(path.join(settings.BERTH_AGENT_DATA_DIR, "host-agent.json"));
   const { hostId, credential } = await obtainIdentity(
@@ -118,7 +118,7 @@ function volumesOnMachine({ port, device }: HostVolumes, root: DockerRoot): Mach
   return { capacity: (signal) => port.capacity(signal), areOnDockerRoot: device === root.device() };
 }
 
-function reserveOf(settings: AgentSettings) {
+function toReserve(settings: AgentSettings) {
   return {
     cpu: settings.BERTH_AGENT_RESERVE_CPU_PERCENT,
     memory: settings.BERTH_AGENT_RESERVE_MEMORY_PERCENT,

@@ -37,7 +37,7 @@ export async function openHostVolumes(
       : createLoopStore({
           hostId,
           folder,
-          totalBytes: await shareOfDisk(folder, settings.BERTH_VOLUME_LOOP_PERCENT),
+          totalBytes: await computeDiskShare(folder, settings.BERTH_VOLUME_LOOP_PERCENT),
         });
   const port = createVolumes({
     store,
@@ -50,7 +50,7 @@ export async function openHostVolumes(
   return { port, device: backend === "loop" ? (await stat(folder)).dev : undefined };
 }
 
-async function shareOfDisk(folder: string, percent: number): Promise<number> {
+async function computeDiskShare(folder: string, percent: number): Promise<number> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const { blocks, bsize } = await statfs(folder);
   return Math.floor((blocks * bsize * percent) / 100);

@@ -35,7 +35,7 @@ export function createQueueDashboard(ctx: ControlContext, queues: JobQueues): Ho
 
 function requireAdmin(ctx: ControlContext): MiddlewareHandler {
   return async (c, next) => {
-    const secret = secretOf(c.req.header("authorization") ?? "");
+    const secret = readSecret(c.req.header("authorization") ?? "");
     const caller = secret === undefined ? undefined : await authenticate(ctx, secret);
     if (caller?.role !== "admin") {
       c.header(
@@ -53,7 +53,7 @@ function requireAdmin(ctx: ControlContext): MiddlewareHandler {
   };
 }
 
-function secretOf(header: string): string | undefined {
+function readSecret(header: string): string | undefined {
   const bearer = /^bearer +([\x21-\x7e]{1,512})$/i.exec(header)?.[1];
   if (bearer !== undefined) return bearer;
   const basic = /^basic +([A-Za-z0-9+/]{1,1024}={0,2})$/i.exec(header)?.[1];

@@ -50,12 +50,12 @@ export function createApiApp(
   const dashboard = createQueueDashboard(ctx, queues);
   return {
     fetch: (request, env) =>
-      isOfDashboard(request.url) ? dashboard.fetch(request, env) : api.fetch(request, env),
+      isDashboardPath(request.url) ? dashboard.fetch(request, env) : api.fetch(request, env),
   };
 }
 
 /** Matches the path by hand: a router around the API would cost each request. */
-export function isOfDashboard(url: string): boolean {
+export function isDashboardPath(url: string): boolean {
   const path = url.slice(url.indexOf("/", url.indexOf("://") + 3));
   return path.startsWith(DASHBOARD_PATH) && /^(?:[/?#]|$)/.test(path.slice(DASHBOARD_PATH.length));
 }
@@ -96,7 +96,7 @@ export async function serveHttp(
     });
   });
   shutdown.add("http", () => closeServer(server, endWaits));
-  return addressOf(server);
+  return formatAddress(server);
 }
 
 function toListenError(error: Error, { host, port }: ServeOptions): Error {
@@ -118,7 +118,7 @@ async function closeServer(server: Server, endWaits: () => void): Promise<void> 
 }
 
 /** The URL for clients on this machine. */
-function addressOf(server: Server): string {
+function formatAddress(server: Server): string {
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("not on a TCP port");
   const isAny = address.address === "::" || address.address === "0.0.0.0";

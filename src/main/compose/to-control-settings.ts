@@ -1,7 +1,7 @@
 import type { ControlSettings } from "../../control/runtime/context.ts";
 
 /** Converts a process's configuration to the settings of the control plane. */
-export function controlSettingsOf(config: {
+export function toControlSettings(config: {
   BERTH_HOST_LOST_GRACE_MS: number;
   BERTH_LOST_HOSTS_PERCENT_MAX: number;
   BERTH_REPORT_AGE_MAX_MS: number;

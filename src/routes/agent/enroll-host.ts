@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { enrollBody, enrolledSchema } from "../../contracts/agent-protocol/enroll.ts";
 import { enrollHost } from "../../control/hosts/enroll-host.ts";
-import { callerOf } from "../http/api-env.ts";
+import { getCaller } from "../http/api-env.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { problems } from "../http/problem.ts";
 import { allow } from "../http/security.ts";
@@ -24,4 +24,4 @@ export const enrollHostRoute = createRoute({
 });
 
 export const enrollHostHandler: OperationHandler<typeof enrollHostRoute> = (ctx) => async (c) =>
-  c.json(await enrollHost(ctx, callerOf(c), c.req.valid("json")), 201);
+  c.json(await enrollHost(ctx, getCaller(c), c.req.valid("json")), 201);

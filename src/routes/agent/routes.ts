@@ -13,7 +13,7 @@ const SYNC_BYTES_MAX = 8 * 2 ** 20;
 
 export function mountAgent(api: Api): void {
   mount(api, enrollHostRoute, enrollHostHandler);
-  api.app.use(syncHostRoute.path, renewLeaseOfRejected(api.ctx));
+  api.app.use(syncHostRoute.path, renewLeaseAfterRejection(api.ctx));
   mount(api, syncHostRoute, syncHostHandler, {
     bodyBytesMax: SYNC_BYTES_MAX,
     acceptsAnyText: true, // programs in containers write the reasons of failures
@@ -23,7 +23,7 @@ export function mountAgent(api: Api): void {
 }
 
 /** Renews the lease of a host whose sync is rejected. Never changes the answer. */
-function renewLeaseOfRejected(ctx: ControlContext): MiddlewareHandler<ApiEnv> {
+function renewLeaseAfterRejection(ctx: ControlContext): MiddlewareHandler<ApiEnv> {
   return async (c, next) => {
     await next();
     const host = c.get("host");

@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { syncBody, syncResultSchema } from "../../contracts/agent-protocol/sync.ts";
 import { syncHost } from "../../control/hosts/sync-host.ts";
-import { hostOf } from "../http/api-env.ts";
+import { getHostCaller } from "../http/api-env.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { hosts } from "../http/security.ts";
 
@@ -21,4 +21,4 @@ export const syncHostRoute = createRoute({
 });
 
 export const syncHostHandler: OperationHandler<typeof syncHostRoute> = (ctx) => async (c) =>
-  c.json(await syncHost(ctx, hostOf(c), c.req.valid("json"), c.req.raw.signal), 200);
+  c.json(await syncHost(ctx, getHostCaller(c), c.req.valid("json"), c.req.raw.signal), 200);

@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { createdHookSchema, createHookBody } from "../../contracts/api/autoscaling.ts";
 import { createHook } from "../../control/autoscaling/create-hook.ts";
-import { tenantIdOf } from "../http/api-env.ts";
+import { getTenantId } from "../http/api-env.ts";
 import {
   bodyProblems,
   idempotentHeaders,
@@ -17,7 +17,7 @@ export const createHookRoute = createRoute({
   method: "post",
   path: "/v1/services/{name}/hooks",
   operationId: "createHook",
-  tags: ["elasticity"],
+  tags: ["autoscaling"],
   summary: "Create a hook that receives the alerts of a service",
   description:
     "Only this response contains the token. The token permits nothing but deliveries to this hook.",
@@ -41,5 +41,5 @@ export const createHookRoute = createRoute({
 
 export const createHookHandler: OperationHandler<typeof createHookRoute> = (ctx) => async (c) => {
   const { name } = c.req.valid("param");
-  return c.json(await createHook(ctx, tenantIdOf(c), name, c.req.valid("json")), 201);
+  return c.json(await createHook(ctx, getTenantId(c), name, c.req.valid("json")), 201);
 };

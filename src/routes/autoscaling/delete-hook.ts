@@ -1,6 +1,6 @@
 import { createRoute } from "@hono/zod-openapi";
 import { deleteHook } from "../../control/autoscaling/delete-hook.ts";
-import { tenantIdOf } from "../http/api-env.ts";
+import { getTenantId } from "../http/api-env.ts";
 import { commonProblems, type OperationHandler } from "../http/operation.ts";
 import { hookParameters } from "../http/parameters.ts";
 import { writers } from "../http/security.ts";
@@ -9,7 +9,7 @@ export const deleteHookRoute = createRoute({
   method: "delete",
   path: "/v1/services/{name}/hooks/{hookId}",
   operationId: "deleteHook",
-  tags: ["elasticity"],
+  tags: ["autoscaling"],
   summary: "Delete a hook and its token",
   description: "Its alerts resolve: Berth releases their demands after the stabilization time.",
   security: writers,
@@ -19,6 +19,6 @@ export const deleteHookRoute = createRoute({
 
 export const deleteHookHandler: OperationHandler<typeof deleteHookRoute> = (ctx) => async (c) => {
   const { name, hookId } = c.req.valid("param");
-  await deleteHook(ctx, tenantIdOf(c), name, hookId);
+  await deleteHook(ctx, getTenantId(c), name, hookId);
   return c.body(null, 204);
 };

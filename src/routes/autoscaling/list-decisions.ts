@@ -9,7 +9,7 @@ export const listDecisionsRoute = createRoute({
   method: "get",
   path: "/v1/decisions",
   operationId: "listDecisions",
-  tags: ["elasticity"],
+  tags: ["autoscaling"],
   summary: "List decisions about the size of services",
   description: "Newest first, each with its reasons; also those that changed nothing.",
   security: readers,

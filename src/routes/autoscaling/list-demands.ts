@@ -2,7 +2,7 @@ import { createRoute } from "@hono/zod-openapi";
 import { demandSchema } from "../../contracts/api/autoscaling.ts";
 import { pageOf, pageQuery } from "../../contracts/common/primitives.ts";
 import { listDemands } from "../../control/autoscaling/list-demands.ts";
-import { tenantIdOf } from "../http/api-env.ts";
+import { getTenantId } from "../http/api-env.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { serviceParameters } from "../http/parameters.ts";
 import { readers } from "../http/security.ts";
@@ -11,7 +11,7 @@ export const listDemandsRoute = createRoute({
   method: "get",
   path: "/v1/services/{name}/demands",
   operationId: "listDemands",
-  tags: ["elasticity"],
+  tags: ["autoscaling"],
   summary: "List the demands of alerts for a service",
   description: "Newest first.",
   security: readers,
@@ -21,5 +21,5 @@ export const listDemandsRoute = createRoute({
 
 export const listDemandsHandler: OperationHandler<typeof listDemandsRoute> = (ctx) => async (c) => {
   const { name } = c.req.valid("param");
-  return c.json(await listDemands(ctx, tenantIdOf(c), name, c.req.valid("query")), 200);
+  return c.json(await listDemands(ctx, getTenantId(c), name, c.req.valid("query")), 200);
 };

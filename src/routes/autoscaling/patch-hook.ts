@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { hookSchema, patchHookBody } from "../../contracts/api/autoscaling.ts";
 import { patchHook } from "../../control/autoscaling/patch-hook.ts";
-import { tenantIdOf } from "../http/api-env.ts";
+import { getTenantId } from "../http/api-env.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { hookParameters } from "../http/parameters.ts";
 import { problems } from "../http/problem.ts";
@@ -11,7 +11,7 @@ export const patchHookRoute = createRoute({
   method: "patch",
   path: "/v1/services/{name}/hooks/{hookId}",
   operationId: "patchHook",
-  tags: ["elasticity"],
+  tags: ["autoscaling"],
   summary: "Change a hook's rules or its stabilization time",
   description:
     "Absent members stay unchanged, as do the hook's URL and token. Held demands keep their want.",
@@ -26,5 +26,5 @@ export const patchHookRoute = createRoute({
 
 export const patchHookHandler: OperationHandler<typeof patchHookRoute> = (ctx) => async (c) => {
   const { name, hookId } = c.req.valid("param");
-  return c.json(await patchHook(ctx, tenantIdOf(c), name, hookId, c.req.valid("json")), 200);
+  return c.json(await patchHook(ctx, getTenantId(c), name, hookId, c.req.valid("json")), 200);
 };

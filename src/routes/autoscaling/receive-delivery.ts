@@ -8,7 +8,7 @@ import {
   webhookDelivery,
   zabbixDelivery,
 } from "../../contracts/api/alert-deliveries.ts";
-import { problemCatalogue } from "../../contracts/common/problems.ts";
+import { problemCatalog } from "../../contracts/common/problems.ts";
 import { idSchema } from "../../contracts/common/primitives.ts";
 import {
   parseFalconDelivery,
@@ -19,7 +19,7 @@ import {
 import type { ControlContext } from "../../control/runtime/context.ts";
 import { receiveAlerts } from "../../control/autoscaling/receive-alerts.ts";
 import { translateError } from "../../control/runtime/errors.ts";
-import { type ApiContext, callerOf } from "../http/api-env.ts";
+import { type ApiContext, getCaller } from "../http/api-env.ts";
 import {
   bodyProblems,
   commonProblems,
@@ -142,12 +142,12 @@ export const receiveGenericHandler: OperationHandler<typeof receiveGenericRoute>
  * Berth become 503.
  */
 async function receive(ctx: ControlContext, c: ApiContext, hookId: string, delivery: Delivery) {
-  if (callerOf(c).hookId !== hookId) throw notFound("hook");
+  if (getCaller(c).hookId !== hookId) throw notFound("hook");
   try {
     return await receiveAlerts(ctx, hookId, delivery);
   } catch (thrown) {
     const error = translateError(thrown);
-    if (error instanceof AppError && problemCatalogue[error.code].status < 500) throw error;
+    if (error instanceof AppError && problemCatalog[error.code].status < 500) throw error;
     throw new AppError("dependency-unavailable", {
       detail: "Berth could not store the alerts. Repeat the delivery.",
       retryAfterMs: 1_000,

@@ -2,7 +2,7 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { demandSchema } from "../../contracts/api/autoscaling.ts";
 import { idSchema, nameSchema } from "../../contracts/common/primitives.ts";
 import { releaseDemand } from "../../control/autoscaling/release-demand.ts";
-import { tenantIdOf } from "../http/api-env.ts";
+import { getTenantId } from "../http/api-env.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { writers } from "../http/security.ts";
 
@@ -10,7 +10,7 @@ export const releaseDemandRoute = createRoute({
   method: "delete",
   path: "/v1/services/{name}/demands/{demandId}",
   operationId: "releaseDemand",
-  tags: ["elasticity"],
+  tags: ["autoscaling"],
   summary: "Release a demand immediately",
   description:
     "For alerts whose end never arrives. The same run of the alert does not raise it again.",
@@ -22,5 +22,5 @@ export const releaseDemandRoute = createRoute({
 export const releaseDemandHandler: OperationHandler<typeof releaseDemandRoute> =
   (ctx) => async (c) => {
     const { name, demandId } = c.req.valid("param");
-    return c.json(await releaseDemand(ctx, tenantIdOf(c), name, demandId), 200);
+    return c.json(await releaseDemand(ctx, getTenantId(c), name, demandId), 200);
   };

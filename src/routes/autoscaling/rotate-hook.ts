@@ -2,7 +2,7 @@ import { createRoute } from "@hono/zod-openapi";
 import { rotatedHookSchema } from "../../contracts/api/autoscaling.ts";
 import { rotateBody } from "../../contracts/api/tenancy.ts";
 import { rotateHook } from "../../control/autoscaling/rotate-hook.ts";
-import { tenantIdOf } from "../http/api-env.ts";
+import { getTenantId } from "../http/api-env.ts";
 import {
   bodyProblems,
   idempotentHeaders,
@@ -18,7 +18,7 @@ export const rotateHookRoute = createRoute({
   method: "post",
   path: "/v1/services/{name}/hooks/{hookId}/rotate",
   operationId: "rotateHook",
-  tags: ["elasticity"],
+  tags: ["autoscaling"],
   summary: "Give a hook a new token",
   description:
     "Both tokens are valid during the overlap. The URL, the rules and the demands of the hook stay.",
@@ -34,5 +34,5 @@ export const rotateHookRoute = createRoute({
 export const rotateHookHandler: OperationHandler<typeof rotateHookRoute> = (ctx) => async (c) => {
   const { name, hookId } = c.req.valid("param");
   const { overlapSeconds } = c.req.valid("json");
-  return c.json(await rotateHook(ctx, tenantIdOf(c), name, hookId, overlapSeconds), 201);
+  return c.json(await rotateHook(ctx, getTenantId(c), name, hookId, overlapSeconds), 201);
 };

@@ -8,7 +8,7 @@ import { patchHookHandler, patchHookRoute } from "./patch-hook.ts";
 import { releaseDemandHandler, releaseDemandRoute } from "./release-demand.ts";
 import { rotateHookHandler, rotateHookRoute } from "./rotate-hook.ts";
 
-export function mountElasticity(api: Api): void {
+export function mountAutoscaling(api: Api): void {
   mount(api, createHookRoute, createHookHandler);
   mount(api, listHooksRoute, listHooksHandler);
   mount(api, patchHookRoute, patchHookHandler);

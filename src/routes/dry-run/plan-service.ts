@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { planBody, planResultSchema } from "../../contracts/api/dry-run.ts";
 import { createServicePlanner } from "../../control/dry-run/plan-service.ts";
-import { tenantIdOf } from "../http/api-env.ts";
+import { getTenantId } from "../http/api-env.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { problems } from "../http/problem.ts";
 import { readers } from "../http/security.ts";
@@ -32,5 +32,5 @@ export const planServiceRoute = createRoute({
 /** All requests of an app share one planner. */
 export const planServiceHandler: OperationHandler<typeof planServiceRoute> = (ctx) => {
   const planner = createServicePlanner(ctx);
-  return async (c) => c.json(await planner.plan(tenantIdOf(c), c.req.valid("json")), 200);
+  return async (c) => c.json(await planner.plan(getTenantId(c), c.req.valid("json")), 200);
 };

@@ -16,23 +16,23 @@ import { hostParameters } from "../http/parameters.ts";
 import { problems } from "../http/problem.ts";
 import { operators } from "../http/security.ts";
 
-type Admission = "cordon" | "uncordon";
+type SchedulingChange = "cordon" | "uncordon";
 
-const admissions: Record<
-  Admission,
-  { summary: string; admit: (ctx: ControlContext, hostId: string) => Promise<Host> }
+const schedulingChanges: Record<
+  SchedulingChange,
+  { summary: string; apply: (ctx: ControlContext, hostId: string) => Promise<Host> }
 > = {
-  cordon: { summary: "Place nothing new on a host; what runs there stays", admit: cordonHost },
-  uncordon: { summary: "Let a host take sets again; ends a drain", admit: uncordonHost },
+  cordon: { summary: "Place nothing new on a host; what runs there stays", apply: cordonHost },
+  uncordon: { summary: "Let a host take sets again; ends a drain", apply: uncordonHost },
 };
 
-function admitHostRoute<A extends Admission>(admission: A) {
+function changeSchedulableRoute<C extends SchedulingChange>(change: C) {
   return createRoute({
     method: "post",
-    path: `/v1/hosts/{hostId}/${admission}`,
-    operationId: `${admission}Host`,
+    path: `/v1/hosts/{hostId}/${change}`,
+    operationId: `${change}Host`,
     tags: ["hosts"],
-    summary: admissions[admission].summary,
+    summary: schedulingChanges[change].summary,
     security: operators,
     request: { params: hostParameters, headers: idempotentHeaders },
     responses: {
@@ -43,8 +43,8 @@ function admitHostRoute<A extends Admission>(admission: A) {
   });
 }
 
-export const cordonHostRoute = admitHostRoute("cordon");
-export const uncordonHostRoute = admitHostRoute("uncordon");
+export const cordonHostRoute = changeSchedulableRoute("cordon");
+export const uncordonHostRoute = changeSchedulableRoute("uncordon");
 
 export const drainHostRoute = createRoute({
   method: "post",
@@ -70,9 +70,9 @@ export const drainHostRoute = createRoute({
 export const drainHostHandler: OperationHandler<typeof drainHostRoute> = (ctx) => async (c) =>
   c.json(await drainHost(ctx, c.req.valid("param").hostId, c.req.valid("json")), 200);
 
-export function admitHostHandler<A extends Admission>(
-  admission: A,
-): OperationHandler<ReturnType<typeof admitHostRoute<A>>> {
-  const { admit } = admissions[admission];
-  return (ctx) => async (c) => c.json(await admit(ctx, c.req.valid("param").hostId), 200);
+export function changeSchedulableHandler<C extends SchedulingChange>(
+  change: C,
+): OperationHandler<ReturnType<typeof changeSchedulableRoute<C>>> {
+  const { apply } = schedulingChanges[change];
+  return (ctx) => async (c) => c.json(await apply(ctx, c.req.valid("param").hostId), 200);
 }

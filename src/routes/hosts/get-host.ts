@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { hostSchema } from "../../contracts/api/hosts.ts";
 import { getHost } from "../../control/hosts/get-host.ts";
-import { etagOf } from "../http/if-match.ts";
+import { toEtag } from "../http/if-match.ts";
 import { fleetReadersOnly } from "../http/fleet-readers-only.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { hostParameters } from "../http/parameters.ts";
@@ -22,5 +22,5 @@ export const getHostRoute = createRoute({
 export const getHostHandler: OperationHandler<typeof getHostRoute> = (ctx) => async (c) => {
   fleetReadersOnly(c);
   const host = await getHost(ctx, c.req.valid("param").hostId);
-  return c.json(host, 200, { ETag: etagOf(host) });
+  return c.json(host, 200, { ETag: toEtag(host) });
 };

@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { hostSchema, patchHostBody } from "../../contracts/api/hosts.ts";
 import { patchHost } from "../../control/hosts/patch-host.ts";
-import { etagOf, generationOf, ifMatchHeaders } from "../http/if-match.ts";
+import { toEtag, parseIfMatch, ifMatchHeaders } from "../http/if-match.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { hostParameters } from "../http/parameters.ts";
 import { problems } from "../http/problem.ts";
@@ -25,7 +25,7 @@ export const patchHostRoute = createRoute({
 });
 
 export const patchHostHandler: OperationHandler<typeof patchHostRoute> = (ctx) => async (c) => {
-  const generation = generationOf(c.req.valid("header")["if-match"]);
+  const generation = parseIfMatch(c.req.valid("header")["if-match"]);
   const host = await patchHost(ctx, c.req.valid("param").hostId, generation, c.req.valid("json"));
-  return c.json(host, 200, { ETag: etagOf(host) });
+  return c.json(host, 200, { ETag: toEtag(host) });
 };

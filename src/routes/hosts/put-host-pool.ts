@@ -2,7 +2,7 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { hostPoolBody, hostPoolSchema } from "../../contracts/api/hosts.ts";
 import { nameSchema } from "../../contracts/common/primitives.ts";
 import { putHostPool } from "../../control/hosts/put-host-pool.ts";
-import { etagOf, generationOf, ifMatchHeaders } from "../http/if-match.ts";
+import { toEtag, parseIfMatch, ifMatchHeaders } from "../http/if-match.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { problems } from "../http/problem.ts";
 import { operators } from "../http/security.ts";
@@ -29,7 +29,7 @@ export const putHostPoolRoute = createRoute({
 });
 
 export const putHostPoolHandler: OperationHandler<typeof putHostPoolRoute> = (ctx) => async (c) => {
-  const version = generationOf(c.req.valid("header")["if-match"]);
+  const version = parseIfMatch(c.req.valid("header")["if-match"]);
   const pool = await putHostPool(ctx, c.req.valid("param").pool, c.req.valid("json"), version);
-  return c.json(pool, 200, { ETag: etagOf({ generation: pool.version }) });
+  return c.json(pool, 200, { ETag: toEtag({ generation: pool.version }) });
 };

@@ -1,6 +1,6 @@
 import { type Api, mount } from "../http/operation.ts";
 import {
-  admitHostHandler,
+  changeSchedulableHandler,
   cordonHostRoute,
   drainHostHandler,
   drainHostRoute,
@@ -17,8 +17,8 @@ export function mountHosts(api: Api): void {
   mount(api, listHostsRoute, listHostsHandler);
   mount(api, getHostRoute, getHostHandler);
   mount(api, patchHostRoute, patchHostHandler);
-  mount(api, cordonHostRoute, admitHostHandler("cordon"));
-  mount(api, uncordonHostRoute, admitHostHandler("uncordon"));
+  mount(api, cordonHostRoute, changeSchedulableHandler("cordon"));
+  mount(api, uncordonHostRoute, changeSchedulableHandler("uncordon"));
   mount(api, drainHostRoute, drainHostHandler);
   mount(api, deleteHostRoute, deleteHostHandler);
   mount(api, listHostPoolsRoute, listHostPoolsHandler);

@@ -40,21 +40,21 @@ export interface ApiEnv {
 export type ApiContext = Context<ApiEnv>;
 
 /** The caller of an operation that only bearer tokens may call. */
-export function callerOf(c: ApiContext): Caller {
+export function getCaller(c: ApiContext): Caller {
   const caller = c.get("caller");
   assert(caller, "an operation for bearer tokens runs after authorization");
   return caller;
 }
 
 /** The host of an operation that only hosts may call. */
-export function hostOf(c: ApiContext): HostCaller {
+export function getHostCaller(c: ApiContext): HostCaller {
   const host = c.get("host");
   assert(host, "an operation for hosts runs after authorization");
   return host;
 }
 
 /** The tenant in which names are looked up. Throws not-found if there is no tenant "default". */
-export function tenantIdOf(c: ApiContext): string {
+export function getTenantId(c: ApiContext): string {
   const tenantId = c.get("tenantId");
   if (tenantId === undefined) throw notFound("tenant");
   return tenantId;

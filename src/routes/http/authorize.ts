@@ -12,7 +12,7 @@ import type { Security } from "./security.ts";
 const DEFAULT_TENANT = "default";
 const TENANTS_CACHED_MAX = 10_000;
 /** Roles whose requests may name a tenant. Hook and enroll tokens are for one resource only. */
-const rolesOfPeople: ReadonlySet<string> = new Set(["admin", "operator", "tenant", "read"]);
+const userRoles: ReadonlySet<string> = new Set(["admin", "operator", "tenant", "read"]);
 
 export type FindTenantId = (name: string) => Promise<string | undefined>;
 
@@ -50,13 +50,13 @@ export function authorize(
   return async (c, next) => {
     const header = c.req.header("authorization") ?? "";
     if (isForHosts) {
-      const host = await authenticateHost(bearerSecretOf(header) ?? "");
+      const host = await authenticateHost(readBearerSecret(header) ?? "");
       if (!host) throw unauthenticated("The credential of the host is missing or invalid.");
       c.set("host", host);
       return next();
     }
-    const basic = basicRoles.length > 0 ? basicSecretOf(header) : undefined;
-    const secret = basic ?? bearerSecretOf(header);
+    const basic = basicRoles.length > 0 ? readBasicSecret(header) : undefined;
+    const secret = basic ?? readBearerSecret(header);
     if (secret === undefined) {
       throw unauthenticated("Send a token as `Authorization: Bearer …`.");
     }
@@ -69,7 +69,7 @@ export function authorize(
     }
     c.set("caller", caller);
     c.set("bearerSecret", secret);
-    if (rolesOfPeople.has(caller.role)) await setScope(c, caller, findTenantId);
+    if (userRoles.has(caller.role)) await setScope(c, caller, findTenantId);
     return next();
   };
 }
@@ -96,12 +96,12 @@ function unauthenticated(detail: string): AppError {
   return new AppError("unauthenticated", { detail });
 }
 
-function bearerSecretOf(header: string): string | undefined {
+function readBearerSecret(header: string): string | undefined {
   return /^bearer +([\x21-\x7e]{1,256})$/i.exec(header)?.[1];
 }
 
 /** The password of Basic credentials: alert senders put the token there. */
-function basicSecretOf(header: string): string | undefined {
+function readBasicSecret(header: string): string | undefined {
   const encoded = /^basic +([A-Za-z0-9+/]{1,1024}={0,2})$/i.exec(header)?.[1];
   if (encoded === undefined) return undefined;
   const text = Buffer.from(encoded, "base64").toString("utf8");

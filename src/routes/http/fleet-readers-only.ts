@@ -1,9 +1,9 @@
 import { AppError } from "../../contracts/common/app-error.ts";
-import { type ApiContext, callerOf } from "./api-env.ts";
+import { type ApiContext, getCaller } from "./api-env.ts";
 
 /** Rejects callers that are bound to a tenant, as all tenants share the hosts. Throws forbidden. */
 export function fleetReadersOnly(c: ApiContext): void {
-  if (callerOf(c).tenantId === null) return;
+  if (getCaller(c).tenantId === null) return;
   throw new AppError("forbidden", {
     detail: "A token that is bound to a tenant has no access to hosts.",
   });

@@ -5,7 +5,7 @@ import { hashSecret } from "../../lib/token-hash.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
 import { type IdempotentAnswer, runIdempotent } from "../../control/runtime/idempotency.ts";
 import { translateError } from "../../control/runtime/errors.ts";
-import { type ApiContext, callerOf } from "./api-env.ts";
+import { type ApiContext, getCaller } from "./api-env.ts";
 import { toProblemResponse } from "./problem.ts";
 import { openSealed, seal } from "./seal.ts";
 
@@ -26,20 +26,20 @@ interface StoredAnswer {
  */
 export function withIdempotencyKey(
   ctx: ControlContext,
-  handlerOf: (ctx: ControlContext) => (c: ApiContext) => Promise<Response>,
+  createHandler: (ctx: ControlContext) => (c: ApiContext) => Promise<Response>,
 ): (c: ApiContext) => Promise<Response> {
-  const withoutKey = handlerOf(ctx);
+  const withoutKey = createHandler(ctx);
   return async (c) => {
     const key = c.req.header("idempotency-key");
     if (key === undefined) return withoutKey(c);
     const secret = c.get("bearerSecret");
     assert(secret, "operations with an Idempotency-Key need a token");
-    const request = { scope: callerOf(c).tokenId, key, requestHash: hashRequest(c) };
+    const request = { scope: getCaller(c).tokenId, key, requestHash: hashRequest(c) };
     let fresh: Response | undefined;
     const { answer, isReplay } = await runIdempotent(ctx, request, async (txCtx) => {
-      fresh = await answerOf(c, handlerOf(txCtx));
+      fresh = await runHandler(c, createHandler(txCtx));
       const text = await fresh.clone().text();
-      const stored: StoredAnswer = { headers: headersOf(fresh), text };
+      const stored: StoredAnswer = { headers: readStoredHeaders(fresh), text };
       const body = await seal(JSON.stringify(stored), secret, key);
       const isFinal = fresh.status < 500 && !fresh.headers.has("retry-after");
       return { answer: { status: fresh.status, body }, isFinal };
@@ -50,7 +50,7 @@ export function withIdempotencyKey(
 }
 
 /** The handler's answer, or the problem that it threw. Both are stored. */
-async function answerOf(
+async function runHandler(
   c: ApiContext,
   handler: (c: ApiContext) => Promise<Response>,
 ): Promise<Response> {
@@ -78,7 +78,7 @@ async function replay(
   });
 }
 
-function headersOf(response: Response): Record<string, string> {
+function readStoredHeaders(response: Response): Record<string, string> {
   const headers: Record<string, string> = {};
   for (const name of storedHeaders) {
     const value = response.headers.get(name);

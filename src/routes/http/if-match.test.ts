@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { AppError } from "../../contracts/common/app-error.ts";
-import { etagOf, generationOf, requiredGenerationOf } from "./if-match.ts";
+import { toEtag, parseIfMatch, parseRequiredIfMatch } from "./if-match.ts";
 
 it.each([
   ['"7"', 7],
@@ -9,18 +9,18 @@ it.each([
   ["*", undefined],
   [undefined, undefined],
 ])("reads If-Match %s as generation %s", (tag, generation) => {
-  expect(generationOf(tag)).toBe(generation);
+  expect(parseIfMatch(tag)).toBe(generation);
 });
 
 it.each(["", "seven", '"1", "2"', "-1", "1.5", '"9999999999999999999"'])(
   "rejects If-Match %j",
   (tag) => {
-    expect(() => generationOf(tag)).toThrow(AppError);
+    expect(() => parseIfMatch(tag)).toThrow(AppError);
   },
 );
 
 it("rejects a missing header and * if the generation is required", () => {
-  expect(() => requiredGenerationOf(undefined)).toThrow(/generation-required/);
-  expect(() => requiredGenerationOf("*")).toThrow(/generation-required/);
-  expect(requiredGenerationOf(etagOf({ generation: 3 }))).toBe(3);
+  expect(() => parseRequiredIfMatch(undefined)).toThrow(/generation-required/);
+  expect(() => parseRequiredIfMatch("*")).toThrow(/generation-required/);
+  expect(parseRequiredIfMatch(toEtag({ generation: 3 }))).toBe(3);
 });

@@ -14,7 +14,7 @@ export const ifMatchHeader = z
 export const ifMatchHeaders = z.object({ "if-match": ifMatchHeader });
 
 /** The ETag of a resource: its generation. */
-export function etagOf(resource: { generation: number }): string {
+export function toEtag(resource: { generation: number }): string {
   return `"${resource.generation}"`;
 }
 
@@ -22,7 +22,7 @@ export function etagOf(resource: { generation: number }): string {
  * Reads the generation in If-Match. Returns undefined without the header, which matches every
  * generation. Throws invalid-request.
  */
-export function generationOf(ifMatch: string | undefined): number | undefined {
+export function parseIfMatch(ifMatch: string | undefined): number | undefined {
   if (ifMatch === undefined || ifMatch === "*") return undefined;
   const digits = generationTag.exec(ifMatch)?.[1];
   if (digits === undefined) {
@@ -36,8 +36,8 @@ export function generationOf(ifMatch: string | undefined): number | undefined {
 }
 
 /** The generation in a required If-Match. Throws generation-required, invalid-request. */
-export function requiredGenerationOf(ifMatch: string | undefined): number {
-  const generation = generationOf(ifMatch);
+export function parseRequiredIfMatch(ifMatch: string | undefined): number {
+  const generation = parseIfMatch(ifMatch);
   if (generation === undefined) {
     throw new AppError("generation-required", {
       detail: "Read the service first, and send its ETag as If-Match.",

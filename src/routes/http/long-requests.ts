@@ -1,6 +1,6 @@
 import { AppError } from "../../contracts/common/app-error.ts";
 import { KeyedLimit } from "../../lib/async/keyed-limit.ts";
-import { type ApiContext, callerOf } from "./api-env.ts";
+import { type ApiContext, getCaller } from "./api-env.ts";
 
 /**
  * Streams and waits of one token in this process. One signal can wake all of them, so the limit is
@@ -18,7 +18,7 @@ export class LongRequests {
    * Throws rate-limited.
    */
   enter(c: ApiContext): () => void {
-    const leave = this.#limit.tryEnter(callerOf(c).tokenId);
+    const leave = this.#limit.tryEnter(getCaller(c).tokenId);
     if (leave) return leave;
     throw new AppError("rate-limited", {
       detail: `A token may have ${LONG_REQUESTS_PER_CALLER_MAX} streams and waits at the same time. End one, or retry the request later.`,

@@ -9,7 +9,7 @@ const tags = [
   { name: "sets", description: "Sets: the instances of services." },
   { name: "volumes", description: "Volumes of sets, and trashed volumes." },
   { name: "hosts", description: "Hosts and host pools." },
-  { name: "elasticity", description: "Hooks, demands of alerts, and scaling decisions." },
+  { name: "autoscaling", description: "Hooks, demands of alerts, and scaling decisions." },
   { name: "events", description: "The log of all changes." },
   { name: "access", description: "Tokens and tenants." },
   { name: "hooks", description: "The URLs to which alert senders deliver." },

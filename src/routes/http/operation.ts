@@ -5,7 +5,7 @@ import { AppError } from "../../contracts/common/app-error.ts";
 import { assert } from "../../lib/assert.ts";
 import { bindWork } from "../../control/runtime/bind-work.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
-import { Admission } from "./admission.ts";
+import { RequestAdmission } from "./request-admission.ts";
 import type { ApiContext, ApiEnv } from "./api-env.ts";
 import { authorize, createTenantLookup, type FindTenantId } from "./authorize.ts";
 import { LongRequests } from "./long-requests.ts";
@@ -45,7 +45,7 @@ export interface Api {
   app: OpenAPIHono<ApiEnv>;
   ctx: ControlContext;
   findTenantId: FindTenantId;
-  admission: Admission;
+  admission: RequestAdmission;
   longRequests: LongRequests;
   /** All operations, for the answer 405 and for tests. */
   mounted: MountedOperation[];
@@ -64,7 +64,7 @@ export function createApi(app: OpenAPIHono<ApiEnv>, ctx: ControlContext): Api {
     app,
     ctx,
     findTenantId: createTenantLookup(ctx),
-    admission: new Admission(),
+    admission: new RequestAdmission(),
     longRequests: new LongRequests(),
     mounted: [],
   };
@@ -78,7 +78,7 @@ export function createApi(app: OpenAPIHono<ApiEnv>, ctx: ControlContext): Api {
 export function mount<R extends RouteConfig>(
   api: Api,
   route: R,
-  handlerOf: OperationHandler<R>,
+  createHandler: OperationHandler<R>,
   limits: OperationLimits = {},
 ): void {
   const { operationId } = route;
@@ -111,7 +111,7 @@ export function mount<R extends RouteConfig>(
     );
   }
   // Only the shape "context in, response out" matters below, not the input types of the route.
-  const plain = handlerOf as unknown as (
+  const plain = createHandler as unknown as (
     ctx: ControlContext,
   ) => (c: ApiContext) => Promise<Response>;
   const handlerFor = isIdempotent(route)

@@ -1,4 +1,4 @@
-import { problemCatalogue, type ProblemCode } from "../../contracts/common/problems.ts";
+import { problemCatalog, type ProblemCode } from "../../contracts/common/problems.ts";
 
 interface ProblemDoc {
   meaning: string;
@@ -150,7 +150,7 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
 
 /** The page about one code, as plain text. */
 export function describeProblem(code: ProblemCode): string {
-  const { status, title, retryable } = problemCatalogue[code];
+  const { status, title, retryable } = problemCatalog[code];
   const again = retryable
     ? "The same request may succeed later."
     : "The same request will fail again.";
@@ -160,14 +160,14 @@ export function describeProblem(code: ProblemCode): string {
 }
 
 export function isProblemCode(code: string): code is ProblemCode {
-  return Object.hasOwn(problemCatalogue, code);
+  return Object.hasOwn(problemCatalog, code);
 }
 
 /** The whole text of docs/problems.md. */
 export function problemsMarkdown(): string {
-  const codes = Object.keys(problemCatalogue).filter(isProblemCode);
+  const codes = Object.keys(problemCatalog).filter(isProblemCode);
   const sections = codes.map((code) => {
-    const { status, title, retryable } = problemCatalogue[code];
+    const { status, title, retryable } = problemCatalog[code];
     const doc = problemDocs[code];
     const operator = doc.operator === undefined ? "" : `\n- Operator: ${doc.operator}`;
     return `## ${code}\n\n${status}. ${title}. ${retryable ? "Retryable." : "Not retryable."}\n\n${doc.meaning}\n\n- User: ${doc.user}${operator}\n`;

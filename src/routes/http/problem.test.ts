@@ -2,12 +2,12 @@ import { Hono } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { expect, it } from "vitest";
 import { AppError } from "../../contracts/common/app-error.ts";
-import { problemCatalogue, type ProblemCode } from "../../contracts/common/problems.ts";
+import { problemCatalog, type ProblemCode } from "../../contracts/common/problems.ts";
 import type { ApiEnv } from "./api-env.ts";
 import { problemSchema, toProblemResponse } from "./problem.ts";
 import { describeProblem, isProblemCode, problemDocs } from "./problem-docs.ts";
 
-const codes = Object.keys(problemCatalogue).filter(isProblemCode);
+const codes = Object.keys(problemCatalog).filter(isProblemCode);
 
 async function answer(thrown: unknown): Promise<Response> {
   const app = new Hono<ApiEnv>();
@@ -24,7 +24,7 @@ async function answer(thrown: unknown): Promise<Response> {
 
 it.each(codes)("answers %s with its status, its page and the declared schema", async (code) => {
   const response = await answer(new AppError(code, { detail: "What to do." }));
-  expect(response.status).toBe(problemCatalogue[code].status);
+  expect(response.status).toBe(problemCatalog[code].status);
   expect(response.headers.get("content-type")).toBe("application/problem+json");
   const problem = problemSchema.parse(await response.json());
   expect(problem).toMatchObject({

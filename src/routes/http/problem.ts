@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { HTTPException } from "hono/http-exception";
 import { AppError, type FieldError } from "../../contracts/common/app-error.ts";
-import { problemCatalogue, type ProblemCode } from "../../contracts/common/problems.ts";
+import { problemCatalog, type ProblemCode } from "../../contracts/common/problems.ts";
 import type { ApiContext } from "./api-env.ts";
 
 const DETAIL_CHARS_MAX = 1_000;
@@ -30,7 +30,7 @@ export type Problem = z.infer<typeof problemSchema>;
  */
 export function toProblemResponse(c: ApiContext, thrown: unknown): Response {
   const error = toAppError(thrown);
-  const entry = problemCatalogue[error.code];
+  const entry = problemCatalog[error.code];
   c.set("problemCode", error.code);
   if (entry.status >= 500) c.set("fault", thrown);
   const problem: Problem = {
@@ -67,7 +67,7 @@ function toAppError(thrown: unknown): AppError {
   if (thrown instanceof AppError) return thrown;
   if (thrown instanceof HTTPException) {
     const code = codeOfStatus[thrown.status];
-    if (code !== undefined) return new AppError(code, { detail: problemCatalogue[code].title });
+    if (code !== undefined) return new AppError(code, { detail: problemCatalog[code].title });
   }
   return new AppError("internal", { detail: internalDetail, cause: thrown });
 }
@@ -80,7 +80,7 @@ function clipField(field: FieldError): FieldError {
   return { pointer: clip(field.pointer), detail: clip(field.detail) };
 }
 
-type StatusOf<C extends ProblemCode> = (typeof problemCatalogue)[C]["status"];
+type StatusOf<C extends ProblemCode> = (typeof problemCatalog)[C]["status"];
 interface ProblemResponse {
   description: string;
   content: { [PROBLEM_TYPE]: { schema: typeof problemSchema } };
@@ -92,13 +92,13 @@ export function problems<C extends ProblemCode>(
 ): { [S in StatusOf<C>]: ProblemResponse } {
   const byStatus = new Map<number, ProblemCode[]>();
   for (const code of codes) {
-    const { status } = problemCatalogue[code];
+    const { status } = problemCatalog[code];
     byStatus.set(status, [...(byStatus.get(status) ?? []), code]);
   }
   const responses = [...byStatus].map(([status, group]) => [
     status,
     {
-      description: group.map((code) => `\`${code}\`: ${problemCatalogue[code].title}.`).join(" "),
+      description: group.map((code) => `\`${code}\`: ${problemCatalog[code].title}.`).join(" "),
       content: { [PROBLEM_TYPE]: { schema: problemSchema } },
     },
   ]);

@@ -8,7 +8,7 @@ import type { ApiContext } from "./api-env.ts";
 const WAITERS_PER_RESOURCE_MAX = 32;
 const FLEET = "fleet";
 
-type HandlerOf = (ctx: ControlContext) => (c: ApiContext) => Promise<Response>;
+type CreateHandler = (ctx: ControlContext) => (c: ApiContext) => Promise<Response>;
 
 /**
  * Admits requests to the database (I15). Each request has a context of its own, which knows
@@ -19,13 +19,13 @@ type HandlerOf = (ctx: ControlContext) => (c: ApiContext) => Promise<Response>;
  * hold a connection while it waits for the same row. A waiting request whose client has
  * disconnected, or whose deadline has passed, gives its place in the queue back.
  */
-export class Admission {
+export class RequestAdmission {
   readonly #changes = new KeyedLock();
 
-  wrap(ctx: ControlContext, handlerOf: HandlerOf): (c: ApiContext) => Promise<Response> {
+  wrap(ctx: ControlContext, createHandler: CreateHandler): (c: ApiContext) => Promise<Response> {
     return (c) => {
-      const work = workOf(c);
-      const run = (): Promise<Response> => handlerOf(bindWork(ctx, work))(c);
+      const work = describeWork(c);
+      const run = (): Promise<Response> => createHandler(bindWork(ctx, work))(c);
       const key = changedResource(c);
       if (key === undefined) return run();
       if (this.#changes.countWaiting(key) >= WAITERS_PER_RESOURCE_MAX) throw tooManyChanges();
@@ -39,7 +39,7 @@ export class Admission {
     key: string,
     run: () => Promise<Response>,
   ): Promise<Response> {
-    const signal = this.#changes.isHeld(key) ? waitSignalOf(c, work) : undefined;
+    const signal = this.#changes.isHeld(key) ? createWaitSignal(c, work) : undefined;
     const change = { hasBegun: false };
     const begin = (): Promise<Response> => {
       change.hasBegun = true;
@@ -55,14 +55,14 @@ export class Admission {
 }
 
 /** Aborts when the client has disconnected or the request is late. */
-function waitSignalOf(c: ApiContext, { deadlineAtMs }: Work): AbortSignal {
+function createWaitSignal(c: ApiContext, { deadlineAtMs }: Work): AbortSignal {
   const { signal } = c.req.raw;
   if (deadlineAtMs === undefined) return signal;
   const remainingMs = Math.max(0, Math.ceil(deadlineAtMs - performance.now()));
   return AbortSignal.any([signal, AbortSignal.timeout(remainingMs)]);
 }
 
-function workOf(c: ApiContext): Work {
+function describeWork(c: ApiContext): Work {
   const deadlineAtMs = c.get("deadlineAtMs");
   const late = deadlineAtMs === undefined ? {} : { deadlineAtMs };
   const signal = (): AbortSignal => c.req.raw.signal;

@@ -7,7 +7,7 @@ import { requestContext } from "./request-context.ts";
 const fault = new Error("too late");
 
 /** The levels and errors of the log lines of a request. */
-async function linesOf(status: 200 | 500 | 503, signal?: AbortSignal) {
+async function logRequest(status: 200 | 500 | 503, signal?: AbortSignal) {
   const lines: { level: string; err: unknown }[] = [];
   const at = (level: string) =>
     vi.fn((fields: object) => {
@@ -35,11 +35,11 @@ it.each([
   { status: 500, level: "error", err: fault },
   { status: 503, level: "warn", err: fault },
 ] as const)("logs a request with status $status at level $level", async ({ status, ...line }) => {
-  expect(await linesOf(status)).toEqual([line]);
+  expect(await logRequest(status)).toEqual([line]);
 });
 
 it("logs no warning for a 503 of an aborted request, but an error for its 500", async () => {
   const aborted = AbortSignal.abort();
-  expect(await linesOf(503, aborted)).toEqual([{ level: "info", err: undefined }]);
-  expect(await linesOf(500, aborted)).toEqual([{ level: "error", err: fault }]);
+  expect(await logRequest(503, aborted)).toEqual([{ level: "info", err: undefined }]);
+  expect(await logRequest(500, aborted)).toEqual([{ level: "error", err: fault }]);
 });

@@ -1,8 +1,8 @@
 import { createRoute } from "@hono/zod-openapi";
 import { createServiceBody, serviceChangeSchema } from "../../contracts/api/services.ts";
 import { createService } from "../../control/services/create-service.ts";
-import { tenantIdOf } from "../http/api-env.ts";
-import { etagOf } from "../http/if-match.ts";
+import { getTenantId } from "../http/api-env.ts";
+import { toEtag } from "../http/if-match.ts";
 import {
   bodyProblems,
   idempotentHeaders,
@@ -40,9 +40,9 @@ export const createServiceRoute = createRoute({
 
 export const createServiceHandler: OperationHandler<typeof createServiceRoute> =
   (ctx) => async (c) => {
-    const change = await createService(ctx, tenantIdOf(c), c.req.valid("json"));
+    const change = await createService(ctx, getTenantId(c), c.req.valid("json"));
     return c.json(change, 201, {
-      ETag: etagOf(change.service),
+      ETag: toEtag(change.service),
       Location: `/v1/services/${change.service.name}`,
     });
   };

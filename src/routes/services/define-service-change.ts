@@ -2,8 +2,8 @@ import { createRoute, type z } from "@hono/zod-openapi";
 import type { ProblemCode } from "../../contracts/common/problems.ts";
 import { type ServiceChange, serviceChangeSchema } from "../../contracts/api/services.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
-import { tenantIdOf } from "../http/api-env.ts";
-import { etagOf, generationOf } from "../http/if-match.ts";
+import { getTenantId } from "../http/api-env.ts";
+import { toEtag, parseIfMatch } from "../http/if-match.ts";
 import {
   bodyProblems,
   idempotentChangeHeaders,
@@ -45,12 +45,12 @@ interface ServiceChangeOptions<B extends z.ZodType> extends ChangeDeclaration {
 export function defineServiceChange<B extends z.ZodType>(options: ServiceChangeOptions<B>) {
   const route = createChangeRoute(options);
   const handler: OperationHandler<typeof route> = (ctx) => async (c) => {
-    const generation = generationOf(c.req.valid("header")["if-match"]);
+    const generation = parseIfMatch(c.req.valid("header")["if-match"]);
     const { name } = c.req.valid("param");
     // The route has parsed it with `options.body`, whose type the route does not keep.
     const body = c.req.valid("json") as z.output<B>;
-    const change = await options.run(ctx, tenantIdOf(c), name, body, generation);
-    return c.json(change, 200, { ETag: etagOf(change.service) });
+    const change = await options.run(ctx, getTenantId(c), name, body, generation);
+    return c.json(change, 200, { ETag: toEtag(change.service) });
   };
   return { route, handler };
 }

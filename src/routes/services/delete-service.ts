@@ -1,8 +1,8 @@
 import { createRoute } from "@hono/zod-openapi";
 import { serviceChangeSchema } from "../../contracts/api/services.ts";
 import { deleteService } from "../../control/services/delete-service.ts";
-import { tenantIdOf } from "../http/api-env.ts";
-import { generationOf, ifMatchHeaders } from "../http/if-match.ts";
+import { getTenantId } from "../http/api-env.ts";
+import { parseIfMatch, ifMatchHeaders } from "../http/if-match.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { serviceParameters } from "../http/parameters.ts";
 import { problems } from "../http/problem.ts";
@@ -27,7 +27,7 @@ export const deleteServiceRoute = createRoute({
 
 export const deleteServiceHandler: OperationHandler<typeof deleteServiceRoute> =
   (ctx) => async (c) => {
-    const generation = generationOf(c.req.valid("header")["if-match"]);
+    const generation = parseIfMatch(c.req.valid("header")["if-match"]);
     const { name } = c.req.valid("param");
-    return c.json(await deleteService(ctx, tenantIdOf(c), name, generation), 202);
+    return c.json(await deleteService(ctx, getTenantId(c), name, generation), 202);
   };

@@ -1,8 +1,8 @@
 import { createRoute } from "@hono/zod-openapi";
 import { serviceSchema } from "../../contracts/api/services.ts";
 import { createServiceReader } from "../../control/services/get-service.ts";
-import { callerOf, tenantIdOf } from "../http/api-env.ts";
-import { etagOf } from "../http/if-match.ts";
+import { getCaller, getTenantId } from "../http/api-env.ts";
+import { toEtag } from "../http/if-match.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { serviceParameters } from "../http/parameters.ts";
 import { readers } from "../http/security.ts";
@@ -23,7 +23,7 @@ export const getServiceRoute = createRoute({
 export const getServiceHandler: OperationHandler<typeof getServiceRoute> = (ctx) => {
   const readService = createServiceReader(ctx);
   return async (c) => {
-    const service = await readService(tenantIdOf(c), c.req.valid("param").name);
-    return c.json(redactService(service, callerOf(c)), 200, { ETag: etagOf(service) });
+    const service = await readService(getTenantId(c), c.req.valid("param").name);
+    return c.json(redactService(service, getCaller(c)), 200, { ETag: toEtag(service) });
   };
 };

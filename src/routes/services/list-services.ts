@@ -2,7 +2,7 @@ import { createRoute } from "@hono/zod-openapi";
 import { pageOf, pageQuery } from "../../contracts/common/primitives.ts";
 import { serviceSchema } from "../../contracts/api/services.ts";
 import { listServices } from "../../control/services/list-services.ts";
-import { callerOf } from "../http/api-env.ts";
+import { getCaller } from "../http/api-env.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { readers } from "../http/security.ts";
 import { redactService } from "./redact-service.ts";
@@ -25,7 +25,7 @@ export const listServicesRoute = createRoute({
 
 export const listServicesHandler: OperationHandler<typeof listServicesRoute> =
   (ctx) => async (c) => {
-    const caller = callerOf(c);
+    const caller = getCaller(c);
     const page = await listServices(ctx, c.get("scope"), c.req.valid("query"));
     const items = page.items.map((service) => redactService(service, caller));
     return c.json({ ...page, items }, 200);

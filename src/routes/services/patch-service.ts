@@ -1,8 +1,8 @@
 import { createRoute } from "@hono/zod-openapi";
 import { patchServiceBody, serviceChangeSchema } from "../../contracts/api/services.ts";
 import { patchService } from "../../control/services/patch-service.ts";
-import { tenantIdOf } from "../http/api-env.ts";
-import { etagOf, ifMatchHeaders, requiredGenerationOf } from "../http/if-match.ts";
+import { getTenantId } from "../http/api-env.ts";
+import { toEtag, ifMatchHeaders, parseRequiredIfMatch } from "../http/if-match.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { serviceParameters } from "../http/parameters.ts";
 import { problems } from "../http/problem.ts";
@@ -39,8 +39,8 @@ export const patchServiceRoute = createRoute({
 
 export const patchServiceHandler: OperationHandler<typeof patchServiceRoute> =
   (ctx) => async (c) => {
-    const generation = requiredGenerationOf(c.req.valid("header")["if-match"]);
+    const generation = parseRequiredIfMatch(c.req.valid("header")["if-match"]);
     const { name } = c.req.valid("param");
-    const change = await patchService(ctx, tenantIdOf(c), name, generation, c.req.valid("json"));
-    return c.json(change, 200, { ETag: etagOf(change.service) });
+    const change = await patchService(ctx, getTenantId(c), name, generation, c.req.valid("json"));
+    return c.json(change, 200, { ETag: toEtag(change.service) });
   };

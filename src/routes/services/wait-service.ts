@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { waitServiceQuery, waitServiceResult } from "../../contracts/api/services.ts";
 import { waitService } from "../../control/services/wait-service.ts";
-import { callerOf, tenantIdOf } from "../http/api-env.ts";
+import { getCaller, getTenantId } from "../http/api-env.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { serviceParameters } from "../http/parameters.ts";
 import { problems } from "../http/problem.ts";
@@ -27,7 +27,7 @@ export const waitServiceRoute = createRoute({
 export const waitServiceHandler: OperationHandler<typeof waitServiceRoute> = (ctx) => async (c) => {
   const { name } = c.req.valid("param");
   const query = c.req.valid("query");
-  const result = await waitService(ctx, tenantIdOf(c), name, query, c.req.raw.signal);
-  const service = result.service && redactService(result.service, callerOf(c));
+  const result = await waitService(ctx, getTenantId(c), name, query, c.req.raw.signal);
+  const service = result.service && redactService(result.service, getCaller(c));
   return c.json({ ...result, service }, 200);
 };

@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { setSchema } from "../../contracts/api/sets.ts";
 import { getSet } from "../../control/sets/get-set.ts";
-import { etagOf } from "../http/if-match.ts";
+import { toEtag } from "../http/if-match.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { setParameters } from "../http/parameters.ts";
 import { readers } from "../http/security.ts";
@@ -20,5 +20,5 @@ export const getSetRoute = createRoute({
 
 export const getSetHandler: OperationHandler<typeof getSetRoute> = (ctx) => async (c) => {
   const set = await getSet(ctx, c.get("scope"), c.req.valid("param").setId);
-  return c.json(set, 200, { ETag: etagOf(set) });
+  return c.json(set, 200, { ETag: toEtag(set) });
 };

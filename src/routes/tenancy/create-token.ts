@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { createdTokenSchema, createTokenBody } from "../../contracts/api/tenancy.ts";
 import { createToken } from "../../control/tenancy/create-token.ts";
-import { callerOf } from "../http/api-env.ts";
+import { getCaller } from "../http/api-env.ts";
 import {
   bodyProblems,
   idempotentHeaders,
@@ -29,4 +29,4 @@ export const createTokenRoute = createRoute({
 });
 
 export const createTokenHandler: OperationHandler<typeof createTokenRoute> = (ctx) => async (c) =>
-  c.json(await createToken(ctx, callerOf(c), c.req.valid("json")), 201);
+  c.json(await createToken(ctx, getCaller(c), c.req.valid("json")), 201);

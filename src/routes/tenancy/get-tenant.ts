@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { tenantDetailSchema } from "../../contracts/api/tenancy.ts";
 import { getTenant } from "../../control/tenancy/get-tenant.ts";
-import { etagOf } from "../http/if-match.ts";
+import { toEtag } from "../http/if-match.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { tenantParameters } from "../http/parameters.ts";
 import { readers } from "../http/security.ts";
@@ -20,5 +20,5 @@ export const getTenantRoute = createRoute({
 
 export const getTenantHandler: OperationHandler<typeof getTenantRoute> = (ctx) => async (c) => {
   const tenant = await getTenant(ctx, c.get("scope"), c.req.valid("param").name);
-  return c.json(tenant, 200, { ETag: etagOf(tenant) });
+  return c.json(tenant, 200, { ETag: toEtag(tenant) });
 };

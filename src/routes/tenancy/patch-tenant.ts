@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { patchTenantBody, tenantChangeSchema } from "../../contracts/api/tenancy.ts";
 import { patchTenant } from "../../control/tenancy/patch-tenant.ts";
-import { etagOf, generationOf, ifMatchHeaders } from "../http/if-match.ts";
+import { toEtag, parseIfMatch, ifMatchHeaders } from "../http/if-match.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { tenantParameters } from "../http/parameters.ts";
 import { problems } from "../http/problem.ts";
@@ -25,8 +25,8 @@ export const patchTenantRoute = createRoute({
 });
 
 export const patchTenantHandler: OperationHandler<typeof patchTenantRoute> = (ctx) => async (c) => {
-  const generation = generationOf(c.req.valid("header")["if-match"]);
+  const generation = parseIfMatch(c.req.valid("header")["if-match"]);
   const { name } = c.req.valid("param");
   const change = await patchTenant(ctx, name, generation, c.req.valid("json"));
-  return c.json(change, 200, { ETag: etagOf(change.tenant) });
+  return c.json(change, 200, { ETag: toEtag(change.tenant) });
 };

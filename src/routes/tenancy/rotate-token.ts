@@ -2,7 +2,7 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { rotateBody, rotatedTokenSchema } from "../../contracts/api/tenancy.ts";
 import { idSchema } from "../../contracts/common/primitives.ts";
 import { rotateToken } from "../../control/tenancy/rotate-token.ts";
-import { callerOf } from "../http/api-env.ts";
+import { getCaller } from "../http/api-env.ts";
 import {
   bodyProblems,
   idempotentHeaders,
@@ -37,5 +37,5 @@ export const rotateTokenRoute = createRoute({
 export const rotateTokenHandler: OperationHandler<typeof rotateTokenRoute> = (ctx) => async (c) => {
   const { tokenId } = c.req.valid("param");
   const { overlapSeconds } = c.req.valid("json");
-  return c.json(await rotateToken(ctx, callerOf(c), tokenId, overlapSeconds), 201);
+  return c.json(await rotateToken(ctx, getCaller(c), tokenId, overlapSeconds), 201);
 };

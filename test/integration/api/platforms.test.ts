@@ -22,9 +22,9 @@ beforeAll(async () => {
       publish: (channels) => local.publish(channels),
       waitFor: async (channel, timeoutMs, signal) => {
         waiting += 1;
-        const isSignalled = await local.waitFor(channel, timeoutMs, signal);
+        const isSignaled = await local.waitFor(channel, timeoutMs, signal);
         waiting -= 1;
-        return isSignalled;
+        return isSignaled;
       },
     },
   });

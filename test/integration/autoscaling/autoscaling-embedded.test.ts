@@ -9,11 +9,11 @@ import { evaluateDueServices } from "../../../src/control/autoscaling/evaluate-d
 import { createRetention } from "../../../src/control/events/retention.ts";
 import {
   cpuHigh,
-  createElasticService,
-  type ElasticService,
+  createAutoscaledService,
+  type AutoscaledService,
   deliverAlerts,
   endStabilization,
-} from "../../support/fleet/elastic-service.ts";
+} from "../../support/fleet/autoscaled-service.ts";
 import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
 import { tenantBody } from "../../support/fleet/tenant-body.ts";
 
@@ -23,7 +23,7 @@ import { tenantBody } from "../../support/fleet/tenant-body.ts";
 let postgres: FleetContext;
 let embedded: DbHandle;
 let fleet: FleetContext;
-let menu: ElasticService;
+let menu: AutoscaledService;
 
 beforeAll(async () => {
   [postgres, embedded] = await Promise.all([createFleetContext(), openPglite("memory://")]);
@@ -33,7 +33,7 @@ beforeAll(async () => {
   const quota = { setsMax: 100, cpuMillisMax: 1e9, memoryBytesMax: 2 ** 50 };
   const { id } = await createTenant(ctx, tenantBody("small", quota));
   fleet = { ...postgres, ctx, tenantId: id };
-  menu = await createElasticService(fleet, "menu");
+  menu = await createAutoscaledService(fleet, "menu");
 });
 afterAll(async () => {
   await embedded.close();

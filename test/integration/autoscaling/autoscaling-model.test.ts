@@ -9,12 +9,12 @@ import { evaluateDueServices } from "../../../src/control/autoscaling/evaluate-d
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import {
   cpuHigh,
-  createElasticService,
-  type ElasticService,
+  createAutoscaledService,
+  type AutoscaledService,
   deliverAlerts,
   endStabilization,
   unpacedScaling,
-} from "../../support/fleet/elastic-service.ts";
+} from "../../support/fleet/autoscaled-service.ts";
 import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
 
 /**
@@ -73,7 +73,7 @@ class Model {
 
 interface Real {
   fleet: FleetContext;
-  menu: ElasticService;
+  menu: AutoscaledService;
 }
 
 type Step = fc.AsyncCommand<Model, Real>;
@@ -207,7 +207,7 @@ it(
     let serviceCount = 0;
     await fc.assert(
       fc.asyncProperty(fc.commands(steps, { maxCommands: 40 }), async (commands) => {
-        const menu = await createElasticService(fleet, `model-${++serviceCount}`, {
+        const menu = await createAutoscaledService(fleet, `model-${++serviceCount}`, {
           replicas: 3,
           min: 1,
           max: 12,

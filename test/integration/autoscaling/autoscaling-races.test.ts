@@ -11,10 +11,10 @@ import { evaluateDueServices } from "../../../src/control/autoscaling/evaluate-d
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import {
   cpuHigh,
-  createElasticService,
+  createAutoscaledService,
   deliverAlerts,
   endStabilization,
-} from "../../support/fleet/elastic-service.ts";
+} from "../../support/fleet/autoscaled-service.ts";
 import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
 
 /**
@@ -39,7 +39,7 @@ function everywhere<T>(times: number, work: (ctx: ControlContext) => Promise<T>)
 const resolved = (more: Partial<Alert> = {}) => cpuHigh({ status: "resolved", ...more });
 
 it("the same alert delivered forty times at once has one effect", async () => {
-  const menu = await createElasticService(fleet, "delivered-at-once");
+  const menu = await createAutoscaledService(fleet, "delivered-at-once");
   const receipts = await everywhere(10, (ctx) => deliverAlerts(ctx, menu.hookId, [cpuHigh()]));
   expect(new Set(receipts.map((receipt) => JSON.stringify(receipt)))).toEqual(
     new Set(['{"accepted":1,"ignored":0}']),
@@ -51,7 +51,7 @@ it("the same alert delivered forty times at once has one effect", async () => {
 });
 
 it("a delivery whose transaction was done, but not answered, has no second effect", async () => {
-  const menu = await createElasticService(fleet, "not-answered");
+  const menu = await createAutoscaledService(fleet, "not-answered");
   const broken: ControlContext = {
     ...fleet.ctx,
     jobQueue: { enqueue: () => Promise.reject(new Error("the process ends here")) },
@@ -67,7 +67,7 @@ it("a delivery whose transaction was done, but not answered, has no second effec
 });
 
 it("an alert and its end at once, from many senders, leave nothing firing", async () => {
-  const menu = await createElasticService(fleet, "begin-and-end");
+  const menu = await createAutoscaledService(fleet, "begin-and-end");
   for (let run = 0; run < 8; run++) {
     const startsAt = new Date(Date.UTC(2026, 0, 5, 3, run)).toISOString();
     await Promise.all([
@@ -81,7 +81,7 @@ it("an alert and its end at once, from many senders, leave nothing firing", asyn
 });
 
 it("alerts of one rule that arrive at once from many senders add one step", async () => {
-  const menu = await createElasticService(fleet, "steps");
+  const menu = await createAutoscaledService(fleet, "steps");
   const keys = ["a", "b", "c", "d"];
   await Promise.all(
     processes.map((ctx, index) =>
@@ -95,7 +95,7 @@ it("alerts of one rule that arrive at once from many senders add one step", asyn
 });
 
 it("one decision acts, however many job workers decide", async () => {
-  const menu = await createElasticService(fleet, "decided-at-once");
+  const menu = await createAutoscaledService(fleet, "decided-at-once");
   await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
   const outcomes = await everywhere(5, (ctx) => autoscaleService(ctx, menu.serviceId));
   expect(outcomes.filter((outcome) => outcome?.acted)).toHaveLength(1);
@@ -104,7 +104,7 @@ it("one decision acts, however many job workers decide", async () => {
 });
 
 it("sweeps at once release a demand once and scale in once", async () => {
-  const menu = await createElasticService(fleet, "swept-at-once");
+  const menu = await createAutoscaledService(fleet, "swept-at-once");
   await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
   await menu.runJobs();
   await deliverAlerts(fleet.ctx, menu.hookId, [resolved()]);
@@ -133,7 +133,7 @@ async function repeatWhileShed(call: () => Promise<unknown>): Promise<unknown> {
 }
 
 it("deliveries, decisions, sweeps, users and a deletion at once end without a deadlock, in what the last of them says", async () => {
-  const menu = await createElasticService(fleet, "everything", {
+  const menu = await createAutoscaledService(fleet, "everything", {
     stabilizationSeconds: 0,
     max: 40,
   });
@@ -165,7 +165,7 @@ it("deliveries, decisions, sweeps, users and a deletion at once end without a de
 });
 
 it("a release by hand and the alert's own end at once release it once", async () => {
-  const menu = await createElasticService(fleet, "released-at-once");
+  const menu = await createAutoscaledService(fleet, "released-at-once");
   await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
   const [demand] = (await menu.demands()).items;
   await everywhere(2, async (ctx) => {

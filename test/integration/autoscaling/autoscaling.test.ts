@@ -16,11 +16,11 @@ import { createRetention } from "../../../src/control/events/retention.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import {
   cpuHigh,
-  createElasticService,
+  createAutoscaledService,
   deliverAlerts,
   endStabilization,
   makeDue,
-} from "../../support/fleet/elastic-service.ts";
+} from "../../support/fleet/autoscaled-service.ts";
 import {
   createFleetContext,
   type FleetContext,
@@ -43,7 +43,7 @@ beforeEach(() => {
 const resolved = () => cpuHigh({ status: "resolved", endsAt: "2026-01-05T03:10:00Z" });
 describe("an alert", () => {
   it("scales a service out while it fires, and in again when its stabilization time is over", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     expect(await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toEqual({
       accepted: 1,
       ignored: 0,
@@ -65,7 +65,7 @@ describe("an alert", () => {
   });
 
   it("enqueues a job whose id names the change and whose payload fits the contract", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     fleet.enqueued.length = 0;
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     const { items } = await menu.demands();
@@ -78,7 +78,7 @@ describe("an alert", () => {
   });
 
   it("that is delivered again writes nothing: no demand, no decision, no event, no job", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     const receipt = await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     const before = await countRows();
@@ -92,7 +92,7 @@ describe("an alert", () => {
   });
 
   it("that is over does not begin again, and its end is not put off by a second one", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await deliverAlerts(fleet.ctx, menu.hookId, [resolved()]);
     const [first] = (await menu.demands()).items;
@@ -102,7 +102,7 @@ describe("an alert", () => {
   });
 
   it("that fires again with the start that it had, well after its end, counts again until its next end", async () => {
-    const menu = await createElasticService(fleet, newName(), { stabilizationSeconds: 0 });
+    const menu = await createAutoscaledService(fleet, newName(), { stabilizationSeconds: 0 });
     const passMinutes = (minutes: number) =>
       fleet.ctx.db
         .execute(sql`update demands set resolved_at = resolved_at - make_interval(mins => ${minutes}::int)
@@ -129,7 +129,7 @@ describe("an alert", () => {
   });
 
   it("that a user released stays released, however long it fires", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     const [demand] = (await menu.demands()).items;
     await releaseDemand(fleet.ctx, fleet.tenantId, menu.name, demand?.id ?? "");
@@ -140,7 +140,7 @@ describe("an alert", () => {
   });
 
   it("whose end arrives before its beginning raises no demand", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     expect(await deliverAlerts(fleet.ctx, menu.hookId, [resolved()])).toEqual({
       accepted: 0,
       ignored: 1,
@@ -155,7 +155,7 @@ describe("an alert", () => {
   });
 
   it("that matches no rule is counted as ignored", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     const other = cpuHigh({ key: "other", labels: { alertname: "DiskFull" } });
     expect(await deliverAlerts(fleet.ctx, menu.hookId, [other, cpuHigh()])).toEqual({
       accepted: 1,
@@ -166,7 +166,7 @@ describe("an alert", () => {
 
   it("adds its step to the base of its rule, whether or not the job of an earlier alert has run", async () => {
     for (const runsBetween of [false, true]) {
-      const menu = await createElasticService(fleet, newName());
+      const menu = await createAutoscaledService(fleet, newName());
       await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
       if (runsBetween) await menu.runJobs();
       await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh({ key: "second" })]);
@@ -176,7 +176,7 @@ describe("an alert", () => {
   });
 
   it("of another rule takes its step over the same base, and an absolute demand raises that base", async () => {
-    const menu = await createElasticService(fleet, newName(), {
+    const menu = await createAutoscaledService(fleet, newName(), {
       rules: [
         { match: { alertname: "CpuHigh" }, want: { step: 2 } },
         { match: { alertname: "QueueLong" }, want: { factor: 2 } },
@@ -197,7 +197,7 @@ describe("an alert", () => {
   });
 
   it("never takes a service beyond its bounds, and a wider bound takes effect for a held demand", async () => {
-    const menu = await createElasticService(fleet, newName(), {
+    const menu = await createAutoscaledService(fleet, newName(), {
       max: 8,
       rules: [{ match: {}, want: { replicas: 12 } }],
     });
@@ -214,7 +214,7 @@ describe("an alert", () => {
   });
 
   it("that resolves changes no size while Berth holds it, and stores its decision once", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     await scaleService(fleet.ctx, fleet.tenantId, menu.name, { replicas: 9 }, undefined);
@@ -232,7 +232,7 @@ describe("an alert", () => {
   });
 
   it("holds a service above what users scale it to", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     const { effects } = await scaleService(
@@ -247,7 +247,7 @@ describe("an alert", () => {
   });
 
   it("holds its demand while its sender is silent (I12), until a user releases it", async () => {
-    const menu = await createElasticService(fleet, newName(), { stabilizationSeconds: 0 });
+    const menu = await createAutoscaledService(fleet, newName(), { stabilizationSeconds: 0 });
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     await fleet.ctx.db.execute(sql`update demands set created_at = created_at - interval '1 year',
@@ -267,7 +267,7 @@ describe("an alert", () => {
   });
 
   it("with hostile text and times from the ends of the calendar is stored as far as possible", async () => {
-    const menu = await createElasticService(fleet, newName(), {
+    const menu = await createAutoscaledService(fleet, newName(), {
       rules: [{ match: {}, want: { step: 1 } }],
     });
     const labels = JSON.parse('{"alertname":"a\\u0000b\\ud800","__proto__":"x","constructor":"y"}');
@@ -293,7 +293,7 @@ describe("an alert", () => {
 
 describe("a thousand alerts at once", () => {
   it("are one delivery, one transaction, one job", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     const alerts = Array.from({ length: 1_000 }, (_, index) =>
       cpuHigh({ key: `key-${index}`, labels: { alertname: "CpuHigh", instance: `i${index}` } }),
     );
@@ -313,7 +313,7 @@ describe("a thousand alerts at once", () => {
 });
 
 it("more demands than a service may be held by are ignored, and those that it has stay", async () => {
-  const menu = await createElasticService(fleet, newName());
+  const menu = await createAutoscaledService(fleet, newName());
   const deliver = (delivery: number, count: number) =>
     deliverAlerts(
       fleet.ctx,
@@ -330,7 +330,7 @@ it("more demands than a service may be held by are ignored, and those that it ha
 
 describe("a sweep", () => {
   it("decides for services whose job was lost with Redis (I1)", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     fleet.enqueued.length = 0;
     await fleet.ctx.db.execute(sql`delete from outbox`);
@@ -346,7 +346,7 @@ describe("a sweep", () => {
   });
 
   it("forgets demands and decisions after their time, never those that are held", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh(), cpuHigh({ key: "old" })]);
     await menu.runJobs();
     const { items } = await menu.demands();
@@ -374,7 +374,7 @@ describe("a tenant's quota", () => {
     const small = { ...fleet, tenantId: tenant.id };
     const other = newName();
     await createService(fleet.ctx, tenant.id, serviceBody(other, { replicas: 2 }));
-    const menu = await createElasticService(small, newName(), {
+    const menu = await createAutoscaledService(small, newName(), {
       replicas: 1,
       rules: [{ match: {}, want: { replicas: 10 } }],
     });
@@ -393,7 +393,7 @@ describe("a tenant's quota", () => {
 describe("decisions", () => {
   it("come in pages, newest first, in the shape of the contract", async () => {
     const wants = { a: 5, b: 7, c: 9 };
-    const menu = await createElasticService(fleet, newName(), {
+    const menu = await createAutoscaledService(fleet, newName(), {
       rules: Object.entries(wants).map(([name, replicas]) => ({
         match: { name },
         want: { replicas },

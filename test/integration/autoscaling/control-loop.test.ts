@@ -11,12 +11,12 @@ import { scaleService } from "../../../src/control/services/scale-service.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import {
   cpuHigh,
-  createElasticService,
+  createAutoscaledService,
   deliverAlerts,
-  type ElasticService,
+  type AutoscaledService,
   endStabilization,
   passSeconds,
-} from "../../support/fleet/elastic-service.ts";
+} from "../../support/fleet/autoscaled-service.ts";
 import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
 
 /**
@@ -37,7 +37,7 @@ beforeEach(() => {
 
 const resolved = (key: string) => cpuHigh({ key, status: "resolved" });
 
-async function passAndDecide(menu: ElasticService, seconds: number): Promise<number> {
+async function passAndDecide(menu: AutoscaledService, seconds: number): Promise<number> {
   await passSeconds(fleet.ctx, menu.serviceId, seconds);
   await evaluateDueServices(fleet.ctx);
   return menu.desired();
@@ -51,8 +51,8 @@ describe("scale-in", () => {
   const scaleIn = { step: 4, everySeconds: 60 };
   const queueLong = cpuHigh({ key: "queue", labels: { alertname: "QueueLong" } });
 
-  async function createScalingIn(): Promise<ElasticService> {
-    const menu = await createElasticService(fleet, newName(), { rules, scaleIn });
+  async function createScalingIn(): Promise<AutoscaledService> {
+    const menu = await createAutoscaledService(fleet, newName(), { rules, scaleIn });
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     expect(await menu.desired()).toBe(12);
@@ -89,7 +89,7 @@ describe("scale-in", () => {
   });
 
   it("by users takes effect at once", async () => {
-    const menu = await createElasticService(fleet, newName(), { rules, scaleIn, replicas: 12 });
+    const menu = await createAutoscaledService(fleet, newName(), { rules, scaleIn, replicas: 12 });
     await scaleService(fleet.ctx, fleet.tenantId, menu.name, { replicas: 2 }, undefined);
     expect([await menu.desired(), await menu.setsCount()]).toEqual([2, 2]);
   });
@@ -98,7 +98,7 @@ describe("scale-in", () => {
 describe("a further step", () => {
   const stacking: HookRule[] = [{ match: {}, want: { step: 2, stacks: true } }];
   const scaleOut = { cooldownSeconds: 60 };
-  const fire = async (menu: ElasticService, key: string) => {
+  const fire = async (menu: AutoscaledService, key: string) => {
     const labels = { instance: key };
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh({ key, labels })]);
     await menu.runJobs();
@@ -106,7 +106,7 @@ describe("a further step", () => {
   };
 
   it("of another alert waits until the sets of the last step are ready", async () => {
-    const menu = await createElasticService(fleet, newName(), { rules: stacking, scaleOut });
+    const menu = await createAutoscaledService(fleet, newName(), { rules: stacking, scaleOut });
     expect([await fire(menu, "a"), await fire(menu, "b")]).toEqual([5, 5]);
     expect((await menu.decisions()).items[0]?.because.at(-1)).toBe(
       "the step to 7 waits until 5 sets are ready or the cooldown ends",
@@ -118,7 +118,7 @@ describe("a further step", () => {
   });
 
   it("follows without ready sets once the cooldown is over", async () => {
-    const menu = await createElasticService(fleet, newName(), { rules: stacking, scaleOut });
+    const menu = await createAutoscaledService(fleet, newName(), { rules: stacking, scaleOut });
     expect([await fire(menu, "a"), await fire(menu, "b")]).toEqual([5, 5]);
     expect(await passAndDecide(menu, 50)).toBe(5);
     expect(await passAndDecide(menu, 11)).toBe(7);
@@ -126,7 +126,7 @@ describe("a further step", () => {
 
   it("of a rule with everySeconds follows while the rule fires, and not while it only holds", async () => {
     const rules: HookRule[] = [{ match: {}, want: { step: 2, everySeconds: 120 } }];
-    const menu = await createElasticService(fleet, newName(), { rules, max: 8 });
+    const menu = await createAutoscaledService(fleet, newName(), { rules, max: 8 });
     expect(await fire(menu, "a")).toBe(5);
     expect(await passAndDecide(menu, 60)).toBe(5);
     expect(await passAndDecide(menu, 60)).toBe(7);
@@ -147,7 +147,7 @@ describe("a demand that no delivery mentions", () => {
   const rules: HookRule[] = [
     { match: { alertname: "CpuHigh" }, want: { replicas: 12 }, holdMaxSeconds: 600 },
   ];
-  const silence = async (menu: ElasticService, seconds: number) => {
+  const silence = async (menu: AutoscaledService, seconds: number) => {
     await fleet.ctx.db
       .execute(sql`update demands set last_received_at = last_received_at - make_interval(secs => ${seconds}::float8)
       where service_id = ${menu.serviceId}`);
@@ -156,7 +156,7 @@ describe("a demand that no delivery mentions", () => {
 
   it("is released in steps after holdMaxSeconds, with an event, and held again when a delivery mentions its alert", async () => {
     const scaleIn = { step: 4, everySeconds: 60 };
-    const menu = await createElasticService(fleet, newName(), { rules, scaleIn });
+    const menu = await createAutoscaledService(fleet, newName(), { rules, scaleIn });
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     expect(await silence(menu, 590)).toBe(12);
@@ -170,7 +170,7 @@ describe("a demand that no delivery mentions", () => {
   });
 
   it("stays as long as deliveries mention its alert", async () => {
-    const menu = await createElasticService(fleet, newName(), { rules });
+    const menu = await createAutoscaledService(fleet, newName(), { rules });
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     for (let time = 0; time < 3; time++) {
@@ -183,7 +183,7 @@ describe("a demand that no delivery mentions", () => {
 });
 
 it("a token that invents ends of alerts fills no table: a hook keeps a bounded number of released demands", async () => {
-  const menu = await createElasticService(fleet, newName());
+  const menu = await createAutoscaledService(fleet, newName());
   for (let delivery = 0; delivery < 7; delivery++) {
     const alerts = Array.from({ length: 1_500 }, (_, index) => resolved(`${delivery}-${index}`));
     expect(await deliverAlerts(fleet.ctx, menu.hookId, alerts)).toEqual({
@@ -201,8 +201,8 @@ it("a token that invents ends of alerts fills no table: a hook keeps a bounded n
 
 it("a service that fails does not stop the sweep, and the sweep retries it later", async () => {
   const [broken, sound] = [
-    await createElasticService(fleet, newName()),
-    await createElasticService(fleet, newName()),
+    await createAutoscaledService(fleet, newName()),
+    await createAutoscaledService(fleet, newName()),
   ];
   for (const menu of [broken, sound]) {
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
@@ -220,7 +220,7 @@ it("a service that fails does not stop the sweep, and the sweep retries it later
 });
 
 it("a demand that a process of an older release resolved is released", async () => {
-  const menu = await createElasticService(fleet, newName());
+  const menu = await createAutoscaledService(fleet, newName());
   await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
   await menu.runJobs();
   // That release resolves without a due time.

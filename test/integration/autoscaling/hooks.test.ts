@@ -17,10 +17,10 @@ import { releaseDemand } from "../../../src/control/autoscaling/release-demand.t
 import { evaluateDueServices } from "../../../src/control/autoscaling/evaluate-due-services.ts";
 import {
   cpuHigh,
-  createElasticService,
+  createAutoscaledService,
   deliverAlerts,
   endStabilization,
-} from "../../support/fleet/elastic-service.ts";
+} from "../../support/fleet/autoscaled-service.ts";
 import {
   createFleetContext,
   type FleetContext,
@@ -48,7 +48,7 @@ const codeOf = (work: Promise<unknown>) =>
 
 describe("a hook", () => {
   it("is shown with its paths, and its token opens this hook only", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     const { items } = await listHooks(fleet.ctx, fleet.tenantId, menu.name, { limit: 10 });
     expect(items.map((hook) => hookSchema.parse(hook).paths)).toEqual([
       {
@@ -76,7 +76,7 @@ describe("a hook", () => {
     const unbounded = createHook(fleet.ctx, fleet.tenantId, name, body);
     await expect(unbounded).rejects.toThrow(/Set `autoscale.min` and `autoscale.max` first/);
     expect(await codeOf(createHook(fleet.ctx, fleet.tenantId, "nobody", body))).toBe("not-found");
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     const taken = { ...body, name: "web-alerts" };
     expect(await codeOf(createHook(fleet.ctx, fleet.tenantId, menu.name, taken))).toBe(
       "already-exists",
@@ -88,7 +88,7 @@ describe("a hook", () => {
   });
 
   it("that is changed keeps its token and what it holds; alerts that begin later go by the new rules", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     const rules = [{ match: {}, want: { replicas: 9 } }];
     const change = { rules, stabilizationSeconds: 7 };
@@ -109,7 +109,7 @@ describe("a hook", () => {
   });
 
   it("that is deleted rejects alerts and its token, and its demands end after the stabilization time", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     await deleteHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId);
@@ -127,14 +127,14 @@ describe("a hook", () => {
   });
 
   it("of a service that is being deleted rejects alerts", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     await deleteService(fleet.ctx, fleet.tenantId, menu.name, undefined);
     expect(await codeOf(deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]))).toBe("not-found");
     expect(await autoscaleService(fleet.ctx, menu.serviceId)).toBeUndefined();
   });
 
   it("and its demands are not found by another tenant (I9)", async () => {
-    const menu = await createElasticService(fleet, newName());
+    const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
     const [demand] = (await menu.demands()).items;
@@ -142,7 +142,7 @@ describe("a hook", () => {
       fleet.ctx,
       tenantBody("stranger", { setsMax: 10, cpuMillisMax: 1e6, memoryBytesMax: 2 ** 40 }),
     );
-    await createElasticService({ ...fleet, tenantId: tenant.id }, menu.name);
+    await createAutoscaledService({ ...fleet, tenantId: tenant.id }, menu.name);
     const { ctx } = fleet;
     expect(await codeOf(deleteHook(ctx, tenant.id, menu.name, menu.hookId))).toBe("not-found");
     expect(await codeOf(releaseDemand(ctx, tenant.id, menu.name, demand?.id ?? ""))).toBe(

@@ -7,7 +7,7 @@ import { createService } from "../../../src/control/services/create-service.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { lockServiceById } from "../../../src/db/queries/services/write-services.ts";
 import { withTx } from "../../../src/db/transaction.ts";
-import { concurrencyOf, jobRegistry } from "../../../src/jobs/registry.ts";
+import { computeConcurrency, jobRegistry } from "../../../src/jobs/registry.ts";
 import { serviceBody } from "../../support/fleet/fleet-context.ts";
 import { type JobPlane, openJobPlane } from "../../support/fleet/job-plane.ts";
 import { waitUntil } from "../../support/wait-until.ts";
@@ -81,7 +81,7 @@ test("jobs of a locked service do not occupy all slots of a job worker", async (
     jobId: `test:${id}:${number}`,
     payload: { serviceId: id, generation },
   });
-  const slots = concurrencyOf(jobRegistry, "lifecycle");
+  const slots = computeConcurrency(jobRegistry, "lifecycle");
   const jobs = Array.from({ length: slots }, (_, number) => reconcile(locked, number));
   await plane.jobQueue.enqueue([...jobs, reconcile(other, 0)], []);
   plane.startJobs();

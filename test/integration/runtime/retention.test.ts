@@ -13,9 +13,9 @@ import { scaleService } from "../../../src/control/services/scale-service.ts";
 import { createRetention } from "../../../src/control/events/retention.ts";
 import {
   cpuHigh,
-  createElasticService,
+  createAutoscaledService,
   deliverAlerts,
-} from "../../support/fleet/elastic-service.ts";
+} from "../../support/fleet/autoscaled-service.ts";
 import {
   createFleetContext,
   type FleetContext,
@@ -94,7 +94,7 @@ test("deleted resources and their rows are deleted after the retention time, and
     pool: null,
   };
   const before = await countRows();
-  const menu = await createElasticService(f, "old-service", { replicas: 2 });
+  const menu = await createAutoscaledService(f, "old-service", { replicas: 2 });
   await deliverAlerts(f.ctx, menu.hookId, [cpuHigh()]);
   await menu.runJobs();
   await follow();

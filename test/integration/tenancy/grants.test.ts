@@ -6,9 +6,9 @@ import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { autoscaleService } from "../../../src/control/autoscaling/autoscale-service.ts";
 import {
   cpuHigh,
-  createElasticService,
+  createAutoscaledService,
   deliverAlerts,
-} from "../../support/fleet/elastic-service.ts";
+} from "../../support/fleet/autoscaled-service.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
@@ -122,7 +122,7 @@ test("I9: a tenant reads itself, and no other tenant", async () => {
 
 test("alerts do not scale out a service without its grant, and the decision says so", async () => {
   const { name } = await getTenantOfFleet();
-  const service = await createElasticService(fleet, "web", { replicas: 2 });
+  const service = await createAutoscaledService(fleet, "web", { replicas: 2 });
   const grant = (pools: string[]) =>
     patchTenant(fleet.ctx, name, undefined, patchTenantBody.parse({ grants: { pools } }));
   await grant(["gpu"]);
@@ -136,7 +136,7 @@ test("alerts do not scale out a service without its grant, and the decision says
   expect(await service.desired()).toBeGreaterThan(2);
 });
 
-/** The tenant that the elastic services of a fleet belong to. */
+/** The tenant that owns the autoscaled services of a fleet. */
 async function getTenantOfFleet(): Promise<{ name: string }> {
   const rows = await queryRows<{ name: string }>(
     fleet.ctx.db,

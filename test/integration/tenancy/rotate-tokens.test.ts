@@ -9,7 +9,7 @@ import { rotateToken } from "../../../src/control/tenancy/rotate-token.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { newId } from "../../../src/lib/ids.ts";
-import { createElasticService } from "../../support/fleet/elastic-service.ts";
+import { createAutoscaledService } from "../../support/fleet/autoscaled-service.ts";
 import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
 import { tenantBody } from "../../support/fleet/tenant-body.ts";
 
@@ -99,7 +99,7 @@ describe("the rotation of a token", () => {
 
 describe("the rotation of a hook's token", () => {
   test("at most two tokens are valid, and the former one ends after the overlap", async () => {
-    const menu = await createElasticService(fleet, "menu");
+    const menu = await createAutoscaledService(fleet, "menu");
     const rotate = () =>
       rotateHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId, HOUR_SECONDS);
     const second = await rotate();
@@ -113,7 +113,7 @@ describe("the rotation of a hook's token", () => {
   });
 
   test("the token of a hook is rotated with its hook only", async () => {
-    const menu = await createElasticService(fleet, "kitchen");
+    const menu = await createAutoscaledService(fleet, "kitchen");
     const [row] = await queryRows<{ id: string }>(
       fleet.ctx.db,
       sql`select id from tokens where hook_id = ${menu.hookId}`,

@@ -19,11 +19,11 @@ export function createLocalSignals({ lossy = false }: { lossy?: boolean } = {}):
       new Promise((resolve) => {
         const wakers = waiting.get(channel) ?? new Set();
         waiting.set(channel, wakers);
-        const end = (isSignalled: boolean) => {
+        const end = (isSignaled: boolean) => {
           clearTimeout(timer);
           wakers.delete(wake);
           signal?.removeEventListener("abort", giveUp);
-          resolve(isSignalled);
+          resolve(isSignaled);
         };
         const wake = () => end(true);
         const giveUp = () => end(false);

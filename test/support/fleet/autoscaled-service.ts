@@ -17,8 +17,8 @@ import { listDemands } from "../../../src/control/autoscaling/list-demands.ts";
 import type { FleetContext } from "./fleet-context.ts";
 import { serviceBody } from "./fleet-context.ts";
 
-/** A service with a hook, and the few things that tests of elasticity look at. */
-export interface ElasticService {
+/** A service with a hook, and the operations that tests of autoscaling need. */
+export interface AutoscaledService {
   name: string;
   serviceId: string;
   hookId: string;
@@ -32,7 +32,7 @@ export interface ElasticService {
   decisions(): ReturnType<typeof listDecisions>;
 }
 
-export interface ElasticOptions {
+export interface AutoscaledServiceOptions {
   replicas?: number;
   min?: number;
   max?: number;
@@ -52,11 +52,11 @@ export const unpacedScaling = {
   scaleOut: { cooldownSeconds: 0 },
 };
 
-export async function createElasticService(
+export async function createAutoscaledService(
   fleet: FleetContext,
   name: string,
-  options: ElasticOptions = {},
-): Promise<ElasticService> {
+  options: AutoscaledServiceOptions = {},
+): Promise<AutoscaledService> {
   const { ctx, tenantId } = fleet;
   const autoscale = {
     min: options.min ?? 1,
