@@ -14,7 +14,7 @@ const schema = z.object({
   ...listenSettings,
   /** Default: PGlite in the data folder. */
   DATABASE_URL: backendSettings.DATABASE_URL.optional(),
-  /** Default: a redis-server of this process. */
+  /** Default: a redis-server that this process starts. */
   REDIS_URL: backendSettings.REDIS_URL.optional(),
   /** The folder of the database, the admin token, and the agent's state. */
   BERTH_DATA_DIR: z.string().min(1).max(1_000).default(".berth"),
@@ -25,7 +25,7 @@ const schema = z.object({
 export type AllInOneConfig = Readonly<z.output<typeof schema>>;
 
 /**
- * Reads only `env` and the files that `*_FILE` name. Throws ConfigError with all problems at once.
+ * Reads only `env` and the files that `*_FILE` name. Throws ConfigError that lists all problems.
  * @param agentNames variables that the agent in this process checks
  */
 export function loadAllInOneConfig(env: Env, agentNames: readonly string[] = []): AllInOneConfig {

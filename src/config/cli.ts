@@ -1,6 +1,6 @@
 import { ConfigError } from "./config-error.ts";
 
-/** The environment of the command line, without the empty variables that unit files leave. */
+/** The environment of the command line, without the empty variables that unit files set. */
 type CliEnvironment = Readonly<Record<string, string | undefined>>;
 
 export interface CliConfig {
@@ -22,7 +22,7 @@ const TENANT_LENGTH_MAX = 63;
  * The settings of the command line. It ignores other BERTH_* variables: `berth up` and `berth
  * agent` pass them to their processes, which check them. An empty variable counts as unset.
  *
- * Pure. Throws ConfigError with all problems at once. It checks by hand, because loading zod takes
+ * Pure. Throws ConfigError that lists all problems. It does not use zod, because loading zod takes
  * longer than all other work of a short command.
  */
 export function loadCliConfig(environment: CliEnvironment): CliConfig {

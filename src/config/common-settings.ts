@@ -38,7 +38,7 @@ const redisUrl = z
 
 const DATABASE_HOSTS_MAX = 8;
 
-/** Whether the text is a Postgres URL, each of whose hosts makes a URL of its own. */
+/** Whether the text is a Postgres URL that is also valid with each of its hosts alone. */
 function isPostgresUrl(text: string): boolean {
   const parts = /^(postgres(?:ql)?:\/\/(?:[^@/?#]*@)?)([^/?#]*)(.*)$/.exec(text);
   if (!parts) return false;
@@ -56,7 +56,7 @@ export const backendSettings = {
     .refine(isPostgresUrl, "expected a postgres:// URL")
     .transform((text) => new Secret(text)),
   REDIS_URL: redisUrl,
-  /** Prefix of every key and channel, so that several Berths may share a Redis. */
+  /** Prefix of every key and channel, so that several installations may share a Redis. */
   BERTH_REDIS_PREFIX: z
     .string()
     .regex(/^[A-Za-z0-9_-]{1,64}$/, "expected letters, digits, _ and -")
@@ -72,9 +72,9 @@ export const backendSettings = {
 
 /** Tolerances for silent hosts, and retention: see ControlSettings. */
 export const fleetSettings = {
-  /** Time after the end of its lease in which a host may return before its sets are replaced. */
+  /** Time after a host's lease expires in which it may return before Berth replaces its sets. */
   BERTH_HOST_LOST_GRACE_MS: wholeNumber(0, 86_400_000).default(30_000),
-  /** If more of a pool's hosts are lost at once, Berth replaces nothing. */
+  /** If a larger share of a pool's hosts is lost together, Berth replaces none of their sets. */
   BERTH_LOST_HOSTS_PERCENT_MAX: wholeNumber(0, 100).default(30),
   /** Berth places no sets on a host whose last report is older. */
   BERTH_REPORT_AGE_MAX_MS: wholeNumber(5_000, 3_600_000).default(120_000),

@@ -15,7 +15,7 @@ const schema = z.object({
 
 export type EdgeConfig = Readonly<z.output<typeof schema>>;
 
-/** Ignores bindings that are not text. Throws ConfigError with all problems at once. */
+/** Ignores bindings that are not text. Throws ConfigError that lists all problems. */
 export function loadEdgeConfig(bindings: Readonly<Record<string, unknown>>): EdgeConfig {
   const texts = Object.entries(bindings).filter((entry): entry is [string, string] => {
     return typeof entry[1] === "string";

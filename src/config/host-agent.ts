@@ -39,8 +39,8 @@ const agentSettings = {
   /** Must be well below two minutes: Berth places no sets on a host whose last report is older. */
   BERTH_AGENT_USAGE_INTERVAL_MS: wholeNumber(1_000, 60_000).default(15_000),
   /**
-   * Concurrent steps of different sets, and concurrent container starts among them. Docker handles
-   * no more starts at once.
+   * Concurrent steps of different sets, and concurrent container starts among them. Docker does not
+   * handle more concurrent starts.
    */
   BERTH_AGENT_STEPS_MAX: wholeNumber(1, 1_000).default(64),
   BERTH_AGENT_STARTS_MAX: wholeNumber(1, 100).default(8),
@@ -62,8 +62,8 @@ const agentSettings = {
   /** Purge the oldest trash before its expiry when a set needs the space. */
   BERTH_VOLUME_PURGE_EARLY: z.stringbool().default(false),
   /**
-   * Images that this agent pulled and no set needs are garbage-collected between these percentages
-   * of disk usage. 100 disables it.
+   * Above the high percentage of disk usage, the agent deletes images that it pulled and no set
+   * needs, down to the low percentage. 100 disables it.
    */
   BERTH_IMAGE_COLLECT_HIGH_PERCENT: wholeNumber(1, 100).default(80),
   BERTH_IMAGE_COLLECT_LOW_PERCENT: wholeNumber(1, 100).default(70),
@@ -96,13 +96,13 @@ export type AgentSettings = Readonly<z.output<typeof agentSchema>>;
 export const agentSettingNames: readonly string[] = Object.keys(agentSettings);
 
 /**
- * Reads only `env` and the files that `*_FILE` name. Throws ConfigError with all problems at once.
+ * Reads only `env` and the files that `*_FILE` name. Throws ConfigError that lists all problems.
  */
 export function loadHostAgentConfig(env: Env): HostAgentConfig {
   return Object.freeze(parseEnv(schema, env));
 }
 
-/** Selects the agent's settings from those of a process that runs one among other things. */
+/** Selects the agent's settings from those of a process that runs an agent among other things. */
 export function loadAgentSettings(env: Env): AgentSettings {
   const own = Object.entries(env).filter(([name]) =>
     agentSettingNames.includes(name.replace(/_FILE$/, "")),

@@ -17,7 +17,7 @@ const schema = z.object({
 export type JobWorkerConfig = Readonly<z.output<typeof schema>>;
 
 /**
- * Reads only `env` and the files that `*_FILE` name. Throws ConfigError with all problems at once.
+ * Reads only `env` and the files that `*_FILE` name. Throws ConfigError that lists all problems.
  */
 export function loadJobWorkerConfig(env: Env): JobWorkerConfig {
   return Object.freeze(parseEnv(schema, env));

@@ -16,7 +16,7 @@ const foreignNames = new Set([
 ]);
 
 /**
- * Parses the variables that `schema` names, and reports all problems at once. Refuses an unknown
+ * Parses the variables that `schema` names, and reports all problems together. Refuses an unknown
  * BERTH_* variable, because it is likely a typo, except those in `known`. `NAME_FILE` provides
  * `NAME` from a file.
  */
@@ -43,7 +43,7 @@ export function parseEnv<S extends z.ZodObject>(
   return parsed.data;
 }
 
-/** An empty variable counts as unset: shells and unit files leave such variables. */
+/** An empty variable counts as unset: shells and unit files set such variables. */
 function readValue(name: string, env: Env, problems: string[]): string | undefined {
   const direct = env[name] === "" ? undefined : env[name];
   const file = env[`${name}_FILE`];

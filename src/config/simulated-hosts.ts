@@ -13,7 +13,7 @@ const schema = z.object({
 export type SimulatedHostsConfig = Readonly<z.output<typeof schema>>;
 
 /**
- * Reads only `env` and the files that `*_FILE` name. Throws ConfigError with all problems at once.
+ * Reads only `env` and the files that `*_FILE` name. Throws ConfigError that lists all problems.
  */
 export function loadSimulatedHostsConfig(env: Env): SimulatedHostsConfig {
   return Object.freeze(parseEnv(schema, env));

@@ -1,10 +1,10 @@
-/** Thrown when code finds itself in a state that its author held impossible: always a bug. */
+/** Thrown when code reaches a state that should be impossible. It always shows a bug. */
 export class InvariantError extends Error {
   override readonly name = "InvariantError";
 }
 
 /**
- * Throws InvariantError with `message` unless `condition` holds. Fails the request or the job,
+ * Throws InvariantError with `message` unless `condition` is true. Fails the request or the job,
  * never the process.
  */
 export function assert(condition: unknown, message: string): asserts condition {

@@ -51,7 +51,7 @@ export function createLog(options: {
   );
 }
 
-/** Not `periodicFlush` of pino: it writes an empty text each time, also when no line was logged. */
+/** Not `periodicFlush` of pino: it writes an empty text each time, even if no line was logged. */
 function openBuffered(fileDescriptor: number): DestinationStream {
   const destination = pino.destination({
     fd: fileDescriptor,

@@ -8,7 +8,7 @@ interface ShutdownStep {
 
 export interface ShutdownOptions {
   log: Log;
-  /** The limit of all steps together. The end of the process closes the rest. */
+  /** The limit of all steps together. The exit of the process closes the remaining resources. */
   deadlineMs: number;
 }
 

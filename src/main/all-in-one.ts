@@ -17,9 +17,9 @@ import { toControlSettings } from "./compose/to-control-settings.ts";
 import { createApiApp, serveHttp } from "./compose/serve-http.ts";
 
 /**
- * API, job worker and host agent in one process, for one machine and for a first try. By default it
- * uses PGlite in the data folder and a private redis-server. It migrates and bootstraps the
- * database automatically.
+ * Runs API, job worker and host agent in one process, for one machine and for a first try. By
+ * default it uses PGlite in the data folder and a private redis-server. It migrates and bootstraps
+ * the database automatically.
  */
 await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, context) => {
   const { shutdown } = context;

@@ -35,7 +35,7 @@ async function main(): Promise<number> {
   if (!config) return exitCodes.usage;
   const interrupt = new AbortController();
   const onSignal = (): void => {
-    // The second Ctrl-C ends the process at once.
+    // The second Ctrl-C ends the process immediately.
     if (interrupt.signal.aborted) process.exit(exitCodes.interrupted);
     interrupt.abort();
   };

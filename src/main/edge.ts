@@ -15,7 +15,7 @@ import { createEdgeLog } from "./compose/edge-log.ts";
 import { toControlSettings } from "./compose/to-control-settings.ts";
 import { ServiceBatches } from "../control/services/service-batches.ts";
 
-/** Cloudflare's execution context; `waitUntil` continues work after the answer. */
+/** Cloudflare's execution context; `waitUntil` continues work after the response. */
 interface EdgeExecution {
   waitUntil(work: Promise<unknown>): void;
   passThroughOnException(): void;
@@ -27,7 +27,7 @@ const ENQUEUE_TIMEOUT_MS = 2_000;
 /**
  * The Hono app on Cloudflare Workers. Sockets there belong to the request that opened them, so each
  * request opens its own connections. It connects to Postgres at its first query, and to Redis at
- * its first job, signal or wait. It closes both after its answer. It serves neither the queue
+ * its first job, signal or wait. It closes both after its response. It serves neither the queue
  * dashboard, nor the metrics of a process, nor host agents and dry runs.
  *
  * Bindings: see src/config/edge.ts. Other processes (`migrate`, `api`, `all-in-one`) migrate and
@@ -48,8 +48,8 @@ async function serveRequest(
       execution.waitUntil(close());
       return response;
     }
-    // Closed after the last byte of the answer, or when its reader disconnects: a stream continues
-    // to read.
+    // Closed after the last byte of the response, or when its reader disconnects, because a stream
+    // continues to read.
     const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
     execution.waitUntil(
       response.body.pipeTo(writable).then(close, close), // a disconnected reader is not an error

@@ -17,11 +17,13 @@ const takeLimits = { keysMax: 100, batchesMax: 64 };
 /** Maximum unread chunks of at most 64 KiB: 4 MiB a stream. */
 const CHUNKS_BUFFERED_MAX = 64;
 const CHUNKS_PER_READ_MAX = 16;
-/** A reader renews its claim this often. An expired claim means that the reader left. */
+/**
+ * A reader renews its claim this often. An expired claim means that the reader has disconnected.
+ */
 const READER_RENEW_MS = 5_000;
 const READER_TTL_MS = 20_000;
 const FIRST_CHUNK_TIMEOUT_MS = 10_000;
-/** A reader that takes nothing for this time counts as disconnected. */
+/** A reader that reads nothing for this time counts as disconnected. */
 const FULL_TIMEOUT_MS = 300_000;
 const STREAM_TTL_MS = 3_600_000;
 const POLL_MS_MIN = 10;
@@ -40,13 +42,15 @@ type FrameKind = (typeof frameKinds)[number];
 
 /**
  * Relays a container's log from the agent, which only pushes, to a reader in any process, through a
- * bounded Redis list. The reader renews a claim; without the claim the agent stops. If Redis loses
- * its data, the reader's request fails and the client repeats it.
+ * bounded Redis list. The reader renews a claim. Without the claim, the agent stops. If Redis loses
+ * its data, the reader's request fails and the client retries it.
  */
 export class RedisStreamRelay implements StreamRelay {
   readonly #redis: Redis;
   readonly #prefix: string;
-  /** Takes the requests of hosts that ask at the same time in one call of Redis. */
+  /**
+   * Takes the requests of several hosts in one call of Redis, if the hosts sync at the same time.
+   */
   readonly #takeTexts: (hostId: string) => Promise<string[] | null>;
 
   constructor(redis: Redis, prefix: string) {
@@ -65,7 +69,7 @@ export class RedisStreamRelay implements StreamRelay {
           retryAfterMs: 2_000,
         });
       }
-      // The claim exists before the request: the agent may be quicker than the reader.
+      // The claim exists before the request, because the agent may be faster than the reader.
       await this.#redis.set(this.#readerKey(request.streamId), "1", "PX", READER_TTL_MS);
       await this.#redis.rpush(key, JSON.stringify(request));
       await this.#redis.pexpire(key, REQUEST_TTL_MS);
@@ -92,7 +96,7 @@ export class RedisStreamRelay implements StreamRelay {
     await this.#push(streamId, encodeFrame("data", chunk));
   }
 
-  /** Resolves also after the reader has left. */
+  /** Resolves even if the reader has disconnected. */
   async end(streamId: string, error?: string): Promise<void> {
     const kind = error === undefined ? "end" : "error";
     try {

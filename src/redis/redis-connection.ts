@@ -51,7 +51,7 @@ export function openSubscriberRedis(target: RedisTarget, log: Log): Redis {
   return open(target, log, "subscriber", { maxRetriesPerRequest: null, autoResubscribe: false });
 }
 
-/** Logs the loss and the return of the connection once, not each attempt. */
+/** Logs the loss and the recovery of the connection, but not each attempt. */
 function open(target: RedisTarget, log: Log, role: string, options: Options): Redis {
   const redis = new Redis(target, { ...common, connectionName: `berth-${role}`, ...options });
   let isUnreachable = false;

@@ -5,7 +5,7 @@ import { withTimeout } from "../lib/async/with-timeout.ts";
 import type { SignalChannel, Signals } from "../control/runtime/context.ts";
 
 const PUBLISH_TIMEOUT_MS = 250;
-/** Names in one message. A commit that wakes 4,000 hosts is four messages of about 35 KB. */
+/** Names in one message. A commit that wakes 4,000 hosts sends four messages of about 35 KB. */
 const NAMES_PER_MESSAGE_MAX = 1_000;
 /** Maximum names that wait for a slow Redis; further names are dropped. */
 const NAMES_PENDING_MAX = 50_000;
@@ -13,8 +13,8 @@ const NAMES_PENDING_MAX = 50_000;
 const UNSUBSCRIBED_WAIT_MS_MAX = 4_000;
 
 /**
- * The subscriber checks its connection this often, and reconnects after a timeout. A subscribed one
- * must answer a ping in time. A new one must be subscribed in time.
+ * The subscriber checks its connection this often, and reconnects after a timeout. A subscribed
+ * connection must answer a ping in time. A new connection must be subscribed in time.
  */
 const HEARTBEAT_INTERVAL_MS = 5_000;
 const HEARTBEAT_TIMEOUT_MS = 3_000;
@@ -32,12 +32,13 @@ export interface RedisSignalsOptions {
  * Signals over one Redis channel for all of Berth. Each message is a list of names.
  *
  * One channel per name would need a subscription per long poll, and a PUBLISH per host that a
- * commit wakes. With one channel a wait is a map entry and a commit is a few messages. Every
+ * commit wakes. With one channel, a wait costs a map entry and a commit costs a few messages. Every
  * process reads every name: 10,000 signals a second cost 350 KB and a few milliseconds.
  *
  * Names that arrive while a message is in flight form the next message. Waiters of this process
  * wake immediately, without Redis. While the subscription is down, a missed wake would cost a whole
- * long poll. Waits are then short, with jitter, so that a fleet does not return in one moment.
+ * long poll. Waits are then short, with jitter, so that the hosts of a fleet do not poll at the
+ * same time.
  *
  * A heartbeat detects a half-open connection, which TCP reports only after minutes.
  */
@@ -141,7 +142,7 @@ export class RedisSignals implements Signals {
     const results = await Promise.allSettled(messages);
     const failed = results.find((result) => result.status === "rejected");
     if (failed)
-      log.debug({ err: failed.reason as unknown, names: names.length }, "signals dropped");
+      log.debug({ err: failed.reason as unknown, names: names.length }, "cannot publish signals");
   }
 
   #subscribe(): Redis {
@@ -160,7 +161,7 @@ export class RedisSignals implements Signals {
           this.#isSubscribed = true;
           subscriber.emit("berth-subscribed");
         },
-        (error: unknown) => this.#options.log.debug({ err: error }, "not subscribed to signals"),
+        (error: unknown) => this.#options.log.debug({ err: error }, "cannot subscribe to signals"),
       );
     };
     subscriber.on("connect", () => (this.#connectedAtMs = performance.now()));

@@ -24,20 +24,20 @@ import { validationHook } from "./http/validation-hook.ts";
 export interface AppOptions {
   /** The version of Berth, for the OpenAPI document. */
   version: string;
-  /** Renders the answer of /metrics. If it is undefined, the path does not exist. */
+  /** Renders the response of /metrics. If it is undefined, the path does not exist. */
   renderMetrics?: () => Promise<string>;
   /** The files of the API page at /docs. If they are undefined, the page does not exist. */
   pageFiles?: PageFiles;
   /** True on Workers: host agents and dry runs are refused with `wrong-endpoint`. */
   isEdge?: boolean;
-  /** Called once for each request, when its answer begins. */
+  /** Called once for each request, when its response begins. */
   observeRequest?: (facts: RequestFacts) => void;
 }
 
 /**
- * The HTTP API on the given context. It runs wherever Hono runs: it opens no connections, and its
- * only state is a cache of tenant ids. On Workers each request creates its own app, as it creates
- * its own connections.
+ * Creates the HTTP API on the given context. It runs wherever Hono runs: it opens no connections,
+ * and its only state is a cache of tenant ids. On Workers each request creates its own app and its
+ * own connections.
  */
 export function createApp(ctx: ControlContext, options: AppOptions): OpenAPIHono<ApiEnv> {
   return createMountedApi(ctx, options).app;

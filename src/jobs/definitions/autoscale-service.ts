@@ -2,7 +2,7 @@ import { jobPayloads } from "../../contracts/jobs.ts";
 import { autoscaleService } from "../../control/autoscaling/autoscale-service.ts";
 import { defineJob } from "../queue/define-job.ts";
 
-/** Decides how many sets a service should have, and acts on it. */
+/** Evaluates how many sets a service should have, and scales it. */
 export const autoscaleServiceJob = defineJob({
   name: "autoscale-service",
   queue: "autoscale",

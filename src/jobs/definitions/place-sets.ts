@@ -3,7 +3,7 @@ import { defineJob } from "../queue/define-job.ts";
 
 /**
  * Places every pending set that is due. High concurrency costs nothing: concurrent attempts share
- * the runs of one placer, so a thousand jobs are a handful of transactions.
+ * the runs of one placer, so a thousand jobs need only a few transactions.
  */
 export const placeSetsJob = defineJob({
   name: "place-sets",

@@ -22,11 +22,11 @@ export interface BullmqJobQueueOptions {
  * Adds jobs to BullMQ with one pipelined call per queue, bounded in time. Jobs that arrive while a
  * call is in flight share the next call. Several shared jobs (see JobRules) become one job, which
  * is enqueued after all their intents and contains the ids of all their outbox rows. So a burst of
- * a thousand small services is not a thousand jobs.
+ * a thousand small services does not become a thousand jobs.
  *
  * A job contains the ids of its outbox rows; the job worker deletes the rows when the work is done.
- * The job id ends in the outbox id: the relay's repetition is the same job, and two intents never
- * are.
+ * The job id ends in the outbox id. So a repetition by the relay has the same job id, and two
+ * intents have different ones.
  */
 export class BullmqJobQueue implements JobQueue {
   readonly #options: BullmqJobQueueOptions;
@@ -54,7 +54,7 @@ export class BullmqJobQueue implements JobQueue {
     const added = this.#sendNext().then(
       () => true,
       (error: unknown) => {
-        log.debug({ err: error, jobs: jobs.length }, "jobs not enqueued");
+        log.debug({ err: error, jobs: jobs.length }, "cannot enqueue jobs");
         return false;
       },
     );
@@ -68,7 +68,7 @@ export class BullmqJobQueue implements JobQueue {
       const entries = this.#waiting;
       this.#waiting = [];
       const added = this.#add(entries);
-      this.#sending = added.catch(() => undefined); // the callers of tryEnqueue have its error
+      this.#sending = added.catch(() => undefined); // the callers of tryEnqueue handle its error
       return added;
     });
     return this.#next;

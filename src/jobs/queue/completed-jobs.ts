@@ -38,7 +38,7 @@ export class CompletedJobs {
     this.#ids = [];
     if (ids.length === 0) return this.#deleting;
     const deleted = this.#options.deleteOutbox(ids).catch((error: unknown) => {
-      this.#options.log.debug({ err: error, rows: ids.length }, "outbox rows not deleted");
+      this.#options.log.debug({ err: error, rows: ids.length }, "cannot delete outbox rows");
     });
     this.#deleting = Promise.all([this.#deleting, deleted]).then(() => undefined);
     return this.#deleting;

@@ -16,7 +16,7 @@ export interface JobDeps {
   moveSets: () => Promise<number>;
 }
 
-/** The result of one attempt, for its log line. `noop`: nothing was left to do. */
+/** The result of one attempt, for its log line. `noop`: there was nothing to do. */
 export interface JobOutcome {
   outcome: "done" | "noop";
   [detail: string]: unknown;

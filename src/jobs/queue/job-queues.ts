@@ -10,8 +10,8 @@ export interface JobQueues {
 }
 
 /**
- * Opens each queue at its first use. BullMQ remembers a failed first connection forever, so the
- * next use replaces such a queue.
+ * Opens each queue at its first use. A queue of BullMQ never recovers from a failed first
+ * connection, so the next use replaces such a queue.
  */
 export function openJobQueues(redis: Redis, prefix: string, log: Log): JobQueues {
   const queues = new Map<QueueName, Queue>();

@@ -40,7 +40,7 @@ export interface JobRunnerOptions {
 export interface JobRunner {
   /**
    * Takes no more jobs, and waits for those in progress. After `deadlineMs` it abandons the
-   * remaining ones: another job worker takes them over as stalled.
+   * remaining ones: another job worker takes over the stalled jobs.
    */
   close(deadlineMs: number): Promise<void>;
 }
@@ -72,7 +72,7 @@ function startQueue(
       });
       await delay(RESTART_DELAY_MS, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return;
-      jobWorker.close(true).catch(() => undefined); // it has failed already
+      jobWorker.close(true).catch(() => undefined); // it has already failed
       jobWorker = openJobWorker(options, queue);
     }
   };
@@ -86,7 +86,7 @@ function startQueue(
     if (await withTimeout(closed, deadlineMs, false)) return;
     log.warn(
       { queue, deadlineMs },
-      "jobs did not end before the deadline; another job worker takes them over",
+      "jobs did not end before the deadline; another job worker takes over",
     );
     const forced = jobWorker.close(true).catch(() => undefined);
     await withTimeout(forced, RESTART_DELAY_MS, undefined);

@@ -42,12 +42,12 @@ export function holdLease(lease: Lease, options: HoldOptions): HeldLease {
   };
   const tick = (): void => {
     if (performance.now() >= validUntilMs) {
-      log.warn({}, "lease of the sweeps lost; stopping them");
+      log.warn({}, "lost the lease of the sweeps; stopping them");
       abort();
     } else if (!isRenewing) {
       isRenewing = true;
       void renew()
-        .catch((error: unknown) => log.warn({ err: error }, "lease of the sweeps not renewed"))
+        .catch((error: unknown) => log.warn({ err: error }, "cannot renew the lease of the sweeps"))
         .finally(() => (isRenewing = false));
     }
   };

@@ -6,7 +6,7 @@ import { repeatSweep, type RepeatOptions, type Sweep } from "./repeat-sweep.ts";
 
 export interface LeadOptions extends RepeatOptions {
   sweeps: readonly Sweep[];
-  /** Claims the lease of the sweeps. Undefined: another job worker holds it. */
+  /** Claims the lease of the sweeps. Returns undefined if another job worker holds it. */
   claimLease: (leaseMs: number) => Promise<Lease | undefined>;
   leaseMs?: number;
   claimEveryMs?: number;
@@ -15,16 +15,16 @@ export interface LeadOptions extends RepeatOptions {
 const LEASE_MS = 6_000;
 const CLAIM_EVERY_MS = 2_000;
 const FAILURES_PER_LOG_LINE = 30;
-/** Its pause or its run. */
+/** A sweep listens during its pause or during its run, never during both. */
 const LISTENERS_PER_SWEEP_MAX = 1;
 
 /**
- * Runs all sweeps while this process holds their lease, and tries to claim it otherwise. So any
- * number of job workers scan as often as one, and an idle sweep costs no commit of its own.
+ * Runs all sweeps while this process holds their lease, and otherwise tries to claim the lease. So
+ * any number of job workers scan as often as one, and an idle sweep costs no commit of its own.
  *
- * A job worker that dies is replaced after its lease and one interval of claims: within 10 s. One
- * that stops releases the lease after its runs have ended. The lease is in Postgres and the timers
- * belong to the process, so sweeps do not depend on Redis (I1).
+ * If the holder dies, another job worker claims the lease within 10 s: after it expires and one
+ * interval of claims. A holder that stops releases the lease after its runs have ended. The lease
+ * is in Postgres and the timers belong to the process, so sweeps do not depend on Redis (I1).
  *
  * The returned function stops the sweeps: each run in progress ends after its current item.
  */
@@ -43,7 +43,7 @@ export function leadSweeps(options: LeadOptions): () => Promise<void> {
         failures = 0;
       } catch (error) {
         if (failures++ % FAILURES_PER_LOG_LINE === 0)
-          log.warn({ err: error, failures }, "lease of the sweeps not claimed");
+          log.warn({ err: error, failures }, "cannot claim the lease of the sweeps");
       }
     }
   };

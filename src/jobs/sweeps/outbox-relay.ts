@@ -14,19 +14,20 @@ import type { SweepDeps } from "./sweep-deps.ts";
  */
 const ROWS_PER_RUN_MAX = 200;
 /**
- * Work that waits, for a row lock or while Redis hangs, delays no other work until this many wait.
+ * Concurrent work. Work that waits for a row lock or for Redis delays other work only if this many
+ * wait.
  */
 const WORK_AT_ONCE_MAX = 4;
 
 /**
- * Does due work that no job has done, and returns the number of rows that it claimed.
+ * Runs due work that no job has completed, and returns the number of rows that it claimed.
  *
  * A row that is due for the first time lost its job between the commit and BullMQ: the relay
- * enqueues the job again. The job of a row that is due a second time did not run: its
- * queue is paused, its consumer hangs, or Redis lost it. Then, and while Redis is unavailable, the
- * relay does the work in this process.
+ * enqueues the job again. The job of a row that is due a second time did not run: its queue is
+ * paused, its consumer hangs, or Redis lost it. In that case, and while Redis is unavailable, the
+ * relay runs the work in this process.
  *
- * Once `signal` aborts, it ends after the work in progress, and gives the other rows back.
+ * Once `signal` aborts, it completes the work in progress and releases the other rows.
  */
 export async function relayOutbox(deps: SweepDeps, signal: AbortSignal): Promise<number> {
   const due = await claimDueJobs(deps.ctx, [...deps.registry.keys()], ROWS_PER_RUN_MAX);
@@ -83,14 +84,14 @@ async function runWork(deps: SweepDeps, work: string, same: readonly DueJob[]): 
     assert(definition, "only jobs of the registry are claimed");
     await runWithinTimeout(definition, deps, job.payload);
   } catch (error) {
-    log.warn({ ...fields, err: error }, "due work failed");
+    log.warn({ ...fields, err: error }, "an overdue job failed");
     await recordJobError(deps.ctx, ids, error).catch((failure: unknown) =>
-      log.warn({ ...fields, err: failure }, "error of due work not stored"),
+      log.warn({ ...fields, err: failure }, "cannot store the error of an overdue job"),
     );
     return;
   }
   await completeJobs(deps.ctx, ids).catch((failure: unknown) =>
-    log.warn({ ...fields, err: failure }, "outbox rows not deleted"),
+    log.warn({ ...fields, err: failure }, "cannot delete outbox rows"),
   );
 }
 

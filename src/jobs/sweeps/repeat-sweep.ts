@@ -6,7 +6,7 @@ export interface Sweep {
   name: string;
   /** The pause between two runs, ± 20%. */
   everyMs: number;
-  /** Does the work item by item, and returns before the next item once `signal` aborts. */
+  /** Processes item by item. Once `signal` aborts, it returns before the next item. */
   run: (signal: AbortSignal) => Promise<unknown>;
 }
 
@@ -28,13 +28,13 @@ export interface SweepRun {
 const FAILURES_PER_LOG_LINE = 30;
 /** A run that lasts longer stops before its next item. The next run continues the work. */
 const RUN_MAX_MS = 10 * 60_000;
-/** A run that ignores its signal for as long as a run may last hangs. */
+/** A run hangs if it ignores its signal for as long as a run may last. */
 const HUNG_AFTER_RUNS = 2;
 
 /**
- * Runs a sweep again and again until `signal` aborts, and resolves once its last run has ended. A
- * failed run does not stop the next one. The log shows the start of a lasting fault, every 30th
- * failure, and the recovery.
+ * Runs a sweep repeatedly until `signal` aborts, and resolves once its last run has ended. A failed
+ * run does not stop the next one. The log shows the first failure in a row, every 30th failure, and
+ * the recovery.
  */
 export async function repeatSweep(
   sweep: Sweep,
@@ -43,7 +43,7 @@ export async function repeatSweep(
 ): Promise<void> {
   const { name, everyMs } = sweep;
   const { log } = options;
-  // Sweeps do not start together, and a new leader does not run all of them at once.
+  // Sweeps do not start together, and a new leader does not run all of them immediately.
   let pauseMs = everyMs * Math.random();
   let failures = 0;
   for (;;) {
@@ -69,7 +69,7 @@ async function runOnce(sweep: Sweep, options: RepeatOptions, signal: AbortSignal
   const abort = (): void => controller.abort();
   signal.addEventListener("abort", abort, { once: true });
   const longest = setTimeout(() => {
-    log.error({ sweep: name, runMaxMs }, "sweep exceeded its longest run; stopping it");
+    log.error({ sweep: name, runMaxMs }, "a sweep exceeded the time limit of a run; stopping it");
     abort();
   }, runMaxMs);
   let outcome: SweepRun["outcome"] = "failed";

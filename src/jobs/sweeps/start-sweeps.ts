@@ -20,7 +20,7 @@ const LEASE = "sweeps";
 
 /**
  * Starts the sweeps of this process. A sweep finds due work in Postgres, so that Redis is only a
- * trigger (I1). One job worker runs them for all.
+ * trigger (I1). One job worker runs all sweeps of the installation.
  *
  * Sweeps are independent: a fault in one does not stop the others. Inside a sweep, a fault of one
  * item does not stop the other items.

@@ -9,6 +9,6 @@ export interface SweepDeps extends JobDeps {
   registry: JobRegistry;
   /** Called after each run of a sweep, for metrics. */
   onSweep?: (run: SweepRun) => void;
-  /** Called when a run hangs. The process should end, so that another takes the work over. */
+  /** Called when a run hangs. The process should end, so that another one takes over the work. */
   onHung?: () => void;
 }

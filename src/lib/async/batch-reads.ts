@@ -4,7 +4,7 @@ export type ReadBatch<K, V> = (keys: readonly K[]) => Promise<readonly V[]>;
 export interface BatchLimits {
   /** Keys that one call of `read` gets. */
   keysMax: number;
-  /** Calls of `read` in flight. Keys that come meanwhile share the next call. */
+  /** Calls of `read` in flight. Keys that arrive meanwhile share the next call. */
   batchesMax: number;
 }
 
@@ -13,7 +13,7 @@ export interface BatchLimits {
  * So do keys that arrive while `batchesMax` calls are in flight.
  *
  * A call of `read` starts after the calls of all its callers. So each caller sees everything that
- * was committed before its call. A call that fails fails for all of its callers.
+ * was committed before its call. If a call fails, it fails for all of its callers.
  */
 export function createBatchedRead<K, V>(
   read: ReadBatch<K, V>,

@@ -1,6 +1,7 @@
 /**
- * Runs `work` once at a time. Calls during a run share the next run, which begins after it. So each
- * caller gets the result of a run that began after the call, and a thousand callers cost two runs.
+ * Runs `work` one run at a time. Calls during a run share the next run, which begins after it. So
+ * each caller gets the result of a run that began after the call, and a thousand callers cost two
+ * runs.
  */
 export function coalesce<T>(work: () => Promise<T>): () => Promise<T> {
   let running: Promise<unknown> | undefined;
@@ -9,7 +10,7 @@ export function coalesce<T>(work: () => Promise<T>): () => Promise<T> {
     const run = work();
     const ended = run.then(
       () => undefined,
-      () => undefined, // the callers of this run have its error
+      () => undefined, // the callers of this run handle its error
     );
     running = ended.then(() => {
       running = undefined;

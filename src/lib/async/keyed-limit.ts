@@ -8,8 +8,8 @@ export class KeyedLimit {
   }
 
   /**
-   * Takes a place, and returns the function that gives it back. Further calls of that function do
-   * nothing. Returns undefined when the key has no free place.
+   * Takes a slot, and returns the function that releases it. Further calls of that function have no
+   * effect. Returns undefined if the key has no free slot.
    */
   tryEnter(key: string): (() => void) | undefined {
     const holders = this.#holders.get(key) ?? 0;
@@ -19,9 +19,9 @@ export class KeyedLimit {
     return () => {
       if (!isHeld) return;
       isHeld = false;
-      const left = (this.#holders.get(key) ?? 1) - 1;
-      if (left === 0) this.#holders.delete(key);
-      else this.#holders.set(key, left);
+      const remaining = (this.#holders.get(key) ?? 1) - 1;
+      if (remaining === 0) this.#holders.delete(key);
+      else this.#holders.set(key, remaining);
     };
   }
 }

@@ -11,26 +11,29 @@ interface Line {
 export class KeyedLock {
   readonly #lines = new Map<string, Line>();
 
-  /** A task runs or waits. If not, a `run` in the same turn of the event loop begins at once. */
+  /**
+   * Whether a task runs or waits. If not, a `run` in the same turn of the event loop starts
+   * immediately.
+   */
   isHeld(key: string): boolean {
     return this.#lines.has(key);
   }
 
-  /** How many tasks wait behind the one that runs. */
+  /** Counts the tasks that wait behind the running one. */
   countWaiting(key: string): number {
     return Math.max(0, (this.#lines.get(key)?.tasks ?? 0) - 1);
   }
 
   /**
-   * @param signal takes the task out of the line when it aborts before the task begins. The result
-   * then rejects with the reason of the signal, and the task never runs.
+   * @param signal removes the task from the queue if it aborts before the task begins. In that case
+   * the result rejects with the reason of the signal, and the task never runs.
    */
   async run<T>(key: string, task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     signal?.throwIfAborted();
     const line = this.#lines.get(key) ?? { tail: Promise.resolve(), tasks: 0 };
     this.#lines.set(key, line);
     line.tasks += 1;
-    const leave = (): void => {
+    const dequeue = (): void => {
       line.tasks -= 1;
       if (line.tasks === 0) this.#lines.delete(key);
     };
@@ -38,7 +41,7 @@ export class KeyedLock {
     let onAbort: () => void = () => undefined;
     const aborted = new Promise<never>((_resolve, reject) => {
       onAbort = (): void => {
-        leave();
+        dequeue();
         reject(signal?.reason as Error);
       };
     });
@@ -50,7 +53,7 @@ export class KeyedLock {
       try {
         return await task();
       } finally {
-        leave();
+        dequeue();
       }
     });
     line.tail = result.then(

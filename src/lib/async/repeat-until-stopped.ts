@@ -1,9 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 
 /**
- * Runs `work` again and again, with a pause of `pauseMs` after each run, so that runs do not
- * overlap. `onError` gets the error of a failed run, and the next run follows. `stop` ends the
- * pause, and resolves when the current run has ended.
+ * Runs `work` repeatedly, with a pause of `pauseMs` after each run, so that runs do not overlap.
+ * `onError` gets the error of a failed run, and the next run follows. `stop` ends the pause, and
+ * resolves when the current run has ended.
  */
 export function repeatUntilStopped(
   work: () => Promise<unknown>,

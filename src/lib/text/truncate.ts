@@ -1,6 +1,6 @@
 /**
  * Returns the beginning of a text, at most `charsMax` UTF-16 units long. It never splits a
- * surrogate pair: no database stores and no URL encodes half of one.
+ * surrogate pair, because neither databases nor URLs accept half of one.
  */
 export function truncate(text: string, charsMax: number): string {
   return text.slice(0, charsMax).replace(/[\uD800-\uDBFF]$/, "");

@@ -31,9 +31,9 @@ import type { ProcessContext } from "./run-process.ts";
 import { ServiceBatches } from "../../control/services/service-batches.ts";
 
 const REDIS_START_WAIT_MS = 2_000;
-/** The share of database connections that reports of sets may use at once. */
+/** The share of database connections that reports of sets may use concurrently. */
 const REPORTS_SHARE_OF_CONNECTIONS = 0.1;
-/** Hosts whose answers one process reads at once: more would not be faster. */
+/** Hosts whose answers one process reads concurrently: more would not be faster. */
 const HOST_ANSWERS_MAX = 32;
 /** The share of the shutdown deadline for jobs in progress. */
 const JOBS_SHARE_OF_SHUTDOWN = 0.6;

@@ -42,7 +42,7 @@ export async function openDataFolder(directory: string): Promise<DataFolder> {
   };
 }
 
-/** The admin secret of this folder: the given one, the stored one, or a new one. */
+/** Returns the admin secret of this folder: the given one, the stored one, or a new one. */
 export async function ensureAdminSecret(
   folder: DataFolder,
   given: string | undefined,
@@ -77,8 +77,8 @@ async function takeLock(lockFile: string): Promise<void> {
 }
 
 /**
- * The start time of a process in ticks since boot. It distinguishes the process from a later one
- * with the same id.
+ * Reads the start time of a process in ticks since boot. It distinguishes the process from a later
+ * one with the same id.
  */
 async function readStartTime(pid: number): Promise<string | undefined> {
   const stat = await readIfThere(`/proc/${pid}/stat`);

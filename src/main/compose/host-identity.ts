@@ -22,8 +22,8 @@ export interface IdentityOptions {
 }
 
 /**
- * Returns this host's identity from its state file, after an enrollment if necessary. A lost answer
- * or a killed agent wastes no token, because the next attempt repeats the same request.
+ * Returns this host's identity from its state file, after an enrollment if necessary. A lost
+ * response or a killed agent wastes no token, because the next attempt repeats the same request.
  */
 export async function obtainIdentity(
   options: IdentityOptions,
@@ -42,7 +42,7 @@ export async function obtainIdentity(
   return identity;
 }
 
-/** Retries while the API is unreachable; any other answer is final. */
+/** Retries while the API is unreachable; any other response is final. */
 async function enrollUntilAnswered(
   target: Parameters<typeof enrollHost>[0],
   enroll: Enroll,

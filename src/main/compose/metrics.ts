@@ -80,7 +80,7 @@ export function createMetrics({
     async render() {
       waiting.set(signals.waiting);
       jobs.reset();
-      // A late count leaves the previous value.
+      // If a count is late, the metric has its previous value.
       const reads = [
         countJobs(queues, jobs),
         countHostsHeldFromFailover(ctx).then((count) => heldHosts.set(count)),

@@ -44,7 +44,7 @@ function requireAdmin(ctx: ControlContext): MiddlewareHandler {
       );
       return c.text("Only admin tokens may see the queues.\n", 401);
     }
-    // Browsers send Basic credentials also with requests that another site causes.
+    // Browsers send Basic credentials even with requests that another site causes.
     const site = c.req.header("sec-fetch-site");
     const isForeign = site !== undefined && site !== "same-origin" && site !== "none";
     if (isForeign && c.req.method !== "GET")

@@ -24,9 +24,9 @@ interface ProcessConfig {
 }
 
 /**
- * The frame of every long-running process. It loads the configuration, or exits with code 78, and
- * logs to standard output. SIGTERM or SIGINT shuts the process down gracefully; the second signal
- * ends it at once. `start` opens the process's resources, adds them to `shutdown`, and returns the
+ * Runs a long-running process. It loads the configuration, or exits with code 78, and logs to
+ * standard output. SIGTERM or SIGINT shuts the process down gracefully; the second signal ends it
+ * immediately. `start` opens the process's resources, adds them to `shutdown`, and returns the
  * fields of the ready line.
  */
 export async function runProcess<C extends ProcessConfig>(

@@ -9,7 +9,7 @@ import { createPageFiles } from "./page-files.ts";
 import { createQueueDashboard, DASHBOARD_PATH } from "./queue-dashboard.ts";
 import type { ProcessContext } from "./run-process.ts";
 
-/** Connections in the kernel's accept queue: a whole fleet may reconnect at once. */
+/** Connections in the kernel's accept queue: a whole fleet may reconnect in one moment. */
 const BACKLOG = 4_096;
 /**
  * Longer than an agent's pause between two polls, so that an agent never uses a connection that is
@@ -54,7 +54,7 @@ export function createApiApp(
   };
 }
 
-/** Matches the path by hand: a router around the API would cost each request. */
+/** Matches the path without a router, which would add its cost to each request of the API. */
 export function isDashboardPath(url: string): boolean {
   const path = url.slice(url.indexOf("/", url.indexOf("://") + 3));
   return path.startsWith(DASHBOARD_PATH) && /^(?:[/?#]|$)/.test(path.slice(DASHBOARD_PATH.length));
@@ -110,14 +110,14 @@ async function closeServer(server: Server, endWaits: () => void): Promise<void> 
   endWaits();
   server.closeIdleConnections();
   const timer = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
-  // Connections with an answer in flight become idle afterwards, so close idle ones repeatedly.
+  // Connections with a response in flight become idle afterwards, so close idle ones repeatedly.
   const sweeping = setInterval(() => server.closeIdleConnections(), 50);
   await closed;
   clearTimeout(timer);
   clearInterval(sweeping);
 }
 
-/** The URL for clients on this machine. */
+/** Returns the URL for clients on this machine. */
 function formatAddress(server: Server): string {
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("not on a TCP port");

@@ -22,14 +22,17 @@ export function mountAgent(api: Api): void {
   mount(api, receiveStreamRoute, receiveStreamHandler, { timeLimitMs: null });
 }
 
-/** Renews the lease of a host whose sync is rejected. Never changes the answer. */
+/** Renews the lease of a host whose sync is rejected. Never changes the response. */
 function renewLeaseAfterRejection(ctx: ControlContext): MiddlewareHandler<ApiEnv> {
   return async (c, next) => {
     await next();
     const host = c.get("host");
     if (!host || c.res.status < 400) return;
     await renewLeaseAfterRejectedSync(ctx, host).catch((error: unknown) => {
-      ctx.log.warn({ err: error, hostId: host.hostId }, "lease of a rejected sync not renewed");
+      ctx.log.warn(
+        { err: error, hostId: host.hostId },
+        "cannot renew the lease of a host whose sync was rejected",
+      );
     });
   };
 }

@@ -16,8 +16,8 @@ import {
 } from "./receive-delivery.ts";
 
 /**
- * Some 16,000 alerts with 2 KiB of labels and annotations each. A larger delivery answers 503:
- * senders drop their alerts after a 413, whereas a later delivery with fewer firing alerts fits.
+ * About 16,000 alerts with 2 KiB of labels and annotations each. A larger delivery gets 503,
+ * because senders drop their alerts after a 413. A later delivery with fewer firing alerts fits.
  */
 const limits = {
   bodyBytesMax: 32 * 2 ** 20,

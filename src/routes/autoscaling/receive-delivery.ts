@@ -138,8 +138,8 @@ export const receiveGenericHandler: OperationHandler<typeof receiveGenericRoute>
   };
 
 /**
- * A hook's token permits its own hook only; another hook answers as a missing one does. Faults of
- * Berth become 503.
+ * A hook's token permits its own hook only. Another hook gets the response of a missing one. Faults
+ * of Berth become 503.
  */
 async function receive(ctx: ControlContext, c: ApiContext, hookId: string, delivery: Delivery) {
   if (getCaller(c).hookId !== hookId) throw notFound("hook");

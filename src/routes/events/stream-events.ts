@@ -7,7 +7,7 @@ import type { EventsAfter } from "../../control/events/stream-events.ts";
 
 export interface StreamLimits {
   /**
-   * A stream ends after this time, and its reader reconnects with the last id. A revoked token thus
+   * A stream ends after this time, and its reader reconnects with the last id. So a revoked token
    * loses access.
    */
   lifetimeMs: number;
@@ -25,8 +25,8 @@ const READ_GAP_MS = 100;
 
 /**
  * Streams events as server-sent events with backpressure. The id of each message is the cursor from
- * which a reader continues. The first read precedes the answer, so that a bad cursor has a status.
- * The stream ends when the reader aborts, or after its lifetime.
+ * which a reader continues. The first read precedes the response, so that a bad cursor gets an
+ * error status. The stream ends when the reader aborts, or after its lifetime.
  *
  * All streams of a process share `tail`. A stream reads the database only until it has caught up.
  */

@@ -14,20 +14,21 @@ export interface ApiVariables {
   fault: unknown;
   caller: Caller | undefined;
   /**
-   * The secret of the caller. It encrypts stored answers, which only this caller may read again.
+   * The secret of the caller. It encrypts stored responses, which only this caller may read again.
    */
   bearerSecret: string | undefined;
-  /** The id of the tenant whose resources the request is about. Null: all tenants. */
+  /** The id of the tenant whose resources the request reads or changes. Null for all tenants. */
   scope: string | null;
   /**
    * The tenant in which names are looked up: `scope`, or the tenant "default" if the caller named
-   * none. Undefined: that tenant does not exist.
+   * none. Undefined if that tenant does not exist.
    */
   tenantId: string | undefined;
   host: HostCaller | undefined;
   bodyText: string | undefined;
   /**
-   * The deadline in terms of `performance.now()`, after which the answer is 503. Undefined: none.
+   * The deadline in terms of `performance.now()`, after which the response is 503. Undefined
+   * without a limit.
    */
   deadlineAtMs: number | undefined;
   /** Removes the time limit of the request. */
@@ -39,21 +40,23 @@ export interface ApiEnv {
 }
 export type ApiContext = Context<ApiEnv>;
 
-/** The caller of an operation that only bearer tokens may call. */
+/** Returns the caller of an operation that only bearer tokens may call. */
 export function getCaller(c: ApiContext): Caller {
   const caller = c.get("caller");
   assert(caller, "an operation for bearer tokens runs after authorization");
   return caller;
 }
 
-/** The host of an operation that only hosts may call. */
+/** Returns the host of an operation that only hosts may call. */
 export function getHostCaller(c: ApiContext): HostCaller {
   const host = c.get("host");
   assert(host, "an operation for hosts runs after authorization");
   return host;
 }
 
-/** The tenant in which names are looked up. Throws not-found if there is no tenant "default". */
+/**
+ * Returns the tenant in which names are looked up. Throws not-found without the tenant "default".
+ */
 export function getTenantId(c: ApiContext): string {
   const tenantId = c.get("tenantId");
   if (tenantId === undefined) throw notFound("tenant");

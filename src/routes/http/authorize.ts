@@ -16,7 +16,10 @@ const userRoles: ReadonlySet<string> = new Set(["admin", "operator", "tenant", "
 
 export type FindTenantId = (name: string) => Promise<string | undefined>;
 
-/** Looks up tenant ids by name. It caches ids forever, as tenants are never renamed or deleted. */
+/**
+ * Looks up tenant ids by name. It caches ids indefinitely, because tenants are never renamed or
+ * deleted.
+ */
 export function createTenantLookup(ctx: ControlContext): FindTenantId {
   const known = new Map<string, string>();
   return async (name) => {
@@ -35,7 +38,7 @@ export function createTenantLookup(ctx: ControlContext): FindTenantId {
 
 /**
  * Admits requests whose credential `security` allows, and sets their scope. It fails closed: a
- * missing, unknown, revoked or expired credential is 401, and another role is 403. A 403 comes
+ * missing, unknown, revoked or expired credential gets 401, and another role gets 403. A 403 comes
  * before any lookup, so it reveals nothing about resources.
  */
 export function authorize(
@@ -76,15 +79,15 @@ export function authorize(
 
 /**
  * A caller that is bound to a tenant sees that tenant, and may name it. Another caller may name any
- * tenant with the header Berth-Tenant. Without the header, lists are about all tenants, and names
- * are looked up in the tenant "default".
+ * tenant with the header Berth-Tenant. Without the header, lists contain all tenants, and names are
+ * looked up in the tenant "default".
  */
 async function setScope(c: ApiContext, caller: Caller, findTenantId: FindTenantId): Promise<void> {
   const named = c.req.header("berth-tenant");
   let scope = caller.tenantId;
   if (named !== undefined) {
     const id = nameSchema.safeParse(named).success ? await findTenantId(named) : undefined;
-    // A foreign tenant and a missing tenant have the same answer (I9).
+    // A foreign tenant and a missing tenant get the same response (I9).
     if (id === undefined || (scope !== null && id !== scope)) throw notFound("tenant");
     scope = id;
   }
@@ -100,7 +103,7 @@ function readBearerSecret(header: string): string | undefined {
   return /^bearer +([\x21-\x7e]{1,256})$/i.exec(header)?.[1];
 }
 
-/** The password of Basic credentials: alert senders put the token there. */
+/** Returns the password of Basic credentials: alert senders put the token there. */
 function readBasicSecret(header: string): string | undefined {
   const encoded = /^basic +([A-Za-z0-9+/]{1,1024}={0,2})$/i.exec(header)?.[1];
   if (encoded === undefined) return undefined;

@@ -19,10 +19,10 @@ interface StoredAnswer {
 
 /**
  * Implements Idempotency-Key (I8). The first request with a key runs, and one transaction stores
- * its effect and its answer. An equal request gets the stored answer, with `Idempotency-Replayed:
- * true`. Answers with a 5xx status or with Retry-After are not stored, so that the request can be
- * retried with its key. As some answers contain new secrets, they are encrypted with the secret of
- * the caller.
+ * its effect and its response. An equal request gets the stored response, with
+ * `Idempotency-Replayed: true`. Responses with a 5xx status or with Retry-After are not stored, so
+ * that the request can be retried with its key. The secret of the caller encrypts stored responses,
+ * because some contain new secrets.
  */
 export function withIdempotencyKey(
   ctx: ControlContext,
@@ -49,7 +49,7 @@ export function withIdempotencyKey(
   };
 }
 
-/** The handler's answer, or the problem that it threw. Both are stored. */
+/** Returns the handler's response, or the response for the problem that it threw. */
 async function runHandler(
   c: ApiContext,
   handler: (c: ApiContext) => Promise<Response>,

@@ -13,7 +13,7 @@ export const ifMatchHeader = z
 /** Headers of changes with an optional precondition. */
 export const ifMatchHeaders = z.object({ "if-match": ifMatchHeader });
 
-/** The ETag of a resource: its generation. */
+/** Converts the generation of a resource to its ETag. */
 export function toEtag(resource: { generation: number }): string {
   return `"${resource.generation}"`;
 }
@@ -35,7 +35,7 @@ export function parseIfMatch(ifMatch: string | undefined): number | undefined {
   return Number(digits);
 }
 
-/** The generation in a required If-Match. Throws generation-required, invalid-request. */
+/** Reads the generation in a required If-Match. Throws generation-required, invalid-request. */
 export function parseRequiredIfMatch(ifMatch: string | undefined): number {
   const generation = parseIfMatch(ifMatch);
   if (generation === undefined) {

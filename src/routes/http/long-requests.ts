@@ -9,7 +9,7 @@ import { type ApiContext, getCaller } from "./api-env.ts";
 const LONG_REQUESTS_PER_CALLER_MAX = 50;
 const RETRY_AFTER_MS = 1_000;
 
-/** Limits the streams and waits of each caller, so that one caller cannot use up the process. */
+/** Limits the streams and waits of each caller, so that one caller cannot exhaust the process. */
 export class LongRequests {
   readonly #limit = new KeyedLimit(LONG_REQUESTS_PER_CALLER_MAX);
 

@@ -19,8 +19,8 @@ export const BODY_BYTES_MAX = 2 ** 20;
 const TIME_LIMIT_MS = 15_000;
 
 /**
- * Makes the handler of one operation. It runs for each request, unless the operation is
- * mounted with `isShared`.
+ * Creates the handler of one operation. It runs for each request, unless the operation is mounted
+ * with `isShared`.
  */
 export type OperationHandler<R extends RouteConfig> = (
   ctx: ControlContext,
@@ -36,7 +36,9 @@ export interface OperationLimits {
   isShared?: boolean;
   /** The request waits for a change. It counts among the long requests of its caller. */
   isWait?: boolean;
-  /** The time after which the answer is 503. Null: the handler bounds its own time (streams). */
+  /**
+   * The time after which the response is 503. Null if the handler bounds its own time (streams).
+   */
   timeLimitMs?: number | null;
 }
 
@@ -47,7 +49,7 @@ export interface Api {
   findTenantId: FindTenantId;
   admission: RequestAdmission;
   longRequests: LongRequests;
-  /** All operations, for the answer 405 and for tests. */
+  /** All operations, for the response 405 and for tests. */
   mounted: MountedOperation[];
 }
 
@@ -72,7 +74,7 @@ export function createApi(app: OpenAPIHono<ApiEnv>, ctx: ControlContext): Api {
 
 /**
  * Mounts one operation with the middleware of all operations: authorization by the route's
- * `security`, and limits of body and time. If the route declares Idempotency-Key, its answers are
+ * `security`, and limits of body and time. If the route declares Idempotency-Key, its responses are
  * stored and replayed.
  */
 export function mount<R extends RouteConfig>(
@@ -110,7 +112,7 @@ export function mount<R extends RouteConfig>(
       }),
     );
   }
-  // Only the shape "context in, response out" matters below, not the input types of the route.
+  // The code below uses only the context and the response, not the input types of the route.
   const plain = createHandler as unknown as (
     ctx: ControlContext,
   ) => (c: ApiContext) => Promise<Response>;
@@ -200,7 +202,7 @@ export function jsonBody<S extends z.ZodType>(schema: S) {
   return { required: true, content: { "application/json": { schema } } } as const;
 }
 
-/** A body that may be absent: then no member of it is set, not even to its default. */
+/** A body that may be omitted. In that case no member has a value, not even its default. */
 export function optionalJsonBody<S extends z.ZodType>(schema: S) {
   return { required: false, content: { "application/json": { schema } } } as const;
 }

@@ -25,8 +25,8 @@ export type Problem = z.infer<typeof problemSchema>;
 
 /**
  * Converts an error to problem+json (RFC 9457). Only this function reads the statuses of codes. An
- * error that is not an AppError is a fault of Berth: the log has its message, and the caller reads
- * a constant sentence.
+ * error that is not an AppError is a fault of Berth: the log has its message, and the caller gets a
+ * constant sentence.
  */
 export function toProblemResponse(c: ApiContext, thrown: unknown): Response {
   const error = toAppError(thrown);
@@ -86,7 +86,7 @@ interface ProblemResponse {
   content: { [PROBLEM_TYPE]: { schema: typeof problemSchema } };
 }
 
-/** The error answers of an operation in the OpenAPI document, by status, with their codes. */
+/** The error responses of an operation in the OpenAPI document, by status, with their codes. */
 export function problems<C extends ProblemCode>(
   ...codes: readonly C[]
 ): { [S in StatusOf<C>]: ProblemResponse } {

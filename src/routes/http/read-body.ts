@@ -95,7 +95,10 @@ function parseJson(text: string, revive?: (key: string, value: unknown) => unkno
   }
 }
 
-/** A reviver that replaces characters that the database cannot store by U+FFFD, also in keys. */
+/**
+ * A JSON reviver. It replaces characters that the database cannot store by U+FFFD, including in
+ * keys.
+ */
 function toStorable(_key: string, value: unknown): unknown {
   if (typeof value === "string") return value.replaceAll(unstorable, "\u{FFFD}");
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
@@ -110,7 +113,9 @@ function isUnstorable(text: string): boolean {
   return text.search(unstorable) !== -1;
 }
 
-/** Visits all texts without recursion, as the sender chooses the depth. Throws invalid-request. */
+/**
+ * Visits all texts without recursion, because the sender chooses the depth. Throws invalid-request.
+ */
 function assertStorable(root: unknown): void {
   const pending: { value: unknown; pointer: string }[] = [{ value: root, pointer: "" }];
   for (let next = pending.pop(); next; next = pending.pop()) {
@@ -119,7 +124,8 @@ function assertStorable(root: unknown): void {
     if (typeof value !== "object" || value === null) continue;
     for (const [key, member] of Object.entries(value)) {
       assertStorableText(key, pointer);
-      // Pointers grow with the depth, so unlimited pointers would cost the square of the depth.
+      // Pointers grow with the depth, so without a limit their total length would be quadratic in
+      // the depth.
       const child = pointer.length > 200 ? pointer : `${pointer}/${escapePointer(key)}`;
       pending.push({ value: member, pointer: child });
     }

@@ -4,20 +4,19 @@ import type { ControlContext } from "../../control/runtime/context.ts";
 import { KeyedLock } from "../../lib/async/keyed-lock.ts";
 import type { ApiContext } from "./api-env.ts";
 
-/** Requests that wait for one service, set, volume or hook. More are answered 503. */
+/** Requests that may wait for one service, set, volume or hook. Further requests get 503. */
 const WAITERS_PER_RESOURCE_MAX = 32;
 const FLEET = "fleet";
 
 type CreateHandler = (ctx: ControlContext) => (c: ApiContext) => Promise<Response>;
 
 /**
- * Admits requests to the database (I15). Each request has a context of its own, which knows
- * its tenant and its deadline. Statements of a request that is late or aborted do not run
- * any more.
+ * Admits requests to the database (I15). Each request has a context of its own, which knows its
+ * tenant and its deadline. Statements of a request that is late or aborted no longer run.
  *
- * Changes of one resource run one after the other in this process. Otherwise each would
- * hold a connection while it waits for the same row. A waiting request whose client has
- * disconnected, or whose deadline has passed, gives its place in the queue back.
+ * Changes of one resource run one after the other in this process. Otherwise each would hold a
+ * connection while it waits for the same row. A waiting request leaves the queue when its client
+ * disconnects or its deadline passes.
  */
 export class RequestAdmission {
   readonly #changes = new KeyedLock();
@@ -71,7 +70,9 @@ function describeWork(c: ApiContext): Work {
   return { kind: "request", owner, signal, ...late };
 }
 
-/** The resource that a change is about. Undefined for reads, agents and new resources. */
+/**
+ * Returns the resource that a request changes, or undefined for reads, agents and new resources.
+ */
 function changedResource(c: ApiContext): string | undefined {
   if (c.req.method === "GET" || c.get("host")) return undefined;
   const { name, setId, volumeId, hookId } = c.req.param() as Record<string, string | undefined>;

@@ -3,7 +3,7 @@ import { newId } from "../../lib/ids.ts";
 import type { Log } from "../../lib/log.ts";
 import type { ApiContext, ApiEnv } from "./api-env.ts";
 
-/** The facts of a request when its answer begins, for metrics. */
+/** The facts of a request when its response begins, for metrics. */
 export interface RequestFacts {
   operationId: string;
   method: string;
@@ -14,8 +14,8 @@ export interface RequestFacts {
 const validRequestId = /^[A-Za-z0-9._-]{1,64}$/;
 
 /**
- * Assigns each request an id, which the caller may choose, and the headers of all answers. Writes
- * one log line when the answer begins, also for streams.
+ * Assigns each request an id, which the caller may choose, and the headers of all responses. Writes
+ * one log line when the response begins, including for streams.
  */
 export function requestContext(
   log: Log,
@@ -45,7 +45,7 @@ export function requestContext(
 
 function logRequest(log: Log, c: ApiContext, status: number, durationMs: number): void {
   const caller = c.get("caller");
-  // The caller of an aborted request repeats it, so its 503 needs no attention.
+  // The client has aborted the request, so its 503 needs no attention.
   const isAbandoned = status > 500 && c.req.raw.signal.aborted;
   const fault = isAbandoned ? undefined : c.get("fault");
   const fields = {

@@ -15,7 +15,7 @@ export async function seal(text: string, secret: string, key: string): Promise<s
   return Buffer.concat([iv, new Uint8Array(sealed)]).toString("base64");
 }
 
-/** Decrypts text. Undefined: another secret or key, or altered ciphertext. */
+/** Decrypts text. Returns undefined for another secret or key, or for altered ciphertext. */
 export async function openSealed(
   sealed: string,
   secret: string,

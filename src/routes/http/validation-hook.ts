@@ -7,7 +7,8 @@ import { escapePointer } from "./read-body.ts";
 type Issue = z.core.$ZodIssue;
 
 /**
- * The resource that a path parameter names. An invalid parameter has the answer of a missing one.
+ * The resource that a path parameter names. An invalid parameter gets the response of a missing
+ * resource.
  */
 const resourceOfParameter: Record<string, string> = {
   name: "service",

@@ -28,7 +28,7 @@ interface ChangeDeclaration {
 
 interface ServiceChangeOptions<B extends z.ZodType> extends ChangeDeclaration {
   body: B;
-  /** @param generation the generation in If-Match; undefined: any */
+  /** @param generation the generation in If-Match; undefined matches every generation */
   run: (
     ctx: ControlContext,
     tenantId: string,
@@ -39,7 +39,7 @@ interface ServiceChangeOptions<B extends z.ZodType> extends ChangeDeclaration {
 }
 
 /**
- * Defines a POST that changes a service: with Idempotency-Key, an optional If-Match, and an answer
+ * Defines a POST that changes a service: with Idempotency-Key, an optional If-Match, and a response
  * that has the service, its ETag and the effects.
  */
 export function defineServiceChange<B extends z.ZodType>(options: ServiceChangeOptions<B>) {
@@ -47,7 +47,7 @@ export function defineServiceChange<B extends z.ZodType>(options: ServiceChangeO
   const handler: OperationHandler<typeof route> = (ctx) => async (c) => {
     const generation = parseIfMatch(c.req.valid("header")["if-match"]);
     const { name } = c.req.valid("param");
-    // The route has parsed it with `options.body`, whose type the route does not keep.
+    // The route has parsed the body with `options.body`, but its type does not show that.
     const body = c.req.valid("json") as z.output<B>;
     const change = await options.run(ctx, getTenantId(c), name, body, generation);
     return c.json(change, 200, { ETag: toEtag(change.service) });

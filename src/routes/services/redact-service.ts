@@ -4,7 +4,7 @@ import type { Service } from "../../contracts/api/services.ts";
 const REDACTED = "[redacted]";
 
 /**
- * Replaces the values of environment variables for callers with the role `read`: they often hold
+ * Replaces the values of environment variables for callers with the role `read`: they often contain
  * passwords. The names stay visible.
  */
 export function redactService(service: Service, { role }: Pick<Caller, "role">): Service {

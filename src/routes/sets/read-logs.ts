@@ -29,7 +29,9 @@ export const readLogsRoute = createRoute({
   },
 });
 
-/** A follower's answer waits for the first line this long, so that early faults have a status. */
+/**
+ * The response to a follower waits this long for the first line, so that early faults get a status.
+ */
 const FIRST_CHUNK_MS = 1_000;
 
 /** Log streams of one tenant on one host. The agent of a host serves 32 streams of all tenants. */

@@ -1,5 +1,8 @@
 export interface ByteStreamOptions {
-  /** Returns the stream after this time even without a chunk. Undefined: waits for the first. */
+  /**
+   * Returns the stream after this time even without a chunk. If it is undefined, waits for the
+   * first.
+   */
   firstChunkMs: number | undefined;
   /** Called when the reader disconnects. */
   onCancel: () => void;
@@ -7,7 +10,7 @@ export interface ByteStreamOptions {
 
 /**
  * Converts chunks to a stream with backpressure. Throws an error that occurs before the first
- * chunk, so that the answer can have its status. A later error aborts the stream.
+ * chunk, so that the response can have its status. A later error aborts the stream.
  */
 export async function toByteStream(
   chunks: AsyncIterable<Uint8Array>,

@@ -2,7 +2,7 @@ import type { ApiContext } from "../http/api-env.ts";
 
 /** The files of the API page, such as `swagger-ui.css`. The process reads them from a package. */
 export interface PageFiles {
-  /** Undefined: the page has no such file. */
+  /** Returns undefined if the page has no such file. */
   read(name: string): Promise<PageFile | undefined>;
 }
 
@@ -12,8 +12,9 @@ export interface PageFile {
 }
 
 /**
- * The page loads its files and the OpenAPI document from this server, and nothing from others.
- * Swagger UI writes `style` attributes, so only inline styles are permitted, and no inline scripts.
+ * The page loads its files and the OpenAPI document from this server, and nothing from other
+ * servers. Swagger UI writes `style` attributes, so only inline styles are permitted, and no inline
+ * scripts.
  */
 const pagePolicy = [
   "default-src 'none'",
@@ -46,7 +47,7 @@ const page = `<!doctype html>
 </html>
 `;
 
-/** Forgets entered tokens when the page closes, and sends the document to no external validator. */
+/** Forgets entered tokens when the page closes. Sends the document to no external validator. */
 const startScript = `SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#swagger-ui",
@@ -59,7 +60,7 @@ const startScript = `SwaggerUIBundle({
 });
 `;
 
-/** Answers with the API page: every operation, with its schemas, and a form that calls it. */
+/** Returns the API page: every operation, with its schemas, and a form that calls it. */
 export function sendApiPage(c: ApiContext): Response {
   return c.newResponse(page, 200, {
     "Content-Type": "text/html; charset=utf-8",
@@ -68,7 +69,7 @@ export function sendApiPage(c: ApiContext): Response {
   });
 }
 
-/** Answers with a file of the API page. Undefined: the page has no such file. */
+/** Returns a file of the API page, or undefined if the page has no such file. */
 export async function sendPageFile(
   c: ApiContext,
   files: PageFiles,

@@ -8,7 +8,7 @@ import { type PageFiles, sendApiPage, sendPageFile } from "./api-page.ts";
 export interface DocumentOptions {
   /** The version of Berth. */
   version: string;
-  /** Undefined: this server has no API page. */
+  /** Undefined if this server has no API page. */
   pageFiles?: PageFiles | undefined;
 }
 
@@ -35,7 +35,7 @@ export function mountDocuments(api: Api, { version, pageFiles }: DocumentOptions
   });
 }
 
-/** Leads a browser to the documentation, and lists the pages of this server for other clients. */
+/** Redirects a browser to the documentation. Lists the pages of this server for other clients. */
 function sendIndex(c: ApiContext, version: string, documentation: string): Response {
   c.header("Vary", "Accept");
   const accept = c.req.header("accept") ?? "";
@@ -51,7 +51,7 @@ function sendIndex(c: ApiContext, version: string, documentation: string): Respo
   return c.json({ name: "Berth", version, pages }, 200);
 }
 
-/** Answers 405 for a path that exists with other methods, else 404. */
+/** Returns 405 for a path that exists with other methods, else 404. */
 export function mountFallback(api: Api): void {
   const known = api.mounted.map(({ method, path }) => ({
     method,
