@@ -78,7 +78,7 @@ it("Alertmanager's stock webhook scales a service out on Docker, and in after th
   const [decision] = await listDecisions(menu.name);
   expect(decision).toMatchObject({ fromReplicas: 1, toReplicas: 3, acted: true });
   expect(decision?.because[0]).toMatch(
-    /^alert CpuHigh \([0-9a-f]{8}…\) on hook web-alerts wants 3 since 20/,
+    /^alert CpuHigh \([0-9a-f]{8}…\) on hook web-alerts requests 3 since 20/,
   );
 
   await alertmanager?.post([over(menu.name)]);

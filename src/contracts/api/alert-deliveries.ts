@@ -122,7 +122,7 @@ export interface Alert {
    */
   name?: string | undefined;
   /** Each key has one run only (an event id): a second `firing` of it is a repetition. */
-  isKeyOfOneRun?: boolean | undefined;
+  hasUniqueKey?: boolean | undefined;
 }
 
 /** A delivery in Berth's own terms. */

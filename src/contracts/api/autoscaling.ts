@@ -8,7 +8,7 @@ const stepSeconds = z.number().int().min(10).max(86_400);
  * The number of replicas that a rule wants while an alert of it fires: absolute, or relative to a
  * base.
  */
-export const wantSchema = z
+export const replicaRequestSchema = z
   .strictObject({
     replicas: z.number().int().min(0).max(REPLICAS_MAX).optional(),
     step: z.number().int().min(1).max(REPLICAS_MAX).optional(),
@@ -34,7 +34,7 @@ export const wantSchema = z
     "stacks and everySeconds need a step",
   )
   .meta({ id: "Want" });
-export type Want = z.infer<typeof wantSchema>;
+export type ReplicaRequest = z.infer<typeof replicaRequestSchema>;
 
 const labelMatch = z.record(z.string().min(1).max(256), z.string().max(1024));
 
@@ -45,7 +45,7 @@ const labelMatch = z.record(z.string().min(1).max(256), z.string().max(1024));
 export const hookRuleSchema = z
   .strictObject({
     match: labelMatch.default({}),
-    want: wantSchema,
+    want: replicaRequestSchema,
     identity: z
       .array(z.string().min(1).max(256))
       .max(16)

@@ -70,7 +70,7 @@ describe("a delivery of Alertmanager's webhook", () => {
     });
   });
 
-  it("keeps its valid alerts when others are malformed, and names each fault", () => {
+  it("retains its valid alerts when others are malformed, and names each fault", () => {
     const broken = { ...delivery.alerts[0], status: "burning", labels: { a: { b: 1 } } };
     const { alerts, errors } = parseWebhook({
       ...delivery,
@@ -80,7 +80,7 @@ describe("a delivery of Alertmanager's webhook", () => {
     expect(errors.map((error) => error.pointer)).toEqual(["/alerts/0/status", "/alerts/1"]);
   });
 
-  it("may lack fingerprints and hold labels that are not text: equal labels are one key", () => {
+  it("may lack fingerprints and contain labels that are not text: equal labels are one key", () => {
     const [first] = delivery.alerts;
     const without = (labels: object) => ({ ...first, labels, fingerprint: undefined });
     const alerts = [
@@ -118,7 +118,7 @@ describe("a message of Zabbix", () => {
     ],
   };
 
-  it("is one run of an alert, named by its trigger and host; tags are labels but replace none of Zabbix's", () => {
+  it("is one episode of an alert with the name of its trigger and host, and its tags replace no member of Zabbix", () => {
     expect(parseZabbixDelivery(zabbixDelivery.parse(body)).alerts).toEqual([
       {
         key: "5713",
@@ -132,7 +132,7 @@ describe("a message of Zabbix", () => {
           trigger: "18114",
         },
         name: "18114 web-1",
-        isKeyOfOneRun: true,
+        hasUniqueKey: true,
       },
     ]);
   });

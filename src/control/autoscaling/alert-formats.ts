@@ -76,7 +76,7 @@ export function parseZabbixDelivery(body: ZabbixDelivery): Delivery {
       trigger: triggerId,
     },
     name: `${triggerId} ${host}`,
-    isKeyOfOneRun: true,
+    hasUniqueKey: true,
   });
 }
 

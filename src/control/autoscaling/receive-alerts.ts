@@ -7,8 +7,8 @@ import {
   type ChangedDemand,
   deleteSurplusReleased,
   insertDemands,
-  type KnownRunRow,
-  listKnownRuns,
+  type KnownEpisodeRow,
+  listKnownEpisodes,
   reopenDemands,
   resolveDemands,
   updateLastReceived,
@@ -26,7 +26,7 @@ import {
   type DeliveredAlert,
   foldAlerts,
   type FoldOutcome,
-  type NewRun,
+  type NewEpisode,
 } from "../../scheduler/autoscaling/fold-alerts.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
@@ -82,7 +82,7 @@ export async function receiveAlerts(
   const delivered = alerts.map(toDelivered);
   const [hook, known] = await Promise.all([
     findHook(ctx.db, hookId),
-    readKnownRuns(ctx.db, hookId, delivered),
+    readKnownEpisodes(ctx.db, hookId, delivered),
   ]);
   if (!hook) throw notFound("hook");
   if (delivery.truncatedAlerts > 0) await reportTruncation(ctx, hook, delivery.truncatedAlerts);
@@ -91,7 +91,7 @@ export async function receiveAlerts(
   for (const chunk of splitIntoChunks(first.repeatedIds, ALERTS_PER_STATEMENT_MAX)) {
     await updateLastReceived(ctx.db, chunk);
   }
-  const isNews = first.newRuns.length + first.resolvedIds.length + first.reopenedIds.length > 0;
+  const isNews = first.newEpisodes.length + first.resolvedIds.length + first.reopenedIds.length > 0;
   if (!isNews) return toReceipt(first, errors);
   const outcome = await unitOfWork(ctx, (tx) => store(ctx, tx, hook.serviceId, hookId, delivered));
   return toReceipt(outcome, errors);
@@ -114,40 +114,40 @@ async function reportTruncation(
   });
 }
 
-interface KnownRuns {
+interface KnownEpisodes {
   nowMs: number;
-  runs: KnownRunRow[];
+  episodes: KnownEpisodeRow[];
 }
 
-/** Several chunks may name the same key: its runs count once. */
-async function readKnownRuns(
+/** Several chunks may name the same key: its episodes count once. */
+async function readKnownEpisodes(
   q: Queryable,
   hookId: string,
   delivered: readonly DeliveredAlert[],
-): Promise<KnownRuns> {
+): Promise<KnownEpisodes> {
   let nowMs = 0;
-  const runs = new Map<string, KnownRunRow>();
+  const episodes = new Map<string, KnownEpisodeRow>();
   for (const chunk of splitIntoChunks(delivered, ALERTS_PER_STATEMENT_MAX)) {
-    const known = await listKnownRuns(q, hookId, chunk);
+    const known = await listKnownEpisodes(q, hookId, chunk);
     nowMs = known.nowMs;
-    for (const run of known.runs) runs.set(run.id, run);
+    for (const episode of known.episodes) episodes.set(episode.id, episode);
   }
-  return { nowMs, runs: [...runs.values()] };
+  return { nowMs, episodes: [...episodes.values()] };
 }
 
 function fold(
   hook: HookRow,
-  known: KnownRuns,
+  known: KnownEpisodes,
   delivered: readonly DeliveredAlert[],
   now: { baseReplicas: number; heldTotal: number },
 ): FoldOutcome {
   const input = {
     rules: hook.rules,
-    known: known.runs,
+    known: known.episodes,
     baseReplicas: now.baseReplicas,
     nowMs: known.nowMs,
     replicasMax: REPLICAS_MAX,
-    newRunsMax: Math.max(0, DEMANDS_HELD_MAX - now.heldTotal),
+    newEpisodesMax: Math.max(0, DEMANDS_HELD_MAX - now.heldTotal),
     unknownEndsMax: UNKNOWN_ENDS_MAX,
   };
   return foldAlerts(input, delivered);
@@ -166,7 +166,7 @@ async function store(
   // service takes first.
   const [hook, known, { base, heldTotal }] = await Promise.all([
     findHook(tx, hookId),
-    readKnownRuns(tx, hookId, delivered),
+    readKnownEpisodes(tx, hookId, delivered),
     decideServiceReplicas(tx, service),
   ]);
   if (!hook) throw notFound("hook");
@@ -179,7 +179,7 @@ async function store(
 }
 
 async function storeOutcome(tx: UnitOfWork, hook: HookRow, outcome: FoldOutcome): Promise<void> {
-  const inserted = outcome.newRuns.map(toStoredRun);
+  const inserted = outcome.newEpisodes.map(toStoredEpisode);
   const chunks = splitIntoChunks(inserted, ALERTS_PER_STATEMENT_MAX);
   const [resolved, reopened] = await Promise.all([
     resolveDemands(tx, outcome.resolvedIds),
@@ -189,8 +189,8 @@ async function storeOutcome(tx: UnitOfWork, hook: HookRow, outcome: FoldOutcome)
   if (inserted.length > 0) {
     await deleteSurplusReleased(tx, hook.id, RELEASED_PER_HOOK_MAX, 2 * UNKNOWN_ENDS_MAX);
   }
-  const begun = inserted.filter((run) => run.state !== "released");
-  const raised = [...begun.map((run) => toChanged(run, hook)), ...reopened];
+  const begun = inserted.filter((episode) => episode.state !== "released");
+  const raised = [...begun.map((episode) => toChanged(episode, hook)), ...reopened];
   const changedId = raised[0]?.id ?? resolved[0]?.id;
   if (changedId === undefined) return; // nothing changed that a decision depends on
   const to = raised.length > 0 ? "firing" : "resolved";
@@ -212,13 +212,13 @@ function unreadable(errors: Delivery["errors"]): AppError {
   });
 }
 
-function toStoredRun(run: NewRun) {
+function toStoredEpisode(episode: NewEpisode) {
   return {
-    ...run,
+    ...episode,
     id: newId("dmd"),
-    labels: toStoredLabels(run.labels),
-    rule: toStoredName(run.rule),
-    identity: toStoredName(run.identity),
+    labels: toStoredLabels(episode.labels),
+    rule: toStoredName(episode.rule),
+    identity: toStoredName(episode.identity),
   };
 }
 
@@ -228,8 +228,8 @@ function toStoredName(name: string): string {
     : toStorable(name);
 }
 
-function toChanged(run: NewRun & { id: string }, hook: HookRow): ChangedDemand {
-  const { id, key, labels, wantedReplicas } = run;
+function toChanged(episode: NewEpisode & { id: string }, hook: HookRow): ChangedDemand {
+  const { id, key, labels, wantedReplicas } = episode;
   const { tenantId, serviceId } = hook;
   return { id, tenantId, serviceId, hook: hook.name, key, labels, wantedReplicas };
 }
@@ -242,7 +242,7 @@ function toDelivered(alert: Alert): DeliveredAlert {
     endedAtMs: toEpochMs(alert.endsAt),
     labels: alert.labels,
     name: alert.name,
-    isKeyOfOneRun: alert.isKeyOfOneRun ?? false,
+    hasUniqueKey: alert.hasUniqueKey ?? false,
   };
 }
 

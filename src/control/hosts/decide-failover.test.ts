@@ -33,12 +33,12 @@ test("hosts that go down together wait when they are a large share of their pool
   expect(decide(hosts, 6)).toEqual({ replace: [], hold: ["a", "b", "c"] });
 });
 
-test("hosts that went down together stay held after the outage window has passed", () => {
+test("hosts that went down together are not replaced after the outage window either", () => {
   const hosts = [downHost("a", -monthMs), downHost("b", -monthMs)];
   expect(decide(hosts, 2)).toEqual({ replace: [], hold: ["a", "b"] });
 });
 
-test("a host that died long ago and still has a set does not stop the next failover", () => {
+test("a host that went down long ago and still has a set does not delay the next failover", () => {
   const hosts = [downHost("a", -monthMs, { hasSetsToReplace: false }), downHost("b", 0)];
   expect(decide(hosts, 4)).toEqual({ replace: ["b"], hold: [] });
 });

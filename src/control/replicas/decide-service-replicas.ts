@@ -63,7 +63,7 @@ export async function decideChangedService(
 async function decideWithin(
   tx: Queryable,
   service: ServiceRow,
-  isScaleInAtOnce: boolean,
+  isScaleInImmediate: boolean,
 ): Promise<ServiceDecision> {
   const [{ rules, total }, history] = await Promise.all([
     listHeldRules(tx, service.id, HELD_RULES_MAX),
@@ -77,7 +77,7 @@ async function decideWithin(
     readySets: history.scaledOutAtMs === null ? 0 : await countReadySets(tx, service.id),
     rules,
     history,
-    isScaleInAtOnce,
+    isScaleInImmediate,
     replicasMax: REPLICAS_MAX,
   };
   const decision = { ...decideReplicas(input), heldTotal: total };
@@ -90,7 +90,7 @@ async function limitByTenant(
   input: DecisionInput,
   decision: ServiceDecision,
 ): Promise<ServiceDecision> {
-  const ofPeople = decideReplicas({ ...input, rules: [], isScaleInAtOnce: true }).desired;
+  const ofPeople = decideReplicas({ ...input, rules: [], isScaleInImmediate: true }).desired;
   const granted = Math.max(ofPeople, service.desiredReplicas);
   if (decision.desired <= granted) return decision;
   const missing = findMissingGrants(await getGrants(tx, service.tenantId), service);

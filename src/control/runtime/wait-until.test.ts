@@ -12,7 +12,7 @@ function contextWith(waitFor: Signals["waitFor"]): ControlContext {
   return { signals, log: silentLog, settings: defaultControlSettings } as ControlContext;
 }
 
-it("reads after each wait, which takes at most a second, as signals may be lost", async () => {
+it("reads after each wait of at most a second, because signals may be lost", async () => {
   const waits: number[] = [];
   let looks = 0;
   const ctx = contextWith(async (_channel, timeoutMs) => {
@@ -61,7 +61,7 @@ it("returns the last value when it is aborted", async () => {
   expect(looks).toBeLessThanOrEqual(2);
 });
 
-it("leaves no waiter behind, even if a read throws", async () => {
+it("ends its wait, even if a read throws", async () => {
   const signals: AbortSignal[] = [];
   const ctx = contextWith(async (_channel, _timeoutMs, signal) => {
     if (signal) signals.push(signal);

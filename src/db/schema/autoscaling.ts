@@ -9,7 +9,11 @@ import {
   text,
   uniqueIndex,
 } from "drizzle-orm/pg-core";
-import { demandStates, type HookRule, type Want } from "../../contracts/api/autoscaling.ts";
+import {
+  demandStates,
+  type HookRule,
+  type ReplicaRequest,
+} from "../../contracts/api/autoscaling.ts";
 import { quoted } from "./tenancy.ts";
 import { int8, timestamptz } from "./columns.ts";
 import { services } from "./services.ts";
@@ -62,7 +66,7 @@ export const demands = pgTable(
     rule: text("rule").notNull().default(""),
     identity: text("identity").notNull().default(""),
     /** The rule's want when the alert began. Null in such rows: they want `wantedReplicas`. */
-    want: jsonb("want").$type<Want>(),
+    want: jsonb("want").$type<ReplicaRequest>(),
     holdMaxSeconds: integer("hold_max_seconds"),
     lastReceivedAt: timestamptz("last_received_at").notNull().defaultNow(),
     state: text("state").$type<(typeof demandStates)[number]>().notNull(),

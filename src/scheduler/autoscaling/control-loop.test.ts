@@ -2,7 +2,12 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { HookRule } from "../../contracts/api/autoscaling.ts";
 import { decideReplicas, type HeldRule } from "./decide-replicas.ts";
-import { type DeliveredAlert, foldAlerts, type KnownRun, type NewRun } from "./fold-alerts.ts";
+import {
+  type DeliveredAlert,
+  foldAlerts,
+  type KnownEpisode,
+  type NewEpisode,
+} from "./fold-alerts.ts";
 
 /**
  * Deliveries, their fold and the decisions together, without a database: the whole loop in virtual
@@ -17,7 +22,7 @@ const policy = { min: 2, max: 12, scaleIn: { step: 2, everySeconds: 30 } };
 const HOLD_MS = 300_000;
 const replicasMax = 20_000;
 
-type HeldRun = KnownRun & NewRun & { releaseAtMs: number | undefined };
+type HeldEpisode = KnownEpisode & NewEpisode & { releaseAtMs: number | undefined };
 
 class Loop {
   nowMs = 1_000_000;
@@ -25,56 +30,61 @@ class Loop {
   current = 3;
   scaledOutAtMs: number | null = null;
   scaledInAtMs: number | null = null;
-  runs: HeldRun[] = [];
+  episodes: HeldEpisode[] = [];
 
   deliver(alerts: readonly DeliveredAlert[]): void {
     const outcome = foldAlerts(
       {
         rules,
-        known: this.runs,
+        known: this.episodes,
         baseReplicas: 0,
         nowMs: this.nowMs,
         replicasMax,
-        newRunsMax: 100,
+        newEpisodesMax: 100,
         unknownEndsMax: 100,
       },
       alerts,
     );
-    for (const run of this.runs) {
-      if (outcome.resolvedIds.includes(run.id)) this.resolve(run);
-      if (outcome.reopenedIds.includes(run.id)) {
-        Object.assign(run, { state: "firing", resolvedAtMs: undefined, releaseAtMs: undefined });
+    for (const episode of this.episodes) {
+      if (outcome.resolvedIds.includes(episode.id)) this.resolve(episode);
+      if (outcome.reopenedIds.includes(episode.id)) {
+        Object.assign(episode, {
+          state: "firing",
+          resolvedAtMs: undefined,
+          releaseAtMs: undefined,
+        });
       }
     }
-    for (const run of outcome.newRuns) {
-      const stored = { ...run, id: `r${this.runs.length}` };
-      const held: HeldRun = { ...stored, resolvedAtMs: undefined, releaseAtMs: undefined };
-      if (run.state !== "firing") this.resolve(held, run.state);
-      this.runs.push(held);
+    for (const episode of outcome.newEpisodes) {
+      const stored = { ...episode, id: `r${this.episodes.length}` };
+      const held: HeldEpisode = { ...stored, resolvedAtMs: undefined, releaseAtMs: undefined };
+      if (episode.state !== "firing") this.resolve(held, episode.state);
+      this.episodes.push(held);
     }
   }
 
-  private resolve(run: HeldRun, state: "resolved" | "released" = "resolved"): void {
-    run.state = state;
-    run.resolvedAtMs = this.nowMs;
-    run.releaseAtMs = this.nowMs + HOLD_MS;
+  private resolve(episode: HeldEpisode, state: "resolved" | "released" = "resolved"): void {
+    episode.state = state;
+    episode.resolvedAtMs = this.nowMs;
+    episode.releaseAtMs = this.nowMs + HOLD_MS;
   }
 
   held(): HeldRule[] {
-    for (const run of this.runs) {
-      if (run.state === "resolved" && (run.releaseAtMs ?? 0) <= this.nowMs) run.state = "released";
+    for (const episode of this.episodes) {
+      if (episode.state === "resolved" && (episode.releaseAtMs ?? 0) <= this.nowMs)
+        episode.state = "released";
     }
-    const live = this.runs.filter((run) => run.state !== "released");
-    return [...new Set(live.map((run) => run.rule))].flatMap((id) => {
-      const same = live.filter((run) => run.rule === id);
+    const live = this.episodes.filter((episode) => episode.state !== "released");
+    return [...new Set(live.map((episode) => episode.rule))].flatMap((id) => {
+      const same = live.filter((episode) => episode.rule === id);
       const [first] = same;
       if (!first) return [];
       return {
         id,
         hook: "web",
         want: first.want,
-        alerts: new Set(same.map((run) => run.identity)).size,
-        isFiring: same.some((run) => run.state === "firing"),
+        alerts: new Set(same.map((episode) => episode.identity)).size,
+        isFiring: same.some((episode) => episode.state === "firing"),
         oldest: { key: first.key, labels: first.labels, startedAt: "2026-01-05T12:00:00.000Z" },
         releaseAt: null,
       };
@@ -91,7 +101,7 @@ class Loop {
       readySets: from,
       rules: this.held(),
       history: { nowMs, scaledOutAtMs, scaledInAtMs, stepsTaken: {} },
-      isScaleInAtOnce: false,
+      isScaleInImmediate: false,
       replicasMax,
     });
     if (desired > from) this.scaledOutAtMs = nowMs;
@@ -116,7 +126,7 @@ const anyAlert = fc
     endedAtMs: undefined,
     labels: { alertname: one.alertname, instance: one.instance },
     name: undefined,
-    isKeyOfOneRun: false,
+    hasUniqueKey: false,
   }));
 
 describe("the control loop", () => {
@@ -171,7 +181,7 @@ describe("the control loop", () => {
     );
   });
 
-  it("does not grow when alerts flap within their stabilization time", () => {
+  it("does not grow when alerts flap within their stabilization window", () => {
     fc.assert(
       fc.property(
         fc.array(anyAlert, { minLength: 1, maxLength: 4 }),

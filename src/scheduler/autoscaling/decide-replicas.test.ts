@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Want } from "../../contracts/api/autoscaling.ts";
+import type { ReplicaRequest } from "../../contracts/api/autoscaling.ts";
 import {
   type DecisionInput,
   decideReplicas,
@@ -34,7 +34,7 @@ const decide = (more: Partial<DecisionInput>) =>
     readySets: 3,
     rules: [],
     history: { nowMs, scaledOutAtMs: null, scaledInAtMs: null, stepsTaken: {} },
-    isScaleInAtOnce: false,
+    isScaleInImmediate: false,
     replicasMax,
     ...more,
   });
@@ -43,11 +43,11 @@ const past = (more: Partial<DecisionInput["history"]>) => ({
 });
 
 describe("the reasons of a decision", () => {
-  it("name the alert, its want, its start, and the bound", () => {
+  it("name the alert, its request, its start, and the bound", () => {
     expect(decide({ rules: [rule()] })).toMatchObject({
       desired: 8,
       because: [
-        "alert CpuHigh (9f2a61c7…) on hook web-alerts wants 10 since 2026-01-05T12:00:03Z",
+        "alert CpuHigh (9f2a61c7…) on hook web-alerts requests 10 since 2026-01-05T12:00:03Z",
         "replicas is set to 3",
         "autoscale.max is 8",
       ],
@@ -136,10 +136,10 @@ describe("scale-in", () => {
     expect(decide({ ...input, ...early })).toMatchObject({ desired: 100, recheckAfterMs: 40_000 });
   });
 
-  it("applies a lower maximum, and a user's own scale-in, at once", () => {
+  it("applies a lower maximum, and a user's own scale-in, immediately", () => {
     const input = { policy: { min: 1, max: 8 }, current: 100 };
     expect(decide({ ...input, ...past({ scaledInAtMs: nowMs }) }).desired).toBe(8);
-    expect(decide({ ...input, isScaleInAtOnce: true }).desired).toBe(3);
+    expect(decide({ ...input, isScaleInImmediate: true }).desired).toBe(3);
   });
 });
 
@@ -177,8 +177,8 @@ describe("a rule with everySeconds", () => {
 describe("every decision", () => {
   const count = fc.integer({ min: 0, max: replicasMax });
   const want = fc.oneof(
-    count.map((replicas): Want => ({ replicas })),
-    fc.double({ min: 1, max: 100, noNaN: true }).map((factor): Want => ({ factor })),
+    count.map((replicas): ReplicaRequest => ({ replicas })),
+    fc.double({ min: 1, max: 100, noNaN: true }).map((factor): ReplicaRequest => ({ factor })),
     fc
       .record(
         {
@@ -188,7 +188,7 @@ describe("every decision", () => {
         },
         { requiredKeys: ["step"] },
       )
-      .map((one): Want => one),
+      .map((one): ReplicaRequest => one),
   );
   const anyRule = fc.record({
     id: fc.uuid(),
@@ -223,7 +223,7 @@ describe("every decision", () => {
       scaledInAtMs: ago,
       stepsTaken: fc.constant({}),
     }),
-    isScaleInAtOnce: fc.boolean(),
+    isScaleInImmediate: fc.boolean(),
     replicasMax: fc.constant(replicasMax),
   });
 
@@ -262,7 +262,7 @@ describe("every decision", () => {
           const { desired, target, recheckAfterMs } = decideReplicas({
             ...input,
             rules: fixed,
-            isScaleInAtOnce: false,
+            isScaleInImmediate: false,
             current,
             history,
           });

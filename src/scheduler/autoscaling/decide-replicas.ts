@@ -1,40 +1,40 @@
-import type { Want } from "../../contracts/api/autoscaling.ts";
+import type { ReplicaRequest } from "../../contracts/api/autoscaling.ts";
 import type { AutoscaleSpec } from "../../contracts/api/services.ts";
 import { assert } from "../../lib/assert.ts";
 import { nameAlert } from "./name-alert.ts";
-import { wantedReplicas } from "./wanted-replicas.ts";
+import { computeRequestedReplicas } from "./compute-requested-replicas.ts";
 
-/** A decision names this many demands in its reasons and counts the others. */
+/** The reasons of a decision name at most this many demands, and count the others. */
 export const DEMANDS_NAMED_MAX = 5;
 export const SCALE_IN_EVERY_SECONDS = 60;
 export const SCALE_OUT_COOLDOWN_SECONDS = 60;
-/** While a further step waits for ready sets Berth counts them this often. */
+/** Berth counts the ready sets this often while a step waits for them. */
 const READY_POLL_MS = 2_000;
 
-/** The demands of one rule that Berth holds now. Alerts of one identity count once. */
+/** The held demands of one rule. Alerts with one identity count once. */
 export interface HeldRule {
-  /** Identifies the hook, the rule and the want; a rule that was changed may hold two wants. */
+  /** Identifies the hook, the rule and the request. A changed rule may have two held requests. */
   id: string;
   /** The hook's name. */
   hook: string;
-  want: Want;
+  want: ReplicaRequest;
   /** The number of identities, at least one. */
   alerts: number;
   isFiring: boolean;
   /** The oldest alert. Times are ISO 8601 in UTC. */
   oldest: { key: string; labels: Readonly<Record<string, string>>; startedAt: string };
-  /** The last time at which Berth releases one of them, if none fires. */
+  /** The time at which Berth releases the last demand. Null while an alert fires. */
   releaseAt: string | null;
 }
 
 /**
- * The steps that a rule with `everySeconds` has taken, and when it took the last one or began to
- * fire again.
+ * The steps that a rule with `everySeconds` has taken. `sinceMs` is the time of the last step, or
+ * the later time at which the rule fired again.
  */
 export type StepsTaken = Readonly<Record<string, { steps: number; sinceMs: number | null }>>;
 
 /**
- * The past of a service, as far as its next decision needs it. All times are those of the database
+ * The part of a service's past that its next decision needs. All times are those of the database
  * clock.
  */
 export interface AutoscaleHistory {
@@ -45,43 +45,43 @@ export interface AutoscaleHistory {
 }
 
 export interface DecisionInput {
-  /** The replicas that users chose. */
+  /** The number of replicas that users requested. */
   replicas: number;
-  /** Null: autoscaling is off, and demands do not count. */
+  /** Null if autoscaling is off. Demands then do not count. */
   policy: Pick<AutoscaleSpec, "min" | "max" | "scaleIn" | "scaleOut"> | null;
-  /** The replicas that Berth works towards now. */
+  /** The current target of Berth. */
   current: number;
   readySets: number;
   rules: readonly HeldRule[];
   history: AutoscaleHistory;
-  /** True for a user's own scale-in, which takes no steps. */
-  isScaleInAtOnce: boolean;
+  /** A scale-in takes no steps. A user requested it. */
+  isScaleInImmediate: boolean;
   replicasMax: number;
 }
 
 export interface ReplicasDecision {
   desired: number;
-  /** The size that the demands call for. `desired` reaches it in steps. */
+  /** The number of replicas that users and demands request. `desired` reaches it in steps. */
   target: number;
-  /** The size without steps and factors: the base of all of them. */
+  /** The number of replicas to which all steps and factors apply. */
   base: number;
-  /** Sentences, the weightiest first. The same input gives the same sentences. */
+  /** The reasons as texts, the most important first. The same input gives the same texts. */
   because: string[];
   stepsTaken: StepsTaken;
-  /** Decide again after this time, whatever happens until then. */
+  /** The time after which the next decision is due. Null if only a change makes one necessary. */
   recheckAfterMs: number | null;
 }
 
 /**
- * Decides how many sets a service should have. Pure and total; the order of the rules does not
+ * Decides how many sets a service should have. Pure and total. The order of the rules does not
  * matter.
- *
  * - The base is the larger of the users' replicas and the largest absolute demand, within the
- *   bounds. Steps and factors of all rules apply to this one base, so that neither a second alert
- *   nor a flap compounds.
- * - The target is the largest want. The bounds and absolute demands apply at once.
- * - Growth by steps and factors waits until the sets of the last scale-out are ready, or its
- *   cooldown is over.
+ *   bounds. Steps and factors of all rules apply to this one base. So neither a second alert nor a
+ *   flapping alert compounds them.
+ * - The target is the largest request over the base. The bounds and absolute demands apply
+ *   immediately.
+ * - Growth by steps and factors waits until the sets of the last scale-out are ready, or until its
+ *   cooldown ends.
  * - Scale-in takes one step at a time and never goes below the target.
  */
 export function decideReplicas(input: DecisionInput): ReplicasDecision {
@@ -105,31 +105,30 @@ export function decideReplicas(input: DecisionInput): ReplicasDecision {
   const base = clamp(Math.max(replicas, ...absolute));
   const canGrow = isLastStepReady(input);
   const steps = advanceSteps(input, base, canGrow);
-  const wants = rules.map((rule) => {
+  const requests = rules.map((rule) => {
     const taken = steps.taken[rule.id]?.steps ?? 1;
     const count = (rule.want.stacks === true ? rule.alerts : 1) + taken - 1;
-    return { rule, wanted: wantedReplicas(rule.want, base, count, input.replicasMax) };
+    return { rule, requested: computeRequestedReplicas(rule.want, base, count, input.replicasMax) };
   });
-  const wanted = Math.max(replicas, ...wants.map((one) => one.wanted));
-  const target = clamp(wanted);
-  const move = moveTowards(input, policy, { base, target, canGrow });
-  const because = describeWants(wants);
+  const requested = Math.max(replicas, ...requests.map((one) => one.requested));
+  const target = clamp(requested);
+  const scaleStep = stepToward(input, policy, { base, target, canGrow });
+  const because = describeRequests(requests);
   because.push(byUsers);
-  if (wanted > policy.max) because.push(`autoscale.max is ${policy.max}`);
-  if (wanted < policy.min) because.push(`autoscale.min is ${policy.min}`);
-  because.push(...move.because);
+  if (requested > policy.max) because.push(`autoscale.max is ${policy.max}`);
+  if (requested < policy.min) because.push(`autoscale.min is ${policy.min}`);
+  because.push(...scaleStep.because);
   return {
-    desired: move.desired,
+    desired: scaleStep.desired,
     target,
     base,
     because,
     stepsTaken: steps.taken,
-    recheckAfterMs: earliest([move.recheckAfterMs, steps.recheckAfterMs]),
+    recheckAfterMs: earliest([scaleStep.recheckAfterMs, steps.recheckAfterMs]),
   };
 }
 
-/**
- * True when a further step may follow: the sets of the last one are ready, or its cooldown is over.
+/** Whether the next step may follow: the sets of the last one are ready, or its cooldown has ended.
  */
 function isLastStepReady({ current, readySets, history, policy }: DecisionInput): boolean {
   if (history.scaledOutAtMs === null || readySets >= current) return true;
@@ -140,17 +139,17 @@ function cooldownMs(policy: DecisionInput["policy"]): number {
   return (policy?.scaleOut?.cooldownSeconds ?? SCALE_OUT_COOLDOWN_SECONDS) * 1_000;
 }
 
-interface Move {
+interface ScaleStep {
   desired: number;
   because: string[];
   recheckAfterMs: number | null;
 }
 
-function moveTowards(
+function stepToward(
   input: DecisionInput,
   policy: NonNullable<DecisionInput["policy"]>,
   to: { base: number; target: number; canGrow: boolean },
-): Move {
+): ScaleStep {
   const { history } = input;
   const { base, target } = to;
   const start = Math.min(Math.max(input.current, policy.min), policy.max);
@@ -159,7 +158,7 @@ function moveTowards(
     const waits = `the step to ${target} waits until ${start} sets are ready or the cooldown ends`;
     return { desired: Math.max(start, base), because: [waits], recheckAfterMs: READY_POLL_MS };
   }
-  if (target === start || input.isScaleInAtOnce) {
+  if (target === start || input.isScaleInImmediate) {
     return { desired: target, because: [], recheckAfterMs: null };
   }
   const step = policy.scaleIn?.step ?? Math.max(1, Math.floor(start / 10));
@@ -172,9 +171,9 @@ function moveTowards(
 }
 
 /**
- * Takes the next step of each rule that fires for longer than its `everySeconds`. The time counts
- * from the last step or from the decision that first saw the rule fire. A rule that is held but
- * does not fire keeps its steps and takes no more.
+ * Takes the next step of each rule that has fired for its `everySeconds`. The time counts from the
+ * last step, or from the first decision while the rule fires. A held rule that does not fire keeps
+ * its steps and takes no more.
  */
 function advanceSteps(
   { rules, history, policy, replicasMax }: DecisionInput,
@@ -190,10 +189,10 @@ function advanceSteps(
     taken[id] = { steps: before.steps, sinceMs };
     if (sinceMs === null) continue;
     const count = (want.stacks === true ? alerts : 1) + before.steps - 1;
-    const isAtMax = wantedReplicas(want, base, count, replicasMax) >= (policy?.max ?? 0);
+    const isAtMax = computeRequestedReplicas(want, base, count, replicasMax) >= (policy?.max ?? 0);
     if (isAtMax) continue;
-    const leftMs = want.everySeconds * 1_000 - (history.nowMs - sinceMs);
-    if (leftMs > 0) waits.push(leftMs);
+    const remainingMs = want.everySeconds * 1_000 - (history.nowMs - sinceMs);
+    if (remainingMs > 0) waits.push(remainingMs);
     else if (canGrow) {
       taken[id] = { steps: before.steps + 1, sinceMs: history.nowMs };
       waits.push(want.everySeconds * 1_000);
@@ -207,15 +206,15 @@ function earliest(waits: readonly (number | null)[]): number | null {
   return known.length === 0 ? null : Math.min(...known);
 }
 
-interface RuleWant {
+interface RuleRequest {
   rule: HeldRule;
-  wanted: number;
+  requested: number;
 }
 
-function describeWants(wants: readonly RuleWant[]): string[] {
-  const sorted = wants.toSorted(byWeight);
+function describeRequests(requests: readonly RuleRequest[]): string[] {
+  const sorted = requests.toSorted(byWeight);
   const named = sorted.slice(0, DEMANDS_NAMED_MAX);
-  const because = named.map(describeWant);
+  const because = named.map(describeRequest);
   const unnamed = sorted.slice(DEMANDS_NAMED_MAX).reduce((sum, one) => sum + one.rule.alerts, 0);
   if (unnamed > 0)
     because.push(
@@ -224,18 +223,18 @@ function describeWants(wants: readonly RuleWant[]): string[] {
   return because;
 }
 
-function describeWant({ rule, wanted }: RuleWant): string {
+function describeRequest({ rule, requested }: RuleRequest): string {
   const others = rule.alerts > 1 ? ` and ${rule.alerts - 1} more of its rule` : "";
   const alert = `alert ${nameAlert(rule.oldest)}${others} on hook ${rule.hook}`;
   if (rule.isFiring || rule.releaseAt === null) {
-    const verb = rule.alerts > 1 ? "want" : "wants";
-    return `${alert} ${verb} ${wanted} since ${toSeconds(rule.oldest.startedAt)}`;
+    const verb = rule.alerts > 1 ? "request" : "requests";
+    return `${alert} ${verb} ${requested} since ${toSeconds(rule.oldest.startedAt)}`;
   }
-  return `${alert} resolved; Berth holds ${wanted} until ${toSeconds(rule.releaseAt)}`;
+  return `${alert} resolved; Berth holds ${requested} until ${toSeconds(rule.releaseAt)}`;
 }
 
-function byWeight(a: RuleWant, b: RuleWant): number {
-  if (a.wanted !== b.wanted) return b.wanted - a.wanted;
+function byWeight(a: RuleRequest, b: RuleRequest): number {
+  if (a.requested !== b.requested) return b.requested - a.requested;
   const [started, other] = [a.rule.oldest.startedAt, b.rule.oldest.startedAt];
   if (started !== other) return started < other ? -1 : 1;
   return a.rule.id < b.rule.id ? -1 : 1;

@@ -30,7 +30,7 @@ describe("ruleKey", () => {
 });
 
 describe("alertIdentity", () => {
-  it("leaves out labels that carry a measured value", () => {
+  it("omits labels with a measured value", () => {
     const labels = { alertname: "CpuHigh", instance: "10.0.0.1:9100", shard: "3" };
     const measured = { value: "97", current_value: "x", load: "0.93", used: "97%", rate: "1.5e3" };
     expect(alertIdentity({}, { labels: { ...labels, ...measured } })).toBe(

@@ -2,7 +2,7 @@ import type { HookRule } from "../../contracts/api/autoscaling.ts";
 
 type Labels = Readonly<Record<string, string>>;
 
-/** Returns the first rule whose labels the alert has, all of them. */
+/** Returns the first rule that matches: the alert has all its labels. */
 export function findRule(rules: readonly HookRule[], labels: Labels): HookRule | undefined {
   return rules.find((rule) =>
     Object.entries(rule.match).every(
@@ -12,17 +12,17 @@ export function findRule(rules: readonly HookRule[], labels: Labels): HookRule |
 }
 
 /**
- * Names a rule within its hook by the labels that it matches. A changed want leaves the name as it
- * is.
+ * Names a rule within its hook by the labels that it matches. A changed request does not change the
+ * name.
  */
 export function ruleKey(rule: Pick<HookRule, "match">): string {
   return canonical(rule.match, Object.keys(rule.match));
 }
 
 /**
- * Names an alert within its rule. Two alerts of one identity are one alert whose labels changed.
- * The rule chooses the labels. By default the sender's own name of the alert counts, or else all
- * labels that carry no measured value.
+ * Names an alert within its rule. Two alerts with one identity are one alert with changed labels.
+ * The rule chooses the labels of the identity. By default, the identity is the sender's own name of
+ * the alert, or else all labels without measured values.
  */
 export function alertIdentity(
   rule: Pick<HookRule, "identity">,
@@ -36,7 +36,7 @@ export function alertIdentity(
 }
 
 const namesOfValues: ReadonlySet<string> = new Set(["value", "current_value", "currentvalue"]);
-/** 97%, 0.93 and 1.5e3, but neither 8080 nor 10.0.0.1: integers and addresses name things. */
+/** Matches 97%, 0.93 and 1.5e3, but neither 8080 nor 10.0.0.1: integers and addresses are names. */
 const measuredValue = /^[-+]?(?:\d+(?:\.\d+)?\s?%|\d*\.\d+(?:e[-+]?\d+)?)$/i;
 
 function carriesValue(name: string, text: string): boolean {

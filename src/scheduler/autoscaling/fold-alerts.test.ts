@@ -3,10 +3,10 @@ import { describe, expect, it } from "vitest";
 import {
   type DeliveredAlert,
   foldAlerts,
-  REFIRED_AFTER_MS,
+  LATE_COPY_AGE_MS_MAX,
   type FoldInput,
   type FoldOutcome,
-  type KnownRun,
+  type KnownEpisode,
 } from "./fold-alerts.ts";
 
 const stepRule = { match: { alertname: "CpuHigh" }, want: { step: 2 } };
@@ -18,13 +18,13 @@ const alert = (more: Partial<DeliveredAlert> = {}): DeliveredAlert => ({
   endedAtMs: undefined,
   labels: { alertname: "CpuHigh" },
   name: undefined,
-  isKeyOfOneRun: false,
+  hasUniqueKey: false,
   ...more,
 });
 
-/** Stores the runs that deliveries are folded into, as the database does. */
+/** Stores the episodes that deliveries are folded into, as the database does. */
 class Ledger {
-  runs: (KnownRun & { baseReplicas: number; wantedReplicas: number })[] = [];
+  episodes: (KnownEpisode & { baseReplicas: number; wantedReplicas: number })[] = [];
   baseReplicas = 3;
   nowMs = 50_000;
 
@@ -32,49 +32,51 @@ class Ledger {
     const outcome = foldAlerts(
       {
         rules: [stepRule],
-        known: this.runs,
+        known: this.episodes,
         baseReplicas: this.baseReplicas,
         nowMs: this.nowMs,
         replicasMax: 20_000,
-        newRunsMax: 100,
+        newEpisodesMax: 100,
         unknownEndsMax: 100,
         ...more,
       },
       alerts,
     );
-    for (const run of this.runs) {
-      if (outcome.resolvedIds.includes(run.id)) {
-        run.state = "resolved";
-        run.resolvedAtMs = this.nowMs;
+    for (const episode of this.episodes) {
+      if (outcome.resolvedIds.includes(episode.id)) {
+        episode.state = "resolved";
+        episode.resolvedAtMs = this.nowMs;
       }
-      if (outcome.reopenedIds.includes(run.id)) {
-        run.state = "firing";
-        run.resolvedAtMs = undefined;
+      if (outcome.reopenedIds.includes(episode.id)) {
+        episode.state = "firing";
+        episode.resolvedAtMs = undefined;
       }
     }
-    for (const run of outcome.newRuns) {
-      const resolvedAtMs = run.state === "firing" ? undefined : this.nowMs;
-      this.runs.push({ ...run, resolvedAtMs, id: `r${this.runs.length}` });
+    for (const episode of outcome.newEpisodes) {
+      const resolvedAtMs = episode.state === "firing" ? undefined : this.nowMs;
+      this.episodes.push({ ...episode, resolvedAtMs, id: `r${this.episodes.length}` });
     }
     return outcome;
   }
 
   states(): string[] {
-    return this.runs.map((run) => `${run.key}@${run.startedAtMs} ${run.state}`).toSorted();
+    return this.episodes
+      .map((episode) => `${episode.key}@${episode.startedAtMs} ${episode.state}`)
+      .toSorted();
   }
 }
 
 describe("foldAlerts", () => {
-  it("inserts a new alert with its want once", () => {
+  it("inserts a new alert with its request once", () => {
     const ledger = new Ledger();
     expect(ledger.deliver([alert()])).toMatchObject({
-      newRuns: [{ state: "firing", baseReplicas: 3, wantedReplicas: 5 }],
+      newEpisodes: [{ state: "firing", baseReplicas: 3, wantedReplicas: 5 }],
       accepted: 1,
       ignored: 0,
     });
     ledger.baseReplicas = 5;
     expect(ledger.deliver([alert()])).toEqual({
-      newRuns: [],
+      newEpisodes: [],
       resolvedIds: [],
       reopenedIds: [],
       repeatedIds: ["r0"],
@@ -87,7 +89,7 @@ describe("foldAlerts", () => {
     const ledger = new Ledger();
     const outcome = ledger.deliver([alert({ labels: { alertname: "Other" } })]);
     expect(outcome).toEqual({
-      newRuns: [],
+      newEpisodes: [],
       resolvedIds: [],
       reopenedIds: [],
       repeatedIds: [],
@@ -96,86 +98,88 @@ describe("foldAlerts", () => {
     });
   });
 
-  it("reopens a run that fires well after its end, and never one that fires right after it", () => {
+  it("reopens an episode that fires well after its end, and never one that fires right after it", () => {
     for (const state of ["resolved", "released"] as const) {
       const ledger = new Ledger();
       ledger.deliver([alert()]);
       ledger.deliver([alert({ status: "resolved" })]);
-      for (const run of ledger.runs) run.state = state;
-      ledger.nowMs += REFIRED_AFTER_MS - 1;
+      for (const episode of ledger.episodes) episode.state = state;
+      ledger.nowMs += LATE_COPY_AGE_MS_MAX - 1;
       ledger.baseReplicas = 9;
-      expect(ledger.deliver([alert()])).toMatchObject({ newRuns: [], reopenedIds: [] });
+      expect(ledger.deliver([alert()])).toMatchObject({ newEpisodes: [], reopenedIds: [] });
       ledger.nowMs += 1;
       expect(ledger.deliver([alert()])).toMatchObject({
-        newRuns: [],
+        newEpisodes: [],
         reopenedIds: ["r0"],
         accepted: 1,
       });
-      expect(ledger.runs).toMatchObject([{ state: "firing", baseReplicas: 3, wantedReplicas: 5 }]);
-      expect(ledger.deliver([alert()])).toMatchObject({ newRuns: [], reopenedIds: [] });
+      expect(ledger.episodes).toMatchObject([
+        { state: "firing", baseReplicas: 3, wantedReplicas: 5 },
+      ]);
+      expect(ledger.deliver([alert()])).toMatchObject({ newEpisodes: [], reopenedIds: [] });
       ledger.deliver([alert({ status: "resolved" })]);
       expect(ledger.states()).toEqual(["k@1000 resolved"]);
     }
   });
 
-  it("never reopens a run that a user released", () => {
+  it("never reopens an episode that a user released", () => {
     const ledger = new Ledger();
     ledger.deliver([alert()]);
-    for (const run of ledger.runs) run.state = "released";
-    ledger.nowMs += 10 * REFIRED_AFTER_MS;
+    for (const episode of ledger.episodes) episode.state = "released";
+    ledger.nowMs += 10 * LATE_COPY_AGE_MS_MAX;
     expect(ledger.deliver([alert()])).toMatchObject({ reopenedIds: [], ignored: 1 });
   });
 
-  it("reopens no more released runs than the service may hold", () => {
+  it("reopens no more released episodes than the service may hold", () => {
     const ledger = new Ledger();
     const many = [1, 2, 3].map((index) => alert({ key: `k${index}` }));
     ledger.deliver(many);
     ledger.deliver(many.map((one) => ({ ...one, status: "resolved" as const })));
-    for (const run of ledger.runs) run.state = "released";
-    ledger.nowMs += REFIRED_AFTER_MS;
-    expect(ledger.deliver(many, { newRunsMax: 2 })).toMatchObject({ accepted: 2, ignored: 1 });
+    for (const episode of ledger.episodes) episode.state = "released";
+    ledger.nowMs += LATE_COPY_AGE_MS_MAX;
+    expect(ledger.deliver(many, { newEpisodesMax: 2 })).toMatchObject({ accepted: 2, ignored: 1 });
   });
 
-  it("does not reopen a run that ended", () => {
+  it("does not reopen an episode that ended", () => {
     const ledger = new Ledger();
     ledger.deliver([alert()]);
     ledger.deliver([alert({ status: "resolved" })]);
-    expect(ledger.deliver([alert()])).toMatchObject({ newRuns: [], resolvedIds: [] });
+    expect(ledger.deliver([alert()])).toMatchObject({ newEpisodes: [], resolvedIds: [] });
     expect(ledger.states()).toEqual(["k@1000 resolved"]);
   });
 
-  it("does not begin a run whose end arrived first", () => {
+  it("does not begin an episode if its `resolved` arrived first", () => {
     const ledger = new Ledger();
     expect(ledger.deliver([alert({ status: "resolved" })])).toMatchObject({ ignored: 1 });
-    expect(ledger.deliver([alert()])).toMatchObject({ newRuns: [], ignored: 1 });
+    expect(ledger.deliver([alert()])).toMatchObject({ newEpisodes: [], ignored: 1 });
     expect(ledger.states()).toEqual(["k@1000 released"]);
   });
 
-  it("inserts a new run of an alert that ended, with the same rule and identity", () => {
+  it("inserts a new episode of an alert that ended, with the same rule and identity", () => {
     const ledger = new Ledger();
     const first = ledger.deliver([alert(), alert({ status: "resolved" })]);
     const second = ledger.deliver([alert({ startedAtMs: 2_000 })]);
-    expect(second.newRuns).toMatchObject([{ state: "firing", wantedReplicas: 5 }]);
-    expect(second.newRuns[0]?.identity).toBe(first.newRuns[0]?.identity);
-    expect(second.newRuns[0]?.rule).toBe(first.newRuns[0]?.rule);
+    expect(second.newEpisodes).toMatchObject([{ state: "firing", wantedReplicas: 5 }]);
+    expect(second.newEpisodes[0]?.identity).toBe(first.newEpisodes[0]?.identity);
+    expect(second.newEpisodes[0]?.rule).toBe(first.newEpisodes[0]?.rule);
   });
 
   it("gives an alert whose labels change with its value one identity", () => {
     const ledger = new Ledger();
     const at = (value: string) => ({ key: value, labels: { alertname: "CpuHigh", value } });
     ledger.deliver([alert(at("91.5"))]);
-    const { newRuns } = ledger.deliver([
+    const { newEpisodes } = ledger.deliver([
       alert({ ...at("91.5"), status: "resolved" }),
       alert({ ...at("97"), startedAtMs: 2_000 }),
     ]);
-    expect(new Set(newRuns.map((run) => run.identity))).toEqual(
+    expect(new Set(newEpisodes.map((episode) => episode.identity))).toEqual(
       new Set(['[["alertname","CpuHigh"]]']),
     );
   });
 
-  it("takes a key of one run as the same run, whatever order its begin and end arrive in", () => {
+  it("treats a unique key as one episode, in whatever order its deliveries arrive", () => {
     const event = (status: "firing" | "resolved") =>
-      alert({ status, startedAtMs: undefined, isKeyOfOneRun: true });
+      alert({ status, startedAtMs: undefined, hasUniqueKey: true });
     const ledger = new Ledger();
     ledger.deliver([event("firing")]);
     ledger.deliver([event("resolved")]);
@@ -187,16 +191,16 @@ describe("foldAlerts", () => {
     expect(late.states()).toEqual(["k@50000 released"]);
   });
 
-  it("stores a bounded number of ends without a beginning, and they use no capacity of demands", () => {
+  it("stores a bounded number of unknown `resolved` alerts, which do not count as demands", () => {
     const ledger = new Ledger();
     const ends = [1, 2, 3].map((index) => alert({ key: `e${index}`, status: "resolved" }));
-    const limits = { unknownEndsMax: 2, newRunsMax: 1 };
+    const limits = { unknownEndsMax: 2, newEpisodesMax: 1 };
     const outcome = ledger.deliver([...ends, alert()], limits);
     expect(outcome).toMatchObject({ accepted: 1, ignored: 3 });
     expect(ledger.states()).toEqual(["e1@1000 released", "e2@1000 released", "k@1000 firing"]);
   });
 
-  it("does not end a later run when the end of an earlier one arrives late", () => {
+  it("does not end a later episode when the end of an earlier one arrives late", () => {
     const ledger = new Ledger();
     ledger.deliver([alert()]);
     ledger.deliver([alert({ startedAtMs: 9_000 })]);
@@ -204,18 +208,18 @@ describe("foldAlerts", () => {
     expect(ledger.states()).toEqual(["k@1000 resolved", "k@9000 firing"]);
   });
 
-  it("ends all runs of an alert whose start moves back", () => {
+  it("ends all episodes of an alert whose start moves back", () => {
     // Two Prometheus servers see it begin at 2000 and 1000; Alertmanager receives the later start
     // first.
     const ledger = new Ledger();
     ledger.deliver([alert({ startedAtMs: 2_000 })]);
     ledger.deliver([alert({ startedAtMs: 1_000 })]);
-    expect(ledger.runs.map((run) => run.wantedReplicas)).toEqual([5, 5]);
+    expect(ledger.episodes.map((episode) => episode.wantedReplicas)).toEqual([5, 5]);
     ledger.deliver([alert({ status: "resolved", startedAtMs: 1_000, endedAtMs: 7_000 })]);
     expect(ledger.states()).toEqual(["k@1000 resolved", "k@2000 resolved"]);
   });
 
-  it("fills in a start that the sender left out", () => {
+  it("chooses a start if the sender omits it", () => {
     const ledger = new Ledger();
     const unnamed = alert({ startedAtMs: undefined });
     expect(ledger.deliver([{ ...unnamed, status: "resolved" }])).toMatchObject({ ignored: 1 });
@@ -227,11 +231,11 @@ describe("foldAlerts", () => {
     expect(ledger.states()).toEqual(["k@50000 resolved", "k@50001 firing"]);
   });
 
-  it("inserts no more runs than the service may hold", () => {
+  it("inserts no more episodes than the service may hold", () => {
     const ledger = new Ledger();
     const many = [1, 2, 3].map((index) => alert({ key: `k${index}` }));
-    expect(ledger.deliver(many, { newRunsMax: 2 })).toMatchObject({ accepted: 2, ignored: 1 });
-    expect(ledger.runs).toHaveLength(2);
+    expect(ledger.deliver(many, { newEpisodesMax: 2 })).toMatchObject({ accepted: 2, ignored: 1 });
+    expect(ledger.episodes).toHaveLength(2);
   });
 
   const anyAlert = fc.record<DeliveredAlert>({
@@ -241,7 +245,7 @@ describe("foldAlerts", () => {
     endedAtMs: fc.constant(undefined),
     labels: fc.constantFrom({ alertname: "CpuHigh" }),
     name: fc.constant(undefined),
-    isKeyOfOneRun: fc.constant(false),
+    hasUniqueKey: fc.constant(false),
   });
 
   it("leaves the same alerts firing for any order, repetition and grouping of deliveries", () => {
@@ -275,16 +279,16 @@ describe("foldAlerts", () => {
     );
   });
 
-  it("leaves each run in the state of its last delivery if deliveries are far apart, with or without copies", () => {
+  it("leaves each episode in the state of its last delivery if deliveries are far apart, with or without copies", () => {
     fc.assert(
       fc.property(
         fc.array(fc.tuple(anyAlert, fc.nat(3)), { maxLength: 12 }),
-        fc.integer({ min: 0, max: REFIRED_AFTER_MS - 1 }),
+        fc.integer({ min: 0, max: LATE_COPY_AGE_MS_MAX - 1 }),
         (deliveries, lateMs) => {
           const ledger = new Ledger();
           const last = new Map<string, string>();
           for (const [one, copies] of deliveries) {
-            ledger.nowMs += REFIRED_AFTER_MS;
+            ledger.nowMs += LATE_COPY_AGE_MS_MAX;
             ledger.deliver([one]);
             ledger.nowMs += lateMs;
             for (let copy = 0; copy < copies; copy++) ledger.deliver([one]);
@@ -298,11 +302,11 @@ describe("foldAlerts", () => {
     );
   });
 
-  it("takes no late copy of a beginning for a new one within the time that copies take", () => {
+  it("does not treat a late copy of a `firing` as a new episode while copies may be in flight", () => {
     fc.assert(
       fc.property(
         fc.array(anyAlert, { maxLength: 8 }),
-        fc.integer({ min: 0, max: REFIRED_AFTER_MS - 1 }),
+        fc.integer({ min: 0, max: LATE_COPY_AGE_MS_MAX - 1 }),
         (alerts, lateMs) => {
           const ledger = new Ledger();
           ledger.deliver(alerts);
@@ -324,7 +328,7 @@ describe("foldAlerts", () => {
         ledger.deliver(alerts);
         const settled = ledger.deliver(alerts);
         const states = ledger.states();
-        expect(settled).toMatchObject({ newRuns: [], resolvedIds: [] });
+        expect(settled).toMatchObject({ newEpisodes: [], resolvedIds: [] });
         expect(ledger.deliver(alerts)).toEqual(settled);
         expect(ledger.states()).toEqual(states);
       }),

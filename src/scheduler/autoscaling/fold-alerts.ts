@@ -1,43 +1,45 @@
-import type { HookRule, Want } from "../../contracts/api/autoscaling.ts";
+import type { HookRule, ReplicaRequest } from "../../contracts/api/autoscaling.ts";
 import { alertIdentity, findRule, ruleKey } from "./find-rule.ts";
-import { wantedReplicas } from "./wanted-replicas.ts";
+import { computeRequestedReplicas } from "./compute-requested-replicas.ts";
 
 /** A delivered alert, with its times as milliseconds since 1970. */
 export interface DeliveredAlert {
   key: string;
   status: "firing" | "resolved";
-  /** Undefined: the firing run of this key, or a new one that begins now. */
+  /** Undefined if the sender states none: the firing episode of this key, or a new one. */
   startedAtMs: number | undefined;
   endedAtMs: number | undefined;
   labels: Record<string, string>;
   /** The sender's own name of the alert: see alertIdentity. */
   name: string | undefined;
-  /** The key is that of one run only: a second `firing` is a repetition. */
-  isKeyOfOneRun: boolean;
+  /** Each episode has a key of its own, so a second `firing` of the key is a repetition. */
+  hasUniqueKey: boolean;
 }
 
-/** A run of an alert (its key and start) that the database holds. */
-export interface KnownRun {
+/** An episode in the database. A key and a start identify it. */
+export interface KnownEpisode {
   id: string;
   key: string;
   startedAtMs: number;
   state: "firing" | "resolved" | "released";
   /**
-   * The time at which its end arrived; undefined while it fires, and after a user released it.
+   * The time at which its `resolved` arrived. Undefined while it fires, and after a user released
+   * it.
    */
   resolvedAtMs: number | undefined;
 }
 
 /**
- * A `firing` this long after the end of the same run is not a late copy. The sender lost sight of
- * the alert, ended it, and sees it again with its original start. Copies in flight are seconds old.
+ * Late copies are seconds old. If a `firing` arrives this long after the `resolved` of its episode,
+ * the sender sees the alert again, with its original start.
  */
-export const REFIRED_AFTER_MS = 120_000;
+export const LATE_COPY_AGE_MS_MAX = 120_000;
 
 /**
- * A run to insert. `released`: its end arrived first, so that its beginning will be a late copy.
+ * An episode to insert. It is `released` if its `resolved` arrived first: a later `firing` is a
+ * late copy.
  */
-export interface NewRun {
+export interface NewEpisode {
   key: string;
   startedAtMs: number;
   state: "firing" | "resolved" | "released";
@@ -45,7 +47,7 @@ export interface NewRun {
   /** The rule and the alert's identity within it: see find-rule.ts. */
   rule: string;
   identity: string;
-  want: Want;
+  want: ReplicaRequest;
   holdMaxSeconds: number | undefined;
   baseReplicas: number;
   wantedReplicas: number;
@@ -53,79 +55,85 @@ export interface NewRun {
 
 export interface FoldInput {
   rules: readonly HookRule[];
-  /** Of each delivered key: all held runs, the runs that the delivery names, and the newest run. */
-  known: readonly KnownRun[];
+  /**
+   * For each delivered key: the held episodes, those that the delivery names, and the newest one.
+   */
+  known: readonly KnownEpisode[];
   /** The size of the service without steps and factors. */
   baseReplicas: number;
   nowMs: number;
-  /** No service has more. */
+  /** The maximum for every service. */
   replicasMax: number;
-  /** The number of runs that the service may hold besides those that it holds now. */
-  newRunsMax: number;
-  /** The number of ends without a beginning that one delivery may store. */
+  /** The number of episodes that the service may hold besides those that it holds now. */
+  newEpisodesMax: number;
+  /** The number of unknown episodes whose `resolved` one delivery may store. */
   unknownEndsMax: number;
 }
 
 export interface FoldOutcome {
-  newRuns: NewRun[];
-  /** Ids of known runs that this delivery ends. */
+  newEpisodes: NewEpisode[];
+  /** Ids of known episodes that this delivery resolves. */
   resolvedIds: string[];
-  /** Ids of known runs that had ended and fire again. */
+  /** Ids of known episodes that were resolved and fire again. */
   reopenedIds: string[];
-  /** Ids of known runs that fire, and that the delivery mentions. */
+  /** Ids of known episodes that fire, and that the delivery mentions. */
   repeatedIds: string[];
-  /** Alerts that hold a demand now or did until this delivery, and alerts that change nothing. */
+  /** Alerts with a demand that is held now, or was held until this delivery. */
   accepted: number;
   ignored: number;
 }
 
-type Run = { id: string | undefined } & Omit<KnownRun, "id">;
+/** One firing of an alert, from start to end. A new episode has no id yet. */
+type AlertEpisode = { id: string | undefined } & Omit<KnownEpisode, "id">;
 
 interface Fold {
   input: FoldInput;
-  newRuns: Map<Run, NewRun>;
-  /** Released runs that the delivery revives; each takes capacity again. */
+  newEpisodes: Map<AlertEpisode, NewEpisode>;
+  /** Released episodes that the delivery revives; each takes capacity again. */
   revived: number;
   unknownEnds: number;
   repeated: Set<string>;
 }
 
 /**
- * Computes the changes that a delivery makes to the held runs. Pure; it contains the whole life of
- * an alert:
+ * Computes how a delivery changes the episodes of its alerts. Pure. The life of an alert:
  *
- * - A run is a key and a start. The database stores it once, so a repeated delivery has one effect.
- * - An ended run fires again only when a delivery says so well after its end (REFIRED_AFTER_MS). A
- *   run that a user released never fires again.
- * - A key has one run at a time. An end that states its time ends every run that began before it,
- *   as two Prometheus servers see one alert begin at different moments.
- * - The end of an unknown run is stored, because its beginning may be on its way.
- * - A run ends only by its own `resolved`. Alerts that a delivery leaves out keep their state
- *   (I12).
+ * - A key and a start identify an episode. The database stores it once, so a repeated delivery has
+ *   one effect.
+ * - A resolved episode fires again only if a `firing` arrives later than LATE_COPY_AGE_MS_MAX. An
+ *   episode that a user released never fires again.
+ * - Two Prometheus servers see one alert begin at different moments. So a `resolved` with an end
+ *   time resolves every episode of the key that began before it.
+ * - The `resolved` of an unknown episode is stored, because its `firing` may arrive later.
+ * - Only its own `resolved` ends an episode. Alerts that a delivery omits keep their state (I12).
  */
 export function foldAlerts(input: FoldInput, alerts: readonly DeliveredAlert[]): FoldOutcome {
-  const runsByKey = new Map<string, Run[]>();
-  for (const run of input.known) runsOf(runsByKey, run.key).push({ ...run });
+  const episodesByKey = new Map<string, AlertEpisode[]>();
+  for (const episode of input.known) getEpisodes(episodesByKey, episode.key).push({ ...episode });
   const fold: Fold = {
     input,
-    newRuns: new Map(),
+    newEpisodes: new Map(),
     revived: 0,
     unknownEnds: 0,
     repeated: new Set(),
   };
   let accepted = 0;
   for (const alert of alerts) {
-    const runs = runsOf(runsByKey, alert.key);
-    if (alert.status === "firing" ? begin(fold, runs, alert) : end(fold, runs, alert)) accepted++;
+    const episodes = getEpisodes(episodesByKey, alert.key);
+    if (alert.status === "firing" ? begin(fold, episodes, alert) : end(fold, episodes, alert))
+      accepted++;
   }
-  const knownStates = new Map(input.known.map((run) => [run.id, run.state]));
-  const after = [...runsByKey.values()].flat();
-  const changedTo = (state: Run["state"]) =>
+  const knownStates = new Map(input.known.map((episode) => [episode.id, episode.state]));
+  const after = [...episodesByKey.values()].flat();
+  const changedTo = (state: AlertEpisode["state"]) =>
     after.flatMap(({ id, state: now }) =>
       id !== undefined && now === state && knownStates.get(id) !== state ? id : [],
     );
   return {
-    newRuns: [...fold.newRuns].map(([run, stored]) => ({ ...stored, state: run.state })),
+    newEpisodes: [...fold.newEpisodes].map(([episode, stored]) => ({
+      ...stored,
+      state: episode.state,
+    })),
     resolvedIds: changedTo("resolved"),
     reopenedIds: changedTo("firing"),
     repeatedIds: [...fold.repeated],
@@ -134,90 +142,97 @@ export function foldAlerts(input: FoldInput, alerts: readonly DeliveredAlert[]):
   };
 }
 
-function begin(fold: Fold, runs: Run[], alert: DeliveredAlert): boolean {
-  const same = findSameRun(runs, alert);
+function begin(fold: Fold, episodes: AlertEpisode[], alert: DeliveredAlert): boolean {
+  const same = findSameEpisode(episodes, alert);
   if (same) {
-    if (hasRefired(same, fold.input)) revive(fold, same);
+    if (hasFiredAgain(same, fold.input)) revive(fold, same);
     if (same.state === "firing" && same.id !== undefined) fold.repeated.add(same.id);
     return same.state !== "released";
   }
-  const startedAtMs = alert.startedAtMs ?? nextStartMs(fold, runs);
+  const startedAtMs = alert.startedAtMs ?? nextStartMs(fold, episodes);
   if (!hasCapacity(fold)) return false;
-  return insert(fold, runs, alert, startedAtMs, "firing");
+  return insert(fold, episodes, alert, startedAtMs, "firing");
 }
 
-function findSameRun(runs: readonly Run[], alert: DeliveredAlert): Run | undefined {
+function findSameEpisode(
+  episodes: readonly AlertEpisode[],
+  alert: DeliveredAlert,
+): AlertEpisode | undefined {
   if (alert.startedAtMs !== undefined) {
-    return runs.find((run) => run.startedAtMs === alert.startedAtMs);
+    return episodes.find((episode) => episode.startedAtMs === alert.startedAtMs);
   }
-  return alert.isKeyOfOneRun ? runs[0] : oldest(runs.filter((run) => run.state === "firing"));
+  return alert.hasUniqueKey
+    ? episodes[0]
+    : oldest(episodes.filter((episode) => episode.state === "firing"));
 }
 
-/** A start that the sender left out lies after those of all other runs of the key. */
-function nextStartMs({ input }: Fold, runs: readonly Run[]): number {
-  return Math.max(input.nowMs, ...runs.map((run) => run.startedAtMs + 1));
+/**
+ * Chooses the start of an episode if the sender states none: after all other episodes of the key.
+ */
+function nextStartMs({ input }: Fold, episodes: readonly AlertEpisode[]): number {
+  return Math.max(input.nowMs, ...episodes.map((episode) => episode.startedAtMs + 1));
 }
 
-function hasRefired({ state, resolvedAtMs }: Run, { nowMs }: FoldInput): boolean {
+function hasFiredAgain({ state, resolvedAtMs }: AlertEpisode, { nowMs }: FoldInput): boolean {
   return (
-    state !== "firing" && resolvedAtMs !== undefined && nowMs - resolvedAtMs >= REFIRED_AFTER_MS
+    state !== "firing" && resolvedAtMs !== undefined && nowMs - resolvedAtMs >= LATE_COPY_AGE_MS_MAX
   );
 }
 
-/** A run that Berth still holds needs no further capacity. */
-function revive(fold: Fold, run: Run): void {
-  if (run.state === "released") {
+/** Makes an episode fire again. Only a released one counts as a new demand. */
+function revive(fold: Fold, episode: AlertEpisode): void {
+  if (episode.state === "released") {
     if (!hasCapacity(fold)) return;
     fold.revived++;
   }
-  run.state = "firing";
+  episode.state = "firing";
 }
 
-function hasCapacity({ input, newRuns, revived, unknownEnds }: Fold): boolean {
-  return newRuns.size - unknownEnds + revived < input.newRunsMax;
+function hasCapacity({ input, newEpisodes, revived, unknownEnds }: Fold): boolean {
+  return newEpisodes.size - unknownEnds + revived < input.newEpisodesMax;
 }
 
-function end(fold: Fold, runs: Run[], alert: DeliveredAlert): boolean {
-  const isOver = (run: Run) =>
+function end(fold: Fold, episodes: AlertEpisode[], alert: DeliveredAlert): boolean {
+  const isOver = (episode: AlertEpisode) =>
     alert.startedAtMs === undefined ||
-    run.startedAtMs === alert.startedAtMs ||
-    (alert.endedAtMs !== undefined && run.startedAtMs <= alert.endedAtMs);
-  const over = runs.filter((run) => run.state !== "released" && isOver(run));
-  for (const run of over) {
-    if (run.state === "firing") run.resolvedAtMs = fold.input.nowMs;
-    run.state = "resolved";
+    episode.startedAtMs === alert.startedAtMs ||
+    (alert.endedAtMs !== undefined && episode.startedAtMs <= alert.endedAtMs);
+  const over = episodes.filter((episode) => episode.state !== "released" && isOver(episode));
+  for (const episode of over) {
+    if (episode.state === "firing") episode.resolvedAtMs = fold.input.nowMs;
+    episode.state = "resolved";
   }
   const isKnown =
     alert.startedAtMs === undefined
-      ? !alert.isKeyOfOneRun || runs.length > 0
-      : runs.some((run) => run.startedAtMs === alert.startedAtMs);
+      ? !alert.hasUniqueKey || episodes.length > 0
+      : episodes.some((episode) => episode.startedAtMs === alert.startedAtMs);
   if (!isKnown && fold.unknownEnds < fold.input.unknownEndsMax) {
-    const startedAtMs = alert.startedAtMs ?? nextStartMs(fold, runs);
-    if (insert(fold, runs, alert, startedAtMs, "released")) fold.unknownEnds++;
+    const startedAtMs = alert.startedAtMs ?? nextStartMs(fold, episodes);
+    if (insert(fold, episodes, alert, startedAtMs, "released")) fold.unknownEnds++;
   }
   return over.length > 0;
 }
 
-/** Inserts a run if a rule matches its alert. */
+/** Inserts an episode if a rule matches its alert. */
 function insert(
   fold: Fold,
-  runs: Run[],
+  episodes: AlertEpisode[],
   alert: DeliveredAlert,
   startedAtMs: number,
   state: "firing" | "released",
 ): boolean {
-  const { input, newRuns } = fold;
+  const { input, newEpisodes } = fold;
   const rule = findRule(input.rules, alert.labels);
   if (!rule) return false;
-  const run: Run = {
+  const episode: AlertEpisode = {
     id: undefined,
     key: alert.key,
     startedAtMs,
     state,
     resolvedAtMs: state === "firing" ? undefined : input.nowMs,
   };
-  runs.push(run);
-  newRuns.set(run, {
+  episodes.push(episode);
+  newEpisodes.set(episode, {
     key: alert.key,
     startedAtMs,
     state,
@@ -227,17 +242,17 @@ function insert(
     want: rule.want,
     holdMaxSeconds: rule.holdMaxSeconds,
     baseReplicas: input.baseReplicas,
-    wantedReplicas: wantedReplicas(rule.want, input.baseReplicas, 1, input.replicasMax),
+    wantedReplicas: computeRequestedReplicas(rule.want, input.baseReplicas, 1, input.replicasMax),
   });
   return true;
 }
 
-function oldest(runs: readonly Run[]): Run | undefined {
-  return runs.toSorted((a, b) => a.startedAtMs - b.startedAtMs)[0];
+function oldest(episodes: readonly AlertEpisode[]): AlertEpisode | undefined {
+  return episodes.toSorted((a, b) => a.startedAtMs - b.startedAtMs)[0];
 }
 
-function runsOf(runsByKey: Map<string, Run[]>, key: string): Run[] {
-  const runs = runsByKey.get(key) ?? [];
-  runsByKey.set(key, runs);
-  return runs;
+function getEpisodes(episodesByKey: Map<string, AlertEpisode[]>, key: string): AlertEpisode[] {
+  const episodes = episodesByKey.get(key) ?? [];
+  episodesByKey.set(key, episodes);
+  return episodes;
 }

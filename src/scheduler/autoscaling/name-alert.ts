@@ -1,9 +1,8 @@
-/**
- * The first half of a character of two UTF-16 units, at the end of a text. No database stores it.
+/** A lone high surrogate at the end of a text, which Postgres cannot store.
  */
 const halfCharacter = /[\uD800-\uDBFF]$/;
 
-/** Names an alert as users know it: `CpuHigh (9f2a61c7…)`, or by its key alone. */
+/** Returns the name of an alert for users: `CpuHigh (9f2a61c7…)`, or only its key. */
 export function nameAlert(alert: {
   key: string;
   labels: Readonly<Record<string, string>>;

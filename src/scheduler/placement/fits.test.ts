@@ -55,7 +55,7 @@ describe("the fit of a set", () => {
     });
   });
 
-  test("ignores a dimension of which 0 is requested, also when it is overbooked", () => {
+  test("ignores a dimension of which 0 is requested, even if it is overbooked", () => {
     const overfull = hostOf("host_a", { allocated: amounts(500) });
     expect(fitsHost(overfull, pool, amounts(0))).toEqual({ ok: true });
   });

@@ -131,7 +131,7 @@ interface World {
 }
 
 describe("every decision of a plan", () => {
-  it("places only where all rules allow it, and rejects only when no host is left", () => {
+  it("places only where all rules allow it, and rejects only if no host remains", () => {
     fc.assert(
       fc.property(worldArbitrary, (world) => {
         const plan = planPlacements(fleetOf(world), world.requests, options);

@@ -32,7 +32,7 @@ describe("a set that is placed", () => {
     expect(planOn([host("h1", "z1", 100)], requests)).toEqual(["1 h1", "2 rejected"]);
   });
 
-  it("excludes a service that it forbids, also without a rule of that service", () => {
+  it("excludes a service that it forbids, even without a rule of that service", () => {
     const requests = [request("1", "web", 10, { antiAffinity: ["db"] }), request("2", "db", 10)];
     expect(planOn([host("h1", "z1", 100)], requests)).toEqual(["1 h1", "2 rejected"]);
     const later = [request("1", "db", 10), request("2", "web", 10, { antiAffinity: ["db"] })];
@@ -52,7 +52,7 @@ describe("a set that is placed", () => {
     expect(planOn(hosts, [web])).toEqual(["2 a10"]);
   });
 
-  it("counts for the maximum number of sets of its host", () => {
+  it("counts towards the maximum number of sets on its host", () => {
     const fleet = createFleet({ ...policyOf(), setsPerHostMax: 2 });
     fleet.upsertHost(host("h1", "z1", 100));
     fleet.upsertSet({ id: "set_old", serviceId: "svc_other", hostId: "h1" });
@@ -66,7 +66,7 @@ describe("a set that is placed", () => {
     expect(plan().placements).toHaveLength(2);
   });
 
-  it("excludes it also for a request with hosts to avoid", () => {
+  it("excludes it even for a request with hosts to avoid", () => {
     const apart = { antiAffinity: ["db"] };
     const hosts = [host("h1", "z1", 100), host("h2", "z1", 100)];
     const last = { ...request("2", "web", 10, apart), avoidHostIds: ["h2"] };

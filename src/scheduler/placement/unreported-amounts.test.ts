@@ -35,7 +35,7 @@ describe("the unreported part of a booking", () => {
     );
   });
 
-  it("ends after the startup time, so that a set that fails again and again blocks no host", () => {
+  it("ends after the startup time, so that a set that fails repeatedly blocks no host", () => {
     const after = (ms: number) =>
       unreportedAmounts(
         setOf({ state: "starting", startingSinceMs: reportedAtMs - ms }),
@@ -50,7 +50,7 @@ describe("the unreported part of a booking", () => {
     expect(unreportedAmounts(set, reportedAtMs)).toEqual(amounts(100));
   });
 
-  it("is 0 for a set in any other state, so that its removal takes nothing off the sum", () => {
+  it("is 0 for a set in any other state, so that its removal does not reduce the sum", () => {
     for (const state of measuredStates)
       expect(unreportedAmounts(setOf({ state }), reportedAtMs)).toEqual(amounts(0));
   });

@@ -52,7 +52,7 @@ describe("the default budget", () => {
   });
 });
 
-test("a set that counts as available too early takes no count below zero", () => {
+test("a set that counts as available too early makes no count negative", () => {
   const counts = { ...healthy(2), available: 0 };
   const after = countDisruption(counts, { isAvailable: true, mode: "remove" });
   expect(mayDisrupt(defaults, after, { isAvailable: true, mode: "remove" }).ok).toBe(false);
@@ -106,7 +106,7 @@ describe("for every budget and service", () => {
     );
   });
 
-  test("one more set that was never ready takes nothing from the budget of the others", () => {
+  test("one more set that was never ready does not reduce the budget of the others", () => {
     // A number does not depend on the size of the service, so the two services compare.
     fc.assert(
       fc.property(fc.nat(20), fc.nat(20), services, (maxUnavailable, maxSurge, counts) => {
@@ -121,7 +121,7 @@ describe("for every budget and service", () => {
     );
   });
 
-  test("one set more down allows no disruption more", () => {
+  test("one more unavailable set allows no additional disruption", () => {
     fc.assert(
       fc.property(budgets, services, (budget, counts) => {
         fc.pre(counts.available > 0);

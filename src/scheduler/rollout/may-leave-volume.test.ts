@@ -15,7 +15,7 @@ const causes: readonly DepartureCause[] = [
 ];
 
 describe("a set with a volume", () => {
-  test("leaves its volume only when a user or a policy names the loss", () => {
+  test("leaves its volume only if a user or a policy accepts the loss of data", () => {
     expect(causes.filter((cause) => mayLeaveVolume(true, cause))).toEqual([
       { kind: "host-lost", onHostLost: "replace-without-data" },
       { kind: "host-unhealthy", onHostLost: "replace-without-data" },

@@ -307,7 +307,7 @@ describe("a thousand alerts at once", () => {
     expect(await menu.desired()).toBe(5);
     const [decision] = (await menu.decisions()).items;
     expect(decision?.because[0]).toMatch(
-      /^alert CpuHigh \(key-\d+\) and 999 more of its rule on hook web-alerts want 5 since 2026/,
+      /^alert CpuHigh \(key-\d+\) and 999 more of its rule on hook web-alerts request 5 since 2026/,
     );
   });
 });

@@ -180,7 +180,7 @@ export function sampleDecision(changes: Partial<Decision> = {}): Decision {
     fromReplicas: 3,
     toReplicas: 8,
     acted: true,
-    because: ["alert SetCpuHigh wants 8", "within 3 to 32"],
+    because: ["alert SetCpuHigh requests 8", "within 3 to 32"],
     generation: 4,
     ...changes,
   };

@@ -111,7 +111,7 @@ const autoscaling: Samples = {
     decisions.listDecisions(q, null, undefined, undefined, 1),
   ],
   deleteDecisions: (q) => [decisions.deleteDecisions(q, 1, 1)],
-  listKnownRuns: (q) => [demands.listKnownRuns(q, "hook", [{ key: "k", startedAtMs: 1 }])],
+  listKnownEpisodes: (q) => [demands.listKnownEpisodes(q, "hook", [{ key: "k", startedAtMs: 1 }])],
   insertDemands: (q) => [
     demands.insertDemands(
       q,

@@ -1,15 +1,14 @@
 import { type SQL, sql } from "drizzle-orm";
-import type { Demand, Want } from "../../../contracts/api/autoscaling.ts";
+import type { Demand, ReplicaRequest } from "../../../contracts/api/autoscaling.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 
 /**
- * A time as milliseconds since 1970, so that years of more or fewer than four digits survive the
- * way there and back.
+ * A time in milliseconds since 1970. Unlike ISO 8601 it also represents years without four digits.
  */
 const epochMs = (column: SQL) => sql`round(extract(epoch from ${column}) * 1000)::float8`;
 
-export interface KnownRunRow {
+export interface KnownEpisodeRow {
   id: string;
   key: string;
   startedAtMs: number;
@@ -18,26 +17,26 @@ export interface KnownRunRow {
 }
 
 /**
- * Returns of the named keys: held runs, the named runs, and each key's newest run. The caller names
- * at most 1,000 keys, and a key has few held runs. The statement reads key by key on the index
- * demands_alert_unique. `offset 0` keeps the planner from reading all runs of the hook instead,
- * which it prefers while it estimates a small table.
+ * Lists, for each named key, the held episodes, the named episode and the newest one. The caller
+ * names at most 1,000 keys, and a key has few held episodes. The statement reads each key by the
+ * index demands_alert_unique. Without `offset 0`, Postgres reads all episodes of the hook if its
+ * statistics show a small table.
  */
-export async function listKnownRuns(
+export async function listKnownEpisodes(
   q: Queryable,
   hookId: string,
   asked: readonly { key: string; startedAtMs: number | undefined }[],
-): Promise<{ nowMs: number; runs: KnownRunRow[] }> {
+): Promise<{ nowMs: number; episodes: KnownEpisodeRow[] }> {
   const rows = await queryRows<
     { nowMs: number; resolvedAtMs: number | null } & {
-      [K in keyof Omit<KnownRunRow, "resolvedAtMs">]: KnownRunRow[K] | null;
+      [K in keyof Omit<KnownEpisodeRow, "resolvedAtMs">]: KnownEpisodeRow[K] | null;
     }
   >(
     q,
     sql`with asked as (
           select key, to_timestamp(started_ms / 1000.0) as started_at
           from json_to_recordset(${JSON.stringify(
-            asked.map((run) => ({ key: run.key, started_ms: run.startedAtMs ?? null })),
+            asked.map((episode) => ({ key: episode.key, started_ms: episode.startedAtMs ?? null })),
           )}::json) as a(key text, started_ms float8)
         ), known as (
           select d.* from (select distinct key from asked) k cross join lateral (
@@ -56,7 +55,7 @@ export async function listKnownRuns(
   );
   return {
     nowMs: rows[0]?.nowMs ?? 0,
-    runs: rows.flatMap(({ id, key, state, startedAtMs, resolvedAtMs }) =>
+    episodes: rows.flatMap(({ id, key, state, startedAtMs, resolvedAtMs }) =>
       id === null || key === null || state === null || startedAtMs === null
         ? []
         : { id, key, state, startedAtMs, resolvedAtMs: resolvedAtMs ?? undefined },
@@ -72,15 +71,15 @@ export interface NewDemand {
   state: "firing" | "resolved" | "released";
   rule: string;
   identity: string;
-  want: Want;
+  want: ReplicaRequest;
   holdMaxSeconds: number | undefined;
   wantedReplicas: number;
   baseReplicas: number;
 }
 
 /**
- * Inserts demands of one hook in one statement. Those that have resolved are due after the
- * stabilization time.
+ * Inserts demands of one hook in one statement. Resolved demands are due for release when the
+ * stabilization window ends.
  */
 export async function insertDemands(
   q: Queryable,
@@ -101,12 +100,12 @@ export async function insertDemands(
       "startedAtMs" float8)`);
 }
 
-/** A delivery that mentions a demand again moves its time at most this often. */
+/** The least time between two updates of `last_received_at`. */
 const RECEIVED_EVERY_SECONDS = 60;
 
 /**
- * Notes that a delivery mentioned these firing demands. It skips rows that others lock and takes no
- * other lock, so it cannot be part of a deadlock. A crash of Postgres may lose it.
+ * Records that a delivery mentioned these firing demands. It skips locked rows and takes no other
+ * lock, so it cannot be part of a deadlock.
  */
 export async function updateLastReceived(q: Queryable, ids: readonly string[]): Promise<void> {
   if (ids.length === 0) return;
@@ -118,7 +117,7 @@ export async function updateLastReceived(q: Queryable, ids: readonly string[]): 
 }
 
 /**
- * Deletes all but the newest `retainedMax` released demands of a hook, at most `limit` of them: a
+ * Deletes released demands of a hook, at most `limit`, and retains the newest `retainedMax`. So a
  * sender that invents alerts cannot fill the table. (Index demands_released_of_hook.)
  */
 export async function deleteSurplusReleased(
@@ -147,7 +146,7 @@ export interface ChangedDemand {
 const changedColumns = sql`d.id, d.tenant_id as "tenantId", d.service_id as "serviceId", h.name as hook, d.key, d.labels,
   d.wanted_replicas as "wantedReplicas"`;
 
-/** Resolves firing demands; Berth holds them until their hook's stabilization time ends. */
+/** Resolves firing demands. Berth holds them until the stabilization window of their hook ends. */
 export async function resolveDemands(
   q: Queryable,
   ids: readonly string[],
@@ -171,7 +170,7 @@ async function resolveWhere(q: Queryable, condition: SQL): Promise<ChangedDemand
   );
 }
 
-/** Holds demands again whose alerts fire again. */
+/** Marks demands as firing if their alerts fire again. */
 export async function reopenDemands(
   q: Queryable,
   ids: readonly string[],
@@ -187,8 +186,8 @@ export async function reopenDemands(
 }
 
 /**
- * Releases resolved demands of a locked service whose stabilization time has ended. (Index
- * demands_held.)
+ * Releases the resolved demands of a locked service at the end of their stabilization window.
+ * (Index demands_held.)
  */
 export async function releaseDueDemands(q: Queryable, serviceId: string): Promise<ChangedDemand[]> {
   return queryRows(
@@ -200,9 +199,9 @@ export async function releaseDueDemands(q: Queryable, serviceId: string): Promis
 }
 
 /**
- * Releases firing demands of a locked service that no delivery has mentioned for their
- * `holdMaxSeconds`. Their end counts from the last mention, so that the next delivery of the alert
- * holds them again. (Index demands_held.)
+ * Releases firing demands of a locked service that no delivery has mentioned for `holdMaxSeconds`.
+ * They count as resolved at their last mention, so the next delivery of the alert raises them
+ * again. (Index demands_held.)
  */
 export async function releaseStaleDemands(
   q: Queryable,
@@ -218,8 +217,8 @@ export async function releaseStaleDemands(
 }
 
 /**
- * Releases one held demand on a user's order, which stores no end of its alert. Undefined: the
- * service holds none of this id.
+ * Releases one held demand for a user, and stores no end of its alert. Returns undefined if Berth
+ * holds no demand with this id for the service.
  */
 export async function releaseDemand(
   q: Queryable,
@@ -239,7 +238,7 @@ export async function releaseDemand(
 export interface HeldRuleRow {
   id: string;
   hook: string;
-  want: Want;
+  want: ReplicaRequest;
   alerts: number;
   isFiring: boolean;
   oldest: { key: string; labels: Record<string, string>; startedAt: string };
@@ -247,9 +246,9 @@ export interface HeldRuleRow {
 }
 
 /**
- * The held demands of a service by hook, rule and want, at most `limit`, the largest first, and the
- * number of all held demands. A row of a former release has no want: its number is absolute. (Index
- * demands_held.)
+ * Groups the held demands of a service by hook, rule and request. Returns at most `limit` groups,
+ * the largest first, and the number of all held demands. A row of an old release has no request,
+ * only an absolute number. (Index demands_held.)
  */
 export async function listHeldRules(
   q: Queryable,
@@ -293,8 +292,8 @@ export async function listHeldRules(
 }
 
 /**
- * Stores the current base, and the replicas that each alert wants over it, with the held demands of
- * a locked service.
+ * Stores the current base with the held demands of a locked service, and the replicas that each
+ * alert requests over it.
  */
 export async function updateDemandBase(
   q: Queryable,

@@ -1,11 +1,11 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import type { Want } from "../../contracts/api/autoscaling.ts";
-import { wantedReplicas } from "./wanted-replicas.ts";
+import type { ReplicaRequest } from "../../contracts/api/autoscaling.ts";
+import { computeRequestedReplicas } from "./compute-requested-replicas.ts";
 
 const replicasMax = 20_000;
-const wanted = (want: Want, base: number, steps = 1) =>
-  wantedReplicas(want, base, steps, replicasMax);
+const wanted = (want: ReplicaRequest, base: number, steps = 1) =>
+  computeRequestedReplicas(want, base, steps, replicasMax);
 
 it("takes absolute numbers as they are, and adds steps to the base", () => {
   expect(wanted({ replicas: 7 }, 3)).toBe(7);
