@@ -20,6 +20,8 @@ export type StartProcess = (
 
 export interface CliOptions {
   argv: readonly string[];
+  /** The words that start `berth` again: see command-name.ts. */
+  commandName: string;
   settings: CliSettings;
   terminal: Terminal;
   stdin: AsyncIterable<Uint8Array | string>;

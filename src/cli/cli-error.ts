@@ -117,6 +117,7 @@ function hintsOf(code: ProblemCode, problem: ProblemDocument): string[] {
     case "state-conflict":
     case "idempotency-conflict":
     case "body-too-large":
+    case "delivery-too-large":
     case "unsupported-media-type":
     case "invalid-request":
     case "unsupported":

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { httpFetch } from "../cli/api/http-fetch.ts";
+import { findCommandName } from "../cli/command-name.ts";
 import { exitCodes } from "../cli/exit-codes.ts";
 import { runCli } from "../cli/run-cli.ts";
 import { Terminal } from "../cli/output/terminal.ts";
@@ -44,6 +45,10 @@ async function main(): Promise<number> {
   process.stdout.on("error", () => process.exit(exitCodes.ok));
   const exitCode = await runCli({
     argv: process.argv.slice(2),
+    commandName: findCommandName(process.argv[1], {
+      directory: process.cwd(),
+      searchPath: process.env["PATH"] ?? "",
+    }),
     settings: config,
     terminal: new Terminal({
       stdout: process.stdout,

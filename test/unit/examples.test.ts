@@ -94,6 +94,30 @@ describe("the examples for Prometheus and Alertmanager", () => {
     }
   });
 
+  it("read Berth's own metrics only where Berth exports them", () => {
+    const rulesOfUsers = readText("examples/prometheus/alerts.yml");
+    expect(findMetrics(rulesOfUsers, readExportedMetrics()).unknown).toEqual([]);
+  });
+
+  it("scrape the API and the job worker with a token, and load all rules", () => {
+    const prometheus = parse(readText("examples/prometheus/prometheus.yml")) as {
+      rule_files: string[];
+      scrape_configs: {
+        authorization?: { type: string; credentials_file: string };
+        static_configs: { targets: string[] }[];
+      }[];
+    };
+    expect(prometheus.rule_files).toEqual(
+      readdirSync(path.join(root, "examples/prometheus")).filter((name) =>
+        name.endsWith("alerts.yml"),
+      ),
+    );
+    const { scrape_configs: jobs } = prometheus;
+    const targets = jobs.flatMap((job) => job.static_configs.flatMap((one) => one.targets));
+    expect(targets).toEqual(["berth.internal:7460", "berth.internal:7461"]);
+    for (const { authorization } of jobs) expect(authorization?.type).toBe("Bearer");
+  });
+
   it("are accepted by the tools of Prometheus and Alertmanager where these are installed", () => {
     const checks = [
       ["/usr/bin/amtool", ["check-config", "examples/alertmanager/alertmanager.yml"]],

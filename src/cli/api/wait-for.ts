@@ -113,7 +113,7 @@ async function pollSet(
     goal,
     { reached: true, set: null },
     api.request<{ reached: boolean; set: BerthSet | null }>("GET", `${setPath(id)}/wait`, {
-      query: { state: goal, timeoutSeconds: waitSeconds },
+      query: { for: goal, state: goal, timeoutSeconds: waitSeconds }, // an older API reads `state`
       timeoutMs: (WAIT_SECONDS_MAX + 10) * 1000,
     }),
   );

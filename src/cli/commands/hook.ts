@@ -70,7 +70,9 @@ export function addHookCommand(program: Command, cli: Cli): void {
     });
   command
     .command("rm")
-    .description("delete a hook and release the demands of its alerts")
+    .description(
+      "delete a hook; its alerts resolve, and their sets stay for the stabilization window",
+    )
     .argument("<service>")
     .argument("<hook>", "name or id")
     .action(async (service: string, hook: string) => await removeHook(cli, service, hook));
@@ -80,8 +82,11 @@ function withRules(command: Command): Command {
   return command
     .option("--match <label=value>", "only alerts with this label (repeatable)", addTo)
     .option("--replicas <count>", "minimum number of sets while an alert fires")
-    .option("--step <count>", "sets to add to the number at the start of the alert")
-    .option("--factor <number>", "factor for the number of sets at the start of the alert")
+    .option(
+      "--step <count>",
+      "sets to add to the base: the replicas, or the largest --replicas of a firing alert",
+    )
+    .option("--factor <number>", "multiplies the base, rounded up")
     .option("--hold <time>", "delay of the scale-in after the end of an alert (default: 5m)")
     .option("-f, --file <file>", "hook as YAML or JSON, for several rules; - is stdin");
 }

@@ -114,7 +114,7 @@ function printReady(cli: Cli, ready: ReadyLine, options: UpOptions): void {
     `  job queues     ${ready.apiUrl}/ops/queues (any user name; the password is the admin token)`,
   );
   terminal.out(`  admin token    ${ready.adminTokenFile}`);
-  terminal.out(`  next command   ${elsewhere}berth get hosts`);
+  terminal.out(`  next command   ${elsewhere}${cli.options.commandName} get hosts`);
   terminal.out("Ctrl-C stops Berth. Its containers continue to run.");
 }
 

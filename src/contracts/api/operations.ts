@@ -15,8 +15,8 @@ export const operationPhases = [
 ] as const;
 export type OperationPhase = (typeof operationPhases)[number];
 
-/** The cause of the operation. */
-export const operationOwners = ["person", "drain", "resize", "rollout", "start-failed"] as const;
+/** Who or what requested the operation, and may cancel it. */
+export const operationOwners = ["user", "drain", "resize", "rollout", "start-failed"] as const;
 export type OperationOwner = (typeof operationOwners)[number];
 
 /** The one change in progress on a set. */
@@ -24,7 +24,12 @@ export const operationSchema = z
   .strictObject({
     kind: z.enum([...operationKinds, "start", "stop", "remove"]),
     phase: z.enum([...operationPhases, "in-progress"]),
-    owner: z.enum(operationOwners).nullable(),
+    owner: z
+      .enum(operationOwners)
+      .nullable()
+      .describe(
+        "The requester: a user, the drain of the host, a resize or rollout of the service, or failed starts. Null for a start, a stop or a removal.",
+      ),
     blocked: reasonSchema
       .nullable()
       .describe("Why the operation waits. Null while it makes progress."),

@@ -281,9 +281,11 @@ export const serviceSchema = z
         volumeBytes: z.number().int(),
       })
       .describe("The size of new sets. A resize changes it without a new revision."),
-    replicas: replicas.describe("The requested number of sets, which demands of alerts increase."),
+    replicas: replicas.describe(
+      "The number of sets that users requested. Demands of alerts do not change it.",
+    ),
     desiredReplicas: replicas.describe(
-      "The current target: the replicas plus the demands, within the bounds of `autoscale`.",
+      "The current target: the larger of `replicas` and the largest demand, within the bounds of `autoscale`.",
     ),
     priority: z.number().int(),
     /** The template of the target revision, with the size of new sets. */

@@ -145,8 +145,10 @@ export const listSetsQuery = pageQuery.extend({
   state: z.enum(setStates).optional(),
 });
 
+const setGoals = z.enum(["running", "ready", "stopped", "deleted"]);
 export const waitSetQuery = z.object({
-  state: z.enum(["running", "ready", "stopped", "deleted"]).default("running"),
+  for: setGoals.optional().describe("Default: running."),
+  state: setGoals.optional().describe("The previous name of `for`."),
   timeoutSeconds: waitSetTimeout,
 });
 export const waitSetResult = z

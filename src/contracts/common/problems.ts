@@ -74,6 +74,11 @@ export const problemCatalog = {
     title: "A dependency of Berth is unavailable",
     retryable: true,
   },
+  "delivery-too-large": {
+    status: 503,
+    title: "The delivery is too large",
+    retryable: false,
+  },
   overloaded: { status: 503, title: "Berth is overloaded", retryable: true },
   "outcome-unknown": {
     status: 503,

@@ -55,7 +55,7 @@ function toText(set: BerthSet, parts: Omit<SetExplanation, "text">): string {
 }
 
 const ownerTexts = {
-  person: "requested by a user",
+  user: "requested by a user",
   drain: "for the drain of its host",
   resize: "for the resize of its service",
   rollout: "for the rollout of its service",

@@ -23,6 +23,12 @@ import { hosts } from "./hosts.ts";
 import { services, sets } from "./services.ts";
 import { quoted } from "./tenancy.ts";
 
+/** The owner as the database stores it: its word for `user` is `person`. */
+export type StoredOwner = Exclude<OperationOwner, "user"> | "person";
+const storedOwners = operationOwners.map((owner): StoredOwner =>
+  owner === "user" ? "person" : owner,
+);
+
 /**
  * The one change in progress on a set; see docs/internals/operations.md. Starts, stops and removals
  * have no row: `sets.desired` and `sets.state` imply them.
@@ -36,7 +42,7 @@ export const operations = pgTable(
     serviceId: text("service_id").notNull(),
     kind: text("kind").$type<OperationKind>().notNull(),
     phase: text("phase").$type<OperationPhase>().notNull(),
-    owner: text("owner").$type<OperationOwner>().notNull(),
+    owner: text("owner").$type<StoredOwner>().notNull(),
     /** The host whose drain wants the move. */
     drainHostId: text("drain_host_id"),
     /** A resize without capacity on the host may move the set. */
@@ -69,7 +75,7 @@ export const operations = pgTable(
       .where(sql`replacement_set_id is not null`),
     check("operations_kind_known", sql`${table.kind} in (${quoted(operationKinds)})`),
     check("operations_phase_known", sql`${table.phase} in (${quoted(operationPhases)})`),
-    check("operations_owner_known", sql`${table.owner} in (${quoted(operationOwners)})`),
+    check("operations_owner_known", sql`${table.owner} in (${quoted(storedOwners)})`),
     check(
       "operations_size_whole",
       sql`num_nulls(${table.cpuMillis}, ${table.memoryBytes}, ${table.volumeBytes}) in (0, 3)`,

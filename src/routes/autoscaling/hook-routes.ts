@@ -23,7 +23,7 @@ const limits = {
   bodyBytesMax: 32 * 2 ** 20,
   acceptsAnyText: true,
   tooLarge: (bytesMax: number) =>
-    new AppError("dependency-unavailable", {
+    new AppError("delivery-too-large", {
       detail: `A delivery may have at most ${bytesMax} bytes. Group the alerts by more labels.`,
       retryAfterMs: 10_000,
     }),

@@ -6,7 +6,7 @@ export type OpenApiDocument = ReturnType<OpenAPIHono<ApiEnv>["getOpenAPI31Docume
 
 const tags = [
   { name: "services", description: "Services: the template, number and placement of sets." },
-  { name: "sets", description: "Sets: the instances of services." },
+  { name: "sets", description: "Sets: the groups of containers that run a service." },
   { name: "volumes", description: "Volumes of sets, and trashed volumes." },
   { name: "hosts", description: "Hosts and host pools." },
   { name: "autoscaling", description: "Hooks, demands of alerts, and scaling decisions." },

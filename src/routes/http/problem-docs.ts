@@ -103,9 +103,10 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
     user: "Send a string that is new for each new request.",
   },
   "rate-limited": {
-    meaning: "Berth received too many requests in a short time.",
-    user: "Retry the request after the time in Retry-After.",
-    operator: "Find the caller in the request log. If the load is expected, add API processes.",
+    meaning:
+      "The token or its tenant has too many streams, waits, logs or dry runs open at the same time. The same status means that too many log requests wait for one host.",
+    user: "End one of them, or retry the request after the time in Retry-After.",
+    operator: "Find the caller in the request log. It probably opens streams without closing them.",
   },
   internal: {
     meaning: "Berth has a fault, and the request may or may not have taken effect.",
@@ -116,6 +117,13 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
     meaning: "The database or another dependency does not respond. The request changed nothing.",
     user: "Retry the request after the time in Retry-After.",
     operator: "Check `/readyz`, Postgres and Redis. The log names the dependency.",
+  },
+  "delivery-too-large": {
+    meaning:
+      "The delivery of an alert sender is larger than the limit, which the detail names. The status is 503, because senders drop their alerts after a 413.",
+    user: "Configure the sender to group its alerts by more labels, so that each delivery has fewer of them.",
+    operator:
+      "Find the hook in the request log, and the owner of its service. The dependencies of Berth are not at fault.",
   },
   overloaded: {
     meaning:

@@ -25,5 +25,8 @@ export const waitSetRoute = createRoute({
 export const waitSetHandler: OperationHandler<typeof waitSetRoute> = (ctx) => async (c) => {
   const { setId } = c.req.valid("param");
   const query = c.req.valid("query");
-  return c.json(await waitSet(ctx, c.get("scope"), setId, query, c.req.raw.signal), 200);
+  const state = query.for ?? query.state ?? "running";
+  const { timeoutSeconds } = query;
+  const { signal } = c.req.raw;
+  return c.json(await waitSet(ctx, c.get("scope"), setId, { state, timeoutSeconds }, signal), 200);
 };

@@ -144,4 +144,6 @@ it("accepts thousands of alerts with long labels and annotations, without a 4xx"
 it("answers 503 to a delivery above the limit, so that the sender retries", async () => {
   const huge = await deliver(0, manyAlerts(600, { annotations: { text: "y".repeat(60_000) } }));
   expect(huge.status).toBe(503);
+  expect(huge.headers.get("retry-after")).toBe("10");
+  expect(await huge.json()).toMatchObject({ code: "delivery-too-large" });
 });

@@ -103,13 +103,15 @@ it("explains a set that fits on no host (I5)", async () => {
 });
 
 it("ends the wait for a set when its agent reports it", async () => {
-  const waiting = send("GET", `/v1/sets/${setId}/wait?state=ready&timeoutSeconds=20`);
+  const waiting = send("GET", `/v1/sets/${setId}/wait?for=ready&timeoutSeconds=20`);
   const { sets } = await sync({});
   await sync({ observed: [running(sets[0]?.generation ?? 0)] });
   expect(await json(waiting)).toMatchObject({
     reached: true,
     set: { state: "running", address: "172.17.0.2", containers: [{ name: "app" }] },
   });
+  const renamed = send("GET", `/v1/sets/${setId}/wait?state=stopped&timeoutSeconds=0`);
+  expect(await json(renamed)).toMatchObject({ reached: false });
   expect(await json(send("GET", "/v1/services/web"))).toMatchObject({ settled: true });
 });
 

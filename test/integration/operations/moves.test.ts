@@ -210,7 +210,7 @@ test("a move by a user waits for capacity, and a scale-in removes the set and it
   expect(await moveSet(f.ctx, f.tenantId, first?.id ?? "")).toMatchObject({ moving: true });
   expect(await mover.moveSets()).toBe(0);
   expect(await getSet(f.ctx, f.tenantId, first?.id ?? "")).toMatchObject({
-    operation: { owner: "person", phase: "waiting", blocked: { code: "move-held" } },
+    operation: { owner: "user", phase: "waiting", blocked: { code: "move-held" } },
   });
   const h2 = await f.enroll("h2");
   await moveSet(f.ctx, f.tenantId, first?.id ?? "");

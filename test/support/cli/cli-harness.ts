@@ -19,6 +19,7 @@ export interface CliRunOptions {
   colorAllowed?: boolean;
   signal?: AbortSignal;
   startProcess?: CliOptions["startProcess"];
+  commandName?: string;
   now?: () => number;
   onStdout?: (text: string) => void;
 }
@@ -48,6 +49,7 @@ export async function berth(argv: readonly string[], options: CliRunOptions): Pr
   const isTty = options.isTty ?? false;
   const exitCode = await runCli({
     argv,
+    commandName: options.commandName ?? "berth",
     settings: { ...nowhere, ...options.settings },
     terminal: new Terminal({
       stdout: streamOf("stdout"),

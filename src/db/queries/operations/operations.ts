@@ -1,5 +1,6 @@
 import { type SQL, sql } from "drizzle-orm";
-import type { EndedOperation, OperationOwner } from "../../../contracts/api/operations.ts";
+import type { EndedOperation } from "../../../contracts/api/operations.ts";
+import type { StoredOwner } from "../../schema/operations.ts";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
@@ -23,7 +24,7 @@ export const isLeaving = sql`(s.leaving and exists (select 1 from operations l w
 
 export interface NewMove {
   setId: string;
-  owner: OperationOwner;
+  owner: StoredOwner;
   discardsVolume: boolean;
   /** Null: the operation waits without a limit. */
   deadlineMs: number | null;
@@ -108,7 +109,7 @@ export async function listServicesWithDueOperations(
 export interface WaitingOperation {
   setId: string;
   kind: "move" | "resize" | "update";
-  owner: OperationOwner;
+  owner: StoredOwner;
   mayMove: boolean;
   discardsVolume: boolean;
   attempts: number;

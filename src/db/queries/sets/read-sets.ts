@@ -26,7 +26,8 @@ function setsWhere(condition: SQL): SQL {
       s.memory_bytes::float8 as "memoryBytes", s.volume_bytes::float8 as "volumeBytes",
       s.rootfs_bytes::float8 as "rootfsBytes", (h.set_memory->>s.id)::float8 as "memoryUsedBytes", s.sized,
       coalesce(o.kind = 'move' or o.phase in ('waiting', 'replacing', 'leaving'), false) as moving,
-      case when o.set_id is not null then json_build_object('kind', o.kind, 'phase', o.phase, 'owner', o.owner, 'blocked', o.blocked,
+      case when o.set_id is not null then json_build_object('kind', o.kind, 'phase', o.phase, 'owner', case o.owner when 'person' then 'user' else o.owner end,
+        'blocked', o.blocked,
         'createdAt', o.created_at, 'deadlineAt', o.deadline_at) end as operation,
       s.last_operation as "lastOperation", s.containers, s.created_at as "createdAt", s.placed_at as "placedAt",
       s.running_at as "runningAt", s.updated_at as "updatedAt"
