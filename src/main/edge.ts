@@ -100,6 +100,7 @@ function openRequest(
     tokenCache: new CallerTokenCache(),
     reportWriteLimit: createConcurrencyLimit(1),
     hostAnswerLimit: createConcurrencyLimit(1),
+    fullAnswerLimit: createConcurrencyLimit(1),
     serviceInserter: new ServiceBatches(database.db),
     log,
     settings: toControlSettings(config),

@@ -13,6 +13,7 @@ import { createBatchedRead } from "../../lib/async/batch-reads.ts";
 import { newId } from "../../lib/ids.ts";
 import { hashSecret, newSecret } from "../../lib/token-hash.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
+import { bindWork } from "../runtime/bind-work.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 
@@ -83,8 +84,9 @@ const batchLimits = { keysMax: 100, batchesMax: 4 };
 export function createHostAuthenticator(
   ctx: ControlContext,
 ): (credential: string) => Promise<HostCaller | undefined> {
+  const { db } = bindWork(ctx, { kind: "agent" });
   const find = createBatchedRead<string, HostCaller | undefined>(
-    (hashes) => findHostLeases(ctx.db, hashes),
+    (hashes) => findHostLeases(db, hashes),
     batchLimits,
   );
   return (credential) => find(hashSecret(credential));

@@ -269,7 +269,8 @@ async function readAnswer(
   signal: AbortSignal,
 ): Promise<SyncResult> {
   let streams: Promise<SyncResult["streams"]> | undefined;
-  const answer = await ctx.hostAnswerLimit(async () => {
+  const limit = full ? ctx.fullAnswerLimit : ctx.hostAnswerLimit;
+  const answer = await limit(async () => {
     if (signal.aborted) throw disconnected();
     streams = ctx.streams.takeRequests(hostId);
     const row = lease ?? (await findHostLease(ctx.db, { hostId }));

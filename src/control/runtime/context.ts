@@ -29,6 +29,11 @@ export interface ControlContext {
    * authentication.
    */
   hostAnswerLimit: ConcurrencyLimit;
+  /**
+   * Limits the number of full answers that are read concurrently. A full answer contains all sets
+   * of a host, up to some megabytes, and no agent is in a hurry for it.
+   */
+  fullAnswerLimit: ConcurrencyLimit;
   serviceInserter: ServiceInserter;
   log: Log;
   /** The unit of work that `unitOfWork` joins: set inside a request with an Idempotency-Key. */

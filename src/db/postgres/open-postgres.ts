@@ -57,9 +57,11 @@ const genericPlans = {
 };
 
 /** Shares of the connections. Transactions get the rest. */
-const shares = { keyReads: 0.25, updates: 0.1, lists: 0.2, statements: 0.1 };
+const shares = { keyReads: 0.1, agentReads: 0.15, updates: 0.1, lists: 0.2, statements: 0.1 };
 /** With fewer connections there is one pool. */
 const SEPARATE_POOLS_MIN = 5;
+/** With fewer connections agents share the pool of key reads. */
+const AGENT_POOL_MIN = 8;
 
 /** A key read takes less than a millisecond: one that runs for seconds meets a fault. */
 const KEY_READ_TIMEOUT_MS = 5_000;
@@ -89,6 +91,11 @@ interface Pools {
    * for a row lock.
    */
   keyReads: ConnectionPool;
+  /**
+   * Key reads of agents, and their authentication. Thousands of hosts read their sets in the same
+   * second, and one full response may have megabytes: no user waits behind them (I15).
+   */
+  agentReads: ConnectionPool;
   /** Single updates of a row that others may have locked: see UPDATE_LOCK_TIMEOUT_MS. */
   updates: ConnectionPool;
   /** Other single statements of requests: lists, streams. */
@@ -174,15 +181,18 @@ function openOnePool(options: PoolsOptions): Pools {
     inFlightMax: 1,
     queue: queues.requests,
   });
-  return { keyReads: only, updates: only, lists: only, statements: only, transactions: only };
+  const reads = { keyReads: only, agentReads: only, lists: only };
+  return { ...reads, updates: only, statements: only, transactions: only };
 }
 
 function openPools(options: PoolsOptions): Pools {
   const { connectionsMax, statementTimeoutMs } = options;
   const countConnections = (share: number): number =>
     Math.max(1, Math.floor(connectionsMax * share));
+  const hasAgentPool = connectionsMax >= AGENT_POOL_MIN;
   const sizes = {
     keyReads: countConnections(shares.keyReads),
+    agentReads: hasAgentPool ? countConnections(shares.agentReads) : 0,
     updates: countConnections(shares.updates),
     lists: countConnections(shares.lists),
     statements: countConnections(shares.statements),
@@ -191,13 +201,17 @@ function openPools(options: PoolsOptions): Pools {
   const transactions = connectionsMax - others;
   const keyReadTimeoutMs = Math.min(statementTimeoutMs, KEY_READ_TIMEOUT_MS);
   const listTimeoutMs = Math.min(statementTimeoutMs, LIST_TIMEOUT_MS);
-  return {
-    keyReads: openPool(options, {
-      size: sizes.keyReads,
+  const openReads = (size: number): ConnectionPool =>
+    openPool(options, {
+      size,
       settings: { ...genericPlans, ...timeouts(keyReadTimeoutMs) },
       inFlightMax: KEY_READS_IN_FLIGHT_MAX,
       queue: queues.short,
-    }),
+    });
+  const keyReads = openReads(sizes.keyReads);
+  return {
+    keyReads,
+    agentReads: hasAgentPool ? openReads(sizes.agentReads) : keyReads,
     updates: openPool(options, {
       size: sizes.updates,
       settings: {
@@ -265,16 +279,24 @@ function openPool(
   });
 }
 
-type Shared = Pick<HandlesByStatementKind, "keyReads" | "updates">;
+interface Shared {
+  keyReads: Db;
+  agentReads: Db;
+  updates: Db;
+}
 
-/** Databases of one kind of statement. They do not depend on the work, so all work shares them. */
+/** Databases of one kind of statement. Only the kind of the work selects among them. */
 function createShared(pools: Pools): Shared {
   const openOn = (pool: ConnectionPool): Db =>
     createDrizzle({
       run: (query, parameters) => pool.run(query, parameters),
       begin: (work) => pools.transactions.begin(work),
     });
-  return { keyReads: openOn(pools.keyReads), updates: openOn(pools.updates) };
+  return {
+    keyReads: openOn(pools.keyReads),
+    agentReads: openOn(pools.agentReads),
+    updates: openOn(pools.updates),
+  };
 }
 
 function createDb(pools: Pools, shared: Shared, work: Work): Db {
@@ -287,7 +309,8 @@ function createDb(pools: Pools, shared: Shared, work: Work): Db {
   const db = openOn(single);
   let writes: Db | undefined;
   handles.set(db, {
-    ...shared,
+    keyReads: work.kind === "agent" ? shared.agentReads : shared.keyReads,
+    updates: shared.updates,
     writes: () => (writes ??= openOn(pools.transactions)),
     bind: (other) => createDb(pools, shared, other),
   });

@@ -35,6 +35,8 @@ const REDIS_START_WAIT_MS = 2_000;
 const REPORTS_SHARE_OF_CONNECTIONS = 0.1;
 /** Hosts whose answers one process reads concurrently: more would not be faster. */
 const HOST_ANSWERS_MAX = 32;
+/** Full answers that one process reads at once: together at most about 250 MB. */
+const FULL_ANSWERS_MAX = 4;
 /** The share of the shutdown deadline for jobs in progress. */
 const JOBS_SHARE_OF_SHUTDOWN = 0.6;
 /** The share of the shutdown time in which a sweep must end its current item. */
@@ -100,6 +102,7 @@ export async function openControlPlane(
     tokenCache: new CallerTokenCache(),
     reportWriteLimit,
     hostAnswerLimit: createConcurrencyLimit(HOST_ANSWERS_MAX),
+    fullAnswerLimit: createConcurrencyLimit(FULL_ANSWERS_MAX),
     serviceInserter: new ServiceBatches(database.db),
     log,
     settings,

@@ -1,6 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { sql } from "drizzle-orm";
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { bindWork } from "../../../src/control/runtime/bind-work.ts";
+import { readByKey } from "../../../src/db/queries/runtime/query.ts";
 import {
   createTestApi,
   emptySync,
@@ -73,6 +76,18 @@ it("I15: authenticates while every host row is locked and all hosts report their
   );
   // A report that met a locked row is not stored: the next one repeats it.
   expect(new Set((await Promise.all(reports)).map(({ status }) => status))).toEqual(new Set([200]));
+});
+
+it("I15: authenticates while the reads of agents take seconds on all their connections", async () => {
+  const token = await api.tokenOf("read");
+  const { db } = bindWork(api.ctx, { kind: "agent" });
+  const reads = [1, 2, 3, 4].map(() => readByKey(db, sql`select pg_sleep(1)`));
+  await delay(200); // the statements have been sent
+  api.ctx.tokenCache.clear();
+  const answer = api.request("GET", "/v1/tokens", { token }).then(({ status }) => status);
+  const first = await Promise.race([answer, Promise.all(reads).then(() => "late")]);
+  expect(first).toBe(await answer);
+  await Promise.all(reads);
 });
 
 it("I15: serves a tenant while changes of another tenant wait for locked rows", async () => {

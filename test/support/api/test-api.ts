@@ -66,6 +66,7 @@ export async function createTestApi(overrides: Partial<ControlContext> = {}): Pr
     tokenCache: new CallerTokenCache(),
     reportWriteLimit: createConcurrencyLimit(2),
     hostAnswerLimit: createConcurrencyLimit(2),
+    fullAnswerLimit: createConcurrencyLimit(2),
     serviceInserter: new ServiceBatches(handle.db),
     log: silentLog,
     settings: defaultControlSettings,

@@ -73,6 +73,7 @@ export async function createFleetContext(
     tokenCache: new CallerTokenCache(),
     reportWriteLimit: createConcurrencyLimit(2),
     hostAnswerLimit: createConcurrencyLimit(2),
+    fullAnswerLimit: createConcurrencyLimit(2),
     serviceInserter: new ServiceBatches(handle.db),
     log: silentLog,
     settings: { ...defaultControlSettings, ...settings },
