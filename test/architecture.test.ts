@@ -33,11 +33,11 @@ describe("the project", () => {
     expect(findFolderCycles(src)).toEqual([]);
   });
 
-  it("keeps the rules of the house", () => {
+  it("follows the rules for source files", () => {
     expect([...src, ...test, ...scripts].flatMap(findHouseViolations)).toEqual([]);
   });
 
-  it("has a migration journal that leaves nothing out", () => {
+  it("has a complete migration journal", () => {
     const sqlFiles = readdirSync(path.join(root, "drizzle")).filter((name) =>
       name.endsWith(".sql"),
     );
@@ -55,7 +55,7 @@ describe("the project", () => {
     expect(headings).toEqual(new Set(Object.keys(jobPayloads)));
   });
 
-  it("says of every invariant where it is enforced", () => {
+  it("ARCHITECTURE.md states where each invariant is enforced", () => {
     const text = readText("ARCHITECTURE.md");
     const numbers = Array.from({ length: 17 }, (_, index) => `I${index + 1}`);
     expect(numbers.filter((number) => !new RegExp(`\\b${number}\\b`).test(text))).toEqual([]);
@@ -139,7 +139,7 @@ describe("the checker", () => {
     ]);
   });
 
-  it("has a bad sample for every rule of the house", () => {
+  it("every rule rejects its bad sample", () => {
     const sampled = new Set(badSamples.map(([rule]) => rule));
     expect(sampled).toEqual(new Set(houseRules.map(({ name }) => name)));
   });
@@ -154,7 +154,7 @@ describe("the checker", () => {
     expect(findHouseViolations(toSourceFile(file, text))).toEqual([]);
   });
 
-  it("reports a cycle once, also one of type imports", () => {
+  it("reports a cycle once, even if type imports cause it", () => {
     const one = toSourceFile("src/lib/one.ts", 'import { two } from "./two.ts";');
     const typed = toSourceFile("src/lib/two.ts", 'import type { One } from "./one.ts";');
     expect(findCycles([one, typed]).map(({ detail }) => detail)).toEqual([

@@ -52,7 +52,7 @@ describe("the language rules", () => {
     expect(findLanguageViolations({ path, text }).map((found) => found.rule)).toEqual([rule]);
   });
 
-  it("have a bad sample each", () => {
+  it("every rule rejects its bad sample", () => {
     const sampled = new Set(bad.map(([rule]) => rule));
     expect(sampled).toEqual(new Set(languageRules.map(({ name }) => name)));
   });

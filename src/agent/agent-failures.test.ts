@@ -5,7 +5,7 @@ import { localSet } from "../../test/support/agent/local-set.ts";
 import { newId } from "../lib/ids.ts";
 
 describe("a set whose start fails", () => {
-  it("is given up after three attempts with backoff, and removed only on request", async () => {
+  it("is not retried after three attempts with backoff, and is removed only on request", async () => {
     const { simulation } = await runningHost(0);
     simulation.failing.add("start");
     const set = simulation.want();
@@ -27,7 +27,7 @@ describe("a set whose start fails", () => {
     expect(states.slice(-4)).toEqual(["starting", "failed", "stopping", "absent"]);
   });
 
-  it("is never given up while it has or wants a volume here", async () => {
+  it("is retried indefinitely while it has a volume on this host or restores one", async () => {
     const { simulation } = await runningHost(0);
     const { template } = localSet({ template: { volume: { size: "32Mi", mountPath: "/data" } } });
     const fresh = simulation.want({ template });
@@ -55,7 +55,7 @@ describe("a set whose start fails", () => {
     expect(lastReport(simulation, old)).toMatchObject({ state: "running", ready: true });
   });
 
-  it("is given up at once, with the reason, after a permanent error", async () => {
+  it("is not retried after a permanent error, and has its reason", async () => {
     const { simulation } = await runningHost(0);
     const wanted = simulation.want();
     const set = simulation.change(wanted, { template: simulation.withMissingImage(wanted) });
@@ -84,7 +84,7 @@ describe("a set whose start fails", () => {
 });
 
 describe("a daemon that answers again", () => {
-  it("is observed at once, because its absence caused no events", async () => {
+  it("is observed immediately, because its absence caused no events", async () => {
     const { simulation, sets } = await runningHost(1);
     const [set] = sets;
     if (!set) throw new Error("a set is created");

@@ -56,7 +56,7 @@ describe("an agent and the size of a set", () => {
     }
   });
 
-  it("reports the machine's usage at once after a resize", async () => {
+  it("reports the machine's usage immediately after a resize", async () => {
     const { simulation, set } = await runningSet();
     const { received } = simulation.plane;
     const before = received.length;

@@ -143,7 +143,7 @@ describe("a set that has run", () => {
     expect(containerOf(simulation, set, "log").state).toBe("running");
   });
 
-  it("is restarted forever with backoff, and never given up", async () => {
+  it("is restarted indefinitely with backoff", async () => {
     const { simulation, sets } = await runningHost(1);
     const [set] = sets;
     if (!set) throw new Error("a set is created");

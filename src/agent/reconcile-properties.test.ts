@@ -150,7 +150,7 @@ async function converge(chosen: Scenario, isOver: () => boolean) {
 }
 
 describe("reconcile, from any observation", () => {
-  it("converges in the steps of one start, and then takes none", async () => {
+  it("converges in the steps of one start, and takes no further step", async () => {
     await fc.assert(
       fc.asyncProperty(scenario, async (chosen) => {
         const { steps, verdict, set, observed } = await converge(chosen, () => false);

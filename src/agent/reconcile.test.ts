@@ -323,7 +323,7 @@ describe("after a failure", () => {
     expect(reconcile(set, undefined, history, nowMs + 1_000).action.kind).toBe("prepare");
   });
 
-  it("a set that is given up gets no further step, and nothing of it is removed", () => {
+  it("a failed set gets no further step, and nothing of it is removed", () => {
     const set = setOf();
     const history = historyOf(set);
     noteFailure(history, { ...failure, temporary: false }, { mayGiveUp: true, nowMs, random: 0 });
@@ -334,7 +334,7 @@ describe("after a failure", () => {
     });
   });
 
-  it("a set that has run is never given up", () => {
+  it("a set that has run is always retried", () => {
     const set = setOf();
     const history = historyOf(set);
     noteRunning(history);

@@ -61,7 +61,7 @@ describe("limits of sets and containers", () => {
       expect(isLimited({ ...wanted, ...other }, wanted)).toBe(false);
   });
 
-  it("of block I/O are equal if they are on each device that supports them, or unknown", () => {
+  it("block I/O limits are equal if they are on each device that supports them, or unknown", () => {
     const wanted = { writeBytesPerSecond: 2 ** 20 };
     const seen = { readBytesPerSecond: Infinity, ...wanted };
     expect(isIoLimited(undefined, wanted)).toBe(true);

@@ -64,7 +64,7 @@ describe("deleting a host", () => {
       method === "DELETE" ? new Response(null, { status: 204 }) : page([lost]),
     );
 
-  test("that is lost with sets needs a confirmation, and the request repeats its id", async () => {
+  test("a lost host with sets needs a confirmation, and the request repeats its id", async () => {
     const refused = api();
     const no = await berth(["delete", "host", lost.name], { ...refused, stdin: "no\n" });
     expect([no.exitCode, refused.seen.some(({ method }) => method === "DELETE")]).toEqual([
@@ -82,7 +82,7 @@ describe("deleting a host", () => {
     }
   });
 
-  test("that is not lost needs no confirmation, because the API deletes only an empty one", async () => {
+  test("a host that is not lost needs no confirmation, because the API deletes only an empty one", async () => {
     const alive = sampleHost();
     const asked = scriptedApi(({ method }) =>
       method === "DELETE" ? new Response(null, { status: 204 }) : page([alive]),

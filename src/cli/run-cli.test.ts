@@ -90,7 +90,7 @@ describe("tables", () => {
     expect(new Set(lines.map((line) => line.split(/ {2,}/).length)).size).toBe(1);
   });
 
-  test("only a terminal gets colors, and never with NO_COLOR", async () => {
+  test("colors appear only on a terminal, and never with NO_COLOR", async () => {
     // eslint-disable-next-line no-control-regex -- colour codes are control characters
     const colors = /\u001b\[\d+m/;
     const api = scriptedApi(() => page(services));

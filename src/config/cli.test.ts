@@ -18,7 +18,7 @@ test("reads the environment, and treats an empty variable as unset", () => {
   expect(loadCliConfig({ NO_COLOR: "1" }).colorAllowed).toBe(false);
 });
 
-test("names all invalid variables at once, and no value", () => {
+test("lists all invalid variables, and no value", () => {
   const environment = {
     BERTH_API_URL: "ftp://berth.example",
     BERTH_TOKEN: "t".repeat(513),

@@ -14,7 +14,7 @@ describe("the configuration of a host agent", () => {
     });
   });
 
-  it("reports all problems at once, and no values", () => {
+  it("reports all problems together, and no values", () => {
     const load = () =>
       loadHostAgentConfig({
         BERTH_API_URL: "ftp://secret-place",

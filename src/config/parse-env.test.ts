@@ -74,7 +74,7 @@ describe("a configuration", () => {
     expect(() => load(257)).toThrow(/BERTH_ADMIN_TOKEN/);
   });
 
-  it("reports all invalid variables at once, and no value", () => {
+  it("reports all invalid variables together, and no value", () => {
     const problems = readProblems(loadApiConfig, {
       DATABASE_URL: "mysql://swordfish",
       BERTH_PORT: "swordfish",
@@ -101,7 +101,7 @@ describe("a configuration", () => {
     ["api", loadApiConfig],
     ["job-worker", loadJobWorkerConfig],
     ["all-in-one", loadAllInOneConfig],
-  ] as const)("of %s refuses unknown variables", (_name, load) => {
+  ] as const)("refuses unknown variables of %s", (_name, load) => {
     expect(readProblems(load, { ...backends, BERTH_PORTT: "1" })).toContain("BERTH_PORTT");
   });
 
@@ -177,7 +177,7 @@ it("all-in-one requires no variable", () => {
   expect(readProblems(loadAllInOneConfig, {})).toBe("");
 });
 
-it("on the edge, bindings other than text are ignored", () => {
+it("ignores bindings other than text on the edge", () => {
   const config = loadEdgeConfig({ ...backends, ASSETS: { fetch: () => undefined } });
   expect(config.REDIS_URL.reveal()).toBe(backends.REDIS_URL);
 });

@@ -47,13 +47,13 @@ describe("a payload", () => {
     ["reconcile-service", { generation: -1 }],
     ["autoscale-service", null],
     ["autoscale-service", "text"],
-  ] as const)("of %s that is invalid fails without a retry: %j", (name, payload) => {
+  ] as const)("an invalid payload of %s fails without a retry: %j", (name, payload) => {
     expect(() => jobRegistry.get(name)?.run(deps, payload)).toThrow(
       expect.objectContaining({ code: "invalid-request", retryable: false }),
     );
   });
 
-  it("of a newer API may contain unknown members", async () => {
+  it("a payload of a newer API may contain unknown members", async () => {
     const job = jobRegistry.get("place-sets");
     const placed = { placed: 2, rejected: 0, conflicts: 0, batches: 1 };
     const outcome = await job?.run(

@@ -268,7 +268,7 @@ it("a container that ignores its stop signal is killed after its timeout", async
   expect(tookMs).toBeLessThan(8_000 + 2 * politeMs);
 });
 
-it("a set whose containers obey the stop signal is removed at once", async () => {
+it("a set whose containers obey the stop signal is removed immediately", async () => {
   const set = await run({ names: ["app", "side"], options: { stopTimeoutSeconds: 60 } });
   const startedAtMs = performance.now();
   await port.remove(set.setId, signal);

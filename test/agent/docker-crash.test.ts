@@ -31,7 +31,7 @@ async function workAndDie(sets: LocalSetSpec[], afterMs: number): Promise<void> 
   await exited;
 }
 
-it("after kill -9 between any two Docker calls, the next agent converges without duplicates or remains", async () => {
+it("the next agent converges without duplicates or remains after kill -9 between any two Docker calls", async () => {
   const sets = [localSet({ names: ["app", "side"] }), localSet(), localSet()];
   for (let round = 0; round < 14; round++) {
     await workAndDie(sets, 30 + round * 83);

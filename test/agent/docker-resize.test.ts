@@ -92,7 +92,7 @@ async function kernelLimits(set: LocalSetSpec, name: string, { ofSet = false } =
   };
 }
 
-/** Writes a file of the set's cgroup, as an administrator of the machine may. */
+/** Writes a file of the set's cgroup, which an administrator of the machine may do. */
 async function writeSetFile(set: LocalSetSpec, controller: string, file: string, text: string) {
   const { State: state } = await inspect(set, "app");
   await writeFile(`${await cgroupOf(state.Pid, controller)}/../${file}`, text);
@@ -344,7 +344,7 @@ it("memory that a container uses is not reclaimed, and everything else is resize
   expect(await runsOf(set)).toEqual(before);
   expect(await kernelLimits(set, "app")).toMatchObject({ quotaUs: 150_000, mebibytes: 128 });
   expect(await kernelLimits(set, "side")).toMatchObject({ quotaUs: 150_000, mebibytes: 20 });
-  // The set's CPU limit follows. Its memory limit stays while a container has its former one.
+  // The set's CPU limit follows. Its memory limit stays while a container has its previous one.
   expect(await kernelLimits(set, "app", { ofSet: true })).toMatchObject({ quotaUs: 300_000 });
   await expect(port.resize(resized(set, 1_000, 40), signal)).rejects.toThrow("uses");
   const ofSet = { quotaUs: 100_000, mebibytes: 256 };

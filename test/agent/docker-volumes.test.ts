@@ -190,7 +190,7 @@ describe("sets with a volume on Docker", () => {
     }
   });
 
-  it("a set with only a volume left is observed, and its removal completes", async () => {
+  it("a set of which only a volume remains is observed, and its removal completes", async () => {
     const set = withVolume();
     await volumes.ensure({ ...set, sizeBytes }, signal);
     await writeFile(join(volumes.dataPathOf(set), "file"), "precious");

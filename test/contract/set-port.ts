@@ -18,7 +18,7 @@ export interface SetPortHarness {
   otherHost: SetPort;
   /** A reference of an image that the engine has. */
   image: string;
-  /** Ends the main process of a running container, as a crash does. */
+  /** Ends the main process of a running container, like a crash. */
   crash(dockerId: string): Promise<void>;
   /** Deletes a container without the port. */
   removeExternally(dockerId: string): Promise<void>;
@@ -85,7 +85,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(observed.containers[0]).toMatchObject({ exitCode: undefined, startedAt: undefined });
     });
 
-    it("starts only the named containers, and may repeat it", async () => {
+    it("starts only the named containers, and a repetition is harmless", async () => {
       const set = newSet({ names: ["app", "log"] });
       await port.prepare(set, signal);
       await port.start(set, ["log"], signal);
@@ -96,7 +96,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(Date.parse(observed.containers[0]?.startedAt ?? "")).toBeGreaterThan(0);
     });
 
-    it("changes nothing of a set that is as desired", async () => {
+    it("changes nothing of a set that has its desired state", async () => {
       const set = newSet();
       await run(set);
       const before = await see(set);
@@ -259,7 +259,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(after.containers[1]).toEqual(before.containers[1]);
     });
 
-    it("removes everything of a set by its id alone, and may repeat it", async () => {
+    it("removes everything of a set by its id alone, and a repetition is harmless", async () => {
       const set = newSet({ names: ["app", "log"] });
       await run(set);
       await port.remove(set.setId, signal);
@@ -288,7 +288,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(await see(set)).toEqual(before);
     });
 
-    it("refuses an image that does not exist, and leaves nothing running after removal", async () => {
+    it("refuses an image that does not exist, and no container runs after the removal", async () => {
       const set = newSet();
       const broken = structuredClone(set);
       for (const container of broken.template.containers) {
@@ -320,7 +320,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect([...seen]).toEqual([set.setId]);
     });
 
-    it("ends logs without follow, and following logs when aborted", async () => {
+    it("ends a log without follow at its last line, and a followed log when aborted", async () => {
       const set = newSet();
       await run(set);
       const reading = new AbortController();

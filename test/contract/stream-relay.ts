@@ -26,7 +26,7 @@ export function describeStreamRelay(under: () => StreamRelaysUnderTest): void {
   };
   const never = new AbortController().signal;
 
-  it("only the host of a request receives it, and only once", async () => {
+  it("a request reaches only its host, and only once", async () => {
     const { hostId, request } = await open();
     expect(await under().writer.takeRequests(newId("host"))).toEqual([]);
     expect(await under().writer.takeRequests(hostId)).toEqual([request]);

@@ -25,7 +25,7 @@ export interface VolumeHarness {
    * whether the foreign content is intact.
    */
   occupy(volumeId: string): Promise<() => Promise<boolean>>;
-  /** Unmounts and detaches everything, as a reboot of the host does. */
+  /** Unmounts and detaches everything, like a reboot of the host. */
   reboot(): Promise<void>;
   /** All remaining volumes, also those that Berth would not list. */
   left(): Promise<string[]>;

@@ -145,7 +145,7 @@ export function describeVolumeKills(
       await expectNothingLeft();
     });
 
-    it("creating and purging a volume leave nothing after a kill at each step, and no other volume changes", async () => {
+    it("creating and purging a volume leave no remains after a kill at each step, and change no other volume", async () => {
       let spec = holder;
       let passingId = "";
       const making: KilledStep = {
@@ -173,7 +173,7 @@ export function describeVolumeKills(
       await expectNothingLeft();
     });
 
-    it("a kill at any moment, also during a step, loses no byte and leaves nothing", async () => {
+    it("a kill at any moment, even during a step, loses no byte and leaves no remains", async () => {
       for (let round = 0; round < moments.count; round++) {
         await processes.killAfter(work({ act: "live", spec: holder }), 5 + round * moments.apartMs);
         const volumes = openVolumes();

@@ -143,7 +143,7 @@ function describeLifecycle(c: VolumeContract): void {
     expect(tags).toEqual({ ...growing, generation: 2 });
   });
 
-  it.runIf(c.growsOnline)("grows the file system also by a small amount", async () => {
+  it.runIf(c.growsOnline)("grows the file system even by a small amount", async () => {
     const spec = c.newSpec();
     const { dataPath } = await c.port.ensure(spec, signal);
     const before = await statfs(dataPath);

@@ -57,7 +57,7 @@ export function describeTrash(c: VolumeContract): void {
     expect((await c.port.list(signal)).map(({ state }) => state)).toEqual(["live", "live"]);
   });
 
-  it("I7: purges trash also for a volume that grows, and for a restored one that is too small", async () => {
+  it("I7: purges trash for a volume that grows, and for a restored one that is too small", async () => {
     const eager = c.openPort({ purgesEarly: true });
     const growing = c.newSpec();
     await eager.ensure(growing, signal);
@@ -137,7 +137,7 @@ export function describeTrash(c: VolumeContract): void {
     expect(await c.port.list(signal)).toEqual([]);
   });
 
-  it("a late removal of a volume's former set does not trash it again", async () => {
+  it("a late removal of a volume's previous set does not trash the volume again", async () => {
     const spec = c.newSpec();
     const { volumeId } = await c.port.ensure(spec, signal);
     await c.port.trash(spec.setId, signal);

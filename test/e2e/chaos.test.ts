@@ -203,7 +203,9 @@ async function start(program: Program, checkout?: string): Promise<void> {
   running[program] = await startMain(program, env[program], checkout);
 }
 
-/** Sends a request as the admin. Retries it while the API restarts, as callers of the API do. */
+/**
+ * Sends a request as the admin. Retries it while the API restarts, like other callers of the API.
+ */
 async function request<T>(method: string, target: string, body?: unknown): Promise<T> {
   return waitUntil(
     `${method} ${target} is answered`,

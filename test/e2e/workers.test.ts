@@ -71,7 +71,7 @@ afterAll(async () => {
 });
 
 describe("on Cloudflare Workers", () => {
-  it("answers, and describes errors in problem documents", async () => {
+  it("responds, and describes errors in problem documents", async () => {
     expect((await fetch(`${edgeUrl}/readyz`)).status).toBe(200);
     const refused = await fetch(`${edgeUrl}/v1/services`);
     expect(refused.status).toBe(401);
@@ -140,7 +140,7 @@ describe("on Cloudflare Workers", () => {
     await seen.finally(() => reading.abort());
   });
 
-  it("leaves no connection behind", async () => {
+  it("closes every connection", async () => {
     const sql = postgres(database.url, { max: 1, onnotice: () => undefined });
     try {
       await asAdmin("POST", "/v1/services", smallService("waited-for", 0));

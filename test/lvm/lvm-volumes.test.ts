@@ -78,7 +78,7 @@ describe("a volume group", () => {
     await volumes.ensure(next, signal);
   });
 
-  test("without a free byte refuses new volumes, and serves existing ones up to their purge", async () => {
+  test("a full volume group refuses new volumes, and serves existing ones until their purge", async () => {
     const [spec, next] = [newSpec(), newSpec()];
     const { volumeId, dataPath } = await volumes.ensure(spec, signal);
     const check = await checked(dataPath, MiB);
@@ -100,7 +100,7 @@ describe("a volume group", () => {
     expect(await harness.left()).toHaveLength(2);
   });
 
-  test("on a read-only disk fails without a change, until the disk is writable", async () => {
+  test("a volume group on a read-only disk rejects changes until the disk is writable", async () => {
     const [spec, next] = [newSpec(), newSpec()];
     const { dataPath } = await volumes.ensure(spec, signal);
     const check = await checked(dataPath, MiB);

@@ -24,10 +24,10 @@ import { makeVolumeGroup } from "./volume-group.ts";
 const run = promisify(execFile);
 const docker = new Docker();
 const MiB = 2 ** 20;
-/** The pause between probes leaves the agent time on the slow CPU. */
+/** A pause between probes, so that the agent gets time on a slow CPU. */
 const slow = { deadlineMs: 600_000, everyMs: 500 };
 const port = 7_460;
-/** Appends forever, also while there is no space. */
+/** Appends indefinitely, even while there is no space. */
 const writer = "trap 'exit 0' TERM; while :; do echo line >> /data/log; sleep 0.1; done";
 let postgres: PostgresServer;
 let dataDir: string;

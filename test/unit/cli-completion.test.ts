@@ -63,7 +63,7 @@ describe("completion", () => {
     expect((await complete(...words)).toSorted()).toEqual(candidates.toSorted());
   });
 
-  test("without an API commands are completed, names are not, and nothing is printed about it", async () => {
+  test("completes commands without an API, but no names, and prints no error", async () => {
     const down = { fetch: () => Promise.reject(new Error("down")) };
     const names = await berth(["__complete", "--", "scale", ""], down);
     expect(names).toEqual({ exitCode: 0, stdout: "", stderr: "" });
@@ -73,11 +73,11 @@ describe("completion", () => {
 });
 
 describe("the script of bash", () => {
-  test("is valid, and completes with what `berth __complete` answers", async () => {
+  test("is valid, and offers the candidates of `berth __complete`", async () => {
     const { stdout: script } = await berth(["completion", "bash"], api);
     expect(spawnSync("bash", ["-n"], { input: script }).status).toBe(0);
-    // `berth` here echoes its arguments, as one candidate each: so the test sees the request of the
-    // shell.
+    // `berth` here echoes its arguments, one candidate each, so that the test sees the request of
+    // the shell.
     const session = `${script}
 berth() { shift 2; printf '%s\\n' "$#" "$@"; }
 COMP_WORDS=(berth get services me) COMP_CWORD=3
@@ -90,7 +90,7 @@ complete -p berth`;
     expect(run.stdout).toContain("-F _berth berth");
   });
 
-  test("zsh and fish get scripts that ask the same", async () => {
+  test("zsh and fish get scripts that call the same command", async () => {
     for (const shell of ["zsh", "fish"]) {
       const { stdout } = await berth(["completion", shell], api);
       expect(stdout).toContain("berth __complete --");

@@ -60,7 +60,7 @@ describe("where requests go, and as whom", () => {
     expect(found).toMatchObject({ apiUrl: "http://127.0.0.1:4242", token: "admin-token" });
   });
 
-  test("with nothing at all, the default URL without a token", async () => {
+  test("is the default URL without a token if nothing is configured", async () => {
     expect(await resolveTarget({}, withoutContexts())).toMatchObject({
       apiUrl: DEFAULT_API_URL,
       token: undefined,

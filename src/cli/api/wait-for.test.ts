@@ -49,7 +49,7 @@ test("a wait for a deletion does not end early", async () => {
   expect((await berth(argv, { ...api, now: tickingClock() })).exitCode).toBe(0);
 });
 
-test("a deletion accepts --yes, as scripts pass it to each deletion", async () => {
+test("a deletion accepts --yes, because scripts pass it to each deletion", async () => {
   const api = scriptedApi(() =>
     json({ service: blocked, effects: ["Berth will stop and remove 1 set."] }),
   );

@@ -39,7 +39,7 @@ test("yields the bytes before an error, then throws it", async () => {
   await expect(batches.next()).rejects.toThrow("the connection broke");
 });
 
-test("ends at once if the consumer stops while the source is quiet", async () => {
+test("ends immediately if the consumer stops while the source is quiet", async () => {
   const source = (async function* () {
     yield encode("a");
     await new Promise(() => undefined); // never resolves

@@ -45,7 +45,7 @@ it("a run that fails fails for its callers only", async () => {
   expect(await second).toBe(2);
 });
 
-it("a call starts at once if no run is in progress", async () => {
+it("a call starts immediately if no run is in progress", async () => {
   const { runs, call, settle } = controlled();
   const first = call();
   runs[0]?.end(1);

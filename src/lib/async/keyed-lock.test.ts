@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { KeyedLock } from "./keyed-lock.ts";
 
-it("runs one task at a time for each key, in order, also after a failure", async () => {
+it("runs one task at a time for each key, in order, even after a failure", async () => {
   const lock = new KeyedLock();
   const seen: string[] = [];
   let release: () => void = () => undefined;
@@ -23,7 +23,7 @@ it("runs one task at a time for each key, in order, also after a failure", async
   expect(lock.isHeld("a")).toBe(false);
 });
 
-it("an aborted task leaves the line at once, and never runs", async () => {
+it("an aborted task leaves the queue immediately, and never runs", async () => {
   const lock = new KeyedLock();
   let release: () => void = () => undefined;
   const first = lock.run("a", () => new Promise<void>((resolve) => (release = resolve)));

@@ -69,7 +69,7 @@ describe("streams and waits of a token", () => {
   const stream = (token: string, signal: AbortSignal) =>
     test.request("GET", "/v1/events", { token, signal, headers: { accept: "text/event-stream" } });
 
-  it("are limited for each token, and a place is free once its request has ended", async () => {
+  it("are limited for each token, and a slot is free once its request has ended", async () => {
     const client = new AbortController();
     const { signal } = client;
     const waits = Array.from({ length: LONG_REQUESTS_MAX - 1 }, () => wait(acme, signal));
@@ -90,7 +90,7 @@ describe("streams and waits of a token", () => {
     await Promise.all(last);
   });
 
-  it("give their place back when a stream is refused for its cursor", async () => {
+  it("release their slot when a stream is refused for its cursor", async () => {
     const token = await test.tokenOf("tenant", "acme");
     for (let round = 0; round <= LONG_REQUESTS_MAX; round++) {
       const response = await test.request("GET", "/v1/events?after=99999999999999999999.0", {
@@ -102,7 +102,7 @@ describe("streams and waits of a token", () => {
   });
 });
 
-it("open logs are limited for each tenant and host, so that one tenant does not take all streams of an agent", async () => {
+it("open logs are limited for each tenant and host, so that one tenant cannot use all streams of an agent", async () => {
   const client = new AbortController();
   const follow = async (token: string) => {
     const sets = await test.request("GET", "/v1/sets?service=web", { token });

@@ -46,7 +46,7 @@ async function readUntil(cursor: string, count: number, pageLength = 100): Promi
   return texts;
 }
 
-it("gives an event of a late commit once", async () => {
+it("returns an event of a late commit once", async () => {
   const start = await readEventsAfter(test.ctx, null, noFilter, undefined, 100);
   const late = await sql.reserve();
   await late`begin`;
@@ -60,7 +60,7 @@ it("gives an event of a late commit once", async () => {
   expect(texts).toEqual(["begun first, committed last", "begun last, committed first"]);
 });
 
-it("gives each event once and in order, with pages of any length", async () => {
+it("returns each event once and in order, with pages of any length", async () => {
   const start = await readEventsAfter(test.ctx, null, noFilter, undefined, 100);
   const wanted = Array.from({ length: 25 }, (_unused, index) => `paged ${index}`);
   for (const text of wanted.slice(0, 10)) await insertEvent(sql, text);
@@ -73,7 +73,7 @@ it("gives each event once and in order, with pages of any length", async () => {
   expect(seen).toEqual(wanted);
 });
 
-it("leaves no event of a rolled back transaction, which delays no other event", async () => {
+it("returns no event of a rolled back transaction, which delays no other event", async () => {
   const start = await readEventsAfter(test.ctx, null, noFilter, undefined, 100);
   await sql
     .begin(async (tx) => {

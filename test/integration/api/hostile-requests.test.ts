@@ -128,8 +128,8 @@ const pathOf = (path: string) =>
     .replace("{pool}", "default");
 
 /**
- * Everything a refused request must leave alone, as one text. Leases are renewed by time, not by
- * requests.
+ * Everything that a refused request must not change, as one text. Leases are renewed by time, not
+ * by requests.
  */
 async function fingerprint(): Promise<string> {
   const rows = await test.ctx.db.execute(sql`
@@ -289,7 +289,7 @@ describe("text that Postgres cannot hold", () => {
     return found;
   };
 
-  it.each(unstorable)("answers 422 to %j from people, in values and in keys", async (text) => {
+  it.each(unstorable)("answers 422 to %j from users, in values and in keys", async (text) => {
     const enroll = { ...(validBodies["enrollHost"] as object), agentVersion: text };
     const hook = { name: "odd", rules: [{ match: { [text]: "x" }, want: { step: 1 } }] };
     for (const [name, body] of [

@@ -27,7 +27,7 @@ async function countServices(name: string): Promise<number> {
   return rows.length;
 }
 
-it("gives 20 concurrent requests with one key one effect and one answer", async () => {
+it("gives 20 concurrent requests with one key one effect and one response", async () => {
   const jobsBefore = test.enqueued.length;
   const responses = await Promise.all(
     Array.from({ length: 20 }, () => post("/v1/services", "storm", serviceBody("storm"))),
@@ -48,7 +48,7 @@ it("gives 20 concurrent requests with one key one effect and one answer", async 
   expect(test.enqueued.length - jobsBefore).toBe(1);
 });
 
-it("repeats the first answer with its headers for a later equal request", async () => {
+it("repeats the first response with its headers for a later equal request", async () => {
   const first = await post("/v1/services", "again", serviceBody("again"));
   const second = await post("/v1/services", "again", serviceBody("again"));
   expect(second.status).toBe(201);
@@ -66,7 +66,7 @@ it("rejects another request with a used key as a conflict, which changes nothing
   expect(await countServices("used-other")).toBe(0);
 });
 
-it("repeats a 4xx answer even after its cause has ended", async () => {
+it("repeats a 4xx response even after its cause has ended", async () => {
   const tight = serviceBody("refused", { template: { ...serviceBody("x").template, cpu: 1_000 } });
   await test.ensureTenant("small");
   await test.ctx.db.execute(sql`update tenants set cpu_millis_max = 1 where name = 'small'`);

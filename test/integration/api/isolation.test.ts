@@ -66,7 +66,7 @@ const operations = mountApiForDocs("0").mounted.filter(
 );
 
 describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name, operation) => {
-  it("gives a foreign resource and a missing one the same answer, byte for byte", async () => {
+  it("gives a foreign resource and a missing one the same response, byte for byte", async () => {
     const path = (values: Record<string, string>) =>
       operation.path.replace(/\{([^}]+)\}/g, (_all, key: string) => values[key] ?? "app");
     const known = {
@@ -157,14 +157,14 @@ describe("Berth-Tenant", () => {
     expect(response.status).toBe(200);
   });
 
-  it("absent, names are looked up in the tenant default", async () => {
+  it("selects the tenant default for names if the caller omits it", async () => {
     const response = await test.request("GET", `/v1/services/${theirs.name}`, {
       token: test.adminToken,
     });
     expect(response.status).toBe(404);
   });
 
-  it("gives a foreign tenant and a missing one the same answer to a caller with a tenant", async () => {
+  it("gives a foreign tenant and a missing one the same response to a caller with a tenant", async () => {
     const strip = async (response: Response) =>
       (await response.text()).replace(/"requestId":"[^"]+"/, "");
     const [foreign, missing, nonsense] = await Promise.all([
@@ -178,7 +178,7 @@ describe("Berth-Tenant", () => {
     expect(await strip(nonsense)).toBe(text);
   });
 
-  it("of the caller's own tenant changes nothing", async () => {
+  it("changes nothing if it names the caller's own tenant", async () => {
     expect((await get(mine, "acme")).status).toBe(200);
   });
 });

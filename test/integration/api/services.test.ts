@@ -248,7 +248,7 @@ describe("wait", () => {
     expect(await json(waiting)).toEqual({ reached: true, service: null });
   });
 
-  it("answers 404 to a missing service, also for deleted", async () => {
+  it("answers 404 for a missing service, even with `for=deleted`", async () => {
     const response = await send("GET", "/v1/services/nowhere/wait?for=deleted&timeoutSeconds=0");
     expect(response.status).toBe(404);
   });

@@ -137,7 +137,7 @@ describe("logs", () => {
       body,
     });
 
-  it("go from the agent to the reader as text", async () => {
+  it("relays the agent's log to the reader as text", async () => {
     const reading = logs("?tail=2");
     const streamId = await takeRequest();
     const uploaded = await upload(streamId, "one\ntwo\n");
@@ -147,7 +147,7 @@ describe("logs", () => {
     expect(uploaded.status).toBe(204);
   });
 
-  it("followed, are answered before the first line comes", async () => {
+  it("begins the response to a follower before the first line arrives", async () => {
     const abort = new AbortController();
     const reading = logs("?follow=true", abort.signal);
     await takeRequest();
@@ -157,7 +157,7 @@ describe("logs", () => {
     await response.body?.cancel().catch(() => undefined);
   });
 
-  it("that the agent cannot give are 503 with its words", async () => {
+  it("answers 503 with the agent's message when the agent cannot provide the log", async () => {
     const reading = logs();
     const streamId = await takeRequest();
     await upload(streamId, "", "?error=the%20container%20was%20never%20created");
@@ -166,16 +166,16 @@ describe("logs", () => {
     expect(await response.text()).toContain("the container was never created");
   });
 
-  it("answer 404 without a reader", async () => {
+  it("answers 404 to an agent whose log has no reader", async () => {
     expect((await upload("str_01jd0000000000000000000001", "x")).status).toBe(404);
   });
 
-  it("of a container that is not in the set are 404", async () => {
+  it("answers 404 for a container that the set does not have", async () => {
     const response = await send("GET", `/v1/sets/${setId}/containers/nothing/logs`);
     expect(response.status).toBe(404);
   });
 
-  it("of a set that is nowhere are 409", async () => {
+  it("answers 409 for a set that is on no host", async () => {
     const { items } = await json<{ items: BerthSet[] }>(send("GET", "/v1/sets?service=huge"));
     const response = await send("GET", `/v1/sets/${items[0]?.id}/containers/app/logs`);
     expect(response.status).toBe(409);
@@ -209,7 +209,7 @@ describe("verbs of sets", () => {
     expect((await sync({})).sets[0]?.restartGeneration).toBe(once);
   });
 
-  it("of a set without a host answer 409", async () => {
+  it("answers 409 for a set without a host", async () => {
     const { items } = await json<{ items: BerthSet[] }>(send("GET", "/v1/sets?service=huge"));
     expect((await send("POST", `/v1/sets/${items[0]?.id}/stop`)).status).toBe(409);
   });
@@ -242,7 +242,7 @@ describe("hosts", () => {
     expect(await json(patched)).toMatchObject({ labels: { disk: "ssd" }, taints: [] });
   });
 
-  it("with a stale If-Match are not changed: 412", async () => {
+  it("answers 412 to a change of a host with a stale If-Match", async () => {
     const read = await send("GET", hostPath());
     const etag = read.headers.get("etag") ?? "";
     const patch = (disk: string) =>
@@ -257,7 +257,7 @@ describe("hosts", () => {
     expect(await json(send("GET", hostPath()))).toMatchObject({ labels: { disk: "nvme" } });
   });
 
-  it("with sets cannot be deleted: 409", async () => {
+  it("answers 409 to the deletion of a host with sets", async () => {
     expect((await send("DELETE", hostPath())).status).toBe(409);
   });
 
@@ -268,7 +268,7 @@ describe("hosts", () => {
 });
 
 describe("host pools", () => {
-  it("with a stale If-Match are not replaced: 412", async () => {
+  it("answers 412 to a replacement of a pool with a stale If-Match", async () => {
     const put = (cpuMillis: number, version?: number) =>
       test.request("PUT", "/v1/host-pools/bound", {
         token: test.adminToken,

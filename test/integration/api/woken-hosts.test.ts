@@ -51,7 +51,7 @@ const sync = (credential: string, waitMs: number): Promise<Response> => {
   return api.request("POST", "/agent/v1/sync", { token: credential, body });
 };
 
-it("answers hosts that one commit wakes a few at a time, so that other requests get their turns", async () => {
+it("answers hosts that one commit wakes a few at a time, so that other requests are not delayed", async () => {
   const waits = hosts.map(({ credential }) => sync(credential, 25_000));
   await waitUntil("all hosts wait", () => begunByTurn.flat().length === HOSTS);
   begunByTurn = [[]];

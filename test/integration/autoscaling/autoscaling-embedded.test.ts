@@ -40,7 +40,7 @@ afterAll(async () => {
   await postgres.close();
 });
 
-it("an alert scales out and in on the embedded database, many deliveries at once", async () => {
+it("concurrent deliveries of an alert scale a service out and in on the embedded database", async () => {
   const alerts = [cpuHigh(), cpuHigh({ key: "second" })];
   const receipts = await Promise.all(
     Array.from({ length: 8 }, () => deliverAlerts(fleet.ctx, menu.hookId, alerts)),
@@ -60,7 +60,7 @@ it("an alert scales out and in on the embedded database, many deliveries at once
   ]);
 });
 
-it("hooks are deleted and journals swept on the embedded database", async () => {
+it("deletes hooks and old decisions on the embedded database", async () => {
   await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh({ key: "third" })]);
   await deleteHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId);
   expect((await menu.demands()).items[0]).toMatchObject({ key: "third", state: "resolved" });

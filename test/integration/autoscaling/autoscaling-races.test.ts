@@ -30,7 +30,7 @@ beforeAll(async () => {
 });
 afterAll(() => fleet.close());
 
-/** Does `work` in every process, `times` times in each, all at once. */
+/** Runs `work` in every process, `times` times in each, all concurrently. */
 function everywhere<T>(times: number, work: (ctx: ControlContext) => Promise<T>): Promise<T[]> {
   const runs = Array.from({ length: times }, () => processes).flat();
   return Promise.all(runs.map(work));
@@ -38,7 +38,7 @@ function everywhere<T>(times: number, work: (ctx: ControlContext) => Promise<T>)
 
 const resolved = (more: Partial<Alert> = {}) => cpuHigh({ status: "resolved", ...more });
 
-it("the same alert delivered forty times at once has one effect", async () => {
+it("forty concurrent deliveries of one alert have one effect", async () => {
   const menu = await createAutoscaledService(fleet, "delivered-at-once");
   const receipts = await everywhere(10, (ctx) => deliverAlerts(ctx, menu.hookId, [cpuHigh()]));
   expect(new Set(receipts.map((receipt) => JSON.stringify(receipt)))).toEqual(
@@ -50,7 +50,7 @@ it("the same alert delivered forty times at once has one effect", async () => {
   expect(await menu.desired()).toBe(5);
 });
 
-it("a delivery whose transaction was done, but not answered, has no second effect", async () => {
+it("a repeated delivery has no second effect if its transaction was committed and its response was lost", async () => {
   const menu = await createAutoscaledService(fleet, "not-answered");
   const broken: ControlContext = {
     ...fleet.ctx,
@@ -66,7 +66,7 @@ it("a delivery whose transaction was done, but not answered, has no second effec
   expect(left).toHaveLength(1);
 });
 
-it("an alert and its end at once, from many senders, leave nothing firing", async () => {
+it("concurrent `firing` and `resolved` alerts of many senders leave no alert firing", async () => {
   const menu = await createAutoscaledService(fleet, "begin-and-end");
   for (let run = 0; run < 8; run++) {
     const startsAt = new Date(Date.UTC(2026, 0, 5, 3, run)).toISOString();
@@ -80,7 +80,7 @@ it("an alert and its end at once, from many senders, leave nothing firing", asyn
   expect(items.filter((demand) => demand.state === "firing")).toEqual([]);
 });
 
-it("alerts of one rule that arrive at once from many senders add one step", async () => {
+it("concurrent alerts of one rule from many senders add one step", async () => {
   const menu = await createAutoscaledService(fleet, "steps");
   const keys = ["a", "b", "c", "d"];
   await Promise.all(
@@ -94,7 +94,7 @@ it("alerts of one rule that arrive at once from many senders add one step", asyn
   expect(await menu.desired()).toBe(5);
 });
 
-it("one decision acts, however many job workers decide", async () => {
+it("one decision takes effect if several job workers evaluate a service", async () => {
   const menu = await createAutoscaledService(fleet, "decided-at-once");
   await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
   const outcomes = await everywhere(5, (ctx) => autoscaleService(ctx, menu.serviceId));
@@ -103,7 +103,7 @@ it("one decision acts, however many job workers decide", async () => {
   expect(await menu.setsCount()).toBe(5);
 });
 
-it("sweeps at once release a demand once and scale in once", async () => {
+it("concurrent sweeps release a demand once and scale in once", async () => {
   const menu = await createAutoscaledService(fleet, "swept-at-once");
   await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
   await menu.runJobs();
@@ -120,7 +120,7 @@ it("sweeps at once release a demand once and scale in once", async () => {
 
 const REPETITIONS_MAX = 10;
 
-/** Repeats a call that the connection pool refused as overloaded, as a client does after a 503. */
+/** Retries a call that the connection pool refused as overloaded, like a client after a 503. */
 async function repeatWhileShed(call: () => Promise<unknown>): Promise<unknown> {
   for (let repetition = 0; ; repetition++) {
     try {
@@ -132,7 +132,7 @@ async function repeatWhileShed(call: () => Promise<unknown>): Promise<unknown> {
   }
 }
 
-it("deliveries, decisions, sweeps, users and a deletion at once end without a deadlock, in what the last of them says", async () => {
+it("concurrent deliveries, decisions, sweeps, user changes and a deletion do not deadlock, and the last one takes effect", async () => {
   const menu = await createAutoscaledService(fleet, "everything", {
     stabilizationSeconds: 0,
     max: 40,
@@ -164,7 +164,7 @@ it("deliveries, decisions, sweeps, users and a deletion at once end without a de
   expect([await menu.desired(), await menu.setsCount()]).toEqual([4, 4]);
 });
 
-it("a release by hand and the alert's own end at once release it once", async () => {
+it("a release by a user and a concurrent `resolved` alert release a demand once", async () => {
   const menu = await createAutoscaledService(fleet, "released-at-once");
   await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
   const [demand] = (await menu.demands()).items;

@@ -42,7 +42,7 @@ beforeEach(() => {
 
 const resolved = () => cpuHigh({ status: "resolved", endsAt: "2026-01-05T03:10:00Z" });
 describe("an alert", () => {
-  it("scales a service out while it fires, and in again when its stabilization time is over", async () => {
+  it("scales a service out while it fires, and in after its stabilization window", async () => {
     const menu = await createAutoscaledService(fleet, newName());
     expect(await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()])).toEqual({
       accepted: 1,
@@ -77,7 +77,7 @@ describe("an alert", () => {
     });
   });
 
-  it("that is delivered again writes nothing: no demand, no decision, no event, no job", async () => {
+  it("a repeated delivery writes no demand, no decision, no event and no job", async () => {
     const menu = await createAutoscaledService(fleet, newName());
     const receipt = await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
@@ -91,7 +91,7 @@ describe("an alert", () => {
     expect(await countRows()).toEqual(before);
   });
 
-  it("that is over does not begin again, and its end is not put off by a second one", async () => {
+  it("a second `resolved` neither reopens an ended alert nor extends its stabilization window", async () => {
     const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await deliverAlerts(fleet.ctx, menu.hookId, [resolved()]);
@@ -101,7 +101,7 @@ describe("an alert", () => {
     expect(first?.state).toBe("resolved");
   });
 
-  it("that fires again with the start that it had, well after its end, counts again until its next end", async () => {
+  it("an alert that fires again with its old start, long after it resolved, counts until it resolves again", async () => {
     const menu = await createAutoscaledService(fleet, newName(), { stabilizationSeconds: 0 });
     const passMinutes = (minutes: number) =>
       fleet.ctx.db
@@ -128,7 +128,7 @@ describe("an alert", () => {
     expect(await menu.desired()).toBe(3);
   });
 
-  it("that a user released stays released, however long it fires", async () => {
+  it("a demand that a user released stays released while its alert fires", async () => {
     const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     const [demand] = (await menu.demands()).items;
@@ -139,7 +139,7 @@ describe("an alert", () => {
     expect((await menu.demands()).items).toMatchObject([{ state: "released" }]);
   });
 
-  it("whose end arrives before its beginning raises no demand", async () => {
+  it("an alert whose `resolved` arrives before its `firing` raises no demand", async () => {
     const menu = await createAutoscaledService(fleet, newName());
     expect(await deliverAlerts(fleet.ctx, menu.hookId, [resolved()])).toEqual({
       accepted: 0,
@@ -154,7 +154,7 @@ describe("an alert", () => {
     expect(await menu.desired()).toBe(3);
   });
 
-  it("that matches no rule is counted as ignored", async () => {
+  it("an alert without a matching rule is counted as ignored", async () => {
     const menu = await createAutoscaledService(fleet, newName());
     const other = cpuHigh({ key: "other", labels: { alertname: "DiskFull" } });
     expect(await deliverAlerts(fleet.ctx, menu.hookId, [other, cpuHigh()])).toEqual({
@@ -175,7 +175,7 @@ describe("an alert", () => {
     }
   });
 
-  it("of another rule takes its step over the same base, and an absolute demand raises that base", async () => {
+  it("the steps of several rules add to one base, and an absolute demand raises that base", async () => {
     const menu = await createAutoscaledService(fleet, newName(), {
       rules: [
         { match: { alertname: "CpuHigh" }, want: { step: 2 } },
@@ -213,7 +213,7 @@ describe("an alert", () => {
     expect(await menu.desired()).toBe(10);
   });
 
-  it("that resolves changes no size while Berth holds it, and stores its decision once", async () => {
+  it("a resolved alert changes no size while Berth holds its demand, and stores its decision once", async () => {
     const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
@@ -266,7 +266,7 @@ describe("an alert", () => {
     );
   });
 
-  it("with hostile text and times from the ends of the calendar is stored as far as possible", async () => {
+  it("an alert with hostile text and extreme times is stored as far as possible", async () => {
     const menu = await createAutoscaledService(fleet, newName(), {
       rules: [{ match: {}, want: { step: 1 } }],
     });
@@ -291,8 +291,8 @@ describe("an alert", () => {
   });
 });
 
-describe("a thousand alerts at once", () => {
-  it("are one delivery, one transaction, one job", async () => {
+describe("a thousand concurrent alerts", () => {
+  it("need one delivery, one transaction and one job", async () => {
     const menu = await createAutoscaledService(fleet, newName());
     const alerts = Array.from({ length: 1_000 }, (_, index) =>
       cpuHigh({ key: `key-${index}`, labels: { alertname: "CpuHigh", instance: `i${index}` } }),
@@ -312,7 +312,7 @@ describe("a thousand alerts at once", () => {
   });
 });
 
-it("more demands than a service may be held by are ignored, and those that it has stay", async () => {
+it("ignores demands above the maximum of a service, and retains the existing ones", async () => {
   const menu = await createAutoscaledService(fleet, newName());
   const deliver = (delivery: number, count: number) =>
     deliverAlerts(
@@ -338,14 +338,14 @@ describe("a sweep", () => {
     expect(await menu.desired()).toBe(5);
   });
 
-  it("finds nothing to do where everything is decided", async () => {
+  it("finds nothing to do if no service is due", async () => {
     await drainSweep();
     const before = await countRows();
     expect(await evaluateDueServices(fleet.ctx)).toEqual({ evaluated: 0, scaled: 0, failed: 0 });
     expect(await countRows()).toEqual(before);
   });
 
-  it("forgets demands and decisions after their time, never those that are held", async () => {
+  it("deletes demands and decisions after their retention, but never a held demand", async () => {
     const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh(), cpuHigh({ key: "old" })]);
     await menu.runJobs();
@@ -368,7 +368,7 @@ describe("a sweep", () => {
 });
 
 describe("a tenant's quota", () => {
-  it("limits the wants of alerts, and a later decision uses quota that became free", async () => {
+  it("limits the requests of alerts, and a later decision uses quota that became free", async () => {
     const quota = { setsMax: 6, cpuMillisMax: 1e9, memoryBytesMax: 2 ** 50 };
     const tenant = await createTenant(fleet.ctx, tenantBody("small", quota));
     const small = { ...fleet, tenantId: tenant.id };

@@ -73,14 +73,14 @@ describe("scale-in", () => {
     expect([last?.fromReplicas, last?.toReplicas]).toEqual([4, 3]);
   });
 
-  it("decides again before each step: an alert that fires meanwhile stops it", async () => {
+  it("evaluates the service before each step: an alert that fires meanwhile stops the scale-in", async () => {
     const menu = await createScalingIn();
     await deliverAlerts(fleet.ctx, menu.hookId, [queueLong]);
     expect(await passAndDecide(menu, 60)).toBe(7);
     expect(await passAndDecide(menu, 60)).toBe(7);
   });
 
-  it("continues in its steps when users change the replicas meanwhile", async () => {
+  it("continues step by step if users change the replicas meanwhile", async () => {
     const menu = await createScalingIn();
     await scaleService(fleet.ctx, fleet.tenantId, menu.name, { replicas: 2 }, undefined);
     expect(await menu.desired()).toBe(8);
@@ -88,7 +88,7 @@ describe("scale-in", () => {
     expect(await passAndDecide(menu, 60)).toBe(2);
   });
 
-  it("by users takes effect at once", async () => {
+  it("a scale-in by a user takes effect immediately", async () => {
     const menu = await createAutoscaledService(fleet, newName(), { rules, scaleIn, replicas: 12 });
     await scaleService(fleet.ctx, fleet.tenantId, menu.name, { replicas: 2 }, undefined);
     expect([await menu.desired(), await menu.setsCount()]).toEqual([2, 2]);
@@ -105,7 +105,7 @@ describe("a further step", () => {
     return menu.desired();
   };
 
-  it("of another alert waits until the sets of the last step are ready", async () => {
+  it("a step of another alert waits until the sets of the last step are ready", async () => {
     const menu = await createAutoscaledService(fleet, newName(), { rules: stacking, scaleOut });
     expect([await fire(menu, "a"), await fire(menu, "b")]).toEqual([5, 5]);
     expect((await menu.decisions()).items[0]?.because.at(-1)).toBe(
@@ -124,7 +124,7 @@ describe("a further step", () => {
     expect(await passAndDecide(menu, 11)).toBe(7);
   });
 
-  it("of a rule with everySeconds follows while the rule fires, and not while it only holds", async () => {
+  it("a rule with everySeconds takes further steps while it fires, but not while it only holds", async () => {
     const rules: HookRule[] = [{ match: {}, want: { step: 2, everySeconds: 120 } }];
     const menu = await createAutoscaledService(fleet, newName(), { rules, max: 8 });
     expect(await fire(menu, "a")).toBe(5);
@@ -182,7 +182,7 @@ describe("a demand that no delivery mentions", () => {
   });
 });
 
-it("a token that invents ends of alerts fills no table: a hook keeps a bounded number of released demands", async () => {
+it("a sender of invented `resolved` alerts fills no table: a hook has a bounded number of released demands", async () => {
   const menu = await createAutoscaledService(fleet, newName());
   for (let delivery = 0; delivery < 7; delivery++) {
     const alerts = Array.from({ length: 1_500 }, (_, index) => resolved(`${delivery}-${index}`));

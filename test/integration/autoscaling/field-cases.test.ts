@@ -170,7 +170,7 @@ describe("A7: a delivery of Grafana", () => {
 });
 
 describe("a malformed alert", () => {
-  it("does not cost the other alerts of its delivery", async () => {
+  it("does not affect the other alerts of its delivery", async () => {
     const menu = await createCase({ step: 2 });
     const alerts = [{ ...alert("a", "firing"), startsAt: "yesterday" }, alert("b", "firing"), 7];
     const response = await menu.deliver(webhook(alerts));
@@ -186,7 +186,7 @@ describe("a malformed alert", () => {
     expect(await menu.decide()).toBe(5);
   });
 
-  it("alone is an error that names the member", async () => {
+  it("a delivery of malformed alerts only is an error that names the member", async () => {
     const menu = await createCase({ step: 2 });
     const response = await menu.deliver(
       webhook([{ ...alert("a", "firing"), startsAt: "yesterday" }]),

@@ -47,7 +47,7 @@ const codeOf = (work: Promise<unknown>) =>
   );
 
 describe("a hook", () => {
-  it("is shown with its paths, and its token opens this hook only", async () => {
+  it("shows its paths, and its token permits this hook only", async () => {
     const menu = await createAutoscaledService(fleet, newName());
     const { items } = await listHooks(fleet.ctx, fleet.tenantId, menu.name, { limit: 10 });
     expect(items.map((hook) => hookSchema.parse(hook).paths)).toEqual([
@@ -87,7 +87,7 @@ describe("a hook", () => {
     );
   });
 
-  it("that is changed keeps its token and what it holds; alerts that begin later go by the new rules", async () => {
+  it("a changed hook keeps its token and its held demands; the new rules apply to later alerts", async () => {
     const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     const rules = [{ match: {}, want: { replicas: 9 } }];
@@ -108,7 +108,7 @@ describe("a hook", () => {
     expect(await codeOf(refused)).toBe("invalid-request");
   });
 
-  it("that is deleted rejects alerts and its token, and its demands end after the stabilization time", async () => {
+  it("a deleted hook rejects alerts and its token, and its demands end after the stabilization window", async () => {
     const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();
@@ -126,14 +126,14 @@ describe("a hook", () => {
     expect(await menu.desired()).toBe(3);
   });
 
-  it("of a service that is being deleted rejects alerts", async () => {
+  it("a hook of a service that is being deleted rejects alerts", async () => {
     const menu = await createAutoscaledService(fleet, newName());
     await deleteService(fleet.ctx, fleet.tenantId, menu.name, undefined);
     expect(await codeOf(deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]))).toBe("not-found");
     expect(await autoscaleService(fleet.ctx, menu.serviceId)).toBeUndefined();
   });
 
-  it("and its demands are not found by another tenant (I9)", async () => {
+  it("another tenant finds neither the hook nor its demands (I9)", async () => {
     const menu = await createAutoscaledService(fleet, newName());
     await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
     await menu.runJobs();

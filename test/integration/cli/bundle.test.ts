@@ -76,7 +76,7 @@ test("an installation without sources and esbuild uses the bundle of its build",
   expect(await berth("get", "--help")).toContain("Usage: berth get");
 });
 
-test("without a bundle and esbuild, the command says how to build", async () => {
+test("the command explains how to build if there is neither a bundle nor esbuild", async () => {
   await rm(path.join(checkout, "dist"), { recursive: true });
   await expect(berth("--version")).rejects.toMatchObject({
     code: 1,

@@ -100,7 +100,7 @@ describe("apply", () => {
     expect(await berthJson<Service>("get", "service", "first")).toEqual(before);
   });
 
-  test("changes what differs, and only that; what the file leaves out goes back to its default", async () => {
+  test("changes only the differences; a member that the file omits gets its default", async () => {
     await apply(manifest("second", "replicas: 2\nautoscale: { min: 1, max: 4 }\npriority: 7"));
     const changed = await apply(manifest("second", "replicas: 3\nautoscale: { min: 1, max: 4 }"));
     expect(changed.stdout).toContain("service/second changed (priority, replicas)\n");
@@ -151,7 +151,7 @@ describe("apply", () => {
 });
 
 describe("scale, plan, explain", () => {
-  test("scale is absolute, waits, and a plan says before what it would do", async () => {
+  test("scale is absolute and waits, and a plan shows its effects beforehand", async () => {
     await apply(manifest("fourth", "replicas: 1"));
     const plan = await berth(["plan", "scale", "fourth", "4"]);
     expect(plan.exitCode).toBe(0);
@@ -190,7 +190,7 @@ describe("scale, plan, explain", () => {
 });
 
 describe("sets and hosts", () => {
-  test("a set is stopped, started and deleted, each waited for", async () => {
+  test("stops, starts and deletes a set, and waits for each change", async () => {
     await apply(manifest("fifth", "replicas: 1"), "--wait", "--timeout", "20s");
     const [set] = await berthJson<{ id: string }[]>("get", "sets", "--service", "fifth");
     const id = set?.id ?? "";
@@ -204,7 +204,7 @@ describe("sets and hosts", () => {
     expect(deleted).toMatchObject({ exitCode: 0, stdout: `${id} is being deleted\n` });
   });
 
-  test("a service is resized and waited for; a set that is moved makes way for another", async () => {
+  test("resizes a service and waits for it; a moved set is replaced by another", async () => {
     await apply(manifest("resized", "replicas: 1"), "--wait", "--timeout", "20s");
     const change = await berth(["resize", "resized", "--cpu", "0.2", "--wait", "--timeout", "20s"]);
     expect(change).toMatchObject({ exitCode: 0 });
@@ -244,14 +244,14 @@ describe("sets and hosts", () => {
     expect(set).toMatchObject({ memoryBytes: 64 * 2 ** 20, sized: true, revision: 1, reason });
   });
 
-  test("a host is named by its name: cordoned, uncordoned, unknown", async () => {
+  test("a host is selected by its name: cordoned, uncordoned, unknown", async () => {
     expect((await berth(["cordon", "beta"])).stdout).toMatch(/beta +ready, cordoned/);
     expect((await berth(["uncordon", "beta"])).stdout).toMatch(/beta +ready /);
     const unknown = await berth(["cordon", "gamma"]);
     expect(unknown).toMatchObject({ exitCode: 3, stdout: "" });
   });
 
-  test("labels and taints of a host are set and removed, others stay", async () => {
+  test("labels and taints of a host are added and removed, and others stay", async () => {
     expect((await berth(["label", "beta", "disk=nvme", "gpu=a100"])).exitCode).toBe(0);
     await berth(["label", "beta", "gpu-"]);
     const tainted = await berth(["taint", "beta", "maintenance=soon"]);
@@ -304,7 +304,7 @@ describe("sets and hosts", () => {
     expect((await berth(["pool", "set", "default", "--overcommit", "luck=7"])).exitCode).toBe(2);
   });
 
-  test("a service is deleted with all its sets, and is an unknown one then", async () => {
+  test("deletes a service with all its sets; it is then not found", async () => {
     await apply(manifest("sixth"), "--wait", "--timeout", "20s");
     const run = await berth(["delete", "service", "sixth", "--wait", "--timeout", "20s"]);
     expect(run.stderr).toMatch(/sixth {2}deleted after/);
@@ -361,7 +361,7 @@ describe("hooks, tokens, tenants", () => {
     expect((await berth(["hook", "ls", "seventh"])).stderr).toBe("No hooks found.\n");
   });
 
-  test("a token is shown once, works, and is worthless once revoked", async () => {
+  test("a token is shown once, works, and is rejected after its revocation", async () => {
     const made = await berth(["token", "create", "reader", "--role", "read"]);
     const token = made.stdout.trim();
     expect(made.stdout.split("\n")).toHaveLength(2);
@@ -375,7 +375,7 @@ describe("hooks, tokens, tenants", () => {
     expect((await berth(["get", "tokens"])).stdout).toMatch(/reader +read +- +revoked/);
   });
 
-  test("a tenant's things are its own, and an admin names whose with --tenant", async () => {
+  test("isolates tenants; an admin selects one with --tenant", async () => {
     expect((await berth(["tenant", "create", "food", "--sets-max", "5"])).stdout).toMatch(
       /food +5 /,
     );
@@ -397,7 +397,7 @@ describe("hooks, tokens, tenants", () => {
 });
 
 describe("events", () => {
-  test("follows what happens, as one JSON object a line, until it is interrupted", async () => {
+  test("follows events, one JSON object per line, until it is interrupted", async () => {
     const interrupt = new AbortController();
     const seen: string[] = [];
     let isFollowing = false;
@@ -431,7 +431,7 @@ describe("events", () => {
     expect(seen).toContain("set-running");
   });
 
-  test("lists the last ones, oldest first", async () => {
+  test("lists the last events, oldest first", async () => {
     const run = await berth(["events", "--service", "first"]);
     const lines = run.stdout.trimEnd().split("\n");
     expect(lines[0]).toMatch(/service-created +service\/first +Service first created/);

@@ -129,7 +129,7 @@ test("a scale-in keeps sets spread over zones, and a dry run names the sets that
   expect(removed.map(({ id }) => id)).toEqual(plan.removals.map(({ setId }) => setId).sort());
 });
 
-test("anti-affinity holds in both directions: a placed service also keeps others off its hosts", async () => {
+test("anti-affinity applies in both directions: a placed service also excludes others from its hosts", async () => {
   const f = await start();
   await f.enroll("h1");
   const alone = { antiAffinity: ["db"] };
@@ -197,7 +197,7 @@ test(
   },
 );
 
-test("the waiting dry runs of one tenant leave places to other tenants", async () => {
+test("the waiting dry runs of one tenant do not block other tenants", async () => {
   const f = await start();
   await f.enroll("h1");
   const other = await createTenant(f.ctx, tenantBody("other"));

@@ -162,7 +162,7 @@ test("a host that is deleted between two plans costs one placement a second roun
   );
   await f.ctx.db.execute(sql`delete from hosts where id = ${deletedHostId}`);
   await createService(f.ctx, f.tenantId, serviceBody("second"));
-  // It is not as it was planned with, and then not there any more.
+  // The host first differs from its state in the plan, and then no longer exists.
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1, conflicts: 2 });
   await createService(f.ctx, f.tenantId, serviceBody("third"));
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1, conflicts: 0 });

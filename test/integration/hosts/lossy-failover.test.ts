@@ -25,7 +25,7 @@ afterEach(async () => {
   api = undefined;
 });
 
-test("after a failover that lost changes, the host continues after what its agent has accepted", async () => {
+test("the host continues after the changes that its agent accepted, even if a failover lost some of them", async () => {
   const f = await createFleetContext();
   fleet = f;
   const hostId = await f.enroll("h1");
@@ -33,7 +33,7 @@ test("after a failover that lost changes, the host continues after what its agen
   await f.placer.placeSets();
   const before = await f.sync(hostId, { full: true });
   const [known] = before.sets;
-  // The agent accepted three more changes, of which the database knows nothing any more.
+  // The agent accepted three more changes, which the database has lost.
   const acceptedGeneration = before.hostGeneration + 3;
   const after = await f.sync(hostId, { acceptedGeneration });
   expect(after.full).toBe(true);

@@ -99,7 +99,7 @@ test("I3: new sets replace the sets of a lost host, and the returning host remov
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
 });
 
-test("I12: no set is replaced while no host syncs, as Berth itself may have been down", async () => {
+test("I12: no set is replaced while no host syncs, because Berth itself may have been down", async () => {
   const { f, hostIds } = await fleetOf(3);
   await expireLease(f, hostIds);
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 3, replacedSets: 0 });
@@ -107,7 +107,7 @@ test("I12: no set is replaced while no host syncs, as Berth itself may have been
   expect(await setsBy(f, null)).toEqual([]);
 });
 
-test("I12: no set is replaced while a large share of a pool is lost at once", async () => {
+test("I12: no set is replaced while a large share of a pool is lost together", async () => {
   const { f, hostIds } = await fleetOf(5);
   await expireLease(f, hostIds.slice(0, 3));
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 3, replacedSets: 0, held: 3 });
@@ -170,7 +170,7 @@ test("a host that changes between lost and unhealthy is down since the first cha
   expect(await downSince()).toBe(first);
 });
 
-test("I12: after Berth was down, a host that has not returned yet has several backoffs of time", async () => {
+test("I12: after an outage of Berth, a silent host gets several agent backoffs to return", async () => {
   const { f, hostIds } = await fleetOf(5);
   f.ctx.settings = { ...f.ctx.settings, hostLostGraceMs: 30_000 };
   await expireLease(f, hostIds);
@@ -186,7 +186,7 @@ test("I12: after Berth was down, a host that has not returned yet has several ba
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 1, held: 0 });
 });
 
-test("I12: a valid lease is not a witness; only a host that syncs is", async () => {
+test("I12: only a host that has synced recently permits replacements; a valid lease does not", async () => {
   const { f, hostIds } = await fleetOf(5);
   await expireLease(f, hostIds.slice(0, 1));
   await f.ctx.db.execute(

@@ -64,7 +64,7 @@ async function removeSets(f: FleetContext, hostId: string): Promise<void> {
   await f.sync(hostId, { observed: removed.map((set) => observed(set, "absent")) });
 }
 
-test("a running set that is removed takes nothing off the unreported usage of others", async () => {
+test("removing a running set does not reduce the unreported usage", async () => {
   const f = await start();
   const hostId = await f.enroll("h1");
   await startService(f, hostId, "runs", "running");
@@ -76,7 +76,7 @@ test("a running set that is removed takes nothing off the unreported usage of ot
   expect(await unreportedMemory(f)).toBe(gib);
 });
 
-test("a set that is removed before it ran releases its unreported usage, also after a report", async () => {
+test("a set that is removed before it ran releases its unreported usage, even after a report", async () => {
   const f = await start();
   const hostId = await f.enroll("h1");
   await startService(f, hostId, "stays", "preparing");

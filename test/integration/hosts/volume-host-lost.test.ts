@@ -125,7 +125,7 @@ test("I13: a set with a volume waits for its lost host, and one event reports it
   expect(await countEvents(f, "set-held")).toBe(1);
 });
 
-test("I13: a held set runs on with its volume when its host returns", async () => {
+test("I13: a waiting set keeps running with its volume when its host returns", async () => {
   const { f, hostId, setId } = await startDatabase();
   await expireLease(f, hostId);
   await replaceSetsOfLostHosts(f.ctx);

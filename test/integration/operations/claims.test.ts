@@ -77,7 +77,7 @@ test("moves of two services never count on the same capacity: one set stays unti
   });
 });
 
-test("nothing takes the capacity of a set while it stops, and the booking is the same afterwards", async () => {
+test("no other set gets the capacity of a set while it stops, and the booking is the same afterwards", async () => {
   const { f, mover, h1, h2 } = await startDrain(["a"]);
   expect(await mover.moveSets()).toBe(1);
   expect(await bookedOn(f, h2)).toEqual({ cpu: 1_000, unreported: 1_000 });
@@ -106,7 +106,7 @@ test("the removal of a set that stops ends the claim on its next host", async ()
   expect(await bookedOn(f, h2)).toEqual({ cpu: 0, unreported: 0 });
 });
 
-test("a set whose next host is cordoned meanwhile is placed on another host at once", async () => {
+test("a set whose next host is cordoned meanwhile is placed on another host immediately", async () => {
   const { f, mover, h1, h2 } = await startDrain(["a"]);
   expect(await mover.moveSets()).toBe(1);
   expect(await bookedOn(f, h2)).toEqual({ cpu: 1_000, unreported: 1_000 });

@@ -75,7 +75,7 @@ test("a drain replaces one set of a service at a time, and removes it once the o
   expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({ settled: true, replicas: 2 });
 });
 
-test("a set that fits nowhere else stays on its draining host, and says why; once", async () => {
+test("a set that fits nowhere else stays on its draining host, and one event says why", async () => {
   const h1 = await f.enroll("h1");
   await run();
   await obey(h1);
@@ -137,7 +137,7 @@ test("a set with a volume leaves its host first, when another host fits, and an 
   );
 });
 
-test("a service whose sets are not ready for minReadySeconds yet is scaled to zero at once", async () => {
+test("a service whose sets are not ready for minReadySeconds yet is scaled to zero immediately", async () => {
   const h1 = await f.enroll("h1");
   await run({ replicas: 3, disruption: { minReadySeconds: 300 } });
   await obey(h1);
@@ -145,7 +145,7 @@ test("a service whose sets are not ready for minReadySeconds yet is scaled to ze
   expect((await sets()).map(({ desired }) => desired)).toEqual(["deleted", "deleted", "deleted"]);
 });
 
-test("a size that a drained set is given survives the end of the drain", async () => {
+test("a resize of a drained set survives the end of the drain", async () => {
   const h1 = await f.enroll("h1");
   await run({ replicas: 1 });
   await obey(h1);
@@ -225,7 +225,7 @@ test("a move by a user waits for capacity, and a scale-in removes the set and it
   expect((await sets())[0]?.id).not.toBe(first?.id);
 });
 
-test("a set that is stopped while another is to take its place stays, stopped, and the other goes", async () => {
+test("stopping a set during its replacement keeps the set and removes the replacement", async () => {
   const h1 = await f.enroll("h1");
   await run();
   await obey(h1);
@@ -241,7 +241,7 @@ test("a set that is stopped while another is to take its place stays, stopped, a
   expect(await sets()).toMatchObject([{ id: before?.id, desired: "stopped" }]);
 });
 
-test("a drain replaces as many sets at once as the budget allows, and the others say why they wait", async () => {
+test("a drain replaces as many sets concurrently as the budget allows, and the others say why they wait", async () => {
   const h1 = await f.enroll("h1");
   await run({ replicas: 4, disruption: { maxSurge: 3 } });
   await obey(h1);
@@ -289,7 +289,8 @@ test("a set that is not ready leaves a draining host without waiting for a ready
   });
   const h2 = await f.enroll("h2");
   await drainHost(f.ctx, h1);
-  // One healthy set is replaced, as maxSurge is 25%. The broken set needs no share of the budget.
+  // One healthy set is replaced, because maxSurge is 25%. The broken set needs no share of the
+  // budget.
   expect(await mover.moveSets()).toBe(2);
   await obey(h1);
   await f.placer.placeSets();
@@ -381,7 +382,7 @@ test("a replacement that does not become ready is removed, and the replaced set 
   });
 });
 
-test("services that fit nowhere do not keep others from their turn", async () => {
+test("services that fit nowhere do not delay others", async () => {
   const h1 = await f.enroll("h1");
   const { template } = serviceBody("large");
   const large = { template: { ...template, cpuMillis: 2_000 } };

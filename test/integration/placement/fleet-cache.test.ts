@@ -88,8 +88,8 @@ test("an error of a placement does not drop the fleet", async () => {
   await f.ctx.db.execute(sql`alter table placements rename to placements_gone`);
   await expect(f.placer.placeSets()).rejects.toThrow();
   await f.ctx.db.execute(sql`alter table placements_gone rename to placements`);
-  // A load finds this change, and the set is rejected. A refresh does not, as nothing stamps the
-  // row: the set is planned, and conflicts with the locked row.
+  // A load finds this change, and the set is rejected. A refresh does not, because nothing stamps
+  // the row: the set is planned, and conflicts with the locked row.
   await f.ctx.db.execute(sql`alter table hosts disable trigger hosts_stamp_changed_xid`);
   await f.ctx.db.execute(sql`update hosts set cordoned = true, changed_xid = '3'`);
   const outcome = await f.placer.placeSets();
@@ -116,8 +116,8 @@ test("a placer whose fleet is refreshed in the background places without a load"
   const f = await start();
   await f.enroll("h1");
   await f.placer.refreshFleet();
-  // A load finds this change, and the set is rejected. A refresh does not, as nothing stamps the
-  // row: the set is planned, and conflicts with the locked row.
+  // A load finds this change, and the set is rejected. A refresh does not, because nothing stamps
+  // the row: the set is planned, and conflicts with the locked row.
   await f.ctx.db.execute(sql`alter table hosts disable trigger hosts_stamp_changed_xid`);
   await f.ctx.db.execute(sql`update hosts set cordoned = true, changed_xid = '3'`);
   await createService(f.ctx, f.tenantId, serviceBody("web"));

@@ -73,7 +73,7 @@ for (const { how, newer, refresh } of [
     refresh: async (cache: FleetCache) => void (await withTx(handle.db, (tx) => cache.refresh(tx))),
   },
 ] as const)
-  test(`after a failover that lost changes, a refresh by ${how} loads the fleet again`, async () => {
+  test(`a refresh by ${how} loads the fleet again after a failover that lost changes`, async () => {
     const cache = new FleetCache({ reportAgeMaxMs: 120_000 });
     const { fleet: before } = await withTx(fleet.ctx.db, (tx) => cache.refresh(tx));
     expect(before.hostCount).toBe(1);

@@ -69,7 +69,7 @@ test("pending sets are placed, booked, recorded and sent to the agent of their h
   expect(await f.placer.placeSets()).toMatchObject({ placed: 0, batches: 0 });
 });
 
-test("I2: two job workers at once, with changes in between, never book a host beyond its allocatable", async () => {
+test("I2: two concurrent job workers, with changes in between, never book a host beyond its allocatable amounts", async () => {
   const f = await start();
   for (let i = 0; i < 4; i++) await f.enroll(`h${i}`);
   const second = createPlacer(f.secondContext());
@@ -87,7 +87,7 @@ test("I2: two job workers at once, with changes in between, never book a host be
   expect(await setStates(f)).toEqual({ placed: 16, pending: 8 });
 });
 
-test("a scale-in removes pending sets at once, and placed ones once their agent reports them absent", async () => {
+test("a scale-in removes pending sets immediately, and placed ones once their agent reports them absent", async () => {
   const f = await start();
   const hostId = await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 6 }));
@@ -228,7 +228,7 @@ test("a set that fails to start on one host moves to another", async () => {
   expect(again?.hostId).not.toBe(first);
 });
 
-test("reconciling twice at once adds the missing sets once", async () => {
+test("two concurrent reconciliations add the missing sets once", async () => {
   const f = await start();
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 0 }));
   const [service] = await queryRows<{ id: string }>(

@@ -16,7 +16,7 @@ import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 
 const start = fleetPerTest();
 
-test("I5: a set that fits nowhere has a reason, and is retried with backoff, and at once with new capacity", async () => {
+test("I5: a set that fits nowhere has a reason. It is retried with backoff, and immediately after new capacity", async () => {
   const f = await start();
   await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 6 }));
@@ -81,7 +81,7 @@ test.each([
     open: (ctx: ControlContext, hostId: string) =>
       patchHost(ctx, hostId, undefined, { taints: [] }),
   },
-])("sets that wait are planned at once for $what", async ({ cause, close, open }) => {
+])("waiting sets are planned immediately for $what", async ({ cause, close, open }) => {
   const f = await start();
   const hostId = await f.enroll("h1");
   await close(f.ctx, hostId);
@@ -95,7 +95,7 @@ test.each([
   expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 0 });
 });
 
-test("without another host, a set that failed to start returns to its former host", async () => {
+test("a set that failed to start returns to its previous host if no other host fits", async () => {
   const f = await start();
   const hostId = await f.enroll("only");
   await createService(f.ctx, f.tenantId, serviceBody("web"));

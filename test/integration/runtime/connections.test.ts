@@ -161,7 +161,7 @@ async function holdTransactions(db: DbHandle["db"], owner: string, count: number
   return { end, countBegun: () => begun };
 }
 
-test("I15: requests that hold all of their connections leave some to agents and the placer", async () => {
+test("I15: connections for agents and the placer stay available while requests use all of theirs", async () => {
   const { db } = openThroughProxy({ statementTimeoutMs: 10_000 });
   const hold = await holdTransactions(db, "tenant", 20);
   await waitUntil("the requests hold connections", async () => hold.countBegun() >= 3);
@@ -190,7 +190,7 @@ test("I15: work that is aborted or late while it waits for a connection is never
   expect(await Promise.all([10, 11, 12].map(countMarks))).toEqual([0, 0, 1]);
 });
 
-test("I15: the queue for connections has a bound for each owner, and the next request is refused at once", async () => {
+test("I15: the queue for connections has a bound for each owner, and refuses the next request immediately", async () => {
   const { db } = openThroughProxy({ statementTimeoutMs: 10_000 });
   const hold = await holdTransactions(db, "tenant", 6);
   await waitUntil("the requests hold connections", async () => hold.countBegun() >= 3);

@@ -61,13 +61,13 @@ const portOf = async (read: Promise<{ port: number }[]>) => (await read)[0]?.por
 const readPort = (handle: DbHandle) =>
   portOf(queryRows(dbForKeyReads(handle.db), sql`select inet_server_port() as port`));
 
-test("of several hosts, connections go to the primary though the standby comes first", async () => {
+test("connections go to the primary even if the standby is the first host of the URL", async () => {
   const handle = open(standby, primary);
   await insert(handle, 1);
   expect(await readPort(handle)).toBe(Number(new URL(primary.url).port));
 });
 
-test("a standby alone is unavailable, for reads too", async () => {
+test("a database with only a standby is unavailable, even for reads", async () => {
   const handle = open(standby);
   const error: unknown = await readPort(handle).then(() => undefined, toAppError);
   expect(error).toMatchObject({ code: "dependency-unavailable" });
@@ -98,7 +98,7 @@ test("migrations go to the primary", async () => {
   expect(rows).toEqual([{ table: "sets" }]);
 }, 120_000);
 
-test("after a failover no connection stays at the old primary, which still answers reads", async () => {
+test("no connection to the old primary remains after a failover, even if that server still answers reads", async () => {
   const handle = open(primary, standby);
   await insert(handle, 2);
   await readPort(handle);

@@ -106,7 +106,7 @@ describe("enqueuing while Redis hangs", () => {
     await redis.stop();
   });
 
-  it("takes a quarter of a second at most, and leaves the outbox as it is", async () => {
+  it("takes at most a quarter of a second, and does not change the outbox", async () => {
     process.kill(redis.process.pid, "SIGSTOP");
     try {
       await sql`insert into outbox (id, name, job_id, payload) values (7, 'place-sets', 'x', '{}')`;
@@ -137,7 +137,7 @@ describe("job workers", () => {
     await expect.poll(counts).toEqual({ wait: 0, active: 0, completed: 0, failed: 0 });
   });
 
-  it("several at once place every set once, and book no host beyond what it has", async () => {
+  it("several concurrent job workers place every set once, and book no host beyond its capacity", async () => {
     for (let host = 0; host < 10; host++) await plane.enroll(`h${host}`, 16);
     plane.startJobs();
     plane.startJobs();
@@ -185,7 +185,7 @@ describe("job workers", () => {
     });
   });
 
-  it("a thousand jobs are a handful of runs of the placer", async () => {
+  it("a thousand jobs need only a few runs of the placer", async () => {
     await plane.enroll("h1");
     plane.startJobs();
     const jobs = Array.from({ length: 1_000 }, (_, index) => placeJob(`many:place:${index}`));
@@ -218,7 +218,7 @@ describe("job workers", () => {
     expect(await reconcile?.run(deps, present)).toMatchObject({ outcome: "done", created: 5 });
   });
 
-  it("I1: the sweeps do the work of jobs that a paused queue accepts and never runs", async () => {
+  it("I1: the sweeps run the work of jobs that a paused queue accepts and never runs", async () => {
     await plane.enroll("h1");
     for (const name of queueNames) await plane.queues.get(name).pause();
     plane.startJobs();
@@ -232,7 +232,7 @@ describe("job workers", () => {
     expect(await takeCensus(sql)).toMatchObject({ placedTwice: 0, wronglyBooked: 0 });
   });
 
-  it("due work that fails keeps its error and waits, and stops no other", async () => {
+  it("overdue work that fails waits with its error, and stops no other work", async () => {
     const { service } = await createService(plane.ctx, plane.tenantId, serviceBody("web"));
     await sql`delete from outbox`;
     await sql`delete from sets`;
@@ -252,7 +252,7 @@ describe("job workers", () => {
     ]);
   });
 
-  it("I1: due work of a newer release's job waits for a job worker that knows it", async () => {
+  it("I1: overdue work of a newer release's job waits for a job worker that knows the job", async () => {
     await sql`insert into outbox (name, job_id, payload, due_at, attempts)
       values ('a-job-of-the-next-release', 'x', '{}', now(), 1), ('move-sets', 'y', '{"cause": "test"}', now(), 1)`;
     expect(await relayOutbox(relayDeps(), new AbortController().signal)).toBe(1);
@@ -260,7 +260,7 @@ describe("job workers", () => {
     expect(left).toEqual([{ name: "a-job-of-the-next-release", attempts: 1 }]);
   });
 
-  it("due work is claimed fairly: one tenant's thousands do not delay another's first", async () => {
+  it("overdue work is claimed fairly: thousands of one tenant do not delay the first of another", async () => {
     const other = await createTenant(plane.ctx, createTenantBody.parse({ name: "other" }));
     const mine = await createService(plane.ctx, plane.tenantId, serviceBody("mine"));
     const theirs = await createService(plane.ctx, other.id, serviceBody("theirs"));
@@ -285,7 +285,7 @@ describe("job workers", () => {
     expect(next.filter((lease) => lease !== undefined)).toHaveLength(1);
   });
 
-  it("what fails for a passing reason is tried again, with a delay that grows", async () => {
+  it("retries transient failures with exponential backoff", async () => {
     plane.startJobs();
     const { service } = await createService(plane.ctx, plane.tenantId, serviceBody("web"));
     await sql`delete from sets`; // so that there are sets to insert, for which the disk is full
@@ -340,7 +340,7 @@ describe("the queue dashboard", () => {
       await get("/api/queues?activeQueue=placement&status=failed", `Bearer ${plane.adminToken}`)
     ).json();
 
-  it("shows what failed, and why, after one attempt, as it cannot get better", async () => {
+  it("shows a permanently failed job with its reason after one attempt", async () => {
     const { queues } = (await listFailed()) as { queues: { name: string; jobs: FailedJob[] }[] };
     const [job] = queues.find((queue) => queue.name === "placement")?.jobs ?? [];
     expect(job).toMatchObject({ id: "bad.payload.1", attempts: 1 });
@@ -353,7 +353,7 @@ describe("the queue dashboard", () => {
     ["an unknown password", basic("brt_nobody-knows-this-token")],
     ["an empty password", basic("")],
     ["another scheme", "Digest abc"],
-  ])("is closed to %s", async (_who, authorization) => {
+  ])("rejects %s", async (_who, authorization) => {
     for (const path of ["", "/", "/api/queues", "/queue/placement", "/static/none.js"]) {
       const response = await get(path, authorization);
       expect(response.status).toBe(401);
@@ -362,12 +362,12 @@ describe("the queue dashboard", () => {
     }
   });
 
-  it.each(["operator", "read"] as const)("is closed to the role %s", async (role) => {
+  it.each(["operator", "read"] as const)("rejects the role %s", async (role) => {
     const { secret } = await createToken(plane.ctx, { tokenId: "tok_test" }, { name: role, role });
     expect((await get("/api/queues", `Bearer ${secret}`)).status).toBe(401);
   });
 
-  it("is open to an admin, as Bearer and as a browser's password", async () => {
+  it("accepts an admin's token, as Bearer and as a browser's password", async () => {
     for (const authorization of [`Bearer ${plane.adminToken}`, basic(plane.adminToken)]) {
       const page = await get("", authorization);
       expect(page.status).toBe(200);
@@ -375,7 +375,7 @@ describe("the queue dashboard", () => {
     }
   });
 
-  it("tries a failed job again, but not because another site says so", async () => {
+  it("retries a failed job, but rejects cross-site requests", async () => {
     const retry = (site: string) =>
       dashboard.request("/ops/queues/api/queues/placement/bad.payload.1/retry", {
         method: "PUT",

@@ -53,7 +53,7 @@ const countSets = async (serviceId: string) =>
   ).length;
 
 test.each(["reconcile-service", "autoscale-service", "resize-service"] as const)(
-  "%s gives up a locked service, and does its work once the lock is free",
+  "%s stops waiting for a locked service, and runs its work once the lock is free",
   async (name) => {
     const { id: serviceId, generation } = await createWithoutSets("web");
     await plane.ctx.db.execute(

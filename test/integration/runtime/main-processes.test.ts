@@ -25,9 +25,9 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-describe("an environment that is not valid", () => {
+describe("an invalid environment", () => {
   it.each(["api", "job-worker", "all-in-one", "migrate"])(
-    "stops %s with exit code 78 and says all that is wrong, but no value",
+    "stops %s with exit code 78, and lists every invalid variable without its value",
     async (program) => {
       const { exitCode, errorOutput } = await runMain(program, {
         DATABASE_URL: "mysql://hidden-value/db",
@@ -111,7 +111,7 @@ describe("api and job-worker", () => {
     await second.end("SIGTERM");
   });
 
-  it("api ends long polls and streams at a stop, and answers requests in flight", async () => {
+  it("a stopping api ends long polls and streams, and completes requests in flight", async () => {
     const api = await startMain("api", { ...env, BERTH_PORT: "0", BERTH_ADMIN_TOKEN: adminToken });
     const apiUrl = String(api.ready["apiUrl"]);
     const host = await HttpHost.enroll(apiUrl, adminToken, "stop-host");
@@ -165,7 +165,7 @@ describe("all-in-one", () => {
   const apiUrl = () => String(berth.ready["apiUrl"]);
   const secret = async () => (await readFile(String(berth.ready["adminTokenFile"]), "utf8")).trim();
 
-  it("needs nothing but a folder, which only its owner may read", async () => {
+  it("needs only a folder, which only its owner may read", async () => {
     expect(await requestJson(`${apiUrl()}/v1/tenants`, "GET", await secret())).toMatchObject({
       items: [{ name: "default" }],
     });

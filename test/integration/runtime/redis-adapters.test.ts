@@ -74,7 +74,7 @@ describe("over Redis", () => {
   describe("signals", () => {
     describeSignals(() => ({ here: one.signals, there: other.signals }));
 
-    it("Berths with other prefixes on the same Redis do not hear each other", async () => {
+    it("installations with different prefixes do not receive each other's signals", async () => {
       const stranger = await openSubscribed(redis.url, `${redis.prefix}-2`);
       const startedAtMs = performance.now();
       const wait = stranger.signals.waitFor("events", 300);
@@ -84,7 +84,7 @@ describe("over Redis", () => {
       expect(performance.now() - startedAtMs).toBeGreaterThanOrEqual(290);
     });
 
-    it("5,000 waits cost no subscriptions, and leave nothing behind", async () => {
+    it("5,000 waits need no subscriptions of their own, and leave no state", async () => {
       const waits = Array.from({ length: 5_000 }, (_, index) =>
         one.signals.waitFor(`host:host_${index}`, 20_000),
       );
@@ -101,7 +101,7 @@ describe("over Redis", () => {
   describe("log streams", () => {
     describeStreamRelay(() => ({ reader: one.streams, writer: other.streams }));
 
-    it("a writer is held back while its reader takes nothing", async () => {
+    it("a writer waits while its reader reads nothing", async () => {
       const request = requestOf();
       await one.streams.request("host_slow", request);
       let appended = 0;
@@ -130,30 +130,26 @@ describe("over Redis", () => {
       await expect(reading.next()).rejects.toMatchObject({ code: "dependency-unavailable" });
     });
 
-    it(
-      "a quiet container is not taken for an agent that does not come",
-      { timeout: 300_000 },
-      async () => {
-        const request = requestOf();
-        await one.streams.request("host_quiet", request);
-        await other.streams.append(request.streamId, new Uint8Array());
-        const stopping = new AbortController();
-        const reading = one.streams.read(request.streamId, stopping.signal).next();
-        const outcome = await Promise.race([reading, delay(11_000).then(() => "still reading")]);
-        stopping.abort();
-        await reading;
-        expect(outcome).toBe("still reading");
-      },
-    );
+    it("a quiet container is not mistaken for an absent agent", { timeout: 300_000 }, async () => {
+      const request = requestOf();
+      await one.streams.request("host_quiet", request);
+      await other.streams.append(request.streamId, new Uint8Array());
+      const stopping = new AbortController();
+      const reading = one.streams.read(request.streamId, stopping.signal).next();
+      const outcome = await Promise.race([reading, delay(11_000).then(() => "still reading")]);
+      stopping.abort();
+      await reading;
+      expect(outcome).toBe("still reading");
+    });
 
-    it("a host is given no more requests than it may hold", async () => {
+    it("a host gets no more requests than its limit", async () => {
       for (let count = 0; count < 100; count++) await one.streams.request("host_full", requestOf());
       await expect(one.streams.request("host_full", requestOf())).rejects.toMatchObject({
         code: "rate-limited",
       });
     });
 
-    it("everything that a stream leaves in Redis expires", async () => {
+    it("everything that a stream stores in Redis expires", async () => {
       const request = requestOf();
       await one.streams.request("host_gone", request);
       await other.streams.append(request.streamId, Buffer.from("never read"));
@@ -180,10 +176,10 @@ describe("while Redis is unreachable", () => {
     await server.stop();
   });
 
-  it("nothing throws or hangs, waits end early, and all is well when it is back", async () => {
+  it("nothing throws or hangs, waits end early, and everything recovers with Redis", async () => {
     const waitEarly = timed(() => adapters.signals.waitFor("host:host_a", 25_000));
     await server.process.kill("SIGKILL");
-    // A long poll in flight ends early, as it can no longer receive signals.
+    // A long poll in flight ends early, because it can no longer receive signals.
     expect(await waitEarly).toBeLessThan(20_000);
     expect(await timed(() => adapters.signals.publish(["events"]))).toBeLessThan(10_000);
     expect(await timed(() => adapters.signals.waitFor("events", 25_000))).toBeLessThan(20_000);

@@ -83,8 +83,8 @@ async function untilPlaced(sets: number): Promise<void> {
   });
 }
 
-describe("the work of every intent is done once", () => {
-  it("though Redis is flushed again and again all the while", { timeout: 300_000 }, async () => {
+describe("the work of every intent runs once", () => {
+  it("the work runs once if Redis is flushed repeatedly", { timeout: 300_000 }, async () => {
     const flusher = new Redis(redis.url);
     let flushes = 0;
     const stopping = new AbortController();
@@ -108,27 +108,31 @@ describe("the work of every intent is done once", () => {
     await waitUntil("the outbox is empty", async () => (await takeCensus(sql)).outbox === 0);
   });
 
-  it("although Redis is killed in the middle and stays down", { timeout: 300_000 }, async () => {
-    const before = createAndScale();
-    await redis.process.kill("SIGKILL");
-    const calls = [await before];
-    for (let count = 0; count < 3; count++) calls.push(await createAndScale());
-    // No request waits for a Redis that is not there.
-    expect(Math.max(...calls.map(({ slowestMs }) => slowestMs))).toBeLessThan(REDIS_WAIT_MS);
-    await untilPlaced(20);
-    await waitUntil("the outbox is empty", async () => (await takeCensus(sql)).outbox === 0);
+  it(
+    "the work runs once if Redis is killed meanwhile and stays down",
+    { timeout: 300_000 },
+    async () => {
+      const before = createAndScale();
+      await redis.process.kill("SIGKILL");
+      const calls = [await before];
+      for (let count = 0; count < 3; count++) calls.push(await createAndScale());
+      // No request waits for a Redis that is not there.
+      expect(Math.max(...calls.map(({ slowestMs }) => slowestMs))).toBeLessThan(REDIS_WAIT_MS);
+      await untilPlaced(20);
+      await waitUntil("the outbox is empty", async () => (await takeCensus(sql)).outbox === 0);
 
-    // And when it is back, empty, jobs come through it again.
-    redis = await startRedis({ port: redis.port });
-    await waitUntil("a job is received", async () => {
-      const attempts = countAttempts();
-      await createAndScale();
-      await delay(300);
-      return countAttempts() > attempts;
-    });
-  });
+      // And when it is back, empty, jobs come through it again.
+      redis = await startRedis({ port: redis.port });
+      await waitUntil("a job is received", async () => {
+        const attempts = countAttempts();
+        await createAndScale();
+        await delay(300);
+        return countAttempts() > attempts;
+      });
+    },
+  );
 
-  it("though Redis hangs, and its answers come late", { timeout: 300_000 }, async () => {
+  it("the work runs once if Redis hangs and answers late", { timeout: 300_000 }, async () => {
     process.kill(redis.process.pid, "SIGSTOP");
     try {
       const calls = [await createAndScale(), await createAndScale()];
@@ -142,7 +146,7 @@ describe("the work of every intent is done once", () => {
   });
 
   it(
-    "and a host's long poll ends with its desired sets without a signal",
+    "a host's long poll returns its desired sets without a signal",
     { timeout: 300_000 },
     async () => {
       await redis.process.kill("SIGKILL");

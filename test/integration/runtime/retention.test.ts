@@ -113,7 +113,7 @@ test("deleted resources and their rows are deleted after the retention time, and
   expect(await countRows()).toEqual({ ...before, tokens: (before["tokens"] ?? 0) - 1 });
 });
 
-test("of a service that lives, old revisions that no set is of and placements that others followed are forgotten", async () => {
+test("retention deletes superseded placements and unused old revisions of a live service", async () => {
   await createService(f.ctx, f.tenantId, serviceBody("lives"));
   await follow();
   const { template } = serviceBody("lives");
@@ -148,7 +148,7 @@ test("of a service that lives, old revisions that no set is of and placements th
   expect((await countRows())["placements"]).toBe(2);
 });
 
-test("an admin's revoked secret stays refused, however long ago that was", async () => {
+test("an admin's revoked secret stays refused after the retention time", async () => {
   const adminSecret = "brt_an-admin-secret-that-was-revoked";
   await ensureBootstrap(f.ctx, { adminSecret });
   await f.ctx.db.execute(sql`update tokens set revoked_at = now() where role = 'admin'`);
@@ -173,7 +173,7 @@ test("a retention step that fails stops no other", async () => {
   expect(events).toEqual([]);
 });
 
-test("retention of events reads a page of the oldest ids, however many young events there are", async () => {
+test("retention of events reads one page of the oldest ids, for any number of young events", async () => {
   const { db } = f.ctx;
   await db.execute(
     sql`insert into events (kind, text) select 'host-ready', 'young' from generate_series(1, 50000)`,

@@ -21,7 +21,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** Adds a migration that this build does not know, as a newer release would. */
+/** Adds a migration that this build does not know, like a newer release. */
 async function applyNewerMigration(): Promise<number> {
   const { db } = handle;
   await db.execute(sql`

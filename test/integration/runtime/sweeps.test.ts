@@ -124,7 +124,7 @@ describe("the lease of the sweeps", () => {
     expect(aborted).toBeGreaterThan(1);
   });
 
-  it("a run ends at its longest time, and one that ignores its signal is reported", async () => {
+  it("a run ends at its time limit, and one that ignores its signal is reported", async () => {
     let aborted = 0;
     let hung = 0;
     startWorker({
@@ -139,7 +139,7 @@ describe("the lease of the sweeps", () => {
     expect(hung).toBeGreaterThan(0);
   });
 
-  it("a stopped job worker leaves the lease to the others at once", async () => {
+  it("a stopped job worker releases the lease immediately", async () => {
     let runs = 0;
     const run = async () => void runs++;
     const stop = startWorker({ leaseMs: 600_000, run });
@@ -187,7 +187,7 @@ describe("the relay", () => {
     select 'autoscale-service', 'x' || n, jsonb_build_object('serviceId', 'svc_' || n), now(), 1
     from generate_series(1, ${rows}) n`;
 
-  it("does other work while one piece of work waits", async () => {
+  it("runs other work while one piece of work waits", async () => {
     await insertDueWork(6);
     let others = 0;
     let isFirst = true;
@@ -202,7 +202,7 @@ describe("the relay", () => {
     expect(await sql`select last_error from outbox`).toEqual([]);
   });
 
-  it("gives up work that does not end within the timeout of its job, and stores that", async () => {
+  it("stops waiting for work after the timeout of its job, and stores the error", async () => {
     await insertDueWork(1);
     expect(await relay(() => new Promise(() => undefined), 100)).toBe(1);
     const [row] = await sql`select last_error, due_at > now() as waits from outbox`;
@@ -211,7 +211,7 @@ describe("the relay", () => {
 });
 
 describe("a stop", () => {
-  it("ends the relay after the work in progress, and gives the other rows back", async () => {
+  it("ends the relay after the work in progress, and releases the other rows", async () => {
     const stopping = new AbortController();
     const registry = new Map(
       [...jobRegistry].map(([name, job]) => [

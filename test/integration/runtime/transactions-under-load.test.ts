@@ -49,7 +49,7 @@ const openPool = (size: number, options: Partial<PoolOptions> = {}) =>
  * and loses the writes of others on that connection until its idle timeout. So the test tries each
  * position around that bound.
  */
-test("transactions begun behind hundreds of statements keep their connection, and no write is lost", async () => {
+test("transactions that begin behind hundreds of statements keep their connection, and no write is lost", async () => {
   const { db } = handle;
   let nextId = 0;
   const insert = (q: Queryable) => q.execute(sql`insert into marks values (${nextId++})`);
@@ -102,7 +102,7 @@ test("more transactions than connections take turns, and each has its connection
 });
 
 /** The driver's bookkeeping of a connection must not grow with the statements that it has run. */
-test("the thousandth statement of a pool that has connections to spare costs no more than the first", async () => {
+test("the thousandth statement of a pool with free connections costs no more than the first", async () => {
   const pool = openPool(4, { inFlightMax: 64 });
   await Promise.all([1, 2, 3, 4].map((cs) => pool.run(`select pg_sleep(${cs / 100})`)));
   const looks = vi.spyOn(Array.prototype, "indexOf");
@@ -177,7 +177,7 @@ test("a statement that meets the closing of an idle connection takes effect once
 test.each([
   ["a server that nobody runs", (url: URL) => (url.port = "1"), "ECONNREFUSED"],
   ["a database that does not exist", (url: URL) => (url.pathname = "/nowhere"), "3D000"],
-])("a transaction on %s is tried once, and says why it failed", async (_, change, code) => {
+])("a transaction on %s runs once, and its error says why it failed", async (_, change, code) => {
   const url = new URL(database.url);
   change(url);
   let opened = 0;
@@ -281,7 +281,7 @@ async function withLastStatements<T>(
 const openOne = () =>
   openPostgres({ databaseUrl: database.url, connectionsMax: 1, statementTimeoutMs: 10_000 });
 
-test("a statement that comes after the commit was sent is refused", async () => {
+test("a statement after the commit is refused", async () => {
   const { db } = handle;
   const first = 9_000_000;
   const late = withLastStatements(
@@ -311,7 +311,7 @@ test("a transaction in flight at the end of its pool takes effect completely", a
   expect(await marksFrom(handle.db, first)).toHaveLength(4);
 });
 
-test("a transaction that throws leaves nothing behind, and its connection is good for the next", async () => {
+test("a transaction that throws has no effect, and the next one can use its connection", async () => {
   const { db } = handle;
   for (let round = 0; round < 5; round++) {
     const failing = withTx(db, async (tx) => {

@@ -22,7 +22,7 @@ test("the audit of replicas reaches each service, however many stay unbalanced",
   expect(seen.size).toBe(names.length);
 });
 
-test("the report of a removed set closes its service alone, whatever else is being deleted", async () => {
+test("the report of a removed set completes the deletion of its service only", async () => {
   const f = await start();
   const hostId = await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web"));

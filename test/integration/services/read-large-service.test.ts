@@ -90,7 +90,7 @@ it("I15: a read of a large service delays no read of another service", async () 
   expect((await large).counts.pending).toBe(LARGE_REPLICAS);
 });
 
-it("I15: a reader sees each change before its call, also while an older read is in flight", async () => {
+it("I15: a reader sees each change before its call, even while an older read is in flight", async () => {
   const { db, executedOf, release } = delaySecondAnswer();
   const readService = createServiceReader({ ...api.ctx, db });
   const before = readService(tenantId, "large");

@@ -25,7 +25,7 @@ async function start(replicas: number): Promise<FleetContext> {
   return fleet;
 }
 
-test("as few sets as can be are replaced elsewhere, one after the other, each once its replacement is ready", async () => {
+test("replaces the minimum number of sets, one at a time, each after its replacement is ready", async () => {
   fleet = await createFleetContext();
   const f = fleet;
   const mover = createMover(f.ctx);

@@ -82,7 +82,7 @@ test.each(["h1", "h2"])(
   },
 );
 
-test("resizes and placements of one service at once never book a host beyond what it has", async () => {
+test("concurrent resizes and placements of one service never book a host beyond its capacity", async () => {
   const f = (fleet = await createFleetContext());
   for (const name of ["h1", "h2", "h3"]) await f.enroll(name);
   const others = f.secondContext();

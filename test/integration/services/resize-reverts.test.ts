@@ -13,7 +13,7 @@ import { createService } from "../../../src/control/services/create-service.ts";
 
 const start = fleetPerTest();
 
-test("a refused resize reverts to the size that the set was given before, not to an older one", async () => {
+test("a refused resize reverts to the last size of the set, not to an older one", async () => {
   const f = await start();
   const hostId = await f.enroll("h1");
   await createService(f.ctx, f.tenantId, serviceBody("web"));

@@ -36,7 +36,7 @@ async function start(replicas: number): Promise<FleetContext> {
   return fleet;
 }
 
-test("running sets get their new size in place: Berth books it, and their hosts get it at once", async () => {
+test("running sets get their new size in place: Berth books it, and their hosts get it immediately", async () => {
   const f = await start(4);
   const hostId = (await hostIds(f))[0] ?? "";
   const before = await f.sync(hostId, { full: true });
@@ -62,7 +62,7 @@ test("running sets get their new size in place: Berth books it, and their hosts 
   expect(again.service.revision).toBe(1);
 });
 
-test("sets of an older revision keep all of it but the size", async () => {
+test("sets of an older revision change only their size", async () => {
   const f = await start(2);
   const patch = { template: serviceBody("web").template };
   for (const container of patch.template.containers) container.image = "menu:43";
@@ -86,7 +86,7 @@ test("I2: a size that one host has no capacity for is refused for all sets", asy
   for (const { cpu, booked } of await bookings(f)) expect(cpu).toBe(booked);
 });
 
-test("a large service is resized in rounds of 100 sets, and new sets have the size at once", async () => {
+test("a large service is resized in rounds of 100 sets, and new sets have the size immediately", async () => {
   fleet = await createFleetContext();
   const f = fleet;
   const allocatable = { ...smallHost, cpuMillis: 1_000_000, memoryBytes: 2 ** 42 };
@@ -120,7 +120,7 @@ test("a large service is resized in rounds of 100 sets, and new sets have the si
   expect(await sizes()).toEqual([{ cpu: 500, sets: replicas }]);
 });
 
-test("a second resize of another amount continues the rounds that the first one has left", async () => {
+test("a second resize of another amount includes the sets that the first one has not resized yet", async () => {
   fleet = await createFleetContext();
   const f = fleet;
   const allocatable = { ...smallHost, cpuMillis: 1_000_000, memoryBytes: 2 ** 42 };
@@ -142,7 +142,7 @@ test("a second resize of another amount continues the rounds that the first one 
   expect(sizes).toEqual([{ cpu: 500, memory: service.size.memoryBytes }]);
 });
 
-test("I2: a smaller size stays booked until the kernel applies it, and then waiting sets are planned", async () => {
+test("I2: the old size stays booked until the kernel applies a smaller one; then waiting sets are planned", async () => {
   const f = await start(1);
   const [hostId = "", otherId = ""] = await hostIds(f);
   await cordonHost(f.ctx, otherId);
@@ -169,7 +169,7 @@ test("I2: a smaller size stays booked until the kernel applies it, and then wait
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
 });
 
-test("a size that is refused again and again is taken back: one size everywhere, with the reason", async () => {
+test("a size that hosts refuse repeatedly is reverted: one size everywhere, with the reason", async () => {
   const f = await start(1);
   const [hostId = ""] = (
     await queryRows<{ hostId: string }>(f.ctx.db, sql`select host_id as "hostId" from sets`)
@@ -187,7 +187,7 @@ test("a size that is refused again and again is taken back: one size everywhere,
   const [back] = (await f.sync(hostId, { full: true })).sets;
   expect(back).toMatchObject({ revision: 1, template: { cpuMillis: 1_000, memoryBytes: GiB } });
   expect(back?.generation).toBe(set.generation + 1);
-  // Until the agent says that it has its former size, both are booked.
+  // Until the agent reports the previous size as applied, both sizes are booked.
   const booked = (await bookings(f)).find(({ cpu }) => cpu > 0);
   expect(booked).toMatchObject({ cpu: 2_000, memory: GiB });
   await obey(f, hostId);
@@ -216,7 +216,7 @@ test("a size that is refused again and again is taken back: one size everywhere,
   });
 });
 
-test("pending sets that become smaller are planned at once; those that leave do not hinder it", async () => {
+test("pending sets that become smaller are planned immediately, even while other sets are removed", async () => {
   fleet = await createFleetContext();
   const f = fleet;
   const h1 = await f.enroll("h1");
@@ -236,7 +236,7 @@ test("pending sets that become smaller are planned at once; those that leave do 
   await resize(f, { cpu: 1.5 });
   await resize(f, { cpu: 0.5 });
   expect(f.enqueued.map(({ name }) => name)).toContain("place-sets");
-  // due at once, though all is still booked
+  // due immediately, although everything is still booked
   expect(await f.placer.placeSets()).toMatchObject({ rejected: 2 });
   await f.sync(h1, { observed: [observed(leaving, "absent", { generation: 1_000 })] });
   const released = await getSet(f.ctx, f.tenantId, leaving.setId);
@@ -247,7 +247,7 @@ test("pending sets that become smaller are planned at once; those that leave do 
   for (const { cpu, booked } of await bookings(f)) expect([cpu, booked]).toEqual([2_500, 2_500]);
 });
 
-test("less memory than a set or a container of it uses is refused with the figure, unless the report is old", async () => {
+test("a memory limit below the usage of a set or container is refused with the figure, unless the report is old", async () => {
   const f = await start(1);
   const [used] = await queryRows<{ hostId: string; setId: string }>(
     f.ctx.db,
@@ -299,7 +299,7 @@ test("less memory than a set or a container of it uses is refused with the figur
   await resize(f, { memory: "160Mi" }); // its agent and the kernel have the last word
 });
 
-test("an event reports a resize when the kernel applies it, and a warning reports a hindrance", async () => {
+test("an event reports a resize when the kernel applies it, and a warning reports an obstacle", async () => {
   const f = await start(1);
   const [hostId = ""] = await hostIds(f);
   const report = async (changes: Parameters<typeof observed>[2]) => {
@@ -324,7 +324,7 @@ test("an event reports a resize when the kernel applies it, and a warning report
   expect(await readKinds()).toEqual(["service-resized", "set-warning", "set-resized"]);
 });
 
-test("volumes grow only, and only where there is one", async () => {
+test("volumes only grow, and only sets with a volume are affected", async () => {
   const f = await start(1);
   await expect(resize(f, { volume: "1Gi" })).rejects.toThrow("no volume in its template");
   expect(() => resizeServiceBody.parse({})).toThrow("at least one");

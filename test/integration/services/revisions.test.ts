@@ -56,7 +56,7 @@ test("a changed template is a target that no scale-out rolls out", async () => {
   expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({ settled: false });
 });
 
-test("a patch that adopts the target gives it to new sets; settled then counts them all", async () => {
+test("new sets have the target revision after a patch adopts it, and `settled` counts all of them", async () => {
   const { f, hostId, change } = await startChanged("new-sets");
   expect(change.service).toMatchObject({ revision: 2, targetRevision: 2, updatedSets: 0 });
   expect(change.effects[0]).toContain("Sets created from now on have revision 2");
@@ -73,7 +73,7 @@ test("a patch that adopts the target gives it to new sets; settled then counts t
   });
 });
 
-test("a target is adopted later, or given up by a patch back to the current template", async () => {
+test("a target is adopted later, or withdrawn by a patch back to the current template", async () => {
   const { f, template } = await startChanged();
   const [container] = template.containers;
   if (!container) throw new Error("the template has a container");

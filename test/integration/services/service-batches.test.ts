@@ -23,7 +23,7 @@ afterEach(() => f.close());
 const create = (name: string, more: object = {}) =>
   createService(f.ctx, f.tenantId, serviceBody(name, more));
 
-/** Creates all services at once. The codes of the failures are in the order of the names. */
+/** Creates all services concurrently. The codes of the failures are in the order of the names. */
 async function createAll(names: readonly string[]): Promise<unknown[]> {
   const outcomes = await Promise.allSettled(names.map((name) => create(name, { replicas: 2 })));
   return outcomes.map((outcome) =>

@@ -56,7 +56,7 @@ describe("the rotation of a token", () => {
     expect(await areValid(old.secret, rotated.secret)).toEqual([false, true]);
   });
 
-  test("without an overlap the former token ends at once", async () => {
+  test("the previous token expires immediately without an overlap", async () => {
     const old = await createToken(fleet.ctx, admin, body);
     await authenticate(fleet.ctx, old.secret);
     const rotated = await rotateToken(fleet.ctx, admin, old.token.id, 0);
@@ -64,7 +64,7 @@ describe("the rotation of a token", () => {
     expect(await areValid(rotated.secret)).toEqual([true]);
   });
 
-  test("the new token has the lifetime of the former one, which ends no later than before", async () => {
+  test("the new token has the lifetime of the previous one, which expires no later than before", async () => {
     const old = await createToken(fleet.ctx, admin, { ...body, expiresInSeconds: 600 });
     const { token, former } = await rotateToken(fleet.ctx, admin, old.token.id, HOUR_SECONDS);
     expect(former.expiresAt).toBe(old.token.expiresAt);
@@ -98,7 +98,7 @@ describe("the rotation of a token", () => {
 });
 
 describe("the rotation of a hook's token", () => {
-  test("at most two tokens are valid, and the former one ends after the overlap", async () => {
+  test("at most two tokens are valid, and the previous one expires after the overlap", async () => {
     const menu = await createAutoscaledService(fleet, "menu");
     const rotate = () =>
       rotateHook(fleet.ctx, fleet.tenantId, menu.name, menu.hookId, HOUR_SECONDS);

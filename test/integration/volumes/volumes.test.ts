@@ -216,7 +216,7 @@ test("I13: a set that has run keeps its host although the host has not reported 
   expect((await f.sync(hostId, { full: true })).sets).toMatchObject([{ desired: "running" }]);
 });
 
-test("a restored set keeps its volume: it stays on its host, and a move leaves the volume behind", async () => {
+test("a restored set keeps its volume and its host; a move goes to an empty volume", async () => {
   const { f, hostId } = await start();
   const trash = await trashTheVolume(f, hostId);
   const { volumeId } = trash;
@@ -287,7 +287,7 @@ test("I2: a reclaimable volume counts once for the set that restores it", async 
   expect(await restoreVolume(f.ctx, null, volumeId)).toMatchObject({ state: "placed" });
 });
 
-test("I2: a volume that is larger than its set's template is booked as large as it is", async () => {
+test("I2: a volume that is larger than its set's template is booked with its actual size", async () => {
   const { f, hostId } = await start();
   const { volumeId } = await trashTheVolume(f, hostId);
   await createDb(f, 0);
@@ -300,7 +300,7 @@ test("I2: a volume that is larger than its set's template is booked as large as 
   expect(row).toEqual({ booked: GiB });
 });
 
-test("a volume says why it is not purged, with one event; a host says why it has no capacity for volumes", async () => {
+test("one event says why a volume is not purged, and a host says why it has no capacity for volumes", async () => {
   const { f, hostId } = await start();
   const trash = await trashTheVolume(f, hostId);
   const reason = { code: "volume-busy", text: "it is in use and stays mounted" };
@@ -357,7 +357,7 @@ test("a host with volumes is deleted only when it is lost, and events report its
   expect(await eventKinds(f)).toEqual(["volume-trashed", "volume-lost"]);
 });
 
-test("I9, I4: one host cannot speak of another's volumes", async () => {
+test("I9, I4: a host cannot report volumes of another host", async () => {
   const { f, hostId } = await start();
   const trash = await trashTheVolume(f, hostId);
   const other = await f.enroll("h2");

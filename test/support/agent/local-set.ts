@@ -13,7 +13,7 @@ export interface LocalSetChanges {
   template?: object;
 }
 
-/** Runs until SIGTERM, and then exits at once. */
+/** Runs until SIGTERM, and exits immediately after it. */
 export const patientCommand = ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 100000 & wait"];
 
 /** A small set as the agent stores it, parsed by the API's schema. */

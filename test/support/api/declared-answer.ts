@@ -17,7 +17,7 @@ export function operationOf(api: Api, method: string, path: string): MountedOper
 
 /**
  * Throws unless the answer is one that its operation declares: status, media type, and every member
- * of the body, as the declared schemas are strict. So a field that leaks fails whatever test
+ * of the body, because the declared schemas are strict. So a field that leaks fails whatever test
  * happened to see it.
  */
 export async function assertDeclared(

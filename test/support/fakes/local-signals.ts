@@ -1,6 +1,6 @@
 import type { SignalChannel, Signals } from "../../../src/control/runtime/context.ts";
 
-/** Signals within one process. With `lossy` it loses every signal, as an unreachable Redis does. */
+/** Signals within one process. With `lossy` it loses every signal, like an unreachable Redis. */
 export function createLocalSignals({ lossy = false }: { lossy?: boolean } = {}): Signals & {
   published: SignalChannel[];
 } {

@@ -18,7 +18,7 @@ interface Booking {
 export interface ControlPlaneFaults {
   /** The share of calls that fail before they arrive. */
   down: number;
-  /** The share of calls that fail at once and still arrive later. */
+  /** The share of calls that fail immediately and still arrive later. */
   ghost: number;
   /** The share of calls that arrive twice. */
   twice: number;

@@ -114,7 +114,7 @@ export async function endStabilization(ctx: ControlContext, serviceId: string): 
   await makeDue(ctx, serviceId);
 }
 
-/** Makes a service due, as the time that its last decision computed would. */
+/** Makes a service due now, instead of at the time that its last decision computed. */
 export async function makeDue(ctx: ControlContext, serviceId: string): Promise<void> {
   await ctx.db.execute(
     sql`update autoscale_states set due_at = now() where service_id = ${serviceId}`,

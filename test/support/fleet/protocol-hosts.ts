@@ -4,8 +4,8 @@ import type { SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 import { emptySync, enrollTestHost, type TestApi } from "../api/test-api.ts";
 
 /**
- * Hosts that speak the agent protocol with the API under test and say of every set that it is as it
- * should be, at once. For tests of what is above the agent; the agent itself has its own.
+ * Hosts that use the agent protocol with the API under test and immediately report every set as
+ * desired. For tests of the layers above the agent; the agent has its own tests.
  */
 export interface ProtocolHosts {
   /**
@@ -13,11 +13,11 @@ export interface ProtocolHosts {
    * sync.
    */
   syncAll(): Promise<void>;
-  /** Sets that are to have so much memory are refused it, as often as it takes. */
+  /** Resizes to this amount of memory are refused, however often they are repeated. */
   refusedMemoryBytes: number | undefined;
 }
 
-const roomy = {
+const ample = {
   used: { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 },
   allocatable: {
     cpuMillis: 8_000,
@@ -45,7 +45,7 @@ export async function enrollProtocolHosts(
           ...emptySync,
           acceptedGeneration: host.generation,
           observed: host.observed,
-          usage: roomy,
+          usage: ample,
         },
       });
       if (response.status !== 200) throw new Error(await response.text());

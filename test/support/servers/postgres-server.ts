@@ -11,7 +11,7 @@ export interface PostgresServer {
   /** The administrator's URL, of the database "postgres". */
   url: string;
   process: ChildServer;
-  /** Ends the server at once and removes its files. */
+  /** Ends the server immediately and removes its files. */
   stop(): Promise<void>;
 }
 

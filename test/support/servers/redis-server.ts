@@ -9,7 +9,7 @@ export interface RedisServer {
   stop(): Promise<void>;
 }
 
-/** A number for every test file of a run, and then some (see createTestRedis). */
+/** More numbers than a run has test files (see createTestRedis). */
 const databasesMax = 1_024;
 const startsMax = 3;
 

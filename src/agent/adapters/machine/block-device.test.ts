@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(sysfs, { recursive: true, force: true }));
 
-it("formats device numbers like the kernel, also large ones", () => {
+it("formats device numbers like the kernel, including large ones", () => {
   expect([0xfe00, 0x0801, 0x0700, 0x100_0301].map(deviceNumbers)).toEqual([
     "254:0",
     "8:1",
