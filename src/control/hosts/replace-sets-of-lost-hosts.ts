@@ -41,7 +41,7 @@ export interface LostHostsOutcome {
 }
 
 /**
- * Marks hosts lost whose lease expired. After a grace period, it replaces their sets as the
+ * Marks hosts lost that missed their lease. After a grace period, it replaces their sets as the
  * policies of their services require. A host whose Docker daemon does not respond is treated like a
  * lost host, after one extra lease.
  *
@@ -57,8 +57,8 @@ export async function replaceSetsOfLostHosts(
   ctx: ControlContext,
   signal?: AbortSignal,
 ): Promise<LostHostsOutcome> {
-  const lost = await markLost(ctx, signal);
   const { isGap } = await recordFleetWatch(ctx.db);
+  const lost = await markLost(ctx, signal);
   if (isGap) return { lost, replacedSets: 0, held: 0 };
   const grace = toGracePeriods(ctx);
   const [downHosts, readyHosts] = await Promise.all([
@@ -75,7 +75,7 @@ export async function replaceSetsOfLostHosts(
 }
 
 /**
- * Marks hosts in small transactions: after an outage of the API all hosts are silent, and their
+ * Marks hosts in small transactions: after a long outage of the API all hosts are silent, and their
  * returning agents need these rows.
  */
 async function markLost(ctx: ControlContext, signal: AbortSignal | undefined): Promise<number> {

@@ -103,7 +103,7 @@ export const hosts = pgTable(
 
 /**
  * One row with the last run of the failover sweep, and the end of the last gap, in which missing
- * syncs proved nothing (I12).
+ * syncs proved nothing (I12). `gapStartedAt` is not null while no host syncs.
  */
 export const fleetWatch = pgTable(
   "fleet_watch",
@@ -111,6 +111,7 @@ export const fleetWatch = pgTable(
     id: boolean("id").primaryKey(),
     watchedAt: timestamptz("watched_at").notNull(),
     gapAt: timestamptz("gap_at"),
+    gapStartedAt: timestamptz("gap_started_at"),
   },
   (table) => [check("fleet_watch_one_row", sql`${table.id}`)],
 );

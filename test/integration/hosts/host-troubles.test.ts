@@ -95,6 +95,9 @@ test("unchanged sets that Berth considered lost during its outage become ready a
   // A report in flight at the disconnection of its agent may have renewed a lease.
   await waitUntil("both are lost", async () => {
     await api.ctx.db.execute(sql`update hosts set lease_expires_at = now() - interval '1 second'`);
+    await api.ctx.db.execute(
+      sql`update fleet_watch set gap_started_at = now() - interval '10 minutes'`,
+    );
     const outcome = await replaceSetsOfLostHosts(api.ctx);
     expect(outcome.replacedSets).toBe(0);
     lost += outcome.lost;

@@ -99,9 +99,50 @@ test("I3: new sets replace the sets of a lost host, and the returning host remov
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
 });
 
-test("I12: no set is replaced while no host syncs, because Berth itself may have been down", async () => {
+test("I12: an outage of Berth marks no host lost, and only those lost that do not return after it", async () => {
+  const { f, hostIds } = await fleetOf(5);
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0 });
+  // Postgres does not respond for 40 s, longer than the rest of each lease.
+  await f.ctx.db.execute(sql`update fleet_watch set watched_at = now() - interval '40 seconds'`);
+  await expireLease(f, hostIds);
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0 });
+  // One agent returns. The others are still in their backoff, and their sets serve.
+  await f.sync(hostIds[0] ?? "");
+  await age(f, 70);
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0 });
+  for (const id of hostIds) expect(await setsBy(f, id)).toMatchObject([{ state: "running" }]);
+  for (const id of hostIds.slice(1, 4)) await f.sync(id);
+  await age(f, 10);
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 1 });
+  expect(await setsBy(f, hostIds[4] ?? "")).toMatchObject([{ state: "lost" }]);
+  expect(await setsBy(f, hostIds[1] ?? "")).toMatchObject([{ state: "running" }]);
+});
+
+test("I12: a short pause of the sweep is an outage, as its backoffs may outlast leases", async () => {
+  const { f, hostIds } = await fleetOf(3);
+  await replaceSetsOfLostHosts(f.ctx);
+  await f.ctx.db.execute(sql`update fleet_watch set watched_at = now() - interval '15 seconds'`);
+  await expireLease(f, hostIds.slice(0, 1));
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0 });
+});
+
+test("a host that dies soon after an outage, but has synced since, is lost without a delay", async () => {
+  const { f, hostIds } = await fleetOf(5);
+  await expireLease(f, hostIds);
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0 });
+  for (const id of hostIds) await f.sync(id);
+  await f.ctx.db.execute(sql`update fleet_watch set gap_at = gap_at - interval '60 seconds'`);
+  await expireLease(f, hostIds.slice(0, 1));
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 1 });
+});
+
+test("I12: without any sync for five minutes, all hosts are lost and no set is replaced", async () => {
   const { f, hostIds } = await fleetOf(3);
   await expireLease(f, hostIds);
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0 });
+  await age(f, 290);
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0 });
+  await age(f, 20);
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 3, replacedSets: 0 });
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0 });
   expect(await setsBy(f, null)).toEqual([]);
@@ -139,7 +180,12 @@ async function age(f: FleetContext, seconds: number): Promise<void> {
   await f.ctx.db.execute(
     sql`update hosts set lost_at = lost_at - ${ago}, returned_at = returned_at - ${ago}`,
   );
-  await f.ctx.db.execute(sql`update fleet_watch set gap_at = gap_at - ${ago}`);
+  await f.ctx.db.execute(
+    sql`update hosts set lease_expires_at = lease_expires_at - ${ago} where lease_expires_at < now()`,
+  );
+  await f.ctx.db.execute(
+    sql`update fleet_watch set gap_at = gap_at - ${ago}, gap_started_at = gap_started_at - ${ago}`,
+  );
 }
 
 test("a lost host without sets does not delay the next failover", async () => {
@@ -155,16 +201,21 @@ test("a lost host without sets does not delay the next failover", async () => {
 });
 
 test("a host that changes between lost and unhealthy is down since the first change", async () => {
-  const { f, hostIds } = await fleetOf(1);
+  const { f, hostIds } = await fleetOf(2);
   const [hostId = ""] = hostIds;
   const downSince = async () =>
-    (await queryRows<{ at: string }>(f.ctx.db, sql`select lost_at::text as at from hosts`))[0]?.at;
+    (
+      await queryRows<{ at: string }>(
+        f.ctx.db,
+        sql`select lost_at::text as at from hosts where id = ${hostId}`,
+      )
+    )[0]?.at;
   const docker = { state: "unreachable" as const, detail: "connection refused" };
   await f.sync(hostId, { docker });
   const first = await downSince();
   expect(first).not.toBeNull();
   await expireLease(f, [hostId]);
-  await replaceSetsOfLostHosts(f.ctx);
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 1 });
   expect(await downSince()).toBe(first);
   await f.sync(hostId, { docker });
   expect(await downSince()).toBe(first);
@@ -174,9 +225,11 @@ test("I12: after an outage of Berth, a silent host gets several agent backoffs t
   const { f, hostIds } = await fleetOf(5);
   f.ctx.settings = { ...f.ctx.settings, hostLostGraceMs: 30_000 };
   await expireLease(f, hostIds);
-  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 5, replacedSets: 0 });
-  for (const id of hostIds.slice(0, 3)) await returnWithSets(f, id);
-  await age(f, 40);
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0 });
+  for (const id of hostIds.slice(0, 3)) await f.sync(id);
+  await age(f, 80);
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 2, replacedSets: 0, held: 0 });
+  await age(f, 35);
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 0, held: 0 });
   // Another host returns late: the others may be as late.
   await returnWithSets(f, hostIds[3] ?? "");
@@ -192,7 +245,7 @@ test("I12: only a host that has synced recently permits replacements; a valid le
   await f.ctx.db.execute(
     sql`update hosts set lease_expires_at = now() + interval '10 seconds' where id <> ${hostIds[0]}`,
   );
-  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 0, held: 0 });
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0, held: 0 });
 });
 
 test("a locked or failing service does not delay the failover of another", async () => {

@@ -4,12 +4,12 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { isLeaving } from "../operations/operations.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 import { hasVolumeData } from "../volumes/volumes.ts";
-import { type DownGracePeriods, isDownPastGrace } from "./fleet-watch.ts";
+import { type DownGracePeriods, hasMissedLease, isDownPastGrace } from "./fleet-watch.ts";
 import { DOCKER_UNREACHABLE, VOLUME_HOST_LOST } from "./write-hosts.ts";
 
 /**
- * Marks at most `limit` hosts lost whose lease has expired, and returns them. Their sets are not
- * ready any more, but their containers may still run.
+ * Marks at most `limit` hosts lost that have missed their lease, and returns them. Their sets are
+ * not ready any more, but their containers may still run.
  */
 export async function markExpiredHostsLost(
   q: Queryable,
@@ -18,7 +18,7 @@ export async function markExpiredHostsLost(
   return queryRows(
     q,
     sql`with expired as (
-          select id from hosts where state <> 'lost' and lease_expires_at < now() order by id limit ${limit} for update skip locked
+          select id from hosts where state <> 'lost' and ${hasMissedLease} order by id limit ${limit} for update skip locked
         ), marked as (
           update hosts set state = 'lost', lost_at = coalesce(lost_at, now()), resync_required = true,
             reason = jsonb_build_object('code', 'lease-expired', 'text', ${renderReasonText("lease-expired", {})}::text)
