@@ -37,7 +37,7 @@ it("the next agent converges without duplicates or remains after kill -9 between
     await workAndDie(sets, 30 + round * 83);
     const port = createDockerSetPort({ docker, hostId, log: silentLog });
     // Calls of the killed process may still be in progress in the daemon, stops included. So repeat
-    // the steps until the sets run, as the agent does.
+    // the steps until the sets run, like the agent.
     const all = await waitUntil(
       "the sets run",
       async () => {

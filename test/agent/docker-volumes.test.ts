@@ -40,7 +40,7 @@ describe("sets with a volume on Docker", () => {
     await harness.close();
   });
 
-  /** Opens the ports as a restarted agent does. */
+  /** Opens the ports like a restarted agent. */
   function openPorts(store = harness.openStore()): void {
     const options = { root: harness.root, fileSystem: harness.fileSystem, retentionMs: 3_600_000 };
     volumes = createVolumes({ store, ...options, purgesEarly: false, log: silentLog });

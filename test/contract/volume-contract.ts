@@ -11,7 +11,7 @@ import type { StoreOptions } from "../support/volumes/volume-stores.ts";
 export interface VolumeHarness {
   /** Options with which another process opens the store. */
   storeOptions: StoreOptions;
-  /** Opens the store as a restarted agent does. */
+  /** Opens the store like a restarted agent. */
   openStore(): BlockStore;
   /** The folder of the mount points. */
   root: string;
@@ -27,7 +27,7 @@ export interface VolumeHarness {
   occupy(volumeId: string): Promise<() => Promise<boolean>>;
   /** Unmounts and detaches everything, like a reboot of the host. */
   reboot(): Promise<void>;
-  /** All remaining volumes, also those that Berth would not list. */
+  /** All remaining volumes, including those that Berth would not list. */
   left(): Promise<string[]>;
   /** The suite crashes after every n-th step; 1 means after each step. */
   crashStride: number;
@@ -85,7 +85,7 @@ export class VolumeContract {
     return this.harness.sizeBytes;
   }
 
-  /** Opens the port as a restarted agent does, after the control plane's first answer. */
+  /** Opens the port like a restarted agent after the control plane's first answer. */
   openPort(changes: { store?: BlockStore; purgesEarly?: boolean } = {}): VolumePort {
     const opened = this.openUnsyncedPort(changes);
     opened.updateRetention(nothingWanted);

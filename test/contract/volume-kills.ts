@@ -51,7 +51,7 @@ export function describeVolumeKills(
     });
     afterEach(() => harness.close());
 
-    /** Opens the volumes as the next agent does. */
+    /** Opens the volumes like the next agent. */
     function openVolumes(): VolumePort {
       const { root, fileSystem } = harness;
       const options = { root, fileSystem, retentionMs, purgesEarly: false, log: silentLog };

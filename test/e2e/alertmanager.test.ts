@@ -180,7 +180,7 @@ async function pointAlertmanagers(
 
 function firing(app: string) {
   const startsAt = new Date().toISOString();
-  // Prometheus says so too, and moves it on
+  // Prometheus sends an end too, and extends it while the alert fires
   const endsAt = new Date(Date.now() + 600_000).toISOString();
   return { labels: { alertname: "CpuHigh", app }, startsAt, endsAt };
 }
@@ -197,7 +197,7 @@ async function everyDelivery(
   return counts.every(isSo);
 }
 
-/** So many sets and not one more: wanted, on Docker, and each of them answering. */
+/** Waits until exactly this number of sets is desired, runs on Docker, and answers HTTP. */
 async function expectAnswers(name: string, count: number): Promise<void> {
   await waitUntil(
     `${name} has ${count} sets that answer`,
@@ -210,7 +210,7 @@ async function expectAnswers(name: string, count: number): Promise<void> {
       const containers = await listContainers(name);
       if (service.desiredReplicas !== count || !service.settled || items.length !== count) {
         const seen = { desired: service.desiredReplicas, containers: containers.length, items };
-        throw new Error(JSON.stringify(seen)); // the cause of the failure, if it stays like this
+        throw new Error(JSON.stringify(seen)); // the cause of a failure
       }
       const answers = await Promise.all(items.map((set) => fetch(`http://${set.address}:8080/`)));
       // A business container and an infra container of each set.

@@ -127,7 +127,7 @@ it("I6: an agent that is stopped, replaced by another version and started again 
   expect(await listContainers()).toEqual(before);
 });
 
-/** This checkout, with another version written on it. */
+/** Copies this checkout, with another version in its package.json. */
 async function copyCheckout(version: string): Promise<string> {
   const root = fileURLToPath(new URL("../..", import.meta.url));
   const copy = await mkdtemp(path.join(tmpdir(), "berth-upgrade-"));
@@ -192,7 +192,7 @@ async function start(program: Program, checkout?: string): Promise<void> {
       BERTH_AGENT_NAME: "chaos-host",
     },
   };
-  // Enrolled once: from then on its state has its credential.
+  // The host enrolls once. Later its state file has its credential.
   if (program === "host-agent" && !running["host-agent"]) {
     const { secret } = await request<{ secret: string }>("POST", "/v1/tokens", {
       name: "chaos",
@@ -238,7 +238,7 @@ async function listSets(): Promise<BerthSet[]> {
   return (await request<{ items: BerthSet[] }>("GET", "/v1/sets?service=chaos&limit=500")).items;
 }
 
-/** All containers of this test's host, with what makes one life of one container. */
+/** Lists all containers of this test's host with ids and start times, which identify a run. */
 async function listContainers(): Promise<{ name: string; id: string; startedAt: string }[]> {
   const { items } = await request<{ items: { id: string; name: string }[] }>("GET", "/v1/hosts");
   const host = items.find(({ name }) => name === "chaos-host");
@@ -255,7 +255,7 @@ async function listContainers(): Promise<{ name: string; id: string; startedAt: 
   );
 }
 
-/** Asks every set over HTTP again and again; gives what went wrong. */
+/** Requests every set over HTTP repeatedly, and returns the failures. */
 function startProbes(sets: readonly BerthSet[]): {
   stop(): Promise<{ requests: number; failures: string[] }>;
 } {

@@ -12,11 +12,11 @@ import { createTestDatabase, createTestRedis } from "../support/servers/test-ser
 import { waitUntil } from "../support/wait-until.ts";
 
 /**
- * Berth as a user starts it, on a Docker daemon of this test's own that is stopped with SIGSTOP: it
- * hangs, its containers run on.
+ * Berth as a user starts it, on a Docker daemon of this test's own. SIGSTOP makes the daemon hang,
+ * and its containers keep running.
  */
 const settleDeadlineMs = 60_000;
-/** One ping just before it hung, two that get no answer, and what a busy machine takes on top. */
+/** One ping just before the daemon hung, two without an answer, and a margin for a busy machine. */
 const noticeMsMax = 8_000;
 const closing: (() => Promise<unknown>)[] = [];
 let daemon: PrivateDocker;
@@ -75,7 +75,7 @@ it("a host whose Docker daemon hangs becomes unhealthy within seconds, takes no 
   );
   const explained = await berth.request<SetExplanation>("GET", `/v1/sets/${waiting.id}/explain`);
   expect(JSON.stringify(explained)).toContain("unhealthy");
-  // Reports go on: what the machine uses is as fresh as ever.
+  // Reports continue: the usage of the machine stays fresh.
   const reportedAt = (await getHost()).reported?.at;
   await waitUntil("the host reports", async () => (await getHost()).reported?.at !== reportedAt, {
     deadlineMs: 120_000,

@@ -43,7 +43,7 @@ beforeAll(async () => {
   };
   folder = await mkdtemp(path.join(tmpdir(), "berth-edge-"));
   await bundle(folder);
-  // An api process bootstraps: that is not the edge's to do.
+  // An api process bootstraps the database, because the edge does not.
   api = await startMain("api", { ...backends, BERTH_PORT: "0", BERTH_ADMIN_TOKEN: adminToken });
   jobWorker = await startMain("job-worker", backends);
   const config = await readWranglerConfig();
@@ -144,7 +144,7 @@ describe("on Cloudflare Workers", () => {
     const sql = postgres(database.url, { max: 1, onnotice: () => undefined });
     try {
       await asAdmin("POST", "/v1/services", smallService("waited-for", 0));
-      // A request that stays open shows that the edge's connections are counted at all.
+      // An open request shows that the count includes the edge's connections.
       const waiting = asAdmin("GET", "/v1/services/waited-for/wait?for=deleted&timeoutSeconds=2");
       await expect.poll(() => countEdgeConnections(sql)).toBeGreaterThan(0);
       await waiting;
@@ -197,7 +197,7 @@ async function readUntil(response: Response, wanted: string): Promise<void> {
 }
 
 /**
- * Those of the edge alone: the api process and the job worker beside it keep pools that grow and
+ * Counts the connections of the edge only. The pools of the api process and the job worker grow and
  * shrink.
  */
 async function countEdgeConnections(sql: postgres.Sql): Promise<number> {

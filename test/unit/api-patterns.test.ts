@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 
-/** The longest text that any of them is tried on. */
+/** The longest text in the test of a pattern. */
 const CHARS_MAX = 4_096;
 
 /**

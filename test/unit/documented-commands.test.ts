@@ -6,7 +6,7 @@ import { expect, it } from "vitest";
 import type { Cli } from "../../src/cli/cli-context.ts";
 import { commandGroups } from "../../src/cli/commands/command-groups.ts";
 
-/** The command lines of the documents name commands and options that the CLI has. */
+/** Checks that the command lines of the documents use commands and options of the CLI. */
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const documents = [
   "README.md",

@@ -35,7 +35,7 @@ it("writes the lines that it has buffered when an exception ends the process", a
 });
 
 it("writes a line soon although the process goes on and logs no other", async () => {
-  // The process ends by SIGKILL, which lets it write nothing more.
+  // The process ends by SIGKILL, after which it writes nothing.
   const code = `log.info({}, "alone");
     let ticks = 0;
     setInterval(() => ++ticks < 20 || process.kill(process.pid, "SIGKILL"), 100);`;

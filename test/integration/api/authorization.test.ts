@@ -29,7 +29,8 @@ const fleetLookers: CallerKind[] = ["admin", "operator", "readAll"];
 const fleetChangers: CallerKind[] = ["admin", "operator"];
 
 /**
- * Who may do what: written out here, apart from the routes, so that a change there has to be meant.
+ * The permissions of each role. This list repeats the routes, so that a change there must be
+ * deliberate.
  */
 const allowed: Record<string, readonly CallerKind[]> = {
   createService: changers,
@@ -126,7 +127,7 @@ async function makeHookToken(): Promise<string> {
   return ((await response.json()) as { token: string }).token;
 }
 
-/** Ids that name nothing, so that being let in shows as 404 or 422 and changes nothing. */
+/** Ids of missing resources: an admitted request gets 404 or 422, and changes nothing. */
 function fillPath(path: string): string {
   const values: Record<string, string> = {
     setId: newId("set"),
@@ -159,8 +160,8 @@ describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name
 });
 
 /**
- * A secret of one kind is not even looked for among the others: hosts' on /agent/v1, tokens'
- * elsewhere.
+ * Berth looks up a secret only among secrets of its kind: those of hosts on /agent/v1, those of
+ * tokens elsewhere.
  */
 function isKnownTo(caller: CallerKind, operationId: string): boolean {
   if (caller === "nobody" || caller === "unknown") return false;
@@ -186,7 +187,7 @@ it("rejects an expired token", async () => {
   await test.ctx.db.execute(
     sql`update tokens set expires_at = now() - interval '1 second' where name = 'read-token'`,
   );
-  test.ctx.tokenCache.clear(); // as two seconds do
+  test.ctx.tokenCache.clear(); // the cache forgets callers after two seconds
   const response = await test.request("GET", "/v1/services", { token });
   expect(response.status).toBe(401);
 });

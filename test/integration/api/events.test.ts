@@ -26,9 +26,9 @@ const insertEvent = (client: postgres.Sql | postgres.ReservedSql, text: string) 
 const noFilter = {};
 
 /**
- * The texts of the events after `cursor`, in pages of `pageLength`, once there are `count`; and no
- * more come then. Transactions of other databases on the server hold events back for as long as
- * they run: hence the waiting.
+ * Waits for `count` events after `cursor`, and returns their texts. Reads pages of `pageLength`,
+ * and one more page for surplus events. The wait is necessary because running transactions of other
+ * databases on the server delay events.
  */
 async function readUntil(cursor: string, count: number, pageLength = 100): Promise<string[]> {
   const texts: string[] = [];
@@ -173,7 +173,7 @@ interface Message {
   data: unknown;
 }
 
-/** Reads until `count` messages with data came, or the test's own time is up. */
+/** Reads until `count` messages with data have arrived, or until the test times out. */
 async function readMessages(response: Response, count: number): Promise<Message[]> {
   const messages: Message[] = [];
   let text = "";
@@ -205,7 +205,7 @@ it("passes many events in bounded reads if the filter of a stream matches none",
     expect(read.events).toEqual([]);
     cursor = read.cursor;
     reads++;
-    // Transactions of other databases on the server hold events back while they run.
+    // Running transactions of other databases on the server delay events.
     return BigInt(cursor.split(".")[0] ?? 0) >= BigInt(last?.xid ?? 0);
   });
   expect(reads).toBeGreaterThanOrEqual(3);

@@ -74,7 +74,7 @@ it("I15: authenticates while every host row is locked and all hosts report their
       }
     },
   );
-  // A report that met a locked row is not stored: the next one repeats it.
+  // A report whose row is locked is not stored: the next report repeats it.
   expect(new Set((await Promise.all(reports)).map(({ status }) => status))).toEqual(new Set([200]));
 });
 

@@ -49,7 +49,7 @@ beforeAll(async () => {
 });
 afterAll(() => test.close());
 
-/** Operations about one thing of a tenant, with a body that is valid where there is one. */
+/** Operations on one resource of a tenant, with a valid body if the operation has one. */
 const bodies: Record<string, unknown> = {
   patchService: { priority: 5 },
   scaleService: { replicas: 9 },

@@ -18,7 +18,7 @@ import { createFleetContext, type FleetContext } from "../../support/fleet/fleet
 import { tenantBody } from "../../support/fleet/tenant-body.ts";
 
 /**
- * Postgres in the process has one connection and another driver: the same statements must do there.
+ * The embedded Postgres has one connection and another driver. The same statements must work there.
  */
 let postgres: FleetContext;
 let embedded: DbHandle;

@@ -18,8 +18,8 @@ import {
 import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
 
 /**
- * Alerts by key; no rule matches "e". The rule of "c" and "c2" stacks; "b" and "b2" share a rule
- * that does not.
+ * Alerts by key. No rule matches "e". The rule of "c" and "c2" stacks. "b" and "b2" share a rule
+ * that does not stack.
  */
 const rules: HookRule[] = [
   { match: { alertname: "a" }, want: { replicas: 9 } },

@@ -17,10 +17,7 @@ import {
 } from "../../support/fleet/autoscaled-service.ts";
 import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
 
-/**
- * Two API processes and two job workers, as Postgres sees them, that do the same things at the same
- * time.
- */
+/** Contexts of two API processes and two job workers, whose calls run concurrently. */
 let fleet: FleetContext;
 let processes: ControlContext[];
 

@@ -433,7 +433,9 @@ async function countRows(): Promise<Record<string, number> | undefined> {
   return rows[0];
 }
 
-/** Other tests of this file leave work behind: the sweep runs until there is none. */
+/**
+ * Runs the sweep until no service is due, because other tests of this file may leave due services.
+ */
 async function drainSweep(): Promise<void> {
   for (let round = 0; round < 50; round++) {
     if ((await evaluateDueServices(fleet.ctx)).evaluated === 0) return;

@@ -20,8 +20,8 @@ import {
 import { createFleetContext, type FleetContext } from "../../support/fleet/fleet-context.ts";
 
 /**
- * The pace of the control loop: steps out, steps in, and demands that no delivery mentions any
- * more.
+ * The steps of the control loop: steps out, steps in, and demands that deliveries no longer
+ * mention.
  */
 let fleet: FleetContext;
 let nameCount = 0;
@@ -223,7 +223,7 @@ it("a demand that a process of an older release resolved is released", async () 
   const menu = await createAutoscaledService(fleet, newName());
   await deliverAlerts(fleet.ctx, menu.hookId, [cpuHigh()]);
   await menu.runJobs();
-  // That release resolves without a due time.
+  // The older release resolves a demand without making its service due.
   await fleet.ctx.db
     .execute(sql`update demands set state = 'resolved', release_at = now() - interval '1 second'
     where service_id = ${menu.serviceId}`);

@@ -16,7 +16,7 @@ import { enrollProtocolHosts, type ProtocolHosts } from "../../support/fleet/pro
 import { waitUntil } from "../../support/wait-until.ts";
 import { createTestApi, type TestApi } from "../../support/api/test-api.ts";
 
-/** The command line against the real API on a real database, with hosts that speak the protocol. */
+/** The command line against the real API on a real database, with hosts that use the protocol. */
 let api: TestApi;
 let hosts: ProtocolHosts;
 let folder = "";
@@ -63,7 +63,9 @@ async function berth(argv: readonly string[], options: Partial<CliRunOptions> = 
   });
 }
 
-/** Runs it for programs: the document on stdout. Fails with stderr when the command does. */
+/**
+ * Runs a command with JSON output, and returns its document. Throws stderr if the command fails.
+ */
 async function berthJson<T>(...argv: string[]): Promise<T> {
   const run = await berth([...argv, "-o", "json"]);
   if (run.exitCode !== 0) throw new Error(run.stderr);

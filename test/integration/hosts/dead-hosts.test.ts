@@ -155,8 +155,7 @@ test("a host that is deleted between two plans costs one placement a second roun
   await f.enroll("b-stays", { allocatable: { ...smallHost, cpuMillis: 8_000 } });
   await createService(f.ctx, f.tenantId, serviceBody("first"));
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
-  // As it is after a cordon, a delete and no census since: the planner's memory has it as it was,
-  // ready.
+  // The host is deleted after the last refresh, so the planner's memory still has it as ready.
   await f.ctx.db.execute(
     sql`update sets set host_id = (select id from hosts where name = 'b-stays')`,
   );
@@ -197,7 +196,7 @@ test("the deletion of a host of many services locks a few of them at a time", as
   );
 });
 
-/** Lets each such change fail in the database, until the returned function runs. */
+/** Makes each such change fail in the database, until the returned function runs. */
 async function failChanges(f: FleetContext, change: string): Promise<() => Promise<void>> {
   await f.ctx.db.execute(
     sql`create function fail_change() returns trigger language plpgsql as $$ begin raise exception 'change failed'; end $$`,

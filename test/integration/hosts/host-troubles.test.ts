@@ -123,7 +123,7 @@ async function becomes(agent: SimulatedAgent, state: string): Promise<void> {
   await waitUntil(`the host is ${state}`, async () => (await hostState(agent.hostId)) === state);
 }
 
-/** As if the host had been in its state for this long. */
+/** Shifts the host's last change of state into the past by this time. */
 async function age(agent: SimulatedAgent, ms: number): Promise<void> {
   await api.ctx.db.execute(
     sql`update hosts set lost_at = lost_at - make_interval(secs => ${ms / 1000}::float8) where id = ${agent.hostId}`,
@@ -219,7 +219,8 @@ test("a service with the policy `wait` keeps its sets there, except a set with a
   await becomes(first, "unhealthy");
   await age(first, 2 * minuteMs);
   expect(await replaceSetsOfLostHosts(api.ctx)).toMatchObject({ replacedSets: 0 });
-  // The state after a minute of failed starts: the set is to leave, and its host reports nothing.
+  // The state after a minute of failed starts: the set should be moved, and its host reports
+  // nothing.
   await api.ctx.db.execute(
     sql`update sets set attempts = 1, state = 'failed', leaving = true where host_id = ${first.hostId}`,
   );

@@ -163,7 +163,7 @@ test("I12: no set is replaced while a large share of a pool is lost together", a
   expect(await setsBy(f, null)).toEqual([]);
 });
 
-/** The host syncs again, accepts what was decided meanwhile, and reports its sets as running. */
+/** The host syncs again, accepts the decisions since then, and reports its sets as running. */
 async function returnWithSets(f: FleetContext, hostId: string): Promise<void> {
   const back = await f.sync(hostId);
   await f.sync(hostId, {
@@ -231,7 +231,7 @@ test("I12: after an outage of Berth, a silent host gets several agent backoffs t
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 2, replacedSets: 0, held: 0 });
   await age(f, 35);
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 0, held: 0 });
-  // Another host returns late: the others may be as late.
+  // Another host returns late, so the remaining ones may return equally late.
   await returnWithSets(f, hostIds[3] ?? "");
   await age(f, 100);
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 0, held: 0 });

@@ -8,7 +8,7 @@ import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
 import { serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 
-/** The last order of an operator counts, and a set that cannot move holds no other set back. */
+/** The last order of an operator applies, and a set that cannot move delays no other set. */
 
 const GiB = 2 ** 30;
 const start = fleetPerTest();

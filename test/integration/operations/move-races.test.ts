@@ -12,7 +12,7 @@ import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
 import { waitForLockWait } from "../../support/fleet/lock-waits.ts";
 
-/** Moves that meet other changes of the same sets. */
+/** Moves concurrent with other changes of the same sets. */
 
 const start = fleetPerTest();
 

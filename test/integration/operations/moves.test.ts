@@ -120,7 +120,7 @@ test("a set with a volume leaves its host first, when another host fits, and an 
   expect(await mover.moveSets()).toBe(0); // there is no other host
   expect(await sets()).toEqual([before]);
   const h2 = await f.enroll("h2", { allocatable: volumes });
-  // I13: a drain alone does not part a set from its volume.
+  // I13: a drain alone does not separate a set from its volume.
   expect(await mover.moveSets()).toBe(0);
   expect(await sets()).toEqual([before]);
   expect(await getSet(f.ctx, f.tenantId, before?.id ?? "")).toMatchObject({

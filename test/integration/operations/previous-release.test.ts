@@ -35,7 +35,7 @@ test("a set that the previous release removes from its host is placed again", as
   const h1 = await runWeb(f);
   const h2 = await f.enroll("h2");
   await leaveAsBefore(f);
-  // An agent that asks this release first hears nothing of the removal.
+  // An agent that syncs with this release first does not receive the removal.
   await obeyOrders(f, h1);
   const mover = createMover(f.ctx);
   await mover.moveSets();

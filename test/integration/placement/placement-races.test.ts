@@ -32,8 +32,8 @@ test("I2: a booking that the snapshot has not seen is respected at commit, on th
 });
 
 /**
- * Changes the host, places a set on what was there before, and lets the change come true in the
- * midst of it.
+ * Changes the host, places a set with the previous snapshot, and commits the change during the
+ * placement.
  */
 async function placeAmidst(f: FleetContext, change: SQL) {
   let run: Promise<PlaceOutcome> | undefined;
@@ -78,7 +78,7 @@ test("a change that the planner does not read delays no placement, and the gener
   expect(generations).toEqual({ host: 42, set: 42 });
 });
 
-/** Of whatever column the planner comes to look at. */
+/** The test covers every column, because the planner may later read more of them. */
 test("each change of a host that the planner can see changes the version of its row", async () => {
   const f = await start();
   await f.enroll("h1");
@@ -162,7 +162,8 @@ test("a placement locks hosts before sets, so that it does not deadlock with a s
       await tx.execute(sql`select 1 from hosts for update`);
       run = f.placer.placeSets();
       await waitForLockWait(f.ctx.db, "the placement waits for a host");
-      // A scale-in locks its sets now. With the sets locked first, one of both would have to end.
+      // A scale-in locks its sets now. If the placement locked sets first, the two transactions
+      // would deadlock.
       await tx.execute(sql`select 1 from sets where id = ${waiting.id} for update nowait`);
     },
     { retriesMax: 0 },

@@ -12,7 +12,7 @@ import { putHostPool } from "../../../src/control/hosts/put-host-pool.ts";
 import { observed, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 
-/** Sets that no host takes: what they say of it, and when they are planned again. */
+/** Sets that fit on no host: their reasons, and the times at which they are planned again. */
 
 const start = fleetPerTest();
 

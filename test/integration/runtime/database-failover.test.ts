@@ -103,7 +103,8 @@ test("no connection to the old primary remains after a failover, even if that se
   await insert(handle, 2);
   await readPort(handle);
   const admin = postgres(primary.url, { max: 1 });
-  await admin`alter system set default_transaction_read_only = on`; // as failover tools fence it
+  // failover tools fence the old primary like this
+  await admin`alter system set default_transaction_read_only = on`;
   await admin`select pg_reload_conf()`;
   await admin.end();
   await standby.promote();

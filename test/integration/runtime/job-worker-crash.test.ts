@@ -8,8 +8,8 @@ import { type PlacementCensus, takeCensus } from "../../support/fleet/placements
 import { waitUntil } from "../../support/wait-until.ts";
 
 /**
- * Job workers as processes of their own, held in the middle of a batch by a lock on a host's row,
- * and ended there.
+ * Job workers in separate processes. A lock on a host's row stops them in the middle of a batch,
+ * where the test ends them.
  */
 
 let plane: JobPlane;
@@ -38,7 +38,7 @@ async function startJobWorker(env: Record<string, string> = {}): Promise<MainPro
 }
 
 /**
- * Keeps a batch from being committed until `release` is called: it has planned, and waits for its
+ * Delays the commit of a batch until `release` is called: the batch is planned, and waits for its
  * host's row.
  */
 async function holdHost(): Promise<{ release(): Promise<void> }> {
@@ -132,7 +132,8 @@ it(
     await createWaitingBatch();
     const startedAtMs = performance.now();
     expect(await jobWorker.end("SIGTERM")).toBe(0);
-    expect(performance.now() - startedAtMs).toBeLessThan(30_000); // the host stays held until later
+    // the host stays locked until later
+    expect(performance.now() - startedAtMs).toBeLessThan(30_000);
     await startJobWorker();
     await hold.release();
     expect(await untilPlaced()).toEqual(allPlacedOnce);

@@ -112,7 +112,7 @@ describe("enqueuing while Redis hangs", () => {
       await sql`insert into outbox (id, name, job_id, payload) values (7, 'place-sets', 'x', '{}')`;
       const startedAtMs = performance.now();
       await plane.jobQueue.enqueue([placeJob("place:svc_a:gen1")], [7]);
-      // without a deadline it waits until Redis goes on
+      // without a deadline the call would wait until Redis resumes
       expect(performance.now() - startedAtMs).toBeLessThan(10_000);
       expect((await takeCensus(sql)).outbox).toBe(1);
     } finally {
@@ -203,7 +203,7 @@ describe("job workers", () => {
       serviceBody("web", { replicas: 4 }),
     );
     await scaleService(plane.ctx, plane.tenantId, "web", { replicas: 5 }, undefined);
-    // so that there would be something to do
+    // so that the job would have work
     await sql`delete from sets where service_id = ${service.id}`;
     const deps = {
       ctx: plane.ctx,
@@ -288,7 +288,8 @@ describe("job workers", () => {
   it("retries transient failures with exponential backoff", async () => {
     plane.startJobs();
     const { service } = await createService(plane.ctx, plane.tenantId, serviceBody("web"));
-    await sql`delete from sets`; // so that there are sets to insert, for which the disk is full
+    // the job must insert sets again, which fails because the disk is full
+    await sql`delete from sets`;
     await sql`create function refuse() returns trigger language plpgsql as
       $$ begin raise exception 'disk full' using errcode = '53100'; end $$`;
     await sql`create trigger refuse before insert on sets execute function refuse()`;

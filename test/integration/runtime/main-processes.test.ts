@@ -15,7 +15,7 @@ import { waitUntil } from "../../support/wait-until.ts";
 
 const adminToken = "brt_an-admin-of-the-process-tests";
 let folder: string;
-// Starting a process compiles all of it, which on a busy machine takes long.
+// A process compiles all of its sources at its start, which takes long on a busy machine.
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
 beforeAll(async () => {

@@ -14,7 +14,7 @@ import { type RedisServer, startRedis } from "../../support/servers/redis-server
 import { waitUntil } from "../../support/wait-until.ts";
 import { createTestRedis, type TestRedis } from "../../support/servers/test-services.ts";
 
-/** One process's ends of signals and streams. */
+/** The signals and streams of one process. */
 interface Adapters {
   signals: RedisSignals;
   streams: RedisStreamRelay;
@@ -49,7 +49,7 @@ function openAdapters(url: string, prefix: string): Adapters {
 async function openSubscribed(url: string, prefix: string): Promise<Adapters> {
   const adapters = openAdapters(url, prefix);
   if (!(await adapters.signals.listen(5_000))) throw new Error("redis does not answer");
-  // Until it is connected, a producer drops what it is given.
+  // A producer drops its input until it is connected.
   await waitUntil("the producer is connected", () => adapters.producer.status === "ready");
   return adapters;
 }
@@ -188,7 +188,7 @@ describe("while Redis is unreachable", () => {
       code: "dependency-unavailable",
     });
 
-    // Within the process signals go on.
+    // Signals within the process still work.
     const local = timed(() => adapters.signals.waitFor("set:set_a", 25_000));
     await adapters.signals.publish(["set:set_a"]);
     expect(await local).toBeLessThan(20_000);

@@ -10,8 +10,8 @@ import { createTestDatabase, type TestDatabase } from "../../support/servers/tes
 import { waitUntil } from "../../support/wait-until.ts";
 
 /**
- * I1: Redis is only a trigger. The test starts an api process and two job workers as an operator
- * does. It flushes, kills, freezes and restarts their Redis while services are created and scaled.
+ * I1: Redis is only a trigger. The test starts an api process and two job workers like an operator.
+ * It flushes, kills, freezes and restarts their Redis while services are created and scaled.
  */
 
 const adminToken = "brt_an-admin-of-the-redis-tests";
@@ -53,7 +53,7 @@ beforeEach(async () => {
   });
 });
 
-/** Creates a service and scales it out; gives how long each call took. */
+/** Creates a service and scales it out. Returns the duration of each call. */
 async function createAndScale(): Promise<{ name: string; slowestMs: number }> {
   const name = `web-${serviceNumber++}`;
   let slowestMs = 0;
@@ -67,7 +67,7 @@ async function createAndScale(): Promise<{ name: string; slowestMs: number }> {
   return { name, slowestMs };
 }
 
-/** A call that waits for Redis lasts until Redis is back: minutes. */
+/** A call that waits for Redis would last until Redis recovers: minutes. */
 const REDIS_WAIT_MS = 10_000;
 
 async function untilPlaced(sets: number): Promise<void> {
@@ -116,12 +116,12 @@ describe("the work of every intent runs once", () => {
       await redis.process.kill("SIGKILL");
       const calls = [await before];
       for (let count = 0; count < 3; count++) calls.push(await createAndScale());
-      // No request waits for a Redis that is not there.
+      // No request waits for an unreachable Redis.
       expect(Math.max(...calls.map(({ slowestMs }) => slowestMs))).toBeLessThan(REDIS_WAIT_MS);
       await untilPlaced(20);
       await waitUntil("the outbox is empty", async () => (await takeCensus(sql)).outbox === 0);
 
-      // And when it is back, empty, jobs come through it again.
+      // After its restart without data, jobs use Redis again.
       redis = await startRedis({ port: redis.port });
       await waitUntil("a job is received", async () => {
         const attempts = countAttempts();

@@ -57,7 +57,7 @@ async function countRows(): Promise<Record<string, number>> {
   return counts;
 }
 
-/** Everything happened so many days earlier. */
+/** Shifts all rows into the past by this number of days. */
 async function passDays(days: number): Promise<void> {
   const past = (columns: string[]) =>
     sql.raw(columns.map((column) => `${column} = ${column} - interval '${days} days'`).join(", "));
@@ -109,7 +109,7 @@ test("deleted resources and their rows are deleted after the retention time, and
   expect(await countRows()).toEqual(deletedRows);
   await passDays(2);
   await sweepAll();
-  // The host's enroll token was used as long ago.
+  // The enroll token of the host was used as long ago, so it is deleted too.
   expect(await countRows()).toEqual({ ...before, tokens: (before["tokens"] ?? 0) - 1 });
 });
 

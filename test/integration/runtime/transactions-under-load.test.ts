@@ -14,7 +14,7 @@ import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/servers/test-services.ts";
 
-/** Shared out: of ten, four run transactions. */
+/** Four of ten connections run transactions. */
 const connectionsMax = 10;
 let database: TestDatabase;
 let handle: DbHandle;
@@ -60,7 +60,7 @@ test("transactions that begin behind hundreds of statements keep their connectio
 
   for (let behind = 90 * connectionsMax; behind <= 110 * connectionsMax; behind += 5) {
     const outcomes = Promise.allSettled(Array.from({ length: behind }, () => insert(pipelined)));
-    // All of them have reached the driver, and none has an answer: that takes more than promises.
+    // All statements have reached the driver, and none has an answer, which needs I/O.
     for (let turn = 0; turn < 100; turn++) await Promise.resolve();
     const transactions = Array.from({ length: 20 }, () => withTx(db, insert));
     const all = [...(await outcomes), ...(await Promise.allSettled(transactions))];
@@ -156,7 +156,7 @@ test("a statement that meets the closing of an idle connection takes effect once
   const pool = openPool(1, { idleMaxMs: 20, tickMs: 1 });
   const first = 5_000_000;
   for (let round = 0; round < 200; round++) {
-    // Around the moment of the end: before it, in its midst, after it.
+    // Before, during and after the closing of the connection.
     await new Promise((resolve) => setTimeout(resolve, 15 + (round % 12)));
     const id = first + 2 * round;
     const insert = (number: number) => `insert into marks values (${number})`;
@@ -194,7 +194,7 @@ test.each([
   for (let round = 1; round <= 3; round++) {
     const insert = pool.begin((client) => client.unsafe("insert into marks values (0)"));
     await expect(insert).rejects.toMatchObject({ code });
-    // The first, and one in place of each that was closed.
+    // The first connection, and one for each closed connection.
     await vi.waitFor(() => expect(opened).toBe(1 + round), { timeout: 30_000 });
   }
   await pool.end(1);
@@ -239,7 +239,7 @@ test.each(["shared out", "one"])(
         (tx) => insertMark(tx, first + 10 * (ids[0] ?? 0)),
         async (tx) => {
           const each = ids.map(async (id) => {
-            for (let turn = 0; turn < 50; turn++) await Promise.resolve(); // as composed queries do
+            for (let turn = 0; turn < 50; turn++) await Promise.resolve(); // like composed queries
             return insertMark(tx, first + id);
           });
           return (await Promise.all(each)).flat();

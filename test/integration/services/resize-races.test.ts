@@ -34,9 +34,9 @@ async function bookings({ ctx }: FleetContext) {
 }
 
 /**
- * One set stands on h1, another is pending. A placement of the second is written and not committed
- * yet when the resize begins from another connection and waits for the host. With a core each they
- * fit; with three, h1 fits one and h2 fits none.
+ * One set is placed on h1, another is pending. The placement of the second is not committed yet
+ * when the resize begins on another connection and waits for the host. Two sets of one core fit on
+ * h1. Of three cores, h1 fits one set and h2 none.
  */
 test.each(["h1", "h2"])(
   "I2: a set that is placed on %s while a resize waits is part of what the resize checks",

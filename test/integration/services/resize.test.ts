@@ -232,7 +232,7 @@ test("pending sets that become smaller are planned immediately, even while other
   await f.ctx.db.execute(sql`update sets set leaving = true where id = ${leaving.setId}`);
   await f.ctx.db.execute(sql`update hosts set allocatable_cpu_millis = 5500`);
   f.enqueued.length = 0;
-  // three sets grow by half a core each: with the one that leaves it would be too much
+  // three sets grow by half a core each: with the leaving set, that would exceed the capacity
   await resize(f, { cpu: 1.5 });
   await resize(f, { cpu: 0.5 });
   expect(f.enqueued.map(({ name }) => name)).toContain("place-sets");
@@ -242,7 +242,7 @@ test("pending sets that become smaller are planned immediately, even while other
   const released = await getSet(f.ctx, f.tenantId, leaving.setId);
   expect(released).toMatchObject({ state: "pending", cpuMillis: 500, revision: 1 });
   await obey(f, h1);
-  // that one avoids the host that it left
+  // the released set avoids its previous host
   expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 1 });
   for (const { cpu, booked } of await bookings(f)) expect([cpu, booked]).toEqual([2_500, 2_500]);
 });
@@ -296,7 +296,7 @@ test("a memory limit below the usage of a set or container is refused with the f
   );
   await resize(f, { memory: "512Mi" });
   await f.ctx.db.execute(sql`update hosts set reported_at = now() - interval '1 hour'`);
-  await resize(f, { memory: "160Mi" }); // its agent and the kernel have the last word
+  await resize(f, { memory: "160Mi" }); // the report is old, so the agent and the kernel decide
 });
 
 test("an event reports a resize when the kernel applies it, and a warning reports an obstacle", async () => {

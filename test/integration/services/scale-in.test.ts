@@ -50,7 +50,7 @@ test("a large scale-in removes a bounded number of sets a transaction, and each 
   });
 });
 
-/** Makes the service "web" of 4 sets, which are ready since `age` and want an hour of it. */
+/** Creates the service "web" of 4 sets, ready for `age`, with a minReadySeconds of an hour. */
 async function runFour(age: string) {
   const f = await start();
   const hostId = await f.enroll("h1");

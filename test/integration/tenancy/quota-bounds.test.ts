@@ -179,7 +179,7 @@ test("deleting sets in a loop creates no more sets than the quota while the dele
     const running = (await listLive()).find(({ desired }) => desired === "running");
     if (running) await deleteSet(fleet.ctx, tenantId, running.id);
     await fleet.placer.placeSets();
-    await reconcileService(fleet.ctx, service.id); // as the audit of replicas does
+    await reconcileService(fleet.ctx, service.id); // the audit of replicas does the same
   }
   expect(await listLive()).toHaveLength(3);
   const warnings = await queryRows<{ text: string }>(

@@ -34,7 +34,7 @@ async function areValid(...secrets: string[]): Promise<boolean[]> {
   return callers.map((caller) => caller !== undefined);
 }
 
-/** Lets the time pass that the tokens with an end have left. */
+/** Ends the tokens that expire within two hours. */
 async function endExpiringTokens(): Promise<void> {
   await fleet.ctx.db.execute(
     sql`update tokens set expires_at = now() where expires_at > now() and expires_at < now() + interval '2 hours'`,

@@ -242,7 +242,7 @@ test("a restored set keeps its volume and its host; a move goes to an empty volu
   const placeAgain = async (): Promise<void> => {
     for (let round = 0; round < 2; round++) {
       await f.ctx.db.execute(sql`update sets set plan_after = now() where id = ${setId}`);
-      await f.placer.placeSets(); // in the first round it avoids the host that it has left
+      await f.placer.placeSets(); // in the first round the set avoids its previous host
     }
   };
   await placeAgain();

@@ -166,7 +166,7 @@ export class AgentSimulation {
     });
   }
 
-  /** Kills the agent like kill -9: it does nothing more. */
+  /** Kills the agent like kill -9: it takes no further action. */
   kill(): void {
     this.#run?.die();
     this.#run = undefined;
@@ -335,7 +335,7 @@ export class AgentSimulation {
 
   /**
    * Simulates an engine that hangs, and calls that fail or take long. Each of them ends when the
-   * caller gives up.
+   * caller aborts it.
    */
   async #disturb(
     verb: SimulatedCall["verb"],

@@ -5,8 +5,7 @@ import type { Service } from "../../../src/contracts/api/services.ts";
 import type { BerthSet } from "../../../src/contracts/api/sets.ts";
 
 /**
- * Things as the API answers with them, for tests of what becomes of them; each test changes what it
- * is about.
+ * Valid responses of the API, for tests of the CLI. Each test changes the members that it needs.
  */
 export const sampleNowMs = Date.parse("2026-01-05T12:00:00.000Z");
 

@@ -5,7 +5,7 @@ interface DeclaredResponse {
   content?: Record<string, { schema?: unknown } | undefined>;
 }
 
-/** Which operation answers a method and path, or undefined. */
+/** Returns the operation of a method and path, or undefined. */
 export function operationOf(api: Api, method: string, path: string): MountedOperation | undefined {
   const pathname = path.split("?")[0] ?? path;
   return api.mounted.find(
@@ -16,9 +16,9 @@ export function operationOf(api: Api, method: string, path: string): MountedOper
 }
 
 /**
- * Throws unless the answer is one that its operation declares: status, media type, and every member
- * of the body, because the declared schemas are strict. So a field that leaks fails whatever test
- * happened to see it.
+ * Throws unless the operation declares the response: its status, its media type, and every member
+ * of its body, because the declared schemas are strict. So a leaked field fails every test that
+ * receives it.
  */
 export async function assertDeclared(
   operation: MountedOperation,

@@ -26,13 +26,13 @@ export interface TestApi {
   /** The enqueued jobs, in order. */
   enqueued: JobRequest[];
   adminToken: string;
-  /** A token of a role, of a tenant where there is one. */
+  /** Creates a token of a role, for a tenant if one is given. */
   tokenOf(role: string, tenant?: string): Promise<string>;
-  /** Makes a tenant unless it is there. */
+  /** Creates a tenant unless it exists. */
   ensureTenant(name: string): Promise<void>;
   /**
-   * A request as a program would send it; a body that is not a string goes as JSON. Throws when the
-   * answer is not one that the operation declares.
+   * Sends a request like a program. It sends a body that is not a string as JSON. Throws if the
+   * operation does not declare the response.
    */
   request(method: string, path: string, options?: TestRequest): Promise<Response>;
   close(): Promise<void>;
@@ -45,7 +45,7 @@ export interface TestRequest {
   signal?: AbortSignal;
 }
 
-/** The whole API over a database of its own; what Redis would carry stays in this process. */
+/** The whole API on a database of its own. Jobs and signals stay in this process, without Redis. */
 export async function createTestApi(overrides: Partial<ControlContext> = {}): Promise<TestApi> {
   const database = await createTestDatabase();
   const handle = openPostgres({
@@ -118,7 +118,7 @@ function toInit(method: string, { token, body, headers, signal }: TestRequest): 
   };
 }
 
-/** A host enrolled over HTTP: its id, and the credential for /agent/v1. */
+/** Enrolls a host over HTTP. Returns its id and its credential for /agent/v1. */
 export async function enrollTestHost(
   test: TestApi,
   name: string,
@@ -154,7 +154,7 @@ export const emptySync = {
   images: null,
 };
 
-/** A service that needs little; `parts` replace its members. */
+/** A service that needs few resources; `parts` replace its members. */
 export function serviceBody(name: string, parts: Record<string, unknown> = {}) {
   return {
     name,

@@ -3,9 +3,9 @@ import { isTestFile, moduleOf, type SourceFile } from "./source-file.ts";
 
 interface HouseRule {
   name: string;
-  /** Which files it is about. */
+  /** Whether the rule applies to a file. */
   appliesTo(file: SourceFile): boolean;
-  /** The violation in the file, or undefined. */
+  /** Returns the violation in the file, or undefined. */
   check(file: SourceFile): string | undefined;
 }
 
@@ -108,7 +108,7 @@ export const houseRules: readonly HouseRule[] = [
     name: "bare-worker",
     appliesTo: isCode,
     check: (file) => {
-      // "Worker" and "WorkerOptions" are BullMQ's names; what Berth calls so is a job worker.
+      // "Worker" and "WorkerOptions" are BullMQ's names. Berth's word is job worker.
       const names = file.code.match(/[A-Za-z_$][\w$]*/g) ?? [];
       const isBare = (name: string) =>
         /worker/i.test(name) &&
@@ -121,7 +121,7 @@ export const houseRules: readonly HouseRule[] = [
   },
 ];
 
-/** Everything that is wrong with `file` by the rules that look at one file alone. */
+/** Lists the violations of the rules that check one file alone. */
 export function findHouseViolations(file: SourceFile): Violation[] {
   return houseRules.flatMap((rule) => {
     if (!rule.appliesTo(file)) return [];

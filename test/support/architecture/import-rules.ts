@@ -11,7 +11,7 @@ export interface Violation {
 
 const testPackages = ["vitest", "fast-check"];
 
-/** Every import of `file` that the import table does not allow. */
+/** Lists every import of `file` that the import table does not allow. */
 export function findImportViolations(file: SourceFile): Violation[] {
   const from = moduleOf(file.path);
   if (from === undefined || from === compositionRoot) return [];

@@ -5,15 +5,15 @@
 interface ImportRule {
   /** Folders of src, or single files of them. */
   src: readonly string[];
-  /** The same, but as types only. */
+  /** Folders or files of which only types may be imported. */
   srcTypes?: readonly string[];
   /** Packages, each with everything under it. */
   packages: readonly string[];
-  /** Which Node built-ins; "all" for any. */
+  /** Node's built-in modules; "all" for any. */
   node: "all" | readonly string[];
 }
 
-/** On the edge (Cloudflare Workers) these exist too. */
+/** Built-in modules that exist on the edge (Cloudflare Workers) too. */
 const edgeBuiltins = ["crypto", "timers/promises", "buffer", "util", "async_hooks", "events"];
 
 /**

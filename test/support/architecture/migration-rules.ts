@@ -6,8 +6,8 @@ const journalSchema = z.object({
 
 /**
  * Finds violations in a migration journal and its files. drizzle silently skips a migration whose
- * `when` is not newer than that of the last applied one, for example after a late merge. Then
- * generate the migration again.
+ * `when` is not newer than that of the last applied one, for example after a late merge. In that
+ * case, generate the migration again.
  */
 export function findJournalProblems(journal: unknown, sqlFiles: readonly string[]): string[] {
   const { entries } = journalSchema.parse(journal);

@@ -1,6 +1,6 @@
 export interface ImportStatement {
   specifier: string;
-  /** It vanishes at run time: the whole statement says `import type` or `export type`. */
+  /** Whether it does not exist at run time: the statement is `import type` or `export type`. */
   isTypeOnly: boolean;
 }
 
@@ -28,7 +28,7 @@ export function parseSource(source: string): ParsedSource {
   const imports: ImportStatement[] = [];
   for (const pattern of [staticImport, dynamicImport]) {
     for (const match of withoutComments.matchAll(pattern)) {
-      // An import that stands in a string or a template is blank in `code`.
+      // An import inside of a string or a template is blank in `code`.
       const keywordAt = match.index + match[0].search(/import|export/);
       if (code.slice(keywordAt, keywordAt + 6).trim() === "") continue;
       const { specifier = "", type } = match.groups ?? {};
@@ -45,7 +45,7 @@ export function parseSource(source: string): ParsedSource {
 const token =
   /(?<comment>\/\/[^\n]*|\/\*[\s\S]*?\*\/)|(?<text>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(?<template>`)|(?<before>(?:[(,=:[!&|?{};+]|=>|\breturn|\bcase)\s*)(?<pattern>\/(?![*/])(?:[^/\\\n[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+\/)/g;
 
-/** A comment with its marks, or the inside of a string, a template or a regular expression. */
+/** A comment with its delimiters, or the inside of a string, template or regular expression. */
 export interface SourceToken {
   kind: "comment" | "text" | "template" | "pattern";
   from: number;
@@ -88,8 +88,8 @@ function blankOut(source: string): { code: string; withoutComments: string } {
 }
 
 /**
- * Just after the backtick that closes a template whose inside begins at `from`; templates may nest
- * in `${}`.
+ * Returns the position after the backtick that closes a template whose inside begins at `from`.
+ * Templates may nest in `${}`.
  */
 function endOfTemplate(source: string, from: number): number {
   let depth = 0;

@@ -24,7 +24,7 @@ export interface CliRunOptions {
   onStdout?: (text: string) => void;
 }
 
-/** No file of the machine that runs the tests has a say in them. */
+/** Files of the machine must not affect the tests. */
 const nowhere: CliSettings = {
   apiUrl: "http://berth.test",
   token: "a-token",
@@ -35,7 +35,7 @@ const nowhere: CliSettings = {
   dataDir: "/nonexistent",
 };
 
-/** Runs `berth` in this process, with the streams and the API that a test gives it. */
+/** Runs `berth` in this process, with the streams and the API of a test. */
 export async function berth(argv: readonly string[], options: CliRunOptions): Promise<CliRun> {
   const output = { stdout: "", stderr: "" };
   const streamOf = (name: "stdout" | "stderr") => ({
@@ -75,7 +75,7 @@ export async function berth(argv: readonly string[], options: CliRunOptions): Pr
   return { exitCode, ...output };
 }
 
-/** One request as the API saw it. */
+/** One request that the API received. */
 export interface SeenRequest {
   method: string;
   path: string;
@@ -84,9 +84,9 @@ export interface SeenRequest {
 }
 
 /**
- * An API that answers each request with the function of the test, and records the requests.
- * Use it to test how the CLI shows answers. test/integration/cli/cli.test.ts tests the requests
- * against the real API.
+ * An API that answers each request with the function of the test, and records the requests. Use it
+ * to test how the CLI shows responses. test/integration/cli/cli.test.ts tests the requests against
+ * the real API.
  */
 export function scriptedApi(
   answer: (request: SeenRequest, count: number) => Response | Promise<Response>,

@@ -9,7 +9,10 @@ interface Stream {
   wake: () => void;
 }
 
-/** Log streams within one process; readers give up after `startDeadlineMs` when no agent comes. */
+/**
+ * Log streams within one process. A reader fails if no agent sends its log within
+ * `startDeadlineMs`.
+ */
 export function createLocalStreams({ startDeadlineMs = 10_000 } = {}): StreamRelay {
   const requests = new Map<string, LogStreamRequest[]>();
   const streams = new Map<string, Stream>();
@@ -62,7 +65,7 @@ async function* readChunks(
       const chunk = stream.chunks.shift();
       if (chunk) {
         isStarted = true;
-        if (chunk.length > 0) yield chunk; // an empty one only says that the agent has come
+        if (chunk.length > 0) yield chunk; // an empty chunk only shows that the agent has begun
         continue;
       }
       if (stream.error !== undefined) {

@@ -48,7 +48,7 @@ export class ModelControlPlane implements ControlPlane {
   readonly #reported = new Map<string, ObservedSet>();
   readonly #waiting = new Set<() => void>();
   #hostGeneration = 0;
-  /** Every set that the model deleted or forgot. */
+  /** Every set that the model deleted or lost. */
   readonly ended = new Set<string>();
   syncs = 0;
   fullSyncs = 0;

@@ -23,10 +23,10 @@ export interface AutoscaledService {
   serviceId: string;
   hookId: string;
   token: string;
-  /** Runs the autoscale jobs that were enqueued since the last call, as a job worker does. */
+  /** Runs the autoscale jobs that were enqueued since the last call, like a job worker. */
   runJobs(): Promise<void>;
   desired(): Promise<number>;
-  /** Sets that live. */
+  /** Live sets. */
   setsCount(): Promise<number>;
   demands(): ReturnType<typeof listDemands>;
   decisions(): ReturnType<typeof listDecisions>;
@@ -39,8 +39,8 @@ export interface AutoscaledServiceOptions {
   rules?: HookRule[];
   stabilizationSeconds?: number;
   /**
-   * By default one step takes all sets and nothing waits, so that a test sees each decision
-   * separately.
+   * By default one step may be of any size and takes effect without a wait, so that a test sees
+   * each decision separately.
    */
   scaleIn?: AutoscaleSpec["scaleIn"];
   scaleOut?: AutoscaleSpec["scaleOut"];
@@ -85,7 +85,7 @@ export async function createAutoscaledService(
   };
 }
 
-/** Delivers alerts as a sender does that leaves out none. */
+/** Delivers alerts like a sender that omits none. */
 export function deliverAlerts(
   ctx: ControlContext,
   hookId: string,
@@ -106,7 +106,7 @@ export function cpuHigh(more: Partial<Alert> = {}): Alert {
 }
 
 /**
- * Moves the end of every stabilization time into the past, so that tests do not wait for minutes.
+ * Moves the end of every stabilization window into the past, so that tests do not wait for minutes.
  */
 export async function endStabilization(ctx: ControlContext, serviceId: string): Promise<void> {
   await ctx.db.execute(sql`update demands set release_at = now() - interval '1 second'
@@ -121,7 +121,7 @@ export async function makeDue(ctx: ControlContext, serviceId: string): Promise<v
   );
 }
 
-/** Moves the past of a service's decisions further back. */
+/** Shifts the times of a service's decisions into the past. */
 export async function passSeconds(
   ctx: ControlContext,
   serviceId: string,

@@ -159,7 +159,7 @@ const adminCaller: Caller = {
   pool: null,
 };
 
-/** A sync as the host's agent makes it. */
+/** Runs one sync of the host's agent. */
 export async function syncAs(
   ctx: ControlContext,
   hostId: string,

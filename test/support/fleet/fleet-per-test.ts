@@ -2,7 +2,8 @@ import { afterEach } from "vitest";
 import { createFleetContext, type FleetContext } from "./fleet-context.ts";
 
 /**
- * For a file whose tests start a fleet each: how they do so, and it is closed after each of them.
+ * For a file in which each test starts a fleet. Returns the function that starts it, and closes the
+ * fleet after each test.
  */
 export function fleetPerTest(): (
   ...settings: Parameters<typeof createFleetContext>

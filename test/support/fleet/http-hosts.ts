@@ -5,8 +5,8 @@ import { AGENT_PROTOCOL_VERSION } from "../../../src/contracts/agent-protocol/pr
 import type { SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 
 /**
- * JSON in, JSON out, over the network. Throws with the whole problem for an answer that is not a
- * success.
+ * Sends and receives JSON over the network. Throws an error with the whole problem if the request
+ * fails.
  */
 export async function requestJson<T>(
   url: string,
@@ -28,10 +28,7 @@ export async function requestJson<T>(
   return (text === "" ? undefined : JSON.parse(text)) as T;
 }
 
-/**
- * A host that speaks the agent protocol over the network and says of every set that it is as it
- * should be.
- */
+/** A host that uses the agent protocol over the network and reports every set as desired. */
 export class HttpHost {
   readonly hostId: string;
   readonly #url: string;

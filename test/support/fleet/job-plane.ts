@@ -32,14 +32,14 @@ export interface JobPlane extends ControlPlane {
   prefix: string;
   /** Environment of processes on the same database and Redis. */
   env: Record<string, string>;
-  /** Attempts of the job workers in this process, in the order of their ends. */
+  /** Completed attempts of the job workers in this process, in order. */
   attempts: JobAttempt[];
   adminToken: string;
   /** The id of the tenant "default". */
   tenantId: string;
   /** Enrolls a host with a first report. */
   enroll(name: string, cores?: number): Promise<string>;
-  /** Starts a job worker here: as often as wanted. */
+  /** Starts one more job worker in this process. */
   startJobs(): void;
   close(): Promise<void>;
 }
@@ -53,7 +53,7 @@ const admin: Caller = {
   pool: null,
 };
 
-/** @param redisUrl instead of the tests' shared one, for those that hurt it */
+/** @param redisUrl replaces the shared Redis, for tests that disturb it */
 export async function openJobPlane({
   redisUrl,
   statementTimeoutMs = 20_000,

@@ -4,8 +4,8 @@ import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { waitUntil } from "../wait-until.ts";
 
 /**
- * Until a statement waits for a lock that another holds; in this database: others are tested on the
- * same server meanwhile.
+ * Waits until a statement waits for a lock. It considers this database only, because other tests
+ * use the same server.
  */
 export async function waitForLockWait(db: Db, what: string): Promise<void> {
   const waiting = sql`select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;

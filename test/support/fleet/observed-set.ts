@@ -28,7 +28,7 @@ export interface ObservedSetChanges {
   ranMs?: number;
 }
 
-/** A set as the port would observe it: the containers of its template, in the given states. */
+/** Returns a set like the port observes it: the containers of its template, in the given states. */
 export function observedSet(
   set: LocalSetSpec,
   stateTexts: Readonly<Record<string, ContainerStateText>>,

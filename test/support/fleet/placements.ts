@@ -5,7 +5,7 @@ export interface PlacementCensus {
   states: Record<string, number>;
   /** Sets that were placed more than once. */
   placedTwice: number;
-  /** Hosts whose bookings are not what their sets add up to, or are more than they have. */
+  /** Hosts whose bookings differ from the sums of their sets, or exceed their capacity. */
   wronglyBooked: number;
   outbox: number;
 }

@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { Queryable } from "../../../src/db/postgres/open-postgres.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 
-/** How many rows of a table the statements of this transaction have read so far. */
+/** Returns the number of rows of a table that this transaction has read so far. */
 export async function rowsReadOf(tx: Queryable, table: string): Promise<number> {
   const [row] = await queryRows<{ rows: number }>(
     tx,

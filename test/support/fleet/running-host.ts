@@ -16,7 +16,7 @@ export async function runningHost(setCount = 2, options: object = {}) {
   return { simulation, sets };
 }
 
-/** The container of this name, as it is observed. */
+/** Returns the observed container of this name. */
 export function containerOf(simulation: AgentSimulation, { setId }: DesiredSet, name: string) {
   const seen = simulation.observed(setId);
   const found = [seen?.infra, ...(seen?.containers ?? [])].find((one) => one?.name === name);

@@ -9,9 +9,9 @@ const readyDeadlineMs = 30_000;
 
 /** The real Alertmanager of Debian's package, with one receiver: a webhook with a bearer token. */
 export interface Alertmanager {
-  /** Posts to its API as Prometheus does. */
+  /** Posts to its API like Prometheus. */
   post(alerts: readonly PostedAlert[]): Promise<void>;
-  /** Webhook deliveries that were answered, and those that failed, as it counts them itself. */
+  /** Its own counts of delivered and failed webhooks. */
   countDeliveries(): Promise<{ sent: number; failed: number }>;
   stop(): Promise<void>;
 }

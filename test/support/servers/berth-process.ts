@@ -13,11 +13,11 @@ export interface BerthProcess {
   request<T>(method: string, path: string, body?: unknown, generation?: number): Promise<T>;
   /** Ends it by a signal. Safe to call again. */
   end(signal: NodeJS.Signals): Promise<void>;
-  /** After `end`: the same again, on what it left behind. */
+  /** Starts it again after `end`, with the same data. */
   startAgain(): Promise<void>;
 }
 
-/** Starts it with `env` on a free port and waits until it says that it is ready. */
+/** Starts it with `env` on a free port, and waits until it is ready. */
 export async function startBerth(env: Readonly<Record<string, string>>): Promise<BerthProcess> {
   const port = await findFreePort();
   const adminToken = "brt_an-admin-of-the-end-to-end-tests";

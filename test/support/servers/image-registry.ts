@@ -8,12 +8,12 @@ import { waitUntil } from "../wait-until.ts";
 export interface ImageRegistry {
   /** Host and port, as in image references. */
   address: string;
-  /** Pushes an image of the daemon, and takes that reference from the daemon again. */
+  /** Pushes an image of the daemon, and removes the new reference from the daemon. */
   take(docker: Docker, reference: string): Promise<void>;
   close(): Promise<void>;
 }
 
-/** A real registry with nothing in it. */
+/** An empty real registry. */
 export async function startImageRegistry(): Promise<ImageRegistry> {
   const directory = await mkdtemp(join(tmpdir(), "berth-registry-"));
   const address = `127.0.0.1:${await findFreePort()}`;

@@ -30,7 +30,7 @@ interface Started {
 }
 
 /**
- * Starts src/main/`program`.ts with nothing but `env` and resolves once it says that it is ready.
+ * Starts src/main/`program`.ts with only `env`, and resolves once it is ready.
  * @param root of a different checkout than this one
  */
 export async function startMain(
@@ -79,7 +79,7 @@ function spawnMain(
   root = fileURLToPath(new URL("../../..", import.meta.url)),
 ): Started {
   const file = path.join(root, `src/main/${program}.ts`);
-  // The kernel ends it when this process ends, however that happens.
+  // The kernel ends it when this process ends for any reason.
   const args = ["--pdeathsig", "KILL", "--", process.execPath, "--import", tsx, file];
   const child = spawn("setpriv", args, {
     stdio: ["ignore", "pipe", "pipe"],

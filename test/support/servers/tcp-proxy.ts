@@ -23,7 +23,7 @@ export interface ProxyLink {
 }
 
 /**
- * Stands between a client and a server, and fails as networks fail: without a word, or after the
+ * Forwards between a client and a server, and fails like a network: without an error, or after the
  * request arrived.
  */
 export async function startTcpProxy(targetUrl: string): Promise<TcpProxy> {

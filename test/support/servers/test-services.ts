@@ -17,7 +17,7 @@ export interface ServiceUrls {
 
 export interface RunningServices {
   urls: ServiceUrls;
-  /** Ends what was started, and drops what was created on servers that were given. */
+  /** Ends the servers that it started, and drops the databases that it created on other servers. */
   stop(): Promise<void>;
 }
 
@@ -177,7 +177,7 @@ async function withAdmin<T>(url: string, use: (sql: postgres.Sql) => Promise<T>)
 
 async function withRedis<T>(url: string, use: (redis: Redis) => Promise<T>): Promise<T> {
   const redis = new Redis(url, { lazyConnect: true, maxRetriesPerRequest: 1 });
-  redis.on("error", () => undefined); // the command that fails says it
+  redis.on("error", () => undefined); // the failed command throws the error
   try {
     await redis.connect();
     return await use(redis);

@@ -10,7 +10,7 @@ import type { VolumeWork } from "./volume-child.ts";
 
 const source = fileURLToPath(new URL("./volume-child.ts", import.meta.url));
 
-/** Processes that work on volumes as an agent does, and are killed. */
+/** Processes that work on volumes like an agent, and are killed. */
 export interface VolumeProcesses {
   /**
    * Runs a process that kills itself at `killAtMoment`. Returns false if it completed its work
