@@ -22,13 +22,14 @@ export type PlanRequest = z.infer<typeof planBody>;
 
 /**
  * Why a scale-in removes this set before others, in order of preference. It does not serve
- * (pending, failed, not-ready). Its host is cordoned or draining, or the set moves (leaving-host).
- * Its domain has the most sets (spread). It is the newest.
+ * (pending, failed, not-ready, stopped). Its host is cordoned or draining, or the set moves
+ * (leaving-host). Its domain has the most sets (spread). It is the newest.
  */
 export const removalReasons = [
   "pending",
   "failed",
   "not-ready",
+  "stopped",
   "leaving-host",
   "spread",
   "newest",

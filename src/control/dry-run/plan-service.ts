@@ -188,7 +188,8 @@ async function planChange(
   const live = await countLiveSets(tx, service.id);
   const added = Math.max(0, replicas - live);
   const requests = await requestsFor(tx, service.tenantId, service, template, added);
-  const removals = replicas < live ? await chooseRemovals(tx, service, live - replicas) : [];
+  const removals =
+    replicas < live ? await chooseRemovals(tx, service, { desired: replicas, limit: live }) : [];
   return { name: service.name, requests, removals };
 }
 

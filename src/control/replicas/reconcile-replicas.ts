@@ -11,18 +11,12 @@ import {
   lockHosts,
   markSetsDeleted,
 } from "../../db/queries/sets/write-sets.ts";
-import { listReplacements, readReplicaCounts } from "../../db/queries/operations/operations.ts";
+import { listReplacements } from "../../db/queries/operations/operations.ts";
 import { newIds } from "../../lib/ids.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import {
-  countDisruption,
-  mayDisrupt,
-  type ReplicaCounts,
-} from "../../scheduler/rollout/may-disrupt.ts";
 import { countReplaceable } from "../tenancy/quota.ts";
-import { chooseAmong, type Removal } from "./choose-removals.ts";
-import { listScaleInCandidates } from "../../db/queries/sets/scale-in-candidates.ts";
+import { chooseRemovals } from "./choose-removals.ts";
 
 /**
  * Sets that one transaction adds. Later transactions add the others, so that a request for
@@ -146,7 +140,7 @@ async function removeSets(
   desired: number,
   excess: number,
 ): Promise<ReconcileOutcome> {
-  const removals = await chooseWithinBudget(tx, service, desired, excess);
+  const removals = await chooseRemovals(tx, service, { desired, limit: SETS_REMOVED_MAX });
   const replacements = await listReplacements(
     tx,
     removals.map(({ id }) => id),
@@ -175,35 +169,4 @@ async function removeSets(
     data: { cause: "removal", service: service.name, removed: marked.length },
   });
   return { created: 0, deleted: marked.length };
-}
-
-/**
- * The removals of a round that mayDisrupt allows (I14): only available sets count. In place of sets
- * that the budget protects it chooses sets that are not available. A service that wants no sets has
- * no availability to protect.
- */
-async function chooseWithinBudget(
-  tx: UnitOfWork,
-  service: ServiceRow,
-  desired: number,
-  excess: number,
-): Promise<Removal[]> {
-  const count = Math.min(excess, SETS_REMOVED_MAX);
-  const { minReadySeconds } = service.disruption;
-  const candidates = await listScaleInCandidates(tx, service.id, minReadySeconds);
-  const chosen = chooseAmong(candidates, service, count);
-  if (desired === 0) return chosen;
-  let counts: ReplicaCounts = await readReplicaCounts(tx, service.id, { desired, minReadySeconds });
-  const permitted = chosen.filter(({ isAvailable }) => {
-    const set = { isAvailable, mode: "remove" as const };
-    if (!mayDisrupt(service.disruption, counts, set).ok) return false;
-    counts = countDisruption(counts, set);
-    return true;
-  });
-  if (permitted.length === count) return permitted;
-  const ids = new Set(permitted.map(({ id }) => id));
-  // A set that a user stopped keeps its place.
-  const unavailable = candidates.filter((set) => !set.isAvailable && set.desired === "running");
-  const others = chooseAmong(unavailable, service, count);
-  return [...permitted, ...others.filter(({ id }) => !ids.has(id))].slice(0, count);
 }

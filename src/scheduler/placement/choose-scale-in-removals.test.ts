@@ -40,11 +40,19 @@ describe("the removals of a scale-in", () => {
     ]);
   });
 
-  it("do not begin with a set that a user stopped", () => {
-    const stopped = { isReady: false, desired: "stopped", state: "stopped" } as const;
-    const sets = [setOf(0, "h1", stopped), setOf(1, "h1"), setOf(2, "h1")];
-    const removals = chooseScaleInRemovals(sets, [hostOf("h1", "z1")], [], 1);
-    expect(removals.map(({ setId }) => setId)).toEqual(["set_2"]);
+  it("begin with a set that a user stopped, unless it has volume data", () => {
+    for (const isStoppedWithData of [false, true]) {
+      const stopped = { isReady: false, desired: "stopped", state: "stopped" } as const;
+      const sets = [
+        setOf(0, "h1", { ...stopped, isStoppedWithData }),
+        setOf(1, "h1"),
+        setOf(2, "h1"),
+      ];
+      const removals = chooseScaleInRemovals(sets, [hostOf("h1", "z1")], [], 1);
+      expect(removals.map(({ setId, reason }) => [setId, reason])).toEqual([
+        isStoppedWithData ? ["set_2", "newest"] : ["set_0", "stopped"],
+      ]);
+    }
   });
 
   it("are sets on cordoned hosts, or that move, before newer ones", () => {
@@ -106,6 +114,7 @@ describe("for any service, the choice", () => {
       desired: fc.constantFrom("running", "running", "stopped"),
       isReady: fc.boolean(),
       isMoving: fc.boolean(),
+      hasData: fc.boolean(),
       createdAtMs: fc.nat({ max: 3 }),
     }),
     { maxLength: 24 },
@@ -113,8 +122,9 @@ describe("for any service, the choice", () => {
   const worldArbitrary = fc
     .tuple(setsArbitrary, hostsArbitrary, spreadArbitrary, fc.nat({ max: 24 }))
     .map(([sets, hosts, spread, count]) => ({
-      sets: sets.map(({ host, ...set }, i): ScaleInSet => ({
+      sets: sets.map(({ host, hasData, ...set }, i): ScaleInSet => ({
         ...set,
+        isStoppedWithData: hasData && set.desired === "stopped",
         id: `set_${String(i).padStart(2, "0")}`,
         hostId: host === null ? null : `h${host}`,
       })),
@@ -144,12 +154,13 @@ describe("for any service, the choice", () => {
     );
   });
 
-  it("removes no set that serves while one remains that does not, unless a user stopped it", () => {
+  it("removes no set that serves while one remains that does not, unless it is stopped with volume data", () => {
     fc.assert(
       fc.property(worldArbitrary, ({ sets, hosts, spread, count }) => {
         const removals = chooseScaleInRemovals(sets, hosts, spread, count);
-        const isIdle = ({ hostId, isReady, desired, state }: ScaleInSet) =>
-          hostId === null || (desired !== "stopped" && (!isReady || state === "failed"));
+        const isIdle = ({ hostId, isReady, desired, state, isStoppedWithData }: ScaleInSet) =>
+          hostId === null ||
+          (!isStoppedWithData && (desired === "stopped" || !isReady || state === "failed"));
         const removed = sets.filter((set) => isVictim(removals, set));
         const remaining = sets.filter((set) => !isVictim(removals, set));
         if (removed.some((set) => !isIdle(set))) expect(remaining.filter(isIdle)).toEqual([]);
@@ -160,7 +171,13 @@ describe("for any service, the choice", () => {
   it("keeps maxSkew of the coarsest rule, and empties no domain while another has two sets", () => {
     fc.assert(
       fc.property(worldArbitrary, ({ sets: all, hosts, spread, count }) => {
-        const sets = all.map((set): ScaleInSet => ({ ...set, state: "running", isReady: true }));
+        const sets = all.map((set): ScaleInSet => ({
+          ...set,
+          state: "running",
+          desired: "running",
+          isReady: true,
+          isStoppedWithData: false,
+        }));
         const rule = (["zone", "rack", "host"] as const).flatMap(
           (by) => spread.find((one) => one.by === by) ?? [],
         )[0];
@@ -209,6 +226,7 @@ function setOf(number: number, hostId: string | null, some: Partial<ScaleInSet> 
     desired: "running",
     isReady: true,
     isMoving: false,
+    isStoppedWithData: false,
     createdAtMs: number,
     ...some,
   };

@@ -13,6 +13,8 @@ export interface ScaleInSet {
   isReady: boolean;
   /** The set moves to another host already. */
   isMoving: boolean;
+  /** A user stopped the set, and its host has data of its volume. */
+  isStoppedWithData: boolean;
   createdAtMs: number;
 }
 
@@ -34,8 +36,9 @@ export interface ScaleInRemoval {
  * Chooses `count` sets of one service for a scale-in, first removal first; all sets if there are
  * fewer. The order of the choice:
  *
- * 1. Sets that do not serve: pending, then failed, then not ready. A set that a user stopped
- *    ranks like one that serves, because its volume may be the reason for the stop.
+ * 1. Sets that do not serve: pending, then failed, then not ready, then stopped by a user. A
+ *    stopped set with volume data ranks like one that serves, because the data may be the reason
+ *    for the stop.
  * 2. Sets on cordoned or draining hosts, and sets that move already, while the spread permits it.
  * 3. Sets in the domain with the most sets.
  * 4. The newest sets.
@@ -73,7 +76,7 @@ export function chooseScaleInRemovals(
   return removals;
 }
 
-const tiers = ["pending", "failed", "not-ready", "serving"] as const;
+const tiers = ["pending", "failed", "not-ready", "stopped", "serving"] as const;
 type Tier = (typeof tiers)[number];
 
 interface Candidate extends TreeSet {
@@ -100,7 +103,8 @@ function toCandidate(set: ScaleInSet, host: ScaleInHost | undefined): Candidate 
 
 function getTier(set: ScaleInSet): Tier {
   if (set.hostId === null) return "pending";
-  if (set.desired === "stopped") return "serving";
+  if (set.isStoppedWithData) return "serving";
+  if (set.desired === "stopped") return "stopped";
   if (set.state === "failed") return "failed";
   return set.isReady ? "serving" : "not-ready";
 }

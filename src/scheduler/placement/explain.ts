@@ -65,6 +65,7 @@ const removalTexts: Record<RemovalReason, string> = {
   pending: "it waits for a host",
   failed: "it failed",
   "not-ready": "it is not ready",
+  stopped: "a user stopped it",
   "leaving-host": "it leaves its host, or its host is cordoned or draining",
   spread: "its removal keeps the sets spread",
   newest: "it is the newest",

@@ -11,6 +11,7 @@ import {
 const defaults: DisruptionBudget = { maxUnavailable: 1, maxSurge: "25%", minReadySeconds: 0 };
 const healthy = (desired: number): ReplicaCounts => ({
   desired,
+  live: desired,
   available: desired,
   notExpected: 0,
   surging: 0,
@@ -35,7 +36,7 @@ describe("the default budget", () => {
   });
 
   test("is not used up by a set that was never ready", () => {
-    const counts = { desired: 11, available: 10, notExpected: 1, surging: 0 };
+    const counts = { desired: 11, live: 11, available: 10, notExpected: 1, surging: 0 };
     expect(disruptionAllowance(defaults, counts).unavailable).toBe(1);
   });
 
@@ -50,6 +51,15 @@ describe("the default budget", () => {
     const counts = { ...healthy(10), desired: 4 };
     expect(disruptionAllowance(defaults, counts).unavailable).toBe(7);
   });
+});
+
+test("stopped sets beyond the size of the service do not lower the floor of moves and removals", () => {
+  const counts = { desired: 5, live: 10, available: 5, notExpected: 5, surging: 0 };
+  expect(disruptionAllowance(defaults, counts).unavailable).toBe(1);
+  const removal = { isAvailable: true, mode: "remove" as const };
+  expect(mayDisrupt(defaults, counts, removal).ok).toBe(true);
+  const next = { ...counts, live: 9, available: 4 };
+  expect(mayDisrupt(defaults, next, removal).ok).toBe(false);
 });
 
 test("a set that counts as available too early makes no count negative", () => {
@@ -83,6 +93,7 @@ const services: fc.Arbitrary<ReplicaCounts> = fc
   })
   .map(({ available, notExpected, down, surging }) => ({
     desired: available + notExpected + down,
+    live: available + notExpected + down,
     available,
     notExpected,
     surging,
@@ -114,6 +125,7 @@ describe("for every budget and service", () => {
         const more = {
           ...counts,
           desired: counts.desired + 1,
+          live: counts.live + 1,
           notExpected: counts.notExpected + 1,
         };
         expect(disruptionAllowance(budget, more)).toEqual(disruptionAllowance(budget, counts));

@@ -3,9 +3,11 @@ import { assert } from "../../lib/assert.ts";
 
 /** One service's replicas, counted under the lock of the service. */
 export interface ReplicaCounts {
-  /** Replicas that the service wants. */
+  /** Replicas that the service wants, at most `live`. */
   desired: number;
-  /** Sets that are ready for at least `minReadySeconds` and that no operation removes. */
+  /** Replicas that exist. During a scale-in they are more than `desired`. */
+  live: number;
+  /** Sets that are ready for at least `minReadySeconds`, and that no user or operation stops. */
   available: number;
   /** Replicas that the budget does not expect: never ready so far, or stopped by a user. */
   notExpected: number;
@@ -44,8 +46,9 @@ export function disruptionAllowance(
   budget: DisruptionBudget,
   counts: ReplicaCounts,
 ): DisruptionAllowance {
-  const { desired, available, notExpected, surging } = counts;
+  const { desired, live, available, notExpected, surging } = counts;
   assert(Math.min(desired, available, notExpected, surging) >= 0, "counts are not negative");
+  assert(desired <= live, "no more replicas are desired than exist");
   const { maxUnavailable, maxSurge } = resolveLimits(budget, desired);
   return {
     unavailable: Math.max(0, available - (countExpected(counts) - maxUnavailable)),
@@ -56,6 +59,10 @@ export function disruptionAllowance(
 /**
  * Whether one more set may be disrupted (I14): the only path to a voluntary disruption. A set that
  * is not available may always stop or be removed, because that makes nothing worse.
+ *
+ * A scale-in removes available sets down to `desired` less the budget. That floor does not depend
+ * on the sets that remain, so it is the same in each round. There are always enough sets above it
+ * or not available.
  */
 export function mayDisrupt(
   budget: DisruptionBudget,
@@ -68,13 +75,11 @@ export function mayDisrupt(
     if (allowed.surge > 0) return { ok: true };
     return { ok: false, reason: "max-surge", limit: limits.maxSurge, inUse: counts.surging };
   }
-  if (!set.isAvailable || allowed.unavailable > 0) return { ok: true };
-  return {
-    ok: false,
-    reason: "max-unavailable",
-    limit: limits.maxUnavailable,
-    inUse: Math.max(0, countExpected(counts) - counts.available),
-  };
+  const limit = limits.maxUnavailable;
+  const expected = set.mode === "remove" ? counts.desired : countExpected(counts);
+  if (!set.isAvailable || counts.available > expected - limit) return { ok: true };
+  const inUse = Math.max(0, expected - counts.available);
+  return { ok: false, reason: "max-unavailable", limit, inUse };
 }
 
 /** Whether the budget ever permits a replacement while the replaced set still runs. */
@@ -93,8 +98,8 @@ export function countDisruption(
 }
 
 /** Sets that should be available. */
-function countExpected({ desired, notExpected }: ReplicaCounts): number {
-  return Math.max(0, desired - notExpected);
+function countExpected({ desired, live, notExpected }: ReplicaCounts): number {
+  return Math.max(0, Math.min(desired, live - notExpected));
 }
 
 function resolveLimits(

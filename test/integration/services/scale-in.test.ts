@@ -5,13 +5,14 @@ import {
   SETS_REMOVED_MAX,
 } from "../../../src/control/replicas/reconcile-replicas.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
+import { controlSet } from "../../../src/control/sets/control-set.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
-import { obeyOrders } from "../../support/fleet/live-sets.ts";
+import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
 
 const start = fleetPerTest();
 
@@ -90,4 +91,49 @@ test("a scale-in removes sets that are not available in place of those that the 
   await f.ctx.db.execute(sql`update hosts set cordoned = true where id = ${h2}`);
   await scaleService(f.ctx, f.tenantId, "web", { replicas: 2 }, undefined);
   expect((await countRemoved(f)).map((set) => set.hostId)).toEqual([hostId, hostId]);
+});
+
+/** Makes the service "web" of 10 ready sets, and stops the 5 oldest as a user does. */
+async function stopFiveOfTen(more: { volume?: { size: string; mountPath: string } } = {}) {
+  const f = await start();
+  const gib = 2 ** 30;
+  const allocatable = { ...smallHost, cpuMillis: 80_000, memoryBytes: 80 * gib };
+  const hostId = await f.enroll("h1", { allocatable: { ...allocatable, volumeBytes: 100 * gib } });
+  const template = {
+    cpu: 1,
+    memory: "1Gi",
+    rootfs: "1Gi",
+    ...more,
+    containers: [{ index: 0, name: "app", image: "menu:42", options: { cpu: 100, memory: 100 } }],
+  };
+  const body = serviceBody("web", { replicas: 10, template });
+  const { service } = await createService(f.ctx, f.tenantId, body);
+  await f.placer.placeSets();
+  await obeyOrders(f, hostId);
+  const oldest = (await listLiveSets(f)).slice(0, 5).map(({ id }) => id);
+  for (const id of oldest) await controlSet(f.ctx, f.tenantId, id, "stop");
+  await obeyOrders(f, hostId);
+  return { f, service, oldest };
+}
+
+test("a scale-in removes sets that a user stopped, and none that serves", async () => {
+  const { f, service } = await stopFiveOfTen();
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 5 }, undefined);
+  await reconcileService(f.ctx, service.id);
+  const left = await listLiveSets(f);
+  expect(left.filter(({ desired }) => desired !== "deleted").map(({ ready }) => ready)).toEqual(
+    Array(5).fill(true),
+  );
+});
+
+test("a scale-in keeps stopped sets with volume data only while the budget permits it", async () => {
+  const { f, service, oldest } = await stopFiveOfTen({
+    volume: { size: "1Gi", mountPath: "/data" },
+  });
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 5 }, undefined);
+  await reconcileService(f.ctx, service.id);
+  const left = (await listLiveSets(f)).filter(({ desired }) => desired !== "deleted");
+  // The budget permits one set that does not serve.
+  expect(left.filter(({ ready }) => ready)).toHaveLength(4);
+  expect(left.filter(({ id }) => oldest.includes(id))).toHaveLength(1);
 });

@@ -159,6 +159,7 @@ export async function listDueOperations(
 
 export interface ReplicaCountsRow {
   desired: number;
+  live: number;
   available: number;
   notExpected: number;
   surging: number;
@@ -170,10 +171,10 @@ export async function readReplicaCounts(
   serviceId: string,
   { desired, minReadySeconds }: { desired: number; minReadySeconds: number },
 ): Promise<ReplicaCountsRow> {
-  const [row] = await queryRows<ReplicaCountsRow & { live: number }>(
+  const [row] = await queryRows<ReplicaCountsRow>(
     q,
     sql`select (count(*) filter (where is_replica))::int as live,
-          (count(*) filter (where is_replica and ready and not is_leaving
+          (count(*) filter (where is_replica and ready and desired = 'running' and not is_leaving
             and coalesce(ready_since, '-infinity') <= now() - make_interval(secs => ${minReadySeconds}::float8)))::int as available,
           (count(*) filter (where is_replica and (desired = 'stopped' or not (was_ready or ready))))::int as "notExpected",
           (count(*) filter (where not is_replica))::int as surging
@@ -181,7 +182,7 @@ export async function readReplicaCounts(
           where s.service_id = ${serviceId} and ${isLive}) s`,
   );
   const { live = 0, available = 0, notExpected = 0, surging = 0 } = row ?? {};
-  return { desired: Math.min(desired, live), available, notExpected, surging };
+  return { desired: Math.min(desired, live), live, available, notExpected, surging };
 }
 
 /**

@@ -3,6 +3,7 @@ import type { SetDesire, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { queryRows } from "../runtime/query.ts";
 import { isLeaving, isReplica } from "../operations/operations.ts";
+import { hasVolumeData } from "../volumes/volumes.ts";
 
 /** Twice the replicas that a service may have. */
 const CANDIDATES_MAX = 40_000;
@@ -19,9 +20,14 @@ export interface ScaleInCandidateRow {
   state: SetState;
   desired: SetDesire;
   isReady: boolean;
-  /** Ready for `minReadySeconds`, and no operation removes it: the budget counts the set. */
+  /**
+   * Ready for `minReadySeconds`, and neither a user stops it nor an operation removes it: the
+   * budget counts the set.
+   */
   isAvailable: boolean;
   isMoving: boolean;
+  /** A user stopped the set, and its host has data of its volume. */
+  isStoppedWithData: boolean;
   createdAtMs: number;
 }
 
@@ -38,7 +44,10 @@ export async function listScaleInCandidates(
     sql`select s.id, s.host_id as "hostId", h.name as "hostName", h.zone, h.rack,
           coalesce(not (h.draining or h.cordoned), true) as "hostAcceptsSets",
           s.state, s.desired, s.ready as "isReady",
-          s.ready and not ${isLeaving} and coalesce(s.ready_since, '-infinity') <= now() - make_interval(secs => ${minReadySeconds}::float8) as "isAvailable", exists (select 1 from operations o where o.set_id = s.id) as "isMoving",
+          s.ready and s.desired = 'running' and not ${isLeaving}
+            and coalesce(s.ready_since, '-infinity') <= now() - make_interval(secs => ${minReadySeconds}::float8) as "isAvailable",
+          exists (select 1 from operations o where o.set_id = s.id) as "isMoving",
+          s.desired = 'stopped' and ${hasVolumeData} as "isStoppedWithData",
           (extract(epoch from s.created_at) * 1000)::float8 as "createdAtMs"
         from sets s left join hosts h on h.id = s.host_id
         where s.service_id = ${serviceId} and ${isReplica}
