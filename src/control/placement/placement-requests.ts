@@ -2,7 +2,12 @@ import type { PlacementSpec } from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import type { DueSets } from "../../db/queries/placement/due-sets.ts";
-import { listRepulsions, listServiceIds } from "../../db/queries/placement/placements.ts";
+import {
+  type HostReplacement,
+  listHostReplacements,
+  listRepulsions,
+  listServiceIds,
+} from "../../db/queries/placement/placements.ts";
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 import type { PlacementConstraints, PlacementRequest } from "../../scheduler/placement/model.ts";
 
@@ -26,6 +31,9 @@ export async function buildPlacementRequests(
       ];
     }),
   );
+  const replacedHostIds = new Map(
+    specs.flatMap((spec) => spec.replacements.map(({ setId, hostId }) => [setId, hostId])),
+  );
   return sets.flatMap((set) => {
     const spec = byRevision.get(revisionKey(set));
     if (!spec) return []; // the retention has purged its service
@@ -42,15 +50,25 @@ export async function buildPlacementRequests(
       constraints: spec.constraints,
       images: spec.images,
       avoidHostIds: set.avoidHostIds,
+      replacesOnHostId: replacedHostIds.get(set.id),
     };
   });
+}
+
+/** A set of a service that does not exist yet, or that moves. */
+interface WantedSet {
+  setId: string;
+  template: SetTemplate;
+  avoidHostIds: readonly string[];
+  /** The host that the set leaves. */
+  replacesOnHostId?: string;
 }
 
 /** Requests to the planner for sets of one service that do not exist yet, or that move. */
 export async function buildServiceRequests(
   q: Queryable,
   service: Pick<ServiceRow, "id" | "tenantId" | "name" | "placement" | "priority">,
-  sets: readonly { setId: string; template: SetTemplate; avoidHostIds: readonly string[] }[],
+  sets: readonly WantedSet[],
 ): Promise<PlacementRequest[]> {
   const { id: serviceId, tenantId, name: ownName, placement, priority } = service;
   const names = [...placement.antiAffinity, ...placement.affinity];
@@ -62,8 +80,10 @@ export async function buildServiceRequests(
   const repelledBy = repulsions.find(({ name }) => name === ownName)?.byServiceIds ?? [];
   const ids = new Map(found.map(({ name, id }) => [`${tenantId}/${name}`, id]));
   ids.set(`${tenantId}/${ownName}`, serviceId); // the rules may name the service before it exists
-  const constraints = toConstraints({ tenantId, placement, repelledBy }, ids);
-  return sets.map(({ setId, template, avoidHostIds }) => ({
+  const replacements =
+    placement.spread.length === 0 ? [] : await listHostReplacements(q, serviceId);
+  const constraints = toConstraints({ tenantId, placement, repelledBy, replacements }, ids);
+  return sets.map(({ setId, template, avoidHostIds, replacesOnHostId }) => ({
     setId,
     serviceId,
     resources: {
@@ -76,6 +96,7 @@ export async function buildServiceRequests(
     constraints,
     images: template.containers.map(({ image }) => image),
     avoidHostIds,
+    replacesOnHostId,
   }));
 }
 
@@ -109,7 +130,10 @@ async function readNamedServices(
  * both ways, so the rules of other services against this one apply too.
  */
 export function toConstraints(
-  spec: PlacementRules & { repelledBy: readonly string[] },
+  spec: PlacementRules & {
+    repelledBy: readonly string[];
+    replacements: readonly HostReplacement[];
+  },
   serviceIds: ReadonlyMap<string, string>,
 ): PlacementConstraints {
   const toIds = (names: readonly string[]) =>
@@ -123,5 +147,8 @@ export function toConstraints(
     hostLabels: placement.hostLabels,
     tolerations: placement.tolerations,
     pool: placement.pool,
+    replacedOnHostIds: spec.replacements.flatMap(({ isPlaced, hostId }) =>
+      isPlaced ? hostId : [],
+    ),
   };
 }

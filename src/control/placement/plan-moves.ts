@@ -22,8 +22,8 @@ export interface PlannedMoves {
 }
 
 /**
- * Plans these sets in addition to all bookings, and none on the host that it leaves. It commits
- * nothing.
+ * Plans these sets in addition to all bookings, and none on the host that it leaves. Spread counts
+ * each set on its next host. It commits nothing.
  * @param cache the fleet in memory; its callers plan one after the other
  */
 export async function planMoves(
@@ -42,6 +42,7 @@ export async function planMoves(
       setId: `${setId}${MOVED}`,
       template,
       avoidHostIds: [hostId],
+      replacesOnHostId: hostId,
     })),
   );
   const plan = planPlacements(fleet, requests, { seed: policy.version, nowMs });

@@ -1,7 +1,12 @@
 import { type Bitmap, clearBit, countBits, newBitmap, setBit } from "./bitmap.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Eligible, HostTable } from "./host-table.ts";
-import type { HostSnapshot, PlacementConstraints, RejectReason } from "./model.ts";
+import type {
+  HostSnapshot,
+  PlacementConstraints,
+  PlacementRequest,
+  RejectReason,
+} from "./model.ts";
 import {
   createSpreadRule,
   domainsBy,
@@ -22,6 +27,8 @@ export interface Filters {
   readonly watchedServices: ReadonlySet<string>;
   /** Records that this plan has placed a set of `serviceId` on a host. */
   notePlaced(serviceId: string, rank: number): void;
+  /** Stops counting a set of `serviceId` on a host for spread, or counts it again. */
+  noteReplaced(serviceId: string, rank: number, change: -1 | 1): void;
   /**
    * Counts the hosts of each reason, except capacity and avoided hosts. The cost does not grow with
    * the fleet.
@@ -63,6 +70,23 @@ export function freshHosts(fleet: Fleet, table: HostTable, nowMs: number): Bitma
   return fresh;
 }
 
+/**
+ * For each service, the services of this plan that forbid it on their hosts. One of two services
+ * may state the rule for both.
+ */
+export function findRepellers(requests: readonly PlacementRequest[]): Map<string, Set<string>> {
+  const repelledBy = new Map<string, Set<string>>();
+  let seen: PlacementRequest | undefined; // equal sets follow each other
+  for (const request of requests) {
+    const { constraints, serviceId } = request;
+    if (constraints === seen?.constraints && serviceId === seen.serviceId) continue;
+    seen = request;
+    for (const other of constraints.antiAffinity)
+      repelledBy.set(other, (repelledBy.get(other) ?? new Set()).add(serviceId));
+  }
+  return repelledBy;
+}
+
 export function prepareFilters(
   context: FilterContext,
   serviceId: string,
@@ -81,7 +105,7 @@ export function prepareFilters(
       table,
       domains,
       open,
-      placed: fleet.countSetsByHost(serviceId),
+      placed: countStaying(fleet.countSetsByHost(serviceId), constraints.replacedOnHostIds),
     });
   });
   const hostile = newBitmap(table.hosts.length);
@@ -104,6 +128,13 @@ export function prepareFilters(
       if (hostileServices.has(placedServiceId)) repel(rank);
       if (placedServiceId === serviceId) for (const rule of spread) rule.notePlaced(rank);
     },
+    noteReplaced(ofServiceId, rank, change) {
+      if (ofServiceId !== serviceId) return;
+      for (const rule of spread) {
+        if (change === 1) rule.notePlaced(rank);
+        else rule.noteReplaced(rank);
+      }
+    },
     countAgainst() {
       const counts = new Map(base.against);
       counts.set("anti-affinity", countBits(hostile));
@@ -111,6 +142,18 @@ export function prepareFilters(
       return counts;
     },
   };
+}
+
+/** The sets on each host without those whose replacements have hosts. */
+function countStaying(
+  placed: ReadonlyMap<string, number>,
+  replacedOnHostIds: readonly string[],
+): ReadonlyMap<string, number> {
+  if (replacedOnHostIds.length === 0) return placed;
+  const staying = new Map(placed);
+  for (const hostId of replacedOnHostIds)
+    staying.set(hostId, Math.max(0, (staying.get(hostId) ?? 0) - 1));
+  return staying;
 }
 
 function prepareBase(context: FilterContext, constraints: PlacementConstraints): Base {

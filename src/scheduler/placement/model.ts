@@ -61,7 +61,10 @@ export interface HostSnapshot {
   images: readonly string[];
 }
 
-/** A set on a host, or one that leaves it. Spread and affinity count both. */
+/**
+ * A set on a host, or one that leaves it. Spread and affinity count both. Spread does not count a
+ * set whose replacement has a host.
+ */
 export interface PlacedSet {
   id: string;
   serviceId: string;
@@ -91,6 +94,11 @@ export interface PlacementConstraints {
   tolerations: readonly Taint[];
   /** The required host pool. */
   pool: string;
+  /**
+   * The hosts of sets of the service whose replacements have a host, once for each set. Spread
+   * counts the replacements only.
+   */
+  replacedOnHostIds: readonly string[];
 }
 
 export interface PlacementRequest {
@@ -104,6 +112,11 @@ export interface PlacementRequest {
   images: readonly string[];
   /** Hosts that this set must not use, such as one where its start failed. */
   avoidHostIds: readonly string[];
+  /**
+   * The host of the set that this one replaces. From this placement on, spread does not count that
+   * set.
+   */
+  replacesOnHostId?: string | undefined;
 }
 
 export interface PlanPolicy {

@@ -88,10 +88,18 @@ const constraintsArbitrary: fc.Arbitrary<PlacementConstraints> = fc.record({
   hostLabels: usually<Record<string, string>>({}, { disk: "ssd" }),
   tolerations: fc.constantFrom([], [{ key: "only", value: "batch" }]),
   pool: usually("default", "gpu"),
+  replacedOnHostIds: fc.constant([]),
 });
 
-const requestsArbitrary: fc.Arbitrary<PlacementRequest[]> = fc
-  .array(constraintsArbitrary, { minLength: 1, maxLength: 3 })
+/** The constraints of all services have one list of replaced sets. */
+const sharedConstraintsArbitrary: fc.Arbitrary<PlacementConstraints[]> = fc
+  .tuple(
+    fc.array(constraintsArbitrary, { minLength: 1, maxLength: 3 }),
+    usually<string[]>([], ["host_0"], ["host_1", "host_1", "host_gone"]),
+  )
+  .map(([all, replacedOnHostIds]) => all.map((one) => ({ ...one, replacedOnHostIds })));
+
+const requestsArbitrary: fc.Arbitrary<PlacementRequest[]> = sharedConstraintsArbitrary
   .chain((shared) =>
     fc.array(
       fc.record({
@@ -101,6 +109,7 @@ const requestsArbitrary: fc.Arbitrary<PlacementRequest[]> = fc
         constraints: fc.constantFrom(...shared), // one object for many requests, as callers do
         images: fc.subarray(["app:1", "log:2"]),
         avoidHostIds: usually<string[]>([], ["host_0"], ["host_1", "host_gone"]),
+        replacesOnHostId: usually<string | undefined>(undefined, "host_0", "host_1", "host_gone"),
       }),
       { maxLength: 12 },
     ),
@@ -289,6 +298,8 @@ function expectSamePlan(plan: Plan, expected: Plan): void {
 /** The rules once more, in the plainest way there is: no index, no cache, all hosts each time. */
 function createOracle(world: World) {
   const sets = [...world.sets];
+  /** For each service, the hosts of sets whose replacements this plan has placed. */
+  const replacedHere = new Map(services.map((id): [string, string[]] => [id, []]));
   const added = new Map(world.hosts.map(({ id }) => [id, noResources()]));
   const hosts = world.hosts;
 
@@ -297,6 +308,21 @@ function createOracle(world: World) {
       const host = hosts.find(({ id }) => id === set.hostId);
       return set.serviceId === serviceId && host !== undefined && isThere(host);
     }).length;
+
+  /** The hosts of the sets that spread counts for a request, once for each set. */
+  function countedHosts(request: PlacementRequest): HostSnapshot[] {
+    const { serviceId, constraints, replacesOnHostId } = request;
+    const toHostIds = (placed: readonly PlacedSet[]) =>
+      placed.flatMap((set) => (set.serviceId === serviceId ? set.hostId : []));
+    const counted = toHostIds(world.sets);
+    const replaced = [...constraints.replacedOnHostIds, ...(replacedHere.get(serviceId) ?? [])];
+    if (replacesOnHostId !== undefined) replaced.push(replacesOnHostId);
+    for (const hostId of replaced) {
+      if (counted.includes(hostId)) counted.splice(counted.indexOf(hostId), 1);
+    }
+    counted.push(...toHostIds(sets.slice(world.sets.length)));
+    return counted.flatMap((hostId) => hosts.find(({ id }) => id === hostId) ?? []);
+  }
 
   function permanentReasons(
     host: HostSnapshot,
@@ -321,6 +347,8 @@ function createOracle(world: World) {
     hosts,
     place(request: PlacementRequest, hostId: string): void {
       sets.push({ id: request.setId, serviceId: request.serviceId, hostId });
+      if (request.replacesOnHostId !== undefined)
+        replacedHere.get(request.serviceId)?.push(request.replacesOnHostId);
       added.set(
         hostId,
         combine(added.get(hostId) ?? noResources(), request.resources, (a, b) => a + b),
@@ -343,7 +371,8 @@ function createOracle(world: World) {
       for (const { by, maxSkew } of constraints.spread) {
         const getDomain = (h: HostSnapshot) =>
           ({ zone: h.zone, rack: `${h.zone}/${h.rack}`, host: h.id })[by];
-        const inDomain = (domain: string) => count(serviceId, (h) => getDomain(h) === domain);
+        const inDomain = (domain: string) =>
+          countedHosts(request).filter((h) => getDomain(h) === domain).length;
         const eligible = hosts
           .filter((h) => permanentReasons(h, constraints).size === 0)
           .map(getDomain);

@@ -1,6 +1,12 @@
 import { assert } from "../../lib/assert.ts";
 import { type Bitmap, clearBit, newBitmap } from "./bitmap.ts";
-import { type FilterContext, type Filters, freshHosts, prepareFilters } from "./filters.ts";
+import {
+  type FilterContext,
+  type Filters,
+  findRepellers,
+  freshHosts,
+  prepareFilters,
+} from "./filters.ts";
 import { toAmounts, type Booking, fits } from "./fits.ts";
 import type { Fleet } from "./fleet.ts";
 import { DIMENSION_COUNT, type HostTable } from "./host-table.ts";
@@ -14,6 +20,7 @@ import type {
 import { RejectionCounter } from "./rejection-reasons.ts";
 import { CAPACITY_BUCKETS, type CapacityIndex } from "./capacity-index.ts";
 import { fullness, PACKING_SCORE_MAX, type Preferences, preparePreferences } from "./score.ts";
+import { amountsKey, isSameShape, shapeKey } from "./shape-key.ts";
 import { type Walk, walkHosts } from "./walk-hosts.ts";
 
 /**
@@ -67,23 +74,6 @@ function byPriority(a: PlacementRequest, b: PlacementRequest): number {
   return a.setId < b.setId ? -1 : Number(a.setId > b.setId);
 }
 
-/**
- * For each service, the services of this plan that forbid it on their hosts. One of two services
- * may state the rule for both.
- */
-function findRepellers(requests: readonly PlacementRequest[]): Map<string, Set<string>> {
-  const repelledBy = new Map<string, Set<string>>();
-  let seen: PlacementRequest | undefined; // equal sets follow each other
-  for (const request of requests) {
-    const { constraints, serviceId } = request;
-    if (constraints === seen?.constraints && serviceId === seen.serviceId) continue;
-    seen = request;
-    for (const other of constraints.antiAffinity)
-      repelledBy.set(other, (repelledBy.get(other) ?? new Set()).add(serviceId));
-  }
-  return repelledBy;
-}
-
 /** Equal requests under equal constraints. They share all results. */
 interface Shape {
   serviceId: string;
@@ -120,6 +110,7 @@ interface CapacityFacts {
 
 interface Listener {
   notePlaced(serviceId: string, rank: number): void;
+  noteReplaced?(serviceId: string, rank: number, change: -1 | 1): void;
 }
 
 class Planning {
@@ -138,6 +129,8 @@ class Planning {
   readonly #rejections: RejectionCounter;
   /** The hosts of this plan by service, for listeners that the plan creates later. */
   readonly #placedHere = new Map<string, number[]>();
+  /** The hosts of the sets whose replacements this plan has placed, by service. */
+  readonly #replacedHere = new Map<string, number[]>();
   /** Preferred hosts that the filters allow, for the present walk. */
   readonly #preferredMask: Bitmap;
   readonly #setsPerHostMax: number;
@@ -166,11 +159,37 @@ class Planning {
   place(request: PlacementRequest): Placement | Rejection {
     const shape = this.#getShape(request);
     if (shape.rejection) return { setId: request.setId, ...shape.rejection };
+    const replaced = this.#rankOfReplaced(request);
+    if (replaced !== undefined) this.#noteReplaced(shape.serviceId, replaced, -1);
     const best = this.#findBest(shape);
-    if (best < 0) return this.#reject(request, shape);
+    if (best < 0) {
+      const rejection = this.#reject(request, shape);
+      if (replaced !== undefined) this.#noteReplaced(shape.serviceId, replaced, 1);
+      return rejection;
+    }
     const placement = this.#describe(request, shape, best);
     this.#book(shape, best);
     return placement;
+  }
+
+  /** The host of the set that the request replaces, unless spread has stopped counting that set. */
+  #rankOfReplaced(request: PlacementRequest): number | undefined {
+    const { serviceId, constraints, replacesOnHostId: hostId } = request;
+    if (hostId === undefined) return undefined;
+    const rank = this.#table.rankById.get(hostId);
+    const before = constraints.replacedOnHostIds.filter((id) => id === hostId);
+    const here = (this.#replacedHere.get(serviceId) ?? []).filter((other) => other === rank);
+    const onHost = this.#fleet.countSetsByHost(serviceId).get(hostId) ?? 0;
+    return onHost > before.length + here.length ? rank : undefined;
+  }
+
+  #noteReplaced(serviceId: string, rank: number, change: -1 | 1): void {
+    const ranks = this.#replacedHere.get(serviceId) ?? [];
+    if (change === -1) ranks.push(rank);
+    else ranks.pop();
+    this.#replacedHere.set(serviceId, ranks);
+    for (const listener of this.#listeners.get(serviceId) ?? [])
+      listener.noteReplaced?.(serviceId, rank, change);
   }
 
   rollBack(): void {
@@ -364,6 +383,8 @@ class Planning {
     for (const serviceId of new Set(serviceIds)) {
       for (const rank of this.#placedHere.get(serviceId) ?? [])
         listener.notePlaced(serviceId, rank);
+      for (const rank of this.#replacedHere.get(serviceId) ?? [])
+        listener.noteReplaced?.(serviceId, rank, -1);
       const listeners = this.#listeners.get(serviceId) ?? new Set();
       this.#listeners.set(serviceId, listeners.add(listener));
     }
@@ -375,26 +396,4 @@ function withoutRanks(bitmap: Bitmap, ranks: readonly number[]): Bitmap {
   const rest = bitmap.slice();
   for (const rank of ranks) clearBit(rest, rank);
   return rest;
-}
-
-function isSameShape(a: PlacementRequest, b: PlacementRequest): boolean {
-  return (
-    a.constraints === b.constraints &&
-    a.serviceId === b.serviceId &&
-    a.images === b.images &&
-    a.avoidHostIds.length === 0 &&
-    b.avoidHostIds.length === 0 &&
-    a.resources.cpuMillis === b.resources.cpuMillis &&
-    a.resources.memoryBytes === b.resources.memoryBytes &&
-    a.resources.volumeBytes === b.resources.volumeBytes &&
-    a.resources.rootfsBytes === b.resources.rootfsBytes
-  );
-}
-
-function shapeKey({ serviceId, resources, images, avoidHostIds }: PlacementRequest): string {
-  return `${serviceId} ${amountsKey(resources)} ${images.join(" ")} | ${avoidHostIds.join(" ")}`;
-}
-
-function amountsKey(amounts: PlacementRequest["resources"]): string {
-  return `${amounts.cpuMillis} ${amounts.memoryBytes} ${amounts.volumeBytes} ${amounts.rootfsBytes}`;
 }

@@ -1,3 +1,4 @@
+import { assert } from "../../lib/assert.ts";
 import { type Bitmap, lowestBit } from "./bitmap.ts";
 import type { HostTable } from "./host-table.ts";
 import type { RejectReason } from "./model.ts";
@@ -10,6 +11,8 @@ export interface SpreadRule {
   /** Counts the hosts where one more set violates maxSkew. */
   countAgainst(): number;
   notePlaced(rank: number): void;
+  /** Stops counting a set on this host. `notePlaced` reverts it. */
+  noteReplaced(rank: number): void;
 }
 
 /** The domains of the hosts, as numbers. */
@@ -32,7 +35,10 @@ export function domainsBy(by: "zone" | "rack" | "host", table: HostTable): Domai
 }
 
 /** Domains with a host that may take sets of the service, whether or not it is full. */
-export type OpenDomains = readonly number[];
+export interface OpenDomains {
+  readonly list: readonly number[];
+  has(domain: number): boolean;
+}
 
 export function findOpenDomains(domains: Domains, allowed: Bitmap): OpenDomains {
   const open = new Set<number>();
@@ -40,7 +46,7 @@ export function findOpenDomains(domains: Domains, allowed: Bitmap): OpenDomains 
     for (let bits = allowedBits; bits !== 0; bits &= bits - 1)
       open.add(domains.getDomain(word * 32 + lowestBit(bits)));
   }
-  return [...open];
+  return { list: [...open], has: (domain) => open.has(domain) };
 }
 
 export interface SpreadFacts {
@@ -74,7 +80,7 @@ export function createSpreadRule(
   function findLowest(): void {
     lowest = Number.POSITIVE_INFINITY;
     atLowest = 0;
-    for (const domain of open) {
+    for (const domain of open.list) {
       const count = counts.get(domain) ?? 0;
       if (count < lowest) {
         lowest = count;
@@ -96,13 +102,21 @@ export function createSpreadRule(
       return hosts;
     },
     notePlaced(rank) {
-      // The filters allow this host, so its domain is open.
       const domain = domains.getDomain(rank);
       const before = counts.get(domain) ?? 0;
       counts.set(domain, before + 1);
-      if (before !== lowest) return;
+      if (before !== lowest || !open.has(domain)) return;
       atLowest--;
       if (atLowest === 0) findLowest();
+    },
+    noteReplaced(rank) {
+      const domain = domains.getDomain(rank);
+      const after = (counts.get(domain) ?? 0) - 1;
+      assert(after >= 0, "a replaced set was counted");
+      counts.set(domain, after);
+      if (after > lowest || !open.has(domain)) return;
+      atLowest = after === lowest ? atLowest + 1 : 1;
+      lowest = after;
     },
   };
 }

@@ -381,6 +381,7 @@ const placing: Samples = {
   lockFleetHosts: (q) => [fleet.lockFleetHosts(q, ids)],
   tryLockFleetHosts: (q) => [fleet.tryLockFleetHosts(q, ids)],
   tryLockPlacement: (q) => [placements.tryLockPlacement(q)],
+  listHostReplacements: (q) => [placements.listHostReplacements(q, "svc_1")],
   listRepulsions: (q) => [placements.listRepulsions(q, ids)],
   listServiceIds: (q) => [placements.listServiceIds(q, [{ tenantId: "tnt", name: "web" }])],
   commitPlacements: (q) => [

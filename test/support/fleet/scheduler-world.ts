@@ -55,6 +55,7 @@ export function toConstraints(some: Partial<PlacementConstraints> = {}): Placeme
     hostLabels: {},
     tolerations: [],
     pool: "default",
+    replacedOnHostIds: [],
     ...some,
   };
 }

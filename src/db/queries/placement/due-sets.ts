@@ -4,7 +4,7 @@ import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { queryRows } from "../runtime/query.ts";
 import { isPending } from "../sets/write-sets.ts";
-import { isRepelling } from "./placements.ts";
+import { type HostReplacement, isRepelling, selectHostReplacements } from "./placements.ts";
 
 export interface PendingSetRow {
   id: string;
@@ -29,6 +29,8 @@ export interface PlacementSpecRow {
   placement: PlacementSpec;
   /** Services of the tenant have anti-affinity rules, which may name this service. */
   mayBeRepelled: boolean;
+  /** The replacements in progress. Empty for a service without spread. */
+  replacements: HostReplacement[];
   images: string[];
 }
 
@@ -95,6 +97,7 @@ export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSet
           (select coalesce(json_agg(json_build_object('serviceId', s.id, 'revision', w.revision, 'tenantId', s.tenant_id,
               'name', s.name, 'placement', s.placement,
               'mayBeRepelled', exists (select 1 from services o where o.tenant_id = s.tenant_id and ${isRepelling("o")}),
+              'replacements', case when s.placement->'spread' = '[]' then '[]' else ${selectHostReplacements(sql`s.id`)} end,
               'images', array(select c->>'image' from revisions r, jsonb_array_elements(r.template->'containers') c
                 where r.service_id = w.service_id and r.number = w.revision))), '[]')
             from (select distinct service_id, revision from due) w join services s on s.id = w.service_id) as specs,

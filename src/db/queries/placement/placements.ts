@@ -53,6 +53,38 @@ export function isRepelling(alias: string): SQL {
   );
 }
 
+/** A set that is replaced on its host. */
+export interface HostReplacement {
+  /** The set that replaces it. */
+  setId: string;
+  /** The host of the replaced set. */
+  hostId: string;
+  /** The replacement has a host. */
+  isPlaced: boolean;
+}
+
+/**
+ * The replacements in progress of a service, as a list of HostReplacement. `serviceId` is an
+ * expression. Uses operations_service.
+ */
+export function selectHostReplacements(serviceId: SQL): SQL {
+  return sql`(select coalesce(json_agg(json_build_object('setId', n.id, 'hostId', r.host_id, 'isPlaced', n.host_id is not null)), '[]')
+    from operations p join sets r on r.id = p.set_id join sets n on n.id = p.replacement_set_id
+    where p.service_id = ${serviceId} and p.phase = 'replacing' and r.host_id is not null and r.deleted_at is null)`;
+}
+
+/** The replacements in progress of a service. The service bounds them by its `maxSurge`. */
+export async function listHostReplacements(
+  q: Queryable,
+  serviceId: string,
+): Promise<HostReplacement[]> {
+  const [row] = await queryRows<{ replacements: HostReplacement[] }>(
+    q,
+    sql`select ${selectHostReplacements(sql`${serviceId}`)} as replacements`,
+  );
+  return row?.replacements ?? [];
+}
+
 /** Ids of live services by tenant and name. It leaves out unknown names. */
 export async function listServiceIds(
   q: Queryable,
