@@ -380,5 +380,5 @@ async function main(): Promise<number> {
   return failure === undefined ? 0 : 1;
 }
 
-// Not `exitCode`: after Ctrl-C a step of the demo may wait forever.
+// Not `exitCode`: after Ctrl-C a step of the demo may wait indefinitely.
 process.exit(await main());

@@ -6,7 +6,7 @@ export interface Clock {
   after(delayMs: number, callback: () => void): () => void;
 }
 
-/** Longer timers overflow in Node and would fire at once. */
+/** Longer timers overflow in Node and would fire immediately. */
 const timerMsMax = 2 ** 31 - 1;
 
 export const systemClock: Clock = {

@@ -40,7 +40,7 @@ describe("image garbage collection", () => {
     imageGc = new ImageGc({
       port,
       thresholds: { highShare: 0.8, lowShare: 0.7 },
-      // Waits end at once, so that only the clock decides.
+      // Waits end immediately, so that only the clock decides.
       clock: { ...systemClock, nowMs: () => nowMs, after: (_ms, act) => systemClock.after(0, act) },
       log: silentLog,
       intervalMs: 1,

@@ -99,6 +99,6 @@ export class ImageGc {
     }
     const usedShare = await port.usedShare();
     if (usedShare < thresholds.highShare) return;
-    log.warn({ usedShare }, "disk almost full, no images left to garbage-collect");
+    log.warn({ usedShare }, "disk almost full, no more images to garbage-collect");
   }
 }

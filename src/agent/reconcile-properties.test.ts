@@ -107,7 +107,7 @@ function perform(engine: SimulatedEngine, set: DesiredLocalSet, action: SetActio
   }
 }
 
-/** Takes steps until none is left, in a world where every step and every probe succeeds. */
+/** Takes steps until none remains, in a world where every step and every probe succeeds. */
 async function converge(chosen: Scenario, isOver: () => boolean) {
   const { clock, engine, set } = await prepareScene(chosen);
   const history = newSetHistory();

@@ -36,8 +36,8 @@ export interface ReporterOptions {
 }
 
 /**
- * Reports set changes at once, and machine usage periodically. The reporter never waits for Docker,
- * so it also reports a hung daemon.
+ * Reports set changes immediately, and machine usage periodically. The reporter never waits for
+ * Docker, so it also reports a hung daemon.
  */
 export class Reporter {
   readonly usage: UsageReports;

@@ -15,7 +15,7 @@ export interface ResyncOptions {
   onCorrections: (corrections: number) => void;
 }
 
-/** Observes the whole host at once, to adopt its sets, and then periodically until aborted. */
+/** Observes the whole host immediately, to adopt its sets, and then periodically until aborted. */
 export async function resyncPeriodically(
   options: ResyncOptions,
   signal: AbortSignal,

@@ -63,8 +63,8 @@ function limitsOf({ cpuMillis, memoryBytes, pidsMax }: Amounts & { pidsMax: numb
 }
 
 /**
- * The larger of `seen` and `wanted`. A set needs it while some of its containers have their former
- * limits.
+ * The larger of `seen` and `wanted`. A set needs it while some of its containers have their
+ * previous limits.
  */
 export function widenedLimits(seen: Limits | undefined, wanted: Limits): Limits {
   if (!seen) return wanted;

@@ -54,7 +54,9 @@ export class UsageReports {
     }
   }
 
-  /** Schedules a report at once: the last one did not arrive, or the sets' limits have changed. */
+  /**
+   * Schedules an immediate report: the last one did not arrive, or the sets' limits have changed.
+   */
   repeat(): void {
     this.#dueAtMs = Number.NEGATIVE_INFINITY;
     this.#options.onRepeat();

@@ -28,9 +28,9 @@ export function describeSignals(under: () => SignalsUnderTest): void {
 
   it("a wait returns whether a signal ended it", async () => {
     const { here, there } = under();
-    const signalled = there.waitFor("host:host_d", longMs);
+    const received = there.waitFor("host:host_d", longMs);
     await here.publish(["host:host_d"]);
-    expect(await signalled).toBe(true);
+    expect(await received).toBe(true);
     expect(await here.waitFor("host:host_d", 50)).toBe(false);
     expect(await here.waitFor("host:host_d", longMs, AbortSignal.timeout(50))).toBe(false);
   });

@@ -41,7 +41,7 @@ export interface VolumePort {
    * volume.
    */
   trash(setId: string, signal: AbortSignal): Promise<void>;
-  /** Ends the retention of a trashed volume at once, because a user requested it. */
+  /** Ends the retention of a trashed volume immediately, because a user requested it. */
   expire(volumeId: string, signal: AbortSignal): Promise<void>;
   /**
    * Destroys a trashed volume whose retention has ended. Refuses any other volume; a missing volume

@@ -17,7 +17,7 @@ const ROWS_PER_RUN_MAX = 200;
  * Concurrent work. Work that waits for a row lock or for Redis delays other work only if this many
  * wait.
  */
-const WORK_AT_ONCE_MAX = 4;
+const CONCURRENT_WORK_MAX = 4;
 
 /**
  * Runs due work that no job has completed, and returns the number of rows that it claimed.
@@ -65,7 +65,7 @@ async function runInProcess(
       await runWork(deps, work, same);
     }
   };
-  await Promise.all(Array.from({ length: WORK_AT_ONCE_MAX }, runNext));
+  await Promise.all(Array.from({ length: CONCURRENT_WORK_MAX }, runNext));
   const untried = [...byWork.values()].flat();
   await releaseDueJobs(
     deps.ctx,

@@ -35,7 +35,7 @@ const REDIS_START_WAIT_MS = 2_000;
 const REPORTS_SHARE_OF_CONNECTIONS = 0.1;
 /** Hosts whose answers one process reads concurrently: more would not be faster. */
 const HOST_ANSWERS_MAX = 32;
-/** Full answers that one process reads at once: together at most about 250 MB. */
+/** Full answers that one process reads concurrently: together at most about 250 MB. */
 const FULL_ANSWERS_MAX = 4;
 /** The share of the shutdown deadline for jobs in progress. */
 const JOBS_SHARE_OF_SHUTDOWN = 0.6;

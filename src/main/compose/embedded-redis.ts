@@ -47,7 +47,9 @@ export async function startEmbeddedRedis(parent: string, log: Log): Promise<Embe
   };
   const failed = new Promise<never>((_resolve, reject) => {
     child.once("error", (cause) => reject(new Error("cannot start setpriv", { cause })));
-    child.once("exit", () => reject(new Error("redis-server exited at once. Is it installed?")));
+    child.once("exit", () =>
+      reject(new Error("redis-server exited during its start. Is it installed?")),
+    );
   });
   failed.catch(() => undefined); // after the start, `watch` handles an exit
   try {

@@ -66,7 +66,7 @@ export async function runProcess<C extends ProcessConfig>(
   }
 }
 
-/** Also for one-shot processes. Never returns if the environment is invalid. */
+/** One-shot processes use it too. Never returns if the environment is invalid. */
 export function loadConfigOrExit<C>(loadConfig: (env: Env) => C): C {
   try {
     return loadConfig(process.env);

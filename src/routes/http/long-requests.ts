@@ -18,8 +18,8 @@ export class LongRequests {
    * Throws rate-limited.
    */
   enter(c: ApiContext): () => void {
-    const leave = this.#limit.tryEnter(getCaller(c).tokenId);
-    if (leave) return leave;
+    const release = this.#limit.tryEnter(getCaller(c).tokenId);
+    if (release) return release;
     throw new AppError("rate-limited", {
       detail: `A token may have ${LONG_REQUESTS_PER_CALLER_MAX} streams and waits at the same time. End one, or retry the request later.`,
       retryAfterMs: RETRY_AFTER_MS,

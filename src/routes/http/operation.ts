@@ -133,11 +133,11 @@ function limitWaits(
   run: (c: ApiContext) => Promise<Response>,
 ): (c: ApiContext) => Promise<Response> {
   return async (c) => {
-    const leave = longRequests.enter(c);
+    const release = longRequests.enter(c);
     try {
       return await run(c);
     } finally {
-      leave();
+      release();
     }
   };
 }

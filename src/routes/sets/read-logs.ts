@@ -46,10 +46,10 @@ export function createReadLogsHandler(
     const query = c.req.valid("query");
     const reader = new AbortController();
     const signal = AbortSignal.any([c.req.raw.signal, reader.signal]);
-    const leave = longRequests.enter(c);
+    const releaseRequest = longRequests.enter(c);
     try {
       const request = { setId, container, ...query };
-      const limits = { tenantStreams, onEnd: leave };
+      const limits = { tenantStreams, onEnd: releaseRequest };
       const chunks = await openLogStream(ctx, limits, c.get("scope"), request, signal);
       const body = await toByteStream(chunks, {
         firstChunkMs: query.follow ? FIRST_CHUNK_MS : undefined,
@@ -57,7 +57,7 @@ export function createReadLogsHandler(
       });
       return c.body(body, 200, { "Content-Type": "text/plain; charset=utf-8" }) as never;
     } catch (error) {
-      leave();
+      releaseRequest();
       throw error;
     }
   };

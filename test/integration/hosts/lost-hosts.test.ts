@@ -118,7 +118,7 @@ test("I12: an outage of Berth marks no host lost, and only those lost that do no
   expect(await setsBy(f, hostIds[1] ?? "")).toMatchObject([{ state: "running" }]);
 });
 
-test("I12: a short pause of the sweep is an outage, as its backoffs may outlast leases", async () => {
+test("I12: a short pause of the sweep is an outage, because its backoffs may outlast leases", async () => {
   const { f, hostIds } = await fleetOf(3);
   await replaceSetsOfLostHosts(f.ctx);
   await f.ctx.db.execute(sql`update fleet_watch set watched_at = now() - interval '15 seconds'`);

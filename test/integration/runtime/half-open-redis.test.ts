@@ -86,9 +86,9 @@ it("a half-open subscription is detected, opened again, and receives signals", a
     proxy.freeze();
     await waitUntil("the subscriber reconnects", () => proxy.connections() >= 2);
     expect(await signals.listen(30_000)).toBe(true);
-    const signalled = signals.waitFor("events", 30_000);
+    const received = signals.waitFor("events", 30_000);
     await publisher.publish(["events"]);
-    expect(await signalled).toBe(true);
+    expect(await received).toBe(true);
   } finally {
     signals.close();
     publisher.close();

@@ -14,7 +14,7 @@ export interface SetCgroups {
   /** Docker's CgroupParent for the containers of a set. */
   parentOf(setId: string): string;
   /**
-   * Creates the cgroup if it does not exist, and applies the limits, also while containers run.
+   * Creates the cgroup if it does not exist, and applies the limits, even while containers run.
    * Throws AgentError; its code is memory-in-use if the set's processes hold more memory than the
    * limit.
    */

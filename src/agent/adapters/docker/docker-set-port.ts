@@ -45,7 +45,7 @@ const startsMaxDefault = 8;
 
 /**
  * Sets on a real Docker daemon, API 1.41 and newer. It stores nothing essential: the containers'
- * labels have their identity and owner. It builds the infra image in the background at once, so
+ * labels have their identity and owner. It immediately builds the infra image in the background, so
  * that no set's start waits for it.
  */
 export function createDockerSetPort(options: DockerSetPortOptions): SetPort {

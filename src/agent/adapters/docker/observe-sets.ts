@@ -45,7 +45,7 @@ export async function observeSet(
 
 /**
  * True for a business container that started before the current run of its infra container. It runs
- * in the former network namespace, which is unreachable.
+ * in the previous network namespace, which is unreachable.
  */
 export function hasLostNetwork(
   details: ContainerDetails | undefined,

@@ -28,15 +28,15 @@ export interface PrepareContext extends DockerContext {
  *     volume  ----------\
  *     cgroup  -----------+
  *     create infra ------+--> start infra
- *                 \--> create the business containers, all at once
+ *                 \--> create the business containers concurrently
  *
  * A container can be created as soon as the owner of its network exists, and its volume must be
  * mounted only at its start. Any step may be the last one before a crash: the next call finds its
  * result by label.
  *
- * Running containers retain their limits, and the set's cgroup is at most widened. To narrow it can
- * fail while containers have their former limits or use more. That must not block a preparation, so
- * resizeSet does it.
+ * Running containers retain their limits, and the set's cgroup is at most widened. Narrowing it
+ * can fail while containers have their previous limits or use more. That must not block a
+ * preparation, so resizeSet does it.
  */
 export async function prepareSet(
   context: PrepareContext,
@@ -108,7 +108,7 @@ async function widenCgroup(
   await cgroups.ensure(set.setId, widenedLimits(seen, setLimits(set.template)), signal);
 }
 
-/** With its former limits, a container might not start in a recreated cgroup. */
+/** With its previous limits, a container might not start in a recreated cgroup. */
 function isDown({ dockerState }: ListedContainer): boolean {
   return dockerState === "created" || dockerState === "exited";
 }

@@ -46,14 +46,14 @@ export function createPullImage(docker: Docker): PullImage {
 interface SharedPull {
   done: Promise<void>;
   waiters: number;
-  /** Aborted when the last waiter has left. */
+  /** Aborted when the last waiter has stopped waiting. */
   controller: AbortController;
 }
 
 function startPull(docker: Docker, reference: string): SharedPull {
   const controller = new AbortController();
   const done = pullImage(docker, reference, controller.signal);
-  done.catch(() => undefined); // waiters get the error, if any are left
+  done.catch(() => undefined); // remaining waiters get the error
   return { done, waiters: 0, controller };
 }
 

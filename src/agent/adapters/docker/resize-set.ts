@@ -23,7 +23,7 @@ const inUsePattern = /unable to set memory limit|device or resource busy/i;
 
 /**
  * Resizes a set's cgroup, its containers and its volume to its template while they run. It applies
- * every limit that it can, also if another one fails. The volume comes last, after all limits: it
+ * every limit that it can, even if another one fails. The volume comes last, after all limits: it
  * cannot shrink if the set's size is rolled back.
  */
 export async function resizeSet(
