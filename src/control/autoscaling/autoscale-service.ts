@@ -13,12 +13,21 @@ import {
   updateService,
 } from "../../db/queries/services/write-services.ts";
 import { newId } from "../../lib/ids.ts";
-import type { ReplicasDecision } from "../../scheduler/autoscaling/decide-replicas.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { decideServiceReplicas } from "../replicas/decide-service-replicas.ts";
+import {
+  decideServiceReplicas,
+  type ServiceDecision,
+} from "../replicas/decide-service-replicas.ts";
 import { demandEvents } from "./demand-events.ts";
 import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
+
+/**
+ * A decision that the quota or the grants of the tenant limit is repeated: both change without a
+ * notice to the service. The time doubles while the decision stays the same.
+ */
+const LIMIT_RECHECK_MS_MIN = 10_000;
+const LIMIT_RECHECK_MS_MAX = 60_000;
 
 export interface AutoscaleOutcome {
   from: number;
@@ -52,15 +61,29 @@ export async function autoscaleService(
     const to = decision.desired;
     const scaled = to === from ? undefined : to > from ? "out" : "in";
     await updateDemandBase(tx, serviceId, decision.base, REPLICAS_MAX);
-    const { stepsTaken, recheckAfterMs } = decision;
+    const unchangedMs = scaled === undefined ? await noteDecision(tx, service, decision) : 0;
+    const { stepsTaken } = decision;
+    const recheckAfterMs = timeToRecheckMs(decision, unchangedMs);
     await updateAutoscaleState(tx, serviceId, { scaled, stepsTaken, recheckAfterMs });
-    if (scaled === undefined) await noteDecision(tx, service, decision);
-    else await act(tx, service, decision);
+    if (scaled !== undefined) await act(tx, service, decision);
     return { from, to, acted: scaled !== undefined };
   });
 }
 
-async function act(tx: UnitOfWork, service: ServiceRow, decision: ReplicasDecision): Promise<void> {
+/** @param unchangedMs for how long the decisions of the service have been the same */
+function timeToRecheckMs(
+  { isLimited, recheckAfterMs }: ServiceDecision,
+  unchangedMs: number,
+): number | null {
+  if (!isLimited) return recheckAfterMs;
+  const limitRecheckMs = Math.min(
+    Math.max(unchangedMs, LIMIT_RECHECK_MS_MIN),
+    LIMIT_RECHECK_MS_MAX,
+  );
+  return Math.min(recheckAfterMs ?? limitRecheckMs, limitRecheckMs);
+}
+
+async function act(tx: UnitOfWork, service: ServiceRow, decision: ServiceDecision): Promise<void> {
   const from = service.desiredReplicas;
   const changed: ServiceRow = { ...service, desiredReplicas: decision.desired };
   changed.generation = await updateService(tx, changed);
@@ -77,24 +100,30 @@ async function act(tx: UnitOfWork, service: ServiceRow, decision: ReplicasDecisi
   });
 }
 
+/**
+ * Stores a decision that changes nothing, unless the last one is equal. Returns the age of an equal
+ * decision, or 0.
+ */
 async function noteDecision(
   tx: Queryable,
   service: ServiceRow,
-  decision: ReplicasDecision,
-): Promise<void> {
+  decision: ServiceDecision,
+): Promise<number> {
   const last = await findLastDecision(tx, service.id);
   const isNews =
     last?.toReplicas !== decision.desired ||
     last.because.length !== decision.because.length ||
     last.because.some((reason, position) => reason !== decision.because[position]);
-  if (isNews) await storeDecision(tx, service, service.desiredReplicas, decision, false);
+  if (!isNews) return last.ageMs;
+  await storeDecision(tx, service, service.desiredReplicas, decision, false);
+  return 0;
 }
 
 async function storeDecision(
   tx: Queryable,
   service: ServiceRow,
   from: number,
-  decision: ReplicasDecision,
+  decision: ServiceDecision,
   acted: boolean,
 ): Promise<void> {
   await insertDecision(tx, {

@@ -1,5 +1,6 @@
 import {
   claimDueServices,
+  type DueService,
   postponeAutoscale,
   markOverlookedServicesDue,
 } from "../../db/queries/autoscaling/states.ts";
@@ -7,6 +8,11 @@ import type { ControlContext } from "../runtime/context.ts";
 import { autoscaleService } from "./autoscale-service.ts";
 
 const SERVICES_PER_SWEEP_MAX = 50;
+/**
+ * An evaluation that waits for a lock delays no other until this many wait. Jobs and other sweeps
+ * use the same connections.
+ */
+const EVALUATIONS_AT_ONCE_MAX = 2;
 /** After this time, another sweep retries the work of a crashed process. */
 const CLAIM_SECONDS = 30;
 const RETRY_SECONDS_MAX = 60;
@@ -28,31 +34,45 @@ export interface DueOutcome {
  * - The next step of a scale-in or a scale-out may follow.
  * - The tenant's quota limited the last decision, and may have grown.
  *
- * After an abort of `signal` it evaluates no further service. Their claims expire.
+ * Tenants take turns, so that the due services of one do not delay those of another. After an abort
+ * of `signal` it evaluates no further service. Their claims expire.
  */
 export async function evaluateDueServices(
   ctx: ControlContext,
   signal?: AbortSignal,
 ): Promise<DueOutcome> {
   const outcome: DueOutcome = { evaluated: 0, scaled: 0, failed: 0 };
-  for (const due of await claimDueServices(ctx.db, SERVICES_PER_SWEEP_MAX, CLAIM_SECONDS)) {
-    if (signal?.aborted) break;
-    try {
-      const evaluated = await autoscaleService(ctx, due.serviceId);
-      outcome.evaluated++;
-      if (evaluated?.acted) outcome.scaled++;
-    } catch (error) {
-      outcome.failed++;
-      const { serviceId, attempts } = due;
-      ctx.log.warn(
-        { err: error, serviceId, attempts },
-        "cannot evaluate the autoscaling of the service",
-      );
-      const retrySeconds = Math.min(2 ** attempts, RETRY_SECONDS_MAX);
-      await postponeAutoscale(ctx.db, serviceId, retrySeconds);
+  const claimed = await claimDueServices(ctx.db, SERVICES_PER_SWEEP_MAX, CLAIM_SECONDS);
+  // Each evaluator takes the next service from the same iterator.
+  const services = claimed.values();
+  const evaluateNext = async (): Promise<void> => {
+    for (const service of services) {
+      if (signal?.aborted) return;
+      await evaluateDueService(ctx, service, outcome);
     }
-  }
+  };
+  await Promise.all(Array.from({ length: EVALUATIONS_AT_ONCE_MAX }, evaluateNext));
   return outcome;
+}
+
+async function evaluateDueService(
+  ctx: ControlContext,
+  { serviceId, attempts }: DueService,
+  outcome: DueOutcome,
+): Promise<void> {
+  try {
+    const evaluated = await autoscaleService(ctx, serviceId);
+    outcome.evaluated++;
+    if (evaluated?.acted) outcome.scaled++;
+  } catch (error) {
+    outcome.failed++;
+    ctx.log.warn(
+      { err: error, serviceId, attempts },
+      "cannot evaluate the autoscaling of the service",
+    );
+    const retrySeconds = Math.min(2 ** attempts, RETRY_SECONDS_MAX);
+    await postponeAutoscale(ctx.db, serviceId, retrySeconds);
+  }
 }
 
 /**

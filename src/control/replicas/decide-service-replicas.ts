@@ -21,15 +21,11 @@ import { countWithinQuota } from "../tenancy/quota.ts";
  * wants.
  */
 const HELD_RULES_MAX = 2_048;
-/**
- * A decision that the quota or the grants of the tenant limit is repeated this often: both change
- * without a notice to this service.
- */
-const LIMIT_RECHECK_MS = 10_000;
-
 export interface ServiceDecision extends ReplicasDecision {
   /** The number of demands that Berth holds for the service. */
   heldTotal: number;
+  /** The quota or the grants of the tenant allow fewer sets than the demands call for. */
+  isLimited: boolean;
 }
 
 /**
@@ -80,7 +76,7 @@ async function decideWithin(
     isScaleInImmediate,
     replicasMax: REPLICAS_MAX,
   };
-  const decision = { ...decideReplicas(input), heldTotal: total };
+  const decision = { ...decideReplicas(input), heldTotal: total, isLimited: false };
   return limitByTenant(tx, service, input, decision);
 }
 
@@ -112,12 +108,7 @@ async function limitByTenant(
   );
 }
 
-/** The decision with fewer sets and one more reason. The sweep decides again in a moment. */
+/** The decision with fewer sets and one more reason. */
 function limitTo(desired: number, reason: string, decision: ServiceDecision): ServiceDecision {
-  return {
-    ...decision,
-    desired,
-    because: [...decision.because, reason],
-    recheckAfterMs: Math.min(decision.recheckAfterMs ?? LIMIT_RECHECK_MS, LIMIT_RECHECK_MS),
-  };
+  return { ...decision, desired, because: [...decision.because, reason], isLimited: true };
 }

@@ -107,7 +107,7 @@ describe("scale-out", () => {
 
   it("waits until the sets of the last step are ready or the cooldown is over", () => {
     const waiting = decide({ ...input, ...past({ scaledOutAtMs: nowMs - 59_000 }) });
-    expect(waiting).toMatchObject({ desired: 5, target: 7, recheckAfterMs: 2_000 });
+    expect(waiting).toMatchObject({ desired: 5, target: 7, recheckAfterMs: 1_000 });
     expect(waiting.because.at(-1)).toBe(
       "the step to 7 waits until 5 sets are ready or the cooldown ends",
     );
@@ -118,6 +118,16 @@ describe("scale-out", () => {
     ]) {
       expect(decide(ready)).toMatchObject({ desired: 7, recheckAfterMs: null });
     }
+  });
+
+  it("counts the ready sets less often the longer it waits, and once more when the cooldown is over", () => {
+    const slow = { ...policy, scaleOut: { cooldownSeconds: 3_600 } };
+    const recheckAfter = (waitedMs: number) =>
+      decide({ ...input, policy: slow, ...past({ scaledOutAtMs: nowMs - waitedMs }) })
+        .recheckAfterMs;
+    expect([0, 4_000, 40_000, 3_000_000, 3_595_000].map(recheckAfter)).toEqual([
+      2_000, 2_000, 10_000, 60_000, 5_000,
+    ]);
   });
 
   it("does not wait for absolute demands and replicas", () => {

@@ -8,8 +8,12 @@ import { computeRequestedReplicas } from "./compute-requested-replicas.ts";
 export const DEMANDS_NAMED_MAX = 5;
 export const SCALE_IN_EVERY_SECONDS = 60;
 export const SCALE_OUT_COOLDOWN_SECONDS = 60;
-/** Berth counts the ready sets this often while a step waits for them. */
-const READY_POLL_MS = 2_000;
+/**
+ * While a further step waits for ready sets, Berth counts them again after a quarter of the time
+ * since the last step, within these bounds.
+ */
+const READY_POLL_MS_MIN = 2_000;
+const READY_POLL_MS_MAX = 60_000;
 
 /** The held demands of one rule. Alerts with one identity count once. */
 export interface HeldRule {
@@ -135,6 +139,13 @@ function isLastStepReady({ current, readySets, history, policy }: DecisionInput)
   return history.nowMs - history.scaledOutAtMs >= cooldownMs(policy);
 }
 
+/** The time after which a decision that waits for ready sets is repeated. */
+function readyPollMs({ history, policy }: Pick<DecisionInput, "history" | "policy">): number {
+  const sinceMs = history.nowMs - (history.scaledOutAtMs ?? history.nowMs);
+  const pollMs = Math.min(Math.max(sinceMs / 4, READY_POLL_MS_MIN), READY_POLL_MS_MAX);
+  return Math.min(pollMs, Math.max(cooldownMs(policy) - sinceMs, 1));
+}
+
 function cooldownMs(policy: DecisionInput["policy"]): number {
   return (policy?.scaleOut?.cooldownSeconds ?? SCALE_OUT_COOLDOWN_SECONDS) * 1_000;
 }
@@ -156,7 +167,7 @@ function stepToward(
   if (target > start) {
     if (to.canGrow || target <= base) return { desired: target, because: [], recheckAfterMs: null };
     const waits = `the step to ${target} waits until ${start} sets are ready or the cooldown ends`;
-    return { desired: Math.max(start, base), because: [waits], recheckAfterMs: READY_POLL_MS };
+    return { desired: Math.max(start, base), because: [waits], recheckAfterMs: readyPollMs(input) };
   }
   if (target === start || input.isScaleInImmediate) {
     return { desired: target, because: [], recheckAfterMs: null };
@@ -176,10 +187,11 @@ function stepToward(
  * its steps and takes no more.
  */
 function advanceSteps(
-  { rules, history, policy, replicasMax }: DecisionInput,
+  input: DecisionInput,
   base: number,
   canGrow: boolean,
 ): { taken: StepsTaken; recheckAfterMs: number | null } {
+  const { rules, history, policy, replicasMax } = input;
   const taken: Record<string, { steps: number; sinceMs: number | null }> = Object.create(null);
   const waits: number[] = [];
   for (const { id, want, alerts, isFiring } of rules) {
@@ -196,7 +208,7 @@ function advanceSteps(
     else if (canGrow) {
       taken[id] = { steps: before.steps + 1, sinceMs: history.nowMs };
       waits.push(want.everySeconds * 1_000);
-    } else waits.push(READY_POLL_MS);
+    } else waits.push(readyPollMs(input));
   }
   return { taken, recheckAfterMs: earliest(waits) };
 }

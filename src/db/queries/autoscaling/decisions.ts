@@ -16,14 +16,18 @@ export async function insertDecision(q: Queryable, decision: NewDecision): Promi
       ${decision.acted}, ${JSON.stringify(decision.because)}::jsonb, ${decision.generation})`);
 }
 
-/** A service's newest decision. (Index decisions_service.) */
+export interface LastDecision extends Pick<Decision, "toReplicas" | "because"> {
+  ageMs: number;
+}
+
+/** A service's newest decision, and its age by the database clock. (Index decisions_service.) */
 export async function findLastDecision(
   q: Queryable,
   serviceId: string,
-): Promise<Pick<Decision, "toReplicas" | "because"> | undefined> {
-  const rows = await queryRows<Pick<Decision, "toReplicas" | "because">>(
+): Promise<LastDecision | undefined> {
+  const rows = await queryRows<LastDecision>(
     q,
-    sql`select to_replicas as "toReplicas", because from decisions
+    sql`select to_replicas as "toReplicas", because, (extract(epoch from now() - at) * 1000)::float8 as "ageMs" from decisions
         where service_id = ${serviceId} order by id desc limit 1`,
   );
   return rows[0];

@@ -65,22 +65,41 @@ export async function updateAutoscaleState(
       scaled_in_at = coalesce(excluded.scaled_in_at, a.scaled_in_at), steps_taken = excluded.steps_taken`);
 }
 
+export interface DueService {
+  serviceId: string;
+  /** The number of claims since the last decision, including this one. */
+  attempts: number;
+}
+
+/** Due services that one claim ranks by tenant. */
+const SERVICES_RANKED_MAX = 10_000;
+
 /**
- * Claims services that are due, the longest due first, for `leaseSeconds`: a claim whose holder
- * crashes becomes due again. Waits for no lock. (Index autoscale_states_due.)
+ * Claims due services for `leaseSeconds`, fairly across tenants: the longest due service of each
+ * tenant first, then the second of each. A claim whose holder crashes becomes due again. Waits for
+ * no lock. (Index autoscale_states_due.)
  */
 export async function claimDueServices(
   q: Queryable,
   limit: number,
   leaseSeconds: number,
-): Promise<{ serviceId: string; attempts: number }[]> {
+): Promise<DueService[]> {
   return queryRows(
     q,
-    sql`update autoscale_states set due_at = now() + make_interval(secs => ${leaseSeconds}::float8), attempts = attempts + 1
-        where service_id in (
-          select service_id from autoscale_states where due_at <= now() order by due_at limit ${limit}
-          for update skip locked)
-        returning service_id as "serviceId", attempts`,
+    sql`with due as (
+          select service_id, due_at from autoscale_states where due_at <= now() order by due_at limit ${SERVICES_RANKED_MAX}
+        ), ranked as (
+          select d.service_id, d.due_at,
+            row_number() over (partition by s.tenant_id order by d.due_at, d.service_id) as position
+          from due d join services s on s.id = d.service_id
+        ), claimed as (
+          select service_id from autoscale_states
+          where service_id in (select service_id from ranked order by position, due_at limit ${limit}) and due_at <= now()
+          for update skip locked
+        )
+        update autoscale_states a set due_at = now() + make_interval(secs => ${leaseSeconds}::float8), attempts = a.attempts + 1
+        from claimed where a.service_id = claimed.service_id
+        returning a.service_id as "serviceId", a.attempts`,
   );
 }
 
