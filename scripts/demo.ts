@@ -277,7 +277,7 @@ function showPlaces(screen: DemoScreen, berth: DemoBerth): void {
     [`berth scale ${SERVICE} 4 --wait`, "scale the service"],
     [`berth logs ${SERVICE}`, "print the logs"],
     [`berth explain ${SERVICE}`, "explain the state of its sets"],
-    ["berth volume trash", "volumes of deleted sets, to restore or purge"],
+    ["berth volume ls --trashed", "volumes of deleted sets, to restore or purge"],
     ["berth events -f", "follow the events"],
   ] as const) {
     screen.command(`${command.padEnd(32)} # ${what}`);

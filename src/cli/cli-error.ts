@@ -73,7 +73,7 @@ function hintsOf(code: ProblemCode, problem: ProblemDocument): string[] {
     case "unauthenticated":
       return [
         "Set BERTH_TOKEN or BERTH_TOKEN_FILE, or select a context of ~/.config/berth/config.json with --context.",
-        "Beside `berth up`, run `berth` in the same directory: it finds the admin token in the data directory.",
+        "If `berth up` runs on this machine, run `berth` in the directory where you started it: it finds the admin token there.",
       ];
     case "forbidden":
       return [

@@ -91,3 +91,21 @@ describe("deleting a host", () => {
     expect(asked.seen.at(-1)?.path).toBe(`/v1/hosts/${alive.id}`);
   });
 });
+
+test.each([
+  [["volume", "ls"], null],
+  [["volume", "ls", "--trashed"], "trashed"],
+  [["volume", "trash"], "trashed"],
+])("%j lists volumes with the state %s", async (argv, state) => {
+  const api = scriptedApi(() => page([]));
+  const run = await berth(argv, { ...api, now });
+  expect(run.exitCode).toBe(0);
+  const seen = new URL(api.seen[0]?.path ?? "", "http://api");
+  expect([seen.pathname, seen.searchParams.get("state")]).toEqual(["/v1/volumes", state]);
+});
+
+test("the previous name of --stabilization still works", async () => {
+  const api = scriptedApi(() => Response.json({ hook: { paths: {} } }, { status: 201 }));
+  await berth(["hook", "create", "web", "--replicas", "2", "--hold", "1m", "-o", "json"], api);
+  expect(api.seen[0]?.body).toMatchObject({ stabilizationSeconds: 60 });
+});

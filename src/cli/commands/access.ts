@@ -250,7 +250,7 @@ async function rotateToken(cli: Cli, nameOrId: string, overlap: string): Promise
   }
   const { former, secret } = rotated;
   cli.terminal.note(
-    `Token ${former.id} ends at ${former.expiresAt ?? "no time"}. Berth shows the secret of its successor only once:`,
+    `Token ${former.id} ${former.expiresAt === null ? "does not expire" : `expires at ${former.expiresAt}`}. Berth shows the secret of its successor only once:`,
   );
   cli.terminal.out(secret);
 }

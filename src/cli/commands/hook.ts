@@ -1,4 +1,4 @@
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import type { z } from "zod";
 import type { Hook, RotatedHook } from "../../contracts/api/autoscaling.ts";
 import { parseSeconds } from "../output/format-amounts.ts";
@@ -21,6 +21,7 @@ interface RuleOptions {
   replicas?: string;
   step?: string;
   factor?: string;
+  stabilization?: string;
   hold?: string;
   file?: string;
 }
@@ -44,7 +45,7 @@ export function addHookCommand(program: Command, cli: Cli): void {
     .command("set")
     .summary("change the rules of a hook")
     .description(
-      "Replaces the rules of a hook with one from the options or with those of a file. --hold alone changes only the hold time. The URL and the token stay.",
+      "Replaces the rules of a hook with one from the options or with those of a file. --stabilization alone changes only the stabilization window. The URL and the token stay.",
     )
     .argument("<service>")
     .argument("<hook>", "name or id");
@@ -87,7 +88,11 @@ function withRules(command: Command): Command {
       "sets to add to the base: the replicas, or the largest --replicas of a firing alert",
     )
     .option("--factor <number>", "multiplies the base, rounded up")
-    .option("--hold <time>", "delay of the scale-in after the end of an alert (default: 5m)")
+    .option(
+      "--stabilization <time>",
+      "time for which a demand stays after its alert resolves (default: 5m)",
+    )
+    .addOption(new Option("--hold <time>").hideHelp()) // the previous name of --stabilization
     .option("-f, --file <file>", "hook as YAML or JSON, for several rules; - is stdin");
 }
 
@@ -175,9 +180,10 @@ function hookOfOptions(options: RuleOptions): unknown {
     step: numberOf(options.step),
     factor: numberOf(options.factor),
   };
-  const holdSeconds = options.hold === undefined ? undefined : parseSeconds(options.hold);
-  if (options.hold !== undefined && holdSeconds === undefined)
-    throw usageError(`--hold ${options.hold} is not a duration, such as 30s or 5m.`);
+  const window = options.stabilization ?? options.hold;
+  const stabilizationSeconds = window === undefined ? undefined : parseSeconds(window);
+  if (window !== undefined && stabilizationSeconds === undefined)
+    throw usageError(`--stabilization ${window} is not a duration, such as 30s or 5m.`);
   const matches = options.match ?? [];
   const match = Object.fromEntries(
     matches.map((pair) => {
@@ -190,7 +196,7 @@ function hookOfOptions(options: RuleOptions): unknown {
   return {
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(hasRule || options.name !== undefined ? { rules: [{ match, want }] } : {}),
-    ...(holdSeconds === undefined ? {} : { stabilizationSeconds: holdSeconds }),
+    ...(stabilizationSeconds === undefined ? {} : { stabilizationSeconds }),
   };
 }
 

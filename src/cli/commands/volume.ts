@@ -21,14 +21,18 @@ export function addVolumeCommand(program: Command, cli: Cli): void {
       "Manages trashed volumes. A host retains the volume of a deleted set for some days. `berth get volumes` also lists volumes in use.",
     );
   command
-    .command("trash")
-    .description("list trashed volumes and their expiry")
+    .command("ls")
+    .description("list volumes with their expiry")
+    .option("--trashed", "only volumes in the trash")
     .option("--service <name>", "only volumes of this service")
+    .action(async (options: { trashed?: boolean; service?: string }) => {
+      await listVolumes(cli, options);
+    });
+  command
+    .command("trash", { hidden: true }) // the previous name of `ls --trashed`
+    .option("--service <name>")
     .action(async (options: { service?: string }) => {
-      const api = await cli.api();
-      const query = { state: "trashed", service: options.service };
-      const { items } = await listPages<Volume>(api, "/v1/volumes", LIMIT_MAX, query);
-      printItems(cli, "trashed volumes", volumeColumns, items);
+      await listVolumes(cli, { ...options, trashed: true });
     });
   command
     .command("restore")
@@ -60,11 +64,21 @@ export function addVolumeCommand(program: Command, cli: Cli): void {
     });
 }
 
+async function listVolumes(
+  cli: Cli,
+  { trashed = false, service }: { trashed?: boolean; service?: string },
+): Promise<void> {
+  const api = await cli.api();
+  const query = { state: trashed ? "trashed" : undefined, service };
+  const { items } = await listPages<Volume>(api, "/v1/volumes", LIMIT_MAX, query);
+  printItems(cli, trashed ? "trashed volumes" : "volumes", volumeColumns, items);
+}
+
 function volumePath(id: string): string {
   if (/^vol_[0-9a-z]+$/.test(id)) return `/v1/volumes/${id}`;
   throw usageError(
     `"${id}" is not the id of a volume, such as vol_01jd…`,
-    "`berth volume trash` lists trashed volumes.",
+    "`berth volume ls --trashed` lists trashed volumes.",
   );
 }
 

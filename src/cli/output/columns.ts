@@ -161,7 +161,7 @@ export const hostColumns: readonly Column<Host>[] = [
     cell: ({ reported }) => bytesOrUnknown(reported?.imageBytes),
   },
   {
-    head: "WRITTEN",
+    head: "CONTAINER DATA",
     wide: true,
     cell: ({ reported }) => bytesOrUnknown(reported?.containerBytes),
   },
@@ -220,7 +220,7 @@ export const decisionColumns: readonly Column<Decision>[] = [
   { head: "SERVICE", cell: (decision) => decision.service },
   { head: "FROM", cell: (decision) => String(decision.fromReplicas) },
   { head: "TO", cell: (decision) => String(decision.toReplicas) },
-  { head: "ACTED", cell: (decision) => (decision.acted ? "yes" : "no") },
+  { head: "CHANGED", cell: (decision) => (decision.acted ? "yes" : "no") },
   { head: "BECAUSE", cell: (decision) => plainText(decision.because.join("; ")) },
   { head: "ID", wide: true, cell: (decision) => decision.id },
 ];
@@ -249,7 +249,7 @@ export const hookColumns: readonly Column<Hook>[] = [
   { head: "NAME", cell: (hook) => hook.name },
   { head: "SERVICE", cell: (hook) => hook.service },
   { head: "RULES", cell: (hook) => hook.rules.map(ruleText).join("; ") },
-  { head: "HOLDS", cell: (hook) => `${hook.stabilizationSeconds}s` },
+  { head: "STABILIZATION", cell: (hook) => `${hook.stabilizationSeconds}s` },
   { head: "ALERTMANAGER PATH", cell: (hook) => hook.paths.alertmanager },
   { head: "GENERIC PATH", wide: true, cell: (hook) => hook.paths.generic },
   { head: "AGE", cell: (hook, nowMs) => formatAge(hook.createdAt, nowMs) },

@@ -51,7 +51,7 @@ export const hookRuleSchema = z
       .max(16)
       .optional()
       .describe(
-        "Labels that distinguish the rule's alerts. By default all labels do, except measured values. A measured value is a label named `value`, or one whose text is a decimal fraction or a percentage.",
+        "Labels that distinguish the rule's alerts. By default, all labels except measured values identify an alert. A measured value is a label named `value`, or one whose text is a decimal fraction or a percentage.",
       ),
     holdMaxSeconds: z
       .number()
@@ -83,8 +83,8 @@ export const createHookBody = z
 export type CreateHook = z.infer<typeof createHookBody>;
 
 /**
- * `PATCH /v1/services/{name}/hooks/{hookId}`: absent members stay unchanged, as do the hook's
- * URL and token.
+ * `PATCH /v1/services/{name}/hooks/{hookId}`: omitted members stay unchanged. The hook's
+ * URL and token also stay.
  */
 export const patchHookBody = z
   .strictObject({

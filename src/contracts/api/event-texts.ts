@@ -206,7 +206,7 @@ export const eventTexts = {
         }`,
   "host-deleted": (facts: { host: string }) => `Host ${facts.host} is deleted.`,
   "host-ahead": (facts: { acceptedGeneration: number; databaseGeneration: number }) =>
-    `The agent is ahead of the database (generation ${facts.acceptedGeneration}, database ${facts.databaseGeneration}): the database lost changes. Berth resends all sets.`,
+    `The agent has generation ${facts.acceptedGeneration}, but the database has ${facts.databaseGeneration}: the database lost changes. Berth resends all sets.`,
   "replacement-held": (facts: { pool: string; hostsDown: number; hostsTotal: number }) =>
     `Replacement is on hold: ${facts.hostsDown} of ${facts.hostsTotal} hosts of pool ${facts.pool} went down together. Bring the hosts back, or delete them.`,
 

@@ -52,12 +52,12 @@ export const hostSchema = z
           .number()
           .int()
           .nullable()
-          .describe("The layers of all images in Docker. Null: unknown."),
+          .describe("The layers of all images in Docker. Null if unknown."),
         containerBytes: z
           .number()
           .int()
           .nullable()
-          .describe("The data in the root file systems of all containers. Null: unknown."),
+          .describe("The data in the root file systems of all containers. Null if unknown."),
         at: timestamp,
       })
       .nullable(),
@@ -90,7 +90,7 @@ export const hostPoolBody = z
         rootfsBytes: 90,
       })
       .describe(
-        "The measured usage and the sets placed since then may reach this percentage of the allocatable amounts. Allocatable amounts exclude the machine's own share, so only the root file system, which no quota limits, has a margin by default.",
+        "The limit of measured usage plus sets placed since the last report, as a percentage of the allocatable amounts. A value far above 100, such as 1000, disables the check in effect. The defaults leave a margin only for the root file system.",
       ),
   })
   .meta({ id: "HostPoolInput" });
@@ -124,13 +124,13 @@ export const drainHostBody = z
       .max(604_800)
       .optional()
       .describe(
-        "After this time an event reports the miss. A forced drain then ignores disruption budgets.",
+        "If the drain is not complete by then, Berth emits an event. A forced drain then ignores disruption budgets.",
       ),
     force: z
       .boolean()
       .optional()
       .describe(
-        "After the deadline, or immediately without one, sets leave even without a disruption budget and without capacity elsewhere. A set that fits on no host is pending.",
+        "After the deadline, or immediately without one, the drain ignores disruption budgets and missing capacity. A set that fits on no host is pending.",
       ),
     discardVolumes: z
       .boolean()

@@ -37,7 +37,7 @@ export const operationSchema = z
     deadlineAt: timestamp
       .nullable()
       .describe(
-        "The time at which it ends with the outcome `expired`. Null: it waits without a limit.",
+        "The time at which it ends with the outcome `expired`. Null if it waits without a limit.",
       ),
   })
   .meta({ id: "Operation" });

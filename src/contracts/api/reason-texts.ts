@@ -50,7 +50,7 @@ export const reasonTexts = {
     return `The set is waiting for the disruption budget before it leaves host ${facts.host} (${limited}: ${facts.inUse} of at most ${facts.limit}).`;
   },
   "move-held": (facts: HostFacts & { explanation: string }) =>
-    `The set stays on host ${facts.host} until another host fits: ${facts.explanation}`,
+    `The set stays on host ${facts.host} until another host has capacity: ${facts.explanation}`,
   "operation-expired": (_facts: NoFacts) =>
     "The set could not move before the deadline of its operation, which has expired.",
   "replacement-not-ready": (facts: { replacementSetId: string }) =>

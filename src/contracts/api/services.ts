@@ -43,7 +43,7 @@ export const placementSpecSchema = z
         (rules) => new Set(rules.map((rule) => rule.by)).size === rules.length,
         "expected each domain once",
       )
-      .describe("The numbers of sets in two domains differ by at most maxSkew."),
+      .describe("The numbers of sets in any two domains differ by at most `maxSkew`."),
     antiAffinity: z
       .array(nameSchema)
       .max(16)
@@ -76,13 +76,13 @@ export const autoscaleSpecSchema = z
       })
       .optional()
       .describe(
-        "After demands end, Berth removes at most `step` sets every `everySeconds`, and decides again before each step. Default: a tenth of the sets, at least one, every 60 seconds.",
+        "After demands are released, Berth removes at most `step` sets every `everySeconds`, and decides again before each step. Default: a tenth of the sets, at least one, every 60 seconds.",
       ),
     scaleOut: z
       .strictObject({ cooldownSeconds: paceSeconds })
       .optional()
       .describe(
-        "Demands take a further step when the sets of the last step are ready, or after this time. Default: 60 seconds.",
+        "Alerts may add another step when the sets of the last step are ready, or after this time. Default: 60 seconds.",
       ),
     metrics: z
       .array(
@@ -93,7 +93,7 @@ export const autoscaleSpecSchema = z
       )
       .max(8)
       .default([])
-      .describe("Must be empty, as Berth does not collect metrics yet."),
+      .describe("Must be empty, because Berth does not collect metrics yet."),
   })
   .refine((spec) => spec.min <= spec.max, { path: ["min"], message: "min must not be above max" })
   .meta({ id: "AutoscaleSpec" });
@@ -195,7 +195,7 @@ export const createServiceBody = z
   .meta({ id: "CreateService", examples: [serviceExample] });
 export type CreateService = z.infer<typeof createServiceBody>;
 
-/** `PATCH /v1/services/{name}`: absent members stay unchanged. `scale` changes the replicas. */
+/** `PATCH /v1/services/{name}`: omitted members stay unchanged. `scale` changes the replicas. */
 export const patchServiceBody = z
   .strictObject({
     priority: z.number().int().min(0).max(1000).optional(),
@@ -218,7 +218,9 @@ export type PatchService = z.infer<typeof patchServiceBody>;
 /** `POST /v1/services/{name}/scale`: an absolute number, so a repeated request changes nothing. */
 export const scaleServiceBody = z.strictObject({ replicas }).meta({ id: "ScaleService" });
 
-/** `POST /v1/services/{name}/resize`: absolute amounts for each set; absent amounts stay. */
+/**
+ * `POST /v1/services/{name}/resize`: absolute amounts for each set. Omitted amounts stay unchanged.
+ */
 export const resizeServiceBody = z
   .strictObject({
     cpu: coresInput.optional(),
@@ -310,7 +312,7 @@ export const serviceSchema = z
   .meta({ id: "Service" });
 export type Service = z.infer<typeof serviceSchema>;
 
-/** The answer to a change: the service, and the effects in sentences. */
+/** The response to a change: the service, and the effects in sentences. */
 export const serviceChangeSchema = z
   .strictObject({ service: serviceSchema, effects: z.array(z.string()) })
   .meta({ id: "ServiceChange" });
@@ -318,7 +320,7 @@ export type ServiceChange = z.infer<typeof serviceChangeSchema>;
 
 const timeoutSeconds = z.coerce.number().int().min(0).max(WAIT_SECONDS_MAX).default(30);
 /**
- * settled: see Service.settled. deleted: the service no longer exists. The answer is always 200;
+ * settled: see Service.settled. deleted: the service no longer exists. The status is always 200;
  * `reached` shows whether the condition is met.
  */
 export const waitServiceQuery = z.object({

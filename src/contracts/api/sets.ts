@@ -84,17 +84,17 @@ export const setSchema = z
     ready: z.boolean(),
     reason: reasonSchema
       .nullable()
-      .describe("Why the set does not have its desired state, host or size. Null: it has."),
+      .describe("Why the set does not have its desired state, host or size. Null if it does."),
     host: z.strictObject({ id: idSchema("host"), name: nameSchema }).nullable(),
     address: z
       .string()
       .nullable()
-      .describe("The address at which its containers listen. Null: it has no address yet."),
+      .describe("The address at which its containers listen. Null if it has none yet."),
     cpuMillis: z
       .number()
       .int()
       .describe(
-        "The booked amounts. Until the set is `sized`, the larger of its previous and its new size.",
+        "The booked amounts. Until `resizeApplied` is true, the larger of its previous and its new size.",
       ),
     memoryBytes: z.number().int(),
     volumeBytes: z.number().int(),
@@ -103,17 +103,17 @@ export const setSchema = z
       .number()
       .int()
       .nullable()
-      .describe("The memory of its processes in its host's last report. Null: unknown."),
-    sized: z
+      .describe("The memory of its processes in its host's last report. Null if unknown."),
+    resizeApplied: z
       .boolean()
-      .describe("False while a resize is booked and its host has not applied it yet."),
+      .describe("False while Berth has reserved a new size that the host has not applied."),
     moving: z
       .boolean()
       .describe(
         "True while the set is to leave its host: by a move, a drain, or a resize without capacity there.",
       ),
     operation: orNull(operationSchema).describe(
-      "The change in progress. Null: the set is as desired.",
+      "The change in progress. Null if the set is as desired.",
     ),
     lastOperation: orNull(endedOperationSchema).describe(
       "The last operation, if it did not reach its goal.",

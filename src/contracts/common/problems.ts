@@ -68,7 +68,7 @@ export const problemCatalog = {
     retryable: false,
   },
   "rate-limited": { status: 429, title: "Too many requests", retryable: true },
-  internal: { status: 500, title: "Berth has an internal error", retryable: false },
+  internal: { status: 500, title: "Internal error", retryable: false },
   "dependency-unavailable": {
     status: 503,
     title: "A dependency of Berth is unavailable",

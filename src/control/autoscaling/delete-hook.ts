@@ -10,7 +10,7 @@ import { enqueueAutoscale } from "./enqueue-autoscale.ts";
 
 /**
  * Deletes a hook and its token. Its alerts resolve, as no delivery can resolve them any more: Berth
- * releases their demands after the stabilization time. Throws not-found, also if the hook is
+ * releases their demands after the stabilization window. Throws not-found, also if the hook is
  * deleted already.
  */
 export async function deleteHook(

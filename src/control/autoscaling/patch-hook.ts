@@ -8,7 +8,7 @@ import { assertStorableRules, toHook } from "./create-hook.ts";
 import { assertNotDeleting } from "../runtime/preconditions.ts";
 
 /**
- * Changes a hook's rules or its stabilization time; its URL and token stay. Held demands keep
+ * Changes a hook's rules or its stabilization window; its URL and token stay. Held demands keep
  * the want of the rule that raised them. Throws not-found, state-conflict, invalid-request.
  */
 export async function patchHook(

@@ -171,7 +171,7 @@ function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): s
   const added = after.desiredReplicas - before.desiredReplicas;
   if (added > 0) effects.push(`Berth will add ${formatCount(added, "set")}.`);
   if (added < 0) effects.push(`Berth will remove ${formatCount(-added, "set")}.`);
-  if (effects.length === 0) effects.push("No set changes.");
+  if (effects.length === 0) effects.push("The change affects none of the sets.");
   return effects;
 }
 

@@ -270,7 +270,7 @@ async function reportResize(
     `Berth will resize ${formatCount(inPlace, "set")} in place to ${size}, without a restart.`,
     ...(moving > 0
       ? [
-          `Berth will replace ${formatCount(moving, "set")} because the hosts lack capacity for the new size. Each keeps its size until another host fits and the disruption budget allows it.`,
+          `Berth will replace ${formatCount(moving, "set")} because the hosts lack capacity for the new size. Each keeps its size until another host has capacity and the disruption budget allows it.`,
         ]
       : []),
     ...(left > 0

@@ -15,10 +15,10 @@ const DEADLINE_MS = 3_600_000;
 
 /**
  * Creates an operation that moves a set off its host (see docs/internals/operations.md). The mover
- * starts it when another host fits and the disruption budget allows it; until then the set says why
- * it waits. Repeating the request changes nothing more. Throws not-found, and state-conflict when
- * the set's host is lost, another operation is in progress, or the set would leave a volume without
- * `discardVolume` (I13).
+ * starts it when another host has capacity and the disruption budget allows it. Until then the set
+ * says why it waits. Repeating the request changes nothing more. Throws not-found, and
+ * state-conflict when the set's host is lost, another operation is in progress, or the set would
+ * leave a volume without `discardVolume` (I13).
  */
 export async function moveSet(
   ctx: ControlContext,

@@ -117,7 +117,7 @@ function createDueWorkMetrics(registers: Registry[]) {
   });
   const parked = new Gauge({
     name: "berth_outbox_parked",
-    help: "Jobs that the outbox relay gave up; see last_error in the table outbox.",
+    help: "Jobs that the outbox relay no longer retries; see last_error in the table outbox.",
     registers,
   });
   const pendingAge = new Gauge({

@@ -11,7 +11,7 @@ export const deleteHookRoute = createRoute({
   operationId: "deleteHook",
   tags: ["autoscaling"],
   summary: "Delete a hook and its token",
-  description: "Its alerts resolve: Berth releases their demands after the stabilization time.",
+  description: "Its alerts resolve: Berth releases their demands after the stabilization window.",
   security: writers,
   request: { params: hookParameters },
   responses: { 204: { description: "The hook is deleted." }, ...commonProblems },

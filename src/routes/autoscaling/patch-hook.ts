@@ -12,7 +12,7 @@ export const patchHookRoute = createRoute({
   path: "/v1/services/{name}/hooks/{hookId}",
   operationId: "patchHook",
   tags: ["autoscaling"],
-  summary: "Change a hook's rules or its stabilization time",
+  summary: "Change a hook's rules or its stabilization window",
   description:
     "Absent members stay unchanged, as do the hook's URL and token. Held demands keep their want.",
   security: writers,

@@ -22,8 +22,11 @@ const schedulingChanges: Record<
   SchedulingChange,
   { summary: string; apply: (ctx: ControlContext, hostId: string) => Promise<Host> }
 > = {
-  cordon: { summary: "Place nothing new on a host; what runs there stays", apply: cordonHost },
-  uncordon: { summary: "Let a host take sets again; ends a drain", apply: uncordonHost },
+  cordon: {
+    summary: "Cordon a host: it accepts no new sets, and its sets stay",
+    apply: cordonHost,
+  },
+  uncordon: { summary: "Uncordon a host, and cancel its drain", apply: uncordonHost },
 };
 
 function changeSchedulableRoute<C extends SchedulingChange>(change: C) {
@@ -51,9 +54,9 @@ export const drainHostRoute = createRoute({
   path: "/v1/hosts/{hostId}/drain",
   operationId: "drainHost",
   tags: ["hosts"],
-  summary: "Move a host's sets elsewhere, and place nothing new on it",
+  summary: "Drain a host: move its sets to other hosts, and place no new sets on it",
   description:
-    "Moves the sets of all services at once, each within the disruption budget of its service. A set that waits says why in `operation.blocked`.",
+    "Moves the sets of all services concurrently, each within the disruption budget of its service. A set that waits says why in `operation.blocked`.",
   security: operators,
   request: {
     params: hostParameters,

@@ -13,7 +13,7 @@ export const deleteHostRoute = createRoute({
   tags: ["hosts"],
   summary: "Delete a host",
   description:
-    "The host must be cordoned, without sets and volumes. A lost host is deleted together with its sets and volumes if `confirm` repeats its id. Berth then rejects the credential of the host.",
+    "The host must be cordoned and have no sets or volumes. A lost host is deleted together with them if `confirm` is its id. Berth cannot stop containers that still run on the machine. It then rejects the credential of the host.",
   security: operators,
   request: { params: hostParameters, query: deleteHostQuery },
   responses: {

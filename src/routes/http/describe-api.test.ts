@@ -79,7 +79,7 @@ it("describes each member of a service and of a set whose name does not explain 
   for (const member of ["revision", "targetRevision", "desiredReplicas", "settled"]) {
     expect(isDescribed("Service", member), member).toBe(true);
   }
-  for (const member of ["sized", "moving", "reason", "memoryUsedBytes"]) {
+  for (const member of ["resizeApplied", "moving", "reason", "memoryUsedBytes"]) {
     expect(isDescribed("Set", member), member).toBe(true);
   }
 });

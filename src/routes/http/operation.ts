@@ -182,7 +182,9 @@ const idempotencyKey = z
   .string()
   .regex(/^[\x21-\x7e]{1,255}$/, "expected 1 to 255 printable ASCII characters")
   .optional()
-  .describe("Equal requests with one key have one effect. Berth repeats the answer for a day.");
+  .describe(
+    "Requests with the same key and body take effect once. For 24 hours Berth returns the stored response.",
+  );
 
 /** Declares that an operation supports Idempotency-Key: see idempotency.ts. */
 export const idempotentHeaders = z.object({ "idempotency-key": idempotencyKey });

@@ -81,7 +81,7 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
     user: "Send a smaller body.",
   },
   "unsupported-media-type": {
-    meaning: "The body has another content type than JSON.",
+    meaning: "The body has a content type other than JSON.",
     user: "Send the body as JSON, with `Content-Type: application/json`.",
   },
   "invalid-request": {
@@ -161,7 +161,7 @@ export function describeProblem(code: ProblemCode): string {
   const { status, title, retryable } = problemCatalog[code];
   const again = retryable
     ? "The same request may succeed later."
-    : "The same request will fail again.";
+    : "Do not retry the request unchanged. First remove the cause.";
   const doc = problemDocs[code];
   const operator = doc.operator === undefined ? "" : `\n\nOperator: ${doc.operator}`;
   return `${code} (${status})\n\n${title}.\n\n${doc.meaning} ${again}\n\nUser: ${doc.user}${operator}\n`;

@@ -95,7 +95,7 @@ describe("A3: an alert whose label carries its value", () => {
   );
 });
 
-describe("A4: an alert that flaps within its stabilization time", () => {
+describe("A4: an alert that flaps within its stabilization window", () => {
   it.each([
     { want: { step: 2 }, size: 5 },
     { want: { factor: 2 }, size: 6 },

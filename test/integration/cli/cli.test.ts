@@ -213,7 +213,7 @@ describe("sets and hosts", () => {
     expect(change.stdout).toMatch(/resize 1 set in place to 0\.2 cores, [\d.]+ MiB of memory,/);
     const sets = () => berthJson<BerthSet[]>("get", "sets", "--service", "resized");
     const [set] = await sets();
-    expect(set).toMatchObject({ cpuMillis: 200, sized: true });
+    expect(set).toMatchObject({ cpuMillis: 200, resizeApplied: true });
     const moved = await berth(["set", "move", set?.id ?? "", "--wait", "--timeout", "20s"]);
     expect(moved).toMatchObject({ exitCode: 0 });
     const [other, ...more] = await sets();
@@ -243,7 +243,12 @@ describe("sets and hosts", () => {
     }
     const [set] = await berthJson<BerthSet[]>("get", "sets", "--service", "refused");
     const reason = { code: "resize-refused" };
-    expect(set).toMatchObject({ memoryBytes: 64 * 2 ** 20, sized: true, revision: 1, reason });
+    expect(set).toMatchObject({
+      memoryBytes: 64 * 2 ** 20,
+      resizeApplied: true,
+      revision: 1,
+      reason,
+    });
   });
 
   test("a host is selected by its name: cordoned, uncordoned, unknown", async () => {
@@ -327,7 +332,7 @@ describe("hooks, tokens, tenants", () => {
       "alertname=Busy",
       "--replicas",
       "3",
-      "--hold",
+      "--stabilization",
       "0s",
     );
     const body = { key: "k", status: "firing", labels: { alertname: "Busy" } };

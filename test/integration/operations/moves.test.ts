@@ -86,7 +86,7 @@ test("a set that fits nowhere else stays on its draining host, and one event say
   expect(set).toMatchObject({ host: "h1", ready: true });
   const reason = {
     code: "move-held",
-    text: expect.stringContaining("stays on host h1 until another host fits"),
+    text: expect.stringContaining("stays on host h1 until another host has capacity"),
   };
   expect(await getSet(f.ctx, f.tenantId, set?.id ?? "")).toMatchObject({ reason });
   expect(await events("set-warning")).toHaveLength(1);

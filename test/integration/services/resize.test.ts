@@ -194,7 +194,7 @@ test("a size that hosts refuse repeatedly is reverted: one size everywhere, with
   expect((await bookings(f)).find(({ cpu }) => cpu > 0)).toMatchObject({ cpu: 1_000, memory: GiB });
   const after = await getSet(f.ctx, f.tenantId, set.setId);
   expect(after).toMatchObject({
-    sized: true,
+    resizeApplied: true,
     cpuMillis: 1_000,
     reason: { code: "resize-refused", text: expect.stringContaining("the set uses 600 MiB") },
   });
@@ -314,12 +314,12 @@ test("an event reports a resize when the kernel applies it, and a warning report
     return (await queryRows<{ kind: string }>(f.ctx.db, events)).map(({ kind }) => kind);
   };
   // a user changed limits by hand
-  expect(await report({ sized: false })).toMatchObject({ sized: true });
+  expect(await report({ sized: false })).toMatchObject({ resizeApplied: true });
   await resize(f, { memory: "512Mi" });
   const reason = { code: "memory-in-use", text: "it uses more", phase: "resize" };
-  expect(await report({ sized: false, reason })).toMatchObject({ sized: false, reason });
+  expect(await report({ sized: false, reason })).toMatchObject({ resizeApplied: false, reason });
   expect(await readKinds()).toEqual(["service-resized", "set-warning"]);
-  expect(await report({ sized: true })).toMatchObject({ sized: true });
+  expect(await report({ sized: true })).toMatchObject({ resizeApplied: true });
   await report({ sized: true });
   expect(await readKinds()).toEqual(["service-resized", "set-warning", "set-resized"]);
 });

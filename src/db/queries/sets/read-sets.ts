@@ -24,7 +24,7 @@ function setsWhere(condition: SQL): SQL {
     select s.id, t.name as tenant, v.name as service, s.revision, s.generation::float8 as generation, s.desired, s.state,
       s.ready, coalesce(s.reason, o.blocked, s.last_operation->'reason') as reason, h.id as "hostId", h.name as "hostName", s.address, s.cpu_millis::float8 as "cpuMillis",
       s.memory_bytes::float8 as "memoryBytes", s.volume_bytes::float8 as "volumeBytes",
-      s.rootfs_bytes::float8 as "rootfsBytes", (h.set_memory->>s.id)::float8 as "memoryUsedBytes", s.sized,
+      s.rootfs_bytes::float8 as "rootfsBytes", (h.set_memory->>s.id)::float8 as "memoryUsedBytes", s.sized as "resizeApplied",
       coalesce(o.kind = 'move' or o.phase in ('waiting', 'replacing', 'leaving'), false) as moving,
       case when o.set_id is not null then json_build_object('kind', o.kind, 'phase', o.phase, 'owner', case o.owner when 'person' then 'user' else o.owner end,
         'blocked', o.blocked,
