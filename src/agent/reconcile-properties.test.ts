@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { localSet } from "../../test/support/agent/local-set.ts";
 import { VirtualClock } from "../../test/support/agent/virtual-clock.ts";
-import { setDesires } from "../contracts/api/sets.ts";
+import { desiredSetStates } from "../contracts/api/sets.ts";
 import { SimulatedEngine } from "./adapters/simulated/simulated-engine.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { noteFailedRuns, noteProbe } from "./container-history.ts";
@@ -31,7 +31,7 @@ const disturbances = [
 ] as const;
 
 const scenario = fc.record({
-  desired: fc.constantFrom(...setDesires),
+  desired: fc.constantFrom(...desiredSetStates),
   indexes: fc.array(fc.integer({ min: 0, max: 3 }), { minLength: 1, maxLength: 5 }),
   hasCheck: fc.boolean(),
   policy: fc.constantFrom(...policies),

@@ -6,7 +6,7 @@ import {
   type ObservedSetChanges,
   type ContainerStateText,
 } from "../../test/support/fleet/observed-set.ts";
-import type { SetDesire } from "../contracts/api/sets.ts";
+import type { DesiredSetState } from "../contracts/api/sets.ts";
 import { judgeContainer, reconcile } from "./reconcile.ts";
 import {
   type DesiredLocalSet,
@@ -22,7 +22,10 @@ import { noteFailedRuns, noteProbe } from "./container-history.ts";
 const nowMs = infraStartedAtMs + 20_000;
 const http = { health: { http: { port: 80 } } };
 
-function setOf(changes: LocalSetChanges = {}, desired: SetDesire = "running"): DesiredLocalSet {
+function setOf(
+  changes: LocalSetChanges = {},
+  desired: DesiredSetState = "running",
+): DesiredLocalSet {
   return { ...localSet({ names: ["app", "log"], ...changes }), desired };
 }
 

@@ -1,5 +1,5 @@
 import type { Reason } from "../contracts/common/primitives.ts";
-import type { SetDesire } from "../contracts/api/sets.ts";
+import type { DesiredSetState } from "../contracts/api/sets.ts";
 import { backoffMs } from "./backoff.ts";
 import { changeContainer, type ContainerHistory, noteContainer } from "./container-history.ts";
 import { INFRA_CONTAINER } from "./container-names.ts";
@@ -29,7 +29,7 @@ export const UNAVAILABLE_MS_MAX = 60_000;
 
 /** The desired state of a set, as the agent stores it. */
 export interface DesiredLocalSet extends LocalSetSpec {
-  desired: SetDesire;
+  desired: DesiredSetState;
 }
 
 /** The set's containers exceed the `rootfs` of its template. */

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { setStates } from "../contracts/api/sets.ts";
+import { observedSetStates } from "../contracts/api/sets.ts";
 import { advanceState, nextStates, type ReportedState } from "./set-state.ts";
 
-const states: ReportedState[] = [...setStates, "absent"];
+const states: ReportedState[] = [...observedSetStates, "absent"];
 const forward = "pending placed preparing starting running stopping stopped absent".split(" ");
 
 /** Restates the rule without the table. */

@@ -1,4 +1,4 @@
-import { type SetState, setStates } from "../contracts/api/sets.ts";
+import { type SetState, observedSetStates } from "../contracts/api/sets.ts";
 
 /** A state that the agent may report. */
 export type ReportedState = SetState | "absent";
@@ -20,7 +20,7 @@ const onward: readonly ReportedState[] = [
  * generation.
  */
 export const nextStates: ReadonlyMap<ReportedState, ReadonlySet<ReportedState>> = new Map(
-  ([...setStates, "absent"] as const).map((state) => {
+  ([...observedSetStates, "absent"] as const).map((state) => {
     const position = onward.indexOf(state);
     const isFinal = position < 0 || state === "absent";
     const aside: ReportedState[] = state === "stopped" ? ["lost"] : ["failed", "lost"];

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { setTemplateSchema } from "../api/set-template.ts";
-import { setDesires } from "../api/sets.ts";
+import { desiredSetStates } from "../api/sets.ts";
 import { generationSchema, idSchema, nameSchema, orNull } from "../common/primitives.ts";
 
 /** A set that the host should run, stop or delete, with everything that the agent needs for it. */
@@ -11,7 +11,7 @@ export const desiredSetSchema = z
     service: nameSchema,
     revision: z.number().int(),
     generation: generationSchema,
-    desired: z.enum(setDesires),
+    desired: z.enum(desiredSetStates),
     /** The agent replaces containers of an older generation; `restart` increases this number. */
     restartGeneration: generationSchema,
     /** A trashed volume of this host that the set gets instead of a new one. */

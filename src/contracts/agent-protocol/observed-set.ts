@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { containerStatusSchema, setStates } from "../api/sets.ts";
+import { containerStatusSchema, observedSetStates } from "../api/sets.ts";
 import { generationSchema, idSchema, reasonSchema } from "../common/primitives.ts";
 
 /** A set as the agent observes it. A report about a stale generation changes no state. */
@@ -8,7 +8,7 @@ export const observedSetSchema = z
     setId: idSchema("set"),
     generation: generationSchema,
     /** absent: the host has neither containers nor a live volume of the set. */
-    state: z.enum([...setStates, "absent"]),
+    state: z.enum([...observedSetStates, "absent"]),
     ready: z.boolean(),
     reason: reasonSchema.nullable(),
     /**

@@ -12,7 +12,7 @@ import { endedOperationSchema, operationSchema } from "./operations.ts";
 import { waitSetTimeout } from "./services.ts";
 
 /** States only move forward within one generation. docs/internals/set-states.md defines them. */
-export const setStates = [
+export const observedSetStates = [
   "pending",
   "placed",
   "preparing",
@@ -23,11 +23,11 @@ export const setStates = [
   "failed",
   "lost",
 ] as const;
-export type SetState = (typeof setStates)[number];
+export type SetState = (typeof observedSetStates)[number];
 
 /** The desired state. deleted: the host stops the set and removes all its objects. */
-export const setDesires = ["running", "stopped", "deleted"] as const;
-export type SetDesire = (typeof setDesires)[number];
+export const desiredSetStates = ["running", "stopped", "deleted"] as const;
+export type DesiredSetState = (typeof desiredSetStates)[number];
 
 export const containerStates = [
   "absent",
@@ -79,8 +79,8 @@ export const setSchema = z
     service: nameSchema,
     revision: z.number().int().positive(),
     generation: generationSchema,
-    desired: z.enum(setDesires),
-    state: z.enum(setStates),
+    desired: z.enum(desiredSetStates),
+    state: z.enum(observedSetStates),
     ready: z.boolean(),
     reason: reasonSchema
       .nullable()
@@ -142,7 +142,7 @@ export const moveSetBody = z
 export const listSetsQuery = pageQuery.extend({
   service: nameSchema.optional(),
   host: idSchema("host").optional(),
-  state: z.enum(setStates).optional(),
+  state: z.enum(observedSetStates).optional(),
 });
 
 const setGoals = z.enum(["running", "ready", "stopped", "deleted"]);

@@ -46,10 +46,10 @@ export async function lockObservedSets(
 ): Promise<ReportedRows> {
   if (observed.length === 0) return { rows: [], bound: [] };
   const setIds = observed.map((set) => set.setId);
-  const givenUp = observed.flatMap((set) => (set.gaveUp ? set.setId : []));
+  const abandoned = observed.flatMap((set) => (set.gaveUp ? set.setId : []));
   const [rows, bound] = await Promise.all([
     lockSetsOnHost(tx, hostId, setIds),
-    listSetsWithVolume(tx, hostId, givenUp),
+    listSetsWithVolume(tx, hostId, abandoned),
   ]);
   return { rows, bound };
 }

@@ -46,7 +46,7 @@ export async function deleteHost(
 ): Promise<void> {
   for (let round = 0; round < ROUNDS_MAX; round++) {
     const { serviceIds, isDeleted } = await unitOfWork(ctx, (tx) =>
-      giveUpNextSets(tx, hostId, confirm),
+      abandonNextSets(tx, hostId, confirm),
     );
     await replaceImmediately(ctx, hostId, serviceIds, isDeleted);
     if (isDeleted) return;
@@ -76,7 +76,7 @@ async function replaceImmediately(
 }
 
 /** Gives up the sets of the next services on the host, and deletes the host if no other is left. */
-async function giveUpNextSets(
+async function abandonNextSets(
   tx: UnitOfWork,
   hostId: string,
   confirm: string | undefined,

@@ -27,39 +27,42 @@ const SERVICES_PER_ROUND_MAX = 500;
 const SERVICES_AT_ONCE_MAX = 4;
 /** The number of hosts that one transaction locks. */
 const LOCKED_HOSTS_MAX = 200;
-/** The sets of one service that one transaction gives up. The next round gives up the rest. */
+/** The sets of one service that one transaction abandons. The next round abandons the others. */
 const ABANDONED_SETS_MAX = 1_000;
 const HELD_SETS_PER_ROUND_MAX = 1_000;
-/** The longest backoff of an agent is 30 s, the default of the grace period. */
-const GRACE_PERIODS_AFTER_GAP = 4;
+/**
+ * After an outage, hosts get this many grace periods to return: four times the longest agent
+ * backoff (30 s).
+ */
+const GRACE_PERIODS_AFTER_OUTAGE = 4;
 
 export interface LostHostsOutcome {
   lost: number;
   replacedSets: number;
-  /** Hosts whose replacement is on hold, because too many hosts of their pool are down. */
+  /** Hosts whose sets are not replaced, because too many hosts of their pool are down. */
   held: number;
 }
 
 /**
- * Marks hosts lost that missed their lease. After a grace period, it replaces their sets as the
- * policies of their services require. A host whose Docker daemon does not respond is treated like a
- * lost host, after one extra lease.
+ * Marks hosts with a missed lease as lost. After a grace period, it replaces their sets as the
+ * policies of their services require. If the Docker daemon of a host does not respond, the same
+ * applies to the host after one extra lease. The `failover` sweep calls it.
  *
- * Two conditions delay failover (I12). Without a ready host that synced recently, Berth itself was
- * probably down. A pool that loses a large share of its hosts at once probably lost its network:
- * see decideFailover.
+ * Two conditions pause the replacement (I12). Without a recently synced host, Berth itself was
+ * probably down. If many hosts of a pool go down together, probably their network failed: see
+ * decideFailover.
  *
- * Services are handled independently, a few at a time. The next round, 2 s later, retries a service
- * that fails or is locked. All job workers may call it concurrently. After an abort of
- * `signal`, it handles no further service in this round.
+ * It handles services independently, a few at a time. The next round, 2 s later, retries a service
+ * that failed or was locked. All job workers may call it concurrently. After an abort of `signal`,
+ * it handles no further service in this round.
  */
 export async function replaceSetsOfLostHosts(
   ctx: ControlContext,
   signal?: AbortSignal,
 ): Promise<LostHostsOutcome> {
-  const { isGap } = await recordFleetWatch(ctx.db);
+  const { isOutage } = await recordFleetWatch(ctx.db);
   const lost = await markLost(ctx, signal);
-  if (isGap) return { lost, replacedSets: 0, held: 0 };
+  if (isOutage) return { lost, replacedSets: 0, held: 0 };
   const grace = toGracePeriods(ctx);
   const [downHosts, readyHosts] = await Promise.all([
     listDownHosts(ctx.db, grace, DOWN_HOSTS_PER_ROUND_MAX),
@@ -75,8 +78,8 @@ export async function replaceSetsOfLostHosts(
 }
 
 /**
- * Marks hosts in small transactions: after a long outage of the API all hosts are silent, and their
- * returning agents need these rows.
+ * Marks hosts in small transactions. After a long outage of the API all hosts have missed their
+ * leases, and their returning agents need these rows.
  */
 async function markLost(ctx: ControlContext, signal: AbortSignal | undefined): Promise<number> {
   let total = 0;
@@ -101,7 +104,7 @@ async function markSomeLost(ctx: ControlContext): Promise<number> {
   });
 }
 
-/** Emits one event for each host whose replacement is on hold from now on. An operator decides. */
+/** Emits one event for each host when the replacement of its sets is paused. */
 async function recordHeldHosts(ctx: ControlContext, hold: FailoverDecision["hold"]): Promise<void> {
   const heldIds = hold.map(({ host }) => host.id);
   const newlyHeld = await unitOfWork(ctx, async (tx) => {
@@ -121,11 +124,11 @@ async function recordHeldHosts(ctx: ControlContext, hold: FailoverDecision["hold
   if (newlyHeld > 0)
     ctx.log.error(
       { heldHosts: hold.length },
-      "replacement on hold: too many hosts went down together",
+      "replacement paused: too many hosts went down together",
     );
 }
 
-/** Emits one event for each set that waits for its down host, which has its volume data (I13). */
+/** Emits one event for each set that waits for a down host with its volume data (I13). */
 async function holdSets(ctx: ControlContext, grace: DownGracePeriods): Promise<void> {
   await unitOfWork(ctx, async (tx) => {
     const held = await holdSetsWithVolumeData(tx, grace, HELD_SETS_PER_ROUND_MAX);
@@ -145,7 +148,7 @@ function toGracePeriods({ settings }: ControlContext): DownGracePeriods {
   return {
     lostMs,
     unhealthyMs: lostMs + LEASE_SECONDS * 1_000,
-    afterGapMs: lostMs * GRACE_PERIODS_AFTER_GAP,
+    afterOutageMs: lostMs * GRACE_PERIODS_AFTER_OUTAGE,
   };
 }
 
@@ -164,7 +167,7 @@ async function replaceServices(
         try {
           return await replaceSets(ctx, serviceId, hostIds, grace);
         } catch (error) {
-          ctx.log.warn({ err: error, serviceId }, "sets of lost hosts not replaced");
+          ctx.log.warn({ err: error, serviceId }, "cannot replace the sets of lost hosts");
           return 0;
         }
       }),
@@ -174,9 +177,9 @@ async function replaceServices(
 }
 
 /**
- * Gives up a service's sets on these hosts, then adds replacements in a second transaction. That
- * one may lock other hosts, and the lock order requires hosts in the order of their ids. A crash in
- * between leaves too few sets, which the sweep corrects.
+ * Abandons a service's sets on these hosts, then adds replacements in a second transaction. The
+ * second one may lock other hosts, and the lock order requires hosts in the order of their ids.
+ * After a crash in between, the `replicas` sweep adds the missing sets.
  */
 async function replaceSets(
   ctx: ControlContext,

@@ -1,5 +1,5 @@
 import { createReason } from "../../contracts/api/reason-texts.ts";
-import { hasVolumeData } from "../../db/queries/volumes/volumes.ts";
+import { volumeDataSql } from "../../db/queries/volumes/volumes.ts";
 import {
   cancelDrainMoves,
   blockOperations,
@@ -187,7 +187,7 @@ async function lockDueOperations(
   { id: serviceId, disruption }: ServiceRow,
 ): Promise<WaitingOperation[]> {
   const read = () =>
-    listDueOperations(tx, serviceId, { hasVolumeData, limit: SETS_PER_SERVICE_MAX });
+    listDueOperations(tx, serviceId, { volumeDataSql, limit: SETS_PER_SERVICE_MAX });
   const needsLock = (operation: WaitingOperation) => changesHost(operation, disruption);
   const seen = await read();
   const hostIds = new Set(seen.filter(needsLock).map(({ hostId }) => hostId));

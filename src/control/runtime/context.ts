@@ -87,7 +87,7 @@ export interface UnitOfWork extends Queryable {
   /**
    * Dispatches effects after the commit that a statement of the transaction has written already.
    */
-  adopt(effects: CommittedEffects): void;
+  dispatchAfterCommit(effects: CommittedEffects): void;
 }
 
 /** The effects of a committed transaction. */

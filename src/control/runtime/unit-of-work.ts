@@ -61,7 +61,7 @@ export async function dispatchEffects(
   ctx: Pick<ControlContext, "jobQueue" | "signals" | "unit">,
   effects: CommittedEffects,
 ): Promise<void> {
-  if (ctx.unit) return ctx.unit.adopt(effects);
+  if (ctx.unit) return ctx.unit.dispatchAfterCommit(effects);
   const { jobs, outboxIds } = effects;
   const channels = [...effects.signals];
   await Promise.all([
@@ -108,7 +108,7 @@ class TransactionUnit implements UnitOfWork {
     for (const event of events) this.#events.push(event);
   }
 
-  adopt({ jobs, outboxIds, signals }: CommittedEffects): void {
+  dispatchAfterCommit({ jobs, outboxIds, signals }: CommittedEffects): void {
     jobs.forEach((job, position) => this.#stored.push({ job, outboxId: outboxIds[position] }));
     this.signal(...signals);
   }
@@ -143,7 +143,7 @@ class TransactionUnit implements UnitOfWork {
   passOn(outer: UnitOfWork): void {
     outer.enqueue(...this.#jobs);
     outer.emit(...this.#events);
-    outer.adopt(this.#storedEffects());
+    outer.dispatchAfterCommit(this.#storedEffects());
   }
 
   async committed(): Promise<CommittedEffects> {

@@ -129,7 +129,7 @@ export class ConnectionPool {
     clearInterval(this.#timer);
     this.#queue.end();
     const busy = this.#connections.filter(({ inFlight }) => inFlight > 0);
-    for (const connection of busy) connection.giveUp();
+    for (const connection of busy) connection.abandon();
     await Promise.all(this.#connections.map((connection) => connection.close(1)));
   }
 

@@ -122,7 +122,7 @@ export class PooledConnection {
   }
 
   /** Abandons the connection: statements without an answer fail, and the pool replaces it. */
-  giveUp(): void {
+  abandon(): void {
     if (this.#lost.signal.aborted) return;
     this.#isReady = false;
     this.#client.end({ timeout: 0 }).catch(() => undefined);
@@ -150,12 +150,12 @@ export class PooledConnection {
     this.#silentTicks = this.#unanswered === 0 ? 0 : this.#silentTicks + 1;
     if (this.#silentTicks <= ticksMax) return;
     this.#avoidHost();
-    this.giveUp();
+    this.abandon();
   }
 
   #openClient(): OpenedClient {
     const opened = this.#source.open(() => {
-      if (this.#client === opened.client && !this.#isOpening) this.giveUp();
+      if (this.#client === opened.client && !this.#isOpening) this.abandon();
     });
     return opened;
   }
@@ -181,7 +181,7 @@ export class PooledConnection {
       this.#isOpening = false;
     } catch (error) {
       this.#isOpening = false;
-      this.giveUp();
+      this.abandon();
       throw error;
     }
   }
@@ -220,7 +220,7 @@ export class PooledConnection {
 
   readonly #noteFailure = (error: unknown): void => {
     this.#noteAnswer();
-    if (isClosing(error) && !this.#isOpening) this.giveUp();
+    if (isClosing(error) && !this.#isOpening) this.abandon();
     else if (isReadOnly(error)) this.#listener.onReadOnly();
   };
 }

@@ -14,8 +14,7 @@ import {
   type HookRule,
   type ReplicaRequest,
 } from "../../contracts/api/autoscaling.ts";
-import { quoted } from "./tenancy.ts";
-import { int8, timestamptz } from "./columns.ts";
+import { int8, quoted, timestamptz } from "./columns.ts";
 import { services } from "./services.ts";
 
 export const hooks = pgTable(
@@ -28,9 +27,9 @@ export const hooks = pgTable(
       .references(() => services.id),
     name: text("name").notNull(),
     rules: jsonb("rules").$type<HookRule[]>().notNull(),
-    /** The column keeps its former spelling until no release reads it. */
+    /** The column keeps its previous spelling until no release reads it. */
     stabilizationSeconds: integer("stabilisation_seconds").notNull(),
-    /** The last event about alerts that the sender left out. */
+    /** The time of the last event about alerts that the sender omitted. */
     truncatedAt: timestamptz("truncated_at"),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
     deletedAt: timestamptz("deleted_at"),
@@ -43,8 +42,9 @@ export const hooks = pgTable(
 );
 
 /**
- * Demands of alerts. A hook, a key and a start identify a row, so the same delivery twice, or from
- * two senders, is one row (I8). States: firing -> resolved (held until release_at) -> released.
+ * Demands of alerts. A hook, a key and a start identify a row. So a delivery that arrives twice, or
+ * from two senders, has one row (I8). States: firing -> resolved (held until release_at) ->
+ * released.
  */
 export const demands = pgTable(
   "demands",
@@ -60,12 +60,11 @@ export const demands = pgTable(
     key: text("key").notNull(),
     labels: jsonb("labels").$type<Record<string, string>>().notNull(),
     /**
-     * The rule and the alert's identity within it; empty in rows of a release that did not know
-     * them.
+     * The rule, and the identity of the alert within it. Empty in rows of a release without them.
      */
     rule: text("rule").notNull().default(""),
     identity: text("identity").notNull().default(""),
-    /** The rule's want when the alert began. Null in such rows: they want `wantedReplicas`. */
+    /** The request of the rule when the alert began. Null in such rows: see `wantedReplicas`. */
     want: jsonb("want").$type<ReplicaRequest>(),
     holdMaxSeconds: integer("hold_max_seconds"),
     lastReceivedAt: timestamptz("last_received_at").notNull().defaultNow(),
@@ -97,8 +96,8 @@ export const demands = pgTable(
 );
 
 /**
- * When each service with demands is decided next, and the past that the decision needs. A
- * transaction that changes demands sets `due_at` to now; job workers claim due rows.
+ * The time of the next evaluation of each service with demands, and the past that it needs. A
+ * transaction that changes demands sets `due_at` to now. Job workers claim due rows.
  */
 export const autoscaleStates = pgTable(
   "autoscale_states",
@@ -106,13 +105,13 @@ export const autoscaleStates = pgTable(
     serviceId: text("service_id")
       .primaryKey()
       .references(() => services.id, { onDelete: "cascade" }),
-    /** Null: only a change makes a decision necessary. */
+    /** Null if only a change makes an evaluation necessary. */
     dueAt: timestamptz("due_at"),
-    /** Decisions in a row that failed. */
+    /** The number of successive failed evaluations. */
     attempts: integer("attempts").notNull().default(0),
     scaledOutAt: timestamptz("scaled_out_at"),
     scaledInAt: timestamptz("scaled_in_at"),
-    /** Steps of rules that take more while they fire. */
+    /** The steps taken by rules with `everySeconds`. */
     stepsTaken: jsonb("steps_taken")
       .$type<Record<string, { steps: number; sinceMs: number | null }>>()
       .notNull()
@@ -125,7 +124,7 @@ export const autoscaleStates = pgTable(
   ],
 );
 
-/** One evaluation of a service's size each, acted on or not. */
+/** Evaluations of services. `acted` is true if the evaluation changed the number of sets. */
 export const decisions = pgTable(
   "decisions",
   {

@@ -2,8 +2,7 @@ import { sql } from "drizzle-orm";
 import { boolean, check, index, jsonb, pgTable, text, uniqueIndex } from "drizzle-orm/pg-core";
 import { hostStates } from "../../contracts/api/hosts.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
-import { quoted } from "./tenancy.ts";
-import { changedXid, int8, timestamptz } from "./columns.ts";
+import { changedXid, int8, quoted, timestamptz } from "./columns.ts";
 
 type Percents = {
   cpuMillis: number;
@@ -35,18 +34,21 @@ export const hosts = pgTable(
     cordoned: boolean("cordoned").notNull().default(false),
     draining: boolean("draining").notNull().default(false),
     /**
-     * Each change of the host's desired sets increases it; a set stores the value of its change.
+     * Each change of the host's desired sets increments it. A set stores the generation of its
+     * change.
      */
     generation: int8("generation").notNull().default(0),
     /** The generation that the agent has accepted. */
     acceptedGeneration: int8("accepted_generation").notNull().default(0),
-    /** After an expired lease, the host needs a full resync before it is ready: the fence of I3. */
+    /**
+     * After an expired lease, the host needs a full resync before it is ready: this fences it (I3).
+     */
     resyncRequired: boolean("resync_required").notNull().default(false),
     /** The time at which the host became lost or unhealthy. Null while it is ready. */
     lostAt: timestamptz("lost_at"),
     /** The time at which the host last became ready after it was lost or unhealthy. */
     returnedAt: timestamptz("returned_at"),
-    /** The start of a replacement hold, because too many hosts went down together (I12). */
+    /** The time since which replacement is paused: too many hosts went down together (I12). */
     heldAt: timestamptz("held_at"),
     agentVersion: text("agent_version").notNull(),
     credentialHash: text("credential_hash").notNull(),
@@ -59,7 +61,7 @@ export const hosts = pgTable(
     allocatedMemoryBytes: int8("allocated_memory_bytes").notNull().default(0),
     allocatedVolumeBytes: int8("allocated_volume_bytes").notNull().default(0),
     allocatedRootfsBytes: int8("allocated_rootfs_bytes").notNull().default(0),
-    /** Booked sets that were not running yet at the last report, and those booked since. */
+    /** Booked amounts that the last report does not measure yet. See unreportedAmounts. */
     unreportedCpuMillis: int8("unreported_cpu_millis").notNull().default(0),
     unreportedMemoryBytes: int8("unreported_memory_bytes").notNull().default(0),
     unreportedVolumeBytes: int8("unreported_volume_bytes").notNull().default(0),
@@ -71,7 +73,7 @@ export const hosts = pgTable(
     reclaimableVolumeBytes: int8("reclaimable_volume_bytes").notNull().default(0),
     trashedVolumeBytes: int8("trashed_volume_bytes").notNull().default(0),
     volumeReason: jsonb("volume_reason").$type<Reason>(),
-    /** The space of images and of containers on Docker's disk. Null: unknown. */
+    /** The space of images and of containers on Docker's disk. Null if unknown. */
     imageBytes: int8("image_bytes"),
     containerBytes: int8("container_bytes"),
     /**
@@ -102,8 +104,9 @@ export const hosts = pgTable(
 );
 
 /**
- * One row with the last run of the failover sweep, and the end of the last gap, in which missing
- * syncs proved nothing (I12). `gapStartedAt` is not null while no host syncs.
+ * One row: the last run of the `failover` sweep, and the end of the last control-plane outage.
+ * During an outage, missing syncs do not show that a host is down (I12). `gapStartedAt` is null
+ * unless no host syncs now.
  */
 export const fleetWatch = pgTable(
   "fleet_watch",

@@ -18,10 +18,10 @@ import {
   type OperationPhase,
   operationPhases,
 } from "../../contracts/api/operations.ts";
-import { int8, timestamptz } from "./columns.ts";
+import { int8, quoted, timestamptz } from "./columns.ts";
 import { hosts } from "./hosts.ts";
-import { services, sets } from "./services.ts";
-import { quoted } from "./tenancy.ts";
+import { services } from "./services.ts";
+import { sets } from "./sets.ts";
 
 /** The owner as the database stores it: its word for `user` is `person`. */
 export type StoredOwner = Exclude<OperationOwner, "user"> | "person";
@@ -43,15 +43,15 @@ export const operations = pgTable(
     kind: text("kind").$type<OperationKind>().notNull(),
     phase: text("phase").$type<OperationPhase>().notNull(),
     owner: text("owner").$type<StoredOwner>().notNull(),
-    /** The host whose drain wants the move. */
+    /** The host whose drain created the move. */
     drainHostId: text("drain_host_id"),
     /** A resize without capacity on the host may move the set. */
     mayMove: boolean("may_move").notNull().default(false),
-    /** The user who asked accepts that the set restarts with an empty volume (I13). */
+    /** The user accepts that the set restarts with an empty volume (I13). */
     discardsVolume: boolean("discards_volume").notNull().default(false),
-    /** The revision that the set has afterwards; null: it keeps its own. */
+    /** The revision of the set after the operation. Null if it keeps its own. */
     toRevision: integer("to_revision"),
-    /** The size that the set has afterwards; null: it keeps its own. */
+    /** The size of the set after the operation. Null if it keeps its own. */
     cpuMillis: int8("cpu_millis"),
     memoryBytes: int8("memory_bytes"),
     volumeBytes: int8("volume_bytes"),
@@ -59,7 +59,7 @@ export const operations = pgTable(
     formerCpuMillis: int8("former_cpu_millis"),
     formerMemoryBytes: int8("former_memory_bytes"),
     formerVolumeBytes: int8("former_volume_bytes"),
-    /** While replacing: the set that becomes ready before this one is removed. */
+    /** In the phase `replacing`: the set that becomes ready before this one is removed. */
     replacementSetId: text("replacement_set_id"),
     /** Why the operation waits (I5). */
     blocked: jsonb("blocked").$type<Reason>(),
@@ -84,8 +84,9 @@ export const operations = pgTable(
 );
 
 /**
- * Capacity of a host that Berth books for a set before it stops the set on its present host. The
- * sums `allocated_*` of the host contain it. Berth ends the claim when it places the set there.
+ * Capacity that Berth books for a set on its next host, before it stops the set on its current
+ * host. The sums `allocated_*` of the next host contain it. Berth ends the claim when it places the
+ * set.
  */
 export const claims = pgTable(
   "claims",
@@ -105,12 +106,12 @@ export const claims = pgTable(
   (table) => [index("claims_host").on(table.hostId)],
 );
 
-/** A resize of a service whose sets are resized in rounds. The row ends with the last round. */
+/** A resize of a service in rounds. The last round deletes the row. */
 export const serviceResizes = pgTable("service_resizes", {
   serviceId: text("service_id")
     .primaryKey()
     .references(() => services.id, { onDelete: "cascade" }),
-  /** Null: the sets keep theirs. */
+  /** Null if the sets keep theirs. */
   cpuMillis: int8("cpu_millis"),
   memoryBytes: int8("memory_bytes"),
   volumeBytes: int8("volume_bytes"),

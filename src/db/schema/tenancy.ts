@@ -11,12 +11,7 @@ import {
   uniqueIndex,
 } from "drizzle-orm/pg-core";
 import { defaultGrants, type Grants, tokenRoles } from "../../contracts/api/tenancy.ts";
-import { changedXid, int8, timestamptz } from "./columns.ts";
-
-/** The values as `'a', 'b'`, for CHECK constraints. */
-export function quoted(values: readonly string[]) {
-  return sql.raw(values.map((value) => `'${value}'`).join(", "));
-}
+import { changedXid, int8, quoted, timestamptz } from "./columns.ts";
 
 const unboundedBytes = 2 ** 51;
 
@@ -78,7 +73,7 @@ export const tenantUsage = pgTable(
 
 /**
  * Changes of `tenant_uses` by the current transaction, which adds them up at its commit. Other
- * transactions see an empty table. It is unlogged, as no row outlives its transaction.
+ * transactions see an empty table. It is unlogged, because no row outlives its transaction.
  */
 export const tenantUsageChanges = pgTable(
   "tenant_use_changes",
@@ -124,24 +119,5 @@ export const tokens = pgTable(
       "tokens_tenant_matches_role",
       sql`${table.role} <> 'tenant' or ${table.tenantId} is not null`,
     ),
-  ],
-);
-
-/** Answers to requests with an Idempotency-Key. Retention deletes them after a day. */
-export const idempotencyKeys = pgTable(
-  "idempotency_keys",
-  {
-    /** The id of the caller's token, so that keys of two callers never collide. */
-    scope: text("scope").notNull(),
-    key: text("key").notNull(),
-    requestHash: text("request_hash").notNull(),
-    /** Null while the first request is in progress. */
-    status: int8("status"),
-    body: text("body"),
-    createdAt: timestamptz("created_at").notNull().defaultNow(),
-  },
-  (table) => [
-    uniqueIndex("idempotency_keys_unique").on(table.scope, table.key),
-    index("idempotency_keys_created_at").on(table.createdAt),
   ],
 );

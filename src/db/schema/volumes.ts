@@ -2,8 +2,7 @@ import { check, index, jsonb, pgTable, text } from "drizzle-orm/pg-core";
 import { sql } from "drizzle-orm";
 import { type VolumeState, volumeStates } from "../../contracts/api/volumes.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
-import { quoted } from "./tenancy.ts";
-import { int8, timestamptz } from "./columns.ts";
+import { int8, quoted, timestamptz } from "./columns.ts";
 import { hosts } from "./hosts.ts";
 
 /** Volumes as hosts report them. The tags on the host are authoritative; a row is a copy. */
@@ -15,7 +14,7 @@ export const volumes = pgTable(
       .notNull()
       .references(() => hosts.id),
     tenantId: text("tenant_id").notNull(),
-    /** The name, as a trashed volume may outlive its service. */
+    /** The name of the service. A trashed volume may outlive it. */
     service: text("service").notNull(),
     setId: text("set_id").notNull(),
     state: text("state").$type<VolumeState>().notNull(),

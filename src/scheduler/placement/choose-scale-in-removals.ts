@@ -1,5 +1,5 @@
 import type { RemovalReason } from "../../contracts/api/dry-run.ts";
-import type { SetDesire, SetState } from "../../contracts/api/sets.ts";
+import type { DesiredSetState, SetState } from "../../contracts/api/sets.ts";
 import type { SpreadConstraint } from "./model.ts";
 import { type SpreadCounts, type TreeSet, RemovalTree } from "./removal-tree.ts";
 
@@ -9,7 +9,7 @@ export interface ScaleInSet {
   /** Null while the set waits for a host. */
   hostId: string | null;
   state: SetState;
-  desired: SetDesire;
+  desired: DesiredSetState;
   isReady: boolean;
   /** The set moves to another host already. */
   isMoving: boolean;

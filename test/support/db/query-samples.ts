@@ -49,7 +49,7 @@ const growth = { sets: 1, ...amounts };
 const size = { cpuMillis: 1, memoryBytes: 1, volumeBytes: 1 };
 const reason = { code: "code", text: "text" };
 const job = { name: "place-sets", jobId: "job", payload: { serviceId: "svc" } } as const;
-const grace = { lostMs: 1, unhealthyMs: 1, afterGapMs: 1 };
+const grace = { lostMs: 1, unhealthyMs: 1, afterOutageMs: 1 };
 const lease = { leaseSeconds: 1, acceptedGeneration: 1, agentVersion: "1" };
 const usage = {
   used: amounts,
@@ -328,7 +328,7 @@ const operationSamples: Samples = {
   cancelDrainMoves: (q) => [operations.cancelDrainMoves(q, 1)],
   listServicesWithDueOperations: (q) => [operations.listServicesWithDueOperations(q, "", 1)],
   listDueOperations: (q) => [
-    operations.listDueOperations(q, "svc", { hasVolumeData: volumes.hasVolumeData, limit: 1 }),
+    operations.listDueOperations(q, "svc", { volumeDataSql: volumes.volumeDataSql, limit: 1 }),
   ],
   readReplicaCounts: (q) => [
     operations.readReplicaCounts(q, "svc", { desired: 1, minReadySeconds: 1 }),

@@ -1,7 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { BerthEvent, EventKind } from "../../../contracts/api/events.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { quoted } from "../../schema/tenancy.ts";
+import { quoted } from "../../schema/columns.ts";
 import { isoTime, queryRows } from "../runtime/query.ts";
 import { inScope } from "../services/read-services.ts";
 

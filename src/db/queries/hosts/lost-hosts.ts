@@ -1,15 +1,15 @@
 import { sql } from "drizzle-orm";
 import { renderReasonText } from "../../../contracts/api/reason-texts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isLeaving } from "../operations/operations.ts";
+import { leavingSetSql } from "../operations/operations.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
-import { hasVolumeData } from "../volumes/volumes.ts";
-import { type DownGracePeriods, hasMissedLease, isDownPastGrace } from "./fleet-watch.ts";
+import { volumeDataSql } from "../volumes/volumes.ts";
+import { type DownGracePeriods, missedLeaseSql, downPastGraceSql } from "./fleet-watch.ts";
 import { DOCKER_UNREACHABLE, VOLUME_HOST_LOST } from "./write-hosts.ts";
 
 /**
- * Marks at most `limit` hosts lost that have missed their lease, and returns them. Their sets are
- * not ready any more, but their containers may still run.
+ * Marks hosts with a missed lease as lost, at most `limit`, and returns them. Their sets are no
+ * longer ready, but their containers may still run.
  */
 export async function markExpiredHostsLost(
   q: Queryable,
@@ -18,7 +18,7 @@ export async function markExpiredHostsLost(
   return queryRows(
     q,
     sql`with expired as (
-          select id from hosts where state <> 'lost' and ${hasMissedLease} order by id limit ${limit} for update skip locked
+          select id from hosts where state <> 'lost' and ${missedLeaseSql} order by id limit ${limit} for update skip locked
         ), marked as (
           update hosts set state = 'lost', lost_at = coalesce(lost_at, now()), resync_required = true,
             reason = jsonb_build_object('code', 'lease-expired', 'text', ${renderReasonText("lease-expired", {})}::text)
@@ -41,25 +41,25 @@ export interface DownHostRow {
   isPastGrace: boolean;
   hasSetsToReplace: boolean;
   hasSetsToRun: boolean;
-  /** Its replacement is held already. */
+  /** The replacement of its sets is already paused. */
   isHeld: boolean;
 }
 
 /**
- * Set `s` on down host `h` has data that a replacement would not have. A down host cannot report a
- * new volume, so every set with a volume counts that its agent has accepted. A set that leaves its
- * host has given up its volume before.
+ * SQL condition: set `s` on down host `h` has data that a replacement would lack. A down host
+ * cannot report a new volume, so every set with a volume counts if the agent has accepted the set.
+ * A departing set does not count: it had no volume data, or its move accepted the loss.
  */
-const waitsForVolume = sql`(not ${isLeaving}
-  and (${hasVolumeData} or (s.volume_bytes > 0 and s.host_generation <= h.accepted_generation)))`;
+const boundToVolumeSql = sql`(not ${leavingSetSql}
+  and (${volumeDataSql} or (s.volume_bytes > 0 and s.host_generation <= h.accepted_generation)))`;
 
 /**
- * Set `s` of service `v` on down host `h` gets a replacement, as the service's policy says. Only a
- * policy that names the data loss replaces a set with volume data (I13). A set whose start failed
- * there for good was leaving anyway.
+ * SQL condition: the policy of service `v` replaces set `s` on down host `h`. Only a policy that
+ * explicitly accepts the loss of data replaces a set with volume data (I13). A set that departs
+ * after failed starts is always replaced.
  */
-const isToReplace = sql`s.desired = 'running' and (v.on_host_lost = 'replace-without-data'
-  or (v.on_host_lost = 'replace' and not ${waitsForVolume}) or (${isLeaving} and s.attempts > 0))`;
+const replaceableSetSql = sql`s.desired = 'running' and (v.on_host_lost = 'replace-without-data'
+  or (v.on_host_lost = 'replace' and not ${boundToVolumeSql}) or (${leavingSetSql} and s.attempts > 0))`;
 
 /** Lists at most `limit` down hosts, ordered by the time at which they went down. */
 export async function listDownHosts(
@@ -70,13 +70,13 @@ export async function listDownHosts(
   return queryRows(
     q,
     sql`with down as materialized (
-          select h.*, ${isDownPastGrace(grace)} as is_past_grace from hosts h where h.state <> 'ready' order by h.lost_at, h.id limit ${limit}
+          select h.*, ${downPastGraceSql(grace)} as is_past_grace from hosts h where h.state <> 'ready' order by h.lost_at, h.id limit ${limit}
         )
         select h.id, h.name, h.pool, h.state, (extract(epoch from h.lost_at) * 1000)::float8 as "downSinceMs",
           h.is_past_grace as "isPastGrace", h.held_at is not null as "isHeld",
           exists (select 1 from sets s where s.host_id = h.id and s.desired = 'running') as "hasSetsToRun",
           h.is_past_grace and exists (select 1 from sets s join services v on v.id = s.service_id
-            where s.host_id = h.id and ${isToReplace}) as "hasSetsToReplace"
+            where s.host_id = h.id and ${replaceableSetSql}) as "hasSetsToReplace"
         from down h order by h.lost_at, h.id`,
   );
 }
@@ -90,8 +90,8 @@ export async function countReadyHostsByPool(q: Queryable): Promise<Map<string, n
 }
 
 /**
- * Stores since when the replacement of these hosts' sets is held. Returns those for which it was
- * not.
+ * Stores that the replacement of the sets on these hosts is paused. Returns the hosts for which it
+ * was not paused before.
  */
 export async function markReplacementHeld(
   q: Queryable,
@@ -109,14 +109,13 @@ export async function markReplacementHeld(
 }
 
 /**
- * Ends the hold of hosts that are not among these. Hosts that become ready end theirs themselves.
+ * Ends the pause for all other hosts. A host that becomes ready ends its own pause.
  */
 export async function endReplacementHolds(
   q: Queryable,
   heldHostIds: readonly string[],
 ): Promise<void> {
-  // A locked host is left to the next round: these updates must not wait for hosts out of their
-  // order.
+  // The next round handles locked hosts: waiting for them here would violate the lock order.
   await q.execute(sql`update hosts set held_at = null where id in (
     select id from hosts where held_at is not null
       and not id = any (array(select value from json_array_elements_text(${JSON.stringify(heldHostIds)}::json)))
@@ -135,7 +134,7 @@ export async function countHeldHosts(q: Queryable): Promise<number> {
   return rows[0]?.count ?? 0;
 }
 
-/** A set that waits for its host, and what its event needs. */
+/** A set that waits for its host, with the data for its event. */
 export interface HeldSetRow {
   setId: string;
   tenantId: string;
@@ -144,17 +143,17 @@ export interface HeldSetRow {
   explanation: string;
 }
 
-/** The text for a format of Postgres, which inserts the name of the host. */
+/** The text for Postgres' format(), which inserts the name of the host. */
 const waitText = (cause: "host-lost" | "docker-unresponsive") =>
   renderReasonText(VOLUME_HOST_LOST, { host: "%s", cause });
 
-/** The host of set `s` has reported nothing of it since it went down. */
-const isSilent = sql`(s.state = 'lost' or s.reason->>'code' = ${DOCKER_UNREACHABLE})`;
+/** SQL condition: the host of set `s` has reported nothing about the set since it went down. */
+const silentSetSql = sql`(s.state = 'lost' or s.reason->>'code' = ${DOCKER_UNREACHABLE})`;
 
 /**
- * Stores with sets that wait for their down hosts that their volume data is there (I5, I13).
- * Returns those that did not say so yet, at most `limit`. A set whose host has reported it
- * meanwhile no longer matches.
+ * Stores the reason of sets that wait for a down host with their volume data (I5, I13). Returns the
+ * sets that did not have this reason before, at most `limit`. A set that its host has reported
+ * meanwhile does not match.
  */
 export async function holdSetsWithVolumeData(
   q: Queryable,
@@ -163,11 +162,11 @@ export async function holdSetsWithVolumeData(
 ): Promise<HeldSetRow[]> {
   return queryRows(
     q,
-    sql`with down as materialized (select id, name, state, accepted_generation from hosts h where ${isDownPastGrace(grace)}),
+    sql`with down as materialized (select id, name, state, accepted_generation from hosts h where ${downPastGraceSql(grace)}),
         waiting as (
           select s.id, h.name as host_name, h.state as host_state
           from down h join sets s on s.host_id = h.id join services v on v.id = s.service_id
-          where s.desired = 'running' and ${waitsForVolume} and not (${isToReplace}) and ${isSilent}
+          where s.desired = 'running' and ${boundToVolumeSql} and not (${replaceableSetSql}) and ${silentSetSql}
             and s.reason->>'code' is distinct from ${VOLUME_HOST_LOST}
           order by s.id limit ${limit} for update of s skip locked
         )
@@ -182,8 +181,8 @@ export async function holdSetsWithVolumeData(
 }
 
 /**
- * Lists services that have sets to replace on these hosts, in random order, so that none is last in
- * each round.
+ * Lists services with sets to replace on these hosts. The order is random, so that no service is
+ * last in every round.
  */
 export async function listServicesToReplace(
   q: Queryable,
@@ -194,13 +193,13 @@ export async function listServicesToReplace(
   const rows = await queryRows<{ id: string }>(
     q,
     sql`select v.id from sets s join services v on v.id = s.service_id join hosts h on h.id = s.host_id
-        where s.host_id = ${anyOf(hostIds)} and ${isToReplace}
+        where s.host_id = ${anyOf(hostIds)} and ${replaceableSetSql}
         group by v.id order by random() limit ${limit}`,
   );
   return rows.map((row) => row.id);
 }
 
-/** Lists which of these hosts have sets of a service to replace, at most `limit`. */
+/** Lists those of the hosts that have sets of the service to replace, at most `limit`. */
 export async function listHostsToReplace(
   q: Queryable,
   serviceId: string,
@@ -210,7 +209,7 @@ export async function listHostsToReplace(
   const rows = await queryRows<{ id: string }>(
     q,
     sql`select distinct h.id from sets s join services v on v.id = s.service_id join hosts h on h.id = s.host_id
-        where s.service_id = ${serviceId} and s.deleted_at is null and s.host_id = ${anyOf(hostIds)} and ${isToReplace}
+        where s.service_id = ${serviceId} and s.deleted_at is null and s.host_id = ${anyOf(hostIds)} and ${replaceableSetSql}
         order by id limit ${limit}`,
   );
   return rows.map((row) => row.id);
@@ -224,9 +223,9 @@ export interface AbandonedSetRow {
 }
 
 /**
- * Gives up a service's sets on hosts that are still down, at most `limit`. The old sets are deleted
- * as soon as their host returns (the fence of I3). The caller has locked the service and the hosts,
- * and creates the replacements.
+ * Abandons a service's sets on hosts that are still down, at most `limit`. The agents delete the
+ * old sets when their hosts return: this fences them (I3). The caller has locked the service and
+ * the hosts, and creates the replacements.
  */
 export async function abandonSets(
   q: Queryable,
@@ -242,7 +241,7 @@ export async function abandonSets(
           select s.id, h.id as host_id, h.name as host_name, h.state as host_state
           from sets s join services v on v.id = s.service_id join hosts h on h.id = s.host_id
           where s.service_id = ${serviceId} and s.deleted_at is null and s.host_id = ${anyOf(hostIds)}
-            and ${isToReplace} and ${isDownPastGrace(grace)}
+            and ${replaceableSetSql} and ${downPastGraceSql(grace)}
           order by s.id limit ${limit}
         ), bumped as (
           update hosts set generation = generation + 1 where id in (select host_id from abandoned) returning id, generation
@@ -256,5 +255,5 @@ export async function abandonSets(
   );
 }
 
-/** The reason of a set that was given up on a down host. Nothing else gives this reason. */
+/** The reason of a set that Berth abandoned on a down host. Nothing else has this reason. */
 export const HOST_LOST_REPLACED = "host-lost-replaced";

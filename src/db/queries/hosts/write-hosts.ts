@@ -3,7 +3,7 @@ import type { DesiredSet } from "../../../contracts/agent-protocol/desired-set.t
 import type { Reason, ResourceAmounts } from "../../../contracts/common/primitives.ts";
 import { type SetTemplate, templateWithSize } from "../../../contracts/api/set-template.ts";
 import type { Db, Queryable } from "../../postgres/open-postgres.ts";
-import { isStartingUp, unreportedColumns } from "../sets/observed-sets.ts";
+import { unreportedSetSql, unreportedColumns } from "../sets/observed-sets.ts";
 import type { SetSize } from "../services/resizes.ts";
 import { anyOf, asyncCommit, readByKey, queryRows, updateUnlessLocked } from "../runtime/query.ts";
 
@@ -238,7 +238,7 @@ function unreported(hostId: string, { setMemoryBytes }: UsageReport): SQL {
   return sql`(select coalesce(sum(unreported_cpu), 0) as cpu, coalesce(sum(unreported_memory), 0) as memory,
             coalesce(sum(unreported_volume), 0) as volume, coalesce(sum(unreported_rootfs), 0) as rootfs
           from (select ${unreportedColumns(setMemory)} from sets s
-            where s.host_id = ${hostId} and ${isStartingUp}
+            where s.host_id = ${hostId} and ${unreportedSetSql}
             union all select cpu_millis, memory_bytes, volume_bytes, rootfs_bytes from claims where host_id = ${hostId}) parts) u`;
 }
 

@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { booked, freed, amountSums } from "../hosts/bookings.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
-import { isLeaving } from "./operations.ts";
+import { leavingSetSql } from "./operations.ts";
 
 /** Capacity that a set needs on its next host. */
 export interface NewClaim {
@@ -44,14 +44,14 @@ export async function insertClaims(
 /**
  * The set of claim `c` is still on the host that it leaves. Any other claim has served its purpose.
  */
-const isInUse = sql`exists (select 1 from sets s where s.id = c.set_id and s.host_id is not null and s.host_id <> c.host_id
-  and s.desired <> 'deleted' and ${isLeaving})`;
+const claimInUseSql = sql`exists (select 1 from sets s where s.id = c.set_id and s.host_id is not null and s.host_id <> c.host_id
+  and s.desired <> 'deleted' and ${leavingSetSql})`;
 
 /** Lists hosts with claims whose sets no longer leave their previous hosts; at most `limit`. */
 export async function listHostsWithEndedClaims(q: Queryable, limit: number): Promise<string[]> {
   const rows = await queryRows<{ id: string }>(
     q,
-    sql`select distinct c.host_id as id from claims c where not ${isInUse} order by 1 limit ${limit}`,
+    sql`select distinct c.host_id as id from claims c where not ${claimInUseSql} order by 1 limit ${limit}`,
   );
   return rows.map(({ id }) => id);
 }
@@ -74,7 +74,7 @@ export async function endClaims(q: Queryable, hostId: string): Promise<ClaimedSe
   return queryRows(
     q,
     sql`with ended as (
-          delete from claims c where c.host_id = ${hostId} and not ${isInUse} returning *
+          delete from claims c where c.host_id = ${hostId} and not ${claimInUseSql} returning *
         ), freed as (
           update hosts h set ${freed}
           from (select host_id, ${amountSums} from ended group by host_id) b

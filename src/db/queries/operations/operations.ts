@@ -6,13 +6,13 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 
 /** Set `s` is live and stays. */
-export const isLive = sql`s.deleted_at is null and s.desired <> 'deleted'`;
+export const liveSetSql = sql`s.deleted_at is null and s.desired <> 'deleted'`;
 
 /**
  * Set `s` is one of its service's replicas. A replacement is none until the set that it replaces is
  * ordered deleted. Uses operations_replacement_unique.
  */
-export const isReplica = sql`${isLive} and not exists (
+export const replicaSetSql = sql`${liveSetSql} and not exists (
   select 1 from operations r join sets replaced on replaced.id = r.set_id
   where r.replacement_set_id = s.id and replaced.deleted_at is null and replaced.desired <> 'deleted')`;
 
@@ -20,7 +20,7 @@ export const isReplica = sql`${isLive} and not exists (
  * The operation of set `s` removes it from its host to place it again. During an upgrade the
  * previous release may finish that, which clears the column.
  */
-export const isLeaving = sql`(s.leaving and exists (select 1 from operations l where l.set_id = s.id and l.phase = 'leaving'))`;
+export const leavingSetSql = sql`(s.leaving and exists (select 1 from operations l where l.set_id = s.id and l.phase = 'leaving'))`;
 
 export interface NewMove {
   setId: string;
@@ -40,7 +40,7 @@ export async function insertMove(q: Queryable, move: NewMove): Promise<boolean> 
     sql`insert into operations (set_id, service_id, kind, phase, owner, discards_volume, deadline_at)
         select s.id, s.service_id, 'move', 'waiting', ${move.owner}, ${move.discardsVolume},
           now() + make_interval(secs => ${move.deadlineMs === null ? null : move.deadlineMs / 1000}::float8)
-        from sets s where s.id = ${move.setId} and ${isLive} and s.host_id is not null
+        from sets s where s.id = ${move.setId} and ${liveSetSql} and s.host_id is not null
         on conflict (set_id) do update set owner = excluded.owner, deadline_at = excluded.deadline_at,
           discards_volume = excluded.discards_volume,
           attempts = 0, due_at = now(), blocked = null
@@ -99,7 +99,7 @@ export async function listServicesWithDueOperations(
     q,
     sql`select distinct o.service_id as id from operations o
           join sets s on s.id = o.set_id join hosts h on h.id = s.host_id
-        where o.phase = 'waiting' and o.due_at <= now() and h.state <> 'lost' and ${isLive} and o.service_id > ${after}
+        where o.phase = 'waiting' and o.due_at <= now() and h.state <> 'lost' and ${liveSetSql} and o.service_id > ${after}
         order by 1 limit ${limit}`,
   );
   return rows.map(({ id }) => id);
@@ -131,20 +131,20 @@ export interface WaitingOperation {
 
 /**
  * The due operations of a service whose row the caller has locked; those with the fewest attempts
- * first. A drain of the host applies to operations of every owner. `hasVolumeData` is an expression
+ * first. A drain of the host applies to operations of every owner. `volumeDataSql` is an expression
  * over set `s`, see queries/volumes.
  */
 export async function listDueOperations(
   q: Queryable,
   serviceId: string,
-  { hasVolumeData, limit }: { hasVolumeData: SQL; limit: number },
+  { volumeDataSql, limit }: { volumeDataSql: SQL; limit: number },
 ): Promise<WaitingOperation[]> {
   return queryRows(
     q,
     sql`select o.set_id as "setId", o.kind, o.owner, o.may_move as "mayMove",
           (o.owner <> 'drain' and o.discards_volume) or (h.draining and coalesce(d.discards_volumes, false)) as "discardsVolume",
           o.attempts, s.host_id as "hostId", h.name as "hostName",
-          h.draining as "isHostDraining", s.desired, s.ready as "isAvailable", ${hasVolumeData} as "hasVolumeData",
+          h.draining as "isHostDraining", s.desired, s.ready as "isAvailable", ${volumeDataSql} as "hasVolumeData",
           h.draining and coalesce(d.is_forced and coalesce(d.deadline_at, d.created_at) <= now(), false) as "isForced",
           coalesce(o.to_revision, s.revision) as "toRevision",
           json_build_object('cpuMillis', coalesce(o.cpu_millis, s.cpu_millis), 'memoryBytes', coalesce(o.memory_bytes, s.memory_bytes),
@@ -152,7 +152,7 @@ export async function listDueOperations(
           s.cpu_millis::float8 as "cpuMillis", s.memory_bytes::float8 as "memoryBytes", s.volume_bytes::float8 as "volumeBytes"
         from operations o join sets s on s.id = o.set_id join hosts h on h.id = s.host_id
           left join drains d on d.host_id = h.id
-        where o.service_id = ${serviceId} and o.phase = 'waiting' and o.due_at <= now() and h.state <> 'lost' and ${isLive}
+        where o.service_id = ${serviceId} and o.phase = 'waiting' and o.due_at <= now() and h.state <> 'lost' and ${liveSetSql}
         order by o.attempts, o.set_id limit ${limit}`,
   );
 }
@@ -178,8 +178,8 @@ export async function readReplicaCounts(
             and coalesce(ready_since, '-infinity') <= now() - make_interval(secs => ${minReadySeconds}::float8)))::int as available,
           (count(*) filter (where is_replica and (desired = 'stopped' or not (was_ready or ready))))::int as "notExpected",
           (count(*) filter (where not is_replica))::int as surging
-        from (select s.*, ${isReplica} as is_replica, ${isLeaving} as is_leaving from sets s
-          where s.service_id = ${serviceId} and ${isLive}) s`,
+        from (select s.*, ${replicaSetSql} as is_replica, ${leavingSetSql} as is_leaving from sets s
+          where s.service_id = ${serviceId} and ${liveSetSql}) s`,
   );
   const { live = 0, available = 0, notExpected = 0, surging = 0 } = row ?? {};
   return { desired: Math.min(desired, live), live, available, notExpected, surging };
@@ -233,7 +233,7 @@ export async function startLeaving(q: Queryable, setIds: readonly string[]): Pro
     q,
     sql`with begun as (
           update operations o set phase = 'leaving', blocked = null from sets s
-          where o.set_id = ${anyOf(setIds)} and o.phase = 'waiting' and s.id = o.set_id and ${isLive} and s.host_id is not null
+          where o.set_id = ${anyOf(setIds)} and o.phase = 'waiting' and s.id = o.set_id and ${liveSetSql} and s.host_id is not null
           returning s.id, s.host_id
         ), bumped as (
           update hosts set generation = generation + 1 where id in (select host_id from begun) returning id, generation
@@ -278,7 +278,7 @@ export async function listDecidedReplacements(
             coalesce(n.deleted_at is null and n.desired <> 'deleted', false) as "isReplacementLive", ${outcome} as outcome
           from operations o join sets s on s.id = o.set_id join services v on v.id = o.service_id
             left join sets n on n.id = o.replacement_set_id
-          where o.phase = 'replacing' and ${isLive} ${serviceId === undefined ? sql`` : sql`and o.service_id = ${serviceId}`}
+          where o.phase = 'replacing' and ${liveSetSql} ${serviceId === undefined ? sql`` : sql`and o.service_id = ${serviceId}`}
         ) d where outcome is not null order by "setId" limit ${limit}`,
   );
 }
@@ -292,7 +292,7 @@ export async function listReplacements(
   return queryRows(
     q,
     sql`select s.id, s.host_id as "hostId" from operations o join sets s on s.id = o.replacement_set_id
-        where o.set_id = ${anyOf(setIds)} and ${isLive} order by s.id`,
+        where o.set_id = ${anyOf(setIds)} and ${liveSetSql} order by s.id`,
   );
 }
 

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
-import { isLive } from "./operations.ts";
+import { liveSetSql } from "./operations.ts";
 
 /**
  * Changes that a process of the previous release began, during an upgrade or before it. That
@@ -14,7 +14,7 @@ export interface PreviousMove {
 }
 
 /** The previous release removes set `s` from its host, and no operation says so. */
-const isLeavingWithoutOperation = sql`(s.leaving and s.host_id is not null and ${isLive}
+const previousMoveSql = sql`(s.leaving and s.host_id is not null and ${liveSetSql}
   and not exists (select 1 from operations o where o.set_id = s.id and o.phase in ('leaving', 'replacing')))`;
 
 /**
@@ -24,7 +24,7 @@ const isLeavingWithoutOperation = sql`(s.leaving and s.host_id is not null and $
 export async function listPreviousMoves(q: Queryable, limit: number): Promise<PreviousMove[]> {
   return queryRows(
     q,
-    sql`select s.id as "setId", s.host_id as "hostId" from sets s where ${isLeavingWithoutOperation} order by s.id limit ${limit}`,
+    sql`select s.id as "setId", s.host_id as "hostId" from sets s where ${previousMoveSql} order by s.id limit ${limit}`,
   );
 }
 
@@ -44,7 +44,7 @@ export async function insertPreviousMoves(
     sql`with target as (
           select s.id, s.service_id, s.host_id, s.attempts, s.move_revision, ${previousSize}
           from sets s left join revisions r on r.service_id = s.service_id and r.number = coalesce(s.move_revision, s.revision)
-          where ${isHere} and ${isLeavingWithoutOperation} order by s.id for update of s
+          where ${isHere} and ${previousMoveSql} order by s.id for update of s
         ), begun as (
           insert into operations (set_id, service_id, kind, phase, owner, to_revision, cpu_millis, memory_bytes, volume_bytes)
           select id, service_id, 'move', 'leaving', case when attempts > 0 then 'start-failed' else 'person' end, move_revision,
@@ -69,7 +69,7 @@ export async function insertPreviousOperations(q: Queryable, limit: number): Pro
     sql`with target as (
           select s.id, s.service_id, s.revision, s.move_revision, s.held_back, ${previousSize}
           from sets s left join revisions r on r.service_id = s.service_id and r.number = s.move_revision
-          where s.move_revision is not null and not s.leaving and s.host_id is not null and ${isLive} and ${hasNoOperation}
+          where s.move_revision is not null and not s.leaving and s.host_id is not null and ${liveSetSql} and ${hasNoOperation}
             and not exists (select 1 from sets n where n.replaces = s.id and n.deleted_at is null and n.desired <> 'deleted')
           order by s.id limit ${limit} for update of s skip locked
         ), waiting as (
@@ -84,7 +84,7 @@ export async function insertPreviousOperations(q: Queryable, limit: number): Pro
     sql`insert into operations (set_id, service_id, kind, phase, owner, replacement_set_id, due_at)
         select s.id, s.service_id, 'move', 'replacing', 'person', min(n.id), now() + interval '10 minutes'
         from sets n join sets s on s.id = n.replaces
-        where n.replaces is not null and n.deleted_at is null and n.desired <> 'deleted' and ${isLive} and ${hasNoOperation}
+        where n.replaces is not null and n.deleted_at is null and n.desired <> 'deleted' and ${liveSetSql} and ${hasNoOperation}
           and not exists (select 1 from operations o where o.replacement_set_id = n.id)
         group by s.id order by s.id limit ${limit} on conflict do nothing`,
   );

@@ -3,8 +3,8 @@ import type { PlacementSpec } from "../../../contracts/api/services.ts";
 import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { queryRows } from "../runtime/query.ts";
-import { isPending } from "../sets/write-sets.ts";
-import { type HostReplacement, isRepelling, selectHostReplacements } from "./placements.ts";
+import { pendingSetSql } from "../sets/write-sets.ts";
+import { type HostReplacement, repellingServiceSql, selectHostReplacements } from "./placements.ts";
 
 export interface PendingSetRow {
   id: string;
@@ -64,17 +64,17 @@ export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSet
   const [due] = await queryRows<DueSets>(
     q,
     sql`with recursive queues as (
-          (select priority, tenant_id from sets where ${isInIndex} order by priority desc, tenant_id desc limit 1)
+          (select priority, tenant_id from sets where ${indexedPendingSetSql} order by priority desc, tenant_id desc limit 1)
           union all
           select next.priority, next.tenant_id from queues cross join lateral (
             select priority, tenant_id from sets
-            where ${isInIndex} and (priority, tenant_id) < (queues.priority, queues.tenant_id)
+            where ${indexedPendingSetSql} and (priority, tenant_id) < (queues.priority, queues.tenant_id)
             order by priority desc, tenant_id desc limit 1) next
         ), due_priorities as (
           select priority, array_agg(tenant_id) as tenant_ids, count(*) as tenants,
             ceil(${sql.raw(`${setsMax}.0`)} / count(*))::int as share
           from (select * from queues limit ${sql.raw(String(QUEUES_MAX))}) known cross join lateral (
-            select from sets s where ${isInIndex} and s.priority = known.priority
+            select from sets s where ${indexedPendingSetSql} and s.priority = known.priority
               and s.tenant_id = known.tenant_id and s.plan_after <= now() order by plan_after limit 1) oldest
           group by priority
         ), due as materialized (
@@ -83,7 +83,7 @@ export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSet
               select *, row_number() over (order by plan_after) as turn from (select * from (
                 select id, service_id, tenant_id, revision, generation, priority, attempts, cpu_millis, memory_bytes,
                   volume_bytes, rootfs_bytes, avoid_host_ids, plan_after
-                from sets where ${isPending} and desired <> 'deleted' and priority = due_priority.priority
+                from sets where ${pendingSetSql} and desired <> 'deleted' and priority = due_priority.priority
                   and tenant_id = queue.tenant_id and plan_after <= now()
                 order by plan_after limit ${sql.raw(String(setsMax))}) of_tenant limit share) shared) longest
             order by turn, plan_after, tenant_id) s
@@ -96,7 +96,7 @@ export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSet
               'avoidHostIds', avoid_host_ids)), '[]') from due) as sets,
           (select coalesce(json_agg(json_build_object('serviceId', s.id, 'revision', w.revision, 'tenantId', s.tenant_id,
               'name', s.name, 'placement', s.placement,
-              'mayBeRepelled', exists (select 1 from services o where o.tenant_id = s.tenant_id and ${isRepelling("o")}),
+              'mayBeRepelled', exists (select 1 from services o where o.tenant_id = s.tenant_id and ${repellingServiceSql("o")}),
               'replacements', case when s.placement->'spread' = '[]' then '[]' else ${selectHostReplacements(sql`s.id`)} end,
               'images', array(select c->>'image' from revisions r, jsonb_array_elements(r.template->'containers') c
                 where r.service_id = w.service_id and r.number = w.revision))), '[]')
@@ -109,4 +109,4 @@ export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSet
 }
 
 /** The condition of the index alone, so that a search for tenants reads nothing else. */
-const isInIndex = sql`host_id is null and deleted_at is null`;
+const indexedPendingSetSql = sql`host_id is null and deleted_at is null`;

@@ -41,13 +41,13 @@ export async function listRepulsions(
     q,
     sql`select o.tenant_id as "tenantId", other.name, array_agg(o.id) as "byServiceIds"
         from services o cross join lateral jsonb_array_elements_text(o.placement->'antiAffinity') as other(name)
-        where o.tenant_id = ${anyOf(tenantIds)} and ${isRepelling("o")}
+        where o.tenant_id = ${anyOf(tenantIds)} and ${repellingServiceSql("o")}
         group by o.tenant_id, other.name`,
   );
 }
 
 /** The condition of the index services_repelling. */
-export function isRepelling(alias: string): SQL {
+export function repellingServiceSql(alias: string): SQL {
   return sql.raw(
     `${alias}.deleted_at is null and ${alias}.placement->'antiAffinity' <> '[]'::jsonb`,
   );

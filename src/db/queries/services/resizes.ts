@@ -1,7 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isLive } from "../operations/operations.ts";
+import { liveSetSql } from "../operations/operations.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 
 /**
@@ -68,7 +68,7 @@ export async function listSetsToResize(
       : sql`coalesce(o.${sql.raw(column)}, s.${sql.raw(column)}) <> ${amount}`;
   return queryRows(
     q,
-    sql`${sizedSets} where ${ids === undefined ? sql`s.service_id = ${serviceId}` : sql`s.id = ${anyOf(ids)}`} and ${isLive}
+    sql`${sizedSets} where ${ids === undefined ? sql`s.service_id = ${serviceId}` : sql`s.id = ${anyOf(ids)}`} and ${liveSetSql}
           and (${differs("cpu_millis", cpuMillis)} or ${differs("memory_bytes", memoryBytes)} or ${differs("volume_bytes", volumeBytes)})
         order by s.host_id nulls first, s.id limit ${limit}`,
   );
@@ -80,7 +80,7 @@ export async function listSetsToResize(
 export async function lockSizedSets(q: Queryable, setIds: readonly string[]): Promise<SizedSet[]> {
   return queryRows(
     q,
-    sql`${sizedSets} where s.id = ${anyOf(setIds)} and ${isLive} order by s.id for update of s`,
+    sql`${sizedSets} where s.id = ${anyOf(setIds)} and ${liveSetSql} order by s.id for update of s`,
   );
 }
 
@@ -104,7 +104,7 @@ export async function readMemoryUsage(
           (select coalesce(json_object_agg(c->>'name', (h.set_memory->>left(c->>'dockerId', 12))::float8), '{}')
            from jsonb_array_elements(s.containers) c where h.set_memory ? left(c->>'dockerId', 12)) as containers
         from sets s join hosts h on h.id = s.host_id
-        where s.service_id = ${serviceId} and ${isLive} and h.reported_at > now() - make_interval(secs => ${ageMaxMs / 1000}::float8)
+        where s.service_id = ${serviceId} and ${liveSetSql} and h.reported_at > now() - make_interval(secs => ${ageMaxMs / 1000}::float8)
         order by s.id`,
   );
 }
@@ -135,7 +135,7 @@ export async function resizeSets(
           select s.id, s.service_id, s.host_id, w.cpu as to_cpu, w.memory as to_memory, w.volume as to_volume,
             ${larger("cpu_millis", "cpu")} as cpu, ${larger("memory_bytes", "memory")} as memory, ${larger("volume_bytes", "volume")} as volume,
             s.cpu_millis, s.memory_bytes, s.volume_bytes
-          from wanted w join sets s on s.id = w.id where ${isLive} order by s.id for update of s
+          from wanted w join sets s on s.id = w.id where ${liveSetSql} order by s.id for update of s
         ), booked as (
           update hosts h set generation = h.generation + 1, allocated_cpu_millis = allocated_cpu_millis + d.cpu,
             allocated_memory_bytes = allocated_memory_bytes + d.memory, allocated_volume_bytes = allocated_volume_bytes + d.volume,
@@ -222,7 +222,7 @@ export async function confirmResizes(
           select s.id, o.phase, o.blocked, s.cpu_millis - o.cpu_millis as cpu, s.memory_bytes - o.memory_bytes as memory,
             case when s.restore_volume_id is null then s.volume_bytes - o.volume_bytes else 0 end as volume
           from operations o join sets s on s.id = o.set_id
-          where s.host_id = ${hostId} and ${isLive} and s.id = ${anyOf(setIds)} and o.phase in ('applying', 'reverting')
+          where s.host_id = ${hostId} and ${liveSetSql} and s.id = ${anyOf(setIds)} and o.phase in ('applying', 'reverting')
         ), freed as (
           update hosts set allocated_cpu_millis = allocated_cpu_millis - f.cpu, allocated_memory_bytes = allocated_memory_bytes - f.memory,
             allocated_volume_bytes = allocated_volume_bytes - f.volume
@@ -265,7 +265,7 @@ export async function revertResizes(
           update operations o set phase = 'reverting', blocked = r.reason, cpu_millis = o.former_cpu_millis,
             memory_bytes = o.former_memory_bytes, volume_bytes = o.former_volume_bytes
           from json_to_recordset(${JSON.stringify(refused)}::json) as r("setId" text, reason jsonb), sets s
-          where o.set_id = r."setId" and s.id = o.set_id and s.host_id = ${hostId} and ${isLive} and not s.sized
+          where o.set_id = r."setId" and s.id = o.set_id and s.host_id = ${hostId} and ${liveSetSql} and not s.sized
             and o.phase = 'applying' and o.former_cpu_millis is not null
           returning o.set_id
         ), bumped as (

@@ -22,7 +22,7 @@ import {
 } from "../runtime/query.ts";
 import { assert } from "../../../lib/assert.ts";
 import type { SetSize } from "./resizes.ts";
-import { isReplica } from "../operations/operations.ts";
+import { replicaSetSql } from "../operations/operations.ts";
 import { type QuotaAmounts, selectTenantUsage } from "../tenancy/tenant-usage.ts";
 
 /** A service as the write path needs it. */
@@ -69,7 +69,7 @@ export function lockServiceByName(
   tenantId: string,
   name: string,
 ): Promise<ServiceRow | undefined> {
-  return selectService(q, isNamed(tenantId, name), sql`for update`);
+  return selectService(q, namedServiceSql(tenantId, name), sql`for update`);
 }
 
 /** Finds the live service of this name without a lock, for reads. */
@@ -78,7 +78,7 @@ export function findServiceByName(
   tenantId: string,
   name: string,
 ): Promise<ServiceRow | undefined> {
-  return selectService(q, isNamed(tenantId, name));
+  return selectService(q, namedServiceSql(tenantId, name));
 }
 
 /** Counts the sets of a service that exist, and those of them whose host is lost. */
@@ -139,7 +139,7 @@ export function claimServiceById(q: Queryable, serviceId: string): Promise<Servi
   return selectService(q, sql`id = ${serviceId}`, sql`for update skip locked`);
 }
 
-function isNamed(tenantId: string, name: string): SQL {
+function namedServiceSql(tenantId: string, name: string): SQL {
   return sql`tenant_id = ${tenantId} and name = ${name}`;
 }
 
@@ -209,7 +209,7 @@ export async function insertServices(
 ): Promise<(StoredService | undefined)[]> {
   const { growthWithAmpleQuota } = options;
   const admitted = growthWithAmpleQuota
-    ? sql`, (${selectTenantUsage(tenantId, growthWithAmpleQuota)}) u where u."hasAmpleQuota" and ${isPlainlyGranted(tenantId)}
+    ? sql`, (${selectTenantUsage(tenantId, growthWithAmpleQuota)}) u where u."hasAmpleQuota" and ${grantedServiceSql(tenantId)}
           order by w.name on conflict (tenant_id, name) where deleted_at is null do nothing`
     : sql``;
   const rows = await runWrite<StoredServiceRow>(
@@ -288,7 +288,7 @@ function newServiceRow(service: NewService) {
 }
 
 /** The tenant's grants include the pool and the priority. The caller checks all other grants. */
-function isPlainlyGranted(tenantId: string): SQL {
+function grantedServiceSql(tenantId: string): SQL {
   return sql`exists (select 1 from tenants g where g.id = ${tenantId} and (g.grants->>'priorityMax')::int >= w.priority
     and (g.grants->'pools' @> '["*"]' or g.grants->'pools' @> jsonb_build_array(w.placement->>'pool')))`;
 }
@@ -381,7 +381,7 @@ export async function listUnbalancedServices(q: Queryable, limit: number): Promi
   const rows = await queryRows<{ id: string }>(
     q,
     sql`select s.id from services s
-        left join (select s.service_id, count(*)::int as live from sets s where ${isReplica} group by s.service_id) c on c.service_id = s.id
+        left join (select s.service_id, count(*)::int as live from sets s where ${replicaSetSql} group by s.service_id) c on c.service_id = s.id
         where s.deleted_at is null and coalesce(c.live, 0) <> case when s.deleting then 0 else s.desired_replicas end
         order by random() limit ${limit}`,
   );

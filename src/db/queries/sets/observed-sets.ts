@@ -2,7 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { ContainerStatus, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isLeaving } from "../operations/operations.ts";
+import { leavingSetSql } from "../operations/operations.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 
 /** As STARTUP_MS_MAX of the scheduler, which explains it. */
@@ -12,9 +12,9 @@ export const STARTUP_SECONDS_MAX = 120;
  * Set `s` counts as unreported. A set that is removed before it ever ran counts until its release,
  * so that the release subtracts an amount that the sum contains.
  */
-export const isStartingUp = sql`(s.state in ('placed', 'preparing')
+export const unreportedSetSql = sql`(s.state in ('placed', 'preparing')
   or (s.state = 'starting' and ${startedLately()})
-  or (s.state in ('stopping', 'failed') and s.running_at is null and (s.desired = 'deleted' or ${isLeaving}) and ${startedLately()}))`;
+  or (s.state in ('stopping', 'failed') and s.running_at is null and (s.desired = 'deleted' or ${leavingSetSql}) and ${startedLately()}))`;
 
 function startedLately(): SQL {
   return sql`coalesce(s.starting_at > now() - make_interval(secs => ${STARTUP_SECONDS_MAX}), true)`;
@@ -28,7 +28,7 @@ function startedLately(): SQL {
  * @param setMemory what the host measures of each set: a jsonb object of bytes by id
  * @param isCounted which sets the host's sum contains
  */
-export function unreportedColumns(setMemory: SQL, isCounted: SQL = isStartingUp): SQL {
+export function unreportedColumns(setMemory: SQL, isCounted: SQL = unreportedSetSql): SQL {
   const part = (booked: SQL, used: SQL): SQL =>
     sql`case when ${isCounted} then greatest(0, ${booked} - ${used}) else 0 end`;
   return sql`${part(sql`s.cpu_millis`, sql`0`)} as unreported_cpu,
@@ -166,7 +166,7 @@ export async function releaseSets(
   const setMemoryOfHost = sql`(select set_memory from hosts where id = s.host_id)`;
   // A set that began to run after the host's last report is still in the sum, which only a report
   // computes again.
-  const isInSum = sql`(${isStartingUp} or s.running_at > (select reported_at from hosts where id = s.host_id))`;
+  const isInSum = sql`(${unreportedSetSql} or s.running_at > (select reported_at from hosts where id = s.host_id))`;
   await q.execute(sql`
     with going as materialized (
       select s.id, s.cpu_millis, s.memory_bytes, s.volume_bytes, s.rootfs_bytes, o.again, o."retryAfterMs", o."avoidHostIds",

@@ -1,9 +1,9 @@
 import { sql } from "drizzle-orm";
-import type { SetDesire, SetState } from "../../../contracts/api/sets.ts";
+import type { DesiredSetState, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { queryRows } from "../runtime/query.ts";
-import { isLeaving, isReplica } from "../operations/operations.ts";
-import { hasVolumeData } from "../volumes/volumes.ts";
+import { leavingSetSql, replicaSetSql } from "../operations/operations.ts";
+import { volumeDataSql } from "../volumes/volumes.ts";
 
 /** Twice the replicas that a service may have. */
 const CANDIDATES_MAX = 40_000;
@@ -18,7 +18,7 @@ export interface ScaleInCandidateRow {
   /** False on a cordoned or draining host. */
   hostAcceptsSets: boolean;
   state: SetState;
-  desired: SetDesire;
+  desired: DesiredSetState;
   isReady: boolean;
   /**
    * Ready for `minReadySeconds`, and neither a user stops it nor an operation removes it: the
@@ -44,13 +44,13 @@ export async function listScaleInCandidates(
     sql`select s.id, s.host_id as "hostId", h.name as "hostName", h.zone, h.rack,
           coalesce(not (h.draining or h.cordoned), true) as "hostAcceptsSets",
           s.state, s.desired, s.ready as "isReady",
-          s.ready and s.desired = 'running' and not ${isLeaving}
+          s.ready and s.desired = 'running' and not ${leavingSetSql}
             and coalesce(s.ready_since, '-infinity') <= now() - make_interval(secs => ${minReadySeconds}::float8) as "isAvailable",
           exists (select 1 from operations o where o.set_id = s.id) as "isMoving",
-          s.desired = 'stopped' and ${hasVolumeData} as "isStoppedWithData",
+          s.desired = 'stopped' and ${volumeDataSql} as "isStoppedWithData",
           (extract(epoch from s.created_at) * 1000)::float8 as "createdAtMs"
         from sets s left join hosts h on h.id = s.host_id
-        where s.service_id = ${serviceId} and ${isReplica}
+        where s.service_id = ${serviceId} and ${replicaSetSql}
         limit ${CANDIDATES_MAX}`,
   );
 }

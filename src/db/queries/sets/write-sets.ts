@@ -1,11 +1,11 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { useCustomPlans } from "../../transaction.ts";
-import { isReplica } from "../operations/operations.ts";
+import { replicaSetSql } from "../operations/operations.ts";
 import { anyOf, genericPlansFromHere, queryRows } from "../runtime/query.ts";
 
 /** In the words of the indexes sets_pending_by_tenant and sets_pending_due. */
-export const isPending = sql`state = 'pending' and host_id is null and deleted_at is null`;
+export const pendingSetSql = sql`state = 'pending' and host_id is null and deleted_at is null`;
 
 export interface NewSets {
   ids: readonly string[];
@@ -45,7 +45,7 @@ export async function insertPendingSets(q: Queryable, sets: NewSets): Promise<vo
 export async function countLiveSets(q: Queryable, serviceId: string): Promise<number> {
   const rows = await queryRows<{ live: number }>(
     q,
-    sql`select count(*)::int as live from sets s where s.service_id = ${serviceId} and ${isReplica}`,
+    sql`select count(*)::int as live from sets s where s.service_id = ${serviceId} and ${replicaSetSql}`,
   );
   return rows[0]?.live ?? 0;
 }
@@ -66,7 +66,7 @@ export async function updatePendingPriority(
   priority: number,
 ): Promise<void> {
   await q.execute(sql`update sets set priority = ${priority}
-    where service_id = ${serviceId} and ${isPending} and priority <> ${priority}`);
+    where service_id = ${serviceId} and ${pendingSetSql} and priority <> ${priority}`);
 }
 
 /** How many sets are booked on a host. (Index sets_host.) */
@@ -185,7 +185,7 @@ export async function retryPendingSets(q: Queryable, setsMax: number): Promise<b
   const rows = await queryRows<{ id: string }>(
     q,
     sql`update sets set plan_after = now()
-        where id in (select id from sets where ${isPending} and plan_after > now() and failed_starts = 0
+        where id in (select id from sets where ${pendingSetSql} and plan_after > now() and failed_starts = 0
           and not exists (select 1 from claims where set_id = sets.id) order by plan_after limit ${setsMax} for update skip locked)
         returning id`,
   );
@@ -200,7 +200,7 @@ export async function findLongestOverdueMs(q: Queryable): Promise<number | undef
   const rows = await queryRows<{ dueMs: number }>(
     q,
     sql`select (extract(epoch from now() - plan_after) * 1000)::float8 as "dueMs" from sets
-        where ${isPending} and desired <> 'deleted' and plan_after <= now() order by plan_after limit 1`,
+        where ${pendingSetSql} and desired <> 'deleted' and plan_after <= now() order by plan_after limit 1`,
   );
   return rows[0]?.dueMs;
 }

@@ -86,7 +86,7 @@ export async function requestPurge(q: Queryable, volumeId: string): Promise<bool
     q,
     sql`with requested as (
           update volumes v set purge_asked_at = coalesce(purge_asked_at, now())
-          where id = ${volumeId} and state = 'trashed' and not ${isBeingRestored} returning id, host_id
+          where id = ${volumeId} and state = 'trashed' and not ${beingRestoredSql} returning id, host_id
         ), host as (
           update hosts set generation = generation + 1 where id in (select host_id from requested)
         )
@@ -103,13 +103,13 @@ export async function isRestorable(q: Queryable, volumeId: string): Promise<bool
   const rows = await queryRows<{ id: string }>(
     q,
     sql`select id from volumes v where id = ${volumeId} and state = 'trashed' and purge_asked_at is null
-          and expires_at > now() and not ${isBeingRestored}`,
+          and expires_at > now() and not ${beingRestoredSql}`,
   );
   return rows.length === 1;
 }
 
 /** A set waits to restore volume `v`. */
-const isBeingRestored = sql`exists (
+const beingRestoredSql = sql`exists (
   select 1 from sets where restore_volume_id = v.id and deleted_at is null and desired <> 'deleted')`;
 
 /**
@@ -117,7 +117,7 @@ const isBeingRestored = sql`exists (
  * since its placement counts even while its host has not reported the volume (I13). See
  * mayLeaveVolume.
  */
-export const hasVolumeData = sql`(s.restore_volume_id is not null
+export const volumeDataSql = sql`(s.restore_volume_id is not null
   or (s.volume_bytes > 0 and s.running_at is not null)
   or exists (select 1 from volumes held where held.host_id = s.host_id and held.set_id = s.id and held.state = 'live'))`;
 
@@ -131,7 +131,7 @@ export async function listSetsWithVolume(
   const rows = await queryRows<{ id: string }>(
     q,
     sql`select s.id from sets s
-        where s.host_id = ${hostId} and s.id = ${anyOf(setIds)} and ${hasVolumeData} order by s.id`,
+        where s.host_id = ${hostId} and s.id = ${anyOf(setIds)} and ${volumeDataSql} order by s.id`,
   );
   return rows.map(({ id }) => id);
 }
