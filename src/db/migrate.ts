@@ -10,6 +10,7 @@ import postgres from "postgres";
 import { assert } from "../lib/assert.ts";
 import { findSqlState } from "./errors.ts";
 import type { Db, DbHandle } from "./postgres/open-postgres.ts";
+import { resetRestoredXids } from "./reset-restored-xids.ts";
 
 const migrationsFolder = fileURLToPath(new URL("../../drizzle", import.meta.url));
 /** An arbitrary constant, which all migrating processes share. */
@@ -25,8 +26,9 @@ const RETRY_DELAY_MS_MIN = 500;
 const RETRY_DELAY_MS_MAX = 2_000;
 
 /**
- * Migrates a database to the newest schema. Several processes may call it, repeatedly. Throws if a
- * migration was skipped: drizzle silently skips one whose journal time is not newer than the last
+ * Migrates a database to the newest schema, and completes the restore of a logical backup (see
+ * `resetRestoredXids`). Several processes may call it, repeatedly. Throws if a migration was
+ * skipped: drizzle silently skips one whose journal time is not newer than the last
  * applied migration.
  *
  * Each migration is a transaction. drizzle would run all pending migrations in one transaction.
@@ -53,6 +55,7 @@ export async function migrate(
     const db = drizzle(client);
     for (const migration of readMigrationFiles({ migrationsFolder })) await apply(db, migration);
     await assertSchemaCompatible(db);
+    await resetRestoredXids(db);
   } finally {
     await client.end({ timeout: 5 });
   }

@@ -34,6 +34,7 @@ import { ServiceBatches } from "../../../src/control/services/service-batches.ts
  */
 export interface FleetContext {
   ctx: ControlContext;
+  databaseUrl: string;
   placer: Placer;
   tenantId: string;
   enqueued: JobRequest[];
@@ -102,6 +103,7 @@ export async function createFleetContext(
   );
   return {
     ctx,
+    databaseUrl: database.url,
     placer: createPlacer(ctx),
     tenantId: tenant.id,
     enqueued,

@@ -156,7 +156,7 @@ export async function readEventStreamLag(q: Queryable): Promise<EventStreamLag> 
     q,
     sql`select coalesce(extract(epoch from now() - (
           select e.at from events e where e.xid >= pg_snapshot_xmin(pg_current_snapshot())
-          order by e.xid, e.id limit 1)), 0)::float8 as "ageSeconds",
+            and e.xid < pg_snapshot_xmax(pg_current_snapshot()) order by e.xid, e.id limit 1)), 0)::float8 as "ageSeconds",
         (select concat_ws(' ', 'pid', a.pid, 'database', a.datname, 'application', a.application_name)
           from pg_stat_activity a where a.backend_xid is not null and a.pid <> pg_backend_pid()
           order by a.xact_start limit 1) as holder`,

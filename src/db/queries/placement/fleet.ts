@@ -64,14 +64,18 @@ export async function readRefreshPosition(q: Queryable): Promise<RefreshPosition
 }
 
 /**
+ * A transaction that had not ended at the position `xmin` changed the row. Each visible transaction
+ * is below xmax, except the one that reads. Rows that pg_restore wrote may have higher ids.
+ */
+const changedSince = (xmin: string) =>
+  sql`changed_xid >= ${xmin}::xid8 and changed_xid < pg_snapshot_xmax(pg_current_snapshot())`;
+
+/**
  * Hosts that a transaction changed which had not ended at the position `xmin`. Uses
- * hosts_changed_xid.
+ * hosts_changed_xid. The caller has not written in its transaction before.
  */
 export async function listChangedHosts(q: Queryable, xmin: string): Promise<FleetHostRow[]> {
-  return queryRows(
-    q,
-    sql`select ${fleetHostColumns} from hosts where changed_xid >= ${xmin}::xid8`,
-  );
+  return queryRows(q, sql`select ${fleetHostColumns} from hosts where ${changedSince(xmin)}`);
 }
 
 export interface FleetSetRow {
@@ -81,12 +85,15 @@ export interface FleetSetRow {
   hostId: string | null;
 }
 
-/** Sets whose host a transaction changed which had not ended at `xmin`. Uses sets_changed_xid. */
+/**
+ * Sets whose host a transaction changed which had not ended at `xmin`. Uses sets_changed_xid. The
+ * caller has not written in its transaction before.
+ */
 export async function listChangedSets(q: Queryable, xmin: string): Promise<FleetSetRow[]> {
   return queryRows(
     q,
     sql`select id, service_id as "serviceId", host_id as "hostId" from sets
-        where changed_xid is not null and changed_xid >= ${xmin}::xid8`,
+        where changed_xid is not null and ${changedSince(xmin)}`,
   );
 }
 
