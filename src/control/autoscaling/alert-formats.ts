@@ -57,9 +57,9 @@ export function parseGenericDelivery(body: GenericDelivery): Delivery {
 }
 
 /**
- * Reads the one problem of a Zabbix message. The event id is the key, as each problem event is one
- * run of an alert. The trigger on its host names the alert. Tags become labels; Zabbix's own
- * members take precedence over tags of their names.
+ * Reads the one problem of a Zabbix message. The event id is the key, because each problem event is
+ * one episode of an alert. The trigger on its host names the alert. Tags become labels; Zabbix's
+ * own members take precedence over tags of their names.
  */
 export function parseZabbixDelivery(body: ZabbixDelivery): Delivery {
   const tags = body.tags.map(({ tag, value }): [string, string] => [tag, value]);

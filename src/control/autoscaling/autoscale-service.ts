@@ -39,10 +39,10 @@ export interface AutoscaleOutcome {
 /**
  * Decides how many sets a service should have. One transaction releases due demands, stores the
  * decision with its reasons, adds or removes the sets, and notes when the service is due next. It
- * reads everything under the service's row lock, so it is safe at any time, twice at once, or late.
+ * reads everything under the service's row lock, so it is safe at any time, concurrently, or late.
  * It stores a decision that changes nothing only if its reasons differ from those of the last one,
- * so that redeliveries leave no trace. Undefined: the service is deleted or being deleted. Throws
- * overloaded if another transaction holds the lock of the service.
+ * so that a repeated delivery stores nothing. Returns undefined if the service is deleted or being
+ * deleted. Throws overloaded if another transaction holds the lock of the service.
  */
 export async function autoscaleService(
   ctx: ControlContext,

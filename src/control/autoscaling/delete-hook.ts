@@ -9,9 +9,9 @@ import { demandEvents } from "./demand-events.ts";
 import { enqueueAutoscale } from "./enqueue-autoscale.ts";
 
 /**
- * Deletes a hook and its token. Its alerts resolve, as no delivery can resolve them any more: Berth
- * releases their demands after the stabilization window. Throws not-found, also if the hook is
- * deleted already.
+ * Deletes a hook and its token. Its alerts resolve, because no later delivery can resolve them.
+ * Berth releases their demands after the stabilization window. Throws not-found, even if the hook
+ * was already deleted.
  */
 export async function deleteHook(
   ctx: ControlContext,

@@ -97,7 +97,7 @@ export async function receiveAlerts(
   return toReceipt(outcome, errors);
 }
 
-/** Reports alerts that the sender left out, at most once in ten minutes for each hook. */
+/** Reports alerts that the sender omitted, at most once in ten minutes for each hook. */
 async function reportTruncation(
   ctx: ControlContext,
   hook: HookRow,

@@ -12,9 +12,9 @@ import { demandEvents } from "./demand-events.ts";
 import { enqueueAutoscale } from "./enqueue-autoscale.ts";
 
 /**
- * Releases a demand immediately, even while its alert fires: the same run of the alert does not
- * raise it again. It serves alerts whose end never arrives, as silence releases nothing (I12). A
- * second release changes nothing. Throws not-found.
+ * Releases a demand immediately, even while its alert fires. The same episode of the alert does not
+ * raise it again. Use it for alerts that never resolve, because a missing delivery releases nothing
+ * (I12). A second release changes nothing. Throws not-found.
  */
 export async function releaseDemand(
   ctx: ControlContext,

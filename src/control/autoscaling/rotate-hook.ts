@@ -9,9 +9,9 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { issueHookToken } from "./issue-hook-token.ts";
 
 /**
- * Replaces the token of a hook. The former one ends after `overlapSeconds`, and any older one at
- * once, so a hook has at most two valid tokens. The hook's id, paths, rules and demands stay.
- * Throws not-found and state-conflict.
+ * Replaces the token of a hook. The previous token expires after `overlapSeconds`, and any older
+ * one immediately, so a hook has at most two valid tokens. The hook's id, paths, rules and demands
+ * do not change. Throws not-found and state-conflict.
  */
 export async function rotateHook(
   ctx: ControlContext,

@@ -16,8 +16,8 @@ const READ_GAP_MS = 100;
  * newest 2,000 in memory. Streams read there, each with its own filter, so the number of streams
  * does not increase the load of the database. The loop runs while at least one stream follows.
  *
- * A stream that is behind the cached events reads the database with its own context, as at its
- * start. So memory is bounded however slow a reader is, and a slow reader loses no event.
+ * A stream that is behind the cached events reads the database with its own context, like a stream
+ * at its start. So memory is bounded however slow a reader is, and a slow reader loses no event.
  */
 export class EventTail {
   readonly #ctx: ControlContext;
@@ -109,7 +109,7 @@ export class EventTail {
         if (!(await this.#readNext(stopping))) await woken;
         isFailing = false;
       } catch (error) {
-        if (!isFailing) this.#ctx.log.warn({ err: error }, "events not read for streams");
+        if (!isFailing) this.#ctx.log.warn({ err: error }, "cannot read events for streams");
         isFailing = true;
         await delay(POLL_MS_MAX, undefined, { signal: stopping }).catch(() => undefined);
       }

@@ -77,7 +77,7 @@ export function createRetention(
       const from = { afterId: afterPlacementId, limit: rows };
       const page = await deleteSupersededPlacements(db, deletedSeconds, from);
       afterPlacementId = page.nextAfterId;
-      // Most pages of old placements delete nothing, as their sets still run: continue to the end.
+      // Most pages of old placements delete nothing, because their sets run: continue to the end.
       return { deleted: page.deleted, isLast: page.nextAfterId === "" };
     },
     services: () => untilNoneIsLeft(deleteOldServices(db, deletedSeconds, SERVICES_PER_ROUND_MAX)),

@@ -25,7 +25,7 @@ export interface AppliedReport {
   removed: number;
   /** The services of removed sets that are not placed again. */
   removedServiceIds: readonly string[];
-  /** The host has more free capacity, as bookings ended or became smaller. */
+  /** The host has more free capacity, because bookings ended or became smaller. */
   hasFreedCapacity: boolean;
 }
 
@@ -33,7 +33,8 @@ export interface AppliedReport {
 export interface ReportedRows {
   rows: HostSetRow[];
   /**
-   * Sets with volume data on the host that the agent gave up. Only a user may move them (I13).
+   * Sets whose start the agent abandoned, with volume data on the host. Only a user may move them
+   * (I13).
    */
   bound: string[];
 }

@@ -16,7 +16,7 @@ export interface DownHost {
 export interface FailoverDecision {
   /** Hosts whose sets are replaced now, in the order in which they went down. */
   replace: DownHost[];
-  /** Hosts whose sets wait, as too many hosts of the pool went down within one window (I12). */
+  /** Hosts whose sets wait, because too many hosts of their pool went down together (I12). */
   hold: { host: DownHost; down: number; total: number }[];
 }
 
@@ -24,9 +24,9 @@ export interface FailoverDecision {
 export const OUTAGE_WINDOW_MS = 10 * 60_000;
 
 /**
- * Decides which down hosts have their sets replaced. If a pool loses more than `percentMax` of its
- * hosts within one window, its network failed more likely than its machines, so those hosts wait. A
- * single down host never waits.
+ * Decides for which down hosts Berth replaces the sets. If a pool loses more than `percentMax` of
+ * its hosts within one window, probably its network failed, not its machines. The sets of those
+ * hosts then wait. The sets of a single down host never wait for this reason.
  *
  * A host without sets to run is retired: it counts neither as down nor as part of its pool. A
  * window is measured between hosts, not from now. So hosts that went down together wait until they

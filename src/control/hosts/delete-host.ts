@@ -18,7 +18,7 @@ import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { reconcileService } from "../replicas/reconcile-replicas.ts";
 
-/** The services whose sets one transaction gives up: it locks their rows. */
+/** The services whose sets one transaction abandons: it locks their rows. */
 export const SERVICES_PER_ROUND_MAX = 20;
 /** Above the number of rounds for a full host whose sets all belong to other services. */
 const ROUNDS_MAX = 1 + Math.ceil(SETS_PER_HOST_MAX / SERVICES_PER_ROUND_MAX);
@@ -30,12 +30,12 @@ const ROUNDS_MAX = 1 + Math.ceil(SETS_PER_HOST_MAX / SERVICES_PER_ROUND_MAX);
  * A lost host may have both. With `confirm`, which repeats its id, the caller states that the
  * machine never returns. Then other sets replace its sets, whatever `onHostLost` says; its stopped
  * sets are placed again, stopped; and its volumes are lost. This deletion is not fenced: if the
- * machine still runs, its containers run on (I3 relies on the caller's statement).
+ * machine still runs, its containers keep running (I3 relies on the caller's statement).
  *
- * Each transaction gives up the sets of a few services, and enqueues the jobs that replace them.
- * The last one deletes the host. A crash in between leaves a lost host with fewer sets, and a
- * repeated request continues. No error after a commit fails the request: the jobs and the sweep
- * that closes services do the rest.
+ * Each transaction abandons the sets of a few services, and enqueues the jobs that replace them.
+ * The last one deletes the host. After a crash in between, the lost host has fewer sets, and a
+ * repeated request continues. An error after a commit does not fail the request: the jobs and the
+ * `service-deletion` sweep complete it.
  *
  * Throws not-found, state-conflict, and invalid-request if `confirm` is another id.
  */
@@ -71,11 +71,11 @@ async function replaceImmediately(
     for (const serviceId of serviceIds) await reconcileService(ctx, serviceId);
     if (isDeleted) await closeServices(ctx);
   } catch (error) {
-    ctx.log.warn({ err: error, hostId }, "sets of a deleted host not replaced immediately");
+    ctx.log.warn({ err: error, hostId }, "cannot replace the sets of a deleted host immediately");
   }
 }
 
-/** Gives up the sets of the next services on the host, and deletes the host if no other is left. */
+/** Abandons the sets of the next services on the host. Deletes the host if no set remains. */
 async function abandonNextSets(
   tx: UnitOfWork,
   hostId: string,

@@ -4,7 +4,7 @@ import { changeScheduling } from "./change-scheduling.ts";
 
 /**
  * Drains a host: it accepts no new sets, and the mover moves its sets (see
- * docs/internals/operations.md). A job starts the mover, as its locks of many services do not
+ * docs/internals/operations.md). A job starts the mover, because its locks of many services do not
  * belong in this transaction. A repeated drain replaces the options. Throws not-found.
  */
 export function drainHost(

@@ -12,9 +12,9 @@ import { assertGeneration } from "../runtime/preconditions.ts";
 import { retryPending } from "../placement/retry-pending.ts";
 
 /**
- * Creates a pool, or replaces its policy. Berth retries pending sets immediately; placed sets stay.
- * Throws generation-mismatch if the pool has a different version than `version`. If it is
- * undefined, every version matches.
+ * Creates a pool, or replaces its policy. Berth retries pending sets immediately. Placed sets are
+ * not moved. Throws generation-mismatch if the pool has a different version than `version`. If it
+ * is undefined, every version matches.
  */
 export async function putHostPool(
   ctx: ControlContext,

@@ -34,8 +34,8 @@ import type { HostCaller } from "./enroll-host.ts";
 import { retryPending } from "../placement/retry-pending.ts";
 
 /**
- * The planner places fewer sets on a host. The answer must contain all of them, as the agent
- * removes sets that a full answer does not name.
+ * The planner places fewer sets on a host. The response must contain all of them, because the agent
+ * removes sets that a full response omits.
  */
 const DESIRED_SETS_MAX = 2 * SETS_PER_HOST_MAX;
 
@@ -51,10 +51,10 @@ const RENEW_AFTER_SECONDS = 10;
 const LEASE_RESERVE_SECONDS = 20;
 
 /**
- * Handles one sync of an agent: it stores the report, then answers with the changed desired sets,
- * for which it waits up to `waitMs`. It subscribes before it reads, so that it misses no change.
- * Without a signal it does not read again: a lost signal costs one wait, as the next sync reads
- * first. A sync that only reports does not wait: the other sync of the host does.
+ * Handles one sync of an agent. It stores the report, waits up to `waitMs` for changed desired
+ * sets, and returns them. It subscribes before it reads, so that it misses no change. Without a
+ * signal it does not read again: a lost signal costs one wait, because the next sync reads first. A
+ * sync that only reports does not wait, because another sync of the host does.
  */
 export async function syncHost(
   ctx: ControlContext,
@@ -189,9 +189,9 @@ async function takeReport(
   };
   const serviceIds = await (body.observed.length > 0 ? ctx.reportWriteLimit(store) : store());
   if (serviceIds.length > 0) {
-    // The report is stored. The sweep closes what an error leaves.
+    // The report is stored. After an error, the `service-deletion` sweep closes the services.
     await closeServices(ctx, serviceIds).catch((error: unknown) => {
-      ctx.log.warn({ err: error, hostId }, "deleted services not closed");
+      ctx.log.warn({ err: error, hostId }, "cannot close deleted services");
     });
   }
   return undefined;
@@ -219,7 +219,7 @@ function toLeaseRenewal(body: Sync) {
   };
 }
 
-/** The state that the host enters by this sync. Undefined: no change. */
+/** Returns the state that the host enters by this sync, or undefined if it does not change. */
 function findNewState(body: Sync, lease: HostCaller): "ready" | "unhealthy" | undefined {
   if (body.docker?.state === "unreachable")
     return lease.state === "unhealthy" ? undefined : "unhealthy";
@@ -231,7 +231,7 @@ function findNewState(body: Sync, lease: HostCaller): "ready" | "unhealthy" | un
   return lease.state === "ready" && !lease.resyncRequired ? undefined : "ready";
 }
 
-/** Changes the state of a host. True: the host accepts sets from now on. */
+/** Changes the state of a host. Returns whether the host accepts sets from now on. */
 async function changeState(
   tx: UnitOfWork,
   hostId: string,
@@ -257,8 +257,8 @@ function disconnected(): AppError {
 }
 
 /**
- * Reads the answer in the turn of the host (see `hostAnswerLimit`). The answer of Redis does not
- * delay the turns of others.
+ * Reads the response under `hostAnswerLimit`. It awaits Redis outside the limit, so a slow Redis
+ * delays no other host.
  * @param lease the row of the host, if a statement has returned it during this sync
  */
 async function readAnswer(

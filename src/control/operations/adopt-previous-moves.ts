@@ -11,8 +11,8 @@ const SETS_PER_ROUND_MAX = 500;
 
 /**
  * Creates the operations of moves, resizes and replacements that a process of the previous release
- * began during an upgrade. From then on the mover finishes them. The next round handles those
- * beyond the bound.
+ * began during an upgrade. The mover then finishes them. The next round handles those beyond the
+ * bound.
  */
 export async function adoptPreviousMoves(ctx: ControlContext): Promise<void> {
   await insertPreviousOperations(ctx.db, SETS_PER_ROUND_MAX);

@@ -6,12 +6,12 @@ import { toHostSnapshot, toPlanPolicy } from "../placement/host-snapshot.ts";
 import { capacityReason, type OperationDecision } from "./decide-operations.ts";
 
 /**
- * Books the next host of each set that stops first, so that nothing else takes the capacity while
- * the set stops. Returns the decisions, of which those wait that got no capacity. A forced drain
- * stops its sets all the same.
+ * Books capacity on the next host of each set that stops first, so that no other set takes it
+ * meanwhile. Returns the decisions. A decision without capacity becomes `wait`, except in a forced
+ * drain.
  *
- * The caller has locked other hosts. So this does not wait for a host that another transaction has
- * locked: the next round tries it again.
+ * The caller has locked other hosts, so this function waits for no locked host. The next round
+ * retries it.
  */
 export async function claimTargets(
   tx: Queryable,
@@ -37,7 +37,7 @@ export async function claimTargets(
   });
 }
 
-/** The capacity that the set needs on its next host. Undefined: the decision needs none. */
+/** Returns the claim on the next host, or undefined if the decision needs none. */
 function toClaim(decision: OperationDecision): NewClaim | undefined {
   if (decision.step !== "stop-first" || decision.targetId === undefined) return undefined;
   const { operation, template, targetId: hostId } = decision;

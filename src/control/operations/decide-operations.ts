@@ -26,7 +26,7 @@ import { reserveIfFits, computeGrowth } from "../placement/growth.ts";
 /** The next step of a waiting operation. */
 export type OperationDecision = { operation: WaitingOperation; template: SetTemplate } & (
   | { step: "resize" | "replace-first"; reason?: undefined }
-  /** `targetId` is the host that the plan gives the set. Undefined: a forced drain without one. */
+  /** `targetId` is the planned host. Undefined for a forced drain if no host has capacity. */
   | { step: "stop-first"; targetId: string | undefined; reason?: undefined }
   | { step: "wait"; reason: Reason }
 );
@@ -70,13 +70,13 @@ export async function decideOperations(
   return [...decisions, ...moves];
 }
 
-/** One pass for each limit of the budget that may be used up, and one with what is left. */
+/** One pass for each limit of the budget, and one with the remaining moves. */
 const PASSES_MAX = 3;
 
 /**
- * Chooses the moves that both the budget and the capacity of other hosts permit. A set that fits
- * nowhere uses up no budget, and a set that the budget denies holds no capacity. So after a denial
- * the rejected sets are planned again without the denied ones.
+ * Chooses the moves that both the budget and the capacity of other hosts permit. A set that fits on
+ * no host uses no budget, and a set that the budget denies uses no capacity. So after a denial,
+ * Berth plans the rejected sets again without the denied ones.
  */
 async function decideMoves(
   tx: Queryable,
@@ -183,7 +183,7 @@ function isResizeInPlace({ kind, isHostDraining }: WaitingOperation): boolean {
   return kind === "resize" && !isHostDraining;
 }
 
-/** Waiting resizes whose hosts have the capacity by now. Hosts that are drained are left out. */
+/** Finds waiting resizes whose hosts now have the capacity, except on draining hosts. */
 async function findFittingResizes(
   tx: Queryable,
   due: readonly WaitingOperation[],
@@ -205,9 +205,9 @@ async function findFittingResizes(
 }
 
 /**
- * A set that is ready is replaced first. A set that is not ready serves nothing, and its
- * replacement might never be ready either: it stops first. So do sets that have to keep their
- * identity, and sets of a service that permits no set beyond its replicas.
+ * Chooses the step of a move. A ready set is replaced first. A set that is not ready stops first,
+ * because it serves nothing, and its replacement might never be ready either. Sets with a volume,
+ * stopped sets, and sets of a service without surge also stop first.
  */
 function chooseStep(
   { desired, isAvailable, isForced, to }: WaitingOperation,

@@ -41,13 +41,13 @@ const LOCK_WAIT_MS = 100;
  * after the other.
  */
 export interface Mover {
-  /** Takes the next step of every operation that can go on. Returns how many sets took one. */
+  /** Advances every operation that can proceed. Returns how many advanced. */
   moveSets(): Promise<number>;
 }
 
 /**
- * Carries the operations of sets forward (see docs/internals/operations.md): moves by a drain or by
- * a user, and resizes without capacity on their hosts. Each step passes mayDisrupt (I14).
+ * Advances set operations (see docs/internals/operations.md): moves by a drain or by a user, and
+ * resizes without capacity on their hosts. Each step passes mayDisrupt (I14).
  *
  * A running set without a volume is replaced first: Berth removes it once its replacement is ready.
  * A set with a volume, or one that is stopped, stops first and is placed again as the same set.
@@ -57,7 +57,7 @@ export function createMover(
   { servicesPerRoundMax = SERVICES_PER_ROUND_MAX }: { servicesPerRoundMax?: number } = {},
 ): Mover {
   const cache = new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs });
-  /** The service that was last in the previous round, so that each service gets its turn. */
+  /** The last service of the previous round. The next round starts after it, which is fair. */
   let last = "";
   let tail: Promise<unknown> = Promise.resolve();
   return {
@@ -108,8 +108,8 @@ async function runRound(
 }
 
 /**
- * Runs a step of the round. If it fails, the log has the error, and the result is `otherwise`: the
- * other steps run, and the next round tries this one again.
+ * Runs a step of the round. If the step fails, it logs the error and returns `otherwise`. The other
+ * steps run, and the next round retries this one.
  */
 async function tryStep<T>(
   ctx: ControlContext,
@@ -120,7 +120,7 @@ async function tryStep<T>(
   try {
     return await run();
   } catch (error) {
-    ctx.log.warn({ err: error, step }, "a step of the mover failed; the next round tries it again");
+    ctx.log.warn({ err: error, step }, "a step of the mover failed; the next round retries it");
     return otherwise;
   }
 }
@@ -134,8 +134,8 @@ async function endDecidedReplacements(ctx: ControlContext): Promise<number> {
 }
 
 /**
- * Takes a step in a transaction that locks the service. An error concerns this service only: the
- * next round tries it again.
+ * Runs a step in a transaction that locks the service. An error affects only this service: the next
+ * round retries it.
  */
 async function withServiceLock(
   ctx: ControlContext,
@@ -178,9 +178,9 @@ async function beginOperations(
 }
 
 /**
- * Reads the due operations once their hosts are locked, because reports may change the sets while
- * a lock waits. A set may become ready and count against the budget, or get data that binds it to
- * its host. An operation whose host is not locked, but has to be, waits for the next round.
+ * Reads the due operations after locking their hosts, because reports may change the sets
+ * meanwhile. A set may become ready and count against the budget, or write data that binds it to
+ * its host. An operation that needs the lock of another host waits for the next round.
  */
 async function lockDueOperations(
   tx: UnitOfWork,
@@ -265,7 +265,7 @@ async function endReplacement(
   }
 }
 
-/** Ends operations that waited past their deadline. Their sets stay where they are. */
+/** Ends operations that waited past their deadline. Their sets are not moved. */
 async function expireOperations(ctx: ControlContext): Promise<void> {
   const expired = await listExpiredOperations(ctx.db, SETS_PER_ROUND_MAX);
   for (const { serviceId, setId } of expired) {
@@ -281,7 +281,7 @@ async function expireOperations(ctx: ControlContext): Promise<void> {
   }
 }
 
-/** Reports each drain once that missed its deadline. A forced one goes on without the budgets. */
+/** Reports, once, each drain that missed its deadline. A forced drain then ignores budgets. */
 async function reportMissedDrains(ctx: ControlContext): Promise<void> {
   await unitOfWork(ctx, async (tx) => {
     for (const { hostId, hostName: host, isForced, sets } of await listMissedDrains(tx)) {

@@ -16,18 +16,18 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 const HOSTS_PER_ROUND_MAX = 200;
 
 /**
- * Places sets that have left their previous host on the host where Berth has booked capacity for
- * them, and ends those claims. A set that the host does not take any more is due for the placer at
- * once. It also ends claims whose sets are removed or placed elsewhere.
+ * Places sets that have left their previous host on the host of their claims, and ends those
+ * claims. If the host no longer accepts a set, the set is immediately due for the placer. It also
+ * ends the claims of sets that are removed or placed elsewhere.
  *
- * It handles hosts one after the other. The next round tries a host again that fails.
+ * It handles hosts one after the other. The next round retries a host that failed.
  */
 export async function placeClaimedSets(ctx: ControlContext): Promise<void> {
   for (const hostId of await listHostsWithEndedClaims(ctx.db, HOSTS_PER_ROUND_MAX)) {
     try {
       await unitOfWork(ctx, (tx) => placeOnHost(tx, hostId));
     } catch (error) {
-      ctx.log.warn({ err: error, hostId }, "claims of a host not ended");
+      ctx.log.warn({ err: error, hostId }, "cannot end the claims of the host");
     }
   }
 }

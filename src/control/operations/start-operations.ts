@@ -10,7 +10,9 @@ import type { OperationDecision } from "./decide-operations.ts";
 /** A replacement that is not ready by then is removed, and the operation waits again. */
 const REPLACEMENT_DEADLINE_MS = 600_000;
 
-/** Takes the decided steps. The caller has locked the service. Returns how many sets took one. */
+/**
+ * Runs the decided steps. The caller has locked the service. Returns how many operations advanced.
+ */
 export async function startOperations(
   tx: UnitOfWork,
   service: ServiceRow,
@@ -60,7 +62,7 @@ async function replaceSets(
     setId,
     replacementSetId,
   }));
-  // An uncordon may have ended some of the operations meanwhile, as no lock protects them.
+  // An uncordon may have ended some of the operations meanwhile, because no lock protects them.
   const started = await startReplacing(tx, replacements, REPLACEMENT_DEADLINE_MS);
   for (const { operation, template } of replaced) {
     const replacementSetId = newIds.get(operation.setId);

@@ -36,7 +36,7 @@ export interface RefreshedFleet {
 interface LoadedFleet {
   fleet: Fleet;
   policy: PlanPolicy;
-  /** Refreshes read the changes of all transactions that had not ended at this position. */
+  /** Refreshes read the changes of all transactions that were still running at this position. */
   position: RefreshPosition;
   hosts: Map<string, { name: string; version: string }>;
   censusAtMs: number;
@@ -177,8 +177,8 @@ export class FleetCache {
 
 /**
  * Whether the database failed over, or its server restarted. The new server may lack the last
- * commits of the former one, and may have used their transaction ids for others. Then changes since
- * the known position say nothing, and the fleet is loaded again.
+ * commits of the previous one, and may have reused their transaction ids. In that case a refresh
+ * could miss changes, so the cache loads the fleet again.
  */
 function hasServerChanged(position: RefreshPosition, known: RefreshPosition): boolean {
   return (

@@ -8,7 +8,7 @@ import {
   type Resources,
 } from "../../scheduler/placement/model.ts";
 
-/** The amounts to book in addition to the booked ones. */
+/** Computes the amounts to book in addition to the booked ones. */
 export function computeGrowth(booked: SetSize, to: SetSize): Resources {
   return {
     cpuMillis: Math.max(0, to.cpuMillis - booked.cpuMillis),
@@ -19,8 +19,8 @@ export function computeGrowth(booked: SetSize, to: SetSize): Resources {
 }
 
 /**
- * Whether a host has capacity for these amounts: those of a set, or its growth. If so, `host`
- * counts them, so that the next call adds to them.
+ * Adds the amounts to `host` if they fit. Returns whether they did. The amounts are those of a set,
+ * or its growth.
  */
 export function reserveIfFits(host: HostSnapshot, policy: PlanPolicy, growth: Resources) {
   const pool = policy.pools.find((candidate) => candidate.pool === host.pool);

@@ -37,9 +37,9 @@ import { buildPlacementRequests } from "./placement-requests.ts";
 const SETS_PER_BATCH_MAX = 4_000;
 /** After a batch of mostly rejections: many sets wait, and some are new. */
 const SETS_PER_MIXED_BATCH_MAX = 500;
-/** After a batch of rejections only, also in the next run. A new set waits for such a batch. */
+/** After a batch of rejections only, even in the next run. A new set waits for such a batch. */
 const SETS_PER_RETRY_BATCH_MAX = 100;
-/** Up to this number a statement per set is faster, as its generic plan exists. */
+/** Up to this number a statement per set is faster, because its generic plan exists. */
 const SINGLE_SET_COMMITS_MAX = 4;
 const BATCHES_PER_RUN_MAX = 200;
 /** Below the timeout of a job, because many due retries may fill any number of batches. */
@@ -81,7 +81,7 @@ export interface Placer {
 }
 
 export interface PlacerOptions {
-  /** Called when a batch hangs. The process should end, so that another takes the work over. */
+  /** Called when a batch hangs. The process should exit, so that another places the sets. */
   onHung?: () => void;
   batchMsMax?: number;
 }
@@ -265,7 +265,7 @@ function commitBatch(
 ): Promise<CommittedPlacement[]> {
   const isLarge = rejections.length > 0 || placements.length > SINGLE_SET_COMMITS_MAX;
   return tx.sendWithCommit(async () => {
-    // All start at once: a statement that waited for another would come after the commit.
+    // All start together: a statement that waited for another would come after the commit.
     const [, placed] = await Promise.all([
       isLarge && useCustomPlans(tx),
       commitAll(tx, placements, policyVersion, hostVersion),
@@ -289,7 +289,7 @@ async function commitAll(
   return (await Promise.all(each)).flat();
 }
 
-/** The version of the host row of a plan with one placement, as most plans are. */
+/** Finds the version of the host row if the plan has one placement. Most plans have one. */
 function findOnlyHostVersion(
   placements: readonly PlacementInput[],
   cache: FleetCache,

@@ -28,12 +28,12 @@ export async function retryPending(
   });
 }
 
-/** The age of the most overdue pending set in milliseconds. Undefined: no set is due. */
+/** Finds for how long the most overdue pending set is due. Returns undefined if none is due. */
 export function findLongestOverdueMs(ctx: ControlContext): Promise<number | undefined> {
   return findLongestOverdueSetMs(ctx.db);
 }
 
-/** Services whose number of live sets differs from the desired one. At most 200 per call. */
+/** Finds services whose number of live sets differs from the desired one, at most 200. */
 export function findUnbalancedServices(ctx: ControlContext): Promise<string[]> {
   return listUnbalancedServices(ctx.db, SERVICES_PER_ROUND_MAX);
 }

@@ -17,8 +17,8 @@ import { findMissingGrants } from "../tenancy/grants.ts";
 import { countWithinQuota } from "../tenancy/quota.ts";
 
 /**
- * 32 hooks of 32 rules each; of a service whose rules changed often Berth considers the largest
- * wants.
+ * 32 hooks with 32 rules each, twice. If the rules of a service changed more often, only the
+ * largest requests count.
  */
 const HELD_RULES_MAX = 2_048;
 export interface ServiceDecision extends ReplicasDecision {
@@ -30,9 +30,9 @@ export interface ServiceDecision extends ReplicasDecision {
 
 /**
  * Decides how many sets a locked service should have now: from the replicas that users chose, the
- * held demands, and its policy. The tenant's quota and grants limit the wants of alerts. A request
- * of users beyond them fails elsewhere (assertWithinQuota, assertGranted). Writes nothing; may
- * lock the tenant's row.
+ * held demands, and its policy. The tenant's quota and grants limit the requests of alerts. A
+ * request of users beyond them fails elsewhere (assertWithinQuota, assertGranted). Writes nothing;
+ * may lock the tenant's row.
  */
 export async function decideServiceReplicas(
   tx: Queryable,
@@ -42,9 +42,9 @@ export async function decideServiceReplicas(
 }
 
 /**
- * Decides for a locked service that users change from `before` to `after`. A scale-in of theirs
- * applies at once, unless a scale-in after alerts is in progress: that goes on in its steps. Marks
- * the service due, so that its demands follow.
+ * Decides for a locked service that a user changes from `before` to `after`. The user's scale-in
+ * applies immediately, unless a scale-in after alerts is in progress: that one continues in steps.
+ * Marks the service due, so that its demands are evaluated.
  */
 export async function decideChangedService(
   tx: Queryable,

@@ -46,8 +46,8 @@ export interface ControlSettings {
   /** The time between the expiry of a lease and the replacement of the host's sets. */
   hostLostGraceMs: number;
   /**
-   * If a larger share of a pool's hosts is lost at once, Berth replaces no sets (I12). A single
-   * lost host is always replaced.
+   * If a larger share of a pool's hosts goes down together, Berth replaces none of their sets
+   * (I12). A single lost host is always replaced.
    */
   lostHostsPercentMax: number;
   /** A host whose last report is older gets no new sets. */
@@ -85,7 +85,7 @@ export interface UnitOfWork extends Queryable {
    */
   sendWithCommit<T>(send: () => Promise<T>): Promise<T>;
   /**
-   * Dispatches effects after the commit that a statement of the transaction has written already.
+   * Registers effects that a statement has already written, for dispatch after the commit.
    */
   dispatchAfterCommit(effects: CommittedEffects): void;
 }
@@ -108,7 +108,7 @@ export interface JobQueue {
 }
 
 /**
- * Wakes waiters in all processes. A lost signal costs its waiter at most one poll interval, as each
+ * Wakes waiters in all processes. A lost signal costs its waiter at most one poll interval: each
  * waiter reads the database again after its wait, however the wait ends.
  */
 export interface Signals {
@@ -156,7 +156,7 @@ export interface TokenCache {
   find(secretHash: string): Caller | undefined;
   /** Whether the secret was rejected within the last seconds. */
   isRejected(secretHash: string): boolean;
-  /** Caches the result of `lookUp`, also a rejection, unless `clear` ran meanwhile. */
+  /** Caches the result of `lookUp`, even a rejection, unless `clear` ran meanwhile. */
   remember(
     secretHash: string,
     lookUp: () => Promise<Caller | undefined>,

@@ -14,7 +14,7 @@ export interface IdempotentRequest {
   requestHash: string;
 }
 
-/** A stored answer. The caller has encrypted `body`, as it may contain secrets. */
+/** A stored response. The caller has encrypted `body`, because it may contain secrets. */
 export interface IdempotentAnswer {
   status: number;
   body: string;

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { ControlContext, SignalChannel } from "./context.ts";
 
-/** The longest wait between two reads, as signals may be lost. */
+/** The longest wait between two reads, because signals may be lost. */
 const POLL_MS_MAX = 1_000;
-/** The shortest time between two reads, as a large service causes thousands of signals. */
+/** The shortest time between two reads, because a large service causes thousands of signals. */
 const READ_GAP_MS = 100;
 /** A slow read is repeated later, so that a wait uses at most a fifth of a connection. */
 const PAUSE_PER_READ = 5;

@@ -86,7 +86,7 @@ export async function patchService(
       data: { service: name, changed: Object.keys(patch), revision: changed.targetRevision },
     });
     await reconcileServiceSets(tx, changed);
-    // Last, as hosts are locked before sets. Only pending sets use a priority.
+    // Last, because hosts are locked before sets. Only pending sets use a priority.
     if (changed.priority !== service.priority)
       await updatePendingPriority(tx, service.id, changed.priority);
     const effects = describe(service, changed, patch);
@@ -162,9 +162,7 @@ function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): s
     );
   }
   if (patch.placement)
-    effects.push(
-      "The placement is used for sets placed from now on; placed sets stay where they are.",
-    );
+    effects.push("Sets placed from now on use the new placement. Placed sets are not moved.");
   if (after.onHostLost !== before.onHostLost) effects.push(hostLostEffects[after.onHostLost]);
   if (after.priority !== before.priority)
     effects.push("Pending sets and sets created from now on have the new priority.");

@@ -15,7 +15,7 @@ const batchLimits = { keysMax: 50, batchesMax: 2 };
 /** Requests of one tenant that wait for a batch or are part of one. */
 const CALLERS_PER_TENANT_MAX = 256;
 
-/** Undefined: the service is not stored, and its caller decides alone. */
+/** Undefined if the service is not stored. Its caller then inserts it in a transaction. */
 type BatchOutcome = StoredService | { error: unknown } | undefined;
 
 interface TenantBatches {
@@ -46,7 +46,7 @@ export class ServiceBatches implements ServiceInserter {
     try {
       const outcome = await batches.insert(service);
       if (outcome && "error" in outcome) throw outcome.error;
-      // Within the bound of callers, as this transaction may wait for the tenant's row.
+      // Still counted as a caller, because this transaction may wait for the tenant's row.
       return outcome ?? (await insertChecked());
     } finally {
       batches.callers--;
@@ -67,9 +67,9 @@ export class ServiceBatches implements ServiceInserter {
 }
 
 /**
- * Inserts the services with one statement. If their sum is not far from the quota, the statement
- * inserts none. Then each has a statement of its own, one after the other, as most of them may be
- * far from it.
+ * Inserts the services with one statement. Without an ample quota for all of them, the statement
+ * inserts none. Each service then has a statement of its own, because the quota may be ample for
+ * most of them.
  */
 async function insertBatch(
   db: Db,

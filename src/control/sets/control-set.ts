@@ -44,7 +44,7 @@ export async function controlSet(
   });
 }
 
-/** A set that is on a host and is to stay. Throws not-found, state-conflict. */
+/** Finds a live set that is on a host. Throws not-found, state-conflict. */
 export async function findPlacedSet(
   tx: Queryable,
   setId: string,

@@ -23,7 +23,7 @@ export async function deleteSet(
   scope: string | null,
   setId: string,
 ): Promise<BerthSet> {
-  // Read it first: the transaction deletes a pending set at once.
+  // Read it first: the transaction deletes a pending set immediately.
   const before = await getSet(ctx, scope, setId);
   await unitOfWork(ctx, async (tx) => {
     const set = await findSet(tx, setId, scope);

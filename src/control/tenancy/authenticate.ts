@@ -6,9 +6,9 @@ import type { ControlContext } from "../runtime/context.ts";
 const SECRET_CHARS_MAX = 256;
 
 /**
- * Finds the caller of a bearer secret. Undefined: the token is unknown, revoked or expired. One
- * query by the hash, unless CallerTokenCache has it. Throws if the database does not respond, so
- * that a fault admits no caller.
+ * Finds the caller of a bearer secret. Returns undefined if the token is unknown, revoked or
+ * expired. It runs one query by the hash, unless CallerTokenCache has the caller. Throws if the
+ * database does not respond, so that a fault admits no caller.
  */
 export async function authenticate(
   ctx: ControlContext,

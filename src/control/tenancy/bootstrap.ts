@@ -29,8 +29,8 @@ const FIRST_TOKEN_SECONDS = 86_400;
  * Creates missing objects that each installation needs: the tenant "default", the host pool
  * "default" and an admin token. `adminSecret` becomes the secret of an admin token. Without it, a
  * token is created only if no valid admin token exists; only this call returns its secret. It
- * expires after FIRST_TOKEN_SECONDS, as a secret that was shown at a start may be stored in the
- * journal of the machine. Several processes may call it at each start.
+ * expires after FIRST_TOKEN_SECONDS, because the journal of the machine may contain a secret that
+ * was shown at a start. Several processes may call it at each start.
  */
 export async function ensureBootstrap(
   ctx: ControlContext,

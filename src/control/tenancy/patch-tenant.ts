@@ -19,8 +19,8 @@ const SERVICES_NAMED_MAX = 20;
 /**
  * Changes the quota and the grants of a tenant at the given generation.
  *
- * Services that exist keep running with their placement and priority, and Berth goes on replacing
- * their sets. Their next change or scale-out needs the grants again. The effects name them.
+ * Services that exist keep running with their placement and priority, and Berth continues to
+ * replace their sets. Their next change or scale-out needs the grants again. The effects name them.
  * Throws not-found and generation-mismatch.
  */
 export async function patchTenant(

@@ -4,8 +4,8 @@ import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 
 /**
- * Refuses a token from now on; other processes may know its holder for two seconds more
- * (CallerTokenCache). Revoking twice changes nothing more. Throws not-found.
+ * Revokes a token. Other processes may accept the token for up to 2 s (CallerTokenCache). A second
+ * revocation changes nothing. Throws not-found.
  */
 export async function revokeToken(ctx: ControlContext, tokenId: string): Promise<void> {
   await unitOfWork(ctx, async (tx) => {

@@ -15,9 +15,9 @@ import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 
 /**
- * Replaces a token with a new one of the same name, role, tenant and lifetime. The former token
- * ends after `overlapSeconds`, or at its own end. A token has at most one successor, so that the
- * number of valid tokens is bounded: a further rotation replaces the successor.
+ * Replaces a token with a new one of the same name, role, tenant and lifetime. The previous token
+ * expires after `overlapSeconds`, or at its own expiry. A token has at most one successor, so that
+ * the number of valid tokens is bounded: a further rotation replaces the successor.
  *
  * Throws not-found, and state-conflict for a token that is not valid, was rotated before, or is of
  * a hook or an enrollment.
