@@ -102,7 +102,7 @@ export function changeContainer(history: ContainerHistories, name: string): Cont
 }
 
 /** Identifies a run of a container; undefined for a container that never ran. */
-export function runIdOf(seen: ObservedContainer): string | undefined {
+export function getRunId(seen: ObservedContainer): string | undefined {
   return seen.startedAt === undefined ? undefined : `${seen.dockerId}@${seen.startedAt}`;
 }
 
@@ -112,7 +112,7 @@ export function noteContainer(
   seen: ObservedContainer,
   { isWanted, hasRun, nowMs }: { isWanted: boolean; hasRun: boolean; nowMs: number },
 ): boolean {
-  const run = runIdOf(seen);
+  const run = getRunId(seen);
   const isFirstSight = known.run === undefined;
   if (run !== undefined && run !== known.run) beginRun(known, run, hasRun && isFirstSight, nowMs);
   noteOomKills(known, seen, nowMs);
@@ -132,7 +132,7 @@ export function noteContainer(
 }
 
 function noteOomKills(known: ContainerHistory, seen: ObservedContainer, nowMs: number): void {
-  const run = runIdOf(seen);
+  const run = getRunId(seen);
   if (known.lastCountedRun !== run) known.oomKillsInRun = 0;
   known.lastCountedRun = run;
   const more = seen.oomKills - known.oomKillsInRun;
@@ -190,7 +190,7 @@ export function noteFailedRuns(
   names: readonly string[],
 ): void {
   for (const seen of observed?.containers ?? []) {
-    if (names.includes(seen.name)) changeContainer(history, seen.name).failedRun = runIdOf(seen);
+    if (names.includes(seen.name)) changeContainer(history, seen.name).failedRun = getRunId(seen);
   }
 }
 
@@ -206,7 +206,7 @@ export function noteProbe(
   nowMs: number,
 ): void {
   const known = changeContainer(history, seen.name);
-  if (known.run !== runIdOf(seen)) return;
+  if (known.run !== getRunId(seen)) return;
   known.probes++;
   if (result.healthy) {
     known.isHealthy = true;

@@ -19,7 +19,7 @@ export interface PersistedCounts {
 }
 
 /** Returns undefined if there is nothing to persist, as for most sets. */
-export function persistedHistoryOf({
+export function toPersistedHistory({
   overRootfs,
   containers,
 }: SetHistory): PersistedHistory | undefined {

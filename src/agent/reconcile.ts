@@ -6,7 +6,7 @@ import {
   type ContainerHistory,
   containerHistory,
   hasExited,
-  runIdOf,
+  getRunId,
   memoryUsageText,
 } from "./container-history.ts";
 import type { DesiredLocalSet, SetHistory } from "./set-history.ts";
@@ -165,7 +165,7 @@ interface LocalContainerStatus {
   phase: "not-started" | "running" | "exited" | "completed";
 }
 
-function statusOf(
+function computeStatus(
   template: ContainerTemplate,
   seen: ObservedContainer,
   infraStartedAt: string | undefined,
@@ -173,14 +173,14 @@ function statusOf(
 ): LocalContainerStatus {
   const { name } = template;
   const known = containerHistory(history, name);
-  return { name, template, seen, known, phase: phaseOf() };
+  return { name, template, seen, known, phase: computePhase() };
 
-  function phaseOf(): LocalContainerStatus["phase"] {
+  function computePhase(): LocalContainerStatus["phase"] {
     if (isUp(seen)) return "running";
     const isOfThisRun =
       hasExited(seen) && Date.parse(seen.startedAt ?? "") >= Date.parse(infraStartedAt ?? "");
     if (!isOfThisRun) return "not-started";
-    if (known.failedRun === runIdOf(seen)) return "exited"; // stopped by a failed attempt
+    if (known.failedRun === getRunId(seen)) return "exited"; // stopped by a failed attempt
     const { on } = template.options.restart;
     return on === "never" || (on === "failure" && seen.exitCode === 0) ? "completed" : "exited";
   }
@@ -195,7 +195,7 @@ function keepRunning(
 ): Verdict {
   const statuses = set.template.containers.flatMap((template) => {
     const seen = observed.containers.find((candidate) => candidate.name === template.name);
-    return seen ? [statusOf(template, seen, observed.infra?.startedAt, history)] : [];
+    return seen ? [computeStatus(template, seen, observed.infra?.startedAt, history)] : [];
   });
   const failed = history.hasRun ? undefined : findFailedStart(statuses);
   if (failed) return { action: failed, state: "starting", ready: false, reason: failed.reason };
@@ -211,15 +211,15 @@ function keepRunning(
   const report = {
     state: hasRun ? ("running" as const) : ("starting" as const),
     ready: isComplete && statuses.every(isReady),
-    reason: reasonOf(statuses, history) ?? ioUnenforceableReason(set.template, observed) ?? null,
+    reason: findReason(statuses, history) ?? ioUnenforceableReason(set.template, observed) ?? null,
   };
-  if (due.length > 0) return { action: { kind: "start", containers: namesOf(due) }, ...report };
+  if (due.length > 0) return { action: { kind: "start", containers: listNames(due) }, ...report };
   const resizeAtMs = areLimitsApplied(set.template, observed) ? Infinity : history.resize.retryAtMs;
   if (resizeAtMs <= nowMs) return { action: { kind: "resize" }, ...report };
   const startAtMs = Math.min(resizeAtMs, ...startable.map(dueAtMs));
   const dueProbes = probed.filter(({ known }) => known.nextProbeAtMs <= nowMs);
   if (dueProbes.length > 0) {
-    const action = { kind: "probe" as const, containers: namesOf(dueProbes), untilMs: startAtMs };
+    const action = { kind: "probe" as const, containers: listNames(dueProbes), untilMs: startAtMs };
     return { action, ...report };
   }
   const untilMs = Math.min(startAtMs, ...probed.map(({ known }) => known.nextProbeAtMs));
@@ -227,7 +227,7 @@ function keepRunning(
   return { action, ...report };
 }
 
-function namesOf(statuses: readonly LocalContainerStatus[]): string[] {
+function listNames(statuses: readonly LocalContainerStatus[]): string[] {
   return statuses.map(({ name }) => name);
 }
 
@@ -270,7 +270,7 @@ function findFailedStart(
 ): Extract<SetAction, { kind: "fail" }> | undefined {
   for (const { name, template, seen, known, phase } of statuses) {
     const { health } = template.options;
-    const isUncounted = known.failedRun !== runIdOf(seen);
+    const isUncounted = known.failedRun !== getRunId(seen);
     if (phase === "exited" && isUncounted) {
       return fail(name, { ...exitReason(name, seen), phase: "start" }, true);
     }
@@ -292,7 +292,7 @@ function fail(name: string, reason: Reason, temporary: boolean) {
 }
 
 /** The first problem that keeps the set from its desired state; null if there is none. */
-function reasonOf(statuses: readonly LocalContainerStatus[], history: SetHistory): Reason | null {
+function findReason(statuses: readonly LocalContainerStatus[], history: SetHistory): Reason | null {
   if (history.failure) return history.failure;
   for (const status of statuses) {
     const reason = containerReason(status);
@@ -319,7 +319,7 @@ export function judgeContainer(
 ): { ready: boolean; reason: Reason | null } {
   const seen = observed.containers.find((candidate) => candidate.name === template.name);
   if (!seen) return { ready: false, reason: null };
-  const status = statusOf(template, seen, observed.infra?.startedAt, history);
+  const status = computeStatus(template, seen, observed.infra?.startedAt, history);
   const isInfraUp = observed.infra?.state === "running";
   const reason = containerReason(status) ?? status.known.outOfMemory ?? null;
   return { ready: isInfraUp && isReady(status), reason };

@@ -38,7 +38,7 @@ export interface OverRootfs {
   usedBytes: number;
   /** The agent stopped the set for that. It stays stopped until its containers are replaced. */
   isStopped: boolean;
-  /** The containers concerned (see `specKeyOf`). */
+  /** The containers concerned (see `computeSpecKey`). */
   specKey: string;
 }
 
@@ -98,7 +98,7 @@ export function enterGeneration(
   history.gaveUp = false;
   history.resize = newResizeHistory();
   noteSuccess(history);
-  const specKey = specKeyOf(desired);
+  const specKey = computeSpecKey(desired);
   if (!holdsStop(history.overRootfs, desired, specKey)) history.overRootfs = undefined;
   if (desired.desired !== "running") history.hasRun = false;
   else if (history.specKey !== specKey) history.hasRun = hasRunBefore(specKey);
@@ -120,7 +120,7 @@ function holdsStop(
 }
 
 /** Equal for sets with equal containers. */
-export function specKeyOf(set: LocalSetSpec): string {
+export function computeSpecKey(set: LocalSetSpec): string {
   const names = [INFRA_CONTAINER, ...set.template.containers.map(({ name }) => name)];
   return names.map((name) => specHash(set, name)).join(".");
 }

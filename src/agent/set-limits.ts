@@ -48,11 +48,11 @@ export function toCpuShares(weight: number): number {
 }
 
 export function setLimits({ cpuMillis, memoryBytes }: Amounts): Limits {
-  return limitsOf({ cpuMillis, memoryBytes, pidsMax: SET_PIDS_MAX });
+  return toLimits({ cpuMillis, memoryBytes, pidsMax: SET_PIDS_MAX });
 }
 
 /** Reserves all memory that the set is booked for. */
-function limitsOf({ cpuMillis, memoryBytes, pidsMax }: Amounts & { pidsMax: number }): Limits {
+function toLimits({ cpuMillis, memoryBytes, pidsMax }: Amounts & { pidsMax: number }): Limits {
   return {
     cpuQuotaUs: cpuQuotaUs(cpuMillis),
     cpuShares: cpuShares(cpuMillis),
@@ -76,7 +76,7 @@ export function widenedLimits(seen: Limits | undefined, wanted: Limits): Limits 
 }
 
 /** `limits` with the memory of `other`. */
-export function withMemoryOf(other: Limits, limits: Limits): Limits {
+export function copyMemoryLimits(other: Limits, limits: Limits): Limits {
   const { memoryBytes, reservationBytes } = other;
   return { ...limits, memoryBytes, reservationBytes };
 }
@@ -86,7 +86,7 @@ export function containerLimits(
   template: Amounts,
   { cpuPercent, memoryPercent }: { cpuPercent: number; memoryPercent: number },
 ): Limits {
-  return limitsOf({
+  return toLimits({
     cpuMillis: (template.cpuMillis * cpuPercent) / 100,
     memoryBytes: containerMemoryBytes(template, { memoryPercent }),
     pidsMax: containerPidsMax,

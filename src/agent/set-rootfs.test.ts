@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { localSet } from "../../test/support/agent/local-set.ts";
 import { infraStartedAtMs, observedSet } from "../../test/support/fleet/observed-set.ts";
-import { persistedHistoryOf, restoreHistory } from "./persisted-history.ts";
+import { toPersistedHistory, restoreHistory } from "./persisted-history.ts";
 import { reconcile } from "./reconcile.ts";
 import {
   type DesiredLocalSet,
@@ -103,7 +103,7 @@ describe("a set whose containers write to their root file systems", () => {
 
   it("stays stopped after a restart of the agent, unless the policy has changed", () => {
     write({ app: limitBytes, log: 1 }, { stops: true });
-    const persisted = structuredClone(persistedHistoryOf(history));
+    const persisted = structuredClone(toPersistedHistory(history));
     for (const stops of [true, false]) {
       history = newSetHistory();
       restoreHistory(history, persisted, stops);

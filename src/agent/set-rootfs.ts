@@ -1,7 +1,7 @@
 import { describeBytes } from "../lib/text/describe-bytes.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { changeContainer } from "./container-history.ts";
-import { type DesiredLocalSet, type SetHistory, specKeyOf } from "./set-history.ts";
+import { type DesiredLocalSet, type SetHistory, computeSpecKey } from "./set-history.ts";
 import { specHash } from "./spec-hash.ts";
 
 /** A change of usage is reported if it exceeds this share of the set's `rootfs`. */
@@ -55,7 +55,7 @@ export function noteRootfs(
     },
     usedBytes: totalBytes,
     isStopped: measured.stops,
-    specKey: specKeyOf(desired),
+    specKey: computeSpecKey(desired),
   };
   return true;
 }

@@ -4,7 +4,7 @@ import { probeContainers } from "./probe-containers.ts";
 import { runStep, type Step } from "./run-step.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { noteFailedRuns } from "./container-history.ts";
-import { persistedHistoryOf, restoreHistory } from "./persisted-history.ts";
+import { toPersistedHistory, restoreHistory } from "./persisted-history.ts";
 import { reconcile, type Verdict } from "./reconcile.ts";
 import { reportSet } from "./report-set.ts";
 import {
@@ -17,13 +17,13 @@ import {
   noteRunning,
   noteSuccess,
   type SetHistory,
-  specKeyOf,
+  computeSpecKey,
 } from "./set-history.ts";
 import { noteResized } from "./resize-history.ts";
 import { noteRootfs } from "./set-rootfs.ts";
 import type { SetRunnerContext } from "./set-runner-context.ts";
 import { advanceState } from "./set-state.ts";
-import { failureOf, type StepKind, type StepFailure } from "./step-failure.ts";
+import { toStepFailure, type StepKind, type StepFailure } from "./step-failure.ts";
 
 /** Bounds of the exponential backoff after failed observations. */
 const OBSERVE_RETRY_MS_MIN = 500;
@@ -157,7 +157,7 @@ export class SetRunner {
   }
 
   #persist(): void {
-    const persisted = persistedHistoryOf(this.#history);
+    const persisted = toPersistedHistory(this.#history);
     const text = persisted && JSON.stringify(persisted);
     if (text === this.#persistedText) return;
     this.#persistedText = text;
@@ -222,7 +222,7 @@ export class SetRunner {
   #noteUnseen(error: unknown): void {
     const desired = this.#desired;
     if (desired?.desired !== "running" || this.#history.hasRun || this.#history.gaveUp) return;
-    this.#noteFailure(failureOf(error, "observe"), "observe");
+    this.#noteFailure(toStepFailure(error, "observe"), "observe");
     const nowMs = this.#context.clock.nowMs();
     this.#report(desired, reconcile(desired, this.#observed, this.#history, nowMs));
   }
@@ -259,7 +259,7 @@ export class SetRunner {
     const history = this.#history;
     if (verdict.state === "running" && !history.hasRun) {
       noteRunning(history);
-      this.#context.onRan(this.#setId, specKeyOf(desired));
+      this.#context.onRan(this.#setId, computeSpecKey(desired));
       verdict.reason = null;
     }
     history.state = advanceState(history.state, verdict.state);
@@ -305,7 +305,7 @@ export class SetRunner {
       if (abort.signal.aborted) {
         log.debug({ ...fields, outcome: "aborted", durationMs: durationMs() }, "set action");
       } else {
-        const failure = failureOf(error, action.kind);
+        const failure = toStepFailure(error, action.kind);
         this.#noteFailure(failure, action.kind);
         log.warn(
           {

@@ -39,7 +39,7 @@ function computeHash(set: LocalSetSpec, container: string): string {
     restoreVolumeId: set.restoreVolumeId,
   };
   if (container === INFRA_CONTAINER) {
-    return hashOf({
+    return hashJson({
       ...common,
       sysctls: template.sysctls,
       networks: template.networks,
@@ -56,7 +56,7 @@ function computeHash(set: LocalSetSpec, container: string): string {
     memoryPercent: _memory,
     ...options
   } = found.options;
-  return hashOf({
+  return hashJson({
     ...common,
     image: found.image,
     index: found.index,
@@ -69,7 +69,7 @@ function computeHash(set: LocalSetSpec, container: string): string {
  * SHA-256 of the value as JSON with sorted keys and without undefined members, shortened to 128
  * bits.
  */
-function hashOf(value: unknown): string {
+function hashJson(value: unknown): string {
   return createHash("sha256").update(canonicalJson(value)).digest("hex").slice(0, 32);
 }
 

@@ -23,7 +23,7 @@ export interface StepFailure {
 }
 
 /** Converts the error of a step for the history and the report. */
-export function failureOf(error: unknown, during: StepKind): StepFailure {
+export function toStepFailure(error: unknown, during: StepKind): StepFailure {
   const message = error instanceof Error ? error.message : String(error);
   const text = truncate(message, 2_000);
   if (error instanceof AgentError) {

@@ -6,7 +6,7 @@ import { isAborted } from "./aborted.ts";
 import { type Clock, delay } from "./clock.ts";
 import type { Reason } from "../contracts/common/primitives.ts";
 import type { LocalVolume, VolumePort } from "./ports/volume-port.ts";
-import { failureOf } from "./step-failure.ts";
+import { toStepFailure } from "./step-failure.ts";
 import { Wakeup } from "./wakeup.ts";
 
 /** Requests within this time share one check. */
@@ -120,7 +120,7 @@ export class VolumeGc {
         await port.purge(volumeId, signal);
       } catch (error) {
         if (isAborted(signal)) return;
-        const { reason } = failureOf(error, "remove");
+        const { reason } = toStepFailure(error, "remove");
         if (reason.code === "volume-refused") continue; // retained, or in use by a set
         this.#reasons.set(volumeId, reason);
         log.warn({ err: error, volumeId }, "cannot purge the volume");

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
-import { blockDeviceOf } from "../../src/agent/adapters/machine/block-device.ts";
+import { findBlockDevice } from "../../src/agent/adapters/machine/block-device.ts";
 import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import type { LocalSetSpec, ObservedLocalSet, SetPort } from "../../src/agent/ports/set-port.ts";
 import { ioUnenforceableReason, areLimitsApplied } from "../../src/agent/set-limits.ts";
@@ -74,7 +74,7 @@ async function ioLimitsOf(set: LocalSetSpec, name: string) {
 /** The same limits for both devices that a set writes to. */
 async function onBoth(limits: IoLimits): Promise<Record<string, IoLimits>> {
   const { DockerRootDir } = (await docker.info()) as { DockerRootDir: string };
-  const disk = await blockDeviceOf(DockerRootDir);
+  const disk = await findBlockDevice(DockerRootDir);
   const mounts = await readFile("/proc/self/mountinfo", "utf8");
   const volume = mounts.split("\n").find((line) => line.includes(` ${harness.root}/`));
   return { [disk ?? ""]: limits, [volume?.split(" ")[2] ?? ""]: limits };

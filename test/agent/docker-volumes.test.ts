@@ -193,7 +193,7 @@ describe("sets with a volume on Docker", () => {
   it("a set of which only a volume remains is observed, and its removal completes", async () => {
     const set = withVolume();
     await volumes.ensure({ ...set, sizeBytes }, signal);
-    await writeFile(join(volumes.dataPathOf(set), "file"), "precious");
+    await writeFile(join(volumes.getDataPath(set), "file"), "precious");
     openPorts();
     expect(await port.observe(signal)).toMatchObject([{ setId: set.setId, containers: [] }]);
     await port.remove(set.setId, signal);
@@ -203,7 +203,7 @@ describe("sets with a volume on Docker", () => {
     await port.prepare(heir, signal);
     expect(
       await readFile(
-        join(volumes.dataPathOf({ setId: heir.setId, restoreFrom: trashed?.volumeId }), "file"),
+        join(volumes.getDataPath({ setId: heir.setId, restoreFrom: trashed?.volumeId }), "file"),
         "utf8",
       ),
     ).toBe("precious");

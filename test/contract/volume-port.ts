@@ -41,7 +41,7 @@ function describeLifecycle(c: VolumeContract): void {
   it("creates and lists a mounted volume that any user may write to", async () => {
     const spec = c.newSpec();
     const made = await c.port.ensure(spec, signal);
-    expect(made.dataPath).toBe(c.port.dataPathOf(spec));
+    expect(made.dataPath).toBe(c.port.getDataPath(spec));
     await writeFile(join(made.dataPath, "file"), "written");
     expect(await c.only()).toEqual({
       volumeId: made.volumeId,
@@ -168,7 +168,7 @@ function describeLifecycle(c: VolumeContract): void {
     await c.harness.reboot();
     const next = c.openPort();
     expect(await c.only(next)).toMatchObject({ state: "live", usedBytes: undefined });
-    await expect(writeFile(join(next.dataPathOf(spec), "lost"), "")).rejects.toThrow();
+    await expect(writeFile(join(next.getDataPath(spec), "lost"), "")).rejects.toThrow();
     await next.ensure(spec, signal);
     expect(await check()).toBe(true);
   });
@@ -206,7 +206,7 @@ function describeLifecycle(c: VolumeContract): void {
     const heir = c.newSpec({ restoreFrom: volumeId, generation: 7 });
     expect(await c.port.ensure(heir, signal)).toEqual({
       volumeId,
-      dataPath: c.port.dataPathOf(heir),
+      dataPath: c.port.getDataPath(heir),
     });
     expect(await check()).toBe(true);
     expect(await c.only()).toMatchObject({ setId: heir.setId, state: "live" });

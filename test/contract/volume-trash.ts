@@ -93,7 +93,7 @@ export function describeTrash(c: VolumeContract): void {
   it("I7, I12: purges nothing before the control plane's first answer, and no volume that a set wants", async () => {
     const spec = c.newSpec();
     const { volumeId } = await c.port.ensure(spec, signal);
-    const check = await checked(c.port.dataPathOf(spec), MiB);
+    const check = await checked(c.port.getDataPath(spec), MiB);
     await c.port.trash(spec.setId, signal);
     c.nowMs += 2 * retentionMs;
     const unsynced = c.openUnsyncedPort({ purgesEarly: true });

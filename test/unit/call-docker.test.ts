@@ -5,7 +5,7 @@ import {
   callDocker,
   dockerMessage,
   dockerStatus,
-  refusalOf,
+  findRefusal,
 } from "../../src/agent/adapters/docker/call-docker.ts";
 
 const { signal } = new AbortController();
@@ -29,7 +29,7 @@ it("has the daemon's message once in the log line of a refusal", async () => {
 it("has the daemon's message once in the log line of a more specific error", async () => {
   const refused = await refusedBy(400, "exec format error");
   const message = `"app" cannot be started: ${dockerMessage(refused)}`;
-  const options = { phase: "start" as const, temporary: false, cause: refusalOf(refused) };
+  const options = { phase: "start" as const, temporary: false, cause: findRefusal(refused) };
   const error = new AgentError("start-failed", message, options);
   expect(pino.stdSerializers.err(error).message).toBe(message);
 });

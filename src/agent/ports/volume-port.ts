@@ -26,7 +26,7 @@ export interface VolumePort {
    * The path of a set's data after `ensure` resolves. A container may be created with the path
    * earlier, but must not start.
    */
-  dataPathOf(spec: Pick<VolumeSpec, "setId" | "restoreFrom">): string;
+  getDataPath(spec: Pick<VolumeSpec, "setId" | "restoreFrom">): string;
   /**
    * Updates the facts that decide when a trashed volume expires. The port retains trashed volumes
    * that sets want, whatever their expiry. It expires other volumes only by both clocks, the host's

@@ -21,15 +21,15 @@ const dockerId = /^[0-9a-f]{64}$/;
  */
 export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): SetCgroups {
   const folders = createSetFolders(root, join(folder, hostId), version);
-  const placeOf = (...names: string[]) => ({ root, version, path: join(folder, hostId, ...names) });
+  const toPlace = (...names: string[]) => ({ root, version, path: join(folder, hostId, ...names) });
   /** Version 1 does not apply a cgroup's I/O limits to its children. */
-  const ioPlaceOf = (setId: string, dockerId: string) =>
-    version === 1 ? placeOf(setId, dockerId) : placeOf(setId);
+  const toIoPlace = (setId: string, dockerId: string) =>
+    version === 1 ? toPlace(setId, dockerId) : toPlace(setId);
   return {
     parentOf: (setId) => `/${folder}/${hostId}/${setId}`,
     async ensure(setId, limits) {
       const names = [folder, hostId, setId];
-      const place = placeOf(setId);
+      const place = toPlace(setId);
       try {
         const applied =
           version === 1 ? ensureVersion1(root, names, limits) : ensureVersion2(root, names, limits);
@@ -38,28 +38,28 @@ export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): S
         await limitMemory();
       } catch (error) {
         if (error instanceof AgentError) throw error;
-        if (codeOf(error) !== "EBUSY") throw cgroupFailed(error);
+        if (getErrorCode(error) !== "EBUSY") throw cgroupFailed(error);
         const usedBytes = readMemoryCharge(place);
         throw memoryInUse("the set", { usedBytes, wantedBytes: limits.memoryBytes }, error);
       }
     },
-    readContainer: async (setId, dockerId) => readLimits(placeOf(setId, dockerId)),
+    readContainer: async (setId, dockerId) => readLimits(toPlace(setId, dockerId)),
     async checkContainerMemory(setId, { dockerId, name }, memoryBytes) {
-      if (version === 2) checkMemory(placeOf(setId, dockerId), `"${name}"`, memoryBytes);
+      if (version === 2) checkMemory(toPlace(setId, dockerId), `"${name}"`, memoryBytes);
     },
-    read: async (setId) => readLimits(placeOf(setId)),
+    read: async (setId) => readLimits(toPlace(setId)),
     async limitIo(setId, dockerId, io) {
       try {
         if (version === 2) await delegateIo(root, [folder, hostId, setId]);
-        await writeIo(ioPlaceOf(setId, dockerId), io);
+        await writeIo(toIoPlace(setId, dockerId), io);
       } catch (error) {
         throw cgroupFailed(error);
       }
     },
-    readIo: async (setId, dockerId, devices) => readIo(ioPlaceOf(setId, dockerId), devices),
-    containerMemoryEvents: async (setId, dockerId) => readMemoryEvents(placeOf(setId, dockerId)),
+    readIo: async (setId, dockerId, devices) => readIo(toIoPlace(setId, dockerId), devices),
+    containerMemoryEvents: async (setId, dockerId) => readMemoryEvents(toPlace(setId, dockerId)),
     memoryUsage: async (setId) =>
-      readMemoryUsage(placeOf(setId), setId, (name) => (dockerId.test(name) ? name : undefined)),
+      readMemoryUsage(toPlace(setId), setId, (name) => (dockerId.test(name) ? name : undefined)),
     remove: (setId, signal) => folders.remove(setId, signal),
     list: () => folders.list(),
   };
@@ -143,7 +143,8 @@ async function limitMemoryVersion1(path: string, bytes: string): Promise<void> {
     await writeFile(memory, bytes);
     await writeExisting(withSwap, bytes);
   } catch (error) {
-    if (codeOf(error) !== "EINVAL") throw error; // EINVAL: the limit with swap is below the new one
+    // EINVAL: the limit with swap is below the new one
+    if (getErrorCode(error) !== "EINVAL") throw error;
     await writeExisting(withSwap, bytes);
     await writeFile(memory, bytes);
   }
@@ -183,6 +184,6 @@ async function delegateIo(root: string, names: readonly string[]): Promise<void>
     await writeFile(join(root, ...names.slice(0, position), "cgroup.subtree_control"), "+io");
 }
 
-function codeOf(error: unknown): unknown {
+function getErrorCode(error: unknown): unknown {
   return (error as { code?: unknown } | undefined)?.code;
 }

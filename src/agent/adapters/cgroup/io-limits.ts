@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { IoLimits } from "../../../contracts/api/set-template.ts";
 import { ioLimitNames } from "../../set-limits.ts";
 import { finiteOr } from "./finite-or.ts";
-import { type CgroupPlace, readFileOf } from "./read-cgroup.ts";
+import { type CgroupPlace, readCgroupFile } from "./read-cgroup.ts";
 import { writeExisting } from "./write-existing.ts";
 
 /**
@@ -32,7 +32,8 @@ export function readIo(place: CgroupPlace, devices: readonly string[]): IoLimits
 }
 
 function readVersion1(place: CgroupPlace, devices: readonly string[]): IoLimits[] | undefined {
-  const read = (of: CgroupPlace, name: keyof IoLimits) => readFileOf(of, "blkio", names[name][0]);
+  const read = (of: CgroupPlace, name: keyof IoLimits) =>
+    readCgroupFile(of, "blkio", names[name][0]);
   if (read(place, "readBytesPerSecond") === undefined) {
     const isOffered = read({ ...place, path: "" }, "readBytesPerSecond") !== undefined;
     return isOffered ? [] : undefined;
@@ -44,10 +45,12 @@ function readVersion1(place: CgroupPlace, devices: readonly string[]): IoLimits[
 }
 
 function readVersion2(place: CgroupPlace, devices: readonly string[]): IoLimits[] | undefined {
-  const text = readFileOf(place, "io", "io.max");
+  const text = readCgroupFile(place, "io", "io.max");
   if (text === undefined) {
-    const isDelegated = readFileOf(place, "io", "io.stat") !== undefined;
-    const controllers = readFileOf({ ...place, path: "" }, "io", "cgroup.controllers")?.split(" ");
+    const isDelegated = readCgroupFile(place, "io", "io.stat") !== undefined;
+    const controllers = readCgroupFile({ ...place, path: "" }, "io", "cgroup.controllers")?.split(
+      " ",
+    );
     if (isDelegated || !controllers?.includes("io")) return undefined;
   }
   return devices.map((device) =>

@@ -28,17 +28,17 @@ export interface CgroupPlace {
  */
 export function readLimits(place: CgroupPlace): Limits | undefined {
   const isFirst = place.version === 1;
-  const cpu = readFileOf(place, "cpu", isFirst ? "cpu.cfs_quota_us" : "cpu.max");
-  const share = readFileOf(place, "cpu", isFirst ? "cpu.shares" : "cpu.weight");
-  const memory = readFileOf(place, "memory", isFirst ? "memory.limit_in_bytes" : "memory.max");
+  const cpu = readCgroupFile(place, "cpu", isFirst ? "cpu.cfs_quota_us" : "cpu.max");
+  const share = readCgroupFile(place, "cpu", isFirst ? "cpu.shares" : "cpu.weight");
+  const memory = readCgroupFile(place, "memory", isFirst ? "memory.limit_in_bytes" : "memory.max");
   if (cpu === undefined || share === undefined || memory === undefined) return undefined;
-  const reserved = readFileOf(
+  const reserved = readCgroupFile(
     place,
     "memory",
     isFirst ? "memory.soft_limit_in_bytes" : "memory.low",
   );
   const [quota = "", ownPeriod] = cpu.split(" ");
-  const period = isFirst ? readFileOf(place, "cpu", "cpu.cfs_period_us") : ownPeriod;
+  const period = isFirst ? readCgroupFile(place, "cpu", "cpu.cfs_period_us") : ownPeriod;
   const isUnlimited = quota === "max" || quota === "-1";
   return {
     cpuQuotaUs: isUnlimited
@@ -47,7 +47,7 @@ export function readLimits(place: CgroupPlace): Limits | undefined {
     cpuShares: isFirst ? Number(share) : toCpuShares(Number(share)),
     memoryBytes: toLimit(memory) ?? Infinity,
     reservationBytes: toLimit(reserved),
-    pidsMax: toLimit(readFileOf(place, "pids", "pids.max")),
+    pidsMax: toLimit(readCgroupFile(place, "pids", "pids.max")),
   };
 }
 
@@ -70,8 +70,8 @@ export function readMemoryEvents(place: CgroupPlace): MemoryEvents | undefined {
     place.version === 1
       ? (["memory.oom_control", "memory.max_usage_in_bytes"] as const)
       : (["memory.events", "memory.peak"] as const);
-  const events = readFileOf(place, "memory", file);
-  const peak = readFileOf(place, "memory", peakFile);
+  const events = readCgroupFile(place, "memory", file);
+  const peak = readCgroupFile(place, "memory", peakFile);
   if (events === undefined) return undefined;
   return {
     oomKills: Number(/^oom_kill (\d+)$/m.exec(events)?.[1] ?? 0),
@@ -82,14 +82,14 @@ export function readMemoryEvents(place: CgroupPlace): MemoryEvents | undefined {
 /** All memory that the kernel charges, page cache included. */
 export function readMemoryCharge(place: CgroupPlace): number | undefined {
   const file = place.version === 1 ? "memory.usage_in_bytes" : "memory.current";
-  const charged = readFileOf(place, "memory", file);
+  const charged = readCgroupFile(place, "memory", file);
   return charged === undefined ? undefined : Number(charged);
 }
 
 /** Memory that the kernel cannot reclaim by dropping page cache. */
 export function readHeldMemory(place: CgroupPlace): number | undefined {
   const charged = readMemoryCharge(place);
-  const stat = readFileOf(place, "memory", "memory.stat");
+  const stat = readCgroupFile(place, "memory", "memory.stat");
   if (charged === undefined || stat === undefined) return undefined;
   // In version 1, values without "total" exclude the containers.
   const pattern =
@@ -136,7 +136,7 @@ function isMissing(error: unknown): boolean {
 }
 
 /** Undefined if the file does not exist. */
-export function readFileOf(
+export function readCgroupFile(
   { root, version, path }: CgroupPlace,
   controller: string,
   file: string,

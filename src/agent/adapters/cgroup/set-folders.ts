@@ -93,13 +93,13 @@ async function removeWhenEmpty(folder: string, signal: AbortSignal): Promise<voi
 }
 
 function isMissing(error: unknown): boolean {
-  return ["ENOENT", "ENOTDIR"].includes(codeOf(error));
+  return ["ENOENT", "ENOTDIR"].includes(getErrorCode(error));
 }
 
 function isBusy(error: unknown): boolean {
-  return ["EBUSY", "ENOTEMPTY"].includes(codeOf(error));
+  return ["EBUSY", "ENOTEMPTY"].includes(getErrorCode(error));
 }
 
-function codeOf(error: unknown): string {
+function getErrorCode(error: unknown): string {
   return String((error as { code?: unknown } | undefined)?.code);
 }

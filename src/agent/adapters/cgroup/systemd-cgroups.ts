@@ -26,11 +26,11 @@ const systemctl = "/usr/bin/systemctl";
 export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOptions): SetCgroups {
   assert(!hostId.includes("-"), "a host id with a dash would nest slices");
   const hostSlice = `berth-${hostId}`;
-  const sliceOf = (setId: string) => `${hostSlice}-${setId}.slice`;
-  const placeOf = (setId: string, ...names: string[]) => ({
+  const toSliceName = (setId: string) => `${hostSlice}-${setId}.slice`;
+  const toPlace = (setId: string, ...names: string[]) => ({
     root,
     version,
-    path: join("berth.slice", `${hostSlice}.slice`, sliceOf(setId), ...names),
+    path: join("berth.slice", `${hostSlice}.slice`, toSliceName(setId), ...names),
   });
   let isReservedAbove = version === 1;
   /** A set's reservation is effective only up to the reservations of the slices above it. */
@@ -40,50 +40,50 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
       await run(["set-property", "--runtime", "--", slice, "MemoryLow=infinity"], signal);
     isReservedAbove = true;
   };
-  const scopeOf = (dockerId: string) => `docker-${dockerId}.scope`;
+  const toScopeName = (dockerId: string) => `docker-${dockerId}.scope`;
   return {
-    parentOf: sliceOf,
+    parentOf: toSliceName,
     async ensure(setId, limits, signal) {
-      await run(["start", "--", sliceOf(setId)], signal);
+      await run(["start", "--", toSliceName(setId)], signal);
       await reserveAbove(signal);
       const { memory, others } = sliceProperties(limits, version);
-      const isRefused = isMemoryHeld(placeOf(setId), limits.memoryBytes);
+      const isRefused = isMemoryHeld(toPlace(setId), limits.memoryBytes);
       const properties = isRefused ? others : [...others, ...memory];
-      await run(["set-property", "--runtime", "--", sliceOf(setId), ...properties], signal);
-      if (version === 1) await reserveVersion1(placeOf(setId), limits);
-      checkMemory(placeOf(setId), "the set", limits.memoryBytes);
+      await run(["set-property", "--runtime", "--", toSliceName(setId), ...properties], signal);
+      if (version === 1) await reserveVersion1(toPlace(setId), limits);
+      checkMemory(toPlace(setId), "the set", limits.memoryBytes);
     },
     readContainer: async () => undefined,
     async checkContainerMemory(setId, { dockerId, name }, memoryBytes) {
-      const place = placeOf(setId, scopeOf(dockerId));
+      const place = toPlace(setId, toScopeName(dockerId));
       if (version === 2) checkMemory(place, `"${name}"`, memoryBytes);
     },
-    read: async (setId) => readLimits(placeOf(setId)),
+    read: async (setId) => readLimits(toPlace(setId)),
     async limitIo(setId, dockerId, io, signal) {
       // In version 1, systemd manages only units with limits, and Docker writes the containers'
       // files directly.
       if (version === 1) {
-        await writeIo(placeOf(setId, scopeOf(dockerId)), io).catch((error: unknown) => {
+        await writeIo(toPlace(setId, toScopeName(dockerId)), io).catch((error: unknown) => {
           throw cgroupFailed(error);
         });
         return;
       }
       const properties = ioProperties(io);
       if (properties.length > 0)
-        await run(["set-property", "--runtime", "--", sliceOf(setId), ...properties], signal);
+        await run(["set-property", "--runtime", "--", toSliceName(setId), ...properties], signal);
     },
     readIo: async (setId, dockerId, devices) =>
-      readIo(version === 1 ? placeOf(setId, scopeOf(dockerId)) : placeOf(setId), devices),
+      readIo(version === 1 ? toPlace(setId, toScopeName(dockerId)) : toPlace(setId), devices),
     containerMemoryEvents: async (setId, dockerId) =>
-      readMemoryEvents(placeOf(setId, scopeOf(dockerId))),
+      readMemoryEvents(toPlace(setId, toScopeName(dockerId))),
     memoryUsage: async (setId) =>
       readMemoryUsage(
-        placeOf(setId),
+        toPlace(setId),
         setId,
         (name) => /^docker-([0-9a-f]{64})\.scope$/.exec(name)?.[1],
       ),
     async remove(setId, signal) {
-      await run(["stop", "--", sliceOf(setId)], signal);
+      await run(["stop", "--", toSliceName(setId)], signal);
     },
     async list() {
       const hierarchy = version === 1 ? "memory" : ".";

@@ -40,7 +40,7 @@ export function callDocker<T>(
     };
     const onAbort = () => {
       end();
-      reject(reasonOf(signal));
+      reject(toAbortError(signal));
       controller.abort();
     };
     const timer = setTimeout(() => {
@@ -71,7 +71,7 @@ export function callDocker<T>(
  * errors.
  */
 export function dockerStatus(error: unknown): number | undefined {
-  return error instanceof AgentError ? statusOf(error.cause) : undefined;
+  return error instanceof AgentError ? getStatus(error.cause) : undefined;
 }
 
 /**
@@ -79,11 +79,11 @@ export function dockerStatus(error: unknown): number | undefined {
  */
 export function dockerMessage(error: unknown): string {
   const cause = error instanceof AgentError ? error.cause : error;
-  return isRefusal(cause) ? cause.detail : messageOf(cause);
+  return isRefusal(cause) ? cause.detail : readMessage(cause);
 }
 
 /** The refusal behind `error`, as the cause of a more specific AgentError; else `error` itself. */
-export function refusalOf(error: unknown): unknown {
+export function findRefusal(error: unknown): unknown {
   return error instanceof AgentError && isRefusal(error.cause) ? error.cause : error;
 }
 
@@ -91,7 +91,7 @@ function isRefusal(cause: unknown): cause is DockerRefusal {
   return typeof (cause as Partial<DockerRefusal> | undefined)?.detail === "string";
 }
 
-function messageOf(cause: unknown): string {
+function readMessage(cause: unknown): string {
   const body = (cause as { json?: { message?: unknown } } | undefined)?.json?.message;
   const text = typeof body === "string" ? body : cause instanceof Error ? cause.message : "";
   const inner = text
@@ -116,13 +116,13 @@ export async function settleAll(calls: readonly Promise<unknown>[]): Promise<voi
 }
 
 /** The reason of an aborted signal as an Error. */
-export function reasonOf(signal: AbortSignal): Error {
+export function toAbortError(signal: AbortSignal): Error {
   return signal.reason instanceof Error ? signal.reason : new Error("aborted");
 }
 
 function toAgentError(error: unknown, phase: AgentPhase): unknown {
   if (error instanceof AgentError) return error;
-  const status = statusOf(error);
+  const status = getStatus(error);
   if (status !== undefined) return fromStatus(status, error, phase);
   const detail = error instanceof Error ? error.message : String(error);
   return unavailable(phase, `Docker cannot be reached: ${detail}`, error);
@@ -133,7 +133,7 @@ function toAgentError(error: unknown, phase: AgentPhase): unknown {
  * refusal (400) it does not.
  */
 function fromStatus(status: number, error: unknown, phase: AgentPhase): AgentError {
-  const detail = messageOf(error);
+  const detail = readMessage(error);
   const cause: DockerRefusal = { statusCode: status, detail };
   const message = `Docker: ${detail}`;
   if (status === 404)
@@ -149,7 +149,7 @@ function unavailable(phase: AgentPhase, message: string, cause?: unknown): Agent
   return new AgentError("docker-unavailable", message, { phase, temporary: true, cause });
 }
 
-function statusOf(error: unknown): number | undefined {
+function getStatus(error: unknown): number | undefined {
   const status = (error as { statusCode?: unknown } | undefined)?.statusCode;
   return typeof status === "number" ? status : undefined;
 }

@@ -3,7 +3,7 @@ import { callDocker, dockerStatus } from "./call-docker.ts";
 import { createConcurrencyLimit } from "../../../lib/async/concurrency-limit.ts";
 import type { Limits } from "../../ports/set-port.ts";
 import { CPU_PERIOD_US, CPU_SHARES_PER_CORE } from "../../set-limits.ts";
-import { blockDeviceOf } from "../machine/block-device.ts";
+import { findBlockDevice } from "../machine/block-device.ts";
 import { addressIn, type ListedContainer } from "./container-labels.ts";
 import type { MemoryEvents } from "../cgroup/read-cgroup.ts";
 import { OomKills, type OutOfMemory } from "./oom-kills.ts";
@@ -78,7 +78,7 @@ export function createContainerDetailsCache(
         startedAt: run.startedAt,
         finishedAt: run.finishedAt,
         limits: toLimits(info.HostConfig),
-        volumeDevice: await volumeDeviceOf(info.HostConfig),
+        volumeDevice: await findVolumeDevice(info.HostConfig),
         ...oomKills.assess(dockerId, run, events),
       };
       if (isLive && epoch === askedAtEpoch) known.set(dockerId, details);
@@ -143,9 +143,9 @@ function toLimits(config: Docker.HostConfig): Limits {
 }
 
 /** The device of the only bind mount of Berth's containers, if any. */
-async function volumeDeviceOf({ Binds }: Docker.HostConfig): Promise<string | undefined> {
+async function findVolumeDevice({ Binds }: Docker.HostConfig): Promise<string | undefined> {
   const dataPath = Binds?.[0]?.split(":")[0];
-  return dataPath === undefined ? undefined : blockDeviceOf(dataPath);
+  return dataPath === undefined ? undefined : findBlockDevice(dataPath);
 }
 
 function isTime(text: string): boolean {

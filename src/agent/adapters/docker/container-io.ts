@@ -17,7 +17,7 @@ export async function limitIo(
   if (isInfra(container) || container.dockerState !== "running") return;
   const details = await context.details.get(container, signal);
   if (!details) return;
-  const devices = await devicesOf(context, details);
+  const devices = await listDevices(context, details);
   const { cgroups } = await context.environment();
   const io = { devices, limits: template.io ?? {} };
   await cgroups.limitIo(setId, container.dockerId, io, signal);
@@ -31,7 +31,7 @@ export async function observeIo(
 ): Promise<ObservedIo | undefined> {
   if (isInfra(container) || container.dockerState !== "running") return undefined;
   const { cgroups, dockerDisk } = await context.environment();
-  const devices = await devicesOf(context, details);
+  const devices = await listDevices(context, details);
   const limits = await cgroups.readIo(container.setId, container.dockerId, devices);
   if (!limits)
     return { limits: [], unenforceableReason: "the host's kernel has no such limits (blkio, io)" };
@@ -42,7 +42,7 @@ export async function observeIo(
   };
 }
 
-async function devicesOf(
+async function listDevices(
   context: DockerContext,
   { volumeDevice }: ContainerDetails,
 ): Promise<string[]> {

@@ -4,7 +4,7 @@ import type { DiskPort, DiskUsage } from "../../ports/disk-port.ts";
 import { callDocker, dockerStatus } from "./call-docker.ts";
 import { labels } from "./container-labels.ts";
 import type { DockerRoot } from "./docker-root.ts";
-import { markOf, markPulled, pulledReferences } from "./pulled-images.ts";
+import { toMark, markPulled, pulledReferences } from "./pulled-images.ts";
 
 const measureTimeoutMs = 120_000;
 const removeTimeoutMs = 60_000;
@@ -86,7 +86,7 @@ async function removeImage(
       throw error;
     }
   };
-  if (!(await remove(markOf(reference)))) return false;
+  if (!(await remove(toMark(reference)))) return false;
   if (await remove(reference)) return true;
   await markPulled(docker, reference, signal).catch((error: unknown) => {
     if (dockerStatus(error) !== 404) throw error;

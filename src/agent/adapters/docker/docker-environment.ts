@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import type Docker from "dockerode";
 import type { Log } from "../../../lib/log.ts";
 import { createSetCgroups } from "../cgroup/create-set-cgroups.ts";
-import { blockDeviceOf } from "../machine/block-device.ts";
+import { findBlockDevice } from "../machine/block-device.ts";
 import type { DockerContext, DockerEnvironment } from "./docker-context.ts";
 import { readDockerInfo } from "./docker-info.ts";
 import { dockerRootDefault } from "./docker-root.ts";
@@ -90,7 +90,7 @@ async function findEnvironment(
     version: info.CgroupVersion === "2" ? 2 : 1,
     driver: info.CgroupDriver === "systemd" ? "systemd" : "cgroupfs",
   });
-  const dockerDisk = await blockDeviceOf(info.DockerRootDir ?? dockerRootDefault);
+  const dockerDisk = await findBlockDevice(info.DockerRootDir ?? dockerRootDefault);
   return { canPrivilege, cgroups, dockerDisk };
 }
 

@@ -69,7 +69,7 @@ async function toObservedSet(
       const { dockerState, address } = details;
       const container = { ...line, dockerState, address };
       const [limits, io] = await Promise.all([
-        limitsOf(context, container, details),
+        readLimits(context, container, details),
         observeIo(context, container, details),
       ]);
       return { container, details: { ...details, limits, io } };
@@ -95,7 +95,7 @@ async function toObservedSet(
 }
 
 /** The kernel's limits while the container runs, else those that Docker will apply. */
-export async function limitsOf(
+export async function readLimits(
   context: DockerContext,
   { setId, dockerId, dockerState }: ListedContainer,
   details: ContainerDetails,

@@ -43,7 +43,7 @@ export async function prepareSet(
   set: LocalSetSpec,
   signal: AbortSignal,
 ): Promise<void> {
-  const dataPath = dataPathOf(context, set);
+  const dataPath = findDataPath(context, set);
   const environment = await context.environment();
   const existing = await listContainers(context, { setId: set.setId, phase: "prepare" }, signal);
   const stale = await findStale(context, set, existing, signal);
@@ -114,9 +114,9 @@ function isDown({ dockerState }: ListedContainer): boolean {
 }
 
 /** The host's path of the set's data once its volume is mounted; undefined without a volume. */
-function dataPathOf({ volumes }: DockerContext, set: LocalSetSpec): string | undefined {
+function findDataPath({ volumes }: DockerContext, set: LocalSetSpec): string | undefined {
   if (set.template.volume === null) return undefined;
-  if (volumes) return volumes.dataPathOf(set);
+  if (volumes) return volumes.getDataPath(set);
   throw new AgentError("not-supported", "this host has no volumes", {
     phase: "prepare",
     temporary: false,

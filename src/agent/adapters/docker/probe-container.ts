@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import type { HealthCheck } from "../../../contracts/api/set-template.ts";
 import { AgentError } from "../../agent-error.ts";
 import type { LocalSetSpec, ProbeResult } from "../../ports/set-port.ts";
-import { callDocker, dockerMessage, dockerStatus, reasonOf } from "./call-docker.ts";
+import { callDocker, dockerMessage, dockerStatus, toAbortError } from "./call-docker.ts";
 import { isInfra, type ListedContainer } from "./container-labels.ts";
 import { demultiplex } from "./container-logs.ts";
 import type { DockerContext } from "./docker-context.ts";
@@ -89,7 +89,7 @@ function withinTimeout(
   attempt: (probeSignal: AbortSignal, settle: (result: ProbeResult) => void) => void,
 ): Promise<ProbeResult> {
   return new Promise((resolve, reject) => {
-    if (signal.aborted) return reject(reasonOf(signal));
+    if (signal.aborted) return reject(toAbortError(signal));
     const controller = new AbortController();
     const end = () => {
       clearTimeout(timer);
@@ -101,7 +101,7 @@ function withinTimeout(
     };
     const onAbort = () => {
       end();
-      reject(reasonOf(signal));
+      reject(toAbortError(signal));
       controller.abort();
     };
     const timer = setTimeout(() => {
@@ -177,7 +177,7 @@ async function readOutput(
     clearTimeout(timer);
     signal.removeEventListener("abort", close);
   }
-  if (signal.aborted) throw reasonOf(signal);
+  if (signal.aborted) throw toAbortError(signal);
   return isLate() ? undefined : Buffer.concat(retained).toString().trim();
 }
 

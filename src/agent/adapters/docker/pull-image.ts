@@ -1,6 +1,12 @@
 import type Docker from "dockerode";
 import { AgentError } from "../../agent-error.ts";
-import { callDocker, dockerMessage, dockerStatus, reasonOf, refusalOf } from "./call-docker.ts";
+import {
+  callDocker,
+  dockerMessage,
+  dockerStatus,
+  toAbortError,
+  findRefusal,
+} from "./call-docker.ts";
 import { truncate } from "../../../lib/text/truncate.ts";
 
 const pullTimeoutMs = 10 * 60_000;
@@ -27,7 +33,7 @@ export function createPullImage(docker: Docker): PullImage {
     shared.waiters += 1;
     let onAbort = () => {};
     const aborted = new Promise<never>((_resolve, reject) => {
-      onAbort = () => reject(reasonOf(signal));
+      onAbort = () => reject(toAbortError(signal));
     });
     signal.addEventListener("abort", onAbort, { once: true });
     try {
@@ -66,7 +72,7 @@ async function pullImage(docker: Docker, reference: string, signal: AbortSignal)
     });
   } catch (error) {
     const isUnreachable = dockerStatus(error) === undefined;
-    throw isUnreachable ? error : toPullError(reference, dockerMessage(error), refusalOf(error));
+    throw isUnreachable ? error : toPullError(reference, dockerMessage(error), findRefusal(error));
   }
 }
 
@@ -83,12 +89,12 @@ async function lastError(progress: NodeJS.ReadableStream): Promise<string | unde
   for await (const chunk of progress) {
     const lines = (rest + String(chunk)).split("\n");
     rest = lines.pop() ?? "";
-    for (const line of lines) error = errorOf(line) ?? error;
+    for (const line of lines) error = parseError(line) ?? error;
   }
-  return errorOf(rest) ?? error;
+  return parseError(rest) ?? error;
 }
 
-function errorOf(line: string): string | undefined {
+function parseError(line: string): string | undefined {
   if (!line.includes('"error"')) return undefined;
   try {
     const { error } = JSON.parse(line) as { error?: unknown };

@@ -13,7 +13,7 @@ const markName = "berth-pulled";
  * and a hash of the first. Only marked images are collected (I4), and no file records them. An
  * image that a user loaded, built or pulled has no mark, or a mark for another reference.
  */
-export function markOf(reference: string): string {
+export function toMark(reference: string): string {
   const hash = createHash("sha256").update(familiarName(reference)).digest("hex").slice(0, 32);
   return `${markName}:${hash}`;
 }
@@ -28,7 +28,7 @@ export function pulledReferences(image: {
   RepoDigests?: string[] | null | undefined;
 }): string[] {
   const references = [...(image.RepoTags ?? []), ...(image.RepoDigests ?? [])];
-  return references.filter((reference) => references.includes(markOf(reference)));
+  return references.filter((reference) => references.includes(toMark(reference)));
 }
 
 /** Pulls an image and marks it. An image without a mark works, but is never collected. */
@@ -49,7 +49,7 @@ export async function markPulled(
   reference: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const [repo = "", tag = ""] = markOf(reference).split(":");
+  const [repo = "", tag = ""] = toMark(reference).split(":");
   await callDocker({ phase: "image", timeoutMs: markTimeoutMs }, signal, (abortSignal) =>
     docker.getImage(reference).tag({ repo, tag, abortSignal }),
   );

@@ -5,7 +5,7 @@ import {
   isLimited,
   setLimits,
   widenedLimits,
-  withMemoryOf,
+  copyMemoryLimits,
 } from "../../set-limits.ts";
 import { memoryInUse } from "../cgroup/memory-in-use.ts";
 import { callDocker, dockerMessage, settleAll } from "./call-docker.ts";
@@ -14,7 +14,7 @@ import { isInfra, type ListedContainer } from "./container-labels.ts";
 import { dockerLimits, dockerLimitsButMemory } from "./container-specs.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { listContainers } from "./list-containers.ts";
-import { limitsOf } from "./observe-sets.ts";
+import { readLimits } from "./observe-sets.ts";
 
 const updateTimeoutMs = 30_000;
 
@@ -59,7 +59,7 @@ async function changeLimits(
   );
   const failed = outcomes.filter((outcome) => outcome.status === "rejected");
   const areSizedButForMemory = failed.every(({ reason }) => isMemoryInUse(reason));
-  const narrowed = failed.length > 0 ? withMemoryOf(widened, wanted) : wanted;
+  const narrowed = failed.length > 0 ? copyMemoryLimits(widened, wanted) : wanted;
   if (areSizedButForMemory && !isLimited(widened, narrowed))
     await cgroups.ensure(set.setId, narrowed, signal);
   const [first] = failed;
@@ -91,7 +91,7 @@ export async function applyLimits(
   const details = await context.details.get(container, signal);
   if (!template || !details) return;
   const wanted = containerLimits(set.template, template.options);
-  const seen = await limitsOf(context, container, details);
+  const seen = await readLimits(context, container, details);
   if (isLimited(seen, wanted)) return;
   try {
     await narrowOrWiden(context, set, { container, seen, wanted }, signal);
@@ -114,7 +114,7 @@ async function narrowOrWiden(
     await updateContainer(context, container, dockerLimits(wanted), signal);
   } catch (error) {
     const refusal = toRefusal(container, wantedBytes, error);
-    if (refusal && !isLimited(withMemoryOf(wanted, seen), wanted))
+    if (refusal && !isLimited(copyMemoryLimits(wanted, seen), wanted))
       await updateContainer(context, container, dockerLimitsButMemory(wanted), signal);
     throw refusal ?? error;
   }

@@ -1,6 +1,6 @@
 import { AgentError } from "../../agent-error.ts";
 import type { LocalSetSpec } from "../../ports/set-port.ts";
-import { callDocker, dockerMessage, dockerStatus, refusalOf, settleAll } from "./call-docker.ts";
+import { callDocker, dockerMessage, dockerStatus, findRefusal, settleAll } from "./call-docker.ts";
 import { limitIo } from "./container-io.ts";
 import { isInfra, type ListedContainer } from "./container-labels.ts";
 import type { DockerContext } from "./docker-context.ts";
@@ -87,7 +87,7 @@ async function startContainer(
 
 function toStartError(name: string, status: number, error: unknown): AgentError {
   const detail = dockerMessage(error);
-  const options = { phase: "start" as const, cause: refusalOf(error) };
+  const options = { phase: "start" as const, cause: findRefusal(error) };
   if (status === 409 || /non running container|No such container/i.test(detail)) {
     const message = `"${name}" cannot start yet: ${detail}`;
     return new AgentError("infra-not-running", message, { ...options, temporary: true });

@@ -98,7 +98,7 @@ async function post(
       signal: controller.signal,
     });
     const text = await readText(response.body);
-    if (response.statusCode >= 300) throw refusalOf(response.statusCode, response.headers, text);
+    if (response.statusCode >= 300) throw toRefusal(response.statusCode, response.headers, text);
     return JSON.parse(text) as unknown;
   } catch (error) {
     if (controller.signal.aborted && controller.signal.reason instanceof Error) {
@@ -132,8 +132,8 @@ function parseAnswer<S extends z.ZodType>(schema: S, answer: unknown): z.output<
   throw new ControlPlaneError(`the API's answer violates the protocol:\n${detail}`, {});
 }
 
-function refusalOf(status: number, headers: Record<string, unknown>, text: string): Error {
-  const { title, detail } = problemOf(text);
+function toRefusal(status: number, headers: Record<string, unknown>, text: string): Error {
+  const { title, detail } = parseProblem(text);
   const message = detail ?? title ?? text.slice(0, 200);
   if (status === 401) return new CredentialRefusedError(message);
   const seconds = Number(headers["retry-after"]);
@@ -143,7 +143,7 @@ function refusalOf(status: number, headers: Record<string, unknown>, text: strin
   });
 }
 
-function problemOf(text: string): z.output<typeof problemSchema> {
+function parseProblem(text: string): z.output<typeof problemSchema> {
   try {
     return problemSchema.safeParse(JSON.parse(text)).data ?? {};
   } catch {
@@ -174,7 +174,7 @@ async function upload(
     });
     const text = await readText(response.body);
     if (response.statusCode === 404) return;
-    if (response.statusCode >= 300) throw refusalOf(response.statusCode, response.headers, text);
+    if (response.statusCode >= 300) throw toRefusal(response.statusCode, response.headers, text);
   } finally {
     body.destroy();
   }

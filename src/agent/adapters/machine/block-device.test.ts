@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { blockDeviceOf, deviceNumbers } from "./block-device.ts";
+import { findBlockDevice, deviceNumbers } from "./block-device.ts";
 
 let sysfs: string;
 let links: string;
@@ -30,7 +30,7 @@ it("formats device numbers like the kernel, including large ones", () => {
 it("finds the disk of a folder", async () => {
   await writeFile(join(sysfs, "devices/sda/dev"), `${device}\n`);
   await symlink("../../devices/sda", join(links, device));
-  expect(await blockDeviceOf(sysfs, links)).toBe(device);
+  expect(await findBlockDevice(sysfs, links)).toBe(device);
 });
 
 it("finds the whole disk of a partition", async () => {
@@ -38,10 +38,10 @@ it("finds the whole disk of a partition", async () => {
   await writeFile(join(sysfs, "devices/sda/sda1/dev"), `${device}\n`);
   await writeFile(join(sysfs, "devices/sda/sda1/partition"), "1\n");
   await symlink("../../devices/sda/sda1", join(links, device));
-  expect(await blockDeviceOf(sysfs, links)).toBe("8:0");
+  expect(await findBlockDevice(sysfs, links)).toBe("8:0");
 });
 
 it("finds no disk for a folder without a device, and for a missing folder", async () => {
-  expect(await blockDeviceOf(sysfs, links)).toBeUndefined();
-  expect(await blockDeviceOf(join(sysfs, "missing"))).toBeUndefined();
+  expect(await findBlockDevice(sysfs, links)).toBeUndefined();
+  expect(await findBlockDevice(join(sysfs, "missing"))).toBeUndefined();
 });

@@ -13,7 +13,7 @@ export function deviceNumbers(device: number): string {
  * a partition. Undefined for a missing folder, and for btrfs, overlay and network file systems,
  * whose numbers belong to no device.
  */
-export async function blockDeviceOf(
+export async function findBlockDevice(
   folder: string,
   sysfs = sysfsDefault,
 ): Promise<string | undefined> {

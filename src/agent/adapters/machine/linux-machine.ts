@@ -4,7 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Reason, ResourceAmounts } from "../../../contracts/common/primitives.ts";
 import type { MachinePort } from "../../ports/machine-port.ts";
 import type { VolumeCapacity } from "../../ports/volume-port.ts";
-import { failureOf } from "../../step-failure.ts";
+import { toStepFailure } from "../../step-failure.ts";
 
 export interface LinuxMachineOptions {
   /**
@@ -123,7 +123,7 @@ async function measureVolumes(
     ]);
     return { ...capacity, reason: unreadableReason(capacity.unreadable) };
   } catch (error) {
-    return { ...noCapacity, reason: failureOf(error, "observe").reason };
+    return { ...noCapacity, reason: toStepFailure(error, "observe").reason };
   } finally {
     late.abort();
   }
@@ -171,12 +171,12 @@ async function readMemory(
   procRoot: string,
 ): Promise<{ totalBytes: number; availableBytes: number }> {
   const text = await readFile(`${procRoot}/meminfo`, "utf8");
-  const bytesOf = (name: string) => {
+  const parseBytes = (name: string) => {
     const kilobytes = new RegExp(`^${name}: +(\\d+) kB$`, "m").exec(text)?.[1];
     if (kilobytes === undefined) throw new Error(`${procRoot}/meminfo has no ${name}`);
     return Number(kilobytes) * 1_024;
   };
-  return { totalBytes: bytesOf("MemTotal"), availableBytes: bytesOf("MemAvailable") };
+  return { totalBytes: parseBytes("MemTotal"), availableBytes: parseBytes("MemAvailable") };
 }
 
 /** Free bytes are those of an ordinary process: the superuser's reserve counts as used. */

@@ -129,7 +129,7 @@ export class SimulatedEngine {
     let refusal: AgentError | undefined;
     for (const container of this.#ofSet(hostId, set.setId)) {
       const { name, heldBytes } = container;
-      const wanted = limitsOf(set, name);
+      const wanted = computeLimits(set, name);
       if (heldBytes > wanted.memoryBytes) {
         const options = { phase: "resize" as const, temporary: true };
         refusal = new AgentError(
@@ -264,7 +264,7 @@ export class SimulatedEngine {
       generation: set.generation,
       specHash: specHash(set, name),
       restartGeneration: set.restartGeneration,
-      limits: limitsOf(set, name),
+      limits: computeLimits(set, name),
       heldBytes: 0,
       state: "created",
       infraId,
@@ -315,7 +315,7 @@ function isOutdated(set: LocalSetSpec, container: SimulatedContainer): boolean {
   );
 }
 
-function limitsOf({ template }: LocalSetSpec, name: string): Limits {
+function computeLimits({ template }: LocalSetSpec, name: string): Limits {
   const found = template.containers.find((container) => container.name === name);
   return found ? containerLimits(template, found.options) : setLimits(template);
 }

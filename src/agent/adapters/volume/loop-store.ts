@@ -201,7 +201,7 @@ class LoopStore implements BlockStore {
       if (hostId !== this.#options.hostId) return undefined;
       return { volumeId, sizeBytes: size, tags: checkTags(tags) };
     } catch (error) {
-      return codeOf(error) === "ENOENT" ? undefined : "unreadable";
+      return getErrorCode(error) === "ENOENT" ? undefined : "unreadable";
     }
   }
 
@@ -271,14 +271,14 @@ async function exists(path: string): Promise<boolean> {
 }
 
 function emptyWhenMissing(error: unknown): string[] {
-  if (codeOf(error) === "ENOENT") return [];
+  if (getErrorCode(error) === "ENOENT") return [];
   throw error;
 }
 
 function ignoreMissingFile(error: unknown): undefined {
-  if (codeOf(error) !== "ENOENT") throw error;
+  if (getErrorCode(error) !== "ENOENT") throw error;
 }
 
-function codeOf(error: unknown): unknown {
+function getErrorCode(error: unknown): unknown {
   return (error as { code?: unknown } | undefined)?.code;
 }

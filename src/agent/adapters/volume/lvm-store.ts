@@ -81,7 +81,7 @@ class LvmStore implements BlockStore {
     try {
       await this.#lvm("lvcreate", args, signal);
     } catch (error) {
-      const text = messageOf(error);
+      const text = getMessage(error);
       if (/insufficient free space|not enough free/i.test(text)) {
         throw volumeError("volume-no-room", `volume group ${this.#volumeGroup}: ${text}`, {
           temporary: true,
@@ -98,8 +98,8 @@ class LvmStore implements BlockStore {
   }
 
   async retag(listed: BlockVolume, tags: VolumeTags, signal: AbortSignal): Promise<void> {
-    const wanted = tagsOf(this.#hostId, checkTags(tags));
-    const present = tagsOf(this.#hostId, listed.tags);
+    const wanted = formatTags(this.#hostId, checkTags(tags));
+    const present = formatTags(this.#hostId, listed.tags);
     const args = [
       ...present.filter((tag) => !wanted.includes(tag)).flatMap((tag) => ["--deltag", tag]),
       ...wanted.filter((tag) => !present.includes(tag)).flatMap((tag) => ["--addtag", tag]),
@@ -114,9 +114,9 @@ class LvmStore implements BlockStore {
       await this.#lvm("lvextend", ["-L", size, this.#pathOf(volumeId)], signal);
     } catch (error) {
       // The volume already has that size or more.
-      if (/matches existing size|not larger than existing/i.test(messageOf(error))) return;
-      if (!/insufficient free space/i.test(messageOf(error))) throw error;
-      throw volumeError("volume-no-room", messageOf(error), { temporary: true, cause: error });
+      if (/matches existing size|not larger than existing/i.test(getMessage(error))) return;
+      if (!/insufficient free space/i.test(getMessage(error))) throw error;
+      throw volumeError("volume-no-room", getMessage(error), { temporary: true, cause: error });
     }
   }
 
@@ -162,7 +162,7 @@ class LvmStore implements BlockStore {
   }
 
   #tagArguments(option: string, tags: VolumeTags): string[] {
-    return tagsOf(this.#hostId, checkTags(tags)).flatMap((tag) => [option, tag]);
+    return formatTags(this.#hostId, checkTags(tags)).flatMap((tag) => [option, tag]);
   }
 
   /**
@@ -214,12 +214,12 @@ async function exists(path: string): Promise<boolean> {
   );
 }
 
-function messageOf(error: unknown): string {
+function getMessage(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
 /** LVM allows letters, digits and _+.-/=!:&# in a tag, at most 1,024 of them (lvm(8)). */
-function tagsOf(hostId: string, tags: VolumeTags): string[] {
+function formatTags(hostId: string, tags: VolumeTags): string[] {
   const { setId, tenant, service, generation, state, ...others } = tags;
   const members = {
     host: hostId,

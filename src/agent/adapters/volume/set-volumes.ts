@@ -12,7 +12,7 @@ const listTimeoutMs = 10_000;
  * sets without a volume are not affected.
  */
 export interface SetVolumes {
-  dataPathOf(set: LocalSetSpec): string;
+  getDataPath(set: LocalSetSpec): string;
   ensure(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
   /** Rejects if the set may still have a volume outside the trash. */
   trash(setId: string, signal: AbortSignal): Promise<void>;
@@ -76,9 +76,9 @@ export function createSetVolumes(port: VolumePort, log: Log): SetVolumes {
   };
 
   return {
-    dataPathOf: (set) => port.dataPathOf(specOf(set)),
+    getDataPath: (set) => port.getDataPath(toVolumeSpec(set)),
     async ensure(set, signal) {
-      const spec = specOf(set);
+      const spec = toVolumeSpec(set);
       const sizeNow = () => sizes.get(set.setId) ?? 0;
       note(set.setId, sizeNow());
       await port.ensure(spec, signal);
@@ -111,7 +111,7 @@ async function lateAfter(timeoutMs: number, signal: AbortSignal): Promise<never>
   throw new Error(`the volumes were not listed within ${timeoutMs} ms`);
 }
 
-function specOf(set: LocalSetSpec): VolumeSpec {
+function toVolumeSpec(set: LocalSetSpec): VolumeSpec {
   const { setId, tenant, service, generation, template, restoreVolumeId } = set;
   assert(template.volume, "the set's template has a volume");
   return {

@@ -91,19 +91,19 @@ class Volumes implements VolumePort {
     signal: AbortSignal,
   ): Promise<{ volumeId: string; dataPath: string }> {
     checkSize(spec.sizeBytes);
-    const volumeId = volumeIdOf(spec);
+    const volumeId = deriveVolumeId(spec);
     return this.#locks.run(volumeId, async () => {
       const listing = await this.#options.store.list(signal);
       const volume = await this.#obtain(spec, listing, signal);
       await this.#finish(volume, spec, listing, signal);
-      const dataPath = this.dataPathOf(spec);
+      const dataPath = this.getDataPath(spec);
       await createDataFolder(dataPath);
       return { volumeId, dataPath };
     });
   }
 
-  dataPathOf(spec: Pick<VolumeSpec, "setId" | "restoreFrom">): string {
-    return join(this.#mountPointOf(volumeIdOf(spec)), "data");
+  getDataPath(spec: Pick<VolumeSpec, "setId" | "restoreFrom">): string {
+    return join(this.#mountPointOf(deriveVolumeId(spec)), "data");
   }
 
   updateRetention(facts: Parameters<VolumePort["updateRetention"]>[0]): void {
@@ -111,7 +111,7 @@ class Volumes implements VolumePort {
   }
 
   async trash(setId: string, signal: AbortSignal): Promise<void> {
-    const ownId = volumeIdOf({ setId });
+    const ownId = deriveVolumeId({ setId });
     const { volumes, unreadable } = await this.#options.store.list(signal);
     if (unreadable.includes(ownId)) throw unreadableTags(ownId);
     for (const { volumeId, tags } of volumes) {
@@ -150,8 +150,8 @@ class Volumes implements VolumePort {
     ]);
     return {
       ...capacity,
-      reclaimableBytes: sizeOfAll(this.#trash.reclaimable(volumes)),
-      trashedBytes: sizeOfAll(volumes.filter(({ tags }) => tags.state === "trashed")),
+      reclaimableBytes: sumSizes(this.#trash.reclaimable(volumes)),
+      trashedBytes: sumSizes(volumes.filter(({ tags }) => tags.state === "trashed")),
       unreadable,
     };
   }
@@ -189,7 +189,7 @@ class Volumes implements VolumePort {
     signal: AbortSignal,
   ): Promise<BlockVolume> {
     const { setId, tenant, service, generation, sizeBytes } = spec;
-    const volumeId = volumeIdOf(spec);
+    const volumeId = deriveVolumeId(spec);
     const other = listing.volumes.find(
       ({ volumeId: id, tags }) =>
         tags.setId === setId && tags.state !== "trashed" && id !== volumeId,
@@ -378,11 +378,11 @@ class Volumes implements VolumePort {
 }
 
 /** Derives a set's own volume id from the set's id, so that a second creation fails. */
-function volumeIdOf({ setId, restoreFrom }: Pick<VolumeSpec, "setId" | "restoreFrom">): string {
+function deriveVolumeId({ setId, restoreFrom }: Pick<VolumeSpec, "setId" | "restoreFrom">): string {
   return checkVolumeId(restoreFrom ?? setId.replace(/^set_/, "vol_"));
 }
 
-function sizeOfAll(volumes: readonly BlockVolume[]): number {
+function sumSizes(volumes: readonly BlockVolume[]): number {
   return volumes.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
 }
 
