@@ -1,7 +1,8 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
 import { createService } from "../../../src/control/services/create-service.ts";
-import { insertPendingSets } from "../../../src/db/queries/sets/write-sets.ts";
+import { lockServiceById } from "../../../src/db/queries/services/write-services.ts";
+import { insertPendingSets, lockHosts } from "../../../src/db/queries/sets/write-sets.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { newIds } from "../../../src/lib/ids.ts";
@@ -31,3 +32,37 @@ test.each([1, 50])(
     expect(stored).toEqual([{ sets: count }]);
   },
 );
+
+test("rows that refer to a locked service or host are inserted without waiting for the lock", async () => {
+  f = await createFleetContext();
+  const { service } = await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 1 }));
+  const hostId = await f.enroll("host-1");
+  const second = f.secondContext();
+  const [set] = await queryRows<{ id: string }>(f.ctx.db, sql`select id from sets`);
+  await withTx(f.ctx.db, async (tx) => {
+    await lockServiceById(tx, service.id);
+    await lockHosts(tx, [hostId]);
+    await withTx(second.db, async (other) => {
+      await other.execute(sql`set local lock_timeout = '1s'`);
+      await other.execute(
+        sql`update sets set host_id = ${hostId}, state = 'starting' where id = ${set?.id}`,
+      );
+      await insertPendingSets(other, {
+        ids: newIds("set", 1),
+        tenantId: f.tenantId,
+        serviceId: service.id,
+        revision: 1,
+        priority: 100,
+        cpuMillis: 1,
+        memoryBytes: 1,
+        volumeBytes: 0,
+        rootfsBytes: 1,
+      });
+    });
+  });
+  const stored = await queryRows(
+    f.ctx.db,
+    sql`select count(*)::int as sets, count(host_id)::int as placed from sets`,
+  );
+  expect(stored).toEqual([{ sets: 2, placed: 1 }]);
+});

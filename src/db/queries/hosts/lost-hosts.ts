@@ -18,7 +18,7 @@ export async function markExpiredHostsLost(
   return queryRows(
     q,
     sql`with expired as (
-          select id from hosts where state <> 'lost' and ${missedLeaseSql} order by id limit ${limit} for update skip locked
+          select id from hosts where state <> 'lost' and ${missedLeaseSql} order by id limit ${limit} for no key update skip locked
         ), marked as (
           update hosts set state = 'lost', lost_at = coalesce(lost_at, now()), resync_required = true,
             reason = jsonb_build_object('code', 'lease-expired', 'text', ${renderReasonText("lease-expired", {})}::text)
@@ -102,7 +102,7 @@ export async function markReplacementHeld(
     q,
     sql`update hosts set held_at = now() where id in (
           select id from hosts where id = ${anyOf(hostIds)} and held_at is null and state <> 'ready'
-          order by id for update skip locked)
+          order by id for no key update skip locked)
         returning id`,
   );
   return rows.map(({ id }) => id);
@@ -119,7 +119,7 @@ export async function endReplacementHolds(
   await q.execute(sql`update hosts set held_at = null where id in (
     select id from hosts where held_at is not null
       and not id = any (array(select value from json_array_elements_text(${JSON.stringify(heldHostIds)}::json)))
-    order by id for update skip locked)`);
+    order by id for no key update skip locked)`);
 }
 
 /**
@@ -168,7 +168,7 @@ export async function holdSetsWithVolumeData(
           from down h join sets s on s.host_id = h.id join services v on v.id = s.service_id
           where s.desired = 'running' and ${boundToVolumeSql} and not (${replaceableSetSql}) and ${silentSetSql}
             and s.reason->>'code' is distinct from ${VOLUME_HOST_LOST}
-          order by s.id limit ${limit} for update of s skip locked
+          order by s.id limit ${limit} for no key update of s skip locked
         )
         update sets s set updated_at = now(), reason = jsonb_build_object('code', ${VOLUME_HOST_LOST}::text, 'phase', 'run',
           'text', format(case w.host_state when 'lost' then ${waitText("host-lost")}::text

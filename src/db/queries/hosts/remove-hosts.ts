@@ -56,7 +56,7 @@ export async function lockHostContent(
     queryRows<HostContent["sets"][number]>(
       q,
       sql`select id, tenant_id as "tenantId", service_id as "serviceId", desired from sets
-          where host_id = ${hostId} and service_id = ${anyOf(serviceIds)} order by id for update`,
+          where host_id = ${hostId} and service_id = ${anyOf(serviceIds)} order by id for no key update`,
     ),
     queryRows<{ sets: number; volumes: number }>(
       q,

@@ -10,7 +10,7 @@ export async function updateHostScheduling(
 ): Promise<{ name: string; changed: boolean } | undefined> {
   const rows = await queryRows<{ name: string; changed: boolean }>(
     q,
-    sql`with before as (select id, name, cordoned, draining from hosts where id = ${hostId} for update)
+    sql`with before as (select id, name, cordoned, draining from hosts where id = ${hostId} for no key update)
         update hosts h set cordoned = ${admission.cordoned}, draining = ${admission.draining} from before b
         where h.id = b.id
         returning b.name, (b.cordoned <> ${admission.cordoned} or b.draining <> ${admission.draining}) as changed`,

@@ -154,7 +154,7 @@ export async function raiseHostGeneration(
     tx,
     sql`with behind as materialized (
           select id, ${acceptedGeneration}::bigint - generation as lost_changes from hosts
-          where id = ${hostId} and generation < ${acceptedGeneration}::bigint for update
+          where id = ${hostId} and generation < ${acceptedGeneration}::bigint for no key update
         ), raised as (
           update hosts h set generation = ${acceptedGeneration}::bigint + 1 from behind b where h.id = b.id
           returning h.id, h.generation, b.lost_changes

@@ -44,7 +44,7 @@ export async function insertPreviousMoves(
     sql`with target as (
           select s.id, s.service_id, s.host_id, s.attempts, s.move_revision, ${previousSize}
           from sets s left join revisions r on r.service_id = s.service_id and r.number = coalesce(s.move_revision, s.revision)
-          where ${isHere} and ${previousMoveSql} order by s.id for update of s
+          where ${isHere} and ${previousMoveSql} order by s.id for no key update of s
         ), begun as (
           insert into operations (set_id, service_id, kind, phase, owner, to_revision, cpu_millis, memory_bytes, volume_bytes)
           select id, service_id, 'move', 'leaving', case when attempts > 0 then 'start-failed' else 'person' end, move_revision,
@@ -71,7 +71,7 @@ export async function insertPreviousOperations(q: Queryable, limit: number): Pro
           from sets s left join revisions r on r.service_id = s.service_id and r.number = s.move_revision
           where s.move_revision is not null and not s.leaving and s.host_id is not null and ${liveSetSql} and ${hasNoOperation}
             and not exists (select 1 from sets n where n.replaces = s.id and n.deleted_at is null and n.desired <> 'deleted')
-          order by s.id limit ${limit} for update of s skip locked
+          order by s.id limit ${limit} for no key update of s skip locked
         ), waiting as (
           insert into operations (set_id, service_id, kind, phase, owner, may_move, to_revision, blocked, cpu_millis, memory_bytes, volume_bytes)
           select id, service_id, case when move_revision = revision then 'move' else 'resize' end, 'waiting', 'person', true,

@@ -174,7 +174,7 @@ export async function tryLockFleetHosts(
   return queryRows(
     q,
     sql`select ${fleetHostColumns} from hosts
-        where id = ${anyOf(hostIds)} order by id for update skip locked`,
+        where id = ${anyOf(hostIds)} order by id for no key update skip locked`,
   );
 }
 
@@ -187,6 +187,6 @@ export async function lockFleetHosts(
     q,
     sql`select ${fleetHostColumns} from hosts
         where id = ${anyOf(hostIds)}
-        order by id for update`,
+        order by id for no key update`,
   );
 }

@@ -137,7 +137,7 @@ export async function commitPlacements(
   const hosts =
     hostVersion === undefined
       ? sql`hosts`
-      : sql`(select id, name, generation from hosts where changed_xid = ${hostVersion}::xid8 and id = ${only?.hostId} for update)`;
+      : sql`(select id, name, generation from hosts where changed_xid = ${hostVersion}::xid8 and id = ${only?.hostId} for no key update)`;
   return queryRows(
     q,
     sql`with planned as materialized (

@@ -80,7 +80,7 @@ export async function listSetsToResize(
 export async function lockSizedSets(q: Queryable, setIds: readonly string[]): Promise<SizedSet[]> {
   return queryRows(
     q,
-    sql`${sizedSets} where s.id = ${anyOf(setIds)} and ${liveSetSql} order by s.id for update of s`,
+    sql`${sizedSets} where s.id = ${anyOf(setIds)} and ${liveSetSql} order by s.id for no key update of s`,
   );
 }
 
@@ -135,7 +135,7 @@ export async function resizeSets(
           select s.id, s.service_id, s.host_id, w.cpu as to_cpu, w.memory as to_memory, w.volume as to_volume,
             ${larger("cpu_millis", "cpu")} as cpu, ${larger("memory_bytes", "memory")} as memory, ${larger("volume_bytes", "volume")} as volume,
             s.cpu_millis, s.memory_bytes, s.volume_bytes
-          from wanted w join sets s on s.id = w.id where ${liveSetSql} order by s.id for update of s
+          from wanted w join sets s on s.id = w.id where ${liveSetSql} order by s.id for no key update of s
         ), booked as (
           update hosts h set generation = h.generation + 1, allocated_cpu_millis = allocated_cpu_millis + d.cpu,
             allocated_memory_bytes = allocated_memory_bytes + d.memory, allocated_volume_bytes = allocated_volume_bytes + d.volume,

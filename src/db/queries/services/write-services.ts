@@ -69,7 +69,7 @@ export function lockServiceByName(
   tenantId: string,
   name: string,
 ): Promise<ServiceRow | undefined> {
-  return selectService(q, namedServiceSql(tenantId, name), sql`for update`);
+  return selectService(q, namedServiceSql(tenantId, name), sql`for no key update`);
 }
 
 /** Finds the live service of this name without a lock, for reads. */
@@ -97,7 +97,7 @@ export async function countRemainingSets(
 
 /** Locks a service by its id, as lockServiceByName does. Undefined: it is deleted. */
 export function lockServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
-  return selectService(q, sql`id = ${serviceId}`, sql`for update`);
+  return selectService(q, sql`id = ${serviceId}`, sql`for no key update`);
 }
 
 /**
@@ -121,7 +121,7 @@ export async function lockServiceBriefly(
     // The scan evaluates the condition before it locks the row.
     const hasLockTimeout = sql`set_config('lock_timeout', ${String(waitMs)}, true) is not null`;
     const isService = sql`id = ${serviceId} and ${hasLockTimeout}`;
-    const service = await selectService(q, isService, sql`for update`);
+    const service = await selectService(q, isService, sql`for no key update`);
     // The later locks of the transaction have no such limit.
     await q.execute(sql`set local lock_timeout to default`);
     return service;
@@ -136,7 +136,7 @@ export async function lockServiceBriefly(
 
 /** Locks a service, or skips it (undefined) while another transaction has it locked. */
 export function claimServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
-  return selectService(q, sql`id = ${serviceId}`, sql`for update skip locked`);
+  return selectService(q, sql`id = ${serviceId}`, sql`for no key update skip locked`);
 }
 
 function namedServiceSql(tenantId: string, name: string): SQL {
@@ -165,7 +165,7 @@ export async function lockServicesById(
     q,
     sql`select ${serviceColumns} from services
         where id = ${anyOf(serviceIds)} and deleted_at is null
-        order by id for update`,
+        order by id for no key update`,
   );
 }
 
@@ -368,7 +368,7 @@ export async function closeDeletedServices(
           select id from services s where deleting and deleted_at is null
             and ${serviceIds === undefined ? sql`true` : sql`id = ${anyOf(serviceIds)}`}
             and not exists (select 1 from sets where service_id = s.id and deleted_at is null)
-          order by id limit ${limit} for update skip locked)
+          order by id limit ${limit} for no key update skip locked)
         returning id, tenant_id as "tenantId", name`,
   );
 }

@@ -78,7 +78,7 @@ export async function lockSetsOnHost(
           exists (select 1 from claims where set_id = s.id) as "hasClaim", s.attempts, s.avoid_host_ids as "avoidHostIds", s.containers
         from sets s left join operations o on o.set_id = s.id
         where s.host_id = ${hostId} and s.id = ${anyOf(setIds)}
-        order by s.id for update of s`,
+        order by s.id for no key update of s`,
   );
 }
 

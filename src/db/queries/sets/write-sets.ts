@@ -54,7 +54,7 @@ export async function countLiveSets(q: Queryable, serviceId: string): Promise<nu
 export async function lockHosts(q: Queryable, hostIds: readonly string[]): Promise<void> {
   if (hostIds.length === 0) return;
   await q.execute(sql`select id from hosts
-    where id = ${anyOf(hostIds)} order by id for update`);
+    where id = ${anyOf(hostIds)} order by id for no key update`);
 }
 
 /**
@@ -101,7 +101,7 @@ export async function markSetsDeleted(
           where s.id = ${anyOf(setIds)}
             and s.deleted_at is null and s.desired <> 'deleted'
             and (s.host_id is null or s.host_id = ${anyOf(lockedHostIds)})
-          order by s.id for update
+          order by s.id for no key update
         ), bumped as (
           update hosts set generation = generation + 1
           where id in (select host_id from wanted where host_id is not null) returning id, generation
@@ -186,7 +186,7 @@ export async function retryPendingSets(q: Queryable, setsMax: number): Promise<b
     q,
     sql`update sets set plan_after = now()
         where id in (select id from sets where ${pendingSetSql} and plan_after > now() and failed_starts = 0
-          and not exists (select 1 from claims where set_id = sets.id) order by plan_after limit ${setsMax} for update skip locked)
+          and not exists (select 1 from claims where set_id = sets.id) order by plan_after limit ${setsMax} for no key update skip locked)
         returning id`,
   );
   return rows.length > 0;
