@@ -105,3 +105,36 @@ test("a placement does not read the sets of priorities that its batch does not r
     expect(await rowsReadOf(tx, "sets")).toBeLessThan(500);
   });
 });
+
+/** Adds tenants with a set each that is not due. Its priority is above that of the service. */
+async function addWaitingTenants(f: FleetContext, count: number, serviceId: string) {
+  await f.ctx.db.execute(
+    sql`insert into tenants select (jsonb_populate_record(t, jsonb_build_object('id', 'waiting-' || n, 'name', 'waiting-' || n))).*
+        from tenants t, generate_series(1, ${count}::int) n where t.id = ${f.tenantId}`,
+  );
+  await f.ctx.db.execute(
+    sql`insert into sets select (jsonb_populate_record(s, jsonb_build_object('id', 'set-' || t.id, 'tenant_id', t.id,
+          'priority', s.priority + 1, 'plan_after', now() + interval '1 hour'))).*
+        from sets s, tenants t where s.id = (select min(id) from sets where service_id = ${serviceId}) and t.id like 'waiting-%'`,
+  );
+}
+
+test("a due set is found behind any number of tenants whose sets are not due", async () => {
+  const f = await start();
+  const due = await createSets(f, f.tenantId, "web", {});
+  await addWaitingTenants(f, 6_000, due);
+  await withTx(f.ctx.db, async (tx) => {
+    const { sets } = await listDueSets(tx, 4_000);
+    expect(sets.map(({ serviceId }) => serviceId)).toEqual([due]);
+    expect(await rowsReadOf(tx, "sets")).toBeLessThan(50);
+  });
+});
+
+test("the tenants of the longest due sets are in a batch, however many others wait", async () => {
+  const f = await start();
+  const due = await createSets(f, f.tenantId, "web", { replicas: 5 });
+  await addWaitingTenants(f, 6_000, due);
+  const { sets, hasMore } = await listDueSets(f.ctx.db, 2);
+  expect(sets.map(({ serviceId }) => serviceId)).toEqual([due, due]);
+  expect(hasMore).toBe(true);
+});

@@ -42,7 +42,12 @@ export interface DueSets {
   hasMore: boolean;
 }
 
-/** Pairs of priority and tenant that one read considers. Each costs some microseconds. */
+/**
+ * The longest due sets, whose tenants each read considers. If fewer sets are due, it considers no
+ * others.
+ */
+const OLDEST_MAX = 1_000;
+/** Further pairs of priority and tenant that one read considers. Each costs some microseconds. */
 const QUEUES_MAX = 5_000;
 
 /**
@@ -50,33 +55,43 @@ const QUEUES_MAX = 5_000;
  *
  * Higher priorities come first. Within a priority the tenants take turns: the longest due set of
  * each, then the second one of each, up to `setsMax` sets. If more tenants than that have due sets
- * of the highest priority, each of them gets one, at most QUEUES_MAX. So the sets of one tenant do
- * not delay those of another, however many sets or tenants there are.
+ * of the highest priority, each of them gets one. So the sets of one tenant do not delay those of
+ * another, however many sets or tenants there are.
  *
- * The statement reads the priorities one after the other, and none after the batch is full. Sets
- * that are not due cost nothing: the statement finds the tenants and their due sets in the
- * index sets_pending_by_tenant. It takes no lock.
+ * If fewer than OLDEST_MAX sets are due, the index sets_pending_due gives their tenants, and sets
+ * that are not due cost nothing. Otherwise the statement also walks over the tenants in the index
+ * sets_pending_by_tenant, at most QUEUES_MAX of them, due or not. A tenant beyond them gets its
+ * turn when its set is one of the longest due. The statement reads the priorities one after the
+ * other, and none after the batch is full. It takes no lock.
  *
  * The constant limit before that of the share is for the planner. It would otherwise expect a tenth
  * of all pending sets per tenant, and reserve memory for them.
  */
 export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSets> {
+  const oldestMax = Math.min(setsMax, OLDEST_MAX);
   const [due] = await queryRows<DueSets>(
     q,
-    sql`with recursive queues as (
-          (select priority, tenant_id from sets where ${indexedPendingSetSql} order by priority desc, tenant_id desc limit 1)
+    sql`with recursive oldest as materialized (
+          select priority, tenant_id from sets where ${pendingSetSql} and desired <> 'deleted' and plan_after <= now()
+          order by plan_after limit ${sql.raw(String(oldestMax))}
+        ), queues as (
+          (select priority, tenant_id from sets where ${indexedPendingSetSql} and (select count(*) from oldest) = ${sql.raw(String(oldestMax))}
+            order by priority desc, tenant_id desc limit 1)
           union all
           select next.priority, next.tenant_id from queues cross join lateral (
             select priority, tenant_id from sets
             where ${indexedPendingSetSql} and (priority, tenant_id) < (queues.priority, queues.tenant_id)
             order by priority desc, tenant_id desc limit 1) next
+        ), due_queues as (
+          select priority, tenant_id from oldest
+          union
+          select priority, tenant_id from (select * from queues limit ${sql.raw(String(QUEUES_MAX))}) known cross join lateral (
+            select from sets s where ${indexedPendingSetSql} and s.priority = known.priority
+              and s.tenant_id = known.tenant_id and s.plan_after <= now() order by plan_after limit 1) due
         ), due_priorities as (
           select priority, array_agg(tenant_id) as tenant_ids, count(*) as tenants,
             ceil(${sql.raw(`${setsMax}.0`)} / count(*))::int as share
-          from (select * from queues limit ${sql.raw(String(QUEUES_MAX))}) known cross join lateral (
-            select from sets s where ${indexedPendingSetSql} and s.priority = known.priority
-              and s.tenant_id = known.tenant_id and s.plan_after <= now() order by plan_after limit 1) oldest
-          group by priority
+          from due_queues group by priority
         ), due as materialized (
           select s.*, share from (select * from due_priorities order by priority desc) due_priority cross join lateral (
             select longest.* from unnest(tenant_ids) queue(tenant_id) cross join lateral (
