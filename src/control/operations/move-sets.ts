@@ -81,7 +81,7 @@ async function runRound(
   const firstSteps: Record<string, () => Promise<unknown>> = {
     "adopt moves": () => adoptPreviousMoves(ctx),
     "delete orphaned operations": () => deleteOrphanedOperations(ctx.db),
-    "place claimed sets": () => placeClaimedSets(ctx),
+    "place claimed sets": () => placeClaimedSets(ctx, cache),
     "report missed drains": () => reportMissedDrains(ctx),
     "expire operations": () => expireOperations(ctx),
     "interrupt resizes": () => interruptResizesForDrains(ctx.db, SETS_PER_ROUND_MAX),

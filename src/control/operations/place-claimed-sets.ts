@@ -4,12 +4,16 @@ import {
   listHostsWithEndedClaims,
   planSetsNow,
 } from "../../db/queries/operations/claims.ts";
-import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
+import { readPendingSets } from "../../db/queries/placement/due-sets.ts";
+import { lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { commitPlacements } from "../../db/queries/placement/placements.ts";
 import { lockHosts } from "../../db/queries/sets/write-sets.ts";
 import { newId } from "../../lib/ids.ts";
+import { admitOnHost } from "../../scheduler/placement/admit-on-host.ts";
+import type { FleetCache } from "../placement/fleet-cache.ts";
 import { reserveIfFits } from "../placement/growth.ts";
-import { toHostSnapshot, toPlanPolicy } from "../placement/host-snapshot.ts";
+import { toHostSnapshot } from "../placement/host-snapshot.ts";
+import { buildPlacementRequests } from "../placement/placement-requests.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 
@@ -17,31 +21,37 @@ const HOSTS_PER_ROUND_MAX = 200;
 
 /**
  * Places sets that have left their previous host on the host of their claims, and ends those
- * claims. If the host no longer accepts a set, the set is immediately due for the placer. It also
- * ends the claims of sets that are removed or placed elsewhere.
+ * claims. If a rule of the planner no longer permits the host for a set, the set is immediately due
+ * for the placer. It also ends the claims of sets that are removed or placed elsewhere.
  *
  * It handles hosts one after the other. The next round retries a host that failed.
  */
-export async function placeClaimedSets(ctx: ControlContext): Promise<void> {
+export async function placeClaimedSets(ctx: ControlContext, cache: FleetCache): Promise<void> {
   for (const hostId of await listHostsWithEndedClaims(ctx.db, HOSTS_PER_ROUND_MAX)) {
     try {
-      await unitOfWork(ctx, (tx) => placeOnHost(tx, hostId));
+      await cache.load(ctx.db); // again after a refresh that failed halfway
+      await unitOfWork(ctx, (tx) => placeOnHost(tx, hostId, cache));
     } catch (error) {
       ctx.log.warn({ err: error, hostId }, "cannot end the claims of the host");
     }
   }
 }
 
-async function placeOnHost(tx: UnitOfWork, hostId: string): Promise<void> {
+async function placeOnHost(tx: UnitOfWork, hostId: string, cache: FleetCache): Promise<void> {
   await lockHosts(tx, [hostId]);
+  // Before the first write, so that a rollback takes back nothing that is in the fleet.
+  const { fleet, policy, nowMs } = await cache.refresh(tx);
   const sets = await endClaims(tx, hostId);
   if (sets.length === 0) return;
-  const [pools, [row]] = await Promise.all([listAllHostPools(tx), lockFleetHosts(tx, [hostId])]);
+  const setIds = sets.map(({ id }) => id);
+  const requests = await buildPlacementRequests(tx, await readPendingSets(tx, setIds));
+  const [row] = await lockFleetHosts(tx, [hostId]);
   if (!row) return;
-  const policy = toPlanPolicy(pools, 0);
+  fleet.removeClaims(setIds);
+  const admitted = admitOnHost(fleet, hostId, requests, { nowMs });
   const host = toHostSnapshot(row);
   const isFitting = (set: ClaimedSet) =>
-    host.readiness === "ready" && reserveIfFits(host, policy, set).ok;
+    admitted.has(set.id) && host.readiness === "ready" && reserveIfFits(host, policy, set).ok;
   const inputs = sets.filter(isFitting).map(({ id: setId, generation }) => {
     const why = { score: 0, because: { claim: 1 } };
     return { placementId: newId("plc"), setId, hostId, generation, ...why };

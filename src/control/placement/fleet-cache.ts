@@ -166,6 +166,7 @@ export class FleetCache {
       if (loaded.policy.version !== policy.version) loaded.fleet.setPolicy(policy);
       loaded.policy = policy;
       addRows(loaded, changes.hosts, changes.sets);
+      loaded.fleet.setClaims(changes.position.claims);
       loaded.position = changes.position;
       loaded.refreshedAtMs = Date.now();
     } catch (error) {

@@ -113,11 +113,15 @@ export function prepareFilters(
     setBit(hostile, rank);
     clearBit(allowed, rank);
   };
-  for (const other of hostileServices) {
-    for (const hostId of fleet.countSetsByHost(other).keys()) {
+  const repelOn = (hostIds: Iterable<string>) => {
+    for (const hostId of hostIds) {
       const rank = table.rankById.get(hostId);
       if (rank !== undefined) repel(rank);
     }
+  };
+  for (const other of hostileServices) {
+    repelOn(fleet.countSetsByHost(other).keys());
+    repelOn(fleet.listClaimedHosts(other));
   }
   return {
     allowed,

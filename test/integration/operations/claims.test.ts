@@ -2,6 +2,8 @@ import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { cordonHost } from "../../../src/control/hosts/cordon-host.ts";
 import { drainHost } from "../../../src/control/hosts/drain-host.ts";
+import type { PlacementSpec } from "../../../src/contracts/api/services.ts";
+import { patchHost } from "../../../src/control/hosts/patch-host.ts";
 import { createMover, type Mover } from "../../../src/control/operations/move-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { controlSet } from "../../../src/control/sets/control-set.ts";
@@ -75,6 +77,71 @@ test("moves of two services never count on the same capacity: one set stays unti
   expect(await getSet(f.ctx, f.tenantId, staying?.id ?? "")).toMatchObject({
     operation: { phase: "waiting", blocked: { code: "move-held" } },
   });
+});
+
+/** h1 drains with a stopped set of the service, which has claimed h2. The host h3 is empty. */
+async function startClaim(placement: Partial<PlacementSpec>): Promise<Draining> {
+  const f = await start();
+  const h1 = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("a", { placement }));
+  await f.placer.placeSets();
+  await obeyOrders(f, h1);
+  for (const { id } of await listLiveSets(f)) await controlSet(f.ctx, f.tenantId, id, "stop");
+  await obeyOrders(f, h1);
+  const h2 = await f.enroll("h2");
+  await drainHost(f.ctx, h1);
+  const mover = createMover(f.ctx);
+  expect(await mover.moveSets()).toBe(1);
+  expect(await bookedOn(f, h2)).toMatchObject({ cpu: 1_000 });
+  await f.enroll("h3");
+  return { f, mover, h1, h2 };
+}
+
+test("no set is placed on a host that a set with an anti-affinity to it has claimed", async () => {
+  const { f, mover, h1 } = await startClaim({ antiAffinity: ["b"] });
+  // Packing prefers h2, because the claim makes it the fuller host.
+  await createService(f.ctx, f.tenantId, serviceBody("b"));
+  await f.placer.placeSets();
+  await obeyOrders(f, h1);
+  await mover.moveSets();
+  expect(await listLiveSets(f)).toMatchObject([{ host: "h2" }, { host: "h3" }]);
+});
+
+test("a claim does not count as a set for spread", async () => {
+  const spread = [{ by: "host" as const, maxSkew: 1 }];
+  const { f, mover, h1 } = await startClaim({ spread });
+  await obeyOrders(f, h1);
+  await mover.moveSets();
+  expect(await listLiveSets(f)).toMatchObject([{ host: "h2" }]);
+});
+
+test.each([
+  {
+    what: "is tainted",
+    change: (f: FleetContext, h2: string) =>
+      patchHost(f.ctx, h2, undefined, { taints: [{ key: "spare", value: "yes" }] }),
+  },
+  {
+    what: "gets a set that forbids it",
+    change: async (f: FleetContext, h2: string) => {
+      // Another process has planned that set before the claim.
+      const placement = { antiAffinity: ["a"] };
+      await createService(f.ctx, f.tenantId, serviceBody("b", { placement }));
+      await f.ctx.db.execute(
+        sql`update sets set state = 'placed', host_id = ${h2}, placed_at = now() where host_id is null`,
+      );
+    },
+  },
+])("a set is not placed on its claimed host if that host $what meanwhile", async ({ change }) => {
+  const { f, mover, h1, h2 } = await startClaim({});
+  const [moving] = await listLiveSets(f);
+  await change(f, h2);
+  await obeyOrders(f, h1);
+  await mover.moveSets();
+  const findMoving = async () => (await listLiveSets(f)).find(({ id }) => id === moving?.id);
+  expect(await findMoving()).toMatchObject({ host: null });
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
+  expect(await findMoving()).toMatchObject({ host: "h3" });
 });
 
 test("no other set gets the capacity of a set while it stops, and the booking is the same afterwards", async () => {

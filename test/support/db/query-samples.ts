@@ -358,17 +358,14 @@ const operationSamples: Samples = {
   endOperations: (q) => [operations.endOperations(q, ids)],
   wakeOperations: (q) => [operations.wakeOperations(q, "svc", 1)],
   expireOperation: (q) => [
-    operations.expireOperation(q, "set", {
-      kind: "move",
-      outcome: "expired",
-      reason,
-    }),
+    operations.expireOperation(q, "set", { kind: "move", outcome: "expired", reason }),
   ],
   listExpiredOperations: (q) => [operations.listExpiredOperations(q, 1)],
   deleteOrphanedOperations: (q) => [operations.deleteOrphanedOperations(q)],
 };
 
 const placing: Samples = {
+  readPendingSets: (q) => [dueSets.readPendingSets(q, ids)],
   listDueSets: (q) => [dueSets.listDueSets(q, 1)],
   readRefreshPosition: (q) => [fleet.readRefreshPosition(q)],
   listChangedHosts: (q) => [fleet.listChangedHosts(q, "1")],

@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { PlacementSpec } from "../../../contracts/api/services.ts";
 import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { queryRows } from "../runtime/query.ts";
+import { anyOf, queryRows } from "../runtime/query.ts";
 import { pendingSetSql } from "../sets/write-sets.ts";
 import { type HostReplacement, repellingServiceSql, selectHostReplacements } from "./placements.ts";
 
@@ -105,17 +105,7 @@ export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSet
           limit (select greatest(${sql.raw(String(setsMax))}, tenants) from due_priorities order by priority desc limit 1)
         )
         select
-          (select coalesce(json_agg(json_build_object('id', id, 'serviceId', service_id, 'revision', revision,
-              'generation', generation, 'priority', priority, 'attempts', attempts, 'cpuMillis', cpu_millis,
-              'memoryBytes', memory_bytes, 'volumeBytes', volume_bytes, 'rootfsBytes', rootfs_bytes,
-              'avoidHostIds', avoid_host_ids)), '[]') from due) as sets,
-          (select coalesce(json_agg(json_build_object('serviceId', s.id, 'revision', w.revision, 'tenantId', s.tenant_id,
-              'name', s.name, 'placement', s.placement,
-              'mayBeRepelled', exists (select 1 from services o where o.tenant_id = s.tenant_id and ${repellingServiceSql("o")}),
-              'replacements', case when s.placement->'spread' = '[]' then '[]' else ${selectHostReplacements(sql`s.id`)} end,
-              'images', array(select c->>'image' from revisions r, jsonb_array_elements(r.template->'containers') c
-                where r.service_id = w.service_id and r.number = w.revision))), '[]')
-            from (select distinct service_id, revision from due) w join services s on s.id = w.service_id) as specs,
+          ${setsAndSpecs},
           (select count(*) from due) >= ${sql.raw(String(setsMax))}
             or exists (select 1 from due group by priority, tenant_id having count(*) >= min(share)) as "hasMore"`,
   );
@@ -125,3 +115,28 @@ export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSet
 
 /** The condition of the index alone, so that a search for tenants reads nothing else. */
 const indexedPendingSetSql = sql`host_id is null and deleted_at is null`;
+
+/** The sets of the table expression `due`, and the specs of their revisions, as two columns. */
+const setsAndSpecs = sql`
+  (select coalesce(json_agg(json_build_object('id', id, 'serviceId', service_id, 'revision', revision,
+      'generation', generation, 'priority', priority, 'attempts', attempts, 'cpuMillis', cpu_millis,
+      'memoryBytes', memory_bytes, 'volumeBytes', volume_bytes, 'rootfsBytes', rootfs_bytes,
+      'avoidHostIds', avoid_host_ids)), '[]') from due) as sets,
+  (select coalesce(json_agg(json_build_object('serviceId', s.id, 'revision', w.revision, 'tenantId', s.tenant_id,
+      'name', s.name, 'placement', s.placement,
+      'mayBeRepelled', exists (select 1 from services o where o.tenant_id = s.tenant_id and ${repellingServiceSql("o")}),
+      'replacements', case when s.placement->'spread' = '[]' then '[]' else ${selectHostReplacements(sql`s.id`)} end,
+      'images', array(select c->>'image' from revisions r, jsonb_array_elements(r.template->'containers') c
+        where r.service_id = w.service_id and r.number = w.revision))), '[]')
+    from (select distinct service_id, revision from due) w join services s on s.id = w.service_id) as specs`;
+
+/** Reads those of these sets that are pending, due or not, and the specs of their revisions. */
+export async function readPendingSets(q: Queryable, setIds: readonly string[]): Promise<DueSets> {
+  const [pending] = await queryRows<DueSets>(
+    q,
+    sql`with due as (select * from sets where id = ${anyOf(setIds)} and ${pendingSetSql} and desired <> 'deleted' order by id)
+        select ${setsAndSpecs}, false as "hasMore"`,
+  );
+  assert(pending, "a select without a table gives a row");
+  return pending;
+}

@@ -48,16 +48,34 @@ export interface RefreshPosition {
   /** The database's clock. */
   nowMs: number;
   pools: HostPoolRow[];
+  /** At most CLAIMS_MAX. */
+  claims: FleetClaimRow[];
 }
 
-/** Read it before the changes: the next refresh then misses no transaction. */
+/** A set that has booked a host and is still on another one. */
+interface FleetClaimRow {
+  id: string;
+  serviceId: string;
+  hostId: string;
+}
+
+/** Sets of services with a disruption budget claim few hosts, so a fleet has far fewer claims. */
+const CLAIMS_MAX = 10_000;
+
+/**
+ * Read it before the changes: the next refresh then misses no transaction. A set that is placed on
+ * its claimed host meanwhile is among the claims and the changes, and never in neither.
+ */
 export async function readRefreshPosition(q: Queryable): Promise<RefreshPosition> {
   const [position] = await queryRows<RefreshPosition>(
     q,
     sql`select pg_snapshot_xmin(pg_current_snapshot())::text as xmin,
           extract(epoch from pg_postmaster_start_time())::text as "serverStartedAt",
           (extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs",
-          (select coalesce(json_agg(p), '[]') from (${hostPools}) p) as pools`,
+          (select coalesce(json_agg(p), '[]') from (${hostPools}) p) as pools,
+          (select coalesce(json_agg(json_build_object('id', c.set_id, 'hostId', c.host_id,
+              'serviceId', (select service_id from sets where id = c.set_id))), '[]')
+            from (select set_id, host_id from claims limit ${sql.raw(String(CLAIMS_MAX))}) c) as claims`,
   );
   assert(position, "a select without a table gives a row");
   return position;

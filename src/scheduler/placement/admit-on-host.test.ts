@@ -1,0 +1,91 @@
+import { describe, expect, it } from "vitest";
+import {
+  amounts,
+  hostOf,
+  nowMs,
+  policyOf,
+  requestOf,
+  toConstraints,
+} from "../../../test/support/fleet/scheduler-world.ts";
+import { admitOnHost } from "./admit-on-host.ts";
+import { createFleet, type Fleet } from "./fleet.ts";
+import type { PlacementRequest } from "./model.ts";
+import { planPlacements } from "./plan.ts";
+
+function fleetOf(setsPerHostMax = 10): Fleet {
+  const fleet = createFleet({ ...policyOf(), setsPerHostMax });
+  fleet.upsertHost(hostOf("h1", { zone: "z1", allocatable: amounts(90) }));
+  fleet.upsertHost(hostOf("h2", { zone: "z2" }));
+  return fleet;
+}
+
+const admit = (fleet: Fleet, ...requests: PlacementRequest[]) => [
+  ...admitOnHost(fleet, "h1", requests, { nowMs }),
+];
+
+describe("a host admits a set", () => {
+  it("that all rules permit, whatever its capacity", () => {
+    expect(admit(fleetOf(), requestOf("1", { resources: amounts(1_000) }))).toEqual(["1"]);
+  });
+
+  it.each([
+    { rule: "label", request: { constraints: toConstraints({ hostLabels: { disk: "ssd" } }) } },
+    { rule: "pool", request: { constraints: toConstraints({ pool: "gpu" }) } },
+    { rule: "avoided host", request: { avoidHostIds: ["h1"] } },
+    {
+      rule: "spread",
+      request: { constraints: toConstraints({ spread: [{ by: "zone", maxSkew: 1 }] }) },
+    },
+    {
+      rule: "anti-affinity",
+      request: { constraints: toConstraints({ antiAffinity: ["svc_web"] }) },
+    },
+  ])("unless a rule forbids it: $rule", ({ request }) => {
+    const fleet = fleetOf();
+    fleet.upsertSet({ id: "set_old", serviceId: "svc_web", hostId: "h1" });
+    expect(admit(fleet, requestOf("1", request))).toEqual([]);
+  });
+
+  it("only up to the maximum number of sets, each on top of those before it", () => {
+    const fleet = fleetOf(2);
+    fleet.upsertSet({ id: "set_old", serviceId: "svc_web", hostId: "h1" });
+    expect(admit(fleet, requestOf("1"), requestOf("2"))).toEqual(["1"]);
+    const apart = toConstraints({ antiAffinity: ["svc_new"] });
+    const twice = ["1", "2"].map((id) =>
+      requestOf(id, { serviceId: "svc_new", constraints: apart }),
+    );
+    expect(admit(fleetOf(), ...twice)).toEqual(["1"]);
+  });
+});
+
+describe("a claim", () => {
+  const claim = { id: "set_moving", serviceId: "svc_db", hostId: "h1" };
+  const apart = toConstraints({ antiAffinity: ["svc_db"] });
+  const plan = (fleet: Fleet, request: PlacementRequest) =>
+    planPlacements(fleet, [request], { seed: 1, nowMs }).placements.map(({ hostId }) => hostId);
+
+  it("counts for anti-affinity until it ends", () => {
+    const fleet = fleetOf();
+    const request = requestOf("1", { constraints: apart });
+    expect(plan(fleet, request)).toEqual(["h1"]);
+    fleet.setClaims([claim]);
+    expect(plan(fleet, request)).toEqual(["h2"]);
+    fleet.removeClaims(["set_moving", "set_unknown"]);
+    expect(plan(fleet, request)).toEqual(["h1"]);
+  });
+
+  it("counts for the maximum number of sets, and not for spread", () => {
+    const fleet = fleetOf(1);
+    fleet.setClaims([claim]);
+    fleet.setClaims([claim]);
+    expect(plan(fleet, requestOf("1"))).toEqual(["h2"]);
+    fleet.setClaims([]);
+    expect(plan(fleet, requestOf("1"))).toEqual(["h1"]);
+    const spread = toConstraints({ spread: [{ by: "zone", maxSkew: 1 }] });
+    const fleetWithClaim = fleetOf();
+    fleetWithClaim.setClaims([claim]);
+    expect(
+      plan(fleetWithClaim, requestOf("1", { serviceId: "svc_db", constraints: spread })),
+    ).toEqual(["h1"]);
+  });
+});

@@ -1,0 +1,48 @@
+import { hasBit } from "./bitmap.ts";
+import { type Filters, findRepellers, freshHosts, prepareFilters } from "./filters.ts";
+import type { Fleet } from "./fleet.ts";
+import type { PlacementConstraints, PlacementRequest } from "./model.ts";
+
+/**
+ * Decides which of these sets may start on one host, by all rules except capacity. Each admitted
+ * set counts for the next ones. Returns the ids of the admitted sets.
+ */
+export function admitOnHost(
+  fleet: Fleet,
+  hostId: string,
+  requests: readonly PlacementRequest[],
+  { nowMs }: { nowMs: number },
+): ReadonlySet<string> {
+  const table = fleet.table();
+  const rank = table.rankById.get(hostId);
+  if (rank === undefined) return new Set();
+  const context = {
+    fleet,
+    table,
+    fresh: freshHosts(fleet, table, nowMs),
+    bases: new Map(),
+    repelledBy: findRepellers(requests),
+  };
+  const prepared = new Map<PlacementConstraints, Filters>(
+    requests.map(({ serviceId, constraints }) => [
+      constraints,
+      prepareFilters(context, serviceId, constraints),
+    ]),
+  );
+  const admitted = new Set<string>();
+  let setsLeft = fleet.policy.setsPerHostMax - (table.setCounts[rank] ?? 0);
+  for (const { setId, serviceId, constraints, avoidHostIds } of requests) {
+    const filters = prepared.get(constraints);
+    const isAdmitted =
+      filters !== undefined &&
+      setsLeft > 0 &&
+      !avoidHostIds.includes(hostId) &&
+      hasBit(filters.allowed, rank) &&
+      filters.spread.every((rule) => rule.admits(rank));
+    if (!isAdmitted) continue;
+    admitted.add(setId);
+    setsLeft--;
+    for (const other of prepared.values()) other.notePlaced(serviceId, rank);
+  }
+  return admitted;
+}
