@@ -17,8 +17,12 @@ export async function buildPlacementRequests(
   { sets, specs }: DueSets,
 ): Promise<PlacementRequest[]> {
   const serviceIds = await readNamedServices(q, specs);
-  const tenantIds = specs.flatMap(({ tenantId, mayBeRepelled }) => (mayBeRepelled ? tenantId : []));
-  const repulsions = await listRepulsions(q, [...new Set(tenantIds)]);
+  const repellable = specs.filter(({ mayBeRepelled }) => mayBeRepelled);
+  const names = new Map(repellable.map((spec) => [spec.serviceId, spec]));
+  const repulsions = await listRepulsions(
+    q,
+    [...names.values()].map(({ tenantId, name }) => ({ tenantId, name })),
+  );
   const repelledBy = new Map(
     repulsions.map((row) => [`${row.tenantId}/${row.name}`, row.byServiceIds]),
   );
@@ -76,8 +80,8 @@ export async function buildServiceRequests(
     q,
     names.map((name) => ({ tenantId, name })),
   );
-  const repulsions = await listRepulsions(q, [tenantId]);
-  const repelledBy = repulsions.find(({ name }) => name === ownName)?.byServiceIds ?? [];
+  const [repulsion] = await listRepulsions(q, [{ tenantId, name: ownName }]);
+  const repelledBy = repulsion?.byServiceIds ?? [];
   const ids = new Map(found.map(({ name, id }) => [`${tenantId}/${name}`, id]));
   ids.set(`${tenantId}/${ownName}`, serviceId); // the rules may name the service before it exists
   const replacements =

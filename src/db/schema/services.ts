@@ -59,6 +59,11 @@ export const services = pgTable(
     index("services_repelling")
       .on(table.tenantId)
       .where(sql`deleted_at is null and placement->'antiAffinity' <> '[]'::jsonb`),
+    // The same services by each tenant and name that their rules contain: see listRepulsions.
+    index("services_repelled_names")
+      .using("gin", sql`repelled_names(tenant_id, placement)`)
+      .with({ fastupdate: false })
+      .where(sql`deleted_at is null and placement->'antiAffinity' <> '[]'::jsonb`),
     index("services_deleted")
       .on(table.deletedAt)
       .where(sql`deleted_at is not null`),

@@ -379,7 +379,7 @@ const placing: Samples = {
   tryLockFleetHosts: (q) => [fleet.tryLockFleetHosts(q, ids)],
   tryLockPlacement: (q) => [placements.tryLockPlacement(q)],
   listHostReplacements: (q) => [placements.listHostReplacements(q, "svc_1")],
-  listRepulsions: (q) => [placements.listRepulsions(q, ids)],
+  listRepulsions: (q) => [placements.listRepulsions(q, [{ tenantId: "tnt", name: "web" }])],
   listServiceIds: (q) => [placements.listServiceIds(q, [{ tenantId: "tnt", name: "web" }])],
   commitPlacements: (q) => [
     placements.commitPlacements(q, [placement], 1, "1"),

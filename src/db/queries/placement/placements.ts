@@ -3,7 +3,7 @@ import { renderEventText } from "../../../contracts/api/event-texts.ts";
 import { renderReasonText } from "../../../contracts/api/reason-texts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { booked, amountSums } from "../hosts/bookings.ts";
-import { anyOf, genericPlansFromHere, queryRows } from "../runtime/query.ts";
+import { genericPlansFromHere, queryRows } from "../runtime/query.ts";
 
 /** An arbitrary constant, the same in all job workers. */
 const placementLockKey = 7_134_203;
@@ -31,18 +31,23 @@ interface RepulsionRow {
   byServiceIds: string[];
 }
 
-/** The anti-affinity rules of the services of these tenants. Uses services_repelling. */
+/**
+ * Services with sets whose anti-affinity rules name one of these services. A service without sets
+ * forbids nothing, so the quota of sets bounds the result. Uses services_repelled_names.
+ */
 export async function listRepulsions(
   q: Queryable,
-  tenantIds: readonly string[],
+  names: readonly { tenantId: string; name: string }[],
 ): Promise<RepulsionRow[]> {
-  if (tenantIds.length === 0) return [];
+  if (names.length === 0) return [];
   return queryRows(
     q,
-    sql`select o.tenant_id as "tenantId", other.name, array_agg(o.id) as "byServiceIds"
-        from services o cross join lateral jsonb_array_elements_text(o.placement->'antiAffinity') as other(name)
-        where o.tenant_id = ${anyOf(tenantIds)} and ${repellingServiceSql("o")}
-        group by o.tenant_id, other.name`,
+    sql`select w."tenantId", w.name, array_agg(o.id order by o.id) as "byServiceIds"
+        from json_to_recordset(${JSON.stringify(names)}::json) as w("tenantId" text, name text)
+          join services o on repelled_names(o.tenant_id, o.placement) @> array[w."tenantId" || '/' || w.name]
+            and ${repellingServiceSql("o")}
+        where exists (select 1 from sets s where s.service_id = o.id and s.deleted_at is null)
+        group by w."tenantId", w.name`,
   );
 }
 
