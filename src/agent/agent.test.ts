@@ -5,6 +5,46 @@ import { CredentialRefusedError } from "./ports/control-plane.ts";
 
 const hourMs = 3_600_000;
 
+describe("an agent whose control plane fails over to another database server", () => {
+  it("repeats all reports, because the new server may lack some", async () => {
+    const { simulation, sets } = await runningHost(3);
+    await simulation.pass(120_000);
+    simulation.plane.failOver("2");
+    simulation.plane.received.length = 0;
+    await simulation.pass(95_000);
+    for (const set of sets) expect(lastReport(simulation, set)?.state).toBe("running");
+    const images = simulation.plane.received.flatMap((report) => report.images ?? []);
+    expect(images).not.toEqual([]);
+    simulation.plane.received.length = 0;
+    await simulation.pass(95_000);
+    expect(simulation.plane.received.flatMap(({ observed }) => observed)).toEqual([]);
+  });
+
+  it("repeats them at most once a minute while two servers answer in turn", async () => {
+    const { simulation } = await runningHost(1);
+    await simulation.pass(120_000);
+    simulation.plane.received.length = 0;
+    for (let second = 0; second < 600; second++) {
+      simulation.plane.databaseEpoch = String(second % 2);
+      await simulation.pass(1_000);
+    }
+    const reports = simulation.plane.received.flatMap(({ observed }) => observed);
+    expect(reports.length).toBeGreaterThan(0);
+    expect(reports.length).toBeLessThanOrEqual(11);
+  });
+
+  it("repeats nothing for an older API, which names no server", async () => {
+    const { simulation } = await runningHost(1);
+    await simulation.pass(120_000);
+    simulation.plane.received.length = 0;
+    simulation.plane.databaseEpoch = undefined;
+    await simulation.pass(60_000);
+    simulation.plane.databaseEpoch = "1";
+    await simulation.pass(60_000);
+    expect(simulation.plane.received.flatMap(({ observed }) => observed)).toEqual([]);
+  });
+});
+
 describe("an agent that starts", () => {
   it("adopts running sets and changes nothing", async () => {
     const { simulation, sets } = await runningHost(3);

@@ -300,6 +300,7 @@ class HostAgent implements Agent {
     if (outcome !== "stale") this.#runners?.allowStarts();
     if (outcome !== "stale")
       this.#housekeeping.volumes?.updateRetention(result, this.#persisted.desired.list());
+    this.#reporter.noteDatabase(result.databaseEpoch);
     this.#reporter.forceResend(result.reportAgain);
     this.#runners?.observeAgain(result.reportAgain);
     return outcome === "unchanged" && result.streams.length > 0 ? "changed" : outcome;

@@ -93,6 +93,11 @@ export class ReportQueue {
     }
   }
 
+  /** Queues the latest report of each set again. */
+  resendAll(): void {
+    for (const [setId, entry] of this.#latest) this.#waiting.set(setId, entry);
+  }
+
   /** Accepts the next report of the set even if it equals the previous one. */
   forceResend(setId: string): void {
     this.#latest.delete(setId);

@@ -11,6 +11,7 @@ import type { SetPort } from "./ports/set-port.ts";
 import { type ReportBatch, ReportQueue } from "./report-queue.ts";
 import { reportableImages, reportableVolumes } from "./reportable.ts";
 import { UsageReports } from "./usage-reports.ts";
+import { DatabaseChanges } from "./database-changes.ts";
 import { Wakeup } from "./wakeup.ts";
 
 /** Bounds of one report: sets, and characters of their reports. The API accepts 8 MiB. */
@@ -44,6 +45,7 @@ export class Reporter {
   readonly #options: ReporterOptions;
   readonly #queue: ReportQueue;
   readonly #wakeup: Wakeup;
+  readonly #databaseChanges: DatabaseChanges;
   #sentImages: string[] | undefined;
 
   constructor(options: ReporterOptions) {
@@ -51,6 +53,7 @@ export class Reporter {
     const { machine, port, housekeeping, clock, log, limits } = options;
     this.#queue = new ReportQueue(clock);
     this.#wakeup = new Wakeup(clock);
+    this.#databaseChanges = new DatabaseChanges(clock, options.random);
     this.usage = new UsageReports({
       machine,
       port,
@@ -87,14 +90,21 @@ export class Reporter {
     this.#queue.forget(setId);
   }
 
+  /** Call it with the epoch of each answer, after the arrival of its report is noted. */
+  noteDatabase(epoch: string | undefined): void {
+    this.#databaseChanges.note(epoch);
+  }
+
   /** Runs until aborted. */
   async run(signal: AbortSignal): Promise<void> {
     const { clock, log, random, limits, onAnswer } = this.#options;
     let failuresInRow = 0;
     for (;;) {
-      const isNotified = await this.#wakeup.wait(this.usage.dueInMs, signal);
+      const waitMs = Math.min(this.usage.dueInMs, this.#databaseChanges.dueInMs);
+      const isNotified = await this.#wakeup.wait(waitMs, signal);
+      const isRepeated = this.#repeatIfDue();
       // The pull loop has sent the usage meanwhile.
-      if (!isNotified && !signal.aborted && this.usage.dueInMs > 0) continue;
+      if (!isNotified && !isRepeated && !signal.aborted && this.usage.dueInMs > 0) continue;
       if (!signal.aborted) await delay(clock, limits.coalesceMs, signal);
       if (signal.aborted) return;
       try {
@@ -125,6 +135,16 @@ export class Reporter {
     } finally {
       cancel();
     }
+  }
+
+  /** Repeats all reports if another database server took over. Returns whether it did. */
+  #repeatIfDue(): boolean {
+    if (!this.#databaseChanges.takeIfDue()) return false;
+    this.#options.log.info({}, "another database server answers: all reports are sent again");
+    this.#queue.resendAll();
+    this.#sentImages = undefined;
+    this.#options.housekeeping.volumes?.forceResend();
+    return true;
   }
 
   async #send(signal: AbortSignal): Promise<SyncResult> {

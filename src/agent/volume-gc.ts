@@ -91,6 +91,11 @@ export class VolumeGc {
     };
   }
 
+  /** Reports all volumes again, even if none has changed. */
+  forceResend(): void {
+    this.#sent = undefined;
+  }
+
   async run(signal: AbortSignal): Promise<void> {
     const { clock, log, intervalMs, onChange } = this.#options;
     while (!signal.aborted) {

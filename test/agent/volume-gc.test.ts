@@ -102,6 +102,15 @@ it("volumes are reported, purged after expiry or on request, and never while a s
   ]);
 });
 
+it("volumes are reported once, and once more after a forced report", async () => {
+  await volumes.ensure(newSpec(), signal);
+  await waitUntil("it is reported", () => reported()?.length === 1);
+  volumeGc.takeChanges().onArrived();
+  expect(reported()).toBeUndefined();
+  volumeGc.forceResend();
+  expect(reported()).toEqual(["live"]);
+});
+
 it("the reason of a failed purge is reported until it succeeds, and a wanted volume is retained", async () => {
   const [held, wanted] = [newSpec(), newSpec()];
   const { volumeId } = await volumes.ensure(held, signal);

@@ -56,6 +56,11 @@ export const syncResultSchema = z
     /** Trashed volumes to purge now. Each sync names them until the host has purged them. */
     purgeVolumes: z.array(idSchema("vol")).max(PURGES_PER_SYNC_MAX).default([]),
     leaseSeconds: z.number().int(),
+    /**
+     * The database server that answers. Another one may lack reports that the former one has
+     * confirmed, so the agent repeats them all.
+     */
+    databaseEpoch: z.string().max(64).optional(),
     serverTime: timestamp,
   })
   .meta({ id: "SyncResult" });

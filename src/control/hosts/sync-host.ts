@@ -282,7 +282,7 @@ async function readAnswer(
 
 async function buildAnswer(
   ctx: ControlContext,
-  { hostId, generation, state }: HostLeaseRow,
+  { hostId, generation, state, databaseEpoch }: HostLeaseRow,
   body: Sync,
   full: boolean,
 ): Promise<SyncResult> {
@@ -311,6 +311,7 @@ async function buildAnswer(
     reportAgain,
     purgeVolumes,
     leaseSeconds: LEASE_SECONDS,
+    databaseEpoch,
     serverTime: new Date().toISOString(),
   };
 }

@@ -54,6 +54,18 @@ test("the host continues after the changes that its agent accepted, even if a fa
   expect(events).toHaveLength(1);
 });
 
+test("each answer names the database server, so that agents repeat reports that a failover lost", async () => {
+  const f = await createFleetContext();
+  fleet = f;
+  const hostId = await f.enroll("h1");
+  const [server] = await queryRows<{ epoch: string }>(
+    f.ctx.db,
+    sql`select extract(epoch from pg_postmaster_start_time())::text as epoch`,
+  );
+  for (const report of [{}, { full: true }, { observed: [] }, { images: ["app:1"] }])
+    expect((await f.sync(hostId, report)).databaseEpoch).toBe(server?.epoch);
+});
+
 test("a sync with a part that Berth rejects renews the lease all the same", async () => {
   api = await createTestApi();
   const { ctx } = api;

@@ -53,6 +53,7 @@ export class ModelControlPlane implements ControlPlane {
   syncs = 0;
   fullSyncs = 0;
   acceptedGeneration = 0;
+  databaseEpoch: string | undefined = "1";
   /** Every received report, oldest first. */
   readonly received: Sync[] = [];
 
@@ -94,6 +95,12 @@ export class ModelControlPlane implements ControlPlane {
   goBackTo(hostGeneration: number): void {
     this.#hostGeneration = hostGeneration;
     this.#bookings.clear();
+  }
+
+  /** Another database server takes over. It lacks the last reports, and has the same bookings. */
+  failOver(databaseEpoch: string): void {
+    this.databaseEpoch = databaseEpoch;
+    this.#reported.clear();
   }
 
   /** Forgets a booking before its set is reported absent. Full answers then omit the set. */
@@ -180,6 +187,7 @@ export class ModelControlPlane implements ControlPlane {
       purgeVolumes: [],
       reportAgain: [],
       leaseSeconds: 45,
+      databaseEpoch: this.databaseEpoch,
       serverTime: new Date(this.#clock.nowMs()).toISOString(),
     };
   }

@@ -56,11 +56,14 @@ export interface HostLeaseRow {
   /** Null: the host has not reported its usage yet. */
   reportAgeMs: number | null;
   leaseSecondsLeft: number;
+  /** The start of the Postgres server. After a failover or a restore it is another one. */
+  databaseEpoch: string;
 }
 
 const leaseColumns = sql`hosts.id as "hostId", hosts.generation::float8 as generation, state, resync_required as "resyncRequired",
   (extract(epoch from now() - reported_at) * 1000)::float8 as "reportAgeMs",
-  (extract(epoch from lease_expires_at - now()))::float8 as "leaseSecondsLeft"`;
+  (extract(epoch from lease_expires_at - now()))::float8 as "leaseSecondsLeft",
+  extract(epoch from pg_postmaster_start_time())::text as "databaseEpoch"`;
 
 /** Finds the lease of a host, by its id or the hash of its credential. */
 export async function findHostLease(
