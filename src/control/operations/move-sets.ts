@@ -242,7 +242,7 @@ function getRemoved({ outcome, setId, hostId, replacementSetId, replacementHostI
 async function endReplacement(
   tx: UnitOfWork,
   service: ServiceRow,
-  { setId, hostId, replacementSetId, outcome }: ReplacedSet,
+  { setId, hostId, replacementSetId, outcome, isForced }: ReplacedSet,
 ): Promise<void> {
   const about = { tenantId: service.tenantId, serviceId: service.id, setId, hostId };
   switch (outcome) {
@@ -259,7 +259,7 @@ async function endReplacement(
       return;
     case "expired": {
       const reason = createReason("replacement-not-ready", { replacementSetId }, "placement");
-      await waitAgain(tx, setId, { reason, retryAfterMs: RETRY_MS_MAX });
+      await waitAgain(tx, setId, { reason, retryAfterMs: isForced ? 0 : RETRY_MS_MAX });
       tx.emit({ kind: "set-warning", data: { warning: reason.text }, ...about });
     }
   }

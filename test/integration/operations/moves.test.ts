@@ -364,6 +364,49 @@ test.each(["applying", "reverting"])(
   },
 );
 
+test("a forced drain past its deadline stops sets whose replacements are not ready, in one round", async () => {
+  const h1 = await f.enroll("h1");
+  await run();
+  await obey(h1);
+  const h2 = await f.enroll("h2");
+  await drainHost(f.ctx, h1);
+  expect(await mover.moveSets()).toBe(1);
+  await f.placer.placeSets();
+  // The replacement never becomes ready. The operator repeats the drain with force.
+  await drainHost(f.ctx, h1, { deadlineSeconds: 600, force: true });
+  await mover.moveSets();
+  expect(await sets()).toHaveLength(2);
+  await f.ctx.db.execute(sql`update drains set deadline_at = now() - interval '1 second'`);
+  await mover.moveSets();
+  const phases = await queryRows(f.ctx.db, sql`select phase from operations`);
+  expect(phases).toEqual([{ phase: "leaving" }]);
+  await obey(h1);
+  await obey(h2);
+  await mover.moveSets();
+  await f.placer.placeSets();
+  await obey(h2);
+  expect(await sets()).toMatchObject([{ host: "h2", ready: true }]);
+});
+
+test("a forced drain past its deadline does not wait for minReadySeconds of a ready replacement", async () => {
+  const h1 = await f.enroll("h1");
+  await run();
+  await obey(h1);
+  const h2 = await f.enroll("h2");
+  await drainHost(f.ctx, h1, { force: true, deadlineSeconds: 600 });
+  await f.ctx.db.execute(
+    sql`update services set disruption = jsonb_set(disruption, '{minReadySeconds}', '3600')`,
+  );
+  expect(await mover.moveSets()).toBe(1);
+  await f.placer.placeSets();
+  await obey(h2);
+  expect(await mover.moveSets()).toBe(0);
+  await f.ctx.db.execute(sql`update drains set deadline_at = now() - interval '1 second'`);
+  await mover.moveSets();
+  await obey(h1);
+  expect(await sets()).toMatchObject([{ host: "h2", ready: true }]);
+});
+
 test("a replacement that does not become ready is removed, and the replaced set stays", async () => {
   const h1 = await f.enroll("h1");
   await run();

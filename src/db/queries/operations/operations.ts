@@ -105,6 +105,9 @@ export async function listServicesWithDueOperations(
   return rows.map(({ id }) => id);
 }
 
+/** Drain `d` of host `h` is forced and past its deadline. It ignores budgets and capacity. */
+const forcedDrainSql = sql`coalesce(h.draining and d.is_forced and coalesce(d.deadline_at, d.created_at) <= now(), false)`;
+
 /** A waiting operation with its set, as it is and as it is to be. */
 export interface WaitingOperation {
   setId: string;
@@ -145,7 +148,7 @@ export async function listDueOperations(
           (o.owner <> 'drain' and o.discards_volume) or (h.draining and coalesce(d.discards_volumes, false)) as "discardsVolume",
           o.attempts, s.host_id as "hostId", h.name as "hostName",
           h.draining as "isHostDraining", s.desired, s.ready as "isAvailable", ${volumeDataSql} as "hasVolumeData",
-          h.draining and coalesce(d.is_forced and coalesce(d.deadline_at, d.created_at) <= now(), false) as "isForced",
+          ${forcedDrainSql} as "isForced",
           coalesce(o.to_revision, s.revision) as "toRevision",
           json_build_object('cpuMillis', coalesce(o.cpu_millis, s.cpu_millis), 'memoryBytes', coalesce(o.memory_bytes, s.memory_bytes),
             'volumeBytes', coalesce(o.volume_bytes, s.volume_bytes)) as to,
@@ -252,6 +255,8 @@ export interface ReplacedSet {
   replacementSetId: string;
   replacementHostId: string | null;
   isReplacementLive: boolean;
+  /** A forced drain of the set's host has passed its deadline. */
+  isForced: boolean;
   outcome: "ready" | "canceled" | "expired";
 }
 
@@ -266,18 +271,19 @@ export async function listDecidedReplacements(
 ): Promise<(ReplacedSet & { serviceId: string })[]> {
   const outcome = sql`case when s.desired = 'stopped' then 'canceled'
     when n.state = 'running' and n.ready and n.desired = 'running' and n.deleted_at is null
-      and coalesce(n.ready_since, '-infinity') <= now() - make_interval(secs =>
-        coalesce((v.disruption->>'minReadySeconds')::float8, 0)) then 'ready'
+      and (${forcedDrainSql} or coalesce(n.ready_since, '-infinity') <= now() - make_interval(secs =>
+        coalesce((v.disruption->>'minReadySeconds')::float8, 0))) then 'ready'
     when n.id is null or n.deleted_at is not null or n.desired = 'deleted' then 'expired'
-    when o.due_at <= now() and not (n.state = 'running' and n.ready) then 'expired' end`;
+    when (o.due_at <= now() or ${forcedDrainSql}) and not (n.state = 'running' and n.ready) then 'expired' end`;
   return queryRows(
     q,
     sql`select * from (
           select o.service_id as "serviceId", o.set_id as "setId", s.host_id as "hostId", n.host_id as "replacementHostId",
             o.replacement_set_id as "replacementSetId",
-            coalesce(n.deleted_at is null and n.desired <> 'deleted', false) as "isReplacementLive", ${outcome} as outcome
+            coalesce(n.deleted_at is null and n.desired <> 'deleted', false) as "isReplacementLive", ${forcedDrainSql} as "isForced", ${outcome} as outcome
           from operations o join sets s on s.id = o.set_id join services v on v.id = o.service_id
             left join sets n on n.id = o.replacement_set_id
+            left join hosts h on h.id = s.host_id left join drains d on d.host_id = h.id
           where o.phase = 'replacing' and ${liveSetSql} ${serviceId === undefined ? sql`` : sql`and o.service_id = ${serviceId}`}
         ) d where outcome is not null order by "setId" limit ${limit}`,
   );
