@@ -20,7 +20,7 @@ import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { toPlanPolicy } from "../placement/host-snapshot.ts";
 import { placeSetsJob } from "../replicas/reconcile-replicas.ts";
-import { applyWanted, findHostsWithoutCapacity, type HostWithoutCapacity } from "./resize-steps.ts";
+import { findHostsWithoutCapacity, type HostWithoutCapacity, resizeSet } from "./resize-steps.ts";
 
 /** Sets that are resized in one transaction, all or nothing. */
 export const SETS_AT_ONCE_MAX = 300;
@@ -80,7 +80,7 @@ export async function resizeNextSets(
   const short = findHostsWithoutCapacity(hosts, toPlanPolicy(pools, 0), sets, resize);
   if (failsWithoutCapacity && short.length > 0) assertMayMove(short, resize.mayMove);
   const shortIds = new Set(short.flatMap((host) => host.sets.map(({ id }) => id)));
-  const toResize = (set: SizedSet) => ({ setId: set.id, size: applyWanted(set.size, resize) });
+  const toResize = (set: SizedSet) => ({ setId: set.id, size: resizeSet(set, resize) });
   const inPlace = sets.filter(({ id, isDeparting }) => !isDeparting && !shortIds.has(id));
   await resizeSets(tx, inPlace.map(toResize));
   await retargetOperations(tx, sets.filter(({ isDeparting }) => isDeparting).map(toResize));
@@ -122,7 +122,7 @@ async function letWait(
     const reason = createReason("resize-refused", facts, "resize");
     return sets.map((set) => ({
       setId: set.id,
-      size: applyWanted(set.size, resize),
+      size: resizeSet(set, resize),
       reason,
     }));
   });

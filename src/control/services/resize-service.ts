@@ -43,6 +43,7 @@ import {
   invalid,
   isSameSize,
   type HostWithoutCapacity,
+  resizeSet,
 } from "./resize-steps.ts";
 import { formatCount } from "../../lib/text/format-count.ts";
 import { describeBytes } from "../../lib/text/describe-bytes.ts";
@@ -149,7 +150,7 @@ async function assertQuota(
   const to = templateWithSize(from, applyWanted(service.size, resize));
   const existing = { sets: 0, cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
   for (const set of sets) {
-    const growth = computeGrowth(set, applyWanted(set.size, resize));
+    const growth = computeGrowth(set, resizeSet(set, resize));
     existing.cpuMillis += growth.cpuMillis;
     existing.memoryBytes += growth.memoryBytes;
     existing.volumeBytes += growth.volumeBytes;

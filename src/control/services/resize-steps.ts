@@ -14,6 +14,15 @@ export function applyWanted(size: SetSize, wanted: WantedSize): SetSize {
   };
 }
 
+/**
+ * The size of a set after the resize. A set without a volume gets none, because its revision has
+ * none. The current revision may have one.
+ */
+export function resizeSet({ size }: Pick<SizedSet, "size">, wanted: WantedSize): SetSize {
+  const resized = applyWanted(size, wanted);
+  return size.volumeBytes === 0 ? { ...resized, volumeBytes: 0 } : resized;
+}
+
 export function isSameSize(a: SetSize, b: SetSize): boolean {
   return (
     a.cpuMillis === b.cpuMillis &&
@@ -66,7 +75,7 @@ function growthsByHost(
   const byHost = new Map<string, { set: SizedSet; growth: Resources }[]>();
   for (const set of sets) {
     if (set.hostId === null || set.isDeparting) continue;
-    const entry = { set, growth: computeGrowth(set, applyWanted(set.size, wanted)) };
+    const entry = { set, growth: computeGrowth(set, resizeSet(set, wanted)) };
     const entries = byHost.get(set.hostId);
     if (entries) entries.push(entry);
     else byHost.set(set.hostId, [entry]);

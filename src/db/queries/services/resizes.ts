@@ -66,10 +66,12 @@ export async function listSetsToResize(
     amount === undefined
       ? sql`false`
       : sql`coalesce(o.${sql.raw(column)}, s.${sql.raw(column)}) <> ${amount}`;
+  // A set without a volume has none in its revision, so no volume of it grows.
+  const hasVolume = sql`coalesce(o.volume_bytes, s.volume_bytes) > 0`;
   return queryRows(
     q,
     sql`${sizedSets} where ${ids === undefined ? sql`s.service_id = ${serviceId}` : sql`s.id = ${anyOf(ids)}`} and ${liveSetSql}
-          and (${differs("cpu_millis", cpuMillis)} or ${differs("memory_bytes", memoryBytes)} or ${differs("volume_bytes", volumeBytes)})
+          and (${differs("cpu_millis", cpuMillis)} or ${differs("memory_bytes", memoryBytes)} or (${hasVolume} and ${differs("volume_bytes", volumeBytes)}))
         order by s.host_id nulls first, s.id limit ${limit}`,
   );
 }

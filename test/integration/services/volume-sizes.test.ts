@@ -1,0 +1,85 @@
+import { sql } from "drizzle-orm";
+import { expect, test } from "vitest";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { getService } from "../../../src/control/services/get-service.ts";
+import { patchService } from "../../../src/control/services/patch-service.ts";
+import { scaleService } from "../../../src/control/services/scale-service.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
+import { type FleetContext, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
+import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
+import { obey, resize } from "../../support/fleet/resizing.ts";
+
+const GiB = 2 ** 30;
+const startFleet = fleetPerTest();
+
+/** A service body whose template has a volume of these GiB, or none. */
+function bodyWith(volumeGib: number | undefined, replicas = 2) {
+  const volume =
+    volumeGib === undefined ? {} : { volume: { size: `${volumeGib}Gi`, mountPath: "/data" } };
+  const template = {
+    cpu: 0.5,
+    memory: "256Mi",
+    rootfs: "1Gi",
+    ...volume,
+    containers: [{ index: 0, name: "app", image: "menu:42", options: { cpu: 100, memory: 100 } }],
+  };
+  return serviceBody("web", { replicas, template });
+}
+
+/** Runs two sets of the service "web". */
+async function startWeb(volumeGib: number | undefined) {
+  const f = await startFleet();
+  const hostId = await f.enroll("h1", { allocatable: { ...smallHost, volumeBytes: 100 * GiB } });
+  await createService(f.ctx, f.tenantId, bodyWith(volumeGib));
+  const runAll = async () => {
+    await f.placer.placeSets();
+    await obey(f, hostId);
+  };
+  await runAll();
+  return { f, runAll };
+}
+
+/** Changes the template of "web" at its current generation. */
+async function patchVolume(
+  f: FleetContext,
+  volumeGib: number | undefined,
+  more: { adopt?: "new-sets" } = {},
+) {
+  const { generation } = await getService(f.ctx, f.tenantId, "web");
+  const { template } = bodyWith(volumeGib);
+  return patchService(f.ctx, f.tenantId, "web", generation, { template, ...more });
+}
+
+const scale = (f: FleetContext, replicas: number) =>
+  scaleService(f.ctx, f.tenantId, "web", { replicas }, undefined);
+
+/** The GiB of volume of each live set by revision, in ascending order. */
+function listVolumes(f: FleetContext) {
+  return queryRows<{ revision: number; gib: number }>(
+    f.ctx.db,
+    sql`select revision, (volume_bytes / ${GiB}::bigint)::int as gib from sets where deleted_at is null order by 1, 2`,
+  );
+}
+
+test("a resize of volumes changes only sets whose revision has a volume", async () => {
+  const { f, runAll } = await startWeb(undefined);
+  await patchVolume(f, 1, { adopt: "new-sets" });
+  await scale(f, 3);
+  await runAll();
+  const { effects } = await resize(f, { volume: "2Gi" });
+  expect(effects[0]).toContain("resize 1 set in place");
+  await runAll();
+  expect(await listVolumes(f)).toEqual([
+    { revision: 1, gib: 0 },
+    { revision: 1, gib: 0 },
+    { revision: 2, gib: 2 },
+  ]);
+  await resize(f, { memory: "512Mi", volume: "3Gi" });
+  await runAll();
+  expect((await listVolumes(f)).map(({ gib }) => gib)).toEqual([0, 0, 3]);
+  const [host] = await queryRows<{ gib: number }>(
+    f.ctx.db,
+    sql`select (allocated_volume_bytes / ${GiB}::bigint)::int as gib from hosts`,
+  );
+  expect(host).toEqual({ gib: 3 });
+});
