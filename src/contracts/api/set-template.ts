@@ -348,7 +348,7 @@ export function templateWithSize(
     ...template,
     cpuMillis: size.cpuMillis,
     memoryBytes: size.memoryBytes,
-    // A service whose previous revision had no volume has no volume size yet.
+    // A size without a volume leaves that of the template. A target revision has its own size.
     volume: volume && { ...volume, sizeBytes: size.volumeBytes || volume.sizeBytes },
   };
 }

@@ -14,6 +14,7 @@ import {
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
+import { updateTargetVolume } from "../../db/queries/services/resizes.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { updatePendingPriority } from "../../db/queries/sets/write-sets.ts";
 import { assert } from "../../lib/assert.ts";
@@ -54,10 +55,11 @@ export async function patchService(
     const changed = applyPatch(service, patch);
     if (patch.placement || patch.priority !== undefined) await assertGranted(tx, tenantId, changed);
     if (patch.template) await applyTemplate(tx, service, changed, patch.template);
-    if (patch.adopt) changed.revision = changed.targetRevision;
+    if (patch.adopt) await adoptTarget(tx, changed);
     const decision = await decideChangedService(tx, service, changed);
     changed.desiredReplicas = decision.desired;
-    if (changed.size.volumeBytes > 0 && changed.onHostLost === "replace") {
+    const hasVolume = changed.size.volumeBytes > 0 || Boolean(patch.template?.volume);
+    if (hasVolume && changed.onHostLost === "replace") {
       if (patch.onHostLost === "replace") throw replaceWithVolume();
       changed.onHostLost = "wait";
     }
@@ -66,6 +68,8 @@ export async function patchService(
       await getSizedTemplate(tx, changed),
     ];
     changed.rootfsBytes = after.rootfsBytes;
+    // The quota counts what is stored.
+    changed.size = getTemplateSize(after);
     await assertWithinQuota(tx, tenantId, {
       intended: subtractAmounts(
         computeSetAmounts(after, changed.desiredReplicas),
@@ -94,22 +98,47 @@ export async function patchService(
   });
 }
 
-/** Makes the template the target revision, and its amounts the size of new sets. */
+/**
+ * Makes the template the target revision, and its CPU and memory the size of new sets. New sets
+ * have the volume size of the current revision. A target has its own until it is adopted.
+ */
 async function applyTemplate(
   tx: Queryable,
   service: ServiceRow,
   changed: ServiceRow,
   template: SetTemplate,
 ): Promise<void> {
-  changed.size = getTemplateSize(template);
-  for (const revision of [service.targetRevision, service.revision]) {
-    const existing = await findTemplate(tx, service.id, revision);
-    assert(existing, "the current and the target revision of a service exist");
-    if (!isSameApartFromSize(existing, template)) continue;
-    changed.targetRevision = revision;
-    return;
+  const size = getTemplateSize(template);
+  changed.size = { ...size, volumeBytes: service.size.volumeBytes };
+  if (await hasTemplate(tx, service, service.revision, template)) {
+    changed.targetRevision = service.revision;
+    changed.size = size;
+  } else if (await hasTemplate(tx, service, service.targetRevision, template)) {
+    changed.targetRevision = service.targetRevision;
+    await updateTargetVolume(tx, service, size.volumeBytes);
+  } else {
+    changed.targetRevision = await insertRevision(tx, service.id, template);
   }
-  changed.targetRevision = await insertRevision(tx, service.id, template);
+}
+
+async function hasTemplate(
+  tx: Queryable,
+  service: ServiceRow,
+  revision: number,
+  template: SetTemplate,
+): Promise<boolean> {
+  const existing = await findTemplate(tx, service.id, revision);
+  assert(existing, "the current and the target revision of a service exist");
+  return isSameApartFromSize(existing, template);
+}
+
+/** Makes the target revision the current one, with the volume size of its template. */
+async function adoptTarget(tx: Queryable, changed: ServiceRow): Promise<void> {
+  if (changed.revision === changed.targetRevision) return;
+  changed.revision = changed.targetRevision;
+  const template = await findTemplate(tx, changed.id, changed.revision);
+  assert(template, "the target revision of a service exists");
+  changed.size = { ...changed.size, volumeBytes: template.volume?.sizeBytes ?? 0 };
 }
 
 function replaceWithVolume(): AppError {

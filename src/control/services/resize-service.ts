@@ -15,6 +15,7 @@ import {
   type ServiceResizeRow,
   type SetSize,
   type SizedSet,
+  updateTargetVolume,
 } from "../../db/queries/services/resizes.ts";
 import {
   findTemplate,
@@ -130,6 +131,7 @@ async function applyResize(
   if (short.length > 0) assertMayMove(short, resize.mayMove);
   const changed: ServiceRow = { ...service, size };
   changed.generation = await updateService(tx, changed);
+  if (resize.volumeBytes !== undefined) await updateTargetVolume(tx, changed, resize.volumeBytes);
   const setsMax = isWhole ? SETS_AT_ONCE_MAX : SETS_PER_ROUND_MAX;
   const round = await resizeNextSets(tx, changed, resize, {
     failsWithoutCapacity: isWhole,

@@ -50,6 +50,11 @@ async function patchVolume(
   return patchService(f.ctx, f.tenantId, "web", generation, { template, ...more });
 }
 
+const adopt = async (f: FleetContext) => {
+  const { generation } = await getService(f.ctx, f.tenantId, "web");
+  return patchService(f.ctx, f.tenantId, "web", generation, { adopt: "new-sets" });
+};
+
 const scale = (f: FleetContext, replicas: number) =>
   scaleService(f.ctx, f.tenantId, "web", { replicas }, undefined);
 
@@ -82,4 +87,52 @@ test("a resize of volumes changes only sets whose revision has a volume", async 
     sql`select (allocated_volume_bytes / ${GiB}::bigint)::int as gib from hosts`,
   );
   expect(host).toEqual({ gib: 3 });
+});
+
+test("the volume of a target counts against the quota from its adoption on", async () => {
+  const { f } = await startWeb(undefined);
+  await f.ctx.db.execute(
+    sql`update tenants set volume_bytes_max = ${GiB} where id = ${f.tenantId}`,
+  );
+  const { service } = await patchVolume(f, 1);
+  expect(service.template.volume?.sizeBytes).toBe(GiB);
+  expect(service.size.volumeBytes).toBe(0);
+  await expect(adopt(f)).rejects.toThrow("quota");
+  await f.ctx.db.execute(
+    sql`update tenants set volume_bytes_max = ${2 * GiB} where id = ${f.tenantId}`,
+  );
+  expect((await adopt(f)).service.size.volumeBytes).toBe(GiB);
+});
+
+test("a target without a volume does not shrink the volumes of new sets", async () => {
+  const { f, runAll } = await startWeb(1);
+  await resize(f, { volume: "2Gi" });
+  await runAll();
+  await patchVolume(f, undefined);
+  await scale(f, 3);
+  expect((await listVolumes(f)).map(({ gib }) => gib)).toEqual([2, 2, 2]);
+});
+
+test("a target with another volume size uses it from its adoption on", async () => {
+  const { f } = await startWeb(undefined);
+  await patchVolume(f, 1);
+  const { service } = await patchVolume(f, 5);
+  expect(service).toMatchObject({ revision: 1, targetRevision: 2 });
+  expect(service.template.volume?.sizeBytes).toBe(5 * GiB);
+  await adopt(f);
+  await scale(f, 3);
+  expect((await listVolumes(f)).map(({ gib }) => gib)).toEqual([0, 0, 5]);
+});
+
+test("a resize of volumes applies to a target that waits for its adoption", async () => {
+  const { f } = await startWeb(1);
+  const { generation } = await getService(f.ctx, f.tenantId, "web");
+  const { template } = bodyWith(1);
+  for (const container of template.containers) container.image = "menu:43";
+  await patchService(f.ctx, f.tenantId, "web", generation, { template });
+  const { service } = await resize(f, { volume: "2Gi" });
+  expect(service.template.volume?.sizeBytes).toBe(2 * GiB);
+  await adopt(f);
+  await scale(f, 3);
+  expect((await listVolumes(f)).map(({ revision, gib }) => [revision, gib])).toContainEqual([2, 2]);
 });

@@ -187,6 +187,7 @@ const autoscaling: Samples = {
 };
 
 const noFilter = { service: undefined, set: undefined, host: undefined, kind: undefined };
+const noVolumeFilter = { service: undefined, host: undefined, state: undefined };
 const filter = { service: "web", set: "set", host: "host", kind: "host-lost" } as const;
 const emitted = {
   kind: "volume-purged",
@@ -454,6 +455,7 @@ const services: Samples = {
     resizes.upsertServiceResize(q, { serviceId: "svc", mayMove: true, ...size }),
   ],
   findServiceResize: (q) => [resizes.findServiceResize(q, "svc")],
+  updateTargetVolume: (q) => [resizes.updateTargetVolume(q, service, 1)],
   deleteServiceResize: (q) => [resizes.deleteServiceResize(q, "svc")],
   listServiceResizes: (q) => [resizes.listServiceResizes(q, 1)],
   lockServiceByName: (q) => [writeServices.lockServiceByName(q, "tnt", "web")],
@@ -572,13 +574,7 @@ const stored: Samples = {
   updateRestoreVolume: (q) => [volumes.updateRestoreVolume(q, "set", "vol")],
   listVolumes: (q) => [
     volumes.listVolumes(q, "tnt", { service: "db", host: "host", state: "live" }, "vol", 1),
-    volumes.listVolumes(
-      q,
-      null,
-      { service: undefined, host: undefined, state: undefined },
-      undefined,
-      1,
-    ),
+    volumes.listVolumes(q, null, noVolumeFilter, undefined, 1),
   ],
   findVolume: (q) => [volumes.findVolume(q, "tnt", "vol"), volumes.findVolume(q, null, "vol")],
 };

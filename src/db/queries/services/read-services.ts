@@ -145,7 +145,11 @@ const defaultBudget = disruptionBudgetSchema.parse({});
 function toService(row: ServiceReadRow): Service {
   return {
     ...row,
-    template: templateWithSize(row.template, row.size),
+    template: templateWithSize(row.template, {
+      ...row.size,
+      // A target has its own volume size until it is adopted.
+      volumeBytes: row.revision === row.targetRevision ? row.size.volumeBytes : 0,
+    }),
     disruption: row.disruption ?? defaultBudget,
     createdAt: isoTime(row.createdAt),
     updatedAt: isoTime(row.updatedAt),

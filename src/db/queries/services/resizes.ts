@@ -328,3 +328,19 @@ export async function listServiceResizes(q: Queryable, limit: number): Promise<s
   );
   return rows.map(({ id }) => id);
 }
+
+/**
+ * Changes the volume size of the target revision, if it has a volume and is not the current one. No
+ * set has such a revision. The caller has locked the service.
+ */
+export async function updateTargetVolume(
+  q: Queryable,
+  service: { id: string; revision: number; targetRevision: number },
+  volumeBytes: number,
+): Promise<void> {
+  await q.execute(
+    sql`update revisions set template = jsonb_set(template, '{volume,sizeBytes}', to_jsonb(${volumeBytes}::bigint))
+        where service_id = ${service.id} and number = ${service.targetRevision} and number <> ${service.revision}
+          and jsonb_typeof(template->'volume') = 'object'`,
+  );
+}
