@@ -9,6 +9,7 @@ import type { ApiClient } from "../api/api-client.ts";
 import { CliError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { servicePath } from "../api/lookup.ts";
+import { orderChanges } from "./order-changes.ts";
 import type { Manifest } from "./read-manifests.ts";
 
 export interface Applied {
@@ -110,7 +111,7 @@ interface Step {
   body: Record<string, unknown>;
 }
 
-/** Orders the changes so that the replicas are always within the bounds of autoscale. */
+/** Plans the requests in the order of orderChanges. */
 function planSteps(service: Service, manifest: Manifest): Step[] {
   const { meant, written } = manifest;
   const members = differingMembers(service, meant);
@@ -123,17 +124,14 @@ function planSteps(service: Service, manifest: Manifest): Step[] {
     : undefined;
   if (!patch) return scale ? [scale] : [];
   if (!scale) return [patch];
-  if (isWithin(service.replicas, meant.autoscale)) return [patch, scale];
-  if (isWithin(meant.replicas, service.autoscale)) return [scale, patch];
-  return [{ method: "PATCH", path: "", body: { autoscale: null } }, scale, patch];
+  return orderChanges(service, meant).map((change, index, { length }) => {
+    if ("replicas" in change) return scale;
+    return length === 3 && index === 0 ? { method: "PATCH", path: "", body: change } : patch;
+  });
 }
 
 function wantsOtherReplicas(service: Service, { meant, written }: Manifest): boolean {
   return written["replicas"] !== undefined && meant.replicas !== service.replicas;
-}
-
-function isWithin(replicas: number, autoscale: CreateService["autoscale"]): boolean {
-  return autoscale === null || (replicas >= autoscale.min && replicas <= autoscale.max);
 }
 
 function differingMembers(service: Service, meant: CreateService): Patchable[] {
