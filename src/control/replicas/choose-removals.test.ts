@@ -3,7 +3,15 @@ import { expect, it } from "vitest";
 import type { ScaleInCandidateRow } from "../../db/queries/sets/scale-in-candidates.ts";
 import { chooseWithinBudget } from "./choose-removals.ts";
 
-const kinds = ["serving", "young", "starting", "pending", "stopped", "stopped-with-data"] as const;
+const kinds = [
+  "serving",
+  "young",
+  "starting",
+  "pending",
+  "stopped",
+  "stopped-with-data",
+  "restoring",
+] as const;
 type Kind = (typeof kinds)[number];
 
 function toCandidate(kind: Kind, index: number): ScaleInCandidateRow {
@@ -23,6 +31,7 @@ function toCandidate(kind: Kind, index: number): ScaleInCandidateRow {
     isAvailable: kind === "serving",
     isMoving: index % 7 === 0,
     isStoppedWithData: kind === "stopped-with-data",
+    isRestoring: kind === "restoring",
     createdAtMs: index,
   };
 }

@@ -41,8 +41,8 @@ export async function chooseRemovals(
 /**
  * Chooses the removals that mayDisrupt allows (I14): only available sets count. In place of sets
  * that the budget protects it chooses sets that are not available. Stopped sets with volume data
- * are the last of those; the trash retains the data. A service that wants no sets has no
- * availability to protect. `candidates` are all replicas of the service.
+ * and sets that restore a volume are the last of those; the trash retains the data. A service that
+ * wants no sets has no availability to protect. `candidates` are all replicas of the service.
  */
 export function chooseWithinBudget(
   candidates: readonly ScaleInCandidateRow[],
@@ -65,8 +65,9 @@ export function chooseWithinBudget(
   if (permitted.length === count) return permitted;
   const ids = new Set(permitted.map(({ id }) => id));
   const others = candidates.filter(({ id, isAvailable }) => !isAvailable && !ids.has(id));
-  const withoutData = others.filter(({ isStoppedWithData }) => !isStoppedWithData);
-  const withData = others.filter(({ isStoppedWithData }) => isStoppedWithData);
+  const hasData = (set: ScaleInCandidateRow) => set.isStoppedWithData || set.isRestoring;
+  const withoutData = others.filter((set) => !hasData(set));
+  const withData = others.filter(hasData);
   const replaced = [withoutData, withData].flatMap((sets) => chooseAmong(sets, service, count));
   return [...permitted, ...replaced].slice(0, count);
 }

@@ -86,11 +86,19 @@ export function jobsForNewSets(service: ServiceRow, left: number): JobRequest[] 
   return left > 0 ? [place, reconcileAgainJob(service, left)] : [place];
 }
 
+/** The job that continues the rounds of a service whose generation a change has raised. */
+export function reconcileServiceJob(service: Pick<ServiceRow, "id" | "generation">): JobRequest {
+  return reconcileAgainJob(service, 0);
+}
+
 /**
  * The job of the next round. Its id contains the number of sets left, so that BullMQ does not
  * mistake it for a retained job of an earlier round.
  */
-function reconcileAgainJob({ id, generation }: ServiceRow, left: number): JobRequest {
+function reconcileAgainJob(
+  { id, generation }: Pick<ServiceRow, "id" | "generation">,
+  left: number,
+): JobRequest {
   return {
     name: "reconcile-service",
     jobId: `reconcile:${id}:gen${generation}-left${left}`,

@@ -25,6 +25,7 @@ import type { HostSnapshot, Resources } from "../../scheduler/placement/model.ts
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { toHostSnapshot, toPlanPolicy } from "../placement/host-snapshot.ts";
+import { reconcileServiceJob } from "../replicas/reconcile-replicas.ts";
 import { getSet } from "../sets/get-set.ts";
 import { assertGranted } from "../tenancy/grants.ts";
 import { assertWithinQuota } from "../tenancy/quota.ts";
@@ -88,6 +89,9 @@ export async function restoreVolume(
         to: service.desiredReplicas + 1,
       },
     });
+    // The new generation ends rounds of earlier changes. This transaction has locked the volume's
+    // host, so it locks no others.
+    tx.enqueue(reconcileServiceJob({ id: service.id, generation }));
     tx.signal(`host:${volume.host.id}`, `set:${id}`, `service:${service.id}`);
     return id;
   });

@@ -55,6 +55,16 @@ describe("the removals of a scale-in", () => {
     }
   });
 
+  it("end with a set that restores a volume, although it is the newest and not ready", () => {
+    const sets = [
+      setOf(0, "h1"),
+      setOf(1, "h1"),
+      setOf(2, "h1", { state: "starting", isReady: false, isRestoring: true }),
+    ];
+    const removals = chooseScaleInRemovals(sets, [hostOf("h1", "z1")], [], 3);
+    expect(removals.map(({ setId }) => setId)).toEqual(["set_1", "set_0", "set_2"]);
+  });
+
   it("are sets on cordoned hosts, or that move, before newer ones", () => {
     const hosts = [hostOf("h1", "z1", false), hostOf("h2", "z1")];
     const sets = [setOf(0, "h1"), setOf(1, "h2", { isMoving: true }), setOf(2, "h2")];
@@ -115,6 +125,7 @@ describe("for any service, the choice", () => {
       isReady: fc.boolean(),
       isMoving: fc.boolean(),
       hasData: fc.boolean(),
+      isRestoring: fc.boolean(),
       createdAtMs: fc.nat({ max: 3 }),
     }),
     { maxLength: 24 },
@@ -158,9 +169,18 @@ describe("for any service, the choice", () => {
     fc.assert(
       fc.property(worldArbitrary, ({ sets, hosts, spread, count }) => {
         const removals = chooseScaleInRemovals(sets, hosts, spread, count);
-        const isIdle = ({ hostId, isReady, desired, state, isStoppedWithData }: ScaleInSet) =>
+        const isIdle = ({
+          hostId,
+          isReady,
+          desired,
+          state,
+          isStoppedWithData,
+          isRestoring,
+        }: ScaleInSet) =>
           hostId === null ||
-          (!isStoppedWithData && (desired === "stopped" || !isReady || state === "failed"));
+          (!isStoppedWithData &&
+            !isRestoring &&
+            (desired === "stopped" || !isReady || state === "failed"));
         const removed = sets.filter((set) => isVictim(removals, set));
         const remaining = sets.filter((set) => !isVictim(removals, set));
         if (removed.some((set) => !isIdle(set))) expect(remaining.filter(isIdle)).toEqual([]);
@@ -177,6 +197,7 @@ describe("for any service, the choice", () => {
           desired: "running",
           isReady: true,
           isStoppedWithData: false,
+          isRestoring: false,
         }));
         const rule = (["zone", "rack", "host"] as const).flatMap(
           (by) => spread.find((one) => one.by === by) ?? [],
@@ -227,6 +248,7 @@ function setOf(number: number, hostId: string | null, some: Partial<ScaleInSet> 
     isReady: true,
     isMoving: false,
     isStoppedWithData: false,
+    isRestoring: false,
     createdAtMs: number,
     ...some,
   };

@@ -15,6 +15,8 @@ export interface ScaleInSet {
   isMoving: boolean;
   /** A user stopped the set, and its host has data of its volume. */
   isStoppedWithData: boolean;
+  /** The set restores a volume from the trash, and was never ready. */
+  isRestoring: boolean;
   createdAtMs: number;
 }
 
@@ -42,6 +44,7 @@ export interface ScaleInRemoval {
  * 2. Sets on cordoned or draining hosts, and sets that move already, while the spread permits it.
  * 3. Sets in the domain with the most sets.
  * 4. The newest sets.
+ * 5. Sets that restore a volume, as a user has just requested them.
  *
  * Among the sets of step 1 the choice keeps the spread as far as it can. Among the others it makes
  * two guarantees for the coarsest spread rule of the service (zone, then rack, then host). If
@@ -76,7 +79,7 @@ export function chooseScaleInRemovals(
   return removals;
 }
 
-const tiers = ["pending", "failed", "not-ready", "stopped", "serving"] as const;
+const tiers = ["pending", "failed", "not-ready", "stopped", "serving", "restoring"] as const;
 type Tier = (typeof tiers)[number];
 
 interface Candidate extends TreeSet {
@@ -103,6 +106,7 @@ function toCandidate(set: ScaleInSet, host: ScaleInHost | undefined): Candidate 
 
 function getTier(set: ScaleInSet): Tier {
   if (set.hostId === null) return "pending";
+  if (set.isRestoring) return "restoring";
   if (set.isStoppedWithData) return "serving";
   if (set.desired === "stopped") return "stopped";
   if (set.state === "failed") return "failed";
@@ -166,6 +170,7 @@ function chooseFromTier(
 }
 
 function getReason(set: Candidate, hasSpread: boolean): RemovalReason {
+  if (set.tier === "restoring") return "not-ready";
   if (set.tier !== "serving") return set.tier;
   if (set.isLeaving) return "leaving-host";
   return hasSpread ? "spread" : "newest";

@@ -15,8 +15,10 @@ import { getSet } from "../../../src/control/sets/get-set.ts";
 import { moveSet } from "../../../src/control/sets/move-set.ts";
 import { createMover } from "../../../src/control/operations/move-sets.ts";
 import { listVolumes } from "../../../src/control/volumes/list-volumes.ts";
+import { reconcileService } from "../../../src/control/replicas/reconcile-replicas.ts";
 import { purgeVolume } from "../../../src/control/volumes/purge-volume.ts";
 import { restoreVolume } from "../../../src/control/volumes/restore-volume.ts";
+import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
 import { expectCatalogTexts } from "../../support/fleet/expect-catalog-texts.ts";
 import {
   createFleetContext,
@@ -159,6 +161,28 @@ test("a restored volume comes back in one more set of its service, on its host",
   await f.sync(hostId, { volumes: [volumeOf(set.id, { volumeId })] });
   expect(await eventKinds(f)).toEqual(["volume-trashed", "volume-restored"]);
   await expect(restore()).rejects.toThrow("is in use by set");
+});
+
+test("a restore continues a scale-in, which does not remove the restored set", async () => {
+  const { f, hostId } = await start();
+  const { volumeId } = await trashTheVolume(f, hostId);
+  await createDb(f, 1);
+  await obeyOrders(f, hostId);
+  // As if rounds of a scale-in were left.
+  await f.ctx.db.execute(
+    sql`update services set replicas = 0, desired_replicas = 0, generation = generation + 1 where name = 'db' and deleted_at is null`,
+  );
+  f.enqueued.length = 0;
+  const restored = await restoreVolume(f.ctx, null, volumeId);
+  const job = f.enqueued.find(({ name }) => name === "reconcile-service");
+  assert(job, "the restore enqueues the next round");
+  await reconcileService(
+    f.ctx,
+    String(job.payload["serviceId"]),
+    Number(job.payload["generation"]),
+  );
+  const left = (await listLiveSets(f)).filter(({ desired }) => desired !== "deleted");
+  expect(left).toMatchObject([{ id: restored.id }]);
 });
 
 test("I2: a volume is restored only where its set fits", async () => {

@@ -28,6 +28,8 @@ export interface ScaleInCandidateRow {
   isMoving: boolean;
   /** A user stopped the set, and its host has data of its volume. */
   isStoppedWithData: boolean;
+  /** The set restores a volume from the trash, and was never ready. */
+  isRestoring: boolean;
   createdAtMs: number;
 }
 
@@ -48,6 +50,7 @@ export async function listScaleInCandidates(
             and coalesce(s.ready_since, '-infinity') <= now() - make_interval(secs => ${minReadySeconds}::float8) as "isAvailable",
           exists (select 1 from operations o where o.set_id = s.id) as "isMoving",
           s.desired = 'stopped' and ${volumeDataSql} as "isStoppedWithData",
+          s.restore_volume_id is not null and not (s.was_ready or s.ready) as "isRestoring",
           (extract(epoch from s.created_at) * 1000)::float8 as "createdAtMs"
         from sets s left join hosts h on h.id = s.host_id
         where s.service_id = ${serviceId} and ${replicaSetSql}
