@@ -8,6 +8,7 @@ import {
 import {
   countLiveSets,
   insertPendingSets,
+  lockFreeHosts,
   lockHosts,
   markSetsDeleted,
 } from "../../db/queries/sets/write-sets.ts";
@@ -154,10 +155,9 @@ async function removeSets(
     removals.map(({ id }) => id),
   );
   const all = [...removals, ...replacements];
-  const hostIds = [...new Set(all.flatMap(({ hostId }) => hostId ?? []))];
-  await lockHosts(tx, hostIds);
-  // A victim that was placed since it was listed is not marked: its host is not locked. A later
-  // round finds it.
+  const hostIds = await lockHostsOfRemovals(tx, all);
+  // A set whose host is busy, or that was placed since it was listed, is not marked: its host is
+  // not locked. The next round chooses again.
   const marked = await markSetsDeleted(
     tx,
     all.map(({ id }) => id),
@@ -177,4 +177,21 @@ async function removeSets(
     data: { cause: "removal", service: service.name, removed: marked.length },
   });
   return { created: 0, deleted: marked.length };
+}
+
+/**
+ * Locks the hosts of the sets and returns their ids. Hosts that another transaction has locked are
+ * left to the next round: a wait for each of 300 hosts would hold the others for seconds. If all
+ * are locked, it waits for one, so that each round makes progress.
+ */
+async function lockHostsOfRemovals(
+  tx: UnitOfWork,
+  removals: readonly { hostId: string | null }[],
+): Promise<string[]> {
+  const hostIds = [...new Set(removals.flatMap(({ hostId }) => hostId ?? []))];
+  const free = await lockFreeHosts(tx, hostIds);
+  const [first] = hostIds;
+  if (free.length > 0 || first === undefined) return free;
+  await lockHosts(tx, [first]);
+  return [first];
 }

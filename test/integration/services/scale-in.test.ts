@@ -8,6 +8,8 @@ import { createService } from "../../../src/control/services/create-service.ts";
 import { controlSet } from "../../../src/control/sets/control-set.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
+import { lockHosts } from "../../../src/db/queries/sets/write-sets.ts";
+import { withTx } from "../../../src/db/transaction.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
@@ -49,6 +51,24 @@ test("a large scale-in removes a bounded number of sets a transaction, and each 
     settled: true,
     counts: { running: 10 },
   });
+});
+
+test("a scale-in leaves the sets of a host that another transaction has locked to the next round", async () => {
+  const f = await start();
+  const hosts = [await f.enroll("h1", { zone: "a" }), await f.enroll("h2", { zone: "b" })];
+  const spread = [{ by: "zone" as const, maxSkew: 1 }];
+  const body = serviceBody("web", { replicas: 6, placement: { spread } });
+  const { service } = await createService(f.ctx, f.tenantId, body);
+  await f.placer.placeSets();
+  for (const hostId of hosts) await obeyOrders(f, hostId);
+  await withTx(f.secondContext().db, async (other) => {
+    await lockHosts(other, hosts.slice(0, 1));
+    await scaleService(f.ctx, f.tenantId, "web", { replicas: 0 }, undefined);
+  });
+  const removed = await countRemoved(f);
+  expect(removed.map(({ hostId }) => hostId)).toEqual([hosts[1], hosts[1], hosts[1]]);
+  await reconcileService(f.ctx, service.id, service.generation + 1);
+  expect(await countRemoved(f)).toHaveLength(6);
 });
 
 /** Creates the service "web" of 4 sets, ready for `age`, with a minReadySeconds of an hour. */

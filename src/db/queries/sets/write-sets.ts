@@ -58,6 +58,19 @@ export async function lockHosts(q: Queryable, hostIds: readonly string[]): Promi
 }
 
 /**
+ * Locks those of the hosts whose rows are free, and returns their ids. Use it for work that can
+ * leave a host to its next round: reports hold the rows of busy hosts one after the other.
+ */
+export async function lockFreeHosts(q: Queryable, hostIds: readonly string[]): Promise<string[]> {
+  if (hostIds.length === 0) return [];
+  const rows = await queryRows<{ id: string }>(
+    q,
+    sql`select id from hosts where id = ${anyOf(hostIds)} order by id for no key update skip locked`,
+  );
+  return rows.map(({ id }) => id);
+}
+
+/**
  * Updates the priority of a service's pending sets. They have no hosts, so the caller locks none.
  */
 export async function updatePendingPriority(
