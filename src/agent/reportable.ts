@@ -3,12 +3,8 @@ import {
   memoryHolderSchema,
 } from "../contracts/agent-protocol/memory-holder.ts";
 import { VOLUMES_PER_HOST_MAX } from "../contracts/agent-protocol/protocol.ts";
-import {
-  IMAGES_PER_HOST_MAX,
-  imageReferenceSchema,
-  type Sync,
-} from "../contracts/agent-protocol/sync.ts";
-import { reportedVolumeSchema } from "../contracts/api/volumes.ts";
+import { IMAGES_PER_HOST_MAX, imageReferenceSchema } from "../contracts/agent-protocol/sync.ts";
+import { type ReportedVolume, reportedVolumeSchema } from "../contracts/api/volumes.ts";
 
 /**
  * Filters names that other programs chose: images, cgroups, volumes. The control plane refuses a
@@ -30,9 +26,7 @@ export function reportableMemory(
   return Object.fromEntries(named.slice(0, MEMORY_HOLDERS_PER_HOST_MAX));
 }
 
-type Volumes = NonNullable<Sync["volumes"]>;
-
-export function reportableVolumes(volumes: Volumes): Volumes {
+export function reportableVolumes(volumes: readonly ReportedVolume[]): ReportedVolume[] {
   return volumes
     .filter((volume) => reportedVolumeSchema.safeParse(volume).success)
     .slice(0, VOLUMES_PER_HOST_MAX);

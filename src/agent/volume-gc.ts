@@ -1,6 +1,7 @@
 import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
 import { SYNC_WAIT_MS_MAX, VOLUMES_PER_HOST_MAX } from "../contracts/agent-protocol/protocol.ts";
-import type { Sync, SyncResult } from "../contracts/agent-protocol/sync.ts";
+import type { SyncResult } from "../contracts/agent-protocol/sync.ts";
+import type { ReportedVolume } from "../contracts/api/volumes.ts";
 import type { Log } from "../lib/log.ts";
 import { isAborted } from "./aborted.ts";
 import { type Clock, delay } from "./clock.ts";
@@ -24,7 +25,7 @@ export interface VolumeGcOptions {
   onChange: () => void;
 }
 
-type Report = NonNullable<Sync["volumes"]>;
+type Report = ReportedVolume[];
 
 interface TrackedVolume extends LocalVolume {
   state: "live" | "trashed";

@@ -10,6 +10,20 @@ export function lenientArray<S extends z.ZodType>(item: S, itemsMax: number) {
   );
 }
 
+/**
+ * A complete list in a report. An invalid item is null, so that it neither rejects the report nor
+ * counts as absent.
+ */
+export function lenientList<S extends z.ZodType>(item: S, itemsMax: number) {
+  return z.preprocess(
+    (list) =>
+      Array.isArray(list)
+        ? list.map((one: unknown) => (item.safeParse(one).success ? one : null))
+        : list,
+    z.array(item.nullable()).max(itemsMax),
+  );
+}
+
 /** Amounts by name in a report, without the invalid entries. */
 export function lenientAmounts<S extends z.ZodType<string, string>>(name: S, entriesMax: number) {
   const amount = z.number().int().nonnegative();

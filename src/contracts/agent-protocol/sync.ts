@@ -3,7 +3,7 @@ import { reportedVolumeSchema } from "../api/volumes.ts";
 import { generationSchema, idSchema, timestamp } from "../common/primitives.ts";
 import { desiredSetSchema } from "./desired-set.ts";
 import { hostUsageSchema } from "./host-usage.ts";
-import { lenientArray } from "./lenient-array.ts";
+import { lenientArray, lenientList } from "./lenient-array.ts";
 import { logStreamRequestSchema } from "./log-stream-request.ts";
 import { observedSetSchema } from "./observed-set.ts";
 import {
@@ -35,8 +35,13 @@ export const syncBody = z
     docker: z.strictObject({ state: z.enum(dockerStates), detail: z.string().max(500) }).nullable(),
     /** Null: not measured. */
     usage: hostUsageSchema.nullable(),
-    /** All volumes of the host. Null: unchanged since the last report. */
-    volumes: lenientArray(reportedVolumeSchema, VOLUMES_PER_HOST_MAX).nullable().default(null),
+    /**
+     * All volumes of the host. Null: unchanged since the last report. Fields of newer agents are
+     * ignored.
+     */
+    volumes: lenientList(reportedVolumeSchema.strip(), VOLUMES_PER_HOST_MAX)
+      .nullable()
+      .default(null),
     /** The references of all images in the daemon. Null: unchanged since the last report. */
     images: lenientArray(imageReferenceSchema, IMAGES_PER_HOST_MAX).nullable(),
   })

@@ -177,7 +177,7 @@ async function takeReport(
         applyObserved(tx, hostId, body.observed, rows),
         body.usage ? updateHostUsage(tx, hostId, body.usage, toLeaseRenewal(body)) : undefined,
         body.images ? updateHostImages(tx, hostId, body.images) : undefined,
-        body.volumes ? storeVolumes(tx, hostId, body.volumes) : undefined,
+        body.volumes ? storeVolumes(ctx, tx, hostId, body.volumes) : undefined,
         state !== undefined && changeState(tx, hostId, state, body),
       ]);
       const isUsable = becameReady || (body.usage !== null && !hasFreshReport(ctx, host));
@@ -197,12 +197,20 @@ async function takeReport(
   return undefined;
 }
 
+/** Stores a report of volumes. One with an unreadable entry proves no volume absent (I12). */
 async function storeVolumes(
+  ctx: ControlContext,
   tx: UnitOfWork,
   hostId: string,
-  volumes: readonly ReportedVolume[],
+  reported: readonly (ReportedVolume | null)[],
 ): Promise<void> {
-  const changes = await storeHostVolumes(tx, hostId, volumes);
+  const volumes = reported.filter((volume) => volume !== null);
+  const isComplete = volumes.length === reported.length;
+  if (!isComplete) {
+    const unreadable = reported.length - volumes.length;
+    ctx.log.error({ hostId, unreadable }, "a volume report has unreadable entries");
+  }
+  const changes = await storeHostVolumes(tx, hostId, volumes, { isComplete });
   tx.emit(...changes.map((change) => volumeEvent(change, hostId)));
 }
 

@@ -1,5 +1,6 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
+import { syncBody } from "../../../src/contracts/agent-protocol/sync.ts";
 import type { ReportedVolume } from "../../../src/contracts/api/volumes.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
@@ -389,4 +390,27 @@ test("I9, I4: a host cannot report volumes of another host", async () => {
   await f.sync(other, { volumes: [] });
   const { items } = await listVolumes(f.ctx, null, { limit: 10 });
   expect(items).toMatchObject([{ id: trash.volumeId, host: { id: hostId }, sizeBytes: GiB }]);
+});
+
+test("I12: a volume report with an unreadable entry or an unknown tenant deletes no volume", async () => {
+  const { f, hostId } = await start();
+  const trash = await trashTheVolume(f, hostId);
+  const listIds = async () =>
+    (await queryRows<{ id: string }>(f.ctx.db, sql`select id from volumes order by id`)).map(
+      ({ id }) => id,
+    );
+  const syncRaw = (volumes: unknown[]) =>
+    f.sync(hostId, { volumes: syncBody.shape.volumes.parse(volumes) });
+  // A newer agent adds a field.
+  await syncRaw([{ ...trash, expiresAt: "2999-02-08T00:00:00.000Z", fileSystem: "ext4" }]);
+  expect(await queryRows(f.ctx.db, sql`select expires_at::date::text as day from volumes`)).toEqual(
+    [{ day: "2999-02-08" }],
+  );
+  const other = { ...trash, volumeId: newId("vol") };
+  await syncRaw([other, { ...trash, state: "frozen" }]);
+  expect(await listIds()).toEqual([trash.volumeId, other.volumeId].toSorted());
+  await syncRaw([{ ...other, tenant: "unknown" }]);
+  expect(await listIds()).toEqual([trash.volumeId, other.volumeId].toSorted());
+  await syncRaw([other]);
+  expect(await listIds()).toEqual([other.volumeId]);
 });

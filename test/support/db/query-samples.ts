@@ -565,7 +565,7 @@ const tenancy: Samples = {
 };
 
 const stored: Samples = {
-  storeHostVolumes: (q) => [volumes.storeHostVolumes(q, "host", [])],
+  storeHostVolumes: (q) => [volumes.storeHostVolumes(q, "host", [], { isComplete: true })],
   listPurges: (q) => [volumes.listPurges(q, "host", 1)],
   requestPurge: (q) => [volumes.requestPurge(q, "vol")],
   isRestorable: (q) => [volumes.isRestorable(q, "vol")],

@@ -19,14 +19,16 @@ export interface VolumeChangeRow {
 }
 
 /**
- * Stores a host's report of all its volumes, and returns the changes since its previous report. A
- * volume that the report does not name no longer exists on the host. A volume that another host has
+ * Stores a host's report of its volumes, and returns the changes since its previous report. A
+ * volume that a complete report does not name no longer exists on the host. A report that names an
+ * unknown tenant is not complete. A volume that another host has
  * reported stays with that host. The caller has locked the host.
  */
 export async function storeHostVolumes(
   q: Queryable,
   hostId: string,
   volumes: readonly ReportedVolume[],
+  { isComplete }: { isComplete: boolean },
 ): Promise<VolumeChangeRow[]> {
   return queryRows(
     q,
@@ -49,6 +51,7 @@ export async function storeHostVolumes(
       where v.host_id = excluded.host_id
     ), deleted as (
       delete from volumes where host_id = ${hostId} and id not in (select "volumeId" from reported)
+        and ${isComplete} and (select count(*) from reported) = ${volumes.length}
       returning id, state, set_id, tenant_id, service
     ), changes as (
       select case r.state when 'trashed' then 'trashed' else 'restored' end as change, r."volumeId" as id, r.tenant_id,
