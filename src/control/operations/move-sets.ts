@@ -33,6 +33,8 @@ const SERVICES_PER_ROUND_MAX = 200;
 const SETS_PER_SERVICE_MAX = 200;
 const SETS_PER_ROUND_MAX = 1_000;
 const RETRY_MS_MAX = 60_000;
+/** The time for the replacements of a round, and again for its services. The next one continues. */
+const PART_MS_MAX = 15_000;
 /** A round handles many services, so it waits less for the lock of each than a job does. */
 const LOCK_WAIT_MS = 100;
 
@@ -42,7 +44,14 @@ const LOCK_WAIT_MS = 100;
  */
 export interface Mover {
   /** Advances every operation that can proceed. Returns how many advanced. */
-  moveSets(): Promise<number>;
+  moveSets(signal?: AbortSignal): Promise<number>;
+}
+
+interface RoundOptions {
+  after: string;
+  limit: number;
+  partMsMax: number;
+  signal: AbortSignal | undefined;
 }
 
 /**
@@ -54,16 +63,19 @@ export interface Mover {
  */
 export function createMover(
   ctx: ControlContext,
-  { servicesPerRoundMax = SERVICES_PER_ROUND_MAX }: { servicesPerRoundMax?: number } = {},
+  {
+    servicesPerRoundMax: limit = SERVICES_PER_ROUND_MAX,
+    partMsMax = PART_MS_MAX,
+  }: { servicesPerRoundMax?: number; partMsMax?: number } = {},
 ): Mover {
   const cache = new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs });
   /** The last service of the previous round. The next round starts after it, which is fair. */
   let last = "";
   let tail: Promise<unknown> = Promise.resolve();
   return {
-    moveSets() {
+    moveSets(signal) {
       const run = tail.then(async () => {
-        const round = await runRound(ctx, cache, { after: last, limit: servicesPerRoundMax });
+        const round = await runRound(ctx, cache, { after: last, limit, partMsMax, signal });
         last = round.last;
         return round.steps;
       });
@@ -76,7 +88,7 @@ export function createMover(
 async function runRound(
   ctx: ControlContext,
   cache: FleetCache,
-  { after, limit }: { after: string; limit: number },
+  { after, limit, partMsMax, signal }: RoundOptions,
 ): Promise<{ steps: number; last: string }> {
   const firstSteps: Record<string, () => Promise<unknown>> = {
     "adopt moves": () => adoptPreviousMoves(ctx),
@@ -86,8 +98,13 @@ async function runRound(
     "expire operations": () => expireOperations(ctx),
     "interrupt resizes": () => interruptResizesForDrains(ctx.db, SETS_PER_ROUND_MAX),
   };
-  for (const [step, run] of Object.entries(firstSteps)) await tryStep(ctx, step, run, undefined);
-  let steps = await tryStep(ctx, "end replacements", () => endDecidedReplacements(ctx), 0);
+  for (const [step, run] of Object.entries(firstSteps)) {
+    if (signal?.aborted) return { steps: 0, last: after };
+    await tryStep(ctx, step, run, undefined);
+  }
+  const end = () => endDecidedReplacements(ctx, limitTime(signal, partMsMax));
+  let steps = await tryStep(ctx, "end replacements", end, 0);
+  if (signal?.aborted) return { steps, last: after };
   const cancel = () => cancelDrainMoves(ctx.db, SETS_PER_ROUND_MAX);
   await tryStep(ctx, "cancel moves of drains", cancel, undefined);
   const insert = () => insertDrainMoves(ctx.db, SETS_PER_ROUND_MAX);
@@ -97,12 +114,17 @@ async function runRound(
   if (due === undefined) return { steps, last: after };
   // The fleet is read outside of the transactions below, which lock services and hosts.
   if (due.length > 0) await cache.refreshInBackground(ctx.db);
+  const timeLimit = limitTime(signal, partMsMax);
+  let last = after;
   for (const serviceId of due) {
+    if (signal?.aborted) return { steps, last };
     await cache.load(ctx.db); // again after a refresh that failed halfway
     // A transaction refreshes the fleet before its first write. So its rollback takes back nothing
     // that is in the fleet.
     const step = (tx: UnitOfWork, service: ServiceRow) => beginOperations(tx, service, cache);
     steps += await withServiceLock(ctx, serviceId, step);
+    last = serviceId;
+    if (timeLimit.aborted) return { steps, last }; // after one service at least
   }
   return { steps, last: due.length < limit ? "" : (due.at(-1) ?? "") };
 }
@@ -125,11 +147,18 @@ async function tryStep<T>(
   }
 }
 
-async function endDecidedReplacements(ctx: ControlContext): Promise<number> {
+function limitTime(signal: AbortSignal | undefined, timeMs: number): AbortSignal {
+  const timeLimit = AbortSignal.timeout(timeMs);
+  return signal ? AbortSignal.any([signal, timeLimit]) : timeLimit;
+}
+
+async function endDecidedReplacements(ctx: ControlContext, signal: AbortSignal): Promise<number> {
   let steps = 0;
   const decided = await listDecidedReplacements(ctx.db, { limit: SETS_PER_ROUND_MAX });
-  for (const serviceId of new Set(decided.map((replaced) => replaced.serviceId)))
+  for (const serviceId of new Set(decided.map((replaced) => replaced.serviceId))) {
     steps += await withServiceLock(ctx, serviceId, endReplacements);
+    if (signal.aborted) break;
+  }
   return steps;
 }
 

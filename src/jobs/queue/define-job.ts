@@ -13,7 +13,7 @@ export interface JobDeps {
    * Takes the next step of each move in progress, and returns the number of steps. Calls during a
    * run share the next run.
    */
-  moveSets: () => Promise<number>;
+  moveSets: (signal?: AbortSignal) => Promise<number>;
 }
 
 /** The result of one attempt, for its log line. `noop`: there was nothing to do. */

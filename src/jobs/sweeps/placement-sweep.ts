@@ -7,9 +7,9 @@ export const PLACEMENT_SWEEP_MS = 2_000;
 const OVERDUE_MS = 5_000;
 
 /** Places pending sets whose retry is due: with a job, or in this process if jobs do not run. */
-export async function sweepPlacements(deps: SweepDeps): Promise<void> {
+export async function sweepPlacements(deps: SweepDeps, signal: AbortSignal): Promise<void> {
   const dueMs = await findLongestOverdueMs(deps.ctx);
-  if (dueMs === undefined) return;
+  if (dueMs === undefined || signal.aborted) return;
   const job: JobRequest = {
     name: "place-sets",
     jobId: `sweep:placement:${Math.floor(Date.now() / PLACEMENT_SWEEP_MS)}`,

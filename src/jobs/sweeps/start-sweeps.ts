@@ -43,10 +43,10 @@ function listSweeps(deps: SweepDeps): Sweep[] {
   const sweep = (name: string, everyMs: number, run: Sweep["run"]) => ({ name, everyMs, run });
   return [
     sweep("outbox", 500, (signal) => relayOutbox(deps, signal)),
-    sweep("placement", PLACEMENT_SWEEP_MS, () => sweepPlacements(deps)),
+    sweep("placement", PLACEMENT_SWEEP_MS, (signal) => sweepPlacements(deps, signal)),
     sweep("autoscaling", 500, (signal) => evaluateDueServices(ctx, signal)),
     sweep("failover", 2_000, (signal) => replaceSetsOfLostHosts(ctx, signal)),
-    sweep("moves", 2_000, () => deps.moveSets()),
+    sweep("moves", 2_000, (signal) => deps.moveSets(signal)),
     sweep("demand-audit", 30_000, () => auditDueServices(ctx)),
     sweep("resizes", 2_000, (signal) => continueResizes(ctx, signal)),
     sweep("service-deletion", 5_000, () => closeServices(ctx)),

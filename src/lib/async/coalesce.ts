@@ -1,13 +1,15 @@
 /**
  * Runs `work` one run at a time. Calls during a run share the next run, which begins after it. So
  * each caller gets the result of a run that began after the call, and a thousand callers cost two
- * runs.
+ * runs. A run gets the signal of the first caller that shares it.
  */
-export function coalesce<T>(work: () => Promise<T>): () => Promise<T> {
+export function coalesce<T>(
+  work: (signal?: AbortSignal) => Promise<T>,
+): (signal?: AbortSignal) => Promise<T> {
   let running: Promise<unknown> | undefined;
   let next: Promise<T> | undefined;
-  const start = (): Promise<T> => {
-    const run = work();
+  const start = (signal?: AbortSignal): Promise<T> => {
+    const run = work(signal);
     const ended = run.then(
       () => undefined,
       () => undefined, // the callers of this run handle its error
@@ -17,11 +19,11 @@ export function coalesce<T>(work: () => Promise<T>): () => Promise<T> {
     });
     return run;
   };
-  return () => {
-    if (running === undefined) return start();
+  return (signal) => {
+    if (running === undefined) return start(signal);
     next ??= running.then(() => {
       next = undefined;
-      return start();
+      return start(signal);
     });
     return next;
   };

@@ -152,7 +152,7 @@ export function startJobs(
   const deps = {
     ctx,
     placeSets: coalesce(() => placer.placeSets()),
-    moveSets: coalesce(() => mover.moveSets()),
+    moveSets: coalesce((signal) => mover.moveSets(signal)),
   };
   const redis = openJobWorkerRedis(options.redisTarget, log);
   shutdown.add("job worker's redis", () => disconnect(redis));

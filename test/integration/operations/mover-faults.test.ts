@@ -80,3 +80,13 @@ test("a service that fails does not make the mover read the whole fleet again", 
   expect(await mover.moveSets()).toBe(1);
   expect(loads).toBe(1);
 });
+
+test("a round of the mover ends with its signal or after its time, and the next one continues", async () => {
+  const f = await start();
+  const { sets } = await runServices(f, ["web-1", "web-2", "web-3"]);
+  for (const { id } of sets) await moveSet(f.ctx, f.tenantId, id);
+  const mover = createMover(f.ctx, { partMsMax: 0 });
+  expect(await mover.moveSets(AbortSignal.abort())).toBe(0);
+  for (const _ of sets) expect(await mover.moveSets()).toBe(1);
+  expect(await mover.moveSets()).toBe(0);
+});
