@@ -154,13 +154,16 @@ export async function countReplaceable(
 ): Promise<number> {
   const usage = await readUsageNearQuota(tx, tenantId, computeSetAmounts(template, countMax));
   if (usage.hasAmpleQuota) return countMax;
-  const onDownHosts = await sumSetsOnDownHosts(tx, tenantId);
   const each = computeSetAmounts(template, 1);
-  return countFitting(each, countMax, (name) => {
-    // An admin may have lowered the quota below the sets that services want; those stay granted.
-    const max = Math.max(usage.max[name], usage.intended[name]);
-    return max - (usage.existing[name] - onDownHosts[name]);
-  });
+  const countFittingBeside = (excluded: Partial<QuotaAmounts>): number =>
+    countFitting(each, countMax, (name) => {
+      // An admin may have lowered the quota below the sets that services want; those stay granted.
+      const max = Math.max(usage.max[name], usage.intended[name]);
+      return max - (usage.existing[name] - (excluded[name] ?? 0));
+    });
+  const count = countFittingBeside({});
+  if (count === countMax) return count;
+  return countFittingBeside(await sumSetsOnDownHosts(tx, tenantId));
 }
 
 /**

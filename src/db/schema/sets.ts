@@ -104,6 +104,10 @@ export const sets = pgTable(
     index("sets_tenant")
       .on(table.tenantId, table.id)
       .where(sql`deleted_at is null`),
+    // The sets that a tenant's quota no longer intends. A tenant has few of them.
+    index("sets_removing")
+      .on(table.tenantId, table.hostId)
+      .where(sql`desired = 'deleted' and host_id is not null`),
     index("sets_replaces")
       .on(table.replaces)
       .where(sql`replaces is not null`),

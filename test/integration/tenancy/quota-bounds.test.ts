@@ -12,6 +12,9 @@ import { patchService } from "../../../src/control/services/patch-service.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import { deleteSet } from "../../../src/control/sets/delete-set.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
+import { sumSetsOnDownHosts } from "../../../src/db/queries/tenancy/tenant-usage.ts";
+import { withTx } from "../../../src/db/transaction.ts";
+import { rowsReadOf } from "../../support/fleet/rows-read.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import {
   createFleetContext,
@@ -210,6 +213,27 @@ test("the sets of a lost host are replaced although they exist until the host re
     return sets.length > 0 && sets;
   });
   expect(replaced).toHaveLength(2);
+});
+
+test("the replacement of a tenant's sets reads no sets of other tenants on the same lost hosts", async () => {
+  const { tenantId, hostId } = await start({ setsMax: 2 });
+  const { service } = await create(tenantId, sized("web", 1, 1));
+  const { service: others } = await createService(fleet.ctx, fleet.tenantId, sized("others", 1, 1));
+  const insertRemoved = (owner: string, serviceId: string, count: number) =>
+    fleet.ctx.db.execute(sql`
+      insert into sets (id, tenant_id, service_id, revision, priority, cpu_millis, memory_bytes, volume_bytes, rootfs_bytes,
+        host_id, state, desired)
+      select ${serviceId} || '-' || n, ${owner}, ${serviceId}, 1, 0, 1000, 1, 0, 0, ${hostId}, 'lost', 'deleted'
+      from generate_series(1, ${count}::int) n`);
+  await insertRemoved(fleet.tenantId, others.id, 3_000);
+  await insertRemoved(tenantId, service.id, 3);
+  await fleet.ctx.db.execute(sql`update hosts set state = 'lost' where id = ${hostId}`);
+  await fleet.ctx.db.execute(sql`analyze sets`);
+  await withTx(fleet.ctx.db, async (tx) => {
+    const before = await rowsReadOf(tx, "sets");
+    expect(await sumSetsOnDownHosts(tx, tenantId)).toMatchObject({ sets: 3, cpuMillis: 3_000 });
+    expect((await rowsReadOf(tx, "sets")) - before).toBeLessThan(100);
+  });
 });
 
 test("a tenant whose trash is larger than its quota gets no new volumes until it purges some", async () => {

@@ -51,7 +51,7 @@ const dimensions = [
 
 /**
  * Sums the sets of a tenant that are deleted but exist, because their host is down and cannot
- * report them absent. Their replacements need no quota.
+ * report them absent. Their replacements need no quota. (Index sets_removing.)
  */
 export async function sumSetsOnDownHosts(q: Queryable, tenantId: string): Promise<QuotaAmounts> {
   const sums = sql.raw(
@@ -62,8 +62,8 @@ export async function sumSetsOnDownHosts(q: Queryable, tenantId: string): Promis
   );
   const [row] = await queryRows<QuotaAmounts>(
     q,
-    sql`select count(*)::int as sets, ${sums} from hosts h join sets s on s.host_id = h.id
-        where h.state <> 'ready' and s.tenant_id = ${tenantId} and s.desired = 'deleted'`,
+    sql`select count(*)::int as sets, ${sums} from sets s join hosts h on h.id = s.host_id
+        where s.tenant_id = ${tenantId} and s.desired = 'deleted' and s.host_id is not null and h.state <> 'ready'`,
   );
   assert(row, "an aggregate has one row");
   return row;
