@@ -374,16 +374,17 @@ export async function closeDeletedServices(
 }
 
 /**
- * Lists services whose number of live sets is not the desired one. The order is random, so that
+ * Lists services whose number of live sets is not the desired one, fairly across tenants: one of
+ * each tenant first, then the second of each. The order within a tenant is random, so that
  * services that stay unbalanced do not hide the others.
  */
 export async function listUnbalancedServices(q: Queryable, limit: number): Promise<string[]> {
   const rows = await queryRows<{ id: string }>(
     q,
-    sql`select s.id from services s
+    sql`select s.id, row_number() over (partition by s.tenant_id order by random()) as position from services s
         left join (select s.service_id, count(*)::int as live from sets s where ${replicaSetSql} group by s.service_id) c on c.service_id = s.id
         where s.deleted_at is null and coalesce(c.live, 0) <> case when s.deleting then 0 else s.desired_replicas end
-        order by random() limit ${limit}`,
+        order by position, random() limit ${limit}`,
   );
   return rows.map((row) => row.id);
 }
