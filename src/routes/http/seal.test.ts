@@ -24,3 +24,15 @@ it("encrypts equal texts to different ciphertexts, which do not contain the text
   expect(one).not.toBe(other);
   expect(Buffer.from(one, "base64").toString("latin1")).not.toContain("text");
 });
+
+it("compresses a long text, and returns it unchanged", async () => {
+  const template = JSON.stringify(
+    Array.from({ length: 200 }, (_, index) => ({
+      name: `app-${index}`,
+      image: "registry/menü:42",
+    })),
+  );
+  const sealed = await seal(template, "secret", "key");
+  expect(sealed.length).toBeLessThan(template.length / 4);
+  expect(await openSealed(sealed, "secret", "key")).toBe(template);
+});
