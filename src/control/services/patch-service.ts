@@ -17,6 +17,7 @@ import {
 import { updateTargetVolume } from "../../db/queries/services/resizes.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { updatePendingPriority } from "../../db/queries/sets/write-sets.ts";
+import { deleteUnusedRevisions } from "../../db/queries/services/revisions.ts";
 import { assert } from "../../lib/assert.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
@@ -98,6 +99,10 @@ export async function patchService(
   });
 }
 
+/** The newest revisions stay, even if no set has them. */
+const RECENT_REVISIONS_MAX = 20;
+const REVISIONS_DELETED_MAX = 100;
+
 /**
  * Makes the template the target revision, and its CPU and memory the size of new sets. New sets
  * have the volume size of the current revision. A target has its own until it is adopted.
@@ -117,8 +122,22 @@ async function applyTemplate(
     changed.targetRevision = service.targetRevision;
     await updateTargetVolume(tx, service, size.volumeBytes);
   } else {
-    changed.targetRevision = await insertRevision(tx, service.id, template);
+    changed.targetRevision = await insertRecentRevision(tx, service.id, template);
   }
+}
+
+/** Inserts a revision and deletes older ones that no set has. Returns its number. */
+async function insertRecentRevision(
+  tx: Queryable,
+  serviceId: string,
+  template: SetTemplate,
+): Promise<number> {
+  const number = await insertRevision(tx, serviceId, template);
+  await deleteUnusedRevisions(tx, serviceId, {
+    numberMax: number - RECENT_REVISIONS_MAX,
+    limit: REVISIONS_DELETED_MAX,
+  });
+  return number;
 }
 
 async function hasTemplate(

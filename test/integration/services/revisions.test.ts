@@ -102,3 +102,22 @@ test("a patch of amounts only changes the size of new sets, and no revision", as
   );
   expect(rows.map(({ cpu }) => cpu)).toEqual([1_000, 1_000, 500]);
 });
+
+test("a service that changes its template again and again has a bounded number of unused revisions", async () => {
+  const { f, template } = await startChanged();
+  for (let change = 0; change < 25; change++) {
+    await patchService(f.ctx, f.tenantId, "web", 2 + change, {
+      template: { ...template, sysctls: { "net.core.somaxconn": String(2_000 + change) } },
+    });
+  }
+  const rows = await queryRows<{ number: number }>(
+    f.ctx.db,
+    sql`select number from revisions order by number`,
+  );
+  const newest = 27;
+  // The sets have revision 1, the current one.
+  expect(rows.map(({ number }) => number)).toEqual([
+    1,
+    ...Array.from({ length: 20 }, (_, index) => newest - 19 + index),
+  ]);
+});

@@ -25,6 +25,7 @@ import * as ping from "../../../src/db/queries/runtime/ping.ts";
 import * as leases from "../../../src/db/queries/runtime/leases.ts";
 import * as readServices from "../../../src/db/queries/services/read-services.ts";
 import * as resizes from "../../../src/db/queries/services/resizes.ts";
+import * as revisions from "../../../src/db/queries/services/revisions.ts";
 import * as writeServices from "../../../src/db/queries/services/write-services.ts";
 import * as observedSets from "../../../src/db/queries/sets/observed-sets.ts";
 import * as readSets from "../../../src/db/queries/sets/read-sets.ts";
@@ -173,11 +174,7 @@ const autoscaling: Samples = {
   markAutoscaleDue: (q) => [states.markAutoscaleDue(q, "svc")],
   updateAutoscaleState: (q) => [
     states.updateAutoscaleState(q, "svc", { scaled: "out", stepsTaken: {}, recheckAfterMs: 1 }),
-    states.updateAutoscaleState(q, "svc", {
-      scaled: undefined,
-      stepsTaken: {},
-      recheckAfterMs: null,
-    }),
+    states.updateAutoscaleState(q, "svc", unscaled),
   ],
   claimDueServices: (q) => [states.claimDueServices(q, 1, 1)],
   postponeAutoscale: (q) => [states.postponeAutoscale(q, "svc", 1)],
@@ -186,6 +183,8 @@ const autoscaling: Samples = {
   countReadySets: (q) => [states.countReadySets(q, "svc")],
 };
 
+const unscaled = { scaled: undefined, stepsTaken: {}, recheckAfterMs: null };
+const superseded = { numberMax: 1, limit: 1 };
 const noFilter = { service: undefined, set: undefined, host: undefined, kind: undefined };
 const noVolumeFilter = { service: undefined, host: undefined, state: undefined };
 const filter = { service: "web", set: "set", host: "host", kind: "host-lost" } as const;
@@ -477,6 +476,7 @@ const services: Samples = {
     writeServices.closeDeletedServices(q, 1),
     writeServices.closeDeletedServices(q, 1, ["service"]),
   ],
+  deleteUnusedRevisions: (q) => [revisions.deleteUnusedRevisions(q, "svc", superseded)],
   listUnbalancedServices: (q) => [writeServices.listUnbalancedServices(q, 1)],
 };
 

@@ -1,5 +1,6 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { unusedRevisionSql } from "../services/revisions.ts";
 import { queryRows } from "../runtime/query.ts";
 
 /** Each function of this file reads and deletes at most `limit` rows older than `ageSeconds`. */
@@ -98,10 +99,7 @@ export async function deleteOldRevisions(
     q,
     sql`delete from revisions r using (
           select o.service_id, o.number from revisions o join services s on s.id = o.service_id
-          where o.created_at < ${before(ageSeconds)} and o.number not in (s.revision, coalesce(s.target_revision, s.revision))
-            and not exists (select 1 from sets x left join operations p on p.set_id = x.id
-              where x.service_id = o.service_id and x.deleted_at is null
-                and o.number in (x.revision, coalesce(p.to_revision, x.revision)))
+          where o.created_at < ${before(ageSeconds)} and ${unusedRevisionSql}
           limit ${limit}) old
         where r.service_id = old.service_id and r.number = old.number returning r.number`,
   );
