@@ -1,3 +1,4 @@
+import { type JobName, jobPayloads } from "../../contracts/jobs.ts";
 import { deleteDecisions } from "../../db/queries/autoscaling/decisions.ts";
 import { deleteReleasedDemands } from "../../db/queries/autoscaling/demands.ts";
 import {
@@ -20,11 +21,13 @@ export interface RetentionAges {
   /** From the release on. For this time Berth recognizes a late duplicate of an alert. */
   demandsSeconds: number;
   decisionsSeconds: number;
-  /** Parked jobs. */
+  /** Parked jobs, and jobs that this release does not know. */
   parkedJobsSeconds: number;
   /** Deleted sets, services, hooks and tokens, unused revisions and superseded placements. */
   deletedSeconds: number;
 }
+
+const jobNames = Object.keys(jobPayloads) as JobName[];
 
 const DAY_SECONDS = 86_400;
 const ROWS_PER_ROUND_MAX = 5_000;
@@ -71,7 +74,8 @@ export function createRetention(
     events: () => untilNoneIsLeft(deleteEvents(db, ages.eventsSeconds, rows)),
     demands: () => untilNoneIsLeft(deleteReleasedDemands(db, ages.demandsSeconds, rows)),
     decisions: () => untilNoneIsLeft(deleteDecisions(db, ages.decisionsSeconds, rows)),
-    "parked-jobs": () => untilNoneIsLeft(deleteParkedOutbox(db, ages.parkedJobsSeconds, rows)),
+    "parked-jobs": () =>
+      untilNoneIsLeft(deleteParkedOutbox(db, jobNames, ages.parkedJobsSeconds, rows)),
     sets: () => untilNoneIsLeft(deleteOldSets(db, deletedSeconds, rows)),
     placements: async () => {
       const from = { afterId: afterPlacementId, limit: rows };

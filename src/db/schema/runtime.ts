@@ -23,7 +23,12 @@ export const outbox = pgTable(
     /** The error of the relay's last attempt to run the job. */
     lastError: text("last_error"),
   },
-  (table) => [index("outbox_due").on(table.dueAt)],
+  (table) => [
+    // In the words of claimOutbox, and of OUTBOX_ATTEMPTS_MAX.
+    index("outbox_claimable")
+      .on(table.name, table.dueAt)
+      .where(sql`attempts < 20`),
+  ],
 );
 
 /**

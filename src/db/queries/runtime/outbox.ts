@@ -5,7 +5,9 @@ import { anyOf, asyncCommit, queryRows, runWrite } from "./query.ts";
 
 /** After this number of claims, the relay parks a row for an operator: see berth_outbox_parked. */
 export const OUTBOX_ATTEMPTS_MAX = 20;
-/** Due rows that one claim ranks by tenant. */
+/** A parameter would not match the condition of the index outbox_claimable. */
+const attemptsMaxSql = sql.raw(String(OUTBOX_ATTEMPTS_MAX));
+/** Due rows of each job that one claim ranks by tenant. */
 const ROWS_RANKED_MAX = 10_000;
 const RETRY_SECONDS_MIN = 10;
 const RETRY_SECONDS_MAX = 60;
@@ -24,7 +26,8 @@ export interface OutboxRow extends JobRequest {
 /**
  * Claims due rows, fairly across tenants: the oldest row of each tenant first, then the second of
  * each. A claim sets a due time in 10 to 60 s, which doubles with each claim, so that a crashed
- * relay loses nothing. (Index outbox_due.)
+ * relay loses nothing.
+ * (Index outbox_claimable.)
  * @param names the jobs of this release; jobs of a newer release wait for its job workers
  */
 export async function claimOutbox(
@@ -41,14 +44,15 @@ export async function claimOutbox(
   }>(
     q,
     sql`with due as (
-          select id, name, payload, due_at from outbox
-          where due_at <= now() and attempts < ${OUTBOX_ATTEMPTS_MAX} and name = ${anyOf(names)}
-          order by due_at limit ${ROWS_RANKED_MAX}
+          select o.* from json_array_elements_text(${JSON.stringify(names)}::json) n(name), lateral (
+            select id, payload, due_at from outbox
+            where name = n.name and attempts < ${attemptsMaxSql} and due_at <= now()
+            order by due_at limit ${ROWS_RANKED_MAX}) o
         ), ranked as (
           select d.id, row_number() over (partition by s.tenant_id order by d.due_at, d.id) as position
           from due d left join services s on s.id = d.payload->>'serviceId'
         ), claimed as (
-          select id from outbox where id in (select id from ranked order by position, id limit ${limit})
+          select id from outbox where id in (select id from ranked order by position, id limit ${limit}) and due_at <= now()
           for update skip locked
         )
         update outbox o set attempts = o.attempts + 1,
@@ -89,16 +93,20 @@ export async function updateOutboxErrors(
   await q.execute(sql`update outbox set last_error = ${error} where ${hasId(ids)}`);
 }
 
-/** Deletes at most `limit` parked rows that are older than `ageSeconds`. */
+/**
+ * Deletes at most `limit` rows that have been due for `ageSeconds`: parked rows, and rows of jobs
+ * that are not in `names`. A rollback may have removed those jobs.
+ */
 export async function deleteParkedOutbox(
   q: Queryable,
+  names: readonly JobName[],
   ageSeconds: number,
   limit: number,
 ): Promise<number> {
   const rows = await queryRows<{ id: string }>(
     q,
     sql`delete from outbox where id in (
-          select id from outbox where attempts >= ${OUTBOX_ATTEMPTS_MAX}
+          select id from outbox where (attempts >= ${attemptsMaxSql} or not name = ${anyOf(names)})
             and due_at < now() - make_interval(secs => ${ageSeconds}::float8) order by due_at limit ${limit})
         returning id`,
   );
