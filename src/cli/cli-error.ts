@@ -89,11 +89,11 @@ function hintsOf(code: ProblemCode, problem: ProblemDocument): string[] {
       ];
     case "grant-missing":
       return [
-        "`berth tenant get NAME` shows the grants. An admin changes them with `berth tenant set`.",
+        "`berth tenant get NAME` shows the grants. An admin changes them with `berth tenant update`.",
       ];
     case "quota-exceeded":
       return [
-        "`berth get tenants` shows the quotas. An admin raises them with `berth tenant set`.",
+        "`berth get tenants` shows the quotas. An admin raises them with `berth tenant update`.",
       ];
     case "capacity-insufficient":
       return ["`berth get hosts` shows the capacity. `berth explain SERVICE` shows the shortage."];

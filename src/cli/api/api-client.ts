@@ -38,7 +38,7 @@ const RETRY_AFTER_MAX_MS = 2_000;
  * Sends requests to the API over HTTP. Every failure is a CliError.
  *
  * Retries a GET or POST at most twice: after a broken connection, a 429 or a 503. A POST carries an
- * Idempotency-Key, so a repeated POST has one effect. A refused connection fails at once.
+ * Idempotency-Key, so a repeated POST has one effect. A refused connection fails immediately.
  * The strict schemas of the contracts do not parse responses, because a newer API may add members.
  */
 export class ApiClient {
@@ -146,7 +146,7 @@ export class ApiClient {
       `${this.options.apiUrl} returned status ${response.status} and ${type}, so it is not Berth's API.`,
       {
         exitCode: exitCodes.unavailable,
-        hints: ["Check BERTH_API_URL or --api-url. A proxy may have answered instead of the API."],
+        hints: ["Check BERTH_API_URL or --api-url. A proxy may have responded instead of the API."],
       },
     );
   }

@@ -96,7 +96,7 @@ function addTokenCommand(program: Command, cli: Cli): void {
     .command("rotate")
     .description("replace a token once, and print the secret of its successor once")
     .argument("<token>", "name or id")
-    .option("--overlap <time>", "time for which the former token stays valid", "1d")
+    .option("--overlap <time>", "time for which the previous token stays valid", "1d")
     .action(async (nameOrId: string, options: { overlap: string }) => {
       await rotateToken(cli, nameOrId, options.overlap);
     });
@@ -135,8 +135,8 @@ function addTenantCommand(program: Command, cli: Cli): void {
       });
       printItem(cli, tenantColumns, tenant);
     });
-  withTenantOptions(command.command("set"))
-    .description("change quota or grants of a tenant; a list of grants replaces the former list")
+  withTenantOptions(command.command("update").alias("set"))
+    .description("change quota or grants of a tenant; a list of grants replaces the previous list")
     .argument("<name>")
     .action(async (name: string, options: TenantOptions) => {
       const api = await cli.api();
@@ -231,7 +231,7 @@ function expirySeconds(text: string | undefined): number | undefined {
   return seconds;
 }
 
-/** Reads the time for which a former secret stays valid. Throws a usage error. */
+/** Reads the time for which a previous secret stays valid. Throws a usage error. */
 export function overlapSeconds(text: string): number {
   const seconds = parseSeconds(text);
   if (seconds === undefined)

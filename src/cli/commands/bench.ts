@@ -82,7 +82,7 @@ async function runHosts(cli: Cli, options: HostsOptions): Promise<void> {
   for (const child of children) child.stop();
   await Promise.all(children.map((child) => child.ended));
   if (exitCode !== 0 && !cli.options.signal.aborted)
-    throw new CliError(`A process of simulated hosts ended with exit code ${exitCode}.`, {
+    throw new CliError(`A process of simulated hosts exited with code ${exitCode}.`, {
       exitCode: exitCodes.failed,
     });
 }

@@ -13,7 +13,7 @@ export function addDemandCommand(program: Command, cli: Cli): void {
     .command("release")
     .summary("release the demand of an alert")
     .description(
-      "Releases the demand of an alert whose end will never arrive. The same alert raises it again only after it has ended.",
+      "Releases the demand of an alert that never resolves. The alert raises a new demand only after it has resolved and fired again.",
     )
     .argument("<service>")
     .argument("<demand>", "id; `berth get demands SERVICE -o wide` shows it")

@@ -41,15 +41,16 @@ export function addHookCommand(program: Command, cli: Cli): void {
   withRules(create).action(async (service: string, options: RuleOptions) => {
     await createHook(cli, service, options);
   });
-  const set = command
-    .command("set")
+  const update = command
+    .command("update")
+    .alias("set")
     .summary("change the rules of a hook")
     .description(
       "Replaces the rules of a hook with one from the options or with those of a file. --stabilization alone changes only the stabilization window. The URL and the token stay.",
     )
     .argument("<service>")
     .argument("<hook>", "name or id");
-  withRules(set).action(async (service: string, hook: string, options: RuleOptions) => {
+  withRules(update).action(async (service: string, hook: string, options: RuleOptions) => {
     await changeHook(cli, service, hook, options);
   });
   command
@@ -65,7 +66,7 @@ export function addHookCommand(program: Command, cli: Cli): void {
     .description("give a hook a new token and print it once")
     .argument("<service>")
     .argument("<hook>", "name or id")
-    .option("--overlap <time>", "time for which the former token stays valid", "1d")
+    .option("--overlap <time>", "time for which the previous token stays valid", "1d")
     .action(async (service: string, hook: string, options: { overlap: string }) => {
       await rotateHook(cli, service, hook, options.overlap);
     });
@@ -226,7 +227,7 @@ async function rotateHook(
     return;
   }
   cli.terminal.note(
-    `The former token ends at ${rotated.formerExpiresAt}. Berth shows the new one only once:`,
+    `The previous token expires at ${rotated.formerExpiresAt}. Berth shows the new one only once:`,
   );
   cli.terminal.out(rotated.token);
 }

@@ -28,7 +28,7 @@ export function addHostCommands(program: Command, cli: Cli): void {
   }
   program
     .command("label")
-    .description("set or remove labels of a host")
+    .description("add, change or remove labels of a host")
     .argument("<host>", "name or id")
     .argument("<labels...>", "key=value to set, key- to remove")
     .action(async (nameOrId: string, changes: string[]) => {

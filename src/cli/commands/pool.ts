@@ -22,8 +22,9 @@ type Percents = HostPool["overcommitPercent"];
 export function addPoolCommand(program: Command, cli: Cli): void {
   program
     .command("pool")
-    .description("set the overcommit and the high-water marks of a host pool")
-    .command("set")
+    .description("change the overcommit and the high-water marks of a host pool")
+    .command("update")
+    .alias("set")
     .description("change percentages of a pool, or create the pool; other percentages stay")
     .argument("<pool>")
     .option(

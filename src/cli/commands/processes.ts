@@ -36,7 +36,7 @@ interface UpOptions {
   logs?: boolean;
 }
 
-/** Adds the commands that run a process of Berth. They end when the process ends. */
+/** Adds the commands that run a process of Berth. They return when the process exits. */
 export function addProcessCommands(program: Command, cli: Cli): void {
   program
     .command("up")
@@ -77,7 +77,7 @@ async function followUntilEnd(cli: Cli, ended: Promise<number>, stop: () => void
   cli.options.signal.addEventListener("abort", stop, { once: true });
   const exitCode = await ended;
   if (exitCode === 0 || cli.options.signal.aborted) return;
-  throw new CliError(`The process ended with exit code ${exitCode}.`, {
+  throw new CliError(`The process exited with code ${exitCode}.`, {
     exitCode: exitCode === 78 ? exitCodes.usage : exitCodes.failed,
     hints: ["Its last lines above show the reason."],
   });
@@ -96,7 +96,7 @@ function printLine(cli: Cli, line: string, options: UpOptions): void {
     return;
   }
   if (!["warn", "error", "fatal"].includes(document.level)) return;
-  if (document.msg === "did not start") return; // stderr has the same message
+  if (document.msg === "cannot start the process") return; // stderr has the same message
   const tone = document.level === "warn" ? "warn" : "bad";
   const cause = document.err?.message === undefined ? "" : `: ${document.err.message}`;
   terminal.note(

@@ -30,7 +30,7 @@ export function addResizeCommand(program: Command, cli: Cli): void {
     .option("--memory <size>", "memory of each set, such as 512Mi or 8Gi")
     .option("--volume <size>", "volume size of each set, such as 20Gi")
     .option("--move", "move sets whose host lacks capacity for the new size")
-    .option("--wait", "wait until all sets have the new size, or their former size again")
+    .option("--wait", "wait until all sets have the new size, or their previous size again")
     .option("--timeout <time>", "maximum wait", DEFAULT_WAIT)
     .action(async (name: string, options: ResizeOptions) => {
       const { cpu, memory, volume } = options;
@@ -56,7 +56,7 @@ export function addResizeCommand(program: Command, cli: Cli): void {
     });
 }
 
-/** Throws if sets returned to their former size. Their service has settled as well. */
+/** Throws if sets returned to their previous size. Their service has settled as well. */
 function assertNotRefused({ name, reason }: Service): void {
   if (reason?.code !== "resize-refused") return;
   throw new CliError(`Not all sets of ${name} have the new size: ${plainSentence(reason.text)}`, {

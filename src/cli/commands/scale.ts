@@ -11,8 +11,8 @@ import { DEFAULT_WAIT, parseTimeout, waitForService } from "../api/wait-for.ts";
 export function addScaleCommand(program: Command, cli: Cli): void {
   program
     .command("scale")
-    .summary("set the number of sets of a service")
-    .description("Sets the number of sets of a service. A second run changes nothing.")
+    .summary("change the number of sets of a service")
+    .description("Changes the number of sets of a service. A second run changes nothing.")
     .argument("<service>")
     .argument("<replicas>", "number of sets")
     .option("--wait", "wait until the service has settled")

@@ -14,8 +14,8 @@ export const enrollBody = z
     agentVersion: z.string().max(64),
     /**
      * The credential of the host, which the agent generates: at least 256 random bits. With it the
-     * agent can repeat a request whose answer was lost, and receives the same answer. Default: the
-     * API generates a credential.
+     * agent can repeat a request whose response was lost, and receives the same response. Default:
+     * the API generates a credential.
      */
     credential: z
       .string()

@@ -29,7 +29,7 @@ export const syncBody = z
     acceptedGeneration: generationSchema,
     /** Requests all desired sets: after a start, and periodically as a resync. */
     full: z.boolean(),
-    /** How long the API may wait for changes before it answers. */
+    /** How long the API may wait for changes before it responds. */
     waitMs: z.number().int().min(0).max(SYNC_WAIT_MS_MAX),
     observed: z.array(observedSetSchema).max(SETS_PER_HOST_MAX),
     docker: z.strictObject({ state: z.enum(dockerStates), detail: z.string().max(500) }).nullable(),
@@ -48,7 +48,7 @@ export const syncBody = z
   .meta({ id: "Sync" });
 export type Sync = z.infer<typeof syncBody>;
 
-/** The answer to a sync: the desired sets that changed, or all of them. */
+/** The response to a sync: the desired sets that changed, or all of them. */
 export const syncResultSchema = z
   .strictObject({
     hostGeneration: generationSchema,

@@ -5,8 +5,8 @@ import { REPLICAS_MAX } from "../common/limits.ts";
 const stepSeconds = z.number().int().min(10).max(86_400);
 
 /**
- * The number of replicas that a rule wants while an alert of it fires: absolute, or relative to a
- * base.
+ * The number of replicas that a rule requests while one of its alerts fires: absolute, or relative
+ * to a base.
  */
 export const replicaRequestSchema = z
   .strictObject({
@@ -125,7 +125,7 @@ export const createdHookSchema = z
 export const rotatedHookSchema = z
   .strictObject({
     token: z.string(),
-    formerExpiresAt: timestamp.describe("The former token of the hook ends at this time."),
+    formerExpiresAt: timestamp.describe("The previous token of the hook expires at this time."),
   })
   .meta({ id: "RotatedHook" });
 export type RotatedHook = z.infer<typeof rotatedHookSchema>;
@@ -142,7 +142,7 @@ export const demandSchema = z
       .number()
       .int()
       .describe(
-        "The number of sets that this alert wants over the current base. A rule that stacks adds up its alerts.",
+        "The number of sets that this alert requests over the current base. A rule that stacks adds up its alerts.",
       ),
     baseReplicas: z
       .number()

@@ -208,7 +208,7 @@ export const eventTexts = {
   "host-ahead": (facts: { acceptedGeneration: number; databaseGeneration: number }) =>
     `The agent has generation ${facts.acceptedGeneration}, but the database has ${facts.databaseGeneration}: the database lost changes. Berth resends all sets.`,
   "replacement-held": (facts: { pool: string; hostsDown: number; hostsTotal: number }) =>
-    `Replacement is on hold: ${facts.hostsDown} of ${facts.hostsTotal} hosts of pool ${facts.pool} went down together. Bring the hosts back, or delete them.`,
+    `Replacement is paused: ${facts.hostsDown} of ${facts.hostsTotal} hosts of pool ${facts.pool} went down together. Bring the hosts back, or delete them.`,
 
   "demand-raised": (facts: DemandFacts) =>
     `${demandText(facts)} fires and requests ${formatCount(facts.wantedReplicas, "set")}.`,

@@ -37,13 +37,13 @@ export const operationSchema = z
     deadlineAt: timestamp
       .nullable()
       .describe(
-        "The time at which it ends with the outcome `expired`. Null if it waits without a limit.",
+        "The time at which it expires with the outcome `expired`. Null if it waits without a limit.",
       ),
   })
   .meta({ id: "Operation" });
 export type Operation = z.infer<typeof operationSchema>;
 
-/** The end of an operation that did not reach its goal. */
+/** The outcome of an operation that did not reach its goal. */
 export const operationOutcomes = ["reverted", "expired", "canceled"] as const;
 export const endedOperationSchema = z
   .strictObject({

@@ -118,7 +118,7 @@ const setLimit = z.union([z.number().int().min(0).max(REPLICAS_MAX), percentage]
 
 const isZero = (limit: number | string) => limit === 0 || limit === "0%";
 
-/** The number of sets that drains, moves, resizes, rollouts and scale-ins may disrupt at once. */
+/** The number of sets that drains, moves, resizes and scale-ins may disrupt at the same time. */
 export const disruptionBudgetSchema = z
   .strictObject({
     maxUnavailable: setLimit

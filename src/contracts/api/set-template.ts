@@ -7,8 +7,8 @@ export const CONTAINERS_PER_SET_MAX = 16;
 const ENV_ENTRIES_MAX = 128;
 const IMAGE_CHARS_MAX = 255;
 /**
- * The answer to an agent contains the template of each set of its host. With this limit, an answer
- * with 2 x SETS_PER_HOST_MAX sets stays below the 64 MiB that an agent accepts.
+ * The response to an agent contains the template of each set of its host. With this limit, a
+ * response with 2 x SETS_PER_HOST_MAX sets stays below the 64 MiB that an agent accepts.
  */
 const TEMPLATE_BYTES_MAX = 30 * 2 ** 10;
 /** A smaller volume would consist mostly of the metadata of its file system. */
@@ -283,7 +283,7 @@ export const setTemplateInput = z
   .meta({ id: "SetTemplateInput" });
 
 /**
- * A set template as the database, the API's answers and the agents have it, with units in the
+ * A set template as the database, the API's responses and the agents have it, with units in the
  * names. Only the input restricts images and mount paths. A value that an earlier version accepted
  * must not make an agent reject the sets of its host.
  */

@@ -74,7 +74,7 @@ export const createdTokenSchema = z
 
 const OVERLAP_SECONDS_MAX = 30 * 86_400;
 
-/** The former secret stays valid for the overlap, so that its users can change to the new one. */
+/** The previous secret stays valid for the overlap, so that its users can change to the new one. */
 export const rotateBody = z
   .strictObject({
     overlapSeconds: z
@@ -83,7 +83,7 @@ export const rotateBody = z
       .min(0)
       .max(OVERLAP_SECONDS_MAX)
       .default(86_400)
-      .describe("The former secret stays valid for this time."),
+      .describe("The previous secret stays valid for this time."),
   })
   .meta({ id: "Rotate" });
 
@@ -92,7 +92,7 @@ export const rotatedTokenSchema = z
   .strictObject({
     token: tokenSchema,
     secret: z.string(),
-    former: tokenSchema.describe("The token that `token` replaces. It ends at its `expiresAt`."),
+    former: tokenSchema.describe("The token that `token` replaces. It expires at its `expiresAt`."),
   })
   .meta({ id: "RotatedToken" });
 export type RotatedToken = z.infer<typeof rotatedTokenSchema>;

@@ -50,7 +50,7 @@ export class AppError extends Error {
 
 /**
  * The error for an object that does not exist or that the caller must not know of: both cases have
- * the same answer (I9).
+ * the same response (I9).
  */
 export function notFound(noun: string): AppError {
   const detail = `${noun.charAt(0).toUpperCase()}${noun.slice(1)} not found.`;

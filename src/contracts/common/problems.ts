@@ -1,8 +1,8 @@
 /**
  * All errors of the API, by stable code. Never rename a code.
  *
- * `status` is the HTTP status of the answer (RFC 9457). `retryable` states whether the same request
- * may succeed later; a job retries only those.
+ * `status` is the HTTP status of the response (RFC 9457). `retryable` states whether the same
+ * request may succeed later; a job retries only those.
  */
 export const problemCatalog = {
   "malformed-request": { status: 400, title: "The request is not well-formed", retryable: false },

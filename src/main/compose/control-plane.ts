@@ -145,7 +145,7 @@ export function startJobs(
   const refresh = repeatUntilStopped(
     () => placer.refreshFleet(),
     FLEET_REFRESH_MS,
-    (error) => log.warn({ err: error }, "fleet not refreshed"),
+    (error) => log.warn({ err: error }, "cannot refresh the fleet"),
   );
   shutdown.add("fleet refresh", () => refresh.stop());
   const mover = createMover(ctx);

@@ -59,7 +59,7 @@ export async function runProcess<C extends ProcessConfig>(
       process.stdout.write(`${JSON.stringify({ ready: true, ...ready })}\n`);
   } catch (error) {
     if (shutdown.hasBegun) return; // a signal arrived during the start
-    log.error({ err: error }, "did not start");
+    log.error({ err: error }, "cannot start the process");
     const reason = error instanceof Error ? error.message : String(error);
     process.stderr.write(`${service} did not start: ${reason}\n`);
     stop(1);

@@ -13,7 +13,7 @@ export const enrollHostRoute = createRoute({
   tags: ["agent"],
   summary: "Enroll a host",
   description:
-    "Consumes the enroll token. A repeated request with the same `credential` has the same answer.",
+    "Consumes the enroll token. A repeated request with the same `credential` has the same response.",
   security: allow("enroll"),
   request: { body: jsonBody(enrollBody) },
   responses: {

@@ -11,7 +11,7 @@ export const receiveStreamRoute = createRoute({
   tags: ["agent"],
   summary: "Send the log of a container to its reader",
   description:
-    "The body is the log, without a length limit. `error` or an incomplete body ends the answer of the reader. The answer is 404 when the reader has disconnected.",
+    "The body is the log, without a length limit. `error` or an incomplete body ends the response to the reader. The status is 404 when the reader has disconnected.",
   security: hosts,
   request: {
     params: z.object({ streamId: idSchema("str") }),

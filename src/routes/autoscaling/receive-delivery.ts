@@ -32,7 +32,7 @@ import { hookSenders } from "../http/security.ts";
 const hookParameters = z.object({ hookId: idSchema("hook") });
 const receipt = jsonResponse(hookReceiptSchema, "Berth has stored the delivery.");
 const answers =
-  "Answers 2xx once the delivery is stored, else 503; never 429 or another 4xx for load.";
+  "Returns 2xx once the delivery is stored, else 503; never 429 or another 4xx for load.";
 const common = { tags: ["hooks"], security: hookSenders };
 
 export const receiveAlertmanagerRoute = createRoute({

@@ -13,7 +13,7 @@ export const releaseDemandRoute = createRoute({
   tags: ["autoscaling"],
   summary: "Release a demand immediately",
   description:
-    "For alerts whose end never arrives. The same run of the alert does not raise it again.",
+    "For alerts that never resolve. The alert raises a new demand only after it has resolved and fired again.",
   security: writers,
   request: { params: z.object({ name: nameSchema, demandId: idSchema("dmd") }) },
   responses: { 200: jsonResponse(demandSchema, "The released demand."), ...commonProblems },

@@ -25,7 +25,7 @@ export const rotateHookRoute = createRoute({
   security: writers,
   request: { params: hookParameters, headers: idempotentHeaders, body: jsonBody(rotateBody) },
   responses: {
-    201: jsonResponse(rotatedHookSchema, "The new token, and the end of the former one."),
+    201: jsonResponse(rotatedHookSchema, "The new token, and the expiry of the previous one."),
     ...bodyProblems,
     ...problems("state-conflict", "idempotency-conflict", "idempotency-in-progress"),
   },

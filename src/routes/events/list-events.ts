@@ -16,7 +16,7 @@ export const listEventsRoute = createRoute({
   tags: ["events"],
   summary: "List events, or stream them",
   description:
-    "JSON is a page with the newest event first. With `Accept: text/event-stream` the answer is a stream with the oldest event first, after `after` or `Last-Event-ID`, or from now on. A stream ends after ten minutes: reconnect with the last id. Callers that are bound to a tenant see no events of hosts.",
+    "JSON is a page with the newest event first. With `Accept: text/event-stream` the response is a stream with the oldest event first, after `after` or `Last-Event-ID`, or from now on. A stream ends after ten minutes: reconnect with the last id. Callers that are bound to a tenant see no events of hosts.",
   security: readers,
   request: {
     query: listEventsQuery,

@@ -36,7 +36,7 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
   },
   "not-found": {
     meaning:
-      "The resource does not exist, or it belongs to another tenant. Both cases have the same answer.",
+      "The resource does not exist, or it belongs to another tenant. Both cases have the same response.",
     user: "Check the name or the id, and the header Berth-Tenant.",
     operator: "Search `GET /v1/events` for the resource. Its events remain after its deletion.",
   },
@@ -68,7 +68,7 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
   },
   "idempotency-in-progress": {
     meaning: "Berth still processes the first request with this key.",
-    user: "Retry the request after a moment to receive the answer of the first.",
+    user: "Retry the request after a moment to receive the response to the first.",
     operator: "If this lasts longer than a minute, search the database for long transactions.",
   },
   "generation-mismatch": {
@@ -133,7 +133,7 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
       "Check the load of the API and of Postgres. If the load is expected, add API processes.",
   },
   "outcome-unknown": {
-    meaning: "Berth lost the connection to the database between the commit and its answer.",
+    meaning: "Berth lost the connection to the database between the commit and its response.",
     user: "Retry the request with the same Idempotency-Key: it takes effect once. Without a key, read the state before you retry the request.",
     operator: "Check the network between the API and Postgres, and the log of Postgres.",
   },

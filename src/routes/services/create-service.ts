@@ -20,7 +20,7 @@ export const createServiceRoute = createRoute({
   tags: ["services"],
   summary: "Create a service",
   description:
-    "Stores the service and its pending sets, and answers before they are placed. `GET /v1/services/{name}` shows their states; `wait` waits for them.",
+    "Stores the service and its pending sets, and responds before they are placed. `GET /v1/services/{name}` shows their states; `wait` waits for them.",
   security: writers,
   request: { headers: idempotentHeaders, body: jsonBody(createServiceBody) },
   responses: {

@@ -15,7 +15,7 @@ export const patchServiceRoute = createRoute({
   tags: ["services"],
   summary: "Change the template or a policy of a service",
   description:
-    "Absent members stay unchanged. Requires If-Match with the generation that the caller has read. The answer lists the effects.",
+    "Omitted members stay unchanged. Requires If-Match with the generation that the caller has read. The response lists the effects.",
   security: writers,
   request: {
     params: serviceParameters,

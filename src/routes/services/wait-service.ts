@@ -14,7 +14,7 @@ export const waitServiceRoute = createRoute({
   operationId: "waitService",
   tags: ["services"],
   summary: "Wait until a service is settled or deleted",
-  description: "The answer is 200 also after the timeout: see `reached`.",
+  description: "The status is 200 even after the timeout: see `reached`.",
   security: readers,
   request: { params: serviceParameters, query: waitServiceQuery },
   responses: {

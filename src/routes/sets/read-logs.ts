@@ -16,7 +16,7 @@ export const readLogsRoute = createRoute({
   tags: ["sets"],
   summary: "Read a container's log",
   description:
-    "The answer has the last lines as text, and with `follow` also all further lines. It ends incomplete if the agent of the host reports an error.",
+    "The response has the last lines as text, and with `follow` all further lines. It ends incomplete if the agent of the host reports an error.",
   security: readers,
   request: {
     params: z.object({ setId: idSchema("set"), container: nameSchema }),

@@ -12,7 +12,7 @@ export const waitSetRoute = createRoute({
   operationId: "waitSet",
   tags: ["sets"],
   summary: "Wait until a set is in a state",
-  description: "The answer is 200 also after the timeout: see `reached`.",
+  description: "The status is 200 even after the timeout: see `reached`.",
   security: readers,
   request: { params: setParameters, query: waitSetQuery },
   responses: {

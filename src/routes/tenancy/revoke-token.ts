@@ -11,7 +11,7 @@ export const revokeTokenRoute = createRoute({
   tags: ["access"],
   summary: "Revoke a token",
   description:
-    "The API process that answers rejects the token immediately; the others reject it within 2 s.",
+    "The API process that handles the request rejects the token immediately; the others reject it within 2 s.",
   security: admins,
   request: { params: z.object({ tokenId: idSchema("tok") }) },
   responses: { 204: { description: "The token is revoked." }, ...commonProblems },

@@ -28,7 +28,7 @@ export const rotateTokenRoute = createRoute({
     body: jsonBody(rotateBody),
   },
   responses: {
-    201: jsonResponse(rotatedTokenSchema, "The new token with its secret, and the former token."),
+    201: jsonResponse(rotatedTokenSchema, "The new token with its secret, and the previous token."),
     ...bodyProblems,
     ...problems("state-conflict", "idempotency-conflict", "idempotency-in-progress"),
   },

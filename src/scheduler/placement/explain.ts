@@ -28,7 +28,7 @@ const findings: Record<RejectReason, string> = {
   "spread-host": "too many sets of the service",
 };
 
-/** The dimension of a shortage, as `berth pool set` names it. */
+/** The dimension of a shortage, as `berth pool update` names it. */
 type PoolPart = "cpu" | "memory" | "volume" | "rootfs";
 type Remedy = string | { raise: "overcommit" | "high-water"; part: PoolPart };
 
@@ -132,8 +132,8 @@ function describeRemedy(remedy: Remedy, found: readonly Remedy[]): string {
     .map((part) => ` --${raise} ${part}=PERCENT`)
     .join("");
   return raise === "overcommit"
-    ? `add hosts, use smaller sets, or raise the pool's overcommit (berth pool set NAME${options})`
-    : `add hosts, reduce the usage of the hosts (berth top hosts), or raise the pool's high-water mark (berth pool set NAME${options})`;
+    ? `add hosts, use smaller sets, or raise the pool's overcommit (berth pool update NAME${options})`
+    : `add hosts, reduce the usage of the hosts (berth top hosts), or raise the pool's high-water mark (berth pool update NAME${options})`;
 }
 
 function isKnown(reason: string): reason is RejectReason {
