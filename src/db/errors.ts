@@ -1,7 +1,7 @@
 import { AppError } from "../contracts/common/app-error.ts";
 import { ConnectionLost } from "./postgres/pipelined-transaction.ts";
 
-/** The answer to a caller whom a named constraint stops. */
+/** The error for a violated constraint, by constraint name. */
 const constraintProblems: Record<
   string,
   { code: "already-exists" | "invalid-request"; detail: string }
@@ -35,7 +35,7 @@ const closingCodes = new Set([
 
 const CAUSES_MAX = 8;
 
-/** The error and its causes, outermost first. */
+/** Lists the error and its causes, outermost first. */
 function listCauses(error: unknown): Error[] {
   const causes: Error[] = [];
   for (let cause = error; cause instanceof Error && causes.length < CAUSES_MAX; cause = cause.cause)
@@ -62,7 +62,7 @@ function findDriverError(error: unknown): DriverError | undefined {
   return undefined;
 }
 
-/** The SQLSTATE of a failed statement. Undefined: not an error of the database. */
+/** Finds the SQLSTATE of a failed statement. Returns undefined for other errors. */
 export function findSqlState(error: unknown): string | undefined {
   const code = findDriverError(error)?.code;
   return code !== undefined && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
@@ -100,9 +100,8 @@ export function toAppError(error: unknown): unknown {
 }
 
 /**
- * Whether Postgres may have stored a change although its answer is lost. A transaction says
- * whether its commit was sent. A single statement is its own commit: it was sent, and it is not
- * known to be a read.
+ * Whether Postgres may have stored a change although the response is lost. A transaction knows
+ * whether it sent its commit. A single statement may have committed unless it is a read.
  */
 function isOutcomeUnknown(error: unknown, { code }: DriverError): boolean {
   const lost = listCauses(error).find((cause) => cause instanceof ConnectionLost);

@@ -6,7 +6,7 @@ export function toCursor(position: StreamPosition): string {
   return `${position.xid}.${position.id}`;
 }
 
-/** Both halves must fit their column: 64 bits without and with a sign. Throws invalid-request. */
+/** Parses a cursor. Its two numbers must fit in xid8 and bigint. Throws invalid-request. */
 export function toPosition(cursor: string): StreamPosition {
   const [xid, id] = cursor.split(".");
   if (xid === undefined || id === undefined || !/^\d{1,20}$/.test(xid) || !/^\d{1,19}$/.test(id)) {

@@ -34,15 +34,15 @@ export const SETS_REMOVED_MAX = 300;
 export interface ReconcileOutcome {
   created: number;
   deleted: number;
-  /** Missing sets that the tenant's quota holds back; absent if none. */
+  /** The number of missing sets that the tenant's quota does not allow now. Omitted if 0. */
   held?: number;
 }
 
 /**
- * Brings the number of live sets of a service to the desired one, or closer to it and enqueues the
- * rest. Safe to run at any time, twice, or late. Returns undefined and changes nothing when the
- * service no longer exists or is newer than `generation`. A newer generation has its own job.
- * Throws overloaded if another transaction holds the lock of the service.
+ * Brings the number of live sets of a service closer to the desired one, and enqueues the next
+ * round if one is needed. Safe to run at any time, twice, or late. Returns undefined and changes
+ * nothing if the service no longer exists or is newer than `generation`. A newer generation has its
+ * own job. Throws overloaded if another transaction holds the lock of the service.
  */
 export async function reconcileService(
   ctx: ControlContext,
@@ -81,7 +81,7 @@ export function placeSetsJob(service: Pick<ServiceRow, "id" | "generation">): Jo
   };
 }
 
-/** The jobs that follow an addition of sets: one places them, one adds those that are `left`. */
+/** The jobs that follow an addition of sets: one places them, one adds the remaining ones. */
 export function jobsForNewSets(service: ServiceRow, left: number): JobRequest[] {
   const place = placeSetsJob(service);
   return left > 0 ? [place, reconcileAgainJob(service, left)] : [place];
@@ -108,9 +108,8 @@ function reconcileAgainJob(
 }
 
 /**
- * Adds pending sets of the current revision, whose template is given, and enqueues the jobs that
- * follow. Adds fewer while sets that are being removed use up the quota; the audit of replicas adds
- * the others.
+ * Adds pending sets of the current revision, and enqueues the jobs that follow. Adds fewer sets
+ * while sets that are being removed use the quota. The `replicas` sweep adds the others.
  */
 async function addSets(
   tx: UnitOfWork,
@@ -133,15 +132,14 @@ async function addSets(
     rootfsBytes: template.rootfsBytes,
   });
   const held = wanted - added;
-  // The quota holds all others as well. The audit of replicas adds them later.
+  // The quota does not allow the others either. The `replicas` sweep adds them later.
   tx.enqueue(...jobsForNewSets(service, held > 0 ? 0 : missing - added));
   tx.signal(`service:${service.id}`);
   return { created: added, deleted: 0, ...(held > 0 ? { held: missing - added } : {}) };
 }
 
 /**
- * Removes the next replicas that the service has too many, and enqueues the round that removes
- * others.
+ * Removes the next surplus replicas of the service, and enqueues the next round.
  */
 async function removeSets(
   tx: UnitOfWork,
@@ -155,7 +153,7 @@ async function removeSets(
     removals.map(({ id }) => id),
   );
   const all = [...removals, ...replacements];
-  const hostIds = await lockHostsOfRemovals(tx, all);
+  const hostIds = await lockRemovalHosts(tx, all);
   // A set whose host is busy, or that was placed since it was listed, is not marked: its host is
   // not locked. The next round chooses again.
   const marked = await markSetsDeleted(
@@ -165,7 +163,7 @@ async function removeSets(
   );
   const markedIds = new Set(marked.map(({ id }) => id));
   const left = excess - removals.filter(({ id }) => markedIds.has(id)).length;
-  // The audit of replicas tries again later.
+  // The `replicas` sweep retries this later.
   if (marked.length === 0) return { created: 0, deleted: 0 };
   if (left > 0) tx.enqueue(reconcileAgainJob(service, left));
   tx.signal(...hostIds.map((id) => `host:${id}` as const), `service:${service.id}`);
@@ -184,7 +182,7 @@ async function removeSets(
  * left to the next round: a wait for each of 300 hosts would hold the others for seconds. If all
  * are locked, it waits for one, so that each round makes progress.
  */
-async function lockHostsOfRemovals(
+async function lockRemovalHosts(
   tx: UnitOfWork,
   removals: readonly { hostId: string | null }[],
 ): Promise<string[]> {

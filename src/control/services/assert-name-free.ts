@@ -4,9 +4,9 @@ import { countRemainingSets, findServiceByName } from "../../db/queries/services
 import { formatCount } from "../../lib/text/format-count.ts";
 
 /**
- * Throws already-exists if a service has the name. A service that is being deleted holds its name
- * until its last set has ended: a set on a lost host still has its volume. The error then
- * says what the deletion waits for.
+ * Throws already-exists if a service has the name. A service that is being deleted keeps its name
+ * until its last set is removed: a set on a lost host still has its volume. The error then says
+ * what the deletion waits for.
  */
 export async function assertNameFree(tx: Queryable, tenantId: string, name: string): Promise<void> {
   const service = await findServiceByName(tx, tenantId, name);
@@ -17,7 +17,7 @@ export async function assertNameFree(tx: Queryable, tenantId: string, name: stri
   const onLostHosts =
     setsOnLostHosts === 0
       ? ""
-      : ` Lost hosts have ${formatCount(setsOnLostHosts, "set")}: these end when their host returns, or when an operator deletes it.`;
+      : ` Lost hosts have ${formatCount(setsOnLostHosts, "set")}: Berth removes these when their host returns, or when an operator deletes it.`;
   throw new AppError("already-exists", {
     detail: `The service of this name is being deleted, and ${formatCount(sets, "set")} still exist${sets === 1 ? "s" : ""}.${onLostHosts} Retry the request when the deletion is complete.`,
   });

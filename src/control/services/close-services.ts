@@ -4,8 +4,8 @@ import type { ControlContext } from "../runtime/context.ts";
 const SERVICES_PER_ROUND_MAX = 500;
 
 /**
- * Closes services that are being deleted and have no set left. A report gives the services of the
- * sets that it removes. The sweep gives none and closes all.
+ * Completes the deletion of services without remaining sets. A report passes the services of the
+ * sets that it removes. The `service-deletion` sweep passes none, which means all.
  */
 export async function closeServices(
   ctx: ControlContext,

@@ -15,8 +15,8 @@ import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import { formatCount } from "../../lib/text/format-count.ts";
 
 /**
- * Stops and removes all sets of a service, in rounds; the service ends with the last of them.
- * Deleting a service twice changes nothing more.
+ * Stops and removes all sets of a service, in rounds. The removal of the last set completes the
+ * deletion. A second deletion changes nothing.
  */
 export async function deleteService(
   ctx: ControlContext,

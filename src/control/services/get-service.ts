@@ -24,7 +24,7 @@ export async function getService(
 
 /** More batches in flight would be smaller, and cost more. */
 const batchLimits = { keysMax: 100, batchesMax: 2 };
-/** Readers of one large service share a read, however many they are. */
+/** All readers of one large service share a read. */
 const sharedReadLimits = { keysMax: 1_000, batchesMax: 1 };
 
 /**
@@ -77,7 +77,7 @@ function createSharedRead(ctx: ControlContext): (key: ServiceKey) => Promise<Ser
   }, sharedReadLimits);
 }
 
-/** The service as the open transaction has changed it: the answer to a change is what it wrote. */
+/** Reads the service as the open transaction has changed it, for the response to the change. */
 export async function readChangedService(
   tx: Queryable,
   tenantId: string,

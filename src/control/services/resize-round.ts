@@ -40,7 +40,7 @@ const HOSTS_NAMED_MAX = 5;
 interface RoundOptions {
   failsWithoutCapacity: boolean;
   setsMax: number;
-  /** The sets of this round; absent: the next sets of the service. */
+  /** The sets of this round. If omitted, the next sets of the service. */
   setIds?: readonly string[];
 }
 
@@ -173,7 +173,7 @@ export async function continueResize(ctx: ControlContext, serviceId: string): Pr
   if (!resize) return 0;
   const listed = await listSetsToResize(ctx.db, serviceId, resize, SETS_PER_READ_MAX);
   let resized = 0;
-  // The last round reads the sets again: it finds out whether sets are left.
+  // The last round reads the sets again, to find out whether sets remain.
   for (let from = 0; from + SETS_PER_ROUND_MAX < listed.length; from += SETS_PER_ROUND_MAX) {
     const setIds = listed.slice(from, from + SETS_PER_ROUND_MAX).map(({ id }) => id);
     resized += await runRound(ctx, serviceId, setIds);
@@ -205,8 +205,8 @@ async function runRound(
 }
 
 /**
- * Runs rounds of each stored resize. An error concerns one service only. Ends before the next
- * service once `signal` aborts.
+ * Runs rounds of each stored resize: the `resizes` sweep. An error affects only one service. After
+ * an abort of `signal`, it handles no further service.
  */
 export async function continueResizes(ctx: ControlContext, signal?: AbortSignal): Promise<void> {
   for (const serviceId of await listServiceResizes(ctx.db, SERVICES_PER_SWEEP_MAX)) {
@@ -214,7 +214,7 @@ export async function continueResizes(ctx: ControlContext, signal?: AbortSignal)
     try {
       await continueResize(ctx, serviceId);
     } catch (error) {
-      ctx.log.warn({ err: error, serviceId }, "resize round failed");
+      ctx.log.warn({ err: error, serviceId }, "cannot continue the resize of the service");
     }
   }
 }

@@ -60,12 +60,12 @@ const ATTEMPTS_MAX = 5;
  * releases the difference of a smaller size when the agent confirms the new limits, and reverts a
  * size that the kernel refuses (see db/queries/services/resizes.ts).
  *
- * A service of up to SETS_AT_ONCE_MAX sets is resized in one transaction, all or nothing. A
- * larger one is admitted as a whole without locking hosts, and then resized in rounds. A set whose
- * host has lost the capacity meanwhile waits for it, with the reason.
+ * A service of up to SETS_AT_ONCE_MAX sets is resized in one transaction, all or nothing. A larger
+ * one is admitted as a whole without locking hosts, and then resized in rounds. A set whose host
+ * has lost the capacity meanwhile waits for it, with the reason.
  *
- * Where a host has no capacity, everything is refused. With `ifNoCapacity: move`, as few sets as
- * possible are replaced elsewhere instead; they keep their size until a host fits.
+ * If a host lacks capacity, Berth refuses the whole resize. With `ifNoCapacity: move`, it replaces
+ * as few sets as possible on other hosts instead. They keep their size until a host has capacity.
  *
  * Throws not-found, generation-mismatch, state-conflict, quota-exceeded, invalid-request (a smaller
  * volume, or less memory than is used), capacity-insufficient.
@@ -96,7 +96,7 @@ export async function resizeService(
   });
 }
 
-/** A set was placed on a host that is not locked: the transaction is rolled back and repeated. */
+/** A set was placed on a host that is not locked. The transaction rolls back and runs again. */
 class HostNotLocked extends Error {
   override readonly name = "HostNotLocked";
 }
@@ -108,7 +108,7 @@ async function applyResize(
   service: ServiceRow,
   body: ResizeService,
 ): Promise<string[]> {
-  // Rounds of an earlier resize may be left: this one continues them.
+  // Rounds of an earlier resize may remain: this one continues them.
   const earlier = await findServiceResize(tx, service.id);
   const resize: ServiceResizeRow = {
     serviceId: service.id,

@@ -5,7 +5,7 @@ import type { PlanPolicy, Resources } from "../../scheduler/placement/model.ts";
 import { toHostSnapshot } from "../placement/host-snapshot.ts";
 import { reserveIfFits, computeGrowth } from "../placement/growth.ts";
 
-/** The size that results from a resize; dimensions that it does not name stay. */
+/** Computes the size after a resize. Dimensions that the resize omits do not change. */
 export function applyWanted(size: SetSize, wanted: WantedSize): SetSize {
   return {
     cpuMillis: wanted.cpuMillis ?? size.cpuMillis,
@@ -31,20 +31,20 @@ export function isSameSize(a: SetSize, b: SetSize): boolean {
   );
 }
 
-/** Sets of one host that has no capacity to let them grow. */
+/** A host without capacity for the growth of some of its sets. */
 export interface HostWithoutCapacity {
   hostId: string;
   name: string;
   isLost: boolean;
-  /** The dimension that is short, and by how much for the first of the sets. */
+  /** The dimension without capacity, and the amount that the first of the sets lacks. */
   why: string;
   sets: SizedSet[];
 }
 
 /**
- * Finds the sets that cannot grow on their hosts: as few as possible, in addition to everything
- * that is booked. Sets that need least grow first, ties by id. Linear in hosts and sets, apart from
- * the sorting of each host's sets.
+ * Finds the sets that cannot grow on their hosts, as few as possible. Sets with the least growth
+ * come first, then ids decide. Linear in hosts and sets, except for the sorting of each host's
+ * sets.
  */
 export function findHostsWithoutCapacity(
   rows: readonly FleetHostRow[],

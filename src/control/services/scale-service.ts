@@ -18,9 +18,9 @@ import { reconcileServiceSets } from "../replicas/reconcile-replicas.ts";
 import { formatCount } from "../../lib/text/format-count.ts";
 
 /**
- * Sets the replicas of a service. Demands of alerts may keep the service above them. A number
- * outside autoscale's bounds is refused, not clamped. The same number changes nothing. Throws
- * not-found, generation-mismatch, invalid-request, quota-exceeded, grant-missing.
+ * Changes the number of replicas of a service. Demands of alerts may keep the service above it. A
+ * number outside the bounds of `autoscale` is refused, not clamped. The same number changes
+ * nothing. Throws not-found, generation-mismatch, invalid-request, quota-exceeded, grant-missing.
  */
 export async function scaleService(
   ctx: ControlContext,
@@ -84,7 +84,7 @@ function describe(
   if (desired > before) effects.push(`Berth will add ${formatCount(desired - before, "set")}.`);
   else if (desired < before)
     effects.push(`Berth will remove ${formatCount(before - desired, "set")}.`);
-  else effects.push("The number of sets stays as it is.");
+  else effects.push("The number of sets does not change.");
   if (desired !== replicas) effects.push(...because);
   return effects;
 }

@@ -22,7 +22,7 @@ const changeByAction: Record<SetAction, SetChange> = {
 };
 
 /**
- * Stops, starts or restarts one placed set. Repeating stop or start changes nothing more. Throws
+ * Stops, starts or restarts one placed set. A repeated stop or start changes nothing. Throws
  * not-found, state-conflict.
  */
 export async function controlSet(

@@ -15,8 +15,8 @@ import { countReplaceable } from "../tenancy/quota.ts";
 import { getSet } from "./get-set.ts";
 
 /**
- * Removes one set. Its service keeps its number of replicas, so that another takes its place.
- * Throws not-found.
+ * Removes one set. The number of replicas of its service does not change, so another set replaces
+ * it. Throws not-found.
  */
 export async function deleteSet(
   ctx: ControlContext,
@@ -33,7 +33,7 @@ export async function deleteSet(
   return { ...before, desired: "deleted" };
 }
 
-/** Marks the set deleted and fills the gap, under the lock of its service. */
+/** Marks the set for deletion and adds a replacement, under the lock of its service. */
 async function removeSet(tx: UnitOfWork, set: SetRow): Promise<void> {
   const service = await lockServiceById(tx, set.serviceId);
   // Near the quota this locks the tenant, which comes before the hosts.

@@ -7,7 +7,7 @@ import { formatCount } from "../../lib/text/format-count.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
 /**
- * Why a set is where it is, or why it is nowhere (I5): the stored reasons, and the same as text.
+ * Explains why a set is on its host, or why it has none (I5): the stored reasons, and a text.
  * Throws not-found.
  */
 export async function explainSet(

@@ -4,7 +4,7 @@ import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { findSetById } from "../../db/queries/sets/read-sets.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
-/** A live set within the scope (null: of any tenant). Throws not-found. */
+/** Reads a live set within the scope. A null scope means all tenants. Throws not-found. */
 export async function getSet(
   ctx: ControlContext,
   scope: string | null,
@@ -15,7 +15,7 @@ export async function getSet(
   return set;
 }
 
-/** The set as the open transaction has changed it: the answer to a change is what it wrote. */
+/** Reads the set as the open transaction has changed it, for the response to the change. */
 export async function readChangedSet(
   tx: Queryable,
   scope: string | null,

@@ -41,7 +41,7 @@ export async function moveSet(
     const move = { setId, owner: "person" as const, discardsVolume: discardVolume };
     const isNew = await insertMove(tx, { ...move, deadlineMs: DEADLINE_MS });
     if (!isNew) {
-      // The set is on its way already.
+      // The move is already in progress.
       if (set.operation === "move") return readChangedSet(tx, scope, setId);
       throw conflict("Another operation of the set is in progress. Repeat the move when it ends.");
     }

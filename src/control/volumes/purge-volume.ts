@@ -8,7 +8,8 @@ import { withoutTenantId } from "./list-volumes.ts";
 import { notTrashedError } from "./volume-conflict.ts";
 
 /**
- * Ends the retention of a trashed volume. Its host destroys it with its next sync. Throws
+ * Requests the purge of a trashed volume before its retention ends. Its host destroys it after its
+ * next sync. Throws
  * not-found, state-conflict, and invalid-request when `confirm` is not the volume's id.
  */
 export async function purgeVolume(

@@ -32,8 +32,8 @@ import { assertWithinQuota } from "../tenancy/quota.ts";
 import { notTrashedError, volumeConflict } from "./volume-conflict.ts";
 
 /**
- * Starts one more set of the volume's service, on the volume's host and with the volume's data. The
- * service has one replica more from then on. Throws not-found, state-conflict,
+ * Starts one more set of the volume's service, on the volume's host and with the volume's data.
+ * This increments the number of replicas of the service. Throws not-found, state-conflict,
  * quota-exceeded.
  */
 export async function restoreVolume(
@@ -111,7 +111,7 @@ function assertMayRestore(
   if (service.desiredReplicas > service.replicas) {
     // The next decision would remove the newest set, which has the restored volume.
     throw volumeConflict(
-      `Alerts or bounds hold service ${service.name} at ${service.desiredReplicas} sets, above its ${service.replicas} replicas. Scale it to ${service.desiredReplicas} first, or repeat the restore when the alerts are over.`,
+      `Alerts or bounds hold service ${service.name} at ${service.desiredReplicas} sets, above its ${service.replicas} replicas. Scale it to ${service.desiredReplicas} first, or repeat the restore when the alerts have resolved.`,
     );
   }
   if (service.autoscale && service.replicas >= service.autoscale.max) {

@@ -27,7 +27,7 @@ export interface PoolOptions {
   /** Statements in flight on one connection. 1: a statement has its connection to itself. */
   inFlightMax: number;
   queue: QueueLimits;
-  /** A connection that answers nothing for so long, although a statement waits, is given up. */
+  /** A connection is closed if it sends no data for this time while a statement waits. */
   answerTimeoutMs: number;
   /** Connections that work of this kind leaves free for others. */
   leavesFree?: (kind: WorkKind) => number;
@@ -41,8 +41,8 @@ export interface PoolOptions {
  * A pool of connections to Postgres, each a driver client of one connection. README.md says why
  * this is not the pool of the driver.
  *
- * Each wait for a connection has a deadline, the queue has a bound, and a connection that stops
- * answering is given up.
+ * Each wait for a connection has a deadline, the queue has a bound, and the pool closes a
+ * connection that stops responding.
  */
 export class ConnectionPool {
   readonly #options: PoolOptions;

@@ -3,7 +3,7 @@ import type { PooledConnection } from "./pooled-connection.ts";
 import { getPriority, type Work } from "./work.ts";
 
 export interface QueueLimits {
-  /** More waiters of one kind of work than this are refused at once. */
+  /** The maximum number of waiters of one kind of work. The queue rejects further ones. */
   waitersMax: number;
   /** Waiters of one owner. */
   waitersPerOwnerMax: number;

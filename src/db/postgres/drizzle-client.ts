@@ -15,7 +15,7 @@ export interface StatementRunner {
 
 type TypeOptions = Pick<postgres.Sql["options"], "parsers" | "serializers">;
 
-/** A class, as drizzle takes a plain object for its configuration. */
+/** A class, because drizzle takes a plain object for its configuration. */
 class DrizzleClient {
   readonly options: TypeOptions = { parsers: {}, serializers: {} };
   readonly unsafe: StatementRunner["run"];

@@ -21,10 +21,10 @@ export interface DbOptions {
   /** The name of the process in pg_stat_activity, for example berth-api. */
   applicationName?: string;
   connectionsMax: number;
-  /** Postgres cancels a statement that runs longer, so that none holds locks for ever. */
+  /** Postgres cancels a statement that runs longer, so that none holds locks indefinitely. */
   statementTimeoutMs: number;
   /**
-   * A connection is given up when it answers nothing for this time beyond the statement timeout.
+   * A connection is closed if it sends no data for this time beyond the statement timeout.
    */
   answerMarginMs?: number;
 }
@@ -70,7 +70,7 @@ const KEY_READ_TIMEOUT_MS = 5_000;
  * pages of others.
  */
 const LIST_TIMEOUT_MS = 5_000;
-/** An update that meets a locked row gives up: the host reports again in a moment. */
+/** An update fails if a row stays locked for longer: the host reports again in a moment. */
 const UPDATE_LOCK_TIMEOUT_MS = 50;
 const ANSWER_MARGIN_MS = 5_000;
 const KEY_READS_IN_FLIGHT_MAX = 64;
@@ -106,7 +106,7 @@ interface Pools {
   transactions: ConnectionPool;
 }
 
-/** The databases that belong to one database: other connections for statements of another kind. */
+/** The handles that belong to one database handle, by kind of statement. */
 interface HandlesByStatementKind {
   keyReads: Db;
   updates: Db;
@@ -117,24 +117,24 @@ interface HandlesByStatementKind {
 const handles = new WeakMap<Queryable, HandlesByStatementKind>();
 
 /**
- * Where to read few rows by key, whatever the tables hold: on other connections, or in the
- * transaction that `q` is.
+ * Returns the database handle for reads by key. In a transaction, it is the transaction.
  */
 export function dbForKeyReads(q: Queryable): Queryable {
   return handles.get(q)?.keyReads ?? q;
 }
 
 /**
- * Where to update one row that may be locked. On these connections Postgres refuses the statement
- * (55P03) after 50 ms of waiting. In a transaction it waits.
+ * Returns the database handle for updates of one row that may be locked. On its connections,
+ * Postgres refuses the statement (55P03) after 50 ms of waiting. In a transaction, the statement
+ * waits.
  */
 export function dbForUpdates(q: Queryable): Queryable {
   return handles.get(q)?.updates ?? q;
 }
 
 /**
- * Where to run a single statement that may wait for a lock: on a connection of its own, as a
- * transaction would.
+ * Returns the database handle for single statements that may wait for a lock. Each uses a
+ * connection exclusively, like a transaction.
  */
 export function dbForWrites(q: Queryable): Queryable {
   return handles.get(q)?.writes() ?? q;

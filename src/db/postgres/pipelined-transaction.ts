@@ -110,9 +110,9 @@ export class ConnectionLost extends Error {
   override readonly name = "ConnectionLost";
   /** The code of the driver for the same event. */
   readonly code = "CONNECTION_CLOSED";
-  /** False: nothing of the transaction ran, and it may be retried. */
+  /** False if nothing of the transaction ran. It may then be retried. */
   readonly hasBegun: boolean;
-  /** True: Postgres may have committed the transaction. The answer is lost. */
+  /** True if Postgres may have committed the transaction. The response is lost. */
   readonly isCommitSent: boolean;
 
   /** @param cause the error of `begin`, for example that the server refuses connections */

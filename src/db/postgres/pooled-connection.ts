@@ -19,7 +19,7 @@ export interface ClientSource {
 }
 
 export interface ConnectionListener {
-  /** Called once, when the connection is closed, given up or retired. */
+  /** Called once, when the connection is closed, abandoned or retired. */
   onLost(connection: PooledConnection): void;
   /** Called when a statement failed because the server is read-only. */
   onReadOnly(): void;
@@ -143,8 +143,8 @@ export class PooledConnection {
 
   /**
    * Abandons the connection when it has not answered for `ticksMax` ticks in a row, although a
-   * statement waits. Ticks are counted instead of time, as a process that was stopped for a while
-   * has not read the answers that are there.
+   * statement waits. It counts ticks instead of time, because a process that was stopped for a
+   * while has not read the responses that have arrived.
    */
   tick(ticksMax: number): void {
     this.#silentTicks = this.#unanswered === 0 ? 0 : this.#silentTicks + 1;

@@ -12,7 +12,7 @@ export interface Work {
   /** The work is not worth doing after this time of `performance.now()`. */
   deadlineAtMs?: number;
   /**
-   * Returns the signal that aborts when the caller has left. Called only when the work has to
+   * Returns the signal that aborts when the caller disconnects. Called only when the work has to
    * queue.
    */
   signal?: () => AbortSignal;

@@ -43,8 +43,9 @@ const float = new Float64Array(1);
 const halves = new Uint32Array(float.buffer);
 
 /**
- * The bucket of a capacity; bucket 0 has hosts without any. The exponent of the float is the
- * octave, and its mantissa the eighth. Without a logarithm all machines compute the same bucket.
+ * Returns the bucket of a capacity. Bucket 0 contains hosts without capacity. The exponent of the
+ * float is the octave, and its mantissa the eighth. Without a logarithm all machines compute the
+ * same bucket.
  */
 export function toBucket(capacity: number): number {
   if (capacity < 1) return 0;

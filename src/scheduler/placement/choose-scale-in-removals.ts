@@ -35,8 +35,8 @@ export interface ScaleInRemoval {
 }
 
 /**
- * Chooses `count` sets of one service for a scale-in, first removal first; all sets if there are
- * fewer. The order of the choice:
+ * Chooses `count` sets of one service for a scale-in, in order, or all sets if there are fewer. The
+ * order of the choice:
  *
  * 1. Sets that do not serve: pending, then failed, then not ready, then stopped by a user. A
  *    stopped set with volume data ranks like one that serves, because the data may be the reason

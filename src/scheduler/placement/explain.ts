@@ -28,7 +28,7 @@ const findings: Record<RejectReason, string> = {
   "spread-host": "too many sets of the service",
 };
 
-/** The dimension of a shortage, as `berth pool update` names it. */
+/** The dimension of a shortage, under the name that `berth pool` uses. */
 type PoolPart = "cpu" | "memory" | "volume" | "rootfs";
 type Remedy = string | { raise: "overcommit" | "high-water"; part: PoolPart };
 
@@ -123,7 +123,7 @@ export function listRemedies({
   return [...new Set(found.map((remedy) => describeRemedy(remedy, found)))];
 }
 
-/** One text for all limits of a kind, as one command raises them. */
+/** Describes a remedy. All limits of one kind have one text, because one command raises them. */
 function describeRemedy(remedy: Remedy, found: readonly Remedy[]): string {
   if (typeof remedy === "string") return remedy;
   const { raise } = remedy;

@@ -49,11 +49,11 @@ export interface HostSnapshot {
   allocated: Resources;
   /**
    * The last measured usage of all processes, and its time (epoch ms by the database clock).
-   * Undefined without a report. The report may be one interval old, and `unreported` covers
-   * the gap.
+   * Undefined without a report. The report may be one interval old. `unreported` contains the
+   * bookings that it does not measure.
    */
   reported: { used: Resources; atMs: number } | undefined;
-  /** The bookings since the last report, so that a burst does not rely on an old measurement. */
+  /** Booked amounts that the last report does not measure yet. See unreportedAmounts. */
   unreported: Resources;
   /** Bytes of trashed volumes. They count as free, because the host can purge them. */
   reclaimableVolumeBytes: number;

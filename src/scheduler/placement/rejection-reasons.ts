@@ -23,7 +23,7 @@ interface Column {
 
 /**
  * Counts, for rejected shapes, the hosts of each reason. It applies every reason to every host: a
- * full host with the wrong label counts for both. The reader then sees all remedies at once.
+ * full host with the wrong label counts for both. The reader then sees all remedies together.
  *
  * It counts each reason independently, without a walk over the hosts. With a walk, a plan with a
  * thousand services that fit on none of 5,000 hosts took 72 s of processor time. It takes 0.7 s

@@ -1,11 +1,11 @@
 import { assert } from "../../lib/assert.ts";
 
-/** A set that the tree may give out. */
+/** A set that the tree may return. */
 export interface TreeSet {
   hostId: string | null;
-  /** The set is to leave its host anyway: preferred while the spread permits it. */
+  /** The set is departing from its host: preferred while the spread permits it. */
   isLeaving: boolean;
-  /** Position in the order of preference without spread: unique, and sets that leave come first. */
+  /** The unique position in the order without spread. Departing sets come first. */
   rank: number;
 }
 
@@ -28,7 +28,7 @@ interface Node<T> {
   /** Sets in the domain that remain, of the tree or not. The root has no domain. */
   domain: string;
   children: Map<string, Node<T>>;
-  /** All children that have sets left, and those with sets that leave. */
+  /** All children with remaining sets, and those with departing sets. */
   byKey: LazyHeap<T>;
   leavingByKey: LazyHeap<T>;
   /** Sets of a leaf by rank, and how many of them are taken. */
@@ -62,7 +62,7 @@ export class RemovalTree<T extends TreeSet> {
     this.#fillHeaps(this.#root);
   }
 
-  /** The next set, which the tree then no longer has; undefined if it is empty. */
+  /** Takes the next set out of the tree. Returns undefined if the tree is empty. */
   takeNext(): T | undefined {
     const path: Node<T>[] = [this.#root];
     let node = this.#root;
@@ -86,7 +86,7 @@ export class RemovalTree<T extends TreeSet> {
     return node.byKey.peek();
   }
 
-  /** Whether the skew, and a set in each domain, survive that this domain loses a set. */
+  /** Whether maxSkew still holds and no domain is empty after this domain loses a set. */
   #canLoseOne(node: Node<T>, level: number): boolean {
     const { setsByDomain, setsMax, maxSkew } = this.#countsAt(level);
     const after = (setsByDomain.get(node.domain) ?? 0) - 1;
@@ -128,7 +128,7 @@ export class RemovalTree<T extends TreeSet> {
     }
   }
 
-  /** The key of a child at `level`; undefined if no set is left in it. */
+  /** The key of a child at `level`. Undefined if it has no remaining set. */
   #getKey(node: Node<T>, level: number): Key | undefined {
     const sets = this.#countsAt(level).setsByDomain.get(node.domain) ?? 0;
     if (level === this.#counts.length - 1) {

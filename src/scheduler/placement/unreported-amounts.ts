@@ -30,12 +30,12 @@ export interface ReportedSet {
  *
  * - `placed`, `preparing`, and `starting` for less than STARTUP_MS_MAX: the booking minus the usage
  *   that the host measures for the set. It is not below 0.
- * - `starting` for longer: 0. Otherwise a set that fails again and again counts twice, with its
- *   usage and with its whole booking, and blocks the host for other sets.
+ * - `starting` for longer: 0. Otherwise a set that fails repeatedly counts twice, with its usage
+ *   and with its whole booking, and blocks the host for other sets.
  * - Every other state: 0, because the measurement contains the set.
  *
- * A set that leaves a host takes this amount off the sum, and never more: a running set that leaves
- * takes off nothing. `nowMs` is the time of the report by the database's clock.
+ * The release of a set subtracts at most this amount from the sum. A running set subtracts nothing.
+ * `nowMs` is the time of the report by the database's clock.
  */
 export function unreportedAmounts(set: ReportedSet, nowMs: number): Resources {
   const isStartingUp =

@@ -15,7 +15,7 @@ export interface ReplicaCounts {
   surging: number;
 }
 
-/** How many more sets the budget allows. */
+/** The number of further disruptions that the budget allows. */
 export interface DisruptionAllowance {
   /** Available sets that may become unavailable. */
   unavailable: number;
@@ -27,7 +27,7 @@ export interface DisruptionAllowance {
  * How one set is disrupted.
  * replace-first: a replacement becomes ready before the set is removed.
  * stop-first: the set stops before it starts elsewhere.
- * remove: scale-in; nothing takes the place of the set.
+ * remove: scale-in, without a replacement.
  */
 export type DisruptionMode = "replace-first" | "stop-first" | "remove";
 

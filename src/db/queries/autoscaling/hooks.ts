@@ -3,7 +3,7 @@ import type { Hook, HookRule } from "../../../contracts/api/autoscaling.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { isoTime, queryRows } from "../runtime/query.ts";
 
-/** A hook as a delivery needs it. */
+/** A hook as deliveries read it. */
 export interface HookRow {
   id: string;
   tenantId: string;
@@ -66,8 +66,8 @@ export async function listHooks(
 }
 
 /**
- * Changes a hook of the service; absent members stay unchanged. Undefined: the service has no such
- * hook.
+ * Changes a hook of the service. Omitted members do not change. Returns undefined if the service
+ * has no such hook.
  */
 export async function updateHook(
   q: Queryable,
@@ -87,7 +87,8 @@ export async function updateHook(
 }
 
 /**
- * Marks a hook of the service deleted and revokes its tokens. False: the service has no such hook.
+ * Marks a hook of the service as deleted and revokes its tokens. Returns false if the service has
+ * no such hook.
  */
 export async function deleteHook(
   q: Queryable,
@@ -107,7 +108,7 @@ export async function deleteHook(
   return rows.length > 0;
 }
 
-/** Claims the right to report left-out alerts of a hook: true at most once in `everySeconds`. */
+/** Claims the report of omitted alerts of a hook. Returns true at most once in `everySeconds`. */
 export async function claimTruncationReport(
   q: Queryable,
   hookId: string,

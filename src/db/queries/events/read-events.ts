@@ -124,7 +124,7 @@ export async function readEventsAfter(
 function matches(scope: string | null, filter: EventFilter): SQL {
   const conditions = [inScope(sql`e.tenant_id`, scope)];
   if (filter.service !== undefined) {
-    // Includes deleted services, as their last events matter most.
+    // Includes deleted services, because their last events matter most.
     conditions.push(
       sql`e.service_id in (select id from services x where x.name = ${filter.service} and ${inScope(sql`x.tenant_id`, scope)})`,
     );
@@ -143,13 +143,13 @@ function toEvent(row: EventRow): BerthEvent {
 export interface EventStreamLag {
   /** The age of the oldest event that streams do not show yet. Zero if there is none. */
   ageSeconds: number;
-  /** The oldest transaction of the server that holds events back, for an operator. */
+  /** The oldest transaction of the server, which delays events. For an operator. */
   holder: string | null;
 }
 
 /**
- * Reads how long streams have been held back. Streams show an event once no older transaction of
- * the whole Postgres server runs, so one long write in another database delays them.
+ * Reads the lag of event streams. Streams show an event once no older transaction of the whole
+ * Postgres server runs, so one long write in another database delays them.
  */
 export async function readEventStreamLag(q: Queryable): Promise<EventStreamLag> {
   const rows = await queryRows<EventStreamLag>(

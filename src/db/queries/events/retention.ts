@@ -33,8 +33,8 @@ export async function deleteOldSets(
 }
 
 /**
- * Deletes old events. It reads the lowest ids only, as ids grow with time. So it needs no index on
- * the time, and reads `limit` rows of a table of any size.
+ * Deletes old events. It reads only the lowest ids, because ids grow with time. So it needs no
+ * index on the time, and reads `limit` rows of a table of any size.
  */
 export async function deleteEvents(
   q: Queryable,
@@ -56,8 +56,8 @@ export interface PlacementsPage {
 
 /**
  * Deletes old placements that a later placement of the set supersedes (`explain` shows the last).
- * It reads one page of `limit` placements in the order of their ids. Most old placements stay, as
- * their sets run, so a call that always started with the oldest would make no progress.
+ * It reads one page of `limit` placements in the order of their ids. Most old placements stay,
+ * because their sets run. So a call that always started with the oldest would make no progress.
  */
 export async function deleteSupersededPlacements(
   q: Queryable,
@@ -143,8 +143,8 @@ export async function deleteOldTokens(
 }
 
 /**
- * Deletes old deleted services without sets, and all their rows. Use a small limit, as a service
- * may have thousands of demands and decisions. (Index services_deleted.)
+ * Deletes old deleted services without sets, and all their rows. Use a small limit, because a
+ * service may have thousands of demands and decisions. (Index services_deleted.)
  */
 export async function deleteOldServices(
   q: Queryable,

@@ -18,7 +18,7 @@ export async function listServicesOnHost(
 export interface RemovableHost {
   name: string;
   state: "ready" | "unhealthy" | "lost";
-  /** The host accepts no sets, as it is cordoned or draining. */
+  /** The host accepts no sets, because it is cordoned or draining. */
   closed: boolean;
 }
 

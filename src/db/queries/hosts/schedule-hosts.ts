@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { queryRows } from "../runtime/query.ts";
 
-/** Stores whether a host is cordoned and draining. Undefined: it does not exist. */
+/** Stores whether a host is cordoned and draining. Returns undefined if it does not exist. */
 export async function updateHostScheduling(
   q: Queryable,
   hostId: string,
@@ -19,9 +19,9 @@ export async function updateHostScheduling(
 }
 
 /**
- * Stores labels and taints; absent members stay unchanged. Each change increments the generation,
- * so that only one of two writers with the same generation succeeds. False: no host has this id and
- * generation.
+ * Stores labels and taints. Omitted members do not change. Each change increments the generation,
+ * so that only one of two writers with the same generation succeeds. Returns false if no host has
+ * this id and generation.
  */
 export async function updateHostLabels(
   q: Queryable,

@@ -30,7 +30,7 @@ export async function insertHost(q: Queryable, host: NewHost): Promise<void> {
       ${host.allocatable.cpuMillis}, ${host.allocatable.memoryBytes}, ${host.allocatable.volumeBytes}, ${host.allocatable.rootfsBytes})`);
 }
 
-/** Marks an enroll token used. False: it is used or revoked already. */
+/** Marks an enroll token as used. Returns false if it was already used or revoked. */
 export async function useEnrollToken(q: Queryable, tokenId: string): Promise<boolean> {
   const rows = await queryRows<{ id: string }>(
     q,
@@ -53,7 +53,7 @@ export interface HostLeaseRow {
   generation: number;
   state: "ready" | "unhealthy" | "lost";
   resyncRequired: boolean;
-  /** Null: the host has not reported its usage yet. */
+  /** Null if the host has not reported its usage yet. */
   reportAgeMs: number | null;
   leaseSecondsLeft: number;
   /** The start of the Postgres server. After a failover or a restore it is another one. */
@@ -106,8 +106,8 @@ export async function renewLease(
 }
 
 /**
- * Renews a lease in a single statement. False: another transaction holds the host, and the lease is
- * unchanged. A crash may lose the renewal, which the host repeats.
+ * Renews a lease in a single statement. Returns false if another transaction has locked the host:
+ * the lease is then unchanged. A crash may lose the renewal, which the host repeats.
  */
 export async function renewOnlyLease(
   db: Db,
@@ -145,8 +145,8 @@ export async function renewLeaseAfterRejection(
 /**
  * Raises the generation of a host above the generation that its agent has accepted. The database
  * has an older one if a failover to a replica lost the last changes. With the newer generations of
- * the host and its sets, the agent accepts the state of the database. Returns the new generation.
- * Undefined: the generation of the host is not older. Locks the host, then its sets.
+ * the host and its sets, the agent accepts the state of the database. Returns the new generation,
+ * or undefined if the generation of the host is not older. Locks the host, then its sets.
  */
 export async function raiseHostGeneration(
   tx: Queryable,
@@ -199,7 +199,7 @@ export async function updateHostUsage(
  * host repeats.
  *
  * Returns "locked" and stores nothing if another transaction holds the host. Returns undefined and
- * stores nothing if a set was placed on the host since the statement began, as the sum would be too
+ * stores nothing if a set was placed on the host since the statement began: the sum would be too
  * small. The generation of the host shows that. A set that left the host since then counts until
  * the next report, so the host never appears emptier than it is.
  */
@@ -255,7 +255,8 @@ export async function updateHostImages(
 }
 
 /**
- * Stores the state of a host with its reason. False: the host had this state already, or is behind.
+ * Stores the state of a host with its reason. Returns false if the host already had this state, or
+ * is behind.
  *
  * An unhealthy host is down from now on, and its sets are not ready. A host that is behind the
  * decisions about its sets does not become ready: its resync is not complete.
@@ -290,7 +291,7 @@ export async function updateHostState(
 /** The reason of an unhealthy host, and of its sets. */
 export const DOCKER_UNREACHABLE = "docker-unreachable";
 
-/** The reason of a set that waits for a down host because its volume data is there. */
+/** The reason of a set that waits for a down host with its volume data. */
 export const VOLUME_HOST_LOST = "volume-host-lost";
 
 export interface DesiredSetRow extends DesiredSet {

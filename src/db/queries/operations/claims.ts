@@ -15,8 +15,8 @@ export interface NewClaim {
 }
 
 /**
- * Books capacity for sets on hosts that the caller has locked and checked. Returns the sets that
- * have a claim now. A set that still has an earlier claim is not among them.
+ * Books capacity for sets on hosts that the caller has locked and checked. Returns the sets with a
+ * new claim. A set with an earlier claim is not among them.
  */
 export async function insertClaims(
   q: Queryable,
@@ -42,7 +42,7 @@ export async function insertClaims(
 }
 
 /**
- * The set of claim `c` is still on the host that it leaves. Any other claim has served its purpose.
+ * SQL condition: the set of claim `c` is still on its previous host. Any other claim has ended.
  */
 const claimInUseSql = sql`exists (select 1 from sets s where s.id = c.set_id and s.host_id is not null and s.host_id <> c.host_id
   and s.desired <> 'deleted' and ${leavingSetSql})`;

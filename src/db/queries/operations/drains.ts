@@ -3,15 +3,15 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { queryRows } from "../runtime/query.ts";
 
 export interface DrainOptions {
-  /** Undefined: none. */
+  /** Undefined if the drain has no deadline. */
   deadlineSeconds: number | undefined;
   isForced: boolean;
   discardsVolumes: boolean;
 }
 
 /**
- * Stores how an operator wants a host drained. A repeated drain replaces the options, also the
- * consent to lose volume data: the moves of a drain read it here.
+ * Stores the options of a drain. A repeated drain replaces them, including the consent to lose
+ * volume data, which the moves of the drain read here.
  */
 export async function upsertDrain(
   q: Queryable,
@@ -55,7 +55,7 @@ export async function interruptResizesForDrains(q: Queryable, limit: number): Pr
   );
 }
 
-/** Drains that missed their deadline and were not reported yet; each is given once. */
+/** Lists, once, each drain that missed its deadline. */
 export async function listMissedDrains(
   q: Queryable,
 ): Promise<{ hostId: string; hostName: string; isForced: boolean; sets: number }[]> {

@@ -5,20 +5,20 @@ import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 
-/** Set `s` is live and stays. */
+/** SQL condition: set `s` exists and is not marked for deletion. */
 export const liveSetSql = sql`s.deleted_at is null and s.desired <> 'deleted'`;
 
 /**
- * Set `s` is one of its service's replicas. A replacement is none until the set that it replaces is
- * ordered deleted. Uses operations_replacement_unique.
+ * SQL condition: set `s` is one of its service's replicas. A replacement counts only after the set
+ * that it replaces is marked for deletion. Uses operations_replacement_unique.
  */
 export const replicaSetSql = sql`${liveSetSql} and not exists (
   select 1 from operations r join sets replaced on replaced.id = r.set_id
   where r.replacement_set_id = s.id and replaced.deleted_at is null and replaced.desired <> 'deleted')`;
 
 /**
- * The operation of set `s` removes it from its host to place it again. During an upgrade the
- * previous release may finish that, which clears the column.
+ * SQL condition: the operation of set `s` removes the set from its host to place it again. During
+ * an upgrade, a process of the previous release may complete that and clear the column.
  */
 export const leavingSetSql = sql`(s.leaving and exists (select 1 from operations l where l.set_id = s.id and l.phase = 'leaving'))`;
 
@@ -26,13 +26,13 @@ export interface NewMove {
   setId: string;
   owner: StoredOwner;
   discardsVolume: boolean;
-  /** Null: the operation waits without a limit. */
+  /** Null if the operation has no deadline. */
   deadlineMs: number | null;
 }
 
 /**
- * Creates a waiting move of a live, placed set. A user's move takes over a waiting move of a
- * drain. False: another operation is in progress.
+ * Creates a waiting move of a live, placed set. A user's move replaces a waiting move of a drain.
+ * Returns false if another operation is in progress.
  */
 export async function insertMove(q: Queryable, move: NewMove): Promise<boolean> {
   const rows = await queryRows<{ id: string }>(
@@ -66,9 +66,9 @@ export async function insertDrainMoves(q: Queryable, limit: number): Promise<num
 }
 
 /**
- * Ends the waiting moves of drains that have ended. A move whose set was resized meanwhile becomes
- * a resize, so that the new size is not lost. The relocation sweep calls it as well, because a move
- * may be inserted while the drain ends.
+ * Cancels the waiting moves of drains that have ended. A move whose set was resized meanwhile
+ * becomes a resize, so that the new size is not lost. The `moves` sweep also calls it, because a
+ * move may be inserted while the drain ends.
  */
 export async function cancelDrainMoves(q: Queryable, limit: number): Promise<void> {
   await q.execute(
@@ -89,7 +89,7 @@ const asResize = sql.raw(
   `kind = 'resize', owner = 'resize', drain_host_id = null, discards_volume = false, deadline_at = null, blocked = null, attempts = 0, due_at = now()`,
 );
 
-/** Services with a waiting operation that is due, in the order of their ids after `after`. */
+/** Lists services with a due waiting operation after `after`, in the order of their ids. */
 export async function listServicesWithDueOperations(
   q: Queryable,
   after: string,
@@ -105,10 +105,10 @@ export async function listServicesWithDueOperations(
   return rows.map(({ id }) => id);
 }
 
-/** Drain `d` of host `h` is forced and past its deadline. It ignores budgets and capacity. */
+/** SQL condition: drain `d` of host `h` is forced and past its deadline. It ignores budgets. */
 const forcedDrainSql = sql`coalesce(h.draining and d.is_forced and coalesce(d.deadline_at, d.created_at) <= now(), false)`;
 
-/** A waiting operation with its set, as it is and as it is to be. */
+/** A waiting operation, with the current and the requested state of its set. */
 export interface WaitingOperation {
   setId: string;
   kind: "move" | "resize" | "update";
@@ -189,7 +189,8 @@ export async function readReplicaCounts(
 }
 
 /**
- * Stores why operations wait, and when they are due again. Returns the sets of which it is news.
+ * Stores why operations wait, and when they are due again. Returns the sets whose reason has
+ * changed.
  */
 export async function blockOperations(
   q: Queryable,
@@ -229,7 +230,7 @@ export async function startReplacing(
   return new Set(rows.map(({ id }) => id));
 }
 
-/** Orders sets off their hosts, to be placed again. The caller has locked the hosts. */
+/** Removes sets from their hosts, to place them again. The caller has locked the hosts. */
 export async function startLeaving(q: Queryable, setIds: readonly string[]): Promise<string[]> {
   if (setIds.length === 0) return [];
   const rows = await queryRows<{ id: string }>(
@@ -289,7 +290,7 @@ export async function listDecidedReplacements(
   );
 }
 
-/** The replacements of these sets that live. */
+/** Lists the live replacements of these sets. */
 export async function listReplacements(
   q: Queryable,
   setIds: readonly string[],
@@ -302,7 +303,7 @@ export async function listReplacements(
   );
 }
 
-/** A replacement missed its deadline: the operation waits again. */
+/** Lets an operation wait again after its replacement missed its deadline. */
 export async function waitAgain(
   q: Queryable,
   setId: string,
@@ -315,7 +316,7 @@ export async function waitAgain(
   );
 }
 
-/** Ends operations. An outcome that users should see stays with the set. */
+/** Ends operations. Stores with the set an outcome that users should see. */
 export async function endOperations(
   q: Queryable,
   setIds: readonly string[],
@@ -345,7 +346,7 @@ export async function wakeOperations(
   );
 }
 
-/** Ends an operation that still waits past its deadline. False: it does not. */
+/** Ends an operation that waits past its deadline. Returns false if it no longer waits. */
 export async function expireOperation(
   q: Queryable,
   setId: string,
@@ -368,7 +369,7 @@ export async function expireOperation(
   return rows.length === 1;
 }
 
-/** Operations that waited past their deadline; at most `limit`. */
+/** Lists operations that waited past their deadline, at most `limit`. */
 export async function listExpiredOperations(
   q: Queryable,
   limit: number,

@@ -52,7 +52,7 @@ export interface RefreshPosition {
   claims: FleetClaimRow[];
 }
 
-/** A set that has booked a host and is still on another one. */
+/** A set with a booking on its next host that is still on another one. */
 interface FleetClaimRow {
   id: string;
   serviceId: string;
@@ -63,8 +63,8 @@ interface FleetClaimRow {
 const CLAIMS_MAX = 10_000;
 
 /**
- * Read it before the changes: the next refresh then misses no transaction. A set that is placed on
- * its claimed host meanwhile is among the claims and the changes, and never in neither.
+ * Reads the current position. Call it before reading changes, so that no refresh misses one. A set
+ * that is placed on its claimed host meanwhile is in the claims, the changes, or both.
  */
 export async function readRefreshPosition(q: Queryable): Promise<RefreshPosition> {
   const [position] = await queryRows<RefreshPosition>(
@@ -82,40 +82,41 @@ export async function readRefreshPosition(q: Queryable): Promise<RefreshPosition
 }
 
 /**
- * A transaction that had not ended at the position `xmin` changed the row. Each visible transaction
- * is below xmax, except the one that reads. Rows that pg_restore wrote may have higher ids.
+ * SQL condition: the row was changed by a transaction that was still running at the position
+ * `xmin`. Each visible transaction is below xmax, except the one that reads. Rows that pg_restore
+ * wrote may have higher ids.
  */
-const changedSince = (xmin: string) =>
+const changedSinceSql = (xmin: string) =>
   sql`changed_xid >= ${xmin}::xid8 and changed_xid < pg_snapshot_xmax(pg_current_snapshot())`;
 
 /**
- * Hosts that a transaction changed which had not ended at the position `xmin`. Uses
- * hosts_changed_xid. The caller has not written in its transaction before.
+ * Lists hosts changed by a transaction that was still running at `xmin`. Uses hosts_changed_xid.
+ * The transaction of the caller has not written before.
  */
 export async function listChangedHosts(q: Queryable, xmin: string): Promise<FleetHostRow[]> {
-  return queryRows(q, sql`select ${fleetHostColumns} from hosts where ${changedSince(xmin)}`);
+  return queryRows(q, sql`select ${fleetHostColumns} from hosts where ${changedSinceSql(xmin)}`);
 }
 
 export interface FleetSetRow {
   id: string;
   serviceId: string;
-  /** Null: the set has left its host. */
+  /** Null if the set has left its host. */
   hostId: string | null;
 }
 
 /**
- * Sets whose host a transaction changed which had not ended at `xmin`. Uses sets_changed_xid. The
- * caller has not written in its transaction before.
+ * Lists sets whose host was changed by a transaction that was still running at `xmin`. Uses
+ * sets_changed_xid. The transaction of the caller has not written before.
  */
 export async function listChangedSets(q: Queryable, xmin: string): Promise<FleetSetRow[]> {
   return queryRows(
     q,
     sql`select id, service_id as "serviceId", host_id as "hostId" from sets
-        where changed_xid is not null and ${changedSince(xmin)}`,
+        where changed_xid is not null and ${changedSinceSql(xmin)}`,
   );
 }
 
-/** A page of all hosts, in order of their ids. */
+/** Lists a page of all hosts, in the order of their ids. */
 export async function listHostsAfter(
   q: Queryable,
   { afterId, limit }: { afterId: string; limit: number },
@@ -127,7 +128,7 @@ export async function listHostsAfter(
 }
 
 /**
- * The sets on these hosts. Uses sets_host, so that it reads no set without a host, deleted or not.
+ * Lists the sets on these hosts. Uses sets_host, so it reads no set without a host.
  */
 export async function listSetsOnHosts(
   q: Queryable,
@@ -141,7 +142,7 @@ export async function listSetsOnHosts(
   );
 }
 
-/** Ids of all hosts. A host in memory that is not among them was deleted. */
+/** Lists the ids of all hosts. A host in memory that is not among them was deleted. */
 export async function listHostIds(q: Queryable): Promise<string[]> {
   const rows = await queryRows<{ id: string }>(q, sql`select id from hosts`);
   return rows.map((row) => row.id);

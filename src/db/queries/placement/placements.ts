@@ -11,7 +11,7 @@ const placementLockKey = 7_134_203;
 /**
  * Takes the placement lock until the transaction ends, so that one job worker plans and commits at
  * a time. Planning is a small part of a placement, so a second planner would add conflicts and no
- * speed. False: another job worker has the lock. The statement never waits.
+ * speed. Returns false if another job worker has the lock. The statement never waits.
  *
  * The later statements of the transaction use generic plans: each finds its rows by an index.
  */

@@ -11,7 +11,7 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { isoTime, readByKey, queryRows } from "../runtime/query.ts";
 
 type ServiceReadRow = Omit<Service, "counts" | "disruption" | "createdAt" | "updatedAt"> & {
-  /** Null: the defaults. */
+  /** Null for the defaults. */
   disruption: DisruptionBudget | null;
   counts: ServiceCounts;
   reason: Reason | null;
@@ -88,13 +88,14 @@ export interface ServiceKey {
 }
 
 /**
- * A read by key counts at most so many sets of a service, so that a large service delays no other.
+ * The maximum number of sets that a read by key counts for a service. So a large service delays no
+ * other.
  */
 const COUNTED_BY_KEY_MAX = 500;
 
 /**
  * Finds services by key, each at the position of its key. Equal keys share one count of the sets.
- * Postgres caches the plan (see `dbForKeyReads`), as every row is found by an index. Returns
+ * Postgres caches the plan (see `dbForKeyReads`), because it finds every row by an index. Returns
  * "large" for a service with more sets than `COUNTED_BY_KEY_MAX`: the caller reads it by
  * `findService`.
  */
@@ -120,7 +121,7 @@ export async function findServices(
   });
 }
 
-/** Oldest first, after `afterId`; of one tenant, or of all when `scope` is null. */
+/** Lists services after `afterId`, the oldest first. A null scope means all tenants. */
 export async function listServices(
   q: Queryable,
   scope: string | null,
@@ -135,7 +136,7 @@ export async function listServices(
   return rows.map(toService);
 }
 
-/** Written out rather than as `$1 is null or …`, so that the planner sees which index serves. */
+/** SQL condition for a scope. Not `$1 is null or …`, so that Postgres can choose an index. */
 export function inScope(column: SQL, scope: string | null): SQL {
   return scope === null ? sql`true` : sql`${column} = ${scope}`;
 }

@@ -43,7 +43,7 @@ const sizedSets = sql`
     s.cpu_millis::float8 as "cpuMillis", s.memory_bytes::float8 as "memoryBytes", s.volume_bytes::float8 as "volumeBytes"
   from sets s left join operations o on o.set_id = s.id`;
 
-/** The wanted size; undefined: the sets keep theirs. */
+/** The requested size. Undefined amounts do not change. */
 export interface WantedSize {
   cpuMillis: number | undefined;
   memoryBytes: number | undefined;
@@ -94,7 +94,7 @@ export interface SetMemoryUsage {
   containers: Record<string, number>;
 }
 
-/** Memory that a service's sets use, as far as their hosts reported it within `ageMaxMs`. */
+/** Reads the memory usage of a service's sets whose hosts reported within `ageMaxMs`. */
 export async function readMemoryUsage(
   q: Queryable,
   serviceId: string,
@@ -118,9 +118,9 @@ export interface SetResize {
 
 /**
  * Stores a new size of placed and pending sets and books the growth on their hosts, which the
- * caller has locked and checked. `confirmResizes` gives back what becomes less. The growth counts
- * as unreported until the next usage report. A pending set is due at once. One statement, so that
- * sets and hosts agree.
+ * caller has locked and checked. `confirmResizes` releases the difference of a smaller size. The
+ * growth counts as unreported until the next usage report. A pending set is due immediately. It is
+ * one statement, so that sets and hosts agree.
  */
 export async function resizeSets(
   q: Queryable,
@@ -166,7 +166,7 @@ export async function resizeSets(
 }
 
 /**
- * Booked from now on: nothing is booked for a pending set yet, so its amount may shrink at once.
+ * The new booked amount. A pending set has no booking yet, so its amount may shrink immediately.
  */
 function larger(column: string, amount: string): SQL {
   return sql.raw(
@@ -174,7 +174,7 @@ function larger(column: string, amount: string): SQL {
   );
 }
 
-/** Departing sets have another size where they arrive. Nothing changes where they are. */
+/** Changes the size that departing sets get on their next host. Their bookings do not change. */
 export async function retargetOperations(
   q: Queryable,
   resizes: readonly SetResize[],
@@ -187,7 +187,7 @@ export async function retargetOperations(
   );
 }
 
-/** Resizes that have no capacity on their hosts wait, with the reason. */
+/** Stores resizes that wait for capacity on their hosts, with the reason. */
 export async function insertWaitingResizes(
   q: Queryable,
   resizes: readonly (SetResize & { reason: Reason })[],
@@ -209,8 +209,8 @@ export async function insertWaitingResizes(
 }
 
 /**
- * The kernel applies the size of these sets: the bookings shrink to it, and the operations end.
- * True when a booking became smaller. The caller has locked the host and the sets.
+ * Reduces bookings to the size that the kernel now applies, and ends the operations. Returns
+ * whether a booking became smaller. The caller has locked the host and the sets.
  */
 export async function confirmResizes(
   q: Queryable,
@@ -252,8 +252,9 @@ function formerUnlessApplying(column: string): SQL {
 }
 
 /**
- * The kernel refused the new size: these sets get their former size again. Both stay booked until
- * the agent confirms it. Returns the reverted sets. The caller has locked the host and the sets.
+ * Reverts sets to their previous size after the kernel refused the new one. The larger amounts stay
+ * booked until the agent confirms the previous size. Returns the reverted sets. The caller has
+ * locked the host and the sets.
  */
 export async function revertResizes(
   q: Queryable,
@@ -284,7 +285,7 @@ export interface ServiceResizeRow extends WantedSize {
   mayMove: boolean;
 }
 
-/** Stores a resize whose rounds go on after this transaction; it replaces an earlier one. */
+/** Stores a resize that continues in later rounds. It replaces an earlier one. */
 export async function upsertServiceResize(q: Queryable, resize: ServiceResizeRow): Promise<void> {
   await q.execute(
     sql`insert into service_resizes (service_id, cpu_millis, memory_bytes, volume_bytes, may_move)
@@ -320,7 +321,7 @@ export async function deleteServiceResize(q: Queryable, serviceId: string): Prom
   await q.execute(sql`delete from service_resizes where service_id = ${serviceId}`);
 }
 
-/** Services whose resize has rounds left; oldest first. */
+/** Lists services with a stored resize, the oldest first. */
 export async function listServiceResizes(q: Queryable, limit: number): Promise<string[]> {
   const rows = await queryRows<{ id: string }>(
     q,

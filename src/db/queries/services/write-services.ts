@@ -25,7 +25,7 @@ import type { SetSize } from "./resizes.ts";
 import { replicaSetSql } from "../operations/operations.ts";
 import { type QuotaAmounts, selectTenantUsage } from "../tenancy/tenant-usage.ts";
 
-/** A service as the write path needs it. */
+/** A service as changes read it. */
 export interface ServiceRow {
   id: string;
   tenantId: string;
@@ -61,8 +61,8 @@ const serviceColumns = sql`id, tenant_id as "tenantId", name, generation::float8
   desired_replicas as "desiredReplicas", priority, placement, on_host_lost as "onHostLost", autoscale, deleting`;
 
 /**
- * The live service of this name, locked until the transaction ends: the first lock of every change
- * of a service.
+ * Locks the live service of this name until the transaction ends. Every change of a service takes
+ * this lock first.
  */
 export function lockServiceByName(
   q: Queryable,
@@ -95,7 +95,7 @@ export async function countRemainingSets(
   return counts ?? { sets: 0, setsOnLostHosts: 0 };
 }
 
-/** Locks a service by its id, as lockServiceByName does. Undefined: it is deleted. */
+/** Locks a service by its id. Returns undefined if the service is deleted. */
 export function lockServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
   return selectService(q, sql`id = ${serviceId}`, sql`for no key update`);
 }
@@ -107,10 +107,10 @@ export function lockServiceById(q: Queryable, serviceId: string): Promise<Servic
 const LOCK_WAIT_MS = 250;
 
 /**
- * Locks a service for a job or a sweep, as lockServiceById does, but waits at most twice `waitMs`
- * for the lock. A job that waits occupies a slot of its job worker, so one long transaction could
- * occupy all of them. Throws overloaded after the wait: the job retries with exponential backoff,
- * and the next run of a sweep tries the service again.
+ * Locks a service for a job or a sweep. Waits at most twice `waitMs` for the lock. A job that waits
+ * occupies a slot of its job worker, so one long transaction could occupy all of them. Throws
+ * overloaded after the wait: the job retries with exponential backoff, and the next run of a sweep
+ * tries the service again.
  */
 export async function lockServiceBriefly(
   q: Queryable,
@@ -134,7 +134,7 @@ export async function lockServiceBriefly(
   }
 }
 
-/** Locks a service, or skips it (undefined) while another transaction has it locked. */
+/** Locks a service. Returns undefined while another transaction has locked it. */
 export function claimServiceById(q: Queryable, serviceId: string): Promise<ServiceRow | undefined> {
   return selectService(q, sql`id = ${serviceId}`, sql`for no key update skip locked`);
 }
@@ -312,7 +312,7 @@ export async function updateService(q: Queryable, service: ServiceRow): Promise<
 
 /**
  * Inserts the next revision of a service, whose row the caller has locked. Returns its number.
- * Numbers grow, also when a target revision was given up.
+ * Numbers grow, even after a target revision was abandoned.
  */
 export async function insertRevision(
   q: Queryable,

@@ -5,12 +5,12 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { leavingSetSql } from "../operations/operations.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 
-/** As STARTUP_MS_MAX of the scheduler, which explains it. */
+/** The same time as STARTUP_MS_MAX of the scheduler. */
 export const STARTUP_SECONDS_MAX = 120;
 
 /**
- * Set `s` counts as unreported. A set that is removed before it ever ran counts until its release,
- * so that the release subtracts an amount that the sum contains.
+ * SQL condition: set `s` counts as unreported. A set that is removed before it ran counts until its
+ * release, so that the release subtracts only an amount that the sum contains.
  */
 export const unreportedSetSql = sql`(s.state in ('placed', 'preparing')
   or (s.state = 'starting' and ${startedLately()})
@@ -62,8 +62,7 @@ export interface HostSetRow {
 }
 
 /**
- * The named sets as far as they are booked on this host, locked. The host's row is locked by the
- * caller.
+ * Locks those of the named sets that are booked on this host. The caller has locked the host.
  */
 export async function lockSetsOnHost(
   q: Queryable,
@@ -114,7 +113,7 @@ export async function updateObservedSets(
     where s.id = o."setId" and s.host_id = ${hostId}`);
 }
 
-/** Makes sets leave their host, to be placed elsewhere: the host gave up their start. */
+/** Removes sets from a host that abandoned their start, to place them elsewhere. */
 export async function markSetsLeaving(
   q: Queryable,
   hostId: string,

@@ -4,7 +4,9 @@ import { useCustomPlans } from "../../transaction.ts";
 import { replicaSetSql } from "../operations/operations.ts";
 import { anyOf, genericPlansFromHere, queryRows } from "../runtime/query.ts";
 
-/** In the words of the indexes sets_pending_by_tenant and sets_pending_due. */
+/**
+ * SQL condition of pending sets. The indexes sets_pending_by_tenant and sets_pending_due serve it.
+ */
 export const pendingSetSql = sql`state = 'pending' and host_id is null and deleted_at is null`;
 
 export interface NewSets {
@@ -41,7 +43,7 @@ export async function insertPendingSets(q: Queryable, sets: NewSets): Promise<vo
   if (hasGenericChecks) await useCustomPlans(q);
 }
 
-/** How many replicas a service has. */
+/** Counts the replicas of a service. */
 export async function countLiveSets(q: Queryable, serviceId: string): Promise<number> {
   const rows = await queryRows<{ live: number }>(
     q,
@@ -98,9 +100,9 @@ export interface ChangedSet {
 }
 
 /**
- * Marks sets deleted. Pending sets are deleted at once, placed ones when their agent reports them
- * absent. The caller has locked their hosts. A set on another host is not in the result, and the
- * caller tries again.
+ * Marks sets for deletion. Pending sets are deleted immediately, placed ones when their agent
+ * reports them absent. The caller has locked their hosts. The result omits a set on another host:
+ * the caller retries it.
  */
 export async function markSetsDeleted(
   q: Queryable,
@@ -130,7 +132,7 @@ export async function markSetsDeleted(
   );
 }
 
-/** A set as the write path needs it. */
+/** A set as changes read it. */
 export interface SetRow {
   id: string;
   tenantId: string;
@@ -158,7 +160,7 @@ export async function findSet(
   return rows[0];
 }
 
-/** A change of one placed set. Absent members keep their values. */
+/** A change of one placed set. Omitted members do not change. */
 export interface SetChange {
   desired?: "running" | "stopped";
   /** Berth creates its containers again. The set is ready once its agent reports those ready. */
@@ -166,8 +168,8 @@ export interface SetChange {
 }
 
 /**
- * Changes a set on the host that the caller has locked. Undefined: the set is deleted or
- * on another host by now.
+ * Changes a set on the host that the caller has locked. Returns undefined if the set is deleted or
+ * on another host.
  */
 export async function updatePlacedSet(
   q: Queryable,
@@ -189,8 +191,8 @@ export async function updatePlacedSet(
 }
 
 /**
- * Makes sets due that wait for capacity, the next retries first. Sets that failed to start keep
- * their backoff: each of them frees capacity, and they would wake each other without end. Sets with
+ * Makes sets that wait for capacity due now, the next retries first. Sets that failed to start keep
+ * their backoff: each of them frees capacity, so they would wake each other indefinitely. Sets with
  * a claim wait for the mover. Returns whether a set is due now. It skips locked sets. Uses
  * sets_pending_due.
  */
@@ -206,7 +208,7 @@ export async function retryPendingSets(q: Queryable, setsMax: number): Promise<b
 }
 
 /**
- * How long ago the most overdue pending set was due; undefined when none is due. (Index
+ * Finds for how long the most overdue pending set is due. Returns undefined if none is due. (Index
  * sets_pending_due.)
  */
 export async function findLongestOverdueMs(q: Queryable): Promise<number | undefined> {

@@ -33,7 +33,7 @@ export interface CallerRow {
   pool: string | null;
 }
 
-/** Finds the caller of a secret. Undefined: the token is unknown, revoked or expired. */
+/** Finds the caller of a secret. Returns undefined for an unknown, revoked or expired token. */
 export async function findCallerBySecretHash(
   q: Queryable,
   secretHash: string,
@@ -79,7 +79,9 @@ export async function listTokens(
   return rows.map(toToken);
 }
 
-/** Revokes a token. False: it was revoked already. Undefined: it does not exist. */
+/**
+ * Revokes a token. Returns false if it was already revoked, and undefined if it does not exist.
+ */
 export async function updateTokenRevoked(q: Queryable, id: string): Promise<boolean | undefined> {
   const rows = await queryRows<{ revoked: boolean }>(
     q,
@@ -94,7 +96,7 @@ export interface LockedTokenRow {
   name: string;
   role: TokenRole;
   tenantId: string | null;
-  /** The lifetime with which an unrotated token was created. Null: it has no end. */
+  /** The lifetime with which an unrotated token was created. Null if it does not expire. */
   lifetimeSeconds: number | null;
   isValid: boolean;
   successorId: string | null;
@@ -112,7 +114,7 @@ export async function lockToken(q: Queryable, id: string): Promise<LockedTokenRo
   return rows[0];
 }
 
-/** Stores the successor of a locked token, which ends after `overlapSeconds` or at its own end. */
+/** Stores the successor of a locked token, which expires after `overlapSeconds` or earlier. */
 export async function updateTokenRotated(
   q: Queryable,
   id: string,
@@ -126,8 +128,8 @@ export async function updateTokenRotated(
 }
 
 /**
- * Ends the newest valid token of a hook after `overlapSeconds`, and the others at once. So a hook
- * has at most two valid tokens. Returns the end.
+ * Lets the newest valid token of a hook expire after `overlapSeconds`, and the others immediately.
+ * So a hook has at most two valid tokens. Returns the time of expiry.
  */
 export async function endHookTokens(
   q: Queryable,
