@@ -10,7 +10,7 @@ import {
   type ZabbixDelivery,
 } from "../../contracts/api/alert-deliveries.ts";
 
-/** Longer keys become a hash: an index holds them. */
+/** Longer keys become a hash, because an index contains them. */
 const KEY_CHARS_MAX = 128;
 
 /**

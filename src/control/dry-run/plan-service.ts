@@ -87,9 +87,9 @@ export function createServicePlanner(ctx: ControlContext): ServicePlanner {
         return await inTurn(() => planNext(db, intent));
       } finally {
         waiting--;
-        const left = (waitingByTenant.get(tenantId) ?? 1) - 1;
-        if (left === 0) waitingByTenant.delete(tenantId);
-        else waitingByTenant.set(tenantId, left);
+        const remaining = (waitingByTenant.get(tenantId) ?? 1) - 1;
+        if (remaining === 0) waitingByTenant.delete(tenantId);
+        else waitingByTenant.set(tenantId, remaining);
       }
     },
   };
@@ -130,7 +130,7 @@ async function planCreate(tx: Queryable, tenantId: string, body: CreateService):
   assertSupported(body);
   await assertGranted(tx, tenantId, body);
   await assertWithinQuotaUnlocked(tx, tenantId, computeSetGrowth(body.template, body.replicas));
-  // Not an id of newId, as the service does not exist.
+  // Not an id of newId, because the service does not exist.
   const requests = await requestsFor(
     tx,
     tenantId,
@@ -255,6 +255,6 @@ function describeRemovals(removals: readonly Removal[]): string[] {
       ({ id, hostName, reason }) =>
         `  remove ${id}${hostName === null ? "" : ` on ${hostName}`}: ${explainRemoval(reason)}`,
     );
-  const left = removals.length - lines.length;
-  return left > 0 ? [...lines, `  and ${left} more sets to remove`] : lines;
+  const remaining = removals.length - lines.length;
+  return remaining > 0 ? [...lines, `  and ${remaining} more sets to remove`] : lines;
 }

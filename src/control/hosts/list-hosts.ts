@@ -10,7 +10,8 @@ export async function listHosts(ctx: ControlContext, page: PageRequest): Promise
 }
 
 /**
- * Counts hosts whose replacement is on hold, because too many hosts of a pool went down together.
+ * Counts the hosts whose sets are not replaced, because too many hosts of a pool went down
+ * together.
  */
 export function countHostsHeldFromFailover(ctx: ControlContext): Promise<number> {
   return countHeldHosts(ctx.db);

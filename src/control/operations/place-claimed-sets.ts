@@ -60,9 +60,9 @@ async function placeOnHost(tx: UnitOfWork, hostId: string, cache: FleetCache): P
   for (const { setId, serviceId } of placed) tx.signal(`set:${setId}`, `service:${serviceId}`);
   if (placed.length > 0) tx.signal(`host:${hostId}`, "events");
   const placedIds = new Set(placed.map(({ setId }) => setId));
-  const left = sets.flatMap(({ id }) => (placedIds.has(id) ? [] : id));
-  if (left.length === 0) return;
-  await planSetsNow(tx, left);
+  const remaining = sets.flatMap(({ id }) => (placedIds.has(id) ? [] : id));
+  if (remaining.length === 0) return;
+  await planSetsNow(tx, remaining);
   const jobId = `place:${hostId}:at${Date.now()}`;
   tx.enqueue({ name: "place-sets", jobId, payload: { cause: "set-moved" } });
 }

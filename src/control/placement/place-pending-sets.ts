@@ -44,16 +44,16 @@ const SINGLE_SET_COMMITS_MAX = 4;
 const BATCHES_PER_RUN_MAX = 200;
 /** Below the timeout of a job, because many due retries may fill any number of batches. */
 const RUN_MS_MAX = 60_000;
-/** Batches in a row whose placements all conflicted. The sweep then tries again. */
+/** Successive batches in which all placements conflicted. The `placement` sweep retries them. */
 const CONFLICTED_BATCHES_MAX = 5;
-/** A run that placed so many sets is followed by a pause as long as itself. Batches grow in it. */
+/** After a run that placed this many sets, the placer pauses for its duration: batches grow. */
 const PLACED_BEFORE_PAUSE = 8;
 const PAUSE_MS_MAX = 100;
-/** A run that does not get the placement lock for this time ends. The sweep then tries again. */
+/** A run ends if it waits longer for the placement lock. The `placement` sweep retries it. */
 const LOCK_WAIT_MS_MAX = 10_000;
 const LOCK_RETRY_MS_MIN = 10;
 const LOCK_RETRY_MS_MAX = 40;
-/** Beyond this number of placed sets, waiters for single sets find out at their next poll. */
+/** Beyond this number of placed sets, waiters for single sets read them at their next poll. */
 const SET_SIGNALS_MAX = 200;
 const RETRY_MS_MIN = 500;
 const RETRY_MS_MAX = 30_000;
@@ -166,9 +166,9 @@ function nextSetsMax({ placed, rejected }: BatchOutcome): number {
 
 interface BatchAttempt {
   setsMax: number;
-  /** The lock was not free before: nothing is read until it is. */
+  /** Another job worker had the lock. This attempt reads nothing before it has the lock. */
   isContended: boolean;
-  /** Hosts are locked before the check, so that a host that changes all the time takes sets too. */
+  /** Locks hosts before the check, so that a host that changes often accepts sets too. */
   hasConflicted: boolean;
 }
 
@@ -224,7 +224,7 @@ interface ReadBatch extends RefreshedFleet {
   due: DueSets;
 }
 
-/** One round trip. If the lock is not free, the rest of the answer is of no use. */
+/** Reads a batch in one round trip. If the lock is not free, it discards the rest. */
 async function readBatch(
   tx: Queryable,
   cache: FleetCache,
@@ -309,8 +309,8 @@ function toPlacements(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): 
 }
 
 /**
- * Locks the hosts in id order. Returns the placements that fit, each on top of those before it
- * (I2).
+ * Locks the hosts in id order. Returns the placements that fit, each in addition to the previous
+ * ones (I2).
  */
 async function admitOnLockedHosts(
   tx: Queryable,

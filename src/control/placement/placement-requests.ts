@@ -11,7 +11,9 @@ import {
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 import type { PlacementConstraints, PlacementRequest } from "../../scheduler/placement/model.ts";
 
-/** The requests to the planner for due sets. Sets of one revision share one constraints object. */
+/**
+ * Builds the planner's requests for due sets. Sets of one revision share one constraints object.
+ */
 export async function buildPlacementRequests(
   q: Queryable,
   { sets, specs }: DueSets,
@@ -68,7 +70,7 @@ interface WantedSet {
   replacesOnHostId?: string;
 }
 
-/** Requests to the planner for sets of one service that do not exist yet, or that move. */
+/** Builds the planner's requests for new or moving sets of one service. */
 export async function buildServiceRequests(
   q: Queryable,
   service: Pick<ServiceRow, "id" | "tenantId" | "name" | "placement" | "priority">,

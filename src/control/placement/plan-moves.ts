@@ -8,7 +8,7 @@ import { buildServiceRequests } from "./placement-requests.ts";
 
 const MOVED = "-moved";
 
-/** A set that leaves its host, and the template that it has on the next one. */
+/** A departing set, with its template on the next host. */
 export interface WantedMove {
   setId: string;
   hostId: string;
@@ -38,7 +38,7 @@ export async function planMoves(
     tx,
     service,
     moves.map(({ setId, hostId, template }) => ({
-      // The id of a placed set would make the planner ignore the request: here it is one more set.
+      // With the id of a placed set, the planner would not count it as one more set.
       setId: `${setId}${MOVED}`,
       template,
       avoidHostIds: [hostId],

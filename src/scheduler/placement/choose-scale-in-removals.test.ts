@@ -14,8 +14,8 @@ const byZone: SpreadConstraint[] = [{ by: "zone", maxSkew: 1 }];
 describe("the removals of a scale-in", () => {
   it("leave no zone empty: 2/2/2 with maxSkew 1 becomes 2/1/1", () => {
     // Both sets of zone z3 are the newest.
-    const hosts = [hostOf("h1", "z1"), hostOf("h2", "z2"), hostOf("h3", "z3")];
-    const sets = ["h1", "h1", "h2", "h2", "h3", "h3"].map((hostId, i) => setOf(i, hostId));
+    const hosts = [createHost("h1", "z1"), createHost("h2", "z2"), createHost("h3", "z3")];
+    const sets = ["h1", "h1", "h2", "h2", "h3", "h3"].map((hostId, i) => createSet(i, hostId));
     const removals = chooseScaleInRemovals(sets, hosts, byZone, 2);
     expect(removals).toEqual([
       { setId: "set_5", hostId: "h3", reason: "spread" },
@@ -25,13 +25,13 @@ describe("the removals of a scale-in", () => {
 
   it("are sets that do not serve before sets that do: pending, failed, not ready", () => {
     const sets = [
-      setOf(0, "h1", { isReady: false, state: "starting" }),
-      setOf(1, "h1", { isReady: false, state: "failed" }),
-      setOf(2, null, { isReady: false, state: "pending" }),
-      setOf(3, "h1"),
-      setOf(4, "h1"),
+      createSet(0, "h1", { isReady: false, state: "starting" }),
+      createSet(1, "h1", { isReady: false, state: "failed" }),
+      createSet(2, null, { isReady: false, state: "pending" }),
+      createSet(3, "h1"),
+      createSet(4, "h1"),
     ];
-    const removals = chooseScaleInRemovals(sets, [hostOf("h1", "z1")], [], 4);
+    const removals = chooseScaleInRemovals(sets, [createHost("h1", "z1")], [], 4);
     expect(removals.map(({ setId, reason }) => [setId, reason])).toEqual([
       ["set_2", "pending"],
       ["set_1", "failed"],
@@ -44,11 +44,11 @@ describe("the removals of a scale-in", () => {
     for (const isStoppedWithData of [false, true]) {
       const stopped = { isReady: false, desired: "stopped", state: "stopped" } as const;
       const sets = [
-        setOf(0, "h1", { ...stopped, isStoppedWithData }),
-        setOf(1, "h1"),
-        setOf(2, "h1"),
+        createSet(0, "h1", { ...stopped, isStoppedWithData }),
+        createSet(1, "h1"),
+        createSet(2, "h1"),
       ];
-      const removals = chooseScaleInRemovals(sets, [hostOf("h1", "z1")], [], 1);
+      const removals = chooseScaleInRemovals(sets, [createHost("h1", "z1")], [], 1);
       expect(removals.map(({ setId, reason }) => [setId, reason])).toEqual([
         isStoppedWithData ? ["set_2", "newest"] : ["set_0", "stopped"],
       ]);
@@ -57,17 +57,17 @@ describe("the removals of a scale-in", () => {
 
   it("end with a set that restores a volume, although it is the newest and not ready", () => {
     const sets = [
-      setOf(0, "h1"),
-      setOf(1, "h1"),
-      setOf(2, "h1", { state: "starting", isReady: false, isRestoring: true }),
+      createSet(0, "h1"),
+      createSet(1, "h1"),
+      createSet(2, "h1", { state: "starting", isReady: false, isRestoring: true }),
     ];
-    const removals = chooseScaleInRemovals(sets, [hostOf("h1", "z1")], [], 3);
+    const removals = chooseScaleInRemovals(sets, [createHost("h1", "z1")], [], 3);
     expect(removals.map(({ setId }) => setId)).toEqual(["set_1", "set_0", "set_2"]);
   });
 
   it("are sets on cordoned hosts, or that move, before newer ones", () => {
-    const hosts = [hostOf("h1", "z1", false), hostOf("h2", "z1")];
-    const sets = [setOf(0, "h1"), setOf(1, "h2", { isMoving: true }), setOf(2, "h2")];
+    const hosts = [createHost("h1", "z1", false), createHost("h2", "z1")];
+    const sets = [createSet(0, "h1"), createSet(1, "h2", { isMoving: true }), createSet(2, "h2")];
     const removals = chooseScaleInRemovals(sets, hosts, [], 3);
     expect(removals.map(({ setId, reason }) => [setId, reason])).toEqual([
       ["set_1", "leaving-host"],
@@ -77,8 +77,8 @@ describe("the removals of a scale-in", () => {
   });
 
   it("are not all sets of a zone whose host is cordoned while another zone has two", () => {
-    const hosts = [hostOf("h1", "z1", false), hostOf("h2", "z2"), hostOf("h3", "z3")];
-    const sets = ["h1", "h1", "h2", "h2", "h3", "h3"].map((hostId, i) => setOf(i, hostId));
+    const hosts = [createHost("h1", "z1", false), createHost("h2", "z2"), createHost("h3", "z3")];
+    const sets = ["h1", "h1", "h2", "h2", "h3", "h3"].map((hostId, i) => createSet(i, hostId));
     for (const maxSkew of [1, 5]) {
       const spread = [{ by: "zone", maxSkew } as const];
       const removals = chooseScaleInRemovals(sets, hosts, spread, 2);
@@ -87,15 +87,18 @@ describe("the removals of a scale-in", () => {
   });
 
   it("keep hosts even within zones when the service spreads over both", () => {
-    const hosts = ["h1", "h2"].map((id) => hostOf(id, "z1"));
-    const sets = [0, 1, 2].map((i) => setOf(i, "h1")).concat(setOf(3, "h2"));
+    const hosts = ["h1", "h2"].map((id) => createHost(id, "z1"));
+    const sets = [0, 1, 2].map((i) => createSet(i, "h1")).concat(createSet(3, "h2"));
     const spread: SpreadConstraint[] = [{ by: "host", maxSkew: 1 }, ...byZone];
     const removals = chooseScaleInRemovals(sets, hosts, spread, 3);
     expect(removals.map(({ setId }) => setId)).toEqual(["set_2", "set_1", "set_3"]);
   });
 
   it("are all sets when fewer exist than the scale-in removes, and none for a count of 0", () => {
-    const sets = [setOf(0, "h_unknown"), setOf(1, null, { state: "pending", isReady: false })];
+    const sets = [
+      createSet(0, "h_unknown"),
+      createSet(1, null, { state: "pending", isReady: false }),
+    ];
     expect(chooseScaleInRemovals(sets, [], byZone, 9)).toHaveLength(2);
     expect(chooseScaleInRemovals(sets, [], byZone, 0)).toEqual([]);
   });
@@ -227,10 +230,10 @@ describe("for any service, the choice", () => {
 
 it("a scale-in of 20,000 sets on 5,000 hosts takes no quadratic time", () => {
   const hosts = Array.from({ length: 5_000 }, (_, i) => ({
-    ...hostOf(`h${i}`, `z${i % 3}`, i % 7 !== 0),
+    ...createHost(`h${i}`, `z${i % 3}`, i % 7 !== 0),
     rack: `r${i % 40}`,
   }));
-  const sets = Array.from({ length: 20_000 }, (_, i) => setOf(i, `h${(i * 7) % 5_000}`));
+  const sets = Array.from({ length: 20_000 }, (_, i) => createSet(i, `h${(i * 7) % 5_000}`));
   const spread = (["zone", "rack", "host"] as const).map((by) => ({ by, maxSkew: 1 }));
   const before = process.cpuUsage();
   expect(chooseScaleInRemovals(sets, hosts, spread, 19_999)).toHaveLength(19_999);
@@ -239,7 +242,11 @@ it("a scale-in of 20,000 sets on 5,000 hosts takes no quadratic time", () => {
   expect(cpuMs).toBeLessThan(12 * measureReferenceCpuMs());
 });
 
-function setOf(number: number, hostId: string | null, some: Partial<ScaleInSet> = {}): ScaleInSet {
+function createSet(
+  number: number,
+  hostId: string | null,
+  some: Partial<ScaleInSet> = {},
+): ScaleInSet {
   return {
     id: `set_${number}`,
     hostId,
@@ -254,7 +261,7 @@ function setOf(number: number, hostId: string | null, some: Partial<ScaleInSet> 
   };
 }
 
-function hostOf(id: string, zone: string, acceptsSets = true): ScaleInHost {
+function createHost(id: string, zone: string, acceptsSets = true): ScaleInHost {
   return { id, zone, rack: "r1", acceptsSets };
 }
 

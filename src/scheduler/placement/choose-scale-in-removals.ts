@@ -72,9 +72,9 @@ export function chooseScaleInRemovals(
   const removals: ScaleInRemoval[] = [];
   for (const tier of tiers) {
     const inTier = candidates.filter((candidate) => candidate.tier === tier);
-    const left = count - removals.length;
-    if (left <= 0) break;
-    removals.push(...chooseFromTier(inTier, counts, left));
+    const remaining = count - removals.length;
+    if (remaining <= 0) break;
+    removals.push(...chooseFromTier(inTier, counts, remaining));
   }
   return removals;
 }

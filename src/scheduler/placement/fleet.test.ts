@@ -14,7 +14,7 @@ import { planPlacements } from "./plan.ts";
 
 const options = { seed: 1, nowMs };
 
-function fleetOf(hosts: readonly HostSnapshot[]): Fleet {
+function buildFleet(hosts: readonly HostSnapshot[]): Fleet {
   const fleet = createFleet(policyOf());
   for (const host of hosts) fleet.upsertHost(host);
   return fleet;
@@ -61,7 +61,7 @@ describe("a fleet", () => {
     ];
     fc.assert(
       fc.property(fc.array(change, { minLength: 1, maxLength: 20 }), (changes) => {
-        const changed = fleetOf([hostOf("host_a"), hostOf("host_b")]);
+        const changed = buildFleet([hostOf("host_a"), hostOf("host_b")]);
         const now = new Map([hostOf("host_a"), hostOf("host_b")].map((host) => [host.id, host]));
         for (const [step, { id, isRemoved, host }] of changes.entries()) {
           if (isRemoved && step % 3 === 0) {
@@ -73,7 +73,7 @@ describe("a fleet", () => {
           }
           // Planning makes the columns that the next change has to keep right.
           expect(planPlacements(changed, requests, options)).toEqual(
-            planPlacements(fleetOf([...now.values()]), requests, options),
+            planPlacements(buildFleet([...now.values()]), requests, options),
           );
         }
       }),
@@ -82,7 +82,7 @@ describe("a fleet", () => {
   });
 
   test("counts hosts and sets, and forgets a service with its last set", () => {
-    const fleet = fleetOf([hostOf("host_a"), hostOf("host_b")]);
+    const fleet = buildFleet([hostOf("host_a"), hostOf("host_b")]);
     fleet.upsertSet({ id: "set_1", serviceId: "svc_web", hostId: "host_a" });
     fleet.upsertSet({ id: "set_2", serviceId: "svc_web", hostId: "host_a" });
     fleet.upsertSet({ id: "set_2", serviceId: "svc_web", hostId: "host_b" });
@@ -103,7 +103,7 @@ describe("a fleet", () => {
   });
 
   test("applies a new policy immediately", () => {
-    const fleet = fleetOf([hostOf("host_a", { allocated: amounts(95) })]);
+    const fleet = buildFleet([hostOf("host_a", { allocated: amounts(95) })]);
     expect(planPlacements(fleet, [requestOf("set_1")], options).placements).toEqual([]);
     fleet.setPolicy({ ...policyOf({ overcommitPercent: amounts(200) }), version: 2 });
     expect(planPlacements(fleet, [requestOf("set_1")], options)).toMatchObject({
@@ -113,7 +113,7 @@ describe("a fleet", () => {
   });
 
   test("rejects hosts of a pool without a policy", () => {
-    const fleet = fleetOf([hostOf("host_a", { pool: "unknown" })]);
+    const fleet = buildFleet([hostOf("host_a", { pool: "unknown" })]);
     expect(() => planPlacements(fleet, [], options)).toThrow("host pool unknown has no policy");
   });
 });
@@ -139,7 +139,7 @@ describe("preferences", () => {
   });
 
   test("a host that holds the images wins over one that is a little fuller", () => {
-    const fleet = fleetOf([
+    const fleet = buildFleet([
       hostOf("host_a", fuller),
       hostOf("host_b", { ...empty, images: ["app:1"] }),
     ]);
@@ -152,7 +152,7 @@ describe("preferences", () => {
   });
 
   test("an image on no host does not change the score", () => {
-    const fleet = fleetOf([hostOf("host_a", fuller), hostOf("host_b", empty)]);
+    const fleet = buildFleet([hostOf("host_a", fuller), hostOf("host_b", empty)]);
     const [placement] = planPlacements(
       fleet,
       [requestOf("set_1", { images: ["app:2"] })],
@@ -191,7 +191,7 @@ describe("preferences", () => {
     const hosts = [hostOf("host_c", empty), hostOf("host_b", fuller), hostOf("host_a", empty)];
     const placeWith = (strategy: "pack" | "spread") =>
       planPlacements(
-        fleetOf(hosts),
+        buildFleet(hosts),
         [requestOf("set_1", { constraints: toConstraints({ strategy }) })],
         options,
       ).placements[0]?.hostId;
@@ -212,7 +212,7 @@ describe("preferences", () => {
       requestOf(`set_${i}`, { resources: requested, constraints: shared, images }),
     );
     const { placements, rejections } = planPlacements(
-      fleetOf([hostOf("host_a"), hostOf("host_b")]),
+      buildFleet([hostOf("host_a"), hostOf("host_b")]),
       requests,
       options,
     );

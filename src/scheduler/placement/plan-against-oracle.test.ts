@@ -143,7 +143,7 @@ describe("every decision of a plan", () => {
   it("places only where all rules allow it, and rejects only if no host remains", () => {
     fc.assert(
       fc.property(worldArbitrary, (world) => {
-        const plan = planPlacements(fleetOf(world), world.requests, options);
+        const plan = planPlacements(buildFleet(world), world.requests, options);
         const placed = new Map(plan.placements.map(({ setId, hostId }) => [setId, hostId]));
         const rejected = new Set(plan.rejections.map(({ setId }) => setId));
         expect(placed.size + rejected.size).toBe(world.requests.length);
@@ -164,7 +164,7 @@ describe("every decision of a plan", () => {
   it("counts the hosts of each reason exactly, with the earlier placements of the plan", () => {
     fc.assert(
       fc.property(worldArbitrary, (world) => {
-        const plan = planPlacements(fleetOf(world), world.requests, options);
+        const plan = planPlacements(buildFleet(world), world.requests, options);
         const placed = new Map(plan.placements.map(({ setId, hostId }) => [setId, hostId]));
         const rejected = new Map(plan.rejections.map((rejection) => [rejection.setId, rejection]));
         const checked = new Set<unknown>(); // equal sets share the counts of the first one
@@ -201,8 +201,8 @@ describe("a plan", () => {
             .map((item) => ({ item, key: keys.next().value ?? 0 }))
             .sort((a, b) => a.key - b.key)
             .map(({ item }) => item);
-        const expected = planPlacements(fleetOf(world), world.requests, options);
-        const fleet = fleetOf(before); // starts as another world and becomes this one
+        const expected = planPlacements(buildFleet(world), world.requests, options);
+        const fleet = buildFleet(before); // starts as another world and becomes this one
         planPlacements(fleet, before.requests, options);
         for (const { id } of shuffled(before.sets)) fleet.removeSet(id);
         for (const { id } of before.hosts) {
@@ -222,7 +222,7 @@ describe("a plan", () => {
   it("does not change the fleet, so a second plan is the same", () => {
     fc.assert(
       fc.property(worldArbitrary, (world) => {
-        const fleet = fleetOf(world);
+        const fleet = buildFleet(world);
         const first = planPlacements(fleet, world.requests, options);
         expect(planPlacements(fleet, world.requests, options)).toEqual(first);
         for (const host of world.hosts) expect(fleet.getHost(host.id)).toEqual(host);
@@ -237,8 +237,8 @@ describe("a plan", () => {
         const hosts = [...world.hosts, { ...added, id: "host_new" }];
         for (const request of world.requests) {
           if (request.constraints.spread.length > 0) continue;
-          const before = planPlacements(fleetOf(world), [request], options);
-          const after = planPlacements(fleetOf({ ...world, hosts }), [request], options);
+          const before = planPlacements(buildFleet(world), [request], options);
+          const after = planPlacements(buildFleet({ ...world, hosts }), [request], options);
           const atLeast = before.placements.length;
           expect(after.placements.length).toBeGreaterThanOrEqual(atLeast);
         }
@@ -272,7 +272,7 @@ describe("a plan", () => {
             optimum++;
           }
         }
-        const plan = planPlacements(fleetOf(world), requests, options);
+        const plan = planPlacements(buildFleet(world), requests, options);
         expect(plan.placements).toHaveLength(Math.min(optimum, requests.length));
       }),
       { numRuns: RUNS },
@@ -280,7 +280,7 @@ describe("a plan", () => {
   });
 });
 
-function fleetOf({ policy, hosts, sets }: Omit<World, "requests">): Fleet {
+function buildFleet({ policy, hosts, sets }: Omit<World, "requests">): Fleet {
   const fleet = createFleet(policy);
   for (const host of hosts) fleet.upsertHost(host);
   for (const set of sets) fleet.upsertSet(set);

@@ -24,15 +24,15 @@ const SAME_ZONE_SCORE = 60_000;
  */
 export function fullness(table: HostTable, rank: number, requested: Float64Array): number {
   const base = rank * DIMENSION_COUNT;
-  let left = 1;
+  let freeShare = 1;
   for (let d = 0; d < DIMENSION_COUNT; d++) {
     const perUnit = table.sharesPerUnit[base + d] as number;
     if (perUnit === 0) continue;
     const free = (table.capacities[base + d] as number) - (requested[d] as number);
-    left *= free <= 0 ? 0 : free * perUnit;
+    freeShare *= free <= 0 ? 0 : free * perUnit;
   }
   // Overcommit makes the free share larger than 1, which counts as empty.
-  return Math.max(0, Math.floor(PACKING_SCORE_MAX * (1 - left)));
+  return Math.max(0, Math.floor(PACKING_SCORE_MAX * (1 - freeShare)));
 }
 
 /** The score of images and neighbor services on a host, for one shape. */

@@ -1,6 +1,6 @@
 import type { PlacementRequest } from "./model.ts";
 
-/** True if two requests surely have the same shape. False: their keys decide. */
+/** Returns true if two requests certainly have one shape. If false, compare their keys. */
 export function isSameShape(a: PlacementRequest, b: PlacementRequest): boolean {
   return (
     a.constraints === b.constraints &&

@@ -25,12 +25,12 @@ const states: readonly SetState[] = ["placed", "preparing", "starting", ...measu
 describe("the unreported part of a booking", () => {
   it("is the whole booking until the host measures something of the set", () => {
     for (const state of ["placed", "preparing", "starting"] as const)
-      expect(unreportedAmounts(setOf({ state }), reportedAtMs)).toEqual(amounts(100));
+      expect(unreportedAmounts(createSet({ state }), reportedAtMs)).toEqual(amounts(100));
   });
 
   it("excludes the usage that the host measures already, and is never negative", () => {
     const used = amounts(0, { memoryBytes: 30, volumeBytes: 120 });
-    expect(unreportedAmounts(setOf({ state: "preparing", used }), reportedAtMs)).toEqual(
+    expect(unreportedAmounts(createSet({ state: "preparing", used }), reportedAtMs)).toEqual(
       amounts(100, { memoryBytes: 70, volumeBytes: 0 }),
     );
   });
@@ -38,7 +38,7 @@ describe("the unreported part of a booking", () => {
   it("ends after the startup time, so that a set that fails repeatedly blocks no host", () => {
     const after = (ms: number) =>
       unreportedAmounts(
-        setOf({ state: "starting", startingSinceMs: reportedAtMs - ms }),
+        createSet({ state: "starting", startingSinceMs: reportedAtMs - ms }),
         reportedAtMs,
       );
     expect(after(STARTUP_MS_MAX - 1)).toEqual(amounts(100));
@@ -46,13 +46,13 @@ describe("the unreported part of a booking", () => {
   });
 
   it("does not end while the set still pulls its images, however long that takes", () => {
-    const set = setOf({ state: "preparing", startingSinceMs: 0 });
+    const set = createSet({ state: "preparing", startingSinceMs: 0 });
     expect(unreportedAmounts(set, reportedAtMs)).toEqual(amounts(100));
   });
 
   it("is 0 for a set in any other state, so that its removal does not reduce the sum", () => {
     for (const state of measuredStates)
-      expect(unreportedAmounts(setOf({ state }), reportedAtMs)).toEqual(amounts(0));
+      expect(unreportedAmounts(createSet({ state }), reportedAtMs)).toEqual(amounts(0));
   });
 
   it("is at most the booking, and its sum is the sum over the sets", () => {
@@ -91,7 +91,7 @@ test("one set of 10Gi that fails to start does not keep out 22 sets of 50Mi", ()
     overcommitPercent: amounts(1_000),
     highWaterPercent: amounts(1_000, { rootfsBytes: 85 }),
   });
-  const failing = setOf({
+  const failing = createSet({
     state: "starting",
     booked: amounts(1, { rootfsBytes: 10_240 * mib }),
     used: amounts(0, { rootfsBytes: 3 * mib }),
@@ -112,7 +112,7 @@ test("one set of 10Gi that fails to start does not keep out 22 sets of 50Mi", ()
   expect(planPlacements(fleet, small, { seed: 1, nowMs }).placements).toHaveLength(22);
 });
 
-function setOf(some: Partial<ReportedSet>): ReportedSet {
+function createSet(some: Partial<ReportedSet>): ReportedSet {
   return {
     state: "starting",
     booked: amounts(100),

@@ -2,7 +2,7 @@ import type { SetState } from "../../contracts/api/sets.ts";
 import { dimensions, type Resources } from "./model.ts";
 
 /**
- * After so long in `starting`, a set's measured usage replaces its booking, as for a running set.
+ * After this time in `starting`, a set counts with its measured usage only, like a running set.
  * Two report intervals are 20 s; a set that starts slowly reaches its normal usage within minutes.
  */
 export const STARTUP_MS_MAX = 120_000;

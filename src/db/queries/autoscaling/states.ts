@@ -11,7 +11,7 @@ export interface AutoscaleStateRow {
   stepsTaken: StepsTaken;
 }
 
-/** The past of a locked service and the database's time. A service without a row has no past. */
+/** Reads the past of a locked service, and the time of the database clock. */
 export async function readAutoscaleState(
   q: Queryable,
   serviceId: string,
@@ -115,8 +115,8 @@ export async function postponeAutoscale(
 }
 
 /**
- * Makes services due whose resolved demands nothing would release: a process of an older release
- * resolves a demand without a due time. Returns how many. (Index demands_due.)
+ * Makes services due if nothing would release their resolved demands: a process of an older release
+ * resolves a demand without a due time. Returns the number of services. (Index demands_due.)
  */
 export async function markOverlookedServicesDue(q: Queryable): Promise<number> {
   const rows = await queryRows<{ id: string }>(

@@ -1,8 +1,8 @@
 import { sql } from "drizzle-orm";
 
 /**
- * Parts of statements that change what is booked on a host. They read the sums of the amounts as
- * `b`: cpu, memory, volume and rootfs. An amount is unreported until the agent reports its usage.
+ * Parts of statements that change the bookings of a host. They read sums of amounts from `b`: cpu,
+ * memory, volume and rootfs. An amount is unreported until the agent reports its usage.
  */
 
 /** Columns of `b` over rows with the amounts of sets. */

@@ -6,7 +6,7 @@ import { anyOf, queryRows } from "../runtime/query.ts";
 
 /**
  * The sizes of sets. The amounts of a set's row are booked on its host. During a resize its
- * operation holds the size that the set is to have, and the row holds the larger of both in each
+ * operation has the new size of the set, and the row has the larger of both sizes in each
  * dimension. So a host is never booked below the limits that its kernel still applies (I2), however
  * the resize ends: `confirmResizes`, or `revertResizes` and then `confirmResizes`.
  */

@@ -111,20 +111,19 @@ export async function isRestorable(q: Queryable, volumeId: string): Promise<bool
   return rows.length === 1;
 }
 
-/** A set waits to restore volume `v`. */
+/** SQL condition: a set waits to restore volume `v`. */
 const beingRestoredSql = sql`exists (
   select 1 from sets where restore_volume_id = v.id and deleted_at is null and desired <> 'deleted')`;
 
 /**
- * Set `s` has a volume on its host with data in it, or waits to restore one. A set that has run
- * since its placement counts even while its host has not reported the volume (I13). See
- * mayLeaveVolume.
+ * SQL condition: set `s` has volume data on its host, or waits to restore a volume. A set that has
+ * run since its placement counts even before its host reports the volume (I13). See mayLeaveVolume.
  */
 export const volumeDataSql = sql`(s.restore_volume_id is not null
   or (s.volume_bytes > 0 and s.running_at is not null)
   or exists (select 1 from volumes held where held.host_id = s.host_id and held.set_id = s.id and held.state = 'live'))`;
 
-/** The named sets of a host that have volume data there; elsewhere they would start empty. */
+/** Lists those of the named sets that have volume data on the host. */
 export async function listSetsWithVolume(
   q: Queryable,
   hostId: string,
@@ -139,7 +138,7 @@ export async function listSetsWithVolume(
   return rows.map(({ id }) => id);
 }
 
-/** Bytes of everything in a host's trash. */
+/** Sums the bytes of the trashed volumes of a host. */
 export async function sumTrash(q: Queryable, hostId: string): Promise<number> {
   const rows = await queryRows<{ bytes: number }>(
     q,
@@ -148,7 +147,7 @@ export async function sumTrash(q: Queryable, hostId: string): Promise<number> {
   return rows[0]?.bytes ?? 0;
 }
 
-/** Sets which volume a pending set is to have. */
+/** Stores which volume a pending set restores. */
 export async function updateRestoreVolume(
   q: Queryable,
   setId: string,
@@ -163,7 +162,7 @@ export interface VolumeFilter {
   state: VolumeState | undefined;
 }
 
-/** As it is read: with the tenant's id, which the API does not show. */
+/** A volume with the id of its tenant, which the API does not show. */
 export type VolumeRow = Volume & { tenantId: string };
 
 /** Lists volumes in the order of their ids, after `afterId`. */
