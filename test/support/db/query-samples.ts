@@ -518,6 +518,7 @@ const sets: Samples = {
   insertPendingSets: (q) => [writeSets.insertPendingSets(q, { ids, serviceId: "svc", ...newSets })],
   countLiveSets: (q) => [writeSets.countLiveSets(q, "svc")],
   lockHosts: (q) => [writeSets.lockHosts(q, ids)],
+  lockFreeHosts: (q) => [writeSets.lockFreeHosts(q, ids)],
   updatePendingPriority: (q) => [writeSets.updatePendingPriority(q, "svc", 1)],
   countHostSets: (q) => [writeSets.countHostSets(q, "host")],
   markSetsDeleted: (q) => [writeSets.markSetsDeleted(q, ids, ids)],
