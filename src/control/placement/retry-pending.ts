@@ -6,7 +6,11 @@ import {
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 
 const SERVICES_PER_ROUND_MAX = 200;
-const WAITING_SETS_MAX = 20_000;
+/**
+ * Sets that one gain of capacity makes due, in the transaction of its cause. Each is an update in
+ * two indexes. Their backoff retries the others within half a minute.
+ */
+const WAITING_SETS_MAX = 5_000;
 
 /**
  * Plans sets that wait for their retry now, because there is or may be new capacity.
@@ -20,7 +24,7 @@ export async function retryPending(
   cause: string,
   setsMax = WAITING_SETS_MAX,
 ): Promise<void> {
-  if (!(await retryPendingSets(tx, setsMax))) return;
+  if (!(await retryPendingSets(tx, Math.min(setsMax, WAITING_SETS_MAX)))) return;
   tx.enqueue({
     name: "place-sets",
     jobId: `place:${subject}:at${Date.now()}`,
