@@ -41,6 +41,7 @@ describe("the language rules", () => {
     ["denied-word", "examples/a.yaml", "kind: Service\nreplicas: 2 # the sets that are kept"],
     ["fragment", "src/lib/a.ts", "/** Of its volume. */"],
     ["fragment", "src/lib/a.ts", "/** Reads a set. The same for all of the sets of one host. */"],
+    ["title-fragment", "test/unit/a.test.ts", 'it("that is over does not begin again", () => {});'],
     ["comment-columns", "src/lib/a.ts", `${" ".repeat(85)}// a comment of code`],
     ["comment-columns", "test/unit/a.ts", `/**\n * ${"word ".repeat(20)}.\n */`],
     ["table-cell", "docs/a.md", `| ${"constructions ".repeat(8)} |`],

@@ -5,8 +5,8 @@ import type { PostgresJsDatabase } from "drizzle-orm/postgres-js";
 const ROWS_PER_BATCH = 10_000;
 
 /**
- * A row that pg_restore wrote has the transaction id of its former server. No transaction that the
- * snapshot of a statement shows is at or above its xmax, so such a row is exact to find.
+ * A row that pg_restore wrote has the transaction id of its previous server. No transaction that
+ * the snapshot of a statement shows is at or above its xmax, so such a row is exact to find.
  */
 const isOfFormerServer = (xid: SQL) => sql`${xid} >= pg_snapshot_xmax(pg_current_snapshot())`;
 

@@ -117,7 +117,10 @@ async function startApi(
   return target;
 }
 
-/** Returns the body of each service by its name. Their sets stay pending, as no job worker runs. */
+/**
+ * Returns the body of each service by its name. Their sets stay pending, because no job worker
+ * runs.
+ */
 async function createServices(
   { port }: Target,
   stops: (() => Promise<unknown>)[],

@@ -83,7 +83,7 @@ export async function startBerthHost(): Promise<BerthHost> {
       BERTH_API_URL: apiUrl,
       BERTH_ENROLL_TOKEN: enroll.secret,
       BERTH_AGENT_DATA_DIR: directory,
-      // The agent purges the trash of a benchmark at once.
+      // The agent purges the trash of a benchmark immediately.
       BERTH_VOLUME_RETENTION_HOURS: "0",
     });
     const hostId = await waitUntil("the host is ready", async () => {

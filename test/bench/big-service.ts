@@ -158,8 +158,8 @@ async function measureChange(
   await cluster.apiLoopLagMs();
   const cpuBefore = cluster.cpuSeconds();
   const startedAtMs = performance.now();
-  // The probes end also after an error. Otherwise they would fail when the cluster stops, and
-  // their errors would hide it.
+  // The probes end even after an error. Otherwise they would fail when the cluster stops, and their
+  // errors would hide it.
   const tookMs = await Promise.race([change(), creating])
     .then(() => Math.round(performance.now() - startedAtMs))
     .finally(async () => {

@@ -8,10 +8,10 @@ import { startPostgres } from "../support/servers/postgres-server.ts";
  * Compares Berth's connection pool with the pool of the driver, on one Postgres, side by side.
  *
  * - `readAfter…Us`: the mean time of one read by key, in sequence, after so many statements. All
- * connections are open, and all but one are idle. This is the process that issue 747 of
- * porsager/postgres describes.
- * - `parallelPerSecond`: reads per second when 64 callers read at once.
- * - `transactionUs`: the mean time of a transaction of one update. Four callers run at once.
+ *   connections are open, and all but one are idle. This is the process that issue 747 of
+ *   porsager/postgres describes.
+ * - `parallelPerSecond`: reads per second when 64 callers read concurrently.
+ * - `transactionUs`: the mean time of a transaction of one update. Four callers run concurrently.
  */
 
 const CONNECTIONS = 8;

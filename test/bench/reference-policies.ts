@@ -1,5 +1,5 @@
 /**
- * The policies that packing is measured beside, as their projects publish them, over hosts as plain
+ * The published policies of other projects, with which packing is compared, over hosts as plain
  * arrays. Each scores a host for an ask; the highest score wins, ties go to the lowest host. All
  * see every host.
  */

@@ -7,7 +7,7 @@ import type { LocalSetSpec } from "../../src/agent/ports/set-port.ts";
 import { setTemplateInput } from "../../src/contracts/api/set-template.ts";
 import { newId } from "../../src/lib/ids.ts";
 
-/** The template that is measured: one business container that starts at once and stops at once. */
+/** The template that is measured: one business container that starts and stops immediately. */
 export function benchTemplate(image: string): Record<string, unknown> {
   return {
     cpu: 0.5,
@@ -30,8 +30,8 @@ export function benchTemplate(image: string): Record<string, unknown> {
 
 /**
  * The peer: the same two containers for each set, with the same options, directly through the
- * Docker API. Each call of a set waits for the answer of the previous one, and all sets run at
- * once. Resolves with the milliseconds until the last answer.
+ * Docker API. Each call of a set waits for the answer of the previous one, and all sets run
+ * concurrently. Resolves with the milliseconds until the last answer.
  */
 export async function runStraight(
   docker: Docker,

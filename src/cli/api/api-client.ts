@@ -24,7 +24,7 @@ export interface RequestOptions {
 }
 
 interface OpenOptions extends RequestOptions {
-  /** Sends the request once, also after a 503. For requests that the API holds for seconds. */
+  /** Sends the request once, even after a 503. For requests that the API holds for seconds. */
   isTriedOnce?: boolean;
   accept?: string;
   headers?: Record<string, string>;

@@ -23,7 +23,7 @@ export type FetchFunction = (url: string, init: FetchInit) => Promise<HttpRespon
  * Sends a request over node:http. The global `fetch` needs 0.2 s of CPU time for its first request.
  * It also ends a body after five minutes without data, and streams of logs and events pause longer.
  *
- * Rejects with the signal's reason once it aborts, also while the caller reads the body. It follows
+ * Rejects with the signal's reason once it aborts, even while the caller reads the body. It follows
  * no redirects, so a token goes only to the URL's origin.
  */
 export const httpFetch: FetchFunction = async (url, { method, headers, body, signal }) => {

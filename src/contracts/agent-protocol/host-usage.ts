@@ -12,7 +12,7 @@ export const hostUsageSchema = z.strictObject({
   trashedVolumeBytes: z.number().int().nonnegative().default(0),
   /** A fault of the host's volumes. The rest of the report is valid all the same. */
   volumeReason: reasonSchema.nullable().default(null),
-  /** The layers of all images and of all containers on Docker's disk. Null: unknown. */
+  /** The layers of all images and of all containers on Docker's disk. Null if unknown. */
   disk: z
     .strictObject({
       imageBytes: z.number().int().nonnegative(),

@@ -33,16 +33,16 @@ export const syncBody = z
     waitMs: z.number().int().min(0).max(SYNC_WAIT_MS_MAX),
     observed: z.array(observedSetSchema).max(SETS_PER_HOST_MAX),
     docker: z.strictObject({ state: z.enum(dockerStates), detail: z.string().max(500) }).nullable(),
-    /** Null: not measured. */
+    /** Null if not measured. */
     usage: hostUsageSchema.nullable(),
     /**
-     * All volumes of the host. Null: unchanged since the last report. Fields of newer agents are
+     * All volumes of the host. Null if unchanged since the last report. Fields of newer agents are
      * ignored.
      */
     volumes: lenientList(reportedVolumeSchema.strip(), VOLUMES_PER_HOST_MAX)
       .nullable()
       .default(null),
-    /** The references of all images in the daemon. Null: unchanged since the last report. */
+    /** The references of all images in the daemon. Null if unchanged since the last report. */
     images: lenientArray(imageReferenceSchema, IMAGES_PER_HOST_MAX).nullable(),
   })
   .meta({ id: "Sync" });

@@ -186,7 +186,7 @@ export const eventTexts = {
   "volume-lost": (facts: { cause: "host-deleted" | "missing" }) =>
     facts.cause === "host-deleted"
       ? "The volume is lost: its host was deleted."
-      : "The volume is lost: its host does not report it any more.",
+      : "The volume is lost: its host no longer reports it.",
 
   "host-enrolled": (facts: { host: string; pool: string }) =>
     `Host ${facts.host} enrolled in pool ${facts.pool}.`,

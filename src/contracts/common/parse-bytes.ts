@@ -14,7 +14,9 @@ const unitBytes: Record<string, number> = {
 /** The largest amount that Berth accepts. Sums over a fleet stay below 2^53. */
 export const BYTES_MAX = 2 ** 45;
 
-/** The bytes of "512Mi", "1.5Gi" or a plain number. Undefined: not a size, or out of range. */
+/**
+ * The bytes of "512Mi", "1.5Gi" or a plain number. Undefined if it is not a size or out of range.
+ */
 export function parseBytes(text: string | number): number | undefined {
   const match = /^(\d{1,15}(?:\.\d{1,6})?)(Ki|Mi|Gi|Ti|k|M|G|T)?$/.exec(String(text));
   if (!match) return undefined;

@@ -43,7 +43,7 @@ export const pageQuery = z.object({
   limit: z.coerce.number().int().min(1).max(PAGE_LIMIT_MAX).default(100),
 });
 
-/** One page: its items, and the cursor of the next page. Null: this is the last page. */
+/** One page: its items, and the cursor of the next page. Null on the last page. */
 export function pageOf<T extends z.ZodType>(item: T) {
   return z.strictObject({ items: z.array(item), nextCursor: z.string().nullable() });
 }

@@ -137,7 +137,7 @@ describe("a message of Zabbix", () => {
     ]);
   });
 
-  it("with the value 0 resolves the problem, and another value is not valid", () => {
+  it("resolves the problem if its value is 0; another value is not valid", () => {
     const recovery = zabbixDelivery.parse({ ...body, value: 0 });
     expect(parseZabbixDelivery(recovery).alerts[0]?.status).toBe("resolved");
     expect(zabbixDelivery.safeParse({ ...body, value: "{EVENT.VALUE}" }).success).toBe(false);

@@ -65,7 +65,7 @@ export function createMetrics({
   });
   const heldHosts = new Gauge({
     name: "berth_replacement_held_hosts",
-    help: "Down hosts whose sets are not replaced because too many hosts went down at once. Alert above 0.",
+    help: "Down hosts whose sets are not replaced because too many hosts went down together. Alert above 0.",
     registers,
   });
   return {

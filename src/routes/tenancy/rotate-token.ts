@@ -20,7 +20,7 @@ export const rotateTokenRoute = createRoute({
   tags: ["access"],
   summary: "Replace a token with a new one",
   description:
-    "Both tokens are valid during the overlap. The new token has the name, role, tenant and lifetime of the former one. A token is rotated once: a second rotation is a state-conflict that names the successor.",
+    "Both tokens are valid during the overlap. The new token has the name, role, tenant and lifetime of the previous one. A token is rotated once: a second rotation is a state-conflict that names the successor.",
   security: admins,
   request: {
     params: z.object({ tokenId: idSchema("tok") }),

@@ -24,7 +24,7 @@ const admit = (fleet: Fleet, ...requests: PlacementRequest[]) => [
 ];
 
 describe("a host admits a set", () => {
-  it("that all rules permit, whatever its capacity", () => {
+  it("admits a set that all rules permit, whatever its capacity", () => {
     expect(admit(fleetOf(), requestOf("1", { resources: amounts(1_000) }))).toEqual(["1"]);
   });
 

@@ -16,8 +16,8 @@ import {
 } from "../../support/fleet/fleet-context.ts";
 
 /**
- * A database after pg_restore on a new server. Its rows have transaction ids of the former server,
- * which are far above those of the new one.
+ * A database after pg_restore on a new server. Its rows have transaction ids of the previous
+ * server, which are far above those of the new one.
  */
 
 let fleet: FleetContext;

@@ -126,7 +126,7 @@ export const deniedWords: readonly DeniedWord[] = [
   },
   {
     pattern: word(
-      "behaviours?|catalogues?|cancelled|cancelling|neighbours?|colours?|favours?|honours?|(?:authori|initiali|normali|recogni|organi|seriali|stabili|optimi|summari|minimi|maximi|prioriti|synchroni)s(?:e|es|ed|ing|ation)",
+      "behaviours?|catalogues?|cancelled|cancelling|signalled|signalling|labelled|neighbours?|colours?|favours?|honours?|(?:authori|initiali|normali|recogni|organi|seriali|stabili|optimi|summari|minimi|maximi|prioriti|synchroni)s(?:e|es|ed|ing|ation)",
     ),
     better: "the American spelling (behavior, authorize)",
     sample: "The behaviour of a set.",

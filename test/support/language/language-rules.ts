@@ -14,6 +14,10 @@ const COMMENT_COLUMNS_MAX = 100;
 /** A cell of this length still fits on one line of a rendered page. */
 const CELL_CHARACTERS_MAX = 100;
 
+/** The beginning of a title that continues the sentence of its group. */
+const titleFragment =
+  /^(?:that|whose|which|of|with|without|and|though|although|alone|absent|followed) /;
+
 interface TextFile {
   path: string;
   text: string;
@@ -72,6 +76,11 @@ export const languageRules: readonly LanguageRule[] = [
       (/^(?:Of|By|Nor|So few|Likewise|Ditto)\b/.test(sentence) && countWords(sentence) <= 6);
     return isFragment ? `write a whole sentence: ${excerpt(sentence)}` : undefined;
   }),
+  eachSentence("title-fragment", (sentence, { kind }) =>
+    kind === "title" && titleFragment.test(sentence)
+      ? `begin the title with its subject or verb: ${excerpt(sentence)}`
+      : undefined,
+  ),
   {
     name: "comment-columns",
     check: ({ path, text }) => (path.endsWith(".ts") ? findLongComments(text) : []),

@@ -198,9 +198,9 @@ const afterFailureText = renderReasonText("no-host-fits", { explanation: "%s", l
  * Stores why no host takes these sets (I5), and when they are retried. The reason of a set that
  * failed to start includes the failure, which its owner can correct.
  *
- * A set is news if the codes of its reasons have changed. A changed number of hosts is not news, as
- * it changes with each host that comes or goes. News is one event per service, with the number of
- * sets. It locks the sets: the caller has locked hosts before.
+ * A set is news if the codes of its reasons have changed. A changed number of hosts is not news,
+ * because it changes with each host that comes or goes. News is one event per service, with the
+ * number of sets. It locks the sets: the caller has locked hosts before.
  */
 export async function recordRejections(
   q: Queryable,
