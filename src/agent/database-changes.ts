@@ -8,7 +8,7 @@ const REPEAT_SPREAD_MS = 60_000;
 
 /**
  * Notices when another database server answers the syncs. After a failover or a restore it may lack
- * reports that the former server has confirmed, so the agent repeats all of them once. While two
+ * reports that the previous server has confirmed, so the agent repeats all of them once. While two
  * servers answer in turn, the agent repeats them at most once in 60 s.
  */
 export class DatabaseChanges {

@@ -62,7 +62,7 @@ export const syncResultSchema = z
     purgeVolumes: z.array(idSchema("vol")).max(PURGES_PER_SYNC_MAX).default([]),
     leaseSeconds: z.number().int(),
     /**
-     * The database server that answers. Another one may lack reports that the former one has
+     * The database server that answers. Another one may lack reports that the previous one has
      * confirmed, so the agent repeats them all.
      */
     databaseEpoch: z.string().max(64).optional(),

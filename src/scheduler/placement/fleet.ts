@@ -110,7 +110,7 @@ interface Claims {
 /** @param countOnHost counts a claim as a set of its host, or stops counting it */
 function createClaims(countOnHost: (hostId: string, change: 1 | -1) => void): Claims {
   const claims = new Map<string, PlacedSet>();
-  /** Undefined: the claims have changed. */
+  /** Undefined if the claims have changed. */
   let hosts: ReadonlyMap<string, readonly string[]> | undefined;
 
   function remove(setIds: Iterable<string>): void {

@@ -113,6 +113,33 @@ export const deniedWords: readonly DeniedWord[] = [
     sample: "A person restarts the set.",
   },
   { pattern: word("made"), better: "created, built", sample: "The container was made." },
+  {
+    pattern: word("any more|for ?ever"),
+    better: "no longer, indefinitely",
+    sample: "The set does not exist any more.",
+  },
+  {
+    pattern: word("at once"),
+    better: "immediately, concurrently, together",
+    sample: "The stop ends it at once.",
+  },
+  { pattern: word("former"), better: "previous", sample: "The former token expires." },
+  {
+    pattern: word("also (?:if|when|while|after|during|for)"),
+    better: "even if, including",
+    sample: "The run ends also if it fails.",
+  },
+  {
+    pattern:
+      /, as (?:it|its|they|their|no|nothing|all|some|only)\b(?! (?:does|do|did|is|are|would)\b)/i,
+    better: "because, or two sentences",
+    sample: "The row is locked, as its owner changes it.",
+  },
+  {
+    pattern: /^(?:Undefined|Null|True|False): /,
+    better: "Returns undefined if, Null if",
+    sample: "Undefined: the host is unknown.",
+  },
   { pattern: word("kept"), better: "retained, cached, stored", sample: "The answer is kept." },
   {
     pattern: word("given for lost|for ever and ever|a round trip less|is as bad"),
