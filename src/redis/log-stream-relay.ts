@@ -109,11 +109,11 @@ export class RedisStreamRelay implements StreamRelay {
 
   async *read(streamId: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     const renewing = setInterval(() => void this.#renew(streamId), READER_RENEW_MS);
-    const endsAtMs = Date.now() + STREAM_TTL_MS;
-    let firstDueAtMs = Date.now() + FIRST_CHUNK_TIMEOUT_MS;
+    const endsAtMs = performance.now() + STREAM_TTL_MS;
+    let firstDueAtMs = performance.now() + FIRST_CHUNK_TIMEOUT_MS;
     let pollMs = POLL_MS_MIN;
     try {
-      while (!signal.aborted && Date.now() < endsAtMs) {
+      while (!signal.aborted && performance.now() < endsAtMs) {
         const frames = await orUnavailable(() =>
           this.#redis.lpopBuffer(this.#chunksKey(streamId), CHUNKS_PER_READ_MAX),
         );
@@ -128,7 +128,7 @@ export class RedisStreamRelay implements StreamRelay {
           pollMs = POLL_MS_MIN;
           continue;
         }
-        if (Date.now() > firstDueAtMs) throw silentAgent();
+        if (performance.now() > firstDueAtMs) throw silentAgent();
         await pause(pollMs, signal);
         pollMs = Math.min(POLL_MS_MAX, pollMs * 1.5);
       }
@@ -151,7 +151,7 @@ export class RedisStreamRelay implements StreamRelay {
   }
 
   async #push(streamId: string, frame: Buffer): Promise<void> {
-    const startedAtMs = Date.now();
+    const startedAtMs = performance.now();
     let pollMs = POLL_MS_MIN;
     for (;;) {
       const taken = await orUnavailable(() =>
@@ -166,7 +166,8 @@ export class RedisStreamRelay implements StreamRelay {
         ),
       );
       if (taken === 1) return;
-      if (taken === -1 || Date.now() - startedAtMs > FULL_TIMEOUT_MS) throw notFound("stream");
+      if (taken === -1 || performance.now() - startedAtMs > FULL_TIMEOUT_MS)
+        throw notFound("stream");
       await pause(pollMs);
       pollMs = Math.min(POLL_MS_MAX, pollMs * 1.5);
     }

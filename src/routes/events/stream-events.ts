@@ -54,7 +54,7 @@ export async function streamEvents(
   // The first message has an id even without an event, so that an early disconnect loses no event.
   let ahead: string | undefined =
     `retry: 1000\nid: ${after ?? cursor}\n\n` + first.events.map(toMessage).join("");
-  let lastSentAt = Date.now();
+  let lastSentAtMs = performance.now();
 
   /** A stream that the pool rejects reads again after the next wait. */
   const readUnlessShed = async (from: string): Promise<EventsAfter> => {
@@ -75,7 +75,8 @@ export async function streamEvents(
         const read = await readUnlessShed(cursor);
         cursor = read.cursor;
         if (read.events.length > 0) return read.events.map(toMessage).join("");
-        if (Date.now() - lastSentAt >= limits.heartbeatMs) return `: heartbeat\nid: ${cursor}\n\n`;
+        if (performance.now() - lastSentAtMs >= limits.heartbeatMs)
+          return `: heartbeat\nid: ${cursor}\n\n`;
         if (read.isBehind) continue;
         await woken;
       } finally {
@@ -94,7 +95,7 @@ export async function streamEvents(
         controller.close();
         return;
       }
-      lastSentAt = Date.now();
+      lastSentAtMs = performance.now();
       controller.enqueue(encoder.encode(text));
     },
     cancel: () => closing.abort(),

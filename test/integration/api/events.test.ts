@@ -1,5 +1,5 @@
 import postgres from "postgres";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { readEventsAfter } from "../../../src/control/events/stream-events.ts";
 import {
   readEventStreamLag,
@@ -146,6 +146,21 @@ it("sends heartbeats on an idle stream, and ends it after its lifetime", async (
   const text = await new Response(stream).text();
   expect(text).toContain(": heartbeat\n");
   expect(text).not.toContain("data:");
+});
+
+it("I16: sends heartbeats on an idle stream after the wall clock was set back", async () => {
+  const limits = { lifetimeMs: 2_500, heartbeatMs: 500 };
+  const never = new AbortController().signal;
+  const filter = { service: "no-such-service" };
+  const tail = new EventTail(test.ctx);
+  const stream = await streamEvents(test.ctx, tail, null, filter, undefined, never, limits);
+  const now = Date.now;
+  const wallClock = vi.spyOn(Date, "now").mockImplementation(() => now() - 3_600_000);
+  try {
+    expect(await new Response(stream).text()).toContain(": heartbeat\n");
+  } finally {
+    wallClock.mockRestore();
+  }
 });
 
 it("lists events from the newest to the oldest", async () => {

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Redis } from "ioredis";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { openProducerRedis, openSubscriberRedis } from "../../../src/redis/redis-connection.ts";
 import { RedisSignals } from "../../../src/redis/signals.ts";
 import { RedisStreamRelay } from "../../../src/redis/log-stream-relay.ts";
@@ -53,6 +53,8 @@ async function openSubscribed(url: string, prefix: string): Promise<Adapters> {
   await waitUntil("the producer is connected", () => adapters.producer.status === "ready");
   return adapters;
 }
+
+afterEach(() => void vi.restoreAllMocks());
 
 describe("over Redis", () => {
   let redis: TestRedis;
@@ -140,6 +142,34 @@ describe("over Redis", () => {
       stopping.abort();
       await reading;
       expect(outcome).toBe("still reading");
+    });
+
+    it("I16: a step of the wall clock does not end a reader's wait for its agent", async () => {
+      const request = requestOf();
+      await one.streams.request("host_clock", request);
+      const reader = one.streams.read(request.streamId, AbortSignal.timeout(20_000));
+      const reading = reader.next();
+      reading.catch(() => undefined); // expected below
+      stepWallClock(7_200_000);
+      await delay(500);
+      await other.streams.append(request.streamId, Buffer.from("first"));
+      expect(Buffer.from((await reading).value ?? []).toString()).toBe("first");
+      await reader.return(undefined);
+    });
+
+    it("I16: a step of the wall clock does not end a writer's wait for its reader", async () => {
+      const request = requestOf();
+      await one.streams.request("host_clock", request);
+      for (let count = 0; count < 64; count++)
+        await other.streams.append(request.streamId, new Uint8Array(1));
+      const writing = other.streams.append(request.streamId, new Uint8Array(1));
+      writing.catch(() => undefined); // expected below
+      stepWallClock(7_200_000);
+      await delay(500);
+      const reader = one.streams.read(request.streamId, AbortSignal.timeout(20_000));
+      await reader.next();
+      await expect(writing).resolves.toBeUndefined();
+      await reader.return(undefined);
     });
 
     it("a host gets no more requests than its limit", async () => {
@@ -230,6 +260,12 @@ function requestOf() {
     follow: true,
     tail: 0,
   };
+}
+
+/** Changes the wall clock of this process until the test ends. */
+function stepWallClock(stepMs: number): void {
+  const now = Date.now;
+  vi.spyOn(Date, "now").mockImplementation(() => now() + stepMs);
 }
 
 async function timed(work: () => Promise<unknown>): Promise<number> {
