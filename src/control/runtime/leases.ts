@@ -3,6 +3,7 @@ import {
   releaseSweepLease,
   renewSweepLease,
 } from "../../db/queries/runtime/leases.ts";
+import { newId } from "../../lib/ids.ts";
 import type { ControlContext } from "./context.ts";
 
 /** An exclusive right among all processes, for a limited time. */
@@ -19,15 +20,10 @@ export async function claimLease(
   name: string,
   leaseMs: number,
 ): Promise<Lease | undefined> {
-  const claimed = await claimSweepLease(db, name, leaseMs);
-  if (claimed === undefined) return undefined;
-  let expiry = claimed;
+  const holder = newId("lease");
+  if (!(await claimSweepLease(db, name, holder, leaseMs))) return undefined;
   return {
-    async renew() {
-      const renewed = await renewSweepLease(db, name, expiry, leaseMs);
-      expiry = renewed ?? expiry;
-      return renewed !== undefined;
-    },
-    release: () => releaseSweepLease(db, name, expiry),
+    renew: () => renewSweepLease(db, name, holder, leaseMs),
+    release: () => releaseSweepLease(db, name, holder),
   };
 }

@@ -32,12 +32,14 @@ export const outbox = pgTable(
 );
 
 /**
- * Leases among all job workers, by name. A lease expires at `next_at`: a job worker that advances
- * it holds the lease until that time. Older releases have one lease per sweep.
+ * Leases among all job workers, by name. A lease expires at `next_at`. Older releases have one
+ * lease per sweep.
  */
 export const sweepTurns = pgTable("sweep_turns", {
   name: text("name").primaryKey(),
   nextAt: timestamptz("next_at").notNull(),
+  /** Identifies the claim. Null after a release. Older releases leave it unchanged. */
+  holder: text("holder"),
 });
 
 /** Responses to requests with an Idempotency-Key. Retention deletes them after a day. */

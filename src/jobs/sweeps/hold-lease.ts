@@ -20,45 +20,57 @@ export interface HoldOptions {
 const RENEWALS_PER_LEASE = 3;
 
 /**
- * Renews a lease, so that no two processes work under it at the same time. The signal aborts in
- * these cases:
+ * Renews a lease, so that no two processes work under it at the same time. The signal aborts
+ * immediately in these cases:
  *
  * - The process stops.
  * - Another process has claimed the lease.
  * - Postgres has not answered during a whole lease.
+ *
+ * A renewal does not wait for the answer of the previous one, which may be lost. A lease has at
+ * most three renewals without an answer.
  */
 export function holdLease(lease: Lease, options: HoldOptions): HeldLease {
   const { leaseMs, stopping, log } = options;
   const controller = new AbortController();
   let validUntilMs = options.claimedAtMs + leaseMs;
-  let isRenewing = false;
+  let isStopped = false;
+  const stop = (): void => {
+    isStopped = true;
+    clearInterval(renewing);
+    clearTimeout(expiring);
+    stopping.removeEventListener("abort", abort);
+  };
   const abort = (): void => {
-    clearInterval(timer);
+    stop();
     controller.abort();
   };
+  const lose = (): void => {
+    if (isStopped) return;
+    log.warn({}, "lost the lease of the sweeps; stopping them");
+    abort();
+  };
+  const startExpiry = () => setTimeout(lose, validUntilMs - performance.now());
   const renew = async (): Promise<void> => {
-    const nowMs = performance.now();
-    validUntilMs = (await lease.renew()) ? nowMs + leaseMs : 0;
+    const sentAtMs = performance.now();
+    const isRenewed = await lease.renew();
+    if (isStopped) return;
+    if (!isRenewed) {
+      lose();
+      return;
+    }
+    validUntilMs = Math.max(validUntilMs, sentAtMs + leaseMs);
+    clearTimeout(expiring);
+    expiring = startExpiry();
   };
   const tick = (): void => {
-    if (performance.now() >= validUntilMs) {
-      log.warn({}, "lost the lease of the sweeps; stopping them");
-      abort();
-    } else if (!isRenewing) {
-      isRenewing = true;
-      void renew()
-        .catch((error: unknown) => log.warn({ err: error }, "cannot renew the lease of the sweeps"))
-        .finally(() => (isRenewing = false));
-    }
+    void renew().catch((error: unknown) => {
+      if (!isStopped) log.warn({ err: error }, "cannot renew the lease of the sweeps");
+    });
   };
-  const timer = setInterval(tick, leaseMs / RENEWALS_PER_LEASE);
+  let expiring = startExpiry();
+  const renewing = setInterval(tick, leaseMs / RENEWALS_PER_LEASE);
   stopping.addEventListener("abort", abort, { once: true });
   if (stopping.aborted) abort();
-  return {
-    signal: controller.signal,
-    stop: () => {
-      clearInterval(timer);
-      stopping.removeEventListener("abort", abort);
-    },
-  };
+  return { signal: controller.signal, stop };
 }

@@ -93,11 +93,32 @@ describe("the lease of the sweeps", () => {
     expect(await dead?.renew()).toBe(false);
   });
 
+  it("a renewal whose answer is lost does not give the lease up", async () => {
+    const lease = await claimTestLease(60_000);
+    // Such a renewal changes the row, and the process does not learn the new expiry.
+    await sql`update sweep_turns set next_at = now() + interval '90 seconds' where name = 'test'`;
+    expect(await lease?.renew()).toBe(true);
+    expect(await claimTestLease(60_000)).toBeUndefined();
+    await sql`update sweep_turns set next_at = now() + interval '90 seconds' where name = 'test'`;
+    await lease?.release();
+    expect(await claimTestLease(60_000)).toBeDefined();
+  });
+
+  it("a holder whose lease another process has claimed neither renews nor releases it", async () => {
+    const former = await claimTestLease(1);
+    await delay(10);
+    const current = await claimTestLease(60_000);
+    expect(await former?.renew()).toBe(false);
+    await former?.release();
+    expect(await claimTestLease(60_000)).toBeUndefined();
+    expect(await current?.renew()).toBe(true);
+  });
+
   it("a run stops before its next item when another process has claimed the lease", async () => {
     let isStopped = false;
     startWorker({
       run: async (signal) => {
-        await sql`update sweep_turns set next_at = now() + interval '1 minute' where name = 'test'`;
+        await sql`update sweep_turns set next_at = now() + interval '1 minute', holder = 'other' where name = 'test'`;
         await waitUntil("the signal aborts", () => signal.aborted, { deadlineMs: 30_000 });
         isStopped = true;
       },

@@ -422,9 +422,9 @@ const runtime: Samples = {
   deleteParkedOutbox: (q) => [outbox.deleteParkedOutbox(q, ["place-sets"], 1, 1)],
   readOutboxState: (q) => [outbox.readOutboxState(q)],
   pingDatabase: (q) => [ping.pingDatabase(q)],
-  claimSweepLease: (q) => [leases.claimSweepLease(q, "sweep", 1)],
-  renewSweepLease: (q) => [leases.renewSweepLease(q, "sweep", "2026-01-01", 1)],
-  releaseSweepLease: (q) => [leases.releaseSweepLease(q, "sweep", "2026-01-01")],
+  claimSweepLease: (q) => [leases.claimSweepLease(q, "sweep", "lease", 1)],
+  renewSweepLease: (q) => [leases.renewSweepLease(q, "sweep", "lease", 1)],
+  releaseSweepLease: (q) => [leases.releaseSweepLease(q, "sweep", "lease")],
 };
 
 const services: Samples = {

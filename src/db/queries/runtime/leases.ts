@@ -4,55 +4,55 @@ import { asyncCommit, runWrite } from "./query.ts";
 
 /**
  * Claims a lease for `leaseMs`, by the clock of Postgres. A holder that dies keeps it for that
- * time. Returns the expiry, which identifies the claim, or undefined while another process holds
- * the lease.
+ * time. Returns false while another holder has it.
+ * @param holder identifies the claim, and is unique
  */
 export async function claimSweepLease(
   q: Queryable,
   name: string,
+  holder: string,
   leaseMs: number,
-): Promise<string | undefined> {
+): Promise<boolean> {
   const expiry = sql`now() + ${interval(leaseMs)}`;
-  const rows = await runWrite<{ expiry: string }>(
+  const rows = await runWrite<{ name: string }>(
     q,
     sql`with claimed as (
-          update sweep_turns set next_at = ${expiry} where name = ${name} and next_at <= now()
-          returning next_at
+          update sweep_turns set next_at = ${expiry}, holder = ${holder} where name = ${name} and next_at <= now()
+          returning name
         ), added as (
-          insert into sweep_turns (name, next_at)
-          select ${name}, ${expiry} where not exists (select 1 from sweep_turns where name = ${name})
-          on conflict (name) do nothing returning next_at
+          insert into sweep_turns (name, next_at, holder)
+          select ${name}, ${expiry}, ${holder} where not exists (select 1 from sweep_turns where name = ${name})
+          on conflict (name) do nothing returning name
         )
-        select next_at::text as expiry from claimed union all select next_at::text from added`,
+        select name from claimed union all select name from added`,
   );
-  return rows[0]?.expiry;
+  return rows.length === 1;
 }
 
 /**
- * Renews a claim for `leaseMs` from now. Returns the new expiry, or undefined when the claim has
- * expired and another process has claimed the lease.
+ * Renews a claim for `leaseMs` from now. Returns false when the claim has expired and another
+ * holder has claimed the lease. A repeated renewal after a lost answer succeeds.
  */
 export async function renewSweepLease(
   q: Queryable,
   name: string,
-  expiry: string,
+  holder: string,
   leaseMs: number,
-): Promise<string | undefined> {
-  const rows = await runWrite<{ expiry: string }>(
+): Promise<boolean> {
+  const rows = await runWrite<{ name: string }>(
     q,
     sql`update sweep_turns set next_at = now() + ${interval(leaseMs)}
-        where name = ${name} and next_at = ${expiry}::timestamptz and ${asyncCommit}
-        returning next_at::text as expiry`,
+        where name = ${name} and holder = ${holder} and ${asyncCommit} returning name`,
   );
-  return rows[0]?.expiry;
+  return rows.length === 1;
 }
 
 /** Releases a claim. Another process may claim the lease immediately. */
-export async function releaseSweepLease(q: Queryable, name: string, expiry: string): Promise<void> {
+export async function releaseSweepLease(q: Queryable, name: string, holder: string): Promise<void> {
   await runWrite(
     q,
-    sql`update sweep_turns set next_at = now()
-        where name = ${name} and next_at = ${expiry}::timestamptz and ${asyncCommit}`,
+    sql`update sweep_turns set next_at = now(), holder = null
+        where name = ${name} and holder = ${holder} and ${asyncCommit}`,
   );
 }
 
