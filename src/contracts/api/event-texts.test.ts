@@ -71,7 +71,10 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
   "host-ready": [nothing],
   "host-unhealthy": [silent, { reason: "Docker does not respond." }],
   "host-lost": [{ host }],
-  "host-ahead": [{ acceptedGeneration: 12, databaseGeneration: 9 }],
+  "host-ahead": [
+    { acceptedGeneration: 12, databaseGeneration: 9 },
+    { acceptedGeneration: 9_000_000, databaseGeneration: 9, isRefused: true },
+  ],
   "host-cordoned": [{ host }],
   "host-uncordoned": [{ host }],
   "host-draining": [

@@ -41,6 +41,13 @@ interface Reported {
   reason: string | null;
 }
 
+interface HostAhead {
+  acceptedGeneration: number;
+  databaseGeneration: number;
+  /** The lead is too large for lost changes. Missing in events of older releases. */
+  isRefused?: boolean;
+}
+
 type HostDraining =
   | { cause: "request"; host: string }
   | { cause: "deadline-missed"; host: string; sets: number; isForced: boolean };
@@ -205,8 +212,12 @@ export const eventTexts = {
             : "Repeat the drain with `force` to ignore disruption budgets."
         }`,
   "host-deleted": (facts: { host: string }) => `Host ${facts.host} is deleted.`,
-  "host-ahead": (facts: { acceptedGeneration: number; databaseGeneration: number }) =>
-    `The agent has generation ${facts.acceptedGeneration}, but the database has ${facts.databaseGeneration}: the database lost changes. Berth resends all sets.`,
+  "host-ahead": (facts: HostAhead) =>
+    `The agent has generation ${facts.acceptedGeneration}, but the database has ${facts.databaseGeneration}: ${
+      facts.isRefused
+        ? "the agent's state is corrupt, and Berth refuses its reports. Stop the agent, set `acceptedGeneration` to 0 in its `host-agent.json`, and start it."
+        : "the database lost changes. Berth resends all sets."
+    }`,
   "replacement-held": (facts: { pool: string; hostsDown: number; hostsTotal: number }) =>
     `Replacement is paused: ${facts.hostsDown} of ${facts.hostsTotal} hosts of pool ${facts.pool} went down together. Bring the hosts back, or delete them.`,
 

@@ -11,12 +11,14 @@ import type { ReportedVolume } from "../../contracts/api/volumes.ts";
 import {
   DOCKER_UNREACHABLE,
   findHostLease,
+  GENERATION_LEAD_MAX,
   type HostLeaseRow,
   listDesiredSets,
   raiseHostGeneration,
   renewLease,
   renewLeaseAfterRejection,
   renewOnlyLease,
+  storeRefusedGeneration,
   tryUpdateHostUsage,
   updateHostImages,
   updateHostState,
@@ -85,7 +87,8 @@ export async function syncHost(
 
 /**
  * Raises the generation of a host whose agent has accepted a newer one: a failover to a replica
- * lost the last changes. Otherwise the agent would reject each answer as stale.
+ * lost the last changes. Otherwise the agent would reject each answer as stale. Throws
+ * invalid-request if the lead is too large for lost changes.
  */
 async function continueAfterAgent(
   ctx: ControlContext,
@@ -93,6 +96,8 @@ async function continueAfterAgent(
   { acceptedGeneration }: Sync,
 ): Promise<HostCaller> {
   const { hostId } = host;
+  if (acceptedGeneration - host.generation > GENERATION_LEAD_MAX)
+    throw await refuseGeneration(ctx, host, acceptedGeneration);
   const generation = await unitOfWork(ctx, async (tx) => {
     const raised = await raiseHostGeneration(tx, hostId, acceptedGeneration);
     if (raised !== undefined) {
@@ -107,6 +112,28 @@ async function continueAfterAgent(
     "the database lost changes that an agent had accepted",
   );
   return { ...host, generation };
+}
+
+/**
+ * Emits one event for the refused generation of a corrupt agent, however often the host repeats the
+ * sync. Without a fresh report the host gets no new sets. Its running sets stay.
+ */
+async function refuseGeneration(
+  ctx: ControlContext,
+  { hostId, generation }: HostCaller,
+  acceptedGeneration: number,
+): Promise<AppError> {
+  const data = { acceptedGeneration, databaseGeneration: generation, isRefused: true };
+  await unitOfWork(ctx, async (tx) => {
+    if (await storeRefusedGeneration(tx, hostId, acceptedGeneration))
+      tx.emit({ kind: "host-ahead", data, hostId });
+  });
+  const detail = "The accepted generation is far above that of the database.";
+  return new AppError("invalid-request", {
+    detail,
+    errors: [{ pointer: "/acceptedGeneration", detail }],
+    meta: { hostId, ...data },
+  });
 }
 
 /** Renews the lease of a host whose sync is rejected: even an invalid sync proves that it is up. */

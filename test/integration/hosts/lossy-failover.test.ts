@@ -54,6 +54,35 @@ test("the host continues after the changes that its agent accepted, even if a fa
   expect(events).toHaveLength(1);
 });
 
+test("a lead that no failover explains is refused with one event, and changes no generation", async () => {
+  const f = await createFleetContext();
+  fleet = f;
+  const hostId = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web"));
+  await f.placer.placeSets();
+  const before = await f.sync(hostId, { full: true });
+  const countEvents = async () =>
+    (await queryRows(f.ctx.db, sql`select 1 from events where kind = 'host-ahead'`)).length;
+  const corrupt = { acceptedGeneration: Number.MAX_SAFE_INTEGER };
+  for (let count = 0; count < 2; count++)
+    await expect(f.sync(hostId, corrupt)).rejects.toMatchObject({ code: "invalid-request" });
+  expect(await countEvents()).toBe(1);
+  const tooFar = { acceptedGeneration: before.hostGeneration + 1_000_001 };
+  await expect(f.sync(hostId, tooFar)).rejects.toMatchObject({ code: "invalid-request" });
+
+  // The operator resets the agent, which then gets the same generations as before.
+  const after = await f.sync(hostId, { acceptedGeneration: 0, full: true });
+  expect(after.hostGeneration).toBe(before.hostGeneration);
+  expect(after.sets).toEqual(before.sets);
+  // The next renewal of the lease stores the generation that the agent has accepted.
+  await f.ctx.db.execute(sql`update hosts set lease_expires_at = now() + interval '9 seconds'`);
+  await f.sync(hostId, { acceptedGeneration: after.hostGeneration });
+  await expect(f.sync(hostId, corrupt)).rejects.toMatchObject({ code: "invalid-request" });
+  expect(await countEvents()).toBe(2);
+  const far = { acceptedGeneration: before.hostGeneration + 1_000_000 };
+  expect((await f.sync(hostId, far)).hostGeneration).toBe(far.acceptedGeneration + 1);
+});
+
 test("each answer names the database server, so that agents repeat reports that a failover lost", async () => {
   const f = await createFleetContext();
   fleet = f;

@@ -292,6 +292,7 @@ const hosts: Samples = {
   renewLease: (q) => [writeHosts.renewLease(q, "host", lease)],
   renewOnlyLease: (q) => [writeHosts.renewOnlyLease(q, "host", lease)],
   renewLeaseAfterRejection: (q) => [writeHosts.renewLeaseAfterRejection(q, "host", 1)],
+  storeRefusedGeneration: (q) => [writeHosts.storeRefusedGeneration(q, "host", 1)],
   raiseHostGeneration: (q) => [writeHosts.raiseHostGeneration(q, "host", 1)],
   updateHostUsage: (q) => [writeHosts.updateHostUsage(q, "host", usage, lease)],
   tryUpdateHostUsage: (q) => [

@@ -143,10 +143,36 @@ export async function renewLeaseAfterRejection(
 }
 
 /**
+ * A host has fewer changes than this between a commit and the failover that loses it. A larger lead
+ * comes from a corrupt agent. It would raise generations of sets until agents reject answers.
+ */
+export const GENERATION_LEAD_MAX = 1_000_000;
+
+/**
+ * Stores a generation of an agent with a lead above GENERATION_LEAD_MAX. Returns false if the last
+ * stored one also had such a lead: the host repeats a refused sync.
+ */
+export async function storeRefusedGeneration(
+  tx: Queryable,
+  hostId: string,
+  acceptedGeneration: number,
+): Promise<boolean> {
+  const rows = await queryRows<{ id: string }>(
+    tx,
+    sql`update hosts set accepted_generation = ${acceptedGeneration}::bigint
+        where id = ${hostId} and accepted_generation - generation <= ${GENERATION_LEAD_MAX}::bigint
+          and ${acceptedGeneration}::bigint - generation > ${GENERATION_LEAD_MAX}::bigint
+        returning id`,
+  );
+  return rows.length === 1;
+}
+
+/**
  * Raises the generation of a host above the generation that its agent has accepted. The database
  * has an older one if a failover to a replica lost the last changes. With the newer generations of
  * the host and its sets, the agent accepts the state of the database. Returns the new generation,
- * or undefined if the generation of the host is not older. Locks the host, then its sets.
+ * or undefined if the generation of the host is not older, or older by more than
+ * GENERATION_LEAD_MAX. So it raises a set by at most that number. Locks the host, then its sets.
  */
 export async function raiseHostGeneration(
   tx: Queryable,
@@ -157,7 +183,8 @@ export async function raiseHostGeneration(
     tx,
     sql`with behind as materialized (
           select id, ${acceptedGeneration}::bigint - generation as lost_changes from hosts
-          where id = ${hostId} and generation < ${acceptedGeneration}::bigint for no key update
+          where id = ${hostId} and generation < ${acceptedGeneration}::bigint
+            and ${acceptedGeneration}::bigint - generation <= ${GENERATION_LEAD_MAX}::bigint for no key update
         ), raised as (
           update hosts h set generation = ${acceptedGeneration}::bigint + 1 from behind b where h.id = b.id
           returning h.id, h.generation, b.lost_changes
