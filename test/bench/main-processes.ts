@@ -20,8 +20,11 @@ export async function buildMain(): Promise<void> {
   await promisify(execFile)("npm", ["run", "build"], { cwd: root });
 }
 
-/** Real hosts are other machines. Here they only get the CPU time that Berth itself leaves. */
-const niceness: Readonly<Record<string, string>> = { "simulated-hosts": "10" };
+/**
+ * The API has the priority of its unit in systemd/. Real hosts are other machines: here they only
+ * get the CPU time that Berth itself leaves. Without root, `nice` starts the API with 0.
+ */
+const niceness: Readonly<Record<string, string>> = { api: "-5", "simulated-hosts": "10" };
 
 /**
  * As in systemd/. The benchmarks do not measure the simulation, which creates as many short-lived
