@@ -5,8 +5,8 @@ import { formatCount } from "../../lib/text/format-count.ts";
 
 /**
  * Throws already-exists if a service has the name. A service that is being deleted keeps its name
- * until its last set is removed: a set on a lost host still has its volume. The error then says
- * what the deletion waits for.
+ * until its last set is removed: a set on a lost host still has its volume. In that case, the
+ * error names the number of remaining sets, and how many of them are on lost hosts.
  */
 export async function assertNameFree(tx: Queryable, tenantId: string, name: string): Promise<void> {
   const service = await findServiceByName(tx, tenantId, name);
