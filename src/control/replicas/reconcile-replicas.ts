@@ -12,12 +12,12 @@ import {
   lockHosts,
   markSetsDeleted,
 } from "../../db/queries/sets/write-sets.ts";
-import { listReplacements } from "../../db/queries/operations/operations.ts";
+import { listReplacements, type Replacement } from "../../db/queries/operations/operations.ts";
 import { newIds } from "../../lib/ids.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { countReplaceable } from "../tenancy/quota.ts";
-import { chooseRemovals } from "./choose-removals.ts";
+import { chooseRemovals, type Removal } from "./choose-removals.ts";
 
 /**
  * Sets that one transaction adds. Later transactions add the others, so that a request for
@@ -152,15 +152,10 @@ async function removeSets(
     tx,
     removals.map(({ id }) => id),
   );
-  const all = [...removals, ...replacements];
-  const hostIds = await lockRemovalHosts(tx, all);
-  // A set whose host is busy, or that was placed since it was listed, is not marked: its host is
-  // not locked. The next round chooses again.
-  const marked = await markSetsDeleted(
-    tx,
-    all.map(({ id }) => id),
-    hostIds,
-  );
+  const { setIds, hostIds } = await lockRemovals(tx, removals, replacements);
+  // A set that was placed since it was listed is not marked either: its host is not locked. The
+  // next round chooses again.
+  const marked = await markSetsDeleted(tx, setIds, hostIds);
   const markedIds = new Set(marked.map(({ id }) => id));
   const left = excess - removals.filter(({ id }) => markedIds.has(id)).length;
   // The `replicas` sweep retries this later.
@@ -178,18 +173,31 @@ async function removeSets(
 }
 
 /**
- * Locks the hosts of the sets and returns their ids. Hosts that another transaction has locked are
- * left to the next round: a wait for each of 300 hosts would hold the others for seconds. If all
- * are locked, it waits for one, so that each round makes progress.
+ * Locks the hosts of the removals, and returns the sets that can be marked. A removal whose host
+ * another transaction has locked is left to the next round: a wait for each of 300 hosts would hold
+ * the others for seconds. The same applies to a set whose replacement is on such a host: both are
+ * removed together. If all hosts are locked, it waits for those of one removal, so that each round
+ * makes progress.
  */
-async function lockRemovalHosts(
+async function lockRemovals(
   tx: UnitOfWork,
-  removals: readonly { hostId: string | null }[],
-): Promise<string[]> {
-  const hostIds = [...new Set(removals.flatMap(({ hostId }) => hostId ?? []))];
-  const free = await lockFreeHosts(tx, hostIds);
-  const [first] = hostIds;
-  if (free.length > 0 || first === undefined) return free;
-  await lockHosts(tx, [first]);
-  return [first];
+  removals: readonly Removal[],
+  replacements: readonly Replacement[],
+): Promise<{ setIds: string[]; hostIds: string[] }> {
+  const replacementBySetId = new Map(replacements.map((each) => [each.setId, each]));
+  const groups = removals.map((set) => [set, replacementBySetId.get(set.id) ?? []].flat());
+  let hostIds = await lockFreeHosts(tx, listHostIds(groups.flat()));
+  const [first] = groups;
+  if (hostIds.length === 0 && first !== undefined) {
+    hostIds = listHostIds(first);
+    await lockHosts(tx, hostIds);
+  }
+  const locked = new Set(hostIds);
+  const isFree = ({ hostId }: { hostId: string | null }) => hostId === null || locked.has(hostId);
+  const free = groups.filter((sets) => sets.every(isFree)).flat();
+  return { setIds: free.map(({ id }) => id), hostIds };
+}
+
+function listHostIds(sets: readonly { hostId: string | null }[]): string[] {
+  return [...new Set(sets.flatMap(({ hostId }) => hostId ?? []))];
 }

@@ -1,5 +1,7 @@
 import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
+import { drainHost } from "../../../src/control/hosts/drain-host.ts";
+import { createMover } from "../../../src/control/operations/move-sets.ts";
 import {
   reconcileService,
   SETS_REMOVED_MAX,
@@ -69,6 +71,25 @@ test("a scale-in leaves the sets of a host that another transaction has locked t
   expect(removed.map(({ hostId }) => hostId)).toEqual([hosts[1], hosts[1], hosts[1]]);
   await reconcileService(f.ctx, service.id, service.generation + 1);
   expect(await countRemoved(f)).toHaveLength(6);
+});
+
+test("a scale-in removes a set only together with its replacement", async () => {
+  const f = await start();
+  const from = await f.enroll("h1");
+  const { service } = await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 1 }));
+  await f.placer.placeSets();
+  await obeyOrders(f, from);
+  const to = await f.enroll("h2");
+  await drainHost(f.ctx, from);
+  await createMover(f.ctx).moveSets();
+  await f.placer.placeSets();
+  await withTx(f.secondContext().db, async (other) => {
+    await lockHosts(other, [to]);
+    await scaleService(f.ctx, f.tenantId, "web", { replicas: 0 }, undefined);
+  });
+  expect(await countRemoved(f)).toEqual([]);
+  await reconcileService(f.ctx, service.id, service.generation + 1);
+  expect((await countRemoved(f)).map(({ hostId }) => hostId).sort()).toEqual([from, to].sort());
 });
 
 /** Creates the service "web" of 4 sets, ready for `age`, with a minReadySeconds of an hour. */

@@ -290,15 +290,22 @@ export async function listDecidedReplacements(
   );
 }
 
+/** The set that is to replace the set `setId`. */
+export interface Replacement {
+  id: string;
+  hostId: string | null;
+  setId: string;
+}
+
 /** Lists the live replacements of these sets. */
 export async function listReplacements(
   q: Queryable,
   setIds: readonly string[],
-): Promise<{ id: string; hostId: string | null }[]> {
+): Promise<Replacement[]> {
   if (setIds.length === 0) return [];
   return queryRows(
     q,
-    sql`select s.id, s.host_id as "hostId" from operations o join sets s on s.id = o.replacement_set_id
+    sql`select s.id, s.host_id as "hostId", o.set_id as "setId" from operations o join sets s on s.id = o.replacement_set_id
         where o.set_id = ${anyOf(setIds)} and ${liveSetSql} order by s.id`,
   );
 }
