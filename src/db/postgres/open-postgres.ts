@@ -38,10 +38,16 @@ interface PoolsOptions extends DbOptions {
 /**
  * Custom plans: Postgres plans each execution. With a cached plan it keeps the plan of an empty
  * table while a burst fills the table. Statements of 0.2 ms took 15 ms in that minute. JIT never
- * pays for statements this short. Index scans are preferred whatever the statistics say, as
- * frequent lookups have an index.
+ * pays for statements this short. Nor do parallel workers, which take the processors from the
+ * statements of others. Index scans are preferred whatever the statistics say, because frequent
+ * lookups have an index.
  */
-const customPlans = { plan_cache_mode: "force_custom_plan", jit: "off", enable_seqscan: "off" };
+const customPlans = {
+  plan_cache_mode: "force_custom_plan",
+  jit: "off",
+  enable_seqscan: "off",
+  max_parallel_workers_per_gather: "0",
+};
 
 /**
  * Generic plans: Postgres plans a statement once a connection, which saves a short statement up
@@ -51,6 +57,7 @@ const customPlans = { plan_cache_mode: "force_custom_plan", jit: "off", enable_s
 const genericPlans = {
   plan_cache_mode: "force_generic_plan",
   jit: "off",
+  max_parallel_workers_per_gather: "0",
   enable_seqscan: "off",
   enable_hashjoin: "off",
   enable_mergejoin: "off",
