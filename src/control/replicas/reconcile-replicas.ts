@@ -173,11 +173,11 @@ async function removeSets(
 }
 
 /**
- * Locks the hosts of the removals, and returns the sets that can be marked. A removal whose host
- * another transaction has locked is left to the next round: a wait for each of 300 hosts would hold
- * the others for seconds. The same applies to a set whose replacement is on such a host: both are
- * removed together. If all hosts are locked, it waits for those of one removal, so that each round
- * makes progress.
+ * Locks the hosts of the removals, and returns the sets that can be marked. It leaves a removal to
+ * the next round if another transaction has locked its host. Otherwise a round that waits for each
+ * of 300 hosts would hold the others for seconds. The same applies to a set whose replacement is on
+ * such a host, because both are removed together. If all hosts are locked, it waits for those of
+ * one removal, so that each round makes progress.
  */
 async function lockRemovals(
   tx: UnitOfWork,
