@@ -97,8 +97,8 @@ export function startSyncProbe(cluster: DurableCluster, hosts: readonly ProbeHos
 }
 
 /**
- * Gives this process the CPU before others, for as long as it measures. A real client is on another
- * machine, so its own wait for the CPU is no latency of Berth. Changes nothing without root.
+ * Raises the priority of this process. A real client runs on another machine, so Berth is not the
+ * cause if this one waits for the CPU. Changes nothing without root.
  */
 function prioritizeMeasurement(): void {
   try {

@@ -114,7 +114,8 @@ export const houseRules: readonly HouseRule[] = [
         /worker/i.test(name) &&
         !/job_?worker|edge|cloudflare|workerd/i.test(name) &&
         !/^Worker(?:Options)?$/.test(name) &&
-        name !== "maxWorkers";
+        name !== "maxWorkers" &&
+        name !== "max_parallel_workers_per_gather"; // a setting of Postgres
       const bare = names.find(isBare);
       return bare === undefined ? undefined : `"${bare}": say which worker, for us a job worker`;
     },
