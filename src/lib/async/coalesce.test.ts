@@ -55,3 +55,47 @@ it("a call starts immediately if no run is in progress", async () => {
   expect(runs).toHaveLength(2);
   runs[1]?.end(2);
 });
+
+/** Callers of a run that begins after another one. Returns the signal of their run. */
+async function shareRun(signals: readonly (AbortSignal | undefined)[]) {
+  const received: (AbortSignal | undefined)[] = [];
+  let endFirst = (): void => undefined;
+  const call = coalesce((signal) => {
+    received.push(signal);
+    return received.length > 1
+      ? new Promise<void>(() => undefined)
+      : new Promise<void>((resolve) => (endFirst = resolve));
+  });
+  void call();
+  for (const signal of signals) void call(signal);
+  endFirst();
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(received).toHaveLength(2);
+  return received[1];
+}
+
+it("a run aborts once all its callers have aborted", async () => {
+  const callers = [new AbortController(), new AbortController(), new AbortController()];
+  callers[0]?.abort(); // before the run begins
+  const signal = await shareRun(callers.map((caller) => caller.signal));
+  callers[1]?.abort();
+  expect(signal?.aborted).toBe(false);
+  callers[2]?.abort();
+  expect(signal?.aborted).toBe(true);
+});
+
+it.each(["first", "last"])(
+  "a %s caller without a signal keeps a run from aborting",
+  async (place) => {
+    const caller = new AbortController();
+    const signals = [undefined, caller.signal];
+    const signal = await shareRun(place === "first" ? signals : signals.toReversed());
+    caller.abort();
+    expect(signal?.aborted ?? false).toBe(false);
+  },
+);
+
+it("a run without other callers has the signal of its caller, even before it begins", async () => {
+  const signal = await shareRun([AbortSignal.abort()]);
+  expect(signal?.aborted).toBe(true);
+});
