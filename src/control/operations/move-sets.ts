@@ -1,40 +1,39 @@
-import { createReason } from "../../contracts/api/reason-texts.ts";
 import { volumeDataSql } from "../../db/queries/volumes/volumes.ts";
+import { listHostsWithEndedClaims } from "../../db/queries/operations/claims.ts";
 import {
   cancelDrainMoves,
   blockOperations,
   deleteOrphanedOperations,
-  endOperations,
-  expireOperation,
   insertDrainMoves,
-  listDecidedReplacements,
   listDueOperations,
-  listExpiredOperations,
   listServicesWithDueOperations,
-  type ReplacedSet,
+  listServicesWithExpiredOperations,
   type WaitingOperation,
-  waitAgain,
-  wakeOperations,
 } from "../../db/queries/operations/operations.ts";
 import { interruptResizesForDrains, listMissedDrains } from "../../db/queries/operations/drains.ts";
+import { listServicesWithDecidedReplacements } from "../../db/queries/operations/replacements.ts";
 import { lockServiceBriefly, type ServiceRow } from "../../db/queries/services/write-services.ts";
-import { lockHosts, markSetsDeleted } from "../../db/queries/sets/write-sets.ts";
+import { lockHosts } from "../../db/queries/sets/write-sets.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { FleetCache } from "../placement/fleet-cache.ts";
 import { adoptPreviousMoves } from "./adopt-previous-moves.ts";
 import { claimTargets } from "./claim-targets.ts";
 import { changesHost, decideOperations } from "./decide-operations.ts";
+import { endReplacements } from "./end-replacements.ts";
+import { expireServiceOperations } from "./expire-operations.ts";
 import { placeClaimedSets } from "./place-claimed-sets.ts";
+import { type LoopBounds, Rotation } from "./rotation.ts";
 import { startOperations } from "./start-operations.ts";
 
 const SERVICES_PER_ROUND_MAX = 200;
+const HOSTS_PER_ROUND_MAX = 200;
 /** Bounds the locks and the time of one transaction. */
 const SETS_PER_SERVICE_MAX = 200;
 const SETS_PER_ROUND_MAX = 1_000;
 const RETRY_MS_MAX = 60_000;
-/** The time for the replacements of a round, and again for its services. The next one continues. */
-const PART_MS_MAX = 15_000;
+/** The time of a round. The next one continues. */
+const ROUND_MS_MAX = 30_000;
 /** A round handles many services, so it waits less for the lock of each than a job does. */
 const LOCK_WAIT_MS = 100;
 
@@ -47,10 +46,9 @@ export interface Mover {
   moveSets(signal?: AbortSignal): Promise<number>;
 }
 
-interface RoundOptions {
-  after: string;
-  limit: number;
-  partMsMax: number;
+interface RoundBounds {
+  servicesMax: number;
+  timeMs: number;
   signal: AbortSignal | undefined;
 }
 
@@ -64,102 +62,96 @@ interface RoundOptions {
 export function createMover(
   ctx: ControlContext,
   {
-    servicesPerRoundMax: limit = SERVICES_PER_ROUND_MAX,
-    partMsMax = PART_MS_MAX,
-  }: { servicesPerRoundMax?: number; partMsMax?: number } = {},
+    servicesPerRoundMax: servicesMax = SERVICES_PER_ROUND_MAX,
+    roundMsMax: timeMs = ROUND_MS_MAX,
+  }: { servicesPerRoundMax?: number; roundMsMax?: number } = {},
 ): Mover {
   const cache = new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs });
-  /** The last service of the previous round. The next round starts after it, which is fair. */
-  let last = "";
+  const loops = createLoops(ctx);
   let tail: Promise<unknown> = Promise.resolve();
   return {
     moveSets(signal) {
-      const run = tail.then(async () => {
-        const round = await runRound(ctx, cache, { after: last, limit, partMsMax, signal });
-        last = round.last;
-        return round.steps;
-      });
+      const run = tail.then(() => runRound(ctx, cache, loops, { servicesMax, timeMs, signal }));
       tail = run.catch(() => undefined); // the caller of that run has its error
       return run;
     },
   };
 }
 
-async function runRound(
-  ctx: ControlContext,
-  cache: FleetCache,
-  { after, limit, partMsMax, signal }: RoundOptions,
-): Promise<{ steps: number; last: string }> {
-  const firstSteps: Record<string, () => Promise<unknown>> = {
-    "adopt moves": () => adoptPreviousMoves(ctx),
-    "delete orphaned operations": () => deleteOrphanedOperations(ctx.db),
-    "place claimed sets": () => placeClaimedSets(ctx, cache),
-    "report missed drains": () => reportMissedDrains(ctx),
-    "expire operations": () => expireOperations(ctx),
-    "interrupt resizes": () => interruptResizesForDrains(ctx.db, SETS_PER_ROUND_MAX),
+/** The loops of a round, in their order. */
+function createLoops({ db }: ControlContext) {
+  return {
+    claims: new Rotation((after, limit) => listHostsWithEndedClaims(db, after, limit)),
+    expired: new Rotation((after, limit) => listServicesWithExpiredOperations(db, after, limit)),
+    decided: new Rotation((after, limit) => listServicesWithDecidedReplacements(db, after, limit)),
+    due: new Rotation((after, limit) => listServicesWithDueOperations(db, after, limit)),
   };
-  for (const [step, run] of Object.entries(firstSteps)) {
-    if (signal?.aborted) return { steps: 0, last: after };
-    await tryStep(ctx, step, run, undefined);
-  }
-  const end = () => endDecidedReplacements(ctx, limitTime(signal, partMsMax));
-  let steps = await tryStep(ctx, "end replacements", end, 0);
-  if (signal?.aborted) return { steps, last: after };
-  const cancel = () => cancelDrainMoves(ctx.db, SETS_PER_ROUND_MAX);
-  await tryStep(ctx, "cancel moves of drains", cancel, undefined);
-  const insert = () => insertDrainMoves(ctx.db, SETS_PER_ROUND_MAX);
-  await tryStep(ctx, "insert moves of drains", insert, 0);
-  const list = () => listServicesWithDueOperations(ctx.db, after, limit);
-  const due = await tryStep(ctx, "list due services", list, undefined);
-  if (due === undefined) return { steps, last: after };
-  // The fleet is read outside of the transactions below, which lock services and hosts.
-  if (due.length > 0) await cache.refreshInBackground(ctx.db);
-  const timeLimit = limitTime(signal, partMsMax);
-  let last = after;
-  for (const serviceId of due) {
-    if (signal?.aborted) return { steps, last };
-    await cache.load(ctx.db); // again after a refresh that failed halfway
-    // A transaction refreshes the fleet before its first write. So its rollback takes back nothing
-    // that is in the fleet.
-    const step = (tx: UnitOfWork, service: ServiceRow) => beginOperations(tx, service, cache);
-    steps += await withServiceLock(ctx, serviceId, step);
-    last = serviceId;
-    if (timeLimit.aborted) return { steps, last }; // after one service at least
-  }
-  return { steps, last: due.length < limit ? "" : (due.at(-1) ?? "") };
 }
 
 /**
- * Runs a step of the round. If the step fails, it logs the error and returns `otherwise`. The other
- * steps run, and the next round retries this one.
+ * Runs one round. It ends when its signal aborts or its time ends. Each loop has an equal share of
+ * the time that is left, and handles one item at least. So no loop prevents another one.
  */
-async function tryStep<T>(
+async function runRound(
+  ctx: ControlContext,
+  cache: FleetCache,
+  loops: ReturnType<typeof createLoops>,
+  { servicesMax, timeMs, signal }: RoundBounds,
+): Promise<number> {
+  const endsAtMs = performance.now() + timeMs;
+  let loopsLeft = Object.keys(loops).length;
+  let advanced = 0;
+  const nextBounds = (itemsMax: number): LoopBounds => {
+    const nowMs = performance.now();
+    return { itemsMax, signal, endsAtMs: nowMs + Math.max(0, endsAtMs - nowMs) / loopsLeft-- };
+  };
+  // A transaction refreshes the fleet before its first write. So its rollback takes back nothing
+  // that is in the fleet.
+  const begin = async (serviceId: string): Promise<void> => {
+    await cache.load(ctx.db); // again after a refresh that failed halfway
+    const step = (tx: UnitOfWork, service: ServiceRow) => beginOperations(tx, service, cache);
+    advanced += await withServiceLock(ctx, serviceId, step);
+  };
+  const end = async (serviceId: string): Promise<void> => {
+    advanced += await withServiceLock(ctx, serviceId, endReplacements);
+  };
+  const expire = (serviceId: string) => withServiceLock(ctx, serviceId, expireServiceOperations);
+  const place = (hostId: string) => placeClaimedSets(ctx, cache, hostId);
+  // The fleet is read outside of the transactions, which lock services and hosts.
+  const refresh = () => cache.refreshInBackground(ctx.db);
+  const steps: Record<string, () => Promise<unknown>> = {
+    "adopt moves": () => adoptPreviousMoves(ctx),
+    "delete orphaned operations": () => deleteOrphanedOperations(ctx.db),
+    "place claimed sets": () => loops.claims.run(nextBounds(HOSTS_PER_ROUND_MAX), place, refresh),
+    "report missed drains": () => reportMissedDrains(ctx),
+    "expire operations": () => loops.expired.run(nextBounds(servicesMax), expire),
+    "interrupt resizes": () => interruptResizesForDrains(ctx.db, SETS_PER_ROUND_MAX),
+    "end replacements": () => loops.decided.run(nextBounds(servicesMax), end),
+    "cancel moves of drains": () => cancelDrainMoves(ctx.db, SETS_PER_ROUND_MAX),
+    "insert moves of drains": () => insertDrainMoves(ctx.db, SETS_PER_ROUND_MAX),
+    "begin operations": () => loops.due.run(nextBounds(servicesMax), begin, refresh),
+  };
+  for (const [name, run] of Object.entries(steps)) {
+    if (signal?.aborted) break;
+    await tryStep(ctx, name, run);
+  }
+  return advanced;
+}
+
+/**
+ * Runs a step of the round. If it fails, it logs the error. The other steps run, and the next round
+ * retries this one.
+ */
+async function tryStep(
   ctx: ControlContext,
   step: string,
-  run: () => Promise<T>,
-  otherwise: T,
-): Promise<T> {
+  run: () => Promise<unknown>,
+): Promise<void> {
   try {
-    return await run();
+    await run();
   } catch (error) {
     ctx.log.warn({ err: error, step }, "a step of the mover failed; the next round retries it");
-    return otherwise;
   }
-}
-
-function limitTime(signal: AbortSignal | undefined, timeMs: number): AbortSignal {
-  const timeLimit = AbortSignal.timeout(timeMs);
-  return signal ? AbortSignal.any([signal, timeLimit]) : timeLimit;
-}
-
-async function endDecidedReplacements(ctx: ControlContext, signal: AbortSignal): Promise<number> {
-  let steps = 0;
-  const decided = await listDecidedReplacements(ctx.db, { limit: SETS_PER_ROUND_MAX });
-  for (const serviceId of new Set(decided.map((replaced) => replaced.serviceId))) {
-    steps += await withServiceLock(ctx, serviceId, endReplacements);
-    if (signal.aborted) break;
-  }
-  return steps;
 }
 
 /**
@@ -229,85 +221,6 @@ async function lockDueOperations(
 /** The first three tries are immediate: the state of a service often changes between two rounds. */
 function retryDelayMs(attempts: number): number {
   return attempts < 3 ? 0 : Math.min(RETRY_MS_MAX, 1_000 * 2 ** (attempts - 2));
-}
-
-/** Removes the replaced sets or the replacements, as `listDecidedReplacements` decides. */
-async function endReplacements(tx: UnitOfWork, service: ServiceRow): Promise<number> {
-  const decided = await listDecidedReplacements(tx, {
-    serviceId: service.id,
-    limit: SETS_PER_SERVICE_MAX,
-  });
-  const removedSets = decided.map(getRemoved);
-  const hostIds = [...new Set(removedSets.flatMap(({ hostId }) => hostId ?? []))];
-  await lockHosts(tx, hostIds);
-  const removed = new Set(
-    (
-      await markSetsDeleted(
-        tx,
-        removedSets.map(({ id }) => id),
-        hostIds,
-      )
-    ).map(({ id }) => id),
-  );
-  tx.signal(...hostIds.map((id) => `host:${id}` as const), `service:${service.id}`);
-  if (decided.length > 0) await wakeOperations(tx, service.id, SETS_PER_SERVICE_MAX);
-  for (const replaced of decided) {
-    const isRemoved =
-      removed.has(getRemoved(replaced).id) ||
-      (replaced.outcome !== "ready" && !replaced.isReplacementLive);
-    if (!isRemoved) continue; // it was placed meanwhile, on a host that is not locked: next round
-    await endReplacement(tx, service, replaced);
-    tx.signal(`set:${replaced.setId}`);
-  }
-  return decided.length;
-}
-
-function getRemoved({ outcome, setId, hostId, replacementSetId, replacementHostId }: ReplacedSet) {
-  return outcome === "ready"
-    ? { id: setId, hostId }
-    : { id: replacementSetId, hostId: replacementHostId };
-}
-
-async function endReplacement(
-  tx: UnitOfWork,
-  service: ServiceRow,
-  { setId, hostId, replacementSetId, outcome, isForced }: ReplacedSet,
-): Promise<void> {
-  const about = { tenantId: service.tenantId, serviceId: service.id, setId, hostId };
-  switch (outcome) {
-    case "ready":
-      tx.emit({
-        kind: "set-moved",
-        data: { cause: "replacement-ready", replacementSetId },
-        ...about,
-      });
-      return;
-    case "canceled":
-      await endOperations(tx, [setId]);
-      tx.emit({ kind: "set-moved", data: { cause: "canceled" }, ...about });
-      return;
-    case "expired": {
-      const reason = createReason("replacement-not-ready", { replacementSetId }, "placement");
-      await waitAgain(tx, setId, { reason, retryAfterMs: isForced ? 0 : RETRY_MS_MAX });
-      tx.emit({ kind: "set-warning", data: { warning: reason.text }, ...about });
-    }
-  }
-}
-
-/** Ends operations that waited past their deadline. Their sets are not moved. */
-async function expireOperations(ctx: ControlContext): Promise<void> {
-  const expired = await listExpiredOperations(ctx.db, SETS_PER_ROUND_MAX);
-  for (const { serviceId, setId } of expired) {
-    await withServiceLock(ctx, serviceId, async (tx, service) => {
-      const reason = createReason("operation-expired", {}, "placement");
-      if (!(await expireOperation(tx, setId, { kind: "move", outcome: "expired", reason })))
-        return 0;
-      const { tenantId } = service;
-      tx.emit({ kind: "set-warning", data: { warning: reason.text }, tenantId, serviceId, setId });
-      tx.signal(`set:${setId}`, `service:${serviceId}`);
-      return 1;
-    });
-  }
 }
 
 /** Reports, once, each drain that missed its deadline. A forced drain then ignores budgets. */

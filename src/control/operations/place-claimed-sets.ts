@@ -1,9 +1,4 @@
-import {
-  type ClaimedSet,
-  endClaims,
-  listHostsWithEndedClaims,
-  planSetsNow,
-} from "../../db/queries/operations/claims.ts";
+import { type ClaimedSet, endClaims, planSetsNow } from "../../db/queries/operations/claims.ts";
 import { readPendingSets } from "../../db/queries/placement/due-sets.ts";
 import { lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { commitPlacements } from "../../db/queries/placement/placements.ts";
@@ -17,23 +12,23 @@ import { buildPlacementRequests } from "../placement/placement-requests.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 
-const HOSTS_PER_ROUND_MAX = 200;
-
 /**
  * Places sets that have left their previous host on the host of their claims, and ends those
  * claims. If a rule of the planner no longer permits the host for a set, the set is immediately due
  * for the placer. It also ends the claims of sets that are removed or placed elsewhere.
  *
- * It handles hosts one after the other. The next round retries a host that failed.
+ * Logs an error: the next round of the mover retries the host.
  */
-export async function placeClaimedSets(ctx: ControlContext, cache: FleetCache): Promise<void> {
-  for (const hostId of await listHostsWithEndedClaims(ctx.db, HOSTS_PER_ROUND_MAX)) {
-    try {
-      await cache.load(ctx.db); // again after a refresh that failed halfway
-      await unitOfWork(ctx, (tx) => placeOnHost(tx, hostId, cache));
-    } catch (error) {
-      ctx.log.warn({ err: error, hostId }, "cannot end the claims of the host");
-    }
+export async function placeClaimedSets(
+  ctx: ControlContext,
+  cache: FleetCache,
+  hostId: string,
+): Promise<void> {
+  try {
+    await cache.load(ctx.db); // again after a refresh that failed halfway
+    await unitOfWork(ctx, (tx) => placeOnHost(tx, hostId, cache));
+  } catch (error) {
+    ctx.log.warn({ err: error, hostId }, "cannot end the claims of the host");
   }
 }
 

@@ -12,7 +12,7 @@ import {
   lockHosts,
   markSetsDeleted,
 } from "../../db/queries/sets/write-sets.ts";
-import { listReplacements, type Replacement } from "../../db/queries/operations/operations.ts";
+import { listReplacements, type Replacement } from "../../db/queries/operations/replacements.ts";
 import { newIds } from "../../lib/ids.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";

@@ -8,7 +8,8 @@ export const moveSetsJob = defineJob({
   payload: jobPayloads["move-sets"],
   attempts: 5,
   backoffMs: 200,
-  timeoutMs: 60_000,
+  // A round lasts about 30 s, and a job may wait for the round before its own.
+  timeoutMs: 90_000,
   concurrency: 1,
   isShared: true,
   handler: async ({ moveSets }, { cause }) => {

@@ -15,6 +15,7 @@ import * as writeHosts from "../../../src/db/queries/hosts/write-hosts.ts";
 import * as claims from "../../../src/db/queries/operations/claims.ts";
 import * as drains from "../../../src/db/queries/operations/drains.ts";
 import * as operations from "../../../src/db/queries/operations/operations.ts";
+import * as replacements from "../../../src/db/queries/operations/replacements.ts";
 import * as previousRelease from "../../../src/db/queries/operations/previous-release.ts";
 import * as dueSets from "../../../src/db/queries/placement/due-sets.ts";
 import * as fleet from "../../../src/db/queries/placement/fleet.ts";
@@ -342,7 +343,7 @@ const operationSamples: Samples = {
   ],
   startLeaving: (q) => [operations.startLeaving(q, ids)],
   insertClaims: (q) => [claims.insertClaims(q, [{ setId: "set", hostId: "host", ...amounts }])],
-  listHostsWithEndedClaims: (q) => [claims.listHostsWithEndedClaims(q, 1)],
+  listHostsWithEndedClaims: (q) => [claims.listHostsWithEndedClaims(q, "", 1)],
   endClaims: (q) => [claims.endClaims(q, "host")],
   planSetsNow: (q) => [claims.planSetsNow(q, ids)],
   listPreviousMoves: (q) => [previousRelease.listPreviousMoves(q, 1)],
@@ -350,18 +351,20 @@ const operationSamples: Samples = {
     previousRelease.insertPreviousMoves(q, [{ setId: "set", hostId: "host" }]),
   ],
   insertPreviousOperations: (q) => [previousRelease.insertPreviousOperations(q, 1)],
-  listDecidedReplacements: (q) => [
-    operations.listDecidedReplacements(q, { serviceId: "svc", limit: 1 }),
-    operations.listDecidedReplacements(q, { limit: 1 }),
+  listServicesWithDecidedReplacements: (q) => [
+    replacements.listServicesWithDecidedReplacements(q, "", 1),
   ],
-  listReplacements: (q) => [operations.listReplacements(q, ids)],
+  listDecidedReplacements: (q) => [replacements.listDecidedReplacements(q, "svc", 1)],
+  listReplacements: (q) => [replacements.listReplacements(q, ids)],
   waitAgain: (q) => [operations.waitAgain(q, "set", { reason, retryAfterMs: 1 })],
   endOperations: (q) => [operations.endOperations(q, ids)],
   wakeOperations: (q) => [operations.wakeOperations(q, "svc", 1)],
-  expireOperation: (q) => [
-    operations.expireOperation(q, "set", { kind: "move", outcome: "expired", reason }),
+  listServicesWithExpiredOperations: (q) => [
+    operations.listServicesWithExpiredOperations(q, "", 1),
   ],
-  listExpiredOperations: (q) => [operations.listExpiredOperations(q, 1)],
+  expireOperations: (q) => [
+    operations.expireOperations(q, "svc", { kind: "move", outcome: "expired", reason }, 1),
+  ],
   deleteOrphanedOperations: (q) => [operations.deleteOrphanedOperations(q)],
 };
 

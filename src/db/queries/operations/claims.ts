@@ -47,11 +47,18 @@ export async function insertClaims(
 const claimInUseSql = sql`exists (select 1 from sets s where s.id = c.set_id and s.host_id is not null and s.host_id <> c.host_id
   and s.desired <> 'deleted' and ${leavingSetSql})`;
 
-/** Lists hosts with claims whose sets no longer leave their previous hosts; at most `limit`. */
-export async function listHostsWithEndedClaims(q: Queryable, limit: number): Promise<string[]> {
+/**
+ * Lists hosts after `after` with claims whose sets no longer leave their previous hosts, in the
+ * order of their ids.
+ */
+export async function listHostsWithEndedClaims(
+  q: Queryable,
+  after: string,
+  limit: number,
+): Promise<string[]> {
   const rows = await queryRows<{ id: string }>(
     q,
-    sql`select distinct c.host_id as id from claims c where not ${claimInUseSql} order by 1 limit ${limit}`,
+    sql`select distinct c.host_id as id from claims c where c.host_id > ${after} and not ${claimInUseSql} order by 1 limit ${limit}`,
   );
   return rows.map(({ id }) => id);
 }

@@ -106,7 +106,7 @@ export async function listServicesWithDueOperations(
 }
 
 /** SQL condition: drain `d` of host `h` is forced and past its deadline. It ignores budgets. */
-const forcedDrainSql = sql`coalesce(h.draining and d.is_forced and coalesce(d.deadline_at, d.created_at) <= now(), false)`;
+export const forcedDrainSql = sql`coalesce(h.draining and d.is_forced and coalesce(d.deadline_at, d.created_at) <= now(), false)`;
 
 /** A waiting operation, with the current and the requested state of its set. */
 export interface WaitingOperation {
@@ -249,67 +249,6 @@ export async function startLeaving(q: Queryable, setIds: readonly string[]): Pro
   return rows.map(({ id }) => id);
 }
 
-/** A set that is being replaced. */
-export interface ReplacedSet {
-  setId: string;
-  hostId: string | null;
-  replacementSetId: string;
-  replacementHostId: string | null;
-  isReplacementLive: boolean;
-  /** A forced drain of the set's host has passed its deadline. */
-  isForced: boolean;
-  outcome: "ready" | "canceled" | "expired";
-}
-
-/**
- * Replacements that need a decision, of one service or of all. The replacement is available, a
- * user stopped the replaced set, or the replacement missed its deadline. One that is ready, but
- * not for `minReadySeconds` yet, gets the time.
- */
-export async function listDecidedReplacements(
-  q: Queryable,
-  { serviceId, limit }: { serviceId?: string; limit: number },
-): Promise<(ReplacedSet & { serviceId: string })[]> {
-  const outcome = sql`case when s.desired = 'stopped' then 'canceled'
-    when n.state = 'running' and n.ready and n.desired = 'running' and n.deleted_at is null
-      and (${forcedDrainSql} or coalesce(n.ready_since, '-infinity') <= now() - make_interval(secs =>
-        coalesce((v.disruption->>'minReadySeconds')::float8, 0))) then 'ready'
-    when n.id is null or n.deleted_at is not null or n.desired = 'deleted' then 'expired'
-    when (o.due_at <= now() or ${forcedDrainSql}) and not (n.state = 'running' and n.ready) then 'expired' end`;
-  return queryRows(
-    q,
-    sql`select * from (
-          select o.service_id as "serviceId", o.set_id as "setId", s.host_id as "hostId", n.host_id as "replacementHostId",
-            o.replacement_set_id as "replacementSetId",
-            coalesce(n.deleted_at is null and n.desired <> 'deleted', false) as "isReplacementLive", ${forcedDrainSql} as "isForced", ${outcome} as outcome
-          from operations o join sets s on s.id = o.set_id join services v on v.id = o.service_id
-            left join sets n on n.id = o.replacement_set_id
-            left join hosts h on h.id = s.host_id left join drains d on d.host_id = h.id
-          where o.phase = 'replacing' and ${liveSetSql} ${serviceId === undefined ? sql`` : sql`and o.service_id = ${serviceId}`}
-        ) d where outcome is not null order by "setId" limit ${limit}`,
-  );
-}
-
-/** The set that is to replace the set `setId`. */
-export interface Replacement {
-  id: string;
-  hostId: string | null;
-  setId: string;
-}
-
-/** Lists the live replacements of these sets. */
-export async function listReplacements(
-  q: Queryable,
-  setIds: readonly string[],
-): Promise<Replacement[]> {
-  if (setIds.length === 0) return [];
-  return queryRows(
-    q,
-    sql`select s.id, s.host_id as "hostId", o.set_id as "setId" from operations o join sets s on s.id = o.replacement_set_id
-        where o.set_id = ${anyOf(setIds)} and ${liveSetSql} order by s.id`,
-  );
-}
-
 /** Lets an operation wait again after its replacement missed its deadline. */
 export async function waitAgain(
   q: Queryable,
@@ -353,39 +292,48 @@ export async function wakeOperations(
   );
 }
 
-/** Ends an operation that waits past its deadline. Returns false if it no longer waits. */
-export async function expireOperation(
+/**
+ * Lists services after `after` with operations that waited past their deadline, in the order of
+ * their ids.
+ */
+export async function listServicesWithExpiredOperations(
   q: Queryable,
-  setId: string,
-  ended: EndedOperation,
-): Promise<boolean> {
+  after: string,
+  limit: number,
+): Promise<string[]> {
   const rows = await queryRows<{ id: string }>(
     q,
-    sql`with expired as (
+    sql`select distinct service_id as id from operations
+        where phase = 'waiting' and deadline_at <= now() and service_id > ${after} order by 1 limit ${limit}`,
+  );
+  return rows.map(({ id }) => id);
+}
+
+/**
+ * Ends operations of a service that wait past their deadline, at most `limit`. Returns their sets.
+ */
+export async function expireOperations(
+  q: Queryable,
+  serviceId: string,
+  ended: EndedOperation,
+  limit: number,
+): Promise<string[]> {
+  const rows = await queryRows<{ id: string }>(
+    q,
+    sql`with expired as materialized (
           select set_id, kind, cpu_millis from operations
-          where set_id = ${setId} and phase = 'waiting' and deadline_at <= now() for update
+          where service_id = ${serviceId} and phase = 'waiting' and deadline_at <= now()
+          order by set_id limit ${limit} for update skip locked
         ), resized as (
           update operations o set ${asResize} from expired e
           where o.set_id = e.set_id and e.kind = 'move' and e.cpu_millis is not null
         ), deleted as (
           delete from operations o using expired e
           where o.set_id = e.set_id and not (e.kind = 'move' and e.cpu_millis is not null)
-        ), done as (select set_id from expired)
-        update sets s set last_operation = ${JSON.stringify(ended)}::jsonb from done where s.id = done.set_id returning s.id`,
+        )
+        update sets s set last_operation = ${JSON.stringify(ended)}::jsonb from expired e where s.id = e.set_id returning s.id`,
   );
-  return rows.length === 1;
-}
-
-/** Lists operations that waited past their deadline, at most `limit`. */
-export async function listExpiredOperations(
-  q: Queryable,
-  limit: number,
-): Promise<{ serviceId: string; setId: string }[]> {
-  return queryRows(
-    q,
-    sql`select service_id as "serviceId", set_id as "setId" from operations
-        where phase = 'waiting' and deadline_at <= now() order by deadline_at limit ${limit}`,
-  );
+  return rows.map(({ id }) => id);
 }
 
 /**
