@@ -9,8 +9,12 @@ const RENEWAL_MS = 2_000;
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-function hold(renew: Lease["renew"], claimedAtMs = performance.now()) {
-  const lease = { renew, release: async () => undefined };
+function hold(
+  renew: Lease["renew"],
+  claimedAtMs = performance.now(),
+  release: Lease["release"] = async () => undefined,
+) {
+  const lease = { renew, release };
   const stopping = new AbortController();
   return holdLease(lease, {
     leaseMs: LEASE_MS,
@@ -41,17 +45,40 @@ describe("a held lease", () => {
     const held = hold(() => (renewals++ === 0 ? noAnswer() : Promise.resolve(true)));
     await vi.advanceTimersByTimeAsync(10 * LEASE_MS);
     expect(held.signal.aborted).toBe(false);
-    held.stop();
+    await held.release();
   });
 
-  it("leaves no timer when it stops, even if a renewal is answered later", async () => {
+  it("leaves no timer when it is released, even if a renewal is answered later", async () => {
     let answer: (isRenewed: boolean) => void = () => undefined;
     const held = hold(() => new Promise<boolean>((resolve) => (answer = resolve)));
     await vi.advanceTimersByTimeAsync(RENEWAL_MS);
-    held.stop();
+    await held.release();
     answer(true);
     await vi.advanceTimersByTimeAsync(0);
     expect(vi.getTimerCount()).toBe(0);
     expect(held.signal.aborted).toBe(false);
+  });
+
+  it.each([
+    ["releases the lease before it expires", 5_999, 1],
+    ["does not release the lease after it has expired", 6_000, 0],
+  ])("%s", async (_title, afterMs, times) => {
+    let releases = 0;
+    const held = hold(noAnswer, performance.now(), async () => void releases++);
+    await vi.advanceTimersByTimeAsync(afterMs);
+    await held.release();
+    expect(releases).toBe(times);
+  });
+
+  it("does not release a lease that another process has claimed", async () => {
+    let releases = 0;
+    const held = hold(
+      async () => false,
+      performance.now(),
+      async () => void releases++,
+    );
+    await vi.advanceTimersByTimeAsync(RENEWAL_MS);
+    await held.release();
+    expect(releases).toBe(0);
   });
 });

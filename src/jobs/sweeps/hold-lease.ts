@@ -4,8 +4,11 @@ import type { Log } from "../../lib/log.ts";
 export interface HeldLease {
   /** Aborts when the holder must stop its work. */
   signal: AbortSignal;
-  /** Stops the renewals. */
-  stop(): void;
+  /**
+   * Stops the renewals, and releases the lease if it cannot have expired yet. An expired lease may
+   * belong to a process of the previous release, which does not store itself as the holder.
+   */
+  release(): Promise<void>;
 }
 
 export interface HoldOptions {
@@ -28,13 +31,16 @@ const RENEWALS_PER_LEASE = 3;
  * - Postgres has not answered during a whole lease.
  *
  * A renewal does not wait for the answer of the previous one, which may be lost. A lease has at
- * most three renewals without an answer.
+ * most three renewals without an answer. A process that continues after a pause of a whole lease
+ * does not renew it.
  */
 export function holdLease(lease: Lease, options: HoldOptions): HeldLease {
   const { leaseMs, stopping, log } = options;
   const controller = new AbortController();
   let validUntilMs = options.claimedAtMs + leaseMs;
   let isStopped = false;
+  let isLost = false;
+  const isExpired = () => performance.now() >= validUntilMs;
   const stop = (): void => {
     isStopped = true;
     clearInterval(renewing);
@@ -47,6 +53,7 @@ export function holdLease(lease: Lease, options: HoldOptions): HeldLease {
   };
   const lose = (): void => {
     if (isStopped) return;
+    isLost = true;
     log.warn({}, "lost the lease of the sweeps; stopping them");
     abort();
   };
@@ -64,6 +71,10 @@ export function holdLease(lease: Lease, options: HoldOptions): HeldLease {
     expiring = startExpiry();
   };
   const tick = (): void => {
+    if (isExpired()) {
+      lose();
+      return;
+    }
     void renew().catch((error: unknown) => {
       if (!isStopped) log.warn({ err: error }, "cannot renew the lease of the sweeps");
     });
@@ -72,5 +83,9 @@ export function holdLease(lease: Lease, options: HoldOptions): HeldLease {
   const renewing = setInterval(tick, leaseMs / RENEWALS_PER_LEASE);
   stopping.addEventListener("abort", abort, { once: true });
   if (stopping.aborted) abort();
-  return { signal: controller.signal, stop };
+  const release = async (): Promise<void> => {
+    stop();
+    if (!isLost && !isExpired()) await lease.release();
+  };
+  return { signal: controller.signal, release };
 }

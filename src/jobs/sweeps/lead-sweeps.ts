@@ -63,7 +63,6 @@ async function leadOnce(options: LeadOptions, stopping: AbortSignal): Promise<vo
   const held = holdLease(lease, { leaseMs, claimedAtMs, stopping, log });
   setMaxListeners(LISTENERS_PER_SWEEP_MAX * sweeps.length, held.signal);
   await Promise.all(sweeps.map((sweep) => repeatSweep(sweep, options, held.signal)));
-  held.stop();
-  // Without this statement the lease expires.
-  await lease.release().catch(() => undefined);
+  // A lease that is not released expires.
+  await held.release().catch(() => undefined);
 }

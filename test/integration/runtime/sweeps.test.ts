@@ -114,6 +114,37 @@ describe("the lease of the sweeps", () => {
     expect(await current?.renew()).toBe(true);
   });
 
+  it("a holder that pauses neither renews nor releases what the previous release has claimed", async () => {
+    let claims = 0;
+    let paused = false;
+    await sql`select 1`; // so that the statement below is sent immediately
+    const run = async (): Promise<void> => {
+      if (paused) return;
+      paused = true;
+      // The previous release claims an expired lease without storing itself as the holder.
+      const claimed = sql.unsafe(
+        `select pg_sleep(0.9); update sweep_turns set next_at = clock_timestamp() + interval '1 minute'
+         where name = 'test' and next_at <= clock_timestamp()`,
+      );
+      void claimed.execute();
+      await delay(20);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_500);
+      await claimed;
+    };
+    startWorker({
+      run,
+      claimLease: async (leaseMs) => {
+        const lease = await claimTestLease(leaseMs);
+        claims++;
+        return lease;
+      },
+    });
+    await waitUntil("the worker tries to claim again", () => claims > 1, { deadlineMs: 30_000 });
+    const [lease] =
+      await sql`select next_at > now() + interval '20 seconds' as "isHeld" from sweep_turns where name = 'test'`;
+    expect(lease).toEqual({ isHeld: true });
+  });
+
   it("a run stops before its next item when another process has claimed the lease", async () => {
     let isStopped = false;
     startWorker({
