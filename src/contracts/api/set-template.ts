@@ -336,8 +336,8 @@ export function containerMemoryBytes(
 }
 
 /**
- * A template with another size. A revision has the size of its creation. A resize changes the sizes
- * of a service and of its sets without a new revision.
+ * A template with another size. A revision has the CPU and memory of its creation. A resize changes
+ * the sizes of a service and of its sets without a new revision.
  */
 export function templateWithSize(
   template: SetTemplate,

@@ -14,7 +14,7 @@ import {
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
-import { updateTargetVolume } from "../../db/queries/services/resizes.ts";
+import { updateRevisionVolumes } from "../../db/queries/services/resizes.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { updatePendingPriority } from "../../db/queries/sets/write-sets.ts";
 import { deleteUnusedRevisions } from "../../db/queries/services/revisions.ts";
@@ -114,13 +114,20 @@ async function applyTemplate(
   template: SetTemplate,
 ): Promise<void> {
   const size = getTemplateSize(template);
-  changed.size = { ...size, volumeBytes: service.size.volumeBytes };
-  if (await hasTemplate(tx, service, service.revision, template)) {
+  const current = await getRevision(tx, service.id, service.revision);
+  if (isSameApartFromSize(current, template)) {
     changed.targetRevision = service.revision;
     changed.size = size;
-  } else if (await hasTemplate(tx, service, service.targetRevision, template)) {
+    return;
+  }
+  const volumeBytes = current.volume ? service.size.volumeBytes || current.volume.sizeBytes : 0;
+  changed.size = { ...size, volumeBytes };
+  // A later difference means that the size of the target is out of date, see adoptTarget.
+  await updateRevisionVolumes(tx, service.id, [service.revision], volumeBytes);
+  const target = await getRevision(tx, service.id, service.targetRevision);
+  if (isSameApartFromSize(target, template)) {
     changed.targetRevision = service.targetRevision;
-    await updateTargetVolume(tx, service, size.volumeBytes);
+    await updateRevisionVolumes(tx, service.id, [service.targetRevision], size.volumeBytes);
   } else {
     changed.targetRevision = await insertRecentRevision(tx, service.id, template);
   }
@@ -140,24 +147,31 @@ async function insertRecentRevision(
   return number;
 }
 
-async function hasTemplate(
-  tx: Queryable,
-  service: ServiceRow,
-  revision: number,
-  template: SetTemplate,
-): Promise<boolean> {
-  const existing = await findTemplate(tx, service.id, revision);
-  assert(existing, "the current and the target revision of a service exist");
-  return isSameApartFromSize(existing, template);
+async function getRevision(tx: Queryable, serviceId: string, number: number): Promise<SetTemplate> {
+  const template = await findTemplate(tx, serviceId, number);
+  assert(template, "the current and the target revision of a service exist");
+  return template;
 }
 
-/** Makes the target revision the current one, with the volume size of its template. */
+/**
+ * Makes the target revision the current one, with the volume size of its template.
+ *
+ * This release stores the volume size of a service in the current revision as well, and a resize
+ * changes both and the target. If they differ, a process of the previous release has changed only
+ * the service. Then its size applies, as it did in that release.
+ */
 async function adoptTarget(tx: Queryable, changed: ServiceRow): Promise<void> {
   if (changed.revision === changed.targetRevision) return;
+  const current = await getRevision(tx, changed.id, changed.revision);
+  const target = await getRevision(tx, changed.id, changed.targetRevision);
   changed.revision = changed.targetRevision;
-  const template = await findTemplate(tx, changed.id, changed.revision);
-  assert(template, "the target revision of a service exists");
-  changed.size = { ...changed.size, volumeBytes: template.volume?.sizeBytes ?? 0 };
+  const targetBytes = target.volume?.sizeBytes ?? 0;
+  const { volumeBytes } = changed.size;
+  const isTargetOutdated = volumeBytes > 0 && volumeBytes !== (current.volume?.sizeBytes ?? 0);
+  changed.size = {
+    ...changed.size,
+    volumeBytes: target.volume && isTargetOutdated ? volumeBytes : targetBytes,
+  };
 }
 
 function replaceWithVolume(): AppError {

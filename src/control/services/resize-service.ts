@@ -15,7 +15,7 @@ import {
   type ServiceResizeRow,
   type SetSize,
   type SizedSet,
-  updateTargetVolume,
+  updateRevisionVolumes,
 } from "../../db/queries/services/resizes.ts";
 import {
   findTemplate,
@@ -131,7 +131,10 @@ async function applyResize(
   if (short.length > 0) assertMayMove(short, resize.mayMove);
   const changed: ServiceRow = { ...service, size };
   changed.generation = await updateService(tx, changed);
-  if (resize.volumeBytes !== undefined) await updateTargetVolume(tx, changed, resize.volumeBytes);
+  if (resize.volumeBytes !== undefined) {
+    const revisions = [changed.revision, changed.targetRevision];
+    await updateRevisionVolumes(tx, changed.id, revisions, resize.volumeBytes);
+  }
   const setsMax = isWhole ? SETS_AT_ONCE_MAX : SETS_PER_ROUND_MAX;
   const round = await resizeNextSets(tx, changed, resize, {
     failsWithoutCapacity: isWhole,

@@ -2,12 +2,14 @@ import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { createMover } from "../../../src/control/operations/move-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
+import { getService } from "../../../src/control/services/get-service.ts";
+import { patchService } from "../../../src/control/services/patch-service.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { type FleetContext, serviceBody } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
 
-/** Moves that processes of the previous release begin while this release runs too. */
+/** Moves and changes of services by processes of the previous release, while this one runs too. */
 
 const start = fleetPerTest();
 
@@ -91,4 +93,42 @@ test("a waiting move and a replacement of the previous release get operations", 
   await createMover(f.ctx).moveSets();
   const again = sql`select 1 from operations where set_id = ${waiting?.id}`;
   expect(await queryRows(f.ctx.db, again)).toEqual([]); // each is adopted once
+});
+
+const GiB = 2 ** 30;
+
+/** A template with a volume of these GiB. */
+function templateWith(volumeGib: number, image: string) {
+  const { template } = serviceBody("web");
+  for (const container of template.containers) container.image = image;
+  return { ...template, volume: { sizeBytes: volumeGib * GiB, mountPath: "/data" } };
+}
+
+test("an adoption keeps the volume size to which the previous release resized the service", async () => {
+  const f = await start();
+  const template = templateWith(10, "menu:42");
+  await createService(f.ctx, f.tenantId, { ...serviceBody("web"), onHostLost: "wait", template });
+  const { generation } = await getService(f.ctx, f.tenantId, "web");
+  const target = templateWith(20, "menu:43");
+  await patchService(f.ctx, f.tenantId, "web", generation, { template: target });
+  // A resize of the previous release leaves the revisions unchanged.
+  await f.ctx.db.execute(sql`update services set set_volume_bytes = ${30 * GiB}`);
+  const { service } = await patchService(f.ctx, f.tenantId, "web", generation + 1, {
+    adopt: "new-sets",
+  });
+  expect(service.size.volumeBytes).toBe(30 * GiB);
+});
+
+test("the size of a target counts if the previous release resized the service before", async () => {
+  const f = await start();
+  const template = templateWith(10, "menu:42");
+  await createService(f.ctx, f.tenantId, { ...serviceBody("web"), onHostLost: "wait", template });
+  await f.ctx.db.execute(sql`update services set set_volume_bytes = ${30 * GiB}`);
+  const { generation } = await getService(f.ctx, f.tenantId, "web");
+  const target = templateWith(20, "menu:43");
+  await patchService(f.ctx, f.tenantId, "web", generation, { template: target });
+  const { service } = await patchService(f.ctx, f.tenantId, "web", generation + 1, {
+    adopt: "new-sets",
+  });
+  expect(service.size.volumeBytes).toBe(20 * GiB);
 });

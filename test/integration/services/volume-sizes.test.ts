@@ -136,3 +136,31 @@ test("a resize of volumes applies to a target that waits for its adoption", asyn
   await scale(f, 3);
   expect((await listVolumes(f)).map(({ revision, gib }) => [revision, gib])).toContainEqual([2, 2]);
 });
+
+test("a target may have smaller volumes than a resize gave the service", async () => {
+  const { f, runAll } = await startWeb(1);
+  await resize(f, { volume: "3Gi" });
+  await runAll();
+  const { generation } = await getService(f.ctx, f.tenantId, "web");
+  const { template } = bodyWith(2);
+  for (const container of template.containers) container.image = "menu:43";
+  await patchService(f.ctx, f.tenantId, "web", generation, { template });
+  expect((await adopt(f)).service.size.volumeBytes).toBe(2 * GiB);
+  await scale(f, 3);
+  expect((await listVolumes(f)).map(({ gib }) => gib)).toEqual([3, 3, 2]);
+});
+
+test("a target gets another volume size after a resize", async () => {
+  const { f, runAll } = await startWeb(1);
+  const { generation } = await getService(f.ctx, f.tenantId, "web");
+  const { template } = bodyWith(1);
+  for (const container of template.containers) container.image = "menu:43";
+  await patchService(f.ctx, f.tenantId, "web", generation, { template });
+  await resize(f, { volume: "3Gi" });
+  await runAll();
+  const { template: smaller } = bodyWith(2);
+  for (const container of smaller.containers) container.image = "menu:43";
+  const changed = await getService(f.ctx, f.tenantId, "web");
+  await patchService(f.ctx, f.tenantId, "web", changed.generation, { template: smaller });
+  expect((await adopt(f)).service.size.volumeBytes).toBe(2 * GiB);
+});

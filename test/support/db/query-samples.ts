@@ -458,7 +458,7 @@ const services: Samples = {
     resizes.upsertServiceResize(q, { serviceId: "svc", mayMove: true, ...size }),
   ],
   findServiceResize: (q) => [resizes.findServiceResize(q, "svc")],
-  updateTargetVolume: (q) => [resizes.updateTargetVolume(q, service, 1)],
+  updateRevisionVolumes: (q) => [resizes.updateRevisionVolumes(q, "svc", [1, 2], 1)],
   deleteServiceResize: (q) => [resizes.deleteServiceResize(q, "svc")],
   listServiceResizes: (q) => [resizes.listServiceResizes(q, 1)],
   lockServiceByName: (q) => [writeServices.lockServiceByName(q, "tnt", "web")],

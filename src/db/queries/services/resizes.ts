@@ -331,17 +331,18 @@ export async function listServiceResizes(q: Queryable, limit: number): Promise<s
 }
 
 /**
- * Changes the volume size of the target revision, if it has a volume and is not the current one. No
- * set has such a revision. The caller has locked the service.
+ * Changes the volume size of those of the revisions that have a volume. Sets have sizes of their
+ * own, so it changes no set. The caller has locked the service.
  */
-export async function updateTargetVolume(
+export async function updateRevisionVolumes(
   q: Queryable,
-  service: { id: string; revision: number; targetRevision: number },
+  serviceId: string,
+  revisions: readonly number[],
   volumeBytes: number,
 ): Promise<void> {
   await q.execute(
     sql`update revisions set template = jsonb_set(template, '{volume,sizeBytes}', to_jsonb(${volumeBytes}::bigint))
-        where service_id = ${service.id} and number = ${service.targetRevision} and number <> ${service.revision}
-          and jsonb_typeof(template->'volume') = 'object'`,
+        where service_id = ${serviceId} and number in ${[...revisions]} and jsonb_typeof(template->'volume') = 'object'
+          and template->'volume'->'sizeBytes' <> to_jsonb(${volumeBytes}::bigint)`,
   );
 }
