@@ -2,6 +2,7 @@ import { sql } from "drizzle-orm";
 import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
+import { selectFreeHosts } from "../sets/write-sets.ts";
 
 /** A host for the planner. Amounts are float8: exact below 2^53, and numbers in both drivers. */
 export interface FleetHostRow {
@@ -190,11 +191,7 @@ export async function tryLockFleetHosts(
   q: Queryable,
   hostIds: readonly string[],
 ): Promise<FleetHostRow[]> {
-  return queryRows(
-    q,
-    sql`select ${fleetHostColumns} from hosts
-        where id = ${anyOf(hostIds)} order by id for no key update skip locked`,
-  );
+  return queryRows(q, selectFreeHosts(fleetHostColumns, hostIds));
 }
 
 /** Locks hosts in id order, and reads their current rows. */

@@ -1,4 +1,4 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { useCustomPlans } from "../../transaction.ts";
 import { replicaSetSql } from "../operations/operations.ts";
@@ -65,11 +65,14 @@ export async function lockHosts(q: Queryable, hostIds: readonly string[]): Promi
  */
 export async function lockFreeHosts(q: Queryable, hostIds: readonly string[]): Promise<string[]> {
   if (hostIds.length === 0) return [];
-  const rows = await queryRows<{ id: string }>(
-    q,
-    sql`select id from hosts where id = ${anyOf(hostIds)} order by id for no key update skip locked`,
-  );
+  const rows = await queryRows<{ id: string }>(q, selectFreeHosts(sql`id`, hostIds));
   return rows.map(({ id }) => id);
+}
+
+/** A statement that locks those of the hosts whose rows are free, and reads them. */
+export function selectFreeHosts(columns: SQL, hostIds: readonly string[]): SQL {
+  return sql`select ${columns} from hosts
+    where id = ${anyOf(hostIds)} order by id for no key update skip locked`;
 }
 
 /**
