@@ -3,8 +3,8 @@ import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import type { DueSets } from "../../db/queries/placement/due-sets.ts";
 import {
-  type HostReplacement,
-  listHostReplacements,
+  type DepartingSet,
+  listDepartingSets,
   listRepulsions,
   listServiceIds,
 } from "../../db/queries/placement/placements.ts";
@@ -38,7 +38,9 @@ export async function buildPlacementRequests(
     }),
   );
   const replacedHostIds = new Map(
-    specs.flatMap((spec) => spec.replacements.map(({ setId, hostId }) => [setId, hostId])),
+    specs.flatMap(({ departing }) =>
+      departing.map(({ replacementId, hostId }) => [replacementId, hostId] as const),
+    ),
   );
   return sets.flatMap((set) => {
     const spec = byRevision.get(revisionKey(set));
@@ -86,9 +88,9 @@ export async function buildServiceRequests(
   const repelledBy = repulsion?.byServiceIds ?? [];
   const ids = new Map(found.map(({ name, id }) => [`${tenantId}/${name}`, id]));
   ids.set(`${tenantId}/${ownName}`, serviceId); // the rules may name the service before it exists
-  const replacements =
-    placement.spread.length === 0 ? [] : await listHostReplacements(q, serviceId);
-  const constraints = toConstraints({ tenantId, placement, repelledBy, replacements }, ids);
+  const departing =
+    placement.spread.length === 0 ? [] : await listDepartingSets(q, { tenantId, serviceId });
+  const constraints = toConstraints({ tenantId, placement, repelledBy, departing }, ids);
   return sets.map(({ setId, template, avoidHostIds, replacesOnHostId }) => ({
     setId,
     serviceId,
@@ -138,7 +140,7 @@ async function readNamedServices(
 export function toConstraints(
   spec: PlacementRules & {
     repelledBy: readonly string[];
-    replacements: readonly HostReplacement[];
+    departing: readonly DepartingSet[];
   },
   serviceIds: ReadonlyMap<string, string>,
 ): PlacementConstraints {
@@ -153,8 +155,8 @@ export function toConstraints(
     hostLabels: placement.hostLabels,
     tolerations: placement.tolerations,
     pool: placement.pool,
-    replacedOnHostIds: spec.replacements.flatMap(({ isPlaced, hostId }) =>
-      isPlaced ? hostId : [],
+    uncountedOnHostIds: spec.departing.flatMap(({ isCounted, hostId }) =>
+      isCounted ? [] : hostId,
     ),
   };
 }

@@ -105,7 +105,7 @@ export function prepareFilters(
       table,
       domains,
       open,
-      placed: countStaying(fleet.countSetsByHost(serviceId), constraints.replacedOnHostIds),
+      placed: countStaying(fleet.countSetsByHost(serviceId), constraints.uncountedOnHostIds),
     });
   });
   const hostile = newBitmap(table.hosts.length);
@@ -148,14 +148,14 @@ export function prepareFilters(
   };
 }
 
-/** The sets on each host without those whose replacements have hosts. */
+/** Counts the sets on each host without departing ones (see PlacementConstraints). */
 function countStaying(
   placed: ReadonlyMap<string, number>,
-  replacedOnHostIds: readonly string[],
+  uncountedOnHostIds: readonly string[],
 ): ReadonlyMap<string, number> {
-  if (replacedOnHostIds.length === 0) return placed;
+  if (uncountedOnHostIds.length === 0) return placed;
   const staying = new Map(placed);
-  for (const hostId of replacedOnHostIds)
+  for (const hostId of uncountedOnHostIds)
     staying.set(hostId, Math.max(0, (staying.get(hostId) ?? 0) - 1));
   return staying;
 }

@@ -95,10 +95,10 @@ export interface PlacementConstraints {
   /** The required host pool. */
   pool: string;
   /**
-   * The hosts of sets of the service whose replacements have a host, once for each set. Spread
-   * counts the replacements only.
+   * The hosts of departing sets that spread no longer counts, once for each set. The replacement of
+   * such a set has a host, or the set is ordered deleted.
    */
-  replacedOnHostIds: readonly string[];
+  uncountedOnHostIds: readonly string[];
 }
 
 export interface PlacementRequest {

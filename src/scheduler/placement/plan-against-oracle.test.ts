@@ -88,7 +88,7 @@ const constraintsArbitrary: fc.Arbitrary<PlacementConstraints> = fc.record({
   hostLabels: usually<Record<string, string>>({}, { disk: "ssd" }),
   tolerations: fc.constantFrom([], [{ key: "only", value: "batch" }]),
   pool: usually("default", "gpu"),
-  replacedOnHostIds: fc.constant([]),
+  uncountedOnHostIds: fc.constant([]),
 });
 
 /** The constraints of all services have one list of replaced sets. */
@@ -97,7 +97,7 @@ const sharedConstraintsArbitrary: fc.Arbitrary<PlacementConstraints[]> = fc
     fc.array(constraintsArbitrary, { minLength: 1, maxLength: 3 }),
     usually<string[]>([], ["host_0"], ["host_1", "host_1", "host_gone"]),
   )
-  .map(([all, replacedOnHostIds]) => all.map((one) => ({ ...one, replacedOnHostIds })));
+  .map(([all, uncountedOnHostIds]) => all.map((one) => ({ ...one, uncountedOnHostIds })));
 
 const requestsArbitrary: fc.Arbitrary<PlacementRequest[]> = sharedConstraintsArbitrary
   .chain((shared) =>
@@ -315,7 +315,7 @@ function createOracle(world: World) {
     const toHostIds = (placed: readonly PlacedSet[]) =>
       placed.flatMap((set) => (set.serviceId === serviceId ? set.hostId : []));
     const counted = toHostIds(world.sets);
-    const replaced = [...constraints.replacedOnHostIds, ...(replacedHere.get(serviceId) ?? [])];
+    const replaced = [...constraints.uncountedOnHostIds, ...(replacedHere.get(serviceId) ?? [])];
     if (replacesOnHostId !== undefined) replaced.push(replacesOnHostId);
     for (const hostId of replaced) {
       if (counted.includes(hostId)) counted.splice(counted.indexOf(hostId), 1);

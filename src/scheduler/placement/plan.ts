@@ -21,6 +21,7 @@ import { RejectionCounter } from "./rejection-reasons.ts";
 import { CAPACITY_BUCKETS, type CapacityIndex } from "./capacity-index.ts";
 import { fullness, PACKING_SCORE_MAX, type Preferences, preparePreferences } from "./score.ts";
 import { amountsKey, isSameShape, shapeKey } from "./shape-key.ts";
+import { UncountedSets } from "./uncounted-sets.ts";
 import { type Walk, walkHosts } from "./walk-hosts.ts";
 
 /**
@@ -129,8 +130,7 @@ class Planning {
   readonly #rejections: RejectionCounter;
   /** The hosts of this plan by service, for listeners that the plan creates later. */
   readonly #placedHere = new Map<string, number[]>();
-  /** The hosts of the sets whose replacements this plan has placed, by service. */
-  readonly #replacedHere = new Map<string, number[]>();
+  readonly #uncounted: UncountedSets;
   /** Preferred hosts that the filters allow, for the present walk. */
   readonly #preferredMask: Bitmap;
   readonly #setsPerHostMax: number;
@@ -151,6 +151,7 @@ class Planning {
       bases: new Map(),
       repelledBy: findRepellers(requests),
     };
+    this.#uncounted = new UncountedSets(fleet, this.#table);
     this.#setsPerHostMax = fleet.policy.setsPerHostMax;
     this.#preferredMask = newBitmap(this.#table.hosts.length);
     this.#rejections = new RejectionCounter(this.#table, fleet.policy);
@@ -159,7 +160,7 @@ class Planning {
   place(request: PlacementRequest): Placement | Rejection {
     const shape = this.#getShape(request);
     if (shape.rejection) return { setId: request.setId, ...shape.rejection };
-    const replaced = this.#rankOfReplaced(request);
+    const replaced = this.#uncounted.findReplacedRank(request);
     if (replaced !== undefined) this.#noteReplaced(shape.serviceId, replaced, -1);
     const best = this.#findBest(shape);
     if (best < 0) {
@@ -172,22 +173,8 @@ class Planning {
     return placement;
   }
 
-  /** The host of the set that the request replaces, unless spread has stopped counting that set. */
-  #rankOfReplaced(request: PlacementRequest): number | undefined {
-    const { serviceId, constraints, replacesOnHostId: hostId } = request;
-    if (hostId === undefined) return undefined;
-    const rank = this.#table.rankById.get(hostId);
-    const before = constraints.replacedOnHostIds.filter((id) => id === hostId);
-    const here = (this.#replacedHere.get(serviceId) ?? []).filter((other) => other === rank);
-    const onHost = this.#fleet.countSetsByHost(serviceId).get(hostId) ?? 0;
-    return onHost > before.length + here.length ? rank : undefined;
-  }
-
   #noteReplaced(serviceId: string, rank: number, change: -1 | 1): void {
-    const ranks = this.#replacedHere.get(serviceId) ?? [];
-    if (change === -1) ranks.push(rank);
-    else ranks.pop();
-    this.#replacedHere.set(serviceId, ranks);
+    this.#uncounted.note(serviceId, rank, change);
     for (const listener of this.#listeners.get(serviceId) ?? [])
       listener.noteReplaced?.(serviceId, rank, change);
   }
@@ -383,7 +370,7 @@ class Planning {
     for (const serviceId of new Set(serviceIds)) {
       for (const rank of this.#placedHere.get(serviceId) ?? [])
         listener.notePlaced(serviceId, rank);
-      for (const rank of this.#replacedHere.get(serviceId) ?? [])
+      for (const rank of this.#uncounted.listRanks(serviceId))
         listener.noteReplaced?.(serviceId, rank, -1);
       const listeners = this.#listeners.get(serviceId) ?? new Set();
       this.#listeners.set(serviceId, listeners.add(listener));

@@ -77,3 +77,16 @@ test("sets that are added during a drain count a set and its replacement once", 
   await obeyOrders(f, ids["a1"] ?? "");
   expect(await hostNames(f)).toEqual(["a2", "a2", "b1", "b1", "c1", "c1"]);
 });
+
+test("sets that are added before the replaced set is absent count only its replacement", async () => {
+  const { f, mover, ids } = await startSpread();
+  await drainHost(f.ctx, ids["a1"] ?? "");
+  await mover.moveSets();
+  await f.placer.placeSets();
+  await obeyOrders(f, ids["a2"] ?? "");
+  await mover.moveSets(); // the replacement is ready, and the agent of a1 does not respond
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 6 }, undefined);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 3 });
+  await obeyOrders(f, ids["a1"] ?? "");
+  expect(await hostNames(f)).toEqual(["a2", "a2", "b1", "b1", "c1", "c1"]);
+});

@@ -382,7 +382,9 @@ const placing: Samples = {
   lockFleetHosts: (q) => [fleet.lockFleetHosts(q, ids)],
   tryLockFleetHosts: (q) => [fleet.tryLockFleetHosts(q, ids)],
   tryLockPlacement: (q) => [placements.tryLockPlacement(q)],
-  listHostReplacements: (q) => [placements.listHostReplacements(q, "svc_1")],
+  listDepartingSets: (q) => [
+    placements.listDepartingSets(q, { tenantId: "tnt_1", serviceId: "svc_1" }),
+  ],
   listRepulsions: (q) => [placements.listRepulsions(q, [{ tenantId: "tnt", name: "web" }])],
   listServiceIds: (q) => [placements.listServiceIds(q, [{ tenantId: "tnt", name: "web" }])],
   commitPlacements: (q) => [

@@ -58,36 +58,47 @@ export function repellingServiceSql(alias: string): SQL {
   );
 }
 
-/** A set that is replaced on its host. */
-export interface HostReplacement {
-  /** The set that replaces it. */
-  setId: string;
-  /** The host of the replaced set. */
+/** A set that leaves its host for good. */
+export interface DepartingSet {
   hostId: string;
-  /** The replacement has a host. */
-  isPlaced: boolean;
+  /** The set that replaces it. Null if it is ordered deleted. */
+  replacementId: string | null;
+  /** Its replacement has no host yet, so it still counts for spread. */
+  isCounted: boolean;
 }
 
 /**
- * The replacements in progress of a service, as a list of HostReplacement. `serviceId` is an
- * expression. Uses operations_service.
+ * The departing sets of a service, as a list of DepartingSet. They are being replaced, or they are
+ * ordered deleted and not yet absent. The parameters are expressions. Uses operations_service and
+ * sets_removing.
  */
-export function selectHostReplacements(serviceId: SQL): SQL {
-  return sql`(select coalesce(json_agg(json_build_object('setId', n.id, 'hostId', r.host_id, 'isPlaced', n.host_id is not null)), '[]')
-    from operations p join sets r on r.id = p.set_id join sets n on n.id = p.replacement_set_id
-    where p.service_id = ${serviceId} and p.phase = 'replacing' and r.host_id is not null and r.deleted_at is null)`;
+export function selectDepartingSets({
+  tenantId,
+  serviceId,
+}: Record<"tenantId" | "serviceId", SQL>) {
+  return sql`(select coalesce(json_agg(departing), '[]') from (
+    select r.host_id as "hostId", n.id as "replacementId", n.host_id is null as "isCounted"
+      from operations p join sets r on r.id = p.set_id join sets n on n.id = p.replacement_set_id
+      where p.service_id = ${serviceId} and p.phase = 'replacing' and r.host_id is not null and r.desired <> 'deleted'
+    union all
+    select d.host_id, null, false from sets d
+      where d.tenant_id = ${tenantId} and d.service_id = ${serviceId} and d.desired = 'deleted' and d.host_id is not null) departing)`;
 }
 
-/** The replacements in progress of a service. The service bounds them by its `maxSurge`. */
-export async function listHostReplacements(
+/**
+ * The departing sets of a service. Its `maxSurge` bounds the replacements, and its number of sets
+ * the others.
+ */
+export async function listDepartingSets(
   q: Queryable,
-  serviceId: string,
-): Promise<HostReplacement[]> {
-  const [row] = await queryRows<{ replacements: HostReplacement[] }>(
+  service: { tenantId: string; serviceId: string },
+): Promise<DepartingSet[]> {
+  const ids = { tenantId: sql`${service.tenantId}`, serviceId: sql`${service.serviceId}` };
+  const [row] = await queryRows<{ departing: DepartingSet[] }>(
     q,
-    sql`select ${selectHostReplacements(sql`${serviceId}`)} as replacements`,
+    sql`select ${selectDepartingSets(ids)} as departing`,
   );
-  return row?.replacements ?? [];
+  return row?.departing ?? [];
 }
 
 /** Ids of live services by tenant and name. It leaves out unknown names. */
