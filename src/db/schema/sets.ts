@@ -92,9 +92,10 @@ export const sets = pgTable(
     index("sets_pending_by_tenant")
       .on(table.priority, table.tenantId, table.planAfter)
       .where(sql`host_id is null and deleted_at is null`),
+    // It names `desired`, so that the planner uses it only for the due sets of all tenants.
     index("sets_pending_due")
       .on(table.planAfter)
-      .where(sql`host_id is null and deleted_at is null`),
+      .where(sql`host_id is null and deleted_at is null and desired <> 'deleted'`),
     index("sets_host")
       .on(table.hostId, table.hostGeneration)
       .where(sql`host_id is not null`),

@@ -97,12 +97,12 @@ test("a placement does not read the sets of priorities that its batch does not r
   const f = await start();
   const services: string[] = [];
   for (let priority = 0; priority < 30; priority++)
-    services.push(await createSets(f, f.tenantId, `web-${priority}`, { replicas: 50, priority }));
+    services.push(await createSets(f, f.tenantId, `web-${priority}`, { replicas: 100, priority }));
   await withTx(f.ctx.db, async (tx) => {
     const { sets, hasMore } = await listDueSets(tx, 50);
     expect(new Set(sets.map(({ serviceId }) => serviceId))).toEqual(new Set(services.slice(-1)));
     expect(hasMore).toBe(true);
-    expect(await rowsReadOf(tx, "sets")).toBeLessThan(500);
+    expect(await rowsReadOf(tx, "sets")).toBeLessThan(1_500); // of 3,000
   });
 });
 
@@ -130,11 +130,25 @@ test("a due set is found behind any number of tenants whose sets are not due", a
   });
 });
 
+test("a batch that is smaller than the number of due sets reads no set that is not due", async () => {
+  const f = await start();
+  const due = await createSets(f, f.tenantId, "web", { replicas: 200 });
+  await addWaitingTenants(f, 6_000, due);
+  await withTx(f.ctx.db, async (tx) => {
+    const { sets } = await listDueSets(tx, 100);
+    expect(sets.map(({ serviceId }) => serviceId)).toEqual(Array(100).fill(due));
+    expect(await rowsReadOf(tx, "sets")).toBeLessThan(1_000);
+  });
+});
+
 test("the tenants of the longest due sets are in a batch, however many others wait", async () => {
   const f = await start();
-  const due = await createSets(f, f.tenantId, "web", { replicas: 5 });
+  const due = await createSets(f, f.tenantId, "web", { replicas: 1_000 });
   await addWaitingTenants(f, 6_000, due);
-  const { sets, hasMore } = await listDueSets(f.ctx.db, 2);
-  expect(sets.map(({ serviceId }) => serviceId)).toEqual([due, due]);
-  expect(hasMore).toBe(true);
+  await withTx(f.ctx.db, async (tx) => {
+    const { sets, hasMore } = await listDueSets(tx, 2);
+    expect(sets.map(({ serviceId }) => serviceId)).toEqual([due, due]);
+    expect(hasMore).toBe(true);
+    expect(await rowsReadOf(tx, "sets")).toBeLessThan(20_000); // and not all due ones per tenant
+  });
 });

@@ -68,14 +68,13 @@ const QUEUES_MAX = 5_000;
  * of all pending sets per tenant, and reserve memory for them.
  */
 export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSets> {
-  const oldestMax = Math.min(setsMax, OLDEST_MAX);
   const [due] = await queryRows<DueSets>(
     q,
     sql`with recursive oldest as materialized (
           select priority, tenant_id from sets where ${pendingSetSql} and desired <> 'deleted' and plan_after <= now()
-          order by plan_after limit ${sql.raw(String(oldestMax))}
+          order by plan_after limit ${sql.raw(String(OLDEST_MAX))}
         ), queues as (
-          (select priority, tenant_id from sets where ${indexedPendingSetSql} and (select count(*) from oldest) = ${sql.raw(String(oldestMax))}
+          (select priority, tenant_id from sets where ${indexedPendingSetSql} and (select count(*) from oldest) = ${sql.raw(String(OLDEST_MAX))}
             order by priority desc, tenant_id desc limit 1)
           union all
           select next.priority, next.tenant_id from queues cross join lateral (
@@ -86,21 +85,19 @@ export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSet
           select priority, tenant_id from oldest
           union
           select priority, tenant_id from (select * from queues limit ${sql.raw(String(QUEUES_MAX))}) known cross join lateral (
-            select from sets s where ${indexedPendingSetSql} and s.priority = known.priority
-              and s.tenant_id = known.tenant_id and s.plan_after <= now() order by plan_after limit 1) due
+            select from sets where ${dueInQueueSql("known")} limit 1) due
         ), due_priorities as (
           select priority, array_agg(tenant_id) as tenant_ids, count(*) as tenants,
             ceil(${sql.raw(`${setsMax}.0`)} / count(*))::int as share
           from due_queues group by priority
         ), due as materialized (
           select s.*, share from (select * from due_priorities order by priority desc) due_priority cross join lateral (
-            select longest.* from unnest(tenant_ids) queue(tenant_id) cross join lateral (
+            select longest.* from (select priority, unnest(tenant_ids) as tenant_id) queue cross join lateral (
               select *, row_number() over (order by plan_after) as turn from (select * from (
                 select id, service_id, tenant_id, revision, generation, priority, attempts, cpu_millis, memory_bytes,
-                  volume_bytes, rootfs_bytes, avoid_host_ids, plan_after
-                from sets where ${pendingSetSql} and desired <> 'deleted' and priority = due_priority.priority
-                  and tenant_id = queue.tenant_id and plan_after <= now()
-                order by plan_after limit ${sql.raw(String(setsMax))}) of_tenant limit share) shared) longest
+                  volume_bytes, rootfs_bytes, avoid_host_ids, plan_after, state, desired
+                from sets where ${dueInQueueSql("queue")} limit ${sql.raw(String(setsMax))}) of_tenant
+                where state = 'pending' and desired <> 'deleted' limit share) shared) longest
             order by turn, plan_after, tenant_id) s
           limit (select greatest(${sql.raw(String(setsMax))}, tenants) from due_priorities order by priority desc limit 1)
         )
@@ -113,7 +110,16 @@ export async function listDueSets(q: Queryable, setsMax: number): Promise<DueSet
   return due;
 }
 
-/** The condition of the index alone, so that a search for tenants reads nothing else. */
+/**
+ * SQL condition and order: the due sets of a queue, the longest due first. It does not name
+ * `desired`, so that sets_pending_due cannot serve it. That index has the due sets of all tenants,
+ * and the planner would choose it for each tenant while it expects few pending sets.
+ */
+const dueInQueueSql = (queue: string) =>
+  sql`${indexedPendingSetSql} and priority = ${sql.raw(queue)}.priority and tenant_id = ${sql.raw(queue)}.tenant_id
+    and plan_after <= now() order by plan_after`;
+
+/** The condition of sets_pending_by_tenant, so that a search for tenants reads nothing else. */
 const indexedPendingSetSql = sql`host_id is null and deleted_at is null`;
 
 /** The sets of the table expression `due`, and the specs of their revisions, as two columns. */

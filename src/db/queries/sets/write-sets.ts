@@ -203,7 +203,7 @@ export async function retryPendingSets(q: Queryable, setsMax: number): Promise<b
   const rows = await queryRows<{ id: string }>(
     q,
     sql`update sets set plan_after = now()
-        where id in (select id from sets where ${pendingSetSql} and plan_after > now() and failed_starts = 0
+        where id in (select id from sets where ${pendingSetSql} and desired <> 'deleted' and plan_after > now() and failed_starts = 0
           and not exists (select 1 from claims where set_id = sets.id) order by plan_after limit ${setsMax} for no key update skip locked)
         returning id`,
   );
