@@ -1,5 +1,9 @@
 import { LEASE_SECONDS } from "../../contracts/agent-protocol/protocol.ts";
-import { type DownGracePeriods, recordFleetWatch } from "../../db/queries/hosts/fleet-watch.ts";
+import {
+  type DownGracePeriods,
+  isFleetWatchDue,
+  recordFleetWatch,
+} from "../../db/queries/hosts/fleet-watch.ts";
 import {
   abandonSets,
   countReadyHostsByPool,
@@ -41,6 +45,14 @@ export interface LostHostsOutcome {
   replacedSets: number;
   /** Hosts whose sets are not replaced, because too many hosts of their pool are down. */
   held: number;
+}
+
+/**
+ * Records that this process watches the fleet (I12), unless another one has just done so. All job
+ * workers call it, so neither a long failover nor the end of one job worker counts as an outage.
+ */
+export async function watchFleet(ctx: ControlContext): Promise<void> {
+  if (await isFleetWatchDue(ctx.db)) await recordFleetWatch(ctx.db);
 }
 
 /**

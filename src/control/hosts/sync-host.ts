@@ -292,7 +292,7 @@ function disconnected(): AppError {
 }
 
 /**
- * Reads the response under `hostAnswerLimit`. It awaits Redis outside the limit, so a slow Redis
+ * Reads the response under a limit of answers. It awaits Redis outside the limit, so a slow Redis
  * delays no other host.
  * @param lease the row of the host, if a statement has returned it during this sync
  */

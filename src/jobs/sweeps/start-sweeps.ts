@@ -4,7 +4,10 @@ import {
 } from "../../control/autoscaling/evaluate-due-services.ts";
 import { watchEventStreamLag } from "../../control/events/event-stream-lag.ts";
 import { createRetention } from "../../control/events/retention.ts";
-import { replaceSetsOfLostHosts } from "../../control/hosts/replace-sets-of-lost-hosts.ts";
+import {
+  replaceSetsOfLostHosts,
+  watchFleet,
+} from "../../control/hosts/replace-sets-of-lost-hosts.ts";
 import { claimLease } from "../../control/runtime/leases.ts";
 import { continueResizes } from "../../control/services/resize-round.ts";
 import { closeServices } from "../../control/services/close-services.ts";
@@ -12,7 +15,7 @@ import { leadSweeps } from "./lead-sweeps.ts";
 import { relayOutbox } from "./outbox-relay.ts";
 import { PLACEMENT_SWEEP_MS, sweepPlacements } from "./placement-sweep.ts";
 import { auditReplicas } from "./replica-audit.ts";
-import type { Sweep } from "./repeat-sweep.ts";
+import { repeatSweep, type Sweep } from "./repeat-sweep.ts";
 import type { SweepDeps } from "./sweep-deps.ts";
 
 /** The name of the lease. One job worker holds it and runs all sweeps. */
@@ -20,20 +23,27 @@ const LEASE = "sweeps";
 
 /**
  * Starts the sweeps of this process. A sweep finds due work in Postgres, so that Redis is only a
- * trigger (I1). One job worker runs all sweeps of the installation.
+ * trigger (I1). One job worker runs all sweeps of the installation, except the watch of the fleet,
+ * which all of them run.
  *
  * Sweeps are independent: a fault in one does not stop the others. Inside a sweep, a fault of one
  * item does not stop the other items.
  */
 export function startSweeps(deps: SweepDeps): { stop(): Promise<void> } {
   const { ctx, onSweep, onHung } = deps;
-  const stop = leadSweeps({
+  const options = { log: ctx.log, onRun: onSweep, onHung };
+  const stopLeading = leadSweeps({
+    ...options,
     sweeps: listSweeps(deps),
     claimLease: (leaseMs) => claimLease(ctx, LEASE, leaseMs),
-    log: ctx.log,
-    onRun: onSweep,
-    onHung,
   });
+  const stopping = new AbortController();
+  const watch = { name: "fleet-watch", everyMs: 2_000, run: () => watchFleet(ctx) };
+  const watching = repeatSweep(watch, options, stopping.signal);
+  const stop = async () => {
+    stopping.abort();
+    await Promise.all([stopLeading(), watching]);
+  };
   return { stop };
 }
 

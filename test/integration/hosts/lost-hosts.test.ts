@@ -7,7 +7,10 @@ import { countHeldHosts } from "../../../src/db/queries/hosts/lost-hosts.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
-import { replaceSetsOfLostHosts } from "../../../src/control/hosts/replace-sets-of-lost-hosts.ts";
+import {
+  replaceSetsOfLostHosts,
+  watchFleet,
+} from "../../../src/control/hosts/replace-sets-of-lost-hosts.ts";
 import { syncHost } from "../../../src/control/hosts/sync-host.ts";
 import { expectCatalogTexts } from "../../support/fleet/expect-catalog-texts.ts";
 import {
@@ -126,6 +129,31 @@ test("I12: a short pause of the sweep is an outage, because its backoffs may out
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0 });
 });
 
+test("a long failover is not an outage, because each job worker watches the fleet", async () => {
+  const { f, hostIds } = await fleetOf(3);
+  await replaceSetsOfLostHosts(f.ctx);
+  const other = f.secondContext();
+  for (let elapsed = 0; elapsed < 15; elapsed += 3) {
+    await f.ctx.db.execute(
+      sql`update fleet_watch set watched_at = watched_at - interval '3 seconds'`,
+    );
+    await watchFleet(other);
+  }
+  await expireLease(f, hostIds.slice(0, 1));
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 1 });
+});
+
+test("I12: a rollback that missed the end of an outage does not make the next one longer", async () => {
+  const { f, hostIds } = await fleetOf(3);
+  await expireLease(f, hostIds);
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0 });
+  // The previous release records the watch and the end of the outage, and not its start.
+  await f.ctx.db.execute(
+    sql`update fleet_watch set gap_started_at = now() - interval '2 days', gap_at = now() - interval '1 day'`,
+  );
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0 });
+});
+
 test("a host that dies soon after an outage, but has synced since, is lost without a delay", async () => {
   const { f, hostIds } = await fleetOf(5);
   await expireLease(f, hostIds);
@@ -140,9 +168,9 @@ test("I12: without any sync for five minutes, all hosts are lost and no set is r
   const { f, hostIds } = await fleetOf(3);
   await expireLease(f, hostIds);
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0 });
-  await age(f, 290);
+  await age(f, 290, true);
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0 });
-  await age(f, 20);
+  await age(f, 20, true);
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 3, replacedSets: 0 });
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 0, replacedSets: 0 });
   expect(await setsBy(f, null)).toEqual([]);
@@ -174,8 +202,11 @@ async function returnWithSets(f: FleetContext, hostId: string): Promise<void> {
   });
 }
 
-/** Shifts everything that the failover sweep has recorded into the past. */
-async function age(f: FleetContext, seconds: number): Promise<void> {
+/**
+ * Shifts everything that the failover sweep has recorded into the past. The outage of that time
+ * ended then, unless it continues.
+ */
+async function age(f: FleetContext, seconds: number, isContinuing = false): Promise<void> {
   const ago = sql`make_interval(secs => ${seconds})`;
   await f.ctx.db.execute(
     sql`update hosts set lost_at = lost_at - ${ago}, returned_at = returned_at - ${ago}`,
@@ -184,7 +215,8 @@ async function age(f: FleetContext, seconds: number): Promise<void> {
     sql`update hosts set lease_expires_at = lease_expires_at - ${ago} where lease_expires_at < now()`,
   );
   await f.ctx.db.execute(
-    sql`update fleet_watch set gap_at = gap_at - ${ago}, gap_started_at = gap_started_at - ${ago}`,
+    sql`update fleet_watch set gap_started_at = gap_started_at - ${ago},
+          gap_at = case when ${isContinuing} then watched_at else gap_at - ${ago} end`,
   );
 }
 

@@ -64,6 +64,13 @@ describe("the lease of the sweeps", () => {
     expect(runningMost).toBe(1);
   });
 
+  it("a job worker without the lease watches the fleet", async () => {
+    expect(await claimLease(plane.ctx, "sweeps", 600_000)).toBeDefined();
+    plane.startJobs();
+    const isWatched = async () => (await sql`select from fleet_watch`).length === 1;
+    await waitUntil("the watch is recorded", isWatched, { deadlineMs: 30_000 });
+  });
+
   it("one of twelve job workers runs all sweeps, with one claim for many runs", async () => {
     const runs = new Map<number, number>();
     let claims = 0;

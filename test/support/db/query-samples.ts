@@ -46,6 +46,7 @@ import { tenantBody } from "../fleet/tenant-body.ts";
 type Samples = Record<string, (q: Db) => readonly Promise<unknown>[]>;
 
 const ids = ["a", "b"];
+const serviceIds = { tenantId: "tnt_1", serviceId: "svc_1" };
 const amounts = { cpuMillis: 1, memoryBytes: 1, volumeBytes: 1, rootfsBytes: 1 };
 const growth = { sets: 1, ...amounts };
 const size = { cpuMillis: 1, memoryBytes: 1, volumeBytes: 1 };
@@ -230,6 +231,7 @@ const pool = {
 };
 
 const hosts: Samples = {
+  isFleetWatchDue: (q) => [fleetWatch.isFleetWatchDue(q)],
   recordFleetWatch: (q) => [fleetWatch.recordFleetWatch(q)],
   listHostPools: (q) => [
     hostPools.listHostPools(q, "default", 1),
@@ -382,9 +384,7 @@ const placing: Samples = {
   lockFleetHosts: (q) => [fleet.lockFleetHosts(q, ids)],
   tryLockFleetHosts: (q) => [fleet.tryLockFleetHosts(q, ids)],
   tryLockPlacement: (q) => [placements.tryLockPlacement(q)],
-  listDepartingSets: (q) => [
-    placements.listDepartingSets(q, { tenantId: "tnt_1", serviceId: "svc_1" }),
-  ],
+  listDepartingSets: (q) => [placements.listDepartingSets(q, serviceIds)],
   listRepulsions: (q) => [placements.listRepulsions(q, [{ tenantId: "tnt", name: "web" }])],
   listServiceIds: (q) => [placements.listServiceIds(q, [{ tenantId: "tnt", name: "web" }])],
   commitPlacements: (q) => [

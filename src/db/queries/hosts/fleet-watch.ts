@@ -11,11 +11,14 @@ import { queryRows } from "../runtime/query.ts";
 const SYNC_AGE_SECONDS_MAX = 25;
 
 /**
- * A longer pause of the sweep counts as a control-plane outage: Postgres or all job workers were
+ * A longer pause of the watch counts as a control-plane outage: Postgres or all job workers were
  * down. Agents retry with exponential backoff, so after an outage of 10 s the last one returns
  * within 21 s. The shortest lease lasts 29 s.
  */
-const SWEEP_PAUSE_SECONDS_MAX = 10;
+const WATCH_PAUSE_SECONDS_MAX = 10;
+
+/** A younger record needs no other one. */
+const WATCH_AGE_SECONDS_MAX = 2;
 
 /** The longest backoff of an agent between two syncs. */
 const AGENT_BACKOFF_SECONDS_MAX = 30;
@@ -23,7 +26,7 @@ const AGENT_BACKOFF_SECONDS_MAX = 30;
 /** Each healthy agent has synced again within this time after an outage. */
 const RETURN_SECONDS_MAX = LEASE_SECONDS + AGENT_BACKOFF_SECONDS_MAX;
 
-/** If no host syncs for this time while the sweep runs, the states of all sets are unknown. */
+/** If no host syncs for this time during the watch, the states of all sets are unknown. */
 const SILENCE_SECONDS_MAX = 300;
 
 /** Returning hosts restart the grace period for at most this time after an outage. */
@@ -32,14 +35,26 @@ const RECOVERY_SECONDS_MAX = 600;
 const recentlySyncedHostSql = sql`exists (select 1 from hosts where state = 'ready'
   and lease_expires_at >= now() + make_interval(secs => ${LEASE_SECONDS - SYNC_AGE_SECONDS_MAX}))`;
 
+/** Whether no job worker has recorded the watch recently. */
+export async function isFleetWatchDue(q: Queryable): Promise<boolean> {
+  const rows = await queryRows<{ isDue: boolean }>(
+    q,
+    sql`select watched_at < now() - make_interval(secs => ${WATCH_AGE_SECONDS_MAX}) as "isDue" from fleet_watch`,
+  );
+  return rows[0]?.isDue ?? true;
+}
+
 /**
- * Records that the `failover` sweep runs, and the latest control-plane outage: a period without a
- * recently synced host, or without the sweep. During an outage, missing syncs do not show that a
- * host is down (I12). Returns whether an outage is in progress. All times are those of the database
- * clock (I16). All job workers may call it concurrently.
+ * Records that a job worker watches the fleet, and the latest control-plane outage: a period
+ * without a recently synced host, or without the watch. During an outage, missing syncs do not show
+ * that a host is down (I12). Returns whether an outage is in progress. All times are those of the
+ * database clock (I16). All job workers may call it concurrently.
+ *
+ * While an outage continues, each record sets its end to the time of the record. The previous
+ * release does so too, but keeps the start of an outage that has ended.
  */
 export async function recordFleetWatch(q: Queryable): Promise<{ isOutage: boolean }> {
-  const paused = sql`w.watched_at < now() - make_interval(secs => ${SWEEP_PAUSE_SECONDS_MAX})`;
+  const paused = sql`w.watched_at < now() - make_interval(secs => ${WATCH_PAUSE_SECONDS_MAX})`;
   const rows = await queryRows<{ isOutage: boolean }>(
     q,
     sql`with recent as materialized (select ${recentlySyncedHostSql} as found)
@@ -48,7 +63,7 @@ export async function recordFleetWatch(q: Queryable): Promise<{ isOutage: boolea
         on conflict (id) do update set watched_at = now(),
           gap_at = case when not (select found from recent) or ${paused} then now() else w.gap_at end,
           gap_started_at = case when (select found from recent) then null
-            when ${paused} then now() else coalesce(w.gap_started_at, now()) end
+            when ${paused} or w.gap_at is distinct from w.watched_at then now() else coalesce(w.gap_started_at, now()) end
         returning not (select found from recent) as "isOutage"`,
   );
   return rows[0] ?? { isOutage: false };
