@@ -12,8 +12,8 @@ export const moveSetsJob = defineJob({
   timeoutMs: 90_000,
   concurrency: 1,
   isShared: true,
-  handler: async ({ moveSets }, { cause }) => {
-    const moved = await moveSets();
+  handler: async ({ moveSets }, { cause }, signal) => {
+    const moved = await moveSets(signal);
     return { outcome: moved === 0 ? "noop" : "done", cause, moved };
   },
 });

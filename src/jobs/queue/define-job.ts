@@ -40,8 +40,15 @@ export interface JobDefinition<N extends JobName> extends JobRules {
   name: N;
   queue: QueueName;
   payload: (typeof jobPayloads)[N];
-  /** Must be safe to run concurrently with itself, late, and again after a crash in the middle. */
-  handler(deps: JobDeps, payload: z.output<(typeof jobPayloads)[N]>): Promise<JobOutcome>;
+  /**
+   * Must be safe to run concurrently with itself, late, and again after a crash in the middle. Only
+   * a shared job may stop early once `signal` aborts.
+   */
+  handler(
+    deps: JobDeps,
+    payload: z.output<(typeof jobPayloads)[N]>,
+    signal?: AbortSignal,
+  ): Promise<JobOutcome>;
 }
 
 export interface DefinedJob extends JobRules {
@@ -52,13 +59,13 @@ export interface DefinedJob extends JobRules {
    * Parses the payload and runs the handler. Throws invalid-request, which is not retried, for an
    * invalid payload.
    */
-  run(deps: JobDeps, data: unknown): Promise<JobOutcome>;
+  run(deps: JobDeps, data: unknown, signal?: AbortSignal): Promise<JobOutcome>;
 }
 
 export function defineJob<N extends JobName>(definition: JobDefinition<N>): DefinedJob {
   return {
     ...definition,
-    run: (deps, data) => {
+    run: (deps, data, signal) => {
       const parsed = definition.payload.safeParse(data);
       if (!parsed.success) {
         throw new AppError("invalid-request", {
@@ -67,7 +74,7 @@ export function defineJob<N extends JobName>(definition: JobDefinition<N>): Defi
         });
       }
       // The compiler cannot relate the schema of N to the payload of N.
-      return definition.handler(deps, parsed.data as z.output<(typeof jobPayloads)[N]>);
+      return definition.handler(deps, parsed.data as z.output<(typeof jobPayloads)[N]>, signal);
     },
   };
 }

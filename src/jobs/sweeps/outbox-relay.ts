@@ -5,6 +5,7 @@ import {
   recordJobError,
   releaseDueJobs,
 } from "../../control/runtime/outbox.ts";
+import type { JobName } from "../../contracts/jobs.ts";
 import { assert } from "../../lib/assert.ts";
 import { runWithinTimeout } from "../queue/run-within-timeout.ts";
 import type { SweepDeps } from "./sweep-deps.ts";
@@ -20,17 +21,22 @@ const ROWS_PER_RUN_MAX = 200;
 const CONCURRENT_WORK_MAX = 4;
 
 /**
- * Runs due work that no job has completed, and returns the number of rows that it claimed.
+ * Runs due work of the jobs `names` that no job has completed, and returns the number of rows that
+ * it claimed.
  *
  * A row that is due for the first time lost its job between the commit and BullMQ: the relay
- * enqueues the job again. The job of a row that is due a second time did not run: its queue is
- * paused, its consumer hangs, or Redis lost it. In that case, and while Redis is unavailable, the
- * relay runs the work in this process.
+ * enqueues the job again. The job of a row that is due a second time has not completed in 11 s. Its
+ * queue is paused, its consumer hangs, Redis lost it, or it still runs. In that case, and while
+ * Redis is unavailable, the relay runs the work in this process.
  *
- * Once `signal` aborts, it completes the work in progress and releases the other rows.
+ * Once `signal` aborts, it waits for the work in progress and releases the other rows.
  */
-export async function relayOutbox(deps: SweepDeps, signal: AbortSignal): Promise<number> {
-  const due = await claimDueJobs(deps.ctx, [...deps.registry.keys()], ROWS_PER_RUN_MAX);
+export async function relayOutbox(
+  deps: SweepDeps,
+  names: readonly JobName[],
+  signal: AbortSignal,
+): Promise<number> {
+  const due = await claimDueJobs(deps.ctx, names, ROWS_PER_RUN_MAX);
   if (due.length === 0) return 0;
   const isNew = ({ attempts }: DueJob): boolean => attempts === 1;
   const lost = due.filter(isNew);
@@ -62,7 +68,7 @@ async function runInProcess(
     for (const [work, same] of byWork) {
       if (signal.aborted) return;
       byWork.delete(work);
-      await runWork(deps, work, same);
+      await runWork(deps, work, same, signal);
     }
   };
   await Promise.all(Array.from({ length: CONCURRENT_WORK_MAX }, runNext));
@@ -73,16 +79,26 @@ async function runInProcess(
   );
 }
 
-/** Runs one piece of work, and deletes its rows or stores its error with them. Never throws. */
-async function runWork(deps: SweepDeps, work: string, same: readonly DueJob[]): Promise<void> {
+/**
+ * Runs one piece of work, and deletes its rows or stores its error with them. Shared work may stop
+ * early once `signal` aborts: its rows are then due again. Never throws.
+ */
+async function runWork(
+  deps: SweepDeps,
+  work: string,
+  same: readonly DueJob[],
+  signal: AbortSignal,
+): Promise<void> {
   const { log } = deps.ctx;
   const ids = same.map(({ id }) => id);
   const fields = { work, rows: ids.length };
+  let mayBeIncomplete: boolean;
   try {
     const [job] = same;
     const definition = job && deps.registry.get(job.name);
     assert(definition, "only jobs of the registry are claimed");
-    await runWithinTimeout(definition, deps, job.payload);
+    await runWithinTimeout(definition, deps, job.payload, signal);
+    mayBeIncomplete = definition.isShared && signal.aborted;
   } catch (error) {
     log.warn({ ...fields, err: error }, "an overdue job failed");
     await recordJobError(deps.ctx, ids, error).catch((failure: unknown) =>
@@ -90,8 +106,9 @@ async function runWork(deps: SweepDeps, work: string, same: readonly DueJob[]): 
     );
     return;
   }
-  await completeJobs(deps.ctx, ids).catch((failure: unknown) =>
-    log.warn({ ...fields, err: failure }, "cannot delete outbox rows"),
+  const finish = mayBeIncomplete ? releaseDueJobs : completeJobs;
+  await finish(deps.ctx, ids).catch((failure: unknown) =>
+    log.warn({ ...fields, err: failure }, "cannot delete or release outbox rows"),
   );
 }
 

@@ -11,6 +11,7 @@ import {
 import { claimLease } from "../../control/runtime/leases.ts";
 import { continueResizes } from "../../control/services/resize-round.ts";
 import { closeServices } from "../../control/services/close-services.ts";
+import type { DefinedJob } from "../queue/define-job.ts";
 import { leadSweeps } from "./lead-sweeps.ts";
 import { relayOutbox } from "./outbox-relay.ts";
 import { PLACEMENT_SWEEP_MS, sweepPlacements } from "./placement-sweep.ts";
@@ -20,6 +21,7 @@ import type { SweepDeps } from "./sweep-deps.ts";
 
 /** The name of the lease. One job worker holds it and runs all sweeps. */
 const LEASE = "sweeps";
+const RELAY_MS = 500;
 
 /**
  * Starts the sweeps of this process. A sweep finds due work in Postgres, so that Redis is only a
@@ -50,9 +52,8 @@ export function startSweeps(deps: SweepDeps): { stop(): Promise<void> } {
 function listSweeps(deps: SweepDeps): Sweep[] {
   const { ctx } = deps;
   const retention = createRetention(ctx);
-  const sweep = (name: string, everyMs: number, run: Sweep["run"]) => ({ name, everyMs, run });
   return [
-    sweep("outbox", 500, (signal) => relayOutbox(deps, signal)),
+    ...listRelays(deps),
     sweep("placement", PLACEMENT_SWEEP_MS, (signal) => sweepPlacements(deps, signal)),
     sweep("autoscaling", 500, (signal) => evaluateDueServices(ctx, signal)),
     sweep("failover", 2_000, (signal) => replaceSetsOfLostHosts(ctx, signal)),
@@ -64,4 +65,23 @@ function listSweeps(deps: SweepDeps): Sweep[] {
     sweep("event-lag", 30_000, () => watchEventStreamLag(ctx)),
     sweep("retention", 60_000, (signal) => retention.run(signal)),
   ];
+}
+
+/**
+ * One relay for each shared job, and one for all others. A run of shared work may last as long as
+ * the job's timeout, and the rows of other jobs do not wait for it.
+ */
+function listRelays(deps: SweepDeps): Sweep[] {
+  const relay = (name: string, jobs: readonly DefinedJob[]) => {
+    const names = jobs.map((job) => job.name);
+    return sweep(name, RELAY_MS, (signal) => relayOutbox(deps, names, signal));
+  };
+  const all = [...deps.registry.values()];
+  const shared = all.filter(({ isShared }) => isShared);
+  const others = all.filter(({ isShared }) => !isShared);
+  return [relay("outbox", others), ...shared.map((job) => relay(`outbox-${job.name}`, [job]))];
+}
+
+function sweep(name: string, everyMs: number, run: Sweep["run"]): Sweep {
+  return { name, everyMs, run };
 }

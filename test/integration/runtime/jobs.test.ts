@@ -36,6 +36,8 @@ const placeJob = (jobId: string): JobRequest => ({
   payload: { cause: "test" },
 });
 
+const allJobs = [...jobRegistry.keys()];
+
 const relayDeps = () => ({
   ctx: plane.ctx,
   jobQueue: plane.jobQueue,
@@ -240,7 +242,7 @@ describe("job workers", () => {
       sql`insert into outbox (name, job_id, payload, due_at, attempts) values (${name}, ${name}, ${sql.json(payload)}, now(), 1)`;
     await job("reconcile-service", { serviceId: "not an id" });
     await job("autoscale-service", { serviceId: service.id });
-    await relayOutbox(relayDeps(), new AbortController().signal);
+    await relayOutbox(relayDeps(), allJobs, new AbortController().signal);
     const rows = await sql`select name, last_error, attempts, due_at > now() as waits from outbox`;
     expect(rows).toEqual([
       {
@@ -255,7 +257,7 @@ describe("job workers", () => {
   it("I1: overdue work of a newer release's job waits for a job worker that knows the job", async () => {
     await sql`insert into outbox (name, job_id, payload, due_at, attempts)
       values ('a-job-of-the-next-release', 'x', '{}', now(), 1), ('move-sets', 'y', '{"cause": "test"}', now(), 1)`;
-    expect(await relayOutbox(relayDeps(), new AbortController().signal)).toBe(1);
+    expect(await relayOutbox(relayDeps(), allJobs, new AbortController().signal)).toBe(1);
     const left = await sql`select name, attempts from outbox`;
     expect(left).toEqual([{ name: "a-job-of-the-next-release", attempts: 1 }]);
   });

@@ -2,12 +2,15 @@ import { setTimeout as delay } from "node:timers/promises";
 import postgres from "postgres";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { claimLease } from "../../../src/control/runtime/leases.ts";
+import type { JobName } from "../../../src/contracts/jobs.ts";
 import { createRetention } from "../../../src/control/events/retention.ts";
 import { jobRegistry } from "../../../src/jobs/registry.ts";
 import { relayOutbox } from "../../../src/jobs/sweeps/outbox-relay.ts";
 import type { DefinedJob } from "../../../src/jobs/queue/define-job.ts";
 import { type LeadOptions, leadSweeps } from "../../../src/jobs/sweeps/lead-sweeps.ts";
 import type { Sweep } from "../../../src/jobs/sweeps/repeat-sweep.ts";
+import { startSweeps } from "../../../src/jobs/sweeps/start-sweeps.ts";
+import { withTimeout } from "../../../src/lib/async/with-timeout.ts";
 import { silentLog } from "../../../src/lib/log.ts";
 import { type JobPlane, openJobPlane } from "../../support/fleet/job-plane.ts";
 import { waitUntil } from "../../support/wait-until.ts";
@@ -239,7 +242,7 @@ describe("the relay", () => {
     );
     const { ctx, jobQueue } = plane;
     const deps = { ctx, jobQueue, registry, moveSets: async () => 0, placeSets: neverPlaces };
-    return relayOutbox(deps, new AbortController().signal);
+    return relayOutbox(deps, [...registry.keys()], new AbortController().signal);
   };
   const insertDueWork = (rows: number) => sql`
     insert into outbox (name, job_id, payload, due_at, attempts)
@@ -269,6 +272,48 @@ describe("the relay", () => {
   });
 });
 
+describe("the relay of shared jobs", () => {
+  it("a long round of moves delays no other overdue work, and stops with the sweeps", async () => {
+    const rounds: (() => void)[] = [];
+    const moveSets = (signal?: AbortSignal) =>
+      new Promise<number>((resolve) => {
+        const end = (): void => resolve(0);
+        rounds.push(end);
+        signal?.addEventListener("abort", end, { once: true });
+      });
+    const insertOverdue = (name: JobName, payload: postgres.JSONValue) =>
+      sql`insert into outbox (name, job_id, payload, due_at, attempts)
+        values (${name}, ${name}, ${sql.json(payload)}, now(), 1)`;
+    const readRow = async (name: JobName) => {
+      const [row] =
+        await sql`select attempts, due_at <= now() as "isDue" from outbox where name = ${name}`;
+      return row;
+    };
+    await insertOverdue("move-sets", { cause: "test" });
+    const { ctx, jobQueue } = plane;
+    const deps = { ctx, jobQueue, registry: jobRegistry, moveSets, placeSets: neverPlaces };
+    const sweeps = startSweeps(deps);
+    const stop = async (): Promise<boolean> => {
+      const isStopped = await withTimeout(
+        sweeps.stop().then(() => true),
+        30_000,
+        false,
+      );
+      for (const end of rounds) end();
+      return isStopped;
+    };
+    stops.push(async () => void (await stop()));
+    const isRoundRunning = async () => (await readRow("move-sets"))?.["attempts"] === 2;
+    await waitUntil("the round runs", isRoundRunning, { deadlineMs: 30_000 });
+    await insertOverdue("autoscale-service", { serviceId: `svc_${"0".repeat(26)}` });
+    const isDone = async () => (await readRow("autoscale-service")) === undefined;
+    await waitUntil("the other work is done", isDone, { deadlineMs: 30_000 });
+    expect(await stop()).toBe(true);
+    // The round ended early, so its row stays for the next relay.
+    expect(await readRow("move-sets")).toEqual({ attempts: 1, isDue: true });
+  });
+});
+
 describe("a stop", () => {
   it("ends the relay after the work in progress, and releases the other rows", async () => {
     const stopping = new AbortController();
@@ -290,7 +335,7 @@ describe("a stop", () => {
       from generate_series(1, 9) n`;
     const { ctx, jobQueue } = plane;
     const deps = { ctx, jobQueue, registry, moveSets: async () => 0, placeSets: neverPlaces };
-    await relayOutbox(deps, stopping.signal);
+    await relayOutbox(deps, [...registry.keys()], stopping.signal);
     const left = await sql`select attempts, due_at <= now() as "isDue" from outbox`;
     // Four pieces of work were in progress.
     expect(left).toHaveLength(5);
