@@ -105,6 +105,8 @@ export const autoscaleStates = pgTable(
     serviceId: text("service_id")
       .primaryKey()
       .references(() => services.id, { onDelete: "cascade" }),
+    /** The tenant of the service. A trigger sets it. */
+    tenantId: text("tenant_id").notNull(),
     /** Null if only a change makes an evaluation necessary. */
     dueAt: timestamptz("due_at"),
     /** The number of successive failed evaluations. */
@@ -120,6 +122,9 @@ export const autoscaleStates = pgTable(
   (table) => [
     index("autoscale_states_due")
       .on(table.dueAt)
+      .where(sql`due_at is not null`),
+    index("autoscale_states_due_by_tenant")
+      .on(table.tenantId, table.dueAt)
       .where(sql`due_at is not null`),
   ],
 );

@@ -7,6 +7,7 @@ import {
 } from "../../../src/control/autoscaling/evaluate-due-services.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
+import { claimDueServices } from "../../../src/db/queries/autoscaling/states.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { lockTenant } from "../../../src/db/queries/tenancy/tenant-usage.ts";
 import { withTx } from "../../../src/db/transaction.ts";
@@ -21,6 +22,7 @@ import {
   type FleetContext,
   serviceBody,
 } from "../../support/fleet/fleet-context.ts";
+import { rowsReadOf } from "../../support/fleet/rows-read.ts";
 import { waitUntil } from "../../support/wait-until.ts";
 import { tenantBody } from "../../support/fleet/tenant-body.ts";
 
@@ -118,4 +120,26 @@ it("a decision that a quota limits again and again is retried less often, at lea
   await fleet.ctx.db.execute(sql`update tenants set sets_max = 6 where id = ${tenant.id}`);
   expect(await decideAfter(0)).toBeLessThanOrEqual(10);
   expect(await menu.desired()).toBe(6);
+});
+
+it("more than 10,000 due services of one tenant delay no other tenant, and a claim reads few of them", async () => {
+  const busy = await createTenant(fleet.ctx, tenantBody("crowded"));
+  const other = await createTenant(fleet.ctx, tenantBody("quiet"));
+  const template = await createDue(busy.id, "template", 3_600);
+  const { db } = fleet.ctx;
+  await db.execute(sql`
+    insert into services select (jsonb_populate_record(s, jsonb_build_object('id', 'svc_copy_' || n, 'name', 'copy-' || n))).*
+    from services s, generate_series(1, 10500) n where s.id = ${template}`);
+  // A process of the previous release inserts such rows: they name no tenant.
+  await db.execute(sql`
+    insert into autoscale_states (service_id, due_at) select id, now() - interval '1 hour' from services where id like 'svc_copy_%'`);
+  const quiet = await createDue(other.id, "quiet", 1);
+  await db.execute(sql`analyze autoscale_states`);
+  await withTx(db, async (tx) => {
+    const before = await rowsReadOf(tx, "autoscale_states");
+    const claimed = await claimDueServices(tx, 50, 30);
+    expect(claimed).toHaveLength(50);
+    expect(claimed.map(({ serviceId }) => serviceId)).toContain(quiet);
+    expect((await rowsReadOf(tx, "autoscale_states")) - before).toBeLessThan(3_000);
+  });
 });

@@ -58,9 +58,9 @@ it("rows of the previous release survive: held demands become due, volumes wait,
   await migrate(database.url);
   expect(await sql`select on_host_lost from services`).toEqual([{ on_host_lost: "wait" }]);
   expect(await sql`select want from demands`).toEqual([{ want: { step: 2 } }]);
-  expect(await sql`select service_id, due_at is not null as is_due from autoscale_states`).toEqual([
-    { service_id: "svc_a", is_due: true },
-  ]);
+  expect(
+    await sql`select service_id, tenant_id, due_at is not null as is_due from autoscale_states`,
+  ).toEqual([{ service_id: "svc_a", tenant_id: "tnt_a", is_due: true }]);
   await migrate(database.url); // once more changes nothing
 });
 

@@ -71,13 +71,26 @@ export interface DueService {
   attempts: number;
 }
 
-/** Due services that one claim ranks by tenant. */
-const SERVICES_RANKED_MAX = 10_000;
+/**
+ * The longest due services, whose tenants each claim considers. If fewer services are due, it
+ * considers no others.
+ */
+const OLDEST_MAX = 1_000;
+/** Further tenants that one claim considers. Each costs some microseconds. */
+const TENANTS_MAX = 5_000;
 
 /**
  * Claims due services for `leaseSeconds`, fairly across tenants: the longest due service of each
  * tenant first, then the second of each. A claim whose holder crashes becomes due again. Waits for
- * no lock. (Index autoscale_states_due.)
+ * no lock.
+ *
+ * If fewer than OLDEST_MAX services are due, the index autoscale_states_due gives their tenants.
+ * Otherwise the statement also walks over the tenants in the index autoscale_states_due_by_tenant,
+ * at most TENANTS_MAX of them. A tenant beyond them gets its turn when its service is one of the
+ * longest due.
+ *
+ * If at least `limit` tenants have due services, the statement reads one service of each. Otherwise
+ * it reads up to `limit` of each. The constant limit before that number is for the planner.
  */
 export async function claimDueServices(
   q: Queryable,
@@ -86,12 +99,28 @@ export async function claimDueServices(
 ): Promise<DueService[]> {
   return queryRows(
     q,
-    sql`with due as (
-          select service_id, due_at from autoscale_states where due_at <= now() order by due_at limit ${SERVICES_RANKED_MAX}
+    sql`with recursive oldest as materialized (
+          select tenant_id from autoscale_states where due_at <= now() order by due_at limit ${sql.raw(String(OLDEST_MAX))}
+        ), queues as (
+          (select tenant_id, due_at from autoscale_states
+            where due_at is not null and (select count(*) from oldest) = ${sql.raw(String(OLDEST_MAX))}
+            order by tenant_id, due_at limit 1)
+          union all
+          select next.tenant_id, next.due_at from queues cross join lateral (
+            select tenant_id, due_at from autoscale_states where due_at is not null and tenant_id > queues.tenant_id
+            order by tenant_id, due_at limit 1) next
+        ), due_tenants as materialized (
+          select tenant_id from oldest
+          union
+          select tenant_id from (select * from queues limit ${sql.raw(String(TENANTS_MAX))}) known where due_at <= now()
+        ), share as (
+          select case when count(*) < ${limit}::int then ${limit}::int else 1 end as services from due_tenants
         ), ranked as (
-          select d.service_id, d.due_at,
-            row_number() over (partition by s.tenant_id order by d.due_at, d.service_id) as position
-          from due d join services s on s.id = d.service_id
+          select longest.* from due_tenants cross join lateral (
+            select service_id, due_at, row_number() over (order by due_at) as position from (
+              select service_id, due_at from autoscale_states
+              where tenant_id = due_tenants.tenant_id and due_at <= now() order by due_at limit ${sql.raw(String(limit))}) of_tenant
+            order by due_at limit (select services from share)) longest
         ), claimed as (
           select service_id from autoscale_states
           where service_id in (select service_id from ranked order by position, due_at limit ${limit}) and due_at <= now()
