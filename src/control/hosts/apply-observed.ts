@@ -57,7 +57,8 @@ export async function lockObservedSets(
 
 /**
  * Stores the observed sets of an agent, given their locked rows. An entry about another host's set
- * or about a stale generation changes nothing: the next desired sets correct the agent.
+ * or about a stale generation changes nothing: the next desired sets correct the agent. An entry
+ * that equals the stored state writes and signals nothing.
  */
 export async function applyObserved(
   tx: UnitOfWork,
@@ -91,7 +92,7 @@ export async function applyObserved(
     if (set.sized && !row.sized) sized.push(row.id);
     if (set.sizeRefused && row.canRevertSize) refused.push(toRefusal(set));
   }
-  const [, , , hasSettled, returned] = await Promise.all([
+  const [changed, , , hasSettled, returned] = await Promise.all([
     updateObservedSets(tx, hostId, updates),
     markSetsLeaving(tx, hostId, leaving),
     releaseSets(tx, hostId, released),
@@ -106,9 +107,15 @@ export async function applyObserved(
   }
   tx.emit(...events);
   wakeMoverForClaims(tx, hostId, released, rowById);
-  if (updates.length + released.length === 0)
-    return { removed: 0, removedServiceIds: [], hasFreedCapacity: false };
-  tx.signal(...toSignals(rows, hostId, leaving.length + returned.length > 0));
+  const changedIds = new Set([
+    ...changed,
+    ...released.map(({ setId }) => setId),
+    ...leaving,
+    ...returned,
+  ]);
+  if (changedIds.size === 0) return { removed: 0, removedServiceIds: [], hasFreedCapacity: false };
+  const changedRows = rows.filter(({ id }) => changedIds.has(id));
+  tx.signal(...toSignals(changedRows, hostId, leaving.length + returned.length > 0));
   const removed = released.filter(({ placeAgain }) => placeAgain === null);
   const serviceIds = removed.flatMap(({ setId }) => rowById.get(setId)?.serviceId ?? []);
   return {

@@ -1,7 +1,9 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
 import { createService } from "../../../src/control/services/create-service.ts";
+import type { ContainerStatus } from "../../../src/contracts/api/sets.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
+import { assert } from "../../../src/lib/assert.ts";
 import {
   createTestApi,
   emptySync,
@@ -14,6 +16,19 @@ import {
   observed,
   serviceBody,
 } from "../../support/fleet/fleet-context.ts";
+
+const containerStatus: ContainerStatus = {
+  name: "app",
+  state: "running",
+  ready: true,
+  dockerId: "4f5e6d",
+  restarts: 0,
+  oomKills: 0,
+  rootfsUsedBytes: null,
+  exitCode: null,
+  startedAt: null,
+  reason: null,
+};
 
 let fleet: FleetContext | undefined;
 let api: TestApi | undefined;
@@ -93,6 +108,52 @@ test("each answer names the database server, so that agents repeat reports that 
   );
   for (const report of [{}, { full: true }, { observed: [] }, { images: ["app:1"] }])
     expect((await f.sync(hostId, report)).databaseEpoch).toBe(server?.epoch);
+});
+
+test("a repeated report writes and signals only the sets that changed", async () => {
+  const f = await createFleetContext();
+  fleet = f;
+  const hostId = await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 3 }));
+  await f.placer.placeSets();
+  const { sets, hostGeneration } = await f.sync(hostId, { full: true });
+  const [same, warned, retried] = sets;
+  assert(same && warned && retried, "the host has three sets");
+  const report = { acceptedGeneration: hostGeneration, images: ["app:1"] };
+  const running = sets.map((set) => observed(set, "running", { containers: [containerStatus] }));
+  await f.sync(hostId, { ...report, observed: running });
+  const versions = async () => {
+    const rows = await queryRows<{ id: string; version: string }>(
+      f.ctx.db,
+      sql`select id, concat(xmin, ' ', updated_at) as version from sets`,
+    );
+    return new Map(rows.map(({ id, version }) => [id, version]));
+  };
+  const countEvents = async () => (await queryRows(f.ctx.db, sql`select 1 from events`)).length;
+  const before = { versions: await versions(), events: await countEvents() };
+
+  // Another database server answers: the agent repeats all its reports.
+  f.signals.splice(0);
+  await f.sync(hostId, { ...report, observed: running });
+  expect(await versions()).toEqual(before.versions);
+  expect(await countEvents()).toBe(before.events);
+  expect(f.signals).toEqual([]);
+
+  // One report differs. The equal report of another set still resets its failed attempts.
+  await f.ctx.db.execute(sql`update sets set attempts = 2 where id = ${retried.setId}`);
+  const reason = { code: "container-exited", text: "The container exited." };
+  const changed = running.map((set) => (set.setId === warned.setId ? { ...set, reason } : set));
+  await f.sync(hostId, { ...report, observed: changed });
+  const after = await versions();
+  expect(after.get(same.setId)).toBe(before.versions.get(same.setId));
+  const stored = await queryRows(
+    f.ctx.db,
+    sql`select id, attempts, reason from sets where id <> ${same.setId}`,
+  );
+  expect(stored).toContainEqual({ id: warned.setId, attempts: 0, reason });
+  expect(stored).toContainEqual({ id: retried.setId, attempts: 0, reason: null });
+  const ofSets = f.signals.filter((channel) => channel.startsWith("set:"));
+  expect(ofSets.toSorted()).toEqual([`set:${retried.setId}`, `set:${warned.setId}`].toSorted());
 });
 
 test("a sync with a part that Berth rejects renews the lease all the same", async () => {

@@ -91,27 +91,61 @@ export interface ObservedUpdate {
   containers: ContainerStatus[];
 }
 
-/** Stores the states that an agent observed. A running set resets its failed attempts. */
+/**
+ * Stores the states that an agent observed, and returns the ids of the sets that changed. A running
+ * set resets its failed attempts.
+ *
+ * After a restart of Postgres, each agent repeats the reports of all its sets. The statement writes
+ * no row that already has the reported values. The caller has locked the sets.
+ */
 export async function updateObservedSets(
   q: Queryable,
   hostId: string,
   updates: readonly ObservedUpdate[],
-): Promise<void> {
-  if (updates.length === 0) return;
-  await q.execute(sql`
-    update sets s set state = o.state, ready = o.ready, reason = o.reason, address = o.address, containers = o.containers,
-      sized = s.sized or o.sized, was_ready = s.was_ready or s.ready or o.ready,
-      ready_since = case when o.ready then case when s.ready then coalesce(s.ready_since, now()) else now() end end,
-      starting_at = case when o.state = 'starting' then coalesce(s.starting_at, now()) else s.starting_at end,
-      running_at = case when o.state = 'running' then coalesce(s.running_at, now()) else s.running_at end,
-      attempts = case when o.state = 'running' then 0 else s.attempts end,
-      failed_starts = case when o.state = 'running' then 0 else s.failed_starts end,
-      avoid_host_ids = case when o.state = 'running' then '[]' else s.avoid_host_ids end,
-      updated_at = now()
-    from json_to_recordset(${JSON.stringify(updates)}::json) as o("setId" text, state text, ready boolean, reason jsonb,
-      address text, sized boolean, containers jsonb)
-    where s.id = o."setId" and s.host_id = ${hostId}`);
+): Promise<string[]> {
+  if (updates.length === 0) return [];
+  const columns = sql.raw(observedColumns.map((name) => `s.${name}`).join(", "));
+  const values = sql.raw(observedColumns.map((name) => `n.${name}`).join(", "));
+  const assignments = sql.raw(observedColumns.map((name) => `${name} = n.${name}`).join(", "));
+  const rows = await queryRows<{ id: string }>(
+    q,
+    sql`
+    update sets s set ${assignments}, updated_at = now()
+    from (
+      select s.id, o.state, o.ready, o.reason, o.address, o.containers,
+        s.sized or o.sized as sized, s.was_ready or s.ready or o.ready as was_ready,
+        case when o.ready then case when s.ready then coalesce(s.ready_since, now()) else now() end end as ready_since,
+        case when o.state = 'starting' then coalesce(s.starting_at, now()) else s.starting_at end as starting_at,
+        case when o.state = 'running' then coalesce(s.running_at, now()) else s.running_at end as running_at,
+        case when o.state = 'running' then 0 else s.attempts end as attempts,
+        case when o.state = 'running' then 0 else s.failed_starts end as failed_starts,
+        case when o.state = 'running' then '[]' else s.avoid_host_ids end as avoid_host_ids
+      from json_to_recordset(${JSON.stringify(updates)}::json) as o("setId" text, state text, ready boolean, reason jsonb,
+        address text, sized boolean, containers jsonb)
+      join sets s on s.id = o."setId" where s.host_id = ${hostId}
+    ) n
+    where s.id = n.id and (${columns}) is distinct from (${values})
+    returning s.id`,
+  );
+  return rows.map(({ id }) => id);
 }
+
+/** The columns of a set that a report of its agent determines. */
+const observedColumns = [
+  "state",
+  "ready",
+  "reason",
+  "address",
+  "containers",
+  "sized",
+  "was_ready",
+  "ready_since",
+  "starting_at",
+  "running_at",
+  "attempts",
+  "failed_starts",
+  "avoid_host_ids",
+] as const;
 
 /** Removes sets from a host that abandoned their start, to place them elsewhere. */
 export async function markSetsLeaving(
