@@ -55,6 +55,7 @@ export async function evaluateDueServices(
   return outcome;
 }
 
+/** Evaluates one service. Never throws, so a run ends only after all of its evaluators. */
 async function evaluateDueService(
   ctx: ControlContext,
   { serviceId, attempts }: DueService,
@@ -71,7 +72,13 @@ async function evaluateDueService(
       "cannot evaluate the autoscaling of the service",
     );
     const retrySeconds = Math.min(2 ** attempts, RETRY_SECONDS_MAX);
-    await postponeAutoscale(ctx.db, serviceId, retrySeconds);
+    // Without the postponement the service is due again when its claim expires.
+    await postponeAutoscale(ctx.db, serviceId, retrySeconds).catch((failure: unknown) =>
+      ctx.log.warn(
+        { err: failure, serviceId },
+        "cannot postpone the next evaluation of the service",
+      ),
+    );
   }
 }
 

@@ -143,3 +143,25 @@ it("more than 10,000 due services of one tenant delay no other tenant, and a cla
     expect((await rowsReadOf(tx, "autoscale_states")) - before).toBeLessThan(3_000);
   });
 });
+
+it("a sweep ends after all of its evaluations, even if it cannot postpone a failed one", async () => {
+  // Services of the other tests are due, too.
+  await fleet.ctx.db.execute(sql`update autoscale_states set due_at = null`);
+  const broken = await createDue(fleet.tenantId, "not-postponed", 60);
+  const others: string[] = [];
+  for (let index = 0; index < 20; index++)
+    others.push(await createDue(fleet.tenantId, `sound-${index}`, 30));
+  // A claim counts an attempt. Each other change of the broken service's row fails.
+  await fleet.ctx.db.execute(sql`create function refuse_change() returns trigger language plpgsql
+    as $$ begin raise exception 'the row is broken'; end $$`);
+  await fleet.ctx.db.execute(
+    sql.raw(`create trigger refuse_change before update on autoscale_states for each row
+    when (old.service_id = '${broken}' and new.attempts <> old.attempts + 1) execute function refuse_change()`),
+  );
+  await fleet.ctx.db.execute(
+    sql`update services set autoscale = autoscale || '{"min": 9, "max": 8}' where id = ${broken}`,
+  );
+  expect(await evaluateDueServices(fleet.ctx)).toMatchObject({ evaluated: 20, failed: 1 });
+  for (const serviceId of others) expect(await isDecided(serviceId)).toBe(true);
+  await fleet.ctx.db.execute(sql`drop trigger refuse_change on autoscale_states`);
+});
