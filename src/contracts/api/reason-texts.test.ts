@@ -19,6 +19,7 @@ const reasonSamples: { [C in ReasonCode]: readonly ReasonFacts<C>[] } = {
   "lease-expired": [nothing],
   "host-lost": [nothing],
   "docker-unreachable": [{ reason: null }, { reason: "Docker answers no requests." }],
+  "generation-refused": [{ acceptedGeneration: 9_000_000, databaseGeneration: 9 }],
   "resize-refused": [
     { cause: "no-capacity", host, isLost: false, missing: "memory by 2 GiB" },
     { cause: "no-capacity", host, isLost: true, missing: "memory by 2 GiB" },

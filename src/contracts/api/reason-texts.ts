@@ -40,6 +40,8 @@ export const reasonTexts = {
   "host-lost": (_facts: NoFacts) => "Host lost; state unknown.",
   "docker-unreachable": (facts: { reason: string | null }) =>
     facts.reason ?? "The Docker daemon does not respond.",
+  "generation-refused": (facts: { acceptedGeneration: number; databaseGeneration: number }) =>
+    `Berth refuses the reports of the agent, because its state is corrupt: it has generation ${facts.acceptedGeneration}, but the database has ${facts.databaseGeneration}. Stop the agent, set \`acceptedGeneration\` to 0 in its \`host-agent.json\`, and start it.`,
   "resize-refused": resizeRefusedText,
   "volume-bound": (facts: HostFacts) =>
     `The set stays on host ${facts.host} with its volume: elsewhere it would start empty. To give up the data, move the set with "discardVolume".`,

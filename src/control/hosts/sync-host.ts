@@ -9,9 +9,11 @@ import {
 import type { Sync, SyncResult } from "../../contracts/agent-protocol/sync.ts";
 import type { ReportedVolume } from "../../contracts/api/volumes.ts";
 import {
+  clearRefusedGeneration,
   DOCKER_UNREACHABLE,
   findHostLease,
   GENERATION_LEAD_MAX,
+  GENERATION_REFUSED,
   type HostLeaseRow,
   listDesiredSets,
   raiseHostGeneration,
@@ -67,6 +69,8 @@ export async function syncHost(
   const { hostId } = caller;
   const isAhead = body.acceptedGeneration > caller.generation;
   const host = isAhead ? await continueAfterAgent(ctx, caller, body) : caller;
+  if (caller.hasRefusedGeneration)
+    await clearRefusedGeneration(ctx.db, hostId, body.acceptedGeneration);
   const isBack = host.state !== "ready" && findNewState(body, host) === "ready";
   const full = body.full || isBack || isAhead || host.state === "lost";
   if (body.waitMs === 0 && !full) {
@@ -115,19 +119,27 @@ async function continueAfterAgent(
 }
 
 /**
- * Emits one event for the refused generation of a corrupt agent, however often the host repeats the
- * sync. Without a fresh report the host gets no new sets. Its running sets stay.
+ * Stores the reason of a host with a corrupt agent until the next accepted sync. It emits one event
+ * and logs one error, however often the host repeats the sync. Without a fresh report the host gets
+ * no new sets. Its running sets stay.
  */
 async function refuseGeneration(
   ctx: ControlContext,
   { hostId, generation }: HostCaller,
   acceptedGeneration: number,
 ): Promise<AppError> {
-  const data = { acceptedGeneration, databaseGeneration: generation, isRefused: true };
-  await unitOfWork(ctx, async (tx) => {
-    if (await storeRefusedGeneration(tx, hostId, acceptedGeneration))
-      tx.emit({ kind: "host-ahead", data, hostId });
+  const generations = { acceptedGeneration, databaseGeneration: generation };
+  const data = { ...generations, isRefused: true };
+  const reason = {
+    code: GENERATION_REFUSED,
+    text: renderReasonText(GENERATION_REFUSED, generations),
+  };
+  const isNew = await unitOfWork(ctx, async (tx) => {
+    const isStored = await storeRefusedGeneration(tx, hostId, acceptedGeneration, reason);
+    if (isStored) tx.emit({ kind: "host-ahead", data, hostId });
+    return isStored;
   });
+  if (isNew) ctx.log.error({ hostId, ...generations }, "refused the generation of a corrupt agent");
   const detail = "The accepted generation is far above that of the database.";
   return new AppError("invalid-request", {
     detail,

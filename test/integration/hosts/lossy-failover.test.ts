@@ -1,5 +1,6 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
+import { getHost } from "../../../src/control/hosts/get-host.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import type { ContainerStatus } from "../../../src/contracts/api/sets.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
@@ -96,6 +97,37 @@ test("a lead that no failover explains is refused with one event, and changes no
   expect(await countEvents()).toBe(2);
   const far = { acceptedGeneration: before.hostGeneration + 1_000_000 };
   expect((await f.sync(hostId, far)).hostGeneration).toBe(far.acceptedGeneration + 1);
+});
+
+test("a host with a refused generation shows the reason until its next accepted sync", async () => {
+  const f = await createFleetContext();
+  fleet = f;
+  const hostId = await f.enroll("h1");
+  const corrupt = { acceptedGeneration: 9_000_000 };
+  const readHost = async () => {
+    const { state, reason } = await getHost(f.ctx, hostId);
+    return { state, code: reason?.code };
+  };
+  for (let round = 1; round <= 2; round++) {
+    for (let repeat = 0; repeat < 2; repeat++)
+      await expect(f.sync(hostId, corrupt)).rejects.toMatchObject({ code: "invalid-request" });
+    expect(await readHost()).toEqual({ state: "ready", code: "generation-refused" });
+    const events = await queryRows(f.ctx.db, sql`select 1 from events where kind = 'host-ahead'`);
+    expect(events).toHaveLength(round);
+    await f.sync(hostId, { acceptedGeneration: 0, full: true });
+    expect(await readHost()).toEqual({ state: "ready", code: undefined });
+  }
+
+  // The reason of a lost host stays.
+  const expired = { code: "lease-expired", text: "The lease expired." };
+  await f.ctx.db.execute(
+    sql`update hosts set state = 'lost', resync_required = true, reason = ${JSON.stringify(expired)}::jsonb`,
+  );
+  await expect(f.sync(hostId, corrupt)).rejects.toMatchObject({ code: "invalid-request" });
+  expect(await readHost()).toEqual({ state: "lost", code: "lease-expired" });
+  await f.sync(hostId, { full: true });
+  await expect(f.sync(hostId, corrupt)).rejects.toMatchObject({ code: "invalid-request" });
+  expect(await readHost()).toEqual({ state: "ready", code: "generation-refused" });
 });
 
 test("each answer names the database server, so that agents repeat reports that a failover lost", async () => {

@@ -63,6 +63,7 @@ const usage = {
   disk: { imageBytes: 1, containerBytes: 1 },
   setMemoryBytes: { set: 1 },
 };
+const unknownUsage = { ...usage, disk: null, volumeReason: null };
 const { onHostLost = "wait", ...body } = createServiceBody.parse(serviceBody("web"));
 const service = {
   id: "svc",
@@ -295,12 +296,11 @@ const hosts: Samples = {
   renewLease: (q) => [writeHosts.renewLease(q, "host", lease)],
   renewOnlyLease: (q) => [writeHosts.renewOnlyLease(q, "host", lease)],
   renewLeaseAfterRejection: (q) => [writeHosts.renewLeaseAfterRejection(q, "host", 1)],
-  storeRefusedGeneration: (q) => [writeHosts.storeRefusedGeneration(q, "host", 1)],
+  storeRefusedGeneration: (q) => [writeHosts.storeRefusedGeneration(q, "host", 1, reason)],
+  clearRefusedGeneration: (q) => [writeHosts.clearRefusedGeneration(q, "host", 1)],
   raiseHostGeneration: (q) => [writeHosts.raiseHostGeneration(q, "host", 1)],
   updateHostUsage: (q) => [writeHosts.updateHostUsage(q, "host", usage, lease)],
-  tryUpdateHostUsage: (q) => [
-    writeHosts.tryUpdateHostUsage(q, "host", { ...usage, disk: null, volumeReason: null }, lease),
-  ],
+  tryUpdateHostUsage: (q) => [writeHosts.tryUpdateHostUsage(q, "host", unknownUsage, lease)],
   updateHostImages: (q) => [writeHosts.updateHostImages(q, "host", ids)],
   updateHostState: (q) => [
     writeHosts.updateHostState(q, "host", "ready", null, 1),
