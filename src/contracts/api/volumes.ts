@@ -49,7 +49,7 @@ export const volumeSchema = z
       .boolean()
       .describe("A purge is requested; the host purges the volume after its next sync."),
     reason: reasonSchema.nullable().describe("Why the last purge failed. The host retries it."),
-    reportedAt: timestamp.describe("The time of the last report of its host."),
+    reportedAt: timestamp.describe("The time of the last report that changed the volume."),
   })
   .meta({ id: "Volume" });
 export type Volume = z.infer<typeof volumeSchema>;

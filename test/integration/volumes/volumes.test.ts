@@ -392,6 +392,35 @@ test("I9, I4: a host cannot report volumes of another host", async () => {
   expect(items).toMatchObject([{ id: trash.volumeId, host: { id: hostId }, sizeBytes: GiB }]);
 });
 
+test("a repeated report writes only the volumes that changed", async () => {
+  const { f, hostId } = await start();
+  const trash = await trashTheVolume(f, hostId);
+  const other = { ...trash, volumeId: newId("vol") };
+  const readVersions = async () => {
+    const rows = await queryRows<{ id: string; version: string }>(
+      f.ctx.db,
+      sql`select id, xmin::text as version from volumes`,
+    );
+    return new Map(rows.map(({ id, version }) => [id, version]));
+  };
+  await f.sync(hostId, { volumes: [trash, other] });
+  const before = await readVersions();
+  await f.sync(hostId, { volumes: [trash, other] });
+  expect(await readVersions()).toEqual(before);
+
+  const reason = { code: "purge-failed", text: "The disk is read-only." };
+  await f.sync(hostId, { volumes: [trash, { ...other, reason }] });
+  const after = await readVersions();
+  expect(after.get(trash.volumeId)).toBe(before.get(trash.volumeId));
+  expect(after.get(other.volumeId)).not.toBe(before.get(other.volumeId));
+  // A restored volume is no longer to be purged, even if Postgres knows it as live.
+  await f.ctx.db.execute(sql`update volumes set purge_asked_at = now(), state = 'live',
+    used_bytes = 1, trashed_at = null, expires_at = null where id = ${trash.volumeId}`);
+  const live = { ...trash, state: "live", usedBytes: 1, trashedAt: null, expiresAt: null } as const;
+  await f.sync(hostId, { volumes: [live, other] });
+  expect((await f.sync(hostId, { full: true })).purgeVolumes).toEqual([]);
+});
+
 test("I12: a volume report with an unreadable entry or an unknown tenant deletes no volume", async () => {
   const { f, hostId } = await start();
   const trash = await trashTheVolume(f, hostId);

@@ -21,8 +21,8 @@ export interface VolumeChangeRow {
 /**
  * Stores a host's report of its volumes, and returns the changes since its previous report. A
  * volume that a complete report does not name no longer exists on the host. A report that names an
- * unknown tenant is not complete. A volume that another host has
- * reported stays with that host. The caller has locked the host.
+ * unknown tenant is not complete. A volume that another host has reported stays with that host. The
+ * statement writes no volume that has not changed. The caller has locked the host.
  */
 export async function storeHostVolumes(
   q: Queryable,
@@ -49,6 +49,10 @@ export async function storeHostVolumes(
         trashed_at = excluded.trashed_at, expires_at = excluded.expires_at, reported_at = now(),
         reason = excluded.reason, purge_asked_at = case when excluded.state = 'trashed' then v.purge_asked_at end
       where v.host_id = excluded.host_id
+        and ((v.tenant_id, v.service, v.set_id, v.state, v.size_bytes, v.used_bytes, v.trashed_at, v.expires_at, v.reason)
+          is distinct from (excluded.tenant_id, excluded.service, excluded.set_id, excluded.state, excluded.size_bytes,
+            excluded.used_bytes, excluded.trashed_at, excluded.expires_at, excluded.reason)
+          or (excluded.state <> 'trashed' and v.purge_asked_at is not null))
     ), deleted as (
       delete from volumes where host_id = ${hostId} and id not in (select "volumeId" from reported)
         and ${isComplete} and (select count(*) from reported) = ${volumes.length}
