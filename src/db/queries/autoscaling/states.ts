@@ -90,7 +90,9 @@ const TENANTS_MAX = 5_000;
  * longest due.
  *
  * If at least `limit` tenants have due services, the statement reads one service of each. Otherwise
- * it reads up to `limit` of each. The constant limit before that number is for the planner.
+ * it reads up to `limit` of each. The constant limit before that number is for the planner. So is
+ * the late test of `due_at`. With it in the search, the planner may choose autoscale_states_due for
+ * each tenant while it expects few due services.
  */
 export async function claimDueServices(
   q: Queryable,
@@ -119,8 +121,8 @@ export async function claimDueServices(
           select longest.* from due_tenants cross join lateral (
             select service_id, due_at, row_number() over (order by due_at) as position from (
               select service_id, due_at from autoscale_states
-              where tenant_id = due_tenants.tenant_id and due_at <= now() order by due_at limit ${sql.raw(String(limit))}) of_tenant
-            order by due_at limit (select services from share)) longest
+              where tenant_id = due_tenants.tenant_id and due_at is not null order by due_at limit ${sql.raw(String(limit))}) of_tenant
+            where due_at <= now() order by due_at limit (select services from share)) longest
         ), claimed as (
           select service_id from autoscale_states
           where service_id in (select service_id from ranked order by position, due_at limit ${limit}) and due_at <= now()
