@@ -26,8 +26,16 @@ export function reportableMemory(
   return Object.fromEntries(named.slice(0, MEMORY_HOLDERS_PER_HOST_MAX));
 }
 
-export function reportableVolumes(volumes: readonly ReportedVolume[]): ReportedVolume[] {
-  return volumes
-    .filter((volume) => reportedVolumeSchema.safeParse(volume).success)
-    .slice(0, VOLUMES_PER_HOST_MAX);
+/**
+ * A volume that the report cannot describe stays as null. The control plane takes a report without
+ * null as complete, and deletes its records of all other volumes of the host (I12).
+ */
+export function reportableVolumes(
+  volumes: readonly (ReportedVolume | null)[],
+): (ReportedVolume | null)[] {
+  const entries = volumes.map((volume) =>
+    reportedVolumeSchema.safeParse(volume).success ? volume : null,
+  );
+  if (entries.length <= VOLUMES_PER_HOST_MAX) return entries;
+  return [...entries.slice(0, VOLUMES_PER_HOST_MAX - 1), null];
 }

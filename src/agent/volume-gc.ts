@@ -1,5 +1,5 @@
 import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
-import { SYNC_WAIT_MS_MAX, VOLUMES_PER_HOST_MAX } from "../contracts/agent-protocol/protocol.ts";
+import { SYNC_WAIT_MS_MAX } from "../contracts/agent-protocol/protocol.ts";
 import type { SyncResult } from "../contracts/agent-protocol/sync.ts";
 import type { ReportedVolume } from "../contracts/api/volumes.ts";
 import type { Log } from "../lib/log.ts";
@@ -25,7 +25,8 @@ export interface VolumeGcOptions {
   onChange: () => void;
 }
 
-type Report = ReportedVolume[];
+/** Null stands for a volume with unreadable tags. */
+type Report = (ReportedVolume | null)[];
 
 interface TrackedVolume extends LocalVolume {
   state: "live" | "trashed";
@@ -33,12 +34,17 @@ interface TrackedVolume extends LocalVolume {
   reason: Reason | null;
 }
 
+interface CheckedVolumes {
+  volumes: TrackedVolume[];
+  unreadableCount: number;
+}
+
 /** Purges expired volumes of a host, and reports all of its volumes. */
 export class VolumeGc {
   readonly #options: VolumeGcOptions;
   readonly #wakeup: Wakeup;
-  #volumes: TrackedVolume[] | undefined;
-  #sent: TrackedVolume[] | undefined;
+  #checked: CheckedVolumes | undefined;
+  #sent: CheckedVolumes | undefined;
   /** Trashed volumes whose purge a user requested. */
   readonly #purges = new Set<string>();
   readonly #reasons = new Map<string, Reason>();
@@ -81,13 +87,14 @@ export class VolumeGc {
 
   /** The volumes to report; null if they equal the last report. */
   takeChanges(): { volumes: Report | null; onArrived: () => void } {
-    const volumes = this.#volumes;
-    if (!volumes || !hasChanged(volumes, this.#sent))
+    const checked = this.#checked;
+    if (!checked || !hasChanged(checked, this.#sent))
       return { volumes: null, onArrived: () => undefined };
+    const unreadable = Array.from({ length: checked.unreadableCount }, () => null);
     return {
-      volumes: volumes.map(toReport),
+      volumes: [...checked.volumes.map(toReport), ...unreadable],
       onArrived: () => {
-        this.#sent = volumes;
+        this.#sent = checked;
       },
     };
   }
@@ -113,8 +120,8 @@ export class VolumeGc {
 
   async #checkVolumes(signal: AbortSignal): Promise<void> {
     const { port, clock, log } = this.#options;
-    let volumes = await port.list(signal);
-    const due = volumes.filter(
+    let listing = await port.listAll(signal);
+    const due = listing.volumes.filter(
       ({ volumeId, state, expiresAtMs }) =>
         state === "trashed" &&
         (this.#purges.has(volumeId) || (expiresAtMs ?? Infinity) <= clock.nowMs()),
@@ -132,14 +139,18 @@ export class VolumeGc {
         log.warn({ err: error, volumeId }, "cannot purge the volume");
       }
     }
-    if (due.length > 0) volumes = await port.list(signal);
+    if (due.length > 0) listing = await port.listAll(signal);
+    const { volumes, unreadable } = listing;
     // A volume that a set uses again must survive that set: its purge was meant for the earlier
     // trash.
     const trashed = new Set(
       volumes.flatMap(({ volumeId, state }) => (state === "trashed" ? volumeId : [])),
     );
     for (const volumeId of this.#purges) if (!trashed.has(volumeId)) this.#purges.delete(volumeId);
-    this.#volumes = volumes.flatMap((volume) => this.#track(volume)).slice(0, VOLUMES_PER_HOST_MAX);
+    this.#checked = {
+      volumes: volumes.flatMap((volume) => this.#track(volume)),
+      unreadableCount: unreadable.length,
+    };
   }
 
   /** Omits unfinished volumes. */
@@ -150,12 +161,13 @@ export class VolumeGc {
 }
 
 function hasChanged(
-  volumes: readonly TrackedVolume[],
-  sent: readonly TrackedVolume[] | undefined,
+  { volumes, unreadableCount }: CheckedVolumes,
+  sent: CheckedVolumes | undefined,
 ): boolean {
-  if (sent?.length !== volumes.length) return true;
+  if (sent?.unreadableCount !== unreadableCount) return true;
+  if (sent.volumes.length !== volumes.length) return true;
   return volumes.some((volume, position) => {
-    const before = sent[position];
+    const before = sent.volumes[position];
     if (!before) return true;
     const { usedBytes, ...now } = volume;
     const { usedBytes: usedBefore, ...then } = before;

@@ -51,6 +51,7 @@ describe("loop volumes on a shared disk", () => {
     await volumes.ensure(fine, signal);
     await writeFile(pathOf(volumeId, "json"), "{");
     expect((await volumes.list(signal)).map(({ setId }) => setId)).toEqual([fine.setId]);
+    expect((await volumes.listAll(signal)).unreadable).toEqual([volumeId]);
     expect(await volumes.capacity(signal)).toMatchObject({
       unreadable: [volumeId],
       usedBytes: 64 * MiB,

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { open } from "node:fs/promises";
+import { open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
@@ -71,7 +71,7 @@ const receiveAnswer = (purgeVolumes: string[] = [], desired: DesiredSet[] = []) 
     desired,
   );
 
-const reported = () => volumeGc.takeChanges().volumes?.map(({ state }) => state);
+const reported = () => volumeGc.takeChanges().volumes?.map((volume) => volume?.state ?? null);
 
 it("volumes are reported, purged after expiry or on request, and never while a set uses them again", async () => {
   const [old, asked, back] = [newSpec(), newSpec(), newSpec()];
@@ -125,10 +125,28 @@ it("the reason of a failed purge is reported until it succeeds, and a wanted vol
   nowMs += 10 * 60_000;
   const desired = { ...localSet(), desired: "running", restoreVolumeId: other.volumeId } as const;
   receiveAnswer([], [desired]);
-  const reasons = () => volumeGc.takeChanges().volumes?.map(({ reason }) => reason?.code ?? null);
+  const reasons = () =>
+    volumeGc.takeChanges().volumes?.map((volume) => volume?.reason?.code ?? null);
   await waitUntil("the reason is reported", () => reasons()?.includes("volume-busy") === true);
   await file.close();
   await waitUntil("the volume is purged", () => reasons()?.length === 1);
   expect(reasons()).toEqual([null]);
   expect(await volumes.list(signal)).toMatchObject([{ volumeId: other.volumeId }]);
+});
+
+it("a volume with unreadable tags is reported as an unreadable entry, until it is deleted", async () => {
+  const { volumeId } = await volumes.ensure(newSpec(), signal);
+  await volumes.ensure(newSpec(), signal);
+  await waitUntil("both are reported", () => reported()?.length === 2);
+  volumeGc.takeChanges().onArrived();
+  const tags = join(harness.root, "..", "images", `${volumeId}.json`);
+  // A newer release wrote the tags.
+  await writeFile(tags, JSON.stringify({ state: "frozen" }));
+  await waitUntil("the change is reported", () => reported() !== undefined);
+  expect(reported()).toEqual(["live", null]);
+  volumeGc.takeChanges().onArrived();
+  expect(reported()).toBeUndefined();
+  await rm(tags);
+  await waitUntil("the deletion is reported", () => reported() !== undefined);
+  expect(reported()).toEqual(["live"]);
 });

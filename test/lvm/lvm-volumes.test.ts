@@ -152,6 +152,10 @@ describe("a volume group", () => {
     await run("lvchange", ["--deltag", "berth.state=live", `${volumeGroup}/${volumeId}`]);
     await volumes.ensure(fine, signal);
     expect(await volumes.capacity(signal)).toMatchObject({ unreadable: [volumeId] });
+    expect(await volumes.listAll(signal)).toMatchObject({
+      volumes: [{ setId: fine.setId }],
+      unreadable: [volumeId],
+    });
     const unreadable = { code: "volume-unreadable" };
     await expect(volumes.ensure(broken, signal)).rejects.toMatchObject(unreadable);
     await expect(volumes.trash(broken.setId, signal)).rejects.toMatchObject(unreadable);

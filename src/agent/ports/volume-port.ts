@@ -13,8 +13,13 @@
  * plane's time and wanted volumes from `updateRetention` (I7, I12).
  */
 export interface VolumePort {
-  /** Lists this host's volumes by id: live, trashed and unfinished ones, mounted or not. */
+  /**
+   * Lists this host's volumes by id: live, trashed and unfinished ones, mounted or not. The list
+   * omits volumes with unreadable tags, so it does not prove that a volume is absent.
+   */
   list(signal: AbortSignal): Promise<LocalVolume[]>;
+  /** Lists the same volumes, and the ids of those with unreadable tags. */
+  listAll(signal: AbortSignal): Promise<VolumeListing>;
   /**
    * Ensures that the set's volume exists, has at least `sizeBytes`, and is mounted. Creates a
    * missing volume, or restores `restoreFrom` from the trash. Grows the blocks and the file system
@@ -76,6 +81,12 @@ export interface LocalVolume {
   /** Only for trashed volumes. */
   trashedAtMs: number | undefined;
   expiresAtMs: number | undefined;
+}
+
+interface VolumeListing {
+  volumes: LocalVolume[];
+  /** Ids of volumes with unreadable tags, sorted. The port never changes them. */
+  unreadable: string[];
 }
 
 export interface VolumeCapacity {

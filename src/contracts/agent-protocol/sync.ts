@@ -36,8 +36,8 @@ export const syncBody = z
     /** Null if not measured. */
     usage: hostUsageSchema.nullable(),
     /**
-     * All volumes of the host. Null if unchanged since the last report. Fields of newer agents are
-     * ignored.
+     * All volumes of the host. Null if unchanged since the last report. A null entry is a volume
+     * that the agent cannot describe. Fields of newer agents are ignored.
      */
     volumes: lenientList(reportedVolumeSchema.strip(), VOLUMES_PER_HOST_MAX)
       .nullable()

@@ -79,11 +79,14 @@ class Volumes implements VolumePort {
   }
 
   async list(signal: AbortSignal): Promise<LocalVolume[]> {
-    const [{ volumes }, mounts] = await Promise.all([
-      this.#options.store.list(signal),
-      readMounts(),
-    ]);
-    return Promise.all(volumes.map((volume) => this.#describe(volume, mounts)));
+    return (await this.listAll(signal)).volumes;
+  }
+
+  async listAll(signal: AbortSignal) {
+    const { store } = this.#options;
+    const [{ volumes, unreadable }, mounts] = await Promise.all([store.list(signal), readMounts()]);
+    const described = volumes.map((volume) => this.#describe(volume, mounts));
+    return { volumes: await Promise.all(described), unreadable };
   }
 
   async ensure(
