@@ -28,6 +28,7 @@ import {
 } from "../../db/queries/hosts/write-hosts.ts";
 import { lockHosts } from "../../db/queries/sets/write-sets.ts";
 import { listPurges, storeHostVolumes } from "../../db/queries/volumes/volumes.ts";
+import { listUnknownTenantNames } from "../../db/queries/tenancy/tenants.ts";
 import { assert } from "../../lib/assert.ts";
 import { applyObserved, lockObservedSets } from "./apply-observed.ts";
 import { closeServices } from "../services/close-services.ts";
@@ -53,6 +54,8 @@ const WAITING_PER_FREED_MAX = 100;
 const RENEW_AFTER_SECONDS = 10;
 /** With less time left, a sync waits for the lock of its host in a transaction. */
 const LEASE_RESERVE_SECONDS = 20;
+/** One line of the log names at most this many unknown tenants. */
+const LOGGED_TENANTS_MAX = 10;
 
 /**
  * Handles one sync of an agent. It stores the report, waits up to `waitMs` for changed desired
@@ -236,7 +239,10 @@ async function takeReport(
   return undefined;
 }
 
-/** Stores a report of volumes. One with an unreadable entry proves no volume absent (I12). */
+/**
+ * Stores a report of volumes. A report with an unreadable entry or an unknown tenant proves no
+ * volume absent (I12). The log shows both.
+ */
 async function storeVolumes(
   ctx: ControlContext,
   tx: UnitOfWork,
@@ -249,6 +255,10 @@ async function storeVolumes(
     const unreadable = reported.length - volumes.length;
     ctx.log.error({ hostId, unreadable }, "a volume report has unreadable entries");
   }
+  const names = volumes.map(({ tenant }) => tenant);
+  const tenants = await listUnknownTenantNames(tx, names, LOGGED_TENANTS_MAX);
+  if (tenants.length > 0)
+    ctx.log.error({ hostId, tenants }, "a volume report names unknown tenants");
   const changes = await storeHostVolumes(tx, hostId, volumes, { isComplete });
   tx.emit(...changes.map((change) => volumeEvent(change, hostId)));
 }

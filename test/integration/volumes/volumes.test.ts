@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { syncBody } from "../../../src/contracts/agent-protocol/sync.ts";
 import type { ReportedVolume } from "../../../src/contracts/api/volumes.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
@@ -438,8 +438,13 @@ test("I12: a volume report with an unreadable entry or an unknown tenant deletes
   const other = { ...trash, volumeId: newId("vol") };
   await syncRaw([other, { ...trash, state: "frozen" }]);
   expect(await listIds()).toEqual([trash.volumeId, other.volumeId].toSorted());
+  const logError = vi.spyOn(f.ctx.log, "error");
   await syncRaw([{ ...other, tenant: "unknown" }]);
   expect(await listIds()).toEqual([trash.volumeId, other.volumeId].toSorted());
+  expect(logError.mock.calls).toEqual([
+    [{ hostId, tenants: ["unknown"] }, "a volume report names unknown tenants"],
+  ]);
+  logError.mockRestore();
   await syncRaw([other]);
   expect(await listIds()).toEqual([other.volumeId]);
 });

@@ -35,15 +35,12 @@ import * as writeSets from "../../../src/db/queries/sets/write-sets.ts";
 import * as tenantUsage from "../../../src/db/queries/tenancy/tenant-usage.ts";
 import * as tenants from "../../../src/db/queries/tenancy/tenants.ts";
 import * as tokens from "../../../src/db/queries/tenancy/tokens.ts";
-import * as volumes from "../../../src/db/queries/volumes/volumes.ts";
+import { volumeDataSql } from "../../../src/db/queries/volumes/volumes.ts";
 import type { EmittedEvent } from "../../../src/contracts/api/event-texts.ts";
 import { createServiceBody } from "../../../src/contracts/api/services.ts";
-import type { Db } from "../../../src/db/postgres/open-postgres.ts";
 import { serviceBody } from "../api/test-api.ts";
 import { tenantBody } from "../fleet/tenant-body.ts";
-
-/** Calls of one query function: together they reach each form of its statement. */
-type Samples = Record<string, (q: Db) => readonly Promise<unknown>[]>;
+import { type Samples, volumeSamples } from "./volume-samples.ts";
 
 const ids = ["a", "b"];
 const serviceIds = { tenantId: "tnt_1", serviceId: "svc_1" };
@@ -189,7 +186,6 @@ const autoscaling: Samples = {
 const unscaled = { scaled: undefined, stepsTaken: {}, recheckAfterMs: null };
 const superseded = { numberMax: 1, limit: 1 };
 const noFilter = { service: undefined, set: undefined, host: undefined, kind: undefined };
-const noVolumeFilter = { service: undefined, host: undefined, state: undefined };
 const filter = { service: "web", set: "set", host: "host", kind: "host-lost" } as const;
 const emitted = {
   kind: "volume-purged",
@@ -331,9 +327,7 @@ const operationSamples: Samples = {
   insertDrainMoves: (q) => [operations.insertDrainMoves(q, 1)],
   cancelDrainMoves: (q) => [operations.cancelDrainMoves(q, 1)],
   listServicesWithDueOperations: (q) => [operations.listServicesWithDueOperations(q, "", 1)],
-  listDueOperations: (q) => [
-    operations.listDueOperations(q, "svc", { volumeDataSql: volumes.volumeDataSql, limit: 1 }),
-  ],
+  listDueOperations: (q) => [operations.listDueOperations(q, "svc", { volumeDataSql, limit: 1 })],
   readReplicaCounts: (q) => [
     operations.readReplicaCounts(q, "svc", { desired: 1, minReadySeconds: 1 }),
   ],
@@ -544,6 +538,7 @@ const tenancy: Samples = {
   insertTenant: (q) => [tenants.insertTenant(q, "tnt", tenant)],
   ensureTenant: (q) => [tenants.ensureTenant(q, "tnt", tenant)],
   findTenantByName: (q) => [tenants.findTenantByName(q, "acme")],
+  listUnknownTenantNames: (q) => [tenants.listUnknownTenantNames(q, ["acme"], 1)],
   lockTenantByName: (q) => [tenants.lockTenantByName(q, "acme")],
   updateTenant: (q) => [tenants.updateTenant(q, { ...tenant, id: "tnt" })],
   getGrants: (q) => [tenants.getGrants(q, "tnt")],
@@ -571,21 +566,6 @@ const tenancy: Samples = {
   hasAdminToken: (q) => [tokens.hasAdminToken(q)],
 };
 
-const stored: Samples = {
-  storeHostVolumes: (q) => [volumes.storeHostVolumes(q, "host", [], { isComplete: true })],
-  listPurges: (q) => [volumes.listPurges(q, "host", 1)],
-  requestPurge: (q) => [volumes.requestPurge(q, "vol")],
-  isRestorable: (q) => [volumes.isRestorable(q, "vol")],
-  listSetsWithVolume: (q) => [volumes.listSetsWithVolume(q, "host", ids)],
-  sumTrash: (q) => [volumes.sumTrash(q, "host")],
-  updateRestoreVolume: (q) => [volumes.updateRestoreVolume(q, "set", "vol")],
-  listVolumes: (q) => [
-    volumes.listVolumes(q, "tnt", { service: "db", host: "host", state: "live" }, "vol", 1),
-    volumes.listVolumes(q, null, noVolumeFilter, undefined, 1),
-  ],
-  findVolume: (q) => [volumes.findVolume(q, "tnt", "vol"), volumes.findVolume(q, null, "vol")],
-};
-
 export const querySamples: Samples = {
   ...autoscaling,
   ...events,
@@ -596,5 +576,5 @@ export const querySamples: Samples = {
   ...services,
   ...sets,
   ...tenancy,
-  ...stored,
+  ...volumeSamples,
 };
