@@ -160,9 +160,9 @@ export function bindWork(db: Db, work: Work): Db {
 }
 
 /**
- * Opens connections on first use and closes them after a minute without use. The process has one
- * pool for each kind of statement. With fewer than five connections (on Workers) it has one pool,
- * without pipelining.
+ * Opens connections on first use. Each pool closes spare ones after a minute without use. The
+ * process has one pool for each kind of statement. With fewer than five connections (on Workers) it
+ * has one pool, without pipelining.
  */
 export function openPostgres(options: DbOptions): DbHandle {
   const { connectionsMax, databaseUrl, applicationName = "berth" } = options;

@@ -10,7 +10,12 @@ import {
   text,
   uniqueIndex,
 } from "drizzle-orm/pg-core";
-import { defaultGrants, type Grants, tokenRoles } from "../../contracts/api/tenancy.ts";
+import {
+  defaultGrants,
+  type Grants,
+  type TokenRole,
+  tokenRoles,
+} from "../../contracts/api/tenancy.ts";
 import { changedXid, int8, quoted, timestamptz } from "./columns.ts";
 
 const unboundedBytes = 2 ** 51;
@@ -97,7 +102,7 @@ export const tokens = pgTable(
   {
     id: text("id").primaryKey(),
     name: text("name").notNull(),
-    role: text("role").notNull(),
+    role: text("role").$type<TokenRole>().notNull(),
     tenantId: text("tenant_id").references(() => tenants.id),
     /** The hook of a hook token. */
     hookId: text("hook_id"),

@@ -1,8 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import type { SQL } from "drizzle-orm";
-import { PgDialect } from "drizzle-orm/pg-core";
+import { drizzle } from "drizzle-orm/pg-proxy";
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Db } from "../../../src/db/postgres/open-postgres.ts";
@@ -15,7 +14,6 @@ import { createTestDatabase, type TestDatabase } from "../../support/servers/tes
  */
 const queriesFolder = fileURLToPath(new URL("../../../src/db/queries", import.meta.url));
 const booleanType = 16;
-const dialect = new PgDialect();
 
 let database: TestDatabase;
 let client: postgres.Sql;
@@ -79,21 +77,20 @@ function listQueryFunctions(): string[] {
 async function prepareStatements(name: string, { hasRows }: { hasRows: boolean }) {
   const errors: string[] = [];
   let prepared = 0;
-  const execute = async (query: SQL): Promise<Record<string, unknown>[]> => {
-    const { sql: text, params } = dialect.sqlToQuery(query);
+  const recorder = drizzle(async (text, params, method) => {
     try {
       const { columns } = await client.unsafe(text, params as never[]).describe();
       prepared++;
-      if (!hasRows) return [];
-      return [
-        Object.fromEntries(columns.map(({ name, type }) => [name, type === booleanType || null])),
-      ];
+      if (!hasRows) return { rows: [] };
+      const values = columns.map(({ name, type }) => [name, type === booleanType || null] as const);
+      // Typed statements take the values of a row in order.
+      const row = method === "all" ? values.map(([, value]) => value) : Object.fromEntries(values);
+      return { rows: [row] };
     } catch (error) {
       errors.push(`${String(error)}\n${text}`);
-      return [];
+      return { rows: [] };
     }
-  };
-  const recorder = { execute } as unknown as Db;
-  await Promise.allSettled(querySamples[name]?.(recorder) ?? []);
+  });
+  await Promise.allSettled(querySamples[name]?.(recorder as unknown as Db) ?? []);
   return { errors, prepared };
 }

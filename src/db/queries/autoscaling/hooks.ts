@@ -1,7 +1,10 @@
-import { sql } from "drizzle-orm";
+import { and, count, eq, gt, isNull, not, sql } from "drizzle-orm";
 import type { Hook, HookRule } from "../../../contracts/api/autoscaling.ts";
+import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isoTime, queryRows } from "../runtime/query.ts";
+import { hooks } from "../../schema/autoscaling.ts";
+import { services } from "../../schema/services.ts";
+import { queryRows } from "../runtime/query.ts";
 
 /** A hook as deliveries read it. */
 export interface HookRow {
@@ -15,37 +18,44 @@ export interface HookRow {
 
 /** Finds a hook, unless it or its service is deleted or being deleted. */
 export async function findHook(q: Queryable, hookId: string): Promise<HookRow | undefined> {
-  const rows = await queryRows<HookRow>(
-    q,
-    sql`select h.id, h.tenant_id as "tenantId", h.service_id as "serviceId", h.name, h.rules,
-          h.stabilisation_seconds as "stabilizationSeconds"
-        from hooks h join services s on s.id = h.service_id
-        where h.id = ${hookId} and h.deleted_at is null and s.deleted_at is null and not s.deleting`,
-  );
+  const { id, tenantId, serviceId, name, rules, stabilizationSeconds } = hooks;
+  const rows = await q
+    .select({ id, tenantId, serviceId, name, rules, stabilizationSeconds })
+    .from(hooks)
+    .innerJoin(services, eq(services.id, serviceId))
+    .where(
+      and(
+        eq(id, hookId),
+        isNull(hooks.deletedAt),
+        isNull(services.deletedAt),
+        not(services.deleting),
+      ),
+    );
   return rows[0];
 }
 
 /** Throws already-exists (hooks_name_unique). */
 export async function insertHook(q: Queryable, hook: HookRow): Promise<string> {
-  const rows = await queryRows<{ createdAt: string | Date }>(
-    q,
-    sql`insert into hooks (id, tenant_id, service_id, name, rules, stabilisation_seconds)
-        values (${hook.id}, ${hook.tenantId}, ${hook.serviceId}, ${hook.name}, ${JSON.stringify(hook.rules)}::jsonb,
-          ${hook.stabilizationSeconds})
-        returning created_at as "createdAt"`,
-  );
-  return isoTime(rows[0]?.createdAt ?? "");
+  const [row] = await q.insert(hooks).values(hook).returning({ createdAt: hooks.createdAt });
+  assert(row, "an insert without a conflict clause returns its row");
+  return row.createdAt.toISOString();
 }
 
 export async function countHooks(q: Queryable, serviceId: string): Promise<number> {
-  const rows = await queryRows<{ count: number }>(
-    q,
-    sql`select count(*)::int as count from hooks where service_id = ${serviceId} and deleted_at is null`,
-  );
+  const rows = await q
+    .select({ count: count() })
+    .from(hooks)
+    .where(and(eq(hooks.serviceId, serviceId), isNull(hooks.deletedAt)));
   return rows[0]?.count ?? 0;
 }
 
-const hookColumns = sql`id, name, rules, stabilisation_seconds as "stabilizationSeconds", created_at as "createdAt"`;
+const hookColumns = {
+  id: hooks.id,
+  name: hooks.name,
+  rules: hooks.rules,
+  stabilizationSeconds: hooks.stabilizationSeconds,
+  createdAt: hooks.createdAt,
+};
 
 export type HookReadRow = Omit<Hook, "paths" | "service">;
 
@@ -56,13 +66,15 @@ export async function listHooks(
   afterId: string | undefined,
   limit: number,
 ): Promise<HookReadRow[]> {
-  const rows = await queryRows<HookReadRow & { createdAt: string | Date }>(
-    q,
-    sql`select ${hookColumns}
-        from hooks where service_id = ${serviceId} and deleted_at is null and id > ${afterId ?? ""}
-        order by id limit ${limit}`,
-  );
-  return rows.map((row) => ({ ...row, createdAt: isoTime(row.createdAt) }));
+  const rows = await q
+    .select(hookColumns)
+    .from(hooks)
+    .where(
+      and(eq(hooks.serviceId, serviceId), isNull(hooks.deletedAt), gt(hooks.id, afterId ?? "")),
+    )
+    .orderBy(hooks.id)
+    .limit(limit);
+  return rows.map((row) => ({ ...row, createdAt: row.createdAt.toISOString() }));
 }
 
 /**
@@ -75,15 +87,12 @@ export async function updateHook(
   hookId: string,
   change: { rules?: HookRule[] | undefined; stabilizationSeconds?: number | undefined },
 ): Promise<HookReadRow | undefined> {
-  const rows = await queryRows<HookReadRow & { createdAt: string | Date }>(
-    q,
-    sql`update hooks set
-          rules = coalesce(${change.rules === undefined ? null : JSON.stringify(change.rules)}::jsonb, rules),
-          stabilisation_seconds = coalesce(${change.stabilizationSeconds ?? null}::int, stabilisation_seconds)
-        where id = ${hookId} and service_id = ${serviceId} and deleted_at is null
-        returning ${hookColumns}`,
-  );
-  return rows.map((row) => ({ ...row, createdAt: isoTime(row.createdAt) }))[0];
+  const rows = await q
+    .update(hooks)
+    .set({ id: hookId, ...change }) // a statement without a change would be invalid
+    .where(and(eq(hooks.id, hookId), eq(hooks.serviceId, serviceId), isNull(hooks.deletedAt)))
+    .returning(hookColumns);
+  return rows.map((row) => ({ ...row, createdAt: row.createdAt.toISOString() }))[0];
 }
 
 /**
@@ -129,9 +138,11 @@ export async function findServiceId(
   tenantId: string,
   name: string,
 ): Promise<string | undefined> {
-  const rows = await queryRows<{ id: string }>(
-    q,
-    sql`select id from services where tenant_id = ${tenantId} and name = ${name} and deleted_at is null`,
-  );
+  const rows = await q
+    .select({ id: services.id })
+    .from(services)
+    .where(
+      and(eq(services.tenantId, tenantId), eq(services.name, name), isNull(services.deletedAt)),
+    );
   return rows[0]?.id;
 }

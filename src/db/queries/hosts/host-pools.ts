@@ -1,10 +1,7 @@
-import { sql } from "drizzle-orm";
+import { eq, gt, type SQL, sql } from "drizzle-orm";
 import type { HostPool } from "../../../contracts/api/hosts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { queryRows } from "../runtime/query.ts";
-
-const poolColumns = sql`name, version::float8 as version, overcommit_percent as "overcommitPercent",
-  high_water_percent as "highWaterPercent"`;
+import { hostPools } from "../../schema/hosts.ts";
 
 export type HostPoolPolicy = Pick<HostPool, "overcommitPercent" | "highWaterPercent">;
 
@@ -14,25 +11,20 @@ export async function listHostPools(
   afterName: string | undefined,
   limit: number,
 ): Promise<HostPool[]> {
-  return queryRows<HostPool>(
-    q,
-    sql`select ${poolColumns} from host_pools where name > ${afterName ?? ""} order by name limit ${limit}`,
-  );
+  return q
+    .select()
+    .from(hostPools)
+    .where(gt(hostPools.name, afterName ?? ""))
+    .orderBy(hostPools.name)
+    .limit(limit);
 }
 
 export async function hasHostPool(q: Queryable, name: string): Promise<boolean> {
-  const rows = await queryRows<{ name: string }>(
-    q,
-    sql`select name from host_pools where name = ${name}`,
-  );
-  return rows.length > 0;
+  return (await findHostPool(q, name)) !== undefined;
 }
 
 export async function findHostPool(q: Queryable, name: string): Promise<HostPool | undefined> {
-  const rows = await queryRows<HostPool>(
-    q,
-    sql`select ${poolColumns} from host_pools where name = ${name}`,
-  );
+  const rows = await q.select().from(hostPools).where(eq(hostPools.name, name));
   return rows[0];
 }
 
@@ -50,15 +42,14 @@ export async function putHostPool(
   name: string,
   policy: HostPoolPolicy,
 ): Promise<HostPool | undefined> {
-  const rows = await queryRows<HostPool>(
-    q,
-    sql`insert into host_pools (name, version, overcommit_percent, high_water_percent)
-        values (${name}, (select coalesce(max(version), 0) + 1 from host_pools),
-          ${JSON.stringify(policy.overcommitPercent)}::jsonb, ${JSON.stringify(policy.highWaterPercent)}::jsonb)
-        on conflict (name) do update set version = excluded.version,
-          overcommit_percent = excluded.overcommit_percent, high_water_percent = excluded.high_water_percent
-        returning ${poolColumns}`,
-  );
+  const rows = await q
+    .insert(hostPools)
+    .values({ name, version: nextVersion, ...policy })
+    .onConflictDoUpdate({
+      target: hostPools.name,
+      set: { version: sql`excluded.version`, ...policy },
+    })
+    .returning();
   return rows[0];
 }
 
@@ -68,9 +59,10 @@ export async function ensureHostPool(
   name: string,
   policy: HostPoolPolicy,
 ): Promise<void> {
-  await q.execute(sql`
-    insert into host_pools (name, version, overcommit_percent, high_water_percent)
-    values (${name}, (select coalesce(max(version), 0) + 1 from host_pools),
-      ${JSON.stringify(policy.overcommitPercent)}::jsonb, ${JSON.stringify(policy.highWaterPercent)}::jsonb)
-    on conflict (name) do nothing`);
+  await q
+    .insert(hostPools)
+    .values({ name, version: nextVersion, ...policy })
+    .onConflictDoNothing({ target: hostPools.name });
 }
+
+const nextVersion: SQL = sql`(select coalesce(max(version), 0) + 1 from host_pools)`;

@@ -1,46 +1,54 @@
-import { type SQL, sql } from "drizzle-orm";
+import { and, eq, gt, isNull, not, sql } from "drizzle-orm";
 import type { PlacementSpec } from "../../../contracts/api/services.ts";
 import type { CreateTenant, Grants, Tenant } from "../../../contracts/api/tenancy.ts";
 import { notFound } from "../../../contracts/common/app-error.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isoTime, queryRows } from "../runtime/query.ts";
+import { services } from "../../schema/services.ts";
+import { tenants } from "../../schema/tenancy.ts";
+import { queryRows } from "../runtime/query.ts";
 
-type TenantRow = Omit<Tenant, "createdAt"> & { createdAt: string | Date };
-
-const tenantColumns = sql`id, name, generation::float8 as generation, jsonb_build_object('setsMax', sets_max,
-  'cpuMillisMax', cpu_millis_max, 'memoryBytesMax', memory_bytes_max, 'volumeBytesMax', volume_bytes_max,
-  'rootfsBytesMax', rootfs_bytes_max, 'trashBytesMax', trash_bytes_max) as quota, grants, created_at as "createdAt"`;
-
-function insertion(id: string, { name, quota, grants }: CreateTenant): SQL {
-  return sql`
-    insert into tenants (id, name, sets_max, cpu_millis_max, memory_bytes_max, volume_bytes_max, rootfs_bytes_max, trash_bytes_max, grants)
-    values (${id}, ${name}, ${quota.setsMax}, ${quota.cpuMillisMax}, ${quota.memoryBytesMax}, ${quota.volumeBytesMax},
-      ${quota.rootfsBytesMax}, ${quota.trashBytesMax}, ${JSON.stringify(grants)}::jsonb)`;
-}
+const tenantColumns = {
+  id: tenants.id,
+  name: tenants.name,
+  generation: tenants.generation,
+  grants: tenants.grants,
+  createdAt: tenants.createdAt,
+  setsMax: tenants.setsMax,
+  cpuMillisMax: tenants.cpuMillisMax,
+  memoryBytesMax: tenants.memoryBytesMax,
+  volumeBytesMax: tenants.volumeBytesMax,
+  rootfsBytesMax: tenants.rootfsBytesMax,
+  trashBytesMax: tenants.trashBytesMax,
+};
+type TenantRow = Pick<typeof tenants.$inferSelect, keyof typeof tenantColumns>;
 
 /** Throws already-exists (tenants_name_unique). */
 export async function insertTenant(
   q: Queryable,
   id: string,
-  tenant: CreateTenant,
+  { name, quota, grants }: CreateTenant,
 ): Promise<Tenant | undefined> {
-  const rows = await queryRows<TenantRow>(
-    q,
-    sql`${insertion(id, tenant)} returning ${tenantColumns}`,
-  );
+  const rows = await q
+    .insert(tenants)
+    .values({ id, name, grants, ...quota })
+    .returning(tenantColumns);
   return rows.map(toTenant)[0];
 }
 
 /** Inserts a tenant, unless one of this name exists. */
-export async function ensureTenant(q: Queryable, id: string, tenant: CreateTenant): Promise<void> {
-  await q.execute(sql`${insertion(id, tenant)} on conflict (name) do nothing`);
+export async function ensureTenant(
+  q: Queryable,
+  id: string,
+  { name, quota, grants }: CreateTenant,
+): Promise<void> {
+  await q
+    .insert(tenants)
+    .values({ id, name, grants, ...quota })
+    .onConflictDoNothing({ target: tenants.name });
 }
 
 export async function findTenantByName(q: Queryable, name: string): Promise<Tenant | undefined> {
-  const rows = await queryRows<TenantRow>(
-    q,
-    sql`select ${tenantColumns} from tenants where name = ${name}`,
-  );
+  const rows = await q.select(tenantColumns).from(tenants).where(eq(tenants.name, name));
   return rows.map(toTenant)[0];
 }
 
@@ -60,10 +68,11 @@ export async function listUnknownTenantNames(
 
 /** Finds a tenant and locks its row until the transaction ends. */
 export async function lockTenantByName(q: Queryable, name: string): Promise<Tenant | undefined> {
-  const rows = await queryRows<TenantRow>(
-    q,
-    sql`select ${tenantColumns} from tenants where name = ${name} for no key update`,
-  );
+  const rows = await q
+    .select(tenantColumns)
+    .from(tenants)
+    .where(eq(tenants.name, name))
+    .for("no key update");
   return rows.map(toTenant)[0];
 }
 
@@ -72,23 +81,20 @@ export async function updateTenant(
   q: Queryable,
   { id, quota, grants }: Pick<Tenant, "id" | "quota" | "grants">,
 ): Promise<Tenant | undefined> {
-  const rows = await queryRows<TenantRow>(
-    q,
-    sql`update tenants set generation = generation + 1, sets_max = ${quota.setsMax}, cpu_millis_max = ${quota.cpuMillisMax},
-          memory_bytes_max = ${quota.memoryBytesMax}, volume_bytes_max = ${quota.volumeBytesMax},
-          rootfs_bytes_max = ${quota.rootfsBytesMax}, trash_bytes_max = ${quota.trashBytesMax},
-          grants = ${JSON.stringify(grants)}::jsonb
-        where id = ${id} returning ${tenantColumns}`,
-  );
+  const rows = await q
+    .update(tenants)
+    .set({ ...quota, grants, generation: sql`${tenants.generation} + 1` })
+    .where(eq(tenants.id, id))
+    .returning(tenantColumns);
   return rows.map(toTenant)[0];
 }
 
 /** Reads the grants of a tenant. Throws not-found. */
 export async function getGrants(q: Queryable, tenantId: string): Promise<Grants> {
-  const [row] = await queryRows<{ grants: Grants }>(
-    q,
-    sql`select grants from tenants where id = ${tenantId}`,
-  );
+  const [row] = await q
+    .select({ grants: tenants.grants })
+    .from(tenants)
+    .where(eq(tenants.id, tenantId));
   if (!row) throw notFound("tenant");
   return row.grants;
 }
@@ -100,12 +106,20 @@ export async function listServiceRequests(
   afterName: string,
   limit: number,
 ): Promise<{ name: string; priority: number; placement: PlacementSpec }[]> {
-  return queryRows(
-    q,
-    sql`select name, priority, placement from services
-        where tenant_id = ${tenantId} and name > ${afterName} and deleted_at is null and not deleting
-        order by name limit ${limit}`,
-  );
+  const { name, priority, placement } = services;
+  return q
+    .select({ name, priority, placement })
+    .from(services)
+    .where(
+      and(
+        eq(services.tenantId, tenantId),
+        gt(name, afterName),
+        isNull(services.deletedAt),
+        not(services.deleting),
+      ),
+    )
+    .orderBy(name)
+    .limit(limit);
 }
 
 /** Lists tenants after `afterId`, the oldest first. */
@@ -114,13 +128,15 @@ export async function listTenants(
   afterId: string | undefined,
   limit: number,
 ): Promise<Tenant[]> {
-  const rows = await queryRows<TenantRow>(
-    q,
-    sql`select ${tenantColumns} from tenants where id > ${afterId ?? ""} order by id limit ${limit}`,
-  );
+  const rows = await q
+    .select(tenantColumns)
+    .from(tenants)
+    .where(gt(tenants.id, afterId ?? ""))
+    .orderBy(tenants.id)
+    .limit(limit);
   return rows.map(toTenant);
 }
 
-function toTenant(row: TenantRow): Tenant {
-  return { ...row, createdAt: isoTime(row.createdAt) };
+function toTenant({ id, name, generation, grants, createdAt, ...quota }: TenantRow): Tenant {
+  return { id, name, generation, quota, grants, createdAt: createdAt.toISOString() };
 }

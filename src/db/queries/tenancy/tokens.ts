@@ -1,7 +1,8 @@
-import { sql } from "drizzle-orm";
+import { and, eq, gt, isNull, or, type SQL, sql } from "drizzle-orm";
 import type { Token, TokenRole } from "../../../contracts/api/tenancy.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isoTime, isoTimeOrNull, readByKey, queryRows } from "../runtime/query.ts";
+import { tenants, tokens } from "../../schema/tenancy.ts";
+import { isoTime, readByKey, queryRows } from "../runtime/query.ts";
 
 export interface NewToken {
   id: string;
@@ -17,12 +18,19 @@ export interface NewToken {
 }
 
 /** Inserts a token, unless a token with this secret exists. */
-export async function insertToken(q: Queryable, token: NewToken): Promise<void> {
-  await q.execute(sql`
-    insert into tokens (id, name, role, tenant_id, hook_id, pool, secret_hash, expires_at)
-    values (${token.id}, ${token.name}, ${token.role}, ${token.tenantId}, ${token.hookId}, ${token.pool}, ${token.secretHash},
-      now() + make_interval(secs => ${token.expiresInSeconds}::float8))
-    on conflict (secret_hash) do nothing`);
+export async function insertToken(
+  q: Queryable,
+  { expiresInSeconds, ...token }: NewToken,
+): Promise<void> {
+  const expiresAt = expiresInSeconds === null ? null : secondsFromNow(expiresInSeconds);
+  await q
+    .insert(tokens)
+    .values({ ...token, expiresAt })
+    .onConflictDoNothing({ target: tokens.secretHash });
+}
+
+function secondsFromNow(seconds: number): SQL<Date> {
+  return sql`now() + make_interval(secs => ${seconds}::float8)`;
 }
 
 export interface CallerRow {
@@ -46,22 +54,34 @@ export async function findCallerBySecretHash(
   return rows[0];
 }
 
-interface TokenTimes {
-  createdAt: string | Date;
-  expiresAt: string | Date | null;
-  revokedAt: string | Date | null;
-  usedAt: string | Date | null;
-}
-type TokenRow = Omit<Token, keyof TokenTimes> & TokenTimes;
+const isValid = and(
+  isNull(tokens.revokedAt),
+  or(isNull(tokens.expiresAt), gt(tokens.expiresAt, sql`now()`)),
+);
 
-const tokenColumns = sql`t.id, t.name, t.role, n.name as tenant, t.created_at as "createdAt", t.expires_at as "expiresAt",
-  t.revoked_at as "revokedAt", t.used_at as "usedAt"`;
+const tokenColumns = {
+  id: tokens.id,
+  name: tokens.name,
+  role: tokens.role,
+  tenant: tenants.name,
+  createdAt: tokens.createdAt,
+  expiresAt: tokens.expiresAt,
+  revokedAt: tokens.revokedAt,
+  usedAt: tokens.usedAt,
+};
+type TokenRow = Omit<
+  typeof tokens.$inferSelect,
+  "tenantId" | "hookId" | "pool" | "secretHash" | "successorId"
+> & {
+  tenant: string | null;
+};
 
 export async function findToken(q: Queryable, id: string): Promise<Token | undefined> {
-  const rows = await queryRows<TokenRow>(
-    q,
-    sql`select ${tokenColumns} from tokens t left join tenants n on n.id = t.tenant_id where t.id = ${id}`,
-  );
+  const rows = await q
+    .select(tokenColumns)
+    .from(tokens)
+    .leftJoin(tenants, eq(tenants.id, tokens.tenantId))
+    .where(eq(tokens.id, id));
   return rows.map(toToken)[0];
 }
 
@@ -71,11 +91,13 @@ export async function listTokens(
   afterId: string | undefined,
   limit: number,
 ): Promise<Token[]> {
-  const rows = await queryRows<TokenRow>(
-    q,
-    sql`select ${tokenColumns} from tokens t left join tenants n on n.id = t.tenant_id
-        where t.id > ${afterId ?? ""} order by t.id limit ${limit}`,
-  );
+  const rows = await q
+    .select(tokenColumns)
+    .from(tokens)
+    .leftJoin(tenants, eq(tenants.id, tokens.tenantId))
+    .where(gt(tokens.id, afterId ?? ""))
+    .orderBy(tokens.id)
+    .limit(limit);
   return rows.map(toToken);
 }
 
@@ -104,13 +126,18 @@ export interface LockedTokenRow {
 
 /** Locks a token, so that concurrent rotations see each other's successor. */
 export async function lockToken(q: Queryable, id: string): Promise<LockedTokenRow | undefined> {
-  const rows = await queryRows<LockedTokenRow>(
-    q,
-    sql`select name, role, tenant_id as "tenantId", successor_id as "successorId",
-          extract(epoch from expires_at - created_at)::float8 as "lifetimeSeconds",
-          revoked_at is null and (expires_at is null or expires_at > now()) as "isValid"
-        from tokens where id = ${id} for update`,
-  );
+  const rows = await q
+    .select({
+      name: tokens.name,
+      role: tokens.role,
+      tenantId: tokens.tenantId,
+      successorId: tokens.successorId,
+      lifetimeSeconds: sql<number | null>`extract(epoch from expires_at - created_at)::float8`,
+      isValid: sql<boolean>`${isValid}`,
+    })
+    .from(tokens)
+    .where(eq(tokens.id, id))
+    .for("update");
   return rows[0];
 }
 
@@ -121,10 +148,10 @@ export async function updateTokenRotated(
   successorId: string,
   overlapSeconds: number,
 ): Promise<void> {
-  await q.execute(sql`
-    update tokens set successor_id = ${successorId},
-      expires_at = least(expires_at, now() + make_interval(secs => ${overlapSeconds}::float8))
-    where id = ${id}`);
+  await q
+    .update(tokens)
+    .set({ successorId, expiresAt: sql`least(expires_at, ${secondsFromNow(overlapSeconds)})` })
+    .where(eq(tokens.id, id));
 }
 
 /**
@@ -136,7 +163,7 @@ export async function endHookTokens(
   hookId: string,
   overlapSeconds: number,
 ): Promise<string> {
-  const end = sql`now() + make_interval(secs => ${overlapSeconds}::float8)`;
+  const end = secondsFromNow(overlapSeconds);
   const rows = await queryRows<{ endsAt: string | Date }>(
     q,
     sql`with valid as (
@@ -153,20 +180,20 @@ export async function endHookTokens(
 
 /** Whether a valid admin token exists. */
 export async function hasAdminToken(q: Queryable): Promise<boolean> {
-  const rows = await queryRows<{ exists: boolean }>(
-    q,
-    sql`select exists (select 1 from tokens where role = 'admin' and revoked_at is null
-          and (expires_at is null or expires_at > now())) as exists`,
-  );
-  return rows[0]?.exists ?? false;
+  const rows = await q
+    .select({ id: tokens.id })
+    .from(tokens)
+    .where(and(eq(tokens.role, "admin"), isValid))
+    .limit(1);
+  return rows.length === 1;
 }
 
 function toToken(row: TokenRow): Token {
   return {
     ...row,
-    createdAt: isoTime(row.createdAt),
-    expiresAt: isoTimeOrNull(row.expiresAt),
-    revokedAt: isoTimeOrNull(row.revokedAt),
-    usedAt: isoTimeOrNull(row.usedAt),
+    createdAt: row.createdAt.toISOString(),
+    expiresAt: row.expiresAt?.toISOString() ?? null,
+    revokedAt: row.revokedAt?.toISOString() ?? null,
+    usedAt: row.usedAt?.toISOString() ?? null,
   };
 }
