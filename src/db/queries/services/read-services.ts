@@ -1,4 +1,4 @@
-import { type SQL, sql } from "drizzle-orm";
+import { type SQL, type SQLWrapper, sql } from "drizzle-orm";
 import {
   type DisruptionBudget,
   disruptionBudgetSchema,
@@ -137,7 +137,7 @@ export async function listServices(
 }
 
 /** SQL condition for a scope. Not `$1 is null or …`, so that Postgres can choose an index. */
-export function inScope(column: SQL, scope: string | null): SQL {
+export function inScope(column: SQLWrapper, scope: string | null): SQL {
   return scope === null ? sql`true` : sql`${column} = ${scope}`;
 }
 

@@ -1,7 +1,11 @@
-import { type SQL, sql } from "drizzle-orm";
+import { and, eq, gt, isNotNull, type SQL, sql } from "drizzle-orm";
 import type { ReportedVolume, Volume, VolumeState } from "../../../contracts/api/volumes.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { anyOf, isoTime, isoTimeOrNull, readByKey, queryRows } from "../runtime/query.ts";
+import { hosts } from "../../schema/hosts.ts";
+import { sets } from "../../schema/sets.ts";
+import { tenants } from "../../schema/tenancy.ts";
+import { volumes } from "../../schema/volumes.ts";
+import { anyOf, readByKey, queryRows } from "../runtime/query.ts";
 import { inScope } from "../services/read-services.ts";
 
 /** A change of a volume since the previous report of its host. */
@@ -27,14 +31,14 @@ export interface VolumeChangeRow {
 export async function storeHostVolumes(
   q: Queryable,
   hostId: string,
-  volumes: readonly ReportedVolume[],
+  reported: readonly ReportedVolume[],
   { isComplete }: { isComplete: boolean },
 ): Promise<VolumeChangeRow[]> {
   return queryRows(
     q,
     sql`
     with reported as materialized (
-      select r.*, t.id as tenant_id from json_to_recordset(${JSON.stringify(volumes)}::json) as r("volumeId" text, "setId" text,
+      select r.*, t.id as tenant_id from json_to_recordset(${JSON.stringify(reported)}::json) as r("volumeId" text, "setId" text,
         tenant text, service text, state text, "sizeBytes" bigint, "usedBytes" bigint, "trashedAt" timestamptz, "expiresAt" timestamptz,
         reason jsonb)
       join tenants t on t.name = r.tenant
@@ -55,7 +59,7 @@ export async function storeHostVolumes(
           or (excluded.state <> 'trashed' and v.purge_asked_at is not null))
     ), deleted as (
       delete from volumes where host_id = ${hostId} and id not in (select "volumeId" from reported)
-        and ${isComplete} and (select count(*) from reported) = ${volumes.length}
+        and ${isComplete} and (select count(*) from reported) = ${reported.length}
       returning id, state, set_id, tenant_id, service
     ), changes as (
       select case r.state when 'trashed' then 'trashed' else 'restored' end as change, r."volumeId" as id, r.tenant_id,
@@ -144,10 +148,10 @@ export async function listSetsWithVolume(
 
 /** Sums the bytes of the trashed volumes of a host. */
 export async function sumTrash(q: Queryable, hostId: string): Promise<number> {
-  const rows = await queryRows<{ bytes: number }>(
-    q,
-    sql`select coalesce(sum(size_bytes), 0)::float8 as bytes from volumes where host_id = ${hostId} and state = 'trashed'`,
-  );
+  const rows = await q
+    .select({ bytes: sql<number>`coalesce(sum(${volumes.sizeBytes}), 0)::float8` })
+    .from(volumes)
+    .where(and(eq(volumes.hostId, hostId), eq(volumes.state, "trashed")));
   return rows[0]?.bytes ?? 0;
 }
 
@@ -157,7 +161,7 @@ export async function updateRestoreVolume(
   setId: string,
   volumeId: string,
 ): Promise<void> {
-  await q.execute(sql`update sets set restore_volume_id = ${volumeId} where id = ${setId}`);
+  await q.update(sets).set({ restoreVolumeId: volumeId }).where(eq(sets.id, setId));
 }
 
 export interface VolumeFilter {
@@ -177,14 +181,16 @@ export async function listVolumes(
   afterId: string | undefined,
   limit: number,
 ): Promise<VolumeRow[]> {
-  const conditions = [
-    sql`v.id > ${afterId ?? ""}`,
-    inScope(sql`v.tenant_id`, scope),
-    ...(filter.service === undefined ? [] : [sql`v.service = ${filter.service}`]),
-    ...(filter.host === undefined ? [] : [sql`v.host_id = ${filter.host}`]),
-    ...(filter.state === undefined ? [] : [sql`v.state = ${filter.state}`]),
-  ];
-  return readVolumes(q, sql`${sql.join(conditions, sql` and `)} order by v.id limit ${limit}`);
+  const { service, host, state } = filter;
+  const condition = and(
+    gt(volumes.id, afterId ?? ""),
+    inScope(volumes.tenantId, scope),
+    service === undefined ? undefined : eq(volumes.service, service),
+    host === undefined ? undefined : eq(volumes.hostId, host),
+    state === undefined ? undefined : eq(volumes.state, state),
+  );
+  const rows = await selectVolumes(q, condition).orderBy(volumes.id).limit(limit);
+  return rows.map(toVolume);
 }
 
 export async function findVolume(
@@ -192,33 +198,42 @@ export async function findVolume(
   scope: string | null,
   volumeId: string,
 ): Promise<VolumeRow | undefined> {
-  const condition = sql`v.id = ${volumeId} and ${inScope(sql`v.tenant_id`, scope)}`;
-  return (await readVolumes(q, condition))[0];
+  const condition = and(eq(volumes.id, volumeId), inScope(volumes.tenantId, scope));
+  const rows = await selectVolumes(q, condition);
+  return rows.map(toVolume)[0];
 }
 
-async function readVolumes(q: Queryable, condition: SQL): Promise<VolumeRow[]> {
-  type Times = "trashedAt" | "expiresAt" | "reportedAt";
-  type Row = Omit<Volume, "host" | Times> & {
-    tenantId: string;
-    hostId: string;
-    hostName: string;
-    trashedAt: string | Date | null;
-    expiresAt: string | Date | null;
-    reportedAt: string | Date;
-  };
-  const rows = await queryRows<Row>(
-    q,
-    sql`select v.id, v.tenant_id as "tenantId", t.name as tenant, v.service, v.set_id as "setId", v.host_id as "hostId",
-          h.name as "hostName", v.state, v.size_bytes::float8 as "sizeBytes", v.used_bytes::float8 as "usedBytes",
-          v.trashed_at as "trashedAt", v.expires_at as "expiresAt", v.purge_asked_at is not null as purging, v.reason,
-          v.reported_at as "reportedAt"
-        from volumes v join tenants t on t.id = v.tenant_id join hosts h on h.id = v.host_id where ${condition}`,
-  );
-  return rows.map(({ hostId, hostName, ...row }) => ({
+const volumeColumns = {
+  id: volumes.id,
+  tenantId: volumes.tenantId,
+  tenant: tenants.name,
+  service: volumes.service,
+  setId: volumes.setId,
+  host: { id: hosts.id, name: hosts.name },
+  state: volumes.state,
+  sizeBytes: volumes.sizeBytes,
+  usedBytes: volumes.usedBytes,
+  trashedAt: volumes.trashedAt,
+  expiresAt: volumes.expiresAt,
+  purging: sql<boolean>`${isNotNull(volumes.purgeAskedAt)}`,
+  reason: volumes.reason,
+  reportedAt: volumes.reportedAt,
+};
+
+function selectVolumes(q: Queryable, condition: SQL | undefined) {
+  return q
+    .select(volumeColumns)
+    .from(volumes)
+    .innerJoin(tenants, eq(tenants.id, volumes.tenantId))
+    .innerJoin(hosts, eq(hosts.id, volumes.hostId))
+    .where(condition);
+}
+
+function toVolume(row: Awaited<ReturnType<typeof selectVolumes>>[number]): VolumeRow {
+  return {
     ...row,
-    host: { id: hostId, name: hostName },
-    trashedAt: isoTimeOrNull(row.trashedAt),
-    expiresAt: isoTimeOrNull(row.expiresAt),
-    reportedAt: isoTime(row.reportedAt),
-  }));
+    trashedAt: row.trashedAt?.toISOString() ?? null,
+    expiresAt: row.expiresAt?.toISOString() ?? null,
+    reportedAt: row.reportedAt.toISOString(),
+  };
 }
