@@ -1,7 +1,8 @@
-import { sql } from "drizzle-orm";
+import { and, desc, eq, inArray, lt, sql } from "drizzle-orm";
 import type { Decision } from "../../../contracts/api/autoscaling.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isoTime, queryRows } from "../runtime/query.ts";
+import { decisions } from "../../schema/autoscaling.ts";
+import { services } from "../../schema/services.ts";
 import { inScope } from "../services/read-services.ts";
 
 export interface NewDecision extends Omit<Decision, "service" | "at"> {
@@ -10,10 +11,7 @@ export interface NewDecision extends Omit<Decision, "service" | "at"> {
 }
 
 export async function insertDecision(q: Queryable, decision: NewDecision): Promise<void> {
-  await q.execute(sql`
-    insert into decisions (id, tenant_id, service_id, from_replicas, to_replicas, acted, because, generation)
-    values (${decision.id}, ${decision.tenantId}, ${decision.serviceId}, ${decision.fromReplicas}, ${decision.toReplicas},
-      ${decision.acted}, ${JSON.stringify(decision.because)}::jsonb, ${decision.generation})`);
+  await q.insert(decisions).values(decision);
 }
 
 export interface LastDecision extends Pick<Decision, "toReplicas" | "because"> {
@@ -25,11 +23,16 @@ export async function findLastDecision(
   q: Queryable,
   serviceId: string,
 ): Promise<LastDecision | undefined> {
-  const rows = await queryRows<LastDecision>(
-    q,
-    sql`select to_replicas as "toReplicas", because, (extract(epoch from now() - at) * 1000)::float8 as "ageMs" from decisions
-        where service_id = ${serviceId} order by id desc limit 1`,
-  );
+  const rows = await q
+    .select({
+      toReplicas: decisions.toReplicas,
+      because: decisions.because,
+      ageMs: sql<number>`(extract(epoch from now() - ${decisions.at}) * 1000)::float8`,
+    })
+    .from(decisions)
+    .where(eq(decisions.serviceId, serviceId))
+    .orderBy(desc(decisions.id))
+    .limit(1);
   return rows[0];
 }
 
@@ -41,21 +44,36 @@ export async function listDecisions(
   beforeId: string | undefined,
   limit: number,
 ): Promise<Decision[]> {
-  const conditions = [inScope(sql`d.tenant_id`, scope)];
-  if (beforeId !== undefined) conditions.push(sql`d.id < ${beforeId}`);
-  if (service !== undefined) {
-    conditions.push(
-      sql`d.service_id in (select id from services x where x.name = ${service} and ${inScope(sql`x.tenant_id`, scope)})`,
-    );
-  }
-  const rows = await queryRows<Decision & { at: string | Date }>(
-    q,
-    sql`select d.id, s.name as service, d.at, d.from_replicas as "fromReplicas", d.to_replicas as "toReplicas", d.acted,
-          d.because, d.generation::float8 as generation
-        from decisions d join services s on s.id = d.service_id
-        where ${sql.join(conditions, sql` and `)} order by d.id desc limit ${limit}`,
-  );
-  return rows.map((row) => ({ ...row, at: isoTime(row.at) }));
+  const named =
+    service === undefined
+      ? undefined
+      : q
+          .select({ id: services.id })
+          .from(services)
+          .where(and(eq(services.name, service), inScope(services.tenantId, scope)));
+  const rows = await q
+    .select({
+      id: decisions.id,
+      service: services.name,
+      at: decisions.at,
+      fromReplicas: decisions.fromReplicas,
+      toReplicas: decisions.toReplicas,
+      acted: decisions.acted,
+      because: decisions.because,
+      generation: decisions.generation,
+    })
+    .from(decisions)
+    .innerJoin(services, eq(services.id, decisions.serviceId))
+    .where(
+      and(
+        inScope(decisions.tenantId, scope),
+        beforeId === undefined ? undefined : lt(decisions.id, beforeId),
+        named && inArray(decisions.serviceId, named),
+      ),
+    )
+    .orderBy(desc(decisions.id))
+    .limit(limit);
+  return rows.map((row) => ({ ...row, at: row.at.toISOString() }));
 }
 
 /**
@@ -67,11 +85,15 @@ export async function deleteDecisions(
   ageSeconds: number,
   limit: number,
 ): Promise<number> {
-  const rows = await queryRows<{ id: string }>(
-    q,
-    sql`delete from decisions where id in (select id from decisions order by id limit ${limit})
-          and at < now() - make_interval(secs => ${ageSeconds}::float8)
-        returning id`,
-  );
+  const oldest = q.select({ id: decisions.id }).from(decisions).orderBy(decisions.id).limit(limit);
+  const rows = await q
+    .delete(decisions)
+    .where(
+      and(
+        inArray(decisions.id, oldest),
+        lt(decisions.at, sql`now() - make_interval(secs => ${ageSeconds}::float8)`),
+      ),
+    )
+    .returning({ id: decisions.id });
   return rows.length;
 }

@@ -1,12 +1,15 @@
-import { type SQL, sql } from "drizzle-orm";
+import { and, desc, eq, lt, type SQL, type SQLWrapper, sql } from "drizzle-orm";
 import type { Demand, ReplicaRequest } from "../../../contracts/api/autoscaling.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { demands, hooks } from "../../schema/autoscaling.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 
 /**
  * A time in milliseconds since 1970. Unlike ISO 8601 it also represents years without four digits.
  */
-const epochMs = (column: SQL) => sql`round(extract(epoch from ${column}) * 1000)::float8`;
+function epochMs<T extends number | null>(column: SQLWrapper): SQL<T> {
+  return sql`round(extract(epoch from ${column}) * 1000)::float8`;
+}
 
 export interface KnownEpisodeRow {
   id: string;
@@ -84,9 +87,9 @@ export interface NewDemand {
 export async function insertDemands(
   q: Queryable,
   hook: { id: string; tenantId: string; serviceId: string; stabilizationSeconds: number },
-  demands: readonly NewDemand[],
+  rows: readonly NewDemand[],
 ): Promise<void> {
-  if (demands.length === 0) return;
+  if (rows.length === 0) return;
   await q.execute(sql`
     insert into demands (id, tenant_id, service_id, hook_id, key, labels, state, rule, identity, want, hold_max_seconds,
       wanted_replicas, base_replicas, started_at, resolved_at, release_at)
@@ -95,7 +98,7 @@ export async function insertDemands(
       case when d."state" <> 'firing' then now() end,
       case d."state" when 'resolved' then now() + make_interval(secs => ${hook.stabilizationSeconds}::float8)
         when 'released' then now() end
-    from json_to_recordset(${JSON.stringify(demands)}::json) as d("id" text, "key" text, "labels" jsonb, "state" text,
+    from json_to_recordset(${JSON.stringify(rows)}::json) as d("id" text, "key" text, "labels" jsonb, "state" text,
       "rule" text, "identity" text, "want" jsonb, "holdMaxSeconds" int, "wantedReplicas" int, "baseReplicas" int,
       "startedAtMs" float8)`);
 }
@@ -309,16 +312,27 @@ export async function updateDemandBase(
     where service_id = ${serviceId} and state <> 'released' and want is not null and base_replicas <> ${base}::int`);
 }
 
-type DemandRow = Omit<Demand, "startedAt" | "lastReceivedAt" | "resolvedAt" | "releaseAt"> & {
-  startedAtMs: number;
-  lastReceivedAtMs: number;
-  resolvedAtMs: number | null;
-  releaseAtMs: number | null;
+const demandColumns = {
+  id: demands.id,
+  hook: hooks.name,
+  key: demands.key,
+  labels: demands.labels,
+  state: demands.state,
+  wantedReplicas: demands.wantedReplicas,
+  baseReplicas: demands.baseReplicas,
+  startedAtMs: epochMs<number>(demands.startedAt),
+  lastReceivedAtMs: epochMs<number>(demands.lastReceivedAt),
+  resolvedAtMs: epochMs<number | null>(demands.resolvedAt),
+  releaseAtMs: epochMs<number | null>(demands.releaseAt),
 };
 
-const demandColumns = sql`d.id, h.name as hook, d.key, d.labels, d.state, d.wanted_replicas as "wantedReplicas",
-  d.base_replicas as "baseReplicas", ${epochMs(sql`d.started_at`)} as "startedAtMs",
-  ${epochMs(sql`d.last_received_at`)} as "lastReceivedAtMs", ${epochMs(sql`d.resolved_at`)} as "resolvedAtMs", ${epochMs(sql`d.release_at`)} as "releaseAtMs"`;
+function selectDemands(q: Queryable, condition: SQL | undefined) {
+  return q
+    .select(demandColumns)
+    .from(demands)
+    .innerJoin(hooks, eq(hooks.id, demands.hookId))
+    .where(condition);
+}
 
 /** Newest first, before `beforeId`, released ones included. (Index demands_service.) */
 export async function listDemands(
@@ -327,12 +341,9 @@ export async function listDemands(
   beforeId: string | undefined,
   limit: number,
 ): Promise<Demand[]> {
-  const before = beforeId === undefined ? sql`true` : sql`d.id < ${beforeId}`;
-  const rows = await queryRows<DemandRow>(
-    q,
-    sql`select ${demandColumns} from demands d join hooks h on h.id = d.hook_id
-        where d.service_id = ${serviceId} and ${before} order by d.id desc limit ${limit}`,
-  );
+  const before = beforeId === undefined ? undefined : lt(demands.id, beforeId);
+  const condition = and(eq(demands.serviceId, serviceId), before);
+  const rows = await selectDemands(q, condition).orderBy(desc(demands.id)).limit(limit);
   return rows.map(toDemand);
 }
 
@@ -341,11 +352,8 @@ export async function findDemand(
   serviceId: string,
   demandId: string,
 ): Promise<Demand | undefined> {
-  const rows = await queryRows<DemandRow>(
-    q,
-    sql`select ${demandColumns} from demands d join hooks h on h.id = d.hook_id
-        where d.service_id = ${serviceId} and d.id = ${demandId}`,
-  );
+  const condition = and(eq(demands.serviceId, serviceId), eq(demands.id, demandId));
+  const rows = await selectDemands(q, condition);
   return rows.map(toDemand)[0];
 }
 
@@ -375,7 +383,7 @@ function toDemand({
   resolvedAtMs,
   releaseAtMs,
   ...row
-}: DemandRow): Demand {
+}: Awaited<ReturnType<typeof selectDemands>>[number]): Demand {
   return {
     ...row,
     startedAt: toIso(startedAtMs),

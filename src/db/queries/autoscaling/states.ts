@@ -1,5 +1,7 @@
-import { sql } from "drizzle-orm";
+import { and, count, eq, gt, isNull, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { autoscaleStates } from "../../schema/autoscaling.ts";
+import { sets } from "../../schema/sets.ts";
 import { queryRows } from "../runtime/query.ts";
 
 type StepsTaken = Record<string, { steps: number; sinceMs: number | null }>;
@@ -140,9 +142,10 @@ export async function postponeAutoscale(
   serviceId: string,
   afterSeconds: number,
 ): Promise<void> {
-  await q.execute(sql`
-    update autoscale_states set due_at = now() + make_interval(secs => ${afterSeconds}::float8)
-    where service_id = ${serviceId} and due_at > now()`);
+  await q
+    .update(autoscaleStates)
+    .set({ dueAt: sql`now() + make_interval(secs => ${afterSeconds}::float8)` })
+    .where(and(eq(autoscaleStates.serviceId, serviceId), gt(autoscaleStates.dueAt, sql`now()`)));
 }
 
 /**
@@ -164,15 +167,21 @@ export async function markOverlookedServicesDue(q: Queryable): Promise<number> {
 
 /** Deletes the state of a service that no longer exists or is being deleted: it is never due. */
 export async function deleteAutoscaleState(q: Queryable, serviceId: string): Promise<void> {
-  await q.execute(sql`delete from autoscale_states where service_id = ${serviceId}`);
+  await q.delete(autoscaleStates).where(eq(autoscaleStates.serviceId, serviceId));
 }
 
 /** The number of live sets of a service that are ready. (Index sets_service.) */
 export async function countReadySets(q: Queryable, serviceId: string): Promise<number> {
-  const rows = await queryRows<{ count: number }>(
-    q,
-    sql`select count(*)::int as count from sets
-        where service_id = ${serviceId} and deleted_at is null and ready and desired = 'running'`,
-  );
+  const rows = await q
+    .select({ count: count() })
+    .from(sets)
+    .where(
+      and(
+        eq(sets.serviceId, serviceId),
+        isNull(sets.deletedAt),
+        eq(sets.ready, true),
+        eq(sets.desired, "running"),
+      ),
+    );
   return rows[0]?.count ?? 0;
 }
