@@ -1,10 +1,10 @@
 import { AppError } from "../../contracts/common/app-error.ts";
 import type { Enroll, Enrolled } from "../../contracts/agent-protocol/enroll.ts";
 import { LEASE_SECONDS } from "../../contracts/agent-protocol/protocol.ts";
+import { hasHostPool } from "../../db/queries/hosts/host-pools.ts";
 import {
   findHostLease,
   findHostLeases,
-  hostPoolExists,
   type HostLeaseRow,
   insertHost,
   useEnrollToken,
@@ -49,7 +49,7 @@ async function insertEnrolled(
   pool: string,
   host: Omit<Enroll, "credential"> & { credentialHash: string },
 ): Promise<string> {
-  if (!(await hostPoolExists(tx, pool))) {
+  if (!(await hasHostPool(tx, pool))) {
     throw new AppError("invalid-request", {
       detail: `The host pool ${pool} of the token does not exist. Create the pool first.`,
     });

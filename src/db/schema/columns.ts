@@ -4,7 +4,7 @@ import { bigint, customType, timestamp } from "drizzle-orm/pg-core";
 /** A bigint column whose values are below 2^53, as a number. */
 export const int8 = (name: string) => bigint(name, { mode: "number" });
 
-/** A timestamptz column. Queries convert it with `isoTime`. */
+/** A timestamptz column: a Date in typed queries. Raw SQL converts it with `isoTime`. */
 export const timestamptz = (name: string) => timestamp(name, { withTimezone: true, mode: "date" });
 
 /**

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { boolean, check, index, jsonb, pgTable, text, uniqueIndex } from "drizzle-orm/pg-core";
-import { hostStates } from "../../contracts/api/hosts.ts";
+import { type HostState, hostStates } from "../../contracts/api/hosts.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
 import { changedXid, int8, quoted, timestamptz } from "./columns.ts";
 
@@ -29,7 +29,7 @@ export const hosts = pgTable(
     rack: text("rack").notNull(),
     labels: jsonb("labels").$type<Record<string, string>>().notNull(),
     taints: jsonb("taints").$type<{ key: string; value: string }[]>().notNull(),
-    state: text("state").notNull(),
+    state: text("state").$type<HostState>().notNull(),
     reason: jsonb("reason").$type<Reason>(),
     cordoned: boolean("cordoned").notNull().default(false),
     draining: boolean("draining").notNull().default(false),

@@ -280,7 +280,6 @@ const hosts: Samples = {
     }),
   ],
   useEnrollToken: (q) => [writeHosts.useEnrollToken(q, "tok")],
-  hostPoolExists: (q) => [writeHosts.hostPoolExists(q, "default")],
   findHostLease: (q) => [
     writeHosts.findHostLease(q, { hostId: "host" }),
     writeHosts.findHostLease(q, { credentialHash: "hash" }),

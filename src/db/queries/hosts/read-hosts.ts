@@ -1,40 +1,60 @@
-import { type SQL, sql } from "drizzle-orm";
+import { eq, gt, sql } from "drizzle-orm";
 import type { Host } from "../../../contracts/api/hosts.ts";
-import type { Reason, ResourceAmounts } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { isoTime, queryRows } from "../runtime/query.ts";
+import { hosts } from "../../schema/hosts.ts";
 
-type HostReadRow = Omit<Host, "reported" | "leaseExpiresAt" | "enrolledAt"> & {
-  used: ResourceAmounts;
-  reclaimableVolumeBytes: number;
-  trashedVolumeBytes: number;
-  volumeReason: Reason | null;
-  imageBytes: number | null;
-  containerBytes: number | null;
-  reportedAt: string | Date | null;
-  leaseExpiresAt: string | Date;
-  enrolledAt: string | Date;
+const hostColumns = {
+  id: hosts.id,
+  name: hosts.name,
+  pool: hosts.pool,
+  zone: hosts.zone,
+  rack: hosts.rack,
+  labels: hosts.labels,
+  taints: hosts.taints,
+  state: hosts.state,
+  reason: hosts.reason,
+  cordoned: hosts.cordoned,
+  draining: hosts.draining,
+  generation: hosts.generation,
+  agentVersion: hosts.agentVersion,
+  allocatable: {
+    cpuMillis: hosts.allocatableCpuMillis,
+    memoryBytes: hosts.allocatableMemoryBytes,
+    volumeBytes: hosts.allocatableVolumeBytes,
+    rootfsBytes: hosts.allocatableRootfsBytes,
+  },
+  allocated: {
+    cpuMillis: hosts.allocatedCpuMillis,
+    memoryBytes: hosts.allocatedMemoryBytes,
+    volumeBytes: hosts.allocatedVolumeBytes,
+    rootfsBytes: hosts.allocatedRootfsBytes,
+  },
+  used: {
+    cpuMillis: hosts.usedCpuMillis,
+    memoryBytes: hosts.usedMemoryBytes,
+    volumeBytes: hosts.usedVolumeBytes,
+    rootfsBytes: hosts.usedRootfsBytes,
+  },
+  measured: {
+    reclaimableVolumeBytes: hosts.reclaimableVolumeBytes,
+    trashedVolumeBytes: hosts.trashedVolumeBytes,
+    volumeReason: hosts.volumeReason,
+    imageBytes: hosts.imageBytes,
+    containerBytes: hosts.containerBytes,
+  },
+  reportedAt: hosts.reportedAt,
+  // In a select from one table, the builder writes columns without their table.
+  sets: sql<number>`(select count(*)::int from sets where host_id = hosts.id)`,
+  leaseExpiresAt: hosts.leaseExpiresAt,
+  enrolledAt: hosts.enrolledAt,
 };
 
-/** Amounts of one kind as JSON, which both drivers parse to numbers. */
-function amounts(kind: "allocatable" | "allocated" | "used"): SQL {
-  return sql.raw(`json_build_object('cpuMillis', ${kind}_cpu_millis, 'memoryBytes', ${kind}_memory_bytes,
-    'volumeBytes', ${kind}_volume_bytes, 'rootfsBytes', ${kind}_rootfs_bytes)`);
-}
-
-function hostsWhere(condition: SQL): SQL {
-  return sql`
-    select id, name, pool, zone, rack, labels, taints, state, reason, cordoned, draining, generation::float8 as generation,
-      agent_version as "agentVersion", ${amounts("allocatable")} as allocatable, ${amounts("allocated")} as allocated,
-      ${amounts("used")} as used, reclaimable_volume_bytes::float8 as "reclaimableVolumeBytes",
-      trashed_volume_bytes::float8 as "trashedVolumeBytes", volume_reason as "volumeReason",
-      image_bytes::float8 as "imageBytes", container_bytes::float8 as "containerBytes", reported_at as "reportedAt", lease_expires_at as "leaseExpiresAt",
-      enrolled_at as "enrolledAt", (select count(*)::int from sets where host_id = hosts.id) as sets
-    from hosts where ${condition}`;
+function selectHosts(q: Queryable) {
+  return q.select(hostColumns).from(hosts);
 }
 
 export async function findHost(q: Queryable, hostId: string): Promise<Host | undefined> {
-  const rows = await queryRows<HostReadRow>(q, hostsWhere(sql`id = ${hostId}`));
+  const rows = await selectHosts(q).where(eq(hosts.id, hostId));
   return rows.map(toHost)[0];
 }
 
@@ -44,36 +64,20 @@ export async function listHosts(
   afterId: string | undefined,
   limit: number,
 ): Promise<Host[]> {
-  const rows = await queryRows<HostReadRow>(
-    q,
-    sql`${hostsWhere(sql`id > ${afterId ?? ""}`)} order by id limit ${limit}`,
-  );
+  const rows = await selectHosts(q)
+    .where(gt(hosts.id, afterId ?? ""))
+    .orderBy(hosts.id)
+    .limit(limit);
   return rows.map(toHost);
 }
 
-function toHost(hostRow: HostReadRow): Host {
-  const {
-    used,
-    reclaimableVolumeBytes,
-    trashedVolumeBytes,
-    volumeReason,
-    imageBytes,
-    containerBytes,
-    reportedAt,
-    ...row
-  } = hostRow;
-  const measured = {
-    used,
-    reclaimableVolumeBytes,
-    trashedVolumeBytes,
-    volumeReason,
-    imageBytes,
-    containerBytes,
-  };
+type HostRow = Awaited<ReturnType<typeof selectHosts>>[number];
+
+function toHost({ used, measured, reportedAt, ...row }: HostRow): Host {
   return {
     ...row,
-    reported: reportedAt === null ? null : { ...measured, at: isoTime(reportedAt) },
-    leaseExpiresAt: isoTime(row.leaseExpiresAt),
-    enrolledAt: isoTime(row.enrolledAt),
+    reported: reportedAt && { used, ...measured, at: reportedAt.toISOString() },
+    leaseExpiresAt: row.leaseExpiresAt.toISOString(),
+    enrolledAt: row.enrolledAt.toISOString(),
   };
 }

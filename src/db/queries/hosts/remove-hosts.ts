@@ -1,5 +1,7 @@
-import { sql } from "drizzle-orm";
+import { eq, sql } from "drizzle-orm";
+import type { HostState } from "../../../contracts/api/hosts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { hosts } from "../../schema/hosts.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 
 /** Lists the services with sets on a host, in the lock order; at most `limit`. */
@@ -17,7 +19,7 @@ export async function listServicesOnHost(
 
 export interface RemovableHost {
   name: string;
-  state: "ready" | "unhealthy" | "lost";
+  state: HostState;
   /** The host accepts no sets, because it is cordoned or draining. */
   closed: boolean;
 }
@@ -27,10 +29,15 @@ export async function lockRemovableHost(
   q: Queryable,
   hostId: string,
 ): Promise<RemovableHost | undefined> {
-  const rows = await queryRows<RemovableHost>(
-    q,
-    sql`select name, state, (cordoned or draining) as closed from hosts where id = ${hostId} for update`,
-  );
+  const rows = await q
+    .select({
+      name: hosts.name,
+      state: hosts.state,
+      closed: sql<boolean>`${hosts.cordoned} or ${hosts.draining}`,
+    })
+    .from(hosts)
+    .where(eq(hosts.id, hostId))
+    .for("update");
   return rows[0];
 }
 

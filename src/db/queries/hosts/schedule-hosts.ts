@@ -1,5 +1,6 @@
-import { sql } from "drizzle-orm";
+import { and, eq, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { hosts } from "../../schema/hosts.ts";
 import { queryRows } from "../runtime/query.ts";
 
 /** Stores whether a host is cordoned and draining. Returns undefined if it does not exist. */
@@ -32,13 +33,15 @@ export async function updateHostLabels(
     taints?: { key: string; value: string }[] | undefined;
   },
 ): Promise<boolean> {
-  const rows = await queryRows<{ id: string }>(
-    q,
-    sql`update hosts set
-          labels = coalesce(${change.labels === undefined ? null : JSON.stringify(change.labels)}::jsonb, labels),
-          taints = coalesce(${change.taints === undefined ? null : JSON.stringify(change.taints)}::jsonb, taints),
-          generation = generation + 1
-        where id = ${hostId} and generation = coalesce(${generation ?? null}::bigint, generation) returning id`,
-  );
+  const rows = await q
+    .update(hosts)
+    .set({ ...change, generation: sql`${hosts.generation} + 1` })
+    .where(
+      and(
+        eq(hosts.id, hostId),
+        generation === undefined ? undefined : eq(hosts.generation, generation),
+      ),
+    )
+    .returning({ id: hosts.id });
   return rows.length === 1;
 }

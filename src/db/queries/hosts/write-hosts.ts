@@ -1,8 +1,10 @@
-import { type SQL, sql } from "drizzle-orm";
+import { and, eq, isNull, type SQL, sql } from "drizzle-orm";
 import type { DesiredSet } from "../../../contracts/agent-protocol/desired-set.ts";
 import type { Reason, ResourceAmounts } from "../../../contracts/common/primitives.ts";
 import { type SetTemplate, templateWithSize } from "../../../contracts/api/set-template.ts";
 import type { Db, Queryable } from "../../postgres/open-postgres.ts";
+import { hosts } from "../../schema/hosts.ts";
+import { tokens } from "../../schema/tenancy.ts";
 import { unreportedSetSql, unreportedColumns } from "../sets/observed-sets.ts";
 import type { SetSize } from "../services/resizes.ts";
 import { anyOf, asyncCommit, readByKey, queryRows, updateUnlessLocked } from "../runtime/query.ts";
@@ -21,30 +23,30 @@ export interface NewHost {
 }
 
 /** Inserts a host. The planner ignores it until its first usage report. Throws already-exists. */
-export async function insertHost(q: Queryable, host: NewHost): Promise<void> {
-  await q.execute(sql`
-    insert into hosts (id, name, pool, zone, rack, labels, taints, state, agent_version, credential_hash, lease_expires_at,
-      allocatable_cpu_millis, allocatable_memory_bytes, allocatable_volume_bytes, allocatable_rootfs_bytes)
-    values (${host.id}, ${host.name}, ${host.pool}, ${host.zone}, ${host.rack}, ${JSON.stringify(host.labels)}::jsonb, '[]',
-      'ready', ${host.agentVersion}, ${host.credentialHash}, now() + make_interval(secs => ${host.leaseSeconds}),
-      ${host.allocatable.cpuMillis}, ${host.allocatable.memoryBytes}, ${host.allocatable.volumeBytes}, ${host.allocatable.rootfsBytes})`);
+export async function insertHost(
+  q: Queryable,
+  { allocatable, leaseSeconds, ...host }: NewHost,
+): Promise<void> {
+  await q.insert(hosts).values({
+    ...host,
+    taints: [],
+    state: "ready",
+    leaseExpiresAt: sql`now() + make_interval(secs => ${leaseSeconds})`,
+    allocatableCpuMillis: allocatable.cpuMillis,
+    allocatableMemoryBytes: allocatable.memoryBytes,
+    allocatableVolumeBytes: allocatable.volumeBytes,
+    allocatableRootfsBytes: allocatable.rootfsBytes,
+  });
 }
 
 /** Marks an enroll token as used. Returns false if it was already used or revoked. */
 export async function useEnrollToken(q: Queryable, tokenId: string): Promise<boolean> {
-  const rows = await queryRows<{ id: string }>(
-    q,
-    sql`update tokens set used_at = now() where id = ${tokenId} and used_at is null and revoked_at is null returning id`,
-  );
+  const rows = await q
+    .update(tokens)
+    .set({ usedAt: sql`now()` })
+    .where(and(eq(tokens.id, tokenId), isNull(tokens.usedAt), isNull(tokens.revokedAt)))
+    .returning({ id: tokens.id });
   return rows.length === 1;
-}
-
-export async function hostPoolExists(q: Queryable, pool: string): Promise<boolean> {
-  const rows = await queryRows<{ found: boolean }>(
-    q,
-    sql`select exists (select 1 from host_pools where name = ${pool}) as found`,
-  );
-  return rows[0]?.found ?? false;
 }
 
 /** The state of a host that its sync needs. */
