@@ -1,6 +1,7 @@
-import { type SQL, sql } from "drizzle-orm";
+import { eq, type SQL, sql } from "drizzle-orm";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { serviceResizes } from "../../schema/operations.ts";
 import { liveSetSql } from "../operations/operations.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 
@@ -300,12 +301,10 @@ export async function findServiceResize(
   q: Queryable,
   serviceId: string,
 ): Promise<ServiceResizeRow | undefined> {
-  type Row = { cpuMillis: number | null; memoryBytes: number | null; volumeBytes: number | null };
-  const [row] = await queryRows<Row & { mayMove: boolean }>(
-    q,
-    sql`select cpu_millis::float8 as "cpuMillis", memory_bytes::float8 as "memoryBytes", volume_bytes::float8 as "volumeBytes",
-          may_move as "mayMove" from service_resizes where service_id = ${serviceId}`,
-  );
+  const [row] = await q
+    .select()
+    .from(serviceResizes)
+    .where(eq(serviceResizes.serviceId, serviceId));
   return (
     row && {
       serviceId,
@@ -318,15 +317,16 @@ export async function findServiceResize(
 }
 
 export async function deleteServiceResize(q: Queryable, serviceId: string): Promise<void> {
-  await q.execute(sql`delete from service_resizes where service_id = ${serviceId}`);
+  await q.delete(serviceResizes).where(eq(serviceResizes.serviceId, serviceId));
 }
 
 /** Lists services with a stored resize, the oldest first. */
 export async function listServiceResizes(q: Queryable, limit: number): Promise<string[]> {
-  const rows = await queryRows<{ id: string }>(
-    q,
-    sql`select service_id as id from service_resizes order by created_at, service_id limit ${limit}`,
-  );
+  const rows = await q
+    .select({ id: serviceResizes.serviceId })
+    .from(serviceResizes)
+    .orderBy(serviceResizes.createdAt, serviceResizes.serviceId)
+    .limit(limit);
   return rows.map(({ id }) => id);
 }
 

@@ -1,5 +1,5 @@
 import { renderEventText } from "../../../contracts/api/event-texts.ts";
-import { type SQL, sql } from "drizzle-orm";
+import { and, count, eq, isNull, type SQL, sql } from "drizzle-orm";
 import type { JobRequest } from "../../../contracts/jobs.ts";
 import {
   type AutoscaleSpec,
@@ -11,6 +11,9 @@ import {
 import { AppError } from "../../../contracts/common/app-error.ts";
 import { type SetTemplate, templateWithSize } from "../../../contracts/api/set-template.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { hosts } from "../../schema/hosts.ts";
+import { revisions, services } from "../../schema/services.ts";
+import { sets } from "../../schema/sets.ts";
 import { outboxRows } from "../runtime/outbox.ts";
 import {
   anyOf,
@@ -86,12 +89,11 @@ export async function countRemainingSets(
   q: Queryable,
   serviceId: string,
 ): Promise<{ sets: number; setsOnLostHosts: number }> {
-  const [counts] = await queryRows<{ sets: number; setsOnLostHosts: number }>(
-    q,
-    sql`select count(*)::int as sets, count(h.lost_at)::int as "setsOnLostHosts"
-        from sets s left join hosts h on h.id = s.host_id
-        where s.service_id = ${serviceId} and s.deleted_at is null`,
-  );
+  const [counts] = await q
+    .select({ sets: count(), setsOnLostHosts: count(hosts.lostAt) })
+    .from(sets)
+    .leftJoin(hosts, eq(hosts.id, sets.hostId))
+    .where(and(eq(sets.serviceId, serviceId), isNull(sets.deletedAt)));
   return counts ?? { sets: 0, setsOnLostHosts: 0 };
 }
 
@@ -164,8 +166,7 @@ export async function lockServicesById(
   return queryRows(
     q,
     sql`select ${serviceColumns} from services
-        where id = ${anyOf(serviceIds)} and deleted_at is null
-        order by id for no key update`,
+        where id = ${anyOf(serviceIds)} and deleted_at is null order by id for no key update`,
   );
 }
 
@@ -295,18 +296,29 @@ function grantedServiceSql(tenantId: string): SQL {
 
 /** Updates a locked service and increments its generation. Returns the new generation. */
 export async function updateService(q: Queryable, service: ServiceRow): Promise<number> {
-  const rows = await queryRows<{ generation: number }>(
-    q,
-    sql`update services set generation = generation + 1, revision = ${service.revision},
-          target_revision = nullif(${service.targetRevision}::int, ${service.revision}::int), replicas = ${service.replicas},
-          set_cpu_millis = ${service.size.cpuMillis}, set_memory_bytes = ${service.size.memoryBytes},
-          set_volume_bytes = ${service.size.volumeBytes}, set_rootfs_bytes = ${service.rootfsBytes}, disruption = ${JSON.stringify(service.disruption)}::jsonb,
-          desired_replicas = ${service.desiredReplicas}, priority = ${service.priority},
-          placement = ${JSON.stringify(service.placement)}::jsonb, on_host_lost = ${service.onHostLost},
-          autoscale = ${service.autoscale === null ? null : JSON.stringify(service.autoscale)}::jsonb,
-          deleting = ${service.deleting}, updated_at = now()
-        where id = ${service.id} returning generation::float8 as generation`,
-  );
+  const { revision, targetRevision, size, rootfsBytes } = service;
+  const rows = await q
+    .update(services)
+    .set({
+      generation: sql`${services.generation} + 1`,
+      revision,
+      targetRevision: targetRevision === revision ? null : targetRevision,
+      setCpuMillis: size.cpuMillis,
+      setMemoryBytes: size.memoryBytes,
+      setVolumeBytes: size.volumeBytes,
+      setRootfsBytes: rootfsBytes,
+      replicas: service.replicas,
+      desiredReplicas: service.desiredReplicas,
+      priority: service.priority,
+      placement: service.placement,
+      onHostLost: service.onHostLost,
+      autoscale: service.autoscale,
+      disruption: service.disruption,
+      deleting: service.deleting,
+      updatedAt: sql`now()`,
+    })
+    .where(eq(services.id, service.id))
+    .returning({ generation: services.generation });
   return rows[0]?.generation ?? service.generation;
 }
 
@@ -319,13 +331,11 @@ export async function insertRevision(
   serviceId: string,
   template: SetTemplate,
 ): Promise<number> {
-  const rows = await queryRows<{ number: number }>(
-    q,
-    sql`insert into revisions (service_id, number, template)
-        select ${serviceId}, (select max(number) from revisions where service_id = ${serviceId}) + 1, ${JSON.stringify(template)}::jsonb
-        returning number`,
-  );
-  const [row] = rows;
+  const number = sql`(select max(number) + 1 from revisions where service_id = ${serviceId})`;
+  const [row] = await q
+    .insert(revisions)
+    .values({ serviceId, number, template })
+    .returning({ number: revisions.number });
   assert(row, "an insert of one row gives a row");
   return row.number;
 }
@@ -346,10 +356,10 @@ export async function findTemplate(
   serviceId: string,
   revision: number,
 ): Promise<SetTemplate | undefined> {
-  const rows = await queryRows<{ template: SetTemplate }>(
-    q,
-    sql`select template from revisions where service_id = ${serviceId} and number = ${revision}`,
-  );
+  const rows = await q
+    .select({ template: revisions.template })
+    .from(revisions)
+    .where(and(eq(revisions.serviceId, serviceId), eq(revisions.number, revision)));
   return rows[0]?.template;
 }
 
