@@ -1,7 +1,10 @@
-import { type SQL, sql } from "drizzle-orm";
+import { and, desc, eq, isNotNull, type SQL, sql } from "drizzle-orm";
 import type { Operation } from "../../../contracts/api/operations.ts";
 import type { BerthSet, SetExplanation, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { hosts } from "../../schema/hosts.ts";
+import { placements, rejections } from "../../schema/placement.ts";
+import { sets } from "../../schema/sets.ts";
 import { isoTime, isoTimeOrNull, queryRows } from "../runtime/query.ts";
 import { inScope } from "../services/read-services.ts";
 
@@ -56,11 +59,12 @@ export async function hasDeletedSet(
   scope: string | null,
   setId: string,
 ): Promise<boolean> {
-  const rows = await queryRows<{ id: string }>(
-    q,
-    sql`select id from sets s
-        where id = ${setId} and deleted_at is not null and ${inScope(sql`s.tenant_id`, scope)}`,
-  );
+  const rows = await q
+    .select({ id: sets.id })
+    .from(sets)
+    .where(
+      and(eq(sets.id, setId), isNotNull(sets.deletedAt), inScope(sql`${sets.tenantId}`, scope)),
+    );
   return rows.length > 0;
 }
 
@@ -102,21 +106,24 @@ type Rejection = NonNullable<SetExplanation["rejection"]>;
 
 /** The newest placement of a set, with the host's name of today. */
 export async function findPlacement(q: Queryable, setId: string): Promise<Placement | undefined> {
-  const rows = await queryRows<Omit<Placement, "at"> & { at: string | Date }>(
-    q,
-    sql`select p.id, p.host_id as "hostId", h.name as "hostName", p.score::float8 as score, p.because, p.created_at as at
-        from placements p join hosts h on h.id = p.host_id
-        where p.set_id = ${setId} order by p.id desc limit 1`,
-  );
-  return rows.map((row) => ({ ...row, at: isoTime(row.at) }))[0];
+  const { id, hostId, score, because, createdAt } = placements;
+  const rows = await q
+    .select({ id, hostId, hostName: hosts.name, score, because, at: createdAt })
+    .from(placements)
+    .innerJoin(hosts, eq(hosts.id, hostId))
+    .where(eq(placements.setId, setId))
+    .orderBy(desc(id))
+    .limit(1);
+  return rows.map((row) => ({ ...row, at: row.at.toISOString() }))[0];
 }
 
 export async function findRejection(q: Queryable, setId: string): Promise<Rejection | undefined> {
-  const rows = await queryRows<Omit<Rejection, "at"> & { at: string | Date }>(
-    q,
-    sql`select hosts_total as "hostsTotal", reasons, at from rejections where set_id = ${setId}`,
-  );
-  return rows.map((row) => ({ ...row, at: isoTime(row.at) }))[0];
+  const { hostsTotal, reasons, at } = rejections;
+  const rows = await q
+    .select({ hostsTotal, reasons, at })
+    .from(rejections)
+    .where(eq(rejections.setId, setId));
+  return rows.map((row) => ({ ...row, at: row.at.toISOString() }))[0];
 }
 
 function toSet({ hostId, hostName, ...row }: SetReadRow): BerthSet {

@@ -1,8 +1,11 @@
-import { type SQL, sql } from "drizzle-orm";
+import { and, count, eq, isNull, ne, type SQL, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { operations } from "../../schema/operations.ts";
+import { sets } from "../../schema/sets.ts";
 import { useCustomPlans } from "../../transaction.ts";
 import { replicaSetSql } from "../operations/operations.ts";
 import { anyOf, genericPlansFromHere, queryRows } from "../runtime/query.ts";
+import { inScope } from "../services/read-services.ts";
 
 /**
  * SQL condition of pending sets. The indexes sets_pending_by_tenant and sets_pending_due serve it.
@@ -83,16 +86,15 @@ export async function updatePendingPriority(
   serviceId: string,
   priority: number,
 ): Promise<void> {
-  await q.execute(sql`update sets set priority = ${priority}
-    where service_id = ${serviceId} and ${pendingSetSql} and priority <> ${priority}`);
+  await q
+    .update(sets)
+    .set({ priority })
+    .where(and(eq(sets.serviceId, serviceId), pendingSetSql, ne(sets.priority, priority)));
 }
 
 /** How many sets are booked on a host. (Index sets_host.) */
 export async function countHostSets(q: Queryable, hostId: string): Promise<number> {
-  const rows = await queryRows<{ count: number }>(
-    q,
-    sql`select count(*)::int as count from sets where host_id = ${hostId}`,
-  );
+  const rows = await q.select({ count: count() }).from(sets).where(eq(sets.hostId, hostId));
   return rows[0]?.count ?? 0;
 }
 
@@ -154,12 +156,13 @@ export async function findSet(
   setId: string,
   scope: string | null,
 ): Promise<SetRow | undefined> {
-  const rows = await queryRows<SetRow>(
-    q,
-    sql`select id, tenant_id as "tenantId", service_id as "serviceId", generation::float8 as generation, desired, state,
-          revision, host_id as "hostId", (select kind from operations where set_id = sets.id) as operation
-        from sets where id = ${setId} and deleted_at is null and (${scope}::text is null or tenant_id = ${scope})`,
-  );
+  const { id, tenantId, serviceId, generation, desired, state, revision, hostId } = sets;
+  const operation = operations.kind;
+  const rows = await q
+    .select({ id, tenantId, serviceId, generation, desired, state, revision, hostId, operation })
+    .from(sets)
+    .leftJoin(operations, eq(operations.setId, id))
+    .where(and(eq(id, setId), isNull(sets.deletedAt), inScope(sql`${tenantId}`, scope)));
   return rows[0];
 }
 
