@@ -1,5 +1,6 @@
-import { sql } from "drizzle-orm";
+import { and, eq, isNull, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { sets } from "../../schema/sets.ts";
 import { booked, freed, amountSums } from "../hosts/bookings.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 import { leavingSetSql } from "./operations.ts";
@@ -97,7 +98,8 @@ export async function endClaims(q: Queryable, hostId: string): Promise<ClaimedSe
 /** Makes pending sets due now, because their claims ended without a placement. */
 export async function planSetsNow(q: Queryable, setIds: readonly string[]): Promise<void> {
   if (setIds.length === 0) return;
-  await q.execute(
-    sql`update sets set plan_after = now() where id = ${anyOf(setIds)} and host_id is null and deleted_at is null`,
-  );
+  await q
+    .update(sets)
+    .set({ planAfter: sql`now()` })
+    .where(and(eq(sets.id, anyOf(setIds)), isNull(sets.hostId), isNull(sets.deletedAt)));
 }

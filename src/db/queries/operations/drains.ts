@@ -1,5 +1,6 @@
-import { sql } from "drizzle-orm";
+import { eq, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { drains } from "../../schema/operations.ts";
 import { queryRows } from "../runtime/query.ts";
 
 export interface DrainOptions {
@@ -31,7 +32,7 @@ export async function upsertDrain(
 }
 
 export async function deleteDrain(q: Queryable, hostId: string): Promise<void> {
-  await q.execute(sql`delete from drains where host_id = ${hostId}`);
+  await q.delete(drains).where(eq(drains.hostId, hostId));
 }
 
 /**

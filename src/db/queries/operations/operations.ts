@@ -1,6 +1,6 @@
-import { type SQL, sql } from "drizzle-orm";
+import { eq, type SQL, sql } from "drizzle-orm";
 import type { EndedOperation } from "../../../contracts/api/operations.ts";
-import type { StoredOwner } from "../../schema/operations.ts";
+import { operations, type StoredOwner } from "../../schema/operations.ts";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
@@ -255,11 +255,16 @@ export async function waitAgain(
   setId: string,
   { reason, retryAfterMs }: { reason: Reason; retryAfterMs: number },
 ): Promise<void> {
-  await q.execute(
-    sql`update operations set phase = 'waiting', replacement_set_id = null, blocked = ${JSON.stringify(reason)}::jsonb,
-          attempts = least(attempts + 1, 1000), due_at = now() + make_interval(secs => ${retryAfterMs / 1000}::float8)
-        where set_id = ${setId}`,
-  );
+  await q
+    .update(operations)
+    .set({
+      phase: "waiting",
+      replacementSetId: null,
+      blocked: reason,
+      attempts: sql`least(${operations.attempts} + 1, 1000)`,
+      dueAt: sql`now() + make_interval(secs => ${retryAfterMs / 1000}::float8)`,
+    })
+    .where(eq(operations.setId, setId));
 }
 
 /** Ends operations. Stores with the set an outcome that users should see. */
