@@ -1,7 +1,11 @@
-import { type SQL, sql } from "drizzle-orm";
+import { and, desc, eq, lt, type SQL, sql } from "drizzle-orm";
+import { alias } from "drizzle-orm/pg-core";
 import type { BerthEvent, EventKind } from "../../../contracts/api/events.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { quoted } from "../../schema/columns.ts";
+import { events } from "../../schema/events.ts";
+import { services } from "../../schema/services.ts";
+import { tenants } from "../../schema/tenancy.ts";
 import { isoTime, queryRows } from "../runtime/query.ts";
 import { inScope } from "../services/read-services.ts";
 
@@ -12,11 +16,21 @@ export interface EventFilter {
   kind: EventKind | undefined;
 }
 
-type EventRow = Omit<BerthEvent, "at"> & { at: string | Date };
+/** The events under the name that the conditions of `matches` use. */
+const e = alias(events, "e");
 
-const eventColumns = sql`e.id::float8 as id, e.at, e.kind, t.name as tenant, v.name as service, e.set_id as "setId",
-  e.host_id as "hostId", e.generation::float8 as generation, e.text, e.data`;
-const eventTables = sql`events e left join tenants t on t.id = e.tenant_id left join services v on v.id = e.service_id`;
+const eventColumns = {
+  id: e.id,
+  at: e.at,
+  kind: e.kind,
+  tenant: tenants.name,
+  service: services.name,
+  setId: e.setId,
+  hostId: e.hostId,
+  generation: e.generation,
+  text: e.text,
+  data: e.data,
+};
 
 /** Lists events before `beforeId`, the newest first. */
 export async function listEvents(
@@ -26,13 +40,16 @@ export async function listEvents(
   beforeId: number | undefined,
   limit: number,
 ): Promise<BerthEvent[]> {
-  const before = beforeId === undefined ? sql`true` : sql`e.id < ${beforeId}`;
-  const rows = await queryRows<EventRow>(
-    q,
-    sql`select ${eventColumns} from ${eventTables}
-        where ${before} and ${matches(scope, filter)} order by e.id desc limit ${limit}`,
-  );
-  return rows.map(toEvent);
+  const before = beforeId === undefined ? undefined : lt(e.id, beforeId);
+  const rows = await q
+    .select(eventColumns)
+    .from(e)
+    .leftJoin(tenants, eq(tenants.id, e.tenantId))
+    .leftJoin(services, eq(services.id, e.serviceId))
+    .where(and(before, matches(scope, filter)))
+    .orderBy(desc(e.id))
+    .limit(limit);
+  return rows.map((row) => ({ ...row, at: row.at.toISOString() }));
 }
 
 /** The position of a reader of the stream: the last (xid, id) that it has passed. */
@@ -122,22 +139,18 @@ export async function readEventsAfter(
 }
 
 function matches(scope: string | null, filter: EventFilter): SQL {
-  const conditions = [inScope(sql`e.tenant_id`, scope)];
+  const conditions = [inScope(sql`${e.tenantId}`, scope)];
   if (filter.service !== undefined) {
     // Includes deleted services, because their last events matter most.
     conditions.push(
-      sql`e.service_id in (select id from services x where x.name = ${filter.service} and ${inScope(sql`x.tenant_id`, scope)})`,
+      sql`${e.serviceId} in (select id from services x where x.name = ${filter.service} and ${inScope(sql`x.tenant_id`, scope)})`,
     );
   }
-  if (filter.set !== undefined) conditions.push(sql`e.set_id = ${filter.set}`);
-  if (filter.host !== undefined) conditions.push(sql`e.host_id = ${filter.host}`);
+  if (filter.set !== undefined) conditions.push(eq(e.setId, filter.set));
+  if (filter.host !== undefined) conditions.push(eq(e.hostId, filter.host));
   // A literal and no parameter, so that Postgres can use the index events_rare_kind.
-  if (filter.kind !== undefined) conditions.push(sql`e.kind = ${quoted([filter.kind])}`);
+  if (filter.kind !== undefined) conditions.push(sql`${e.kind} = ${quoted([filter.kind])}`);
   return sql.join(conditions, sql` and `);
-}
-
-function toEvent(row: EventRow): BerthEvent {
-  return { ...row, at: isoTime(row.at) };
 }
 
 export interface EventStreamLag {

@@ -1,5 +1,6 @@
-import { type SQL, sql } from "drizzle-orm";
+import { and, inArray, lt, type SQL, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { events } from "../../schema/events.ts";
 import { unusedRevisionSql } from "../services/revisions.ts";
 import { queryRows } from "../runtime/query.ts";
 
@@ -41,11 +42,13 @@ export async function deleteEvents(
   ageSeconds: number,
   limit: number,
 ): Promise<number> {
-  return countRows(
-    q,
-    sql`delete from events where id in (select id from events order by id limit ${limit})
-          and at < ${before(ageSeconds)} returning id`,
-  );
+  const { id, at } = events;
+  const lowestIds = q.select({ id }).from(events).orderBy(id).limit(limit);
+  const rows = await q
+    .delete(events)
+    .where(and(inArray(id, lowestIds), lt(at, before(ageSeconds))))
+    .returning({ id });
+  return rows.length;
 }
 
 export interface PlacementsPage {
