@@ -1,5 +1,6 @@
-import { sql } from "drizzle-orm";
+import { and, eq, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { idempotencyKeys } from "../../schema/runtime.ts";
 import { queryRows } from "./query.ts";
 
 export interface StoredAnswer {
@@ -29,13 +30,16 @@ export async function claimIdempotencyKey(
   );
   if (locks[0]?.held !== true) return { state: "busy" };
   // A separate statement: its snapshot is newer than the lock, so it sees the last holder's commit.
-  const rows = await queryRows<StoredAnswer>(
-    q,
-    sql`select request_hash as "requestHash", status::int as status, body from idempotency_keys
-        where scope = ${scope} and key = ${key} and status is not null`,
-  );
-  const answer = rows[0];
-  return answer ? { state: "answered", answer } : { state: "claimed" };
+  const { requestHash, status, body } = idempotencyKeys;
+  const [row] = await q
+    .select({ requestHash, status, body })
+    .from(idempotencyKeys)
+    .where(and(eq(idempotencyKeys.scope, scope), eq(idempotencyKeys.key, key)));
+  if (!row || row.status === null || row.body === null) return { state: "claimed" };
+  return {
+    state: "answered",
+    answer: { requestHash: row.requestHash, status: row.status, body: row.body },
+  };
 }
 
 /** Stores the answer under a claimed key. */

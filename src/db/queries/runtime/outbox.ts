@@ -1,6 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { JobName, JobRequest } from "../../../contracts/jobs.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { outbox } from "../../schema/runtime.ts";
 import { anyOf, asyncCommit, queryRows, runWrite } from "./query.ts";
 
 /** After this number of claims, the relay parks a row for an operator: see berth_outbox_parked. */
@@ -90,7 +91,7 @@ export async function updateOutboxErrors(
   ids: readonly number[],
   error: string,
 ): Promise<void> {
-  await q.execute(sql`update outbox set last_error = ${error} where ${hasId(ids)}`);
+  await q.update(outbox).set({ lastError: error }).where(hasId(ids));
 }
 
 /**
