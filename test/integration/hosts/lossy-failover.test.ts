@@ -2,7 +2,6 @@ import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
 import { getHost } from "../../../src/control/hosts/get-host.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
-import type { ContainerStatus } from "../../../src/contracts/api/sets.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import {
@@ -17,19 +16,7 @@ import {
   observed,
   serviceBody,
 } from "../../support/fleet/fleet-context.ts";
-
-const containerStatus: ContainerStatus = {
-  name: "app",
-  state: "running",
-  ready: true,
-  dockerId: "4f5e6d",
-  restarts: 0,
-  oomKills: 0,
-  rootfsUsedBytes: null,
-  exitCode: null,
-  startedAt: null,
-  reason: null,
-};
+import { runningContainer } from "../../support/fleet/running-container.ts";
 
 let fleet: FleetContext | undefined;
 let api: TestApi | undefined;
@@ -152,7 +139,7 @@ test("a repeated report writes and signals only the sets that changed", async ()
   const [same, warned, retried] = sets;
   assert(same && warned && retried, "the host has three sets");
   const report = { acceptedGeneration: hostGeneration, images: ["app:1"] };
-  const running = sets.map((set) => observed(set, "running", { containers: [containerStatus] }));
+  const running = sets.map((set) => observed(set, "running", { containers: [runningContainer()] }));
   await f.sync(hostId, { ...report, observed: running });
   const versions = async () => {
     const rows = await queryRows<{ id: string; version: string }>(

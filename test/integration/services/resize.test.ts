@@ -22,6 +22,7 @@ import {
   smallHost,
 } from "../../support/fleet/fleet-context.ts";
 import { bookings, hostIds, obey, resize, startWeb } from "../../support/fleet/resizing.ts";
+import { runningContainer } from "../../support/fleet/running-container.ts";
 
 const GiB = 2 ** 30;
 let fleet: FleetContext | undefined;
@@ -274,19 +275,9 @@ test("a memory limit below the usage of a set or container is refused with the f
   const dockerId = "0123456789ab".padEnd(64, "c");
   const [set] = (await f.sync(hostId, { full: true })).sets;
   assert(set, "the host has the set");
-  const app = {
-    name: "app",
-    state: "running" as const,
-    ready: true,
-    dockerId,
-    restarts: 0,
-    oomKills: 0,
-    rootfsUsedBytes: null,
-    exitCode: null,
-    startedAt: null,
-    reason: null,
-  };
-  await f.sync(hostId, { observed: [observed(set, "running", { containers: [app] })] });
+  await f.sync(hostId, {
+    observed: [observed(set, "running", { containers: [runningContainer({ dockerId })] })],
+  });
   await f.ctx.db.execute(
     sql`update revisions set template = jsonb_set(template, '{containers,0,options,memoryPercent}', '50')`,
   );

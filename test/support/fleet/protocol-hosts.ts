@@ -2,6 +2,7 @@ import type { DesiredSet } from "../../../src/contracts/agent-protocol/desired-s
 import type { ObservedSet } from "../../../src/contracts/agent-protocol/observed-set.ts";
 import type { SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 import { emptySync, enrollTestHost, type TestApi } from "../api/test-api.ts";
+import { runningContainer } from "./running-container.ts";
 
 /**
  * Hosts that use the agent protocol with the API under test and immediately report every set as
@@ -81,21 +82,6 @@ function asDesired(set: DesiredSet): ObservedSet {
     address: runs ? "172.17.0.2" : null,
     sized: true,
     sizeRefused: false,
-    containers: runs
-      ? [
-          {
-            name: "app",
-            state: "running",
-            ready: true,
-            dockerId: "0".repeat(64),
-            restarts: 0,
-            oomKills: 0,
-            rootfsUsedBytes: null,
-            exitCode: null,
-            startedAt: new Date().toISOString(),
-            reason: null,
-          },
-        ]
-      : [],
+    containers: runs ? [runningContainer({ startedAt: new Date().toISOString() })] : [],
   };
 }
