@@ -4,6 +4,7 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { decisions } from "../../schema/autoscaling.ts";
 import { services } from "../../schema/services.ts";
 import { inScope } from "../services/read-services.ts";
+import { secondsAgo } from "../runtime/query.ts";
 
 export interface NewDecision extends Omit<Decision, "service" | "at"> {
   tenantId: string;
@@ -88,12 +89,7 @@ export async function deleteDecisions(
   const oldest = q.select({ id: decisions.id }).from(decisions).orderBy(decisions.id).limit(limit);
   const rows = await q
     .delete(decisions)
-    .where(
-      and(
-        inArray(decisions.id, oldest),
-        lt(decisions.at, sql`now() - make_interval(secs => ${ageSeconds}::float8)`),
-      ),
-    )
+    .where(and(inArray(decisions.id, oldest), lt(decisions.at, secondsAgo(ageSeconds))))
     .returning({ id: decisions.id });
   return rows.length;
 }

@@ -2,7 +2,7 @@ import { and, desc, eq, lt, type SQL, type SQLWrapper, sql } from "drizzle-orm";
 import type { Demand, ReplicaRequest } from "../../../contracts/api/autoscaling.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { demands, hooks } from "../../schema/autoscaling.ts";
-import { anyOf, queryRows } from "../runtime/query.ts";
+import { anyOf, queryRows, secondsAgo, secondsFromNow } from "../runtime/query.ts";
 
 /**
  * A time in milliseconds since 1970. Unlike ISO 8601 it also represents years without four digits.
@@ -96,7 +96,7 @@ export async function insertDemands(
     select d."id", ${hook.tenantId}, ${hook.serviceId}, ${hook.id}, d."key", d."labels", d."state", d."rule", d."identity",
       d."want", d."holdMaxSeconds", d."wantedReplicas", d."baseReplicas", to_timestamp(d."startedAtMs" / 1000.0),
       case when d."state" <> 'firing' then now() end,
-      case d."state" when 'resolved' then now() + make_interval(secs => ${hook.stabilizationSeconds}::float8)
+      case d."state" when 'resolved' then ${secondsFromNow(hook.stabilizationSeconds)}
         when 'released' then now() end
     from json_to_recordset(${JSON.stringify(rows)}::json) as d("id" text, "key" text, "labels" jsonb, "state" text,
       "rule" text, "identity" text, "want" jsonb, "holdMaxSeconds" int, "wantedReplicas" int, "baseReplicas" int,
@@ -115,7 +115,7 @@ export async function updateLastReceived(q: Queryable, ids: readonly string[]): 
   await q.execute(sql`
     update demands set last_received_at = now() where id in (
       select id from demands where id = ${anyOf(ids)} and state = 'firing'
-        and last_received_at < now() - make_interval(secs => ${RECEIVED_EVERY_SECONDS}::float8)
+        and last_received_at < ${secondsAgo(RECEIVED_EVERY_SECONDS)}
       for update skip locked)`);
 }
 
@@ -370,7 +370,7 @@ export async function deleteReleasedDemands(
     q,
     sql`delete from demands where id in (
           select id from demands
-          where state = 'released' and release_at < now() - make_interval(secs => ${ageSeconds}::float8)
+          where state = 'released' and release_at < ${secondsAgo(ageSeconds)}
           order by release_at limit ${limit})
         returning id`,
   );

@@ -4,7 +4,7 @@ import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { hooks } from "../../schema/autoscaling.ts";
 import { services } from "../../schema/services.ts";
-import { queryRows } from "../runtime/query.ts";
+import { queryRows, secondsAgo } from "../runtime/query.ts";
 
 /** A hook as deliveries read it. */
 export interface HookRow {
@@ -126,7 +126,7 @@ export async function claimTruncationReport(
   const rows = await queryRows<{ id: string }>(
     q,
     sql`update hooks set truncated_at = now() where id = ${hookId} and deleted_at is null
-          and coalesce(truncated_at < now() - make_interval(secs => ${everySeconds}::float8), true)
+          and coalesce(truncated_at < ${secondsAgo(everySeconds)}, true)
         returning id`,
   );
   return rows.length > 0;

@@ -2,7 +2,7 @@ import { and, count, eq, gt, isNull, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { autoscaleStates } from "../../schema/autoscaling.ts";
 import { sets } from "../../schema/sets.ts";
-import { queryRows } from "../runtime/query.ts";
+import { queryRows, secondsFromNow } from "../runtime/query.ts";
 
 type StepsTaken = Record<string, { steps: number; sinceMs: number | null }>;
 
@@ -130,7 +130,7 @@ export async function claimDueServices(
           where service_id in (select service_id from ranked order by position, due_at limit ${limit}) and due_at <= now()
           for update skip locked
         )
-        update autoscale_states a set due_at = now() + make_interval(secs => ${leaseSeconds}::float8), attempts = a.attempts + 1
+        update autoscale_states a set due_at = ${secondsFromNow(leaseSeconds)}, attempts = a.attempts + 1
         from claimed where a.service_id = claimed.service_id
         returning a.service_id as "serviceId", a.attempts`,
   );
@@ -144,7 +144,7 @@ export async function postponeAutoscale(
 ): Promise<void> {
   await q
     .update(autoscaleStates)
-    .set({ dueAt: sql`now() + make_interval(secs => ${afterSeconds}::float8)` })
+    .set({ dueAt: secondsFromNow(afterSeconds) })
     .where(and(eq(autoscaleStates.serviceId, serviceId), gt(autoscaleStates.dueAt, sql`now()`)));
 }
 

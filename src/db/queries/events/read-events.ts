@@ -139,7 +139,7 @@ export async function readEventsAfter(
 }
 
 function matches(scope: string | null, filter: EventFilter): SQL {
-  const conditions = [inScope(sql`${e.tenantId}`, scope)];
+  const conditions = [inScope(e.tenantId, scope)];
   if (filter.service !== undefined) {
     // Includes deleted services, because their last events matter most.
     conditions.push(

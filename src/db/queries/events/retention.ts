@@ -2,13 +2,9 @@ import { and, inArray, lt, type SQL, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { events } from "../../schema/events.ts";
 import { unusedRevisionSql } from "../services/revisions.ts";
-import { queryRows } from "../runtime/query.ts";
+import { queryRows, secondsAgo } from "../runtime/query.ts";
 
 /** Each function of this file reads and deletes at most `limit` rows older than `ageSeconds`. */
-
-function before(ageSeconds: number): SQL {
-  return sql`now() - make_interval(secs => ${ageSeconds}::float8)`;
-}
 
 async function countRows(q: Queryable, query: SQL): Promise<number> {
   return (await queryRows<unknown>(q, query)).length;
@@ -23,7 +19,7 @@ export async function deleteOldSets(
   return countRows(
     q,
     sql`with old as materialized (
-          select id from sets where deleted_at < ${before(ageSeconds)} order by deleted_at limit ${limit}
+          select id from sets where deleted_at < ${secondsAgo(ageSeconds)} order by deleted_at limit ${limit}
         ), placed as (
           delete from placements where set_id in (select id from old)
         ), rejected as (
@@ -46,7 +42,7 @@ export async function deleteEvents(
   const lowestIds = q.select({ id }).from(events).orderBy(id).limit(limit);
   const rows = await q
     .delete(events)
-    .where(and(inArray(id, lowestIds), lt(at, before(ageSeconds))))
+    .where(and(inArray(id, lowestIds), lt(at, secondsAgo(ageSeconds))))
     .returning({ id });
   return rows.length;
 }
@@ -75,7 +71,7 @@ export async function deleteSupersededPlacements(
   }>(
     q,
     sql`with page as materialized (
-          select id, set_id, created_at < ${before(ageSeconds)} as is_old
+          select id, set_id, created_at < ${secondsAgo(ageSeconds)} as is_old
           from placements where id > ${afterId} order by id limit ${limit}
         ), deleted as (
           delete from placements where id in (
@@ -102,7 +98,7 @@ export async function deleteOldRevisions(
     q,
     sql`delete from revisions r using (
           select o.service_id, o.number from revisions o join services s on s.id = o.service_id
-          where o.created_at < ${before(ageSeconds)} and ${unusedRevisionSql}
+          where o.created_at < ${secondsAgo(ageSeconds)} and ${unusedRevisionSql}
           limit ${limit}) old
         where r.service_id = old.service_id and r.number = old.number returning r.number`,
   );
@@ -117,7 +113,7 @@ export async function deleteOldHooks(
   return countRows(
     q,
     sql`with old as materialized (
-          select id from hooks h where deleted_at < ${before(ageSeconds)}
+          select id from hooks h where deleted_at < ${secondsAgo(ageSeconds)}
             and not exists (select 1 from demands where hook_id = h.id) limit ${limit}
         ), refused as (
           delete from tokens where hook_id in (select id from old)
@@ -139,7 +135,7 @@ export async function deleteOldTokens(
     q,
     sql`delete from tokens where id in (
           select id from tokens where role <> 'admin'
-            and least(revoked_at, expires_at, case when role = 'enroll' then used_at end) < ${before(ageSeconds)}
+            and least(revoked_at, expires_at, case when role = 'enroll' then used_at end) < ${secondsAgo(ageSeconds)}
           limit ${limit})
         returning id`,
   );
@@ -157,7 +153,7 @@ export async function deleteOldServices(
   return countRows(
     q,
     sql`with old as materialized (
-          select id from services s where deleted_at < ${before(ageSeconds)}
+          select id from services s where deleted_at < ${secondsAgo(ageSeconds)}
             and not exists (select 1 from sets where service_id = s.id) order by deleted_at limit ${limit}
         ), wanted as (
           delete from demands where service_id in (select id from old)

@@ -1,7 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import { LEASE_SECONDS } from "../../../contracts/agent-protocol/protocol.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { queryRows } from "../runtime/query.ts";
+import { queryRows, secondsAgo, secondsFromNow } from "../runtime/query.ts";
 
 /**
  * A ready host that synced within this time shows that hosts can reach Berth. A healthy host renews
@@ -33,13 +33,13 @@ const SILENCE_SECONDS_MAX = 300;
 const RECOVERY_SECONDS_MAX = 600;
 
 const recentlySyncedHostSql = sql`exists (select 1 from hosts where state = 'ready'
-  and lease_expires_at >= now() + make_interval(secs => ${LEASE_SECONDS - SYNC_AGE_SECONDS_MAX}))`;
+  and lease_expires_at >= ${secondsFromNow(LEASE_SECONDS - SYNC_AGE_SECONDS_MAX)})`;
 
 /** Whether no job worker has recorded the watch recently. */
 export async function isFleetWatchDue(q: Queryable): Promise<boolean> {
   const rows = await queryRows<{ isDue: boolean }>(
     q,
-    sql`select watched_at < now() - make_interval(secs => ${WATCH_AGE_SECONDS_MAX}) as "isDue" from fleet_watch`,
+    sql`select watched_at < ${secondsAgo(WATCH_AGE_SECONDS_MAX)} as "isDue" from fleet_watch`,
   );
   return rows[0]?.isDue ?? true;
 }
@@ -54,7 +54,7 @@ export async function isFleetWatchDue(q: Queryable): Promise<boolean> {
  * release does so too, but keeps the start of an outage that has ended.
  */
 export async function recordFleetWatch(q: Queryable): Promise<{ isOutage: boolean }> {
-  const paused = sql`w.watched_at < now() - make_interval(secs => ${WATCH_PAUSE_SECONDS_MAX})`;
+  const paused = sql`w.watched_at < ${secondsAgo(WATCH_PAUSE_SECONDS_MAX)}`;
   const rows = await queryRows<{ isOutage: boolean }>(
     q,
     sql`with recent as materialized (select ${recentlySyncedHostSql} as found)
@@ -76,8 +76,8 @@ export async function recordFleetWatch(q: Queryable): Promise<{ isOutage: boolea
  */
 export const missedLeaseSql = sql`(hosts.lease_expires_at < now() and coalesce((
   select gap_at < greatest(hosts.lease_expires_at - make_interval(secs => ${LEASE_SECONDS}),
-      now() - make_interval(secs => ${RETURN_SECONDS_MAX}))
-    or coalesce(gap_started_at < now() - make_interval(secs => ${SILENCE_SECONDS_MAX}), false)
+      ${secondsAgo(RETURN_SECONDS_MAX)})
+    or coalesce(gap_started_at < ${secondsAgo(SILENCE_SECONDS_MAX)}, false)
   from fleet_watch), true))`;
 
 /** How long a host may be down before its sets are replaced. */

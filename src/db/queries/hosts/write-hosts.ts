@@ -7,7 +7,14 @@ import { hosts } from "../../schema/hosts.ts";
 import { tokens } from "../../schema/tenancy.ts";
 import { unreportedSetSql, unreportedColumns } from "../sets/observed-sets.ts";
 import type { SetSize } from "../services/resizes.ts";
-import { anyOf, asyncCommit, readByKey, queryRows, updateUnlessLocked } from "../runtime/query.ts";
+import {
+  anyOf,
+  asyncCommit,
+  queryRows,
+  readByKey,
+  secondsFromNow,
+  updateUnlessLocked,
+} from "../runtime/query.ts";
 
 export interface NewHost {
   id: string;
@@ -31,7 +38,7 @@ export async function insertHost(
     ...host,
     taints: [],
     state: "ready",
-    leaseExpiresAt: sql`now() + make_interval(secs => ${leaseSeconds})`,
+    leaseExpiresAt: secondsFromNow(leaseSeconds),
     allocatableCpuMillis: allocatable.cpuMillis,
     allocatableMemoryBytes: allocatable.memoryBytes,
     allocatableVolumeBytes: allocatable.volumeBytes,
@@ -130,7 +137,7 @@ export async function renewOnlyLease(
 }
 
 function renewed(lease: LeaseRenewal): SQL {
-  return sql`lease_expires_at = now() + make_interval(secs => ${lease.leaseSeconds}),
+  return sql`lease_expires_at = ${secondsFromNow(lease.leaseSeconds)},
       accepted_generation = ${lease.acceptedGeneration}, agent_version = ${lease.agentVersion}`;
 }
 
@@ -145,7 +152,7 @@ export async function renewLeaseAfterRejection(
 ): Promise<void> {
   await updateUnlessLocked(
     db,
-    sql`update hosts set lease_expires_at = now() + make_interval(secs => ${leaseSeconds})
+    sql`update hosts set lease_expires_at = ${secondsFromNow(leaseSeconds)}
         where id = ${hostId} and state <> 'lost' and ${asyncCommit}`,
   );
 }

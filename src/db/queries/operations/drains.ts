@@ -1,7 +1,7 @@
 import { eq, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { drains } from "../../schema/operations.ts";
-import { queryRows } from "../runtime/query.ts";
+import { queryRows, secondsFromNow } from "../runtime/query.ts";
 
 export interface DrainOptions {
   /** Undefined if the drain has no deadline. */
@@ -22,7 +22,7 @@ export async function upsertDrain(
   await q.execute(
     sql`with stored as (
           insert into drains (host_id, deadline_at, is_forced, discards_volumes)
-          values (${hostId}, now() + make_interval(secs => ${deadlineSeconds ?? null}::float8), ${isForced}, ${discardsVolumes})
+          values (${hostId}, ${secondsFromNow(deadlineSeconds ?? null)}, ${isForced}, ${discardsVolumes})
           on conflict (host_id) do update set deadline_at = excluded.deadline_at, is_forced = excluded.is_forced,
             discards_volumes = excluded.discards_volumes, reported_at = null, created_at = now()
         )

@@ -3,7 +3,7 @@ import type { EndedOperation } from "../../../contracts/api/operations.ts";
 import { operations, type StoredOwner } from "../../schema/operations.ts";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { anyOf, queryRows } from "../runtime/query.ts";
+import { anyOf, queryRows, secondsAgo, secondsFromNow } from "../runtime/query.ts";
 
 /** SQL condition: set `s` exists and is not marked for deletion. */
 export const liveSetSql = sql`s.deleted_at is null and s.desired <> 'deleted'`;
@@ -39,7 +39,7 @@ export async function insertMove(q: Queryable, move: NewMove): Promise<boolean> 
     q,
     sql`insert into operations (set_id, service_id, kind, phase, owner, discards_volume, deadline_at)
         select s.id, s.service_id, 'move', 'waiting', ${move.owner}, ${move.discardsVolume},
-          now() + make_interval(secs => ${move.deadlineMs === null ? null : move.deadlineMs / 1000}::float8)
+          ${secondsFromNow(move.deadlineMs === null ? null : move.deadlineMs / 1000)}
         from sets s where s.id = ${move.setId} and ${liveSetSql} and s.host_id is not null
         on conflict (set_id) do update set owner = excluded.owner, deadline_at = excluded.deadline_at,
           discards_volume = excluded.discards_volume,
@@ -178,7 +178,7 @@ export async function readReplicaCounts(
     q,
     sql`select (count(*) filter (where is_replica))::int as live,
           (count(*) filter (where is_replica and ready and desired = 'running' and not is_leaving
-            and coalesce(ready_since, '-infinity') <= now() - make_interval(secs => ${minReadySeconds}::float8)))::int as available,
+            and coalesce(ready_since, '-infinity') <= ${secondsAgo(minReadySeconds)}))::int as available,
           (count(*) filter (where is_replica and (desired = 'stopped' or not (was_ready or ready))))::int as "notExpected",
           (count(*) filter (where not is_replica))::int as surging
         from (select s.*, ${replicaSetSql} as is_replica, ${leavingSetSql} as is_leaving from sets s
@@ -223,7 +223,7 @@ export async function startReplacing(
   const rows = await queryRows<{ id: string }>(
     q,
     sql`update operations o set phase = 'replacing', replacement_set_id = r."replacementSetId", blocked = null,
-          due_at = now() + make_interval(secs => ${deadlineMs / 1000}::float8)
+          due_at = ${secondsFromNow(deadlineMs / 1000)}
         from json_to_recordset(${JSON.stringify(replacements)}::json) as r("setId" text, "replacementSetId" text)
         where o.set_id = r."setId" and o.phase = 'waiting' returning o.set_id as id`,
   );
@@ -262,7 +262,7 @@ export async function waitAgain(
       replacementSetId: null,
       blocked: reason,
       attempts: sql`least(${operations.attempts} + 1, 1000)`,
-      dueAt: sql`now() + make_interval(secs => ${retryAfterMs / 1000}::float8)`,
+      dueAt: secondsFromNow(retryAfterMs / 1000),
     })
     .where(eq(operations.setId, setId));
 }

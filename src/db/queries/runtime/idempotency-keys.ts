@@ -1,7 +1,7 @@
 import { and, eq, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { idempotencyKeys } from "../../schema/runtime.ts";
-import { queryRows } from "./query.ts";
+import { queryRows, secondsAgo } from "./query.ts";
 
 export interface StoredAnswer {
   requestHash: string;
@@ -64,7 +64,7 @@ export async function deleteIdempotencyKeys(
     q,
     sql`delete from idempotency_keys where ctid in (
           select ctid from idempotency_keys
-          where created_at < now() - make_interval(secs => ${ageSeconds}::float8) limit ${limit})
+          where created_at < ${secondsAgo(ageSeconds)} limit ${limit})
         returning key`,
   );
   return rows.length;

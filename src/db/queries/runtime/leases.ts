@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { asyncCommit, runWrite } from "./query.ts";
+import { asyncCommit, runWrite, secondsFromNow } from "./query.ts";
 
 /**
  * Claims a lease for `leaseMs`, by the clock of Postgres. A holder that dies keeps it for that
@@ -13,7 +13,7 @@ export async function claimSweepLease(
   holder: string,
   leaseMs: number,
 ): Promise<boolean> {
-  const expiry = sql`now() + ${interval(leaseMs)}`;
+  const expiry = secondsFromNow(leaseMs / 1_000);
   const rows = await runWrite<{ name: string }>(
     q,
     sql`with claimed as (
@@ -41,7 +41,7 @@ export async function renewSweepLease(
 ): Promise<boolean> {
   const rows = await runWrite<{ name: string }>(
     q,
-    sql`update sweep_turns set next_at = now() + ${interval(leaseMs)}
+    sql`update sweep_turns set next_at = ${secondsFromNow(leaseMs / 1_000)}
         where name = ${name} and holder = ${holder} and ${asyncCommit} returning name`,
   );
   return rows.length === 1;
@@ -54,8 +54,4 @@ export async function releaseSweepLease(q: Queryable, name: string, holder: stri
     sql`update sweep_turns set next_at = now(), holder = null
         where name = ${name} and holder = ${holder} and ${asyncCommit}`,
   );
-}
-
-function interval(ms: number) {
-  return sql`make_interval(secs => ${ms / 1_000}::float8)`;
 }

@@ -2,7 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import type { JobName, JobRequest } from "../../../contracts/jobs.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { outbox } from "../../schema/runtime.ts";
-import { anyOf, asyncCommit, queryRows, runWrite } from "./query.ts";
+import { anyOf, asyncCommit, queryRows, runWrite, secondsAgo, secondsFromNow } from "./query.ts";
 
 /** After this number of claims, the relay parks a row for an operator: see berth_outbox_parked. */
 export const OUTBOX_ATTEMPTS_MAX = 20;
@@ -108,7 +108,7 @@ export async function deleteParkedOutbox(
     q,
     sql`delete from outbox where id in (
           select id from outbox where (attempts >= ${attemptsMaxSql} or not name = ${anyOf(names)})
-            and due_at < now() - make_interval(secs => ${ageSeconds}::float8) order by due_at limit ${limit})
+            and due_at < ${secondsAgo(ageSeconds)} order by due_at limit ${limit})
         returning id`,
   );
   return rows.length;
@@ -126,7 +126,7 @@ export async function readOutboxState(q: Queryable): Promise<OutboxState> {
     q,
     sql`select coalesce(extract(epoch from now() - min(created_at) filter (where due_at <= now())), 0)::float8 as "oldestDueSeconds",
           (count(*) filter (where attempts >= ${OUTBOX_ATTEMPTS_MAX}))::int as parked
-        from outbox where due_at <= now() + make_interval(secs => ${RETRY_SECONDS_MAX})`,
+        from outbox where due_at <= ${secondsFromNow(RETRY_SECONDS_MAX)}`,
   );
   return rows[0] ?? { oldestDueSeconds: 0, parked: 0 };
 }

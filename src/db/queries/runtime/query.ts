@@ -65,6 +65,16 @@ export const asyncCommit = sql`set_config('synchronous_commit', 'off', true) is 
  */
 export const genericPlansFromHere = sql`(select set_config('plan_cache_mode', 'force_generic_plan', true)) is not null`;
 
+/** A time by the clock of Postgres (I16). Null for null. */
+export function secondsFromNow(seconds: number | null): SQL<Date> {
+  return sql`now() + make_interval(secs => ${seconds}::float8)`;
+}
+
+/** A time by the clock of Postgres (I16). */
+export function secondsAgo(seconds: number): SQL<Date> {
+  return sql`now() - make_interval(secs => ${seconds}::float8)`;
+}
+
 /** Converts a timestamp of raw SQL, a text or a Date, to ISO 8601 in UTC. */
 export function isoTime(value: string | Date): string {
   return new Date(value).toISOString();

@@ -3,7 +3,7 @@ import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { serviceResizes } from "../../schema/operations.ts";
 import { liveSetSql } from "../operations/operations.ts";
-import { anyOf, queryRows } from "../runtime/query.ts";
+import { anyOf, queryRows, secondsAgo } from "../runtime/query.ts";
 
 /**
  * The sizes of sets. The amounts of a set's row are booked on its host. During a resize its
@@ -107,7 +107,7 @@ export async function readMemoryUsage(
           (select coalesce(json_object_agg(c->>'name', (h.set_memory->>left(c->>'dockerId', 12))::float8), '{}')
            from jsonb_array_elements(s.containers) c where h.set_memory ? left(c->>'dockerId', 12)) as containers
         from sets s join hosts h on h.id = s.host_id
-        where s.service_id = ${serviceId} and ${liveSetSql} and h.reported_at > now() - make_interval(secs => ${ageMaxMs / 1000}::float8)
+        where s.service_id = ${serviceId} and ${liveSetSql} and h.reported_at > ${secondsAgo(ageMaxMs / 1000)}
         order by s.id`,
   );
 }

@@ -3,7 +3,7 @@ import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { ContainerStatus, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { leavingSetSql } from "../operations/operations.ts";
-import { anyOf, queryRows } from "../runtime/query.ts";
+import { anyOf, queryRows, secondsAgo } from "../runtime/query.ts";
 
 /** The same time as STARTUP_MS_MAX of the scheduler. */
 export const STARTUP_SECONDS_MAX = 120;
@@ -17,7 +17,7 @@ export const unreportedSetSql = sql`(s.state in ('placed', 'preparing')
   or (s.state in ('stopping', 'failed') and s.running_at is null and (s.desired = 'deleted' or ${leavingSetSql}) and ${startedLately()}))`;
 
 function startedLately(): SQL {
-  return sql`coalesce(s.starting_at > now() - make_interval(secs => ${STARTUP_SECONDS_MAX}), true)`;
+  return sql`coalesce(s.starting_at > ${secondsAgo(STARTUP_SECONDS_MAX)}, true)`;
 }
 
 /**

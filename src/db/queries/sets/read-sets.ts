@@ -62,9 +62,7 @@ export async function hasDeletedSet(
   const rows = await q
     .select({ id: sets.id })
     .from(sets)
-    .where(
-      and(eq(sets.id, setId), isNotNull(sets.deletedAt), inScope(sql`${sets.tenantId}`, scope)),
-    );
+    .where(and(eq(sets.id, setId), isNotNull(sets.deletedAt), inScope(sets.tenantId, scope)));
   return rows.length > 0;
 }
 

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { DesiredSetState, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { queryRows } from "../runtime/query.ts";
+import { queryRows, secondsAgo } from "../runtime/query.ts";
 import { leavingSetSql, replicaSetSql } from "../operations/operations.ts";
 import { volumeDataSql } from "../volumes/volumes.ts";
 
@@ -47,7 +47,7 @@ export async function listScaleInCandidates(
           coalesce(not (h.draining or h.cordoned), true) as "hostAcceptsSets",
           s.state, s.desired, s.ready as "isReady",
           s.ready and s.desired = 'running' and not ${leavingSetSql}
-            and coalesce(s.ready_since, '-infinity') <= now() - make_interval(secs => ${minReadySeconds}::float8) as "isAvailable",
+            and coalesce(s.ready_since, '-infinity') <= ${secondsAgo(minReadySeconds)} as "isAvailable",
           exists (select 1 from operations o where o.set_id = s.id) as "isMoving",
           s.desired = 'stopped' and ${volumeDataSql} as "isStoppedWithData",
           s.restore_volume_id is not null and not (s.was_ready or s.ready) as "isRestoring",

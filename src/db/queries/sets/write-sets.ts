@@ -162,7 +162,7 @@ export async function findSet(
     .select({ id, tenantId, serviceId, generation, desired, state, revision, hostId, operation })
     .from(sets)
     .leftJoin(operations, eq(operations.setId, id))
-    .where(and(eq(id, setId), isNull(sets.deletedAt), inScope(sql`${tenantId}`, scope)));
+    .where(and(eq(id, setId), isNull(sets.deletedAt), inScope(tenantId, scope)));
   return rows[0];
 }
 

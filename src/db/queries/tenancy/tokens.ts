@@ -1,8 +1,8 @@
-import { and, eq, gt, isNull, or, type SQL, sql } from "drizzle-orm";
+import { and, eq, gt, isNull, or, sql } from "drizzle-orm";
 import type { Token, TokenRole } from "../../../contracts/api/tenancy.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { tenants, tokens } from "../../schema/tenancy.ts";
-import { isoTime, readByKey, queryRows } from "../runtime/query.ts";
+import { isoTime, queryRows, readByKey, secondsFromNow } from "../runtime/query.ts";
 
 export interface NewToken {
   id: string;
@@ -22,15 +22,10 @@ export async function insertToken(
   q: Queryable,
   { expiresInSeconds, ...token }: NewToken,
 ): Promise<void> {
-  const expiresAt = expiresInSeconds === null ? null : secondsFromNow(expiresInSeconds);
   await q
     .insert(tokens)
-    .values({ ...token, expiresAt })
+    .values({ ...token, expiresAt: secondsFromNow(expiresInSeconds) })
     .onConflictDoNothing({ target: tokens.secretHash });
-}
-
-function secondsFromNow(seconds: number): SQL<Date> {
-  return sql`now() + make_interval(secs => ${seconds}::float8)`;
 }
 
 export interface CallerRow {
@@ -59,29 +54,16 @@ const isValid = and(
   or(isNull(tokens.expiresAt), gt(tokens.expiresAt, sql`now()`)),
 );
 
-const tokenColumns = {
-  id: tokens.id,
-  name: tokens.name,
-  role: tokens.role,
-  tenant: tenants.name,
-  createdAt: tokens.createdAt,
-  expiresAt: tokens.expiresAt,
-  revokedAt: tokens.revokedAt,
-  usedAt: tokens.usedAt,
-};
-type TokenRow = Omit<
-  typeof tokens.$inferSelect,
-  "tenantId" | "hookId" | "pool" | "secretHash" | "successorId"
-> & {
-  tenant: string | null;
-};
+function selectTokens(q: Queryable) {
+  const { id, name, role, createdAt, expiresAt, revokedAt, usedAt } = tokens;
+  return q
+    .select({ id, name, role, tenant: tenants.name, createdAt, expiresAt, revokedAt, usedAt })
+    .from(tokens)
+    .leftJoin(tenants, eq(tenants.id, tokens.tenantId));
+}
 
 export async function findToken(q: Queryable, id: string): Promise<Token | undefined> {
-  const rows = await q
-    .select(tokenColumns)
-    .from(tokens)
-    .leftJoin(tenants, eq(tenants.id, tokens.tenantId))
-    .where(eq(tokens.id, id));
+  const rows = await selectTokens(q).where(eq(tokens.id, id));
   return rows.map(toToken)[0];
 }
 
@@ -91,10 +73,7 @@ export async function listTokens(
   afterId: string | undefined,
   limit: number,
 ): Promise<Token[]> {
-  const rows = await q
-    .select(tokenColumns)
-    .from(tokens)
-    .leftJoin(tenants, eq(tenants.id, tokens.tenantId))
+  const rows = await selectTokens(q)
     .where(gt(tokens.id, afterId ?? ""))
     .orderBy(tokens.id)
     .limit(limit);
@@ -188,7 +167,7 @@ export async function hasAdminToken(q: Queryable): Promise<boolean> {
   return rows.length === 1;
 }
 
-function toToken(row: TokenRow): Token {
+function toToken(row: Awaited<ReturnType<typeof selectTokens>>[number]): Token {
   return {
     ...row,
     createdAt: row.createdAt.toISOString(),
