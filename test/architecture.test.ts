@@ -130,6 +130,9 @@ describe("the checker", () => {
     ["pure-scheduler", "src/scheduler/placement/plan.ts", "const at = Date.now();"],
     ["pure-scheduler", "src/scheduler/placement/plan.ts", "export async function plan() {}"],
     ["pure-scheduler", "src/scheduler/placement/plan.ts", "const r = Math.random();"],
+    ["named-columns", "src/db/queries/hosts/a.ts", "await q.insert(hosts).values(host);"],
+    ["named-columns", "src/db/queries/hosts/a.ts", "q.select().from(hosts)"],
+    ["named-columns", "src/db/queries/hosts/a.ts", "q.delete(hosts).where(old).returning()"],
     ["bare-worker", "src/jobs/run.ts", "const worker = start();"],
     ["bare-worker", "src/jobs/run.ts", "export function startWorkers() {}"],
   ];
@@ -148,6 +151,7 @@ describe("the checker", () => {
     ["src/agent/a.ts", "// process.env is read in main\nexport const a = 'process.env.X';"],
     ["src/scheduler/a.ts", "/** Takes no Date and no Promise. */\nexport const a = 1;"],
     ["src/jobs/a.ts", "const jobWorker = new Worker<Payload>(name, run);"],
+    ["src/db/queries/hosts/a.ts", "q.select({ id }).from(hosts);\nq.returning({ id });"],
     ["src/lib/a.ts", 'export { b } from "./b.ts";\nexport const c = 1;'],
     ["src/lib/a.ts", `// ${["TO", "DO"].join("")}(#12): when the issue is done`],
   ])("lets pass in %s: %s", (file, text) => {

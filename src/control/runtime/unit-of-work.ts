@@ -72,7 +72,6 @@ export async function dispatchEffects(
 
 class TransactionUnit implements UnitOfWork {
   readonly select: Queryable["select"];
-  readonly insert: Queryable["insert"];
   readonly update: Queryable["update"];
   readonly delete: Queryable["delete"];
   readonly execute: Queryable["execute"];
@@ -90,7 +89,6 @@ class TransactionUnit implements UnitOfWork {
     // drizzle's transactions are databases: their transactions are savepoints
     this.database = tx as Db;
     this.select = tx.select.bind<Queryable["select"]>(tx);
-    this.insert = tx.insert.bind(tx);
     this.update = tx.update.bind(tx);
     this.delete = tx.delete.bind(tx);
     this.execute = tx.execute.bind(tx);

@@ -9,7 +9,6 @@ import { type SetTemplate, templateWithSize } from "../../contracts/api/set-temp
 import {
   findTemplate,
   getSizedTemplate,
-  insertRevision,
   lockServiceByName,
   type ServiceRow,
   updateService,
@@ -17,7 +16,7 @@ import {
 import { updateRevisionVolumes } from "../../db/queries/services/resizes.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { updatePendingPriority } from "../../db/queries/sets/write-sets.ts";
-import { deleteUnusedRevisions } from "../../db/queries/services/revisions.ts";
+import { deleteUnusedRevisions, insertRevision } from "../../db/queries/services/revisions.ts";
 import { assert } from "../../lib/assert.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";

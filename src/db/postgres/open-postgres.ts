@@ -7,7 +7,7 @@ import type { Work, WorkKind } from "./work.ts";
 
 export type { Db } from "./drizzle-client.ts";
 /** The argument of each query: the database, or a transaction of it. */
-export type Queryable = Pick<Db, "select" | "insert" | "update" | "delete" | "execute">;
+export type Queryable = Pick<Db, "select" | "update" | "delete" | "execute">;
 
 export interface DbHandle {
   db: Db;

@@ -104,6 +104,13 @@ export const houseRules: readonly HouseRule[] = [
     /\b(?:async|await|Promise|Date|performance|process|globalThis|setTimeout|setInterval)\b|\bMath\s*\.\s*random\b/,
     "the scheduler core has no clock, no randomness and no I/O",
   ),
+  forbid(
+    "named-columns",
+    (file) => isCode(file) && file.path.startsWith("src/db/queries/"),
+    // A bare selection, and an insert by the builder, name each column of the table.
+    /\.\s*insert\s*\(|\.\s*(?:select(?:Distinct)?|returning)\s*\(\s*\)/,
+    "a statement names only the columns that it uses, see insertInto",
+  ),
   {
     name: "bare-worker",
     appliesTo: isCode,

@@ -468,7 +468,7 @@ const services: Samples = {
     writeServices.insertServices(q, "tnt", [newService], { growthWithAmpleQuota: growth }),
   ],
   updateService: (q) => [writeServices.updateService(q, service)],
-  insertRevision: (q) => [writeServices.insertRevision(q, "svc", body.template)],
+  insertRevision: (q) => [revisions.insertRevision(q, "svc", body.template)],
   getSizedTemplate: (q) => [writeServices.getSizedTemplate(q, service)],
   findTemplate: (q) => [writeServices.findTemplate(q, "svc", 1)],
   closeDeletedServices: (q) => [

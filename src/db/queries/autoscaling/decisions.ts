@@ -4,6 +4,7 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { decisions } from "../../schema/autoscaling.ts";
 import { services } from "../../schema/services.ts";
 import { inScope } from "../services/read-services.ts";
+import { insertInto } from "../runtime/insert-into.ts";
 import { secondsAgo } from "../runtime/query.ts";
 
 export interface NewDecision extends Omit<Decision, "service" | "at"> {
@@ -12,7 +13,7 @@ export interface NewDecision extends Omit<Decision, "service" | "at"> {
 }
 
 export async function insertDecision(q: Queryable, decision: NewDecision): Promise<void> {
-  await q.insert(decisions).values(decision);
+  await q.execute(insertInto(decisions, decision));
 }
 
 export interface LastDecision extends Pick<Decision, "toReplicas" | "because"> {

@@ -4,7 +4,8 @@ import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { hooks } from "../../schema/autoscaling.ts";
 import { services } from "../../schema/services.ts";
-import { queryRows, secondsAgo } from "../runtime/query.ts";
+import { insertInto } from "../runtime/insert-into.ts";
+import { isoTime, queryRows, secondsAgo } from "../runtime/query.ts";
 
 /** A hook as deliveries read it. */
 export interface HookRow {
@@ -36,9 +37,12 @@ export async function findHook(q: Queryable, hookId: string): Promise<HookRow | 
 
 /** Throws already-exists (hooks_name_unique). */
 export async function insertHook(q: Queryable, hook: HookRow): Promise<string> {
-  const [row] = await q.insert(hooks).values(hook).returning({ createdAt: hooks.createdAt });
+  const [row] = await queryRows<{ createdAt: string | Date }>(
+    q,
+    sql`${insertInto(hooks, hook)} returning created_at as "createdAt"`,
+  );
   assert(row, "an insert without a conflict clause returns its row");
-  return row.createdAt.toISOString();
+  return isoTime(row.createdAt);
 }
 
 export async function countHooks(q: Queryable, serviceId: string): Promise<number> {

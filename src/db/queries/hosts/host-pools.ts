@@ -2,8 +2,17 @@ import { eq, gt, type SQL, sql } from "drizzle-orm";
 import type { HostPool } from "../../../contracts/api/hosts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { hostPools } from "../../schema/hosts.ts";
+import { insertInto } from "../runtime/insert-into.ts";
+import { queryRows } from "../runtime/query.ts";
 
 export type HostPoolPolicy = Pick<HostPool, "overcommitPercent" | "highWaterPercent">;
+
+const poolColumns = {
+  name: hostPools.name,
+  version: hostPools.version,
+  overcommitPercent: hostPools.overcommitPercent,
+  highWaterPercent: hostPools.highWaterPercent,
+};
 
 /** Lists pools after `afterName`, by name. */
 export async function listHostPools(
@@ -12,7 +21,7 @@ export async function listHostPools(
   limit: number,
 ): Promise<HostPool[]> {
   return q
-    .select()
+    .select(poolColumns)
     .from(hostPools)
     .where(gt(hostPools.name, afterName ?? ""))
     .orderBy(hostPools.name)
@@ -24,7 +33,7 @@ export async function hasHostPool(q: Queryable, name: string): Promise<boolean> 
 }
 
 export async function findHostPool(q: Queryable, name: string): Promise<HostPool | undefined> {
-  const rows = await q.select().from(hostPools).where(eq(hostPools.name, name));
+  const rows = await q.select(poolColumns).from(hostPools).where(eq(hostPools.name, name));
   return rows[0];
 }
 
@@ -42,15 +51,14 @@ export async function putHostPool(
   name: string,
   policy: HostPoolPolicy,
 ): Promise<HostPool | undefined> {
-  const rows = await q
-    .insert(hostPools)
-    .values({ name, version: nextVersion, ...policy })
-    .onConflictDoUpdate({
-      target: hostPools.name,
-      set: { version: sql`excluded.version`, ...policy },
-    })
-    .returning();
-  return rows[0];
+  const [row] = await queryRows<{ version: number }>(
+    q,
+    sql`${insertInto(hostPools, { name, version: nextVersion, ...policy })}
+        on conflict (name) do update set version = excluded.version,
+          overcommit_percent = excluded.overcommit_percent, high_water_percent = excluded.high_water_percent
+        returning version::float8 as version`,
+  );
+  return row && { name, ...row, ...policy };
 }
 
 /** Inserts a pool, unless a pool with this name exists. */
@@ -59,10 +67,8 @@ export async function ensureHostPool(
   name: string,
   policy: HostPoolPolicy,
 ): Promise<void> {
-  await q
-    .insert(hostPools)
-    .values({ name, version: nextVersion, ...policy })
-    .onConflictDoNothing({ target: hostPools.name });
+  const values = { name, version: nextVersion, ...policy };
+  await q.execute(sql`${insertInto(hostPools, values)} on conflict (name) do nothing`);
 }
 
 const nextVersion: SQL = sql`(select coalesce(max(version), 0) + 1 from host_pools)`;

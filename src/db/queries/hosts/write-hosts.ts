@@ -7,6 +7,7 @@ import { hosts } from "../../schema/hosts.ts";
 import { tokens } from "../../schema/tenancy.ts";
 import { unreportedSetSql, unreportedColumns } from "../sets/observed-sets.ts";
 import type { SetSize } from "../services/resizes.ts";
+import { insertInto } from "../runtime/insert-into.ts";
 import {
   anyOf,
   asyncCommit,
@@ -34,16 +35,18 @@ export async function insertHost(
   q: Queryable,
   { allocatable, leaseSeconds, ...host }: NewHost,
 ): Promise<void> {
-  await q.insert(hosts).values({
-    ...host,
-    taints: [],
-    state: "ready",
-    leaseExpiresAt: secondsFromNow(leaseSeconds),
-    allocatableCpuMillis: allocatable.cpuMillis,
-    allocatableMemoryBytes: allocatable.memoryBytes,
-    allocatableVolumeBytes: allocatable.volumeBytes,
-    allocatableRootfsBytes: allocatable.rootfsBytes,
-  });
+  await q.execute(
+    insertInto(hosts, {
+      ...host,
+      taints: [],
+      state: "ready",
+      leaseExpiresAt: secondsFromNow(leaseSeconds),
+      allocatableCpuMillis: allocatable.cpuMillis,
+      allocatableMemoryBytes: allocatable.memoryBytes,
+      allocatableVolumeBytes: allocatable.volumeBytes,
+      allocatableRootfsBytes: allocatable.rootfsBytes,
+    }),
+  );
 }
 
 /** Marks an enroll token as used. Returns false if it was already used or revoked. */

@@ -301,8 +301,9 @@ export async function findServiceResize(
   q: Queryable,
   serviceId: string,
 ): Promise<ServiceResizeRow | undefined> {
+  const { cpuMillis, memoryBytes, volumeBytes, mayMove } = serviceResizes;
   const [row] = await q
-    .select()
+    .select({ cpuMillis, memoryBytes, volumeBytes, mayMove })
     .from(serviceResizes)
     .where(eq(serviceResizes.serviceId, serviceId));
   return (

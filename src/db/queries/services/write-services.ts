@@ -322,24 +322,6 @@ export async function updateService(q: Queryable, service: ServiceRow): Promise<
   return rows[0]?.generation ?? service.generation;
 }
 
-/**
- * Inserts the next revision of a service, whose row the caller has locked. Returns its number.
- * Numbers grow, even after a target revision was abandoned.
- */
-export async function insertRevision(
-  q: Queryable,
-  serviceId: string,
-  template: SetTemplate,
-): Promise<number> {
-  const number = sql`(select max(number) + 1 from revisions where service_id = ${serviceId})`;
-  const [row] = await q
-    .insert(revisions)
-    .values({ serviceId, number, template })
-    .returning({ number: revisions.number });
-  assert(row, "an insert of one row gives a row");
-  return row.number;
-}
-
 /** The template of one of a service's revisions, with the size of the service's new sets. */
 export async function getSizedTemplate(
   q: Queryable,

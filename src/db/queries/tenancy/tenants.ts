@@ -5,7 +5,8 @@ import { notFound } from "../../../contracts/common/app-error.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { services } from "../../schema/services.ts";
 import { tenants } from "../../schema/tenancy.ts";
-import { queryRows } from "../runtime/query.ts";
+import { insertInto } from "../runtime/insert-into.ts";
+import { isoTime, queryRows } from "../runtime/query.ts";
 
 const tenantColumns = {
   id: tenants.id,
@@ -28,11 +29,12 @@ export async function insertTenant(
   id: string,
   { name, quota, grants }: CreateTenant,
 ): Promise<Tenant | undefined> {
-  const rows = await q
-    .insert(tenants)
-    .values({ id, name, grants, ...quota })
-    .returning(tenantColumns);
-  return rows.map(toTenant)[0];
+  const [row] = await queryRows<{ generation: number; createdAt: string | Date }>(
+    q,
+    sql`${insertInto(tenants, { id, name, grants, ...quota })}
+        returning generation::float8 as generation, created_at as "createdAt"`,
+  );
+  return row && { id, name, quota, grants, ...row, createdAt: isoTime(row.createdAt) };
 }
 
 /** Inserts a tenant, unless one of this name exists. */
@@ -41,10 +43,8 @@ export async function ensureTenant(
   id: string,
   { name, quota, grants }: CreateTenant,
 ): Promise<void> {
-  await q
-    .insert(tenants)
-    .values({ id, name, grants, ...quota })
-    .onConflictDoNothing({ target: tenants.name });
+  const values = { id, name, grants, ...quota };
+  await q.execute(sql`${insertInto(tenants, values)} on conflict (name) do nothing`);
 }
 
 export async function findTenantByName(q: Queryable, name: string): Promise<Tenant | undefined> {

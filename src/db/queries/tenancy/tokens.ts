@@ -2,6 +2,7 @@ import { and, eq, gt, isNull, or, sql } from "drizzle-orm";
 import type { Token, TokenRole } from "../../../contracts/api/tenancy.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { tenants, tokens } from "../../schema/tenancy.ts";
+import { insertInto } from "../runtime/insert-into.ts";
 import { isoTime, queryRows, readByKey, secondsFromNow } from "../runtime/query.ts";
 
 export interface NewToken {
@@ -22,10 +23,8 @@ export async function insertToken(
   q: Queryable,
   { expiresInSeconds, ...token }: NewToken,
 ): Promise<void> {
-  await q
-    .insert(tokens)
-    .values({ ...token, expiresAt: secondsFromNow(expiresInSeconds) })
-    .onConflictDoNothing({ target: tokens.secretHash });
+  const values = { ...token, expiresAt: secondsFromNow(expiresInSeconds) };
+  await q.execute(sql`${insertInto(tokens, values)} on conflict (secret_hash) do nothing`);
 }
 
 export interface CallerRow {
