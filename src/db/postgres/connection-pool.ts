@@ -14,8 +14,6 @@ const UNBEGUN_MAX = 2;
 const END_POLL_MS = 10;
 const TICK_MS = 1_000;
 const IDLE_MAX_MS = 60_000;
-/** Enough for a placement after a quiet time. A new connection costs it several milliseconds. */
-const OPEN_MIN = 4;
 /** A connection is replaced at this age, so that a failover or a new DNS answer is noticed. */
 const AGE_MAX_MS = 45 * 60_000;
 
@@ -36,8 +34,6 @@ export interface PoolOptions {
   /** Connections that the work of one owner holds at most. */
   perOwnerMax?: number;
   idleMaxMs?: number;
-  /** This many open connections stay open, however long they are idle. */
-  openMin?: number;
   tickMs?: number;
 }
 
@@ -216,16 +212,12 @@ export class ConnectionPool {
   #tick(): void {
     const ticksMax = Math.ceil(this.#options.answerTimeoutMs / this.#tickMs);
     const idleMaxMs = this.#options.idleMaxMs ?? IDLE_MAX_MS;
-    const openMin = this.#options.openMin ?? OPEN_MIN;
     const nowMs = performance.now();
-    let open = 0;
     for (const connection of this.#connections) {
       connection.tick(ticksMax);
-      if (connection.isReady) open++;
       if (connection.inFlight > 0 || !connection.isReady) continue;
       const isStale = nowMs - connection.openedAtMs > AGE_MAX_MS;
-      const isSpare = open > openMin && nowMs - connection.idleSinceMs >= idleMaxMs;
-      if (!isStale && !isSpare) continue;
+      if (!isStale && nowMs - connection.idleSinceMs < idleMaxMs) continue;
       // It leaves the pool before it is closed, so no statement meets a connection that is being
       // closed.
       this.#replace(connection);

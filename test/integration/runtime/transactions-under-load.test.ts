@@ -13,7 +13,6 @@ import { ConnectionPool, type PoolOptions } from "../../../src/db/postgres/conne
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/servers/test-services.ts";
-import { waitUntil } from "../../support/wait-until.ts";
 
 /** Four of ten connections run transactions. */
 const connectionsMax = 10;
@@ -153,21 +152,8 @@ test("a transaction on a lost connection has no effect, before or after the loss
   );
 });
 
-test("a pool closes idle connections except those for the next work", async () => {
-  const source = openClientSource(database.url, "berth-idle-test");
-  const pool = openPool(6, { source, idleMaxMs: 20, tickMs: 1, openMin: 4 });
-  await Promise.all(Array.from({ length: 6 }, () => pool.run("select pg_sleep(0.1)")));
-  const backends = sql`select pid from pg_stat_activity where application_name = 'berth-idle-test' order by pid`;
-  const open = async () => queryRows<{ pid: number }>(handle.db, backends);
-  await waitUntil("two connections are closed", async () => (await open()).length === 4);
-  const retained = await open();
-  await new Promise((resolve) => setTimeout(resolve, 200));
-  expect(await open()).toEqual(retained);
-  await pool.end(5);
-});
-
 test("a statement that meets the closing of an idle connection takes effect once", async () => {
-  const pool = openPool(1, { idleMaxMs: 20, tickMs: 1, openMin: 0 });
+  const pool = openPool(1, { idleMaxMs: 20, tickMs: 1 });
   const first = 5_000_000;
   for (let round = 0; round < 200; round++) {
     // Before, during and after the closing of the connection.
