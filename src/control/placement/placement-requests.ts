@@ -3,7 +3,7 @@ import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import type { DueSets } from "../../db/queries/placement/due-sets.ts";
 import {
-  type DepartingSet,
+  type DepartingSets,
   listDepartingSets,
   listRepulsions,
   listServiceIds,
@@ -88,8 +88,7 @@ export async function buildServiceRequests(
   const repelledBy = repulsion?.byServiceIds ?? [];
   const ids = new Map(found.map(({ name, id }) => [`${tenantId}/${name}`, id]));
   ids.set(`${tenantId}/${ownName}`, serviceId); // the rules may name the service before it exists
-  const departing =
-    placement.spread.length === 0 ? [] : await listDepartingSets(q, { tenantId, serviceId });
+  const departing = placement.spread.length === 0 ? [] : await listDepartingSets(q, serviceId);
   const constraints = toConstraints({ tenantId, placement, repelledBy, departing }, ids);
   return sets.map(({ setId, template, avoidHostIds, replacesOnHostId }) => ({
     setId,
@@ -140,7 +139,7 @@ async function readNamedServices(
 export function toConstraints(
   spec: PlacementRules & {
     repelledBy: readonly string[];
-    departing: readonly DepartingSet[];
+    departing: readonly DepartingSets[];
   },
   serviceIds: ReadonlyMap<string, string>,
 ): PlacementConstraints {
@@ -155,8 +154,13 @@ export function toConstraints(
     hostLabels: placement.hostLabels,
     tolerations: placement.tolerations,
     pool: placement.pool,
-    uncountedOnHostIds: spec.departing.flatMap(({ isCounted, hostId }) =>
-      isCounted ? [] : hostId,
-    ),
+    uncountedSets: sumUncountedSets(spec.departing),
   };
+}
+
+function sumUncountedSets(departing: readonly DepartingSets[]): ReadonlyMap<string, number> {
+  const byHostId = new Map<string, number>();
+  for (const { hostId, sets, isCounted } of departing)
+    if (!isCounted) byHostId.set(hostId, (byHostId.get(hostId) ?? 0) + sets);
+  return byHostId;
 }

@@ -105,9 +105,13 @@ export const sets = pgTable(
     index("sets_tenant")
       .on(table.tenantId, table.id)
       .where(sql`deleted_at is null`),
-    // The sets that a tenant's quota no longer intends. A tenant has few of them.
+    // Removed sets that their hosts still have: those of a tenant for its quota, those of a service
+    // for its spread. The loss of a zone leaves many until its hosts return or are deleted.
     index("sets_removing")
       .on(table.tenantId, table.hostId)
+      .where(sql`desired = 'deleted' and host_id is not null`),
+    index("sets_removing_service")
+      .on(table.serviceId, table.hostId)
       .where(sql`desired = 'deleted' and host_id is not null`),
     index("sets_replaces")
       .on(table.replaces)

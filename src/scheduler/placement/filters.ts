@@ -105,7 +105,7 @@ export function prepareFilters(
       table,
       domains,
       open,
-      placed: countStaying(fleet.countSetsByHost(serviceId), constraints.uncountedOnHostIds),
+      placed: countStaying(fleet.countSetsByHost(serviceId), constraints.uncountedSets),
     });
   });
   const hostile = newBitmap(table.hosts.length);
@@ -151,12 +151,12 @@ export function prepareFilters(
 /** Counts the sets on each host without departing ones (see PlacementConstraints). */
 function countStaying(
   placed: ReadonlyMap<string, number>,
-  uncountedOnHostIds: readonly string[],
+  uncountedSets: ReadonlyMap<string, number>,
 ): ReadonlyMap<string, number> {
-  if (uncountedOnHostIds.length === 0) return placed;
+  if (uncountedSets.size === 0) return placed;
   const staying = new Map(placed);
-  for (const hostId of uncountedOnHostIds)
-    staying.set(hostId, Math.max(0, (staying.get(hostId) ?? 0) - 1));
+  for (const [hostId, sets] of uncountedSets)
+    staying.set(hostId, Math.max(0, (staying.get(hostId) ?? 0) - sets));
   return staying;
 }
 

@@ -95,10 +95,10 @@ export interface PlacementConstraints {
   /** The required host pool. */
   pool: string;
   /**
-   * The hosts of departing sets that spread no longer counts, once for each set. The replacement of
-   * such a set has a host, or the set is ordered deleted.
+   * The number of departing sets that spread no longer counts, by host id. Such a set is ordered
+   * deleted, or its replacement has a host.
    */
-  uncountedOnHostIds: readonly string[];
+  uncountedSets: ReadonlyMap<string, number>;
 }
 
 export interface PlacementRequest {

@@ -88,16 +88,23 @@ const constraintsArbitrary: fc.Arbitrary<PlacementConstraints> = fc.record({
   hostLabels: usually<Record<string, string>>({}, { disk: "ssd" }),
   tolerations: fc.constantFrom([], [{ key: "only", value: "batch" }]),
   pool: usually("default", "gpu"),
-  uncountedOnHostIds: fc.constant([]),
+  uncountedSets: fc.constant(new Map()),
 });
 
 /** The constraints of all services have one list of replaced sets. */
 const sharedConstraintsArbitrary: fc.Arbitrary<PlacementConstraints[]> = fc
   .tuple(
     fc.array(constraintsArbitrary, { minLength: 1, maxLength: 3 }),
-    usually<string[]>([], ["host_0"], ["host_1", "host_1", "host_gone"]),
+    usually<PlacementConstraints["uncountedSets"]>(
+      new Map(),
+      new Map([["host_0", 1]]),
+      new Map([
+        ["host_1", 2],
+        ["host_gone", 1],
+      ]),
+    ),
   )
-  .map(([all, uncountedOnHostIds]) => all.map((one) => ({ ...one, uncountedOnHostIds })));
+  .map(([all, uncountedSets]) => all.map((one) => ({ ...one, uncountedSets })));
 
 const requestsArbitrary: fc.Arbitrary<PlacementRequest[]> = sharedConstraintsArbitrary
   .chain((shared) =>
@@ -315,7 +322,10 @@ function createOracle(world: World) {
     const toHostIds = (placed: readonly PlacedSet[]) =>
       placed.flatMap((set) => (set.serviceId === serviceId ? set.hostId : []));
     const counted = toHostIds(world.sets);
-    const replaced = [...constraints.uncountedOnHostIds, ...(replacedHere.get(serviceId) ?? [])];
+    const uncounted = [...constraints.uncountedSets].flatMap(([hostId, sets]) =>
+      Array<string>(sets).fill(hostId),
+    );
+    const replaced = [...uncounted, ...(replacedHere.get(serviceId) ?? [])];
     if (replacesOnHostId !== undefined) replaced.push(replacesOnHostId);
     for (const hostId of replaced) {
       if (counted.includes(hostId)) counted.splice(counted.indexOf(hostId), 1);

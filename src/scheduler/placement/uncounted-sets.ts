@@ -1,6 +1,6 @@
 import type { Fleet } from "./fleet.ts";
 import type { HostTable } from "./host-table.ts";
-import type { PlacementConstraints, PlacementRequest } from "./model.ts";
+import type { PlacementRequest } from "./model.ts";
 
 type Counts = Map<string, number>;
 
@@ -11,8 +11,6 @@ type Counts = Map<string, number>;
 export class UncountedSets {
   readonly #fleet: Fleet;
   readonly #table: HostTable;
-  /** The sets of the constraints, by constraints and host id. */
-  readonly #before = new Map<PlacementConstraints, Counts>();
   /** The sets that `note` recorded, by service and host id. */
   readonly #here = new Map<string, Counts>();
 
@@ -25,7 +23,7 @@ export class UncountedSets {
   findReplacedRank(request: PlacementRequest): number | undefined {
     const { serviceId, constraints, replacesOnHostId: hostId } = request;
     if (hostId === undefined) return undefined;
-    const before = this.#countBefore(constraints).get(hostId) ?? 0;
+    const before = constraints.uncountedSets.get(hostId) ?? 0;
     const here = this.#here.get(serviceId)?.get(hostId) ?? 0;
     const onHost = this.#fleet.countSetsByHost(serviceId).get(hostId) ?? 0;
     return onHost > before + here ? this.#table.rankById.get(hostId) : undefined;
@@ -44,16 +42,5 @@ export class UncountedSets {
       const rank = this.#table.rankById.get(hostId);
       return rank === undefined ? [] : Array.from({ length: count }, () => rank);
     });
-  }
-
-  #countBefore(constraints: PlacementConstraints): Counts {
-    let counts = this.#before.get(constraints);
-    if (!counts) {
-      counts = new Map();
-      for (const hostId of constraints.uncountedOnHostIds)
-        counts.set(hostId, (counts.get(hostId) ?? 0) + 1);
-      this.#before.set(constraints, counts);
-    }
-    return counts;
   }
 }

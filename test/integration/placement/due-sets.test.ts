@@ -130,6 +130,27 @@ test("a due set is found behind any number of tenants whose sets are not due", a
   });
 });
 
+test("the due sets of services with spread do not read the removed sets of other services", async () => {
+  const f = await start();
+  const hostId = await f.enroll("lost");
+  const removed = await createSets(f, f.tenantId, "removed", { replicas: 1 });
+  const placement = { spread: [{ by: "zone", maxSkew: 1 }] };
+  for (let count = 0; count < 30; count++)
+    await createSets(f, f.tenantId, `web-${count}`, { placement });
+  await f.ctx.db.execute(
+    sql`insert into sets select (jsonb_populate_record(s, jsonb_build_object('id', 'removed-' || n, 'desired', 'deleted',
+          'state', 'lost', 'host_id', ${hostId}::text))).*
+        from sets s, generate_series(1, 3000) n where s.service_id = ${removed}`,
+  );
+  await withTx(f.ctx.db, async (tx) => {
+    const { sets, specs } = await listDueSets(tx, 4_000);
+    expect(sets).toHaveLength(31);
+    expect(specs).toHaveLength(31);
+    expect(specs.flatMap(({ departing }) => departing)).toEqual([]);
+    expect(await rowsReadOf(tx, "sets")).toBeLessThan(1_000);
+  });
+});
+
 test("a batch that is smaller than the number of due sets reads no set that is not due", async () => {
   const f = await start();
   const due = await createSets(f, f.tenantId, "web", { replicas: 200 });

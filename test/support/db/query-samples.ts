@@ -43,7 +43,6 @@ import { tenantBody } from "../fleet/tenant-body.ts";
 import { type Samples, volumeSamples } from "./volume-samples.ts";
 
 const ids = ["a", "b"];
-const serviceIds = { tenantId: "tnt_1", serviceId: "svc_1" };
 const amounts = { cpuMillis: 1, memoryBytes: 1, volumeBytes: 1, rootfsBytes: 1 };
 const growth = { sets: 1, ...amounts };
 const size = { cpuMillis: 1, memoryBytes: 1, volumeBytes: 1 };
@@ -377,7 +376,7 @@ const placing: Samples = {
   lockFleetHosts: (q) => [fleet.lockFleetHosts(q, ids)],
   tryLockFleetHosts: (q) => [fleet.tryLockFleetHosts(q, ids)],
   tryLockPlacement: (q) => [placements.tryLockPlacement(q)],
-  listDepartingSets: (q) => [placements.listDepartingSets(q, serviceIds)],
+  listDepartingSets: (q) => [placements.listDepartingSets(q, "svc_1")],
   listRepulsions: (q) => [placements.listRepulsions(q, [{ tenantId: "tnt", name: "web" }])],
   listServiceIds: (q) => [placements.listServiceIds(q, [{ tenantId: "tnt", name: "web" }])],
   commitPlacements: (q) => [

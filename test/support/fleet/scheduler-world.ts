@@ -55,7 +55,7 @@ export function toConstraints(some: Partial<PlacementConstraints> = {}): Placeme
     hostLabels: {},
     tolerations: [],
     pool: "default",
-    uncountedOnHostIds: [],
+    uncountedSets: new Map(),
     ...some,
   };
 }

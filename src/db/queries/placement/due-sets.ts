@@ -4,7 +4,7 @@ import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 import { pendingSetSql } from "../sets/write-sets.ts";
-import { type DepartingSet, repellingServiceSql, selectDepartingSets } from "./placements.ts";
+import { type DepartingSets, repellingServiceSql, selectDepartingSets } from "./placements.ts";
 
 export interface PendingSetRow {
   id: string;
@@ -30,7 +30,7 @@ export interface PlacementSpecRow {
   /** Services of the tenant have anti-affinity rules, which may name this service. */
   mayBeRepelled: boolean;
   /** The departing sets. Empty for a service without spread. */
-  departing: DepartingSet[];
+  departing: DepartingSets[];
   images: string[];
 }
 
@@ -131,7 +131,7 @@ const setsAndSpecs = sql`
   (select coalesce(json_agg(json_build_object('serviceId', s.id, 'revision', w.revision, 'tenantId', s.tenant_id,
       'name', s.name, 'placement', s.placement,
       'mayBeRepelled', exists (select 1 from services o where o.tenant_id = s.tenant_id and ${repellingServiceSql("o")}),
-      'departing', case when s.placement->'spread' = '[]' then '[]' else ${selectDepartingSets({ tenantId: sql`s.tenant_id`, serviceId: sql`s.id` })} end,
+      'departing', case when s.placement->'spread' = '[]' then '[]' else ${selectDepartingSets(sql`s.id`)} end,
       'images', array(select c->>'image' from revisions r, jsonb_array_elements(r.template->'containers') c
         where r.service_id = w.service_id and r.number = w.revision))), '[]')
     from (select distinct service_id, revision from due) w join services s on s.id = w.service_id) as specs`;

@@ -58,45 +58,39 @@ export function repellingServiceSql(alias: string): SQL {
   );
 }
 
-/** A set that leaves its host for good. */
-export interface DepartingSet {
+/** Sets that leave a host for good: one that is replaced, or all that are ordered deleted. */
+export interface DepartingSets {
   hostId: string;
-  /** The set that replaces it. Null if it is ordered deleted. */
+  sets: number;
+  /** The set that replaces the one. Null for sets that are ordered deleted. */
   replacementId: string | null;
-  /** Its replacement has no host yet, so it still counts for spread. */
+  /** The replacement has no host yet, so the replaced set still counts for spread. */
   isCounted: boolean;
 }
 
 /**
- * The departing sets of a service, as a list of DepartingSet. They are being replaced, or they are
- * ordered deleted and not yet absent. The parameters are expressions. Uses operations_service and
- * sets_removing.
+ * The departing sets of a service, as a list of DepartingSets. They are being replaced, or they are
+ * ordered deleted and not yet absent. `serviceId` is an expression. Uses operations_service and
+ * sets_removing_service.
  */
-export function selectDepartingSets({
-  tenantId,
-  serviceId,
-}: Record<"tenantId" | "serviceId", SQL>) {
+export function selectDepartingSets(serviceId: SQL): SQL {
   return sql`(select coalesce(json_agg(departing), '[]') from (
-    select r.host_id as "hostId", n.id as "replacementId", n.host_id is null as "isCounted"
+    select r.host_id as "hostId", 1 as sets, n.id as "replacementId", n.host_id is null as "isCounted"
       from operations p join sets r on r.id = p.set_id join sets n on n.id = p.replacement_set_id
       where p.service_id = ${serviceId} and p.phase = 'replacing' and r.host_id is not null and r.desired <> 'deleted'
     union all
-    select d.host_id, null, false from sets d
-      where d.tenant_id = ${tenantId} and d.service_id = ${serviceId} and d.desired = 'deleted' and d.host_id is not null) departing)`;
+    select d.host_id, count(*), null, false from sets d
+      where d.service_id = ${serviceId} and d.desired = 'deleted' and d.host_id is not null group by d.host_id) departing)`;
 }
 
 /**
- * The departing sets of a service. Its `maxSurge` bounds the replacements, and its number of sets
- * the others.
+ * The departing sets of a service. Its `maxSurge` bounds the replacements. The others are one entry
+ * for each host, at most as many as the hosts of the service.
  */
-export async function listDepartingSets(
-  q: Queryable,
-  service: { tenantId: string; serviceId: string },
-): Promise<DepartingSet[]> {
-  const ids = { tenantId: sql`${service.tenantId}`, serviceId: sql`${service.serviceId}` };
-  const [row] = await queryRows<{ departing: DepartingSet[] }>(
+export async function listDepartingSets(q: Queryable, serviceId: string): Promise<DepartingSets[]> {
+  const [row] = await queryRows<{ departing: DepartingSets[] }>(
     q,
-    sql`select ${selectDepartingSets(ids)} as departing`,
+    sql`select ${selectDepartingSets(sql`${serviceId}`)} as departing`,
   );
   return row?.departing ?? [];
 }
