@@ -9,11 +9,9 @@ import {
 import type { Sync, SyncResult } from "../../contracts/agent-protocol/sync.ts";
 import type { ReportedVolume } from "../../contracts/api/volumes.ts";
 import {
-  clearRefusedGeneration,
   DOCKER_UNREACHABLE,
   findHostLease,
   GENERATION_LEAD_MAX,
-  GENERATION_REFUSED,
   type HostLeaseRow,
   listDesiredSets,
   raiseHostGeneration,
@@ -72,8 +70,6 @@ export async function syncHost(
   const { hostId } = caller;
   const isAhead = body.acceptedGeneration > caller.generation;
   const host = isAhead ? await continueAfterAgent(ctx, caller, body) : caller;
-  if (caller.hasRefusedGeneration)
-    await clearRefusedGeneration(ctx.db, hostId, body.acceptedGeneration);
   const isBack = host.state !== "ready" && findNewState(body, host) === "ready";
   const full = body.full || isBack || isAhead || host.state === "lost";
   if (body.waitMs === 0 && !full) {
@@ -122,9 +118,9 @@ async function continueAfterAgent(
 }
 
 /**
- * Stores the reason of a host with a corrupt agent until the next accepted sync. It emits one event
- * and logs one error, however often the host repeats the sync. Without a fresh report the host gets
- * no new sets. Its running sets stay.
+ * Stores the generation of a corrupt agent until the next accepted sync, as the reason of its host.
+ * It emits one event and logs one error, however often the host repeats the sync. Without a fresh
+ * report the host gets no new sets. Its running sets stay.
  */
 async function refuseGeneration(
   ctx: ControlContext,
@@ -133,12 +129,8 @@ async function refuseGeneration(
 ): Promise<AppError> {
   const generations = { acceptedGeneration, databaseGeneration: generation };
   const data = { ...generations, isRefused: true };
-  const reason = {
-    code: GENERATION_REFUSED,
-    text: renderReasonText(GENERATION_REFUSED, generations),
-  };
   const isNew = await unitOfWork(ctx, async (tx) => {
-    const isStored = await storeRefusedGeneration(tx, hostId, acceptedGeneration, reason);
+    const isStored = await storeRefusedGeneration(tx, hostId, acceptedGeneration);
     if (isStored) tx.emit({ kind: "host-ahead", data, hostId });
     return isStored;
   });
@@ -190,7 +182,9 @@ async function takeReport(
 ): Promise<HostLeaseRow | undefined> {
   const { hostId } = host;
   const state = findNewState(body, host);
-  const isRenewalDue = host.leaseSecondsLeft < LEASE_SECONDS - RENEW_AFTER_SECONDS;
+  // A renewal also stores the accepted generation, which ends the refusal of the last one.
+  const isRenewalDue =
+    host.hasRefusedGeneration || host.leaseSecondsLeft < LEASE_SECONDS - RENEW_AFTER_SECONDS;
   if (body.observed.length === 0 && !body.images && !body.volumes && !state) {
     // The next report repeats usage that a locked row prevents, unless the lease would be too
     // short.

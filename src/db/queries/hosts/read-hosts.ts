@@ -1,7 +1,9 @@
 import { eq, gt, sql } from "drizzle-orm";
 import type { Host } from "../../../contracts/api/hosts.ts";
+import { renderReasonText } from "../../../contracts/api/reason-texts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { hosts } from "../../schema/hosts.ts";
+import { generationRefusedSql } from "./write-hosts.ts";
 
 const hostColumns = {
   id: hosts.id,
@@ -16,6 +18,8 @@ const hostColumns = {
   cordoned: hosts.cordoned,
   draining: hosts.draining,
   generation: hosts.generation,
+  acceptedGeneration: hosts.acceptedGeneration,
+  isGenerationRefused: generationRefusedSql,
   agentVersion: hosts.agentVersion,
   allocatable: {
     cpuMillis: hosts.allocatableCpuMillis,
@@ -73,9 +77,13 @@ export async function listHosts(
 
 type HostRow = Awaited<ReturnType<typeof selectHosts>>[number];
 
-function toHost({ used, measured, reportedAt, ...row }: HostRow): Host {
+function toHost(hostRow: HostRow): Host {
+  const { used, measured, reportedAt, acceptedGeneration, isGenerationRefused, ...row } = hostRow;
+  const refused = { acceptedGeneration, databaseGeneration: row.generation };
+  const code = "generation-refused";
   return {
     ...row,
+    reason: isGenerationRefused ? { code, text: renderReasonText(code, refused) } : row.reason,
     reported: reportedAt && { used, ...measured, at: reportedAt.toISOString() },
     leaseExpiresAt: row.leaseExpiresAt.toISOString(),
     enrolledAt: row.enrolledAt.toISOString(),

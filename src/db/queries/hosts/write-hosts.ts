@@ -68,19 +68,25 @@ export interface HostLeaseRow {
   /** Null if the host has not reported its usage yet. */
   reportAgeMs: number | null;
   leaseSecondsLeft: number;
-  /** Berth refused the last stored generation of the agent, which is the reason of the host. */
+  /** Berth refused the stored generation of the agent, so the host shows it as its reason. */
   hasRefusedGeneration: boolean;
   /** The start of the Postgres server. After a failover or a restore it is another one. */
   databaseEpoch: string;
 }
 
-/** The reason of a host whose agent has a corrupt generation. */
-export const GENERATION_REFUSED = "generation-refused";
+/**
+ * A host has fewer changes than this between a commit and the failover that loses it. A larger lead
+ * comes from a corrupt agent. It would raise generations of sets until agents reject answers.
+ */
+export const GENERATION_LEAD_MAX = 1_000_000;
+
+/** SQL condition: Berth refused the last stored generation of the agent of a ready host. */
+export const generationRefusedSql = sql<boolean>`(hosts.state = 'ready' and hosts.accepted_generation - hosts.generation > ${sql.raw(String(GENERATION_LEAD_MAX))})`;
 
 const leaseColumns = sql`hosts.id as "hostId", hosts.generation::float8 as generation, state, resync_required as "resyncRequired",
   (extract(epoch from now() - reported_at) * 1000)::float8 as "reportAgeMs",
   (extract(epoch from lease_expires_at - now()))::float8 as "leaseSecondsLeft",
-  coalesce(hosts.reason->>'code' = ${GENERATION_REFUSED}, false) as "hasRefusedGeneration",
+  ${generationRefusedSql} as "hasRefusedGeneration",
   extract(epoch from pg_postmaster_start_time())::text as "databaseEpoch"`;
 
 /** Finds the lease of a host, by its id or the hash of its credential. */
@@ -161,47 +167,22 @@ export async function renewLeaseAfterRejection(
 }
 
 /**
- * A host has fewer changes than this between a commit and the failover that loses it. A larger lead
- * comes from a corrupt agent. It would raise generations of sets until agents reject answers.
- */
-export const GENERATION_LEAD_MAX = 1_000_000;
-
-/**
- * Stores a generation of an agent with a lead above GENERATION_LEAD_MAX, and the reason of a ready
- * host. Returns false if both are already stored: the host repeats a refused sync.
+ * Stores a generation of an agent with a lead above GENERATION_LEAD_MAX. Returns false if the last
+ * stored one also had such a lead: the host repeats a refused sync.
  */
 export async function storeRefusedGeneration(
   tx: Queryable,
   hostId: string,
   acceptedGeneration: number,
-  reason: Reason,
 ): Promise<boolean> {
   const rows = await queryRows<{ id: string }>(
     tx,
-    sql`update hosts set accepted_generation = ${acceptedGeneration}::bigint,
-          reason = case when state = 'ready' then ${JSON.stringify(reason)}::jsonb else reason end
-        where id = ${hostId} and ${acceptedGeneration}::bigint - generation > ${GENERATION_LEAD_MAX}::bigint
-          and (accepted_generation - generation <= ${GENERATION_LEAD_MAX}::bigint
-            or (state = 'ready' and reason->>'code' is distinct from ${GENERATION_REFUSED}))
+    sql`update hosts set accepted_generation = ${acceptedGeneration}::bigint
+        where id = ${hostId} and accepted_generation - generation <= ${GENERATION_LEAD_MAX}::bigint
+          and ${acceptedGeneration}::bigint - generation > ${GENERATION_LEAD_MAX}::bigint
         returning id`,
   );
   return rows.length === 1;
-}
-
-/**
- * Stores a generation that Berth accepts after it refused one, and clears the reason. If another
- * transaction holds the host, the next sync repeats it.
- */
-export async function clearRefusedGeneration(
-  db: Db,
-  hostId: string,
-  acceptedGeneration: number,
-): Promise<void> {
-  await updateUnlessLocked(
-    db,
-    sql`update hosts set reason = null, accepted_generation = ${acceptedGeneration}::bigint
-        where id = ${hostId} and reason->>'code' = ${GENERATION_REFUSED} and ${asyncCommit}`,
-  );
 }
 
 /**
