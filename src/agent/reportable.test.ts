@@ -20,9 +20,12 @@ function createVolume(): ReportedVolume {
   };
 }
 
-it("a volume that the API would refuse stays in the report as null", () => {
+it("a volume that the API would refuse stays in the report with its id only", () => {
   const [sound, broken] = [createVolume(), { ...createVolume(), tenant: "Not a name" }];
-  expect(reportableVolumes([broken, sound, null])).toEqual([null, sound, null]);
+  const unreadable = { volumeId: newId("vol") };
+  const report = reportableVolumes([broken, sound, unreadable, { volumeId: "vol_old" }]);
+  expect(report).toEqual([{ volumeId: broken.volumeId }, sound, unreadable, null]);
+  expect(syncBody.shape.volumes.parse(report)).toEqual(report);
 });
 
 it("a report of too many volumes has a null entry, because it is not complete", () => {

@@ -1,7 +1,7 @@
 import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
 import { SYNC_WAIT_MS_MAX } from "../contracts/agent-protocol/protocol.ts";
 import type { SyncResult } from "../contracts/agent-protocol/sync.ts";
-import type { ReportedVolume } from "../contracts/api/volumes.ts";
+import type { ReportedVolume, UnreadableVolume } from "../contracts/api/volumes.ts";
 import type { Log } from "../lib/log.ts";
 import { isAborted } from "./aborted.ts";
 import { type Clock, delay } from "./clock.ts";
@@ -25,9 +25,6 @@ export interface VolumeGcOptions {
   onChange: () => void;
 }
 
-/** Null stands for a volume with unreadable tags. */
-type Report = (ReportedVolume | null)[];
-
 interface TrackedVolume extends LocalVolume {
   state: "live" | "trashed";
   /** The reason why its purge failed. */
@@ -36,7 +33,8 @@ interface TrackedVolume extends LocalVolume {
 
 interface CheckedVolumes {
   volumes: TrackedVolume[];
-  unreadableCount: number;
+  /** Ids of volumes with unreadable tags, sorted. */
+  unreadable: string[];
 }
 
 /** Purges expired volumes of a host, and reports all of its volumes. */
@@ -86,11 +84,14 @@ export class VolumeGc {
   }
 
   /** The volumes to report; null if they equal the last report. */
-  takeChanges(): { volumes: Report | null; onArrived: () => void } {
+  takeChanges(): {
+    volumes: (ReportedVolume | UnreadableVolume)[] | null;
+    onArrived: () => void;
+  } {
     const checked = this.#checked;
     if (!checked || !hasChanged(checked, this.#sent))
       return { volumes: null, onArrived: () => undefined };
-    const unreadable = Array.from({ length: checked.unreadableCount }, () => null);
+    const unreadable = checked.unreadable.map((volumeId) => ({ volumeId }));
     return {
       volumes: [...checked.volumes.map(toReport), ...unreadable],
       onArrived: () => {
@@ -147,10 +148,7 @@ export class VolumeGc {
       volumes.flatMap(({ volumeId, state }) => (state === "trashed" ? volumeId : [])),
     );
     for (const volumeId of this.#purges) if (!trashed.has(volumeId)) this.#purges.delete(volumeId);
-    this.#checked = {
-      volumes: volumes.flatMap((volume) => this.#track(volume)),
-      unreadableCount: unreadable.length,
-    };
+    this.#checked = { volumes: volumes.flatMap((volume) => this.#track(volume)), unreadable };
   }
 
   /** Omits unfinished volumes. */
@@ -161,10 +159,10 @@ export class VolumeGc {
 }
 
 function hasChanged(
-  { volumes, unreadableCount }: CheckedVolumes,
+  { volumes, unreadable }: CheckedVolumes,
   sent: CheckedVolumes | undefined,
 ): boolean {
-  if (sent?.unreadableCount !== unreadableCount) return true;
+  if (!sent || sent.unreadable.join() !== unreadable.join()) return true;
   if (sent.volumes.length !== volumes.length) return true;
   return volumes.some((volume, position) => {
     const before = sent.volumes[position];
@@ -180,7 +178,7 @@ function hasChanged(
   });
 }
 
-function toReport({ trashedAtMs, expiresAtMs, ...volume }: TrackedVolume): Report[number] {
+function toReport({ trashedAtMs, expiresAtMs, ...volume }: TrackedVolume): ReportedVolume {
   return {
     ...volume,
     usedBytes: volume.usedBytes ?? null,

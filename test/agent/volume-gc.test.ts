@@ -71,7 +71,10 @@ const receiveAnswer = (purgeVolumes: string[] = [], desired: DesiredSet[] = []) 
     desired,
   );
 
-const reported = () => volumeGc.takeChanges().volumes?.map((volume) => volume?.state ?? null);
+const reported = () =>
+  volumeGc
+    .takeChanges()
+    .volumes?.map((volume) => ("state" in volume ? volume.state : volume.volumeId));
 
 it("volumes are reported, purged after expiry or on request, and never while a set uses them again", async () => {
   const [old, asked, back] = [newSpec(), newSpec(), newSpec()];
@@ -126,7 +129,9 @@ it("the reason of a failed purge is reported until it succeeds, and a wanted vol
   const desired = { ...localSet(), desired: "running", restoreVolumeId: other.volumeId } as const;
   receiveAnswer([], [desired]);
   const reasons = () =>
-    volumeGc.takeChanges().volumes?.map((volume) => volume?.reason?.code ?? null);
+    volumeGc
+      .takeChanges()
+      .volumes?.map((volume) => ("reason" in volume && volume.reason?.code) || null);
   await waitUntil("the reason is reported", () => reasons()?.includes("volume-busy") === true);
   await file.close();
   await waitUntil("the volume is purged", () => reasons()?.length === 1);
@@ -134,7 +139,7 @@ it("the reason of a failed purge is reported until it succeeds, and a wanted vol
   expect(await volumes.list(signal)).toMatchObject([{ volumeId: other.volumeId }]);
 });
 
-it("a volume with unreadable tags is reported as an unreadable entry, until it is deleted", async () => {
+it("a volume with unreadable tags is reported with its id only, until it is deleted", async () => {
   const { volumeId } = await volumes.ensure(newSpec(), signal);
   await volumes.ensure(newSpec(), signal);
   await waitUntil("both are reported", () => reported()?.length === 2);
@@ -143,7 +148,7 @@ it("a volume with unreadable tags is reported as an unreadable entry, until it i
   // A newer release wrote the tags.
   await writeFile(tags, JSON.stringify({ state: "frozen" }));
   await waitUntil("the change is reported", () => reported() !== undefined);
-  expect(reported()).toEqual(["live", null]);
+  expect(reported()).toEqual(["live", volumeId]);
   volumeGc.takeChanges().onArrived();
   expect(reported()).toBeUndefined();
   await rm(tags);

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { reportedVolumeSchema } from "../api/volumes.ts";
+import { reportedVolumeSchema, unreadableVolumeSchema } from "../api/volumes.ts";
 import { generationSchema, idSchema, timestamp } from "../common/primitives.ts";
 import { desiredSetSchema } from "./desired-set.ts";
 import { hostUsageSchema } from "./host-usage.ts";
@@ -36,10 +36,14 @@ export const syncBody = z
     /** Null if not measured. */
     usage: hostUsageSchema.nullable(),
     /**
-     * All volumes of the host. Null if unchanged since the last report. A null entry is a volume
-     * that the agent cannot describe. Fields of newer agents are ignored.
+     * All volumes of the host. Null if unchanged since the last report. An entry with its id only
+     * is a volume that the agent cannot describe. A null entry means that the report may lack
+     * volumes. Fields of newer agents are ignored.
      */
-    volumes: lenientList(reportedVolumeSchema.strip(), VOLUMES_PER_HOST_MAX)
+    volumes: lenientList(
+      z.union([reportedVolumeSchema.strip(), unreadableVolumeSchema.strip()]),
+      VOLUMES_PER_HOST_MAX,
+    )
       .nullable()
       .default(null),
     /** The references of all images in the daemon. Null if unchanged since the last report. */

@@ -33,6 +33,10 @@ export const reportedVolumeSchema = z
   .meta({ id: "ReportedVolume" });
 export type ReportedVolume = z.infer<typeof reportedVolumeSchema>;
 
+/** A volume that exists on its host, and that its agent cannot describe. */
+export const unreadableVolumeSchema = z.strictObject({ volumeId: idSchema("vol") });
+export type UnreadableVolume = z.infer<typeof unreadableVolumeSchema>;
+
 export const volumeSchema = z
   .strictObject({
     id: idSchema("vol"),

@@ -7,7 +7,7 @@ import {
   SETS_PER_HOST_MAX,
 } from "../../contracts/agent-protocol/protocol.ts";
 import type { Sync, SyncResult } from "../../contracts/agent-protocol/sync.ts";
-import type { ReportedVolume } from "../../contracts/api/volumes.ts";
+import type { ReportedVolume, UnreadableVolume } from "../../contracts/api/volumes.ts";
 import {
   DOCKER_UNREACHABLE,
   findHostLease,
@@ -52,8 +52,8 @@ const WAITING_PER_FREED_MAX = 100;
 const RENEW_AFTER_SECONDS = 10;
 /** With less time left, a sync waits for the lock of its host in a transaction. */
 const LEASE_RESERVE_SECONDS = 20;
-/** One line of the log names at most this many unknown tenants. */
-const LOGGED_TENANTS_MAX = 10;
+/** One line of the log names at most this many unknown tenants or unreadable volumes. */
+const LOGGED_NAMES_MAX = 10;
 
 /**
  * Handles one sync of an agent. It stores the report, waits up to `waitMs` for changed desired
@@ -234,23 +234,26 @@ async function takeReport(
 }
 
 /**
- * Stores a report of volumes. A report with an unreadable entry or an unknown tenant proves no
- * volume absent (I12). The log shows both.
+ * Stores a report of volumes. A report with a null entry proves no volume absent (I12). The log
+ * shows unreadable entries and unknown tenants.
  */
 async function storeVolumes(
   ctx: ControlContext,
   tx: UnitOfWork,
   hostId: string,
-  reported: readonly (ReportedVolume | null)[],
+  reported: readonly (ReportedVolume | UnreadableVolume | null)[],
 ): Promise<void> {
   const volumes = reported.filter((volume) => volume !== null);
   const isComplete = volumes.length === reported.length;
-  if (!isComplete) {
-    const unreadable = reported.length - volumes.length;
-    ctx.log.error({ hostId, unreadable }, "a volume report has unreadable entries");
+  const described = volumes.filter((volume) => "state" in volume);
+  if (described.length < reported.length) {
+    const unreadable = reported.length - described.length;
+    const ids = volumes.flatMap((volume) => ("state" in volume ? [] : volume.volumeId));
+    const volumeIds = ids.slice(0, LOGGED_NAMES_MAX);
+    ctx.log.error({ hostId, unreadable, volumeIds }, "a volume report has unreadable entries");
   }
-  const names = volumes.map(({ tenant }) => tenant);
-  const tenants = await listUnknownTenantNames(tx, names, LOGGED_TENANTS_MAX);
+  const names = described.map(({ tenant }) => tenant);
+  const tenants = await listUnknownTenantNames(tx, names, LOGGED_NAMES_MAX);
   if (tenants.length > 0)
     ctx.log.error({ hostId, tenants }, "a volume report names unknown tenants");
   const changes = await storeHostVolumes(tx, hostId, volumes, { isComplete });

@@ -421,30 +421,60 @@ test("a repeated report writes only the volumes that changed", async () => {
   expect((await f.sync(hostId, { full: true })).purgeVolumes).toEqual([]);
 });
 
-test("I12: a volume report with an unreadable entry or an unknown tenant deletes no volume", async () => {
+const listVolumeIds = async (f: FleetContext) =>
+  (await queryRows<{ id: string }>(f.ctx.db, sql`select id from volumes order by id`)).map(
+    ({ id }) => id,
+  );
+
+/** Syncs volumes in the form in which an agent of any release sends them. */
+const syncRawVolumes = (f: FleetContext, hostId: string, volumes: unknown[]) =>
+  f.sync(hostId, { volumes: syncBody.shape.volumes.parse(volumes) });
+
+test("an unreadable volume keeps its record, and the record of a purged volume is deleted", async () => {
   const { f, hostId } = await start();
   const trash = await trashTheVolume(f, hostId);
-  const listIds = async () =>
-    (await queryRows<{ id: string }>(f.ctx.db, sql`select id from volumes order by id`)).map(
-      ({ id }) => id,
-    );
-  const syncRaw = (volumes: unknown[]) =>
-    f.sync(hostId, { volumes: syncBody.shape.volumes.parse(volumes) });
-  // A newer agent adds a field.
-  await syncRaw([{ ...trash, expiresAt: "2999-02-08T00:00:00.000Z", fileSystem: "ext4" }]);
-  expect(await queryRows(f.ctx.db, sql`select expires_at::date::text as day from volumes`)).toEqual(
-    [{ day: "2999-02-08" }],
-  );
   const other = { ...trash, volumeId: newId("vol") };
-  await syncRaw([other, { ...trash, state: "frozen" }]);
-  expect(await listIds()).toEqual([trash.volumeId, other.volumeId].toSorted());
+  await f.sync(hostId, { volumes: [trash, other] });
+  await purgeVolume(f.ctx, null, trash.volumeId, { confirm: trash.volumeId });
+  await syncRawVolumes(f, hostId, [{ volumeId: other.volumeId }]);
+  expect(await listVolumeIds(f)).toEqual([other.volumeId]);
+  expect((await f.sync(hostId, { full: true })).purgeVolumes).toEqual([]);
+  expect(await eventKinds(f)).toEqual(["volume-trashed", "volume-purging", "volume-purged"]);
+  await syncRawVolumes(f, hostId, []);
+  expect(await listVolumeIds(f)).toEqual([]);
+});
+
+test("I12: a volume that the control plane cannot describe keeps its record", async () => {
+  const { f, hostId } = await start();
+  const trash = await trashTheVolume(f, hostId);
+  const other = { ...trash, volumeId: newId("vol") };
+  const purged = { ...trash, volumeId: newId("vol") };
+  // A newer agent adds a field.
+  const newer = { ...trash, expiresAt: "2999-02-08T00:00:00.000Z", fileSystem: "ext4" };
+  await syncRawVolumes(f, hostId, [newer, other, purged]);
+  const row = sql`select expires_at::date::text as day from volumes where id = ${trash.volumeId}`;
+  expect(await queryRows(f.ctx.db, row)).toEqual([{ day: "2999-02-08" }]);
+
   const logError = vi.spyOn(f.ctx.log, "error");
-  await syncRaw([{ ...other, tenant: "unknown" }]);
-  expect(await listIds()).toEqual([trash.volumeId, other.volumeId].toSorted());
+  // A newer agent adds a state.
+  const unreadable = { ...trash, state: "frozen" };
+  await syncRawVolumes(f, hostId, [unreadable, { ...other, tenant: "unknown" }]);
+  expect(await listVolumeIds(f)).toEqual([trash.volumeId, other.volumeId].toSorted());
   expect(logError.mock.calls).toEqual([
+    [
+      { hostId, unreadable: 1, volumeIds: [trash.volumeId] },
+      "a volume report has unreadable entries",
+    ],
     [{ hostId, tenants: ["unknown"] }, "a volume report names unknown tenants"],
   ]);
   logError.mockRestore();
-  await syncRaw([other]);
-  expect(await listIds()).toEqual([other.volumeId]);
+});
+
+test("I12: a volume report with an entry without an id deletes no record", async () => {
+  const { f, hostId } = await start();
+  const trash = await trashTheVolume(f, hostId);
+  for (const entry of [null, {}, { volumeId: "vol_1" }]) {
+    await syncRawVolumes(f, hostId, [entry]);
+    expect(await listVolumeIds(f)).toEqual([trash.volumeId]);
+  }
 });

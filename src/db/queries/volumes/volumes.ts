@@ -1,5 +1,10 @@
 import { and, eq, gt, isNotNull, type SQL, sql } from "drizzle-orm";
-import type { ReportedVolume, Volume, VolumeState } from "../../../contracts/api/volumes.ts";
+import type {
+  ReportedVolume,
+  UnreadableVolume,
+  Volume,
+  VolumeState,
+} from "../../../contracts/api/volumes.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { hosts } from "../../schema/hosts.ts";
 import { sets } from "../../schema/sets.ts";
@@ -24,24 +29,27 @@ export interface VolumeChangeRow {
 
 /**
  * Stores a host's report of its volumes, and returns the changes since its previous report. A
- * volume that a complete report does not name no longer exists on the host. A report that names an
- * unknown tenant is not complete. A volume that another host has reported stays with that host. The
- * statement writes no volume that has not changed. The caller has locked the host.
+ * volume that a complete report does not name no longer exists on the host. An unreadable volume
+ * and one of an unknown tenant retain their rows. A volume that another host has reported stays
+ * with that host. The statement writes no volume that has not changed. The caller has locked the
+ * host.
  */
 export async function storeHostVolumes(
   q: Queryable,
   hostId: string,
-  reported: readonly ReportedVolume[],
+  reported: readonly (ReportedVolume | UnreadableVolume)[],
   { isComplete }: { isComplete: boolean },
 ): Promise<VolumeChangeRow[]> {
   return queryRows(
     q,
     sql`
-    with reported as materialized (
+    with named as materialized (
       select r.*, t.id as tenant_id from json_to_recordset(${JSON.stringify(reported)}::json) as r("volumeId" text, "setId" text,
         tenant text, service text, state text, "sizeBytes" bigint, "usedBytes" bigint, "trashedAt" timestamptz, "expiresAt" timestamptz,
         reason jsonb)
-      join tenants t on t.name = r.tenant
+      left join tenants t on t.name = r.tenant
+    ), reported as (
+      select * from named where tenant_id is not null
     ), before as (
       select id, state, set_id, tenant_id, service, reason from volumes where host_id = ${hostId}
     ), stored as (
@@ -58,8 +66,8 @@ export async function storeHostVolumes(
             excluded.used_bytes, excluded.trashed_at, excluded.expires_at, excluded.reason)
           or (excluded.state <> 'trashed' and v.purge_asked_at is not null))
     ), deleted as (
-      delete from volumes where host_id = ${hostId} and id not in (select "volumeId" from reported)
-        and ${isComplete} and (select count(*) from reported) = ${reported.length}
+      delete from volumes where host_id = ${hostId} and id not in (select "volumeId" from named)
+        and ${isComplete}
       returning id, state, set_id, tenant_id, service
     ), changes as (
       select case r.state when 'trashed' then 'trashed' else 'restored' end as change, r."volumeId" as id, r.tenant_id,
