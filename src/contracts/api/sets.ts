@@ -122,7 +122,9 @@ export const setSchema = z
     createdAt: timestamp,
     placedAt: timestamp.nullable(),
     runningAt: timestamp.nullable(),
-    updatedAt: timestamp.describe("The time of the last report or decision about its state."),
+    updatedAt: timestamp.describe(
+      "The time of the last report that changed the set, or of the last decision about it.",
+    ),
   })
   .meta({ id: "Set" });
 export type BerthSet = z.infer<typeof setSchema>;

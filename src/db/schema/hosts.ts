@@ -104,9 +104,9 @@ export const hosts = pgTable(
 );
 
 /**
- * One row: the last run of the `failover` sweep, and the end of the last control-plane outage.
- * During an outage, missing syncs do not show that a host is down (I12). `gapStartedAt` is null
- * unless no host syncs now.
+ * One row: the time at which a job worker last recorded that it watches the fleet, and the end of
+ * the last control-plane outage. During an outage, missing syncs do not show that a host is down
+ * (I12). `gapStartedAt` is null unless no host syncs now.
  */
 export const fleetWatch = pgTable(
   "fleet_watch",
