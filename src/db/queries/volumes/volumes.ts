@@ -31,8 +31,8 @@ export interface VolumeChangeRow {
  * Stores a host's report of its volumes, and returns the changes since its previous report. A
  * volume that a complete report does not name no longer exists on the host. An unreadable volume
  * and one of an unknown tenant retain their rows. A volume that another host has reported stays
- * with that host. The statement writes no volume that has not changed. The caller has locked the
- * host.
+ * with that host. The statement neither writes nor locks a volume that has not changed. `on
+ * conflict` locks a row before it evaluates its condition. The caller has locked the host.
  */
 export async function storeHostVolumes(
   q: Queryable,
@@ -52,19 +52,24 @@ export async function storeHostVolumes(
       select * from named where tenant_id is not null
     ), before as (
       select id, state, set_id, tenant_id, service, reason from volumes where host_id = ${hostId}
+    ), changed as (
+      select r."volumeId", r.tenant_id, r.service, r."setId", r.state, r."sizeBytes", r."usedBytes", r."trashedAt", r."expiresAt",
+        r.reason
+      from reported r left join volumes v on v.id = r."volumeId"
+      where v.id is null or (v.host_id = ${hostId}
+        and ((v.tenant_id, v.service, v.set_id, v.state, v.size_bytes, v.used_bytes, v.trashed_at, v.expires_at, v.reason)
+          is distinct from (r.tenant_id, r.service, r."setId", r.state, r."sizeBytes", r."usedBytes", r."trashedAt", r."expiresAt",
+            r.reason)
+          or (r.state <> 'trashed' and v.purge_asked_at is not null)))
     ), stored as (
       insert into volumes as v (id, host_id, tenant_id, service, set_id, state, size_bytes, used_bytes, trashed_at, expires_at, reason)
       select "volumeId", ${hostId}, tenant_id, service, "setId", state, "sizeBytes", "usedBytes", "trashedAt", "expiresAt", reason
-      from reported
+      from changed
       on conflict (id) do update set tenant_id = excluded.tenant_id, service = excluded.service, set_id = excluded.set_id,
         state = excluded.state, size_bytes = excluded.size_bytes, used_bytes = excluded.used_bytes,
         trashed_at = excluded.trashed_at, expires_at = excluded.expires_at, reported_at = now(),
         reason = excluded.reason, purge_asked_at = case when excluded.state = 'trashed' then v.purge_asked_at end
       where v.host_id = excluded.host_id
-        and ((v.tenant_id, v.service, v.set_id, v.state, v.size_bytes, v.used_bytes, v.trashed_at, v.expires_at, v.reason)
-          is distinct from (excluded.tenant_id, excluded.service, excluded.set_id, excluded.state, excluded.size_bytes,
-            excluded.used_bytes, excluded.trashed_at, excluded.expires_at, excluded.reason)
-          or (excluded.state <> 'trashed' and v.purge_asked_at is not null))
     ), deleted as (
       delete from volumes where host_id = ${hostId} and id not in (select "volumeId" from named)
         and ${isComplete}
