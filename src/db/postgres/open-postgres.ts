@@ -160,7 +160,7 @@ export function bindWork(db: Db, work: Work): Db {
 }
 
 /**
- * Opens connections on first use. Each pool closes spare ones after a minute without use. The
+ * Opens connections on first use. Each pool closes a connection after a minute without use. The
  * process has one pool for each kind of statement. With fewer than five connections (on Workers) it
  * has one pool, without pipelining.
  */
