@@ -26,7 +26,6 @@ import {
 } from "../../db/queries/hosts/write-hosts.ts";
 import { lockHosts } from "../../db/queries/sets/write-sets.ts";
 import { listPurges, storeHostVolumes } from "../../db/queries/volumes/volumes.ts";
-import { listUnknownTenantNames } from "../../db/queries/tenancy/tenants.ts";
 import { assert } from "../../lib/assert.ts";
 import { applyObserved, lockObservedSets } from "./apply-observed.ts";
 import { closeServices } from "../services/close-services.ts";
@@ -252,11 +251,12 @@ async function storeVolumes(
     const volumeIds = ids.slice(0, LOGGED_NAMES_MAX);
     ctx.log.error({ hostId, unreadable, volumeIds }, "a volume report has unreadable entries");
   }
-  const names = described.map(({ tenant }) => tenant);
-  const tenants = await listUnknownTenantNames(tx, names, LOGGED_NAMES_MAX);
+  const { changes, unknownTenants: tenants } = await storeHostVolumes(tx, hostId, volumes, {
+    isComplete,
+    unknownTenantsMax: LOGGED_NAMES_MAX,
+  });
   if (tenants.length > 0)
     ctx.log.error({ hostId, tenants }, "a volume report names unknown tenants");
-  const changes = await storeHostVolumes(tx, hostId, volumes, { isComplete });
   tx.emit(...changes.map((change) => volumeEvent(change, hostId)));
 }
 

@@ -27,6 +27,7 @@ import {
   observed,
   serviceBody,
   smallHost,
+  syncAs,
 } from "../../support/fleet/fleet-context.ts";
 
 const GiB = 2 ** 30;
@@ -466,6 +467,45 @@ test("I12: a volume that the control plane cannot describe keeps its record", as
       { hostId, unreadable: 1, volumeIds: [trash.volumeId] },
       "a volume report has unreadable entries",
     ],
+    [{ hostId, tenants: ["unknown"] }, "a volume report names unknown tenants"],
+  ]);
+  logError.mockRestore();
+});
+
+/** A database that counts the raw statements of its transactions. */
+function countStatements(db: FleetContext["ctx"]["db"]) {
+  let statements = 0;
+  const countIn = <T extends Pick<typeof db, "execute">>(tx: T): T => {
+    const execute = (query: Parameters<T["execute"]>[0]): unknown => {
+      statements++;
+      return tx.execute(query);
+    };
+    return new Proxy(tx, {
+      get: (target, key) => (key === "execute" ? execute : (Reflect.get(target, key) as unknown)),
+    });
+  };
+  const transaction: typeof db.transaction = (work) => db.transaction((tx) => work(countIn(tx)));
+  const counting = new Proxy(db, {
+    get: (target, key) =>
+      key === "transaction" ? transaction : (Reflect.get(target, key) as unknown),
+  });
+  return { db: counting, statementsOf: () => statements };
+}
+
+test("a report of volumes costs one statement, even if it names an unknown tenant", async () => {
+  const { f, hostId } = await start();
+  const trash = await trashTheVolume(f, hostId);
+  const { db, statementsOf } = countStatements(f.ctx.db);
+  const logError = vi.spyOn(f.ctx.log, "error");
+  const syncImages = async (volumes: ReportedVolume[] | null) => {
+    const before = statementsOf();
+    await syncAs({ ...f.ctx, db }, hostId, { images: [], volumes });
+    return statementsOf() - before;
+  };
+  const without = await syncImages(null);
+  const unknown = { ...trash, volumeId: newId("vol"), tenant: "unknown" };
+  expect(await syncImages([trash, unknown])).toBe(without + 1);
+  expect(logError.mock.calls).toEqual([
     [{ hostId, tenants: ["unknown"] }, "a volume report names unknown tenants"],
   ]);
   logError.mockRestore();

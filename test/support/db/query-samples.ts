@@ -535,7 +535,6 @@ const tenancy: Samples = {
   insertTenant: (q) => [tenants.insertTenant(q, "tnt", tenant)],
   ensureTenant: (q) => [tenants.ensureTenant(q, "tnt", tenant)],
   findTenantByName: (q) => [tenants.findTenantByName(q, "acme")],
-  listUnknownTenantNames: (q) => [tenants.listUnknownTenantNames(q, ["acme"], 1)],
   lockTenantByName: (q) => [tenants.lockTenantByName(q, "acme")],
   updateTenant: (q) => [tenants.updateTenant(q, { ...tenant, id: "tnt" })],
   getGrants: (q) => [tenants.getGrants(q, "tnt")],

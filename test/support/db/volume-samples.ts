@@ -7,7 +7,9 @@ export type Samples = Record<string, (q: Db) => readonly Promise<unknown>[]>;
 const noVolumeFilter = { service: undefined, host: undefined, state: undefined };
 
 export const volumeSamples: Samples = {
-  storeHostVolumes: (q) => [volumes.storeHostVolumes(q, "host", [], { isComplete: true })],
+  storeHostVolumes: (q) => [
+    volumes.storeHostVolumes(q, "host", [], { isComplete: true, unknownTenantsMax: 1 }),
+  ],
   listPurges: (q) => [volumes.listPurges(q, "host", 1)],
   requestPurge: (q) => [volumes.requestPurge(q, "vol")],
   isRestorable: (q) => [volumes.isRestorable(q, "vol")],

@@ -52,20 +52,6 @@ export async function findTenantByName(q: Queryable, name: string): Promise<Tena
   return rows.map(toTenant)[0];
 }
 
-/** Lists those of the names that no tenant has, in their order and without duplicates. */
-export async function listUnknownTenantNames(
-  q: Queryable,
-  names: readonly string[],
-  limit: number,
-): Promise<string[]> {
-  const rows = await queryRows<{ name: string }>(
-    q,
-    sql`select w.name from json_array_elements_text(${JSON.stringify([...new Set(names)])}::json) with ordinality as w(name, position)
-        where not exists (select 1 from tenants t where t.name = w.name) order by w.position limit ${limit}`,
-  );
-  return rows.map(({ name }) => name);
-}
-
 /** Finds a tenant and locks its row until the transaction ends. */
 export async function lockTenantByName(q: Queryable, name: string): Promise<Tenant | undefined> {
   const rows = await q

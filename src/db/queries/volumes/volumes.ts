@@ -27,8 +27,15 @@ export interface VolumeChangeRow {
   reason: string | null;
 }
 
+interface StoredReport {
+  /** The changes since the previous report of the host. */
+  changes: VolumeChangeRow[];
+  /** Names in the report that no tenant has, sorted, without duplicates. */
+  unknownTenants: string[];
+}
+
 /**
- * Stores a host's report of its volumes, and returns the changes since its previous report. A
+ * Stores a host's report of its volumes, and returns at most `unknownTenantsMax` unknown tenants. A
  * volume that a complete report does not name no longer exists on the host. An unreadable volume
  * and one of an unknown tenant retain their rows. A volume that another host has reported stays
  * with that host. The statement neither writes nor locks a volume that has not changed. `on
@@ -38,9 +45,9 @@ export async function storeHostVolumes(
   q: Queryable,
   hostId: string,
   reported: readonly (ReportedVolume | UnreadableVolume)[],
-  { isComplete }: { isComplete: boolean },
-): Promise<VolumeChangeRow[]> {
-  return queryRows(
+  { isComplete, unknownTenantsMax }: { isComplete: boolean; unknownTenantsMax: number },
+): Promise<StoredReport> {
+  const rows = await queryRows<VolumeChangeRow | { change: "unknown-tenant"; tenant: string }>(
     q,
     sql`
     with named as materialized (
@@ -85,11 +92,19 @@ export async function storeHostVolumes(
       union all
       select case state when 'trashed' then 'purged' else 'missing' end, id, tenant_id, service, set_id, null, null
       from deleted
+    ), unknown as (
+      select distinct tenant from named where tenant is not null and tenant_id is null order by tenant limit ${unknownTenantsMax}
     )
     select c.change, c.id as "volumeId", c.tenant_id as "tenantId", s.id as "serviceId", c.set_id as "setId",
-      to_char(c.expires_at at time zone 'utc', 'YYYY-MM-DD HH24:MI "UTC"') as "expiresAt", c.reason
-    from changes c left join services s on s.tenant_id = c.tenant_id and s.name = c.service and s.deleted_at is null`,
+      to_char(c.expires_at at time zone 'utc', 'YYYY-MM-DD HH24:MI "UTC"') as "expiresAt", c.reason, null as tenant
+    from changes c left join services s on s.tenant_id = c.tenant_id and s.name = c.service and s.deleted_at is null
+    union all
+    select 'unknown-tenant', null, null, null, null, null, null, tenant from unknown`,
   );
+  return {
+    changes: rows.filter((row) => row.change !== "unknown-tenant"),
+    unknownTenants: rows.flatMap((row) => (row.change === "unknown-tenant" ? row.tenant : [])),
+  };
 }
 
 /** Lists volumes of a host whose purge was requested. */
