@@ -55,6 +55,7 @@ export async function run(
       hosts: { type: "string" },
       sets: { type: "string" },
       waiting: { type: "string" },
+      "one-api": { type: "boolean" },
       /** Writes CPU profiles of the API and the job worker into this folder. */
       profile: { type: "string" },
     },
@@ -67,6 +68,7 @@ export async function run(
   const cluster = await startDurableCluster({
     hosts: sizes.hosts,
     simulationProcesses: 2,
+    hasOneApi: values["one-api"] === true,
     profileFolder: typeof values["profile"] === "string" ? values["profile"] : undefined,
     onProgress: () => undefined,
   });

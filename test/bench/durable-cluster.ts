@@ -42,8 +42,8 @@ const ENROLL_DEADLINE_MS = 600_000;
 export type ProcessRole = "api" | "jobWorker" | "postgres" | "redis" | "simulatedHosts" | "client";
 
 /**
- * One API process, one job worker, real Postgres and Redis, simulated hosts in processes of their
- * own.
+ * An API process for clients and one for hosts (docs/guides/large-fleets.md), one job worker, real
+ * Postgres and Redis, simulated hosts in processes of their own.
  */
 export interface DurableCluster {
   sql: postgres.Sql;
@@ -70,6 +70,8 @@ export interface DurableCluster {
 export interface ClusterOptions {
   hosts: number;
   simulationProcesses: number;
+  /** Clients and hosts share one API process. */
+  hasOneApi: boolean;
   /** Loads pg_stat_statements, which costs a little. */
   statements?: boolean;
   /** Writes CPU profiles of the API and the job worker into this folder. */
@@ -119,13 +121,19 @@ export async function startDurableCluster(options: ClusterOptions): Promise<Dura
       profileFolder === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${profileFolder}`];
     const api = start("api", { ...backends, ...admin }, { nodeFlags });
     const { apiUrl = "" } = await readyLine(api);
+    const hostApi = options.hasOneApi
+      ? api
+      : start("api", { ...backends, ...admin }, { nodeFlags });
+    const { apiUrl: hostApiUrl = "" } = hostApi === api ? { apiUrl } : await readyLine(hostApi);
+    const toUrl = (path: string): string =>
+      (path.startsWith("/agent/") ? hostApiUrl : apiUrl) + path;
     const jobWorker = start("job-worker", backends, { nodeFlags });
     await readyLine(jobWorker);
-    const { children: hosts, timeouts } = await startSimulatedHosts(start, apiUrl, options);
+    const { children: hosts, timeouts } = await startSimulatedHosts(start, hostApiUrl, options);
     const dispatcher = new Agent({ connections: 64, pipelining: 1 });
     stops.push(() => dispatcher.destroy());
     const pids = {
-      api: [pidOf(api)],
+      api: [...new Set([api, hostApi])].map(pidOf),
       jobWorker: [pidOf(jobWorker)],
       postgres: [pidOf(database.process)],
       redis: [pidOf(redis.process)],
@@ -136,9 +144,9 @@ export async function startDurableCluster(options: ClusterOptions): Promise<Dura
       sql,
       databaseUrl: database.url,
       request: (method, path, body) =>
-        requestApi(dispatcher, { secret: ADMIN_TOKEN, method, url: apiUrl + path, body }),
+        requestApi(dispatcher, { secret: ADMIN_TOKEN, method, url: toUrl(path), body }),
       requestAs: (secret, method, path, body) =>
-        requestApi(dispatcher, { secret, method, url: apiUrl + path, body }),
+        requestApi(dispatcher, { secret, method, url: toUrl(path), body }),
       hostTimeouts: () => timeouts.reduce((sum, count) => sum + count, 0),
       cpuSeconds: () => cpuSecondsByRole(pids),
       jobWorkerMemory: () => memoryOf(pidOf(jobWorker)),

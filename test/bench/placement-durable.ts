@@ -40,7 +40,7 @@ import { describeStatements } from "./statement-times.ts";
  *
  * Each figure has its counterpart from the same run: the bare statement beside the rates, one-row
  * commits beside the latency of a single set. While the load runs, probes measure authentication
- * and idle syncs.
+ * and idle syncs. `hostTimeouts` covers the same time, and not the fill before the memory is read.
  */
 
 const HOSTS = 5_000;
@@ -70,6 +70,7 @@ export async function run(
       fill: { type: "string" },
       "quiet-seconds": { type: "string" },
       statements: { type: "boolean" },
+      "one-api": { type: "boolean" },
     },
   });
   const hosts = numberOf(values["hosts"], HOSTS);
@@ -84,6 +85,7 @@ export async function run(
   const cluster = await startDurableCluster({
     hosts,
     simulationProcesses: 2,
+    hasOneApi: values["one-api"] === true,
     statements: withStatements,
     onProgress: (text) => {
       progress = text;
