@@ -20,6 +20,7 @@ describe("a set whose start fails", () => {
     expect(simulation.changes).toEqual([
       `prepare ${setId}`,
       ...Array.from({ length: 3 }, () => `start ${setId}`),
+      `stopAll ${setId}`,
       `remove ${setId}`,
     ]);
     const reports = simulation.plane.received.flatMap(({ observed }) => observed);

@@ -2,10 +2,14 @@ import { SYNC_WAIT_MS_MAX } from "../contracts/agent-protocol/protocol.ts";
 
 /** Intervals, concurrency limits and deadlines of an agent. */
 export interface AgentLimits {
-  /** Concurrent steps, each of a different set. */
+  /** Concurrent steps, each of a different set. Slow steps and stops do not count. */
   stepsMax: number;
-  /** Concurrent probes and observations of single sets. */
+  /** Concurrent stops that have begun within the last second. */
+  stopsMax: number;
+  /** Concurrent observations of single sets, without slow ones. */
   observationsMax: number;
+  /** Concurrent probes by a command, without slow ones. */
+  execProbesMax: number;
   /** Concurrent log streams. */
   streamsMax: number;
   /** The longest wait of a long poll. */
@@ -47,7 +51,9 @@ export interface AgentLimits {
 
 export const defaultAgentLimits: AgentLimits = {
   stepsMax: 64,
+  stopsMax: 64,
   observationsMax: 64,
+  execProbesMax: 32,
   streamsMax: 32,
   waitMs: SYNC_WAIT_MS_MAX,
   fullIntervalMs: 60_000,

@@ -102,7 +102,8 @@ describe("an agent that starts", () => {
     simulation.plane.drop(sets[0]?.setId ?? "");
     simulation.start();
     await simulation.pass(10_000);
-    expect(simulation.changes).toEqual([`remove ${sets[0]?.setId}`]);
+    const setId = sets[0]?.setId;
+    expect(simulation.changes).toEqual([`stopAll ${setId}`, `remove ${setId}`]);
   });
 
   it("restarts crashed containers by the persisted state while the control plane is unreachable", async () => {

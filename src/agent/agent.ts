@@ -5,7 +5,6 @@ import type { Log } from "../lib/log.ts";
 import { aborted, isAborted } from "./aborted.ts";
 import { type AgentLimits, defaultAgentLimits } from "./agent-limits.ts";
 import { type Clock, delay, systemClock } from "./clock.ts";
-import { createConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
 import type { DockerHealth } from "./docker-health.ts";
 import { waitBeforeRetry } from "./retry-delay.ts";
 import { Housekeeping, type HousekeepingOptions } from "./housekeeping.ts";
@@ -20,6 +19,7 @@ import type { StateStore } from "./ports/state-store.ts";
 import type { VolumePort } from "./ports/volume-port.ts";
 import { Reporter } from "./reporter.ts";
 import { SetRunners } from "./set-runners.ts";
+import { createWorkLimits } from "./work-limits.ts";
 
 /** A wait after a stale answer, so that the agent does not call a faulty API in a tight loop. */
 const STALE_ANSWER_WAIT_MS = 5_000;
@@ -201,8 +201,7 @@ class HostAgent implements Agent {
       clock: this.#clock,
       random: this.#random,
       log: this.#log,
-      stepLimit: createConcurrencyLimit(this.#limits.stepsMax),
-      observationLimit: createConcurrencyLimit(this.#limits.observationsMax),
+      limits: createWorkLimits(this.#limits, this.#clock),
       hasRunBefore: (setId: string, specKey?: string) => this.#persisted.hasRun(setId, specKey),
       onRan: (setId: string, specKey: string) => this.#persisted.noteRan(setId, specKey),
       persistedHistory: (setId: string) => this.#persisted.persistedHistory(setId),

@@ -4,6 +4,7 @@ import type { Clock } from "./clock.ts";
 import { noteProbe, postponeProbe } from "./container-history.ts";
 import type { ObservedLocalSet, ProbeResult, SetPort } from "./ports/set-port.ts";
 import type { SetHistory } from "./set-history.ts";
+import type { WorkLimits } from "./work-limits.ts";
 
 /** A set with its desired state, its observation and its history. */
 export interface ProbeTarget {
@@ -12,11 +13,18 @@ export interface ProbeTarget {
   history: SetHistory;
 }
 
+interface ProbeTools {
+  port: Pick<SetPort, "probe">;
+  clock: Clock;
+  log: Log;
+  limits: Pick<WorkLimits, "execProbes">;
+}
+
 /**
  * Probes containers in parallel and records the results. A probe that could not run is postponed.
  */
 export async function probeContainers(
-  tools: { port: Pick<SetPort, "probe">; clock: Clock; log: Log },
+  tools: ProbeTools,
   probed: ProbeTarget,
   names: readonly string[],
   signal: AbortSignal,
@@ -25,7 +33,7 @@ export async function probeContainers(
 }
 
 async function probeContainer(
-  { port, clock, log }: { port: Pick<SetPort, "probe">; clock: Clock; log: Log },
+  { port, clock, log, limits }: ProbeTools,
   { desired, observed, history }: ProbeTarget,
   name: string,
   signal: AbortSignal,
@@ -36,7 +44,11 @@ async function probeContainer(
   if (!check || !seen) return;
   let result: ProbeResult;
   try {
-    result = await port.probe(desired, name, signal);
+    const probe = () => {
+      signal.throwIfAborted();
+      return port.probe(desired, name, signal);
+    };
+    result = await (check.exec ? limits.execProbes(desired.tenant, probe) : probe());
   } catch (error) {
     if (signal.aborted) return;
     log.debug({ err: error, setId: desired.setId, container: name }, "probe failed to run");

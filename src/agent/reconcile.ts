@@ -128,7 +128,7 @@ function isUp({ state }: ObservedContainer): boolean {
   return state === "running" || state === "restarting";
 }
 
-function isAnyUp(observed: ObservedLocalSet | undefined): boolean {
+export function isAnyUp(observed: ObservedLocalSet | undefined): boolean {
   if (!observed) return false;
   return (observed.infra !== undefined && isUp(observed.infra)) || observed.containers.some(isUp);
 }

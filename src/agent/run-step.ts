@@ -1,28 +1,54 @@
-import type { LocalSetSpec, SetPort } from "./ports/set-port.ts";
-import type { SetAction } from "./reconcile.ts";
+import type { LocalSetSpec, ObservedLocalSet, SetPort } from "./ports/set-port.ts";
+import { isAnyUp, type SetAction } from "./reconcile.ts";
+import type { WorkLimits } from "./work-limits.ts";
 
 /** An action that changes something or probes. */
 export type Step = Exclude<SetAction, { kind: "none" | "wait" }>;
 
-/** Runs a step through the port. Removal and stop need no spec. */
+interface StepTools {
+  port: SetPort;
+  limits: Pick<WorkLimits, "steps" | "stops">;
+  /** Aborted when the agent starts no more steps. */
+  stopping: AbortSignal;
+}
+
+interface StepSubject {
+  setId: string;
+  /** The key of the set in the limits. */
+  tenant: string;
+  desired: LocalSetSpec | undefined;
+  observed: ObservedLocalSet | undefined;
+}
+
+/**
+ * Runs a step through the port, within the limits. Removal and stop need no spec. While a step
+ * waits for a slot, its decision may become obsolete: then it is not run.
+ */
 export async function runStep(
-  port: SetPort,
-  setId: string,
+  { port, limits, stopping }: StepTools,
+  { setId, tenant, desired, observed }: StepSubject,
   step: Exclude<Step, { kind: "probe" }>,
-  desired: LocalSetSpec | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  if (step.kind === "remove") return port.remove(setId, signal);
-  if (step.kind === "stop-all") return port.stopAll(setId, signal);
-  if (!desired) return undefined;
+  const isObsolete = () => signal.aborted || stopping.aborted;
+  const change = (call: () => Promise<void>) =>
+    limits.steps(tenant, async () => (isObsolete() ? undefined : call()));
+  const stop = (call: () => Promise<void>) =>
+    limits.stops(tenant, async () => (isObsolete() ? undefined : call()));
   switch (step.kind) {
+    case "remove":
+      // Its containers may take minutes to exit, and must not occupy a slot of the steps.
+      if (isAnyUp(observed)) await stop(() => port.stopAll(setId, signal));
+      return change(() => port.remove(setId, signal));
+    case "stop-all":
+      return stop(() => port.stopAll(setId, signal));
     case "prepare":
-      return port.prepare(desired, signal);
+      return desired && change(() => port.prepare(desired, signal));
     case "resize":
-      return port.resize(desired, signal);
+      return desired && change(() => port.resize(desired, signal));
     case "start":
-      return port.start(desired, step.containers, signal);
+      return desired && change(() => port.start(desired, step.containers, signal));
     case "fail":
-      return port.stop(desired, step.containers, signal);
+      return desired && stop(() => port.stop(desired, step.containers, signal));
   }
 }

@@ -1,9 +1,9 @@
 import type { ObservedSet } from "../contracts/agent-protocol/observed-set.ts";
-import type { ConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
 import type { Log } from "../lib/log.ts";
 import type { Clock } from "./clock.ts";
 import type { PersistedHistory } from "./persisted-history.ts";
 import type { SetPort } from "./ports/set-port.ts";
+import type { WorkLimits } from "./work-limits.ts";
 
 /** Shared by the runners of a host. */
 export interface SetRunnerContext {
@@ -12,9 +12,7 @@ export interface SetRunnerContext {
   /** In [0, 1). */
   random: () => number;
   log: Log;
-  /** Limits of the host's concurrent steps, and of its concurrent probes and observations. */
-  stepLimit: ConcurrencyLimit;
-  observationLimit: ConcurrencyLimit;
+  limits: WorkLimits;
   /**
    * True if stopped sets may start. False until the first answer of the control plane: while this
    * machine was down, other hosts may have started replacements (I3).

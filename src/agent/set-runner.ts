@@ -73,6 +73,11 @@ export class SetRunner {
     return this.#loop === undefined && !this.#isStale;
   }
 
+  /** The key of the set in the host's limits. Found sets without a known tenant share a key. */
+  get #tenant(): string {
+    return this.#desired?.tenant ?? "";
+  }
+
   get epoch(): number {
     return this.#epoch;
   }
@@ -197,10 +202,11 @@ export class SetRunner {
   }
 
   async #observe(): Promise<boolean> {
-    const { port, observationLimit, cancelled, clock, log } = this.#context;
+    const { port, limits, cancelled, clock, log } = this.#context;
     this.#isStale = false;
     try {
-      this.#setObserved(await observationLimit(() => port.observeSet(this.#setId, cancelled)));
+      const observe = () => port.observeSet(this.#setId, cancelled);
+      this.#setObserved(await limits.observations(this.#tenant, observe));
       this.#observationsFailedInRow = 0;
       return true;
     } catch (error) {
@@ -273,14 +279,13 @@ export class SetRunner {
   }
 
   async #takeStep(action: Step): Promise<void> {
-    const { port, clock, cancelled, log, stepLimit, observationLimit } = this.#context;
+    const { clock, cancelled, log } = this.#context;
     const desired = this.#desired;
     const abort = new AbortController();
     const onCancel = () => abort.abort(new Error("the agent stops"));
     cancelled.addEventListener("abort", onCancel, { once: true });
     this.#step = { action, abort };
     const startedAtMs = clock.nowMs();
-    const limit = action.kind === "probe" ? observationLimit : stepLimit;
     const fields = { setId: this.#setId, generation: desired?.generation, action: action.kind };
     const durationMs = () => clock.nowMs() - startedAtMs;
     if (action.kind === "probe" && Number.isFinite(action.untilMs)) {
@@ -288,17 +293,15 @@ export class SetRunner {
       this.#cancelTimer = clock.after(leftMs, () => this.#abortStep());
     }
     try {
-      await limit(async () => {
-        // While the step waited for a slot, the decision may have become obsolete.
-        if (abort.signal.aborted || this.#context.stopping.aborted) return;
-        if (action.kind !== "probe")
-          await runStep(port, this.#setId, action, desired, abort.signal);
-        else if (desired) {
-          const subject = { desired, observed: this.#observed, history: this.#history };
-          await probeContainers(this.#context, subject, action.containers, abort.signal);
-        }
-      });
-      if (action.kind === "probe") return;
+      if (action.kind === "probe") {
+        if (!desired) return;
+        const probed = { desired, observed: this.#observed, history: this.#history };
+        await probeContainers(this.#context, probed, action.containers, abort.signal);
+        return;
+      }
+      const observed = this.#observed;
+      const subject = { setId: this.#setId, tenant: this.#tenant, desired, observed };
+      await runStep(this.#context, subject, action, abort.signal);
       this.#noteDone(action, desired);
       log.info({ ...fields, outcome: "done", durationMs: durationMs() }, "set action");
     } catch (error) {

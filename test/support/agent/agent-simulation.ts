@@ -63,6 +63,8 @@ export class AgentSimulation {
   /** Verbs that always fail, and verbs that never answer. */
   readonly failing = new Set<SimulatedCall["verb"]>();
   readonly hanging = new Set<SimulatedCall["verb"]>();
+  /** True for a call that hangs now. */
+  hangs: (call: SimulatedCall) => boolean = () => false;
   readonly callCounts = new Map<string, number>();
   /** Calls that change something, in order: "prepare set_…". */
   readonly changes: string[] = [];
@@ -329,6 +331,10 @@ export class AgentSimulation {
     const { verb, at, setId, generation } = call;
     if (at === "begin") this.callCounts.set(verb, (this.callCounts.get(verb) ?? 0) + 1);
     if (setId !== undefined && verb !== "observe") this.#checkCall(call, setId, generation);
+    while (this.hangs(call)) {
+      await delay(this.clock, 500, signal);
+      signal.throwIfAborted();
+    }
     await this.#disturb(verb, at, signal);
     return run.isDead() ? never : undefined;
   }
