@@ -41,6 +41,23 @@ describe("limits of sets and containers", () => {
     );
   });
 
+  it("accept both weights that container runtimes give the shares", () => {
+    // Weights of runc 1.3.6 in the kernel, for the shares of 0.1, 0.5, 1, 2 and 16 cores.
+    for (const [cpuMillis, weight] of [
+      [100, 17],
+      [500, 59],
+      [1_000, 100],
+      [2_000, 174],
+      [16_000, 942],
+    ] as const) {
+      const wanted = setLimits({ ...set, cpuMillis });
+      const seen = { ...wanted, cpuShares: toCpuShares(weight) };
+      expect(isLimited({ ...seen, cpuWeight: weight }, wanted)).toBe(true);
+      expect(isLimited({ ...seen, cpuWeight: toCpuWeight(wanted.cpuShares) }, wanted)).toBe(true);
+      expect(isLimited({ ...seen, cpuWeight: weight + 2 }, wanted)).toBe(false);
+    }
+  });
+
   it("are equal after the kernel's rounding, and while they are unknown", () => {
     const wanted = setLimits(set);
     expect(isLimited(undefined, wanted)).toBe(true);

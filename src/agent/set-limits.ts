@@ -37,9 +37,23 @@ function cpuShares(cpuMillis: number): number {
 const cpuSharesMin = 2;
 const cpuSharesMax = 262_144;
 
-/** Converts shares to weights of cgroups version 2 (1 to 10000), as runc does for containers. */
+/**
+ * Converts shares to weights of cgroups version 2 (1 to 10000), as runc before 1.3.2 and crun
+ * before 1.23 do for containers. Berth converts the shares of sets in this way.
+ */
 export function toCpuWeight(shares: number): number {
   return 1 + Math.floor(((shares - cpuSharesMin) * 9_999) / (cpuSharesMax - cpuSharesMin));
+}
+
+/**
+ * Converts shares to weights as runc since 1.3.2 and crun since 1.23 do. Their curve maps the
+ * kernel's default shares (1024) to its default weight (100).
+ */
+function toCurvedCpuWeight(shares: number): number {
+  if (shares <= cpuSharesMin) return 1;
+  if (shares >= cpuSharesMax) return 10_000;
+  const log = Math.log2(shares);
+  return Math.ceil(10 ** ((log * log + 125 * log) / 612 - 7 / 34));
 }
 
 /** The lowest shares of a weight, so that a conversion there and back gives the same weight. */
@@ -137,12 +151,23 @@ export function isLimited(seen: Limits | undefined, wanted: Limits): boolean {
   if (!seen) return true;
   return (
     seen.cpuQuotaUs === wanted.cpuQuotaUs &&
-    // A kernel with weights has no finer differences.
-    toCpuWeight(seen.cpuShares) === toCpuWeight(wanted.cpuShares) &&
+    isSameCpuShare(seen, wanted.cpuShares) &&
     isSameMemory(seen.memoryBytes, wanted.memoryBytes) &&
     (seen.reservationBytes === undefined ||
       isSameMemory(seen.reservationBytes, wanted.reservationBytes ?? Infinity)) &&
     (seen.pidsMax === undefined || seen.pidsMax === wanted.pidsMax)
+  );
+}
+
+/**
+ * The kernel's weight is right for both conversions of the shares, because the container runtime
+ * chooses one. The curve may differ by one, because floating-point numbers are rounded up.
+ */
+function isSameCpuShare({ cpuShares, cpuWeight }: Limits, wantedShares: number): boolean {
+  if (cpuWeight === undefined) return toCpuWeight(cpuShares) === toCpuWeight(wantedShares);
+  return (
+    cpuWeight === toCpuWeight(wantedShares) ||
+    Math.abs(cpuWeight - toCurvedCpuWeight(wantedShares)) <= 1
   );
 }
 

@@ -86,6 +86,8 @@ export interface Limits {
   cpuQuotaUs: number;
   /** CPU weight under contention, in shares of cgroups version 1: 1024 for each core. */
   cpuShares: number;
+  /** The kernel's weight of cgroups version 2; undefined if the kernel has shares. */
+  cpuWeight?: number | undefined;
   memoryBytes: number;
   /**
    * Memory that the kernel reclaims last under pressure; undefined if the kernel does not report

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { setLimits } from "../../set-limits.ts";
+import { isLimited, setLimits } from "../../set-limits.ts";
 import { createFsCgroups } from "./fs-cgroups.ts";
 import type { SetCgroups } from "./set-cgroups.ts";
 
@@ -85,6 +85,20 @@ describe("cgroups of version 2", () => {
     await writeFile(join(folder, "io.stat"), "");
     await cgroups.limitIo(setId, "abc", { devices: ["8:16"], limits: {} }, signal);
     expect(await cgroups.readIo(setId, "abc", ["8:16"])).toBeUndefined();
+  });
+
+  it("accept the weight of a container from old and new runtimes, and no other", async () => {
+    const wanted = setLimits({ cpuMillis: 1_000, memoryBytes: 64 * MiB });
+    await mkdir(join(folder, "abc"));
+    await writeFile(join(folder, "abc", "cpu.max"), "100000 100000\n");
+    await writeFile(join(folder, "abc", "memory.max"), `${64 * MiB}\n`);
+    const isApplied = async (weight: number) => {
+      await writeFile(join(folder, "abc", "cpu.weight"), `${weight}\n`);
+      return isLimited(await cgroups.readContainer(setId, "abc"), wanted);
+    };
+    expect(await isApplied(39)).toBe(true); // runc 1.1
+    expect(await isApplied(100)).toBe(true); // runc 1.3.2
+    for (const foreign of [1, 60, 98, 102, 10_000]) expect(await isApplied(foreign)).toBe(false);
   });
 
   it("never shrink below memory that processes hold, apart from page cache", async () => {

@@ -45,6 +45,7 @@ export function readLimits(place: CgroupPlace): Limits | undefined {
       ? Infinity
       : (Number(quota) * CPU_PERIOD_US) / Number(period ?? CPU_PERIOD_US),
     cpuShares: isFirst ? Number(share) : toCpuShares(Number(share)),
+    cpuWeight: isFirst ? undefined : Number(share),
     memoryBytes: toLimit(memory) ?? Infinity,
     reservationBytes: toLimit(reserved),
     pidsMax: toLimit(readCgroupFile(place, "pids", "pids.max")),
