@@ -322,6 +322,41 @@ it("a probe that hangs ends at its timeout and leaves no process", async () => {
   expect(processes).toContain("sleep 100000");
 });
 
+it("a probe that times out leaves none of its processes, whatever became of their parents", async () => {
+  const commands = {
+    // Its shell waits for five children.
+    waiting: "for i in 1 2 3 4 5; do sleep 901 & done; wait",
+    // Its shell has exited, and the children hold its output open.
+    orphaned: "sleep 902 & sleep 902 & exit 0",
+    pipeline: "sleep 903 | sleep 903",
+    detached: "setsid sleep 904 & sleep 904",
+  };
+  const set = await run({});
+  for (const command of Object.values(commands)) {
+    const health = { exec: { command: ["sh", "-c", command] }, timeoutSeconds: 1 };
+    const asked = { ...localSet({ options: { health } }), setId: set.setId };
+    expect(await port.probe(asked, "app", signal)).toMatchObject({ healthy: false });
+    expect(await inContainer(set, "app", "ps")).not.toMatch(/sleep 90/);
+  }
+  expect(await inContainer(set, "app", "ps")).toContain("sleep 100000");
+});
+
+it("a probe that is aborted leaves no process", async () => {
+  const health = { exec: { command: ["sh", "-c", "sleep 905 & wait"] }, timeoutSeconds: 60 };
+  const set = await run({ options: { health } });
+  const aborting = new AbortController();
+  const probing = port.probe(set, "app", aborting.signal);
+  probing.catch(() => undefined);
+  await waitUntil("the probe runs", async () =>
+    (await inContainer(set, "app", "ps")).includes("sleep 905") ? true : undefined,
+  );
+  aborting.abort(new Error("another step is due"));
+  await expect(probing).rejects.toThrow("another step is due");
+  await waitUntil("its processes have exited", async () =>
+    (await inContainer(set, "app", "ps")).includes("sleep 905") ? undefined : true,
+  );
+});
+
 it("logs are demultiplexed completely and in order, and can be followed", async () => {
   const set = await run({
     options: {

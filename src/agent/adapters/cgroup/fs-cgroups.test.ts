@@ -133,6 +133,13 @@ describe("cgroups of version 2", () => {
     expect(await cgroups.containerMemoryEvents(setId, "abc")).toMatchObject({ peakBytes: 4_096 });
   });
 
+  it("list the processes of a container", async () => {
+    expect(await cgroups.listProcesses(setId, "abc")).toEqual([]);
+    await mkdir(join(folder, "abc"));
+    await writeFile(join(folder, "abc", "cgroup.procs"), "4711\n0\n4712\n");
+    expect(await cgroups.listProcesses(setId, "abc")).toEqual([4711, 4712]);
+  });
+
   it("report the memory that the set and each container hold", async () => {
     const dockerId = "0123456789ab".padEnd(64, "c");
     await holdMemory(folder, { anonymous: 12 * MiB, cache: MiB });

@@ -7,7 +7,13 @@ import { cgroupFailed } from "./cgroup-failed.ts";
 import { finiteOr } from "./finite-or.ts";
 import { readIo, writeIo } from "./io-limits.ts";
 import { checkMemory, memoryInUse } from "./memory-in-use.ts";
-import { readLimits, readMemoryCharge, readMemoryEvents, readMemoryUsage } from "./read-cgroup.ts";
+import {
+  readLimits,
+  readMemoryCharge,
+  readMemoryEvents,
+  readMemoryUsage,
+  readProcesses,
+} from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
 import { createSetFolders } from "./set-folders.ts";
 import { ignoreMissing, writeExisting } from "./write-existing.ts";
@@ -58,6 +64,7 @@ export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): S
     },
     readIo: async (setId, dockerId, devices) => readIo(toIoPlace(setId, dockerId), devices),
     containerMemoryEvents: async (setId, dockerId) => readMemoryEvents(toPlace(setId, dockerId)),
+    listProcesses: async (setId, dockerId) => readProcesses(toPlace(setId, dockerId)),
     memoryUsage: async (setId) =>
       readMemoryUsage(toPlace(setId), setId, (name) => (dockerId.test(name) ? name : undefined)),
     remove: (setId, signal) => folders.remove(setId, signal),

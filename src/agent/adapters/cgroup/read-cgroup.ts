@@ -80,6 +80,16 @@ export function readMemoryEvents(place: CgroupPlace): MemoryEvents | undefined {
   };
 }
 
+/** Ids of the cgroup's processes, in this process's namespace. */
+export function readProcesses(place: CgroupPlace): number[] {
+  const text = readCgroupFile(place, "memory", "cgroup.procs") ?? "";
+  // The kernel writes 0 for a process that this namespace does not contain.
+  return text
+    .split("\n")
+    .map(Number)
+    .filter((pid) => pid > 0);
+}
+
 /** All memory that the kernel charges, page cache included. */
 export function readMemoryCharge(place: CgroupPlace): number | undefined {
   const file = place.version === 1 ? "memory.usage_in_bytes" : "memory.current";

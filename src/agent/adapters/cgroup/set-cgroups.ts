@@ -47,6 +47,8 @@ export interface SetCgroups {
   ): Promise<void>;
   /** Memory counters of a container of the set; undefined if it does not run. */
   containerMemoryEvents(setId: string, dockerId: string): Promise<MemoryEvents | undefined>;
+  /** Ids of the processes of a container of the set. */
+  listProcesses(setId: string, dockerId: string): Promise<number[]>;
   /**
    * Bytes of memory that the set and its containers hold, without page cache that the kernel can
    * drop. The keys are the set's id and the first 12 characters of container ids.

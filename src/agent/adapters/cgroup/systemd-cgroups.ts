@@ -9,7 +9,13 @@ import { cgroupFailed } from "./cgroup-failed.ts";
 import { finiteOr } from "./finite-or.ts";
 import { ioProperties, readIo, writeIo } from "./io-limits.ts";
 import { checkMemory, isMemoryHeld } from "./memory-in-use.ts";
-import { type CgroupPlace, readLimits, readMemoryEvents, readMemoryUsage } from "./read-cgroup.ts";
+import {
+  type CgroupPlace,
+  readLimits,
+  readMemoryEvents,
+  readMemoryUsage,
+  readProcesses,
+} from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
 import { isSetId } from "./set-folders.ts";
 import { ignoreMissing, writeExisting } from "./write-existing.ts";
@@ -76,6 +82,7 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
       readIo(version === 1 ? toPlace(setId, toScopeName(dockerId)) : toPlace(setId), devices),
     containerMemoryEvents: async (setId, dockerId) =>
       readMemoryEvents(toPlace(setId, toScopeName(dockerId))),
+    listProcesses: async (setId, dockerId) => readProcesses(toPlace(setId, toScopeName(dockerId))),
     memoryUsage: async (setId) =>
       readMemoryUsage(
         toPlace(setId),
