@@ -18,6 +18,7 @@ import type { AgentSettings } from "../../config/host-agent.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";
 import { type HostVolumes, openHostVolumes } from "./host-volumes.ts";
 import { obtainIdentity } from "./host-identity.ts";
+import { lockFolder } from "./lock-folder.ts";
 import type { ProcessContext } from "./run-process.ts";
 
 export interface HostAgentOptions {
@@ -47,6 +48,9 @@ export async function startHostAgent(
   const { settings } = options;
   const { log, shutdown, version } = context;
   const apiUrl = options.apiUrl.replace(/\/+$/, "");
+  // Two agents with one identity would remove and create the same containers (I3).
+  const unlock = await lockFolder(settings.BERTH_AGENT_DATA_DIR, "host-agent.lock");
+  shutdown.add("lock of the data folder", unlock);
   const dispatcher = new HttpAgent({
     connections: connectionsMax,
     ...(options.apiCa === undefined ? {} : { connect: { ca: options.apiCa } }),

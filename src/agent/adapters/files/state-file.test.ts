@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -62,6 +62,26 @@ describe("the state file", () => {
     );
     await Promise.all(saves);
     expect((await openStateFile(file).load())?.acceptedGeneration).toBe(49);
+  });
+
+  it("is whole even if two processes write it at the same time", async () => {
+    const stores = [openStateFile(file), openStateFile(file)];
+    for (const store of stores) await store.saveIdentity(identity);
+    const desired = Array.from({ length: 200 }, () => set);
+    const saves = stores.flatMap(async (store, i) => {
+      for (let round = 0; round < 50; round++)
+        await store.save({ ...state, desired: i === 0 ? desired : [] });
+    });
+    await Promise.all(saves);
+    expect(await openStateFile(file).loadIdentity()).toEqual(identity);
+    expect(await readdir(path.dirname(file))).toEqual([path.basename(file)]);
+  });
+
+  it("removes the temporary files of killed agents", async () => {
+    await openStateFile(file).saveIdentity(identity);
+    await writeFile(`${file}.8c1d.new`, "{");
+    expect(await openStateFile(file).loadIdentity()).toEqual(identity);
+    expect(await readdir(path.dirname(file))).toEqual([path.basename(file)]);
   });
 
   it("is on disk when its save resolves, whatever is saved meanwhile", async () => {

@@ -1,4 +1,5 @@
-import { mkdir, open, readFile, rename } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
 import { desiredSetSchema } from "../../../contracts/agent-protocol/desired-set.ts";
@@ -81,7 +82,10 @@ export function openStateFile(file: string): StateFile {
   let isLoaded = false;
   const write = coalesce(() => writeDurably(file, JSON.stringify(content && toFile(content))));
   const load = async () => {
-    if (!isLoaded) content = await readContent(file);
+    if (!isLoaded) {
+      await removeTemporaries(file);
+      content = await readContent(file);
+    }
     isLoaded = true;
     return content;
   };
@@ -174,19 +178,33 @@ function toFileCounts(countsByName: Record<string, PersistedCounts>): unknown {
   );
 }
 
+/** Removes the temporary files of killed agents. */
+async function removeTemporaries(file: string): Promise<void> {
+  const folder = path.dirname(file);
+  const names = await readdir(folder).catch(() => []);
+  const old = names.filter((name) => name.startsWith(path.basename(file)) && name.endsWith(".new"));
+  await Promise.all(old.map((name) => rm(path.join(folder, name), { force: true })));
+}
+
+/**
+ * Each write has a temporary file of its own. Two processes that share the folder by mistake thus
+ * never mix their texts in one file.
+ */
 async function writeDurably(file: string, text: string): Promise<void> {
   const folder = path.dirname(file);
   await mkdir(folder, { recursive: true, mode: 0o700 });
-  const temporary = `${file}.new`;
-  const handle = await open(temporary, "w", 0o600);
+  const temporary = `${file}.${randomUUID()}.new`;
+  const handle = await open(temporary, "wx", 0o600);
   try {
-    await handle.chmod(0o600); // a file of a crashed agent may have other permissions
     await handle.writeFile(text);
     await handle.sync();
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
   } finally {
     await handle.close();
   }
-  await rename(temporary, file);
   const folderHandle = await open(folder, "r");
   try {
     await folderHandle.sync();
