@@ -1,8 +1,9 @@
 import { defineConfig } from "vitest/config";
 
 /**
- * Five projects, by what a test needs: nothing (unit), Postgres and Redis (integration), Docker as well
- * (agent), a test host with LVM (lvm), the built processes as a user starts them (e2e).
+ * Six projects, by what a test needs: nothing (unit), Postgres and Redis (integration), Docker as well
+ * (agent), a test host with LVM (lvm), a test host with systemd (modern-host), the built processes as a
+ * user starts them (e2e).
  *
  * There is no retry anywhere: a test that fails once has found something. Tests that share the machine's
  * Docker daemon run one file at a time; the others are isolated by a database and a queue prefix per file.
@@ -65,6 +66,17 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 900_000,
           hookTimeout: 900_000,
+        },
+      },
+      {
+        // The global setup boots one test host with systemd for all files: npm run test:modern-host.
+        test: {
+          name: "modern-host",
+          include: skipsDocker ? [] : ["test/modern-host/**/*.test.ts"],
+          globalSetup: ["test/support/modern-host/global-setup.ts"],
+          fileParallelism: false,
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
         },
       },
       {

@@ -37,7 +37,8 @@ export async function startBerth(env: Readonly<Record<string, string>>): Promise
   };
 }
 
-async function requestJson<T>(
+/** Sends and receives JSON. Throws an error with the whole problem if the request fails. */
+export async function requestJson<T>(
   url: string,
   method: string,
   token: string,
