@@ -286,7 +286,7 @@ class HostAgent implements Agent {
       },
       signal,
     );
-    this.#syncedAtMs = this.#clock.nowMs();
+    this.#syncedAtMs = this.#clock.wallMs();
     return result;
   }
 

@@ -1,7 +1,17 @@
+/** One moment on both clocks. */
+export interface Moment {
+  /** Monotonic milliseconds since an arbitrary start, for due times and durations. */
+  nowMs: number;
+  /** Wall clock, only for texts that people read. It may step in either direction. */
+  wallMs: number;
+}
+
 /** The agent's only source of time. Tests replace it with a virtual clock. */
 export interface Clock {
-  /** Milliseconds of the machine's wall clock, which Docker's timestamps use, too. */
+  /** Monotonic milliseconds since the start of the process. */
   nowMs(): number;
+  /** Wall clock. Never compare it with an earlier value: it may step in either direction. */
+  wallMs(): number;
   /** Calls back once after `delayMs`. The returned function cancels the call. */
   after(delayMs: number, callback: () => void): () => void;
 }
@@ -10,12 +20,17 @@ export interface Clock {
 const timerMsMax = 2 ** 31 - 1;
 
 export const systemClock: Clock = {
-  nowMs: () => Date.now(),
+  nowMs: () => performance.now(),
+  wallMs: () => Date.now(),
   after(delayMs, callback) {
     const timer = setTimeout(callback, Math.min(Math.max(delayMs, 0), timerMsMax));
     return () => clearTimeout(timer);
   },
 };
+
+export function readMoment(clock: Clock): Moment {
+  return { nowMs: clock.nowMs(), wallMs: clock.wallMs() };
+}
 
 /** Resolves after `delayMs`, or as soon as `signal` is aborted. */
 export function delay(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {

@@ -1,6 +1,7 @@
 import type { Reason } from "../contracts/common/primitives.ts";
 import type { HealthCheck } from "../contracts/api/set-template.ts";
 import { backoffMs } from "./backoff.ts";
+import type { Moment } from "./clock.ts";
 import type { ObservedContainer, ObservedLocalSet } from "./ports/set-port.ts";
 import { describeBytes } from "../lib/text/describe-bytes.ts";
 
@@ -16,6 +17,9 @@ const STARTUP_PROBE_MS_MIN = 25;
 export interface ContainerHistory {
   /** The current run: Docker's container id and the start time. */
   run: string | undefined;
+  /** Monotonic time of the first observation of `run`. */
+  runSeenAtMs: number;
+  lastRun: LastRun | undefined;
   /** Restarts after exits that Berth did not cause. */
   restarts: number;
   /** Exits in a row without a stable run between them. */
@@ -50,14 +54,26 @@ export interface ContainerHistory {
   nextProbeAtMs: number;
 }
 
+/** The last run of a container. The state file stores it for containers that run to completion. */
+export interface LastRun {
+  run: string;
+  /** The run of infra in which it began; undefined for an earlier one than the observed run. */
+  infraRun?: string | undefined;
+  specHash: string;
+  exit?: { code?: number | undefined; finishedAt: string } | undefined;
+}
+
 /** Histories by container name. */
 interface ContainerHistories {
+  infraRun: string | undefined;
   containers: Map<string, ContainerHistory>;
 }
 
 function newContainerHistory(): ContainerHistory {
   return {
     run: undefined,
+    runSeenAtMs: 0,
+    lastRun: undefined,
     restarts: 0,
     exitsInRow: 0,
     restartAtMs: 0,
@@ -110,12 +126,13 @@ export function getRunId(seen: ObservedContainer): string | undefined {
 export function noteContainer(
   known: ContainerHistory,
   seen: ObservedContainer,
-  { isWanted, hasRun, nowMs }: { isWanted: boolean; hasRun: boolean; nowMs: number },
+  { isWanted, hasRun, now }: { isWanted: boolean; hasRun: boolean; now: Moment },
 ): boolean {
+  const { nowMs, wallMs } = now;
   const run = getRunId(seen);
   const isFirstSight = known.run === undefined;
   if (run !== undefined && run !== known.run) beginRun(known, run, hasRun && isFirstSight, nowMs);
-  noteOomKills(known, seen, nowMs);
+  noteOomKills(known, seen, wallMs);
   if (seen.state === "running" || seen.state === "restarting" || run === undefined) return false;
   known.isHealthy = false;
   if (!hasExited(seen) || known.lastExitedRun === run) return false;
@@ -125,13 +142,13 @@ export function noteContainer(
   known.hasExited = isWanted && known.failedRun !== run;
   // Berth stopped it, or the agent did not see its run: the exit does not count against it.
   if (!known.hasExited || isFirstSight) return false;
-  const ranMs = Date.parse(seen.finishedAt ?? "") - Date.parse(seen.startedAt ?? "");
+  const ranMs = nowMs - known.runSeenAtMs;
   known.exitsInRow = ranMs >= STABLE_AFTER_MS ? 1 : known.exitsInRow + 1;
   known.restartAtMs = nowMs + backoffMs(known.exitsInRow);
   return true;
 }
 
-function noteOomKills(known: ContainerHistory, seen: ObservedContainer, nowMs: number): void {
+function noteOomKills(known: ContainerHistory, seen: ObservedContainer, wallMs: number): void {
   const run = getRunId(seen);
   if (known.lastCountedRun !== run) known.oomKillsInRun = 0;
   known.lastCountedRun = run;
@@ -144,7 +161,7 @@ function noteOomKills(known: ContainerHistory, seen: ObservedContainer, nowMs: n
     code: "out-of-memory",
     text: `"${seen.name}" ran out of memory and the kernel killed one of its processes${times}${memoryUsageText(seen)}`,
     phase: "run",
-    at: new Date(nowMs).toISOString(),
+    at: new Date(wallMs).toISOString(),
   };
 }
 
@@ -162,8 +179,41 @@ export function memoryUsageText({ limits, memoryPeakBytes }: ObservedContainer):
  */
 export function hasExited({ state, startedAt, finishedAt }: ObservedContainer): boolean {
   if (state !== "exited" && state !== "dead") return false;
-  if (startedAt === undefined || finishedAt === undefined) return false;
-  return Date.parse(finishedAt) >= Date.parse(startedAt);
+  return startedAt !== undefined && finishedAt !== undefined;
+}
+
+/**
+ * Records the run of infra in which each container began its last run. The agent observes a set
+ * after each of its steps. So a run that is new since the last observation began in the same run of
+ * infra, if infra has not been restarted since then.
+ *
+ * Only if both are new, as for an agent without a state file, the wall clock has to decide.
+ */
+export function noteRuns(history: ContainerHistories, observed: ObservedLocalSet): void {
+  const { infra, infraRun = history.infraRun } = observed;
+  if (infraRun === undefined) return;
+  const isSameRun = history.infraRun === infraRun;
+  history.infraRun = infraRun;
+  for (const seen of observed.containers) {
+    const run = getRunId(seen);
+    if (run === undefined) continue;
+    const known = changeContainer(history, seen.name);
+    if (known.lastRun?.run !== run) {
+      const isInRun = isUp(seen) || (hasExited(seen) && (isSameRun || isAfter(seen, infra)));
+      const { specHash } = seen;
+      known.lastRun = { run, infraRun: isInRun ? infraRun : undefined, specHash };
+    }
+    if (!hasExited(seen)) continue;
+    known.lastRun.exit = { code: seen.exitCode, finishedAt: seen.finishedAt ?? "" };
+  }
+}
+
+function isUp({ state }: ObservedContainer): boolean {
+  return state === "running" || state === "restarting";
+}
+
+function isAfter(seen: ObservedContainer, infra: ObservedContainer | undefined): boolean {
+  return Date.parse(seen.startedAt ?? "") >= Date.parse(infra?.startedAt ?? "");
 }
 
 /**
@@ -173,6 +223,7 @@ export function hasExited({ state, startedAt, finishedAt }: ObservedContainer): 
 function beginRun(known: ContainerHistory, run: string, isAdopted: boolean, nowMs: number): void {
   if (known.hasExited) known.restarts++;
   known.run = run;
+  known.runSeenAtMs = nowMs;
   known.hasExited = false;
   known.isHealthy = isAdopted;
   known.wasHealthy = isAdopted;
@@ -214,8 +265,7 @@ export function noteProbe(
     known.probeFailures = 0;
     known.probeDetail = undefined;
   } else {
-    const startedAtMs = Date.parse(seen.startedAt ?? "");
-    const isStarting = nowMs - startedAtMs < check.startPeriodSeconds * 1_000;
+    const isStarting = nowMs - known.runSeenAtMs < check.startPeriodSeconds * 1_000;
     if (known.wasHealthy || !isStarting) known.probeFailures++;
     known.probeDetail = result.detail;
     if (known.probeFailures >= check.failureThreshold) known.isHealthy = false;

@@ -29,7 +29,8 @@ export class DockerHealthMonitor {
   readonly #listWakeup: Wakeup;
   #health: DockerHealth | undefined;
   #images: string[] | undefined;
-  #failedSinceMs: number | undefined;
+  /** Time of the first failed ping in a row. */
+  #failedSince: string | undefined;
   #failuresInRow = 0;
 
   constructor(options: DockerHealthMonitorOptions) {
@@ -77,15 +78,14 @@ export class DockerHealthMonitor {
       await port.ping(limits.pingTimeoutMs);
     } catch (error) {
       this.#failuresInRow++;
-      this.#failedSinceMs ??= startedAtMs;
-      const since = new Date(this.#failedSinceMs).toISOString();
+      this.#failedSince ??= new Date(clock.wallMs()).toISOString();
       const message = error instanceof Error ? error.message : String(error);
-      const detail = truncate(`no answer since ${since}: ${message}`, DETAIL_CHARS_MAX);
+      const detail = truncate(`no answer since ${this.#failedSince}: ${message}`, DETAIL_CHARS_MAX);
       this.#become({ state: this.#failuresInRow === 1 ? "slow" : "unreachable", detail });
       return;
     }
     this.#failuresInRow = 0;
-    this.#failedSinceMs = undefined;
+    this.#failedSince = undefined;
     const tookMs = clock.nowMs() - startedAtMs;
     const wasUnreachable = this.#health?.state === "unreachable";
     this.#become(

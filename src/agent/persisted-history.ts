@@ -1,6 +1,7 @@
 import type { Reason } from "../contracts/common/primitives.ts";
-import { changeContainer } from "./container-history.ts";
-import type { SetHistory } from "./set-history.ts";
+import type { SetTemplate } from "../contracts/api/set-template.ts";
+import { changeContainer, type LastRun } from "./container-history.ts";
+import type { OverRootfs, SetHistory } from "./set-history.ts";
 
 /** The part of a set's history that no observation can restore. The state file stores it. */
 export interface PersistedHistory {
@@ -8,6 +9,16 @@ export interface PersistedHistory {
   stopped?: { specKey: string; usedBytes: number; reason: Reason } | undefined;
   /** Counters of containers that have any, by name. */
   counts?: Record<string, PersistedCounts> | undefined;
+  /**
+   * The last runs of containers that run to completion, by name. Without it, a new agent would not
+   * know whether a job has run in the current run of infra.
+   */
+  runs?: PersistedRuns | undefined;
+}
+
+export interface PersistedRuns {
+  infraRun: string;
+  containers: Record<string, LastRun>;
 }
 
 export interface PersistedCounts {
@@ -19,19 +30,40 @@ export interface PersistedCounts {
 }
 
 /** Returns undefined if there is nothing to persist, as for most sets. */
-export function toPersistedHistory({
-  overRootfs,
-  containers,
-}: SetHistory): PersistedHistory | undefined {
+export function toPersistedHistory(
+  history: SetHistory,
+  template: SetTemplate,
+): PersistedHistory | undefined {
+  const { overRootfs, containers } = history;
   const counts: Record<string, PersistedCounts> = {};
   for (const [name, { restarts, oomKills, oomKillsInRun, lastCountedRun }] of containers) {
     if (restarts + oomKills > 0)
       counts[name] = { restarts, oomKills, oomKillsInRun, lastCountedRun };
   }
-  const hasCounts = Object.keys(counts).length > 0;
-  if (!overRootfs?.isStopped) return hasCounts ? { counts } : undefined;
-  const { specKey, usedBytes, reason } = overRootfs;
-  return { stopped: { specKey, usedBytes, reason }, ...(hasCounts ? { counts } : {}) };
+  const runs = toPersistedRuns(history, template);
+  const persisted = {
+    ...(overRootfs?.isStopped ? { stopped: toPersistedStop(overRootfs) } : {}),
+    ...(Object.keys(counts).length > 0 ? { counts } : {}),
+    ...(runs ? { runs } : {}),
+  };
+  return Object.keys(persisted).length > 0 ? persisted : undefined;
+}
+
+function toPersistedStop({ specKey, usedBytes, reason }: OverRootfs): PersistedHistory["stopped"] {
+  return { specKey, usedBytes, reason };
+}
+
+function toPersistedRuns(
+  { infraRun, containers }: SetHistory,
+  template: SetTemplate,
+): PersistedRuns | undefined {
+  const jobs = template.containers.filter(({ options }) => options.restart.on !== "always");
+  if (infraRun === undefined || jobs.length === 0) return undefined;
+  const lastRuns = jobs.flatMap(({ name }) => {
+    const lastRun = containers.get(name)?.lastRun;
+    return lastRun ? [[name, lastRun] as const] : [];
+  });
+  return { infraRun, containers: Object.fromEntries(lastRuns) };
 }
 
 /**
@@ -46,5 +78,8 @@ export function restoreHistory(
   for (const [name, counts] of Object.entries(persisted?.counts ?? {})) {
     Object.assign(changeContainer(history, name), counts);
   }
+  history.infraRun = persisted?.runs?.infraRun;
+  for (const [name, lastRun] of Object.entries(persisted?.runs?.containers ?? {}))
+    changeContainer(history, name).lastRun = { ...lastRun };
   if (persisted?.stopped && stops) history.overRootfs = { ...persisted.stopped, isStopped: true };
 }

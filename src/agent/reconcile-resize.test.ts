@@ -14,6 +14,7 @@ import {
 } from "./set-history.ts";
 
 const nowMs = infraStartedAtMs + 20_000;
+const now = { nowMs, wallMs: nowMs };
 const running = { app: "running", log: "running" } as const;
 
 function setOf(changes: LocalSetChanges = {}): DesiredLocalSet {
@@ -29,7 +30,7 @@ function historyOf(set: DesiredLocalSet, { hasRun = false } = {}): SetHistory {
 /** The history after it saw the containers running. */
 function afterRunning(set: DesiredLocalSet): SetHistory {
   const history = historyOf(set, { hasRun: true });
-  noteObserved(history, set, observedSet(set, running), nowMs - 10_000);
+  noteObserved(history, set, observedSet(set, running), { ...now, nowMs: nowMs - 10_000 });
   return history;
 }
 
@@ -86,15 +87,15 @@ describe("a set whose size differs from its template", () => {
     const history = afterRunning(set);
     const reason = { code: "memory-in-use", text: "it uses more", phase: "resize" };
     const failure = { reason, temporary: true, isUnavailable: false };
-    noteResized(history, failure, { nowMs, random: 0 });
+    noteResized(history, failure, { ...now, random: 0 });
     const verdict = reconcile(set, seen(set, "set"), history, nowMs);
     expect(verdict).toMatchObject({ state: "running", reason: { code: "memory-in-use" } });
     expect(verdict.action.kind).toBe("probe");
     const later = history.resize.retryAtMs;
     expect(reconcile(set, seen(set, "set"), history, later).action.kind).toBe("resize");
-    noteResized(history, failure, { nowMs: later, random: 0 });
+    noteResized(history, failure, { ...now, nowMs: later, random: 0 });
     expect(history.resize.retryAtMs - later).toBeGreaterThan(later - nowMs);
-    noteResized(history, undefined, { nowMs, random: 0 });
+    noteResized(history, undefined, { ...now, random: 0 });
     expect(reconcile(set, seen(set, "nothing"), history, nowMs).reason).toBeNull();
   });
 

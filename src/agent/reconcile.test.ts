@@ -20,6 +20,7 @@ import {
 import { noteFailedRuns, noteProbe } from "./container-history.ts";
 
 const nowMs = infraStartedAtMs + 20_000;
+const now = { nowMs, wallMs: nowMs };
 const http = { health: { http: { port: 80 } } };
 
 function setOf(
@@ -42,7 +43,7 @@ function judge(
   { history = historyOf(set), ...changes }: ObservedSetChanges & { history?: SetHistory } = {},
 ) {
   const observed = observedSet(set, stateTexts, changes);
-  noteObserved(history, set, observed, nowMs);
+  noteObserved(history, set, observed, now);
   return reconcile(set, observed, history, nowMs);
 }
 
@@ -50,7 +51,10 @@ function judge(
 function afterRunning(set: DesiredLocalSet, { hasRun = true } = {}): SetHistory {
   const history = historyOf(set, { hasRun });
   const names = set.template.containers.map(({ name }) => [name, "running"] as const);
-  noteObserved(history, set, observedSet(set, Object.fromEntries(names)), nowMs - 10_000);
+  noteObserved(history, set, observedSet(set, Object.fromEntries(names)), {
+    ...now,
+    nowMs: nowMs - 10_000,
+  });
   return history;
 }
 
@@ -205,12 +209,10 @@ describe("a container that exited without a stop", () => {
   it("does not delay the restart of a container with a higher index", () => {
     const set = setOf();
     const history = afterRunning(set);
-    noteObserved(
-      history,
-      set,
-      observedSet(set, { app: "exited 1", log: "exited 1" }),
-      nowMs - 5_000,
-    );
+    noteObserved(history, set, observedSet(set, { app: "exited 1", log: "exited 1" }), {
+      ...now,
+      nowMs: nowMs - 5_000,
+    });
     const verdict = judge(set, { app: "exited 1", log: "exited 1" }, { history });
     expect(verdict.action).toEqual({ kind: "start", containers: ["app"] });
   });
@@ -254,14 +256,13 @@ describe("a start that does not become healthy", () => {
     });
     const history = historyOf(set);
     const observed = observedSet(set, { app: "running" });
-    noteObserved(history, set, observed, nowMs);
+    noteObserved(history, set, observed, now);
     const check = set.template.containers[0]?.options.health;
     const [seen] = observed.containers;
     if (!seen || !check) throw new Error("the template has a container with a check");
-    const startedAtMs = Date.parse(seen.startedAt ?? "");
     const probeAt = (afterMs: number) => {
-      noteProbe(history, seen, check, { healthy: false, detail: "refused" }, startedAtMs + afterMs);
-      return reconcile(set, observed, history, startedAtMs + afterMs).action.kind;
+      noteProbe(history, seen, check, { healthy: false, detail: "refused" }, nowMs + afterMs);
+      return reconcile(set, observed, history, nowMs + afterMs).action.kind;
     };
     expect(probeAt(1_000)).toBe("wait");
     expect(probeAt(9_999)).toBe("wait");
@@ -316,7 +317,7 @@ describe("after a failure", () => {
   it("a set waits for its next attempt, with the failure as the reason", () => {
     const set = setOf();
     const history = historyOf(set);
-    noteFailure(history, failure, { mayGiveUp: true, nowMs, random: 0 });
+    noteFailure(history, failure, { ...now, mayGiveUp: true, random: 0 });
     const verdict = reconcile(set, undefined, history, nowMs);
     expect(verdict).toMatchObject({
       action: { kind: "wait", untilMs: nowMs + 1_000 },
@@ -329,7 +330,7 @@ describe("after a failure", () => {
   it("a failed set gets no further step, and nothing of it is removed", () => {
     const set = setOf();
     const history = historyOf(set);
-    noteFailure(history, { ...failure, temporary: false }, { mayGiveUp: true, nowMs, random: 0 });
+    noteFailure(history, { ...failure, temporary: false }, { ...now, mayGiveUp: true, random: 0 });
     expect(judge(set, { app: "created", log: "created" }, { history })).toMatchObject({
       action: { kind: "none" },
       state: "failed",
@@ -342,7 +343,11 @@ describe("after a failure", () => {
     const history = historyOf(set);
     noteRunning(history);
     for (let i = 0; i < 50; i++) {
-      noteFailure(history, { ...failure, temporary: false }, { mayGiveUp: true, nowMs, random: 1 });
+      noteFailure(
+        history,
+        { ...failure, temporary: false },
+        { ...now, mayGiveUp: true, random: 1 },
+      );
     }
     const verdict = reconcile(set, undefined, history, nowMs + 75_000);
     expect(verdict).toMatchObject({ action: { kind: "prepare" }, state: "running", ready: false });
@@ -378,7 +383,7 @@ it("reports kills for lack of memory, with their number, while the container run
       seen.memoryPeakBytes = 900;
       seen.limits = { cpuQuotaUs: 1_000, cpuShares: 2, memoryBytes: 1_000 };
     }
-    noteObserved(history, set, observed, nowMs);
+    noteObserved(history, set, observed, now);
     return judgeContainer(template, observed, history);
   };
   const usage = "peak memory 900 bytes, limit 1000 bytes";
@@ -399,7 +404,7 @@ it("reports that a container ran out of memory even if Docker has no exit code",
     seen.oomKilled = true;
     seen.exitCode = undefined;
   }
-  noteObserved(history, set, observed, nowMs);
+  noteObserved(history, set, observed, now);
   expect(reconcile(set, observed, history, nowMs).reason).toMatchObject({
     code: "out-of-memory",
     text: '"app" exited with an unknown code (out of memory)',

@@ -12,6 +12,7 @@ import {
 import type { DesiredLocalSet, SetHistory } from "./set-history.ts";
 import type { ReportedState } from "./set-state.ts";
 import { ioUnenforceableReason, areLimitsApplied } from "./set-limits.ts";
+import { isFinalExit, listDeletedCompleted, recallCompleted } from "./completed-containers.ts";
 import { specHash } from "./spec-hash.ts";
 import { truncate } from "../lib/text/truncate.ts";
 
@@ -20,7 +21,8 @@ export type SetAction =
   | { kind: "none" }
   /** Nothing to do before this time or the next change. */
   | { kind: "wait"; untilMs: number }
-  | { kind: "prepare" }
+  /** `completed` containers need not be created again. */
+  | { kind: "prepare"; completed?: string[] }
   /** Limits or the volume differ from the template. No other step waits for a resize. */
   | { kind: "resize" }
   | { kind: "start"; containers: string[] }
@@ -77,12 +79,15 @@ export function reconcile(
       : verdictWhileStopped(desired, observed, "failed", history, nowMs);
     return { ...verdict, reason };
   }
-  if (needsPreparation(desired, observed)) {
+  const recalled = observed && recallCompleted(desired, observed, history);
+  if (needsPreparation(desired, recalled)) {
+    const completed = listDeletedCompleted(desired, observed, history);
+    const action = { kind: "prepare" as const, ...(completed.length > 0 ? { completed } : {}) };
     const restartAtMs = containerHistory(history, INFRA_CONTAINER).restartAtMs;
     const state = history.hasRun ? "running" : "preparing";
-    return stepWhenDue({ kind: "prepare" }, state, history, nowMs, restartAtMs);
+    return stepWhenDue(action, state, history, nowMs, restartAtMs);
   }
-  return keepRunning(desired, observed, history, nowMs);
+  return keepRunning(desired, recalled, history, nowMs);
 }
 
 function noAction(state: ReportedState): Verdict {
@@ -168,7 +173,6 @@ interface LocalContainerStatus {
 function computeStatus(
   template: ContainerTemplate,
   seen: ObservedContainer,
-  infraStartedAt: string | undefined,
   history: SetHistory,
 ): LocalContainerStatus {
   const { name } = template;
@@ -177,12 +181,12 @@ function computeStatus(
 
   function computePhase(): LocalContainerStatus["phase"] {
     if (isUp(seen)) return "running";
-    const isOfThisRun =
-      hasExited(seen) && Date.parse(seen.startedAt ?? "") >= Date.parse(infraStartedAt ?? "");
-    if (!isOfThisRun) return "not-started";
-    if (known.failedRun === getRunId(seen)) return "exited"; // stopped by a failed attempt
-    const { on } = template.options.restart;
-    return on === "never" || (on === "failure" && seen.exitCode === 0) ? "completed" : "exited";
+    const run = getRunId(seen);
+    const { lastRun } = known;
+    if (!hasExited(seen) || lastRun?.infraRun === undefined) return "not-started";
+    if (lastRun.run !== run || lastRun.infraRun !== history.infraRun) return "not-started";
+    if (known.failedRun === run) return "exited"; // stopped by a failed attempt
+    return isFinalExit(template, seen.exitCode) ? "completed" : "exited";
   }
 }
 
@@ -195,7 +199,7 @@ function keepRunning(
 ): Verdict {
   const statuses = set.template.containers.flatMap((template) => {
     const seen = observed.containers.find((candidate) => candidate.name === template.name);
-    return seen ? [computeStatus(template, seen, observed.infra?.startedAt, history)] : [];
+    return seen ? [computeStatus(template, seen, history)] : [];
   });
   const failed = history.hasRun ? undefined : findFailedStart(statuses);
   if (failed) return { action: failed, state: "starting", ready: false, reason: failed.reason };
@@ -319,7 +323,7 @@ export function judgeContainer(
 ): { ready: boolean; reason: Reason | null } {
   const seen = observed.containers.find((candidate) => candidate.name === template.name);
   if (!seen) return { ready: false, reason: null };
-  const status = computeStatus(template, seen, observed.infra?.startedAt, history);
+  const status = computeStatus(template, seen, history);
   const isInfraUp = observed.infra?.state === "running";
   const reason = containerReason(status) ?? status.known.outOfMemory ?? null;
   return { ready: isInfraUp && isReady(status), reason };

@@ -1,6 +1,7 @@
 import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
 import type { ObservedSet } from "../contracts/agent-protocol/observed-set.ts";
 import type { ContainerStatus } from "../contracts/api/sets.ts";
+import { recallCompleted } from "./completed-containers.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { judgeContainer, type Verdict } from "./reconcile.ts";
 import { isSizeRefused } from "./resize-history.ts";
@@ -19,6 +20,7 @@ export function reportSet(
   history: SetHistory,
   { state, verdict, isSeen }: { state: ReportedState; verdict: Verdict; isSeen: boolean },
 ): ObservedSet {
+  const recalled = observed && recallCompleted(desired, observed, history);
   return {
     setId: desired.setId,
     generation: desired.generation,
@@ -35,9 +37,9 @@ export function reportSet(
         ? []
         : desired.template.containers.map((template): ContainerStatus => {
             const { name } = template;
-            const seen = observed?.containers.find((candidate) => candidate.name === name);
+            const seen = recalled?.containers.find((candidate) => candidate.name === name);
             const known = containerHistory(history, name);
-            const judged = observed ? judgeContainer(template, observed, history) : undefined;
+            const judged = recalled ? judgeContainer(template, recalled, history) : undefined;
             return {
               name,
               state: seen?.state ?? "absent",

@@ -1,5 +1,6 @@
 import type { Reason } from "../contracts/common/primitives.ts";
 import { backoffMs } from "./backoff.ts";
+import type { Moment } from "./clock.ts";
 import type { StepFailure } from "./step-failure.ts";
 
 /**
@@ -35,7 +36,7 @@ export function newResizeHistory(): ResizeHistory {
 export function noteResized(
   history: { resize: ResizeHistory },
   failure: StepFailure | undefined,
-  { nowMs, random }: { nowMs: number; random: number },
+  { nowMs, wallMs, random }: Moment & { random: number },
 ): void {
   const { triesInRow, refusals } = history.resize;
   const isRefusal = failure !== undefined && !failure.isUnavailable;
@@ -43,7 +44,7 @@ export function noteResized(
     triesInRow: triesInRow + 1,
     refusals: refusals + (isRefusal ? 1 : 0),
     retryAtMs: nowMs + Math.round(backoffMs(triesInRow + 1) * (1 + random / 4)),
-    failure: failure && { ...failure.reason, at: new Date(nowMs).toISOString() },
+    failure: failure && { ...failure.reason, at: new Date(wallMs).toISOString() },
   };
 }
 

@@ -43,7 +43,9 @@ export async function runStep(
     case "stop-all":
       return stop(() => port.stopAll(setId, signal));
     case "prepare":
-      return desired && change(() => port.prepare(desired, signal));
+      return (
+        desired && change(() => port.prepare(desired, signal, { completed: step.completed ?? [] }))
+      );
     case "resize":
       return desired && change(() => port.resize(desired, signal));
     case "start":

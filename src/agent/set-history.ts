@@ -1,7 +1,13 @@
 import type { Reason } from "../contracts/common/primitives.ts";
 import type { DesiredSetState } from "../contracts/api/sets.ts";
 import { backoffMs } from "./backoff.ts";
-import { changeContainer, type ContainerHistory, noteContainer } from "./container-history.ts";
+import type { Moment } from "./clock.ts";
+import {
+  changeContainer,
+  type ContainerHistory,
+  noteContainer,
+  noteRuns,
+} from "./container-history.ts";
 import { INFRA_CONTAINER } from "./container-names.ts";
 import type { LocalSetSpec, ObservedLocalSet } from "./ports/set-port.ts";
 import { newResizeHistory, type ResizeHistory } from "./resize-history.ts";
@@ -62,6 +68,8 @@ export interface SetHistory {
   failure: Reason | undefined;
   resize: ResizeHistory;
   overRootfs: OverRootfs | undefined;
+  /** The last observed run of infra (see ObservedLocalSet). */
+  infraRun: string | undefined;
   containers: Map<string, ContainerHistory>;
 }
 
@@ -79,6 +87,7 @@ export function newSetHistory(): SetHistory {
     failure: undefined,
     resize: newResizeHistory(),
     overRootfs: undefined,
+    infraRun: undefined,
     containers: new Map(),
   };
 }
@@ -130,20 +139,21 @@ export function noteObserved(
   history: SetHistory,
   desired: DesiredLocalSet,
   observed: ObservedLocalSet | undefined,
-  nowMs: number,
+  now: Moment,
 ): void {
   if (!observed) return;
   if (areLimitsApplied(desired.template, observed)) history.resize = newResizeHistory();
-  const context = { isWanted: desired.desired === "running", hasRun: history.hasRun, nowMs };
+  const context = { isWanted: desired.desired === "running", hasRun: history.hasRun, now };
   const infra = observed.infra;
   const hasInfraExited =
     infra !== undefined && noteContainer(changeContainer(history, INFRA_CONTAINER), infra, context);
   for (const seen of observed.containers) {
     noteContainer(changeContainer(history, seen.name), seen, context);
-    // Its network no longer exists. The agent replaces it, which counts as a restart.
+    // Its network no longer exists. The agent restarts it, which counts as a restart.
     if (hasInfraExited && seen.state === "running")
       changeContainer(history, seen.name).hasExited = true;
   }
+  noteRuns(history, observed);
 }
 
 /**
@@ -156,9 +166,9 @@ export function noteObserved(
 export function noteFailure(
   history: SetHistory,
   failure: StepFailure,
-  { mayGiveUp, nowMs, random }: { mayGiveUp: boolean; nowMs: number; random: number },
+  { mayGiveUp, nowMs, wallMs, random }: Moment & { mayGiveUp: boolean; random: number },
 ): void {
-  history.failure = { ...failure.reason, at: new Date(nowMs).toISOString() };
+  history.failure = { ...failure.reason, at: new Date(wallMs).toISOString() };
   if (failure.isUnavailable) {
     history.unavailableInRow++;
     history.unavailableSinceMs ??= nowMs;

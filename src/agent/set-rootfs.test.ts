@@ -12,6 +12,7 @@ import {
 import { noteRootfs } from "./set-rootfs.ts";
 
 const nowMs = infraStartedAtMs + 20_000;
+const now = { nowMs, wallMs: nowMs };
 const limitBytes = 32 * 2 ** 20;
 
 describe("a set whose containers write to their root file systems", () => {
@@ -25,7 +26,7 @@ describe("a set whose containers write to their root file systems", () => {
     };
     history = newSetHistory();
     enterGeneration(history, set, () => true);
-    noteObserved(history, set, observedSet(set, running), nowMs);
+    noteObserved(history, set, observedSet(set, running), now);
   });
 
   const idOf = (name: string) =>
@@ -36,7 +37,7 @@ describe("a set whose containers write to their root file systems", () => {
       [idOf("log"), bytes.log],
     ]);
     const subject = { desired: set, observed: observedSet(set, running) };
-    return noteRootfs(history, subject, { usedBytes, stops, nowMs });
+    return noteRootfs(history, subject, { usedBytes, stops, wallMs: nowMs });
   }
   const verdict = (states: Parameters<typeof observedSet>[1] = running) =>
     reconcile(set, observedSet(set, states), history, nowMs);
@@ -103,7 +104,7 @@ describe("a set whose containers write to their root file systems", () => {
 
   it("stays stopped after a restart of the agent, unless the policy has changed", () => {
     write({ app: limitBytes, log: 1 }, { stops: true });
-    const persisted = structuredClone(toPersistedHistory(history));
+    const persisted = structuredClone(toPersistedHistory(history, set.template));
     for (const stops of [true, false]) {
       history = newSetHistory();
       restoreHistory(history, persisted, stops);
@@ -118,14 +119,16 @@ describe("a set whose containers write to their root file systems", () => {
     enterGeneration(history, set, () => true);
     const usedBytes = new Map([[idOf("app"), 10 * limitBytes]]);
     const subject = { desired: set, observed: before };
-    expect(noteRootfs(history, subject, { usedBytes, stops: true, nowMs })).toBe(false);
+    expect(noteRootfs(history, subject, { usedBytes, stops: true, wallMs: nowMs })).toBe(false);
     expect(reconcile(set, before, history, nowMs)).toMatchObject({ action: { kind: "prepare" } });
   });
 
   it("has no reason for the bytes of deleted containers", () => {
     const others = new Map([["another", 10 * limitBytes]]);
     const subject = { desired: set, observed: observedSet(set, running) };
-    expect(noteRootfs(history, subject, { usedBytes: others, stops: true, nowMs })).toBe(false);
+    expect(noteRootfs(history, subject, { usedBytes: others, stops: true, wallMs: nowMs })).toBe(
+      false,
+    );
     expect(verdict().reason).toBeNull();
   });
 });

@@ -16,7 +16,7 @@ const REPORTED_CHANGE_SHARE = 0.01;
 export function noteRootfs(
   history: SetHistory,
   { desired, observed }: { desired: DesiredLocalSet; observed: ObservedLocalSet | undefined },
-  measured: { usedBytes: ReadonlyMap<string, number>; stops: boolean; nowMs: number },
+  measured: { usedBytes: ReadonlyMap<string, number>; stops: boolean; wallMs: number },
 ): boolean {
   const { rootfsBytes } = desired.template;
   let hasChanged = false;
@@ -51,7 +51,7 @@ export function noteRootfs(
       code: "rootfs-exceeded",
       text: `The containers have written ${describeBytes(totalBytes)} to their root file systems (${parts.join(", ")}), more than the set's limit of ${describeBytes(rootfsBytes)}.${advice}`,
       phase: "run",
-      at: new Date(measured.nowMs).toISOString(),
+      at: new Date(measured.wallMs).toISOString(),
     },
     usedBytes: totalBytes,
     isStopped: measured.stops,

@@ -1,5 +1,6 @@
 import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
+import { readMoment } from "./clock.ts";
 import { probeContainers } from "./probe-containers.ts";
 import { runStep, type Step } from "./run-step.ts";
 import { fingerprint } from "./fingerprint.ts";
@@ -99,7 +100,7 @@ export class SetRunner {
       enterGeneration(this.#history, desired, (specKey) =>
         this.#context.hasRunBefore(this.#setId, specKey),
       );
-      noteObserved(this.#history, desired, this.#observed, this.#context.clock.nowMs());
+      noteObserved(this.#history, desired, this.#observed, readMoment(this.#context.clock));
       this.#persist();
     }
     const kind = this.#step?.action.kind;
@@ -154,7 +155,7 @@ export class SetRunner {
     const hasChanged = noteRootfs(this.#history, subject, {
       usedBytes,
       stops: stopsAtRootfs,
-      nowMs: clock.nowMs(),
+      wallMs: clock.wallMs(),
     });
     if (!hasChanged) return;
     this.#persist();
@@ -162,7 +163,8 @@ export class SetRunner {
   }
 
   #persist(): void {
-    const persisted = toPersistedHistory(this.#history);
+    if (!this.#desired) return;
+    const persisted = toPersistedHistory(this.#history, this.#desired.template);
     const text = persisted && JSON.stringify(persisted);
     if (text === this.#persistedText) return;
     this.#persistedText = text;
@@ -238,7 +240,7 @@ export class SetRunner {
     this.#epoch++;
     this.#observed = observed;
     if (this.#desired) {
-      noteObserved(this.#history, this.#desired, observed, this.#context.clock.nowMs());
+      noteObserved(this.#history, this.#desired, observed, readMoment(this.#context.clock));
       this.#persist();
     }
   }
@@ -355,7 +357,7 @@ export class SetRunner {
 
   #noteResized(failure: StepFailure | undefined): void {
     const { clock, random } = this.#context;
-    noteResized(this.#history, failure, { nowMs: clock.nowMs(), random: random() });
+    noteResized(this.#history, failure, { ...readMoment(clock), random: random() });
   }
 
   #noteFailure(failure: StepFailure, during: StepKind): void {
@@ -363,7 +365,7 @@ export class SetRunner {
     const { clock, random } = this.#context;
     const isStarting = during !== "stop-all" && during !== "remove";
     const mayGiveUp = isStarting && !this.#isBoundToHost();
-    noteFailure(this.#history, failure, { mayGiveUp, nowMs: clock.nowMs(), random: random() });
+    noteFailure(this.#history, failure, { ...readMoment(clock), mayGiveUp, random: random() });
   }
 
   /**

@@ -125,7 +125,7 @@ export class VolumeGc {
     const due = listing.volumes.filter(
       ({ volumeId, state, expiresAtMs }) =>
         state === "trashed" &&
-        (this.#purges.has(volumeId) || (expiresAtMs ?? Infinity) <= clock.nowMs()),
+        (this.#purges.has(volumeId) || (expiresAtMs ?? Infinity) <= clock.wallMs()),
     );
     this.#reasons.clear();
     for (const { volumeId } of due) {

@@ -76,6 +76,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(observed.generation).toBe(7);
       expect(observed.infra?.state).toBe("running");
       expect(observed.infra?.specHash).toBe(specHash(set, "infra"));
+      expect(observed.infraRun).toBeTypeOf("string");
       expect(observed.address).toMatch(/^[0-9.]+$/);
       expect(states(observed)).toEqual({ app: "created", log: "created" });
       expect(observed.containers.map(({ specHash: hash }) => hash)).toEqual([
@@ -235,7 +236,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(states(await see(set))).toEqual({ app: "running" });
     });
 
-    it("replaces a container that lost the network of a crashed infra container", async () => {
+    it("restarts a container that lost the network of a crashed infra container", async () => {
       const set = newSet();
       await run(set);
       const before = await see(set);
@@ -245,7 +246,21 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       const after = await see(set);
       expect(after.infra?.state).toBe("running");
       expect(states(after)).toEqual({ app: "running" });
-      expect(after.containers[0]?.dockerId).not.toBe(before.containers[0]?.dockerId);
+      expect(after.infraRun).not.toBe(before.infraRun);
+      expect(ids(after)).toEqual(ids(before));
+      expect(after.containers[0]?.startedAt).not.toBe(before.containers[0]?.startedAt);
+    });
+
+    it("creates no container that has completed, and another one is created", async () => {
+      const set = newSet({ names: ["app", "job"] });
+      await run(set);
+      const job = (await see(set)).containers.find(({ name }) => name === "job");
+      await port.stop(set, ["job"], signal);
+      await harness.removeExternally(job?.dockerId ?? "");
+      await port.prepare(set, signal, { completed: ["job"] });
+      expect(states(await see(set))).toEqual({ app: "running" });
+      await port.prepare(set, signal);
+      expect(states(await see(set))).toEqual({ app: "running", job: "created" });
     });
 
     it("replaces a container that was removed externally", async () => {

@@ -18,9 +18,14 @@ export interface SetPort {
   /**
    * Creates the set's cgroup and volume, and creates and starts its infra container. Creates, but
    * does not start, each missing business container. Replaces containers with another spec hash or
-   * a `restartGeneration` below the desired one. Independent steps overlap.
+   * a `restartGeneration` below the desired one. Stops containers that lost the network of an
+   * earlier run of infra. Independent steps overlap. It creates no container in `completed`.
    */
-  prepare(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
+  prepare(
+    set: LocalSetSpec,
+    signal: AbortSignal,
+    options?: { completed?: readonly string[] },
+  ): Promise<void>;
   /** Resizes a prepared set, its containers and its volume to its template while they run. */
   resize(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
   /** Starts the named business containers of a prepared set in parallel. */
@@ -111,6 +116,11 @@ export interface ObservedLocalSet {
   /** Generation from the labels of the infra container; undefined if infra does not exist. */
   generation: number | undefined;
   infra: ObservedContainer | undefined;
+  /**
+   * Identifies the current run of infra by facts that no clock changes; undefined while it does not
+   * run. Never parsed, only compared.
+   */
+  infraRun?: string | undefined;
   /** Business containers in the order of the template's index, then of the name. */
   containers: ObservedContainer[];
   /** The kernel's limits of the set as a whole; undefined while they are unknown. */
@@ -124,6 +134,7 @@ export interface ObservedLocalSet {
 export interface ObservedContainer {
   name: string;
   dockerId: string;
+  /** dead: Docker cannot remove it, or it runs without the network of the current run of infra. */
   state: "created" | "running" | "restarting" | "exited" | "dead";
   /**
    * Hash of every property that requires a new container. A difference means that the container is
@@ -139,7 +150,9 @@ export interface ObservedContainer {
   oomKills: number;
   /** Highest memory usage since the last start; undefined if the kernel does not report it. */
   memoryPeakBytes?: number | undefined;
+  /** Times of Docker, for people. The wall clock may have been stepped between any two of them. */
   startedAt: string | undefined;
+  /** Undefined while it runs. */
   finishedAt: string | undefined;
   limits?: Limits | undefined;
   /** Undefined while the container does not run. */

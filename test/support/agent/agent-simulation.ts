@@ -307,7 +307,8 @@ export class AgentSimulation {
         port.watch((setId) => {
           if (!this.losesEvents) onChange(setId);
         }, signal),
-      prepare: (set, signal) => alone("prepare", set.setId, () => port.prepare(set, signal)),
+      prepare: (set, signal, options) =>
+        alone("prepare", set.setId, () => port.prepare(set, signal, options)),
       resize: (set, signal) => alone("resize", set.setId, () => port.resize(set, signal)),
       start: (set, names, signal) =>
         alone("start", set.setId, () => port.start(set, names, signal)),

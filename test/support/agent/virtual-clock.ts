@@ -8,12 +8,22 @@ interface Timer {
 
 /** A clock that advances only in `pass`, as fast as the work allows. */
 export class VirtualClock implements Clock {
-  #nowMs = Date.parse("2026-01-01T00:00:00Z");
+  #nowMs = 5_000;
+  #wallOffsetMs = Date.parse("2026-01-01T00:00:00Z");
   #lastOrder = 0;
   readonly #timers = new Set<Timer>();
 
   nowMs(): number {
     return this.#nowMs;
+  }
+
+  wallMs(): number {
+    return this.#nowMs + this.#wallOffsetMs;
+  }
+
+  /** Sets the wall clock forward, or back by a negative number. Timers do not notice. */
+  stepWall(byMs: number): void {
+    this.#wallOffsetMs += byMs;
   }
 
   after(delayMs: number, callback: () => void): () => void {

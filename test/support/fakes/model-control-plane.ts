@@ -188,7 +188,7 @@ export class ModelControlPlane implements ControlPlane {
       reportAgain: [],
       leaseSeconds: 45,
       databaseEpoch: this.databaseEpoch,
-      serverTime: new Date(this.#clock.nowMs()).toISOString(),
+      serverTime: new Date(this.#clock.wallMs()).toISOString(),
     };
   }
 }

@@ -63,6 +63,7 @@ export function observedSet(
     setId: set.setId,
     generation: set.generation,
     infra: observe(INFRA_CONTAINER, infra, infraStartedAtMs)[0],
+    infraRun: infra === "running" ? "infra-run" : undefined,
     containers: set.template.containers.flatMap(({ name }) =>
       observe(name, stateTexts[name] ?? "absent", startedAtMs),
     ),

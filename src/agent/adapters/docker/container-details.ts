@@ -6,6 +6,7 @@ import { CPU_PERIOD_US, CPU_SHARES_PER_CORE } from "../../set-limits.ts";
 import { findBlockDevice } from "../machine/block-device.ts";
 import { addressIn, type ListedContainer } from "./container-labels.ts";
 import type { MemoryEvents } from "../cgroup/read-cgroup.ts";
+import { type ContainerProcess, readContainerProcess } from "./container-process.ts";
 import { OomKills, type OutOfMemory } from "./oom-kills.ts";
 
 /**
@@ -18,6 +19,8 @@ export interface ContainerDetails extends OutOfMemory {
   exitCode: number | undefined;
   startedAt: string | undefined;
   finishedAt: string | undefined;
+  /** Undefined while it does not run. */
+  process: ContainerProcess | undefined;
   /** Docker's limits. The kernel's may differ: see readContainer of SetCgroups. */
   limits: Limits;
   /**
@@ -77,6 +80,7 @@ export function createContainerDetailsCache(
         exitCode: run.exitCode,
         startedAt: run.startedAt,
         finishedAt: run.finishedAt,
+        process: info.State.Running ? await readContainerProcess(info.State.Pid) : undefined,
         limits: toLimits(info.HostConfig),
         volumeDevice: await findVolumeDevice(info.HostConfig),
         ...oomKills.assess(dockerId, run, events),

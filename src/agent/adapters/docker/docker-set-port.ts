@@ -81,7 +81,8 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
   return {
     observe: (signal) => observeSets(context, signal),
     observeSet: (setId, signal) => observeSet(context, setId, signal),
-    prepare: (set, signal) => prepareSet(context, set, signal),
+    prepare: (set, signal, { completed = [] } = {}) =>
+      prepareSet(context, { set, completed }, signal),
     resize: (set, signal) => resizeSet(context, set, signal),
     start: (set, containers, signal) => startContainers(context, set, containers, signal),
     async stop(set, names, signal) {

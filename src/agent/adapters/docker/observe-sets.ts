@@ -44,15 +44,16 @@ export async function observeSet(
 }
 
 /**
- * True for a business container that started before the current run of its infra container. It runs
- * in the previous network namespace, which is unreachable.
+ * True for a business container in a different network namespace than its infra container. It began
+ * in a previous run of infra, and is unreachable. Start times do not show that, because the
+ * wall clock may have been stepped between them.
  */
 export function hasLostNetwork(
   details: ContainerDetails | undefined,
   infra: ContainerDetails | undefined,
 ): boolean {
-  if (details?.startedAt === undefined || infra?.startedAt === undefined) return false;
-  return Date.parse(details.startedAt) < Date.parse(infra.startedAt);
+  if (!details?.process || !infra?.process) return false;
+  return details.process.network !== infra.process.network;
 }
 
 async function toObservedSet(
@@ -89,9 +90,18 @@ async function toObservedSet(
     volumeBytes: await context.volumes?.sizeOf(setId, signal),
     generation: infra?.container.generation,
     infra: infra ? toObserved(infra.container, infra.details) : undefined,
+    infraRun: infra?.details && toInfraRun(infra.container, infra.details),
     containers: observed,
     address: infra?.container.dockerState === "running" ? infra.container.address : undefined,
   };
+}
+
+/** A process that the agent cannot see is identified by Docker's start time. */
+function toInfraRun(
+  { dockerId, dockerState }: ListedContainer,
+  { process, startedAt }: ContainerDetails,
+): string | undefined {
+  return dockerState === "running" ? (process?.id ?? `${dockerId}@${startedAt}`) : undefined;
 }
 
 /** The kernel's limits while the container runs, else those that Docker will apply. */

@@ -13,7 +13,7 @@ import { hasLostNetwork } from "./observe-sets.ts";
 import type { PullImage } from "./pull-image.ts";
 import { applyLimits } from "./resize-set.ts";
 import { startInfra } from "./start-infra.ts";
-import { removeContainers } from "./stop-containers.ts";
+import { removeContainers, stopInOrder } from "./stop-containers.ts";
 
 const createTimeoutMs = 60_000;
 
@@ -22,8 +22,8 @@ export interface PrepareContext extends DockerContext {
 }
 
 /**
- * SetPort.prepare on Docker. It lists the containers (one call), removes outdated ones, and creates
- * missing ones:
+ * SetPort.prepare on Docker. It lists the containers (one call), removes outdated ones, stops those
+ * without a network, and creates missing ones:
  *
  *     volume  ----------\
  *     cgroup  -----------+
@@ -40,21 +40,25 @@ export interface PrepareContext extends DockerContext {
  */
 export async function prepareSet(
   context: PrepareContext,
-  set: LocalSetSpec,
+  { set, completed }: { set: LocalSetSpec; completed: readonly string[] },
   signal: AbortSignal,
 ): Promise<void> {
   const dataPath = findDataPath(context, set);
   const environment = await context.environment();
   const existing = await listContainers(context, { setId: set.setId, phase: "prepare" }, signal);
-  const stale = await findStale(context, set, existing, signal);
+  const stale = findStale(set, existing);
   if (stale.length > 0) await removeContainers(context, stale, { phase: "prepare" }, signal);
-  const current = existing.filter((container) => !stale.includes(container));
+  const current = await stopCutOff(
+    context,
+    existing.filter((container) => !stale.includes(container)),
+    signal,
+  );
 
   const mounted = dataPath === undefined ? undefined : context.volumes?.ensure(set, signal);
   // If another part fails, wait for the volume, so that the next call does not overlap with it.
   await settleAll([
     Promise.resolve(mounted),
-    prepareContainers(context, set, { environment, dataPath, current, mounted }, signal),
+    prepareContainers(context, set, { environment, dataPath, current, completed, mounted }, signal),
   ]);
 }
 
@@ -65,11 +69,13 @@ async function prepareContainers(
     environment,
     dataPath,
     current,
+    completed,
     mounted,
   }: {
     environment: DockerEnvironment;
     dataPath: string | undefined;
     current: readonly ListedContainer[];
+    completed: readonly string[];
     mounted: Promise<void> | undefined;
   },
   signal: AbortSignal,
@@ -90,6 +96,7 @@ async function prepareContainers(
     startWhenMounted(),
     ...set.template.containers.map(async ({ name }) => {
       const existing = current.find((candidate) => candidate.name === name);
+      if (!existing && completed.includes(name)) return;
       if (!existing) {
         await createBusiness(context, environment, { set, name, infraId, dataPath }, signal);
       } else if (isDown(existing)) {
@@ -124,32 +131,46 @@ function findDataPath({ volumes }: DockerContext, set: LocalSetSpec): string | u
 }
 
 /**
- * Finds the containers to replace. They are outdated, not in the template, broken, joined to a
- * deleted infra container, or without the network of an exited one. If the infra container is
- * outdated, all are: it owns the namespaces that the others joined.
+ * Finds the containers to replace. They are outdated, not in the template, broken, or joined to a
+ * deleted infra container. If the infra container is outdated, all are: it owns the namespaces that
+ * the others joined.
  */
-async function findStale(
+function findStale(set: LocalSetSpec, existing: readonly ListedContainer[]): ListedContainer[] {
+  const infra = existing.find(isInfra);
+  if (!infra || isOutdated(set, infra)) return [...existing];
+  const networkMode = `container:${infra.dockerId}`;
+  return existing.filter(
+    (container) =>
+      !isInfra(container) && (isOutdated(set, container) || container.networkMode !== networkMode),
+  );
+}
+
+/**
+ * Stops the running containers that lost the network of an earlier run of infra, and returns all
+ * containers with their new states. A start joins them to the current network. So their logs, root
+ * file systems and anonymous volumes survive the death of infra.
+ */
+async function stopCutOff(
   context: DockerContext,
-  set: LocalSetSpec,
   existing: readonly ListedContainer[],
   signal: AbortSignal,
 ): Promise<ListedContainer[]> {
   const infra = existing.find(isInfra);
-  if (!infra || isOutdated(set, infra)) return [...existing];
-  const isInfraUp = infra.dockerState === "running";
-  const infraDetails = isInfraUp ? await context.details.get(infra, signal) : undefined;
+  const isInfraUp = infra?.dockerState === "running";
+  const infraDetails = infra && isInfraUp ? await context.details.get(infra, signal) : undefined;
   const verdicts = await Promise.all(
     existing.map(async (container) => {
-      if (isInfra(container)) return false;
-      if (isOutdated(set, container)) return true;
-      if (container.networkMode !== `container:${infra.dockerId}`) return true;
-      if (container.dockerState !== "running") return false;
+      if (isInfra(container) || container.dockerState !== "running") return false;
       return (
         !isInfraUp || hasLostNetwork(await context.details.get(container, signal), infraDetails)
       );
     }),
   );
-  return existing.filter((_container, position) => verdicts[position]);
+  const cutOff = existing.filter((_container, position) => verdicts[position]);
+  await stopInOrder(context, cutOff, signal);
+  return existing.map((container) =>
+    cutOff.includes(container) ? { ...container, dockerState: "exited" } : container,
+  );
 }
 
 function isOutdated(set: LocalSetSpec, container: ListedContainer): boolean {

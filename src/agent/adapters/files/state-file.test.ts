@@ -16,7 +16,11 @@ describe("the state file", () => {
     app: { restarts: 2, oomKills: 1, oomKillsInRun: 1, lastCountedRun: "app@1" },
   };
   const reason = { code: "rootfs-exceeded", text: "too much" };
-  const histories = { [set.setId]: { stopped: { specKey: "key", usedBytes: 9, reason }, counts } };
+  const exit = { code: 0, finishedAt: "2026-01-01T00:00:00Z" };
+  const lastRun = { run: "job@1", infraRun: "boot:7:1", specHash: "hash", exit };
+  const runs = { infraRun: "boot:7:1", containers: { job: lastRun } };
+  const stopped = { specKey: "key", usedBytes: 9, reason };
+  const histories = { [set.setId]: { stopped, counts, runs } };
   const state = {
     acceptedGeneration: 7,
     desired: [set],
@@ -111,6 +115,7 @@ describe("the state file", () => {
         [set.setId]: {
           stopped: { specKey: "key", usedBytes: 9, reason },
           counts: { app: { restarts: 2, oomKills: 1, oomKillsOfLife: 1, countedLife: "app@1" } },
+          runs,
         },
       },
     };

@@ -46,9 +46,18 @@ const countsSchema = z.object({
   oomKillsOfLife: count,
   countedLife: z.string().optional(),
 });
+const lastRunSchema = z.object({
+  run: z.string(),
+  infraRun: z.string().optional(),
+  specHash: z.string(),
+  exit: z.object({ code: z.number().int().optional(), finishedAt: z.string() }).optional(),
+});
 const historySchema = z.object({
   stopped: z.object({ specKey: z.string(), usedBytes: count, reason: reasonSchema }).optional(),
   counts: z.record(z.string(), countsSchema.transform(readCounts)).optional(),
+  runs: z
+    .object({ infraRun: z.string(), containers: z.record(z.string(), lastRunSchema) })
+    .optional(),
 });
 /** Hints. If another release of the agent wrote them in another form, this agent ignores them. */
 const hintsSchema = z.object({
@@ -162,9 +171,9 @@ function readCounts({
 }
 
 function toFile({ histories, ...content }: Content): unknown {
-  const written = Object.entries(histories).map(([setId, { stopped, counts }]) => [
+  const written = Object.entries(histories).map(([setId, { counts, ...history }]) => [
     setId,
-    { stopped, counts: counts && toFileCounts(counts) },
+    { ...history, counts: counts && toFileCounts(counts) },
   ]);
   return { version: 1, ...content, [historiesField]: Object.fromEntries(written) };
 }

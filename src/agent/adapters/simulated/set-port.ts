@@ -20,13 +20,13 @@ export function createSimulatedSetPort(
     observe: (signal) => call("observe", {}, signal, () => engine.observe(hostId)),
     observeSet: (setId, signal) =>
       call("observe", { setId }, signal, () => engine.observeSet(hostId, setId)),
-    prepare: (set, signal) =>
+    prepare: (set, signal, { completed = [] } = {}) =>
       call(
         "prepare",
         set,
         signal,
         () => engine.prepareInfra(hostId, set),
-        () => engine.prepareBusiness(hostId, set),
+        () => engine.prepareBusiness(hostId, set, completed),
       ),
     resize: (set, signal) => call("resize", set, signal, () => engine.resize(hostId, set)),
     start: (set, names, signal) =>

@@ -60,8 +60,12 @@ interface SimulatedContainer {
   /** Memory that the container's processes do not release. */
   heldBytes: number;
   state: "created" | "running" | "exited";
-  /** The infra container whose network this container has joined. */
+  /** The infra container whose network this container joins at its start. */
   infraId: string | undefined;
+  /** The number of its starts. */
+  starts: number;
+  /** The run of infra whose network the container has joined. */
+  joinedRun: string | undefined;
   exitCode: number | undefined;
   startedAt: string | undefined;
   finishedAt: string | undefined;
@@ -100,20 +104,24 @@ export class SimulatedEngine {
     return containers.length === 0 ? undefined : toObservedSet(setId, containers);
   }
 
-  /** First half of `prepare`: deletes outdated containers, and creates and starts infra. */
+  /**
+   * First half of `prepare`: deletes outdated containers, stops those without a network, and
+   * creates and starts infra.
+   */
   prepareInfra(hostId: string, set: LocalSetSpec): void {
     for (const container of this.#stale(hostId, set)) this.#delete(container);
-    const infra =
-      this.#infraOf(hostId, set.setId) ?? this.#create(hostId, set, INFRA_CONTAINER, -1, undefined);
+    const existing = this.#infraOf(hostId, set.setId);
+    if (existing) this.#stopCutOff(hostId, set.setId, existing);
+    const infra = existing ?? this.#create(hostId, set, INFRA_CONTAINER, -1, undefined);
     if (infra.state !== "running") this.#start(infra);
   }
 
   /** Second half of `prepare`: creates the missing business containers. */
-  prepareBusiness(hostId: string, set: LocalSetSpec): void {
+  prepareBusiness(hostId: string, set: LocalSetSpec, completed: readonly string[] = []): void {
     const infra = this.#infraOf(hostId, set.setId);
     if (!infra) throw notPrepared(set.setId);
     for (const { name, index, image } of set.template.containers) {
-      if (this.#find(hostId, set.setId, name)) continue;
+      if (this.#find(hostId, set.setId, name) || completed.includes(name)) continue;
       if (!(this.options.hasImage?.(image) ?? true)) {
         throw new AgentError("image-not-found", `image "${image}" not found`, {
           phase: "image",
@@ -241,10 +249,16 @@ export class SimulatedEngine {
     if (!infra || isOutdated(set, infra)) return existing;
     return existing.filter((container) => {
       if (container === infra) return false;
-      if (isOutdated(set, container) || container.infraId !== infra.dockerId) return true;
-      if (container.state !== "running") return false;
-      return infra.state !== "running" || hasLostNetwork(container, infra);
+      return isOutdated(set, container) || container.infraId !== infra.dockerId;
     });
+  }
+
+  #stopCutOff(hostId: string, setId: string, infra: SimulatedContainer): void {
+    for (const container of this.#ofSet(hostId, setId)) {
+      if (container === infra || container.state !== "running") continue;
+      if (infra.state !== "running" || hasLostNetwork(container, infra))
+        this.#end(container, exitedByStop);
+    }
   }
 
   #create(
@@ -268,6 +282,8 @@ export class SimulatedEngine {
       heldBytes: 0,
       state: "created",
       infraId,
+      starts: 0,
+      joinedRun: undefined,
       exitCode: undefined,
       startedAt: undefined,
       finishedAt: undefined,
@@ -279,7 +295,11 @@ export class SimulatedEngine {
   #start(container: SimulatedContainer): void {
     container.state = "running";
     container.startedAt = this.#now();
+    container.finishedAt = undefined;
     container.exitCode = undefined;
+    container.starts++;
+    const infra = this.#infraOf(container.hostId, container.setId);
+    container.joinedRun = infra && runOf(infra);
     this.#notify(container);
   }
 
@@ -300,7 +320,7 @@ export class SimulatedEngine {
   }
 
   #now(): string {
-    return new Date(this.options.clock.nowMs()).toISOString();
+    return new Date(this.options.clock.wallMs()).toISOString();
   }
 }
 
@@ -320,12 +340,13 @@ function computeLimits({ template }: LocalSetSpec, name: string): Limits {
   return found ? containerLimits(template, found.options) : setLimits(template);
 }
 
-/**
- * The container started before the current run of its infra container, so its network no longer
- * exists.
- */
+/** Infra was restarted since the container started, so its network no longer exists. */
 function hasLostNetwork(container: SimulatedContainer, infra: SimulatedContainer): boolean {
-  return Date.parse(container.startedAt ?? "") < Date.parse(infra.startedAt ?? "");
+  return container.joinedRun !== runOf(infra);
+}
+
+function runOf({ dockerId, starts }: SimulatedContainer): string {
+  return `${dockerId}:${starts}`;
 }
 
 function notPrepared(setId: string): AgentError {
@@ -343,6 +364,7 @@ function toObservedSet(setId: string, containers: SimulatedContainer[]): Observe
     limits: infra?.limits,
     generation: infra?.generation,
     infra: infra && toObserved(infra, infra),
+    infraRun: infra?.state === "running" ? runOf(infra) : undefined,
     containers: business.map((container) => toObserved(container, infra)),
     address: infra?.state === "running" ? "10.0.0.1" : undefined,
   };
