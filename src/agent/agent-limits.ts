@@ -42,6 +42,15 @@ export interface AgentLimits {
    */
   startupHoldMs: number;
   /**
+   * An agent that Berth refuses for this long is rejected. Until then the cause may be a faulty
+   * upgrade or a wrong database.
+   */
+  rejectedAfterMs: number;
+  /** An agent whose host Berth calls deleted for this long stops its sets. */
+  deletedAfterMs: number;
+  /** The longest pause between the syncs of a rejected agent. */
+  rejectedWaitMs: number;
+  /**
    * Steps in progress get this long when the agent stops. The next agent repeats unfinished ones.
    */
   stopDeadlineMs: number;
@@ -68,6 +77,9 @@ export const defaultAgentLimits: AgentLimits = {
   pingSlowMs: 1_000,
   pingTimeoutMs: 2_000,
   startupHoldMs: 30_000,
+  rejectedAfterMs: 600_000,
+  deletedAfterMs: 60_000,
+  rejectedWaitMs: 120_000,
   stopDeadlineMs: 10_000,
   lastReportTimeoutMs: 3_000,
 };

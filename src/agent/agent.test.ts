@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { AgentSimulation } from "../../test/support/agent/agent-simulation.ts";
 import { containerOf, lastReport, runningHost } from "../../test/support/fleet/running-host.ts";
-import { CredentialRefusedError } from "./ports/control-plane.ts";
 
 const hourMs = 3_600_000;
 
@@ -160,14 +159,100 @@ describe("an answer of the control plane", () => {
     expect(simulation.changes).toEqual([`prepare ${set.setId}`]);
     expect(simulation.plane.desiredOf(set.setId)).toBeUndefined();
   });
+});
 
-  it("ends the agent if it rejects the credential, and every container keeps running", async () => {
+describe("an agent that the control plane refuses", () => {
+  const minuteMs = 60_000;
+
+  it("manages its sets for a day behind a proxy that answers 401, and is never rejected", async () => {
+    const { simulation, sets } = await runningHost(1);
+    const [set] = sets;
+    if (!set) throw new Error("a set is created");
+    simulation.plane.refusal = { status: 401, provenCode: undefined };
+    await simulation.pass(24 * hourMs);
+    expect(simulation.agent.status().controlPlane).toBe("refused");
+    simulation.engine.exit(containerOf(simulation, set, "app").dockerId);
+    await simulation.pass(10_000);
+    expect(containerOf(simulation, set, "app").state).toBe("running");
+    simulation.plane.refusal = undefined;
+    await simulation.pass(40_000);
+    expect(simulation.agent.status().controlPlane).toBe("accepted");
+    expect(simulation.differences()).toEqual([]);
+  });
+
+  it("is rejected only after ten minutes of signed refusals without an accepted sync", async () => {
+    const { simulation } = await runningHost(1);
+    const status = () => simulation.agent.status().controlPlane;
+    const refusal = { status: 401, provenCode: "unauthenticated" };
+    simulation.plane.refusal = refusal;
+    await simulation.pass(9 * minuteMs);
+    expect(status()).toBe("refused");
+    simulation.plane.refusal = undefined;
+    await simulation.pass(minuteMs);
+    expect(status()).toBe("accepted");
+    simulation.plane.refusal = refusal;
+    await simulation.pass(9 * minuteMs);
+    expect(status()).toBe("refused");
+    await simulation.pass(2 * minuteMs);
+    expect(status()).toBe("rejected");
+    expect(simulation.changes).toEqual([]);
+  });
+
+  it("asks every two minutes at most while it is rejected, and continues when it is accepted", async () => {
+    const { simulation, sets } = await runningHost(1);
+    const [set] = sets;
+    if (!set) throw new Error("a set is created");
+    simulation.plane.refusal = { status: 403, provenCode: "forbidden" };
+    await simulation.pass(20 * minuteMs);
+    simulation.plane.refused = 0;
+    await simulation.pass(60 * minuteMs);
+    // Two loops ask independently.
+    expect(simulation.plane.refused).toBeGreaterThanOrEqual(50);
+    expect(simulation.plane.refused).toBeLessThanOrEqual(125);
+    simulation.plane.refusal = undefined;
+    simulation.change(set, { desired: "stopped" });
+    await simulation.pass(3 * minuteMs);
+    expect(simulation.differences()).toEqual([]);
+  });
+
+  it("stops its sets after a minute of signed statements that the host is deleted", async () => {
     const { simulation, sets } = await runningHost(2);
-    const before = sets.map(({ setId }) => simulation.observed(setId));
-    simulation.plane.refuses = true;
-    await simulation.pass(60_000);
-    expect(simulation.endedBy).toBeInstanceOf(CredentialRefusedError);
-    expect(sets.map(({ setId }) => simulation.observed(setId))).toEqual(before);
+    const statesOf = () =>
+      sets.flatMap((set) =>
+        ["infra", "app", "log"].map((name) => containerOf(simulation, set, name).state),
+      );
+    simulation.plane.refusal = { status: 410, provenCode: "host-deleted" };
+    await simulation.pass(50_000);
+    expect(simulation.changes).toEqual([]);
+    await simulation.pass(2 * minuteMs);
+    expect(simulation.agent.status().controlPlane).toBe("deleted");
+    expect(simulation.changes).toEqual(sets.map(({ setId }) => `stopAll ${setId}`));
+    expect(new Set(statesOf())).toEqual(new Set(["exited"]));
+    simulation.kill();
+    simulation.start();
+    await simulation.pass(hourMs);
+    expect(new Set(statesOf())).toEqual(new Set(["exited"]));
+    expect(simulation.changes).toHaveLength(2);
+  });
+
+  it("runs the sets of a deleted host again only as a complete answer desires", async () => {
+    const { simulation, sets } = await runningHost(2);
+    const [first, second] = sets;
+    if (!first || !second) throw new Error("two sets are created");
+    simulation.plane.refusal = { status: 410, provenCode: "host-deleted" };
+    await simulation.pass(3 * minuteMs);
+    simulation.kill();
+    simulation.plane.refusal = undefined;
+    simulation.plane.drop(first.setId); // another host runs it
+    simulation.changes.length = 0;
+    simulation.start();
+    await simulation.pass(5 * minuteMs);
+    expect(simulation.differences()).toEqual([]);
+    expect(simulation.observed(first.setId)).toBeUndefined();
+    expect(simulation.changes.filter((change) => change.endsWith(first.setId))).toEqual([
+      `remove ${first.setId}`,
+    ]);
+    expect(containerOf(simulation, second, "app").state).toBe("running");
   });
 });
 

@@ -12,11 +12,12 @@ import { resyncPeriodically, forwardEvents } from "./resync.ts";
 import type { PersistedHistory } from "./persisted-history.ts";
 import { PersistedState } from "./persisted-state.ts";
 import { LogStreams } from "./log-streams.ts";
-import { type ControlPlane, CredentialRefusedError } from "./ports/control-plane.ts";
+import type { ControlPlane } from "./ports/control-plane.ts";
 import type { MachinePort } from "./ports/machine-port.ts";
 import type { SetPort } from "./ports/set-port.ts";
 import type { StateStore } from "./ports/state-store.ts";
 import type { VolumePort } from "./ports/volume-port.ts";
+import { type ControlPlaneStatus, Refusals } from "./refusals.ts";
 import { Reporter } from "./reporter.ts";
 import { SetRunners } from "./set-runners.ts";
 import { createWorkLimits } from "./work-limits.ts";
@@ -54,13 +55,15 @@ export interface AgentStatus {
   corrections: number;
   /** Time of the last answered sync. */
   syncedAtMs: number | undefined;
+  /** Whether Berth accepts this agent. */
+  controlPlane: ControlPlaneStatus;
 }
 
 export interface Agent {
   /**
    * Runs until `signal` is aborted. Then it starts no step, gives steps in progress a deadline,
-   * sends the remaining reports, and resolves. Rejects with CredentialRefusedError if the control
-   * plane no longer knows this host. Containers keep running in both cases.
+   * sends the remaining reports, and resolves. Rejects after a fault of the agent itself. No answer
+   * of the control plane ends the agent. Containers keep running in both cases.
    */
   run(signal: AbortSignal): Promise<void>;
   status(): AgentStatus;
@@ -88,6 +91,7 @@ class HostAgent implements Agent {
   readonly #stopping = new AbortController();
   readonly #cancelled = new AbortController();
   #persisted: PersistedState;
+  #refusals: Refusals;
   #runners: SetRunners | undefined;
   #corrections = 0;
   #syncedAtMs: number | undefined;
@@ -122,8 +126,10 @@ class HostAgent implements Agent {
       sync: (parts, signal) => this.#sync(parts, signal),
       onAnswer: (answer) => this.#accept(answer),
       onAbsent: (setId, generation) => this.#noteAbsent(setId, generation),
+      pauseMs: (random) => this.#refusals.pauseMs(random),
     });
     this.#persisted = new PersistedState(state, undefined, log);
+    this.#refusals = this.#createRefusals();
     this.#streams = new LogStreams({ port, api, log, streamsMax: this.#limits.streamsMax });
     // Every set and every call in flight adds a listener.
     setMaxListeners(0, this.#stopping.signal, this.#cancelled.signal);
@@ -136,13 +142,16 @@ class HostAgent implements Agent {
       docker: this.#housekeeping.dockerHealth.health,
       corrections: this.#corrections,
       syncedAtMs: this.#syncedAtMs,
+      controlPlane: this.#refusals.status,
     };
   }
 
   async run(signal: AbortSignal): Promise<void> {
     const { state } = this.#options;
     this.#persisted = new PersistedState(state, await state.load(), this.#log);
+    this.#refusals = this.#createRefusals();
     const runners = this.#createRunners();
+    if (this.#persisted.isHostDeleted) runners.fence();
     this.#runners = runners;
     const stop = () => this.#stopping.abort(new Error("the agent stops"));
     if (signal.aborted) stop();
@@ -185,12 +194,24 @@ class HostAgent implements Agent {
     await aborted(signal);
     cancelStartupHold();
     await this.#settle(runners);
-    const isRefused = failure instanceof CredentialRefusedError;
-    if (!isRefused) await this.#reporter.sendLast();
+    if (this.#refusals.status === "accepted") await this.#reporter.sendLast();
     this.#cancelled.abort(new Error("the agent stops"));
     await Promise.all(loops);
     await this.#persisted.settled();
     if (failure !== undefined) throw failure;
+  }
+
+  #createRefusals(): Refusals {
+    return new Refusals({
+      clock: this.#clock,
+      log: this.#log,
+      limits: this.#limits,
+      wasDeleted: this.#persisted.isHostDeleted,
+      onDeleted: () => {
+        this.#persisted.noteHostDeleted(true);
+        this.#runners?.fence();
+      },
+    });
   }
 
   #createRunners(): SetRunners {
@@ -246,6 +267,7 @@ class HostAgent implements Agent {
           log: this.#log,
           random: this.#random,
           loop: "pull",
+          pauseMs: (random: number) => this.#refusals.pauseMs(random),
         };
         await waitBeforeRetry(retryOptions, error, failuresInRow, signal);
       }
@@ -270,22 +292,24 @@ class HostAgent implements Agent {
   }
 
   async #sync(parts: Partial<Sync>, signal: AbortSignal): Promise<SyncResult> {
-    const result = await this.#options.api.sync(
-      {
-        protocol: AGENT_PROTOCOL_VERSION,
-        agentVersion: this.#options.agentVersion,
-        acceptedGeneration: this.#persisted.persistedGeneration,
-        full: false,
-        waitMs: 0,
-        observed: [],
-        docker: this.#housekeeping.dockerHealth.health ?? null,
-        usage: null,
-        images: null,
-        volumes: null,
-        ...parts,
-      },
-      signal,
-    );
+    const body: Sync = {
+      protocol: AGENT_PROTOCOL_VERSION,
+      agentVersion: this.#options.agentVersion,
+      acceptedGeneration: this.#persisted.persistedGeneration,
+      full: false,
+      waitMs: 0,
+      observed: [],
+      docker: this.#housekeeping.dockerHealth.health ?? null,
+      usage: null,
+      images: null,
+      volumes: null,
+      ...parts,
+    };
+    const result = await this.#options.api.sync(body, signal).catch((error: unknown) => {
+      this.#refusals.noteFailed(error);
+      throw error;
+    });
+    this.#refusals.noteAccepted();
     this.#syncedAtMs = this.#clock.wallMs();
     return result;
   }
@@ -297,12 +321,21 @@ class HostAgent implements Agent {
       this.#runners?.apply(accepted);
     });
     if (outcome !== "stale") this.#runners?.allowStarts();
+    // Only all desired sets show which of the stopped sets have not been replaced meanwhile.
+    if (outcome !== "stale" && result.full) this.#liftFence();
     if (outcome !== "stale")
       this.#housekeeping.volumes?.updateRetention(result, this.#persisted.desired.list());
     this.#reporter.noteDatabase(result.databaseEpoch);
     this.#reporter.forceResend(result.reportAgain);
     this.#runners?.observeAgain(result.reportAgain);
     return outcome === "unchanged" && result.streams.length > 0 ? "changed" : outcome;
+  }
+
+  /** Starts the sets again after Berth, perhaps from a restored database, has accepted the host. */
+  #liftFence(): void {
+    if (!this.#persisted.isHostDeleted) return;
+    this.#persisted.noteHostDeleted(false);
+    this.#runners?.liftFence();
   }
 
   /** Forgets a set that is deleted on both sides. */

@@ -15,6 +15,7 @@ export class PersistedState {
   /** Accepted answers that are not yet on disk, oldest first. */
   readonly #unapplied: AcceptedAnswer[] = [];
   #persistedGeneration: number;
+  #isHostDeleted: boolean;
   #lastWrite: Promise<void> = Promise.resolve();
 
   constructor(store: StateStore, persisted: AgentState | undefined, log: Log) {
@@ -24,6 +25,17 @@ export class PersistedState {
     this.#hasRun = new Map(Object.entries(persisted?.hasRun ?? {}));
     this.#histories = new Map(Object.entries(persisted?.histories ?? {}));
     this.#persistedGeneration = persisted?.acceptedGeneration ?? 0;
+    this.#isHostDeleted = persisted?.isHostDeleted ?? false;
+  }
+
+  /** An operator deleted this host, so its sets must not run (I3). */
+  get isHostDeleted(): boolean {
+    return this.#isHostDeleted;
+  }
+
+  noteHostDeleted(isDeleted: boolean): void {
+    this.#isHostDeleted = isDeleted;
+    this.saveSoon();
   }
 
   get persistedGeneration(): number {
@@ -95,6 +107,7 @@ export class PersistedState {
       desired: this.desired.list(),
       hasRun: Object.fromEntries(this.#hasRun),
       histories: Object.fromEntries(this.#histories),
+      isHostDeleted: this.#isHostDeleted,
     });
     this.#lastWrite = written.catch(() => undefined); // the caller gets the error
     await written;

@@ -90,6 +90,16 @@ export function reconcile(
   return keepRunning(desired, recalled, history, nowMs);
 }
 
+/** The verdict on any set of a deleted host: it stops, and nothing is removed (I3). */
+export function reconcileFenced(
+  observed: ObservedLocalSet | undefined,
+  history: SetHistory,
+  nowMs: number,
+): Verdict {
+  if (!isAnyUp(observed)) return noAction("stopped");
+  return stepWhenDue({ kind: "stop-all" }, "stopping", history, nowMs);
+}
+
 function noAction(state: ReportedState): Verdict {
   return { action: { kind: "none" }, state, ready: false, reason: null };
 }

@@ -29,6 +29,8 @@ export interface ReporterOptions {
   limits: AgentLimits;
   sync: (parts: Partial<Sync>, signal: AbortSignal) => Promise<SyncResult>;
   onAnswer: (answer: SyncResult) => Promise<unknown>;
+  /** The shortest pause after a failed sync. */
+  pauseMs: (random: number) => number;
   /**
    * Called when the control plane knows that this generation of a set is absent. Returns true if
    * the set is no longer desired.
@@ -97,7 +99,7 @@ export class Reporter {
 
   /** Runs until aborted. */
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, log, random, limits, onAnswer } = this.#options;
+    const { clock, log, random, limits, onAnswer, pauseMs } = this.#options;
     let failuresInRow = 0;
     for (;;) {
       const waitMs = Math.min(this.usage.dueInMs, this.#databaseChanges.dueInMs);
@@ -115,7 +117,8 @@ export class Reporter {
         if (isAborted(signal)) return;
         failuresInRow++;
         this.#wakeup.notify();
-        await waitBeforeRetry({ clock, log, random, loop: "report" }, error, failuresInRow, signal);
+        const retryOptions = { clock, log, random, loop: "report", pauseMs };
+        await waitBeforeRetry(retryOptions, error, failuresInRow, signal);
       }
     }
   }

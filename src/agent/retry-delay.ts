@@ -1,29 +1,40 @@
 import type { Log } from "../lib/log.ts";
 import { callBackoffMs, type Clock, delay } from "./clock.ts";
-import { ControlPlaneError, CredentialRefusedError } from "./ports/control-plane.ts";
+import { ControlPlaneError } from "./ports/control-plane.ts";
 
 const WAIT_MS_MAX = 60_000;
 
 /**
  * The delay before the next sync after a failure: the longer of the API's request and the
- * exponential backoff. Throws an error that no retry can cure.
+ * exponential backoff.
  *
  * @param random in [0, 1)
  */
 export function retryDelayMs(error: unknown, failuresInRow: number, random: number): number {
-  if (error instanceof CredentialRefusedError) throw error;
   const askedMs = error instanceof ControlPlaneError ? (error.retryAfterMs ?? 0) : 0;
   return Math.min(Math.max(askedMs, callBackoffMs(failuresInRow, random)), WAIT_MS_MAX);
 }
 
-/** Logs a failed sync and waits before its retry. Rejects with an error that no retry can cure. */
+/** Logs a failed sync and waits before its retry, at least for `pauseMs` if that is longer. */
 export async function waitBeforeRetry(
-  { clock, log, random, loop }: { clock: Clock; log: Log; random: () => number; loop: string },
+  {
+    clock,
+    log,
+    random,
+    loop,
+    pauseMs,
+  }: {
+    clock: Clock;
+    log: Log;
+    random: () => number;
+    loop: string;
+    pauseMs: (random: number) => number;
+  },
   error: unknown,
   failuresInRow: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const waitMs = retryDelayMs(error, failuresInRow, random());
+  const waitMs = Math.max(retryDelayMs(error, failuresInRow, random()), pauseMs(random()));
   log.warn({ err: error, loop, failuresInRow, waitMs: Math.round(waitMs) }, "sync failed");
   await delay(clock, waitMs, signal);
 }

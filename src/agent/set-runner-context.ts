@@ -18,6 +18,8 @@ export interface SetRunnerContext {
    * machine was down, other hosts may have started replacements (I3).
    */
   mayStartSets: () => boolean;
+  /** True if the host was deleted, so that no set may run (I3). */
+  isFenced: () => boolean;
   /** True if sets that the control plane does not name may be removed (I12). */
   canRemoveUnknown: () => boolean;
   /** True if the agent stops sets that exceed their `rootfs`. */

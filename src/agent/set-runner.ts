@@ -6,7 +6,7 @@ import { runStep, type Step } from "./run-step.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { noteFailedRuns } from "./container-history.ts";
 import { toPersistedHistory, restoreHistory } from "./persisted-history.ts";
-import { reconcile, type Verdict } from "./reconcile.ts";
+import { reconcile, reconcileFenced, type Verdict } from "./reconcile.ts";
 import { reportSet } from "./report-set.ts";
 import {
   enterGeneration,
@@ -109,6 +109,13 @@ export class SetRunner {
     this.wake();
   }
 
+  /** Called when no set of the host may run any longer. */
+  onFenced(): void {
+    const kind = this.#step?.action.kind;
+    if (kind === "prepare" || kind === "start" || kind === "probe") this.#abortStep();
+    this.wake();
+  }
+
   /** Called when anyone changed something of the set. */
   onChange(): void {
     this.#isStale = true;
@@ -196,8 +203,8 @@ export class SetRunner {
     while (this.#isAwake && !this.#context.stopping.aborted) {
       this.#isAwake = false;
       this.#cancelTimer?.();
-      const isKnown = this.#desired !== undefined || this.#context.canRemoveUnknown();
-      if (!isKnown) return;
+      const { canRemoveUnknown, isFenced } = this.#context;
+      if (this.#desired === undefined && !canRemoveUnknown() && !isFenced()) return;
       if (this.#isStale && !(await this.#observe())) return;
       await this.#advance();
     }
@@ -247,10 +254,14 @@ export class SetRunner {
 
   async #advance(): Promise<void> {
     const desired = this.#desired;
-    if (this.#observed?.infra?.state !== "running" && !this.#context.mayStartSets()) return;
     const nowMs = this.#context.clock.nowMs();
-    const verdict = reconcile(desired, this.#observed, this.#history, nowMs);
-    if (desired) this.#report(desired, verdict);
+    const isFenced = this.#context.isFenced();
+    const isUp = this.#observed?.infra?.state === "running";
+    if (!isUp && !isFenced && !this.#context.mayStartSets()) return;
+    const verdict = isFenced
+      ? reconcileFenced(this.#observed, this.#history, nowMs)
+      : reconcile(desired, this.#observed, this.#history, nowMs);
+    if (desired && !isFenced) this.#report(desired, verdict);
     const { action } = verdict;
     if (action.kind === "none") {
       if (!desired && !this.#observed) this.#context.onObsolete(this.#setId);

@@ -12,10 +12,14 @@ export class SetRunners {
   #hasResynced = false;
   #mayStartSets = false;
   #knowsAll = false;
+  #isFenced = false;
 
   /** `desired` has the sets that the previous agent accepted. */
   constructor(
-    context: Omit<SetRunnerContext, "onObsolete" | "canRemoveUnknown" | "mayStartSets">,
+    context: Omit<
+      SetRunnerContext,
+      "onObsolete" | "canRemoveUnknown" | "mayStartSets" | "isFenced"
+    >,
     desired: readonly DesiredSet[],
   ) {
     this.#desired = new Map(desired.map((set) => [set.setId, set]));
@@ -23,6 +27,7 @@ export class SetRunners {
       ...context,
       mayStartSets: () => this.#mayStartSets,
       canRemoveUnknown: () => this.#knowsAll,
+      isFenced: () => this.#isFenced,
       onObsolete: (setId) => this.#runners.delete(setId),
     };
   }
@@ -58,6 +63,18 @@ export class SetRunners {
   allowStarts(): void {
     if (this.#mayStartSets) return;
     this.#mayStartSets = true;
+    for (const runner of this.#runners.values()) runner.wake();
+  }
+
+  /** Stops all sets, because the host was deleted. Nothing is removed. */
+  fence(): void {
+    this.#isFenced = true;
+    for (const runner of this.#runners.values()) runner.onFenced();
+  }
+
+  /** Lets the sets run again as the control plane desires. */
+  liftFence(): void {
+    this.#isFenced = false;
     for (const runner of this.#runners.values()) runner.wake();
   }
 

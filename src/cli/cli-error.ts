@@ -111,6 +111,7 @@ function hintsOf(code: ProblemCode, problem: ProblemDocument): string[] {
     case "internal":
       return ["The log of the API has the cause under the request id."];
     case "malformed-request":
+    case "host-deleted":
     case "method-not-allowed":
     case "wrong-endpoint":
     case "already-exists":

@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { createHash, createHmac } from "node:crypto";
 
 const secretBytes = 32;
 
@@ -14,4 +14,9 @@ export function newSecret(prefix = "brt"): string {
  */
 export function hashSecret(secret: string): string {
   return createHash("sha256").update(secret).digest("hex");
+}
+
+/** Signs a text with a shared key: HMAC-SHA256 in hex. */
+export function signText(text: string, key: string): string {
+  return createHmac("sha256", key).update(text).digest("hex");
 }

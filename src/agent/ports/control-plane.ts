@@ -1,19 +1,11 @@
 import type { Sync, SyncResult } from "../../contracts/agent-protocol/sync.ts";
 
 /**
- * The control plane rejects this agent's credential. Only an operator can help, by enrolling the
- * host again.
- */
-export class CredentialRefusedError extends Error {
-  override readonly name = "CredentialRefusedError";
-}
-
-/**
  * The control plane is unreachable or busy, or its answer violates the protocol. A later call may
  * succeed.
  */
 export class ControlPlaneError extends Error {
-  override readonly name = "ControlPlaneError";
+  override readonly name: string = "ControlPlaneError";
   /** HTTP status of the answer; undefined without an answer. */
   readonly status: number | undefined;
   /** The shortest wait before the next call, as the API requests it. */
@@ -29,11 +21,26 @@ export class ControlPlaneError extends Error {
   }
 }
 
+/**
+ * An answer with a status of `refusalStatuses`. It may come from a proxy: only `provenCode` is a
+ * statement of Berth.
+ */
+export class RefusedError extends ControlPlaneError {
+  override readonly name = "RefusedError";
+  /** The code of a problem that Berth has signed for this request. */
+  readonly provenCode: string | undefined;
+
+  constructor(message: string, options: { status: number; provenCode: string | undefined }) {
+    super(message, options);
+    this.provenCode = options.provenCode;
+  }
+}
+
 /** The API from the agent's side. Each method makes one attempt; its caller waits and retries. */
 export interface ControlPlane {
   /**
    * Sends one sync. The call has a deadline of its own beyond `waitMs`. Rejects with
-   * CredentialRefusedError, ControlPlaneError, or the reason of an aborted `signal`.
+   * ControlPlaneError, or the reason of an aborted `signal`.
    */
   sync(body: Sync, signal: AbortSignal): Promise<SyncResult>;
   /**

@@ -17,6 +17,8 @@ export interface AgentState {
   hasRun: Record<string, string>;
   /** The persisted part of each set's history, by set id. */
   histories: Record<string, PersistedHistory>;
+  /** An operator deleted this host: its sets must not run (I3). */
+  isHostDeleted?: boolean | undefined;
 }
 
 export interface StateStore {

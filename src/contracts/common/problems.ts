@@ -10,6 +10,7 @@ export const problemCatalog = {
   forbidden: { status: 403, title: "The role does not permit this operation", retryable: false },
   "grant-missing": { status: 403, title: "The tenant lacks a grant", retryable: false },
   "not-found": { status: 404, title: "The resource was not found", retryable: false },
+  "host-deleted": { status: 410, title: "The host was deleted", retryable: false },
   "method-not-allowed": {
     status: 405,
     title: "The resource does not support this method",

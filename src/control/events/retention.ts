@@ -10,6 +10,7 @@ import {
   deleteOldTokens,
   deleteSupersededPlacements,
 } from "../../db/queries/events/retention.ts";
+import { deleteOldHostRecords } from "../../db/queries/hosts/remove-hosts.ts";
 import { deleteIdempotencyKeys } from "../../db/queries/runtime/idempotency-keys.ts";
 import { deleteParkedOutbox } from "../../db/queries/runtime/outbox.ts";
 import type { ControlContext } from "../runtime/context.ts";
@@ -23,6 +24,8 @@ export interface RetentionAges {
   decisionsSeconds: number;
   /** Parked jobs, and jobs that this release does not know. */
   parkedJobsSeconds: number;
+  /** For this time, the agent of a deleted host learns of the deletion. */
+  deletedHostsSeconds: number;
   /** Deleted sets, services, hooks and tokens, unused revisions and superseded placements. */
   deletedSeconds: number;
 }
@@ -41,6 +44,7 @@ function defaultAges({ deletedRetentionMs }: ControlContext["settings"]): Retent
     demandsSeconds: 30 * DAY_SECONDS,
     decisionsSeconds: 90 * DAY_SECONDS,
     parkedJobsSeconds: 14 * DAY_SECONDS,
+    deletedHostsSeconds: 400 * DAY_SECONDS,
     deletedSeconds: deletedRetentionMs / 1_000,
   };
 }
@@ -87,6 +91,8 @@ export function createRetention(
     services: () => untilNoneIsLeft(deleteOldServices(db, deletedSeconds, SERVICES_PER_ROUND_MAX)),
     revisions: () => untilNoneIsLeft(deleteOldRevisions(db, deletedSeconds, rows)),
     hooks: () => untilNoneIsLeft(deleteOldHooks(db, deletedSeconds, rows)),
+    "deleted-hosts": () =>
+      untilNoneIsLeft(deleteOldHostRecords(db, ages.deletedHostsSeconds, rows)),
     tokens: () => untilNoneIsLeft(deleteOldTokens(db, deletedSeconds, rows)),
   };
   return {

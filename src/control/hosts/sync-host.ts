@@ -33,6 +33,7 @@ import { volumeEvent } from "./volume-event.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import type { HostCaller } from "./enroll-host.ts";
+import { createHostRefusal } from "./refuse-host.ts";
 import { retryPending } from "../placement/retry-pending.ts";
 
 /**
@@ -328,7 +329,7 @@ async function readAnswer(
     if (signal.aborted) throw disconnected();
     streams = ctx.streams.takeRequests(hostId);
     const row = lease ?? (await findHostLease(ctx.db, { hostId }));
-    if (!row) throw new AppError("unauthenticated", { detail: "The host is deleted." });
+    if (!row) throw await createHostRefusal(ctx, { hostId });
     return buildAnswer(ctx, row, body, full);
   });
   return { ...answer, streams: (await streams) ?? [] };

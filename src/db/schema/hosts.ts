@@ -104,6 +104,23 @@ export const hosts = pgTable(
 );
 
 /**
+ * The credentials of deleted hosts. Their agents learn from it that they must stop their sets: a
+ * missing host proves nothing, because the database may be an older copy.
+ */
+export const deletedHosts = pgTable(
+  "deleted_hosts",
+  {
+    hostId: text("host_id").primaryKey(),
+    credentialHash: text("credential_hash").notNull(),
+    deletedAt: timestamptz("deleted_at").notNull().defaultNow(),
+  },
+  (table) => [
+    uniqueIndex("deleted_hosts_credential_hash_unique").on(table.credentialHash),
+    index("deleted_hosts_deleted").on(table.deletedAt),
+  ],
+);
+
+/**
  * One row: the time at which a job worker last recorded that it watches the fleet, and the end of
  * the last control-plane outage. During an outage, missing syncs do not show that a host is down
  * (I12). `gapStartedAt` is null unless no host syncs now.

@@ -13,7 +13,6 @@ import {
 import { createAgent } from "../../agent/agent.ts";
 import { defaultAgentLimits } from "../../agent/agent-limits.ts";
 import type { ImageGcThresholds } from "../../agent/image-gc.ts";
-import { CredentialRefusedError } from "../../agent/ports/control-plane.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";
 import { type HostVolumes, openHostVolumes } from "./host-volumes.ts";
@@ -32,7 +31,6 @@ export interface HostAgentOptions {
   shutdownTimeoutMs: number;
 }
 
-const EXIT_REFUSED = 77; // EX_NOPERM of sysexits.h
 /** If the daemon does not report its folder in this time, the running agent queries it again. */
 const dockerRootTimeoutMs = 3_000;
 /** One for the long poll, one for reports, the rest for logs. */
@@ -114,7 +112,7 @@ export async function startHostAgent(
       stopDeadlineMs: Math.floor((options.shutdownTimeoutMs * 2) / 3),
     },
   });
-  ran = agent.run(stopping.signal).catch((error: unknown) => onEnd(error, options, context));
+  ran = agent.run(stopping.signal).catch((error: unknown) => endProcess(error, context));
   return { hostId };
 }
 
@@ -137,16 +135,8 @@ function imageGcThresholds(settings: AgentSettings): ImageGcThresholds {
   };
 }
 
-/** Ends the process after the agent has failed; its containers keep running. */
-function onEnd(error: unknown, { settings }: HostAgentOptions, context: ProcessContext): void {
-  if (!(error instanceof CredentialRefusedError)) {
-    context.log.error({ err: error }, "agent failed");
-    context.stop(1);
-    return;
-  }
-  context.log.error({ err: error }, "credential refused");
-  process.stderr.write(
-    `The API no longer knows this host. Its containers keep running. To enroll it again, move the state out of ${settings.BERTH_AGENT_DATA_DIR} and set BERTH_ENROLL_TOKEN.\n`,
-  );
-  context.stop(EXIT_REFUSED);
+/** Ends the process after a fault of the agent. Its containers continue to run. */
+function endProcess(error: unknown, context: ProcessContext): void {
+  context.log.error({ err: error }, "agent failed");
+  context.stop(1);
 }

@@ -4,7 +4,7 @@ import type { Dispatcher } from "undici";
 import type { HostIdentity, StateFile } from "../../agent/adapters/files/state-file.ts";
 import { enrollHost } from "../../agent/adapters/http/control-plane.ts";
 import { callBackoffMs } from "../../agent/clock.ts";
-import { ControlPlaneError } from "../../agent/ports/control-plane.ts";
+import { ControlPlaneError, RefusedError } from "../../agent/ports/control-plane.ts";
 import type { MachinePort } from "../../agent/ports/machine-port.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
 import type { Enroll } from "../../contracts/agent-protocol/enroll.ts";
@@ -42,7 +42,7 @@ export async function obtainIdentity(
   return identity;
 }
 
-/** Retries while the API is unreachable; any other response is final. */
+/** Retries while the API is unreachable. Any other response of Berth is final. */
 async function enrollUntilAnswered(
   target: Parameters<typeof enrollHost>[0],
   enroll: Enroll,
@@ -53,13 +53,18 @@ async function enrollUntilAnswered(
     try {
       return await enrollHost(target, enroll, signal);
     } catch (error) {
-      const isUnreachable =
-        error instanceof ControlPlaneError && (error.status === undefined || error.status >= 500);
-      if (!isUnreachable || signal.aborted) throw error;
+      if (!isUnreachable(error) || signal.aborted) throw error;
       log.warn({ err: error, failuresInRow }, "enrollment failed, retrying");
       await pause(callBackoffMs(failuresInRow, Math.random()), undefined, { signal });
     }
   }
+}
+
+/** True if no answer came from Berth, or if it may succeed later. */
+function isUnreachable(error: unknown): boolean {
+  if (!(error instanceof ControlPlaneError)) return false;
+  if (error instanceof RefusedError) return error.provenCode === undefined;
+  return error.status === undefined || error.status >= 500;
 }
 
 async function describeHost(

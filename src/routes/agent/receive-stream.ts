@@ -1,6 +1,7 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { idSchema } from "../../contracts/common/primitives.ts";
 import { commonProblems, type OperationHandler } from "../http/operation.ts";
+import { problems } from "../http/problem.ts";
 import { hosts } from "../http/security.ts";
 import { receiveStream } from "../../control/sets/receive-stream.ts";
 
@@ -18,7 +19,11 @@ export const receiveStreamRoute = createRoute({
     query: z.object({ error: z.string().min(1).max(500).optional() }),
     body: { content: { "application/octet-stream": { schema: z.string() } } },
   },
-  responses: { 204: { description: "The reader received the whole log." }, ...commonProblems },
+  responses: {
+    204: { description: "The reader received the whole log." },
+    ...commonProblems,
+    ...problems("host-deleted"),
+  },
 });
 
 export const receiveStreamHandler: OperationHandler<typeof receiveStreamRoute> =

@@ -3,6 +3,7 @@ import type { ApiEnv } from "../http/api-env.ts";
 import { SYNC_WAIT_MS_MAX } from "../../contracts/agent-protocol/protocol.ts";
 import { type Api, mount } from "../http/operation.ts";
 import { enrollHostHandler, enrollHostRoute } from "./enroll-host.ts";
+import { proveRefusals } from "./prove-refusals.ts";
 import { receiveStreamHandler, receiveStreamRoute } from "./receive-stream.ts";
 import { renewLeaseAfterRejectedSync } from "../../control/hosts/sync-host.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
@@ -12,6 +13,7 @@ import { syncHostHandler, syncHostRoute } from "./sync-host.ts";
 const SYNC_BYTES_MAX = 8 * 2 ** 20;
 
 export function mountAgent(api: Api): void {
+  api.app.use("/agent/v1/*", proveRefusals);
   mount(api, enrollHostRoute, enrollHostHandler);
   api.app.use(syncHostRoute.path, renewLeaseAfterRejection(api.ctx));
   mount(api, syncHostRoute, syncHostHandler, {

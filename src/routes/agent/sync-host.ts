@@ -3,6 +3,7 @@ import { syncBody, syncResultSchema } from "../../contracts/agent-protocol/sync.
 import { syncHost } from "../../control/hosts/sync-host.ts";
 import { getHostCaller } from "../http/api-env.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
+import { problems } from "../http/problem.ts";
 import { hosts } from "../http/security.ts";
 
 export const syncHostRoute = createRoute({
@@ -17,6 +18,7 @@ export const syncHostRoute = createRoute({
   responses: {
     200: jsonResponse(syncResultSchema, "Desired sets changed since the accepted generation."),
     ...bodyProblems,
+    ...problems("host-deleted"),
   },
 });
 

@@ -5,6 +5,8 @@ import { authenticate } from "../../control/tenancy/authenticate.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
 import { createHostAuthenticator } from "../../control/hosts/enroll-host.ts";
+import { createHostRefusal } from "../../control/hosts/refuse-host.ts";
+import { bindWork } from "../../control/runtime/bind-work.ts";
 import { getTenantByName } from "../../control/tenancy/get-tenant-by-name.ts";
 import type { ApiContext, ApiEnv } from "./api-env.ts";
 import type { Security } from "./security.ts";
@@ -50,11 +52,13 @@ export function authorize(
   const basicRoles = security.find((entry) => entry.basicToken)?.basicToken ?? [];
   const isForHosts = security.some((entry) => entry.hostCredential);
   const authenticateHost = createHostAuthenticator(ctx);
+  const agentCtx = bindWork(ctx, { kind: "agent" });
   return async (c, next) => {
     const header = c.req.header("authorization") ?? "";
     if (isForHosts) {
-      const host = await authenticateHost(readBearerSecret(header) ?? "");
-      if (!host) throw unauthenticated("The credential of the host is missing or invalid.");
+      const credential = readBearerSecret(header) ?? "";
+      const host = await authenticateHost(credential);
+      if (!host) throw await createHostRefusal(agentCtx, { credential });
       c.set("host", host);
       return next();
     }
@@ -99,7 +103,8 @@ function unauthenticated(detail: string): AppError {
   return new AppError("unauthenticated", { detail });
 }
 
-function readBearerSecret(header: string): string | undefined {
+/** Returns the secret of a Bearer header. */
+export function readBearerSecret(header: string): string | undefined {
   return /^bearer +([\x21-\x7e]{1,256})$/i.exec(header)?.[1];
 }
 

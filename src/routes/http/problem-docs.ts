@@ -40,6 +40,13 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
     user: "Check the name or the id, and the header Berth-Tenant.",
     operator: "Search `GET /v1/events` for the resource. Its events remain after its deletion.",
   },
+  "host-deleted": {
+    meaning:
+      "An operator deleted the host of this agent. The answer is signed, and the agent stops its sets.",
+    user: "Nothing: users do not call this operation.",
+    operator:
+      "To use the machine again, stop the agent, empty `BERTH_AGENT_DATA_DIR`, and enroll it as a new host.",
+  },
   "method-not-allowed": {
     meaning: "The path exists, but does not support the method.",
     user: "Use a method that the header Allow lists.",

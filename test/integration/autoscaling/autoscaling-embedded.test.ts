@@ -70,6 +70,7 @@ it("deletes hooks and old decisions on the embedded database", async () => {
     demandsSeconds: 0,
     decisionsSeconds: 0,
     parkedJobsSeconds: 0,
+    deletedHostsSeconds: 0,
     deletedSeconds: 0,
   };
   await createRetention(fleet.ctx, ages).run();

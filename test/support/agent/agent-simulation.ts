@@ -164,7 +164,7 @@ export class AgentSimulation {
     run.ran = run.agent.run(run.stop.signal);
     run.ran.catch((error: unknown) => {
       this.endedBy = error;
-      if (!this.plane.refuses) this.#violate(`the agent ended: ${String(error)}`);
+      this.#violate(`the agent ended: ${String(error)}`);
     });
   }
 

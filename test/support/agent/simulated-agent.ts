@@ -1,7 +1,9 @@
+import { Agent as HttpAgent } from "undici";
 import { AgentError } from "../../../src/agent/agent-error.ts";
+import { createControlPlane } from "../../../src/agent/adapters/http/control-plane.ts";
 import { createSimulatedSetPort } from "../../../src/agent/adapters/simulated/set-port.ts";
 import { SimulatedEngine } from "../../../src/agent/adapters/simulated/simulated-engine.ts";
-import { createAgent } from "../../../src/agent/agent.ts";
+import { type AgentStatus, createAgent } from "../../../src/agent/agent.ts";
 import type { AgentLimits } from "../../../src/agent/agent-limits.ts";
 import { systemClock } from "../../../src/agent/clock.ts";
 import { type ControlPlane, ControlPlaneError } from "../../../src/agent/ports/control-plane.ts";
@@ -21,6 +23,11 @@ export interface SimulatedAgent {
   isCut: boolean;
   /** True while Docker's socket refuses connections. */
   isDockerUnreachable: boolean;
+  status(): AgentStatus;
+  /** The error that ended the agent. */
+  endedBy: unknown;
+  /** Restarts the agent with its state file. Its containers stay. */
+  restart(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -36,12 +43,13 @@ export async function startSimulatedAgent(
   test: TestApi,
   name: string,
   limits: Partial<AgentLimits> = {},
-  found: { images?: string[]; memory?: Record<string, number> } = {},
+  found: { images?: string[]; memory?: Record<string, number>; apiUrl?: string } = {},
 ): Promise<SimulatedAgent> {
   const { hostId, credential } = await enrollTestHost(test, name);
   const engine = new SimulatedEngine({ clock: systemClock, images: found.images ?? [] });
-  const stopping = new AbortController();
-  const api: ControlPlane = {
+  let stopping = new AbortController();
+  const dispatcher = new HttpAgent();
+  const direct: ControlPlane = {
     async sync(body, signal) {
       const failIfCut = () => {
         if (simulated.isCut) throw new ControlPlaneError("the connection is cut", {});
@@ -55,45 +63,69 @@ export async function startSimulatedAgent(
     },
     uploadStream: async () => undefined,
   };
+  const api =
+    found.apiUrl === undefined
+      ? direct
+      : createControlPlane({ apiUrl: found.apiUrl, credential, dispatcher });
   const port = createSimulatedSetPort(engine, hostId, async () => {
     if (!simulated.isDockerUnreachable) return;
     const options = { phase: "observe" as const, temporary: true };
     throw new AgentError("docker-unavailable", "connection refused", options);
   });
   let saved: AgentState | undefined;
-  const agent = createAgent({
-    hostId,
-    agentVersion: "test",
-    port: { ...port, memoryUsage: async () => found.memory ?? {} },
-    api,
-    state: {
-      load: async () => saved,
-      save: async (state) => {
-        saved = state;
+  const create = () =>
+    createAgent({
+      hostId,
+      agentVersion: "test",
+      port: { ...port, memoryUsage: async () => found.memory ?? {} },
+      api,
+      state: {
+        load: async () => saved,
+        save: async (state) => {
+          saved = state;
+        },
       },
-    },
-    machine: {
-      measure: async () => ({
-        used,
-        allocatable,
-        reclaimableVolumeBytes: 0,
-        trashedVolumeBytes: 0,
-        volumeReason: null,
-      }),
-    },
-    log: silentLog,
-    limits: { waitMs: 500, usageIntervalMs: 1_000, ...limits },
-  });
+      machine: {
+        measure: async () => ({
+          used,
+          allocatable,
+          reclaimableVolumeBytes: 0,
+          trashedVolumeBytes: 0,
+          volumeReason: null,
+        }),
+      },
+      log: silentLog,
+      limits: { waitMs: 500, usageIntervalMs: 1_000, ...limits },
+    });
   const simulated: SimulatedAgent = {
     hostId,
     engine,
     isCut: false,
     isDockerUnreachable: false,
+    status: () => agent.status(),
+    endedBy: undefined,
+    restart: async () => {
+      await end();
+      begin();
+    },
     stop: async () => {
-      stopping.abort(new Error("the test ends"));
-      await ran;
+      await end();
+      await dispatcher.destroy();
     },
   };
-  const ran = agent.run(stopping.signal);
+  let agent = create();
+  let ran: Promise<void> = Promise.resolve();
+  const begin = () => {
+    stopping = new AbortController();
+    agent = create();
+    ran = agent.run(stopping.signal).catch((error: unknown) => {
+      simulated.endedBy = error;
+    });
+  };
+  const end = async () => {
+    stopping.abort(new Error("the test ends"));
+    await ran;
+  };
+  begin();
   return simulated;
 }

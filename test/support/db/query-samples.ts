@@ -256,6 +256,11 @@ const hosts: Samples = {
   listServicesOnHost: (q) => [removeHosts.listServicesOnHost(q, "host", 1)],
   lockRemovableHost: (q) => [removeHosts.lockRemovableHost(q, "host")],
   lockHostContent: (q) => [removeHosts.lockHostContent(q, "host", ids)],
+  isHostDeleted: (q) => [
+    removeHosts.isHostDeleted(q, { hostId: "host" }),
+    removeHosts.isHostDeleted(q, { credentialHash: "hash" }),
+  ],
+  deleteOldHostRecords: (q) => [removeHosts.deleteOldHostRecords(q, 1, 1)],
   deleteHostRow: (q) => [removeHosts.deleteHostRow(q, "host")],
   updateHostScheduling: (q) => [
     scheduleHosts.updateHostScheduling(q, "host", { cordoned: true, draining: false }),

@@ -7,7 +7,7 @@ import { delay } from "../../../src/agent/clock.ts";
 import {
   type ControlPlane,
   ControlPlaneError,
-  CredentialRefusedError,
+  RefusedError,
 } from "../../../src/agent/ports/control-plane.ts";
 
 interface Booking {
@@ -38,8 +38,10 @@ export const noFaults: ControlPlaneFaults = { down: 0, ghost: 0, twice: 0, lost:
  */
 export class ModelControlPlane implements ControlPlane {
   faults: ControlPlaneFaults = noFaults;
-  /** Whether the control plane rejects the host's credential. */
-  refuses = false;
+  /** The control plane refuses the host. `provenCode`: the code that it has signed. */
+  refusal: { status: number; provenCode: string | undefined } | undefined;
+  /** The number of refused syncs. */
+  refused = 0;
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #bookings = new Map<string, Booking>();
@@ -113,7 +115,10 @@ export class ModelControlPlane implements ControlPlane {
   async sync(body: Sync, signal: AbortSignal): Promise<SyncResult> {
     signal.throwIfAborted();
     syncBody.parse(body);
-    if (this.refuses) throw new CredentialRefusedError("unknown credential");
+    if (this.refusal) {
+      this.refused++;
+      throw new RefusedError("unknown credential", this.refusal);
+    }
     if (this.#happens("down")) throw new ControlPlaneError("down", {});
     if (this.#happens("ghost")) {
       this.#clock.after(this.#random() * lateMsMax, () => this.#receive(body));

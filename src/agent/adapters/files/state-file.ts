@@ -33,6 +33,8 @@ const identitySchema = z.object({
   hostId: idSchema("host").optional(),
   credential: z.string().min(1),
   acceptedGeneration: generationSchema,
+  /** Older agents neither read nor write it. */
+  isHostDeleted: z.boolean().optional(),
 });
 /**
  * The file's names of fields that have other names in `AgentState`. Other releases of the agent
@@ -123,15 +125,10 @@ export function openStateFile(file: string): StateFile {
       const identity = await load();
       if (identity?.hostId === undefined)
         throw new Error(`${file}: cannot save a state without an identity`);
-      const { acceptedGeneration, desired, hasRun, histories } = state;
-      content = {
-        hostId: identity.hostId,
-        credential: identity.credential,
-        acceptedGeneration,
-        desired,
-        hasRun,
-        histories,
-      };
+      const { hostId, credential } = identity;
+      const { acceptedGeneration, desired, hasRun, histories, isHostDeleted } = state;
+      content = { hostId, credential, acceptedGeneration, desired, hasRun, histories };
+      if (isHostDeleted) content.isHostDeleted = true;
       await write();
     },
   };

@@ -4,8 +4,9 @@ import { setTimeout as pause } from "node:timers/promises";
 import { Agent as HttpAgent } from "undici";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Sync, SyncResult } from "../../../contracts/agent-protocol/sync.ts";
+import { proveRefusal } from "../../../contracts/agent-protocol/refusal-proof.ts";
 import { newId } from "../../../lib/ids.ts";
-import { ControlPlaneError, CredentialRefusedError } from "../../ports/control-plane.ts";
+import { type ControlPlane, ControlPlaneError, RefusedError } from "../../ports/control-plane.ts";
 import { createControlPlane, enrollHost } from "./control-plane.ts";
 
 const body: Sync = {
@@ -51,6 +52,7 @@ describe("the control plane over HTTP", () => {
   });
 
   const plane = () => createControlPlane({ apiUrl, credential: "brt_own", dispatcher });
+  const failureOf = (api: ControlPlane) => api.sync(body, signal).catch((error: unknown) => error);
   const sendJson = (response: ServerResponse, status: number, value: unknown, headers = {}) => {
     response.writeHead(status, { "content-type": "application/json", ...headers });
     response.end(JSON.stringify(value));
@@ -79,18 +81,46 @@ describe("the control plane over HTTP", () => {
     expect(await plane().sync(body, signal)).toEqual(answer);
   });
 
-  it("distinguishes a refused credential from every other failure", async () => {
-    respond = (_request, response) => sendJson(response, 401, { detail: "Unknown." });
-    await expect(plane().sync(body, signal)).rejects.toBeInstanceOf(CredentialRefusedError);
-    for (const status of [403, 404, 429, 500, 503]) {
+  it("distinguishes a refusal from every other failure", async () => {
+    for (const status of [401, 403, 410]) {
+      respond = (_request, response) => sendJson(response, status, { detail: "Unknown." });
+      const error = await failureOf(plane());
+      expect(error).toBeInstanceOf(RefusedError);
+      expect(error).toMatchObject({ status, provenCode: undefined });
+    }
+    for (const status of [400, 404, 429, 500, 503]) {
       respond = (_request, response) =>
         sendJson(response, status, { detail: "No." }, { "retry-after": "7" });
-      const error = await plane()
-        .sync(body, signal)
-        .catch((caught: unknown) => caught);
-      expect(error).toBeInstanceOf(ControlPlaneError);
+      const error = await failureOf(plane());
+      expect(error).not.toBeInstanceOf(RefusedError);
       expect(error).toMatchObject({ status, retryAfterMs: 7_000 });
     }
+  });
+
+  it("believes a refusal only if it is signed for this request, status and code", async () => {
+    const nonces = new Set<unknown>();
+    const answer = (signed: { code?: string; status?: number; nonce?: string; key?: string }) => {
+      respond = (request, response) => {
+        const nonce = String(request.headers["berth-nonce"]);
+        nonces.add(nonce);
+        const refusal = { status: 410, code: "host-deleted", nonce, ...signed };
+        const proof = proveRefusal(signed.key ?? "brt_own", refusal);
+        const headers = proof === undefined ? {} : { "berth-proof": proof };
+        sendJson(response, 410, { code: "host-deleted" }, headers);
+      };
+      return failureOf(plane());
+    };
+    expect(await answer({})).toMatchObject({ provenCode: "host-deleted" });
+    for (const forged of [
+      { code: "unauthenticated" },
+      { status: 401 },
+      { nonce: "a-nonce-of-another-request" },
+      { nonce: "" },
+      { key: "brt_other" },
+    ]) {
+      expect(await answer(forged)).toMatchObject({ status: 410, provenCode: undefined });
+    }
+    expect(nonces.size).toBe(6);
   });
 
   it.each([

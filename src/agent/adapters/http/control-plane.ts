@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { type Dispatcher, request } from "undici";
 import { z } from "zod";
@@ -8,10 +9,12 @@ import {
 } from "../../../contracts/agent-protocol/enroll.ts";
 import { syncResultSchema } from "../../../contracts/agent-protocol/sync.ts";
 import {
-  type ControlPlane,
-  ControlPlaneError,
-  CredentialRefusedError,
-} from "../../ports/control-plane.ts";
+  NONCE_HEADER,
+  PROOF_HEADER,
+  proveRefusal,
+  refusalStatuses,
+} from "../../../contracts/agent-protocol/refusal-proof.ts";
+import { type ControlPlane, ControlPlaneError, RefusedError } from "../../ports/control-plane.ts";
 import { truncate } from "../../../lib/text/truncate.ts";
 
 /** Time for an answer beyond the wait that a call requests. */
@@ -27,7 +30,10 @@ const answerBytesMax = 64 * 2 ** 20;
  */
 const syncAnswerSchema = syncResultSchema.strip();
 const enrolledAnswerSchema = enrolledSchema.strip();
-const problemSchema = z.object({ title: z.string(), detail: z.string() }).partial();
+const problemSchema = z
+  .object({ title: z.string(), detail: z.string(), code: z.string() })
+  .partial();
+const nonceBytes = 16;
 
 export interface ControlPlaneOptions {
   apiUrl: string;
@@ -84,6 +90,7 @@ async function post(
   const controller = new AbortController();
   const onAbort = () => controller.abort(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });
+  const nonce = randomBytes(nonceBytes).toString("base64url");
   const timer = setTimeout(() => {
     controller.abort(new ControlPlaneError(`the API did not answer within ${timeoutMs} ms`, {}));
   }, timeoutMs);
@@ -91,20 +98,24 @@ async function post(
     const response = await request(apiUrl + path, {
       dispatcher,
       method: "POST",
-      headers: { authorization: `Bearer ${bearer}`, "content-type": "application/json" },
+      headers: {
+        authorization: `Bearer ${bearer}`,
+        "content-type": "application/json",
+        [NONCE_HEADER]: nonce,
+      },
       body: JSON.stringify(body),
       headersTimeout: timeoutMs,
       bodyTimeout: callTimeoutMs,
       signal: controller.signal,
     });
     const text = await readText(response.body);
-    if (response.statusCode >= 300) throw toRefusal(response.statusCode, response.headers, text);
+    if (response.statusCode >= 300) throw toFailure({ ...response, text }, { bearer, nonce });
     return JSON.parse(text) as unknown;
   } catch (error) {
     if (controller.signal.aborted && controller.signal.reason instanceof Error) {
       throw controller.signal.reason;
     }
-    if (error instanceof ControlPlaneError || error instanceof CredentialRefusedError) throw error;
+    if (error instanceof ControlPlaneError) throw error;
     const detail = error instanceof Error ? error.message : String(error);
     throw new ControlPlaneError(`the API cannot be reached: ${detail}`, { cause: error });
   } finally {
@@ -132,12 +143,29 @@ function parseAnswer<S extends z.ZodType>(schema: S, answer: unknown): z.output<
   throw new ControlPlaneError(`the API's answer violates the protocol:\n${detail}`, {});
 }
 
-function toRefusal(status: number, headers: Record<string, unknown>, text: string): Error {
-  const { title, detail } = parseProblem(text);
-  const message = detail ?? title ?? text.slice(0, 200);
-  if (status === 401) return new CredentialRefusedError(message);
+interface FailedAnswer {
+  statusCode: number;
+  headers: Record<string, unknown>;
+  text: string;
+}
+
+/** @param asked the request that the answer must prove to know; undefined if it has no nonce */
+function toFailure(
+  { statusCode: status, headers, text }: FailedAnswer,
+  asked?: { bearer: string; nonce: string },
+): ControlPlaneError {
+  const { title, detail, code } = parseProblem(text);
+  const message = `the API answered ${status}: ${detail ?? title ?? text.slice(0, 200)}`;
+  if (refusalStatuses.has(status)) {
+    const proof =
+      asked && code !== undefined
+        ? proveRefusal(asked.bearer, { status, code, nonce: asked.nonce })
+        : undefined;
+    const isProven = proof !== undefined && headers[PROOF_HEADER] === proof;
+    return new RefusedError(message, { status, provenCode: isProven ? code : undefined });
+  }
   const seconds = Number(headers["retry-after"]);
-  return new ControlPlaneError(`the API answered ${status}: ${message}`, {
+  return new ControlPlaneError(message, {
     status,
     retryAfterMs: Number.isFinite(seconds) && seconds >= 0 ? seconds * 1_000 : undefined,
   });
@@ -174,7 +202,7 @@ async function upload(
     });
     const text = await readText(response.body);
     if (response.statusCode === 404) return;
-    if (response.statusCode >= 300) throw toRefusal(response.statusCode, response.headers, text);
+    if (response.statusCode >= 300) throw toFailure({ ...response, text });
   } finally {
     body.destroy();
   }

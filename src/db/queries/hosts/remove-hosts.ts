@@ -2,7 +2,7 @@ import { eq, sql } from "drizzle-orm";
 import type { HostState } from "../../../contracts/api/hosts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { hosts } from "../../schema/hosts.ts";
-import { anyOf, queryRows } from "../runtime/query.ts";
+import { anyOf, queryRows, readByKey, secondsAgo } from "../runtime/query.ts";
 
 /** Lists the services with sets on a host, in the lock order; at most `limit`. */
 export async function listServicesOnHost(
@@ -82,7 +82,7 @@ export interface DeletedVolumeRow {
 
 /**
  * Deletes a locked host on which no set is booked, and the rows of its volumes. Returns those
- * volumes, which are lost.
+ * volumes, which are lost. It records the credential, so that the agent learns of the deletion.
  */
 export async function deleteHostRow(q: Queryable, hostId: string): Promise<DeletedVolumeRow[]> {
   return queryRows(
@@ -90,8 +90,38 @@ export async function deleteHostRow(q: Queryable, hostId: string): Promise<Delet
     sql`with lost as (
           delete from volumes where host_id = ${hostId} returning id, tenant_id, set_id
         ), deleted as (
-          delete from hosts where id = ${hostId}
+          delete from hosts where id = ${hostId} returning id, credential_hash
+        ), recorded as (
+          insert into deleted_hosts (host_id, credential_hash) select id, credential_hash from deleted
+          on conflict do nothing
         )
         select id, tenant_id as "tenantId", set_id as "setId" from lost order by id`,
   );
+}
+
+/** True if Berth has deleted this host, or the host with this credential. */
+export async function isHostDeleted(
+  q: Queryable,
+  by: { hostId: string } | { credentialHash: string },
+): Promise<boolean> {
+  const rows = await readByKey<unknown>(
+    q,
+    sql`select 1 from deleted_hosts where ${"hostId" in by ? sql`host_id = ${by.hostId}` : sql`credential_hash = ${by.credentialHash}`}`,
+  );
+  return rows.length > 0;
+}
+
+/** Deletes at most `limit` old records of deleted hosts. (Index deleted_hosts_deleted.) */
+export async function deleteOldHostRecords(
+  q: Queryable,
+  ageSeconds: number,
+  limit: number,
+): Promise<number> {
+  const rows = await queryRows<unknown>(
+    q,
+    sql`delete from deleted_hosts where host_id in (
+          select host_id from deleted_hosts where deleted_at < ${secondsAgo(ageSeconds)} order by deleted_at limit ${limit}
+        ) returning host_id`,
+  );
+  return rows.length;
 }
