@@ -13,7 +13,7 @@ import type { DesiredLocalSet, SetHistory } from "./set-history.ts";
 import type { ReportedState } from "./set-state.ts";
 import { ioUnenforceableReason, areLimitsApplied } from "./set-limits.ts";
 import { isFinalExit, listDeletedCompleted, recallCompleted } from "./completed-containers.ts";
-import { specHash } from "./spec-hash.ts";
+import { isOutdated } from "./spec-hash.ts";
 import { truncate } from "../lib/text/truncate.ts";
 
 /** The next step for a set. The port executes it; every step may be repeated. */
@@ -154,17 +154,13 @@ function needsPreparation(
   observed: ObservedLocalSet | undefined,
 ): observed is undefined {
   const infra = observed?.infra;
-  if (!infra || infra.state !== "running" || isOutdated(set, infra, INFRA_CONTAINER)) return true;
+  if (!infra || infra.state !== "running" || isOutdated(set, INFRA_CONTAINER, infra)) return true;
   const { containers } = set.template;
   if (observed.containers.length !== containers.length) return true;
   return containers.some(({ name }) => {
     const seen = observed.containers.find((candidate) => candidate.name === name);
-    return !seen || seen.state === "dead" || isOutdated(set, seen, name);
+    return !seen || seen.state === "dead" || isOutdated(set, name, seen);
   });
-}
-
-function isOutdated(set: LocalSetSpec, seen: ObservedContainer, name: string): boolean {
-  return seen.restartGeneration < set.restartGeneration || seen.specHash !== specHash(set, name);
 }
 
 /** The status of a template's container within the current run of infra. */

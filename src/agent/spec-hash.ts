@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
+import type { ContainerTemplate } from "../contracts/api/set-template.ts";
 import { INFRA_CONTAINER } from "./container-names.ts";
-import type { LocalSetSpec } from "./ports/set-port.ts";
+import type { LocalSetSpec, StopSignalSource } from "./ports/set-port.ts";
 
 /**
  * Hash of every property that requires a new container: image, process, environment, and the
@@ -18,6 +19,31 @@ export function specHash(set: LocalSetSpec, container: string): string {
   const hash = known.get(container) ?? computeHash(set, container);
   known.set(container, hash);
   return hash;
+}
+
+export function stopSignalSource({ options }: ContainerTemplate): StopSignalSource {
+  return options.stopSignal === undefined ? "image" : "template";
+}
+
+/**
+ * True if a container, with the facts that its labels recorded at its creation, differs from the
+ * spec. Throws RangeError for a name that is not in the template.
+ */
+export function isOutdated(
+  set: LocalSetSpec,
+  name: string,
+  created: {
+    specHash: string;
+    restartGeneration: number;
+    stopSignalSource?: StopSignalSource | undefined;
+  },
+): boolean {
+  if (created.restartGeneration < set.restartGeneration) return true;
+  if (created.specHash !== specHash(set, name)) return true;
+  // Earlier releases recorded no source. Their containers run on with SIGTERM.
+  if (created.stopSignalSource === undefined) return false;
+  const template = set.template.containers.find((container) => container.name === name);
+  return template !== undefined && created.stopSignalSource !== stopSignalSource(template);
 }
 
 /**
@@ -54,13 +80,15 @@ function computeHash(set: LocalSetSpec, container: string): string {
     stopTimeoutSeconds: _timeout,
     cpuPercent: _cpu,
     memoryPercent: _memory,
+    // Earlier releases stored this default in each template. The hashes must not change.
+    stopSignal = "SIGTERM",
     ...options
   } = found.options;
   return hashJson({
     ...common,
     image: found.image,
     index: found.index,
-    options,
+    options: { ...options, stopSignal },
     volume,
   });
 }

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
 import type { LocalSetSpec, SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
@@ -249,6 +249,51 @@ it("containers stop by descending index with their own signal, and infra stops l
     Date.parse(container?.finishedAt ?? "");
   expect(end(second)).toBeLessThanOrEqual(end(first));
   expect(end(first)).toBeLessThanOrEqual(end(observed?.infra));
+});
+
+describe("an image with a stop signal", () => {
+  const image = "berth-test/stop-signal:1";
+  const command = [
+    "sh",
+    "-c",
+    "trap 'exit 7' QUIT; trap 'exit 8' TERM; while :; do sleep 0.05; done",
+  ];
+
+  beforeEach(async () => {
+    // A commit copies the stop signal of the container to the image.
+    const source = await docker.createContainer({
+      Image: baseImage,
+      Cmd: ["true"],
+      StopSignal: "SIGQUIT",
+    });
+    await source.commit({ repo: "berth-test/stop-signal", tag: "1" });
+    await source.remove();
+  });
+  afterEach(() => docker.getImage(image).remove({ force: true }));
+
+  async function stopCode(set: LocalSetSpec): Promise<number | undefined> {
+    await port.stopAll(set.setId, signal);
+    return (await port.observeSet(set.setId, signal))?.containers[0]?.exitCode;
+  }
+
+  it("gets its own signal, unless the template has one", async () => {
+    const silent = await run({ image, options: { command } });
+    expect(await stopCode(silent)).toBe(7);
+    const explicit = await run({ image, options: { command, stopSignal: "SIGTERM" } });
+    expect(await stopCode(explicit)).toBe(8);
+  });
+
+  it("is replaced when the template begins or ceases to override it", async () => {
+    const silent = await run({ image, options: { command } });
+    const changed = localSet({ image, options: { command, stopSignal: "SIGTERM" } });
+    const explicit = { ...changed, setId: silent.setId };
+    await port.prepare(explicit, signal);
+    await port.start(explicit, ["app"], signal);
+    expect(await stopCode(explicit)).toBe(8);
+    await port.prepare(silent, signal);
+    await port.start(silent, ["app"], signal);
+    expect(await stopCode(silent)).toBe(7);
+  });
 });
 
 it("a container that ignores its stop signal is killed after its timeout", async () => {

@@ -180,6 +180,16 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(after.containers[0]?.specHash).toBe(specHash(changed, "app"));
     });
 
+    it("replaces a container whose template begins to override the stop signal of its image", async () => {
+      const set = newSet({ names: ["app", "log"] });
+      await run(set);
+      const changed = structuredClone(set);
+      const app = changed.template.containers.find(({ name }) => name === "app");
+      if (app) app.options.stopSignal = "SIGTERM";
+      await port.prepare(changed, signal);
+      expect(states(await see(changed))).toEqual({ app: "created", log: "running" });
+    });
+
     it("removes a container that the template no longer has", async () => {
       const set = newSet({ names: ["app", "log"] });
       await run(set);

@@ -131,6 +131,9 @@ export interface ObservedLocalSet {
   address: string | undefined;
 }
 
+/** The origin of a container's stop signal. */
+export type StopSignalSource = "image" | "template";
+
 export interface ObservedContainer {
   name: string;
   dockerId: string;
@@ -143,6 +146,8 @@ export interface ObservedContainer {
   specHash: string;
   /** The restartGeneration that the container was created for. */
   restartGeneration: number;
+  /** Undefined for infra containers, and for containers of earlier releases. */
+  stopSignalSource?: StopSignalSource | undefined;
   exitCode: number | undefined;
   /** True if the kernel killed the main process because memory ran out. */
   oomKilled: boolean;

@@ -125,7 +125,8 @@ const sharedOptions = {
   stopSignal: z
     .string()
     .regex(/^SIG[A-Z0-9+]{2,10}$/)
-    .default("SIGTERM"),
+    .optional()
+    .describe("Overrides the stop signal of the image. Without both it is SIGTERM."),
   stopTimeoutSeconds: z.number().int().min(0).max(600).default(10),
 };
 

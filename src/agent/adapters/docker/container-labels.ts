@@ -1,6 +1,6 @@
 import type Docker from "dockerode";
 import { INFRA_CONTAINER } from "../../container-names.ts";
-import type { LocalSetSpec } from "../../ports/set-port.ts";
+import type { LocalSetSpec, StopSignalSource } from "../../ports/set-port.ts";
 import { specHash } from "../../spec-hash.ts";
 
 /**
@@ -17,6 +17,7 @@ export const labels = {
   spec: "berth.spec",
   restart: "berth.restart",
   index: "berth.index",
+  stopSignal: "berth.stop-signal",
 } as const;
 
 /**
@@ -35,6 +36,8 @@ export interface ListedContainer {
   generation: number;
   specHash: string;
   restartGeneration: number;
+  /** Undefined for infra containers, and for containers of earlier releases. */
+  stopSignalSource: StopSignalSource | undefined;
   dockerState: string;
   /** "container:<id>" of the infra container, for a business container. */
   networkMode: string;
@@ -85,10 +88,15 @@ export function parseListed(
     generation: toInteger(info.Labels[labels.generation]),
     specHash: info.Labels[labels.spec] ?? "",
     restartGeneration: toInteger(info.Labels[labels.restart]),
+    stopSignalSource: toStopSignalSource(info.Labels[labels.stopSignal]),
     dockerState: info.State,
     networkMode: info.HostConfig.NetworkMode,
     address: addressIn(info.NetworkSettings),
   };
+}
+
+function toStopSignalSource(text: string | undefined): StopSignalSource | undefined {
+  return text === "image" || text === "template" ? text : undefined;
 }
 
 /** Undefined if the container does not run, or uses another container's network. */

@@ -3,7 +3,8 @@ import type { ContainerTemplate } from "../../../contracts/api/set-template.ts";
 import { INFRA_CONTAINER } from "../../container-names.ts";
 import type { Limits, LocalSetSpec } from "../../ports/set-port.ts";
 import { containerLimits, CPU_PERIOD_US } from "../../set-limits.ts";
-import { dockerName, labelsFor } from "./container-labels.ts";
+import { stopSignalSource } from "../../spec-hash.ts";
+import { dockerName, labels, labelsFor } from "./container-labels.ts";
 
 /**
  * The containers of a set in Docker's terms.
@@ -128,9 +129,12 @@ export function businessContainer(
     ...(wanted.args ? { Cmd: wanted.args } : {}),
     ...(wanted.workingDir === undefined ? {} : { WorkingDir: wanted.workingDir }),
     ...(wanted.user === undefined ? {} : { User: wanted.user }),
-    Labels: labelsFor(hostId, set, { name, index }),
+    Labels: {
+      ...labelsFor(hostId, set, { name, index }),
+      [labels.stopSignal]: stopSignalSource(container),
+    },
     Healthcheck: noHealthcheck,
-    StopSignal: wanted.stopSignal,
+    ...(wanted.stopSignal === undefined ? {} : { StopSignal: wanted.stopSignal }),
     StopTimeout: wanted.stopTimeoutSeconds,
     HostConfig: {
       ...dockerLimits(containerLimits(set.template, wanted)),

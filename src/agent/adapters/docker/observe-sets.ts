@@ -125,6 +125,7 @@ function toObserved(
     state: details ? toState(container.dockerState) : "dead",
     specHash: container.specHash,
     restartGeneration: container.restartGeneration,
+    stopSignalSource: container.stopSignalSource,
     exitCode: details?.exitCode,
     oomKilled: details?.oomKilled ?? false,
     oomKills: details?.oomKills ?? 0,

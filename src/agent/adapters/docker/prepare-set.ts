@@ -2,7 +2,7 @@ import type Docker from "dockerode";
 import { AgentError } from "../../agent-error.ts";
 import { INFRA_CONTAINER } from "../../container-names.ts";
 import type { LocalSetSpec } from "../../ports/set-port.ts";
-import { specHash } from "../../spec-hash.ts";
+import { isOutdated } from "../../spec-hash.ts";
 import { callDocker, dockerMessage, dockerStatus, settleAll } from "./call-docker.ts";
 import { isInfra, labels, type ListedContainer } from "./container-labels.ts";
 import { businessContainer, infraContainer } from "./container-specs.ts";
@@ -137,11 +137,11 @@ function findDataPath({ volumes }: DockerContext, set: LocalSetSpec): string | u
  */
 function findStale(set: LocalSetSpec, existing: readonly ListedContainer[]): ListedContainer[] {
   const infra = existing.find(isInfra);
-  if (!infra || isOutdated(set, infra)) return [...existing];
+  if (!infra || isStale(set, infra)) return [...existing];
   const networkMode = `container:${infra.dockerId}`;
   return existing.filter(
     (container) =>
-      !isInfra(container) && (isOutdated(set, container) || container.networkMode !== networkMode),
+      !isInfra(container) && (isStale(set, container) || container.networkMode !== networkMode),
   );
 }
 
@@ -173,15 +173,14 @@ async function stopCutOff(
   );
 }
 
-function isOutdated(set: LocalSetSpec, container: ListedContainer): boolean {
+function isStale(set: LocalSetSpec, container: ListedContainer): boolean {
   const isWanted =
     isInfra(container) || set.template.containers.some(({ name }) => name === container.name);
   return (
     !isWanted ||
     container.dockerState === "dead" ||
     container.dockerState === "removing" ||
-    container.restartGeneration < set.restartGeneration ||
-    container.specHash !== specHash(set, container.name)
+    isOutdated(set, container.name, container)
   );
 }
 

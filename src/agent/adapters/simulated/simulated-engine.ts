@@ -7,9 +7,10 @@ import type {
   ObservedContainer,
   ObservedLocalSet,
   ProbeResult,
+  StopSignalSource,
 } from "../../ports/set-port.ts";
 import { containerLimits, setLimits } from "../../set-limits.ts";
-import { specHash } from "../../spec-hash.ts";
+import { isOutdated, specHash, stopSignalSource } from "../../spec-hash.ts";
 import { describeBytes } from "../../../lib/text/describe-bytes.ts";
 
 /** A call of the port, as an interceptor receives it. */
@@ -55,6 +56,7 @@ interface SimulatedContainer {
   generation: number;
   specHash: string;
   restartGeneration: number;
+  stopSignalSource: StopSignalSource | undefined;
   /** For infra: the limits of the set. */
   limits: Limits;
   /** Memory that the container's processes do not release. */
@@ -246,10 +248,10 @@ export class SimulatedEngine {
   #stale(hostId: string, set: LocalSetSpec): SimulatedContainer[] {
     const existing = this.#ofSet(hostId, set.setId);
     const infra = this.#infraOf(hostId, set.setId);
-    if (!infra || isOutdated(set, infra)) return existing;
+    if (!infra || isStale(set, infra)) return existing;
     return existing.filter((container) => {
       if (container === infra) return false;
-      return isOutdated(set, container) || container.infraId !== infra.dockerId;
+      return isStale(set, container) || container.infraId !== infra.dockerId;
     });
   }
 
@@ -269,6 +271,7 @@ export class SimulatedEngine {
     infraId: string | undefined,
   ): SimulatedContainer {
     this.#lastNumber++;
+    const template = set.template.containers.find((candidate) => candidate.name === name);
     const container: SimulatedContainer = {
       dockerId: this.#lastNumber.toString(16).padStart(64, "0"),
       hostId,
@@ -278,6 +281,7 @@ export class SimulatedEngine {
       generation: set.generation,
       specHash: specHash(set, name),
       restartGeneration: set.restartGeneration,
+      stopSignalSource: template && stopSignalSource(template),
       limits: computeLimits(set, name),
       heldBytes: 0,
       state: "created",
@@ -324,15 +328,11 @@ export class SimulatedEngine {
   }
 }
 
-function isOutdated(set: LocalSetSpec, container: SimulatedContainer): boolean {
+function isStale(set: LocalSetSpec, container: SimulatedContainer): boolean {
   const { name } = container;
   const isWanted =
     name === INFRA_CONTAINER || set.template.containers.some((wanted) => wanted.name === name);
-  return (
-    !isWanted ||
-    container.restartGeneration < set.restartGeneration ||
-    container.specHash !== specHash(set, name)
-  );
+  return !isWanted || isOutdated(set, name, container);
 }
 
 function computeLimits({ template }: LocalSetSpec, name: string): Limits {
@@ -382,6 +382,7 @@ function toObserved(
     state: isLost ? "dead" : container.state,
     specHash: container.specHash,
     restartGeneration: container.restartGeneration,
+    stopSignalSource: container.stopSignalSource,
     exitCode: container.exitCode,
     oomKilled: false,
     oomKills: 0,
