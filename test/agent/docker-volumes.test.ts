@@ -17,7 +17,7 @@ import { baseImage } from "../support/docker/docker.ts";
 import { execIn } from "../support/docker/docker-exec.ts";
 import { removeHost } from "../support/docker/docker-host.ts";
 import { localSet, type LocalSetChanges } from "../support/agent/local-set.ts";
-import { openLoopHarness } from "../support/volumes/loop-harness.ts";
+import { mayGrowExt4, openLoopHarness } from "../support/volumes/loop-harness.ts";
 
 const docker = new Docker();
 const { signal } = new AbortController();
@@ -132,6 +132,30 @@ describe("sets with a volume on Docker", () => {
     const heir = { ...withVolume(), restoreVolumeId: trashed?.volumeId ?? null };
     await run(heir);
     expect(await inside(heir, "side", "cat /data/file")).toContain("precious");
+  });
+
+  it("a set starts although its volume cannot grow, and its resize reports the reason", async () => {
+    const set = withVolume();
+    await run(set);
+    await port.stopAll(set.setId, signal);
+    await harness.reboot();
+    const store = harness.openStore();
+    const grow = store.grow.bind(store);
+    const full = { phase: "volume" as const, temporary: true };
+    store.grow = () => Promise.reject(new AgentError("volume-no-room", "the host is full", full));
+    openPorts(store);
+    const { template } = withVolume({
+      template: { volume: { size: `${(2 * sizeBytes) / MiB}Mi`, mountPath: "/data" } },
+    });
+    const larger = { ...set, template };
+    await run(larger);
+    expect(await port.observeSet(set.setId, signal)).toMatchObject({ volumeBytes: sizeBytes });
+    await expect(port.resize(larger, signal)).rejects.toMatchObject({ code: "volume-no-room" });
+    expect(await inside(larger, "app", "echo written > /data/file && echo fine")).toContain("fine");
+    if (!(await mayGrowExt4())) return;
+    store.grow = grow;
+    await port.resize(larger, signal);
+    expect(await port.observeSet(set.setId, signal)).toMatchObject({ volumeBytes: 2 * sizeBytes });
   });
 
   it("sets without a volume are started, observed and removed while volumes cannot be listed", async () => {

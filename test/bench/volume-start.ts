@@ -140,7 +140,7 @@ async function measureCommands(hostId: string): Promise<Record<string, number>> 
     const made = { device, sizeBytes, isImage: false };
     await timed("mkfs", () => makeFileSystem(fileSystem, made, signal));
     await timed("lvchange", () => store.retag(volume, { ...owner, state: "live" }, signal));
-    await timed("mount", () => mountDevice(device, mountPoint, signal));
+    await timed("mount", () => mountDevice({ device, type: fileSystem, mountPoint }, signal));
     await unmount(mountPoint, signal);
     await store.detach(volumeId, signal);
     await store.remove(volumeId, signal);

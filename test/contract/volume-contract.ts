@@ -25,6 +25,8 @@ export interface VolumeHarness {
    * whether the foreign content is intact.
    */
   occupy(volumeId: string): Promise<() => Promise<boolean>>;
+  /** The path of the file or device with a volume's blocks. */
+  blocksOf(volumeId: string): string;
   /** Unmounts and detaches everything, like a reboot of the host. */
   reboot(): Promise<void>;
   /** All remaining volumes, including those that Berth would not list. */

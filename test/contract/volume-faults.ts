@@ -56,6 +56,24 @@ export function describeFaults(c: VolumeContract): void {
     expect(await isUntouched()).toBe(true);
   });
 
+  it("continues after a kill inside the creation of the blocks, which completes all the same", async () => {
+    const spec = c.newSpec();
+    const store = c.harness.openStore();
+    const list = store.list.bind(store);
+    store.list = async (...args) => {
+      store.list = list;
+      const earlier = await list(...args);
+      // The program of the killed agent ends between the list and the creation.
+      const { setId, tenant, service, generation, sizeBytes } = spec;
+      const tags = { setId, tenant, service, generation, state: "new" as const };
+      const volumeId = setId.replace("set_", "vol_");
+      await c.harness.openStore().create({ volumeId, sizeBytes, tags }, signal);
+      return earlier;
+    };
+    await c.openPort({ store }).ensure(spec, signal);
+    expect(await c.only()).toMatchObject({ setId: spec.setId, state: "live" });
+  });
+
   it("refuses invalid input before it becomes a path, an argument or a tag", async () => {
     for (const setId of ["set_../../etc", "set_", "-rf", "set_a b", "set_a\0", "vol_a/../b"]) {
       await expect(c.port.ensure(c.newSpec({ setId }), signal)).rejects.toMatchObject({

@@ -1,6 +1,8 @@
+import { execFile } from "node:child_process";
 import { open, readFile, statfs, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
 import { ProcessKilled } from "../support/volumes/killable-store.ts";
 import { appendUntil, checked, fill, isSorted } from "../support/volumes/volume-files.ts";
@@ -13,7 +15,10 @@ import {
   type VolumeHarness,
 } from "./volume-contract.ts";
 import { describeFaults } from "./volume-faults.ts";
+import { describeHolders, describeSignatures } from "./volume-holders.ts";
 import { describeTrash } from "./volume-trash.ts";
+
+const run = promisify(execFile);
 
 /**
  * The contract of VolumePort (src/agent/ports/volume-port.ts), for every backend.
@@ -31,9 +36,11 @@ export function describeVolumePort(
   describe(`VolumePort: ${backend}`, () => {
     const contract = new VolumeContract(openHarness, { growsOnline });
     describeLifecycle(contract);
+    describeSignatures(contract);
     if (isLifecycleOnly) return;
     describeTrash(contract);
     describeFaults(contract);
+    describeHolders(contract);
   });
 }
 
@@ -139,9 +146,54 @@ function describeLifecycle(c: VolumeContract): void {
     const { blocks, bsize } = await statfs(dataPath);
     expect(blocks * bsize).toBeLessThanOrEqual(volume.sizeBytes);
     expect(await check()).toBe(true);
-    const { tags } = (await store.list(signal)).volumes[0] ?? {};
-    expect(tags).toEqual({ ...growing, generation: 2 });
+    const { sizeBytes, tags } = (await store.list(signal)).volumes[0] ?? {};
+    expect(sizeBytes).toBe(c.sizeBytes);
+    expect(tags).toEqual({ ...volume.tags, generation: 2 });
   });
+
+  it("a growth that fails leaves the volume mounted with its blocks, and a later one succeeds", async () => {
+    const spec = c.newSpec();
+    const { dataPath } = await c.port.ensure(spec, signal);
+    const check = await checked(dataPath, MiB);
+    // A file system that is read-only does not grow.
+    const remount = (mode: string) => run("mount", ["-o", `remount,${mode}`, dirname(dataPath)]);
+    await remount("ro");
+    const larger = { ...spec, sizeBytes: 1.5 * c.sizeBytes };
+    await expect(c.port.ensure(larger, signal)).rejects.toMatchObject({ code: "volume-failed" });
+    const listBlocks = async () => (await c.harness.openStore().list(signal)).volumes[0];
+    expect(await listBlocks()).toMatchObject({ sizeBytes: c.sizeBytes });
+    expect((await listBlocks())?.tags.growingFromBytes).toBeUndefined();
+    expect(await c.port.ensure({ ...larger, acceptsSmaller: true }, signal)).toMatchObject({
+      sizeBytes: c.sizeBytes,
+    });
+    expect(await listBlocks()).toMatchObject({ sizeBytes: c.sizeBytes });
+    await remount("rw");
+    expect(await check()).toBe(true);
+    if (!c.growsOnline) return;
+    expect(await c.port.ensure(larger, signal)).toMatchObject({ sizeBytes: 1.5 * c.sizeBytes });
+    expect(await check()).toBe(true);
+  });
+
+  it.runIf(c.growsOnline)(
+    "returns only the blocks that the file system does not use after a growth in part",
+    async () => {
+      const spec = c.newSpec();
+      const larger = { ...spec, sizeBytes: 1.5 * c.sizeBytes };
+      const { volumeId, dataPath } = await c.port.ensure(larger, signal);
+      const check = await checked(dataPath, MiB);
+      // The state after a kill during the growth of the file system.
+      const store = c.harness.openStore();
+      const [volume] = (await store.list(signal)).volumes;
+      if (!volume) throw new Error("it is listed");
+      await store.retag(volume, { ...volume.tags, growingFromBytes: c.sizeBytes }, signal);
+      await store.grow(volumeId, 2 * c.sizeBytes, signal);
+      await c.openPort().ensure(spec, signal);
+      expect(await c.only(c.openPort())).toMatchObject({ sizeBytes: larger.sizeBytes });
+      await c.harness.reboot();
+      await c.openPort().ensure(spec, signal);
+      expect(await check()).toBe(true);
+    },
+  );
 
   it.runIf(c.growsOnline)("grows the file system even by a small amount", async () => {
     const spec = c.newSpec();
@@ -207,6 +259,7 @@ function describeLifecycle(c: VolumeContract): void {
     expect(await c.port.ensure(heir, signal)).toEqual({
       volumeId,
       dataPath: c.port.getDataPath(heir),
+      sizeBytes: c.sizeBytes,
     });
     expect(await check()).toBe(true);
     expect(await c.only()).toMatchObject({ setId: heir.setId, state: "live" });
@@ -220,7 +273,8 @@ function describeLifecycle(c: VolumeContract): void {
     const { volumeId, dataPath } = await c.port.ensure(spec, signal);
     const check = await checked(dataPath, MiB);
     await c.port.trash(spec.setId, signal);
-    expect(await c.port.ensure({ ...spec, generation: 9 }, signal)).toEqual({ volumeId, dataPath });
+    const back = { ...spec, generation: 9 };
+    expect(await c.port.ensure(back, signal)).toMatchObject({ volumeId, dataPath });
     expect(await check()).toBe(true);
     expect(await c.only()).toMatchObject({ state: "live", expiresAtMs: undefined });
   });

@@ -41,6 +41,7 @@ export async function openLvmHarness(
         return (await readFile(device)).toString("latin1", 0, 6) === "theirs";
       };
     },
+    blocksOf: (volumeId) => `/dev/mapper/${volumeGroup}-${volumeId}`,
     reboot: async () => {
       await unmountAll();
       await run("vgchange", ["-an", volumeGroup]);

@@ -135,6 +135,18 @@ describe("a volume group", () => {
     expect(stdout).toMatch(/^Journal features:.* journal_checksum_v3/m);
   });
 
+  test("rounds sizes with a part of a sector up to extents", async () => {
+    const spec = newSpec({ sizeBytes: 50_000_001 });
+    const { dataPath } = await volumes.ensure(spec, signal);
+    const check = await checked(dataPath, MiB);
+    expect(await volumes.list(signal)).toMatchObject([{ sizeBytes: 48 * MiB }]);
+    await volumes.ensure({ ...spec, sizeBytes: 70_500_001 }, signal);
+    expect(await volumes.list(signal)).toMatchObject([{ sizeBytes: 68 * MiB }]);
+    expect(await check()).toBe(true);
+    await volumes.ensure({ ...spec, sizeBytes: 71_000_003 }, signal);
+    expect(await volumes.list(signal)).toMatchObject([{ sizeBytes: 68 * MiB }]);
+  });
+
   test("refuses a set with two volumes", async () => {
     const spec = newSpec();
     const other = newSpec();

@@ -24,9 +24,13 @@ export interface VolumePort {
    * Ensures that the set's volume exists, has at least `sizeBytes`, and is mounted. Creates a
    * missing volume, or restores `restoreFrom` from the trash. Grows the blocks and the file system
    * online, and never shrinks them. Rejects with `volume-missing` if the set had a volume that has
-   * vanished, and creates no empty one.
+   * vanished, and creates no empty one. A growth that fails leaves the mounted volume with its
+   * previous size. Returns the size of the file system.
    */
-  ensure(spec: VolumeSpec, signal: AbortSignal): Promise<{ volumeId: string; dataPath: string }>;
+  ensure(
+    spec: VolumeSpec,
+    signal: AbortSignal,
+  ): Promise<{ volumeId: string; dataPath: string; sizeBytes: number }>;
   /**
    * The path of a set's data after `ensure` resolves. A container may be created with the path
    * earlier, but must not start.
@@ -64,6 +68,8 @@ export interface VolumeSpec {
   sizeBytes: number;
   /** A trashed volume of the same service that becomes the set's volume. */
   restoreFrom?: string | undefined;
+  /** True if the call resolves although a growth failed. The default is false. */
+  acceptsSmaller?: boolean | undefined;
 }
 
 export interface LocalVolume {

@@ -4,7 +4,15 @@ export class ProcessKilled extends Error {}
 
 /** A store whose process is killed right before or right after a changing call. */
 export function createKillableStore(store: BlockStore, isLast: () => boolean): BlockStore {
-  const changes = new Set<PropertyKey>(["create", "retag", "grow", "attach", "detach", "remove"]);
+  const changes = new Set<PropertyKey>([
+    "create",
+    "retag",
+    "grow",
+    "shrink",
+    "attach",
+    "detach",
+    "remove",
+  ]);
   let isDead = false;
   const die = (property: PropertyKey): void => {
     isDead ||= changes.has(property) && isLast();

@@ -71,6 +71,7 @@ export async function openLoopHarness(
       await writeFile(image, "theirs");
       return async () => (await readFile(image, "utf8")) === "theirs";
     },
+    blocksOf: (volumeId) => join(folder, `${volumeId}.img`),
     reboot,
     left: async () => (await readdir(folder)).filter((name) => name.endsWith(".img")),
     crashStride: process.env["BERTH_UML"] === "1" ? 5 : 1,

@@ -32,7 +32,7 @@ export async function resizeSet(
   signal: AbortSignal,
 ): Promise<void> {
   await settleAll([changeLimits(context, set, signal), changeIo(context, set, signal)]);
-  if (set.template.volume) await context.volumes?.ensure(set, signal);
+  if (set.template.volume) await context.volumes?.resize(set, signal);
 }
 
 /**

@@ -18,13 +18,21 @@ export interface BlockStore {
   create(volume: BlockVolume, signal: AbortSignal): Promise<void>;
   /** Replaces the tags that the volume was listed with. */
   retag(listed: BlockVolume, tags: VolumeTags, signal: AbortSignal): Promise<void>;
-  /** Grows a volume to at least this size, attached or not. */
+  /** Grows a volume to at least this size, rounded up to the store's unit, attached or not. */
   grow(volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
+  /**
+   * Takes the blocks beyond this size, rounded up to the store's unit, attached or not. The caller
+   * guarantees that no file system uses them.
+   */
+  shrink(volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
   /** Returns the path of the volume's device, which exists when the call resolves. */
   attach(volumeId: string, signal: AbortSignal): Promise<string>;
-  /** Detaches a volume that is not mounted. */
+  /**
+   * Detaches a volume that is not mounted. Resolves when it has no device. Rejects with
+   * `volume-busy` while a process holds the device.
+   */
   detach(volumeId: string, signal: AbortSignal): Promise<void>;
-  /** Destroys a volume. */
+  /** Destroys a volume. Rejects with `volume-busy` while a process holds its device. */
   remove(volumeId: string, signal: AbortSignal): Promise<void>;
   capacity(signal: AbortSignal): Promise<BlockCapacity>;
 }
@@ -111,4 +119,9 @@ export function volumeError(
   options: { temporary: boolean; cause?: unknown },
 ): AgentError {
   return new AgentError(code, message, { phase: "volume", ...options });
+}
+
+export function unreadableTagsError(volumeId: string): AgentError {
+  const text = `the tags of volume ${volumeId} cannot be read. Berth does not change the volume until they are corrected.`;
+  return volumeError("volume-unreadable", text, { temporary: true });
 }

@@ -1,5 +1,16 @@
-import { mkdir, open, readdir, readFile, rename, rm, stat, statfs } from "node:fs/promises";
+import {
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  statfs,
+  truncate,
+} from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import { CommandError, runCommand } from "../../exec.ts";
 import {
@@ -13,12 +24,16 @@ import {
   type VolumeTags,
   volumeError,
 } from "./block-store.ts";
+import { deviceBusy } from "./device-holders.ts";
 import { describeBytes } from "../../../lib/text/describe-bytes.ts";
 
 const losetup = "/usr/sbin/losetup";
 const fallocate = "/usr/bin/fallocate";
 const losetupTimeoutMs = 20_000;
 const fallocateTimeoutMs = 120_000;
+/** A program that inspects new devices, such as udev, holds a device for milliseconds. */
+const detachLooksMax = 10;
+const detachPollMs = 50;
 
 const storedTags = z.object({
   hostId: z.string(),
@@ -102,8 +117,14 @@ class LoopStore implements BlockStore {
       await this.#assertCapacity(sizeBytes - size, signal);
       await this.#allocate(image, sizeBytes, signal);
     }
-    const device = await this.#deviceOf(image, signal);
-    if (device !== undefined) await this.#losetup(["--set-capacity", device], signal);
+    await this.#updateCapacity(image, signal);
+  }
+
+  async shrink(volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+    const image = this.#imageOf(checkVolumeId(volumeId));
+    const { size } = await stat(image);
+    if (size > checkSize(sizeBytes)) await truncate(image, sizeBytes);
+    await this.#updateCapacity(image, signal);
   }
 
   async attach(volumeId: string, signal: AbortSignal): Promise<string> {
@@ -117,8 +138,16 @@ class LoopStore implements BlockStore {
   }
 
   async detach(volumeId: string, signal: AbortSignal): Promise<void> {
-    const device = await this.#deviceOf(this.#imageOf(checkVolumeId(volumeId)), signal);
-    if (device !== undefined) await this.#losetup(["--detach", device], signal);
+    const image = this.#imageOf(checkVolumeId(volumeId));
+    const device = await this.#deviceOf(image, signal);
+    if (device === undefined) return;
+    await this.#losetup(["--detach", device], signal);
+    // While a process holds the device, the kernel only marks it for a later detachment.
+    for (let look = 0; look < detachLooksMax; look++) {
+      if ((await this.#deviceOf(image, signal)) === undefined) return;
+      await delay(detachPollMs, undefined, { signal });
+    }
+    throw await deviceBusy(volumeId, device);
   }
 
   async remove(volumeId: string, signal: AbortSignal): Promise<void> {
@@ -220,6 +249,11 @@ class LoopStore implements BlockStore {
       const isFull = error instanceof CommandError && /no space/i.test(error.stderrTail);
       throw isFull ? noCapacity(sizeBytes, 0, error) : failed(error);
     }
+  }
+
+  async #updateCapacity(image: string, signal: AbortSignal): Promise<void> {
+    const device = await this.#deviceOf(image, signal);
+    if (device !== undefined) await this.#losetup(["--set-capacity", device], signal);
   }
 
   /** The loop device of an image, if it has one. */

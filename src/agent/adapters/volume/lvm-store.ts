@@ -14,8 +14,13 @@ import {
   type VolumeTags,
   volumeError,
 } from "./block-store.ts";
+import { deviceBusy } from "./device-holders.ts";
 
 const lvmTimeoutMs = 60_000;
+const sectorBytes = 512;
+
+/** A part of LVM's messages for a device that a process or another device holds. */
+const inUsePattern = /\bin use\b|used by another/i;
 
 export interface LvmStoreOptions {
   hostId: string;
@@ -76,7 +81,7 @@ class LvmStore implements BlockStore {
     const volumeId = checkVolumeId(volume.volumeId);
     const tags = this.#tagArguments("--addtag", volume.tags);
     // -Wy -y: wipe the signatures of an earlier volume in these blocks.
-    const size = `${checkSize(volume.sizeBytes)}b`;
+    const size = formatSize(volume.sizeBytes);
     const args = ["-Wy", "-y", ...tags, "-n", volumeId, "-L", size, this.#volumeGroup];
     try {
       await this.#lvm("lvcreate", args, signal);
@@ -110,7 +115,7 @@ class LvmStore implements BlockStore {
 
   async grow(volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
     try {
-      const size = `${checkSize(sizeBytes)}b`;
+      const size = formatSize(sizeBytes);
       await this.#lvm("lvextend", ["-L", size, this.#pathOf(volumeId)], signal);
     } catch (error) {
       // The volume already has that size or more.
@@ -118,6 +123,15 @@ class LvmStore implements BlockStore {
       if (!/insufficient free space/i.test(getMessage(error))) throw error;
       throw volumeError("volume-no-room", getMessage(error), { temporary: true, cause: error });
     }
+  }
+
+  async shrink(volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+    // Without --force: newer releases of LVM refuse to take blocks that a file system uses.
+    await this.#lvm(
+      "lvreduce",
+      ["-y", "-L", formatSize(sizeBytes), this.#pathOf(volumeId)],
+      signal,
+    );
   }
 
   async attach(volumeId: string, signal: AbortSignal): Promise<string> {
@@ -131,11 +145,18 @@ class LvmStore implements BlockStore {
   }
 
   async detach(volumeId: string, signal: AbortSignal): Promise<void> {
-    if (!(await exists(this.#deviceOf(volumeId)))) return;
-    await this.#lvm("lvchange", ["-an", this.#pathOf(volumeId)], signal);
+    const device = this.#deviceOf(volumeId);
+    if (!(await exists(device))) return;
+    try {
+      await this.#lvm("lvchange", ["-an", this.#pathOf(volumeId)], signal);
+    } catch (error) {
+      if (!inUsePattern.test(getMessage(error))) throw error;
+      throw await deviceBusy(volumeId, device, error);
+    }
   }
 
   async remove(volumeId: string, signal: AbortSignal): Promise<void> {
+    await this.detach(volumeId, signal);
     await this.#lvm("lvremove", ["-y", this.#pathOf(volumeId)], signal);
   }
 
@@ -186,6 +207,11 @@ class LvmStore implements BlockStore {
 }
 
 const reportOptions = ["--reportformat", "json", "--units", "b", "--nosuffix"];
+
+/** LVM rounds sizes up to extents, but rejects a part of a sector. */
+function formatSize(sizeBytes: number): string {
+  return `${Math.ceil(checkSize(sizeBytes) / sectorBytes) * sectorBytes}b`;
+}
 
 function missing(volumeGroup: string, cause?: unknown): Error {
   return volumeError(

@@ -1,6 +1,7 @@
 import { mkdir, readFile, rmdir, statfs } from "node:fs/promises";
 import { CommandError, runCommand } from "../../exec.ts";
 import { volumeError } from "./block-store.ts";
+import type { FileSystemType } from "./file-systems.ts";
 
 const mountTimeoutMs = 60_000;
 const flagTimeoutMs = 5_000;
@@ -29,14 +30,16 @@ function unescape(text: string): string {
   );
 }
 
+/**
+ * Mounts a device as this type. Without a type, `mount` would guess by all signatures in the
+ * blocks. A tenant may have written others than that of the file system.
+ */
 export async function mountDevice(
-  device: string,
-  mountPoint: string,
+  { device, type, mountPoint }: { device: string; type: FileSystemType; mountPoint: string },
   signal: AbortSignal,
 ): Promise<void> {
   await makeMountPoint(mountPoint, signal);
-  // `mount` detects the file system. A read in this process could hang with the device.
-  const args = ["-o", "nodev,nosuid,noatime", "--", device, mountPoint];
+  const args = ["-t", type, "-o", "nodev,nosuid,noatime", "--", device, mountPoint];
   await runCommand("/usr/bin/mount", args, { timeoutMs: mountTimeoutMs, signal }).catch(
     (error: unknown) => {
       throw failed(error);

@@ -13,7 +13,13 @@ const listTimeoutMs = 10_000;
  */
 export interface SetVolumes {
   getDataPath(set: LocalSetSpec): string;
+  /**
+   * Creates or mounts the set's volume. It tries to grow a smaller one, but a set starts although
+   * that fails: `resize` reports the reason.
+   */
   ensure(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
+  /** Ensures that the volume has the size of the template. */
+  resize(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
   /** Rejects if the set may still have a volume outside the trash. */
   trash(setId: string, signal: AbortSignal): Promise<void>;
   /**
@@ -75,15 +81,16 @@ export function createSetVolumes(port: VolumePort, log: Log): SetVolumes {
     else sizes.set(setId, sizeBytes);
   };
 
+  const ensure = async (spec: VolumeSpec, signal: AbortSignal) => {
+    note(spec.setId, sizes.get(spec.setId) ?? 0);
+    const { sizeBytes } = await port.ensure(spec, signal);
+    note(spec.setId, sizeBytes);
+  };
+
   return {
     getDataPath: (set) => port.getDataPath(toVolumeSpec(set)),
-    async ensure(set, signal) {
-      const spec = toVolumeSpec(set);
-      const sizeNow = () => sizes.get(set.setId) ?? 0;
-      note(set.setId, sizeNow());
-      await port.ensure(spec, signal);
-      note(set.setId, Math.max(sizeNow(), spec.sizeBytes));
-    },
+    ensure: (set, signal) => ensure({ ...toVolumeSpec(set), acceptsSmaller: true }, signal),
+    resize: (set, signal) => ensure(toVolumeSpec(set), signal),
     async trash(setId, signal) {
       try {
         await port.trash(setId, signal);

@@ -9,19 +9,20 @@ import {
   checkSize,
   checkTags,
   checkVolumeId,
+  unreadableTagsError,
   type VolumeTags,
   volumeError,
 } from "./block-store.ts";
 import { createDataFolder, exists } from "./data-folder.ts";
-import { type FileSystemType, growFileSystem, makeFileSystem } from "./file-systems.ts";
+import { describeVolume } from "./describe-volume.ts";
 import {
-  fileSystemUsage,
-  freeMountPoint,
-  mountDevice,
-  readMounts,
-  removeMountPoint,
-  unmount,
-} from "./mounts.ts";
+  detectFileSystem,
+  type FileSystemType,
+  makeFileSystem,
+  type MountedFileSystem,
+} from "./file-systems.ts";
+import { growVolume } from "./grow-volume.ts";
+import { freeMountPoint, mountDevice, readMounts, removeMountPoint, unmount } from "./mounts.ts";
 import { assertTrashed, freeSpace, refused, Trash } from "./trash.ts";
 
 export interface VolumesOptions {
@@ -85,23 +86,23 @@ class Volumes implements VolumePort {
   async listAll(signal: AbortSignal) {
     const { store } = this.#options;
     const [{ volumes, unreadable }, mounts] = await Promise.all([store.list(signal), readMounts()]);
-    const described = volumes.map((volume) => this.#describe(volume, mounts));
+    const described = volumes.map((volume) =>
+      describeVolume(volume, this.#mountPointOf(volume.volumeId), mounts),
+    );
     return { volumes: await Promise.all(described), unreadable };
   }
 
-  async ensure(
-    spec: VolumeSpec,
-    signal: AbortSignal,
-  ): Promise<{ volumeId: string; dataPath: string }> {
+  async ensure(spec: VolumeSpec, signal: AbortSignal): ReturnType<VolumePort["ensure"]> {
     checkSize(spec.sizeBytes);
     const volumeId = deriveVolumeId(spec);
     return this.#locks.run(volumeId, async () => {
       const listing = await this.#options.store.list(signal);
       const volume = await this.#obtain(spec, listing, signal);
-      await this.#finish(volume, spec, listing, signal);
+      const mounted = await this.#mount(volume, signal);
       const dataPath = this.getDataPath(spec);
       await createDataFolder(dataPath);
-      return { volumeId, dataPath };
+      const sizeBytes = await this.#resize(mounted, spec, listing, signal);
+      return { volumeId, dataPath, sizeBytes };
     });
   }
 
@@ -116,7 +117,7 @@ class Volumes implements VolumePort {
   async trash(setId: string, signal: AbortSignal): Promise<void> {
     const ownId = deriveVolumeId({ setId });
     const { volumes, unreadable } = await this.#options.store.list(signal);
-    if (unreadable.includes(ownId)) throw unreadableTags(ownId);
+    if (unreadable.includes(ownId)) throw unreadableTagsError(ownId);
     for (const { volumeId, tags } of volumes) {
       if (tags.setId !== setId || tags.state === "trashed") continue;
       await this.#locks.run(volumeId, () => this.#moveToTrash(volumeId, setId, signal));
@@ -163,28 +164,6 @@ class Volumes implements VolumePort {
     return join(this.#options.root, volumeId);
   }
 
-  async #describe(
-    { volumeId, sizeBytes, tags }: BlockVolume,
-    mounts: ReadonlyMap<string, string>,
-  ): Promise<LocalVolume> {
-    const { setId, tenant, service, state, growingFromBytes, trashedAtMs, expiresAtMs } = tags;
-    const mountPoint = this.#mountPointOf(volumeId);
-    const usedBytes = mounts.has(mountPoint)
-      ? await fileSystemUsage(mountPoint).catch(() => undefined) // unmounted meanwhile
-      : undefined;
-    return {
-      volumeId,
-      setId,
-      tenant,
-      service,
-      state,
-      sizeBytes: growingFromBytes ?? sizeBytes,
-      usedBytes,
-      trashedAtMs,
-      expiresAtMs,
-    };
-  }
-
   /** Returns the set's volume: its own, one from the trash, or a new one. */
   async #obtain(
     spec: VolumeSpec,
@@ -198,7 +177,7 @@ class Volumes implements VolumePort {
         tags.setId === setId && tags.state !== "trashed" && id !== volumeId,
     );
     if (other) throw refused(`set ${setId} wants volume ${volumeId}, but has ${other.volumeId}`);
-    if (listing.unreadable.includes(volumeId)) throw unreadableTags(volumeId);
+    if (listing.unreadable.includes(volumeId)) throw unreadableTagsError(volumeId);
     const found = listing.volumes.find((candidate) => candidate.volumeId === volumeId);
     if (found) return this.#adopt(found, spec, signal);
     if (spec.restoreFrom !== undefined || (await exists(this.#mountPointOf(volumeId)))) {
@@ -210,10 +189,17 @@ class Volumes implements VolumePort {
     }
     const tags = checkTags({ setId, tenant, service, generation, state: "new" });
     const volume = { volumeId, sizeBytes, tags };
-    await this.#allocateSpace(sizeBytes, listing, signal, () =>
-      this.#options.store.create(volume, signal),
-    );
-    return volume;
+    try {
+      await this.#allocateSpace(sizeBytes, listing, signal, () =>
+        this.#options.store.create(volume, signal),
+      );
+      return volume;
+    } catch (error) {
+      // A program of a killed agent may have created it since the list.
+      const created = await this.#find(volumeId, signal);
+      if (!created) throw error;
+      return this.#adopt(created, spec, signal);
+    }
   }
 
   /**
@@ -237,52 +223,57 @@ class Volumes implements VolumePort {
     return restored;
   }
 
-  /** Completes the missing parts: file system, mount, size. */
-  async #finish(
+  /** Completes the missing parts: device, file system, mount. */
+  async #mount(
     obtained: BlockVolume,
-    spec: VolumeSpec,
-    listing: BlockListing,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<{ volume: BlockVolume; mounted: MountedFileSystem }> {
     const { store, fileSystem } = this.#options;
     const { volumeId, sizeBytes } = obtained;
     const device = await store.attach(volumeId, signal);
     let volume = obtained;
+    let type: FileSystemType | undefined;
     if (volume.tags.state === "new") {
       const isImage = store.hasImages;
-      await makeFileSystem(fileSystem, { device, sizeBytes, isImage }, signal);
+      type = await makeFileSystem(fileSystem, { device, sizeBytes, isImage }, signal);
       volume = await this.#retag(volume, { ...volume.tags, state: "live" }, signal);
     }
     const mountPoint = this.#mountPointOf(volumeId);
-    if (!(await readMounts()).has(mountPoint)) await mountDevice(device, mountPoint, signal);
-    if (volume.sizeBytes < spec.sizeBytes)
-      volume = await this.#grow(volume, spec.sizeBytes, listing, signal);
-    const { growingFromBytes, ...filled } = volume.tags;
-    let { tags } = volume;
-    // A size that was rolled back, because the file system could not grow, must not block the set.
-    if (growingFromBytes !== undefined && growingFromBytes < spec.sizeBytes) {
-      const type = (await readMounts()).get(mountPoint);
-      await growFileSystem({ device, mountPoint, type }, signal);
-      tags = filled;
+    if (!(await readMounts()).has(mountPoint)) {
+      type ??= await detectFileSystem(device, signal);
+      await mountDevice({ device, type, mountPoint }, signal);
     }
-    const generation = Math.max(tags.generation, spec.generation);
-    await this.#retag(volume, { ...tags, generation }, signal);
+    const mounted = { device, mountPoint, type: (await readMounts()).get(mountPoint) };
+    return { volume, mounted };
   }
 
-  /** Grows the blocks alone. The tag precedes them, so that a later call grows the file system. */
-  async #grow(
-    volume: BlockVolume,
-    sizeBytes: number,
+  /**
+   * Grows a mounted volume to its specification, and stores the generation. Returns the size of
+   * the file system.
+   */
+  async #resize(
+    { volume, mounted }: { volume: BlockVolume; mounted: MountedFileSystem },
+    spec: VolumeSpec,
     listing: BlockListing,
     signal: AbortSignal,
-  ): Promise<BlockVolume> {
-    const { volumeId, tags } = volume;
-    const growingFromBytes = tags.growingFromBytes ?? volume.sizeBytes;
-    const noted = await this.#retag(volume, { ...tags, growingFromBytes }, signal);
-    await this.#allocateSpace(sizeBytes - volume.sizeBytes, listing, signal, () =>
-      this.#options.store.grow(volumeId, sizeBytes, signal),
-    );
-    return { ...noted, sizeBytes };
+  ): Promise<number> {
+    const { store, log } = this.#options;
+    const allocate = (moreBytes: number, take: () => Promise<void>) =>
+      this.#allocateSpace(moreBytes, listing, signal, take);
+    const context = { store, log, mounted, allocate };
+    try {
+      const { stored, tags } = await growVolume(context, volume, spec.sizeBytes, signal);
+      const generation = Math.max(tags.generation, spec.generation);
+      await this.#retag(stored, { ...tags, generation }, signal);
+      return tags.growingFromBytes ?? stored.sizeBytes;
+    } catch (error) {
+      if (spec.acceptsSmaller !== true || signal.aborted) throw error;
+      log.warn(
+        { err: error, volumeId: volume.volumeId },
+        "the volume starts with its smaller size",
+      );
+      return volume.tags.growingFromBytes ?? volume.sizeBytes;
+    }
   }
 
   /**
@@ -324,7 +315,7 @@ class Volumes implements VolumePort {
     const { store, retentionMs, log } = this.#options;
     const volume = await this.#find(volumeId, signal);
     if (volume?.tags.setId !== setId || volume.tags.state === "trashed") return;
-    await this.#release(volumeId, signal);
+    await this.#unmount(volumeId, signal);
     if (volume.tags.state === "new") {
       await store.remove(volumeId, signal); // never mounted, so it has no data
       return;
@@ -338,6 +329,12 @@ class Volumes implements VolumePort {
       signal,
     );
     log.info({ volumeId, setId, expiresAt: new Date(expiresAtMs).toISOString() }, "volume trashed");
+    // A process outside of Berth may hold the device, which must not block the end of the set. The
+    // purge detaches it again.
+    await store.detach(volumeId, signal).catch((error: unknown) => {
+      signal.throwIfAborted();
+      log.warn({ err: error, volumeId }, "a trashed volume remains attached");
+    });
   }
 
   /**
@@ -350,10 +347,9 @@ class Volumes implements VolumePort {
     await removeMountPoint(mountPoint, signal);
   }
 
-  async #release(volumeId: string, signal: AbortSignal): Promise<void> {
+  async #unmount(volumeId: string, signal: AbortSignal): Promise<void> {
     const mountPoint = this.#mountPointOf(volumeId);
     if ((await readMounts()).has(mountPoint)) await unmount(mountPoint, signal);
-    await this.#options.store.detach(volumeId, signal);
   }
 
   async #find(volumeId: string, signal: AbortSignal): Promise<BlockVolume | undefined> {
@@ -369,7 +365,8 @@ class Volumes implements VolumePort {
   async #destroy(volume: BlockVolume, why: string, signal: AbortSignal): Promise<void> {
     const { store, log } = this.#options;
     const { volumeId, sizeBytes, tags } = volume;
-    await this.#release(volumeId, signal);
+    await this.#unmount(volumeId, signal);
+    await store.detach(volumeId, signal);
     // Before the volume, so that a later call still finds the volume if the agent crashes here.
     await removeMountPoint(this.#mountPointOf(volumeId), signal);
     await store.remove(volumeId, signal);
@@ -392,9 +389,4 @@ function sumSizes(volumes: readonly BlockVolume[]): number {
 function isSame(one: VolumeTags, other: VolumeTags): boolean {
   const names = Object.keys({ ...one, ...other }) as (keyof VolumeTags)[];
   return names.every((name) => one[name] === other[name]);
-}
-
-function unreadableTags(volumeId: string): Error {
-  const text = `the tags of volume ${volumeId} cannot be read. Berth does not change the volume until they are corrected.`;
-  return volumeError("volume-unreadable", text, { temporary: true });
 }
