@@ -10,6 +10,7 @@ import {
   memoryUsageText,
 } from "./container-history.ts";
 import type { DesiredLocalSet, SetHistory } from "./set-history.ts";
+import { nextPreparationAtMs, repeatedPreparationReason } from "./preparations.ts";
 import type { ReportedState } from "./set-state.ts";
 import { ioUnenforceableReason, areLimitsApplied } from "./set-limits.ts";
 import { isFinalExit, listDeletedCompleted, recallCompleted } from "./completed-containers.ts";
@@ -85,7 +86,9 @@ export function reconcile(
     const action = { kind: "prepare" as const, ...(completed.length > 0 ? { completed } : {}) };
     const restartAtMs = containerHistory(history, INFRA_CONTAINER).restartAtMs;
     const state = history.hasRun ? "running" : "preparing";
-    return stepWhenDue(action, state, history, nowMs, restartAtMs);
+    const dueAtMs = Math.max(restartAtMs, nextPreparationAtMs(history));
+    const verdict = stepWhenDue(action, state, history, nowMs, dueAtMs);
+    return { ...verdict, reason: verdict.reason ?? repeatedPreparationReason(history) ?? null };
   }
   return keepRunning(desired, recalled, history, nowMs);
 }

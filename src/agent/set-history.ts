@@ -10,6 +10,7 @@ import {
 } from "./container-history.ts";
 import { INFRA_CONTAINER } from "./container-names.ts";
 import type { LocalSetSpec, ObservedLocalSet } from "./ports/set-port.ts";
+import { newPreparationHistory, type PreparationHistory } from "./preparations.ts";
 import { newResizeHistory, type ResizeHistory } from "./resize-history.ts";
 import { areLimitsApplied } from "./set-limits.ts";
 import type { ReportedState } from "./set-state.ts";
@@ -67,6 +68,7 @@ export interface SetHistory {
   gaveUp: boolean;
   failure: Reason | undefined;
   resize: ResizeHistory;
+  preparations: PreparationHistory;
   overRootfs: OverRootfs | undefined;
   /** The last observed run of infra (see ObservedLocalSet). */
   infraRun: string | undefined;
@@ -86,6 +88,7 @@ export function newSetHistory(): SetHistory {
     gaveUp: false,
     failure: undefined,
     resize: newResizeHistory(),
+    preparations: newPreparationHistory(),
     overRootfs: undefined,
     infraRun: undefined,
     containers: new Map(),
@@ -106,6 +109,7 @@ export function enterGeneration(
   history.state = undefined;
   history.gaveUp = false;
   history.resize = newResizeHistory();
+  history.preparations = newPreparationHistory();
   noteSuccess(history);
   const specKey = computeSpecKey(desired);
   if (!holdsStop(history.overRootfs, desired, specKey)) history.overRootfs = undefined;

@@ -20,6 +20,7 @@ import {
   type SetHistory,
   computeSpecKey,
 } from "./set-history.ts";
+import { notePrepared } from "./preparations.ts";
 import { noteResized } from "./resize-history.ts";
 import { noteRootfs } from "./set-rootfs.ts";
 import type { SetRunnerContext } from "./set-runner-context.ts";
@@ -355,6 +356,7 @@ export class SetRunner {
       if (desired?.generation === this.#desired?.generation) this.#noteResized(undefined);
       return;
     }
+    if (action.kind === "prepare") notePrepared(history, this.#context.clock.nowMs());
     if (action.kind === "fail") {
       noteFailedRuns(history, this.#observed, action.containers);
       const { reason, temporary } = action;
