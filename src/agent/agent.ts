@@ -62,8 +62,9 @@ export interface AgentStatus {
 export interface Agent {
   /**
    * Runs until `signal` is aborted. Then it starts no step, gives steps in progress a deadline,
-   * sends the remaining reports, and resolves. Rejects after a fault of the agent itself. No answer
-   * of the control plane ends the agent. Containers keep running in both cases.
+   * sends the remaining reports, and resolves. Rejects with NotAdmittedError if another agent
+   * manages the host, and after a fault of the agent itself. No other answer of the control plane
+   * ends the agent. Containers keep running in each case.
    */
   run(signal: AbortSignal): Promise<void>;
   status(): AgentStatus;

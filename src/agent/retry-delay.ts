@@ -1,16 +1,17 @@
 import type { Log } from "../lib/log.ts";
 import { callBackoffMs, type Clock, delay } from "./clock.ts";
-import { ControlPlaneError } from "./ports/control-plane.ts";
+import { ControlPlaneError, NotAdmittedError } from "./ports/control-plane.ts";
 
 const WAIT_MS_MAX = 60_000;
 
 /**
  * The delay before the next sync after a failure: the longer of the API's request and the
- * exponential backoff.
+ * exponential backoff. Throws NotAdmittedError, because another agent manages the host.
  *
  * @param random in [0, 1)
  */
 export function retryDelayMs(error: unknown, failuresInRow: number, random: number): number {
+  if (error instanceof NotAdmittedError) throw error;
   const askedMs = error instanceof ControlPlaneError ? (error.retryAfterMs ?? 0) : 0;
   return Math.min(Math.max(askedMs, callBackoffMs(failuresInRow, random)), WAIT_MS_MAX);
 }

@@ -26,6 +26,11 @@ const path = z.string().min(1).max(1_000);
 const agentSettings = {
   /** The folder of the host's identity and desired state. Hosts must not share it. */
   BERTH_AGENT_DATA_DIR: path.default("/var/lib/berth-agent"),
+  /**
+   * A file with the lasting id of the machine, for an agent in a container. Default:
+   * `/etc/machine-id`, unless the agent runs in a container or the id is that of one boot.
+   */
+  BERTH_AGENT_MACHINE_ID_FILE: path.optional(),
   /** Name of the host; default: the machine's host name. */
   BERTH_AGENT_NAME: nameSchema.optional(),
   /** Failure domains, across which sets are spread. */

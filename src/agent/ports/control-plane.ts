@@ -1,4 +1,16 @@
+import type { Admission } from "../../contracts/agent-protocol/agent-identity.ts";
 import type { Sync, SyncResult } from "../../contracts/agent-protocol/sync.ts";
+
+/** Another agent manages this host. This one must take no step. */
+export class NotAdmittedError extends Error {
+  override readonly name = "NotAdmittedError";
+  readonly admission: Admission;
+
+  constructor(admission: Admission) {
+    super(`the control plane does not admit this agent: ${admission}`);
+    this.admission = admission;
+  }
+}
 
 /**
  * The control plane is unreachable or busy, or its answer violates the protocol. A later call may
@@ -40,9 +52,10 @@ export class RefusedError extends ControlPlaneError {
 export interface ControlPlane {
   /**
    * Sends one sync. The call has a deadline of its own beyond `waitMs`. Rejects with
-   * ControlPlaneError, or the reason of an aborted `signal`.
+   * NotAdmittedError, ControlPlaneError, or the reason of an aborted `signal`.
+   * @param options `isEnding`: this process sends no more syncs
    */
-  sync(body: Sync, signal: AbortSignal): Promise<SyncResult>;
+  sync(body: Sync, signal: AbortSignal, options?: { isEnding?: boolean }): Promise<SyncResult>;
   /**
    * Streams a log to its reader, with backpressure from the reader. `error` states why the log is
    * incomplete. Resolves after the last chunk, or when the reader disconnects.

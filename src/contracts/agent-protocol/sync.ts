@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { reportedVolumeSchema, unreadableVolumeSchema } from "../api/volumes.ts";
 import { generationSchema, idSchema, timestamp } from "../common/primitives.ts";
+import { admissions } from "./agent-identity.ts";
 import { desiredSetSchema } from "./desired-set.ts";
 import { hostUsageSchema } from "./host-usage.ts";
 import { lenientArray, lenientList } from "./lenient-array.ts";
@@ -70,6 +71,8 @@ export const syncResultSchema = z
      * confirmed, so the agent repeats them all.
      */
     databaseEpoch: z.string().max(64).optional(),
+    /** Missing if the sync has no identity. Other results than `accepted` have no desired sets. */
+    admission: z.enum(admissions).optional(),
     serverTime: timestamp,
   })
   .meta({ id: "SyncResult" });

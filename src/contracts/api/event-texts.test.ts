@@ -75,6 +75,11 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
     { acceptedGeneration: 12, databaseGeneration: 9 },
     { acceptedGeneration: 9_000_000, databaseGeneration: 9, isRefused: true },
   ],
+  "host-duplicated": [
+    { cause: "another-machine" },
+    { cause: "another-boot" },
+    { cause: "newer-process" },
+  ],
   "host-cordoned": [{ host }],
   "host-uncordoned": [{ host }],
   "host-draining": [

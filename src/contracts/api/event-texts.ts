@@ -1,7 +1,9 @@
 import { formatCount } from "../../lib/text/format-count.ts";
 import { truncate } from "../../lib/text/truncate.ts";
 import { TEXT_CHARACTERS_MAX } from "../common/primitives.ts";
+import type { Duplicate } from "./hosts.ts";
 import type { EventKind } from "./events.ts";
+import { duplicateText } from "./reason-texts.ts";
 
 /** The sentence needs no facts; the data of the event may still hold ids. */
 type NoFacts = Record<string, unknown>;
@@ -218,6 +220,7 @@ export const eventTexts = {
         ? "the agent's state is corrupt, and Berth refuses its reports. Stop the agent, set `acceptedGeneration` to 0 in its `host-agent.json`, and start it."
         : "the database lost changes. Berth resends all sets."
     }`,
+  "host-duplicated": (facts: { cause: Duplicate }) => duplicateText(facts.cause),
   "replacement-held": (facts: { pool: string; hostsDown: number; hostsTotal: number }) =>
     `Replacement is paused: ${facts.hostsDown} of ${facts.hostsTotal} hosts of pool ${facts.pool} went down together. Bring the hosts back, or delete them.`,
 

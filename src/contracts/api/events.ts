@@ -44,6 +44,7 @@ export const eventKinds = [
   "host-unhealthy",
   "host-lost",
   "host-ahead",
+  "host-duplicated",
   "host-cordoned",
   "host-uncordoned",
   "host-draining",

@@ -17,6 +17,16 @@ import {
 export const hostStates = ["ready", "unhealthy", "lost"] as const;
 export type HostState = (typeof hostStates)[number];
 
+/**
+ * The reasons for which the API refuses a second agent of a host.
+ *
+ * - another-machine: the host is bound to another machine.
+ * - another-boot: another boot with the same machine id manages the host.
+ * - newer-process: a newer process on this machine manages the host.
+ */
+export const duplicates = ["another-machine", "another-boot", "newer-process"] as const;
+export type Duplicate = (typeof duplicates)[number];
+
 export const hostSchema = z
   .strictObject({
     id: idSchema("host"),

@@ -20,6 +20,11 @@ const reasonSamples: { [C in ReasonCode]: readonly ReasonFacts<C>[] } = {
   "host-lost": [nothing],
   "docker-unreachable": [{ reason: null }, { reason: "Docker answers no requests." }],
   "generation-refused": [{ acceptedGeneration: 9_000_000, databaseGeneration: 9 }],
+  "host-duplicated": [
+    { cause: "another-machine" },
+    { cause: "another-boot" },
+    { cause: "newer-process" },
+  ],
   "resize-refused": [
     { cause: "no-capacity", host, isLost: false, missing: "memory by 2 GiB" },
     { cause: "no-capacity", host, isLost: true, missing: "memory by 2 GiB" },

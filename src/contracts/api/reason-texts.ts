@@ -1,4 +1,5 @@
 import { truncate } from "../../lib/text/truncate.ts";
+import type { Duplicate } from "./hosts.ts";
 import { type Reason, TEXT_CHARACTERS_MAX } from "../common/primitives.ts";
 
 /** The sentence needs no facts. */
@@ -25,6 +26,18 @@ function resizeRefusedText(facts: ResizeRefused): string {
   }
 }
 
+/** States which second agent uses the identity of a host, and how an operator ends that. */
+export function duplicateText(cause: Duplicate): string {
+  switch (cause) {
+    case "another-machine":
+      return "A second machine uses the identity of this host. Berth refuses it, and its agent starts no set. Stop the agent there, empty its `BERTH_AGENT_DATA_DIR`, and enroll that machine as a host of its own.";
+    case "another-boot":
+      return "A copy of this machine, with the same machine id, uses the identity of this host. Berth refuses the copy, and its agent manages no set. Stop it, empty its `BERTH_AGENT_DATA_DIR` and `/etc/machine-id`, restart it, and enroll it as a host of its own.";
+    case "newer-process":
+      return "Two agents run on this machine with the identity of this host. The newer one manages the host, and the older one is idle. Stop one of them.";
+  }
+}
+
 /**
  * The sentence of each reason that the control plane stores with a set or a host; agents write the
  * reasons of their own. SQL takes the text as a parameter, as it does for `eventTexts`.
@@ -42,6 +55,7 @@ export const reasonTexts = {
     facts.reason ?? "The Docker daemon does not respond.",
   "generation-refused": (facts: { acceptedGeneration: number; databaseGeneration: number }) =>
     `Berth refuses the reports of the agent, because its state is corrupt: it has generation ${facts.acceptedGeneration}, but the database has ${facts.databaseGeneration}. Stop the agent, set \`acceptedGeneration\` to 0 in its \`host-agent.json\`, and start it.`,
+  "host-duplicated": (facts: { cause: Duplicate }) => duplicateText(facts.cause),
   "resize-refused": resizeRefusedText,
   "volume-bound": (facts: HostFacts) =>
     `The set stays on host ${facts.host} with its volume: elsewhere it would start empty. To give up the data, move the set with "discardVolume".`,

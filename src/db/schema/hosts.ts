@@ -2,6 +2,7 @@ import { sql } from "drizzle-orm";
 import { boolean, check, index, jsonb, pgTable, text, uniqueIndex } from "drizzle-orm/pg-core";
 import { type HostState, hostStates } from "../../contracts/api/hosts.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
+import type { AgentRecord } from "./agent-record.ts";
 import { changedXid, int8, quoted, timestamptz } from "./columns.ts";
 
 type Percents = {
@@ -51,6 +52,8 @@ export const hosts = pgTable(
     /** The time since which replacement is paused: too many hosts went down together (I12). */
     heldAt: timestamptz("held_at"),
     agentVersion: text("agent_version").notNull(),
+    /** The agent process that manages the host. Null until an agent with an identity syncs. */
+    agent: jsonb("agent").$type<AgentRecord>(),
     credentialHash: text("credential_hash").notNull(),
     leaseExpiresAt: timestamptz("lease_expires_at").notNull(),
     allocatableCpuMillis: int8("allocatable_cpu_millis").notNull(),
@@ -112,11 +115,14 @@ export const deletedHosts = pgTable(
   {
     hostId: text("host_id").primaryKey(),
     credentialHash: text("credential_hash").notNull(),
+    /** The hash of the machine's id. Null if its agent had none, or an older API deleted it. */
+    machineId: text("machine_id"),
     deletedAt: timestamptz("deleted_at").notNull().defaultNow(),
   },
   (table) => [
     uniqueIndex("deleted_hosts_credential_hash_unique").on(table.credentialHash),
     index("deleted_hosts_deleted").on(table.deletedAt),
+    index("deleted_hosts_machine").on(table.machineId),
   ],
 );
 

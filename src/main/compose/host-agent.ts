@@ -4,17 +4,29 @@ import { Agent as HttpAgent } from "undici";
 import { createDockerDisk } from "../../agent/adapters/docker/docker-disk.ts";
 import { createDockerRoot, type DockerRoot } from "../../agent/adapters/docker/docker-root.ts";
 import { createDockerSetPort } from "../../agent/adapters/docker/docker-set-port.ts";
-import { openStateFile } from "../../agent/adapters/files/state-file.ts";
+import {
+  type HostIdentity,
+  openStateFile,
+  type StateFile,
+} from "../../agent/adapters/files/state-file.ts";
 import { createControlPlane } from "../../agent/adapters/http/control-plane.ts";
+import { readAgentIdentity } from "../../agent/adapters/machine/agent-identity.ts";
 import {
   createLinuxMachine,
   type MachineVolumes,
 } from "../../agent/adapters/machine/linux-machine.ts";
-import { createAgent } from "../../agent/agent.ts";
+import { type AgentOptions, createAgent } from "../../agent/agent.ts";
 import { defaultAgentLimits } from "../../agent/agent-limits.ts";
+import { systemClock } from "../../agent/clock.ts";
 import type { ImageGcThresholds } from "../../agent/image-gc.ts";
+import type { ControlPlane } from "../../agent/ports/control-plane.ts";
+import type { MachinePort } from "../../agent/ports/machine-port.ts";
+import type { VolumePort } from "../../agent/ports/volume-port.ts";
+import { runAdmitted } from "../../agent/run-admitted.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
+import type { AgentIdentity } from "../../contracts/agent-protocol/agent-identity.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";
+import type { Log } from "../../lib/log.ts";
 import { type HostVolumes, openHostVolumes } from "./host-volumes.ts";
 import { obtainIdentity } from "./host-identity.ts";
 import { lockFolder } from "./lock-folder.ts";
@@ -74,46 +86,91 @@ export async function startHostAgent(
     reservePercent: toReserve(settings),
   });
   const state = openStateFile(path.join(settings.BERTH_AGENT_DATA_DIR, "host-agent.json"));
-  const { hostId, credential } = await obtainIdentity(
-    { ...options, apiUrl, dispatcher, machine, state },
+  const own = await readAgentIdentity(settings.BERTH_AGENT_MACHINE_ID_FILE);
+  const identity = await obtainIdentity(
+    { ...options, apiUrl, dispatcher, machine, state, machineId: own.machineId },
     context,
     stopping.signal,
   );
+  const { hostId, credential } = identity;
   const agentLog = log.child({ hostId });
   late.volumes = await openHostVolumes(settings, { hostId, log: agentLog });
-  const volumes = late.volumes?.port;
-  const agent = createAgent({
-    hostId,
+  const api = createControlPlane({ apiUrl, credential, dispatcher, identity: own });
+  const parts = { hostId, api, state, machine, log: agentLog, volumes: late.volumes?.port };
+  const agentOptions = createAgentOptions(options, context, { ...parts, docker, root });
+  const admitted = {
+    createAgent: () => createAgent(agentOptions),
+    api,
+    state,
+    agentVersion: version,
+    isCopied: isCopied(identity, own),
+    onAccepted: () => bindMachine(state, own),
+    clock: systemClock,
+    random: Math.random,
+    log: agentLog,
+  };
+  ran = runAdmitted(admitted, stopping.signal).catch((error: unknown) =>
+    endProcess(error, context),
+  );
+  return { hostId };
+}
+
+/** True if another machine wrote the state. */
+function isCopied(stored: HostIdentity, own: AgentIdentity): boolean {
+  return (
+    stored.machineId !== undefined &&
+    own.machineId !== undefined &&
+    stored.machineId !== own.machineId
+  );
+}
+
+async function bindMachine(state: StateFile, { machineId }: AgentIdentity): Promise<void> {
+  if (machineId !== undefined) await state.bindMachine(machineId);
+}
+
+/** The ports of the agent on this machine. */
+interface AgentParts {
+  hostId: string;
+  api: ControlPlane;
+  state: StateFile;
+  machine: MachinePort;
+  volumes: VolumePort | undefined;
+  docker: Docker;
+  root: DockerRoot;
+  log: Log;
+}
+
+function createAgentOptions(
+  { settings, shutdownTimeoutMs }: HostAgentOptions,
+  { version }: ProcessContext,
+  { docker, root, ...parts }: AgentParts,
+): AgentOptions {
+  const { hostId, log, volumes } = parts;
+  return {
+    ...parts,
     agentVersion: version,
     port: createDockerSetPort({
       docker,
       hostId,
-      log: agentLog,
+      log,
       infraImage: settings.BERTH_INFRA_IMAGE,
       busyboxPath: settings.BERTH_BUSYBOX_PATH,
       cgroupRoot: settings.BERTH_CGROUP_ROOT,
       startsMax: settings.BERTH_AGENT_STARTS_MAX,
       volumes,
     }),
-    api: createControlPlane({ apiUrl, credential, dispatcher }),
-    state,
-    machine,
-    volumes,
     disk: {
       port: createDockerDisk({ docker, hostId, root }),
       thresholds: imageGcThresholds(settings),
     },
     stopsAtRootfs: settings.BERTH_ROOTFS_EXCEEDED === "stop",
-    log: agentLog,
     limits: {
       ...defaultAgentLimits,
       stepsMax: settings.BERTH_AGENT_STEPS_MAX,
       usageIntervalMs: settings.BERTH_AGENT_USAGE_INTERVAL_MS,
-      stopDeadlineMs: Math.floor((options.shutdownTimeoutMs * 2) / 3),
+      stopDeadlineMs: Math.floor((shutdownTimeoutMs * 2) / 3),
     },
-  });
-  ran = agent.run(stopping.signal).catch((error: unknown) => endProcess(error, context));
-  return { hostId };
+  };
 }
 
 function volumesOnMachine({ port, device }: HostVolumes, root: DockerRoot): MachineVolumes {

@@ -17,6 +17,8 @@ export interface IdentityOptions {
   dispatcher: Dispatcher;
   machine: MachinePort;
   state: StateFile;
+  /** The hash of the id of this machine. Undefined without a lasting id. */
+  machineId: string | undefined;
   /** Called only if this host is not enrolled yet. */
   enrollToken: () => Promise<string>;
 }
@@ -30,14 +32,19 @@ export async function obtainIdentity(
   context: ProcessContext,
   signal: AbortSignal,
 ): Promise<HostIdentity> {
-  const { settings, apiUrl, dispatcher, machine, state, enrollToken } = options;
+  const { settings, apiUrl, dispatcher, machine, state, enrollToken, machineId } = options;
   const known = await state.loadIdentity();
-  if (known) return known;
+  if (known && (known.machineId !== undefined || machineId === undefined)) return known;
+  if (known) {
+    // An older release enrolled the host.
+    await state.bindMachine(String(machineId));
+    return known;
+  }
   const credential = await state.beginEnrollment();
   const enroll = { ...(await describeHost(settings, machine, context.version)), credential };
   const target = { apiUrl, dispatcher, enrollToken: await enrollToken() };
   const identity = await enrollUntilAnswered(target, enroll, context, signal);
-  await state.saveIdentity(identity);
+  await state.saveIdentity({ ...identity, machineId });
   context.log.info({ hostId: identity.hostId, name: enroll.name }, "enrolled");
   return identity;
 }

@@ -1,10 +1,23 @@
-import { createRoute } from "@hono/zod-openapi";
+import { createRoute, z } from "@hono/zod-openapi";
+import {
+  AGENT_IDENTITY_HEADER,
+  parseAgentIdentity,
+} from "../../contracts/agent-protocol/agent-identity.ts";
 import { syncBody, syncResultSchema } from "../../contracts/agent-protocol/sync.ts";
-import { syncHost } from "../../control/hosts/sync-host.ts";
+import { syncAgent } from "../../control/hosts/admit-agent.ts";
 import { getHostCaller } from "../http/api-env.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { problems } from "../http/problem.ts";
 import { hosts } from "../http/security.ts";
+
+const identityHeaders = z.object({
+  [AGENT_IDENTITY_HEADER]: z
+    .string()
+    .optional()
+    .describe(
+      "The process that sends the sync, as URL-encoded members: `machine`, `boot`, `process`, `started`, and `ending` in its last sync. Of several processes, only one manages the host. Without the header, Berth cannot detect a second agent.",
+    ),
+});
 
 export const syncHostRoute = createRoute({
   method: "post",
@@ -14,7 +27,7 @@ export const syncHostRoute = createRoute({
   summary: "Report observed sets, and receive desired sets",
   description: "Renews the lease. Answers when a desired set changes, or after `waitMs`.",
   security: hosts,
-  request: { body: jsonBody(syncBody) },
+  request: { headers: identityHeaders, body: jsonBody(syncBody) },
   responses: {
     200: jsonResponse(syncResultSchema, "Desired sets changed since the accepted generation."),
     ...bodyProblems,
@@ -22,5 +35,8 @@ export const syncHostRoute = createRoute({
   },
 });
 
-export const syncHostHandler: OperationHandler<typeof syncHostRoute> = (ctx) => async (c) =>
-  c.json(await syncHost(ctx, getHostCaller(c), c.req.valid("json"), c.req.raw.signal), 200);
+export const syncHostHandler: OperationHandler<typeof syncHostRoute> = (ctx) => async (c) => {
+  const agent = parseAgentIdentity(c.req.header(AGENT_IDENTITY_HEADER));
+  const sync = { body: c.req.valid("json"), agent };
+  return c.json(await syncAgent(ctx, getHostCaller(c), sync, c.req.raw.signal), 200);
+};

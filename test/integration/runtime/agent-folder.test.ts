@@ -1,6 +1,7 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import postgres from "postgres";
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { type MainProcess, runMain, startMain } from "../../support/servers/main-process.ts";
 import { requestJson } from "../../support/fleet/http-hosts.ts";
@@ -10,6 +11,7 @@ import {
   type TestDatabase,
   type TestRedis,
 } from "../../support/servers/test-services.ts";
+import { waitUntil } from "../../support/wait-until.ts";
 
 const adminToken = "brt_an-admin-of-the-agent-folder-tests";
 let folder: string;
@@ -47,7 +49,7 @@ it("a second agent does not start on the data folder of the first one, until tha
   const env = {
     BERTH_API_URL: String(api.ready["apiUrl"]),
     BERTH_ENROLL_TOKEN: secret,
-    BERTH_AGENT_DATA_DIR: folder,
+    BERTH_AGENT_DATA_DIR: path.join(folder, "only"),
     BERTH_AGENT_NAME: "only",
     BERTH_DOCKER_SOCKET: "/nonexistent/docker.sock",
     BERTH_VOLUME_BACKEND: "none",
@@ -61,3 +63,64 @@ it("a second agent does not start on the data folder of the first one, until tha
   expect(third.ready["hostId"]).toBe(first.ready["hostId"]);
   expect(await third.end("SIGTERM")).toBe(0);
 });
+
+it("an agent with a copied folder on a second machine is idle and is reported (A19)", async () => {
+  const apiUrl = String(api.ready["apiUrl"]);
+  const call = <T>(method: string, url: string, body?: unknown) =>
+    requestJson<T>(apiUrl + url, method, adminToken, body);
+  const { secret } = await call<{ secret: string }>("POST", "/v1/tokens", {
+    name: "enroll-2",
+    role: "enroll",
+  });
+  const machine = async (name: string, id: string) => {
+    const machineIdFile = path.join(folder, `${name}.id`);
+    await writeFile(machineIdFile, `${id.repeat(32)}\n`);
+    return {
+      BERTH_API_URL: apiUrl,
+      BERTH_ENROLL_TOKEN: secret,
+      BERTH_AGENT_DATA_DIR: path.join(folder, name),
+      BERTH_AGENT_MACHINE_ID_FILE: machineIdFile,
+      BERTH_AGENT_NAME: "twice",
+      BERTH_DOCKER_SOCKET: "/nonexistent/docker.sock",
+      BERTH_VOLUME_BACKEND: "none",
+    };
+  };
+  const original = await startMain("host-agent", await machine("original", "a"));
+  const hostId = String(original.ready["hostId"]);
+  const events = async () =>
+    (await call<{ items: { text: string }[] }>("GET", `/v1/events?kind=host-duplicated`)).items.map(
+      ({ text }) => text,
+    );
+  await waitUntil("the original syncs", async () => (await findAgent(hostId)) !== null);
+  await cp(path.join(folder, "original"), path.join(folder, "copy"), { recursive: true });
+
+  const copy = await startMain("host-agent", await machine("copy", "b"));
+  expect(copy.ready["hostId"]).toBe(hostId);
+  await waitUntil("the copy is reported", async () => (await events()).length > 0);
+  expect(await events()).toEqual([expect.stringContaining("A second machine uses the identity")]);
+  const idle = copy.logLines().filter(({ msg }) => String(msg).startsWith("idle"));
+  expect(idle).toMatchObject([{ admission: "another-machine" }]);
+  expect(await call("GET", `/v1/hosts/${hostId}`)).toMatchObject({
+    reason: { code: expect.stringMatching(/host-duplicated|docker-unreachable/) },
+  });
+
+  // After an orderly end, the original is admitted again, and the copy is not.
+  expect(await original.end("SIGTERM")).toBe(0);
+  expect(await findAgent(hostId)).toMatchObject({ hasEnded: true });
+  const next = await startMain("host-agent", await machine("original", "a"));
+  await waitUntil("the next agent syncs", async () => {
+    return (await findAgent(hostId))?.["hasEnded"] === false;
+  });
+  expect(await copy.end("SIGTERM")).toBe(0);
+  expect(await next.end("SIGTERM")).toBe(0);
+});
+
+async function findAgent(hostId: string): Promise<Record<string, unknown> | null> {
+  const sql = postgres(database.url, { max: 1, onnotice: () => undefined });
+  try {
+    const [row] = await sql`select agent from hosts where id = ${hostId}`;
+    return (row?.["agent"] ?? null) as Record<string, unknown> | null;
+  } finally {
+    await sql.end();
+  }
+}

@@ -11,6 +11,7 @@ import * as lostHosts from "../../../src/db/queries/hosts/lost-hosts.ts";
 import * as readHosts from "../../../src/db/queries/hosts/read-hosts.ts";
 import * as removeHosts from "../../../src/db/queries/hosts/remove-hosts.ts";
 import * as scheduleHosts from "../../../src/db/queries/hosts/schedule-hosts.ts";
+import * as agentRecords from "../../../src/db/queries/hosts/agent-records.ts";
 import * as writeHosts from "../../../src/db/queries/hosts/write-hosts.ts";
 import * as claims from "../../../src/db/queries/operations/claims.ts";
 import * as drains from "../../../src/db/queries/operations/drains.ts";
@@ -284,6 +285,19 @@ const hosts: Samples = {
     }),
   ],
   useEnrollToken: (q) => [writeHosts.useEnrollToken(q, "tok")],
+  lockAgentRecord: (q) => [agentRecords.lockAgentRecord(q, "host")],
+  updateAgentRecord: (q) => [
+    agentRecords.updateAgentRecord(q, "host", {
+      machineId: "machine",
+      bootId: "boot",
+      processId: "process",
+      startedMs: 1,
+      hasEnded: false,
+      claim: null,
+      otherBoots: [],
+      duplicates: {},
+    }),
+  ],
   findHostLease: (q) => [
     writeHosts.findHostLease(q, { hostId: "host" }),
     writeHosts.findHostLease(q, { credentialHash: "hash" }),

@@ -13,6 +13,8 @@ import type { AgentState, StateStore } from "../../ports/state-store.ts";
 export interface HostIdentity {
   hostId: string;
   credential: string;
+  /** The hash of the id of the machine that wrote the state. Undefined if it is not known. */
+  machineId?: string | undefined;
 }
 
 export interface StateFile extends StateStore {
@@ -23,6 +25,8 @@ export interface StateFile extends StateStore {
    * that is killed before the answer repeats the same request.
    */
   beginEnrollment(): Promise<string>;
+  /** Stores the machine to which the identity belongs. */
+  bindMachine(machineId: string): Promise<void>;
   /** Stores the identity and starts a new state without accepted sets. */
   saveIdentity(identity: HostIdentity): Promise<void>;
 }
@@ -32,6 +36,7 @@ const identitySchema = z.object({
   /** Missing during the enrollment. */
   hostId: idSchema("host").optional(),
   credential: z.string().min(1),
+  machineId: z.string().max(64).optional(),
   acceptedGeneration: generationSchema,
   /** Older agents neither read nor write it. */
   isHostDeleted: z.boolean().optional(),
@@ -71,6 +76,7 @@ const hintsSchema = z.object({
 interface Content extends AgentState {
   hostId: string | undefined;
   credential: string;
+  machineId?: string | undefined;
 }
 
 const nothingAccepted: AgentState = {
@@ -102,9 +108,9 @@ export function openStateFile(file: string): StateFile {
   };
   return {
     async loadIdentity() {
-      const { hostId, credential } = (await load()) ?? {};
+      const { hostId, credential, machineId } = (await load()) ?? {};
       if (hostId === undefined || credential === undefined) return undefined;
-      return { hostId, credential };
+      return { hostId, credential, ...(machineId === undefined ? {} : { machineId }) };
     },
     async beginEnrollment() {
       content = (await load()) ?? {
@@ -114,6 +120,12 @@ export function openStateFile(file: string): StateFile {
       };
       await write();
       return content.credential;
+    },
+    async bindMachine(machineId) {
+      const identity = await load();
+      if (!identity) throw new Error(`${file}: cannot bind a machine without an identity`);
+      content = { ...identity, machineId };
+      await write();
     },
     async saveIdentity(identity) {
       content = { ...nothingAccepted, ...identity };
@@ -125,9 +137,10 @@ export function openStateFile(file: string): StateFile {
       const identity = await load();
       if (identity?.hostId === undefined)
         throw new Error(`${file}: cannot save a state without an identity`);
-      const { hostId, credential } = identity;
+      const { hostId, credential, machineId } = identity;
       const { acceptedGeneration, desired, hasRun, histories, isHostDeleted } = state;
-      content = { hostId, credential, acceptedGeneration, desired, hasRun, histories };
+      const accepted = { acceptedGeneration, desired, hasRun, histories };
+      content = { hostId, credential, machineId, ...accepted };
       if (isHostDeleted) content.isHostDeleted = true;
       await write();
     },

@@ -3,6 +3,11 @@ import { Readable } from "node:stream";
 import { type Dispatcher, request } from "undici";
 import { z } from "zod";
 import {
+  AGENT_IDENTITY_HEADER,
+  type AgentIdentity,
+  encodeAgentIdentity,
+} from "../../../contracts/agent-protocol/agent-identity.ts";
+import {
   type Enroll,
   type Enrolled,
   enrolledSchema,
@@ -14,7 +19,12 @@ import {
   proveRefusal,
   refusalStatuses,
 } from "../../../contracts/agent-protocol/refusal-proof.ts";
-import { type ControlPlane, ControlPlaneError, RefusedError } from "../../ports/control-plane.ts";
+import {
+  type ControlPlane,
+  ControlPlaneError,
+  NotAdmittedError,
+  RefusedError,
+} from "../../ports/control-plane.ts";
 import { truncate } from "../../../lib/text/truncate.ts";
 
 /** Time for an answer beyond the wait that a call requests. */
@@ -38,6 +48,8 @@ const nonceBytes = 16;
 export interface ControlPlaneOptions {
   apiUrl: string;
   credential: string;
+  /** Without it, the API cannot detect a second agent of the host. */
+  identity?: AgentIdentity | undefined;
   /** Each long poll occupies a connection. The dispatcher must allow one for each agent. */
   dispatcher: Dispatcher;
 }
@@ -46,12 +58,17 @@ export interface ControlPlaneOptions {
 export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
   const target = { ...options, bearer: options.credential };
   return {
-    async sync(body, signal) {
+    async sync(body, signal, { isEnding = false } = {}) {
+      const { identity } = options;
       const answer = await post(target, "/agent/v1/sync", body, {
         timeoutMs: body.waitMs + callTimeoutMs,
         signal,
+        headers: identity && { [AGENT_IDENTITY_HEADER]: encodeAgentIdentity(identity, isEnding) },
       });
-      return parseAnswer(syncAnswerSchema, answer);
+      const result = parseAnswer(syncAnswerSchema, answer);
+      const { admission = "accepted" } = result;
+      if (admission !== "accepted") throw new NotAdmittedError(admission);
+      return result;
     },
     async uploadStream(streamId, { chunks, error }, signal) {
       const query = error === undefined ? "" : `?error=${encodeURIComponent(truncate(error, 500))}`;
@@ -84,7 +101,15 @@ async function post(
   { apiUrl, bearer, dispatcher }: Target,
   path: string,
   body: unknown,
-  { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
+  {
+    timeoutMs,
+    signal,
+    headers,
+  }: {
+    timeoutMs: number;
+    signal: AbortSignal;
+    headers?: Record<string, string> | undefined;
+  },
 ): Promise<unknown> {
   signal.throwIfAborted();
   const controller = new AbortController();
@@ -102,6 +127,7 @@ async function post(
         authorization: `Bearer ${bearer}`,
         "content-type": "application/json",
         [NONCE_HEADER]: nonce,
+        ...headers,
       },
       body: JSON.stringify(body),
       headersTimeout: timeoutMs,

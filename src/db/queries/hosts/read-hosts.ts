@@ -1,9 +1,20 @@
 import { eq, gt, sql } from "drizzle-orm";
-import type { Host } from "../../../contracts/api/hosts.ts";
-import { renderReasonText } from "../../../contracts/api/reason-texts.ts";
+import type { Duplicate, Host } from "../../../contracts/api/hosts.ts";
+import {
+  type ReasonCode,
+  type ReasonFacts,
+  renderReasonText,
+} from "../../../contracts/api/reason-texts.ts";
+import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { hosts } from "../../schema/hosts.ts";
+import { DUPLICATE_MS } from "../../schema/agent-record.ts";
 import { generationRefusedSql } from "./write-hosts.ts";
+
+/** SQL: why a second agent of a ready host is refused. Null without one in the last 5 minutes. */
+const duplicateSql = sql<Duplicate | null>`(select key from jsonb_each(case when hosts.state = 'ready' then hosts.agent->'duplicates' end)
+  where (value->>'isReported')::boolean and (value->>'seenMs')::float8 > extract(epoch from now()) * 1000 - ${sql.raw(String(DUPLICATE_MS))}
+  order by key limit 1)`;
 
 const hostColumns = {
   id: hosts.id,
@@ -20,6 +31,7 @@ const hostColumns = {
   generation: hosts.generation,
   acceptedGeneration: hosts.acceptedGeneration,
   isGenerationRefused: generationRefusedSql,
+  duplicate: duplicateSql,
   agentVersion: hosts.agentVersion,
   allocatable: {
     cpuMillis: hosts.allocatableCpuMillis,
@@ -78,14 +90,22 @@ export async function listHosts(
 type HostRow = Awaited<ReturnType<typeof selectHosts>>[number];
 
 function toHost(hostRow: HostRow): Host {
-  const { used, measured, reportedAt, acceptedGeneration, isGenerationRefused, ...row } = hostRow;
+  const { used, measured, reportedAt, acceptedGeneration, isGenerationRefused, ...rest } = hostRow;
+  const { duplicate, ...row } = rest;
   const refused = { acceptedGeneration, databaseGeneration: row.generation };
-  const code = "generation-refused";
   return {
     ...row,
-    reason: isGenerationRefused ? { code, text: renderReasonText(code, refused) } : row.reason,
+    reason: isGenerationRefused
+      ? describe("generation-refused", refused)
+      : duplicate === null
+        ? row.reason
+        : describe("host-duplicated", { cause: duplicate }),
     reported: reportedAt && { used, ...measured, at: reportedAt.toISOString() },
     leaseExpiresAt: row.leaseExpiresAt.toISOString(),
     enrolledAt: row.enrolledAt.toISOString(),
   };
+}
+
+function describe<C extends ReasonCode>(code: C, facts: ReasonFacts<C>): Reason {
+  return { code, text: renderReasonText(code, facts) };
 }

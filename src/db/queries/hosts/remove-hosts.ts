@@ -90,9 +90,9 @@ export async function deleteHostRow(q: Queryable, hostId: string): Promise<Delet
     sql`with lost as (
           delete from volumes where host_id = ${hostId} returning id, tenant_id, set_id
         ), deleted as (
-          delete from hosts where id = ${hostId} returning id, credential_hash
+          delete from hosts where id = ${hostId} returning id, credential_hash, agent->>'machineId' as machine_id
         ), recorded as (
-          insert into deleted_hosts (host_id, credential_hash) select id, credential_hash from deleted
+          insert into deleted_hosts (host_id, credential_hash, machine_id) select id, credential_hash, machine_id from deleted
           on conflict do nothing
         )
         select id, tenant_id as "tenantId", set_id as "setId" from lost order by id`,

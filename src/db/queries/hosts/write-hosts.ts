@@ -3,6 +3,7 @@ import type { DesiredSet } from "../../../contracts/agent-protocol/desired-set.t
 import type { Reason, ResourceAmounts } from "../../../contracts/common/primitives.ts";
 import { type SetTemplate, templateWithSize } from "../../../contracts/api/set-template.ts";
 import type { Db, Queryable } from "../../postgres/open-postgres.ts";
+import type { AgentRecord } from "../../schema/agent-record.ts";
 import { hosts } from "../../schema/hosts.ts";
 import { tokens } from "../../schema/tenancy.ts";
 import { unreportedSetSql, unreportedColumns } from "../sets/observed-sets.ts";
@@ -72,6 +73,8 @@ export interface HostLeaseRow {
   hasRefusedGeneration: boolean;
   /** The start of the Postgres server. After a failover or a restore it is another one. */
   databaseEpoch: string;
+  /** The agent process that manages the host. */
+  agent: AgentRecord | null;
 }
 
 /**
@@ -83,7 +86,7 @@ export const GENERATION_LEAD_MAX = 1_000_000;
 /** SQL condition: Berth refused the last stored generation of the agent of a ready host. */
 export const generationRefusedSql = sql<boolean>`(hosts.state = 'ready' and hosts.accepted_generation - hosts.generation > ${sql.raw(String(GENERATION_LEAD_MAX))})`;
 
-const leaseColumns = sql`hosts.id as "hostId", hosts.generation::float8 as generation, state, resync_required as "resyncRequired",
+const leaseColumns = sql`hosts.id as "hostId", hosts.generation::float8 as generation, hosts.agent, state, resync_required as "resyncRequired",
   (extract(epoch from now() - reported_at) * 1000)::float8 as "reportAgeMs",
   (extract(epoch from lease_expires_at - now()))::float8 as "leaseSecondsLeft",
   ${generationRefusedSql} as "hasRefusedGeneration",

@@ -1,0 +1,154 @@
+import type { Admission } from "../contracts/agent-protocol/agent-identity.ts";
+import { AGENT_PROTOCOL_VERSION } from "../contracts/agent-protocol/protocol.ts";
+import type { Sync } from "../contracts/agent-protocol/sync.ts";
+import type { Log } from "../lib/log.ts";
+import type { Agent } from "./agent.ts";
+import { isAborted } from "./aborted.ts";
+import { type Clock, delay } from "./clock.ts";
+import { type ControlPlane, NotAdmittedError } from "./ports/control-plane.ts";
+import type { StateStore } from "./ports/state-store.ts";
+import { waitBeforeRetry } from "./retry-delay.ts";
+
+/** Another boot managed the host a moment ago. The API decides within 10 s. */
+const WAITING_MS = 1_000;
+const IDLE_MS = 30_000;
+const FAREWELL_TIMEOUT_MS = 2_000;
+
+export interface AdmittedAgentOptions {
+  /** Creates the agent that manages the host. Called again after each admission. */
+  createAgent: () => Agent;
+  api: ControlPlane;
+  state: StateStore;
+  agentVersion: string;
+  /**
+   * The state was written on another machine. The agent manages nothing before the API has accepted
+   * this machine, not even while the API is unreachable (I3).
+   */
+  isCopied: boolean;
+  /** Called when the API has accepted the machine of a copied state. */
+  onAccepted: () => Promise<void>;
+  clock: Clock;
+  /** In [0, 1). */
+  random: () => number;
+  log: Log;
+}
+
+/**
+ * Runs the agent of a host while the API admits this process. Otherwise the process is idle: it
+ * takes no step, leaves all containers as they are, and asks again. Two agents of one host would
+ * run each set twice, or undo each other's steps. An unreachable API refuses nothing.
+ *
+ * An idle agent does not exit. Its unit would restart it, and each restart would make it the newer
+ * process, which the API prefers.
+ *
+ * Resolves after an abort. Rejects like Agent.run.
+ */
+export async function runAdmitted(
+  options: AdmittedAgentOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  let refused: Admission | undefined = options.isCopied ? "another-machine" : undefined;
+  let waitMs = 0;
+  while (!signal.aborted) {
+    if (refused !== undefined) {
+      const isAccepted = await waitForAdmission(options, { refused, waitMs }, signal);
+      if (!isAccepted) return;
+    }
+    try {
+      await options.createAgent().run(signal);
+      return await sayFarewell(options);
+    } catch (error) {
+      if (!(error instanceof NotAdmittedError)) throw error;
+      refused = error.admission;
+      waitMs = toWaitMs(refused);
+    }
+  }
+}
+
+/** Resolves with true when the API accepts this process, and with false after an abort. */
+async function waitForAdmission(
+  options: AdmittedAgentOptions,
+  { refused, waitMs }: { refused: Admission; waitMs: number },
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { clock, log, random } = options;
+  let admission: Admission = refused;
+  let failuresInRow = 0;
+  logIdle(log, admission);
+  await delay(clock, waitMs, signal);
+  while (!isAborted(signal)) {
+    try {
+      const answer = await askForAdmission(options, signal);
+      failuresInRow = 0;
+      if (answer === "accepted") return true;
+      if (answer !== admission) logIdle(log, answer);
+      admission = answer;
+      await delay(clock, toWaitMs(admission), signal);
+    } catch (error) {
+      if (isAborted(signal)) return false;
+      failuresInRow++;
+      const retryOptions = { clock, log, random, loop: "idle", pauseMs: () => 0 };
+      await waitBeforeRetry(retryOptions, error, failuresInRow, signal);
+    }
+  }
+  return false;
+}
+
+async function askForAdmission(
+  options: AdmittedAgentOptions,
+  signal: AbortSignal,
+): Promise<Admission> {
+  const { api, log, isCopied, onAccepted } = options;
+  try {
+    const { admission } = await api.sync(await createBareSync(options), signal);
+    // An older API checks no machine, so it cannot accept that of a copied state.
+    if (isCopied && admission !== "accepted") return "another-machine";
+    if (isCopied) await onAccepted();
+    log.info({}, "the control plane admits this agent: it manages the host");
+    return "accepted";
+  } catch (error) {
+    if (error instanceof NotAdmittedError) return error.admission;
+    throw error;
+  }
+}
+
+function toWaitMs(admission: Admission): number {
+  return admission === "wait" ? WAITING_MS : IDLE_MS;
+}
+
+function logIdle(log: Log, admission: Admission): void {
+  if (admission === "wait") log.info({}, "idle until the previous boot of this host is known dead");
+  else log.error({ admission }, "idle: another agent manages this host");
+}
+
+/** With it, the next boot of the machine is admitted without a wait. One attempt. */
+async function sayFarewell(options: AdmittedAgentOptions): Promise<void> {
+  const { api, clock, log } = options;
+  const controller = new AbortController();
+  const cancel = clock.after(FAREWELL_TIMEOUT_MS, () =>
+    controller.abort(new Error("the agent stops")),
+  );
+  try {
+    await api.sync(await createBareSync(options), controller.signal, { isEnding: true });
+  } catch (error) {
+    log.info({ err: error }, "the control plane does not know that the agent ends");
+  } finally {
+    cancel();
+  }
+}
+
+/** A sync that reports nothing, and requests nothing. */
+async function createBareSync({ state, agentVersion }: AdmittedAgentOptions): Promise<Sync> {
+  return {
+    protocol: AGENT_PROTOCOL_VERSION,
+    agentVersion,
+    acceptedGeneration: (await state.load())?.acceptedGeneration ?? 0,
+    full: false,
+    waitMs: 0,
+    observed: [],
+    docker: null,
+    usage: null,
+    images: null,
+    volumes: null,
+  };
+}

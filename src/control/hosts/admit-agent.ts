@@ -1,0 +1,68 @@
+import type { Admission, AgentIdentity } from "../../contracts/agent-protocol/agent-identity.ts";
+import { LEASE_SECONDS } from "../../contracts/agent-protocol/protocol.ts";
+import type { Sync, SyncResult } from "../../contracts/agent-protocol/sync.ts";
+import { lockAgentRecord, updateAgentRecord } from "../../db/queries/hosts/agent-records.ts";
+import { renewLeaseAfterRejection } from "../../db/queries/hosts/write-hosts.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
+import { decideAdmission, isSettled } from "./decide-admission.ts";
+import type { HostCaller } from "./enroll-host.ts";
+import { syncHost } from "./sync-host.ts";
+
+type SyncingAgent = AgentIdentity & { isEnding: boolean };
+
+/**
+ * Handles one sync of an agent process. Only the process that manages the host is served. Another
+ * one gets no desired sets, its report is not stored, and it does not renew the lease.
+ * @param agent undefined for agents of older releases, which are always served
+ */
+export async function syncAgent(
+  ctx: ControlContext,
+  caller: HostCaller,
+  { body, agent }: { body: Sync; agent: SyncingAgent | undefined },
+  signal: AbortSignal,
+): Promise<SyncResult> {
+  if (agent === undefined) return syncHost(ctx, caller, body, signal);
+  const admission = await admitAgent(ctx, caller, agent);
+  if (admission === "accepted")
+    return { ...(await syncHost(ctx, caller, body, signal)), admission };
+  // The previous boot or this one manages the host, so the host is up in either case.
+  if (admission === "wait") await renewLeaseAfterRejection(ctx.db, caller.hostId, LEASE_SECONDS);
+  return {
+    admission,
+    hostGeneration: caller.generation,
+    full: false,
+    sets: [],
+    streams: [],
+    reportAgain: [],
+    purgeVolumes: [],
+    leaseSeconds: LEASE_SECONDS,
+    serverTime: new Date().toISOString(),
+  };
+}
+
+async function admitAgent(
+  ctx: ControlContext,
+  { hostId, agent: known }: HostCaller,
+  agent: SyncingAgent,
+): Promise<Admission> {
+  if (isSettled(known, agent)) return "accepted";
+  const decided = await unitOfWork(ctx, async (tx) => {
+    const locked = await lockAgentRecord(tx, hostId);
+    if (!locked) return undefined;
+    const decision = decideAdmission(locked.record, agent, locked);
+    if (decision.record) await updateAgentRecord(tx, hostId, decision.record);
+    if (decision.isClaim) tx.signal(`host:${hostId}`);
+    const { newDuplicate } = decision;
+    if (newDuplicate) tx.emit({ kind: "host-duplicated", data: { cause: newDuplicate }, hostId });
+    return decision;
+  });
+  if (!decided) return "accepted"; // the sync itself finds that the host is deleted
+  const { admission, newDuplicate } = decided;
+  if (newDuplicate) {
+    const { machineId, bootId, processId } = agent;
+    const log = { hostId, admission, machineId, bootId, processId };
+    ctx.log.error(log, "refused a second agent of one host");
+  }
+  return admission;
+}

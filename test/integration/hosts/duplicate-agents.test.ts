@@ -1,0 +1,119 @@
+import { sql } from "drizzle-orm";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import {
+  AGENT_IDENTITY_HEADER,
+  encodeAgentIdentity,
+} from "../../../src/contracts/agent-protocol/agent-identity.ts";
+import type { SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
+import { getHost } from "../../../src/control/hosts/get-host.ts";
+import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
+import {
+  createTestApi,
+  emptySync,
+  enrollTestHost,
+  serviceBody,
+  type TestApi,
+} from "../../support/api/test-api.ts";
+
+const first = { machineId: "m1", bootId: "b1", processId: "p1", startedMs: 100 };
+const copy = { machineId: "m2", bootId: "b2", processId: "p2", startedMs: 100 };
+
+let test: TestApi;
+let host: { hostId: string; credential: string };
+beforeEach(async () => {
+  test = await createTestApi();
+  host = await enrollTestHost(test, "h1");
+});
+afterEach(() => test.close());
+
+async function sync(
+  identity: typeof first | undefined,
+  more: Record<string, unknown> = {},
+): Promise<SyncResult> {
+  const headers: Record<string, string> =
+    identity === undefined ? {} : { [AGENT_IDENTITY_HEADER]: encodeAgentIdentity(identity) };
+  const body = { ...emptySync, ...more };
+  const options = { token: host.credential, headers, body };
+  const response = await test.request("POST", "/agent/v1/sync", options);
+  expect(response.status).toBe(200);
+  return (await response.json()) as SyncResult;
+}
+
+async function readHost(): Promise<Record<string, unknown>> {
+  const [row] = await queryRows<Record<string, unknown>>(
+    test.ctx.db,
+    sql`select lease_expires_at::text as lease, accepted_generation::int as accepted, agent_version as version from hosts`,
+  );
+  return row ?? {};
+}
+
+const measured = {
+  used: { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 },
+  allocatable: { cpuMillis: 8_000, memoryBytes: 8 * 2 ** 30, volumeBytes: 0, rootfsBytes: 2 ** 40 },
+  reclaimableVolumeBytes: 0,
+  trashedVolumeBytes: 0,
+  volumeReason: null,
+  disk: null,
+  setMemoryBytes: {},
+};
+
+it("a second machine gets no sets, stores no report and renews no lease (A19)", async () => {
+  await sync(first, { usage: measured });
+  const tenant = { token: await test.tokenOf("tenant", "food"), body: serviceBody("web") };
+  const headers = { "idempotency-key": "web-1" };
+  expect((await test.request("POST", "/v1/services", { ...tenant, headers })).status).toBe(201);
+  await createPlacer(test.ctx).placeSets();
+  expect((await sync(first)).sets).toHaveLength(2);
+
+  const before = await readHost();
+  const report = { agentVersion: "copy", acceptedGeneration: 1, usage: measured };
+  const answer = await sync(copy, report);
+  expect(answer).toMatchObject({ admission: "another-machine", sets: [], full: false });
+  expect(await readHost()).toEqual(before);
+  expect((await sync(first)).admission).toBe("accepted");
+});
+
+it("a second machine is reported by one event and the reason of the host", async () => {
+  await sync(first);
+  for (let round = 0; round < 3; round++) await sync(copy);
+  const events = await queryRows<{ text: string }>(
+    test.ctx.db,
+    sql`select text from events where kind = 'host-duplicated' and host_id = ${host.hostId}`,
+  );
+  expect(events).toHaveLength(1);
+  const { state, reason } = await getHost(test.ctx, host.hostId);
+  expect({ state, code: reason?.code }).toEqual({ state: "ready", code: "host-duplicated" });
+  await test.ctx.db.execute(
+    sql`update hosts set agent = jsonb_set(agent, '{duplicates,another-machine,seenMs}', '1')`,
+  );
+  expect((await getHost(test.ctx, host.hostId)).reason).toBeNull();
+});
+
+it("a new boot waits for a previous one that may still run, and its claim wakes that one", async () => {
+  await sync(first);
+  const rebooted = { ...first, bootId: "b3", processId: "p3", startedMs: 5 };
+  const woken = test.ctx.signals.waitFor(`host:${host.hostId}`, 5_000, AbortSignal.timeout(5_000));
+  expect(await sync(rebooted)).toMatchObject({ admission: "wait", sets: [] });
+  expect(await woken).toBe(true);
+  await test.ctx.db.execute(
+    sql`update hosts set agent = jsonb_set(agent, '{claim,sinceMs}', '1000')`,
+  );
+  // The first boot has not synced since the claim.
+  expect((await sync(rebooted)).admission).toBe("accepted");
+  expect((await sync(first)).admission).toBe("another-boot");
+});
+
+it("concurrent first syncs of two processes leave the host to the newer one", async () => {
+  const newer = { ...first, processId: "p9", startedMs: 900 };
+  await Promise.all([first, newer, first, newer].map((identity) => sync(identity)));
+  expect((await sync(newer)).admission).toBe("accepted");
+  expect((await sync(first)).admission).toBe("newer-process");
+});
+
+it("an agent of an older release has no identity, and is served as before", async () => {
+  await sync(first);
+  const answer = await sync(undefined);
+  expect(answer.full).toBe(true);
+  expect(answer).not.toHaveProperty("admission");
+});
