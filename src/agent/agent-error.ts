@@ -11,6 +11,9 @@ export type AgentPhase =
   | "remove"
   | "observe";
 
+/** Code of the error of a preparation that needs an image which the daemon lacks. */
+export const IMAGE_MISSING = "image-missing";
+
 /**
  * A failed action of the agent. `temporary`: a retry may help (daemon busy or stopped, registry
  * unreachable). Otherwise the set is at fault (unknown image, command not found) and only a change

@@ -7,7 +7,7 @@ import type { SetHistory } from "./set-history.ts";
 import type { WorkLimits } from "./work-limits.ts";
 
 /** A set with its desired state, its observation and its history. */
-export interface ProbeTarget {
+export interface ProbeSubject {
   desired: DesiredSet;
   observed: ObservedLocalSet | undefined;
   history: SetHistory;
@@ -25,7 +25,7 @@ interface ProbeTools {
  */
 export async function probeContainers(
   tools: ProbeTools,
-  probed: ProbeTarget,
+  probed: ProbeSubject,
   names: readonly string[],
   signal: AbortSignal,
 ): Promise<void> {
@@ -34,7 +34,7 @@ export async function probeContainers(
 
 async function probeContainer(
   { port, clock, log, limits }: ProbeTools,
-  { desired, observed, history }: ProbeTarget,
+  { desired, observed, history }: ProbeSubject,
   name: string,
   signal: AbortSignal,
 ): Promise<void> {
@@ -46,7 +46,7 @@ async function probeContainer(
   try {
     const probe = () => {
       signal.throwIfAborted();
-      return port.probe(desired, name, signal);
+      return port.probe(desired, { container: seen, address: observed?.address }, signal);
     };
     result = await (check.exec ? limits.execProbes(desired.tenant, probe) : probe());
   } catch (error) {

@@ -1,3 +1,4 @@
+import { AgentError, IMAGE_MISSING } from "./agent-error.ts";
 import type { LocalSetSpec, ObservedLocalSet, SetPort } from "./ports/set-port.ts";
 import { isAnyUp, type SetAction } from "./reconcile.ts";
 import type { WorkLimits } from "./work-limits.ts";
@@ -22,7 +23,8 @@ interface StepSubject {
 
 /**
  * Runs a step through the port, within the limits. Removal and stop need no spec. While a step
- * waits for a slot, its decision may become obsolete: then it is not run.
+ * waits for a slot, its decision may become obsolete: then it is not run. Pulls of images occupy no
+ * slot.
  */
 export async function runStep(
   { port, limits, stopping }: StepTools,
@@ -35,6 +37,15 @@ export async function runStep(
     limits.steps(tenant, async () => (isObsolete() ? undefined : call()));
   const stop = (call: () => Promise<void>) =>
     limits.stops(tenant, async () => (isObsolete() ? undefined : call()));
+  const prepare = async (set: LocalSetSpec, options: { completed: string[] }) => {
+    try {
+      return await change(() => port.prepare(set, signal, options));
+    } catch (error) {
+      if (!(error instanceof AgentError) || error.code !== IMAGE_MISSING) throw error;
+    }
+    await port.pullImages(set, signal, options);
+    return change(() => port.prepare(set, signal, options));
+  };
   switch (step.kind) {
     case "remove":
       // Its containers may take minutes to exit, and must not occupy a slot of the steps.
@@ -43,9 +54,7 @@ export async function runStep(
     case "stop-all":
       return stop(() => port.stopAll(setId, signal));
     case "prepare":
-      return (
-        desired && change(() => port.prepare(desired, signal, { completed: step.completed ?? [] }))
-      );
+      return desired && prepare(desired, { completed: step.completed ?? [] });
     case "resize":
       return desired && change(() => port.resize(desired, signal));
     case "start":

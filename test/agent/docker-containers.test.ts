@@ -321,6 +321,14 @@ it("a set whose containers obey the stop signal is removed immediately", async (
   expect(await leftCgroups(hostId)).toEqual([]);
 });
 
+/** Probes the container "app" as the last observation shows it. */
+async function probeApp(set: LocalSetSpec, probeSignal: AbortSignal = signal) {
+  const observed = await port.observeSet(set.setId, signal);
+  const container = observed?.containers.find(({ name }) => name === "app");
+  if (!observed || !container) throw new Error("the set has no app");
+  return port.probe(set, { container, address: observed.address }, probeSignal);
+}
+
 it("probes by HTTP, TCP and exec report the fault", async () => {
   const command = [
     "sh",
@@ -330,7 +338,7 @@ it("probes by HTTP, TCP and exec report the fault", async () => {
   const set = await run({ options: { command } });
   const probe = (health: object) => {
     const asked = localSet({ options: { command, health } });
-    return port.probe({ ...asked, setId: set.setId }, "app", signal);
+    return probeApp({ ...asked, setId: set.setId });
   };
   await waitUntil("it listens", async () => (await probe({ tcp: { port: 8080 } })).healthy);
   expect(await probe({ http: { port: 8080, path: "/fine" } })).toEqual({ healthy: true });
@@ -358,7 +366,7 @@ it("a probe that hangs ends at its timeout and leaves no process", async () => {
     options: { health: { exec: { command: ["sleep", "31"] }, timeoutSeconds: 1 } },
   });
   const startedAtMs = performance.now();
-  expect(await port.probe(set, "app", signal)).toMatchObject({ healthy: false });
+  expect(await probeApp(set)).toMatchObject({ healthy: false });
   expect(performance.now() - startedAtMs).toBeLessThan(25_000);
   const processes = await waitUntil("the check's process has exited", async () => {
     const list = await inContainer(set, "app", "ps");
@@ -380,7 +388,7 @@ it("a probe that times out leaves none of its processes, whatever became of thei
   for (const command of Object.values(commands)) {
     const health = { exec: { command: ["sh", "-c", command] }, timeoutSeconds: 1 };
     const asked = { ...localSet({ options: { health } }), setId: set.setId };
-    expect(await port.probe(asked, "app", signal)).toMatchObject({ healthy: false });
+    expect(await probeApp(asked)).toMatchObject({ healthy: false });
     expect(await inContainer(set, "app", "ps")).not.toMatch(/sleep 90/);
   }
   expect(await inContainer(set, "app", "ps")).toContain("sleep 100000");
@@ -390,7 +398,7 @@ it("a probe that is aborted leaves no process", async () => {
   const health = { exec: { command: ["sh", "-c", "sleep 905 & wait"] }, timeoutSeconds: 60 };
   const set = await run({ options: { health } });
   const aborting = new AbortController();
-  const probing = port.probe(set, "app", aborting.signal);
+  const probing = probeApp(set, aborting.signal);
   probing.catch(() => undefined);
   await waitUntil("the probe runs", async () =>
     (await inContainer(set, "app", "ps")).includes("sleep 905") ? true : undefined,

@@ -1,5 +1,5 @@
 import Docker from "dockerode";
-import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
 import type { SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
@@ -7,6 +7,7 @@ import { silentLog } from "../../src/lib/log.ts";
 import { findFreePort } from "../support/servers/child-server.ts";
 import { baseImage } from "../support/docker/docker.ts";
 import { removeHost } from "../support/docker/docker-host.ts";
+import { type DockerProxy, startDockerProxy } from "../support/docker/docker-proxy.ts";
 import { type ImageRegistry, startImageRegistry } from "../support/servers/image-registry.ts";
 import { localSet } from "../support/agent/local-set.ts";
 
@@ -40,6 +41,7 @@ it("a missing image is pulled once for all sets that wait for it", async () => {
   await publish("team/menu", "43");
   try {
     const sets = [localSet({ image, names: ["app", "side"] }), localSet({ image })];
+    await Promise.all(sets.map((set) => port.pullImages(set, signal)));
     await Promise.all(sets.map((set) => port.prepare(set, signal)));
     const [first] = sets;
     if (!first) throw new Error("two sets were created");
@@ -59,24 +61,104 @@ it("an image that its registry does not have is a permanent error", async () => 
   const known = await publish("team/other", "1");
   for (const image of [known.replace(/:1$/, ":2"), `${registry.address}/no/such:1`]) {
     const set = localSet({ image });
-    await expect(port.prepare(set, signal)).rejects.toMatchObject({
+    await expect(port.pullImages(set, signal)).rejects.toMatchObject({
       code: "image-not-found",
       phase: "image",
       temporary: false,
       message: expect.stringContaining(image),
     });
-    await port.remove(set.setId, signal);
   }
+});
+
+it("a set whose image is missing is not prepared, and can be after a pull", async () => {
+  const image = await publish("team/late", "1");
+  const set = localSet({ image });
+  await expect(port.prepare(set, signal)).rejects.toMatchObject({
+    code: "image-missing",
+    temporary: true,
+  });
+  await port.pullImages(set, signal);
+  await port.prepare(set, signal);
+  await removeHost(docker, hostId);
+  await docker.getImage(image).remove({ force: true });
+});
+
+it("a set keeps running while the image of its next containers is missing", async () => {
+  const set = localSet();
+  await port.prepare(set, signal);
+  await port.start(set, ["app"], signal);
+  const before = await port.observeSet(set.setId, signal);
+  const image = await publish("team/next", "1");
+  const template = localSet({ image }).template;
+  const next = { ...set, generation: 2, restartGeneration: 2, template };
+  await expect(port.prepare(next, signal)).rejects.toMatchObject({ code: "image-missing" });
+  expect(await port.observeSet(set.setId, signal)).toEqual(before);
+  await port.pullImages(next, signal);
+  await port.prepare(next, signal);
+  const after = await port.observeSet(set.setId, signal);
+  expect(after?.containers.map(({ state }) => state)).toEqual(["created"]);
+  await removeHost(docker, hostId);
+  await docker.getImage(image).remove({ force: true });
 });
 
 it("an unreachable registry is a temporary error", async () => {
   const image = `127.0.0.1:${await findFreePort()}/team/menu:42`;
   const set = localSet({ image });
-  await expect(port.prepare(set, signal)).rejects.toMatchObject({
+  await expect(port.pullImages(set, signal)).rejects.toMatchObject({
     code: "image-unavailable",
     phase: "image",
     temporary: true,
   });
-  await port.remove(set.setId, signal);
   expect(await port.observe(signal)).toEqual([]);
+});
+
+describe("through a proxy of Docker", () => {
+  let proxy: DockerProxy;
+  beforeAll(async () => {
+    proxy = await startDockerProxy();
+  });
+  afterAll(() => proxy.close());
+  beforeEach(() => {
+    proxy.hangs = () => false;
+    proxy.answers = () => undefined;
+  });
+  const isPull = (request: string) => request.startsWith("POST /images/create");
+  const missing = () => localSet({ image: `127.0.0.1:1/team/none:${newId("img")}` });
+
+  it("a pull without progress ends, and a slow one with progress does not", async () => {
+    const impatient = createDockerSetPort({
+      docker: proxy.docker,
+      hostId,
+      log: silentLog,
+      pullIdleTimeoutMs: 1_000,
+    });
+    proxy.hangs = isPull;
+    await expect(impatient.pullImages(missing(), signal)).rejects.toMatchObject({
+      code: "image-unavailable",
+      temporary: true,
+      message: expect.stringContaining("no progress for 1 s"),
+    });
+    proxy.hangs = () => false;
+    proxy.answers = (request) =>
+      isPull(request)
+        ? { status: 200, pauseMs: 400, lines: Array.from({ length: 6 }, () => ({ status: "." })) }
+        : undefined;
+    await impatient.pullImages(missing(), signal);
+  });
+
+  it.each([
+    ["denied", "pull access denied for x, repository does not exist or may require 'docker login'"],
+    ["unauthorized", "unauthorized: authentication required"],
+    ["a page of a proxy", "error parsing HTTP 404 response body: not found: <html>"],
+    ["limited", "toomanyrequests: You have reached your pull rate limit"],
+  ])("a registry that answers %s is a temporary error", async (_what, message) => {
+    const port = createDockerSetPort({ docker: proxy.docker, hostId, log: silentLog });
+    for (const line of [{ error: message }, { errorDetail: { message } }]) {
+      proxy.answers = (request) => (isPull(request) ? { status: 200, lines: [line] } : undefined);
+      await expect(port.pullImages(missing(), signal)).rejects.toMatchObject({
+        code: "image-unavailable",
+        temporary: true,
+      });
+    }
+  });
 });

@@ -20,8 +20,20 @@ export interface SetPort {
    * does not start, each missing business container. Replaces containers with another spec hash or
    * a `restartGeneration` below the desired one. Stops containers that lost the network of an
    * earlier run of infra. Independent steps overlap. It creates no container in `completed`.
+   *
+   * Pulls no image. Rejects with the code `IMAGE_MISSING` (agent-error.ts) if the daemon lacks one,
+   * and then replaces no container.
    */
   prepare(
+    set: LocalSetSpec,
+    signal: AbortSignal,
+    options?: { completed?: readonly string[] },
+  ): Promise<void>;
+  /**
+   * Pulls the images that `prepare` needs and the daemon lacks. It mostly waits, and the adapter
+   * limits the concurrent pulls of the host, so callers need no slot.
+   */
+  pullImages(
     set: LocalSetSpec,
     signal: AbortSignal,
     options?: { completed?: readonly string[] },
@@ -43,8 +55,11 @@ export interface SetPort {
    * set.
    */
   stopAll(setId: string, signal: AbortSignal): Promise<void>;
-  /** Runs one probe of a container's health check, within its timeout. */
-  probe(set: LocalSetSpec, container: string, signal: AbortSignal): Promise<ProbeResult>;
+  /**
+   * Runs one probe of an observed container's health check, within its timeout. Only a check with a
+   * command calls the Docker API.
+   */
+  probe(set: LocalSetSpec, target: ProbeTarget, signal: AbortSignal): Promise<ProbeResult>;
   /**
    * Streams a container's output as demultiplexed bytes: the last `tail` lines. With `follow` it
    * continues until aborted.
@@ -162,6 +177,12 @@ export interface ObservedContainer {
   limits?: Limits | undefined;
   /** Undefined while the container does not run. */
   io?: ObservedIo | undefined;
+}
+
+export interface ProbeTarget {
+  container: ObservedContainer;
+  /** The set's address. */
+  address: string | undefined;
 }
 
 export type ProbeResult = { healthy: true } | { healthy: false; detail: string };

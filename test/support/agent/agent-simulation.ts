@@ -315,10 +315,10 @@ export class AgentSimulation {
       stop: (set, names, signal) => alone("stop", set.setId, () => port.stop(set, names, signal)),
       remove: (setId, signal) => alone("remove", setId, () => port.remove(setId, signal)),
       stopAll: (setId, signal) => alone("stopAll", setId, () => port.stopAll(setId, signal)),
-      probe: (set, name, signal) => {
+      probe: (set, target, signal) => {
         const other = busy.get(set.setId);
         if (other !== undefined) this.#violate(`probe during ${other} of ${set.setId}`);
-        return port.probe(set, name, signal);
+        return port.probe(set, target, signal);
       },
     };
   }

@@ -1,6 +1,6 @@
 import type Docker from "dockerode";
 import { callDocker, dockerStatus } from "./call-docker.ts";
-import { createConcurrencyLimit } from "../../../lib/async/concurrency-limit.ts";
+import { createFairLimit } from "../../../lib/async/fair-limit.ts";
 import type { Limits } from "../../ports/set-port.ts";
 import { CPU_PERIOD_US, CPU_SHARES_PER_CORE } from "../../set-limits.ts";
 import { findBlockDevice } from "../machine/block-device.ts";
@@ -45,6 +45,12 @@ export interface ContainerDetailsCache {
 
 const inspectTimeoutMs = 20_000;
 const inspectsMax = 8;
+/** Docker answers within milliseconds. A later answer waits for the lock of a stuck container. */
+const inspectSlowMs = 500;
+/** Stuck calls without a slot. Each of them ends at its deadline. */
+const stuckInspectsMax = 512;
+/** Calls of one tenant, including stuck ones. */
+const inspectsPerTenantMax = 256;
 /** Docker's zero time, which means "never". */
 const zeroTimePrefix = "0001-01-01";
 
@@ -63,14 +69,19 @@ export function createContainerDetailsCache(
   /** Incremented by each change, so that an older answer is not cached. */
   let epoch = 0;
   let isLive = false;
-  const limit = createConcurrencyLimit(inspectsMax);
+  const limit = createFairLimit({
+    callsMax: inspectsMax,
+    slowMs: inspectSlowMs,
+    slowMax: stuckInspectsMax,
+    callsPerKeyMax: inspectsPerTenantMax,
+  });
   return {
     async get(container, signal) {
-      const { dockerId, dockerState } = container;
+      const { dockerId, dockerState, tenant } = container;
       const hit = known.get(dockerId);
       if (hit?.dockerState === dockerState) return hit;
       const askedAtEpoch = epoch;
-      const info = await limit(() => inspect(docker, dockerId, signal));
+      const info = await limit(tenant, () => inspect(docker, dockerId, signal));
       if (!info) return undefined;
       const run = toRun(info.State);
       const events = info.State.Running ? await readMemoryEvents(container) : undefined;

@@ -30,6 +30,7 @@ const setIdPattern = /^[a-z0-9_]{1,64}$/;
 export interface ListedContainer {
   dockerId: string;
   setId: string;
+  tenant: string;
   name: string;
   /** Start order; -1 for the infra container, so that it comes first. */
   index: number;
@@ -83,6 +84,7 @@ export function parseListed(
   return {
     dockerId: info.Id,
     setId,
+    tenant: info.Labels[labels.tenant] ?? "",
     name,
     index: toInteger(info.Labels[labels.index]),
     generation: toInteger(info.Labels[labels.generation]),

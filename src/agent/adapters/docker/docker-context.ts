@@ -1,9 +1,11 @@
 import type Docker from "dockerode";
 import type { Log } from "../../../lib/log.ts";
 import type { SetCgroups } from "../cgroup/set-cgroups.ts";
-import type { ConcurrencyLimit } from "../../../lib/async/concurrency-limit.ts";
+import type { FairLimit } from "../../../lib/async/fair-limit.ts";
 import type { SetVolumes } from "../volume/set-volumes.ts";
 import type { ContainerDetailsCache } from "./container-details.ts";
+import type { ContainerIndex } from "./container-index.ts";
+import type { PullImage } from "./pull-image.ts";
 
 /** Shared by the steps of the Docker adapter. */
 export interface DockerContext {
@@ -14,10 +16,13 @@ export interface DockerContext {
   environment(): Promise<DockerEnvironment>;
   /** The reference of the infra image, which the daemon had at the first call. */
   infraImage(): Promise<string>;
+  pullImage: PullImage;
   details: ContainerDetailsCache;
+  index: ContainerIndex;
   /** Undefined on a host without volumes. */
   volumes: SetVolumes | undefined;
-  startLimit: ConcurrencyLimit;
+  /** Its keys are tenants. */
+  startLimit: FairLimit;
   /** Recreates the infra image if the daemon has lost it, and returns its reference. */
   restoreInfraImage(): Promise<string>;
 }

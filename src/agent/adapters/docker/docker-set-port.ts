@@ -4,19 +4,21 @@ import type { SetPort } from "../../ports/set-port.ts";
 import type { VolumePort } from "../../ports/volume-port.ts";
 import { createSetVolumes } from "../volume/set-volumes.ts";
 import { callDocker, settleAll } from "./call-docker.ts";
-import { createConcurrencyLimit } from "../../../lib/async/concurrency-limit.ts";
+import { createFairLimit } from "../../../lib/async/fair-limit.ts";
 import { createContainerDetailsCache } from "./container-details.ts";
+import { createContainerIndex } from "./container-index.ts";
 import { isInfra } from "./container-labels.ts";
 import { containerLogs } from "./container-logs.ts";
-import type { DockerEnvironment } from "./docker-context.ts";
+import type { DockerContext, DockerEnvironment } from "./docker-context.ts";
 import { createDockerEnvironment } from "./docker-environment.ts";
 import { listContainers } from "./list-containers.ts";
 import { observeSet, observeSets } from "./observe-sets.ts";
-import { prepareSet, type PrepareContext } from "./prepare-set.ts";
+import { prepareSet } from "./prepare-set.ts";
 import { probeContainer } from "./probe-container.ts";
 import { createPullImage } from "./pull-image.ts";
 import { createMarkingPull, isMark } from "./pulled-images.ts";
 import { resizeSet } from "./resize-set.ts";
+import { pullImages } from "./set-images.ts";
 import { startContainers } from "./start-containers.ts";
 import { removeContainers, stopContainer, stopInOrder } from "./stop-containers.ts";
 import { watchEvents } from "./watch-events.ts";
@@ -36,12 +38,18 @@ export interface DockerSetPortOptions {
   cgroupRoot?: string;
   /** Concurrent container starts on this host; further starts wait. */
   startsMax?: number;
+  /** Deadline of a pull that makes no progress. */
+  pullIdleTimeoutMs?: number;
   /** Without it, the adapter refuses sets with a volume. */
   volumes?: VolumePort | undefined;
 }
 
 const imagesTimeoutMs = 20_000;
 const startsMaxDefault = 8;
+/** A start that takes longer is stuck, and does not delay the starts of other tenants. */
+const startSlowMs = 10_000;
+/** Stuck starts without a slot, and starts of one tenant, as a multiple of `startsMax`. */
+const stuckStartsFactor = 8;
 
 /**
  * Sets on a real Docker daemon, API 1.41 and newer. It stores nothing essential: the containers'
@@ -50,7 +58,7 @@ const startsMaxDefault = 8;
  */
 export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
   const { docker, hostId, log } = options;
-  const pullImage = createPullImage(docker);
+  const pullImage = createPullImage(docker, { idleTimeoutMs: options.pullIdleTimeoutMs });
   const { environment, knownEnvironment, infraImage, restoreInfraImage } = createDockerEnvironment({
     docker,
     hostId,
@@ -60,7 +68,8 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
     busyboxPath: options.busyboxPath ?? "/bin/busybox",
     cgroupRoot: options.cgroupRoot ?? "/sys/fs/cgroup",
   });
-  const context: PrepareContext = {
+  const startsMax = options.startsMax ?? startsMaxDefault;
+  const context: DockerContext = {
     docker,
     hostId,
     log,
@@ -73,7 +82,13 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
       return cgroups.containerMemoryEvents(setId, dockerId);
     }),
     volumes: options.volumes && createSetVolumes(options.volumes, log),
-    startLimit: createConcurrencyLimit(options.startsMax ?? startsMaxDefault),
+    index: createContainerIndex(),
+    startLimit: createFairLimit({
+      callsMax: startsMax,
+      slowMs: startSlowMs,
+      slowMax: startsMax * stuckStartsFactor,
+      callsPerKeyMax: startsMax * stuckStartsFactor,
+    }),
   };
   Promise.all([environment(), infraImage()]).catch((error: unknown) => {
     log.warn({ err: error }, "Docker is not ready yet");
@@ -83,6 +98,8 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
     observeSet: (setId, signal) => observeSet(context, setId, signal),
     prepare: (set, signal, { completed = [] } = {}) =>
       prepareSet(context, { set, completed }, signal),
+    pullImages: (set, signal, { completed = [] } = {}) =>
+      pullImages(context, { set, completed }, signal),
     resize: (set, signal) => resizeSet(context, set, signal),
     start: (set, containers, signal) => startContainers(context, set, containers, signal),
     async stop(set, names, signal) {
@@ -103,7 +120,7 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
         signal,
       );
     },
-    probe: (set, container, signal) => probeContainer(context, set, container, signal),
+    probe: (set, target, signal) => probeContainer(context, set, target, signal),
     logs: (setId, container, range, signal) =>
       containerLogs(context, { setId, container }, range, signal),
     watch: (onChange, signal) => watchEvents(context, onChange, signal),
@@ -114,7 +131,7 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
 }
 
 async function removeSet(
-  context: PrepareContext,
+  context: DockerContext,
   setId: string,
   signal: AbortSignal,
 ): Promise<void> {

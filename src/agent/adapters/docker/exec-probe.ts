@@ -2,7 +2,6 @@ import type Docker from "dockerode";
 import type { HealthCheck } from "../../../contracts/api/set-template.ts";
 import type { ProbeResult } from "../../ports/set-port.ts";
 import { callDocker, dockerMessage, dockerStatus, toAbortError } from "./call-docker.ts";
-import type { ListedContainer } from "./container-labels.ts";
 import { demultiplex } from "./container-logs.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { killProbeProcesses } from "./probe-processes.ts";
@@ -11,13 +10,18 @@ const outputBytesMax = 1_024;
 const setupTimeoutMs = 10_000;
 const setup = { phase: "health" as const, timeoutMs: setupTimeoutMs };
 
+interface ProbedContainer {
+  setId: string;
+  dockerId: string;
+}
+
 /**
  * Runs the check's command in the container, and retains the first KiB of its output for the
  * detail. A command that is late or aborted leaves no process.
  */
 export async function probeByExec(
   context: DockerContext,
-  container: ListedContainer,
+  container: ProbedContainer,
   health: HealthCheck,
   signal: AbortSignal,
 ): Promise<ProbeResult> {
@@ -51,7 +55,7 @@ export async function probeByExec(
 /** The first KiB of the output; undefined if the command does not end in time. */
 async function runExec(
   context: DockerContext,
-  container: ListedContainer,
+  container: ProbedContainer,
   { exec, timeoutMs }: { exec: Docker.Exec; timeoutMs: number },
   signal: AbortSignal,
 ): Promise<string | undefined> {
@@ -69,7 +73,7 @@ async function runExec(
 
 async function killAborted(
   context: DockerContext,
-  container: ListedContainer,
+  container: ProbedContainer,
   exec: Docker.Exec,
 ): Promise<void> {
   const { signal } = new AbortController();
@@ -79,7 +83,7 @@ async function killAborted(
 
 async function killProcesses(
   context: DockerContext,
-  { setId, dockerId }: ListedContainer,
+  { setId, dockerId }: ProbedContainer,
   leader: number,
 ): Promise<void> {
   const { cgroups } = await context.environment();

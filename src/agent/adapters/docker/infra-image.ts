@@ -3,11 +3,14 @@ import { readFile } from "node:fs/promises";
 import type Docker from "dockerode";
 import { pack } from "tar-stream";
 import { AgentError } from "../../agent-error.ts";
-import { callDocker, dockerStatus } from "./call-docker.ts";
+import { callDocker } from "./call-docker.ts";
+import { readProgress } from "./progress.ts";
 import type { PullImage } from "./pull-image.ts";
+import { hasImage } from "./set-images.ts";
 
+/** The key of the agent's own pulls in the limit of pulls, which no tenant has. */
+const ownTenant = "";
 const importTimeoutMs = 60_000;
-const inspectTimeoutMs = 10_000;
 /** Programs that the infra container's script calls. */
 const programs = ["sh", "sed", "sleep"];
 /**
@@ -26,7 +29,7 @@ export async function ensureInfraImage(
 ): Promise<string> {
   if (options.configured !== undefined) {
     if (!(await hasImage(docker, options.configured, signal))) {
-      await options.pullImage(options.configured, signal);
+      await options.pullImage(options.configured, ownTenant, signal);
     }
     return options.configured;
   }
@@ -51,18 +54,6 @@ async function readBusybox(path: string): Promise<Buffer> {
   }
 }
 
-async function hasImage(docker: Docker, reference: string, signal: AbortSignal): Promise<boolean> {
-  try {
-    await callDocker({ phase: "image", timeoutMs: inspectTimeoutMs }, signal, () =>
-      docker.getImage(reference).inspect(),
-    );
-    return true;
-  } catch (error) {
-    if (dockerStatus(error) === 404) return false;
-    throw error;
-  }
-}
-
 async function importImage(
   docker: Docker,
   { repo, tag, busybox }: { repo: string; tag: string; busybox: Buffer },
@@ -83,8 +74,7 @@ async function importImage(
       changes: ["ENV PATH=/bin"],
       abortSignal,
     });
-    for await (const chunk of progress) {
-      if (String(chunk).includes('"error"')) throw new Error(String(chunk).slice(0, 500));
-    }
+    const failure = await readProgress(progress);
+    if (failure !== undefined) throw new Error(failure);
   });
 }

@@ -1,5 +1,5 @@
 import type Docker from "dockerode";
-import { AgentError } from "../../agent-error.ts";
+import { AgentError, IMAGE_MISSING } from "../../agent-error.ts";
 import { INFRA_CONTAINER } from "../../container-names.ts";
 import type { LocalSetSpec } from "../../ports/set-port.ts";
 import { isOutdated } from "../../spec-hash.ts";
@@ -10,16 +10,12 @@ import type { DockerContext, DockerEnvironment } from "./docker-context.ts";
 import { setLimits, widenedLimits } from "../../set-limits.ts";
 import { listContainers } from "./list-containers.ts";
 import { hasLostNetwork } from "./observe-sets.ts";
-import type { PullImage } from "./pull-image.ts";
+import { findMissingImage } from "./set-images.ts";
 import { applyLimits } from "./resize-set.ts";
 import { startInfra } from "./start-infra.ts";
 import { removeContainers, stopInOrder } from "./stop-containers.ts";
 
 const createTimeoutMs = 60_000;
-
-export interface PrepareContext extends DockerContext {
-  pullImage: PullImage;
-}
 
 /**
  * SetPort.prepare on Docker. It lists the containers (one call), removes outdated ones, stops those
@@ -39,7 +35,7 @@ export interface PrepareContext extends DockerContext {
  * preparation, so resizeSet does it.
  */
 export async function prepareSet(
-  context: PrepareContext,
+  context: DockerContext,
   { set, completed }: { set: LocalSetSpec; completed: readonly string[] },
   signal: AbortSignal,
 ): Promise<void> {
@@ -47,7 +43,12 @@ export async function prepareSet(
   const environment = await context.environment();
   const existing = await listContainers(context, { setId: set.setId, phase: "prepare" }, signal);
   const stale = findStale(set, existing);
-  if (stale.length > 0) await removeContainers(context, stale, { phase: "prepare" }, signal);
+  if (stale.length > 0) {
+    // Without its image a replaced container would be down during the pull.
+    const missing = await findMissingImage(context, { set, completed }, signal);
+    if (missing !== undefined) throw toImageMissing(missing);
+    await removeContainers(context, stale, { phase: "prepare" }, signal);
+  }
   const current = await stopCutOff(
     context,
     existing.filter((container) => !stale.includes(container)),
@@ -63,7 +64,7 @@ export async function prepareSet(
 }
 
 async function prepareContainers(
-  context: PrepareContext,
+  context: DockerContext,
   set: LocalSetSpec,
   {
     environment,
@@ -185,7 +186,7 @@ function isStale(set: LocalSetSpec, container: ListedContainer): boolean {
 }
 
 async function createInfra(
-  context: PrepareContext,
+  context: DockerContext,
   { cgroups, canPrivilege }: DockerEnvironment,
   { set, dataPath }: { set: LocalSetSpec; dataPath: string | undefined },
   signal: AbortSignal,
@@ -198,15 +199,15 @@ async function createInfra(
       dataPath,
     });
   try {
-    return await createContainer(context, specFor(await context.infraImage()), signal);
+    return await createContainer(context, set, specFor(await context.infraImage()), signal);
   } catch (error) {
     if (!isImageMissing(error)) throw await explain(context, set, INFRA_CONTAINER, error, signal);
-    return createContainer(context, specFor(await context.restoreInfraImage()), signal);
+    return createContainer(context, set, specFor(await context.restoreInfraImage()), signal);
   }
 }
 
 async function createBusiness(
-  context: PrepareContext,
+  context: DockerContext,
   { cgroups }: DockerEnvironment,
   {
     set,
@@ -224,16 +225,16 @@ async function createBusiness(
     dataPath,
   });
   try {
-    await createContainer(context, spec, signal);
+    await createContainer(context, set, spec, signal);
   } catch (error) {
     if (!isImageMissing(error)) throw await explain(context, set, name, error, signal);
-    await context.pullImage(container.image, signal);
-    await createContainer(context, spec, signal);
+    throw toImageMissing(container.image);
   }
 }
 
 async function createContainer(
-  { docker }: DockerContext,
+  { docker, index }: DockerContext,
+  { setId }: LocalSetSpec,
   spec: Docker.ContainerCreateOptions,
   signal: AbortSignal,
 ): Promise<string> {
@@ -242,7 +243,14 @@ async function createContainer(
     signal,
     (abortSignal) => docker.createContainer({ ...spec, abortSignal }),
   );
+  // The event of the creation may arrive after the next list.
+  index.noteCreated({ setId, dockerId: container.id });
   return container.id;
+}
+
+function toImageMissing(image: string): AgentError {
+  const options = { phase: "image" as const, temporary: true };
+  return new AgentError(IMAGE_MISSING, `image "${image}" is not on this host`, options);
 }
 
 function isImageMissing(error: unknown): boolean {

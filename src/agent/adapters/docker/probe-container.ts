@@ -1,33 +1,31 @@
 import { connect } from "node:net";
 import type { HealthCheck } from "../../../contracts/api/set-template.ts";
-import type { LocalSetSpec, ProbeResult } from "../../ports/set-port.ts";
-import { isInfra } from "./container-labels.ts";
+import type { LocalSetSpec, ProbeResult, ProbeTarget } from "../../ports/set-port.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { probeByExec } from "./exec-probe.ts";
 import { probeByHttp } from "./http-probe.ts";
-import { listContainers } from "./list-containers.ts";
 import { withinTimeout } from "./probe-timeout.ts";
 
 /**
  * SetPort.probe on Docker. A fault of the container, timeouts included, is an unhealthy result.
  * Only a daemon that does not answer is an error, so that it does not count against the container.
+ * TCP and HTTP probes do not call the daemon, so they work while it hangs.
  */
 export async function probeContainer(
   context: DockerContext,
   set: LocalSetSpec,
-  name: string,
+  { container, address }: ProbeTarget,
   signal: AbortSignal,
 ): Promise<ProbeResult> {
-  const health = set.template.containers.find((container) => container.name === name)?.options
+  const health = set.template.containers.find(({ name }) => name === container.name)?.options
     .health;
   if (!health) return { healthy: true };
-  const listed = await listContainers(context, { setId: set.setId, phase: "health" }, signal);
-  const container = listed.find((candidate) => candidate.name === name);
-  if (container?.dockerState !== "running") {
-    return { healthy: false, detail: `the container is ${container?.dockerState ?? "missing"}` };
+  if (container.state !== "running")
+    return { healthy: false, detail: `the container is ${container.state}` };
+  if (health.exec) {
+    const { dockerId } = container;
+    return probeByExec(context, { setId: set.setId, dockerId }, health, signal);
   }
-  if (health.exec) return probeByExec(context, container, health, signal);
-  const address = listed.find(isInfra)?.address;
   if (address === undefined) return { healthy: false, detail: "the set has no address" };
   if (health.http) {
     return probeByHttp({ ...health.http, address }, health.timeoutSeconds, signal);

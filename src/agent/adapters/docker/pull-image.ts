@@ -1,4 +1,5 @@
 import type Docker from "dockerode";
+import { createFairLimit } from "../../../lib/async/fair-limit.ts";
 import { AgentError } from "../../agent-error.ts";
 import {
   callDocker,
@@ -7,29 +8,68 @@ import {
   toAbortError,
   findRefusal,
 } from "./call-docker.ts";
-import { truncate } from "../../../lib/text/truncate.ts";
+import { readProgress } from "./progress.ts";
 
-const pullTimeoutMs = 10 * 60_000;
-/** Messages of registries that do not have the image, or do not allow access to it. */
+/** Deadline of a pull without any progress. A slow line may take hours for a large image. */
+const idleTimeoutMsDefault = 120_000;
+const pullTimeoutMs = 6 * 60 * 60_000;
+const pullsMax = 8;
+/** A pull that takes longer only waits for its registry, so the next one may begin. */
+const pullSlowMs = 30_000;
+const slowPullsMax = 64;
+const pullsPerTenantMax = 32;
+
+/**
+ * Messages of registries that answered that they do not have the image. A registry that refuses
+ * access is not among them: an outage of its token service looks the same.
+ */
 const unknownImage =
-  /not found|manifest unknown|name unknown|repository does not exist|pull access denied|invalid reference|unsupported manifest|no matching manifest/i;
+  /manifest unknown|name unknown|manifest for .* not found|failed to resolve reference .*: not found|invalid reference|unsupported manifest|no matching manifest/i;
+/** A proxy that answers 404 with a page of its own is not a registry. */
+const notOfRegistry = /error parsing HTTP \d+ response body|unexpected status/i;
 
-/** Pulls an image from the registry in its name. Concurrent pulls of one image share one pull. */
-export type PullImage = (reference: string, signal: AbortSignal) => Promise<void>;
+/**
+ * Pulls an image from the registry in its name. Concurrent pulls of one image by one tenant share
+ * one pull.
+ */
+export type PullImage = (reference: string, tenant: string, signal: AbortSignal) => Promise<void>;
 
 /**
  * Creates a puller that rejects with AgentError in the phase "image". Its codes:
  *
  * - image-not-found (permanent): the registry has no such image.
- * - image-unavailable (temporary): the registry is unreachable or refuses now.
- * - docker-unavailable: the daemon does not answer within 10 minutes.
+ * - image-unavailable (temporary): the registry is unreachable, refuses now, or the pull makes no
+ *   progress for two minutes.
+ * - docker-unavailable: the daemon is unreachable.
+ *
+ * At most 8 pulls start within 30 s, and tenants take turns. A pull that waits for its registry
+ * does not delay the pulls of other tenants.
  */
-export function createPullImage(docker: Docker): PullImage {
+export function createPullImage(
+  docker: Docker,
+  { idleTimeoutMs = idleTimeoutMsDefault }: { idleTimeoutMs?: number | undefined } = {},
+): PullImage {
   const inFlight = new Map<string, SharedPull>();
-  return async (reference, signal) => {
+  const limit = createFairLimit({
+    callsMax: pullsMax,
+    slowMs: pullSlowMs,
+    slowMax: slowPullsMax,
+    callsPerKeyMax: pullsPerTenantMax,
+  });
+  const startPull = (reference: string, tenant: string): SharedPull => {
+    const controller = new AbortController();
+    const done = limit(tenant, async () => {
+      controller.signal.throwIfAborted();
+      await pullImage(docker, { reference, idleTimeoutMs }, controller.signal);
+    });
+    done.catch(() => undefined); // remaining waiters get the error
+    return { done, waiters: 0, controller };
+  };
+  return async (reference, tenant, signal) => {
     signal.throwIfAborted();
-    const shared = inFlight.get(reference) ?? startPull(docker, reference);
-    inFlight.set(reference, shared);
+    const key = `${tenant} ${reference}`;
+    const shared = inFlight.get(key) ?? startPull(reference, tenant);
+    inFlight.set(key, shared);
     shared.waiters += 1;
     let onAbort = () => {};
     const aborted = new Promise<never>((_resolve, reject) => {
@@ -42,7 +82,7 @@ export function createPullImage(docker: Docker): PullImage {
       signal.removeEventListener("abort", onAbort);
       shared.waiters -= 1;
       if (shared.waiters === 0) {
-        if (inFlight.get(reference) === shared) inFlight.delete(reference);
+        if (inFlight.get(key) === shared) inFlight.delete(key);
         shared.controller.abort();
       }
     }
@@ -56,23 +96,25 @@ interface SharedPull {
   controller: AbortController;
 }
 
-function startPull(docker: Docker, reference: string): SharedPull {
-  const controller = new AbortController();
-  const done = pullImage(docker, reference, controller.signal);
-  done.catch(() => undefined); // remaining waiters get the error
-  return { done, waiters: 0, controller };
-}
-
-async function pullImage(docker: Docker, reference: string, signal: AbortSignal): Promise<void> {
+async function pullImage(
+  docker: Docker,
+  { reference, idleTimeoutMs }: { reference: string; idleTimeoutMs: number },
+  signal: AbortSignal,
+): Promise<void> {
+  const idle = new AbortController();
+  const timer = setTimeout(() => idle.abort(toIdleError(reference, idleTimeoutMs)), idleTimeoutMs);
+  const either = AbortSignal.any([signal, idle.signal]);
   try {
-    await callDocker({ phase: "image", timeoutMs: pullTimeoutMs }, signal, async (abortSignal) => {
+    await callDocker({ phase: "image", timeoutMs: pullTimeoutMs }, either, async (abortSignal) => {
       const progress = await docker.createImage({ ...pullQuery(reference), abortSignal });
-      const failure = await lastError(progress);
+      const failure = await readProgress(progress, () => timer.refresh());
       if (failure !== undefined) throw toPullError(reference, failure);
     });
   } catch (error) {
     const isUnreachable = dockerStatus(error) === undefined;
     throw isUnreachable ? error : toPullError(reference, dockerMessage(error), findRefusal(error));
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -82,30 +124,13 @@ function pullQuery(reference: string): { fromImage: string; tag?: string } {
   return hasVersion ? { fromImage: reference } : { fromImage: reference, tag: "latest" };
 }
 
-/** Docker answers 200 early, and reports a failure in its progress stream of JSON lines. */
-async function lastError(progress: NodeJS.ReadableStream): Promise<string | undefined> {
-  let rest = "";
-  let error: string | undefined;
-  for await (const chunk of progress) {
-    const lines = (rest + String(chunk)).split("\n");
-    rest = lines.pop() ?? "";
-    for (const line of lines) error = parseError(line) ?? error;
-  }
-  return parseError(rest) ?? error;
-}
-
-function parseError(line: string): string | undefined {
-  if (!line.includes('"error"')) return undefined;
-  try {
-    const { error } = JSON.parse(line) as { error?: unknown };
-    return typeof error === "string" ? error : undefined;
-  } catch {
-    return truncate(line, 500);
-  }
+function toIdleError(reference: string, idleTimeoutMs: number): AgentError {
+  const message = `image "${reference}" cannot be pulled now: no progress for ${idleTimeoutMs / 1_000} s`;
+  return new AgentError("image-unavailable", message, { phase: "image", temporary: true });
 }
 
 function toPullError(reference: string, detail: string, cause?: unknown): AgentError {
-  if (unknownImage.test(detail)) {
+  if (unknownImage.test(detail) && !notOfRegistry.test(detail)) {
     const message = `image "${reference}" not found: ${detail}`;
     return new AgentError("image-not-found", message, { phase: "image", temporary: false, cause });
   }

@@ -33,8 +33,8 @@ export function pulledReferences(image: {
 
 /** Pulls an image and marks it. An image without a mark works, but is never collected. */
 export function createMarkingPull(docker: Docker, pullImage: PullImage, log: Log): PullImage {
-  return async (reference, signal) => {
-    await pullImage(reference, signal);
+  return async (reference, tenant, signal) => {
+    await pullImage(reference, tenant, signal);
     await markPulled(docker, reference, signal).catch((error: unknown) => {
       log.warn(
         { err: error, image: reference },

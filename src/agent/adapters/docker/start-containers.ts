@@ -35,7 +35,7 @@ export async function startContainers(
         if (!(await isWithoutNetwork(context, container, infra, signal))) return;
         await stopContainer(context, container.dockerId, undefined, signal);
       }
-      await context.startLimit(() => startContainer(context, container, signal));
+      await context.startLimit(set.tenant, () => startContainer(context, container, signal));
       await limitIoFromStart(context, set, { ...container, dockerState: "running" }, signal);
     }),
   );

@@ -20,7 +20,7 @@ export async function startInfra(
 ): Promise<void> {
   const container = context.docker.getContainer(infraId);
   if (!isRunning) {
-    await context.startLimit(() =>
+    await context.startLimit(set.tenant, () =>
       callDocker({ phase: "prepare", timeoutMs: startTimeoutMs }, signal, (abortSignal) =>
         container.start({ abortSignal }),
       ).catch((error: unknown) => {

@@ -56,7 +56,7 @@ export async function stopInOrder(
  * not an error.
  */
 export async function removeContainers(
-  context: Pick<DockerContext, "docker" | "hostId">,
+  context: Pick<DockerContext, "docker" | "hostId" | "index">,
   containers: readonly ListedContainer[],
   { phase }: { phase: AgentPhase },
   signal: AbortSignal,
@@ -68,7 +68,7 @@ export async function removeContainers(
 }
 
 async function removeContainer(
-  context: Pick<DockerContext, "docker" | "hostId">,
+  context: Pick<DockerContext, "docker" | "hostId" | "index">,
   { dockerId, setId }: ListedContainer,
   phase: AgentPhase,
   signal: AbortSignal,
@@ -91,7 +91,7 @@ async function removeContainer(
  * Waits for a deletion by another process, such as an earlier agent. Afterwards the name is free.
  */
 async function waitUntilRemoved(
-  context: Pick<DockerContext, "docker" | "hostId">,
+  context: Pick<DockerContext, "docker" | "hostId" | "index">,
   { dockerId, setId, phase }: { dockerId: string; setId: string; phase: AgentPhase },
   signal: AbortSignal,
   conflict: unknown,

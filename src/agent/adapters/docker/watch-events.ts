@@ -8,12 +8,12 @@ const backoffMsMin = 100;
 const backoffMsMax = 5_000;
 /** An event has about 1 KB. A longer line is not an event. */
 const lineCharsMax = 2 ** 20;
-const watched = ["start", "die", "oom", "destroy", "update", "pause", "unpause"];
+const watched = ["create", "start", "die", "oom", "destroy", "update", "pause", "unpause"];
 
 /**
  * SetPort.watch on Docker's event stream. It reopens the stream after a failure, with a delay that
  * doubles from 0.1 to 5 s. While the stream is open, container details are cached
- * (ContainerDetailsCache).
+ * (ContainerDetailsCache), and the containers of each set are known (ContainerIndex).
  */
 export async function watchEvents(
   context: DockerContext,
@@ -31,6 +31,7 @@ export async function watchEvents(
       if (!isEnded()) context.log.warn({ err: error }, "lost Docker's event stream");
     } finally {
       context.details.setLive(false);
+      context.index.setLive(false);
     }
     await delay(backoffMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(
       () => undefined,
@@ -40,7 +41,7 @@ export async function watchEvents(
 }
 
 async function readEvents(
-  { docker, hostId, details }: DockerContext,
+  { docker, hostId, details, index }: DockerContext,
   onChange: (setId: string) => void,
   signal: AbortSignal,
   onOpen: () => void,
@@ -59,6 +60,7 @@ async function readEvents(
     );
     onOpen();
     details.setLive(true);
+    index.setLive(true);
     let rest = "";
     for await (const chunk of stream) {
       const lines = (rest + String(chunk)).split("\n");
@@ -67,6 +69,11 @@ async function readEvents(
       for (const line of lines) {
         const event = parseEvent(line);
         if (!event) continue;
+        if (event.action === "destroy") index.noteRemoved(event);
+        if (event.action === "create") {
+          index.noteCreated(event);
+          continue;
+        }
         details.forget(event.dockerId);
         if (event.action === "start" || event.action === "destroy")
           details.forgetRun(event.dockerId);

@@ -28,6 +28,7 @@ export function createSimulatedSetPort(
         () => engine.prepareInfra(hostId, set),
         () => engine.prepareBusiness(hostId, set, completed),
       ),
+    pullImages: (set, signal) => call("pull", set, signal, () => engine.pullImages(set)),
     resize: (set, signal) => call("resize", set, signal, () => engine.resize(hostId, set)),
     start: (set, names, signal) =>
       call("start", set, signal, () =>
@@ -47,7 +48,7 @@ export function createSimulatedSetPort(
       ),
     stopAll: (setId, signal) =>
       call("stopAll", { setId }, signal, () => engine.stopAll(hostId, setId)),
-    probe: (set, container, signal) =>
+    probe: (set, { container: { name: container } }, signal) =>
       call("probe", set, signal, () => {
         const seen = engine
           .observeSet(hostId, set.setId)

@@ -1,4 +1,4 @@
-import { AgentError, type AgentPhase } from "../../agent-error.ts";
+import { AgentError } from "../../agent-error.ts";
 import type { Clock } from "../../clock.ts";
 import { INFRA_CONTAINER } from "../../container-names.ts";
 import type {
@@ -11,6 +11,7 @@ import type {
 } from "../../ports/set-port.ts";
 import { containerLimits, setLimits } from "../../set-limits.ts";
 import { isOutdated, specHash, stopSignalSource } from "../../spec-hash.ts";
+import { createImageMissing, createImageNotFound, createNotPrepared } from "./simulated-errors.ts";
 import { describeBytes } from "../../../lib/text/describe-bytes.ts";
 
 /** A call of the port, as an interceptor receives it. */
@@ -18,6 +19,7 @@ export interface SimulatedCall {
   verb:
     | "observe"
     | "prepare"
+    | "pull"
     | "resize"
     | "start"
     | "stop"
@@ -111,25 +113,33 @@ export class SimulatedEngine {
    * creates and starts infra.
    */
   prepareInfra(hostId: string, set: LocalSetSpec): void {
-    for (const container of this.#stale(hostId, set)) this.#delete(container);
+    const stale = this.#stale(hostId, set);
+    const missing = set.template.containers.find(({ image }) => !this.#hasImage(image));
+    if (stale.length > 0 && missing) throw createImageMissing(missing.image);
+    for (const container of stale) this.#delete(container);
     const existing = this.#infraOf(hostId, set.setId);
     if (existing) this.#stopCutOff(hostId, set.setId, existing);
     const infra = existing ?? this.#create(hostId, set, INFRA_CONTAINER, -1, undefined);
     if (infra.state !== "running") this.#start(infra);
   }
 
+  /** Fails for an image that neither this engine nor a registry has. */
+  pullImages(set: LocalSetSpec): void {
+    for (const { image } of set.template.containers)
+      if (!this.#hasImage(image)) throw createImageNotFound(image);
+  }
+
+  #hasImage(image: string): boolean {
+    return this.options.hasImage?.(image) ?? true;
+  }
+
   /** Second half of `prepare`: creates the missing business containers. */
   prepareBusiness(hostId: string, set: LocalSetSpec, completed: readonly string[] = []): void {
     const infra = this.#infraOf(hostId, set.setId);
-    if (!infra) throw notPrepared(set.setId);
+    if (!infra) throw createNotPrepared(set.setId);
     for (const { name, index, image } of set.template.containers) {
       if (this.#find(hostId, set.setId, name) || completed.includes(name)) continue;
-      if (!(this.options.hasImage?.(image) ?? true)) {
-        throw new AgentError("image-not-found", `image "${image}" not found`, {
-          phase: "image",
-          temporary: false,
-        });
-      }
+      if (!this.#hasImage(image)) throw createImageMissing(image);
       this.#create(hostId, set, name, index, infra.dockerId);
     }
   }
@@ -158,7 +168,7 @@ export class SimulatedEngine {
   start(hostId: string, setId: string, name: string): void {
     const container = this.#find(hostId, setId, name);
     const infra = this.#infraOf(hostId, setId);
-    if (!container || !infra) throw notPrepared(setId);
+    if (!container || !infra) throw createNotPrepared(setId);
     if (infra.state !== "running") {
       throw new AgentError(
         "infra-not-running",
@@ -347,11 +357,6 @@ function hasLostNetwork(container: SimulatedContainer, infra: SimulatedContainer
 
 function runOf({ dockerId, starts }: SimulatedContainer): string {
   return `${dockerId}:${starts}`;
-}
-
-function notPrepared(setId: string): AgentError {
-  const phase: AgentPhase = "start";
-  return new AgentError("not-prepared", `${setId} is not prepared`, { phase, temporary: true });
 }
 
 function toObservedSet(setId: string, containers: SimulatedContainer[]): ObservedLocalSet {
