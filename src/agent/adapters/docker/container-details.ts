@@ -38,7 +38,8 @@ export interface ContainerDetailsCache {
   /** Drops the history of the container's run: it started another one, or it was deleted. */
   forgetRun(dockerId: string): void;
   /** Records that the kernel killed a process of the container for lack of memory. */
-  noteOomKill(dockerId: string, atMs: number): void;
+  noteOomKill(dockerId: string): void;
+  noteExit(dockerId: string): void;
   /** Enables the cache while events arrive. Without events, nothing would invalidate it. */
   setLive(isLive: boolean): void;
 }
@@ -106,8 +107,11 @@ export function createContainerDetailsCache(
     forgetRun(dockerId) {
       oomKills.forget(dockerId);
     },
-    noteOomKill(dockerId, atMs) {
-      oomKills.note(dockerId, atMs);
+    noteOomKill(dockerId) {
+      oomKills.note(dockerId, performance.now());
+    },
+    noteExit(dockerId) {
+      oomKills.noteEnd(dockerId, performance.now());
     },
     setLive(live) {
       epoch += 1;

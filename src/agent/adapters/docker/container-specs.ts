@@ -36,6 +36,8 @@ const sysctlScript = `for entry; do
   path=$(echo "\${entry%%=*}" | sed 's|[.]|/|g')
   printf %s "\${entry#*=}" > "/proc/sys/$path" || { echo "sysctl \${entry%%=*} was refused"; exit 64; }
 done`;
+/** The argument of the `sleep` that shows that infra has applied its sysctls. */
+export const infraIdleSeconds = "2147483647";
 /**
  * Applies the sysctls, prints "up", and waits for SIGTERM. PID 1 has no default action for signals,
  * so without the trap every stop would take the whole stop timeout.
@@ -44,10 +46,13 @@ const infraScript = `
 trap 'exit 0' TERM INT
 ${sysctlScript}
 echo up
-sleep 2147483647 &
+sleep ${infraIdleSeconds} &
 wait
 `;
-/** The line that the infra container prints after its last sysctl. */
+/**
+ * The line that the infra container prints after its last sysctl. Agents of earlier releases wait
+ * for it.
+ */
 export const infraReadyLine = "up";
 
 /** Converts limits to Docker's terms. */

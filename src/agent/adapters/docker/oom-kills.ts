@@ -21,7 +21,7 @@ export interface ContainerRun {
 
 /** Exit code of a process that SIGKILL ended: 128 + 9. */
 const killedExitCode = 137;
-/** Docker's event of a kill and its record of the exit differ by at most this. */
+/** Docker's events of a kill and of the exit arrive within this time. */
 const togetherMs = 5_000;
 
 interface Known {
@@ -30,8 +30,9 @@ interface Known {
   /** Kills that Docker reported by events. The kernel's counter may include them. */
   reported: number;
   peakBytes: number | undefined;
-  /** Time of Docker's last event of a kill. */
+  /** Monotonic times at which Docker's last event of a kill and that of the exit arrived. */
   reportedAtMs: number;
+  endedAtMs: number | undefined;
 }
 
 /**
@@ -43,13 +44,19 @@ interface Known {
 export class OomKills {
   readonly #known = new Map<string, Known>();
 
-  /** Records an event of Docker. */
+  /** Records Docker's event of a kill. `atMs` is monotonic, as a wall clock may be stepped. */
   note(dockerId: string, atMs: number): void {
     const known = this.#known.get(dockerId) ?? newRun(undefined);
     known.reported++;
     known.kills = Math.max(known.kills, known.reported);
     known.reportedAtMs = atMs;
     this.#known.set(dockerId, known);
+  }
+
+  /** Records Docker's event of the exit. */
+  noteEnd(dockerId: string, atMs: number): void {
+    const known = this.#known.get(dockerId);
+    if (known) known.endedAtMs = atMs;
   }
 
   /** Drops the run: another one starts, or the container was deleted. */
@@ -63,11 +70,11 @@ export class OomKills {
     const isOther = known?.startedAt !== undefined && known.startedAt !== run.startedAt;
     if (!known || isOther) known = newRun(run.startedAt);
     known.startedAt = run.startedAt;
-    const finishedAtMs = Date.parse(run.finishedAt ?? "");
-    const isReported = Math.abs(finishedAtMs - known.reportedAtMs) <= togetherMs;
+    const { reportedAtMs, endedAtMs } = known;
     // The flag covers any process at any time of the run. Only events have a time.
-    const hasListened = Number.isFinite(known.reportedAtMs);
-    const oomKilled = run.exitCode === killedExitCode && (hasListened ? isReported : run.isFlagged);
+    const hasListened = Number.isFinite(reportedAtMs) && endedAtMs !== undefined;
+    const isKilled = hasListened ? endedAtMs - reportedAtMs <= togetherMs : run.isFlagged;
+    const oomKilled = run.exitCode === killedExitCode && isKilled;
     const isAnyKilled = run.isFlagged || oomKilled;
     known.kills = Math.max(known.kills, events?.oomKills ?? 0, isAnyKilled ? 1 : 0);
     known.peakBytes = events?.peakBytes ?? known.peakBytes;
@@ -80,5 +87,12 @@ export class OomKills {
 
 function newRun(startedAt: string | undefined): Known {
   const reportedAtMs = Number.NEGATIVE_INFINITY;
-  return { startedAt, kills: 0, reported: 0, peakBytes: undefined, reportedAtMs };
+  return {
+    startedAt,
+    kills: 0,
+    reported: 0,
+    peakBytes: undefined,
+    reportedAtMs,
+    endedAtMs: undefined,
+  };
 }

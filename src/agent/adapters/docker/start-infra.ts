@@ -1,12 +1,19 @@
+import { readdir, readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
 import { AgentError } from "../../agent-error.ts";
 import type { LocalSetSpec } from "../../ports/set-port.ts";
 import { callDocker, dockerStatus } from "./call-docker.ts";
-import { infraReadyLine } from "./container-specs.ts";
+import { infraIdleSeconds, infraReadyLine } from "./container-specs.ts";
 import { demultiplex } from "./container-logs.ts";
 import type { DockerContext } from "./docker-context.ts";
 
 const startTimeoutMs = 60_000;
+const inspectTimeoutMs = 20_000;
+const logsTimeoutMs = 10_000;
 const sysctlTimeoutMs = 10_000;
+const sysctlPollMs = 10;
+/** More lines than one refusal prints. */
+const refusalLinesMax = 20;
 
 /**
  * Starts the infra container, unless it runs, and waits until it has applied the set's sysctls.
@@ -33,50 +40,95 @@ export async function startInfra(
 }
 
 /**
- * Follows the output of the infra container's current run until it prints that it is up, or exits.
+ * Waits until the infra container has applied the sysctls, which takes milliseconds, or exits. It
+ * asks the kernel and does not use the times of the container's log. After a step of the wall
+ * clock, they would hide the line of this run, or show that of an earlier one.
  */
 async function waitForSysctls(
-  { docker }: DockerContext,
+  context: DockerContext,
   infraId: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const printed = await callDocker(
-    { phase: "prepare", timeoutMs: sysctlTimeoutMs },
-    signal,
-    async (abortSignal) => {
-      const container = docker.getContainer(infraId);
-      const { State: state } = await container.inspect({ abortSignal });
-      const output = await container.logs({
-        follow: true,
-        stdout: true,
-        stderr: true,
-        since: runStartedAtSeconds(state),
-        abortSignal,
-      });
-      let text = "";
-      for await (const chunk of demultiplex(output)) {
-        text = (text + Buffer.from(chunk).toString()).slice(-1_000);
-        if (text.split("\n").includes(infraReadyLine)) break;
-      }
-      return text;
-    },
-  );
-  if (printed.split("\n").includes(infraReadyLine)) return;
-  throw new AgentError("sysctl-refused", `the set's sysctls cannot be applied: ${printed.trim()}`, {
-    phase: "prepare",
-    temporary: false,
-  });
+  const startedAtMs = performance.now();
+  for (;;) {
+    const { State: state } = await callDocker(
+      { phase: "prepare", timeoutMs: inspectTimeoutMs },
+      signal,
+      (abortSignal) => context.docker.getContainer(infraId).inspect({ abortSignal }),
+    );
+    if (!state.Running) throw await toRefusal(context, infraId, signal);
+    if (await waitForIdleInfra(state.Pid, startedAtMs + sysctlTimeoutMs, signal)) return;
+    if (performance.now() - startedAtMs > sysctlTimeoutMs) {
+      const message = `the infra container did not apply the sysctls within ${sysctlTimeoutMs} ms`;
+      throw new AgentError("sysctls-late", message, { phase: "prepare", temporary: true });
+    }
+  }
+}
+
+/** False if the process ends, or at the deadline. */
+async function waitForIdleInfra(
+  pid: number,
+  deadlineMs: number,
+  signal: AbortSignal,
+): Promise<boolean> {
+  while (performance.now() < deadlineMs) {
+    const isIdle = await isInfraIdle(pid);
+    if (isIdle === undefined) return false;
+    if (isIdle) return true;
+    await delay(sysctlPollMs, undefined, { signal });
+  }
+  return false;
 }
 
 /**
- * Time at which the output of the current run starts: after the exit of the previous run. Docker
- * records the start time only after the first lines may have appeared, so it is not a usable bound.
+ * True if infra has reached the end of its script, where a child of its main process sleeps.
+ * Undefined if it does not run. Infra's own /proc lists the few processes of its PID namespace.
  */
-function runStartedAtSeconds(state: {
-  Running: boolean;
-  StartedAt: string;
-  FinishedAt: string;
-}): number {
-  const atMs = state.Running ? Date.parse(state.FinishedAt) : Date.parse(state.StartedAt) - 1_000;
-  return Math.max(0, atMs / 1_000);
+async function isInfraIdle(pid: number): Promise<boolean | undefined> {
+  const folder = `/proc/${pid}/root/proc`;
+  const entries = await ifRunning(readdir(folder));
+  if (entries === undefined) return undefined;
+  const pids = entries.filter((name) => /^[0-9]+$/.test(name));
+  const commandLines = await Promise.all(
+    pids.map((own) => ifRunning(readFile(`${folder}/${own}/cmdline`, "utf8"))),
+  );
+  return commandLines.some((line) => line?.split("\0").includes(infraIdleSeconds));
+}
+
+async function ifRunning<T>(read: Promise<T>): Promise<T | undefined> {
+  try {
+    return await read;
+  } catch (error) {
+    const { code } = error as { code?: unknown };
+    if (code === "ENOENT" || code === "ESRCH") return undefined;
+    throw error;
+  }
+}
+
+/** The error with the last lines of infra's output, without those of earlier runs that were up. */
+async function toRefusal(
+  { docker }: DockerContext,
+  infraId: string,
+  signal: AbortSignal,
+): Promise<AgentError> {
+  const printed = await callDocker(
+    { phase: "prepare", timeoutMs: logsTimeoutMs },
+    signal,
+    async (abortSignal) => {
+      const output = await docker.getContainer(infraId).logs({
+        follow: true, // the client returns a stream only then; it ends with the container
+        stdout: true,
+        stderr: true,
+        tail: refusalLinesMax,
+        abortSignal,
+      });
+      let text = "";
+      for await (const chunk of demultiplex(output)) text += Buffer.from(chunk).toString();
+      return text;
+    },
+  );
+  const lines = printed.trim().split("\n");
+  const ofRun = new Set(lines.slice(lines.lastIndexOf(infraReadyLine) + 1));
+  const message = `the set's sysctls cannot be applied: ${[...ofRun].join("\n")}`;
+  return new AgentError("sysctl-refused", message, { phase: "prepare", temporary: false });
 }

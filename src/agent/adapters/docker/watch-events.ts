@@ -77,7 +77,8 @@ async function readEvents(
         details.forget(event.dockerId);
         if (event.action === "start" || event.action === "destroy")
           details.forgetRun(event.dockerId);
-        if (event.action === "oom") details.noteOomKill(event.dockerId, event.atMs);
+        if (event.action === "oom") details.noteOomKill(event.dockerId);
+        if (event.action === "die") details.noteExit(event.dockerId);
         onChange(event.setId);
       }
     }
@@ -91,18 +92,15 @@ interface ContainerEvent {
   dockerId: string;
   setId: string;
   action: string;
-  atMs: number;
 }
 
 function parseEvent(line: string): ContainerEvent | undefined {
   if (line.trim() === "") return undefined;
   const event = JSON.parse(line) as {
     Action?: string;
-    timeNano?: number;
     Actor?: { ID?: string; Attributes?: Record<string, string> };
   };
   const setId = event.Actor?.Attributes?.[labels.set];
   if (setId === undefined || event.Actor?.ID === undefined) return undefined;
-  const atMs = (event.timeNano ?? 0) / 1e6;
-  return { dockerId: event.Actor.ID, setId, action: event.Action ?? "", atMs };
+  return { dockerId: event.Actor.ID, setId, action: event.Action ?? "" };
 }
