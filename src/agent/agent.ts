@@ -229,6 +229,7 @@ class HostAgent implements Agent {
       persistedHistory: (setId: string) => this.#persisted.persistedHistory(setId),
       onPersistedHistory: (setId: string, history: PersistedHistory | undefined) =>
         this.#persisted.storeHistory(setId, history),
+      persistedHistorySettled: () => this.#persisted.settled(),
       onReport: (report: Sync["observed"][number]) => {
         if (this.#reporter.put(report)) this.#housekeeping.volumes?.checkSoon();
       },

@@ -83,6 +83,29 @@ describe("steps of the wall clock", () => {
     );
   }, 60_000);
 
+  it("repeat no job while the set starts and the agent is killed", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.integer(), events, async (seed, chosen) => {
+        const simulation = new AgentSimulation(seed);
+        simulation.writeMsMax = 2_000;
+        const set = wantWithJob(simulation);
+        simulation.start();
+        for (const { stepMinutes, disturbance, passMs } of chosen) {
+          await simulation.pass(passMs / 60);
+          simulation.clock.stepWall(stepMinutes * minuteMs);
+          const { job } = containersOf(simulation, set);
+          if (passMs % 2 === 0) simulation.engine.exit(job?.dockerId ?? "", 0);
+          await disturbances[disturbance](simulation, set);
+        }
+        await simulation.pass(convergeMs);
+        const { infra, job } = containersOf(simulation, set);
+        expect(simulation.engine.countStarts(infra?.dockerId ?? "")).toBe(1);
+        expect(simulation.engine.countStarts(job?.dockerId ?? "")).toBe(1);
+      }),
+      { numRuns: 300 },
+    );
+  }, 120_000);
+
   it("restart the containers, and replace none, when infra crashes", async () => {
     for (const stepMinutes of [-10, 0, 10]) {
       const simulation = new AgentSimulation(1);

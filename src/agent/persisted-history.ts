@@ -1,5 +1,5 @@
 import type { Reason } from "../contracts/common/primitives.ts";
-import type { SetTemplate } from "../contracts/api/set-template.ts";
+import type { ContainerTemplate, SetTemplate } from "../contracts/api/set-template.ts";
 import { changeContainer, type LastRun } from "./container-history.ts";
 import type { OverRootfs, SetHistory } from "./set-history.ts";
 
@@ -49,6 +49,17 @@ export function toPersistedHistory(
   return Object.keys(persisted).length > 0 ? persisted : undefined;
 }
 
+/** True if one of the containers may run to completion. */
+export function startsJob(template: SetTemplate, names: readonly string[]): boolean {
+  return template.containers.some(
+    (container) => isJob(container) && names.includes(container.name),
+  );
+}
+
+function isJob({ options }: ContainerTemplate): boolean {
+  return options.restart.on !== "always";
+}
+
 function toPersistedStop({ specKey, usedBytes, reason }: OverRootfs): PersistedHistory["stopped"] {
   return { specKey, usedBytes, reason };
 }
@@ -57,7 +68,7 @@ function toPersistedRuns(
   { infraRun, containers }: SetHistory,
   template: SetTemplate,
 ): PersistedRuns | undefined {
-  const jobs = template.containers.filter(({ options }) => options.restart.on !== "always");
+  const jobs = template.containers.filter(isJob);
   if (infraRun === undefined || jobs.length === 0) return undefined;
   const lastRuns = jobs.flatMap(({ name }) => {
     const lastRun = containers.get(name)?.lastRun;

@@ -33,6 +33,8 @@ export interface SetRunnerContext {
   /** Reads and writes the persisted part of a set's history. */
   persistedHistory: (setId: string) => PersistedHistory | undefined;
   onPersistedHistory: (setId: string, persisted: PersistedHistory | undefined) => void;
+  /** Resolves when the persisted parts are on disk, or when their write has failed. */
+  persistedHistorySettled: () => Promise<void>;
   onReport: (report: ObservedSet) => void;
   /** Called when the limits of the set have changed. */
   onResized: () => void;

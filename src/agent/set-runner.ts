@@ -5,7 +5,7 @@ import { probeContainers } from "./probe-containers.ts";
 import { runStep, type Step } from "./run-step.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { noteFailedRuns } from "./container-history.ts";
-import { toPersistedHistory, restoreHistory } from "./persisted-history.ts";
+import { toPersistedHistory, restoreHistory, startsJob } from "./persisted-history.ts";
 import { reconcile, reconcileFenced, type Verdict } from "./reconcile.ts";
 import { reportSet } from "./report-set.ts";
 import {
@@ -313,6 +313,9 @@ export class SetRunner {
         await probeContainers(this.#context, probed, action.containers, abort.signal);
         return;
       }
+      // Otherwise the next agent might not know that this job has run.
+      if (desired && action.kind === "start" && startsJob(desired.template, action.containers))
+        await this.#context.persistedHistorySettled();
       const observed = this.#observed;
       const subject = { setId: this.#setId, tenant: this.#tenant, desired, observed };
       await runStep(this.#context, subject, action, abort.signal);

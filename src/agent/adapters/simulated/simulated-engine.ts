@@ -220,6 +220,11 @@ export class SimulatedEngine {
     if (container?.state === "running") this.#end(container, exitCode);
   }
 
+  /** The number of starts of a container. */
+  countStarts(dockerId: string): number {
+    return this.#containers.get(dockerId)?.starts ?? 0;
+  }
+
   /** Deletes a container as an administrator of the machine may. */
   removeExternally(dockerId: string): void {
     const container = this.#containers.get(dockerId);
