@@ -1,17 +1,16 @@
 import { AgentError } from "../../agent-error.ts";
 import type { Clock } from "../../clock.ts";
 import { INFRA_CONTAINER } from "../../container-names.ts";
-import type {
-  Limits,
-  LocalSetSpec,
-  ObservedContainer,
-  ObservedLocalSet,
-  ProbeResult,
-  StopSignalSource,
-} from "../../ports/set-port.ts";
+import type { Limits, LocalSetSpec, ObservedLocalSet, ProbeResult } from "../../ports/set-port.ts";
 import { containerLimits, setLimits } from "../../set-limits.ts";
 import { isOutdated, specHash, stopSignalSource } from "../../spec-hash.ts";
 import { createImageMissing, createImageNotFound, createNotPrepared } from "./simulated-errors.ts";
+import {
+  hasLostNetwork,
+  runOf,
+  type SimulatedContainer,
+  toObservedSet,
+} from "./simulated-container.ts";
 import { describeBytes } from "../../../lib/text/describe-bytes.ts";
 
 /** A call of the port, as an interceptor receives it. */
@@ -47,32 +46,6 @@ export interface SimulatedEngineOptions {
   hasImage?: (image: string) => boolean;
   images?: readonly string[];
   probe?: (setId: string, container: string) => ProbeResult;
-}
-
-interface SimulatedContainer {
-  dockerId: string;
-  hostId: string;
-  setId: string;
-  name: string;
-  index: number;
-  generation: number;
-  specHash: string;
-  restartGeneration: number;
-  stopSignalSource: StopSignalSource | undefined;
-  /** For infra: the limits of the set. */
-  limits: Limits;
-  /** Memory that the container's processes do not release. */
-  heldBytes: number;
-  state: "created" | "running" | "exited";
-  /** The infra container whose network this container joins at its start. */
-  infraId: string | undefined;
-  /** The number of its starts. */
-  starts: number;
-  /** The run of infra whose network the container has joined. */
-  joinedRun: string | undefined;
-  exitCode: number | undefined;
-  startedAt: string | undefined;
-  finishedAt: string | undefined;
 }
 
 const exitedByStop = 143;
@@ -353,51 +326,4 @@ function isStale(set: LocalSetSpec, container: SimulatedContainer): boolean {
 function computeLimits({ template }: LocalSetSpec, name: string): Limits {
   const found = template.containers.find((container) => container.name === name);
   return found ? containerLimits(template, found.options) : setLimits(template);
-}
-
-/** Infra was restarted since the container started, so its network no longer exists. */
-function hasLostNetwork(container: SimulatedContainer, infra: SimulatedContainer): boolean {
-  return container.joinedRun !== runOf(infra);
-}
-
-function runOf({ dockerId, starts }: SimulatedContainer): string {
-  return `${dockerId}:${starts}`;
-}
-
-function toObservedSet(setId: string, containers: SimulatedContainer[]): ObservedLocalSet {
-  const infra = containers.find(({ name }) => name === INFRA_CONTAINER);
-  const business = containers
-    .filter((container) => container !== infra)
-    .sort((a, b) => a.index - b.index || (a.name < b.name ? -1 : 1));
-  return {
-    setId,
-    limits: infra?.limits,
-    generation: infra?.generation,
-    infra: infra && toObserved(infra, infra),
-    infraRun: infra?.state === "running" ? runOf(infra) : undefined,
-    containers: business.map((container) => toObserved(container, infra)),
-    address: infra?.state === "running" ? "10.0.0.1" : undefined,
-  };
-}
-
-function toObserved(
-  container: SimulatedContainer,
-  infra: SimulatedContainer | undefined,
-): ObservedContainer {
-  const isLost =
-    container.state === "running" && infra !== undefined && hasLostNetwork(container, infra);
-  return {
-    name: container.name,
-    dockerId: container.dockerId,
-    state: isLost ? "dead" : container.state,
-    specHash: container.specHash,
-    restartGeneration: container.restartGeneration,
-    stopSignalSource: container.stopSignalSource,
-    exitCode: container.exitCode,
-    oomKilled: false,
-    oomKills: 0,
-    startedAt: container.startedAt,
-    finishedAt: container.finishedAt,
-    limits: container.limits,
-  };
 }
