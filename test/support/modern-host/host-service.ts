@@ -4,7 +4,7 @@ import { waitUntil } from "../wait-until.ts";
 import { requestBerth, runOnHost } from "./modern-host.ts";
 
 /** Programs of the test host take ten times longer than on the machine. */
-const settleDeadlineMs = 300_000;
+const settleDeadlineMs = 180_000;
 const settleEveryMs = 200;
 
 export const baseImage = "berth-test/busybox:1";
@@ -81,6 +81,15 @@ export async function getService(name: string): Promise<Service> {
 /** Returns the service's first set. */
 export async function getSet(name: string): Promise<BerthSet | undefined> {
   return (await requestBerth<{ items: BerthSet[] }>("GET", `/v1/sets?service=${name}`)).items[0];
+}
+
+/** Lists the runs of the set's containers. Another start or another container changes them. */
+export async function listRuns(setId: string): Promise<string[]> {
+  const output = await runOnHost(
+    `docker ps -q --no-trunc --filter label=berth.set=${setId} |
+      xargs -r docker inspect --format '{{.Name}} {{.Id}} {{.State.StartedAt}} {{.State.Pid}}' | sort`,
+  );
+  return output === "" ? [] : output.split("\n");
 }
 
 export interface KernelLimits {

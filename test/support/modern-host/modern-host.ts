@@ -94,3 +94,33 @@ export async function requestBerth<T>(
   const { apiUrl, adminToken } = inject("modernHost");
   return requestJson<T>(apiUrl + target, method, adminToken, { body, generation });
 }
+
+const agentInvocation = "systemctl show --property=InvocationID --value berth-host-agent";
+
+/** Runs a script that ends the agent, and waits until another agent is ready. */
+export async function replaceAgent(script: string): Promise<void> {
+  const previous = await runOnHost(agentInvocation);
+  await runOnHost(script);
+  await waitUntil(
+    "another agent is ready",
+    async () => {
+      const next = await runOnHost(agentInvocation);
+      if (next === previous || next === "") return false;
+      const log = await runOnHost(`journalctl --output=cat _SYSTEMD_INVOCATION_ID=${next}`);
+      return log.includes('"msg":"ready"');
+    },
+    { deadlineMs: BOOT_DEADLINE_MS, everyMs: retryEveryMs },
+  );
+}
+
+/** Shuts the host down in order. scripts/modern-host boots it again. */
+export async function shutDown(): Promise<void> {
+  // The shutdown may end the shell before it has answered.
+  await tryOnHost("systemctl poweroff").catch(() => undefined);
+}
+
+/** Ends the host like a power failure. scripts/modern-host boots it again. */
+export async function cutPower(): Promise<void> {
+  const pid = await readFile(path.join(inject("modernHost").folder, "pid"), "utf8");
+  process.kill(Number(pid), "SIGKILL");
+}
