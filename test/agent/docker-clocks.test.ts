@@ -165,3 +165,24 @@ describe.each([
     expect((await readRun("app")).id).toBe(app.id);
   });
 });
+
+it("a completed job whose container is pruned does not run again", async () => {
+  const filters = JSON.stringify({ label: [`berth.host=${hostId}`] });
+  const { ContainersDeleted: deleted } = await docker.pruneContainers({ filters });
+  expect(deleted).toHaveLength(1);
+  const listNames = async () =>
+    (await docker.listContainers({ all: true, filters })).flatMap(({ Names }) => Names).sort();
+  const left = [`/${nameOf("app")}`, `/${nameOf("infra")}`];
+  await delay(calmMs);
+  expect(await listNames()).toEqual(left);
+  await agent.stop();
+  agent = startAgent();
+  await waitUntilReady();
+  await delay(calmMs);
+  expect(await listNames()).toEqual(left);
+  expect(observed?.containers.find(({ name }) => name === "job")).toMatchObject({
+    state: "exited",
+    ready: true,
+    exitCode: 0,
+  });
+});
