@@ -1,6 +1,6 @@
 import { setMaxListeners } from "node:events";
 import { AGENT_PROTOCOL_VERSION } from "../contracts/agent-protocol/protocol.ts";
-import type { Sync, SyncResult } from "../contracts/agent-protocol/sync.ts";
+import type { Sync } from "../contracts/agent-protocol/sync.ts";
 import type { Log } from "../lib/log.ts";
 import { aborted, isAborted } from "./aborted.ts";
 import { type AgentLimits, defaultAgentLimits } from "./agent-limits.ts";
@@ -12,7 +12,7 @@ import { resyncPeriodically, forwardEvents } from "./resync.ts";
 import type { PersistedHistory } from "./persisted-history.ts";
 import { PersistedState } from "./persisted-state.ts";
 import { LogStreams } from "./log-streams.ts";
-import type { ControlPlane } from "./ports/control-plane.ts";
+import type { ControlPlane, SyncAnswer } from "./ports/control-plane.ts";
 import type { MachinePort } from "./ports/machine-port.ts";
 import type { SetPort } from "./ports/set-port.ts";
 import type { StateStore } from "./ports/state-store.ts";
@@ -238,7 +238,8 @@ class HostAgent implements Agent {
       stopping: this.#stopping.signal,
       cancelled: this.#cancelled.signal,
     };
-    return new SetRunners(context, this.#persisted.desired.list());
+    const { desired } = this.#persisted;
+    return new SetRunners(context, desired.list(), desired.listUnsupported());
   }
 
   /** Pulls the desired state, and waits for changes of it. */
@@ -282,7 +283,7 @@ class HostAgent implements Agent {
   }
 
   /** Includes a usage report that is due soon. So most usage reports need no sync of their own. */
-  async #poll(parts: Pick<Sync, "full" | "waitMs">, signal: AbortSignal): Promise<SyncResult> {
+  async #poll(parts: Pick<Sync, "full" | "waitMs">, signal: AbortSignal): Promise<SyncAnswer> {
     const { usage: usageReports } = this.#reporter;
     const usage = await usageReports.takeIfDue(this.#limits.usageIntervalMs / 2);
     try {
@@ -293,7 +294,7 @@ class HostAgent implements Agent {
     }
   }
 
-  async #sync(parts: Partial<Sync>, signal: AbortSignal): Promise<SyncResult> {
+  async #sync(parts: Partial<Sync>, signal: AbortSignal): Promise<SyncAnswer> {
     const body: Sync = {
       protocol: AGENT_PROTOCOL_VERSION,
       agentVersion: this.#options.agentVersion,
@@ -316,10 +317,12 @@ class HostAgent implements Agent {
     return result;
   }
 
-  async #accept(result: SyncResult): Promise<"changed" | "unchanged" | "stale"> {
+  async #accept(result: SyncAnswer): Promise<"changed" | "unchanged" | "stale"> {
     this.#streams.serve(result.streams, this.#stopping.signal);
     const outcome = await this.#persisted.accept(result, (accepted) => {
       for (const setId of accepted.dropped) this.#forget(setId);
+      for (const { setId, detail } of accepted.unsupported)
+        this.#log.error({ setId, detail }, "the agent is too old for a set: upgrade the agent");
       this.#runners?.apply(accepted);
     });
     if (outcome !== "stale") this.#runners?.allowStarts();
@@ -344,7 +347,7 @@ class HostAgent implements Agent {
   #noteAbsent(setId: string, generation: number): boolean {
     if (!this.#persisted.desired.forgetDeleted(setId, generation)) return false;
     this.#persisted.forget(setId);
-    this.#runners?.apply({ changed: [], dropped: [setId], isComplete: false });
+    this.#runners?.apply({ changed: [], unsupported: [], dropped: [setId], isComplete: false });
     this.#persisted.saveSoon();
     return true;
   }

@@ -36,9 +36,34 @@ describe("the desired sets of a host", () => {
     expect(desired.accept(answer(2, [setOf("b", 1)], true))).toEqual({
       kind: "accepted",
       changed: [],
+      unsupported: [],
       dropped: ["a"],
       isComplete: true,
     });
+  });
+
+  it("retain the last readable description beside a newer order that the agent cannot read", () => {
+    const order = { setId: "a", generation: 4, desired: "stopped" as const, detail: "unknown" };
+    const desired = new DesiredSets({ acceptedGeneration: 1, desired: [setOf("a", 3)] });
+    const first = { ...answer(2, [], true), unsupported: [order] };
+    expect(desired.accept(first)).toMatchObject({ unsupported: [order], dropped: [] });
+    expect(desired.accept(first)).toMatchObject({ unsupported: [] });
+    expect(desired.get("a")).toMatchObject({ generation: 3 });
+    const next = new DesiredSets({
+      acceptedGeneration: 2,
+      desired: desired.list(),
+      unsupported: desired.listUnsupported(),
+    });
+    expect(next.accept(answer(2, [setOf("a", 3)]))).toMatchObject({ changed: [] });
+    expect(next.accept(answer(2, [setOf("a", 4)], true))).toMatchObject({ dropped: [] });
+    expect(next.get("a")).toMatchObject({ generation: 4 });
+    expect(next.listUnsupported()).toEqual([]);
+  });
+
+  it("drop no set because of an answer with an unreadable set, which may be any of them", () => {
+    const desired = new DesiredSets({ acceptedGeneration: 1, desired: [setOf("a", 1)] });
+    const result = { ...answer(2, [], true), unreadable: 1 };
+    expect(desired.accept(result)).toMatchObject({ dropped: [], isComplete: false });
   });
 
   it("treat an answer of the maximum length as incomplete", () => {

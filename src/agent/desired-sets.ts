@@ -1,7 +1,8 @@
 import { familiarName } from "./image-name.ts";
 import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
 import { SETS_PER_HOST_MAX } from "../contracts/agent-protocol/protocol.ts";
-import type { SyncResult } from "../contracts/agent-protocol/sync.ts";
+import type { UnsupportedSet } from "../contracts/agent-protocol/read-desired-sets.ts";
+import type { SyncAnswer } from "./ports/control-plane.ts";
 
 export type Acceptance = { kind: "stale" } | AcceptedAnswer;
 
@@ -9,6 +10,8 @@ export interface AcceptedAnswer {
   kind: "accepted";
   /** New or changed sets, and ids of sets that no longer belong to the host. */
   changed: DesiredSet[];
+  /** New or changed sets that this agent cannot read. */
+  unsupported: UnsupportedSet[];
   dropped: string[];
   /**
    * The answer named all sets of the host. Any other set that the agent finds here is unknown to
@@ -24,13 +27,22 @@ export interface AcceptedAnswer {
  */
 export class DesiredSets {
   readonly #sets = new Map<string, DesiredSet>();
+  /** The newer orders for sets whose description this agent cannot read. */
+  readonly #unsupported = new Map<string, UnsupportedSet>();
   #acceptedGeneration: number;
 
   constructor(
-    persisted: { acceptedGeneration: number; desired: readonly DesiredSet[] } | undefined,
+    persisted:
+      | {
+          acceptedGeneration: number;
+          desired: readonly DesiredSet[];
+          unsupported?: readonly UnsupportedSet[] | undefined;
+        }
+      | undefined,
   ) {
     this.#acceptedGeneration = persisted?.acceptedGeneration ?? 0;
     for (const set of persisted?.desired ?? []) this.#sets.set(set.setId, set);
+    for (const set of persisted?.unsupported ?? []) this.#unsupported.set(set.setId, set);
   }
 
   get acceptedGeneration(): number {
@@ -51,30 +63,56 @@ export class DesiredSets {
     return [...this.#sets.values()];
   }
 
+  listUnsupported(): UnsupportedSet[] {
+    return [...this.#unsupported.values()];
+  }
+
   /** Applies an answer of the control plane. */
-  accept(result: Pick<SyncResult, "hostGeneration" | "full" | "sets">): Acceptance {
+  accept(
+    result: Pick<SyncAnswer, "hostGeneration" | "full" | "sets" | "unsupported" | "unreadable">,
+  ): Acceptance {
     if (result.hostGeneration < this.#acceptedGeneration) return { kind: "stale" };
     this.#acceptedGeneration = result.hostGeneration;
     const changed: DesiredSet[] = [];
     for (const set of result.sets) {
       const known = this.#sets.get(set.setId);
       if (known && known.generation >= set.generation) continue;
+      if ((this.#unsupported.get(set.setId)?.generation ?? 0) > set.generation) continue;
       this.#sets.set(set.setId, set);
+      this.#unsupported.delete(set.setId);
       changed.push(set);
     }
-    // An answer with the maximum length may be truncated.
-    const isComplete = result.full && result.sets.length < SETS_PER_HOST_MAX;
-    if (!isComplete) return { kind: "accepted", changed, dropped: [], isComplete };
-    const named = new Set(result.sets.map(({ setId }) => setId));
-    const dropped = [...this.#sets.keys()].filter((setId) => !named.has(setId));
-    for (const setId of dropped) this.#sets.delete(setId);
-    return { kind: "accepted", changed, dropped, isComplete };
+    const unsupported = (result.unsupported ?? []).filter((set) => this.#acceptUnsupported(set));
+    const accepted = { kind: "accepted" as const, changed, unsupported };
+    const named = new Set([...result.sets, ...(result.unsupported ?? [])].map((set) => set.setId));
+    // An answer with the maximum length may be truncated, and an unreadable set may be any set.
+    const isComplete =
+      result.full && named.size < SETS_PER_HOST_MAX && (result.unreadable ?? 0) === 0;
+    if (!isComplete) return { ...accepted, dropped: [], isComplete };
+    const known = new Set([...this.#sets.keys(), ...this.#unsupported.keys()]);
+    const dropped = [...known].filter((setId) => !named.has(setId));
+    for (const setId of dropped) this.#forget(setId);
+    return { ...accepted, dropped, isComplete };
+  }
+
+  /** Returns whether the order is new. */
+  #acceptUnsupported(order: UnsupportedSet): boolean {
+    const before = this.#unsupported.get(order.setId) ?? this.#sets.get(order.setId);
+    if (before && before.generation >= order.generation) return false;
+    this.#unsupported.set(order.setId, order);
+    return true;
+  }
+
+  #forget(setId: string): void {
+    this.#sets.delete(setId);
+    this.#unsupported.delete(setId);
   }
 
   /** Forgets a deleted set, once the control plane knows that the host has removed it. */
   forgetDeleted(setId: string, generation: number): boolean {
-    const known = this.#sets.get(setId);
+    const known = this.#unsupported.get(setId) ?? this.#sets.get(setId);
     if (known?.desired !== "deleted" || known.generation !== generation) return false;
-    return this.#sets.delete(setId);
+    this.#forget(setId);
+    return true;
   }
 }

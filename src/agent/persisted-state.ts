@@ -1,7 +1,7 @@
-import type { SyncResult } from "../contracts/agent-protocol/sync.ts";
 import type { Log } from "../lib/log.ts";
 import { type AcceptedAnswer, DesiredSets } from "./desired-sets.ts";
 import type { PersistedHistory } from "./persisted-history.ts";
+import type { SyncAnswer } from "./ports/control-plane.ts";
 import type { AgentState, StateStore } from "./ports/state-store.ts";
 
 /** The agent's knowledge that survives restarts, and the part of it that is on disk. */
@@ -48,7 +48,7 @@ export class PersistedState {
    * the next one.
    */
   async accept(
-    result: SyncResult,
+    result: SyncAnswer,
     apply: (accepted: AcceptedAnswer) => void,
   ): Promise<"changed" | "unchanged" | "stale"> {
     const acceptance = this.desired.accept(result);
@@ -59,7 +59,8 @@ export class PersistedState {
       this.#log.info({ hostGeneration, acceptedGeneration }, "outdated answer ignored");
       return "stale";
     }
-    const hasChanges = acceptance.changed.length + acceptance.dropped.length > 0;
+    const hasChanges =
+      acceptance.changed.length + acceptance.unsupported.length + acceptance.dropped.length > 0;
     const isBehind = this.desired.acceptedGeneration > this.#persistedGeneration;
     if (!hasChanges && !isBehind && this.#unapplied.length === 0) {
       apply(acceptance);
@@ -105,6 +106,7 @@ export class PersistedState {
     const written = this.#store.save({
       acceptedGeneration,
       desired: this.desired.list(),
+      unsupported: this.desired.listUnsupported(),
       hasRun: Object.fromEntries(this.#hasRun),
       histories: Object.fromEntries(this.#histories),
       isHostDeleted: this.#isHostDeleted,

@@ -103,7 +103,8 @@ export function reconcileFenced(
   return stepWhenDue({ kind: "stop-all" }, "stopping", history, nowMs);
 }
 
-function noAction(state: ReportedState): Verdict {
+/** Nothing to do in this state. */
+export function noAction(state: ReportedState): Verdict {
   return { action: { kind: "none" }, state, ready: false, reason: null };
 }
 
@@ -126,7 +127,7 @@ function verdictWhileStopped(
 }
 
 /** The action, or a wait until it is due. */
-function stepWhenDue(
+export function stepWhenDue(
   action: SetAction,
   state: ReportedState,
   history: SetHistory,
@@ -146,6 +147,7 @@ function isUp({ state }: ObservedContainer): boolean {
   return state === "running" || state === "restarting";
 }
 
+/** True if a container of the set runs. */
 export function isAnyUp(observed: ObservedLocalSet | undefined): boolean {
   if (!observed) return false;
   return (observed.infra !== undefined && isUp(observed.infra)) || observed.containers.some(isUp);

@@ -1,11 +1,12 @@
 import type { ObservedSet } from "../contracts/agent-protocol/observed-set.ts";
-import type { Sync, SyncResult } from "../contracts/agent-protocol/sync.ts";
+import type { Sync } from "../contracts/agent-protocol/sync.ts";
 import type { Log } from "../lib/log.ts";
 import { isAborted } from "./aborted.ts";
 import type { AgentLimits } from "./agent-limits.ts";
 import { type Clock, delay } from "./clock.ts";
 import { waitBeforeRetry } from "./retry-delay.ts";
 import type { Housekeeping } from "./housekeeping.ts";
+import type { SyncAnswer } from "./ports/control-plane.ts";
 import type { MachinePort } from "./ports/machine-port.ts";
 import type { SetPort } from "./ports/set-port.ts";
 import { type ReportBatch, ReportQueue } from "./report-queue.ts";
@@ -27,8 +28,8 @@ export interface ReporterOptions {
   /** In [0, 1). */
   random: () => number;
   limits: AgentLimits;
-  sync: (parts: Partial<Sync>, signal: AbortSignal) => Promise<SyncResult>;
-  onAnswer: (answer: SyncResult) => Promise<unknown>;
+  sync: (parts: Partial<Sync>, signal: AbortSignal) => Promise<SyncAnswer>;
+  onAnswer: (answer: SyncAnswer) => Promise<unknown>;
   /** The shortest pause after a failed sync. */
   pauseMs: (random: number) => number;
   /**
@@ -150,14 +151,14 @@ export class Reporter {
     return true;
   }
 
-  async #send(signal: AbortSignal): Promise<SyncResult> {
+  async #send(signal: AbortSignal): Promise<SyncAnswer> {
     const { housekeeping, sync } = this.#options;
     const batch = this.#queue.take(REPORTS_PER_SYNC_MAX, REPORT_CHARS_PER_SYNC_MAX);
     const usage = await this.usage.takeIfDue();
     const { images } = housekeeping.dockerHealth;
     const hasNewImages = images !== undefined && images !== this.#sentImages;
     const volumes = housekeeping.volumes?.takeChanges();
-    let answer: SyncResult;
+    let answer: SyncAnswer;
     try {
       answer = await sync(
         {

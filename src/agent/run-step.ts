@@ -1,10 +1,17 @@
 import { AgentError, IMAGE_MISSING } from "./agent-error.ts";
+import type { Log } from "../lib/log.ts";
+import type { StepFailure } from "./step-failure.ts";
 import type { LocalSetSpec, ObservedLocalSet, SetPort } from "./ports/set-port.ts";
 import { isAnyUp, type SetAction } from "./reconcile.ts";
 import type { WorkLimits } from "./work-limits.ts";
 
 /** An action that changes something or probes. */
 export type Step = Exclude<SetAction, { kind: "none" | "wait" }>;
+
+/** True for steps that a set needs only while it should run. */
+export function isStarting(kind: Step["kind"] | undefined): boolean {
+  return kind === "prepare" || kind === "start";
+}
 
 interface StepTools {
   port: SetPort;
@@ -62,4 +69,16 @@ export async function runStep(
     case "fail":
       return desired && stop(() => port.stop(desired, step.containers, signal));
   }
+}
+
+/** Logs a step that failed, or that the agent aborted: then it has no failure. */
+export function logUndoneStep(
+  log: Log,
+  fields: Record<string, unknown>,
+  error: unknown,
+  failure: StepFailure | undefined,
+): void {
+  if (!failure) return log.debug({ ...fields, outcome: "aborted" }, "set action");
+  const { code } = failure.reason;
+  return log.warn({ ...fields, outcome: "failed", code, err: error }, "set action");
 }

@@ -1,8 +1,10 @@
 import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
+import type { UnsupportedSet } from "../contracts/agent-protocol/read-desired-sets.ts";
+import { observeRetryMs } from "./backoff.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { readMoment } from "./clock.ts";
 import { probeContainers } from "./probe-containers.ts";
-import { runStep, type Step } from "./run-step.ts";
+import { isStarting, logUndoneStep, runStep, type Step } from "./run-step.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { noteFailedRuns } from "./container-history.ts";
 import { toPersistedHistory, restoreHistory, startsJob } from "./persisted-history.ts";
@@ -26,10 +28,7 @@ import { noteRootfs } from "./set-rootfs.ts";
 import type { SetRunnerContext } from "./set-runner-context.ts";
 import { advanceState } from "./set-state.ts";
 import { toStepFailure, type StepKind, type StepFailure } from "./step-failure.ts";
-
-/** Bounds of the exponential backoff after failed observations. */
-const OBSERVE_RETRY_MS_MIN = 500;
-const OBSERVE_RETRY_MS_MAX = 30_000;
+import { judgeUnsupported } from "./unsupported-sets.ts";
 
 /**
  * Reconciles one set: observes, decides, takes one step, and repeats. Its steps never overlap;
@@ -43,6 +42,8 @@ export class SetRunner {
   /** The persisted history as JSON. */
   #persistedText: string | undefined;
   #desired: DesiredSet | undefined;
+  /** A newer order for the set, whose description this agent cannot read. */
+  #unsupported: UnsupportedSet | undefined;
   #observed: ObservedLocalSet | undefined;
   /** The observation may be outdated: observe before deciding. */
   #isStale = true;
@@ -92,11 +93,13 @@ export class SetRunner {
 
   /**
    * Sets the desired state; undefined if the control plane does not name the set. Aborts a step
-   * that is now pointless, such as an image pull for a deleted set.
+   * that is now pointless, such as an image pull for a deleted set. `unsupported` is a newer order
+   * that the agent cannot read.
    */
-  setDesired(desired: DesiredSet | undefined): void {
+  setDesired(desired: DesiredSet | undefined, unsupported?: UnsupportedSet): void {
     if (desired && this.#desired && desired.generation < this.#desired.generation) return;
     this.#desired = desired;
+    this.#unsupported = unsupported;
     if (desired) {
       enterGeneration(this.#history, desired, (specKey) =>
         this.#context.hasRunBefore(this.#setId, specKey),
@@ -104,16 +107,16 @@ export class SetRunner {
       noteObserved(this.#history, desired, this.#observed, readMoment(this.#context.clock));
       this.#persist();
     }
+    const isWanted = (unsupported ?? desired)?.desired === "running";
     const kind = this.#step?.action.kind;
-    const isObsolete = kind === "prepare" || kind === "start";
-    if (kind === "probe" || (isObsolete && desired?.desired !== "running")) this.#abortStep();
+    if (kind === "probe" || (!isWanted && isStarting(kind))) this.#abortStep();
     this.wake();
   }
 
   /** Called when no set of the host may run any longer. */
   onFenced(): void {
     const kind = this.#step?.action.kind;
-    if (kind === "prepare" || kind === "start" || kind === "probe") this.#abortStep();
+    if (kind === "probe" || isStarting(kind)) this.#abortStep();
     this.wake();
   }
 
@@ -205,7 +208,8 @@ export class SetRunner {
       this.#isAwake = false;
       this.#cancelTimer?.();
       const { canRemoveUnknown, isFenced } = this.#context;
-      if (this.#desired === undefined && !canRemoveUnknown() && !isFenced()) return;
+      const isKnown = (this.#desired ?? this.#unsupported) !== undefined;
+      if (!isKnown && !canRemoveUnknown() && !isFenced()) return;
       if (this.#isStale && !(await this.#observe())) return;
       await this.#advance();
     }
@@ -225,8 +229,7 @@ export class SetRunner {
       this.#observationsFailedInRow++;
       log.warn({ err: error, setId: this.#setId }, "cannot observe the set");
       this.#noteUnseen(error);
-      const retryMs = OBSERVE_RETRY_MS_MIN * 2 ** Math.min(this.#observationsFailedInRow - 1, 10);
-      this.#sleepUntil(clock.nowMs() + Math.min(retryMs, OBSERVE_RETRY_MS_MAX));
+      this.#sleepUntil(clock.nowMs() + observeRetryMs(this.#observationsFailedInRow));
       return false;
     }
   }
@@ -237,7 +240,8 @@ export class SetRunner {
    */
   #noteUnseen(error: unknown): void {
     const desired = this.#desired;
-    if (desired?.desired !== "running" || this.#history.hasRun || this.#history.gaveUp) return;
+    if (this.#unsupported || desired?.desired !== "running") return;
+    if (this.#history.hasRun || this.#history.gaveUp) return;
     this.#noteFailure(toStepFailure(error, "observe"), "observe");
     const nowMs = this.#context.clock.nowMs();
     this.#report(desired, reconcile(desired, this.#observed, this.#history, nowMs));
@@ -255,24 +259,34 @@ export class SetRunner {
 
   async #advance(): Promise<void> {
     const desired = this.#desired;
-    const nowMs = this.#context.clock.nowMs();
-    const isFenced = this.#context.isFenced();
-    const isUp = this.#observed?.infra?.state === "running";
-    if (!isUp && !isFenced && !this.#context.mayStartSets()) return;
-    const verdict = isFenced
-      ? reconcileFenced(this.#observed, this.#history, nowMs)
-      : reconcile(desired, this.#observed, this.#history, nowMs);
-    if (desired && !isFenced) this.#report(desired, verdict);
-    const { action } = verdict;
+    const { clock, isFenced, mayStartSets } = this.#context;
+    const nowMs = clock.nowMs();
+    if (isFenced()) return this.#act(reconcileFenced(this.#observed, this.#history, nowMs));
+    if (this.#observed?.infra?.state !== "running" && !mayStartSets()) return;
+    if (this.#unsupported) return this.#act(this.#judgeUnsupported(this.#unsupported));
+    const verdict = reconcile(desired, this.#observed, this.#history, nowMs);
+    if (desired) this.#report(desired, verdict);
+    return this.#act(verdict);
+  }
+
+  #judgeUnsupported(order: UnsupportedSet): Verdict {
+    const { onReport, hasRunBefore, clock } = this.#context;
+    const { verdict, report } = judgeUnsupported(
+      { order, known: this.#desired, observed: this.#observed, history: this.#history },
+      { nowMs: clock.nowMs(), isSeen: !this.#isStale, hasRun: hasRunBefore(this.#setId) },
+    );
+    onReport(report);
+    return verdict;
+  }
+
+  async #act({ action }: Verdict): Promise<void> {
     if (action.kind === "none") {
-      if (!desired && !this.#observed) this.#context.onObsolete(this.#setId);
+      const isKnown = (this.#desired ?? this.#unsupported) !== undefined;
+      if (!isKnown && !this.#observed) this.#context.onObsolete(this.#setId);
       return;
     }
-    if (action.kind === "wait") {
-      this.#sleepUntil(action.untilMs);
-      return;
-    }
-    await this.#takeStep(action);
+    if (action.kind === "wait") this.#sleepUntil(action.untilMs);
+    else await this.#takeStep(action);
   }
 
   #report(desired: DesiredSet, verdict: Verdict): void {
@@ -322,22 +336,9 @@ export class SetRunner {
       this.#noteDone(action, desired);
       log.info({ ...fields, outcome: "done", durationMs: durationMs() }, "set action");
     } catch (error) {
-      if (abort.signal.aborted) {
-        log.debug({ ...fields, outcome: "aborted", durationMs: durationMs() }, "set action");
-      } else {
-        const failure = toStepFailure(error, action.kind);
-        this.#noteFailure(failure, action.kind);
-        log.warn(
-          {
-            ...fields,
-            outcome: "failed",
-            durationMs: durationMs(),
-            code: failure.reason.code,
-            err: error,
-          },
-          "set action",
-        );
-      }
+      const failure = abort.signal.aborted ? undefined : toStepFailure(error, action.kind);
+      if (failure) this.#noteFailure(failure, action.kind);
+      logUndoneStep(log, { ...fields, durationMs: durationMs() }, error, failure);
     } finally {
       cancelled.removeEventListener("abort", onCancel);
       this.#step = undefined;
@@ -379,8 +380,7 @@ export class SetRunner {
   #noteFailure(failure: StepFailure, during: StepKind): void {
     if (during === "resize") return this.#noteResized(failure);
     const { clock, random } = this.#context;
-    const isStarting = during !== "stop-all" && during !== "remove";
-    const mayGiveUp = isStarting && !this.#isBoundToHost();
+    const mayGiveUp = during !== "stop-all" && during !== "remove" && !this.#isBoundToHost();
     noteFailure(this.#history, failure, { ...readMoment(clock), mayGiveUp, random: random() });
   }
 

@@ -1,4 +1,5 @@
 import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
+import type { UnsupportedSet } from "../contracts/agent-protocol/read-desired-sets.ts";
 import type { AcceptedAnswer } from "./desired-sets.ts";
 import { SetRunner } from "./set-runner.ts";
 import type { SetRunnerContext } from "./set-runner-context.ts";
@@ -8,6 +9,8 @@ export class SetRunners {
   readonly #context: SetRunnerContext;
   /** Desired sets that are persisted, so that the agent may act on them. */
   readonly #desired: Map<string, DesiredSet>;
+  /** Newer orders for sets that this agent cannot read. */
+  readonly #unsupported: Map<string, UnsupportedSet>;
   readonly #runners = new Map<string, SetRunner>();
   #hasResynced = false;
   #mayStartSets = false;
@@ -21,7 +24,9 @@ export class SetRunners {
       "onObsolete" | "canRemoveUnknown" | "mayStartSets" | "isFenced"
     >,
     desired: readonly DesiredSet[],
+    unsupported: readonly UnsupportedSet[],
   ) {
+    this.#unsupported = new Map(unsupported.map((set) => [set.setId, set]));
     this.#desired = new Map(desired.map((set) => [set.setId, set]));
     this.#context = {
       ...context,
@@ -40,21 +45,28 @@ export class SetRunners {
    * Applies new, changed and dropped sets. Until a complete answer is applied, the agent does not
    * touch sets that it found and that no answer names (I12).
    */
-  apply({ changed, dropped, isComplete }: Omit<AcceptedAnswer, "kind">): void {
+  apply({ changed, unsupported, dropped, isComplete }: Omit<AcceptedAnswer, "kind">): void {
     for (const set of changed) {
       // No resync has shown the set, so a new set needs no observation.
       const isAbsent = this.#hasResynced && set.desired === "running";
       this.#desired.set(set.setId, set);
+      this.#unsupported.delete(set.setId);
       this.#runnerOf(set.setId, isAbsent).setDesired(set);
+    }
+    for (const set of unsupported) {
+      this.#unsupported.set(set.setId, set);
+      this.#runnerOf(set.setId, false).setDesired(this.#desired.get(set.setId), set);
     }
     for (const setId of dropped) {
       this.#desired.delete(setId);
+      this.#unsupported.delete(setId);
       this.#runners.get(setId)?.setDesired(undefined);
     }
     if (isComplete && !this.#knowsAll) {
       this.#knowsAll = true;
       for (const [setId, runner] of this.#runners) {
-        if (!this.#desired.has(setId)) runner.setDesired(undefined);
+        if (!this.#desired.has(setId) && !this.#unsupported.has(setId))
+          runner.setDesired(undefined);
       }
     }
   }
@@ -123,6 +135,7 @@ export class SetRunners {
    */
   startPersistedSets(): void {
     for (const setId of this.#desired.keys()) this.#runnerOf(setId, false);
+    for (const setId of this.#unsupported.keys()) this.#runnerOf(setId, false);
   }
 
   /** Resolves when no step is in progress. */
@@ -136,7 +149,8 @@ export class SetRunners {
       runner = new SetRunner(setId, this.#context, { isAbsent });
       this.#runners.set(setId, runner);
       const desired = this.#desired.get(setId);
-      if (desired) runner.setDesired(desired);
+      const unsupported = this.#unsupported.get(setId);
+      if (desired || unsupported) runner.setDesired(desired, unsupported);
     }
     return runner;
   }

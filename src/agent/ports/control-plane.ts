@@ -1,4 +1,5 @@
 import type { Admission } from "../../contracts/agent-protocol/agent-identity.ts";
+import type { ReadDesiredSets } from "../../contracts/agent-protocol/read-desired-sets.ts";
 import type { Sync, SyncResult } from "../../contracts/agent-protocol/sync.ts";
 
 /** Another agent manages this host. This one must take no step. */
@@ -48,6 +49,9 @@ export class RefusedError extends ControlPlaneError {
   }
 }
 
+/** The answer to a sync, with its sets as far as this agent can read them. */
+export type SyncAnswer = SyncResult & Partial<Omit<ReadDesiredSets, "sets">>;
+
 /** The API from the agent's side. Each method makes one attempt; its caller waits and retries. */
 export interface ControlPlane {
   /**
@@ -55,7 +59,7 @@ export interface ControlPlane {
    * NotAdmittedError, ControlPlaneError, or the reason of an aborted `signal`.
    * @param options `isEnding`: this process sends no more syncs
    */
-  sync(body: Sync, signal: AbortSignal, options?: { isEnding?: boolean }): Promise<SyncResult>;
+  sync(body: Sync, signal: AbortSignal, options?: { isEnding?: boolean }): Promise<SyncAnswer>;
   /**
    * Streams a log to its reader, with backpressure from the reader. `error` states why the log is
    * incomplete. Resolves after the last chunk, or when the reader disconnects.

@@ -1,4 +1,5 @@
 import type { DesiredSet } from "../../contracts/agent-protocol/desired-set.ts";
+import type { UnsupportedSet } from "../../contracts/agent-protocol/read-desired-sets.ts";
 import type { PersistedHistory } from "../persisted-history.ts";
 
 /**
@@ -10,6 +11,8 @@ export interface AgentState {
   /** The generation up to which the agent accepted desired sets. It never decreases (I4). */
   acceptedGeneration: number;
   desired: DesiredSet[];
+  /** The newer orders for sets whose description the agent cannot read. */
+  unsupported?: UnsupportedSet[] | undefined;
   /**
    * Specs (SetHistory.specKey) that have run, by set id. The agent never gives up a set that has
    * run.

@@ -25,6 +25,7 @@ const reasonSamples: { [C in ReasonCode]: readonly ReasonFacts<C>[] } = {
     { cause: "another-boot" },
     { cause: "newer-process" },
   ],
+  "agent-too-old": [{ detail: 'template: Unrecognized key: "gpu"' }],
   "resize-refused": [
     { cause: "no-capacity", host, isLost: false, missing: "memory by 2 GiB" },
     { cause: "no-capacity", host, isLost: true, missing: "memory by 2 GiB" },

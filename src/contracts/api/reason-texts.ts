@@ -56,6 +56,8 @@ export const reasonTexts = {
   "generation-refused": (facts: { acceptedGeneration: number; databaseGeneration: number }) =>
     `Berth refuses the reports of the agent, because its state is corrupt: it has generation ${facts.acceptedGeneration}, but the database has ${facts.databaseGeneration}. Stop the agent, set \`acceptedGeneration\` to 0 in its \`host-agent.json\`, and start it.`,
   "host-duplicated": (facts: { cause: Duplicate }) => duplicateText(facts.cause),
+  "agent-too-old": (facts: { detail: string }) =>
+    `The agent of the host is too old for this set (${facts.detail}). Upgrade the agent.`,
   "resize-refused": resizeRefusedText,
   "volume-bound": (facts: HostFacts) =>
     `The set stays on host ${facts.host} with its volume: elsewhere it would start empty. To give up the data, move the set with "discardVolume".`,

@@ -26,8 +26,8 @@ export interface SimulatedAgent {
   status(): AgentStatus;
   /** The error that ended the agent. */
   endedBy: unknown;
-  /** Restarts the agent with its state file. Its containers stay. */
-  restart(): Promise<void>;
+  /** Restarts the agent, by default with its state file. Its containers stay. */
+  restart(options?: { losesState: boolean }): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -104,8 +104,9 @@ export async function startSimulatedAgent(
     isDockerUnreachable: false,
     status: () => agent.status(),
     endedBy: undefined,
-    restart: async () => {
+    restart: async (options) => {
       await end();
+      if (options?.losesState) saved = undefined;
       begin();
     },
     stop: async () => {

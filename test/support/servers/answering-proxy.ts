@@ -13,6 +13,8 @@ export interface AnsweringProxy {
   url: string;
   /** While it is defined, the proxy answers each request with it. */
   answer: ProxyAnswer | undefined;
+  /** Rewrites each JSON body that the API answers, like a newer API. */
+  rewrite: ((body: string) => string) | undefined;
   /** The number of requests that the proxy has answered itself. */
   answered: number;
   close(): Promise<void>;
@@ -21,7 +23,7 @@ export interface AnsweringProxy {
 /** An HTTP proxy before an API, such as an ingress, that can answer in place of the API. */
 export async function startAnsweringProxy(targetUrl: string): Promise<AnsweringProxy> {
   const server = createServer((incoming, outgoing) => {
-    if (!proxy.answer) return forward(targetUrl, incoming, outgoing);
+    if (!proxy.answer) return forward(targetUrl, incoming, outgoing, proxy.rewrite);
     proxy.answered++;
     incoming.resume();
     outgoing.writeHead(proxy.answer.status, proxy.answer.headers).end(proxy.answer.body);
@@ -32,6 +34,7 @@ export async function startAnsweringProxy(targetUrl: string): Promise<AnsweringP
   const proxy: AnsweringProxy = {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     answer: undefined,
+    rewrite: undefined,
     answered: 0,
     close: async () => {
       server.closeAllConnections();
@@ -42,11 +45,26 @@ export async function startAnsweringProxy(targetUrl: string): Promise<AnsweringP
   return proxy;
 }
 
-function forward(targetUrl: string, incoming: IncomingMessage, outgoing: ServerResponse): void {
+function forward(
+  targetUrl: string,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  rewrite: AnsweringProxy["rewrite"],
+): void {
   const { method, headers, url } = incoming;
   const upstream = request(targetUrl + url, { method, headers }, (response) => {
-    outgoing.writeHead(response.statusCode ?? 502, response.headers);
-    response.pipe(outgoing);
+    const status = response.statusCode ?? 502;
+    if (!rewrite) {
+      outgoing.writeHead(status, response.headers);
+      response.pipe(outgoing);
+      return;
+    }
+    let text = "";
+    response.setEncoding("utf8").on("data", (piece: string) => (text += piece));
+    response.on("end", () => {
+      const { "content-length": _length, ...otherHeaders } = response.headers;
+      outgoing.writeHead(status, otherHeaders).end(rewrite(text));
+    });
   });
   upstream.on("error", () => outgoing.destroy());
   outgoing.on("close", () => upstream.destroy());

@@ -127,6 +127,29 @@ describe("the state file", () => {
     expect(JSON.parse(await readFile(file, "utf8"))).toEqual(older);
   });
 
+  it("reads each entry alone, so that a downgrade loses only the entries of a newer agent", async () => {
+    const newer = { ...set, setId: newId("set"), generation: 3 };
+    const store = openStateFile(file);
+    await store.saveIdentity(identity);
+    await store.save(state);
+    const content = JSON.parse(await readFile(file, "utf8")) as Record<string, unknown>;
+    const text = JSON.stringify({
+      ...content,
+      desired: [set, { ...newer, holograms: true }, { other: 1 }],
+      hasRun: { [set.setId]: "key", [newer.setId]: { key: "of a newer agent" } },
+      ["kept"]: { ...(content["kept"] as object), [newer.setId]: { counts: { app: "many" } } },
+    });
+    await writeFile(file, text);
+    const downgraded = openStateFile(file);
+    const loaded = await downgraded.load();
+    expect(loaded).toMatchObject(state);
+    expect(loaded?.unsupported).toMatchObject([
+      { setId: newer.setId, generation: 3, desired: "running" },
+    ]);
+    if (loaded) await downgraded.save(loaded);
+    expect(await openStateFile(file).load()).toEqual(loaded);
+  });
+
   it("ignores unknown hints and retains the identity", async () => {
     await openStateFile(file).saveIdentity(identity);
     const content = { version: 1, ...identity, acceptedGeneration: 7, desired: [{ other: 1 }] };

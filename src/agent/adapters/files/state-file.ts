@@ -2,7 +2,12 @@ import { randomUUID } from "node:crypto";
 import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
-import { desiredSetSchema } from "../../../contracts/agent-protocol/desired-set.ts";
+import { lenientArray } from "../../../contracts/agent-protocol/lenient-array.ts";
+import { SETS_PER_HOST_MAX } from "../../../contracts/agent-protocol/protocol.ts";
+import {
+  readDesiredSets,
+  unsupportedSetSchema,
+} from "../../../contracts/agent-protocol/read-desired-sets.ts";
 import { generationSchema, idSchema, reasonSchema } from "../../../contracts/common/primitives.ts";
 import { coalesce } from "../../../lib/async/coalesce.ts";
 import { newSecret } from "../../../lib/token-hash.ts";
@@ -66,11 +71,16 @@ const historySchema = z.object({
     .object({ infraRun: z.string(), containers: z.record(z.string(), lastRunSchema) })
     .optional(),
 });
-/** Hints. If another release of the agent wrote them in another form, this agent ignores them. */
+const specKeySchema = z.string();
+/**
+ * Hints, whose entries are read one by one. If another release of the agent wrote an entry in
+ * another form, this agent ignores the entry and retains the others.
+ */
 const hintsSchema = z.object({
-  desired: z.array(desiredSetSchema),
-  hasRun: z.record(z.string(), z.string()),
-  [historiesField]: z.record(z.string(), historySchema).default({}),
+  desired: z.array(z.unknown()).catch([]),
+  unsupported: lenientArray(unsupportedSetSchema, SETS_PER_HOST_MAX).catch([]),
+  hasRun: z.record(z.string(), z.unknown()).catch({}),
+  [historiesField]: z.record(z.string(), z.unknown()).catch({}),
 });
 
 interface Content extends AgentState {
@@ -141,7 +151,9 @@ export function openStateFile(file: string): StateFile {
       const { acceptedGeneration, desired, hasRun, histories, isHostDeleted } = state;
       const accepted = { acceptedGeneration, desired, hasRun, histories };
       content = { hostId, credential, machineId, ...accepted };
+      // Older agents neither read nor write these.
       if (isHostDeleted) content.isHostDeleted = true;
+      if (state.unsupported?.length) content.unsupported = state.unsupported;
       await write();
     },
   };
@@ -158,18 +170,33 @@ async function readContent(file: string): Promise<Content | undefined> {
   try {
     const value: unknown = JSON.parse(text);
     const { version: _version, ...identity } = identitySchema.parse(value);
-    const hints = hintsSchema.safeParse(value).data;
+    const hints = hintsSchema.parse(value);
+    const { sets: desired, unsupported } = readDesiredSets(hints.desired);
     return {
       ...identity,
       hostId: identity.hostId,
-      desired: hints?.desired ?? [],
-      hasRun: hints?.hasRun ?? {},
-      histories: hints?.[historiesField] ?? {},
+      desired,
+      unsupported: [...unsupported, ...hints.unsupported],
+      hasRun: readEntries(specKeySchema, hints.hasRun),
+      histories: readEntries(historySchema, hints[historiesField]),
     };
   } catch (error) {
     const advice = "Move the file to another place to enroll this host again.";
     throw new Error(`${file} is not the state of a host agent. ${advice}`, { cause: error });
   }
+}
+
+/** The entries that have the form of this release. */
+function readEntries<S extends z.ZodType>(
+  schema: S,
+  entries: Record<string, unknown>,
+): Record<string, z.output<S>> {
+  const read: Record<string, z.output<S>> = {};
+  for (const [key, entry] of Object.entries(entries)) {
+    const { success, data } = schema.safeParse(entry);
+    if (success) read[key] = data;
+  }
+  return read;
 }
 
 function readCounts({

@@ -5,6 +5,7 @@ import { Agent as HttpAgent } from "undici";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Sync, SyncResult } from "../../../contracts/agent-protocol/sync.ts";
 import { proveRefusal } from "../../../contracts/agent-protocol/refusal-proof.ts";
+import { localSet } from "../../../../test/support/agent/local-set.ts";
 import { newId } from "../../../lib/ids.ts";
 import { type ControlPlane, ControlPlaneError, RefusedError } from "../../ports/control-plane.ts";
 import { createControlPlane, enrollHost } from "./control-plane.ts";
@@ -72,13 +73,35 @@ describe("the control plane over HTTP", () => {
         sendJson(response, 200, answer);
       });
     };
-    expect(await plane().sync(body, signal)).toEqual(answer);
+    expect(await plane().sync(body, signal)).toMatchObject(answer);
     expect(seen).toEqual(["POST", "/agent/v1/sync", "Bearer brt_own", body]);
+  });
+
+  it("reads sets one by one, and ignores requests for logs that it cannot read", async () => {
+    const set = { ...localSet(), desired: "deleted" };
+    const newer = { ...localSet(), desired: "running", holograms: true };
+    const stream = {
+      streamId: newId("str"),
+      setId: set.setId,
+      container: "app",
+      follow: true,
+      tail: 1,
+    };
+    const streams = [{ ...stream, since: "yesterday" }, { streamId: "of a newer kind" }];
+    respond = (_request, response) =>
+      sendJson(response, 200, { ...answer, sets: [newer, set, { setId: "x" }], streams });
+    const read = await plane().sync(body, signal);
+    expect(read.sets).toEqual([set]);
+    expect(read.unsupported).toMatchObject([
+      { setId: newer.setId, desired: "running", detail: 'Unrecognized key: "holograms"' },
+    ]);
+    expect(read.unreadable).toBe(1);
+    expect(read.streams).toEqual([stream]);
   });
 
   it("ignores unknown fields of an answer", async () => {
     respond = (_request, response) => sendJson(response, 200, { ...answer, weather: "fair" });
-    expect(await plane().sync(body, signal)).toEqual(answer);
+    expect(await plane().sync(body, signal)).toMatchObject(answer);
   });
 
   it("distinguishes a refusal from every other failure", async () => {
@@ -125,7 +148,7 @@ describe("the control plane over HTTP", () => {
 
   it.each([
     ["no JSON", "<html>"],
-    ["another shape", JSON.stringify({ ...answer, sets: [{ setId: "x" }] })],
+    ["another shape", JSON.stringify({ ...answer, sets: { setId: "x" } })],
     ["nothing", ""],
   ])("rejects an answer with %s", async (_what, text) => {
     respond = (_request, response) => response.end(text);

@@ -12,6 +12,14 @@ import {
   type Enrolled,
   enrolledSchema,
 } from "../../../contracts/agent-protocol/enroll.ts";
+import { lenientArray } from "../../../contracts/agent-protocol/lenient-array.ts";
+import { logStreamRequestSchema } from "../../../contracts/agent-protocol/log-stream-request.ts";
+import {
+  PURGES_PER_SYNC_MAX,
+  SETS_PER_HOST_MAX,
+} from "../../../contracts/agent-protocol/protocol.ts";
+import { readDesiredSets } from "../../../contracts/agent-protocol/read-desired-sets.ts";
+import { idSchema } from "../../../contracts/common/primitives.ts";
 import { syncResultSchema } from "../../../contracts/agent-protocol/sync.ts";
 import {
   NONCE_HEADER,
@@ -33,12 +41,18 @@ const callTimeoutMs = 15_000;
  * Bound of an answer. The longest one lists 1,000 sets and as many departing ones, of 30 KiB each.
  */
 const answerBytesMax = 64 * 2 ** 20;
+const STREAMS_PER_SYNC_MAX = 10_000;
 /**
  * A newer API may send more fields, and a fleet upgrades its agents after the API. An agent ignores
- * unknown fields of an answer, but not of a set. A set that needs an unsupported feature must not
- * start without it.
+ * unknown fields of an answer, but not of a set: see readDesiredSets. It ignores requests for logs
+ * that it cannot read.
  */
-const syncAnswerSchema = syncResultSchema.strip();
+const syncAnswerSchema = syncResultSchema.strip().extend({
+  sets: z.array(z.unknown()),
+  streams: lenientArray(logStreamRequestSchema.strip(), STREAMS_PER_SYNC_MAX),
+  reportAgain: lenientArray(idSchema("set"), SETS_PER_HOST_MAX).default([]),
+  purgeVolumes: lenientArray(idSchema("vol"), PURGES_PER_SYNC_MAX).default([]),
+});
 const enrolledAnswerSchema = enrolledSchema.strip();
 const problemSchema = z
   .object({ title: z.string(), detail: z.string(), code: z.string() })
@@ -65,10 +79,10 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
         signal,
         headers: identity && { [AGENT_IDENTITY_HEADER]: encodeAgentIdentity(identity, isEnding) },
       });
-      const result = parseAnswer(syncAnswerSchema, answer);
+      const { sets, ...result } = parseAnswer(syncAnswerSchema, answer);
       const { admission = "accepted" } = result;
       if (admission !== "accepted") throw new NotAdmittedError(admission);
-      return result;
+      return { ...result, ...readDesiredSets(sets) };
     },
     async uploadStream(streamId, { chunks, error }, signal) {
       const query = error === undefined ? "" : `?error=${encodeURIComponent(truncate(error, 500))}`;

@@ -1,0 +1,128 @@
+import { once } from "node:events";
+import type { AddressInfo } from "node:net";
+import { createAdaptorServer } from "@hono/node-server";
+import { sql } from "drizzle-orm";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { controlSet } from "../../../src/control/sets/control-set.ts";
+import { getTenantByName } from "../../../src/control/tenancy/get-tenant-by-name.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
+import { type SimulatedAgent, startSimulatedAgent } from "../../support/agent/simulated-agent.ts";
+import { createTestApi, type TestApi } from "../../support/api/test-api.ts";
+import { serviceBody } from "../../support/fleet/fleet-context.ts";
+import { type AnsweringProxy, startAnsweringProxy } from "../../support/servers/answering-proxy.ts";
+import { waitUntil } from "../../support/wait-until.ts";
+
+/** Shows the real agent with an API that sends fields which this agent does not know. */
+let api: TestApi;
+let server: ReturnType<typeof createAdaptorServer>;
+let proxy: AnsweringProxy;
+let agent: SimulatedAgent;
+
+beforeEach(async () => {
+  api = await createTestApi();
+  server = createAdaptorServer({ fetch: api.api.app.fetch });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  proxy = await startAnsweringProxy(`http://127.0.0.1:${port}`);
+  agent = await startSimulatedAgent(api, "h1", {}, { apiUrl: proxy.url });
+  await api.ensureTenant("food");
+  await waitUntil("the host has reported", async () => {
+    const rows = await queryRows(
+      api.ctx.db,
+      sql`select 1 from hosts where reported_at is not null`,
+    );
+    return rows.length === 1;
+  });
+});
+
+afterEach(async () => {
+  await agent.stop();
+  await proxy.close();
+  server.close();
+  await once(server, "close");
+  await api.close();
+});
+
+interface SetRow {
+  id: string;
+  service: string;
+  state: string;
+  desired: string;
+  ready: boolean;
+  reason: { code: string; text: string } | null;
+}
+
+async function setOf(service: string): Promise<SetRow | undefined> {
+  const rows = await queryRows<SetRow>(
+    api.ctx.db,
+    sql`select s.id, v.name as service, s.state, s.desired, s.ready, s.reason from sets s
+        join services v on v.id = s.service_id where v.name = ${service} order by s.id`,
+  );
+  return rows[0];
+}
+
+async function run(service: string): Promise<void> {
+  const { id } = await getTenantByName(api.ctx, "food");
+  await createService(api.ctx, id, serviceBody(service, { replicas: 1 }));
+  await createPlacer(api.ctx).placeSets();
+}
+
+const isReady = (service: string) =>
+  waitUntil(`${service} is ready`, async () => (await setOf(service))?.ready === true);
+
+/** Adds a field to the template of each set of the service in the answers. */
+function addField(service: string): void {
+  proxy.rewrite = (text) => {
+    const body = JSON.parse(text) as { sets?: { service: string; template: object }[] };
+    for (const set of body.sets ?? []) {
+      if (set.service === service) set.template = { ...set.template, holograms: true };
+    }
+    return JSON.stringify(body);
+  };
+}
+
+test("I17: a set with an unknown field is reported, and the other sets run, stop and are deleted", async () => {
+  await run("menu");
+  await isReady("menu");
+  const known = await setOf("menu");
+  addField("future");
+  await run("future");
+  await waitUntil("the new set is reported", async () =>
+    (await setOf("future"))?.reason?.text.includes("too old"),
+  );
+  expect((await setOf("future"))?.reason?.text).toMatch(/holograms/);
+  expect(agent.engine.observe(agent.hostId).map(({ setId }) => setId)).toEqual([known?.id]);
+  await run("orders");
+  await isReady("orders");
+  await controlSet(api.ctx, null, known?.id ?? "", "stop");
+  await waitUntil(
+    "the known set is stopped",
+    async () => (await setOf("menu"))?.state === "stopped",
+  );
+});
+
+test("I17: a running set with an unknown field runs on, and stops when it should", async () => {
+  await run("menu");
+  await isReady("menu");
+  const setId = (await setOf("menu"))?.id ?? "";
+  addField("menu");
+  const dockerIds = () =>
+    agent.engine
+      .observe(agent.hostId)
+      .flatMap(({ infra, containers }) => [infra, ...containers])
+      .map((container) => [container?.dockerId, container?.state]);
+  const before = dockerIds();
+  // The agent starts without its state, as after a downgrade.
+  await agent.restart({ losesState: true });
+  await waitUntil("the set is reported", async () => (await setOf("menu"))?.state === "failed");
+  expect((await setOf("menu"))?.reason).toMatchObject({ code: "agent-too-old" });
+  expect(dockerIds()).toEqual(before);
+  await controlSet(api.ctx, null, setId, "stop");
+  await waitUntil("the set is stopped", async () => (await setOf("menu"))?.state === "stopped");
+  proxy.rewrite = undefined; // as after an upgrade of the agent
+  await controlSet(api.ctx, null, setId, "start");
+  await isReady("menu");
+});
