@@ -19,6 +19,7 @@ import type { StateStore } from "./ports/state-store.ts";
 import type { VolumePort } from "./ports/volume-port.ts";
 import { type ControlPlaneStatus, Refusals } from "./refusals.ts";
 import { Reporter } from "./reporter.ts";
+import { sendSync } from "./send-sync.ts";
 import { SetRunners } from "./set-runners.ts";
 import { createWorkLimits } from "./work-limits.ts";
 
@@ -53,6 +54,8 @@ export interface AgentStatus {
   docker: DockerHealth | undefined;
   /** Sets that a resync found changed without an event. */
   corrections: number;
+  /** Parts of reports that violated the protocol, so that the agent did not send them. */
+  omittedParts: number;
   /** Time of the last answered sync. */
   syncedAtMs: number | undefined;
   /** Whether Berth accepts this agent. */
@@ -95,6 +98,7 @@ class HostAgent implements Agent {
   #refusals: Refusals;
   #runners: SetRunners | undefined;
   #corrections = 0;
+  #omittedParts = 0;
   #syncedAtMs: number | undefined;
 
   constructor(options: AgentOptions) {
@@ -142,6 +146,7 @@ class HostAgent implements Agent {
       acceptedGeneration: this.#persisted.desired.acceptedGeneration,
       docker: this.#housekeeping.dockerHealth.health,
       corrections: this.#corrections,
+      omittedParts: this.#omittedParts,
       syncedAtMs: this.#syncedAtMs,
       controlPlane: this.#refusals.status,
     };
@@ -308,7 +313,18 @@ class HostAgent implements Agent {
       volumes: null,
       ...parts,
     };
-    const result = await this.#options.api.sync(body, signal).catch((error: unknown) => {
+    const sendOptions = {
+      api: this.#options.api,
+      log: this.#log,
+      onOmitted: (parts: number) => {
+        this.#omittedParts += parts;
+      },
+      onBareAnswer: (answer: SyncAnswer) => {
+        this.#refusals.noteAccepted();
+        return this.#accept(answer);
+      },
+    };
+    const result = await sendSync(sendOptions, body, signal).catch((error: unknown) => {
       this.#refusals.noteFailed(error);
       throw error;
     });

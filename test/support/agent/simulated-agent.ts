@@ -8,6 +8,7 @@ import type { AgentLimits } from "../../../src/agent/agent-limits.ts";
 import { systemClock } from "../../../src/agent/clock.ts";
 import { type ControlPlane, ControlPlaneError } from "../../../src/agent/ports/control-plane.ts";
 import type { AgentState } from "../../../src/agent/ports/state-store.ts";
+import type { ResourceAmounts } from "../../../src/contracts/common/primitives.ts";
 import { syncResultSchema } from "../../../src/contracts/agent-protocol/sync.ts";
 import { silentLog } from "../../../src/lib/log.ts";
 import { enrollTestHost, type TestApi } from "../api/test-api.ts";
@@ -43,7 +44,12 @@ export async function startSimulatedAgent(
   test: TestApi,
   name: string,
   limits: Partial<AgentLimits> = {},
-  found: { images?: string[]; memory?: Record<string, number>; apiUrl?: string } = {},
+  found: {
+    images?: string[];
+    memory?: Record<string, number>;
+    apiUrl?: string;
+    used?: ResourceAmounts;
+  } = {},
 ): Promise<SimulatedAgent> {
   const { hostId, credential } = await enrollTestHost(test, name);
   const engine = new SimulatedEngine({ clock: systemClock, images: found.images ?? [] });
@@ -87,7 +93,7 @@ export async function startSimulatedAgent(
       },
       machine: {
         measure: async () => ({
-          used,
+          used: found.used ?? used,
           allocatable,
           reclaimableVolumeBytes: 0,
           trashedVolumeBytes: 0,

@@ -13,6 +13,8 @@ export interface AnsweringProxy {
   url: string;
   /** While it is defined, the proxy answers each request with it. */
   answer: ProxyAnswer | undefined;
+  /** The proxy refuses longer bodies with 413, as nginx does by default above 1 MiB. */
+  bodyBytesMax: number;
   /** Rewrites each JSON body that the API answers, like a newer API. */
   rewrite: ((body: string) => string) | undefined;
   /** The number of requests that the proxy has answered itself. */
@@ -20,13 +22,17 @@ export interface AnsweringProxy {
   close(): Promise<void>;
 }
 
+const tooLong: ProxyAnswer = { status: 413, headers: {}, body: "Request Entity Too Large" };
+
 /** An HTTP proxy before an API, such as an ingress, that can answer in place of the API. */
 export async function startAnsweringProxy(targetUrl: string): Promise<AnsweringProxy> {
   const server = createServer((incoming, outgoing) => {
-    if (!proxy.answer) return forward(targetUrl, incoming, outgoing, proxy.rewrite);
+    const isTooLong = Number(incoming.headers["content-length"] ?? 0) > proxy.bodyBytesMax;
+    const answer = isTooLong ? tooLong : proxy.answer;
+    if (!answer) return forward(targetUrl, incoming, outgoing, () => proxy.rewrite);
     proxy.answered++;
     incoming.resume();
-    outgoing.writeHead(proxy.answer.status, proxy.answer.headers).end(proxy.answer.body);
+    outgoing.writeHead(answer.status, answer.headers).end(answer.body);
     return undefined;
   });
   server.listen(0, "127.0.0.1");
@@ -34,6 +40,7 @@ export async function startAnsweringProxy(targetUrl: string): Promise<AnsweringP
   const proxy: AnsweringProxy = {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     answer: undefined,
+    bodyBytesMax: Number.POSITIVE_INFINITY,
     rewrite: undefined,
     answered: 0,
     close: async () => {
@@ -49,11 +56,12 @@ function forward(
   targetUrl: string,
   incoming: IncomingMessage,
   outgoing: ServerResponse,
-  rewrite: AnsweringProxy["rewrite"],
+  findRewrite: () => AnsweringProxy["rewrite"],
 ): void {
   const { method, headers, url } = incoming;
   const upstream = request(targetUrl + url, { method, headers }, (response) => {
     const status = response.statusCode ?? 502;
+    const rewrite = findRewrite();
     if (!rewrite) {
       outgoing.writeHead(status, response.headers);
       response.pipe(outgoing);
