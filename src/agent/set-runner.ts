@@ -315,7 +315,7 @@ export class SetRunner {
     this.#step = { action, abort };
     const startedAtMs = clock.nowMs();
     const fields = { setId: this.#setId, generation: desired?.generation, action: action.kind };
-    const durationMs = () => clock.nowMs() - startedAtMs;
+    const durationMs = () => Math.round(clock.nowMs() - startedAtMs);
     if (action.kind === "probe" && Number.isFinite(action.untilMs)) {
       const leftMs = action.untilMs - startedAtMs;
       this.#cancelTimer = clock.after(leftMs, () => this.#abortStep());
