@@ -14,10 +14,12 @@ import { PersistedState } from "./persisted-state.ts";
 import { LogStreams } from "./log-streams.ts";
 import type { ControlPlane, SyncAnswer } from "./ports/control-plane.ts";
 import type { MachinePort } from "./ports/machine-port.ts";
+import type { PreviousHostsPort } from "./ports/previous-hosts-port.ts";
 import type { SetPort } from "./ports/set-port.ts";
 import type { StateStore } from "./ports/state-store.ts";
 import type { VolumePort } from "./ports/volume-port.ts";
 import { type ControlPlaneStatus, Refusals } from "./refusals.ts";
+import { PreviousHosts } from "./previous-hosts.ts";
 import { Reporter } from "./reporter.ts";
 import { sendSync } from "./send-sync.ts";
 import { SetRunners } from "./set-runners.ts";
@@ -39,6 +41,8 @@ export interface AgentOptions {
   volumes?: VolumePort | undefined;
   /** Without it, the agent deletes no images. */
   disk?: HousekeepingOptions["disk"];
+  /** Without it, the sets of deleted hosts stay on this machine. */
+  previousHosts?: PreviousHostsPort | undefined;
   /** True if the agent stops sets that exceed their `rootfs`; otherwise it only reports them. */
   stopsAtRootfs?: boolean;
   log: Log;
@@ -92,6 +96,7 @@ class HostAgent implements Agent {
   readonly #reporter: Reporter;
   readonly #housekeeping: Housekeeping;
   readonly #streams: LogStreams;
+  readonly #previousHosts: PreviousHosts | undefined;
   readonly #stopping = new AbortController();
   readonly #cancelled = new AbortController();
   #persisted: PersistedState;
@@ -107,7 +112,7 @@ class HostAgent implements Agent {
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? Math.random;
     this.#log = options.log;
-    const { port, api, log, state, machine, volumes, disk } = options;
+    const { port, api, log, state, machine, volumes, disk, previousHosts } = options;
     this.#housekeeping = new Housekeeping({
       port,
       volumes,
@@ -136,6 +141,14 @@ class HostAgent implements Agent {
     this.#persisted = new PersistedState(state, undefined, log);
     this.#refusals = this.#createRefusals();
     this.#streams = new LogStreams({ port, api, log, streamsMax: this.#limits.streamsMax });
+    this.#previousHosts =
+      previousHosts &&
+      new PreviousHosts({
+        hostId: options.hostId,
+        port: previousHosts,
+        log,
+        onRemoved: () => this.#housekeeping.volumes?.checkSoon(),
+      });
     // Every set and every call in flight adds a listener.
     setMaxListeners(0, this.#stopping.signal, this.#cancelled.signal);
   }
@@ -335,6 +348,7 @@ class HostAgent implements Agent {
 
   async #accept(result: SyncAnswer): Promise<"changed" | "unchanged" | "stale"> {
     this.#streams.serve(result.streams, this.#stopping.signal);
+    this.#previousHosts?.note(result.previousHosts ?? [], this.#stopping.signal);
     const outcome = await this.#persisted.accept(result, (accepted) => {
       for (const setId of accepted.dropped) this.#forget(setId);
       for (const { setId, detail } of accepted.unsupported)
@@ -380,6 +394,7 @@ class HostAgent implements Agent {
     await Promise.race([runners.settled(), deadline]);
     isLate.abort();
     this.#cancelled.abort(new Error("the agent stops"));
-    await Promise.all([runners.settled(), this.#streams.settled()]);
+    const others = [this.#streams.settled(), this.#previousHosts?.settled()];
+    await Promise.all([runners.settled(), ...others]);
   }
 }

@@ -1,7 +1,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, it } from "vitest";
 import type { LocalVolume } from "../../src/agent/ports/volume-port.ts";
+import { adoptVolumes } from "../../src/agent/adapters/volume/adopt-volumes.ts";
+import { newId } from "../../src/lib/ids.ts";
+import { silentLog } from "../../src/lib/log.ts";
 import { checked } from "../support/volumes/volume-files.ts";
+import { openStore } from "../support/volumes/volume-stores.ts";
 import { MiB, nothingWanted, retentionMs, signal, type VolumeContract } from "./volume-contract.ts";
 
 /** The part of the contract about the destruction of volumes and its conditions. */
@@ -157,5 +161,27 @@ export function describeTrash(c: VolumeContract): void {
     await racing.trash(first.setId, signal);
     await Promise.all(later);
     expect(await c.only()).toMatchObject({ setId: second.setId, state: "live" });
+  });
+
+  it("transfers the trash of a host to another host on the same machine, which may restore it", async () => {
+    const spec = c.newSpec();
+    const { volumeId } = await c.port.ensure(spec, signal);
+    const used = c.newSpec();
+    await c.port.ensure(used, signal);
+    await c.port.trash(spec.setId, signal);
+    const hostId = newId("host");
+    const adopt = () => adoptVolumes(c.harness.openStore(), { hostId, log: silentLog }, signal);
+    await expect(adopt()).rejects.toMatchObject({ code: "volume-busy", temporary: true });
+    expect(await c.only()).toMatchObject({ setId: used.setId, state: "live" });
+
+    const store = openStore({ ...c.harness.storeOptions, hostId });
+    const heir = c.openPort({ store });
+    expect(await c.only(heir)).toMatchObject({ volumeId, setId: spec.setId, state: "trashed" });
+    await heir.ensure(c.newSpec({ restoreFrom: volumeId }), signal);
+    expect(await c.only(heir)).toMatchObject({ volumeId, state: "live" });
+    await c.port.trash(used.setId, signal);
+    await adopt();
+    expect(await c.port.list(signal)).toEqual([]);
+    expect(await heir.list(signal)).toHaveLength(2);
   });
 }

@@ -9,6 +9,7 @@ import { logStreamRequestSchema } from "./log-stream-request.ts";
 import { observedSetSchema } from "./observed-set.ts";
 import {
   AGENT_PROTOCOL_VERSION,
+  PREVIOUS_HOSTS_MAX,
   PURGES_PER_SYNC_MAX,
   SETS_PER_HOST_MAX,
   SYNC_WAIT_MS_MAX,
@@ -65,6 +66,11 @@ export const syncResultSchema = z
     reportAgain: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).default([]),
     /** Trashed volumes to purge now. Each sync names them until the host has purged them. */
     purgeVolumes: z.array(idSchema("vol")).max(PURGES_PER_SYNC_MAX).default([]),
+    /**
+     * Deleted hosts that were this machine, the newest first, in a full answer. The agent removes
+     * their sets, and adopts their volumes as trash.
+     */
+    previousHosts: z.array(idSchema("host")).max(PREVIOUS_HOSTS_MAX).optional(),
     leaseSeconds: z.number().int(),
     /**
      * The database server that answers. Another one may lack reports that the previous one has

@@ -1,7 +1,8 @@
 import type { Admission, AgentIdentity } from "../../contracts/agent-protocol/agent-identity.ts";
-import { LEASE_SECONDS } from "../../contracts/agent-protocol/protocol.ts";
+import { LEASE_SECONDS, PREVIOUS_HOSTS_MAX } from "../../contracts/agent-protocol/protocol.ts";
 import type { Sync, SyncResult } from "../../contracts/agent-protocol/sync.ts";
 import { lockAgentRecord, updateAgentRecord } from "../../db/queries/hosts/agent-records.ts";
+import { listDeletedHosts } from "../../db/queries/hosts/remove-hosts.ts";
 import { renewLeaseAfterRejection } from "../../db/queries/hosts/write-hosts.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
@@ -24,8 +25,13 @@ export async function syncAgent(
 ): Promise<SyncResult> {
   if (agent === undefined) return syncHost(ctx, caller, body, signal);
   const admission = await admitAgent(ctx, caller, agent);
-  if (admission === "accepted")
-    return { ...(await syncHost(ctx, caller, body, signal)), admission };
+  if (admission === "accepted") {
+    const answer = { ...(await syncHost(ctx, caller, body, signal)), admission };
+    const { machineId } = agent;
+    if (!answer.full || machineId === undefined) return answer;
+    const previousHosts = await listDeletedHosts(ctx.db, machineId, PREVIOUS_HOSTS_MAX);
+    return { ...answer, previousHosts };
+  }
   // The previous boot or this one manages the host, so the host is up in either case.
   if (admission === "wait") await renewLeaseAfterRejection(ctx.db, caller.hostId, LEASE_SECONDS);
   return {

@@ -30,6 +30,7 @@ import type { Log } from "../../lib/log.ts";
 import { type HostVolumes, openHostVolumes } from "./host-volumes.ts";
 import { obtainIdentity } from "./host-identity.ts";
 import { lockFolder } from "./lock-folder.ts";
+import { createPreviousHosts } from "./previous-hosts.ts";
 import type { ProcessContext } from "./run-process.ts";
 
 export interface HostAgentOptions {
@@ -163,6 +164,7 @@ function createAgentOptions(
       port: createDockerDisk({ docker, hostId, root }),
       thresholds: imageGcThresholds(settings),
     },
+    previousHosts: createPreviousHosts(settings, { docker, hostId, log }),
     stopsAtRootfs: settings.BERTH_ROOTFS_EXCEEDED === "stop",
     limits: {
       ...defaultAgentLimits,

@@ -1,5 +1,6 @@
 import { mkdir, realpath, stat, statfs } from "node:fs/promises";
 import path from "node:path";
+import type { BlockStore } from "../../agent/adapters/volume/block-store.ts";
 import { createLoopStore } from "../../agent/adapters/volume/loop-store.ts";
 import { createLvmStore } from "../../agent/adapters/volume/lvm-store.ts";
 import { createVolumes } from "../../agent/adapters/volume/volumes.ts";
@@ -11,6 +12,7 @@ const hourMs = 3_600_000;
 
 export interface HostVolumes {
   port: VolumePort;
+  store: BlockStore;
   /** The device of the image files, for `loop`. */
   device: number | undefined;
 }
@@ -47,7 +49,7 @@ export async function openHostVolumes(
     purgesEarly: settings.BERTH_VOLUME_PURGE_EARLY,
     log,
   });
-  return { port, device: backend === "loop" ? (await stat(folder)).dev : undefined };
+  return { port, store, device: backend === "loop" ? (await stat(folder)).dev : undefined };
 }
 
 async function computeDiskShare(folder: string, percent: number): Promise<number> {

@@ -5,6 +5,7 @@ import {
   encodeAgentIdentity,
 } from "../../../src/contracts/agent-protocol/agent-identity.ts";
 import type { SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
+import { deleteHost } from "../../../src/control/hosts/delete-host.ts";
 import { getHost } from "../../../src/control/hosts/get-host.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
@@ -116,4 +117,17 @@ it("an agent of an older release has no identity, and is served as before", asyn
   const answer = await sync(undefined);
   expect(answer.full).toBe(true);
   expect(answer).not.toHaveProperty("admission");
+});
+
+it("a full answer names the deleted hosts that the machine was, and no others", async () => {
+  await sync(first);
+  await test.ctx.db.execute(sql`update hosts set cordoned = true`);
+  await deleteHost(test.ctx, host.hostId, {});
+  const deletedId = host.hostId;
+  host = await enrollTestHost(test, "h2");
+  expect((await sync(first)).previousHosts).toEqual([deletedId]);
+  expect(await sync(first, { full: false })).not.toHaveProperty("previousHosts");
+  host = await enrollTestHost(test, "h3");
+  expect((await sync(copy)).previousHosts).toEqual([]);
+  expect(await sync(undefined)).not.toHaveProperty("previousHosts");
 });

@@ -257,6 +257,7 @@ const hosts: Samples = {
   listServicesOnHost: (q) => [removeHosts.listServicesOnHost(q, "host", 1)],
   lockRemovableHost: (q) => [removeHosts.lockRemovableHost(q, "host")],
   lockHostContent: (q) => [removeHosts.lockHostContent(q, "host", ids)],
+  listDeletedHosts: (q) => [removeHosts.listDeletedHosts(q, "machine", 16)],
   isHostDeleted: (q) => [
     removeHosts.isHostDeleted(q, { hostId: "host" }),
     removeHosts.isHostDeleted(q, { credentialHash: "hash" }),

@@ -7,6 +7,7 @@ export function createKillableStore(store: BlockStore, isLast: () => boolean): B
   const changes = new Set<PropertyKey>([
     "create",
     "retag",
+    "transfer",
     "grow",
     "shrink",
     "attach",

@@ -18,6 +18,11 @@ export interface BlockStore {
   create(volume: BlockVolume, signal: AbortSignal): Promise<void>;
   /** Replaces the tags that the volume was listed with. */
   retag(listed: BlockVolume, tags: VolumeTags, signal: AbortSignal): Promise<void>;
+  /**
+   * Changes the host that a volume belongs to. Both hosts have been this machine. Afterwards the
+   * store of the other host lists the volume, and this one does not.
+   */
+  transfer(listed: BlockVolume, hostId: string, signal: AbortSignal): Promise<void>;
   /** Grows a volume to at least this size, rounded up to the store's unit, attached or not. */
   grow(volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
   /**

@@ -110,6 +110,10 @@ class LoopStore implements BlockStore {
     await this.#writeTags(checkVolumeId(volumeId), tags);
   }
 
+  async transfer({ volumeId, tags }: BlockVolume, hostId: string): Promise<void> {
+    await this.#writeTags(checkVolumeId(volumeId), tags, hostId);
+  }
+
   async grow(volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
     const image = this.#imageOf(checkVolumeId(volumeId));
     const { size } = await stat(image);
@@ -203,8 +207,12 @@ class LoopStore implements BlockStore {
     return join(this.#options.folder, `${volumeId}.json`);
   }
 
-  async #writeTags(volumeId: string, tags: VolumeTags): Promise<void> {
-    const { folder, hostId } = this.#options;
+  async #writeTags(
+    volumeId: string,
+    tags: VolumeTags,
+    hostId = this.#options.hostId,
+  ): Promise<void> {
+    const { folder } = this.#options;
     const path = this.#tagsOf(volumeId);
     const unfinished = `${path}.new`;
     const file = await open(unfinished, "w", 0o600);

@@ -113,6 +113,11 @@ class LvmStore implements BlockStore {
     await this.#lvm("lvchange", [...args, this.#pathOf(listed.volumeId)], signal);
   }
 
+  async transfer({ volumeId }: BlockVolume, hostId: string, signal: AbortSignal): Promise<void> {
+    const tags = ["--deltag", `berth.host=${this.#hostId}`, "--addtag", `berth.host=${hostId}`];
+    await this.#lvm("lvchange", [...tags, this.#pathOf(volumeId)], signal);
+  }
+
   async grow(volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
     try {
       const size = formatSize(sizeBytes);

@@ -111,6 +111,20 @@ export async function isHostDeleted(
   return rows.length > 0;
 }
 
+/** Lists the deleted hosts that a machine was, the newest first. (Index deleted_hosts_machine.) */
+export async function listDeletedHosts(
+  q: Queryable,
+  machineId: string,
+  limit: number,
+): Promise<string[]> {
+  const rows = await readByKey<{ id: string }>(
+    q,
+    sql`select host_id as id from deleted_hosts where machine_id = ${machineId}
+        order by deleted_at desc, host_id limit ${limit}`,
+  );
+  return rows.map(({ id }) => id);
+}
+
 /** Deletes at most `limit` old records of deleted hosts. (Index deleted_hosts_deleted.) */
 export async function deleteOldHostRecords(
   q: Queryable,
