@@ -63,11 +63,14 @@ export interface SetCgroups {
   list(): Promise<string[]>;
 }
 
-export interface SetCgroupsOptions {
+/** The cgroup manager of this machine, as Docker reports it. */
+export interface CgroupManager {
+  version: 1 | 2;
+  driver: "cgroupfs" | "systemd";
+}
+
+export interface SetCgroupsOptions extends CgroupManager {
   hostId: string;
   /** Mount point of the cgroup file systems, such as /sys/fs/cgroup. */
   root: string;
-  version: 1 | 2;
-  /** The cgroup manager of this machine, as Docker reports it. */
-  driver: "cgroupfs" | "systemd";
 }

@@ -21,6 +21,8 @@ export interface ContainerDetails extends OutOfMemory {
   finishedAt: string | undefined;
   /** Undefined while it does not run. */
   process: ContainerProcess | undefined;
+  /** Docker's parent of the container's cgroup (SetCgroups.parentOf), since its creation. */
+  cgroupParent: string | undefined;
   /** Docker's limits. The kernel's may differ: see readContainer of SetCgroups. */
   limits: Limits;
   /**
@@ -93,6 +95,7 @@ export function createContainerDetailsCache(
         startedAt: run.startedAt,
         finishedAt: run.finishedAt,
         process: info.State.Running ? await readContainerProcess(info.State.Pid) : undefined,
+        cgroupParent: info.HostConfig.CgroupParent,
         limits: toLimits(info.HostConfig),
         volumeDevice: await findVolumeDevice(info.HostConfig),
         ...oomKills.assess(dockerId, run, events),

@@ -1,7 +1,7 @@
 import type Docker from "dockerode";
 import type { Log } from "../../../lib/log.ts";
-import type { SetCgroups } from "../cgroup/set-cgroups.ts";
 import type { FairLimit } from "../../../lib/async/fair-limit.ts";
+import type { CgroupManager, SetCgroups } from "../cgroup/set-cgroups.ts";
 import type { SetVolumes } from "../volume/set-volumes.ts";
 import type { ContainerDetailsCache } from "./container-details.ts";
 import type { ContainerIndex } from "./container-index.ts";
@@ -14,6 +14,8 @@ export interface DockerContext {
   log: Log;
   /** Facts about the machine and the daemon. A failed query is repeated at the next call. */
   environment(): Promise<DockerEnvironment>;
+  /** Queries the facts again at the next call, because another daemon may have replaced it. */
+  forgetEnvironment(): void;
   /** The reference of the infra image, which the daemon had at the first call. */
   infraImage(): Promise<string>;
   pullImage: PullImage;
@@ -31,6 +33,7 @@ export interface DockerEnvironment {
   /** True if this machine may give a container all capabilities. */
   canPrivilege: boolean;
   cgroups: SetCgroups;
+  cgroupManager: CgroupManager;
   /**
    * Device numbers of Docker's disk; undefined if it is not a block device, or if the agent cannot
    * see it.

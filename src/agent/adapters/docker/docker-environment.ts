@@ -1,10 +1,13 @@
 import { readFile } from "node:fs/promises";
+import { isDeepStrictEqual } from "node:util";
 import type Docker from "dockerode";
 import type { Log } from "../../../lib/log.ts";
+import { AgentError } from "../../agent-error.ts";
 import { createSetCgroups } from "../cgroup/create-set-cgroups.ts";
+import type { CgroupManager } from "../cgroup/set-cgroups.ts";
 import { findBlockDevice } from "../machine/block-device.ts";
 import type { DockerContext, DockerEnvironment } from "./docker-context.ts";
-import { readDockerInfo } from "./docker-info.ts";
+import { type DockerInfo, readDockerInfo } from "./docker-info.ts";
 import { dockerRootDefault } from "./docker-root.ts";
 import { ensureInfraImage } from "./infra-image.ts";
 import type { PullImage } from "./pull-image.ts";
@@ -22,12 +25,13 @@ export interface DockerEnvironmentOptions {
 }
 
 /**
- * Queries the daemon and the machine once. A failure is not cached: the next call queries again.
- * Callers share the answer, so none of them can cancel the query; its calls have deadlines.
+ * Queries the daemon and the machine once, and again after `forgetEnvironment`. A failure is not
+ * cached: the next call queries again. Callers share the answer, so none of them can cancel the
+ * query; its calls have deadlines.
  */
 export function createDockerEnvironment(options: DockerEnvironmentOptions): Pick<
   DockerContext,
-  "environment" | "infraImage" | "restoreInfraImage"
+  "environment" | "forgetEnvironment" | "infraImage" | "restoreInfraImage"
 > & {
   /** The known environment, without a query. */
   knownEnvironment: () => DockerEnvironment | undefined;
@@ -46,11 +50,14 @@ export function createDockerEnvironment(options: DockerEnvironmentOptions): Pick
   );
   let found: DockerEnvironment | undefined;
   const environment = rememberSuccess(async () => {
+    const previous = found;
     found = await findEnvironment(options, signal);
+    logChange(options.log, previous, found);
     return found;
   });
   return {
     environment: environment.get,
+    forgetEnvironment: environment.forget,
     knownEnvironment: () => found,
     infraImage: image.get,
     restoreInfraImage: image.renew,
@@ -60,6 +67,7 @@ export function createDockerEnvironment(options: DockerEnvironmentOptions): Pick
 function rememberSuccess<T>(ask: () => Promise<T>): {
   get: () => Promise<T>;
   renew: () => Promise<T>;
+  forget: () => void;
 } {
   let known: Promise<T> | undefined;
   const renew = () => {
@@ -70,7 +78,19 @@ function rememberSuccess<T>(ask: () => Promise<T>): {
     });
     return asked;
   };
-  return { get: () => known ?? renew(), renew };
+  const forget = () => {
+    known = undefined;
+  };
+  return { get: () => known ?? renew(), renew, forget };
+}
+
+/** With another cgroup manager, sets get new containers as soon as they are observed. */
+function logChange(log: Log, previous: DockerEnvironment | undefined, found: DockerEnvironment) {
+  if (!previous || isDeepStrictEqual(previous.cgroupManager, found.cgroupManager)) return;
+  log.warn(
+    { previous: previous.cgroupManager, current: found.cgroupManager },
+    "Docker's cgroup driver or version has changed",
+  );
 }
 
 async function findEnvironment(
@@ -84,14 +104,22 @@ async function findEnvironment(
   if (!canPrivilege) {
     log.warn({}, "this machine restricts capabilities, so infra containers run unprivileged");
   }
-  const cgroups = createSetCgroups({
-    hostId,
-    root: cgroupRoot,
-    version: info.CgroupVersion === "2" ? 2 : 1,
-    driver: info.CgroupDriver === "systemd" ? "systemd" : "cgroupfs",
-  });
+  const cgroupManager = parseCgroupManager(info);
+  const cgroups = createSetCgroups({ hostId, root: cgroupRoot, ...cgroupManager });
   const dockerDisk = await findBlockDevice(info.DockerRootDir ?? dockerRootDefault);
-  return { canPrivilege, cgroups, dockerDisk };
+  return { canPrivilege, cgroups, cgroupManager, dockerDisk };
+}
+
+/**
+ * Throws for an unknown driver: a wrong one would replace all containers of the host. Docker before
+ * 20.10 reports no version.
+ */
+function parseCgroupManager({ CgroupDriver, CgroupVersion }: DockerInfo): CgroupManager {
+  if (CgroupDriver !== "systemd" && CgroupDriver !== "cgroupfs") {
+    const message = `Berth needs Docker's cgroup driver "systemd" or "cgroupfs", and Docker uses "${CgroupDriver ?? ""}". Set native.cgroupdriver in Docker's daemon.json.`;
+    throw new AgentError("not-supported", message, { phase: "observe", temporary: true });
+  }
+  return { driver: CgroupDriver, version: CgroupVersion === "2" ? 2 : 1 };
 }
 
 /**

@@ -59,21 +59,23 @@ const stuckStartsFactor = 8;
 export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
   const { docker, hostId, log } = options;
   const pullImage = createPullImage(docker, { idleTimeoutMs: options.pullIdleTimeoutMs });
-  const { environment, knownEnvironment, infraImage, restoreInfraImage } = createDockerEnvironment({
-    docker,
-    hostId,
-    log,
-    pullImage,
-    infraImage: options.infraImage,
-    busyboxPath: options.busyboxPath ?? "/bin/busybox",
-    cgroupRoot: options.cgroupRoot ?? "/sys/fs/cgroup",
-  });
+  const { environment, forgetEnvironment, knownEnvironment, infraImage, restoreInfraImage } =
+    createDockerEnvironment({
+      docker,
+      hostId,
+      log,
+      pullImage,
+      infraImage: options.infraImage,
+      busyboxPath: options.busyboxPath ?? "/bin/busybox",
+      cgroupRoot: options.cgroupRoot ?? "/sys/fs/cgroup",
+    });
   const startsMax = options.startsMax ?? startsMaxDefault;
   const context: DockerContext = {
     docker,
     hostId,
     log,
     environment,
+    forgetEnvironment,
     infraImage,
     restoreInfraImage,
     pullImage: createMarkingPull(docker, pullImage, log),

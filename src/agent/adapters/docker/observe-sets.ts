@@ -9,6 +9,7 @@ import type { ContainerDetails } from "./container-details.ts";
 import { observeIo } from "./container-io.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { listContainers } from "./list-containers.ts";
+import { markIfMisplaced } from "./misplaced-containers.ts";
 
 /** Observes every set with a container, a cgroup or a live volume on this host. */
 export async function observeSets(
@@ -68,7 +69,8 @@ async function toObservedSet(
       const details = await context.details.get(line, signal);
       if (!details) return { container: line, details };
       const { dockerState, address } = details;
-      const container = { ...line, dockerState, address };
+      const placed = markIfMisplaced(cgroups, line, details);
+      const container = { ...placed, dockerState, address };
       const [limits, io] = await Promise.all([
         readLimits(context, container, details),
         observeIo(context, container, details),

@@ -9,6 +9,7 @@ import { businessContainer, infraContainer } from "./container-specs.ts";
 import type { DockerContext, DockerEnvironment } from "./docker-context.ts";
 import { setLimits, widenedLimits } from "../../set-limits.ts";
 import { listContainers } from "./list-containers.ts";
+import { markMisplaced } from "./misplaced-containers.ts";
 import { hasLostNetwork } from "./observe-sets.ts";
 import { findMissingImage } from "./set-images.ts";
 import { applyLimits } from "./resize-set.ts";
@@ -41,7 +42,8 @@ export async function prepareSet(
 ): Promise<void> {
   const dataPath = findDataPath(context, set);
   const environment = await context.environment();
-  const existing = await listContainers(context, { setId: set.setId, phase: "prepare" }, signal);
+  const listed = await listContainers(context, { setId: set.setId, phase: "prepare" }, signal);
+  const existing = await markMisplaced(context, listed, signal);
   const stale = findStale(set, existing);
   if (stale.length > 0) {
     // Without its image a replaced container would be down during the pull.

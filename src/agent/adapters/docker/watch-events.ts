@@ -13,7 +13,8 @@ const watched = ["create", "start", "die", "oom", "destroy", "update", "pause", 
 /**
  * SetPort.watch on Docker's event stream. It reopens the stream after a failure, with a delay that
  * doubles from 0.1 to 5 s. While the stream is open, container details are cached
- * (ContainerDetailsCache), and the containers of each set are known (ContainerIndex).
+ * (ContainerDetailsCache), and the containers of each set are known (ContainerIndex). A daemon that
+ * restarts ends the stream, so each end and each start of it invalidate the facts about the daemon.
  */
 export async function watchEvents(
   context: DockerContext,
@@ -32,6 +33,7 @@ export async function watchEvents(
     } finally {
       context.details.setLive(false);
       context.index.setLive(false);
+      context.forgetEnvironment();
     }
     await delay(backoffMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(
       () => undefined,
@@ -41,11 +43,12 @@ export async function watchEvents(
 }
 
 async function readEvents(
-  { docker, hostId, details, index }: DockerContext,
+  context: DockerContext,
   onChange: (setId: string) => void,
   signal: AbortSignal,
   onOpen: () => void,
 ): Promise<void> {
+  const { docker, hostId, details, index } = context;
   const label = [`${labels.host}=${hostId}`];
   const filters = JSON.stringify({ type: ["container"], event: watched, label });
   const controller = new AbortController();
@@ -59,6 +62,8 @@ async function readEvents(
       docker.getEvents(options),
     );
     onOpen();
+    // A daemon that restarted before the stream was open may have another configuration.
+    context.forgetEnvironment();
     details.setLive(true);
     index.setLive(true);
     let rest = "";
