@@ -286,6 +286,9 @@ function findFailedStart(
   for (const { name, template, seen, known, phase } of statuses) {
     const { health } = template.options;
     const isUncounted = known.failedRun !== getRunId(seen);
+    if (seen.startFailure !== undefined && hasExited(seen) && isUncounted) {
+      return fail(name, { ...exitReason(name, seen), phase: "start" }, false);
+    }
     if (phase === "exited" && isUncounted) {
       return fail(name, { ...exitReason(name, seen), phase: "start" }, true);
     }
@@ -343,9 +346,14 @@ export function judgeContainer(
 function exitReason(name: string, seen: ObservedContainer): Reason {
   const code = seen.exitCode === undefined ? "an unknown code" : `code ${seen.exitCode}`;
   const why = seen.oomKilled ? ` (out of memory${memoryUsageText(seen)})` : "";
+  const failure = seen.startFailure;
   return {
-    code: seen.oomKilled ? "out-of-memory" : "container-exited",
-    text: `"${name}" exited with ${code}${why}`,
+    ...(failure === undefined
+      ? {
+          code: seen.oomKilled ? "out-of-memory" : "container-exited",
+          text: `"${name}" exited with ${code}${why}`,
+        }
+      : { code: "start-failed", text: truncate(`"${name}" cannot be started: ${failure}`, 2_000) }),
     phase: "run",
     ...(seen.finishedAt === undefined ? {} : { at: new Date(seen.finishedAt).toISOString() }),
   };

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { capabilities, capabilitiesAllowedByDefault } from "../contracts/api/container-options.ts";
 import { Secret } from "../lib/secret.ts";
 
 /** A whole number within bounds. */
@@ -70,6 +71,12 @@ export const backendSettings = {
   BERTH_STATEMENT_TIMEOUT_MS: wholeNumber(1_000, 600_000).default(30_000),
 };
 
+const capabilityList = z
+  .string()
+  .max(1_000)
+  .transform((text) => text.split(",").map((name) => name.trim()))
+  .pipe(z.array(z.enum(capabilities, "expected names such as NET_RAW, without CAP_")));
+
 /** Tolerances for silent hosts, and retention: see ControlSettings. */
 export const fleetSettings = {
   /** Time after a host's lease expires in which it may return before Berth replaces its sets. */
@@ -78,6 +85,11 @@ export const fleetSettings = {
   BERTH_LOST_HOSTS_PERCENT_MAX: wholeNumber(0, 100).default(30),
   /** Berth places no sets on a host whose last report is older. */
   BERTH_REPORT_AGE_MAX_MS: wholeNumber(5_000, 3_600_000).default(120_000),
+  /**
+   * Capabilities that templates may add, separated by commas. The default has Docker's own, without
+   * NET_RAW. Others, such as SYS_ADMIN, may let a container take over its host.
+   */
+  BERTH_CAPABILITIES_ALLOWED: capabilityList.default([...capabilitiesAllowedByDefault]),
   /** Retention of deleted sets, services, hooks and tokens, with their dependent rows. */
   BERTH_DELETED_RETENTION_DAYS: wholeNumber(1, 3_650).default(30),
 };

@@ -38,6 +38,19 @@ describe("a configuration", () => {
     expect(Object.isFrozen(config)).toBe(true);
   });
 
+  it("permits Docker's capabilities without NET_RAW, or those of the operator", () => {
+    const { BERTH_CAPABILITIES_ALLOWED: standard } = loadApiConfig(backends);
+    expect(standard).toContain("CHOWN");
+    expect(standard).not.toContain("NET_RAW");
+    const list = { BERTH_CAPABILITIES_ALLOWED: "NET_RAW, SYS_NICE" };
+    expect(loadApiConfig({ ...backends, ...list }).BERTH_CAPABILITIES_ALLOWED).toEqual([
+      "NET_RAW",
+      "SYS_NICE",
+    ]);
+    const wrong = { ...backends, BERTH_CAPABILITIES_ALLOWED: "CAP_CHOWN" };
+    expect(readProblems(loadApiConfig, wrong)).toContain("BERTH_CAPABILITIES_ALLOWED");
+  });
+
   it("never prints a secret, in any form", () => {
     const config = loadApiConfig({ ...backends, BERTH_ADMIN_TOKEN: "swordfish-and-more-of-it" });
     for (const text of [JSON.stringify(config), inspect(config), String(config.DATABASE_URL)]) {

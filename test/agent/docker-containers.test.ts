@@ -127,15 +127,96 @@ it("an unknown sysctl is a permanent error that names it", async () => {
   });
 });
 
-it("a command that is not in the image is a permanent error with Docker's message", async () => {
-  const set = localSet({ options: { command: ["/bin/no-such-program"] } });
-  await port.prepare(set, signal);
-  await expect(port.start(set, ["app"], signal)).rejects.toMatchObject({
+it("a command that is not in the image is named, with and without an init", async () => {
+  const missing = { command: ["/bin/no-such-program"], restart: { on: "never" } };
+  const set = await run({ options: missing });
+  const app = await waitUntil("the container has exited", async () => {
+    const [seen] = (await port.observeSet(set.setId, signal))?.containers ?? [];
+    return seen?.state === "exited" ? seen : undefined;
+  });
+  expect(app.startFailure).toBe("exec /bin/no-such-program failed: No such file or directory");
+  const bare = localSet({ options: { ...missing, init: false } });
+  await port.prepare(bare, signal);
+  await expect(port.start(bare, ["app"], signal)).rejects.toMatchObject({
     code: "start-failed",
     phase: "start",
     temporary: false,
     message: expect.stringMatching(/^"app" cannot be started: .*no-such-program/),
   });
+});
+
+it("orphaned processes are reaped, unless the template wants no init", async () => {
+  const zombies = async (set: LocalSetSpec) =>
+    (await inContainer(set, "app", "cat /proc/[0-9]*/stat")).match(/\(sleep\) Z/g)?.length ?? 0;
+  const leaking = await run({ options: { command: ["sleep", "1000"], init: false } });
+  const reaping = await run({ options: { command: ["sleep", "1000"] } });
+  for (const set of [leaking, reaping]) await inContainer(set, "app", "(sleep 0.01 &); sleep 0.3");
+  expect(await zombies(leaking)).toBe(1);
+  expect(await zombies(reaping)).toBe(0);
+});
+
+it("/dev/shm has half of the set's memory, or the size of the template", async () => {
+  const write = "dd if=/dev/zero of=/dev/shm/block bs=1M count=100; wc -c < /dev/shm/block";
+  const byMemory = await run({ template: { memory: "512Mi" } });
+  expect(await inContainer(byMemory, "app", write)).toMatch(/^104857600$/m);
+  const size = async (set: LocalSetSpec) =>
+    Number((await inContainer(set, "app", "df -k /dev/shm | tail -1")).split(/ +/)[1]) * 1_024;
+  expect(await size(byMemory)).toBe(256 * 2 ** 20);
+  expect(await size(await run({}))).toBe(64 * 2 ** 20);
+  expect(await size(await run({ template: { shm: "32Mi" } }))).toBe(32 * 2 ** 20);
+});
+
+it("containers have Docker's default capabilities without NET_RAW, and those of the template", async () => {
+  const has = async (set: LocalSetSpec, bit: number) => {
+    const status = await inContainer(set, "app", "cat /proc/1/status");
+    const bounding = BigInt(`0x${/CapBnd:\s*([0-9a-f]+)/.exec(status)?.[1] ?? ""}`);
+    return (bounding & (1n << BigInt(bit))) !== 0n;
+  };
+  const [chown, kill, netRaw, sysNice] = [0, 5, 13, 23];
+  const each = async (set: LocalSetSpec) =>
+    Promise.all([chown, kill, netRaw, sysNice].map((bit) => has(set, bit)));
+  expect(await each(await run({}))).toEqual([true, true, false, false]);
+  const changed = await run({ options: { capAdd: ["NET_RAW", "SYS_NICE"], capDrop: ["KILL"] } });
+  expect(await each(changed)).toEqual([true, false, true, true]);
+  const least = await run({ options: { capAdd: ["CHOWN"], capDrop: ["ALL"] } });
+  expect(await each(least)).toEqual([true, false, false, false]);
+  // So ping needs no NET_RAW.
+  const pingers = await inContainer(least, "app", "cat /proc/sys/net/ipv4/ping_group_range");
+  expect(pingers).toBe("0\t2147483647");
+});
+
+it("a root file system may be read-only, with file systems in memory", async () => {
+  const set = await run({
+    options: { readOnlyRootfs: true, tmpfs: [{ mountPath: "/run/app", size: "2Mi" }] },
+  });
+  expect(await inContainer(set, "app", "touch /file")).toContain("Read-only file system");
+  const filled = await inContainer(set, "app", "cat /dev/zero > /run/app/fill");
+  expect(filled).toContain("No space left on device");
+});
+
+it("resource limits, additional hosts and the log's rotation are those of the template", async () => {
+  const set = await run({
+    template: { extraHosts: { "db.example": "10.1.2.3", "six.example": "fd00::1" } },
+    options: {
+      ulimits: { nofile: { soft: 1_000, hard: 2_000 }, core: { soft: 0, hard: 0 } },
+      logging: { driver: "local", maxSize: "1Mi", maxFiles: 1 },
+      command: ["sh", "-c", "echo hello; trap 'exit 0' TERM; sleep 100000 & wait"],
+    },
+  });
+  expect(await inContainer(set, "app", "cat /proc/1/limits")).toMatch(
+    /core file size +0 +0[^]*open files +1000 +2000/,
+  );
+  expect(await inContainer(set, "app", "cat /etc/hosts")).toMatch(
+    /10\.1\.2\.3\s+db\.example[^]*fd00::1\s+six\.example/,
+  );
+  expect((await inspect(set, "app")).HostConfig.LogConfig).toEqual({
+    Type: "local",
+    Config: { "max-size": "1048576", "max-file": "1", compress: "false" },
+  });
+  await waitUntil(
+    "the log has its line",
+    async () => (await readLogs(set, "app", 1)) === "hello\n",
+  );
 });
 
 it("a container that runs out of memory is reported, and infra keeps running", async () => {

@@ -56,6 +56,7 @@ export async function runStraight(
             infraId: infra.id,
             cgroupParent: "",
             dataPath: undefined,
+            hasInit: true,
           }),
         );
         await container.start();

@@ -164,6 +164,8 @@ export interface ObservedContainer {
   /** Undefined for infra containers, and for containers of earlier releases. */
   stopSignalSource?: StopSignalSource | undefined;
   exitCode: number | undefined;
+  /** The reason why the container has exited without executing its command. */
+  startFailure?: string | undefined;
   /** True if the kernel killed the main process because memory ran out. */
   oomKilled: boolean;
   /** Processes that the kernel killed for lack of memory since the last start of the container. */

@@ -2,6 +2,14 @@ import { z } from "zod";
 import { BYTES_MAX } from "../common/parse-bytes.ts";
 import { coresInput, sizeInput } from "../common/quantities.ts";
 import { nameSchema } from "../common/primitives.ts";
+import {
+  extraHosts,
+  isolationOptions,
+  loggingInput,
+  storedLogging,
+  tmpfsList,
+} from "./container-options.ts";
+import { checkContainers, checkMounts, utf8Bytes } from "./check-template.ts";
 
 export const CONTAINERS_PER_SET_MAX = 16;
 const ENV_ENTRIES_MAX = 128;
@@ -14,6 +22,8 @@ const TEMPLATE_BYTES_MAX = 30 * 2 ** 10;
 /** A smaller volume would consist mostly of the metadata of its file system. */
 const VOLUME_BYTES_MIN = 16 * 2 ** 20;
 const MEMORY_BYTES_MIN = 16 * 2 ** 20;
+const SHM_BYTES_MIN = 2 ** 20;
+const TMPFS_BYTES_MIN = 64 * 2 ** 10;
 /** With a lower limit, a container needs minutes to read its own program. */
 const IO_BYTES_PER_SECOND_MIN = 2 ** 20;
 const IO_OPS_PER_SECOND_MIN = 10;
@@ -128,6 +138,7 @@ const sharedOptions = {
     .optional()
     .describe("Overrides the stop signal of the image. Without both it is SIGTERM."),
   stopTimeoutSeconds: z.number().int().min(0).max(600).default(10),
+  ...isolationOptions,
 };
 
 const percent = z.number().int().min(1).max(100);
@@ -163,39 +174,6 @@ const networks = z
   .array(z.strictObject({ network: nameSchema }))
   .min(1)
   .max(8);
-
-/** Checks the rules that involve several containers, and reports each violation with its path. */
-function checkContainers(
-  containers: readonly { name: string; memoryPercent: number }[],
-  addIssue: (path: (string | number)[], message: string) => void,
-): void {
-  const seen = new Set<string>();
-  for (const [position, container] of containers.entries()) {
-    if (container.name === "infra")
-      addIssue(["containers", position, "name"], '"infra" is the name of the infra container');
-    if (seen.has(container.name))
-      addIssue(["containers", position, "name"], `the name "${container.name}" is used twice`);
-    seen.add(container.name);
-  }
-  const memoryPercent = containers.reduce((sum, container) => sum + container.memoryPercent, 0);
-  if (memoryPercent > 100) {
-    addIssue(
-      ["containers"],
-      `the containers' memory adds up to ${memoryPercent}% of the set; expected at most 100%`,
-    );
-  }
-}
-
-function utf8Bytes(text: string): number {
-  let bytes = 0;
-  for (let at = 0; at < text.length; at++) {
-    const code = text.charCodeAt(at);
-    // A surrogate pair takes four bytes, two for each half.
-    const isSurrogate = code >= 0xd800 && code <= 0xdfff;
-    bytes += code < 0x80 ? 1 : code < 0x800 || isSurrogate ? 2 : 3;
-  }
-  return bytes;
-}
 
 export const memoryInput = sizeInput.pipe(
   z.number().min(MEMORY_BYTES_MIN, "expected at least 16Mi"),
@@ -233,6 +211,11 @@ export const setTemplateInput = z
         mountPath,
       })
       .optional(),
+    shm: sizeInput
+      .pipe(z.number().min(SHM_BYTES_MIN, "expected at least 1Mi"))
+      .optional()
+      .describe("The size of /dev/shm, which the containers share. By default half of the memory."),
+    extraHosts: extraHosts.optional(),
     sysctls: sysctls.default({}),
     networks: networks.default([{ network: "default" }]),
     containers: z
@@ -241,7 +224,15 @@ export const setTemplateInput = z
           index: z.number().int().min(0).max(99),
           name: nameSchema,
           image: imageReference,
-          options: z.strictObject({ cpu: percent, memory: percent, ...sharedOptions }),
+          options: z.strictObject({
+            cpu: percent,
+            memory: percent,
+            ...sharedOptions,
+            tmpfs: tmpfsList(mountPath, { size: sizeInput.pipe(z.number().min(TMPFS_BYTES_MIN)) })
+              .optional()
+              .describe("File systems in memory, which the memory of the container includes."),
+            logging: loggingInput(sizeInput).optional(),
+          }),
         }),
       )
       .min(1)
@@ -257,6 +248,7 @@ export const setTemplateInput = z
       })),
       addIssue,
     );
+    checkMounts(template, addIssue);
     const bytes = utf8Bytes(JSON.stringify(template));
     if (bytes > TEMPLATE_BYTES_MAX)
       addIssue(
@@ -272,12 +264,27 @@ export const setTemplateInput = z
     volume: template.volume
       ? { sizeBytes: template.volume.size, mountPath: template.volume.mountPath }
       : null,
+    ...(template.shm === undefined ? {} : { shmBytes: template.shm }),
+    ...(template.extraHosts ? { extraHosts: template.extraHosts } : {}),
     sysctls: template.sysctls,
     networks: template.networks,
     containers: template.containers
-      .map(({ options: { cpu, memory, ...options }, ...container }) => ({
+      .map(({ options: { cpu, memory, tmpfs, logging, ...options }, ...container }) => ({
         ...container,
-        options: { cpuPercent: cpu, memoryPercent: memory, ...options },
+        options: {
+          cpuPercent: cpu,
+          memoryPercent: memory,
+          ...options,
+          ...(tmpfs
+            ? {
+                tmpfs: tmpfs.map(({ mountPath: path, size }) => ({
+                  mountPath: path,
+                  sizeBytes: size,
+                })),
+              }
+            : {}),
+          ...(logging ? { logging: toStoredLogging(logging) } : {}),
+        },
       }))
       .sort((a, b) => a.index - b.index),
   }))
@@ -305,6 +312,9 @@ export const setTemplateSchema = z
     volume: z
       .strictObject({ sizeBytes: z.number().int().positive(), mountPath: absolutePath })
       .nullable(),
+    /** Like each option below, absent if unused, so that older agents accept the template. */
+    shmBytes: z.number().int().positive().max(BYTES_MAX).optional(),
+    extraHosts: extraHosts.optional(),
     sysctls,
     networks,
     containers: z
@@ -317,6 +327,8 @@ export const setTemplateSchema = z
             cpuPercent: percent,
             memoryPercent: percent,
             ...sharedOptions,
+            tmpfs: tmpfsList(absolutePath, { sizeBytes: z.number().int().positive() }).optional(),
+            logging: storedLogging.optional(),
           }),
         }),
       )
@@ -324,6 +336,13 @@ export const setTemplateSchema = z
       .max(CONTAINERS_PER_SET_MAX),
   })
   .meta({ id: "SetTemplate" });
+
+function toStoredLogging({
+  maxSize,
+  ...logging
+}: z.infer<ReturnType<typeof loggingInput>>): z.infer<typeof storedLogging> {
+  return { ...logging, maxSizeBytes: maxSize };
+}
 
 /** Docker's minimum. The set's own cgroup still limits the sum of its containers. */
 const CONTAINER_MEMORY_BYTES_MIN = 6 * 2 ** 20;

@@ -82,6 +82,7 @@ export function createServicePlanner(ctx: ControlContext): ServicePlanner {
       waiting++;
       waitingByTenant.set(tenantId, ofTenant + 1);
       try {
+        if (body.kind !== "scale") assertSupported(ctx.settings, body.service);
         const { db } = bindWork(ctx, { kind: "request", owner: tenantId });
         const intent = await planIntent(db, tenantId, body);
         return await inTurn(() => planNext(db, intent));
@@ -127,7 +128,6 @@ interface Intent {
 }
 
 async function planCreate(tx: Queryable, tenantId: string, body: CreateService): Promise<Intent> {
-  assertSupported(body);
   await assertGranted(tx, tenantId, body);
   await assertWithinQuotaUnlocked(tx, tenantId, computeSetGrowth(body.template, body.replicas));
   // Not an id of newId, because the service does not exist.
@@ -143,7 +143,6 @@ async function planCreate(tx: Queryable, tenantId: string, body: CreateService):
 
 /** Existing sets keep their template and their host. Added sets get the new template. */
 async function planApply(tx: Queryable, tenantId: string, body: CreateService): Promise<Intent> {
-  assertSupported(body);
   const service = await findServiceByName(tx, tenantId, body.name);
   if (!service) return planCreate(tx, tenantId, body);
   const { placement, priority } = body;

@@ -1,3 +1,7 @@
+import {
+  type Capability,
+  capabilitiesAllowedByDefault,
+} from "../../contracts/api/container-options.ts";
 import type { JobRequest } from "../../contracts/jobs.ts";
 import type { LogStreamRequest } from "../../contracts/agent-protocol/log-stream-request.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
@@ -54,6 +58,8 @@ export interface ControlSettings {
   reportAgeMaxMs: number;
   /** The time for which rows of deleted sets, services, hooks and tokens are retained. */
   deletedRetentionMs: number;
+  /** Capabilities that a template may add. Sets that exist keep theirs when the list shrinks. */
+  capabilitiesAllowed: readonly Capability[];
 }
 
 export const defaultControlSettings: ControlSettings = {
@@ -61,6 +67,7 @@ export const defaultControlSettings: ControlSettings = {
   lostHostsPercentMax: 30,
   reportAgeMaxMs: 120_000,
   deletedRetentionMs: 30 * 86_400_000,
+  capabilitiesAllowed: capabilitiesAllowedByDefault,
 };
 
 /**

@@ -1,16 +1,30 @@
 import { AppError, type FieldError } from "../../contracts/common/app-error.ts";
+import type { ControlSettings } from "./context.ts";
 import type { AutoscaleSpec } from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 
 /**
- * Rejects features that the API describes but no agent supports yet. Without this check their sets
- * would fail later. Throws unsupported, with pointers.
+ * Rejects features that the API describes but no agent supports yet, and capabilities that the
+ * operator does not permit. Without this check their sets would fail later. Throws unsupported,
+ * with pointers.
  */
-export function assertSupported(parts: {
-  template?: SetTemplate | undefined;
-  autoscale?: AutoscaleSpec | null | undefined;
-}): void {
+export function assertSupported(
+  { capabilitiesAllowed }: Pick<ControlSettings, "capabilitiesAllowed">,
+  parts: {
+    template?: SetTemplate | undefined;
+    autoscale?: AutoscaleSpec | null | undefined;
+  },
+): void {
   const errors: FieldError[] = [];
+  for (const [position, { options }] of (parts.template?.containers ?? []).entries()) {
+    for (const [index, name] of (options.capAdd ?? []).entries()) {
+      if (capabilitiesAllowed.includes(name)) continue;
+      errors.push({
+        pointer: `/template/containers/${position}/options/capAdd/${index}`,
+        detail: `The operator does not permit the capability ${name} (\`BERTH_CAPABILITIES_ALLOWED\`).`,
+      });
+    }
+  }
   const networks = parts.template?.networks ?? [];
   if (networks.length > 1 || networks.some((entry) => entry.network !== "default")) {
     errors.push({

@@ -37,7 +37,7 @@ export async function createService(
   tenantId: string,
   body: CreateService,
 ): Promise<ServiceChange> {
-  assertSupported(body);
+  assertSupported(ctx.settings, body);
   const service: ServiceRow = {
     id: newId("svc"),
     tenantId,

@@ -46,7 +46,7 @@ export async function patchService(
   generation: number,
   patch: PatchService,
 ): Promise<ServiceChange> {
-  assertSupported(patch);
+  assertSupported(ctx.settings, patch);
   return unitOfWork(ctx, async (tx) => {
     const service = await lockServiceByName(tx, tenantId, name);
     if (!service) throw notFound("service");

@@ -1,3 +1,4 @@
+import type { Capability } from "../../contracts/api/container-options.ts";
 import type { ControlSettings } from "../../control/runtime/context.ts";
 
 /** Converts a process's configuration to the settings of the control plane. */
@@ -6,11 +7,13 @@ export function toControlSettings(config: {
   BERTH_LOST_HOSTS_PERCENT_MAX: number;
   BERTH_REPORT_AGE_MAX_MS: number;
   BERTH_DELETED_RETENTION_DAYS: number;
+  BERTH_CAPABILITIES_ALLOWED: readonly Capability[];
 }): ControlSettings {
   return {
     hostLostGraceMs: config.BERTH_HOST_LOST_GRACE_MS,
     lostHostsPercentMax: config.BERTH_LOST_HOSTS_PERCENT_MAX,
     reportAgeMaxMs: config.BERTH_REPORT_AGE_MAX_MS,
+    capabilitiesAllowed: config.BERTH_CAPABILITIES_ALLOWED,
     deletedRetentionMs: config.BERTH_DELETED_RETENTION_DAYS * 86_400_000,
   };
 }

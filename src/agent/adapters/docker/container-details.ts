@@ -7,6 +7,7 @@ import { findBlockDevice } from "../machine/block-device.ts";
 import { addressIn, type ListedContainer } from "./container-labels.ts";
 import type { MemoryEvents } from "../cgroup/read-cgroup.ts";
 import { type ContainerProcess, readContainerProcess } from "./container-process.ts";
+import { readStartFailure } from "./start-failure.ts";
 import { OomKills, type OutOfMemory } from "./oom-kills.ts";
 
 /**
@@ -17,6 +18,8 @@ export interface ContainerDetails extends OutOfMemory {
   dockerState: string;
   address: string | undefined;
   exitCode: number | undefined;
+  /** The reason why the command could not be executed, from Docker's init. */
+  startFailure: string | undefined;
   startedAt: string | undefined;
   finishedAt: string | undefined;
   /** Undefined while it does not run. */
@@ -92,6 +95,7 @@ export function createContainerDetailsCache(
         dockerState: info.State.Status,
         address: addressIn(info.NetworkSettings),
         exitCode: run.exitCode,
+        startFailure: await readStartFailure(docker, info, signal),
         startedAt: run.startedAt,
         finishedAt: run.finishedAt,
         process: info.State.Running ? await readContainerProcess(info.State.Pid) : undefined,

@@ -1,14 +1,11 @@
 import type { IncomingMessage } from "node:http";
 import { AgentError } from "../../agent-error.ts";
 import { callDocker } from "./call-docker.ts";
+import { demultiplex } from "./demultiplex.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { listContainers } from "./list-containers.ts";
 
 const openTimeoutMs = 20_000;
-const headerBytes = 8;
-/** Docker splits lines at 16 KiB. A longer frame means that the stream is malformed. */
-const frameBytesMax = 2 ** 20;
-
 /**
  * Streams a container's output, demultiplexed, with backpressure. Without `follow` it ends with the
  * existing output. An aborted `signal` ends it without an error.
@@ -43,40 +40,6 @@ export async function* containerLogs(
 }
 
 /**
- * Yields the payloads of Docker's frames. A frame is an 8-byte header (stream, three zeros,
- * big-endian length) and its payload.
- *
- * Docker writes a frame for each line. All payloads of one piece of the stream are one chunk,
- * because each chunk costs a message on the way to the reader. Parts of a frame are yielded as they
- * arrive, so the stream's buffer bounds the memory.
- */
-export async function* demultiplex(output: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
-  let header = Buffer.alloc(0);
-  let payloadBytesLeft = 0;
-  for await (const piece of output) {
-    let chunk = toBuffer(piece);
-    const payloads: Buffer[] = [];
-    while (chunk.length > 0) {
-      if (payloadBytesLeft === 0) {
-        const taken = Math.min(headerBytes - header.length, chunk.length);
-        header = Buffer.concat([header, chunk.subarray(0, taken)]);
-        chunk = chunk.subarray(taken);
-        if (header.length < headerBytes) continue;
-        payloadBytesLeft = payloadBytes(header);
-        header = Buffer.alloc(0);
-      } else {
-        const payload = chunk.subarray(0, payloadBytesLeft);
-        payloadBytesLeft -= payload.length;
-        chunk = chunk.subarray(payload.length);
-        payloads.push(payload);
-      }
-    }
-    if (payloads.length === 1 && payloads[0]) yield payloads[0];
-    else if (payloads.length > 1) yield Buffer.concat(payloads);
-  }
-}
-
-/**
  * Uses the client's low-level `dial`, because its `logs` buffers the whole output unless it
  * follows.
  */
@@ -102,19 +65,4 @@ async function openLogs(
         error ? reject(error) : resolve(result as IncomingMessage),
     );
   });
-}
-
-function payloadBytes(header: Buffer): number {
-  const bytes = header.readUInt32BE(4);
-  if ((header[0] ?? 0) > 2 || bytes > frameBytesMax) {
-    throw new AgentError("docker-error", "Docker's log stream is malformed", {
-      phase: "observe",
-      temporary: false,
-    });
-  }
-  return bytes;
-}
-
-function toBuffer(piece: unknown): Buffer {
-  return Buffer.isBuffer(piece) ? piece : Buffer.from(String(piece));
 }

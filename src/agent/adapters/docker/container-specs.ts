@@ -21,6 +21,7 @@ const restartPolicy = { Name: "no" };
 
 /** Docker retains 20 MiB of output per container. A log shipper may store more. */
 const logConfig = { Type: "json-file", Config: { "max-size": "10m", "max-file": "2" } };
+const sharedMemoryBytesMin = 64 * 2 ** 20;
 const noHealthcheck = { Test: ["NONE"] };
 const infraPidsMax = 64;
 /**
@@ -102,6 +103,8 @@ export function infraContainer(
       ...privilege(options.canPrivilege),
       NetworkMode: "bridge",
       IpcMode: "shareable",
+      ShmSize: sharedMemoryBytes(set.template),
+      ...(set.template.extraHosts ? { ExtraHosts: formatHosts(set.template.extraHosts) } : {}),
       CgroupParent: options.cgroupParent,
       OomScoreAdj: options.canPrivilege ? infraOomScore : 0,
       Binds: options.dataPath === undefined ? [] : [`${options.dataPath}:${infraVolumePath}:ro`],
@@ -115,13 +118,20 @@ export function infraContainer(
 /**
  * A business container that joins the network and IPC of the infra container, which must exist but
  * need not run yet. Its processes gain no privileges from set-uid programs, and have Docker's
- * default capabilities.
+ * default capabilities without NET_RAW. All sets share a bridge, and with NET_RAW a container could
+ * take over the addresses of others.
  */
 export function businessContainer(
   hostId: string,
   set: LocalSetSpec,
   container: ContainerTemplate,
-  options: { infraId: string; cgroupParent: string; dataPath: string | undefined },
+  options: {
+    infraId: string;
+    cgroupParent: string;
+    dataPath: string | undefined;
+    /** Docker has an init that can be process 1. */
+    hasInit: boolean;
+  },
 ): Docker.ContainerCreateOptions {
   const { volume } = set.template;
   const hasVolume = volume !== null && options.dataPath !== undefined;
@@ -145,12 +155,66 @@ export function businessContainer(
       ...dockerLimits(containerLimits(set.template, wanted)),
       Privileged: false,
       SecurityOpt: ["no-new-privileges"],
+      ...toCapabilities(wanted),
+      Init: wanted.init ?? options.hasInit,
+      ReadonlyRootfs: wanted.readOnlyRootfs ?? false,
+      ...(wanted.ulimits ? { Ulimits: toUlimits(wanted.ulimits) } : {}),
+      ...(wanted.tmpfs ? { Tmpfs: toTmpfs(wanted.tmpfs) } : {}),
       NetworkMode: `container:${options.infraId}`,
       IpcMode: `container:${options.infraId}`,
       CgroupParent: options.cgroupParent,
       Binds: hasVolume ? [`${options.dataPath}:${volume.mountPath}`] : [],
       RestartPolicy: restartPolicy,
-      LogConfig: logConfig,
+      LogConfig: wanted.logging ? toLogConfig(wanted.logging) : logConfig,
+    },
+  };
+}
+
+/**
+ * Half of the set's memory, as Linux has it for a machine. The files count as memory of the
+ * container that writes them. Docker's default of 64 MiB is the minimum.
+ */
+function sharedMemoryBytes({ shmBytes, memoryBytes }: LocalSetSpec["template"]): number {
+  return shmBytes ?? Math.max(sharedMemoryBytesMin, Math.floor(memoryBytes / 2));
+}
+
+function formatHosts(hosts: Record<string, string>): string[] {
+  return Object.entries(hosts).map(([name, address]) => `${name}:${address}`);
+}
+
+function toCapabilities({ capAdd = [], capDrop = [] }: ContainerTemplate["options"]) {
+  const dropped = capAdd.includes("NET_RAW") ? capDrop : [...capDrop, "NET_RAW"];
+  return { CapAdd: [...new Set(capAdd)], CapDrop: [...new Set(dropped)] };
+}
+
+function toUlimits(ulimits: NonNullable<ContainerTemplate["options"]["ulimits"]>) {
+  return Object.entries(ulimits).map(([name, { soft, hard }]) => ({
+    Name: name,
+    Soft: soft,
+    Hard: hard,
+  }));
+}
+
+function toTmpfs(mounts: NonNullable<ContainerTemplate["options"]["tmpfs"]>) {
+  const options = (sizeBytes: number) => `size=${sizeBytes},mode=1777`;
+  return Object.fromEntries(
+    mounts.map(({ mountPath, sizeBytes }) => [mountPath, options(sizeBytes)]),
+  );
+}
+
+function toLogConfig({
+  driver,
+  maxFiles,
+  maxSizeBytes,
+}: NonNullable<ContainerTemplate["options"]["logging"]>) {
+  // The driver "local" compresses rotated files by default, and refuses that without any.
+  const isUncompressed = driver === "local" && maxFiles === 1;
+  return {
+    Type: driver,
+    Config: {
+      "max-size": String(maxSizeBytes),
+      "max-file": String(maxFiles),
+      ...(isUncompressed ? { compress: "false" } : {}),
     },
   };
 }

@@ -32,6 +32,8 @@ export interface DockerContext {
 export interface DockerEnvironment {
   /** True if this machine may give a container all capabilities. */
   canPrivilege: boolean;
+  /** Docker has an init that can be process 1 of containers. */
+  hasInit: boolean;
   cgroups: SetCgroups;
   cgroupManager: CgroupManager;
   /**

@@ -107,7 +107,9 @@ async function findEnvironment(
   const cgroupManager = parseCgroupManager(info);
   const cgroups = createSetCgroups({ hostId, root: cgroupRoot, ...cgroupManager });
   const dockerDisk = await findBlockDevice(info.DockerRootDir ?? dockerRootDefault);
-  return { canPrivilege, cgroups, cgroupManager, dockerDisk };
+  const hasInit = info.InitCommit?.ID !== "N/A";
+  if (!hasInit) log.warn({}, "Docker has no init, so containers must reap their own processes");
+  return { canPrivilege, hasInit, cgroups, cgroupManager, dockerDisk };
 }
 
 /**

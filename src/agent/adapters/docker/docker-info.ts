@@ -6,6 +6,8 @@ export interface DockerInfo {
   CgroupDriver?: string;
   CgroupVersion?: string;
   DockerRootDir?: string;
+  /** Its id is "N/A" if Docker cannot execute its init. */
+  InitCommit?: { ID?: string };
 }
 
 /** The client's types lack this option. */

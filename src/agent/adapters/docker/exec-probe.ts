@@ -2,7 +2,7 @@ import type Docker from "dockerode";
 import type { HealthCheck } from "../../../contracts/api/set-template.ts";
 import type { ProbeResult } from "../../ports/set-port.ts";
 import { callDocker, dockerMessage, dockerStatus, toAbortError } from "./call-docker.ts";
-import { demultiplex } from "./container-logs.ts";
+import { demultiplex } from "./demultiplex.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { killProbeProcesses } from "./probe-processes.ts";
 

@@ -129,6 +129,7 @@ function toObserved(
     restartGeneration: container.restartGeneration,
     stopSignalSource: container.stopSignalSource,
     exitCode: details?.exitCode,
+    startFailure: details?.startFailure,
     oomKilled: details?.oomKilled ?? false,
     oomKills: details?.oomKills ?? 0,
     memoryPeakBytes: details?.memoryPeakBytes,

@@ -210,7 +210,7 @@ async function createInfra(
 
 async function createBusiness(
   context: DockerContext,
-  { cgroups }: DockerEnvironment,
+  { cgroups, hasInit }: DockerEnvironment,
   {
     set,
     name,
@@ -225,6 +225,7 @@ async function createBusiness(
     infraId,
     cgroupParent: cgroups.parentOf(set.setId),
     dataPath,
+    hasInit,
   });
   try {
     await createContainer(context, set, spec, signal);

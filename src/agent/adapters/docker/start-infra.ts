@@ -4,7 +4,7 @@ import { AgentError } from "../../agent-error.ts";
 import type { LocalSetSpec } from "../../ports/set-port.ts";
 import { callDocker, dockerStatus } from "./call-docker.ts";
 import { infraIdleSeconds, infraReadyLine } from "./container-specs.ts";
-import { demultiplex } from "./container-logs.ts";
+import { demultiplex } from "./demultiplex.ts";
 import type { DockerContext } from "./docker-context.ts";
 
 const startTimeoutMs = 60_000;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { demultiplex } from "./container-logs.ts";
+import { demultiplex } from "./demultiplex.ts";
 
 function frame(text: string): Buffer {
   const payload = Buffer.from(text);

@@ -1,0 +1,91 @@
+import { describe, expect, it } from "vitest";
+import { setTemplateInput, setTemplateSchema } from "./set-template.ts";
+
+function parse(options: object = {}, template: object = {}) {
+  return setTemplateInput.safeParse({
+    cpu: 1,
+    memory: "64Mi",
+    containers: [
+      { index: 0, name: "app", image: "menu:42", options: { cpu: 100, memory: 100, ...options } },
+    ],
+    ...template,
+  });
+}
+
+describe("options of containers", () => {
+  it("are absent unless used, so that older agents accept the template", () => {
+    const { data } = parse();
+    expect(Object.keys(data ?? {}).sort()).toEqual([
+      "containers",
+      "cpuMillis",
+      "memoryBytes",
+      "networks",
+      "rootfsBytes",
+      "sysctls",
+      "volume",
+    ]);
+    expect(Object.keys(data?.containers[0]?.options ?? {}).sort()).toEqual([
+      "cpuPercent",
+      "env",
+      "memoryPercent",
+      "restart",
+      "stopTimeoutSeconds",
+    ]);
+  });
+
+  it("come out with bytes, as agents take them", () => {
+    const { data } = parse(
+      {
+        init: false,
+        readOnlyRootfs: true,
+        capAdd: ["CHOWN"],
+        capDrop: ["ALL"],
+        ulimits: { nofile: { soft: 10, hard: 20 }, core: { soft: 0, hard: -1 } },
+        tmpfs: [{ mountPath: "/run", size: "1Mi" }],
+        logging: { maxSize: "1Mi" },
+      },
+      { shm: "8Mi", extraHosts: { "db.example": "10.0.0.1" } },
+    );
+    expect(data).toMatchObject({ shmBytes: 8 * 2 ** 20, extraHosts: { "db.example": "10.0.0.1" } });
+    expect(data?.containers[0]?.options).toMatchObject({
+      tmpfs: [{ mountPath: "/run", sizeBytes: 2 ** 20 }],
+      logging: { driver: "json-file", maxSizeBytes: 2 ** 20, maxFiles: 2 },
+    });
+    expect(setTemplateSchema.parse(data)).toEqual(data);
+  });
+
+  it.each([
+    ["capabilities with their prefix", { capAdd: ["CAP_CHOWN"] }],
+    ["all capabilities", { capAdd: ["ALL"] }],
+    ["a realtime priority", { ulimits: { rtprio: { soft: 1, hard: 1 } } }],
+    ["a soft limit above the hard one", { ulimits: { nproc: { soft: 2, hard: 1 } } }],
+    ["an unlimited soft limit below a hard one", { ulimits: { nproc: { soft: -1, hard: 1 } } }],
+    ["unlimited open files", { ulimits: { nofile: { soft: 1, hard: -1 } } }],
+    ["a file system without a size", { tmpfs: [{ mountPath: "/run" }] }],
+    ["a file system over /proc", { tmpfs: [{ mountPath: "/proc/x", size: "1Mi" }] }],
+    ["logs that fill a disk", { logging: { maxSize: "100Mi", maxFiles: 20 } }],
+    ["a log driver that logs elsewhere", { logging: { driver: "none" } }],
+  ])("are refused with %s", (_what, options) => {
+    expect(parse(options).error?.issues[0]?.path.slice(0, 3)).toEqual(["containers", 0, "options"]);
+  });
+
+  it("mount each path once", () => {
+    const run = { mountPath: "/run", size: "1Mi" };
+    const { error } = parse({ tmpfs: [run, run] });
+    expect(error?.issues[0]).toMatchObject({ message: '"/run" is mounted twice' });
+    const volume = { size: "16Mi", mountPath: "/run" };
+    expect(parse({ tmpfs: [run] }, { volume }).error?.issues[0]?.path.slice(-3)).toEqual([
+      "tmpfs",
+      0,
+      "mountPath",
+    ]);
+  });
+
+  it.each([
+    ["more than the memory in /dev/shm", { shm: "65Mi" }],
+    ["a host without a fixed address", { extraHosts: { "db.example": "host-gateway" } }],
+    ["a host name with a colon", { extraHosts: { "db:1": "10.0.0.1" } }],
+  ])("are refused with %s", (_what, template) => {
+    expect(parse({}, template).success).toBe(false);
+  });
+});
