@@ -31,6 +31,8 @@ export interface CommandOptions {
    */
   signal?: AbortSignal;
   killSignal?: "SIGKILL" | "SIGTERM";
+  /** Exit codes besides 0 with which the output is usable. */
+  exitCodesAccepted?: readonly number[];
 }
 
 /**
@@ -43,7 +45,7 @@ export interface CommandOptions {
 export async function runCommand(
   path: string,
   args: readonly string[],
-  { timeoutMs, signal, killSignal = "SIGKILL" }: CommandOptions,
+  { timeoutMs, signal, killSignal = "SIGKILL", exitCodesAccepted = [] }: CommandOptions,
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     const fail = (cause: Error & { code?: unknown }, stderr: string) => {
@@ -63,7 +65,7 @@ export async function runCommand(
       clearTimeout(lastTimer);
       signal?.removeEventListener("abort", onAbort);
       if (killedFor) fail(killedFor, stderr);
-      else if (error) fail(error, stderr);
+      else if (error && !exitCodesAccepted.includes(Number(error.code))) fail(error, stderr);
       else resolve(stdout);
     });
     const kill = (cause: Error) => {

@@ -17,7 +17,12 @@ const docker = new Docker();
 const { signal } = new AbortController();
 const hostId = newId("host");
 const port = createDockerSetPort({ docker, hostId, log: silentLog });
-const disk = createDockerDisk({ docker, hostId, root: await createDockerRoot(docker) });
+const disk = createDockerDisk({
+  docker,
+  hostId,
+  root: await createDockerRoot(docker),
+  log: silentLog,
+});
 let registry: ImageRegistry;
 
 beforeAll(async () => {
@@ -58,6 +63,36 @@ it("a disk measurement has the bytes of each container, and of all images and co
   const share = await disk.usedShare();
   expect(share).toBeGreaterThan(0);
   expect(share).toBeLessThanOrEqual(1);
+});
+
+it("the bytes of a container include the volumes that its image declares", async () => {
+  const source = await docker.createContainer({
+    Image: baseImage,
+    Cmd: ["true"],
+    Volumes: { "/data": {}, "/cache": {} },
+  });
+  // A commit copies the volumes of the container to the image.
+  await source.commit({ repo: "berth-test/volumes", tag: "1" });
+  await source.remove({ v: true });
+  const set = localSet({ image: "berth-test/volumes:1" });
+  try {
+    await port.prepare(set, signal);
+    await port.start(set, ["app"], signal);
+    const about = { setId: set.setId, container: "app" };
+    await execIn(
+      docker,
+      about,
+      "for at in data/a cache/b c; do dd if=/dev/zero of=/$at bs=1M count=4; done; sync",
+    );
+    const { containerBytes, rootfsBytes } = await disk.measure(signal);
+    const dockerId = (await port.observeSet(set.setId, signal))?.containers[0]?.dockerId ?? "";
+    const megabytes = (rootfsBytes.get(dockerId) ?? 0) / 2 ** 20;
+    expect(Math.round(megabytes)).toBe(12);
+    expect(containerBytes).toBeGreaterThanOrEqual(12 * 2 ** 20);
+  } finally {
+    await port.remove(set.setId, signal);
+    await docker.getImage("berth-test/volumes:1").remove();
+  }
 });
 
 it("I4: only unused images that the agent pulled are collected", async () => {

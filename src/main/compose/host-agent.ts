@@ -161,7 +161,7 @@ function createAgentOptions(
       volumes,
     }),
     disk: {
-      port: createDockerDisk({ docker, hostId, root }),
+      port: createDockerDisk({ docker, hostId, root, log }),
       thresholds: imageGcThresholds(settings),
     },
     previousHosts: createPreviousHosts(settings, { docker, hostId, log }),

@@ -1,8 +1,10 @@
 import { statfs } from "node:fs/promises";
 import type Docker from "dockerode";
+import type { Log } from "../../../lib/log.ts";
 import type { DiskPort, DiskUsage } from "../../ports/disk-port.ts";
 import { callDocker, dockerStatus } from "./call-docker.ts";
 import { labels } from "./container-labels.ts";
+import { measureImageVolumes, type MountingContainer } from "./image-volumes.ts";
 import type { DockerRoot } from "./docker-root.ts";
 import { toMark, markPulled, pulledReferences } from "./pulled-images.ts";
 
@@ -13,6 +15,7 @@ export interface DockerDiskOptions {
   docker: Docker;
   hostId: string;
   root: DockerRoot;
+  log: Log;
 }
 
 /** The answer of `docker system df`, without volumes and build caches. */
@@ -20,7 +23,11 @@ interface SystemDf {
   LayersSize: number;
   Images: Pick<Docker.ImageInfo, "Id" | "RepoTags" | "RepoDigests">[] | null;
   Containers:
-    | { Id: string; ImageID: string; SizeRw?: number; Labels: Record<string, string> | null }[]
+    | (MountingContainer & {
+        ImageID: string;
+        SizeRw?: number;
+        Labels: Record<string, string> | null;
+      })[]
     | null;
 }
 
@@ -29,7 +36,7 @@ interface DfClient {
 }
 
 /** DiskPort on Docker, API 1.41 and newer. */
-export function createDockerDisk({ docker, hostId, root }: DockerDiskOptions): DiskPort {
+export function createDockerDisk({ docker, hostId, root, log }: DockerDiskOptions): DiskPort {
   return {
     async measure(signal) {
       await root.find(signal);
@@ -39,7 +46,11 @@ export function createDockerDisk({ docker, hostId, root }: DockerDiskOptions): D
         // The client's types lack this option.
         (abortSignal) => (docker as unknown as DfClient).df({ abortSignal }),
       );
-      return toDiskUsage(answer, hostId);
+      const own = (answer.Containers ?? []).filter(
+        ({ Labels }) => Labels?.[labels.host] === hostId,
+      );
+      const volumeBytes = await measureImageVolumes(own, { root: root.folder(), log }, signal);
+      return toDiskUsage(answer, own, volumeBytes);
     },
     async usedShare() {
       // Counts the space of an ordinary process: the superuser's reserve is not free.
@@ -50,18 +61,28 @@ export function createDockerDisk({ docker, hostId, root }: DockerDiskOptions): D
   };
 }
 
-function toDiskUsage(answer: SystemDf, hostId: string): DiskUsage {
+/** @param own the containers of this host's sets */
+function toDiskUsage(
+  answer: SystemDf,
+  own: NonNullable<SystemDf["Containers"]>,
+  volumeBytes: ReadonlyMap<string, number>,
+): DiskUsage {
   const containers = answer.Containers ?? [];
   const inUse = new Set(containers.map(({ ImageID }) => ImageID));
-  const own = containers.filter(({ Labels }) => Labels?.[labels.host] === hostId);
   return {
     imageBytes: answer.LayersSize,
-    containerBytes: containers.reduce((sum, { SizeRw = 0 }) => sum + SizeRw, 0),
-    rootfsBytes: new Map(own.map(({ Id, SizeRw = 0 }) => [Id, SizeRw])),
+    containerBytes: sum([...containers.map(({ SizeRw = 0 }) => SizeRw), ...volumeBytes.values()]),
+    rootfsBytes: new Map(
+      own.map(({ Id, SizeRw = 0 }) => [Id, SizeRw + (volumeBytes.get(Id) ?? 0)]),
+    ),
     pulledImages: (answer.Images ?? []).flatMap((image) =>
       pulledReferences(image).map((reference) => ({ reference, isUsed: inUse.has(image.Id) })),
     ),
   };
+}
+
+function sum(amounts: readonly number[]): number {
+  return amounts.reduce((total, amount) => total + amount, 0);
 }
 
 /**
