@@ -60,6 +60,10 @@ describe("tables", () => {
         containers: [],
         reason: pendingReason,
       }),
+      sampleSet({
+        completed: true,
+        containers: sampleSet().containers.map((container) => ({ ...container, state: "exited" })),
+      }),
     ];
     const run = await berth(["get", "sets", "-o", "wide"], {
       ...scriptedApi(() => page(sets)),

@@ -77,6 +77,7 @@ export const setColumns: readonly Column<BerthSet>[] = [
 
 function setStatus(set: BerthSet): string {
   if (set.desired === "deleted" && set.state !== "stopping") return `${set.state}, deleting`;
+  if (set.completed) return "completed";
   return set.ready ? "ready" : set.state;
 }
 
@@ -105,7 +106,9 @@ export function rootfsText({ containers, rootfsBytes }: BerthSet): string {
 }
 
 function containerText(container: BerthSet["containers"][number]): string {
-  return `${container.name}:${container.ready ? "ready" : container.state}`;
+  const isCompleted = container.ready && container.state === "exited";
+  const status = isCompleted ? "completed" : container.ready ? "ready" : container.state;
+  return `${container.name}:${status}`;
 }
 
 export const hostColumns: readonly Column<Host>[] = [

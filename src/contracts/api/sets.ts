@@ -82,6 +82,11 @@ export const setSchema = z
     desired: z.enum(desiredSetStates),
     state: z.enum(observedSetStates),
     ready: z.boolean(),
+    completed: z
+      .boolean()
+      .describe(
+        "True after all containers have exited with success and their restart policy restarts none. The set retains its host until it is deleted.",
+      ),
     reason: reasonSchema
       .nullable()
       .describe("Why the set does not have its desired state, host or size. Null if it does."),

@@ -115,6 +115,22 @@ it("ends the wait for a set when its agent reports it", async () => {
   expect(await json(send("GET", "/v1/services/web"))).toMatchObject({ settled: true });
 });
 
+it("a set is completed while all of its containers have exited with success", async () => {
+  const readSet = () => json<BerthSet>(send("GET", `/v1/sets/${setId}`));
+  const { sets } = await sync({ full: true });
+  const report = running(sets[0]?.generation ?? 0);
+  expect(await readSet()).toMatchObject({ ready: true, completed: false });
+  const exited = { ...container, state: "exited" as const, exitCode: 0 };
+  await sync({ observed: [{ ...report, containers: [exited, { ...container, name: "side" }] }] });
+  expect(await readSet()).toMatchObject({ ready: true, completed: false });
+  await sync({ observed: [{ ...report, containers: [exited] }] });
+  expect(await readSet()).toMatchObject({ state: "running", ready: true, completed: true });
+  const failed = { ...exited, ready: false, exitCode: 1 };
+  await sync({ observed: [{ ...report, ready: false, containers: [failed] }] });
+  expect(await readSet()).toMatchObject({ ready: false, completed: false });
+  await sync({ observed: [report] });
+});
+
 describe("logs", () => {
   const logs = (query = "", signal?: AbortSignal) =>
     send("GET", `/v1/sets/${setId}/containers/app/logs${query}`, undefined, signal);

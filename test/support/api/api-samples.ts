@@ -98,6 +98,7 @@ export function sampleSet(changes: Partial<BerthSet> = {}): BerthSet {
     host: { id: "host_01jd000000000000000000001", name: "rack1-host7" },
     address: "172.17.0.4",
     memoryUsedBytes: 100 * 2 ** 20,
+    completed: false,
     resizeApplied: true,
     moving: false,
     operation: null,

@@ -10,7 +10,7 @@ import { inScope } from "../services/read-services.ts";
 
 type SetReadRow = Omit<
   BerthSet,
-  "host" | "operation" | "createdAt" | "placedAt" | "runningAt" | "updatedAt"
+  "host" | "completed" | "operation" | "createdAt" | "placedAt" | "runningAt" | "updatedAt"
 > & {
   hostId: string | null;
   hostName: string | null;
@@ -124,9 +124,15 @@ export async function findRejection(q: Queryable, setId: string): Promise<Reject
   return rows.map((row) => ({ ...row, at: row.at.toISOString() }))[0];
 }
 
+/** An exited container is ready only if it has succeeded and no policy restarts it. */
+function isCompleted({ ready, containers }: Pick<SetReadRow, "ready" | "containers">): boolean {
+  return ready && containers.length > 0 && containers.every(({ state }) => state === "exited");
+}
+
 function toSet({ hostId, hostName, ...row }: SetReadRow): BerthSet {
   return {
     ...row,
+    completed: isCompleted(row),
     operation: toOperation(row),
     host: hostId === null || hostName === null ? null : { id: hostId, name: hostName },
     createdAt: isoTime(row.createdAt),
