@@ -326,6 +326,7 @@ class HostAgent implements Agent {
       volumes: null,
       ...parts,
     };
+    const startRetentions = this.#housekeeping.volumes?.beginSync();
     const sendOptions = {
       api: this.#options.api,
       log: this.#log,
@@ -334,6 +335,7 @@ class HostAgent implements Agent {
       },
       onBareAnswer: (answer: SyncAnswer) => {
         this.#refusals.noteAccepted();
+        startRetentions?.(answer);
         return this.#accept(answer);
       },
     };
@@ -342,6 +344,7 @@ class HostAgent implements Agent {
       throw error;
     });
     this.#refusals.noteAccepted();
+    startRetentions?.(result);
     this.#syncedAtMs = this.#clock.wallMs();
     return result;
   }

@@ -46,6 +46,9 @@ export class VolumeGc {
   /** Trashed volumes whose purge a user requested. */
   readonly #purges = new Set<string>();
   readonly #reasons = new Map<string, Reason>();
+  /** Starts of retention to store, by volume. */
+  readonly #retentionStarts = new Map<string, number>();
+  #controlPlaneTimeMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: VolumeGcOptions) {
     this.#options = options;
@@ -61,16 +64,31 @@ export class VolumeGc {
    * Applies an answer of the control plane and the desired sets after it. Nothing is purged before
    * the first answer.
    */
-  updateRetention({ serverTime, purgeVolumes }: SyncResult, desired: readonly DesiredSet[]): void {
+  updateRetention(answer: SyncResult, desired: readonly DesiredSet[]): void {
     const wanted = desired.flatMap((set) =>
       set.desired === "deleted" ? [] : (set.restoreVolumeId ?? []),
     );
+    this.#controlPlaneTimeMs = readTimeMs(answer);
     this.#options.port.updateRetention({
-      // The answer of a long poll may describe the time when the poll began.
-      controlPlaneTimeMs: Date.parse(serverTime) - SYNC_WAIT_MS_MAX,
+      controlPlaneTimeMs: this.#controlPlaneTimeMs,
       wantedVolumeIds: new Set(wanted),
     });
-    this.requestPurges(purgeVolumes);
+    this.requestPurges(answer.purgeVolumes);
+  }
+
+  /**
+   * Begins a sync. The returned function takes its answer, whose time starts the retention of the
+   * volumes that were in the trash before the sync. So no clock of this host counts (I16).
+   */
+  beginSync(): (answer: SyncResult) => void {
+    const waiting = (this.#checked?.volumes ?? []).filter(
+      ({ state, expiresAtMs }) => state === "trashed" && expiresAtMs === undefined,
+    );
+    return (answer) => {
+      const startMs = Date.parse(answer.databaseTime ?? answer.serverTime);
+      for (const { volumeId } of waiting) this.#retentionStarts.set(volumeId, startMs);
+      if (waiting.length > 0) this.#wakeup.notify();
+    };
   }
 
   /**
@@ -120,12 +138,13 @@ export class VolumeGc {
   }
 
   async #checkVolumes(signal: AbortSignal): Promise<void> {
-    const { port, clock, log } = this.#options;
+    const { port, log } = this.#options;
+    await this.#startRetentions(signal);
     let listing = await port.listAll(signal);
     const due = listing.volumes.filter(
       ({ volumeId, state, expiresAtMs }) =>
         state === "trashed" &&
-        (this.#purges.has(volumeId) || (expiresAtMs ?? Infinity) <= clock.wallMs()),
+        (this.#purges.has(volumeId) || (expiresAtMs ?? Infinity) <= this.#controlPlaneTimeMs),
     );
     this.#reasons.clear();
     for (const { volumeId } of due) {
@@ -151,11 +170,34 @@ export class VolumeGc {
     this.#checked = { volumes: volumes.flatMap((volume) => this.#track(volume)), unreadable };
   }
 
+  /** A start that fails repeats with a later time: its volume is still without an expiry. */
+  async #startRetentions(signal: AbortSignal): Promise<void> {
+    const { port, log } = this.#options;
+    for (const [volumeId, startMs] of this.#retentionStarts) {
+      this.#retentionStarts.delete(volumeId);
+      try {
+        await port.startRetention(volumeId, startMs, signal);
+      } catch (error) {
+        if (isAborted(signal)) return;
+        log.warn({ err: error, volumeId }, "cannot start the retention of a trashed volume");
+      }
+    }
+  }
+
   /** Omits unfinished volumes. */
   #track({ state, ...volume }: LocalVolume): TrackedVolume[] {
     const reason = this.#reasons.get(volume.volumeId) ?? null;
     return state === "new" ? [] : [{ ...volume, state, reason }];
   }
+}
+
+/**
+ * A time of the control plane that is not later than the state that its answer describes. The
+ * answer of an earlier release to a long poll may describe the time when the poll began.
+ */
+function readTimeMs({ databaseTime, serverTime }: SyncResult): number {
+  if (databaseTime !== undefined) return Date.parse(databaseTime);
+  return Date.parse(serverTime) - SYNC_WAIT_MS_MAX;
 }
 
 function hasChanged(

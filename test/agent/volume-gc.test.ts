@@ -8,6 +8,7 @@ import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import { systemClock } from "../../src/agent/clock.ts";
 import type { VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.ts";
 import { VolumeGc } from "../../src/agent/volume-gc.ts";
+import type { SyncResult } from "../../src/contracts/agent-protocol/sync.ts";
 import type { DesiredSet } from "../../src/contracts/agent-protocol/desired-set.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
@@ -17,6 +18,7 @@ import { localSet } from "../support/agent/local-set.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 const run = promisify(execFile);
+const dayMs = 24 * 3_600_000;
 const sizeBytes = 32 * 2 ** 20;
 const { signal } = new AbortController();
 let harness: VolumeHarness;
@@ -30,8 +32,9 @@ beforeEach(async () => {
   harness = await openLoopHarness("ext4", sizeBytes);
   const { root, fileSystem } = harness;
   const options = { root, fileSystem, retentionMs: 60_000, purgesEarly: false, log: silentLog };
-  volumes = createVolumes({ ...options, store: harness.openStore(), nowMs: () => nowMs });
-  const clock = { ...systemClock, nowMs: () => nowMs };
+  volumes = createVolumes({ ...options, store: harness.openStore() });
+  // No clock of the host counts for the retention.
+  const clock = { ...systemClock, wallMs: () => nowMs - 14 * dayMs };
   volumeGc = new VolumeGc({
     port: volumes,
     clock,
@@ -52,24 +55,38 @@ function newSpec(): VolumeSpec {
   return { setId: newId("set"), tenant: "default", service: "db", generation: 1, sizeBytes };
 }
 
-/**
- * Simulates an answer of the control plane. Its clock differs by seconds from the host's, and it
- * wants these sets.
- */
-const receiveAnswer = (purgeVolumes: string[] = [], desired: DesiredSet[] = []) =>
-  volumeGc.updateRetention(
-    {
-      hostGeneration: 1,
-      full: false,
-      sets: [],
-      streams: [],
-      reportAgain: [],
-      purgeVolumes,
-      leaseSeconds: 45,
-      serverTime: new Date(nowMs + 1_000).toISOString(),
-    },
-    desired,
+const newAnswer = (purgeVolumes: string[] = []): SyncResult => ({
+  hostGeneration: 1,
+  full: false,
+  sets: [],
+  streams: [],
+  reportAgain: [],
+  purgeVolumes,
+  leaseSeconds: 45,
+  serverTime: new Date(nowMs + dayMs).toISOString(),
+  databaseTime: new Date(nowMs).toISOString(),
+});
+
+/** Simulates a sync and its answer by a control plane that wants these sets. */
+const receiveAnswer = (purgeVolumes: string[] = [], desired: DesiredSet[] = []) => {
+  const answer = newAnswer(purgeVolumes);
+  volumeGc.beginSync()(answer);
+  volumeGc.updateRetention(answer, desired);
+};
+
+const isRetentionStarted = async ({ setId }: VolumeSpec) =>
+  (await volumes.list(signal)).some(
+    (volume) => volume.setId === setId && volume.expiresAtMs !== undefined,
   );
+
+/** Trashes the volume of a set, and waits until syncs have started its retention. */
+async function trash(spec: VolumeSpec): Promise<void> {
+  await volumes.trash(spec.setId, signal);
+  await waitUntil("its retention has started", async () => {
+    receiveAnswer();
+    return isRetentionStarted(spec);
+  });
+}
 
 const reported = () =>
   volumeGc
@@ -80,8 +97,7 @@ it("volumes are reported, purged after expiry or on request, and never while a s
   const [old, asked, back] = [newSpec(), newSpec(), newSpec()];
   for (const spec of [old, asked, back]) await volumes.ensure(spec, signal);
   await waitUntil("three are reported", () => reported()?.length === 3);
-  receiveAnswer();
-  await volumes.trash(old.setId, signal);
+  await trash(old);
   nowMs += 60_000;
   await delay(200);
   // Expired, but the control plane has not answered since.
@@ -96,13 +112,38 @@ it("volumes are reported, purged after expiry or on request, and never while a s
     await volumes.trash(asked.setId, signal);
     return reported()?.includes("trashed") === true;
   });
-  await volumes.trash(back.setId, signal);
+  await trash(back);
   const [first] = (await volumes.list(signal)).filter(({ setId }) => setId === asked.setId);
   receiveAnswer([first?.volumeId ?? ""]);
   await waitUntil("the other one is purged", () => reported()?.length === 1);
   expect((await volumes.list(signal)).map(({ setId, state }) => [setId, state])).toEqual([
     [back.setId, "trashed"],
   ]);
+});
+
+it("I16: the retention starts with an answer to a sync after the trash, by the clock of the database", async () => {
+  const spec = newSpec();
+  await volumes.ensure(spec, signal);
+  const receiveEarlierAnswer = volumeGc.beginSync();
+  await volumes.trash(spec.setId, signal);
+  await waitUntil("it is reported", () => reported()?.includes("trashed") === true);
+  receiveEarlierAnswer(newAnswer());
+  volumeGc.updateRetention(newAnswer(), []);
+  await delay(500);
+  expect(await isRetentionStarted(spec)).toBe(false);
+  nowMs += 30_000;
+  receiveAnswer();
+  await waitUntil("its retention has started", () => isRetentionStarted(spec));
+  expect(await volumes.list(signal)).toMatchObject([
+    { trashedAtMs: nowMs, expiresAtMs: nowMs + 60_000 },
+  ]);
+  nowMs += 59_000;
+  receiveAnswer();
+  await delay(300);
+  expect(await volumes.list(signal)).toHaveLength(1);
+  nowMs += 1_000;
+  receiveAnswer();
+  await waitUntil("it is purged", () => reported()?.length === 0);
 });
 
 it("volumes are reported once, and once more after a forced report", async () => {
@@ -118,7 +159,7 @@ it("the reason of a failed purge is reported until it succeeds, and a wanted vol
   const [held, wanted] = [newSpec(), newSpec()];
   const { volumeId } = await volumes.ensure(held, signal);
   const other = await volumes.ensure(wanted, signal);
-  for (const { setId } of [held, wanted]) await volumes.trash(setId, signal);
+  for (const spec of [held, wanted]) await trash(spec);
   // A user mounts it and opens a file in it.
   const mountPoint = join(harness.root, volumeId);
   const image = join(harness.root, "..", "images", `${volumeId}.img`);

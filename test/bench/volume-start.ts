@@ -82,7 +82,10 @@ async function measureStarts(hostId: string, rounds: number): Promise<Record<str
     purgesEarly: false,
     log: silentLog,
   });
-  volumes.updateRetention({ controlPlaneTimeMs: Infinity, wantedVolumeIds: new Set() });
+  volumes.updateRetention({
+    controlPlaneTimeMs: Date.parse("2100-01-01"),
+    wantedVolumeIds: new Set(),
+  });
   const port = createDockerSetPort({ docker, hostId, log: silentLog, volumes });
   const start = async (set: LocalSetSpec): Promise<number> => {
     const startedAtMs = performance.now();

@@ -46,8 +46,11 @@ export const MiB = 2 ** 20;
 export const retentionMs = 3_600_000;
 /** The largest share of a volume that a file system may use for itself. */
 export const overheadShareMax = 0.35;
-/** The control plane's clock is not behind the host's, and no set wants a trashed volume. */
-export const nothingWanted = { controlPlaneTimeMs: Infinity, wantedVolumeIds: new Set<string>() };
+/** No set wants a trashed volume. */
+export const nothingWanted = {
+  controlPlaneTimeMs: Date.parse("2100-01-01"),
+  wantedVolumeIds: new Set<string>(),
+};
 export const { signal } = new AbortController();
 
 /**
@@ -57,6 +60,7 @@ export const { signal } = new AbortController();
 export class VolumeContract {
   /** False if the kernel does not let this process grow a mounted file system of this type. */
   readonly growsOnline: boolean;
+  /** The control plane's time. */
   nowMs = 0;
   #harness: VolumeHarness | undefined;
   #port: VolumePort | undefined;
@@ -90,8 +94,25 @@ export class VolumeContract {
   /** Opens the port like a restarted agent after the control plane's first answer. */
   openPort(changes: { store?: BlockStore; purgesEarly?: boolean } = {}): VolumePort {
     const opened = this.openUnsyncedPort(changes);
-    opened.updateRetention(nothingWanted);
+    const getNowMs = () => this.nowMs;
+    opened.updateRetention({
+      ...nothingWanted,
+      get controlPlaneTimeMs() {
+        return getNowMs();
+      },
+    });
     return opened;
+  }
+
+  /** Trashes a set's volume, and starts its retention as the next answer of the API does. */
+  async trash({ setId }: VolumeSpec, of: VolumePort = this.port): Promise<void> {
+    await of.trash(setId, signal);
+    await this.startRetentions(of);
+  }
+
+  async startRetentions(of: VolumePort = this.port): Promise<void> {
+    for (const { volumeId } of await of.list(signal))
+      await of.startRetention(volumeId, this.nowMs, signal);
   }
 
   openUnsyncedPort(changes: { store?: BlockStore; purgesEarly?: boolean } = {}): VolumePort {
@@ -103,7 +124,6 @@ export class VolumeContract {
       retentionMs,
       purgesEarly: false,
       log: silentLog,
-      nowMs: () => this.nowMs,
       ...changes,
     });
   }

@@ -131,7 +131,7 @@ export function describeFaults(c: VolumeContract): void {
       await c.port.ensure(back, signal);
       expect(await c.only()).toMatchObject({ sizeBytes: grownBytes });
       expect(await check?.()).toBe(true);
-      await c.port.trash(back.setId, signal);
+      await c.trash(back);
       c.nowMs += retentionMs;
       const dying = createKillableStore(c.harness.openStore(), () => step % 3 === 0);
       const { volumeId } = await c.only();

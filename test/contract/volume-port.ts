@@ -243,7 +243,7 @@ function describeLifecycle(c: VolumeContract): void {
     const spec = c.newSpec();
     const { volumeId, dataPath } = await c.port.ensure(spec, signal);
     const check = await checked(dataPath, MiB);
-    await c.port.trash(spec.setId, signal);
+    await c.trash(spec);
     expect(await c.only()).toMatchObject({
       volumeId,
       state: "trashed",

@@ -15,7 +15,7 @@ export function describeTrash(c: VolumeContract): void {
     const { volumeId } = await c.port.ensure(spec, signal);
     await expect(c.port.purge(volumeId, signal)).rejects.toThrow("is in use by set");
     await expect(c.port.expire(volumeId, signal)).rejects.toThrow("is in use by set");
-    await c.port.trash(spec.setId, signal);
+    await c.trash(spec);
     await expect(c.port.purge(volumeId, signal)).rejects.toThrow(
       "is retained until 2026-01-01T01:00",
     );
@@ -27,10 +27,41 @@ export function describeTrash(c: VolumeContract): void {
     await c.port.purge(volumeId, signal); // a missing volume is not an error
   });
 
-  it("purges a volume before its expiry if a user requests it", async () => {
+  it("I16: retains a trashed volume without an expiry until the control plane starts its retention", async () => {
     const spec = c.newSpec();
     const { volumeId } = await c.port.ensure(spec, signal);
     await c.port.trash(spec.setId, signal);
+    expect(await c.only()).toMatchObject({ state: "trashed", expiresAtMs: undefined });
+    c.nowMs += 2 * retentionMs;
+    await expect(c.port.purge(volumeId, signal)).rejects.toThrow("is retained for now");
+    await c.port.startRetention(volumeId, c.nowMs, signal);
+    await c.port.startRetention(volumeId, c.nowMs + 1, signal); // a repetition changes nothing
+    expect(await c.only()).toMatchObject({
+      trashedAtMs: c.nowMs,
+      expiresAtMs: c.nowMs + retentionMs,
+    });
+    c.nowMs += retentionMs;
+    await c.port.purge(volumeId, signal);
+    expect(await c.port.list(signal)).toEqual([]);
+  });
+
+  it("I16: an expiry by the host's clock, which an earlier release stored, does not count", async () => {
+    const spec = c.newSpec();
+    const { volumeId } = await c.port.ensure(spec, signal);
+    await c.trash(spec);
+    const store = c.harness.openStore();
+    const [volume] = (await store.list(signal)).volumes;
+    if (!volume) throw new Error("it is listed");
+    await store.retag(volume, { ...volume.tags, trashedAtMs: 1, expiresAtMs: 2 }, signal);
+    await expect(c.port.purge(volumeId, signal)).rejects.toThrow("is retained for now");
+    await c.startRetentions();
+    expect(await c.only()).toMatchObject({ expiresAtMs: c.nowMs + retentionMs });
+  });
+
+  it("purges a volume before its expiry if a user requests it", async () => {
+    const spec = c.newSpec();
+    const { volumeId } = await c.port.ensure(spec, signal);
+    await c.trash(spec);
     await c.port.expire(volumeId, signal);
     await c.port.purge(volumeId, signal);
     expect(await c.port.list(signal)).toEqual([]);
@@ -41,7 +72,7 @@ export function describeTrash(c: VolumeContract): void {
     const [first, second] = [c.newSpec({ sizeBytes: large }), c.newSpec({ sizeBytes: large })];
     for (const spec of [first, second]) {
       await c.port.ensure(spec, signal);
-      await c.port.trash(spec.setId, signal);
+      await c.trash(spec);
       c.nowMs += 1_000;
     }
     const third = c.newSpec({ sizeBytes: large });
@@ -68,7 +99,7 @@ export function describeTrash(c: VolumeContract): void {
     const [first, second] = [c.newSpec({ sizeBytes: 2 * c.sizeBytes }), c.newSpec()];
     for (const spec of [first, second]) {
       await eager.ensure(spec, signal);
-      await eager.trash(spec.setId, signal);
+      await c.trash(spec, eager);
       c.nowMs += 1_000;
     }
     // Six of six volumes are in use.
@@ -87,7 +118,7 @@ export function describeTrash(c: VolumeContract): void {
     const eager = c.openPort({ purgesEarly: true });
     const trashed = c.newSpec({ sizeBytes: 2 * c.sizeBytes });
     await eager.ensure(trashed, signal);
-    await eager.trash(trashed.setId, signal);
+    await c.trash(trashed, eager);
     await expect(
       eager.ensure(c.newSpec({ sizeBytes: 7 * c.sizeBytes }), signal),
     ).rejects.toMatchObject({ code: "volume-no-room" });
@@ -98,16 +129,16 @@ export function describeTrash(c: VolumeContract): void {
     const spec = c.newSpec();
     const { volumeId } = await c.port.ensure(spec, signal);
     const check = await checked(c.port.getDataPath(spec), MiB);
-    await c.port.trash(spec.setId, signal);
+    await c.trash(spec);
     c.nowMs += 2 * retentionMs;
     const unsynced = c.openUnsyncedPort({ purgesEarly: true });
     const retained = { code: "volume-refused" };
     await expect(unsynced.purge(volumeId, signal)).rejects.toMatchObject(retained);
-    // One of the two clocks has jumped.
+    // The control plane's clock is behind.
     unsynced.updateRetention({ ...nothingWanted, controlPlaneTimeMs: c.nowMs - 2 * retentionMs });
     await expect(unsynced.purge(volumeId, signal)).rejects.toMatchObject(retained);
     unsynced.updateRetention({
-      controlPlaneTimeMs: Infinity,
+      controlPlaneTimeMs: c.nowMs,
       wantedVolumeIds: new Set([volumeId]),
     });
     await expect(unsynced.purge(volumeId, signal)).rejects.toThrow("is about to be restored");
@@ -125,7 +156,7 @@ export function describeTrash(c: VolumeContract): void {
   it("I7: a volume is either restored or purged, never both", async () => {
     const spec = c.newSpec();
     const { volumeId } = await c.port.ensure(spec, signal);
-    await c.port.trash(spec.setId, signal);
+    await c.trash(spec);
     c.nowMs += retentionMs;
     const store = c.harness.openStore();
     const detach = store.detach.bind(store);
@@ -144,7 +175,7 @@ export function describeTrash(c: VolumeContract): void {
   it("a late removal of a volume's previous set does not trash the volume again", async () => {
     const spec = c.newSpec();
     const { volumeId } = await c.port.ensure(spec, signal);
-    await c.port.trash(spec.setId, signal);
+    await c.trash(spec);
     const first = c.newSpec({ restoreFrom: volumeId });
     const second = c.newSpec({ restoreFrom: volumeId });
     await c.port.ensure(first, signal);

@@ -38,18 +38,23 @@ export interface VolumePort {
   getDataPath(spec: Pick<VolumeSpec, "setId" | "restoreFrom">): string;
   /**
    * Updates the facts that decide when a trashed volume expires. The port retains trashed volumes
-   * that sets want, whatever their expiry. It expires other volumes only by both clocks, the host's
-   * and the control plane's. So neither a clock step nor an unseen restore destroys data.
+   * that sets want, whatever their expiry. It expires other volumes by the control plane's clock
+   * alone. So neither a step of the host's clock nor an unseen restore destroys data.
    */
   updateRetention(facts: {
     controlPlaneTimeMs: number;
     wantedVolumeIds: ReadonlySet<string>;
   }): void;
   /**
-   * Unmounts a set's volume and retains it for the retention time. Does nothing for a set without a
-   * volume.
+   * Unmounts a set's volume and retains it: without an expiry, until `startRetention`. Does nothing
+   * for a set without a volume.
    */
   trash(setId: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Starts the retention of a trashed volume, at a time of the control plane that is later than the
+   * trash. Does nothing if it has started, or if the volume is not in the trash.
+   */
+  startRetention(volumeId: string, trashedAtMs: number, signal: AbortSignal): Promise<void>;
   /** Ends the retention of a trashed volume immediately, because a user requested it. */
   expire(volumeId: string, signal: AbortSignal): Promise<void>;
   /**
@@ -84,7 +89,7 @@ export interface LocalVolume {
   sizeBytes: number;
   /** Bytes that the file system stores; undefined while the volume is not mounted. */
   usedBytes: number | undefined;
-  /** Only for trashed volumes. */
+  /** Times of the control plane. Only for trashed volumes whose retention has started. */
   trashedAtMs: number | undefined;
   expiresAtMs: number | undefined;
 }

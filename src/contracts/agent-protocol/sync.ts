@@ -79,7 +79,13 @@ export const syncResultSchema = z
     databaseEpoch: z.string().max(64).optional(),
     /** Missing if the sync has no identity. Other results than `accepted` have no desired sets. */
     admission: z.enum(admissions).optional(),
+    /** The clock of the API process, for agents of earlier releases. */
     serverTime: timestamp,
+    /**
+     * The clock of the database when it read the host, after the request and before the sets of the
+     * answer. It starts and ends the retention of trashed volumes.
+     */
+    databaseTime: timestamp.optional(),
   })
   .meta({ id: "SyncResult" });
 export type SyncResult = z.infer<typeof syncResultSchema>;

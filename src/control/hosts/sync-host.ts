@@ -337,7 +337,7 @@ async function readAnswer(
 
 async function buildAnswer(
   ctx: ControlContext,
-  { hostId, generation, state, databaseEpoch }: HostLeaseRow,
+  { hostId, generation, state, databaseEpoch, databaseTimeMs }: HostLeaseRow,
   body: Sync,
   full: boolean,
 ): Promise<SyncResult> {
@@ -368,5 +368,6 @@ async function buildAnswer(
     leaseSeconds: LEASE_SECONDS,
     databaseEpoch,
     serverTime: new Date().toISOString(),
+    databaseTime: new Date(databaseTimeMs).toISOString(),
   };
 }

@@ -79,7 +79,11 @@ const trashed = {
 } as const;
 
 /** The one set of the service runs, its service is deleted, and its volume is in the trash. */
-async function trashTheVolume(f: FleetContext, hostId: string): Promise<ReportedVolume> {
+async function trashTheVolume(
+  f: FleetContext,
+  hostId: string,
+  changes: Partial<ReportedVolume> = {},
+): Promise<ReportedVolume> {
   const [set] = (await f.sync(hostId, { full: true })).sets;
   assert(set, "the host has a set to run");
   const report = {
@@ -101,7 +105,7 @@ async function trashTheVolume(f: FleetContext, hostId: string): Promise<Reported
   await deleteService(f.ctx, f.tenantId, "db", undefined);
   const [last] = (await f.sync(hostId, { full: true })).sets;
   assert(last?.desired === "deleted", "the set is to go");
-  const trash = volumeOf(set.setId, trashed);
+  const trash = volumeOf(set.setId, { ...trashed, ...changes });
   await f.sync(hostId, { observed: [observed(last, "absent")], volumes: [trash], usage });
   return trash;
 }
@@ -140,6 +144,24 @@ test("the API lists the volumes that hosts report, and events show their changes
   expect(await listVolumes(f.ctx, newId("ten"), { limit: 10 })).toMatchObject({ items: [] });
   await f.sync(hostId, { volumes: [] });
   expect(await eventKinds(f)).toEqual(["volume-trashed", "volume-purged"]);
+});
+
+test("I16: a trashed volume without an expiry can be restored, and its event names the expiry that follows", async () => {
+  const { f, hostId } = await start();
+  const unstarted = { trashedAt: null, expiresAt: null };
+  const { volumeId, setId } = await trashTheVolume(f, hostId, unstarted);
+  expect(await eventKinds(f)).toEqual([]);
+  await createDb(f, 0);
+  const answer = await f.sync(hostId, { volumes: [volumeOf(setId, { volumeId, ...trashed })] });
+  const [now] = await queryRows<{ ageMs: number }>(
+    f.ctx.db,
+    sql`select (extract(epoch from now() - ${answer.databaseTime ?? null}::timestamptz) * 1000)::float8 as "ageMs"`,
+  );
+  expect(now?.ageMs).toBeGreaterThanOrEqual(-1);
+  expect(now?.ageMs).toBeLessThan(60_000);
+  expect(await eventKinds(f)).toEqual(["volume-trashed"]);
+  await f.sync(hostId, { volumes: [volumeOf(setId, { volumeId, ...trashed, ...unstarted })] });
+  await restoreVolume(f.ctx, null, volumeId);
 });
 
 test("a restored volume comes back in one more set of its service, on its host", async () => {

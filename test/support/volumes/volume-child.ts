@@ -45,7 +45,10 @@ const volumes = createVolumes({
   purgesEarly: false,
   log: silentLog,
 });
-volumes.updateRetention({ controlPlaneTimeMs: Infinity, wantedVolumeIds: new Set() });
+volumes.updateRetention({
+  controlPlaneTimeMs: Date.parse("2100-01-01"),
+  wantedVolumeIds: new Set(),
+});
 process.stdout.write("begun\n");
 await act(action);
 

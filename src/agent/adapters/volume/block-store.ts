@@ -72,8 +72,14 @@ export interface VolumeTags {
    * blocks.
    */
   growingFromBytes?: number | undefined;
+  /** Of a trashed volume whose retention has started: times of the control plane. */
   trashedAtMs?: number | undefined;
   expiresAtMs?: number | undefined;
+  /**
+   * Equals `expiresAtMs` if the control plane's clock set it. Earlier releases set it by the host's
+   * clock, and do not change this value.
+   */
+  expiryStampMs?: number | undefined;
 }
 
 const idPattern = /^vol_[0-9a-z]{1,40}$/;
@@ -95,8 +101,9 @@ export function checkTags(tags: VolumeTags): VolumeTags {
   for (const name of [tags.tenant, tags.service]) {
     if (!namePattern.test(name)) throw invalid(`"${name}" is not a name`);
   }
-  const { generation, growingFromBytes = 0, trashedAtMs = 0, expiresAtMs = 0 } = tags;
-  const numbers = [generation, growingFromBytes, trashedAtMs, expiresAtMs];
+  const { generation, growingFromBytes = 0 } = tags;
+  const { trashedAtMs = 0, expiresAtMs = 0, expiryStampMs = 0 } = tags;
+  const numbers = [generation, growingFromBytes, trashedAtMs, expiresAtMs, expiryStampMs];
   if (!numbers.every((number) => Number.isSafeInteger(number) && number >= 0))
     throw invalid("a volume's generation, size and times must be whole numbers");
   return tags;

@@ -1,6 +1,7 @@
 import type { LocalVolume } from "../../ports/volume-port.ts";
 import type { BlockVolume } from "./block-store.ts";
 import { fileSystemUsage } from "./mounts.ts";
+import { getRetention } from "./trash.ts";
 
 /** Describes a volume for the port. The size is that of the file system while the blocks grow. */
 export async function describeVolume(
@@ -8,7 +9,8 @@ export async function describeVolume(
   mountPoint: string,
   mounts: ReadonlyMap<string, string>,
 ): Promise<LocalVolume> {
-  const { setId, tenant, service, state, growingFromBytes, trashedAtMs, expiresAtMs } = tags;
+  const { setId, tenant, service, state, growingFromBytes } = tags;
+  const retention = getRetention(tags);
   const usedBytes = mounts.has(mountPoint)
     ? await fileSystemUsage(mountPoint).catch(() => undefined) // unmounted meanwhile
     : undefined;
@@ -20,7 +22,7 @@ export async function describeVolume(
     state,
     sizeBytes: growingFromBytes ?? sizeBytes,
     usedBytes,
-    trashedAtMs,
-    expiresAtMs,
+    trashedAtMs: retention?.trashedAtMs,
+    expiresAtMs: retention?.expiresAtMs,
   };
 }

@@ -45,6 +45,7 @@ const storedTags = z.object({
   growingFromBytes: z.number().optional(),
   trashedAtMs: z.number().optional(),
   expiresAtMs: z.number().optional(),
+  expiryStampMs: z.number().optional(),
 });
 
 export interface LoopStoreOptions {

@@ -262,6 +262,7 @@ function formatTags(hostId: string, tags: VolumeTags): string[] {
     growing: others.growingFromBytes,
     trashed: others.trashedAtMs,
     expires: others.expiresAtMs,
+    stamp: others.expiryStampMs,
   };
   return Object.entries(members).flatMap(([name, value]) =>
     value === undefined ? [] : `berth.${name}=${value}`,
@@ -296,6 +297,7 @@ function toTags(members: ReadonlyMap<string, string>): VolumeTags | undefined {
     growingFromBytes: number("growing"),
     trashedAtMs: number("trashed"),
     expiresAtMs: number("expires"),
+    expiryStampMs: number("stamp"),
   };
   try {
     return checkTags({ ...tags, ...later });

@@ -1,31 +1,27 @@
 import type { Log } from "../../../lib/log.ts";
 import { AgentError } from "../../agent-error.ts";
 import type { VolumePort } from "../../ports/volume-port.ts";
-import type { BlockVolume } from "./block-store.ts";
+import type { BlockVolume, VolumeTags } from "./block-store.ts";
 
 type RetentionFacts = Parameters<VolumePort["updateRetention"]>[0];
 
 /** Decides which trashed volumes may be destroyed, and when. */
 export class Trash {
   readonly #purgesEarly: boolean;
-  readonly #nowMs: () => number;
   #facts: RetentionFacts | undefined;
 
-  constructor({ purgesEarly, nowMs }: { purgesEarly: boolean; nowMs: () => number }) {
+  constructor({ purgesEarly }: { purgesEarly: boolean }) {
     this.#purgesEarly = purgesEarly;
-    this.#nowMs = nowMs;
   }
 
   updateRetention(facts: RetentionFacts): void {
     this.#facts = facts;
   }
 
-  /**
-   * The earlier of this host's time and the control plane's. A volume has expired when both have
-   * passed its expiry.
-   */
-  get expiredAtMs(): number {
-    return Math.min(this.#nowMs(), this.#facts?.controlPlaneTimeMs ?? Infinity);
+  /** The control plane's time. Throws before its first answer. */
+  get controlPlaneTimeMs(): number {
+    if (this.#facts) return this.#facts.controlPlaneTimeMs;
+    throw refused("the control plane has not answered yet", { temporary: true });
   }
 
   /** Throws, with the reason, if the volume must not be purged yet. */
@@ -34,9 +30,9 @@ export class Trash {
     const { volumeId, tags } = volume;
     if (this.#isWanted(volumeId)) throw refused(`volume ${volumeId} is about to be restored`);
     if (this.#isExpired(volume)) return;
-    const { expiresAtMs = Infinity } = tags;
-    const until = Number.isFinite(expiresAtMs) ? new Date(expiresAtMs).toISOString() : "forever";
-    throw refused(`volume ${volumeId} is retained until ${until}`);
+    const retention = getRetention(tags);
+    const until = retention && new Date(retention.expiresAtMs).toISOString();
+    throw refused(`volume ${volumeId} is retained ${until ? `until ${until}` : "for now"}`);
   }
 
   /**
@@ -46,7 +42,7 @@ export class Trash {
   reclaimable(volumes: readonly BlockVolume[]): BlockVolume[] {
     const oldestFirst = volumes
       .filter(({ volumeId, tags }) => tags.state === "trashed" && !this.#isWanted(volumeId))
-      .toSorted((a, b) => (a.tags.trashedAtMs ?? 0) - (b.tags.trashedAtMs ?? 0));
+      .toSorted((a, b) => getTrashedAtMs(a) - getTrashedAtMs(b));
     const expired = oldestFirst.filter((volume) => this.#isExpired(volume));
     if (!this.#purgesEarly || !this.#facts) return expired;
     return [...expired, ...oldestFirst.filter((volume) => !this.#isExpired(volume))];
@@ -57,8 +53,41 @@ export class Trash {
   }
 
   #isExpired({ tags }: BlockVolume): boolean {
-    return this.#facts !== undefined && (tags.expiresAtMs ?? Infinity) <= this.expiredAtMs;
+    const { expiresAtMs = Infinity } = getRetention(tags) ?? {};
+    return this.#facts !== undefined && expiresAtMs <= this.#facts.controlPlaneTimeMs;
   }
+}
+
+/**
+ * The retention of a trashed volume; undefined until it starts. Times that an earlier release took
+ * from the host's clock do not count, because that clock may have been wrong.
+ */
+export function getRetention({
+  state,
+  trashedAtMs,
+  expiresAtMs,
+  expiryStampMs,
+}: VolumeTags): { trashedAtMs: number; expiresAtMs: number } | undefined {
+  if (state !== "trashed" || trashedAtMs === undefined || expiresAtMs === undefined)
+    return undefined;
+  return expiryStampMs === expiresAtMs ? { trashedAtMs, expiresAtMs } : undefined;
+}
+
+/** The tags of a retention that the control plane's clock has started. */
+export function toRetention(trashedAtMs: number, expiresAtMs: number): Partial<VolumeTags> {
+  return { trashedAtMs, expiresAtMs, expiryStampMs: expiresAtMs };
+}
+
+/** The tags of a volume whose retention has not started. */
+export const noRetention = {
+  trashedAtMs: undefined,
+  expiresAtMs: undefined,
+  expiryStampMs: undefined,
+} as const satisfies Partial<VolumeTags>;
+
+/** A volume whose retention has not started is the newest. */
+function getTrashedAtMs({ tags }: BlockVolume): number {
+  return getRetention(tags)?.trashedAtMs ?? Number.MAX_SAFE_INTEGER;
 }
 
 /**

@@ -23,7 +23,15 @@ import {
 } from "./file-systems.ts";
 import { growVolume } from "./grow-volume.ts";
 import { freeMountPoint, mountDevice, readMounts, removeMountPoint, unmount } from "./mounts.ts";
-import { assertTrashed, freeSpace, refused, Trash } from "./trash.ts";
+import {
+  assertTrashed,
+  freeSpace,
+  getRetention,
+  noRetention,
+  refused,
+  toRetention,
+  Trash,
+} from "./trash.ts";
 
 export interface VolumesOptions {
   store: BlockStore;
@@ -36,7 +44,6 @@ export interface VolumesOptions {
   /** True if a set that needs space may purge trashed volumes before their expiry, oldest first. */
   purgesEarly: boolean;
   log: Log;
-  nowMs?: () => number;
 }
 
 /**
@@ -69,14 +76,12 @@ export function createVolumes(options: VolumesOptions): VolumePort {
 
 class Volumes implements VolumePort {
   readonly #options: VolumesOptions;
-  readonly #nowMs: () => number;
   readonly #locks = new KeyedLock();
   readonly #trash: Trash;
 
   constructor(options: VolumesOptions) {
     this.#options = options;
-    this.#nowMs = options.nowMs ?? Date.now;
-    this.#trash = new Trash({ purgesEarly: options.purgesEarly, nowMs: this.#nowMs });
+    this.#trash = new Trash({ purgesEarly: options.purgesEarly });
   }
 
   async list(signal: AbortSignal): Promise<LocalVolume[]> {
@@ -131,9 +136,21 @@ class Volumes implements VolumePort {
       const volume = await this.#find(volumeId, signal);
       if (!volume) return;
       assertTrashed(volume);
-      const { expiredAtMs: expiresAtMs } = this.#trash;
-      if ((volume.tags.expiresAtMs ?? 0) <= expiresAtMs) return;
-      await this.#retag(volume, { ...volume.tags, expiresAtMs }, signal);
+      const { controlPlaneTimeMs } = this.#trash;
+      const started = getRetention(volume.tags);
+      if (started && started.expiresAtMs <= controlPlaneTimeMs) return;
+      const retention = toRetention(started?.trashedAtMs ?? controlPlaneTimeMs, controlPlaneTimeMs);
+      await this.#retag(volume, { ...volume.tags, ...retention }, signal);
+    });
+  }
+
+  async startRetention(volumeId: string, trashedAtMs: number, signal: AbortSignal): Promise<void> {
+    await this.#locks.run(checkVolumeId(volumeId), async () => {
+      const volume = await this.#find(volumeId, signal);
+      if (volume?.tags.state !== "trashed" || getRetention(volume.tags)) return;
+      const expiresAtMs = trashedAtMs + this.#options.retentionMs;
+      const retention = toRetention(trashedAtMs, expiresAtMs);
+      await this.#retag(volume, { ...volume.tags, ...retention }, signal);
     });
   }
 
@@ -213,12 +230,8 @@ class Volumes implements VolumePort {
     assertTrashed(volume);
     if (tags.tenant !== tenant || tags.service !== service)
       throw refused(`volume ${volumeId} belongs to another service`);
-    const { trashedAtMs: _trashed, expiresAtMs: _expires, ...remaining } = tags;
-    const restored = await this.#retag(
-      volume,
-      { ...remaining, setId, generation, state: "live" },
-      signal,
-    );
+    const live = { ...tags, ...noRetention, setId, generation, state: "live" as const };
+    const restored = await this.#retag(volume, live, signal);
     this.#options.log.info({ volumeId, setId }, "volume restored");
     return restored;
   }
@@ -312,7 +325,7 @@ class Volumes implements VolumePort {
 
   /** Moves a volume from its set to the trash. */
   async #moveToTrash(volumeId: string, setId: string, signal: AbortSignal): Promise<void> {
-    const { store, retentionMs, log } = this.#options;
+    const { store, log } = this.#options;
     const volume = await this.#find(volumeId, signal);
     if (volume?.tags.setId !== setId || volume.tags.state === "trashed") return;
     await this.#unmount(volumeId, signal);
@@ -321,14 +334,9 @@ class Volumes implements VolumePort {
       return;
     }
     await freeMountPoint(this.#mountPointOf(volumeId), signal);
-    const trashedAtMs = this.#nowMs();
-    const expiresAtMs = trashedAtMs + retentionMs;
-    await this.#retag(
-      volume,
-      { ...volume.tags, state: "trashed", trashedAtMs, expiresAtMs },
-      signal,
-    );
-    log.info({ volumeId, setId, expiresAt: new Date(expiresAtMs).toISOString() }, "volume trashed");
+    // The control plane starts the retention. This host's clock may be wrong (I16).
+    await this.#retag(volume, { ...volume.tags, ...noRetention, state: "trashed" }, signal);
+    log.info({ volumeId, setId }, "volume trashed");
     // A process outside of Berth may hold the device, which must not block the end of the set. The
     // purge detaches it again.
     await store.detach(volumeId, signal).catch((error: unknown) => {

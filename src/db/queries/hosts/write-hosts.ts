@@ -75,6 +75,8 @@ export interface HostLeaseRow {
   databaseEpoch: string;
   /** The agent process that manages the host. */
   agent: AgentRecord | null;
+  /** The time of the database when it read the row. */
+  databaseTimeMs: number;
 }
 
 /**
@@ -90,7 +92,8 @@ const leaseColumns = sql`hosts.id as "hostId", hosts.generation::float8 as gener
   (extract(epoch from now() - reported_at) * 1000)::float8 as "reportAgeMs",
   (extract(epoch from lease_expires_at - now()))::float8 as "leaseSecondsLeft",
   ${generationRefusedSql} as "hasRefusedGeneration",
-  extract(epoch from pg_postmaster_start_time())::text as "databaseEpoch"`;
+  extract(epoch from pg_postmaster_start_time())::text as "databaseEpoch",
+  (extract(epoch from now()) * 1000)::float8 as "databaseTimeMs"`;
 
 /** Finds the lease of a host, by its id or the hash of its credential. */
 export async function findHostLease(

@@ -58,7 +58,7 @@ export async function storeHostVolumes(
     ), reported as (
       select * from named where tenant_id is not null
     ), before as (
-      select id, state, set_id, tenant_id, service, reason from volumes where host_id = ${hostId}
+      select id, state, set_id, tenant_id, service, expires_at, reason from volumes where host_id = ${hostId}
     ), changed as (
       select r."volumeId", r.tenant_id, r.service, r."setId", r.state, r."sizeBytes", r."usedBytes", r."trashedAt", r."expiresAt",
         r.reason
@@ -84,7 +84,9 @@ export async function storeHostVolumes(
     ), changes as (
       select case r.state when 'trashed' then 'trashed' else 'restored' end as change, r."volumeId" as id, r.tenant_id,
         r.service, r."setId" as set_id, r."expiresAt" as expires_at, null as reason
-      from reported r join before b on b.id = r."volumeId" where b.state <> r.state
+      from reported r join before b on b.id = r."volumeId"
+      where case r.state when 'trashed' then r."expiresAt" is not null and (b.state <> 'trashed' or b.expires_at is null)
+        else b.state <> r.state end
       union all
       select 'not-purged', r."volumeId", r.tenant_id, r.service, r."setId", null, r.reason->>'text'
       from reported r join before b on b.id = r."volumeId" where r.reason->>'text' is distinct from b.reason->>'text'
@@ -142,7 +144,7 @@ export async function isRestorable(q: Queryable, volumeId: string): Promise<bool
   const rows = await queryRows<{ id: string }>(
     q,
     sql`select id from volumes v where id = ${volumeId} and state = 'trashed' and purge_asked_at is null
-          and expires_at > now() and not ${beingRestoredSql}`,
+          and coalesce(expires_at > now(), true) and not ${beingRestoredSql}`,
   );
   return rows.length === 1;
 }
