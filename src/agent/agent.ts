@@ -1,5 +1,4 @@
 import { setMaxListeners } from "node:events";
-import { AGENT_PROTOCOL_VERSION } from "../contracts/agent-protocol/protocol.ts";
 import type { Sync } from "../contracts/agent-protocol/sync.ts";
 import type { Log } from "../lib/log.ts";
 import { aborted, isAborted } from "./aborted.ts";
@@ -21,7 +20,7 @@ import type { VolumePort } from "./ports/volume-port.ts";
 import { type ControlPlaneStatus, Refusals } from "./refusals.ts";
 import { PreviousHosts } from "./previous-hosts.ts";
 import { Reporter } from "./reporter.ts";
-import { sendSync } from "./send-sync.ts";
+import { emptySync, sendSync } from "./send-sync.ts";
 import { SetRunners } from "./set-runners.ts";
 import { createWorkLimits } from "./work-limits.ts";
 
@@ -314,18 +313,13 @@ class HostAgent implements Agent {
 
   async #sync(parts: Partial<Sync>, signal: AbortSignal): Promise<SyncAnswer> {
     const body: Sync = {
-      protocol: AGENT_PROTOCOL_VERSION,
+      ...emptySync,
       agentVersion: this.#options.agentVersion,
       acceptedGeneration: this.#persisted.persistedGeneration,
-      full: false,
-      waitMs: 0,
-      observed: [],
       docker: this.#housekeeping.dockerHealth.health ?? null,
-      usage: null,
-      images: null,
-      volumes: null,
       ...parts,
     };
+    const noteTime = this.#reporter.clockSkew.beginSync();
     const startRetentions = this.#housekeeping.volumes?.beginSync();
     const sendOptions = {
       api: this.#options.api,
@@ -344,6 +338,7 @@ class HostAgent implements Agent {
       throw error;
     });
     this.#refusals.noteAccepted();
+    noteTime(result);
     startRetentions?.(result);
     this.#syncedAtMs = this.#clock.wallMs();
     return result;

@@ -11,6 +11,7 @@ import type { MachinePort } from "./ports/machine-port.ts";
 import type { SetPort } from "./ports/set-port.ts";
 import { type ReportBatch, ReportQueue } from "./report-queue.ts";
 import { reportableImages, reportableVolumes } from "./reportable.ts";
+import { ClockSkew } from "./clock-skew.ts";
 import { UsageReports } from "./usage-reports.ts";
 import { DatabaseChanges } from "./database-changes.ts";
 import { Wakeup } from "./wakeup.ts";
@@ -45,6 +46,7 @@ export interface ReporterOptions {
  */
 export class Reporter {
   readonly usage: UsageReports;
+  readonly clockSkew: ClockSkew;
   readonly #options: ReporterOptions;
   readonly #queue: ReportQueue;
   readonly #wakeup: Wakeup;
@@ -57,10 +59,12 @@ export class Reporter {
     this.#queue = new ReportQueue(clock);
     this.#wakeup = new Wakeup(clock);
     this.#databaseChanges = new DatabaseChanges(clock, options.random);
+    this.clockSkew = new ClockSkew(clock, log);
     this.usage = new UsageReports({
       machine,
       port,
       disk: () => housekeeping.disk?.usage,
+      clockReason: () => this.clockSkew.reason,
       clock,
       log,
       intervalMs: limits.usageIntervalMs,

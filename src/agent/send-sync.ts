@@ -1,5 +1,6 @@
 import { hostUsageSchema } from "../contracts/agent-protocol/host-usage.ts";
 import { type ObservedSet, observedSetSchema } from "../contracts/agent-protocol/observed-set.ts";
+import { AGENT_PROTOCOL_VERSION } from "../contracts/agent-protocol/protocol.ts";
 import { refusalStatuses } from "../contracts/agent-protocol/refusal-proof.ts";
 import { type Sync, syncBody } from "../contracts/agent-protocol/sync.ts";
 import type { Log } from "../lib/log.ts";
@@ -8,6 +9,18 @@ import { type ControlPlane, ControlPlaneError, type SyncAnswer } from "./ports/c
 const AGENT_VERSION_CHARACTERS_MAX = 64;
 /** The API or a proxy is busy: the body is not the cause. */
 const busyStatuses: ReadonlySet<number> = new Set([408, 425, 429]);
+
+/** A sync without reports. */
+export const emptySync: Omit<Sync, "agentVersion" | "acceptedGeneration"> = {
+  protocol: AGENT_PROTOCOL_VERSION,
+  full: false,
+  waitMs: 0,
+  observed: [],
+  docker: null,
+  usage: null,
+  images: null,
+  volumes: null,
+};
 
 export interface SendSyncOptions {
   api: Pick<ControlPlane, "sync">;
@@ -55,8 +68,7 @@ function isRefusedBody(error: unknown): boolean {
 
 /** The fields that each release requires. The answer comes immediately. */
 function toBare({ protocol, agentVersion, acceptedGeneration, full }: Sync): Sync {
-  const nothing = { observed: [], docker: null, usage: null, images: null, volumes: null };
-  return { protocol, agentVersion, acceptedGeneration, full, waitMs: 0, ...nothing };
+  return { ...emptySync, protocol, agentVersion, acceptedGeneration, full };
 }
 
 /** Omits each part that the API would refuse. Images and volumes are filtered in reportable.ts. */

@@ -1,4 +1,5 @@
 import type { Sync } from "../contracts/agent-protocol/sync.ts";
+import type { Reason } from "../contracts/common/primitives.ts";
 import type { Log } from "../lib/log.ts";
 import type { Clock } from "./clock.ts";
 import type { DiskUsage } from "./ports/disk-port.ts";
@@ -11,6 +12,8 @@ export interface UsageReportsOptions {
   port: Pick<SetPort, "memoryUsage">;
   /** The last measurement of the disk. */
   disk: () => DiskUsage | undefined;
+  /** The fault of the host's wall clock. */
+  clockReason: () => Reason | undefined;
   clock: Clock;
   log: Log;
   intervalMs: number;
@@ -37,7 +40,7 @@ export class UsageReports {
    * measurement fails.
    */
   async takeIfDue(soonMs = 0): Promise<Sync["usage"]> {
-    const { machine, port, disk, clock, log, intervalMs } = this.#options;
+    const { machine, port, disk, clockReason, clock, log, intervalMs } = this.#options;
     if (this.dueInMs > soonMs) return null;
     this.#dueAtMs = clock.nowMs() + intervalMs;
     try {
@@ -47,7 +50,12 @@ export class UsageReports {
         imageBytes: measured.imageBytes,
         containerBytes: measured.containerBytes,
       };
-      return { ...usage, setMemoryBytes: reportableMemory(memory), disk: ofDisk ?? null };
+      return {
+        ...usage,
+        volumeReason: usage.volumeReason ?? clockReason() ?? null,
+        setMemoryBytes: reportableMemory(memory),
+        disk: ofDisk ?? null,
+      };
     } catch (error) {
       log.error({ err: error }, "cannot measure the machine");
       return null;

@@ -53,6 +53,7 @@ async function measureReport(docker: Docker, hostId: string): Promise<number> {
     machine: createLinuxMachine({ dockerRoot: () => "/", reservePercent }),
     port: createDockerSetPort({ docker, hostId, log: silentLog }),
     disk: () => undefined,
+    clockReason: () => undefined,
     clock: systemClock,
     log: silentLog,
     intervalMs: 0,
