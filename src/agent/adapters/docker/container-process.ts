@@ -4,28 +4,63 @@ import { readFile, readlink } from "node:fs/promises";
 export interface ContainerProcess {
   /** Unique over the life of the machine: the boot, the PID, and the ticks from boot to start. */
   id: string;
-  /** Its network namespace, such as "net:[4026532281]". */
-  network: string;
+  /**
+   * Its network namespace, such as "net:[4026532281]". Undefined if the agent may not read it,
+   * without CAP_SYS_PTRACE for example.
+   */
+  network: string | undefined;
+  /** The names of its network interfaces. */
+  interfaces: string;
 }
 
 /** Position of the start time in the fields of /proc/<pid>/stat after the name of the command. */
 const startTimePosition = 19;
+const netDevHeaderLines = 2;
 
 /** Undefined if no such process exists: it has ended, or it runs on another machine. */
 export async function readContainerProcess(pid: number): Promise<ContainerProcess | undefined> {
   if (pid <= 0) return undefined;
   try {
-    const [bootId, stat, network] = await Promise.all([
+    const [bootId, stat, network, netDev] = await Promise.all([
       readFile("/proc/sys/kernel/random/boot_id", "utf8"),
       readFile(`/proc/${pid}/stat`, "utf8"),
-      readlink(`/proc/${pid}/ns/net`),
+      readNetwork(pid),
+      readFile(`/proc/${pid}/net/dev`, "utf8"),
     ]);
     // The name of the command may contain spaces and parentheses.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return { id: `${bootId.trim()}:${pid}:${fields[startTimePosition]}`, network };
+    const lines = netDev.trim().split("\n").slice(netDevHeaderLines);
+    return {
+      id: `${bootId.trim()}:${pid}:${fields[startTimePosition]}`,
+      network,
+      interfaces: lines.map((line) => line.trim().split(":")[0]).join(),
+    };
   } catch (error) {
-    const { code } = error as { code?: unknown };
-    if (code === "ENOENT" || code === "ESRCH") return undefined;
+    if (isCode(error, "ENOENT", "ESRCH", "EINVAL")) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * True if the processes have different networks. When infra ends, its namespace loses all
+ * interfaces but the loopback, so their names show the difference as well.
+ */
+export function hasOtherNetwork(one: ContainerProcess, other: ContainerProcess): boolean {
+  return one.network !== undefined && other.network !== undefined
+    ? one.network !== other.network
+    : one.interfaces !== other.interfaces;
+}
+
+export function isCode(error: unknown, ...codes: string[]): boolean {
+  const { code } = error as { code?: unknown };
+  return typeof code === "string" && codes.includes(code);
+}
+
+async function readNetwork(pid: number): Promise<string | undefined> {
+  try {
+    return await readlink(`/proc/${pid}/ns/net`);
+  } catch (error) {
+    if (isCode(error, "EACCES", "EPERM")) return undefined;
     throw error;
   }
 }

@@ -6,6 +6,7 @@ import type {
 } from "../../ports/set-port.ts";
 import { isInfra, type ListedContainer } from "./container-labels.ts";
 import type { ContainerDetails } from "./container-details.ts";
+import { hasOtherNetwork } from "./container-process.ts";
 import { observeIo } from "./container-io.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { listContainers } from "./list-containers.ts";
@@ -54,7 +55,7 @@ export function hasLostNetwork(
   infra: ContainerDetails | undefined,
 ): boolean {
   if (!details?.process || !infra?.process) return false;
-  return details.process.network !== infra.process.network;
+  return hasOtherNetwork(details.process, infra.process);
 }
 
 async function toObservedSet(

@@ -3,6 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { AgentError } from "../../agent-error.ts";
 import type { LocalSetSpec } from "../../ports/set-port.ts";
 import { callDocker, dockerStatus } from "./call-docker.ts";
+import { isCode, readContainerProcess } from "./container-process.ts";
 import { infraIdleSeconds, infraReadyLine } from "./container-specs.ts";
 import { demultiplex } from "./demultiplex.ts";
 import type { DockerContext } from "./docker-context.ts";
@@ -12,6 +13,8 @@ const inspectTimeoutMs = 20_000;
 const logsTimeoutMs = 10_000;
 const sysctlTimeoutMs = 10_000;
 const sysctlPollMs = 10;
+/** An infra container whose processes are unreadable has applied its sysctls after this time. */
+const sysctlSettleMs = 1_000;
 /** More lines than one refusal prints. */
 const refusalLinesMax = 20;
 
@@ -62,6 +65,8 @@ async function waitForSysctls(
       const message = `the infra container did not apply the sysctls within ${sysctlTimeoutMs} ms`;
       throw new AgentError("sysctls-late", message, { phase: "prepare", temporary: true });
     }
+    // Docker notices the end of the process soon.
+    await delay(sysctlPollMs, undefined, { signal });
   }
 }
 
@@ -72,35 +77,49 @@ async function waitForIdleInfra(
   signal: AbortSignal,
 ): Promise<boolean> {
   while (performance.now() < deadlineMs) {
-    const isIdle = await isInfraIdle(pid);
-    if (isIdle === undefined) return false;
-    if (isIdle) return true;
+    const state = await readInfraState(pid);
+    if (state === "ended") return false;
+    if (state === "idle") return true;
+    if (state === "unreadable") {
+      await delay(sysctlSettleMs, undefined, { signal });
+      return (await readContainerProcess(pid)) !== undefined;
+    }
     await delay(sysctlPollMs, undefined, { signal });
   }
   return false;
 }
 
 /**
- * True if infra has reached the end of its script, where a child of its main process sleeps.
- * Undefined if it does not run. Infra's own /proc lists the few processes of its PID namespace.
+ * Idle: infra has reached the end of its script, where a child of its main process sleeps. Infra's
+ * own /proc lists the few processes of its PID namespace. It is unreadable without CAP_SYS_PTRACE,
+ * if infra has capabilities that the agent lacks.
  */
-async function isInfraIdle(pid: number): Promise<boolean | undefined> {
+async function readInfraState(pid: number): Promise<"idle" | "busy" | "ended" | "unreadable"> {
+  try {
+    return (await isInfraIdle(pid)) ? "idle" : "busy";
+  } catch (error) {
+    if (isCode(error, "EACCES", "EPERM")) return "unreadable";
+    if (isCode(error, "ENOENT", "ESRCH")) return "ended";
+    throw error;
+  }
+}
+
+async function isInfraIdle(pid: number): Promise<boolean> {
   const folder = `/proc/${pid}/root/proc`;
-  const entries = await ifRunning(readdir(folder));
-  if (entries === undefined) return undefined;
+  const entries = await readdir(folder);
   const pids = entries.filter((name) => /^[0-9]+$/.test(name));
   const commandLines = await Promise.all(
-    pids.map((own) => ifRunning(readFile(`${folder}/${own}/cmdline`, "utf8"))),
+    pids.map((own) => readCommandLine(`${folder}/${own}/cmdline`)),
   );
   return commandLines.some((line) => line?.split("\0").includes(infraIdleSeconds));
 }
 
-async function ifRunning<T>(read: Promise<T>): Promise<T | undefined> {
+/** Undefined if the process has ended. */
+async function readCommandLine(file: string): Promise<string | undefined> {
   try {
-    return await read;
+    return await readFile(file, "utf8");
   } catch (error) {
-    const { code } = error as { code?: unknown };
-    if (code === "ENOENT" || code === "ESRCH") return undefined;
+    if (isCode(error, "ENOENT", "ESRCH")) return undefined;
     throw error;
   }
 }
