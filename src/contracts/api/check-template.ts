@@ -45,6 +45,28 @@ export function checkMounts(
   }
 }
 
+/**
+ * Linux before 5.13 applies these to the whole host, although they are in the namespace of a set.
+ * It hides others that belong to the host.
+ */
+const hostSysctls: readonly string[] = [
+  "net.netfilter.nf_conntrack_buckets",
+  "net.netfilter.nf_conntrack_expect_max",
+  "net.netfilter.nf_conntrack_max",
+  "net.nf_conntrack_max",
+];
+
+/** Checks that no sysctl changes other sets of the host. */
+export function checkSysctls(
+  names: readonly string[],
+  addIssue: (path: (string | number)[], message: string) => void,
+): void {
+  for (const name of names) {
+    if (hostSysctls.includes(name))
+      addIssue(["sysctls", name], `"${name}" applies to the whole host on some kernels`);
+  }
+}
+
 /** The length of the text in UTF-8. */
 export function utf8Bytes(text: string): number {
   let bytes = 0;

@@ -89,3 +89,9 @@ describe("options of containers", () => {
     expect(parse({}, template).success).toBe(false);
   });
 });
+
+it("a template sets no sysctl that older kernels apply to the whole host", () => {
+  const { error } = parse({}, { sysctls: { "net.netfilter.nf_conntrack_max": "1" } });
+  expect(error?.issues[0]).toMatchObject({ path: ["sysctls", "net.netfilter.nf_conntrack_max"] });
+  expect(parse({}, { sysctls: { "net.core.somaxconn": "1024" } }).success).toBe(true);
+});

@@ -9,7 +9,7 @@ import {
   storedLogging,
   tmpfsList,
 } from "./container-options.ts";
-import { checkContainers, checkMounts, utf8Bytes } from "./check-template.ts";
+import { checkContainers, checkMounts, checkSysctls, utf8Bytes } from "./check-template.ts";
 
 export const CONTAINERS_PER_SET_MAX = 16;
 const ENV_ENTRIES_MAX = 128;
@@ -249,6 +249,7 @@ export const setTemplateInput = z
       addIssue,
     );
     checkMounts(template, addIssue);
+    checkSysctls(Object.keys(template.sysctls), addIssue);
     const bytes = utf8Bytes(JSON.stringify(template));
     if (bytes > TEMPLATE_BYTES_MAX)
       addIssue(
