@@ -68,6 +68,7 @@ function describeLifecycle(c: VolumeContract): void {
       freeBytes: c.harness.totalBytes - c.sizeBytes,
       reclaimableBytes: 0,
       trashedBytes: 0,
+      isMetadataFull: false,
       unreadable: [],
     });
     expect(await c.port.ensure(spec, signal)).toEqual(made);

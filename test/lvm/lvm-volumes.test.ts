@@ -147,6 +147,26 @@ describe("a volume group", () => {
     expect(await volumes.list(signal)).toMatchObject([{ sizeBytes: 68 * MiB }]);
   });
 
+  test("refuses new volumes while the metadata area is nearly full, and still trashes and purges others", async () => {
+    const [spec, next] = [newSpec(), newSpec()];
+    const { volumeId } = await volumes.ensure(spec, signal);
+    await run("lvcreate", ["-y", "-n", "theirs", "-l", "1", volumeGroup]);
+    // The area holds about 520,000 bytes of tags.
+    const tags = Array.from({ length: 485 }, (_, number) => `t${number}_`.padEnd(1_000, "x"));
+    const change = (option: string) =>
+      run("lvchange", [...tags.flatMap((tag) => [option, tag]), `${volumeGroup}/theirs`]);
+    await change("--addtag");
+    expect(await volumes.capacity(signal)).toMatchObject({ freeBytes: 0, isMetadataFull: true });
+    const full = { code: "volume-no-room", message: expect.stringContaining("--metadatasize") };
+    await expect(volumes.ensure(next, signal)).rejects.toMatchObject(full);
+    await volumes.trash(spec.setId, signal);
+    await volumes.expire(volumeId, signal);
+    await volumes.purge(volumeId, signal);
+    await change("--deltag");
+    await volumes.ensure(next, signal);
+    expect(await volumes.capacity(signal)).toMatchObject({ isMetadataFull: false });
+  });
+
   test("refuses a set with two volumes", async () => {
     const spec = newSpec();
     const other = newSpec();

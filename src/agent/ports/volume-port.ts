@@ -112,6 +112,8 @@ export interface VolumeCapacity {
   reclaimableBytes: number;
   /** Bytes of all trashed volumes. */
   trashedBytes: number;
+  /** True if the store cannot record more volumes. Then `freeBytes` is 0. */
+  isMetadataFull: boolean;
   /** Ids of volumes with unreadable tags. The port never changes them. */
   unreadable: string[];
 }

@@ -103,6 +103,7 @@ const noCapacity: VolumeCapacity = {
   freeBytes: 0,
   reclaimableBytes: 0,
   trashedBytes: 0,
+  isMetadataFull: false,
   unreadable: [],
 };
 
@@ -121,13 +122,19 @@ async function measureVolumes(
         throw new Error(`the capacity for volumes was not measured within ${capacityTimeoutMs} ms`);
       }),
     ]);
-    return { ...capacity, reason: unreadableReason(capacity.unreadable) };
+    const reason = capacity.isMetadataFull ? metadataFull : unreadableReason(capacity.unreadable);
+    return { ...capacity, reason };
   } catch (error) {
     return { ...noCapacity, reason: toStepFailure(error, "observe").reason };
   } finally {
     late.abort();
   }
 }
+
+const metadataFull: Reason = {
+  code: "volume-no-room",
+  text: "the metadata area of the volume group is full. Purge trashed volumes, or recreate the group with vgcreate --metadatasize 64m.",
+};
 
 function unreadableReason([first, ...others]: readonly string[]): Reason | null {
   if (first === undefined) return null;

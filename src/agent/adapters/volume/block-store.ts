@@ -13,7 +13,8 @@ export interface BlockStore {
   list(signal: AbortSignal): Promise<BlockListing>;
   /**
    * Rejects with `volume-no-room`, or with `volume-foreign` if the name is in use. It never changes
-   * the other volume.
+   * the other volume. With a full area for metadata it rejects, so that the rest of the area
+   * suffices to trash and to purge volumes.
    */
   create(volume: BlockVolume, signal: AbortSignal): Promise<void>;
   /** Replaces the tags that the volume was listed with. */
@@ -51,7 +52,10 @@ export interface BlockListing {
   unreadable: string[];
 }
 
-export type BlockCapacity = Pick<VolumeCapacity, "totalBytes" | "usedBytes" | "freeBytes">;
+export type BlockCapacity = Pick<
+  VolumeCapacity,
+  "totalBytes" | "usedBytes" | "freeBytes" | "isMetadataFull"
+>;
 
 export interface BlockVolume {
   volumeId: string;

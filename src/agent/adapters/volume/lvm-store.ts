@@ -18,9 +18,13 @@ import { deviceBusy } from "./device-holders.ts";
 
 const lvmTimeoutMs = 60_000;
 const sectorBytes = 512;
+/** This part of the area for metadata is for changes of existing volumes, such as their trash. */
+const metadataReserve = 0.1;
 
 /** A part of LVM's messages for a device that a process or another device holds. */
 const inUsePattern = /\bin use\b|used by another/i;
+/** A part of LVM's message for metadata that exceed a half of their area. */
+const metadataFullPattern = /too large for circular buffer/i;
 
 export interface LvmStoreOptions {
   hostId: string;
@@ -37,7 +41,16 @@ const listed = z.object({
 });
 const groups = z.object({
   report: z.array(
-    z.object({ vg: z.array(z.object({ vg_size: z.string(), vg_free: z.string() })) }),
+    z.object({
+      vg: z.array(
+        z.object({
+          vg_size: z.string(),
+          vg_free: z.string(),
+          vg_mda_size: z.string(),
+          vg_mda_free: z.string(),
+        }),
+      ),
+    }),
   ),
 });
 
@@ -54,6 +67,8 @@ class LvmStore implements BlockStore {
   readonly hasImages = false;
   readonly #hostId: string;
   readonly #volumeGroup: string;
+  /** The last measurement of the capacity found the area for metadata full. */
+  #isMetadataFull = false;
 
   constructor(hostId: string, volumeGroup: string) {
     this.#hostId = hostId;
@@ -80,6 +95,9 @@ class LvmStore implements BlockStore {
   async create(volume: BlockVolume, signal: AbortSignal): Promise<void> {
     const volumeId = checkVolumeId(volume.volumeId);
     const tags = this.#tagArguments("--addtag", volume.tags);
+    // The capacity is measured for each report. Another command here would delay each set.
+    if (this.#isMetadataFull && (await this.capacity(signal)).isMetadataFull)
+      throw metadataFull(this.#volumeGroup);
     // -Wy -y: wipe the signatures of an earlier volume in these blocks.
     const size = formatSize(volume.sizeBytes);
     const args = ["-Wy", "-y", ...tags, "-n", volumeId, "-L", size, this.#volumeGroup];
@@ -93,6 +111,7 @@ class LvmStore implements BlockStore {
           cause: error,
         });
       }
+      if (metadataFullPattern.test(text)) throw metadataFull(this.#volumeGroup, error);
       if (!/already exists/i.test(text)) throw error;
       const place = `${this.#volumeGroup}/${volumeId}`;
       throw volumeError("volume-foreign", `${place} already exists`, {
@@ -166,12 +185,16 @@ class LvmStore implements BlockStore {
   }
 
   async capacity(signal: AbortSignal): Promise<BlockCapacity> {
-    const options = ["-o", "vg_size,vg_free", ...reportOptions];
+    const options = ["-o", "vg_size,vg_free,vg_mda_size,vg_mda_free", ...reportOptions];
     const output = await this.#lvm("vgs", [...options, this.#volumeGroup], signal);
     const group = groups.parse(JSON.parse(output)).report[0]?.vg[0];
     if (!group) throw missing(this.#volumeGroup);
     const [totalBytes, freeBytes] = [Number(group.vg_size), Number(group.vg_free)];
-    return { totalBytes, usedBytes: totalBytes - freeBytes, freeBytes };
+    // The area holds the previous metadata, too, so a half of it is usable.
+    const usableBytes = Number(group.vg_mda_size) / 2;
+    this.#isMetadataFull = Number(group.vg_mda_free) < usableBytes * metadataReserve;
+    const usedBytes = totalBytes - freeBytes;
+    return { totalBytes, usedBytes, freeBytes, isMetadataFull: this.#isMetadataFull };
   }
 
   #pathOf(volumeId: string): string {
@@ -212,6 +235,14 @@ class LvmStore implements BlockStore {
 }
 
 const reportOptions = ["--reportformat", "json", "--units", "b", "--nosuffix"];
+
+function metadataFull(volumeGroup: string, cause?: unknown): Error {
+  return volumeError(
+    "volume-no-room",
+    `the metadata area of volume group ${volumeGroup} is full. Purge trashed volumes, or recreate the group with vgcreate --metadatasize 64m.`,
+    { temporary: true, cause },
+  );
+}
 
 /** LVM rounds sizes up to extents, but rejects a part of a sector. */
 function formatSize(sizeBytes: number): string {

@@ -1,7 +1,7 @@
 import type { Log } from "../../../lib/log.ts";
 import { AgentError } from "../../agent-error.ts";
 import type { VolumePort } from "../../ports/volume-port.ts";
-import type { BlockVolume, VolumeTags } from "./block-store.ts";
+import type { BlockCapacity, BlockVolume, VolumeTags } from "./block-store.ts";
 
 type RetentionFacts = Parameters<VolumePort["updateRetention"]>[0];
 
@@ -91,28 +91,30 @@ function getTrashedAtMs({ tags }: BlockVolume): number {
 }
 
 /**
- * Destroys as few volumes as free the wanted bytes, or none if all of them together would not.
- * Skips a volume that cannot be destroyed.
+ * Destroys as few volumes as free the wanted bytes, or none if all of them together would not. It
+ * also destroys volumes until the store can record another one. Skips a volume that cannot be
+ * destroyed.
  */
 export async function freeSpace(
   wantedBytes: number,
   {
     candidates,
-    freeBytes,
+    measure,
     destroy,
     log,
   }: {
     candidates: readonly BlockVolume[];
-    freeBytes: () => Promise<number>;
+    measure: () => Promise<Pick<BlockCapacity, "freeBytes" | "isMetadataFull">>;
     destroy: (volume: BlockVolume) => Promise<void>;
     log: Log;
   },
 ): Promise<void> {
   if (candidates.length === 0) return;
-  let leftBytes = candidates.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  let leftBytes = sumSizes(candidates);
   for (const volume of candidates) {
-    const lackingBytes = wantedBytes - (await freeBytes());
-    if (lackingBytes <= 0 || leftBytes < lackingBytes) return;
+    const { freeBytes, isMetadataFull } = await measure();
+    const lackingBytes = wantedBytes - freeBytes;
+    if (!isMetadataFull && (lackingBytes <= 0 || leftBytes < lackingBytes)) return;
     leftBytes -= volume.sizeBytes;
     try {
       await destroy(volume);
@@ -131,4 +133,8 @@ export function assertTrashed({ volumeId, tags }: BlockVolume): void {
 
 export function refused(message: string, { temporary } = { temporary: false }): AgentError {
   return new AgentError("volume-refused", message, { phase: "volume", temporary });
+}
+
+export function sumSizes(volumes: readonly BlockVolume[]): number {
+  return volumes.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
 }

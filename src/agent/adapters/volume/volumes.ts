@@ -29,6 +29,7 @@ import {
   getRetention,
   noRetention,
   refused,
+  sumSizes,
   toRetention,
   Trash,
 } from "./trash.ts";
@@ -171,6 +172,7 @@ class Volumes implements VolumePort {
     ]);
     return {
       ...capacity,
+      freeBytes: capacity.isMetadataFull ? 0 : capacity.freeBytes,
       reclaimableBytes: sumSizes(this.#trash.reclaimable(volumes)),
       trashedBytes: sumSizes(volumes.filter(({ tags }) => tags.state === "trashed")),
       unreadable,
@@ -305,7 +307,7 @@ class Volumes implements VolumePort {
         candidates: this.#trash
           .reclaimable(volumes)
           .filter(({ volumeId }) => !this.#locks.isHeld(volumeId)),
-        freeBytes: async () => (await store.capacity(signal)).freeBytes,
+        measure: () => store.capacity(signal),
         destroy: ({ volumeId }) => this.#destroyIfTrashed(volumeId, signal),
         log,
       });
@@ -388,10 +390,6 @@ class Volumes implements VolumePort {
 /** Derives a set's own volume id from the set's id, so that a second creation fails. */
 function deriveVolumeId({ setId, restoreFrom }: Pick<VolumeSpec, "setId" | "restoreFrom">): string {
   return checkVolumeId(restoreFrom ?? setId.replace(/^set_/, "vol_"));
-}
-
-function sumSizes(volumes: readonly BlockVolume[]): number {
-  return volumes.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
 }
 
 function isSame(one: VolumeTags, other: VolumeTags): boolean {
