@@ -217,6 +217,35 @@ describe("a container that exited without a stop", () => {
     expect(verdict.action).toEqual({ kind: "start", containers: ["app"] });
   });
 
+  it.each(["always", "never"])(
+    "is a permanent failure if its command could not be executed (restart: %s)",
+    (on) => {
+      const set = setOf({ names: ["app"], options: { restart: { on } } });
+      const observed = observedSet(set, { app: "exited 127" });
+      const [app] = observed.containers;
+      if (app) app.startFailure = "exec /bin/menu failed: No such file or directory";
+      const history = historyOf(set);
+      noteObserved(history, set, observed, now);
+      expect(reconcile(set, observed, history, nowMs).action).toMatchObject({
+        kind: "fail",
+        temporary: false,
+        reason: {
+          code: "start-failed",
+          phase: "start",
+          text: '"app" cannot be started: exec /bin/menu failed: No such file or directory',
+        },
+      });
+    },
+  );
+
+  it("is restarted if its command could not be executed in an earlier run of infra", () => {
+    const set = setOf({ names: ["app"] });
+    const observed = observedSet(set, { app: "exited 127" }, { isEarlierRun: true });
+    const [app] = observed.containers;
+    if (app) app.startFailure = "exec /bin/menu failed: No such file or directory";
+    expect(reconcile(set, observed, historyOf(set), nowMs).action).toMatchObject({ kind: "start" });
+  });
+
   it("is a failed start before the set has run, and counts once", () => {
     const set = setOf();
     const history = afterRunning(set, { hasRun: false });

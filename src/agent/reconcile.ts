@@ -286,7 +286,8 @@ function findFailedStart(
   for (const { name, template, seen, known, phase } of statuses) {
     const { health } = template.options;
     const isUncounted = known.failedRun !== getRunId(seen);
-    if (seen.startFailure !== undefined && hasExited(seen) && isUncounted) {
+    const hasEnded = phase === "exited" || phase === "completed";
+    if (seen.startFailure !== undefined && hasEnded && isUncounted) {
       return fail(name, { ...exitReason(name, seen), phase: "start" }, false);
     }
     if (phase === "exited" && isUncounted) {
