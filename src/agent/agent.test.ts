@@ -95,14 +95,46 @@ describe("an agent that starts", () => {
     expect(simulation.differences()).toEqual([]);
   });
 
-  it("removes a set that a complete answer does not name", async () => {
+  it.each([
+    { api: "an API", isOlder: false, losesDisk: false },
+    { api: "an API", isOlder: false, losesDisk: true },
+    { api: "an older API", isOlder: true, losesDisk: false },
+  ])("removes a set that $api has deleted (state file lost: $losesDisk)", async (given) => {
     const { simulation, sets } = await runningHost(3);
     simulation.kill();
+    if (given.losesDisk) simulation.loseDisk();
+    simulation.plane.isOlder = given.isOlder;
     simulation.plane.drop(sets[0]?.setId ?? "");
     simulation.start();
-    await simulation.pass(10_000);
+    await simulation.pass(40_000);
     const setId = sets[0]?.setId;
     expect(simulation.changes).toEqual([`stopAll ${setId}`, `remove ${setId}`]);
+  });
+
+  it("I17: manages a set that a restored database lacks, and reports it", async () => {
+    const { simulation, sets } = await runningHost(3);
+    const [set] = sets;
+    if (!set) throw new Error("a set is created");
+    simulation.plane.lose(set.setId);
+    await simulation.pass(90_000);
+    expect(simulation.changes).toEqual([]);
+    const reported = simulation.plane.received.flatMap(({ unlistedSets = [] }) => unlistedSets);
+    expect(new Set(reported)).toEqual(new Set([set.setId]));
+    simulation.engine.exit(containerOf(simulation, set, "app").dockerId);
+    await simulation.pass(10_000);
+    expect(containerOf(simulation, set, "app").state).toBe("running");
+    simulation.kill();
+    simulation.loseDisk();
+    simulation.start();
+    await simulation.pass(90_000);
+    expect(containerOf(simulation, set, "app").state).toBe("running");
+
+    simulation.plane.drop(set.setId);
+    await simulation.pass(90_000);
+    expect(simulation.observed(set.setId)).toBeUndefined();
+    simulation.plane.received.length = 0;
+    await simulation.pass(90_000);
+    expect(simulation.plane.received.flatMap((sync) => sync.unlistedSets ?? [])).toEqual([]);
   });
 
   it("restarts crashed containers by the persisted state while the control plane is unreachable", async () => {

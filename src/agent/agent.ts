@@ -1,11 +1,11 @@
 import { setMaxListeners } from "node:events";
+import { SETS_PER_HOST_MAX } from "../contracts/agent-protocol/protocol.ts";
 import type { Sync } from "../contracts/agent-protocol/sync.ts";
 import type { Log } from "../lib/log.ts";
-import { aborted, isAborted } from "./aborted.ts";
+import { aborted } from "./aborted.ts";
 import { type AgentLimits, defaultAgentLimits } from "./agent-limits.ts";
 import { type Clock, delay, systemClock } from "./clock.ts";
 import type { DockerHealth } from "./docker-health.ts";
-import { waitBeforeRetry } from "./retry-delay.ts";
 import { Housekeeping, type HousekeepingOptions } from "./housekeeping.ts";
 import { resyncPeriodically, forwardEvents } from "./resync.ts";
 import type { PersistedHistory } from "./persisted-history.ts";
@@ -19,15 +19,11 @@ import type { StateStore } from "./ports/state-store.ts";
 import type { VolumePort } from "./ports/volume-port.ts";
 import { type ControlPlaneStatus, Refusals } from "./refusals.ts";
 import { PreviousHosts } from "./previous-hosts.ts";
+import { pullOrders } from "./pull-orders.ts";
 import { Reporter } from "./reporter.ts";
 import { emptySync, sendSync } from "./send-sync.ts";
 import { SetRunners } from "./set-runners.ts";
 import { createWorkLimits } from "./work-limits.ts";
-
-/** A wait after a stale answer, so that the agent does not call a faulty API in a tight loop. */
-const STALE_ANSWER_WAIT_MS = 5_000;
-const SHORT_ANSWER_MS = 50;
-const SHORT_ANSWER_WAIT_MS = 250;
 
 export interface AgentOptions {
   hostId: string;
@@ -252,6 +248,7 @@ class HostAgent implements Agent {
       },
       // The control plane counts the additional capacity of the set as used until the next report.
       onResized: () => this.#reporter.usage.repeat(),
+      isListed: (setId: string) => this.#persisted.desired.isListed(setId),
       stopping: this.#stopping.signal,
       cancelled: this.#cancelled.signal,
     };
@@ -259,48 +256,32 @@ class HostAgent implements Agent {
     return new SetRunners(context, desired.list(), desired.listUnsupported());
   }
 
-  /** Pulls the desired state, and waits for changes of it. */
-  async #pull(signal: AbortSignal): Promise<void> {
-    let failuresInRow = 0;
-    let fullAtMs = Number.NEGATIVE_INFINITY;
-    while (!signal.aborted) {
-      const full = this.#clock.nowMs() >= fullAtMs;
-      const startedAtMs = this.#clock.nowMs();
-      try {
-        const waitMs = full ? 0 : this.#waitMs();
-        const result = await this.#poll({ full, waitMs }, signal);
-        const outcome = await this.#accept(result);
-        failuresInRow = 0;
-        const endedAtMs = this.#clock.nowMs();
-        if (outcome === "stale") await delay(this.#clock, STALE_ANSWER_WAIT_MS, signal);
-        else if (full) {
-          fullAtMs = endedAtMs + this.#limits.fullIntervalMs;
-          this.#reporter.resendUnconfirmed();
-        } else if (outcome === "unchanged" && endedAtMs - startedAtMs < SHORT_ANSWER_MS) {
-          await delay(this.#clock, SHORT_ANSWER_WAIT_MS, signal);
-        }
-      } catch (error) {
-        if (isAborted(signal)) return;
-        failuresInRow++;
-        const retryOptions = {
-          clock: this.#clock,
-          log: this.#log,
-          random: this.#random,
-          loop: "pull",
-          pauseMs: (random: number) => this.#refusals.pauseMs(random),
-        };
-        await waitBeforeRetry(retryOptions, error, failuresInRow, signal);
-      }
-    }
+  #pull(signal: AbortSignal): Promise<void> {
+    const options = {
+      clock: this.#clock,
+      log: this.#log,
+      random: this.#random,
+      limits: this.#limits,
+      poll: (parts: Partial<Sync>) => this.#poll(parts, signal),
+      accept: (answer: SyncAnswer) => this.#accept(answer),
+      listUnlisted: () => this.#listUnlisted(),
+      onFull: (unlistedSets: readonly string[]) => {
+        this.#runners?.confirmUnlisted(unlistedSets);
+        this.#reporter.resendUnconfirmed();
+      },
+      pauseMs: (random: number) => this.#refusals.pauseMs(random),
+    };
+    return pullOrders(options, signal);
   }
 
-  /** Ends before the next usage report is due, so that the next long poll includes the report. */
-  #waitMs(): number {
-    return Math.min(this.#limits.waitMs, Math.ceil(this.#limits.usageIntervalMs * 0.9));
+  /** At most as many as a sync may name. The answer decides which of them the agent removes. */
+  #listUnlisted(): string[] {
+    const setIds = this.#runners?.ids() ?? [];
+    return this.#persisted.desired.listUnlisted(setIds).slice(0, SETS_PER_HOST_MAX);
   }
 
   /** Includes a usage report that is due soon. So most usage reports need no sync of their own. */
-  async #poll(parts: Pick<Sync, "full" | "waitMs">, signal: AbortSignal): Promise<SyncAnswer> {
+  async #poll(parts: Partial<Sync>, signal: AbortSignal): Promise<SyncAnswer> {
     const { usage: usageReports } = this.#reporter;
     const usage = await usageReports.takeIfDue(this.#limits.usageIntervalMs / 2);
     try {
@@ -375,7 +356,13 @@ class HostAgent implements Agent {
   #noteAbsent(setId: string, generation: number): boolean {
     if (!this.#persisted.desired.forgetDeleted(setId, generation)) return false;
     this.#persisted.forget(setId);
-    this.#runners?.apply({ changed: [], unsupported: [], dropped: [setId], isComplete: false });
+    this.#runners?.apply({
+      changed: [],
+      unsupported: [],
+      dropped: [setId],
+      isComplete: false,
+      deleted: [],
+    });
     this.#persisted.saveSoon();
     return true;
   }

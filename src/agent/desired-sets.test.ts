@@ -15,6 +15,10 @@ function answer(hostGeneration: number, sets: DesiredSet[], full = false) {
   return { hostGeneration, sets, full };
 }
 
+function fullAnswer(hostGeneration: number, sets: DesiredSet[], deletedSets: string[]) {
+  return { hostGeneration, sets, full: true, deletedSets };
+}
+
 describe("the desired sets of a host", () => {
   it("never accept an older generation of a set, even in a newer answer", () => {
     const desired = new DesiredSets(undefined);
@@ -30,7 +34,21 @@ describe("the desired sets of a host", () => {
     expect(desired.acceptedGeneration).toBe(7);
   });
 
-  it("drop a set only if a complete answer does not name it", () => {
+  it("drop no set that a complete answer omits, unless the answer says that it is deleted", () => {
+    const known = [setOf("a", 1), setOf("b", 1), setOf("c", 1, "deleted")];
+    const desired = new DesiredSets({ acceptedGeneration: 1, desired: known });
+    expect(desired.listUnlisted(["found"])).toEqual([]);
+    const first = desired.accept(fullAnswer(2, [setOf("d", 1)], []));
+    expect(first).toMatchObject({ dropped: ["c"], deleted: [] });
+    expect(desired.listUnlisted(["found", "d"])).toEqual(["a", "b", "found"]);
+    const second = desired.accept(fullAnswer(2, [setOf("d", 1)], ["a", "found"]));
+    expect(second).toMatchObject({ dropped: ["a"], deleted: ["a", "found"] });
+    expect(desired.list().map(({ setId }) => setId)).toEqual(["b", "d"]);
+    desired.accept(answer(3, [setOf("e", 1)]));
+    expect(desired.listUnlisted(["d", "e"])).toEqual(["b"]);
+  });
+
+  it("drop a set only if a complete answer of an older API does not name it", () => {
     const desired = new DesiredSets({ acceptedGeneration: 1, desired: [setOf("a", 1)] });
     expect(desired.accept(answer(2, [setOf("b", 1)]))).toMatchObject({ dropped: [] });
     expect(desired.accept(answer(2, [setOf("b", 1)], true))).toEqual({
@@ -39,6 +57,7 @@ describe("the desired sets of a host", () => {
       unsupported: [],
       dropped: ["a"],
       isComplete: true,
+      deleted: "unlisted",
     });
   });
 

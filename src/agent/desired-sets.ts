@@ -13,11 +13,13 @@ export interface AcceptedAnswer {
   /** New or changed sets that this agent cannot read. */
   unsupported: UnsupportedSet[];
   dropped: string[];
-  /**
-   * The answer named all sets of the host. Any other set that the agent finds here is unknown to
-   * the control plane.
-   */
+  /** The answer listed all sets of the host. */
   isComplete: boolean;
+  /**
+   * Sets that the host must not have, whether the agent found them or has their orders. "unlisted":
+   * all that the answer does not list, because an older API does not say which it has deleted.
+   */
+  deleted: readonly string[] | "unlisted";
 }
 
 /**
@@ -29,6 +31,8 @@ export class DesiredSets {
   readonly #sets = new Map<string, DesiredSet>();
   /** The newer orders for sets whose description this agent cannot read. */
   readonly #unsupported = new Map<string, UnsupportedSet>();
+  /** The sets of the last complete answer, and of later ones. Undefined before a complete one. */
+  #listed: Set<string> | undefined;
   #acceptedGeneration: number;
 
   constructor(
@@ -67,9 +71,31 @@ export class DesiredSets {
     return [...this.#unsupported.values()];
   }
 
-  /** Applies an answer of the control plane. */
+  /** False for a set that the last complete answer omits. True before the first one. */
+  isListed(setId: string): boolean {
+    return this.#listed?.has(setId) ?? true;
+  }
+
+  /**
+   * Returns those of `setIds`, and of the desired sets, that the control plane does not list. Empty
+   * before the first complete answer.
+   */
+  listUnlisted(setIds: Iterable<string>): string[] {
+    const listed = this.#listed;
+    if (!listed) return [];
+    const ids = new Set([...this.#ids(), ...setIds]);
+    return [...ids].filter((setId) => !listed.has(setId)).toSorted();
+  }
+
+  /**
+   * Applies an answer of the control plane. A set that it does not list stays desired until an
+   * answer says that it is deleted: a restored database lacks the newest sets (I17).
+   */
   accept(
-    result: Pick<SyncAnswer, "hostGeneration" | "full" | "sets" | "unsupported" | "unreadable">,
+    result: Pick<
+      SyncAnswer,
+      "hostGeneration" | "full" | "sets" | "deletedSets" | "unsupported" | "unreadable"
+    >,
   ): Acceptance {
     if (result.hostGeneration < this.#acceptedGeneration) return { kind: "stale" };
     this.#acceptedGeneration = result.hostGeneration;
@@ -88,11 +114,28 @@ export class DesiredSets {
     // An answer with the maximum length may be truncated, and an unreadable set may be any set.
     const isComplete =
       result.full && named.size < SETS_PER_HOST_MAX && (result.unreadable ?? 0) === 0;
-    if (!isComplete) return { ...accepted, dropped: [], isComplete };
-    const known = new Set([...this.#sets.keys(), ...this.#unsupported.keys()]);
-    const dropped = [...known].filter((setId) => !named.has(setId));
+    if (!isComplete) {
+      for (const setId of named) this.#listed?.add(setId);
+      return { ...accepted, dropped: [], isComplete, deleted: [] };
+    }
+    this.#listed = named;
+    const deleted = result.deletedSets ?? "unlisted";
+    const dropped = [...new Set(this.#ids())].filter(
+      (setId) =>
+        !named.has(setId) &&
+        (deleted === "unlisted" || deleted.includes(setId) || this.#isOrderedDeleted(setId)),
+    );
     for (const setId of dropped) this.#forget(setId);
-    return { ...accepted, dropped, isComplete };
+    return { ...accepted, dropped, isComplete, deleted };
+  }
+
+  #ids(): string[] {
+    return [...this.#sets.keys(), ...this.#unsupported.keys()];
+  }
+
+  #isOrderedDeleted(setId: string): boolean {
+    const order = this.#unsupported.get(setId) ?? this.#sets.get(setId);
+    return order?.desired === "deleted";
   }
 
   /** Returns whether the order is new. */

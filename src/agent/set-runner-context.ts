@@ -14,14 +14,17 @@ export interface SetRunnerContext {
   log: Log;
   limits: WorkLimits;
   /**
-   * True if stopped sets may start. False until the first answer of the control plane: while this
-   * machine was down, other hosts may have started replacements (I3).
+   * True if the set may start while it is stopped. False until the first answer of the control
+   * plane, and for an unlisted set until an answer says that it is not deleted. While this machine
+   * was down, another host may have started its replacement (I3).
    */
-  mayStartSets: () => boolean;
+  mayStart: (setId: string) => boolean;
+  /** False for a set that the last complete answer omits. */
+  isListed: (setId: string) => boolean;
   /** True if the host was deleted, so that no set may run (I3). */
   isFenced: () => boolean;
-  /** True if sets that the control plane does not name may be removed (I12). */
-  canRemoveUnknown: () => boolean;
+  /** True if the control plane says that the set, which is not desired, is deleted (I12, I17). */
+  canRemove: (setId: string) => boolean;
   /** True if the agent stops sets that exceed their `rootfs`. */
   stopsAtRootfs: boolean;
   /**

@@ -207,9 +207,9 @@ export class SetRunner {
     while (this.#isAwake && !this.#context.stopping.aborted) {
       this.#isAwake = false;
       this.#cancelTimer?.();
-      const { canRemoveUnknown, isFenced } = this.#context;
+      const { canRemove, isFenced } = this.#context;
       const isKnown = (this.#desired ?? this.#unsupported) !== undefined;
-      if (!isKnown && !canRemoveUnknown() && !isFenced()) return;
+      if (!isKnown && !canRemove(this.#setId) && !isFenced()) return;
       if (this.#isStale && !(await this.#observe())) return;
       await this.#advance();
     }
@@ -259,10 +259,10 @@ export class SetRunner {
 
   async #advance(): Promise<void> {
     const desired = this.#desired;
-    const { clock, isFenced, mayStartSets } = this.#context;
+    const { clock, isFenced, mayStart } = this.#context;
     const nowMs = clock.nowMs();
     if (isFenced()) return this.#act(reconcileFenced(this.#observed, this.#history, nowMs));
-    if (this.#observed?.infra?.state !== "running" && !mayStartSets()) return;
+    if (this.#observed?.infra?.state !== "running" && !mayStart(this.#setId)) return;
     if (this.#unsupported) return this.#act(this.#judgeUnsupported(this.#unsupported));
     const verdict = reconcile(desired, this.#observed, this.#history, nowMs);
     if (desired) this.#report(desired, verdict);

@@ -14,15 +14,17 @@ export class SetRunners {
   readonly #runners = new Map<string, SetRunner>();
   #hasResynced = false;
   #mayStartSets = false;
-  #knowsAll = false;
   #isFenced = false;
+  /** Sets that the control plane has deleted. They may still exist here. */
+  readonly #deleted = new Set<string>();
+  /** Unlisted sets that the control plane does not know, so it has not deleted them. */
+  #confirmed: ReadonlySet<string> = new Set();
+  /** An older API means by its complete answers that it has deleted all other sets. */
+  #isUnlistedDeleted = false;
 
   /** `desired` has the sets that the previous agent accepted. */
   constructor(
-    context: Omit<
-      SetRunnerContext,
-      "onObsolete" | "canRemoveUnknown" | "mayStartSets" | "isFenced"
-    >,
+    context: Omit<SetRunnerContext, "onObsolete" | "canRemove" | "mayStart" | "isFenced">,
     desired: readonly DesiredSet[],
     unsupported: readonly UnsupportedSet[],
   ) {
@@ -30,10 +32,14 @@ export class SetRunners {
     this.#desired = new Map(desired.map((set) => [set.setId, set]));
     this.#context = {
       ...context,
-      mayStartSets: () => this.#mayStartSets,
-      canRemoveUnknown: () => this.#knowsAll,
+      mayStart: (setId) =>
+        this.#mayStartSets && (context.isListed(setId) || this.#confirmed.has(setId)),
+      canRemove: (setId) => this.#isUnlistedDeleted || this.#deleted.has(setId),
       isFenced: () => this.#isFenced,
-      onObsolete: (setId) => this.#runners.delete(setId),
+      onObsolete: (setId) => {
+        this.#runners.delete(setId);
+        this.#deleted.delete(setId);
+      },
     };
   }
 
@@ -41,33 +47,47 @@ export class SetRunners {
     return this.#runners.size;
   }
 
+  /** The ids of all sets that exist on this host or are desired. */
+  ids(): Iterable<string> {
+    return this.#runners.keys();
+  }
+
   /**
-   * Applies new, changed and dropped sets. Until a complete answer is applied, the agent does not
-   * touch sets that it found and that no answer names (I12).
+   * Applies new, changed and dropped sets. The agent does not touch a set that it found and that no
+   * answer lists, unless an answer says that it is deleted (I12, I17).
    */
-  apply({ changed, unsupported, dropped, isComplete }: Omit<AcceptedAnswer, "kind">): void {
+  apply({
+    changed,
+    unsupported,
+    dropped,
+    isComplete,
+    deleted,
+  }: Omit<AcceptedAnswer, "kind">): void {
     for (const set of changed) {
       // No resync has shown the set, so a new set needs no observation.
       const isAbsent = this.#hasResynced && set.desired === "running";
       this.#desired.set(set.setId, set);
       this.#unsupported.delete(set.setId);
+      this.#deleted.delete(set.setId);
       this.#runnerOf(set.setId, isAbsent).setDesired(set);
     }
     for (const set of unsupported) {
       this.#unsupported.set(set.setId, set);
+      this.#deleted.delete(set.setId);
       this.#runnerOf(set.setId, false).setDesired(this.#desired.get(set.setId), set);
     }
     for (const setId of dropped) {
       this.#desired.delete(setId);
       this.#unsupported.delete(setId);
+      this.#deleted.add(setId);
       this.#runners.get(setId)?.setDesired(undefined);
     }
-    if (isComplete && !this.#knowsAll) {
-      this.#knowsAll = true;
-      for (const [setId, runner] of this.#runners) {
-        if (!this.#desired.has(setId) && !this.#unsupported.has(setId))
-          runner.setDesired(undefined);
-      }
+    if (!isComplete) return;
+    this.#isUnlistedDeleted = deleted === "unlisted";
+    if (deleted !== "unlisted") for (const setId of deleted) this.#deleted.add(setId);
+    for (const [setId, runner] of this.#runners) {
+      const isKnown = this.#desired.has(setId) || this.#unsupported.has(setId);
+      if (!isKnown && this.#context.canRemove(setId)) runner.setDesired(undefined);
     }
   }
 
@@ -76,6 +96,14 @@ export class SetRunners {
     if (this.#mayStartSets) return;
     this.#mayStartSets = true;
     for (const runner of this.#runners.values()) runner.wake();
+  }
+
+  /**
+   * Lets the unlisted sets run that the last sync has reported, and that its answer did not delete.
+   */
+  confirmUnlisted(setIds: readonly string[]): void {
+    this.#confirmed = new Set(setIds);
+    for (const setId of setIds) this.#runners.get(setId)?.wake();
   }
 
   /** Stops all sets, because the host was deleted. Nothing is removed. */

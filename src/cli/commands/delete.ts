@@ -22,7 +22,7 @@ export function addDeleteCommand(program: Command, cli: Cli): void {
     .command("delete")
     .summary("delete a service, a set or a host")
     .description(
-      "Deletes a service with its sets, one set, or a host that is cordoned and empty, or lost.",
+      "Deletes a service with its sets, one set, or a host that is cordoned and empty, or lost. Also deletes the sets that a restored database does not know.",
     );
   withWait(command.command("service").description("delete a service with all its sets"))
     .argument("<service>")
@@ -65,6 +65,24 @@ export function addDeleteCommand(program: Command, cli: Cli): void {
       await api.request("DELETE", `/v1/hosts/${host.id}`, { query });
       if (cli.isForPrograms) printDocument(cli, { deleted: host.id });
       else cli.terminal.out(`host/${host.name} deleted`);
+    });
+  command
+    .command("unknown-sets")
+    .description("delete the sets of a host that the database does not know after a restore")
+    .argument("<host>", "name or id")
+    .option("--yes", "delete without a confirmation")
+    .action(async (nameOrId: string, options: { yes?: boolean }) => {
+      const api = await cli.api();
+      const host = await getHost(api, nameOrId);
+      const count = host.unknownSets.length;
+      if (count > 0 && options.yes !== true) {
+        const question = `Delete ${count} unknown ${count === 1 ? "set" : "sets"} of host ${host.name}? Their containers stop. Their volumes go to the trash of the host.`;
+        await confirm(cli, question, "Berth deleted nothing.");
+      }
+      if (count > 0) await api.request<Host>("DELETE", `/v1/hosts/${host.id}/unknown-sets`);
+      if (cli.isForPrograms) printDocument(cli, { deleted: host.unknownSets });
+      else
+        cli.terminal.out(`${count} unknown ${count === 1 ? "set is" : "sets are"} being deleted`);
     });
 }
 

@@ -50,6 +50,12 @@ export const syncBody = z
       .default(null),
     /** The references of all images in the daemon. Null if unchanged since the last report. */
     images: lenientArray(imageReferenceSchema, IMAGES_PER_HOST_MAX).nullable(),
+    /**
+     * Sets on the host that the last full answer did not list: deleted ones, or sets that a
+     * restored database lacks. A full sync without this field has none. The agent omits an empty
+     * list, so that an API of the previous release accepts the sync.
+     */
+    unlistedSets: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).optional(),
   })
   .meta({ id: "Sync" });
 export type Sync = z.infer<typeof syncBody>;
@@ -58,9 +64,15 @@ export type Sync = z.infer<typeof syncBody>;
 export const syncResultSchema = z
   .strictObject({
     hostGeneration: generationSchema,
-    /** `sets` has all sets of the host; the agent removes all other objects with Berth's labels. */
+    /** `sets` has all sets of the host. */
     full: z.boolean(),
     sets: z.array(desiredSetSchema),
+    /**
+     * Those of `unlistedSets` that Berth has deleted, or that are ready on another host. The agent
+     * removes them, and manages the others as before. Without this field, the agent removes all
+     * sets that a full answer does not list.
+     */
+    deletedSets: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).optional(),
     streams: z.array(logStreamRequestSchema),
     /** Sets whose state Berth does not know: the agent inspects and reports them again. */
     reportAgain: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).default([]),

@@ -221,6 +221,10 @@ export const eventTexts = {
         : "the database lost changes. Berth resends all sets."
     }`,
   "host-duplicated": (facts: { cause: Duplicate }) => duplicateText(facts.cause),
+  "host-unknown-sets": (facts: { sets: number }) =>
+    `The host has ${formatCount(facts.sets, "set")} that the database does not know: a restore or a failover lost them. Their containers continue to run. Delete them with \`berth delete unknown-sets\`.`,
+  "host-unknown-sets-deleted": (facts: { sets: number }) =>
+    `An operator has ordered the deletion of ${formatCount(facts.sets, "set")} that the database does not know. Their volumes go to the trash.`,
   "replacement-held": (facts: { pool: string; hostsDown: number; hostsTotal: number }) =>
     `Replacement is paused: ${facts.hostsDown} of ${facts.hostsTotal} hosts of pool ${facts.pool} went down together. Bring the hosts back, or delete them.`,
 

@@ -45,6 +45,8 @@ export const eventKinds = [
   "host-lost",
   "host-ahead",
   "host-duplicated",
+  "host-unknown-sets",
+  "host-unknown-sets-deleted",
   "host-cordoned",
   "host-uncordoned",
   "host-draining",

@@ -72,6 +72,11 @@ export const hostSchema = z
       })
       .nullable(),
     sets: z.number().int(),
+    unknownSets: z
+      .array(idSchema("set"))
+      .describe(
+        "Sets on the host that the database does not know, because a restore or a failover lost them. Their containers continue to run.",
+      ),
     leaseExpiresAt: timestamp,
     enrolledAt: timestamp,
   })

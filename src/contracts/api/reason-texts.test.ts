@@ -26,6 +26,7 @@ const reasonSamples: { [C in ReasonCode]: readonly ReasonFacts<C>[] } = {
     { cause: "newer-process" },
   ],
   "agent-too-old": [{ detail: 'template: Unrecognized key: "gpu"' }],
+  "unknown-sets": [{ sets: 1 }, { sets: 3 }],
   "resize-refused": [
     { cause: "no-capacity", host, isLost: false, missing: "memory by 2 GiB" },
     { cause: "no-capacity", host, isLost: true, missing: "memory by 2 GiB" },

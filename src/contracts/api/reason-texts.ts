@@ -1,3 +1,4 @@
+import { formatCount } from "../../lib/text/format-count.ts";
 import { truncate } from "../../lib/text/truncate.ts";
 import type { Duplicate } from "./hosts.ts";
 import { type Reason, TEXT_CHARACTERS_MAX } from "../common/primitives.ts";
@@ -58,6 +59,8 @@ export const reasonTexts = {
   "host-duplicated": (facts: { cause: Duplicate }) => duplicateText(facts.cause),
   "agent-too-old": (facts: { detail: string }) =>
     `The agent of the host is too old for this set (${facts.detail}). Upgrade the agent.`,
+  "unknown-sets": (facts: { sets: number }) =>
+    `The host has ${formatCount(facts.sets, "set")} that the database does not know. Their containers continue to run. Delete them with \`berth delete unknown-sets\`.`,
   "resize-refused": resizeRefusedText,
   "volume-bound": (facts: HostFacts) =>
     `The set stays on host ${facts.host} with its volume: elsewhere it would start empty. To give up the data, move the set with "discardVolume".`,

@@ -29,6 +29,7 @@ import { listPurges, storeHostVolumes } from "../../db/queries/volumes/volumes.t
 import { assert } from "../../lib/assert.ts";
 import { applyObserved, lockObservedSets } from "./apply-observed.ts";
 import { closeServices } from "../services/close-services.ts";
+import { resolveUnlistedSets } from "./unlisted-sets.ts";
 import { volumeEvent } from "./volume-event.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
@@ -356,7 +357,12 @@ async function buildAnswer(
     sets.push(set);
     if (full && isUnknown && state !== "unhealthy") reportAgain.push(set.setId);
   }
+  // Only a sync that requests a full answer says which sets are unlisted.
+  const deletedSets = body.full
+    ? await resolveUnlistedSets(ctx, hostId, body.unlistedSets ?? [])
+    : [];
   return {
+    ...(full ? { deletedSets } : {}),
     // Older than the sets: the next sync repeats a set that changed in between, so none is missed.
     hostGeneration: generation,
     full,

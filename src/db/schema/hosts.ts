@@ -1,5 +1,14 @@
 import { sql } from "drizzle-orm";
-import { boolean, check, index, jsonb, pgTable, text, uniqueIndex } from "drizzle-orm/pg-core";
+import {
+  boolean,
+  check,
+  index,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  uniqueIndex,
+} from "drizzle-orm/pg-core";
 import { type HostState, hostStates } from "../../contracts/api/hosts.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
 import type { AgentRecord } from "./agent-record.ts";
@@ -124,6 +133,24 @@ export const deletedHosts = pgTable(
     index("deleted_hosts_deleted").on(table.deletedAt),
     index("deleted_hosts_machine").on(table.machineId),
   ],
+);
+
+/**
+ * Sets on a host that this database does not know, by the reports of its agent. A restore or a
+ * failover lost them. The agent manages them until an operator orders their deletion (I17).
+ */
+export const unknownSets = pgTable(
+  "unknown_sets",
+  {
+    hostId: text("host_id")
+      .notNull()
+      .references(() => hosts.id, { onDelete: "cascade" }),
+    setId: text("set_id").notNull(),
+    firstReportedAt: timestamptz("first_reported_at").notNull().defaultNow(),
+    /** Null until an operator orders the deletion of the set. */
+    deletionOrderedAt: timestamptz("deletion_ordered_at"),
+  },
+  (table) => [primaryKey({ name: "unknown_sets_pkey", columns: [table.hostId, table.setId] })],
 );
 
 /**

@@ -7,6 +7,7 @@ import {
   uncordonHostRoute,
 } from "./cordon-host.ts";
 import { deleteHostHandler, deleteHostRoute } from "./delete-host.ts";
+import { deleteUnknownSetsHandler, deleteUnknownSetsRoute } from "./delete-unknown-sets.ts";
 import { getHostHandler, getHostRoute } from "./get-host.ts";
 import { listHostPoolsHandler, listHostPoolsRoute } from "./list-host-pools.ts";
 import { listHostsHandler, listHostsRoute } from "./list-hosts.ts";
@@ -21,6 +22,7 @@ export function mountHosts(api: Api): void {
   mount(api, uncordonHostRoute, changeSchedulableHandler("uncordon"));
   mount(api, drainHostRoute, drainHostHandler);
   mount(api, deleteHostRoute, deleteHostHandler);
+  mount(api, deleteUnknownSetsRoute, deleteUnknownSetsHandler);
   mount(api, listHostPoolsRoute, listHostPoolsHandler);
   mount(api, putHostPoolRoute, putHostPoolHandler);
 }

@@ -4,6 +4,7 @@ import { createAdaptorServer } from "@hono/node-server";
 import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { AgentLimits } from "../../../src/agent/agent-limits.ts";
+import { AppError } from "../../../src/contracts/common/app-error.ts";
 import { deleteHost } from "../../../src/control/hosts/delete-host.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -112,8 +113,18 @@ test("I17: a credential that the API does not know is rejected after a time, and
 });
 
 test("I3: an agent stops the sets of its deleted host, even after its restart, and idles", async () => {
-  await api.ctx.db.execute(sql`update hosts set state = 'lost', lost_at = now()`);
-  await deleteHost(api.ctx, agent.hostId, { confirm: agent.hostId });
+  await waitUntil("the host is deleted", async () => {
+    await api.ctx.db.execute(sql`update hosts set state = 'lost', lost_at = now()`);
+    const deletion = deleteHost(api.ctx, agent.hostId, { confirm: agent.hostId });
+    return deletion.then(
+      () => true,
+      (error: unknown) => {
+        // The host became ready by a sync before the deletion began.
+        if (error instanceof AppError && error.code === "state-conflict") return false;
+        throw error;
+      },
+    );
+  });
   await waitUntil("the sets are stopped", () => runningContainers().length === 0);
   expect(agent.status().controlPlane).toBe("deleted");
   await agent.restart();

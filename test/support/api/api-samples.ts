@@ -156,6 +156,7 @@ export function sampleHost(changes: Partial<Host> = {}): Host {
       volumeBytes: 0,
       rootfsBytes: 30 * 2 ** 30,
     },
+    unknownSets: [],
     reported: {
       used: { cpuMillis: 700, memoryBytes: 2 ** 30, volumeBytes: 0, rootfsBytes: 2 ** 30 },
       reclaimableVolumeBytes: 0,

@@ -12,6 +12,7 @@ import * as readHosts from "../../../src/db/queries/hosts/read-hosts.ts";
 import * as removeHosts from "../../../src/db/queries/hosts/remove-hosts.ts";
 import * as scheduleHosts from "../../../src/db/queries/hosts/schedule-hosts.ts";
 import * as agentRecords from "../../../src/db/queries/hosts/agent-records.ts";
+import * as unknownSets from "../../../src/db/queries/hosts/unknown-sets.ts";
 import * as writeHosts from "../../../src/db/queries/hosts/write-hosts.ts";
 import * as claims from "../../../src/db/queries/operations/claims.ts";
 import * as drains from "../../../src/db/queries/operations/drains.ts";
@@ -264,6 +265,9 @@ const hosts: Samples = {
   ],
   deleteOldHostRecords: (q) => [removeHosts.deleteOldHostRecords(q, 1, 1)],
   deleteHostRow: (q) => [removeHosts.deleteHostRow(q, "host")],
+  readUnlistedSets: (q) => [unknownSets.readUnlistedSets(q, "host", ids)],
+  storeUnknownSets: (q) => [unknownSets.storeUnknownSets(q, "host", ids)],
+  orderUnknownSetsDeleted: (q) => [unknownSets.orderUnknownSetsDeleted(q, "host")],
   updateHostScheduling: (q) => [
     scheduleHosts.updateHostScheduling(q, "host", { cordoned: true, draining: false }),
   ],

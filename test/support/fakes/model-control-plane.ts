@@ -56,6 +56,8 @@ export class ModelControlPlane implements ControlPlane {
   fullSyncs = 0;
   acceptedGeneration = 0;
   databaseEpoch: string | undefined = "1";
+  /** The API is of a release that does not say which unlisted sets it has deleted. */
+  isOlder = false;
   /** Every received report, oldest first. */
   readonly received: Sync[] = [];
 
@@ -110,6 +112,13 @@ export class ModelControlPlane implements ControlPlane {
     this.ended.add(setId);
     this.#bookings.delete(setId);
     this.#reported.delete(setId);
+  }
+
+  /** Loses a booking like a restored backup, which does not know that the set existed. */
+  lose(setId: string): void {
+    this.#bookings.delete(setId);
+    this.#reported.delete(setId);
+    this.#hostGeneration++;
   }
 
   async sync(body: Sync, signal: AbortSignal): Promise<SyncResult> {
@@ -188,6 +197,9 @@ export class ModelControlPlane implements ControlPlane {
       sets: [...this.#bookings.values()]
         .filter((booking) => booking.hostGeneration > after)
         .map(({ desired }) => desired),
+      ...(this.isOlder || !body.full
+        ? {}
+        : { deletedSets: (body.unlistedSets ?? []).filter((setId) => this.ended.has(setId)) }),
       streams: [],
       purgeVolumes: [],
       reportAgain: [],

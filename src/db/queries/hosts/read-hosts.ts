@@ -61,6 +61,9 @@ const hostColumns = {
   reportedAt: hosts.reportedAt,
   // In a select from one table, the builder writes columns without their table.
   sets: sql<number>`(select count(*)::int from sets where host_id = hosts.id)`,
+  unknownSets: sql<
+    string[]
+  >`(select coalesce(json_agg(set_id order by set_id), '[]') from unknown_sets where host_id = hosts.id)`,
   leaseExpiresAt: hosts.leaseExpiresAt,
   enrolledAt: hosts.enrolledAt,
 };
@@ -98,7 +101,7 @@ function toHost(hostRow: HostRow): Host {
     reason: isGenerationRefused
       ? describe("generation-refused", refused)
       : duplicate === null
-        ? row.reason
+        ? (row.reason ?? describeUnknownSets(row.unknownSets))
         : describe("host-duplicated", { cause: duplicate }),
     reported: reportedAt && { used, ...measured, at: reportedAt.toISOString() },
     leaseExpiresAt: row.leaseExpiresAt.toISOString(),
@@ -108,4 +111,8 @@ function toHost(hostRow: HostRow): Host {
 
 function describe<C extends ReasonCode>(code: C, facts: ReasonFacts<C>): Reason {
   return { code, text: renderReasonText(code, facts) };
+}
+
+function describeUnknownSets({ length }: readonly string[]): Reason | null {
+  return length === 0 ? null : describe("unknown-sets", { sets: length });
 }

@@ -1,0 +1,26 @@
+import { readUnlistedSets, storeUnknownSets } from "../../db/queries/hosts/unknown-sets.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
+
+/**
+ * Decides about sets that an agent has and that its full answers do not list. Returns those that
+ * the agent removes: Berth has deleted them, or they are ready on another host.
+ *
+ * A set of which the database has no row was lost in a restore or a failover. Its agent manages it
+ * until an operator orders its deletion (I17). It is stored, and an event reports it.
+ */
+export async function resolveUnlistedSets(
+  ctx: ControlContext,
+  hostId: string,
+  setIds: readonly string[],
+): Promise<string[]> {
+  const { sets, stored } = await readUnlistedSets(ctx.db, hostId, setIds);
+  const unknown = sets.flatMap(({ setId, isUnknown }) => (isUnknown ? setId : []));
+  if (unknown.toSorted().join() !== stored.toSorted().join()) {
+    await unitOfWork(ctx, async (tx) => {
+      const count = await storeUnknownSets(tx, hostId, unknown);
+      if (count > 0) tx.emit({ kind: "host-unknown-sets", data: { sets: count }, hostId });
+    });
+  }
+  return sets.flatMap(({ setId, isDeleted }) => (isDeleted ? setId : []));
+}

@@ -1,0 +1,67 @@
+import { sql } from "drizzle-orm";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { queryRows, readByKey } from "../runtime/query.ts";
+
+export interface UnlistedSet {
+  setId: string;
+  /** Berth or an operator has deleted the set, or it is ready on another host. */
+  isDeleted: boolean;
+  /** The database has no row of the set. */
+  isUnknown: boolean;
+}
+
+/**
+ * Reads what the database knows of sets that a host has and that its answers do not list. Also
+ * reads the ids that are stored as unknown sets of the host, so that none is stored twice.
+ */
+export async function readUnlistedSets(
+  q: Queryable,
+  hostId: string,
+  setIds: readonly string[],
+): Promise<{ sets: UnlistedSet[]; stored: string[] }> {
+  const [row] = await readByKey<{ sets: UnlistedSet[]; stored: string[] }>(
+    q,
+    sql`select
+          (select coalesce(json_agg(json_build_object('setId', u.id, 'isUnknown', s.id is null,
+              'isDeleted', s.deleted_at is not null or (s.ready and s.host_id <> ${hostId}) or x.deletion_ordered_at is not null)), '[]')
+            from json_array_elements_text(${JSON.stringify(setIds)}::json) u(id)
+              left join sets s on s.id = u.id
+              left join unknown_sets x on x.host_id = ${hostId} and x.set_id = u.id) as sets,
+          (select coalesce(json_agg(set_id), '[]') from unknown_sets where host_id = ${hostId}) as stored`,
+  );
+  return row ?? { sets: [], stored: [] };
+}
+
+/**
+ * Stores which sets of a host the database does not know, and forgets the others. Returns the
+ * number of sets that were not stored before.
+ */
+export async function storeUnknownSets(
+  q: Queryable,
+  hostId: string,
+  setIds: readonly string[],
+): Promise<number> {
+  const rows = await queryRows<{ setId: string }>(
+    q,
+    sql`with reported as materialized (
+          select value as set_id from json_array_elements_text(${JSON.stringify(setIds)}::json)
+        ), gone as (
+          delete from unknown_sets where host_id = ${hostId} and set_id not in (select set_id from reported)
+        )
+        insert into unknown_sets (host_id, set_id)
+        select h.id, set_id from reported join hosts h on h.id = ${hostId} order by set_id
+        on conflict do nothing
+        returning set_id as "setId"`,
+  );
+  return rows.length;
+}
+
+/** Orders the deletion of all unknown sets of a host. Returns their number. */
+export async function orderUnknownSetsDeleted(q: Queryable, hostId: string): Promise<number> {
+  const rows = await queryRows<{ setId: string }>(
+    q,
+    sql`update unknown_sets set deletion_ordered_at = coalesce(deletion_ordered_at, now())
+        where host_id = ${hostId} returning set_id as "setId"`,
+  );
+  return rows.length;
+}
