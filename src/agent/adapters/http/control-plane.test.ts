@@ -6,6 +6,10 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Sync, SyncResult } from "../../../contracts/agent-protocol/sync.ts";
 import { proveRefusal } from "../../../contracts/agent-protocol/refusal-proof.ts";
 import { localSet } from "../../../../test/support/agent/local-set.ts";
+import {
+  AGENT_IDENTITY_HEADER,
+  parseAgentIdentity,
+} from "../../../contracts/agent-protocol/agent-identity.ts";
 import { newId } from "../../../lib/ids.ts";
 import { type ControlPlane, ControlPlaneError, RefusedError } from "../../ports/control-plane.ts";
 import { createControlPlane, enrollHost } from "./control-plane.ts";
@@ -97,6 +101,26 @@ describe("the control plane over HTTP", () => {
     ]);
     expect(read.unreadable).toBe(1);
     expect(read.streams).toEqual([stream]);
+  });
+
+  it("names its process in a header, and rejects the answer to a process that is not admitted", async () => {
+    const identity = { machineId: "a1", bootId: "b2", processId: "c3", startedMs: 4 };
+    const api = createControlPlane({ apiUrl, credential: "brt_own", dispatcher, identity });
+    const seen: unknown[] = [];
+    let admission = "accepted";
+    respond = (request, response) => {
+      const header = request.headers[AGENT_IDENTITY_HEADER];
+      seen.push(parseAgentIdentity(String(header)));
+      sendJson(response, 200, { ...answer, admission });
+    };
+    await api.sync(body, signal);
+    await api.sync(body, signal, { isEnding: true });
+    expect(seen).toEqual([
+      { ...identity, isEnding: false },
+      { ...identity, isEnding: true },
+    ]);
+    admission = "newer-process";
+    expect(await failureOf(api)).toMatchObject({ name: "NotAdmittedError", admission });
   });
 
   it("ignores unknown fields of an answer", async () => {
