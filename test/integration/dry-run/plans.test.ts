@@ -214,3 +214,37 @@ test("the waiting dry runs of one tenant do not block other tenants", async () =
   );
   expect(codes).toEqual(Array.from({ length: 8 }, () => "rate-limited"));
 });
+
+test("a capability that the operator does not permit is refused, in a dry run too", async () => {
+  const f = await start();
+  await f.enroll("h1");
+  const withCapability = (capability: "CHOWN" | "SYS_ADMIN") =>
+    serviceBody(capability.toLowerCase().replace("_", "-"), {
+      template: {
+        cpu: 1,
+        memory: "64Mi",
+        containers: [
+          {
+            index: 0,
+            name: "app",
+            image: "menu:42",
+            options: { cpu: 100, memory: 100, capAdd: [capability] },
+          },
+        ],
+      },
+    });
+  const planner = createServicePlanner(f.ctx);
+  const plan = (kind: "create" | "apply", service: ReturnType<typeof serviceBody>) =>
+    planner.plan(f.tenantId, { kind, service });
+  const refused = { code: "unsupported" };
+  const [allowed, denied] = [withCapability("CHOWN"), withCapability("SYS_ADMIN")];
+  await expect(plan("create", denied)).rejects.toMatchObject(refused);
+  await expect(plan("apply", denied)).rejects.toMatchObject(refused);
+  await expect(createService(f.ctx, f.tenantId, denied)).rejects.toMatchObject(refused);
+  expect(await plan("create", allowed)).toMatchObject({ placed: 1 });
+  await createService(f.ctx, f.tenantId, allowed);
+  const patch = { template: denied.template };
+  await expect(patchService(f.ctx, f.tenantId, "chown", 1, patch)).rejects.toMatchObject(refused);
+  f.ctx.settings = { ...f.ctx.settings, capabilitiesAllowed: ["SYS_ADMIN"] };
+  expect(await plan("create", denied)).toMatchObject({ placed: 1 });
+});
