@@ -6,7 +6,6 @@ import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createSetCgroups } from "../../src/agent/adapters/cgroup/create-set-cgroups.ts";
-import { ioProperties } from "../../src/agent/adapters/cgroup/io-limits.ts";
 import type { SetCgroups } from "../../src/agent/adapters/cgroup/set-cgroups.ts";
 import {
   createSystemdCgroups,
@@ -119,31 +118,25 @@ it("a cgroup whose processes stay is a temporary error", async () => {
   await cgroups.remove(setId, signal);
 });
 
-it("systemd gets nested slices and percentages of a core", async () => {
+it("systemd gets nested slices and the CPU time of a second", async () => {
   const slices = createSystemdCgroups({ hostId, root, version: 2, driver: "systemd" });
   expect(slices.parentOf(setId)).toBe(`berth-${hostId}-${setId}.slice`);
   const limits = setLimits({ cpuMillis: 1_500, memoryBytes: 2 ** 30 });
   expect(sliceProperties(limits, 2)).toEqual({
-    memory: ["MemoryMax=1073741824"],
+    memory: [["MemoryMax", "t", "1073741824"]],
     others: [
-      "CPUQuota=150%",
-      "CPUWeight=59",
-      "MemoryLow=1073741824",
-      "TasksMax=8192",
-      "MemorySwapMax=0",
+      ["CPUQuotaPerSecUSec", "t", "1500000"],
+      ["CPUWeight", "t", "59"],
+      ["MemoryLow", "t", "1073741824"],
+      ["TasksMax", "t", "8192"],
+      ["MemorySwapMax", "t", "0"],
     ],
   });
-  expect(sliceProperties(limits, 1).others).toContain("CPUShares=1536");
-  expect(sliceProperties({ ...limits, cpuQuotaUs: Infinity, memoryBytes: Infinity }, 2)).toEqual({
-    memory: ["MemoryMax=infinity"],
-    others: expect.arrayContaining(["CPUQuota=", "CPUWeight=59"]),
+  expect(sliceProperties(limits, 1).others).toContainEqual(["CPUShares", "t", "1536"]);
+  const unlimited = { ...limits, cpuQuotaUs: Infinity, memoryBytes: Infinity };
+  expect(sliceProperties(unlimited, 2)).toEqual({
+    memory: [["MemoryMax", "t", "18446744073709551615"]],
+    others: expect.arrayContaining([["CPUQuotaPerSecUSec", "t", "18446744073709551615"]]),
   });
-  const io = { devices: ["8:16"], limits: { writeBytesPerSecond: 2 ** 20 } };
-  expect(ioProperties(io)).toEqual([
-    "IOReadBandwidthMax=/dev/block/8:16 infinity",
-    "IOWriteBandwidthMax=/dev/block/8:16 1048576",
-    "IOReadIOPSMax=/dev/block/8:16 infinity",
-    "IOWriteIOPSMax=/dev/block/8:16 infinity",
-  ]);
   expect(await slices.list()).toEqual([]);
 });

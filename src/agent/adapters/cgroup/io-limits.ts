@@ -5,16 +5,13 @@ import { finiteOr } from "./finite-or.ts";
 import { type CgroupPlace, readCgroupFile } from "./read-cgroup.ts";
 import { writeExisting } from "./write-existing.ts";
 
-/**
- * Names of the limits: in version 1 (one file each), in version 2 (all in one file), and in
- * systemd.
- */
+/** Names of the limits: in version 1 (one file each), and in version 2 (all in one file). */
 const names = {
-  readBytesPerSecond: ["blkio.throttle.read_bps_device", "rbps", "IOReadBandwidthMax"],
-  writeBytesPerSecond: ["blkio.throttle.write_bps_device", "wbps", "IOWriteBandwidthMax"],
-  readOpsPerSecond: ["blkio.throttle.read_iops_device", "riops", "IOReadIOPSMax"],
-  writeOpsPerSecond: ["blkio.throttle.write_iops_device", "wiops", "IOWriteIOPSMax"],
-} as const satisfies Record<keyof IoLimits, readonly [string, string, string]>;
+  readBytesPerSecond: ["blkio.throttle.read_bps_device", "rbps"],
+  writeBytesPerSecond: ["blkio.throttle.write_bps_device", "wbps"],
+  readOpsPerSecond: ["blkio.throttle.read_iops_device", "riops"],
+  writeOpsPerSecond: ["blkio.throttle.write_iops_device", "wiops"],
+} as const satisfies Record<keyof IoLimits, readonly [string, string]>;
 
 /** Limits that apply to each of the devices. */
 export interface DeviceIo {
@@ -85,13 +82,4 @@ export async function writeIo(place: CgroupPlace, { devices, limits }: DeviceIo)
     for (const name of ioLimitNames)
       await write("blkio", names[name][0], `${device} ${finiteOr("0", limits[name])}`);
   }
-}
-
-/** The limits as properties of a systemd unit, which names a device by a path. */
-export function ioProperties({ devices, limits }: DeviceIo): string[] {
-  return devices.flatMap((device) =>
-    ioLimitNames.map(
-      (name) => `${names[name][2]}=/dev/block/${device} ${finiteOr("infinity", limits[name])}`,
-    ),
-  );
 }
