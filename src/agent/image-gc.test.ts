@@ -20,8 +20,11 @@ describe("image garbage collection", () => {
       imageBytes: images.length,
       containerBytes: 0,
       rootfsBytes: new Map(),
-      pulledImages: [...images],
     }),
+    listPulledImages: async () => {
+      checks++;
+      return [...images];
+    },
     usedShare: async () => otherShare + images.length / 20,
     removeImage: async (reference) => {
       if (images.some((image) => image.reference === reference && image.isUsed)) return false;
@@ -46,16 +49,16 @@ describe("image garbage collection", () => {
       intervalMs: 1,
       unusedMsMin,
       neededImages: () => needed,
-      onUsage: () => measurements++,
+      onUsage: () => undefined,
     });
   });
-  let measurements = 0;
+  let checks = 0;
 
   async function runOnce(): Promise<void> {
     const stopping = new AbortController();
-    const before = measurements;
+    const before = checks;
     const ran = imageGc.run(stopping.signal);
-    await waitUntil("the disk is measured", () => measurements >= before + 2, { everyMs: 1 });
+    await waitUntil("the images are checked", () => checks >= before + 2, { everyMs: 1 });
     stopping.abort();
     await ran;
   }
@@ -94,5 +97,24 @@ describe("image garbage collection", () => {
     nowMs += unusedMsMin;
     await runOnce();
     expect(images.map(({ reference }) => reference)).toEqual(["image:0", "image:1", "image:2"]);
+  });
+
+  it("deletes unused images although measurements fail or never end", async () => {
+    for (const measure of [
+      () => Promise.reject(new Error("a disk usage operation is already running")),
+      (signal: AbortSignal) =>
+        new Promise<never>((_resolve, reject) =>
+          signal.addEventListener("abort", () => reject(new Error("aborted"))),
+        ),
+    ]) {
+      port.measure = measure;
+      removed = [];
+      images = Array.from({ length: 10 }, (_, n) => ({ reference: `image:${n}`, isUsed: n < 2 }));
+      otherShare = 0.9;
+      await runOnce();
+      nowMs += unusedMsMin;
+      await runOnce();
+      expect(removed).toHaveLength(7);
+    }
   });
 });

@@ -29,7 +29,7 @@ export interface ImageGcOptions {
 
 /**
  * Measures the disk usage of images and containers, and garbage-collects images before the disk is
- * full.
+ * full. The two are independent: a measurement that takes too long or fails delays no collection.
  */
 export class ImageGc {
   readonly #options: ImageGcOptions;
@@ -47,26 +47,37 @@ export class ImageGc {
   }
 
   async run(signal: AbortSignal): Promise<void> {
+    await Promise.all([
+      this.#repeat(signal, "disk measurement failed", () => this.#measure(signal)),
+      this.#repeat(signal, "image garbage collection failed", () => this.#checkDisk(signal)),
+    ]);
+  }
+
+  async #repeat(signal: AbortSignal, failure: string, act: () => Promise<void>): Promise<void> {
     const { clock, log, intervalMs } = this.#options;
     while (!signal.aborted) {
       const startedAtMs = clock.nowMs();
       try {
-        await this.#checkDisk(signal);
+        await act();
       } catch (error) {
         if (isAborted(signal)) return;
-        log.warn({ err: error }, "image garbage collection failed");
+        log.warn({ err: error }, failure);
       }
       const tookMs = clock.nowMs() - startedAtMs;
       await delay(clock, Math.max(intervalMs, tookMs * REST_PER_MEASUREMENT), signal);
     }
   }
 
-  async #checkDisk(signal: AbortSignal): Promise<void> {
-    const { port, thresholds, onUsage } = this.#options;
+  async #measure(signal: AbortSignal): Promise<void> {
+    const { port, onUsage } = this.#options;
     const usage = await port.measure(signal);
     this.#usage = usage;
-    this.#noteUnused(usage.pulledImages);
     onUsage(usage);
+  }
+
+  async #checkDisk(signal: AbortSignal): Promise<void> {
+    const { port, thresholds } = this.#options;
+    this.#noteUnused(await port.listPulledImages(signal));
     if ((await port.usedShare()) >= thresholds.highShare) await this.#collect(signal);
   }
 

@@ -45,7 +45,7 @@ async function publish(name: string): Promise<string> {
   return `${repo}:1`;
 }
 
-const pulled = async () => (await disk.measure(signal)).pulledImages;
+const pulled = async () => disk.listPulledImages(signal);
 const isThere = async (reference: string) => (await port.images(signal)).includes(reference);
 
 it("a disk measurement has the bytes of each container, and of all images and containers", async () => {

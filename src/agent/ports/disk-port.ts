@@ -6,6 +6,11 @@ export interface DiskPort {
    */
   measure(signal: AbortSignal): Promise<DiskUsage>;
   /**
+   * Lists the references of images that this agent pulled. A registry can serve each of them again.
+   * It reads no files, so it answers even if a measurement takes too long.
+   */
+  listPulledImages(signal: AbortSignal): Promise<PulledImage[]>;
+  /**
    * The used share of the disk that Docker is on, by all its users, from 0 to 1. Calls no Docker
    * API.
    */
@@ -28,8 +33,6 @@ export interface DiskUsage {
    * `containerBytes`.
    */
   rootfsBytes: ReadonlyMap<string, number>;
-  /** References of images that this agent pulled. A registry can serve each of them again. */
-  pulledImages: PulledImage[];
 }
 
 export interface PulledImage {

@@ -140,6 +140,8 @@ function fromStatus(status: number, error: unknown, phase: AgentPhase): AgentErr
     return new AgentError("not-there", message, { phase, temporary: true, cause });
   if (status === 409)
     return new AgentError("docker-conflict", message, { phase, temporary: true, cause });
+  // The daemon was replaced by another version since the last negotiation.
+  if (/client version \S+ is too (new|old)/.test(detail)) return unavailable(phase, message, cause);
   if (status < 500)
     return new AgentError("docker-refused", message, { phase, temporary: false, cause });
   return new AgentError("docker-error", message, { phase, temporary: true, cause });

@@ -5,6 +5,7 @@ import type { Limits } from "../../ports/set-port.ts";
 import { CPU_PERIOD_US, CPU_SHARES_PER_CORE } from "../../set-limits.ts";
 import { findBlockDevice } from "../machine/block-device.ts";
 import { addressIn, type ListedContainer } from "./container-labels.ts";
+import { type InspectAnswer, inspectAnswer, parseAnswer } from "./docker-answers.ts";
 import type { MemoryEvents } from "../cgroup/read-cgroup.ts";
 import { type ContainerProcess, readContainerProcess } from "./container-process.ts";
 import { readStartFailure } from "./start-failure.ts";
@@ -132,20 +133,24 @@ async function inspect(
   docker: Docker,
   dockerId: string,
   signal: AbortSignal,
-): Promise<Docker.ContainerInspectInfo | undefined> {
+): Promise<InspectAnswer | undefined> {
   try {
-    return await callDocker(
+    const answer = await callDocker(
       { phase: "observe", timeoutMs: inspectTimeoutMs },
       signal,
       (abortSignal) => docker.getContainer(dockerId).inspect({ abortSignal }),
     );
+    return parseAnswer(inspectAnswer, answer, {
+      call: "GET /containers/{id}/json",
+      phase: "observe",
+    });
   } catch (error) {
     if (dockerStatus(error) === 404) return undefined;
     throw error;
   }
 }
 
-function toRun(state: Docker.ContainerInspectInfo["State"]) {
+function toRun(state: InspectAnswer["State"]) {
   const hasEnded = !state.Running && isTime(state.FinishedAt);
   return {
     exitCode: hasEnded ? state.ExitCode : undefined,
@@ -156,7 +161,7 @@ function toRun(state: Docker.ContainerInspectInfo["State"]) {
 }
 
 /** Docker's 0 means its default: no limit, a period of 100 ms, and the shares of one core. */
-function toLimits(config: Docker.HostConfig): Limits {
+function toLimits(config: InspectAnswer["HostConfig"]): Limits {
   const { CpuQuota, CpuPeriod, CpuShares, Memory, MemoryReservation, PidsLimit } = config;
   const isQuotaSet = CpuQuota !== undefined && CpuQuota > 0;
   return {
@@ -169,7 +174,9 @@ function toLimits(config: Docker.HostConfig): Limits {
 }
 
 /** The device of the only bind mount of Berth's containers, if any. */
-async function findVolumeDevice({ Binds }: Docker.HostConfig): Promise<string | undefined> {
+async function findVolumeDevice({
+  Binds,
+}: InspectAnswer["HostConfig"]): Promise<string | undefined> {
   const dataPath = Binds?.[0]?.split(":")[0];
   return dataPath === undefined ? undefined : findBlockDevice(dataPath);
 }

@@ -1,7 +1,7 @@
-import type Docker from "dockerode";
 import { INFRA_CONTAINER } from "../../container-names.ts";
 import type { LocalSetSpec, StopSignalSource } from "../../ports/set-port.ts";
 import { specHash } from "../../spec-hash.ts";
+import type { ListedAnswer } from "./docker-answers.ts";
 
 /**
  * The labels of Berth's containers. They have all facts that the agent needs about a container
@@ -72,10 +72,7 @@ export function labelsFor(
 }
 
 /** Undefined for a container that does not belong to this host's sets. */
-export function parseListed(
-  hostId: string,
-  info: Pick<Docker.ContainerInfo, "Id" | "Labels" | "State" | "HostConfig" | "NetworkSettings">,
-): ListedContainer | undefined {
+export function parseListed(hostId: string, info: ListedAnswer): ListedContainer | undefined {
   const setId = info.Labels[labels.set] ?? "";
   const name = info.Labels[labels.container] ?? "";
   if (info.Labels[labels.host] !== hostId || !setIdPattern.test(setId) || name === "") {
@@ -102,12 +99,11 @@ function toStopSignalSource(text: string | undefined): StopSignalSource | undefi
 }
 
 /** Undefined if the container does not run, or uses another container's network. */
-export function addressIn({
-  Networks,
-}: {
-  Networks: Record<string, { IPAddress: string }>;
-}): string | undefined {
-  return Object.values(Networks).find(({ IPAddress }) => IPAddress !== "")?.IPAddress;
+export function addressIn(
+  settings: { Networks: Record<string, { IPAddress: string } | null> } | null | undefined,
+): string | undefined {
+  const networks = Object.values(settings?.Networks ?? {});
+  return networks.find((network) => network !== null && network.IPAddress !== "")?.IPAddress;
 }
 
 /**

@@ -1,14 +1,18 @@
 import { statfs } from "node:fs/promises";
 import type Docker from "dockerode";
+import type { z } from "zod";
 import type { Log } from "../../../lib/log.ts";
-import type { DiskPort, DiskUsage } from "../../ports/disk-port.ts";
+import type { DiskPort, DiskUsage, PulledImage } from "../../ports/disk-port.ts";
 import { callDocker, dockerStatus } from "./call-docker.ts";
 import { labels } from "./container-labels.ts";
-import { measureImageVolumes, type MountingContainer } from "./image-volumes.ts";
+import { containersAnswer, diskAnswer, imagesAnswer, parseAnswer } from "./docker-answers.ts";
+import { getDockerJson } from "./docker-api.ts";
+import { measureImageVolumes } from "./image-volumes.ts";
 import type { DockerRoot } from "./docker-root.ts";
 import { toMark, markPulled, pulledReferences } from "./pulled-images.ts";
 
 const measureTimeoutMs = 120_000;
+const listTimeoutMs = 20_000;
 const removeTimeoutMs = 60_000;
 
 export interface DockerDiskOptions {
@@ -18,39 +22,34 @@ export interface DockerDiskOptions {
   log: Log;
 }
 
-/** The answer of `docker system df`, without volumes and build caches. */
-interface SystemDf {
-  LayersSize: number;
-  Images: Pick<Docker.ImageInfo, "Id" | "RepoTags" | "RepoDigests">[] | null;
-  Containers:
-    | (MountingContainer & {
-        ImageID: string;
-        SizeRw?: number;
-        Labels: Record<string, string> | null;
-      })[]
-    | null;
-}
-
-interface DfClient {
-  df(options: { abortSignal: AbortSignal }): Promise<SystemDf>;
-}
+type SystemDf = z.output<typeof diskAnswer>;
 
 /** DiskPort on Docker, API 1.41 and newer. */
 export function createDockerDisk({ docker, hostId, root, log }: DockerDiskOptions): DiskPort {
   return {
     async measure(signal) {
       await root.find(signal);
+      // Without the types, API 1.42 and newer would also measure volumes and build caches. Older
+      // versions ignore them.
+      const query = { type: ["container", "image"] };
       const answer = await callDocker(
         { phase: "observe", timeoutMs: measureTimeoutMs },
         signal,
-        // The client's types lack this option.
-        (abortSignal) => (docker as unknown as DfClient).df({ abortSignal }),
+        (abortSignal) => getDockerJson(docker, "/system/df", query, abortSignal),
       );
-      const own = (answer.Containers ?? []).filter(
-        ({ Labels }) => Labels?.[labels.host] === hostId,
+      const call = { call: "GET /system/df", phase: "observe" as const };
+      const parsed = parseAnswer(diskAnswer, answer, call);
+      const own = (parsed.Containers ?? []).filter(({ Labels }) => Labels[labels.host] === hostId);
+      const volumeBytes = await measureImageVolumes(
+        own,
+        { root: root.daemonFolder(), log },
+        signal,
       );
-      const volumeBytes = await measureImageVolumes(own, { root: root.folder(), log }, signal);
-      return toDiskUsage(answer, own, volumeBytes);
+      return toDiskUsage(parsed, own, volumeBytes);
+    },
+    async listPulledImages(signal) {
+      await root.find(signal);
+      return listPulledImages(docker, signal);
     },
     async usedShare() {
       // Counts the space of an ordinary process: the superuser's reserve is not free.
@@ -68,21 +67,36 @@ function toDiskUsage(
   volumeBytes: ReadonlyMap<string, number>,
 ): DiskUsage {
   const containers = answer.Containers ?? [];
-  const inUse = new Set(containers.map(({ ImageID }) => ImageID));
   return {
     imageBytes: answer.LayersSize,
-    containerBytes: sum([...containers.map(({ SizeRw = 0 }) => SizeRw), ...volumeBytes.values()]),
-    rootfsBytes: new Map(
-      own.map(({ Id, SizeRw = 0 }) => [Id, SizeRw + (volumeBytes.get(Id) ?? 0)]),
-    ),
-    pulledImages: (answer.Images ?? []).flatMap((image) =>
-      pulledReferences(image).map((reference) => ({ reference, isUsed: inUse.has(image.Id) })),
-    ),
+    containerBytes: sum([...containers.map(({ SizeRw }) => SizeRw), ...volumeBytes.values()]),
+    rootfsBytes: new Map(own.map(({ Id, SizeRw }) => [Id, SizeRw + (volumeBytes.get(Id) ?? 0)])),
   };
 }
 
 function sum(amounts: readonly number[]): number {
   return amounts.reduce((total, amount) => total + amount, 0);
+}
+
+/** Lists images first, so that an image whose container is created meanwhile counts as used. */
+async function listPulledImages(docker: Docker, signal: AbortSignal): Promise<PulledImage[]> {
+  const call = { phase: "image" as const, timeoutMs: listTimeoutMs };
+  const images = parseAnswer(
+    imagesAnswer,
+    await callDocker(call, signal, (abortSignal) => docker.listImages({ abortSignal })),
+    { call: "GET /images/json", phase: "image" },
+  );
+  const containers = parseAnswer(
+    containersAnswer,
+    await callDocker(call, signal, (abortSignal) =>
+      docker.listContainers({ all: true, abortSignal }),
+    ),
+    { call: "GET /containers/json", phase: "image" },
+  );
+  const inUse = new Set(containers.map(({ ImageID }) => ImageID));
+  return images.flatMap((image) =>
+    pulledReferences(image).map((reference) => ({ reference, isUsed: inUse.has(image.Id) })),
+  );
 }
 
 /**

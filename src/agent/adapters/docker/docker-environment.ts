@@ -8,7 +8,7 @@ import type { CgroupManager } from "../cgroup/set-cgroups.ts";
 import { findBlockDevice } from "../machine/block-device.ts";
 import type { DockerContext, DockerEnvironment } from "./docker-context.ts";
 import { type DockerInfo, readDockerInfo } from "./docker-info.ts";
-import { dockerRootDefault } from "./docker-root.ts";
+import { findImageFolder } from "./image-folder.ts";
 import { ensureInfraImage } from "./infra-image.ts";
 import type { PullImage } from "./pull-image.ts";
 
@@ -106,7 +106,7 @@ async function findEnvironment(
   }
   const cgroupManager = parseCgroupManager(info);
   const cgroups = createSetCgroups({ hostId, root: cgroupRoot, ...cgroupManager });
-  const dockerDisk = await findBlockDevice(info.DockerRootDir ?? dockerRootDefault);
+  const dockerDisk = await findBlockDevice(await findImageFolder(info));
   const hasInit = info.InitCommit?.ID !== "N/A";
   if (!hasInit) log.warn({}, "Docker has no init, so containers must reap their own processes");
   return { canPrivilege, hasInit, cgroups, cgroupManager, dockerDisk };

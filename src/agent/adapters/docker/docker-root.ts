@@ -1,17 +1,19 @@
 import { stat } from "node:fs/promises";
 import type Docker from "dockerode";
 import { readDockerInfo } from "./docker-info.ts";
+import { dockerRootDefault, findImageFolder } from "./image-folder.ts";
 
 const infoTimeoutMs = 10_000;
-export const dockerRootDefault = "/var/lib/docker";
 
-/** The folder of a daemon's images and containers. */
+/** The folder of a daemon's images and of the root file systems of its containers. */
 export interface DockerRoot {
   /**
    * The folder as far as it is known. Before the daemon answers, it is Docker's default, or "/" if
    * that does not exist.
    */
   folder(): string;
+  /** Docker's own folder, which has its volumes. */
+  daemonFolder(): string;
   /** The device of the folder. */
   device(): number;
   /**
@@ -23,14 +25,17 @@ export interface DockerRoot {
 
 export async function createDockerRoot(docker: Docker): Promise<DockerRoot> {
   let found = await locate(dockerRootDefault);
+  let daemonFolder = dockerRootDefault;
   let isKnown = false;
   return {
     folder: () => found.folder,
+    daemonFolder: () => daemonFolder,
     device: () => found.device,
     async find(signal) {
       if (isKnown) return;
-      const { DockerRootDir } = await readDockerInfo(docker, infoTimeoutMs, signal);
-      found = await locate(DockerRootDir ?? dockerRootDefault);
+      const info = await readDockerInfo(docker, infoTimeoutMs, signal);
+      daemonFolder = info.DockerRootDir ?? dockerRootDefault;
+      found = await locate(await findImageFolder(info));
       isKnown = true;
     },
   };

@@ -11,7 +11,7 @@ const volumeName = /^[0-9a-f]{64}$/;
 /** A container with its mounts, as Docker lists it. */
 export interface MountingContainer {
   Id: string;
-  Mounts?: { Type?: string; Name?: string }[] | null;
+  Mounts?: { Type?: string; Name?: string }[] | null | undefined;
 }
 
 /**

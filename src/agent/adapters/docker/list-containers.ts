@@ -1,6 +1,7 @@
 import type { AgentPhase } from "../../agent-error.ts";
 import { callDocker } from "./call-docker.ts";
 import { labels, parseListed, type ListedContainer } from "./container-labels.ts";
+import { containersAnswer, parseAnswer } from "./docker-answers.ts";
 import type { DockerContext } from "./docker-context.ts";
 
 const listTimeoutMs = 20_000;
@@ -21,10 +22,10 @@ export async function listContainers(
   if (ids?.length === 0) return [];
   const filters = ids ? { label, id: [...ids] } : { label };
   const endList = ids ? undefined : index.beginList(setId);
-  const infos = await callDocker({ phase, timeoutMs: listTimeoutMs }, signal, (abortSignal) =>
+  const answer = await callDocker({ phase, timeoutMs: listTimeoutMs }, signal, (abortSignal) =>
     docker.listContainers({ all: true, filters, abortSignal }),
   );
-  const listed = infos
+  const listed = parseAnswer(containersAnswer, answer, { call: "GET /containers/json", phase })
     .map((info) => parseListed(hostId, info))
     .filter((container) => container !== undefined)
     .sort((a, b) => a.index - b.index || (a.name < b.name ? -1 : 1));

@@ -1,6 +1,7 @@
 import type Docker from "dockerode";
 import { callDocker } from "./call-docker.ts";
 import { demultiplex } from "./demultiplex.ts";
+import type { InspectAnswer } from "./docker-answers.ts";
 
 const logsTimeoutMs = 10_000;
 const logBytesMax = 4_096;
@@ -17,7 +18,7 @@ const initMessage = /^\[FATAL tini \(\d+\)\] (exec .+ failed: .+)$/m;
  */
 export async function readStartFailure(
   docker: Docker,
-  { Id: dockerId, State: state, HostConfig }: Docker.ContainerInspectInfo,
+  { Id: dockerId, State: state, HostConfig }: InspectAnswer,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   const ranMs = Date.parse(state.FinishedAt) - Date.parse(state.StartedAt);

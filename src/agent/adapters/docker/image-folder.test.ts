@@ -1,0 +1,49 @@
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { findImageFolder } from "./image-folder.ts";
+
+let directory: string;
+const at = (name: string) => path.join(directory, name);
+const overlay2 = [["Backing Filesystem", "extfs"]];
+const snapshotter = [["driver-type", "io.containerd.snapshotter.v1"]];
+const find = (DriverStatus: string[][]) =>
+  findImageFolder(
+    { DockerRootDir: at("docker"), DriverStatus },
+    { configPath: at("config.toml"), containerdRoot: at("containerd") },
+  );
+const addSnapshots = (folder: string) =>
+  mkdir(path.join(folder, "io.containerd.snapshotter.v1.overlayfs"), { recursive: true });
+
+beforeEach(async () => {
+  directory = await mkdtemp(path.join(tmpdir(), "berth-image-folder-"));
+  await addSnapshots(at("containerd"));
+});
+afterEach(() => rm(directory, { recursive: true }));
+
+it("is Docker's folder with Docker's own store", async () => {
+  expect(await find(overlay2)).toBe(at("docker"));
+});
+
+it("is containerd's folder with containerd's store", async () => {
+  expect(await find(snapshotter)).toBe(at("containerd"));
+});
+
+it("is the folder in containerd's configuration, which is not that of a plugin", async () => {
+  await addSnapshots(at("large"));
+  await writeFile(at("config.toml"), `version = 2\nroot = "${at("large")}"\n`);
+  expect(await find(snapshotter)).toBe(at("large"));
+  await writeFile(at("config.toml"), `version = 2\n[plugins.x]\n  root = "${at("large")}"\n`);
+  expect(await find(snapshotter)).toBe(at("containerd"));
+});
+
+it("is the folder of a containerd that Docker started", async () => {
+  await addSnapshots(at("docker/containerd/daemon"));
+  expect(await find(snapshotter)).toBe(at("docker/containerd/daemon"));
+});
+
+it("is Docker's folder if the agent cannot see containerd's", async () => {
+  await rm(at("containerd"), { recursive: true });
+  expect(await find(snapshotter)).toBe(at("docker"));
+});
