@@ -23,6 +23,7 @@ import { pullOrders } from "./pull-orders.ts";
 import { Reporter } from "./reporter.ts";
 import { emptySync, sendSync } from "./send-sync.ts";
 import { SetRunners } from "./set-runners.ts";
+import { Wakeup } from "./wakeup.ts";
 import { createWorkLimits } from "./work-limits.ts";
 
 export interface AgentOptions {
@@ -186,6 +187,7 @@ class HostAgent implements Agent {
       clock: this.#clock,
       log: this.#log,
       intervalMs: this.#limits.resyncIntervalMs,
+      eventsOpen: new Wakeup(this.#clock),
       onCorrections: (corrections: number) => {
         this.#corrections += corrections;
       },

@@ -2,8 +2,11 @@ import type { Log } from "../lib/log.ts";
 import { type Clock, delay } from "./clock.ts";
 import type { SetPort } from "./ports/set-port.ts";
 import type { SetRunners } from "./set-runners.ts";
+import type { Wakeup } from "./wakeup.ts";
 
 const WATCH_RETRY_MS = 1_000;
+/** The first resync waits this long for events, so that no change between them is missed. */
+const FIRST_EVENTS_MS = 500;
 
 export interface ResyncOptions {
   port: SetPort;
@@ -11,17 +14,23 @@ export interface ResyncOptions {
   clock: Clock;
   log: Log;
   intervalMs: number;
+  /** Notified when events begin to arrive: the changes before that have caused none. */
+  eventsOpen: Wakeup;
   /** Called with the number of sets that differ from the last observation and all events since. */
   onCorrections: (corrections: number) => void;
 }
 
-/** Observes the whole host immediately, to adopt its sets, and then periodically until aborted. */
+/**
+ * Observes the whole host immediately, to adopt its sets. Then it does so periodically and after
+ * each gap in the events, until aborted.
+ */
 export async function resyncPeriodically(
   options: ResyncOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const { runners, clock, log, intervalMs, onCorrections } = options;
+  const { runners, eventsOpen, log, intervalMs, onCorrections } = options;
   let isFirst = true;
+  await eventsOpen.wait(FIRST_EVENTS_MS, signal);
   while (!signal.aborted) {
     try {
       const corrections = await runners.resync();
@@ -32,18 +41,22 @@ export async function resyncPeriodically(
     }
     if (isFirst) runners.startPersistedSets();
     isFirst = false;
-    await delay(clock, intervalMs, signal);
+    await eventsOpen.wait(intervalMs, signal);
   }
 }
 
 /** Forwards the port's events to the runners until aborted. */
 export async function forwardEvents(
-  { port, runners, clock, log }: Omit<ResyncOptions, "intervalMs" | "onCorrections">,
+  { port, runners, eventsOpen, clock, log }: Omit<ResyncOptions, "intervalMs" | "onCorrections">,
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
     try {
-      await port.watch((setId) => runners.onChange(setId), signal);
+      await port.watch(
+        (setId) => runners.onChange(setId),
+        signal,
+        () => eventsOpen.notify(),
+      );
     } catch (error) {
       log.warn({ err: error }, "event watch failed");
     }

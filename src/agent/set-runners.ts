@@ -137,15 +137,23 @@ export class SetRunners {
 
   /**
    * Observes the whole host. The first call adopts every set that it finds. Later calls correct
-   * changes without events and return the number of such sets.
+   * changes without events and return the number of such sets. A set that cannot be observed now is
+   * observed again by its own runner.
    */
   async resync(): Promise<number> {
-    const { port, cancelled } = this.#context;
+    const { port, cancelled, log } = this.#context;
     const epochs = new Map([...this.#runners].map(([setId, runner]) => [setId, runner.epoch]));
-    const observed = new Map((await port.observe(cancelled)).map((set) => [set.setId, set]));
+    const unseen = new Set<string>();
+    const seen = await port.observe(cancelled, (setId, error) => {
+      unseen.add(setId);
+      log.warn({ err: error, setId }, "the resync cannot observe the set");
+    });
+    const observed = new Map(seen.map((set) => [set.setId, set]));
+    for (const setId of unseen) this.onChange(setId);
     let corrections = 0;
     for (const [setId, runner] of this.#runners) {
       const epoch = epochs.get(setId);
+      if (unseen.has(setId)) continue;
       if (epoch !== undefined && runner.onResync(observed.get(setId), epoch)) corrections++;
     }
     for (const [setId, set] of observed) {

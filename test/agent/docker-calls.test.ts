@@ -1,4 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
+import { createDockerDisk } from "../../src/agent/adapters/docker/docker-disk.ts";
+import { createDockerRoot } from "../../src/agent/adapters/docker/docker-root.ts";
 import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
 import type { LocalSetSpec, SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
@@ -22,6 +24,8 @@ beforeEach(() => {
 });
 afterEach(async () => {
   proxy.hangs = () => false;
+  proxy.answers = () => undefined;
+  proxy.rewrites = () => undefined;
   await removeHost(proxy.docker, hostId);
 });
 
@@ -135,4 +139,82 @@ it("containers that Docker cannot inspect do not delay the sets of other tenants
   expect((await port.observeSet(quiet.setId, signal))?.containers[0]?.state).toBe("running");
   expect(performance.now() - startedAtMs).toBeLessThan(8_000);
   aborting.abort(new Error("the test ends"));
+});
+
+it("a container that Docker cannot inspect makes only its own set unseen", async () => {
+  const sets = [localSet(), localSet()];
+  for (const set of sets) await port.prepare(set, signal);
+  const [stuck, other] = sets;
+  const [listed] = await proxy.docker.listContainers({
+    all: true,
+    filters: { label: [`berth.set=${stuck?.setId}`] },
+  });
+  proxy.answers = (request) =>
+    request === `GET /containers/${listed?.Id}/json`
+      ? { status: 500, lines: [{ message: "the container is locked" }] }
+      : undefined;
+  const unseen: string[] = [];
+  const observed = await port.observe(signal, (setId) => unseen.push(setId));
+  expect(observed.map(({ setId }) => setId)).toEqual([other?.setId]);
+  expect(unseen).toEqual([stuck?.setId]);
+  await expect(port.observe(signal)).rejects.toThrow("the container is locked");
+});
+
+it("events that arrive again after a gap are announced", async () => {
+  const watching = new AbortController();
+  let opens = 0;
+  const watched = port.watch(
+    () => undefined,
+    watching.signal,
+    () => opens++,
+  );
+  await expect.poll(() => opens).toBe(1);
+  proxy.cut();
+  await expect.poll(() => opens, { timeout: 10_000 }).toBe(2);
+  watching.abort();
+  await watched;
+});
+
+it("calls have the newest version of the API that both know, after each reconnect", async () => {
+  const versions = () => new Set(proxy.paths.map((path) => /^\/(v[\d.]+)\//.exec(path)?.[1] ?? ""));
+  const { ApiVersion } = await proxy.docker.version();
+  await port.prepare(localSet(), signal);
+  proxy.paths.length = 0;
+  await port.observe(signal);
+  expect([...versions()]).toEqual([`v${ApiVersion}`]);
+  proxy.rewrites = (request) =>
+    request === "GET /version"
+      ? (answer) => ({ ...(answer as object), ApiVersion: "1.60", MinAPIVersion: "1.70" })
+      : undefined;
+  const tooNew = createDockerSetPort({ docker: proxy.docker, hostId, log: silentLog });
+  await expect(tooNew.observe(signal)).rejects.toMatchObject({
+    code: "not-supported",
+    message: expect.stringContaining("1.70"),
+  });
+});
+
+it("an answer without what the agent needs is a temporary error that names it", async () => {
+  const set = localSet();
+  await port.prepare(set, signal);
+  proxy.rewrites = (request) =>
+    /^GET \/containers\/[0-9a-f]+\/json/.test(request)
+      ? (answer) => ({ ...(answer as object), State: { Status: "running" } })
+      : undefined;
+  await expect(port.observeSet(set.setId, signal)).rejects.toMatchObject({
+    code: "docker-error",
+    temporary: true,
+    message: expect.stringContaining("State.Running"),
+  });
+});
+
+it("a disk measurement accepts an answer without the legacy members", async () => {
+  proxy.rewrites = (request) =>
+    request.startsWith("GET /system/df") ? () => ({ ImageUsage: { TotalSize: 7 } }) : undefined;
+  const root = await createDockerRoot(proxy.docker);
+  const disk = createDockerDisk({ docker: proxy.docker, hostId, root, log: silentLog });
+  expect(await disk.measure(signal)).toEqual({
+    imageBytes: 0,
+    containerBytes: 0,
+    rootfsBytes: new Map(),
+  });
 });

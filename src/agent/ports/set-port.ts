@@ -11,8 +11,15 @@ import type { IoLimits, SetTemplate } from "../../contracts/api/set-template.ts"
  * object without Berth's labels and this host's id.
  */
 export interface SetPort {
-  /** Lists the sets of this host that have at least one container, cgroup or mounted volume. */
-  observe(signal: AbortSignal): Promise<ObservedLocalSet[]>;
+  /**
+   * Lists the sets of this host that have at least one container, cgroup or mounted volume. A set
+   * that cannot be observed is not in the list, and `onUnseen` receives its error. Without
+   * `onUnseen`, the call rejects with that error.
+   */
+  observe(
+    signal: AbortSignal,
+    onUnseen?: (setId: string, error: unknown) => void,
+  ): Promise<ObservedLocalSet[]>;
   /** Observes one set; undefined if it has no container, cgroup or mounted volume. */
   observeSet(setId: string, signal: AbortSignal): Promise<ObservedLocalSet | undefined>;
   /**
@@ -74,8 +81,10 @@ export interface SetPort {
    * Calls `onChange` with the set's id after any start, exit or removal of its containers, whatever
    * the cause. Events only reduce latency: a daemon restart loses events, and the periodic resync
    * corrects that. Ends when aborted.
+   *
+   * Calls `onOpen` each time that events begin to arrive, because earlier changes caused none.
    */
-  watch(onChange: (setId: string) => void, signal: AbortSignal): Promise<void>;
+  watch(onChange: (setId: string) => void, signal: AbortSignal, onOpen?: () => void): Promise<void>;
   /**
    * Bytes of memory that sets and containers hold, without page cache that the kernel can drop. The
    * keys are set ids and the first 12 characters of container ids. Calls no Docker API.

@@ -63,6 +63,10 @@ export class AgentSimulation {
   /** Verbs that always fail, and verbs that never answer. */
   readonly failing = new Set<SimulatedCall["verb"]>();
   readonly hanging = new Set<SimulatedCall["verb"]>();
+  /** Sets that the engine cannot show. */
+  readonly unseen = new Set<string>();
+  /** Calls the agent as an event stream does that opens again. */
+  reopenEvents: () => void = () => undefined;
   /** True for a call that hangs now. */
   hangs: (call: SimulatedCall) => boolean = () => false;
   readonly callCounts = new Map<string, number>();
@@ -303,10 +307,26 @@ export class AgentSimulation {
     };
     return {
       ...port,
-      watch: (onChange, signal) =>
-        port.watch((setId) => {
+      observe: async (signal, onUnseen) => {
+        const all = await port.observe(signal);
+        return all.filter(({ setId }) => {
+          if (!this.unseen.has(setId)) return true;
+          if (!onUnseen) throw createUnseen(setId);
+          onUnseen(setId, createUnseen(setId));
+          return false;
+        });
+      },
+      observeSet: async (setId, signal) => {
+        if (this.unseen.has(setId)) throw createUnseen(setId);
+        return port.observeSet(setId, signal);
+      },
+      watch: (onChange, signal, onOpen) => {
+        this.reopenEvents = () => onOpen?.();
+        const onEvent = (setId: string) => {
           if (!this.losesEvents) onChange(setId);
-        }, signal),
+        };
+        return port.watch(onEvent, signal, onOpen);
+      },
       prepare: (set, signal, options) =>
         alone("prepare", set.setId, () => port.prepare(set, signal, options)),
       resize: (set, signal) => alone("resize", set.setId, () => port.resize(set, signal)),
@@ -409,3 +429,10 @@ export class AgentSimulation {
 }
 
 const nothing = { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
+
+function createUnseen(setId: string): AgentError {
+  return new AgentError("docker-unavailable", `Docker does not answer for ${setId}`, {
+    phase: "observe",
+    temporary: true,
+  });
+}

@@ -12,6 +12,8 @@ export interface DockerProxy {
   socketPath: string;
   /** "GET /containers/json?all=true" for each request, in order, without the API version. */
   readonly requests: string[];
+  /** The path of each request, with the API version. */
+  readonly paths: string[];
   /** True for a request that gets no answer. */
   hangs: (request: string) => boolean;
   /** Rewrites the JSON of an answer; undefined leaves the answer as it is. */
@@ -39,6 +41,7 @@ export async function startDockerProxy(
   const server = createServer((incoming, outgoing) => {
     const name = nameOf(incoming);
     proxy.requests.push(name);
+    proxy.paths.push(incoming.url ?? "");
     if (proxy.hangs(name)) return;
     const answer = proxy.answers(name);
     if (answer) {
@@ -97,6 +100,7 @@ export async function startDockerProxy(
     docker: new Docker({ socketPath }),
     socketPath,
     requests: [],
+    paths: [],
     hangs: () => false,
     rewrites: () => undefined,
     answers: () => undefined,

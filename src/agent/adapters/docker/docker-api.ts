@@ -68,7 +68,7 @@ export function getDockerJson(
   query: Record<string, string | string[]>,
   abortSignal: AbortSignal,
 ): Promise<unknown> {
-  return getJson(docker.modem as VersionedModem, path, query, abortSignal);
+  return getJson(docker.modem, path, query, abortSignal);
 }
 
 function getJson(
@@ -87,7 +87,7 @@ function getJson(
       statusCodes: { 200: true, 400: "bad parameter", 409: "conflict", 500: "server error" },
     };
     modem.dial(options, (error, answer) => {
-      if (error) reject(error as Error);
+      if (error) reject(error);
       else resolve(answer);
     });
   });

@@ -9,6 +9,7 @@ import { createContainerDetailsCache } from "./container-details.ts";
 import { createContainerIndex } from "./container-index.ts";
 import { isInfra } from "./container-labels.ts";
 import { containerLogs } from "./container-logs.ts";
+import { imagesAnswer, parseAnswer } from "./docker-answers.ts";
 import type { DockerContext, DockerEnvironment } from "./docker-context.ts";
 import { createDockerEnvironment } from "./docker-environment.ts";
 import { listContainers } from "./list-containers.ts";
@@ -96,7 +97,7 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
     log.warn({ err: error }, "Docker is not ready yet");
   });
   return {
-    observe: (signal) => observeSets(context, signal),
+    observe: (signal, onUnseen) => observeSets(context, signal, onUnseen),
     observeSet: (setId, signal) => observeSet(context, setId, signal),
     prepare: (set, signal, { completed = [] } = {}) =>
       prepareSet(context, { set, completed }, signal),
@@ -125,7 +126,7 @@ export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
     probe: (set, target, signal) => probeContainer(context, set, target, signal),
     logs: (setId, container, range, signal) =>
       containerLogs(context, { setId, container }, range, signal),
-    watch: (onChange, signal) => watchEvents(context, onChange, signal),
+    watch: (onChange, signal, onOpen) => watchEvents(context, { onChange, onOpen }, signal),
     memoryUsage: () => readMemoryUsage(knownEnvironment()),
     ping: (timeoutMs) => pingDaemon(docker, timeoutMs),
     images: (signal) => listImages(docker, signal),
@@ -175,12 +176,13 @@ async function pingDaemon(docker: Docker, timeoutMs: number): Promise<void> {
 }
 
 async function listImages(docker: Docker, signal: AbortSignal): Promise<string[]> {
-  const images = await callDocker(
+  const answer = await callDocker(
     { phase: "image", timeoutMs: imagesTimeoutMs },
     signal,
     (abortSignal) => docker.listImages({ abortSignal }),
   );
-  const references = images.flatMap((image) => image.RepoTags ?? []);
+  const call = { call: "GET /images/json", phase: "image" as const };
+  const references = parseAnswer(imagesAnswer, answer, call).flatMap(({ RepoTags }) => RepoTags);
   return [...new Set(references)]
     .filter((name) => name !== "<none>:<none>" && !isMark(name))
     .sort();

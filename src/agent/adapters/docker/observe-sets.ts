@@ -12,10 +12,14 @@ import type { DockerContext } from "./docker-context.ts";
 import { listContainers } from "./list-containers.ts";
 import { markIfMisplaced } from "./misplaced-containers.ts";
 
-/** Observes every set with a container, a cgroup or a live volume on this host. */
+/**
+ * Observes every set with a container, a cgroup or a live volume on this host. A container that
+ * hangs in Docker makes only its own set unseen.
+ */
 export async function observeSets(
   context: DockerContext,
   signal: AbortSignal,
+  onUnseen: (setId: string, error: unknown) => void = rethrow,
 ): Promise<ObservedLocalSet[]> {
   const { cgroups } = await context.environment();
   // Read cgroups and volumes first: the removal of a set deletes its containers before these.
@@ -26,9 +30,22 @@ export async function observeSets(
     if (ofSet) ofSet.push(container);
     else bySet.set(container.setId, [container]);
   }
-  return Promise.all(
-    [...bySet].map(([setId, containers]) => toObservedSet(context, setId, containers, signal)),
+  const observed = await Promise.all(
+    [...bySet].map(async ([setId, containers]) => {
+      try {
+        return await toObservedSet(context, setId, containers, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        onUnseen(setId, error);
+        return undefined;
+      }
+    }),
   );
+  return observed.filter((set) => set !== undefined);
+}
+
+function rethrow(_setId: string, error: unknown): never {
+  throw error;
 }
 
 export async function observeSet(

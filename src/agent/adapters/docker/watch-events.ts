@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { callDocker } from "./call-docker.ts";
 import { labels } from "./container-labels.ts";
+import { negotiateApi } from "./docker-api.ts";
 import type { DockerContext } from "./docker-context.ts";
 
 const openTimeoutMs = 20_000;
@@ -10,6 +11,11 @@ const backoffMsMax = 5_000;
 const lineCharsMax = 2 ** 20;
 const watched = ["create", "start", "die", "oom", "destroy", "update", "pause", "unpause"];
 
+interface EventListener {
+  onChange: (setId: string) => void;
+  onOpen?: (() => void) | undefined;
+}
+
 /**
  * SetPort.watch on Docker's event stream. It reopens the stream after a failure, with a delay that
  * doubles from 0.1 to 5 s. While the stream is open, container details are cached
@@ -18,15 +24,16 @@ const watched = ["create", "start", "die", "oom", "destroy", "update", "pause", 
  */
 export async function watchEvents(
   context: DockerContext,
-  onChange: (setId: string) => void,
+  listener: EventListener,
   signal: AbortSignal,
 ): Promise<void> {
   let backoffMs = backoffMsMin;
   const isEnded = () => signal.aborted;
   while (!isEnded()) {
     try {
-      await readEvents(context, onChange, signal, () => {
+      await readEvents(context, listener, signal, () => {
         backoffMs = backoffMsMin;
+        listener.onOpen?.();
       });
     } catch (error) {
       if (!isEnded()) context.log.warn({ err: error }, "lost Docker's event stream");
@@ -44,7 +51,7 @@ export async function watchEvents(
 
 async function readEvents(
   context: DockerContext,
-  onChange: (setId: string) => void,
+  { onChange }: EventListener,
   signal: AbortSignal,
   onOpen: () => void,
 ): Promise<void> {
@@ -58,14 +65,15 @@ async function readEvents(
     // The stream outlives the call that opens it, so it has a signal of its own. The client's types
     // lack that option.
     const options = { filters, abortSignal: controller.signal };
+    await negotiateApi(docker, openTimeoutMs, signal);
     const stream = await callDocker({ phase: "observe", timeoutMs: openTimeoutMs }, signal, () =>
       docker.getEvents(options),
     );
-    onOpen();
     // A daemon that restarted before the stream was open may have another configuration.
     context.forgetEnvironment();
     details.setLive(true);
     index.setLive(true);
+    onOpen();
     let rest = "";
     for await (const chunk of stream) {
       const lines = (rest + String(chunk)).split("\n");

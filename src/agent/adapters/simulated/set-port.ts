@@ -17,6 +17,7 @@ export function createSimulatedSetPort(
   const each = (set: LocalSetSpec, names: readonly string[], act: (name: string) => void) =>
     set.template.containers.forEach(({ name }) => names.includes(name) && act(name));
   return {
+    // Every set is seen, or none.
     observe: (signal) => call("observe", {}, signal, () => engine.observe(hostId)),
     observeSet: (setId, signal) =>
       call("observe", { setId }, signal, () => engine.observeSet(hostId, setId)),
@@ -59,8 +60,9 @@ export function createSimulatedSetPort(
       }),
     logs: (setId, container, { follow }, signal) =>
       simulatedLogs(engine.observeSet(hostId, setId), container, follow, signal),
-    async watch(onChange, signal) {
+    async watch(onChange, signal, onOpen) {
       const end = engine.watch(hostId, onChange);
+      onOpen?.();
       await untilAborted(signal);
       end();
     },
