@@ -21,7 +21,7 @@ import { type ControlPlaneStatus, Refusals } from "./refusals.ts";
 import { PreviousHosts } from "./previous-hosts.ts";
 import { pullOrders } from "./pull-orders.ts";
 import { Reporter } from "./reporter.ts";
-import { emptySync, sendSync } from "./send-sync.ts";
+import { createEmptySync, sendSync } from "./send-sync.ts";
 import { SetRunners } from "./set-runners.ts";
 import { Wakeup } from "./wakeup.ts";
 import { createWorkLimits } from "./work-limits.ts";
@@ -99,7 +99,7 @@ class HostAgent implements Agent {
   #refusals: Refusals;
   #runners: SetRunners | undefined;
   #corrections = 0;
-  #omittedParts = 0;
+  readonly #counts = { omittedParts: 0 };
   #syncedAtMs: number | undefined;
 
   constructor(options: AgentOptions) {
@@ -133,6 +133,7 @@ class HostAgent implements Agent {
       onAnswer: (answer) => this.#accept(answer),
       onAbsent: (setId, generation) => this.#noteAbsent(setId, generation),
       pauseMs: (random) => this.#refusals.pauseMs(random),
+      fault: () => this.#persisted.fault,
     });
     this.#persisted = new PersistedState(state, undefined, log);
     this.#refusals = this.#createRefusals();
@@ -155,7 +156,7 @@ class HostAgent implements Agent {
       acceptedGeneration: this.#persisted.desired.acceptedGeneration,
       docker: this.#housekeeping.dockerHealth.health,
       corrections: this.#corrections,
-      omittedParts: this.#omittedParts,
+      ...this.#counts,
       syncedAtMs: this.#syncedAtMs,
       controlPlane: this.#refusals.status,
     };
@@ -295,23 +296,17 @@ class HostAgent implements Agent {
   }
 
   async #sync(parts: Partial<Sync>, signal: AbortSignal): Promise<SyncAnswer> {
-    const body: Sync = {
-      ...emptySync,
-      agentVersion: this.#options.agentVersion,
-      acceptedGeneration: this.#persisted.persistedGeneration,
-      docker: this.#housekeeping.dockerHealth.health ?? null,
-      ...parts,
-    };
+    const { agentVersion, api } = this.#options;
+    const docker = this.#housekeeping.dockerHealth.health ?? null;
+    const empty = createEmptySync(agentVersion, this.#persisted.persistedGeneration);
+    const body = { ...empty, docker, ...parts };
     const noteTime = this.#reporter.clockSkew.beginSync();
     const startRetentions = this.#housekeeping.volumes?.beginSync();
     const sendOptions = {
-      api: this.#options.api,
+      api,
       log: this.#log,
-      onOmitted: (parts: number) => {
-        this.#omittedParts += parts;
-      },
+      counts: this.#counts,
       onBareAnswer: (answer: SyncAnswer) => {
-        this.#refusals.noteAccepted();
         startRetentions?.(answer);
         return this.#accept(answer);
       },
@@ -320,31 +315,38 @@ class HostAgent implements Agent {
       this.#refusals.noteFailed(error);
       throw error;
     });
-    this.#refusals.noteAccepted();
     noteTime(result);
     startRetentions?.(result);
     this.#syncedAtMs = this.#clock.wallMs();
     return result;
   }
 
+  /** Rejects if the answer cannot be persisted, after it has applied what needs no persistence. */
   async #accept(result: SyncAnswer): Promise<"changed" | "unchanged" | "stale"> {
+    this.#refusals.noteAccepted();
     this.#streams.serve(result.streams, this.#stopping.signal);
     this.#previousHosts?.note(result.previousHosts ?? [], this.#stopping.signal);
-    const outcome = await this.#persisted.accept(result, (accepted) => {
+    const accepted = await this.#applyAnswer(result).catch((error: unknown) => ({ error }));
+    if (accepted !== "stale") {
+      this.#runners?.allowStarts();
+      this.#housekeeping.volumes?.updateRetention(result, this.#persisted.desired.listOrders());
+    }
+    this.#reporter.noteDatabase(result.databaseEpoch);
+    this.#reporter.forceResend(result.reportAgain);
+    this.#runners?.observeAgain(result.reportAgain);
+    if (typeof accepted === "object") throw accepted.error;
+    // Only all desired sets show which of the stopped sets have not been replaced meanwhile.
+    if (accepted !== "stale" && result.full) this.#liftFence();
+    return accepted === "unchanged" && result.streams.length > 0 ? "changed" : accepted;
+  }
+
+  async #applyAnswer(result: SyncAnswer): Promise<"changed" | "unchanged" | "stale"> {
+    return this.#persisted.accept(result, (accepted) => {
       for (const setId of accepted.dropped) this.#forget(setId);
       for (const { setId, detail } of accepted.unsupported)
         this.#log.error({ setId, detail }, "the agent is too old for a set: upgrade the agent");
       this.#runners?.apply(accepted);
     });
-    if (outcome !== "stale") this.#runners?.allowStarts();
-    // Only all desired sets show which of the stopped sets have not been replaced meanwhile.
-    if (outcome !== "stale" && result.full) this.#liftFence();
-    if (outcome !== "stale")
-      this.#housekeeping.volumes?.updateRetention(result, this.#persisted.desired.list());
-    this.#reporter.noteDatabase(result.databaseEpoch);
-    this.#reporter.forceResend(result.reportAgain);
-    this.#runners?.observeAgain(result.reportAgain);
-    return outcome === "unchanged" && result.streams.length > 0 ? "changed" : outcome;
   }
 
   /** Starts the sets again after Berth, perhaps from a restored database, has accepted the host. */

@@ -87,6 +87,11 @@ export class DesiredSets {
     return [...ids].filter((setId) => !listed.has(setId)).toSorted();
   }
 
+  /** The orders for all sets, whether this agent can read their descriptions or not. */
+  listOrders(): Pick<UnsupportedSet, "desired" | "restoreVolumeId">[] {
+    return [...this.list(), ...this.listUnsupported()];
+  }
+
   /**
    * Applies an answer of the control plane. A set that it does not list stays desired until an
    * answer says that it is deleted: a restored database lacks the newest sets (I17).

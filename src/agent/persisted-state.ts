@@ -1,8 +1,13 @@
+import { renderReasonText } from "../contracts/api/reason-texts.ts";
+import type { Reason } from "../contracts/common/primitives.ts";
 import type { Log } from "../lib/log.ts";
 import { type AcceptedAnswer, DesiredSets } from "./desired-sets.ts";
 import type { PersistedHistory } from "./persisted-history.ts";
 import type { SyncAnswer } from "./ports/control-plane.ts";
 import type { AgentState, StateStore } from "./ports/state-store.ts";
+import { mergeAnswers, takeRemovals } from "./unsaved-answers.ts";
+
+const diskFullCodes: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT"]);
 
 /** The agent's knowledge that survives restarts, and the part of it that is on disk. */
 export class PersistedState {
@@ -16,6 +21,7 @@ export class PersistedState {
   readonly #unapplied: AcceptedAnswer[] = [];
   #persistedGeneration: number;
   #isHostDeleted: boolean;
+  #fault: Reason | undefined;
   #lastWrite: Promise<void> = Promise.resolve();
 
   constructor(store: StateStore, persisted: AgentState | undefined, log: Log) {
@@ -33,6 +39,11 @@ export class PersistedState {
     return this.#isHostDeleted;
   }
 
+  /** Why the last write failed; undefined if it succeeded. */
+  get fault(): Reason | undefined {
+    return this.#fault;
+  }
+
   noteHostDeleted(isDeleted: boolean): void {
     this.#isHostDeleted = isDeleted;
     this.saveSoon();
@@ -44,8 +55,10 @@ export class PersistedState {
 
   /**
    * Persists an answer before it applies it. So an agent that is killed between the two never knows
-   * less than it has acted on (I4). If the write fails, the call rejects and the answer waits for
-   * the next one.
+   * less than it has acted on (I4).
+   *
+   * If the write fails, for example on a full disk, the call rejects and the answer waits for the
+   * next one. Orders that only stop or remove sets are applied all the same: they free space.
    */
   async accept(
     result: SyncAnswer,
@@ -67,7 +80,14 @@ export class PersistedState {
       return "unchanged";
     }
     this.#unapplied.push(acceptance);
-    await this.save();
+    try {
+      await this.save();
+    } catch (error) {
+      const removals = takeRemovals(this.#unapplied);
+      this.#unapplied.splice(0, Number.POSITIVE_INFINITY, mergeAnswers(this.#unapplied));
+      apply(removals);
+      throw error;
+    }
     for (const due of this.#unapplied.splice(0, this.#unapplied.indexOf(acceptance) + 1))
       apply(due);
     return hasChanges ? "changed" : "unchanged";
@@ -112,7 +132,13 @@ export class PersistedState {
       isHostDeleted: this.#isHostDeleted,
     });
     this.#lastWrite = written.catch(() => undefined); // the caller gets the error
-    await written;
+    try {
+      await written;
+      this.#fault = undefined;
+    } catch (error) {
+      this.#fault = toFault(error);
+      throw error;
+    }
     this.#persistedGeneration = Math.max(this.#persistedGeneration, acceptedGeneration);
   }
 
@@ -127,4 +153,11 @@ export class PersistedState {
       this.#log.error({ err: error }, "cannot save the agent's state");
     });
   }
+}
+
+function toFault(error: unknown): Reason {
+  const isDiskFull = error instanceof Error && "code" in error && diskFullCodes.has(error.code);
+  const code = isDiskFull ? "disk-full" : "state-not-saved";
+  const detail = error instanceof Error ? error.message : String(error);
+  return { code, text: renderReasonText(code, { detail }) };
 }

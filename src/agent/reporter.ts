@@ -12,7 +12,7 @@ import type { SetPort } from "./ports/set-port.ts";
 import { type ReportBatch, ReportQueue } from "./report-queue.ts";
 import { reportableImages, reportableVolumes } from "./reportable.ts";
 import { ClockSkew } from "./clock-skew.ts";
-import { UsageReports } from "./usage-reports.ts";
+import { UsageReports, type UsageReportsOptions } from "./usage-reports.ts";
 import { DatabaseChanges } from "./database-changes.ts";
 import { Wakeup } from "./wakeup.ts";
 
@@ -31,6 +31,7 @@ export interface ReporterOptions {
   limits: AgentLimits;
   sync: (parts: Partial<Sync>, signal: AbortSignal) => Promise<SyncAnswer>;
   onAnswer: (answer: SyncAnswer) => Promise<unknown>;
+  fault: UsageReportsOptions["fault"];
   /** The shortest pause after a failed sync. */
   pauseMs: (random: number) => number;
   /**
@@ -65,6 +66,7 @@ export class Reporter {
       port,
       disk: () => housekeeping.disk?.usage,
       clockReason: () => this.clockSkew.reason,
+      fault: options.fault,
       clock,
       log,
       intervalMs: limits.usageIntervalMs,

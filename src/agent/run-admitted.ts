@@ -1,5 +1,5 @@
 import type { Admission } from "../contracts/agent-protocol/agent-identity.ts";
-import { AGENT_PROTOCOL_VERSION } from "../contracts/agent-protocol/protocol.ts";
+import { createEmptySync } from "./send-sync.ts";
 import type { Sync } from "../contracts/agent-protocol/sync.ts";
 import type { Log } from "../lib/log.ts";
 import type { Agent } from "./agent.ts";
@@ -137,18 +137,6 @@ async function sayFarewell(options: AdmittedAgentOptions): Promise<void> {
   }
 }
 
-/** A sync that reports nothing, and requests nothing. */
 async function createBareSync({ state, agentVersion }: AdmittedAgentOptions): Promise<Sync> {
-  return {
-    protocol: AGENT_PROTOCOL_VERSION,
-    agentVersion,
-    acceptedGeneration: (await state.load())?.acceptedGeneration ?? 0,
-    full: false,
-    waitMs: 0,
-    observed: [],
-    docker: null,
-    usage: null,
-    images: null,
-    volumes: null,
-  };
+  return createEmptySync(agentVersion, (await state.load())?.acceptedGeneration ?? 0);
 }

@@ -48,7 +48,7 @@ async function send(
 ) {
   const sent: Sync[] = [];
   const bareAnswers: unknown[] = [];
-  let omitted = 0;
+  const counts = { omittedParts: 0 };
   const options = {
     api: {
       sync: async (one: Sync) => {
@@ -59,14 +59,14 @@ async function send(
       },
     },
     log: silentLog,
-    onOmitted: (parts: number) => (omitted += parts),
+    counts,
     onBareAnswer: async (one: unknown) => bareAnswers.push(one),
   };
   const { signal } = new AbortController();
   const outcome = await sendSync(options, { ...body, ...changed }, signal).catch(
     (error: unknown) => error,
   );
-  return { sent, bareAnswers, omitted, outcome };
+  return { sent, bareAnswers, omitted: counts.omittedParts, outcome };
 }
 
 describe("a sync", () => {

@@ -10,23 +10,10 @@ const AGENT_VERSION_CHARACTERS_MAX = 64;
 /** The API or a proxy is busy: the body is not the cause. */
 const busyStatuses: ReadonlySet<number> = new Set([408, 425, 429]);
 
-/** A sync without reports. */
-export const emptySync: Omit<Sync, "agentVersion" | "acceptedGeneration"> = {
-  protocol: AGENT_PROTOCOL_VERSION,
-  full: false,
-  waitMs: 0,
-  observed: [],
-  docker: null,
-  usage: null,
-  images: null,
-  volumes: null,
-};
-
 export interface SendSyncOptions {
   api: Pick<ControlPlane, "sync">;
   log: Log;
-  /** Called with the number of omitted parts. */
-  onOmitted: (parts: number) => void;
+  counts: { omittedParts: number };
   /** Called with the answer to a bare sync, which confirms no report. */
   onBareAnswer: (answer: SyncAnswer) => Promise<unknown>;
 }
@@ -37,14 +24,14 @@ export interface SendSyncOptions {
  * only, so it renews the lease and receives orders. Then the call rejects with the first error.
  */
 export async function sendSync(
-  { api, log, onOmitted, onBareAnswer }: SendSyncOptions,
+  { api, log, counts, onBareAnswer }: SendSyncOptions,
   body: Sync,
   signal: AbortSignal,
 ): Promise<SyncAnswer> {
   const { valid, omitted } = omitInvalidParts(body);
   if (omitted.length > 0) {
     log.error({ omitted }, "a report omits parts that violate the protocol");
-    onOmitted(omitted.length);
+    counts.omittedParts += omitted.length;
   }
   try {
     return await api.sync(valid, signal);
@@ -66,9 +53,25 @@ function isRefusedBody(error: unknown): boolean {
   return status >= 400 && status < 500 && !refusalStatuses.has(status) && !busyStatuses.has(status);
 }
 
-/** The fields that each release requires. The answer comes immediately. */
-function toBare({ protocol, agentVersion, acceptedGeneration, full }: Sync): Sync {
-  return { ...emptySync, protocol, agentVersion, acceptedGeneration, full };
+/** The answer comes immediately. */
+function toBare({ agentVersion, acceptedGeneration, full }: Sync): Sync {
+  return { ...createEmptySync(agentVersion, acceptedGeneration), full };
+}
+
+/** A sync that reports nothing, and requests nothing. It has the fields that each release reads. */
+export function createEmptySync(agentVersion: string, acceptedGeneration: number): Sync {
+  return {
+    protocol: AGENT_PROTOCOL_VERSION,
+    agentVersion,
+    acceptedGeneration,
+    full: false,
+    waitMs: 0,
+    observed: [],
+    docker: null,
+    usage: null,
+    images: null,
+    volumes: null,
+  };
 }
 
 /** Omits each part that the API would refuse. Images and volumes are filtered in reportable.ts. */

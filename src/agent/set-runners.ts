@@ -72,6 +72,7 @@ export class SetRunners {
       this.#runnerOf(set.setId, isAbsent).setDesired(set);
     }
     for (const set of unsupported) {
+      if ((this.#desired.get(set.setId)?.generation ?? -1) >= set.generation) continue;
       this.#unsupported.set(set.setId, set);
       this.#deleted.delete(set.setId);
       this.#runnerOf(set.setId, false).setDesired(this.#desired.get(set.setId), set);

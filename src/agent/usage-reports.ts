@@ -14,6 +14,8 @@ export interface UsageReportsOptions {
   disk: () => DiskUsage | undefined;
   /** The fault of the host's wall clock. */
   clockReason: () => Reason | undefined;
+  /** A fault of the agent itself, which the host shows like a fault of its volumes. */
+  fault: () => Reason | undefined;
   clock: Clock;
   log: Log;
   intervalMs: number;
@@ -40,7 +42,7 @@ export class UsageReports {
    * measurement fails.
    */
   async takeIfDue(soonMs = 0): Promise<Sync["usage"]> {
-    const { machine, port, disk, clockReason, clock, log, intervalMs } = this.#options;
+    const { machine, port, disk, clockReason, fault, clock, log, intervalMs } = this.#options;
     if (this.dueInMs > soonMs) return null;
     this.#dueAtMs = clock.nowMs() + intervalMs;
     try {
@@ -52,7 +54,7 @@ export class UsageReports {
       };
       return {
         ...usage,
-        volumeReason: usage.volumeReason ?? clockReason() ?? null,
+        volumeReason: fault() ?? usage.volumeReason ?? clockReason() ?? null,
         setMemoryBytes: reportableMemory(memory),
         disk: ofDisk ?? null,
       };

@@ -1,4 +1,4 @@
-import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
+import type { UnsupportedSet } from "../contracts/agent-protocol/read-desired-sets.ts";
 import { SYNC_WAIT_MS_MAX } from "../contracts/agent-protocol/protocol.ts";
 import type { SyncResult } from "../contracts/agent-protocol/sync.ts";
 import type { ReportedVolume, UnreadableVolume } from "../contracts/api/volumes.ts";
@@ -14,6 +14,9 @@ import { Wakeup } from "./wakeup.ts";
 const CHECK_DELAY_MS = 250;
 /** A change of a volume's usage is reported if it exceeds this share of the volume. */
 const REPORTED_CHANGE_SHARE = 0.01;
+
+/** A set that may get a trashed volume, even if this agent cannot read its description. */
+type RestoringSet = Pick<UnsupportedSet, "desired" | "restoreVolumeId">;
 
 export interface VolumeGcOptions {
   port: VolumePort;
@@ -64,7 +67,7 @@ export class VolumeGc {
    * Applies an answer of the control plane and the desired sets after it. Nothing is purged before
    * the first answer.
    */
-  updateRetention(answer: SyncResult, desired: readonly DesiredSet[]): void {
+  updateRetention(answer: SyncResult, desired: readonly RestoringSet[]): void {
     const wanted = desired.flatMap((set) =>
       set.desired === "deleted" ? [] : (set.restoreVolumeId ?? []),
     );

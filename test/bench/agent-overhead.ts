@@ -54,6 +54,7 @@ async function measureReport(docker: Docker, hostId: string): Promise<number> {
     port: createDockerSetPort({ docker, hostId, log: silentLog }),
     disk: () => undefined,
     clockReason: () => undefined,
+    fault: () => undefined,
     clock: systemClock,
     log: silentLog,
     intervalMs: 0,

@@ -10,7 +10,7 @@ export const hostUsageSchema = z.strictObject({
   /** The part of the used volume bytes that the agent frees when a new volume needs it. */
   reclaimableVolumeBytes: z.number().int().nonnegative().default(0),
   trashedVolumeBytes: z.number().int().nonnegative().default(0),
-  /** A fault of the host's volumes or clock. The rest of the report is valid all the same. */
+  /** A fault of the host's volumes, clock or agent. The rest of the report is valid. */
   volumeReason: reasonSchema.nullable().default(null),
   /** The layers of all images and of all containers on Docker's disk. Null if unknown. */
   disk: z

@@ -57,7 +57,9 @@ export const hostSchema = z
         trashedVolumeBytes: z.number().int().describe("The size of all volumes in the trash."),
         volumeReason: reasonSchema
           .nullable()
-          .describe("A fault of the host's volumes or clock, such as a missing volume group."),
+          .describe(
+            "A fault of the host's volumes, clock or agent, such as a missing volume group.",
+          ),
         imageBytes: z
           .number()
           .int()

@@ -25,6 +25,8 @@ const reasonSamples: { [C in ReasonCode]: readonly ReasonFacts<C>[] } = {
     { cause: "another-boot" },
     { cause: "newer-process" },
   ],
+  "disk-full": [{ detail: "ENOSPC: no space left on device, write" }],
+  "state-not-saved": [{ detail: "EROFS: read-only file system, open" }],
   "agent-too-old": [{ detail: 'template: Unrecognized key: "gpu"' }],
   "unknown-sets": [{ sets: 1 }, { sets: 3 }],
   "resize-refused": [

@@ -74,6 +74,8 @@ export class AgentSimulation {
   readonly changes: string[] = [];
   /** Longest duration of a disk write. */
   writeMsMax = 40;
+  /** The disk with the agent's state has no space. */
+  isDiskFull = false;
   limits: Partial<AgentLimits> = {};
   #run: AgentRun | undefined;
   #disk: AgentState | undefined;
@@ -143,9 +145,11 @@ export class AgentSimulation {
           const written = structuredClone(state);
           const turn = this.#writing.then(async () => {
             await delay(this.clock, this.random() * this.writeMsMax, new AbortController().signal);
+            if (this.isDiskFull)
+              throw Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" });
             if (!run.isDead()) this.#disk = written;
           });
-          this.#writing = turn;
+          this.#writing = turn.catch(() => undefined);
           await turn;
           return run.isDead() ? never : undefined;
         },
