@@ -8,6 +8,7 @@ import { createSimulatedSetPort } from "../adapters/simulated/set-port.ts";
 import {
   SimulatedEngine,
   type SimulatedEngineOptions,
+  type SimulatedIntercept,
 } from "../adapters/simulated/simulated-engine.ts";
 import { createAgent } from "../agent.ts";
 import type { AgentLimits } from "../agent-limits.ts";
@@ -42,6 +43,10 @@ export interface SimulatedHostsOptions {
   /** Must be below the report age at which the control plane places no set on a host. */
   usageIntervalMs?: number;
   containers?: Partial<SimulatedEngineOptions>;
+  /** Sees each call of an agent to its containers. */
+  intercept?: SimulatedIntercept;
+  /** Replace the long intervals. */
+  limits?: Partial<AgentLimits>;
   log?: Log;
 }
 
@@ -155,7 +160,7 @@ function createSimulatedAgent(
   return createAgent({
     hostId,
     agentVersion: "simulated",
-    port: createSimulatedSetPort(engine, hostId),
+    port: createSimulatedSetPort(engine, hostId, options.intercept),
     api: createSharedControlPlane(
       { apiUrl, credential, ...connections },
       {
@@ -166,7 +171,7 @@ function createSimulatedAgent(
     state,
     machine: createSimulatedMachine(allocatable, () => state.load()),
     log,
-    limits: { ...longIntervals, usageIntervalMs },
+    limits: { ...longIntervals, usageIntervalMs, ...options.limits },
   });
 }
 

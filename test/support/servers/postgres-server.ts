@@ -93,6 +93,18 @@ export async function startStandby(
   };
 }
 
+/** Writes a backup in the custom format of pg_dump, as docs/guides/backup.md says. */
+export async function dumpDatabase(url: string, file: string): Promise<void> {
+  const dump = ["--format=custom", `--file=${file}`, `--dbname=${url}`];
+  await promisify(execFile)(`${await findBinaries()}/pg_dump`, dump);
+}
+
+/** Restores a backup into an empty database. */
+export async function restoreDatabase(url: string, file: string): Promise<void> {
+  const restore = ["--exit-on-error", "--no-owner", `--dbname=${url}`, file];
+  await promisify(execFile)(`${await findBinaries()}/pg_restore`, restore);
+}
+
 function startServer(
   binaries: string,
   directory: string,
