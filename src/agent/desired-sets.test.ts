@@ -79,6 +79,14 @@ describe("the desired sets of a host", () => {
     expect(next.listUnsupported()).toEqual([]);
   });
 
+  it("list the trashed volume that an unreadable set restores, so that it is not purged", () => {
+    const restoreVolumeId = "vol_1";
+    const order = { setId: "a", generation: 4, desired: "running" as const, detail: "unknown" };
+    const desired = new DesiredSets(undefined);
+    desired.accept({ ...answer(2, [], true), unsupported: [{ ...order, restoreVolumeId }] });
+    expect(desired.listOrders()).toMatchObject([{ restoreVolumeId, desired: "running" }]);
+  });
+
   it("drop no set because of an answer with an unreadable set, which may be any of them", () => {
     const desired = new DesiredSets({ acceptedGeneration: 1, desired: [setOf("a", 1)] });
     const result = { ...answer(2, [], true), unreadable: 1 };

@@ -96,7 +96,7 @@ test.each([
     await agent.restart();
     await crashAndSeeRestart();
     expect(agent.endedBy).toBeUndefined();
-    expect(agent.status().controlPlane).toBe("refused");
+    await waitUntil("the proxy refuses", () => agent.status().controlPlane === "refused");
     proxy.answer = undefined;
     await waitUntil("the API answers again", () => agent.status().controlPlane === "accepted");
     expect(runningContainers()).toHaveLength(2);
