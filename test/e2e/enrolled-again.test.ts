@@ -34,6 +34,11 @@ beforeAll(async () => {
     const mounts = path.join(folder, "agent", "volumes");
     for (const name of await readdir(mounts).catch(() => []))
       await run("umount", [path.join(mounts, name)]).catch(() => undefined); // not mounted
+    const devices = await run("losetup", ["--list", "--noheadings", "--output", "NAME,BACK-FILE"]);
+    for (const line of devices.stdout.split("\n")) {
+      const [device, image] = line.trim().split(/\s+/);
+      if (device && image?.startsWith(folder)) await run("losetup", ["--detach", device]);
+    }
     await run("chattr", ["-R", "-i", folder]).catch(() => undefined);
     await rm(folder, { recursive: true, force: true });
   });
