@@ -21,7 +21,7 @@ afterEach(async () => {
   if (await getSet(service)) await removeService(service);
 });
 
-it("slices are transient, a shutdown does not stop them, and they leave no settings", async () => {
+it("slices are transient, without default dependencies, and they leave no settings", async () => {
   service = "transient";
   const set = await startService(service, small);
   const slices = await runOnHost(
