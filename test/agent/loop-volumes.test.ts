@@ -1,7 +1,8 @@
-import { stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { readFile, stat, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import type { FileSystemType } from "../../src/agent/adapters/volume/file-systems.ts";
+import { mountDevice, unmount } from "../../src/agent/adapters/volume/mounts.ts";
 import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
 import type { VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.ts";
 import { newId } from "../../src/lib/ids.ts";
@@ -43,6 +44,23 @@ describe("loop volumes on a shared disk", () => {
       expect(blocks * 512).toBeGreaterThanOrEqual(size);
     },
   );
+
+  it("are mounted and unmounted although a program of a killed agent has just done so", async () => {
+    await open("ext4", 32 * MiB);
+    const { dataPath } = await volumes.ensure(newSpec(), signal);
+    const mountPoint = dirname(dataPath);
+    const mounts = await readFile("/proc/mounts", "utf8");
+    const device = mounts
+      .split("\n")
+      .find((line) => line.includes(mountPoint))
+      ?.split(" ")[0];
+    if (device === undefined) throw new Error("the volume is mounted");
+    await mountDevice({ device, type: "ext4", mountPoint }, signal);
+    await writeFile(join(mountPoint, "file"), "written"); // it is not immutable
+    await unmount(mountPoint, signal);
+    await unmount(mountPoint, signal);
+    expect(await readFile("/proc/mounts", "utf8")).not.toContain(mountPoint);
+  });
 
   it("report and never change a volume with unreadable tags, and serve the others", async () => {
     await open("ext4", 32 * MiB);

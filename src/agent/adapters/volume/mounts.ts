@@ -32,7 +32,8 @@ function unescape(text: string): string {
 
 /**
  * Mounts a device as this type. Without a type, `mount` would guess by all signatures in the
- * blocks. A tenant may have written others than that of the file system.
+ * blocks. A tenant may have written others than that of the file system. Does nothing if a program
+ * of a killed agent has mounted it meanwhile.
  */
 export async function mountDevice(
   { device, type, mountPoint }: { device: string; type: FileSystemType; mountPoint: string },
@@ -40,18 +41,24 @@ export async function mountDevice(
 ): Promise<void> {
   await makeMountPoint(mountPoint, signal);
   const args = ["-t", type, "-o", "nodev,nosuid,noatime", "--", device, mountPoint];
-  await runCommand("/usr/bin/mount", args, { timeoutMs: mountTimeoutMs, signal }).catch(
-    (error: unknown) => {
-      throw failed(error);
-    },
-  );
+  try {
+    await runCommand("/usr/bin/mount", args, { timeoutMs: mountTimeoutMs, signal });
+  } catch (error) {
+    if (!(await readMounts()).has(mountPoint)) throw failed(error);
+    // The flag may be on the root of the volume instead of the mount point.
+    await setImmutable(mountPoint, false, signal);
+  }
 }
 
-/** Unmounts. Rejects with volume-busy while a process uses the file system. */
+/**
+ * Unmounts. Rejects with volume-busy while a process uses the file system. Does nothing if a
+ * program of a killed agent has unmounted it meanwhile.
+ */
 export async function unmount(mountPoint: string, signal: AbortSignal): Promise<void> {
   try {
     await runCommand("/usr/bin/umount", ["--", mountPoint], { timeoutMs: mountTimeoutMs, signal });
   } catch (error) {
+    if (!(await readMounts()).has(mountPoint)) return;
     if (!(error instanceof CommandError) || !busyPattern.test(error.stderrTail))
       throw failed(error);
     throw volumeError("volume-busy", `${mountPoint} is in use and stays mounted`, {
