@@ -4,6 +4,8 @@ import { AgentSimulation } from "../../test/support/agent/agent-simulation.ts";
 import type { DesiredSet } from "../contracts/agent-protocol/desired-set.ts";
 
 const minuteMs = 60_000;
+/** RestartSec of the agent's unit. Docker ends the last call of a killed agent meanwhile. */
+const restartMs = 1_000;
 /** Longer than the longest backoff and a full sync. */
 const convergeMs = 240_000;
 
@@ -44,8 +46,9 @@ const disturbances = {
     await s.stop();
     s.start();
   },
-  killAgent: (s: AgentSimulation) => {
+  killAgent: async (s: AgentSimulation) => {
     s.kill();
+    await s.pass(restartMs);
     s.start();
   },
 };

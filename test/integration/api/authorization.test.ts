@@ -61,6 +61,7 @@ const allowed: Record<string, readonly CallerKind[]> = {
   cordonHost: fleetChangers,
   uncordonHost: fleetChangers,
   drainHost: fleetChangers,
+  deleteUnknownSets: fleetChangers,
   deleteHost: fleetChangers,
   listHostPools: fleetLookers,
   putHostPool: fleetChangers,
