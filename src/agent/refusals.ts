@@ -73,7 +73,7 @@ export class Refusals {
     ) {
       this.#status = "rejected";
       const remedy =
-        "Check the database of the API. To enroll this machine as a new host, move the state file of the agent and set BERTH_ENROLL_TOKEN.";
+        "Check the database of the API. If a restored database does not know this host, see the runbook of unhealthy hosts.";
       log.error(
         { err: error, code, remedy },
         "Berth rejects this host: the agent continues to manage its sets",

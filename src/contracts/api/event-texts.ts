@@ -222,7 +222,7 @@ export const eventTexts = {
     }`,
   "host-duplicated": (facts: { cause: Duplicate }) => duplicateText(facts.cause),
   "host-unknown-sets": (facts: { sets: number }) =>
-    `The host has ${formatCount(facts.sets, "set")} that the database does not know: a restore or a failover lost them. Their containers continue to run. Delete them with \`berth delete unknown-sets\`.`,
+    `The host has ${formatCount(facts.sets, "set")} that the database does not know: a restore or a failover lost them. Their containers continue to run. Save what you need, apply your manifests, then run \`berth delete unknown-sets HOST\`.`,
   "host-unknown-sets-deleted": (facts: { sets: number }) =>
     `An operator has ordered the deletion of ${formatCount(facts.sets, "set")} that the database does not know. Their volumes go to the trash.`,
   "replacement-held": (facts: { pool: string; hostsDown: number; hostsTotal: number }) =>

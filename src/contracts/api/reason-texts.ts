@@ -31,9 +31,9 @@ function resizeRefusedText(facts: ResizeRefused): string {
 export function duplicateText(cause: Duplicate): string {
   switch (cause) {
     case "another-machine":
-      return "A second machine uses the identity of this host. Berth refuses it, and its agent starts no set. Stop the agent there, empty its `BERTH_AGENT_DATA_DIR`, and enroll that machine as a host of its own.";
+      return "A second machine uses the identity of this host. Berth refuses it, and its agent starts no set. Stop the agent there, delete `host-agent.json` in its `BERTH_AGENT_DATA_DIR`, and enroll that machine with a new `BERTH_ENROLL_TOKEN`.";
     case "another-boot":
-      return "A copy of this machine, with the same machine id, uses the identity of this host. Berth refuses the copy, and its agent manages no set. Stop it, empty its `BERTH_AGENT_DATA_DIR` and `/etc/machine-id`, restart it, and enroll it as a host of its own.";
+      return "A copy of this machine, with the same machine id, uses the identity of this host. Berth refuses the copy, and its agent manages no set. Stop the agent there, delete `host-agent.json` in its `BERTH_AGENT_DATA_DIR`, and empty `/etc/machine-id`. Then restart the copy, and enroll it with a new `BERTH_ENROLL_TOKEN`.";
     case "newer-process":
       return "Two agents run on this machine with the identity of this host. The newer one manages the host, and the older one is idle. Stop one of them.";
   }
@@ -64,7 +64,7 @@ export const reasonTexts = {
   "agent-too-old": (facts: { detail: string }) =>
     `The agent of the host is too old for this set (${facts.detail}). Upgrade the agent.`,
   "unknown-sets": (facts: { sets: number }) =>
-    `The host has ${formatCount(facts.sets, "set")} that the database does not know. Their containers continue to run. Delete them with \`berth delete unknown-sets\`.`,
+    `The host has ${formatCount(facts.sets, "set")} that the database does not know. Their containers continue to run. Save what you need, apply your manifests, then run \`berth delete unknown-sets HOST\`.`,
   "resize-refused": resizeRefusedText,
   "volume-bound": (facts: HostFacts) =>
     `The set stays on host ${facts.host} with its volume: elsewhere it would start empty. To give up the data, move the set with "discardVolume".`,

@@ -45,7 +45,7 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
       "An operator deleted the host of this agent. The answer is signed, and the agent stops its sets.",
     user: "Nothing: users do not call this operation.",
     operator:
-      "To use the machine again, stop the agent, delete `host-agent.json` in `BERTH_AGENT_DATA_DIR`, and enroll it as a new host. Its volumes stay in the trash.",
+      "To use the machine again, stop the agent, delete `host-agent.json` in `BERTH_AGENT_DATA_DIR`, set a new `BERTH_ENROLL_TOKEN`, and start the agent. Its volumes stay in the trash. The runbook of unhealthy hosts has the details.",
   },
   "method-not-allowed": {
     meaning: "The path exists, but does not support the method.",

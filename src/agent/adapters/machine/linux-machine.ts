@@ -133,7 +133,7 @@ async function measureVolumes(
 
 const metadataFull: Reason = {
   code: "volume-no-room",
-  text: "the metadata area of the volume group is full. Purge trashed volumes, or recreate the group with vgcreate --metadatasize 64m.",
+  text: "the metadata area of the volume group is almost full, so it accepts no new volumes. Purge trashed volumes. A larger area needs a new group (vgcreate --metadatasize 64m), which destroys all its volumes: drain the host first.",
 };
 
 function unreadableReason([first, ...others]: readonly string[]): Reason | null {

@@ -239,7 +239,7 @@ const reportOptions = ["--reportformat", "json", "--units", "b", "--nosuffix"];
 function metadataFull(volumeGroup: string, cause?: unknown): Error {
   return volumeError(
     "volume-no-room",
-    `the metadata area of volume group ${volumeGroup} is full. Purge trashed volumes, or recreate the group with vgcreate --metadatasize 64m.`,
+    `the metadata area of volume group ${volumeGroup} is almost full, so it accepts no new volumes. Purge trashed volumes. A larger area needs a new group (vgcreate --metadatasize 64m), which destroys all its volumes: drain the host first.`,
     { temporary: true, cause },
   );
 }
