@@ -20,9 +20,9 @@ interface DeleteOptions {
 export function addDeleteCommand(program: Command, cli: Cli): void {
   const command = program
     .command("delete")
-    .summary("delete a service, a set or a host")
+    .summary("delete a service, a set, a host, or the unknown sets of a host")
     .description(
-      "Deletes a service with its sets, one set, or a host that is cordoned and empty, or lost. Also deletes the sets that a restored database does not know.",
+      "Deletes a service with its sets, one set, or a host that is cordoned and empty, or lost. `delete unknown-sets HOST` deletes the sets of a host that a restored database does not know.",
     );
   withWait(command.command("service").description("delete a service with all its sets"))
     .argument("<service>")

@@ -58,9 +58,9 @@ export const reasonTexts = {
     `Berth refuses the reports of the agent, because its state is corrupt: it has generation ${facts.acceptedGeneration}, but the database has ${facts.databaseGeneration}. Stop the agent, set \`acceptedGeneration\` to 0 in its \`host-agent.json\`, and start it.`,
   "host-duplicated": (facts: { cause: Duplicate }) => duplicateText(facts.cause),
   "disk-full": (facts: { detail: string }) =>
-    `The disk with the state of the agent is full (${facts.detail}). The agent only stops and removes sets until it has space.`,
+    `The disk with the state of the agent is full (${facts.detail}). Until it has space, it applies only orders that stop or remove sets. Other sets run on.`,
   "state-not-saved": (facts: { detail: string }) =>
-    `The agent cannot save its state (${facts.detail}). It only stops and removes sets until it can.`,
+    `The agent cannot save its state (${facts.detail}). Until it can, it applies only orders that stop or remove sets. Other sets run on.`,
   "agent-too-old": (facts: { detail: string }) =>
     `The agent of the host is too old for this set (${facts.detail}). Upgrade the agent.`,
   "unknown-sets": (facts: { sets: number }) =>

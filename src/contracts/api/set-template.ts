@@ -214,7 +214,9 @@ export const setTemplateInput = z
     shm: sizeInput
       .pipe(z.number().min(SHM_BYTES_MIN, "expected at least 1Mi"))
       .optional()
-      .describe("The size of /dev/shm, which the containers share. By default half of the memory."),
+      .describe(
+        "The size of /dev/shm, which the containers share. By default half of the memory, and at least 64Mi.",
+      ),
     extraHosts: extraHosts.optional(),
     sysctls: sysctls.default({}),
     networks: networks.default([{ network: "default" }]),

@@ -30,7 +30,7 @@ const ROUNDS_MAX = 1 + Math.ceil(SETS_PER_HOST_MAX / SERVICES_PER_ROUND_MAX);
  * A lost host may have both. With `confirm`, which repeats its id, the caller states that the
  * machine never returns. Then other sets replace its sets, whatever `onHostLost` says; its stopped
  * sets are placed again, stopped; and its volumes are lost. If the machine still runs, its agent
- * stops the sets when it next reaches the API (I3). Until then they run twice.
+ * stops the sets about a minute after it reaches the API again (I3). Until then they run twice.
  *
  * Each transaction abandons the sets of a few services, and enqueues the jobs that replace them.
  * The last one deletes the host. After a crash in between, the lost host has fewer sets, and a

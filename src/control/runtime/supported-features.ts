@@ -21,7 +21,7 @@ export function assertSupported(
       if (capabilitiesAllowed.includes(name)) continue;
       errors.push({
         pointer: `/template/containers/${position}/options/capAdd/${index}`,
-        detail: `The operator does not permit the capability ${name} (\`BERTH_CAPABILITIES_ALLOWED\`).`,
+        detail: `Capability ${name} is not permitted. Remove it from \`capAdd\`, or ask the operator to add it to \`BERTH_CAPABILITIES_ALLOWED\`.`,
       });
     }
   }

@@ -42,7 +42,7 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
   },
   "host-deleted": {
     meaning:
-      "An operator deleted the host of this agent. The answer is signed, and the agent stops its sets.",
+      "An operator deleted the host of this agent. The answer is signed. The agent stops its sets about a minute after it reaches the API again.",
     user: "Nothing: users do not call this operation.",
     operator:
       "To use the machine again, stop the agent, delete `host-agent.json` in `BERTH_AGENT_DATA_DIR`, set a new `BERTH_ENROLL_TOKEN`, and start the agent. Its volumes stay in the trash. The runbook of unhealthy hosts has the details.",
@@ -97,9 +97,11 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
     user: "Correct each value that `errors` lists.",
   },
   unsupported: {
-    meaning: "The request contains a part that this version of Berth does not support.",
+    meaning:
+      "The request contains a part that this version of Berth does not support, or a capability that the operator does not permit.",
     user: "Omit the part that the detail names.",
-    operator: "Upgrade Berth if a newer version supports the part.",
+    operator:
+      "Upgrade Berth if a newer version supports the part. Add a capability to `BERTH_CAPABILITIES_ALLOWED` if containers may have it.",
   },
   "generation-required": {
     meaning: "The request must name the generation that it changes.",

@@ -37,7 +37,9 @@ async function readMachineId(
   if (machineIdFile !== undefined) {
     const machineId = parseMachineId(await readFile(machineIdFile, "utf8"));
     if (machineId !== undefined) return machineId;
-    throw new Error(`${machineIdFile} has no machine id. Set it to a file like /etc/machine-id.`);
+    throw new Error(
+      `${machineIdFile} has no machine id. Set BERTH_AGENT_MACHINE_ID_FILE to a file with 32 hexadecimal digits, like /etc/machine-id.`,
+    );
   }
   for (const file of signsOfTemporaryId) {
     const isThere = await access(path.join(root, file)).then(
