@@ -268,7 +268,7 @@ class HostAgent implements Agent {
       poll: (parts: Partial<Sync>) => this.#poll(parts, signal),
       accept: (answer: SyncAnswer) => this.#accept(answer),
       listUnlisted: () => this.#listUnlisted(),
-      onFull: (unlistedSets: readonly string[]) => {
+      onFullAnswer: (unlistedSets: readonly string[]) => {
         this.#runners?.confirmUnlisted(unlistedSets);
         this.#reporter.resendUnconfirmed();
       },

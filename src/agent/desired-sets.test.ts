@@ -15,8 +15,8 @@ function answer(hostGeneration: number, sets: DesiredSet[], full = false) {
   return { hostGeneration, sets, full };
 }
 
-function fullAnswer(hostGeneration: number, sets: DesiredSet[], deletedSets: string[]) {
-  return { hostGeneration, sets, full: true, deletedSets };
+function fullAnswer(hostGeneration: number, sets: DesiredSet[], setsToRemove: string[]) {
+  return { hostGeneration, sets, full: true, setsToRemove };
 }
 
 describe("the desired sets of a host", () => {

@@ -99,7 +99,7 @@ export class DesiredSets {
   accept(
     result: Pick<
       SyncAnswer,
-      "hostGeneration" | "full" | "sets" | "deletedSets" | "unsupported" | "unreadable"
+      "hostGeneration" | "full" | "sets" | "setsToRemove" | "unsupported" | "unreadable"
     >,
   ): Acceptance {
     if (result.hostGeneration < this.#acceptedGeneration) return { kind: "stale" };
@@ -124,7 +124,7 @@ export class DesiredSets {
       return { ...accepted, dropped: [], isComplete, deleted: [] };
     }
     this.#listed = named;
-    const deleted = result.deletedSets ?? "unlisted";
+    const deleted = result.setsToRemove ?? "unlisted";
     const dropped = [...new Set(this.#ids())].filter(
       (setId) =>
         !named.has(setId) &&

@@ -22,7 +22,7 @@ interface PullOptions {
   /** Sets on this host that the last full answer does not list. */
   listUnlisted: () => string[];
   /** Called with the reported unlisted sets after each accepted answer to a full sync. */
-  onFull: (unlistedSets: readonly string[]) => void;
+  onFullAnswer: (unlistedSets: readonly string[]) => void;
   /** The shortest pause after a failed sync, given a random number. */
   pauseMs: (random: number) => number;
 }
@@ -32,7 +32,7 @@ interface PullOptions {
  * sets at its start and periodically, and whenever other sets are unlisted than it has reported.
  */
 export async function pullOrders(options: PullOptions, signal: AbortSignal): Promise<void> {
-  const { clock, limits, accept, poll, listUnlisted, onFull } = options;
+  const { clock, limits, accept, poll, listUnlisted, onFullAnswer } = options;
   // Ends before the next usage report is due, so that the next long poll includes the report.
   const longWaitMs = Math.min(limits.waitMs, Math.ceil(limits.usageIntervalMs * 0.9));
   let failuresInRow = 0;
@@ -53,7 +53,7 @@ export async function pullOrders(options: PullOptions, signal: AbortSignal): Pro
       else if (full) {
         fullAtMs = endedAtMs + limits.fullIntervalMs;
         reportedUnlisted = unlisted;
-        onFull(unlistedSets);
+        onFullAnswer(unlistedSets);
       } else if (outcome === "unchanged" && endedAtMs - startedAtMs < SHORT_ANSWER_MS) {
         await delay(clock, SHORT_ANSWER_WAIT_MS, signal);
       }

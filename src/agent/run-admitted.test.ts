@@ -97,7 +97,7 @@ class Process {
 }
 
 describe("an agent process", () => {
-  it("manages its host until it stops, and then says farewell", async () => {
+  it("manages its host until it stops, and then reports its end", async () => {
     const process = new Process(false, "accepted");
     await process.clock.pass(60_000);
     expect(process.managing).toBe(1);
@@ -122,7 +122,7 @@ describe("an agent process", () => {
     await process.stop();
   });
 
-  it("says no farewell while it is idle", async () => {
+  it("reports no end while it is idle", async () => {
     const process = new Process(false, "accepted");
     await process.clock.pass(1_000);
     process.refuse("another-machine");

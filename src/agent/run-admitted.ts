@@ -12,7 +12,7 @@ import { waitBeforeRetry } from "./retry-delay.ts";
 /** Another boot managed the host a moment ago. The API decides within 10 s. */
 const WAITING_MS = 1_000;
 const IDLE_MS = 30_000;
-const FAREWELL_TIMEOUT_MS = 2_000;
+const END_TIMEOUT_MS = 2_000;
 
 export interface AdmittedAgentOptions {
   /** Creates the agent that manages the host. Called again after each admission. */
@@ -56,7 +56,7 @@ export async function runAdmitted(
     }
     try {
       await options.createAgent().run(signal);
-      return await sayFarewell(options);
+      return await reportEnd(options);
     } catch (error) {
       if (!(error instanceof NotAdmittedError)) throw error;
       refused = error.admission;
@@ -74,14 +74,14 @@ async function waitForAdmission(
   const { clock, log, random } = options;
   let admission: Admission = refused;
   let failuresInRow = 0;
-  logIdle(log, admission);
+  logIdle(options, admission);
   await delay(clock, waitMs, signal);
   while (!isAborted(signal)) {
     try {
       const answer = await askForAdmission(options, signal);
       failuresInRow = 0;
       if (answer === "accepted") return true;
-      if (answer !== admission) logIdle(log, answer);
+      if (answer !== admission) logIdle(options, answer);
       admission = answer;
       await delay(clock, toWaitMs(admission), signal);
     } catch (error) {
@@ -116,18 +116,25 @@ function toWaitMs(admission: Admission): number {
   return admission === "wait" ? WAITING_MS : IDLE_MS;
 }
 
-function logIdle(log: Log, admission: Admission): void {
-  if (admission === "wait") log.info({}, "idle until the previous boot of this host is known dead");
+function logIdle(
+  { log, isCopied }: Pick<AdmittedAgentOptions, "log" | "isCopied">,
+  admission: Admission,
+): void {
+  if (admission === "wait")
+    log.info({}, "idle until the API knows that the previous boot of this host has ended");
+  else if (isCopied && admission === "another-machine")
+    log.error(
+      { admission },
+      "idle: the state file is from another machine, or the machine id has changed",
+    );
   else log.error({ admission }, "idle: another agent manages this host");
 }
 
 /** With it, the next boot of the machine is admitted without a wait. One attempt. */
-async function sayFarewell(options: AdmittedAgentOptions): Promise<void> {
+async function reportEnd(options: AdmittedAgentOptions): Promise<void> {
   const { api, clock, log } = options;
   const controller = new AbortController();
-  const cancel = clock.after(FAREWELL_TIMEOUT_MS, () =>
-    controller.abort(new Error("the agent stops")),
-  );
+  const cancel = clock.after(END_TIMEOUT_MS, () => controller.abort(new Error("the agent stops")));
   try {
     await api.sync(await createBareSync(options), controller.signal, { isEnding: true });
   } catch (error) {

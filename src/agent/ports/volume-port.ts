@@ -51,8 +51,8 @@ export interface VolumePort {
    */
   trash(setId: string, signal: AbortSignal): Promise<void>;
   /**
-   * Starts the retention of a trashed volume, at a time of the control plane that is later than the
-   * trash. Does nothing if it has started, or if the volume is not in the trash.
+   * Starts the retention of a trashed volume, at a time of the control plane that is later than its
+   * move to the trash. Does nothing if it has started, or if the volume is not in the trash.
    */
   startRetention(volumeId: string, trashedAtMs: number, signal: AbortSignal): Promise<void>;
   /** Ends the retention of a trashed volume immediately, because a user requested it. */

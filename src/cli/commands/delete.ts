@@ -81,6 +81,7 @@ export function addDeleteCommand(program: Command, cli: Cli): void {
       }
       if (count > 0) await api.request<Host>("DELETE", `/v1/hosts/${host.id}/unknown-sets`);
       if (cli.isForPrograms) printDocument(cli, { deleted: host.unknownSets });
+      else if (count === 0) cli.terminal.out(`host/${host.name} has no unknown sets`);
       else
         cli.terminal.out(`${count} unknown ${count === 1 ? "set is" : "sets are"} being deleted`);
     });

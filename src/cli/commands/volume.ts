@@ -87,7 +87,7 @@ async function confirmPurge(cli: Cli, api: ApiClient, id: string): Promise<void>
   const { items } = await listPages<Volume>(api, "/v1/volumes", LIMIT_MAX, { state: "trashed" });
   const volume = items.find((candidate) => candidate.id === id);
   const description = volume
-    ? `${formatBytes(volume.sizeBytes)} of service ${volume.service}, retained until ${volume.expiresAt ?? "its retention ends"}`
+    ? `${formatBytes(volume.sizeBytes)} of service ${volume.service}, ${volume.expiresAt === null ? "without an expiry yet" : `retained until ${volume.expiresAt}`}`
     : "it is not in the trash";
   const question = `Purge ${id} (${description})? You cannot restore its data afterwards.`;
   await confirm(cli, question, "Berth purged nothing.");

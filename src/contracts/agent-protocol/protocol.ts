@@ -11,7 +11,7 @@ export const SYNC_WAIT_MS_MAX = 25_000;
 export const LEASE_SECONDS = 45;
 /** One response can contain twice as many sets with their templates: see TEMPLATE_BYTES_MAX. */
 export const SETS_PER_HOST_MAX = 1_000;
-/** A machine that was enrolled more often retains the containers of its oldest ids. */
+/** A machine with more deleted hosts retains the containers of the oldest ones. */
 export const PREVIOUS_HOSTS_MAX = 16;
 export const PURGES_PER_SYNC_MAX = 1_000;
 /** Trashed volumes count too. */

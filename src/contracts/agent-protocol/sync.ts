@@ -72,15 +72,15 @@ export const syncResultSchema = z
      * removes them, and manages the others as before. Without this field, the agent removes all
      * sets that a full answer does not list.
      */
-    deletedSets: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).optional(),
+    setsToRemove: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).optional(),
     streams: z.array(logStreamRequestSchema),
     /** Sets whose state Berth does not know: the agent inspects and reports them again. */
     reportAgain: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).default([]),
     /** Trashed volumes to purge now. Each sync names them until the host has purged them. */
     purgeVolumes: z.array(idSchema("vol")).max(PURGES_PER_SYNC_MAX).default([]),
     /**
-     * Deleted hosts that were this machine, the newest first, in a full answer. The agent removes
-     * their sets, and adopts their volumes as trash.
+     * Ids of deleted hosts that ran on this machine, the newest first, in a full answer. The agent
+     * removes their sets, and adopts their volumes as trash.
      */
     previousHosts: z.array(idSchema("host")).max(PREVIOUS_HOSTS_MAX).optional(),
     leaseSeconds: z.number().int(),

@@ -38,7 +38,7 @@ export function checkMounts(
       if (seen.has(path))
         addIssue(
           ["containers", position, "options", "tmpfs", index, "mountPath"],
-          `"${path}" is mounted twice`,
+          `"${path}" is mounted twice: choose another path`,
         );
       seen.add(path);
     }
@@ -63,7 +63,7 @@ export function checkSysctls(
 ): void {
   for (const name of names) {
     if (hostSysctls.includes(name))
-      addIssue(["sysctls", name], `"${name}" applies to the whole host on some kernels`);
+      addIssue(["sysctls", name], `"${name}" applies to the whole host before Linux 5.13: omit it`);
   }
 }
 

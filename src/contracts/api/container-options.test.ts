@@ -72,7 +72,9 @@ describe("options of containers", () => {
   it("mount each path once", () => {
     const run = { mountPath: "/run", size: "1Mi" };
     const { error } = parse({ tmpfs: [run, run] });
-    expect(error?.issues[0]).toMatchObject({ message: '"/run" is mounted twice' });
+    expect(error?.issues[0]).toMatchObject({
+      message: '"/run" is mounted twice: choose another path',
+    });
     const volume = { size: "16Mi", mountPath: "/run" };
     expect(parse({ tmpfs: [run] }, { volume }).error?.issues[0]?.path.slice(-3)).toEqual([
       "tmpfs",

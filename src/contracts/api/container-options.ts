@@ -125,7 +125,7 @@ export const isolationOptions = {
     .array(z.enum(["ALL", ...capabilities]))
     .max(capabilities.length + 1)
     .optional()
-    .describe("Capabilities that the container loses. It never has NET_RAW by default."),
+    .describe("Capabilities that the container loses. By default it has Docker's without NET_RAW."),
   ulimits: ulimits.optional(),
 };
 

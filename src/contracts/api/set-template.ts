@@ -232,7 +232,7 @@ export const setTemplateInput = z
             ...sharedOptions,
             tmpfs: tmpfsList(mountPath, { size: sizeInput.pipe(z.number().min(TMPFS_BYTES_MIN)) })
               .optional()
-              .describe("File systems in memory, which the memory of the container includes."),
+              .describe("File systems in memory. Their files count as memory of the container."),
             logging: loggingInput(sizeInput).optional(),
           }),
         }),

@@ -358,11 +358,11 @@ async function buildAnswer(
     if (full && isUnknown && state !== "unhealthy") reportAgain.push(set.setId);
   }
   // Only a sync that requests a full answer says which sets are unlisted.
-  const deletedSets = body.full
+  const setsToRemove = body.full
     ? await resolveUnlistedSets(ctx, hostId, body.unlistedSets ?? [])
     : [];
   return {
-    ...(full ? { deletedSets } : {}),
+    ...(full ? { setsToRemove } : {}),
     // Older than the sets: the next sync repeats a set that changed in between, so none is missed.
     hostGeneration: generation,
     full,

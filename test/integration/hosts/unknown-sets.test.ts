@@ -40,7 +40,7 @@ test("I17: sets that the database does not know stay, and one event and the host
   const lost = [newId("set"), newId("set")].toSorted();
   for (let count = 0; count < 3; count++) {
     const answer = await f.sync(hostId, { full: true, unlistedSets: lost });
-    expect(answer.deletedSets).toEqual([]);
+    expect(answer.setsToRemove).toEqual([]);
   }
   expect(await readEvents(f)).toEqual([{ kind: "host-unknown-sets", data: { sets: 2 } }]);
   const host = await getHost(f.ctx, hostId);
@@ -62,7 +62,7 @@ test("the agent deletes unknown sets once an operator orders it, and no later on
   await f.sync(hostId, { full: true, unlistedSets: [ordered] });
   await deleteUnknownSets(f.ctx, hostId);
   const answer = await f.sync(hostId, { full: true, unlistedSets: [ordered, later].toSorted() });
-  expect(answer.deletedSets).toEqual([ordered]);
+  expect(answer.setsToRemove).toEqual([ordered]);
   await f.sync(hostId, { full: true, unlistedSets: [later] });
   expect((await getHost(f.ctx, hostId)).unknownSets).toEqual([later]);
   const kinds = (await readEvents(f)).map(({ kind }) => kind);
@@ -76,7 +76,7 @@ test("a set that Berth has deleted is removed from a host that still has it", as
     sql`update sets set host_id = null, deleted_at = now(), state = 'stopped', desired = 'deleted' where id = ${setId}`,
   );
   const answer = await f.sync(hostId, { full: true, unlistedSets: [setId] });
-  expect(answer.deletedSets).toEqual([setId]);
+  expect(answer.setsToRemove).toEqual([setId]);
   expect(await readEvents(f)).toEqual([]);
 });
 
@@ -84,12 +84,12 @@ test("a set that moved is removed from its previous host only once it is ready o
   const { f, hostId, setId } = await startHost();
   const previous = await f.enroll("h0");
   const syncPrevious = () => f.sync(previous, { full: true, unlistedSets: [setId] });
-  expect((await syncPrevious()).deletedSets).toEqual([]);
+  expect((await syncPrevious()).setsToRemove).toEqual([]);
   await queryRows(
     f.ctx.db,
     sql`update sets set state = 'running', ready = true, ready_since = now() where id = ${setId} and host_id = ${hostId}`,
   );
-  expect((await syncPrevious()).deletedSets).toEqual([setId]);
+  expect((await syncPrevious()).setsToRemove).toEqual([setId]);
   expect((await getHost(f.ctx, previous)).unknownSets).toEqual([]);
 });
 
@@ -99,13 +99,13 @@ test("a full answer to a sync that requests none forgets no unknown set", async 
   const before = await f.sync(hostId, { full: true, unlistedSets: [lost] });
   // The agent is ahead, so the answer is full.
   const ahead = await f.sync(hostId, { acceptedGeneration: before.hostGeneration + 1 });
-  expect(ahead).toMatchObject({ full: true, deletedSets: [] });
+  expect(ahead).toMatchObject({ full: true, setsToRemove: [] });
   expect((await getHost(f.ctx, hostId)).unknownSets).toEqual([lost]);
 });
 
 test("a sync without unlisted sets stores nothing", async () => {
   const { f, hostId } = await startHost();
   const answer = await f.sync(hostId, { full: true });
-  expect(answer.deletedSets).toEqual([]);
-  expect((await f.sync(hostId, {})).deletedSets).toBeUndefined();
+  expect(answer.setsToRemove).toEqual([]);
+  expect((await f.sync(hostId, {})).setsToRemove).toBeUndefined();
 });

@@ -199,7 +199,7 @@ export class ModelControlPlane implements ControlPlane {
         .map(({ desired }) => desired),
       ...(this.isOlder || !body.full
         ? {}
-        : { deletedSets: (body.unlistedSets ?? []).filter((setId) => this.ended.has(setId)) }),
+        : { setsToRemove: (body.unlistedSets ?? []).filter((setId) => this.ended.has(setId)) }),
       streams: [],
       purgeVolumes: [],
       reportAgain: [],
