@@ -59,7 +59,7 @@ export function addDeleteCommand(program: Command, cli: Cli): void {
       const host = await getHost(api, nameOrId);
       const query = (await hasSomething(api, host)) ? { confirm: host.id } : undefined;
       if (query && options.yes !== true) {
-        const question = `Delete host ${host.name}? Berth starts replacements for its ${host.sets} ${host.sets === 1 ? "set" : "sets"} on other hosts, with empty volumes. The data of its volumes is lost. Make sure that the machine never runs again: Berth cannot stop its containers.`;
+        const question = `Delete host ${host.name}? Berth starts replacements for its ${host.sets} ${host.sets === 1 ? "set" : "sets"} on other hosts, with empty volumes. The data of its volumes is lost. Make sure that the machine is off: its containers run twice until its agent reaches Berth again.`;
         await confirm(cli, question, "Berth deleted nothing.");
       }
       await api.request("DELETE", `/v1/hosts/${host.id}`, { query });
