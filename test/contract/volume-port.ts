@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
+import { AgentError } from "../../src/agent/agent-error.ts";
 import { ProcessKilled } from "../support/volumes/killable-store.ts";
 import { appendUntil, checked, fill, isSorted } from "../support/volumes/volume-files.ts";
 import {
@@ -133,26 +134,23 @@ function describeLifecycle(c: VolumeContract): void {
     },
   );
 
-  it("mounts a volume after an incomplete growth that is no longer wanted", async () => {
+  it("completes a growth that is no longer wanted, because the kernel may still be growing", async () => {
     const spec = c.newSpec();
-    const check = await checked((await c.port.ensure(spec, signal)).dataPath, MiB);
-    const store = c.harness.openStore();
-    const [volume] = (await store.list(signal)).volumes;
-    if (!volume) throw new Error("it is listed");
-    const growing = { ...volume.tags, growingFromBytes: volume.sizeBytes };
-    await store.retag(volume, growing, signal);
-    await store.grow(volume.volumeId, 1.5 * c.sizeBytes, signal);
-    const { dataPath } = await c.openPort().ensure({ ...spec, generation: 2 }, signal);
-    expect(await c.only(c.openPort())).toMatchObject({ sizeBytes: volume.sizeBytes });
-    const { blocks, bsize } = await statfs(dataPath);
-    expect(blocks * bsize).toBeLessThanOrEqual(volume.sizeBytes);
+    const { volumeId, dataPath } = await c.port.ensure(spec, signal);
+    const check = await checked(dataPath, MiB);
+    const { store, tags } = await beginGrowth(c, 1.5 * c.sizeBytes);
+    await c.openPort().ensure({ ...spec, generation: 2 }, signal);
+    const listed = (await store.list(signal)).volumes[0];
+    expect(listed).toMatchObject({ volumeId, sizeBytes: 1.5 * c.sizeBytes });
+    const growingFromBytes = c.growsOnline ? undefined : c.sizeBytes;
+    expect(listed?.tags).toEqual({ ...tags, generation: 2, growingFromBytes });
     expect(await check()).toBe(true);
-    const { sizeBytes, tags } = (await store.list(signal)).volumes[0] ?? {};
-    expect(sizeBytes).toBe(c.sizeBytes);
-    expect(tags).toEqual({ ...volume.tags, generation: 2 });
+    await c.harness.reboot();
+    await c.openPort().ensure(spec, signal);
+    expect(await check()).toBe(true);
   });
 
-  it("a growth that fails leaves the volume mounted with its blocks, and a later one succeeds", async () => {
+  it("a file system that does not grow leaves its blocks and the tag, and a later growth succeeds", async () => {
     const spec = c.newSpec();
     const { dataPath } = await c.port.ensure(spec, signal);
     const check = await checked(dataPath, MiB);
@@ -160,36 +158,67 @@ function describeLifecycle(c: VolumeContract): void {
     const remount = (mode: string) => run("mount", ["-o", `remount,${mode}`, dirname(dataPath)]);
     await remount("ro");
     const larger = { ...spec, sizeBytes: 1.5 * c.sizeBytes };
-    await expect(c.port.ensure(larger, signal)).rejects.toMatchObject({ code: "volume-failed" });
+    const begun = { sizeBytes: larger.sizeBytes, tags: { growingFromBytes: c.sizeBytes } };
     const listBlocks = async () => (await c.harness.openStore().list(signal)).volumes[0];
-    expect(await listBlocks()).toMatchObject({ sizeBytes: c.sizeBytes });
-    expect((await listBlocks())?.tags.growingFromBytes).toBeUndefined();
+    // The second call finds the tag, as a restarted agent does.
+    for (const port of [c.port, c.openPort()]) {
+      await expect(port.ensure(larger, signal)).rejects.toMatchObject({ code: "volume-failed" });
+      expect(await listBlocks()).toMatchObject(begun);
+    }
     expect(await c.port.ensure({ ...larger, acceptsSmaller: true }, signal)).toMatchObject({
       sizeBytes: c.sizeBytes,
     });
-    expect(await listBlocks()).toMatchObject({ sizeBytes: c.sizeBytes });
+    // The size is rolled back.
+    expect(await c.openPort().ensure(spec, signal)).toMatchObject({ sizeBytes: c.sizeBytes });
+    expect(await listBlocks()).toMatchObject(begun);
+    expect(await c.only()).toMatchObject({ sizeBytes: c.sizeBytes });
     await remount("rw");
     expect(await check()).toBe(true);
     if (!c.growsOnline) return;
     expect(await c.port.ensure(larger, signal)).toMatchObject({ sizeBytes: 1.5 * c.sizeBytes });
+    expect((await listBlocks())?.tags.growingFromBytes).toBeUndefined();
     expect(await check()).toBe(true);
   });
 
+  it("blocks that the store fails to grow are returned, unless an earlier growth may still run", async () => {
+    const spec = c.newSpec();
+    const { volumeId } = await c.port.ensure(spec, signal);
+    const larger = { ...spec, sizeBytes: 1.5 * c.sizeBytes };
+    const store = c.harness.openStore();
+    const grow = store.grow.bind(store);
+    store.grow = async (...args) => {
+      await grow(...args);
+      throw new AgentError("volume-failed", "half of the work", {
+        phase: "volume",
+        temporary: true,
+      });
+    };
+    const port = c.openPort({ store });
+    await expect(port.ensure(larger, signal)).rejects.toMatchObject({ code: "volume-failed" });
+    const listBlocks = async () => (await store.list(signal)).volumes[0];
+    expect(await listBlocks()).toMatchObject({ volumeId, sizeBytes: c.sizeBytes });
+    expect((await listBlocks())?.tags.growingFromBytes).toBeUndefined();
+    const { sizeBytes } = await beginGrowth(c, 1.25 * c.sizeBytes);
+    await expect(port.ensure(larger, signal)).rejects.toMatchObject({ code: "volume-failed" });
+    const listed = await listBlocks();
+    expect(listed?.sizeBytes).toBeGreaterThanOrEqual(sizeBytes);
+    expect(listed?.tags.growingFromBytes).toBe(c.sizeBytes);
+  });
+
   it.runIf(c.growsOnline)(
-    "returns only the blocks that the file system does not use after a growth in part",
+    "completes a growth in part of the file system, and loses no byte",
     async () => {
       const spec = c.newSpec();
       const larger = { ...spec, sizeBytes: 1.5 * c.sizeBytes };
-      const { volumeId, dataPath } = await c.port.ensure(larger, signal);
-      const check = await checked(dataPath, MiB);
+      const check = await checked((await c.port.ensure(larger, signal)).dataPath, MiB);
       // The state after a kill during the growth of the file system.
       const store = c.harness.openStore();
       const [volume] = (await store.list(signal)).volumes;
       if (!volume) throw new Error("it is listed");
       await store.retag(volume, { ...volume.tags, growingFromBytes: c.sizeBytes }, signal);
-      await store.grow(volumeId, 2 * c.sizeBytes, signal);
+      await store.grow(volume.volumeId, 2 * c.sizeBytes, signal);
       await c.openPort().ensure(spec, signal);
-      expect(await c.only(c.openPort())).toMatchObject({ sizeBytes: larger.sizeBytes });
+      expect(await c.only(c.openPort())).toMatchObject({ sizeBytes: 2 * c.sizeBytes });
       await c.harness.reboot();
       await c.openPort().ensure(spec, signal);
       expect(await check()).toBe(true);
@@ -279,4 +308,14 @@ function describeLifecycle(c: VolumeContract): void {
     expect(await check()).toBe(true);
     expect(await c.only()).toMatchObject({ state: "live", expiresAtMs: undefined });
   });
+}
+
+/** Grows the blocks of the only volume, as an agent that is killed before the file system. */
+async function beginGrowth(c: VolumeContract, wantedBytes: number) {
+  const store = c.harness.openStore();
+  const [volume] = (await store.list(signal)).volumes;
+  if (!volume) throw new Error("it is listed");
+  await store.retag(volume, { ...volume.tags, growingFromBytes: volume.sizeBytes }, signal);
+  await store.grow(volume.volumeId, wantedBytes, signal);
+  return { store, tags: volume.tags, sizeBytes: wantedBytes };
 }
