@@ -111,6 +111,29 @@ describe("an agent that starts", () => {
     expect(simulation.changes).toEqual([`stopAll ${setId}`, `remove ${setId}`]);
   });
 
+  it.each([false, true])(
+    "removes a deleted set that is down, and polls on (older API: %s)",
+    async (isOlder) => {
+      const { simulation, sets } = await runningHost(2);
+      const [set] = sets;
+      if (!set) throw new Error("a set is created");
+      simulation.kill();
+      simulation.loseDisk();
+      simulation.plane.isOlder = isOlder;
+      for (const name of ["infra", "app", "log"])
+        simulation.engine.exit(containerOf(simulation, set, name).dockerId);
+      simulation.plane.drop(set.setId);
+      simulation.start();
+      await simulation.pass(40_000);
+      expect(simulation.observed(set.setId)).toBeUndefined();
+      simulation.plane.received.length = 0;
+      await simulation.pass(120_000);
+      expect(simulation.plane.received.filter(({ full }) => full).length).toBeLessThanOrEqual(2);
+      const reported = simulation.plane.received.flatMap((sync) => sync.unlistedSets ?? []);
+      expect(reported).toEqual([]);
+    },
+  );
+
   it("I17: manages a set that a restored database lacks, and reports it", async () => {
     const { simulation, sets } = await runningHost(3);
     const [set] = sets;

@@ -38,13 +38,15 @@ export async function pullOrders(options: PullOptions, signal: AbortSignal): Pro
   let failuresInRow = 0;
   let fullAtMs = Number.NEGATIVE_INFINITY;
   let reportedUnlisted = "";
+  /** The API is of a release that reads unlisted sets. */
+  let readsUnlisted = false;
   while (!signal.aborted) {
     const unlistedSets = listUnlisted();
     const unlisted = unlistedSets.join();
     const startedAtMs = clock.nowMs();
     const full = startedAtMs >= fullAtMs || unlisted !== reportedUnlisted;
     try {
-      const reported = full && unlistedSets.length > 0 ? { unlistedSets } : {};
+      const reported = full && readsUnlisted ? { unlistedSets } : {};
       const answer = await poll({ full, waitMs: full ? 0 : longWaitMs, ...reported });
       const outcome = await accept(answer);
       failuresInRow = 0;
@@ -53,7 +55,12 @@ export async function pullOrders(options: PullOptions, signal: AbortSignal): Pro
       else if (full) {
         fullAtMs = endedAtMs + limits.fullIntervalMs;
         reportedUnlisted = unlisted;
+<<<<<<< HEAD
         onFullAnswer(unlistedSets);
+=======
+        readsUnlisted = answer.setsToRemove !== undefined;
+        onFull(reported.unlistedSets ?? []);
+>>>>>>> 2b464a3 (hosts: remove no set for the state that a restored database shows)
       } else if (outcome === "unchanged" && endedAtMs - startedAtMs < SHORT_ANSWER_MS) {
         await delay(clock, SHORT_ANSWER_WAIT_MS, signal);
       }

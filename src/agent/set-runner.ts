@@ -262,7 +262,9 @@ export class SetRunner {
     const { clock, isFenced, mayStart } = this.#context;
     const nowMs = clock.nowMs();
     if (isFenced()) return this.#act(reconcileFenced(this.#observed, this.#history, nowMs));
-    if (this.#observed?.infra?.state !== "running" && !mayStart(this.#setId)) return;
+    const isKnown = (desired ?? this.#unsupported) !== undefined;
+    const isUp = this.#observed?.infra?.state === "running";
+    if (isKnown && !isUp && !mayStart(this.#setId)) return;
     if (this.#unsupported) return this.#act(this.#judgeUnsupported(this.#unsupported));
     const verdict = reconcile(desired, this.#observed, this.#history, nowMs);
     if (desired) this.#report(desired, verdict);

@@ -52,8 +52,8 @@ export const syncBody = z
     images: lenientArray(imageReferenceSchema, IMAGES_PER_HOST_MAX).nullable(),
     /**
      * Sets on the host that the last full answer did not list: deleted ones, or sets that a
-     * restored database lacks. A full sync without this field has none. The agent omits an empty
-     * list, so that an API of the previous release accepts the sync.
+     * restored database lacks. Without this field the API changes nothing. The agent sends it only
+     * to an API that has answered with `setsToRemove`, because an older one refuses the sync.
      */
     unlistedSets: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).optional(),
   })
@@ -68,8 +68,8 @@ export const syncResultSchema = z
     full: z.boolean(),
     sets: z.array(desiredSetSchema),
     /**
-     * Those of `unlistedSets` that Berth has deleted, or that are ready on another host. The agent
-     * removes them, and manages the others as before. Without this field, the agent removes all
+     * Those of `unlistedSets` that Berth has deleted, or replaced on another host. The agent removes
+     * them, and manages the others as before. Without this field, the agent removes all
      * sets that a full answer does not list.
      */
     setsToRemove: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).optional(),

@@ -4,10 +4,11 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 
 /**
  * Decides about sets that an agent has and that its full answers do not list. Returns those that
- * the agent removes: Berth has deleted them, or they are ready on another host.
+ * the agent removes: Berth has deleted them, or replaced them on another host.
  *
- * A set of which the database has no row was lost in a restore or a failover. Its agent manages it
- * until an operator orders its deletion (I17). It is stored, and an event reports it.
+ * The others were lost, or have moved, in changes that a restore or a failover lost. Their agent
+ * manages them until an operator orders their deletion (I17). They are stored, and an event reports
+ * them.
  */
 export async function resolveUnlistedSets(
   ctx: ControlContext,

@@ -51,7 +51,11 @@ test("I17: sets that the database does not know stay, and one event and the host
   const third = newId("set");
   await f.sync(hostId, { full: true, unlistedSets: [...lost, third] });
   expect(await readEvents(f)).toHaveLength(2);
+  // A new agent process does not know yet which sets are unlisted.
   await f.sync(hostId, { full: true });
+  expect((await getHost(f.ctx, hostId)).unknownSets).toEqual([...lost, third].toSorted());
+  expect(await readEvents(f)).toHaveLength(2);
+  await f.sync(hostId, { full: true, unlistedSets: [] });
   const after = await getHost(f.ctx, hostId);
   expect(after).toMatchObject({ unknownSets: [], reason: null });
 });
@@ -80,18 +84,31 @@ test("a set that Berth has deleted is removed from a host that still has it", as
   expect(await readEvents(f)).toEqual([]);
 });
 
-test("a set that moved is removed from its previous host only once it is ready on the next", async () => {
-  const { f, hostId, setId } = await startHost();
-  const previous = await f.enroll("h0");
-  const syncPrevious = () => f.sync(previous, { full: true, unlistedSets: [setId] });
-  expect((await syncPrevious()).setsToRemove).toEqual([]);
-  await queryRows(
-    f.ctx.db,
-    sql`update sets set state = 'running', ready = true, ready_since = now() where id = ${setId} and host_id = ${hostId}`,
-  );
-  expect((await syncPrevious()).setsToRemove).toEqual([setId]);
-  expect((await getHost(f.ctx, previous)).unknownSets).toEqual([]);
-});
+test.each([
+  { volumeBytes: 0, isReplaced: true },
+  { volumeBytes: 1, isReplaced: false },
+])(
+  "I13: a set of a restored database on its previous host replaces only a set without a volume ($volumeBytes bytes)",
+  async ({ volumeBytes, isReplaced }) => {
+    const { f, hostId, setId } = await startHost();
+    const next = await f.enroll("h0");
+    const setReady = async (ready: boolean) =>
+      queryRows(
+        f.ctx.db,
+        sql`update sets set state = 'running', ready = ${ready}, ready_since = case when ${ready} then now() end,
+          volume_bytes = ${volumeBytes} where id = ${setId} and host_id = ${hostId}`,
+      );
+    const syncNext = () => f.sync(next, { full: true, unlistedSets: [setId] });
+    // The backup says that the set is ready on its previous host. It may have ended there since.
+    await setReady(true);
+    for (let count = 0; count < 2; count++) expect((await syncNext()).setsToRemove).toEqual([]);
+    expect((await getHost(f.ctx, next)).unknownSets).toEqual([setId]);
+    await setReady(false);
+    expect((await syncNext()).setsToRemove).toEqual([]);
+    await setReady(true);
+    expect((await syncNext()).setsToRemove).toEqual(isReplaced ? [setId] : []);
+  },
+);
 
 test("a full answer to a sync that requests none forgets no unknown set", async () => {
   const { f, hostId } = await startHost();

@@ -124,6 +124,7 @@ export class ModelControlPlane implements ControlPlane {
   async sync(body: Sync, signal: AbortSignal): Promise<SyncResult> {
     signal.throwIfAborted();
     syncBody.parse(body);
+    if (this.isOlder && body.unlistedSets) throw new ControlPlaneError("unknown member", {});
     if (this.refusal) {
       this.refused++;
       throw new RefusedError("unknown credential", this.refusal);

@@ -4,15 +4,19 @@ import { queryRows, readByKey } from "../runtime/query.ts";
 
 export interface UnlistedSet {
   setId: string;
-  /** Berth or an operator has deleted the set, or it is ready on another host. */
+  /** Berth or an operator has deleted the set, or it became ready on another host since. */
   isDeleted: boolean;
-  /** The database has no row of the set. */
+  /** Another host has the set, or the database has no row of it. */
   isUnknown: boolean;
 }
 
 /**
  * Reads what the database knows of sets that a host has and that its answers do not list. Also
  * reads the ids that are stored as unknown sets of the host, so that none is stored twice.
+ *
+ * A restored database may have a set on its previous host, with the state of that time. So only a
+ * set that became ready elsewhere after the report replaces one here, and none with a volume: only
+ * an operator knows which volume has the data (I13).
  */
 export async function readUnlistedSets(
   q: Queryable,
@@ -22,8 +26,9 @@ export async function readUnlistedSets(
   const [row] = await readByKey<{ sets: UnlistedSet[]; stored: string[] }>(
     q,
     sql`select
-          (select coalesce(json_agg(json_build_object('setId', u.id, 'isUnknown', s.id is null,
-              'isDeleted', s.deleted_at is not null or (s.ready and s.host_id <> ${hostId}) or x.deletion_ordered_at is not null)), '[]')
+          (select coalesce(json_agg(json_build_object('setId', u.id, 'isUnknown', s.deleted_at is null and s.host_id is distinct from ${hostId},
+              'isDeleted', s.deleted_at is not null or x.deletion_ordered_at is not null
+                or (s.host_id <> ${hostId} and s.ready and s.ready_since > x.first_reported_at and s.volume_bytes = 0))), '[]')
             from json_array_elements_text(${JSON.stringify(setIds)}::json) u(id)
               left join sets s on s.id = u.id
               left join unknown_sets x on x.host_id = ${hostId} and x.set_id = u.id) as sets,
