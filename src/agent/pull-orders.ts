@@ -55,12 +55,8 @@ export async function pullOrders(options: PullOptions, signal: AbortSignal): Pro
       else if (full) {
         fullAtMs = endedAtMs + limits.fullIntervalMs;
         reportedUnlisted = unlisted;
-<<<<<<< HEAD
-        onFullAnswer(unlistedSets);
-=======
         readsUnlisted = answer.setsToRemove !== undefined;
-        onFull(reported.unlistedSets ?? []);
->>>>>>> 2b464a3 (hosts: remove no set for the state that a restored database shows)
+        onFullAnswer(reported.unlistedSets ?? []);
       } else if (outcome === "unchanged" && endedAtMs - startedAtMs < SHORT_ANSWER_MS) {
         await delay(clock, SHORT_ANSWER_WAIT_MS, signal);
       }

@@ -26,6 +26,7 @@ import { notePrepared } from "./preparations.ts";
 import { noteResized } from "./resize-history.ts";
 import { noteRootfs } from "./set-rootfs.ts";
 import type { SetRunnerContext } from "./set-runner-context.ts";
+import { isBoundToHost } from "./bound-to-host.ts";
 import { advanceState } from "./set-state.ts";
 import { toStepFailure, type StepKind, type StepFailure } from "./step-failure.ts";
 import { judgeUnsupported } from "./unsupported-sets.ts";
@@ -381,21 +382,10 @@ export class SetRunner {
 
   #noteFailure(failure: StepFailure, during: StepKind): void {
     if (during === "resize") return this.#noteResized(failure);
-    const { clock, random } = this.#context;
-    const mayGiveUp = during !== "stop-all" && during !== "remove" && !this.#isBoundToHost();
+    const { clock, random, hasRunBefore } = this.#context;
+    const isStarting = during !== "stop-all" && during !== "remove";
+    const hasRun = () => hasRunBefore(this.#setId);
+    const mayGiveUp = isStarting && !isBoundToHost(this.#desired, this.#observed, hasRun);
     noteFailure(this.#history, failure, { ...readMoment(clock), mayGiveUp, random: random() });
-  }
-
-  /**
-   * True if the set has a volume here. On another host it would start empty, so the agent retries
-   * here until it is moved.
-   */
-  #isBoundToHost(): boolean {
-    if (!this.#desired?.template.volume) return false;
-    return (
-      this.#desired.restoreVolumeId !== null ||
-      (this.#observed?.volumeBytes ?? 0) > 0 ||
-      this.#context.hasRunBefore(this.#setId)
-    );
   }
 }

@@ -68,8 +68,8 @@ export const syncResultSchema = z
     full: z.boolean(),
     sets: z.array(desiredSetSchema),
     /**
-     * Those of `unlistedSets` that Berth has deleted, or replaced on another host. The agent removes
-     * them, and manages the others as before. Without this field, the agent removes all
+     * Those of `unlistedSets` that Berth has deleted, or replaced on another host. The agent
+     * removes them, and manages the others as before. Without this field, the agent removes all
      * sets that a full answer does not list.
      */
     setsToRemove: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).optional(),

@@ -357,14 +357,8 @@ async function buildAnswer(
     sets.push(set);
     if (full && isUnknown && state !== "unhealthy") reportAgain.push(set.setId);
   }
-<<<<<<< HEAD
-  // Only a sync that requests a full answer says which sets are unlisted.
-  const setsToRemove = body.full
-    ? await resolveUnlistedSets(ctx, hostId, body.unlistedSets ?? [])
-=======
   const setsToRemove = body.unlistedSets
     ? await resolveUnlistedSets(ctx, hostId, body.unlistedSets)
->>>>>>> 2b464a3 (hosts: remove no set for the state that a restored database shows)
     : [];
   return {
     ...(full ? { setsToRemove } : {}),

@@ -15,8 +15,8 @@ export interface UnlistedSet {
  * reads the ids that are stored as unknown sets of the host, so that none is stored twice.
  *
  * A restored database may have a set on its previous host, with the state of that time. So only a
- * set that became ready elsewhere after the report replaces one here, and none with a volume: only
- * an operator knows which volume has the data (I13).
+ * set that became ready elsewhere after the report replaces one here. A set with a volume replaces
+ * none, because only an operator knows which volume has the data (I13).
  */
 export async function readUnlistedSets(
   q: Queryable,
