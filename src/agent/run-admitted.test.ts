@@ -3,10 +3,12 @@ import { VirtualClock } from "../../test/support/agent/virtual-clock.ts";
 import type { Admission } from "../contracts/agent-protocol/agent-identity.ts";
 import { syncResultSchema } from "../contracts/agent-protocol/sync.ts";
 import { silentLog } from "../lib/log.ts";
-import { ControlPlaneError, NotAdmittedError } from "./ports/control-plane.ts";
+import { defaultAgentLimits } from "./agent-limits.ts";
+import type { AgentState } from "./ports/state-store.ts";
+import { ControlPlaneError, NotAdmittedError, RefusedError } from "./ports/control-plane.ts";
 import { runAdmitted } from "./run-admitted.ts";
 
-type Answer = Admission | "unreachable" | undefined;
+type Answer = Admission | "unreachable" | "host-deleted" | undefined;
 
 /** An agent process, and a control plane whose answer the test chooses. */
 class Process {
@@ -15,6 +17,8 @@ class Process {
   managing = 0;
   started = 0;
   accepted = 0;
+  saved: AgentState | undefined;
+  isDiskFull = false;
   readonly syncs: { atMs: number; isEnding: boolean }[] = [];
   readonly clock = new VirtualClock();
   readonly #stopping = new AbortController();
@@ -35,8 +39,15 @@ class Process {
           },
           uploadStream: async () => undefined,
         },
-        state: { load: async () => undefined, save: async () => undefined },
+        state: {
+          load: async () => this.saved,
+          save: async (state) => {
+            this.saved = state;
+            if (this.isDiskFull) throw new Error("no space");
+          },
+        },
         agentVersion: "test",
+        limits: defaultAgentLimits,
         isCopied,
         onAccepted: async () => void this.accepted++,
         clock: this.clock,
@@ -61,6 +72,8 @@ class Process {
 
   async #sync() {
     if (this.answer === "unreachable") throw new ControlPlaneError("unreachable", {});
+    if (this.answer === "host-deleted")
+      throw new RefusedError("deleted", { status: 410, provenCode: "host-deleted" });
     if (this.answer !== undefined && this.answer !== "accepted")
       throw new NotAdmittedError(this.answer);
     return syncResultSchema.parse({
@@ -156,6 +169,33 @@ describe("an agent with the state of another machine", () => {
       await process.stop();
     },
   );
+
+  it.each([false, true])(
+    "stops its sets after an operator deleted the host, with a full disk: %s",
+    async (isDiskFull) => {
+      const process = new Process(true, "another-machine");
+      process.isDiskFull = isDiskFull;
+      await process.clock.pass(120_000);
+      process.answer = "host-deleted";
+      await process.clock.pass(30_000);
+      expect(process.started).toBe(0);
+      await process.clock.pass(240_000);
+      // An agent with this state stops all sets, and starts none.
+      expect([process.managing, process.saved?.isHostDeleted]).toEqual([1, true]);
+      expect(process.accepted).toBe(0);
+      await process.stop();
+    },
+  );
+
+  it("stops no set after a single answer, or when others follow", async () => {
+    const process = new Process(true, "host-deleted");
+    for (let round = 0; round < 20; round++) {
+      process.answer = round % 2 === 0 ? "another-machine" : "host-deleted";
+      await process.clock.pass(40_000);
+    }
+    expect([process.started, process.saved]).toEqual([0, undefined]);
+    await process.stop();
+  });
 
   it("manages the host once the API accepts its machine", async () => {
     const process = new Process(true, "accepted");

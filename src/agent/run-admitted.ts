@@ -1,4 +1,3 @@
-import type { Admission } from "../contracts/agent-protocol/agent-identity.ts";
 import { createEmptySync } from "./send-sync.ts";
 import type { Sync } from "../contracts/agent-protocol/sync.ts";
 import type { Log } from "../lib/log.ts";
@@ -6,12 +5,14 @@ import type { Agent } from "./agent.ts";
 import { isAborted } from "./aborted.ts";
 import { type Clock, delay } from "./clock.ts";
 import { type ControlPlane, NotAdmittedError } from "./ports/control-plane.ts";
-import type { StateStore } from "./ports/state-store.ts";
+import type { AgentState, StateStore } from "./ports/state-store.ts";
+import { Refusals, type RefusalsOptions } from "./refusals.ts";
 import { waitBeforeRetry } from "./retry-delay.ts";
 
 /** Another boot managed the host a moment ago. The API decides within 10 s. */
 const WAITING_MS = 1_000;
 const IDLE_MS = 30_000;
+const newState: AgentState = { acceptedGeneration: 0, desired: [], hasRun: {}, histories: {} };
 const END_TIMEOUT_MS = 2_000;
 
 export interface AdmittedAgentOptions {
@@ -28,6 +29,7 @@ export interface AdmittedAgentOptions {
   /** Called when the API has accepted the machine of a copied state. */
   onAccepted: () => Promise<void>;
   clock: Clock;
+  limits: RefusalsOptions["limits"];
   /** In [0, 1). */
   random: () => number;
   log: Log;
@@ -38,6 +40,9 @@ export interface AdmittedAgentOptions {
  * takes no step, leaves all containers as they are, and asks again. Two agents of one host would
  * run each set twice, or undo each other's steps. An unreachable API refuses nothing.
  *
+ * Once an operator has deleted the host, its sets must not run on any machine. Then an idle agent
+ * runs too: with the state of a deleted host, it only stops sets (I3).
+ *
  * An idle agent does not exit. Its unit would restart it, and each restart would make it the newer
  * process, which the API prefers.
  *
@@ -47,12 +52,13 @@ export async function runAdmitted(
   options: AdmittedAgentOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  let refused: Admission | undefined = options.isCopied ? "another-machine" : undefined;
+  let refused: string | undefined = options.isCopied ? "another-machine" : undefined;
   let waitMs = 0;
   while (!signal.aborted) {
     if (refused !== undefined) {
-      const isAccepted = await waitForAdmission(options, { refused, waitMs }, signal);
-      if (!isAccepted) return;
+      const outcome = await waitForAdmission(options, { refused, waitMs }, signal);
+      if (outcome === "aborted") return;
+      if (outcome === "deleted") await saveHostDeleted(options);
     }
     try {
       await options.createAgent().run(signal);
@@ -65,14 +71,24 @@ export async function runAdmitted(
   }
 }
 
-/** Resolves with true when the API accepts this process, and with false after an abort. */
+/**
+ * Resolves when the API accepts this process, when Berth has stated for some time that an operator
+ * deleted the host, or after an abort.
+ */
 async function waitForAdmission(
   options: AdmittedAgentOptions,
-  { refused, waitMs }: { refused: Admission; waitMs: number },
+  { refused, waitMs }: { refused: string; waitMs: number },
   signal: AbortSignal,
-): Promise<boolean> {
-  const { clock, log, random } = options;
-  let admission: Admission = refused;
+): Promise<"accepted" | "deleted" | "aborted"> {
+  const { clock, limits, log, random } = options;
+  const refusals = new Refusals({
+    clock,
+    log,
+    limits,
+    wasDeleted: false,
+    onDeleted: () => undefined,
+  });
+  let admission = refused;
   let failuresInRow = 0;
   logIdle(options, admission);
   await delay(clock, waitMs, signal);
@@ -80,24 +96,36 @@ async function waitForAdmission(
     try {
       const answer = await askForAdmission(options, signal);
       failuresInRow = 0;
-      if (answer === "accepted") return true;
+      refusals.noteAccepted();
+      if (answer === "accepted") return "accepted";
       if (answer !== admission) logIdle(options, answer);
       admission = answer;
       await delay(clock, toWaitMs(admission), signal);
     } catch (error) {
-      if (isAborted(signal)) return false;
+      if (isAborted(signal)) return "aborted";
+      refusals.noteFailed(error);
+      if (refusals.status === "deleted") return "deleted";
       failuresInRow++;
-      const retryOptions = { clock, log, random, loop: "idle", pauseMs: () => 0 };
+      const pauseMs = (share: number) => refusals.pauseMs(share);
+      const retryOptions = { clock, log, random, loop: "idle", pauseMs };
       await waitBeforeRetry(retryOptions, error, failuresInRow, signal);
     }
   }
-  return false;
+  return "aborted";
+}
+
+/** The next agent has the state in its memory, even if the disk is full. */
+async function saveHostDeleted({ state, log }: AdmittedAgentOptions): Promise<void> {
+  const stored = (await state.load()) ?? newState;
+  await state.save({ ...stored, isHostDeleted: true }).catch((error: unknown) => {
+    log.error({ err: error }, "cannot save that an operator deleted this host");
+  });
 }
 
 async function askForAdmission(
   options: AdmittedAgentOptions,
   signal: AbortSignal,
-): Promise<Admission> {
+): Promise<string> {
   const { api, log, isCopied, onAccepted } = options;
   try {
     const { admission } = await api.sync(await createBareSync(options), signal);
@@ -112,13 +140,13 @@ async function askForAdmission(
   }
 }
 
-function toWaitMs(admission: Admission): number {
+function toWaitMs(admission: string): number {
   return admission === "wait" ? WAITING_MS : IDLE_MS;
 }
 
 function logIdle(
   { log, isCopied }: Pick<AdmittedAgentOptions, "log" | "isCopied">,
-  admission: Admission,
+  admission: string,
 ): void {
   if (admission === "wait")
     log.info({}, "idle until the API knows that the previous boot of this host has ended");

@@ -107,6 +107,7 @@ export async function startHostAgent(
     isCopied: isCopied(identity, own),
     onAccepted: () => bindMachine(state, own),
     clock: systemClock,
+    limits: defaultAgentLimits,
     random: Math.random,
     log: agentLog,
   };
