@@ -1,13 +1,16 @@
-import type { Admission } from "../../contracts/agent-protocol/agent-identity.ts";
 import type { ReadDesiredSets } from "../../contracts/agent-protocol/read-desired-sets.ts";
 import type { Sync, SyncResult } from "../../contracts/agent-protocol/sync.ts";
 
-/** Another agent manages this host. This one must take no step. */
+/**
+ * Another agent manages this host. This one must take no step.
+ *
+ * `admission` is a value of `admissions`, or one that only a newer API knows.
+ */
 export class NotAdmittedError extends Error {
   override readonly name = "NotAdmittedError";
-  readonly admission: Admission;
+  readonly admission: string;
 
-  constructor(admission: Admission) {
+  constructor(admission: string) {
     super(`the control plane does not admit this agent: ${admission}`);
     this.admission = admission;
   }

@@ -10,6 +10,17 @@ export function lenientArray<S extends z.ZodType>(item: S, itemsMax: number) {
   );
 }
 
+/** A list of which the first valid items are read, so that a longer one is not rejected. */
+export function lenientStart<S extends z.ZodType>(item: S, itemsMax: number) {
+  return z.preprocess(
+    (list) =>
+      Array.isArray(list)
+        ? list.filter((one) => item.safeParse(one).success).slice(0, itemsMax)
+        : list,
+    z.array(item).max(itemsMax),
+  );
+}
+
 /**
  * A complete list in a report. An invalid item is null, so that it neither rejects the report nor
  * counts as absent. It parses each item once: a host reports up to 10,000 volumes.

@@ -10,6 +10,11 @@ import {
   AGENT_IDENTITY_HEADER,
   parseAgentIdentity,
 } from "../../../contracts/agent-protocol/agent-identity.ts";
+import {
+  PREVIOUS_HOSTS_MAX,
+  PURGES_PER_SYNC_MAX,
+  SETS_PER_HOST_MAX,
+} from "../../../contracts/agent-protocol/protocol.ts";
 import { newId } from "../../../lib/ids.ts";
 import { type ControlPlane, ControlPlaneError, RefusedError } from "../../ports/control-plane.ts";
 import { createControlPlane, enrollHost } from "./control-plane.ts";
@@ -121,6 +126,29 @@ describe("the control plane over HTTP", () => {
     ]);
     admission = "newer-process";
     expect(await failureOf(api)).toMatchObject({ name: "NotAdmittedError", admission });
+  });
+
+  it("takes a newer API's word for a refusal of its process as a refusal", async () => {
+    const admission = "of-a-newer-kind";
+    respond = (_request, response) => sendJson(response, 200, { ...answer, admission });
+    expect(await failureOf(plane())).toMatchObject({ name: "NotAdmittedError", admission });
+  });
+
+  it("reads the start of lists that a newer API may lengthen", async () => {
+    const ids = (prefix: string, count: number) =>
+      Array.from({ length: count }, () => newId(prefix as "set"));
+    const lists = {
+      previousHosts: ids("host", PREVIOUS_HOSTS_MAX + 1),
+      setsToRemove: ids("set", SETS_PER_HOST_MAX + 1),
+      reportAgain: ids("set", SETS_PER_HOST_MAX + 1),
+      purgeVolumes: ids("vol", PURGES_PER_SYNC_MAX + 1),
+    };
+    respond = (_request, response) => sendJson(response, 200, { ...answer, ...lists });
+    const read = await plane().sync(body, signal);
+    expect(read.previousHosts).toEqual(lists.previousHosts.slice(0, -1));
+    expect(read.setsToRemove).toEqual(lists.setsToRemove.slice(0, -1));
+    expect(read.reportAgain).toEqual(lists.reportAgain.slice(0, -1));
+    expect(read.purgeVolumes).toEqual(lists.purgeVolumes.slice(0, -1));
   });
 
   it("ignores unknown fields of an answer", async () => {

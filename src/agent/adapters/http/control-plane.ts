@@ -12,9 +12,10 @@ import {
   type Enrolled,
   enrolledSchema,
 } from "../../../contracts/agent-protocol/enroll.ts";
-import { lenientArray } from "../../../contracts/agent-protocol/lenient-array.ts";
+import { lenientStart } from "../../../contracts/agent-protocol/lenient-array.ts";
 import { logStreamRequestSchema } from "../../../contracts/agent-protocol/log-stream-request.ts";
 import {
+  PREVIOUS_HOSTS_MAX,
   PURGES_PER_SYNC_MAX,
   SETS_PER_HOST_MAX,
 } from "../../../contracts/agent-protocol/protocol.ts";
@@ -45,13 +46,17 @@ const STREAMS_PER_SYNC_MAX = 10_000;
 /**
  * A newer API may send more fields, and a fleet upgrades its agents after the API. An agent ignores
  * unknown fields of an answer, but not of a set: see readDesiredSets. It ignores requests for logs
- * that it cannot read.
+ * that it cannot read, and the end of a list that is too long: a later answer names it again.
  */
 const syncAnswerSchema = syncResultSchema.strip().extend({
   sets: z.array(z.unknown()),
-  streams: lenientArray(logStreamRequestSchema.strip(), STREAMS_PER_SYNC_MAX),
-  reportAgain: lenientArray(idSchema("set"), SETS_PER_HOST_MAX).default([]),
-  purgeVolumes: lenientArray(idSchema("vol"), PURGES_PER_SYNC_MAX).default([]),
+  setsToRemove: lenientStart(idSchema("set"), SETS_PER_HOST_MAX).optional(),
+  streams: lenientStart(logStreamRequestSchema.strip(), STREAMS_PER_SYNC_MAX),
+  reportAgain: lenientStart(idSchema("set"), SETS_PER_HOST_MAX).default([]),
+  purgeVolumes: lenientStart(idSchema("vol"), PURGES_PER_SYNC_MAX).default([]),
+  previousHosts: lenientStart(idSchema("host"), PREVIOUS_HOSTS_MAX).optional(),
+  /** Each value but `accepted` is a refusal, also one of a newer API. */
+  admission: z.string().optional(),
 });
 const enrolledAnswerSchema = enrolledSchema.strip();
 const problemSchema = z
@@ -79,10 +84,10 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
         signal,
         headers: identity && { [AGENT_IDENTITY_HEADER]: encodeAgentIdentity(identity, isEnding) },
       });
-      const { sets, ...result } = parseAnswer(syncAnswerSchema, answer);
-      const { admission = "accepted" } = result;
+      const { sets, admission, ...result } = parseAnswer(syncAnswerSchema, answer);
+      if (admission === undefined) return { ...result, ...readDesiredSets(sets) };
       if (admission !== "accepted") throw new NotAdmittedError(admission);
-      return { ...result, ...readDesiredSets(sets) };
+      return { ...result, admission, ...readDesiredSets(sets) };
     },
     async uploadStream(streamId, { chunks, error }, signal) {
       const query = error === undefined ? "" : `?error=${encodeURIComponent(truncate(error, 500))}`;
