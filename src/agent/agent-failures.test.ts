@@ -73,6 +73,19 @@ describe("a set whose start fails", () => {
     });
   });
 
+  it("stops the pull of an image that its new template no longer names", async () => {
+    const { simulation } = await runningHost(0);
+    const old = simulation.want();
+    simulation.hangs = ({ verb, generation }) =>
+      verb === "prepare" && generation === old.generation;
+    await simulation.pass(5_000);
+    const template = structuredClone(old.template);
+    for (const container of template.containers) container.options.command = ["other"];
+    const set = simulation.change(old, { template });
+    await simulation.pass(20_000);
+    expect(lastReport(simulation, set)).toMatchObject({ state: "running", ready: true });
+  });
+
   it("waits up to a minute for an unreachable daemon", async () => {
     const { simulation } = await runningHost(0);
     simulation.isEngineHung = true;

@@ -13,6 +13,18 @@ export function isStarting(kind: Step["kind"] | undefined): boolean {
   return kind === "prepare" || kind === "start";
 }
 
+/**
+ * True if a change of the desired state makes a step pointless. A pull may take hours, so it ends
+ * when no container needs its image any longer.
+ */
+export function isPointless(
+  kind: Step["kind"] | undefined,
+  { isWanted, isReplaced }: { isWanted: boolean; isReplaced: boolean },
+): boolean {
+  if (kind === "probe" || (kind === "prepare" && isReplaced)) return true;
+  return !isWanted && isStarting(kind);
+}
+
 interface StepTools {
   port: SetPort;
   limits: Pick<WorkLimits, "steps" | "stops">;

@@ -4,7 +4,7 @@ import { observeRetryMs } from "./backoff.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { readMoment } from "./clock.ts";
 import { probeContainers } from "./probe-containers.ts";
-import { isStarting, logUndoneStep, runStep, type Step } from "./run-step.ts";
+import { isPointless, isStarting, logUndoneStep, runStep, type Step } from "./run-step.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { noteFailedRuns } from "./container-history.ts";
 import { toPersistedHistory, restoreHistory, startsJob } from "./persisted-history.ts";
@@ -101,6 +101,7 @@ export class SetRunner {
     if (desired && this.#desired && desired.generation < this.#desired.generation) return;
     this.#desired = desired;
     this.#unsupported = unsupported;
+    const { specKey } = this.#history;
     if (desired) {
       enterGeneration(this.#history, desired, (specKey) =>
         this.#context.hasRunBefore(this.#setId, specKey),
@@ -109,8 +110,8 @@ export class SetRunner {
       this.#persist();
     }
     const isWanted = (unsupported ?? desired)?.desired === "running";
-    const kind = this.#step?.action.kind;
-    if (kind === "probe" || (!isWanted && isStarting(kind))) this.#abortStep();
+    const isReplaced = this.#history.specKey !== specKey;
+    if (isPointless(this.#step?.action.kind, { isWanted, isReplaced })) this.#abortStep();
     this.wake();
   }
 
